@@ -1,0 +1,84 @@
+package main
+
+import "github.com/quern-go/quern/gen/machine"
+
+// dot is Σ x·y over four chains of 16 lanes: element i belongs to lane i mod 16 of chain
+// (i/16) mod 4. Four chains hide the latency of FMA; a fifth would not be faster, since two loads
+// an FMA are the limit. The tail goes through the same FMA, filled up with zeros.
+//
+// With acc the chains start from there, which is how long vectors are cut into short calls.
+func dot(m *machine.Machine) {
+	chain := dotChains(m)
+	m.Note("(c0+c1) + (c2+c3), then across lanes, then + 0")
+	m.Add(chain[0], chain[0], chain[1])
+	m.Add(chain[2], chain[2], chain[3])
+	m.Add(chain[0], chain[0], chain[2])
+	m.FoldAdd(chain[0])
+	zero := m.Named("zero")
+	m.Zero(zero)
+	m.Add(chain[0], chain[0], zero)
+	m.Return(chain[0])
+}
+
+// dotChunk runs the chains of dot over a multiple of 64 elements and leaves them in acc.
+func dotChunk(m *machine.Machine) {
+	chain := dotChains(m)
+	acc := m.Arg("acc")
+	for c := range chain {
+		m.Store(acc.At(64*c), chain[c])
+	}
+}
+
+func dotChains(m *machine.Machine) []machine.Value {
+	x, y, n, acc := m.Arg("x"), m.Arg("y"), m.Arg("n"), m.Arg("acc")
+	chain := make([]machine.Value, 4)
+	for c := range chain {
+		chain[c] = m.Named("c%d", c)
+	}
+	m.IfElse(acc, 1, func() {
+		for c := range chain {
+			m.Load(chain[c], acc.At(64*c))
+		}
+	}, func() {
+		for c := range chain {
+			m.Zero(chain[c])
+		}
+	})
+	step := func(c int) {
+		xv, yv := m.Named("x"), m.Named("y")
+		m.Load(xv, x.At(64*c))
+		m.Load(yv, y.At(64*c))
+		m.FMA(chain[c], xv, yv)
+	}
+	m.While(n, 64, "chains", func() {
+		for c := range chain {
+			step(c)
+		}
+		m.AddImm(x, 256)
+		m.AddImm(y, 256)
+	})
+	m.Note("what is left: full vectors of chains 0, 1, 2, then a part of the next")
+	var left func(c int)
+	left = func(c int) {
+		partial := func() {
+			m.If(n, 1, func() {
+				xv, yv := m.Named("x"), m.Named("y")
+				t := m.Tail(n)
+				m.LoadTail(xv, x.At(64*c), t)
+				m.LoadTail(yv, y.At(64*c), t)
+				m.FMA(chain[c], xv, yv)
+			})
+		}
+		if c == 3 {
+			partial()
+			return
+		}
+		m.IfElse(n, 16, func() {
+			step(c)
+			m.AddImm(n, -16)
+			left(c + 1)
+		}, partial)
+	}
+	left(0)
+	return chain
+}

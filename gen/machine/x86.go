@@ -1,0 +1,412 @@
+package machine
+
+import (
+	"fmt"
+
+	"github.com/mmcloughlin/avo/attr"
+	"github.com/mmcloughlin/avo/ir"
+	"github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+	"github.com/mmcloughlin/avo/x86"
+)
+
+// x86Backend emits AVX2 with FMA, or AVX-512 (F, BW, DQ, VL). The two differ in the width of a
+// register, in how masks work and in where constants live.
+type x86Backend struct {
+	m      *Machine
+	wide   bool // AVX-512
+	shared map[string]operand.Mem
+}
+
+func newX86(m *Machine) *x86Backend {
+	return &x86Backend{m: m, wide: m.Lanes == 16, shared: map[string]operand.Mem{}}
+}
+
+func (b *x86Backend) vector() reg.VecVirtual {
+	if b.wide {
+		return b.m.ZMM()
+	}
+	return b.m.YMM()
+}
+
+// table returns the address of a read-only table of 32-bit words, one per file.
+func (b *x86Backend) table(name string, words ...uint32) operand.Mem {
+	if a, ok := b.shared[name]; ok {
+		return a
+	}
+	g := ir.NewStaticGlobal(name)
+	g.Attributes = attr.RODATA | attr.NOPTR
+	for _, w := range words {
+		g.Append(operand.U32(w))
+	}
+	b.m.file.AddSection(g)
+	b.shared[name] = g.Base()
+	return g.Base()
+}
+
+func repeat(w uint32, n int) []uint32 {
+	words := make([]uint32, n)
+	for i := range words {
+		words[i] = w
+	}
+	return words
+}
+
+// Data movement.
+
+// zero says that it reads nothing: liveness would otherwise see d in use from the start.
+func (b *x86Backend) zero(d operand.Op) {
+	xor := x86.VXORPS
+	if b.wide {
+		xor = func(ops ...operand.Op) (*ir.Instruction, error) { return x86.VPXORD(ops...) }
+	}
+	i, err := xor(d, d, d)
+	must(err)
+	i.Inputs, i.CancellingInputs = nil, false
+	b.m.emit(i, nil)
+}
+
+func (b *x86Backend) copy(d, s operand.Op) {
+	if _, mem := s.(operand.Mem); mem {
+		b.m.emit(x86.VMOVUPS(s, d))
+	} else {
+		b.m.emit(x86.VMOVAPS(s, d))
+	}
+}
+
+func (b *x86Backend) load(d operand.Op, a operand.Mem)  { b.m.emit(x86.VMOVUPS(a, d)) }
+func (b *x86Backend) store(a operand.Mem, s operand.Op) { b.m.emit(x86.VMOVUPS(s, a)) }
+func (b *x86Backend) splat(d operand.Op, a operand.Mem) { b.m.emit(x86.VBROADCASTSS(a, d)) }
+
+// factor replicates: x86 multiplies by whole registers only.
+func (b *x86Backend) factor(d operand.Op, a operand.Mem) { b.splat(d, a) }
+
+func (b *x86Backend) storeLane(a operand.Mem, s operand.Op) {
+	b.m.emit(x86.VMOVSS(s.(reg.Vec).AsX(), a))
+}
+
+func (b *x86Backend) prefetch(a operand.Mem) { b.m.emit(x86.PREFETCHT0(a)) }
+
+// constant keeps constants in registers on AVX-512, which has 32, and in memory on AVX2.
+func (b *x86Backend) constant(bits uint32) operand.Op {
+	if !b.wide {
+		return b.table(fmt.Sprintf("x8_%08x", bits), repeat(bits, 8)...)
+	}
+	v := b.vector()
+	b.m.emit(x86.VBROADCASTSS(b.table(fmt.Sprintf("x1_%08x", bits), bits), v))
+	return v
+}
+
+func (b *x86Backend) tail(n Word) Tail {
+	t := Tail{n: n}
+	if b.wide {
+		w, k := b.m.GP64(), b.m.K()
+		b.m.emit(x86.MOVQ(operand.I32(-1), w))
+		b.m.emit(x86.BZHIQ(n.reg, w, w))
+		b.m.emit(x86.KMOVW(w.As32(), k))
+		t.regs = []operand.Op{k}
+		return t
+	}
+	// A window into sixteen words of ones and sixteen of zeros, sliding with n.
+	base, i := b.m.GP64(), b.m.GP64()
+	b.m.emit(x86.LEAQ(b.table("tail_window", append(repeat(^uint32(0), 16), repeat(0, 16)...)...), base))
+	b.m.emit(x86.MOVQ(operand.I32(16), i))
+	b.m.emit(x86.SUBQ(n.reg, i))
+	for r := range 2 {
+		v := b.vector()
+		b.m.emit(x86.VMOVUPS(operand.Mem{Base: base, Index: i, Scale: 4, Disp: 32 * r}, v))
+		t.regs = append(t.regs, v)
+	}
+	return t
+}
+
+func (b *x86Backend) loadTail(d []operand.Op, a operand.Mem, t Tail) {
+	if b.wide {
+		b.m.emit(x86.VMOVUPS_Z(a, t.regs[0], d[0]))
+		return
+	}
+	for r := range d {
+		b.m.emit(x86.VMASKMOVPS(a.Offset(32*r), t.regs[r], d[r]))
+	}
+}
+
+func (b *x86Backend) storeTail(a operand.Mem, s []operand.Op, t Tail) {
+	if b.wide {
+		b.m.emit(x86.VMOVUPS(s[0], t.regs[0], a))
+		return
+	}
+	for r := range s {
+		b.m.emit(x86.VMASKMOVPS(s[r], t.regs[r], a.Offset(32*r)))
+	}
+}
+
+// Arithmetic. Go's operand order is the reverse of Intel's: the last source comes first.
+
+func (b *x86Backend) add(d, x, y operand.Op) { b.m.emit(x86.VADDPS(y, x, d)) }
+func (b *x86Backend) sub(d, x, y operand.Op) { b.m.emit(x86.VSUBPS(y, x, d)) }
+func (b *x86Backend) mul(d, x, y operand.Op) { b.m.emit(x86.VMULPS(y, x, d)) }
+func (b *x86Backend) div(d, x, y operand.Op) { b.m.emit(x86.VDIVPS(y, x, d)) }
+
+// max keeps the accumulator as Intel's second source, which MAXPS returns for NaN and for equals.
+func (b *x86Backend) max(acc, x operand.Op) { b.m.emit(x86.VMAXPS(acc, x, acc)) }
+
+func (b *x86Backend) fma(acc, x, y operand.Op)            { b.m.emit(x86.VFMADD231PS(y, x, acc)) }
+func (b *x86Backend) fmaFactor(acc, x, factor operand.Op) { b.m.emit(x86.VFMADD231PS(factor, x, acc)) }
+func (b *x86Backend) mulAdd(p, f, c operand.Op)           { b.m.emit(x86.VFMADD213PS(c, f, p)) }
+func (b *x86Backend) fms(acc, x, y operand.Op)            { b.m.emit(x86.VFMSUB231PS(y, x, acc)) }
+
+func (b *x86Backend) round(d, x operand.Op) {
+	if b.wide {
+		b.m.emit(x86.VRNDSCALEPS(operand.U8(0), x, d))
+	} else {
+		b.m.emit(x86.VROUNDPS(operand.U8(0), x, d))
+	}
+}
+
+func (b *x86Backend) scale(p, n operand.Op) {
+	if b.wide {
+		b.m.emit(x86.VSCALEFPS(n, p, p))
+		return
+	}
+	e := b.vector()
+	b.m.emit(x86.VCVTPS2DQ(n, e))
+	b.m.emit(x86.VPSLLD(operand.U8(23), e, e))
+	b.m.emit(x86.VPADDD(e, p, p))
+}
+
+// Bits and integers.
+
+func (b *x86Backend) toInt(d, x operand.Op)     { b.m.emit(x86.VCVTPS2DQ(x, d)) }
+func (b *x86Backend) toFloat(d, x operand.Op)   { b.m.emit(x86.VCVTDQ2PS(x, d)) }
+func (b *x86Backend) intAdd(d, x, y operand.Op) { b.m.emit(x86.VPADDD(y, x, d)) }
+func (b *x86Backend) intSub(d, x, y operand.Op) { b.m.emit(x86.VPSUBD(y, x, d)) }
+
+func (b *x86Backend) and(d, x, y operand.Op) {
+	if b.wide {
+		b.m.emit(x86.VPANDD(y, x, d))
+	} else {
+		b.m.emit(x86.VPAND(y, x, d))
+	}
+}
+
+func (b *x86Backend) or(d, x, y operand.Op) {
+	if b.wide {
+		b.m.emit(x86.VPORD(y, x, d))
+	} else {
+		b.m.emit(x86.VPOR(y, x, d))
+	}
+}
+
+func (b *x86Backend) shiftLeft(d, x operand.Op, n uint8)  { b.m.emit(x86.VPSLLD(operand.U8(n), x, d)) }
+func (b *x86Backend) shiftRight(d, x operand.Op, n uint8) { b.m.emit(x86.VPSRAD(operand.U8(n), x, d)) }
+
+// Masks: K registers on AVX-512, all ones or zeros in a vector register on AVX2.
+
+func (b *x86Backend) mask() reg.Register {
+	if b.wide {
+		return b.m.K()
+	}
+	return b.vector()
+}
+
+const (
+	// Ordered and quiet: false for NaN.
+	cmpEqual   = 0
+	cmpLess    = 17
+	cmpGreater = 30
+)
+
+func (b *x86Backend) less(k, x, y operand.Op) {
+	if _, mem := x.(operand.Mem); mem { // only the last source can be in memory
+		b.m.emit(x86.VCMPPS(operand.U8(cmpGreater), x, y, k))
+		return
+	}
+	b.m.emit(x86.VCMPPS(operand.U8(cmpLess), y, x, k))
+}
+
+func (b *x86Backend) equal(k, x, y operand.Op) { b.m.emit(x86.VCMPPS(operand.U8(cmpEqual), y, x, k)) }
+
+func (b *x86Backend) bits(k []operand.Op, a operand.Mem) {
+	if b.wide {
+		b.m.emit(x86.KMOVW(a, k[0]))
+		return
+	}
+	w := b.m.GP32()
+	b.m.emit(x86.MOVWLZX(a, w))
+	word := b.m.XMM()
+	b.m.emit(x86.VMOVD(w, word))
+	all := b.vector()
+	b.m.emit(x86.VPBROADCASTD(word, all))
+	lanes := make([]uint32, 16)
+	for i := range lanes {
+		lanes[i] = 1 << i
+	}
+	t := b.table("lane_bits", lanes...)
+	for r := range k {
+		b.m.emit(x86.VPAND(t.Offset(32*r), all, k[r]))
+		b.m.emit(x86.VPCMPEQD(t.Offset(32*r), k[r], k[r]))
+	}
+}
+
+// first copies the masks that tail made.
+func (b *x86Backend) first(k []operand.Op, t Tail) {
+	for r := range k {
+		if b.wide {
+			b.m.emit(x86.KMOVW(t.regs[r], k[r]))
+		} else {
+			b.copy(k[r], t.regs[r])
+		}
+	}
+}
+
+func (b *x86Backend) choose(d, k, x, y operand.Op) {
+	if b.wide {
+		b.m.emit(x86.VBLENDMPS(x, y, k, d))
+		return
+	}
+	if _, mem := y.(operand.Mem); mem {
+		v := b.vector()
+		b.m.emit(x86.VMOVUPS(y, v))
+		y = v
+	}
+	b.m.emit(x86.VBLENDVPS(k, x, y, d))
+}
+
+func (b *x86Backend) zeroWhere(d, k operand.Op) {
+	if b.wide {
+		b.m.emit(x86.VPXORD(d, d, k, d))
+		return
+	}
+	b.m.emit(x86.VANDNPS(d, k, d))
+}
+
+// Across lanes.
+
+func (b *x86Backend) foldAdd(s []operand.Op) {
+	b.fold(s, func(d, x reg.Register) { b.m.emit(x86.VADDPS(x, d, d)) })
+}
+
+func (b *x86Backend) foldMax(s []operand.Op) {
+	b.fold(s, func(d, x reg.Register) { b.m.emit(x86.VMAXPS(d, x, d)) })
+}
+
+// fold combines lanes l with l+8, l+4, l+2 and l+1.
+func (b *x86Backend) fold(s []operand.Op, combine func(d, x reg.Register)) {
+	y := s[0].(reg.Vec).AsY()
+	if b.wide {
+		high := b.m.YMM()
+		b.m.emit(x86.VEXTRACTF64X4(operand.U8(1), s[0], high))
+		combine(y, high)
+	} else {
+		combine(y, s[1].(reg.Register))
+	}
+	x, t := s[0].(reg.Vec).AsX(), b.m.XMM()
+	b.m.emit(x86.VEXTRACTF128(operand.U8(1), y, t))
+	combine(x, t)
+	b.m.emit(x86.VPSHUFD(operand.U8(0b_11_10_11_10), x, t))
+	combine(x, t)
+	b.m.emit(x86.VPSHUFD(operand.U8(0b_01_01_01_01), x, t))
+	combine(x, t)
+}
+
+// transpose works in log2(lanes) rounds: pairs of rows by 1, by 2, then by 4 (and 8) lanes.
+func (b *x86Backend) transpose(v []operand.Op) {
+	n := len(v)
+	pairs := func(step int, low, high func(y, x, d operand.Op) (*ir.Instruction, error)) {
+		for i := range n {
+			if i&step != 0 {
+				continue
+			}
+			l, h := b.vector(), b.vector()
+			b.m.emit(low(v[i+step], v[i], l))
+			b.m.emit(high(v[i+step], v[i], h))
+			v[i], v[i+step] = l, h
+		}
+	}
+	pairs(1,
+		func(y, x, d operand.Op) (*ir.Instruction, error) { return x86.VUNPCKLPS(y, x, d) },
+		func(y, x, d operand.Op) (*ir.Instruction, error) { return x86.VUNPCKHPS(y, x, d) })
+	pairs(2,
+		func(y, x, d operand.Op) (*ir.Instruction, error) { return x86.VUNPCKLPD(y, x, d) },
+		func(y, x, d operand.Op) (*ir.Instruction, error) { return x86.VUNPCKHPD(y, x, d) })
+	// Unpacking works within 128 bits, so v[i] now holds column i%4 swapped in its two low bits:
+	// rows 1 and 2 of each four change places.
+	for i := 0; i < n; i += 4 {
+		v[i+1], v[i+2] = v[i+2], v[i+1]
+	}
+	if !b.wide {
+		pairs(4,
+			func(y, x, d operand.Op) (*ir.Instruction, error) {
+				return x86.VPERM2F128(operand.U8(0x20), y, x, d)
+			},
+			func(y, x, d operand.Op) (*ir.Instruction, error) {
+				return x86.VPERM2F128(operand.U8(0x31), y, x, d)
+			})
+		return
+	}
+	even := func(y, x, d operand.Op) (*ir.Instruction, error) {
+		return x86.VSHUFF32X4(operand.U8(0b_10_00_10_00), y, x, d)
+	}
+	odd := func(y, x, d operand.Op) (*ir.Instruction, error) {
+		return x86.VSHUFF32X4(operand.U8(0b_11_01_11_01), y, x, d)
+	}
+	pairs(4, even, odd)
+	pairs(8, even, odd)
+}
+
+// Words and control.
+
+func (b *x86Backend) param(d reg.Register, a operand.Mem) { b.m.emit(x86.MOVQ(a, d)) }
+func (b *x86Backend) move(d, s operand.Op)                { b.m.emit(x86.MOVQ(s, d)) }
+func (b *x86Backend) addWord(d, s operand.Op)             { b.m.emit(x86.ADDQ(s, d)) }
+func (b *x86Backend) subWord(d, s operand.Op)             { b.m.emit(x86.SUBQ(s, d)) }
+func (b *x86Backend) shiftWord(d operand.Op, n uint8)     { b.m.emit(x86.SHLQ(operand.U8(n), d)) }
+
+func (b *x86Backend) minWord(d, s operand.Op) {
+	b.m.emit(x86.CMPQ(s, d))
+	b.m.emit(x86.CMOVQLT(s, d))
+}
+
+func (b *x86Backend) jumpLess(x, y operand.Op, label string) {
+	b.m.emit(x86.CMPQ(x, y))
+	b.m.emit(x86.JLT(operand.LabelRef(label)))
+}
+
+func (b *x86Backend) jumpNotLess(x, y operand.Op, label string) {
+	b.m.emit(x86.CMPQ(x, y))
+	b.m.emit(x86.JGE(operand.LabelRef(label)))
+}
+
+func (b *x86Backend) jump(label string) { b.m.emit(x86.JMP(operand.LabelRef(label))) }
+
+// rows uses a base for every three rows: base, base+stride and base+2·stride are addressing modes.
+func (b *x86Backend) rows(base, stride Word, n int) Rows {
+	var r Rows
+	for i := 0; i < n; i += 3 {
+		p := b.m.Word(fmt.Sprintf("%s%d", base.name, i))
+		if i == 0 {
+			b.m.emit(x86.MOVQ(base.reg, p.reg))
+		} else {
+			last := r.pointers[len(r.pointers)-1]
+			b.m.emit(x86.LEAQ(operand.Mem{Base: last.reg, Index: stride.reg, Scale: 2}, p.reg))
+			b.m.emit(x86.ADDQ(stride.reg, p.reg))
+		}
+		r.pointers = append(r.pointers, p)
+	}
+	r.at = func(row, disp int) Addr {
+		a := Addr{base: r.pointers[row/3], disp: disp, label: fmt.Sprintf("%s[%d][%d]", base.name, row, disp/4)}
+		if row%3 != 0 {
+			a.index, a.scale = stride, uint8(row%3)
+		}
+		return a
+	}
+	return r
+}
+
+// epilogue clears the upper halves: SSE code that follows would stall on dirty ones.
+func (b *x86Backend) epilogue() {
+	b.m.emit(x86.VZEROUPPER())
+	b.m.emit(x86.RET())
+}
+
+func (b *x86Backend) lower(*ir.Function) {}

@@ -1,0 +1,117 @@
+package main
+
+import "github.com/quern-go/quern/gen/machine"
+
+// kernel is one row of the manifest: everything that the generator needs to know of a kernel. The
+// assembly, the stubs, the dispatch and the harness's list of kernels follow from it.
+type kernel struct {
+	Name string
+	Sig  string // Go signature; float32 pointers, strides and counts in elements
+	Doc  string
+	Text func(*machine.Machine)
+}
+
+var manifest = []kernel{
+	{
+		Name: "Dot",
+		Sig:  "func(x, y *float32, n int, acc *float32) float32",
+		Doc:  "is Σ x[i]·y[i] over n elements; the 4x16 chains start from acc, or from 0 if it is nil.",
+		Text: dot,
+	}, {
+		Name: "DotChunk",
+		Sig:  "func(acc, x, y *float32, n int)",
+		Doc:  "adds n elements, a multiple of 64, to the 4x16 chains of Dot in acc.",
+		Text: dotChunk,
+	}, {
+		Name: "Product",
+		Sig:  "func(c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows, cols int, alpha *float32)",
+		Doc:  "is C = α·C + A·B for rows of A and one panel B of up to 32 columns, cols a multiple of 16; without alpha C starts at 0.",
+		Text: product,
+	}, {
+		Name: "PackPanel",
+		Sig:  "func(dst, src *float32, srcStride, rows, dims int)",
+		Doc:  "transposes up to 32 rows of src into a panel: dst[d*32+r] = src[r*srcStride+d]. Columns are written in groups of the register's lanes.",
+		Text: packPanel,
+	}, {
+		Name: "PackColumns",
+		Sig:  "func(dst, src *float32, srcStride, rows, cols int) float32",
+		Doc:  "copies up to 16 columns into half a panel, dst[r*32+c] = src[r*srcStride+c], filled up to 16 with +0; the result is 0 if all are finite and NaN otherwise.",
+		Text: packColumns,
+	}, {
+		Name: "ScaleRows",
+		Sig:  "func(dst *float32, dstStride int, src *float32, srcStride, rows, cols int, factor float32)",
+		Doc:  "is dst = src·factor; each row of dst is written up to the next multiple of 16.",
+		Text: scaleRows,
+	}, {
+		Name: "SoftmaxTile",
+		Sig:  "func(s *float32, stride, rows, cols int, max, alpha, shift, l *float32)",
+		Doc:  "is the online softmax of up to 16 rows of scores and cols keys, a multiple of 16: max and l (16 lanes a row) are updated, alpha and shift written, S becomes P.",
+		Text: softmaxTile,
+	}, {
+		Name: "MaskTile",
+		Sig:  "func(s *float32, stride, rows, cols int, bits *uint64)",
+		Doc:  "puts -Inf where a bit is 0; bits has 128 a row, cols is a multiple of 16.",
+		Text: maskTile,
+	}, {
+		Name: "CloseRows",
+		Sig:  "func(sum, l *float32, rows int)",
+		Doc:  "reduces the 16 lanes of each row of l to one sum.",
+		Text: closeRows,
+	}, {
+		Name: "MergeRows",
+		Sig:  "func(ma, la, oa, mb, lb, ob *float32, stride, rows, cols int, weights *float32)",
+		Doc:  "folds the states b of up to 16 rows into a, cols a multiple of 16; weights is scratch for 32 numbers.",
+		Text: mergeRows,
+	}, {
+		Name: "FinishRows",
+		Sig:  "func(out *float32, outStride int, o *float32, oStride int, max, sum *float32, stateStride, rows, cols int)",
+		Doc:  "is out = O/l, +0 for rows whose max is -Inf.",
+		Text: finishRows,
+	},
+	{
+		Name: "LogSumRows",
+		Sig:  "func(dst, max, sum *float32, n int)",
+		Doc:  "is the natural log-sum-exp (m + log2 l)·ln 2 of n base-2 states, -Inf where m is.",
+		Text: logSumRows,
+	}, {
+		Name: "ExpArray",
+		Sig:  "func(dst, src *float32, n int)",
+		Doc:  "is dst[i] = e^src[i].",
+		Text: expArray,
+	}, {
+		Name: "BlockMax",
+		Sig:  "func(src *float32, n int) float32",
+		Doc:  "is the largest of n numbers, ignoring NaN; -Inf if there is none.",
+		Text: blockMax,
+	}, {
+		Name: "ExpSum",
+		Sig:  "func(dst, src *float32, n int, shift float32) float32",
+		Doc:  "is dst[i] = e^(src[i]-shift), +0 below e^-87, and returns the sum over 16 lanes.",
+		Text: expSum,
+	}, {
+		Name: "SumExp",
+		Sig:  "func(src *float32, n int, shift float32) float32",
+		Doc:  "is ExpSum without writing.",
+		Text: sumExp,
+	}, {
+		Name: "ScaleVector",
+		Sig:  "func(dst, src *float32, n int, factor float32)",
+		Doc:  "is dst[i] = src[i]·factor.",
+		Text: scaleVector,
+	}, {
+		Name: "Subtract",
+		Sig:  "func(dst, src *float32, n int, a, b float32)",
+		Doc:  "is dst[i] = (src[i]-a)-b.",
+		Text: subtract,
+	}, {
+		Name: "PeakFMA",
+		Sig:  "func(n int) float32",
+		Doc:  "runs n rounds of 24 independent fused multiply-adds of 16 lanes from registers: what the hardware can do at most.",
+		Text: peakFMA,
+	}, {
+		Name: "ReadSum",
+		Sig:  "func(src *float32, n int) float32",
+		Doc:  "reads n numbers, a multiple of 64, and does next to nothing with them: what loads can do at most.",
+		Text: readSum,
+	},
+}

@@ -1,0 +1,140 @@
+package main
+
+import "github.com/quern-go/quern/gen/machine"
+
+// packPanel lays rows of keys out as a panel: dst[d][r] = src[r][d], 32 columns a dimension, so
+// that a vector runs over keys. It transposes squares in registers. Columns without a row are +0.
+func packPanel(m *machine.Machine) {
+	var (
+		dst, src  = m.Arg("dst"), m.Arg("src")
+		rows      = m.Arg("rows")
+		srcStride = m.Arg("srcStride")
+		lanes     = m.Lanes
+	)
+	m.Floats(srcStride)
+	group := func(full bool) {
+		dims := m.Arg("dims")
+		from := m.Rows(src, srcStride, lanes)
+		to := m.Word("column")
+		m.Set(to, dst)
+		if full {
+			m.While(dims, lanes, "dims", func() {
+				square := squareOf(m)
+				for r := range square {
+					m.Load(square[r], from.At(r, 0))
+				}
+				m.Transpose(square)
+				for d := range square {
+					m.Store(to.At(panelPitch*d), square[d])
+				}
+				m.Advance(from, 4*lanes)
+				m.AddImm(to, panelPitch*lanes)
+			})
+		}
+		m.While(dims, 1, "last_dims", func() {
+			some := m.Word("some")
+			m.SetImm(some, lanes)
+			m.MinWord(some, dims)
+			tail := m.Tail(some)
+			square := squareOf(m)
+			for r := range square {
+				m.Zero(square[r])
+				m.If(rows, r+1, func() { m.LoadTail(square[r], from.At(r, 0), tail) })
+			}
+			m.Transpose(square)
+			for d := range square {
+				m.If(some, d+1, func() { m.Store(to.At(panelPitch*d), square[d]) })
+			}
+			m.Advance(from, 4*lanes)
+			m.AddImm(to, panelPitch*lanes)
+			// While takes off one more.
+			m.AddImm(dims, 1-lanes)
+		})
+		m.AddImm(dst, 4*lanes)
+	}
+	m.While(rows, lanes, "rows", func() {
+		group(true)
+		for range lanes {
+			m.AddWord(src, srcStride)
+		}
+	})
+	m.If(rows, 1, func() { group(false) })
+}
+
+func squareOf(m *machine.Machine) []machine.Value {
+	square := make([]machine.Value, m.Lanes)
+	for i := range square {
+		square[i] = m.Native("x%d", i)
+	}
+	return square
+}
+
+// packColumns copies up to 16 columns of rows into half a panel, filling up with +0, and returns 0
+// if all numbers are finite, NaN otherwise: the sum of v·0.
+func packColumns(m *machine.Machine) {
+	var (
+		dst, src  = m.Arg("dst"), m.Arg("src")
+		rows      = m.Arg("rows")
+		srcStride = m.Arg("srcStride")
+		cols      = m.Arg("cols")
+		zero      = m.Named("zero")
+		bad       = m.Named("bad")
+	)
+	m.Floats(srcStride)
+	m.Zero(zero)
+	m.Zero(bad)
+	copyRows := func(load func(v machine.Value)) {
+		m.While(rows, 1, "rows", func() {
+			v := m.Named("v")
+			load(v)
+			m.FMA(bad, v, zero)
+			m.Store(dst.At(0), v)
+			m.AddWord(src, srcStride)
+			m.AddImm(dst, panelPitch)
+		})
+	}
+	m.IfElse(cols, 16, func() {
+		copyRows(func(v machine.Value) { m.Load(v, src.At(0)) })
+	}, func() {
+		tail := m.Tail(cols)
+		copyRows(func(v machine.Value) { m.LoadTail(v, src.At(0), tail) })
+	})
+	m.FoldAdd(bad)
+	m.Return(bad)
+}
+
+// scaleRows is dst = src·factor row by row: Q' from Q. The last vector of a row of dst is filled up
+// with zeros times factor.
+func scaleRows(m *machine.Machine) {
+	var (
+		dst, src             = m.Arg("dst"), m.Arg("src")
+		dstStride, srcStride = m.Arg("dstStride"), m.Arg("srcStride")
+		rows                 = m.Arg("rows")
+		factor               = m.ArgSplat("factor")
+	)
+	m.Floats(dstStride)
+	m.Floats(srcStride)
+	m.While(rows, 1, "rows", func() {
+		cols := m.Arg("cols")
+		from, to := m.Word("from"), m.Word("to")
+		m.Set(from, src)
+		m.Set(to, dst)
+		step := func(load func(v machine.Value)) {
+			v := m.Named("v")
+			load(v)
+			m.Mul(v, v, factor)
+			m.Store(to.At(0), v)
+		}
+		m.While(cols, 16, "cols", func() {
+			step(func(v machine.Value) { m.Load(v, from.At(0)) })
+			m.AddImm(from, 64)
+			m.AddImm(to, 64)
+		})
+		m.If(cols, 1, func() {
+			tail := m.Tail(cols)
+			step(func(v machine.Value) { m.LoadTail(v, from.At(0), tail) })
+		})
+		m.AddWord(src, srcStride)
+		m.AddWord(dst, dstStride)
+	})
+}

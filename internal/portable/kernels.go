@@ -1,0 +1,317 @@
+package portable
+
+import (
+	"math"
+	"unsafe"
+)
+
+// The kernels below are the "go" instruction set: same signatures, same bits as the assembly in
+// package asm, where their documentation is. Pointers may be nil only where the count is 0.
+
+const (
+	lanes = 16 // sums across lanes have 16 logical lanes everywhere
+	panel = 32 // columns of a packed panel
+)
+
+var negInf = float32(math.Inf(-1))
+
+// at returns the n floats that lie offset floats behind p.
+func at(p *float32, offset, n int) []float32 {
+	if n <= 0 {
+		return nil
+	}
+	return unsafe.Slice((*float32)(unsafe.Add(unsafe.Pointer(p), 4*offset)), n)
+}
+
+func roundUp(n, to int) int { return (n + to - 1) / to * to }
+
+// foldAdd sums 16 lanes: l += l+8, l+4, l+2, l+1.
+func foldAdd(v *[lanes]float32) float32 {
+	for half := lanes / 2; half > 0; half /= 2 {
+		for i := range half {
+			v[i] += v[i+half]
+		}
+	}
+	return v[0]
+}
+
+// larger returns x if x > acc, and acc otherwise, so that NaN is ignored.
+func larger(acc, x float32) float32 {
+	if x > acc {
+		return x
+	}
+	return acc
+}
+
+// Dot is the kernel of that name.
+func Dot(x, y *float32, n int, acc *float32) float32 {
+	c := dotChains(x, y, n, acc)
+	for l := range lanes {
+		c[0][l] = (c[0][l] + c[1][l]) + (c[2][l] + c[3][l])
+	}
+	return foldAdd(&c[0]) + 0
+}
+
+// DotChunk is the kernel of that name.
+func DotChunk(acc, x, y *float32, n int) {
+	c := dotChains(x, y, n, acc)
+	for i := range c {
+		copy(at(acc, lanes*i, lanes), c[i][:])
+	}
+}
+
+func dotChains(x, y *float32, n int, acc *float32) (c [4][lanes]float32) {
+	if acc != nil {
+		for i := range c {
+			copy(c[i][:], at(acc, lanes*i, lanes))
+		}
+	}
+	xs, ys := at(x, 0, n), at(y, 0, n)
+	for i := range xs {
+		l := &c[i/lanes%4][i%lanes]
+		*l = FMA(xs[i], ys[i], *l)
+	}
+	// A partial last vector is filled up with zeros, which go through the same FMA.
+	if rest := n % lanes; rest > 0 {
+		chain := &c[n/lanes%4]
+		for l := rest; l < lanes; l++ {
+			chain[l] = FMA(0, 0, chain[l])
+		}
+	}
+	return c
+}
+
+// Product is the kernel of that name.
+func Product(c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows, cols int, alpha *float32) {
+	for r := range rows {
+		out := at(c, r*cStride, cols)
+		if alpha == nil {
+			clear(out)
+		} else {
+			scale := at(alpha, r, 1)[0]
+			for j := range out {
+				out[j] *= scale
+			}
+		}
+		for k, f := range at(a, r*aStride, depth) {
+			for j, v := range at(b, k*panel, cols) {
+				out[j] = FMA(f, v, out[j])
+			}
+		}
+	}
+}
+
+// PackPanel is the kernel of that name. It writes every column of a group of 16 that has a row.
+func PackPanel(dst, src *float32, srcStride, rows, dims int) {
+	for r := range roundUp(rows, lanes) {
+		if r >= rows {
+			for d := range dims {
+				at(dst, d*panel+r, 1)[0] = 0
+			}
+			continue
+		}
+		for d, v := range at(src, r*srcStride, dims) {
+			at(dst, d*panel+r, 1)[0] = v
+		}
+	}
+}
+
+// PackColumns is the kernel of that name.
+func PackColumns(dst, src *float32, srcStride, rows, cols int) float32 {
+	var bad float32
+	for r := range rows {
+		to := at(dst, r*panel, lanes)
+		clear(to[copy(to, at(src, r*srcStride, cols)):])
+		for _, v := range to {
+			bad += float32(v * 0)
+		}
+	}
+	return bad
+}
+
+// ScaleRows is the kernel of that name.
+func ScaleRows(dst *float32, dstStride int, src *float32, srcStride, rows, cols int, factor float32) {
+	for r := range rows {
+		to := at(dst, r*dstStride, roundUp(cols, lanes))
+		n := copy(to, at(src, r*srcStride, cols))
+		clear(to[n:])
+		for i := range to {
+			to[i] *= factor
+		}
+	}
+}
+
+// SoftmaxTile is the kernel of that name.
+func SoftmaxTile(s *float32, stride, rows, cols int, max, alpha, shift, l *float32) {
+	for r := range rows {
+		row := at(s, r*stride, cols)
+		best := negInf
+		for _, t := range row {
+			best = larger(best, t)
+		}
+		m, sub, a := &at(max, r, 1)[0], &at(shift, r, 1)[0], &at(alpha, r, 1)[0]
+		old := *m
+		*m = larger(old, best)
+		*sub = guarded(*m)
+		*a = Exp2(old - *sub)
+
+		sums := at(l, r*lanes, lanes)
+		for i := range sums {
+			sums[i] *= *a
+		}
+		for j, t := range row {
+			p := Exp2(t - *sub)
+			row[j] = p
+			sums[j%lanes] += p
+		}
+	}
+}
+
+// guarded is what scores subtract for a maximum: 0 for -Inf, because -Inf - -Inf is NaN.
+func guarded(max float32) float32 {
+	if max == negInf {
+		return 0
+	}
+	return max
+}
+
+// MaskTile is the kernel of that name.
+func MaskTile(s *float32, stride, rows, cols int, bits *uint64) {
+	for r := range rows {
+		seen := unsafe.Slice((*uint64)(unsafe.Add(unsafe.Pointer(bits), 16*r)), 2)
+		row := at(s, r*stride, cols)
+		for j := range row {
+			if seen[j/64]>>(j%64)&1 == 0 {
+				row[j] = negInf
+			}
+		}
+	}
+}
+
+// CloseRows is the kernel of that name.
+func CloseRows(sum, l *float32, rows int) {
+	for r := range rows {
+		var v [lanes]float32
+		copy(v[:], at(l, r*lanes, lanes))
+		at(sum, r, 1)[0] = foldAdd(&v)
+	}
+}
+
+// MergeRows is the kernel of that name.
+func MergeRows(ma, la, oa, mb, lb, ob *float32, stride, rows, cols int, weights *float32) {
+	for r := range rows {
+		m, l := &at(ma, r, 1)[0], &at(la, r, 1)[0]
+		first, second := *m, at(mb, r, 1)[0]
+		*m = larger(first, second)
+		sub := guarded(*m)
+		wa, wb := Exp2(first-sub), Exp2(second-sub)
+		at(weights, r, 1)[0], at(weights, lanes+r, 1)[0] = wa, wb
+		*l = FMA(at(lb, r, 1)[0], wb, float32(*l*wa))
+		a, b := at(oa, r*stride, cols), at(ob, r*stride, cols)
+		for i := range a {
+			a[i] = FMA(b[i], wb, float32(a[i]*wa))
+		}
+	}
+}
+
+// FinishRows is the kernel of that name.
+func FinishRows(out *float32, outStride int, o *float32, oStride int, max, sum *float32, stateStride, rows, cols int) {
+	for r := range rows {
+		to := at(out, r*outStride, cols)
+		if at(max, r*stateStride, 1)[0] == negInf {
+			clear(to)
+			continue
+		}
+		l := at(sum, r*stateStride, 1)[0]
+		for i, v := range at(o, r*oStride, cols) {
+			to[i] = v/l + 0
+		}
+	}
+}
+
+// LogSumRows is the kernel of that name.
+func LogSumRows(dst, max, sum *float32, n int) {
+	to, ms, ls := at(dst, 0, n), at(max, 0, n), at(sum, 0, n)
+	for i, m := range ms {
+		if m == negInf {
+			to[i] = negInf
+			continue
+		}
+		to[i] = (m + Log2(ls[i])) * Ln2
+	}
+}
+
+// ExpArray applies Exp to n numbers.
+func ExpArray(dst, src *float32, n int) {
+	to := at(dst, 0, n)
+	for i, x := range at(src, 0, n) {
+		to[i] = Exp(x)
+	}
+}
+
+// BlockMax is the kernel of that name.
+func BlockMax(src *float32, n int) float32 {
+	best := negInf
+	for _, x := range at(src, 0, n) {
+		best = larger(best, x)
+	}
+	return best
+}
+
+// ExpSum is the kernel of that name.
+func ExpSum(dst, src *float32, n int, shift float32) float32 {
+	var sum [lanes]float32
+	to := at(dst, 0, n)
+	for i, x := range at(src, 0, n) {
+		to[i] = SoftExp(x - shift)
+		sum[i%lanes] += to[i]
+	}
+	return foldAdd(&sum)
+}
+
+// SumExp is the kernel of that name.
+func SumExp(src *float32, n int, shift float32) float32 {
+	var sum [lanes]float32
+	for i, x := range at(src, 0, n) {
+		sum[i%lanes] += SoftExp(x - shift)
+	}
+	return foldAdd(&sum)
+}
+
+// ScaleVector is the kernel of that name.
+func ScaleVector(dst, src *float32, n int, factor float32) {
+	to := at(dst, 0, n)
+	for i, x := range at(src, 0, n) {
+		to[i] = x * factor
+	}
+}
+
+// Subtract is the kernel of that name.
+func Subtract(dst, src *float32, n int, a, b float32) {
+	to := at(dst, 0, n)
+	for i, x := range at(src, 0, n) {
+		to[i] = (x - a) - b
+	}
+}
+
+// PeakFMA is the kernel of that name.
+func PeakFMA(n int) float32 {
+	var acc [24]float32
+	for range n {
+		for i := range acc {
+			for range lanes {
+				acc[i] = FMA(0, 0, acc[i])
+			}
+		}
+	}
+	return acc[0]
+}
+
+// ReadSum is the kernel of that name.
+func ReadSum(src *float32, n int) float32 {
+	var or uint32
+	for _, x := range at(src, 0, n) {
+		or |= math.Float32bits(x)
+	}
+	return math.Float32frombits(or)
+}

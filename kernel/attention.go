@@ -1,0 +1,333 @@
+package kernel
+
+import (
+	"math"
+	"runtime"
+	"sync"
+
+	"github.com/quern-go/quern/internal/isa"
+)
+
+// Shape is the size of an attention problem.
+//
+// With Batch sequences of equal size, Q is [Batch, Heads, Queries, Dim], K is [Batch, KVHeads, Keys,
+// Dim], V is [Batch, KVHeads, Keys, ValueDim] and the output [Batch, Heads, Queries, ValueDim].
+// Query head h uses key/value head h/(Heads/KVHeads).
+type Shape struct {
+	Batch, Heads, KVHeads int
+	Queries, Keys         int
+	Dim, ValueDim         int
+}
+
+// ShapeOf reads the shape off the three inputs.
+func ShapeOf(q, k, v Tensor) Shape {
+	return Shape{
+		Batch: q.Shape[0], Heads: q.Shape[1], KVHeads: k.Shape[1],
+		Queries: q.Shape[2], Keys: k.Shape[2], Dim: q.Shape[3], ValueDim: v.Shape[3],
+	}
+}
+
+// Options says what attention to compute. The zero Options is plain bidirectional attention with
+// scale 1/√Dim on all cores.
+type Options struct {
+	// Scale multiplies q·k. 0 means 1/√Dim.
+	Scale float64
+	// Mask says which keys a query sees; nil is all of them.
+	Mask Mask
+	// Ragged describes sequences of unequal length.
+	Ragged Ragged
+	// KeyOffset is the position of the first key given within its sequence, a multiple of 2048: the
+	// keys are a later piece of a longer sequence. Masks count positions from the start of it.
+	KeyOffset int
+	// LSE, if not nil, receives the natural log-sum-exp of each row's scores, [Batch, Heads, Queries]
+	// contiguous; -Inf for a row that sees no key.
+	LSE []float32
+	// Workers is the number of goroutines that share the work, the caller's included. 0 means
+	// runtime.GOMAXPROCS. The result does not depend on it.
+	Workers int
+}
+
+// Ragged describes sequences of unequal length, in one of two layouts.
+//
+// Padded: the tensors have one batch entry a sequence, of which only a part is used. KeyStart is
+// the first key (left padding), KeyCount the number of keys from there; nil means 0, and all that
+// follow.
+//
+// Packed: the sequences lie end to end in the sequence dimension of tensors whose batch is 1.
+// Sequence s has the queries [CumQueries[s], CumQueries[s+1]) and the keys [CumKeys[s],
+// CumKeys[s+1]). A nil CumKeys is the same as CumQueries.
+//
+// Either way a sequence gets the same bits as alone.
+type Ragged struct {
+	KeyStart, KeyCount  []int
+	CumQueries, CumKeys []int
+}
+
+// sequence is one sequence of a batch: a range of queries and of keys.
+type sequence struct {
+	index, batch  int
+	query0, key0  int // position of the first in the tensors
+	queries, keys int
+	keyOffset     int
+	visible       visibility
+}
+
+// Attention computes softmax(q·kᵀ·scale)·v for every query head into out. The tensors are described
+// at [Shape].
+//
+// out may be the very same view as q; otherwise it must not overlap an input. Inputs may overlap
+// each other, and may broadcast with stride 0. Sizes of 0 are allowed: without keys the output is 0.
+// A NaN or +Inf among the scores a query sees makes its row NaN.
+//
+// It needs O(S·D) memory besides, which it keeps for the next call. Errors are of type
+// [*ArgumentError]; nothing has been written then. A call cannot be cancelled.
+//
+// The method is FlashAttention (Dao et al., 2022; Dao, 2023) with the online softmax in base 2.
+func Attention(out, q, k, v Tensor, opts Options) error {
+	p := plans.Get().(*Plan)
+	defer plans.Put(p)
+	if err := p.Reset(ShapeOf(q, k, v), opts); err != nil {
+		return err
+	}
+	defer func() { p.opts = Options{} }() // keep nothing of the caller's alive
+	return p.Run(out, q, k, v)
+}
+
+var plans = sync.Pool{New: func() any { return new(Plan) }}
+
+// Plan is a prepared attention: shape and options are validated, memory is there. It serves one
+// caller at a time; [Plan.Clone] makes another for another goroutine.
+type Plan struct {
+	shape Shape
+	opts  Options
+	level isa.Level
+
+	group     int // query heads that share a key/value head
+	factor    float32
+	sequences []sequence
+
+	schedule schedule
+	workers  []*worker
+	slots    []*packed
+}
+
+// NewAttention prepares attention of one shape.
+func NewAttention(shape Shape, opts Options) (*Plan, error) {
+	p := new(Plan)
+	if err := p.Reset(shape, opts); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// Clone returns a plan for the same shape and options with memory of its own.
+func (p *Plan) Clone() *Plan {
+	c, err := NewAttention(p.shape, p.opts)
+	if err != nil {
+		panic("quern: Clone of a plan that was not prepared: " + err.Error())
+	}
+	return c
+}
+
+// Limits on sizes, far beyond what memory holds, so that products of sizes do not overflow.
+const maxSize = 1 << 30
+
+// Reset prepares p for another shape or other options. It allocates only where more memory is
+// needed than before. After an error p must be Reset before it is Run.
+func (p *Plan) Reset(shape Shape, opts Options) error {
+	p.shape = Shape{}
+	for _, size := range []struct {
+		name string
+		n    int
+	}{
+		{"Shape.Batch", shape.Batch}, {"Shape.Heads", shape.Heads}, {"Shape.KVHeads", shape.KVHeads},
+		{"Shape.Queries", shape.Queries}, {"Shape.Keys", shape.Keys},
+		{"Shape.Dim", shape.Dim}, {"Shape.ValueDim", shape.ValueDim},
+	} {
+		if size.n < 0 || size.n > maxSize {
+			return argument(ErrShape, size.name, "is %d, want 0 to %d", size.n, maxSize)
+		}
+	}
+	if shape.KVHeads == 0 && shape.Heads > 0 || shape.KVHeads > 0 && shape.Heads%shape.KVHeads != 0 {
+		return argument(ErrShape, "Shape.Heads", "is %d, want a multiple of the %d key/value heads", shape.Heads, shape.KVHeads)
+	}
+	if shape.Dim == 0 {
+		return argument(ErrShape, "Shape.Dim", "is 0, want at least 1")
+	}
+	scale := opts.Scale
+	switch {
+	case math.IsNaN(scale) || math.IsInf(scale, 0):
+		return argument(ErrOption, "Options.Scale", "is %v, want a finite number", scale)
+	case scale == 0:
+		scale = 1 / math.Sqrt(float64(shape.Dim))
+	}
+	if opts.Workers < 0 {
+		return argument(ErrOption, "Options.Workers", "is %d, want 0 or more", opts.Workers)
+	}
+	if opts.KeyOffset < 0 || opts.KeyOffset > maxSize || opts.KeyOffset%spanKeys != 0 {
+		return argument(ErrOption, "Options.KeyOffset", "is %d, want a multiple of %d up to %d", opts.KeyOffset, spanKeys, maxSize)
+	}
+	if want := shape.Batch * shape.Heads * shape.Queries; opts.LSE != nil && len(opts.LSE) != want {
+		return argument(ErrShape, "Options.LSE", "has %d elements, want %d·%d·%d", len(opts.LSE), shape.Batch, shape.Heads, shape.Queries)
+	}
+	p.opts = opts
+	p.level = isa.Active()
+	p.factor = float32(scale * math.Log2E)
+	p.group = 1
+	if shape.KVHeads > 0 {
+		p.group = shape.Heads / shape.KVHeads
+	}
+	if err := p.layOut(shape); err != nil {
+		return err
+	}
+	p.shape = shape
+	p.prepare()
+	return nil
+}
+
+// layOut turns both layouts of Ragged into sequences.
+func (p *Plan) layOut(shape Shape) error {
+	r, n := &p.opts.Ragged, shape.Batch
+	packedLayout := r.CumQueries != nil || r.CumKeys != nil
+	if packedLayout {
+		if r.KeyStart != nil || r.KeyCount != nil {
+			return argument(ErrOption, "Options.Ragged", "has both cumulative lengths and KeyStart or KeyCount")
+		}
+		if shape.Batch != 1 {
+			return argument(ErrShape, "Shape.Batch", "is %d, want 1 with cumulative lengths", shape.Batch)
+		}
+		if r.CumQueries == nil {
+			return argument(ErrOption, "Options.Ragged.CumQueries", "is nil, but CumKeys is not")
+		}
+		n = len(r.CumQueries) - 1
+	}
+	p.sequences = p.sequences[:0]
+	for i := range max(n, 0) {
+		p.sequences = append(p.sequences, sequence{
+			index: i, batch: i, queries: shape.Queries, keys: shape.Keys, keyOffset: p.opts.KeyOffset, visible: everything{},
+		})
+	}
+	var err error
+	if packedLayout {
+		err = p.layOutPacked(shape)
+	} else {
+		err = p.layOutPadded(shape)
+	}
+	if err != nil {
+		return err
+	}
+	for i := range p.sequences {
+		if p.opts.Mask == nil {
+			break
+		}
+		if p.sequences[i].visible, err = p.opts.Mask.compile(p.sequences[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *Plan) layOutPadded(shape Shape) error {
+	r := &p.opts.Ragged
+	if r.KeyStart != nil && len(r.KeyStart) != shape.Batch {
+		return argument(ErrShape, "Options.Ragged.KeyStart", "has %d entries, want %d", len(r.KeyStart), shape.Batch)
+	}
+	if r.KeyCount != nil && len(r.KeyCount) != shape.Batch {
+		return argument(ErrShape, "Options.Ragged.KeyCount", "has %d entries, want %d", len(r.KeyCount), shape.Batch)
+	}
+	for i := range p.sequences {
+		s := &p.sequences[i]
+		if r.KeyStart != nil {
+			if s.key0 = r.KeyStart[i]; s.key0 < 0 || s.key0 > shape.Keys {
+				return argument(ErrOption, "Options.Ragged.KeyStart", "entry %d is %d, want 0 to %d", i, s.key0, shape.Keys)
+			}
+			s.keys = shape.Keys - s.key0
+		}
+		if r.KeyCount != nil {
+			if n := r.KeyCount[i]; n < 0 || n > s.keys {
+				return argument(ErrOption, "Options.Ragged.KeyCount", "entry %d is %d, want 0 to %d", i, n, s.keys)
+			}
+			s.keys = r.KeyCount[i]
+		}
+	}
+	return nil
+}
+
+func (p *Plan) layOutPacked(shape Shape) error {
+	r := &p.opts.Ragged
+	queries, keys := r.CumQueries, r.CumKeys
+	if keys == nil {
+		keys = queries
+	}
+	check := func(name string, cum []int, total int) error {
+		if len(cum) != len(queries) || len(cum) == 0 {
+			return argument(ErrShape, name, "has %d entries, CumQueries has %d, and at least 1 is needed", len(cum), len(queries))
+		}
+		if cum[0] != 0 || cum[len(cum)-1] != total {
+			return argument(ErrOption, name, "runs from %d to %d, want 0 to %d", cum[0], cum[len(cum)-1], total)
+		}
+		for i := 1; i < len(cum); i++ {
+			if cum[i] < cum[i-1] {
+				return argument(ErrOption, name, "decreases from %d to %d at entry %d", cum[i-1], cum[i], i)
+			}
+		}
+		return nil
+	}
+	if err := check("Options.Ragged.CumQueries", queries, shape.Queries); err != nil {
+		return err
+	}
+	if err := check("Options.Ragged.CumKeys", keys, shape.Keys); err != nil {
+		return err
+	}
+	for i := range p.sequences {
+		s := &p.sequences[i]
+		s.batch = 0
+		s.query0, s.queries = queries[i], queries[i+1]-queries[i]
+		s.key0, s.keys = keys[i], keys[i+1]-keys[i]
+	}
+	return nil
+}
+
+// Run computes attention of the prepared shape; see [Attention] for what it does to its arguments.
+// With one worker it does not allocate; with several it starts that many goroutines less one,
+// which are gone when it returns.
+func (p *Plan) Run(out, q, k, v Tensor) error {
+	s := p.shape
+	if s == (Shape{}) {
+		return argument(ErrOption, "Plan", "is not prepared")
+	}
+	if err := q.check("q", [4]int{s.Batch, s.Heads, s.Queries, s.Dim}); err != nil {
+		return err
+	}
+	if err := k.check("k", [4]int{s.Batch, s.KVHeads, s.Keys, s.Dim}); err != nil {
+		return err
+	}
+	if err := v.check("v", [4]int{s.Batch, s.KVHeads, s.Keys, s.ValueDim}); err != nil {
+		return err
+	}
+	if err := out.checkOutput("out", [4]int{s.Batch, s.Heads, s.Queries, s.ValueDim}); err != nil {
+		return err
+	}
+	if !out.same(&q) && out.overlaps(&q) {
+		return argument(ErrOverlap, "out", "shares memory with q without being the same view")
+	}
+	if out.overlaps(&k) {
+		return argument(ErrOverlap, "out", "shares memory with k")
+	}
+	if out.overlaps(&v) {
+		return argument(ErrOverlap, "out", "shares memory with v")
+	}
+	p.schedule.run(p, tensors{out, q, k, v})
+	return nil
+}
+
+type tensors struct{ out, q, k, v Tensor }
+
+// workerCount is the number of goroutines worth starting for a number of tasks.
+func (p *Plan) workerCount(tasks int) int {
+	n := p.opts.Workers
+	if n == 0 {
+		n = runtime.GOMAXPROCS(0)
+	}
+	return max(1, min(n, tasks))
+}

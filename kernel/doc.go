@@ -1,0 +1,46 @@
+// Package kernel computes attention, softmax and dot products on the CPU at the speed of its vector
+// units: in generated assembly for AVX2, AVX-512 and NEON, chosen at run time, and in portable Go
+// everywhere else, without cgo.
+//
+// Start with [Attention] for a single call, and [NewAttention] for a [Plan] that validates once and
+// then runs without allocating. [Dot], [Exp], [Softmax], [LogSoftmax] and [LogSumExp] work on slices.
+//
+// # Promises
+//
+// Every result is defined by a formula (ARITHMETIC.md in this folder, version [ArithmeticVersion]),
+// and every instruction set gives exactly its bits: on every machine, for any number of workers,
+// whatever else is in the batch, with any strides. NaN payloads are the one exception.
+//
+// Masked means absent: what a query may not see never reaches its output, NaN included, and costs
+// nothing where whole blocks are unseen. A query that sees no key gets 0, and -Inf as log-sum-exp.
+//
+// # Conventions
+//
+// Functions on slices panic if lengths do not match, before anything is read or written; tensor
+// functions return an [*ArgumentError] instead. Nothing is ever read or written outside the slices
+// given. The floating-point environment must be Go's own: round to nearest even, subnormals kept.
+// Functions may be called from many goroutines at once; a Plan serves one caller at a time.
+package kernel
+
+import "github.com/quern-go/quern/internal/isa"
+
+// ArithmeticVersion names the specification that results follow bit for bit, ARITHMETIC.md. It
+// changes whenever a bit of any result does.
+const ArithmeticVersion = 1
+
+// ISA returns the instruction set in use: "avx512", "avx2", "neon" or "go". It is the best that the
+// CPU has unless the environment variable QUERN_ISA names another.
+func ISA() string { return isa.Active().String() }
+
+// ISAs returns the names that QUERN_ISA may have on this CPU, best first.
+func ISAs() []string {
+	var names []string
+	for _, l := range isa.Supported() {
+		names = append(names, l.String())
+	}
+	return names
+}
+
+// ISAError returns an error if QUERN_ISA names an instruction set that is unknown or that this CPU
+// lacks. It is then not obeyed: a library must not panic because of its environment.
+func ISAError() error { return isa.Err() }

@@ -1,0 +1,43 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+)
+
+// The kinds of [ArgumentError], for errors.Is.
+var (
+	ErrShape   = errors.New("shape does not match")
+	ErrStride  = errors.New("strides are not usable")
+	ErrOption  = errors.New("option is not valid")
+	ErrOverlap = errors.New("memory overlaps")
+)
+
+// ArgumentError reports an argument that cannot be used. Nothing has been computed or written.
+type ArgumentError struct {
+	Argument string // the parameter or field, such as "k" or "Options.Workers"
+	Detail   string // what is wrong, with the sizes on both sides
+	Kind     error  // one of the Err variables
+}
+
+func (e *ArgumentError) Error() string {
+	return fmt.Sprintf("quern: %s: %v: %s", e.Argument, e.Kind, e.Detail)
+}
+
+// Unwrap returns the kind.
+func (e *ArgumentError) Unwrap() error { return e.Kind }
+
+func argument(kind error, name, format string, args ...any) error {
+	return &ArgumentError{Argument: name, Detail: fmt.Sprintf(format, args...), Kind: kind}
+}
+
+// mustMatch panics unless two slices are equally long.
+func mustMatch(function, a string, la int, b string, lb int) {
+	if la != lb {
+		panicMismatch(function, a, la, b, lb)
+	}
+}
+
+func panicMismatch(function, a string, la int, b string, lb int) {
+	panic(fmt.Sprintf("quern: %s: len(%s) is %d, len(%s) is %d", function, a, la, b, lb))
+}

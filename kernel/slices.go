@@ -1,0 +1,165 @@
+package kernel
+
+import (
+	"math"
+	"unsafe"
+
+	"github.com/quern-go/quern/asm"
+	"github.com/quern-go/quern/internal/isa"
+	"github.com/quern-go/quern/internal/portable"
+)
+
+// chunk is the most elements that one call of assembly takes: assembly cannot be preempted, and this
+// many take less than 50 µs even from memory.
+const chunk = 1 << 15
+
+// Dot returns Σ x[i]·y[i]: four chains of 16 lanes, each product fused with its sum. Empty slices
+// give +0, and -0 is never returned. x and y may overlap. It panics if the lengths differ.
+//
+// For long vectors it reads memory as fast as the machine does; for short ones, in cache, two loads
+// for every fused multiply-add are the limit.
+func Dot(x, y []float32) float32 {
+	n := len(x)
+	if n != len(y) {
+		panicMismatch("Dot", "x", n, "y", len(y))
+	}
+	level := isa.Active()
+	if n <= chunk {
+		return asm.Dot(level, unsafe.SliceData(x), unsafe.SliceData(y), n, nil)
+	}
+	var chains [64]float32
+	for len(x) > chunk {
+		asm.DotChunk(level, &chains[0], &x[0], &y[0], chunk)
+		x, y = x[chunk:], y[chunk:]
+	}
+	return asm.Dot(level, &x[0], &y[0], len(x), &chains[0])
+}
+
+// Exp sets dst[i] to e^src[i], with an error of at most 1 ULP over every float32, subnormal results
+// included:
+//
+//	Exp(±0) = 1
+//	Exp(x > 88.72283) = Exp(+Inf) = +Inf
+//	Exp(x < -103.97208) = Exp(-Inf) = +0
+//	Exp(NaN) = NaN
+//
+// dst and src may be the same slice, but not otherwise overlap. It panics if the lengths differ.
+func Exp(dst, src []float32) {
+	mustMatch("Exp", "dst", len(dst), "src", len(src))
+	level := isa.Active()
+	for len(src) > 0 {
+		n := min(len(src), chunk)
+		asm.ExpArray(level, &dst[0], &src[0], n)
+		dst, src = dst[n:], src[n:]
+	}
+}
+
+// softmaxBlock is the number of elements whose maximum and sum are taken together: 4 KiB, so that the
+// second reading of a block is in cache.
+const softmaxBlock = 1024
+
+// softmaxState is a softmax under way: for each block its maximum m and its sum of e^(x-m).
+type softmaxState struct {
+	level     isa.Level
+	max, sum  []float32
+	blocks    [2][64]float32 // backs max and sum up to 65536 elements
+	best, all float32        // over all blocks
+}
+
+// run takes the blocks of src; with dst it leaves e^(x-m) there.
+func (s *softmaxState) run(dst, src []float32) {
+	n := (len(src) + softmaxBlock - 1) / softmaxBlock
+	if n <= len(s.blocks[0]) {
+		s.max, s.sum = s.blocks[0][:n], s.blocks[1][:n]
+	} else {
+		both := make([]float32, 2*n)
+		s.max, s.sum = both[:n], both[n:]
+	}
+	s.best = float32(math.Inf(-1))
+	for b := range s.max {
+		from := src[b*softmaxBlock : min((b+1)*softmaxBlock, len(src))]
+		max := asm.BlockMax(s.level, &from[0], len(from))
+		s.max[b] = max
+		if max > s.best {
+			s.best = max
+		}
+		if math.IsInf(float64(max), -1) {
+			max = 0 // all are -Inf or NaN: -Inf - -Inf would be NaN
+		}
+		if dst != nil {
+			s.sum[b] = asm.ExpSum(s.level, &dst[b*softmaxBlock], &from[0], len(from), max)
+		} else {
+			s.sum[b] = asm.SumExp(s.level, &from[0], len(from), max)
+		}
+	}
+	// l = Σ sum·e^(max-best), and max becomes that weight.
+	best := s.best
+	if math.IsInf(float64(best), -1) {
+		best = 0
+	}
+	for b, max := range s.max {
+		w := portable.SoftExp(max - best)
+		s.all = portable.FMA(s.sum[b], w, s.all)
+		s.max[b] = w
+	}
+}
+
+// Softmax sets dst[i] to e^src[i] / Σ e^src[j]. It passes over memory twice and takes one
+// exponential an element; arguments more than 87 below the largest give +0.
+//
+// Elements that are -Inf count as absent: they give +0, also where all are -Inf. A NaN or +Inf makes
+// every result NaN. Empty slices are left alone.
+//
+// dst and src may be the same slice, but not otherwise overlap. It panics if the lengths differ. It
+// does not allocate up to 65536 elements, and 8 bytes for every 1024 elements above.
+//
+// The method is the online softmax of Milakov and Gimelshein (2018), in blocks of 1024.
+func Softmax(dst, src []float32) {
+	mustMatch("Softmax", "dst", len(dst), "src", len(src))
+	s := softmaxState{level: isa.Active()}
+	s.run(dst, src)
+	inverse := 1 / s.all
+	if s.all == 0 {
+		inverse = 0
+	}
+	for b, w := range s.max {
+		to := dst[b*softmaxBlock : min((b+1)*softmaxBlock, len(dst))]
+		asm.ScaleVector(s.level, &to[0], &to[0], len(to), w*inverse)
+	}
+}
+
+// LogSoftmax sets dst[i] to src[i] - log Σ e^src[j], computed as (src[i] - max) - log Σ e^(src[j]-max).
+//
+// If all elements are -Inf, all results are. A NaN or +Inf makes every result NaN. Empty slices are
+// left alone. dst and src may be the same slice, but not otherwise overlap. It panics if the
+// lengths differ, and allocates as [Softmax] does.
+func LogSoftmax(dst, src []float32) {
+	mustMatch("LogSoftmax", "dst", len(dst), "src", len(src))
+	s := softmaxState{level: isa.Active()}
+	s.run(nil, src)
+	best, log := s.best, s.log()
+	if math.IsInf(float64(best), -1) {
+		best = 0
+	}
+	for len(src) > 0 {
+		n := min(len(src), chunk)
+		asm.Subtract(s.level, &dst[0], &src[0], n, best, log)
+		dst, src = dst[n:], src[n:]
+	}
+}
+
+// log is the natural logarithm of the sum, 0 for an empty one so that -Inf stays -Inf.
+func (s *softmaxState) log() float32 {
+	if s.all == 0 {
+		return 0
+	}
+	return float32(portable.Log2(s.all) * portable.Ln2)
+}
+
+// LogSumExp returns log Σ e^x[i], computed as max + log Σ e^(x[i]-max): -Inf if x is empty or all
+// -Inf, NaN if a NaN or +Inf is among them. It allocates as [Softmax] does.
+func LogSumExp(x []float32) float32 {
+	s := softmaxState{level: isa.Active()}
+	s.run(nil, x)
+	return s.best + s.log()
+}

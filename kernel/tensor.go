@@ -1,0 +1,165 @@
+package kernel
+
+import (
+	"cmp"
+	"math/bits"
+	"slices"
+	"unsafe"
+)
+
+// Element is a type that tensors may hold.
+type Element interface{ float32 }
+
+// Tensor is a view of memory as [batch, heads, sequence, dim] with any strides; the last dimension
+// is contiguous. It copies nothing. The zero Tensor is empty.
+//
+// Whatever the order of dimensions in memory, they are named in this order. Strides are in
+// elements. An input may use stride 0 to broadcast a dimension; elements of an output must not
+// overlap.
+type Tensor struct {
+	data   unsafe.Pointer
+	length int // elements that data points to
+	// Shape is batch, heads, sequence, dim.
+	Shape [4]int
+	// Stride is the distance between batches, heads and positions.
+	Stride [3]int
+}
+
+// BHSD views data as contiguous [batch, heads, sequence, dim].
+func BHSD[T Element](data []T, batch, heads, sequence, dim int) Tensor {
+	return Strided(data, [4]int{batch, heads, sequence, dim}, [3]int{heads * sequence * dim, sequence * dim, dim})
+}
+
+// BSHD views data as contiguous [batch, sequence, heads, dim]: the output of a projection, in which
+// heads lie beside each other.
+func BSHD[T Element](data []T, batch, sequence, heads, dim int) Tensor {
+	return Strided(data, [4]int{batch, heads, sequence, dim}, [3]int{sequence * heads * dim, dim, heads * dim})
+}
+
+// Strided views data with explicit strides, both in the order batch, heads, sequence: a slice of a
+// fused QKV projection, overlapping heads, or a broadcast dimension. That the view lies within data
+// is checked where it is used.
+func Strided[T Element](data []T, shape [4]int, stride [3]int) Tensor {
+	return Tensor{data: unsafe.Pointer(unsafe.SliceData(data)), length: len(data), Shape: shape, Stride: stride}
+}
+
+func (t *Tensor) empty() bool { return slices.Contains(t.Shape[:], 0) }
+
+// row returns the address of the first element of a row, which must exist.
+func (t *Tensor) row(b, h, s int) *float32 {
+	return (*float32)(unsafe.Add(t.data, 4*(b*t.Stride[0]+h*t.Stride[1]+s*t.Stride[2])))
+}
+
+// extent is the number of elements from the first to behind the last, or ok = false if it
+// overflows.
+func (t *Tensor) extent() (n int, ok bool) {
+	if t.empty() {
+		return 0, true
+	}
+	n = t.Shape[3]
+	for i, stride := range t.Stride {
+		hi, lo := bits.Mul64(uint64(t.Shape[i]-1), uint64(stride))
+		if hi != 0 || lo > uint64(maxInt-n) {
+			return 0, false
+		}
+		n += int(lo)
+	}
+	return n, n <= maxInt/8
+}
+
+const maxInt = int(^uint(0) >> 1)
+
+// check reports what makes t unusable as the named argument of the given shape.
+func (t *Tensor) check(name string, shape [4]int) error {
+	if t.Shape != shape {
+		return argument(ErrShape, name, "is %v (batch, heads, sequence, dim), want %v", t.Shape, shape)
+	}
+	for i, n := range t.Shape {
+		if n < 0 {
+			return argument(ErrShape, name, "dimension %d is %d", i, n)
+		}
+	}
+	for i, n := range t.Stride {
+		if n < 0 {
+			return argument(ErrStride, name, "stride %d is %d, want 0 or more", i, n)
+		}
+	}
+	n, ok := t.extent()
+	if !ok {
+		return argument(ErrStride, name, "shape %v with strides %v overflows the address space", t.Shape, t.Stride)
+	}
+	if n > t.length {
+		return argument(ErrShape, name, "shape %v with strides %v needs %d elements, data has %d", t.Shape, t.Stride, n, t.length)
+	}
+	return nil
+}
+
+// checkOutput is check for a tensor that is written: no two elements may share memory.
+func (t *Tensor) checkOutput(name string, shape [4]int) error {
+	if err := t.check(name, shape); err != nil {
+		return err
+	}
+	if t.empty() {
+		return nil
+	}
+	type axis struct{ n, stride int }
+	var axes []axis
+	for i, stride := range t.Stride {
+		if t.Shape[i] > 1 {
+			axes = append(axes, axis{t.Shape[i], stride})
+		}
+	}
+	slices.SortFunc(axes, func(a, b axis) int { return cmp.Compare(a.stride, b.stride) })
+	reach := t.Shape[3]
+	for _, a := range axes {
+		if a.stride < reach {
+			return argument(ErrOverlap, name, "shape %v with strides %v writes an element twice: a stride of %d is less than the %d elements below it", t.Shape, t.Stride, a.stride, reach)
+		}
+		reach += (a.n - 1) * a.stride
+	}
+	return nil
+}
+
+// overlaps reports whether two checked tensors share an element. It is exact if they are
+// disjoint ranges or have the same strides, like slices of one fused projection; otherwise ranges
+// that meet count as overlapping.
+func (t *Tensor) overlaps(u *Tensor) bool {
+	if t.empty() || u.empty() {
+		return false
+	}
+	nt, _ := t.extent()
+	nu, _ := u.extent()
+	a, b := uintptr(t.data), uintptr(u.data)
+	if a+4*uintptr(nt) <= b || b+4*uintptr(nu) <= a {
+		return false
+	}
+	if t.Stride != u.Stride {
+		return true
+	}
+	order := []int{0, 1, 2}
+	slices.SortFunc(order, func(i, j int) int { return cmp.Compare(t.Stride[j], t.Stride[i]) })
+	// Does u's first element, moved by some steps within both shapes, meet a row of t?
+	var meets func(distance int, axes []int) bool
+	meets = func(distance int, axes []int) bool {
+		if len(axes) == 0 {
+			return distance < t.Shape[3] && -distance < u.Shape[3]
+		}
+		i := axes[0]
+		if t.Stride[i] == 0 {
+			return meets(distance, axes[1:])
+		}
+		near := distance / t.Stride[i]
+		for steps := near - 1; steps <= near+1; steps++ {
+			if steps < t.Shape[i] && -steps < u.Shape[i] && meets(distance-steps*t.Stride[i], axes[1:]) {
+				return true
+			}
+		}
+		return false
+	}
+	return meets(int(int64(b-a))/4, order)
+}
+
+// same reports whether two tensors are the same view.
+func (t *Tensor) same(u *Tensor) bool {
+	return t.data == u.data && t.Shape == u.Shape && t.Stride == u.Stride
+}
