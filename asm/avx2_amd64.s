@@ -1537,6 +1537,92 @@ rows_end_2:
 	VZEROUPPER
 	RET
 
+// func affineRowsAVX2(dst *float32, dstStride int, src *float32, srcStride int, rows int, cols int, scale *float32, bias *float32)
+TEXT ·affineRowsAVX2(SB), NOSPLIT, $0-64
+	MOVQ dst+0(FP), AX // dst
+	MOVQ src+16(FP), CX // src
+	MOVQ dstStride+8(FP), DX // dstStride
+	MOVQ srcStride+24(FP), BX // srcStride
+	MOVQ scale+48(FP), SI // scale
+	MOVQ bias+56(FP), DI // bias
+	MOVQ cols+40(FP), R8 // cols
+	SHLQ $0x02, DX // dstStride in bytes
+	SHLQ $0x02, BX // srcStride in bytes
+	CMPQ R8, $+16 // cols < 16
+	JLT  cols_end_2 // cols < 16
+
+cols_1:
+	VMOVUPS (SI), Y0 // scale = scale[0], lanes 0..7
+	VMOVUPS 32(SI), Y1 // scale = scale[0], lanes 8..15
+	VMOVUPS (DI), Y2 // bias = bias[0], lanes 0..7
+	VMOVUPS 32(DI), Y3 // bias = bias[0], lanes 8..15
+	MOVQ    rows+32(FP), R11 // rows
+	MOVQ    CX, R9 // from = src
+	MOVQ    AX, R10 // to = dst
+	CMPQ    R11, $+1 // rows < 1
+	JLT     rows_end_4 // rows < 1
+
+rows_3:
+	VMOVUPS (R9), Y4 // v = from[0], lanes 0..7
+	VMOVUPS 32(R9), Y5 // v = from[0], lanes 8..15
+	VMULPS  Y0, Y4, Y4 // v = v * scale, lanes 0..7
+	VMULPS  Y1, Y5, Y5 // v = v * scale, lanes 8..15
+	VADDPS  Y2, Y4, Y4 // v = v + bias, lanes 0..7
+	VADDPS  Y3, Y5, Y5 // v = v + bias, lanes 8..15
+	VMOVUPS Y4, (R10) // to[0] = v, lanes 0..7
+	VMOVUPS Y5, 32(R10) // to[0] = v, lanes 8..15
+	ADDQ    BX, R9 // from += srcStride
+	ADDQ    DX, R10 // to += dstStride
+	SUBQ    $+1, R11 // rows += -1
+	CMPQ    R11, $+1 // rows >= 1
+	JGE     rows_3 // rows >= 1
+
+rows_end_4:
+	ADDQ $+64, CX // src += 64
+	ADDQ $+64, AX // dst += 64
+	ADDQ $+64, SI // scale += 64
+	ADDQ $+64, DI // bias += 64
+	SUBQ $+16, R8 // cols += -16
+	CMPQ R8, $+16 // cols >= 16
+	JGE  cols_1 // cols >= 16
+
+cols_end_2:
+	CMPQ       R8, $+1 // cols < 1
+	JLT        less_5 // cols < 1
+	LEAQ       tail_window<>+0(SB), R9 // first cols lanes
+	MOVQ       $+16, R10 // first cols lanes
+	SUBQ       R8, R10 // first cols lanes
+	VMOVUPS    (R9)(R10*4), Y0 // first cols lanes
+	VMOVUPS    32(R9)(R10*4), Y1 // first cols lanes
+	VMASKMOVPS (SI), Y0, Y2 // scale = scale[0], cols lanes
+	VMASKMOVPS 32(SI), Y1, Y3 // scale = scale[0], cols lanes
+	VMASKMOVPS (DI), Y0, Y4 // bias = bias[0], cols lanes
+	VMASKMOVPS 32(DI), Y1, Y5 // bias = bias[0], cols lanes
+	MOVQ       rows+32(FP), SI // rows
+	MOVQ       AX, AX // to = dst
+	CMPQ       SI, $+1 // rows < 1
+	JLT        rows_end_7 // rows < 1
+
+rows_6:
+	VMASKMOVPS (CX), Y0, Y6 // v = from[0], cols lanes
+	VMASKMOVPS 32(CX), Y1, Y7 // v = from[0], cols lanes
+	VMULPS     Y2, Y6, Y6 // v = v * scale, lanes 0..7
+	VMULPS     Y3, Y7, Y7 // v = v * scale, lanes 8..15
+	VADDPS     Y4, Y6, Y6 // v = v + bias, lanes 0..7
+	VADDPS     Y5, Y7, Y7 // v = v + bias, lanes 8..15
+	VMASKMOVPS Y6, Y0, (AX) // to[0] = v, cols lanes
+	VMASKMOVPS Y7, Y1, 32(AX) // to[0] = v, cols lanes
+	ADDQ       BX, CX // from += srcStride
+	ADDQ       DX, AX // to += dstStride
+	SUBQ       $+1, SI // rows += -1
+	CMPQ       SI, $+1 // rows >= 1
+	JGE        rows_6 // rows >= 1
+
+rows_end_7:
+less_5:
+	VZEROUPPER
+	RET
+
 // func softmaxTileAVX2(s *float32, stride int, rows int, cols int, max *float32, alpha *float32, shift *float32, l *float32)
 TEXT ·softmaxTileAVX2(SB), NOSPLIT, $0-64
 	MOVQ s+0(FP), AX // s

@@ -2978,6 +2978,78 @@ rows_end_2:
 	VZEROUPPER
 	RET
 
+// func affineRowsAVX512(dst *float32, dstStride int, src *float32, srcStride int, rows int, cols int, scale *float32, bias *float32)
+TEXT ·affineRowsAVX512(SB), NOSPLIT, $0-64
+	MOVQ dst+0(FP), AX // dst
+	MOVQ src+16(FP), CX // src
+	MOVQ dstStride+8(FP), DX // dstStride
+	MOVQ srcStride+24(FP), BX // srcStride
+	MOVQ scale+48(FP), SI // scale
+	MOVQ bias+56(FP), DI // bias
+	MOVQ cols+40(FP), R8 // cols
+	SHLQ $0x02, DX // dstStride in bytes
+	SHLQ $0x02, BX // srcStride in bytes
+	CMPQ R8, $+16 // cols < 16
+	JLT  cols_end_2 // cols < 16
+
+cols_1:
+	VMOVUPS (SI), Z0 // scale = scale[0]
+	VMOVUPS (DI), Z1 // bias = bias[0]
+	MOVQ    rows+32(FP), R11 // rows
+	MOVQ    CX, R9 // from = src
+	MOVQ    AX, R10 // to = dst
+	CMPQ    R11, $+1 // rows < 1
+	JLT     rows_end_4 // rows < 1
+
+rows_3:
+	VMOVUPS (R9), Z2 // v = from[0]
+	VMULPS  Z0, Z2, Z2 // v = v * scale
+	VADDPS  Z1, Z2, Z2 // v = v + bias
+	VMOVUPS Z2, (R10) // to[0] = v
+	ADDQ    BX, R9 // from += srcStride
+	ADDQ    DX, R10 // to += dstStride
+	SUBQ    $+1, R11 // rows += -1
+	CMPQ    R11, $+1 // rows >= 1
+	JGE     rows_3 // rows >= 1
+
+rows_end_4:
+	ADDQ $+64, CX // src += 64
+	ADDQ $+64, AX // dst += 64
+	ADDQ $+64, SI // scale += 64
+	ADDQ $+64, DI // bias += 64
+	SUBQ $+16, R8 // cols += -16
+	CMPQ R8, $+16 // cols >= 16
+	JGE  cols_1 // cols >= 16
+
+cols_end_2:
+	CMPQ      R8, $+1 // cols < 1
+	JLT       less_5 // cols < 1
+	MOVQ      $-1, R9 // first cols lanes
+	BZHIQ     R8, R9, R9 // first cols lanes
+	KMOVW     R9, K1 // first cols lanes
+	VMOVUPS.Z (SI), K1, Z0 // scale = scale[0], cols lanes
+	VMOVUPS.Z (DI), K1, Z1 // bias = bias[0], cols lanes
+	MOVQ      rows+32(FP), SI // rows
+	MOVQ      AX, AX // to = dst
+	CMPQ      SI, $+1 // rows < 1
+	JLT       rows_end_7 // rows < 1
+
+rows_6:
+	VMOVUPS.Z (CX), K1, Z2 // v = from[0], cols lanes
+	VMULPS    Z0, Z2, Z2 // v = v * scale
+	VADDPS    Z1, Z2, Z2 // v = v + bias
+	VMOVUPS   Z2, K1, (AX) // to[0] = v, cols lanes
+	ADDQ      BX, CX // from += srcStride
+	ADDQ      DX, AX // to += dstStride
+	SUBQ      $+1, SI // rows += -1
+	CMPQ      SI, $+1 // rows >= 1
+	JGE       rows_6 // rows >= 1
+
+rows_end_7:
+less_5:
+	VZEROUPPER
+	RET
+
 // func softmaxTileAVX512(s *float32, stride int, rows int, cols int, max *float32, alpha *float32, shift *float32, l *float32)
 TEXT ·softmaxTileAVX512(SB), NOSPLIT, $0-64
 	MOVQ         s+0(FP), AX // s

@@ -131,6 +131,27 @@ func scaleRowsAVX512(dst *float32, dstStride int, src *float32, srcStride, rows,
 //go:noescape
 func scaleRowsAVX2(dst *float32, dstStride int, src *float32, srcStride, rows, cols int, factor float32)
 
+// AffineRows is dst = src·scale + bias by column, each operation rounded.
+//
+//go:noinline
+func AffineRows(level isa.Level, dst *float32, dstStride int, src *float32, srcStride, rows, cols int, scale, bias *float32) {
+	switch level {
+	case isa.AVX512:
+		affineRowsAVX512(dst, dstStride, src, srcStride, rows, cols, scale, bias)
+		return
+	case isa.AVX2:
+		affineRowsAVX2(dst, dstStride, src, srcStride, rows, cols, scale, bias)
+		return
+	}
+	portable.AffineRows(dst, dstStride, src, srcStride, rows, cols, scale, bias)
+}
+
+//go:noescape
+func affineRowsAVX512(dst *float32, dstStride int, src *float32, srcStride, rows, cols int, scale, bias *float32)
+
+//go:noescape
+func affineRowsAVX2(dst *float32, dstStride int, src *float32, srcStride, rows, cols int, scale, bias *float32)
+
 // SoftmaxTile is the online softmax of up to 16 rows of scores and cols keys, a multiple of 16: max and l (16 lanes a row) are updated, alpha and shift written, S becomes P.
 //
 //go:noinline

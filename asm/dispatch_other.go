@@ -51,6 +51,13 @@ func ScaleRows(level isa.Level, dst *float32, dstStride int, src *float32, srcSt
 	portable.ScaleRows(dst, dstStride, src, srcStride, rows, cols, factor)
 }
 
+// AffineRows is dst = src·scale + bias by column, each operation rounded.
+//
+//go:noinline
+func AffineRows(level isa.Level, dst *float32, dstStride int, src *float32, srcStride, rows, cols int, scale, bias *float32) {
+	portable.AffineRows(dst, dstStride, src, srcStride, rows, cols, scale, bias)
+}
+
 // SoftmaxTile is the online softmax of up to 16 rows of scores and cols keys, a multiple of 16: max and l (16 lanes a row) are updated, alpha and shift written, S becomes P.
 //
 //go:noinline

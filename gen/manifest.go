@@ -43,6 +43,11 @@ var manifest = []kernel{
 		Doc:  "is dst = src·factor; each row of dst is written up to the next multiple of 16.",
 		Text: scaleRows,
 	}, {
+		Name: "AffineRows",
+		Sig:  "func(dst *float32, dstStride int, src *float32, srcStride, rows, cols int, scale, bias *float32)",
+		Doc:  "is dst = src·scale + bias by column, each operation rounded.",
+		Text: affineRows,
+	}, {
 		Name: "SoftmaxTile",
 		Sig:  "func(s *float32, stride, rows, cols int, max, alpha, shift, l *float32)",
 		Doc:  "is the online softmax of up to 16 rows of scores and cols keys, a multiple of 16: max and l (16 lanes a row) are updated, alpha and shift written, S becomes P.",

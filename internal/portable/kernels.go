@@ -141,6 +141,17 @@ func ScaleRows(dst *float32, dstStride int, src *float32, srcStride, rows, cols 
 	}
 }
 
+// AffineRows is the kernel of that name.
+func AffineRows(dst *float32, dstStride int, src *float32, srcStride, rows, cols int, scale, bias *float32) {
+	scales, biases := at(scale, 0, cols), at(bias, 0, cols)
+	for r := range rows {
+		to := at(dst, r*dstStride, cols)
+		for i, v := range at(src, r*srcStride, cols) {
+			to[i] = float32(v*scales[i]) + biases[i]
+		}
+	}
+}
+
 // SoftmaxTile is the kernel of that name.
 func SoftmaxTile(s *float32, stride, rows, cols int, max, alpha, shift, l *float32) {
 	for r := range rows {

@@ -1,0 +1,330 @@
+package kernel
+
+import (
+	"math"
+	"sync"
+
+	"github.com/quern-go/quern/asm"
+	"github.com/quern-go/quern/internal/isa"
+)
+
+// Weights is a matrix that [Pack] has laid out for [MatMul]: for every 32 columns a panel with a row
+// of them for each row of the matrix. It never changes: layers and goroutines may share it.
+type Weights struct {
+	rows, cols int
+	panels     []float32
+}
+
+// Rows is the number of rows of the matrix, the width of what it is multiplied with.
+func (w *Weights) Rows() int { return w.rows }
+
+// Cols is the number of columns of the matrix, the width of the product.
+func (w *Weights) Cols() int { return w.cols }
+
+// Pack copies w into the layout of [MatMul]. The matrix may be a transposed view.
+func Pack(w Matrix) (*Weights, error) {
+	if err := w.check("w"); err != nil {
+		return nil, err
+	}
+	p := &Weights{rows: w.Rows, cols: w.Cols}
+	p.panels = grow(nil, w.Rows*roundUp(w.Cols, panel))
+	level := isa.Active()
+	for c := 0; c < w.Cols; c += lanes {
+		// Pieces, because each row may come from a page of its own.
+		const piece = 512
+		for r := 0; r < w.Rows; r += piece {
+			dst := at(p.panels, c/panel*panel*w.Rows+r*panel+c%panel)
+			rows, cols := min(piece, w.Rows-r), min(lanes, w.Cols-c)
+			if w.Transposed {
+				packColumnsOf(level, dst, offset(w.row(c), r), w.Stride, cols, rows)
+			} else {
+				asm.PackColumns(level, dst, offset(w.row(r), c), w.Stride, rows, cols)
+			}
+		}
+	}
+	return p, nil
+}
+
+// packColumnsOf is asm.PackColumns for a transposed matrix: cols stored rows become half a panel.
+func packColumnsOf(level isa.Level, dst, src *float32, stride, cols, rows int) {
+	asm.PackPanel(level, dst, src, stride, cols, rows)
+}
+
+// Sizes that only speed depends on.
+const (
+	// blockDepth rows of a panel, 16 KiB, stay in the L1 cache while rows of X pass by.
+	blockDepth = 128
+	// blockSize is the number of elements of X, 384 KiB, that stay in the L2 cache while panels pass by.
+	blockSize = 96 << 10
+	// chunkDepth is the most columns of X in such a block.
+	chunkDepth = 2048
+	// chunkPanels is the most panels of Y that wait for the next chunk.
+	chunkPanels = 32
+	// fewRows are read where they are; more are first copied together.
+	fewRows = rowTile
+)
+
+// MatMulOptions says how to multiply. The zero value is Y = X·W on all cores.
+type MatMulOptions struct {
+	// Bias, if not nil, is added to every row: one number a column.
+	Bias []float32
+	// Workers is the number of goroutines that share the work, the caller's included. 0 means
+	// runtime.GOMAXPROCS. The result does not depend on it.
+	Workers int
+}
+
+// MatMul computes Y = X·W + bias. X may be a transposed view, Y may not.
+//
+// Each element is one chain of fused multiply-adds from +0 over ascending k, to which the bias is
+// added last. So its bits depend on nothing but its row, its column and its bias.
+//
+// Y must not share elements with X or the bias. Errors are of type [*ArgumentError]; nothing has
+// been written then. Sizes of 0 are allowed: where W has no rows Y is the bias.
+//
+// The blocking is that of Goto and van de Geijn, "Anatomy of high-performance matrix
+// multiplication" (2008).
+func MatMul(y, x Matrix, w *Weights, opts MatMulOptions) error {
+	if w == nil {
+		return argument(ErrShape, "w", "is nil")
+	}
+	if err := x.check("x"); err != nil {
+		return err
+	}
+	if x.Cols != w.rows {
+		return argument(ErrShape, "x", "has %d columns, w has %d rows", x.Cols, w.rows)
+	}
+	if y.Rows != x.Rows || y.Cols != w.cols {
+		return argument(ErrShape, "y", "is %d×%d, want %d×%d", y.Rows, y.Cols, x.Rows, w.cols)
+	}
+	if err := y.checkOutput("y"); err != nil {
+		return err
+	}
+	if opts.Bias != nil && len(opts.Bias) != w.cols {
+		return argument(ErrShape, "Options.Bias", "has %d elements, w has %d columns", len(opts.Bias), w.cols)
+	}
+	if opts.Workers < 0 {
+		return argument(ErrOption, "Options.Workers", "is %d, want 0 or more", opts.Workers)
+	}
+	if y.overlaps(&x) {
+		return argument(ErrOverlap, "y", "shares memory with x")
+	}
+	if bias := RowMajor(opts.Bias, 1, len(opts.Bias)); y.overlaps(&bias) {
+		return argument(ErrOverlap, "y", "shares memory with Options.Bias")
+	}
+	m := multipliers.Get().(*multiplier)
+	defer multipliers.Put(m)
+	m.begin(x, workersFor(opts.Workers))
+	m.add(y, w, opts.Bias)
+	m.run()
+	return nil
+}
+
+var multipliers = sync.Pool{New: func() any { return new(multiplier) }}
+
+// multiplier computes several products of one X at a time. Its tasks are blocks of rows by runs
+// of panels.
+type multiplier struct {
+	level    isa.Level
+	x        Matrix
+	products []product
+	rows     int // of a block
+	blocks   int // of rows
+	run1     int // panels of a task
+
+	count   int // workers
+	workers []multiplyScratch
+	crew    crew
+	task    func(worker, task int)
+}
+
+// product is one of the results of a multiplier.
+type product struct {
+	y    Matrix
+	w    *Weights
+	bias []float32
+	runs int // tasks of a block of rows
+}
+
+// multiplyScratch is the memory of one worker.
+type multiplyScratch struct {
+	x    []float32 // a block of X, its rows apart by an odd number of cache lines
+	y    []float32 // a tile of Y for each panel that is under way
+	held int       // the block of rows that x holds, or -1
+}
+
+// begin starts anew with another X.
+func (m *multiplier) begin(x Matrix, workers int) {
+	m.level, m.x, m.count = isa.Active(), x, workers
+	clear(m.products)
+	m.products = m.products[:0]
+	if m.task == nil {
+		m.task = m.block
+	}
+}
+
+// add asks for y = x·w + bias.
+func (m *multiplier) add(y Matrix, w *Weights, bias []float32) {
+	m.products = append(m.products, product{y: y, w: w, bias: bias})
+}
+
+// run computes all products.
+func (m *multiplier) run() {
+	rows, depth := m.x.Rows, m.x.Cols
+	most := max(blockSize/max(min(depth, chunkDepth), 1)/rowTile*rowTile, rowTile)
+	m.blocks = (rows + most - 1) / most
+	if m.blocks == 0 {
+		return
+	}
+	m.rows = roundUp((rows+m.blocks-1)/m.blocks, rowTile)
+	panels := 0
+	for i := range m.products {
+		panels += (m.products[i].w.cols + panel - 1) / panel
+	}
+	// Some tasks for each worker, so that they finish together.
+	const tasks = 8
+	m.run1 = panels
+	if m.count > 1 {
+		m.run1 = max(1, panels*m.blocks/(tasks*m.count))
+	}
+	if depth > chunkDepth {
+		m.run1 = min(m.run1, chunkPanels)
+	}
+	total := 0
+	for i := range m.products {
+		p := &m.products[i]
+		p.runs = ((p.w.cols+panel-1)/panel + m.run1 - 1) / max(m.run1, 1)
+		total += m.blocks * p.runs
+	}
+	for len(m.workers) < m.count {
+		m.workers = append(m.workers, multiplyScratch{})
+	}
+	for i := range min(m.count, total) {
+		w := &m.workers[i]
+		w.held = -1
+		tiles := 1
+		if depth > chunkDepth {
+			tiles = m.run1
+		}
+		w.y = grow(w.y, tiles*m.rows*panel)
+		if !m.inPlace() {
+			w.x = grow(w.x, m.rows*pitch(min(depth, chunkDepth)))
+		}
+	}
+	m.crew.run(m.count, total, m.task)
+}
+
+// pitch is the distance of rows in scratch: an odd number of cache lines, because rows at a power of
+// two would all compete for the same places of the cache.
+func pitch(n int) int { return roundUp(n, 2*lanes) + lanes }
+
+// inPlace reports that X is read where it is.
+func (m *multiplier) inPlace() bool { return m.x.Rows <= fewRows && !m.x.Transposed }
+
+// block is a task: one block of rows by one run of panels.
+func (m *multiplier) block(worker, task int) {
+	p := &m.products[0]
+	for i := 1; task >= m.blocks*p.runs; i++ {
+		task -= m.blocks * p.runs
+		p = &m.products[i]
+	}
+	w := &m.workers[worker]
+	row := task / p.runs * m.rows
+	rows := min(m.rows, m.x.Rows-row)
+	first := task % p.runs * m.run1
+	end := min(first+m.run1, (p.w.cols+panel-1)/panel)
+	depth := m.x.Cols
+
+	for from := 0; ; from += chunkDepth {
+		to := min(from+chunkDepth, depth)
+		x, stride := m.load(w, row, rows, from, to)
+		for n := first; n < end; n++ {
+			cols := min(panel, p.w.cols-n*panel)
+			tile := at(w.y, 0)
+			if depth > chunkDepth {
+				tile = at(w.y, (n-first)*rows*panel)
+			}
+			for k := from; ; k += blockDepth {
+				deep := min(blockDepth, to-k)
+				m.multiply(tile, offset(x, k-from), stride, at(p.w.panels, (n*depth+k)*panel), deep, rows, roundUp(cols, lanes), k > 0)
+				if k+blockDepth >= to {
+					break
+				}
+			}
+			if to == depth {
+				m.finish(p, tile, row, rows, n*panel, cols)
+			}
+		}
+		if to == depth {
+			return
+		}
+	}
+}
+
+// load returns the columns [from, to) of a block of rows of X.
+func (m *multiplier) load(w *multiplyScratch, row, rows, from, to int) (x *float32, stride int) {
+	if m.inPlace() {
+		return offset(m.x.row(row), from), m.x.Stride
+	}
+	stride = pitch(to - from)
+	if w.held == row && m.x.Cols <= chunkDepth {
+		return at(w.x, 0), stride
+	}
+	w.held = row
+	if m.x.Transposed {
+		m.loadTransposed(w, row, rows, from, to, stride)
+		return at(w.x, 0), stride
+	}
+	for r := 0; r < rows; r += lanes {
+		asm.ScaleRows(m.level, at(w.x, r*stride), stride, offset(m.x.row(row+r), from), m.x.Stride, min(lanes, rows-r), to-from, 1)
+	}
+	return at(w.x, 0), stride
+}
+
+// loadTransposed turns columns of X, that lie in memory as rows, by way of a panel.
+func (m *multiplier) loadTransposed(w *multiplyScratch, row, rows, from, to, stride int) {
+	const most = 64 // rows at a time
+	var turned [most * panel]float32
+	for k := from; k < to; k += panel {
+		cols := min(panel, to-k)
+		for r := 0; r < rows; r += most {
+			n := min(most, rows-r)
+			asm.PackPanel(m.level, &turned[0], offset(m.x.row(k), row+r), m.x.Stride, cols, n)
+			for i := range n {
+				copy(w.x[(r+i)*stride+k-from:][:cols], turned[i*panel:])
+			}
+		}
+	}
+}
+
+// multiply is a product of a tile, or goes on with one, in calls of less than 50 µs.
+func (m *multiplier) multiply(y, x *float32, stride int, b *float32, depth, rows, cols int, goOn bool) {
+	var alpha *float32
+	if goOn {
+		alpha = &ones[0] // 1·y is y, bit for bit
+	}
+	const most = callWork / (panel * blockDepth) / rowTile * rowTile
+	for r := 0; r < rows; r += most {
+		asm.Product(m.level, offset(y, r*panel), panel, offset(x, r*stride), stride, b, depth, min(most, rows-r), cols, alpha)
+	}
+}
+
+// finish writes a tile to Y, with the bias.
+func (m *multiplier) finish(p *product, tile *float32, row, rows, col, cols int) {
+	bias := &negativeZeros[0]
+	if p.bias != nil {
+		bias = &p.bias[col]
+	}
+	asm.AffineRows(m.level, offset(p.y.row(row), col), p.y.Stride, tile, panel, rows, cols, &ones[0], bias)
+}
+
+// ones and negativeZeros are what multiplication and addition leave every number alone with: -0 is,
+// +0 would make +0 of -0.
+var ones, negativeZeros = func() (o [callWork / (panel * blockDepth)]float32, z [panel]float32) {
+	for i := range o {
+		o[i] = 1
+	}
+	for i := range z {
+		z[i] = float32(math.Copysign(0, -1))
+	}
+	return
+}()

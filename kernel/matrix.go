@@ -1,0 +1,92 @@
+package kernel
+
+import (
+	"unsafe"
+)
+
+// Matrix is a view of memory as rows and columns. It copies nothing. The zero Matrix is empty.
+type Matrix struct {
+	data   unsafe.Pointer
+	length int // elements that data points to
+
+	// Rows and Cols are the size of the matrix as it is seen, that is, after transposition.
+	Rows, Cols int
+	// Stride is the distance in elements between stored rows, which are contiguous.
+	Stride int
+	// Transposed says that a stored row is a column.
+	Transposed bool
+}
+
+// RowMajor views data as rows that follow each other.
+func RowMajor[T Element](data []T, rows, cols int) Matrix {
+	return StridedRows(data, rows, cols, cols)
+}
+
+// StridedRows views data as rows that begin stride elements apart, such as some of the columns of a
+// wider matrix. That the view lies within data is checked where it is used.
+func StridedRows[T Element](data []T, rows, cols, stride int) Matrix {
+	return Matrix{data: unsafe.Pointer(unsafe.SliceData(data)), length: len(data), Rows: rows, Cols: cols, Stride: stride}
+}
+
+// T returns the transposed view. Weights stored as [out, in], the habit of PyTorch, are
+// RowMajor(data, out, in).T().
+func (m Matrix) T() Matrix {
+	m.Rows, m.Cols, m.Transposed = m.Cols, m.Rows, !m.Transposed
+	return m
+}
+
+// Matrix views one head of one batch entry as a matrix of positions by channels.
+func (t *Tensor) matrix(b, h int) Matrix {
+	skip := b*t.Stride[0] + h*t.Stride[1]
+	return Matrix{data: unsafe.Add(t.data, 4*skip), length: t.length - skip, Rows: t.Shape[2], Cols: t.Shape[3], Stride: t.Stride[2]}
+}
+
+// stored is the matrix as it lies in memory, as a tensor of one batch and head.
+func (m *Matrix) stored() Tensor {
+	t := Tensor{data: m.data, length: m.length, Shape: [4]int{1, 1, m.Rows, m.Cols}, Stride: [3]int{0, 0, m.Stride}}
+	if m.Transposed {
+		t.Shape[2], t.Shape[3] = m.Cols, m.Rows
+	}
+	return t
+}
+
+// check reports what makes m unusable as the named argument.
+func (m *Matrix) check(name string) error {
+	if m.Rows < 0 || m.Cols < 0 || m.Rows > maxSize || m.Cols > maxSize {
+		return argument(ErrShape, name, "is %d×%d, want 0 to %d each", m.Rows, m.Cols, maxSize)
+	}
+	if m.Stride < 0 {
+		return argument(ErrStride, name, "stride is %d, want 0 or more", m.Stride)
+	}
+	t := m.stored()
+	n, ok := t.extent()
+	if !ok {
+		return argument(ErrStride, name, "%d×%d with stride %d overflows the address space", m.Rows, m.Cols, m.Stride)
+	}
+	if n > m.length {
+		return argument(ErrShape, name, "%d×%d with stride %d needs %d elements, data has %d", m.Rows, m.Cols, m.Stride, n, m.length)
+	}
+	return nil
+}
+
+// checkOutput is check for a matrix that is written.
+func (m *Matrix) checkOutput(name string) error {
+	if m.Transposed {
+		return argument(ErrOption, name, "is transposed: rows of a result are contiguous")
+	}
+	if m.Rows > 1 && m.Cols > 0 && m.Stride < m.Cols {
+		return argument(ErrOverlap, name, "%d×%d writes an element twice: the stride is %d", m.Rows, m.Cols, m.Stride)
+	}
+	return m.check(name)
+}
+
+// overlaps reports whether two checked matrices share an element, as [Tensor] does.
+func (m *Matrix) overlaps(o *Matrix) bool {
+	a, b := m.stored(), o.stored()
+	return a.overlaps(&b)
+}
+
+// row returns the address of stored row i.
+func (m *Matrix) row(i int) *float32 {
+	return (*float32)(unsafe.Add(m.data, 4*i*m.Stride))
+}

@@ -1,0 +1,73 @@
+package kernel
+
+import (
+	"fmt"
+	"math/rand"
+	"os"
+	"sort"
+	"testing"
+	"time"
+
+	"github.com/quern-go/quern/asm"
+	"github.com/quern-go/quern/internal/isa"
+)
+
+func TestMatMulPerf(t *testing.T) {
+	want := os.Getenv("MMPERF")
+	if want == "" {
+		t.Skip()
+	}
+	workers := 1
+	fmt.Sscan(os.Getenv("W"), &workers)
+	r := rand.New(rand.NewSource(1))
+	for _, c := range []struct {
+		name    string
+		m, k, n int
+	}{{"N512", 512, 512, 512}, {"N1024", 1024, 1024, 1024}, {"N2048", 2048, 2048, 2048}, {"B1", 128, 768, 2304}, {"Q1", 1, 4096, 4096}, {"Q4", 4, 4096, 4096}, {"Q8", 8, 4096, 4096}, {"K8", 256, 8192, 1024}, {"small", 16, 384, 384}} {
+		if want != "1" && want != c.name {
+			continue
+		}
+		x, wd, y := rv(r, c.m*c.k), rv(r, c.k*c.n), make([]float32, c.m*c.n)
+		w, err := Pack(RowMajor(wd, c.k, c.n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range []isa.Level{isa.AVX512, isa.AVX2} {
+			f := isa.Use(l)
+			run := func() {
+				if err := MatMul(RowMajor(y, c.m, c.n), RowMajor(x, c.m, c.k), w, MatMulOptions{Workers: workers}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			run()
+			fl := 2 * float64(c.m) * float64(c.k) * float64(c.n)
+			reps := int(5e8/fl) + 1
+			var share, stream []float64
+			best := 1e18
+			for range 11 {
+				n := 10000
+				t0 := time.Now()
+				asm.PeakFMA(l, n)
+				peak := float64(n) * 24 * 32 / float64(time.Since(t0).Nanoseconds())
+				t0 = time.Now()
+				for i := 0; i < len(w.panels); i += 1 << 15 {
+					asm.ReadSum(l, &w.panels[i], min(1<<15, len(w.panels)-i)/64*64)
+				}
+				read := float64(time.Since(t0).Nanoseconds())
+				t0 = time.Now()
+				for range reps {
+					run()
+				}
+				tt := float64(time.Since(t0).Nanoseconds()) / float64(reps)
+				share = append(share, fl/tt/peak*100)
+				stream = append(stream, read/tt*100)
+				best = min(best, tt)
+			}
+			sort.Float64s(share)
+			sort.Float64s(stream)
+			fmt.Printf("%-6s %-7v of peak: median %.1f%% best %.1f%%; of streaming W: median %.1f%% best %.1f%%  %.1f GF %.1f GB/s %.1f us allocs %v\n", c.name, l, share[5], share[10], stream[5], stream[10], fl/best,
+				4*float64(c.k*c.n)/best, best/1e3, testing.AllocsPerRun(3, run))
+			f()
+		}
+	}
+}
