@@ -1565,8 +1565,8 @@ max_1:
 max_cols_3:
 	VMOVUPS (R12), Y2 // S = s_col[0], lanes 0..7
 	VMOVUPS 32(R12), Y3 // S = s_col[0], lanes 8..15
-	VMAXPS  Y0, Y2, Y0 // max = max(max, S), lanes 0..7
-	VMAXPS  Y1, Y3, Y1 // max = max(max, S), lanes 8..15
+	VMAXPS  Y0, Y2, Y0 // max = max(max, S.0), lanes 0..7
+	VMAXPS  Y1, Y3, Y1 // max = max(max, S.0), lanes 8..15
 	ADDQ    $+64, R12 // s_col += 64
 	SUBQ    $+16, R11 // cols += -16
 	CMPQ    R11, $+16 // cols >= 16
@@ -1693,8 +1693,8 @@ exp_cols_7:
 	VPADDD      Y1, Y10, Y10 // p *= 2**n, lanes 8..15
 	VANDNPS     Y9, Y5, Y9 // p = 0 where small, lanes 0..7
 	VANDNPS     Y10, Y6, Y10 // p = 0 where small, lanes 8..15
-	VADDPS      Y9, Y2, Y2 // l = l + p, lanes 0..7
-	VADDPS      Y10, Y3, Y3 // l = l + p, lanes 8..15
+	VADDPS      Y9, Y2, Y2 // l = l + p.0, lanes 0..7
+	VADDPS      Y10, Y3, Y3 // l = l + p.0, lanes 8..15
 	VMOVUPS     Y9, (R9) // s_col[0] = p, lanes 0..7
 	VMOVUPS     Y10, 32(R9) // s_col[0] = p, lanes 8..15
 	ADDQ        $+64, R9 // s_col += 64
@@ -2054,78 +2054,74 @@ rows_end_2:
 	VZEROUPPER
 	RET
 
-// func finishRowsAVX2(out *float32, outStride int, o *float32, oStride int, max *float32, sum *float32, stateStride int, rows int, cols int)
-TEXT ·finishRowsAVX2(SB), NOSPLIT, $0-72
+// func finishRowsAVX2(out *float32, outStride int, o *float32, oStride int, sum *float32, sumStride int, rows int, cols int)
+TEXT ·finishRowsAVX2(SB), NOSPLIT, $0-64
 	MOVQ out+0(FP), AX // out
 	MOVQ o+16(FP), CX // o
 	MOVQ outStride+8(FP), DX // outStride
 	MOVQ oStride+24(FP), BX // oStride
-	MOVQ max+32(FP), SI // max
-	MOVQ sum+40(FP), DI // sum
-	MOVQ stateStride+48(FP), R8 // stateStride
-	MOVQ rows+56(FP), R9 // rows
+	MOVQ sum+32(FP), SI // sum
+	MOVQ sumStride+40(FP), DI // sumStride
+	MOVQ rows+48(FP), R8 // rows
 	SHLQ $0x02, DX // outStride in bytes
 	SHLQ $0x02, BX // oStride in bytes
-	SHLQ $0x02, R8 // stateStride in bytes
-	CMPQ R9, $+1 // rows < 1
+	SHLQ $0x02, DI // sumStride in bytes
+	CMPQ R8, $+1 // rows < 1
 	JLT  rows_end_2 // rows < 1
 
 rows_1:
-	MOVQ         cols+64(FP), R10 // cols
-	MOVQ         CX, R11 // from = o
-	MOVQ         AX, R12 // to = out
-	VBROADCASTSS (DI), Y0 // l = all sum[0], lanes 0..7
-	VBROADCASTSS (DI), Y1 // l = all sum[0], lanes 8..15
-	VBROADCASTSS (SI), Y2 // m = all max[0], lanes 0..7
-	VBROADCASTSS (SI), Y3 // m = all max[0], lanes 8..15
-	VCMPPS       $0x00, x8_ff800000<>+0(SB), Y2, Y2 // none = m == -Inf, lanes 0..7
-	VCMPPS       $0x00, x8_ff800000<>+0(SB), Y3, Y3 // none = m == -Inf, lanes 8..15
-	CMPQ         R10, $+16 // cols < 16
+	MOVQ         cols+56(FP), R9 // cols
+	MOVQ         CX, R10 // from = o
+	MOVQ         AX, R11 // to = out
+	VBROADCASTSS (SI), Y0 // l = all sum[0], lanes 0..7
+	VBROADCASTSS (SI), Y1 // l = all sum[0], lanes 8..15
+	VCMPPS       $0x00, x8_00000000<>+0(SB), Y0, Y2 // none = l == 0, lanes 0..7
+	VCMPPS       $0x00, x8_00000000<>+0(SB), Y1, Y3 // none = l == 0, lanes 8..15
+	CMPQ         R9, $+16 // cols < 16
 	JLT          cols_end_4 // cols < 16
 
 cols_3:
-	VMOVUPS (R11), Y4 // O = from[0], lanes 0..7
-	VMOVUPS 32(R11), Y5 // O = from[0], lanes 8..15
+	VMOVUPS (R10), Y4 // O = from[0], lanes 0..7
+	VMOVUPS 32(R10), Y5 // O = from[0], lanes 8..15
 	VDIVPS  Y0, Y4, Y4 // O = O / l, lanes 0..7
 	VDIVPS  Y1, Y5, Y5 // O = O / l, lanes 8..15
 	VADDPS  x8_00000000<>+0(SB), Y4, Y4 // O = O + 0, lanes 0..7
 	VADDPS  x8_00000000<>+0(SB), Y5, Y5 // O = O + 0, lanes 8..15
 	VANDNPS Y4, Y2, Y4 // O = 0 where none, lanes 0..7
 	VANDNPS Y5, Y3, Y5 // O = 0 where none, lanes 8..15
-	VMOVUPS Y4, (R12) // to[0] = O, lanes 0..7
-	VMOVUPS Y5, 32(R12) // to[0] = O, lanes 8..15
-	ADDQ    $+64, R11 // from += 64
-	ADDQ    $+64, R12 // to += 64
-	SUBQ    $+16, R10 // cols += -16
-	CMPQ    R10, $+16 // cols >= 16
+	VMOVUPS Y4, (R11) // to[0] = O, lanes 0..7
+	VMOVUPS Y5, 32(R11) // to[0] = O, lanes 8..15
+	ADDQ    $+64, R10 // from += 64
+	ADDQ    $+64, R11 // to += 64
+	SUBQ    $+16, R9 // cols += -16
+	CMPQ    R9, $+16 // cols >= 16
 	JGE     cols_3 // cols >= 16
 
 cols_end_4:
-	CMPQ       R10, $+1 // cols < 1
+	CMPQ       R9, $+1 // cols < 1
 	JLT        less_5 // cols < 1
-	LEAQ       tail_window<>+0(SB), R13 // first cols lanes
-	MOVQ       $+16, R14 // first cols lanes
-	SUBQ       R10, R14 // first cols lanes
-	VMOVUPS    (R13)(R14*4), Y4 // first cols lanes
-	VMOVUPS    32(R13)(R14*4), Y5 // first cols lanes
-	VMOVUPS    (R11), Y6 // O = from[0], lanes 0..7
-	VMOVUPS    32(R11), Y7 // O = from[0], lanes 8..15
+	LEAQ       tail_window<>+0(SB), R12 // first cols lanes
+	MOVQ       $+16, R13 // first cols lanes
+	SUBQ       R9, R13 // first cols lanes
+	VMOVUPS    (R12)(R13*4), Y4 // first cols lanes
+	VMOVUPS    32(R12)(R13*4), Y5 // first cols lanes
+	VMOVUPS    (R10), Y6 // O = from[0], lanes 0..7
+	VMOVUPS    32(R10), Y7 // O = from[0], lanes 8..15
 	VDIVPS     Y0, Y6, Y6 // O = O / l, lanes 0..7
 	VDIVPS     Y1, Y7, Y7 // O = O / l, lanes 8..15
 	VADDPS     x8_00000000<>+0(SB), Y6, Y6 // O = O + 0, lanes 0..7
 	VADDPS     x8_00000000<>+0(SB), Y7, Y7 // O = O + 0, lanes 8..15
 	VANDNPS    Y6, Y2, Y6 // O = 0 where none, lanes 0..7
 	VANDNPS    Y7, Y3, Y7 // O = 0 where none, lanes 8..15
-	VMASKMOVPS Y6, Y4, (R12) // to[0] = O, cols lanes
-	VMASKMOVPS Y7, Y5, 32(R12) // to[0] = O, cols lanes
+	VMASKMOVPS Y6, Y4, (R11) // to[0] = O, cols lanes
+	VMASKMOVPS Y7, Y5, 32(R11) // to[0] = O, cols lanes
 
 less_5:
-	ADDQ R8, SI // max += stateStride
-	ADDQ R8, DI // sum += stateStride
+	ADDQ DI, SI // sum += sumStride
 	ADDQ BX, CX // o += oStride
 	ADDQ DX, AX // out += outStride
-	SUBQ $+1, R9 // rows += -1
-	CMPQ R9, $+1 // rows >= 1
+	SUBQ $+1, R8 // rows += -1
+	CMPQ R8, $+1 // rows >= 1
 	JGE  rows_1 // rows >= 1
 
 rows_end_2:
@@ -2152,92 +2148,92 @@ TEXT ·logSumRowsAVX2(SB), NOSPLIT, $0-32
 	JLT  vectors_end_2 // n < 16
 
 vectors_1:
-	VMOVUPS     (DX), Y0 // l = sum[0], lanes 0..7
-	VMOVUPS     32(DX), Y1 // l = sum[0], lanes 8..15
-	VCMPPS      $0x11, x8_00800000<>+0(SB), Y0, Y8 // subnormal = l < 2**-126, lanes 0..7
-	VCMPPS      $0x11, x8_00800000<>+0(SB), Y1, Y9 // subnormal = l < 2**-126, lanes 8..15
-	VMULPS      x8_4b000000<>+0(SB), Y0, Y4 // x' = l * 2**23, lanes 0..7
-	VMULPS      x8_4b000000<>+0(SB), Y1, Y5 // x' = l * 2**23, lanes 8..15
-	VBLENDVPS   Y8, Y4, Y0, Y4 // x' = subnormal ? x' : l, lanes 0..7
-	VBLENDVPS   Y9, Y5, Y1, Y5 // x' = subnormal ? x' : l, lanes 8..15
+	VMOVUPS     (DX), Y2 // l = sum[0], lanes 0..7
+	VMOVUPS     32(DX), Y3 // l = sum[0], lanes 8..15
+	VCMPPS      $0x11, x8_00800000<>+0(SB), Y2, Y8 // subnormal = l < 2**-126, lanes 0..7
+	VCMPPS      $0x11, x8_00800000<>+0(SB), Y3, Y9 // subnormal = l < 2**-126, lanes 8..15
+	VMULPS      x8_4b000000<>+0(SB), Y2, Y0 // x' = l * 2**23, lanes 0..7
+	VMULPS      x8_4b000000<>+0(SB), Y3, Y1 // x' = l * 2**23, lanes 8..15
+	VBLENDVPS   Y8, Y0, Y2, Y0 // x' = subnormal ? x' : l, lanes 0..7
+	VBLENDVPS   Y9, Y1, Y3, Y1 // x' = subnormal ? x' : l, lanes 8..15
 	VXORPS      Y6, Y6, Y6 // bias = 0, lanes 0..7
 	VXORPS      Y7, Y7, Y7 // bias = 0, lanes 8..15
-	VMOVUPS     x8_c1b80000<>+0(SB), Y2 // y = -23, lanes 0..7
-	VMOVUPS     x8_c1b80000<>+0(SB), Y3 // y = -23, lanes 8..15
-	VBLENDVPS   Y8, Y2, Y6, Y6 // bias = subnormal ? y : bias, lanes 0..7
-	VBLENDVPS   Y9, Y3, Y7, Y7 // bias = subnormal ? y : bias, lanes 8..15
-	VPSUBD      x8_3f3504f3<>+0(SB), Y4, Y2 // k = x' - (int) bits of √½, lanes 0..7
-	VPSUBD      x8_3f3504f3<>+0(SB), Y5, Y3 // k = x' - (int) bits of √½, lanes 8..15
-	VPSRAD      $0x17, Y2, Y2 // k = k >> 23, lanes 0..7
-	VPSRAD      $0x17, Y3, Y3 // k = k >> 23, lanes 8..15
-	VPSLLD      $0x17, Y2, Y8 // z = k << 23, lanes 0..7
-	VPSLLD      $0x17, Y3, Y9 // z = k << 23, lanes 8..15
-	VPSUBD      Y8, Y4, Y8 // z = x' - (int) z, lanes 0..7
-	VPSUBD      Y9, Y5, Y9 // z = x' - (int) z, lanes 8..15
+	VMOVUPS     x8_c1b80000<>+0(SB), Y4 // y = -23, lanes 0..7
+	VMOVUPS     x8_c1b80000<>+0(SB), Y5 // y = -23, lanes 8..15
+	VBLENDVPS   Y8, Y4, Y6, Y6 // bias = subnormal ? y : bias, lanes 0..7
+	VBLENDVPS   Y9, Y5, Y7, Y7 // bias = subnormal ? y : bias, lanes 8..15
+	VPSUBD      x8_3f3504f3<>+0(SB), Y0, Y4 // k = x' - (int) bits of √½, lanes 0..7
+	VPSUBD      x8_3f3504f3<>+0(SB), Y1, Y5 // k = x' - (int) bits of √½, lanes 8..15
+	VPSRAD      $0x17, Y4, Y4 // k = k >> 23, lanes 0..7
+	VPSRAD      $0x17, Y5, Y5 // k = k >> 23, lanes 8..15
+	VPSLLD      $0x17, Y4, Y8 // z = k << 23, lanes 0..7
+	VPSLLD      $0x17, Y5, Y9 // z = k << 23, lanes 8..15
+	VPSUBD      Y8, Y0, Y8 // z = x' - (int) z, lanes 0..7
+	VPSUBD      Y9, Y1, Y9 // z = x' - (int) z, lanes 8..15
 	VSUBPS      x8_3f800000<>+0(SB), Y8, Y8 // z = z - 1, lanes 0..7
 	VSUBPS      x8_3f800000<>+0(SB), Y9, Y9 // z = z - 1, lanes 8..15
-	VCVTDQ2PS   Y2, Y2 // k = float(k), lanes 0..7
-	VCVTDQ2PS   Y3, Y3 // k = float(k), lanes 8..15
-	VADDPS      Y6, Y2, Y2 // k = k + bias, lanes 0..7
-	VADDPS      Y7, Y3, Y3 // k = k + bias, lanes 8..15
-	VMOVUPS     x8_bde26f90<>+0(SB), Y4 // q = log2_8, lanes 0..7
-	VMOVUPS     x8_bde26f90<>+0(SB), Y5 // q = log2_8, lanes 8..15
-	VFMADD213PS x8_3e3f898c<>+0(SB), Y8, Y4 // q = q*z + log2_7, lanes 0..7
-	VFMADD213PS x8_3e3f898c<>+0(SB), Y9, Y5 // q = q*z + log2_7, lanes 8..15
-	VFMADD213PS x8_be43dcf7<>+0(SB), Y8, Y4 // q = q*z + log2_6, lanes 0..7
-	VFMADD213PS x8_be43dcf7<>+0(SB), Y9, Y5 // q = q*z + log2_6, lanes 8..15
-	VFMADD213PS x8_3e51644f<>+0(SB), Y8, Y4 // q = q*z + log2_5, lanes 0..7
-	VFMADD213PS x8_3e51644f<>+0(SB), Y9, Y5 // q = q*z + log2_5, lanes 8..15
-	VFMADD213PS x8_be755347<>+0(SB), Y8, Y4 // q = q*z + log2_4, lanes 0..7
-	VFMADD213PS x8_be755347<>+0(SB), Y9, Y5 // q = q*z + log2_4, lanes 8..15
-	VFMADD213PS x8_3e93bfa3<>+0(SB), Y8, Y4 // q = q*z + log2_3, lanes 0..7
-	VFMADD213PS x8_3e93bfa3<>+0(SB), Y9, Y5 // q = q*z + log2_3, lanes 8..15
-	VFMADD213PS x8_beb8ad7d<>+0(SB), Y8, Y4 // q = q*z + log2_2, lanes 0..7
-	VFMADD213PS x8_beb8ad7d<>+0(SB), Y9, Y5 // q = q*z + log2_2, lanes 8..15
-	VFMADD213PS x8_3ef6384a<>+0(SB), Y8, Y4 // q = q*z + log2_1, lanes 0..7
-	VFMADD213PS x8_3ef6384a<>+0(SB), Y9, Y5 // q = q*z + log2_1, lanes 8..15
-	VFMADD213PS x8_bf38aa38<>+0(SB), Y8, Y4 // q = q*z + log2_0, lanes 0..7
-	VFMADD213PS x8_bf38aa38<>+0(SB), Y9, Y5 // q = q*z + log2_0, lanes 8..15
-	VFMADD213PS x8_32a57060<>+0(SB), Y8, Y4 // q = q*z + log2e_lo, lanes 0..7
-	VFMADD213PS x8_32a57060<>+0(SB), Y9, Y5 // q = q*z + log2e_lo, lanes 8..15
-	VMULPS      Y8, Y4, Y4 // q = q * z, lanes 0..7
-	VMULPS      Y9, Y5, Y5 // q = q * z, lanes 8..15
-	VFMADD231PS x8_3fb8aa3b<>+0(SB), Y8, Y4 // q += z * log2e_hi, lanes 0..7
-	VFMADD231PS x8_3fb8aa3b<>+0(SB), Y9, Y5 // q += z * log2e_hi, lanes 8..15
-	VADDPS      Y2, Y4, Y2 // y = q + k, lanes 0..7
-	VADDPS      Y3, Y5, Y3 // y = q + k, lanes 8..15
+	VCVTDQ2PS   Y4, Y4 // k = float(k), lanes 0..7
+	VCVTDQ2PS   Y5, Y5 // k = float(k), lanes 8..15
+	VADDPS      Y6, Y4, Y4 // k = k + bias, lanes 0..7
+	VADDPS      Y7, Y5, Y5 // k = k + bias, lanes 8..15
+	VMOVUPS     x8_bde26f90<>+0(SB), Y0 // q = log2_8, lanes 0..7
+	VMOVUPS     x8_bde26f90<>+0(SB), Y1 // q = log2_8, lanes 8..15
+	VFMADD213PS x8_3e3f898c<>+0(SB), Y8, Y0 // q = q*z + log2_7, lanes 0..7
+	VFMADD213PS x8_3e3f898c<>+0(SB), Y9, Y1 // q = q*z + log2_7, lanes 8..15
+	VFMADD213PS x8_be43dcf7<>+0(SB), Y8, Y0 // q = q*z + log2_6, lanes 0..7
+	VFMADD213PS x8_be43dcf7<>+0(SB), Y9, Y1 // q = q*z + log2_6, lanes 8..15
+	VFMADD213PS x8_3e51644f<>+0(SB), Y8, Y0 // q = q*z + log2_5, lanes 0..7
+	VFMADD213PS x8_3e51644f<>+0(SB), Y9, Y1 // q = q*z + log2_5, lanes 8..15
+	VFMADD213PS x8_be755347<>+0(SB), Y8, Y0 // q = q*z + log2_4, lanes 0..7
+	VFMADD213PS x8_be755347<>+0(SB), Y9, Y1 // q = q*z + log2_4, lanes 8..15
+	VFMADD213PS x8_3e93bfa3<>+0(SB), Y8, Y0 // q = q*z + log2_3, lanes 0..7
+	VFMADD213PS x8_3e93bfa3<>+0(SB), Y9, Y1 // q = q*z + log2_3, lanes 8..15
+	VFMADD213PS x8_beb8ad7d<>+0(SB), Y8, Y0 // q = q*z + log2_2, lanes 0..7
+	VFMADD213PS x8_beb8ad7d<>+0(SB), Y9, Y1 // q = q*z + log2_2, lanes 8..15
+	VFMADD213PS x8_3ef6384a<>+0(SB), Y8, Y0 // q = q*z + log2_1, lanes 0..7
+	VFMADD213PS x8_3ef6384a<>+0(SB), Y9, Y1 // q = q*z + log2_1, lanes 8..15
+	VFMADD213PS x8_bf38aa38<>+0(SB), Y8, Y0 // q = q*z + log2_0, lanes 0..7
+	VFMADD213PS x8_bf38aa38<>+0(SB), Y9, Y1 // q = q*z + log2_0, lanes 8..15
+	VFMADD213PS x8_32a57060<>+0(SB), Y8, Y0 // q = q*z + log2e_lo, lanes 0..7
+	VFMADD213PS x8_32a57060<>+0(SB), Y9, Y1 // q = q*z + log2e_lo, lanes 8..15
+	VMULPS      Y8, Y0, Y0 // q = q * z, lanes 0..7
+	VMULPS      Y9, Y1, Y1 // q = q * z, lanes 8..15
+	VFMADD231PS x8_3fb8aa3b<>+0(SB), Y8, Y0 // q += z * log2e_hi, lanes 0..7
+	VFMADD231PS x8_3fb8aa3b<>+0(SB), Y9, Y1 // q += z * log2e_hi, lanes 8..15
+	VADDPS      Y4, Y0, Y4 // y = q + k, lanes 0..7
+	VADDPS      Y5, Y1, Y5 // y = q + k, lanes 8..15
 
 	// 0, +Inf, and NaN for NaN and below 0
-	VCMPPS    $0x00, x8_00000000<>+0(SB), Y0, Y8 // subnormal = l == 0, lanes 0..7
-	VCMPPS    $0x00, x8_00000000<>+0(SB), Y1, Y9 // subnormal = l == 0, lanes 8..15
-	VBLENDVPS Y8, x8_ff800000<>+0(SB), Y2, Y2 // y = subnormal ? -Inf : y, lanes 0..7
-	VBLENDVPS Y9, x8_ff800000<>+0(SB), Y3, Y3 // y = subnormal ? -Inf : y, lanes 8..15
-	VCMPPS    $0x00, x8_7f800000<>+0(SB), Y0, Y8 // subnormal = l == +Inf, lanes 0..7
-	VCMPPS    $0x00, x8_7f800000<>+0(SB), Y1, Y9 // subnormal = l == +Inf, lanes 8..15
-	VBLENDVPS Y8, x8_7f800000<>+0(SB), Y2, Y2 // y = subnormal ? +Inf : y, lanes 0..7
-	VBLENDVPS Y9, x8_7f800000<>+0(SB), Y3, Y3 // y = subnormal ? +Inf : y, lanes 8..15
-	VCMPPS    $0x11, x8_00000000<>+0(SB), Y0, Y8 // subnormal = l < 0, lanes 0..7
-	VCMPPS    $0x11, x8_00000000<>+0(SB), Y1, Y9 // subnormal = l < 0, lanes 8..15
-	VBLENDVPS Y8, x8_7fc00000<>+0(SB), Y2, Y2 // y = subnormal ? NaN : y, lanes 0..7
-	VBLENDVPS Y9, x8_7fc00000<>+0(SB), Y3, Y3 // y = subnormal ? NaN : y, lanes 8..15
-	VADDPS    Y0, Y0, Y6 // bias = l + l, lanes 0..7
-	VADDPS    Y1, Y1, Y7 // bias = l + l, lanes 8..15
-	VCMPPS    $0x00, Y0, Y0, Y8 // subnormal = l == l, lanes 0..7
-	VCMPPS    $0x00, Y1, Y1, Y9 // subnormal = l == l, lanes 8..15
-	VBLENDVPS Y8, Y2, Y6, Y2 // y = subnormal ? y : bias, lanes 0..7
-	VBLENDVPS Y9, Y3, Y7, Y3 // y = subnormal ? y : bias, lanes 8..15
+	VCMPPS    $0x00, x8_00000000<>+0(SB), Y2, Y8 // subnormal = l == 0, lanes 0..7
+	VCMPPS    $0x00, x8_00000000<>+0(SB), Y3, Y9 // subnormal = l == 0, lanes 8..15
+	VBLENDVPS Y8, x8_ff800000<>+0(SB), Y4, Y4 // y = subnormal ? -Inf : y, lanes 0..7
+	VBLENDVPS Y9, x8_ff800000<>+0(SB), Y5, Y5 // y = subnormal ? -Inf : y, lanes 8..15
+	VCMPPS    $0x00, x8_7f800000<>+0(SB), Y2, Y8 // subnormal = l == +Inf, lanes 0..7
+	VCMPPS    $0x00, x8_7f800000<>+0(SB), Y3, Y9 // subnormal = l == +Inf, lanes 8..15
+	VBLENDVPS Y8, x8_7f800000<>+0(SB), Y4, Y4 // y = subnormal ? +Inf : y, lanes 0..7
+	VBLENDVPS Y9, x8_7f800000<>+0(SB), Y5, Y5 // y = subnormal ? +Inf : y, lanes 8..15
+	VCMPPS    $0x11, x8_00000000<>+0(SB), Y2, Y8 // subnormal = l < 0, lanes 0..7
+	VCMPPS    $0x11, x8_00000000<>+0(SB), Y3, Y9 // subnormal = l < 0, lanes 8..15
+	VBLENDVPS Y8, x8_7fc00000<>+0(SB), Y4, Y4 // y = subnormal ? NaN : y, lanes 0..7
+	VBLENDVPS Y9, x8_7fc00000<>+0(SB), Y5, Y5 // y = subnormal ? NaN : y, lanes 8..15
+	VADDPS    Y2, Y2, Y6 // bias = l + l, lanes 0..7
+	VADDPS    Y3, Y3, Y7 // bias = l + l, lanes 8..15
+	VCMPPS    $0x00, Y2, Y2, Y8 // subnormal = l == l, lanes 0..7
+	VCMPPS    $0x00, Y3, Y3, Y9 // subnormal = l == l, lanes 8..15
+	VBLENDVPS Y8, Y4, Y6, Y4 // y = subnormal ? y : bias, lanes 0..7
+	VBLENDVPS Y9, Y5, Y7, Y5 // y = subnormal ? y : bias, lanes 8..15
 	VMOVUPS   (AX), Y0 // m = max[0], lanes 0..7
 	VMOVUPS   32(AX), Y1 // m = max[0], lanes 8..15
-	VADDPS    Y0, Y2, Y2 // y = y + m, lanes 0..7
-	VADDPS    Y1, Y3, Y3 // y = y + m, lanes 8..15
-	VMULPS    x8_3f317218<>+0(SB), Y2, Y2 // y = y * ln 2, lanes 0..7
-	VMULPS    x8_3f317218<>+0(SB), Y3, Y3 // y = y * ln 2, lanes 8..15
-	VCMPPS    $0x00, x8_ff800000<>+0(SB), Y0, Y0 // none = m == -Inf, lanes 0..7
-	VCMPPS    $0x00, x8_ff800000<>+0(SB), Y1, Y1 // none = m == -Inf, lanes 8..15
-	VBLENDVPS Y0, x8_ff800000<>+0(SB), Y2, Y2 // y = none ? -Inf : y, lanes 0..7
-	VBLENDVPS Y1, x8_ff800000<>+0(SB), Y3, Y3 // y = none ? -Inf : y, lanes 8..15
-	VMOVUPS   Y2, (BX) // dst[0] = y, lanes 0..7
-	VMOVUPS   Y3, 32(BX) // dst[0] = y, lanes 8..15
+	VADDPS    Y0, Y4, Y4 // y = y + m, lanes 0..7
+	VADDPS    Y1, Y5, Y5 // y = y + m, lanes 8..15
+	VMULPS    x8_3f317218<>+0(SB), Y4, Y4 // y = y * ln 2, lanes 0..7
+	VMULPS    x8_3f317218<>+0(SB), Y5, Y5 // y = y * ln 2, lanes 8..15
+	VCMPPS    $0x00, x8_00000000<>+0(SB), Y2, Y0 // none = l == 0, lanes 0..7
+	VCMPPS    $0x00, x8_00000000<>+0(SB), Y3, Y1 // none = l == 0, lanes 8..15
+	VBLENDVPS Y0, x8_ff800000<>+0(SB), Y4, Y4 // y = none ? -Inf : y, lanes 0..7
+	VBLENDVPS Y1, x8_ff800000<>+0(SB), Y5, Y5 // y = none ? -Inf : y, lanes 8..15
+	VMOVUPS   Y4, (BX) // dst[0] = y, lanes 0..7
+	VMOVUPS   Y5, 32(BX) // dst[0] = y, lanes 8..15
 	ADDQ      $+64, AX // max += 64
 	ADDQ      $+64, DX // sum += 64
 	ADDQ      $+64, BX // dst += 64
@@ -2253,92 +2249,92 @@ vectors_end_2:
 	SUBQ        CX, DI // first n lanes
 	VMOVUPS     (SI)(DI*4), Y0 // first n lanes
 	VMOVUPS     32(SI)(DI*4), Y1 // first n lanes
-	VMASKMOVPS  (DX), Y0, Y2 // l = sum[0], n lanes
-	VMASKMOVPS  32(DX), Y1, Y3 // l = sum[0], n lanes
-	VCMPPS      $0x11, x8_00800000<>+0(SB), Y2, Y10 // subnormal = l < 2**-126, lanes 0..7
-	VCMPPS      $0x11, x8_00800000<>+0(SB), Y3, Y11 // subnormal = l < 2**-126, lanes 8..15
-	VMULPS      x8_4b000000<>+0(SB), Y2, Y6 // x' = l * 2**23, lanes 0..7
-	VMULPS      x8_4b000000<>+0(SB), Y3, Y7 // x' = l * 2**23, lanes 8..15
-	VBLENDVPS   Y10, Y6, Y2, Y6 // x' = subnormal ? x' : l, lanes 0..7
-	VBLENDVPS   Y11, Y7, Y3, Y7 // x' = subnormal ? x' : l, lanes 8..15
+	VMASKMOVPS  (DX), Y0, Y4 // l = sum[0], n lanes
+	VMASKMOVPS  32(DX), Y1, Y5 // l = sum[0], n lanes
+	VCMPPS      $0x11, x8_00800000<>+0(SB), Y4, Y10 // subnormal = l < 2**-126, lanes 0..7
+	VCMPPS      $0x11, x8_00800000<>+0(SB), Y5, Y11 // subnormal = l < 2**-126, lanes 8..15
+	VMULPS      x8_4b000000<>+0(SB), Y4, Y2 // x' = l * 2**23, lanes 0..7
+	VMULPS      x8_4b000000<>+0(SB), Y5, Y3 // x' = l * 2**23, lanes 8..15
+	VBLENDVPS   Y10, Y2, Y4, Y2 // x' = subnormal ? x' : l, lanes 0..7
+	VBLENDVPS   Y11, Y3, Y5, Y3 // x' = subnormal ? x' : l, lanes 8..15
 	VXORPS      Y8, Y8, Y8 // bias = 0, lanes 0..7
 	VXORPS      Y9, Y9, Y9 // bias = 0, lanes 8..15
-	VMOVUPS     x8_c1b80000<>+0(SB), Y4 // y = -23, lanes 0..7
-	VMOVUPS     x8_c1b80000<>+0(SB), Y5 // y = -23, lanes 8..15
-	VBLENDVPS   Y10, Y4, Y8, Y8 // bias = subnormal ? y : bias, lanes 0..7
-	VBLENDVPS   Y11, Y5, Y9, Y9 // bias = subnormal ? y : bias, lanes 8..15
-	VPSUBD      x8_3f3504f3<>+0(SB), Y6, Y4 // k = x' - (int) bits of √½, lanes 0..7
-	VPSUBD      x8_3f3504f3<>+0(SB), Y7, Y5 // k = x' - (int) bits of √½, lanes 8..15
-	VPSRAD      $0x17, Y4, Y4 // k = k >> 23, lanes 0..7
-	VPSRAD      $0x17, Y5, Y5 // k = k >> 23, lanes 8..15
-	VPSLLD      $0x17, Y4, Y10 // z = k << 23, lanes 0..7
-	VPSLLD      $0x17, Y5, Y11 // z = k << 23, lanes 8..15
-	VPSUBD      Y10, Y6, Y10 // z = x' - (int) z, lanes 0..7
-	VPSUBD      Y11, Y7, Y11 // z = x' - (int) z, lanes 8..15
+	VMOVUPS     x8_c1b80000<>+0(SB), Y6 // y = -23, lanes 0..7
+	VMOVUPS     x8_c1b80000<>+0(SB), Y7 // y = -23, lanes 8..15
+	VBLENDVPS   Y10, Y6, Y8, Y8 // bias = subnormal ? y : bias, lanes 0..7
+	VBLENDVPS   Y11, Y7, Y9, Y9 // bias = subnormal ? y : bias, lanes 8..15
+	VPSUBD      x8_3f3504f3<>+0(SB), Y2, Y6 // k = x' - (int) bits of √½, lanes 0..7
+	VPSUBD      x8_3f3504f3<>+0(SB), Y3, Y7 // k = x' - (int) bits of √½, lanes 8..15
+	VPSRAD      $0x17, Y6, Y6 // k = k >> 23, lanes 0..7
+	VPSRAD      $0x17, Y7, Y7 // k = k >> 23, lanes 8..15
+	VPSLLD      $0x17, Y6, Y10 // z = k << 23, lanes 0..7
+	VPSLLD      $0x17, Y7, Y11 // z = k << 23, lanes 8..15
+	VPSUBD      Y10, Y2, Y10 // z = x' - (int) z, lanes 0..7
+	VPSUBD      Y11, Y3, Y11 // z = x' - (int) z, lanes 8..15
 	VSUBPS      x8_3f800000<>+0(SB), Y10, Y10 // z = z - 1, lanes 0..7
 	VSUBPS      x8_3f800000<>+0(SB), Y11, Y11 // z = z - 1, lanes 8..15
-	VCVTDQ2PS   Y4, Y4 // k = float(k), lanes 0..7
-	VCVTDQ2PS   Y5, Y5 // k = float(k), lanes 8..15
-	VADDPS      Y8, Y4, Y4 // k = k + bias, lanes 0..7
-	VADDPS      Y9, Y5, Y5 // k = k + bias, lanes 8..15
-	VMOVUPS     x8_bde26f90<>+0(SB), Y6 // q = log2_8, lanes 0..7
-	VMOVUPS     x8_bde26f90<>+0(SB), Y7 // q = log2_8, lanes 8..15
-	VFMADD213PS x8_3e3f898c<>+0(SB), Y10, Y6 // q = q*z + log2_7, lanes 0..7
-	VFMADD213PS x8_3e3f898c<>+0(SB), Y11, Y7 // q = q*z + log2_7, lanes 8..15
-	VFMADD213PS x8_be43dcf7<>+0(SB), Y10, Y6 // q = q*z + log2_6, lanes 0..7
-	VFMADD213PS x8_be43dcf7<>+0(SB), Y11, Y7 // q = q*z + log2_6, lanes 8..15
-	VFMADD213PS x8_3e51644f<>+0(SB), Y10, Y6 // q = q*z + log2_5, lanes 0..7
-	VFMADD213PS x8_3e51644f<>+0(SB), Y11, Y7 // q = q*z + log2_5, lanes 8..15
-	VFMADD213PS x8_be755347<>+0(SB), Y10, Y6 // q = q*z + log2_4, lanes 0..7
-	VFMADD213PS x8_be755347<>+0(SB), Y11, Y7 // q = q*z + log2_4, lanes 8..15
-	VFMADD213PS x8_3e93bfa3<>+0(SB), Y10, Y6 // q = q*z + log2_3, lanes 0..7
-	VFMADD213PS x8_3e93bfa3<>+0(SB), Y11, Y7 // q = q*z + log2_3, lanes 8..15
-	VFMADD213PS x8_beb8ad7d<>+0(SB), Y10, Y6 // q = q*z + log2_2, lanes 0..7
-	VFMADD213PS x8_beb8ad7d<>+0(SB), Y11, Y7 // q = q*z + log2_2, lanes 8..15
-	VFMADD213PS x8_3ef6384a<>+0(SB), Y10, Y6 // q = q*z + log2_1, lanes 0..7
-	VFMADD213PS x8_3ef6384a<>+0(SB), Y11, Y7 // q = q*z + log2_1, lanes 8..15
-	VFMADD213PS x8_bf38aa38<>+0(SB), Y10, Y6 // q = q*z + log2_0, lanes 0..7
-	VFMADD213PS x8_bf38aa38<>+0(SB), Y11, Y7 // q = q*z + log2_0, lanes 8..15
-	VFMADD213PS x8_32a57060<>+0(SB), Y10, Y6 // q = q*z + log2e_lo, lanes 0..7
-	VFMADD213PS x8_32a57060<>+0(SB), Y11, Y7 // q = q*z + log2e_lo, lanes 8..15
-	VMULPS      Y10, Y6, Y6 // q = q * z, lanes 0..7
-	VMULPS      Y11, Y7, Y7 // q = q * z, lanes 8..15
-	VFMADD231PS x8_3fb8aa3b<>+0(SB), Y10, Y6 // q += z * log2e_hi, lanes 0..7
-	VFMADD231PS x8_3fb8aa3b<>+0(SB), Y11, Y7 // q += z * log2e_hi, lanes 8..15
-	VADDPS      Y4, Y6, Y4 // y = q + k, lanes 0..7
-	VADDPS      Y5, Y7, Y5 // y = q + k, lanes 8..15
+	VCVTDQ2PS   Y6, Y6 // k = float(k), lanes 0..7
+	VCVTDQ2PS   Y7, Y7 // k = float(k), lanes 8..15
+	VADDPS      Y8, Y6, Y6 // k = k + bias, lanes 0..7
+	VADDPS      Y9, Y7, Y7 // k = k + bias, lanes 8..15
+	VMOVUPS     x8_bde26f90<>+0(SB), Y2 // q = log2_8, lanes 0..7
+	VMOVUPS     x8_bde26f90<>+0(SB), Y3 // q = log2_8, lanes 8..15
+	VFMADD213PS x8_3e3f898c<>+0(SB), Y10, Y2 // q = q*z + log2_7, lanes 0..7
+	VFMADD213PS x8_3e3f898c<>+0(SB), Y11, Y3 // q = q*z + log2_7, lanes 8..15
+	VFMADD213PS x8_be43dcf7<>+0(SB), Y10, Y2 // q = q*z + log2_6, lanes 0..7
+	VFMADD213PS x8_be43dcf7<>+0(SB), Y11, Y3 // q = q*z + log2_6, lanes 8..15
+	VFMADD213PS x8_3e51644f<>+0(SB), Y10, Y2 // q = q*z + log2_5, lanes 0..7
+	VFMADD213PS x8_3e51644f<>+0(SB), Y11, Y3 // q = q*z + log2_5, lanes 8..15
+	VFMADD213PS x8_be755347<>+0(SB), Y10, Y2 // q = q*z + log2_4, lanes 0..7
+	VFMADD213PS x8_be755347<>+0(SB), Y11, Y3 // q = q*z + log2_4, lanes 8..15
+	VFMADD213PS x8_3e93bfa3<>+0(SB), Y10, Y2 // q = q*z + log2_3, lanes 0..7
+	VFMADD213PS x8_3e93bfa3<>+0(SB), Y11, Y3 // q = q*z + log2_3, lanes 8..15
+	VFMADD213PS x8_beb8ad7d<>+0(SB), Y10, Y2 // q = q*z + log2_2, lanes 0..7
+	VFMADD213PS x8_beb8ad7d<>+0(SB), Y11, Y3 // q = q*z + log2_2, lanes 8..15
+	VFMADD213PS x8_3ef6384a<>+0(SB), Y10, Y2 // q = q*z + log2_1, lanes 0..7
+	VFMADD213PS x8_3ef6384a<>+0(SB), Y11, Y3 // q = q*z + log2_1, lanes 8..15
+	VFMADD213PS x8_bf38aa38<>+0(SB), Y10, Y2 // q = q*z + log2_0, lanes 0..7
+	VFMADD213PS x8_bf38aa38<>+0(SB), Y11, Y3 // q = q*z + log2_0, lanes 8..15
+	VFMADD213PS x8_32a57060<>+0(SB), Y10, Y2 // q = q*z + log2e_lo, lanes 0..7
+	VFMADD213PS x8_32a57060<>+0(SB), Y11, Y3 // q = q*z + log2e_lo, lanes 8..15
+	VMULPS      Y10, Y2, Y2 // q = q * z, lanes 0..7
+	VMULPS      Y11, Y3, Y3 // q = q * z, lanes 8..15
+	VFMADD231PS x8_3fb8aa3b<>+0(SB), Y10, Y2 // q += z * log2e_hi, lanes 0..7
+	VFMADD231PS x8_3fb8aa3b<>+0(SB), Y11, Y3 // q += z * log2e_hi, lanes 8..15
+	VADDPS      Y6, Y2, Y6 // y = q + k, lanes 0..7
+	VADDPS      Y7, Y3, Y7 // y = q + k, lanes 8..15
 
 	// 0, +Inf, and NaN for NaN and below 0
-	VCMPPS     $0x00, x8_00000000<>+0(SB), Y2, Y10 // subnormal = l == 0, lanes 0..7
-	VCMPPS     $0x00, x8_00000000<>+0(SB), Y3, Y11 // subnormal = l == 0, lanes 8..15
-	VBLENDVPS  Y10, x8_ff800000<>+0(SB), Y4, Y4 // y = subnormal ? -Inf : y, lanes 0..7
-	VBLENDVPS  Y11, x8_ff800000<>+0(SB), Y5, Y5 // y = subnormal ? -Inf : y, lanes 8..15
-	VCMPPS     $0x00, x8_7f800000<>+0(SB), Y2, Y10 // subnormal = l == +Inf, lanes 0..7
-	VCMPPS     $0x00, x8_7f800000<>+0(SB), Y3, Y11 // subnormal = l == +Inf, lanes 8..15
-	VBLENDVPS  Y10, x8_7f800000<>+0(SB), Y4, Y4 // y = subnormal ? +Inf : y, lanes 0..7
-	VBLENDVPS  Y11, x8_7f800000<>+0(SB), Y5, Y5 // y = subnormal ? +Inf : y, lanes 8..15
-	VCMPPS     $0x11, x8_00000000<>+0(SB), Y2, Y10 // subnormal = l < 0, lanes 0..7
-	VCMPPS     $0x11, x8_00000000<>+0(SB), Y3, Y11 // subnormal = l < 0, lanes 8..15
-	VBLENDVPS  Y10, x8_7fc00000<>+0(SB), Y4, Y4 // y = subnormal ? NaN : y, lanes 0..7
-	VBLENDVPS  Y11, x8_7fc00000<>+0(SB), Y5, Y5 // y = subnormal ? NaN : y, lanes 8..15
-	VADDPS     Y2, Y2, Y8 // bias = l + l, lanes 0..7
-	VADDPS     Y3, Y3, Y9 // bias = l + l, lanes 8..15
-	VCMPPS     $0x00, Y2, Y2, Y10 // subnormal = l == l, lanes 0..7
-	VCMPPS     $0x00, Y3, Y3, Y11 // subnormal = l == l, lanes 8..15
-	VBLENDVPS  Y10, Y4, Y8, Y4 // y = subnormal ? y : bias, lanes 0..7
-	VBLENDVPS  Y11, Y5, Y9, Y5 // y = subnormal ? y : bias, lanes 8..15
+	VCMPPS     $0x00, x8_00000000<>+0(SB), Y4, Y10 // subnormal = l == 0, lanes 0..7
+	VCMPPS     $0x00, x8_00000000<>+0(SB), Y5, Y11 // subnormal = l == 0, lanes 8..15
+	VBLENDVPS  Y10, x8_ff800000<>+0(SB), Y6, Y6 // y = subnormal ? -Inf : y, lanes 0..7
+	VBLENDVPS  Y11, x8_ff800000<>+0(SB), Y7, Y7 // y = subnormal ? -Inf : y, lanes 8..15
+	VCMPPS     $0x00, x8_7f800000<>+0(SB), Y4, Y10 // subnormal = l == +Inf, lanes 0..7
+	VCMPPS     $0x00, x8_7f800000<>+0(SB), Y5, Y11 // subnormal = l == +Inf, lanes 8..15
+	VBLENDVPS  Y10, x8_7f800000<>+0(SB), Y6, Y6 // y = subnormal ? +Inf : y, lanes 0..7
+	VBLENDVPS  Y11, x8_7f800000<>+0(SB), Y7, Y7 // y = subnormal ? +Inf : y, lanes 8..15
+	VCMPPS     $0x11, x8_00000000<>+0(SB), Y4, Y10 // subnormal = l < 0, lanes 0..7
+	VCMPPS     $0x11, x8_00000000<>+0(SB), Y5, Y11 // subnormal = l < 0, lanes 8..15
+	VBLENDVPS  Y10, x8_7fc00000<>+0(SB), Y6, Y6 // y = subnormal ? NaN : y, lanes 0..7
+	VBLENDVPS  Y11, x8_7fc00000<>+0(SB), Y7, Y7 // y = subnormal ? NaN : y, lanes 8..15
+	VADDPS     Y4, Y4, Y8 // bias = l + l, lanes 0..7
+	VADDPS     Y5, Y5, Y9 // bias = l + l, lanes 8..15
+	VCMPPS     $0x00, Y4, Y4, Y10 // subnormal = l == l, lanes 0..7
+	VCMPPS     $0x00, Y5, Y5, Y11 // subnormal = l == l, lanes 8..15
+	VBLENDVPS  Y10, Y6, Y8, Y6 // y = subnormal ? y : bias, lanes 0..7
+	VBLENDVPS  Y11, Y7, Y9, Y7 // y = subnormal ? y : bias, lanes 8..15
 	VMASKMOVPS (AX), Y0, Y2 // m = max[0], n lanes
 	VMASKMOVPS 32(AX), Y1, Y3 // m = max[0], n lanes
-	VADDPS     Y2, Y4, Y4 // y = y + m, lanes 0..7
-	VADDPS     Y3, Y5, Y5 // y = y + m, lanes 8..15
-	VMULPS     x8_3f317218<>+0(SB), Y4, Y4 // y = y * ln 2, lanes 0..7
-	VMULPS     x8_3f317218<>+0(SB), Y5, Y5 // y = y * ln 2, lanes 8..15
-	VCMPPS     $0x00, x8_ff800000<>+0(SB), Y2, Y2 // none = m == -Inf, lanes 0..7
-	VCMPPS     $0x00, x8_ff800000<>+0(SB), Y3, Y3 // none = m == -Inf, lanes 8..15
-	VBLENDVPS  Y2, x8_ff800000<>+0(SB), Y4, Y4 // y = none ? -Inf : y, lanes 0..7
-	VBLENDVPS  Y3, x8_ff800000<>+0(SB), Y5, Y5 // y = none ? -Inf : y, lanes 8..15
-	VMASKMOVPS Y4, Y0, (BX) // dst[0] = y, n lanes
-	VMASKMOVPS Y5, Y1, 32(BX) // dst[0] = y, n lanes
+	VADDPS     Y2, Y6, Y6 // y = y + m, lanes 0..7
+	VADDPS     Y3, Y7, Y7 // y = y + m, lanes 8..15
+	VMULPS     x8_3f317218<>+0(SB), Y6, Y6 // y = y * ln 2, lanes 0..7
+	VMULPS     x8_3f317218<>+0(SB), Y7, Y7 // y = y * ln 2, lanes 8..15
+	VCMPPS     $0x00, x8_00000000<>+0(SB), Y4, Y2 // none = l == 0, lanes 0..7
+	VCMPPS     $0x00, x8_00000000<>+0(SB), Y5, Y3 // none = l == 0, lanes 8..15
+	VBLENDVPS  Y2, x8_ff800000<>+0(SB), Y6, Y6 // y = none ? -Inf : y, lanes 0..7
+	VBLENDVPS  Y3, x8_ff800000<>+0(SB), Y7, Y7 // y = none ? -Inf : y, lanes 8..15
+	VMASKMOVPS Y6, Y0, (BX) // dst[0] = y, n lanes
+	VMASKMOVPS Y7, Y1, 32(BX) // dst[0] = y, n lanes
 
 less_3:
 	VZEROUPPER
@@ -2797,8 +2793,8 @@ vectors_1:
 	VPADDD      Y7, Y4, Y4 // p *= 2**n, lanes 8..15
 	VANDNPS     Y3, Y5, Y3 // p = 0 where small, lanes 0..7
 	VANDNPS     Y4, Y6, Y4 // p = 0 where small, lanes 8..15
-	VADDPS      Y3, Y1, Y1 // sum = sum + p, lanes 0..7
-	VADDPS      Y4, Y2, Y2 // sum = sum + p, lanes 8..15
+	VADDPS      Y3, Y1, Y1 // sum = sum + p.0, lanes 0..7
+	VADDPS      Y4, Y2, Y2 // sum = sum + p.0, lanes 8..15
 	ADDQ        $+64, AX // src += 64
 	VMOVUPS     Y3, (DX) // dst[0] = p, lanes 0..7
 	VMOVUPS     Y4, 32(DX) // dst[0] = p, lanes 8..15
@@ -2935,8 +2931,8 @@ vectors_1:
 	VPADDD      Y7, Y4, Y4 // p *= 2**n, lanes 8..15
 	VANDNPS     Y3, Y5, Y3 // p = 0 where small, lanes 0..7
 	VANDNPS     Y4, Y6, Y4 // p = 0 where small, lanes 8..15
-	VADDPS      Y3, Y1, Y1 // sum = sum + p, lanes 0..7
-	VADDPS      Y4, Y2, Y2 // sum = sum + p, lanes 8..15
+	VADDPS      Y3, Y1, Y1 // sum = sum + p.0, lanes 0..7
+	VADDPS      Y4, Y2, Y2 // sum = sum + p.0, lanes 8..15
 	ADDQ        $+64, AX // src += 64
 	SUBQ        $+16, CX // n += -16
 	CMPQ        CX, $+16 // n >= 16

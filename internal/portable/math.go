@@ -65,7 +65,7 @@ func Exp(x float32) float32 {
 	return float32(float32(exp2Poly(f)*pow2(half)) * pow2(k-half))
 }
 
-// Log2 returns the base-2 logarithm of x, within 1 ULP over every float32 (0.880 measured); powers of two are exact.
+// Log2 returns the base-2 logarithm of x, within 1 ULP over every float32 (0.932 measured); powers of two are exact.
 //
 //	Log2(1) = +0
 //	Log2(±0) = -Inf
@@ -103,7 +103,7 @@ func Log2(x float32) float32 {
 	return FMA(z, Log2eHi, float32(z*r)) + (float32(k) + bias)
 }
 
-// Tanh returns the hyperbolic tangent of x, within 1.5 ULP over every float32 (1.23 measured).
+// Tanh returns the hyperbolic tangent of x, within 1.5 ULP over every float32 (1.255 measured).
 //
 //	Tanh(±0) = ±0
 //	Tanh(±Inf) = ±1, and so from |x| = 9.02 on
