@@ -1559,10 +1559,28 @@ max_1:
 	MOVQ    R8, R12 // s_col = s_row
 	VMOVUPS x8_ff800000<>+0(SB), Y0 // max = -Inf, lanes 0..7
 	VMOVUPS x8_ff800000<>+0(SB), Y1 // max = -Inf, lanes 8..15
-	CMPQ    R11, $+16 // cols < 16
-	JLT     max_cols_end_4 // cols < 16
+	CMPQ    R11, $+32 // cols < 32
+	JLT     max_cols_end_4 // cols < 32
 
 max_cols_3:
+	VMOVUPS (R12), Y2 // S = s_col[0], lanes 0..7
+	VMOVUPS 32(R12), Y3 // S = s_col[0], lanes 8..15
+	VMOVUPS 64(R12), Y4 // S = s_col[0], lanes 16..23
+	VMOVUPS 96(R12), Y5 // S = s_col[0], lanes 24..31
+	VMAXPS  Y0, Y2, Y0 // max = max(max, S.0), lanes 0..7
+	VMAXPS  Y1, Y3, Y1 // max = max(max, S.0), lanes 8..15
+	VMAXPS  Y0, Y4, Y0 // max = max(max, S.1), lanes 0..7
+	VMAXPS  Y1, Y5, Y1 // max = max(max, S.1), lanes 8..15
+	ADDQ    $+128, R12 // s_col += 128
+	SUBQ    $+32, R11 // cols += -32
+	CMPQ    R11, $+32 // cols >= 32
+	JGE     max_cols_3 // cols >= 32
+
+max_cols_end_4:
+	CMPQ R11, $+16 // cols < 16
+	JLT  max_cols_end_6 // cols < 16
+
+max_cols_5:
 	VMOVUPS (R12), Y2 // S = s_col[0], lanes 0..7
 	VMOVUPS 32(R12), Y3 // S = s_col[0], lanes 8..15
 	VMAXPS  Y0, Y2, Y0 // max = max(max, S.0), lanes 0..7
@@ -1570,9 +1588,9 @@ max_cols_3:
 	ADDQ    $+64, R12 // s_col += 64
 	SUBQ    $+16, R11 // cols += -16
 	CMPQ    R11, $+16 // cols >= 16
-	JGE     max_cols_3 // cols >= 16
+	JGE     max_cols_5 // cols >= 16
 
-max_cols_end_4:
+max_cols_end_6:
 	VMAXPS       Y0, Y1, Y0 // max[0] = max of lanes
 	VEXTRACTF128 $0x01, Y0, X1 // max[0] = max of lanes
 	VMAXPS       X0, X1, X0 // max[0] = max of lanes
@@ -1612,43 +1630,43 @@ max_end_2:
 	VMASKMOVPS  Y7, Y1, 32(DI) // shift[0] = m', rows lanes
 	VSUBPS      Y6, Y2, Y2 // m = m - m', lanes 0..7
 	VSUBPS      Y7, Y3, Y3 // m = m - m', lanes 8..15
-	VCMPPS      $0x11, x8_c2fc0000<>+0(SB), Y2, Y4 // small = m < -126, lanes 0..7
-	VCMPPS      $0x11, x8_c2fc0000<>+0(SB), Y3, Y5 // small = m < -126, lanes 8..15
-	VROUNDPS    $0x00, Y2, Y6 // n = round(m), lanes 0..7
-	VROUNDPS    $0x00, Y3, Y7 // n = round(m), lanes 8..15
-	VSUBPS      Y6, Y2, Y2 // m = m - n, lanes 0..7
-	VSUBPS      Y7, Y3, Y3 // m = m - n, lanes 8..15
-	VMOVUPS     x8_391fa028<>+0(SB), Y8 // p = exp2_6, lanes 0..7
-	VMOVUPS     x8_391fa028<>+0(SB), Y9 // p = exp2_6, lanes 8..15
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y2, Y8 // p = p*m + exp2_5, lanes 0..7
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y3, Y9 // p = p*m + exp2_5, lanes 8..15
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y2, Y8 // p = p*m + exp2_4, lanes 0..7
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y3, Y9 // p = p*m + exp2_4, lanes 8..15
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y2, Y8 // p = p*m + exp2_3, lanes 0..7
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y3, Y9 // p = p*m + exp2_3, lanes 8..15
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y2, Y8 // p = p*m + exp2_2, lanes 0..7
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y3, Y9 // p = p*m + exp2_2, lanes 8..15
-	VFMADD213PS x8_3f317218<>+0(SB), Y2, Y8 // p = p*m + exp2_1, lanes 0..7
-	VFMADD213PS x8_3f317218<>+0(SB), Y3, Y9 // p = p*m + exp2_1, lanes 8..15
-	VFMADD213PS x8_3f800000<>+0(SB), Y2, Y8 // p = p*m + exp2_0, lanes 0..7
-	VFMADD213PS x8_3f800000<>+0(SB), Y3, Y9 // p = p*m + exp2_0, lanes 8..15
-	VCVTPS2DQ   Y6, Y2 // p *= 2**n, lanes 0..7
-	VPSLLD      $0x17, Y2, Y2 // p *= 2**n, lanes 0..7
-	VPADDD      Y2, Y8, Y8 // p *= 2**n, lanes 0..7
-	VCVTPS2DQ   Y7, Y2 // p *= 2**n, lanes 8..15
-	VPSLLD      $0x17, Y2, Y2 // p *= 2**n, lanes 8..15
-	VPADDD      Y2, Y9, Y9 // p *= 2**n, lanes 8..15
-	VANDNPS     Y8, Y4, Y8 // p = 0 where small, lanes 0..7
-	VANDNPS     Y9, Y5, Y9 // p = 0 where small, lanes 8..15
-	VMASKMOVPS  Y8, Y0, (SI) // alpha[0] = p, rows lanes
-	VMASKMOVPS  Y9, Y1, 32(SI) // alpha[0] = p, rows lanes
+	VROUNDPS    $0x00, Y2, Y4 // n = round(m), lanes 0..7
+	VROUNDPS    $0x00, Y3, Y5 // n = round(m), lanes 8..15
+	VSUBPS      Y4, Y2, Y2 // m = m - n, lanes 0..7
+	VSUBPS      Y5, Y3, Y3 // m = m - n, lanes 8..15
+	VMOVUPS     x8_391fa028<>+0(SB), Y6 // p = exp2_6, lanes 0..7
+	VMOVUPS     x8_391fa028<>+0(SB), Y7 // p = exp2_6, lanes 8..15
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y2, Y6 // p = p*m + exp2_5, lanes 0..7
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y3, Y7 // p = p*m + exp2_5, lanes 8..15
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y2, Y6 // p = p*m + exp2_4, lanes 0..7
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y3, Y7 // p = p*m + exp2_4, lanes 8..15
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y2, Y6 // p = p*m + exp2_3, lanes 0..7
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y3, Y7 // p = p*m + exp2_3, lanes 8..15
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y2, Y6 // p = p*m + exp2_2, lanes 0..7
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y3, Y7 // p = p*m + exp2_2, lanes 8..15
+	VFMADD213PS x8_3f317218<>+0(SB), Y2, Y6 // p = p*m + exp2_1, lanes 0..7
+	VFMADD213PS x8_3f317218<>+0(SB), Y3, Y7 // p = p*m + exp2_1, lanes 8..15
+	VFMADD213PS x8_3f800000<>+0(SB), Y2, Y6 // p = p*m + exp2_0, lanes 0..7
+	VFMADD213PS x8_3f800000<>+0(SB), Y3, Y7 // p = p*m + exp2_0, lanes 8..15
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y4, Y2 // small = n < -125, lanes 0..7
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y5, Y3 // small = n < -125, lanes 8..15
+	VCVTPS2DQ   Y4, Y4 // p *= 2**n, lanes 0..7
+	VPSLLD      $0x17, Y4, Y4 // p *= 2**n, lanes 0..7
+	VPADDD      Y4, Y6, Y6 // p *= 2**n, lanes 0..7
+	VCVTPS2DQ   Y5, Y4 // p *= 2**n, lanes 8..15
+	VPSLLD      $0x17, Y4, Y4 // p *= 2**n, lanes 8..15
+	VPADDD      Y4, Y7, Y7 // p *= 2**n, lanes 8..15
+	VANDNPS     Y6, Y2, Y6 // p = 0 where small, lanes 0..7
+	VANDNPS     Y7, Y3, Y7 // p = 0 where small, lanes 8..15
+	VMASKMOVPS  Y6, Y0, (SI) // alpha[0] = p, rows lanes
+	VMASKMOVPS  Y7, Y1, 32(SI) // alpha[0] = p, rows lanes
 
 	// P = 2^(S-m'), l = α·l + P
 	MOVQ l+56(FP), BX // l
 	CMPQ DX, $+1 // rows < 1
-	JLT  exp_end_6 // rows < 1
+	JLT  exp_end_8 // rows < 1
 
-exp_5:
+exp_7:
 	MOVQ         cols+24(FP), R8 // cols
 	MOVQ         AX, R9 // s_col = s
 	VBROADCASTSS (DI), Y0 // m' = all shift[0]
@@ -1657,52 +1675,134 @@ exp_5:
 	VMOVUPS      32(BX), Y3 // l = l[0], lanes 8..15
 	VMULPS       Y1, Y2, Y2 // l = l * α, lanes 0..7
 	VMULPS       Y1, Y3, Y3 // l = l * α, lanes 8..15
-	CMPQ         R8, $+16 // cols < 16
-	JLT          exp_cols_end_8 // cols < 16
+	CMPQ         R8, $+32 // cols < 32
+	JLT          exp_cols_end_10 // cols < 32
 
-exp_cols_7:
+exp_cols_9:
+	VMOVUPS     (R9), Y1 // S = s_col[0], lanes 0..7
+	VMOVUPS     32(R9), Y4 // S = s_col[0], lanes 8..15
+	VMOVUPS     64(R9), Y5 // S = s_col[0], lanes 16..23
+	VMOVUPS     96(R9), Y6 // S = s_col[0], lanes 24..31
+	VSUBPS      Y0, Y1, Y1 // S = S - m', lanes 0..7
+	VSUBPS      Y0, Y4, Y4 // S = S - m', lanes 8..15
+	VSUBPS      Y0, Y5, Y5 // S = S - m', lanes 16..23
+	VSUBPS      Y0, Y6, Y6 // S = S - m', lanes 24..31
+	VROUNDPS    $0x00, Y1, Y7 // n = round(S), lanes 0..7
+	VROUNDPS    $0x00, Y4, Y8 // n = round(S), lanes 8..15
+	VROUNDPS    $0x00, Y5, Y9 // n = round(S), lanes 16..23
+	VROUNDPS    $0x00, Y6, Y10 // n = round(S), lanes 24..31
+	VSUBPS      Y7, Y1, Y1 // S = S - n, lanes 0..7
+	VSUBPS      Y8, Y4, Y4 // S = S - n, lanes 8..15
+	VSUBPS      Y9, Y5, Y5 // S = S - n, lanes 16..23
+	VSUBPS      Y10, Y6, Y6 // S = S - n, lanes 24..31
+	VMOVUPS     x8_391fa028<>+0(SB), Y11 // p = exp2_6, lanes 0..7
+	VMOVUPS     x8_391fa028<>+0(SB), Y12 // p = exp2_6, lanes 8..15
+	VMOVUPS     x8_391fa028<>+0(SB), Y13 // p = exp2_6, lanes 16..23
+	VMOVUPS     x8_391fa028<>+0(SB), Y14 // p = exp2_6, lanes 24..31
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y1, Y11 // p = p*S + exp2_5, lanes 0..7
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y4, Y12 // p = p*S + exp2_5, lanes 8..15
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y5, Y13 // p = p*S + exp2_5, lanes 16..23
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y6, Y14 // p = p*S + exp2_5, lanes 24..31
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y1, Y11 // p = p*S + exp2_4, lanes 0..7
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y4, Y12 // p = p*S + exp2_4, lanes 8..15
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y5, Y13 // p = p*S + exp2_4, lanes 16..23
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y6, Y14 // p = p*S + exp2_4, lanes 24..31
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y1, Y11 // p = p*S + exp2_3, lanes 0..7
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y4, Y12 // p = p*S + exp2_3, lanes 8..15
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y5, Y13 // p = p*S + exp2_3, lanes 16..23
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y6, Y14 // p = p*S + exp2_3, lanes 24..31
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y1, Y11 // p = p*S + exp2_2, lanes 0..7
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y4, Y12 // p = p*S + exp2_2, lanes 8..15
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y5, Y13 // p = p*S + exp2_2, lanes 16..23
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y6, Y14 // p = p*S + exp2_2, lanes 24..31
+	VFMADD213PS x8_3f317218<>+0(SB), Y1, Y11 // p = p*S + exp2_1, lanes 0..7
+	VFMADD213PS x8_3f317218<>+0(SB), Y4, Y12 // p = p*S + exp2_1, lanes 8..15
+	VFMADD213PS x8_3f317218<>+0(SB), Y5, Y13 // p = p*S + exp2_1, lanes 16..23
+	VFMADD213PS x8_3f317218<>+0(SB), Y6, Y14 // p = p*S + exp2_1, lanes 24..31
+	VFMADD213PS x8_3f800000<>+0(SB), Y1, Y11 // p = p*S + exp2_0, lanes 0..7
+	VFMADD213PS x8_3f800000<>+0(SB), Y4, Y12 // p = p*S + exp2_0, lanes 8..15
+	VFMADD213PS x8_3f800000<>+0(SB), Y5, Y13 // p = p*S + exp2_0, lanes 16..23
+	VFMADD213PS x8_3f800000<>+0(SB), Y6, Y14 // p = p*S + exp2_0, lanes 24..31
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y7, Y1 // small = n < -125, lanes 0..7
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y8, Y4 // small = n < -125, lanes 8..15
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y9, Y5 // small = n < -125, lanes 16..23
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y10, Y6 // small = n < -125, lanes 24..31
+	VCVTPS2DQ   Y7, Y7 // p *= 2**n, lanes 0..7
+	VPSLLD      $0x17, Y7, Y7 // p *= 2**n, lanes 0..7
+	VPADDD      Y7, Y11, Y11 // p *= 2**n, lanes 0..7
+	VCVTPS2DQ   Y8, Y7 // p *= 2**n, lanes 8..15
+	VPSLLD      $0x17, Y7, Y7 // p *= 2**n, lanes 8..15
+	VPADDD      Y7, Y12, Y12 // p *= 2**n, lanes 8..15
+	VCVTPS2DQ   Y9, Y7 // p *= 2**n, lanes 16..23
+	VPSLLD      $0x17, Y7, Y7 // p *= 2**n, lanes 16..23
+	VPADDD      Y7, Y13, Y13 // p *= 2**n, lanes 16..23
+	VCVTPS2DQ   Y10, Y7 // p *= 2**n, lanes 24..31
+	VPSLLD      $0x17, Y7, Y7 // p *= 2**n, lanes 24..31
+	VPADDD      Y7, Y14, Y14 // p *= 2**n, lanes 24..31
+	VANDNPS     Y11, Y1, Y11 // p = 0 where small, lanes 0..7
+	VANDNPS     Y12, Y4, Y12 // p = 0 where small, lanes 8..15
+	VANDNPS     Y13, Y5, Y13 // p = 0 where small, lanes 16..23
+	VANDNPS     Y14, Y6, Y14 // p = 0 where small, lanes 24..31
+	VADDPS      Y11, Y2, Y2 // l = l + p.0, lanes 0..7
+	VADDPS      Y12, Y3, Y3 // l = l + p.0, lanes 8..15
+	VADDPS      Y13, Y2, Y2 // l = l + p.1, lanes 0..7
+	VADDPS      Y14, Y3, Y3 // l = l + p.1, lanes 8..15
+	VMOVUPS     Y11, (R9) // s_col[0] = p, lanes 0..7
+	VMOVUPS     Y12, 32(R9) // s_col[0] = p, lanes 8..15
+	VMOVUPS     Y13, 64(R9) // s_col[0] = p, lanes 16..23
+	VMOVUPS     Y14, 96(R9) // s_col[0] = p, lanes 24..31
+	ADDQ        $+128, R9 // s_col += 128
+	SUBQ        $+32, R8 // cols += -32
+	CMPQ        R8, $+32 // cols >= 32
+	JGE         exp_cols_9 // cols >= 32
+
+exp_cols_end_10:
+	CMPQ R8, $+16 // cols < 16
+	JLT  exp_cols_end_12 // cols < 16
+
+exp_cols_11:
 	VMOVUPS     (R9), Y1 // S = s_col[0], lanes 0..7
 	VMOVUPS     32(R9), Y4 // S = s_col[0], lanes 8..15
 	VSUBPS      Y0, Y1, Y1 // S = S - m', lanes 0..7
 	VSUBPS      Y0, Y4, Y4 // S = S - m', lanes 8..15
-	VCMPPS      $0x11, x8_c2fc0000<>+0(SB), Y1, Y5 // small = S < -126, lanes 0..7
-	VCMPPS      $0x11, x8_c2fc0000<>+0(SB), Y4, Y6 // small = S < -126, lanes 8..15
-	VROUNDPS    $0x00, Y1, Y7 // n = round(S), lanes 0..7
-	VROUNDPS    $0x00, Y4, Y8 // n = round(S), lanes 8..15
-	VSUBPS      Y7, Y1, Y1 // S = S - n, lanes 0..7
-	VSUBPS      Y8, Y4, Y4 // S = S - n, lanes 8..15
-	VMOVUPS     x8_391fa028<>+0(SB), Y9 // p = exp2_6, lanes 0..7
-	VMOVUPS     x8_391fa028<>+0(SB), Y10 // p = exp2_6, lanes 8..15
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y1, Y9 // p = p*S + exp2_5, lanes 0..7
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y4, Y10 // p = p*S + exp2_5, lanes 8..15
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y1, Y9 // p = p*S + exp2_4, lanes 0..7
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y4, Y10 // p = p*S + exp2_4, lanes 8..15
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y1, Y9 // p = p*S + exp2_3, lanes 0..7
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y4, Y10 // p = p*S + exp2_3, lanes 8..15
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y1, Y9 // p = p*S + exp2_2, lanes 0..7
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y4, Y10 // p = p*S + exp2_2, lanes 8..15
-	VFMADD213PS x8_3f317218<>+0(SB), Y1, Y9 // p = p*S + exp2_1, lanes 0..7
-	VFMADD213PS x8_3f317218<>+0(SB), Y4, Y10 // p = p*S + exp2_1, lanes 8..15
-	VFMADD213PS x8_3f800000<>+0(SB), Y1, Y9 // p = p*S + exp2_0, lanes 0..7
-	VFMADD213PS x8_3f800000<>+0(SB), Y4, Y10 // p = p*S + exp2_0, lanes 8..15
-	VCVTPS2DQ   Y7, Y1 // p *= 2**n, lanes 0..7
-	VPSLLD      $0x17, Y1, Y1 // p *= 2**n, lanes 0..7
-	VPADDD      Y1, Y9, Y9 // p *= 2**n, lanes 0..7
-	VCVTPS2DQ   Y8, Y1 // p *= 2**n, lanes 8..15
-	VPSLLD      $0x17, Y1, Y1 // p *= 2**n, lanes 8..15
-	VPADDD      Y1, Y10, Y10 // p *= 2**n, lanes 8..15
-	VANDNPS     Y9, Y5, Y9 // p = 0 where small, lanes 0..7
-	VANDNPS     Y10, Y6, Y10 // p = 0 where small, lanes 8..15
-	VADDPS      Y9, Y2, Y2 // l = l + p.0, lanes 0..7
-	VADDPS      Y10, Y3, Y3 // l = l + p.0, lanes 8..15
-	VMOVUPS     Y9, (R9) // s_col[0] = p, lanes 0..7
-	VMOVUPS     Y10, 32(R9) // s_col[0] = p, lanes 8..15
+	VROUNDPS    $0x00, Y1, Y5 // n = round(S), lanes 0..7
+	VROUNDPS    $0x00, Y4, Y6 // n = round(S), lanes 8..15
+	VSUBPS      Y5, Y1, Y1 // S = S - n, lanes 0..7
+	VSUBPS      Y6, Y4, Y4 // S = S - n, lanes 8..15
+	VMOVUPS     x8_391fa028<>+0(SB), Y7 // p = exp2_6, lanes 0..7
+	VMOVUPS     x8_391fa028<>+0(SB), Y8 // p = exp2_6, lanes 8..15
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y1, Y7 // p = p*S + exp2_5, lanes 0..7
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y4, Y8 // p = p*S + exp2_5, lanes 8..15
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y1, Y7 // p = p*S + exp2_4, lanes 0..7
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y4, Y8 // p = p*S + exp2_4, lanes 8..15
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y1, Y7 // p = p*S + exp2_3, lanes 0..7
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y4, Y8 // p = p*S + exp2_3, lanes 8..15
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y1, Y7 // p = p*S + exp2_2, lanes 0..7
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y4, Y8 // p = p*S + exp2_2, lanes 8..15
+	VFMADD213PS x8_3f317218<>+0(SB), Y1, Y7 // p = p*S + exp2_1, lanes 0..7
+	VFMADD213PS x8_3f317218<>+0(SB), Y4, Y8 // p = p*S + exp2_1, lanes 8..15
+	VFMADD213PS x8_3f800000<>+0(SB), Y1, Y7 // p = p*S + exp2_0, lanes 0..7
+	VFMADD213PS x8_3f800000<>+0(SB), Y4, Y8 // p = p*S + exp2_0, lanes 8..15
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y5, Y1 // small = n < -125, lanes 0..7
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y6, Y4 // small = n < -125, lanes 8..15
+	VCVTPS2DQ   Y5, Y5 // p *= 2**n, lanes 0..7
+	VPSLLD      $0x17, Y5, Y5 // p *= 2**n, lanes 0..7
+	VPADDD      Y5, Y7, Y7 // p *= 2**n, lanes 0..7
+	VCVTPS2DQ   Y6, Y5 // p *= 2**n, lanes 8..15
+	VPSLLD      $0x17, Y5, Y5 // p *= 2**n, lanes 8..15
+	VPADDD      Y5, Y8, Y8 // p *= 2**n, lanes 8..15
+	VANDNPS     Y7, Y1, Y7 // p = 0 where small, lanes 0..7
+	VANDNPS     Y8, Y4, Y8 // p = 0 where small, lanes 8..15
+	VADDPS      Y7, Y2, Y2 // l = l + p.0, lanes 0..7
+	VADDPS      Y8, Y3, Y3 // l = l + p.0, lanes 8..15
+	VMOVUPS     Y7, (R9) // s_col[0] = p, lanes 0..7
+	VMOVUPS     Y8, 32(R9) // s_col[0] = p, lanes 8..15
 	ADDQ        $+64, R9 // s_col += 64
 	SUBQ        $+16, R8 // cols += -16
 	CMPQ        R8, $+16 // cols >= 16
-	JGE         exp_cols_7 // cols >= 16
+	JGE         exp_cols_11 // cols >= 16
 
-exp_cols_end_8:
+exp_cols_end_12:
 	VMOVUPS Y2, (BX) // l[0] = l, lanes 0..7
 	VMOVUPS Y3, 32(BX) // l[0] = l, lanes 8..15
 	ADDQ    $+4, DI // shift += 4
@@ -1711,9 +1811,9 @@ exp_cols_end_8:
 	ADDQ    CX, AX // s += stride
 	SUBQ    $+1, DX // rows += -1
 	CMPQ    DX, $+1 // rows >= 1
-	JGE     exp_5 // rows >= 1
+	JGE     exp_7 // rows >= 1
 
-exp_end_6:
+exp_end_8:
 	VZEROUPPER
 	RET
 
@@ -1797,15 +1897,15 @@ DATA x8_391fa028<>+24(SB)/4, $0x391fa028
 DATA x8_391fa028<>+28(SB)/4, $0x391fa028
 GLOBL x8_391fa028<>(SB), RODATA|NOPTR, $32
 
-DATA x8_c2fc0000<>+0(SB)/4, $0xc2fc0000
-DATA x8_c2fc0000<>+4(SB)/4, $0xc2fc0000
-DATA x8_c2fc0000<>+8(SB)/4, $0xc2fc0000
-DATA x8_c2fc0000<>+12(SB)/4, $0xc2fc0000
-DATA x8_c2fc0000<>+16(SB)/4, $0xc2fc0000
-DATA x8_c2fc0000<>+20(SB)/4, $0xc2fc0000
-DATA x8_c2fc0000<>+24(SB)/4, $0xc2fc0000
-DATA x8_c2fc0000<>+28(SB)/4, $0xc2fc0000
-GLOBL x8_c2fc0000<>(SB), RODATA|NOPTR, $32
+DATA x8_c2fa0000<>+0(SB)/4, $0xc2fa0000
+DATA x8_c2fa0000<>+4(SB)/4, $0xc2fa0000
+DATA x8_c2fa0000<>+8(SB)/4, $0xc2fa0000
+DATA x8_c2fa0000<>+12(SB)/4, $0xc2fa0000
+DATA x8_c2fa0000<>+16(SB)/4, $0xc2fa0000
+DATA x8_c2fa0000<>+20(SB)/4, $0xc2fa0000
+DATA x8_c2fa0000<>+24(SB)/4, $0xc2fa0000
+DATA x8_c2fa0000<>+28(SB)/4, $0xc2fa0000
+GLOBL x8_c2fa0000<>(SB), RODATA|NOPTR, $32
 
 // func maskTileAVX2(s *float32, stride int, rows int, cols int, bits *uint64)
 TEXT ·maskTileAVX2(SB), NOSPLIT, $0-40
@@ -1941,74 +2041,74 @@ TEXT ·mergeRowsAVX2(SB), NOSPLIT, $0-80
 	VSUBPS      Y7, Y3, Y3 // wa = wa - m', lanes 8..15
 	VSUBPS      Y6, Y4, Y4 // wb = wb - m', lanes 0..7
 	VSUBPS      Y7, Y5, Y5 // wb = wb - m', lanes 8..15
-	VCMPPS      $0x11, x8_c2fc0000<>+0(SB), Y2, Y6 // small = wa < -126, lanes 0..7
-	VCMPPS      $0x11, x8_c2fc0000<>+0(SB), Y3, Y7 // small = wa < -126, lanes 8..15
-	VROUNDPS    $0x00, Y2, Y8 // n = round(wa), lanes 0..7
-	VROUNDPS    $0x00, Y3, Y9 // n = round(wa), lanes 8..15
-	VSUBPS      Y8, Y2, Y2 // wa = wa - n, lanes 0..7
-	VSUBPS      Y9, Y3, Y3 // wa = wa - n, lanes 8..15
-	VMOVUPS     x8_391fa028<>+0(SB), Y10 // p = exp2_6, lanes 0..7
-	VMOVUPS     x8_391fa028<>+0(SB), Y11 // p = exp2_6, lanes 8..15
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y2, Y10 // p = p*wa + exp2_5, lanes 0..7
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y3, Y11 // p = p*wa + exp2_5, lanes 8..15
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y2, Y10 // p = p*wa + exp2_4, lanes 0..7
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y3, Y11 // p = p*wa + exp2_4, lanes 8..15
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y2, Y10 // p = p*wa + exp2_3, lanes 0..7
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y3, Y11 // p = p*wa + exp2_3, lanes 8..15
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y2, Y10 // p = p*wa + exp2_2, lanes 0..7
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y3, Y11 // p = p*wa + exp2_2, lanes 8..15
-	VFMADD213PS x8_3f317218<>+0(SB), Y2, Y10 // p = p*wa + exp2_1, lanes 0..7
-	VFMADD213PS x8_3f317218<>+0(SB), Y3, Y11 // p = p*wa + exp2_1, lanes 8..15
-	VFMADD213PS x8_3f800000<>+0(SB), Y2, Y10 // p = p*wa + exp2_0, lanes 0..7
-	VFMADD213PS x8_3f800000<>+0(SB), Y3, Y11 // p = p*wa + exp2_0, lanes 8..15
-	VCVTPS2DQ   Y8, Y2 // p *= 2**n, lanes 0..7
-	VPSLLD      $0x17, Y2, Y2 // p *= 2**n, lanes 0..7
-	VPADDD      Y2, Y10, Y10 // p *= 2**n, lanes 0..7
-	VCVTPS2DQ   Y9, Y2 // p *= 2**n, lanes 8..15
-	VPSLLD      $0x17, Y2, Y2 // p *= 2**n, lanes 8..15
-	VPADDD      Y2, Y11, Y11 // p *= 2**n, lanes 8..15
-	VANDNPS     Y10, Y6, Y10 // p = 0 where small, lanes 0..7
-	VANDNPS     Y11, Y7, Y11 // p = 0 where small, lanes 8..15
-	VMOVUPS     Y10, (R8) // weights[0] = p, lanes 0..7
-	VMOVUPS     Y11, 32(R8) // weights[0] = p, lanes 8..15
+	VROUNDPS    $0x00, Y2, Y6 // n = round(wa), lanes 0..7
+	VROUNDPS    $0x00, Y3, Y7 // n = round(wa), lanes 8..15
+	VSUBPS      Y6, Y2, Y2 // wa = wa - n, lanes 0..7
+	VSUBPS      Y7, Y3, Y3 // wa = wa - n, lanes 8..15
+	VMOVUPS     x8_391fa028<>+0(SB), Y8 // p = exp2_6, lanes 0..7
+	VMOVUPS     x8_391fa028<>+0(SB), Y9 // p = exp2_6, lanes 8..15
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y2, Y8 // p = p*wa + exp2_5, lanes 0..7
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y3, Y9 // p = p*wa + exp2_5, lanes 8..15
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y2, Y8 // p = p*wa + exp2_4, lanes 0..7
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y3, Y9 // p = p*wa + exp2_4, lanes 8..15
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y2, Y8 // p = p*wa + exp2_3, lanes 0..7
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y3, Y9 // p = p*wa + exp2_3, lanes 8..15
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y2, Y8 // p = p*wa + exp2_2, lanes 0..7
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y3, Y9 // p = p*wa + exp2_2, lanes 8..15
+	VFMADD213PS x8_3f317218<>+0(SB), Y2, Y8 // p = p*wa + exp2_1, lanes 0..7
+	VFMADD213PS x8_3f317218<>+0(SB), Y3, Y9 // p = p*wa + exp2_1, lanes 8..15
+	VFMADD213PS x8_3f800000<>+0(SB), Y2, Y8 // p = p*wa + exp2_0, lanes 0..7
+	VFMADD213PS x8_3f800000<>+0(SB), Y3, Y9 // p = p*wa + exp2_0, lanes 8..15
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y6, Y2 // small = n < -125, lanes 0..7
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y7, Y3 // small = n < -125, lanes 8..15
+	VCVTPS2DQ   Y6, Y6 // p *= 2**n, lanes 0..7
+	VPSLLD      $0x17, Y6, Y6 // p *= 2**n, lanes 0..7
+	VPADDD      Y6, Y8, Y8 // p *= 2**n, lanes 0..7
+	VCVTPS2DQ   Y7, Y6 // p *= 2**n, lanes 8..15
+	VPSLLD      $0x17, Y6, Y6 // p *= 2**n, lanes 8..15
+	VPADDD      Y6, Y9, Y9 // p *= 2**n, lanes 8..15
+	VANDNPS     Y8, Y2, Y8 // p = 0 where small, lanes 0..7
+	VANDNPS     Y9, Y3, Y9 // p = 0 where small, lanes 8..15
+	VMOVUPS     Y8, (R8) // weights[0] = p, lanes 0..7
+	VMOVUPS     Y9, 32(R8) // weights[0] = p, lanes 8..15
 	VMASKMOVPS  (CX), Y0, Y2 // la = la[0], rows lanes
 	VMASKMOVPS  32(CX), Y1, Y3 // la = la[0], rows lanes
-	VMULPS      Y10, Y2, Y2 // la = la * p, lanes 0..7
-	VMULPS      Y11, Y3, Y3 // la = la * p, lanes 8..15
-	VCMPPS      $0x11, x8_c2fc0000<>+0(SB), Y4, Y6 // small = wb < -126, lanes 0..7
-	VCMPPS      $0x11, x8_c2fc0000<>+0(SB), Y5, Y7 // small = wb < -126, lanes 8..15
-	VROUNDPS    $0x00, Y4, Y8 // n = round(wb), lanes 0..7
-	VROUNDPS    $0x00, Y5, Y9 // n = round(wb), lanes 8..15
-	VSUBPS      Y8, Y4, Y4 // wb = wb - n, lanes 0..7
-	VSUBPS      Y9, Y5, Y5 // wb = wb - n, lanes 8..15
-	VMOVUPS     x8_391fa028<>+0(SB), Y10 // p = exp2_6, lanes 0..7
-	VMOVUPS     x8_391fa028<>+0(SB), Y11 // p = exp2_6, lanes 8..15
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y4, Y10 // p = p*wb + exp2_5, lanes 0..7
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y5, Y11 // p = p*wb + exp2_5, lanes 8..15
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y4, Y10 // p = p*wb + exp2_4, lanes 0..7
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y5, Y11 // p = p*wb + exp2_4, lanes 8..15
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y4, Y10 // p = p*wb + exp2_3, lanes 0..7
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y5, Y11 // p = p*wb + exp2_3, lanes 8..15
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y4, Y10 // p = p*wb + exp2_2, lanes 0..7
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y5, Y11 // p = p*wb + exp2_2, lanes 8..15
-	VFMADD213PS x8_3f317218<>+0(SB), Y4, Y10 // p = p*wb + exp2_1, lanes 0..7
-	VFMADD213PS x8_3f317218<>+0(SB), Y5, Y11 // p = p*wb + exp2_1, lanes 8..15
-	VFMADD213PS x8_3f800000<>+0(SB), Y4, Y10 // p = p*wb + exp2_0, lanes 0..7
-	VFMADD213PS x8_3f800000<>+0(SB), Y5, Y11 // p = p*wb + exp2_0, lanes 8..15
-	VCVTPS2DQ   Y8, Y4 // p *= 2**n, lanes 0..7
-	VPSLLD      $0x17, Y4, Y4 // p *= 2**n, lanes 0..7
-	VPADDD      Y4, Y10, Y10 // p *= 2**n, lanes 0..7
-	VCVTPS2DQ   Y9, Y4 // p *= 2**n, lanes 8..15
-	VPSLLD      $0x17, Y4, Y4 // p *= 2**n, lanes 8..15
-	VPADDD      Y4, Y11, Y11 // p *= 2**n, lanes 8..15
-	VANDNPS     Y10, Y6, Y10 // p = 0 where small, lanes 0..7
-	VANDNPS     Y11, Y7, Y11 // p = 0 where small, lanes 8..15
-	VMOVUPS     Y10, 64(R8) // weights[16] = p, lanes 0..7
-	VMOVUPS     Y11, 96(R8) // weights[16] = p, lanes 8..15
+	VMULPS      Y8, Y2, Y2 // la = la * p, lanes 0..7
+	VMULPS      Y9, Y3, Y3 // la = la * p, lanes 8..15
+	VROUNDPS    $0x00, Y4, Y6 // n = round(wb), lanes 0..7
+	VROUNDPS    $0x00, Y5, Y7 // n = round(wb), lanes 8..15
+	VSUBPS      Y6, Y4, Y4 // wb = wb - n, lanes 0..7
+	VSUBPS      Y7, Y5, Y5 // wb = wb - n, lanes 8..15
+	VMOVUPS     x8_391fa028<>+0(SB), Y8 // p = exp2_6, lanes 0..7
+	VMOVUPS     x8_391fa028<>+0(SB), Y9 // p = exp2_6, lanes 8..15
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y4, Y8 // p = p*wb + exp2_5, lanes 0..7
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y5, Y9 // p = p*wb + exp2_5, lanes 8..15
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y4, Y8 // p = p*wb + exp2_4, lanes 0..7
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y5, Y9 // p = p*wb + exp2_4, lanes 8..15
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y4, Y8 // p = p*wb + exp2_3, lanes 0..7
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y5, Y9 // p = p*wb + exp2_3, lanes 8..15
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y4, Y8 // p = p*wb + exp2_2, lanes 0..7
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y5, Y9 // p = p*wb + exp2_2, lanes 8..15
+	VFMADD213PS x8_3f317218<>+0(SB), Y4, Y8 // p = p*wb + exp2_1, lanes 0..7
+	VFMADD213PS x8_3f317218<>+0(SB), Y5, Y9 // p = p*wb + exp2_1, lanes 8..15
+	VFMADD213PS x8_3f800000<>+0(SB), Y4, Y8 // p = p*wb + exp2_0, lanes 0..7
+	VFMADD213PS x8_3f800000<>+0(SB), Y5, Y9 // p = p*wb + exp2_0, lanes 8..15
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y6, Y4 // small = n < -125, lanes 0..7
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y7, Y5 // small = n < -125, lanes 8..15
+	VCVTPS2DQ   Y6, Y6 // p *= 2**n, lanes 0..7
+	VPSLLD      $0x17, Y6, Y6 // p *= 2**n, lanes 0..7
+	VPADDD      Y6, Y8, Y8 // p *= 2**n, lanes 0..7
+	VCVTPS2DQ   Y7, Y6 // p *= 2**n, lanes 8..15
+	VPSLLD      $0x17, Y6, Y6 // p *= 2**n, lanes 8..15
+	VPADDD      Y6, Y9, Y9 // p *= 2**n, lanes 8..15
+	VANDNPS     Y8, Y4, Y8 // p = 0 where small, lanes 0..7
+	VANDNPS     Y9, Y5, Y9 // p = 0 where small, lanes 8..15
+	VMOVUPS     Y8, 64(R8) // weights[16] = p, lanes 0..7
+	VMOVUPS     Y9, 96(R8) // weights[16] = p, lanes 8..15
 	VMASKMOVPS  (SI), Y0, Y4 // lb = lb[0], rows lanes
 	VMASKMOVPS  32(SI), Y1, Y5 // lb = lb[0], rows lanes
-	VFMADD231PS Y10, Y4, Y2 // la += lb * p, lanes 0..7
-	VFMADD231PS Y11, Y5, Y3 // la += lb * p, lanes 8..15
+	VFMADD231PS Y8, Y4, Y2 // la += lb * p, lanes 0..7
+	VFMADD231PS Y9, Y5, Y3 // la += lb * p, lanes 8..15
 	VMASKMOVPS  Y2, Y0, (CX) // la[0] = la, rows lanes
 	VMASKMOVPS  Y3, Y1, 32(CX) // la[0] = la, rows lanes
 
@@ -2515,10 +2615,129 @@ TEXT ·expArrayAVX2(SB), NOSPLIT, $0-24
 	MOVQ dst+0(FP), AX // dst
 	MOVQ src+8(FP), CX // src
 	MOVQ n+16(FP), DX // n
-	CMPQ DX, $+16 // n < 16
-	JLT  vectors_end_2 // n < 16
+	CMPQ DX, $+32 // n < 32
+	JLT  vectors_end_2 // n < 32
 
 vectors_1:
+	VMOVUPS     (CX), Y0 // x = src[0], lanes 0..7
+	VMOVUPS     32(CX), Y1 // x = src[0], lanes 8..15
+	VMOVUPS     64(CX), Y2 // x = src[0], lanes 16..23
+	VMOVUPS     96(CX), Y3 // x = src[0], lanes 24..31
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y0, Y4 // n = x * log2e_hi, lanes 0..7
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y1, Y5 // n = x * log2e_hi, lanes 8..15
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y2, Y6 // n = x * log2e_hi, lanes 16..23
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y3, Y7 // n = x * log2e_hi, lanes 24..31
+	VROUNDPS    $0x00, Y4, Y4 // n = round(n), lanes 0..7
+	VROUNDPS    $0x00, Y5, Y5 // n = round(n), lanes 8..15
+	VROUNDPS    $0x00, Y6, Y6 // n = round(n), lanes 16..23
+	VROUNDPS    $0x00, Y7, Y7 // n = round(n), lanes 24..31
+	VMOVAPS     Y4, Y8 // f = n, lanes 0..7
+	VMOVAPS     Y5, Y9 // f = n, lanes 8..15
+	VMOVAPS     Y6, Y10 // f = n, lanes 16..23
+	VMOVAPS     Y7, Y11 // f = n, lanes 24..31
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y0, Y8 // f = x * log2e_hi - f, lanes 0..7
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y1, Y9 // f = x * log2e_hi - f, lanes 8..15
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y2, Y10 // f = x * log2e_hi - f, lanes 16..23
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y3, Y11 // f = x * log2e_hi - f, lanes 24..31
+	VFMADD231PS x8_32a57060<>+0(SB), Y0, Y8 // f += x * log2e_lo, lanes 0..7
+	VFMADD231PS x8_32a57060<>+0(SB), Y1, Y9 // f += x * log2e_lo, lanes 8..15
+	VFMADD231PS x8_32a57060<>+0(SB), Y2, Y10 // f += x * log2e_lo, lanes 16..23
+	VFMADD231PS x8_32a57060<>+0(SB), Y3, Y11 // f += x * log2e_lo, lanes 24..31
+	VMOVUPS     x8_391fa028<>+0(SB), Y12 // p = exp2_6, lanes 0..7
+	VMOVUPS     x8_391fa028<>+0(SB), Y13 // p = exp2_6, lanes 8..15
+	VMOVUPS     x8_391fa028<>+0(SB), Y14 // p = exp2_6, lanes 16..23
+	VMOVUPS     x8_391fa028<>+0(SB), Y15 // p = exp2_6, lanes 24..31
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y8, Y12 // p = p*f + exp2_5, lanes 0..7
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y9, Y13 // p = p*f + exp2_5, lanes 8..15
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y10, Y14 // p = p*f + exp2_5, lanes 16..23
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y11, Y15 // p = p*f + exp2_5, lanes 24..31
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y8, Y12 // p = p*f + exp2_4, lanes 0..7
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y9, Y13 // p = p*f + exp2_4, lanes 8..15
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y10, Y14 // p = p*f + exp2_4, lanes 16..23
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y11, Y15 // p = p*f + exp2_4, lanes 24..31
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y8, Y12 // p = p*f + exp2_3, lanes 0..7
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y9, Y13 // p = p*f + exp2_3, lanes 8..15
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y10, Y14 // p = p*f + exp2_3, lanes 16..23
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y11, Y15 // p = p*f + exp2_3, lanes 24..31
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y8, Y12 // p = p*f + exp2_2, lanes 0..7
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y9, Y13 // p = p*f + exp2_2, lanes 8..15
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y10, Y14 // p = p*f + exp2_2, lanes 16..23
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y11, Y15 // p = p*f + exp2_2, lanes 24..31
+	VFMADD213PS x8_3f317218<>+0(SB), Y8, Y12 // p = p*f + exp2_1, lanes 0..7
+	VFMADD213PS x8_3f317218<>+0(SB), Y9, Y13 // p = p*f + exp2_1, lanes 8..15
+	VFMADD213PS x8_3f317218<>+0(SB), Y10, Y14 // p = p*f + exp2_1, lanes 16..23
+	VFMADD213PS x8_3f317218<>+0(SB), Y11, Y15 // p = p*f + exp2_1, lanes 24..31
+	VFMADD213PS x8_3f800000<>+0(SB), Y8, Y12 // p = p*f + exp2_0, lanes 0..7
+	VFMADD213PS x8_3f800000<>+0(SB), Y9, Y13 // p = p*f + exp2_0, lanes 8..15
+	VFMADD213PS x8_3f800000<>+0(SB), Y10, Y14 // p = p*f + exp2_0, lanes 16..23
+	VFMADD213PS x8_3f800000<>+0(SB), Y11, Y15 // p = p*f + exp2_0, lanes 24..31
+	VCVTPS2DQ   Y4, Y4 // n = int(n), lanes 0..7
+	VCVTPS2DQ   Y5, Y5 // n = int(n), lanes 8..15
+	VCVTPS2DQ   Y6, Y6 // n = int(n), lanes 16..23
+	VCVTPS2DQ   Y7, Y7 // n = int(n), lanes 24..31
+	VPSRAD      $0x01, Y4, Y8 // n/2 = n >> 1, lanes 0..7
+	VPSRAD      $0x01, Y5, Y9 // n/2 = n >> 1, lanes 8..15
+	VPSRAD      $0x01, Y6, Y10 // n/2 = n >> 1, lanes 16..23
+	VPSRAD      $0x01, Y7, Y11 // n/2 = n >> 1, lanes 24..31
+	VPSUBD      Y8, Y4, Y4 // n = n - (int) n/2, lanes 0..7
+	VPSUBD      Y9, Y5, Y5 // n = n - (int) n/2, lanes 8..15
+	VPSUBD      Y10, Y6, Y6 // n = n - (int) n/2, lanes 16..23
+	VPSUBD      Y11, Y7, Y7 // n = n - (int) n/2, lanes 24..31
+	VPADDD      x8_0000007f<>+0(SB), Y8, Y8 // n/2 = n/2 + (int) 127, lanes 0..7
+	VPADDD      x8_0000007f<>+0(SB), Y9, Y9 // n/2 = n/2 + (int) 127, lanes 8..15
+	VPADDD      x8_0000007f<>+0(SB), Y10, Y10 // n/2 = n/2 + (int) 127, lanes 16..23
+	VPADDD      x8_0000007f<>+0(SB), Y11, Y11 // n/2 = n/2 + (int) 127, lanes 24..31
+	VPSLLD      $0x17, Y8, Y8 // n/2 = n/2 << 23, lanes 0..7
+	VPSLLD      $0x17, Y9, Y9 // n/2 = n/2 << 23, lanes 8..15
+	VPSLLD      $0x17, Y10, Y10 // n/2 = n/2 << 23, lanes 16..23
+	VPSLLD      $0x17, Y11, Y11 // n/2 = n/2 << 23, lanes 24..31
+	VMULPS      Y8, Y12, Y12 // p = p * n/2, lanes 0..7
+	VMULPS      Y9, Y13, Y13 // p = p * n/2, lanes 8..15
+	VMULPS      Y10, Y14, Y14 // p = p * n/2, lanes 16..23
+	VMULPS      Y11, Y15, Y15 // p = p * n/2, lanes 24..31
+	VPADDD      x8_0000007f<>+0(SB), Y4, Y4 // n = n + (int) 127, lanes 0..7
+	VPADDD      x8_0000007f<>+0(SB), Y5, Y5 // n = n + (int) 127, lanes 8..15
+	VPADDD      x8_0000007f<>+0(SB), Y6, Y6 // n = n + (int) 127, lanes 16..23
+	VPADDD      x8_0000007f<>+0(SB), Y7, Y7 // n = n + (int) 127, lanes 24..31
+	VPSLLD      $0x17, Y4, Y4 // n = n << 23, lanes 0..7
+	VPSLLD      $0x17, Y5, Y5 // n = n << 23, lanes 8..15
+	VPSLLD      $0x17, Y6, Y6 // n = n << 23, lanes 16..23
+	VPSLLD      $0x17, Y7, Y7 // n = n << 23, lanes 24..31
+	VMULPS      Y4, Y12, Y12 // p = p * n, lanes 0..7
+	VMULPS      Y5, Y13, Y13 // p = p * n, lanes 8..15
+	VMULPS      Y6, Y14, Y14 // p = p * n, lanes 16..23
+	VMULPS      Y7, Y15, Y15 // p = p * n, lanes 24..31
+	VCMPPS      $0x1e, x8_42b17217<>+0(SB), Y0, Y4 // large = max < x, lanes 0..7
+	VCMPPS      $0x1e, x8_42b17217<>+0(SB), Y1, Y5 // large = max < x, lanes 8..15
+	VCMPPS      $0x1e, x8_42b17217<>+0(SB), Y2, Y6 // large = max < x, lanes 16..23
+	VCMPPS      $0x1e, x8_42b17217<>+0(SB), Y3, Y7 // large = max < x, lanes 24..31
+	VCMPPS      $0x11, x8_c2cff1b4<>+0(SB), Y0, Y0 // small = x < min, lanes 0..7
+	VCMPPS      $0x11, x8_c2cff1b4<>+0(SB), Y1, Y1 // small = x < min, lanes 8..15
+	VCMPPS      $0x11, x8_c2cff1b4<>+0(SB), Y2, Y2 // small = x < min, lanes 16..23
+	VCMPPS      $0x11, x8_c2cff1b4<>+0(SB), Y3, Y3 // small = x < min, lanes 24..31
+	VBLENDVPS   Y4, x8_7f800000<>+0(SB), Y12, Y12 // p = large ? +Inf : p, lanes 0..7
+	VBLENDVPS   Y5, x8_7f800000<>+0(SB), Y13, Y13 // p = large ? +Inf : p, lanes 8..15
+	VBLENDVPS   Y6, x8_7f800000<>+0(SB), Y14, Y14 // p = large ? +Inf : p, lanes 16..23
+	VBLENDVPS   Y7, x8_7f800000<>+0(SB), Y15, Y15 // p = large ? +Inf : p, lanes 24..31
+	VANDNPS     Y12, Y0, Y12 // p = 0 where small, lanes 0..7
+	VANDNPS     Y13, Y1, Y13 // p = 0 where small, lanes 8..15
+	VANDNPS     Y14, Y2, Y14 // p = 0 where small, lanes 16..23
+	VANDNPS     Y15, Y3, Y15 // p = 0 where small, lanes 24..31
+	VMOVUPS     Y12, (AX) // dst[0] = p, lanes 0..7
+	VMOVUPS     Y13, 32(AX) // dst[0] = p, lanes 8..15
+	VMOVUPS     Y14, 64(AX) // dst[0] = p, lanes 16..23
+	VMOVUPS     Y15, 96(AX) // dst[0] = p, lanes 24..31
+	ADDQ        $+128, CX // src += 128
+	ADDQ        $+128, AX // dst += 128
+	SUBQ        $+32, DX // n += -32
+	CMPQ        DX, $+32 // n >= 32
+	JGE         vectors_1 // n >= 32
+
+vectors_end_2:
+	CMPQ DX, $+16 // n < 16
+	JLT  vectors_end_4 // n < 16
+
+vectors_3:
 	VMOVUPS     (CX), Y0 // x = src[0], lanes 0..7
 	VMOVUPS     32(CX), Y1 // x = src[0], lanes 8..15
 	VMULPS      x8_3fb8aa3b<>+0(SB), Y0, Y2 // n = x * log2e_hi, lanes 0..7
@@ -2577,11 +2796,11 @@ vectors_1:
 	ADDQ        $+64, AX // dst += 64
 	SUBQ        $+16, DX // n += -16
 	CMPQ        DX, $+16 // n >= 16
-	JGE         vectors_1 // n >= 16
+	JGE         vectors_3 // n >= 16
 
-vectors_end_2:
+vectors_end_4:
 	CMPQ        DX, $+1 // n < 1
-	JLT         less_3 // n < 1
+	JLT         less_5 // n < 1
 	LEAQ        tail_window<>+0(SB), BX // first n lanes
 	MOVQ        $+16, SI // first n lanes
 	SUBQ        DX, SI // first n lanes
@@ -2642,7 +2861,7 @@ vectors_end_2:
 	VMASKMOVPS  Y8, Y0, (AX) // dst[0] = p, n lanes
 	VMASKMOVPS  Y9, Y1, 32(AX) // dst[0] = p, n lanes
 
-less_3:
+less_5:
 	VZEROUPPER
 	RET
 
@@ -2751,48 +2970,143 @@ TEXT ·expSumAVX2(SB), NOSPLIT, $0-36
 	VBROADCASTSS shift+24(FP), Y0 // shift in all lanes
 	VXORPS       Y1, Y1, Y1 // sum = 0, lanes 0..7
 	VXORPS       Y2, Y2, Y2 // sum = 0, lanes 8..15
-	CMPQ         CX, $+16 // n < 16
-	JLT          vectors_end_2 // n < 16
+	CMPQ         CX, $+32 // n < 32
+	JLT          vectors_end_2 // n < 32
 
 vectors_1:
 	VMOVUPS     (AX), Y3 // x = src[0], lanes 0..7
 	VMOVUPS     32(AX), Y4 // x = src[0], lanes 8..15
+	VMOVUPS     64(AX), Y5 // x = src[0], lanes 16..23
+	VMOVUPS     96(AX), Y6 // x = src[0], lanes 24..31
 	VSUBPS      Y0, Y3, Y3 // x = x - shift, lanes 0..7
 	VSUBPS      Y0, Y4, Y4 // x = x - shift, lanes 8..15
-	VCMPPS      $0x11, x8_c2ae0000<>+0(SB), Y3, Y5 // small = x < -87, lanes 0..7
-	VCMPPS      $0x11, x8_c2ae0000<>+0(SB), Y4, Y6 // small = x < -87, lanes 8..15
+	VSUBPS      Y0, Y5, Y5 // x = x - shift, lanes 16..23
+	VSUBPS      Y0, Y6, Y6 // x = x - shift, lanes 24..31
 	VMULPS      x8_3fb8aa3b<>+0(SB), Y3, Y7 // n = x * log2e_hi, lanes 0..7
 	VMULPS      x8_3fb8aa3b<>+0(SB), Y4, Y8 // n = x * log2e_hi, lanes 8..15
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y5, Y9 // n = x * log2e_hi, lanes 16..23
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y6, Y10 // n = x * log2e_hi, lanes 24..31
 	VROUNDPS    $0x00, Y7, Y7 // n = round(n), lanes 0..7
 	VROUNDPS    $0x00, Y8, Y8 // n = round(n), lanes 8..15
-	VMOVAPS     Y7, Y9 // f = n, lanes 0..7
-	VMOVAPS     Y8, Y10 // f = n, lanes 8..15
-	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y3, Y9 // f = x * log2e_hi - f, lanes 0..7
-	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y4, Y10 // f = x * log2e_hi - f, lanes 8..15
-	VFMADD231PS x8_32a57060<>+0(SB), Y3, Y9 // f += x * log2e_lo, lanes 0..7
-	VFMADD231PS x8_32a57060<>+0(SB), Y4, Y10 // f += x * log2e_lo, lanes 8..15
+	VROUNDPS    $0x00, Y9, Y9 // n = round(n), lanes 16..23
+	VROUNDPS    $0x00, Y10, Y10 // n = round(n), lanes 24..31
+	VMOVAPS     Y7, Y11 // f = n, lanes 0..7
+	VMOVAPS     Y8, Y12 // f = n, lanes 8..15
+	VMOVAPS     Y9, Y13 // f = n, lanes 16..23
+	VMOVAPS     Y10, Y14 // f = n, lanes 24..31
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y3, Y11 // f = x * log2e_hi - f, lanes 0..7
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y4, Y12 // f = x * log2e_hi - f, lanes 8..15
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y5, Y13 // f = x * log2e_hi - f, lanes 16..23
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y6, Y14 // f = x * log2e_hi - f, lanes 24..31
+	VFMADD231PS x8_32a57060<>+0(SB), Y3, Y11 // f += x * log2e_lo, lanes 0..7
+	VFMADD231PS x8_32a57060<>+0(SB), Y4, Y12 // f += x * log2e_lo, lanes 8..15
+	VFMADD231PS x8_32a57060<>+0(SB), Y5, Y13 // f += x * log2e_lo, lanes 16..23
+	VFMADD231PS x8_32a57060<>+0(SB), Y6, Y14 // f += x * log2e_lo, lanes 24..31
 	VMOVUPS     x8_391fa028<>+0(SB), Y3 // p = exp2_6, lanes 0..7
 	VMOVUPS     x8_391fa028<>+0(SB), Y4 // p = exp2_6, lanes 8..15
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y9, Y3 // p = p*f + exp2_5, lanes 0..7
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y10, Y4 // p = p*f + exp2_5, lanes 8..15
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y9, Y3 // p = p*f + exp2_4, lanes 0..7
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y10, Y4 // p = p*f + exp2_4, lanes 8..15
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y9, Y3 // p = p*f + exp2_3, lanes 0..7
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y10, Y4 // p = p*f + exp2_3, lanes 8..15
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y9, Y3 // p = p*f + exp2_2, lanes 0..7
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y10, Y4 // p = p*f + exp2_2, lanes 8..15
-	VFMADD213PS x8_3f317218<>+0(SB), Y9, Y3 // p = p*f + exp2_1, lanes 0..7
-	VFMADD213PS x8_3f317218<>+0(SB), Y10, Y4 // p = p*f + exp2_1, lanes 8..15
-	VFMADD213PS x8_3f800000<>+0(SB), Y9, Y3 // p = p*f + exp2_0, lanes 0..7
-	VFMADD213PS x8_3f800000<>+0(SB), Y10, Y4 // p = p*f + exp2_0, lanes 8..15
+	VMOVUPS     x8_391fa028<>+0(SB), Y5 // p = exp2_6, lanes 16..23
+	VMOVUPS     x8_391fa028<>+0(SB), Y6 // p = exp2_6, lanes 24..31
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y11, Y3 // p = p*f + exp2_5, lanes 0..7
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y12, Y4 // p = p*f + exp2_5, lanes 8..15
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y13, Y5 // p = p*f + exp2_5, lanes 16..23
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y14, Y6 // p = p*f + exp2_5, lanes 24..31
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y11, Y3 // p = p*f + exp2_4, lanes 0..7
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y12, Y4 // p = p*f + exp2_4, lanes 8..15
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y13, Y5 // p = p*f + exp2_4, lanes 16..23
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y14, Y6 // p = p*f + exp2_4, lanes 24..31
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y11, Y3 // p = p*f + exp2_3, lanes 0..7
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y12, Y4 // p = p*f + exp2_3, lanes 8..15
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y13, Y5 // p = p*f + exp2_3, lanes 16..23
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y14, Y6 // p = p*f + exp2_3, lanes 24..31
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y11, Y3 // p = p*f + exp2_2, lanes 0..7
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y12, Y4 // p = p*f + exp2_2, lanes 8..15
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y13, Y5 // p = p*f + exp2_2, lanes 16..23
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y14, Y6 // p = p*f + exp2_2, lanes 24..31
+	VFMADD213PS x8_3f317218<>+0(SB), Y11, Y3 // p = p*f + exp2_1, lanes 0..7
+	VFMADD213PS x8_3f317218<>+0(SB), Y12, Y4 // p = p*f + exp2_1, lanes 8..15
+	VFMADD213PS x8_3f317218<>+0(SB), Y13, Y5 // p = p*f + exp2_1, lanes 16..23
+	VFMADD213PS x8_3f317218<>+0(SB), Y14, Y6 // p = p*f + exp2_1, lanes 24..31
+	VFMADD213PS x8_3f800000<>+0(SB), Y11, Y3 // p = p*f + exp2_0, lanes 0..7
+	VFMADD213PS x8_3f800000<>+0(SB), Y12, Y4 // p = p*f + exp2_0, lanes 8..15
+	VFMADD213PS x8_3f800000<>+0(SB), Y13, Y5 // p = p*f + exp2_0, lanes 16..23
+	VFMADD213PS x8_3f800000<>+0(SB), Y14, Y6 // p = p*f + exp2_0, lanes 24..31
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y7, Y11 // small = n < -125, lanes 0..7
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y8, Y12 // small = n < -125, lanes 8..15
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y9, Y13 // small = n < -125, lanes 16..23
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y10, Y14 // small = n < -125, lanes 24..31
 	VCVTPS2DQ   Y7, Y7 // p *= 2**n, lanes 0..7
 	VPSLLD      $0x17, Y7, Y7 // p *= 2**n, lanes 0..7
 	VPADDD      Y7, Y3, Y3 // p *= 2**n, lanes 0..7
 	VCVTPS2DQ   Y8, Y7 // p *= 2**n, lanes 8..15
 	VPSLLD      $0x17, Y7, Y7 // p *= 2**n, lanes 8..15
 	VPADDD      Y7, Y4, Y4 // p *= 2**n, lanes 8..15
-	VANDNPS     Y3, Y5, Y3 // p = 0 where small, lanes 0..7
-	VANDNPS     Y4, Y6, Y4 // p = 0 where small, lanes 8..15
+	VCVTPS2DQ   Y9, Y7 // p *= 2**n, lanes 16..23
+	VPSLLD      $0x17, Y7, Y7 // p *= 2**n, lanes 16..23
+	VPADDD      Y7, Y5, Y5 // p *= 2**n, lanes 16..23
+	VCVTPS2DQ   Y10, Y7 // p *= 2**n, lanes 24..31
+	VPSLLD      $0x17, Y7, Y7 // p *= 2**n, lanes 24..31
+	VPADDD      Y7, Y6, Y6 // p *= 2**n, lanes 24..31
+	VANDNPS     Y3, Y11, Y3 // p = 0 where small, lanes 0..7
+	VANDNPS     Y4, Y12, Y4 // p = 0 where small, lanes 8..15
+	VANDNPS     Y5, Y13, Y5 // p = 0 where small, lanes 16..23
+	VANDNPS     Y6, Y14, Y6 // p = 0 where small, lanes 24..31
+	VADDPS      Y3, Y1, Y1 // sum = sum + p.0, lanes 0..7
+	VADDPS      Y4, Y2, Y2 // sum = sum + p.0, lanes 8..15
+	VADDPS      Y5, Y1, Y1 // sum = sum + p.1, lanes 0..7
+	VADDPS      Y6, Y2, Y2 // sum = sum + p.1, lanes 8..15
+	ADDQ        $+128, AX // src += 128
+	VMOVUPS     Y3, (DX) // dst[0] = p, lanes 0..7
+	VMOVUPS     Y4, 32(DX) // dst[0] = p, lanes 8..15
+	VMOVUPS     Y5, 64(DX) // dst[0] = p, lanes 16..23
+	VMOVUPS     Y6, 96(DX) // dst[0] = p, lanes 24..31
+	ADDQ        $+128, DX // dst += 128
+	SUBQ        $+32, CX // n += -32
+	CMPQ        CX, $+32 // n >= 32
+	JGE         vectors_1 // n >= 32
+
+vectors_end_2:
+	CMPQ CX, $+16 // n < 16
+	JLT  vectors_end_4 // n < 16
+
+vectors_3:
+	VMOVUPS     (AX), Y3 // x = src[0], lanes 0..7
+	VMOVUPS     32(AX), Y4 // x = src[0], lanes 8..15
+	VSUBPS      Y0, Y3, Y3 // x = x - shift, lanes 0..7
+	VSUBPS      Y0, Y4, Y4 // x = x - shift, lanes 8..15
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y3, Y5 // n = x * log2e_hi, lanes 0..7
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y4, Y6 // n = x * log2e_hi, lanes 8..15
+	VROUNDPS    $0x00, Y5, Y5 // n = round(n), lanes 0..7
+	VROUNDPS    $0x00, Y6, Y6 // n = round(n), lanes 8..15
+	VMOVAPS     Y5, Y7 // f = n, lanes 0..7
+	VMOVAPS     Y6, Y8 // f = n, lanes 8..15
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y3, Y7 // f = x * log2e_hi - f, lanes 0..7
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y4, Y8 // f = x * log2e_hi - f, lanes 8..15
+	VFMADD231PS x8_32a57060<>+0(SB), Y3, Y7 // f += x * log2e_lo, lanes 0..7
+	VFMADD231PS x8_32a57060<>+0(SB), Y4, Y8 // f += x * log2e_lo, lanes 8..15
+	VMOVUPS     x8_391fa028<>+0(SB), Y3 // p = exp2_6, lanes 0..7
+	VMOVUPS     x8_391fa028<>+0(SB), Y4 // p = exp2_6, lanes 8..15
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y7, Y3 // p = p*f + exp2_5, lanes 0..7
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y8, Y4 // p = p*f + exp2_5, lanes 8..15
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y7, Y3 // p = p*f + exp2_4, lanes 0..7
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y8, Y4 // p = p*f + exp2_4, lanes 8..15
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y7, Y3 // p = p*f + exp2_3, lanes 0..7
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y8, Y4 // p = p*f + exp2_3, lanes 8..15
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y7, Y3 // p = p*f + exp2_2, lanes 0..7
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y8, Y4 // p = p*f + exp2_2, lanes 8..15
+	VFMADD213PS x8_3f317218<>+0(SB), Y7, Y3 // p = p*f + exp2_1, lanes 0..7
+	VFMADD213PS x8_3f317218<>+0(SB), Y8, Y4 // p = p*f + exp2_1, lanes 8..15
+	VFMADD213PS x8_3f800000<>+0(SB), Y7, Y3 // p = p*f + exp2_0, lanes 0..7
+	VFMADD213PS x8_3f800000<>+0(SB), Y8, Y4 // p = p*f + exp2_0, lanes 8..15
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y5, Y7 // small = n < -125, lanes 0..7
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y6, Y8 // small = n < -125, lanes 8..15
+	VCVTPS2DQ   Y5, Y5 // p *= 2**n, lanes 0..7
+	VPSLLD      $0x17, Y5, Y5 // p *= 2**n, lanes 0..7
+	VPADDD      Y5, Y3, Y3 // p *= 2**n, lanes 0..7
+	VCVTPS2DQ   Y6, Y5 // p *= 2**n, lanes 8..15
+	VPSLLD      $0x17, Y5, Y5 // p *= 2**n, lanes 8..15
+	VPADDD      Y5, Y4, Y4 // p *= 2**n, lanes 8..15
+	VANDNPS     Y3, Y7, Y3 // p = 0 where small, lanes 0..7
+	VANDNPS     Y4, Y8, Y4 // p = 0 where small, lanes 8..15
 	VADDPS      Y3, Y1, Y1 // sum = sum + p.0, lanes 0..7
 	VADDPS      Y4, Y2, Y2 // sum = sum + p.0, lanes 8..15
 	ADDQ        $+64, AX // src += 64
@@ -2801,11 +3115,11 @@ vectors_1:
 	ADDQ        $+64, DX // dst += 64
 	SUBQ        $+16, CX // n += -16
 	CMPQ        CX, $+16 // n >= 16
-	JGE         vectors_1 // n >= 16
+	JGE         vectors_3 // n >= 16
 
-vectors_end_2:
+vectors_end_4:
 	CMPQ        CX, $+1 // n < 1
-	JLT         less_3 // n < 1
+	JLT         less_5 // n < 1
 	LEAQ        tail_window<>+0(SB), BX // first n lanes
 	MOVQ        $+16, SI // first n lanes
 	SUBQ        CX, SI // first n lanes
@@ -2815,40 +3129,40 @@ vectors_end_2:
 	VMASKMOVPS  32(AX), Y4, Y6 // x = src[0], n lanes
 	VSUBPS      Y0, Y5, Y5 // x = x - shift, lanes 0..7
 	VSUBPS      Y0, Y6, Y6 // x = x - shift, lanes 8..15
-	VCMPPS      $0x11, x8_c2ae0000<>+0(SB), Y5, Y0 // small = x < -87, lanes 0..7
-	VCMPPS      $0x11, x8_c2ae0000<>+0(SB), Y6, Y7 // small = x < -87, lanes 8..15
-	VMULPS      x8_3fb8aa3b<>+0(SB), Y5, Y8 // n = x * log2e_hi, lanes 0..7
-	VMULPS      x8_3fb8aa3b<>+0(SB), Y6, Y9 // n = x * log2e_hi, lanes 8..15
-	VROUNDPS    $0x00, Y8, Y8 // n = round(n), lanes 0..7
-	VROUNDPS    $0x00, Y9, Y9 // n = round(n), lanes 8..15
-	VMOVAPS     Y8, Y10 // f = n, lanes 0..7
-	VMOVAPS     Y9, Y11 // f = n, lanes 8..15
-	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y5, Y10 // f = x * log2e_hi - f, lanes 0..7
-	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y6, Y11 // f = x * log2e_hi - f, lanes 8..15
-	VFMADD231PS x8_32a57060<>+0(SB), Y5, Y10 // f += x * log2e_lo, lanes 0..7
-	VFMADD231PS x8_32a57060<>+0(SB), Y6, Y11 // f += x * log2e_lo, lanes 8..15
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y5, Y0 // n = x * log2e_hi, lanes 0..7
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y6, Y7 // n = x * log2e_hi, lanes 8..15
+	VROUNDPS    $0x00, Y0, Y0 // n = round(n), lanes 0..7
+	VROUNDPS    $0x00, Y7, Y7 // n = round(n), lanes 8..15
+	VMOVAPS     Y0, Y8 // f = n, lanes 0..7
+	VMOVAPS     Y7, Y9 // f = n, lanes 8..15
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y5, Y8 // f = x * log2e_hi - f, lanes 0..7
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y6, Y9 // f = x * log2e_hi - f, lanes 8..15
+	VFMADD231PS x8_32a57060<>+0(SB), Y5, Y8 // f += x * log2e_lo, lanes 0..7
+	VFMADD231PS x8_32a57060<>+0(SB), Y6, Y9 // f += x * log2e_lo, lanes 8..15
 	VMOVUPS     x8_391fa028<>+0(SB), Y5 // p = exp2_6, lanes 0..7
 	VMOVUPS     x8_391fa028<>+0(SB), Y6 // p = exp2_6, lanes 8..15
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y10, Y5 // p = p*f + exp2_5, lanes 0..7
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y11, Y6 // p = p*f + exp2_5, lanes 8..15
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y10, Y5 // p = p*f + exp2_4, lanes 0..7
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y11, Y6 // p = p*f + exp2_4, lanes 8..15
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y10, Y5 // p = p*f + exp2_3, lanes 0..7
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y11, Y6 // p = p*f + exp2_3, lanes 8..15
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y10, Y5 // p = p*f + exp2_2, lanes 0..7
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y11, Y6 // p = p*f + exp2_2, lanes 8..15
-	VFMADD213PS x8_3f317218<>+0(SB), Y10, Y5 // p = p*f + exp2_1, lanes 0..7
-	VFMADD213PS x8_3f317218<>+0(SB), Y11, Y6 // p = p*f + exp2_1, lanes 8..15
-	VFMADD213PS x8_3f800000<>+0(SB), Y10, Y5 // p = p*f + exp2_0, lanes 0..7
-	VFMADD213PS x8_3f800000<>+0(SB), Y11, Y6 // p = p*f + exp2_0, lanes 8..15
-	VCVTPS2DQ   Y8, Y8 // p *= 2**n, lanes 0..7
-	VPSLLD      $0x17, Y8, Y8 // p *= 2**n, lanes 0..7
-	VPADDD      Y8, Y5, Y5 // p *= 2**n, lanes 0..7
-	VCVTPS2DQ   Y9, Y8 // p *= 2**n, lanes 8..15
-	VPSLLD      $0x17, Y8, Y8 // p *= 2**n, lanes 8..15
-	VPADDD      Y8, Y6, Y6 // p *= 2**n, lanes 8..15
-	VANDNPS     Y5, Y0, Y5 // p = 0 where small, lanes 0..7
-	VANDNPS     Y6, Y7, Y6 // p = 0 where small, lanes 8..15
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y8, Y5 // p = p*f + exp2_5, lanes 0..7
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y9, Y6 // p = p*f + exp2_5, lanes 8..15
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y8, Y5 // p = p*f + exp2_4, lanes 0..7
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y9, Y6 // p = p*f + exp2_4, lanes 8..15
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y8, Y5 // p = p*f + exp2_3, lanes 0..7
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y9, Y6 // p = p*f + exp2_3, lanes 8..15
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y8, Y5 // p = p*f + exp2_2, lanes 0..7
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y9, Y6 // p = p*f + exp2_2, lanes 8..15
+	VFMADD213PS x8_3f317218<>+0(SB), Y8, Y5 // p = p*f + exp2_1, lanes 0..7
+	VFMADD213PS x8_3f317218<>+0(SB), Y9, Y6 // p = p*f + exp2_1, lanes 8..15
+	VFMADD213PS x8_3f800000<>+0(SB), Y8, Y5 // p = p*f + exp2_0, lanes 0..7
+	VFMADD213PS x8_3f800000<>+0(SB), Y9, Y6 // p = p*f + exp2_0, lanes 8..15
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y0, Y8 // small = n < -125, lanes 0..7
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y7, Y9 // small = n < -125, lanes 8..15
+	VCVTPS2DQ   Y0, Y0 // p *= 2**n, lanes 0..7
+	VPSLLD      $0x17, Y0, Y0 // p *= 2**n, lanes 0..7
+	VPADDD      Y0, Y5, Y5 // p *= 2**n, lanes 0..7
+	VCVTPS2DQ   Y7, Y0 // p *= 2**n, lanes 8..15
+	VPSLLD      $0x17, Y0, Y0 // p *= 2**n, lanes 8..15
+	VPADDD      Y0, Y6, Y6 // p *= 2**n, lanes 8..15
+	VANDNPS     Y5, Y8, Y5 // p = 0 where small, lanes 0..7
+	VANDNPS     Y6, Y9, Y6 // p = 0 where small, lanes 8..15
 	VMOVAPS     Y3, Y0 // first = first n lanes
 	VMOVAPS     Y4, Y7 // first = first n lanes
 	VMOVUPS     x8_00000000<>+0(SB), Y8 // p = first ? p : 0, lanes 0..7
@@ -2860,7 +3174,7 @@ vectors_end_2:
 	VMASKMOVPS  Y5, Y3, (DX) // dst[0] = p, n lanes
 	VMASKMOVPS  Y6, Y4, 32(DX) // dst[0] = p, n lanes
 
-less_3:
+less_5:
 	VADDPS       Y2, Y1, Y1 // sum[0] = sum of lanes
 	VEXTRACTF128 $0x01, Y1, X0 // sum[0] = sum of lanes
 	VADDPS       X0, X1, X1 // sum[0] = sum of lanes
@@ -2872,16 +3186,6 @@ less_3:
 	VZEROUPPER
 	RET
 
-DATA x8_c2ae0000<>+0(SB)/4, $0xc2ae0000
-DATA x8_c2ae0000<>+4(SB)/4, $0xc2ae0000
-DATA x8_c2ae0000<>+8(SB)/4, $0xc2ae0000
-DATA x8_c2ae0000<>+12(SB)/4, $0xc2ae0000
-DATA x8_c2ae0000<>+16(SB)/4, $0xc2ae0000
-DATA x8_c2ae0000<>+20(SB)/4, $0xc2ae0000
-DATA x8_c2ae0000<>+24(SB)/4, $0xc2ae0000
-DATA x8_c2ae0000<>+28(SB)/4, $0xc2ae0000
-GLOBL x8_c2ae0000<>(SB), RODATA|NOPTR, $32
-
 // func sumExpAVX2(src *float32, n int, shift float32) float32
 TEXT ·sumExpAVX2(SB), NOSPLIT, $0-28
 	MOVQ         src+0(FP), AX // src
@@ -2889,58 +3193,148 @@ TEXT ·sumExpAVX2(SB), NOSPLIT, $0-28
 	VBROADCASTSS shift+16(FP), Y0 // shift in all lanes
 	VXORPS       Y1, Y1, Y1 // sum = 0, lanes 0..7
 	VXORPS       Y2, Y2, Y2 // sum = 0, lanes 8..15
-	CMPQ         CX, $+16 // n < 16
-	JLT          vectors_end_2 // n < 16
+	CMPQ         CX, $+32 // n < 32
+	JLT          vectors_end_2 // n < 32
 
 vectors_1:
 	VMOVUPS     (AX), Y3 // x = src[0], lanes 0..7
 	VMOVUPS     32(AX), Y4 // x = src[0], lanes 8..15
+	VMOVUPS     64(AX), Y5 // x = src[0], lanes 16..23
+	VMOVUPS     96(AX), Y6 // x = src[0], lanes 24..31
 	VSUBPS      Y0, Y3, Y3 // x = x - shift, lanes 0..7
 	VSUBPS      Y0, Y4, Y4 // x = x - shift, lanes 8..15
-	VCMPPS      $0x11, x8_c2ae0000<>+0(SB), Y3, Y5 // small = x < -87, lanes 0..7
-	VCMPPS      $0x11, x8_c2ae0000<>+0(SB), Y4, Y6 // small = x < -87, lanes 8..15
+	VSUBPS      Y0, Y5, Y5 // x = x - shift, lanes 16..23
+	VSUBPS      Y0, Y6, Y6 // x = x - shift, lanes 24..31
 	VMULPS      x8_3fb8aa3b<>+0(SB), Y3, Y7 // n = x * log2e_hi, lanes 0..7
 	VMULPS      x8_3fb8aa3b<>+0(SB), Y4, Y8 // n = x * log2e_hi, lanes 8..15
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y5, Y9 // n = x * log2e_hi, lanes 16..23
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y6, Y10 // n = x * log2e_hi, lanes 24..31
 	VROUNDPS    $0x00, Y7, Y7 // n = round(n), lanes 0..7
 	VROUNDPS    $0x00, Y8, Y8 // n = round(n), lanes 8..15
-	VMOVAPS     Y7, Y9 // f = n, lanes 0..7
-	VMOVAPS     Y8, Y10 // f = n, lanes 8..15
-	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y3, Y9 // f = x * log2e_hi - f, lanes 0..7
-	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y4, Y10 // f = x * log2e_hi - f, lanes 8..15
-	VFMADD231PS x8_32a57060<>+0(SB), Y3, Y9 // f += x * log2e_lo, lanes 0..7
-	VFMADD231PS x8_32a57060<>+0(SB), Y4, Y10 // f += x * log2e_lo, lanes 8..15
+	VROUNDPS    $0x00, Y9, Y9 // n = round(n), lanes 16..23
+	VROUNDPS    $0x00, Y10, Y10 // n = round(n), lanes 24..31
+	VMOVAPS     Y7, Y11 // f = n, lanes 0..7
+	VMOVAPS     Y8, Y12 // f = n, lanes 8..15
+	VMOVAPS     Y9, Y13 // f = n, lanes 16..23
+	VMOVAPS     Y10, Y14 // f = n, lanes 24..31
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y3, Y11 // f = x * log2e_hi - f, lanes 0..7
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y4, Y12 // f = x * log2e_hi - f, lanes 8..15
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y5, Y13 // f = x * log2e_hi - f, lanes 16..23
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y6, Y14 // f = x * log2e_hi - f, lanes 24..31
+	VFMADD231PS x8_32a57060<>+0(SB), Y3, Y11 // f += x * log2e_lo, lanes 0..7
+	VFMADD231PS x8_32a57060<>+0(SB), Y4, Y12 // f += x * log2e_lo, lanes 8..15
+	VFMADD231PS x8_32a57060<>+0(SB), Y5, Y13 // f += x * log2e_lo, lanes 16..23
+	VFMADD231PS x8_32a57060<>+0(SB), Y6, Y14 // f += x * log2e_lo, lanes 24..31
 	VMOVUPS     x8_391fa028<>+0(SB), Y3 // p = exp2_6, lanes 0..7
 	VMOVUPS     x8_391fa028<>+0(SB), Y4 // p = exp2_6, lanes 8..15
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y9, Y3 // p = p*f + exp2_5, lanes 0..7
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y10, Y4 // p = p*f + exp2_5, lanes 8..15
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y9, Y3 // p = p*f + exp2_4, lanes 0..7
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y10, Y4 // p = p*f + exp2_4, lanes 8..15
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y9, Y3 // p = p*f + exp2_3, lanes 0..7
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y10, Y4 // p = p*f + exp2_3, lanes 8..15
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y9, Y3 // p = p*f + exp2_2, lanes 0..7
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y10, Y4 // p = p*f + exp2_2, lanes 8..15
-	VFMADD213PS x8_3f317218<>+0(SB), Y9, Y3 // p = p*f + exp2_1, lanes 0..7
-	VFMADD213PS x8_3f317218<>+0(SB), Y10, Y4 // p = p*f + exp2_1, lanes 8..15
-	VFMADD213PS x8_3f800000<>+0(SB), Y9, Y3 // p = p*f + exp2_0, lanes 0..7
-	VFMADD213PS x8_3f800000<>+0(SB), Y10, Y4 // p = p*f + exp2_0, lanes 8..15
+	VMOVUPS     x8_391fa028<>+0(SB), Y5 // p = exp2_6, lanes 16..23
+	VMOVUPS     x8_391fa028<>+0(SB), Y6 // p = exp2_6, lanes 24..31
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y11, Y3 // p = p*f + exp2_5, lanes 0..7
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y12, Y4 // p = p*f + exp2_5, lanes 8..15
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y13, Y5 // p = p*f + exp2_5, lanes 16..23
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y14, Y6 // p = p*f + exp2_5, lanes 24..31
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y11, Y3 // p = p*f + exp2_4, lanes 0..7
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y12, Y4 // p = p*f + exp2_4, lanes 8..15
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y13, Y5 // p = p*f + exp2_4, lanes 16..23
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y14, Y6 // p = p*f + exp2_4, lanes 24..31
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y11, Y3 // p = p*f + exp2_3, lanes 0..7
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y12, Y4 // p = p*f + exp2_3, lanes 8..15
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y13, Y5 // p = p*f + exp2_3, lanes 16..23
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y14, Y6 // p = p*f + exp2_3, lanes 24..31
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y11, Y3 // p = p*f + exp2_2, lanes 0..7
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y12, Y4 // p = p*f + exp2_2, lanes 8..15
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y13, Y5 // p = p*f + exp2_2, lanes 16..23
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y14, Y6 // p = p*f + exp2_2, lanes 24..31
+	VFMADD213PS x8_3f317218<>+0(SB), Y11, Y3 // p = p*f + exp2_1, lanes 0..7
+	VFMADD213PS x8_3f317218<>+0(SB), Y12, Y4 // p = p*f + exp2_1, lanes 8..15
+	VFMADD213PS x8_3f317218<>+0(SB), Y13, Y5 // p = p*f + exp2_1, lanes 16..23
+	VFMADD213PS x8_3f317218<>+0(SB), Y14, Y6 // p = p*f + exp2_1, lanes 24..31
+	VFMADD213PS x8_3f800000<>+0(SB), Y11, Y3 // p = p*f + exp2_0, lanes 0..7
+	VFMADD213PS x8_3f800000<>+0(SB), Y12, Y4 // p = p*f + exp2_0, lanes 8..15
+	VFMADD213PS x8_3f800000<>+0(SB), Y13, Y5 // p = p*f + exp2_0, lanes 16..23
+	VFMADD213PS x8_3f800000<>+0(SB), Y14, Y6 // p = p*f + exp2_0, lanes 24..31
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y7, Y11 // small = n < -125, lanes 0..7
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y8, Y12 // small = n < -125, lanes 8..15
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y9, Y13 // small = n < -125, lanes 16..23
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y10, Y14 // small = n < -125, lanes 24..31
 	VCVTPS2DQ   Y7, Y7 // p *= 2**n, lanes 0..7
 	VPSLLD      $0x17, Y7, Y7 // p *= 2**n, lanes 0..7
 	VPADDD      Y7, Y3, Y3 // p *= 2**n, lanes 0..7
 	VCVTPS2DQ   Y8, Y7 // p *= 2**n, lanes 8..15
 	VPSLLD      $0x17, Y7, Y7 // p *= 2**n, lanes 8..15
 	VPADDD      Y7, Y4, Y4 // p *= 2**n, lanes 8..15
-	VANDNPS     Y3, Y5, Y3 // p = 0 where small, lanes 0..7
-	VANDNPS     Y4, Y6, Y4 // p = 0 where small, lanes 8..15
+	VCVTPS2DQ   Y9, Y7 // p *= 2**n, lanes 16..23
+	VPSLLD      $0x17, Y7, Y7 // p *= 2**n, lanes 16..23
+	VPADDD      Y7, Y5, Y5 // p *= 2**n, lanes 16..23
+	VCVTPS2DQ   Y10, Y7 // p *= 2**n, lanes 24..31
+	VPSLLD      $0x17, Y7, Y7 // p *= 2**n, lanes 24..31
+	VPADDD      Y7, Y6, Y6 // p *= 2**n, lanes 24..31
+	VANDNPS     Y3, Y11, Y3 // p = 0 where small, lanes 0..7
+	VANDNPS     Y4, Y12, Y4 // p = 0 where small, lanes 8..15
+	VANDNPS     Y5, Y13, Y5 // p = 0 where small, lanes 16..23
+	VANDNPS     Y6, Y14, Y6 // p = 0 where small, lanes 24..31
+	VADDPS      Y3, Y1, Y1 // sum = sum + p.0, lanes 0..7
+	VADDPS      Y4, Y2, Y2 // sum = sum + p.0, lanes 8..15
+	VADDPS      Y5, Y1, Y1 // sum = sum + p.1, lanes 0..7
+	VADDPS      Y6, Y2, Y2 // sum = sum + p.1, lanes 8..15
+	ADDQ        $+128, AX // src += 128
+	SUBQ        $+32, CX // n += -32
+	CMPQ        CX, $+32 // n >= 32
+	JGE         vectors_1 // n >= 32
+
+vectors_end_2:
+	CMPQ CX, $+16 // n < 16
+	JLT  vectors_end_4 // n < 16
+
+vectors_3:
+	VMOVUPS     (AX), Y3 // x = src[0], lanes 0..7
+	VMOVUPS     32(AX), Y4 // x = src[0], lanes 8..15
+	VSUBPS      Y0, Y3, Y3 // x = x - shift, lanes 0..7
+	VSUBPS      Y0, Y4, Y4 // x = x - shift, lanes 8..15
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y3, Y5 // n = x * log2e_hi, lanes 0..7
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y4, Y6 // n = x * log2e_hi, lanes 8..15
+	VROUNDPS    $0x00, Y5, Y5 // n = round(n), lanes 0..7
+	VROUNDPS    $0x00, Y6, Y6 // n = round(n), lanes 8..15
+	VMOVAPS     Y5, Y7 // f = n, lanes 0..7
+	VMOVAPS     Y6, Y8 // f = n, lanes 8..15
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y3, Y7 // f = x * log2e_hi - f, lanes 0..7
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y4, Y8 // f = x * log2e_hi - f, lanes 8..15
+	VFMADD231PS x8_32a57060<>+0(SB), Y3, Y7 // f += x * log2e_lo, lanes 0..7
+	VFMADD231PS x8_32a57060<>+0(SB), Y4, Y8 // f += x * log2e_lo, lanes 8..15
+	VMOVUPS     x8_391fa028<>+0(SB), Y3 // p = exp2_6, lanes 0..7
+	VMOVUPS     x8_391fa028<>+0(SB), Y4 // p = exp2_6, lanes 8..15
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y7, Y3 // p = p*f + exp2_5, lanes 0..7
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y8, Y4 // p = p*f + exp2_5, lanes 8..15
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y7, Y3 // p = p*f + exp2_4, lanes 0..7
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y8, Y4 // p = p*f + exp2_4, lanes 8..15
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y7, Y3 // p = p*f + exp2_3, lanes 0..7
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y8, Y4 // p = p*f + exp2_3, lanes 8..15
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y7, Y3 // p = p*f + exp2_2, lanes 0..7
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y8, Y4 // p = p*f + exp2_2, lanes 8..15
+	VFMADD213PS x8_3f317218<>+0(SB), Y7, Y3 // p = p*f + exp2_1, lanes 0..7
+	VFMADD213PS x8_3f317218<>+0(SB), Y8, Y4 // p = p*f + exp2_1, lanes 8..15
+	VFMADD213PS x8_3f800000<>+0(SB), Y7, Y3 // p = p*f + exp2_0, lanes 0..7
+	VFMADD213PS x8_3f800000<>+0(SB), Y8, Y4 // p = p*f + exp2_0, lanes 8..15
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y5, Y7 // small = n < -125, lanes 0..7
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y6, Y8 // small = n < -125, lanes 8..15
+	VCVTPS2DQ   Y5, Y5 // p *= 2**n, lanes 0..7
+	VPSLLD      $0x17, Y5, Y5 // p *= 2**n, lanes 0..7
+	VPADDD      Y5, Y3, Y3 // p *= 2**n, lanes 0..7
+	VCVTPS2DQ   Y6, Y5 // p *= 2**n, lanes 8..15
+	VPSLLD      $0x17, Y5, Y5 // p *= 2**n, lanes 8..15
+	VPADDD      Y5, Y4, Y4 // p *= 2**n, lanes 8..15
+	VANDNPS     Y3, Y7, Y3 // p = 0 where small, lanes 0..7
+	VANDNPS     Y4, Y8, Y4 // p = 0 where small, lanes 8..15
 	VADDPS      Y3, Y1, Y1 // sum = sum + p.0, lanes 0..7
 	VADDPS      Y4, Y2, Y2 // sum = sum + p.0, lanes 8..15
 	ADDQ        $+64, AX // src += 64
 	SUBQ        $+16, CX // n += -16
 	CMPQ        CX, $+16 // n >= 16
-	JGE         vectors_1 // n >= 16
+	JGE         vectors_3 // n >= 16
 
-vectors_end_2:
+vectors_end_4:
 	CMPQ        CX, $+1 // n < 1
-	JLT         less_3 // n < 1
+	JLT         less_5 // n < 1
 	LEAQ        tail_window<>+0(SB), DX // first n lanes
 	MOVQ        $+16, BX // first n lanes
 	SUBQ        CX, BX // first n lanes
@@ -2950,40 +3344,40 @@ vectors_end_2:
 	VMASKMOVPS  32(AX), Y4, Y6 // x = src[0], n lanes
 	VSUBPS      Y0, Y5, Y5 // x = x - shift, lanes 0..7
 	VSUBPS      Y0, Y6, Y6 // x = x - shift, lanes 8..15
-	VCMPPS      $0x11, x8_c2ae0000<>+0(SB), Y5, Y0 // small = x < -87, lanes 0..7
-	VCMPPS      $0x11, x8_c2ae0000<>+0(SB), Y6, Y7 // small = x < -87, lanes 8..15
-	VMULPS      x8_3fb8aa3b<>+0(SB), Y5, Y8 // n = x * log2e_hi, lanes 0..7
-	VMULPS      x8_3fb8aa3b<>+0(SB), Y6, Y9 // n = x * log2e_hi, lanes 8..15
-	VROUNDPS    $0x00, Y8, Y8 // n = round(n), lanes 0..7
-	VROUNDPS    $0x00, Y9, Y9 // n = round(n), lanes 8..15
-	VMOVAPS     Y8, Y10 // f = n, lanes 0..7
-	VMOVAPS     Y9, Y11 // f = n, lanes 8..15
-	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y5, Y10 // f = x * log2e_hi - f, lanes 0..7
-	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y6, Y11 // f = x * log2e_hi - f, lanes 8..15
-	VFMADD231PS x8_32a57060<>+0(SB), Y5, Y10 // f += x * log2e_lo, lanes 0..7
-	VFMADD231PS x8_32a57060<>+0(SB), Y6, Y11 // f += x * log2e_lo, lanes 8..15
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y5, Y0 // n = x * log2e_hi, lanes 0..7
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y6, Y7 // n = x * log2e_hi, lanes 8..15
+	VROUNDPS    $0x00, Y0, Y0 // n = round(n), lanes 0..7
+	VROUNDPS    $0x00, Y7, Y7 // n = round(n), lanes 8..15
+	VMOVAPS     Y0, Y8 // f = n, lanes 0..7
+	VMOVAPS     Y7, Y9 // f = n, lanes 8..15
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y5, Y8 // f = x * log2e_hi - f, lanes 0..7
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y6, Y9 // f = x * log2e_hi - f, lanes 8..15
+	VFMADD231PS x8_32a57060<>+0(SB), Y5, Y8 // f += x * log2e_lo, lanes 0..7
+	VFMADD231PS x8_32a57060<>+0(SB), Y6, Y9 // f += x * log2e_lo, lanes 8..15
 	VMOVUPS     x8_391fa028<>+0(SB), Y5 // p = exp2_6, lanes 0..7
 	VMOVUPS     x8_391fa028<>+0(SB), Y6 // p = exp2_6, lanes 8..15
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y10, Y5 // p = p*f + exp2_5, lanes 0..7
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y11, Y6 // p = p*f + exp2_5, lanes 8..15
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y10, Y5 // p = p*f + exp2_4, lanes 0..7
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y11, Y6 // p = p*f + exp2_4, lanes 8..15
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y10, Y5 // p = p*f + exp2_3, lanes 0..7
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y11, Y6 // p = p*f + exp2_3, lanes 8..15
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y10, Y5 // p = p*f + exp2_2, lanes 0..7
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y11, Y6 // p = p*f + exp2_2, lanes 8..15
-	VFMADD213PS x8_3f317218<>+0(SB), Y10, Y5 // p = p*f + exp2_1, lanes 0..7
-	VFMADD213PS x8_3f317218<>+0(SB), Y11, Y6 // p = p*f + exp2_1, lanes 8..15
-	VFMADD213PS x8_3f800000<>+0(SB), Y10, Y5 // p = p*f + exp2_0, lanes 0..7
-	VFMADD213PS x8_3f800000<>+0(SB), Y11, Y6 // p = p*f + exp2_0, lanes 8..15
-	VCVTPS2DQ   Y8, Y8 // p *= 2**n, lanes 0..7
-	VPSLLD      $0x17, Y8, Y8 // p *= 2**n, lanes 0..7
-	VPADDD      Y8, Y5, Y5 // p *= 2**n, lanes 0..7
-	VCVTPS2DQ   Y9, Y8 // p *= 2**n, lanes 8..15
-	VPSLLD      $0x17, Y8, Y8 // p *= 2**n, lanes 8..15
-	VPADDD      Y8, Y6, Y6 // p *= 2**n, lanes 8..15
-	VANDNPS     Y5, Y0, Y5 // p = 0 where small, lanes 0..7
-	VANDNPS     Y6, Y7, Y6 // p = 0 where small, lanes 8..15
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y8, Y5 // p = p*f + exp2_5, lanes 0..7
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y9, Y6 // p = p*f + exp2_5, lanes 8..15
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y8, Y5 // p = p*f + exp2_4, lanes 0..7
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y9, Y6 // p = p*f + exp2_4, lanes 8..15
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y8, Y5 // p = p*f + exp2_3, lanes 0..7
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y9, Y6 // p = p*f + exp2_3, lanes 8..15
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y8, Y5 // p = p*f + exp2_2, lanes 0..7
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y9, Y6 // p = p*f + exp2_2, lanes 8..15
+	VFMADD213PS x8_3f317218<>+0(SB), Y8, Y5 // p = p*f + exp2_1, lanes 0..7
+	VFMADD213PS x8_3f317218<>+0(SB), Y9, Y6 // p = p*f + exp2_1, lanes 8..15
+	VFMADD213PS x8_3f800000<>+0(SB), Y8, Y5 // p = p*f + exp2_0, lanes 0..7
+	VFMADD213PS x8_3f800000<>+0(SB), Y9, Y6 // p = p*f + exp2_0, lanes 8..15
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y0, Y8 // small = n < -125, lanes 0..7
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y7, Y9 // small = n < -125, lanes 8..15
+	VCVTPS2DQ   Y0, Y0 // p *= 2**n, lanes 0..7
+	VPSLLD      $0x17, Y0, Y0 // p *= 2**n, lanes 0..7
+	VPADDD      Y0, Y5, Y5 // p *= 2**n, lanes 0..7
+	VCVTPS2DQ   Y7, Y0 // p *= 2**n, lanes 8..15
+	VPSLLD      $0x17, Y0, Y0 // p *= 2**n, lanes 8..15
+	VPADDD      Y0, Y6, Y6 // p *= 2**n, lanes 8..15
+	VANDNPS     Y5, Y8, Y5 // p = 0 where small, lanes 0..7
+	VANDNPS     Y6, Y9, Y6 // p = 0 where small, lanes 8..15
 	VMOVAPS     Y3, Y0 // first = first n lanes
 	VMOVAPS     Y4, Y3 // first = first n lanes
 	VMOVUPS     x8_00000000<>+0(SB), Y4 // p = first ? p : 0, lanes 0..7
@@ -2993,7 +3387,7 @@ vectors_end_2:
 	VADDPS      Y5, Y1, Y1 // sum = sum + p, lanes 0..7
 	VADDPS      Y6, Y2, Y2 // sum = sum + p, lanes 8..15
 
-less_3:
+less_5:
 	VADDPS       Y2, Y1, Y1 // sum[0] = sum of lanes
 	VEXTRACTF128 $0x01, Y1, X0 // sum[0] = sum of lanes
 	VADDPS       X0, X1, X1 // sum[0] = sum of lanes
@@ -3011,10 +3405,33 @@ TEXT ·scaleVectorAVX2(SB), NOSPLIT, $0-28
 	MOVQ         dst+0(FP), AX // dst
 	MOVQ         src+8(FP), CX // src
 	MOVQ         n+16(FP), DX // n
-	CMPQ         DX, $+16 // n < 16
-	JLT          vectors_end_2 // n < 16
+	CMPQ         DX, $+32 // n < 32
+	JLT          vectors_end_2 // n < 32
 
 vectors_1:
+	VMOVUPS (CX), Y1 // x = src[0], lanes 0..7
+	VMOVUPS 32(CX), Y2 // x = src[0], lanes 8..15
+	VMOVUPS 64(CX), Y3 // x = src[0], lanes 16..23
+	VMOVUPS 96(CX), Y4 // x = src[0], lanes 24..31
+	VMULPS  Y0, Y1, Y1 // x = x * factor, lanes 0..7
+	VMULPS  Y0, Y2, Y2 // x = x * factor, lanes 8..15
+	VMULPS  Y0, Y3, Y3 // x = x * factor, lanes 16..23
+	VMULPS  Y0, Y4, Y4 // x = x * factor, lanes 24..31
+	VMOVUPS Y1, (AX) // dst[0] = x, lanes 0..7
+	VMOVUPS Y2, 32(AX) // dst[0] = x, lanes 8..15
+	VMOVUPS Y3, 64(AX) // dst[0] = x, lanes 16..23
+	VMOVUPS Y4, 96(AX) // dst[0] = x, lanes 24..31
+	ADDQ    $+128, CX // src += 128
+	ADDQ    $+128, AX // dst += 128
+	SUBQ    $+32, DX // n += -32
+	CMPQ    DX, $+32 // n >= 32
+	JGE     vectors_1 // n >= 32
+
+vectors_end_2:
+	CMPQ DX, $+16 // n < 16
+	JLT  vectors_end_4 // n < 16
+
+vectors_3:
 	VMOVUPS (CX), Y1 // x = src[0], lanes 0..7
 	VMOVUPS 32(CX), Y2 // x = src[0], lanes 8..15
 	VMULPS  Y0, Y1, Y1 // x = x * factor, lanes 0..7
@@ -3025,11 +3442,11 @@ vectors_1:
 	ADDQ    $+64, AX // dst += 64
 	SUBQ    $+16, DX // n += -16
 	CMPQ    DX, $+16 // n >= 16
-	JGE     vectors_1 // n >= 16
+	JGE     vectors_3 // n >= 16
 
-vectors_end_2:
+vectors_end_4:
 	CMPQ       DX, $+1 // n < 1
-	JLT        less_3 // n < 1
+	JLT        less_5 // n < 1
 	LEAQ       tail_window<>+0(SB), BX // first n lanes
 	MOVQ       $+16, SI // first n lanes
 	SUBQ       DX, SI // first n lanes
@@ -3042,7 +3459,7 @@ vectors_end_2:
 	VMASKMOVPS Y3, Y1, (AX) // dst[0] = x, n lanes
 	VMASKMOVPS Y4, Y2, 32(AX) // dst[0] = x, n lanes
 
-less_3:
+less_5:
 	VZEROUPPER
 	RET
 
@@ -3053,10 +3470,37 @@ TEXT ·subtractAVX2(SB), NOSPLIT, $0-32
 	MOVQ         dst+0(FP), AX // dst
 	MOVQ         src+8(FP), CX // src
 	MOVQ         n+16(FP), DX // n
-	CMPQ         DX, $+16 // n < 16
-	JLT          vectors_end_2 // n < 16
+	CMPQ         DX, $+32 // n < 32
+	JLT          vectors_end_2 // n < 32
 
 vectors_1:
+	VMOVUPS (CX), Y2 // x = src[0], lanes 0..7
+	VMOVUPS 32(CX), Y3 // x = src[0], lanes 8..15
+	VMOVUPS 64(CX), Y4 // x = src[0], lanes 16..23
+	VMOVUPS 96(CX), Y5 // x = src[0], lanes 24..31
+	VSUBPS  Y0, Y2, Y2 // x = x - a, lanes 0..7
+	VSUBPS  Y0, Y3, Y3 // x = x - a, lanes 8..15
+	VSUBPS  Y0, Y4, Y4 // x = x - a, lanes 16..23
+	VSUBPS  Y0, Y5, Y5 // x = x - a, lanes 24..31
+	VSUBPS  Y1, Y2, Y2 // x = x - b, lanes 0..7
+	VSUBPS  Y1, Y3, Y3 // x = x - b, lanes 8..15
+	VSUBPS  Y1, Y4, Y4 // x = x - b, lanes 16..23
+	VSUBPS  Y1, Y5, Y5 // x = x - b, lanes 24..31
+	VMOVUPS Y2, (AX) // dst[0] = x, lanes 0..7
+	VMOVUPS Y3, 32(AX) // dst[0] = x, lanes 8..15
+	VMOVUPS Y4, 64(AX) // dst[0] = x, lanes 16..23
+	VMOVUPS Y5, 96(AX) // dst[0] = x, lanes 24..31
+	ADDQ    $+128, CX // src += 128
+	ADDQ    $+128, AX // dst += 128
+	SUBQ    $+32, DX // n += -32
+	CMPQ    DX, $+32 // n >= 32
+	JGE     vectors_1 // n >= 32
+
+vectors_end_2:
+	CMPQ DX, $+16 // n < 16
+	JLT  vectors_end_4 // n < 16
+
+vectors_3:
 	VMOVUPS (CX), Y2 // x = src[0], lanes 0..7
 	VMOVUPS 32(CX), Y3 // x = src[0], lanes 8..15
 	VSUBPS  Y0, Y2, Y2 // x = x - a, lanes 0..7
@@ -3069,11 +3513,11 @@ vectors_1:
 	ADDQ    $+64, AX // dst += 64
 	SUBQ    $+16, DX // n += -16
 	CMPQ    DX, $+16 // n >= 16
-	JGE     vectors_1 // n >= 16
+	JGE     vectors_3 // n >= 16
 
-vectors_end_2:
+vectors_end_4:
 	CMPQ       DX, $+1 // n < 1
-	JLT        less_3 // n < 1
+	JLT        less_5 // n < 1
 	LEAQ       tail_window<>+0(SB), BX // first n lanes
 	MOVQ       $+16, SI // first n lanes
 	SUBQ       DX, SI // first n lanes
@@ -3088,7 +3532,7 @@ vectors_end_2:
 	VMASKMOVPS Y4, Y2, (AX) // dst[0] = x, n lanes
 	VMASKMOVPS Y5, Y3, 32(AX) // dst[0] = x, n lanes
 
-less_3:
+less_5:
 	VZEROUPPER
 	RET
 

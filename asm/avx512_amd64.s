@@ -2994,7 +2994,7 @@ TEXT ·softmaxTileAVX512(SB), NOSPLIT, $0-64
 	VBROADCASTSS x1_3c1d979c<>+0(SB), Z5 // exp2_4
 	VBROADCASTSS x1_3aaf80da<>+0(SB), Z6 // exp2_5
 	VBROADCASTSS x1_391fa028<>+0(SB), Z7 // exp2_6
-	VBROADCASTSS x1_c2fc0000<>+0(SB), Z8 // -126
+	VBROADCASTSS x1_c2fa0000<>+0(SB), Z8 // -125
 	SHLQ         $0x02, CX // stride in bytes
 
 	// the largest score of each row, ignoring NaN
@@ -3067,7 +3067,6 @@ max_end_2:
 	VPXORD      Z11, Z11, K2, Z11 // m' = 0 where none
 	VMOVUPS     Z11, K1, (DI) // shift[0] = m', rows lanes
 	VSUBPS      Z11, Z9, Z9 // m = m - m'
-	VCMPPS      $0x11, Z8, Z9, K2 // small = m < -126
 	VRNDSCALEPS $0x00, Z9, Z0 // n = round(m)
 	VSUBPS      Z0, Z9, Z9 // m = m - n
 	VMOVAPS     Z7, Z10 // p = exp2_6
@@ -3077,6 +3076,7 @@ max_end_2:
 	VFMADD213PS Z3, Z9, Z10 // p = p*m + exp2_2
 	VFMADD213PS Z2, Z9, Z10 // p = p*m + exp2_1
 	VFMADD213PS Z1, Z9, Z10 // p = p*m + exp2_0
+	VCMPPS      $0x11, Z8, Z0, K2 // small = n < -125
 	VSCALEFPS   Z0, Z10, Z10 // p *= 2**n
 	VPXORD      Z10, Z10, K2, Z10 // p = 0 where small
 	VMOVUPS     Z10, K1, (SI) // alpha[0] = p, rows lanes
@@ -3105,10 +3105,6 @@ exp_cols_9:
 	VSUBPS      Z0, Z11, Z11 // S = S - m', lanes 16..31
 	VSUBPS      Z0, Z12, Z12 // S = S - m', lanes 32..47
 	VSUBPS      Z0, Z13, Z13 // S = S - m', lanes 48..63
-	VCMPPS      $0x11, Z8, Z9, K1 // small = S < -126, lanes 0..15
-	VCMPPS      $0x11, Z8, Z11, K2 // small = S < -126, lanes 16..31
-	VCMPPS      $0x11, Z8, Z12, K3 // small = S < -126, lanes 32..47
-	VCMPPS      $0x11, Z8, Z13, K4 // small = S < -126, lanes 48..63
 	VRNDSCALEPS $0x00, Z9, Z14 // n = round(S), lanes 0..15
 	VRNDSCALEPS $0x00, Z11, Z15 // n = round(S), lanes 16..31
 	VRNDSCALEPS $0x00, Z12, Z16 // n = round(S), lanes 32..47
@@ -3145,6 +3141,10 @@ exp_cols_9:
 	VFMADD213PS Z1, Z11, Z19 // p = p*S + exp2_0, lanes 16..31
 	VFMADD213PS Z1, Z12, Z20 // p = p*S + exp2_0, lanes 32..47
 	VFMADD213PS Z1, Z13, Z21 // p = p*S + exp2_0, lanes 48..63
+	VCMPPS      $0x11, Z8, Z14, K1 // small = n < -125, lanes 0..15
+	VCMPPS      $0x11, Z8, Z15, K2 // small = n < -125, lanes 16..31
+	VCMPPS      $0x11, Z8, Z16, K3 // small = n < -125, lanes 32..47
+	VCMPPS      $0x11, Z8, Z17, K4 // small = n < -125, lanes 48..63
 	VSCALEFPS   Z14, Z18, Z18 // p *= 2**n, lanes 0..15
 	VSCALEFPS   Z15, Z19, Z19 // p *= 2**n, lanes 16..31
 	VSCALEFPS   Z16, Z20, Z20 // p *= 2**n, lanes 32..47
@@ -3173,7 +3173,6 @@ exp_cols_end_10:
 exp_cols_11:
 	VMOVUPS     (R9), Z9 // S = s_col[0]
 	VSUBPS      Z0, Z9, Z9 // S = S - m'
-	VCMPPS      $0x11, Z8, Z9, K1 // small = S < -126
 	VRNDSCALEPS $0x00, Z9, Z11 // n = round(S)
 	VSUBPS      Z11, Z9, Z9 // S = S - n
 	VMOVAPS     Z7, Z12 // p = exp2_6
@@ -3183,6 +3182,7 @@ exp_cols_11:
 	VFMADD213PS Z3, Z9, Z12 // p = p*S + exp2_2
 	VFMADD213PS Z2, Z9, Z12 // p = p*S + exp2_1
 	VFMADD213PS Z1, Z9, Z12 // p = p*S + exp2_0
+	VCMPPS      $0x11, Z8, Z11, K1 // small = n < -125
 	VSCALEFPS   Z11, Z12, Z12 // p *= 2**n
 	VPXORD      Z12, Z12, K1, Z12 // p = 0 where small
 	VADDPS      Z12, Z10, Z10 // l = l + p.0
@@ -3230,8 +3230,8 @@ GLOBL x1_3aaf80da<>(SB), RODATA|NOPTR, $4
 DATA x1_391fa028<>+0(SB)/4, $0x391fa028
 GLOBL x1_391fa028<>(SB), RODATA|NOPTR, $4
 
-DATA x1_c2fc0000<>+0(SB)/4, $0xc2fc0000
-GLOBL x1_c2fc0000<>(SB), RODATA|NOPTR, $4
+DATA x1_c2fa0000<>+0(SB)/4, $0xc2fa0000
+GLOBL x1_c2fa0000<>(SB), RODATA|NOPTR, $4
 
 // func maskTileAVX512(s *float32, stride int, rows int, cols int, bits *uint64)
 TEXT ·maskTileAVX512(SB), NOSPLIT, $0-40
@@ -3321,7 +3321,7 @@ TEXT ·mergeRowsAVX512(SB), NOSPLIT, $0-80
 	VBROADCASTSS x1_3c1d979c<>+0(SB), Z5 // exp2_4
 	VBROADCASTSS x1_3aaf80da<>+0(SB), Z6 // exp2_5
 	VBROADCASTSS x1_391fa028<>+0(SB), Z7 // exp2_6
-	VBROADCASTSS x1_c2fc0000<>+0(SB), Z8 // -126
+	VBROADCASTSS x1_c2fa0000<>+0(SB), Z8 // -125
 	SHLQ         $0x02, R9 // stride in bytes
 
 	// w = 2^(m - max), l = la·wa + lb·wb
@@ -3337,7 +3337,6 @@ TEXT ·mergeRowsAVX512(SB), NOSPLIT, $0-80
 	VPXORD      Z11, Z11, K2, Z11 // m' = 0 where none
 	VSUBPS      Z11, Z9, Z9 // wa = wa - m'
 	VSUBPS      Z11, Z10, Z10 // wb = wb - m'
-	VCMPPS      $0x11, Z8, Z9, K2 // small = wa < -126
 	VRNDSCALEPS $0x00, Z9, Z0 // n = round(wa)
 	VSUBPS      Z0, Z9, Z9 // wa = wa - n
 	VMOVAPS     Z7, Z11 // p = exp2_6
@@ -3347,14 +3346,14 @@ TEXT ·mergeRowsAVX512(SB), NOSPLIT, $0-80
 	VFMADD213PS Z3, Z9, Z11 // p = p*wa + exp2_2
 	VFMADD213PS Z2, Z9, Z11 // p = p*wa + exp2_1
 	VFMADD213PS Z1, Z9, Z11 // p = p*wa + exp2_0
+	VCMPPS      $0x11, Z8, Z0, K2 // small = n < -125
 	VSCALEFPS   Z0, Z11, Z11 // p *= 2**n
 	VPXORD      Z11, Z11, K2, Z11 // p = 0 where small
 	VMOVUPS     Z11, (R8) // weights[0] = p
 	VMOVUPS.Z   (CX), K1, Z0 // la = la[0], rows lanes
 	VMULPS      Z11, Z0, Z0 // la = la * p
-	VCMPPS      $0x11, Z8, Z10, K2 // small = wb < -126
-	VRNDSCALEPS $0x00, Z10, Z8 // n = round(wb)
-	VSUBPS      Z8, Z10, Z10 // wb = wb - n
+	VRNDSCALEPS $0x00, Z10, Z9 // n = round(wb)
+	VSUBPS      Z9, Z10, Z10 // wb = wb - n
 	VMOVAPS     Z7, Z7 // p = exp2_6
 	VFMADD213PS Z6, Z10, Z7 // p = p*wb + exp2_5
 	VFMADD213PS Z5, Z10, Z7 // p = p*wb + exp2_4
@@ -3362,7 +3361,8 @@ TEXT ·mergeRowsAVX512(SB), NOSPLIT, $0-80
 	VFMADD213PS Z3, Z10, Z7 // p = p*wb + exp2_2
 	VFMADD213PS Z2, Z10, Z7 // p = p*wb + exp2_1
 	VFMADD213PS Z1, Z10, Z7 // p = p*wb + exp2_0
-	VSCALEFPS   Z8, Z7, Z7 // p *= 2**n
+	VCMPPS      $0x11, Z8, Z9, K2 // small = n < -125
+	VSCALEFPS   Z9, Z7, Z7 // p *= 2**n
 	VPXORD      Z7, Z7, K2, Z7 // p = 0 where small
 	VMOVUPS     Z7, 64(R8) // weights[16] = p
 	VMOVUPS.Z   (SI), K1, Z1 // lb = lb[0], rows lanes
@@ -3896,9 +3896,9 @@ TEXT ·expSumAVX512(SB), NOSPLIT, $0-36
 	VBROADCASTSS x1_3c1d979c<>+0(SB), Z5 // exp2_4
 	VBROADCASTSS x1_3aaf80da<>+0(SB), Z6 // exp2_5
 	VBROADCASTSS x1_391fa028<>+0(SB), Z7 // exp2_6
-	VBROADCASTSS x1_3fb8aa3b<>+0(SB), Z8 // log2e_hi
-	VBROADCASTSS x1_32a57060<>+0(SB), Z9 // log2e_lo
-	VBROADCASTSS x1_c2ae0000<>+0(SB), Z10 // -87
+	VBROADCASTSS x1_c2fa0000<>+0(SB), Z8 // -125
+	VBROADCASTSS x1_3fb8aa3b<>+0(SB), Z9 // log2e_hi
+	VBROADCASTSS x1_32a57060<>+0(SB), Z10 // log2e_lo
 	VBROADCASTSS x1_00000000<>+0(SB), Z12 // 0
 	VPXORD       Z11, Z11, Z11 // sum = 0
 	CMPQ         CX, $+64 // n < 64
@@ -3913,14 +3913,10 @@ vectors_1:
 	VSUBPS      Z0, Z14, Z14 // x = x - shift, lanes 16..31
 	VSUBPS      Z0, Z15, Z15 // x = x - shift, lanes 32..47
 	VSUBPS      Z0, Z16, Z16 // x = x - shift, lanes 48..63
-	VCMPPS      $0x11, Z10, Z13, K1 // small = x < -87, lanes 0..15
-	VCMPPS      $0x11, Z10, Z14, K2 // small = x < -87, lanes 16..31
-	VCMPPS      $0x11, Z10, Z15, K3 // small = x < -87, lanes 32..47
-	VCMPPS      $0x11, Z10, Z16, K4 // small = x < -87, lanes 48..63
-	VMULPS      Z8, Z13, Z17 // n = x * log2e_hi, lanes 0..15
-	VMULPS      Z8, Z14, Z18 // n = x * log2e_hi, lanes 16..31
-	VMULPS      Z8, Z15, Z19 // n = x * log2e_hi, lanes 32..47
-	VMULPS      Z8, Z16, Z20 // n = x * log2e_hi, lanes 48..63
+	VMULPS      Z9, Z13, Z17 // n = x * log2e_hi, lanes 0..15
+	VMULPS      Z9, Z14, Z18 // n = x * log2e_hi, lanes 16..31
+	VMULPS      Z9, Z15, Z19 // n = x * log2e_hi, lanes 32..47
+	VMULPS      Z9, Z16, Z20 // n = x * log2e_hi, lanes 48..63
 	VRNDSCALEPS $0x00, Z17, Z17 // n = round(n), lanes 0..15
 	VRNDSCALEPS $0x00, Z18, Z18 // n = round(n), lanes 16..31
 	VRNDSCALEPS $0x00, Z19, Z19 // n = round(n), lanes 32..47
@@ -3929,14 +3925,14 @@ vectors_1:
 	VMOVAPS     Z18, Z22 // f = n, lanes 16..31
 	VMOVAPS     Z19, Z23 // f = n, lanes 32..47
 	VMOVAPS     Z20, Z24 // f = n, lanes 48..63
-	VFMSUB231PS Z8, Z13, Z21 // f = x * log2e_hi - f, lanes 0..15
-	VFMSUB231PS Z8, Z14, Z22 // f = x * log2e_hi - f, lanes 16..31
-	VFMSUB231PS Z8, Z15, Z23 // f = x * log2e_hi - f, lanes 32..47
-	VFMSUB231PS Z8, Z16, Z24 // f = x * log2e_hi - f, lanes 48..63
-	VFMADD231PS Z9, Z13, Z21 // f += x * log2e_lo, lanes 0..15
-	VFMADD231PS Z9, Z14, Z22 // f += x * log2e_lo, lanes 16..31
-	VFMADD231PS Z9, Z15, Z23 // f += x * log2e_lo, lanes 32..47
-	VFMADD231PS Z9, Z16, Z24 // f += x * log2e_lo, lanes 48..63
+	VFMSUB231PS Z9, Z13, Z21 // f = x * log2e_hi - f, lanes 0..15
+	VFMSUB231PS Z9, Z14, Z22 // f = x * log2e_hi - f, lanes 16..31
+	VFMSUB231PS Z9, Z15, Z23 // f = x * log2e_hi - f, lanes 32..47
+	VFMSUB231PS Z9, Z16, Z24 // f = x * log2e_hi - f, lanes 48..63
+	VFMADD231PS Z10, Z13, Z21 // f += x * log2e_lo, lanes 0..15
+	VFMADD231PS Z10, Z14, Z22 // f += x * log2e_lo, lanes 16..31
+	VFMADD231PS Z10, Z15, Z23 // f += x * log2e_lo, lanes 32..47
+	VFMADD231PS Z10, Z16, Z24 // f += x * log2e_lo, lanes 48..63
 	VMOVAPS     Z7, Z13 // p = exp2_6, lanes 0..15
 	VMOVAPS     Z7, Z14 // p = exp2_6, lanes 16..31
 	VMOVAPS     Z7, Z15 // p = exp2_6, lanes 32..47
@@ -3965,6 +3961,10 @@ vectors_1:
 	VFMADD213PS Z1, Z22, Z14 // p = p*f + exp2_0, lanes 16..31
 	VFMADD213PS Z1, Z23, Z15 // p = p*f + exp2_0, lanes 32..47
 	VFMADD213PS Z1, Z24, Z16 // p = p*f + exp2_0, lanes 48..63
+	VCMPPS      $0x11, Z8, Z17, K1 // small = n < -125, lanes 0..15
+	VCMPPS      $0x11, Z8, Z18, K2 // small = n < -125, lanes 16..31
+	VCMPPS      $0x11, Z8, Z19, K3 // small = n < -125, lanes 32..47
+	VCMPPS      $0x11, Z8, Z20, K4 // small = n < -125, lanes 48..63
 	VSCALEFPS   Z17, Z13, Z13 // p *= 2**n, lanes 0..15
 	VSCALEFPS   Z18, Z14, Z14 // p *= 2**n, lanes 16..31
 	VSCALEFPS   Z19, Z15, Z15 // p *= 2**n, lanes 32..47
@@ -3994,12 +3994,11 @@ vectors_end_2:
 vectors_3:
 	VMOVUPS     (AX), Z13 // x = src[0]
 	VSUBPS      Z0, Z13, Z13 // x = x - shift
-	VCMPPS      $0x11, Z10, Z13, K1 // small = x < -87
-	VMULPS      Z8, Z13, Z14 // n = x * log2e_hi
+	VMULPS      Z9, Z13, Z14 // n = x * log2e_hi
 	VRNDSCALEPS $0x00, Z14, Z14 // n = round(n)
 	VMOVAPS     Z14, Z15 // f = n
-	VFMSUB231PS Z8, Z13, Z15 // f = x * log2e_hi - f
-	VFMADD231PS Z9, Z13, Z15 // f += x * log2e_lo
+	VFMSUB231PS Z9, Z13, Z15 // f = x * log2e_hi - f
+	VFMADD231PS Z10, Z13, Z15 // f += x * log2e_lo
 	VMOVAPS     Z7, Z13 // p = exp2_6
 	VFMADD213PS Z6, Z15, Z13 // p = p*f + exp2_5
 	VFMADD213PS Z5, Z15, Z13 // p = p*f + exp2_4
@@ -4007,6 +4006,7 @@ vectors_3:
 	VFMADD213PS Z3, Z15, Z13 // p = p*f + exp2_2
 	VFMADD213PS Z2, Z15, Z13 // p = p*f + exp2_1
 	VFMADD213PS Z1, Z15, Z13 // p = p*f + exp2_0
+	VCMPPS      $0x11, Z8, Z14, K1 // small = n < -125
 	VSCALEFPS   Z14, Z13, Z13 // p *= 2**n
 	VPXORD      Z13, Z13, K1, Z13 // p = 0 where small
 	VADDPS      Z13, Z11, Z11 // sum = sum + p.0
@@ -4025,19 +4025,19 @@ vectors_end_4:
 	KMOVW       BX, K1 // first n lanes
 	VMOVUPS.Z   (AX), K1, Z13 // x = src[0], n lanes
 	VSUBPS      Z0, Z13, Z13 // x = x - shift
-	VCMPPS      $0x11, Z10, Z13, K2 // small = x < -87
-	VMULPS      Z8, Z13, Z0 // n = x * log2e_hi
+	VMULPS      Z9, Z13, Z0 // n = x * log2e_hi
 	VRNDSCALEPS $0x00, Z0, Z0 // n = round(n)
-	VMOVAPS     Z0, Z10 // f = n
-	VFMSUB231PS Z8, Z13, Z10 // f = x * log2e_hi - f
-	VFMADD231PS Z9, Z13, Z10 // f += x * log2e_lo
+	VMOVAPS     Z0, Z14 // f = n
+	VFMSUB231PS Z9, Z13, Z14 // f = x * log2e_hi - f
+	VFMADD231PS Z10, Z13, Z14 // f += x * log2e_lo
 	VMOVAPS     Z7, Z7 // p = exp2_6
-	VFMADD213PS Z6, Z10, Z7 // p = p*f + exp2_5
-	VFMADD213PS Z5, Z10, Z7 // p = p*f + exp2_4
-	VFMADD213PS Z4, Z10, Z7 // p = p*f + exp2_3
-	VFMADD213PS Z3, Z10, Z7 // p = p*f + exp2_2
-	VFMADD213PS Z2, Z10, Z7 // p = p*f + exp2_1
-	VFMADD213PS Z1, Z10, Z7 // p = p*f + exp2_0
+	VFMADD213PS Z6, Z14, Z7 // p = p*f + exp2_5
+	VFMADD213PS Z5, Z14, Z7 // p = p*f + exp2_4
+	VFMADD213PS Z4, Z14, Z7 // p = p*f + exp2_3
+	VFMADD213PS Z3, Z14, Z7 // p = p*f + exp2_2
+	VFMADD213PS Z2, Z14, Z7 // p = p*f + exp2_1
+	VFMADD213PS Z1, Z14, Z7 // p = p*f + exp2_0
+	VCMPPS      $0x11, Z8, Z0, K2 // small = n < -125
 	VSCALEFPS   Z0, Z7, Z7 // p *= 2**n
 	VPXORD      Z7, Z7, K2, Z7 // p = 0 where small
 	KMOVW       K1, K2 // first = first n lanes
@@ -4058,9 +4058,6 @@ less_5:
 	VZEROUPPER
 	RET
 
-DATA x1_c2ae0000<>+0(SB)/4, $0xc2ae0000
-GLOBL x1_c2ae0000<>(SB), RODATA|NOPTR, $4
-
 // func sumExpAVX512(src *float32, n int, shift float32) float32
 TEXT ·sumExpAVX512(SB), NOSPLIT, $0-28
 	MOVQ         src+0(FP), AX // src
@@ -4073,9 +4070,9 @@ TEXT ·sumExpAVX512(SB), NOSPLIT, $0-28
 	VBROADCASTSS x1_3c1d979c<>+0(SB), Z5 // exp2_4
 	VBROADCASTSS x1_3aaf80da<>+0(SB), Z6 // exp2_5
 	VBROADCASTSS x1_391fa028<>+0(SB), Z7 // exp2_6
-	VBROADCASTSS x1_3fb8aa3b<>+0(SB), Z8 // log2e_hi
-	VBROADCASTSS x1_32a57060<>+0(SB), Z9 // log2e_lo
-	VBROADCASTSS x1_c2ae0000<>+0(SB), Z10 // -87
+	VBROADCASTSS x1_c2fa0000<>+0(SB), Z8 // -125
+	VBROADCASTSS x1_3fb8aa3b<>+0(SB), Z9 // log2e_hi
+	VBROADCASTSS x1_32a57060<>+0(SB), Z10 // log2e_lo
 	VBROADCASTSS x1_00000000<>+0(SB), Z12 // 0
 	VPXORD       Z11, Z11, Z11 // sum = 0
 	CMPQ         CX, $+64 // n < 64
@@ -4090,14 +4087,10 @@ vectors_1:
 	VSUBPS      Z0, Z14, Z14 // x = x - shift, lanes 16..31
 	VSUBPS      Z0, Z15, Z15 // x = x - shift, lanes 32..47
 	VSUBPS      Z0, Z16, Z16 // x = x - shift, lanes 48..63
-	VCMPPS      $0x11, Z10, Z13, K1 // small = x < -87, lanes 0..15
-	VCMPPS      $0x11, Z10, Z14, K2 // small = x < -87, lanes 16..31
-	VCMPPS      $0x11, Z10, Z15, K3 // small = x < -87, lanes 32..47
-	VCMPPS      $0x11, Z10, Z16, K4 // small = x < -87, lanes 48..63
-	VMULPS      Z8, Z13, Z17 // n = x * log2e_hi, lanes 0..15
-	VMULPS      Z8, Z14, Z18 // n = x * log2e_hi, lanes 16..31
-	VMULPS      Z8, Z15, Z19 // n = x * log2e_hi, lanes 32..47
-	VMULPS      Z8, Z16, Z20 // n = x * log2e_hi, lanes 48..63
+	VMULPS      Z9, Z13, Z17 // n = x * log2e_hi, lanes 0..15
+	VMULPS      Z9, Z14, Z18 // n = x * log2e_hi, lanes 16..31
+	VMULPS      Z9, Z15, Z19 // n = x * log2e_hi, lanes 32..47
+	VMULPS      Z9, Z16, Z20 // n = x * log2e_hi, lanes 48..63
 	VRNDSCALEPS $0x00, Z17, Z17 // n = round(n), lanes 0..15
 	VRNDSCALEPS $0x00, Z18, Z18 // n = round(n), lanes 16..31
 	VRNDSCALEPS $0x00, Z19, Z19 // n = round(n), lanes 32..47
@@ -4106,14 +4099,14 @@ vectors_1:
 	VMOVAPS     Z18, Z22 // f = n, lanes 16..31
 	VMOVAPS     Z19, Z23 // f = n, lanes 32..47
 	VMOVAPS     Z20, Z24 // f = n, lanes 48..63
-	VFMSUB231PS Z8, Z13, Z21 // f = x * log2e_hi - f, lanes 0..15
-	VFMSUB231PS Z8, Z14, Z22 // f = x * log2e_hi - f, lanes 16..31
-	VFMSUB231PS Z8, Z15, Z23 // f = x * log2e_hi - f, lanes 32..47
-	VFMSUB231PS Z8, Z16, Z24 // f = x * log2e_hi - f, lanes 48..63
-	VFMADD231PS Z9, Z13, Z21 // f += x * log2e_lo, lanes 0..15
-	VFMADD231PS Z9, Z14, Z22 // f += x * log2e_lo, lanes 16..31
-	VFMADD231PS Z9, Z15, Z23 // f += x * log2e_lo, lanes 32..47
-	VFMADD231PS Z9, Z16, Z24 // f += x * log2e_lo, lanes 48..63
+	VFMSUB231PS Z9, Z13, Z21 // f = x * log2e_hi - f, lanes 0..15
+	VFMSUB231PS Z9, Z14, Z22 // f = x * log2e_hi - f, lanes 16..31
+	VFMSUB231PS Z9, Z15, Z23 // f = x * log2e_hi - f, lanes 32..47
+	VFMSUB231PS Z9, Z16, Z24 // f = x * log2e_hi - f, lanes 48..63
+	VFMADD231PS Z10, Z13, Z21 // f += x * log2e_lo, lanes 0..15
+	VFMADD231PS Z10, Z14, Z22 // f += x * log2e_lo, lanes 16..31
+	VFMADD231PS Z10, Z15, Z23 // f += x * log2e_lo, lanes 32..47
+	VFMADD231PS Z10, Z16, Z24 // f += x * log2e_lo, lanes 48..63
 	VMOVAPS     Z7, Z13 // p = exp2_6, lanes 0..15
 	VMOVAPS     Z7, Z14 // p = exp2_6, lanes 16..31
 	VMOVAPS     Z7, Z15 // p = exp2_6, lanes 32..47
@@ -4142,6 +4135,10 @@ vectors_1:
 	VFMADD213PS Z1, Z22, Z14 // p = p*f + exp2_0, lanes 16..31
 	VFMADD213PS Z1, Z23, Z15 // p = p*f + exp2_0, lanes 32..47
 	VFMADD213PS Z1, Z24, Z16 // p = p*f + exp2_0, lanes 48..63
+	VCMPPS      $0x11, Z8, Z17, K1 // small = n < -125, lanes 0..15
+	VCMPPS      $0x11, Z8, Z18, K2 // small = n < -125, lanes 16..31
+	VCMPPS      $0x11, Z8, Z19, K3 // small = n < -125, lanes 32..47
+	VCMPPS      $0x11, Z8, Z20, K4 // small = n < -125, lanes 48..63
 	VSCALEFPS   Z17, Z13, Z13 // p *= 2**n, lanes 0..15
 	VSCALEFPS   Z18, Z14, Z14 // p *= 2**n, lanes 16..31
 	VSCALEFPS   Z19, Z15, Z15 // p *= 2**n, lanes 32..47
@@ -4166,12 +4163,11 @@ vectors_end_2:
 vectors_3:
 	VMOVUPS     (AX), Z13 // x = src[0]
 	VSUBPS      Z0, Z13, Z13 // x = x - shift
-	VCMPPS      $0x11, Z10, Z13, K1 // small = x < -87
-	VMULPS      Z8, Z13, Z14 // n = x * log2e_hi
+	VMULPS      Z9, Z13, Z14 // n = x * log2e_hi
 	VRNDSCALEPS $0x00, Z14, Z14 // n = round(n)
 	VMOVAPS     Z14, Z15 // f = n
-	VFMSUB231PS Z8, Z13, Z15 // f = x * log2e_hi - f
-	VFMADD231PS Z9, Z13, Z15 // f += x * log2e_lo
+	VFMSUB231PS Z9, Z13, Z15 // f = x * log2e_hi - f
+	VFMADD231PS Z10, Z13, Z15 // f += x * log2e_lo
 	VMOVAPS     Z7, Z13 // p = exp2_6
 	VFMADD213PS Z6, Z15, Z13 // p = p*f + exp2_5
 	VFMADD213PS Z5, Z15, Z13 // p = p*f + exp2_4
@@ -4179,6 +4175,7 @@ vectors_3:
 	VFMADD213PS Z3, Z15, Z13 // p = p*f + exp2_2
 	VFMADD213PS Z2, Z15, Z13 // p = p*f + exp2_1
 	VFMADD213PS Z1, Z15, Z13 // p = p*f + exp2_0
+	VCMPPS      $0x11, Z8, Z14, K1 // small = n < -125
 	VSCALEFPS   Z14, Z13, Z13 // p *= 2**n
 	VPXORD      Z13, Z13, K1, Z13 // p = 0 where small
 	VADDPS      Z13, Z11, Z11 // sum = sum + p.0
@@ -4195,19 +4192,19 @@ vectors_end_4:
 	KMOVW       DX, K1 // first n lanes
 	VMOVUPS.Z   (AX), K1, Z13 // x = src[0], n lanes
 	VSUBPS      Z0, Z13, Z13 // x = x - shift
-	VCMPPS      $0x11, Z10, Z13, K2 // small = x < -87
-	VMULPS      Z8, Z13, Z0 // n = x * log2e_hi
+	VMULPS      Z9, Z13, Z0 // n = x * log2e_hi
 	VRNDSCALEPS $0x00, Z0, Z0 // n = round(n)
-	VMOVAPS     Z0, Z10 // f = n
-	VFMSUB231PS Z8, Z13, Z10 // f = x * log2e_hi - f
-	VFMADD231PS Z9, Z13, Z10 // f += x * log2e_lo
+	VMOVAPS     Z0, Z14 // f = n
+	VFMSUB231PS Z9, Z13, Z14 // f = x * log2e_hi - f
+	VFMADD231PS Z10, Z13, Z14 // f += x * log2e_lo
 	VMOVAPS     Z7, Z7 // p = exp2_6
-	VFMADD213PS Z6, Z10, Z7 // p = p*f + exp2_5
-	VFMADD213PS Z5, Z10, Z7 // p = p*f + exp2_4
-	VFMADD213PS Z4, Z10, Z7 // p = p*f + exp2_3
-	VFMADD213PS Z3, Z10, Z7 // p = p*f + exp2_2
-	VFMADD213PS Z2, Z10, Z7 // p = p*f + exp2_1
-	VFMADD213PS Z1, Z10, Z7 // p = p*f + exp2_0
+	VFMADD213PS Z6, Z14, Z7 // p = p*f + exp2_5
+	VFMADD213PS Z5, Z14, Z7 // p = p*f + exp2_4
+	VFMADD213PS Z4, Z14, Z7 // p = p*f + exp2_3
+	VFMADD213PS Z3, Z14, Z7 // p = p*f + exp2_2
+	VFMADD213PS Z2, Z14, Z7 // p = p*f + exp2_1
+	VFMADD213PS Z1, Z14, Z7 // p = p*f + exp2_0
+	VCMPPS      $0x11, Z8, Z0, K2 // small = n < -125
 	VSCALEFPS   Z0, Z7, Z7 // p *= 2**n
 	VPXORD      Z7, Z7, K2, Z7 // p = 0 where small
 	KMOVW       K1, K1 // first = first n lanes

@@ -297,7 +297,7 @@ func blockMaxAVX512(src *float32, n int) float32
 //go:noescape
 func blockMaxAVX2(src *float32, n int) float32
 
-// ExpSum is dst[i] = e^(src[i]-shift), +0 below e^-87, and returns the sum over 16 lanes.
+// ExpSum is dst[i] = e^(src[i]-shift), +0 below about e^-87, and returns the sum over 16 lanes.
 //
 //go:noinline
 func ExpSum(level isa.Level, dst, src *float32, n int, shift float32) float32 {

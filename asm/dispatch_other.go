@@ -107,7 +107,7 @@ func BlockMax(level isa.Level, src *float32, n int) float32 {
 	return portable.BlockMax(src, n)
 }
 
-// ExpSum is dst[i] = e^(src[i]-shift), +0 below e^-87, and returns the sum over 16 lanes.
+// ExpSum is dst[i] = e^(src[i]-shift), +0 below about e^-87, and returns the sum over 16 lanes.
 //
 //go:noinline
 func ExpSum(level isa.Level, dst, src *float32, n int, shift float32) float32 {

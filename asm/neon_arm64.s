@@ -3149,7 +3149,7 @@ TEXT ·softmaxTileNEON(SB), NOSPLIT, $0-64
 	MOVD  shift+48(FP), R7 // shift
 	FMOVQ (R20), F0 // -Inf
 	FMOVQ 112(R20), F1 // exp2_6
-	FMOVQ 128(R20), F2 // -126
+	FMOVQ 128(R20), F2 // -125
 	LSL   $2, R1, R1 // stride in bytes
 
 	// the largest score of each row, ignoring NaN
@@ -3505,81 +3505,81 @@ tail_done_32:
 	WORD  $0x4eacd484 // FSUB V4.4S, V4.4S, V12.4S // m = m - m', lanes 4..7
 	WORD  $0x4eadd4a5 // FSUB V5.4S, V5.4S, V13.4S // m = m - m', lanes 8..11
 	WORD  $0x4eaed4c6 // FSUB V6.4S, V6.4S, V14.4S // m = m - m', lanes 12..15
-	WORD  $0x6ea3e440 // FCMGT V0.4S, V2.4S, V3.4S // small = m < -126, lanes 0..3
-	WORD  $0x6ea4e447 // FCMGT V7.4S, V2.4S, V4.4S // small = m < -126, lanes 4..7
-	WORD  $0x6ea5e448 // FCMGT V8.4S, V2.4S, V5.4S // small = m < -126, lanes 8..11
-	WORD  $0x6ea6e449 // FCMGT V9.4S, V2.4S, V6.4S // small = m < -126, lanes 12..15
-	WORD  $0x4e21886a // FRINTN V10.4S, V3.4S // n = round(m), lanes 0..3
-	WORD  $0x4e21888b // FRINTN V11.4S, V4.4S // n = round(m), lanes 4..7
-	WORD  $0x4e2188ac // FRINTN V12.4S, V5.4S // n = round(m), lanes 8..11
-	WORD  $0x4e2188cd // FRINTN V13.4S, V6.4S // n = round(m), lanes 12..15
-	WORD  $0x4eaad463 // FSUB V3.4S, V3.4S, V10.4S // m = m - n, lanes 0..3
-	WORD  $0x4eabd484 // FSUB V4.4S, V4.4S, V11.4S // m = m - n, lanes 4..7
-	WORD  $0x4eacd4a5 // FSUB V5.4S, V5.4S, V12.4S // m = m - n, lanes 8..11
-	WORD  $0x4eadd4c6 // FSUB V6.4S, V6.4S, V13.4S // m = m - n, lanes 12..15
-	FMOVQ 96(R20), F14 // p = p*m + exp2_5, lanes 0..3
-	VFMLA V3.S4, V1.S4, V14.S4 // p = p*m + exp2_5, lanes 0..3
-	FMOVQ 96(R20), F15 // p = p*m + exp2_5, lanes 4..7
-	VFMLA V4.S4, V1.S4, V15.S4 // p = p*m + exp2_5, lanes 4..7
-	FMOVQ 96(R20), F16 // p = p*m + exp2_5, lanes 8..11
-	VFMLA V5.S4, V1.S4, V16.S4 // p = p*m + exp2_5, lanes 8..11
-	FMOVQ 96(R20), F17 // p = p*m + exp2_5, lanes 12..15
-	VFMLA V6.S4, V1.S4, V17.S4 // p = p*m + exp2_5, lanes 12..15
-	FMOVQ 80(R20), F18 // p = p*m + exp2_4, lanes 0..3
-	VFMLA V3.S4, V14.S4, V18.S4 // p = p*m + exp2_4, lanes 0..3
-	FMOVQ 80(R20), F14 // p = p*m + exp2_4, lanes 4..7
-	VFMLA V4.S4, V15.S4, V14.S4 // p = p*m + exp2_4, lanes 4..7
-	FMOVQ 80(R20), F15 // p = p*m + exp2_4, lanes 8..11
-	VFMLA V5.S4, V16.S4, V15.S4 // p = p*m + exp2_4, lanes 8..11
-	FMOVQ 80(R20), F16 // p = p*m + exp2_4, lanes 12..15
-	VFMLA V6.S4, V17.S4, V16.S4 // p = p*m + exp2_4, lanes 12..15
-	FMOVQ 64(R20), F17 // p = p*m + exp2_3, lanes 0..3
-	VFMLA V3.S4, V18.S4, V17.S4 // p = p*m + exp2_3, lanes 0..3
-	FMOVQ 64(R20), F18 // p = p*m + exp2_3, lanes 4..7
-	VFMLA V4.S4, V14.S4, V18.S4 // p = p*m + exp2_3, lanes 4..7
-	FMOVQ 64(R20), F14 // p = p*m + exp2_3, lanes 8..11
-	VFMLA V5.S4, V15.S4, V14.S4 // p = p*m + exp2_3, lanes 8..11
-	FMOVQ 64(R20), F15 // p = p*m + exp2_3, lanes 12..15
-	VFMLA V6.S4, V16.S4, V15.S4 // p = p*m + exp2_3, lanes 12..15
-	FMOVQ 48(R20), F16 // p = p*m + exp2_2, lanes 0..3
-	VFMLA V3.S4, V17.S4, V16.S4 // p = p*m + exp2_2, lanes 0..3
-	FMOVQ 48(R20), F17 // p = p*m + exp2_2, lanes 4..7
-	VFMLA V4.S4, V18.S4, V17.S4 // p = p*m + exp2_2, lanes 4..7
-	FMOVQ 48(R20), F18 // p = p*m + exp2_2, lanes 8..11
-	VFMLA V5.S4, V14.S4, V18.S4 // p = p*m + exp2_2, lanes 8..11
-	FMOVQ 48(R20), F14 // p = p*m + exp2_2, lanes 12..15
-	VFMLA V6.S4, V15.S4, V14.S4 // p = p*m + exp2_2, lanes 12..15
-	FMOVQ 32(R20), F15 // p = p*m + exp2_1, lanes 0..3
-	VFMLA V3.S4, V16.S4, V15.S4 // p = p*m + exp2_1, lanes 0..3
-	FMOVQ 32(R20), F16 // p = p*m + exp2_1, lanes 4..7
-	VFMLA V4.S4, V17.S4, V16.S4 // p = p*m + exp2_1, lanes 4..7
-	FMOVQ 32(R20), F17 // p = p*m + exp2_1, lanes 8..11
-	VFMLA V5.S4, V18.S4, V17.S4 // p = p*m + exp2_1, lanes 8..11
-	FMOVQ 32(R20), F18 // p = p*m + exp2_1, lanes 12..15
-	VFMLA V6.S4, V14.S4, V18.S4 // p = p*m + exp2_1, lanes 12..15
-	FMOVQ 16(R20), F14 // p = p*m + exp2_0, lanes 0..3
-	VFMLA V3.S4, V15.S4, V14.S4 // p = p*m + exp2_0, lanes 0..3
+	WORD  $0x4e218860 // FRINTN V0.4S, V3.4S // n = round(m), lanes 0..3
+	WORD  $0x4e218887 // FRINTN V7.4S, V4.4S // n = round(m), lanes 4..7
+	WORD  $0x4e2188a8 // FRINTN V8.4S, V5.4S // n = round(m), lanes 8..11
+	WORD  $0x4e2188c9 // FRINTN V9.4S, V6.4S // n = round(m), lanes 12..15
+	WORD  $0x4ea0d463 // FSUB V3.4S, V3.4S, V0.4S // m = m - n, lanes 0..3
+	WORD  $0x4ea7d484 // FSUB V4.4S, V4.4S, V7.4S // m = m - n, lanes 4..7
+	WORD  $0x4ea8d4a5 // FSUB V5.4S, V5.4S, V8.4S // m = m - n, lanes 8..11
+	WORD  $0x4ea9d4c6 // FSUB V6.4S, V6.4S, V9.4S // m = m - n, lanes 12..15
+	FMOVQ 96(R20), F10 // p = p*m + exp2_5, lanes 0..3
+	VFMLA V3.S4, V1.S4, V10.S4 // p = p*m + exp2_5, lanes 0..3
+	FMOVQ 96(R20), F11 // p = p*m + exp2_5, lanes 4..7
+	VFMLA V4.S4, V1.S4, V11.S4 // p = p*m + exp2_5, lanes 4..7
+	FMOVQ 96(R20), F12 // p = p*m + exp2_5, lanes 8..11
+	VFMLA V5.S4, V1.S4, V12.S4 // p = p*m + exp2_5, lanes 8..11
+	FMOVQ 96(R20), F13 // p = p*m + exp2_5, lanes 12..15
+	VFMLA V6.S4, V1.S4, V13.S4 // p = p*m + exp2_5, lanes 12..15
+	FMOVQ 80(R20), F14 // p = p*m + exp2_4, lanes 0..3
+	VFMLA V3.S4, V10.S4, V14.S4 // p = p*m + exp2_4, lanes 0..3
+	FMOVQ 80(R20), F10 // p = p*m + exp2_4, lanes 4..7
+	VFMLA V4.S4, V11.S4, V10.S4 // p = p*m + exp2_4, lanes 4..7
+	FMOVQ 80(R20), F11 // p = p*m + exp2_4, lanes 8..11
+	VFMLA V5.S4, V12.S4, V11.S4 // p = p*m + exp2_4, lanes 8..11
+	FMOVQ 80(R20), F12 // p = p*m + exp2_4, lanes 12..15
+	VFMLA V6.S4, V13.S4, V12.S4 // p = p*m + exp2_4, lanes 12..15
+	FMOVQ 64(R20), F13 // p = p*m + exp2_3, lanes 0..3
+	VFMLA V3.S4, V14.S4, V13.S4 // p = p*m + exp2_3, lanes 0..3
+	FMOVQ 64(R20), F14 // p = p*m + exp2_3, lanes 4..7
+	VFMLA V4.S4, V10.S4, V14.S4 // p = p*m + exp2_3, lanes 4..7
+	FMOVQ 64(R20), F10 // p = p*m + exp2_3, lanes 8..11
+	VFMLA V5.S4, V11.S4, V10.S4 // p = p*m + exp2_3, lanes 8..11
+	FMOVQ 64(R20), F11 // p = p*m + exp2_3, lanes 12..15
+	VFMLA V6.S4, V12.S4, V11.S4 // p = p*m + exp2_3, lanes 12..15
+	FMOVQ 48(R20), F12 // p = p*m + exp2_2, lanes 0..3
+	VFMLA V3.S4, V13.S4, V12.S4 // p = p*m + exp2_2, lanes 0..3
+	FMOVQ 48(R20), F13 // p = p*m + exp2_2, lanes 4..7
+	VFMLA V4.S4, V14.S4, V13.S4 // p = p*m + exp2_2, lanes 4..7
+	FMOVQ 48(R20), F14 // p = p*m + exp2_2, lanes 8..11
+	VFMLA V5.S4, V10.S4, V14.S4 // p = p*m + exp2_2, lanes 8..11
+	FMOVQ 48(R20), F10 // p = p*m + exp2_2, lanes 12..15
+	VFMLA V6.S4, V11.S4, V10.S4 // p = p*m + exp2_2, lanes 12..15
+	FMOVQ 32(R20), F11 // p = p*m + exp2_1, lanes 0..3
+	VFMLA V3.S4, V12.S4, V11.S4 // p = p*m + exp2_1, lanes 0..3
+	FMOVQ 32(R20), F12 // p = p*m + exp2_1, lanes 4..7
+	VFMLA V4.S4, V13.S4, V12.S4 // p = p*m + exp2_1, lanes 4..7
+	FMOVQ 32(R20), F13 // p = p*m + exp2_1, lanes 8..11
+	VFMLA V5.S4, V14.S4, V13.S4 // p = p*m + exp2_1, lanes 8..11
+	FMOVQ 32(R20), F14 // p = p*m + exp2_1, lanes 12..15
+	VFMLA V6.S4, V10.S4, V14.S4 // p = p*m + exp2_1, lanes 12..15
+	FMOVQ 16(R20), F10 // p = p*m + exp2_0, lanes 0..3
+	VFMLA V3.S4, V11.S4, V10.S4 // p = p*m + exp2_0, lanes 0..3
 	FMOVQ 16(R20), F3 // p = p*m + exp2_0, lanes 4..7
-	VFMLA V4.S4, V16.S4, V3.S4 // p = p*m + exp2_0, lanes 4..7
+	VFMLA V4.S4, V12.S4, V3.S4 // p = p*m + exp2_0, lanes 4..7
 	FMOVQ 16(R20), F4 // p = p*m + exp2_0, lanes 8..11
-	VFMLA V5.S4, V17.S4, V4.S4 // p = p*m + exp2_0, lanes 8..11
+	VFMLA V5.S4, V13.S4, V4.S4 // p = p*m + exp2_0, lanes 8..11
 	FMOVQ 16(R20), F5 // p = p*m + exp2_0, lanes 12..15
-	VFMLA V6.S4, V18.S4, V5.S4 // p = p*m + exp2_0, lanes 12..15
-	WORD  $0x4f29fd46 // FCVTZS V6.4S, V10.4S, #23 // p *= 2**n, lanes 0..3
-	VADD  V6.S4, V14.S4, V6.S4 // p *= 2**n, lanes 0..3
-	WORD  $0x4f29fd6a // FCVTZS V10.4S, V11.4S, #23 // p *= 2**n, lanes 4..7
-	VADD  V10.S4, V3.S4, V3.S4 // p *= 2**n, lanes 4..7
-	WORD  $0x4f29fd8a // FCVTZS V10.4S, V12.4S, #23 // p *= 2**n, lanes 8..11
-	VADD  V10.S4, V4.S4, V4.S4 // p *= 2**n, lanes 8..11
-	WORD  $0x4f29fdaa // FCVTZS V10.4S, V13.4S, #23 // p *= 2**n, lanes 12..15
-	VADD  V10.S4, V5.S4, V5.S4 // p *= 2**n, lanes 12..15
-	WORD  $0x4e601cc6 // BIC V6.16B, V6.16B, V0.16B // p = 0 where small, lanes 0..3
-	WORD  $0x4e671c63 // BIC V3.16B, V3.16B, V7.16B // p = 0 where small, lanes 4..7
-	WORD  $0x4e681c84 // BIC V4.16B, V4.16B, V8.16B // p = 0 where small, lanes 8..11
-	WORD  $0x4e691ca5 // BIC V5.16B, V5.16B, V9.16B // p = 0 where small, lanes 12..15
+	VFMLA V6.S4, V14.S4, V5.S4 // p = p*m + exp2_0, lanes 12..15
+	WORD  $0x6ea0e446 // FCMGT V6.4S, V2.4S, V0.4S // small = n < -125, lanes 0..3
+	WORD  $0x6ea7e44b // FCMGT V11.4S, V2.4S, V7.4S // small = n < -125, lanes 4..7
+	WORD  $0x6ea8e44c // FCMGT V12.4S, V2.4S, V8.4S // small = n < -125, lanes 8..11
+	WORD  $0x6ea9e44d // FCMGT V13.4S, V2.4S, V9.4S // small = n < -125, lanes 12..15
+	WORD  $0x4f29fc00 // FCVTZS V0.4S, V0.4S, #23 // p *= 2**n, lanes 0..3
+	VADD  V0.S4, V10.S4, V0.S4 // p *= 2**n, lanes 0..3
+	WORD  $0x4f29fce7 // FCVTZS V7.4S, V7.4S, #23 // p *= 2**n, lanes 4..7
+	VADD  V7.S4, V3.S4, V3.S4 // p *= 2**n, lanes 4..7
+	WORD  $0x4f29fd07 // FCVTZS V7.4S, V8.4S, #23 // p *= 2**n, lanes 8..11
+	VADD  V7.S4, V4.S4, V4.S4 // p *= 2**n, lanes 8..11
+	WORD  $0x4f29fd27 // FCVTZS V7.4S, V9.4S, #23 // p *= 2**n, lanes 12..15
+	VADD  V7.S4, V5.S4, V5.S4 // p *= 2**n, lanes 12..15
+	WORD  $0x4e661c00 // BIC V0.16B, V0.16B, V6.16B // p = 0 where small, lanes 0..3
+	WORD  $0x4e6b1c63 // BIC V3.16B, V3.16B, V11.16B // p = 0 where small, lanes 4..7
+	WORD  $0x4e6c1c84 // BIC V4.16B, V4.16B, V12.16B // p = 0 where small, lanes 8..11
+	WORD  $0x4e6d1ca5 // BIC V5.16B, V5.16B, V13.16B // p = 0 where small, lanes 12..15
 	CMP   $4, R2 // alpha[0] = p, rows lanes
 	BLT   tail_42 // alpha[0] = p, rows lanes
-	FMOVQ F6, (R6) // alpha[0] = p, rows lanes
+	FMOVQ F0, (R6) // alpha[0] = p, rows lanes
 	CMP   $8, R2 // alpha[0] = p, rows lanes
 	BLT   tail_43 // alpha[0] = p, rows lanes
 	FMOVQ F3, 16(R6) // alpha[0] = p, rows lanes
@@ -3593,15 +3593,15 @@ tail_done_32:
 
 tail_42:
 	TBZ   $1, R2, tail_one_46 // alpha[0] = p, rows lanes
-	FMOVD F6, (R6) // alpha[0] = p, rows lanes
+	FMOVD F0, (R6) // alpha[0] = p, rows lanes
 	TBZ   $0, R2, tail_done_41 // alpha[0] = p, rows lanes
 	ADD   $8, R6, R3 // alpha[0] = p, rows lanes
-	VST1  V6.S[2], (R3) // alpha[0] = p, rows lanes
+	VST1  V0.S[2], (R3) // alpha[0] = p, rows lanes
 	JMP   tail_done_41 // alpha[0] = p, rows lanes
 
 tail_one_46:
 	TBZ   $0, R2, tail_done_41 // alpha[0] = p, rows lanes
-	FMOVS F6, (R6) // alpha[0] = p, rows lanes
+	FMOVS F0, (R6) // alpha[0] = p, rows lanes
 	JMP   tail_done_41 // alpha[0] = p, rows lanes
 
 tail_43:
@@ -3673,83 +3673,83 @@ exp_cols_52:
 	WORD  $0x4ea0d508 // FSUB V8.4S, V8.4S, V0.4S // S = S - m', lanes 4..7
 	WORD  $0x4ea0d529 // FSUB V9.4S, V9.4S, V0.4S // S = S - m', lanes 8..11
 	WORD  $0x4ea0d54a // FSUB V10.4S, V10.4S, V0.4S // S = S - m', lanes 12..15
-	WORD  $0x6ea3e44b // FCMGT V11.4S, V2.4S, V3.4S // small = S < -126, lanes 0..3
-	WORD  $0x6ea8e44c // FCMGT V12.4S, V2.4S, V8.4S // small = S < -126, lanes 4..7
-	WORD  $0x6ea9e44d // FCMGT V13.4S, V2.4S, V9.4S // small = S < -126, lanes 8..11
-	WORD  $0x6eaae44e // FCMGT V14.4S, V2.4S, V10.4S // small = S < -126, lanes 12..15
-	WORD  $0x4e21886f // FRINTN V15.4S, V3.4S // n = round(S), lanes 0..3
-	WORD  $0x4e218910 // FRINTN V16.4S, V8.4S // n = round(S), lanes 4..7
-	WORD  $0x4e218931 // FRINTN V17.4S, V9.4S // n = round(S), lanes 8..11
-	WORD  $0x4e218952 // FRINTN V18.4S, V10.4S // n = round(S), lanes 12..15
-	WORD  $0x4eafd463 // FSUB V3.4S, V3.4S, V15.4S // S = S - n, lanes 0..3
-	WORD  $0x4eb0d508 // FSUB V8.4S, V8.4S, V16.4S // S = S - n, lanes 4..7
-	WORD  $0x4eb1d529 // FSUB V9.4S, V9.4S, V17.4S // S = S - n, lanes 8..11
-	WORD  $0x4eb2d54a // FSUB V10.4S, V10.4S, V18.4S // S = S - n, lanes 12..15
-	FMOVQ 96(R20), F19 // p = p*S + exp2_5, lanes 0..3
-	VFMLA V3.S4, V1.S4, V19.S4 // p = p*S + exp2_5, lanes 0..3
-	FMOVQ 96(R20), F20 // p = p*S + exp2_5, lanes 4..7
-	VFMLA V8.S4, V1.S4, V20.S4 // p = p*S + exp2_5, lanes 4..7
-	FMOVQ 96(R20), F21 // p = p*S + exp2_5, lanes 8..11
-	VFMLA V9.S4, V1.S4, V21.S4 // p = p*S + exp2_5, lanes 8..11
-	FMOVQ 96(R20), F22 // p = p*S + exp2_5, lanes 12..15
-	VFMLA V10.S4, V1.S4, V22.S4 // p = p*S + exp2_5, lanes 12..15
-	FMOVQ 80(R20), F23 // p = p*S + exp2_4, lanes 0..3
-	VFMLA V3.S4, V19.S4, V23.S4 // p = p*S + exp2_4, lanes 0..3
-	FMOVQ 80(R20), F19 // p = p*S + exp2_4, lanes 4..7
-	VFMLA V8.S4, V20.S4, V19.S4 // p = p*S + exp2_4, lanes 4..7
-	FMOVQ 80(R20), F20 // p = p*S + exp2_4, lanes 8..11
-	VFMLA V9.S4, V21.S4, V20.S4 // p = p*S + exp2_4, lanes 8..11
-	FMOVQ 80(R20), F21 // p = p*S + exp2_4, lanes 12..15
-	VFMLA V10.S4, V22.S4, V21.S4 // p = p*S + exp2_4, lanes 12..15
-	FMOVQ 64(R20), F22 // p = p*S + exp2_3, lanes 0..3
-	VFMLA V3.S4, V23.S4, V22.S4 // p = p*S + exp2_3, lanes 0..3
-	FMOVQ 64(R20), F23 // p = p*S + exp2_3, lanes 4..7
-	VFMLA V8.S4, V19.S4, V23.S4 // p = p*S + exp2_3, lanes 4..7
-	FMOVQ 64(R20), F19 // p = p*S + exp2_3, lanes 8..11
-	VFMLA V9.S4, V20.S4, V19.S4 // p = p*S + exp2_3, lanes 8..11
-	FMOVQ 64(R20), F20 // p = p*S + exp2_3, lanes 12..15
-	VFMLA V10.S4, V21.S4, V20.S4 // p = p*S + exp2_3, lanes 12..15
-	FMOVQ 48(R20), F21 // p = p*S + exp2_2, lanes 0..3
-	VFMLA V3.S4, V22.S4, V21.S4 // p = p*S + exp2_2, lanes 0..3
-	FMOVQ 48(R20), F22 // p = p*S + exp2_2, lanes 4..7
-	VFMLA V8.S4, V23.S4, V22.S4 // p = p*S + exp2_2, lanes 4..7
-	FMOVQ 48(R20), F23 // p = p*S + exp2_2, lanes 8..11
-	VFMLA V9.S4, V19.S4, V23.S4 // p = p*S + exp2_2, lanes 8..11
-	FMOVQ 48(R20), F19 // p = p*S + exp2_2, lanes 12..15
-	VFMLA V10.S4, V20.S4, V19.S4 // p = p*S + exp2_2, lanes 12..15
-	FMOVQ 32(R20), F20 // p = p*S + exp2_1, lanes 0..3
-	VFMLA V3.S4, V21.S4, V20.S4 // p = p*S + exp2_1, lanes 0..3
-	FMOVQ 32(R20), F21 // p = p*S + exp2_1, lanes 4..7
-	VFMLA V8.S4, V22.S4, V21.S4 // p = p*S + exp2_1, lanes 4..7
-	FMOVQ 32(R20), F22 // p = p*S + exp2_1, lanes 8..11
-	VFMLA V9.S4, V23.S4, V22.S4 // p = p*S + exp2_1, lanes 8..11
-	FMOVQ 32(R20), F23 // p = p*S + exp2_1, lanes 12..15
-	VFMLA V10.S4, V19.S4, V23.S4 // p = p*S + exp2_1, lanes 12..15
-	FMOVQ 16(R20), F19 // p = p*S + exp2_0, lanes 0..3
-	VFMLA V3.S4, V20.S4, V19.S4 // p = p*S + exp2_0, lanes 0..3
+	WORD  $0x4e21886b // FRINTN V11.4S, V3.4S // n = round(S), lanes 0..3
+	WORD  $0x4e21890c // FRINTN V12.4S, V8.4S // n = round(S), lanes 4..7
+	WORD  $0x4e21892d // FRINTN V13.4S, V9.4S // n = round(S), lanes 8..11
+	WORD  $0x4e21894e // FRINTN V14.4S, V10.4S // n = round(S), lanes 12..15
+	WORD  $0x4eabd463 // FSUB V3.4S, V3.4S, V11.4S // S = S - n, lanes 0..3
+	WORD  $0x4eacd508 // FSUB V8.4S, V8.4S, V12.4S // S = S - n, lanes 4..7
+	WORD  $0x4eadd529 // FSUB V9.4S, V9.4S, V13.4S // S = S - n, lanes 8..11
+	WORD  $0x4eaed54a // FSUB V10.4S, V10.4S, V14.4S // S = S - n, lanes 12..15
+	FMOVQ 96(R20), F15 // p = p*S + exp2_5, lanes 0..3
+	VFMLA V3.S4, V1.S4, V15.S4 // p = p*S + exp2_5, lanes 0..3
+	FMOVQ 96(R20), F16 // p = p*S + exp2_5, lanes 4..7
+	VFMLA V8.S4, V1.S4, V16.S4 // p = p*S + exp2_5, lanes 4..7
+	FMOVQ 96(R20), F17 // p = p*S + exp2_5, lanes 8..11
+	VFMLA V9.S4, V1.S4, V17.S4 // p = p*S + exp2_5, lanes 8..11
+	FMOVQ 96(R20), F18 // p = p*S + exp2_5, lanes 12..15
+	VFMLA V10.S4, V1.S4, V18.S4 // p = p*S + exp2_5, lanes 12..15
+	FMOVQ 80(R20), F19 // p = p*S + exp2_4, lanes 0..3
+	VFMLA V3.S4, V15.S4, V19.S4 // p = p*S + exp2_4, lanes 0..3
+	FMOVQ 80(R20), F15 // p = p*S + exp2_4, lanes 4..7
+	VFMLA V8.S4, V16.S4, V15.S4 // p = p*S + exp2_4, lanes 4..7
+	FMOVQ 80(R20), F16 // p = p*S + exp2_4, lanes 8..11
+	VFMLA V9.S4, V17.S4, V16.S4 // p = p*S + exp2_4, lanes 8..11
+	FMOVQ 80(R20), F17 // p = p*S + exp2_4, lanes 12..15
+	VFMLA V10.S4, V18.S4, V17.S4 // p = p*S + exp2_4, lanes 12..15
+	FMOVQ 64(R20), F18 // p = p*S + exp2_3, lanes 0..3
+	VFMLA V3.S4, V19.S4, V18.S4 // p = p*S + exp2_3, lanes 0..3
+	FMOVQ 64(R20), F19 // p = p*S + exp2_3, lanes 4..7
+	VFMLA V8.S4, V15.S4, V19.S4 // p = p*S + exp2_3, lanes 4..7
+	FMOVQ 64(R20), F15 // p = p*S + exp2_3, lanes 8..11
+	VFMLA V9.S4, V16.S4, V15.S4 // p = p*S + exp2_3, lanes 8..11
+	FMOVQ 64(R20), F16 // p = p*S + exp2_3, lanes 12..15
+	VFMLA V10.S4, V17.S4, V16.S4 // p = p*S + exp2_3, lanes 12..15
+	FMOVQ 48(R20), F17 // p = p*S + exp2_2, lanes 0..3
+	VFMLA V3.S4, V18.S4, V17.S4 // p = p*S + exp2_2, lanes 0..3
+	FMOVQ 48(R20), F18 // p = p*S + exp2_2, lanes 4..7
+	VFMLA V8.S4, V19.S4, V18.S4 // p = p*S + exp2_2, lanes 4..7
+	FMOVQ 48(R20), F19 // p = p*S + exp2_2, lanes 8..11
+	VFMLA V9.S4, V15.S4, V19.S4 // p = p*S + exp2_2, lanes 8..11
+	FMOVQ 48(R20), F15 // p = p*S + exp2_2, lanes 12..15
+	VFMLA V10.S4, V16.S4, V15.S4 // p = p*S + exp2_2, lanes 12..15
+	FMOVQ 32(R20), F16 // p = p*S + exp2_1, lanes 0..3
+	VFMLA V3.S4, V17.S4, V16.S4 // p = p*S + exp2_1, lanes 0..3
+	FMOVQ 32(R20), F17 // p = p*S + exp2_1, lanes 4..7
+	VFMLA V8.S4, V18.S4, V17.S4 // p = p*S + exp2_1, lanes 4..7
+	FMOVQ 32(R20), F18 // p = p*S + exp2_1, lanes 8..11
+	VFMLA V9.S4, V19.S4, V18.S4 // p = p*S + exp2_1, lanes 8..11
+	FMOVQ 32(R20), F19 // p = p*S + exp2_1, lanes 12..15
+	VFMLA V10.S4, V15.S4, V19.S4 // p = p*S + exp2_1, lanes 12..15
+	FMOVQ 16(R20), F15 // p = p*S + exp2_0, lanes 0..3
+	VFMLA V3.S4, V16.S4, V15.S4 // p = p*S + exp2_0, lanes 0..3
 	FMOVQ 16(R20), F3 // p = p*S + exp2_0, lanes 4..7
-	VFMLA V8.S4, V21.S4, V3.S4 // p = p*S + exp2_0, lanes 4..7
+	VFMLA V8.S4, V17.S4, V3.S4 // p = p*S + exp2_0, lanes 4..7
 	FMOVQ 16(R20), F8 // p = p*S + exp2_0, lanes 8..11
-	VFMLA V9.S4, V22.S4, V8.S4 // p = p*S + exp2_0, lanes 8..11
+	VFMLA V9.S4, V18.S4, V8.S4 // p = p*S + exp2_0, lanes 8..11
 	FMOVQ 16(R20), F9 // p = p*S + exp2_0, lanes 12..15
-	VFMLA V10.S4, V23.S4, V9.S4 // p = p*S + exp2_0, lanes 12..15
-	WORD  $0x4f29fdea // FCVTZS V10.4S, V15.4S, #23 // p *= 2**n, lanes 0..3
-	VADD  V10.S4, V19.S4, V10.S4 // p *= 2**n, lanes 0..3
-	WORD  $0x4f29fe0f // FCVTZS V15.4S, V16.4S, #23 // p *= 2**n, lanes 4..7
-	VADD  V15.S4, V3.S4, V3.S4 // p *= 2**n, lanes 4..7
-	WORD  $0x4f29fe2f // FCVTZS V15.4S, V17.4S, #23 // p *= 2**n, lanes 8..11
-	VADD  V15.S4, V8.S4, V8.S4 // p *= 2**n, lanes 8..11
-	WORD  $0x4f29fe4f // FCVTZS V15.4S, V18.4S, #23 // p *= 2**n, lanes 12..15
-	VADD  V15.S4, V9.S4, V9.S4 // p *= 2**n, lanes 12..15
-	WORD  $0x4e6b1d4a // BIC V10.16B, V10.16B, V11.16B // p = 0 where small, lanes 0..3
-	WORD  $0x4e6c1c63 // BIC V3.16B, V3.16B, V12.16B // p = 0 where small, lanes 4..7
-	WORD  $0x4e6d1d08 // BIC V8.16B, V8.16B, V13.16B // p = 0 where small, lanes 8..11
-	WORD  $0x4e6e1d29 // BIC V9.16B, V9.16B, V14.16B // p = 0 where small, lanes 12..15
-	WORD  $0x4e2ad484 // FADD V4.4S, V4.4S, V10.4S // l = l + p.0, lanes 0..3
+	VFMLA V10.S4, V19.S4, V9.S4 // p = p*S + exp2_0, lanes 12..15
+	WORD  $0x6eabe44a // FCMGT V10.4S, V2.4S, V11.4S // small = n < -125, lanes 0..3
+	WORD  $0x6eace450 // FCMGT V16.4S, V2.4S, V12.4S // small = n < -125, lanes 4..7
+	WORD  $0x6eade451 // FCMGT V17.4S, V2.4S, V13.4S // small = n < -125, lanes 8..11
+	WORD  $0x6eaee452 // FCMGT V18.4S, V2.4S, V14.4S // small = n < -125, lanes 12..15
+	WORD  $0x4f29fd6b // FCVTZS V11.4S, V11.4S, #23 // p *= 2**n, lanes 0..3
+	VADD  V11.S4, V15.S4, V11.S4 // p *= 2**n, lanes 0..3
+	WORD  $0x4f29fd8c // FCVTZS V12.4S, V12.4S, #23 // p *= 2**n, lanes 4..7
+	VADD  V12.S4, V3.S4, V3.S4 // p *= 2**n, lanes 4..7
+	WORD  $0x4f29fdac // FCVTZS V12.4S, V13.4S, #23 // p *= 2**n, lanes 8..11
+	VADD  V12.S4, V8.S4, V8.S4 // p *= 2**n, lanes 8..11
+	WORD  $0x4f29fdcc // FCVTZS V12.4S, V14.4S, #23 // p *= 2**n, lanes 12..15
+	VADD  V12.S4, V9.S4, V9.S4 // p *= 2**n, lanes 12..15
+	WORD  $0x4e6a1d6b // BIC V11.16B, V11.16B, V10.16B // p = 0 where small, lanes 0..3
+	WORD  $0x4e701c63 // BIC V3.16B, V3.16B, V16.16B // p = 0 where small, lanes 4..7
+	WORD  $0x4e711d08 // BIC V8.16B, V8.16B, V17.16B // p = 0 where small, lanes 8..11
+	WORD  $0x4e721d29 // BIC V9.16B, V9.16B, V18.16B // p = 0 where small, lanes 12..15
+	WORD  $0x4e2bd484 // FADD V4.4S, V4.4S, V11.4S // l = l + p.0, lanes 0..3
 	WORD  $0x4e23d4a5 // FADD V5.4S, V5.4S, V3.4S // l = l + p.0, lanes 4..7
 	WORD  $0x4e28d4c6 // FADD V6.4S, V6.4S, V8.4S // l = l + p.0, lanes 8..11
 	WORD  $0x4e29d4e7 // FADD V7.4S, V7.4S, V9.4S // l = l + p.0, lanes 12..15
-	FMOVQ F10, (R9) // s_col[0] = p, lanes 0..3
+	FMOVQ F11, (R9) // s_col[0] = p, lanes 0..3
 	FMOVQ F3, 16(R9) // s_col[0] = p, lanes 4..7
 	FMOVQ F8, 32(R9) // s_col[0] = p, lanes 8..11
 	FMOVQ F9, 48(R9) // s_col[0] = p, lanes 12..15
@@ -3806,10 +3806,10 @@ DATA constants<>+112(SB)/4, $0x391fa028
 DATA constants<>+116(SB)/4, $0x391fa028
 DATA constants<>+120(SB)/4, $0x391fa028
 DATA constants<>+124(SB)/4, $0x391fa028
-DATA constants<>+128(SB)/4, $0xc2fc0000
-DATA constants<>+132(SB)/4, $0xc2fc0000
-DATA constants<>+136(SB)/4, $0xc2fc0000
-DATA constants<>+140(SB)/4, $0xc2fc0000
+DATA constants<>+128(SB)/4, $0xc2fa0000
+DATA constants<>+132(SB)/4, $0xc2fa0000
+DATA constants<>+136(SB)/4, $0xc2fa0000
+DATA constants<>+140(SB)/4, $0xc2fa0000
 DATA constants<>+144(SB)/4, $0x00000001
 DATA constants<>+148(SB)/4, $0x00000002
 DATA constants<>+152(SB)/4, $0x00000004
@@ -3894,27 +3894,23 @@ DATA constants<>+464(SB)/4, $0x0000007f
 DATA constants<>+468(SB)/4, $0x0000007f
 DATA constants<>+472(SB)/4, $0x0000007f
 DATA constants<>+476(SB)/4, $0x0000007f
-DATA constants<>+480(SB)/4, $0xc2ae0000
-DATA constants<>+484(SB)/4, $0xc2ae0000
-DATA constants<>+488(SB)/4, $0xc2ae0000
-DATA constants<>+492(SB)/4, $0xc2ae0000
-DATA constants<>+496(SB)/4, $0x00000000
-DATA constants<>+500(SB)/4, $0x00000001
-DATA constants<>+504(SB)/4, $0x00000002
-DATA constants<>+508(SB)/4, $0x00000003
-DATA constants<>+512(SB)/4, $0x00000004
-DATA constants<>+516(SB)/4, $0x00000005
-DATA constants<>+520(SB)/4, $0x00000006
-DATA constants<>+524(SB)/4, $0x00000007
-DATA constants<>+528(SB)/4, $0x00000008
-DATA constants<>+532(SB)/4, $0x00000009
-DATA constants<>+536(SB)/4, $0x0000000a
-DATA constants<>+540(SB)/4, $0x0000000b
-DATA constants<>+544(SB)/4, $0x0000000c
-DATA constants<>+548(SB)/4, $0x0000000d
-DATA constants<>+552(SB)/4, $0x0000000e
-DATA constants<>+556(SB)/4, $0x0000000f
-GLOBL constants<>(SB), RODATA|NOPTR, $560
+DATA constants<>+480(SB)/4, $0x00000000
+DATA constants<>+484(SB)/4, $0x00000001
+DATA constants<>+488(SB)/4, $0x00000002
+DATA constants<>+492(SB)/4, $0x00000003
+DATA constants<>+496(SB)/4, $0x00000004
+DATA constants<>+500(SB)/4, $0x00000005
+DATA constants<>+504(SB)/4, $0x00000006
+DATA constants<>+508(SB)/4, $0x00000007
+DATA constants<>+512(SB)/4, $0x00000008
+DATA constants<>+516(SB)/4, $0x00000009
+DATA constants<>+520(SB)/4, $0x0000000a
+DATA constants<>+524(SB)/4, $0x0000000b
+DATA constants<>+528(SB)/4, $0x0000000c
+DATA constants<>+532(SB)/4, $0x0000000d
+DATA constants<>+536(SB)/4, $0x0000000e
+DATA constants<>+540(SB)/4, $0x0000000f
+GLOBL constants<>(SB), RODATA|NOPTR, $544
 
 // func maskTileNEON(s *float32, stride int, rows int, cols int, bits *uint64)
 TEXT ·maskTileNEON(SB), NOSPLIT, $0-40
@@ -4018,7 +4014,7 @@ TEXT ·mergeRowsNEON(SB), NOSPLIT, $0-80
 	MOVD  rows+56(FP), R10 // rows
 	FMOVQ (R20), F0 // -Inf
 	FMOVQ 112(R20), F1 // exp2_6
-	FMOVQ 128(R20), F2 // -126
+	FMOVQ 128(R20), F2 // -125
 	LSL   $2, R9, R9 // stride in bytes
 
 	// w = 2^(m - max), l = la·wa + lb·wb
@@ -4256,89 +4252,89 @@ tail_done_19:
 	WORD  $0x4eacd508 // FSUB V8.4S, V8.4S, V12.4S // wb = wb - m', lanes 4..7
 	WORD  $0x4eadd529 // FSUB V9.4S, V9.4S, V13.4S // wb = wb - m', lanes 8..11
 	WORD  $0x4eaed54a // FSUB V10.4S, V10.4S, V14.4S // wb = wb - m', lanes 12..15
-	WORD  $0x6ea3e440 // FCMGT V0.4S, V2.4S, V3.4S // small = wa < -126, lanes 0..3
-	WORD  $0x6ea4e44b // FCMGT V11.4S, V2.4S, V4.4S // small = wa < -126, lanes 4..7
-	WORD  $0x6ea5e44c // FCMGT V12.4S, V2.4S, V5.4S // small = wa < -126, lanes 8..11
-	WORD  $0x6ea6e44d // FCMGT V13.4S, V2.4S, V6.4S // small = wa < -126, lanes 12..15
-	WORD  $0x4e21886e // FRINTN V14.4S, V3.4S // n = round(wa), lanes 0..3
-	WORD  $0x4e21888f // FRINTN V15.4S, V4.4S // n = round(wa), lanes 4..7
-	WORD  $0x4e2188b0 // FRINTN V16.4S, V5.4S // n = round(wa), lanes 8..11
-	WORD  $0x4e2188d1 // FRINTN V17.4S, V6.4S // n = round(wa), lanes 12..15
-	WORD  $0x4eaed463 // FSUB V3.4S, V3.4S, V14.4S // wa = wa - n, lanes 0..3
-	WORD  $0x4eafd484 // FSUB V4.4S, V4.4S, V15.4S // wa = wa - n, lanes 4..7
-	WORD  $0x4eb0d4a5 // FSUB V5.4S, V5.4S, V16.4S // wa = wa - n, lanes 8..11
-	WORD  $0x4eb1d4c6 // FSUB V6.4S, V6.4S, V17.4S // wa = wa - n, lanes 12..15
-	FMOVQ 96(R20), F18 // p = p*wa + exp2_5, lanes 0..3
-	VFMLA V3.S4, V1.S4, V18.S4 // p = p*wa + exp2_5, lanes 0..3
-	FMOVQ 96(R20), F19 // p = p*wa + exp2_5, lanes 4..7
-	VFMLA V4.S4, V1.S4, V19.S4 // p = p*wa + exp2_5, lanes 4..7
-	FMOVQ 96(R20), F20 // p = p*wa + exp2_5, lanes 8..11
-	VFMLA V5.S4, V1.S4, V20.S4 // p = p*wa + exp2_5, lanes 8..11
-	FMOVQ 96(R20), F21 // p = p*wa + exp2_5, lanes 12..15
-	VFMLA V6.S4, V1.S4, V21.S4 // p = p*wa + exp2_5, lanes 12..15
-	FMOVQ 80(R20), F22 // p = p*wa + exp2_4, lanes 0..3
-	VFMLA V3.S4, V18.S4, V22.S4 // p = p*wa + exp2_4, lanes 0..3
-	FMOVQ 80(R20), F18 // p = p*wa + exp2_4, lanes 4..7
-	VFMLA V4.S4, V19.S4, V18.S4 // p = p*wa + exp2_4, lanes 4..7
-	FMOVQ 80(R20), F19 // p = p*wa + exp2_4, lanes 8..11
-	VFMLA V5.S4, V20.S4, V19.S4 // p = p*wa + exp2_4, lanes 8..11
-	FMOVQ 80(R20), F20 // p = p*wa + exp2_4, lanes 12..15
-	VFMLA V6.S4, V21.S4, V20.S4 // p = p*wa + exp2_4, lanes 12..15
-	FMOVQ 64(R20), F21 // p = p*wa + exp2_3, lanes 0..3
-	VFMLA V3.S4, V22.S4, V21.S4 // p = p*wa + exp2_3, lanes 0..3
-	FMOVQ 64(R20), F22 // p = p*wa + exp2_3, lanes 4..7
-	VFMLA V4.S4, V18.S4, V22.S4 // p = p*wa + exp2_3, lanes 4..7
-	FMOVQ 64(R20), F18 // p = p*wa + exp2_3, lanes 8..11
-	VFMLA V5.S4, V19.S4, V18.S4 // p = p*wa + exp2_3, lanes 8..11
-	FMOVQ 64(R20), F19 // p = p*wa + exp2_3, lanes 12..15
-	VFMLA V6.S4, V20.S4, V19.S4 // p = p*wa + exp2_3, lanes 12..15
-	FMOVQ 48(R20), F20 // p = p*wa + exp2_2, lanes 0..3
-	VFMLA V3.S4, V21.S4, V20.S4 // p = p*wa + exp2_2, lanes 0..3
-	FMOVQ 48(R20), F21 // p = p*wa + exp2_2, lanes 4..7
-	VFMLA V4.S4, V22.S4, V21.S4 // p = p*wa + exp2_2, lanes 4..7
-	FMOVQ 48(R20), F22 // p = p*wa + exp2_2, lanes 8..11
-	VFMLA V5.S4, V18.S4, V22.S4 // p = p*wa + exp2_2, lanes 8..11
-	FMOVQ 48(R20), F18 // p = p*wa + exp2_2, lanes 12..15
-	VFMLA V6.S4, V19.S4, V18.S4 // p = p*wa + exp2_2, lanes 12..15
-	FMOVQ 32(R20), F19 // p = p*wa + exp2_1, lanes 0..3
-	VFMLA V3.S4, V20.S4, V19.S4 // p = p*wa + exp2_1, lanes 0..3
-	FMOVQ 32(R20), F20 // p = p*wa + exp2_1, lanes 4..7
-	VFMLA V4.S4, V21.S4, V20.S4 // p = p*wa + exp2_1, lanes 4..7
-	FMOVQ 32(R20), F21 // p = p*wa + exp2_1, lanes 8..11
-	VFMLA V5.S4, V22.S4, V21.S4 // p = p*wa + exp2_1, lanes 8..11
-	FMOVQ 32(R20), F22 // p = p*wa + exp2_1, lanes 12..15
-	VFMLA V6.S4, V18.S4, V22.S4 // p = p*wa + exp2_1, lanes 12..15
-	FMOVQ 16(R20), F18 // p = p*wa + exp2_0, lanes 0..3
-	VFMLA V3.S4, V19.S4, V18.S4 // p = p*wa + exp2_0, lanes 0..3
+	WORD  $0x4e218860 // FRINTN V0.4S, V3.4S // n = round(wa), lanes 0..3
+	WORD  $0x4e21888b // FRINTN V11.4S, V4.4S // n = round(wa), lanes 4..7
+	WORD  $0x4e2188ac // FRINTN V12.4S, V5.4S // n = round(wa), lanes 8..11
+	WORD  $0x4e2188cd // FRINTN V13.4S, V6.4S // n = round(wa), lanes 12..15
+	WORD  $0x4ea0d463 // FSUB V3.4S, V3.4S, V0.4S // wa = wa - n, lanes 0..3
+	WORD  $0x4eabd484 // FSUB V4.4S, V4.4S, V11.4S // wa = wa - n, lanes 4..7
+	WORD  $0x4eacd4a5 // FSUB V5.4S, V5.4S, V12.4S // wa = wa - n, lanes 8..11
+	WORD  $0x4eadd4c6 // FSUB V6.4S, V6.4S, V13.4S // wa = wa - n, lanes 12..15
+	FMOVQ 96(R20), F14 // p = p*wa + exp2_5, lanes 0..3
+	VFMLA V3.S4, V1.S4, V14.S4 // p = p*wa + exp2_5, lanes 0..3
+	FMOVQ 96(R20), F15 // p = p*wa + exp2_5, lanes 4..7
+	VFMLA V4.S4, V1.S4, V15.S4 // p = p*wa + exp2_5, lanes 4..7
+	FMOVQ 96(R20), F16 // p = p*wa + exp2_5, lanes 8..11
+	VFMLA V5.S4, V1.S4, V16.S4 // p = p*wa + exp2_5, lanes 8..11
+	FMOVQ 96(R20), F17 // p = p*wa + exp2_5, lanes 12..15
+	VFMLA V6.S4, V1.S4, V17.S4 // p = p*wa + exp2_5, lanes 12..15
+	FMOVQ 80(R20), F18 // p = p*wa + exp2_4, lanes 0..3
+	VFMLA V3.S4, V14.S4, V18.S4 // p = p*wa + exp2_4, lanes 0..3
+	FMOVQ 80(R20), F14 // p = p*wa + exp2_4, lanes 4..7
+	VFMLA V4.S4, V15.S4, V14.S4 // p = p*wa + exp2_4, lanes 4..7
+	FMOVQ 80(R20), F15 // p = p*wa + exp2_4, lanes 8..11
+	VFMLA V5.S4, V16.S4, V15.S4 // p = p*wa + exp2_4, lanes 8..11
+	FMOVQ 80(R20), F16 // p = p*wa + exp2_4, lanes 12..15
+	VFMLA V6.S4, V17.S4, V16.S4 // p = p*wa + exp2_4, lanes 12..15
+	FMOVQ 64(R20), F17 // p = p*wa + exp2_3, lanes 0..3
+	VFMLA V3.S4, V18.S4, V17.S4 // p = p*wa + exp2_3, lanes 0..3
+	FMOVQ 64(R20), F18 // p = p*wa + exp2_3, lanes 4..7
+	VFMLA V4.S4, V14.S4, V18.S4 // p = p*wa + exp2_3, lanes 4..7
+	FMOVQ 64(R20), F14 // p = p*wa + exp2_3, lanes 8..11
+	VFMLA V5.S4, V15.S4, V14.S4 // p = p*wa + exp2_3, lanes 8..11
+	FMOVQ 64(R20), F15 // p = p*wa + exp2_3, lanes 12..15
+	VFMLA V6.S4, V16.S4, V15.S4 // p = p*wa + exp2_3, lanes 12..15
+	FMOVQ 48(R20), F16 // p = p*wa + exp2_2, lanes 0..3
+	VFMLA V3.S4, V17.S4, V16.S4 // p = p*wa + exp2_2, lanes 0..3
+	FMOVQ 48(R20), F17 // p = p*wa + exp2_2, lanes 4..7
+	VFMLA V4.S4, V18.S4, V17.S4 // p = p*wa + exp2_2, lanes 4..7
+	FMOVQ 48(R20), F18 // p = p*wa + exp2_2, lanes 8..11
+	VFMLA V5.S4, V14.S4, V18.S4 // p = p*wa + exp2_2, lanes 8..11
+	FMOVQ 48(R20), F14 // p = p*wa + exp2_2, lanes 12..15
+	VFMLA V6.S4, V15.S4, V14.S4 // p = p*wa + exp2_2, lanes 12..15
+	FMOVQ 32(R20), F15 // p = p*wa + exp2_1, lanes 0..3
+	VFMLA V3.S4, V16.S4, V15.S4 // p = p*wa + exp2_1, lanes 0..3
+	FMOVQ 32(R20), F16 // p = p*wa + exp2_1, lanes 4..7
+	VFMLA V4.S4, V17.S4, V16.S4 // p = p*wa + exp2_1, lanes 4..7
+	FMOVQ 32(R20), F17 // p = p*wa + exp2_1, lanes 8..11
+	VFMLA V5.S4, V18.S4, V17.S4 // p = p*wa + exp2_1, lanes 8..11
+	FMOVQ 32(R20), F18 // p = p*wa + exp2_1, lanes 12..15
+	VFMLA V6.S4, V14.S4, V18.S4 // p = p*wa + exp2_1, lanes 12..15
+	FMOVQ 16(R20), F14 // p = p*wa + exp2_0, lanes 0..3
+	VFMLA V3.S4, V15.S4, V14.S4 // p = p*wa + exp2_0, lanes 0..3
 	FMOVQ 16(R20), F3 // p = p*wa + exp2_0, lanes 4..7
-	VFMLA V4.S4, V20.S4, V3.S4 // p = p*wa + exp2_0, lanes 4..7
+	VFMLA V4.S4, V16.S4, V3.S4 // p = p*wa + exp2_0, lanes 4..7
 	FMOVQ 16(R20), F4 // p = p*wa + exp2_0, lanes 8..11
-	VFMLA V5.S4, V21.S4, V4.S4 // p = p*wa + exp2_0, lanes 8..11
+	VFMLA V5.S4, V17.S4, V4.S4 // p = p*wa + exp2_0, lanes 8..11
 	FMOVQ 16(R20), F5 // p = p*wa + exp2_0, lanes 12..15
-	VFMLA V6.S4, V22.S4, V5.S4 // p = p*wa + exp2_0, lanes 12..15
-	WORD  $0x4f29fdc6 // FCVTZS V6.4S, V14.4S, #23 // p *= 2**n, lanes 0..3
-	VADD  V6.S4, V18.S4, V6.S4 // p *= 2**n, lanes 0..3
-	WORD  $0x4f29fdee // FCVTZS V14.4S, V15.4S, #23 // p *= 2**n, lanes 4..7
-	VADD  V14.S4, V3.S4, V3.S4 // p *= 2**n, lanes 4..7
-	WORD  $0x4f29fe0e // FCVTZS V14.4S, V16.4S, #23 // p *= 2**n, lanes 8..11
-	VADD  V14.S4, V4.S4, V4.S4 // p *= 2**n, lanes 8..11
-	WORD  $0x4f29fe2e // FCVTZS V14.4S, V17.4S, #23 // p *= 2**n, lanes 12..15
-	VADD  V14.S4, V5.S4, V5.S4 // p *= 2**n, lanes 12..15
-	WORD  $0x4e601cc6 // BIC V6.16B, V6.16B, V0.16B // p = 0 where small, lanes 0..3
-	WORD  $0x4e6b1c63 // BIC V3.16B, V3.16B, V11.16B // p = 0 where small, lanes 4..7
-	WORD  $0x4e6c1c84 // BIC V4.16B, V4.16B, V12.16B // p = 0 where small, lanes 8..11
-	WORD  $0x4e6d1ca5 // BIC V5.16B, V5.16B, V13.16B // p = 0 where small, lanes 12..15
-	FMOVQ F6, (R8) // weights[0] = p, lanes 0..3
+	VFMLA V6.S4, V18.S4, V5.S4 // p = p*wa + exp2_0, lanes 12..15
+	WORD  $0x6ea0e446 // FCMGT V6.4S, V2.4S, V0.4S // small = n < -125, lanes 0..3
+	WORD  $0x6eabe44f // FCMGT V15.4S, V2.4S, V11.4S // small = n < -125, lanes 4..7
+	WORD  $0x6eace450 // FCMGT V16.4S, V2.4S, V12.4S // small = n < -125, lanes 8..11
+	WORD  $0x6eade451 // FCMGT V17.4S, V2.4S, V13.4S // small = n < -125, lanes 12..15
+	WORD  $0x4f29fc00 // FCVTZS V0.4S, V0.4S, #23 // p *= 2**n, lanes 0..3
+	VADD  V0.S4, V14.S4, V0.S4 // p *= 2**n, lanes 0..3
+	WORD  $0x4f29fd6b // FCVTZS V11.4S, V11.4S, #23 // p *= 2**n, lanes 4..7
+	VADD  V11.S4, V3.S4, V3.S4 // p *= 2**n, lanes 4..7
+	WORD  $0x4f29fd8b // FCVTZS V11.4S, V12.4S, #23 // p *= 2**n, lanes 8..11
+	VADD  V11.S4, V4.S4, V4.S4 // p *= 2**n, lanes 8..11
+	WORD  $0x4f29fdab // FCVTZS V11.4S, V13.4S, #23 // p *= 2**n, lanes 12..15
+	VADD  V11.S4, V5.S4, V5.S4 // p *= 2**n, lanes 12..15
+	WORD  $0x4e661c00 // BIC V0.16B, V0.16B, V6.16B // p = 0 where small, lanes 0..3
+	WORD  $0x4e6f1c63 // BIC V3.16B, V3.16B, V15.16B // p = 0 where small, lanes 4..7
+	WORD  $0x4e701c84 // BIC V4.16B, V4.16B, V16.16B // p = 0 where small, lanes 8..11
+	WORD  $0x4e711ca5 // BIC V5.16B, V5.16B, V17.16B // p = 0 where small, lanes 12..15
+	FMOVQ F0, (R8) // weights[0] = p, lanes 0..3
 	FMOVQ F3, 16(R8) // weights[0] = p, lanes 4..7
 	FMOVQ F4, 32(R8) // weights[0] = p, lanes 8..11
 	FMOVQ F5, 48(R8) // weights[0] = p, lanes 12..15
-	VEOR  V0.B16, V0.B16, V0.B16 // la = la[0], rows lanes
+	VEOR  V6.B16, V6.B16, V6.B16 // la = la[0], rows lanes
 	VEOR  V11.B16, V11.B16, V11.B16 // la = la[0], rows lanes
 	VEOR  V12.B16, V12.B16, V12.B16 // la = la[0], rows lanes
 	VEOR  V13.B16, V13.B16, V13.B16 // la = la[0], rows lanes
 	CMP   $4, R10 // la = la[0], rows lanes
 	BLT   tail_29 // la = la[0], rows lanes
-	FMOVQ (R1), F0 // la = la[0], rows lanes
+	FMOVQ (R1), F6 // la = la[0], rows lanes
 	CMP   $8, R10 // la = la[0], rows lanes
 	BLT   tail_30 // la = la[0], rows lanes
 	FMOVQ 16(R1), F11 // la = la[0], rows lanes
@@ -4352,15 +4348,15 @@ tail_done_19:
 
 tail_29:
 	TBZ   $1, R10, tail_one_33 // la = la[0], rows lanes
-	FMOVD (R1), F0 // la = la[0], rows lanes
+	FMOVD (R1), F6 // la = la[0], rows lanes
 	TBZ   $0, R10, tail_done_28 // la = la[0], rows lanes
 	ADD   $8, R1, R0 // la = la[0], rows lanes
-	VLD1  (R0), V0.S[2] // la = la[0], rows lanes
+	VLD1  (R0), V6.S[2] // la = la[0], rows lanes
 	JMP   tail_done_28 // la = la[0], rows lanes
 
 tail_one_33:
 	TBZ   $0, R10, tail_done_28 // la = la[0], rows lanes
-	FMOVS (R1), F0 // la = la[0], rows lanes
+	FMOVS (R1), F6 // la = la[0], rows lanes
 	JMP   tail_done_28 // la = la[0], rows lanes
 
 tail_30:
@@ -4402,163 +4398,163 @@ tail_one_36:
 	FMOVS 48(R1), F13 // la = la[0], rows lanes
 
 tail_done_28:
-	WORD  $0x6e26dc00 // FMUL V0.4S, V0.4S, V6.4S // la = la * p, lanes 0..3
+	WORD  $0x6e20dcc6 // FMUL V6.4S, V6.4S, V0.4S // la = la * p, lanes 0..3
 	WORD  $0x6e23dd6b // FMUL V11.4S, V11.4S, V3.4S // la = la * p, lanes 4..7
 	WORD  $0x6e24dd8c // FMUL V12.4S, V12.4S, V4.4S // la = la * p, lanes 8..11
 	WORD  $0x6e25ddad // FMUL V13.4S, V13.4S, V5.4S // la = la * p, lanes 12..15
-	WORD  $0x6ea7e443 // FCMGT V3.4S, V2.4S, V7.4S // small = wb < -126, lanes 0..3
-	WORD  $0x6ea8e444 // FCMGT V4.4S, V2.4S, V8.4S // small = wb < -126, lanes 4..7
-	WORD  $0x6ea9e445 // FCMGT V5.4S, V2.4S, V9.4S // small = wb < -126, lanes 8..11
-	WORD  $0x6eaae442 // FCMGT V2.4S, V2.4S, V10.4S // small = wb < -126, lanes 12..15
-	WORD  $0x4e2188e6 // FRINTN V6.4S, V7.4S // n = round(wb), lanes 0..3
-	WORD  $0x4e21890e // FRINTN V14.4S, V8.4S // n = round(wb), lanes 4..7
-	WORD  $0x4e21892f // FRINTN V15.4S, V9.4S // n = round(wb), lanes 8..11
-	WORD  $0x4e218950 // FRINTN V16.4S, V10.4S // n = round(wb), lanes 12..15
-	WORD  $0x4ea6d4e7 // FSUB V7.4S, V7.4S, V6.4S // wb = wb - n, lanes 0..3
-	WORD  $0x4eaed508 // FSUB V8.4S, V8.4S, V14.4S // wb = wb - n, lanes 4..7
-	WORD  $0x4eafd529 // FSUB V9.4S, V9.4S, V15.4S // wb = wb - n, lanes 8..11
-	WORD  $0x4eb0d54a // FSUB V10.4S, V10.4S, V16.4S // wb = wb - n, lanes 12..15
-	FMOVQ 96(R20), F17 // p = p*wb + exp2_5, lanes 0..3
-	VFMLA V7.S4, V1.S4, V17.S4 // p = p*wb + exp2_5, lanes 0..3
-	FMOVQ 96(R20), F18 // p = p*wb + exp2_5, lanes 4..7
-	VFMLA V8.S4, V1.S4, V18.S4 // p = p*wb + exp2_5, lanes 4..7
-	FMOVQ 96(R20), F19 // p = p*wb + exp2_5, lanes 8..11
-	VFMLA V9.S4, V1.S4, V19.S4 // p = p*wb + exp2_5, lanes 8..11
-	FMOVQ 96(R20), F20 // p = p*wb + exp2_5, lanes 12..15
-	VFMLA V10.S4, V1.S4, V20.S4 // p = p*wb + exp2_5, lanes 12..15
+	WORD  $0x4e2188e0 // FRINTN V0.4S, V7.4S // n = round(wb), lanes 0..3
+	WORD  $0x4e218903 // FRINTN V3.4S, V8.4S // n = round(wb), lanes 4..7
+	WORD  $0x4e218924 // FRINTN V4.4S, V9.4S // n = round(wb), lanes 8..11
+	WORD  $0x4e218945 // FRINTN V5.4S, V10.4S // n = round(wb), lanes 12..15
+	WORD  $0x4ea0d4e7 // FSUB V7.4S, V7.4S, V0.4S // wb = wb - n, lanes 0..3
+	WORD  $0x4ea3d508 // FSUB V8.4S, V8.4S, V3.4S // wb = wb - n, lanes 4..7
+	WORD  $0x4ea4d529 // FSUB V9.4S, V9.4S, V4.4S // wb = wb - n, lanes 8..11
+	WORD  $0x4ea5d54a // FSUB V10.4S, V10.4S, V5.4S // wb = wb - n, lanes 12..15
+	FMOVQ 96(R20), F14 // p = p*wb + exp2_5, lanes 0..3
+	VFMLA V7.S4, V1.S4, V14.S4 // p = p*wb + exp2_5, lanes 0..3
+	FMOVQ 96(R20), F15 // p = p*wb + exp2_5, lanes 4..7
+	VFMLA V8.S4, V1.S4, V15.S4 // p = p*wb + exp2_5, lanes 4..7
+	FMOVQ 96(R20), F16 // p = p*wb + exp2_5, lanes 8..11
+	VFMLA V9.S4, V1.S4, V16.S4 // p = p*wb + exp2_5, lanes 8..11
+	FMOVQ 96(R20), F17 // p = p*wb + exp2_5, lanes 12..15
+	VFMLA V10.S4, V1.S4, V17.S4 // p = p*wb + exp2_5, lanes 12..15
 	FMOVQ 80(R20), F1 // p = p*wb + exp2_4, lanes 0..3
-	VFMLA V7.S4, V17.S4, V1.S4 // p = p*wb + exp2_4, lanes 0..3
-	FMOVQ 80(R20), F17 // p = p*wb + exp2_4, lanes 4..7
-	VFMLA V8.S4, V18.S4, V17.S4 // p = p*wb + exp2_4, lanes 4..7
-	FMOVQ 80(R20), F18 // p = p*wb + exp2_4, lanes 8..11
-	VFMLA V9.S4, V19.S4, V18.S4 // p = p*wb + exp2_4, lanes 8..11
-	FMOVQ 80(R20), F19 // p = p*wb + exp2_4, lanes 12..15
-	VFMLA V10.S4, V20.S4, V19.S4 // p = p*wb + exp2_4, lanes 12..15
-	FMOVQ 64(R20), F20 // p = p*wb + exp2_3, lanes 0..3
-	VFMLA V7.S4, V1.S4, V20.S4 // p = p*wb + exp2_3, lanes 0..3
+	VFMLA V7.S4, V14.S4, V1.S4 // p = p*wb + exp2_4, lanes 0..3
+	FMOVQ 80(R20), F14 // p = p*wb + exp2_4, lanes 4..7
+	VFMLA V8.S4, V15.S4, V14.S4 // p = p*wb + exp2_4, lanes 4..7
+	FMOVQ 80(R20), F15 // p = p*wb + exp2_4, lanes 8..11
+	VFMLA V9.S4, V16.S4, V15.S4 // p = p*wb + exp2_4, lanes 8..11
+	FMOVQ 80(R20), F16 // p = p*wb + exp2_4, lanes 12..15
+	VFMLA V10.S4, V17.S4, V16.S4 // p = p*wb + exp2_4, lanes 12..15
+	FMOVQ 64(R20), F17 // p = p*wb + exp2_3, lanes 0..3
+	VFMLA V7.S4, V1.S4, V17.S4 // p = p*wb + exp2_3, lanes 0..3
 	FMOVQ 64(R20), F1 // p = p*wb + exp2_3, lanes 4..7
-	VFMLA V8.S4, V17.S4, V1.S4 // p = p*wb + exp2_3, lanes 4..7
-	FMOVQ 64(R20), F17 // p = p*wb + exp2_3, lanes 8..11
-	VFMLA V9.S4, V18.S4, V17.S4 // p = p*wb + exp2_3, lanes 8..11
-	FMOVQ 64(R20), F18 // p = p*wb + exp2_3, lanes 12..15
-	VFMLA V10.S4, V19.S4, V18.S4 // p = p*wb + exp2_3, lanes 12..15
-	FMOVQ 48(R20), F19 // p = p*wb + exp2_2, lanes 0..3
-	VFMLA V7.S4, V20.S4, V19.S4 // p = p*wb + exp2_2, lanes 0..3
-	FMOVQ 48(R20), F20 // p = p*wb + exp2_2, lanes 4..7
-	VFMLA V8.S4, V1.S4, V20.S4 // p = p*wb + exp2_2, lanes 4..7
+	VFMLA V8.S4, V14.S4, V1.S4 // p = p*wb + exp2_3, lanes 4..7
+	FMOVQ 64(R20), F14 // p = p*wb + exp2_3, lanes 8..11
+	VFMLA V9.S4, V15.S4, V14.S4 // p = p*wb + exp2_3, lanes 8..11
+	FMOVQ 64(R20), F15 // p = p*wb + exp2_3, lanes 12..15
+	VFMLA V10.S4, V16.S4, V15.S4 // p = p*wb + exp2_3, lanes 12..15
+	FMOVQ 48(R20), F16 // p = p*wb + exp2_2, lanes 0..3
+	VFMLA V7.S4, V17.S4, V16.S4 // p = p*wb + exp2_2, lanes 0..3
+	FMOVQ 48(R20), F17 // p = p*wb + exp2_2, lanes 4..7
+	VFMLA V8.S4, V1.S4, V17.S4 // p = p*wb + exp2_2, lanes 4..7
 	FMOVQ 48(R20), F1 // p = p*wb + exp2_2, lanes 8..11
-	VFMLA V9.S4, V17.S4, V1.S4 // p = p*wb + exp2_2, lanes 8..11
-	FMOVQ 48(R20), F17 // p = p*wb + exp2_2, lanes 12..15
-	VFMLA V10.S4, V18.S4, V17.S4 // p = p*wb + exp2_2, lanes 12..15
-	FMOVQ 32(R20), F18 // p = p*wb + exp2_1, lanes 0..3
-	VFMLA V7.S4, V19.S4, V18.S4 // p = p*wb + exp2_1, lanes 0..3
-	FMOVQ 32(R20), F19 // p = p*wb + exp2_1, lanes 4..7
-	VFMLA V8.S4, V20.S4, V19.S4 // p = p*wb + exp2_1, lanes 4..7
-	FMOVQ 32(R20), F20 // p = p*wb + exp2_1, lanes 8..11
-	VFMLA V9.S4, V1.S4, V20.S4 // p = p*wb + exp2_1, lanes 8..11
+	VFMLA V9.S4, V14.S4, V1.S4 // p = p*wb + exp2_2, lanes 8..11
+	FMOVQ 48(R20), F14 // p = p*wb + exp2_2, lanes 12..15
+	VFMLA V10.S4, V15.S4, V14.S4 // p = p*wb + exp2_2, lanes 12..15
+	FMOVQ 32(R20), F15 // p = p*wb + exp2_1, lanes 0..3
+	VFMLA V7.S4, V16.S4, V15.S4 // p = p*wb + exp2_1, lanes 0..3
+	FMOVQ 32(R20), F16 // p = p*wb + exp2_1, lanes 4..7
+	VFMLA V8.S4, V17.S4, V16.S4 // p = p*wb + exp2_1, lanes 4..7
+	FMOVQ 32(R20), F17 // p = p*wb + exp2_1, lanes 8..11
+	VFMLA V9.S4, V1.S4, V17.S4 // p = p*wb + exp2_1, lanes 8..11
 	FMOVQ 32(R20), F1 // p = p*wb + exp2_1, lanes 12..15
-	VFMLA V10.S4, V17.S4, V1.S4 // p = p*wb + exp2_1, lanes 12..15
-	FMOVQ 16(R20), F17 // p = p*wb + exp2_0, lanes 0..3
-	VFMLA V7.S4, V18.S4, V17.S4 // p = p*wb + exp2_0, lanes 0..3
+	VFMLA V10.S4, V14.S4, V1.S4 // p = p*wb + exp2_1, lanes 12..15
+	FMOVQ 16(R20), F14 // p = p*wb + exp2_0, lanes 0..3
+	VFMLA V7.S4, V15.S4, V14.S4 // p = p*wb + exp2_0, lanes 0..3
 	FMOVQ 16(R20), F7 // p = p*wb + exp2_0, lanes 4..7
-	VFMLA V8.S4, V19.S4, V7.S4 // p = p*wb + exp2_0, lanes 4..7
+	VFMLA V8.S4, V16.S4, V7.S4 // p = p*wb + exp2_0, lanes 4..7
 	FMOVQ 16(R20), F8 // p = p*wb + exp2_0, lanes 8..11
-	VFMLA V9.S4, V20.S4, V8.S4 // p = p*wb + exp2_0, lanes 8..11
+	VFMLA V9.S4, V17.S4, V8.S4 // p = p*wb + exp2_0, lanes 8..11
 	FMOVQ 16(R20), F9 // p = p*wb + exp2_0, lanes 12..15
 	VFMLA V10.S4, V1.S4, V9.S4 // p = p*wb + exp2_0, lanes 12..15
-	WORD  $0x4f29fcc1 // FCVTZS V1.4S, V6.4S, #23 // p *= 2**n, lanes 0..3
-	VADD  V1.S4, V17.S4, V1.S4 // p *= 2**n, lanes 0..3
-	WORD  $0x4f29fdc6 // FCVTZS V6.4S, V14.4S, #23 // p *= 2**n, lanes 4..7
-	VADD  V6.S4, V7.S4, V6.S4 // p *= 2**n, lanes 4..7
-	WORD  $0x4f29fde7 // FCVTZS V7.4S, V15.4S, #23 // p *= 2**n, lanes 8..11
-	VADD  V7.S4, V8.S4, V7.S4 // p *= 2**n, lanes 8..11
-	WORD  $0x4f29fe08 // FCVTZS V8.4S, V16.4S, #23 // p *= 2**n, lanes 12..15
-	VADD  V8.S4, V9.S4, V8.S4 // p *= 2**n, lanes 12..15
-	WORD  $0x4e631c21 // BIC V1.16B, V1.16B, V3.16B // p = 0 where small, lanes 0..3
-	WORD  $0x4e641cc6 // BIC V6.16B, V6.16B, V4.16B // p = 0 where small, lanes 4..7
-	WORD  $0x4e651ce7 // BIC V7.16B, V7.16B, V5.16B // p = 0 where small, lanes 8..11
-	WORD  $0x4e621d08 // BIC V8.16B, V8.16B, V2.16B // p = 0 where small, lanes 12..15
-	FMOVQ F1, 64(R8) // weights[16] = p, lanes 0..3
-	FMOVQ F6, 80(R8) // weights[16] = p, lanes 4..7
-	FMOVQ F7, 96(R8) // weights[16] = p, lanes 8..11
-	FMOVQ F8, 112(R8) // weights[16] = p, lanes 12..15
+	WORD  $0x6ea0e441 // FCMGT V1.4S, V2.4S, V0.4S // small = n < -125, lanes 0..3
+	WORD  $0x6ea3e44a // FCMGT V10.4S, V2.4S, V3.4S // small = n < -125, lanes 4..7
+	WORD  $0x6ea4e44f // FCMGT V15.4S, V2.4S, V4.4S // small = n < -125, lanes 8..11
+	WORD  $0x6ea5e442 // FCMGT V2.4S, V2.4S, V5.4S // small = n < -125, lanes 12..15
+	WORD  $0x4f29fc00 // FCVTZS V0.4S, V0.4S, #23 // p *= 2**n, lanes 0..3
+	VADD  V0.S4, V14.S4, V0.S4 // p *= 2**n, lanes 0..3
+	WORD  $0x4f29fc63 // FCVTZS V3.4S, V3.4S, #23 // p *= 2**n, lanes 4..7
+	VADD  V3.S4, V7.S4, V3.S4 // p *= 2**n, lanes 4..7
+	WORD  $0x4f29fc84 // FCVTZS V4.4S, V4.4S, #23 // p *= 2**n, lanes 8..11
+	VADD  V4.S4, V8.S4, V4.S4 // p *= 2**n, lanes 8..11
+	WORD  $0x4f29fca5 // FCVTZS V5.4S, V5.4S, #23 // p *= 2**n, lanes 12..15
+	VADD  V5.S4, V9.S4, V5.S4 // p *= 2**n, lanes 12..15
+	WORD  $0x4e611c00 // BIC V0.16B, V0.16B, V1.16B // p = 0 where small, lanes 0..3
+	WORD  $0x4e6a1c63 // BIC V3.16B, V3.16B, V10.16B // p = 0 where small, lanes 4..7
+	WORD  $0x4e6f1c84 // BIC V4.16B, V4.16B, V15.16B // p = 0 where small, lanes 8..11
+	WORD  $0x4e621ca5 // BIC V5.16B, V5.16B, V2.16B // p = 0 where small, lanes 12..15
+	FMOVQ F0, 64(R8) // weights[16] = p, lanes 0..3
+	FMOVQ F3, 80(R8) // weights[16] = p, lanes 4..7
+	FMOVQ F4, 96(R8) // weights[16] = p, lanes 8..11
+	FMOVQ F5, 112(R8) // weights[16] = p, lanes 12..15
+	VEOR  V1.B16, V1.B16, V1.B16 // lb = lb[0], rows lanes
 	VEOR  V2.B16, V2.B16, V2.B16 // lb = lb[0], rows lanes
-	VEOR  V3.B16, V3.B16, V3.B16 // lb = lb[0], rows lanes
-	VEOR  V4.B16, V4.B16, V4.B16 // lb = lb[0], rows lanes
-	VEOR  V5.B16, V5.B16, V5.B16 // lb = lb[0], rows lanes
+	VEOR  V7.B16, V7.B16, V7.B16 // lb = lb[0], rows lanes
+	VEOR  V8.B16, V8.B16, V8.B16 // lb = lb[0], rows lanes
 	CMP   $4, R10 // lb = lb[0], rows lanes
 	BLT   tail_38 // lb = lb[0], rows lanes
-	FMOVQ (R6), F2 // lb = lb[0], rows lanes
+	FMOVQ (R6), F1 // lb = lb[0], rows lanes
 	CMP   $8, R10 // lb = lb[0], rows lanes
 	BLT   tail_39 // lb = lb[0], rows lanes
-	FMOVQ 16(R6), F3 // lb = lb[0], rows lanes
+	FMOVQ 16(R6), F2 // lb = lb[0], rows lanes
 	CMP   $12, R10 // lb = lb[0], rows lanes
 	BLT   tail_40 // lb = lb[0], rows lanes
-	FMOVQ 32(R6), F4 // lb = lb[0], rows lanes
+	FMOVQ 32(R6), F7 // lb = lb[0], rows lanes
 	CMP   $16, R10 // lb = lb[0], rows lanes
 	BLT   tail_41 // lb = lb[0], rows lanes
-	FMOVQ 48(R6), F5 // lb = lb[0], rows lanes
+	FMOVQ 48(R6), F8 // lb = lb[0], rows lanes
 	JMP   tail_done_37 // lb = lb[0], rows lanes
 
 tail_38:
 	TBZ   $1, R10, tail_one_42 // lb = lb[0], rows lanes
-	FMOVD (R6), F2 // lb = lb[0], rows lanes
+	FMOVD (R6), F1 // lb = lb[0], rows lanes
 	TBZ   $0, R10, tail_done_37 // lb = lb[0], rows lanes
 	ADD   $8, R6, R0 // lb = lb[0], rows lanes
-	VLD1  (R0), V2.S[2] // lb = lb[0], rows lanes
+	VLD1  (R0), V1.S[2] // lb = lb[0], rows lanes
 	JMP   tail_done_37 // lb = lb[0], rows lanes
 
 tail_one_42:
 	TBZ   $0, R10, tail_done_37 // lb = lb[0], rows lanes
-	FMOVS (R6), F2 // lb = lb[0], rows lanes
+	FMOVS (R6), F1 // lb = lb[0], rows lanes
 	JMP   tail_done_37 // lb = lb[0], rows lanes
 
 tail_39:
 	TBZ   $1, R10, tail_one_43 // lb = lb[0], rows lanes
-	FMOVD 16(R6), F3 // lb = lb[0], rows lanes
+	FMOVD 16(R6), F2 // lb = lb[0], rows lanes
 	TBZ   $0, R10, tail_done_37 // lb = lb[0], rows lanes
 	ADD   $24, R6, R0 // lb = lb[0], rows lanes
-	VLD1  (R0), V3.S[2] // lb = lb[0], rows lanes
+	VLD1  (R0), V2.S[2] // lb = lb[0], rows lanes
 	JMP   tail_done_37 // lb = lb[0], rows lanes
 
 tail_one_43:
 	TBZ   $0, R10, tail_done_37 // lb = lb[0], rows lanes
-	FMOVS 16(R6), F3 // lb = lb[0], rows lanes
+	FMOVS 16(R6), F2 // lb = lb[0], rows lanes
 	JMP   tail_done_37 // lb = lb[0], rows lanes
 
 tail_40:
 	TBZ   $1, R10, tail_one_44 // lb = lb[0], rows lanes
-	FMOVD 32(R6), F4 // lb = lb[0], rows lanes
+	FMOVD 32(R6), F7 // lb = lb[0], rows lanes
 	TBZ   $0, R10, tail_done_37 // lb = lb[0], rows lanes
 	ADD   $40, R6, R0 // lb = lb[0], rows lanes
-	VLD1  (R0), V4.S[2] // lb = lb[0], rows lanes
+	VLD1  (R0), V7.S[2] // lb = lb[0], rows lanes
 	JMP   tail_done_37 // lb = lb[0], rows lanes
 
 tail_one_44:
 	TBZ   $0, R10, tail_done_37 // lb = lb[0], rows lanes
-	FMOVS 32(R6), F4 // lb = lb[0], rows lanes
+	FMOVS 32(R6), F7 // lb = lb[0], rows lanes
 	JMP   tail_done_37 // lb = lb[0], rows lanes
 
 tail_41:
 	TBZ   $1, R10, tail_one_45 // lb = lb[0], rows lanes
-	FMOVD 48(R6), F5 // lb = lb[0], rows lanes
+	FMOVD 48(R6), F8 // lb = lb[0], rows lanes
 	TBZ   $0, R10, tail_done_37 // lb = lb[0], rows lanes
 	ADD   $56, R6, R0 // lb = lb[0], rows lanes
-	VLD1  (R0), V5.S[2] // lb = lb[0], rows lanes
+	VLD1  (R0), V8.S[2] // lb = lb[0], rows lanes
 	JMP   tail_done_37 // lb = lb[0], rows lanes
 
 tail_one_45:
 	TBZ   $0, R10, tail_done_37 // lb = lb[0], rows lanes
-	FMOVS 48(R6), F5 // lb = lb[0], rows lanes
+	FMOVS 48(R6), F8 // lb = lb[0], rows lanes
 
 tail_done_37:
-	VFMLA V1.S4, V2.S4, V0.S4 // la += lb * p, lanes 0..3
-	VFMLA V6.S4, V3.S4, V11.S4 // la += lb * p, lanes 4..7
-	VFMLA V7.S4, V4.S4, V12.S4 // la += lb * p, lanes 8..11
-	VFMLA V8.S4, V5.S4, V13.S4 // la += lb * p, lanes 12..15
+	VFMLA V0.S4, V1.S4, V6.S4 // la += lb * p, lanes 0..3
+	VFMLA V3.S4, V2.S4, V11.S4 // la += lb * p, lanes 4..7
+	VFMLA V4.S4, V7.S4, V12.S4 // la += lb * p, lanes 8..11
+	VFMLA V5.S4, V8.S4, V13.S4 // la += lb * p, lanes 12..15
 	CMP   $4, R10 // la[0] = la, rows lanes
 	BLT   tail_47 // la[0] = la, rows lanes
-	FMOVQ F0, (R1) // la[0] = la, rows lanes
+	FMOVQ F6, (R1) // la[0] = la, rows lanes
 	CMP   $8, R10 // la[0] = la, rows lanes
 	BLT   tail_48 // la[0] = la, rows lanes
 	FMOVQ F11, 16(R1) // la[0] = la, rows lanes
@@ -4572,15 +4568,15 @@ tail_done_37:
 
 tail_47:
 	TBZ   $1, R10, tail_one_51 // la[0] = la, rows lanes
-	FMOVD F0, (R1) // la[0] = la, rows lanes
+	FMOVD F6, (R1) // la[0] = la, rows lanes
 	TBZ   $0, R10, tail_done_46 // la[0] = la, rows lanes
 	ADD   $8, R1, R0 // la[0] = la, rows lanes
-	VST1  V0.S[2], (R0) // la[0] = la, rows lanes
+	VST1  V6.S[2], (R0) // la[0] = la, rows lanes
 	JMP   tail_done_46 // la[0] = la, rows lanes
 
 tail_one_51:
 	TBZ   $0, R10, tail_done_46 // la[0] = la, rows lanes
-	FMOVS F0, (R1) // la[0] = la, rows lanes
+	FMOVS F6, (R1) // la[0] = la, rows lanes
 	JMP   tail_done_46 // la[0] = la, rows lanes
 
 tail_48:
@@ -5990,9 +5986,9 @@ TEXT ·expSumNEON(SB), NOSPLIT, $0-36
 	FMOVS shift+24(FP), F0 // shift in all lanes
 	VDUP  V0.S[0], V0.S4 // shift in all lanes
 	FMOVQ 112(R20), F1 // exp2_6
-	FMOVQ 304(R20), F2 // log2e_hi
-	FMOVQ 320(R20), F3 // log2e_lo
-	FMOVQ 480(R20), F4 // -87
+	FMOVQ 128(R20), F2 // -125
+	FMOVQ 304(R20), F3 // log2e_hi
+	FMOVQ 320(R20), F4 // log2e_lo
 	VEOR  V9.B16, V9.B16, V9.B16 // 0
 	VEOR  V5.B16, V5.B16, V5.B16 // sum = 0, lanes 0..3
 	VEOR  V6.B16, V6.B16, V6.B16 // sum = 0, lanes 4..7
@@ -6010,90 +6006,90 @@ vectors_1:
 	WORD  $0x4ea0d56b // FSUB V11.4S, V11.4S, V0.4S // x = x - shift, lanes 4..7
 	WORD  $0x4ea0d58c // FSUB V12.4S, V12.4S, V0.4S // x = x - shift, lanes 8..11
 	WORD  $0x4ea0d5ad // FSUB V13.4S, V13.4S, V0.4S // x = x - shift, lanes 12..15
-	WORD  $0x6eaae48e // FCMGT V14.4S, V4.4S, V10.4S // small = x < -87, lanes 0..3
-	WORD  $0x6eabe48f // FCMGT V15.4S, V4.4S, V11.4S // small = x < -87, lanes 4..7
-	WORD  $0x6eace490 // FCMGT V16.4S, V4.4S, V12.4S // small = x < -87, lanes 8..11
-	WORD  $0x6eade491 // FCMGT V17.4S, V4.4S, V13.4S // small = x < -87, lanes 12..15
-	WORD  $0x6e22dd52 // FMUL V18.4S, V10.4S, V2.4S // n = x * log2e_hi, lanes 0..3
-	WORD  $0x6e22dd73 // FMUL V19.4S, V11.4S, V2.4S // n = x * log2e_hi, lanes 4..7
-	WORD  $0x6e22dd94 // FMUL V20.4S, V12.4S, V2.4S // n = x * log2e_hi, lanes 8..11
-	WORD  $0x6e22ddb5 // FMUL V21.4S, V13.4S, V2.4S // n = x * log2e_hi, lanes 12..15
-	WORD  $0x4e218a52 // FRINTN V18.4S, V18.4S // n = round(n), lanes 0..3
-	WORD  $0x4e218a73 // FRINTN V19.4S, V19.4S // n = round(n), lanes 4..7
-	WORD  $0x4e218a94 // FRINTN V20.4S, V20.4S // n = round(n), lanes 8..11
-	WORD  $0x4e218ab5 // FRINTN V21.4S, V21.4S // n = round(n), lanes 12..15
-	WORD  $0x6ea0fa56 // FNEG V22.4S, V18.4S // f = x * log2e_hi - f, lanes 0..3
-	VFMLA V2.S4, V10.S4, V22.S4 // f = x * log2e_hi - f, lanes 0..3
-	WORD  $0x6ea0fa77 // FNEG V23.4S, V19.4S // f = x * log2e_hi - f, lanes 4..7
-	VFMLA V2.S4, V11.S4, V23.S4 // f = x * log2e_hi - f, lanes 4..7
-	WORD  $0x6ea0fa98 // FNEG V24.4S, V20.4S // f = x * log2e_hi - f, lanes 8..11
-	VFMLA V2.S4, V12.S4, V24.S4 // f = x * log2e_hi - f, lanes 8..11
-	WORD  $0x6ea0fab9 // FNEG V25.4S, V21.4S // f = x * log2e_hi - f, lanes 12..15
-	VFMLA V2.S4, V13.S4, V25.S4 // f = x * log2e_hi - f, lanes 12..15
-	VFMLA V3.S4, V10.S4, V22.S4 // f += x * log2e_lo, lanes 0..3
-	VFMLA V3.S4, V11.S4, V23.S4 // f += x * log2e_lo, lanes 4..7
-	VFMLA V3.S4, V12.S4, V24.S4 // f += x * log2e_lo, lanes 8..11
-	VFMLA V3.S4, V13.S4, V25.S4 // f += x * log2e_lo, lanes 12..15
+	WORD  $0x6e23dd4e // FMUL V14.4S, V10.4S, V3.4S // n = x * log2e_hi, lanes 0..3
+	WORD  $0x6e23dd6f // FMUL V15.4S, V11.4S, V3.4S // n = x * log2e_hi, lanes 4..7
+	WORD  $0x6e23dd90 // FMUL V16.4S, V12.4S, V3.4S // n = x * log2e_hi, lanes 8..11
+	WORD  $0x6e23ddb1 // FMUL V17.4S, V13.4S, V3.4S // n = x * log2e_hi, lanes 12..15
+	WORD  $0x4e2189ce // FRINTN V14.4S, V14.4S // n = round(n), lanes 0..3
+	WORD  $0x4e2189ef // FRINTN V15.4S, V15.4S // n = round(n), lanes 4..7
+	WORD  $0x4e218a10 // FRINTN V16.4S, V16.4S // n = round(n), lanes 8..11
+	WORD  $0x4e218a31 // FRINTN V17.4S, V17.4S // n = round(n), lanes 12..15
+	WORD  $0x6ea0f9d2 // FNEG V18.4S, V14.4S // f = x * log2e_hi - f, lanes 0..3
+	VFMLA V3.S4, V10.S4, V18.S4 // f = x * log2e_hi - f, lanes 0..3
+	WORD  $0x6ea0f9f3 // FNEG V19.4S, V15.4S // f = x * log2e_hi - f, lanes 4..7
+	VFMLA V3.S4, V11.S4, V19.S4 // f = x * log2e_hi - f, lanes 4..7
+	WORD  $0x6ea0fa14 // FNEG V20.4S, V16.4S // f = x * log2e_hi - f, lanes 8..11
+	VFMLA V3.S4, V12.S4, V20.S4 // f = x * log2e_hi - f, lanes 8..11
+	WORD  $0x6ea0fa35 // FNEG V21.4S, V17.4S // f = x * log2e_hi - f, lanes 12..15
+	VFMLA V3.S4, V13.S4, V21.S4 // f = x * log2e_hi - f, lanes 12..15
+	VFMLA V4.S4, V10.S4, V18.S4 // f += x * log2e_lo, lanes 0..3
+	VFMLA V4.S4, V11.S4, V19.S4 // f += x * log2e_lo, lanes 4..7
+	VFMLA V4.S4, V12.S4, V20.S4 // f += x * log2e_lo, lanes 8..11
+	VFMLA V4.S4, V13.S4, V21.S4 // f += x * log2e_lo, lanes 12..15
 	FMOVQ 96(R20), F10 // p = p*f + exp2_5, lanes 0..3
-	VFMLA V22.S4, V1.S4, V10.S4 // p = p*f + exp2_5, lanes 0..3
+	VFMLA V18.S4, V1.S4, V10.S4 // p = p*f + exp2_5, lanes 0..3
 	FMOVQ 96(R20), F11 // p = p*f + exp2_5, lanes 4..7
-	VFMLA V23.S4, V1.S4, V11.S4 // p = p*f + exp2_5, lanes 4..7
+	VFMLA V19.S4, V1.S4, V11.S4 // p = p*f + exp2_5, lanes 4..7
 	FMOVQ 96(R20), F12 // p = p*f + exp2_5, lanes 8..11
-	VFMLA V24.S4, V1.S4, V12.S4 // p = p*f + exp2_5, lanes 8..11
+	VFMLA V20.S4, V1.S4, V12.S4 // p = p*f + exp2_5, lanes 8..11
 	FMOVQ 96(R20), F13 // p = p*f + exp2_5, lanes 12..15
-	VFMLA V25.S4, V1.S4, V13.S4 // p = p*f + exp2_5, lanes 12..15
-	FMOVQ 80(R20), F26 // p = p*f + exp2_4, lanes 0..3
-	VFMLA V22.S4, V10.S4, V26.S4 // p = p*f + exp2_4, lanes 0..3
+	VFMLA V21.S4, V1.S4, V13.S4 // p = p*f + exp2_5, lanes 12..15
+	FMOVQ 80(R20), F22 // p = p*f + exp2_4, lanes 0..3
+	VFMLA V18.S4, V10.S4, V22.S4 // p = p*f + exp2_4, lanes 0..3
 	FMOVQ 80(R20), F10 // p = p*f + exp2_4, lanes 4..7
-	VFMLA V23.S4, V11.S4, V10.S4 // p = p*f + exp2_4, lanes 4..7
+	VFMLA V19.S4, V11.S4, V10.S4 // p = p*f + exp2_4, lanes 4..7
 	FMOVQ 80(R20), F11 // p = p*f + exp2_4, lanes 8..11
-	VFMLA V24.S4, V12.S4, V11.S4 // p = p*f + exp2_4, lanes 8..11
+	VFMLA V20.S4, V12.S4, V11.S4 // p = p*f + exp2_4, lanes 8..11
 	FMOVQ 80(R20), F12 // p = p*f + exp2_4, lanes 12..15
-	VFMLA V25.S4, V13.S4, V12.S4 // p = p*f + exp2_4, lanes 12..15
+	VFMLA V21.S4, V13.S4, V12.S4 // p = p*f + exp2_4, lanes 12..15
 	FMOVQ 64(R20), F13 // p = p*f + exp2_3, lanes 0..3
-	VFMLA V22.S4, V26.S4, V13.S4 // p = p*f + exp2_3, lanes 0..3
-	FMOVQ 64(R20), F26 // p = p*f + exp2_3, lanes 4..7
-	VFMLA V23.S4, V10.S4, V26.S4 // p = p*f + exp2_3, lanes 4..7
+	VFMLA V18.S4, V22.S4, V13.S4 // p = p*f + exp2_3, lanes 0..3
+	FMOVQ 64(R20), F22 // p = p*f + exp2_3, lanes 4..7
+	VFMLA V19.S4, V10.S4, V22.S4 // p = p*f + exp2_3, lanes 4..7
 	FMOVQ 64(R20), F10 // p = p*f + exp2_3, lanes 8..11
-	VFMLA V24.S4, V11.S4, V10.S4 // p = p*f + exp2_3, lanes 8..11
+	VFMLA V20.S4, V11.S4, V10.S4 // p = p*f + exp2_3, lanes 8..11
 	FMOVQ 64(R20), F11 // p = p*f + exp2_3, lanes 12..15
-	VFMLA V25.S4, V12.S4, V11.S4 // p = p*f + exp2_3, lanes 12..15
+	VFMLA V21.S4, V12.S4, V11.S4 // p = p*f + exp2_3, lanes 12..15
 	FMOVQ 48(R20), F12 // p = p*f + exp2_2, lanes 0..3
-	VFMLA V22.S4, V13.S4, V12.S4 // p = p*f + exp2_2, lanes 0..3
+	VFMLA V18.S4, V13.S4, V12.S4 // p = p*f + exp2_2, lanes 0..3
 	FMOVQ 48(R20), F13 // p = p*f + exp2_2, lanes 4..7
-	VFMLA V23.S4, V26.S4, V13.S4 // p = p*f + exp2_2, lanes 4..7
-	FMOVQ 48(R20), F26 // p = p*f + exp2_2, lanes 8..11
-	VFMLA V24.S4, V10.S4, V26.S4 // p = p*f + exp2_2, lanes 8..11
+	VFMLA V19.S4, V22.S4, V13.S4 // p = p*f + exp2_2, lanes 4..7
+	FMOVQ 48(R20), F22 // p = p*f + exp2_2, lanes 8..11
+	VFMLA V20.S4, V10.S4, V22.S4 // p = p*f + exp2_2, lanes 8..11
 	FMOVQ 48(R20), F10 // p = p*f + exp2_2, lanes 12..15
-	VFMLA V25.S4, V11.S4, V10.S4 // p = p*f + exp2_2, lanes 12..15
+	VFMLA V21.S4, V11.S4, V10.S4 // p = p*f + exp2_2, lanes 12..15
 	FMOVQ 32(R20), F11 // p = p*f + exp2_1, lanes 0..3
-	VFMLA V22.S4, V12.S4, V11.S4 // p = p*f + exp2_1, lanes 0..3
+	VFMLA V18.S4, V12.S4, V11.S4 // p = p*f + exp2_1, lanes 0..3
 	FMOVQ 32(R20), F12 // p = p*f + exp2_1, lanes 4..7
-	VFMLA V23.S4, V13.S4, V12.S4 // p = p*f + exp2_1, lanes 4..7
+	VFMLA V19.S4, V13.S4, V12.S4 // p = p*f + exp2_1, lanes 4..7
 	FMOVQ 32(R20), F13 // p = p*f + exp2_1, lanes 8..11
-	VFMLA V24.S4, V26.S4, V13.S4 // p = p*f + exp2_1, lanes 8..11
-	FMOVQ 32(R20), F26 // p = p*f + exp2_1, lanes 12..15
-	VFMLA V25.S4, V10.S4, V26.S4 // p = p*f + exp2_1, lanes 12..15
+	VFMLA V20.S4, V22.S4, V13.S4 // p = p*f + exp2_1, lanes 8..11
+	FMOVQ 32(R20), F22 // p = p*f + exp2_1, lanes 12..15
+	VFMLA V21.S4, V10.S4, V22.S4 // p = p*f + exp2_1, lanes 12..15
 	FMOVQ 16(R20), F10 // p = p*f + exp2_0, lanes 0..3
-	VFMLA V22.S4, V11.S4, V10.S4 // p = p*f + exp2_0, lanes 0..3
+	VFMLA V18.S4, V11.S4, V10.S4 // p = p*f + exp2_0, lanes 0..3
 	FMOVQ 16(R20), F11 // p = p*f + exp2_0, lanes 4..7
-	VFMLA V23.S4, V12.S4, V11.S4 // p = p*f + exp2_0, lanes 4..7
+	VFMLA V19.S4, V12.S4, V11.S4 // p = p*f + exp2_0, lanes 4..7
 	FMOVQ 16(R20), F12 // p = p*f + exp2_0, lanes 8..11
-	VFMLA V24.S4, V13.S4, V12.S4 // p = p*f + exp2_0, lanes 8..11
+	VFMLA V20.S4, V13.S4, V12.S4 // p = p*f + exp2_0, lanes 8..11
 	FMOVQ 16(R20), F13 // p = p*f + exp2_0, lanes 12..15
-	VFMLA V25.S4, V26.S4, V13.S4 // p = p*f + exp2_0, lanes 12..15
-	WORD  $0x4f29fe52 // FCVTZS V18.4S, V18.4S, #23 // p *= 2**n, lanes 0..3
-	VADD  V18.S4, V10.S4, V10.S4 // p *= 2**n, lanes 0..3
-	WORD  $0x4f29fe72 // FCVTZS V18.4S, V19.4S, #23 // p *= 2**n, lanes 4..7
-	VADD  V18.S4, V11.S4, V11.S4 // p *= 2**n, lanes 4..7
-	WORD  $0x4f29fe92 // FCVTZS V18.4S, V20.4S, #23 // p *= 2**n, lanes 8..11
-	VADD  V18.S4, V12.S4, V12.S4 // p *= 2**n, lanes 8..11
-	WORD  $0x4f29feb2 // FCVTZS V18.4S, V21.4S, #23 // p *= 2**n, lanes 12..15
-	VADD  V18.S4, V13.S4, V13.S4 // p *= 2**n, lanes 12..15
-	WORD  $0x4e6e1d4a // BIC V10.16B, V10.16B, V14.16B // p = 0 where small, lanes 0..3
-	WORD  $0x4e6f1d6b // BIC V11.16B, V11.16B, V15.16B // p = 0 where small, lanes 4..7
-	WORD  $0x4e701d8c // BIC V12.16B, V12.16B, V16.16B // p = 0 where small, lanes 8..11
-	WORD  $0x4e711dad // BIC V13.16B, V13.16B, V17.16B // p = 0 where small, lanes 12..15
+	VFMLA V21.S4, V22.S4, V13.S4 // p = p*f + exp2_0, lanes 12..15
+	WORD  $0x6eaee452 // FCMGT V18.4S, V2.4S, V14.4S // small = n < -125, lanes 0..3
+	WORD  $0x6eafe453 // FCMGT V19.4S, V2.4S, V15.4S // small = n < -125, lanes 4..7
+	WORD  $0x6eb0e454 // FCMGT V20.4S, V2.4S, V16.4S // small = n < -125, lanes 8..11
+	WORD  $0x6eb1e455 // FCMGT V21.4S, V2.4S, V17.4S // small = n < -125, lanes 12..15
+	WORD  $0x4f29fdce // FCVTZS V14.4S, V14.4S, #23 // p *= 2**n, lanes 0..3
+	VADD  V14.S4, V10.S4, V10.S4 // p *= 2**n, lanes 0..3
+	WORD  $0x4f29fdee // FCVTZS V14.4S, V15.4S, #23 // p *= 2**n, lanes 4..7
+	VADD  V14.S4, V11.S4, V11.S4 // p *= 2**n, lanes 4..7
+	WORD  $0x4f29fe0e // FCVTZS V14.4S, V16.4S, #23 // p *= 2**n, lanes 8..11
+	VADD  V14.S4, V12.S4, V12.S4 // p *= 2**n, lanes 8..11
+	WORD  $0x4f29fe2e // FCVTZS V14.4S, V17.4S, #23 // p *= 2**n, lanes 12..15
+	VADD  V14.S4, V13.S4, V13.S4 // p *= 2**n, lanes 12..15
+	WORD  $0x4e721d4a // BIC V10.16B, V10.16B, V18.16B // p = 0 where small, lanes 0..3
+	WORD  $0x4e731d6b // BIC V11.16B, V11.16B, V19.16B // p = 0 where small, lanes 4..7
+	WORD  $0x4e741d8c // BIC V12.16B, V12.16B, V20.16B // p = 0 where small, lanes 8..11
+	WORD  $0x4e751dad // BIC V13.16B, V13.16B, V21.16B // p = 0 where small, lanes 12..15
 	WORD  $0x4e2ad4a5 // FADD V5.4S, V5.4S, V10.4S // sum = sum + p.0, lanes 0..3
 	WORD  $0x4e2bd4c6 // FADD V6.4S, V6.4S, V11.4S // sum = sum + p.0, lanes 4..7
 	WORD  $0x4e2cd4e7 // FADD V7.4S, V7.4S, V12.4S // sum = sum + p.0, lanes 8..11
@@ -6185,116 +6181,116 @@ tail_done_4:
 	WORD  $0x4ea0d56b // FSUB V11.4S, V11.4S, V0.4S // x = x - shift, lanes 4..7
 	WORD  $0x4ea0d58c // FSUB V12.4S, V12.4S, V0.4S // x = x - shift, lanes 8..11
 	WORD  $0x4ea0d5ad // FSUB V13.4S, V13.4S, V0.4S // x = x - shift, lanes 12..15
-	WORD  $0x6eaae480 // FCMGT V0.4S, V4.4S, V10.4S // small = x < -87, lanes 0..3
-	WORD  $0x6eabe48e // FCMGT V14.4S, V4.4S, V11.4S // small = x < -87, lanes 4..7
-	WORD  $0x6eace48f // FCMGT V15.4S, V4.4S, V12.4S // small = x < -87, lanes 8..11
-	WORD  $0x6eade484 // FCMGT V4.4S, V4.4S, V13.4S // small = x < -87, lanes 12..15
-	WORD  $0x6e22dd50 // FMUL V16.4S, V10.4S, V2.4S // n = x * log2e_hi, lanes 0..3
-	WORD  $0x6e22dd71 // FMUL V17.4S, V11.4S, V2.4S // n = x * log2e_hi, lanes 4..7
-	WORD  $0x6e22dd92 // FMUL V18.4S, V12.4S, V2.4S // n = x * log2e_hi, lanes 8..11
-	WORD  $0x6e22ddb3 // FMUL V19.4S, V13.4S, V2.4S // n = x * log2e_hi, lanes 12..15
-	WORD  $0x4e218a10 // FRINTN V16.4S, V16.4S // n = round(n), lanes 0..3
-	WORD  $0x4e218a31 // FRINTN V17.4S, V17.4S // n = round(n), lanes 4..7
-	WORD  $0x4e218a52 // FRINTN V18.4S, V18.4S // n = round(n), lanes 8..11
-	WORD  $0x4e218a73 // FRINTN V19.4S, V19.4S // n = round(n), lanes 12..15
-	WORD  $0x6ea0fa14 // FNEG V20.4S, V16.4S // f = x * log2e_hi - f, lanes 0..3
-	VFMLA V2.S4, V10.S4, V20.S4 // f = x * log2e_hi - f, lanes 0..3
-	WORD  $0x6ea0fa35 // FNEG V21.4S, V17.4S // f = x * log2e_hi - f, lanes 4..7
-	VFMLA V2.S4, V11.S4, V21.S4 // f = x * log2e_hi - f, lanes 4..7
-	WORD  $0x6ea0fa56 // FNEG V22.4S, V18.4S // f = x * log2e_hi - f, lanes 8..11
-	VFMLA V2.S4, V12.S4, V22.S4 // f = x * log2e_hi - f, lanes 8..11
-	WORD  $0x6ea0fa77 // FNEG V23.4S, V19.4S // f = x * log2e_hi - f, lanes 12..15
-	VFMLA V2.S4, V13.S4, V23.S4 // f = x * log2e_hi - f, lanes 12..15
-	VFMLA V3.S4, V10.S4, V20.S4 // f += x * log2e_lo, lanes 0..3
-	VFMLA V3.S4, V11.S4, V21.S4 // f += x * log2e_lo, lanes 4..7
-	VFMLA V3.S4, V12.S4, V22.S4 // f += x * log2e_lo, lanes 8..11
-	VFMLA V3.S4, V13.S4, V23.S4 // f += x * log2e_lo, lanes 12..15
-	FMOVQ 96(R20), F2 // p = p*f + exp2_5, lanes 0..3
-	VFMLA V20.S4, V1.S4, V2.S4 // p = p*f + exp2_5, lanes 0..3
-	FMOVQ 96(R20), F3 // p = p*f + exp2_5, lanes 4..7
-	VFMLA V21.S4, V1.S4, V3.S4 // p = p*f + exp2_5, lanes 4..7
+	WORD  $0x6e23dd40 // FMUL V0.4S, V10.4S, V3.4S // n = x * log2e_hi, lanes 0..3
+	WORD  $0x6e23dd6e // FMUL V14.4S, V11.4S, V3.4S // n = x * log2e_hi, lanes 4..7
+	WORD  $0x6e23dd8f // FMUL V15.4S, V12.4S, V3.4S // n = x * log2e_hi, lanes 8..11
+	WORD  $0x6e23ddb0 // FMUL V16.4S, V13.4S, V3.4S // n = x * log2e_hi, lanes 12..15
+	WORD  $0x4e218800 // FRINTN V0.4S, V0.4S // n = round(n), lanes 0..3
+	WORD  $0x4e2189ce // FRINTN V14.4S, V14.4S // n = round(n), lanes 4..7
+	WORD  $0x4e2189ef // FRINTN V15.4S, V15.4S // n = round(n), lanes 8..11
+	WORD  $0x4e218a10 // FRINTN V16.4S, V16.4S // n = round(n), lanes 12..15
+	WORD  $0x6ea0f811 // FNEG V17.4S, V0.4S // f = x * log2e_hi - f, lanes 0..3
+	VFMLA V3.S4, V10.S4, V17.S4 // f = x * log2e_hi - f, lanes 0..3
+	WORD  $0x6ea0f9d2 // FNEG V18.4S, V14.4S // f = x * log2e_hi - f, lanes 4..7
+	VFMLA V3.S4, V11.S4, V18.S4 // f = x * log2e_hi - f, lanes 4..7
+	WORD  $0x6ea0f9f3 // FNEG V19.4S, V15.4S // f = x * log2e_hi - f, lanes 8..11
+	VFMLA V3.S4, V12.S4, V19.S4 // f = x * log2e_hi - f, lanes 8..11
+	WORD  $0x6ea0fa14 // FNEG V20.4S, V16.4S // f = x * log2e_hi - f, lanes 12..15
+	VFMLA V3.S4, V13.S4, V20.S4 // f = x * log2e_hi - f, lanes 12..15
+	VFMLA V4.S4, V10.S4, V17.S4 // f += x * log2e_lo, lanes 0..3
+	VFMLA V4.S4, V11.S4, V18.S4 // f += x * log2e_lo, lanes 4..7
+	VFMLA V4.S4, V12.S4, V19.S4 // f += x * log2e_lo, lanes 8..11
+	VFMLA V4.S4, V13.S4, V20.S4 // f += x * log2e_lo, lanes 12..15
+	FMOVQ 96(R20), F3 // p = p*f + exp2_5, lanes 0..3
+	VFMLA V17.S4, V1.S4, V3.S4 // p = p*f + exp2_5, lanes 0..3
+	FMOVQ 96(R20), F4 // p = p*f + exp2_5, lanes 4..7
+	VFMLA V18.S4, V1.S4, V4.S4 // p = p*f + exp2_5, lanes 4..7
 	FMOVQ 96(R20), F10 // p = p*f + exp2_5, lanes 8..11
-	VFMLA V22.S4, V1.S4, V10.S4 // p = p*f + exp2_5, lanes 8..11
+	VFMLA V19.S4, V1.S4, V10.S4 // p = p*f + exp2_5, lanes 8..11
 	FMOVQ 96(R20), F11 // p = p*f + exp2_5, lanes 12..15
-	VFMLA V23.S4, V1.S4, V11.S4 // p = p*f + exp2_5, lanes 12..15
+	VFMLA V20.S4, V1.S4, V11.S4 // p = p*f + exp2_5, lanes 12..15
 	FMOVQ 80(R20), F1 // p = p*f + exp2_4, lanes 0..3
-	VFMLA V20.S4, V2.S4, V1.S4 // p = p*f + exp2_4, lanes 0..3
-	FMOVQ 80(R20), F2 // p = p*f + exp2_4, lanes 4..7
-	VFMLA V21.S4, V3.S4, V2.S4 // p = p*f + exp2_4, lanes 4..7
-	FMOVQ 80(R20), F3 // p = p*f + exp2_4, lanes 8..11
-	VFMLA V22.S4, V10.S4, V3.S4 // p = p*f + exp2_4, lanes 8..11
+	VFMLA V17.S4, V3.S4, V1.S4 // p = p*f + exp2_4, lanes 0..3
+	FMOVQ 80(R20), F3 // p = p*f + exp2_4, lanes 4..7
+	VFMLA V18.S4, V4.S4, V3.S4 // p = p*f + exp2_4, lanes 4..7
+	FMOVQ 80(R20), F4 // p = p*f + exp2_4, lanes 8..11
+	VFMLA V19.S4, V10.S4, V4.S4 // p = p*f + exp2_4, lanes 8..11
 	FMOVQ 80(R20), F10 // p = p*f + exp2_4, lanes 12..15
-	VFMLA V23.S4, V11.S4, V10.S4 // p = p*f + exp2_4, lanes 12..15
+	VFMLA V20.S4, V11.S4, V10.S4 // p = p*f + exp2_4, lanes 12..15
 	FMOVQ 64(R20), F11 // p = p*f + exp2_3, lanes 0..3
-	VFMLA V20.S4, V1.S4, V11.S4 // p = p*f + exp2_3, lanes 0..3
+	VFMLA V17.S4, V1.S4, V11.S4 // p = p*f + exp2_3, lanes 0..3
 	FMOVQ 64(R20), F1 // p = p*f + exp2_3, lanes 4..7
-	VFMLA V21.S4, V2.S4, V1.S4 // p = p*f + exp2_3, lanes 4..7
-	FMOVQ 64(R20), F2 // p = p*f + exp2_3, lanes 8..11
-	VFMLA V22.S4, V3.S4, V2.S4 // p = p*f + exp2_3, lanes 8..11
-	FMOVQ 64(R20), F3 // p = p*f + exp2_3, lanes 12..15
-	VFMLA V23.S4, V10.S4, V3.S4 // p = p*f + exp2_3, lanes 12..15
+	VFMLA V18.S4, V3.S4, V1.S4 // p = p*f + exp2_3, lanes 4..7
+	FMOVQ 64(R20), F3 // p = p*f + exp2_3, lanes 8..11
+	VFMLA V19.S4, V4.S4, V3.S4 // p = p*f + exp2_3, lanes 8..11
+	FMOVQ 64(R20), F4 // p = p*f + exp2_3, lanes 12..15
+	VFMLA V20.S4, V10.S4, V4.S4 // p = p*f + exp2_3, lanes 12..15
 	FMOVQ 48(R20), F10 // p = p*f + exp2_2, lanes 0..3
-	VFMLA V20.S4, V11.S4, V10.S4 // p = p*f + exp2_2, lanes 0..3
+	VFMLA V17.S4, V11.S4, V10.S4 // p = p*f + exp2_2, lanes 0..3
 	FMOVQ 48(R20), F11 // p = p*f + exp2_2, lanes 4..7
-	VFMLA V21.S4, V1.S4, V11.S4 // p = p*f + exp2_2, lanes 4..7
+	VFMLA V18.S4, V1.S4, V11.S4 // p = p*f + exp2_2, lanes 4..7
 	FMOVQ 48(R20), F1 // p = p*f + exp2_2, lanes 8..11
-	VFMLA V22.S4, V2.S4, V1.S4 // p = p*f + exp2_2, lanes 8..11
-	FMOVQ 48(R20), F2 // p = p*f + exp2_2, lanes 12..15
-	VFMLA V23.S4, V3.S4, V2.S4 // p = p*f + exp2_2, lanes 12..15
-	FMOVQ 32(R20), F3 // p = p*f + exp2_1, lanes 0..3
-	VFMLA V20.S4, V10.S4, V3.S4 // p = p*f + exp2_1, lanes 0..3
+	VFMLA V19.S4, V3.S4, V1.S4 // p = p*f + exp2_2, lanes 8..11
+	FMOVQ 48(R20), F3 // p = p*f + exp2_2, lanes 12..15
+	VFMLA V20.S4, V4.S4, V3.S4 // p = p*f + exp2_2, lanes 12..15
+	FMOVQ 32(R20), F4 // p = p*f + exp2_1, lanes 0..3
+	VFMLA V17.S4, V10.S4, V4.S4 // p = p*f + exp2_1, lanes 0..3
 	FMOVQ 32(R20), F10 // p = p*f + exp2_1, lanes 4..7
-	VFMLA V21.S4, V11.S4, V10.S4 // p = p*f + exp2_1, lanes 4..7
+	VFMLA V18.S4, V11.S4, V10.S4 // p = p*f + exp2_1, lanes 4..7
 	FMOVQ 32(R20), F11 // p = p*f + exp2_1, lanes 8..11
-	VFMLA V22.S4, V1.S4, V11.S4 // p = p*f + exp2_1, lanes 8..11
+	VFMLA V19.S4, V1.S4, V11.S4 // p = p*f + exp2_1, lanes 8..11
 	FMOVQ 32(R20), F1 // p = p*f + exp2_1, lanes 12..15
-	VFMLA V23.S4, V2.S4, V1.S4 // p = p*f + exp2_1, lanes 12..15
-	FMOVQ 16(R20), F2 // p = p*f + exp2_0, lanes 0..3
-	VFMLA V20.S4, V3.S4, V2.S4 // p = p*f + exp2_0, lanes 0..3
-	FMOVQ 16(R20), F3 // p = p*f + exp2_0, lanes 4..7
-	VFMLA V21.S4, V10.S4, V3.S4 // p = p*f + exp2_0, lanes 4..7
+	VFMLA V20.S4, V3.S4, V1.S4 // p = p*f + exp2_1, lanes 12..15
+	FMOVQ 16(R20), F3 // p = p*f + exp2_0, lanes 0..3
+	VFMLA V17.S4, V4.S4, V3.S4 // p = p*f + exp2_0, lanes 0..3
+	FMOVQ 16(R20), F4 // p = p*f + exp2_0, lanes 4..7
+	VFMLA V18.S4, V10.S4, V4.S4 // p = p*f + exp2_0, lanes 4..7
 	FMOVQ 16(R20), F10 // p = p*f + exp2_0, lanes 8..11
-	VFMLA V22.S4, V11.S4, V10.S4 // p = p*f + exp2_0, lanes 8..11
+	VFMLA V19.S4, V11.S4, V10.S4 // p = p*f + exp2_0, lanes 8..11
 	FMOVQ 16(R20), F11 // p = p*f + exp2_0, lanes 12..15
-	VFMLA V23.S4, V1.S4, V11.S4 // p = p*f + exp2_0, lanes 12..15
-	WORD  $0x4f29fe01 // FCVTZS V1.4S, V16.4S, #23 // p *= 2**n, lanes 0..3
-	VADD  V1.S4, V2.S4, V1.S4 // p *= 2**n, lanes 0..3
-	WORD  $0x4f29fe22 // FCVTZS V2.4S, V17.4S, #23 // p *= 2**n, lanes 4..7
-	VADD  V2.S4, V3.S4, V2.S4 // p *= 2**n, lanes 4..7
-	WORD  $0x4f29fe43 // FCVTZS V3.4S, V18.4S, #23 // p *= 2**n, lanes 8..11
-	VADD  V3.S4, V10.S4, V3.S4 // p *= 2**n, lanes 8..11
-	WORD  $0x4f29fe6a // FCVTZS V10.4S, V19.4S, #23 // p *= 2**n, lanes 12..15
+	VFMLA V20.S4, V1.S4, V11.S4 // p = p*f + exp2_0, lanes 12..15
+	WORD  $0x6ea0e441 // FCMGT V1.4S, V2.4S, V0.4S // small = n < -125, lanes 0..3
+	WORD  $0x6eaee44c // FCMGT V12.4S, V2.4S, V14.4S // small = n < -125, lanes 4..7
+	WORD  $0x6eafe44d // FCMGT V13.4S, V2.4S, V15.4S // small = n < -125, lanes 8..11
+	WORD  $0x6eb0e442 // FCMGT V2.4S, V2.4S, V16.4S // small = n < -125, lanes 12..15
+	WORD  $0x4f29fc00 // FCVTZS V0.4S, V0.4S, #23 // p *= 2**n, lanes 0..3
+	VADD  V0.S4, V3.S4, V0.S4 // p *= 2**n, lanes 0..3
+	WORD  $0x4f29fdc3 // FCVTZS V3.4S, V14.4S, #23 // p *= 2**n, lanes 4..7
+	VADD  V3.S4, V4.S4, V3.S4 // p *= 2**n, lanes 4..7
+	WORD  $0x4f29fde4 // FCVTZS V4.4S, V15.4S, #23 // p *= 2**n, lanes 8..11
+	VADD  V4.S4, V10.S4, V4.S4 // p *= 2**n, lanes 8..11
+	WORD  $0x4f29fe0a // FCVTZS V10.4S, V16.4S, #23 // p *= 2**n, lanes 12..15
 	VADD  V10.S4, V11.S4, V10.S4 // p *= 2**n, lanes 12..15
-	WORD  $0x4e601c21 // BIC V1.16B, V1.16B, V0.16B // p = 0 where small, lanes 0..3
-	WORD  $0x4e6e1c42 // BIC V2.16B, V2.16B, V14.16B // p = 0 where small, lanes 4..7
-	WORD  $0x4e6f1c63 // BIC V3.16B, V3.16B, V15.16B // p = 0 where small, lanes 8..11
-	WORD  $0x4e641d4a // BIC V10.16B, V10.16B, V4.16B // p = 0 where small, lanes 12..15
+	WORD  $0x4e611c00 // BIC V0.16B, V0.16B, V1.16B // p = 0 where small, lanes 0..3
+	WORD  $0x4e6c1c63 // BIC V3.16B, V3.16B, V12.16B // p = 0 where small, lanes 4..7
+	WORD  $0x4e6d1c84 // BIC V4.16B, V4.16B, V13.16B // p = 0 where small, lanes 8..11
+	WORD  $0x4e621d4a // BIC V10.16B, V10.16B, V2.16B // p = 0 where small, lanes 12..15
 	VDUP  R1, V13.S4 // first = first n lanes
-	FMOVQ 496(R20), F0 // first = first n lanes
-	WORD  $0x4ea035a0 // CMGT V0.4S, V13.4S, V0.4S // first = first n lanes
-	FMOVQ 512(R20), F4 // first = first n lanes
-	WORD  $0x4ea435a4 // CMGT V4.4S, V13.4S, V4.4S // first = first n lanes
-	FMOVQ 528(R20), F11 // first = first n lanes
+	FMOVQ 480(R20), F1 // first = first n lanes
+	WORD  $0x4ea135a1 // CMGT V1.4S, V13.4S, V1.4S // first = first n lanes
+	FMOVQ 496(R20), F2 // first = first n lanes
+	WORD  $0x4ea235a2 // CMGT V2.4S, V13.4S, V2.4S // first = first n lanes
+	FMOVQ 512(R20), F11 // first = first n lanes
 	WORD  $0x4eab35ab // CMGT V11.4S, V13.4S, V11.4S // first = first n lanes
-	FMOVQ 544(R20), F12 // first = first n lanes
+	FMOVQ 528(R20), F12 // first = first n lanes
 	WORD  $0x4eac35ac // CMGT V12.4S, V13.4S, V12.4S // first = first n lanes
-	VBIF  V0.B16, V9.B16, V1.B16 // p = first ? p : 0, lanes 0..3
-	VBIF  V4.B16, V9.B16, V2.B16 // p = first ? p : 0, lanes 4..7
-	VBIF  V11.B16, V9.B16, V3.B16 // p = first ? p : 0, lanes 8..11
+	VBIF  V1.B16, V9.B16, V0.B16 // p = first ? p : 0, lanes 0..3
+	VBIF  V2.B16, V9.B16, V3.B16 // p = first ? p : 0, lanes 4..7
+	VBIF  V11.B16, V9.B16, V4.B16 // p = first ? p : 0, lanes 8..11
 	VBIF  V12.B16, V9.B16, V10.B16 // p = first ? p : 0, lanes 12..15
-	WORD  $0x4e21d4a5 // FADD V5.4S, V5.4S, V1.4S // sum = sum + p, lanes 0..3
-	WORD  $0x4e22d4c6 // FADD V6.4S, V6.4S, V2.4S // sum = sum + p, lanes 4..7
-	WORD  $0x4e23d4e7 // FADD V7.4S, V7.4S, V3.4S // sum = sum + p, lanes 8..11
+	WORD  $0x4e20d4a5 // FADD V5.4S, V5.4S, V0.4S // sum = sum + p, lanes 0..3
+	WORD  $0x4e23d4c6 // FADD V6.4S, V6.4S, V3.4S // sum = sum + p, lanes 4..7
+	WORD  $0x4e24d4e7 // FADD V7.4S, V7.4S, V4.4S // sum = sum + p, lanes 8..11
 	WORD  $0x4e2ad508 // FADD V8.4S, V8.4S, V10.4S // sum = sum + p, lanes 12..15
 	CMP   $4, R1 // dst[0] = p, n lanes
 	BLT   tail_14 // dst[0] = p, n lanes
-	FMOVQ F1, (R2) // dst[0] = p, n lanes
+	FMOVQ F0, (R2) // dst[0] = p, n lanes
 	CMP   $8, R1 // dst[0] = p, n lanes
 	BLT   tail_15 // dst[0] = p, n lanes
-	FMOVQ F2, 16(R2) // dst[0] = p, n lanes
+	FMOVQ F3, 16(R2) // dst[0] = p, n lanes
 	CMP   $12, R1 // dst[0] = p, n lanes
 	BLT   tail_16 // dst[0] = p, n lanes
-	FMOVQ F3, 32(R2) // dst[0] = p, n lanes
+	FMOVQ F4, 32(R2) // dst[0] = p, n lanes
 	CMP   $16, R1 // dst[0] = p, n lanes
 	BLT   tail_17 // dst[0] = p, n lanes
 	FMOVQ F10, 48(R2) // dst[0] = p, n lanes
@@ -6302,41 +6298,41 @@ tail_done_4:
 
 tail_14:
 	TBZ   $1, R1, tail_one_18 // dst[0] = p, n lanes
-	FMOVD F1, (R2) // dst[0] = p, n lanes
+	FMOVD F0, (R2) // dst[0] = p, n lanes
 	TBZ   $0, R1, tail_done_13 // dst[0] = p, n lanes
 	ADD   $8, R2, R0 // dst[0] = p, n lanes
-	VST1  V1.S[2], (R0) // dst[0] = p, n lanes
+	VST1  V0.S[2], (R0) // dst[0] = p, n lanes
 	JMP   tail_done_13 // dst[0] = p, n lanes
 
 tail_one_18:
 	TBZ   $0, R1, tail_done_13 // dst[0] = p, n lanes
-	FMOVS F1, (R2) // dst[0] = p, n lanes
+	FMOVS F0, (R2) // dst[0] = p, n lanes
 	JMP   tail_done_13 // dst[0] = p, n lanes
 
 tail_15:
 	TBZ   $1, R1, tail_one_19 // dst[0] = p, n lanes
-	FMOVD F2, 16(R2) // dst[0] = p, n lanes
+	FMOVD F3, 16(R2) // dst[0] = p, n lanes
 	TBZ   $0, R1, tail_done_13 // dst[0] = p, n lanes
 	ADD   $24, R2, R0 // dst[0] = p, n lanes
-	VST1  V2.S[2], (R0) // dst[0] = p, n lanes
+	VST1  V3.S[2], (R0) // dst[0] = p, n lanes
 	JMP   tail_done_13 // dst[0] = p, n lanes
 
 tail_one_19:
 	TBZ   $0, R1, tail_done_13 // dst[0] = p, n lanes
-	FMOVS F2, 16(R2) // dst[0] = p, n lanes
+	FMOVS F3, 16(R2) // dst[0] = p, n lanes
 	JMP   tail_done_13 // dst[0] = p, n lanes
 
 tail_16:
 	TBZ   $1, R1, tail_one_20 // dst[0] = p, n lanes
-	FMOVD F3, 32(R2) // dst[0] = p, n lanes
+	FMOVD F4, 32(R2) // dst[0] = p, n lanes
 	TBZ   $0, R1, tail_done_13 // dst[0] = p, n lanes
 	ADD   $40, R2, R0 // dst[0] = p, n lanes
-	VST1  V3.S[2], (R0) // dst[0] = p, n lanes
+	VST1  V4.S[2], (R0) // dst[0] = p, n lanes
 	JMP   tail_done_13 // dst[0] = p, n lanes
 
 tail_one_20:
 	TBZ   $0, R1, tail_done_13 // dst[0] = p, n lanes
-	FMOVS F3, 32(R2) // dst[0] = p, n lanes
+	FMOVS F4, 32(R2) // dst[0] = p, n lanes
 	JMP   tail_done_13 // dst[0] = p, n lanes
 
 tail_17:
@@ -6371,9 +6367,9 @@ TEXT ·sumExpNEON(SB), NOSPLIT, $0-28
 	FMOVS shift+16(FP), F0 // shift in all lanes
 	VDUP  V0.S[0], V0.S4 // shift in all lanes
 	FMOVQ 112(R20), F1 // exp2_6
-	FMOVQ 304(R20), F2 // log2e_hi
-	FMOVQ 320(R20), F3 // log2e_lo
-	FMOVQ 480(R20), F4 // -87
+	FMOVQ 128(R20), F2 // -125
+	FMOVQ 304(R20), F3 // log2e_hi
+	FMOVQ 320(R20), F4 // log2e_lo
 	VEOR  V9.B16, V9.B16, V9.B16 // 0
 	VEOR  V5.B16, V5.B16, V5.B16 // sum = 0, lanes 0..3
 	VEOR  V6.B16, V6.B16, V6.B16 // sum = 0, lanes 4..7
@@ -6391,90 +6387,90 @@ vectors_1:
 	WORD  $0x4ea0d56b // FSUB V11.4S, V11.4S, V0.4S // x = x - shift, lanes 4..7
 	WORD  $0x4ea0d58c // FSUB V12.4S, V12.4S, V0.4S // x = x - shift, lanes 8..11
 	WORD  $0x4ea0d5ad // FSUB V13.4S, V13.4S, V0.4S // x = x - shift, lanes 12..15
-	WORD  $0x6eaae48e // FCMGT V14.4S, V4.4S, V10.4S // small = x < -87, lanes 0..3
-	WORD  $0x6eabe48f // FCMGT V15.4S, V4.4S, V11.4S // small = x < -87, lanes 4..7
-	WORD  $0x6eace490 // FCMGT V16.4S, V4.4S, V12.4S // small = x < -87, lanes 8..11
-	WORD  $0x6eade491 // FCMGT V17.4S, V4.4S, V13.4S // small = x < -87, lanes 12..15
-	WORD  $0x6e22dd52 // FMUL V18.4S, V10.4S, V2.4S // n = x * log2e_hi, lanes 0..3
-	WORD  $0x6e22dd73 // FMUL V19.4S, V11.4S, V2.4S // n = x * log2e_hi, lanes 4..7
-	WORD  $0x6e22dd94 // FMUL V20.4S, V12.4S, V2.4S // n = x * log2e_hi, lanes 8..11
-	WORD  $0x6e22ddb5 // FMUL V21.4S, V13.4S, V2.4S // n = x * log2e_hi, lanes 12..15
-	WORD  $0x4e218a52 // FRINTN V18.4S, V18.4S // n = round(n), lanes 0..3
-	WORD  $0x4e218a73 // FRINTN V19.4S, V19.4S // n = round(n), lanes 4..7
-	WORD  $0x4e218a94 // FRINTN V20.4S, V20.4S // n = round(n), lanes 8..11
-	WORD  $0x4e218ab5 // FRINTN V21.4S, V21.4S // n = round(n), lanes 12..15
-	WORD  $0x6ea0fa56 // FNEG V22.4S, V18.4S // f = x * log2e_hi - f, lanes 0..3
-	VFMLA V2.S4, V10.S4, V22.S4 // f = x * log2e_hi - f, lanes 0..3
-	WORD  $0x6ea0fa77 // FNEG V23.4S, V19.4S // f = x * log2e_hi - f, lanes 4..7
-	VFMLA V2.S4, V11.S4, V23.S4 // f = x * log2e_hi - f, lanes 4..7
-	WORD  $0x6ea0fa98 // FNEG V24.4S, V20.4S // f = x * log2e_hi - f, lanes 8..11
-	VFMLA V2.S4, V12.S4, V24.S4 // f = x * log2e_hi - f, lanes 8..11
-	WORD  $0x6ea0fab9 // FNEG V25.4S, V21.4S // f = x * log2e_hi - f, lanes 12..15
-	VFMLA V2.S4, V13.S4, V25.S4 // f = x * log2e_hi - f, lanes 12..15
-	VFMLA V3.S4, V10.S4, V22.S4 // f += x * log2e_lo, lanes 0..3
-	VFMLA V3.S4, V11.S4, V23.S4 // f += x * log2e_lo, lanes 4..7
-	VFMLA V3.S4, V12.S4, V24.S4 // f += x * log2e_lo, lanes 8..11
-	VFMLA V3.S4, V13.S4, V25.S4 // f += x * log2e_lo, lanes 12..15
+	WORD  $0x6e23dd4e // FMUL V14.4S, V10.4S, V3.4S // n = x * log2e_hi, lanes 0..3
+	WORD  $0x6e23dd6f // FMUL V15.4S, V11.4S, V3.4S // n = x * log2e_hi, lanes 4..7
+	WORD  $0x6e23dd90 // FMUL V16.4S, V12.4S, V3.4S // n = x * log2e_hi, lanes 8..11
+	WORD  $0x6e23ddb1 // FMUL V17.4S, V13.4S, V3.4S // n = x * log2e_hi, lanes 12..15
+	WORD  $0x4e2189ce // FRINTN V14.4S, V14.4S // n = round(n), lanes 0..3
+	WORD  $0x4e2189ef // FRINTN V15.4S, V15.4S // n = round(n), lanes 4..7
+	WORD  $0x4e218a10 // FRINTN V16.4S, V16.4S // n = round(n), lanes 8..11
+	WORD  $0x4e218a31 // FRINTN V17.4S, V17.4S // n = round(n), lanes 12..15
+	WORD  $0x6ea0f9d2 // FNEG V18.4S, V14.4S // f = x * log2e_hi - f, lanes 0..3
+	VFMLA V3.S4, V10.S4, V18.S4 // f = x * log2e_hi - f, lanes 0..3
+	WORD  $0x6ea0f9f3 // FNEG V19.4S, V15.4S // f = x * log2e_hi - f, lanes 4..7
+	VFMLA V3.S4, V11.S4, V19.S4 // f = x * log2e_hi - f, lanes 4..7
+	WORD  $0x6ea0fa14 // FNEG V20.4S, V16.4S // f = x * log2e_hi - f, lanes 8..11
+	VFMLA V3.S4, V12.S4, V20.S4 // f = x * log2e_hi - f, lanes 8..11
+	WORD  $0x6ea0fa35 // FNEG V21.4S, V17.4S // f = x * log2e_hi - f, lanes 12..15
+	VFMLA V3.S4, V13.S4, V21.S4 // f = x * log2e_hi - f, lanes 12..15
+	VFMLA V4.S4, V10.S4, V18.S4 // f += x * log2e_lo, lanes 0..3
+	VFMLA V4.S4, V11.S4, V19.S4 // f += x * log2e_lo, lanes 4..7
+	VFMLA V4.S4, V12.S4, V20.S4 // f += x * log2e_lo, lanes 8..11
+	VFMLA V4.S4, V13.S4, V21.S4 // f += x * log2e_lo, lanes 12..15
 	FMOVQ 96(R20), F10 // p = p*f + exp2_5, lanes 0..3
-	VFMLA V22.S4, V1.S4, V10.S4 // p = p*f + exp2_5, lanes 0..3
+	VFMLA V18.S4, V1.S4, V10.S4 // p = p*f + exp2_5, lanes 0..3
 	FMOVQ 96(R20), F11 // p = p*f + exp2_5, lanes 4..7
-	VFMLA V23.S4, V1.S4, V11.S4 // p = p*f + exp2_5, lanes 4..7
+	VFMLA V19.S4, V1.S4, V11.S4 // p = p*f + exp2_5, lanes 4..7
 	FMOVQ 96(R20), F12 // p = p*f + exp2_5, lanes 8..11
-	VFMLA V24.S4, V1.S4, V12.S4 // p = p*f + exp2_5, lanes 8..11
+	VFMLA V20.S4, V1.S4, V12.S4 // p = p*f + exp2_5, lanes 8..11
 	FMOVQ 96(R20), F13 // p = p*f + exp2_5, lanes 12..15
-	VFMLA V25.S4, V1.S4, V13.S4 // p = p*f + exp2_5, lanes 12..15
-	FMOVQ 80(R20), F26 // p = p*f + exp2_4, lanes 0..3
-	VFMLA V22.S4, V10.S4, V26.S4 // p = p*f + exp2_4, lanes 0..3
+	VFMLA V21.S4, V1.S4, V13.S4 // p = p*f + exp2_5, lanes 12..15
+	FMOVQ 80(R20), F22 // p = p*f + exp2_4, lanes 0..3
+	VFMLA V18.S4, V10.S4, V22.S4 // p = p*f + exp2_4, lanes 0..3
 	FMOVQ 80(R20), F10 // p = p*f + exp2_4, lanes 4..7
-	VFMLA V23.S4, V11.S4, V10.S4 // p = p*f + exp2_4, lanes 4..7
+	VFMLA V19.S4, V11.S4, V10.S4 // p = p*f + exp2_4, lanes 4..7
 	FMOVQ 80(R20), F11 // p = p*f + exp2_4, lanes 8..11
-	VFMLA V24.S4, V12.S4, V11.S4 // p = p*f + exp2_4, lanes 8..11
+	VFMLA V20.S4, V12.S4, V11.S4 // p = p*f + exp2_4, lanes 8..11
 	FMOVQ 80(R20), F12 // p = p*f + exp2_4, lanes 12..15
-	VFMLA V25.S4, V13.S4, V12.S4 // p = p*f + exp2_4, lanes 12..15
+	VFMLA V21.S4, V13.S4, V12.S4 // p = p*f + exp2_4, lanes 12..15
 	FMOVQ 64(R20), F13 // p = p*f + exp2_3, lanes 0..3
-	VFMLA V22.S4, V26.S4, V13.S4 // p = p*f + exp2_3, lanes 0..3
-	FMOVQ 64(R20), F26 // p = p*f + exp2_3, lanes 4..7
-	VFMLA V23.S4, V10.S4, V26.S4 // p = p*f + exp2_3, lanes 4..7
+	VFMLA V18.S4, V22.S4, V13.S4 // p = p*f + exp2_3, lanes 0..3
+	FMOVQ 64(R20), F22 // p = p*f + exp2_3, lanes 4..7
+	VFMLA V19.S4, V10.S4, V22.S4 // p = p*f + exp2_3, lanes 4..7
 	FMOVQ 64(R20), F10 // p = p*f + exp2_3, lanes 8..11
-	VFMLA V24.S4, V11.S4, V10.S4 // p = p*f + exp2_3, lanes 8..11
+	VFMLA V20.S4, V11.S4, V10.S4 // p = p*f + exp2_3, lanes 8..11
 	FMOVQ 64(R20), F11 // p = p*f + exp2_3, lanes 12..15
-	VFMLA V25.S4, V12.S4, V11.S4 // p = p*f + exp2_3, lanes 12..15
+	VFMLA V21.S4, V12.S4, V11.S4 // p = p*f + exp2_3, lanes 12..15
 	FMOVQ 48(R20), F12 // p = p*f + exp2_2, lanes 0..3
-	VFMLA V22.S4, V13.S4, V12.S4 // p = p*f + exp2_2, lanes 0..3
+	VFMLA V18.S4, V13.S4, V12.S4 // p = p*f + exp2_2, lanes 0..3
 	FMOVQ 48(R20), F13 // p = p*f + exp2_2, lanes 4..7
-	VFMLA V23.S4, V26.S4, V13.S4 // p = p*f + exp2_2, lanes 4..7
-	FMOVQ 48(R20), F26 // p = p*f + exp2_2, lanes 8..11
-	VFMLA V24.S4, V10.S4, V26.S4 // p = p*f + exp2_2, lanes 8..11
+	VFMLA V19.S4, V22.S4, V13.S4 // p = p*f + exp2_2, lanes 4..7
+	FMOVQ 48(R20), F22 // p = p*f + exp2_2, lanes 8..11
+	VFMLA V20.S4, V10.S4, V22.S4 // p = p*f + exp2_2, lanes 8..11
 	FMOVQ 48(R20), F10 // p = p*f + exp2_2, lanes 12..15
-	VFMLA V25.S4, V11.S4, V10.S4 // p = p*f + exp2_2, lanes 12..15
+	VFMLA V21.S4, V11.S4, V10.S4 // p = p*f + exp2_2, lanes 12..15
 	FMOVQ 32(R20), F11 // p = p*f + exp2_1, lanes 0..3
-	VFMLA V22.S4, V12.S4, V11.S4 // p = p*f + exp2_1, lanes 0..3
+	VFMLA V18.S4, V12.S4, V11.S4 // p = p*f + exp2_1, lanes 0..3
 	FMOVQ 32(R20), F12 // p = p*f + exp2_1, lanes 4..7
-	VFMLA V23.S4, V13.S4, V12.S4 // p = p*f + exp2_1, lanes 4..7
+	VFMLA V19.S4, V13.S4, V12.S4 // p = p*f + exp2_1, lanes 4..7
 	FMOVQ 32(R20), F13 // p = p*f + exp2_1, lanes 8..11
-	VFMLA V24.S4, V26.S4, V13.S4 // p = p*f + exp2_1, lanes 8..11
-	FMOVQ 32(R20), F26 // p = p*f + exp2_1, lanes 12..15
-	VFMLA V25.S4, V10.S4, V26.S4 // p = p*f + exp2_1, lanes 12..15
+	VFMLA V20.S4, V22.S4, V13.S4 // p = p*f + exp2_1, lanes 8..11
+	FMOVQ 32(R20), F22 // p = p*f + exp2_1, lanes 12..15
+	VFMLA V21.S4, V10.S4, V22.S4 // p = p*f + exp2_1, lanes 12..15
 	FMOVQ 16(R20), F10 // p = p*f + exp2_0, lanes 0..3
-	VFMLA V22.S4, V11.S4, V10.S4 // p = p*f + exp2_0, lanes 0..3
+	VFMLA V18.S4, V11.S4, V10.S4 // p = p*f + exp2_0, lanes 0..3
 	FMOVQ 16(R20), F11 // p = p*f + exp2_0, lanes 4..7
-	VFMLA V23.S4, V12.S4, V11.S4 // p = p*f + exp2_0, lanes 4..7
+	VFMLA V19.S4, V12.S4, V11.S4 // p = p*f + exp2_0, lanes 4..7
 	FMOVQ 16(R20), F12 // p = p*f + exp2_0, lanes 8..11
-	VFMLA V24.S4, V13.S4, V12.S4 // p = p*f + exp2_0, lanes 8..11
+	VFMLA V20.S4, V13.S4, V12.S4 // p = p*f + exp2_0, lanes 8..11
 	FMOVQ 16(R20), F13 // p = p*f + exp2_0, lanes 12..15
-	VFMLA V25.S4, V26.S4, V13.S4 // p = p*f + exp2_0, lanes 12..15
-	WORD  $0x4f29fe52 // FCVTZS V18.4S, V18.4S, #23 // p *= 2**n, lanes 0..3
-	VADD  V18.S4, V10.S4, V10.S4 // p *= 2**n, lanes 0..3
-	WORD  $0x4f29fe72 // FCVTZS V18.4S, V19.4S, #23 // p *= 2**n, lanes 4..7
-	VADD  V18.S4, V11.S4, V11.S4 // p *= 2**n, lanes 4..7
-	WORD  $0x4f29fe92 // FCVTZS V18.4S, V20.4S, #23 // p *= 2**n, lanes 8..11
-	VADD  V18.S4, V12.S4, V12.S4 // p *= 2**n, lanes 8..11
-	WORD  $0x4f29feb2 // FCVTZS V18.4S, V21.4S, #23 // p *= 2**n, lanes 12..15
-	VADD  V18.S4, V13.S4, V13.S4 // p *= 2**n, lanes 12..15
-	WORD  $0x4e6e1d4a // BIC V10.16B, V10.16B, V14.16B // p = 0 where small, lanes 0..3
-	WORD  $0x4e6f1d6b // BIC V11.16B, V11.16B, V15.16B // p = 0 where small, lanes 4..7
-	WORD  $0x4e701d8c // BIC V12.16B, V12.16B, V16.16B // p = 0 where small, lanes 8..11
-	WORD  $0x4e711dad // BIC V13.16B, V13.16B, V17.16B // p = 0 where small, lanes 12..15
+	VFMLA V21.S4, V22.S4, V13.S4 // p = p*f + exp2_0, lanes 12..15
+	WORD  $0x6eaee452 // FCMGT V18.4S, V2.4S, V14.4S // small = n < -125, lanes 0..3
+	WORD  $0x6eafe453 // FCMGT V19.4S, V2.4S, V15.4S // small = n < -125, lanes 4..7
+	WORD  $0x6eb0e454 // FCMGT V20.4S, V2.4S, V16.4S // small = n < -125, lanes 8..11
+	WORD  $0x6eb1e455 // FCMGT V21.4S, V2.4S, V17.4S // small = n < -125, lanes 12..15
+	WORD  $0x4f29fdce // FCVTZS V14.4S, V14.4S, #23 // p *= 2**n, lanes 0..3
+	VADD  V14.S4, V10.S4, V10.S4 // p *= 2**n, lanes 0..3
+	WORD  $0x4f29fdee // FCVTZS V14.4S, V15.4S, #23 // p *= 2**n, lanes 4..7
+	VADD  V14.S4, V11.S4, V11.S4 // p *= 2**n, lanes 4..7
+	WORD  $0x4f29fe0e // FCVTZS V14.4S, V16.4S, #23 // p *= 2**n, lanes 8..11
+	VADD  V14.S4, V12.S4, V12.S4 // p *= 2**n, lanes 8..11
+	WORD  $0x4f29fe2e // FCVTZS V14.4S, V17.4S, #23 // p *= 2**n, lanes 12..15
+	VADD  V14.S4, V13.S4, V13.S4 // p *= 2**n, lanes 12..15
+	WORD  $0x4e721d4a // BIC V10.16B, V10.16B, V18.16B // p = 0 where small, lanes 0..3
+	WORD  $0x4e731d6b // BIC V11.16B, V11.16B, V19.16B // p = 0 where small, lanes 4..7
+	WORD  $0x4e741d8c // BIC V12.16B, V12.16B, V20.16B // p = 0 where small, lanes 8..11
+	WORD  $0x4e751dad // BIC V13.16B, V13.16B, V21.16B // p = 0 where small, lanes 12..15
 	WORD  $0x4e2ad4a5 // FADD V5.4S, V5.4S, V10.4S // sum = sum + p.0, lanes 0..3
 	WORD  $0x4e2bd4c6 // FADD V6.4S, V6.4S, V11.4S // sum = sum + p.0, lanes 4..7
 	WORD  $0x4e2cd4e7 // FADD V7.4S, V7.4S, V12.4S // sum = sum + p.0, lanes 8..11
@@ -6561,106 +6557,106 @@ tail_done_4:
 	WORD  $0x4ea0d56b // FSUB V11.4S, V11.4S, V0.4S // x = x - shift, lanes 4..7
 	WORD  $0x4ea0d58c // FSUB V12.4S, V12.4S, V0.4S // x = x - shift, lanes 8..11
 	WORD  $0x4ea0d5ad // FSUB V13.4S, V13.4S, V0.4S // x = x - shift, lanes 12..15
-	WORD  $0x6eaae480 // FCMGT V0.4S, V4.4S, V10.4S // small = x < -87, lanes 0..3
-	WORD  $0x6eabe48e // FCMGT V14.4S, V4.4S, V11.4S // small = x < -87, lanes 4..7
-	WORD  $0x6eace48f // FCMGT V15.4S, V4.4S, V12.4S // small = x < -87, lanes 8..11
-	WORD  $0x6eade484 // FCMGT V4.4S, V4.4S, V13.4S // small = x < -87, lanes 12..15
-	WORD  $0x6e22dd50 // FMUL V16.4S, V10.4S, V2.4S // n = x * log2e_hi, lanes 0..3
-	WORD  $0x6e22dd71 // FMUL V17.4S, V11.4S, V2.4S // n = x * log2e_hi, lanes 4..7
-	WORD  $0x6e22dd92 // FMUL V18.4S, V12.4S, V2.4S // n = x * log2e_hi, lanes 8..11
-	WORD  $0x6e22ddb3 // FMUL V19.4S, V13.4S, V2.4S // n = x * log2e_hi, lanes 12..15
-	WORD  $0x4e218a10 // FRINTN V16.4S, V16.4S // n = round(n), lanes 0..3
-	WORD  $0x4e218a31 // FRINTN V17.4S, V17.4S // n = round(n), lanes 4..7
-	WORD  $0x4e218a52 // FRINTN V18.4S, V18.4S // n = round(n), lanes 8..11
-	WORD  $0x4e218a73 // FRINTN V19.4S, V19.4S // n = round(n), lanes 12..15
-	WORD  $0x6ea0fa14 // FNEG V20.4S, V16.4S // f = x * log2e_hi - f, lanes 0..3
-	VFMLA V2.S4, V10.S4, V20.S4 // f = x * log2e_hi - f, lanes 0..3
-	WORD  $0x6ea0fa35 // FNEG V21.4S, V17.4S // f = x * log2e_hi - f, lanes 4..7
-	VFMLA V2.S4, V11.S4, V21.S4 // f = x * log2e_hi - f, lanes 4..7
-	WORD  $0x6ea0fa56 // FNEG V22.4S, V18.4S // f = x * log2e_hi - f, lanes 8..11
-	VFMLA V2.S4, V12.S4, V22.S4 // f = x * log2e_hi - f, lanes 8..11
-	WORD  $0x6ea0fa77 // FNEG V23.4S, V19.4S // f = x * log2e_hi - f, lanes 12..15
-	VFMLA V2.S4, V13.S4, V23.S4 // f = x * log2e_hi - f, lanes 12..15
-	VFMLA V3.S4, V10.S4, V20.S4 // f += x * log2e_lo, lanes 0..3
-	VFMLA V3.S4, V11.S4, V21.S4 // f += x * log2e_lo, lanes 4..7
-	VFMLA V3.S4, V12.S4, V22.S4 // f += x * log2e_lo, lanes 8..11
-	VFMLA V3.S4, V13.S4, V23.S4 // f += x * log2e_lo, lanes 12..15
-	FMOVQ 96(R20), F2 // p = p*f + exp2_5, lanes 0..3
-	VFMLA V20.S4, V1.S4, V2.S4 // p = p*f + exp2_5, lanes 0..3
-	FMOVQ 96(R20), F3 // p = p*f + exp2_5, lanes 4..7
-	VFMLA V21.S4, V1.S4, V3.S4 // p = p*f + exp2_5, lanes 4..7
+	WORD  $0x6e23dd40 // FMUL V0.4S, V10.4S, V3.4S // n = x * log2e_hi, lanes 0..3
+	WORD  $0x6e23dd6e // FMUL V14.4S, V11.4S, V3.4S // n = x * log2e_hi, lanes 4..7
+	WORD  $0x6e23dd8f // FMUL V15.4S, V12.4S, V3.4S // n = x * log2e_hi, lanes 8..11
+	WORD  $0x6e23ddb0 // FMUL V16.4S, V13.4S, V3.4S // n = x * log2e_hi, lanes 12..15
+	WORD  $0x4e218800 // FRINTN V0.4S, V0.4S // n = round(n), lanes 0..3
+	WORD  $0x4e2189ce // FRINTN V14.4S, V14.4S // n = round(n), lanes 4..7
+	WORD  $0x4e2189ef // FRINTN V15.4S, V15.4S // n = round(n), lanes 8..11
+	WORD  $0x4e218a10 // FRINTN V16.4S, V16.4S // n = round(n), lanes 12..15
+	WORD  $0x6ea0f811 // FNEG V17.4S, V0.4S // f = x * log2e_hi - f, lanes 0..3
+	VFMLA V3.S4, V10.S4, V17.S4 // f = x * log2e_hi - f, lanes 0..3
+	WORD  $0x6ea0f9d2 // FNEG V18.4S, V14.4S // f = x * log2e_hi - f, lanes 4..7
+	VFMLA V3.S4, V11.S4, V18.S4 // f = x * log2e_hi - f, lanes 4..7
+	WORD  $0x6ea0f9f3 // FNEG V19.4S, V15.4S // f = x * log2e_hi - f, lanes 8..11
+	VFMLA V3.S4, V12.S4, V19.S4 // f = x * log2e_hi - f, lanes 8..11
+	WORD  $0x6ea0fa14 // FNEG V20.4S, V16.4S // f = x * log2e_hi - f, lanes 12..15
+	VFMLA V3.S4, V13.S4, V20.S4 // f = x * log2e_hi - f, lanes 12..15
+	VFMLA V4.S4, V10.S4, V17.S4 // f += x * log2e_lo, lanes 0..3
+	VFMLA V4.S4, V11.S4, V18.S4 // f += x * log2e_lo, lanes 4..7
+	VFMLA V4.S4, V12.S4, V19.S4 // f += x * log2e_lo, lanes 8..11
+	VFMLA V4.S4, V13.S4, V20.S4 // f += x * log2e_lo, lanes 12..15
+	FMOVQ 96(R20), F3 // p = p*f + exp2_5, lanes 0..3
+	VFMLA V17.S4, V1.S4, V3.S4 // p = p*f + exp2_5, lanes 0..3
+	FMOVQ 96(R20), F4 // p = p*f + exp2_5, lanes 4..7
+	VFMLA V18.S4, V1.S4, V4.S4 // p = p*f + exp2_5, lanes 4..7
 	FMOVQ 96(R20), F10 // p = p*f + exp2_5, lanes 8..11
-	VFMLA V22.S4, V1.S4, V10.S4 // p = p*f + exp2_5, lanes 8..11
+	VFMLA V19.S4, V1.S4, V10.S4 // p = p*f + exp2_5, lanes 8..11
 	FMOVQ 96(R20), F11 // p = p*f + exp2_5, lanes 12..15
-	VFMLA V23.S4, V1.S4, V11.S4 // p = p*f + exp2_5, lanes 12..15
+	VFMLA V20.S4, V1.S4, V11.S4 // p = p*f + exp2_5, lanes 12..15
 	FMOVQ 80(R20), F1 // p = p*f + exp2_4, lanes 0..3
-	VFMLA V20.S4, V2.S4, V1.S4 // p = p*f + exp2_4, lanes 0..3
-	FMOVQ 80(R20), F2 // p = p*f + exp2_4, lanes 4..7
-	VFMLA V21.S4, V3.S4, V2.S4 // p = p*f + exp2_4, lanes 4..7
-	FMOVQ 80(R20), F3 // p = p*f + exp2_4, lanes 8..11
-	VFMLA V22.S4, V10.S4, V3.S4 // p = p*f + exp2_4, lanes 8..11
+	VFMLA V17.S4, V3.S4, V1.S4 // p = p*f + exp2_4, lanes 0..3
+	FMOVQ 80(R20), F3 // p = p*f + exp2_4, lanes 4..7
+	VFMLA V18.S4, V4.S4, V3.S4 // p = p*f + exp2_4, lanes 4..7
+	FMOVQ 80(R20), F4 // p = p*f + exp2_4, lanes 8..11
+	VFMLA V19.S4, V10.S4, V4.S4 // p = p*f + exp2_4, lanes 8..11
 	FMOVQ 80(R20), F10 // p = p*f + exp2_4, lanes 12..15
-	VFMLA V23.S4, V11.S4, V10.S4 // p = p*f + exp2_4, lanes 12..15
+	VFMLA V20.S4, V11.S4, V10.S4 // p = p*f + exp2_4, lanes 12..15
 	FMOVQ 64(R20), F11 // p = p*f + exp2_3, lanes 0..3
-	VFMLA V20.S4, V1.S4, V11.S4 // p = p*f + exp2_3, lanes 0..3
+	VFMLA V17.S4, V1.S4, V11.S4 // p = p*f + exp2_3, lanes 0..3
 	FMOVQ 64(R20), F1 // p = p*f + exp2_3, lanes 4..7
-	VFMLA V21.S4, V2.S4, V1.S4 // p = p*f + exp2_3, lanes 4..7
-	FMOVQ 64(R20), F2 // p = p*f + exp2_3, lanes 8..11
-	VFMLA V22.S4, V3.S4, V2.S4 // p = p*f + exp2_3, lanes 8..11
-	FMOVQ 64(R20), F3 // p = p*f + exp2_3, lanes 12..15
-	VFMLA V23.S4, V10.S4, V3.S4 // p = p*f + exp2_3, lanes 12..15
+	VFMLA V18.S4, V3.S4, V1.S4 // p = p*f + exp2_3, lanes 4..7
+	FMOVQ 64(R20), F3 // p = p*f + exp2_3, lanes 8..11
+	VFMLA V19.S4, V4.S4, V3.S4 // p = p*f + exp2_3, lanes 8..11
+	FMOVQ 64(R20), F4 // p = p*f + exp2_3, lanes 12..15
+	VFMLA V20.S4, V10.S4, V4.S4 // p = p*f + exp2_3, lanes 12..15
 	FMOVQ 48(R20), F10 // p = p*f + exp2_2, lanes 0..3
-	VFMLA V20.S4, V11.S4, V10.S4 // p = p*f + exp2_2, lanes 0..3
+	VFMLA V17.S4, V11.S4, V10.S4 // p = p*f + exp2_2, lanes 0..3
 	FMOVQ 48(R20), F11 // p = p*f + exp2_2, lanes 4..7
-	VFMLA V21.S4, V1.S4, V11.S4 // p = p*f + exp2_2, lanes 4..7
+	VFMLA V18.S4, V1.S4, V11.S4 // p = p*f + exp2_2, lanes 4..7
 	FMOVQ 48(R20), F1 // p = p*f + exp2_2, lanes 8..11
-	VFMLA V22.S4, V2.S4, V1.S4 // p = p*f + exp2_2, lanes 8..11
-	FMOVQ 48(R20), F2 // p = p*f + exp2_2, lanes 12..15
-	VFMLA V23.S4, V3.S4, V2.S4 // p = p*f + exp2_2, lanes 12..15
-	FMOVQ 32(R20), F3 // p = p*f + exp2_1, lanes 0..3
-	VFMLA V20.S4, V10.S4, V3.S4 // p = p*f + exp2_1, lanes 0..3
+	VFMLA V19.S4, V3.S4, V1.S4 // p = p*f + exp2_2, lanes 8..11
+	FMOVQ 48(R20), F3 // p = p*f + exp2_2, lanes 12..15
+	VFMLA V20.S4, V4.S4, V3.S4 // p = p*f + exp2_2, lanes 12..15
+	FMOVQ 32(R20), F4 // p = p*f + exp2_1, lanes 0..3
+	VFMLA V17.S4, V10.S4, V4.S4 // p = p*f + exp2_1, lanes 0..3
 	FMOVQ 32(R20), F10 // p = p*f + exp2_1, lanes 4..7
-	VFMLA V21.S4, V11.S4, V10.S4 // p = p*f + exp2_1, lanes 4..7
+	VFMLA V18.S4, V11.S4, V10.S4 // p = p*f + exp2_1, lanes 4..7
 	FMOVQ 32(R20), F11 // p = p*f + exp2_1, lanes 8..11
-	VFMLA V22.S4, V1.S4, V11.S4 // p = p*f + exp2_1, lanes 8..11
+	VFMLA V19.S4, V1.S4, V11.S4 // p = p*f + exp2_1, lanes 8..11
 	FMOVQ 32(R20), F1 // p = p*f + exp2_1, lanes 12..15
-	VFMLA V23.S4, V2.S4, V1.S4 // p = p*f + exp2_1, lanes 12..15
-	FMOVQ 16(R20), F2 // p = p*f + exp2_0, lanes 0..3
-	VFMLA V20.S4, V3.S4, V2.S4 // p = p*f + exp2_0, lanes 0..3
-	FMOVQ 16(R20), F3 // p = p*f + exp2_0, lanes 4..7
-	VFMLA V21.S4, V10.S4, V3.S4 // p = p*f + exp2_0, lanes 4..7
+	VFMLA V20.S4, V3.S4, V1.S4 // p = p*f + exp2_1, lanes 12..15
+	FMOVQ 16(R20), F3 // p = p*f + exp2_0, lanes 0..3
+	VFMLA V17.S4, V4.S4, V3.S4 // p = p*f + exp2_0, lanes 0..3
+	FMOVQ 16(R20), F4 // p = p*f + exp2_0, lanes 4..7
+	VFMLA V18.S4, V10.S4, V4.S4 // p = p*f + exp2_0, lanes 4..7
 	FMOVQ 16(R20), F10 // p = p*f + exp2_0, lanes 8..11
-	VFMLA V22.S4, V11.S4, V10.S4 // p = p*f + exp2_0, lanes 8..11
+	VFMLA V19.S4, V11.S4, V10.S4 // p = p*f + exp2_0, lanes 8..11
 	FMOVQ 16(R20), F11 // p = p*f + exp2_0, lanes 12..15
-	VFMLA V23.S4, V1.S4, V11.S4 // p = p*f + exp2_0, lanes 12..15
-	WORD  $0x4f29fe01 // FCVTZS V1.4S, V16.4S, #23 // p *= 2**n, lanes 0..3
-	VADD  V1.S4, V2.S4, V1.S4 // p *= 2**n, lanes 0..3
-	WORD  $0x4f29fe22 // FCVTZS V2.4S, V17.4S, #23 // p *= 2**n, lanes 4..7
-	VADD  V2.S4, V3.S4, V2.S4 // p *= 2**n, lanes 4..7
-	WORD  $0x4f29fe43 // FCVTZS V3.4S, V18.4S, #23 // p *= 2**n, lanes 8..11
-	VADD  V3.S4, V10.S4, V3.S4 // p *= 2**n, lanes 8..11
-	WORD  $0x4f29fe6a // FCVTZS V10.4S, V19.4S, #23 // p *= 2**n, lanes 12..15
+	VFMLA V20.S4, V1.S4, V11.S4 // p = p*f + exp2_0, lanes 12..15
+	WORD  $0x6ea0e441 // FCMGT V1.4S, V2.4S, V0.4S // small = n < -125, lanes 0..3
+	WORD  $0x6eaee44c // FCMGT V12.4S, V2.4S, V14.4S // small = n < -125, lanes 4..7
+	WORD  $0x6eafe44d // FCMGT V13.4S, V2.4S, V15.4S // small = n < -125, lanes 8..11
+	WORD  $0x6eb0e442 // FCMGT V2.4S, V2.4S, V16.4S // small = n < -125, lanes 12..15
+	WORD  $0x4f29fc00 // FCVTZS V0.4S, V0.4S, #23 // p *= 2**n, lanes 0..3
+	VADD  V0.S4, V3.S4, V0.S4 // p *= 2**n, lanes 0..3
+	WORD  $0x4f29fdc3 // FCVTZS V3.4S, V14.4S, #23 // p *= 2**n, lanes 4..7
+	VADD  V3.S4, V4.S4, V3.S4 // p *= 2**n, lanes 4..7
+	WORD  $0x4f29fde4 // FCVTZS V4.4S, V15.4S, #23 // p *= 2**n, lanes 8..11
+	VADD  V4.S4, V10.S4, V4.S4 // p *= 2**n, lanes 8..11
+	WORD  $0x4f29fe0a // FCVTZS V10.4S, V16.4S, #23 // p *= 2**n, lanes 12..15
 	VADD  V10.S4, V11.S4, V10.S4 // p *= 2**n, lanes 12..15
-	WORD  $0x4e601c21 // BIC V1.16B, V1.16B, V0.16B // p = 0 where small, lanes 0..3
-	WORD  $0x4e6e1c42 // BIC V2.16B, V2.16B, V14.16B // p = 0 where small, lanes 4..7
-	WORD  $0x4e6f1c63 // BIC V3.16B, V3.16B, V15.16B // p = 0 where small, lanes 8..11
-	WORD  $0x4e641d4a // BIC V10.16B, V10.16B, V4.16B // p = 0 where small, lanes 12..15
+	WORD  $0x4e611c00 // BIC V0.16B, V0.16B, V1.16B // p = 0 where small, lanes 0..3
+	WORD  $0x4e6c1c63 // BIC V3.16B, V3.16B, V12.16B // p = 0 where small, lanes 4..7
+	WORD  $0x4e6d1c84 // BIC V4.16B, V4.16B, V13.16B // p = 0 where small, lanes 8..11
+	WORD  $0x4e621d4a // BIC V10.16B, V10.16B, V2.16B // p = 0 where small, lanes 12..15
 	VDUP  R1, V13.S4 // first = first n lanes
-	FMOVQ 496(R20), F0 // first = first n lanes
-	WORD  $0x4ea035a0 // CMGT V0.4S, V13.4S, V0.4S // first = first n lanes
-	FMOVQ 512(R20), F4 // first = first n lanes
-	WORD  $0x4ea435a4 // CMGT V4.4S, V13.4S, V4.4S // first = first n lanes
-	FMOVQ 528(R20), F11 // first = first n lanes
+	FMOVQ 480(R20), F1 // first = first n lanes
+	WORD  $0x4ea135a1 // CMGT V1.4S, V13.4S, V1.4S // first = first n lanes
+	FMOVQ 496(R20), F2 // first = first n lanes
+	WORD  $0x4ea235a2 // CMGT V2.4S, V13.4S, V2.4S // first = first n lanes
+	FMOVQ 512(R20), F11 // first = first n lanes
 	WORD  $0x4eab35ab // CMGT V11.4S, V13.4S, V11.4S // first = first n lanes
-	FMOVQ 544(R20), F12 // first = first n lanes
+	FMOVQ 528(R20), F12 // first = first n lanes
 	WORD  $0x4eac35ac // CMGT V12.4S, V13.4S, V12.4S // first = first n lanes
-	VBIF  V0.B16, V9.B16, V1.B16 // p = first ? p : 0, lanes 0..3
-	VBIF  V4.B16, V9.B16, V2.B16 // p = first ? p : 0, lanes 4..7
-	VBIF  V11.B16, V9.B16, V3.B16 // p = first ? p : 0, lanes 8..11
+	VBIF  V1.B16, V9.B16, V0.B16 // p = first ? p : 0, lanes 0..3
+	VBIF  V2.B16, V9.B16, V3.B16 // p = first ? p : 0, lanes 4..7
+	VBIF  V11.B16, V9.B16, V4.B16 // p = first ? p : 0, lanes 8..11
 	VBIF  V12.B16, V9.B16, V10.B16 // p = first ? p : 0, lanes 12..15
-	WORD  $0x4e21d4a5 // FADD V5.4S, V5.4S, V1.4S // sum = sum + p, lanes 0..3
-	WORD  $0x4e22d4c6 // FADD V6.4S, V6.4S, V2.4S // sum = sum + p, lanes 4..7
-	WORD  $0x4e23d4e7 // FADD V7.4S, V7.4S, V3.4S // sum = sum + p, lanes 8..11
+	WORD  $0x4e20d4a5 // FADD V5.4S, V5.4S, V0.4S // sum = sum + p, lanes 0..3
+	WORD  $0x4e23d4c6 // FADD V6.4S, V6.4S, V3.4S // sum = sum + p, lanes 4..7
+	WORD  $0x4e24d4e7 // FADD V7.4S, V7.4S, V4.4S // sum = sum + p, lanes 8..11
 	WORD  $0x4e2ad508 // FADD V8.4S, V8.4S, V10.4S // sum = sum + p, lanes 12..15
 
 less_3:

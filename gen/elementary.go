@@ -34,56 +34,56 @@ func horner(m *machine.Machine, p, f machine.Value, poly []machine.Value) {
 	}
 }
 
-// exp2Text is 2ᵗ, with +0 below -126: the exponential of attention's softmax.
-type exp2Text struct {
+// powText is 2^f·2ⁿ with +0 for n below MinExponent: what the exponentials of softmax share.
+type powText struct {
 	m    *machine.Machine
 	poly []machine.Value
 	min  machine.Value
 }
 
-func newExp2(m *machine.Machine) exp2Text {
-	return exp2Text{m, coefficients(m, "exp2_", portable.Exp2Coefficients[:]), m.Const("-126", portable.Exp2Min)}
+func newPow(m *machine.Machine) powText {
+	return powText{m, coefficients(m, "exp2_", portable.Exp2Coefficients[:]), m.Const("-125", portable.MinExponent)}
 }
+
+// apply consumes f and n. The comparison comes last, because f is free by then: on AVX2 every
+// register counts.
+func (e powText) apply(f, n machine.Value) machine.Value {
+	m := e.m
+	p, small := m.Like(f, "p"), m.MaskFor(f, "small")
+	horner(m, p, f, e.poly)
+	m.Less(small, n, e.min)
+	m.Scale(p, n)
+	m.ZeroWhere(p, small)
+	return p
+}
+
+// exp2Text is 2ᵗ for t ≤ 0: the exponential of attention.
+type exp2Text struct{ powText }
+
+func newExp2(m *machine.Machine) exp2Text { return exp2Text{newPow(m)} }
 
 // apply returns 2ᵗ and consumes t.
 func (e exp2Text) apply(t machine.Value) machine.Value {
-	m := e.m
-	small := m.MaskFor(t, "small")
-	n, p := m.Like(t, "n"), m.Like(t, "p")
-	m.Less(small, t, e.min)
-	m.Round(n, t)
-	m.Sub(t, t, n)
-	horner(m, p, t, e.poly)
-	m.Scale(p, n)
-	m.ZeroWhere(p, small)
-	return p
+	n := e.m.Like(t, "n")
+	e.m.Round(n, t)
+	e.m.Sub(t, t, n)
+	return e.powText.apply(t, n)
 }
 
-// softExpText is eᵈ for d ≤ 0, with +0 below -87: the exponential of the public softmax.
+// softExpText is eᵈ for d ≤ 0: the exponential of the softmax of a slice.
 type softExpText struct {
-	m           *machine.Machine
-	poly        []machine.Value
-	hi, lo, min machine.Value
+	powText
+	hi, lo machine.Value
 }
 
 func newSoftExp(m *machine.Machine) softExpText {
-	return softExpText{
-		m, coefficients(m, "exp2_", portable.Exp2Coefficients[:]),
-		m.Const("log2e_hi", portable.Log2eHi), m.Const("log2e_lo", portable.Log2eLo), m.Const("-87", portable.SoftExpMin),
-	}
+	return softExpText{newPow(m), m.Const("log2e_hi", portable.Log2eHi), m.Const("log2e_lo", portable.Log2eLo)}
 }
 
-// apply returns eᵈ and consumes d.
+// apply returns eᵈ.
 func (e softExpText) apply(d machine.Value) machine.Value {
-	m := e.m
-	small := m.MaskFor(d, "small")
-	m.Less(small, d, e.min)
-	n, f := reduceExp(m, d, e.hi, e.lo)
-	p := m.Like(d, "p")
-	horner(m, p, f, e.poly)
-	m.Scale(p, n)
-	m.ZeroWhere(p, small)
-	return p
+	n, f := reduceExp(e.m, d, e.hi, e.lo)
+	return e.powText.apply(f, n)
 }
 
 // reduceExp returns n = round(x·log2 e) and f = x·log2 e - n, the latter with log2 e to 49 bits.

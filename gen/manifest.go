@@ -86,7 +86,7 @@ var manifest = []kernel{
 	}, {
 		Name: "ExpSum",
 		Sig:  "func(dst, src *float32, n int, shift float32) float32",
-		Doc:  "is dst[i] = e^(src[i]-shift), +0 below e^-87, and returns the sum over 16 lanes.",
+		Doc:  "is dst[i] = e^(src[i]-shift), +0 below about e^-87, and returns the sum over 16 lanes.",
 		Text: expSum,
 	}, {
 		Name: "SumExp",

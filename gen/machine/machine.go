@@ -59,7 +59,7 @@ type ISA struct {
 // The instruction sets, in order of preference within an architecture.
 var (
 	AVX512 = ISA{Name: "AVX512", GOARCH: "amd64", Lanes: 16, Registers: 32, TileRows: 12, TileValues: 2, Interleave: 4}
-	AVX2   = ISA{Name: "AVX2", GOARCH: "amd64", Lanes: 8, Registers: 16, TileRows: 6, TileValues: 1, Interleave: 1}
+	AVX2   = ISA{Name: "AVX2", GOARCH: "amd64", Lanes: 8, Registers: 16, TileRows: 6, TileValues: 1, Interleave: 2}
 	NEON   = ISA{Name: "NEON", GOARCH: "arm64", Lanes: 4, Registers: 32, TileRows: 6, TileValues: 1, Interleave: 1}
 
 	ISAs = []ISA{AVX512, AVX2, NEON}

@@ -21,8 +21,9 @@ const (
 	exp2C6 float32 = 0x1.3f4050p-13 // 0x391fa028
 )
 
-// Exp2Min is where [Exp2] becomes +0: 2^t for t >= Exp2Min is a normal float32.
-const Exp2Min float32 = -126
+// MinExponent is the smallest n for which softmax's exponentials are 2^f·2ⁿ; below they are +0. 2^f may be
+// less than 1, so a smaller n could give a subnormal number.
+const MinExponent float32 = -125
 
 // Log2eHi + Log2eLo is log2 e to 49 bits.
 const (
@@ -77,6 +78,3 @@ const (
 	TanhHi float32 = -2 * Log2eHi // -0x1.715476p+1, 0xc038aa3b
 	TanhLo float32 = -2 * Log2eLo // -0x1.4ae0c0p-25, 0xb3257060
 )
-
-// SoftExpMin is where [SoftExp] becomes +0.
-const SoftExpMin float32 = -87
