@@ -1645,20 +1645,38 @@ max_1:
 	MOVQ    R8, R12 // s_col = s_row
 	VMOVUPS x8_ff800000<>+0(SB), Y0 // max = -Inf, lanes 0..7
 	VMOVUPS x8_ff800000<>+0(SB), Y1 // max = -Inf, lanes 8..15
-	CMPQ    R11, $+16 // cols < 16
-	JLT     max_cols_end_4 // cols < 16
+	CMPQ    R11, $+32 // cols < 32
+	JLT     max_cols_end_4 // cols < 32
 
 max_cols_3:
 	VMOVUPS (R12), Y2 // S = s_col[0], lanes 0..7
 	VMOVUPS 32(R12), Y3 // S = s_col[0], lanes 8..15
-	VMAXPS  Y0, Y2, Y0 // max = max(max, S), lanes 0..7
-	VMAXPS  Y1, Y3, Y1 // max = max(max, S), lanes 8..15
+	VMOVUPS 64(R12), Y4 // S = s_col[0], lanes 16..23
+	VMOVUPS 96(R12), Y5 // S = s_col[0], lanes 24..31
+	VMAXPS  Y0, Y2, Y0 // max = max(max, S.0), lanes 0..7
+	VMAXPS  Y1, Y3, Y1 // max = max(max, S.0), lanes 8..15
+	VMAXPS  Y0, Y4, Y0 // max = max(max, S.1), lanes 0..7
+	VMAXPS  Y1, Y5, Y1 // max = max(max, S.1), lanes 8..15
+	ADDQ    $+128, R12 // s_col += 128
+	SUBQ    $+32, R11 // cols += -32
+	CMPQ    R11, $+32 // cols >= 32
+	JGE     max_cols_3 // cols >= 32
+
+max_cols_end_4:
+	CMPQ R11, $+16 // cols < 16
+	JLT  max_cols_end_6 // cols < 16
+
+max_cols_5:
+	VMOVUPS (R12), Y2 // S = s_col[0], lanes 0..7
+	VMOVUPS 32(R12), Y3 // S = s_col[0], lanes 8..15
+	VMAXPS  Y0, Y2, Y0 // max = max(max, S.0), lanes 0..7
+	VMAXPS  Y1, Y3, Y1 // max = max(max, S.0), lanes 8..15
 	ADDQ    $+64, R12 // s_col += 64
 	SUBQ    $+16, R11 // cols += -16
 	CMPQ    R11, $+16 // cols >= 16
-	JGE     max_cols_3 // cols >= 16
+	JGE     max_cols_5 // cols >= 16
 
-max_cols_end_4:
+max_cols_end_6:
 	VMAXPS       Y0, Y1, Y0 // max[0] = max of lanes
 	VEXTRACTF128 $0x01, Y0, X1 // max[0] = max of lanes
 	VMAXPS       X0, X1, X0 // max[0] = max of lanes
@@ -1698,43 +1716,43 @@ max_end_2:
 	VMASKMOVPS  Y7, Y1, 32(DI) // shift[0] = m', rows lanes
 	VSUBPS      Y6, Y2, Y2 // m = m - m', lanes 0..7
 	VSUBPS      Y7, Y3, Y3 // m = m - m', lanes 8..15
-	VCMPPS      $0x11, x8_c2fc0000<>+0(SB), Y2, Y4 // small = m < -126, lanes 0..7
-	VCMPPS      $0x11, x8_c2fc0000<>+0(SB), Y3, Y5 // small = m < -126, lanes 8..15
-	VROUNDPS    $0x00, Y2, Y6 // n = round(m), lanes 0..7
-	VROUNDPS    $0x00, Y3, Y7 // n = round(m), lanes 8..15
-	VSUBPS      Y6, Y2, Y2 // m = m - n, lanes 0..7
-	VSUBPS      Y7, Y3, Y3 // m = m - n, lanes 8..15
-	VMOVUPS     x8_391fa028<>+0(SB), Y8 // p = exp2_6, lanes 0..7
-	VMOVUPS     x8_391fa028<>+0(SB), Y9 // p = exp2_6, lanes 8..15
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y2, Y8 // p = p*m + exp2_5, lanes 0..7
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y3, Y9 // p = p*m + exp2_5, lanes 8..15
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y2, Y8 // p = p*m + exp2_4, lanes 0..7
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y3, Y9 // p = p*m + exp2_4, lanes 8..15
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y2, Y8 // p = p*m + exp2_3, lanes 0..7
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y3, Y9 // p = p*m + exp2_3, lanes 8..15
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y2, Y8 // p = p*m + exp2_2, lanes 0..7
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y3, Y9 // p = p*m + exp2_2, lanes 8..15
-	VFMADD213PS x8_3f317218<>+0(SB), Y2, Y8 // p = p*m + exp2_1, lanes 0..7
-	VFMADD213PS x8_3f317218<>+0(SB), Y3, Y9 // p = p*m + exp2_1, lanes 8..15
-	VFMADD213PS x8_3f800000<>+0(SB), Y2, Y8 // p = p*m + exp2_0, lanes 0..7
-	VFMADD213PS x8_3f800000<>+0(SB), Y3, Y9 // p = p*m + exp2_0, lanes 8..15
-	VCVTPS2DQ   Y6, Y2 // p *= 2**n, lanes 0..7
-	VPSLLD      $0x17, Y2, Y2 // p *= 2**n, lanes 0..7
-	VPADDD      Y2, Y8, Y8 // p *= 2**n, lanes 0..7
-	VCVTPS2DQ   Y7, Y2 // p *= 2**n, lanes 8..15
-	VPSLLD      $0x17, Y2, Y2 // p *= 2**n, lanes 8..15
-	VPADDD      Y2, Y9, Y9 // p *= 2**n, lanes 8..15
-	VANDNPS     Y8, Y4, Y8 // p = 0 where small, lanes 0..7
-	VANDNPS     Y9, Y5, Y9 // p = 0 where small, lanes 8..15
-	VMASKMOVPS  Y8, Y0, (SI) // alpha[0] = p, rows lanes
-	VMASKMOVPS  Y9, Y1, 32(SI) // alpha[0] = p, rows lanes
+	VROUNDPS    $0x00, Y2, Y4 // n = round(m), lanes 0..7
+	VROUNDPS    $0x00, Y3, Y5 // n = round(m), lanes 8..15
+	VSUBPS      Y4, Y2, Y2 // m = m - n, lanes 0..7
+	VSUBPS      Y5, Y3, Y3 // m = m - n, lanes 8..15
+	VMOVUPS     x8_391fa028<>+0(SB), Y6 // p = exp2_6, lanes 0..7
+	VMOVUPS     x8_391fa028<>+0(SB), Y7 // p = exp2_6, lanes 8..15
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y2, Y6 // p = p*m + exp2_5, lanes 0..7
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y3, Y7 // p = p*m + exp2_5, lanes 8..15
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y2, Y6 // p = p*m + exp2_4, lanes 0..7
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y3, Y7 // p = p*m + exp2_4, lanes 8..15
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y2, Y6 // p = p*m + exp2_3, lanes 0..7
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y3, Y7 // p = p*m + exp2_3, lanes 8..15
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y2, Y6 // p = p*m + exp2_2, lanes 0..7
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y3, Y7 // p = p*m + exp2_2, lanes 8..15
+	VFMADD213PS x8_3f317218<>+0(SB), Y2, Y6 // p = p*m + exp2_1, lanes 0..7
+	VFMADD213PS x8_3f317218<>+0(SB), Y3, Y7 // p = p*m + exp2_1, lanes 8..15
+	VFMADD213PS x8_3f800000<>+0(SB), Y2, Y6 // p = p*m + exp2_0, lanes 0..7
+	VFMADD213PS x8_3f800000<>+0(SB), Y3, Y7 // p = p*m + exp2_0, lanes 8..15
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y4, Y2 // small = n < -125, lanes 0..7
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y5, Y3 // small = n < -125, lanes 8..15
+	VCVTPS2DQ   Y4, Y4 // p *= 2**n, lanes 0..7
+	VPSLLD      $0x17, Y4, Y4 // p *= 2**n, lanes 0..7
+	VPADDD      Y4, Y6, Y6 // p *= 2**n, lanes 0..7
+	VCVTPS2DQ   Y5, Y4 // p *= 2**n, lanes 8..15
+	VPSLLD      $0x17, Y4, Y4 // p *= 2**n, lanes 8..15
+	VPADDD      Y4, Y7, Y7 // p *= 2**n, lanes 8..15
+	VANDNPS     Y6, Y2, Y6 // p = 0 where small, lanes 0..7
+	VANDNPS     Y7, Y3, Y7 // p = 0 where small, lanes 8..15
+	VMASKMOVPS  Y6, Y0, (SI) // alpha[0] = p, rows lanes
+	VMASKMOVPS  Y7, Y1, 32(SI) // alpha[0] = p, rows lanes
 
 	// P = 2^(S-m'), l = α·l + P
 	MOVQ l+56(FP), BX // l
 	CMPQ DX, $+1 // rows < 1
-	JLT  exp_end_6 // rows < 1
+	JLT  exp_end_8 // rows < 1
 
-exp_5:
+exp_7:
 	MOVQ         cols+24(FP), R8 // cols
 	MOVQ         AX, R9 // s_col = s
 	VBROADCASTSS (DI), Y0 // m' = all shift[0]
@@ -1743,52 +1761,134 @@ exp_5:
 	VMOVUPS      32(BX), Y3 // l = l[0], lanes 8..15
 	VMULPS       Y1, Y2, Y2 // l = l * α, lanes 0..7
 	VMULPS       Y1, Y3, Y3 // l = l * α, lanes 8..15
-	CMPQ         R8, $+16 // cols < 16
-	JLT          exp_cols_end_8 // cols < 16
+	CMPQ         R8, $+32 // cols < 32
+	JLT          exp_cols_end_10 // cols < 32
 
-exp_cols_7:
+exp_cols_9:
+	VMOVUPS     (R9), Y1 // S = s_col[0], lanes 0..7
+	VMOVUPS     32(R9), Y4 // S = s_col[0], lanes 8..15
+	VMOVUPS     64(R9), Y5 // S = s_col[0], lanes 16..23
+	VMOVUPS     96(R9), Y6 // S = s_col[0], lanes 24..31
+	VSUBPS      Y0, Y1, Y1 // S = S - m', lanes 0..7
+	VSUBPS      Y0, Y4, Y4 // S = S - m', lanes 8..15
+	VSUBPS      Y0, Y5, Y5 // S = S - m', lanes 16..23
+	VSUBPS      Y0, Y6, Y6 // S = S - m', lanes 24..31
+	VROUNDPS    $0x00, Y1, Y7 // n = round(S), lanes 0..7
+	VROUNDPS    $0x00, Y4, Y8 // n = round(S), lanes 8..15
+	VROUNDPS    $0x00, Y5, Y9 // n = round(S), lanes 16..23
+	VROUNDPS    $0x00, Y6, Y10 // n = round(S), lanes 24..31
+	VSUBPS      Y7, Y1, Y1 // S = S - n, lanes 0..7
+	VSUBPS      Y8, Y4, Y4 // S = S - n, lanes 8..15
+	VSUBPS      Y9, Y5, Y5 // S = S - n, lanes 16..23
+	VSUBPS      Y10, Y6, Y6 // S = S - n, lanes 24..31
+	VMOVUPS     x8_391fa028<>+0(SB), Y11 // p = exp2_6, lanes 0..7
+	VMOVUPS     x8_391fa028<>+0(SB), Y12 // p = exp2_6, lanes 8..15
+	VMOVUPS     x8_391fa028<>+0(SB), Y13 // p = exp2_6, lanes 16..23
+	VMOVUPS     x8_391fa028<>+0(SB), Y14 // p = exp2_6, lanes 24..31
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y1, Y11 // p = p*S + exp2_5, lanes 0..7
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y4, Y12 // p = p*S + exp2_5, lanes 8..15
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y5, Y13 // p = p*S + exp2_5, lanes 16..23
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y6, Y14 // p = p*S + exp2_5, lanes 24..31
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y1, Y11 // p = p*S + exp2_4, lanes 0..7
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y4, Y12 // p = p*S + exp2_4, lanes 8..15
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y5, Y13 // p = p*S + exp2_4, lanes 16..23
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y6, Y14 // p = p*S + exp2_4, lanes 24..31
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y1, Y11 // p = p*S + exp2_3, lanes 0..7
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y4, Y12 // p = p*S + exp2_3, lanes 8..15
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y5, Y13 // p = p*S + exp2_3, lanes 16..23
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y6, Y14 // p = p*S + exp2_3, lanes 24..31
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y1, Y11 // p = p*S + exp2_2, lanes 0..7
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y4, Y12 // p = p*S + exp2_2, lanes 8..15
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y5, Y13 // p = p*S + exp2_2, lanes 16..23
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y6, Y14 // p = p*S + exp2_2, lanes 24..31
+	VFMADD213PS x8_3f317218<>+0(SB), Y1, Y11 // p = p*S + exp2_1, lanes 0..7
+	VFMADD213PS x8_3f317218<>+0(SB), Y4, Y12 // p = p*S + exp2_1, lanes 8..15
+	VFMADD213PS x8_3f317218<>+0(SB), Y5, Y13 // p = p*S + exp2_1, lanes 16..23
+	VFMADD213PS x8_3f317218<>+0(SB), Y6, Y14 // p = p*S + exp2_1, lanes 24..31
+	VFMADD213PS x8_3f800000<>+0(SB), Y1, Y11 // p = p*S + exp2_0, lanes 0..7
+	VFMADD213PS x8_3f800000<>+0(SB), Y4, Y12 // p = p*S + exp2_0, lanes 8..15
+	VFMADD213PS x8_3f800000<>+0(SB), Y5, Y13 // p = p*S + exp2_0, lanes 16..23
+	VFMADD213PS x8_3f800000<>+0(SB), Y6, Y14 // p = p*S + exp2_0, lanes 24..31
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y7, Y1 // small = n < -125, lanes 0..7
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y8, Y4 // small = n < -125, lanes 8..15
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y9, Y5 // small = n < -125, lanes 16..23
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y10, Y6 // small = n < -125, lanes 24..31
+	VCVTPS2DQ   Y7, Y7 // p *= 2**n, lanes 0..7
+	VPSLLD      $0x17, Y7, Y7 // p *= 2**n, lanes 0..7
+	VPADDD      Y7, Y11, Y11 // p *= 2**n, lanes 0..7
+	VCVTPS2DQ   Y8, Y7 // p *= 2**n, lanes 8..15
+	VPSLLD      $0x17, Y7, Y7 // p *= 2**n, lanes 8..15
+	VPADDD      Y7, Y12, Y12 // p *= 2**n, lanes 8..15
+	VCVTPS2DQ   Y9, Y7 // p *= 2**n, lanes 16..23
+	VPSLLD      $0x17, Y7, Y7 // p *= 2**n, lanes 16..23
+	VPADDD      Y7, Y13, Y13 // p *= 2**n, lanes 16..23
+	VCVTPS2DQ   Y10, Y7 // p *= 2**n, lanes 24..31
+	VPSLLD      $0x17, Y7, Y7 // p *= 2**n, lanes 24..31
+	VPADDD      Y7, Y14, Y14 // p *= 2**n, lanes 24..31
+	VANDNPS     Y11, Y1, Y11 // p = 0 where small, lanes 0..7
+	VANDNPS     Y12, Y4, Y12 // p = 0 where small, lanes 8..15
+	VANDNPS     Y13, Y5, Y13 // p = 0 where small, lanes 16..23
+	VANDNPS     Y14, Y6, Y14 // p = 0 where small, lanes 24..31
+	VADDPS      Y11, Y2, Y2 // l = l + p.0, lanes 0..7
+	VADDPS      Y12, Y3, Y3 // l = l + p.0, lanes 8..15
+	VADDPS      Y13, Y2, Y2 // l = l + p.1, lanes 0..7
+	VADDPS      Y14, Y3, Y3 // l = l + p.1, lanes 8..15
+	VMOVUPS     Y11, (R9) // s_col[0] = p, lanes 0..7
+	VMOVUPS     Y12, 32(R9) // s_col[0] = p, lanes 8..15
+	VMOVUPS     Y13, 64(R9) // s_col[0] = p, lanes 16..23
+	VMOVUPS     Y14, 96(R9) // s_col[0] = p, lanes 24..31
+	ADDQ        $+128, R9 // s_col += 128
+	SUBQ        $+32, R8 // cols += -32
+	CMPQ        R8, $+32 // cols >= 32
+	JGE         exp_cols_9 // cols >= 32
+
+exp_cols_end_10:
+	CMPQ R8, $+16 // cols < 16
+	JLT  exp_cols_end_12 // cols < 16
+
+exp_cols_11:
 	VMOVUPS     (R9), Y1 // S = s_col[0], lanes 0..7
 	VMOVUPS     32(R9), Y4 // S = s_col[0], lanes 8..15
 	VSUBPS      Y0, Y1, Y1 // S = S - m', lanes 0..7
 	VSUBPS      Y0, Y4, Y4 // S = S - m', lanes 8..15
-	VCMPPS      $0x11, x8_c2fc0000<>+0(SB), Y1, Y5 // small = S < -126, lanes 0..7
-	VCMPPS      $0x11, x8_c2fc0000<>+0(SB), Y4, Y6 // small = S < -126, lanes 8..15
-	VROUNDPS    $0x00, Y1, Y7 // n = round(S), lanes 0..7
-	VROUNDPS    $0x00, Y4, Y8 // n = round(S), lanes 8..15
-	VSUBPS      Y7, Y1, Y1 // S = S - n, lanes 0..7
-	VSUBPS      Y8, Y4, Y4 // S = S - n, lanes 8..15
-	VMOVUPS     x8_391fa028<>+0(SB), Y9 // p = exp2_6, lanes 0..7
-	VMOVUPS     x8_391fa028<>+0(SB), Y10 // p = exp2_6, lanes 8..15
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y1, Y9 // p = p*S + exp2_5, lanes 0..7
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y4, Y10 // p = p*S + exp2_5, lanes 8..15
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y1, Y9 // p = p*S + exp2_4, lanes 0..7
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y4, Y10 // p = p*S + exp2_4, lanes 8..15
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y1, Y9 // p = p*S + exp2_3, lanes 0..7
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y4, Y10 // p = p*S + exp2_3, lanes 8..15
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y1, Y9 // p = p*S + exp2_2, lanes 0..7
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y4, Y10 // p = p*S + exp2_2, lanes 8..15
-	VFMADD213PS x8_3f317218<>+0(SB), Y1, Y9 // p = p*S + exp2_1, lanes 0..7
-	VFMADD213PS x8_3f317218<>+0(SB), Y4, Y10 // p = p*S + exp2_1, lanes 8..15
-	VFMADD213PS x8_3f800000<>+0(SB), Y1, Y9 // p = p*S + exp2_0, lanes 0..7
-	VFMADD213PS x8_3f800000<>+0(SB), Y4, Y10 // p = p*S + exp2_0, lanes 8..15
-	VCVTPS2DQ   Y7, Y1 // p *= 2**n, lanes 0..7
-	VPSLLD      $0x17, Y1, Y1 // p *= 2**n, lanes 0..7
-	VPADDD      Y1, Y9, Y9 // p *= 2**n, lanes 0..7
-	VCVTPS2DQ   Y8, Y1 // p *= 2**n, lanes 8..15
-	VPSLLD      $0x17, Y1, Y1 // p *= 2**n, lanes 8..15
-	VPADDD      Y1, Y10, Y10 // p *= 2**n, lanes 8..15
-	VANDNPS     Y9, Y5, Y9 // p = 0 where small, lanes 0..7
-	VANDNPS     Y10, Y6, Y10 // p = 0 where small, lanes 8..15
-	VADDPS      Y9, Y2, Y2 // l = l + p, lanes 0..7
-	VADDPS      Y10, Y3, Y3 // l = l + p, lanes 8..15
-	VMOVUPS     Y9, (R9) // s_col[0] = p, lanes 0..7
-	VMOVUPS     Y10, 32(R9) // s_col[0] = p, lanes 8..15
+	VROUNDPS    $0x00, Y1, Y5 // n = round(S), lanes 0..7
+	VROUNDPS    $0x00, Y4, Y6 // n = round(S), lanes 8..15
+	VSUBPS      Y5, Y1, Y1 // S = S - n, lanes 0..7
+	VSUBPS      Y6, Y4, Y4 // S = S - n, lanes 8..15
+	VMOVUPS     x8_391fa028<>+0(SB), Y7 // p = exp2_6, lanes 0..7
+	VMOVUPS     x8_391fa028<>+0(SB), Y8 // p = exp2_6, lanes 8..15
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y1, Y7 // p = p*S + exp2_5, lanes 0..7
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y4, Y8 // p = p*S + exp2_5, lanes 8..15
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y1, Y7 // p = p*S + exp2_4, lanes 0..7
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y4, Y8 // p = p*S + exp2_4, lanes 8..15
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y1, Y7 // p = p*S + exp2_3, lanes 0..7
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y4, Y8 // p = p*S + exp2_3, lanes 8..15
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y1, Y7 // p = p*S + exp2_2, lanes 0..7
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y4, Y8 // p = p*S + exp2_2, lanes 8..15
+	VFMADD213PS x8_3f317218<>+0(SB), Y1, Y7 // p = p*S + exp2_1, lanes 0..7
+	VFMADD213PS x8_3f317218<>+0(SB), Y4, Y8 // p = p*S + exp2_1, lanes 8..15
+	VFMADD213PS x8_3f800000<>+0(SB), Y1, Y7 // p = p*S + exp2_0, lanes 0..7
+	VFMADD213PS x8_3f800000<>+0(SB), Y4, Y8 // p = p*S + exp2_0, lanes 8..15
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y5, Y1 // small = n < -125, lanes 0..7
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y6, Y4 // small = n < -125, lanes 8..15
+	VCVTPS2DQ   Y5, Y5 // p *= 2**n, lanes 0..7
+	VPSLLD      $0x17, Y5, Y5 // p *= 2**n, lanes 0..7
+	VPADDD      Y5, Y7, Y7 // p *= 2**n, lanes 0..7
+	VCVTPS2DQ   Y6, Y5 // p *= 2**n, lanes 8..15
+	VPSLLD      $0x17, Y5, Y5 // p *= 2**n, lanes 8..15
+	VPADDD      Y5, Y8, Y8 // p *= 2**n, lanes 8..15
+	VANDNPS     Y7, Y1, Y7 // p = 0 where small, lanes 0..7
+	VANDNPS     Y8, Y4, Y8 // p = 0 where small, lanes 8..15
+	VADDPS      Y7, Y2, Y2 // l = l + p.0, lanes 0..7
+	VADDPS      Y8, Y3, Y3 // l = l + p.0, lanes 8..15
+	VMOVUPS     Y7, (R9) // s_col[0] = p, lanes 0..7
+	VMOVUPS     Y8, 32(R9) // s_col[0] = p, lanes 8..15
 	ADDQ        $+64, R9 // s_col += 64
 	SUBQ        $+16, R8 // cols += -16
 	CMPQ        R8, $+16 // cols >= 16
-	JGE         exp_cols_7 // cols >= 16
+	JGE         exp_cols_11 // cols >= 16
 
-exp_cols_end_8:
+exp_cols_end_12:
 	VMOVUPS Y2, (BX) // l[0] = l, lanes 0..7
 	VMOVUPS Y3, 32(BX) // l[0] = l, lanes 8..15
 	ADDQ    $+4, DI // shift += 4
@@ -1797,9 +1897,9 @@ exp_cols_end_8:
 	ADDQ    CX, AX // s += stride
 	SUBQ    $+1, DX // rows += -1
 	CMPQ    DX, $+1 // rows >= 1
-	JGE     exp_5 // rows >= 1
+	JGE     exp_7 // rows >= 1
 
-exp_end_6:
+exp_end_8:
 	VZEROUPPER
 	RET
 
@@ -1883,15 +1983,15 @@ DATA x8_391fa028<>+24(SB)/4, $0x391fa028
 DATA x8_391fa028<>+28(SB)/4, $0x391fa028
 GLOBL x8_391fa028<>(SB), RODATA|NOPTR, $32
 
-DATA x8_c2fc0000<>+0(SB)/4, $0xc2fc0000
-DATA x8_c2fc0000<>+4(SB)/4, $0xc2fc0000
-DATA x8_c2fc0000<>+8(SB)/4, $0xc2fc0000
-DATA x8_c2fc0000<>+12(SB)/4, $0xc2fc0000
-DATA x8_c2fc0000<>+16(SB)/4, $0xc2fc0000
-DATA x8_c2fc0000<>+20(SB)/4, $0xc2fc0000
-DATA x8_c2fc0000<>+24(SB)/4, $0xc2fc0000
-DATA x8_c2fc0000<>+28(SB)/4, $0xc2fc0000
-GLOBL x8_c2fc0000<>(SB), RODATA|NOPTR, $32
+DATA x8_c2fa0000<>+0(SB)/4, $0xc2fa0000
+DATA x8_c2fa0000<>+4(SB)/4, $0xc2fa0000
+DATA x8_c2fa0000<>+8(SB)/4, $0xc2fa0000
+DATA x8_c2fa0000<>+12(SB)/4, $0xc2fa0000
+DATA x8_c2fa0000<>+16(SB)/4, $0xc2fa0000
+DATA x8_c2fa0000<>+20(SB)/4, $0xc2fa0000
+DATA x8_c2fa0000<>+24(SB)/4, $0xc2fa0000
+DATA x8_c2fa0000<>+28(SB)/4, $0xc2fa0000
+GLOBL x8_c2fa0000<>(SB), RODATA|NOPTR, $32
 
 // func maskTileAVX2(s *float32, stride int, rows int, cols int, bits *uint64)
 TEXT ·maskTileAVX2(SB), NOSPLIT, $0-40
@@ -2027,74 +2127,74 @@ TEXT ·mergeRowsAVX2(SB), NOSPLIT, $0-80
 	VSUBPS      Y7, Y3, Y3 // wa = wa - m', lanes 8..15
 	VSUBPS      Y6, Y4, Y4 // wb = wb - m', lanes 0..7
 	VSUBPS      Y7, Y5, Y5 // wb = wb - m', lanes 8..15
-	VCMPPS      $0x11, x8_c2fc0000<>+0(SB), Y2, Y6 // small = wa < -126, lanes 0..7
-	VCMPPS      $0x11, x8_c2fc0000<>+0(SB), Y3, Y7 // small = wa < -126, lanes 8..15
-	VROUNDPS    $0x00, Y2, Y8 // n = round(wa), lanes 0..7
-	VROUNDPS    $0x00, Y3, Y9 // n = round(wa), lanes 8..15
-	VSUBPS      Y8, Y2, Y2 // wa = wa - n, lanes 0..7
-	VSUBPS      Y9, Y3, Y3 // wa = wa - n, lanes 8..15
-	VMOVUPS     x8_391fa028<>+0(SB), Y10 // p = exp2_6, lanes 0..7
-	VMOVUPS     x8_391fa028<>+0(SB), Y11 // p = exp2_6, lanes 8..15
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y2, Y10 // p = p*wa + exp2_5, lanes 0..7
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y3, Y11 // p = p*wa + exp2_5, lanes 8..15
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y2, Y10 // p = p*wa + exp2_4, lanes 0..7
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y3, Y11 // p = p*wa + exp2_4, lanes 8..15
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y2, Y10 // p = p*wa + exp2_3, lanes 0..7
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y3, Y11 // p = p*wa + exp2_3, lanes 8..15
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y2, Y10 // p = p*wa + exp2_2, lanes 0..7
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y3, Y11 // p = p*wa + exp2_2, lanes 8..15
-	VFMADD213PS x8_3f317218<>+0(SB), Y2, Y10 // p = p*wa + exp2_1, lanes 0..7
-	VFMADD213PS x8_3f317218<>+0(SB), Y3, Y11 // p = p*wa + exp2_1, lanes 8..15
-	VFMADD213PS x8_3f800000<>+0(SB), Y2, Y10 // p = p*wa + exp2_0, lanes 0..7
-	VFMADD213PS x8_3f800000<>+0(SB), Y3, Y11 // p = p*wa + exp2_0, lanes 8..15
-	VCVTPS2DQ   Y8, Y2 // p *= 2**n, lanes 0..7
-	VPSLLD      $0x17, Y2, Y2 // p *= 2**n, lanes 0..7
-	VPADDD      Y2, Y10, Y10 // p *= 2**n, lanes 0..7
-	VCVTPS2DQ   Y9, Y2 // p *= 2**n, lanes 8..15
-	VPSLLD      $0x17, Y2, Y2 // p *= 2**n, lanes 8..15
-	VPADDD      Y2, Y11, Y11 // p *= 2**n, lanes 8..15
-	VANDNPS     Y10, Y6, Y10 // p = 0 where small, lanes 0..7
-	VANDNPS     Y11, Y7, Y11 // p = 0 where small, lanes 8..15
-	VMOVUPS     Y10, (R8) // weights[0] = p, lanes 0..7
-	VMOVUPS     Y11, 32(R8) // weights[0] = p, lanes 8..15
+	VROUNDPS    $0x00, Y2, Y6 // n = round(wa), lanes 0..7
+	VROUNDPS    $0x00, Y3, Y7 // n = round(wa), lanes 8..15
+	VSUBPS      Y6, Y2, Y2 // wa = wa - n, lanes 0..7
+	VSUBPS      Y7, Y3, Y3 // wa = wa - n, lanes 8..15
+	VMOVUPS     x8_391fa028<>+0(SB), Y8 // p = exp2_6, lanes 0..7
+	VMOVUPS     x8_391fa028<>+0(SB), Y9 // p = exp2_6, lanes 8..15
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y2, Y8 // p = p*wa + exp2_5, lanes 0..7
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y3, Y9 // p = p*wa + exp2_5, lanes 8..15
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y2, Y8 // p = p*wa + exp2_4, lanes 0..7
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y3, Y9 // p = p*wa + exp2_4, lanes 8..15
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y2, Y8 // p = p*wa + exp2_3, lanes 0..7
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y3, Y9 // p = p*wa + exp2_3, lanes 8..15
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y2, Y8 // p = p*wa + exp2_2, lanes 0..7
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y3, Y9 // p = p*wa + exp2_2, lanes 8..15
+	VFMADD213PS x8_3f317218<>+0(SB), Y2, Y8 // p = p*wa + exp2_1, lanes 0..7
+	VFMADD213PS x8_3f317218<>+0(SB), Y3, Y9 // p = p*wa + exp2_1, lanes 8..15
+	VFMADD213PS x8_3f800000<>+0(SB), Y2, Y8 // p = p*wa + exp2_0, lanes 0..7
+	VFMADD213PS x8_3f800000<>+0(SB), Y3, Y9 // p = p*wa + exp2_0, lanes 8..15
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y6, Y2 // small = n < -125, lanes 0..7
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y7, Y3 // small = n < -125, lanes 8..15
+	VCVTPS2DQ   Y6, Y6 // p *= 2**n, lanes 0..7
+	VPSLLD      $0x17, Y6, Y6 // p *= 2**n, lanes 0..7
+	VPADDD      Y6, Y8, Y8 // p *= 2**n, lanes 0..7
+	VCVTPS2DQ   Y7, Y6 // p *= 2**n, lanes 8..15
+	VPSLLD      $0x17, Y6, Y6 // p *= 2**n, lanes 8..15
+	VPADDD      Y6, Y9, Y9 // p *= 2**n, lanes 8..15
+	VANDNPS     Y8, Y2, Y8 // p = 0 where small, lanes 0..7
+	VANDNPS     Y9, Y3, Y9 // p = 0 where small, lanes 8..15
+	VMOVUPS     Y8, (R8) // weights[0] = p, lanes 0..7
+	VMOVUPS     Y9, 32(R8) // weights[0] = p, lanes 8..15
 	VMASKMOVPS  (CX), Y0, Y2 // la = la[0], rows lanes
 	VMASKMOVPS  32(CX), Y1, Y3 // la = la[0], rows lanes
-	VMULPS      Y10, Y2, Y2 // la = la * p, lanes 0..7
-	VMULPS      Y11, Y3, Y3 // la = la * p, lanes 8..15
-	VCMPPS      $0x11, x8_c2fc0000<>+0(SB), Y4, Y6 // small = wb < -126, lanes 0..7
-	VCMPPS      $0x11, x8_c2fc0000<>+0(SB), Y5, Y7 // small = wb < -126, lanes 8..15
-	VROUNDPS    $0x00, Y4, Y8 // n = round(wb), lanes 0..7
-	VROUNDPS    $0x00, Y5, Y9 // n = round(wb), lanes 8..15
-	VSUBPS      Y8, Y4, Y4 // wb = wb - n, lanes 0..7
-	VSUBPS      Y9, Y5, Y5 // wb = wb - n, lanes 8..15
-	VMOVUPS     x8_391fa028<>+0(SB), Y10 // p = exp2_6, lanes 0..7
-	VMOVUPS     x8_391fa028<>+0(SB), Y11 // p = exp2_6, lanes 8..15
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y4, Y10 // p = p*wb + exp2_5, lanes 0..7
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y5, Y11 // p = p*wb + exp2_5, lanes 8..15
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y4, Y10 // p = p*wb + exp2_4, lanes 0..7
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y5, Y11 // p = p*wb + exp2_4, lanes 8..15
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y4, Y10 // p = p*wb + exp2_3, lanes 0..7
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y5, Y11 // p = p*wb + exp2_3, lanes 8..15
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y4, Y10 // p = p*wb + exp2_2, lanes 0..7
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y5, Y11 // p = p*wb + exp2_2, lanes 8..15
-	VFMADD213PS x8_3f317218<>+0(SB), Y4, Y10 // p = p*wb + exp2_1, lanes 0..7
-	VFMADD213PS x8_3f317218<>+0(SB), Y5, Y11 // p = p*wb + exp2_1, lanes 8..15
-	VFMADD213PS x8_3f800000<>+0(SB), Y4, Y10 // p = p*wb + exp2_0, lanes 0..7
-	VFMADD213PS x8_3f800000<>+0(SB), Y5, Y11 // p = p*wb + exp2_0, lanes 8..15
-	VCVTPS2DQ   Y8, Y4 // p *= 2**n, lanes 0..7
-	VPSLLD      $0x17, Y4, Y4 // p *= 2**n, lanes 0..7
-	VPADDD      Y4, Y10, Y10 // p *= 2**n, lanes 0..7
-	VCVTPS2DQ   Y9, Y4 // p *= 2**n, lanes 8..15
-	VPSLLD      $0x17, Y4, Y4 // p *= 2**n, lanes 8..15
-	VPADDD      Y4, Y11, Y11 // p *= 2**n, lanes 8..15
-	VANDNPS     Y10, Y6, Y10 // p = 0 where small, lanes 0..7
-	VANDNPS     Y11, Y7, Y11 // p = 0 where small, lanes 8..15
-	VMOVUPS     Y10, 64(R8) // weights[16] = p, lanes 0..7
-	VMOVUPS     Y11, 96(R8) // weights[16] = p, lanes 8..15
+	VMULPS      Y8, Y2, Y2 // la = la * p, lanes 0..7
+	VMULPS      Y9, Y3, Y3 // la = la * p, lanes 8..15
+	VROUNDPS    $0x00, Y4, Y6 // n = round(wb), lanes 0..7
+	VROUNDPS    $0x00, Y5, Y7 // n = round(wb), lanes 8..15
+	VSUBPS      Y6, Y4, Y4 // wb = wb - n, lanes 0..7
+	VSUBPS      Y7, Y5, Y5 // wb = wb - n, lanes 8..15
+	VMOVUPS     x8_391fa028<>+0(SB), Y8 // p = exp2_6, lanes 0..7
+	VMOVUPS     x8_391fa028<>+0(SB), Y9 // p = exp2_6, lanes 8..15
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y4, Y8 // p = p*wb + exp2_5, lanes 0..7
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y5, Y9 // p = p*wb + exp2_5, lanes 8..15
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y4, Y8 // p = p*wb + exp2_4, lanes 0..7
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y5, Y9 // p = p*wb + exp2_4, lanes 8..15
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y4, Y8 // p = p*wb + exp2_3, lanes 0..7
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y5, Y9 // p = p*wb + exp2_3, lanes 8..15
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y4, Y8 // p = p*wb + exp2_2, lanes 0..7
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y5, Y9 // p = p*wb + exp2_2, lanes 8..15
+	VFMADD213PS x8_3f317218<>+0(SB), Y4, Y8 // p = p*wb + exp2_1, lanes 0..7
+	VFMADD213PS x8_3f317218<>+0(SB), Y5, Y9 // p = p*wb + exp2_1, lanes 8..15
+	VFMADD213PS x8_3f800000<>+0(SB), Y4, Y8 // p = p*wb + exp2_0, lanes 0..7
+	VFMADD213PS x8_3f800000<>+0(SB), Y5, Y9 // p = p*wb + exp2_0, lanes 8..15
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y6, Y4 // small = n < -125, lanes 0..7
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y7, Y5 // small = n < -125, lanes 8..15
+	VCVTPS2DQ   Y6, Y6 // p *= 2**n, lanes 0..7
+	VPSLLD      $0x17, Y6, Y6 // p *= 2**n, lanes 0..7
+	VPADDD      Y6, Y8, Y8 // p *= 2**n, lanes 0..7
+	VCVTPS2DQ   Y7, Y6 // p *= 2**n, lanes 8..15
+	VPSLLD      $0x17, Y6, Y6 // p *= 2**n, lanes 8..15
+	VPADDD      Y6, Y9, Y9 // p *= 2**n, lanes 8..15
+	VANDNPS     Y8, Y4, Y8 // p = 0 where small, lanes 0..7
+	VANDNPS     Y9, Y5, Y9 // p = 0 where small, lanes 8..15
+	VMOVUPS     Y8, 64(R8) // weights[16] = p, lanes 0..7
+	VMOVUPS     Y9, 96(R8) // weights[16] = p, lanes 8..15
 	VMASKMOVPS  (SI), Y0, Y4 // lb = lb[0], rows lanes
 	VMASKMOVPS  32(SI), Y1, Y5 // lb = lb[0], rows lanes
-	VFMADD231PS Y10, Y4, Y2 // la += lb * p, lanes 0..7
-	VFMADD231PS Y11, Y5, Y3 // la += lb * p, lanes 8..15
+	VFMADD231PS Y8, Y4, Y2 // la += lb * p, lanes 0..7
+	VFMADD231PS Y9, Y5, Y3 // la += lb * p, lanes 8..15
 	VMASKMOVPS  Y2, Y0, (CX) // la[0] = la, rows lanes
 	VMASKMOVPS  Y3, Y1, 32(CX) // la[0] = la, rows lanes
 
@@ -2140,78 +2240,74 @@ rows_end_2:
 	VZEROUPPER
 	RET
 
-// func finishRowsAVX2(out *float32, outStride int, o *float32, oStride int, max *float32, sum *float32, stateStride int, rows int, cols int)
-TEXT ·finishRowsAVX2(SB), NOSPLIT, $0-72
+// func finishRowsAVX2(out *float32, outStride int, o *float32, oStride int, sum *float32, sumStride int, rows int, cols int)
+TEXT ·finishRowsAVX2(SB), NOSPLIT, $0-64
 	MOVQ out+0(FP), AX // out
 	MOVQ o+16(FP), CX // o
 	MOVQ outStride+8(FP), DX // outStride
 	MOVQ oStride+24(FP), BX // oStride
-	MOVQ max+32(FP), SI // max
-	MOVQ sum+40(FP), DI // sum
-	MOVQ stateStride+48(FP), R8 // stateStride
-	MOVQ rows+56(FP), R9 // rows
+	MOVQ sum+32(FP), SI // sum
+	MOVQ sumStride+40(FP), DI // sumStride
+	MOVQ rows+48(FP), R8 // rows
 	SHLQ $0x02, DX // outStride in bytes
 	SHLQ $0x02, BX // oStride in bytes
-	SHLQ $0x02, R8 // stateStride in bytes
-	CMPQ R9, $+1 // rows < 1
+	SHLQ $0x02, DI // sumStride in bytes
+	CMPQ R8, $+1 // rows < 1
 	JLT  rows_end_2 // rows < 1
 
 rows_1:
-	MOVQ         cols+64(FP), R10 // cols
-	MOVQ         CX, R11 // from = o
-	MOVQ         AX, R12 // to = out
-	VBROADCASTSS (DI), Y0 // l = all sum[0], lanes 0..7
-	VBROADCASTSS (DI), Y1 // l = all sum[0], lanes 8..15
-	VBROADCASTSS (SI), Y2 // m = all max[0], lanes 0..7
-	VBROADCASTSS (SI), Y3 // m = all max[0], lanes 8..15
-	VCMPPS       $0x00, x8_ff800000<>+0(SB), Y2, Y2 // none = m == -Inf, lanes 0..7
-	VCMPPS       $0x00, x8_ff800000<>+0(SB), Y3, Y3 // none = m == -Inf, lanes 8..15
-	CMPQ         R10, $+16 // cols < 16
+	MOVQ         cols+56(FP), R9 // cols
+	MOVQ         CX, R10 // from = o
+	MOVQ         AX, R11 // to = out
+	VBROADCASTSS (SI), Y0 // l = all sum[0], lanes 0..7
+	VBROADCASTSS (SI), Y1 // l = all sum[0], lanes 8..15
+	VCMPPS       $0x00, x8_00000000<>+0(SB), Y0, Y2 // none = l == 0, lanes 0..7
+	VCMPPS       $0x00, x8_00000000<>+0(SB), Y1, Y3 // none = l == 0, lanes 8..15
+	CMPQ         R9, $+16 // cols < 16
 	JLT          cols_end_4 // cols < 16
 
 cols_3:
-	VMOVUPS (R11), Y4 // O = from[0], lanes 0..7
-	VMOVUPS 32(R11), Y5 // O = from[0], lanes 8..15
+	VMOVUPS (R10), Y4 // O = from[0], lanes 0..7
+	VMOVUPS 32(R10), Y5 // O = from[0], lanes 8..15
 	VDIVPS  Y0, Y4, Y4 // O = O / l, lanes 0..7
 	VDIVPS  Y1, Y5, Y5 // O = O / l, lanes 8..15
 	VADDPS  x8_00000000<>+0(SB), Y4, Y4 // O = O + 0, lanes 0..7
 	VADDPS  x8_00000000<>+0(SB), Y5, Y5 // O = O + 0, lanes 8..15
 	VANDNPS Y4, Y2, Y4 // O = 0 where none, lanes 0..7
 	VANDNPS Y5, Y3, Y5 // O = 0 where none, lanes 8..15
-	VMOVUPS Y4, (R12) // to[0] = O, lanes 0..7
-	VMOVUPS Y5, 32(R12) // to[0] = O, lanes 8..15
-	ADDQ    $+64, R11 // from += 64
-	ADDQ    $+64, R12 // to += 64
-	SUBQ    $+16, R10 // cols += -16
-	CMPQ    R10, $+16 // cols >= 16
+	VMOVUPS Y4, (R11) // to[0] = O, lanes 0..7
+	VMOVUPS Y5, 32(R11) // to[0] = O, lanes 8..15
+	ADDQ    $+64, R10 // from += 64
+	ADDQ    $+64, R11 // to += 64
+	SUBQ    $+16, R9 // cols += -16
+	CMPQ    R9, $+16 // cols >= 16
 	JGE     cols_3 // cols >= 16
 
 cols_end_4:
-	CMPQ       R10, $+1 // cols < 1
+	CMPQ       R9, $+1 // cols < 1
 	JLT        less_5 // cols < 1
-	LEAQ       tail_window<>+0(SB), R13 // first cols lanes
-	MOVQ       $+16, R14 // first cols lanes
-	SUBQ       R10, R14 // first cols lanes
-	VMOVUPS    (R13)(R14*4), Y4 // first cols lanes
-	VMOVUPS    32(R13)(R14*4), Y5 // first cols lanes
-	VMOVUPS    (R11), Y6 // O = from[0], lanes 0..7
-	VMOVUPS    32(R11), Y7 // O = from[0], lanes 8..15
+	LEAQ       tail_window<>+0(SB), R12 // first cols lanes
+	MOVQ       $+16, R13 // first cols lanes
+	SUBQ       R9, R13 // first cols lanes
+	VMOVUPS    (R12)(R13*4), Y4 // first cols lanes
+	VMOVUPS    32(R12)(R13*4), Y5 // first cols lanes
+	VMOVUPS    (R10), Y6 // O = from[0], lanes 0..7
+	VMOVUPS    32(R10), Y7 // O = from[0], lanes 8..15
 	VDIVPS     Y0, Y6, Y6 // O = O / l, lanes 0..7
 	VDIVPS     Y1, Y7, Y7 // O = O / l, lanes 8..15
 	VADDPS     x8_00000000<>+0(SB), Y6, Y6 // O = O + 0, lanes 0..7
 	VADDPS     x8_00000000<>+0(SB), Y7, Y7 // O = O + 0, lanes 8..15
 	VANDNPS    Y6, Y2, Y6 // O = 0 where none, lanes 0..7
 	VANDNPS    Y7, Y3, Y7 // O = 0 where none, lanes 8..15
-	VMASKMOVPS Y6, Y4, (R12) // to[0] = O, cols lanes
-	VMASKMOVPS Y7, Y5, 32(R12) // to[0] = O, cols lanes
+	VMASKMOVPS Y6, Y4, (R11) // to[0] = O, cols lanes
+	VMASKMOVPS Y7, Y5, 32(R11) // to[0] = O, cols lanes
 
 less_5:
-	ADDQ R8, SI // max += stateStride
-	ADDQ R8, DI // sum += stateStride
+	ADDQ DI, SI // sum += sumStride
 	ADDQ BX, CX // o += oStride
 	ADDQ DX, AX // out += outStride
-	SUBQ $+1, R9 // rows += -1
-	CMPQ R9, $+1 // rows >= 1
+	SUBQ $+1, R8 // rows += -1
+	CMPQ R8, $+1 // rows >= 1
 	JGE  rows_1 // rows >= 1
 
 rows_end_2:
@@ -2238,92 +2334,92 @@ TEXT ·logSumRowsAVX2(SB), NOSPLIT, $0-32
 	JLT  vectors_end_2 // n < 16
 
 vectors_1:
-	VMOVUPS     (DX), Y0 // l = sum[0], lanes 0..7
-	VMOVUPS     32(DX), Y1 // l = sum[0], lanes 8..15
-	VCMPPS      $0x11, x8_00800000<>+0(SB), Y0, Y8 // subnormal = l < 2**-126, lanes 0..7
-	VCMPPS      $0x11, x8_00800000<>+0(SB), Y1, Y9 // subnormal = l < 2**-126, lanes 8..15
-	VMULPS      x8_4b000000<>+0(SB), Y0, Y4 // x' = l * 2**23, lanes 0..7
-	VMULPS      x8_4b000000<>+0(SB), Y1, Y5 // x' = l * 2**23, lanes 8..15
-	VBLENDVPS   Y8, Y4, Y0, Y4 // x' = subnormal ? x' : l, lanes 0..7
-	VBLENDVPS   Y9, Y5, Y1, Y5 // x' = subnormal ? x' : l, lanes 8..15
+	VMOVUPS     (DX), Y2 // l = sum[0], lanes 0..7
+	VMOVUPS     32(DX), Y3 // l = sum[0], lanes 8..15
+	VCMPPS      $0x11, x8_00800000<>+0(SB), Y2, Y8 // subnormal = l < 2**-126, lanes 0..7
+	VCMPPS      $0x11, x8_00800000<>+0(SB), Y3, Y9 // subnormal = l < 2**-126, lanes 8..15
+	VMULPS      x8_4b000000<>+0(SB), Y2, Y0 // x' = l * 2**23, lanes 0..7
+	VMULPS      x8_4b000000<>+0(SB), Y3, Y1 // x' = l * 2**23, lanes 8..15
+	VBLENDVPS   Y8, Y0, Y2, Y0 // x' = subnormal ? x' : l, lanes 0..7
+	VBLENDVPS   Y9, Y1, Y3, Y1 // x' = subnormal ? x' : l, lanes 8..15
 	VXORPS      Y6, Y6, Y6 // bias = 0, lanes 0..7
 	VXORPS      Y7, Y7, Y7 // bias = 0, lanes 8..15
-	VMOVUPS     x8_c1b80000<>+0(SB), Y2 // y = -23, lanes 0..7
-	VMOVUPS     x8_c1b80000<>+0(SB), Y3 // y = -23, lanes 8..15
-	VBLENDVPS   Y8, Y2, Y6, Y6 // bias = subnormal ? y : bias, lanes 0..7
-	VBLENDVPS   Y9, Y3, Y7, Y7 // bias = subnormal ? y : bias, lanes 8..15
-	VPSUBD      x8_3f3504f3<>+0(SB), Y4, Y2 // k = x' - (int) bits of √½, lanes 0..7
-	VPSUBD      x8_3f3504f3<>+0(SB), Y5, Y3 // k = x' - (int) bits of √½, lanes 8..15
-	VPSRAD      $0x17, Y2, Y2 // k = k >> 23, lanes 0..7
-	VPSRAD      $0x17, Y3, Y3 // k = k >> 23, lanes 8..15
-	VPSLLD      $0x17, Y2, Y8 // z = k << 23, lanes 0..7
-	VPSLLD      $0x17, Y3, Y9 // z = k << 23, lanes 8..15
-	VPSUBD      Y8, Y4, Y8 // z = x' - (int) z, lanes 0..7
-	VPSUBD      Y9, Y5, Y9 // z = x' - (int) z, lanes 8..15
+	VMOVUPS     x8_c1b80000<>+0(SB), Y4 // y = -23, lanes 0..7
+	VMOVUPS     x8_c1b80000<>+0(SB), Y5 // y = -23, lanes 8..15
+	VBLENDVPS   Y8, Y4, Y6, Y6 // bias = subnormal ? y : bias, lanes 0..7
+	VBLENDVPS   Y9, Y5, Y7, Y7 // bias = subnormal ? y : bias, lanes 8..15
+	VPSUBD      x8_3f3504f3<>+0(SB), Y0, Y4 // k = x' - (int) bits of √½, lanes 0..7
+	VPSUBD      x8_3f3504f3<>+0(SB), Y1, Y5 // k = x' - (int) bits of √½, lanes 8..15
+	VPSRAD      $0x17, Y4, Y4 // k = k >> 23, lanes 0..7
+	VPSRAD      $0x17, Y5, Y5 // k = k >> 23, lanes 8..15
+	VPSLLD      $0x17, Y4, Y8 // z = k << 23, lanes 0..7
+	VPSLLD      $0x17, Y5, Y9 // z = k << 23, lanes 8..15
+	VPSUBD      Y8, Y0, Y8 // z = x' - (int) z, lanes 0..7
+	VPSUBD      Y9, Y1, Y9 // z = x' - (int) z, lanes 8..15
 	VSUBPS      x8_3f800000<>+0(SB), Y8, Y8 // z = z - 1, lanes 0..7
 	VSUBPS      x8_3f800000<>+0(SB), Y9, Y9 // z = z - 1, lanes 8..15
-	VCVTDQ2PS   Y2, Y2 // k = float(k), lanes 0..7
-	VCVTDQ2PS   Y3, Y3 // k = float(k), lanes 8..15
-	VADDPS      Y6, Y2, Y2 // k = k + bias, lanes 0..7
-	VADDPS      Y7, Y3, Y3 // k = k + bias, lanes 8..15
-	VMOVUPS     x8_bde26f90<>+0(SB), Y4 // q = log2_8, lanes 0..7
-	VMOVUPS     x8_bde26f90<>+0(SB), Y5 // q = log2_8, lanes 8..15
-	VFMADD213PS x8_3e3f898c<>+0(SB), Y8, Y4 // q = q*z + log2_7, lanes 0..7
-	VFMADD213PS x8_3e3f898c<>+0(SB), Y9, Y5 // q = q*z + log2_7, lanes 8..15
-	VFMADD213PS x8_be43dcf7<>+0(SB), Y8, Y4 // q = q*z + log2_6, lanes 0..7
-	VFMADD213PS x8_be43dcf7<>+0(SB), Y9, Y5 // q = q*z + log2_6, lanes 8..15
-	VFMADD213PS x8_3e51644f<>+0(SB), Y8, Y4 // q = q*z + log2_5, lanes 0..7
-	VFMADD213PS x8_3e51644f<>+0(SB), Y9, Y5 // q = q*z + log2_5, lanes 8..15
-	VFMADD213PS x8_be755347<>+0(SB), Y8, Y4 // q = q*z + log2_4, lanes 0..7
-	VFMADD213PS x8_be755347<>+0(SB), Y9, Y5 // q = q*z + log2_4, lanes 8..15
-	VFMADD213PS x8_3e93bfa3<>+0(SB), Y8, Y4 // q = q*z + log2_3, lanes 0..7
-	VFMADD213PS x8_3e93bfa3<>+0(SB), Y9, Y5 // q = q*z + log2_3, lanes 8..15
-	VFMADD213PS x8_beb8ad7d<>+0(SB), Y8, Y4 // q = q*z + log2_2, lanes 0..7
-	VFMADD213PS x8_beb8ad7d<>+0(SB), Y9, Y5 // q = q*z + log2_2, lanes 8..15
-	VFMADD213PS x8_3ef6384a<>+0(SB), Y8, Y4 // q = q*z + log2_1, lanes 0..7
-	VFMADD213PS x8_3ef6384a<>+0(SB), Y9, Y5 // q = q*z + log2_1, lanes 8..15
-	VFMADD213PS x8_bf38aa38<>+0(SB), Y8, Y4 // q = q*z + log2_0, lanes 0..7
-	VFMADD213PS x8_bf38aa38<>+0(SB), Y9, Y5 // q = q*z + log2_0, lanes 8..15
-	VFMADD213PS x8_32a57060<>+0(SB), Y8, Y4 // q = q*z + log2e_lo, lanes 0..7
-	VFMADD213PS x8_32a57060<>+0(SB), Y9, Y5 // q = q*z + log2e_lo, lanes 8..15
-	VMULPS      Y8, Y4, Y4 // q = q * z, lanes 0..7
-	VMULPS      Y9, Y5, Y5 // q = q * z, lanes 8..15
-	VFMADD231PS x8_3fb8aa3b<>+0(SB), Y8, Y4 // q += z * log2e_hi, lanes 0..7
-	VFMADD231PS x8_3fb8aa3b<>+0(SB), Y9, Y5 // q += z * log2e_hi, lanes 8..15
-	VADDPS      Y2, Y4, Y2 // y = q + k, lanes 0..7
-	VADDPS      Y3, Y5, Y3 // y = q + k, lanes 8..15
+	VCVTDQ2PS   Y4, Y4 // k = float(k), lanes 0..7
+	VCVTDQ2PS   Y5, Y5 // k = float(k), lanes 8..15
+	VADDPS      Y6, Y4, Y4 // k = k + bias, lanes 0..7
+	VADDPS      Y7, Y5, Y5 // k = k + bias, lanes 8..15
+	VMOVUPS     x8_bde26f90<>+0(SB), Y0 // q = log2_8, lanes 0..7
+	VMOVUPS     x8_bde26f90<>+0(SB), Y1 // q = log2_8, lanes 8..15
+	VFMADD213PS x8_3e3f898c<>+0(SB), Y8, Y0 // q = q*z + log2_7, lanes 0..7
+	VFMADD213PS x8_3e3f898c<>+0(SB), Y9, Y1 // q = q*z + log2_7, lanes 8..15
+	VFMADD213PS x8_be43dcf7<>+0(SB), Y8, Y0 // q = q*z + log2_6, lanes 0..7
+	VFMADD213PS x8_be43dcf7<>+0(SB), Y9, Y1 // q = q*z + log2_6, lanes 8..15
+	VFMADD213PS x8_3e51644f<>+0(SB), Y8, Y0 // q = q*z + log2_5, lanes 0..7
+	VFMADD213PS x8_3e51644f<>+0(SB), Y9, Y1 // q = q*z + log2_5, lanes 8..15
+	VFMADD213PS x8_be755347<>+0(SB), Y8, Y0 // q = q*z + log2_4, lanes 0..7
+	VFMADD213PS x8_be755347<>+0(SB), Y9, Y1 // q = q*z + log2_4, lanes 8..15
+	VFMADD213PS x8_3e93bfa3<>+0(SB), Y8, Y0 // q = q*z + log2_3, lanes 0..7
+	VFMADD213PS x8_3e93bfa3<>+0(SB), Y9, Y1 // q = q*z + log2_3, lanes 8..15
+	VFMADD213PS x8_beb8ad7d<>+0(SB), Y8, Y0 // q = q*z + log2_2, lanes 0..7
+	VFMADD213PS x8_beb8ad7d<>+0(SB), Y9, Y1 // q = q*z + log2_2, lanes 8..15
+	VFMADD213PS x8_3ef6384a<>+0(SB), Y8, Y0 // q = q*z + log2_1, lanes 0..7
+	VFMADD213PS x8_3ef6384a<>+0(SB), Y9, Y1 // q = q*z + log2_1, lanes 8..15
+	VFMADD213PS x8_bf38aa38<>+0(SB), Y8, Y0 // q = q*z + log2_0, lanes 0..7
+	VFMADD213PS x8_bf38aa38<>+0(SB), Y9, Y1 // q = q*z + log2_0, lanes 8..15
+	VFMADD213PS x8_32a57060<>+0(SB), Y8, Y0 // q = q*z + log2e_lo, lanes 0..7
+	VFMADD213PS x8_32a57060<>+0(SB), Y9, Y1 // q = q*z + log2e_lo, lanes 8..15
+	VMULPS      Y8, Y0, Y0 // q = q * z, lanes 0..7
+	VMULPS      Y9, Y1, Y1 // q = q * z, lanes 8..15
+	VFMADD231PS x8_3fb8aa3b<>+0(SB), Y8, Y0 // q += z * log2e_hi, lanes 0..7
+	VFMADD231PS x8_3fb8aa3b<>+0(SB), Y9, Y1 // q += z * log2e_hi, lanes 8..15
+	VADDPS      Y4, Y0, Y4 // y = q + k, lanes 0..7
+	VADDPS      Y5, Y1, Y5 // y = q + k, lanes 8..15
 
 	// 0, +Inf, and NaN for NaN and below 0
-	VCMPPS    $0x00, x8_00000000<>+0(SB), Y0, Y8 // subnormal = l == 0, lanes 0..7
-	VCMPPS    $0x00, x8_00000000<>+0(SB), Y1, Y9 // subnormal = l == 0, lanes 8..15
-	VBLENDVPS Y8, x8_ff800000<>+0(SB), Y2, Y2 // y = subnormal ? -Inf : y, lanes 0..7
-	VBLENDVPS Y9, x8_ff800000<>+0(SB), Y3, Y3 // y = subnormal ? -Inf : y, lanes 8..15
-	VCMPPS    $0x00, x8_7f800000<>+0(SB), Y0, Y8 // subnormal = l == +Inf, lanes 0..7
-	VCMPPS    $0x00, x8_7f800000<>+0(SB), Y1, Y9 // subnormal = l == +Inf, lanes 8..15
-	VBLENDVPS Y8, x8_7f800000<>+0(SB), Y2, Y2 // y = subnormal ? +Inf : y, lanes 0..7
-	VBLENDVPS Y9, x8_7f800000<>+0(SB), Y3, Y3 // y = subnormal ? +Inf : y, lanes 8..15
-	VCMPPS    $0x11, x8_00000000<>+0(SB), Y0, Y8 // subnormal = l < 0, lanes 0..7
-	VCMPPS    $0x11, x8_00000000<>+0(SB), Y1, Y9 // subnormal = l < 0, lanes 8..15
-	VBLENDVPS Y8, x8_7fc00000<>+0(SB), Y2, Y2 // y = subnormal ? NaN : y, lanes 0..7
-	VBLENDVPS Y9, x8_7fc00000<>+0(SB), Y3, Y3 // y = subnormal ? NaN : y, lanes 8..15
-	VADDPS    Y0, Y0, Y6 // bias = l + l, lanes 0..7
-	VADDPS    Y1, Y1, Y7 // bias = l + l, lanes 8..15
-	VCMPPS    $0x00, Y0, Y0, Y8 // subnormal = l == l, lanes 0..7
-	VCMPPS    $0x00, Y1, Y1, Y9 // subnormal = l == l, lanes 8..15
-	VBLENDVPS Y8, Y2, Y6, Y2 // y = subnormal ? y : bias, lanes 0..7
-	VBLENDVPS Y9, Y3, Y7, Y3 // y = subnormal ? y : bias, lanes 8..15
+	VCMPPS    $0x00, x8_00000000<>+0(SB), Y2, Y8 // subnormal = l == 0, lanes 0..7
+	VCMPPS    $0x00, x8_00000000<>+0(SB), Y3, Y9 // subnormal = l == 0, lanes 8..15
+	VBLENDVPS Y8, x8_ff800000<>+0(SB), Y4, Y4 // y = subnormal ? -Inf : y, lanes 0..7
+	VBLENDVPS Y9, x8_ff800000<>+0(SB), Y5, Y5 // y = subnormal ? -Inf : y, lanes 8..15
+	VCMPPS    $0x00, x8_7f800000<>+0(SB), Y2, Y8 // subnormal = l == +Inf, lanes 0..7
+	VCMPPS    $0x00, x8_7f800000<>+0(SB), Y3, Y9 // subnormal = l == +Inf, lanes 8..15
+	VBLENDVPS Y8, x8_7f800000<>+0(SB), Y4, Y4 // y = subnormal ? +Inf : y, lanes 0..7
+	VBLENDVPS Y9, x8_7f800000<>+0(SB), Y5, Y5 // y = subnormal ? +Inf : y, lanes 8..15
+	VCMPPS    $0x11, x8_00000000<>+0(SB), Y2, Y8 // subnormal = l < 0, lanes 0..7
+	VCMPPS    $0x11, x8_00000000<>+0(SB), Y3, Y9 // subnormal = l < 0, lanes 8..15
+	VBLENDVPS Y8, x8_7fc00000<>+0(SB), Y4, Y4 // y = subnormal ? NaN : y, lanes 0..7
+	VBLENDVPS Y9, x8_7fc00000<>+0(SB), Y5, Y5 // y = subnormal ? NaN : y, lanes 8..15
+	VADDPS    Y2, Y2, Y6 // bias = l + l, lanes 0..7
+	VADDPS    Y3, Y3, Y7 // bias = l + l, lanes 8..15
+	VCMPPS    $0x00, Y2, Y2, Y8 // subnormal = l == l, lanes 0..7
+	VCMPPS    $0x00, Y3, Y3, Y9 // subnormal = l == l, lanes 8..15
+	VBLENDVPS Y8, Y4, Y6, Y4 // y = subnormal ? y : bias, lanes 0..7
+	VBLENDVPS Y9, Y5, Y7, Y5 // y = subnormal ? y : bias, lanes 8..15
 	VMOVUPS   (AX), Y0 // m = max[0], lanes 0..7
 	VMOVUPS   32(AX), Y1 // m = max[0], lanes 8..15
-	VADDPS    Y0, Y2, Y2 // y = y + m, lanes 0..7
-	VADDPS    Y1, Y3, Y3 // y = y + m, lanes 8..15
-	VMULPS    x8_3f317218<>+0(SB), Y2, Y2 // y = y * ln 2, lanes 0..7
-	VMULPS    x8_3f317218<>+0(SB), Y3, Y3 // y = y * ln 2, lanes 8..15
-	VCMPPS    $0x00, x8_ff800000<>+0(SB), Y0, Y0 // none = m == -Inf, lanes 0..7
-	VCMPPS    $0x00, x8_ff800000<>+0(SB), Y1, Y1 // none = m == -Inf, lanes 8..15
-	VBLENDVPS Y0, x8_ff800000<>+0(SB), Y2, Y2 // y = none ? -Inf : y, lanes 0..7
-	VBLENDVPS Y1, x8_ff800000<>+0(SB), Y3, Y3 // y = none ? -Inf : y, lanes 8..15
-	VMOVUPS   Y2, (BX) // dst[0] = y, lanes 0..7
-	VMOVUPS   Y3, 32(BX) // dst[0] = y, lanes 8..15
+	VADDPS    Y0, Y4, Y4 // y = y + m, lanes 0..7
+	VADDPS    Y1, Y5, Y5 // y = y + m, lanes 8..15
+	VMULPS    x8_3f317218<>+0(SB), Y4, Y4 // y = y * ln 2, lanes 0..7
+	VMULPS    x8_3f317218<>+0(SB), Y5, Y5 // y = y * ln 2, lanes 8..15
+	VCMPPS    $0x00, x8_00000000<>+0(SB), Y2, Y0 // none = l == 0, lanes 0..7
+	VCMPPS    $0x00, x8_00000000<>+0(SB), Y3, Y1 // none = l == 0, lanes 8..15
+	VBLENDVPS Y0, x8_ff800000<>+0(SB), Y4, Y4 // y = none ? -Inf : y, lanes 0..7
+	VBLENDVPS Y1, x8_ff800000<>+0(SB), Y5, Y5 // y = none ? -Inf : y, lanes 8..15
+	VMOVUPS   Y4, (BX) // dst[0] = y, lanes 0..7
+	VMOVUPS   Y5, 32(BX) // dst[0] = y, lanes 8..15
 	ADDQ      $+64, AX // max += 64
 	ADDQ      $+64, DX // sum += 64
 	ADDQ      $+64, BX // dst += 64
@@ -2339,92 +2435,92 @@ vectors_end_2:
 	SUBQ        CX, DI // first n lanes
 	VMOVUPS     (SI)(DI*4), Y0 // first n lanes
 	VMOVUPS     32(SI)(DI*4), Y1 // first n lanes
-	VMASKMOVPS  (DX), Y0, Y2 // l = sum[0], n lanes
-	VMASKMOVPS  32(DX), Y1, Y3 // l = sum[0], n lanes
-	VCMPPS      $0x11, x8_00800000<>+0(SB), Y2, Y10 // subnormal = l < 2**-126, lanes 0..7
-	VCMPPS      $0x11, x8_00800000<>+0(SB), Y3, Y11 // subnormal = l < 2**-126, lanes 8..15
-	VMULPS      x8_4b000000<>+0(SB), Y2, Y6 // x' = l * 2**23, lanes 0..7
-	VMULPS      x8_4b000000<>+0(SB), Y3, Y7 // x' = l * 2**23, lanes 8..15
-	VBLENDVPS   Y10, Y6, Y2, Y6 // x' = subnormal ? x' : l, lanes 0..7
-	VBLENDVPS   Y11, Y7, Y3, Y7 // x' = subnormal ? x' : l, lanes 8..15
+	VMASKMOVPS  (DX), Y0, Y4 // l = sum[0], n lanes
+	VMASKMOVPS  32(DX), Y1, Y5 // l = sum[0], n lanes
+	VCMPPS      $0x11, x8_00800000<>+0(SB), Y4, Y10 // subnormal = l < 2**-126, lanes 0..7
+	VCMPPS      $0x11, x8_00800000<>+0(SB), Y5, Y11 // subnormal = l < 2**-126, lanes 8..15
+	VMULPS      x8_4b000000<>+0(SB), Y4, Y2 // x' = l * 2**23, lanes 0..7
+	VMULPS      x8_4b000000<>+0(SB), Y5, Y3 // x' = l * 2**23, lanes 8..15
+	VBLENDVPS   Y10, Y2, Y4, Y2 // x' = subnormal ? x' : l, lanes 0..7
+	VBLENDVPS   Y11, Y3, Y5, Y3 // x' = subnormal ? x' : l, lanes 8..15
 	VXORPS      Y8, Y8, Y8 // bias = 0, lanes 0..7
 	VXORPS      Y9, Y9, Y9 // bias = 0, lanes 8..15
-	VMOVUPS     x8_c1b80000<>+0(SB), Y4 // y = -23, lanes 0..7
-	VMOVUPS     x8_c1b80000<>+0(SB), Y5 // y = -23, lanes 8..15
-	VBLENDVPS   Y10, Y4, Y8, Y8 // bias = subnormal ? y : bias, lanes 0..7
-	VBLENDVPS   Y11, Y5, Y9, Y9 // bias = subnormal ? y : bias, lanes 8..15
-	VPSUBD      x8_3f3504f3<>+0(SB), Y6, Y4 // k = x' - (int) bits of √½, lanes 0..7
-	VPSUBD      x8_3f3504f3<>+0(SB), Y7, Y5 // k = x' - (int) bits of √½, lanes 8..15
-	VPSRAD      $0x17, Y4, Y4 // k = k >> 23, lanes 0..7
-	VPSRAD      $0x17, Y5, Y5 // k = k >> 23, lanes 8..15
-	VPSLLD      $0x17, Y4, Y10 // z = k << 23, lanes 0..7
-	VPSLLD      $0x17, Y5, Y11 // z = k << 23, lanes 8..15
-	VPSUBD      Y10, Y6, Y10 // z = x' - (int) z, lanes 0..7
-	VPSUBD      Y11, Y7, Y11 // z = x' - (int) z, lanes 8..15
+	VMOVUPS     x8_c1b80000<>+0(SB), Y6 // y = -23, lanes 0..7
+	VMOVUPS     x8_c1b80000<>+0(SB), Y7 // y = -23, lanes 8..15
+	VBLENDVPS   Y10, Y6, Y8, Y8 // bias = subnormal ? y : bias, lanes 0..7
+	VBLENDVPS   Y11, Y7, Y9, Y9 // bias = subnormal ? y : bias, lanes 8..15
+	VPSUBD      x8_3f3504f3<>+0(SB), Y2, Y6 // k = x' - (int) bits of √½, lanes 0..7
+	VPSUBD      x8_3f3504f3<>+0(SB), Y3, Y7 // k = x' - (int) bits of √½, lanes 8..15
+	VPSRAD      $0x17, Y6, Y6 // k = k >> 23, lanes 0..7
+	VPSRAD      $0x17, Y7, Y7 // k = k >> 23, lanes 8..15
+	VPSLLD      $0x17, Y6, Y10 // z = k << 23, lanes 0..7
+	VPSLLD      $0x17, Y7, Y11 // z = k << 23, lanes 8..15
+	VPSUBD      Y10, Y2, Y10 // z = x' - (int) z, lanes 0..7
+	VPSUBD      Y11, Y3, Y11 // z = x' - (int) z, lanes 8..15
 	VSUBPS      x8_3f800000<>+0(SB), Y10, Y10 // z = z - 1, lanes 0..7
 	VSUBPS      x8_3f800000<>+0(SB), Y11, Y11 // z = z - 1, lanes 8..15
-	VCVTDQ2PS   Y4, Y4 // k = float(k), lanes 0..7
-	VCVTDQ2PS   Y5, Y5 // k = float(k), lanes 8..15
-	VADDPS      Y8, Y4, Y4 // k = k + bias, lanes 0..7
-	VADDPS      Y9, Y5, Y5 // k = k + bias, lanes 8..15
-	VMOVUPS     x8_bde26f90<>+0(SB), Y6 // q = log2_8, lanes 0..7
-	VMOVUPS     x8_bde26f90<>+0(SB), Y7 // q = log2_8, lanes 8..15
-	VFMADD213PS x8_3e3f898c<>+0(SB), Y10, Y6 // q = q*z + log2_7, lanes 0..7
-	VFMADD213PS x8_3e3f898c<>+0(SB), Y11, Y7 // q = q*z + log2_7, lanes 8..15
-	VFMADD213PS x8_be43dcf7<>+0(SB), Y10, Y6 // q = q*z + log2_6, lanes 0..7
-	VFMADD213PS x8_be43dcf7<>+0(SB), Y11, Y7 // q = q*z + log2_6, lanes 8..15
-	VFMADD213PS x8_3e51644f<>+0(SB), Y10, Y6 // q = q*z + log2_5, lanes 0..7
-	VFMADD213PS x8_3e51644f<>+0(SB), Y11, Y7 // q = q*z + log2_5, lanes 8..15
-	VFMADD213PS x8_be755347<>+0(SB), Y10, Y6 // q = q*z + log2_4, lanes 0..7
-	VFMADD213PS x8_be755347<>+0(SB), Y11, Y7 // q = q*z + log2_4, lanes 8..15
-	VFMADD213PS x8_3e93bfa3<>+0(SB), Y10, Y6 // q = q*z + log2_3, lanes 0..7
-	VFMADD213PS x8_3e93bfa3<>+0(SB), Y11, Y7 // q = q*z + log2_3, lanes 8..15
-	VFMADD213PS x8_beb8ad7d<>+0(SB), Y10, Y6 // q = q*z + log2_2, lanes 0..7
-	VFMADD213PS x8_beb8ad7d<>+0(SB), Y11, Y7 // q = q*z + log2_2, lanes 8..15
-	VFMADD213PS x8_3ef6384a<>+0(SB), Y10, Y6 // q = q*z + log2_1, lanes 0..7
-	VFMADD213PS x8_3ef6384a<>+0(SB), Y11, Y7 // q = q*z + log2_1, lanes 8..15
-	VFMADD213PS x8_bf38aa38<>+0(SB), Y10, Y6 // q = q*z + log2_0, lanes 0..7
-	VFMADD213PS x8_bf38aa38<>+0(SB), Y11, Y7 // q = q*z + log2_0, lanes 8..15
-	VFMADD213PS x8_32a57060<>+0(SB), Y10, Y6 // q = q*z + log2e_lo, lanes 0..7
-	VFMADD213PS x8_32a57060<>+0(SB), Y11, Y7 // q = q*z + log2e_lo, lanes 8..15
-	VMULPS      Y10, Y6, Y6 // q = q * z, lanes 0..7
-	VMULPS      Y11, Y7, Y7 // q = q * z, lanes 8..15
-	VFMADD231PS x8_3fb8aa3b<>+0(SB), Y10, Y6 // q += z * log2e_hi, lanes 0..7
-	VFMADD231PS x8_3fb8aa3b<>+0(SB), Y11, Y7 // q += z * log2e_hi, lanes 8..15
-	VADDPS      Y4, Y6, Y4 // y = q + k, lanes 0..7
-	VADDPS      Y5, Y7, Y5 // y = q + k, lanes 8..15
+	VCVTDQ2PS   Y6, Y6 // k = float(k), lanes 0..7
+	VCVTDQ2PS   Y7, Y7 // k = float(k), lanes 8..15
+	VADDPS      Y8, Y6, Y6 // k = k + bias, lanes 0..7
+	VADDPS      Y9, Y7, Y7 // k = k + bias, lanes 8..15
+	VMOVUPS     x8_bde26f90<>+0(SB), Y2 // q = log2_8, lanes 0..7
+	VMOVUPS     x8_bde26f90<>+0(SB), Y3 // q = log2_8, lanes 8..15
+	VFMADD213PS x8_3e3f898c<>+0(SB), Y10, Y2 // q = q*z + log2_7, lanes 0..7
+	VFMADD213PS x8_3e3f898c<>+0(SB), Y11, Y3 // q = q*z + log2_7, lanes 8..15
+	VFMADD213PS x8_be43dcf7<>+0(SB), Y10, Y2 // q = q*z + log2_6, lanes 0..7
+	VFMADD213PS x8_be43dcf7<>+0(SB), Y11, Y3 // q = q*z + log2_6, lanes 8..15
+	VFMADD213PS x8_3e51644f<>+0(SB), Y10, Y2 // q = q*z + log2_5, lanes 0..7
+	VFMADD213PS x8_3e51644f<>+0(SB), Y11, Y3 // q = q*z + log2_5, lanes 8..15
+	VFMADD213PS x8_be755347<>+0(SB), Y10, Y2 // q = q*z + log2_4, lanes 0..7
+	VFMADD213PS x8_be755347<>+0(SB), Y11, Y3 // q = q*z + log2_4, lanes 8..15
+	VFMADD213PS x8_3e93bfa3<>+0(SB), Y10, Y2 // q = q*z + log2_3, lanes 0..7
+	VFMADD213PS x8_3e93bfa3<>+0(SB), Y11, Y3 // q = q*z + log2_3, lanes 8..15
+	VFMADD213PS x8_beb8ad7d<>+0(SB), Y10, Y2 // q = q*z + log2_2, lanes 0..7
+	VFMADD213PS x8_beb8ad7d<>+0(SB), Y11, Y3 // q = q*z + log2_2, lanes 8..15
+	VFMADD213PS x8_3ef6384a<>+0(SB), Y10, Y2 // q = q*z + log2_1, lanes 0..7
+	VFMADD213PS x8_3ef6384a<>+0(SB), Y11, Y3 // q = q*z + log2_1, lanes 8..15
+	VFMADD213PS x8_bf38aa38<>+0(SB), Y10, Y2 // q = q*z + log2_0, lanes 0..7
+	VFMADD213PS x8_bf38aa38<>+0(SB), Y11, Y3 // q = q*z + log2_0, lanes 8..15
+	VFMADD213PS x8_32a57060<>+0(SB), Y10, Y2 // q = q*z + log2e_lo, lanes 0..7
+	VFMADD213PS x8_32a57060<>+0(SB), Y11, Y3 // q = q*z + log2e_lo, lanes 8..15
+	VMULPS      Y10, Y2, Y2 // q = q * z, lanes 0..7
+	VMULPS      Y11, Y3, Y3 // q = q * z, lanes 8..15
+	VFMADD231PS x8_3fb8aa3b<>+0(SB), Y10, Y2 // q += z * log2e_hi, lanes 0..7
+	VFMADD231PS x8_3fb8aa3b<>+0(SB), Y11, Y3 // q += z * log2e_hi, lanes 8..15
+	VADDPS      Y6, Y2, Y6 // y = q + k, lanes 0..7
+	VADDPS      Y7, Y3, Y7 // y = q + k, lanes 8..15
 
 	// 0, +Inf, and NaN for NaN and below 0
-	VCMPPS     $0x00, x8_00000000<>+0(SB), Y2, Y10 // subnormal = l == 0, lanes 0..7
-	VCMPPS     $0x00, x8_00000000<>+0(SB), Y3, Y11 // subnormal = l == 0, lanes 8..15
-	VBLENDVPS  Y10, x8_ff800000<>+0(SB), Y4, Y4 // y = subnormal ? -Inf : y, lanes 0..7
-	VBLENDVPS  Y11, x8_ff800000<>+0(SB), Y5, Y5 // y = subnormal ? -Inf : y, lanes 8..15
-	VCMPPS     $0x00, x8_7f800000<>+0(SB), Y2, Y10 // subnormal = l == +Inf, lanes 0..7
-	VCMPPS     $0x00, x8_7f800000<>+0(SB), Y3, Y11 // subnormal = l == +Inf, lanes 8..15
-	VBLENDVPS  Y10, x8_7f800000<>+0(SB), Y4, Y4 // y = subnormal ? +Inf : y, lanes 0..7
-	VBLENDVPS  Y11, x8_7f800000<>+0(SB), Y5, Y5 // y = subnormal ? +Inf : y, lanes 8..15
-	VCMPPS     $0x11, x8_00000000<>+0(SB), Y2, Y10 // subnormal = l < 0, lanes 0..7
-	VCMPPS     $0x11, x8_00000000<>+0(SB), Y3, Y11 // subnormal = l < 0, lanes 8..15
-	VBLENDVPS  Y10, x8_7fc00000<>+0(SB), Y4, Y4 // y = subnormal ? NaN : y, lanes 0..7
-	VBLENDVPS  Y11, x8_7fc00000<>+0(SB), Y5, Y5 // y = subnormal ? NaN : y, lanes 8..15
-	VADDPS     Y2, Y2, Y8 // bias = l + l, lanes 0..7
-	VADDPS     Y3, Y3, Y9 // bias = l + l, lanes 8..15
-	VCMPPS     $0x00, Y2, Y2, Y10 // subnormal = l == l, lanes 0..7
-	VCMPPS     $0x00, Y3, Y3, Y11 // subnormal = l == l, lanes 8..15
-	VBLENDVPS  Y10, Y4, Y8, Y4 // y = subnormal ? y : bias, lanes 0..7
-	VBLENDVPS  Y11, Y5, Y9, Y5 // y = subnormal ? y : bias, lanes 8..15
+	VCMPPS     $0x00, x8_00000000<>+0(SB), Y4, Y10 // subnormal = l == 0, lanes 0..7
+	VCMPPS     $0x00, x8_00000000<>+0(SB), Y5, Y11 // subnormal = l == 0, lanes 8..15
+	VBLENDVPS  Y10, x8_ff800000<>+0(SB), Y6, Y6 // y = subnormal ? -Inf : y, lanes 0..7
+	VBLENDVPS  Y11, x8_ff800000<>+0(SB), Y7, Y7 // y = subnormal ? -Inf : y, lanes 8..15
+	VCMPPS     $0x00, x8_7f800000<>+0(SB), Y4, Y10 // subnormal = l == +Inf, lanes 0..7
+	VCMPPS     $0x00, x8_7f800000<>+0(SB), Y5, Y11 // subnormal = l == +Inf, lanes 8..15
+	VBLENDVPS  Y10, x8_7f800000<>+0(SB), Y6, Y6 // y = subnormal ? +Inf : y, lanes 0..7
+	VBLENDVPS  Y11, x8_7f800000<>+0(SB), Y7, Y7 // y = subnormal ? +Inf : y, lanes 8..15
+	VCMPPS     $0x11, x8_00000000<>+0(SB), Y4, Y10 // subnormal = l < 0, lanes 0..7
+	VCMPPS     $0x11, x8_00000000<>+0(SB), Y5, Y11 // subnormal = l < 0, lanes 8..15
+	VBLENDVPS  Y10, x8_7fc00000<>+0(SB), Y6, Y6 // y = subnormal ? NaN : y, lanes 0..7
+	VBLENDVPS  Y11, x8_7fc00000<>+0(SB), Y7, Y7 // y = subnormal ? NaN : y, lanes 8..15
+	VADDPS     Y4, Y4, Y8 // bias = l + l, lanes 0..7
+	VADDPS     Y5, Y5, Y9 // bias = l + l, lanes 8..15
+	VCMPPS     $0x00, Y4, Y4, Y10 // subnormal = l == l, lanes 0..7
+	VCMPPS     $0x00, Y5, Y5, Y11 // subnormal = l == l, lanes 8..15
+	VBLENDVPS  Y10, Y6, Y8, Y6 // y = subnormal ? y : bias, lanes 0..7
+	VBLENDVPS  Y11, Y7, Y9, Y7 // y = subnormal ? y : bias, lanes 8..15
 	VMASKMOVPS (AX), Y0, Y2 // m = max[0], n lanes
 	VMASKMOVPS 32(AX), Y1, Y3 // m = max[0], n lanes
-	VADDPS     Y2, Y4, Y4 // y = y + m, lanes 0..7
-	VADDPS     Y3, Y5, Y5 // y = y + m, lanes 8..15
-	VMULPS     x8_3f317218<>+0(SB), Y4, Y4 // y = y * ln 2, lanes 0..7
-	VMULPS     x8_3f317218<>+0(SB), Y5, Y5 // y = y * ln 2, lanes 8..15
-	VCMPPS     $0x00, x8_ff800000<>+0(SB), Y2, Y2 // none = m == -Inf, lanes 0..7
-	VCMPPS     $0x00, x8_ff800000<>+0(SB), Y3, Y3 // none = m == -Inf, lanes 8..15
-	VBLENDVPS  Y2, x8_ff800000<>+0(SB), Y4, Y4 // y = none ? -Inf : y, lanes 0..7
-	VBLENDVPS  Y3, x8_ff800000<>+0(SB), Y5, Y5 // y = none ? -Inf : y, lanes 8..15
-	VMASKMOVPS Y4, Y0, (BX) // dst[0] = y, n lanes
-	VMASKMOVPS Y5, Y1, 32(BX) // dst[0] = y, n lanes
+	VADDPS     Y2, Y6, Y6 // y = y + m, lanes 0..7
+	VADDPS     Y3, Y7, Y7 // y = y + m, lanes 8..15
+	VMULPS     x8_3f317218<>+0(SB), Y6, Y6 // y = y * ln 2, lanes 0..7
+	VMULPS     x8_3f317218<>+0(SB), Y7, Y7 // y = y * ln 2, lanes 8..15
+	VCMPPS     $0x00, x8_00000000<>+0(SB), Y4, Y2 // none = l == 0, lanes 0..7
+	VCMPPS     $0x00, x8_00000000<>+0(SB), Y5, Y3 // none = l == 0, lanes 8..15
+	VBLENDVPS  Y2, x8_ff800000<>+0(SB), Y6, Y6 // y = none ? -Inf : y, lanes 0..7
+	VBLENDVPS  Y3, x8_ff800000<>+0(SB), Y7, Y7 // y = none ? -Inf : y, lanes 8..15
+	VMASKMOVPS Y6, Y0, (BX) // dst[0] = y, n lanes
+	VMASKMOVPS Y7, Y1, 32(BX) // dst[0] = y, n lanes
 
 less_3:
 	VZEROUPPER
@@ -2605,10 +2701,129 @@ TEXT ·expArrayAVX2(SB), NOSPLIT, $0-24
 	MOVQ dst+0(FP), AX // dst
 	MOVQ src+8(FP), CX // src
 	MOVQ n+16(FP), DX // n
-	CMPQ DX, $+16 // n < 16
-	JLT  vectors_end_2 // n < 16
+	CMPQ DX, $+32 // n < 32
+	JLT  vectors_end_2 // n < 32
 
 vectors_1:
+	VMOVUPS     (CX), Y0 // x = src[0], lanes 0..7
+	VMOVUPS     32(CX), Y1 // x = src[0], lanes 8..15
+	VMOVUPS     64(CX), Y2 // x = src[0], lanes 16..23
+	VMOVUPS     96(CX), Y3 // x = src[0], lanes 24..31
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y0, Y4 // n = x * log2e_hi, lanes 0..7
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y1, Y5 // n = x * log2e_hi, lanes 8..15
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y2, Y6 // n = x * log2e_hi, lanes 16..23
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y3, Y7 // n = x * log2e_hi, lanes 24..31
+	VROUNDPS    $0x00, Y4, Y4 // n = round(n), lanes 0..7
+	VROUNDPS    $0x00, Y5, Y5 // n = round(n), lanes 8..15
+	VROUNDPS    $0x00, Y6, Y6 // n = round(n), lanes 16..23
+	VROUNDPS    $0x00, Y7, Y7 // n = round(n), lanes 24..31
+	VMOVAPS     Y4, Y8 // f = n, lanes 0..7
+	VMOVAPS     Y5, Y9 // f = n, lanes 8..15
+	VMOVAPS     Y6, Y10 // f = n, lanes 16..23
+	VMOVAPS     Y7, Y11 // f = n, lanes 24..31
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y0, Y8 // f = x * log2e_hi - f, lanes 0..7
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y1, Y9 // f = x * log2e_hi - f, lanes 8..15
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y2, Y10 // f = x * log2e_hi - f, lanes 16..23
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y3, Y11 // f = x * log2e_hi - f, lanes 24..31
+	VFMADD231PS x8_32a57060<>+0(SB), Y0, Y8 // f += x * log2e_lo, lanes 0..7
+	VFMADD231PS x8_32a57060<>+0(SB), Y1, Y9 // f += x * log2e_lo, lanes 8..15
+	VFMADD231PS x8_32a57060<>+0(SB), Y2, Y10 // f += x * log2e_lo, lanes 16..23
+	VFMADD231PS x8_32a57060<>+0(SB), Y3, Y11 // f += x * log2e_lo, lanes 24..31
+	VMOVUPS     x8_391fa028<>+0(SB), Y12 // p = exp2_6, lanes 0..7
+	VMOVUPS     x8_391fa028<>+0(SB), Y13 // p = exp2_6, lanes 8..15
+	VMOVUPS     x8_391fa028<>+0(SB), Y14 // p = exp2_6, lanes 16..23
+	VMOVUPS     x8_391fa028<>+0(SB), Y15 // p = exp2_6, lanes 24..31
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y8, Y12 // p = p*f + exp2_5, lanes 0..7
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y9, Y13 // p = p*f + exp2_5, lanes 8..15
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y10, Y14 // p = p*f + exp2_5, lanes 16..23
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y11, Y15 // p = p*f + exp2_5, lanes 24..31
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y8, Y12 // p = p*f + exp2_4, lanes 0..7
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y9, Y13 // p = p*f + exp2_4, lanes 8..15
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y10, Y14 // p = p*f + exp2_4, lanes 16..23
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y11, Y15 // p = p*f + exp2_4, lanes 24..31
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y8, Y12 // p = p*f + exp2_3, lanes 0..7
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y9, Y13 // p = p*f + exp2_3, lanes 8..15
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y10, Y14 // p = p*f + exp2_3, lanes 16..23
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y11, Y15 // p = p*f + exp2_3, lanes 24..31
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y8, Y12 // p = p*f + exp2_2, lanes 0..7
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y9, Y13 // p = p*f + exp2_2, lanes 8..15
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y10, Y14 // p = p*f + exp2_2, lanes 16..23
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y11, Y15 // p = p*f + exp2_2, lanes 24..31
+	VFMADD213PS x8_3f317218<>+0(SB), Y8, Y12 // p = p*f + exp2_1, lanes 0..7
+	VFMADD213PS x8_3f317218<>+0(SB), Y9, Y13 // p = p*f + exp2_1, lanes 8..15
+	VFMADD213PS x8_3f317218<>+0(SB), Y10, Y14 // p = p*f + exp2_1, lanes 16..23
+	VFMADD213PS x8_3f317218<>+0(SB), Y11, Y15 // p = p*f + exp2_1, lanes 24..31
+	VFMADD213PS x8_3f800000<>+0(SB), Y8, Y12 // p = p*f + exp2_0, lanes 0..7
+	VFMADD213PS x8_3f800000<>+0(SB), Y9, Y13 // p = p*f + exp2_0, lanes 8..15
+	VFMADD213PS x8_3f800000<>+0(SB), Y10, Y14 // p = p*f + exp2_0, lanes 16..23
+	VFMADD213PS x8_3f800000<>+0(SB), Y11, Y15 // p = p*f + exp2_0, lanes 24..31
+	VCVTPS2DQ   Y4, Y4 // n = int(n), lanes 0..7
+	VCVTPS2DQ   Y5, Y5 // n = int(n), lanes 8..15
+	VCVTPS2DQ   Y6, Y6 // n = int(n), lanes 16..23
+	VCVTPS2DQ   Y7, Y7 // n = int(n), lanes 24..31
+	VPSRAD      $0x01, Y4, Y8 // n/2 = n >> 1, lanes 0..7
+	VPSRAD      $0x01, Y5, Y9 // n/2 = n >> 1, lanes 8..15
+	VPSRAD      $0x01, Y6, Y10 // n/2 = n >> 1, lanes 16..23
+	VPSRAD      $0x01, Y7, Y11 // n/2 = n >> 1, lanes 24..31
+	VPSUBD      Y8, Y4, Y4 // n = n - (int) n/2, lanes 0..7
+	VPSUBD      Y9, Y5, Y5 // n = n - (int) n/2, lanes 8..15
+	VPSUBD      Y10, Y6, Y6 // n = n - (int) n/2, lanes 16..23
+	VPSUBD      Y11, Y7, Y7 // n = n - (int) n/2, lanes 24..31
+	VPADDD      x8_0000007f<>+0(SB), Y8, Y8 // n/2 = n/2 + (int) 127, lanes 0..7
+	VPADDD      x8_0000007f<>+0(SB), Y9, Y9 // n/2 = n/2 + (int) 127, lanes 8..15
+	VPADDD      x8_0000007f<>+0(SB), Y10, Y10 // n/2 = n/2 + (int) 127, lanes 16..23
+	VPADDD      x8_0000007f<>+0(SB), Y11, Y11 // n/2 = n/2 + (int) 127, lanes 24..31
+	VPSLLD      $0x17, Y8, Y8 // n/2 = n/2 << 23, lanes 0..7
+	VPSLLD      $0x17, Y9, Y9 // n/2 = n/2 << 23, lanes 8..15
+	VPSLLD      $0x17, Y10, Y10 // n/2 = n/2 << 23, lanes 16..23
+	VPSLLD      $0x17, Y11, Y11 // n/2 = n/2 << 23, lanes 24..31
+	VMULPS      Y8, Y12, Y12 // p = p * n/2, lanes 0..7
+	VMULPS      Y9, Y13, Y13 // p = p * n/2, lanes 8..15
+	VMULPS      Y10, Y14, Y14 // p = p * n/2, lanes 16..23
+	VMULPS      Y11, Y15, Y15 // p = p * n/2, lanes 24..31
+	VPADDD      x8_0000007f<>+0(SB), Y4, Y4 // n = n + (int) 127, lanes 0..7
+	VPADDD      x8_0000007f<>+0(SB), Y5, Y5 // n = n + (int) 127, lanes 8..15
+	VPADDD      x8_0000007f<>+0(SB), Y6, Y6 // n = n + (int) 127, lanes 16..23
+	VPADDD      x8_0000007f<>+0(SB), Y7, Y7 // n = n + (int) 127, lanes 24..31
+	VPSLLD      $0x17, Y4, Y4 // n = n << 23, lanes 0..7
+	VPSLLD      $0x17, Y5, Y5 // n = n << 23, lanes 8..15
+	VPSLLD      $0x17, Y6, Y6 // n = n << 23, lanes 16..23
+	VPSLLD      $0x17, Y7, Y7 // n = n << 23, lanes 24..31
+	VMULPS      Y4, Y12, Y12 // p = p * n, lanes 0..7
+	VMULPS      Y5, Y13, Y13 // p = p * n, lanes 8..15
+	VMULPS      Y6, Y14, Y14 // p = p * n, lanes 16..23
+	VMULPS      Y7, Y15, Y15 // p = p * n, lanes 24..31
+	VCMPPS      $0x1e, x8_42b17217<>+0(SB), Y0, Y4 // large = max < x, lanes 0..7
+	VCMPPS      $0x1e, x8_42b17217<>+0(SB), Y1, Y5 // large = max < x, lanes 8..15
+	VCMPPS      $0x1e, x8_42b17217<>+0(SB), Y2, Y6 // large = max < x, lanes 16..23
+	VCMPPS      $0x1e, x8_42b17217<>+0(SB), Y3, Y7 // large = max < x, lanes 24..31
+	VCMPPS      $0x11, x8_c2cff1b4<>+0(SB), Y0, Y0 // small = x < min, lanes 0..7
+	VCMPPS      $0x11, x8_c2cff1b4<>+0(SB), Y1, Y1 // small = x < min, lanes 8..15
+	VCMPPS      $0x11, x8_c2cff1b4<>+0(SB), Y2, Y2 // small = x < min, lanes 16..23
+	VCMPPS      $0x11, x8_c2cff1b4<>+0(SB), Y3, Y3 // small = x < min, lanes 24..31
+	VBLENDVPS   Y4, x8_7f800000<>+0(SB), Y12, Y12 // p = large ? +Inf : p, lanes 0..7
+	VBLENDVPS   Y5, x8_7f800000<>+0(SB), Y13, Y13 // p = large ? +Inf : p, lanes 8..15
+	VBLENDVPS   Y6, x8_7f800000<>+0(SB), Y14, Y14 // p = large ? +Inf : p, lanes 16..23
+	VBLENDVPS   Y7, x8_7f800000<>+0(SB), Y15, Y15 // p = large ? +Inf : p, lanes 24..31
+	VANDNPS     Y12, Y0, Y12 // p = 0 where small, lanes 0..7
+	VANDNPS     Y13, Y1, Y13 // p = 0 where small, lanes 8..15
+	VANDNPS     Y14, Y2, Y14 // p = 0 where small, lanes 16..23
+	VANDNPS     Y15, Y3, Y15 // p = 0 where small, lanes 24..31
+	VMOVUPS     Y12, (AX) // dst[0] = p, lanes 0..7
+	VMOVUPS     Y13, 32(AX) // dst[0] = p, lanes 8..15
+	VMOVUPS     Y14, 64(AX) // dst[0] = p, lanes 16..23
+	VMOVUPS     Y15, 96(AX) // dst[0] = p, lanes 24..31
+	ADDQ        $+128, CX // src += 128
+	ADDQ        $+128, AX // dst += 128
+	SUBQ        $+32, DX // n += -32
+	CMPQ        DX, $+32 // n >= 32
+	JGE         vectors_1 // n >= 32
+
+vectors_end_2:
+	CMPQ DX, $+16 // n < 16
+	JLT  vectors_end_4 // n < 16
+
+vectors_3:
 	VMOVUPS     (CX), Y0 // x = src[0], lanes 0..7
 	VMOVUPS     32(CX), Y1 // x = src[0], lanes 8..15
 	VMULPS      x8_3fb8aa3b<>+0(SB), Y0, Y2 // n = x * log2e_hi, lanes 0..7
@@ -2667,11 +2882,11 @@ vectors_1:
 	ADDQ        $+64, AX // dst += 64
 	SUBQ        $+16, DX // n += -16
 	CMPQ        DX, $+16 // n >= 16
-	JGE         vectors_1 // n >= 16
+	JGE         vectors_3 // n >= 16
 
-vectors_end_2:
+vectors_end_4:
 	CMPQ        DX, $+1 // n < 1
-	JLT         less_3 // n < 1
+	JLT         less_5 // n < 1
 	LEAQ        tail_window<>+0(SB), BX // first n lanes
 	MOVQ        $+16, SI // first n lanes
 	SUBQ        DX, SI // first n lanes
@@ -2732,7 +2947,7 @@ vectors_end_2:
 	VMASKMOVPS  Y8, Y0, (AX) // dst[0] = p, n lanes
 	VMASKMOVPS  Y9, Y1, 32(AX) // dst[0] = p, n lanes
 
-less_3:
+less_5:
 	VZEROUPPER
 	RET
 
@@ -2841,61 +3056,156 @@ TEXT ·expSumAVX2(SB), NOSPLIT, $0-36
 	VBROADCASTSS shift+24(FP), Y0 // shift in all lanes
 	VXORPS       Y1, Y1, Y1 // sum = 0, lanes 0..7
 	VXORPS       Y2, Y2, Y2 // sum = 0, lanes 8..15
-	CMPQ         CX, $+16 // n < 16
-	JLT          vectors_end_2 // n < 16
+	CMPQ         CX, $+32 // n < 32
+	JLT          vectors_end_2 // n < 32
 
 vectors_1:
 	VMOVUPS     (AX), Y3 // x = src[0], lanes 0..7
 	VMOVUPS     32(AX), Y4 // x = src[0], lanes 8..15
+	VMOVUPS     64(AX), Y5 // x = src[0], lanes 16..23
+	VMOVUPS     96(AX), Y6 // x = src[0], lanes 24..31
 	VSUBPS      Y0, Y3, Y3 // x = x - shift, lanes 0..7
 	VSUBPS      Y0, Y4, Y4 // x = x - shift, lanes 8..15
-	VCMPPS      $0x11, x8_c2ae0000<>+0(SB), Y3, Y5 // small = x < -87, lanes 0..7
-	VCMPPS      $0x11, x8_c2ae0000<>+0(SB), Y4, Y6 // small = x < -87, lanes 8..15
+	VSUBPS      Y0, Y5, Y5 // x = x - shift, lanes 16..23
+	VSUBPS      Y0, Y6, Y6 // x = x - shift, lanes 24..31
 	VMULPS      x8_3fb8aa3b<>+0(SB), Y3, Y7 // n = x * log2e_hi, lanes 0..7
 	VMULPS      x8_3fb8aa3b<>+0(SB), Y4, Y8 // n = x * log2e_hi, lanes 8..15
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y5, Y9 // n = x * log2e_hi, lanes 16..23
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y6, Y10 // n = x * log2e_hi, lanes 24..31
 	VROUNDPS    $0x00, Y7, Y7 // n = round(n), lanes 0..7
 	VROUNDPS    $0x00, Y8, Y8 // n = round(n), lanes 8..15
-	VMOVAPS     Y7, Y9 // f = n, lanes 0..7
-	VMOVAPS     Y8, Y10 // f = n, lanes 8..15
-	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y3, Y9 // f = x * log2e_hi - f, lanes 0..7
-	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y4, Y10 // f = x * log2e_hi - f, lanes 8..15
-	VFMADD231PS x8_32a57060<>+0(SB), Y3, Y9 // f += x * log2e_lo, lanes 0..7
-	VFMADD231PS x8_32a57060<>+0(SB), Y4, Y10 // f += x * log2e_lo, lanes 8..15
+	VROUNDPS    $0x00, Y9, Y9 // n = round(n), lanes 16..23
+	VROUNDPS    $0x00, Y10, Y10 // n = round(n), lanes 24..31
+	VMOVAPS     Y7, Y11 // f = n, lanes 0..7
+	VMOVAPS     Y8, Y12 // f = n, lanes 8..15
+	VMOVAPS     Y9, Y13 // f = n, lanes 16..23
+	VMOVAPS     Y10, Y14 // f = n, lanes 24..31
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y3, Y11 // f = x * log2e_hi - f, lanes 0..7
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y4, Y12 // f = x * log2e_hi - f, lanes 8..15
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y5, Y13 // f = x * log2e_hi - f, lanes 16..23
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y6, Y14 // f = x * log2e_hi - f, lanes 24..31
+	VFMADD231PS x8_32a57060<>+0(SB), Y3, Y11 // f += x * log2e_lo, lanes 0..7
+	VFMADD231PS x8_32a57060<>+0(SB), Y4, Y12 // f += x * log2e_lo, lanes 8..15
+	VFMADD231PS x8_32a57060<>+0(SB), Y5, Y13 // f += x * log2e_lo, lanes 16..23
+	VFMADD231PS x8_32a57060<>+0(SB), Y6, Y14 // f += x * log2e_lo, lanes 24..31
 	VMOVUPS     x8_391fa028<>+0(SB), Y3 // p = exp2_6, lanes 0..7
 	VMOVUPS     x8_391fa028<>+0(SB), Y4 // p = exp2_6, lanes 8..15
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y9, Y3 // p = p*f + exp2_5, lanes 0..7
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y10, Y4 // p = p*f + exp2_5, lanes 8..15
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y9, Y3 // p = p*f + exp2_4, lanes 0..7
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y10, Y4 // p = p*f + exp2_4, lanes 8..15
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y9, Y3 // p = p*f + exp2_3, lanes 0..7
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y10, Y4 // p = p*f + exp2_3, lanes 8..15
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y9, Y3 // p = p*f + exp2_2, lanes 0..7
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y10, Y4 // p = p*f + exp2_2, lanes 8..15
-	VFMADD213PS x8_3f317218<>+0(SB), Y9, Y3 // p = p*f + exp2_1, lanes 0..7
-	VFMADD213PS x8_3f317218<>+0(SB), Y10, Y4 // p = p*f + exp2_1, lanes 8..15
-	VFMADD213PS x8_3f800000<>+0(SB), Y9, Y3 // p = p*f + exp2_0, lanes 0..7
-	VFMADD213PS x8_3f800000<>+0(SB), Y10, Y4 // p = p*f + exp2_0, lanes 8..15
+	VMOVUPS     x8_391fa028<>+0(SB), Y5 // p = exp2_6, lanes 16..23
+	VMOVUPS     x8_391fa028<>+0(SB), Y6 // p = exp2_6, lanes 24..31
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y11, Y3 // p = p*f + exp2_5, lanes 0..7
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y12, Y4 // p = p*f + exp2_5, lanes 8..15
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y13, Y5 // p = p*f + exp2_5, lanes 16..23
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y14, Y6 // p = p*f + exp2_5, lanes 24..31
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y11, Y3 // p = p*f + exp2_4, lanes 0..7
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y12, Y4 // p = p*f + exp2_4, lanes 8..15
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y13, Y5 // p = p*f + exp2_4, lanes 16..23
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y14, Y6 // p = p*f + exp2_4, lanes 24..31
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y11, Y3 // p = p*f + exp2_3, lanes 0..7
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y12, Y4 // p = p*f + exp2_3, lanes 8..15
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y13, Y5 // p = p*f + exp2_3, lanes 16..23
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y14, Y6 // p = p*f + exp2_3, lanes 24..31
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y11, Y3 // p = p*f + exp2_2, lanes 0..7
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y12, Y4 // p = p*f + exp2_2, lanes 8..15
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y13, Y5 // p = p*f + exp2_2, lanes 16..23
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y14, Y6 // p = p*f + exp2_2, lanes 24..31
+	VFMADD213PS x8_3f317218<>+0(SB), Y11, Y3 // p = p*f + exp2_1, lanes 0..7
+	VFMADD213PS x8_3f317218<>+0(SB), Y12, Y4 // p = p*f + exp2_1, lanes 8..15
+	VFMADD213PS x8_3f317218<>+0(SB), Y13, Y5 // p = p*f + exp2_1, lanes 16..23
+	VFMADD213PS x8_3f317218<>+0(SB), Y14, Y6 // p = p*f + exp2_1, lanes 24..31
+	VFMADD213PS x8_3f800000<>+0(SB), Y11, Y3 // p = p*f + exp2_0, lanes 0..7
+	VFMADD213PS x8_3f800000<>+0(SB), Y12, Y4 // p = p*f + exp2_0, lanes 8..15
+	VFMADD213PS x8_3f800000<>+0(SB), Y13, Y5 // p = p*f + exp2_0, lanes 16..23
+	VFMADD213PS x8_3f800000<>+0(SB), Y14, Y6 // p = p*f + exp2_0, lanes 24..31
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y7, Y11 // small = n < -125, lanes 0..7
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y8, Y12 // small = n < -125, lanes 8..15
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y9, Y13 // small = n < -125, lanes 16..23
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y10, Y14 // small = n < -125, lanes 24..31
 	VCVTPS2DQ   Y7, Y7 // p *= 2**n, lanes 0..7
 	VPSLLD      $0x17, Y7, Y7 // p *= 2**n, lanes 0..7
 	VPADDD      Y7, Y3, Y3 // p *= 2**n, lanes 0..7
 	VCVTPS2DQ   Y8, Y7 // p *= 2**n, lanes 8..15
 	VPSLLD      $0x17, Y7, Y7 // p *= 2**n, lanes 8..15
 	VPADDD      Y7, Y4, Y4 // p *= 2**n, lanes 8..15
-	VANDNPS     Y3, Y5, Y3 // p = 0 where small, lanes 0..7
-	VANDNPS     Y4, Y6, Y4 // p = 0 where small, lanes 8..15
-	VADDPS      Y3, Y1, Y1 // sum = sum + p, lanes 0..7
-	VADDPS      Y4, Y2, Y2 // sum = sum + p, lanes 8..15
+	VCVTPS2DQ   Y9, Y7 // p *= 2**n, lanes 16..23
+	VPSLLD      $0x17, Y7, Y7 // p *= 2**n, lanes 16..23
+	VPADDD      Y7, Y5, Y5 // p *= 2**n, lanes 16..23
+	VCVTPS2DQ   Y10, Y7 // p *= 2**n, lanes 24..31
+	VPSLLD      $0x17, Y7, Y7 // p *= 2**n, lanes 24..31
+	VPADDD      Y7, Y6, Y6 // p *= 2**n, lanes 24..31
+	VANDNPS     Y3, Y11, Y3 // p = 0 where small, lanes 0..7
+	VANDNPS     Y4, Y12, Y4 // p = 0 where small, lanes 8..15
+	VANDNPS     Y5, Y13, Y5 // p = 0 where small, lanes 16..23
+	VANDNPS     Y6, Y14, Y6 // p = 0 where small, lanes 24..31
+	VADDPS      Y3, Y1, Y1 // sum = sum + p.0, lanes 0..7
+	VADDPS      Y4, Y2, Y2 // sum = sum + p.0, lanes 8..15
+	VADDPS      Y5, Y1, Y1 // sum = sum + p.1, lanes 0..7
+	VADDPS      Y6, Y2, Y2 // sum = sum + p.1, lanes 8..15
+	ADDQ        $+128, AX // src += 128
+	VMOVUPS     Y3, (DX) // dst[0] = p, lanes 0..7
+	VMOVUPS     Y4, 32(DX) // dst[0] = p, lanes 8..15
+	VMOVUPS     Y5, 64(DX) // dst[0] = p, lanes 16..23
+	VMOVUPS     Y6, 96(DX) // dst[0] = p, lanes 24..31
+	ADDQ        $+128, DX // dst += 128
+	SUBQ        $+32, CX // n += -32
+	CMPQ        CX, $+32 // n >= 32
+	JGE         vectors_1 // n >= 32
+
+vectors_end_2:
+	CMPQ CX, $+16 // n < 16
+	JLT  vectors_end_4 // n < 16
+
+vectors_3:
+	VMOVUPS     (AX), Y3 // x = src[0], lanes 0..7
+	VMOVUPS     32(AX), Y4 // x = src[0], lanes 8..15
+	VSUBPS      Y0, Y3, Y3 // x = x - shift, lanes 0..7
+	VSUBPS      Y0, Y4, Y4 // x = x - shift, lanes 8..15
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y3, Y5 // n = x * log2e_hi, lanes 0..7
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y4, Y6 // n = x * log2e_hi, lanes 8..15
+	VROUNDPS    $0x00, Y5, Y5 // n = round(n), lanes 0..7
+	VROUNDPS    $0x00, Y6, Y6 // n = round(n), lanes 8..15
+	VMOVAPS     Y5, Y7 // f = n, lanes 0..7
+	VMOVAPS     Y6, Y8 // f = n, lanes 8..15
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y3, Y7 // f = x * log2e_hi - f, lanes 0..7
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y4, Y8 // f = x * log2e_hi - f, lanes 8..15
+	VFMADD231PS x8_32a57060<>+0(SB), Y3, Y7 // f += x * log2e_lo, lanes 0..7
+	VFMADD231PS x8_32a57060<>+0(SB), Y4, Y8 // f += x * log2e_lo, lanes 8..15
+	VMOVUPS     x8_391fa028<>+0(SB), Y3 // p = exp2_6, lanes 0..7
+	VMOVUPS     x8_391fa028<>+0(SB), Y4 // p = exp2_6, lanes 8..15
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y7, Y3 // p = p*f + exp2_5, lanes 0..7
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y8, Y4 // p = p*f + exp2_5, lanes 8..15
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y7, Y3 // p = p*f + exp2_4, lanes 0..7
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y8, Y4 // p = p*f + exp2_4, lanes 8..15
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y7, Y3 // p = p*f + exp2_3, lanes 0..7
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y8, Y4 // p = p*f + exp2_3, lanes 8..15
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y7, Y3 // p = p*f + exp2_2, lanes 0..7
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y8, Y4 // p = p*f + exp2_2, lanes 8..15
+	VFMADD213PS x8_3f317218<>+0(SB), Y7, Y3 // p = p*f + exp2_1, lanes 0..7
+	VFMADD213PS x8_3f317218<>+0(SB), Y8, Y4 // p = p*f + exp2_1, lanes 8..15
+	VFMADD213PS x8_3f800000<>+0(SB), Y7, Y3 // p = p*f + exp2_0, lanes 0..7
+	VFMADD213PS x8_3f800000<>+0(SB), Y8, Y4 // p = p*f + exp2_0, lanes 8..15
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y5, Y7 // small = n < -125, lanes 0..7
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y6, Y8 // small = n < -125, lanes 8..15
+	VCVTPS2DQ   Y5, Y5 // p *= 2**n, lanes 0..7
+	VPSLLD      $0x17, Y5, Y5 // p *= 2**n, lanes 0..7
+	VPADDD      Y5, Y3, Y3 // p *= 2**n, lanes 0..7
+	VCVTPS2DQ   Y6, Y5 // p *= 2**n, lanes 8..15
+	VPSLLD      $0x17, Y5, Y5 // p *= 2**n, lanes 8..15
+	VPADDD      Y5, Y4, Y4 // p *= 2**n, lanes 8..15
+	VANDNPS     Y3, Y7, Y3 // p = 0 where small, lanes 0..7
+	VANDNPS     Y4, Y8, Y4 // p = 0 where small, lanes 8..15
+	VADDPS      Y3, Y1, Y1 // sum = sum + p.0, lanes 0..7
+	VADDPS      Y4, Y2, Y2 // sum = sum + p.0, lanes 8..15
 	ADDQ        $+64, AX // src += 64
 	VMOVUPS     Y3, (DX) // dst[0] = p, lanes 0..7
 	VMOVUPS     Y4, 32(DX) // dst[0] = p, lanes 8..15
 	ADDQ        $+64, DX // dst += 64
 	SUBQ        $+16, CX // n += -16
 	CMPQ        CX, $+16 // n >= 16
-	JGE         vectors_1 // n >= 16
+	JGE         vectors_3 // n >= 16
 
-vectors_end_2:
+vectors_end_4:
 	CMPQ        CX, $+1 // n < 1
-	JLT         less_3 // n < 1
+	JLT         less_5 // n < 1
 	LEAQ        tail_window<>+0(SB), BX // first n lanes
 	MOVQ        $+16, SI // first n lanes
 	SUBQ        CX, SI // first n lanes
@@ -2905,40 +3215,40 @@ vectors_end_2:
 	VMASKMOVPS  32(AX), Y4, Y6 // x = src[0], n lanes
 	VSUBPS      Y0, Y5, Y5 // x = x - shift, lanes 0..7
 	VSUBPS      Y0, Y6, Y6 // x = x - shift, lanes 8..15
-	VCMPPS      $0x11, x8_c2ae0000<>+0(SB), Y5, Y0 // small = x < -87, lanes 0..7
-	VCMPPS      $0x11, x8_c2ae0000<>+0(SB), Y6, Y7 // small = x < -87, lanes 8..15
-	VMULPS      x8_3fb8aa3b<>+0(SB), Y5, Y8 // n = x * log2e_hi, lanes 0..7
-	VMULPS      x8_3fb8aa3b<>+0(SB), Y6, Y9 // n = x * log2e_hi, lanes 8..15
-	VROUNDPS    $0x00, Y8, Y8 // n = round(n), lanes 0..7
-	VROUNDPS    $0x00, Y9, Y9 // n = round(n), lanes 8..15
-	VMOVAPS     Y8, Y10 // f = n, lanes 0..7
-	VMOVAPS     Y9, Y11 // f = n, lanes 8..15
-	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y5, Y10 // f = x * log2e_hi - f, lanes 0..7
-	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y6, Y11 // f = x * log2e_hi - f, lanes 8..15
-	VFMADD231PS x8_32a57060<>+0(SB), Y5, Y10 // f += x * log2e_lo, lanes 0..7
-	VFMADD231PS x8_32a57060<>+0(SB), Y6, Y11 // f += x * log2e_lo, lanes 8..15
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y5, Y0 // n = x * log2e_hi, lanes 0..7
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y6, Y7 // n = x * log2e_hi, lanes 8..15
+	VROUNDPS    $0x00, Y0, Y0 // n = round(n), lanes 0..7
+	VROUNDPS    $0x00, Y7, Y7 // n = round(n), lanes 8..15
+	VMOVAPS     Y0, Y8 // f = n, lanes 0..7
+	VMOVAPS     Y7, Y9 // f = n, lanes 8..15
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y5, Y8 // f = x * log2e_hi - f, lanes 0..7
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y6, Y9 // f = x * log2e_hi - f, lanes 8..15
+	VFMADD231PS x8_32a57060<>+0(SB), Y5, Y8 // f += x * log2e_lo, lanes 0..7
+	VFMADD231PS x8_32a57060<>+0(SB), Y6, Y9 // f += x * log2e_lo, lanes 8..15
 	VMOVUPS     x8_391fa028<>+0(SB), Y5 // p = exp2_6, lanes 0..7
 	VMOVUPS     x8_391fa028<>+0(SB), Y6 // p = exp2_6, lanes 8..15
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y10, Y5 // p = p*f + exp2_5, lanes 0..7
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y11, Y6 // p = p*f + exp2_5, lanes 8..15
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y10, Y5 // p = p*f + exp2_4, lanes 0..7
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y11, Y6 // p = p*f + exp2_4, lanes 8..15
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y10, Y5 // p = p*f + exp2_3, lanes 0..7
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y11, Y6 // p = p*f + exp2_3, lanes 8..15
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y10, Y5 // p = p*f + exp2_2, lanes 0..7
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y11, Y6 // p = p*f + exp2_2, lanes 8..15
-	VFMADD213PS x8_3f317218<>+0(SB), Y10, Y5 // p = p*f + exp2_1, lanes 0..7
-	VFMADD213PS x8_3f317218<>+0(SB), Y11, Y6 // p = p*f + exp2_1, lanes 8..15
-	VFMADD213PS x8_3f800000<>+0(SB), Y10, Y5 // p = p*f + exp2_0, lanes 0..7
-	VFMADD213PS x8_3f800000<>+0(SB), Y11, Y6 // p = p*f + exp2_0, lanes 8..15
-	VCVTPS2DQ   Y8, Y8 // p *= 2**n, lanes 0..7
-	VPSLLD      $0x17, Y8, Y8 // p *= 2**n, lanes 0..7
-	VPADDD      Y8, Y5, Y5 // p *= 2**n, lanes 0..7
-	VCVTPS2DQ   Y9, Y8 // p *= 2**n, lanes 8..15
-	VPSLLD      $0x17, Y8, Y8 // p *= 2**n, lanes 8..15
-	VPADDD      Y8, Y6, Y6 // p *= 2**n, lanes 8..15
-	VANDNPS     Y5, Y0, Y5 // p = 0 where small, lanes 0..7
-	VANDNPS     Y6, Y7, Y6 // p = 0 where small, lanes 8..15
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y8, Y5 // p = p*f + exp2_5, lanes 0..7
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y9, Y6 // p = p*f + exp2_5, lanes 8..15
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y8, Y5 // p = p*f + exp2_4, lanes 0..7
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y9, Y6 // p = p*f + exp2_4, lanes 8..15
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y8, Y5 // p = p*f + exp2_3, lanes 0..7
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y9, Y6 // p = p*f + exp2_3, lanes 8..15
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y8, Y5 // p = p*f + exp2_2, lanes 0..7
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y9, Y6 // p = p*f + exp2_2, lanes 8..15
+	VFMADD213PS x8_3f317218<>+0(SB), Y8, Y5 // p = p*f + exp2_1, lanes 0..7
+	VFMADD213PS x8_3f317218<>+0(SB), Y9, Y6 // p = p*f + exp2_1, lanes 8..15
+	VFMADD213PS x8_3f800000<>+0(SB), Y8, Y5 // p = p*f + exp2_0, lanes 0..7
+	VFMADD213PS x8_3f800000<>+0(SB), Y9, Y6 // p = p*f + exp2_0, lanes 8..15
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y0, Y8 // small = n < -125, lanes 0..7
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y7, Y9 // small = n < -125, lanes 8..15
+	VCVTPS2DQ   Y0, Y0 // p *= 2**n, lanes 0..7
+	VPSLLD      $0x17, Y0, Y0 // p *= 2**n, lanes 0..7
+	VPADDD      Y0, Y5, Y5 // p *= 2**n, lanes 0..7
+	VCVTPS2DQ   Y7, Y0 // p *= 2**n, lanes 8..15
+	VPSLLD      $0x17, Y0, Y0 // p *= 2**n, lanes 8..15
+	VPADDD      Y0, Y6, Y6 // p *= 2**n, lanes 8..15
+	VANDNPS     Y5, Y8, Y5 // p = 0 where small, lanes 0..7
+	VANDNPS     Y6, Y9, Y6 // p = 0 where small, lanes 8..15
 	VMOVAPS     Y3, Y0 // first = first n lanes
 	VMOVAPS     Y4, Y7 // first = first n lanes
 	VMOVUPS     x8_00000000<>+0(SB), Y8 // p = first ? p : 0, lanes 0..7
@@ -2950,7 +3260,7 @@ vectors_end_2:
 	VMASKMOVPS  Y5, Y3, (DX) // dst[0] = p, n lanes
 	VMASKMOVPS  Y6, Y4, 32(DX) // dst[0] = p, n lanes
 
-less_3:
+less_5:
 	VADDPS       Y2, Y1, Y1 // sum[0] = sum of lanes
 	VEXTRACTF128 $0x01, Y1, X0 // sum[0] = sum of lanes
 	VADDPS       X0, X1, X1 // sum[0] = sum of lanes
@@ -2962,16 +3272,6 @@ less_3:
 	VZEROUPPER
 	RET
 
-DATA x8_c2ae0000<>+0(SB)/4, $0xc2ae0000
-DATA x8_c2ae0000<>+4(SB)/4, $0xc2ae0000
-DATA x8_c2ae0000<>+8(SB)/4, $0xc2ae0000
-DATA x8_c2ae0000<>+12(SB)/4, $0xc2ae0000
-DATA x8_c2ae0000<>+16(SB)/4, $0xc2ae0000
-DATA x8_c2ae0000<>+20(SB)/4, $0xc2ae0000
-DATA x8_c2ae0000<>+24(SB)/4, $0xc2ae0000
-DATA x8_c2ae0000<>+28(SB)/4, $0xc2ae0000
-GLOBL x8_c2ae0000<>(SB), RODATA|NOPTR, $32
-
 // func sumExpAVX2(src *float32, n int, shift float32) float32
 TEXT ·sumExpAVX2(SB), NOSPLIT, $0-28
 	MOVQ         src+0(FP), AX // src
@@ -2979,58 +3279,148 @@ TEXT ·sumExpAVX2(SB), NOSPLIT, $0-28
 	VBROADCASTSS shift+16(FP), Y0 // shift in all lanes
 	VXORPS       Y1, Y1, Y1 // sum = 0, lanes 0..7
 	VXORPS       Y2, Y2, Y2 // sum = 0, lanes 8..15
-	CMPQ         CX, $+16 // n < 16
-	JLT          vectors_end_2 // n < 16
+	CMPQ         CX, $+32 // n < 32
+	JLT          vectors_end_2 // n < 32
 
 vectors_1:
 	VMOVUPS     (AX), Y3 // x = src[0], lanes 0..7
 	VMOVUPS     32(AX), Y4 // x = src[0], lanes 8..15
+	VMOVUPS     64(AX), Y5 // x = src[0], lanes 16..23
+	VMOVUPS     96(AX), Y6 // x = src[0], lanes 24..31
 	VSUBPS      Y0, Y3, Y3 // x = x - shift, lanes 0..7
 	VSUBPS      Y0, Y4, Y4 // x = x - shift, lanes 8..15
-	VCMPPS      $0x11, x8_c2ae0000<>+0(SB), Y3, Y5 // small = x < -87, lanes 0..7
-	VCMPPS      $0x11, x8_c2ae0000<>+0(SB), Y4, Y6 // small = x < -87, lanes 8..15
+	VSUBPS      Y0, Y5, Y5 // x = x - shift, lanes 16..23
+	VSUBPS      Y0, Y6, Y6 // x = x - shift, lanes 24..31
 	VMULPS      x8_3fb8aa3b<>+0(SB), Y3, Y7 // n = x * log2e_hi, lanes 0..7
 	VMULPS      x8_3fb8aa3b<>+0(SB), Y4, Y8 // n = x * log2e_hi, lanes 8..15
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y5, Y9 // n = x * log2e_hi, lanes 16..23
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y6, Y10 // n = x * log2e_hi, lanes 24..31
 	VROUNDPS    $0x00, Y7, Y7 // n = round(n), lanes 0..7
 	VROUNDPS    $0x00, Y8, Y8 // n = round(n), lanes 8..15
-	VMOVAPS     Y7, Y9 // f = n, lanes 0..7
-	VMOVAPS     Y8, Y10 // f = n, lanes 8..15
-	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y3, Y9 // f = x * log2e_hi - f, lanes 0..7
-	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y4, Y10 // f = x * log2e_hi - f, lanes 8..15
-	VFMADD231PS x8_32a57060<>+0(SB), Y3, Y9 // f += x * log2e_lo, lanes 0..7
-	VFMADD231PS x8_32a57060<>+0(SB), Y4, Y10 // f += x * log2e_lo, lanes 8..15
+	VROUNDPS    $0x00, Y9, Y9 // n = round(n), lanes 16..23
+	VROUNDPS    $0x00, Y10, Y10 // n = round(n), lanes 24..31
+	VMOVAPS     Y7, Y11 // f = n, lanes 0..7
+	VMOVAPS     Y8, Y12 // f = n, lanes 8..15
+	VMOVAPS     Y9, Y13 // f = n, lanes 16..23
+	VMOVAPS     Y10, Y14 // f = n, lanes 24..31
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y3, Y11 // f = x * log2e_hi - f, lanes 0..7
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y4, Y12 // f = x * log2e_hi - f, lanes 8..15
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y5, Y13 // f = x * log2e_hi - f, lanes 16..23
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y6, Y14 // f = x * log2e_hi - f, lanes 24..31
+	VFMADD231PS x8_32a57060<>+0(SB), Y3, Y11 // f += x * log2e_lo, lanes 0..7
+	VFMADD231PS x8_32a57060<>+0(SB), Y4, Y12 // f += x * log2e_lo, lanes 8..15
+	VFMADD231PS x8_32a57060<>+0(SB), Y5, Y13 // f += x * log2e_lo, lanes 16..23
+	VFMADD231PS x8_32a57060<>+0(SB), Y6, Y14 // f += x * log2e_lo, lanes 24..31
 	VMOVUPS     x8_391fa028<>+0(SB), Y3 // p = exp2_6, lanes 0..7
 	VMOVUPS     x8_391fa028<>+0(SB), Y4 // p = exp2_6, lanes 8..15
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y9, Y3 // p = p*f + exp2_5, lanes 0..7
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y10, Y4 // p = p*f + exp2_5, lanes 8..15
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y9, Y3 // p = p*f + exp2_4, lanes 0..7
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y10, Y4 // p = p*f + exp2_4, lanes 8..15
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y9, Y3 // p = p*f + exp2_3, lanes 0..7
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y10, Y4 // p = p*f + exp2_3, lanes 8..15
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y9, Y3 // p = p*f + exp2_2, lanes 0..7
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y10, Y4 // p = p*f + exp2_2, lanes 8..15
-	VFMADD213PS x8_3f317218<>+0(SB), Y9, Y3 // p = p*f + exp2_1, lanes 0..7
-	VFMADD213PS x8_3f317218<>+0(SB), Y10, Y4 // p = p*f + exp2_1, lanes 8..15
-	VFMADD213PS x8_3f800000<>+0(SB), Y9, Y3 // p = p*f + exp2_0, lanes 0..7
-	VFMADD213PS x8_3f800000<>+0(SB), Y10, Y4 // p = p*f + exp2_0, lanes 8..15
+	VMOVUPS     x8_391fa028<>+0(SB), Y5 // p = exp2_6, lanes 16..23
+	VMOVUPS     x8_391fa028<>+0(SB), Y6 // p = exp2_6, lanes 24..31
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y11, Y3 // p = p*f + exp2_5, lanes 0..7
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y12, Y4 // p = p*f + exp2_5, lanes 8..15
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y13, Y5 // p = p*f + exp2_5, lanes 16..23
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y14, Y6 // p = p*f + exp2_5, lanes 24..31
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y11, Y3 // p = p*f + exp2_4, lanes 0..7
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y12, Y4 // p = p*f + exp2_4, lanes 8..15
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y13, Y5 // p = p*f + exp2_4, lanes 16..23
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y14, Y6 // p = p*f + exp2_4, lanes 24..31
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y11, Y3 // p = p*f + exp2_3, lanes 0..7
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y12, Y4 // p = p*f + exp2_3, lanes 8..15
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y13, Y5 // p = p*f + exp2_3, lanes 16..23
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y14, Y6 // p = p*f + exp2_3, lanes 24..31
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y11, Y3 // p = p*f + exp2_2, lanes 0..7
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y12, Y4 // p = p*f + exp2_2, lanes 8..15
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y13, Y5 // p = p*f + exp2_2, lanes 16..23
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y14, Y6 // p = p*f + exp2_2, lanes 24..31
+	VFMADD213PS x8_3f317218<>+0(SB), Y11, Y3 // p = p*f + exp2_1, lanes 0..7
+	VFMADD213PS x8_3f317218<>+0(SB), Y12, Y4 // p = p*f + exp2_1, lanes 8..15
+	VFMADD213PS x8_3f317218<>+0(SB), Y13, Y5 // p = p*f + exp2_1, lanes 16..23
+	VFMADD213PS x8_3f317218<>+0(SB), Y14, Y6 // p = p*f + exp2_1, lanes 24..31
+	VFMADD213PS x8_3f800000<>+0(SB), Y11, Y3 // p = p*f + exp2_0, lanes 0..7
+	VFMADD213PS x8_3f800000<>+0(SB), Y12, Y4 // p = p*f + exp2_0, lanes 8..15
+	VFMADD213PS x8_3f800000<>+0(SB), Y13, Y5 // p = p*f + exp2_0, lanes 16..23
+	VFMADD213PS x8_3f800000<>+0(SB), Y14, Y6 // p = p*f + exp2_0, lanes 24..31
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y7, Y11 // small = n < -125, lanes 0..7
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y8, Y12 // small = n < -125, lanes 8..15
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y9, Y13 // small = n < -125, lanes 16..23
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y10, Y14 // small = n < -125, lanes 24..31
 	VCVTPS2DQ   Y7, Y7 // p *= 2**n, lanes 0..7
 	VPSLLD      $0x17, Y7, Y7 // p *= 2**n, lanes 0..7
 	VPADDD      Y7, Y3, Y3 // p *= 2**n, lanes 0..7
 	VCVTPS2DQ   Y8, Y7 // p *= 2**n, lanes 8..15
 	VPSLLD      $0x17, Y7, Y7 // p *= 2**n, lanes 8..15
 	VPADDD      Y7, Y4, Y4 // p *= 2**n, lanes 8..15
-	VANDNPS     Y3, Y5, Y3 // p = 0 where small, lanes 0..7
-	VANDNPS     Y4, Y6, Y4 // p = 0 where small, lanes 8..15
-	VADDPS      Y3, Y1, Y1 // sum = sum + p, lanes 0..7
-	VADDPS      Y4, Y2, Y2 // sum = sum + p, lanes 8..15
+	VCVTPS2DQ   Y9, Y7 // p *= 2**n, lanes 16..23
+	VPSLLD      $0x17, Y7, Y7 // p *= 2**n, lanes 16..23
+	VPADDD      Y7, Y5, Y5 // p *= 2**n, lanes 16..23
+	VCVTPS2DQ   Y10, Y7 // p *= 2**n, lanes 24..31
+	VPSLLD      $0x17, Y7, Y7 // p *= 2**n, lanes 24..31
+	VPADDD      Y7, Y6, Y6 // p *= 2**n, lanes 24..31
+	VANDNPS     Y3, Y11, Y3 // p = 0 where small, lanes 0..7
+	VANDNPS     Y4, Y12, Y4 // p = 0 where small, lanes 8..15
+	VANDNPS     Y5, Y13, Y5 // p = 0 where small, lanes 16..23
+	VANDNPS     Y6, Y14, Y6 // p = 0 where small, lanes 24..31
+	VADDPS      Y3, Y1, Y1 // sum = sum + p.0, lanes 0..7
+	VADDPS      Y4, Y2, Y2 // sum = sum + p.0, lanes 8..15
+	VADDPS      Y5, Y1, Y1 // sum = sum + p.1, lanes 0..7
+	VADDPS      Y6, Y2, Y2 // sum = sum + p.1, lanes 8..15
+	ADDQ        $+128, AX // src += 128
+	SUBQ        $+32, CX // n += -32
+	CMPQ        CX, $+32 // n >= 32
+	JGE         vectors_1 // n >= 32
+
+vectors_end_2:
+	CMPQ CX, $+16 // n < 16
+	JLT  vectors_end_4 // n < 16
+
+vectors_3:
+	VMOVUPS     (AX), Y3 // x = src[0], lanes 0..7
+	VMOVUPS     32(AX), Y4 // x = src[0], lanes 8..15
+	VSUBPS      Y0, Y3, Y3 // x = x - shift, lanes 0..7
+	VSUBPS      Y0, Y4, Y4 // x = x - shift, lanes 8..15
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y3, Y5 // n = x * log2e_hi, lanes 0..7
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y4, Y6 // n = x * log2e_hi, lanes 8..15
+	VROUNDPS    $0x00, Y5, Y5 // n = round(n), lanes 0..7
+	VROUNDPS    $0x00, Y6, Y6 // n = round(n), lanes 8..15
+	VMOVAPS     Y5, Y7 // f = n, lanes 0..7
+	VMOVAPS     Y6, Y8 // f = n, lanes 8..15
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y3, Y7 // f = x * log2e_hi - f, lanes 0..7
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y4, Y8 // f = x * log2e_hi - f, lanes 8..15
+	VFMADD231PS x8_32a57060<>+0(SB), Y3, Y7 // f += x * log2e_lo, lanes 0..7
+	VFMADD231PS x8_32a57060<>+0(SB), Y4, Y8 // f += x * log2e_lo, lanes 8..15
+	VMOVUPS     x8_391fa028<>+0(SB), Y3 // p = exp2_6, lanes 0..7
+	VMOVUPS     x8_391fa028<>+0(SB), Y4 // p = exp2_6, lanes 8..15
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y7, Y3 // p = p*f + exp2_5, lanes 0..7
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y8, Y4 // p = p*f + exp2_5, lanes 8..15
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y7, Y3 // p = p*f + exp2_4, lanes 0..7
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y8, Y4 // p = p*f + exp2_4, lanes 8..15
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y7, Y3 // p = p*f + exp2_3, lanes 0..7
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y8, Y4 // p = p*f + exp2_3, lanes 8..15
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y7, Y3 // p = p*f + exp2_2, lanes 0..7
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y8, Y4 // p = p*f + exp2_2, lanes 8..15
+	VFMADD213PS x8_3f317218<>+0(SB), Y7, Y3 // p = p*f + exp2_1, lanes 0..7
+	VFMADD213PS x8_3f317218<>+0(SB), Y8, Y4 // p = p*f + exp2_1, lanes 8..15
+	VFMADD213PS x8_3f800000<>+0(SB), Y7, Y3 // p = p*f + exp2_0, lanes 0..7
+	VFMADD213PS x8_3f800000<>+0(SB), Y8, Y4 // p = p*f + exp2_0, lanes 8..15
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y5, Y7 // small = n < -125, lanes 0..7
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y6, Y8 // small = n < -125, lanes 8..15
+	VCVTPS2DQ   Y5, Y5 // p *= 2**n, lanes 0..7
+	VPSLLD      $0x17, Y5, Y5 // p *= 2**n, lanes 0..7
+	VPADDD      Y5, Y3, Y3 // p *= 2**n, lanes 0..7
+	VCVTPS2DQ   Y6, Y5 // p *= 2**n, lanes 8..15
+	VPSLLD      $0x17, Y5, Y5 // p *= 2**n, lanes 8..15
+	VPADDD      Y5, Y4, Y4 // p *= 2**n, lanes 8..15
+	VANDNPS     Y3, Y7, Y3 // p = 0 where small, lanes 0..7
+	VANDNPS     Y4, Y8, Y4 // p = 0 where small, lanes 8..15
+	VADDPS      Y3, Y1, Y1 // sum = sum + p.0, lanes 0..7
+	VADDPS      Y4, Y2, Y2 // sum = sum + p.0, lanes 8..15
 	ADDQ        $+64, AX // src += 64
 	SUBQ        $+16, CX // n += -16
 	CMPQ        CX, $+16 // n >= 16
-	JGE         vectors_1 // n >= 16
+	JGE         vectors_3 // n >= 16
 
-vectors_end_2:
+vectors_end_4:
 	CMPQ        CX, $+1 // n < 1
-	JLT         less_3 // n < 1
+	JLT         less_5 // n < 1
 	LEAQ        tail_window<>+0(SB), DX // first n lanes
 	MOVQ        $+16, BX // first n lanes
 	SUBQ        CX, BX // first n lanes
@@ -3040,40 +3430,40 @@ vectors_end_2:
 	VMASKMOVPS  32(AX), Y4, Y6 // x = src[0], n lanes
 	VSUBPS      Y0, Y5, Y5 // x = x - shift, lanes 0..7
 	VSUBPS      Y0, Y6, Y6 // x = x - shift, lanes 8..15
-	VCMPPS      $0x11, x8_c2ae0000<>+0(SB), Y5, Y0 // small = x < -87, lanes 0..7
-	VCMPPS      $0x11, x8_c2ae0000<>+0(SB), Y6, Y7 // small = x < -87, lanes 8..15
-	VMULPS      x8_3fb8aa3b<>+0(SB), Y5, Y8 // n = x * log2e_hi, lanes 0..7
-	VMULPS      x8_3fb8aa3b<>+0(SB), Y6, Y9 // n = x * log2e_hi, lanes 8..15
-	VROUNDPS    $0x00, Y8, Y8 // n = round(n), lanes 0..7
-	VROUNDPS    $0x00, Y9, Y9 // n = round(n), lanes 8..15
-	VMOVAPS     Y8, Y10 // f = n, lanes 0..7
-	VMOVAPS     Y9, Y11 // f = n, lanes 8..15
-	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y5, Y10 // f = x * log2e_hi - f, lanes 0..7
-	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y6, Y11 // f = x * log2e_hi - f, lanes 8..15
-	VFMADD231PS x8_32a57060<>+0(SB), Y5, Y10 // f += x * log2e_lo, lanes 0..7
-	VFMADD231PS x8_32a57060<>+0(SB), Y6, Y11 // f += x * log2e_lo, lanes 8..15
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y5, Y0 // n = x * log2e_hi, lanes 0..7
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y6, Y7 // n = x * log2e_hi, lanes 8..15
+	VROUNDPS    $0x00, Y0, Y0 // n = round(n), lanes 0..7
+	VROUNDPS    $0x00, Y7, Y7 // n = round(n), lanes 8..15
+	VMOVAPS     Y0, Y8 // f = n, lanes 0..7
+	VMOVAPS     Y7, Y9 // f = n, lanes 8..15
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y5, Y8 // f = x * log2e_hi - f, lanes 0..7
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y6, Y9 // f = x * log2e_hi - f, lanes 8..15
+	VFMADD231PS x8_32a57060<>+0(SB), Y5, Y8 // f += x * log2e_lo, lanes 0..7
+	VFMADD231PS x8_32a57060<>+0(SB), Y6, Y9 // f += x * log2e_lo, lanes 8..15
 	VMOVUPS     x8_391fa028<>+0(SB), Y5 // p = exp2_6, lanes 0..7
 	VMOVUPS     x8_391fa028<>+0(SB), Y6 // p = exp2_6, lanes 8..15
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y10, Y5 // p = p*f + exp2_5, lanes 0..7
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y11, Y6 // p = p*f + exp2_5, lanes 8..15
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y10, Y5 // p = p*f + exp2_4, lanes 0..7
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y11, Y6 // p = p*f + exp2_4, lanes 8..15
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y10, Y5 // p = p*f + exp2_3, lanes 0..7
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y11, Y6 // p = p*f + exp2_3, lanes 8..15
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y10, Y5 // p = p*f + exp2_2, lanes 0..7
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y11, Y6 // p = p*f + exp2_2, lanes 8..15
-	VFMADD213PS x8_3f317218<>+0(SB), Y10, Y5 // p = p*f + exp2_1, lanes 0..7
-	VFMADD213PS x8_3f317218<>+0(SB), Y11, Y6 // p = p*f + exp2_1, lanes 8..15
-	VFMADD213PS x8_3f800000<>+0(SB), Y10, Y5 // p = p*f + exp2_0, lanes 0..7
-	VFMADD213PS x8_3f800000<>+0(SB), Y11, Y6 // p = p*f + exp2_0, lanes 8..15
-	VCVTPS2DQ   Y8, Y8 // p *= 2**n, lanes 0..7
-	VPSLLD      $0x17, Y8, Y8 // p *= 2**n, lanes 0..7
-	VPADDD      Y8, Y5, Y5 // p *= 2**n, lanes 0..7
-	VCVTPS2DQ   Y9, Y8 // p *= 2**n, lanes 8..15
-	VPSLLD      $0x17, Y8, Y8 // p *= 2**n, lanes 8..15
-	VPADDD      Y8, Y6, Y6 // p *= 2**n, lanes 8..15
-	VANDNPS     Y5, Y0, Y5 // p = 0 where small, lanes 0..7
-	VANDNPS     Y6, Y7, Y6 // p = 0 where small, lanes 8..15
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y8, Y5 // p = p*f + exp2_5, lanes 0..7
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y9, Y6 // p = p*f + exp2_5, lanes 8..15
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y8, Y5 // p = p*f + exp2_4, lanes 0..7
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y9, Y6 // p = p*f + exp2_4, lanes 8..15
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y8, Y5 // p = p*f + exp2_3, lanes 0..7
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y9, Y6 // p = p*f + exp2_3, lanes 8..15
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y8, Y5 // p = p*f + exp2_2, lanes 0..7
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y9, Y6 // p = p*f + exp2_2, lanes 8..15
+	VFMADD213PS x8_3f317218<>+0(SB), Y8, Y5 // p = p*f + exp2_1, lanes 0..7
+	VFMADD213PS x8_3f317218<>+0(SB), Y9, Y6 // p = p*f + exp2_1, lanes 8..15
+	VFMADD213PS x8_3f800000<>+0(SB), Y8, Y5 // p = p*f + exp2_0, lanes 0..7
+	VFMADD213PS x8_3f800000<>+0(SB), Y9, Y6 // p = p*f + exp2_0, lanes 8..15
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y0, Y8 // small = n < -125, lanes 0..7
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y7, Y9 // small = n < -125, lanes 8..15
+	VCVTPS2DQ   Y0, Y0 // p *= 2**n, lanes 0..7
+	VPSLLD      $0x17, Y0, Y0 // p *= 2**n, lanes 0..7
+	VPADDD      Y0, Y5, Y5 // p *= 2**n, lanes 0..7
+	VCVTPS2DQ   Y7, Y0 // p *= 2**n, lanes 8..15
+	VPSLLD      $0x17, Y0, Y0 // p *= 2**n, lanes 8..15
+	VPADDD      Y0, Y6, Y6 // p *= 2**n, lanes 8..15
+	VANDNPS     Y5, Y8, Y5 // p = 0 where small, lanes 0..7
+	VANDNPS     Y6, Y9, Y6 // p = 0 where small, lanes 8..15
 	VMOVAPS     Y3, Y0 // first = first n lanes
 	VMOVAPS     Y4, Y3 // first = first n lanes
 	VMOVUPS     x8_00000000<>+0(SB), Y4 // p = first ? p : 0, lanes 0..7
@@ -3083,7 +3473,7 @@ vectors_end_2:
 	VADDPS      Y5, Y1, Y1 // sum = sum + p, lanes 0..7
 	VADDPS      Y6, Y2, Y2 // sum = sum + p, lanes 8..15
 
-less_3:
+less_5:
 	VADDPS       Y2, Y1, Y1 // sum[0] = sum of lanes
 	VEXTRACTF128 $0x01, Y1, X0 // sum[0] = sum of lanes
 	VADDPS       X0, X1, X1 // sum[0] = sum of lanes
@@ -3101,10 +3491,33 @@ TEXT ·scaleVectorAVX2(SB), NOSPLIT, $0-28
 	MOVQ         dst+0(FP), AX // dst
 	MOVQ         src+8(FP), CX // src
 	MOVQ         n+16(FP), DX // n
-	CMPQ         DX, $+16 // n < 16
-	JLT          vectors_end_2 // n < 16
+	CMPQ         DX, $+32 // n < 32
+	JLT          vectors_end_2 // n < 32
 
 vectors_1:
+	VMOVUPS (CX), Y1 // x = src[0], lanes 0..7
+	VMOVUPS 32(CX), Y2 // x = src[0], lanes 8..15
+	VMOVUPS 64(CX), Y3 // x = src[0], lanes 16..23
+	VMOVUPS 96(CX), Y4 // x = src[0], lanes 24..31
+	VMULPS  Y0, Y1, Y1 // x = x * factor, lanes 0..7
+	VMULPS  Y0, Y2, Y2 // x = x * factor, lanes 8..15
+	VMULPS  Y0, Y3, Y3 // x = x * factor, lanes 16..23
+	VMULPS  Y0, Y4, Y4 // x = x * factor, lanes 24..31
+	VMOVUPS Y1, (AX) // dst[0] = x, lanes 0..7
+	VMOVUPS Y2, 32(AX) // dst[0] = x, lanes 8..15
+	VMOVUPS Y3, 64(AX) // dst[0] = x, lanes 16..23
+	VMOVUPS Y4, 96(AX) // dst[0] = x, lanes 24..31
+	ADDQ    $+128, CX // src += 128
+	ADDQ    $+128, AX // dst += 128
+	SUBQ    $+32, DX // n += -32
+	CMPQ    DX, $+32 // n >= 32
+	JGE     vectors_1 // n >= 32
+
+vectors_end_2:
+	CMPQ DX, $+16 // n < 16
+	JLT  vectors_end_4 // n < 16
+
+vectors_3:
 	VMOVUPS (CX), Y1 // x = src[0], lanes 0..7
 	VMOVUPS 32(CX), Y2 // x = src[0], lanes 8..15
 	VMULPS  Y0, Y1, Y1 // x = x * factor, lanes 0..7
@@ -3115,11 +3528,11 @@ vectors_1:
 	ADDQ    $+64, AX // dst += 64
 	SUBQ    $+16, DX // n += -16
 	CMPQ    DX, $+16 // n >= 16
-	JGE     vectors_1 // n >= 16
+	JGE     vectors_3 // n >= 16
 
-vectors_end_2:
+vectors_end_4:
 	CMPQ       DX, $+1 // n < 1
-	JLT        less_3 // n < 1
+	JLT        less_5 // n < 1
 	LEAQ       tail_window<>+0(SB), BX // first n lanes
 	MOVQ       $+16, SI // first n lanes
 	SUBQ       DX, SI // first n lanes
@@ -3132,7 +3545,7 @@ vectors_end_2:
 	VMASKMOVPS Y3, Y1, (AX) // dst[0] = x, n lanes
 	VMASKMOVPS Y4, Y2, 32(AX) // dst[0] = x, n lanes
 
-less_3:
+less_5:
 	VZEROUPPER
 	RET
 
@@ -3143,10 +3556,37 @@ TEXT ·subtractAVX2(SB), NOSPLIT, $0-32
 	MOVQ         dst+0(FP), AX // dst
 	MOVQ         src+8(FP), CX // src
 	MOVQ         n+16(FP), DX // n
-	CMPQ         DX, $+16 // n < 16
-	JLT          vectors_end_2 // n < 16
+	CMPQ         DX, $+32 // n < 32
+	JLT          vectors_end_2 // n < 32
 
 vectors_1:
+	VMOVUPS (CX), Y2 // x = src[0], lanes 0..7
+	VMOVUPS 32(CX), Y3 // x = src[0], lanes 8..15
+	VMOVUPS 64(CX), Y4 // x = src[0], lanes 16..23
+	VMOVUPS 96(CX), Y5 // x = src[0], lanes 24..31
+	VSUBPS  Y0, Y2, Y2 // x = x - a, lanes 0..7
+	VSUBPS  Y0, Y3, Y3 // x = x - a, lanes 8..15
+	VSUBPS  Y0, Y4, Y4 // x = x - a, lanes 16..23
+	VSUBPS  Y0, Y5, Y5 // x = x - a, lanes 24..31
+	VSUBPS  Y1, Y2, Y2 // x = x - b, lanes 0..7
+	VSUBPS  Y1, Y3, Y3 // x = x - b, lanes 8..15
+	VSUBPS  Y1, Y4, Y4 // x = x - b, lanes 16..23
+	VSUBPS  Y1, Y5, Y5 // x = x - b, lanes 24..31
+	VMOVUPS Y2, (AX) // dst[0] = x, lanes 0..7
+	VMOVUPS Y3, 32(AX) // dst[0] = x, lanes 8..15
+	VMOVUPS Y4, 64(AX) // dst[0] = x, lanes 16..23
+	VMOVUPS Y5, 96(AX) // dst[0] = x, lanes 24..31
+	ADDQ    $+128, CX // src += 128
+	ADDQ    $+128, AX // dst += 128
+	SUBQ    $+32, DX // n += -32
+	CMPQ    DX, $+32 // n >= 32
+	JGE     vectors_1 // n >= 32
+
+vectors_end_2:
+	CMPQ DX, $+16 // n < 16
+	JLT  vectors_end_4 // n < 16
+
+vectors_3:
 	VMOVUPS (CX), Y2 // x = src[0], lanes 0..7
 	VMOVUPS 32(CX), Y3 // x = src[0], lanes 8..15
 	VSUBPS  Y0, Y2, Y2 // x = x - a, lanes 0..7
@@ -3159,11 +3599,11 @@ vectors_1:
 	ADDQ    $+64, AX // dst += 64
 	SUBQ    $+16, DX // n += -16
 	CMPQ    DX, $+16 // n >= 16
-	JGE     vectors_1 // n >= 16
+	JGE     vectors_3 // n >= 16
 
-vectors_end_2:
+vectors_end_4:
 	CMPQ       DX, $+1 // n < 1
-	JLT        less_3 // n < 1
+	JLT        less_5 // n < 1
 	LEAQ       tail_window<>+0(SB), BX // first n lanes
 	MOVQ       $+16, SI // first n lanes
 	SUBQ       DX, SI // first n lanes
@@ -3178,7 +3618,7 @@ vectors_end_2:
 	VMASKMOVPS Y4, Y2, (AX) // dst[0] = x, n lanes
 	VMASKMOVPS Y5, Y3, 32(AX) // dst[0] = x, n lanes
 
-less_3:
+less_5:
 	VZEROUPPER
 	RET
 

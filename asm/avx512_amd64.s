@@ -3066,7 +3066,7 @@ TEXT ·softmaxTileAVX512(SB), NOSPLIT, $0-64
 	VBROADCASTSS x1_3c1d979c<>+0(SB), Z5 // exp2_4
 	VBROADCASTSS x1_3aaf80da<>+0(SB), Z6 // exp2_5
 	VBROADCASTSS x1_391fa028<>+0(SB), Z7 // exp2_6
-	VBROADCASTSS x1_c2fc0000<>+0(SB), Z8 // -126
+	VBROADCASTSS x1_c2fa0000<>+0(SB), Z8 // -125
 	SHLQ         $0x02, CX // stride in bytes
 
 	// the largest score of each row, ignoring NaN
@@ -3080,18 +3080,36 @@ max_1:
 	MOVQ    cols+24(FP), R11 // cols
 	MOVQ    R8, R12 // s_col = s_row
 	VMOVAPS Z0, Z9 // max = -Inf
-	CMPQ    R11, $+16 // cols < 16
-	JLT     max_cols_end_4 // cols < 16
+	CMPQ    R11, $+64 // cols < 64
+	JLT     max_cols_end_4 // cols < 64
 
 max_cols_3:
+	VMOVUPS (R12), Z10 // S = s_col[0], lanes 0..15
+	VMOVUPS 64(R12), Z11 // S = s_col[0], lanes 16..31
+	VMOVUPS 128(R12), Z12 // S = s_col[0], lanes 32..47
+	VMOVUPS 192(R12), Z13 // S = s_col[0], lanes 48..63
+	VMAXPS  Z9, Z10, Z9 // max = max(max, S.0)
+	VMAXPS  Z9, Z11, Z9 // max = max(max, S.1)
+	VMAXPS  Z9, Z12, Z9 // max = max(max, S.2)
+	VMAXPS  Z9, Z13, Z9 // max = max(max, S.3)
+	ADDQ    $+256, R12 // s_col += 256
+	SUBQ    $+64, R11 // cols += -64
+	CMPQ    R11, $+64 // cols >= 64
+	JGE     max_cols_3 // cols >= 64
+
+max_cols_end_4:
+	CMPQ R11, $+16 // cols < 16
+	JLT  max_cols_end_6 // cols < 16
+
+max_cols_5:
 	VMOVUPS (R12), Z10 // S = s_col[0]
-	VMAXPS  Z9, Z10, Z9 // max = max(max, S)
+	VMAXPS  Z9, Z10, Z9 // max = max(max, S.0)
 	ADDQ    $+64, R12 // s_col += 64
 	SUBQ    $+16, R11 // cols += -16
 	CMPQ    R11, $+16 // cols >= 16
-	JGE     max_cols_3 // cols >= 16
+	JGE     max_cols_5 // cols >= 16
 
-max_cols_end_4:
+max_cols_end_6:
 	VEXTRACTF64X4 $0x01, Z9, Y10 // max[0] = max of lanes
 	VMAXPS        Y9, Y10, Y9 // max[0] = max of lanes
 	VEXTRACTF128  $0x01, Y9, X10 // max[0] = max of lanes
@@ -3121,7 +3139,6 @@ max_end_2:
 	VPXORD      Z11, Z11, K2, Z11 // m' = 0 where none
 	VMOVUPS     Z11, K1, (DI) // shift[0] = m', rows lanes
 	VSUBPS      Z11, Z9, Z9 // m = m - m'
-	VCMPPS      $0x11, Z8, Z9, K2 // small = m < -126
 	VRNDSCALEPS $0x00, Z9, Z0 // n = round(m)
 	VSUBPS      Z0, Z9, Z9 // m = m - n
 	VMOVAPS     Z7, Z10 // p = exp2_6
@@ -3131,6 +3148,7 @@ max_end_2:
 	VFMADD213PS Z3, Z9, Z10 // p = p*m + exp2_2
 	VFMADD213PS Z2, Z9, Z10 // p = p*m + exp2_1
 	VFMADD213PS Z1, Z9, Z10 // p = p*m + exp2_0
+	VCMPPS      $0x11, Z8, Z0, K2 // small = n < -125
 	VSCALEFPS   Z0, Z10, Z10 // p *= 2**n
 	VPXORD      Z10, Z10, K2, Z10 // p = 0 where small
 	VMOVUPS     Z10, K1, (SI) // alpha[0] = p, rows lanes
@@ -3138,22 +3156,95 @@ max_end_2:
 	// P = 2^(S-m'), l = α·l + P
 	MOVQ l+56(FP), BX // l
 	CMPQ DX, $+1 // rows < 1
-	JLT  exp_end_6 // rows < 1
+	JLT  exp_end_8 // rows < 1
 
-exp_5:
+exp_7:
 	MOVQ         cols+24(FP), R8 // cols
 	MOVQ         AX, R9 // s_col = s
 	VBROADCASTSS (DI), Z0 // m' = all shift[0]
 	VBROADCASTSS (SI), Z9 // α = all alpha[0]
 	VMOVUPS      (BX), Z10 // l = l[0]
 	VMULPS       Z9, Z10, Z10 // l = l * α
-	CMPQ         R8, $+16 // cols < 16
-	JLT          exp_cols_end_8 // cols < 16
+	CMPQ         R8, $+64 // cols < 64
+	JLT          exp_cols_end_10 // cols < 64
 
-exp_cols_7:
+exp_cols_9:
+	VMOVUPS     (R9), Z9 // S = s_col[0], lanes 0..15
+	VMOVUPS     64(R9), Z11 // S = s_col[0], lanes 16..31
+	VMOVUPS     128(R9), Z12 // S = s_col[0], lanes 32..47
+	VMOVUPS     192(R9), Z13 // S = s_col[0], lanes 48..63
+	VSUBPS      Z0, Z9, Z9 // S = S - m', lanes 0..15
+	VSUBPS      Z0, Z11, Z11 // S = S - m', lanes 16..31
+	VSUBPS      Z0, Z12, Z12 // S = S - m', lanes 32..47
+	VSUBPS      Z0, Z13, Z13 // S = S - m', lanes 48..63
+	VRNDSCALEPS $0x00, Z9, Z14 // n = round(S), lanes 0..15
+	VRNDSCALEPS $0x00, Z11, Z15 // n = round(S), lanes 16..31
+	VRNDSCALEPS $0x00, Z12, Z16 // n = round(S), lanes 32..47
+	VRNDSCALEPS $0x00, Z13, Z17 // n = round(S), lanes 48..63
+	VSUBPS      Z14, Z9, Z9 // S = S - n, lanes 0..15
+	VSUBPS      Z15, Z11, Z11 // S = S - n, lanes 16..31
+	VSUBPS      Z16, Z12, Z12 // S = S - n, lanes 32..47
+	VSUBPS      Z17, Z13, Z13 // S = S - n, lanes 48..63
+	VMOVAPS     Z7, Z18 // p = exp2_6, lanes 0..15
+	VMOVAPS     Z7, Z19 // p = exp2_6, lanes 16..31
+	VMOVAPS     Z7, Z20 // p = exp2_6, lanes 32..47
+	VMOVAPS     Z7, Z21 // p = exp2_6, lanes 48..63
+	VFMADD213PS Z6, Z9, Z18 // p = p*S + exp2_5, lanes 0..15
+	VFMADD213PS Z6, Z11, Z19 // p = p*S + exp2_5, lanes 16..31
+	VFMADD213PS Z6, Z12, Z20 // p = p*S + exp2_5, lanes 32..47
+	VFMADD213PS Z6, Z13, Z21 // p = p*S + exp2_5, lanes 48..63
+	VFMADD213PS Z5, Z9, Z18 // p = p*S + exp2_4, lanes 0..15
+	VFMADD213PS Z5, Z11, Z19 // p = p*S + exp2_4, lanes 16..31
+	VFMADD213PS Z5, Z12, Z20 // p = p*S + exp2_4, lanes 32..47
+	VFMADD213PS Z5, Z13, Z21 // p = p*S + exp2_4, lanes 48..63
+	VFMADD213PS Z4, Z9, Z18 // p = p*S + exp2_3, lanes 0..15
+	VFMADD213PS Z4, Z11, Z19 // p = p*S + exp2_3, lanes 16..31
+	VFMADD213PS Z4, Z12, Z20 // p = p*S + exp2_3, lanes 32..47
+	VFMADD213PS Z4, Z13, Z21 // p = p*S + exp2_3, lanes 48..63
+	VFMADD213PS Z3, Z9, Z18 // p = p*S + exp2_2, lanes 0..15
+	VFMADD213PS Z3, Z11, Z19 // p = p*S + exp2_2, lanes 16..31
+	VFMADD213PS Z3, Z12, Z20 // p = p*S + exp2_2, lanes 32..47
+	VFMADD213PS Z3, Z13, Z21 // p = p*S + exp2_2, lanes 48..63
+	VFMADD213PS Z2, Z9, Z18 // p = p*S + exp2_1, lanes 0..15
+	VFMADD213PS Z2, Z11, Z19 // p = p*S + exp2_1, lanes 16..31
+	VFMADD213PS Z2, Z12, Z20 // p = p*S + exp2_1, lanes 32..47
+	VFMADD213PS Z2, Z13, Z21 // p = p*S + exp2_1, lanes 48..63
+	VFMADD213PS Z1, Z9, Z18 // p = p*S + exp2_0, lanes 0..15
+	VFMADD213PS Z1, Z11, Z19 // p = p*S + exp2_0, lanes 16..31
+	VFMADD213PS Z1, Z12, Z20 // p = p*S + exp2_0, lanes 32..47
+	VFMADD213PS Z1, Z13, Z21 // p = p*S + exp2_0, lanes 48..63
+	VCMPPS      $0x11, Z8, Z14, K1 // small = n < -125, lanes 0..15
+	VCMPPS      $0x11, Z8, Z15, K2 // small = n < -125, lanes 16..31
+	VCMPPS      $0x11, Z8, Z16, K3 // small = n < -125, lanes 32..47
+	VCMPPS      $0x11, Z8, Z17, K4 // small = n < -125, lanes 48..63
+	VSCALEFPS   Z14, Z18, Z18 // p *= 2**n, lanes 0..15
+	VSCALEFPS   Z15, Z19, Z19 // p *= 2**n, lanes 16..31
+	VSCALEFPS   Z16, Z20, Z20 // p *= 2**n, lanes 32..47
+	VSCALEFPS   Z17, Z21, Z21 // p *= 2**n, lanes 48..63
+	VPXORD      Z18, Z18, K1, Z18 // p = 0 where small, lanes 0..15
+	VPXORD      Z19, Z19, K2, Z19 // p = 0 where small, lanes 16..31
+	VPXORD      Z20, Z20, K3, Z20 // p = 0 where small, lanes 32..47
+	VPXORD      Z21, Z21, K4, Z21 // p = 0 where small, lanes 48..63
+	VADDPS      Z18, Z10, Z10 // l = l + p.0
+	VADDPS      Z19, Z10, Z10 // l = l + p.1
+	VADDPS      Z20, Z10, Z10 // l = l + p.2
+	VADDPS      Z21, Z10, Z10 // l = l + p.3
+	VMOVUPS     Z18, (R9) // s_col[0] = p, lanes 0..15
+	VMOVUPS     Z19, 64(R9) // s_col[0] = p, lanes 16..31
+	VMOVUPS     Z20, 128(R9) // s_col[0] = p, lanes 32..47
+	VMOVUPS     Z21, 192(R9) // s_col[0] = p, lanes 48..63
+	ADDQ        $+256, R9 // s_col += 256
+	SUBQ        $+64, R8 // cols += -64
+	CMPQ        R8, $+64 // cols >= 64
+	JGE         exp_cols_9 // cols >= 64
+
+exp_cols_end_10:
+	CMPQ R8, $+16 // cols < 16
+	JLT  exp_cols_end_12 // cols < 16
+
+exp_cols_11:
 	VMOVUPS     (R9), Z9 // S = s_col[0]
 	VSUBPS      Z0, Z9, Z9 // S = S - m'
-	VCMPPS      $0x11, Z8, Z9, K1 // small = S < -126
 	VRNDSCALEPS $0x00, Z9, Z11 // n = round(S)
 	VSUBPS      Z11, Z9, Z9 // S = S - n
 	VMOVAPS     Z7, Z12 // p = exp2_6
@@ -3163,16 +3254,17 @@ exp_cols_7:
 	VFMADD213PS Z3, Z9, Z12 // p = p*S + exp2_2
 	VFMADD213PS Z2, Z9, Z12 // p = p*S + exp2_1
 	VFMADD213PS Z1, Z9, Z12 // p = p*S + exp2_0
+	VCMPPS      $0x11, Z8, Z11, K1 // small = n < -125
 	VSCALEFPS   Z11, Z12, Z12 // p *= 2**n
 	VPXORD      Z12, Z12, K1, Z12 // p = 0 where small
-	VADDPS      Z12, Z10, Z10 // l = l + p
+	VADDPS      Z12, Z10, Z10 // l = l + p.0
 	VMOVUPS     Z12, (R9) // s_col[0] = p
 	ADDQ        $+64, R9 // s_col += 64
 	SUBQ        $+16, R8 // cols += -16
 	CMPQ        R8, $+16 // cols >= 16
-	JGE         exp_cols_7 // cols >= 16
+	JGE         exp_cols_11 // cols >= 16
 
-exp_cols_end_8:
+exp_cols_end_12:
 	VMOVUPS Z10, (BX) // l[0] = l
 	ADDQ    $+4, DI // shift += 4
 	ADDQ    $+4, SI // alpha += 4
@@ -3180,9 +3272,9 @@ exp_cols_end_8:
 	ADDQ    CX, AX // s += stride
 	SUBQ    $+1, DX // rows += -1
 	CMPQ    DX, $+1 // rows >= 1
-	JGE     exp_5 // rows >= 1
+	JGE     exp_7 // rows >= 1
 
-exp_end_6:
+exp_end_8:
 	VZEROUPPER
 	RET
 
@@ -3210,8 +3302,8 @@ GLOBL x1_3aaf80da<>(SB), RODATA|NOPTR, $4
 DATA x1_391fa028<>+0(SB)/4, $0x391fa028
 GLOBL x1_391fa028<>(SB), RODATA|NOPTR, $4
 
-DATA x1_c2fc0000<>+0(SB)/4, $0xc2fc0000
-GLOBL x1_c2fc0000<>(SB), RODATA|NOPTR, $4
+DATA x1_c2fa0000<>+0(SB)/4, $0xc2fa0000
+GLOBL x1_c2fa0000<>(SB), RODATA|NOPTR, $4
 
 // func maskTileAVX512(s *float32, stride int, rows int, cols int, bits *uint64)
 TEXT ·maskTileAVX512(SB), NOSPLIT, $0-40
@@ -3301,7 +3393,7 @@ TEXT ·mergeRowsAVX512(SB), NOSPLIT, $0-80
 	VBROADCASTSS x1_3c1d979c<>+0(SB), Z5 // exp2_4
 	VBROADCASTSS x1_3aaf80da<>+0(SB), Z6 // exp2_5
 	VBROADCASTSS x1_391fa028<>+0(SB), Z7 // exp2_6
-	VBROADCASTSS x1_c2fc0000<>+0(SB), Z8 // -126
+	VBROADCASTSS x1_c2fa0000<>+0(SB), Z8 // -125
 	SHLQ         $0x02, R9 // stride in bytes
 
 	// w = 2^(m - max), l = la·wa + lb·wb
@@ -3317,7 +3409,6 @@ TEXT ·mergeRowsAVX512(SB), NOSPLIT, $0-80
 	VPXORD      Z11, Z11, K2, Z11 // m' = 0 where none
 	VSUBPS      Z11, Z9, Z9 // wa = wa - m'
 	VSUBPS      Z11, Z10, Z10 // wb = wb - m'
-	VCMPPS      $0x11, Z8, Z9, K2 // small = wa < -126
 	VRNDSCALEPS $0x00, Z9, Z0 // n = round(wa)
 	VSUBPS      Z0, Z9, Z9 // wa = wa - n
 	VMOVAPS     Z7, Z11 // p = exp2_6
@@ -3327,14 +3418,14 @@ TEXT ·mergeRowsAVX512(SB), NOSPLIT, $0-80
 	VFMADD213PS Z3, Z9, Z11 // p = p*wa + exp2_2
 	VFMADD213PS Z2, Z9, Z11 // p = p*wa + exp2_1
 	VFMADD213PS Z1, Z9, Z11 // p = p*wa + exp2_0
+	VCMPPS      $0x11, Z8, Z0, K2 // small = n < -125
 	VSCALEFPS   Z0, Z11, Z11 // p *= 2**n
 	VPXORD      Z11, Z11, K2, Z11 // p = 0 where small
 	VMOVUPS     Z11, (R8) // weights[0] = p
 	VMOVUPS.Z   (CX), K1, Z0 // la = la[0], rows lanes
 	VMULPS      Z11, Z0, Z0 // la = la * p
-	VCMPPS      $0x11, Z8, Z10, K2 // small = wb < -126
-	VRNDSCALEPS $0x00, Z10, Z8 // n = round(wb)
-	VSUBPS      Z8, Z10, Z10 // wb = wb - n
+	VRNDSCALEPS $0x00, Z10, Z9 // n = round(wb)
+	VSUBPS      Z9, Z10, Z10 // wb = wb - n
 	VMOVAPS     Z7, Z7 // p = exp2_6
 	VFMADD213PS Z6, Z10, Z7 // p = p*wb + exp2_5
 	VFMADD213PS Z5, Z10, Z7 // p = p*wb + exp2_4
@@ -3342,7 +3433,8 @@ TEXT ·mergeRowsAVX512(SB), NOSPLIT, $0-80
 	VFMADD213PS Z3, Z10, Z7 // p = p*wb + exp2_2
 	VFMADD213PS Z2, Z10, Z7 // p = p*wb + exp2_1
 	VFMADD213PS Z1, Z10, Z7 // p = p*wb + exp2_0
-	VSCALEFPS   Z8, Z7, Z7 // p *= 2**n
+	VCMPPS      $0x11, Z8, Z9, K2 // small = n < -125
+	VSCALEFPS   Z9, Z7, Z7 // p *= 2**n
 	VPXORD      Z7, Z7, K2, Z7 // p = 0 where small
 	VMOVUPS     Z7, 64(R8) // weights[16] = p
 	VMOVUPS.Z   (SI), K1, Z1 // lb = lb[0], rows lanes
@@ -3386,65 +3478,61 @@ rows_end_2:
 	VZEROUPPER
 	RET
 
-// func finishRowsAVX512(out *float32, outStride int, o *float32, oStride int, max *float32, sum *float32, stateStride int, rows int, cols int)
-TEXT ·finishRowsAVX512(SB), NOSPLIT, $0-72
+// func finishRowsAVX512(out *float32, outStride int, o *float32, oStride int, sum *float32, sumStride int, rows int, cols int)
+TEXT ·finishRowsAVX512(SB), NOSPLIT, $0-64
 	MOVQ         out+0(FP), AX // out
 	MOVQ         o+16(FP), CX // o
 	MOVQ         outStride+8(FP), DX // outStride
 	MOVQ         oStride+24(FP), BX // oStride
-	MOVQ         max+32(FP), SI // max
-	MOVQ         sum+40(FP), DI // sum
-	MOVQ         stateStride+48(FP), R8 // stateStride
-	MOVQ         rows+56(FP), R9 // rows
-	VBROADCASTSS x1_ff800000<>+0(SB), Z0 // -Inf
-	VBROADCASTSS x1_00000000<>+0(SB), Z1 // 0
+	MOVQ         sum+32(FP), SI // sum
+	MOVQ         sumStride+40(FP), DI // sumStride
+	MOVQ         rows+48(FP), R8 // rows
+	VBROADCASTSS x1_00000000<>+0(SB), Z0 // 0
 	SHLQ         $0x02, DX // outStride in bytes
 	SHLQ         $0x02, BX // oStride in bytes
-	SHLQ         $0x02, R8 // stateStride in bytes
-	CMPQ         R9, $+1 // rows < 1
+	SHLQ         $0x02, DI // sumStride in bytes
+	CMPQ         R8, $+1 // rows < 1
 	JLT          rows_end_2 // rows < 1
 
 rows_1:
-	MOVQ         cols+64(FP), R10 // cols
-	MOVQ         CX, R11 // from = o
-	MOVQ         AX, R12 // to = out
-	VBROADCASTSS (DI), Z2 // l = all sum[0]
-	VBROADCASTSS (SI), Z3 // m = all max[0]
-	VCMPPS       $0x00, Z0, Z3, K1 // none = m == -Inf
-	CMPQ         R10, $+16 // cols < 16
+	MOVQ         cols+56(FP), R9 // cols
+	MOVQ         CX, R10 // from = o
+	MOVQ         AX, R11 // to = out
+	VBROADCASTSS (SI), Z1 // l = all sum[0]
+	VCMPPS       $0x00, Z0, Z1, K1 // none = l == 0
+	CMPQ         R9, $+16 // cols < 16
 	JLT          cols_end_4 // cols < 16
 
 cols_3:
-	VMOVUPS (R11), Z3 // O = from[0]
-	VDIVPS  Z2, Z3, Z3 // O = O / l
-	VADDPS  Z1, Z3, Z3 // O = O + 0
-	VPXORD  Z3, Z3, K1, Z3 // O = 0 where none
-	VMOVUPS Z3, (R12) // to[0] = O
-	ADDQ    $+64, R11 // from += 64
-	ADDQ    $+64, R12 // to += 64
-	SUBQ    $+16, R10 // cols += -16
-	CMPQ    R10, $+16 // cols >= 16
+	VMOVUPS (R10), Z2 // O = from[0]
+	VDIVPS  Z1, Z2, Z2 // O = O / l
+	VADDPS  Z0, Z2, Z2 // O = O + 0
+	VPXORD  Z2, Z2, K1, Z2 // O = 0 where none
+	VMOVUPS Z2, (R11) // to[0] = O
+	ADDQ    $+64, R10 // from += 64
+	ADDQ    $+64, R11 // to += 64
+	SUBQ    $+16, R9 // cols += -16
+	CMPQ    R9, $+16 // cols >= 16
 	JGE     cols_3 // cols >= 16
 
 cols_end_4:
-	CMPQ    R10, $+1 // cols < 1
+	CMPQ    R9, $+1 // cols < 1
 	JLT     less_5 // cols < 1
-	MOVQ    $-1, R13 // first cols lanes
-	BZHIQ   R10, R13, R13 // first cols lanes
-	KMOVW   R13, K2 // first cols lanes
-	VMOVUPS (R11), Z3 // O = from[0]
-	VDIVPS  Z2, Z3, Z3 // O = O / l
-	VADDPS  Z1, Z3, Z3 // O = O + 0
-	VPXORD  Z3, Z3, K1, Z3 // O = 0 where none
-	VMOVUPS Z3, K2, (R12) // to[0] = O, cols lanes
+	MOVQ    $-1, R12 // first cols lanes
+	BZHIQ   R9, R12, R12 // first cols lanes
+	KMOVW   R12, K2 // first cols lanes
+	VMOVUPS (R10), Z2 // O = from[0]
+	VDIVPS  Z1, Z2, Z2 // O = O / l
+	VADDPS  Z0, Z2, Z2 // O = O + 0
+	VPXORD  Z2, Z2, K1, Z2 // O = 0 where none
+	VMOVUPS Z2, K2, (R11) // to[0] = O, cols lanes
 
 less_5:
-	ADDQ R8, SI // max += stateStride
-	ADDQ R8, DI // sum += stateStride
+	ADDQ DI, SI // sum += sumStride
 	ADDQ BX, CX // o += oStride
 	ADDQ DX, AX // out += outStride
-	SUBQ $+1, R9 // rows += -1
-	CMPQ R9, $+1 // rows >= 1
+	SUBQ $+1, R8 // rows += -1
+	CMPQ R8, $+1 // rows >= 1
 	JGE  rows_1 // rows >= 1
 
 rows_end_2:
@@ -3458,19 +3546,19 @@ GLOBL x1_00000000<>(SB), RODATA|NOPTR, $4
 TEXT ·logSumRowsAVX512(SB), NOSPLIT, $0-32
 	MOVQ         max+8(FP), AX // max
 	VBROADCASTSS x1_ff800000<>+0(SB), Z0 // -Inf
-	VBROADCASTSS x1_3f317218<>+0(SB), Z1 // ln 2
-	VBROADCASTSS x1_bf38aa38<>+0(SB), Z2 // log2_0
-	VBROADCASTSS x1_3ef6384a<>+0(SB), Z3 // log2_1
-	VBROADCASTSS x1_beb8ad7d<>+0(SB), Z4 // log2_2
-	VBROADCASTSS x1_3e93bfa3<>+0(SB), Z5 // log2_3
-	VBROADCASTSS x1_be755347<>+0(SB), Z6 // log2_4
-	VBROADCASTSS x1_3e51644f<>+0(SB), Z7 // log2_5
-	VBROADCASTSS x1_be43dcf7<>+0(SB), Z8 // log2_6
-	VBROADCASTSS x1_3e3f898c<>+0(SB), Z9 // log2_7
-	VBROADCASTSS x1_bde26f90<>+0(SB), Z10 // log2_8
-	VBROADCASTSS x1_3fb8aa3b<>+0(SB), Z11 // log2e_hi
-	VBROADCASTSS x1_32a57060<>+0(SB), Z12 // log2e_lo
-	VBROADCASTSS x1_00000000<>+0(SB), Z13 // 0
+	VBROADCASTSS x1_00000000<>+0(SB), Z1 // 0
+	VBROADCASTSS x1_3f317218<>+0(SB), Z2 // ln 2
+	VBROADCASTSS x1_bf38aa38<>+0(SB), Z3 // log2_0
+	VBROADCASTSS x1_3ef6384a<>+0(SB), Z4 // log2_1
+	VBROADCASTSS x1_beb8ad7d<>+0(SB), Z5 // log2_2
+	VBROADCASTSS x1_3e93bfa3<>+0(SB), Z6 // log2_3
+	VBROADCASTSS x1_be755347<>+0(SB), Z7 // log2_4
+	VBROADCASTSS x1_3e51644f<>+0(SB), Z8 // log2_5
+	VBROADCASTSS x1_be43dcf7<>+0(SB), Z9 // log2_6
+	VBROADCASTSS x1_3e3f898c<>+0(SB), Z10 // log2_7
+	VBROADCASTSS x1_bde26f90<>+0(SB), Z11 // log2_8
+	VBROADCASTSS x1_3fb8aa3b<>+0(SB), Z12 // log2e_hi
+	VBROADCASTSS x1_32a57060<>+0(SB), Z13 // log2e_lo
 	VBROADCASTSS x1_3f800000<>+0(SB), Z14 // 1
 	VBROADCASTSS x1_7f800000<>+0(SB), Z15 // +Inf
 	VBROADCASTSS x1_7fc00000<>+0(SB), Z16 // NaN
@@ -3485,50 +3573,50 @@ TEXT ·logSumRowsAVX512(SB), NOSPLIT, $0-32
 	JLT          vectors_end_2 // n < 16
 
 vectors_1:
-	VMOVUPS     (DX), Z21 // l = sum[0]
-	VCMPPS      $0x11, Z17, Z21, K1 // subnormal = l < 2**-126
-	VMULPS      Z18, Z21, Z23 // x' = l * 2**23
-	VBLENDMPS   Z23, Z21, K1, Z23 // x' = subnormal ? x' : l
+	VMOVUPS     (DX), Z22 // l = sum[0]
+	VCMPPS      $0x11, Z17, Z22, K1 // subnormal = l < 2**-126
+	VMULPS      Z18, Z22, Z21 // x' = l * 2**23
+	VBLENDMPS   Z21, Z22, K1, Z21 // x' = subnormal ? x' : l
 	VPXORD      Z24, Z24, Z24 // bias = 0
-	VMOVAPS     Z19, Z22 // y = -23
-	VBLENDMPS   Z22, Z24, K1, Z24 // bias = subnormal ? y : bias
-	VPSUBD      Z20, Z23, Z22 // k = x' - (int) bits of √½
-	VPSRAD      $0x17, Z22, Z22 // k = k >> 23
-	VPSLLD      $0x17, Z22, Z25 // z = k << 23
-	VPSUBD      Z25, Z23, Z25 // z = x' - (int) z
+	VMOVAPS     Z19, Z23 // y = -23
+	VBLENDMPS   Z23, Z24, K1, Z24 // bias = subnormal ? y : bias
+	VPSUBD      Z20, Z21, Z23 // k = x' - (int) bits of √½
+	VPSRAD      $0x17, Z23, Z23 // k = k >> 23
+	VPSLLD      $0x17, Z23, Z25 // z = k << 23
+	VPSUBD      Z25, Z21, Z25 // z = x' - (int) z
 	VSUBPS      Z14, Z25, Z25 // z = z - 1
-	VCVTDQ2PS   Z22, Z22 // k = float(k)
-	VADDPS      Z24, Z22, Z22 // k = k + bias
-	VMOVAPS     Z10, Z23 // q = log2_8
-	VFMADD213PS Z9, Z25, Z23 // q = q*z + log2_7
-	VFMADD213PS Z8, Z25, Z23 // q = q*z + log2_6
-	VFMADD213PS Z7, Z25, Z23 // q = q*z + log2_5
-	VFMADD213PS Z6, Z25, Z23 // q = q*z + log2_4
-	VFMADD213PS Z5, Z25, Z23 // q = q*z + log2_3
-	VFMADD213PS Z4, Z25, Z23 // q = q*z + log2_2
-	VFMADD213PS Z3, Z25, Z23 // q = q*z + log2_1
-	VFMADD213PS Z2, Z25, Z23 // q = q*z + log2_0
-	VFMADD213PS Z12, Z25, Z23 // q = q*z + log2e_lo
-	VMULPS      Z25, Z23, Z23 // q = q * z
-	VFMADD231PS Z11, Z25, Z23 // q += z * log2e_hi
-	VADDPS      Z22, Z23, Z22 // y = q + k
+	VCVTDQ2PS   Z23, Z23 // k = float(k)
+	VADDPS      Z24, Z23, Z23 // k = k + bias
+	VMOVAPS     Z11, Z21 // q = log2_8
+	VFMADD213PS Z10, Z25, Z21 // q = q*z + log2_7
+	VFMADD213PS Z9, Z25, Z21 // q = q*z + log2_6
+	VFMADD213PS Z8, Z25, Z21 // q = q*z + log2_5
+	VFMADD213PS Z7, Z25, Z21 // q = q*z + log2_4
+	VFMADD213PS Z6, Z25, Z21 // q = q*z + log2_3
+	VFMADD213PS Z5, Z25, Z21 // q = q*z + log2_2
+	VFMADD213PS Z4, Z25, Z21 // q = q*z + log2_1
+	VFMADD213PS Z3, Z25, Z21 // q = q*z + log2_0
+	VFMADD213PS Z13, Z25, Z21 // q = q*z + log2e_lo
+	VMULPS      Z25, Z21, Z21 // q = q * z
+	VFMADD231PS Z12, Z25, Z21 // q += z * log2e_hi
+	VADDPS      Z23, Z21, Z23 // y = q + k
 
 	// 0, +Inf, and NaN for NaN and below 0
-	VCMPPS    $0x00, Z13, Z21, K1 // subnormal = l == 0
-	VBLENDMPS Z0, Z22, K1, Z22 // y = subnormal ? -Inf : y
-	VCMPPS    $0x00, Z15, Z21, K1 // subnormal = l == +Inf
-	VBLENDMPS Z15, Z22, K1, Z22 // y = subnormal ? +Inf : y
-	VCMPPS    $0x11, Z13, Z21, K1 // subnormal = l < 0
-	VBLENDMPS Z16, Z22, K1, Z22 // y = subnormal ? NaN : y
-	VADDPS    Z21, Z21, Z24 // bias = l + l
-	VCMPPS    $0x00, Z21, Z21, K1 // subnormal = l == l
-	VBLENDMPS Z22, Z24, K1, Z22 // y = subnormal ? y : bias
+	VCMPPS    $0x00, Z1, Z22, K1 // subnormal = l == 0
+	VBLENDMPS Z0, Z23, K1, Z23 // y = subnormal ? -Inf : y
+	VCMPPS    $0x00, Z15, Z22, K1 // subnormal = l == +Inf
+	VBLENDMPS Z15, Z23, K1, Z23 // y = subnormal ? +Inf : y
+	VCMPPS    $0x11, Z1, Z22, K1 // subnormal = l < 0
+	VBLENDMPS Z16, Z23, K1, Z23 // y = subnormal ? NaN : y
+	VADDPS    Z22, Z22, Z24 // bias = l + l
+	VCMPPS    $0x00, Z22, Z22, K1 // subnormal = l == l
+	VBLENDMPS Z23, Z24, K1, Z23 // y = subnormal ? y : bias
 	VMOVUPS   (AX), Z21 // m = max[0]
-	VADDPS    Z21, Z22, Z22 // y = y + m
-	VMULPS    Z1, Z22, Z22 // y = y * ln 2
-	VCMPPS    $0x00, Z0, Z21, K1 // none = m == -Inf
-	VBLENDMPS Z0, Z22, K1, Z22 // y = none ? -Inf : y
-	VMOVUPS   Z22, (BX) // dst[0] = y
+	VADDPS    Z21, Z23, Z23 // y = y + m
+	VMULPS    Z2, Z23, Z23 // y = y * ln 2
+	VCMPPS    $0x00, Z1, Z22, K1 // none = l == 0
+	VBLENDMPS Z0, Z23, K1, Z23 // y = none ? -Inf : y
+	VMOVUPS   Z23, (BX) // dst[0] = y
 	ADDQ      $+64, AX // max += 64
 	ADDQ      $+64, DX // sum += 64
 	ADDQ      $+64, BX // dst += 64
@@ -3556,34 +3644,34 @@ vectors_end_2:
 	VSUBPS      Z14, Z20, Z20 // z = z - 1
 	VCVTDQ2PS   Z19, Z19 // k = float(k)
 	VADDPS      Z18, Z19, Z19 // k = k + bias
-	VMOVAPS     Z10, Z10 // q = log2_8
-	VFMADD213PS Z9, Z20, Z10 // q = q*z + log2_7
-	VFMADD213PS Z8, Z20, Z10 // q = q*z + log2_6
-	VFMADD213PS Z7, Z20, Z10 // q = q*z + log2_5
-	VFMADD213PS Z6, Z20, Z10 // q = q*z + log2_4
-	VFMADD213PS Z5, Z20, Z10 // q = q*z + log2_3
-	VFMADD213PS Z4, Z20, Z10 // q = q*z + log2_2
-	VFMADD213PS Z3, Z20, Z10 // q = q*z + log2_1
-	VFMADD213PS Z2, Z20, Z10 // q = q*z + log2_0
-	VFMADD213PS Z12, Z20, Z10 // q = q*z + log2e_lo
-	VMULPS      Z20, Z10, Z10 // q = q * z
-	VFMADD231PS Z11, Z20, Z10 // q += z * log2e_hi
-	VADDPS      Z19, Z10, Z19 // y = q + k
+	VMOVAPS     Z11, Z11 // q = log2_8
+	VFMADD213PS Z10, Z20, Z11 // q = q*z + log2_7
+	VFMADD213PS Z9, Z20, Z11 // q = q*z + log2_6
+	VFMADD213PS Z8, Z20, Z11 // q = q*z + log2_5
+	VFMADD213PS Z7, Z20, Z11 // q = q*z + log2_4
+	VFMADD213PS Z6, Z20, Z11 // q = q*z + log2_3
+	VFMADD213PS Z5, Z20, Z11 // q = q*z + log2_2
+	VFMADD213PS Z4, Z20, Z11 // q = q*z + log2_1
+	VFMADD213PS Z3, Z20, Z11 // q = q*z + log2_0
+	VFMADD213PS Z13, Z20, Z11 // q = q*z + log2e_lo
+	VMULPS      Z20, Z11, Z11 // q = q * z
+	VFMADD231PS Z12, Z20, Z11 // q += z * log2e_hi
+	VADDPS      Z19, Z11, Z19 // y = q + k
 
 	// 0, +Inf, and NaN for NaN and below 0
-	VCMPPS    $0x00, Z13, Z21, K2 // subnormal = l == 0
+	VCMPPS    $0x00, Z1, Z21, K2 // subnormal = l == 0
 	VBLENDMPS Z0, Z19, K2, Z19 // y = subnormal ? -Inf : y
 	VCMPPS    $0x00, Z15, Z21, K2 // subnormal = l == +Inf
 	VBLENDMPS Z15, Z19, K2, Z19 // y = subnormal ? +Inf : y
-	VCMPPS    $0x11, Z13, Z21, K2 // subnormal = l < 0
+	VCMPPS    $0x11, Z1, Z21, K2 // subnormal = l < 0
 	VBLENDMPS Z16, Z19, K2, Z19 // y = subnormal ? NaN : y
 	VADDPS    Z21, Z21, Z18 // bias = l + l
 	VCMPPS    $0x00, Z21, Z21, K2 // subnormal = l == l
 	VBLENDMPS Z19, Z18, K2, Z19 // y = subnormal ? y : bias
-	VMOVUPS.Z (AX), K1, Z2 // m = max[0], n lanes
-	VADDPS    Z2, Z19, Z19 // y = y + m
-	VMULPS    Z1, Z19, Z19 // y = y * ln 2
-	VCMPPS    $0x00, Z0, Z2, K2 // none = m == -Inf
+	VMOVUPS.Z (AX), K1, Z3 // m = max[0], n lanes
+	VADDPS    Z3, Z19, Z19 // y = y + m
+	VMULPS    Z2, Z19, Z19 // y = y * ln 2
+	VCMPPS    $0x00, Z1, Z21, K2 // none = l == 0
 	VBLENDMPS Z0, Z19, K2, Z19 // y = none ? -Inf : y
 	VMOVUPS   Z19, K1, (BX) // dst[0] = y, n lanes
 
@@ -3660,10 +3748,75 @@ TEXT ·expArrayAVX512(SB), NOSPLIT, $0-24
 	MOVQ         dst+0(FP), AX // dst
 	MOVQ         src+8(FP), CX // src
 	MOVQ         n+16(FP), DX // n
-	CMPQ         DX, $+16 // n < 16
-	JLT          vectors_end_2 // n < 16
+	CMPQ         DX, $+32 // n < 32
+	JLT          vectors_end_2 // n < 32
 
 vectors_1:
+	VMOVUPS     (CX), Z13 // x = src[0], lanes 0..15
+	VMOVUPS     64(CX), Z14 // x = src[0], lanes 16..31
+	VMULPS      Z7, Z13, Z15 // n = x * log2e_hi, lanes 0..15
+	VMULPS      Z7, Z14, Z16 // n = x * log2e_hi, lanes 16..31
+	VRNDSCALEPS $0x00, Z15, Z15 // n = round(n), lanes 0..15
+	VRNDSCALEPS $0x00, Z16, Z16 // n = round(n), lanes 16..31
+	VMOVAPS     Z15, Z17 // f = n, lanes 0..15
+	VMOVAPS     Z16, Z18 // f = n, lanes 16..31
+	VFMSUB231PS Z7, Z13, Z17 // f = x * log2e_hi - f, lanes 0..15
+	VFMSUB231PS Z7, Z14, Z18 // f = x * log2e_hi - f, lanes 16..31
+	VFMADD231PS Z8, Z13, Z17 // f += x * log2e_lo, lanes 0..15
+	VFMADD231PS Z8, Z14, Z18 // f += x * log2e_lo, lanes 16..31
+	VMOVAPS     Z6, Z19 // p = exp2_6, lanes 0..15
+	VMOVAPS     Z6, Z20 // p = exp2_6, lanes 16..31
+	VFMADD213PS Z5, Z17, Z19 // p = p*f + exp2_5, lanes 0..15
+	VFMADD213PS Z5, Z18, Z20 // p = p*f + exp2_5, lanes 16..31
+	VFMADD213PS Z4, Z17, Z19 // p = p*f + exp2_4, lanes 0..15
+	VFMADD213PS Z4, Z18, Z20 // p = p*f + exp2_4, lanes 16..31
+	VFMADD213PS Z3, Z17, Z19 // p = p*f + exp2_3, lanes 0..15
+	VFMADD213PS Z3, Z18, Z20 // p = p*f + exp2_3, lanes 16..31
+	VFMADD213PS Z2, Z17, Z19 // p = p*f + exp2_2, lanes 0..15
+	VFMADD213PS Z2, Z18, Z20 // p = p*f + exp2_2, lanes 16..31
+	VFMADD213PS Z1, Z17, Z19 // p = p*f + exp2_1, lanes 0..15
+	VFMADD213PS Z1, Z18, Z20 // p = p*f + exp2_1, lanes 16..31
+	VFMADD213PS Z0, Z17, Z19 // p = p*f + exp2_0, lanes 0..15
+	VFMADD213PS Z0, Z18, Z20 // p = p*f + exp2_0, lanes 16..31
+	VCVTPS2DQ   Z15, Z15 // n = int(n), lanes 0..15
+	VCVTPS2DQ   Z16, Z16 // n = int(n), lanes 16..31
+	VPSRAD      $0x01, Z15, Z17 // n/2 = n >> 1, lanes 0..15
+	VPSRAD      $0x01, Z16, Z18 // n/2 = n >> 1, lanes 16..31
+	VPSUBD      Z17, Z15, Z15 // n = n - (int) n/2, lanes 0..15
+	VPSUBD      Z18, Z16, Z16 // n = n - (int) n/2, lanes 16..31
+	VPADDD      Z12, Z17, Z17 // n/2 = n/2 + (int) 127, lanes 0..15
+	VPADDD      Z12, Z18, Z18 // n/2 = n/2 + (int) 127, lanes 16..31
+	VPSLLD      $0x17, Z17, Z17 // n/2 = n/2 << 23, lanes 0..15
+	VPSLLD      $0x17, Z18, Z18 // n/2 = n/2 << 23, lanes 16..31
+	VMULPS      Z17, Z19, Z19 // p = p * n/2, lanes 0..15
+	VMULPS      Z18, Z20, Z20 // p = p * n/2, lanes 16..31
+	VPADDD      Z12, Z15, Z15 // n = n + (int) 127, lanes 0..15
+	VPADDD      Z12, Z16, Z16 // n = n + (int) 127, lanes 16..31
+	VPSLLD      $0x17, Z15, Z15 // n = n << 23, lanes 0..15
+	VPSLLD      $0x17, Z16, Z16 // n = n << 23, lanes 16..31
+	VMULPS      Z15, Z19, Z19 // p = p * n, lanes 0..15
+	VMULPS      Z16, Z20, Z20 // p = p * n, lanes 16..31
+	VCMPPS      $0x11, Z13, Z9, K1 // large = max < x, lanes 0..15
+	VCMPPS      $0x11, Z14, Z9, K2 // large = max < x, lanes 16..31
+	VCMPPS      $0x11, Z10, Z13, K3 // small = x < min, lanes 0..15
+	VCMPPS      $0x11, Z10, Z14, K4 // small = x < min, lanes 16..31
+	VBLENDMPS   Z11, Z19, K1, Z19 // p = large ? +Inf : p, lanes 0..15
+	VBLENDMPS   Z11, Z20, K2, Z20 // p = large ? +Inf : p, lanes 16..31
+	VPXORD      Z19, Z19, K3, Z19 // p = 0 where small, lanes 0..15
+	VPXORD      Z20, Z20, K4, Z20 // p = 0 where small, lanes 16..31
+	VMOVUPS     Z19, (AX) // dst[0] = p, lanes 0..15
+	VMOVUPS     Z20, 64(AX) // dst[0] = p, lanes 16..31
+	ADDQ        $+128, CX // src += 128
+	ADDQ        $+128, AX // dst += 128
+	SUBQ        $+32, DX // n += -32
+	CMPQ        DX, $+32 // n >= 32
+	JGE         vectors_1 // n >= 32
+
+vectors_end_2:
+	CMPQ DX, $+16 // n < 16
+	JLT  vectors_end_4 // n < 16
+
+vectors_3:
 	VMOVUPS     (CX), Z13 // x = src[0]
 	VMULPS      Z7, Z13, Z14 // n = x * log2e_hi
 	VRNDSCALEPS $0x00, Z14, Z14 // n = round(n)
@@ -3695,11 +3848,11 @@ vectors_1:
 	ADDQ        $+64, AX // dst += 64
 	SUBQ        $+16, DX // n += -16
 	CMPQ        DX, $+16 // n >= 16
-	JGE         vectors_1 // n >= 16
+	JGE         vectors_3 // n >= 16
 
-vectors_end_2:
+vectors_end_4:
 	CMPQ        DX, $+1 // n < 1
-	JLT         less_3 // n < 1
+	JLT         less_5 // n < 1
 	MOVQ        $-1, BX // first n lanes
 	BZHIQ       DX, BX, BX // first n lanes
 	KMOVW       BX, K1 // first n lanes
@@ -3731,7 +3884,7 @@ vectors_end_2:
 	VPXORD      Z6, Z6, K3, Z6 // p = 0 where small
 	VMOVUPS     Z6, K1, (AX) // dst[0] = p, n lanes
 
-less_3:
+less_5:
 	VZEROUPPER
 	RET
 
@@ -3815,23 +3968,109 @@ TEXT ·expSumAVX512(SB), NOSPLIT, $0-36
 	VBROADCASTSS x1_3c1d979c<>+0(SB), Z5 // exp2_4
 	VBROADCASTSS x1_3aaf80da<>+0(SB), Z6 // exp2_5
 	VBROADCASTSS x1_391fa028<>+0(SB), Z7 // exp2_6
-	VBROADCASTSS x1_3fb8aa3b<>+0(SB), Z8 // log2e_hi
-	VBROADCASTSS x1_32a57060<>+0(SB), Z9 // log2e_lo
-	VBROADCASTSS x1_c2ae0000<>+0(SB), Z10 // -87
+	VBROADCASTSS x1_c2fa0000<>+0(SB), Z8 // -125
+	VBROADCASTSS x1_3fb8aa3b<>+0(SB), Z9 // log2e_hi
+	VBROADCASTSS x1_32a57060<>+0(SB), Z10 // log2e_lo
 	VBROADCASTSS x1_00000000<>+0(SB), Z12 // 0
 	VPXORD       Z11, Z11, Z11 // sum = 0
-	CMPQ         CX, $+16 // n < 16
-	JLT          vectors_end_2 // n < 16
+	CMPQ         CX, $+64 // n < 64
+	JLT          vectors_end_2 // n < 64
 
 vectors_1:
+	VMOVUPS     (AX), Z13 // x = src[0], lanes 0..15
+	VMOVUPS     64(AX), Z14 // x = src[0], lanes 16..31
+	VMOVUPS     128(AX), Z15 // x = src[0], lanes 32..47
+	VMOVUPS     192(AX), Z16 // x = src[0], lanes 48..63
+	VSUBPS      Z0, Z13, Z13 // x = x - shift, lanes 0..15
+	VSUBPS      Z0, Z14, Z14 // x = x - shift, lanes 16..31
+	VSUBPS      Z0, Z15, Z15 // x = x - shift, lanes 32..47
+	VSUBPS      Z0, Z16, Z16 // x = x - shift, lanes 48..63
+	VMULPS      Z9, Z13, Z17 // n = x * log2e_hi, lanes 0..15
+	VMULPS      Z9, Z14, Z18 // n = x * log2e_hi, lanes 16..31
+	VMULPS      Z9, Z15, Z19 // n = x * log2e_hi, lanes 32..47
+	VMULPS      Z9, Z16, Z20 // n = x * log2e_hi, lanes 48..63
+	VRNDSCALEPS $0x00, Z17, Z17 // n = round(n), lanes 0..15
+	VRNDSCALEPS $0x00, Z18, Z18 // n = round(n), lanes 16..31
+	VRNDSCALEPS $0x00, Z19, Z19 // n = round(n), lanes 32..47
+	VRNDSCALEPS $0x00, Z20, Z20 // n = round(n), lanes 48..63
+	VMOVAPS     Z17, Z21 // f = n, lanes 0..15
+	VMOVAPS     Z18, Z22 // f = n, lanes 16..31
+	VMOVAPS     Z19, Z23 // f = n, lanes 32..47
+	VMOVAPS     Z20, Z24 // f = n, lanes 48..63
+	VFMSUB231PS Z9, Z13, Z21 // f = x * log2e_hi - f, lanes 0..15
+	VFMSUB231PS Z9, Z14, Z22 // f = x * log2e_hi - f, lanes 16..31
+	VFMSUB231PS Z9, Z15, Z23 // f = x * log2e_hi - f, lanes 32..47
+	VFMSUB231PS Z9, Z16, Z24 // f = x * log2e_hi - f, lanes 48..63
+	VFMADD231PS Z10, Z13, Z21 // f += x * log2e_lo, lanes 0..15
+	VFMADD231PS Z10, Z14, Z22 // f += x * log2e_lo, lanes 16..31
+	VFMADD231PS Z10, Z15, Z23 // f += x * log2e_lo, lanes 32..47
+	VFMADD231PS Z10, Z16, Z24 // f += x * log2e_lo, lanes 48..63
+	VMOVAPS     Z7, Z13 // p = exp2_6, lanes 0..15
+	VMOVAPS     Z7, Z14 // p = exp2_6, lanes 16..31
+	VMOVAPS     Z7, Z15 // p = exp2_6, lanes 32..47
+	VMOVAPS     Z7, Z16 // p = exp2_6, lanes 48..63
+	VFMADD213PS Z6, Z21, Z13 // p = p*f + exp2_5, lanes 0..15
+	VFMADD213PS Z6, Z22, Z14 // p = p*f + exp2_5, lanes 16..31
+	VFMADD213PS Z6, Z23, Z15 // p = p*f + exp2_5, lanes 32..47
+	VFMADD213PS Z6, Z24, Z16 // p = p*f + exp2_5, lanes 48..63
+	VFMADD213PS Z5, Z21, Z13 // p = p*f + exp2_4, lanes 0..15
+	VFMADD213PS Z5, Z22, Z14 // p = p*f + exp2_4, lanes 16..31
+	VFMADD213PS Z5, Z23, Z15 // p = p*f + exp2_4, lanes 32..47
+	VFMADD213PS Z5, Z24, Z16 // p = p*f + exp2_4, lanes 48..63
+	VFMADD213PS Z4, Z21, Z13 // p = p*f + exp2_3, lanes 0..15
+	VFMADD213PS Z4, Z22, Z14 // p = p*f + exp2_3, lanes 16..31
+	VFMADD213PS Z4, Z23, Z15 // p = p*f + exp2_3, lanes 32..47
+	VFMADD213PS Z4, Z24, Z16 // p = p*f + exp2_3, lanes 48..63
+	VFMADD213PS Z3, Z21, Z13 // p = p*f + exp2_2, lanes 0..15
+	VFMADD213PS Z3, Z22, Z14 // p = p*f + exp2_2, lanes 16..31
+	VFMADD213PS Z3, Z23, Z15 // p = p*f + exp2_2, lanes 32..47
+	VFMADD213PS Z3, Z24, Z16 // p = p*f + exp2_2, lanes 48..63
+	VFMADD213PS Z2, Z21, Z13 // p = p*f + exp2_1, lanes 0..15
+	VFMADD213PS Z2, Z22, Z14 // p = p*f + exp2_1, lanes 16..31
+	VFMADD213PS Z2, Z23, Z15 // p = p*f + exp2_1, lanes 32..47
+	VFMADD213PS Z2, Z24, Z16 // p = p*f + exp2_1, lanes 48..63
+	VFMADD213PS Z1, Z21, Z13 // p = p*f + exp2_0, lanes 0..15
+	VFMADD213PS Z1, Z22, Z14 // p = p*f + exp2_0, lanes 16..31
+	VFMADD213PS Z1, Z23, Z15 // p = p*f + exp2_0, lanes 32..47
+	VFMADD213PS Z1, Z24, Z16 // p = p*f + exp2_0, lanes 48..63
+	VCMPPS      $0x11, Z8, Z17, K1 // small = n < -125, lanes 0..15
+	VCMPPS      $0x11, Z8, Z18, K2 // small = n < -125, lanes 16..31
+	VCMPPS      $0x11, Z8, Z19, K3 // small = n < -125, lanes 32..47
+	VCMPPS      $0x11, Z8, Z20, K4 // small = n < -125, lanes 48..63
+	VSCALEFPS   Z17, Z13, Z13 // p *= 2**n, lanes 0..15
+	VSCALEFPS   Z18, Z14, Z14 // p *= 2**n, lanes 16..31
+	VSCALEFPS   Z19, Z15, Z15 // p *= 2**n, lanes 32..47
+	VSCALEFPS   Z20, Z16, Z16 // p *= 2**n, lanes 48..63
+	VPXORD      Z13, Z13, K1, Z13 // p = 0 where small, lanes 0..15
+	VPXORD      Z14, Z14, K2, Z14 // p = 0 where small, lanes 16..31
+	VPXORD      Z15, Z15, K3, Z15 // p = 0 where small, lanes 32..47
+	VPXORD      Z16, Z16, K4, Z16 // p = 0 where small, lanes 48..63
+	VADDPS      Z13, Z11, Z11 // sum = sum + p.0
+	VADDPS      Z14, Z11, Z11 // sum = sum + p.1
+	VADDPS      Z15, Z11, Z11 // sum = sum + p.2
+	VADDPS      Z16, Z11, Z11 // sum = sum + p.3
+	ADDQ        $+256, AX // src += 256
+	VMOVUPS     Z13, (DX) // dst[0] = p, lanes 0..15
+	VMOVUPS     Z14, 64(DX) // dst[0] = p, lanes 16..31
+	VMOVUPS     Z15, 128(DX) // dst[0] = p, lanes 32..47
+	VMOVUPS     Z16, 192(DX) // dst[0] = p, lanes 48..63
+	ADDQ        $+256, DX // dst += 256
+	SUBQ        $+64, CX // n += -64
+	CMPQ        CX, $+64 // n >= 64
+	JGE         vectors_1 // n >= 64
+
+vectors_end_2:
+	CMPQ CX, $+16 // n < 16
+	JLT  vectors_end_4 // n < 16
+
+vectors_3:
 	VMOVUPS     (AX), Z13 // x = src[0]
 	VSUBPS      Z0, Z13, Z13 // x = x - shift
-	VCMPPS      $0x11, Z10, Z13, K1 // small = x < -87
-	VMULPS      Z8, Z13, Z14 // n = x * log2e_hi
+	VMULPS      Z9, Z13, Z14 // n = x * log2e_hi
 	VRNDSCALEPS $0x00, Z14, Z14 // n = round(n)
 	VMOVAPS     Z14, Z15 // f = n
-	VFMSUB231PS Z8, Z13, Z15 // f = x * log2e_hi - f
-	VFMADD231PS Z9, Z13, Z15 // f += x * log2e_lo
+	VFMSUB231PS Z9, Z13, Z15 // f = x * log2e_hi - f
+	VFMADD231PS Z10, Z13, Z15 // f += x * log2e_lo
 	VMOVAPS     Z7, Z13 // p = exp2_6
 	VFMADD213PS Z6, Z15, Z13 // p = p*f + exp2_5
 	VFMADD213PS Z5, Z15, Z13 // p = p*f + exp2_4
@@ -3839,37 +4078,38 @@ vectors_1:
 	VFMADD213PS Z3, Z15, Z13 // p = p*f + exp2_2
 	VFMADD213PS Z2, Z15, Z13 // p = p*f + exp2_1
 	VFMADD213PS Z1, Z15, Z13 // p = p*f + exp2_0
+	VCMPPS      $0x11, Z8, Z14, K1 // small = n < -125
 	VSCALEFPS   Z14, Z13, Z13 // p *= 2**n
 	VPXORD      Z13, Z13, K1, Z13 // p = 0 where small
-	VADDPS      Z13, Z11, Z11 // sum = sum + p
+	VADDPS      Z13, Z11, Z11 // sum = sum + p.0
 	ADDQ        $+64, AX // src += 64
 	VMOVUPS     Z13, (DX) // dst[0] = p
 	ADDQ        $+64, DX // dst += 64
 	SUBQ        $+16, CX // n += -16
 	CMPQ        CX, $+16 // n >= 16
-	JGE         vectors_1 // n >= 16
+	JGE         vectors_3 // n >= 16
 
-vectors_end_2:
+vectors_end_4:
 	CMPQ        CX, $+1 // n < 1
-	JLT         less_3 // n < 1
+	JLT         less_5 // n < 1
 	MOVQ        $-1, BX // first n lanes
 	BZHIQ       CX, BX, BX // first n lanes
 	KMOVW       BX, K1 // first n lanes
 	VMOVUPS.Z   (AX), K1, Z13 // x = src[0], n lanes
 	VSUBPS      Z0, Z13, Z13 // x = x - shift
-	VCMPPS      $0x11, Z10, Z13, K2 // small = x < -87
-	VMULPS      Z8, Z13, Z0 // n = x * log2e_hi
+	VMULPS      Z9, Z13, Z0 // n = x * log2e_hi
 	VRNDSCALEPS $0x00, Z0, Z0 // n = round(n)
-	VMOVAPS     Z0, Z10 // f = n
-	VFMSUB231PS Z8, Z13, Z10 // f = x * log2e_hi - f
-	VFMADD231PS Z9, Z13, Z10 // f += x * log2e_lo
+	VMOVAPS     Z0, Z14 // f = n
+	VFMSUB231PS Z9, Z13, Z14 // f = x * log2e_hi - f
+	VFMADD231PS Z10, Z13, Z14 // f += x * log2e_lo
 	VMOVAPS     Z7, Z7 // p = exp2_6
-	VFMADD213PS Z6, Z10, Z7 // p = p*f + exp2_5
-	VFMADD213PS Z5, Z10, Z7 // p = p*f + exp2_4
-	VFMADD213PS Z4, Z10, Z7 // p = p*f + exp2_3
-	VFMADD213PS Z3, Z10, Z7 // p = p*f + exp2_2
-	VFMADD213PS Z2, Z10, Z7 // p = p*f + exp2_1
-	VFMADD213PS Z1, Z10, Z7 // p = p*f + exp2_0
+	VFMADD213PS Z6, Z14, Z7 // p = p*f + exp2_5
+	VFMADD213PS Z5, Z14, Z7 // p = p*f + exp2_4
+	VFMADD213PS Z4, Z14, Z7 // p = p*f + exp2_3
+	VFMADD213PS Z3, Z14, Z7 // p = p*f + exp2_2
+	VFMADD213PS Z2, Z14, Z7 // p = p*f + exp2_1
+	VFMADD213PS Z1, Z14, Z7 // p = p*f + exp2_0
+	VCMPPS      $0x11, Z8, Z0, K2 // small = n < -125
 	VSCALEFPS   Z0, Z7, Z7 // p *= 2**n
 	VPXORD      Z7, Z7, K2, Z7 // p = 0 where small
 	KMOVW       K1, K2 // first = first n lanes
@@ -3877,7 +4117,7 @@ vectors_end_2:
 	VADDPS      Z7, Z11, Z11 // sum = sum + p
 	VMOVUPS     Z7, K1, (DX) // dst[0] = p, n lanes
 
-less_3:
+less_5:
 	VEXTRACTF64X4 $0x01, Z11, Y0 // sum[0] = sum of lanes
 	VADDPS        Y0, Y11, Y11 // sum[0] = sum of lanes
 	VEXTRACTF128  $0x01, Y11, X0 // sum[0] = sum of lanes
@@ -3889,9 +4129,6 @@ less_3:
 	VMOVSS        X11, ret+32(FP) // return sum[0]
 	VZEROUPPER
 	RET
-
-DATA x1_c2ae0000<>+0(SB)/4, $0xc2ae0000
-GLOBL x1_c2ae0000<>(SB), RODATA|NOPTR, $4
 
 // func sumExpAVX512(src *float32, n int, shift float32) float32
 TEXT ·sumExpAVX512(SB), NOSPLIT, $0-28
@@ -3905,23 +4142,104 @@ TEXT ·sumExpAVX512(SB), NOSPLIT, $0-28
 	VBROADCASTSS x1_3c1d979c<>+0(SB), Z5 // exp2_4
 	VBROADCASTSS x1_3aaf80da<>+0(SB), Z6 // exp2_5
 	VBROADCASTSS x1_391fa028<>+0(SB), Z7 // exp2_6
-	VBROADCASTSS x1_3fb8aa3b<>+0(SB), Z8 // log2e_hi
-	VBROADCASTSS x1_32a57060<>+0(SB), Z9 // log2e_lo
-	VBROADCASTSS x1_c2ae0000<>+0(SB), Z10 // -87
+	VBROADCASTSS x1_c2fa0000<>+0(SB), Z8 // -125
+	VBROADCASTSS x1_3fb8aa3b<>+0(SB), Z9 // log2e_hi
+	VBROADCASTSS x1_32a57060<>+0(SB), Z10 // log2e_lo
 	VBROADCASTSS x1_00000000<>+0(SB), Z12 // 0
 	VPXORD       Z11, Z11, Z11 // sum = 0
-	CMPQ         CX, $+16 // n < 16
-	JLT          vectors_end_2 // n < 16
+	CMPQ         CX, $+64 // n < 64
+	JLT          vectors_end_2 // n < 64
 
 vectors_1:
+	VMOVUPS     (AX), Z13 // x = src[0], lanes 0..15
+	VMOVUPS     64(AX), Z14 // x = src[0], lanes 16..31
+	VMOVUPS     128(AX), Z15 // x = src[0], lanes 32..47
+	VMOVUPS     192(AX), Z16 // x = src[0], lanes 48..63
+	VSUBPS      Z0, Z13, Z13 // x = x - shift, lanes 0..15
+	VSUBPS      Z0, Z14, Z14 // x = x - shift, lanes 16..31
+	VSUBPS      Z0, Z15, Z15 // x = x - shift, lanes 32..47
+	VSUBPS      Z0, Z16, Z16 // x = x - shift, lanes 48..63
+	VMULPS      Z9, Z13, Z17 // n = x * log2e_hi, lanes 0..15
+	VMULPS      Z9, Z14, Z18 // n = x * log2e_hi, lanes 16..31
+	VMULPS      Z9, Z15, Z19 // n = x * log2e_hi, lanes 32..47
+	VMULPS      Z9, Z16, Z20 // n = x * log2e_hi, lanes 48..63
+	VRNDSCALEPS $0x00, Z17, Z17 // n = round(n), lanes 0..15
+	VRNDSCALEPS $0x00, Z18, Z18 // n = round(n), lanes 16..31
+	VRNDSCALEPS $0x00, Z19, Z19 // n = round(n), lanes 32..47
+	VRNDSCALEPS $0x00, Z20, Z20 // n = round(n), lanes 48..63
+	VMOVAPS     Z17, Z21 // f = n, lanes 0..15
+	VMOVAPS     Z18, Z22 // f = n, lanes 16..31
+	VMOVAPS     Z19, Z23 // f = n, lanes 32..47
+	VMOVAPS     Z20, Z24 // f = n, lanes 48..63
+	VFMSUB231PS Z9, Z13, Z21 // f = x * log2e_hi - f, lanes 0..15
+	VFMSUB231PS Z9, Z14, Z22 // f = x * log2e_hi - f, lanes 16..31
+	VFMSUB231PS Z9, Z15, Z23 // f = x * log2e_hi - f, lanes 32..47
+	VFMSUB231PS Z9, Z16, Z24 // f = x * log2e_hi - f, lanes 48..63
+	VFMADD231PS Z10, Z13, Z21 // f += x * log2e_lo, lanes 0..15
+	VFMADD231PS Z10, Z14, Z22 // f += x * log2e_lo, lanes 16..31
+	VFMADD231PS Z10, Z15, Z23 // f += x * log2e_lo, lanes 32..47
+	VFMADD231PS Z10, Z16, Z24 // f += x * log2e_lo, lanes 48..63
+	VMOVAPS     Z7, Z13 // p = exp2_6, lanes 0..15
+	VMOVAPS     Z7, Z14 // p = exp2_6, lanes 16..31
+	VMOVAPS     Z7, Z15 // p = exp2_6, lanes 32..47
+	VMOVAPS     Z7, Z16 // p = exp2_6, lanes 48..63
+	VFMADD213PS Z6, Z21, Z13 // p = p*f + exp2_5, lanes 0..15
+	VFMADD213PS Z6, Z22, Z14 // p = p*f + exp2_5, lanes 16..31
+	VFMADD213PS Z6, Z23, Z15 // p = p*f + exp2_5, lanes 32..47
+	VFMADD213PS Z6, Z24, Z16 // p = p*f + exp2_5, lanes 48..63
+	VFMADD213PS Z5, Z21, Z13 // p = p*f + exp2_4, lanes 0..15
+	VFMADD213PS Z5, Z22, Z14 // p = p*f + exp2_4, lanes 16..31
+	VFMADD213PS Z5, Z23, Z15 // p = p*f + exp2_4, lanes 32..47
+	VFMADD213PS Z5, Z24, Z16 // p = p*f + exp2_4, lanes 48..63
+	VFMADD213PS Z4, Z21, Z13 // p = p*f + exp2_3, lanes 0..15
+	VFMADD213PS Z4, Z22, Z14 // p = p*f + exp2_3, lanes 16..31
+	VFMADD213PS Z4, Z23, Z15 // p = p*f + exp2_3, lanes 32..47
+	VFMADD213PS Z4, Z24, Z16 // p = p*f + exp2_3, lanes 48..63
+	VFMADD213PS Z3, Z21, Z13 // p = p*f + exp2_2, lanes 0..15
+	VFMADD213PS Z3, Z22, Z14 // p = p*f + exp2_2, lanes 16..31
+	VFMADD213PS Z3, Z23, Z15 // p = p*f + exp2_2, lanes 32..47
+	VFMADD213PS Z3, Z24, Z16 // p = p*f + exp2_2, lanes 48..63
+	VFMADD213PS Z2, Z21, Z13 // p = p*f + exp2_1, lanes 0..15
+	VFMADD213PS Z2, Z22, Z14 // p = p*f + exp2_1, lanes 16..31
+	VFMADD213PS Z2, Z23, Z15 // p = p*f + exp2_1, lanes 32..47
+	VFMADD213PS Z2, Z24, Z16 // p = p*f + exp2_1, lanes 48..63
+	VFMADD213PS Z1, Z21, Z13 // p = p*f + exp2_0, lanes 0..15
+	VFMADD213PS Z1, Z22, Z14 // p = p*f + exp2_0, lanes 16..31
+	VFMADD213PS Z1, Z23, Z15 // p = p*f + exp2_0, lanes 32..47
+	VFMADD213PS Z1, Z24, Z16 // p = p*f + exp2_0, lanes 48..63
+	VCMPPS      $0x11, Z8, Z17, K1 // small = n < -125, lanes 0..15
+	VCMPPS      $0x11, Z8, Z18, K2 // small = n < -125, lanes 16..31
+	VCMPPS      $0x11, Z8, Z19, K3 // small = n < -125, lanes 32..47
+	VCMPPS      $0x11, Z8, Z20, K4 // small = n < -125, lanes 48..63
+	VSCALEFPS   Z17, Z13, Z13 // p *= 2**n, lanes 0..15
+	VSCALEFPS   Z18, Z14, Z14 // p *= 2**n, lanes 16..31
+	VSCALEFPS   Z19, Z15, Z15 // p *= 2**n, lanes 32..47
+	VSCALEFPS   Z20, Z16, Z16 // p *= 2**n, lanes 48..63
+	VPXORD      Z13, Z13, K1, Z13 // p = 0 where small, lanes 0..15
+	VPXORD      Z14, Z14, K2, Z14 // p = 0 where small, lanes 16..31
+	VPXORD      Z15, Z15, K3, Z15 // p = 0 where small, lanes 32..47
+	VPXORD      Z16, Z16, K4, Z16 // p = 0 where small, lanes 48..63
+	VADDPS      Z13, Z11, Z11 // sum = sum + p.0
+	VADDPS      Z14, Z11, Z11 // sum = sum + p.1
+	VADDPS      Z15, Z11, Z11 // sum = sum + p.2
+	VADDPS      Z16, Z11, Z11 // sum = sum + p.3
+	ADDQ        $+256, AX // src += 256
+	SUBQ        $+64, CX // n += -64
+	CMPQ        CX, $+64 // n >= 64
+	JGE         vectors_1 // n >= 64
+
+vectors_end_2:
+	CMPQ CX, $+16 // n < 16
+	JLT  vectors_end_4 // n < 16
+
+vectors_3:
 	VMOVUPS     (AX), Z13 // x = src[0]
 	VSUBPS      Z0, Z13, Z13 // x = x - shift
-	VCMPPS      $0x11, Z10, Z13, K1 // small = x < -87
-	VMULPS      Z8, Z13, Z14 // n = x * log2e_hi
+	VMULPS      Z9, Z13, Z14 // n = x * log2e_hi
 	VRNDSCALEPS $0x00, Z14, Z14 // n = round(n)
 	VMOVAPS     Z14, Z15 // f = n
-	VFMSUB231PS Z8, Z13, Z15 // f = x * log2e_hi - f
-	VFMADD231PS Z9, Z13, Z15 // f += x * log2e_lo
+	VFMSUB231PS Z9, Z13, Z15 // f = x * log2e_hi - f
+	VFMADD231PS Z10, Z13, Z15 // f += x * log2e_lo
 	VMOVAPS     Z7, Z13 // p = exp2_6
 	VFMADD213PS Z6, Z15, Z13 // p = p*f + exp2_5
 	VFMADD213PS Z5, Z15, Z13 // p = p*f + exp2_4
@@ -3929,42 +4247,43 @@ vectors_1:
 	VFMADD213PS Z3, Z15, Z13 // p = p*f + exp2_2
 	VFMADD213PS Z2, Z15, Z13 // p = p*f + exp2_1
 	VFMADD213PS Z1, Z15, Z13 // p = p*f + exp2_0
+	VCMPPS      $0x11, Z8, Z14, K1 // small = n < -125
 	VSCALEFPS   Z14, Z13, Z13 // p *= 2**n
 	VPXORD      Z13, Z13, K1, Z13 // p = 0 where small
-	VADDPS      Z13, Z11, Z11 // sum = sum + p
+	VADDPS      Z13, Z11, Z11 // sum = sum + p.0
 	ADDQ        $+64, AX // src += 64
 	SUBQ        $+16, CX // n += -16
 	CMPQ        CX, $+16 // n >= 16
-	JGE         vectors_1 // n >= 16
+	JGE         vectors_3 // n >= 16
 
-vectors_end_2:
+vectors_end_4:
 	CMPQ        CX, $+1 // n < 1
-	JLT         less_3 // n < 1
+	JLT         less_5 // n < 1
 	MOVQ        $-1, DX // first n lanes
 	BZHIQ       CX, DX, DX // first n lanes
 	KMOVW       DX, K1 // first n lanes
 	VMOVUPS.Z   (AX), K1, Z13 // x = src[0], n lanes
 	VSUBPS      Z0, Z13, Z13 // x = x - shift
-	VCMPPS      $0x11, Z10, Z13, K2 // small = x < -87
-	VMULPS      Z8, Z13, Z0 // n = x * log2e_hi
+	VMULPS      Z9, Z13, Z0 // n = x * log2e_hi
 	VRNDSCALEPS $0x00, Z0, Z0 // n = round(n)
-	VMOVAPS     Z0, Z10 // f = n
-	VFMSUB231PS Z8, Z13, Z10 // f = x * log2e_hi - f
-	VFMADD231PS Z9, Z13, Z10 // f += x * log2e_lo
+	VMOVAPS     Z0, Z14 // f = n
+	VFMSUB231PS Z9, Z13, Z14 // f = x * log2e_hi - f
+	VFMADD231PS Z10, Z13, Z14 // f += x * log2e_lo
 	VMOVAPS     Z7, Z7 // p = exp2_6
-	VFMADD213PS Z6, Z10, Z7 // p = p*f + exp2_5
-	VFMADD213PS Z5, Z10, Z7 // p = p*f + exp2_4
-	VFMADD213PS Z4, Z10, Z7 // p = p*f + exp2_3
-	VFMADD213PS Z3, Z10, Z7 // p = p*f + exp2_2
-	VFMADD213PS Z2, Z10, Z7 // p = p*f + exp2_1
-	VFMADD213PS Z1, Z10, Z7 // p = p*f + exp2_0
+	VFMADD213PS Z6, Z14, Z7 // p = p*f + exp2_5
+	VFMADD213PS Z5, Z14, Z7 // p = p*f + exp2_4
+	VFMADD213PS Z4, Z14, Z7 // p = p*f + exp2_3
+	VFMADD213PS Z3, Z14, Z7 // p = p*f + exp2_2
+	VFMADD213PS Z2, Z14, Z7 // p = p*f + exp2_1
+	VFMADD213PS Z1, Z14, Z7 // p = p*f + exp2_0
+	VCMPPS      $0x11, Z8, Z0, K2 // small = n < -125
 	VSCALEFPS   Z0, Z7, Z7 // p *= 2**n
 	VPXORD      Z7, Z7, K2, Z7 // p = 0 where small
 	KMOVW       K1, K1 // first = first n lanes
 	VBLENDMPS   Z7, Z12, K1, Z7 // p = first ? p : 0
 	VADDPS      Z7, Z11, Z11 // sum = sum + p
 
-less_3:
+less_5:
 	VEXTRACTF64X4 $0x01, Z11, Y0 // sum[0] = sum of lanes
 	VADDPS        Y0, Y11, Y11 // sum[0] = sum of lanes
 	VEXTRACTF128  $0x01, Y11, X0 // sum[0] = sum of lanes
@@ -3983,10 +4302,33 @@ TEXT ·scaleVectorAVX512(SB), NOSPLIT, $0-28
 	MOVQ         dst+0(FP), AX // dst
 	MOVQ         src+8(FP), CX // src
 	MOVQ         n+16(FP), DX // n
-	CMPQ         DX, $+16 // n < 16
-	JLT          vectors_end_2 // n < 16
+	CMPQ         DX, $+64 // n < 64
+	JLT          vectors_end_2 // n < 64
 
 vectors_1:
+	VMOVUPS (CX), Z1 // x = src[0], lanes 0..15
+	VMOVUPS 64(CX), Z2 // x = src[0], lanes 16..31
+	VMOVUPS 128(CX), Z3 // x = src[0], lanes 32..47
+	VMOVUPS 192(CX), Z4 // x = src[0], lanes 48..63
+	VMULPS  Z0, Z1, Z1 // x = x * factor, lanes 0..15
+	VMULPS  Z0, Z2, Z2 // x = x * factor, lanes 16..31
+	VMULPS  Z0, Z3, Z3 // x = x * factor, lanes 32..47
+	VMULPS  Z0, Z4, Z4 // x = x * factor, lanes 48..63
+	VMOVUPS Z1, (AX) // dst[0] = x, lanes 0..15
+	VMOVUPS Z2, 64(AX) // dst[0] = x, lanes 16..31
+	VMOVUPS Z3, 128(AX) // dst[0] = x, lanes 32..47
+	VMOVUPS Z4, 192(AX) // dst[0] = x, lanes 48..63
+	ADDQ    $+256, CX // src += 256
+	ADDQ    $+256, AX // dst += 256
+	SUBQ    $+64, DX // n += -64
+	CMPQ    DX, $+64 // n >= 64
+	JGE     vectors_1 // n >= 64
+
+vectors_end_2:
+	CMPQ DX, $+16 // n < 16
+	JLT  vectors_end_4 // n < 16
+
+vectors_3:
 	VMOVUPS (CX), Z1 // x = src[0]
 	VMULPS  Z0, Z1, Z1 // x = x * factor
 	VMOVUPS Z1, (AX) // dst[0] = x
@@ -3994,11 +4336,11 @@ vectors_1:
 	ADDQ    $+64, AX // dst += 64
 	SUBQ    $+16, DX // n += -16
 	CMPQ    DX, $+16 // n >= 16
-	JGE     vectors_1 // n >= 16
+	JGE     vectors_3 // n >= 16
 
-vectors_end_2:
+vectors_end_4:
 	CMPQ      DX, $+1 // n < 1
-	JLT       less_3 // n < 1
+	JLT       less_5 // n < 1
 	MOVQ      $-1, BX // first n lanes
 	BZHIQ     DX, BX, BX // first n lanes
 	KMOVW     BX, K1 // first n lanes
@@ -4006,7 +4348,7 @@ vectors_end_2:
 	VMULPS    Z0, Z1, Z1 // x = x * factor
 	VMOVUPS   Z1, K1, (AX) // dst[0] = x, n lanes
 
-less_3:
+less_5:
 	VZEROUPPER
 	RET
 
@@ -4017,10 +4359,37 @@ TEXT ·subtractAVX512(SB), NOSPLIT, $0-32
 	MOVQ         dst+0(FP), AX // dst
 	MOVQ         src+8(FP), CX // src
 	MOVQ         n+16(FP), DX // n
-	CMPQ         DX, $+16 // n < 16
-	JLT          vectors_end_2 // n < 16
+	CMPQ         DX, $+64 // n < 64
+	JLT          vectors_end_2 // n < 64
 
 vectors_1:
+	VMOVUPS (CX), Z2 // x = src[0], lanes 0..15
+	VMOVUPS 64(CX), Z3 // x = src[0], lanes 16..31
+	VMOVUPS 128(CX), Z4 // x = src[0], lanes 32..47
+	VMOVUPS 192(CX), Z5 // x = src[0], lanes 48..63
+	VSUBPS  Z0, Z2, Z2 // x = x - a, lanes 0..15
+	VSUBPS  Z0, Z3, Z3 // x = x - a, lanes 16..31
+	VSUBPS  Z0, Z4, Z4 // x = x - a, lanes 32..47
+	VSUBPS  Z0, Z5, Z5 // x = x - a, lanes 48..63
+	VSUBPS  Z1, Z2, Z2 // x = x - b, lanes 0..15
+	VSUBPS  Z1, Z3, Z3 // x = x - b, lanes 16..31
+	VSUBPS  Z1, Z4, Z4 // x = x - b, lanes 32..47
+	VSUBPS  Z1, Z5, Z5 // x = x - b, lanes 48..63
+	VMOVUPS Z2, (AX) // dst[0] = x, lanes 0..15
+	VMOVUPS Z3, 64(AX) // dst[0] = x, lanes 16..31
+	VMOVUPS Z4, 128(AX) // dst[0] = x, lanes 32..47
+	VMOVUPS Z5, 192(AX) // dst[0] = x, lanes 48..63
+	ADDQ    $+256, CX // src += 256
+	ADDQ    $+256, AX // dst += 256
+	SUBQ    $+64, DX // n += -64
+	CMPQ    DX, $+64 // n >= 64
+	JGE     vectors_1 // n >= 64
+
+vectors_end_2:
+	CMPQ DX, $+16 // n < 16
+	JLT  vectors_end_4 // n < 16
+
+vectors_3:
 	VMOVUPS (CX), Z2 // x = src[0]
 	VSUBPS  Z0, Z2, Z2 // x = x - a
 	VSUBPS  Z1, Z2, Z2 // x = x - b
@@ -4029,11 +4398,11 @@ vectors_1:
 	ADDQ    $+64, AX // dst += 64
 	SUBQ    $+16, DX // n += -16
 	CMPQ    DX, $+16 // n >= 16
-	JGE     vectors_1 // n >= 16
+	JGE     vectors_3 // n >= 16
 
-vectors_end_2:
+vectors_end_4:
 	CMPQ      DX, $+1 // n < 1
-	JLT       less_3 // n < 1
+	JLT       less_5 // n < 1
 	MOVQ      $-1, BX // first n lanes
 	BZHIQ     DX, BX, BX // first n lanes
 	KMOVW     BX, K1 // first n lanes
@@ -4042,7 +4411,7 @@ vectors_end_2:
 	VSUBPS    Z1, Z2, Z2 // x = x - b
 	VMOVUPS   Z2, K1, (AX) // dst[0] = x, n lanes
 
-less_3:
+less_5:
 	VZEROUPPER
 	RET
 

@@ -172,22 +172,22 @@ func MergeRows(level isa.Level, ma, la, oa, mb, lb, ob *float32, stride, rows, c
 //go:noescape
 func mergeRowsNEON(ma, la, oa, mb, lb, ob *float32, stride, rows, cols int, weights *float32)
 
-// FinishRows is out = O/l, +0 for rows whose max is -Inf.
+// FinishRows is out = O/l, +0 for rows whose l is 0.
 //
 //go:noinline
-func FinishRows(level isa.Level, out *float32, outStride int, o *float32, oStride int, max, sum *float32, stateStride, rows, cols int) {
+func FinishRows(level isa.Level, out *float32, outStride int, o *float32, oStride int, sum *float32, sumStride, rows, cols int) {
 	switch level {
 	case isa.NEON:
-		finishRowsNEON(out, outStride, o, oStride, max, sum, stateStride, rows, cols)
+		finishRowsNEON(out, outStride, o, oStride, sum, sumStride, rows, cols)
 		return
 	}
-	portable.FinishRows(out, outStride, o, oStride, max, sum, stateStride, rows, cols)
+	portable.FinishRows(out, outStride, o, oStride, sum, sumStride, rows, cols)
 }
 
 //go:noescape
-func finishRowsNEON(out *float32, outStride int, o *float32, oStride int, max, sum *float32, stateStride, rows, cols int)
+func finishRowsNEON(out *float32, outStride int, o *float32, oStride int, sum *float32, sumStride, rows, cols int)
 
-// LogSumRows is the natural log-sum-exp (m + log2 l)·ln 2 of n base-2 states, -Inf where m is.
+// LogSumRows is the natural log-sum-exp (m + log2 l)·ln 2 of n base-2 states, -Inf where l is 0.
 //
 //go:noinline
 func LogSumRows(level isa.Level, dst, max, sum *float32, n int) {
@@ -231,7 +231,7 @@ func BlockMax(level isa.Level, src *float32, n int) float32 {
 //go:noescape
 func blockMaxNEON(src *float32, n int) float32
 
-// ExpSum is dst[i] = e^(src[i]-shift), +0 below e^-87, and returns the sum over 16 lanes.
+// ExpSum is dst[i] = e^(src[i]-shift), +0 below about e^-87, and returns the sum over 16 lanes.
 //
 //go:noinline
 func ExpSum(level isa.Level, dst, src *float32, n int, shift float32) float32 {

@@ -34,61 +34,61 @@ func horner(m *machine.Machine, p, f machine.Value, poly []machine.Value) {
 	}
 }
 
-// exp2Text is 2ᵗ, with +0 below -126: the exponential of attention's softmax.
-type exp2Text struct {
+// powText is 2^f·2ⁿ with +0 for n below MinExponent: what the exponentials of softmax share.
+type powText struct {
 	m    *machine.Machine
 	poly []machine.Value
 	min  machine.Value
 }
 
-func newExp2(m *machine.Machine) exp2Text {
-	return exp2Text{m, coefficients(m, "exp2_", portable.Exp2Coefficients[:]), m.Const("-126", portable.Exp2Min)}
+func newPow(m *machine.Machine) powText {
+	return powText{m, coefficients(m, "exp2_", portable.Exp2Coefficients[:]), m.Const("-125", portable.MinExponent)}
 }
+
+// apply consumes f and n. The comparison comes last, because f is free by then: on AVX2 every
+// register counts.
+func (e powText) apply(f, n machine.Value) machine.Value {
+	m := e.m
+	p, small := m.Like(f, "p"), m.MaskFor(f, "small")
+	horner(m, p, f, e.poly)
+	m.Less(small, n, e.min)
+	m.Scale(p, n)
+	m.ZeroWhere(p, small)
+	return p
+}
+
+// exp2Text is 2ᵗ for t ≤ 0: the exponential of attention.
+type exp2Text struct{ powText }
+
+func newExp2(m *machine.Machine) exp2Text { return exp2Text{newPow(m)} }
 
 // apply returns 2ᵗ and consumes t.
 func (e exp2Text) apply(t machine.Value) machine.Value {
-	m := e.m
-	small := m.MaskFor(t, "small")
-	n, p := m.Named("n"), m.Named("p")
-	m.Less(small, t, e.min)
-	m.Round(n, t)
-	m.Sub(t, t, n)
-	horner(m, p, t, e.poly)
-	m.Scale(p, n)
-	m.ZeroWhere(p, small)
-	return p
+	n := e.m.Like(t, "n")
+	e.m.Round(n, t)
+	e.m.Sub(t, t, n)
+	return e.powText.apply(t, n)
 }
 
-// softExpText is eᵈ for d ≤ 0, with +0 below -87: the exponential of the public softmax.
+// softExpText is eᵈ for d ≤ 0: the exponential of the softmax of a slice.
 type softExpText struct {
-	m           *machine.Machine
-	poly        []machine.Value
-	hi, lo, min machine.Value
+	powText
+	hi, lo machine.Value
 }
 
 func newSoftExp(m *machine.Machine) softExpText {
-	return softExpText{
-		m, coefficients(m, "exp2_", portable.Exp2Coefficients[:]),
-		m.Const("log2e_hi", portable.Log2eHi), m.Const("log2e_lo", portable.Log2eLo), m.Const("-87", portable.SoftExpMin),
-	}
+	return softExpText{newPow(m), m.Const("log2e_hi", portable.Log2eHi), m.Const("log2e_lo", portable.Log2eLo)}
 }
 
-// apply returns eᵈ and consumes d.
+// apply returns eᵈ.
 func (e softExpText) apply(d machine.Value) machine.Value {
-	m := e.m
-	small := m.MaskFor(d, "small")
-	m.Less(small, d, e.min)
-	n, f := reduceExp(m, d, e.hi, e.lo)
-	p := m.Named("p")
-	horner(m, p, f, e.poly)
-	m.Scale(p, n)
-	m.ZeroWhere(p, small)
-	return p
+	n, f := reduceExp(e.m, d, e.hi, e.lo)
+	return e.powText.apply(f, n)
 }
 
 // reduceExp returns n = round(x·log2 e) and f = x·log2 e - n, the latter with log2 e to 49 bits.
 func reduceExp(m *machine.Machine, x, hi, lo machine.Value) (n, f machine.Value) {
-	n, f = m.Named("n"), m.Named("f")
+	n, f = m.Like(x, "n"), m.Like(x, "f")
 	m.Mul(n, x, hi)
 	m.Round(n, n)
 	m.Copy(f, n)
@@ -107,11 +107,11 @@ func expArray(m *machine.Machine) {
 		inf      = m.Const("+Inf", posInf)
 		bias     = m.ConstBits("127", 127)
 	)
-	eachVector(m, func(x machine.Value) machine.Value {
+	eachVector(m, 2, func(x machine.Value) machine.Value {
 		n, f := reduceExp(m, x, hi, lo)
-		p := m.Named("p")
+		p := m.Like(x, "p")
 		horner(m, p, f, poly)
-		half := m.Named("n/2")
+		half := m.Like(x, "n/2")
 		m.ToInt(n, n)
 		m.ShiftRight(half, n, 1)
 		m.IntSub(n, n, half)
@@ -129,16 +129,27 @@ func expArray(m *machine.Machine) {
 	})
 }
 
-// eachVector is dst[i] = f(src[i]) over n elements.
-func eachVector(m *machine.Machine, f func(x machine.Value) machine.Value) {
+// widths lists how many logical values a loop takes at once: up to most where
+// the machine has the registers, then one by one.
+func widths(m *machine.Machine, most int) []int {
+	if wide := min(m.Interleave, most); wide > 1 {
+		return []int{wide, 1}
+	}
+	return []int{1}
+}
+
+// eachVector is dst[i] = f(src[i]) over n elements, up to most logical values at once.
+func eachVector(m *machine.Machine, most int, f func(x machine.Value) machine.Value) {
 	dst, src, n := m.Arg("dst"), m.Arg("src"), m.Arg("n")
-	m.While(n, 16, "vectors", func() {
-		x := m.Named("x")
-		m.Load(x, src.At(0))
-		m.Store(dst.At(0), f(x))
-		m.AddImm(src, 64)
-		m.AddImm(dst, 64)
-	})
+	for _, wide := range widths(m, most) {
+		m.While(n, 16*wide, "vectors", func() {
+			x := m.Wide(wide, "x")
+			m.Load(x, src.At(0))
+			m.Store(dst.At(0), f(x))
+			m.AddImm(src, 64*wide)
+			m.AddImm(dst, 64*wide)
+		})
+	}
 	m.If(n, 1, func() {
 		t := m.Tail(n)
 		x := m.Named("x")
@@ -207,10 +218,10 @@ func (e log2Text) apply(x machine.Value) machine.Value {
 	return y
 }
 
-// logSumRows is (m + log2 l)·ln 2, the natural log-sum-exp of base-2 states; -Inf where m is.
+// logSumRows is (m + log2 l)·ln 2, the natural log-sum-exp of base-2 states; -Inf where l is 0.
 func logSumRows(m *machine.Machine) {
 	max := m.Arg("max")
-	lowest, ln2 := m.Const("-Inf", negInf), m.Const("ln 2", portable.Ln2)
+	lowest, zero, ln2 := m.Const("-Inf", negInf), m.Const("0", 0), m.Const("ln 2", portable.Ln2)
 	log2 := newLog2(m)
 	n, sum, dst := m.Arg("n"), m.Arg("sum"), m.Arg("dst")
 	step := func(load func(v machine.Value, p machine.Word), store func(v machine.Value)) {
@@ -220,8 +231,8 @@ func logSumRows(m *machine.Machine) {
 		load(best, max)
 		m.Add(y, y, best)
 		m.Mul(y, y, ln2)
-		none := m.MaskFor(best, "none")
-		m.Equal(none, best, lowest)
+		none := m.MaskFor(l, "none")
+		m.Equal(none, l, zero)
 		m.Choose(y, none, lowest, y)
 		store(y)
 	}

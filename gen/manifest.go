@@ -69,14 +69,14 @@ var manifest = []kernel{
 		Text: mergeRows,
 	}, {
 		Name: "FinishRows",
-		Sig:  "func(out *float32, outStride int, o *float32, oStride int, max, sum *float32, stateStride, rows, cols int)",
-		Doc:  "is out = O/l, +0 for rows whose max is -Inf.",
+		Sig:  "func(out *float32, outStride int, o *float32, oStride int, sum *float32, sumStride, rows, cols int)",
+		Doc:  "is out = O/l, +0 for rows whose l is 0.",
 		Text: finishRows,
 	},
 	{
 		Name: "LogSumRows",
 		Sig:  "func(dst, max, sum *float32, n int)",
-		Doc:  "is the natural log-sum-exp (m + log2 l)·ln 2 of n base-2 states, -Inf where m is.",
+		Doc:  "is the natural log-sum-exp (m + log2 l)·ln 2 of n base-2 states, -Inf where l is 0.",
 		Text: logSumRows,
 	}, {
 		Name: "ExpArray",
@@ -91,7 +91,7 @@ var manifest = []kernel{
 	}, {
 		Name: "ExpSum",
 		Sig:  "func(dst, src *float32, n int, shift float32) float32",
-		Doc:  "is dst[i] = e^(src[i]-shift), +0 below e^-87, and returns the sum over 16 lanes.",
+		Doc:  "is dst[i] = e^(src[i]-shift), +0 below about e^-87, and returns the sum over 16 lanes.",
 		Text: expSum,
 	}, {
 		Name: "SumExp",

@@ -51,18 +51,22 @@ func expSumText(m *machine.Machine, write bool) {
 	shift, exp := m.ArgSplat("shift"), newSoftExp(m)
 	sum, zero := m.Named("sum"), m.Const("0", 0)
 	m.Zero(sum)
-	m.While(n, 16, "vectors", func() {
-		x := m.Named("x")
-		m.Load(x, src.At(0))
-		m.Sub(x, x, shift)
-		p := exp.apply(x)
-		m.Add(sum, sum, p)
-		m.AddImm(src, 64)
-		if write {
-			m.Store(dst.At(0), p)
-			m.AddImm(dst, 64)
-		}
-	})
+	for _, wide := range widths(m, 4) {
+		m.While(n, 16*wide, "vectors", func() {
+			x := m.Wide(wide, "x")
+			m.Load(x, src.At(0))
+			m.Sub(x, x, shift)
+			p := exp.apply(x)
+			for _, part := range m.Parts(p) {
+				m.Add(sum, sum, part)
+			}
+			m.AddImm(src, 64*wide)
+			if write {
+				m.Store(dst.At(0), p)
+				m.AddImm(dst, 64*wide)
+			}
+		})
+	}
 	m.If(n, 1, func() {
 		t := m.Tail(n)
 		x, first := m.Named("x"), m.MaskFor(sum, "first")
@@ -83,7 +87,7 @@ func expSumText(m *machine.Machine, write bool) {
 // scaleVector is dst = src·factor.
 func scaleVector(m *machine.Machine) {
 	factor := m.ArgSplat("factor")
-	eachVector(m, func(x machine.Value) machine.Value {
+	eachVector(m, 4, func(x machine.Value) machine.Value {
 		m.Mul(x, x, factor)
 		return x
 	})
@@ -92,7 +96,7 @@ func scaleVector(m *machine.Machine) {
 // subtract is dst = (src - a) - b.
 func subtract(m *machine.Machine) {
 	a, b := m.ArgSplat("a"), m.ArgSplat("b")
-	eachVector(m, func(x machine.Value) machine.Value {
+	eachVector(m, 4, func(x machine.Value) machine.Value {
 		m.Sub(x, x, a)
 		m.Sub(x, x, b)
 		return x

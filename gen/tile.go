@@ -30,12 +30,16 @@ func softmaxTile(m *machine.Machine) {
 		m.Set(p, s1)
 		acc := m.Named("max")
 		m.Copy(acc, lowest)
-		m.While(cols, 16, "max_cols", func() {
-			t := m.Named("S")
-			m.Load(t, p.At(0))
-			m.Max(acc, t)
-			m.AddImm(p, 64)
-		})
+		for _, wide := range widths(m, 4) {
+			m.While(cols, 16*wide, "max_cols", func() {
+				t := m.Wide(wide, "S")
+				m.Load(t, p.At(0))
+				for _, part := range m.Parts(t) {
+					m.Max(acc, part)
+				}
+				m.AddImm(p, 64*wide)
+			})
+		}
 		m.FoldMax(acc)
 		m.StoreLane(best.At(0), acc)
 		m.AddImm(best, 4)
@@ -62,15 +66,19 @@ func softmaxTile(m *machine.Machine) {
 		m.Splat(a, alpha.At(0))
 		m.Load(sum, l.At(0))
 		m.Mul(sum, sum, a)
-		m.While(cols, 16, "exp_cols", func() {
-			t := m.Named("S")
-			m.Load(t, p.At(0))
-			m.Sub(t, t, sub)
-			t = exp.apply(t)
-			m.Add(sum, sum, t)
-			m.Store(p.At(0), t)
-			m.AddImm(p, 64)
-		})
+		for _, wide := range widths(m, 4) {
+			m.While(cols, 16*wide, "exp_cols", func() {
+				t := m.Wide(wide, "S")
+				m.Load(t, p.At(0))
+				m.Sub(t, t, sub)
+				t = exp.apply(t)
+				for _, part := range m.Parts(t) {
+					m.Add(sum, sum, part)
+				}
+				m.Store(p.At(0), t)
+				m.AddImm(p, 64*wide)
+			})
+		}
 		m.Store(l.At(0), sum)
 		m.AddImm(shift, 4)
 		m.AddImm(alpha, 4)
@@ -189,29 +197,27 @@ func mergeRows(m *machine.Machine) {
 	})
 }
 
-// finishRows is out = O/l + 0, and +0 for a row that has seen nothing.
+// finishRows is out = O/l + 0. A row that has seen nothing, or only scores of -Inf, has l = 0 and gives
+// +0; a row whose visible scores are all NaN has seen something and gives NaN.
 func finishRows(m *machine.Machine) {
 	var (
 		out, o             = m.Arg("out"), m.Arg("o")
 		outStride, oStride = m.Arg("outStride"), m.Arg("oStride")
-		max, sum           = m.Arg("max"), m.Arg("sum")
-		stateStride        = m.Arg("stateStride")
+		sum, sumStride     = m.Arg("sum"), m.Arg("sumStride")
 		rows               = m.Arg("rows")
-		lowest             = m.Const("-Inf", negInf)
 		zero               = m.Const("0", 0)
 	)
 	m.Floats(outStride)
 	m.Floats(oStride)
-	m.Floats(stateStride)
+	m.Floats(sumStride)
 	m.While(rows, 1, "rows", func() {
 		cols, from, to := m.Arg("cols"), m.Word("from"), m.Word("to")
 		m.Set(from, o)
 		m.Set(to, out)
-		l, best := m.Named("l"), m.Named("m")
+		l := m.Named("l")
+		none := m.MaskFor(l, "none")
 		m.Splat(l, sum.At(0))
-		m.Splat(best, max.At(0))
-		none := m.MaskFor(best, "none")
-		m.Equal(none, best, lowest)
+		m.Equal(none, l, zero)
 		step := func(store func(v machine.Value)) {
 			v := m.Named("O")
 			m.Load(v, from.At(0))
@@ -229,8 +235,7 @@ func finishRows(m *machine.Machine) {
 			tail := m.Tail(cols)
 			step(func(v machine.Value) { m.StoreTail(to.At(0), v, tail) })
 		})
-		m.AddWord(max, stateStride)
-		m.AddWord(sum, stateStride)
+		m.AddWord(sum, sumStride)
 		m.AddWord(o, oStride)
 		m.AddWord(out, outStride)
 	})

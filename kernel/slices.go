@@ -62,20 +62,22 @@ const softmaxBlock = 1024
 type softmaxState struct {
 	level     isa.Level
 	max, sum  []float32
-	blocks    [2][64]float32 // backs max and sum up to 65536 elements
-	best, all float32        // over all blocks
+	best, all float32 // over all blocks
 }
 
-// run takes the blocks of src; with dst it leaves e^(x-m) there.
-func (s *softmaxState) run(dst, src []float32) {
+// blockMemory holds the state of up to 64 blocks, on the caller's stack.
+type blockMemory [2][64]float32
+
+// softmaxBlocks takes the blocks of src; with dst it leaves e^(x-m) there.
+func softmaxBlocks(dst, src []float32, few *blockMemory) softmaxState {
+	s := softmaxState{level: isa.Active(), best: float32(math.Inf(-1))}
 	n := (len(src) + softmaxBlock - 1) / softmaxBlock
-	if n <= len(s.blocks[0]) {
-		s.max, s.sum = s.blocks[0][:n], s.blocks[1][:n]
+	if n <= len(few[0]) {
+		s.max, s.sum = few[0][:n], few[1][:n]
 	} else {
 		both := make([]float32, 2*n)
 		s.max, s.sum = both[:n], both[n:]
 	}
-	s.best = float32(math.Inf(-1))
 	for b := range s.max {
 		from := src[b*softmaxBlock : min((b+1)*softmaxBlock, len(src))]
 		max := asm.BlockMax(s.level, &from[0], len(from))
@@ -102,6 +104,7 @@ func (s *softmaxState) run(dst, src []float32) {
 		s.all = portable.FMA(s.sum[b], w, s.all)
 		s.max[b] = w
 	}
+	return s
 }
 
 // Softmax sets dst[i] to e^src[i] / Σ e^src[j]. It passes over memory twice and takes one
@@ -116,8 +119,8 @@ func (s *softmaxState) run(dst, src []float32) {
 // The method is the online softmax of Milakov and Gimelshein (2018), in blocks of 1024.
 func Softmax(dst, src []float32) {
 	mustMatch("Softmax", "dst", len(dst), "src", len(src))
-	s := softmaxState{level: isa.Active()}
-	s.run(dst, src)
+	var few blockMemory
+	s := softmaxBlocks(dst, src, &few)
 	inverse := 1 / s.all
 	if s.all == 0 {
 		inverse = 0
@@ -135,8 +138,8 @@ func Softmax(dst, src []float32) {
 // lengths differ, and allocates as [Softmax] does.
 func LogSoftmax(dst, src []float32) {
 	mustMatch("LogSoftmax", "dst", len(dst), "src", len(src))
-	s := softmaxState{level: isa.Active()}
-	s.run(nil, src)
+	var few blockMemory
+	s := softmaxBlocks(nil, src, &few)
 	best, log := s.best, s.log()
 	if math.IsInf(float64(best), -1) {
 		best = 0
@@ -159,7 +162,7 @@ func (s *softmaxState) log() float32 {
 // LogSumExp returns log Σ e^x[i], computed as max + log Σ e^(x[i]-max): -Inf if x is empty or all
 // -Inf, NaN if a NaN or +Inf is among them. It allocates as [Softmax] does.
 func LogSumExp(x []float32) float32 {
-	s := softmaxState{level: isa.Active()}
-	s.run(nil, x)
+	var few blockMemory
+	s := softmaxBlocks(nil, x, &few)
 	return s.best + s.log()
 }

@@ -102,22 +102,25 @@ func (t *Tensor) checkOutput(name string, shape [4]int) error {
 	if t.empty() {
 		return nil
 	}
-	type axis struct{ n, stride int }
-	var axes []axis
-	for i, stride := range t.Stride {
-		if t.Shape[i] > 1 {
-			axes = append(axes, axis{t.Shape[i], stride})
-		}
-	}
-	slices.SortFunc(axes, func(a, b axis) int { return cmp.Compare(a.stride, b.stride) })
+	// From the smallest stride up, each must step over everything below it.
 	reach := t.Shape[3]
-	for _, a := range axes {
-		if a.stride < reach {
-			return argument(ErrOverlap, name, "shape %v with strides %v writes an element twice: a stride of %d is less than the %d elements below it", t.Shape, t.Stride, a.stride, reach)
+	for _, i := range t.order() {
+		if t.Shape[i] == 1 {
+			continue
 		}
-		reach += (a.n - 1) * a.stride
+		if t.Stride[i] < reach {
+			return argument(ErrOverlap, name, "shape %v with strides %v writes an element twice: a stride of %d is less than the %d elements below it", t.Shape, t.Stride, t.Stride[i], reach)
+		}
+		reach += (t.Shape[i] - 1) * t.Stride[i]
 	}
 	return nil
+}
+
+// order returns the dimensions by ascending stride.
+func (t *Tensor) order() [3]int {
+	o := [3]int{2, 1, 0}
+	slices.SortStableFunc(o[:], func(i, j int) int { return cmp.Compare(t.Stride[i], t.Stride[j]) })
+	return o
 }
 
 // overlaps reports whether two checked tensors share an element. It is exact if they are
@@ -136,27 +139,26 @@ func (t *Tensor) overlaps(u *Tensor) bool {
 	if t.Stride != u.Stride {
 		return true
 	}
-	order := []int{0, 1, 2}
-	slices.SortFunc(order, func(i, j int) int { return cmp.Compare(t.Stride[j], t.Stride[i]) })
-	// Does u's first element, moved by some steps within both shapes, meet a row of t?
-	var meets func(distance int, axes []int) bool
-	meets = func(distance int, axes []int) bool {
-		if len(axes) == 0 {
-			return distance < t.Shape[3] && -distance < u.Shape[3]
-		}
-		i := axes[0]
-		if t.Stride[i] == 0 {
-			return meets(distance, axes[1:])
-		}
-		near := distance / t.Stride[i]
-		for steps := near - 1; steps <= near+1; steps++ {
-			if steps < t.Shape[i] && -steps < u.Shape[i] && meets(distance-steps*t.Stride[i], axes[1:]) {
-				return true
-			}
-		}
-		return false
+	return t.meets(u, int(int64(b-a))/4, 2, t.order())
+}
+
+// meets reports whether an element of u, whose strides are t's and which begins distance elements
+// behind t, is one of t: some steps along the axes of order up to level must make up the distance.
+func (t *Tensor) meets(u *Tensor, distance, level int, order [3]int) bool {
+	if level < 0 {
+		return distance < t.Shape[3] && -distance < u.Shape[3]
 	}
-	return meets(int(int64(b-a))/4, order)
+	i := order[level]
+	if t.Stride[i] == 0 {
+		return t.meets(u, distance, level-1, order)
+	}
+	near := distance / t.Stride[i]
+	for steps := near - 1; steps <= near+1; steps++ {
+		if steps < t.Shape[i] && -steps < u.Shape[i] && t.meets(u, distance-steps*t.Stride[i], level-1, order) {
+			return true
+		}
+	}
+	return false
 }
 
 // same reports whether two tensors are the same view.

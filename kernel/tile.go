@@ -209,7 +209,7 @@ func (w *worker) finish(p *Plan, t *tensors, seq *sequence, kvHead, r0, r1 int, 
 		// Bound a call: 16 rows at a time.
 		for n := r; n < r1; n += lanes * w.group {
 			asm.FinishRows(w.level, t.out.row(seq.batch, kvHead*w.group+n%w.group, seq.query0+n/w.group), t.out.Stride[2],
-				at(s.o, (n-r0)*w.valuePitch), w.group*w.valuePitch, at(s.max, n-r0), at(s.sum, n-r0), w.group,
+				at(s.o, (n-r0)*w.valuePitch), w.group*w.valuePitch, at(s.sum, n-r0), w.group,
 				min(lanes, (r1-n+w.group-1)/w.group), w.valueDim)
 		}
 	}

@@ -51,13 +51,16 @@ type ISA struct {
 	// TileRows and TileValues are the shape of the outer-product tile that the registers hold:
 	// rows of C by logical values of 16 columns.
 	TileRows, TileValues int
+
+	// Interleave is the number of logical values that a loop over elements takes at once.
+	Interleave int
 }
 
 // The instruction sets, in order of preference within an architecture.
 var (
-	AVX512 = ISA{Name: "AVX512", GOARCH: "amd64", Lanes: 16, Registers: 32, TileRows: 12, TileValues: 2}
-	AVX2   = ISA{Name: "AVX2", GOARCH: "amd64", Lanes: 8, Registers: 16, TileRows: 6, TileValues: 1}
-	NEON   = ISA{Name: "NEON", GOARCH: "arm64", Lanes: 4, Registers: 32, TileRows: 6, TileValues: 1}
+	AVX512 = ISA{Name: "AVX512", GOARCH: "amd64", Lanes: 16, Registers: 32, TileRows: 12, TileValues: 2, Interleave: 4}
+	AVX2   = ISA{Name: "AVX2", GOARCH: "amd64", Lanes: 8, Registers: 16, TileRows: 6, TileValues: 1, Interleave: 2}
+	NEON   = ISA{Name: "NEON", GOARCH: "arm64", Lanes: 4, Registers: 32, TileRows: 6, TileValues: 1, Interleave: 1}
 
 	ISAs = []ISA{AVX512, AVX2, NEON}
 )
@@ -266,11 +269,35 @@ type Value struct {
 
 // Named returns a logical value of 16 lanes.
 func (m *Machine) Named(format string, args ...any) Value {
-	v := Value{name: fmt.Sprintf(format, args...)}
-	for range LogicalLanes / m.Lanes {
+	return m.Wide(1, fmt.Sprintf(format, args...))
+}
+
+// Wide returns n logical values as one: operations on it go register by register, which interleaves
+// n independent chains so that none waits for another.
+func (m *Machine) Wide(n int, name string) Value {
+	v := Value{name: name}
+	for range n * LogicalLanes / m.Lanes {
 		v.regs = append(v.regs, m.b.vector())
 	}
 	return v
+}
+
+// Like returns a value as wide as v.
+func (m *Machine) Like(v Value, name string) Value {
+	w := Value{name: name}
+	for range v.regs {
+		w.regs = append(w.regs, m.b.vector())
+	}
+	return w
+}
+
+// Parts returns the logical values that a wide one consists of.
+func (m *Machine) Parts(v Value) []Value {
+	var parts []Value
+	for n := LogicalLanes / m.Lanes; len(v.regs) > 0; v.regs = v.regs[n:] {
+		parts = append(parts, Value{fmt.Sprintf("%s.%d", v.name, len(parts)), v.regs[:n]})
+	}
+	return parts
 }
 
 // Native returns a value of one register.
@@ -448,7 +475,8 @@ func (m *Machine) Round(d, x Value) {
 }
 
 // Scale multiplies p, within [1/2, 2], by 2ⁿ, n an integral float in [-126, 127] such that p·2ⁿ is
-// a normal number. For other n the result is unspecified, but a NaN in p stays one.
+// a normal number. A NaN in p stays one if n is NaN too, as it is where both come from the same NaN;
+// anything else is unspecified.
 func (m *Machine) Scale(p, n Value) {
 	m.each(p, fmt.Sprintf("%s *= 2**%s", p.name, n.name), func(i int) { m.b.scale(p.at(i), n.at(i)) })
 }
@@ -501,6 +529,7 @@ func (m *Machine) Equal(k Mask, x, y Value) {
 
 // Bits sets the 16 lanes of k from the 16 bits at a, lane 0 from the lowest.
 func (m *Machine) Bits(k Mask, a Addr) {
+	m.mustBeLogical(k.regs)
 	m.explain("%s = 16 bits of %s", k.name, a.name())
 	m.b.bits(k.regs, a.mem(0))
 	m.note = ""
@@ -508,6 +537,7 @@ func (m *Machine) Bits(k Mask, a Addr) {
 
 // First sets the lanes of k that t stands for.
 func (m *Machine) First(k Mask, t Tail) {
+	m.mustBeLogical(k.regs)
 	m.explain("%s = first %s lanes", k.name, t.n.name)
 	m.b.first(k.regs, t)
 	m.note = ""
@@ -529,6 +559,7 @@ func (m *Machine) ZeroWhere(d Value, k Mask) {
 // FoldAdd sums the 16 lanes of s into lane 0 in the order of the specification: lanes l += l+8,
 // then l+4, l+2, l+1. The other lanes are lost.
 func (m *Machine) FoldAdd(s Value) {
+	m.mustBeLogical(s.regs)
 	m.explain("%s[0] = sum of lanes", s.name)
 	m.b.foldAdd(s.regs)
 	m.note = ""
@@ -537,9 +568,16 @@ func (m *Machine) FoldAdd(s Value) {
 // FoldMax puts the largest of the 16 lanes of s into lane 0, ignoring NaN only as Max does. The
 // other lanes are lost.
 func (m *Machine) FoldMax(s Value) {
+	m.mustBeLogical(s.regs)
 	m.explain("%s[0] = max of lanes", s.name)
 	m.b.foldMax(s.regs)
 	m.note = ""
+}
+
+func (m *Machine) mustBeLogical(regs []operand.Op) {
+	if len(regs)*m.Lanes != LogicalLanes {
+		panic("machine: the operation takes a logical value of 16 lanes")
+	}
 }
 
 // Transpose exchanges rows and lanes of a square: as many native values as a register has lanes.

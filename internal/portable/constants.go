@@ -21,8 +21,9 @@ const (
 	exp2C6 float32 = 0x1.3f4050p-13 // 0x391fa028
 )
 
-// Exp2Min is where [Exp2] becomes +0: 2^t for t >= Exp2Min is a normal float32.
-const Exp2Min float32 = -126
+// MinExponent is the smallest n for which softmax's exponentials are 2^f·2ⁿ; below they are +0. 2^f may be
+// less than 1, so a smaller n could give a subnormal number.
+const MinExponent float32 = -125
 
 // Log2eHi + Log2eLo is log2 e to 49 bits.
 const (
@@ -39,7 +40,7 @@ const (
 	ExpMin float32 = -0x1.9fe368p+6 // 0xc2cff1b4, -103.97208
 )
 
-// Log2Coefficients is q(z) ≈ (log2(1+z)/z - log2 e)/z on [√½-1, √2-1], lowest first.
+// Log2Coefficients is q(z) ≈ (log2(1+z)/z - log2 e)/z on [√½-1, √2-1], lowest first. Maximum error of [Log2] 0.932 ULP.
 var Log2Coefficients = [9]float32{log2C0, log2C1, log2C2, log2C3, log2C4, log2C5, log2C6, log2C7, log2C8}
 
 const (
@@ -57,7 +58,7 @@ const (
 // SqrtHalfBits are the bits of the largest float32 below √½, where [Log2] splits exponent and mantissa.
 const SqrtHalfBits = 0x3f3504f3
 
-// TanhCoefficients is q(s) ≈ (tanh(√s)/√s - 1)/s on [0, TanhSwitch²], lowest first.
+// TanhCoefficients is q(s) ≈ (tanh(√s)/√s - 1)/s on [0, TanhSwitch²], lowest first. Maximum error of [Tanh] 1.255 ULP, and 0.98 below TanhSwitch.
 var TanhCoefficients = [6]float32{tanhC0, tanhC1, tanhC2, tanhC3, tanhC4, tanhC5}
 
 const (
@@ -77,6 +78,3 @@ const (
 	TanhHi float32 = -2 * Log2eHi // -0x1.715476p+1, 0xc038aa3b
 	TanhLo float32 = -2 * Log2eLo // -0x1.4ae0c0p-25, 0xb3257060
 )
-
-// SoftExpMin is where [SoftExp] becomes +0.
-const SoftExpMin float32 = -87

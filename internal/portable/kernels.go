@@ -226,14 +226,14 @@ func MergeRows(ma, la, oa, mb, lb, ob *float32, stride, rows, cols int, weights 
 }
 
 // FinishRows is the kernel of that name.
-func FinishRows(out *float32, outStride int, o *float32, oStride int, max, sum *float32, stateStride, rows, cols int) {
+func FinishRows(out *float32, outStride int, o *float32, oStride int, sum *float32, sumStride, rows, cols int) {
 	for r := range rows {
 		to := at(out, r*outStride, cols)
-		if at(max, r*stateStride, 1)[0] == negInf {
+		l := at(sum, r*sumStride, 1)[0]
+		if l == 0 {
 			clear(to)
 			continue
 		}
-		l := at(sum, r*stateStride, 1)[0]
 		for i, v := range at(o, r*oStride, cols) {
 			to[i] = v/l + 0
 		}
@@ -244,7 +244,7 @@ func FinishRows(out *float32, outStride int, o *float32, oStride int, max, sum *
 func LogSumRows(dst, max, sum *float32, n int) {
 	to, ms, ls := at(dst, 0, n), at(max, 0, n), at(sum, 0, n)
 	for i, m := range ms {
-		if m == negInf {
+		if ls[i] == 0 {
 			to[i] = negInf
 			continue
 		}

@@ -1,0 +1,157 @@
+// Package onnx reads the test vectors of the ONNX project for the operators Attention, Softmax and
+// LogSoftmax. They are third-party data and lie outside the repository, in the folder that the
+// environment variable QUERN_VECTORS names.
+package onnx
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// Variable is the environment variable that names the folder of vectors.
+const Variable = "QUERN_VECTORS"
+
+// Case is one test vector.
+type Case struct {
+	Name       string
+	Op         string // Attention, Softmax or LogSoftmax
+	Opset      int
+	Attributes Attributes
+	Inputs     map[string]Tensor // by the standard's names: Q, K, V, attn_mask, ...; input
+	Outputs    map[string]Tensor // Y, present_key, present_value, qk_matmul_output; output
+}
+
+// Attributes are those of all operators. Where a case is silent they have the standard's defaults.
+type Attributes struct {
+	Axis             int     `json:"axis"`                  // of Softmax and LogSoftmax; default -1
+	IsCausal         int     `json:"is_causal"`             // 1: causal
+	QHeads           int     `json:"q_num_heads"`           // of 3D inputs; default 0
+	KVHeads          int     `json:"kv_num_heads"`          // of 3D inputs; default 0
+	Scale            float64 `json:"scale"`                 // default 0: 1/√D
+	Softcap          float64 `json:"softcap"`               // default 0: none
+	LeftWindow       int     `json:"left_window_size"`      // default -1: unbounded
+	RightWindow      int     `json:"right_window_size"`     // default -1: unbounded
+	ScoresMode       int     `json:"qk_matmul_output_mode"` // default 0: scores after scale
+	SoftmaxPrecision int     `json:"softmax_precision"`     // an ONNX type number; default 0
+}
+
+// UnmarshalJSON refuses attributes that it does not know, lest one be ignored.
+func (a *Attributes) UnmarshalJSON(text []byte) error {
+	type plain Attributes
+	p := plain{Axis: -1, LeftWindow: -1, RightWindow: -1}
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	err := d.Decode(&p)
+	*a = Attributes(p)
+	return err
+}
+
+// Tensor is an array in row-major order. Which slices hold its elements depends on DType.
+type Tensor struct {
+	DType   string // float32, float16, bool or int64
+	Shape   []int
+	Float32 []float32 // of float32, and of float16, converted exactly
+	Float16 []uint16  // the bits of float16
+	Bool    []bool
+	Int64   []int64
+}
+
+// UnmarshalJSON decodes the little-endian bytes and checks their number against the shape.
+func (t *Tensor) UnmarshalJSON(text []byte) error {
+	var raw struct {
+		DType string
+		Shape []int
+		Data  []byte
+	}
+	if err := json.Unmarshal(text, &raw); err != nil {
+		return err
+	}
+	*t = Tensor{DType: raw.DType, Shape: raw.Shape}
+	n := 1
+	for _, d := range t.Shape {
+		n *= d
+	}
+	var data any
+	switch t.DType {
+	case "float32":
+		t.Float32 = make([]float32, n)
+		data = t.Float32
+	case "float16":
+		t.Float16 = make([]uint16, n)
+		data = t.Float16
+	case "bool":
+		t.Bool = make([]bool, n)
+		data = t.Bool
+	case "int64":
+		t.Int64 = make([]int64, n)
+		data = t.Int64
+	default:
+		return fmt.Errorf("onnx: unknown dtype %q", t.DType)
+	}
+	if size := binary.Size(data); size != len(raw.Data) {
+		return fmt.Errorf("onnx: %s %v needs %d bytes, not %d", t.DType, t.Shape, size, len(raw.Data))
+	}
+	if _, err := binary.Decode(raw.Data, binary.LittleEndian, data); err != nil {
+		return err
+	}
+	for _, bits := range t.Float16 {
+		t.Float32 = append(t.Float32, widen(bits))
+	}
+	return nil
+}
+
+var negInf = float32(math.Inf(-1))
+
+// widen returns the value of a float16.
+func widen(bits uint16) float32 {
+	fraction, exponent := float64(bits&0x3ff), int(bits>>10&0x1f)
+	var x float64
+	switch {
+	case exponent == 0:
+		x = math.Ldexp(fraction, -24)
+	case exponent < 31:
+		x = math.Ldexp(1024+fraction, exponent-25)
+	case fraction == 0:
+		x = math.Inf(1)
+	default:
+		x = math.NaN()
+	}
+	if bits>>15 == 1 {
+		x = -x
+	}
+	return float32(x)
+}
+
+// Load returns the cases of a suite, "attention" or "softmax", in the order of their names. It skips
+// the test if QUERN_VECTORS is not set, and fails it if the folder holds no cases or one cannot be read.
+func Load(t testing.TB, suite string) []Case {
+	t.Helper()
+	folder := os.Getenv(Variable)
+	if folder == "" {
+		t.Skipf("%s is not set: it names the folder of ONNX test vectors", Variable)
+	}
+	paths, err := filepath.Glob(filepath.Join(folder, suite, "*.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(paths) == 0 {
+		t.Fatalf("%s=%s holds no %s/*.json", Variable, folder, suite)
+	}
+	cases := make([]Case, len(paths))
+	for i, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(text, &cases[i]); err != nil {
+			t.Fatalf("%s: %v", path, err)
+		}
+	}
+	return cases
+}
