@@ -1537,6 +1537,322 @@ rows_end_2:
 	VZEROUPPER
 	RET
 
+// func streamAVX2(c *float32, cStride int, a *float32, aStride int, b *float32, depth int, rows int, alpha *float32)
+TEXT ·streamAVX2(SB), NOSPLIT, $0-64
+	MOVQ a+16(FP), AX // a
+	MOVQ b+32(FP), CX // b
+	MOVQ c+0(FP), DX // c
+	MOVQ alpha+56(FP), BX // alpha
+	MOVQ rows+48(FP), SI // rows
+	CMPQ SI, $+2 // rows < 2
+	JLT  rows_end_2 // rows < 2
+
+rows_1:
+	// C = α·C, or 0 without α
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_3 // alpha < 1
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         DX, R8 // rows of c
+	VBROADCASTSS (BX), Y4 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(R8), Y1 // C[0][0] = c[0][0], lanes 8..15
+	VMULPS       Y4, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y4, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	VMOVUPS      64(R8), Y2 // C[0][1] = c[0][16], lanes 0..7
+	VMOVUPS      96(R8), Y3 // C[0][1] = c[0][16], lanes 8..15
+	VMULPS       Y4, Y2, Y2 // C[0][1] = C[0][1] * α[0], lanes 0..7
+	VMULPS       Y4, Y3, Y3 // C[0][1] = C[0][1] * α[0], lanes 8..15
+	VBROADCASTSS 4(BX), Y8 // α[1] = all alpha[1]
+	VMOVUPS      (R8)(DI*1), Y4 // C[1][0] = c[1][0], lanes 0..7
+	VMOVUPS      32(R8)(DI*1), Y5 // C[1][0] = c[1][0], lanes 8..15
+	VMULPS       Y8, Y4, Y4 // C[1][0] = C[1][0] * α[1], lanes 0..7
+	VMULPS       Y8, Y5, Y5 // C[1][0] = C[1][0] * α[1], lanes 8..15
+	VMOVUPS      64(R8)(DI*1), Y6 // C[1][1] = c[1][16], lanes 0..7
+	VMOVUPS      96(R8)(DI*1), Y7 // C[1][1] = c[1][16], lanes 8..15
+	VMULPS       Y8, Y6, Y6 // C[1][1] = C[1][1] * α[1], lanes 0..7
+	VMULPS       Y8, Y7, Y7 // C[1][1] = C[1][1] * α[1], lanes 8..15
+	ADDQ         $+8, BX // alpha += 8
+	JMP          end_4
+
+less_3:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // C[0][1] = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // C[0][1] = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // C[1][0] = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // C[1][0] = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // C[1][1] = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // C[1][1] = 0, lanes 8..15
+
+end_4:
+	// C += A·B
+	MOVQ aStride+24(FP), DI // aStride
+	SHLQ $0x02, DI // aStride in bytes
+	MOVQ AX, R8 // rows of a
+	MOVQ depth+40(FP), R10 // depth
+	MOVQ CX, R9 // b_k = b
+	CMPQ R10, $+4 // depth < 4
+	JLT  depth_end_6 // depth < 4
+
+depth_5:
+	VMOVUPS      (R9), Y8 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R9), Y9 // B[0][0] = b_k[0], lanes 8..15
+	PREFETCHT1   8192(R9) // prefetch b_k[2048]
+	VMOVUPS      64(R9), Y10 // B[0][1] = b_k[16], lanes 0..7
+	VMOVUPS      96(R9), Y11 // B[0][1] = b_k[16], lanes 8..15
+	PREFETCHT1   8256(R9) // prefetch b_k[2064]
+	VBROADCASTSS (R8), Y12 // A[0][0] = a[0][0]
+	VFMADD231PS  Y12, Y8, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y12, Y9, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
+	VFMADD231PS  Y12, Y10, Y2 // C[0][1] += A[0][0] * B[0][1], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
+	VBROADCASTSS (R8)(DI*1), Y12 // A[1][0] = a[1][0]
+	VFMADD231PS  Y12, Y8, Y4 // C[1][0] += A[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y12, Y9, Y5 // C[1][0] += A[1][0] * B[0][0], lanes 8..15
+	VFMADD231PS  Y12, Y10, Y6 // C[1][1] += A[1][0] * B[0][1], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y7 // C[1][1] += A[1][0] * B[0][1], lanes 8..15
+	VMOVUPS      128(R9), Y8 // B[1][0] = b_k[32], lanes 0..7
+	VMOVUPS      160(R9), Y9 // B[1][0] = b_k[32], lanes 8..15
+	PREFETCHT1   8320(R9) // prefetch b_k[2080]
+	VMOVUPS      192(R9), Y10 // B[1][1] = b_k[48], lanes 0..7
+	VMOVUPS      224(R9), Y11 // B[1][1] = b_k[48], lanes 8..15
+	PREFETCHT1   8384(R9) // prefetch b_k[2096]
+	VBROADCASTSS 4(R8), Y12 // A[0][1] = a[0][1]
+	VFMADD231PS  Y12, Y8, Y0 // C[0][0] += A[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y12, Y9, Y1 // C[0][0] += A[0][1] * B[1][0], lanes 8..15
+	VFMADD231PS  Y12, Y10, Y2 // C[0][1] += A[0][1] * B[1][1], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y3 // C[0][1] += A[0][1] * B[1][1], lanes 8..15
+	VBROADCASTSS 4(R8)(DI*1), Y12 // A[1][1] = a[1][1]
+	VFMADD231PS  Y12, Y8, Y4 // C[1][0] += A[1][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y12, Y9, Y5 // C[1][0] += A[1][1] * B[1][0], lanes 8..15
+	VFMADD231PS  Y12, Y10, Y6 // C[1][1] += A[1][1] * B[1][1], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y7 // C[1][1] += A[1][1] * B[1][1], lanes 8..15
+	VMOVUPS      256(R9), Y8 // B[2][0] = b_k[64], lanes 0..7
+	VMOVUPS      288(R9), Y9 // B[2][0] = b_k[64], lanes 8..15
+	PREFETCHT1   8448(R9) // prefetch b_k[2112]
+	VMOVUPS      320(R9), Y10 // B[2][1] = b_k[80], lanes 0..7
+	VMOVUPS      352(R9), Y11 // B[2][1] = b_k[80], lanes 8..15
+	PREFETCHT1   8512(R9) // prefetch b_k[2128]
+	VBROADCASTSS 8(R8), Y12 // A[0][2] = a[0][2]
+	VFMADD231PS  Y12, Y8, Y0 // C[0][0] += A[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y12, Y9, Y1 // C[0][0] += A[0][2] * B[2][0], lanes 8..15
+	VFMADD231PS  Y12, Y10, Y2 // C[0][1] += A[0][2] * B[2][1], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y3 // C[0][1] += A[0][2] * B[2][1], lanes 8..15
+	VBROADCASTSS 8(R8)(DI*1), Y12 // A[1][2] = a[1][2]
+	VFMADD231PS  Y12, Y8, Y4 // C[1][0] += A[1][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y12, Y9, Y5 // C[1][0] += A[1][2] * B[2][0], lanes 8..15
+	VFMADD231PS  Y12, Y10, Y6 // C[1][1] += A[1][2] * B[2][1], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y7 // C[1][1] += A[1][2] * B[2][1], lanes 8..15
+	VMOVUPS      384(R9), Y8 // B[3][0] = b_k[96], lanes 0..7
+	VMOVUPS      416(R9), Y9 // B[3][0] = b_k[96], lanes 8..15
+	PREFETCHT1   8576(R9) // prefetch b_k[2144]
+	VMOVUPS      448(R9), Y10 // B[3][1] = b_k[112], lanes 0..7
+	VMOVUPS      480(R9), Y11 // B[3][1] = b_k[112], lanes 8..15
+	PREFETCHT1   8640(R9) // prefetch b_k[2160]
+	VBROADCASTSS 12(R8), Y12 // A[0][3] = a[0][3]
+	VFMADD231PS  Y12, Y8, Y0 // C[0][0] += A[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y12, Y9, Y1 // C[0][0] += A[0][3] * B[3][0], lanes 8..15
+	VFMADD231PS  Y12, Y10, Y2 // C[0][1] += A[0][3] * B[3][1], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y3 // C[0][1] += A[0][3] * B[3][1], lanes 8..15
+	VBROADCASTSS 12(R8)(DI*1), Y12 // A[1][3] = a[1][3]
+	VFMADD231PS  Y12, Y8, Y4 // C[1][0] += A[1][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y12, Y9, Y5 // C[1][0] += A[1][3] * B[3][0], lanes 8..15
+	VFMADD231PS  Y12, Y10, Y6 // C[1][1] += A[1][3] * B[3][1], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y7 // C[1][1] += A[1][3] * B[3][1], lanes 8..15
+	ADDQ         $+16, R8 // a0 += 16
+	ADDQ         $+512, R9 // b_k += 512
+	SUBQ         $+4, R10 // depth += -4
+	CMPQ         R10, $+4 // depth >= 4
+	JGE          depth_5 // depth >= 4
+
+depth_end_6:
+	CMPQ R10, $+1 // depth < 1
+	JLT  depth_end_8 // depth < 1
+
+depth_7:
+	VMOVUPS      (R9), Y8 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R9), Y9 // B[0][0] = b_k[0], lanes 8..15
+	PREFETCHT1   8192(R9) // prefetch b_k[2048]
+	VMOVUPS      64(R9), Y10 // B[0][1] = b_k[16], lanes 0..7
+	VMOVUPS      96(R9), Y11 // B[0][1] = b_k[16], lanes 8..15
+	PREFETCHT1   8256(R9) // prefetch b_k[2064]
+	VBROADCASTSS (R8), Y12 // A[0][0] = a[0][0]
+	VFMADD231PS  Y12, Y8, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y12, Y9, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
+	VFMADD231PS  Y12, Y10, Y2 // C[0][1] += A[0][0] * B[0][1], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
+	VBROADCASTSS (R8)(DI*1), Y12 // A[1][0] = a[1][0]
+	VFMADD231PS  Y12, Y8, Y4 // C[1][0] += A[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y12, Y9, Y5 // C[1][0] += A[1][0] * B[0][0], lanes 8..15
+	VFMADD231PS  Y12, Y10, Y6 // C[1][1] += A[1][0] * B[0][1], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y7 // C[1][1] += A[1][0] * B[0][1], lanes 8..15
+	ADDQ         $+4, R8 // a0 += 4
+	ADDQ         $+128, R9 // b_k += 128
+	SUBQ         $+1, R10 // depth += -1
+	CMPQ         R10, $+1 // depth >= 1
+	JGE          depth_7 // depth >= 1
+
+depth_end_8:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    DX, R8 // rows of c
+	VMOVUPS Y0, (R8) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(R8) // c[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, 64(R8) // c[0][16] = C[0][1], lanes 0..7
+	VMOVUPS Y3, 96(R8) // c[0][16] = C[0][1], lanes 8..15
+	VMOVUPS Y4, (R8)(DI*1) // c[1][0] = C[1][0], lanes 0..7
+	VMOVUPS Y5, 32(R8)(DI*1) // c[1][0] = C[1][0], lanes 8..15
+	VMOVUPS Y6, 64(R8)(DI*1) // c[1][16] = C[1][1], lanes 0..7
+	VMOVUPS Y7, 96(R8)(DI*1) // c[1][16] = C[1][1], lanes 8..15
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	SHLQ    $0x01, DI // cStride <<= 1
+	ADDQ    DI, DX // c += cStride
+	MOVQ    aStride+24(FP), DI // aStride
+	SHLQ    $0x02, DI // aStride in bytes
+	SHLQ    $0x01, DI // aStride <<= 1
+	ADDQ    DI, AX // a += aStride
+	SUBQ    $+2, SI // rows += -2
+	CMPQ    SI, $+2 // rows >= 2
+	JGE     rows_1 // rows >= 2
+
+rows_end_2:
+	CMPQ SI, $+1 // rows < 1
+	JLT  rows_end_10 // rows < 1
+
+rows_9:
+	// C = α·C, or 0 without α
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_11 // alpha < 1
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         DX, DI // rows of c
+	VBROADCASTSS (BX), Y4 // α[0] = all alpha[0]
+	VMOVUPS      (DI), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(DI), Y1 // C[0][0] = c[0][0], lanes 8..15
+	VMULPS       Y4, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y4, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	VMOVUPS      64(DI), Y2 // C[0][1] = c[0][16], lanes 0..7
+	VMOVUPS      96(DI), Y3 // C[0][1] = c[0][16], lanes 8..15
+	VMULPS       Y4, Y2, Y2 // C[0][1] = C[0][1] * α[0], lanes 0..7
+	VMULPS       Y4, Y3, Y3 // C[0][1] = C[0][1] * α[0], lanes 8..15
+	ADDQ         $+4, BX // alpha += 4
+	JMP          end_12
+
+less_11:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // C[0][1] = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // C[0][1] = 0, lanes 8..15
+
+end_12:
+	// C += A·B
+	MOVQ aStride+24(FP), DI // aStride
+	SHLQ $0x02, DI // aStride in bytes
+	MOVQ AX, DI // rows of a
+	MOVQ depth+40(FP), R9 // depth
+	MOVQ CX, R8 // b_k = b
+	CMPQ R9, $+4 // depth < 4
+	JLT  depth_end_14 // depth < 4
+
+depth_13:
+	VMOVUPS      (R8), Y4 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R8), Y5 // B[0][0] = b_k[0], lanes 8..15
+	PREFETCHT1   2048(R8) // prefetch b_k[512]
+	VMOVUPS      64(R8), Y6 // B[0][1] = b_k[16], lanes 0..7
+	VMOVUPS      96(R8), Y7 // B[0][1] = b_k[16], lanes 8..15
+	PREFETCHT1   2112(R8) // prefetch b_k[528]
+	VBROADCASTSS (DI), Y8 // A[0][0] = a[0][0]
+	VFMADD231PS  Y8, Y4, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y5, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
+	VFMADD231PS  Y8, Y6, Y2 // C[0][1] += A[0][0] * B[0][1], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
+	VMOVUPS      128(R8), Y4 // B[1][0] = b_k[32], lanes 0..7
+	VMOVUPS      160(R8), Y5 // B[1][0] = b_k[32], lanes 8..15
+	PREFETCHT1   2176(R8) // prefetch b_k[544]
+	VMOVUPS      192(R8), Y6 // B[1][1] = b_k[48], lanes 0..7
+	VMOVUPS      224(R8), Y7 // B[1][1] = b_k[48], lanes 8..15
+	PREFETCHT1   2240(R8) // prefetch b_k[560]
+	VBROADCASTSS 4(DI), Y8 // A[0][1] = a[0][1]
+	VFMADD231PS  Y8, Y4, Y0 // C[0][0] += A[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y8, Y5, Y1 // C[0][0] += A[0][1] * B[1][0], lanes 8..15
+	VFMADD231PS  Y8, Y6, Y2 // C[0][1] += A[0][1] * B[1][1], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[0][1] += A[0][1] * B[1][1], lanes 8..15
+	VMOVUPS      256(R8), Y4 // B[2][0] = b_k[64], lanes 0..7
+	VMOVUPS      288(R8), Y5 // B[2][0] = b_k[64], lanes 8..15
+	PREFETCHT1   2304(R8) // prefetch b_k[576]
+	VMOVUPS      320(R8), Y6 // B[2][1] = b_k[80], lanes 0..7
+	VMOVUPS      352(R8), Y7 // B[2][1] = b_k[80], lanes 8..15
+	PREFETCHT1   2368(R8) // prefetch b_k[592]
+	VBROADCASTSS 8(DI), Y8 // A[0][2] = a[0][2]
+	VFMADD231PS  Y8, Y4, Y0 // C[0][0] += A[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y8, Y5, Y1 // C[0][0] += A[0][2] * B[2][0], lanes 8..15
+	VFMADD231PS  Y8, Y6, Y2 // C[0][1] += A[0][2] * B[2][1], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[0][1] += A[0][2] * B[2][1], lanes 8..15
+	VMOVUPS      384(R8), Y4 // B[3][0] = b_k[96], lanes 0..7
+	VMOVUPS      416(R8), Y5 // B[3][0] = b_k[96], lanes 8..15
+	PREFETCHT1   2432(R8) // prefetch b_k[608]
+	VMOVUPS      448(R8), Y6 // B[3][1] = b_k[112], lanes 0..7
+	VMOVUPS      480(R8), Y7 // B[3][1] = b_k[112], lanes 8..15
+	PREFETCHT1   2496(R8) // prefetch b_k[624]
+	VBROADCASTSS 12(DI), Y8 // A[0][3] = a[0][3]
+	VFMADD231PS  Y8, Y4, Y0 // C[0][0] += A[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y8, Y5, Y1 // C[0][0] += A[0][3] * B[3][0], lanes 8..15
+	VFMADD231PS  Y8, Y6, Y2 // C[0][1] += A[0][3] * B[3][1], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[0][1] += A[0][3] * B[3][1], lanes 8..15
+	ADDQ         $+16, DI // a0 += 16
+	ADDQ         $+512, R8 // b_k += 512
+	SUBQ         $+4, R9 // depth += -4
+	CMPQ         R9, $+4 // depth >= 4
+	JGE          depth_13 // depth >= 4
+
+depth_end_14:
+	CMPQ R9, $+1 // depth < 1
+	JLT  depth_end_16 // depth < 1
+
+depth_15:
+	VMOVUPS      (R8), Y4 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R8), Y5 // B[0][0] = b_k[0], lanes 8..15
+	PREFETCHT1   2048(R8) // prefetch b_k[512]
+	VMOVUPS      64(R8), Y6 // B[0][1] = b_k[16], lanes 0..7
+	VMOVUPS      96(R8), Y7 // B[0][1] = b_k[16], lanes 8..15
+	PREFETCHT1   2112(R8) // prefetch b_k[528]
+	VBROADCASTSS (DI), Y8 // A[0][0] = a[0][0]
+	VFMADD231PS  Y8, Y4, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y5, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
+	VFMADD231PS  Y8, Y6, Y2 // C[0][1] += A[0][0] * B[0][1], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
+	ADDQ         $+4, DI // a0 += 4
+	ADDQ         $+128, R8 // b_k += 128
+	SUBQ         $+1, R9 // depth += -1
+	CMPQ         R9, $+1 // depth >= 1
+	JGE          depth_15 // depth >= 1
+
+depth_end_16:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    DX, DI // rows of c
+	VMOVUPS Y0, (DI) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(DI) // c[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, 64(DI) // c[0][16] = C[0][1], lanes 0..7
+	VMOVUPS Y3, 96(DI) // c[0][16] = C[0][1], lanes 8..15
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	ADDQ    DI, DX // c += cStride
+	MOVQ    aStride+24(FP), DI // aStride
+	SHLQ    $0x02, DI // aStride in bytes
+	ADDQ    DI, AX // a += aStride
+	SUBQ    $+1, SI // rows += -1
+	CMPQ    SI, $+1 // rows >= 1
+	JGE     rows_9 // rows >= 1
+
+rows_end_10:
+	VZEROUPPER
+	RET
+
 // func affineRowsAVX2(dst *float32, dstStride int, src *float32, srcStride int, rows int, cols int, scale *float32, bias *float32)
 TEXT ·affineRowsAVX2(SB), NOSPLIT, $0-64
 	MOVQ dst+0(FP), AX // dst
@@ -1563,19 +1879,20 @@ cols_1:
 	JLT     rows_end_4 // rows < 1
 
 rows_3:
-	VMOVUPS (R9), Y4 // v = from[0], lanes 0..7
-	VMOVUPS 32(R9), Y5 // v = from[0], lanes 8..15
-	VMULPS  Y0, Y4, Y4 // v = v * scale, lanes 0..7
-	VMULPS  Y1, Y5, Y5 // v = v * scale, lanes 8..15
-	VADDPS  Y2, Y4, Y4 // v = v + bias, lanes 0..7
-	VADDPS  Y3, Y5, Y5 // v = v + bias, lanes 8..15
-	VMOVUPS Y4, (R10) // to[0] = v, lanes 0..7
-	VMOVUPS Y5, 32(R10) // to[0] = v, lanes 8..15
-	ADDQ    BX, R9 // from += srcStride
-	ADDQ    DX, R10 // to += dstStride
-	SUBQ    $+1, R11 // rows += -1
-	CMPQ    R11, $+1 // rows >= 1
-	JGE     rows_3 // rows >= 1
+	VMOVUPS    (R9), Y4 // v = from[0], lanes 0..7
+	VMOVUPS    32(R9), Y5 // v = from[0], lanes 8..15
+	VMULPS     Y0, Y4, Y4 // v = v * scale, lanes 0..7
+	VMULPS     Y1, Y5, Y5 // v = v * scale, lanes 8..15
+	VADDPS     Y2, Y4, Y4 // v = v + bias, lanes 0..7
+	VADDPS     Y3, Y5, Y5 // v = v + bias, lanes 8..15
+	VMOVUPS    Y4, (R10) // to[0] = v, lanes 0..7
+	VMOVUPS    Y5, 32(R10) // to[0] = v, lanes 8..15
+	PREFETCHT1 128(R10) // prefetch to[32]
+	ADDQ       BX, R9 // from += srcStride
+	ADDQ       DX, R10 // to += dstStride
+	SUBQ       $+1, R11 // rows += -1
+	CMPQ       R11, $+1 // rows >= 1
+	JGE        rows_3 // rows >= 1
 
 rows_end_4:
 	ADDQ $+64, CX // src += 64
@@ -1612,6 +1929,7 @@ rows_6:
 	VADDPS     Y5, Y7, Y7 // v = v + bias, lanes 8..15
 	VMASKMOVPS Y6, Y0, (AX) // to[0] = v, cols lanes
 	VMASKMOVPS Y7, Y1, 32(AX) // to[0] = v, cols lanes
+	PREFETCHT1 128(AX) // prefetch to[32]
 	ADDQ       BX, CX // from += srcStride
 	ADDQ       DX, AX // to += dstStride
 	SUBQ       $+1, SI // rows += -1
@@ -1620,6 +1938,27 @@ rows_6:
 
 rows_end_7:
 less_5:
+	VZEROUPPER
+	RET
+
+// func prefetchAVX2(src *float32, n int)
+TEXT ·prefetchAVX2(SB), NOSPLIT, $0-16
+	MOVQ src+0(FP), AX // src
+	MOVQ n+8(FP), CX // n
+	CMPQ CX, $+64 // n < 64
+	JLT  lines_end_2 // n < 64
+
+lines_1:
+	PREFETCHT1 (AX) // prefetch src[0]
+	PREFETCHT1 64(AX) // prefetch src[16]
+	PREFETCHT1 128(AX) // prefetch src[32]
+	PREFETCHT1 192(AX) // prefetch src[48]
+	ADDQ       $+256, AX // src += 256
+	SUBQ       $+64, CX // n += -64
+	CMPQ       CX, $+64 // n >= 64
+	JGE        lines_1 // n >= 64
+
+lines_end_2:
 	VZEROUPPER
 	RET
 

@@ -2978,6 +2978,728 @@ rows_end_2:
 	VZEROUPPER
 	RET
 
+// func streamAVX512(c *float32, cStride int, a *float32, aStride int, b *float32, depth int, rows int, alpha *float32)
+TEXT ·streamAVX512(SB), NOSPLIT, $0-64
+	MOVQ a+16(FP), AX // a
+	MOVQ b+32(FP), CX // b
+	MOVQ c+0(FP), DX // c
+	MOVQ alpha+56(FP), BX // alpha
+	MOVQ rows+48(FP), SI // rows
+	CMPQ SI, $+8 // rows < 8
+	JLT  rows_end_2 // rows < 8
+
+rows_1:
+	// C = α·C, or 0 without α
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_3 // alpha < 1
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         DX, R8 // rows of c
+	LEAQ         (R8)(DI*2), R9 // rows of c
+	ADDQ         DI, R9 // rows of c
+	LEAQ         (R9)(DI*2), R10 // rows of c
+	ADDQ         DI, R10 // rows of c
+	VBROADCASTSS (BX), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R8), Z1 // C[0][1] = c[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(BX), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R8)(DI*1), Z2 // C[1][0] = c[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R8)(DI*1), Z3 // C[1][1] = c[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	VBROADCASTSS 8(BX), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R8)(DI*2), Z4 // C[2][0] = c[2][0]
+	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
+	VMOVUPS      64(R8)(DI*2), Z5 // C[2][1] = c[2][16]
+	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
+	VBROADCASTSS 12(BX), Z8 // α[3] = all alpha[3]
+	VMOVUPS      (R9), Z6 // C[3][0] = c[3][0]
+	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
+	VMOVUPS      64(R9), Z7 // C[3][1] = c[3][16]
+	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
+	VBROADCASTSS 16(BX), Z10 // α[4] = all alpha[4]
+	VMOVUPS      (R9)(DI*1), Z8 // C[4][0] = c[4][0]
+	VMULPS       Z10, Z8, Z8 // C[4][0] = C[4][0] * α[4]
+	VMOVUPS      64(R9)(DI*1), Z9 // C[4][1] = c[4][16]
+	VMULPS       Z10, Z9, Z9 // C[4][1] = C[4][1] * α[4]
+	VBROADCASTSS 20(BX), Z12 // α[5] = all alpha[5]
+	VMOVUPS      (R9)(DI*2), Z10 // C[5][0] = c[5][0]
+	VMULPS       Z12, Z10, Z10 // C[5][0] = C[5][0] * α[5]
+	VMOVUPS      64(R9)(DI*2), Z11 // C[5][1] = c[5][16]
+	VMULPS       Z12, Z11, Z11 // C[5][1] = C[5][1] * α[5]
+	VBROADCASTSS 24(BX), Z14 // α[6] = all alpha[6]
+	VMOVUPS      (R10), Z12 // C[6][0] = c[6][0]
+	VMULPS       Z14, Z12, Z12 // C[6][0] = C[6][0] * α[6]
+	VMOVUPS      64(R10), Z13 // C[6][1] = c[6][16]
+	VMULPS       Z14, Z13, Z13 // C[6][1] = C[6][1] * α[6]
+	VBROADCASTSS 28(BX), Z16 // α[7] = all alpha[7]
+	VMOVUPS      (R10)(DI*1), Z14 // C[7][0] = c[7][0]
+	VMULPS       Z16, Z14, Z14 // C[7][0] = C[7][0] * α[7]
+	VMOVUPS      64(R10)(DI*1), Z15 // C[7][1] = c[7][16]
+	VMULPS       Z16, Z15, Z15 // C[7][1] = C[7][1] * α[7]
+	ADDQ         $+32, BX // alpha += 32
+	JMP          end_4
+
+less_3:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+	VPXORD Z2, Z2, Z2 // C[1][0] = 0
+	VPXORD Z3, Z3, Z3 // C[1][1] = 0
+	VPXORD Z4, Z4, Z4 // C[2][0] = 0
+	VPXORD Z5, Z5, Z5 // C[2][1] = 0
+	VPXORD Z6, Z6, Z6 // C[3][0] = 0
+	VPXORD Z7, Z7, Z7 // C[3][1] = 0
+	VPXORD Z8, Z8, Z8 // C[4][0] = 0
+	VPXORD Z9, Z9, Z9 // C[4][1] = 0
+	VPXORD Z10, Z10, Z10 // C[5][0] = 0
+	VPXORD Z11, Z11, Z11 // C[5][1] = 0
+	VPXORD Z12, Z12, Z12 // C[6][0] = 0
+	VPXORD Z13, Z13, Z13 // C[6][1] = 0
+	VPXORD Z14, Z14, Z14 // C[7][0] = 0
+	VPXORD Z15, Z15, Z15 // C[7][1] = 0
+
+end_4:
+	// C += A·B
+	MOVQ aStride+24(FP), DI // aStride
+	SHLQ $0x02, DI // aStride in bytes
+	MOVQ AX, R8 // rows of a
+	LEAQ (R8)(DI*2), R9 // rows of a
+	ADDQ DI, R9 // rows of a
+	LEAQ (R9)(DI*2), R10 // rows of a
+	ADDQ DI, R10 // rows of a
+	MOVQ depth+40(FP), R12 // depth
+	MOVQ CX, R11 // b_k = b
+	CMPQ R12, $+4 // depth < 4
+	JLT  depth_end_6 // depth < 4
+
+depth_5:
+	VMOVUPS      (R11), Z16 // B[0][0] = b_k[0]
+	PREFETCHT1   8192(R11) // prefetch b_k[2048]
+	VMOVUPS      64(R11), Z17 // B[0][1] = b_k[16]
+	PREFETCHT1   8256(R11) // prefetch b_k[2064]
+	VBROADCASTSS (R8), Z18 // A[0][0] = a[0][0]
+	VFMADD231PS  Z18, Z16, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z18, Z17, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VBROADCASTSS (R8)(DI*1), Z18 // A[1][0] = a[1][0]
+	VFMADD231PS  Z18, Z16, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z18, Z17, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VBROADCASTSS (R8)(DI*2), Z18 // A[2][0] = a[2][0]
+	VFMADD231PS  Z18, Z16, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z18, Z17, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VBROADCASTSS (R9), Z18 // A[3][0] = a[3][0]
+	VFMADD231PS  Z18, Z16, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z18, Z17, Z7 // C[3][1] += A[3][0] * B[0][1]
+	VBROADCASTSS (R9)(DI*1), Z18 // A[4][0] = a[4][0]
+	VFMADD231PS  Z18, Z16, Z8 // C[4][0] += A[4][0] * B[0][0]
+	VFMADD231PS  Z18, Z17, Z9 // C[4][1] += A[4][0] * B[0][1]
+	VBROADCASTSS (R9)(DI*2), Z18 // A[5][0] = a[5][0]
+	VFMADD231PS  Z18, Z16, Z10 // C[5][0] += A[5][0] * B[0][0]
+	VFMADD231PS  Z18, Z17, Z11 // C[5][1] += A[5][0] * B[0][1]
+	VBROADCASTSS (R10), Z18 // A[6][0] = a[6][0]
+	VFMADD231PS  Z18, Z16, Z12 // C[6][0] += A[6][0] * B[0][0]
+	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][0] * B[0][1]
+	VBROADCASTSS (R10)(DI*1), Z18 // A[7][0] = a[7][0]
+	VFMADD231PS  Z18, Z16, Z14 // C[7][0] += A[7][0] * B[0][0]
+	VFMADD231PS  Z18, Z17, Z15 // C[7][1] += A[7][0] * B[0][1]
+	VMOVUPS      128(R11), Z16 // B[1][0] = b_k[32]
+	PREFETCHT1   8320(R11) // prefetch b_k[2080]
+	VMOVUPS      192(R11), Z17 // B[1][1] = b_k[48]
+	PREFETCHT1   8384(R11) // prefetch b_k[2096]
+	VBROADCASTSS 4(R8), Z18 // A[0][1] = a[0][1]
+	VFMADD231PS  Z18, Z16, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VFMADD231PS  Z18, Z17, Z1 // C[0][1] += A[0][1] * B[1][1]
+	VBROADCASTSS 4(R8)(DI*1), Z18 // A[1][1] = a[1][1]
+	VFMADD231PS  Z18, Z16, Z2 // C[1][0] += A[1][1] * B[1][0]
+	VFMADD231PS  Z18, Z17, Z3 // C[1][1] += A[1][1] * B[1][1]
+	VBROADCASTSS 4(R8)(DI*2), Z18 // A[2][1] = a[2][1]
+	VFMADD231PS  Z18, Z16, Z4 // C[2][0] += A[2][1] * B[1][0]
+	VFMADD231PS  Z18, Z17, Z5 // C[2][1] += A[2][1] * B[1][1]
+	VBROADCASTSS 4(R9), Z18 // A[3][1] = a[3][1]
+	VFMADD231PS  Z18, Z16, Z6 // C[3][0] += A[3][1] * B[1][0]
+	VFMADD231PS  Z18, Z17, Z7 // C[3][1] += A[3][1] * B[1][1]
+	VBROADCASTSS 4(R9)(DI*1), Z18 // A[4][1] = a[4][1]
+	VFMADD231PS  Z18, Z16, Z8 // C[4][0] += A[4][1] * B[1][0]
+	VFMADD231PS  Z18, Z17, Z9 // C[4][1] += A[4][1] * B[1][1]
+	VBROADCASTSS 4(R9)(DI*2), Z18 // A[5][1] = a[5][1]
+	VFMADD231PS  Z18, Z16, Z10 // C[5][0] += A[5][1] * B[1][0]
+	VFMADD231PS  Z18, Z17, Z11 // C[5][1] += A[5][1] * B[1][1]
+	VBROADCASTSS 4(R10), Z18 // A[6][1] = a[6][1]
+	VFMADD231PS  Z18, Z16, Z12 // C[6][0] += A[6][1] * B[1][0]
+	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][1] * B[1][1]
+	VBROADCASTSS 4(R10)(DI*1), Z18 // A[7][1] = a[7][1]
+	VFMADD231PS  Z18, Z16, Z14 // C[7][0] += A[7][1] * B[1][0]
+	VFMADD231PS  Z18, Z17, Z15 // C[7][1] += A[7][1] * B[1][1]
+	VMOVUPS      256(R11), Z16 // B[2][0] = b_k[64]
+	PREFETCHT1   8448(R11) // prefetch b_k[2112]
+	VMOVUPS      320(R11), Z17 // B[2][1] = b_k[80]
+	PREFETCHT1   8512(R11) // prefetch b_k[2128]
+	VBROADCASTSS 8(R8), Z18 // A[0][2] = a[0][2]
+	VFMADD231PS  Z18, Z16, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VFMADD231PS  Z18, Z17, Z1 // C[0][1] += A[0][2] * B[2][1]
+	VBROADCASTSS 8(R8)(DI*1), Z18 // A[1][2] = a[1][2]
+	VFMADD231PS  Z18, Z16, Z2 // C[1][0] += A[1][2] * B[2][0]
+	VFMADD231PS  Z18, Z17, Z3 // C[1][1] += A[1][2] * B[2][1]
+	VBROADCASTSS 8(R8)(DI*2), Z18 // A[2][2] = a[2][2]
+	VFMADD231PS  Z18, Z16, Z4 // C[2][0] += A[2][2] * B[2][0]
+	VFMADD231PS  Z18, Z17, Z5 // C[2][1] += A[2][2] * B[2][1]
+	VBROADCASTSS 8(R9), Z18 // A[3][2] = a[3][2]
+	VFMADD231PS  Z18, Z16, Z6 // C[3][0] += A[3][2] * B[2][0]
+	VFMADD231PS  Z18, Z17, Z7 // C[3][1] += A[3][2] * B[2][1]
+	VBROADCASTSS 8(R9)(DI*1), Z18 // A[4][2] = a[4][2]
+	VFMADD231PS  Z18, Z16, Z8 // C[4][0] += A[4][2] * B[2][0]
+	VFMADD231PS  Z18, Z17, Z9 // C[4][1] += A[4][2] * B[2][1]
+	VBROADCASTSS 8(R9)(DI*2), Z18 // A[5][2] = a[5][2]
+	VFMADD231PS  Z18, Z16, Z10 // C[5][0] += A[5][2] * B[2][0]
+	VFMADD231PS  Z18, Z17, Z11 // C[5][1] += A[5][2] * B[2][1]
+	VBROADCASTSS 8(R10), Z18 // A[6][2] = a[6][2]
+	VFMADD231PS  Z18, Z16, Z12 // C[6][0] += A[6][2] * B[2][0]
+	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][2] * B[2][1]
+	VBROADCASTSS 8(R10)(DI*1), Z18 // A[7][2] = a[7][2]
+	VFMADD231PS  Z18, Z16, Z14 // C[7][0] += A[7][2] * B[2][0]
+	VFMADD231PS  Z18, Z17, Z15 // C[7][1] += A[7][2] * B[2][1]
+	VMOVUPS      384(R11), Z16 // B[3][0] = b_k[96]
+	PREFETCHT1   8576(R11) // prefetch b_k[2144]
+	VMOVUPS      448(R11), Z17 // B[3][1] = b_k[112]
+	PREFETCHT1   8640(R11) // prefetch b_k[2160]
+	VBROADCASTSS 12(R8), Z18 // A[0][3] = a[0][3]
+	VFMADD231PS  Z18, Z16, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VFMADD231PS  Z18, Z17, Z1 // C[0][1] += A[0][3] * B[3][1]
+	VBROADCASTSS 12(R8)(DI*1), Z18 // A[1][3] = a[1][3]
+	VFMADD231PS  Z18, Z16, Z2 // C[1][0] += A[1][3] * B[3][0]
+	VFMADD231PS  Z18, Z17, Z3 // C[1][1] += A[1][3] * B[3][1]
+	VBROADCASTSS 12(R8)(DI*2), Z18 // A[2][3] = a[2][3]
+	VFMADD231PS  Z18, Z16, Z4 // C[2][0] += A[2][3] * B[3][0]
+	VFMADD231PS  Z18, Z17, Z5 // C[2][1] += A[2][3] * B[3][1]
+	VBROADCASTSS 12(R9), Z18 // A[3][3] = a[3][3]
+	VFMADD231PS  Z18, Z16, Z6 // C[3][0] += A[3][3] * B[3][0]
+	VFMADD231PS  Z18, Z17, Z7 // C[3][1] += A[3][3] * B[3][1]
+	VBROADCASTSS 12(R9)(DI*1), Z18 // A[4][3] = a[4][3]
+	VFMADD231PS  Z18, Z16, Z8 // C[4][0] += A[4][3] * B[3][0]
+	VFMADD231PS  Z18, Z17, Z9 // C[4][1] += A[4][3] * B[3][1]
+	VBROADCASTSS 12(R9)(DI*2), Z18 // A[5][3] = a[5][3]
+	VFMADD231PS  Z18, Z16, Z10 // C[5][0] += A[5][3] * B[3][0]
+	VFMADD231PS  Z18, Z17, Z11 // C[5][1] += A[5][3] * B[3][1]
+	VBROADCASTSS 12(R10), Z18 // A[6][3] = a[6][3]
+	VFMADD231PS  Z18, Z16, Z12 // C[6][0] += A[6][3] * B[3][0]
+	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][3] * B[3][1]
+	VBROADCASTSS 12(R10)(DI*1), Z18 // A[7][3] = a[7][3]
+	VFMADD231PS  Z18, Z16, Z14 // C[7][0] += A[7][3] * B[3][0]
+	VFMADD231PS  Z18, Z17, Z15 // C[7][1] += A[7][3] * B[3][1]
+	ADDQ         $+16, R8 // a0 += 16
+	ADDQ         $+16, R9 // a3 += 16
+	ADDQ         $+16, R10 // a6 += 16
+	ADDQ         $+512, R11 // b_k += 512
+	SUBQ         $+4, R12 // depth += -4
+	CMPQ         R12, $+4 // depth >= 4
+	JGE          depth_5 // depth >= 4
+
+depth_end_6:
+	CMPQ R12, $+1 // depth < 1
+	JLT  depth_end_8 // depth < 1
+
+depth_7:
+	VMOVUPS      (R11), Z16 // B[0][0] = b_k[0]
+	PREFETCHT1   8192(R11) // prefetch b_k[2048]
+	VMOVUPS      64(R11), Z17 // B[0][1] = b_k[16]
+	PREFETCHT1   8256(R11) // prefetch b_k[2064]
+	VBROADCASTSS (R8), Z18 // A[0][0] = a[0][0]
+	VFMADD231PS  Z18, Z16, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z18, Z17, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VBROADCASTSS (R8)(DI*1), Z18 // A[1][0] = a[1][0]
+	VFMADD231PS  Z18, Z16, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z18, Z17, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VBROADCASTSS (R8)(DI*2), Z18 // A[2][0] = a[2][0]
+	VFMADD231PS  Z18, Z16, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z18, Z17, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VBROADCASTSS (R9), Z18 // A[3][0] = a[3][0]
+	VFMADD231PS  Z18, Z16, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z18, Z17, Z7 // C[3][1] += A[3][0] * B[0][1]
+	VBROADCASTSS (R9)(DI*1), Z18 // A[4][0] = a[4][0]
+	VFMADD231PS  Z18, Z16, Z8 // C[4][0] += A[4][0] * B[0][0]
+	VFMADD231PS  Z18, Z17, Z9 // C[4][1] += A[4][0] * B[0][1]
+	VBROADCASTSS (R9)(DI*2), Z18 // A[5][0] = a[5][0]
+	VFMADD231PS  Z18, Z16, Z10 // C[5][0] += A[5][0] * B[0][0]
+	VFMADD231PS  Z18, Z17, Z11 // C[5][1] += A[5][0] * B[0][1]
+	VBROADCASTSS (R10), Z18 // A[6][0] = a[6][0]
+	VFMADD231PS  Z18, Z16, Z12 // C[6][0] += A[6][0] * B[0][0]
+	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][0] * B[0][1]
+	VBROADCASTSS (R10)(DI*1), Z18 // A[7][0] = a[7][0]
+	VFMADD231PS  Z18, Z16, Z14 // C[7][0] += A[7][0] * B[0][0]
+	VFMADD231PS  Z18, Z17, Z15 // C[7][1] += A[7][0] * B[0][1]
+	ADDQ         $+4, R8 // a0 += 4
+	ADDQ         $+4, R9 // a3 += 4
+	ADDQ         $+4, R10 // a6 += 4
+	ADDQ         $+128, R11 // b_k += 128
+	SUBQ         $+1, R12 // depth += -1
+	CMPQ         R12, $+1 // depth >= 1
+	JGE          depth_7 // depth >= 1
+
+depth_end_8:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    DX, R8 // rows of c
+	LEAQ    (R8)(DI*2), R9 // rows of c
+	ADDQ    DI, R9 // rows of c
+	LEAQ    (R9)(DI*2), R10 // rows of c
+	ADDQ    DI, R10 // rows of c
+	VMOVUPS Z0, (R8) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R8) // c[0][16] = C[0][1]
+	VMOVUPS Z2, (R8)(DI*1) // c[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R8)(DI*1) // c[1][16] = C[1][1]
+	VMOVUPS Z4, (R8)(DI*2) // c[2][0] = C[2][0]
+	VMOVUPS Z5, 64(R8)(DI*2) // c[2][16] = C[2][1]
+	VMOVUPS Z6, (R9) // c[3][0] = C[3][0]
+	VMOVUPS Z7, 64(R9) // c[3][16] = C[3][1]
+	VMOVUPS Z8, (R9)(DI*1) // c[4][0] = C[4][0]
+	VMOVUPS Z9, 64(R9)(DI*1) // c[4][16] = C[4][1]
+	VMOVUPS Z10, (R9)(DI*2) // c[5][0] = C[5][0]
+	VMOVUPS Z11, 64(R9)(DI*2) // c[5][16] = C[5][1]
+	VMOVUPS Z12, (R10) // c[6][0] = C[6][0]
+	VMOVUPS Z13, 64(R10) // c[6][16] = C[6][1]
+	VMOVUPS Z14, (R10)(DI*1) // c[7][0] = C[7][0]
+	VMOVUPS Z15, 64(R10)(DI*1) // c[7][16] = C[7][1]
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	SHLQ    $0x01, DI // cStride <<= 1
+	SHLQ    $0x01, DI // cStride <<= 1
+	SHLQ    $0x01, DI // cStride <<= 1
+	ADDQ    DI, DX // c += cStride
+	MOVQ    aStride+24(FP), DI // aStride
+	SHLQ    $0x02, DI // aStride in bytes
+	SHLQ    $0x01, DI // aStride <<= 1
+	SHLQ    $0x01, DI // aStride <<= 1
+	SHLQ    $0x01, DI // aStride <<= 1
+	ADDQ    DI, AX // a += aStride
+	SUBQ    $+8, SI // rows += -8
+	CMPQ    SI, $+8 // rows >= 8
+	JGE     rows_1 // rows >= 8
+
+rows_end_2:
+	CMPQ SI, $+4 // rows < 4
+	JLT  rows_end_10 // rows < 4
+
+rows_9:
+	// C = α·C, or 0 without α
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_11 // alpha < 1
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         DX, R8 // rows of c
+	LEAQ         (R8)(DI*2), R9 // rows of c
+	ADDQ         DI, R9 // rows of c
+	VBROADCASTSS (BX), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R8), Z1 // C[0][1] = c[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(BX), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R8)(DI*1), Z2 // C[1][0] = c[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R8)(DI*1), Z3 // C[1][1] = c[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	VBROADCASTSS 8(BX), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R8)(DI*2), Z4 // C[2][0] = c[2][0]
+	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
+	VMOVUPS      64(R8)(DI*2), Z5 // C[2][1] = c[2][16]
+	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
+	VBROADCASTSS 12(BX), Z8 // α[3] = all alpha[3]
+	VMOVUPS      (R9), Z6 // C[3][0] = c[3][0]
+	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
+	VMOVUPS      64(R9), Z7 // C[3][1] = c[3][16]
+	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
+	ADDQ         $+16, BX // alpha += 16
+	JMP          end_12
+
+less_11:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+	VPXORD Z2, Z2, Z2 // C[1][0] = 0
+	VPXORD Z3, Z3, Z3 // C[1][1] = 0
+	VPXORD Z4, Z4, Z4 // C[2][0] = 0
+	VPXORD Z5, Z5, Z5 // C[2][1] = 0
+	VPXORD Z6, Z6, Z6 // C[3][0] = 0
+	VPXORD Z7, Z7, Z7 // C[3][1] = 0
+
+end_12:
+	// C += A·B
+	MOVQ aStride+24(FP), DI // aStride
+	SHLQ $0x02, DI // aStride in bytes
+	MOVQ AX, R8 // rows of a
+	LEAQ (R8)(DI*2), R9 // rows of a
+	ADDQ DI, R9 // rows of a
+	MOVQ depth+40(FP), R11 // depth
+	MOVQ CX, R10 // b_k = b
+	CMPQ R11, $+4 // depth < 4
+	JLT  depth_end_14 // depth < 4
+
+depth_13:
+	VMOVUPS      (R10), Z8 // B[0][0] = b_k[0]
+	PREFETCHT1   8192(R10) // prefetch b_k[2048]
+	VMOVUPS      64(R10), Z9 // B[0][1] = b_k[16]
+	PREFETCHT1   8256(R10) // prefetch b_k[2064]
+	VBROADCASTSS (R8), Z10 // A[0][0] = a[0][0]
+	VFMADD231PS  Z10, Z8, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z10, Z9, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VBROADCASTSS (R8)(DI*1), Z10 // A[1][0] = a[1][0]
+	VFMADD231PS  Z10, Z8, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z10, Z9, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VBROADCASTSS (R8)(DI*2), Z10 // A[2][0] = a[2][0]
+	VFMADD231PS  Z10, Z8, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z10, Z9, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VBROADCASTSS (R9), Z10 // A[3][0] = a[3][0]
+	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][0] * B[0][1]
+	VMOVUPS      128(R10), Z8 // B[1][0] = b_k[32]
+	PREFETCHT1   8320(R10) // prefetch b_k[2080]
+	VMOVUPS      192(R10), Z9 // B[1][1] = b_k[48]
+	PREFETCHT1   8384(R10) // prefetch b_k[2096]
+	VBROADCASTSS 4(R8), Z10 // A[0][1] = a[0][1]
+	VFMADD231PS  Z10, Z8, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VFMADD231PS  Z10, Z9, Z1 // C[0][1] += A[0][1] * B[1][1]
+	VBROADCASTSS 4(R8)(DI*1), Z10 // A[1][1] = a[1][1]
+	VFMADD231PS  Z10, Z8, Z2 // C[1][0] += A[1][1] * B[1][0]
+	VFMADD231PS  Z10, Z9, Z3 // C[1][1] += A[1][1] * B[1][1]
+	VBROADCASTSS 4(R8)(DI*2), Z10 // A[2][1] = a[2][1]
+	VFMADD231PS  Z10, Z8, Z4 // C[2][0] += A[2][1] * B[1][0]
+	VFMADD231PS  Z10, Z9, Z5 // C[2][1] += A[2][1] * B[1][1]
+	VBROADCASTSS 4(R9), Z10 // A[3][1] = a[3][1]
+	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][1] * B[1][0]
+	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][1] * B[1][1]
+	VMOVUPS      256(R10), Z8 // B[2][0] = b_k[64]
+	PREFETCHT1   8448(R10) // prefetch b_k[2112]
+	VMOVUPS      320(R10), Z9 // B[2][1] = b_k[80]
+	PREFETCHT1   8512(R10) // prefetch b_k[2128]
+	VBROADCASTSS 8(R8), Z10 // A[0][2] = a[0][2]
+	VFMADD231PS  Z10, Z8, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VFMADD231PS  Z10, Z9, Z1 // C[0][1] += A[0][2] * B[2][1]
+	VBROADCASTSS 8(R8)(DI*1), Z10 // A[1][2] = a[1][2]
+	VFMADD231PS  Z10, Z8, Z2 // C[1][0] += A[1][2] * B[2][0]
+	VFMADD231PS  Z10, Z9, Z3 // C[1][1] += A[1][2] * B[2][1]
+	VBROADCASTSS 8(R8)(DI*2), Z10 // A[2][2] = a[2][2]
+	VFMADD231PS  Z10, Z8, Z4 // C[2][0] += A[2][2] * B[2][0]
+	VFMADD231PS  Z10, Z9, Z5 // C[2][1] += A[2][2] * B[2][1]
+	VBROADCASTSS 8(R9), Z10 // A[3][2] = a[3][2]
+	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][2] * B[2][0]
+	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][2] * B[2][1]
+	VMOVUPS      384(R10), Z8 // B[3][0] = b_k[96]
+	PREFETCHT1   8576(R10) // prefetch b_k[2144]
+	VMOVUPS      448(R10), Z9 // B[3][1] = b_k[112]
+	PREFETCHT1   8640(R10) // prefetch b_k[2160]
+	VBROADCASTSS 12(R8), Z10 // A[0][3] = a[0][3]
+	VFMADD231PS  Z10, Z8, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VFMADD231PS  Z10, Z9, Z1 // C[0][1] += A[0][3] * B[3][1]
+	VBROADCASTSS 12(R8)(DI*1), Z10 // A[1][3] = a[1][3]
+	VFMADD231PS  Z10, Z8, Z2 // C[1][0] += A[1][3] * B[3][0]
+	VFMADD231PS  Z10, Z9, Z3 // C[1][1] += A[1][3] * B[3][1]
+	VBROADCASTSS 12(R8)(DI*2), Z10 // A[2][3] = a[2][3]
+	VFMADD231PS  Z10, Z8, Z4 // C[2][0] += A[2][3] * B[3][0]
+	VFMADD231PS  Z10, Z9, Z5 // C[2][1] += A[2][3] * B[3][1]
+	VBROADCASTSS 12(R9), Z10 // A[3][3] = a[3][3]
+	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][3] * B[3][0]
+	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][3] * B[3][1]
+	ADDQ         $+16, R8 // a0 += 16
+	ADDQ         $+16, R9 // a3 += 16
+	ADDQ         $+512, R10 // b_k += 512
+	SUBQ         $+4, R11 // depth += -4
+	CMPQ         R11, $+4 // depth >= 4
+	JGE          depth_13 // depth >= 4
+
+depth_end_14:
+	CMPQ R11, $+1 // depth < 1
+	JLT  depth_end_16 // depth < 1
+
+depth_15:
+	VMOVUPS      (R10), Z8 // B[0][0] = b_k[0]
+	PREFETCHT1   8192(R10) // prefetch b_k[2048]
+	VMOVUPS      64(R10), Z9 // B[0][1] = b_k[16]
+	PREFETCHT1   8256(R10) // prefetch b_k[2064]
+	VBROADCASTSS (R8), Z10 // A[0][0] = a[0][0]
+	VFMADD231PS  Z10, Z8, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z10, Z9, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VBROADCASTSS (R8)(DI*1), Z10 // A[1][0] = a[1][0]
+	VFMADD231PS  Z10, Z8, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z10, Z9, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VBROADCASTSS (R8)(DI*2), Z10 // A[2][0] = a[2][0]
+	VFMADD231PS  Z10, Z8, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z10, Z9, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VBROADCASTSS (R9), Z10 // A[3][0] = a[3][0]
+	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][0] * B[0][1]
+	ADDQ         $+4, R8 // a0 += 4
+	ADDQ         $+4, R9 // a3 += 4
+	ADDQ         $+128, R10 // b_k += 128
+	SUBQ         $+1, R11 // depth += -1
+	CMPQ         R11, $+1 // depth >= 1
+	JGE          depth_15 // depth >= 1
+
+depth_end_16:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    DX, R8 // rows of c
+	LEAQ    (R8)(DI*2), R9 // rows of c
+	ADDQ    DI, R9 // rows of c
+	VMOVUPS Z0, (R8) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R8) // c[0][16] = C[0][1]
+	VMOVUPS Z2, (R8)(DI*1) // c[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R8)(DI*1) // c[1][16] = C[1][1]
+	VMOVUPS Z4, (R8)(DI*2) // c[2][0] = C[2][0]
+	VMOVUPS Z5, 64(R8)(DI*2) // c[2][16] = C[2][1]
+	VMOVUPS Z6, (R9) // c[3][0] = C[3][0]
+	VMOVUPS Z7, 64(R9) // c[3][16] = C[3][1]
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	SHLQ    $0x01, DI // cStride <<= 1
+	SHLQ    $0x01, DI // cStride <<= 1
+	ADDQ    DI, DX // c += cStride
+	MOVQ    aStride+24(FP), DI // aStride
+	SHLQ    $0x02, DI // aStride in bytes
+	SHLQ    $0x01, DI // aStride <<= 1
+	SHLQ    $0x01, DI // aStride <<= 1
+	ADDQ    DI, AX // a += aStride
+	SUBQ    $+4, SI // rows += -4
+	CMPQ    SI, $+4 // rows >= 4
+	JGE     rows_9 // rows >= 4
+
+rows_end_10:
+	CMPQ SI, $+2 // rows < 2
+	JLT  rows_end_18 // rows < 2
+
+rows_17:
+	// C = α·C, or 0 without α
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_19 // alpha < 1
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         DX, R8 // rows of c
+	VBROADCASTSS (BX), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R8), Z1 // C[0][1] = c[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(BX), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R8)(DI*1), Z2 // C[1][0] = c[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R8)(DI*1), Z3 // C[1][1] = c[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	ADDQ         $+8, BX // alpha += 8
+	JMP          end_20
+
+less_19:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+	VPXORD Z2, Z2, Z2 // C[1][0] = 0
+	VPXORD Z3, Z3, Z3 // C[1][1] = 0
+
+end_20:
+	// C += A·B
+	MOVQ aStride+24(FP), DI // aStride
+	SHLQ $0x02, DI // aStride in bytes
+	MOVQ AX, R8 // rows of a
+	MOVQ depth+40(FP), R10 // depth
+	MOVQ CX, R9 // b_k = b
+	CMPQ R10, $+4 // depth < 4
+	JLT  depth_end_22 // depth < 4
+
+depth_21:
+	VMOVUPS      (R9), Z4 // B[0][0] = b_k[0]
+	PREFETCHT1   8192(R9) // prefetch b_k[2048]
+	VMOVUPS      64(R9), Z5 // B[0][1] = b_k[16]
+	PREFETCHT1   8256(R9) // prefetch b_k[2064]
+	VBROADCASTSS (R8), Z6 // A[0][0] = a[0][0]
+	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VBROADCASTSS (R8)(DI*1), Z6 // A[1][0] = a[1][0]
+	VFMADD231PS  Z6, Z4, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z6, Z5, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VMOVUPS      128(R9), Z4 // B[1][0] = b_k[32]
+	PREFETCHT1   8320(R9) // prefetch b_k[2080]
+	VMOVUPS      192(R9), Z5 // B[1][1] = b_k[48]
+	PREFETCHT1   8384(R9) // prefetch b_k[2096]
+	VBROADCASTSS 4(R8), Z6 // A[0][1] = a[0][1]
+	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][1] * B[1][1]
+	VBROADCASTSS 4(R8)(DI*1), Z6 // A[1][1] = a[1][1]
+	VFMADD231PS  Z6, Z4, Z2 // C[1][0] += A[1][1] * B[1][0]
+	VFMADD231PS  Z6, Z5, Z3 // C[1][1] += A[1][1] * B[1][1]
+	VMOVUPS      256(R9), Z4 // B[2][0] = b_k[64]
+	PREFETCHT1   8448(R9) // prefetch b_k[2112]
+	VMOVUPS      320(R9), Z5 // B[2][1] = b_k[80]
+	PREFETCHT1   8512(R9) // prefetch b_k[2128]
+	VBROADCASTSS 8(R8), Z6 // A[0][2] = a[0][2]
+	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][2] * B[2][1]
+	VBROADCASTSS 8(R8)(DI*1), Z6 // A[1][2] = a[1][2]
+	VFMADD231PS  Z6, Z4, Z2 // C[1][0] += A[1][2] * B[2][0]
+	VFMADD231PS  Z6, Z5, Z3 // C[1][1] += A[1][2] * B[2][1]
+	VMOVUPS      384(R9), Z4 // B[3][0] = b_k[96]
+	PREFETCHT1   8576(R9) // prefetch b_k[2144]
+	VMOVUPS      448(R9), Z5 // B[3][1] = b_k[112]
+	PREFETCHT1   8640(R9) // prefetch b_k[2160]
+	VBROADCASTSS 12(R8), Z6 // A[0][3] = a[0][3]
+	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][3] * B[3][1]
+	VBROADCASTSS 12(R8)(DI*1), Z6 // A[1][3] = a[1][3]
+	VFMADD231PS  Z6, Z4, Z2 // C[1][0] += A[1][3] * B[3][0]
+	VFMADD231PS  Z6, Z5, Z3 // C[1][1] += A[1][3] * B[3][1]
+	ADDQ         $+16, R8 // a0 += 16
+	ADDQ         $+512, R9 // b_k += 512
+	SUBQ         $+4, R10 // depth += -4
+	CMPQ         R10, $+4 // depth >= 4
+	JGE          depth_21 // depth >= 4
+
+depth_end_22:
+	CMPQ R10, $+1 // depth < 1
+	JLT  depth_end_24 // depth < 1
+
+depth_23:
+	VMOVUPS      (R9), Z4 // B[0][0] = b_k[0]
+	PREFETCHT1   8192(R9) // prefetch b_k[2048]
+	VMOVUPS      64(R9), Z5 // B[0][1] = b_k[16]
+	PREFETCHT1   8256(R9) // prefetch b_k[2064]
+	VBROADCASTSS (R8), Z6 // A[0][0] = a[0][0]
+	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VBROADCASTSS (R8)(DI*1), Z6 // A[1][0] = a[1][0]
+	VFMADD231PS  Z6, Z4, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z6, Z5, Z3 // C[1][1] += A[1][0] * B[0][1]
+	ADDQ         $+4, R8 // a0 += 4
+	ADDQ         $+128, R9 // b_k += 128
+	SUBQ         $+1, R10 // depth += -1
+	CMPQ         R10, $+1 // depth >= 1
+	JGE          depth_23 // depth >= 1
+
+depth_end_24:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    DX, R8 // rows of c
+	VMOVUPS Z0, (R8) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R8) // c[0][16] = C[0][1]
+	VMOVUPS Z2, (R8)(DI*1) // c[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R8)(DI*1) // c[1][16] = C[1][1]
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	SHLQ    $0x01, DI // cStride <<= 1
+	ADDQ    DI, DX // c += cStride
+	MOVQ    aStride+24(FP), DI // aStride
+	SHLQ    $0x02, DI // aStride in bytes
+	SHLQ    $0x01, DI // aStride <<= 1
+	ADDQ    DI, AX // a += aStride
+	SUBQ    $+2, SI // rows += -2
+	CMPQ    SI, $+2 // rows >= 2
+	JGE     rows_17 // rows >= 2
+
+rows_end_18:
+	CMPQ SI, $+1 // rows < 1
+	JLT  rows_end_26 // rows < 1
+
+rows_25:
+	// C = α·C, or 0 without α
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_27 // alpha < 1
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         DX, DI // rows of c
+	VBROADCASTSS (BX), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (DI), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(DI), Z1 // C[0][1] = c[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	ADDQ         $+4, BX // alpha += 4
+	JMP          end_28
+
+less_27:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+
+end_28:
+	// C += A·B
+	MOVQ aStride+24(FP), DI // aStride
+	SHLQ $0x02, DI // aStride in bytes
+	MOVQ AX, DI // rows of a
+	MOVQ depth+40(FP), R9 // depth
+	MOVQ CX, R8 // b_k = b
+	CMPQ R9, $+4 // depth < 4
+	JLT  depth_end_30 // depth < 4
+
+depth_29:
+	VMOVUPS      (R8), Z2 // B[0][0] = b_k[0]
+	PREFETCHT1   2048(R8) // prefetch b_k[512]
+	VMOVUPS      64(R8), Z3 // B[0][1] = b_k[16]
+	PREFETCHT1   2112(R8) // prefetch b_k[528]
+	VBROADCASTSS (DI), Z4 // A[0][0] = a[0][0]
+	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VMOVUPS      128(R8), Z2 // B[1][0] = b_k[32]
+	PREFETCHT1   2176(R8) // prefetch b_k[544]
+	VMOVUPS      192(R8), Z3 // B[1][1] = b_k[48]
+	PREFETCHT1   2240(R8) // prefetch b_k[560]
+	VBROADCASTSS 4(DI), Z4 // A[0][1] = a[0][1]
+	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][1] * B[1][1]
+	VMOVUPS      256(R8), Z2 // B[2][0] = b_k[64]
+	PREFETCHT1   2304(R8) // prefetch b_k[576]
+	VMOVUPS      320(R8), Z3 // B[2][1] = b_k[80]
+	PREFETCHT1   2368(R8) // prefetch b_k[592]
+	VBROADCASTSS 8(DI), Z4 // A[0][2] = a[0][2]
+	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][2] * B[2][1]
+	VMOVUPS      384(R8), Z2 // B[3][0] = b_k[96]
+	PREFETCHT1   2432(R8) // prefetch b_k[608]
+	VMOVUPS      448(R8), Z3 // B[3][1] = b_k[112]
+	PREFETCHT1   2496(R8) // prefetch b_k[624]
+	VBROADCASTSS 12(DI), Z4 // A[0][3] = a[0][3]
+	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][3] * B[3][1]
+	ADDQ         $+16, DI // a0 += 16
+	ADDQ         $+512, R8 // b_k += 512
+	SUBQ         $+4, R9 // depth += -4
+	CMPQ         R9, $+4 // depth >= 4
+	JGE          depth_29 // depth >= 4
+
+depth_end_30:
+	CMPQ R9, $+1 // depth < 1
+	JLT  depth_end_32 // depth < 1
+
+depth_31:
+	VMOVUPS      (R8), Z2 // B[0][0] = b_k[0]
+	PREFETCHT1   2048(R8) // prefetch b_k[512]
+	VMOVUPS      64(R8), Z3 // B[0][1] = b_k[16]
+	PREFETCHT1   2112(R8) // prefetch b_k[528]
+	VBROADCASTSS (DI), Z4 // A[0][0] = a[0][0]
+	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][0] * B[0][1]
+	ADDQ         $+4, DI // a0 += 4
+	ADDQ         $+128, R8 // b_k += 128
+	SUBQ         $+1, R9 // depth += -1
+	CMPQ         R9, $+1 // depth >= 1
+	JGE          depth_31 // depth >= 1
+
+depth_end_32:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    DX, DI // rows of c
+	VMOVUPS Z0, (DI) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(DI) // c[0][16] = C[0][1]
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	ADDQ    DI, DX // c += cStride
+	MOVQ    aStride+24(FP), DI // aStride
+	SHLQ    $0x02, DI // aStride in bytes
+	ADDQ    DI, AX // a += aStride
+	SUBQ    $+1, SI // rows += -1
+	CMPQ    SI, $+1 // rows >= 1
+	JGE     rows_25 // rows >= 1
+
+rows_end_26:
+	VZEROUPPER
+	RET
+
 // func affineRowsAVX512(dst *float32, dstStride int, src *float32, srcStride int, rows int, cols int, scale *float32, bias *float32)
 TEXT ·affineRowsAVX512(SB), NOSPLIT, $0-64
 	MOVQ dst+0(FP), AX // dst
@@ -3002,15 +3724,16 @@ cols_1:
 	JLT     rows_end_4 // rows < 1
 
 rows_3:
-	VMOVUPS (R9), Z2 // v = from[0]
-	VMULPS  Z0, Z2, Z2 // v = v * scale
-	VADDPS  Z1, Z2, Z2 // v = v + bias
-	VMOVUPS Z2, (R10) // to[0] = v
-	ADDQ    BX, R9 // from += srcStride
-	ADDQ    DX, R10 // to += dstStride
-	SUBQ    $+1, R11 // rows += -1
-	CMPQ    R11, $+1 // rows >= 1
-	JGE     rows_3 // rows >= 1
+	VMOVUPS    (R9), Z2 // v = from[0]
+	VMULPS     Z0, Z2, Z2 // v = v * scale
+	VADDPS     Z1, Z2, Z2 // v = v + bias
+	VMOVUPS    Z2, (R10) // to[0] = v
+	PREFETCHT1 128(R10) // prefetch to[32]
+	ADDQ       BX, R9 // from += srcStride
+	ADDQ       DX, R10 // to += dstStride
+	SUBQ       $+1, R11 // rows += -1
+	CMPQ       R11, $+1 // rows >= 1
+	JGE        rows_3 // rows >= 1
 
 rows_end_4:
 	ADDQ $+64, CX // src += 64
@@ -3035,18 +3758,40 @@ cols_end_2:
 	JLT       rows_end_7 // rows < 1
 
 rows_6:
-	VMOVUPS.Z (CX), K1, Z2 // v = from[0], cols lanes
-	VMULPS    Z0, Z2, Z2 // v = v * scale
-	VADDPS    Z1, Z2, Z2 // v = v + bias
-	VMOVUPS   Z2, K1, (AX) // to[0] = v, cols lanes
-	ADDQ      BX, CX // from += srcStride
-	ADDQ      DX, AX // to += dstStride
-	SUBQ      $+1, SI // rows += -1
-	CMPQ      SI, $+1 // rows >= 1
-	JGE       rows_6 // rows >= 1
+	VMOVUPS.Z  (CX), K1, Z2 // v = from[0], cols lanes
+	VMULPS     Z0, Z2, Z2 // v = v * scale
+	VADDPS     Z1, Z2, Z2 // v = v + bias
+	VMOVUPS    Z2, K1, (AX) // to[0] = v, cols lanes
+	PREFETCHT1 128(AX) // prefetch to[32]
+	ADDQ       BX, CX // from += srcStride
+	ADDQ       DX, AX // to += dstStride
+	SUBQ       $+1, SI // rows += -1
+	CMPQ       SI, $+1 // rows >= 1
+	JGE        rows_6 // rows >= 1
 
 rows_end_7:
 less_5:
+	VZEROUPPER
+	RET
+
+// func prefetchAVX512(src *float32, n int)
+TEXT ·prefetchAVX512(SB), NOSPLIT, $0-16
+	MOVQ src+0(FP), AX // src
+	MOVQ n+8(FP), CX // n
+	CMPQ CX, $+64 // n < 64
+	JLT  lines_end_2 // n < 64
+
+lines_1:
+	PREFETCHT1 (AX) // prefetch src[0]
+	PREFETCHT1 64(AX) // prefetch src[16]
+	PREFETCHT1 128(AX) // prefetch src[32]
+	PREFETCHT1 192(AX) // prefetch src[48]
+	ADDQ       $+256, AX // src += 256
+	SUBQ       $+64, CX // n += -64
+	CMPQ       CX, $+64 // n >= 64
+	JGE        lines_1 // n >= 64
+
+lines_end_2:
 	VZEROUPPER
 	RET
 

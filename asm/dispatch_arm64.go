@@ -97,6 +97,21 @@ func ScaleRows(level isa.Level, dst *float32, dstStride int, src *float32, srcSt
 //go:noescape
 func scaleRowsNEON(dst *float32, dstStride int, src *float32, srcStride, rows, cols int, factor float32)
 
+// Stream is Product for all 32 columns of a panel, made for few rows: it prefetches B.
+//
+//go:noinline
+func Stream(level isa.Level, c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows int, alpha *float32) {
+	switch level {
+	case isa.NEON:
+		streamNEON(c, cStride, a, aStride, b, depth, rows, alpha)
+		return
+	}
+	portable.Stream(c, cStride, a, aStride, b, depth, rows, alpha)
+}
+
+//go:noescape
+func streamNEON(c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows int, alpha *float32)
+
 // AffineRows is dst = src·scale + bias by column, each operation rounded.
 //
 //go:noinline
@@ -111,6 +126,21 @@ func AffineRows(level isa.Level, dst *float32, dstStride int, src *float32, srcS
 
 //go:noescape
 func affineRowsNEON(dst *float32, dstStride int, src *float32, srcStride, rows, cols int, scale, bias *float32)
+
+// Prefetch asks for n numbers, a multiple of 64, to be brought into the cache.
+//
+//go:noinline
+func Prefetch(level isa.Level, src *float32, n int) {
+	switch level {
+	case isa.NEON:
+		prefetchNEON(src, n)
+		return
+	}
+	portable.Prefetch(src, n)
+}
+
+//go:noescape
+func prefetchNEON(src *float32, n int)
 
 // SoftmaxTile is the online softmax of up to 16 rows of scores and cols keys, a multiple of 16: max and l (16 lanes a row) are updated, alpha and shift written, S becomes P.
 //

@@ -51,11 +51,25 @@ func ScaleRows(level isa.Level, dst *float32, dstStride int, src *float32, srcSt
 	portable.ScaleRows(dst, dstStride, src, srcStride, rows, cols, factor)
 }
 
+// Stream is Product for all 32 columns of a panel, made for few rows: it prefetches B.
+//
+//go:noinline
+func Stream(level isa.Level, c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows int, alpha *float32) {
+	portable.Stream(c, cStride, a, aStride, b, depth, rows, alpha)
+}
+
 // AffineRows is dst = src·scale + bias by column, each operation rounded.
 //
 //go:noinline
 func AffineRows(level isa.Level, dst *float32, dstStride int, src *float32, srcStride, rows, cols int, scale, bias *float32) {
 	portable.AffineRows(dst, dstStride, src, srcStride, rows, cols, scale, bias)
+}
+
+// Prefetch asks for n numbers, a multiple of 64, to be brought into the cache.
+//
+//go:noinline
+func Prefetch(level isa.Level, src *float32, n int) {
+	portable.Prefetch(src, n)
 }
 
 // SoftmaxTile is the online softmax of up to 16 rows of scores and cols keys, a multiple of 16: max and l (16 lanes a row) are updated, alpha and shift written, S becomes P.

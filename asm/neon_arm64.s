@@ -3138,6 +3138,860 @@ less_5:
 rows_end_2:
 	RET
 
+// func streamNEON(c *float32, cStride int, a *float32, aStride int, b *float32, depth int, rows int, alpha *float32)
+TEXT ·streamNEON(SB), NOSPLIT, $0-64
+	MOVD a+16(FP), R0 // a
+	MOVD b+32(FP), R1 // b
+	MOVD c+0(FP), R2 // c
+	MOVD alpha+56(FP), R3 // alpha
+	MOVD rows+48(FP), R6 // rows
+	CMP  $2, R6 // rows < 2
+	BLT  rows_end_2 // rows < 2
+
+rows_1:
+	// C = α·C, or 0 without α
+	CMP   $1, R3 // alpha < 1
+	BLT   less_3 // alpha < 1
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	MOVD  R2, R20 // rows of c
+	ADD   R7, R20, R21 // rows of c
+	VLD1R (R3), [V8.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c[0][0], lanes 12..15
+	WORD  $0x6e28dc00 // FMUL V0.4S, V0.4S, V8.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
+	WORD  $0x6e28dc21 // FMUL V1.4S, V1.4S, V8.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
+	WORD  $0x6e28dc42 // FMUL V2.4S, V2.4S, V8.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
+	WORD  $0x6e28dc63 // FMUL V3.4S, V3.4S, V8.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
+	FMOVQ 64(R20), F4 // C[0][1] = c[0][16], lanes 0..3
+	FMOVQ 80(R20), F5 // C[0][1] = c[0][16], lanes 4..7
+	FMOVQ 96(R20), F6 // C[0][1] = c[0][16], lanes 8..11
+	FMOVQ 112(R20), F7 // C[0][1] = c[0][16], lanes 12..15
+	WORD  $0x6e28dc84 // FMUL V4.4S, V4.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 0..3
+	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 4..7
+	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 8..11
+	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 12..15
+	FMOVS 4(R3), F16 // α[1] = all alpha[1]
+	VDUP  V16.S[0], V16.S4 // α[1] = all alpha[1]
+	FMOVQ (R21), F8 // C[1][0] = c[1][0], lanes 0..3
+	FMOVQ 16(R21), F9 // C[1][0] = c[1][0], lanes 4..7
+	FMOVQ 32(R21), F10 // C[1][0] = c[1][0], lanes 8..11
+	FMOVQ 48(R21), F11 // C[1][0] = c[1][0], lanes 12..15
+	WORD  $0x6e30dd08 // FMUL V8.4S, V8.4S, V16.4S // C[1][0] = C[1][0] * α[1], lanes 0..3
+	WORD  $0x6e30dd29 // FMUL V9.4S, V9.4S, V16.4S // C[1][0] = C[1][0] * α[1], lanes 4..7
+	WORD  $0x6e30dd4a // FMUL V10.4S, V10.4S, V16.4S // C[1][0] = C[1][0] * α[1], lanes 8..11
+	WORD  $0x6e30dd6b // FMUL V11.4S, V11.4S, V16.4S // C[1][0] = C[1][0] * α[1], lanes 12..15
+	FMOVQ 64(R21), F12 // C[1][1] = c[1][16], lanes 0..3
+	FMOVQ 80(R21), F13 // C[1][1] = c[1][16], lanes 4..7
+	FMOVQ 96(R21), F14 // C[1][1] = c[1][16], lanes 8..11
+	FMOVQ 112(R21), F15 // C[1][1] = c[1][16], lanes 12..15
+	WORD  $0x6e30dd8c // FMUL V12.4S, V12.4S, V16.4S // C[1][1] = C[1][1] * α[1], lanes 0..3
+	WORD  $0x6e30ddad // FMUL V13.4S, V13.4S, V16.4S // C[1][1] = C[1][1] * α[1], lanes 4..7
+	WORD  $0x6e30ddce // FMUL V14.4S, V14.4S, V16.4S // C[1][1] = C[1][1] * α[1], lanes 8..11
+	WORD  $0x6e30ddef // FMUL V15.4S, V15.4S, V16.4S // C[1][1] = C[1][1] * α[1], lanes 12..15
+	ADD   $8, R3, R3 // alpha += 8
+	JMP   end_4
+
+less_3:
+	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // C[0][1] = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // C[0][1] = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // C[0][1] = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // C[0][1] = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // C[1][0] = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // C[1][0] = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // C[1][0] = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // C[1][0] = 0, lanes 12..15
+	VEOR V12.B16, V12.B16, V12.B16 // C[1][1] = 0, lanes 0..3
+	VEOR V13.B16, V13.B16, V13.B16 // C[1][1] = 0, lanes 4..7
+	VEOR V14.B16, V14.B16, V14.B16 // C[1][1] = 0, lanes 8..11
+	VEOR V15.B16, V15.B16, V15.B16 // C[1][1] = 0, lanes 12..15
+
+end_4:
+	// C += A·B
+	MOVD aStride+24(FP), R7 // aStride
+	LSL  $2, R7, R7 // aStride in bytes
+	MOVD R0, R20 // rows of a
+	ADD  R7, R20, R21 // rows of a
+	MOVD depth+40(FP), R8 // depth
+	MOVD R1, R7 // b_k = b
+	CMP  $4, R8 // depth < 4
+	BLT  depth_end_6 // depth < 4
+
+depth_5:
+	FMOVQ (R7), F16 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R7), F17 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R7), F18 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R7), F19 // B[0][0] = b_k[0], lanes 12..15
+	PRFM  8192(R7), PLDL2KEEP // prefetch b_k[2048]
+	FMOVQ 64(R7), F20 // B[0][1] = b_k[16], lanes 0..3
+	FMOVQ 80(R7), F21 // B[0][1] = b_k[16], lanes 4..7
+	FMOVQ 96(R7), F22 // B[0][1] = b_k[16], lanes 8..11
+	FMOVQ 112(R7), F23 // B[0][1] = b_k[16], lanes 12..15
+	PRFM  8256(R7), PLDL2KEEP // prefetch b_k[2064]
+	FMOVS (R20), F24 // A[0][0] = a[0][0]
+	WORD  $0x4f981200 // FMLA V0.4S, V16.4S, V24.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f981221 // FMLA V1.4S, V17.4S, V24.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f981242 // FMLA V2.4S, V18.4S, V24.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f981263 // FMLA V3.4S, V19.4S, V24.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 12..15
+	WORD  $0x4f981284 // FMLA V4.4S, V20.4S, V24.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 0..3
+	WORD  $0x4f9812a5 // FMLA V5.4S, V21.4S, V24.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 4..7
+	WORD  $0x4f9812c6 // FMLA V6.4S, V22.4S, V24.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 8..11
+	WORD  $0x4f9812e7 // FMLA V7.4S, V23.4S, V24.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 12..15
+	FMOVS (R21), F24 // A[1][0] = a[1][0]
+	WORD  $0x4f981208 // FMLA V8.4S, V16.4S, V24.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f981229 // FMLA V9.4S, V17.4S, V24.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f98124a // FMLA V10.4S, V18.4S, V24.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f98126b // FMLA V11.4S, V19.4S, V24.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 12..15
+	WORD  $0x4f98128c // FMLA V12.4S, V20.4S, V24.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 0..3
+	WORD  $0x4f9812ad // FMLA V13.4S, V21.4S, V24.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 4..7
+	WORD  $0x4f9812ce // FMLA V14.4S, V22.4S, V24.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 8..11
+	WORD  $0x4f9812ef // FMLA V15.4S, V23.4S, V24.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 12..15
+	FMOVQ 128(R7), F16 // B[1][0] = b_k[32], lanes 0..3
+	FMOVQ 144(R7), F17 // B[1][0] = b_k[32], lanes 4..7
+	FMOVQ 160(R7), F18 // B[1][0] = b_k[32], lanes 8..11
+	FMOVQ 176(R7), F19 // B[1][0] = b_k[32], lanes 12..15
+	PRFM  8320(R7), PLDL2KEEP // prefetch b_k[2080]
+	FMOVQ 192(R7), F20 // B[1][1] = b_k[48], lanes 0..3
+	FMOVQ 208(R7), F21 // B[1][1] = b_k[48], lanes 4..7
+	FMOVQ 224(R7), F22 // B[1][1] = b_k[48], lanes 8..11
+	FMOVQ 240(R7), F23 // B[1][1] = b_k[48], lanes 12..15
+	PRFM  8384(R7), PLDL2KEEP // prefetch b_k[2096]
+	FMOVS 4(R20), F24 // A[0][1] = a[0][1]
+	WORD  $0x4f981200 // FMLA V0.4S, V16.4S, V24.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f981221 // FMLA V1.4S, V17.4S, V24.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f981242 // FMLA V2.4S, V18.4S, V24.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f981263 // FMLA V3.4S, V19.4S, V24.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 12..15
+	WORD  $0x4f981284 // FMLA V4.4S, V20.4S, V24.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 0..3
+	WORD  $0x4f9812a5 // FMLA V5.4S, V21.4S, V24.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 4..7
+	WORD  $0x4f9812c6 // FMLA V6.4S, V22.4S, V24.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 8..11
+	WORD  $0x4f9812e7 // FMLA V7.4S, V23.4S, V24.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 12..15
+	FMOVS 4(R21), F24 // A[1][1] = a[1][1]
+	WORD  $0x4f981208 // FMLA V8.4S, V16.4S, V24.S[0] // C[1][0] += A[1][1] * B[1][0], lanes 0..3
+	WORD  $0x4f981229 // FMLA V9.4S, V17.4S, V24.S[0] // C[1][0] += A[1][1] * B[1][0], lanes 4..7
+	WORD  $0x4f98124a // FMLA V10.4S, V18.4S, V24.S[0] // C[1][0] += A[1][1] * B[1][0], lanes 8..11
+	WORD  $0x4f98126b // FMLA V11.4S, V19.4S, V24.S[0] // C[1][0] += A[1][1] * B[1][0], lanes 12..15
+	WORD  $0x4f98128c // FMLA V12.4S, V20.4S, V24.S[0] // C[1][1] += A[1][1] * B[1][1], lanes 0..3
+	WORD  $0x4f9812ad // FMLA V13.4S, V21.4S, V24.S[0] // C[1][1] += A[1][1] * B[1][1], lanes 4..7
+	WORD  $0x4f9812ce // FMLA V14.4S, V22.4S, V24.S[0] // C[1][1] += A[1][1] * B[1][1], lanes 8..11
+	WORD  $0x4f9812ef // FMLA V15.4S, V23.4S, V24.S[0] // C[1][1] += A[1][1] * B[1][1], lanes 12..15
+	FMOVQ 256(R7), F16 // B[2][0] = b_k[64], lanes 0..3
+	FMOVQ 272(R7), F17 // B[2][0] = b_k[64], lanes 4..7
+	FMOVQ 288(R7), F18 // B[2][0] = b_k[64], lanes 8..11
+	FMOVQ 304(R7), F19 // B[2][0] = b_k[64], lanes 12..15
+	PRFM  8448(R7), PLDL2KEEP // prefetch b_k[2112]
+	FMOVQ 320(R7), F20 // B[2][1] = b_k[80], lanes 0..3
+	FMOVQ 336(R7), F21 // B[2][1] = b_k[80], lanes 4..7
+	FMOVQ 352(R7), F22 // B[2][1] = b_k[80], lanes 8..11
+	FMOVQ 368(R7), F23 // B[2][1] = b_k[80], lanes 12..15
+	PRFM  8512(R7), PLDL2KEEP // prefetch b_k[2128]
+	FMOVS 8(R20), F24 // A[0][2] = a[0][2]
+	WORD  $0x4f981200 // FMLA V0.4S, V16.4S, V24.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f981221 // FMLA V1.4S, V17.4S, V24.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f981242 // FMLA V2.4S, V18.4S, V24.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f981263 // FMLA V3.4S, V19.4S, V24.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 12..15
+	WORD  $0x4f981284 // FMLA V4.4S, V20.4S, V24.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 0..3
+	WORD  $0x4f9812a5 // FMLA V5.4S, V21.4S, V24.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 4..7
+	WORD  $0x4f9812c6 // FMLA V6.4S, V22.4S, V24.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 8..11
+	WORD  $0x4f9812e7 // FMLA V7.4S, V23.4S, V24.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 12..15
+	FMOVS 8(R21), F24 // A[1][2] = a[1][2]
+	WORD  $0x4f981208 // FMLA V8.4S, V16.4S, V24.S[0] // C[1][0] += A[1][2] * B[2][0], lanes 0..3
+	WORD  $0x4f981229 // FMLA V9.4S, V17.4S, V24.S[0] // C[1][0] += A[1][2] * B[2][0], lanes 4..7
+	WORD  $0x4f98124a // FMLA V10.4S, V18.4S, V24.S[0] // C[1][0] += A[1][2] * B[2][0], lanes 8..11
+	WORD  $0x4f98126b // FMLA V11.4S, V19.4S, V24.S[0] // C[1][0] += A[1][2] * B[2][0], lanes 12..15
+	WORD  $0x4f98128c // FMLA V12.4S, V20.4S, V24.S[0] // C[1][1] += A[1][2] * B[2][1], lanes 0..3
+	WORD  $0x4f9812ad // FMLA V13.4S, V21.4S, V24.S[0] // C[1][1] += A[1][2] * B[2][1], lanes 4..7
+	WORD  $0x4f9812ce // FMLA V14.4S, V22.4S, V24.S[0] // C[1][1] += A[1][2] * B[2][1], lanes 8..11
+	WORD  $0x4f9812ef // FMLA V15.4S, V23.4S, V24.S[0] // C[1][1] += A[1][2] * B[2][1], lanes 12..15
+	FMOVQ 384(R7), F16 // B[3][0] = b_k[96], lanes 0..3
+	FMOVQ 400(R7), F17 // B[3][0] = b_k[96], lanes 4..7
+	FMOVQ 416(R7), F18 // B[3][0] = b_k[96], lanes 8..11
+	FMOVQ 432(R7), F19 // B[3][0] = b_k[96], lanes 12..15
+	PRFM  8576(R7), PLDL2KEEP // prefetch b_k[2144]
+	FMOVQ 448(R7), F20 // B[3][1] = b_k[112], lanes 0..3
+	FMOVQ 464(R7), F21 // B[3][1] = b_k[112], lanes 4..7
+	FMOVQ 480(R7), F22 // B[3][1] = b_k[112], lanes 8..11
+	FMOVQ 496(R7), F23 // B[3][1] = b_k[112], lanes 12..15
+	PRFM  8640(R7), PLDL2KEEP // prefetch b_k[2160]
+	FMOVS 12(R20), F24 // A[0][3] = a[0][3]
+	WORD  $0x4f981200 // FMLA V0.4S, V16.4S, V24.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f981221 // FMLA V1.4S, V17.4S, V24.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f981242 // FMLA V2.4S, V18.4S, V24.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f981263 // FMLA V3.4S, V19.4S, V24.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 12..15
+	WORD  $0x4f981284 // FMLA V4.4S, V20.4S, V24.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 0..3
+	WORD  $0x4f9812a5 // FMLA V5.4S, V21.4S, V24.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 4..7
+	WORD  $0x4f9812c6 // FMLA V6.4S, V22.4S, V24.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 8..11
+	WORD  $0x4f9812e7 // FMLA V7.4S, V23.4S, V24.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 12..15
+	FMOVS 12(R21), F24 // A[1][3] = a[1][3]
+	WORD  $0x4f981208 // FMLA V8.4S, V16.4S, V24.S[0] // C[1][0] += A[1][3] * B[3][0], lanes 0..3
+	WORD  $0x4f981229 // FMLA V9.4S, V17.4S, V24.S[0] // C[1][0] += A[1][3] * B[3][0], lanes 4..7
+	WORD  $0x4f98124a // FMLA V10.4S, V18.4S, V24.S[0] // C[1][0] += A[1][3] * B[3][0], lanes 8..11
+	WORD  $0x4f98126b // FMLA V11.4S, V19.4S, V24.S[0] // C[1][0] += A[1][3] * B[3][0], lanes 12..15
+	WORD  $0x4f98128c // FMLA V12.4S, V20.4S, V24.S[0] // C[1][1] += A[1][3] * B[3][1], lanes 0..3
+	WORD  $0x4f9812ad // FMLA V13.4S, V21.4S, V24.S[0] // C[1][1] += A[1][3] * B[3][1], lanes 4..7
+	WORD  $0x4f9812ce // FMLA V14.4S, V22.4S, V24.S[0] // C[1][1] += A[1][3] * B[3][1], lanes 8..11
+	WORD  $0x4f9812ef // FMLA V15.4S, V23.4S, V24.S[0] // C[1][1] += A[1][3] * B[3][1], lanes 12..15
+	ADD   $16, R20, R20 // a0 += 16
+	ADD   $16, R21, R21 // a1 += 16
+	ADD   $512, R7, R7 // b_k += 512
+	SUB   $4, R8, R8 // depth += -4
+	CMP   $4, R8 // depth >= 4
+	BGE   depth_5 // depth >= 4
+
+depth_end_6:
+	CMP $1, R8 // depth < 1
+	BLT depth_end_8 // depth < 1
+
+depth_7:
+	FMOVQ (R7), F16 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R7), F17 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R7), F18 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R7), F19 // B[0][0] = b_k[0], lanes 12..15
+	PRFM  8192(R7), PLDL2KEEP // prefetch b_k[2048]
+	FMOVQ 64(R7), F20 // B[0][1] = b_k[16], lanes 0..3
+	FMOVQ 80(R7), F21 // B[0][1] = b_k[16], lanes 4..7
+	FMOVQ 96(R7), F22 // B[0][1] = b_k[16], lanes 8..11
+	FMOVQ 112(R7), F23 // B[0][1] = b_k[16], lanes 12..15
+	PRFM  8256(R7), PLDL2KEEP // prefetch b_k[2064]
+	FMOVS (R20), F24 // A[0][0] = a[0][0]
+	WORD  $0x4f981200 // FMLA V0.4S, V16.4S, V24.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f981221 // FMLA V1.4S, V17.4S, V24.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f981242 // FMLA V2.4S, V18.4S, V24.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f981263 // FMLA V3.4S, V19.4S, V24.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 12..15
+	WORD  $0x4f981284 // FMLA V4.4S, V20.4S, V24.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 0..3
+	WORD  $0x4f9812a5 // FMLA V5.4S, V21.4S, V24.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 4..7
+	WORD  $0x4f9812c6 // FMLA V6.4S, V22.4S, V24.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 8..11
+	WORD  $0x4f9812e7 // FMLA V7.4S, V23.4S, V24.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 12..15
+	FMOVS (R21), F24 // A[1][0] = a[1][0]
+	WORD  $0x4f981208 // FMLA V8.4S, V16.4S, V24.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f981229 // FMLA V9.4S, V17.4S, V24.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f98124a // FMLA V10.4S, V18.4S, V24.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f98126b // FMLA V11.4S, V19.4S, V24.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 12..15
+	WORD  $0x4f98128c // FMLA V12.4S, V20.4S, V24.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 0..3
+	WORD  $0x4f9812ad // FMLA V13.4S, V21.4S, V24.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 4..7
+	WORD  $0x4f9812ce // FMLA V14.4S, V22.4S, V24.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 8..11
+	WORD  $0x4f9812ef // FMLA V15.4S, V23.4S, V24.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 12..15
+	ADD   $4, R20, R20 // a0 += 4
+	ADD   $4, R21, R21 // a1 += 4
+	ADD   $128, R7, R7 // b_k += 128
+	SUB   $1, R8, R8 // depth += -1
+	CMP   $1, R8 // depth >= 1
+	BGE   depth_7 // depth >= 1
+
+depth_end_8:
+	// store
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	MOVD  R2, R20 // rows of c
+	ADD   R7, R20, R21 // rows of c
+	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
+	FMOVQ F4, 64(R20) // c[0][16] = C[0][1], lanes 0..3
+	FMOVQ F5, 80(R20) // c[0][16] = C[0][1], lanes 4..7
+	FMOVQ F6, 96(R20) // c[0][16] = C[0][1], lanes 8..11
+	FMOVQ F7, 112(R20) // c[0][16] = C[0][1], lanes 12..15
+	FMOVQ F8, (R21) // c[1][0] = C[1][0], lanes 0..3
+	FMOVQ F9, 16(R21) // c[1][0] = C[1][0], lanes 4..7
+	FMOVQ F10, 32(R21) // c[1][0] = C[1][0], lanes 8..11
+	FMOVQ F11, 48(R21) // c[1][0] = C[1][0], lanes 12..15
+	FMOVQ F12, 64(R21) // c[1][16] = C[1][1], lanes 0..3
+	FMOVQ F13, 80(R21) // c[1][16] = C[1][1], lanes 4..7
+	FMOVQ F14, 96(R21) // c[1][16] = C[1][1], lanes 8..11
+	FMOVQ F15, 112(R21) // c[1][16] = C[1][1], lanes 12..15
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	LSL   $1, R7, R7 // cStride <<= 1
+	ADD   R7, R2, R2 // c += cStride
+	MOVD  aStride+24(FP), R7 // aStride
+	LSL   $2, R7, R7 // aStride in bytes
+	LSL   $1, R7, R7 // aStride <<= 1
+	ADD   R7, R0, R0 // a += aStride
+	SUB   $2, R6, R6 // rows += -2
+	CMP   $2, R6 // rows >= 2
+	BGE   rows_1 // rows >= 2
+
+rows_end_2:
+	CMP $1, R6 // rows < 1
+	BLT rows_end_10 // rows < 1
+
+rows_9:
+	// C = α·C, or 0 without α
+	CMP   $1, R3 // alpha < 1
+	BLT   less_11 // alpha < 1
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	MOVD  R2, R20 // rows of c
+	VLD1R (R3), [V8.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c[0][0], lanes 12..15
+	WORD  $0x6e28dc00 // FMUL V0.4S, V0.4S, V8.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
+	WORD  $0x6e28dc21 // FMUL V1.4S, V1.4S, V8.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
+	WORD  $0x6e28dc42 // FMUL V2.4S, V2.4S, V8.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
+	WORD  $0x6e28dc63 // FMUL V3.4S, V3.4S, V8.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
+	FMOVQ 64(R20), F4 // C[0][1] = c[0][16], lanes 0..3
+	FMOVQ 80(R20), F5 // C[0][1] = c[0][16], lanes 4..7
+	FMOVQ 96(R20), F6 // C[0][1] = c[0][16], lanes 8..11
+	FMOVQ 112(R20), F7 // C[0][1] = c[0][16], lanes 12..15
+	WORD  $0x6e28dc84 // FMUL V4.4S, V4.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 0..3
+	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 4..7
+	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 8..11
+	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 12..15
+	ADD   $4, R3, R3 // alpha += 4
+	JMP   end_12
+
+less_11:
+	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // C[0][1] = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // C[0][1] = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // C[0][1] = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // C[0][1] = 0, lanes 12..15
+
+end_12:
+	// C += A·B
+	MOVD aStride+24(FP), R7 // aStride
+	LSL  $2, R7, R7 // aStride in bytes
+	MOVD R0, R20 // rows of a
+	MOVD depth+40(FP), R8 // depth
+	MOVD R1, R7 // b_k = b
+	CMP  $4, R8 // depth < 4
+	BLT  depth_end_14 // depth < 4
+
+depth_13:
+	FMOVQ (R7), F8 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R7), F9 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R7), F10 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R7), F11 // B[0][0] = b_k[0], lanes 12..15
+	PRFM  2048(R7), PLDL2KEEP // prefetch b_k[512]
+	FMOVQ 64(R7), F12 // B[0][1] = b_k[16], lanes 0..3
+	FMOVQ 80(R7), F13 // B[0][1] = b_k[16], lanes 4..7
+	FMOVQ 96(R7), F14 // B[0][1] = b_k[16], lanes 8..11
+	FMOVQ 112(R7), F15 // B[0][1] = b_k[16], lanes 12..15
+	PRFM  2112(R7), PLDL2KEEP // prefetch b_k[528]
+	FMOVS (R20), F16 // A[0][0] = a[0][0]
+	WORD  $0x4f901100 // FMLA V0.4S, V8.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f901121 // FMLA V1.4S, V9.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f901142 // FMLA V2.4S, V10.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f901163 // FMLA V3.4S, V11.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 12..15
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 12..15
+	FMOVQ 128(R7), F8 // B[1][0] = b_k[32], lanes 0..3
+	FMOVQ 144(R7), F9 // B[1][0] = b_k[32], lanes 4..7
+	FMOVQ 160(R7), F10 // B[1][0] = b_k[32], lanes 8..11
+	FMOVQ 176(R7), F11 // B[1][0] = b_k[32], lanes 12..15
+	PRFM  2176(R7), PLDL2KEEP // prefetch b_k[544]
+	FMOVQ 192(R7), F12 // B[1][1] = b_k[48], lanes 0..3
+	FMOVQ 208(R7), F13 // B[1][1] = b_k[48], lanes 4..7
+	FMOVQ 224(R7), F14 // B[1][1] = b_k[48], lanes 8..11
+	FMOVQ 240(R7), F15 // B[1][1] = b_k[48], lanes 12..15
+	PRFM  2240(R7), PLDL2KEEP // prefetch b_k[560]
+	FMOVS 4(R20), F16 // A[0][1] = a[0][1]
+	WORD  $0x4f901100 // FMLA V0.4S, V8.4S, V16.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f901121 // FMLA V1.4S, V9.4S, V16.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f901142 // FMLA V2.4S, V10.4S, V16.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f901163 // FMLA V3.4S, V11.4S, V16.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 12..15
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 12..15
+	FMOVQ 256(R7), F8 // B[2][0] = b_k[64], lanes 0..3
+	FMOVQ 272(R7), F9 // B[2][0] = b_k[64], lanes 4..7
+	FMOVQ 288(R7), F10 // B[2][0] = b_k[64], lanes 8..11
+	FMOVQ 304(R7), F11 // B[2][0] = b_k[64], lanes 12..15
+	PRFM  2304(R7), PLDL2KEEP // prefetch b_k[576]
+	FMOVQ 320(R7), F12 // B[2][1] = b_k[80], lanes 0..3
+	FMOVQ 336(R7), F13 // B[2][1] = b_k[80], lanes 4..7
+	FMOVQ 352(R7), F14 // B[2][1] = b_k[80], lanes 8..11
+	FMOVQ 368(R7), F15 // B[2][1] = b_k[80], lanes 12..15
+	PRFM  2368(R7), PLDL2KEEP // prefetch b_k[592]
+	FMOVS 8(R20), F16 // A[0][2] = a[0][2]
+	WORD  $0x4f901100 // FMLA V0.4S, V8.4S, V16.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f901121 // FMLA V1.4S, V9.4S, V16.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f901142 // FMLA V2.4S, V10.4S, V16.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f901163 // FMLA V3.4S, V11.4S, V16.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 12..15
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 12..15
+	FMOVQ 384(R7), F8 // B[3][0] = b_k[96], lanes 0..3
+	FMOVQ 400(R7), F9 // B[3][0] = b_k[96], lanes 4..7
+	FMOVQ 416(R7), F10 // B[3][0] = b_k[96], lanes 8..11
+	FMOVQ 432(R7), F11 // B[3][0] = b_k[96], lanes 12..15
+	PRFM  2432(R7), PLDL2KEEP // prefetch b_k[608]
+	FMOVQ 448(R7), F12 // B[3][1] = b_k[112], lanes 0..3
+	FMOVQ 464(R7), F13 // B[3][1] = b_k[112], lanes 4..7
+	FMOVQ 480(R7), F14 // B[3][1] = b_k[112], lanes 8..11
+	FMOVQ 496(R7), F15 // B[3][1] = b_k[112], lanes 12..15
+	PRFM  2496(R7), PLDL2KEEP // prefetch b_k[624]
+	FMOVS 12(R20), F16 // A[0][3] = a[0][3]
+	WORD  $0x4f901100 // FMLA V0.4S, V8.4S, V16.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f901121 // FMLA V1.4S, V9.4S, V16.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f901142 // FMLA V2.4S, V10.4S, V16.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f901163 // FMLA V3.4S, V11.4S, V16.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 12..15
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 12..15
+	ADD   $16, R20, R20 // a0 += 16
+	ADD   $512, R7, R7 // b_k += 512
+	SUB   $4, R8, R8 // depth += -4
+	CMP   $4, R8 // depth >= 4
+	BGE   depth_13 // depth >= 4
+
+depth_end_14:
+	CMP $1, R8 // depth < 1
+	BLT depth_end_16 // depth < 1
+
+depth_15:
+	FMOVQ (R7), F8 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R7), F9 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R7), F10 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R7), F11 // B[0][0] = b_k[0], lanes 12..15
+	PRFM  2048(R7), PLDL2KEEP // prefetch b_k[512]
+	FMOVQ 64(R7), F12 // B[0][1] = b_k[16], lanes 0..3
+	FMOVQ 80(R7), F13 // B[0][1] = b_k[16], lanes 4..7
+	FMOVQ 96(R7), F14 // B[0][1] = b_k[16], lanes 8..11
+	FMOVQ 112(R7), F15 // B[0][1] = b_k[16], lanes 12..15
+	PRFM  2112(R7), PLDL2KEEP // prefetch b_k[528]
+	FMOVS (R20), F16 // A[0][0] = a[0][0]
+	WORD  $0x4f901100 // FMLA V0.4S, V8.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f901121 // FMLA V1.4S, V9.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f901142 // FMLA V2.4S, V10.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f901163 // FMLA V3.4S, V11.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 12..15
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 12..15
+	ADD   $4, R20, R20 // a0 += 4
+	ADD   $128, R7, R7 // b_k += 128
+	SUB   $1, R8, R8 // depth += -1
+	CMP   $1, R8 // depth >= 1
+	BGE   depth_15 // depth >= 1
+
+depth_end_16:
+	// store
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	MOVD  R2, R20 // rows of c
+	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
+	FMOVQ F4, 64(R20) // c[0][16] = C[0][1], lanes 0..3
+	FMOVQ F5, 80(R20) // c[0][16] = C[0][1], lanes 4..7
+	FMOVQ F6, 96(R20) // c[0][16] = C[0][1], lanes 8..11
+	FMOVQ F7, 112(R20) // c[0][16] = C[0][1], lanes 12..15
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	ADD   R7, R2, R2 // c += cStride
+	MOVD  aStride+24(FP), R7 // aStride
+	LSL   $2, R7, R7 // aStride in bytes
+	ADD   R7, R0, R0 // a += aStride
+	SUB   $1, R6, R6 // rows += -1
+	CMP   $1, R6 // rows >= 1
+	BGE   rows_9 // rows >= 1
+
+rows_end_10:
+	RET
+
+// func affineRowsNEON(dst *float32, dstStride int, src *float32, srcStride int, rows int, cols int, scale *float32, bias *float32)
+TEXT ·affineRowsNEON(SB), NOSPLIT, $0-64
+	MOVD dst+0(FP), R0 // dst
+	MOVD src+16(FP), R1 // src
+	MOVD dstStride+8(FP), R2 // dstStride
+	MOVD srcStride+24(FP), R3 // srcStride
+	MOVD scale+48(FP), R6 // scale
+	MOVD bias+56(FP), R7 // bias
+	MOVD cols+40(FP), R8 // cols
+	LSL  $2, R2, R2 // dstStride in bytes
+	LSL  $2, R3, R3 // srcStride in bytes
+	CMP  $16, R8 // cols < 16
+	BLT  cols_end_2 // cols < 16
+
+cols_1:
+	FMOVQ (R6), F0 // scale = scale[0], lanes 0..3
+	FMOVQ 16(R6), F1 // scale = scale[0], lanes 4..7
+	FMOVQ 32(R6), F2 // scale = scale[0], lanes 8..11
+	FMOVQ 48(R6), F3 // scale = scale[0], lanes 12..15
+	FMOVQ (R7), F4 // bias = bias[0], lanes 0..3
+	FMOVQ 16(R7), F5 // bias = bias[0], lanes 4..7
+	FMOVQ 32(R7), F6 // bias = bias[0], lanes 8..11
+	FMOVQ 48(R7), F7 // bias = bias[0], lanes 12..15
+	MOVD  rows+32(FP), R11 // rows
+	MOVD  R1, R9 // from = src
+	MOVD  R0, R10 // to = dst
+	CMP   $1, R11 // rows < 1
+	BLT   rows_end_4 // rows < 1
+
+rows_3:
+	FMOVQ (R9), F8 // v = from[0], lanes 0..3
+	FMOVQ 16(R9), F9 // v = from[0], lanes 4..7
+	FMOVQ 32(R9), F10 // v = from[0], lanes 8..11
+	FMOVQ 48(R9), F11 // v = from[0], lanes 12..15
+	WORD  $0x6e20dd08 // FMUL V8.4S, V8.4S, V0.4S // v = v * scale, lanes 0..3
+	WORD  $0x6e21dd29 // FMUL V9.4S, V9.4S, V1.4S // v = v * scale, lanes 4..7
+	WORD  $0x6e22dd4a // FMUL V10.4S, V10.4S, V2.4S // v = v * scale, lanes 8..11
+	WORD  $0x6e23dd6b // FMUL V11.4S, V11.4S, V3.4S // v = v * scale, lanes 12..15
+	WORD  $0x4e24d508 // FADD V8.4S, V8.4S, V4.4S // v = v + bias, lanes 0..3
+	WORD  $0x4e25d529 // FADD V9.4S, V9.4S, V5.4S // v = v + bias, lanes 4..7
+	WORD  $0x4e26d54a // FADD V10.4S, V10.4S, V6.4S // v = v + bias, lanes 8..11
+	WORD  $0x4e27d56b // FADD V11.4S, V11.4S, V7.4S // v = v + bias, lanes 12..15
+	FMOVQ F8, (R10) // to[0] = v, lanes 0..3
+	FMOVQ F9, 16(R10) // to[0] = v, lanes 4..7
+	FMOVQ F10, 32(R10) // to[0] = v, lanes 8..11
+	FMOVQ F11, 48(R10) // to[0] = v, lanes 12..15
+	PRFM  128(R10), PLDL2KEEP // prefetch to[32]
+	ADD   R3, R9, R9 // from += srcStride
+	ADD   R2, R10, R10 // to += dstStride
+	SUB   $1, R11, R11 // rows += -1
+	CMP   $1, R11 // rows >= 1
+	BGE   rows_3 // rows >= 1
+
+rows_end_4:
+	ADD $64, R1, R1 // src += 64
+	ADD $64, R0, R0 // dst += 64
+	ADD $64, R6, R6 // scale += 64
+	ADD $64, R7, R7 // bias += 64
+	SUB $16, R8, R8 // cols += -16
+	CMP $16, R8 // cols >= 16
+	BGE cols_1 // cols >= 16
+
+cols_end_2:
+	CMP   $1, R8 // cols < 1
+	BLT   less_5 // cols < 1
+	VEOR  V0.B16, V0.B16, V0.B16 // scale = scale[0], cols lanes
+	VEOR  V1.B16, V1.B16, V1.B16 // scale = scale[0], cols lanes
+	VEOR  V2.B16, V2.B16, V2.B16 // scale = scale[0], cols lanes
+	VEOR  V3.B16, V3.B16, V3.B16 // scale = scale[0], cols lanes
+	CMP   $4, R8 // scale = scale[0], cols lanes
+	BLT   tail_7 // scale = scale[0], cols lanes
+	FMOVQ (R6), F0 // scale = scale[0], cols lanes
+	CMP   $8, R8 // scale = scale[0], cols lanes
+	BLT   tail_8 // scale = scale[0], cols lanes
+	FMOVQ 16(R6), F1 // scale = scale[0], cols lanes
+	CMP   $12, R8 // scale = scale[0], cols lanes
+	BLT   tail_9 // scale = scale[0], cols lanes
+	FMOVQ 32(R6), F2 // scale = scale[0], cols lanes
+	CMP   $16, R8 // scale = scale[0], cols lanes
+	BLT   tail_10 // scale = scale[0], cols lanes
+	FMOVQ 48(R6), F3 // scale = scale[0], cols lanes
+	JMP   tail_done_6 // scale = scale[0], cols lanes
+
+tail_7:
+	TBZ   $1, R8, tail_one_11 // scale = scale[0], cols lanes
+	FMOVD (R6), F0 // scale = scale[0], cols lanes
+	TBZ   $0, R8, tail_done_6 // scale = scale[0], cols lanes
+	ADD   $8, R6, R6 // scale = scale[0], cols lanes
+	VLD1  (R6), V0.S[2] // scale = scale[0], cols lanes
+	JMP   tail_done_6 // scale = scale[0], cols lanes
+
+tail_one_11:
+	TBZ   $0, R8, tail_done_6 // scale = scale[0], cols lanes
+	FMOVS (R6), F0 // scale = scale[0], cols lanes
+	JMP   tail_done_6 // scale = scale[0], cols lanes
+
+tail_8:
+	TBZ   $1, R8, tail_one_12 // scale = scale[0], cols lanes
+	FMOVD 16(R6), F1 // scale = scale[0], cols lanes
+	TBZ   $0, R8, tail_done_6 // scale = scale[0], cols lanes
+	ADD   $24, R6, R6 // scale = scale[0], cols lanes
+	VLD1  (R6), V1.S[2] // scale = scale[0], cols lanes
+	JMP   tail_done_6 // scale = scale[0], cols lanes
+
+tail_one_12:
+	TBZ   $0, R8, tail_done_6 // scale = scale[0], cols lanes
+	FMOVS 16(R6), F1 // scale = scale[0], cols lanes
+	JMP   tail_done_6 // scale = scale[0], cols lanes
+
+tail_9:
+	TBZ   $1, R8, tail_one_13 // scale = scale[0], cols lanes
+	FMOVD 32(R6), F2 // scale = scale[0], cols lanes
+	TBZ   $0, R8, tail_done_6 // scale = scale[0], cols lanes
+	ADD   $40, R6, R6 // scale = scale[0], cols lanes
+	VLD1  (R6), V2.S[2] // scale = scale[0], cols lanes
+	JMP   tail_done_6 // scale = scale[0], cols lanes
+
+tail_one_13:
+	TBZ   $0, R8, tail_done_6 // scale = scale[0], cols lanes
+	FMOVS 32(R6), F2 // scale = scale[0], cols lanes
+	JMP   tail_done_6 // scale = scale[0], cols lanes
+
+tail_10:
+	TBZ   $1, R8, tail_one_14 // scale = scale[0], cols lanes
+	FMOVD 48(R6), F3 // scale = scale[0], cols lanes
+	TBZ   $0, R8, tail_done_6 // scale = scale[0], cols lanes
+	ADD   $56, R6, R6 // scale = scale[0], cols lanes
+	VLD1  (R6), V3.S[2] // scale = scale[0], cols lanes
+	JMP   tail_done_6 // scale = scale[0], cols lanes
+
+tail_one_14:
+	TBZ   $0, R8, tail_done_6 // scale = scale[0], cols lanes
+	FMOVS 48(R6), F3 // scale = scale[0], cols lanes
+
+tail_done_6:
+	VEOR  V4.B16, V4.B16, V4.B16 // bias = bias[0], cols lanes
+	VEOR  V5.B16, V5.B16, V5.B16 // bias = bias[0], cols lanes
+	VEOR  V6.B16, V6.B16, V6.B16 // bias = bias[0], cols lanes
+	VEOR  V7.B16, V7.B16, V7.B16 // bias = bias[0], cols lanes
+	CMP   $4, R8 // bias = bias[0], cols lanes
+	BLT   tail_16 // bias = bias[0], cols lanes
+	FMOVQ (R7), F4 // bias = bias[0], cols lanes
+	CMP   $8, R8 // bias = bias[0], cols lanes
+	BLT   tail_17 // bias = bias[0], cols lanes
+	FMOVQ 16(R7), F5 // bias = bias[0], cols lanes
+	CMP   $12, R8 // bias = bias[0], cols lanes
+	BLT   tail_18 // bias = bias[0], cols lanes
+	FMOVQ 32(R7), F6 // bias = bias[0], cols lanes
+	CMP   $16, R8 // bias = bias[0], cols lanes
+	BLT   tail_19 // bias = bias[0], cols lanes
+	FMOVQ 48(R7), F7 // bias = bias[0], cols lanes
+	JMP   tail_done_15 // bias = bias[0], cols lanes
+
+tail_16:
+	TBZ   $1, R8, tail_one_20 // bias = bias[0], cols lanes
+	FMOVD (R7), F4 // bias = bias[0], cols lanes
+	TBZ   $0, R8, tail_done_15 // bias = bias[0], cols lanes
+	ADD   $8, R7, R6 // bias = bias[0], cols lanes
+	VLD1  (R6), V4.S[2] // bias = bias[0], cols lanes
+	JMP   tail_done_15 // bias = bias[0], cols lanes
+
+tail_one_20:
+	TBZ   $0, R8, tail_done_15 // bias = bias[0], cols lanes
+	FMOVS (R7), F4 // bias = bias[0], cols lanes
+	JMP   tail_done_15 // bias = bias[0], cols lanes
+
+tail_17:
+	TBZ   $1, R8, tail_one_21 // bias = bias[0], cols lanes
+	FMOVD 16(R7), F5 // bias = bias[0], cols lanes
+	TBZ   $0, R8, tail_done_15 // bias = bias[0], cols lanes
+	ADD   $24, R7, R6 // bias = bias[0], cols lanes
+	VLD1  (R6), V5.S[2] // bias = bias[0], cols lanes
+	JMP   tail_done_15 // bias = bias[0], cols lanes
+
+tail_one_21:
+	TBZ   $0, R8, tail_done_15 // bias = bias[0], cols lanes
+	FMOVS 16(R7), F5 // bias = bias[0], cols lanes
+	JMP   tail_done_15 // bias = bias[0], cols lanes
+
+tail_18:
+	TBZ   $1, R8, tail_one_22 // bias = bias[0], cols lanes
+	FMOVD 32(R7), F6 // bias = bias[0], cols lanes
+	TBZ   $0, R8, tail_done_15 // bias = bias[0], cols lanes
+	ADD   $40, R7, R6 // bias = bias[0], cols lanes
+	VLD1  (R6), V6.S[2] // bias = bias[0], cols lanes
+	JMP   tail_done_15 // bias = bias[0], cols lanes
+
+tail_one_22:
+	TBZ   $0, R8, tail_done_15 // bias = bias[0], cols lanes
+	FMOVS 32(R7), F6 // bias = bias[0], cols lanes
+	JMP   tail_done_15 // bias = bias[0], cols lanes
+
+tail_19:
+	TBZ   $1, R8, tail_one_23 // bias = bias[0], cols lanes
+	FMOVD 48(R7), F7 // bias = bias[0], cols lanes
+	TBZ   $0, R8, tail_done_15 // bias = bias[0], cols lanes
+	ADD   $56, R7, R6 // bias = bias[0], cols lanes
+	VLD1  (R6), V7.S[2] // bias = bias[0], cols lanes
+	JMP   tail_done_15 // bias = bias[0], cols lanes
+
+tail_one_23:
+	TBZ   $0, R8, tail_done_15 // bias = bias[0], cols lanes
+	FMOVS 48(R7), F7 // bias = bias[0], cols lanes
+
+tail_done_15:
+	MOVD rows+32(FP), R6 // rows
+	CMP  $1, R6 // rows < 1
+	BLT  rows_end_25 // rows < 1
+
+rows_24:
+	VEOR  V8.B16, V8.B16, V8.B16 // v = from[0], cols lanes
+	VEOR  V9.B16, V9.B16, V9.B16 // v = from[0], cols lanes
+	VEOR  V10.B16, V10.B16, V10.B16 // v = from[0], cols lanes
+	VEOR  V11.B16, V11.B16, V11.B16 // v = from[0], cols lanes
+	CMP   $4, R8 // v = from[0], cols lanes
+	BLT   tail_27 // v = from[0], cols lanes
+	FMOVQ (R1), F8 // v = from[0], cols lanes
+	CMP   $8, R8 // v = from[0], cols lanes
+	BLT   tail_28 // v = from[0], cols lanes
+	FMOVQ 16(R1), F9 // v = from[0], cols lanes
+	CMP   $12, R8 // v = from[0], cols lanes
+	BLT   tail_29 // v = from[0], cols lanes
+	FMOVQ 32(R1), F10 // v = from[0], cols lanes
+	CMP   $16, R8 // v = from[0], cols lanes
+	BLT   tail_30 // v = from[0], cols lanes
+	FMOVQ 48(R1), F11 // v = from[0], cols lanes
+	JMP   tail_done_26 // v = from[0], cols lanes
+
+tail_27:
+	TBZ   $1, R8, tail_one_31 // v = from[0], cols lanes
+	FMOVD (R1), F8 // v = from[0], cols lanes
+	TBZ   $0, R8, tail_done_26 // v = from[0], cols lanes
+	ADD   $8, R1, R7 // v = from[0], cols lanes
+	VLD1  (R7), V8.S[2] // v = from[0], cols lanes
+	JMP   tail_done_26 // v = from[0], cols lanes
+
+tail_one_31:
+	TBZ   $0, R8, tail_done_26 // v = from[0], cols lanes
+	FMOVS (R1), F8 // v = from[0], cols lanes
+	JMP   tail_done_26 // v = from[0], cols lanes
+
+tail_28:
+	TBZ   $1, R8, tail_one_32 // v = from[0], cols lanes
+	FMOVD 16(R1), F9 // v = from[0], cols lanes
+	TBZ   $0, R8, tail_done_26 // v = from[0], cols lanes
+	ADD   $24, R1, R7 // v = from[0], cols lanes
+	VLD1  (R7), V9.S[2] // v = from[0], cols lanes
+	JMP   tail_done_26 // v = from[0], cols lanes
+
+tail_one_32:
+	TBZ   $0, R8, tail_done_26 // v = from[0], cols lanes
+	FMOVS 16(R1), F9 // v = from[0], cols lanes
+	JMP   tail_done_26 // v = from[0], cols lanes
+
+tail_29:
+	TBZ   $1, R8, tail_one_33 // v = from[0], cols lanes
+	FMOVD 32(R1), F10 // v = from[0], cols lanes
+	TBZ   $0, R8, tail_done_26 // v = from[0], cols lanes
+	ADD   $40, R1, R7 // v = from[0], cols lanes
+	VLD1  (R7), V10.S[2] // v = from[0], cols lanes
+	JMP   tail_done_26 // v = from[0], cols lanes
+
+tail_one_33:
+	TBZ   $0, R8, tail_done_26 // v = from[0], cols lanes
+	FMOVS 32(R1), F10 // v = from[0], cols lanes
+	JMP   tail_done_26 // v = from[0], cols lanes
+
+tail_30:
+	TBZ   $1, R8, tail_one_34 // v = from[0], cols lanes
+	FMOVD 48(R1), F11 // v = from[0], cols lanes
+	TBZ   $0, R8, tail_done_26 // v = from[0], cols lanes
+	ADD   $56, R1, R7 // v = from[0], cols lanes
+	VLD1  (R7), V11.S[2] // v = from[0], cols lanes
+	JMP   tail_done_26 // v = from[0], cols lanes
+
+tail_one_34:
+	TBZ   $0, R8, tail_done_26 // v = from[0], cols lanes
+	FMOVS 48(R1), F11 // v = from[0], cols lanes
+
+tail_done_26:
+	WORD  $0x6e20dd08 // FMUL V8.4S, V8.4S, V0.4S // v = v * scale, lanes 0..3
+	WORD  $0x6e21dd29 // FMUL V9.4S, V9.4S, V1.4S // v = v * scale, lanes 4..7
+	WORD  $0x6e22dd4a // FMUL V10.4S, V10.4S, V2.4S // v = v * scale, lanes 8..11
+	WORD  $0x6e23dd6b // FMUL V11.4S, V11.4S, V3.4S // v = v * scale, lanes 12..15
+	WORD  $0x4e24d508 // FADD V8.4S, V8.4S, V4.4S // v = v + bias, lanes 0..3
+	WORD  $0x4e25d529 // FADD V9.4S, V9.4S, V5.4S // v = v + bias, lanes 4..7
+	WORD  $0x4e26d54a // FADD V10.4S, V10.4S, V6.4S // v = v + bias, lanes 8..11
+	WORD  $0x4e27d56b // FADD V11.4S, V11.4S, V7.4S // v = v + bias, lanes 12..15
+	CMP   $4, R8 // to[0] = v, cols lanes
+	BLT   tail_36 // to[0] = v, cols lanes
+	FMOVQ F8, (R0) // to[0] = v, cols lanes
+	CMP   $8, R8 // to[0] = v, cols lanes
+	BLT   tail_37 // to[0] = v, cols lanes
+	FMOVQ F9, 16(R0) // to[0] = v, cols lanes
+	CMP   $12, R8 // to[0] = v, cols lanes
+	BLT   tail_38 // to[0] = v, cols lanes
+	FMOVQ F10, 32(R0) // to[0] = v, cols lanes
+	CMP   $16, R8 // to[0] = v, cols lanes
+	BLT   tail_39 // to[0] = v, cols lanes
+	FMOVQ F11, 48(R0) // to[0] = v, cols lanes
+	JMP   tail_done_35 // to[0] = v, cols lanes
+
+tail_36:
+	TBZ   $1, R8, tail_one_40 // to[0] = v, cols lanes
+	FMOVD F8, (R0) // to[0] = v, cols lanes
+	TBZ   $0, R8, tail_done_35 // to[0] = v, cols lanes
+	ADD   $8, R0, R7 // to[0] = v, cols lanes
+	VST1  V8.S[2], (R7) // to[0] = v, cols lanes
+	JMP   tail_done_35 // to[0] = v, cols lanes
+
+tail_one_40:
+	TBZ   $0, R8, tail_done_35 // to[0] = v, cols lanes
+	FMOVS F8, (R0) // to[0] = v, cols lanes
+	JMP   tail_done_35 // to[0] = v, cols lanes
+
+tail_37:
+	TBZ   $1, R8, tail_one_41 // to[0] = v, cols lanes
+	FMOVD F9, 16(R0) // to[0] = v, cols lanes
+	TBZ   $0, R8, tail_done_35 // to[0] = v, cols lanes
+	ADD   $24, R0, R7 // to[0] = v, cols lanes
+	VST1  V9.S[2], (R7) // to[0] = v, cols lanes
+	JMP   tail_done_35 // to[0] = v, cols lanes
+
+tail_one_41:
+	TBZ   $0, R8, tail_done_35 // to[0] = v, cols lanes
+	FMOVS F9, 16(R0) // to[0] = v, cols lanes
+	JMP   tail_done_35 // to[0] = v, cols lanes
+
+tail_38:
+	TBZ   $1, R8, tail_one_42 // to[0] = v, cols lanes
+	FMOVD F10, 32(R0) // to[0] = v, cols lanes
+	TBZ   $0, R8, tail_done_35 // to[0] = v, cols lanes
+	ADD   $40, R0, R7 // to[0] = v, cols lanes
+	VST1  V10.S[2], (R7) // to[0] = v, cols lanes
+	JMP   tail_done_35 // to[0] = v, cols lanes
+
+tail_one_42:
+	TBZ   $0, R8, tail_done_35 // to[0] = v, cols lanes
+	FMOVS F10, 32(R0) // to[0] = v, cols lanes
+	JMP   tail_done_35 // to[0] = v, cols lanes
+
+tail_39:
+	TBZ   $1, R8, tail_one_43 // to[0] = v, cols lanes
+	FMOVD F11, 48(R0) // to[0] = v, cols lanes
+	TBZ   $0, R8, tail_done_35 // to[0] = v, cols lanes
+	ADD   $56, R0, R7 // to[0] = v, cols lanes
+	VST1  V11.S[2], (R7) // to[0] = v, cols lanes
+	JMP   tail_done_35 // to[0] = v, cols lanes
+
+tail_one_43:
+	TBZ   $0, R8, tail_done_35 // to[0] = v, cols lanes
+	FMOVS F11, 48(R0) // to[0] = v, cols lanes
+
+tail_done_35:
+	PRFM 128(R0), PLDL2KEEP // prefetch to[32]
+	ADD  R3, R1, R1 // from += srcStride
+	ADD  R2, R0, R0 // to += dstStride
+	SUB  $1, R6, R6 // rows += -1
+	CMP  $1, R6 // rows >= 1
+	BGE  rows_24 // rows >= 1
+
+rows_end_25:
+less_5:
+	RET
+
+// func prefetchNEON(src *float32, n int)
+TEXT ·prefetchNEON(SB), NOSPLIT, $0-16
+	MOVD src+0(FP), R0 // src
+	MOVD n+8(FP), R1 // n
+	CMP  $64, R1 // n < 64
+	BLT  lines_end_2 // n < 64
+
+lines_1:
+	PRFM (R0), PLDL2KEEP // prefetch src[0]
+	PRFM 64(R0), PLDL2KEEP // prefetch src[16]
+	PRFM 128(R0), PLDL2KEEP // prefetch src[32]
+	PRFM 192(R0), PLDL2KEEP // prefetch src[48]
+	ADD  $256, R0, R0 // src += 256
+	SUB  $64, R1, R1 // n += -64
+	CMP  $64, R1 // n >= 64
+	BGE  lines_1 // n >= 64
+
+lines_end_2:
+	RET
+
 // func softmaxTileNEON(s *float32, stride int, rows int, cols int, max *float32, alpha *float32, shift *float32, l *float32)
 TEXT ·softmaxTileNEON(SB), NOSPLIT, $0-64
 	MOVD  $constants<>(SB), R20 // constants

@@ -2,8 +2,30 @@ package main
 
 import "github.com/quern-go/quern/gen/machine"
 
+// stream is product for a few rows and a whole panel, which then passes by at the speed of memory:
+// both halves at once, so that B is read in order, and asked for ahead of time.
+func stream(m *machine.Machine) {
+	const values = panel / machine.LogicalLanes
+	t := productTile{m: m, values: values, a: m.Arg("a"), b: m.Arg("b"), c: m.Arg("c"), alpha: m.Arg("alpha")}
+	rows := m.Arg("rows")
+	registers := machine.LogicalLanes / m.Lanes
+	for _, n := range []int{8, 4, 2, 1} {
+		// Rows of C, one of B, and two factors.
+		if (n+1)*values*registers+2 > m.Registers {
+			continue
+		}
+		// Where several tiles share a block of B, the first asks for the next block. A single row
+		// goes so fast that the hardware sees the stream; far ahead would only be in its way.
+		t.ahead = 64 * panelPitch
+		if n == 1 {
+			t.ahead = 16 * panelPitch
+		}
+		m.While(rows, n, "rows", func() { t.emit(n) })
+	}
+}
+
 // affineRows is the end of MatMul: dst = src·scale + bias, both by column, each operation rounded on
-// its own.
+// its own. Rows of dst are far apart and seldom in cache, so it asks for the place of the next tile.
 func affineRows(m *machine.Machine) {
 	var (
 		dst, src             = m.Arg("dst"), m.Arg("src")
@@ -26,6 +48,7 @@ func affineRows(m *machine.Machine) {
 			m.Mul(v, v, scale)
 			m.Add(v, v, bias)
 			store(to.At(0), v)
+			m.Prefetch(to.At(panelPitch))
 			m.AddWord(from, srcStride)
 			m.AddWord(to, dstStride)
 		})
@@ -41,5 +64,16 @@ func affineRows(m *machine.Machine) {
 		column(
 			func(v machine.Value, a machine.Addr) { m.LoadTail(v, a, tail) },
 			func(a machine.Addr, v machine.Value) { m.StoreTail(a, v, tail) })
+	})
+}
+
+// prefetch asks for memory that will be read soon.
+func prefetch(m *machine.Machine) {
+	src, n := m.Arg("src"), m.Arg("n")
+	m.While(n, 64, "lines", func() {
+		for line := range 4 {
+			m.Prefetch(src.At(64 * line))
+		}
+		m.AddImm(src, 256)
 	})
 }

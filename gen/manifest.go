@@ -43,10 +43,20 @@ var manifest = []kernel{
 		Doc:  "is dst = src·factor; each row of dst is written up to the next multiple of 16.",
 		Text: scaleRows,
 	}, {
+		Name: "Stream",
+		Sig:  "func(c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows int, alpha *float32)",
+		Doc:  "is Product for all 32 columns of a panel, made for few rows: it prefetches B.",
+		Text: stream,
+	}, {
 		Name: "AffineRows",
 		Sig:  "func(dst *float32, dstStride int, src *float32, srcStride, rows, cols int, scale, bias *float32)",
 		Doc:  "is dst = src·scale + bias by column, each operation rounded.",
 		Text: affineRows,
+	}, {
+		Name: "Prefetch",
+		Sig:  "func(src *float32, n int)",
+		Doc:  "asks for n numbers, a multiple of 64, to be brought into the cache.",
+		Text: prefetch,
 	}, {
 		Name: "SoftmaxTile",
 		Sig:  "func(s *float32, stride, rows, cols int, max, alpha, shift, l *float32)",

@@ -52,16 +52,18 @@ func packColumnsOf(level isa.Level, dst, src *float32, stride, cols, rows int) {
 
 // Sizes that only speed depends on.
 const (
-	// blockDepth rows of a panel, 16 KiB, stay in the L1 cache while rows of X pass by.
-	blockDepth = 128
-	// blockSize is the number of elements of X, 384 KiB, that stay in the L2 cache while panels pass by.
-	blockSize = 96 << 10
+	// A block of a panel is 256 rows, 32 KiB, but less for fewer rows of X, to fetch the next in time.
+	blockDepth, blockDepthSome, blockDepthFew = 256, 128, 64
+	// blockSize is the number of elements of X, 768 KiB, that stay in the cache while panels pass by.
+	blockSize = 192 << 10
 	// chunkDepth is the most columns of X in such a block.
-	chunkDepth = 2048
+	chunkDepth = 1024
 	// chunkPanels is the most panels of Y that wait for the next chunk.
 	chunkPanels = 32
-	// fewRows are read where they are; more are first copied together.
-	fewRows = rowTile
+	// fewRows are read where they are, and W streams by; more are first copied together.
+	fewRows = 8
+	// pieceRows is the number of rows of one call, between which the next block is prefetched.
+	pieceRows = rowTile
 )
 
 // MatMulOptions says how to multiply. The zero value is Y = X·W on all cores.
@@ -233,6 +235,13 @@ func (m *multiplier) block(worker, task int) {
 	first := task % p.runs * m.run1
 	end := min(first+m.run1, (p.w.cols+panel-1)/panel)
 	depth := m.x.Cols
+	deep := blockDepth
+	switch {
+	case m.x.Rows <= fewRows:
+		deep = blockDepthFew
+	case rows < blockDepth/5:
+		deep = blockDepthSome
+	}
 
 	for from := 0; ; from += chunkDepth {
 		to := min(from+chunkDepth, depth)
@@ -243,10 +252,14 @@ func (m *multiplier) block(worker, task int) {
 			if depth > chunkDepth {
 				tile = at(w.y, (n-first)*rows*panel)
 			}
-			for k := from; ; k += blockDepth {
-				deep := min(blockDepth, to-k)
-				m.multiply(tile, offset(x, k-from), stride, at(p.w.panels, (n*depth+k)*panel), deep, rows, roundUp(cols, lanes), k > 0)
-				if k+blockDepth >= to {
+			for k := from; ; k += deep {
+				here := (n*depth + k) * panel
+				next := here + deep*panel
+				if k+deep >= to {
+					next = ((n+1)*depth + from) * panel
+				}
+				m.multiply(tile, offset(x, k-from), stride, p.w.panels, here, next, min(deep, to-k), rows, roundUp(cols, lanes), k > 0)
+				if k+deep >= to {
 					break
 				}
 			}
@@ -296,15 +309,25 @@ func (m *multiplier) loadTransposed(w *multiplyScratch, row, rows, from, to, str
 	}
 }
 
-// multiply is a product of a tile, or goes on with one, in calls of less than 50 µs.
-func (m *multiplier) multiply(y, x *float32, stride int, b *float32, depth, rows, cols int, goOn bool) {
+// multiply is a product of a tile with a block of a panel, or goes on with one, in calls of less than
+// 50 µs. Meanwhile the next block is brought into the cache, some of it with every call.
+func (m *multiplier) multiply(y, x *float32, stride int, panels []float32, here, next, depth, rows, cols int, goOn bool) {
 	var alpha *float32
 	if goOn {
 		alpha = &ones[0] // 1·y is y, bit for bit
 	}
-	const most = callWork / (panel * blockDepth) / rowTile * rowTile
-	for r := 0; r < rows; r += most {
-		asm.Product(m.level, offset(y, r*panel), panel, offset(x, r*stride), stride, b, depth, min(most, rows-r), cols, alpha)
+	if rows <= fewRows {
+		asm.Stream(m.level, y, panel, x, stride, at(panels, here), depth, rows, alpha)
+		return
+	}
+	end := min(next+depth*panel, len(panels))
+	fetch := roundUp(depth*panel*pieceRows/rows, 64)
+	for r := 0; r < rows; r += pieceRows {
+		if n := min(fetch, end-next); n > 0 {
+			asm.Prefetch(m.level, at(panels, next), n)
+			next += n
+		}
+		asm.Product(m.level, offset(y, r*panel), panel, offset(x, r*stride), stride, at(panels, here), depth, min(pieceRows, rows-r), cols, alpha)
 	}
 }
 
@@ -319,7 +342,7 @@ func (m *multiplier) finish(p *product, tile *float32, row, rows, col, cols int)
 
 // ones and negativeZeros are what multiplication and addition leave every number alone with: -0 is,
 // +0 would make +0 of -0.
-var ones, negativeZeros = func() (o [callWork / (panel * blockDepth)]float32, z [panel]float32) {
+var ones, negativeZeros = func() (o [panel]float32, z [panel]float32) {
 	for i := range o {
 		o[i] = 1
 	}

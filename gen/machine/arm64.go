@@ -64,7 +64,7 @@ var arm64Ops = map[string]arm64Op{
 	"ST1_2": {write: func(o []operand.Op) (string, string) {
 		return "VST1", fmt.Sprintf("%s.S[2], %s", v(o[0]), memory(o[1]))
 	}},
-	"PRFM": {write: func(o []operand.Op) (string, string) { return "PRFM", memory(o[0]) + ", PLDL1KEEP" }},
+	"PRFM": {write: func(o []operand.Op) (string, string) { return "PRFM", memory(o[0]) + ", PLDL2KEEP" }},
 
 	// Arithmetic.
 	"FADD":  {write: encFADD.write},

@@ -378,7 +378,7 @@ func (m *Machine) StoreLane(a Addr, s Value) {
 	m.note = ""
 }
 
-// Prefetch asks for the cache line at a.
+// Prefetch asks for the cache line at a, into the second level: the first has no room to spare.
 func (m *Machine) Prefetch(a Addr) {
 	m.explain("prefetch %s", a.name())
 	m.b.prefetch(a.mem(0))

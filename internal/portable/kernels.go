@@ -101,6 +101,11 @@ func Product(c *float32, cStride int, a *float32, aStride int, b *float32, depth
 	}
 }
 
+// Stream is the kernel of that name.
+func Stream(c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows int, alpha *float32) {
+	Product(c, cStride, a, aStride, b, depth, rows, panel, alpha)
+}
+
 // PackPanel is the kernel of that name. It writes every column of a group of 16 that has a row.
 func PackPanel(dst, src *float32, srcStride, rows, dims int) {
 	for r := range roundUp(rows, lanes) {
@@ -151,6 +156,9 @@ func AffineRows(dst *float32, dstStride int, src *float32, srcStride, rows, cols
 		}
 	}
 }
+
+// Prefetch is the kernel of that name: it changes no result.
+func Prefetch(*float32, int) {}
 
 // SoftmaxTile is the kernel of that name.
 func SoftmaxTile(s *float32, stride, rows, cols int, max, alpha, shift, l *float32) {
