@@ -1853,6 +1853,170 @@ rows_end_10:
 	VZEROUPPER
 	RET
 
+// func rotaryHalvesAVX2(x *float32, stride int, rows int, cos *float32, sin *float32, n int)
+TEXT ·rotaryHalvesAVX2(SB), NOSPLIT, $0-48
+	MOVQ x+0(FP), AX // x
+	MOVQ stride+8(FP), CX // stride
+	MOVQ rows+16(FP), DX // rows
+	SHLQ $0x02, CX // stride in bytes
+	CMPQ DX, $+1 // rows < 1
+	JLT  rows_end_2 // rows < 1
+
+rows_1:
+	MOVQ n+40(FP), BX // n
+	MOVQ cos+24(FP), SI // cos
+	MOVQ sin+32(FP), DI // sin
+	MOVQ AX, R8 // row = x
+	MOVQ BX, R9 // half = n
+	SHLQ $0x02, R9 // half in bytes
+	ADDQ AX, R9 // half += x
+	CMPQ BX, $+16 // n < 16
+	JLT  elements_end_4 // n < 16
+
+elements_3:
+	VMOVUPS     (R8), Y0 // a = row[0], lanes 0..7
+	VMOVUPS     32(R8), Y1 // a = row[0], lanes 8..15
+	VMOVUPS     (R9), Y2 // b = half[0], lanes 0..7
+	VMOVUPS     32(R9), Y3 // b = half[0], lanes 8..15
+	VMOVUPS     (SI), Y4 // cos = cos[0], lanes 0..7
+	VMOVUPS     32(SI), Y5 // cos = cos[0], lanes 8..15
+	VMOVUPS     (DI), Y6 // sin = sin[0], lanes 0..7
+	VMOVUPS     32(DI), Y7 // sin = sin[0], lanes 8..15
+	VMULPS      Y6, Y2, Y8 // t = b * sin, lanes 0..7
+	VMULPS      Y7, Y3, Y9 // t = b * sin, lanes 8..15
+	VFMSUB231PS Y4, Y0, Y8 // t = a * cos - t, lanes 0..7
+	VFMSUB231PS Y5, Y1, Y9 // t = a * cos - t, lanes 8..15
+	VMOVUPS     Y8, (R8) // row[0] = t, lanes 0..7
+	VMOVUPS     Y9, 32(R8) // row[0] = t, lanes 8..15
+	VMULPS      Y6, Y0, Y8 // t = a * sin, lanes 0..7
+	VMULPS      Y7, Y1, Y9 // t = a * sin, lanes 8..15
+	VFMADD231PS Y4, Y2, Y8 // t += b * cos, lanes 0..7
+	VFMADD231PS Y5, Y3, Y9 // t += b * cos, lanes 8..15
+	VMOVUPS     Y8, (R9) // half[0] = t, lanes 0..7
+	VMOVUPS     Y9, 32(R9) // half[0] = t, lanes 8..15
+	ADDQ        $+64, R8 // row += 64
+	ADDQ        $+64, R9 // half += 64
+	ADDQ        $+64, SI // cos += 64
+	ADDQ        $+64, DI // sin += 64
+	SUBQ        $+16, BX // n += -16
+	CMPQ        BX, $+16 // n >= 16
+	JGE         elements_3 // n >= 16
+
+elements_end_4:
+	CMPQ        BX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	LEAQ        tail_window<>+0(SB), R10 // first n lanes
+	MOVQ        $+16, R11 // first n lanes
+	SUBQ        BX, R11 // first n lanes
+	VMOVUPS     (R10)(R11*4), Y0 // first n lanes
+	VMOVUPS     32(R10)(R11*4), Y1 // first n lanes
+	VMASKMOVPS  (R8), Y0, Y2 // a = row[0], n lanes
+	VMASKMOVPS  32(R8), Y1, Y3 // a = row[0], n lanes
+	VMASKMOVPS  (R9), Y0, Y4 // b = half[0], n lanes
+	VMASKMOVPS  32(R9), Y1, Y5 // b = half[0], n lanes
+	VMASKMOVPS  (SI), Y0, Y6 // cos = cos[0], n lanes
+	VMASKMOVPS  32(SI), Y1, Y7 // cos = cos[0], n lanes
+	VMASKMOVPS  (DI), Y0, Y8 // sin = sin[0], n lanes
+	VMASKMOVPS  32(DI), Y1, Y9 // sin = sin[0], n lanes
+	VMULPS      Y8, Y4, Y10 // t = b * sin, lanes 0..7
+	VMULPS      Y9, Y5, Y11 // t = b * sin, lanes 8..15
+	VFMSUB231PS Y6, Y2, Y10 // t = a * cos - t, lanes 0..7
+	VFMSUB231PS Y7, Y3, Y11 // t = a * cos - t, lanes 8..15
+	VMASKMOVPS  Y10, Y0, (R8) // row[0] = t, n lanes
+	VMASKMOVPS  Y11, Y1, 32(R8) // row[0] = t, n lanes
+	VMULPS      Y8, Y2, Y10 // t = a * sin, lanes 0..7
+	VMULPS      Y9, Y3, Y11 // t = a * sin, lanes 8..15
+	VFMADD231PS Y6, Y4, Y10 // t += b * cos, lanes 0..7
+	VFMADD231PS Y7, Y5, Y11 // t += b * cos, lanes 8..15
+	VMASKMOVPS  Y10, Y0, (R9) // half[0] = t, n lanes
+	VMASKMOVPS  Y11, Y1, 32(R9) // half[0] = t, n lanes
+
+less_5:
+	ADDQ CX, AX // x += stride
+	SUBQ $+1, DX // rows += -1
+	CMPQ DX, $+1 // rows >= 1
+	JGE  rows_1 // rows >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func rotaryPairsAVX2(x *float32, stride int, rows int, cos *float32, sin *float32, n int)
+TEXT ·rotaryPairsAVX2(SB), NOSPLIT, $0-48
+	MOVQ x+0(FP), AX // x
+	MOVQ stride+8(FP), CX // stride
+	MOVQ rows+16(FP), DX // rows
+	SHLQ $0x02, CX // stride in bytes
+	CMPQ DX, $+1 // rows < 1
+	JLT  rows_end_2 // rows < 1
+
+rows_1:
+	MOVQ n+40(FP), BX // n
+	MOVQ cos+24(FP), SI // cos
+	MOVQ sin+32(FP), DI // sin
+	MOVQ AX, R8 // row = x
+	MOVQ BX, R9 // half = n
+	SHLQ $0x02, R9 // half in bytes
+	ADDQ AX, R9 // half += x
+	CMPQ BX, $+16 // n < 16
+	JLT  elements_end_4 // n < 16
+
+elements_3:
+	VMOVUPS     (R8), Y0 // x = row[0], lanes 0..7
+	VMOVUPS     32(R8), Y1 // x = row[0], lanes 8..15
+	VMOVUPS     (SI), Y4 // cos = cos[0], lanes 0..7
+	VMOVUPS     32(SI), Y5 // cos = cos[0], lanes 8..15
+	VMOVUPS     (DI), Y6 // sin = sin[0], lanes 0..7
+	VMOVUPS     32(DI), Y7 // sin = sin[0], lanes 8..15
+	VPERMILPS   $0xb1, Y0, Y2 // partner = x, pairs swapped, lanes 0..7
+	VPERMILPS   $0xb1, Y1, Y3 // partner = x, pairs swapped, lanes 8..15
+	VMULPS      Y6, Y2, Y2 // partner = partner * sin, lanes 0..7
+	VMULPS      Y7, Y3, Y3 // partner = partner * sin, lanes 8..15
+	VFMADD231PS Y4, Y0, Y2 // partner += x * cos, lanes 0..7
+	VFMADD231PS Y5, Y1, Y3 // partner += x * cos, lanes 8..15
+	VMOVUPS     Y2, (R8) // row[0] = partner, lanes 0..7
+	VMOVUPS     Y3, 32(R8) // row[0] = partner, lanes 8..15
+	ADDQ        $+64, R8 // row += 64
+	ADDQ        $+64, R9 // half += 64
+	ADDQ        $+64, SI // cos += 64
+	ADDQ        $+64, DI // sin += 64
+	SUBQ        $+16, BX // n += -16
+	CMPQ        BX, $+16 // n >= 16
+	JGE         elements_3 // n >= 16
+
+elements_end_4:
+	CMPQ        BX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	LEAQ        tail_window<>+0(SB), R9 // first n lanes
+	MOVQ        $+16, R10 // first n lanes
+	SUBQ        BX, R10 // first n lanes
+	VMOVUPS     (R9)(R10*4), Y0 // first n lanes
+	VMOVUPS     32(R9)(R10*4), Y1 // first n lanes
+	VMASKMOVPS  (R8), Y0, Y2 // x = row[0], n lanes
+	VMASKMOVPS  32(R8), Y1, Y3 // x = row[0], n lanes
+	VMASKMOVPS  (SI), Y0, Y6 // cos = cos[0], n lanes
+	VMASKMOVPS  32(SI), Y1, Y7 // cos = cos[0], n lanes
+	VMASKMOVPS  (DI), Y0, Y8 // sin = sin[0], n lanes
+	VMASKMOVPS  32(DI), Y1, Y9 // sin = sin[0], n lanes
+	VPERMILPS   $0xb1, Y2, Y4 // partner = x, pairs swapped, lanes 0..7
+	VPERMILPS   $0xb1, Y3, Y5 // partner = x, pairs swapped, lanes 8..15
+	VMULPS      Y8, Y4, Y4 // partner = partner * sin, lanes 0..7
+	VMULPS      Y9, Y5, Y5 // partner = partner * sin, lanes 8..15
+	VFMADD231PS Y6, Y2, Y4 // partner += x * cos, lanes 0..7
+	VFMADD231PS Y7, Y3, Y5 // partner += x * cos, lanes 8..15
+	VMASKMOVPS  Y4, Y0, (R8) // row[0] = partner, n lanes
+	VMASKMOVPS  Y5, Y1, 32(R8) // row[0] = partner, n lanes
+
+less_5:
+	ADDQ CX, AX // x += stride
+	SUBQ $+1, DX // rows += -1
+	CMPQ DX, $+1 // rows >= 1
+	JGE  rows_1 // rows >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
 // func affineRowsAVX2(dst *float32, dstStride int, src *float32, srcStride int, rows int, cols int, scale *float32, bias *float32)
 TEXT ·affineRowsAVX2(SB), NOSPLIT, $0-64
 	MOVQ dst+0(FP), AX // dst

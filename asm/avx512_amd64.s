@@ -3700,6 +3700,132 @@ rows_end_26:
 	VZEROUPPER
 	RET
 
+// func rotaryHalvesAVX512(x *float32, stride int, rows int, cos *float32, sin *float32, n int)
+TEXT ·rotaryHalvesAVX512(SB), NOSPLIT, $0-48
+	MOVQ x+0(FP), AX // x
+	MOVQ stride+8(FP), CX // stride
+	MOVQ rows+16(FP), DX // rows
+	SHLQ $0x02, CX // stride in bytes
+	CMPQ DX, $+1 // rows < 1
+	JLT  rows_end_2 // rows < 1
+
+rows_1:
+	MOVQ n+40(FP), BX // n
+	MOVQ cos+24(FP), SI // cos
+	MOVQ sin+32(FP), DI // sin
+	MOVQ AX, R8 // row = x
+	MOVQ BX, R9 // half = n
+	SHLQ $0x02, R9 // half in bytes
+	ADDQ AX, R9 // half += x
+	CMPQ BX, $+16 // n < 16
+	JLT  elements_end_4 // n < 16
+
+elements_3:
+	VMOVUPS     (R8), Z0 // a = row[0]
+	VMOVUPS     (R9), Z1 // b = half[0]
+	VMOVUPS     (SI), Z2 // cos = cos[0]
+	VMOVUPS     (DI), Z3 // sin = sin[0]
+	VMULPS      Z3, Z1, Z4 // t = b * sin
+	VFMSUB231PS Z2, Z0, Z4 // t = a * cos - t
+	VMOVUPS     Z4, (R8) // row[0] = t
+	VMULPS      Z3, Z0, Z4 // t = a * sin
+	VFMADD231PS Z2, Z1, Z4 // t += b * cos
+	VMOVUPS     Z4, (R9) // half[0] = t
+	ADDQ        $+64, R8 // row += 64
+	ADDQ        $+64, R9 // half += 64
+	ADDQ        $+64, SI // cos += 64
+	ADDQ        $+64, DI // sin += 64
+	SUBQ        $+16, BX // n += -16
+	CMPQ        BX, $+16 // n >= 16
+	JGE         elements_3 // n >= 16
+
+elements_end_4:
+	CMPQ        BX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	MOVQ        $-1, R10 // first n lanes
+	BZHIQ       BX, R10, R10 // first n lanes
+	KMOVW       R10, K1 // first n lanes
+	VMOVUPS.Z   (R8), K1, Z0 // a = row[0], n lanes
+	VMOVUPS.Z   (R9), K1, Z1 // b = half[0], n lanes
+	VMOVUPS.Z   (SI), K1, Z2 // cos = cos[0], n lanes
+	VMOVUPS.Z   (DI), K1, Z3 // sin = sin[0], n lanes
+	VMULPS      Z3, Z1, Z4 // t = b * sin
+	VFMSUB231PS Z2, Z0, Z4 // t = a * cos - t
+	VMOVUPS     Z4, K1, (R8) // row[0] = t, n lanes
+	VMULPS      Z3, Z0, Z4 // t = a * sin
+	VFMADD231PS Z2, Z1, Z4 // t += b * cos
+	VMOVUPS     Z4, K1, (R9) // half[0] = t, n lanes
+
+less_5:
+	ADDQ CX, AX // x += stride
+	SUBQ $+1, DX // rows += -1
+	CMPQ DX, $+1 // rows >= 1
+	JGE  rows_1 // rows >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func rotaryPairsAVX512(x *float32, stride int, rows int, cos *float32, sin *float32, n int)
+TEXT ·rotaryPairsAVX512(SB), NOSPLIT, $0-48
+	MOVQ x+0(FP), AX // x
+	MOVQ stride+8(FP), CX // stride
+	MOVQ rows+16(FP), DX // rows
+	SHLQ $0x02, CX // stride in bytes
+	CMPQ DX, $+1 // rows < 1
+	JLT  rows_end_2 // rows < 1
+
+rows_1:
+	MOVQ n+40(FP), BX // n
+	MOVQ cos+24(FP), SI // cos
+	MOVQ sin+32(FP), DI // sin
+	MOVQ AX, R8 // row = x
+	MOVQ BX, R9 // half = n
+	SHLQ $0x02, R9 // half in bytes
+	ADDQ AX, R9 // half += x
+	CMPQ BX, $+16 // n < 16
+	JLT  elements_end_4 // n < 16
+
+elements_3:
+	VMOVUPS     (R8), Z0 // x = row[0]
+	VMOVUPS     (SI), Z2 // cos = cos[0]
+	VMOVUPS     (DI), Z3 // sin = sin[0]
+	VPERMILPS   $0xb1, Z0, Z1 // partner = x, pairs swapped
+	VMULPS      Z3, Z1, Z1 // partner = partner * sin
+	VFMADD231PS Z2, Z0, Z1 // partner += x * cos
+	VMOVUPS     Z1, (R8) // row[0] = partner
+	ADDQ        $+64, R8 // row += 64
+	ADDQ        $+64, R9 // half += 64
+	ADDQ        $+64, SI // cos += 64
+	ADDQ        $+64, DI // sin += 64
+	SUBQ        $+16, BX // n += -16
+	CMPQ        BX, $+16 // n >= 16
+	JGE         elements_3 // n >= 16
+
+elements_end_4:
+	CMPQ        BX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	MOVQ        $-1, R9 // first n lanes
+	BZHIQ       BX, R9, R9 // first n lanes
+	KMOVW       R9, K1 // first n lanes
+	VMOVUPS.Z   (R8), K1, Z0 // x = row[0], n lanes
+	VMOVUPS.Z   (SI), K1, Z2 // cos = cos[0], n lanes
+	VMOVUPS.Z   (DI), K1, Z3 // sin = sin[0], n lanes
+	VPERMILPS   $0xb1, Z0, Z1 // partner = x, pairs swapped
+	VMULPS      Z3, Z1, Z1 // partner = partner * sin
+	VFMADD231PS Z2, Z0, Z1 // partner += x * cos
+	VMOVUPS     Z1, K1, (R8) // row[0] = partner, n lanes
+
+less_5:
+	ADDQ CX, AX // x += stride
+	SUBQ $+1, DX // rows += -1
+	CMPQ DX, $+1 // rows >= 1
+	JGE  rows_1 // rows >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
 // func affineRowsAVX512(dst *float32, dstStride int, src *float32, srcStride int, rows int, cols int, scale *float32, bias *float32)
 TEXT ·affineRowsAVX512(SB), NOSPLIT, $0-64
 	MOVQ dst+0(FP), AX // dst

@@ -152,6 +152,48 @@ func streamAVX512(c *float32, cStride int, a *float32, aStride int, b *float32, 
 //go:noescape
 func streamAVX2(c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows int, alpha *float32)
 
+// RotaryHalves turns the pairs x[i], x[n+i] of each row: a·cos - b·sin and b·cos + a·sin.
+//
+//go:noinline
+func RotaryHalves(level isa.Level, x *float32, stride, rows int, cos, sin *float32, n int) {
+	switch level {
+	case isa.AVX512:
+		rotaryHalvesAVX512(x, stride, rows, cos, sin, n)
+		return
+	case isa.AVX2:
+		rotaryHalvesAVX2(x, stride, rows, cos, sin, n)
+		return
+	}
+	portable.RotaryHalves(x, stride, rows, cos, sin, n)
+}
+
+//go:noescape
+func rotaryHalvesAVX512(x *float32, stride, rows int, cos, sin *float32, n int)
+
+//go:noescape
+func rotaryHalvesAVX2(x *float32, stride, rows int, cos, sin *float32, n int)
+
+// RotaryPairs turns the pairs x[2i], x[2i+1] of the n elements of each row: x·cos + partner·sin.
+//
+//go:noinline
+func RotaryPairs(level isa.Level, x *float32, stride, rows int, cos, sin *float32, n int) {
+	switch level {
+	case isa.AVX512:
+		rotaryPairsAVX512(x, stride, rows, cos, sin, n)
+		return
+	case isa.AVX2:
+		rotaryPairsAVX2(x, stride, rows, cos, sin, n)
+		return
+	}
+	portable.RotaryPairs(x, stride, rows, cos, sin, n)
+}
+
+//go:noescape
+func rotaryPairsAVX512(x *float32, stride, rows int, cos, sin *float32, n int)
+
+//go:noescape
+func rotaryPairsAVX2(x *float32, stride, rows int, cos, sin *float32, n int)
+
 // AffineRows is dst = src·scale + bias by column, each operation rounded.
 //
 //go:noinline

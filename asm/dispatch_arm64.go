@@ -112,6 +112,36 @@ func Stream(level isa.Level, c *float32, cStride int, a *float32, aStride int, b
 //go:noescape
 func streamNEON(c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows int, alpha *float32)
 
+// RotaryHalves turns the pairs x[i], x[n+i] of each row: a·cos - b·sin and b·cos + a·sin.
+//
+//go:noinline
+func RotaryHalves(level isa.Level, x *float32, stride, rows int, cos, sin *float32, n int) {
+	switch level {
+	case isa.NEON:
+		rotaryHalvesNEON(x, stride, rows, cos, sin, n)
+		return
+	}
+	portable.RotaryHalves(x, stride, rows, cos, sin, n)
+}
+
+//go:noescape
+func rotaryHalvesNEON(x *float32, stride, rows int, cos, sin *float32, n int)
+
+// RotaryPairs turns the pairs x[2i], x[2i+1] of the n elements of each row: x·cos + partner·sin.
+//
+//go:noinline
+func RotaryPairs(level isa.Level, x *float32, stride, rows int, cos, sin *float32, n int) {
+	switch level {
+	case isa.NEON:
+		rotaryPairsNEON(x, stride, rows, cos, sin, n)
+		return
+	}
+	portable.RotaryPairs(x, stride, rows, cos, sin, n)
+}
+
+//go:noescape
+func rotaryPairsNEON(x *float32, stride, rows int, cos, sin *float32, n int)
+
 // AffineRows is dst = src·scale + bias by column, each operation rounded.
 //
 //go:noinline

@@ -58,6 +58,20 @@ func Stream(level isa.Level, c *float32, cStride int, a *float32, aStride int, b
 	portable.Stream(c, cStride, a, aStride, b, depth, rows, alpha)
 }
 
+// RotaryHalves turns the pairs x[i], x[n+i] of each row: a·cos - b·sin and b·cos + a·sin.
+//
+//go:noinline
+func RotaryHalves(level isa.Level, x *float32, stride, rows int, cos, sin *float32, n int) {
+	portable.RotaryHalves(x, stride, rows, cos, sin, n)
+}
+
+// RotaryPairs turns the pairs x[2i], x[2i+1] of the n elements of each row: x·cos + partner·sin.
+//
+//go:noinline
+func RotaryPairs(level isa.Level, x *float32, stride, rows int, cos, sin *float32, n int) {
+	portable.RotaryPairs(x, stride, rows, cos, sin, n)
+}
+
 // AffineRows is dst = src·scale + bias by column, each operation rounded.
 //
 //go:noinline

@@ -3607,6 +3607,880 @@ depth_end_16:
 rows_end_10:
 	RET
 
+// func rotaryHalvesNEON(x *float32, stride int, rows int, cos *float32, sin *float32, n int)
+TEXT ·rotaryHalvesNEON(SB), NOSPLIT, $0-48
+	MOVD x+0(FP), R0 // x
+	MOVD stride+8(FP), R1 // stride
+	MOVD rows+16(FP), R2 // rows
+	LSL  $2, R1, R1 // stride in bytes
+	CMP  $1, R2 // rows < 1
+	BLT  rows_end_2 // rows < 1
+
+rows_1:
+	MOVD n+40(FP), R3 // n
+	MOVD cos+24(FP), R6 // cos
+	MOVD sin+32(FP), R7 // sin
+	MOVD R0, R8 // row = x
+	MOVD R3, R9 // half = n
+	LSL  $2, R9, R9 // half in bytes
+	ADD  R0, R9, R9 // half += x
+	CMP  $16, R3 // n < 16
+	BLT  elements_end_4 // n < 16
+
+elements_3:
+	FMOVQ (R8), F0 // a = row[0], lanes 0..3
+	FMOVQ 16(R8), F1 // a = row[0], lanes 4..7
+	FMOVQ 32(R8), F2 // a = row[0], lanes 8..11
+	FMOVQ 48(R8), F3 // a = row[0], lanes 12..15
+	FMOVQ (R9), F4 // b = half[0], lanes 0..3
+	FMOVQ 16(R9), F5 // b = half[0], lanes 4..7
+	FMOVQ 32(R9), F6 // b = half[0], lanes 8..11
+	FMOVQ 48(R9), F7 // b = half[0], lanes 12..15
+	FMOVQ (R6), F8 // cos = cos[0], lanes 0..3
+	FMOVQ 16(R6), F9 // cos = cos[0], lanes 4..7
+	FMOVQ 32(R6), F10 // cos = cos[0], lanes 8..11
+	FMOVQ 48(R6), F11 // cos = cos[0], lanes 12..15
+	FMOVQ (R7), F12 // sin = sin[0], lanes 0..3
+	FMOVQ 16(R7), F13 // sin = sin[0], lanes 4..7
+	FMOVQ 32(R7), F14 // sin = sin[0], lanes 8..11
+	FMOVQ 48(R7), F15 // sin = sin[0], lanes 12..15
+	WORD  $0x6e2cdc90 // FMUL V16.4S, V4.4S, V12.4S // t = b * sin, lanes 0..3
+	WORD  $0x6e2ddcb1 // FMUL V17.4S, V5.4S, V13.4S // t = b * sin, lanes 4..7
+	WORD  $0x6e2edcd2 // FMUL V18.4S, V6.4S, V14.4S // t = b * sin, lanes 8..11
+	WORD  $0x6e2fdcf3 // FMUL V19.4S, V7.4S, V15.4S // t = b * sin, lanes 12..15
+	WORD  $0x6ea0fa10 // FNEG V16.4S, V16.4S // t = a * cos - t, lanes 0..3
+	VFMLA V8.S4, V0.S4, V16.S4 // t = a * cos - t, lanes 0..3
+	WORD  $0x6ea0fa31 // FNEG V17.4S, V17.4S // t = a * cos - t, lanes 4..7
+	VFMLA V9.S4, V1.S4, V17.S4 // t = a * cos - t, lanes 4..7
+	WORD  $0x6ea0fa52 // FNEG V18.4S, V18.4S // t = a * cos - t, lanes 8..11
+	VFMLA V10.S4, V2.S4, V18.S4 // t = a * cos - t, lanes 8..11
+	WORD  $0x6ea0fa73 // FNEG V19.4S, V19.4S // t = a * cos - t, lanes 12..15
+	VFMLA V11.S4, V3.S4, V19.S4 // t = a * cos - t, lanes 12..15
+	FMOVQ F16, (R8) // row[0] = t, lanes 0..3
+	FMOVQ F17, 16(R8) // row[0] = t, lanes 4..7
+	FMOVQ F18, 32(R8) // row[0] = t, lanes 8..11
+	FMOVQ F19, 48(R8) // row[0] = t, lanes 12..15
+	WORD  $0x6e2cdc10 // FMUL V16.4S, V0.4S, V12.4S // t = a * sin, lanes 0..3
+	WORD  $0x6e2ddc31 // FMUL V17.4S, V1.4S, V13.4S // t = a * sin, lanes 4..7
+	WORD  $0x6e2edc52 // FMUL V18.4S, V2.4S, V14.4S // t = a * sin, lanes 8..11
+	WORD  $0x6e2fdc73 // FMUL V19.4S, V3.4S, V15.4S // t = a * sin, lanes 12..15
+	VFMLA V8.S4, V4.S4, V16.S4 // t += b * cos, lanes 0..3
+	VFMLA V9.S4, V5.S4, V17.S4 // t += b * cos, lanes 4..7
+	VFMLA V10.S4, V6.S4, V18.S4 // t += b * cos, lanes 8..11
+	VFMLA V11.S4, V7.S4, V19.S4 // t += b * cos, lanes 12..15
+	FMOVQ F16, (R9) // half[0] = t, lanes 0..3
+	FMOVQ F17, 16(R9) // half[0] = t, lanes 4..7
+	FMOVQ F18, 32(R9) // half[0] = t, lanes 8..11
+	FMOVQ F19, 48(R9) // half[0] = t, lanes 12..15
+	ADD   $64, R8, R8 // row += 64
+	ADD   $64, R9, R9 // half += 64
+	ADD   $64, R6, R6 // cos += 64
+	ADD   $64, R7, R7 // sin += 64
+	SUB   $16, R3, R3 // n += -16
+	CMP   $16, R3 // n >= 16
+	BGE   elements_3 // n >= 16
+
+elements_end_4:
+	CMP   $1, R3 // n < 1
+	BLT   less_5 // n < 1
+	VEOR  V0.B16, V0.B16, V0.B16 // a = row[0], n lanes
+	VEOR  V1.B16, V1.B16, V1.B16 // a = row[0], n lanes
+	VEOR  V2.B16, V2.B16, V2.B16 // a = row[0], n lanes
+	VEOR  V3.B16, V3.B16, V3.B16 // a = row[0], n lanes
+	CMP   $4, R3 // a = row[0], n lanes
+	BLT   tail_7 // a = row[0], n lanes
+	FMOVQ (R8), F0 // a = row[0], n lanes
+	CMP   $8, R3 // a = row[0], n lanes
+	BLT   tail_8 // a = row[0], n lanes
+	FMOVQ 16(R8), F1 // a = row[0], n lanes
+	CMP   $12, R3 // a = row[0], n lanes
+	BLT   tail_9 // a = row[0], n lanes
+	FMOVQ 32(R8), F2 // a = row[0], n lanes
+	CMP   $16, R3 // a = row[0], n lanes
+	BLT   tail_10 // a = row[0], n lanes
+	FMOVQ 48(R8), F3 // a = row[0], n lanes
+	JMP   tail_done_6 // a = row[0], n lanes
+
+tail_7:
+	TBZ   $1, R3, tail_one_11 // a = row[0], n lanes
+	FMOVD (R8), F0 // a = row[0], n lanes
+	TBZ   $0, R3, tail_done_6 // a = row[0], n lanes
+	ADD   $8, R8, R10 // a = row[0], n lanes
+	VLD1  (R10), V0.S[2] // a = row[0], n lanes
+	JMP   tail_done_6 // a = row[0], n lanes
+
+tail_one_11:
+	TBZ   $0, R3, tail_done_6 // a = row[0], n lanes
+	FMOVS (R8), F0 // a = row[0], n lanes
+	JMP   tail_done_6 // a = row[0], n lanes
+
+tail_8:
+	TBZ   $1, R3, tail_one_12 // a = row[0], n lanes
+	FMOVD 16(R8), F1 // a = row[0], n lanes
+	TBZ   $0, R3, tail_done_6 // a = row[0], n lanes
+	ADD   $24, R8, R10 // a = row[0], n lanes
+	VLD1  (R10), V1.S[2] // a = row[0], n lanes
+	JMP   tail_done_6 // a = row[0], n lanes
+
+tail_one_12:
+	TBZ   $0, R3, tail_done_6 // a = row[0], n lanes
+	FMOVS 16(R8), F1 // a = row[0], n lanes
+	JMP   tail_done_6 // a = row[0], n lanes
+
+tail_9:
+	TBZ   $1, R3, tail_one_13 // a = row[0], n lanes
+	FMOVD 32(R8), F2 // a = row[0], n lanes
+	TBZ   $0, R3, tail_done_6 // a = row[0], n lanes
+	ADD   $40, R8, R10 // a = row[0], n lanes
+	VLD1  (R10), V2.S[2] // a = row[0], n lanes
+	JMP   tail_done_6 // a = row[0], n lanes
+
+tail_one_13:
+	TBZ   $0, R3, tail_done_6 // a = row[0], n lanes
+	FMOVS 32(R8), F2 // a = row[0], n lanes
+	JMP   tail_done_6 // a = row[0], n lanes
+
+tail_10:
+	TBZ   $1, R3, tail_one_14 // a = row[0], n lanes
+	FMOVD 48(R8), F3 // a = row[0], n lanes
+	TBZ   $0, R3, tail_done_6 // a = row[0], n lanes
+	ADD   $56, R8, R10 // a = row[0], n lanes
+	VLD1  (R10), V3.S[2] // a = row[0], n lanes
+	JMP   tail_done_6 // a = row[0], n lanes
+
+tail_one_14:
+	TBZ   $0, R3, tail_done_6 // a = row[0], n lanes
+	FMOVS 48(R8), F3 // a = row[0], n lanes
+
+tail_done_6:
+	VEOR  V4.B16, V4.B16, V4.B16 // b = half[0], n lanes
+	VEOR  V5.B16, V5.B16, V5.B16 // b = half[0], n lanes
+	VEOR  V6.B16, V6.B16, V6.B16 // b = half[0], n lanes
+	VEOR  V7.B16, V7.B16, V7.B16 // b = half[0], n lanes
+	CMP   $4, R3 // b = half[0], n lanes
+	BLT   tail_16 // b = half[0], n lanes
+	FMOVQ (R9), F4 // b = half[0], n lanes
+	CMP   $8, R3 // b = half[0], n lanes
+	BLT   tail_17 // b = half[0], n lanes
+	FMOVQ 16(R9), F5 // b = half[0], n lanes
+	CMP   $12, R3 // b = half[0], n lanes
+	BLT   tail_18 // b = half[0], n lanes
+	FMOVQ 32(R9), F6 // b = half[0], n lanes
+	CMP   $16, R3 // b = half[0], n lanes
+	BLT   tail_19 // b = half[0], n lanes
+	FMOVQ 48(R9), F7 // b = half[0], n lanes
+	JMP   tail_done_15 // b = half[0], n lanes
+
+tail_16:
+	TBZ   $1, R3, tail_one_20 // b = half[0], n lanes
+	FMOVD (R9), F4 // b = half[0], n lanes
+	TBZ   $0, R3, tail_done_15 // b = half[0], n lanes
+	ADD   $8, R9, R10 // b = half[0], n lanes
+	VLD1  (R10), V4.S[2] // b = half[0], n lanes
+	JMP   tail_done_15 // b = half[0], n lanes
+
+tail_one_20:
+	TBZ   $0, R3, tail_done_15 // b = half[0], n lanes
+	FMOVS (R9), F4 // b = half[0], n lanes
+	JMP   tail_done_15 // b = half[0], n lanes
+
+tail_17:
+	TBZ   $1, R3, tail_one_21 // b = half[0], n lanes
+	FMOVD 16(R9), F5 // b = half[0], n lanes
+	TBZ   $0, R3, tail_done_15 // b = half[0], n lanes
+	ADD   $24, R9, R10 // b = half[0], n lanes
+	VLD1  (R10), V5.S[2] // b = half[0], n lanes
+	JMP   tail_done_15 // b = half[0], n lanes
+
+tail_one_21:
+	TBZ   $0, R3, tail_done_15 // b = half[0], n lanes
+	FMOVS 16(R9), F5 // b = half[0], n lanes
+	JMP   tail_done_15 // b = half[0], n lanes
+
+tail_18:
+	TBZ   $1, R3, tail_one_22 // b = half[0], n lanes
+	FMOVD 32(R9), F6 // b = half[0], n lanes
+	TBZ   $0, R3, tail_done_15 // b = half[0], n lanes
+	ADD   $40, R9, R10 // b = half[0], n lanes
+	VLD1  (R10), V6.S[2] // b = half[0], n lanes
+	JMP   tail_done_15 // b = half[0], n lanes
+
+tail_one_22:
+	TBZ   $0, R3, tail_done_15 // b = half[0], n lanes
+	FMOVS 32(R9), F6 // b = half[0], n lanes
+	JMP   tail_done_15 // b = half[0], n lanes
+
+tail_19:
+	TBZ   $1, R3, tail_one_23 // b = half[0], n lanes
+	FMOVD 48(R9), F7 // b = half[0], n lanes
+	TBZ   $0, R3, tail_done_15 // b = half[0], n lanes
+	ADD   $56, R9, R10 // b = half[0], n lanes
+	VLD1  (R10), V7.S[2] // b = half[0], n lanes
+	JMP   tail_done_15 // b = half[0], n lanes
+
+tail_one_23:
+	TBZ   $0, R3, tail_done_15 // b = half[0], n lanes
+	FMOVS 48(R9), F7 // b = half[0], n lanes
+
+tail_done_15:
+	VEOR  V8.B16, V8.B16, V8.B16 // cos = cos[0], n lanes
+	VEOR  V9.B16, V9.B16, V9.B16 // cos = cos[0], n lanes
+	VEOR  V10.B16, V10.B16, V10.B16 // cos = cos[0], n lanes
+	VEOR  V11.B16, V11.B16, V11.B16 // cos = cos[0], n lanes
+	CMP   $4, R3 // cos = cos[0], n lanes
+	BLT   tail_25 // cos = cos[0], n lanes
+	FMOVQ (R6), F8 // cos = cos[0], n lanes
+	CMP   $8, R3 // cos = cos[0], n lanes
+	BLT   tail_26 // cos = cos[0], n lanes
+	FMOVQ 16(R6), F9 // cos = cos[0], n lanes
+	CMP   $12, R3 // cos = cos[0], n lanes
+	BLT   tail_27 // cos = cos[0], n lanes
+	FMOVQ 32(R6), F10 // cos = cos[0], n lanes
+	CMP   $16, R3 // cos = cos[0], n lanes
+	BLT   tail_28 // cos = cos[0], n lanes
+	FMOVQ 48(R6), F11 // cos = cos[0], n lanes
+	JMP   tail_done_24 // cos = cos[0], n lanes
+
+tail_25:
+	TBZ   $1, R3, tail_one_29 // cos = cos[0], n lanes
+	FMOVD (R6), F8 // cos = cos[0], n lanes
+	TBZ   $0, R3, tail_done_24 // cos = cos[0], n lanes
+	ADD   $8, R6, R6 // cos = cos[0], n lanes
+	VLD1  (R6), V8.S[2] // cos = cos[0], n lanes
+	JMP   tail_done_24 // cos = cos[0], n lanes
+
+tail_one_29:
+	TBZ   $0, R3, tail_done_24 // cos = cos[0], n lanes
+	FMOVS (R6), F8 // cos = cos[0], n lanes
+	JMP   tail_done_24 // cos = cos[0], n lanes
+
+tail_26:
+	TBZ   $1, R3, tail_one_30 // cos = cos[0], n lanes
+	FMOVD 16(R6), F9 // cos = cos[0], n lanes
+	TBZ   $0, R3, tail_done_24 // cos = cos[0], n lanes
+	ADD   $24, R6, R6 // cos = cos[0], n lanes
+	VLD1  (R6), V9.S[2] // cos = cos[0], n lanes
+	JMP   tail_done_24 // cos = cos[0], n lanes
+
+tail_one_30:
+	TBZ   $0, R3, tail_done_24 // cos = cos[0], n lanes
+	FMOVS 16(R6), F9 // cos = cos[0], n lanes
+	JMP   tail_done_24 // cos = cos[0], n lanes
+
+tail_27:
+	TBZ   $1, R3, tail_one_31 // cos = cos[0], n lanes
+	FMOVD 32(R6), F10 // cos = cos[0], n lanes
+	TBZ   $0, R3, tail_done_24 // cos = cos[0], n lanes
+	ADD   $40, R6, R6 // cos = cos[0], n lanes
+	VLD1  (R6), V10.S[2] // cos = cos[0], n lanes
+	JMP   tail_done_24 // cos = cos[0], n lanes
+
+tail_one_31:
+	TBZ   $0, R3, tail_done_24 // cos = cos[0], n lanes
+	FMOVS 32(R6), F10 // cos = cos[0], n lanes
+	JMP   tail_done_24 // cos = cos[0], n lanes
+
+tail_28:
+	TBZ   $1, R3, tail_one_32 // cos = cos[0], n lanes
+	FMOVD 48(R6), F11 // cos = cos[0], n lanes
+	TBZ   $0, R3, tail_done_24 // cos = cos[0], n lanes
+	ADD   $56, R6, R6 // cos = cos[0], n lanes
+	VLD1  (R6), V11.S[2] // cos = cos[0], n lanes
+	JMP   tail_done_24 // cos = cos[0], n lanes
+
+tail_one_32:
+	TBZ   $0, R3, tail_done_24 // cos = cos[0], n lanes
+	FMOVS 48(R6), F11 // cos = cos[0], n lanes
+
+tail_done_24:
+	VEOR  V12.B16, V12.B16, V12.B16 // sin = sin[0], n lanes
+	VEOR  V13.B16, V13.B16, V13.B16 // sin = sin[0], n lanes
+	VEOR  V14.B16, V14.B16, V14.B16 // sin = sin[0], n lanes
+	VEOR  V15.B16, V15.B16, V15.B16 // sin = sin[0], n lanes
+	CMP   $4, R3 // sin = sin[0], n lanes
+	BLT   tail_34 // sin = sin[0], n lanes
+	FMOVQ (R7), F12 // sin = sin[0], n lanes
+	CMP   $8, R3 // sin = sin[0], n lanes
+	BLT   tail_35 // sin = sin[0], n lanes
+	FMOVQ 16(R7), F13 // sin = sin[0], n lanes
+	CMP   $12, R3 // sin = sin[0], n lanes
+	BLT   tail_36 // sin = sin[0], n lanes
+	FMOVQ 32(R7), F14 // sin = sin[0], n lanes
+	CMP   $16, R3 // sin = sin[0], n lanes
+	BLT   tail_37 // sin = sin[0], n lanes
+	FMOVQ 48(R7), F15 // sin = sin[0], n lanes
+	JMP   tail_done_33 // sin = sin[0], n lanes
+
+tail_34:
+	TBZ   $1, R3, tail_one_38 // sin = sin[0], n lanes
+	FMOVD (R7), F12 // sin = sin[0], n lanes
+	TBZ   $0, R3, tail_done_33 // sin = sin[0], n lanes
+	ADD   $8, R7, R6 // sin = sin[0], n lanes
+	VLD1  (R6), V12.S[2] // sin = sin[0], n lanes
+	JMP   tail_done_33 // sin = sin[0], n lanes
+
+tail_one_38:
+	TBZ   $0, R3, tail_done_33 // sin = sin[0], n lanes
+	FMOVS (R7), F12 // sin = sin[0], n lanes
+	JMP   tail_done_33 // sin = sin[0], n lanes
+
+tail_35:
+	TBZ   $1, R3, tail_one_39 // sin = sin[0], n lanes
+	FMOVD 16(R7), F13 // sin = sin[0], n lanes
+	TBZ   $0, R3, tail_done_33 // sin = sin[0], n lanes
+	ADD   $24, R7, R6 // sin = sin[0], n lanes
+	VLD1  (R6), V13.S[2] // sin = sin[0], n lanes
+	JMP   tail_done_33 // sin = sin[0], n lanes
+
+tail_one_39:
+	TBZ   $0, R3, tail_done_33 // sin = sin[0], n lanes
+	FMOVS 16(R7), F13 // sin = sin[0], n lanes
+	JMP   tail_done_33 // sin = sin[0], n lanes
+
+tail_36:
+	TBZ   $1, R3, tail_one_40 // sin = sin[0], n lanes
+	FMOVD 32(R7), F14 // sin = sin[0], n lanes
+	TBZ   $0, R3, tail_done_33 // sin = sin[0], n lanes
+	ADD   $40, R7, R6 // sin = sin[0], n lanes
+	VLD1  (R6), V14.S[2] // sin = sin[0], n lanes
+	JMP   tail_done_33 // sin = sin[0], n lanes
+
+tail_one_40:
+	TBZ   $0, R3, tail_done_33 // sin = sin[0], n lanes
+	FMOVS 32(R7), F14 // sin = sin[0], n lanes
+	JMP   tail_done_33 // sin = sin[0], n lanes
+
+tail_37:
+	TBZ   $1, R3, tail_one_41 // sin = sin[0], n lanes
+	FMOVD 48(R7), F15 // sin = sin[0], n lanes
+	TBZ   $0, R3, tail_done_33 // sin = sin[0], n lanes
+	ADD   $56, R7, R6 // sin = sin[0], n lanes
+	VLD1  (R6), V15.S[2] // sin = sin[0], n lanes
+	JMP   tail_done_33 // sin = sin[0], n lanes
+
+tail_one_41:
+	TBZ   $0, R3, tail_done_33 // sin = sin[0], n lanes
+	FMOVS 48(R7), F15 // sin = sin[0], n lanes
+
+tail_done_33:
+	WORD  $0x6e2cdc90 // FMUL V16.4S, V4.4S, V12.4S // t = b * sin, lanes 0..3
+	WORD  $0x6e2ddcb1 // FMUL V17.4S, V5.4S, V13.4S // t = b * sin, lanes 4..7
+	WORD  $0x6e2edcd2 // FMUL V18.4S, V6.4S, V14.4S // t = b * sin, lanes 8..11
+	WORD  $0x6e2fdcf3 // FMUL V19.4S, V7.4S, V15.4S // t = b * sin, lanes 12..15
+	WORD  $0x6ea0fa10 // FNEG V16.4S, V16.4S // t = a * cos - t, lanes 0..3
+	VFMLA V8.S4, V0.S4, V16.S4 // t = a * cos - t, lanes 0..3
+	WORD  $0x6ea0fa31 // FNEG V17.4S, V17.4S // t = a * cos - t, lanes 4..7
+	VFMLA V9.S4, V1.S4, V17.S4 // t = a * cos - t, lanes 4..7
+	WORD  $0x6ea0fa52 // FNEG V18.4S, V18.4S // t = a * cos - t, lanes 8..11
+	VFMLA V10.S4, V2.S4, V18.S4 // t = a * cos - t, lanes 8..11
+	WORD  $0x6ea0fa73 // FNEG V19.4S, V19.4S // t = a * cos - t, lanes 12..15
+	VFMLA V11.S4, V3.S4, V19.S4 // t = a * cos - t, lanes 12..15
+	CMP   $4, R3 // row[0] = t, n lanes
+	BLT   tail_43 // row[0] = t, n lanes
+	FMOVQ F16, (R8) // row[0] = t, n lanes
+	CMP   $8, R3 // row[0] = t, n lanes
+	BLT   tail_44 // row[0] = t, n lanes
+	FMOVQ F17, 16(R8) // row[0] = t, n lanes
+	CMP   $12, R3 // row[0] = t, n lanes
+	BLT   tail_45 // row[0] = t, n lanes
+	FMOVQ F18, 32(R8) // row[0] = t, n lanes
+	CMP   $16, R3 // row[0] = t, n lanes
+	BLT   tail_46 // row[0] = t, n lanes
+	FMOVQ F19, 48(R8) // row[0] = t, n lanes
+	JMP   tail_done_42 // row[0] = t, n lanes
+
+tail_43:
+	TBZ   $1, R3, tail_one_47 // row[0] = t, n lanes
+	FMOVD F16, (R8) // row[0] = t, n lanes
+	TBZ   $0, R3, tail_done_42 // row[0] = t, n lanes
+	ADD   $8, R8, R6 // row[0] = t, n lanes
+	VST1  V16.S[2], (R6) // row[0] = t, n lanes
+	JMP   tail_done_42 // row[0] = t, n lanes
+
+tail_one_47:
+	TBZ   $0, R3, tail_done_42 // row[0] = t, n lanes
+	FMOVS F16, (R8) // row[0] = t, n lanes
+	JMP   tail_done_42 // row[0] = t, n lanes
+
+tail_44:
+	TBZ   $1, R3, tail_one_48 // row[0] = t, n lanes
+	FMOVD F17, 16(R8) // row[0] = t, n lanes
+	TBZ   $0, R3, tail_done_42 // row[0] = t, n lanes
+	ADD   $24, R8, R6 // row[0] = t, n lanes
+	VST1  V17.S[2], (R6) // row[0] = t, n lanes
+	JMP   tail_done_42 // row[0] = t, n lanes
+
+tail_one_48:
+	TBZ   $0, R3, tail_done_42 // row[0] = t, n lanes
+	FMOVS F17, 16(R8) // row[0] = t, n lanes
+	JMP   tail_done_42 // row[0] = t, n lanes
+
+tail_45:
+	TBZ   $1, R3, tail_one_49 // row[0] = t, n lanes
+	FMOVD F18, 32(R8) // row[0] = t, n lanes
+	TBZ   $0, R3, tail_done_42 // row[0] = t, n lanes
+	ADD   $40, R8, R6 // row[0] = t, n lanes
+	VST1  V18.S[2], (R6) // row[0] = t, n lanes
+	JMP   tail_done_42 // row[0] = t, n lanes
+
+tail_one_49:
+	TBZ   $0, R3, tail_done_42 // row[0] = t, n lanes
+	FMOVS F18, 32(R8) // row[0] = t, n lanes
+	JMP   tail_done_42 // row[0] = t, n lanes
+
+tail_46:
+	TBZ   $1, R3, tail_one_50 // row[0] = t, n lanes
+	FMOVD F19, 48(R8) // row[0] = t, n lanes
+	TBZ   $0, R3, tail_done_42 // row[0] = t, n lanes
+	ADD   $56, R8, R6 // row[0] = t, n lanes
+	VST1  V19.S[2], (R6) // row[0] = t, n lanes
+	JMP   tail_done_42 // row[0] = t, n lanes
+
+tail_one_50:
+	TBZ   $0, R3, tail_done_42 // row[0] = t, n lanes
+	FMOVS F19, 48(R8) // row[0] = t, n lanes
+
+tail_done_42:
+	WORD  $0x6e2cdc10 // FMUL V16.4S, V0.4S, V12.4S // t = a * sin, lanes 0..3
+	WORD  $0x6e2ddc31 // FMUL V17.4S, V1.4S, V13.4S // t = a * sin, lanes 4..7
+	WORD  $0x6e2edc52 // FMUL V18.4S, V2.4S, V14.4S // t = a * sin, lanes 8..11
+	WORD  $0x6e2fdc73 // FMUL V19.4S, V3.4S, V15.4S // t = a * sin, lanes 12..15
+	VFMLA V8.S4, V4.S4, V16.S4 // t += b * cos, lanes 0..3
+	VFMLA V9.S4, V5.S4, V17.S4 // t += b * cos, lanes 4..7
+	VFMLA V10.S4, V6.S4, V18.S4 // t += b * cos, lanes 8..11
+	VFMLA V11.S4, V7.S4, V19.S4 // t += b * cos, lanes 12..15
+	CMP   $4, R3 // half[0] = t, n lanes
+	BLT   tail_52 // half[0] = t, n lanes
+	FMOVQ F16, (R9) // half[0] = t, n lanes
+	CMP   $8, R3 // half[0] = t, n lanes
+	BLT   tail_53 // half[0] = t, n lanes
+	FMOVQ F17, 16(R9) // half[0] = t, n lanes
+	CMP   $12, R3 // half[0] = t, n lanes
+	BLT   tail_54 // half[0] = t, n lanes
+	FMOVQ F18, 32(R9) // half[0] = t, n lanes
+	CMP   $16, R3 // half[0] = t, n lanes
+	BLT   tail_55 // half[0] = t, n lanes
+	FMOVQ F19, 48(R9) // half[0] = t, n lanes
+	JMP   tail_done_51 // half[0] = t, n lanes
+
+tail_52:
+	TBZ   $1, R3, tail_one_56 // half[0] = t, n lanes
+	FMOVD F16, (R9) // half[0] = t, n lanes
+	TBZ   $0, R3, tail_done_51 // half[0] = t, n lanes
+	ADD   $8, R9, R3 // half[0] = t, n lanes
+	VST1  V16.S[2], (R3) // half[0] = t, n lanes
+	JMP   tail_done_51 // half[0] = t, n lanes
+
+tail_one_56:
+	TBZ   $0, R3, tail_done_51 // half[0] = t, n lanes
+	FMOVS F16, (R9) // half[0] = t, n lanes
+	JMP   tail_done_51 // half[0] = t, n lanes
+
+tail_53:
+	TBZ   $1, R3, tail_one_57 // half[0] = t, n lanes
+	FMOVD F17, 16(R9) // half[0] = t, n lanes
+	TBZ   $0, R3, tail_done_51 // half[0] = t, n lanes
+	ADD   $24, R9, R3 // half[0] = t, n lanes
+	VST1  V17.S[2], (R3) // half[0] = t, n lanes
+	JMP   tail_done_51 // half[0] = t, n lanes
+
+tail_one_57:
+	TBZ   $0, R3, tail_done_51 // half[0] = t, n lanes
+	FMOVS F17, 16(R9) // half[0] = t, n lanes
+	JMP   tail_done_51 // half[0] = t, n lanes
+
+tail_54:
+	TBZ   $1, R3, tail_one_58 // half[0] = t, n lanes
+	FMOVD F18, 32(R9) // half[0] = t, n lanes
+	TBZ   $0, R3, tail_done_51 // half[0] = t, n lanes
+	ADD   $40, R9, R3 // half[0] = t, n lanes
+	VST1  V18.S[2], (R3) // half[0] = t, n lanes
+	JMP   tail_done_51 // half[0] = t, n lanes
+
+tail_one_58:
+	TBZ   $0, R3, tail_done_51 // half[0] = t, n lanes
+	FMOVS F18, 32(R9) // half[0] = t, n lanes
+	JMP   tail_done_51 // half[0] = t, n lanes
+
+tail_55:
+	TBZ   $1, R3, tail_one_59 // half[0] = t, n lanes
+	FMOVD F19, 48(R9) // half[0] = t, n lanes
+	TBZ   $0, R3, tail_done_51 // half[0] = t, n lanes
+	ADD   $56, R9, R3 // half[0] = t, n lanes
+	VST1  V19.S[2], (R3) // half[0] = t, n lanes
+	JMP   tail_done_51 // half[0] = t, n lanes
+
+tail_one_59:
+	TBZ   $0, R3, tail_done_51 // half[0] = t, n lanes
+	FMOVS F19, 48(R9) // half[0] = t, n lanes
+
+tail_done_51:
+less_5:
+	ADD R1, R0, R0 // x += stride
+	SUB $1, R2, R2 // rows += -1
+	CMP $1, R2 // rows >= 1
+	BGE rows_1 // rows >= 1
+
+rows_end_2:
+	RET
+
+// func rotaryPairsNEON(x *float32, stride int, rows int, cos *float32, sin *float32, n int)
+TEXT ·rotaryPairsNEON(SB), NOSPLIT, $0-48
+	MOVD x+0(FP), R0 // x
+	MOVD stride+8(FP), R1 // stride
+	MOVD rows+16(FP), R2 // rows
+	LSL  $2, R1, R1 // stride in bytes
+	CMP  $1, R2 // rows < 1
+	BLT  rows_end_2 // rows < 1
+
+rows_1:
+	MOVD n+40(FP), R3 // n
+	MOVD cos+24(FP), R6 // cos
+	MOVD sin+32(FP), R7 // sin
+	MOVD R0, R8 // row = x
+	MOVD R3, R9 // half = n
+	LSL  $2, R9, R9 // half in bytes
+	ADD  R0, R9, R9 // half += x
+	CMP  $16, R3 // n < 16
+	BLT  elements_end_4 // n < 16
+
+elements_3:
+	FMOVQ  (R8), F0 // x = row[0], lanes 0..3
+	FMOVQ  16(R8), F1 // x = row[0], lanes 4..7
+	FMOVQ  32(R8), F2 // x = row[0], lanes 8..11
+	FMOVQ  48(R8), F3 // x = row[0], lanes 12..15
+	FMOVQ  (R6), F8 // cos = cos[0], lanes 0..3
+	FMOVQ  16(R6), F9 // cos = cos[0], lanes 4..7
+	FMOVQ  32(R6), F10 // cos = cos[0], lanes 8..11
+	FMOVQ  48(R6), F11 // cos = cos[0], lanes 12..15
+	FMOVQ  (R7), F12 // sin = sin[0], lanes 0..3
+	FMOVQ  16(R7), F13 // sin = sin[0], lanes 4..7
+	FMOVQ  32(R7), F14 // sin = sin[0], lanes 8..11
+	FMOVQ  48(R7), F15 // sin = sin[0], lanes 12..15
+	VREV64 V0.S4, V4.S4 // partner = x, pairs swapped, lanes 0..3
+	VREV64 V1.S4, V5.S4 // partner = x, pairs swapped, lanes 4..7
+	VREV64 V2.S4, V6.S4 // partner = x, pairs swapped, lanes 8..11
+	VREV64 V3.S4, V7.S4 // partner = x, pairs swapped, lanes 12..15
+	WORD   $0x6e2cdc84 // FMUL V4.4S, V4.4S, V12.4S // partner = partner * sin, lanes 0..3
+	WORD   $0x6e2ddca5 // FMUL V5.4S, V5.4S, V13.4S // partner = partner * sin, lanes 4..7
+	WORD   $0x6e2edcc6 // FMUL V6.4S, V6.4S, V14.4S // partner = partner * sin, lanes 8..11
+	WORD   $0x6e2fdce7 // FMUL V7.4S, V7.4S, V15.4S // partner = partner * sin, lanes 12..15
+	VFMLA  V8.S4, V0.S4, V4.S4 // partner += x * cos, lanes 0..3
+	VFMLA  V9.S4, V1.S4, V5.S4 // partner += x * cos, lanes 4..7
+	VFMLA  V10.S4, V2.S4, V6.S4 // partner += x * cos, lanes 8..11
+	VFMLA  V11.S4, V3.S4, V7.S4 // partner += x * cos, lanes 12..15
+	FMOVQ  F4, (R8) // row[0] = partner, lanes 0..3
+	FMOVQ  F5, 16(R8) // row[0] = partner, lanes 4..7
+	FMOVQ  F6, 32(R8) // row[0] = partner, lanes 8..11
+	FMOVQ  F7, 48(R8) // row[0] = partner, lanes 12..15
+	ADD    $64, R8, R8 // row += 64
+	ADD    $64, R9, R9 // half += 64
+	ADD    $64, R6, R6 // cos += 64
+	ADD    $64, R7, R7 // sin += 64
+	SUB    $16, R3, R3 // n += -16
+	CMP    $16, R3 // n >= 16
+	BGE    elements_3 // n >= 16
+
+elements_end_4:
+	CMP   $1, R3 // n < 1
+	BLT   less_5 // n < 1
+	VEOR  V0.B16, V0.B16, V0.B16 // x = row[0], n lanes
+	VEOR  V1.B16, V1.B16, V1.B16 // x = row[0], n lanes
+	VEOR  V2.B16, V2.B16, V2.B16 // x = row[0], n lanes
+	VEOR  V3.B16, V3.B16, V3.B16 // x = row[0], n lanes
+	CMP   $4, R3 // x = row[0], n lanes
+	BLT   tail_7 // x = row[0], n lanes
+	FMOVQ (R8), F0 // x = row[0], n lanes
+	CMP   $8, R3 // x = row[0], n lanes
+	BLT   tail_8 // x = row[0], n lanes
+	FMOVQ 16(R8), F1 // x = row[0], n lanes
+	CMP   $12, R3 // x = row[0], n lanes
+	BLT   tail_9 // x = row[0], n lanes
+	FMOVQ 32(R8), F2 // x = row[0], n lanes
+	CMP   $16, R3 // x = row[0], n lanes
+	BLT   tail_10 // x = row[0], n lanes
+	FMOVQ 48(R8), F3 // x = row[0], n lanes
+	JMP   tail_done_6 // x = row[0], n lanes
+
+tail_7:
+	TBZ   $1, R3, tail_one_11 // x = row[0], n lanes
+	FMOVD (R8), F0 // x = row[0], n lanes
+	TBZ   $0, R3, tail_done_6 // x = row[0], n lanes
+	ADD   $8, R8, R9 // x = row[0], n lanes
+	VLD1  (R9), V0.S[2] // x = row[0], n lanes
+	JMP   tail_done_6 // x = row[0], n lanes
+
+tail_one_11:
+	TBZ   $0, R3, tail_done_6 // x = row[0], n lanes
+	FMOVS (R8), F0 // x = row[0], n lanes
+	JMP   tail_done_6 // x = row[0], n lanes
+
+tail_8:
+	TBZ   $1, R3, tail_one_12 // x = row[0], n lanes
+	FMOVD 16(R8), F1 // x = row[0], n lanes
+	TBZ   $0, R3, tail_done_6 // x = row[0], n lanes
+	ADD   $24, R8, R9 // x = row[0], n lanes
+	VLD1  (R9), V1.S[2] // x = row[0], n lanes
+	JMP   tail_done_6 // x = row[0], n lanes
+
+tail_one_12:
+	TBZ   $0, R3, tail_done_6 // x = row[0], n lanes
+	FMOVS 16(R8), F1 // x = row[0], n lanes
+	JMP   tail_done_6 // x = row[0], n lanes
+
+tail_9:
+	TBZ   $1, R3, tail_one_13 // x = row[0], n lanes
+	FMOVD 32(R8), F2 // x = row[0], n lanes
+	TBZ   $0, R3, tail_done_6 // x = row[0], n lanes
+	ADD   $40, R8, R9 // x = row[0], n lanes
+	VLD1  (R9), V2.S[2] // x = row[0], n lanes
+	JMP   tail_done_6 // x = row[0], n lanes
+
+tail_one_13:
+	TBZ   $0, R3, tail_done_6 // x = row[0], n lanes
+	FMOVS 32(R8), F2 // x = row[0], n lanes
+	JMP   tail_done_6 // x = row[0], n lanes
+
+tail_10:
+	TBZ   $1, R3, tail_one_14 // x = row[0], n lanes
+	FMOVD 48(R8), F3 // x = row[0], n lanes
+	TBZ   $0, R3, tail_done_6 // x = row[0], n lanes
+	ADD   $56, R8, R9 // x = row[0], n lanes
+	VLD1  (R9), V3.S[2] // x = row[0], n lanes
+	JMP   tail_done_6 // x = row[0], n lanes
+
+tail_one_14:
+	TBZ   $0, R3, tail_done_6 // x = row[0], n lanes
+	FMOVS 48(R8), F3 // x = row[0], n lanes
+
+tail_done_6:
+	VEOR  V8.B16, V8.B16, V8.B16 // cos = cos[0], n lanes
+	VEOR  V9.B16, V9.B16, V9.B16 // cos = cos[0], n lanes
+	VEOR  V10.B16, V10.B16, V10.B16 // cos = cos[0], n lanes
+	VEOR  V11.B16, V11.B16, V11.B16 // cos = cos[0], n lanes
+	CMP   $4, R3 // cos = cos[0], n lanes
+	BLT   tail_16 // cos = cos[0], n lanes
+	FMOVQ (R6), F8 // cos = cos[0], n lanes
+	CMP   $8, R3 // cos = cos[0], n lanes
+	BLT   tail_17 // cos = cos[0], n lanes
+	FMOVQ 16(R6), F9 // cos = cos[0], n lanes
+	CMP   $12, R3 // cos = cos[0], n lanes
+	BLT   tail_18 // cos = cos[0], n lanes
+	FMOVQ 32(R6), F10 // cos = cos[0], n lanes
+	CMP   $16, R3 // cos = cos[0], n lanes
+	BLT   tail_19 // cos = cos[0], n lanes
+	FMOVQ 48(R6), F11 // cos = cos[0], n lanes
+	JMP   tail_done_15 // cos = cos[0], n lanes
+
+tail_16:
+	TBZ   $1, R3, tail_one_20 // cos = cos[0], n lanes
+	FMOVD (R6), F8 // cos = cos[0], n lanes
+	TBZ   $0, R3, tail_done_15 // cos = cos[0], n lanes
+	ADD   $8, R6, R6 // cos = cos[0], n lanes
+	VLD1  (R6), V8.S[2] // cos = cos[0], n lanes
+	JMP   tail_done_15 // cos = cos[0], n lanes
+
+tail_one_20:
+	TBZ   $0, R3, tail_done_15 // cos = cos[0], n lanes
+	FMOVS (R6), F8 // cos = cos[0], n lanes
+	JMP   tail_done_15 // cos = cos[0], n lanes
+
+tail_17:
+	TBZ   $1, R3, tail_one_21 // cos = cos[0], n lanes
+	FMOVD 16(R6), F9 // cos = cos[0], n lanes
+	TBZ   $0, R3, tail_done_15 // cos = cos[0], n lanes
+	ADD   $24, R6, R6 // cos = cos[0], n lanes
+	VLD1  (R6), V9.S[2] // cos = cos[0], n lanes
+	JMP   tail_done_15 // cos = cos[0], n lanes
+
+tail_one_21:
+	TBZ   $0, R3, tail_done_15 // cos = cos[0], n lanes
+	FMOVS 16(R6), F9 // cos = cos[0], n lanes
+	JMP   tail_done_15 // cos = cos[0], n lanes
+
+tail_18:
+	TBZ   $1, R3, tail_one_22 // cos = cos[0], n lanes
+	FMOVD 32(R6), F10 // cos = cos[0], n lanes
+	TBZ   $0, R3, tail_done_15 // cos = cos[0], n lanes
+	ADD   $40, R6, R6 // cos = cos[0], n lanes
+	VLD1  (R6), V10.S[2] // cos = cos[0], n lanes
+	JMP   tail_done_15 // cos = cos[0], n lanes
+
+tail_one_22:
+	TBZ   $0, R3, tail_done_15 // cos = cos[0], n lanes
+	FMOVS 32(R6), F10 // cos = cos[0], n lanes
+	JMP   tail_done_15 // cos = cos[0], n lanes
+
+tail_19:
+	TBZ   $1, R3, tail_one_23 // cos = cos[0], n lanes
+	FMOVD 48(R6), F11 // cos = cos[0], n lanes
+	TBZ   $0, R3, tail_done_15 // cos = cos[0], n lanes
+	ADD   $56, R6, R6 // cos = cos[0], n lanes
+	VLD1  (R6), V11.S[2] // cos = cos[0], n lanes
+	JMP   tail_done_15 // cos = cos[0], n lanes
+
+tail_one_23:
+	TBZ   $0, R3, tail_done_15 // cos = cos[0], n lanes
+	FMOVS 48(R6), F11 // cos = cos[0], n lanes
+
+tail_done_15:
+	VEOR  V12.B16, V12.B16, V12.B16 // sin = sin[0], n lanes
+	VEOR  V13.B16, V13.B16, V13.B16 // sin = sin[0], n lanes
+	VEOR  V14.B16, V14.B16, V14.B16 // sin = sin[0], n lanes
+	VEOR  V15.B16, V15.B16, V15.B16 // sin = sin[0], n lanes
+	CMP   $4, R3 // sin = sin[0], n lanes
+	BLT   tail_25 // sin = sin[0], n lanes
+	FMOVQ (R7), F12 // sin = sin[0], n lanes
+	CMP   $8, R3 // sin = sin[0], n lanes
+	BLT   tail_26 // sin = sin[0], n lanes
+	FMOVQ 16(R7), F13 // sin = sin[0], n lanes
+	CMP   $12, R3 // sin = sin[0], n lanes
+	BLT   tail_27 // sin = sin[0], n lanes
+	FMOVQ 32(R7), F14 // sin = sin[0], n lanes
+	CMP   $16, R3 // sin = sin[0], n lanes
+	BLT   tail_28 // sin = sin[0], n lanes
+	FMOVQ 48(R7), F15 // sin = sin[0], n lanes
+	JMP   tail_done_24 // sin = sin[0], n lanes
+
+tail_25:
+	TBZ   $1, R3, tail_one_29 // sin = sin[0], n lanes
+	FMOVD (R7), F12 // sin = sin[0], n lanes
+	TBZ   $0, R3, tail_done_24 // sin = sin[0], n lanes
+	ADD   $8, R7, R6 // sin = sin[0], n lanes
+	VLD1  (R6), V12.S[2] // sin = sin[0], n lanes
+	JMP   tail_done_24 // sin = sin[0], n lanes
+
+tail_one_29:
+	TBZ   $0, R3, tail_done_24 // sin = sin[0], n lanes
+	FMOVS (R7), F12 // sin = sin[0], n lanes
+	JMP   tail_done_24 // sin = sin[0], n lanes
+
+tail_26:
+	TBZ   $1, R3, tail_one_30 // sin = sin[0], n lanes
+	FMOVD 16(R7), F13 // sin = sin[0], n lanes
+	TBZ   $0, R3, tail_done_24 // sin = sin[0], n lanes
+	ADD   $24, R7, R6 // sin = sin[0], n lanes
+	VLD1  (R6), V13.S[2] // sin = sin[0], n lanes
+	JMP   tail_done_24 // sin = sin[0], n lanes
+
+tail_one_30:
+	TBZ   $0, R3, tail_done_24 // sin = sin[0], n lanes
+	FMOVS 16(R7), F13 // sin = sin[0], n lanes
+	JMP   tail_done_24 // sin = sin[0], n lanes
+
+tail_27:
+	TBZ   $1, R3, tail_one_31 // sin = sin[0], n lanes
+	FMOVD 32(R7), F14 // sin = sin[0], n lanes
+	TBZ   $0, R3, tail_done_24 // sin = sin[0], n lanes
+	ADD   $40, R7, R6 // sin = sin[0], n lanes
+	VLD1  (R6), V14.S[2] // sin = sin[0], n lanes
+	JMP   tail_done_24 // sin = sin[0], n lanes
+
+tail_one_31:
+	TBZ   $0, R3, tail_done_24 // sin = sin[0], n lanes
+	FMOVS 32(R7), F14 // sin = sin[0], n lanes
+	JMP   tail_done_24 // sin = sin[0], n lanes
+
+tail_28:
+	TBZ   $1, R3, tail_one_32 // sin = sin[0], n lanes
+	FMOVD 48(R7), F15 // sin = sin[0], n lanes
+	TBZ   $0, R3, tail_done_24 // sin = sin[0], n lanes
+	ADD   $56, R7, R6 // sin = sin[0], n lanes
+	VLD1  (R6), V15.S[2] // sin = sin[0], n lanes
+	JMP   tail_done_24 // sin = sin[0], n lanes
+
+tail_one_32:
+	TBZ   $0, R3, tail_done_24 // sin = sin[0], n lanes
+	FMOVS 48(R7), F15 // sin = sin[0], n lanes
+
+tail_done_24:
+	VREV64 V0.S4, V4.S4 // partner = x, pairs swapped, lanes 0..3
+	VREV64 V1.S4, V5.S4 // partner = x, pairs swapped, lanes 4..7
+	VREV64 V2.S4, V6.S4 // partner = x, pairs swapped, lanes 8..11
+	VREV64 V3.S4, V7.S4 // partner = x, pairs swapped, lanes 12..15
+	WORD   $0x6e2cdc84 // FMUL V4.4S, V4.4S, V12.4S // partner = partner * sin, lanes 0..3
+	WORD   $0x6e2ddca5 // FMUL V5.4S, V5.4S, V13.4S // partner = partner * sin, lanes 4..7
+	WORD   $0x6e2edcc6 // FMUL V6.4S, V6.4S, V14.4S // partner = partner * sin, lanes 8..11
+	WORD   $0x6e2fdce7 // FMUL V7.4S, V7.4S, V15.4S // partner = partner * sin, lanes 12..15
+	VFMLA  V8.S4, V0.S4, V4.S4 // partner += x * cos, lanes 0..3
+	VFMLA  V9.S4, V1.S4, V5.S4 // partner += x * cos, lanes 4..7
+	VFMLA  V10.S4, V2.S4, V6.S4 // partner += x * cos, lanes 8..11
+	VFMLA  V11.S4, V3.S4, V7.S4 // partner += x * cos, lanes 12..15
+	CMP    $4, R3 // row[0] = partner, n lanes
+	BLT    tail_34 // row[0] = partner, n lanes
+	FMOVQ  F4, (R8) // row[0] = partner, n lanes
+	CMP    $8, R3 // row[0] = partner, n lanes
+	BLT    tail_35 // row[0] = partner, n lanes
+	FMOVQ  F5, 16(R8) // row[0] = partner, n lanes
+	CMP    $12, R3 // row[0] = partner, n lanes
+	BLT    tail_36 // row[0] = partner, n lanes
+	FMOVQ  F6, 32(R8) // row[0] = partner, n lanes
+	CMP    $16, R3 // row[0] = partner, n lanes
+	BLT    tail_37 // row[0] = partner, n lanes
+	FMOVQ  F7, 48(R8) // row[0] = partner, n lanes
+	JMP    tail_done_33 // row[0] = partner, n lanes
+
+tail_34:
+	TBZ   $1, R3, tail_one_38 // row[0] = partner, n lanes
+	FMOVD F4, (R8) // row[0] = partner, n lanes
+	TBZ   $0, R3, tail_done_33 // row[0] = partner, n lanes
+	ADD   $8, R8, R3 // row[0] = partner, n lanes
+	VST1  V4.S[2], (R3) // row[0] = partner, n lanes
+	JMP   tail_done_33 // row[0] = partner, n lanes
+
+tail_one_38:
+	TBZ   $0, R3, tail_done_33 // row[0] = partner, n lanes
+	FMOVS F4, (R8) // row[0] = partner, n lanes
+	JMP   tail_done_33 // row[0] = partner, n lanes
+
+tail_35:
+	TBZ   $1, R3, tail_one_39 // row[0] = partner, n lanes
+	FMOVD F5, 16(R8) // row[0] = partner, n lanes
+	TBZ   $0, R3, tail_done_33 // row[0] = partner, n lanes
+	ADD   $24, R8, R3 // row[0] = partner, n lanes
+	VST1  V5.S[2], (R3) // row[0] = partner, n lanes
+	JMP   tail_done_33 // row[0] = partner, n lanes
+
+tail_one_39:
+	TBZ   $0, R3, tail_done_33 // row[0] = partner, n lanes
+	FMOVS F5, 16(R8) // row[0] = partner, n lanes
+	JMP   tail_done_33 // row[0] = partner, n lanes
+
+tail_36:
+	TBZ   $1, R3, tail_one_40 // row[0] = partner, n lanes
+	FMOVD F6, 32(R8) // row[0] = partner, n lanes
+	TBZ   $0, R3, tail_done_33 // row[0] = partner, n lanes
+	ADD   $40, R8, R3 // row[0] = partner, n lanes
+	VST1  V6.S[2], (R3) // row[0] = partner, n lanes
+	JMP   tail_done_33 // row[0] = partner, n lanes
+
+tail_one_40:
+	TBZ   $0, R3, tail_done_33 // row[0] = partner, n lanes
+	FMOVS F6, 32(R8) // row[0] = partner, n lanes
+	JMP   tail_done_33 // row[0] = partner, n lanes
+
+tail_37:
+	TBZ   $1, R3, tail_one_41 // row[0] = partner, n lanes
+	FMOVD F7, 48(R8) // row[0] = partner, n lanes
+	TBZ   $0, R3, tail_done_33 // row[0] = partner, n lanes
+	ADD   $56, R8, R3 // row[0] = partner, n lanes
+	VST1  V7.S[2], (R3) // row[0] = partner, n lanes
+	JMP   tail_done_33 // row[0] = partner, n lanes
+
+tail_one_41:
+	TBZ   $0, R3, tail_done_33 // row[0] = partner, n lanes
+	FMOVS F7, 48(R8) // row[0] = partner, n lanes
+
+tail_done_33:
+less_5:
+	ADD R1, R0, R0 // x += stride
+	SUB $1, R2, R2 // rows += -1
+	CMP $1, R2 // rows >= 1
+	BGE rows_1 // rows >= 1
+
+rows_end_2:
+	RET
+
 // func affineRowsNEON(dst *float32, dstStride int, src *float32, srcStride int, rows int, cols int, scale *float32, bias *float32)
 TEXT ·affineRowsNEON(SB), NOSPLIT, $0-64
 	MOVD dst+0(FP), R0 // dst

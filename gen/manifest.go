@@ -48,6 +48,16 @@ var manifest = []kernel{
 		Doc:  "is Product for all 32 columns of a panel, made for few rows: it prefetches B.",
 		Text: stream,
 	}, {
+		Name: "RotaryHalves",
+		Sig:  "func(x *float32, stride, rows int, cos, sin *float32, n int)",
+		Doc:  "turns the pairs x[i], x[n+i] of each row: a·cos - b·sin and b·cos + a·sin.",
+		Text: rotaryHalves,
+	}, {
+		Name: "RotaryPairs",
+		Sig:  "func(x *float32, stride, rows int, cos, sin *float32, n int)",
+		Doc:  "turns the pairs x[2i], x[2i+1] of the n elements of each row: x·cos + partner·sin.",
+		Text: rotaryPairs,
+	}, {
 		Name: "AffineRows",
 		Sig:  "func(dst *float32, dstStride int, src *float32, srcStride, rows, cols int, scale, bias *float32)",
 		Doc:  "is dst = src·scale + bias by column, each operation rounded.",

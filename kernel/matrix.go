@@ -1,8 +1,6 @@
 package kernel
 
-import (
-	"unsafe"
-)
+import "unsafe"
 
 // Matrix is a view of memory as rows and columns. It copies nothing. The zero Matrix is empty.
 type Matrix struct {
@@ -35,10 +33,33 @@ func (m Matrix) T() Matrix {
 	return m
 }
 
-// Matrix views one head of one batch entry as a matrix of positions by channels.
-func (t *Tensor) matrix(b, h int) Matrix {
-	skip := b*t.Stride[0] + h*t.Stride[1]
-	return Matrix{data: unsafe.Add(t.data, 4*skip), length: t.length - skip, Rows: t.Shape[2], Cols: t.Shape[3], Stride: t.Stride[2]}
+// rows views a tensor of one head as a matrix of all its rows, or reports false if they do not lie
+// evenly.
+func (t *Tensor) rows() (Matrix, bool) {
+	m := t.matrix(0)
+	m.Rows = t.Shape[0] * t.Shape[2]
+	if t.Shape[2] == 1 {
+		m.Stride = t.Stride[0]
+	}
+	return m, t.Shape[0] <= 1 || t.Stride[0] == t.Shape[2]*m.Stride
+}
+
+// matrix views one batch entry of a tensor of one head as a matrix.
+func (t *Tensor) matrix(b int) Matrix {
+	m := Matrix{data: t.data, length: t.length, Rows: t.Shape[2], Cols: t.Shape[3], Stride: t.Stride[2]}
+	return m.skip(b * t.Stride[0])
+}
+
+// rowsFrom views some of the rows.
+func (m Matrix) rowsFrom(first, rows int) Matrix {
+	m.Rows = rows
+	return m.skip(first * m.Stride)
+}
+
+// skip leaves out elements at the start.
+func (m Matrix) skip(n int) Matrix {
+	m.data, m.length = unsafe.Add(m.data, 4*n), m.length-n
+	return m
 }
 
 // stored is the matrix as it lies in memory, as a tensor of one batch and head.

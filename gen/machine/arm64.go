@@ -109,6 +109,7 @@ var arm64Ops = map[string]arm64Op{
 	"HIGH": {write: func(o []operand.Op) (string, string) {
 		return "VEXT", fmt.Sprintf("$8, %[1]s.B16, %[1]s.B16, %[2]s.B16", v(o[1]), v(o[0]))
 	}},
+	"REV64": {write: sourcesFirst("VREV64", "S4")},
 	"DUP_0": {write: func(o []operand.Op) (string, string) { return "VDUP", v(o[1]) + ".S[0], " + v(o[0]) + ".S4" }},
 	"DUP_1": {write: func(o []operand.Op) (string, string) { return "VDUP", v(o[1]) + ".S[1], " + v(o[0]) + ".S4" }},
 	"DUP":   {write: func(o []operand.Op) (string, string) { return "VDUP", r(o[1]) + ", " + v(o[0]) + ".S4" }},
@@ -396,6 +397,8 @@ func (b *arm64Backend) inParts(v []operand.Op, a operand.Mem, t Tail, whole func
 	}
 	b.label(done)
 }
+
+func (b *arm64Backend) swapPairs(d, x operand.Op) { b.set("REV64", d, x) }
 
 // Arithmetic.
 

@@ -146,6 +146,7 @@ func everything(m *Machine) {
 	m.ShiftLeft(x, x, 23)
 	m.ShiftRight(x, x, 23)
 	m.ToFloat(x, x)
+	m.SwapPairs(y, x)
 	m.Copy(y, x)
 	m.Note("masks")
 	tail := m.Tail(n)

@@ -146,6 +146,32 @@ func ScaleRows(dst *float32, dstStride int, src *float32, srcStride, rows, cols 
 	}
 }
 
+// RotaryHalves is the kernel of that name.
+func RotaryHalves(x *float32, stride, rows int, cos, sin *float32, n int) {
+	cs, ss := at(cos, 0, n), at(sin, 0, n)
+	for r := range rows {
+		first, second := at(x, r*stride, n), at(x, r*stride+n, n)
+		for i, a := range first {
+			b := second[i]
+			first[i] = FMA(a, cs[i], -float32(b*ss[i]))
+			second[i] = FMA(b, cs[i], float32(a*ss[i]))
+		}
+	}
+}
+
+// RotaryPairs is the kernel of that name.
+func RotaryPairs(x *float32, stride, rows int, cos, sin *float32, n int) {
+	cs, ss := at(cos, 0, n), at(sin, 0, n)
+	for r := range rows {
+		row := at(x, r*stride, n)
+		for i := 0; i < n; i += 2 {
+			a, b := row[i], row[i+1]
+			row[i] = FMA(a, cs[i], float32(b*ss[i]))
+			row[i+1] = FMA(b, cs[i+1], float32(a*ss[i+1]))
+		}
+	}
+}
+
 // AffineRows is the kernel of that name.
 func AffineRows(dst *float32, dstStride int, src *float32, srcStride, rows, cols int, scale, bias *float32) {
 	scales, biases := at(scale, 0, cols), at(bias, 0, cols)
