@@ -91,24 +91,45 @@ func packPanelAVX512(dst, src *float32, srcStride, rows, dims int)
 //go:noescape
 func packPanelAVX2(dst, src *float32, srcStride, rows, dims int)
 
-// PackColumns copies up to 16 columns into half a panel, dst[r*32+c] = src[r*srcStride+c], filled up to 16 with +0; the result is 0 if all are finite and NaN otherwise.
+// PackRows copies rows into panels of 32 columns, dst[c/32*panelStride+r*32+c%32] = src[r*srcStride+c], the columns filled up to a multiple of 16 with +0; the result is 0 if all are finite and NaN otherwise.
 //
 //go:noinline
-func PackColumns(level isa.Level, dst, src *float32, srcStride, rows, cols int) float32 {
+func PackRows(level isa.Level, dst *float32, panelStride int, src *float32, srcStride, rows, cols int) float32 {
 	switch level {
 	case isa.AVX512:
-		return packColumnsAVX512(dst, src, srcStride, rows, cols)
+		return packRowsAVX512(dst, panelStride, src, srcStride, rows, cols)
 	case isa.AVX2:
-		return packColumnsAVX2(dst, src, srcStride, rows, cols)
+		return packRowsAVX2(dst, panelStride, src, srcStride, rows, cols)
 	}
-	return portable.PackColumns(dst, src, srcStride, rows, cols)
+	return portable.PackRows(dst, panelStride, src, srcStride, rows, cols)
 }
 
 //go:noescape
-func packColumnsAVX512(dst, src *float32, srcStride, rows, cols int) float32
+func packRowsAVX512(dst *float32, panelStride int, src *float32, srcStride, rows, cols int) float32
 
 //go:noescape
-func packColumnsAVX2(dst, src *float32, srcStride, rows, cols int) float32
+func packRowsAVX2(dst *float32, panelStride int, src *float32, srcStride, rows, cols int) float32
+
+// PrefetchRows asks for rows that will be needed soon; it reads nothing.
+//
+//go:noinline
+func PrefetchRows(level isa.Level, src *float32, stride, rows, cols int) {
+	switch level {
+	case isa.AVX512:
+		prefetchRowsAVX512(src, stride, rows, cols)
+		return
+	case isa.AVX2:
+		prefetchRowsAVX2(src, stride, rows, cols)
+		return
+	}
+	portable.PrefetchRows(src, stride, rows, cols)
+}
+
+//go:noescape
+func prefetchRowsAVX512(src *float32, stride, rows, cols int)
+
+//go:noescape
+func prefetchRowsAVX2(src *float32, stride, rows, cols int)
 
 // ScaleRows is dst = src·factor; each row of dst is written up to the next multiple of 16.
 //

@@ -68,19 +68,34 @@ func PackPanel(level isa.Level, dst, src *float32, srcStride, rows, dims int) {
 //go:noescape
 func packPanelNEON(dst, src *float32, srcStride, rows, dims int)
 
-// PackColumns copies up to 16 columns into half a panel, dst[r*32+c] = src[r*srcStride+c], filled up to 16 with +0; the result is 0 if all are finite and NaN otherwise.
+// PackRows copies rows into panels of 32 columns, dst[c/32*panelStride+r*32+c%32] = src[r*srcStride+c], the columns filled up to a multiple of 16 with +0; the result is 0 if all are finite and NaN otherwise.
 //
 //go:noinline
-func PackColumns(level isa.Level, dst, src *float32, srcStride, rows, cols int) float32 {
+func PackRows(level isa.Level, dst *float32, panelStride int, src *float32, srcStride, rows, cols int) float32 {
 	switch level {
 	case isa.NEON:
-		return packColumnsNEON(dst, src, srcStride, rows, cols)
+		return packRowsNEON(dst, panelStride, src, srcStride, rows, cols)
 	}
-	return portable.PackColumns(dst, src, srcStride, rows, cols)
+	return portable.PackRows(dst, panelStride, src, srcStride, rows, cols)
 }
 
 //go:noescape
-func packColumnsNEON(dst, src *float32, srcStride, rows, cols int) float32
+func packRowsNEON(dst *float32, panelStride int, src *float32, srcStride, rows, cols int) float32
+
+// PrefetchRows asks for rows that will be needed soon; it reads nothing.
+//
+//go:noinline
+func PrefetchRows(level isa.Level, src *float32, stride, rows, cols int) {
+	switch level {
+	case isa.NEON:
+		prefetchRowsNEON(src, stride, rows, cols)
+		return
+	}
+	portable.PrefetchRows(src, stride, rows, cols)
+}
+
+//go:noescape
+func prefetchRowsNEON(src *float32, stride, rows, cols int)
 
 // ScaleRows is dst = src·factor; each row of dst is written up to the next multiple of 16.
 //

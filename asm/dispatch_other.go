@@ -37,11 +37,18 @@ func PackPanel(level isa.Level, dst, src *float32, srcStride, rows, dims int) {
 	portable.PackPanel(dst, src, srcStride, rows, dims)
 }
 
-// PackColumns copies up to 16 columns into half a panel, dst[r*32+c] = src[r*srcStride+c], filled up to 16 with +0; the result is 0 if all are finite and NaN otherwise.
+// PackRows copies rows into panels of 32 columns, dst[c/32*panelStride+r*32+c%32] = src[r*srcStride+c], the columns filled up to a multiple of 16 with +0; the result is 0 if all are finite and NaN otherwise.
 //
 //go:noinline
-func PackColumns(level isa.Level, dst, src *float32, srcStride, rows, cols int) float32 {
-	return portable.PackColumns(dst, src, srcStride, rows, cols)
+func PackRows(level isa.Level, dst *float32, panelStride int, src *float32, srcStride, rows, cols int) float32 {
+	return portable.PackRows(dst, panelStride, src, srcStride, rows, cols)
+}
+
+// PrefetchRows asks for rows that will be needed soon; it reads nothing.
+//
+//go:noinline
+func PrefetchRows(level isa.Level, src *float32, stride, rows, cols int) {
+	portable.PrefetchRows(src, stride, rows, cols)
 }
 
 // ScaleRows is dst = src·factor; each row of dst is written up to the next multiple of 16.

@@ -33,10 +33,15 @@ var manifest = []kernel{
 		Doc:  "transposes up to 32 rows of src into a panel: dst[d*32+r] = src[r*srcStride+d]. Columns are written in groups of the register's lanes.",
 		Text: packPanel,
 	}, {
-		Name: "PackColumns",
-		Sig:  "func(dst, src *float32, srcStride, rows, cols int) float32",
-		Doc:  "copies up to 16 columns into half a panel, dst[r*32+c] = src[r*srcStride+c], filled up to 16 with +0; the result is 0 if all are finite and NaN otherwise.",
-		Text: packColumns,
+		Name: "PackRows",
+		Sig:  "func(dst *float32, panelStride int, src *float32, srcStride, rows, cols int) float32",
+		Doc:  "copies rows into panels of 32 columns, dst[c/32*panelStride+r*32+c%32] = src[r*srcStride+c], the columns filled up to a multiple of 16 with +0; the result is 0 if all are finite and NaN otherwise.",
+		Text: packRows,
+	}, {
+		Name: "PrefetchRows",
+		Sig:  "func(src *float32, stride, rows, cols int)",
+		Doc:  "asks for rows that will be needed soon; it reads nothing.",
+		Text: prefetchRows,
 	}, {
 		Name: "ScaleRows",
 		Sig:  "func(dst *float32, dstStride int, src *float32, srcStride, rows, cols int, factor float32)",

@@ -67,16 +67,16 @@ func (p *packed) pack(level isa.Level, t *tensors, s *sequence, kvHead, b, slot 
 	dim, valueDim := t.k.Shape[3], t.v.Shape[3]
 	j0 := b * blockKeys
 	n := min(s.keys-j0, blockKeys)
+	if ahead := min(s.keys-j0-n, blockKeys); ahead > 0 {
+		// Packing computes too much between loads to keep memory busy: ask for the next block now.
+		asm.PrefetchRows(level, t.k.row(s.batch, kvHead, s.key0+j0+n), t.k.Stride[2], ahead, dim)
+		asm.PrefetchRows(level, t.v.row(s.batch, kvHead, s.key0+j0+n), t.v.Stride[2], ahead, valueDim)
+	}
 	for j := 0; j < n; j += panel {
 		asm.PackPanel(level, at(p.k, (slot*blockKeys+j)*dim), t.k.row(s.batch, kvHead, s.key0+j0+j), t.k.Stride[2], min(panel, n-j), dim)
 	}
-	var bad float32
-	width := roundUp(valueDim, panel)
-	src := t.v.row(s.batch, kvHead, s.key0+j0)
-	for c := 0; c < valueDim; c += lanes {
-		dst := at(p.v, slot*blockKeys*width+c/panel*panel*blockKeys+c%panel)
-		bad += asm.PackColumns(level, dst, (*float32)(unsafe.Add(unsafe.Pointer(src), 4*c)), t.v.Stride[2], n, min(lanes, valueDim-c))
-	}
+	bad := asm.PackRows(level, at(p.v, slot*blockKeys*roundUp(valueDim, panel)), blockKeys*panel,
+		t.v.row(s.batch, kvHead, s.key0+j0), t.v.Stride[2], n, valueDim)
 	p.finite[slot] = bad == 0
 }
 

@@ -411,7 +411,13 @@ func (b *arm64Backend) max(acc, x operand.Op) {
 	b.set("BIT", acc, x, k)
 }
 
-func (b *arm64Backend) fma(acc, x, y operand.Op)            { b.set("FMLA", acc, x, y) }
+func (b *arm64Backend) fma(acc, x, y operand.Op) { b.set("FMLA", acc, x, y) }
+func (b *arm64Backend) fmaSplat(acc, x operand.Op, a operand.Mem) {
+	f := b.vector()
+	b.factor(f, a)
+	b.fmaFactor(acc, x, f)
+}
+
 func (b *arm64Backend) fmaFactor(acc, x, factor operand.Op) { b.set("FMLA_0", acc, x, factor) }
 
 // fms negates first: -(x·y - acc) would round alike, but give zeros the other sign.

@@ -92,6 +92,7 @@ type backend interface {
 	max(acc, x operand.Op)
 	fma(acc, x, y operand.Op)
 	fmaFactor(acc, x, factor operand.Op)
+	fmaSplat(acc, x operand.Op, a operand.Mem)
 	mulAdd(p, f, c operand.Op)
 	fms(acc, x, y operand.Op)
 	round(d, x operand.Op)
@@ -457,6 +458,11 @@ func (m *Machine) FMA(acc, x, y Value) {
 // FMAFactor is FMA with a factor read by Factor.
 func (m *Machine) FMAFactor(acc, x, factor Value) {
 	m.each(acc, fmt.Sprintf("%s += %s * %s", acc.name, factor.name, x.name), func(i int) { m.b.fmaFactor(acc.at(i), x.at(i), factor.at(i)) })
+}
+
+// FMASplat is FMA with one number from memory as the factor of all lanes, for a factor that is used once.
+func (m *Machine) FMASplat(acc, x Value, a Addr) {
+	m.each(acc, fmt.Sprintf("%s += %s * %s", acc.name, a.name(), x.name), func(i int) { m.b.fmaSplat(acc.at(i), x.at(i), a.mem(0)) })
 }
 
 // MulAdd sets p to p·f + c with one rounding: a step of Horner's rule.

@@ -152,8 +152,19 @@ func (b *x86Backend) max(acc, x operand.Op) { b.m.emit(x86.VMAXPS(acc, x, acc)) 
 
 func (b *x86Backend) fma(acc, x, y operand.Op)            { b.m.emit(x86.VFMADD231PS(y, x, acc)) }
 func (b *x86Backend) fmaFactor(acc, x, factor operand.Op) { b.m.emit(x86.VFMADD231PS(factor, x, acc)) }
-func (b *x86Backend) mulAdd(p, f, c operand.Op)           { b.m.emit(x86.VFMADD213PS(c, f, p)) }
-func (b *x86Backend) fms(acc, x, y operand.Op)            { b.m.emit(x86.VFMSUB231PS(y, x, acc)) }
+
+func (b *x86Backend) fmaSplat(acc, x operand.Op, a operand.Mem) {
+	if b.wide {
+		b.m.emit(x86.VFMADD231PS_BCST(a, x, acc))
+		return
+	}
+	f := b.vector()
+	b.factor(f, a)
+	b.fmaFactor(acc, x, f)
+}
+
+func (b *x86Backend) mulAdd(p, f, c operand.Op) { b.m.emit(x86.VFMADD213PS(c, f, p)) }
+func (b *x86Backend) fms(acc, x, y operand.Op)  { b.m.emit(x86.VFMSUB231PS(y, x, acc)) }
 
 func (b *x86Backend) round(d, x operand.Op) {
 	if b.wide {

@@ -116,18 +116,24 @@ func PackPanel(dst, src *float32, srcStride, rows, dims int) {
 	}
 }
 
-// PackColumns is the kernel of that name.
-func PackColumns(dst, src *float32, srcStride, rows, cols int) float32 {
+// PackRows is the kernel of that name.
+func PackRows(dst *float32, panelStride int, src *float32, srcStride, rows, cols int) float32 {
 	var bad float32
 	for r := range rows {
-		to := at(dst, r*panel, lanes)
-		clear(to[copy(to, at(src, r*srcStride, cols)):])
-		for _, v := range to {
-			bad += float32(v * 0)
+		row := at(src, r*srcStride, cols)
+		for c := 0; c < cols; c += lanes {
+			to := at(dst, c/panel*panelStride+r*panel+c%panel, lanes)
+			clear(to[copy(to, row[c:]):])
+			for _, v := range to {
+				bad += float32(v * 0)
+			}
 		}
 	}
 	return bad
 }
+
+// PrefetchRows is the kernel of that name: portable code cannot ask.
+func PrefetchRows(src *float32, stride, rows, cols int) {}
 
 // ScaleRows is the kernel of that name.
 func ScaleRows(dst *float32, dstStride int, src *float32, srcStride, rows, cols int, factor float32) {
@@ -151,7 +157,7 @@ func SoftmaxTile(s *float32, stride, rows, cols int, max, alpha, shift, l *float
 		}
 		m, sub, a := &at(max, r, 1)[0], &at(shift, r, 1)[0], &at(alpha, r, 1)[0]
 		old := *m
-		*m = larger(old, best)
+		*m = larger(old, best) + 0
 		*sub = guarded(*m)
 		*a = Exp2(old - *sub)
 
@@ -202,7 +208,7 @@ func MergeRows(ma, la, oa, mb, lb, ob *float32, stride, rows, cols int, weights 
 	for r := range rows {
 		m, l := &at(ma, r, 1)[0], &at(la, r, 1)[0]
 		first, second := *m, at(mb, r, 1)[0]
-		*m = larger(first, second)
+		*m = larger(first, second) + 0
 		sub := guarded(*m)
 		wa, wb := Exp2(first-sub), Exp2(second-sub)
 		at(weights, r, 1)[0], at(weights, lanes+r, 1)[0] = wa, wb
