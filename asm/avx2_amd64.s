@@ -68,7 +68,6 @@ chains_3:
 	JGE         chains_3 // n >= 64
 
 chains_end_4:
-	// what is left: full vectors of chains 0, 1, 2, then a part of the next
 	CMPQ        DX, $+16 // n < 16
 	JLT         less_5 // n < 16
 	VMOVUPS     (AX), Y8 // x = x[0], lanes 0..7
@@ -288,106 +287,6 @@ chains_3:
 	JGE         chains_3 // n >= 64
 
 chains_end_4:
-	// what is left: full vectors of chains 0, 1, 2, then a part of the next
-	CMPQ        DX, $+16 // n < 16
-	JLT         less_5 // n < 16
-	VMOVUPS     (AX), Y8 // x = x[0], lanes 0..7
-	VMOVUPS     32(AX), Y9 // x = x[0], lanes 8..15
-	VMOVUPS     (CX), Y10 // y = y[0], lanes 0..7
-	VMOVUPS     32(CX), Y11 // y = y[0], lanes 8..15
-	VFMADD231PS Y10, Y8, Y0 // c0 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y1 // c0 += x * y, lanes 8..15
-	SUBQ        $+16, DX // n += -16
-	CMPQ        DX, $+16 // n < 16
-	JLT         less_7 // n < 16
-	VMOVUPS     64(AX), Y8 // x = x[16], lanes 0..7
-	VMOVUPS     96(AX), Y9 // x = x[16], lanes 8..15
-	VMOVUPS     64(CX), Y10 // y = y[16], lanes 0..7
-	VMOVUPS     96(CX), Y11 // y = y[16], lanes 8..15
-	VFMADD231PS Y10, Y8, Y2 // c1 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y3 // c1 += x * y, lanes 8..15
-	SUBQ        $+16, DX // n += -16
-	CMPQ        DX, $+16 // n < 16
-	JLT         less_9 // n < 16
-	VMOVUPS     128(AX), Y8 // x = x[32], lanes 0..7
-	VMOVUPS     160(AX), Y9 // x = x[32], lanes 8..15
-	VMOVUPS     128(CX), Y10 // y = y[32], lanes 0..7
-	VMOVUPS     160(CX), Y11 // y = y[32], lanes 8..15
-	VFMADD231PS Y10, Y8, Y4 // c2 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y5 // c2 += x * y, lanes 8..15
-	SUBQ        $+16, DX // n += -16
-	CMPQ        DX, $+1 // n < 1
-	JLT         less_11 // n < 1
-	LEAQ        tail_window<>+0(SB), BX // first n lanes
-	MOVQ        $+16, SI // first n lanes
-	SUBQ        DX, SI // first n lanes
-	VMOVUPS     (BX)(SI*4), Y10 // first n lanes
-	VMOVUPS     32(BX)(SI*4), Y11 // first n lanes
-	VMASKMOVPS  192(AX), Y10, Y8 // x = x[48], n lanes
-	VMASKMOVPS  224(AX), Y11, Y9 // x = x[48], n lanes
-	VMASKMOVPS  192(CX), Y10, Y10 // y = y[48], n lanes
-	VMASKMOVPS  224(CX), Y11, Y11 // y = y[48], n lanes
-	VFMADD231PS Y10, Y8, Y6 // c3 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y7 // c3 += x * y, lanes 8..15
-
-less_11:
-	JMP end_10
-
-less_9:
-	CMPQ        DX, $+1 // n < 1
-	JLT         less_12 // n < 1
-	LEAQ        tail_window<>+0(SB), BX // first n lanes
-	MOVQ        $+16, SI // first n lanes
-	SUBQ        DX, SI // first n lanes
-	VMOVUPS     (BX)(SI*4), Y10 // first n lanes
-	VMOVUPS     32(BX)(SI*4), Y11 // first n lanes
-	VMASKMOVPS  128(AX), Y10, Y8 // x = x[32], n lanes
-	VMASKMOVPS  160(AX), Y11, Y9 // x = x[32], n lanes
-	VMASKMOVPS  128(CX), Y10, Y10 // y = y[32], n lanes
-	VMASKMOVPS  160(CX), Y11, Y11 // y = y[32], n lanes
-	VFMADD231PS Y10, Y8, Y4 // c2 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y5 // c2 += x * y, lanes 8..15
-
-less_12:
-end_10:
-	JMP end_8
-
-less_7:
-	CMPQ        DX, $+1 // n < 1
-	JLT         less_13 // n < 1
-	LEAQ        tail_window<>+0(SB), BX // first n lanes
-	MOVQ        $+16, SI // first n lanes
-	SUBQ        DX, SI // first n lanes
-	VMOVUPS     (BX)(SI*4), Y10 // first n lanes
-	VMOVUPS     32(BX)(SI*4), Y11 // first n lanes
-	VMASKMOVPS  64(AX), Y10, Y8 // x = x[16], n lanes
-	VMASKMOVPS  96(AX), Y11, Y9 // x = x[16], n lanes
-	VMASKMOVPS  64(CX), Y10, Y10 // y = y[16], n lanes
-	VMASKMOVPS  96(CX), Y11, Y11 // y = y[16], n lanes
-	VFMADD231PS Y10, Y8, Y2 // c1 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y3 // c1 += x * y, lanes 8..15
-
-less_13:
-end_8:
-	JMP end_6
-
-less_5:
-	CMPQ        DX, $+1 // n < 1
-	JLT         less_14 // n < 1
-	LEAQ        tail_window<>+0(SB), BX // first n lanes
-	MOVQ        $+16, SI // first n lanes
-	SUBQ        DX, SI // first n lanes
-	VMOVUPS     (BX)(SI*4), Y10 // first n lanes
-	VMOVUPS     32(BX)(SI*4), Y11 // first n lanes
-	VMASKMOVPS  (AX), Y10, Y8 // x = x[0], n lanes
-	VMASKMOVPS  32(AX), Y11, Y9 // x = x[0], n lanes
-	VMASKMOVPS  (CX), Y10, Y10 // y = y[0], n lanes
-	VMASKMOVPS  32(CX), Y11, Y11 // y = y[0], n lanes
-	VFMADD231PS Y10, Y8, Y0 // c0 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y1 // c0 += x * y, lanes 8..15
-
-less_14:
-end_6:
 	MOVQ    acc+0(FP), AX // acc
 	VMOVUPS Y0, (AX) // acc[0] = c0, lanes 0..7
 	VMOVUPS Y1, 32(AX) // acc[0] = c0, lanes 8..15
@@ -2042,18 +1941,21 @@ DATA x8_c2fa0000<>+24(SB)/4, $0xc2fa0000
 DATA x8_c2fa0000<>+28(SB)/4, $0xc2fa0000
 GLOBL x8_c2fa0000<>(SB), RODATA|NOPTR, $32
 
-// func maskTileAVX2(s *float32, stride int, rows int, cols int, bits *uint64)
-TEXT ·maskTileAVX2(SB), NOSPLIT, $0-40
+// func maskTileAVX2(s *float32, stride int, rows int, first int, cols int, bits *uint64)
+TEXT ·maskTileAVX2(SB), NOSPLIT, $0-48
 	MOVQ s+0(FP), AX // s
 	MOVQ stride+8(FP), CX // stride
 	MOVQ rows+16(FP), DX // rows
-	MOVQ bits+32(FP), BX // bits
+	MOVQ bits+40(FP), BX // bits
+	MOVQ first+24(FP), SI // first
 	SHLQ $0x02, CX // stride in bytes
+	SHRQ $0x03, SI // first >>= 3
+	ADDQ SI, BX // bits += first
 	CMPQ DX, $+1 // rows < 1
 	JLT  rows_end_2 // rows < 1
 
 rows_1:
-	MOVQ cols+24(FP), SI // cols
+	MOVQ cols+32(FP), SI // cols
 	MOVQ AX, DI // s_col = s
 	MOVQ BX, R8 // bits_col = bits
 	CMPQ SI, $+16 // cols < 16

@@ -48,7 +48,6 @@ chains_3:
 	JGE         chains_3 // n >= 64
 
 chains_end_4:
-	// what is left: full vectors of chains 0, 1, 2, then a part of the next
 	CMPQ        DX, $+16 // n < 16
 	JLT         less_5 // n < 16
 	VMOVUPS     (AX), Z4 // x = x[0]
@@ -181,77 +180,6 @@ chains_3:
 	JGE         chains_3 // n >= 64
 
 chains_end_4:
-	// what is left: full vectors of chains 0, 1, 2, then a part of the next
-	CMPQ        DX, $+16 // n < 16
-	JLT         less_5 // n < 16
-	VMOVUPS     (AX), Z4 // x = x[0]
-	VMOVUPS     (CX), Z5 // y = y[0]
-	VFMADD231PS Z5, Z4, Z0 // c0 += x * y
-	SUBQ        $+16, DX // n += -16
-	CMPQ        DX, $+16 // n < 16
-	JLT         less_7 // n < 16
-	VMOVUPS     64(AX), Z4 // x = x[16]
-	VMOVUPS     64(CX), Z5 // y = y[16]
-	VFMADD231PS Z5, Z4, Z1 // c1 += x * y
-	SUBQ        $+16, DX // n += -16
-	CMPQ        DX, $+16 // n < 16
-	JLT         less_9 // n < 16
-	VMOVUPS     128(AX), Z4 // x = x[32]
-	VMOVUPS     128(CX), Z5 // y = y[32]
-	VFMADD231PS Z5, Z4, Z2 // c2 += x * y
-	SUBQ        $+16, DX // n += -16
-	CMPQ        DX, $+1 // n < 1
-	JLT         less_11 // n < 1
-	MOVQ        $-1, BX // first n lanes
-	BZHIQ       DX, BX, BX // first n lanes
-	KMOVW       BX, K1 // first n lanes
-	VMOVUPS.Z   192(AX), K1, Z4 // x = x[48], n lanes
-	VMOVUPS.Z   192(CX), K1, Z5 // y = y[48], n lanes
-	VFMADD231PS Z5, Z4, Z3 // c3 += x * y
-
-less_11:
-	JMP end_10
-
-less_9:
-	CMPQ        DX, $+1 // n < 1
-	JLT         less_12 // n < 1
-	MOVQ        $-1, BX // first n lanes
-	BZHIQ       DX, BX, BX // first n lanes
-	KMOVW       BX, K1 // first n lanes
-	VMOVUPS.Z   128(AX), K1, Z4 // x = x[32], n lanes
-	VMOVUPS.Z   128(CX), K1, Z5 // y = y[32], n lanes
-	VFMADD231PS Z5, Z4, Z2 // c2 += x * y
-
-less_12:
-end_10:
-	JMP end_8
-
-less_7:
-	CMPQ        DX, $+1 // n < 1
-	JLT         less_13 // n < 1
-	MOVQ        $-1, BX // first n lanes
-	BZHIQ       DX, BX, BX // first n lanes
-	KMOVW       BX, K1 // first n lanes
-	VMOVUPS.Z   64(AX), K1, Z4 // x = x[16], n lanes
-	VMOVUPS.Z   64(CX), K1, Z5 // y = y[16], n lanes
-	VFMADD231PS Z5, Z4, Z1 // c1 += x * y
-
-less_13:
-end_8:
-	JMP end_6
-
-less_5:
-	CMPQ        DX, $+1 // n < 1
-	JLT         less_14 // n < 1
-	MOVQ        $-1, BX // first n lanes
-	BZHIQ       DX, BX, BX // first n lanes
-	KMOVW       BX, K1 // first n lanes
-	VMOVUPS.Z   (AX), K1, Z4 // x = x[0], n lanes
-	VMOVUPS.Z   (CX), K1, Z5 // y = y[0], n lanes
-	VFMADD231PS Z5, Z4, Z0 // c0 += x * y
-
-less_14:
-end_6:
 	MOVQ    acc+0(FP), AX // acc
 	VMOVUPS Z0, (AX) // acc[0] = c0
 	VMOVUPS Z1, 64(AX) // acc[16] = c1
@@ -3155,19 +3083,22 @@ GLOBL x1_391fa028<>(SB), RODATA|NOPTR, $4
 DATA x1_c2fa0000<>+0(SB)/4, $0xc2fa0000
 GLOBL x1_c2fa0000<>(SB), RODATA|NOPTR, $4
 
-// func maskTileAVX512(s *float32, stride int, rows int, cols int, bits *uint64)
-TEXT ·maskTileAVX512(SB), NOSPLIT, $0-40
+// func maskTileAVX512(s *float32, stride int, rows int, first int, cols int, bits *uint64)
+TEXT ·maskTileAVX512(SB), NOSPLIT, $0-48
 	MOVQ         s+0(FP), AX // s
 	MOVQ         stride+8(FP), CX // stride
 	MOVQ         rows+16(FP), DX // rows
-	MOVQ         bits+32(FP), BX // bits
+	MOVQ         bits+40(FP), BX // bits
+	MOVQ         first+24(FP), SI // first
 	VBROADCASTSS x1_ff800000<>+0(SB), Z0 // -Inf
 	SHLQ         $0x02, CX // stride in bytes
+	SHRQ         $0x03, SI // first >>= 3
+	ADDQ         SI, BX // bits += first
 	CMPQ         DX, $+1 // rows < 1
 	JLT          rows_end_2 // rows < 1
 
 rows_1:
-	MOVQ cols+24(FP), SI // cols
+	MOVQ cols+32(FP), SI // cols
 	MOVQ AX, DI // s_col = s
 	MOVQ BX, R8 // bits_col = bits
 	CMPQ SI, $+16 // cols < 16

@@ -173,26 +173,26 @@ func softmaxTileAVX512(s *float32, stride, rows, cols int, max, alpha, shift, l 
 //go:noescape
 func softmaxTileAVX2(s *float32, stride, rows, cols int, max, alpha, shift, l *float32)
 
-// MaskTile puts -Inf where a bit is 0; bits has 128 a row, cols is a multiple of 16.
+// MaskTile puts -Inf where a bit is 0; bits has 128 a row, of which s starts at first; first and cols are multiples of 16.
 //
 //go:noinline
-func MaskTile(level isa.Level, s *float32, stride, rows, cols int, bits *uint64) {
+func MaskTile(level isa.Level, s *float32, stride, rows, first, cols int, bits *uint64) {
 	switch level {
 	case isa.AVX512:
-		maskTileAVX512(s, stride, rows, cols, bits)
+		maskTileAVX512(s, stride, rows, first, cols, bits)
 		return
 	case isa.AVX2:
-		maskTileAVX2(s, stride, rows, cols, bits)
+		maskTileAVX2(s, stride, rows, first, cols, bits)
 		return
 	}
-	portable.MaskTile(s, stride, rows, cols, bits)
+	portable.MaskTile(s, stride, rows, first, cols, bits)
 }
 
 //go:noescape
-func maskTileAVX512(s *float32, stride, rows, cols int, bits *uint64)
+func maskTileAVX512(s *float32, stride, rows, first, cols int, bits *uint64)
 
 //go:noescape
-func maskTileAVX2(s *float32, stride, rows, cols int, bits *uint64)
+func maskTileAVX2(s *float32, stride, rows, first, cols int, bits *uint64)
 
 // CloseRows reduces the 16 lanes of each row of l to one sum.
 //
@@ -236,7 +236,7 @@ func mergeRowsAVX512(ma, la, oa, mb, lb, ob *float32, stride, rows, cols int, we
 //go:noescape
 func mergeRowsAVX2(ma, la, oa, mb, lb, ob *float32, stride, rows, cols int, weights *float32)
 
-// FinishRows is out = O/l, +0 for rows whose l is 0.
+// FinishRows is out = O/l, +0 for rows whose l is 0; o is read up to the next multiple of 16 columns.
 //
 //go:noinline
 func FinishRows(level isa.Level, out *float32, outStride int, o *float32, oStride int, sum *float32, sumStride, rows, cols int) {

@@ -127,20 +127,20 @@ func SoftmaxTile(level isa.Level, s *float32, stride, rows, cols int, max, alpha
 //go:noescape
 func softmaxTileNEON(s *float32, stride, rows, cols int, max, alpha, shift, l *float32)
 
-// MaskTile puts -Inf where a bit is 0; bits has 128 a row, cols is a multiple of 16.
+// MaskTile puts -Inf where a bit is 0; bits has 128 a row, of which s starts at first; first and cols are multiples of 16.
 //
 //go:noinline
-func MaskTile(level isa.Level, s *float32, stride, rows, cols int, bits *uint64) {
+func MaskTile(level isa.Level, s *float32, stride, rows, first, cols int, bits *uint64) {
 	switch level {
 	case isa.NEON:
-		maskTileNEON(s, stride, rows, cols, bits)
+		maskTileNEON(s, stride, rows, first, cols, bits)
 		return
 	}
-	portable.MaskTile(s, stride, rows, cols, bits)
+	portable.MaskTile(s, stride, rows, first, cols, bits)
 }
 
 //go:noescape
-func maskTileNEON(s *float32, stride, rows, cols int, bits *uint64)
+func maskTileNEON(s *float32, stride, rows, first, cols int, bits *uint64)
 
 // CloseRows reduces the 16 lanes of each row of l to one sum.
 //
@@ -172,7 +172,7 @@ func MergeRows(level isa.Level, ma, la, oa, mb, lb, ob *float32, stride, rows, c
 //go:noescape
 func mergeRowsNEON(ma, la, oa, mb, lb, ob *float32, stride, rows, cols int, weights *float32)
 
-// FinishRows is out = O/l, +0 for rows whose l is 0.
+// FinishRows is out = O/l, +0 for rows whose l is 0; o is read up to the next multiple of 16 columns.
 //
 //go:noinline
 func FinishRows(level isa.Level, out *float32, outStride int, o *float32, oStride int, sum *float32, sumStride, rows, cols int) {

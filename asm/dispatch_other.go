@@ -65,11 +65,11 @@ func SoftmaxTile(level isa.Level, s *float32, stride, rows, cols int, max, alpha
 	portable.SoftmaxTile(s, stride, rows, cols, max, alpha, shift, l)
 }
 
-// MaskTile puts -Inf where a bit is 0; bits has 128 a row, cols is a multiple of 16.
+// MaskTile puts -Inf where a bit is 0; bits has 128 a row, of which s starts at first; first and cols are multiples of 16.
 //
 //go:noinline
-func MaskTile(level isa.Level, s *float32, stride, rows, cols int, bits *uint64) {
-	portable.MaskTile(s, stride, rows, cols, bits)
+func MaskTile(level isa.Level, s *float32, stride, rows, first, cols int, bits *uint64) {
+	portable.MaskTile(s, stride, rows, first, cols, bits)
 }
 
 // CloseRows reduces the 16 lanes of each row of l to one sum.
@@ -86,7 +86,7 @@ func MergeRows(level isa.Level, ma, la, oa, mb, lb, ob *float32, stride, rows, c
 	portable.MergeRows(ma, la, oa, mb, lb, ob, stride, rows, cols, weights)
 }
 
-// FinishRows is out = O/l, +0 for rows whose l is 0.
+// FinishRows is out = O/l, +0 for rows whose l is 0; o is read up to the next multiple of 16 columns.
 //
 //go:noinline
 func FinishRows(level isa.Level, out *float32, outStride int, o *float32, oStride int, sum *float32, sumStride, rows, cols int) {

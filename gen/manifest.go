@@ -54,8 +54,8 @@ var manifest = []kernel{
 		Text: softmaxTile,
 	}, {
 		Name: "MaskTile",
-		Sig:  "func(s *float32, stride, rows, cols int, bits *uint64)",
-		Doc:  "puts -Inf where a bit is 0; bits has 128 a row, cols is a multiple of 16.",
+		Sig:  "func(s *float32, stride, rows, first, cols int, bits *uint64)",
+		Doc:  "puts -Inf where a bit is 0; bits has 128 a row, of which s starts at first; first and cols are multiples of 16.",
 		Text: maskTile,
 	}, {
 		Name: "CloseRows",
@@ -70,7 +70,7 @@ var manifest = []kernel{
 	}, {
 		Name: "FinishRows",
 		Sig:  "func(out *float32, outStride int, o *float32, oStride int, sum *float32, sumStride, rows, cols int)",
-		Doc:  "is out = O/l, +0 for rows whose l is 0.",
+		Doc:  "is out = O/l, +0 for rows whose l is 0; o is read up to the next multiple of 16 columns.",
 		Text: finishRows,
 	},
 	{

@@ -101,16 +101,20 @@ func guardedMax(m *machine.Machine, x, old machine.Value, max machine.Word, tail
 	return now
 }
 
-// maskTile puts -Inf where a bit is 0: two words of 64 bits for the 128 keys of a row.
+// maskTile puts -Inf where a bit is 0: two words of 64 bits for the 128 keys of a row, of which s begins
+// at the key first.
 func maskTile(m *machine.Machine) {
 	var (
 		s      = m.Arg("s")
 		stride = m.Arg("stride")
 		rows   = m.Arg("rows")
 		bits   = m.Arg("bits")
+		first  = m.Arg("first")
 		lowest = m.Const("-Inf", negInf)
 	)
 	m.Floats(stride)
+	m.ShiftDown(first, 3)
+	m.AddWord(bits, first)
 	m.While(rows, 1, "rows", func() {
 		cols, p, b := m.Arg("cols"), m.Word("s_col"), m.Word("bits_col")
 		m.Set(p, s)

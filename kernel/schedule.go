@@ -150,7 +150,11 @@ func (s *schedule) work(p *Plan, w *worker, t *tensors) {
 		rows := seq.queries * p.group
 		r0 := (each - 1 - task) * s.rows // the last rows see the most keys
 		if r0 < rows {
-			w.tile(p, t, seq, kvHead, r0, min(r0+s.rows, rows), slot)
+			w.task = tile{p, t, seq, kvHead, r0, min(r0+s.rows, rows), packing{}}
+			if slot != nil {
+				w.task.keys = slot
+			}
+			w.run(&w.task)
 		}
 		s.done[g].Add(1)
 	}

@@ -80,7 +80,7 @@ func softmaxBlocks(dst, src []float32, few *blockMemory) softmaxState {
 	}
 	for b := range s.max {
 		from := src[b*softmaxBlock : min((b+1)*softmaxBlock, len(src))]
-		max := asm.BlockMax(s.level, &from[0], len(from))
+		max := asm.BlockMax(s.level, &from[0], len(from)) + 0 // never -0, whose place in a block would show
 		s.max[b] = max
 		if max > s.best {
 			s.best = max

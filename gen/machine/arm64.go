@@ -120,6 +120,7 @@ var arm64Ops = map[string]arm64Op{
 	"ADDX":  {write: wordText("ADD")},
 	"SUBX":  {write: wordText("SUB")},
 	"LSLX":  {write: wordText("LSL")},
+	"LSRX":  {write: wordText("LSR")},
 	"CMP":   {write: func(o []operand.Op) (string, string) { return "CMP", word64(o[1]) + ", " + word64(o[0]) }},
 	"CSEL_LT": {write: func(o []operand.Op) (string, string) {
 		return "CSEL", fmt.Sprintf("LT, %s, %s, %s", r(o[1]), r(o[2]), r(o[0]))
@@ -557,6 +558,7 @@ func (b *arm64Backend) move(d, s operand.Op)                { b.set("MOVD", d, s
 func (b *arm64Backend) addWord(d, s operand.Op)             { b.set("ADDX", d, d, s) }
 func (b *arm64Backend) subWord(d, s operand.Op)             { b.set("SUBX", d, d, s) }
 func (b *arm64Backend) shiftWord(d operand.Op, n uint8)     { b.set("LSLX", d, d, operand.U8(n)) }
+func (b *arm64Backend) shiftWordDown(d operand.Op, n uint8) { b.set("LSRX", d, d, operand.U8(n)) }
 
 func (b *arm64Backend) compare(x, y operand.Op) {
 	b.m.op("CMP", []operand.Op{x, y}, []operand.Op{x, y}, nil)

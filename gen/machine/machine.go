@@ -128,6 +128,7 @@ type backend interface {
 	addWord(d, s operand.Op)
 	subWord(d, s operand.Op)
 	shiftWord(d operand.Op, n uint8)
+	shiftWordDown(d operand.Op, n uint8)
 	minWord(d, s operand.Op)
 	jumpLess(x, y operand.Op, label string)
 	jumpNotLess(x, y operand.Op, label string)
@@ -723,6 +724,13 @@ func (m *Machine) Floats(w Word) {
 func (m *Machine) Shift(w Word, n uint8) {
 	m.explain("%s <<= %d", w.name, n)
 	m.b.shiftWord(w.reg, n)
+	m.note = ""
+}
+
+// ShiftDown divides w, which is not negative, by 2ⁿ.
+func (m *Machine) ShiftDown(w Word, n uint8) {
+	m.explain("%s >>= %d", w.name, n)
+	m.b.shiftWordDown(w.reg, n)
 	m.note = ""
 }
 

@@ -373,6 +373,8 @@ func (b *x86Backend) addWord(d, s operand.Op)             { b.m.emit(x86.ADDQ(s,
 func (b *x86Backend) subWord(d, s operand.Op)             { b.m.emit(x86.SUBQ(s, d)) }
 func (b *x86Backend) shiftWord(d operand.Op, n uint8)     { b.m.emit(x86.SHLQ(operand.U8(n), d)) }
 
+func (b *x86Backend) shiftWordDown(d operand.Op, n uint8) { b.m.emit(x86.SHRQ(operand.U8(n), d)) }
+
 func (b *x86Backend) minWord(d, s operand.Op) {
 	b.m.emit(x86.CMPQ(s, d))
 	b.m.emit(x86.CMOVQLT(s, d))

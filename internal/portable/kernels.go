@@ -182,12 +182,12 @@ func guarded(max float32) float32 {
 }
 
 // MaskTile is the kernel of that name.
-func MaskTile(s *float32, stride, rows, cols int, bits *uint64) {
+func MaskTile(s *float32, stride, rows, first, cols int, bits *uint64) {
 	for r := range rows {
 		seen := unsafe.Slice((*uint64)(unsafe.Add(unsafe.Pointer(bits), 16*r)), 2)
 		row := at(s, r*stride, cols)
 		for j := range row {
-			if seen[j/64]>>(j%64)&1 == 0 {
+			if i := first + j; seen[i/64]>>(i%64)&1 == 0 {
 				row[j] = negInf
 			}
 		}
