@@ -68,7 +68,6 @@ chains_3:
 	JGE         chains_3 // n >= 64
 
 chains_end_4:
-	// what is left: full vectors of chains 0, 1, 2, then a part of the next
 	CMPQ        DX, $+16 // n < 16
 	JLT         less_5 // n < 16
 	VMOVUPS     (AX), Y8 // x = x[0], lanes 0..7
@@ -288,106 +287,6 @@ chains_3:
 	JGE         chains_3 // n >= 64
 
 chains_end_4:
-	// what is left: full vectors of chains 0, 1, 2, then a part of the next
-	CMPQ        DX, $+16 // n < 16
-	JLT         less_5 // n < 16
-	VMOVUPS     (AX), Y8 // x = x[0], lanes 0..7
-	VMOVUPS     32(AX), Y9 // x = x[0], lanes 8..15
-	VMOVUPS     (CX), Y10 // y = y[0], lanes 0..7
-	VMOVUPS     32(CX), Y11 // y = y[0], lanes 8..15
-	VFMADD231PS Y10, Y8, Y0 // c0 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y1 // c0 += x * y, lanes 8..15
-	SUBQ        $+16, DX // n += -16
-	CMPQ        DX, $+16 // n < 16
-	JLT         less_7 // n < 16
-	VMOVUPS     64(AX), Y8 // x = x[16], lanes 0..7
-	VMOVUPS     96(AX), Y9 // x = x[16], lanes 8..15
-	VMOVUPS     64(CX), Y10 // y = y[16], lanes 0..7
-	VMOVUPS     96(CX), Y11 // y = y[16], lanes 8..15
-	VFMADD231PS Y10, Y8, Y2 // c1 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y3 // c1 += x * y, lanes 8..15
-	SUBQ        $+16, DX // n += -16
-	CMPQ        DX, $+16 // n < 16
-	JLT         less_9 // n < 16
-	VMOVUPS     128(AX), Y8 // x = x[32], lanes 0..7
-	VMOVUPS     160(AX), Y9 // x = x[32], lanes 8..15
-	VMOVUPS     128(CX), Y10 // y = y[32], lanes 0..7
-	VMOVUPS     160(CX), Y11 // y = y[32], lanes 8..15
-	VFMADD231PS Y10, Y8, Y4 // c2 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y5 // c2 += x * y, lanes 8..15
-	SUBQ        $+16, DX // n += -16
-	CMPQ        DX, $+1 // n < 1
-	JLT         less_11 // n < 1
-	LEAQ        tail_window<>+0(SB), BX // first n lanes
-	MOVQ        $+16, SI // first n lanes
-	SUBQ        DX, SI // first n lanes
-	VMOVUPS     (BX)(SI*4), Y10 // first n lanes
-	VMOVUPS     32(BX)(SI*4), Y11 // first n lanes
-	VMASKMOVPS  192(AX), Y10, Y8 // x = x[48], n lanes
-	VMASKMOVPS  224(AX), Y11, Y9 // x = x[48], n lanes
-	VMASKMOVPS  192(CX), Y10, Y10 // y = y[48], n lanes
-	VMASKMOVPS  224(CX), Y11, Y11 // y = y[48], n lanes
-	VFMADD231PS Y10, Y8, Y6 // c3 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y7 // c3 += x * y, lanes 8..15
-
-less_11:
-	JMP end_10
-
-less_9:
-	CMPQ        DX, $+1 // n < 1
-	JLT         less_12 // n < 1
-	LEAQ        tail_window<>+0(SB), BX // first n lanes
-	MOVQ        $+16, SI // first n lanes
-	SUBQ        DX, SI // first n lanes
-	VMOVUPS     (BX)(SI*4), Y10 // first n lanes
-	VMOVUPS     32(BX)(SI*4), Y11 // first n lanes
-	VMASKMOVPS  128(AX), Y10, Y8 // x = x[32], n lanes
-	VMASKMOVPS  160(AX), Y11, Y9 // x = x[32], n lanes
-	VMASKMOVPS  128(CX), Y10, Y10 // y = y[32], n lanes
-	VMASKMOVPS  160(CX), Y11, Y11 // y = y[32], n lanes
-	VFMADD231PS Y10, Y8, Y4 // c2 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y5 // c2 += x * y, lanes 8..15
-
-less_12:
-end_10:
-	JMP end_8
-
-less_7:
-	CMPQ        DX, $+1 // n < 1
-	JLT         less_13 // n < 1
-	LEAQ        tail_window<>+0(SB), BX // first n lanes
-	MOVQ        $+16, SI // first n lanes
-	SUBQ        DX, SI // first n lanes
-	VMOVUPS     (BX)(SI*4), Y10 // first n lanes
-	VMOVUPS     32(BX)(SI*4), Y11 // first n lanes
-	VMASKMOVPS  64(AX), Y10, Y8 // x = x[16], n lanes
-	VMASKMOVPS  96(AX), Y11, Y9 // x = x[16], n lanes
-	VMASKMOVPS  64(CX), Y10, Y10 // y = y[16], n lanes
-	VMASKMOVPS  96(CX), Y11, Y11 // y = y[16], n lanes
-	VFMADD231PS Y10, Y8, Y2 // c1 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y3 // c1 += x * y, lanes 8..15
-
-less_13:
-end_8:
-	JMP end_6
-
-less_5:
-	CMPQ        DX, $+1 // n < 1
-	JLT         less_14 // n < 1
-	LEAQ        tail_window<>+0(SB), BX // first n lanes
-	MOVQ        $+16, SI // first n lanes
-	SUBQ        DX, SI // first n lanes
-	VMOVUPS     (BX)(SI*4), Y10 // first n lanes
-	VMOVUPS     32(BX)(SI*4), Y11 // first n lanes
-	VMASKMOVPS  (AX), Y10, Y8 // x = x[0], n lanes
-	VMASKMOVPS  32(AX), Y11, Y9 // x = x[0], n lanes
-	VMASKMOVPS  (CX), Y10, Y10 // y = y[0], n lanes
-	VMASKMOVPS  32(CX), Y11, Y11 // y = y[0], n lanes
-	VFMADD231PS Y10, Y8, Y0 // c0 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y1 // c0 += x * y, lanes 8..15
-
-less_14:
-end_6:
 	MOVQ    acc+0(FP), AX // acc
 	VMOVUPS Y0, (AX) // acc[0] = c0, lanes 0..7
 	VMOVUPS Y1, 32(AX) // acc[0] = c0, lanes 8..15
@@ -487,84 +386,84 @@ end_6:
 depth_7:
 	VMOVUPS      (R12), Y12 // B[0][0] = b_k[0], lanes 0..7
 	VMOVUPS      32(R12), Y13 // B[0][0] = b_k[0], lanes 8..15
-	VBROADCASTSS (R10), Y14 // A[0][0] = a[0][0]
-	VFMADD231PS  Y14, Y12, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
-	VFMADD231PS  Y14, Y13, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
-	VBROADCASTSS (R10)(R9*1), Y14 // A[1][0] = a[1][0]
-	VFMADD231PS  Y14, Y12, Y2 // C[1][0] += A[1][0] * B[0][0], lanes 0..7
-	VFMADD231PS  Y14, Y13, Y3 // C[1][0] += A[1][0] * B[0][0], lanes 8..15
-	VBROADCASTSS (R10)(R9*2), Y14 // A[2][0] = a[2][0]
-	VFMADD231PS  Y14, Y12, Y4 // C[2][0] += A[2][0] * B[0][0], lanes 0..7
-	VFMADD231PS  Y14, Y13, Y5 // C[2][0] += A[2][0] * B[0][0], lanes 8..15
-	VBROADCASTSS (R11), Y14 // A[3][0] = a[3][0]
-	VFMADD231PS  Y14, Y12, Y6 // C[3][0] += A[3][0] * B[0][0], lanes 0..7
-	VFMADD231PS  Y14, Y13, Y7 // C[3][0] += A[3][0] * B[0][0], lanes 8..15
-	VBROADCASTSS (R11)(R9*1), Y14 // A[4][0] = a[4][0]
-	VFMADD231PS  Y14, Y12, Y8 // C[4][0] += A[4][0] * B[0][0], lanes 0..7
-	VFMADD231PS  Y14, Y13, Y9 // C[4][0] += A[4][0] * B[0][0], lanes 8..15
-	VBROADCASTSS (R11)(R9*2), Y14 // A[5][0] = a[5][0]
-	VFMADD231PS  Y14, Y12, Y10 // C[5][0] += A[5][0] * B[0][0], lanes 0..7
-	VFMADD231PS  Y14, Y13, Y11 // C[5][0] += A[5][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10), Y14 // a[0][0] = a[0][0]
+	VFMADD231PS  Y14, Y12, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*1), Y14 // a[1][0] = a[1][0]
+	VFMADD231PS  Y14, Y12, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*2), Y14 // a[2][0] = a[2][0]
+	VFMADD231PS  Y14, Y12, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R11), Y14 // a[3][0] = a[3][0]
+	VFMADD231PS  Y14, Y12, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R11)(R9*1), Y14 // a[4][0] = a[4][0]
+	VFMADD231PS  Y14, Y12, Y8 // C[4][0] += a[4][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y9 // C[4][0] += a[4][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R11)(R9*2), Y14 // a[5][0] = a[5][0]
+	VFMADD231PS  Y14, Y12, Y10 // C[5][0] += a[5][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y11 // C[5][0] += a[5][0] * B[0][0], lanes 8..15
 	VMOVUPS      128(R12), Y12 // B[1][0] = b_k[32], lanes 0..7
 	VMOVUPS      160(R12), Y13 // B[1][0] = b_k[32], lanes 8..15
-	VBROADCASTSS 4(R10), Y14 // A[0][1] = a[0][1]
-	VFMADD231PS  Y14, Y12, Y0 // C[0][0] += A[0][1] * B[1][0], lanes 0..7
-	VFMADD231PS  Y14, Y13, Y1 // C[0][0] += A[0][1] * B[1][0], lanes 8..15
-	VBROADCASTSS 4(R10)(R9*1), Y14 // A[1][1] = a[1][1]
-	VFMADD231PS  Y14, Y12, Y2 // C[1][0] += A[1][1] * B[1][0], lanes 0..7
-	VFMADD231PS  Y14, Y13, Y3 // C[1][0] += A[1][1] * B[1][0], lanes 8..15
-	VBROADCASTSS 4(R10)(R9*2), Y14 // A[2][1] = a[2][1]
-	VFMADD231PS  Y14, Y12, Y4 // C[2][0] += A[2][1] * B[1][0], lanes 0..7
-	VFMADD231PS  Y14, Y13, Y5 // C[2][0] += A[2][1] * B[1][0], lanes 8..15
-	VBROADCASTSS 4(R11), Y14 // A[3][1] = a[3][1]
-	VFMADD231PS  Y14, Y12, Y6 // C[3][0] += A[3][1] * B[1][0], lanes 0..7
-	VFMADD231PS  Y14, Y13, Y7 // C[3][0] += A[3][1] * B[1][0], lanes 8..15
-	VBROADCASTSS 4(R11)(R9*1), Y14 // A[4][1] = a[4][1]
-	VFMADD231PS  Y14, Y12, Y8 // C[4][0] += A[4][1] * B[1][0], lanes 0..7
-	VFMADD231PS  Y14, Y13, Y9 // C[4][0] += A[4][1] * B[1][0], lanes 8..15
-	VBROADCASTSS 4(R11)(R9*2), Y14 // A[5][1] = a[5][1]
-	VFMADD231PS  Y14, Y12, Y10 // C[5][0] += A[5][1] * B[1][0], lanes 0..7
-	VFMADD231PS  Y14, Y13, Y11 // C[5][0] += A[5][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10), Y14 // a[0][1] = a[0][1]
+	VFMADD231PS  Y14, Y12, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10)(R9*1), Y14 // a[1][1] = a[1][1]
+	VFMADD231PS  Y14, Y12, Y2 // C[1][0] += a[1][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y3 // C[1][0] += a[1][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10)(R9*2), Y14 // a[2][1] = a[2][1]
+	VFMADD231PS  Y14, Y12, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R11), Y14 // a[3][1] = a[3][1]
+	VFMADD231PS  Y14, Y12, Y6 // C[3][0] += a[3][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y7 // C[3][0] += a[3][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R11)(R9*1), Y14 // a[4][1] = a[4][1]
+	VFMADD231PS  Y14, Y12, Y8 // C[4][0] += a[4][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y9 // C[4][0] += a[4][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R11)(R9*2), Y14 // a[5][1] = a[5][1]
+	VFMADD231PS  Y14, Y12, Y10 // C[5][0] += a[5][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y11 // C[5][0] += a[5][1] * B[1][0], lanes 8..15
 	VMOVUPS      256(R12), Y12 // B[2][0] = b_k[64], lanes 0..7
 	VMOVUPS      288(R12), Y13 // B[2][0] = b_k[64], lanes 8..15
-	VBROADCASTSS 8(R10), Y14 // A[0][2] = a[0][2]
-	VFMADD231PS  Y14, Y12, Y0 // C[0][0] += A[0][2] * B[2][0], lanes 0..7
-	VFMADD231PS  Y14, Y13, Y1 // C[0][0] += A[0][2] * B[2][0], lanes 8..15
-	VBROADCASTSS 8(R10)(R9*1), Y14 // A[1][2] = a[1][2]
-	VFMADD231PS  Y14, Y12, Y2 // C[1][0] += A[1][2] * B[2][0], lanes 0..7
-	VFMADD231PS  Y14, Y13, Y3 // C[1][0] += A[1][2] * B[2][0], lanes 8..15
-	VBROADCASTSS 8(R10)(R9*2), Y14 // A[2][2] = a[2][2]
-	VFMADD231PS  Y14, Y12, Y4 // C[2][0] += A[2][2] * B[2][0], lanes 0..7
-	VFMADD231PS  Y14, Y13, Y5 // C[2][0] += A[2][2] * B[2][0], lanes 8..15
-	VBROADCASTSS 8(R11), Y14 // A[3][2] = a[3][2]
-	VFMADD231PS  Y14, Y12, Y6 // C[3][0] += A[3][2] * B[2][0], lanes 0..7
-	VFMADD231PS  Y14, Y13, Y7 // C[3][0] += A[3][2] * B[2][0], lanes 8..15
-	VBROADCASTSS 8(R11)(R9*1), Y14 // A[4][2] = a[4][2]
-	VFMADD231PS  Y14, Y12, Y8 // C[4][0] += A[4][2] * B[2][0], lanes 0..7
-	VFMADD231PS  Y14, Y13, Y9 // C[4][0] += A[4][2] * B[2][0], lanes 8..15
-	VBROADCASTSS 8(R11)(R9*2), Y14 // A[5][2] = a[5][2]
-	VFMADD231PS  Y14, Y12, Y10 // C[5][0] += A[5][2] * B[2][0], lanes 0..7
-	VFMADD231PS  Y14, Y13, Y11 // C[5][0] += A[5][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10), Y14 // a[0][2] = a[0][2]
+	VFMADD231PS  Y14, Y12, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10)(R9*1), Y14 // a[1][2] = a[1][2]
+	VFMADD231PS  Y14, Y12, Y2 // C[1][0] += a[1][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y3 // C[1][0] += a[1][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10)(R9*2), Y14 // a[2][2] = a[2][2]
+	VFMADD231PS  Y14, Y12, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R11), Y14 // a[3][2] = a[3][2]
+	VFMADD231PS  Y14, Y12, Y6 // C[3][0] += a[3][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y7 // C[3][0] += a[3][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R11)(R9*1), Y14 // a[4][2] = a[4][2]
+	VFMADD231PS  Y14, Y12, Y8 // C[4][0] += a[4][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y9 // C[4][0] += a[4][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R11)(R9*2), Y14 // a[5][2] = a[5][2]
+	VFMADD231PS  Y14, Y12, Y10 // C[5][0] += a[5][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y11 // C[5][0] += a[5][2] * B[2][0], lanes 8..15
 	VMOVUPS      384(R12), Y12 // B[3][0] = b_k[96], lanes 0..7
 	VMOVUPS      416(R12), Y13 // B[3][0] = b_k[96], lanes 8..15
-	VBROADCASTSS 12(R10), Y14 // A[0][3] = a[0][3]
-	VFMADD231PS  Y14, Y12, Y0 // C[0][0] += A[0][3] * B[3][0], lanes 0..7
-	VFMADD231PS  Y14, Y13, Y1 // C[0][0] += A[0][3] * B[3][0], lanes 8..15
-	VBROADCASTSS 12(R10)(R9*1), Y14 // A[1][3] = a[1][3]
-	VFMADD231PS  Y14, Y12, Y2 // C[1][0] += A[1][3] * B[3][0], lanes 0..7
-	VFMADD231PS  Y14, Y13, Y3 // C[1][0] += A[1][3] * B[3][0], lanes 8..15
-	VBROADCASTSS 12(R10)(R9*2), Y14 // A[2][3] = a[2][3]
-	VFMADD231PS  Y14, Y12, Y4 // C[2][0] += A[2][3] * B[3][0], lanes 0..7
-	VFMADD231PS  Y14, Y13, Y5 // C[2][0] += A[2][3] * B[3][0], lanes 8..15
-	VBROADCASTSS 12(R11), Y14 // A[3][3] = a[3][3]
-	VFMADD231PS  Y14, Y12, Y6 // C[3][0] += A[3][3] * B[3][0], lanes 0..7
-	VFMADD231PS  Y14, Y13, Y7 // C[3][0] += A[3][3] * B[3][0], lanes 8..15
-	VBROADCASTSS 12(R11)(R9*1), Y14 // A[4][3] = a[4][3]
-	VFMADD231PS  Y14, Y12, Y8 // C[4][0] += A[4][3] * B[3][0], lanes 0..7
-	VFMADD231PS  Y14, Y13, Y9 // C[4][0] += A[4][3] * B[3][0], lanes 8..15
-	VBROADCASTSS 12(R11)(R9*2), Y14 // A[5][3] = a[5][3]
-	VFMADD231PS  Y14, Y12, Y10 // C[5][0] += A[5][3] * B[3][0], lanes 0..7
-	VFMADD231PS  Y14, Y13, Y11 // C[5][0] += A[5][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10), Y14 // a[0][3] = a[0][3]
+	VFMADD231PS  Y14, Y12, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10)(R9*1), Y14 // a[1][3] = a[1][3]
+	VFMADD231PS  Y14, Y12, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10)(R9*2), Y14 // a[2][3] = a[2][3]
+	VFMADD231PS  Y14, Y12, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R11), Y14 // a[3][3] = a[3][3]
+	VFMADD231PS  Y14, Y12, Y6 // C[3][0] += a[3][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y7 // C[3][0] += a[3][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R11)(R9*1), Y14 // a[4][3] = a[4][3]
+	VFMADD231PS  Y14, Y12, Y8 // C[4][0] += a[4][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y9 // C[4][0] += a[4][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R11)(R9*2), Y14 // a[5][3] = a[5][3]
+	VFMADD231PS  Y14, Y12, Y10 // C[5][0] += a[5][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y11 // C[5][0] += a[5][3] * B[3][0], lanes 8..15
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
 	ADDQ         $+512, R12 // b_k += 512
@@ -579,24 +478,24 @@ depth_end_8:
 depth_9:
 	VMOVUPS      (R12), Y12 // B[0][0] = b_k[0], lanes 0..7
 	VMOVUPS      32(R12), Y13 // B[0][0] = b_k[0], lanes 8..15
-	VBROADCASTSS (R10), Y14 // A[0][0] = a[0][0]
-	VFMADD231PS  Y14, Y12, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
-	VFMADD231PS  Y14, Y13, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
-	VBROADCASTSS (R10)(R9*1), Y14 // A[1][0] = a[1][0]
-	VFMADD231PS  Y14, Y12, Y2 // C[1][0] += A[1][0] * B[0][0], lanes 0..7
-	VFMADD231PS  Y14, Y13, Y3 // C[1][0] += A[1][0] * B[0][0], lanes 8..15
-	VBROADCASTSS (R10)(R9*2), Y14 // A[2][0] = a[2][0]
-	VFMADD231PS  Y14, Y12, Y4 // C[2][0] += A[2][0] * B[0][0], lanes 0..7
-	VFMADD231PS  Y14, Y13, Y5 // C[2][0] += A[2][0] * B[0][0], lanes 8..15
-	VBROADCASTSS (R11), Y14 // A[3][0] = a[3][0]
-	VFMADD231PS  Y14, Y12, Y6 // C[3][0] += A[3][0] * B[0][0], lanes 0..7
-	VFMADD231PS  Y14, Y13, Y7 // C[3][0] += A[3][0] * B[0][0], lanes 8..15
-	VBROADCASTSS (R11)(R9*1), Y14 // A[4][0] = a[4][0]
-	VFMADD231PS  Y14, Y12, Y8 // C[4][0] += A[4][0] * B[0][0], lanes 0..7
-	VFMADD231PS  Y14, Y13, Y9 // C[4][0] += A[4][0] * B[0][0], lanes 8..15
-	VBROADCASTSS (R11)(R9*2), Y14 // A[5][0] = a[5][0]
-	VFMADD231PS  Y14, Y12, Y10 // C[5][0] += A[5][0] * B[0][0], lanes 0..7
-	VFMADD231PS  Y14, Y13, Y11 // C[5][0] += A[5][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10), Y14 // a[0][0] = a[0][0]
+	VFMADD231PS  Y14, Y12, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*1), Y14 // a[1][0] = a[1][0]
+	VFMADD231PS  Y14, Y12, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*2), Y14 // a[2][0] = a[2][0]
+	VFMADD231PS  Y14, Y12, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R11), Y14 // a[3][0] = a[3][0]
+	VFMADD231PS  Y14, Y12, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R11)(R9*1), Y14 // a[4][0] = a[4][0]
+	VFMADD231PS  Y14, Y12, Y8 // C[4][0] += a[4][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y9 // C[4][0] += a[4][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R11)(R9*2), Y14 // a[5][0] = a[5][0]
+	VFMADD231PS  Y14, Y12, Y10 // C[5][0] += a[5][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y11 // C[5][0] += a[5][0] * B[0][0], lanes 8..15
 	ADDQ         $+4, R10 // a0 += 4
 	ADDQ         $+4, R11 // a3 += 4
 	ADDQ         $+128, R12 // b_k += 128
@@ -704,60 +603,60 @@ end_14:
 depth_15:
 	VMOVUPS      (R12), Y8 // B[0][0] = b_k[0], lanes 0..7
 	VMOVUPS      32(R12), Y9 // B[0][0] = b_k[0], lanes 8..15
-	VBROADCASTSS (R10), Y10 // A[0][0] = a[0][0]
-	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
-	VBROADCASTSS (R10)(R9*1), Y10 // A[1][0] = a[1][0]
-	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += A[1][0] * B[0][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += A[1][0] * B[0][0], lanes 8..15
-	VBROADCASTSS (R10)(R9*2), Y10 // A[2][0] = a[2][0]
-	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += A[2][0] * B[0][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += A[2][0] * B[0][0], lanes 8..15
-	VBROADCASTSS (R11), Y10 // A[3][0] = a[3][0]
-	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += A[3][0] * B[0][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += A[3][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10), Y10 // a[0][0] = a[0][0]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*1), Y10 // a[1][0] = a[1][0]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*2), Y10 // a[2][0] = a[2][0]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R11), Y10 // a[3][0] = a[3][0]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
 	VMOVUPS      128(R12), Y8 // B[1][0] = b_k[32], lanes 0..7
 	VMOVUPS      160(R12), Y9 // B[1][0] = b_k[32], lanes 8..15
-	VBROADCASTSS 4(R10), Y10 // A[0][1] = a[0][1]
-	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += A[0][1] * B[1][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += A[0][1] * B[1][0], lanes 8..15
-	VBROADCASTSS 4(R10)(R9*1), Y10 // A[1][1] = a[1][1]
-	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += A[1][1] * B[1][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += A[1][1] * B[1][0], lanes 8..15
-	VBROADCASTSS 4(R10)(R9*2), Y10 // A[2][1] = a[2][1]
-	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += A[2][1] * B[1][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += A[2][1] * B[1][0], lanes 8..15
-	VBROADCASTSS 4(R11), Y10 // A[3][1] = a[3][1]
-	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += A[3][1] * B[1][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += A[3][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10), Y10 // a[0][1] = a[0][1]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10)(R9*1), Y10 // a[1][1] = a[1][1]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10)(R9*2), Y10 // a[2][1] = a[2][1]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R11), Y10 // a[3][1] = a[3][1]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][1] * B[1][0], lanes 8..15
 	VMOVUPS      256(R12), Y8 // B[2][0] = b_k[64], lanes 0..7
 	VMOVUPS      288(R12), Y9 // B[2][0] = b_k[64], lanes 8..15
-	VBROADCASTSS 8(R10), Y10 // A[0][2] = a[0][2]
-	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += A[0][2] * B[2][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += A[0][2] * B[2][0], lanes 8..15
-	VBROADCASTSS 8(R10)(R9*1), Y10 // A[1][2] = a[1][2]
-	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += A[1][2] * B[2][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += A[1][2] * B[2][0], lanes 8..15
-	VBROADCASTSS 8(R10)(R9*2), Y10 // A[2][2] = a[2][2]
-	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += A[2][2] * B[2][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += A[2][2] * B[2][0], lanes 8..15
-	VBROADCASTSS 8(R11), Y10 // A[3][2] = a[3][2]
-	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += A[3][2] * B[2][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += A[3][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10), Y10 // a[0][2] = a[0][2]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10)(R9*1), Y10 // a[1][2] = a[1][2]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10)(R9*2), Y10 // a[2][2] = a[2][2]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R11), Y10 // a[3][2] = a[3][2]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][2] * B[2][0], lanes 8..15
 	VMOVUPS      384(R12), Y8 // B[3][0] = b_k[96], lanes 0..7
 	VMOVUPS      416(R12), Y9 // B[3][0] = b_k[96], lanes 8..15
-	VBROADCASTSS 12(R10), Y10 // A[0][3] = a[0][3]
-	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += A[0][3] * B[3][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += A[0][3] * B[3][0], lanes 8..15
-	VBROADCASTSS 12(R10)(R9*1), Y10 // A[1][3] = a[1][3]
-	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += A[1][3] * B[3][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += A[1][3] * B[3][0], lanes 8..15
-	VBROADCASTSS 12(R10)(R9*2), Y10 // A[2][3] = a[2][3]
-	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += A[2][3] * B[3][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += A[2][3] * B[3][0], lanes 8..15
-	VBROADCASTSS 12(R11), Y10 // A[3][3] = a[3][3]
-	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += A[3][3] * B[3][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += A[3][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10), Y10 // a[0][3] = a[0][3]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10)(R9*1), Y10 // a[1][3] = a[1][3]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10)(R9*2), Y10 // a[2][3] = a[2][3]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R11), Y10 // a[3][3] = a[3][3]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][3] * B[3][0], lanes 8..15
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
 	ADDQ         $+512, R12 // b_k += 512
@@ -772,18 +671,18 @@ depth_end_16:
 depth_17:
 	VMOVUPS      (R12), Y8 // B[0][0] = b_k[0], lanes 0..7
 	VMOVUPS      32(R12), Y9 // B[0][0] = b_k[0], lanes 8..15
-	VBROADCASTSS (R10), Y10 // A[0][0] = a[0][0]
-	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
-	VBROADCASTSS (R10)(R9*1), Y10 // A[1][0] = a[1][0]
-	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += A[1][0] * B[0][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += A[1][0] * B[0][0], lanes 8..15
-	VBROADCASTSS (R10)(R9*2), Y10 // A[2][0] = a[2][0]
-	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += A[2][0] * B[0][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += A[2][0] * B[0][0], lanes 8..15
-	VBROADCASTSS (R11), Y10 // A[3][0] = a[3][0]
-	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += A[3][0] * B[0][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += A[3][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10), Y10 // a[0][0] = a[0][0]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*1), Y10 // a[1][0] = a[1][0]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*2), Y10 // a[2][0] = a[2][0]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R11), Y10 // a[3][0] = a[3][0]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
 	ADDQ         $+4, R10 // a0 += 4
 	ADDQ         $+4, R11 // a3 += 4
 	ADDQ         $+128, R12 // b_k += 128
@@ -863,36 +762,36 @@ end_22:
 depth_23:
 	VMOVUPS      (R11), Y4 // B[0][0] = b_k[0], lanes 0..7
 	VMOVUPS      32(R11), Y5 // B[0][0] = b_k[0], lanes 8..15
-	VBROADCASTSS (R10), Y6 // A[0][0] = a[0][0]
-	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
-	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
-	VBROADCASTSS (R10)(R9*1), Y6 // A[1][0] = a[1][0]
-	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += A[1][0] * B[0][0], lanes 0..7
-	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += A[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10), Y6 // a[0][0] = a[0][0]
+	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*1), Y6 // a[1][0] = a[1][0]
+	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
 	VMOVUPS      128(R11), Y4 // B[1][0] = b_k[32], lanes 0..7
 	VMOVUPS      160(R11), Y5 // B[1][0] = b_k[32], lanes 8..15
-	VBROADCASTSS 4(R10), Y6 // A[0][1] = a[0][1]
-	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += A[0][1] * B[1][0], lanes 0..7
-	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += A[0][1] * B[1][0], lanes 8..15
-	VBROADCASTSS 4(R10)(R9*1), Y6 // A[1][1] = a[1][1]
-	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += A[1][1] * B[1][0], lanes 0..7
-	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += A[1][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10), Y6 // a[0][1] = a[0][1]
+	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10)(R9*1), Y6 // a[1][1] = a[1][1]
+	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][1] * B[1][0], lanes 8..15
 	VMOVUPS      256(R11), Y4 // B[2][0] = b_k[64], lanes 0..7
 	VMOVUPS      288(R11), Y5 // B[2][0] = b_k[64], lanes 8..15
-	VBROADCASTSS 8(R10), Y6 // A[0][2] = a[0][2]
-	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += A[0][2] * B[2][0], lanes 0..7
-	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += A[0][2] * B[2][0], lanes 8..15
-	VBROADCASTSS 8(R10)(R9*1), Y6 // A[1][2] = a[1][2]
-	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += A[1][2] * B[2][0], lanes 0..7
-	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += A[1][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10), Y6 // a[0][2] = a[0][2]
+	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10)(R9*1), Y6 // a[1][2] = a[1][2]
+	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][2] * B[2][0], lanes 8..15
 	VMOVUPS      384(R11), Y4 // B[3][0] = b_k[96], lanes 0..7
 	VMOVUPS      416(R11), Y5 // B[3][0] = b_k[96], lanes 8..15
-	VBROADCASTSS 12(R10), Y6 // A[0][3] = a[0][3]
-	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += A[0][3] * B[3][0], lanes 0..7
-	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += A[0][3] * B[3][0], lanes 8..15
-	VBROADCASTSS 12(R10)(R9*1), Y6 // A[1][3] = a[1][3]
-	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += A[1][3] * B[3][0], lanes 0..7
-	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += A[1][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10), Y6 // a[0][3] = a[0][3]
+	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10)(R9*1), Y6 // a[1][3] = a[1][3]
+	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+512, R11 // b_k += 512
 	SUBQ         $+4, R12 // depth += -4
@@ -906,12 +805,12 @@ depth_end_24:
 depth_25:
 	VMOVUPS      (R11), Y4 // B[0][0] = b_k[0], lanes 0..7
 	VMOVUPS      32(R11), Y5 // B[0][0] = b_k[0], lanes 8..15
-	VBROADCASTSS (R10), Y6 // A[0][0] = a[0][0]
-	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
-	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
-	VBROADCASTSS (R10)(R9*1), Y6 // A[1][0] = a[1][0]
-	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += A[1][0] * B[0][0], lanes 0..7
-	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += A[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10), Y6 // a[0][0] = a[0][0]
+	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*1), Y6 // a[1][0] = a[1][0]
+	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
 	ADDQ         $+4, R10 // a0 += 4
 	ADDQ         $+128, R11 // b_k += 128
 	SUBQ         $+1, R12 // depth += -1
@@ -975,24 +874,24 @@ end_30:
 depth_31:
 	VMOVUPS      (R10), Y2 // B[0][0] = b_k[0], lanes 0..7
 	VMOVUPS      32(R10), Y3 // B[0][0] = b_k[0], lanes 8..15
-	VBROADCASTSS (R9), Y4 // A[0][0] = a[0][0]
-	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
-	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R9), Y4 // a[0][0] = a[0][0]
+	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
 	VMOVUPS      128(R10), Y2 // B[1][0] = b_k[32], lanes 0..7
 	VMOVUPS      160(R10), Y3 // B[1][0] = b_k[32], lanes 8..15
-	VBROADCASTSS 4(R9), Y4 // A[0][1] = a[0][1]
-	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += A[0][1] * B[1][0], lanes 0..7
-	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += A[0][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R9), Y4 // a[0][1] = a[0][1]
+	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
 	VMOVUPS      256(R10), Y2 // B[2][0] = b_k[64], lanes 0..7
 	VMOVUPS      288(R10), Y3 // B[2][0] = b_k[64], lanes 8..15
-	VBROADCASTSS 8(R9), Y4 // A[0][2] = a[0][2]
-	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += A[0][2] * B[2][0], lanes 0..7
-	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += A[0][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R9), Y4 // a[0][2] = a[0][2]
+	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
 	VMOVUPS      384(R10), Y2 // B[3][0] = b_k[96], lanes 0..7
 	VMOVUPS      416(R10), Y3 // B[3][0] = b_k[96], lanes 8..15
-	VBROADCASTSS 12(R9), Y4 // A[0][3] = a[0][3]
-	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += A[0][3] * B[3][0], lanes 0..7
-	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += A[0][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R9), Y4 // a[0][3] = a[0][3]
+	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
 	ADDQ         $+16, R9 // a0 += 16
 	ADDQ         $+512, R10 // b_k += 512
 	SUBQ         $+4, R11 // depth += -4
@@ -1006,9 +905,9 @@ depth_end_32:
 depth_33:
 	VMOVUPS      (R10), Y2 // B[0][0] = b_k[0], lanes 0..7
 	VMOVUPS      32(R10), Y3 // B[0][0] = b_k[0], lanes 8..15
-	VBROADCASTSS (R9), Y4 // A[0][0] = a[0][0]
-	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
-	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R9), Y4 // a[0][0] = a[0][0]
+	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
 	ADDQ         $+4, R9 // a0 += 4
 	ADDQ         $+128, R10 // b_k += 128
 	SUBQ         $+1, R11 // depth += -1
@@ -1410,63 +1309,88 @@ less_23:
 	VZEROUPPER
 	RET
 
-// func packColumnsAVX2(dst *float32, src *float32, srcStride int, rows int, cols int) float32
-TEXT ·packColumnsAVX2(SB), NOSPLIT, $0-44
+// func packRowsAVX2(dst *float32, panelStride int, src *float32, srcStride int, rows int, cols int) float32
+TEXT ·packRowsAVX2(SB), NOSPLIT, $0-52
 	MOVQ   dst+0(FP), AX // dst
-	MOVQ   src+8(FP), CX // src
-	MOVQ   rows+24(FP), DX // rows
-	MOVQ   srcStride+16(FP), BX // srcStride
-	MOVQ   cols+32(FP), SI // cols
+	MOVQ   src+16(FP), CX // src
+	MOVQ   panelStride+8(FP), DX // panelStride
+	MOVQ   srcStride+24(FP), BX // srcStride
+	MOVQ   rows+32(FP), SI // rows
+	SHLQ   $0x02, DX // panelStride in bytes
 	SHLQ   $0x02, BX // srcStride in bytes
 	VXORPS Y0, Y0, Y0 // zero = 0, lanes 0..7
 	VXORPS Y1, Y1, Y1 // zero = 0, lanes 8..15
 	VXORPS Y2, Y2, Y2 // bad = 0, lanes 0..7
 	VXORPS Y3, Y3, Y3 // bad = 0, lanes 8..15
-	CMPQ   SI, $+16 // cols < 16
-	JLT    less_1 // cols < 16
-	CMPQ   DX, $+1 // rows < 1
-	JLT    rows_end_4 // rows < 1
+	CMPQ   SI, $+1 // rows < 1
+	JLT    rows_end_2 // rows < 1
 
-rows_3:
-	VMOVUPS     (CX), Y4 // v = src[0], lanes 0..7
-	VMOVUPS     32(CX), Y5 // v = src[0], lanes 8..15
+rows_1:
+	MOVQ cols+40(FP), DI // cols
+	MOVQ CX, R8 // from = src
+	MOVQ AX, R9 // to = dst
+	CMPQ DI, $+32 // cols < 32
+	JLT  panels_end_4 // cols < 32
+
+panels_3:
+	VMOVUPS     (R8), Y4 // v = from[0], lanes 0..7
+	VMOVUPS     32(R8), Y5 // v = from[0], lanes 8..15
 	VFMADD231PS Y0, Y4, Y2 // bad += v * zero, lanes 0..7
 	VFMADD231PS Y1, Y5, Y3 // bad += v * zero, lanes 8..15
-	VMOVUPS     Y4, (AX) // dst[0] = v, lanes 0..7
-	VMOVUPS     Y5, 32(AX) // dst[0] = v, lanes 8..15
-	ADDQ        BX, CX // src += srcStride
-	ADDQ        $+128, AX // dst += 128
-	SUBQ        $+1, DX // rows += -1
-	CMPQ        DX, $+1 // rows >= 1
-	JGE         rows_3 // rows >= 1
+	VMOVUPS     Y4, (R9) // to[0] = v, lanes 0..7
+	VMOVUPS     Y5, 32(R9) // to[0] = v, lanes 8..15
+	VMOVUPS     64(R8), Y4 // v = from[16], lanes 0..7
+	VMOVUPS     96(R8), Y5 // v = from[16], lanes 8..15
+	VFMADD231PS Y0, Y4, Y2 // bad += v * zero, lanes 0..7
+	VFMADD231PS Y1, Y5, Y3 // bad += v * zero, lanes 8..15
+	VMOVUPS     Y4, 64(R9) // to[16] = v, lanes 0..7
+	VMOVUPS     Y5, 96(R9) // to[16] = v, lanes 8..15
+	ADDQ        $+128, R8 // from += 128
+	ADDQ        DX, R9 // to += panelStride
+	SUBQ        $+32, DI // cols += -32
+	CMPQ        DI, $+32 // cols >= 32
+	JGE         panels_3 // cols >= 32
 
-rows_end_4:
-	JMP end_2
+panels_end_4:
+	CMPQ DI, $+16 // cols < 16
+	JLT  half_end_6 // cols < 16
 
-less_1:
-	LEAQ    tail_window<>+0(SB), DI // first cols lanes
-	MOVQ    $+16, R8 // first cols lanes
-	SUBQ    SI, R8 // first cols lanes
-	VMOVUPS (DI)(R8*4), Y4 // first cols lanes
-	VMOVUPS 32(DI)(R8*4), Y5 // first cols lanes
-	CMPQ    DX, $+1 // rows < 1
-	JLT     rows_end_6 // rows < 1
+half_5:
+	VMOVUPS     (R8), Y4 // v = from[0], lanes 0..7
+	VMOVUPS     32(R8), Y5 // v = from[0], lanes 8..15
+	VFMADD231PS Y0, Y4, Y2 // bad += v * zero, lanes 0..7
+	VFMADD231PS Y1, Y5, Y3 // bad += v * zero, lanes 8..15
+	VMOVUPS     Y4, (R9) // to[0] = v, lanes 0..7
+	VMOVUPS     Y5, 32(R9) // to[0] = v, lanes 8..15
+	ADDQ        $+64, R8 // from += 64
+	ADDQ        $+64, R9 // to += 64
+	SUBQ        $+16, DI // cols += -16
+	CMPQ        DI, $+16 // cols >= 16
+	JGE         half_5 // cols >= 16
 
-rows_5:
-	VMASKMOVPS  (CX), Y4, Y6 // v = src[0], cols lanes
-	VMASKMOVPS  32(CX), Y5, Y7 // v = src[0], cols lanes
-	VFMADD231PS Y0, Y6, Y2 // bad += v * zero, lanes 0..7
-	VFMADD231PS Y1, Y7, Y3 // bad += v * zero, lanes 8..15
-	VMOVUPS     Y6, (AX) // dst[0] = v, lanes 0..7
-	VMOVUPS     Y7, 32(AX) // dst[0] = v, lanes 8..15
-	ADDQ        BX, CX // src += srcStride
-	ADDQ        $+128, AX // dst += 128
-	SUBQ        $+1, DX // rows += -1
-	CMPQ        DX, $+1 // rows >= 1
-	JGE         rows_5 // rows >= 1
+half_end_6:
+	CMPQ        DI, $+1 // cols < 1
+	JLT         less_7 // cols < 1
+	LEAQ        tail_window<>+0(SB), R10 // first cols lanes
+	MOVQ        $+16, R11 // first cols lanes
+	SUBQ        DI, R11 // first cols lanes
+	VMOVUPS     (R10)(R11*4), Y4 // first cols lanes
+	VMOVUPS     32(R10)(R11*4), Y5 // first cols lanes
+	VMASKMOVPS  (R8), Y4, Y4 // v = from[0], cols lanes
+	VMASKMOVPS  32(R8), Y5, Y5 // v = from[0], cols lanes
+	VFMADD231PS Y0, Y4, Y2 // bad += v * zero, lanes 0..7
+	VFMADD231PS Y1, Y5, Y3 // bad += v * zero, lanes 8..15
+	VMOVUPS     Y4, (R9) // to[0] = v, lanes 0..7
+	VMOVUPS     Y5, 32(R9) // to[0] = v, lanes 8..15
 
-rows_end_6:
-end_2:
+less_7:
+	ADDQ BX, CX // src += srcStride
+	ADDQ $+128, AX // dst += 128
+	SUBQ $+1, SI // rows += -1
+	CMPQ SI, $+1 // rows >= 1
+	JGE  rows_1 // rows >= 1
+
+rows_end_2:
 	VADDPS       Y3, Y2, Y2 // bad[0] = sum of lanes
 	VEXTRACTF128 $0x01, Y2, X0 // bad[0] = sum of lanes
 	VADDPS       X0, X2, X2 // bad[0] = sum of lanes
@@ -1474,7 +1398,40 @@ end_2:
 	VADDPS       X0, X2, X2 // bad[0] = sum of lanes
 	VPSHUFD      $0x55, X2, X0 // bad[0] = sum of lanes
 	VADDPS       X0, X2, X2 // bad[0] = sum of lanes
-	VMOVSS       X2, ret+40(FP) // return bad[0]
+	VMOVSS       X2, ret+48(FP) // return bad[0]
+	VZEROUPPER
+	RET
+
+// func prefetchRowsAVX2(src *float32, stride int, rows int, cols int)
+TEXT ·prefetchRowsAVX2(SB), NOSPLIT, $0-32
+	MOVQ src+0(FP), AX // src
+	MOVQ stride+8(FP), CX // stride
+	MOVQ rows+16(FP), DX // rows
+	SHLQ $0x02, CX // stride in bytes
+	CMPQ DX, $+1 // rows < 1
+	JLT  rows_end_2 // rows < 1
+
+rows_1:
+	MOVQ cols+24(FP), BX // cols
+	MOVQ AX, SI // line = src
+	CMPQ BX, $+1 // cols < 1
+	JLT  lines_end_4 // cols < 1
+
+lines_3:
+	PREFETCHT0 (SI) // prefetch line[0]
+	ADDQ       $+64, SI // line += 64
+	SUBQ       $+15, BX // cols += -15
+	SUBQ       $+1, BX // cols += -1
+	CMPQ       BX, $+1 // cols >= 1
+	JGE        lines_3 // cols >= 1
+
+lines_end_4:
+	ADDQ CX, AX // src += stride
+	SUBQ $+1, DX // rows += -1
+	CMPQ DX, $+1 // rows >= 1
+	JGE  rows_1 // rows >= 1
+
+rows_end_2:
 	VZEROUPPER
 	RET
 
@@ -2209,6 +2166,8 @@ max_end_2:
 	VMOVAPS     Y3, Y7 // m' = m, lanes 8..15
 	VMAXPS      Y6, Y4, Y6 // m' = max(m', S), lanes 0..7
 	VMAXPS      Y7, Y5, Y7 // m' = max(m', S), lanes 8..15
+	VADDPS      x8_00000000<>+0(SB), Y6, Y6 // m' = m' + 0, lanes 0..7
+	VADDPS      x8_00000000<>+0(SB), Y7, Y7 // m' = m' + 0, lanes 8..15
 	VMASKMOVPS  Y6, Y0, (BX) // max[0] = m', rows lanes
 	VMASKMOVPS  Y7, Y1, 32(BX) // max[0] = m', rows lanes
 	VCMPPS      $0x00, x8_ff800000<>+0(SB), Y6, Y4 // none = m' == -Inf, lanes 0..7
@@ -2416,6 +2375,16 @@ DATA x8_ff800000<>+24(SB)/4, $0xff800000
 DATA x8_ff800000<>+28(SB)/4, $0xff800000
 GLOBL x8_ff800000<>(SB), RODATA|NOPTR, $32
 
+DATA x8_00000000<>+0(SB)/4, $0x00000000
+DATA x8_00000000<>+4(SB)/4, $0x00000000
+DATA x8_00000000<>+8(SB)/4, $0x00000000
+DATA x8_00000000<>+12(SB)/4, $0x00000000
+DATA x8_00000000<>+16(SB)/4, $0x00000000
+DATA x8_00000000<>+20(SB)/4, $0x00000000
+DATA x8_00000000<>+24(SB)/4, $0x00000000
+DATA x8_00000000<>+28(SB)/4, $0x00000000
+GLOBL x8_00000000<>(SB), RODATA|NOPTR, $32
+
 DATA x8_3f800000<>+0(SB)/4, $0x3f800000
 DATA x8_3f800000<>+4(SB)/4, $0x3f800000
 DATA x8_3f800000<>+8(SB)/4, $0x3f800000
@@ -2496,18 +2465,21 @@ DATA x8_c2fa0000<>+24(SB)/4, $0xc2fa0000
 DATA x8_c2fa0000<>+28(SB)/4, $0xc2fa0000
 GLOBL x8_c2fa0000<>(SB), RODATA|NOPTR, $32
 
-// func maskTileAVX2(s *float32, stride int, rows int, cols int, bits *uint64)
-TEXT ·maskTileAVX2(SB), NOSPLIT, $0-40
+// func maskTileAVX2(s *float32, stride int, rows int, first int, cols int, bits *uint64)
+TEXT ·maskTileAVX2(SB), NOSPLIT, $0-48
 	MOVQ s+0(FP), AX // s
 	MOVQ stride+8(FP), CX // stride
 	MOVQ rows+16(FP), DX // rows
-	MOVQ bits+32(FP), BX // bits
+	MOVQ bits+40(FP), BX // bits
+	MOVQ first+24(FP), SI // first
 	SHLQ $0x02, CX // stride in bytes
+	SHRQ $0x03, SI // first >>= 3
+	ADDQ SI, BX // bits += first
 	CMPQ DX, $+1 // rows < 1
 	JLT  rows_end_2 // rows < 1
 
 rows_1:
-	MOVQ cols+24(FP), SI // cols
+	MOVQ cols+32(FP), SI // cols
 	MOVQ AX, DI // s_col = s
 	MOVQ BX, R8 // bits_col = bits
 	CMPQ SI, $+16 // cols < 16
@@ -2620,6 +2592,8 @@ TEXT ·mergeRowsAVX2(SB), NOSPLIT, $0-80
 	VMOVAPS     Y3, Y7 // m' = wa, lanes 8..15
 	VMAXPS      Y6, Y4, Y6 // m' = max(m', wb), lanes 0..7
 	VMAXPS      Y7, Y5, Y7 // m' = max(m', wb), lanes 8..15
+	VADDPS      x8_00000000<>+0(SB), Y6, Y6 // m' = m' + 0, lanes 0..7
+	VADDPS      x8_00000000<>+0(SB), Y7, Y7 // m' = m' + 0, lanes 8..15
 	VMASKMOVPS  Y6, Y0, (AX) // ma[0] = m', rows lanes
 	VMASKMOVPS  Y7, Y1, 32(AX) // ma[0] = m', rows lanes
 	VCMPPS      $0x00, x8_ff800000<>+0(SB), Y6, Y8 // none = m' == -Inf, lanes 0..7
@@ -2816,16 +2790,6 @@ less_5:
 rows_end_2:
 	VZEROUPPER
 	RET
-
-DATA x8_00000000<>+0(SB)/4, $0x00000000
-DATA x8_00000000<>+4(SB)/4, $0x00000000
-DATA x8_00000000<>+8(SB)/4, $0x00000000
-DATA x8_00000000<>+12(SB)/4, $0x00000000
-DATA x8_00000000<>+16(SB)/4, $0x00000000
-DATA x8_00000000<>+20(SB)/4, $0x00000000
-DATA x8_00000000<>+24(SB)/4, $0x00000000
-DATA x8_00000000<>+28(SB)/4, $0x00000000
-GLOBL x8_00000000<>(SB), RODATA|NOPTR, $32
 
 // func logSumRowsAVX2(dst *float32, max *float32, sum *float32, n int)
 TEXT ·logSumRowsAVX2(SB), NOSPLIT, $0-32

@@ -48,7 +48,6 @@ chains_3:
 	JGE         chains_3 // n >= 64
 
 chains_end_4:
-	// what is left: full vectors of chains 0, 1, 2, then a part of the next
 	CMPQ        DX, $+16 // n < 16
 	JLT         less_5 // n < 16
 	VMOVUPS     (AX), Z4 // x = x[0]
@@ -181,77 +180,6 @@ chains_3:
 	JGE         chains_3 // n >= 64
 
 chains_end_4:
-	// what is left: full vectors of chains 0, 1, 2, then a part of the next
-	CMPQ        DX, $+16 // n < 16
-	JLT         less_5 // n < 16
-	VMOVUPS     (AX), Z4 // x = x[0]
-	VMOVUPS     (CX), Z5 // y = y[0]
-	VFMADD231PS Z5, Z4, Z0 // c0 += x * y
-	SUBQ        $+16, DX // n += -16
-	CMPQ        DX, $+16 // n < 16
-	JLT         less_7 // n < 16
-	VMOVUPS     64(AX), Z4 // x = x[16]
-	VMOVUPS     64(CX), Z5 // y = y[16]
-	VFMADD231PS Z5, Z4, Z1 // c1 += x * y
-	SUBQ        $+16, DX // n += -16
-	CMPQ        DX, $+16 // n < 16
-	JLT         less_9 // n < 16
-	VMOVUPS     128(AX), Z4 // x = x[32]
-	VMOVUPS     128(CX), Z5 // y = y[32]
-	VFMADD231PS Z5, Z4, Z2 // c2 += x * y
-	SUBQ        $+16, DX // n += -16
-	CMPQ        DX, $+1 // n < 1
-	JLT         less_11 // n < 1
-	MOVQ        $-1, BX // first n lanes
-	BZHIQ       DX, BX, BX // first n lanes
-	KMOVW       BX, K1 // first n lanes
-	VMOVUPS.Z   192(AX), K1, Z4 // x = x[48], n lanes
-	VMOVUPS.Z   192(CX), K1, Z5 // y = y[48], n lanes
-	VFMADD231PS Z5, Z4, Z3 // c3 += x * y
-
-less_11:
-	JMP end_10
-
-less_9:
-	CMPQ        DX, $+1 // n < 1
-	JLT         less_12 // n < 1
-	MOVQ        $-1, BX // first n lanes
-	BZHIQ       DX, BX, BX // first n lanes
-	KMOVW       BX, K1 // first n lanes
-	VMOVUPS.Z   128(AX), K1, Z4 // x = x[32], n lanes
-	VMOVUPS.Z   128(CX), K1, Z5 // y = y[32], n lanes
-	VFMADD231PS Z5, Z4, Z2 // c2 += x * y
-
-less_12:
-end_10:
-	JMP end_8
-
-less_7:
-	CMPQ        DX, $+1 // n < 1
-	JLT         less_13 // n < 1
-	MOVQ        $-1, BX // first n lanes
-	BZHIQ       DX, BX, BX // first n lanes
-	KMOVW       BX, K1 // first n lanes
-	VMOVUPS.Z   64(AX), K1, Z4 // x = x[16], n lanes
-	VMOVUPS.Z   64(CX), K1, Z5 // y = y[16], n lanes
-	VFMADD231PS Z5, Z4, Z1 // c1 += x * y
-
-less_13:
-end_8:
-	JMP end_6
-
-less_5:
-	CMPQ        DX, $+1 // n < 1
-	JLT         less_14 // n < 1
-	MOVQ        $-1, BX // first n lanes
-	BZHIQ       DX, BX, BX // first n lanes
-	KMOVW       BX, K1 // first n lanes
-	VMOVUPS.Z   (AX), K1, Z4 // x = x[0], n lanes
-	VMOVUPS.Z   (CX), K1, Z5 // y = y[0], n lanes
-	VFMADD231PS Z5, Z4, Z0 // c0 += x * y
-
-less_14:
-end_6:
 	MOVQ    acc+0(FP), AX // acc
 	VMOVUPS Z0, (AX) // acc[0] = c0
 	VMOVUPS Z1, 64(AX) // acc[16] = c1
@@ -1441,153 +1369,93 @@ end_48:
 	JLT  depth_end_50 // depth < 4
 
 depth_49:
-	VMOVUPS      (R14), Z12 // B[0][0] = b_k[0]
-	VBROADCASTSS (R10), Z13 // A[0][0] = a[0][0]
-	VFMADD231PS  Z13, Z12, Z0 // C[0][0] += A[0][0] * B[0][0]
-	VBROADCASTSS (R10)(R9*1), Z13 // A[1][0] = a[1][0]
-	VFMADD231PS  Z13, Z12, Z1 // C[1][0] += A[1][0] * B[0][0]
-	VBROADCASTSS (R10)(R9*2), Z13 // A[2][0] = a[2][0]
-	VFMADD231PS  Z13, Z12, Z2 // C[2][0] += A[2][0] * B[0][0]
-	VBROADCASTSS (R11), Z13 // A[3][0] = a[3][0]
-	VFMADD231PS  Z13, Z12, Z3 // C[3][0] += A[3][0] * B[0][0]
-	VBROADCASTSS (R11)(R9*1), Z13 // A[4][0] = a[4][0]
-	VFMADD231PS  Z13, Z12, Z4 // C[4][0] += A[4][0] * B[0][0]
-	VBROADCASTSS (R11)(R9*2), Z13 // A[5][0] = a[5][0]
-	VFMADD231PS  Z13, Z12, Z5 // C[5][0] += A[5][0] * B[0][0]
-	VBROADCASTSS (R12), Z13 // A[6][0] = a[6][0]
-	VFMADD231PS  Z13, Z12, Z6 // C[6][0] += A[6][0] * B[0][0]
-	VBROADCASTSS (R12)(R9*1), Z13 // A[7][0] = a[7][0]
-	VFMADD231PS  Z13, Z12, Z7 // C[7][0] += A[7][0] * B[0][0]
-	VBROADCASTSS (R12)(R9*2), Z13 // A[8][0] = a[8][0]
-	VFMADD231PS  Z13, Z12, Z8 // C[8][0] += A[8][0] * B[0][0]
-	VBROADCASTSS (R13), Z13 // A[9][0] = a[9][0]
-	VFMADD231PS  Z13, Z12, Z9 // C[9][0] += A[9][0] * B[0][0]
-	VBROADCASTSS (R13)(R9*1), Z13 // A[10][0] = a[10][0]
-	VFMADD231PS  Z13, Z12, Z10 // C[10][0] += A[10][0] * B[0][0]
-	VBROADCASTSS (R13)(R9*2), Z13 // A[11][0] = a[11][0]
-	VFMADD231PS  Z13, Z12, Z11 // C[11][0] += A[11][0] * B[0][0]
-	VMOVUPS      128(R14), Z12 // B[1][0] = b_k[32]
-	VBROADCASTSS 4(R10), Z13 // A[0][1] = a[0][1]
-	VFMADD231PS  Z13, Z12, Z0 // C[0][0] += A[0][1] * B[1][0]
-	VBROADCASTSS 4(R10)(R9*1), Z13 // A[1][1] = a[1][1]
-	VFMADD231PS  Z13, Z12, Z1 // C[1][0] += A[1][1] * B[1][0]
-	VBROADCASTSS 4(R10)(R9*2), Z13 // A[2][1] = a[2][1]
-	VFMADD231PS  Z13, Z12, Z2 // C[2][0] += A[2][1] * B[1][0]
-	VBROADCASTSS 4(R11), Z13 // A[3][1] = a[3][1]
-	VFMADD231PS  Z13, Z12, Z3 // C[3][0] += A[3][1] * B[1][0]
-	VBROADCASTSS 4(R11)(R9*1), Z13 // A[4][1] = a[4][1]
-	VFMADD231PS  Z13, Z12, Z4 // C[4][0] += A[4][1] * B[1][0]
-	VBROADCASTSS 4(R11)(R9*2), Z13 // A[5][1] = a[5][1]
-	VFMADD231PS  Z13, Z12, Z5 // C[5][0] += A[5][1] * B[1][0]
-	VBROADCASTSS 4(R12), Z13 // A[6][1] = a[6][1]
-	VFMADD231PS  Z13, Z12, Z6 // C[6][0] += A[6][1] * B[1][0]
-	VBROADCASTSS 4(R12)(R9*1), Z13 // A[7][1] = a[7][1]
-	VFMADD231PS  Z13, Z12, Z7 // C[7][0] += A[7][1] * B[1][0]
-	VBROADCASTSS 4(R12)(R9*2), Z13 // A[8][1] = a[8][1]
-	VFMADD231PS  Z13, Z12, Z8 // C[8][0] += A[8][1] * B[1][0]
-	VBROADCASTSS 4(R13), Z13 // A[9][1] = a[9][1]
-	VFMADD231PS  Z13, Z12, Z9 // C[9][0] += A[9][1] * B[1][0]
-	VBROADCASTSS 4(R13)(R9*1), Z13 // A[10][1] = a[10][1]
-	VFMADD231PS  Z13, Z12, Z10 // C[10][0] += A[10][1] * B[1][0]
-	VBROADCASTSS 4(R13)(R9*2), Z13 // A[11][1] = a[11][1]
-	VFMADD231PS  Z13, Z12, Z11 // C[11][0] += A[11][1] * B[1][0]
-	VMOVUPS      256(R14), Z12 // B[2][0] = b_k[64]
-	VBROADCASTSS 8(R10), Z13 // A[0][2] = a[0][2]
-	VFMADD231PS  Z13, Z12, Z0 // C[0][0] += A[0][2] * B[2][0]
-	VBROADCASTSS 8(R10)(R9*1), Z13 // A[1][2] = a[1][2]
-	VFMADD231PS  Z13, Z12, Z1 // C[1][0] += A[1][2] * B[2][0]
-	VBROADCASTSS 8(R10)(R9*2), Z13 // A[2][2] = a[2][2]
-	VFMADD231PS  Z13, Z12, Z2 // C[2][0] += A[2][2] * B[2][0]
-	VBROADCASTSS 8(R11), Z13 // A[3][2] = a[3][2]
-	VFMADD231PS  Z13, Z12, Z3 // C[3][0] += A[3][2] * B[2][0]
-	VBROADCASTSS 8(R11)(R9*1), Z13 // A[4][2] = a[4][2]
-	VFMADD231PS  Z13, Z12, Z4 // C[4][0] += A[4][2] * B[2][0]
-	VBROADCASTSS 8(R11)(R9*2), Z13 // A[5][2] = a[5][2]
-	VFMADD231PS  Z13, Z12, Z5 // C[5][0] += A[5][2] * B[2][0]
-	VBROADCASTSS 8(R12), Z13 // A[6][2] = a[6][2]
-	VFMADD231PS  Z13, Z12, Z6 // C[6][0] += A[6][2] * B[2][0]
-	VBROADCASTSS 8(R12)(R9*1), Z13 // A[7][2] = a[7][2]
-	VFMADD231PS  Z13, Z12, Z7 // C[7][0] += A[7][2] * B[2][0]
-	VBROADCASTSS 8(R12)(R9*2), Z13 // A[8][2] = a[8][2]
-	VFMADD231PS  Z13, Z12, Z8 // C[8][0] += A[8][2] * B[2][0]
-	VBROADCASTSS 8(R13), Z13 // A[9][2] = a[9][2]
-	VFMADD231PS  Z13, Z12, Z9 // C[9][0] += A[9][2] * B[2][0]
-	VBROADCASTSS 8(R13)(R9*1), Z13 // A[10][2] = a[10][2]
-	VFMADD231PS  Z13, Z12, Z10 // C[10][0] += A[10][2] * B[2][0]
-	VBROADCASTSS 8(R13)(R9*2), Z13 // A[11][2] = a[11][2]
-	VFMADD231PS  Z13, Z12, Z11 // C[11][0] += A[11][2] * B[2][0]
-	VMOVUPS      384(R14), Z12 // B[3][0] = b_k[96]
-	VBROADCASTSS 12(R10), Z13 // A[0][3] = a[0][3]
-	VFMADD231PS  Z13, Z12, Z0 // C[0][0] += A[0][3] * B[3][0]
-	VBROADCASTSS 12(R10)(R9*1), Z13 // A[1][3] = a[1][3]
-	VFMADD231PS  Z13, Z12, Z1 // C[1][0] += A[1][3] * B[3][0]
-	VBROADCASTSS 12(R10)(R9*2), Z13 // A[2][3] = a[2][3]
-	VFMADD231PS  Z13, Z12, Z2 // C[2][0] += A[2][3] * B[3][0]
-	VBROADCASTSS 12(R11), Z13 // A[3][3] = a[3][3]
-	VFMADD231PS  Z13, Z12, Z3 // C[3][0] += A[3][3] * B[3][0]
-	VBROADCASTSS 12(R11)(R9*1), Z13 // A[4][3] = a[4][3]
-	VFMADD231PS  Z13, Z12, Z4 // C[4][0] += A[4][3] * B[3][0]
-	VBROADCASTSS 12(R11)(R9*2), Z13 // A[5][3] = a[5][3]
-	VFMADD231PS  Z13, Z12, Z5 // C[5][0] += A[5][3] * B[3][0]
-	VBROADCASTSS 12(R12), Z13 // A[6][3] = a[6][3]
-	VFMADD231PS  Z13, Z12, Z6 // C[6][0] += A[6][3] * B[3][0]
-	VBROADCASTSS 12(R12)(R9*1), Z13 // A[7][3] = a[7][3]
-	VFMADD231PS  Z13, Z12, Z7 // C[7][0] += A[7][3] * B[3][0]
-	VBROADCASTSS 12(R12)(R9*2), Z13 // A[8][3] = a[8][3]
-	VFMADD231PS  Z13, Z12, Z8 // C[8][0] += A[8][3] * B[3][0]
-	VBROADCASTSS 12(R13), Z13 // A[9][3] = a[9][3]
-	VFMADD231PS  Z13, Z12, Z9 // C[9][0] += A[9][3] * B[3][0]
-	VBROADCASTSS 12(R13)(R9*1), Z13 // A[10][3] = a[10][3]
-	VFMADD231PS  Z13, Z12, Z10 // C[10][0] += A[10][3] * B[3][0]
-	VBROADCASTSS 12(R13)(R9*2), Z13 // A[11][3] = a[11][3]
-	VFMADD231PS  Z13, Z12, Z11 // C[11][0] += A[11][3] * B[3][0]
-	ADDQ         $+16, R10 // a0 += 16
-	ADDQ         $+16, R11 // a3 += 16
-	ADDQ         $+16, R12 // a6 += 16
-	ADDQ         $+16, R13 // a9 += 16
-	ADDQ         $+512, R14 // b_k += 512
-	SUBQ         $+4, R15 // depth += -4
-	CMPQ         R15, $+4 // depth >= 4
-	JGE          depth_49 // depth >= 4
+	VMOVUPS          (R14), Z12 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R10), Z12, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*1), Z12, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*2), Z12, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R11), Z12, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*1), Z12, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*2), Z12, Z5 // C[5][0] += a[5][0] * B[0][0]
+	VFMADD231PS.BCST (R12), Z12, Z6 // C[6][0] += a[6][0] * B[0][0]
+	VFMADD231PS.BCST (R12)(R9*1), Z12, Z7 // C[7][0] += a[7][0] * B[0][0]
+	VFMADD231PS.BCST (R12)(R9*2), Z12, Z8 // C[8][0] += a[8][0] * B[0][0]
+	VFMADD231PS.BCST (R13), Z12, Z9 // C[9][0] += a[9][0] * B[0][0]
+	VFMADD231PS.BCST (R13)(R9*1), Z12, Z10 // C[10][0] += a[10][0] * B[0][0]
+	VFMADD231PS.BCST (R13)(R9*2), Z12, Z11 // C[11][0] += a[11][0] * B[0][0]
+	VMOVUPS          128(R14), Z12 // B[1][0] = b_k[32]
+	VFMADD231PS.BCST 4(R10), Z12, Z0 // C[0][0] += a[0][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R9*1), Z12, Z1 // C[1][0] += a[1][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R9*2), Z12, Z2 // C[2][0] += a[2][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11), Z12, Z3 // C[3][0] += a[3][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11)(R9*1), Z12, Z4 // C[4][0] += a[4][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11)(R9*2), Z12, Z5 // C[5][0] += a[5][1] * B[1][0]
+	VFMADD231PS.BCST 4(R12), Z12, Z6 // C[6][0] += a[6][1] * B[1][0]
+	VFMADD231PS.BCST 4(R12)(R9*1), Z12, Z7 // C[7][0] += a[7][1] * B[1][0]
+	VFMADD231PS.BCST 4(R12)(R9*2), Z12, Z8 // C[8][0] += a[8][1] * B[1][0]
+	VFMADD231PS.BCST 4(R13), Z12, Z9 // C[9][0] += a[9][1] * B[1][0]
+	VFMADD231PS.BCST 4(R13)(R9*1), Z12, Z10 // C[10][0] += a[10][1] * B[1][0]
+	VFMADD231PS.BCST 4(R13)(R9*2), Z12, Z11 // C[11][0] += a[11][1] * B[1][0]
+	VMOVUPS          256(R14), Z12 // B[2][0] = b_k[64]
+	VFMADD231PS.BCST 8(R10), Z12, Z0 // C[0][0] += a[0][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R9*1), Z12, Z1 // C[1][0] += a[1][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R9*2), Z12, Z2 // C[2][0] += a[2][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11), Z12, Z3 // C[3][0] += a[3][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11)(R9*1), Z12, Z4 // C[4][0] += a[4][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11)(R9*2), Z12, Z5 // C[5][0] += a[5][2] * B[2][0]
+	VFMADD231PS.BCST 8(R12), Z12, Z6 // C[6][0] += a[6][2] * B[2][0]
+	VFMADD231PS.BCST 8(R12)(R9*1), Z12, Z7 // C[7][0] += a[7][2] * B[2][0]
+	VFMADD231PS.BCST 8(R12)(R9*2), Z12, Z8 // C[8][0] += a[8][2] * B[2][0]
+	VFMADD231PS.BCST 8(R13), Z12, Z9 // C[9][0] += a[9][2] * B[2][0]
+	VFMADD231PS.BCST 8(R13)(R9*1), Z12, Z10 // C[10][0] += a[10][2] * B[2][0]
+	VFMADD231PS.BCST 8(R13)(R9*2), Z12, Z11 // C[11][0] += a[11][2] * B[2][0]
+	VMOVUPS          384(R14), Z12 // B[3][0] = b_k[96]
+	VFMADD231PS.BCST 12(R10), Z12, Z0 // C[0][0] += a[0][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R9*1), Z12, Z1 // C[1][0] += a[1][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R9*2), Z12, Z2 // C[2][0] += a[2][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11), Z12, Z3 // C[3][0] += a[3][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11)(R9*1), Z12, Z4 // C[4][0] += a[4][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11)(R9*2), Z12, Z5 // C[5][0] += a[5][3] * B[3][0]
+	VFMADD231PS.BCST 12(R12), Z12, Z6 // C[6][0] += a[6][3] * B[3][0]
+	VFMADD231PS.BCST 12(R12)(R9*1), Z12, Z7 // C[7][0] += a[7][3] * B[3][0]
+	VFMADD231PS.BCST 12(R12)(R9*2), Z12, Z8 // C[8][0] += a[8][3] * B[3][0]
+	VFMADD231PS.BCST 12(R13), Z12, Z9 // C[9][0] += a[9][3] * B[3][0]
+	VFMADD231PS.BCST 12(R13)(R9*1), Z12, Z10 // C[10][0] += a[10][3] * B[3][0]
+	VFMADD231PS.BCST 12(R13)(R9*2), Z12, Z11 // C[11][0] += a[11][3] * B[3][0]
+	ADDQ             $+16, R10 // a0 += 16
+	ADDQ             $+16, R11 // a3 += 16
+	ADDQ             $+16, R12 // a6 += 16
+	ADDQ             $+16, R13 // a9 += 16
+	ADDQ             $+512, R14 // b_k += 512
+	SUBQ             $+4, R15 // depth += -4
+	CMPQ             R15, $+4 // depth >= 4
+	JGE              depth_49 // depth >= 4
 
 depth_end_50:
 	CMPQ R15, $+1 // depth < 1
 	JLT  depth_end_52 // depth < 1
 
 depth_51:
-	VMOVUPS      (R14), Z12 // B[0][0] = b_k[0]
-	VBROADCASTSS (R10), Z13 // A[0][0] = a[0][0]
-	VFMADD231PS  Z13, Z12, Z0 // C[0][0] += A[0][0] * B[0][0]
-	VBROADCASTSS (R10)(R9*1), Z13 // A[1][0] = a[1][0]
-	VFMADD231PS  Z13, Z12, Z1 // C[1][0] += A[1][0] * B[0][0]
-	VBROADCASTSS (R10)(R9*2), Z13 // A[2][0] = a[2][0]
-	VFMADD231PS  Z13, Z12, Z2 // C[2][0] += A[2][0] * B[0][0]
-	VBROADCASTSS (R11), Z13 // A[3][0] = a[3][0]
-	VFMADD231PS  Z13, Z12, Z3 // C[3][0] += A[3][0] * B[0][0]
-	VBROADCASTSS (R11)(R9*1), Z13 // A[4][0] = a[4][0]
-	VFMADD231PS  Z13, Z12, Z4 // C[4][0] += A[4][0] * B[0][0]
-	VBROADCASTSS (R11)(R9*2), Z13 // A[5][0] = a[5][0]
-	VFMADD231PS  Z13, Z12, Z5 // C[5][0] += A[5][0] * B[0][0]
-	VBROADCASTSS (R12), Z13 // A[6][0] = a[6][0]
-	VFMADD231PS  Z13, Z12, Z6 // C[6][0] += A[6][0] * B[0][0]
-	VBROADCASTSS (R12)(R9*1), Z13 // A[7][0] = a[7][0]
-	VFMADD231PS  Z13, Z12, Z7 // C[7][0] += A[7][0] * B[0][0]
-	VBROADCASTSS (R12)(R9*2), Z13 // A[8][0] = a[8][0]
-	VFMADD231PS  Z13, Z12, Z8 // C[8][0] += A[8][0] * B[0][0]
-	VBROADCASTSS (R13), Z13 // A[9][0] = a[9][0]
-	VFMADD231PS  Z13, Z12, Z9 // C[9][0] += A[9][0] * B[0][0]
-	VBROADCASTSS (R13)(R9*1), Z13 // A[10][0] = a[10][0]
-	VFMADD231PS  Z13, Z12, Z10 // C[10][0] += A[10][0] * B[0][0]
-	VBROADCASTSS (R13)(R9*2), Z13 // A[11][0] = a[11][0]
-	VFMADD231PS  Z13, Z12, Z11 // C[11][0] += A[11][0] * B[0][0]
-	ADDQ         $+4, R10 // a0 += 4
-	ADDQ         $+4, R11 // a3 += 4
-	ADDQ         $+4, R12 // a6 += 4
-	ADDQ         $+4, R13 // a9 += 4
-	ADDQ         $+128, R14 // b_k += 128
-	SUBQ         $+1, R15 // depth += -1
-	CMPQ         R15, $+1 // depth >= 1
-	JGE          depth_51 // depth >= 1
+	VMOVUPS          (R14), Z12 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R10), Z12, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*1), Z12, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*2), Z12, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R11), Z12, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*1), Z12, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*2), Z12, Z5 // C[5][0] += a[5][0] * B[0][0]
+	VFMADD231PS.BCST (R12), Z12, Z6 // C[6][0] += a[6][0] * B[0][0]
+	VFMADD231PS.BCST (R12)(R9*1), Z12, Z7 // C[7][0] += a[7][0] * B[0][0]
+	VFMADD231PS.BCST (R12)(R9*2), Z12, Z8 // C[8][0] += a[8][0] * B[0][0]
+	VFMADD231PS.BCST (R13), Z12, Z9 // C[9][0] += a[9][0] * B[0][0]
+	VFMADD231PS.BCST (R13)(R9*1), Z12, Z10 // C[10][0] += a[10][0] * B[0][0]
+	VFMADD231PS.BCST (R13)(R9*2), Z12, Z11 // C[11][0] += a[11][0] * B[0][0]
+	ADDQ             $+4, R10 // a0 += 4
+	ADDQ             $+4, R11 // a3 += 4
+	ADDQ             $+4, R12 // a6 += 4
+	ADDQ             $+4, R13 // a9 += 4
+	ADDQ             $+128, R14 // b_k += 128
+	SUBQ             $+1, R15 // depth += -1
+	CMPQ             R15, $+1 // depth >= 1
+	JGE              depth_51 // depth >= 1
 
 depth_end_52:
 	// store
@@ -1703,111 +1571,71 @@ end_56:
 	JLT  depth_end_58 // depth < 4
 
 depth_57:
-	VMOVUPS      (R13), Z8 // B[0][0] = b_k[0]
-	VBROADCASTSS (R10), Z9 // A[0][0] = a[0][0]
-	VFMADD231PS  Z9, Z8, Z0 // C[0][0] += A[0][0] * B[0][0]
-	VBROADCASTSS (R10)(R9*1), Z9 // A[1][0] = a[1][0]
-	VFMADD231PS  Z9, Z8, Z1 // C[1][0] += A[1][0] * B[0][0]
-	VBROADCASTSS (R10)(R9*2), Z9 // A[2][0] = a[2][0]
-	VFMADD231PS  Z9, Z8, Z2 // C[2][0] += A[2][0] * B[0][0]
-	VBROADCASTSS (R11), Z9 // A[3][0] = a[3][0]
-	VFMADD231PS  Z9, Z8, Z3 // C[3][0] += A[3][0] * B[0][0]
-	VBROADCASTSS (R11)(R9*1), Z9 // A[4][0] = a[4][0]
-	VFMADD231PS  Z9, Z8, Z4 // C[4][0] += A[4][0] * B[0][0]
-	VBROADCASTSS (R11)(R9*2), Z9 // A[5][0] = a[5][0]
-	VFMADD231PS  Z9, Z8, Z5 // C[5][0] += A[5][0] * B[0][0]
-	VBROADCASTSS (R12), Z9 // A[6][0] = a[6][0]
-	VFMADD231PS  Z9, Z8, Z6 // C[6][0] += A[6][0] * B[0][0]
-	VBROADCASTSS (R12)(R9*1), Z9 // A[7][0] = a[7][0]
-	VFMADD231PS  Z9, Z8, Z7 // C[7][0] += A[7][0] * B[0][0]
-	VMOVUPS      128(R13), Z8 // B[1][0] = b_k[32]
-	VBROADCASTSS 4(R10), Z9 // A[0][1] = a[0][1]
-	VFMADD231PS  Z9, Z8, Z0 // C[0][0] += A[0][1] * B[1][0]
-	VBROADCASTSS 4(R10)(R9*1), Z9 // A[1][1] = a[1][1]
-	VFMADD231PS  Z9, Z8, Z1 // C[1][0] += A[1][1] * B[1][0]
-	VBROADCASTSS 4(R10)(R9*2), Z9 // A[2][1] = a[2][1]
-	VFMADD231PS  Z9, Z8, Z2 // C[2][0] += A[2][1] * B[1][0]
-	VBROADCASTSS 4(R11), Z9 // A[3][1] = a[3][1]
-	VFMADD231PS  Z9, Z8, Z3 // C[3][0] += A[3][1] * B[1][0]
-	VBROADCASTSS 4(R11)(R9*1), Z9 // A[4][1] = a[4][1]
-	VFMADD231PS  Z9, Z8, Z4 // C[4][0] += A[4][1] * B[1][0]
-	VBROADCASTSS 4(R11)(R9*2), Z9 // A[5][1] = a[5][1]
-	VFMADD231PS  Z9, Z8, Z5 // C[5][0] += A[5][1] * B[1][0]
-	VBROADCASTSS 4(R12), Z9 // A[6][1] = a[6][1]
-	VFMADD231PS  Z9, Z8, Z6 // C[6][0] += A[6][1] * B[1][0]
-	VBROADCASTSS 4(R12)(R9*1), Z9 // A[7][1] = a[7][1]
-	VFMADD231PS  Z9, Z8, Z7 // C[7][0] += A[7][1] * B[1][0]
-	VMOVUPS      256(R13), Z8 // B[2][0] = b_k[64]
-	VBROADCASTSS 8(R10), Z9 // A[0][2] = a[0][2]
-	VFMADD231PS  Z9, Z8, Z0 // C[0][0] += A[0][2] * B[2][0]
-	VBROADCASTSS 8(R10)(R9*1), Z9 // A[1][2] = a[1][2]
-	VFMADD231PS  Z9, Z8, Z1 // C[1][0] += A[1][2] * B[2][0]
-	VBROADCASTSS 8(R10)(R9*2), Z9 // A[2][2] = a[2][2]
-	VFMADD231PS  Z9, Z8, Z2 // C[2][0] += A[2][2] * B[2][0]
-	VBROADCASTSS 8(R11), Z9 // A[3][2] = a[3][2]
-	VFMADD231PS  Z9, Z8, Z3 // C[3][0] += A[3][2] * B[2][0]
-	VBROADCASTSS 8(R11)(R9*1), Z9 // A[4][2] = a[4][2]
-	VFMADD231PS  Z9, Z8, Z4 // C[4][0] += A[4][2] * B[2][0]
-	VBROADCASTSS 8(R11)(R9*2), Z9 // A[5][2] = a[5][2]
-	VFMADD231PS  Z9, Z8, Z5 // C[5][0] += A[5][2] * B[2][0]
-	VBROADCASTSS 8(R12), Z9 // A[6][2] = a[6][2]
-	VFMADD231PS  Z9, Z8, Z6 // C[6][0] += A[6][2] * B[2][0]
-	VBROADCASTSS 8(R12)(R9*1), Z9 // A[7][2] = a[7][2]
-	VFMADD231PS  Z9, Z8, Z7 // C[7][0] += A[7][2] * B[2][0]
-	VMOVUPS      384(R13), Z8 // B[3][0] = b_k[96]
-	VBROADCASTSS 12(R10), Z9 // A[0][3] = a[0][3]
-	VFMADD231PS  Z9, Z8, Z0 // C[0][0] += A[0][3] * B[3][0]
-	VBROADCASTSS 12(R10)(R9*1), Z9 // A[1][3] = a[1][3]
-	VFMADD231PS  Z9, Z8, Z1 // C[1][0] += A[1][3] * B[3][0]
-	VBROADCASTSS 12(R10)(R9*2), Z9 // A[2][3] = a[2][3]
-	VFMADD231PS  Z9, Z8, Z2 // C[2][0] += A[2][3] * B[3][0]
-	VBROADCASTSS 12(R11), Z9 // A[3][3] = a[3][3]
-	VFMADD231PS  Z9, Z8, Z3 // C[3][0] += A[3][3] * B[3][0]
-	VBROADCASTSS 12(R11)(R9*1), Z9 // A[4][3] = a[4][3]
-	VFMADD231PS  Z9, Z8, Z4 // C[4][0] += A[4][3] * B[3][0]
-	VBROADCASTSS 12(R11)(R9*2), Z9 // A[5][3] = a[5][3]
-	VFMADD231PS  Z9, Z8, Z5 // C[5][0] += A[5][3] * B[3][0]
-	VBROADCASTSS 12(R12), Z9 // A[6][3] = a[6][3]
-	VFMADD231PS  Z9, Z8, Z6 // C[6][0] += A[6][3] * B[3][0]
-	VBROADCASTSS 12(R12)(R9*1), Z9 // A[7][3] = a[7][3]
-	VFMADD231PS  Z9, Z8, Z7 // C[7][0] += A[7][3] * B[3][0]
-	ADDQ         $+16, R10 // a0 += 16
-	ADDQ         $+16, R11 // a3 += 16
-	ADDQ         $+16, R12 // a6 += 16
-	ADDQ         $+512, R13 // b_k += 512
-	SUBQ         $+4, R14 // depth += -4
-	CMPQ         R14, $+4 // depth >= 4
-	JGE          depth_57 // depth >= 4
+	VMOVUPS          (R13), Z8 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R10), Z8, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*1), Z8, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*2), Z8, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R11), Z8, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*1), Z8, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*2), Z8, Z5 // C[5][0] += a[5][0] * B[0][0]
+	VFMADD231PS.BCST (R12), Z8, Z6 // C[6][0] += a[6][0] * B[0][0]
+	VFMADD231PS.BCST (R12)(R9*1), Z8, Z7 // C[7][0] += a[7][0] * B[0][0]
+	VMOVUPS          128(R13), Z8 // B[1][0] = b_k[32]
+	VFMADD231PS.BCST 4(R10), Z8, Z0 // C[0][0] += a[0][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R9*1), Z8, Z1 // C[1][0] += a[1][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R9*2), Z8, Z2 // C[2][0] += a[2][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11), Z8, Z3 // C[3][0] += a[3][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11)(R9*1), Z8, Z4 // C[4][0] += a[4][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11)(R9*2), Z8, Z5 // C[5][0] += a[5][1] * B[1][0]
+	VFMADD231PS.BCST 4(R12), Z8, Z6 // C[6][0] += a[6][1] * B[1][0]
+	VFMADD231PS.BCST 4(R12)(R9*1), Z8, Z7 // C[7][0] += a[7][1] * B[1][0]
+	VMOVUPS          256(R13), Z8 // B[2][0] = b_k[64]
+	VFMADD231PS.BCST 8(R10), Z8, Z0 // C[0][0] += a[0][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R9*1), Z8, Z1 // C[1][0] += a[1][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R9*2), Z8, Z2 // C[2][0] += a[2][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11), Z8, Z3 // C[3][0] += a[3][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11)(R9*1), Z8, Z4 // C[4][0] += a[4][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11)(R9*2), Z8, Z5 // C[5][0] += a[5][2] * B[2][0]
+	VFMADD231PS.BCST 8(R12), Z8, Z6 // C[6][0] += a[6][2] * B[2][0]
+	VFMADD231PS.BCST 8(R12)(R9*1), Z8, Z7 // C[7][0] += a[7][2] * B[2][0]
+	VMOVUPS          384(R13), Z8 // B[3][0] = b_k[96]
+	VFMADD231PS.BCST 12(R10), Z8, Z0 // C[0][0] += a[0][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R9*1), Z8, Z1 // C[1][0] += a[1][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R9*2), Z8, Z2 // C[2][0] += a[2][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11), Z8, Z3 // C[3][0] += a[3][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11)(R9*1), Z8, Z4 // C[4][0] += a[4][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11)(R9*2), Z8, Z5 // C[5][0] += a[5][3] * B[3][0]
+	VFMADD231PS.BCST 12(R12), Z8, Z6 // C[6][0] += a[6][3] * B[3][0]
+	VFMADD231PS.BCST 12(R12)(R9*1), Z8, Z7 // C[7][0] += a[7][3] * B[3][0]
+	ADDQ             $+16, R10 // a0 += 16
+	ADDQ             $+16, R11 // a3 += 16
+	ADDQ             $+16, R12 // a6 += 16
+	ADDQ             $+512, R13 // b_k += 512
+	SUBQ             $+4, R14 // depth += -4
+	CMPQ             R14, $+4 // depth >= 4
+	JGE              depth_57 // depth >= 4
 
 depth_end_58:
 	CMPQ R14, $+1 // depth < 1
 	JLT  depth_end_60 // depth < 1
 
 depth_59:
-	VMOVUPS      (R13), Z8 // B[0][0] = b_k[0]
-	VBROADCASTSS (R10), Z9 // A[0][0] = a[0][0]
-	VFMADD231PS  Z9, Z8, Z0 // C[0][0] += A[0][0] * B[0][0]
-	VBROADCASTSS (R10)(R9*1), Z9 // A[1][0] = a[1][0]
-	VFMADD231PS  Z9, Z8, Z1 // C[1][0] += A[1][0] * B[0][0]
-	VBROADCASTSS (R10)(R9*2), Z9 // A[2][0] = a[2][0]
-	VFMADD231PS  Z9, Z8, Z2 // C[2][0] += A[2][0] * B[0][0]
-	VBROADCASTSS (R11), Z9 // A[3][0] = a[3][0]
-	VFMADD231PS  Z9, Z8, Z3 // C[3][0] += A[3][0] * B[0][0]
-	VBROADCASTSS (R11)(R9*1), Z9 // A[4][0] = a[4][0]
-	VFMADD231PS  Z9, Z8, Z4 // C[4][0] += A[4][0] * B[0][0]
-	VBROADCASTSS (R11)(R9*2), Z9 // A[5][0] = a[5][0]
-	VFMADD231PS  Z9, Z8, Z5 // C[5][0] += A[5][0] * B[0][0]
-	VBROADCASTSS (R12), Z9 // A[6][0] = a[6][0]
-	VFMADD231PS  Z9, Z8, Z6 // C[6][0] += A[6][0] * B[0][0]
-	VBROADCASTSS (R12)(R9*1), Z9 // A[7][0] = a[7][0]
-	VFMADD231PS  Z9, Z8, Z7 // C[7][0] += A[7][0] * B[0][0]
-	ADDQ         $+4, R10 // a0 += 4
-	ADDQ         $+4, R11 // a3 += 4
-	ADDQ         $+4, R12 // a6 += 4
-	ADDQ         $+128, R13 // b_k += 128
-	SUBQ         $+1, R14 // depth += -1
-	CMPQ         R14, $+1 // depth >= 1
-	JGE          depth_59 // depth >= 1
+	VMOVUPS          (R13), Z8 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R10), Z8, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*1), Z8, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*2), Z8, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R11), Z8, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*1), Z8, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*2), Z8, Z5 // C[5][0] += a[5][0] * B[0][0]
+	VFMADD231PS.BCST (R12), Z8, Z6 // C[6][0] += a[6][0] * B[0][0]
+	VFMADD231PS.BCST (R12)(R9*1), Z8, Z7 // C[7][0] += a[7][0] * B[0][0]
+	ADDQ             $+4, R10 // a0 += 4
+	ADDQ             $+4, R11 // a3 += 4
+	ADDQ             $+4, R12 // a6 += 4
+	ADDQ             $+128, R13 // b_k += 128
+	SUBQ             $+1, R14 // depth += -1
+	CMPQ             R14, $+1 // depth >= 1
+	JGE              depth_59 // depth >= 1
 
 depth_end_60:
 	// store
@@ -1889,69 +1717,49 @@ end_64:
 	JLT  depth_end_66 // depth < 4
 
 depth_65:
-	VMOVUPS      (R12), Z4 // B[0][0] = b_k[0]
-	VBROADCASTSS (R10), Z5 // A[0][0] = a[0][0]
-	VFMADD231PS  Z5, Z4, Z0 // C[0][0] += A[0][0] * B[0][0]
-	VBROADCASTSS (R10)(R9*1), Z5 // A[1][0] = a[1][0]
-	VFMADD231PS  Z5, Z4, Z1 // C[1][0] += A[1][0] * B[0][0]
-	VBROADCASTSS (R10)(R9*2), Z5 // A[2][0] = a[2][0]
-	VFMADD231PS  Z5, Z4, Z2 // C[2][0] += A[2][0] * B[0][0]
-	VBROADCASTSS (R11), Z5 // A[3][0] = a[3][0]
-	VFMADD231PS  Z5, Z4, Z3 // C[3][0] += A[3][0] * B[0][0]
-	VMOVUPS      128(R12), Z4 // B[1][0] = b_k[32]
-	VBROADCASTSS 4(R10), Z5 // A[0][1] = a[0][1]
-	VFMADD231PS  Z5, Z4, Z0 // C[0][0] += A[0][1] * B[1][0]
-	VBROADCASTSS 4(R10)(R9*1), Z5 // A[1][1] = a[1][1]
-	VFMADD231PS  Z5, Z4, Z1 // C[1][0] += A[1][1] * B[1][0]
-	VBROADCASTSS 4(R10)(R9*2), Z5 // A[2][1] = a[2][1]
-	VFMADD231PS  Z5, Z4, Z2 // C[2][0] += A[2][1] * B[1][0]
-	VBROADCASTSS 4(R11), Z5 // A[3][1] = a[3][1]
-	VFMADD231PS  Z5, Z4, Z3 // C[3][0] += A[3][1] * B[1][0]
-	VMOVUPS      256(R12), Z4 // B[2][0] = b_k[64]
-	VBROADCASTSS 8(R10), Z5 // A[0][2] = a[0][2]
-	VFMADD231PS  Z5, Z4, Z0 // C[0][0] += A[0][2] * B[2][0]
-	VBROADCASTSS 8(R10)(R9*1), Z5 // A[1][2] = a[1][2]
-	VFMADD231PS  Z5, Z4, Z1 // C[1][0] += A[1][2] * B[2][0]
-	VBROADCASTSS 8(R10)(R9*2), Z5 // A[2][2] = a[2][2]
-	VFMADD231PS  Z5, Z4, Z2 // C[2][0] += A[2][2] * B[2][0]
-	VBROADCASTSS 8(R11), Z5 // A[3][2] = a[3][2]
-	VFMADD231PS  Z5, Z4, Z3 // C[3][0] += A[3][2] * B[2][0]
-	VMOVUPS      384(R12), Z4 // B[3][0] = b_k[96]
-	VBROADCASTSS 12(R10), Z5 // A[0][3] = a[0][3]
-	VFMADD231PS  Z5, Z4, Z0 // C[0][0] += A[0][3] * B[3][0]
-	VBROADCASTSS 12(R10)(R9*1), Z5 // A[1][3] = a[1][3]
-	VFMADD231PS  Z5, Z4, Z1 // C[1][0] += A[1][3] * B[3][0]
-	VBROADCASTSS 12(R10)(R9*2), Z5 // A[2][3] = a[2][3]
-	VFMADD231PS  Z5, Z4, Z2 // C[2][0] += A[2][3] * B[3][0]
-	VBROADCASTSS 12(R11), Z5 // A[3][3] = a[3][3]
-	VFMADD231PS  Z5, Z4, Z3 // C[3][0] += A[3][3] * B[3][0]
-	ADDQ         $+16, R10 // a0 += 16
-	ADDQ         $+16, R11 // a3 += 16
-	ADDQ         $+512, R12 // b_k += 512
-	SUBQ         $+4, R13 // depth += -4
-	CMPQ         R13, $+4 // depth >= 4
-	JGE          depth_65 // depth >= 4
+	VMOVUPS          (R12), Z4 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R10), Z4, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*1), Z4, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*2), Z4, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R11), Z4, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VMOVUPS          128(R12), Z4 // B[1][0] = b_k[32]
+	VFMADD231PS.BCST 4(R10), Z4, Z0 // C[0][0] += a[0][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R9*1), Z4, Z1 // C[1][0] += a[1][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R9*2), Z4, Z2 // C[2][0] += a[2][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11), Z4, Z3 // C[3][0] += a[3][1] * B[1][0]
+	VMOVUPS          256(R12), Z4 // B[2][0] = b_k[64]
+	VFMADD231PS.BCST 8(R10), Z4, Z0 // C[0][0] += a[0][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R9*1), Z4, Z1 // C[1][0] += a[1][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R9*2), Z4, Z2 // C[2][0] += a[2][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11), Z4, Z3 // C[3][0] += a[3][2] * B[2][0]
+	VMOVUPS          384(R12), Z4 // B[3][0] = b_k[96]
+	VFMADD231PS.BCST 12(R10), Z4, Z0 // C[0][0] += a[0][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R9*1), Z4, Z1 // C[1][0] += a[1][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R9*2), Z4, Z2 // C[2][0] += a[2][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11), Z4, Z3 // C[3][0] += a[3][3] * B[3][0]
+	ADDQ             $+16, R10 // a0 += 16
+	ADDQ             $+16, R11 // a3 += 16
+	ADDQ             $+512, R12 // b_k += 512
+	SUBQ             $+4, R13 // depth += -4
+	CMPQ             R13, $+4 // depth >= 4
+	JGE              depth_65 // depth >= 4
 
 depth_end_66:
 	CMPQ R13, $+1 // depth < 1
 	JLT  depth_end_68 // depth < 1
 
 depth_67:
-	VMOVUPS      (R12), Z4 // B[0][0] = b_k[0]
-	VBROADCASTSS (R10), Z5 // A[0][0] = a[0][0]
-	VFMADD231PS  Z5, Z4, Z0 // C[0][0] += A[0][0] * B[0][0]
-	VBROADCASTSS (R10)(R9*1), Z5 // A[1][0] = a[1][0]
-	VFMADD231PS  Z5, Z4, Z1 // C[1][0] += A[1][0] * B[0][0]
-	VBROADCASTSS (R10)(R9*2), Z5 // A[2][0] = a[2][0]
-	VFMADD231PS  Z5, Z4, Z2 // C[2][0] += A[2][0] * B[0][0]
-	VBROADCASTSS (R11), Z5 // A[3][0] = a[3][0]
-	VFMADD231PS  Z5, Z4, Z3 // C[3][0] += A[3][0] * B[0][0]
-	ADDQ         $+4, R10 // a0 += 4
-	ADDQ         $+4, R11 // a3 += 4
-	ADDQ         $+128, R12 // b_k += 128
-	SUBQ         $+1, R13 // depth += -1
-	CMPQ         R13, $+1 // depth >= 1
-	JGE          depth_67 // depth >= 1
+	VMOVUPS          (R12), Z4 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R10), Z4, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*1), Z4, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*2), Z4, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R11), Z4, Z3 // C[3][0] += a[3][0] * B[0][0]
+	ADDQ             $+4, R10 // a0 += 4
+	ADDQ             $+4, R11 // a3 += 4
+	ADDQ             $+128, R12 // b_k += 128
+	SUBQ             $+1, R13 // depth += -1
+	CMPQ             R13, $+1 // depth >= 1
+	JGE              depth_67 // depth >= 1
 
 depth_end_68:
 	// store
@@ -2013,47 +1821,37 @@ end_72:
 	JLT  depth_end_74 // depth < 4
 
 depth_73:
-	VMOVUPS      (R11), Z2 // B[0][0] = b_k[0]
-	VBROADCASTSS (R10), Z3 // A[0][0] = a[0][0]
-	VFMADD231PS  Z3, Z2, Z0 // C[0][0] += A[0][0] * B[0][0]
-	VBROADCASTSS (R10)(R9*1), Z3 // A[1][0] = a[1][0]
-	VFMADD231PS  Z3, Z2, Z1 // C[1][0] += A[1][0] * B[0][0]
-	VMOVUPS      128(R11), Z2 // B[1][0] = b_k[32]
-	VBROADCASTSS 4(R10), Z3 // A[0][1] = a[0][1]
-	VFMADD231PS  Z3, Z2, Z0 // C[0][0] += A[0][1] * B[1][0]
-	VBROADCASTSS 4(R10)(R9*1), Z3 // A[1][1] = a[1][1]
-	VFMADD231PS  Z3, Z2, Z1 // C[1][0] += A[1][1] * B[1][0]
-	VMOVUPS      256(R11), Z2 // B[2][0] = b_k[64]
-	VBROADCASTSS 8(R10), Z3 // A[0][2] = a[0][2]
-	VFMADD231PS  Z3, Z2, Z0 // C[0][0] += A[0][2] * B[2][0]
-	VBROADCASTSS 8(R10)(R9*1), Z3 // A[1][2] = a[1][2]
-	VFMADD231PS  Z3, Z2, Z1 // C[1][0] += A[1][2] * B[2][0]
-	VMOVUPS      384(R11), Z2 // B[3][0] = b_k[96]
-	VBROADCASTSS 12(R10), Z3 // A[0][3] = a[0][3]
-	VFMADD231PS  Z3, Z2, Z0 // C[0][0] += A[0][3] * B[3][0]
-	VBROADCASTSS 12(R10)(R9*1), Z3 // A[1][3] = a[1][3]
-	VFMADD231PS  Z3, Z2, Z1 // C[1][0] += A[1][3] * B[3][0]
-	ADDQ         $+16, R10 // a0 += 16
-	ADDQ         $+512, R11 // b_k += 512
-	SUBQ         $+4, R12 // depth += -4
-	CMPQ         R12, $+4 // depth >= 4
-	JGE          depth_73 // depth >= 4
+	VMOVUPS          (R11), Z2 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R10), Z2, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*1), Z2, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VMOVUPS          128(R11), Z2 // B[1][0] = b_k[32]
+	VFMADD231PS.BCST 4(R10), Z2, Z0 // C[0][0] += a[0][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R9*1), Z2, Z1 // C[1][0] += a[1][1] * B[1][0]
+	VMOVUPS          256(R11), Z2 // B[2][0] = b_k[64]
+	VFMADD231PS.BCST 8(R10), Z2, Z0 // C[0][0] += a[0][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R9*1), Z2, Z1 // C[1][0] += a[1][2] * B[2][0]
+	VMOVUPS          384(R11), Z2 // B[3][0] = b_k[96]
+	VFMADD231PS.BCST 12(R10), Z2, Z0 // C[0][0] += a[0][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R9*1), Z2, Z1 // C[1][0] += a[1][3] * B[3][0]
+	ADDQ             $+16, R10 // a0 += 16
+	ADDQ             $+512, R11 // b_k += 512
+	SUBQ             $+4, R12 // depth += -4
+	CMPQ             R12, $+4 // depth >= 4
+	JGE              depth_73 // depth >= 4
 
 depth_end_74:
 	CMPQ R12, $+1 // depth < 1
 	JLT  depth_end_76 // depth < 1
 
 depth_75:
-	VMOVUPS      (R11), Z2 // B[0][0] = b_k[0]
-	VBROADCASTSS (R10), Z3 // A[0][0] = a[0][0]
-	VFMADD231PS  Z3, Z2, Z0 // C[0][0] += A[0][0] * B[0][0]
-	VBROADCASTSS (R10)(R9*1), Z3 // A[1][0] = a[1][0]
-	VFMADD231PS  Z3, Z2, Z1 // C[1][0] += A[1][0] * B[0][0]
-	ADDQ         $+4, R10 // a0 += 4
-	ADDQ         $+128, R11 // b_k += 128
-	SUBQ         $+1, R12 // depth += -1
-	CMPQ         R12, $+1 // depth >= 1
-	JGE          depth_75 // depth >= 1
+	VMOVUPS          (R11), Z2 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R10), Z2, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*1), Z2, Z1 // C[1][0] += a[1][0] * B[0][0]
+	ADDQ             $+4, R10 // a0 += 4
+	ADDQ             $+128, R11 // b_k += 128
+	SUBQ             $+1, R12 // depth += -1
+	CMPQ             R12, $+1 // depth >= 1
+	JGE              depth_75 // depth >= 1
 
 depth_end_76:
 	// store
@@ -2105,37 +1903,32 @@ end_80:
 	JLT  depth_end_82 // depth < 4
 
 depth_81:
-	VMOVUPS      (R10), Z1 // B[0][0] = b_k[0]
-	VBROADCASTSS (R9), Z2 // A[0][0] = a[0][0]
-	VFMADD231PS  Z2, Z1, Z0 // C[0][0] += A[0][0] * B[0][0]
-	VMOVUPS      128(R10), Z1 // B[1][0] = b_k[32]
-	VBROADCASTSS 4(R9), Z2 // A[0][1] = a[0][1]
-	VFMADD231PS  Z2, Z1, Z0 // C[0][0] += A[0][1] * B[1][0]
-	VMOVUPS      256(R10), Z1 // B[2][0] = b_k[64]
-	VBROADCASTSS 8(R9), Z2 // A[0][2] = a[0][2]
-	VFMADD231PS  Z2, Z1, Z0 // C[0][0] += A[0][2] * B[2][0]
-	VMOVUPS      384(R10), Z1 // B[3][0] = b_k[96]
-	VBROADCASTSS 12(R9), Z2 // A[0][3] = a[0][3]
-	VFMADD231PS  Z2, Z1, Z0 // C[0][0] += A[0][3] * B[3][0]
-	ADDQ         $+16, R9 // a0 += 16
-	ADDQ         $+512, R10 // b_k += 512
-	SUBQ         $+4, R11 // depth += -4
-	CMPQ         R11, $+4 // depth >= 4
-	JGE          depth_81 // depth >= 4
+	VMOVUPS          (R10), Z1 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R9), Z1, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VMOVUPS          128(R10), Z1 // B[1][0] = b_k[32]
+	VFMADD231PS.BCST 4(R9), Z1, Z0 // C[0][0] += a[0][1] * B[1][0]
+	VMOVUPS          256(R10), Z1 // B[2][0] = b_k[64]
+	VFMADD231PS.BCST 8(R9), Z1, Z0 // C[0][0] += a[0][2] * B[2][0]
+	VMOVUPS          384(R10), Z1 // B[3][0] = b_k[96]
+	VFMADD231PS.BCST 12(R9), Z1, Z0 // C[0][0] += a[0][3] * B[3][0]
+	ADDQ             $+16, R9 // a0 += 16
+	ADDQ             $+512, R10 // b_k += 512
+	SUBQ             $+4, R11 // depth += -4
+	CMPQ             R11, $+4 // depth >= 4
+	JGE              depth_81 // depth >= 4
 
 depth_end_82:
 	CMPQ R11, $+1 // depth < 1
 	JLT  depth_end_84 // depth < 1
 
 depth_83:
-	VMOVUPS      (R10), Z1 // B[0][0] = b_k[0]
-	VBROADCASTSS (R9), Z2 // A[0][0] = a[0][0]
-	VFMADD231PS  Z2, Z1, Z0 // C[0][0] += A[0][0] * B[0][0]
-	ADDQ         $+4, R9 // a0 += 4
-	ADDQ         $+128, R10 // b_k += 128
-	SUBQ         $+1, R11 // depth += -1
-	CMPQ         R11, $+1 // depth >= 1
-	JGE          depth_83 // depth >= 1
+	VMOVUPS          (R10), Z1 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R9), Z1, Z0 // C[0][0] += a[0][0] * B[0][0]
+	ADDQ             $+4, R9 // a0 += 4
+	ADDQ             $+128, R10 // b_k += 128
+	SUBQ             $+1, R11 // depth += -1
+	CMPQ             R11, $+1 // depth >= 1
+	JGE              depth_83 // depth >= 1
 
 depth_end_84:
 	// store
@@ -2868,53 +2661,72 @@ less_39:
 	VZEROUPPER
 	RET
 
-// func packColumnsAVX512(dst *float32, src *float32, srcStride int, rows int, cols int) float32
-TEXT ·packColumnsAVX512(SB), NOSPLIT, $0-44
+// func packRowsAVX512(dst *float32, panelStride int, src *float32, srcStride int, rows int, cols int) float32
+TEXT ·packRowsAVX512(SB), NOSPLIT, $0-52
 	MOVQ   dst+0(FP), AX // dst
-	MOVQ   src+8(FP), CX // src
-	MOVQ   rows+24(FP), DX // rows
-	MOVQ   srcStride+16(FP), BX // srcStride
-	MOVQ   cols+32(FP), SI // cols
+	MOVQ   src+16(FP), CX // src
+	MOVQ   panelStride+8(FP), DX // panelStride
+	MOVQ   srcStride+24(FP), BX // srcStride
+	MOVQ   rows+32(FP), SI // rows
+	SHLQ   $0x02, DX // panelStride in bytes
 	SHLQ   $0x02, BX // srcStride in bytes
 	VPXORD Z0, Z0, Z0 // zero = 0
 	VPXORD Z1, Z1, Z1 // bad = 0
-	CMPQ   SI, $+16 // cols < 16
-	JLT    less_1 // cols < 16
-	CMPQ   DX, $+1 // rows < 1
-	JLT    rows_end_4 // rows < 1
+	CMPQ   SI, $+1 // rows < 1
+	JLT    rows_end_2 // rows < 1
 
-rows_3:
-	VMOVUPS     (CX), Z2 // v = src[0]
+rows_1:
+	MOVQ cols+40(FP), DI // cols
+	MOVQ CX, R8 // from = src
+	MOVQ AX, R9 // to = dst
+	CMPQ DI, $+32 // cols < 32
+	JLT  panels_end_4 // cols < 32
+
+panels_3:
+	VMOVUPS     (R8), Z2 // v = from[0]
 	VFMADD231PS Z0, Z2, Z1 // bad += v * zero
-	VMOVUPS     Z2, (AX) // dst[0] = v
-	ADDQ        BX, CX // src += srcStride
-	ADDQ        $+128, AX // dst += 128
-	SUBQ        $+1, DX // rows += -1
-	CMPQ        DX, $+1 // rows >= 1
-	JGE         rows_3 // rows >= 1
-
-rows_end_4:
-	JMP end_2
-
-less_1:
-	MOVQ  $-1, DI // first cols lanes
-	BZHIQ SI, DI, DI // first cols lanes
-	KMOVW DI, K1 // first cols lanes
-	CMPQ  DX, $+1 // rows < 1
-	JLT   rows_end_6 // rows < 1
-
-rows_5:
-	VMOVUPS.Z   (CX), K1, Z2 // v = src[0], cols lanes
+	VMOVUPS     Z2, (R9) // to[0] = v
+	VMOVUPS     64(R8), Z2 // v = from[16]
 	VFMADD231PS Z0, Z2, Z1 // bad += v * zero
-	VMOVUPS     Z2, (AX) // dst[0] = v
-	ADDQ        BX, CX // src += srcStride
-	ADDQ        $+128, AX // dst += 128
-	SUBQ        $+1, DX // rows += -1
-	CMPQ        DX, $+1 // rows >= 1
-	JGE         rows_5 // rows >= 1
+	VMOVUPS     Z2, 64(R9) // to[16] = v
+	ADDQ        $+128, R8 // from += 128
+	ADDQ        DX, R9 // to += panelStride
+	SUBQ        $+32, DI // cols += -32
+	CMPQ        DI, $+32 // cols >= 32
+	JGE         panels_3 // cols >= 32
 
-rows_end_6:
-end_2:
+panels_end_4:
+	CMPQ DI, $+16 // cols < 16
+	JLT  half_end_6 // cols < 16
+
+half_5:
+	VMOVUPS     (R8), Z2 // v = from[0]
+	VFMADD231PS Z0, Z2, Z1 // bad += v * zero
+	VMOVUPS     Z2, (R9) // to[0] = v
+	ADDQ        $+64, R8 // from += 64
+	ADDQ        $+64, R9 // to += 64
+	SUBQ        $+16, DI // cols += -16
+	CMPQ        DI, $+16 // cols >= 16
+	JGE         half_5 // cols >= 16
+
+half_end_6:
+	CMPQ        DI, $+1 // cols < 1
+	JLT         less_7 // cols < 1
+	MOVQ        $-1, R10 // first cols lanes
+	BZHIQ       DI, R10, R10 // first cols lanes
+	KMOVW       R10, K1 // first cols lanes
+	VMOVUPS.Z   (R8), K1, Z2 // v = from[0], cols lanes
+	VFMADD231PS Z0, Z2, Z1 // bad += v * zero
+	VMOVUPS     Z2, (R9) // to[0] = v
+
+less_7:
+	ADDQ BX, CX // src += srcStride
+	ADDQ $+128, AX // dst += 128
+	SUBQ $+1, SI // rows += -1
+	CMPQ SI, $+1 // rows >= 1
+	JGE  rows_1 // rows >= 1
+
+rows_end_2:
 	VEXTRACTF64X4 $0x01, Z1, Y0 // bad[0] = sum of lanes
 	VADDPS        Y0, Y1, Y1 // bad[0] = sum of lanes
 	VEXTRACTF128  $0x01, Y1, X0 // bad[0] = sum of lanes
@@ -2923,7 +2735,40 @@ end_2:
 	VADDPS        X0, X1, X1 // bad[0] = sum of lanes
 	VPSHUFD       $0x55, X1, X0 // bad[0] = sum of lanes
 	VADDPS        X0, X1, X1 // bad[0] = sum of lanes
-	VMOVSS        X1, ret+40(FP) // return bad[0]
+	VMOVSS        X1, ret+48(FP) // return bad[0]
+	VZEROUPPER
+	RET
+
+// func prefetchRowsAVX512(src *float32, stride int, rows int, cols int)
+TEXT ·prefetchRowsAVX512(SB), NOSPLIT, $0-32
+	MOVQ src+0(FP), AX // src
+	MOVQ stride+8(FP), CX // stride
+	MOVQ rows+16(FP), DX // rows
+	SHLQ $0x02, CX // stride in bytes
+	CMPQ DX, $+1 // rows < 1
+	JLT  rows_end_2 // rows < 1
+
+rows_1:
+	MOVQ cols+24(FP), BX // cols
+	MOVQ AX, SI // line = src
+	CMPQ BX, $+1 // cols < 1
+	JLT  lines_end_4 // cols < 1
+
+lines_3:
+	PREFETCHT0 (SI) // prefetch line[0]
+	ADDQ       $+64, SI // line += 64
+	SUBQ       $+15, BX // cols += -15
+	SUBQ       $+1, BX // cols += -1
+	CMPQ       BX, $+1 // cols >= 1
+	JGE        lines_3 // cols >= 1
+
+lines_end_4:
+	ADDQ CX, AX // src += stride
+	SUBQ $+1, DX // rows += -1
+	CMPQ DX, $+1 // rows >= 1
+	JGE  rows_1 // rows >= 1
+
+rows_end_2:
 	VZEROUPPER
 	RET
 
@@ -3930,14 +3775,15 @@ TEXT ·softmaxTileAVX512(SB), NOSPLIT, $0-64
 	MOVQ         alpha+40(FP), SI // alpha
 	MOVQ         shift+48(FP), DI // shift
 	VBROADCASTSS x1_ff800000<>+0(SB), Z0 // -Inf
-	VBROADCASTSS x1_3f800000<>+0(SB), Z1 // exp2_0
-	VBROADCASTSS x1_3f317218<>+0(SB), Z2 // exp2_1
-	VBROADCASTSS x1_3e75fdef<>+0(SB), Z3 // exp2_2
-	VBROADCASTSS x1_3d6357c2<>+0(SB), Z4 // exp2_3
-	VBROADCASTSS x1_3c1d979c<>+0(SB), Z5 // exp2_4
-	VBROADCASTSS x1_3aaf80da<>+0(SB), Z6 // exp2_5
-	VBROADCASTSS x1_391fa028<>+0(SB), Z7 // exp2_6
-	VBROADCASTSS x1_c2fa0000<>+0(SB), Z8 // -125
+	VBROADCASTSS x1_00000000<>+0(SB), Z1 // 0
+	VBROADCASTSS x1_3f800000<>+0(SB), Z2 // exp2_0
+	VBROADCASTSS x1_3f317218<>+0(SB), Z3 // exp2_1
+	VBROADCASTSS x1_3e75fdef<>+0(SB), Z4 // exp2_2
+	VBROADCASTSS x1_3d6357c2<>+0(SB), Z5 // exp2_3
+	VBROADCASTSS x1_3c1d979c<>+0(SB), Z6 // exp2_4
+	VBROADCASTSS x1_3aaf80da<>+0(SB), Z7 // exp2_5
+	VBROADCASTSS x1_391fa028<>+0(SB), Z8 // exp2_6
+	VBROADCASTSS x1_c2fa0000<>+0(SB), Z9 // -125
 	SHLQ         $0x02, CX // stride in bytes
 
 	// the largest score of each row, ignoring NaN
@@ -3950,19 +3796,19 @@ TEXT ·softmaxTileAVX512(SB), NOSPLIT, $0-64
 max_1:
 	MOVQ    cols+24(FP), R11 // cols
 	MOVQ    R8, R12 // s_col = s_row
-	VMOVAPS Z0, Z9 // max = -Inf
+	VMOVAPS Z0, Z10 // max = -Inf
 	CMPQ    R11, $+64 // cols < 64
 	JLT     max_cols_end_4 // cols < 64
 
 max_cols_3:
-	VMOVUPS (R12), Z10 // S = s_col[0], lanes 0..15
-	VMOVUPS 64(R12), Z11 // S = s_col[0], lanes 16..31
-	VMOVUPS 128(R12), Z12 // S = s_col[0], lanes 32..47
-	VMOVUPS 192(R12), Z13 // S = s_col[0], lanes 48..63
-	VMAXPS  Z9, Z10, Z9 // max = max(max, S.0)
-	VMAXPS  Z9, Z11, Z9 // max = max(max, S.1)
-	VMAXPS  Z9, Z12, Z9 // max = max(max, S.2)
-	VMAXPS  Z9, Z13, Z9 // max = max(max, S.3)
+	VMOVUPS (R12), Z11 // S = s_col[0], lanes 0..15
+	VMOVUPS 64(R12), Z12 // S = s_col[0], lanes 16..31
+	VMOVUPS 128(R12), Z13 // S = s_col[0], lanes 32..47
+	VMOVUPS 192(R12), Z14 // S = s_col[0], lanes 48..63
+	VMAXPS  Z10, Z11, Z10 // max = max(max, S.0)
+	VMAXPS  Z10, Z12, Z10 // max = max(max, S.1)
+	VMAXPS  Z10, Z13, Z10 // max = max(max, S.2)
+	VMAXPS  Z10, Z14, Z10 // max = max(max, S.3)
 	ADDQ    $+256, R12 // s_col += 256
 	SUBQ    $+64, R11 // cols += -64
 	CMPQ    R11, $+64 // cols >= 64
@@ -3973,23 +3819,23 @@ max_cols_end_4:
 	JLT  max_cols_end_6 // cols < 16
 
 max_cols_5:
-	VMOVUPS (R12), Z10 // S = s_col[0]
-	VMAXPS  Z9, Z10, Z9 // max = max(max, S.0)
+	VMOVUPS (R12), Z11 // S = s_col[0]
+	VMAXPS  Z10, Z11, Z10 // max = max(max, S.0)
 	ADDQ    $+64, R12 // s_col += 64
 	SUBQ    $+16, R11 // cols += -16
 	CMPQ    R11, $+16 // cols >= 16
 	JGE     max_cols_5 // cols >= 16
 
 max_cols_end_6:
-	VEXTRACTF64X4 $0x01, Z9, Y10 // max[0] = max of lanes
-	VMAXPS        Y9, Y10, Y9 // max[0] = max of lanes
-	VEXTRACTF128  $0x01, Y9, X10 // max[0] = max of lanes
-	VMAXPS        X9, X10, X9 // max[0] = max of lanes
-	VPSHUFD       $0xee, X9, X10 // max[0] = max of lanes
-	VMAXPS        X9, X10, X9 // max[0] = max of lanes
-	VPSHUFD       $0x55, X9, X10 // max[0] = max of lanes
-	VMAXPS        X9, X10, X9 // max[0] = max of lanes
-	VMOVSS        X9, (R9) // best[0] = max[0]
+	VEXTRACTF64X4 $0x01, Z10, Y11 // max[0] = max of lanes
+	VMAXPS        Y10, Y11, Y10 // max[0] = max of lanes
+	VEXTRACTF128  $0x01, Y10, X11 // max[0] = max of lanes
+	VMAXPS        X10, X11, X10 // max[0] = max of lanes
+	VPSHUFD       $0xee, X10, X11 // max[0] = max of lanes
+	VMAXPS        X10, X11, X10 // max[0] = max of lanes
+	VPSHUFD       $0x55, X10, X11 // max[0] = max of lanes
+	VMAXPS        X10, X11, X10 // max[0] = max of lanes
+	VMOVSS        X10, (R9) // best[0] = max[0]
 	ADDQ          $+4, R9 // best += 4
 	ADDQ          CX, R8 // s_row += stride
 	SUBQ          $+1, R10 // rows_left += -1
@@ -4001,28 +3847,29 @@ max_end_2:
 	MOVQ        $-1, R8 // first rows lanes
 	BZHIQ       DX, R8, R8 // first rows lanes
 	KMOVW       R8, K1 // first rows lanes
-	VMOVUPS.Z   (BX), K1, Z9 // m = max[0], rows lanes
-	VMOVUPS.Z   (DI), K1, Z10 // S = shift[0], rows lanes
-	VMOVAPS     Z9, Z11 // m' = m
-	VMAXPS      Z11, Z10, Z11 // m' = max(m', S)
-	VMOVUPS     Z11, K1, (BX) // max[0] = m', rows lanes
-	VCMPPS      $0x00, Z0, Z11, K2 // none = m' == -Inf
-	VPXORD      Z11, Z11, K2, Z11 // m' = 0 where none
-	VMOVUPS     Z11, K1, (DI) // shift[0] = m', rows lanes
-	VSUBPS      Z11, Z9, Z9 // m = m - m'
-	VRNDSCALEPS $0x00, Z9, Z0 // n = round(m)
-	VSUBPS      Z0, Z9, Z9 // m = m - n
-	VMOVAPS     Z7, Z10 // p = exp2_6
-	VFMADD213PS Z6, Z9, Z10 // p = p*m + exp2_5
-	VFMADD213PS Z5, Z9, Z10 // p = p*m + exp2_4
-	VFMADD213PS Z4, Z9, Z10 // p = p*m + exp2_3
-	VFMADD213PS Z3, Z9, Z10 // p = p*m + exp2_2
-	VFMADD213PS Z2, Z9, Z10 // p = p*m + exp2_1
-	VFMADD213PS Z1, Z9, Z10 // p = p*m + exp2_0
-	VCMPPS      $0x11, Z8, Z0, K2 // small = n < -125
-	VSCALEFPS   Z0, Z10, Z10 // p *= 2**n
-	VPXORD      Z10, Z10, K2, Z10 // p = 0 where small
-	VMOVUPS     Z10, K1, (SI) // alpha[0] = p, rows lanes
+	VMOVUPS.Z   (BX), K1, Z10 // m = max[0], rows lanes
+	VMOVUPS.Z   (DI), K1, Z11 // S = shift[0], rows lanes
+	VMOVAPS     Z10, Z12 // m' = m
+	VMAXPS      Z12, Z11, Z12 // m' = max(m', S)
+	VADDPS      Z1, Z12, Z12 // m' = m' + 0
+	VMOVUPS     Z12, K1, (BX) // max[0] = m', rows lanes
+	VCMPPS      $0x00, Z0, Z12, K2 // none = m' == -Inf
+	VPXORD      Z12, Z12, K2, Z12 // m' = 0 where none
+	VMOVUPS     Z12, K1, (DI) // shift[0] = m', rows lanes
+	VSUBPS      Z12, Z10, Z10 // m = m - m'
+	VRNDSCALEPS $0x00, Z10, Z0 // n = round(m)
+	VSUBPS      Z0, Z10, Z10 // m = m - n
+	VMOVAPS     Z8, Z1 // p = exp2_6
+	VFMADD213PS Z7, Z10, Z1 // p = p*m + exp2_5
+	VFMADD213PS Z6, Z10, Z1 // p = p*m + exp2_4
+	VFMADD213PS Z5, Z10, Z1 // p = p*m + exp2_3
+	VFMADD213PS Z4, Z10, Z1 // p = p*m + exp2_2
+	VFMADD213PS Z3, Z10, Z1 // p = p*m + exp2_1
+	VFMADD213PS Z2, Z10, Z1 // p = p*m + exp2_0
+	VCMPPS      $0x11, Z9, Z0, K2 // small = n < -125
+	VSCALEFPS   Z0, Z1, Z1 // p *= 2**n
+	VPXORD      Z1, Z1, K2, Z1 // p = 0 where small
+	VMOVUPS     Z1, K1, (SI) // alpha[0] = p, rows lanes
 
 	// P = 2^(S-m'), l = α·l + P
 	MOVQ l+56(FP), BX // l
@@ -4033,61 +3880,61 @@ exp_7:
 	MOVQ         cols+24(FP), R8 // cols
 	MOVQ         AX, R9 // s_col = s
 	VBROADCASTSS (DI), Z0 // m' = all shift[0]
-	VBROADCASTSS (SI), Z9 // α = all alpha[0]
+	VBROADCASTSS (SI), Z1 // α = all alpha[0]
 	VMOVUPS      (BX), Z10 // l = l[0]
-	VMULPS       Z9, Z10, Z10 // l = l * α
+	VMULPS       Z1, Z10, Z10 // l = l * α
 	CMPQ         R8, $+64 // cols < 64
 	JLT          exp_cols_end_10 // cols < 64
 
 exp_cols_9:
-	VMOVUPS     (R9), Z9 // S = s_col[0], lanes 0..15
+	VMOVUPS     (R9), Z1 // S = s_col[0], lanes 0..15
 	VMOVUPS     64(R9), Z11 // S = s_col[0], lanes 16..31
 	VMOVUPS     128(R9), Z12 // S = s_col[0], lanes 32..47
 	VMOVUPS     192(R9), Z13 // S = s_col[0], lanes 48..63
-	VSUBPS      Z0, Z9, Z9 // S = S - m', lanes 0..15
+	VSUBPS      Z0, Z1, Z1 // S = S - m', lanes 0..15
 	VSUBPS      Z0, Z11, Z11 // S = S - m', lanes 16..31
 	VSUBPS      Z0, Z12, Z12 // S = S - m', lanes 32..47
 	VSUBPS      Z0, Z13, Z13 // S = S - m', lanes 48..63
-	VRNDSCALEPS $0x00, Z9, Z14 // n = round(S), lanes 0..15
+	VRNDSCALEPS $0x00, Z1, Z14 // n = round(S), lanes 0..15
 	VRNDSCALEPS $0x00, Z11, Z15 // n = round(S), lanes 16..31
 	VRNDSCALEPS $0x00, Z12, Z16 // n = round(S), lanes 32..47
 	VRNDSCALEPS $0x00, Z13, Z17 // n = round(S), lanes 48..63
-	VSUBPS      Z14, Z9, Z9 // S = S - n, lanes 0..15
+	VSUBPS      Z14, Z1, Z1 // S = S - n, lanes 0..15
 	VSUBPS      Z15, Z11, Z11 // S = S - n, lanes 16..31
 	VSUBPS      Z16, Z12, Z12 // S = S - n, lanes 32..47
 	VSUBPS      Z17, Z13, Z13 // S = S - n, lanes 48..63
-	VMOVAPS     Z7, Z18 // p = exp2_6, lanes 0..15
-	VMOVAPS     Z7, Z19 // p = exp2_6, lanes 16..31
-	VMOVAPS     Z7, Z20 // p = exp2_6, lanes 32..47
-	VMOVAPS     Z7, Z21 // p = exp2_6, lanes 48..63
-	VFMADD213PS Z6, Z9, Z18 // p = p*S + exp2_5, lanes 0..15
-	VFMADD213PS Z6, Z11, Z19 // p = p*S + exp2_5, lanes 16..31
-	VFMADD213PS Z6, Z12, Z20 // p = p*S + exp2_5, lanes 32..47
-	VFMADD213PS Z6, Z13, Z21 // p = p*S + exp2_5, lanes 48..63
-	VFMADD213PS Z5, Z9, Z18 // p = p*S + exp2_4, lanes 0..15
-	VFMADD213PS Z5, Z11, Z19 // p = p*S + exp2_4, lanes 16..31
-	VFMADD213PS Z5, Z12, Z20 // p = p*S + exp2_4, lanes 32..47
-	VFMADD213PS Z5, Z13, Z21 // p = p*S + exp2_4, lanes 48..63
-	VFMADD213PS Z4, Z9, Z18 // p = p*S + exp2_3, lanes 0..15
-	VFMADD213PS Z4, Z11, Z19 // p = p*S + exp2_3, lanes 16..31
-	VFMADD213PS Z4, Z12, Z20 // p = p*S + exp2_3, lanes 32..47
-	VFMADD213PS Z4, Z13, Z21 // p = p*S + exp2_3, lanes 48..63
-	VFMADD213PS Z3, Z9, Z18 // p = p*S + exp2_2, lanes 0..15
-	VFMADD213PS Z3, Z11, Z19 // p = p*S + exp2_2, lanes 16..31
-	VFMADD213PS Z3, Z12, Z20 // p = p*S + exp2_2, lanes 32..47
-	VFMADD213PS Z3, Z13, Z21 // p = p*S + exp2_2, lanes 48..63
-	VFMADD213PS Z2, Z9, Z18 // p = p*S + exp2_1, lanes 0..15
-	VFMADD213PS Z2, Z11, Z19 // p = p*S + exp2_1, lanes 16..31
-	VFMADD213PS Z2, Z12, Z20 // p = p*S + exp2_1, lanes 32..47
-	VFMADD213PS Z2, Z13, Z21 // p = p*S + exp2_1, lanes 48..63
-	VFMADD213PS Z1, Z9, Z18 // p = p*S + exp2_0, lanes 0..15
-	VFMADD213PS Z1, Z11, Z19 // p = p*S + exp2_0, lanes 16..31
-	VFMADD213PS Z1, Z12, Z20 // p = p*S + exp2_0, lanes 32..47
-	VFMADD213PS Z1, Z13, Z21 // p = p*S + exp2_0, lanes 48..63
-	VCMPPS      $0x11, Z8, Z14, K1 // small = n < -125, lanes 0..15
-	VCMPPS      $0x11, Z8, Z15, K2 // small = n < -125, lanes 16..31
-	VCMPPS      $0x11, Z8, Z16, K3 // small = n < -125, lanes 32..47
-	VCMPPS      $0x11, Z8, Z17, K4 // small = n < -125, lanes 48..63
+	VMOVAPS     Z8, Z18 // p = exp2_6, lanes 0..15
+	VMOVAPS     Z8, Z19 // p = exp2_6, lanes 16..31
+	VMOVAPS     Z8, Z20 // p = exp2_6, lanes 32..47
+	VMOVAPS     Z8, Z21 // p = exp2_6, lanes 48..63
+	VFMADD213PS Z7, Z1, Z18 // p = p*S + exp2_5, lanes 0..15
+	VFMADD213PS Z7, Z11, Z19 // p = p*S + exp2_5, lanes 16..31
+	VFMADD213PS Z7, Z12, Z20 // p = p*S + exp2_5, lanes 32..47
+	VFMADD213PS Z7, Z13, Z21 // p = p*S + exp2_5, lanes 48..63
+	VFMADD213PS Z6, Z1, Z18 // p = p*S + exp2_4, lanes 0..15
+	VFMADD213PS Z6, Z11, Z19 // p = p*S + exp2_4, lanes 16..31
+	VFMADD213PS Z6, Z12, Z20 // p = p*S + exp2_4, lanes 32..47
+	VFMADD213PS Z6, Z13, Z21 // p = p*S + exp2_4, lanes 48..63
+	VFMADD213PS Z5, Z1, Z18 // p = p*S + exp2_3, lanes 0..15
+	VFMADD213PS Z5, Z11, Z19 // p = p*S + exp2_3, lanes 16..31
+	VFMADD213PS Z5, Z12, Z20 // p = p*S + exp2_3, lanes 32..47
+	VFMADD213PS Z5, Z13, Z21 // p = p*S + exp2_3, lanes 48..63
+	VFMADD213PS Z4, Z1, Z18 // p = p*S + exp2_2, lanes 0..15
+	VFMADD213PS Z4, Z11, Z19 // p = p*S + exp2_2, lanes 16..31
+	VFMADD213PS Z4, Z12, Z20 // p = p*S + exp2_2, lanes 32..47
+	VFMADD213PS Z4, Z13, Z21 // p = p*S + exp2_2, lanes 48..63
+	VFMADD213PS Z3, Z1, Z18 // p = p*S + exp2_1, lanes 0..15
+	VFMADD213PS Z3, Z11, Z19 // p = p*S + exp2_1, lanes 16..31
+	VFMADD213PS Z3, Z12, Z20 // p = p*S + exp2_1, lanes 32..47
+	VFMADD213PS Z3, Z13, Z21 // p = p*S + exp2_1, lanes 48..63
+	VFMADD213PS Z2, Z1, Z18 // p = p*S + exp2_0, lanes 0..15
+	VFMADD213PS Z2, Z11, Z19 // p = p*S + exp2_0, lanes 16..31
+	VFMADD213PS Z2, Z12, Z20 // p = p*S + exp2_0, lanes 32..47
+	VFMADD213PS Z2, Z13, Z21 // p = p*S + exp2_0, lanes 48..63
+	VCMPPS      $0x11, Z9, Z14, K1 // small = n < -125, lanes 0..15
+	VCMPPS      $0x11, Z9, Z15, K2 // small = n < -125, lanes 16..31
+	VCMPPS      $0x11, Z9, Z16, K3 // small = n < -125, lanes 32..47
+	VCMPPS      $0x11, Z9, Z17, K4 // small = n < -125, lanes 48..63
 	VSCALEFPS   Z14, Z18, Z18 // p *= 2**n, lanes 0..15
 	VSCALEFPS   Z15, Z19, Z19 // p *= 2**n, lanes 16..31
 	VSCALEFPS   Z16, Z20, Z20 // p *= 2**n, lanes 32..47
@@ -4114,18 +3961,18 @@ exp_cols_end_10:
 	JLT  exp_cols_end_12 // cols < 16
 
 exp_cols_11:
-	VMOVUPS     (R9), Z9 // S = s_col[0]
-	VSUBPS      Z0, Z9, Z9 // S = S - m'
-	VRNDSCALEPS $0x00, Z9, Z11 // n = round(S)
-	VSUBPS      Z11, Z9, Z9 // S = S - n
-	VMOVAPS     Z7, Z12 // p = exp2_6
-	VFMADD213PS Z6, Z9, Z12 // p = p*S + exp2_5
-	VFMADD213PS Z5, Z9, Z12 // p = p*S + exp2_4
-	VFMADD213PS Z4, Z9, Z12 // p = p*S + exp2_3
-	VFMADD213PS Z3, Z9, Z12 // p = p*S + exp2_2
-	VFMADD213PS Z2, Z9, Z12 // p = p*S + exp2_1
-	VFMADD213PS Z1, Z9, Z12 // p = p*S + exp2_0
-	VCMPPS      $0x11, Z8, Z11, K1 // small = n < -125
+	VMOVUPS     (R9), Z1 // S = s_col[0]
+	VSUBPS      Z0, Z1, Z1 // S = S - m'
+	VRNDSCALEPS $0x00, Z1, Z11 // n = round(S)
+	VSUBPS      Z11, Z1, Z1 // S = S - n
+	VMOVAPS     Z8, Z12 // p = exp2_6
+	VFMADD213PS Z7, Z1, Z12 // p = p*S + exp2_5
+	VFMADD213PS Z6, Z1, Z12 // p = p*S + exp2_4
+	VFMADD213PS Z5, Z1, Z12 // p = p*S + exp2_3
+	VFMADD213PS Z4, Z1, Z12 // p = p*S + exp2_2
+	VFMADD213PS Z3, Z1, Z12 // p = p*S + exp2_1
+	VFMADD213PS Z2, Z1, Z12 // p = p*S + exp2_0
+	VCMPPS      $0x11, Z9, Z11, K1 // small = n < -125
 	VSCALEFPS   Z11, Z12, Z12 // p *= 2**n
 	VPXORD      Z12, Z12, K1, Z12 // p = 0 where small
 	VADDPS      Z12, Z10, Z10 // l = l + p.0
@@ -4152,6 +3999,9 @@ exp_end_8:
 DATA x1_ff800000<>+0(SB)/4, $0xff800000
 GLOBL x1_ff800000<>(SB), RODATA|NOPTR, $4
 
+DATA x1_00000000<>+0(SB)/4, $0x00000000
+GLOBL x1_00000000<>(SB), RODATA|NOPTR, $4
+
 DATA x1_3f800000<>+0(SB)/4, $0x3f800000
 GLOBL x1_3f800000<>(SB), RODATA|NOPTR, $4
 
@@ -4176,19 +4026,22 @@ GLOBL x1_391fa028<>(SB), RODATA|NOPTR, $4
 DATA x1_c2fa0000<>+0(SB)/4, $0xc2fa0000
 GLOBL x1_c2fa0000<>(SB), RODATA|NOPTR, $4
 
-// func maskTileAVX512(s *float32, stride int, rows int, cols int, bits *uint64)
-TEXT ·maskTileAVX512(SB), NOSPLIT, $0-40
+// func maskTileAVX512(s *float32, stride int, rows int, first int, cols int, bits *uint64)
+TEXT ·maskTileAVX512(SB), NOSPLIT, $0-48
 	MOVQ         s+0(FP), AX // s
 	MOVQ         stride+8(FP), CX // stride
 	MOVQ         rows+16(FP), DX // rows
-	MOVQ         bits+32(FP), BX // bits
+	MOVQ         bits+40(FP), BX // bits
+	MOVQ         first+24(FP), SI // first
 	VBROADCASTSS x1_ff800000<>+0(SB), Z0 // -Inf
 	SHLQ         $0x02, CX // stride in bytes
+	SHRQ         $0x03, SI // first >>= 3
+	ADDQ         SI, BX // bits += first
 	CMPQ         DX, $+1 // rows < 1
 	JLT          rows_end_2 // rows < 1
 
 rows_1:
-	MOVQ cols+24(FP), SI // cols
+	MOVQ cols+32(FP), SI // cols
 	MOVQ AX, DI // s_col = s
 	MOVQ BX, R8 // bits_col = bits
 	CMPQ SI, $+16 // cols < 16
@@ -4257,59 +4110,61 @@ TEXT ·mergeRowsAVX512(SB), NOSPLIT, $0-80
 	MOVQ         stride+48(FP), R9 // stride
 	MOVQ         rows+56(FP), R10 // rows
 	VBROADCASTSS x1_ff800000<>+0(SB), Z0 // -Inf
-	VBROADCASTSS x1_3f800000<>+0(SB), Z1 // exp2_0
-	VBROADCASTSS x1_3f317218<>+0(SB), Z2 // exp2_1
-	VBROADCASTSS x1_3e75fdef<>+0(SB), Z3 // exp2_2
-	VBROADCASTSS x1_3d6357c2<>+0(SB), Z4 // exp2_3
-	VBROADCASTSS x1_3c1d979c<>+0(SB), Z5 // exp2_4
-	VBROADCASTSS x1_3aaf80da<>+0(SB), Z6 // exp2_5
-	VBROADCASTSS x1_391fa028<>+0(SB), Z7 // exp2_6
-	VBROADCASTSS x1_c2fa0000<>+0(SB), Z8 // -125
+	VBROADCASTSS x1_00000000<>+0(SB), Z1 // 0
+	VBROADCASTSS x1_3f800000<>+0(SB), Z2 // exp2_0
+	VBROADCASTSS x1_3f317218<>+0(SB), Z3 // exp2_1
+	VBROADCASTSS x1_3e75fdef<>+0(SB), Z4 // exp2_2
+	VBROADCASTSS x1_3d6357c2<>+0(SB), Z5 // exp2_3
+	VBROADCASTSS x1_3c1d979c<>+0(SB), Z6 // exp2_4
+	VBROADCASTSS x1_3aaf80da<>+0(SB), Z7 // exp2_5
+	VBROADCASTSS x1_391fa028<>+0(SB), Z8 // exp2_6
+	VBROADCASTSS x1_c2fa0000<>+0(SB), Z9 // -125
 	SHLQ         $0x02, R9 // stride in bytes
 
 	// w = 2^(m - max), l = la·wa + lb·wb
 	MOVQ        $-1, R11 // first rows lanes
 	BZHIQ       R10, R11, R11 // first rows lanes
 	KMOVW       R11, K1 // first rows lanes
-	VMOVUPS.Z   (AX), K1, Z9 // wa = ma[0], rows lanes
-	VMOVUPS.Z   (BX), K1, Z10 // wb = mb[0], rows lanes
-	VMOVAPS     Z9, Z11 // m' = wa
-	VMAXPS      Z11, Z10, Z11 // m' = max(m', wb)
-	VMOVUPS     Z11, K1, (AX) // ma[0] = m', rows lanes
-	VCMPPS      $0x00, Z0, Z11, K2 // none = m' == -Inf
-	VPXORD      Z11, Z11, K2, Z11 // m' = 0 where none
-	VSUBPS      Z11, Z9, Z9 // wa = wa - m'
-	VSUBPS      Z11, Z10, Z10 // wb = wb - m'
-	VRNDSCALEPS $0x00, Z9, Z0 // n = round(wa)
-	VSUBPS      Z0, Z9, Z9 // wa = wa - n
-	VMOVAPS     Z7, Z11 // p = exp2_6
-	VFMADD213PS Z6, Z9, Z11 // p = p*wa + exp2_5
-	VFMADD213PS Z5, Z9, Z11 // p = p*wa + exp2_4
-	VFMADD213PS Z4, Z9, Z11 // p = p*wa + exp2_3
-	VFMADD213PS Z3, Z9, Z11 // p = p*wa + exp2_2
-	VFMADD213PS Z2, Z9, Z11 // p = p*wa + exp2_1
-	VFMADD213PS Z1, Z9, Z11 // p = p*wa + exp2_0
-	VCMPPS      $0x11, Z8, Z0, K2 // small = n < -125
-	VSCALEFPS   Z0, Z11, Z11 // p *= 2**n
-	VPXORD      Z11, Z11, K2, Z11 // p = 0 where small
-	VMOVUPS     Z11, (R8) // weights[0] = p
+	VMOVUPS.Z   (AX), K1, Z10 // wa = ma[0], rows lanes
+	VMOVUPS.Z   (BX), K1, Z11 // wb = mb[0], rows lanes
+	VMOVAPS     Z10, Z12 // m' = wa
+	VMAXPS      Z12, Z11, Z12 // m' = max(m', wb)
+	VADDPS      Z1, Z12, Z12 // m' = m' + 0
+	VMOVUPS     Z12, K1, (AX) // ma[0] = m', rows lanes
+	VCMPPS      $0x00, Z0, Z12, K2 // none = m' == -Inf
+	VPXORD      Z12, Z12, K2, Z12 // m' = 0 where none
+	VSUBPS      Z12, Z10, Z10 // wa = wa - m'
+	VSUBPS      Z12, Z11, Z11 // wb = wb - m'
+	VRNDSCALEPS $0x00, Z10, Z0 // n = round(wa)
+	VSUBPS      Z0, Z10, Z10 // wa = wa - n
+	VMOVAPS     Z8, Z1 // p = exp2_6
+	VFMADD213PS Z7, Z10, Z1 // p = p*wa + exp2_5
+	VFMADD213PS Z6, Z10, Z1 // p = p*wa + exp2_4
+	VFMADD213PS Z5, Z10, Z1 // p = p*wa + exp2_3
+	VFMADD213PS Z4, Z10, Z1 // p = p*wa + exp2_2
+	VFMADD213PS Z3, Z10, Z1 // p = p*wa + exp2_1
+	VFMADD213PS Z2, Z10, Z1 // p = p*wa + exp2_0
+	VCMPPS      $0x11, Z9, Z0, K2 // small = n < -125
+	VSCALEFPS   Z0, Z1, Z1 // p *= 2**n
+	VPXORD      Z1, Z1, K2, Z1 // p = 0 where small
+	VMOVUPS     Z1, (R8) // weights[0] = p
 	VMOVUPS.Z   (CX), K1, Z0 // la = la[0], rows lanes
-	VMULPS      Z11, Z0, Z0 // la = la * p
-	VRNDSCALEPS $0x00, Z10, Z9 // n = round(wb)
-	VSUBPS      Z9, Z10, Z10 // wb = wb - n
-	VMOVAPS     Z7, Z7 // p = exp2_6
-	VFMADD213PS Z6, Z10, Z7 // p = p*wb + exp2_5
-	VFMADD213PS Z5, Z10, Z7 // p = p*wb + exp2_4
-	VFMADD213PS Z4, Z10, Z7 // p = p*wb + exp2_3
-	VFMADD213PS Z3, Z10, Z7 // p = p*wb + exp2_2
-	VFMADD213PS Z2, Z10, Z7 // p = p*wb + exp2_1
-	VFMADD213PS Z1, Z10, Z7 // p = p*wb + exp2_0
-	VCMPPS      $0x11, Z8, Z9, K2 // small = n < -125
-	VSCALEFPS   Z9, Z7, Z7 // p *= 2**n
-	VPXORD      Z7, Z7, K2, Z7 // p = 0 where small
-	VMOVUPS     Z7, 64(R8) // weights[16] = p
+	VMULPS      Z1, Z0, Z0 // la = la * p
+	VRNDSCALEPS $0x00, Z11, Z1 // n = round(wb)
+	VSUBPS      Z1, Z11, Z11 // wb = wb - n
+	VMOVAPS     Z8, Z8 // p = exp2_6
+	VFMADD213PS Z7, Z11, Z8 // p = p*wb + exp2_5
+	VFMADD213PS Z6, Z11, Z8 // p = p*wb + exp2_4
+	VFMADD213PS Z5, Z11, Z8 // p = p*wb + exp2_3
+	VFMADD213PS Z4, Z11, Z8 // p = p*wb + exp2_2
+	VFMADD213PS Z3, Z11, Z8 // p = p*wb + exp2_1
+	VFMADD213PS Z2, Z11, Z8 // p = p*wb + exp2_0
+	VCMPPS      $0x11, Z9, Z1, K2 // small = n < -125
+	VSCALEFPS   Z1, Z8, Z8 // p *= 2**n
+	VPXORD      Z8, Z8, K2, Z8 // p = 0 where small
+	VMOVUPS     Z8, 64(R8) // weights[16] = p
 	VMOVUPS.Z   (SI), K1, Z1 // lb = lb[0], rows lanes
-	VFMADD231PS Z7, Z1, Z0 // la += lb * p
+	VFMADD231PS Z8, Z1, Z0 // la += lb * p
 	VMOVUPS     Z0, K1, (CX) // la[0] = la, rows lanes
 
 	// O likewise
@@ -4409,9 +4264,6 @@ less_5:
 rows_end_2:
 	VZEROUPPER
 	RET
-
-DATA x1_00000000<>+0(SB)/4, $0x00000000
-GLOBL x1_00000000<>(SB), RODATA|NOPTR, $4
 
 // func logSumRowsAVX512(dst *float32, max *float32, sum *float32, n int)
 TEXT ·logSumRowsAVX512(SB), NOSPLIT, $0-32

@@ -91,24 +91,45 @@ func packPanelAVX512(dst, src *float32, srcStride, rows, dims int)
 //go:noescape
 func packPanelAVX2(dst, src *float32, srcStride, rows, dims int)
 
-// PackColumns copies up to 16 columns into half a panel, dst[r*32+c] = src[r*srcStride+c], filled up to 16 with +0; the result is 0 if all are finite and NaN otherwise.
+// PackRows copies rows into panels of 32 columns, dst[c/32*panelStride+r*32+c%32] = src[r*srcStride+c], the columns filled up to a multiple of 16 with +0; the result is 0 if all are finite and NaN otherwise.
 //
 //go:noinline
-func PackColumns(level isa.Level, dst, src *float32, srcStride, rows, cols int) float32 {
+func PackRows(level isa.Level, dst *float32, panelStride int, src *float32, srcStride, rows, cols int) float32 {
 	switch level {
 	case isa.AVX512:
-		return packColumnsAVX512(dst, src, srcStride, rows, cols)
+		return packRowsAVX512(dst, panelStride, src, srcStride, rows, cols)
 	case isa.AVX2:
-		return packColumnsAVX2(dst, src, srcStride, rows, cols)
+		return packRowsAVX2(dst, panelStride, src, srcStride, rows, cols)
 	}
-	return portable.PackColumns(dst, src, srcStride, rows, cols)
+	return portable.PackRows(dst, panelStride, src, srcStride, rows, cols)
 }
 
 //go:noescape
-func packColumnsAVX512(dst, src *float32, srcStride, rows, cols int) float32
+func packRowsAVX512(dst *float32, panelStride int, src *float32, srcStride, rows, cols int) float32
 
 //go:noescape
-func packColumnsAVX2(dst, src *float32, srcStride, rows, cols int) float32
+func packRowsAVX2(dst *float32, panelStride int, src *float32, srcStride, rows, cols int) float32
+
+// PrefetchRows asks for rows that will be needed soon; it reads nothing.
+//
+//go:noinline
+func PrefetchRows(level isa.Level, src *float32, stride, rows, cols int) {
+	switch level {
+	case isa.AVX512:
+		prefetchRowsAVX512(src, stride, rows, cols)
+		return
+	case isa.AVX2:
+		prefetchRowsAVX2(src, stride, rows, cols)
+		return
+	}
+	portable.PrefetchRows(src, stride, rows, cols)
+}
+
+//go:noescape
+func prefetchRowsAVX512(src *float32, stride, rows, cols int)
+
+//go:noescape
+func prefetchRowsAVX2(src *float32, stride, rows, cols int)
 
 // ScaleRows is dst = src·factor; each row of dst is written up to the next multiple of 16.
 //
@@ -257,26 +278,26 @@ func softmaxTileAVX512(s *float32, stride, rows, cols int, max, alpha, shift, l 
 //go:noescape
 func softmaxTileAVX2(s *float32, stride, rows, cols int, max, alpha, shift, l *float32)
 
-// MaskTile puts -Inf where a bit is 0; bits has 128 a row, cols is a multiple of 16.
+// MaskTile puts -Inf where a bit is 0; bits has 128 a row, of which s starts at first; first and cols are multiples of 16.
 //
 //go:noinline
-func MaskTile(level isa.Level, s *float32, stride, rows, cols int, bits *uint64) {
+func MaskTile(level isa.Level, s *float32, stride, rows, first, cols int, bits *uint64) {
 	switch level {
 	case isa.AVX512:
-		maskTileAVX512(s, stride, rows, cols, bits)
+		maskTileAVX512(s, stride, rows, first, cols, bits)
 		return
 	case isa.AVX2:
-		maskTileAVX2(s, stride, rows, cols, bits)
+		maskTileAVX2(s, stride, rows, first, cols, bits)
 		return
 	}
-	portable.MaskTile(s, stride, rows, cols, bits)
+	portable.MaskTile(s, stride, rows, first, cols, bits)
 }
 
 //go:noescape
-func maskTileAVX512(s *float32, stride, rows, cols int, bits *uint64)
+func maskTileAVX512(s *float32, stride, rows, first, cols int, bits *uint64)
 
 //go:noescape
-func maskTileAVX2(s *float32, stride, rows, cols int, bits *uint64)
+func maskTileAVX2(s *float32, stride, rows, first, cols int, bits *uint64)
 
 // CloseRows reduces the 16 lanes of each row of l to one sum.
 //
@@ -320,7 +341,7 @@ func mergeRowsAVX512(ma, la, oa, mb, lb, ob *float32, stride, rows, cols int, we
 //go:noescape
 func mergeRowsAVX2(ma, la, oa, mb, lb, ob *float32, stride, rows, cols int, weights *float32)
 
-// FinishRows is out = O/l, +0 for rows whose l is 0.
+// FinishRows is out = O/l, +0 for rows whose l is 0; o is read up to the next multiple of 16 columns.
 //
 //go:noinline
 func FinishRows(level isa.Level, out *float32, outStride int, o *float32, oStride int, sum *float32, sumStride, rows, cols int) {

@@ -37,11 +37,18 @@ func PackPanel(level isa.Level, dst, src *float32, srcStride, rows, dims int) {
 	portable.PackPanel(dst, src, srcStride, rows, dims)
 }
 
-// PackColumns copies up to 16 columns into half a panel, dst[r*32+c] = src[r*srcStride+c], filled up to 16 with +0; the result is 0 if all are finite and NaN otherwise.
+// PackRows copies rows into panels of 32 columns, dst[c/32*panelStride+r*32+c%32] = src[r*srcStride+c], the columns filled up to a multiple of 16 with +0; the result is 0 if all are finite and NaN otherwise.
 //
 //go:noinline
-func PackColumns(level isa.Level, dst, src *float32, srcStride, rows, cols int) float32 {
-	return portable.PackColumns(dst, src, srcStride, rows, cols)
+func PackRows(level isa.Level, dst *float32, panelStride int, src *float32, srcStride, rows, cols int) float32 {
+	return portable.PackRows(dst, panelStride, src, srcStride, rows, cols)
+}
+
+// PrefetchRows asks for rows that will be needed soon; it reads nothing.
+//
+//go:noinline
+func PrefetchRows(level isa.Level, src *float32, stride, rows, cols int) {
+	portable.PrefetchRows(src, stride, rows, cols)
 }
 
 // ScaleRows is dst = src·factor; each row of dst is written up to the next multiple of 16.
@@ -93,11 +100,11 @@ func SoftmaxTile(level isa.Level, s *float32, stride, rows, cols int, max, alpha
 	portable.SoftmaxTile(s, stride, rows, cols, max, alpha, shift, l)
 }
 
-// MaskTile puts -Inf where a bit is 0; bits has 128 a row, cols is a multiple of 16.
+// MaskTile puts -Inf where a bit is 0; bits has 128 a row, of which s starts at first; first and cols are multiples of 16.
 //
 //go:noinline
-func MaskTile(level isa.Level, s *float32, stride, rows, cols int, bits *uint64) {
-	portable.MaskTile(s, stride, rows, cols, bits)
+func MaskTile(level isa.Level, s *float32, stride, rows, first, cols int, bits *uint64) {
+	portable.MaskTile(s, stride, rows, first, cols, bits)
 }
 
 // CloseRows reduces the 16 lanes of each row of l to one sum.
@@ -114,7 +121,7 @@ func MergeRows(level isa.Level, ma, la, oa, mb, lb, ob *float32, stride, rows, c
 	portable.MergeRows(ma, la, oa, mb, lb, ob, stride, rows, cols, weights)
 }
 
-// FinishRows is out = O/l, +0 for rows whose l is 0.
+// FinishRows is out = O/l, +0 for rows whose l is 0; o is read up to the next multiple of 16 columns.
 //
 //go:noinline
 func FinishRows(level isa.Level, out *float32, outStride int, o *float32, oStride int, sum *float32, sumStride, rows, cols int) {

@@ -108,7 +108,6 @@ chains_3:
 	BGE   chains_3 // n >= 64
 
 chains_end_4:
-	// what is left: full vectors of chains 0, 1, 2, then a part of the next
 	CMP   $16, R2 // n < 16
 	BLT   less_5 // n < 16
 	FMOVQ (R0), F16 // x = x[0], lanes 0..3
@@ -893,656 +892,6 @@ chains_3:
 	BGE   chains_3 // n >= 64
 
 chains_end_4:
-	// what is left: full vectors of chains 0, 1, 2, then a part of the next
-	CMP   $16, R2 // n < 16
-	BLT   less_5 // n < 16
-	FMOVQ (R0), F16 // x = x[0], lanes 0..3
-	FMOVQ 16(R0), F17 // x = x[0], lanes 4..7
-	FMOVQ 32(R0), F18 // x = x[0], lanes 8..11
-	FMOVQ 48(R0), F19 // x = x[0], lanes 12..15
-	FMOVQ (R1), F20 // y = y[0], lanes 0..3
-	FMOVQ 16(R1), F21 // y = y[0], lanes 4..7
-	FMOVQ 32(R1), F22 // y = y[0], lanes 8..11
-	FMOVQ 48(R1), F23 // y = y[0], lanes 12..15
-	VFMLA V20.S4, V16.S4, V0.S4 // c0 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V1.S4 // c0 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V2.S4 // c0 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V3.S4 // c0 += x * y, lanes 12..15
-	SUB   $16, R2, R2 // n += -16
-	CMP   $16, R2 // n < 16
-	BLT   less_7 // n < 16
-	FMOVQ 64(R0), F16 // x = x[16], lanes 0..3
-	FMOVQ 80(R0), F17 // x = x[16], lanes 4..7
-	FMOVQ 96(R0), F18 // x = x[16], lanes 8..11
-	FMOVQ 112(R0), F19 // x = x[16], lanes 12..15
-	FMOVQ 64(R1), F20 // y = y[16], lanes 0..3
-	FMOVQ 80(R1), F21 // y = y[16], lanes 4..7
-	FMOVQ 96(R1), F22 // y = y[16], lanes 8..11
-	FMOVQ 112(R1), F23 // y = y[16], lanes 12..15
-	VFMLA V20.S4, V16.S4, V4.S4 // c1 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V5.S4 // c1 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V6.S4 // c1 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V7.S4 // c1 += x * y, lanes 12..15
-	SUB   $16, R2, R2 // n += -16
-	CMP   $16, R2 // n < 16
-	BLT   less_9 // n < 16
-	FMOVQ 128(R0), F16 // x = x[32], lanes 0..3
-	FMOVQ 144(R0), F17 // x = x[32], lanes 4..7
-	FMOVQ 160(R0), F18 // x = x[32], lanes 8..11
-	FMOVQ 176(R0), F19 // x = x[32], lanes 12..15
-	FMOVQ 128(R1), F20 // y = y[32], lanes 0..3
-	FMOVQ 144(R1), F21 // y = y[32], lanes 4..7
-	FMOVQ 160(R1), F22 // y = y[32], lanes 8..11
-	FMOVQ 176(R1), F23 // y = y[32], lanes 12..15
-	VFMLA V20.S4, V16.S4, V8.S4 // c2 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V9.S4 // c2 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V10.S4 // c2 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V11.S4 // c2 += x * y, lanes 12..15
-	SUB   $16, R2, R2 // n += -16
-	CMP   $1, R2 // n < 1
-	BLT   less_11 // n < 1
-	VEOR  V16.B16, V16.B16, V16.B16 // x = x[48], n lanes
-	VEOR  V17.B16, V17.B16, V17.B16 // x = x[48], n lanes
-	VEOR  V18.B16, V18.B16, V18.B16 // x = x[48], n lanes
-	VEOR  V19.B16, V19.B16, V19.B16 // x = x[48], n lanes
-	CMP   $4, R2 // x = x[48], n lanes
-	BLT   tail_13 // x = x[48], n lanes
-	FMOVQ 192(R0), F16 // x = x[48], n lanes
-	CMP   $8, R2 // x = x[48], n lanes
-	BLT   tail_14 // x = x[48], n lanes
-	FMOVQ 208(R0), F17 // x = x[48], n lanes
-	CMP   $12, R2 // x = x[48], n lanes
-	BLT   tail_15 // x = x[48], n lanes
-	FMOVQ 224(R0), F18 // x = x[48], n lanes
-	CMP   $16, R2 // x = x[48], n lanes
-	BLT   tail_16 // x = x[48], n lanes
-	FMOVQ 240(R0), F19 // x = x[48], n lanes
-	JMP   tail_done_12 // x = x[48], n lanes
-
-tail_13:
-	TBZ   $1, R2, tail_one_17 // x = x[48], n lanes
-	FMOVD 192(R0), F16 // x = x[48], n lanes
-	TBZ   $0, R2, tail_done_12 // x = x[48], n lanes
-	ADD   $200, R0, R0 // x = x[48], n lanes
-	VLD1  (R0), V16.S[2] // x = x[48], n lanes
-	JMP   tail_done_12 // x = x[48], n lanes
-
-tail_one_17:
-	TBZ   $0, R2, tail_done_12 // x = x[48], n lanes
-	FMOVS 192(R0), F16 // x = x[48], n lanes
-	JMP   tail_done_12 // x = x[48], n lanes
-
-tail_14:
-	TBZ   $1, R2, tail_one_18 // x = x[48], n lanes
-	FMOVD 208(R0), F17 // x = x[48], n lanes
-	TBZ   $0, R2, tail_done_12 // x = x[48], n lanes
-	ADD   $216, R0, R0 // x = x[48], n lanes
-	VLD1  (R0), V17.S[2] // x = x[48], n lanes
-	JMP   tail_done_12 // x = x[48], n lanes
-
-tail_one_18:
-	TBZ   $0, R2, tail_done_12 // x = x[48], n lanes
-	FMOVS 208(R0), F17 // x = x[48], n lanes
-	JMP   tail_done_12 // x = x[48], n lanes
-
-tail_15:
-	TBZ   $1, R2, tail_one_19 // x = x[48], n lanes
-	FMOVD 224(R0), F18 // x = x[48], n lanes
-	TBZ   $0, R2, tail_done_12 // x = x[48], n lanes
-	ADD   $232, R0, R0 // x = x[48], n lanes
-	VLD1  (R0), V18.S[2] // x = x[48], n lanes
-	JMP   tail_done_12 // x = x[48], n lanes
-
-tail_one_19:
-	TBZ   $0, R2, tail_done_12 // x = x[48], n lanes
-	FMOVS 224(R0), F18 // x = x[48], n lanes
-	JMP   tail_done_12 // x = x[48], n lanes
-
-tail_16:
-	TBZ   $1, R2, tail_one_20 // x = x[48], n lanes
-	FMOVD 240(R0), F19 // x = x[48], n lanes
-	TBZ   $0, R2, tail_done_12 // x = x[48], n lanes
-	ADD   $248, R0, R0 // x = x[48], n lanes
-	VLD1  (R0), V19.S[2] // x = x[48], n lanes
-	JMP   tail_done_12 // x = x[48], n lanes
-
-tail_one_20:
-	TBZ   $0, R2, tail_done_12 // x = x[48], n lanes
-	FMOVS 240(R0), F19 // x = x[48], n lanes
-
-tail_done_12:
-	VEOR  V20.B16, V20.B16, V20.B16 // y = y[48], n lanes
-	VEOR  V21.B16, V21.B16, V21.B16 // y = y[48], n lanes
-	VEOR  V22.B16, V22.B16, V22.B16 // y = y[48], n lanes
-	VEOR  V23.B16, V23.B16, V23.B16 // y = y[48], n lanes
-	CMP   $4, R2 // y = y[48], n lanes
-	BLT   tail_22 // y = y[48], n lanes
-	FMOVQ 192(R1), F20 // y = y[48], n lanes
-	CMP   $8, R2 // y = y[48], n lanes
-	BLT   tail_23 // y = y[48], n lanes
-	FMOVQ 208(R1), F21 // y = y[48], n lanes
-	CMP   $12, R2 // y = y[48], n lanes
-	BLT   tail_24 // y = y[48], n lanes
-	FMOVQ 224(R1), F22 // y = y[48], n lanes
-	CMP   $16, R2 // y = y[48], n lanes
-	BLT   tail_25 // y = y[48], n lanes
-	FMOVQ 240(R1), F23 // y = y[48], n lanes
-	JMP   tail_done_21 // y = y[48], n lanes
-
-tail_22:
-	TBZ   $1, R2, tail_one_26 // y = y[48], n lanes
-	FMOVD 192(R1), F20 // y = y[48], n lanes
-	TBZ   $0, R2, tail_done_21 // y = y[48], n lanes
-	ADD   $200, R1, R0 // y = y[48], n lanes
-	VLD1  (R0), V20.S[2] // y = y[48], n lanes
-	JMP   tail_done_21 // y = y[48], n lanes
-
-tail_one_26:
-	TBZ   $0, R2, tail_done_21 // y = y[48], n lanes
-	FMOVS 192(R1), F20 // y = y[48], n lanes
-	JMP   tail_done_21 // y = y[48], n lanes
-
-tail_23:
-	TBZ   $1, R2, tail_one_27 // y = y[48], n lanes
-	FMOVD 208(R1), F21 // y = y[48], n lanes
-	TBZ   $0, R2, tail_done_21 // y = y[48], n lanes
-	ADD   $216, R1, R0 // y = y[48], n lanes
-	VLD1  (R0), V21.S[2] // y = y[48], n lanes
-	JMP   tail_done_21 // y = y[48], n lanes
-
-tail_one_27:
-	TBZ   $0, R2, tail_done_21 // y = y[48], n lanes
-	FMOVS 208(R1), F21 // y = y[48], n lanes
-	JMP   tail_done_21 // y = y[48], n lanes
-
-tail_24:
-	TBZ   $1, R2, tail_one_28 // y = y[48], n lanes
-	FMOVD 224(R1), F22 // y = y[48], n lanes
-	TBZ   $0, R2, tail_done_21 // y = y[48], n lanes
-	ADD   $232, R1, R0 // y = y[48], n lanes
-	VLD1  (R0), V22.S[2] // y = y[48], n lanes
-	JMP   tail_done_21 // y = y[48], n lanes
-
-tail_one_28:
-	TBZ   $0, R2, tail_done_21 // y = y[48], n lanes
-	FMOVS 224(R1), F22 // y = y[48], n lanes
-	JMP   tail_done_21 // y = y[48], n lanes
-
-tail_25:
-	TBZ   $1, R2, tail_one_29 // y = y[48], n lanes
-	FMOVD 240(R1), F23 // y = y[48], n lanes
-	TBZ   $0, R2, tail_done_21 // y = y[48], n lanes
-	ADD   $248, R1, R0 // y = y[48], n lanes
-	VLD1  (R0), V23.S[2] // y = y[48], n lanes
-	JMP   tail_done_21 // y = y[48], n lanes
-
-tail_one_29:
-	TBZ   $0, R2, tail_done_21 // y = y[48], n lanes
-	FMOVS 240(R1), F23 // y = y[48], n lanes
-
-tail_done_21:
-	VFMLA V20.S4, V16.S4, V12.S4 // c3 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V13.S4 // c3 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V14.S4 // c3 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V15.S4 // c3 += x * y, lanes 12..15
-
-less_11:
-	JMP end_10
-
-less_9:
-	CMP   $1, R2 // n < 1
-	BLT   less_30 // n < 1
-	VEOR  V16.B16, V16.B16, V16.B16 // x = x[32], n lanes
-	VEOR  V17.B16, V17.B16, V17.B16 // x = x[32], n lanes
-	VEOR  V18.B16, V18.B16, V18.B16 // x = x[32], n lanes
-	VEOR  V19.B16, V19.B16, V19.B16 // x = x[32], n lanes
-	CMP   $4, R2 // x = x[32], n lanes
-	BLT   tail_32 // x = x[32], n lanes
-	FMOVQ 128(R0), F16 // x = x[32], n lanes
-	CMP   $8, R2 // x = x[32], n lanes
-	BLT   tail_33 // x = x[32], n lanes
-	FMOVQ 144(R0), F17 // x = x[32], n lanes
-	CMP   $12, R2 // x = x[32], n lanes
-	BLT   tail_34 // x = x[32], n lanes
-	FMOVQ 160(R0), F18 // x = x[32], n lanes
-	CMP   $16, R2 // x = x[32], n lanes
-	BLT   tail_35 // x = x[32], n lanes
-	FMOVQ 176(R0), F19 // x = x[32], n lanes
-	JMP   tail_done_31 // x = x[32], n lanes
-
-tail_32:
-	TBZ   $1, R2, tail_one_36 // x = x[32], n lanes
-	FMOVD 128(R0), F16 // x = x[32], n lanes
-	TBZ   $0, R2, tail_done_31 // x = x[32], n lanes
-	ADD   $136, R0, R0 // x = x[32], n lanes
-	VLD1  (R0), V16.S[2] // x = x[32], n lanes
-	JMP   tail_done_31 // x = x[32], n lanes
-
-tail_one_36:
-	TBZ   $0, R2, tail_done_31 // x = x[32], n lanes
-	FMOVS 128(R0), F16 // x = x[32], n lanes
-	JMP   tail_done_31 // x = x[32], n lanes
-
-tail_33:
-	TBZ   $1, R2, tail_one_37 // x = x[32], n lanes
-	FMOVD 144(R0), F17 // x = x[32], n lanes
-	TBZ   $0, R2, tail_done_31 // x = x[32], n lanes
-	ADD   $152, R0, R0 // x = x[32], n lanes
-	VLD1  (R0), V17.S[2] // x = x[32], n lanes
-	JMP   tail_done_31 // x = x[32], n lanes
-
-tail_one_37:
-	TBZ   $0, R2, tail_done_31 // x = x[32], n lanes
-	FMOVS 144(R0), F17 // x = x[32], n lanes
-	JMP   tail_done_31 // x = x[32], n lanes
-
-tail_34:
-	TBZ   $1, R2, tail_one_38 // x = x[32], n lanes
-	FMOVD 160(R0), F18 // x = x[32], n lanes
-	TBZ   $0, R2, tail_done_31 // x = x[32], n lanes
-	ADD   $168, R0, R0 // x = x[32], n lanes
-	VLD1  (R0), V18.S[2] // x = x[32], n lanes
-	JMP   tail_done_31 // x = x[32], n lanes
-
-tail_one_38:
-	TBZ   $0, R2, tail_done_31 // x = x[32], n lanes
-	FMOVS 160(R0), F18 // x = x[32], n lanes
-	JMP   tail_done_31 // x = x[32], n lanes
-
-tail_35:
-	TBZ   $1, R2, tail_one_39 // x = x[32], n lanes
-	FMOVD 176(R0), F19 // x = x[32], n lanes
-	TBZ   $0, R2, tail_done_31 // x = x[32], n lanes
-	ADD   $184, R0, R0 // x = x[32], n lanes
-	VLD1  (R0), V19.S[2] // x = x[32], n lanes
-	JMP   tail_done_31 // x = x[32], n lanes
-
-tail_one_39:
-	TBZ   $0, R2, tail_done_31 // x = x[32], n lanes
-	FMOVS 176(R0), F19 // x = x[32], n lanes
-
-tail_done_31:
-	VEOR  V20.B16, V20.B16, V20.B16 // y = y[32], n lanes
-	VEOR  V21.B16, V21.B16, V21.B16 // y = y[32], n lanes
-	VEOR  V22.B16, V22.B16, V22.B16 // y = y[32], n lanes
-	VEOR  V23.B16, V23.B16, V23.B16 // y = y[32], n lanes
-	CMP   $4, R2 // y = y[32], n lanes
-	BLT   tail_41 // y = y[32], n lanes
-	FMOVQ 128(R1), F20 // y = y[32], n lanes
-	CMP   $8, R2 // y = y[32], n lanes
-	BLT   tail_42 // y = y[32], n lanes
-	FMOVQ 144(R1), F21 // y = y[32], n lanes
-	CMP   $12, R2 // y = y[32], n lanes
-	BLT   tail_43 // y = y[32], n lanes
-	FMOVQ 160(R1), F22 // y = y[32], n lanes
-	CMP   $16, R2 // y = y[32], n lanes
-	BLT   tail_44 // y = y[32], n lanes
-	FMOVQ 176(R1), F23 // y = y[32], n lanes
-	JMP   tail_done_40 // y = y[32], n lanes
-
-tail_41:
-	TBZ   $1, R2, tail_one_45 // y = y[32], n lanes
-	FMOVD 128(R1), F20 // y = y[32], n lanes
-	TBZ   $0, R2, tail_done_40 // y = y[32], n lanes
-	ADD   $136, R1, R0 // y = y[32], n lanes
-	VLD1  (R0), V20.S[2] // y = y[32], n lanes
-	JMP   tail_done_40 // y = y[32], n lanes
-
-tail_one_45:
-	TBZ   $0, R2, tail_done_40 // y = y[32], n lanes
-	FMOVS 128(R1), F20 // y = y[32], n lanes
-	JMP   tail_done_40 // y = y[32], n lanes
-
-tail_42:
-	TBZ   $1, R2, tail_one_46 // y = y[32], n lanes
-	FMOVD 144(R1), F21 // y = y[32], n lanes
-	TBZ   $0, R2, tail_done_40 // y = y[32], n lanes
-	ADD   $152, R1, R0 // y = y[32], n lanes
-	VLD1  (R0), V21.S[2] // y = y[32], n lanes
-	JMP   tail_done_40 // y = y[32], n lanes
-
-tail_one_46:
-	TBZ   $0, R2, tail_done_40 // y = y[32], n lanes
-	FMOVS 144(R1), F21 // y = y[32], n lanes
-	JMP   tail_done_40 // y = y[32], n lanes
-
-tail_43:
-	TBZ   $1, R2, tail_one_47 // y = y[32], n lanes
-	FMOVD 160(R1), F22 // y = y[32], n lanes
-	TBZ   $0, R2, tail_done_40 // y = y[32], n lanes
-	ADD   $168, R1, R0 // y = y[32], n lanes
-	VLD1  (R0), V22.S[2] // y = y[32], n lanes
-	JMP   tail_done_40 // y = y[32], n lanes
-
-tail_one_47:
-	TBZ   $0, R2, tail_done_40 // y = y[32], n lanes
-	FMOVS 160(R1), F22 // y = y[32], n lanes
-	JMP   tail_done_40 // y = y[32], n lanes
-
-tail_44:
-	TBZ   $1, R2, tail_one_48 // y = y[32], n lanes
-	FMOVD 176(R1), F23 // y = y[32], n lanes
-	TBZ   $0, R2, tail_done_40 // y = y[32], n lanes
-	ADD   $184, R1, R0 // y = y[32], n lanes
-	VLD1  (R0), V23.S[2] // y = y[32], n lanes
-	JMP   tail_done_40 // y = y[32], n lanes
-
-tail_one_48:
-	TBZ   $0, R2, tail_done_40 // y = y[32], n lanes
-	FMOVS 176(R1), F23 // y = y[32], n lanes
-
-tail_done_40:
-	VFMLA V20.S4, V16.S4, V8.S4 // c2 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V9.S4 // c2 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V10.S4 // c2 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V11.S4 // c2 += x * y, lanes 12..15
-
-less_30:
-end_10:
-	JMP end_8
-
-less_7:
-	CMP   $1, R2 // n < 1
-	BLT   less_49 // n < 1
-	VEOR  V16.B16, V16.B16, V16.B16 // x = x[16], n lanes
-	VEOR  V17.B16, V17.B16, V17.B16 // x = x[16], n lanes
-	VEOR  V18.B16, V18.B16, V18.B16 // x = x[16], n lanes
-	VEOR  V19.B16, V19.B16, V19.B16 // x = x[16], n lanes
-	CMP   $4, R2 // x = x[16], n lanes
-	BLT   tail_51 // x = x[16], n lanes
-	FMOVQ 64(R0), F16 // x = x[16], n lanes
-	CMP   $8, R2 // x = x[16], n lanes
-	BLT   tail_52 // x = x[16], n lanes
-	FMOVQ 80(R0), F17 // x = x[16], n lanes
-	CMP   $12, R2 // x = x[16], n lanes
-	BLT   tail_53 // x = x[16], n lanes
-	FMOVQ 96(R0), F18 // x = x[16], n lanes
-	CMP   $16, R2 // x = x[16], n lanes
-	BLT   tail_54 // x = x[16], n lanes
-	FMOVQ 112(R0), F19 // x = x[16], n lanes
-	JMP   tail_done_50 // x = x[16], n lanes
-
-tail_51:
-	TBZ   $1, R2, tail_one_55 // x = x[16], n lanes
-	FMOVD 64(R0), F16 // x = x[16], n lanes
-	TBZ   $0, R2, tail_done_50 // x = x[16], n lanes
-	ADD   $72, R0, R0 // x = x[16], n lanes
-	VLD1  (R0), V16.S[2] // x = x[16], n lanes
-	JMP   tail_done_50 // x = x[16], n lanes
-
-tail_one_55:
-	TBZ   $0, R2, tail_done_50 // x = x[16], n lanes
-	FMOVS 64(R0), F16 // x = x[16], n lanes
-	JMP   tail_done_50 // x = x[16], n lanes
-
-tail_52:
-	TBZ   $1, R2, tail_one_56 // x = x[16], n lanes
-	FMOVD 80(R0), F17 // x = x[16], n lanes
-	TBZ   $0, R2, tail_done_50 // x = x[16], n lanes
-	ADD   $88, R0, R0 // x = x[16], n lanes
-	VLD1  (R0), V17.S[2] // x = x[16], n lanes
-	JMP   tail_done_50 // x = x[16], n lanes
-
-tail_one_56:
-	TBZ   $0, R2, tail_done_50 // x = x[16], n lanes
-	FMOVS 80(R0), F17 // x = x[16], n lanes
-	JMP   tail_done_50 // x = x[16], n lanes
-
-tail_53:
-	TBZ   $1, R2, tail_one_57 // x = x[16], n lanes
-	FMOVD 96(R0), F18 // x = x[16], n lanes
-	TBZ   $0, R2, tail_done_50 // x = x[16], n lanes
-	ADD   $104, R0, R0 // x = x[16], n lanes
-	VLD1  (R0), V18.S[2] // x = x[16], n lanes
-	JMP   tail_done_50 // x = x[16], n lanes
-
-tail_one_57:
-	TBZ   $0, R2, tail_done_50 // x = x[16], n lanes
-	FMOVS 96(R0), F18 // x = x[16], n lanes
-	JMP   tail_done_50 // x = x[16], n lanes
-
-tail_54:
-	TBZ   $1, R2, tail_one_58 // x = x[16], n lanes
-	FMOVD 112(R0), F19 // x = x[16], n lanes
-	TBZ   $0, R2, tail_done_50 // x = x[16], n lanes
-	ADD   $120, R0, R0 // x = x[16], n lanes
-	VLD1  (R0), V19.S[2] // x = x[16], n lanes
-	JMP   tail_done_50 // x = x[16], n lanes
-
-tail_one_58:
-	TBZ   $0, R2, tail_done_50 // x = x[16], n lanes
-	FMOVS 112(R0), F19 // x = x[16], n lanes
-
-tail_done_50:
-	VEOR  V20.B16, V20.B16, V20.B16 // y = y[16], n lanes
-	VEOR  V21.B16, V21.B16, V21.B16 // y = y[16], n lanes
-	VEOR  V22.B16, V22.B16, V22.B16 // y = y[16], n lanes
-	VEOR  V23.B16, V23.B16, V23.B16 // y = y[16], n lanes
-	CMP   $4, R2 // y = y[16], n lanes
-	BLT   tail_60 // y = y[16], n lanes
-	FMOVQ 64(R1), F20 // y = y[16], n lanes
-	CMP   $8, R2 // y = y[16], n lanes
-	BLT   tail_61 // y = y[16], n lanes
-	FMOVQ 80(R1), F21 // y = y[16], n lanes
-	CMP   $12, R2 // y = y[16], n lanes
-	BLT   tail_62 // y = y[16], n lanes
-	FMOVQ 96(R1), F22 // y = y[16], n lanes
-	CMP   $16, R2 // y = y[16], n lanes
-	BLT   tail_63 // y = y[16], n lanes
-	FMOVQ 112(R1), F23 // y = y[16], n lanes
-	JMP   tail_done_59 // y = y[16], n lanes
-
-tail_60:
-	TBZ   $1, R2, tail_one_64 // y = y[16], n lanes
-	FMOVD 64(R1), F20 // y = y[16], n lanes
-	TBZ   $0, R2, tail_done_59 // y = y[16], n lanes
-	ADD   $72, R1, R0 // y = y[16], n lanes
-	VLD1  (R0), V20.S[2] // y = y[16], n lanes
-	JMP   tail_done_59 // y = y[16], n lanes
-
-tail_one_64:
-	TBZ   $0, R2, tail_done_59 // y = y[16], n lanes
-	FMOVS 64(R1), F20 // y = y[16], n lanes
-	JMP   tail_done_59 // y = y[16], n lanes
-
-tail_61:
-	TBZ   $1, R2, tail_one_65 // y = y[16], n lanes
-	FMOVD 80(R1), F21 // y = y[16], n lanes
-	TBZ   $0, R2, tail_done_59 // y = y[16], n lanes
-	ADD   $88, R1, R0 // y = y[16], n lanes
-	VLD1  (R0), V21.S[2] // y = y[16], n lanes
-	JMP   tail_done_59 // y = y[16], n lanes
-
-tail_one_65:
-	TBZ   $0, R2, tail_done_59 // y = y[16], n lanes
-	FMOVS 80(R1), F21 // y = y[16], n lanes
-	JMP   tail_done_59 // y = y[16], n lanes
-
-tail_62:
-	TBZ   $1, R2, tail_one_66 // y = y[16], n lanes
-	FMOVD 96(R1), F22 // y = y[16], n lanes
-	TBZ   $0, R2, tail_done_59 // y = y[16], n lanes
-	ADD   $104, R1, R0 // y = y[16], n lanes
-	VLD1  (R0), V22.S[2] // y = y[16], n lanes
-	JMP   tail_done_59 // y = y[16], n lanes
-
-tail_one_66:
-	TBZ   $0, R2, tail_done_59 // y = y[16], n lanes
-	FMOVS 96(R1), F22 // y = y[16], n lanes
-	JMP   tail_done_59 // y = y[16], n lanes
-
-tail_63:
-	TBZ   $1, R2, tail_one_67 // y = y[16], n lanes
-	FMOVD 112(R1), F23 // y = y[16], n lanes
-	TBZ   $0, R2, tail_done_59 // y = y[16], n lanes
-	ADD   $120, R1, R0 // y = y[16], n lanes
-	VLD1  (R0), V23.S[2] // y = y[16], n lanes
-	JMP   tail_done_59 // y = y[16], n lanes
-
-tail_one_67:
-	TBZ   $0, R2, tail_done_59 // y = y[16], n lanes
-	FMOVS 112(R1), F23 // y = y[16], n lanes
-
-tail_done_59:
-	VFMLA V20.S4, V16.S4, V4.S4 // c1 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V5.S4 // c1 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V6.S4 // c1 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V7.S4 // c1 += x * y, lanes 12..15
-
-less_49:
-end_8:
-	JMP end_6
-
-less_5:
-	CMP   $1, R2 // n < 1
-	BLT   less_68 // n < 1
-	VEOR  V16.B16, V16.B16, V16.B16 // x = x[0], n lanes
-	VEOR  V17.B16, V17.B16, V17.B16 // x = x[0], n lanes
-	VEOR  V18.B16, V18.B16, V18.B16 // x = x[0], n lanes
-	VEOR  V19.B16, V19.B16, V19.B16 // x = x[0], n lanes
-	CMP   $4, R2 // x = x[0], n lanes
-	BLT   tail_70 // x = x[0], n lanes
-	FMOVQ (R0), F16 // x = x[0], n lanes
-	CMP   $8, R2 // x = x[0], n lanes
-	BLT   tail_71 // x = x[0], n lanes
-	FMOVQ 16(R0), F17 // x = x[0], n lanes
-	CMP   $12, R2 // x = x[0], n lanes
-	BLT   tail_72 // x = x[0], n lanes
-	FMOVQ 32(R0), F18 // x = x[0], n lanes
-	CMP   $16, R2 // x = x[0], n lanes
-	BLT   tail_73 // x = x[0], n lanes
-	FMOVQ 48(R0), F19 // x = x[0], n lanes
-	JMP   tail_done_69 // x = x[0], n lanes
-
-tail_70:
-	TBZ   $1, R2, tail_one_74 // x = x[0], n lanes
-	FMOVD (R0), F16 // x = x[0], n lanes
-	TBZ   $0, R2, tail_done_69 // x = x[0], n lanes
-	ADD   $8, R0, R0 // x = x[0], n lanes
-	VLD1  (R0), V16.S[2] // x = x[0], n lanes
-	JMP   tail_done_69 // x = x[0], n lanes
-
-tail_one_74:
-	TBZ   $0, R2, tail_done_69 // x = x[0], n lanes
-	FMOVS (R0), F16 // x = x[0], n lanes
-	JMP   tail_done_69 // x = x[0], n lanes
-
-tail_71:
-	TBZ   $1, R2, tail_one_75 // x = x[0], n lanes
-	FMOVD 16(R0), F17 // x = x[0], n lanes
-	TBZ   $0, R2, tail_done_69 // x = x[0], n lanes
-	ADD   $24, R0, R0 // x = x[0], n lanes
-	VLD1  (R0), V17.S[2] // x = x[0], n lanes
-	JMP   tail_done_69 // x = x[0], n lanes
-
-tail_one_75:
-	TBZ   $0, R2, tail_done_69 // x = x[0], n lanes
-	FMOVS 16(R0), F17 // x = x[0], n lanes
-	JMP   tail_done_69 // x = x[0], n lanes
-
-tail_72:
-	TBZ   $1, R2, tail_one_76 // x = x[0], n lanes
-	FMOVD 32(R0), F18 // x = x[0], n lanes
-	TBZ   $0, R2, tail_done_69 // x = x[0], n lanes
-	ADD   $40, R0, R0 // x = x[0], n lanes
-	VLD1  (R0), V18.S[2] // x = x[0], n lanes
-	JMP   tail_done_69 // x = x[0], n lanes
-
-tail_one_76:
-	TBZ   $0, R2, tail_done_69 // x = x[0], n lanes
-	FMOVS 32(R0), F18 // x = x[0], n lanes
-	JMP   tail_done_69 // x = x[0], n lanes
-
-tail_73:
-	TBZ   $1, R2, tail_one_77 // x = x[0], n lanes
-	FMOVD 48(R0), F19 // x = x[0], n lanes
-	TBZ   $0, R2, tail_done_69 // x = x[0], n lanes
-	ADD   $56, R0, R0 // x = x[0], n lanes
-	VLD1  (R0), V19.S[2] // x = x[0], n lanes
-	JMP   tail_done_69 // x = x[0], n lanes
-
-tail_one_77:
-	TBZ   $0, R2, tail_done_69 // x = x[0], n lanes
-	FMOVS 48(R0), F19 // x = x[0], n lanes
-
-tail_done_69:
-	VEOR  V20.B16, V20.B16, V20.B16 // y = y[0], n lanes
-	VEOR  V21.B16, V21.B16, V21.B16 // y = y[0], n lanes
-	VEOR  V22.B16, V22.B16, V22.B16 // y = y[0], n lanes
-	VEOR  V23.B16, V23.B16, V23.B16 // y = y[0], n lanes
-	CMP   $4, R2 // y = y[0], n lanes
-	BLT   tail_79 // y = y[0], n lanes
-	FMOVQ (R1), F20 // y = y[0], n lanes
-	CMP   $8, R2 // y = y[0], n lanes
-	BLT   tail_80 // y = y[0], n lanes
-	FMOVQ 16(R1), F21 // y = y[0], n lanes
-	CMP   $12, R2 // y = y[0], n lanes
-	BLT   tail_81 // y = y[0], n lanes
-	FMOVQ 32(R1), F22 // y = y[0], n lanes
-	CMP   $16, R2 // y = y[0], n lanes
-	BLT   tail_82 // y = y[0], n lanes
-	FMOVQ 48(R1), F23 // y = y[0], n lanes
-	JMP   tail_done_78 // y = y[0], n lanes
-
-tail_79:
-	TBZ   $1, R2, tail_one_83 // y = y[0], n lanes
-	FMOVD (R1), F20 // y = y[0], n lanes
-	TBZ   $0, R2, tail_done_78 // y = y[0], n lanes
-	ADD   $8, R1, R0 // y = y[0], n lanes
-	VLD1  (R0), V20.S[2] // y = y[0], n lanes
-	JMP   tail_done_78 // y = y[0], n lanes
-
-tail_one_83:
-	TBZ   $0, R2, tail_done_78 // y = y[0], n lanes
-	FMOVS (R1), F20 // y = y[0], n lanes
-	JMP   tail_done_78 // y = y[0], n lanes
-
-tail_80:
-	TBZ   $1, R2, tail_one_84 // y = y[0], n lanes
-	FMOVD 16(R1), F21 // y = y[0], n lanes
-	TBZ   $0, R2, tail_done_78 // y = y[0], n lanes
-	ADD   $24, R1, R0 // y = y[0], n lanes
-	VLD1  (R0), V21.S[2] // y = y[0], n lanes
-	JMP   tail_done_78 // y = y[0], n lanes
-
-tail_one_84:
-	TBZ   $0, R2, tail_done_78 // y = y[0], n lanes
-	FMOVS 16(R1), F21 // y = y[0], n lanes
-	JMP   tail_done_78 // y = y[0], n lanes
-
-tail_81:
-	TBZ   $1, R2, tail_one_85 // y = y[0], n lanes
-	FMOVD 32(R1), F22 // y = y[0], n lanes
-	TBZ   $0, R2, tail_done_78 // y = y[0], n lanes
-	ADD   $40, R1, R0 // y = y[0], n lanes
-	VLD1  (R0), V22.S[2] // y = y[0], n lanes
-	JMP   tail_done_78 // y = y[0], n lanes
-
-tail_one_85:
-	TBZ   $0, R2, tail_done_78 // y = y[0], n lanes
-	FMOVS 32(R1), F22 // y = y[0], n lanes
-	JMP   tail_done_78 // y = y[0], n lanes
-
-tail_82:
-	TBZ   $1, R2, tail_one_86 // y = y[0], n lanes
-	FMOVD 48(R1), F23 // y = y[0], n lanes
-	TBZ   $0, R2, tail_done_78 // y = y[0], n lanes
-	ADD   $56, R1, R0 // y = y[0], n lanes
-	VLD1  (R0), V23.S[2] // y = y[0], n lanes
-	JMP   tail_done_78 // y = y[0], n lanes
-
-tail_one_86:
-	TBZ   $0, R2, tail_done_78 // y = y[0], n lanes
-	FMOVS 48(R1), F23 // y = y[0], n lanes
-
-tail_done_78:
-	VFMLA V20.S4, V16.S4, V0.S4 // c0 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V1.S4 // c0 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V2.S4 // c0 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V3.S4 // c0 += x * y, lanes 12..15
-
-less_68:
-end_6:
 	MOVD  acc+0(FP), R0 // acc
 	FMOVQ F0, (R0) // acc[0] = c0, lanes 0..3
 	FMOVQ F1, 16(R0) // acc[0] = c0, lanes 4..7
@@ -1698,138 +1047,138 @@ depth_7:
 	FMOVQ 16(R9), F25 // B[0][0] = b_k[0], lanes 4..7
 	FMOVQ 32(R9), F26 // B[0][0] = b_k[0], lanes 8..11
 	FMOVQ 48(R9), F27 // B[0][0] = b_k[0], lanes 12..15
-	FMOVS (R20), F28 // A[0][0] = a[0][0]
-	WORD  $0x4f9c1300 // FMLA V0.4S, V24.4S, V28.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
-	WORD  $0x4f9c1321 // FMLA V1.4S, V25.4S, V28.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
-	WORD  $0x4f9c1342 // FMLA V2.4S, V26.4S, V28.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 8..11
-	WORD  $0x4f9c1363 // FMLA V3.4S, V27.4S, V28.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 12..15
-	FMOVS (R21), F28 // A[1][0] = a[1][0]
-	WORD  $0x4f9c1304 // FMLA V4.4S, V24.4S, V28.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 0..3
-	WORD  $0x4f9c1325 // FMLA V5.4S, V25.4S, V28.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 4..7
-	WORD  $0x4f9c1346 // FMLA V6.4S, V26.4S, V28.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 8..11
-	WORD  $0x4f9c1367 // FMLA V7.4S, V27.4S, V28.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 12..15
-	FMOVS (R22), F28 // A[2][0] = a[2][0]
-	WORD  $0x4f9c1308 // FMLA V8.4S, V24.4S, V28.S[0] // C[2][0] += A[2][0] * B[0][0], lanes 0..3
-	WORD  $0x4f9c1329 // FMLA V9.4S, V25.4S, V28.S[0] // C[2][0] += A[2][0] * B[0][0], lanes 4..7
-	WORD  $0x4f9c134a // FMLA V10.4S, V26.4S, V28.S[0] // C[2][0] += A[2][0] * B[0][0], lanes 8..11
-	WORD  $0x4f9c136b // FMLA V11.4S, V27.4S, V28.S[0] // C[2][0] += A[2][0] * B[0][0], lanes 12..15
-	FMOVS (R23), F28 // A[3][0] = a[3][0]
-	WORD  $0x4f9c130c // FMLA V12.4S, V24.4S, V28.S[0] // C[3][0] += A[3][0] * B[0][0], lanes 0..3
-	WORD  $0x4f9c132d // FMLA V13.4S, V25.4S, V28.S[0] // C[3][0] += A[3][0] * B[0][0], lanes 4..7
-	WORD  $0x4f9c134e // FMLA V14.4S, V26.4S, V28.S[0] // C[3][0] += A[3][0] * B[0][0], lanes 8..11
-	WORD  $0x4f9c136f // FMLA V15.4S, V27.4S, V28.S[0] // C[3][0] += A[3][0] * B[0][0], lanes 12..15
-	FMOVS (R24), F28 // A[4][0] = a[4][0]
-	WORD  $0x4f9c1310 // FMLA V16.4S, V24.4S, V28.S[0] // C[4][0] += A[4][0] * B[0][0], lanes 0..3
-	WORD  $0x4f9c1331 // FMLA V17.4S, V25.4S, V28.S[0] // C[4][0] += A[4][0] * B[0][0], lanes 4..7
-	WORD  $0x4f9c1352 // FMLA V18.4S, V26.4S, V28.S[0] // C[4][0] += A[4][0] * B[0][0], lanes 8..11
-	WORD  $0x4f9c1373 // FMLA V19.4S, V27.4S, V28.S[0] // C[4][0] += A[4][0] * B[0][0], lanes 12..15
-	FMOVS (R25), F28 // A[5][0] = a[5][0]
-	WORD  $0x4f9c1314 // FMLA V20.4S, V24.4S, V28.S[0] // C[5][0] += A[5][0] * B[0][0], lanes 0..3
-	WORD  $0x4f9c1335 // FMLA V21.4S, V25.4S, V28.S[0] // C[5][0] += A[5][0] * B[0][0], lanes 4..7
-	WORD  $0x4f9c1356 // FMLA V22.4S, V26.4S, V28.S[0] // C[5][0] += A[5][0] * B[0][0], lanes 8..11
-	WORD  $0x4f9c1377 // FMLA V23.4S, V27.4S, V28.S[0] // C[5][0] += A[5][0] * B[0][0], lanes 12..15
+	FMOVS (R20), F28 // a[0][0] = a[0][0]
+	WORD  $0x4f9c1300 // FMLA V0.4S, V24.4S, V28.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9c1321 // FMLA V1.4S, V25.4S, V28.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9c1342 // FMLA V2.4S, V26.4S, V28.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9c1363 // FMLA V3.4S, V27.4S, V28.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F28 // a[1][0] = a[1][0]
+	WORD  $0x4f9c1304 // FMLA V4.4S, V24.4S, V28.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9c1325 // FMLA V5.4S, V25.4S, V28.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9c1346 // FMLA V6.4S, V26.4S, V28.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9c1367 // FMLA V7.4S, V27.4S, V28.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F28 // a[2][0] = a[2][0]
+	WORD  $0x4f9c1308 // FMLA V8.4S, V24.4S, V28.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9c1329 // FMLA V9.4S, V25.4S, V28.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9c134a // FMLA V10.4S, V26.4S, V28.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9c136b // FMLA V11.4S, V27.4S, V28.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	FMOVS (R23), F28 // a[3][0] = a[3][0]
+	WORD  $0x4f9c130c // FMLA V12.4S, V24.4S, V28.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9c132d // FMLA V13.4S, V25.4S, V28.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9c134e // FMLA V14.4S, V26.4S, V28.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9c136f // FMLA V15.4S, V27.4S, V28.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
+	FMOVS (R24), F28 // a[4][0] = a[4][0]
+	WORD  $0x4f9c1310 // FMLA V16.4S, V24.4S, V28.S[0] // C[4][0] += a[4][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9c1331 // FMLA V17.4S, V25.4S, V28.S[0] // C[4][0] += a[4][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9c1352 // FMLA V18.4S, V26.4S, V28.S[0] // C[4][0] += a[4][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9c1373 // FMLA V19.4S, V27.4S, V28.S[0] // C[4][0] += a[4][0] * B[0][0], lanes 12..15
+	FMOVS (R25), F28 // a[5][0] = a[5][0]
+	WORD  $0x4f9c1314 // FMLA V20.4S, V24.4S, V28.S[0] // C[5][0] += a[5][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9c1335 // FMLA V21.4S, V25.4S, V28.S[0] // C[5][0] += a[5][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9c1356 // FMLA V22.4S, V26.4S, V28.S[0] // C[5][0] += a[5][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9c1377 // FMLA V23.4S, V27.4S, V28.S[0] // C[5][0] += a[5][0] * B[0][0], lanes 12..15
 	FMOVQ 128(R9), F24 // B[1][0] = b_k[32], lanes 0..3
 	FMOVQ 144(R9), F25 // B[1][0] = b_k[32], lanes 4..7
 	FMOVQ 160(R9), F26 // B[1][0] = b_k[32], lanes 8..11
 	FMOVQ 176(R9), F27 // B[1][0] = b_k[32], lanes 12..15
-	FMOVS 4(R20), F28 // A[0][1] = a[0][1]
-	WORD  $0x4f9c1300 // FMLA V0.4S, V24.4S, V28.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 0..3
-	WORD  $0x4f9c1321 // FMLA V1.4S, V25.4S, V28.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 4..7
-	WORD  $0x4f9c1342 // FMLA V2.4S, V26.4S, V28.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 8..11
-	WORD  $0x4f9c1363 // FMLA V3.4S, V27.4S, V28.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 12..15
-	FMOVS 4(R21), F28 // A[1][1] = a[1][1]
-	WORD  $0x4f9c1304 // FMLA V4.4S, V24.4S, V28.S[0] // C[1][0] += A[1][1] * B[1][0], lanes 0..3
-	WORD  $0x4f9c1325 // FMLA V5.4S, V25.4S, V28.S[0] // C[1][0] += A[1][1] * B[1][0], lanes 4..7
-	WORD  $0x4f9c1346 // FMLA V6.4S, V26.4S, V28.S[0] // C[1][0] += A[1][1] * B[1][0], lanes 8..11
-	WORD  $0x4f9c1367 // FMLA V7.4S, V27.4S, V28.S[0] // C[1][0] += A[1][1] * B[1][0], lanes 12..15
-	FMOVS 4(R22), F28 // A[2][1] = a[2][1]
-	WORD  $0x4f9c1308 // FMLA V8.4S, V24.4S, V28.S[0] // C[2][0] += A[2][1] * B[1][0], lanes 0..3
-	WORD  $0x4f9c1329 // FMLA V9.4S, V25.4S, V28.S[0] // C[2][0] += A[2][1] * B[1][0], lanes 4..7
-	WORD  $0x4f9c134a // FMLA V10.4S, V26.4S, V28.S[0] // C[2][0] += A[2][1] * B[1][0], lanes 8..11
-	WORD  $0x4f9c136b // FMLA V11.4S, V27.4S, V28.S[0] // C[2][0] += A[2][1] * B[1][0], lanes 12..15
-	FMOVS 4(R23), F28 // A[3][1] = a[3][1]
-	WORD  $0x4f9c130c // FMLA V12.4S, V24.4S, V28.S[0] // C[3][0] += A[3][1] * B[1][0], lanes 0..3
-	WORD  $0x4f9c132d // FMLA V13.4S, V25.4S, V28.S[0] // C[3][0] += A[3][1] * B[1][0], lanes 4..7
-	WORD  $0x4f9c134e // FMLA V14.4S, V26.4S, V28.S[0] // C[3][0] += A[3][1] * B[1][0], lanes 8..11
-	WORD  $0x4f9c136f // FMLA V15.4S, V27.4S, V28.S[0] // C[3][0] += A[3][1] * B[1][0], lanes 12..15
-	FMOVS 4(R24), F28 // A[4][1] = a[4][1]
-	WORD  $0x4f9c1310 // FMLA V16.4S, V24.4S, V28.S[0] // C[4][0] += A[4][1] * B[1][0], lanes 0..3
-	WORD  $0x4f9c1331 // FMLA V17.4S, V25.4S, V28.S[0] // C[4][0] += A[4][1] * B[1][0], lanes 4..7
-	WORD  $0x4f9c1352 // FMLA V18.4S, V26.4S, V28.S[0] // C[4][0] += A[4][1] * B[1][0], lanes 8..11
-	WORD  $0x4f9c1373 // FMLA V19.4S, V27.4S, V28.S[0] // C[4][0] += A[4][1] * B[1][0], lanes 12..15
-	FMOVS 4(R25), F28 // A[5][1] = a[5][1]
-	WORD  $0x4f9c1314 // FMLA V20.4S, V24.4S, V28.S[0] // C[5][0] += A[5][1] * B[1][0], lanes 0..3
-	WORD  $0x4f9c1335 // FMLA V21.4S, V25.4S, V28.S[0] // C[5][0] += A[5][1] * B[1][0], lanes 4..7
-	WORD  $0x4f9c1356 // FMLA V22.4S, V26.4S, V28.S[0] // C[5][0] += A[5][1] * B[1][0], lanes 8..11
-	WORD  $0x4f9c1377 // FMLA V23.4S, V27.4S, V28.S[0] // C[5][0] += A[5][1] * B[1][0], lanes 12..15
+	FMOVS 4(R20), F28 // a[0][1] = a[0][1]
+	WORD  $0x4f9c1300 // FMLA V0.4S, V24.4S, V28.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9c1321 // FMLA V1.4S, V25.4S, V28.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9c1342 // FMLA V2.4S, V26.4S, V28.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9c1363 // FMLA V3.4S, V27.4S, V28.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 12..15
+	FMOVS 4(R21), F28 // a[1][1] = a[1][1]
+	WORD  $0x4f9c1304 // FMLA V4.4S, V24.4S, V28.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9c1325 // FMLA V5.4S, V25.4S, V28.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9c1346 // FMLA V6.4S, V26.4S, V28.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9c1367 // FMLA V7.4S, V27.4S, V28.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 12..15
+	FMOVS 4(R22), F28 // a[2][1] = a[2][1]
+	WORD  $0x4f9c1308 // FMLA V8.4S, V24.4S, V28.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9c1329 // FMLA V9.4S, V25.4S, V28.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9c134a // FMLA V10.4S, V26.4S, V28.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9c136b // FMLA V11.4S, V27.4S, V28.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 12..15
+	FMOVS 4(R23), F28 // a[3][1] = a[3][1]
+	WORD  $0x4f9c130c // FMLA V12.4S, V24.4S, V28.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9c132d // FMLA V13.4S, V25.4S, V28.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9c134e // FMLA V14.4S, V26.4S, V28.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9c136f // FMLA V15.4S, V27.4S, V28.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 12..15
+	FMOVS 4(R24), F28 // a[4][1] = a[4][1]
+	WORD  $0x4f9c1310 // FMLA V16.4S, V24.4S, V28.S[0] // C[4][0] += a[4][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9c1331 // FMLA V17.4S, V25.4S, V28.S[0] // C[4][0] += a[4][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9c1352 // FMLA V18.4S, V26.4S, V28.S[0] // C[4][0] += a[4][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9c1373 // FMLA V19.4S, V27.4S, V28.S[0] // C[4][0] += a[4][1] * B[1][0], lanes 12..15
+	FMOVS 4(R25), F28 // a[5][1] = a[5][1]
+	WORD  $0x4f9c1314 // FMLA V20.4S, V24.4S, V28.S[0] // C[5][0] += a[5][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9c1335 // FMLA V21.4S, V25.4S, V28.S[0] // C[5][0] += a[5][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9c1356 // FMLA V22.4S, V26.4S, V28.S[0] // C[5][0] += a[5][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9c1377 // FMLA V23.4S, V27.4S, V28.S[0] // C[5][0] += a[5][1] * B[1][0], lanes 12..15
 	FMOVQ 256(R9), F24 // B[2][0] = b_k[64], lanes 0..3
 	FMOVQ 272(R9), F25 // B[2][0] = b_k[64], lanes 4..7
 	FMOVQ 288(R9), F26 // B[2][0] = b_k[64], lanes 8..11
 	FMOVQ 304(R9), F27 // B[2][0] = b_k[64], lanes 12..15
-	FMOVS 8(R20), F28 // A[0][2] = a[0][2]
-	WORD  $0x4f9c1300 // FMLA V0.4S, V24.4S, V28.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 0..3
-	WORD  $0x4f9c1321 // FMLA V1.4S, V25.4S, V28.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 4..7
-	WORD  $0x4f9c1342 // FMLA V2.4S, V26.4S, V28.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 8..11
-	WORD  $0x4f9c1363 // FMLA V3.4S, V27.4S, V28.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 12..15
-	FMOVS 8(R21), F28 // A[1][2] = a[1][2]
-	WORD  $0x4f9c1304 // FMLA V4.4S, V24.4S, V28.S[0] // C[1][0] += A[1][2] * B[2][0], lanes 0..3
-	WORD  $0x4f9c1325 // FMLA V5.4S, V25.4S, V28.S[0] // C[1][0] += A[1][2] * B[2][0], lanes 4..7
-	WORD  $0x4f9c1346 // FMLA V6.4S, V26.4S, V28.S[0] // C[1][0] += A[1][2] * B[2][0], lanes 8..11
-	WORD  $0x4f9c1367 // FMLA V7.4S, V27.4S, V28.S[0] // C[1][0] += A[1][2] * B[2][0], lanes 12..15
-	FMOVS 8(R22), F28 // A[2][2] = a[2][2]
-	WORD  $0x4f9c1308 // FMLA V8.4S, V24.4S, V28.S[0] // C[2][0] += A[2][2] * B[2][0], lanes 0..3
-	WORD  $0x4f9c1329 // FMLA V9.4S, V25.4S, V28.S[0] // C[2][0] += A[2][2] * B[2][0], lanes 4..7
-	WORD  $0x4f9c134a // FMLA V10.4S, V26.4S, V28.S[0] // C[2][0] += A[2][2] * B[2][0], lanes 8..11
-	WORD  $0x4f9c136b // FMLA V11.4S, V27.4S, V28.S[0] // C[2][0] += A[2][2] * B[2][0], lanes 12..15
-	FMOVS 8(R23), F28 // A[3][2] = a[3][2]
-	WORD  $0x4f9c130c // FMLA V12.4S, V24.4S, V28.S[0] // C[3][0] += A[3][2] * B[2][0], lanes 0..3
-	WORD  $0x4f9c132d // FMLA V13.4S, V25.4S, V28.S[0] // C[3][0] += A[3][2] * B[2][0], lanes 4..7
-	WORD  $0x4f9c134e // FMLA V14.4S, V26.4S, V28.S[0] // C[3][0] += A[3][2] * B[2][0], lanes 8..11
-	WORD  $0x4f9c136f // FMLA V15.4S, V27.4S, V28.S[0] // C[3][0] += A[3][2] * B[2][0], lanes 12..15
-	FMOVS 8(R24), F28 // A[4][2] = a[4][2]
-	WORD  $0x4f9c1310 // FMLA V16.4S, V24.4S, V28.S[0] // C[4][0] += A[4][2] * B[2][0], lanes 0..3
-	WORD  $0x4f9c1331 // FMLA V17.4S, V25.4S, V28.S[0] // C[4][0] += A[4][2] * B[2][0], lanes 4..7
-	WORD  $0x4f9c1352 // FMLA V18.4S, V26.4S, V28.S[0] // C[4][0] += A[4][2] * B[2][0], lanes 8..11
-	WORD  $0x4f9c1373 // FMLA V19.4S, V27.4S, V28.S[0] // C[4][0] += A[4][2] * B[2][0], lanes 12..15
-	FMOVS 8(R25), F28 // A[5][2] = a[5][2]
-	WORD  $0x4f9c1314 // FMLA V20.4S, V24.4S, V28.S[0] // C[5][0] += A[5][2] * B[2][0], lanes 0..3
-	WORD  $0x4f9c1335 // FMLA V21.4S, V25.4S, V28.S[0] // C[5][0] += A[5][2] * B[2][0], lanes 4..7
-	WORD  $0x4f9c1356 // FMLA V22.4S, V26.4S, V28.S[0] // C[5][0] += A[5][2] * B[2][0], lanes 8..11
-	WORD  $0x4f9c1377 // FMLA V23.4S, V27.4S, V28.S[0] // C[5][0] += A[5][2] * B[2][0], lanes 12..15
+	FMOVS 8(R20), F28 // a[0][2] = a[0][2]
+	WORD  $0x4f9c1300 // FMLA V0.4S, V24.4S, V28.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9c1321 // FMLA V1.4S, V25.4S, V28.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9c1342 // FMLA V2.4S, V26.4S, V28.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9c1363 // FMLA V3.4S, V27.4S, V28.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 12..15
+	FMOVS 8(R21), F28 // a[1][2] = a[1][2]
+	WORD  $0x4f9c1304 // FMLA V4.4S, V24.4S, V28.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9c1325 // FMLA V5.4S, V25.4S, V28.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9c1346 // FMLA V6.4S, V26.4S, V28.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9c1367 // FMLA V7.4S, V27.4S, V28.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 12..15
+	FMOVS 8(R22), F28 // a[2][2] = a[2][2]
+	WORD  $0x4f9c1308 // FMLA V8.4S, V24.4S, V28.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9c1329 // FMLA V9.4S, V25.4S, V28.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9c134a // FMLA V10.4S, V26.4S, V28.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9c136b // FMLA V11.4S, V27.4S, V28.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 12..15
+	FMOVS 8(R23), F28 // a[3][2] = a[3][2]
+	WORD  $0x4f9c130c // FMLA V12.4S, V24.4S, V28.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9c132d // FMLA V13.4S, V25.4S, V28.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9c134e // FMLA V14.4S, V26.4S, V28.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9c136f // FMLA V15.4S, V27.4S, V28.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 12..15
+	FMOVS 8(R24), F28 // a[4][2] = a[4][2]
+	WORD  $0x4f9c1310 // FMLA V16.4S, V24.4S, V28.S[0] // C[4][0] += a[4][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9c1331 // FMLA V17.4S, V25.4S, V28.S[0] // C[4][0] += a[4][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9c1352 // FMLA V18.4S, V26.4S, V28.S[0] // C[4][0] += a[4][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9c1373 // FMLA V19.4S, V27.4S, V28.S[0] // C[4][0] += a[4][2] * B[2][0], lanes 12..15
+	FMOVS 8(R25), F28 // a[5][2] = a[5][2]
+	WORD  $0x4f9c1314 // FMLA V20.4S, V24.4S, V28.S[0] // C[5][0] += a[5][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9c1335 // FMLA V21.4S, V25.4S, V28.S[0] // C[5][0] += a[5][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9c1356 // FMLA V22.4S, V26.4S, V28.S[0] // C[5][0] += a[5][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9c1377 // FMLA V23.4S, V27.4S, V28.S[0] // C[5][0] += a[5][2] * B[2][0], lanes 12..15
 	FMOVQ 384(R9), F24 // B[3][0] = b_k[96], lanes 0..3
 	FMOVQ 400(R9), F25 // B[3][0] = b_k[96], lanes 4..7
 	FMOVQ 416(R9), F26 // B[3][0] = b_k[96], lanes 8..11
 	FMOVQ 432(R9), F27 // B[3][0] = b_k[96], lanes 12..15
-	FMOVS 12(R20), F28 // A[0][3] = a[0][3]
-	WORD  $0x4f9c1300 // FMLA V0.4S, V24.4S, V28.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 0..3
-	WORD  $0x4f9c1321 // FMLA V1.4S, V25.4S, V28.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 4..7
-	WORD  $0x4f9c1342 // FMLA V2.4S, V26.4S, V28.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 8..11
-	WORD  $0x4f9c1363 // FMLA V3.4S, V27.4S, V28.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 12..15
-	FMOVS 12(R21), F28 // A[1][3] = a[1][3]
-	WORD  $0x4f9c1304 // FMLA V4.4S, V24.4S, V28.S[0] // C[1][0] += A[1][3] * B[3][0], lanes 0..3
-	WORD  $0x4f9c1325 // FMLA V5.4S, V25.4S, V28.S[0] // C[1][0] += A[1][3] * B[3][0], lanes 4..7
-	WORD  $0x4f9c1346 // FMLA V6.4S, V26.4S, V28.S[0] // C[1][0] += A[1][3] * B[3][0], lanes 8..11
-	WORD  $0x4f9c1367 // FMLA V7.4S, V27.4S, V28.S[0] // C[1][0] += A[1][3] * B[3][0], lanes 12..15
-	FMOVS 12(R22), F28 // A[2][3] = a[2][3]
-	WORD  $0x4f9c1308 // FMLA V8.4S, V24.4S, V28.S[0] // C[2][0] += A[2][3] * B[3][0], lanes 0..3
-	WORD  $0x4f9c1329 // FMLA V9.4S, V25.4S, V28.S[0] // C[2][0] += A[2][3] * B[3][0], lanes 4..7
-	WORD  $0x4f9c134a // FMLA V10.4S, V26.4S, V28.S[0] // C[2][0] += A[2][3] * B[3][0], lanes 8..11
-	WORD  $0x4f9c136b // FMLA V11.4S, V27.4S, V28.S[0] // C[2][0] += A[2][3] * B[3][0], lanes 12..15
-	FMOVS 12(R23), F28 // A[3][3] = a[3][3]
-	WORD  $0x4f9c130c // FMLA V12.4S, V24.4S, V28.S[0] // C[3][0] += A[3][3] * B[3][0], lanes 0..3
-	WORD  $0x4f9c132d // FMLA V13.4S, V25.4S, V28.S[0] // C[3][0] += A[3][3] * B[3][0], lanes 4..7
-	WORD  $0x4f9c134e // FMLA V14.4S, V26.4S, V28.S[0] // C[3][0] += A[3][3] * B[3][0], lanes 8..11
-	WORD  $0x4f9c136f // FMLA V15.4S, V27.4S, V28.S[0] // C[3][0] += A[3][3] * B[3][0], lanes 12..15
-	FMOVS 12(R24), F28 // A[4][3] = a[4][3]
-	WORD  $0x4f9c1310 // FMLA V16.4S, V24.4S, V28.S[0] // C[4][0] += A[4][3] * B[3][0], lanes 0..3
-	WORD  $0x4f9c1331 // FMLA V17.4S, V25.4S, V28.S[0] // C[4][0] += A[4][3] * B[3][0], lanes 4..7
-	WORD  $0x4f9c1352 // FMLA V18.4S, V26.4S, V28.S[0] // C[4][0] += A[4][3] * B[3][0], lanes 8..11
-	WORD  $0x4f9c1373 // FMLA V19.4S, V27.4S, V28.S[0] // C[4][0] += A[4][3] * B[3][0], lanes 12..15
-	FMOVS 12(R25), F28 // A[5][3] = a[5][3]
-	WORD  $0x4f9c1314 // FMLA V20.4S, V24.4S, V28.S[0] // C[5][0] += A[5][3] * B[3][0], lanes 0..3
-	WORD  $0x4f9c1335 // FMLA V21.4S, V25.4S, V28.S[0] // C[5][0] += A[5][3] * B[3][0], lanes 4..7
-	WORD  $0x4f9c1356 // FMLA V22.4S, V26.4S, V28.S[0] // C[5][0] += A[5][3] * B[3][0], lanes 8..11
-	WORD  $0x4f9c1377 // FMLA V23.4S, V27.4S, V28.S[0] // C[5][0] += A[5][3] * B[3][0], lanes 12..15
+	FMOVS 12(R20), F28 // a[0][3] = a[0][3]
+	WORD  $0x4f9c1300 // FMLA V0.4S, V24.4S, V28.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9c1321 // FMLA V1.4S, V25.4S, V28.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9c1342 // FMLA V2.4S, V26.4S, V28.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9c1363 // FMLA V3.4S, V27.4S, V28.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
+	FMOVS 12(R21), F28 // a[1][3] = a[1][3]
+	WORD  $0x4f9c1304 // FMLA V4.4S, V24.4S, V28.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9c1325 // FMLA V5.4S, V25.4S, V28.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9c1346 // FMLA V6.4S, V26.4S, V28.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9c1367 // FMLA V7.4S, V27.4S, V28.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 12..15
+	FMOVS 12(R22), F28 // a[2][3] = a[2][3]
+	WORD  $0x4f9c1308 // FMLA V8.4S, V24.4S, V28.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9c1329 // FMLA V9.4S, V25.4S, V28.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9c134a // FMLA V10.4S, V26.4S, V28.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9c136b // FMLA V11.4S, V27.4S, V28.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 12..15
+	FMOVS 12(R23), F28 // a[3][3] = a[3][3]
+	WORD  $0x4f9c130c // FMLA V12.4S, V24.4S, V28.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9c132d // FMLA V13.4S, V25.4S, V28.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9c134e // FMLA V14.4S, V26.4S, V28.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9c136f // FMLA V15.4S, V27.4S, V28.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 12..15
+	FMOVS 12(R24), F28 // a[4][3] = a[4][3]
+	WORD  $0x4f9c1310 // FMLA V16.4S, V24.4S, V28.S[0] // C[4][0] += a[4][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9c1331 // FMLA V17.4S, V25.4S, V28.S[0] // C[4][0] += a[4][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9c1352 // FMLA V18.4S, V26.4S, V28.S[0] // C[4][0] += a[4][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9c1373 // FMLA V19.4S, V27.4S, V28.S[0] // C[4][0] += a[4][3] * B[3][0], lanes 12..15
+	FMOVS 12(R25), F28 // a[5][3] = a[5][3]
+	WORD  $0x4f9c1314 // FMLA V20.4S, V24.4S, V28.S[0] // C[5][0] += a[5][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9c1335 // FMLA V21.4S, V25.4S, V28.S[0] // C[5][0] += a[5][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9c1356 // FMLA V22.4S, V26.4S, V28.S[0] // C[5][0] += a[5][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9c1377 // FMLA V23.4S, V27.4S, V28.S[0] // C[5][0] += a[5][3] * B[3][0], lanes 12..15
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
@@ -1850,36 +1199,36 @@ depth_9:
 	FMOVQ 16(R9), F25 // B[0][0] = b_k[0], lanes 4..7
 	FMOVQ 32(R9), F26 // B[0][0] = b_k[0], lanes 8..11
 	FMOVQ 48(R9), F27 // B[0][0] = b_k[0], lanes 12..15
-	FMOVS (R20), F28 // A[0][0] = a[0][0]
-	WORD  $0x4f9c1300 // FMLA V0.4S, V24.4S, V28.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
-	WORD  $0x4f9c1321 // FMLA V1.4S, V25.4S, V28.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
-	WORD  $0x4f9c1342 // FMLA V2.4S, V26.4S, V28.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 8..11
-	WORD  $0x4f9c1363 // FMLA V3.4S, V27.4S, V28.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 12..15
-	FMOVS (R21), F28 // A[1][0] = a[1][0]
-	WORD  $0x4f9c1304 // FMLA V4.4S, V24.4S, V28.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 0..3
-	WORD  $0x4f9c1325 // FMLA V5.4S, V25.4S, V28.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 4..7
-	WORD  $0x4f9c1346 // FMLA V6.4S, V26.4S, V28.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 8..11
-	WORD  $0x4f9c1367 // FMLA V7.4S, V27.4S, V28.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 12..15
-	FMOVS (R22), F28 // A[2][0] = a[2][0]
-	WORD  $0x4f9c1308 // FMLA V8.4S, V24.4S, V28.S[0] // C[2][0] += A[2][0] * B[0][0], lanes 0..3
-	WORD  $0x4f9c1329 // FMLA V9.4S, V25.4S, V28.S[0] // C[2][0] += A[2][0] * B[0][0], lanes 4..7
-	WORD  $0x4f9c134a // FMLA V10.4S, V26.4S, V28.S[0] // C[2][0] += A[2][0] * B[0][0], lanes 8..11
-	WORD  $0x4f9c136b // FMLA V11.4S, V27.4S, V28.S[0] // C[2][0] += A[2][0] * B[0][0], lanes 12..15
-	FMOVS (R23), F28 // A[3][0] = a[3][0]
-	WORD  $0x4f9c130c // FMLA V12.4S, V24.4S, V28.S[0] // C[3][0] += A[3][0] * B[0][0], lanes 0..3
-	WORD  $0x4f9c132d // FMLA V13.4S, V25.4S, V28.S[0] // C[3][0] += A[3][0] * B[0][0], lanes 4..7
-	WORD  $0x4f9c134e // FMLA V14.4S, V26.4S, V28.S[0] // C[3][0] += A[3][0] * B[0][0], lanes 8..11
-	WORD  $0x4f9c136f // FMLA V15.4S, V27.4S, V28.S[0] // C[3][0] += A[3][0] * B[0][0], lanes 12..15
-	FMOVS (R24), F28 // A[4][0] = a[4][0]
-	WORD  $0x4f9c1310 // FMLA V16.4S, V24.4S, V28.S[0] // C[4][0] += A[4][0] * B[0][0], lanes 0..3
-	WORD  $0x4f9c1331 // FMLA V17.4S, V25.4S, V28.S[0] // C[4][0] += A[4][0] * B[0][0], lanes 4..7
-	WORD  $0x4f9c1352 // FMLA V18.4S, V26.4S, V28.S[0] // C[4][0] += A[4][0] * B[0][0], lanes 8..11
-	WORD  $0x4f9c1373 // FMLA V19.4S, V27.4S, V28.S[0] // C[4][0] += A[4][0] * B[0][0], lanes 12..15
-	FMOVS (R25), F28 // A[5][0] = a[5][0]
-	WORD  $0x4f9c1314 // FMLA V20.4S, V24.4S, V28.S[0] // C[5][0] += A[5][0] * B[0][0], lanes 0..3
-	WORD  $0x4f9c1335 // FMLA V21.4S, V25.4S, V28.S[0] // C[5][0] += A[5][0] * B[0][0], lanes 4..7
-	WORD  $0x4f9c1356 // FMLA V22.4S, V26.4S, V28.S[0] // C[5][0] += A[5][0] * B[0][0], lanes 8..11
-	WORD  $0x4f9c1377 // FMLA V23.4S, V27.4S, V28.S[0] // C[5][0] += A[5][0] * B[0][0], lanes 12..15
+	FMOVS (R20), F28 // a[0][0] = a[0][0]
+	WORD  $0x4f9c1300 // FMLA V0.4S, V24.4S, V28.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9c1321 // FMLA V1.4S, V25.4S, V28.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9c1342 // FMLA V2.4S, V26.4S, V28.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9c1363 // FMLA V3.4S, V27.4S, V28.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F28 // a[1][0] = a[1][0]
+	WORD  $0x4f9c1304 // FMLA V4.4S, V24.4S, V28.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9c1325 // FMLA V5.4S, V25.4S, V28.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9c1346 // FMLA V6.4S, V26.4S, V28.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9c1367 // FMLA V7.4S, V27.4S, V28.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F28 // a[2][0] = a[2][0]
+	WORD  $0x4f9c1308 // FMLA V8.4S, V24.4S, V28.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9c1329 // FMLA V9.4S, V25.4S, V28.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9c134a // FMLA V10.4S, V26.4S, V28.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9c136b // FMLA V11.4S, V27.4S, V28.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	FMOVS (R23), F28 // a[3][0] = a[3][0]
+	WORD  $0x4f9c130c // FMLA V12.4S, V24.4S, V28.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9c132d // FMLA V13.4S, V25.4S, V28.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9c134e // FMLA V14.4S, V26.4S, V28.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9c136f // FMLA V15.4S, V27.4S, V28.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
+	FMOVS (R24), F28 // a[4][0] = a[4][0]
+	WORD  $0x4f9c1310 // FMLA V16.4S, V24.4S, V28.S[0] // C[4][0] += a[4][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9c1331 // FMLA V17.4S, V25.4S, V28.S[0] // C[4][0] += a[4][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9c1352 // FMLA V18.4S, V26.4S, V28.S[0] // C[4][0] += a[4][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9c1373 // FMLA V19.4S, V27.4S, V28.S[0] // C[4][0] += a[4][0] * B[0][0], lanes 12..15
+	FMOVS (R25), F28 // a[5][0] = a[5][0]
+	WORD  $0x4f9c1314 // FMLA V20.4S, V24.4S, V28.S[0] // C[5][0] += a[5][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9c1335 // FMLA V21.4S, V25.4S, V28.S[0] // C[5][0] += a[5][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9c1356 // FMLA V22.4S, V26.4S, V28.S[0] // C[5][0] += a[5][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9c1377 // FMLA V23.4S, V27.4S, V28.S[0] // C[5][0] += a[5][0] * B[0][0], lanes 12..15
 	ADD   $4, R20, R20 // a0 += 4
 	ADD   $4, R21, R21 // a1 += 4
 	ADD   $4, R22, R22 // a2 += 4
@@ -2037,98 +1386,98 @@ depth_15:
 	FMOVQ 16(R9), F17 // B[0][0] = b_k[0], lanes 4..7
 	FMOVQ 32(R9), F18 // B[0][0] = b_k[0], lanes 8..11
 	FMOVQ 48(R9), F19 // B[0][0] = b_k[0], lanes 12..15
-	FMOVS (R20), F20 // A[0][0] = a[0][0]
-	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
-	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
-	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 8..11
-	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 12..15
-	FMOVS (R21), F20 // A[1][0] = a[1][0]
-	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 0..3
-	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 4..7
-	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 8..11
-	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 12..15
-	FMOVS (R22), F20 // A[2][0] = a[2][0]
-	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += A[2][0] * B[0][0], lanes 0..3
-	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += A[2][0] * B[0][0], lanes 4..7
-	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += A[2][0] * B[0][0], lanes 8..11
-	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += A[2][0] * B[0][0], lanes 12..15
-	FMOVS (R23), F20 // A[3][0] = a[3][0]
-	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += A[3][0] * B[0][0], lanes 0..3
-	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += A[3][0] * B[0][0], lanes 4..7
-	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += A[3][0] * B[0][0], lanes 8..11
-	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += A[3][0] * B[0][0], lanes 12..15
+	FMOVS (R20), F20 // a[0][0] = a[0][0]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F20 // a[1][0] = a[1][0]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F20 // a[2][0] = a[2][0]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	FMOVS (R23), F20 // a[3][0] = a[3][0]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
 	FMOVQ 128(R9), F16 // B[1][0] = b_k[32], lanes 0..3
 	FMOVQ 144(R9), F17 // B[1][0] = b_k[32], lanes 4..7
 	FMOVQ 160(R9), F18 // B[1][0] = b_k[32], lanes 8..11
 	FMOVQ 176(R9), F19 // B[1][0] = b_k[32], lanes 12..15
-	FMOVS 4(R20), F20 // A[0][1] = a[0][1]
-	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 0..3
-	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 4..7
-	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 8..11
-	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 12..15
-	FMOVS 4(R21), F20 // A[1][1] = a[1][1]
-	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += A[1][1] * B[1][0], lanes 0..3
-	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += A[1][1] * B[1][0], lanes 4..7
-	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += A[1][1] * B[1][0], lanes 8..11
-	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += A[1][1] * B[1][0], lanes 12..15
-	FMOVS 4(R22), F20 // A[2][1] = a[2][1]
-	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += A[2][1] * B[1][0], lanes 0..3
-	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += A[2][1] * B[1][0], lanes 4..7
-	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += A[2][1] * B[1][0], lanes 8..11
-	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += A[2][1] * B[1][0], lanes 12..15
-	FMOVS 4(R23), F20 // A[3][1] = a[3][1]
-	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += A[3][1] * B[1][0], lanes 0..3
-	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += A[3][1] * B[1][0], lanes 4..7
-	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += A[3][1] * B[1][0], lanes 8..11
-	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += A[3][1] * B[1][0], lanes 12..15
+	FMOVS 4(R20), F20 // a[0][1] = a[0][1]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 12..15
+	FMOVS 4(R21), F20 // a[1][1] = a[1][1]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 12..15
+	FMOVS 4(R22), F20 // a[2][1] = a[2][1]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 12..15
+	FMOVS 4(R23), F20 // a[3][1] = a[3][1]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 12..15
 	FMOVQ 256(R9), F16 // B[2][0] = b_k[64], lanes 0..3
 	FMOVQ 272(R9), F17 // B[2][0] = b_k[64], lanes 4..7
 	FMOVQ 288(R9), F18 // B[2][0] = b_k[64], lanes 8..11
 	FMOVQ 304(R9), F19 // B[2][0] = b_k[64], lanes 12..15
-	FMOVS 8(R20), F20 // A[0][2] = a[0][2]
-	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 0..3
-	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 4..7
-	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 8..11
-	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 12..15
-	FMOVS 8(R21), F20 // A[1][2] = a[1][2]
-	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += A[1][2] * B[2][0], lanes 0..3
-	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += A[1][2] * B[2][0], lanes 4..7
-	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += A[1][2] * B[2][0], lanes 8..11
-	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += A[1][2] * B[2][0], lanes 12..15
-	FMOVS 8(R22), F20 // A[2][2] = a[2][2]
-	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += A[2][2] * B[2][0], lanes 0..3
-	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += A[2][2] * B[2][0], lanes 4..7
-	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += A[2][2] * B[2][0], lanes 8..11
-	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += A[2][2] * B[2][0], lanes 12..15
-	FMOVS 8(R23), F20 // A[3][2] = a[3][2]
-	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += A[3][2] * B[2][0], lanes 0..3
-	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += A[3][2] * B[2][0], lanes 4..7
-	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += A[3][2] * B[2][0], lanes 8..11
-	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += A[3][2] * B[2][0], lanes 12..15
+	FMOVS 8(R20), F20 // a[0][2] = a[0][2]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 12..15
+	FMOVS 8(R21), F20 // a[1][2] = a[1][2]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 12..15
+	FMOVS 8(R22), F20 // a[2][2] = a[2][2]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 12..15
+	FMOVS 8(R23), F20 // a[3][2] = a[3][2]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 12..15
 	FMOVQ 384(R9), F16 // B[3][0] = b_k[96], lanes 0..3
 	FMOVQ 400(R9), F17 // B[3][0] = b_k[96], lanes 4..7
 	FMOVQ 416(R9), F18 // B[3][0] = b_k[96], lanes 8..11
 	FMOVQ 432(R9), F19 // B[3][0] = b_k[96], lanes 12..15
-	FMOVS 12(R20), F20 // A[0][3] = a[0][3]
-	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 0..3
-	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 4..7
-	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 8..11
-	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 12..15
-	FMOVS 12(R21), F20 // A[1][3] = a[1][3]
-	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += A[1][3] * B[3][0], lanes 0..3
-	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += A[1][3] * B[3][0], lanes 4..7
-	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += A[1][3] * B[3][0], lanes 8..11
-	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += A[1][3] * B[3][0], lanes 12..15
-	FMOVS 12(R22), F20 // A[2][3] = a[2][3]
-	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += A[2][3] * B[3][0], lanes 0..3
-	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += A[2][3] * B[3][0], lanes 4..7
-	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += A[2][3] * B[3][0], lanes 8..11
-	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += A[2][3] * B[3][0], lanes 12..15
-	FMOVS 12(R23), F20 // A[3][3] = a[3][3]
-	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += A[3][3] * B[3][0], lanes 0..3
-	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += A[3][3] * B[3][0], lanes 4..7
-	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += A[3][3] * B[3][0], lanes 8..11
-	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += A[3][3] * B[3][0], lanes 12..15
+	FMOVS 12(R20), F20 // a[0][3] = a[0][3]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
+	FMOVS 12(R21), F20 // a[1][3] = a[1][3]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 12..15
+	FMOVS 12(R22), F20 // a[2][3] = a[2][3]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 12..15
+	FMOVS 12(R23), F20 // a[3][3] = a[3][3]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 12..15
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
@@ -2147,26 +1496,26 @@ depth_17:
 	FMOVQ 16(R9), F17 // B[0][0] = b_k[0], lanes 4..7
 	FMOVQ 32(R9), F18 // B[0][0] = b_k[0], lanes 8..11
 	FMOVQ 48(R9), F19 // B[0][0] = b_k[0], lanes 12..15
-	FMOVS (R20), F20 // A[0][0] = a[0][0]
-	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
-	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
-	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 8..11
-	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 12..15
-	FMOVS (R21), F20 // A[1][0] = a[1][0]
-	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 0..3
-	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 4..7
-	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 8..11
-	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 12..15
-	FMOVS (R22), F20 // A[2][0] = a[2][0]
-	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += A[2][0] * B[0][0], lanes 0..3
-	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += A[2][0] * B[0][0], lanes 4..7
-	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += A[2][0] * B[0][0], lanes 8..11
-	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += A[2][0] * B[0][0], lanes 12..15
-	FMOVS (R23), F20 // A[3][0] = a[3][0]
-	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += A[3][0] * B[0][0], lanes 0..3
-	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += A[3][0] * B[0][0], lanes 4..7
-	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += A[3][0] * B[0][0], lanes 8..11
-	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += A[3][0] * B[0][0], lanes 12..15
+	FMOVS (R20), F20 // a[0][0] = a[0][0]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F20 // a[1][0] = a[1][0]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F20 // a[2][0] = a[2][0]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	FMOVS (R23), F20 // a[3][0] = a[3][0]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
 	ADD   $4, R20, R20 // a0 += 4
 	ADD   $4, R21, R21 // a1 += 4
 	ADD   $4, R22, R22 // a2 += 4
@@ -2274,58 +1623,58 @@ depth_23:
 	FMOVQ 16(R9), F9 // B[0][0] = b_k[0], lanes 4..7
 	FMOVQ 32(R9), F10 // B[0][0] = b_k[0], lanes 8..11
 	FMOVQ 48(R9), F11 // B[0][0] = b_k[0], lanes 12..15
-	FMOVS (R20), F12 // A[0][0] = a[0][0]
-	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
-	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
-	WORD  $0x4f8c1142 // FMLA V2.4S, V10.4S, V12.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 8..11
-	WORD  $0x4f8c1163 // FMLA V3.4S, V11.4S, V12.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 12..15
-	FMOVS (R21), F12 // A[1][0] = a[1][0]
-	WORD  $0x4f8c1104 // FMLA V4.4S, V8.4S, V12.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 0..3
-	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 4..7
-	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 8..11
-	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 12..15
+	FMOVS (R20), F12 // a[0][0] = a[0][0]
+	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f8c1142 // FMLA V2.4S, V10.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f8c1163 // FMLA V3.4S, V11.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F12 // a[1][0] = a[1][0]
+	WORD  $0x4f8c1104 // FMLA V4.4S, V8.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
 	FMOVQ 128(R9), F8 // B[1][0] = b_k[32], lanes 0..3
 	FMOVQ 144(R9), F9 // B[1][0] = b_k[32], lanes 4..7
 	FMOVQ 160(R9), F10 // B[1][0] = b_k[32], lanes 8..11
 	FMOVQ 176(R9), F11 // B[1][0] = b_k[32], lanes 12..15
-	FMOVS 4(R20), F12 // A[0][1] = a[0][1]
-	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 0..3
-	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 4..7
-	WORD  $0x4f8c1142 // FMLA V2.4S, V10.4S, V12.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 8..11
-	WORD  $0x4f8c1163 // FMLA V3.4S, V11.4S, V12.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 12..15
-	FMOVS 4(R21), F12 // A[1][1] = a[1][1]
-	WORD  $0x4f8c1104 // FMLA V4.4S, V8.4S, V12.S[0] // C[1][0] += A[1][1] * B[1][0], lanes 0..3
-	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += A[1][1] * B[1][0], lanes 4..7
-	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += A[1][1] * B[1][0], lanes 8..11
-	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += A[1][1] * B[1][0], lanes 12..15
+	FMOVS 4(R20), F12 // a[0][1] = a[0][1]
+	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f8c1142 // FMLA V2.4S, V10.4S, V12.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f8c1163 // FMLA V3.4S, V11.4S, V12.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 12..15
+	FMOVS 4(R21), F12 // a[1][1] = a[1][1]
+	WORD  $0x4f8c1104 // FMLA V4.4S, V8.4S, V12.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 0..3
+	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 4..7
+	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 8..11
+	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 12..15
 	FMOVQ 256(R9), F8 // B[2][0] = b_k[64], lanes 0..3
 	FMOVQ 272(R9), F9 // B[2][0] = b_k[64], lanes 4..7
 	FMOVQ 288(R9), F10 // B[2][0] = b_k[64], lanes 8..11
 	FMOVQ 304(R9), F11 // B[2][0] = b_k[64], lanes 12..15
-	FMOVS 8(R20), F12 // A[0][2] = a[0][2]
-	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 0..3
-	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 4..7
-	WORD  $0x4f8c1142 // FMLA V2.4S, V10.4S, V12.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 8..11
-	WORD  $0x4f8c1163 // FMLA V3.4S, V11.4S, V12.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 12..15
-	FMOVS 8(R21), F12 // A[1][2] = a[1][2]
-	WORD  $0x4f8c1104 // FMLA V4.4S, V8.4S, V12.S[0] // C[1][0] += A[1][2] * B[2][0], lanes 0..3
-	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += A[1][2] * B[2][0], lanes 4..7
-	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += A[1][2] * B[2][0], lanes 8..11
-	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += A[1][2] * B[2][0], lanes 12..15
+	FMOVS 8(R20), F12 // a[0][2] = a[0][2]
+	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f8c1142 // FMLA V2.4S, V10.4S, V12.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f8c1163 // FMLA V3.4S, V11.4S, V12.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 12..15
+	FMOVS 8(R21), F12 // a[1][2] = a[1][2]
+	WORD  $0x4f8c1104 // FMLA V4.4S, V8.4S, V12.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 0..3
+	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 4..7
+	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 8..11
+	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 12..15
 	FMOVQ 384(R9), F8 // B[3][0] = b_k[96], lanes 0..3
 	FMOVQ 400(R9), F9 // B[3][0] = b_k[96], lanes 4..7
 	FMOVQ 416(R9), F10 // B[3][0] = b_k[96], lanes 8..11
 	FMOVQ 432(R9), F11 // B[3][0] = b_k[96], lanes 12..15
-	FMOVS 12(R20), F12 // A[0][3] = a[0][3]
-	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 0..3
-	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 4..7
-	WORD  $0x4f8c1142 // FMLA V2.4S, V10.4S, V12.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 8..11
-	WORD  $0x4f8c1163 // FMLA V3.4S, V11.4S, V12.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 12..15
-	FMOVS 12(R21), F12 // A[1][3] = a[1][3]
-	WORD  $0x4f8c1104 // FMLA V4.4S, V8.4S, V12.S[0] // C[1][0] += A[1][3] * B[3][0], lanes 0..3
-	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += A[1][3] * B[3][0], lanes 4..7
-	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += A[1][3] * B[3][0], lanes 8..11
-	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += A[1][3] * B[3][0], lanes 12..15
+	FMOVS 12(R20), F12 // a[0][3] = a[0][3]
+	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f8c1142 // FMLA V2.4S, V10.4S, V12.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f8c1163 // FMLA V3.4S, V11.4S, V12.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
+	FMOVS 12(R21), F12 // a[1][3] = a[1][3]
+	WORD  $0x4f8c1104 // FMLA V4.4S, V8.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 0..3
+	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 4..7
+	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 8..11
+	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 12..15
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $512, R9, R9 // b_k += 512
@@ -2342,16 +1691,16 @@ depth_25:
 	FMOVQ 16(R9), F9 // B[0][0] = b_k[0], lanes 4..7
 	FMOVQ 32(R9), F10 // B[0][0] = b_k[0], lanes 8..11
 	FMOVQ 48(R9), F11 // B[0][0] = b_k[0], lanes 12..15
-	FMOVS (R20), F12 // A[0][0] = a[0][0]
-	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
-	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
-	WORD  $0x4f8c1142 // FMLA V2.4S, V10.4S, V12.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 8..11
-	WORD  $0x4f8c1163 // FMLA V3.4S, V11.4S, V12.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 12..15
-	FMOVS (R21), F12 // A[1][0] = a[1][0]
-	WORD  $0x4f8c1104 // FMLA V4.4S, V8.4S, V12.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 0..3
-	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 4..7
-	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 8..11
-	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 12..15
+	FMOVS (R20), F12 // a[0][0] = a[0][0]
+	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f8c1142 // FMLA V2.4S, V10.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f8c1163 // FMLA V3.4S, V11.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F12 // a[1][0] = a[1][0]
+	WORD  $0x4f8c1104 // FMLA V4.4S, V8.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
 	ADD   $4, R20, R20 // a0 += 4
 	ADD   $4, R21, R21 // a1 += 4
 	ADD   $128, R9, R9 // b_k += 128
@@ -2429,38 +1778,38 @@ depth_31:
 	FMOVQ 16(R9), F5 // B[0][0] = b_k[0], lanes 4..7
 	FMOVQ 32(R9), F6 // B[0][0] = b_k[0], lanes 8..11
 	FMOVQ 48(R9), F7 // B[0][0] = b_k[0], lanes 12..15
-	FMOVS (R20), F8 // A[0][0] = a[0][0]
-	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
-	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
-	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 8..11
-	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 12..15
+	FMOVS (R20), F8 // a[0][0] = a[0][0]
+	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
 	FMOVQ 128(R9), F4 // B[1][0] = b_k[32], lanes 0..3
 	FMOVQ 144(R9), F5 // B[1][0] = b_k[32], lanes 4..7
 	FMOVQ 160(R9), F6 // B[1][0] = b_k[32], lanes 8..11
 	FMOVQ 176(R9), F7 // B[1][0] = b_k[32], lanes 12..15
-	FMOVS 4(R20), F8 // A[0][1] = a[0][1]
-	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 0..3
-	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 4..7
-	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 8..11
-	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 12..15
+	FMOVS 4(R20), F8 // a[0][1] = a[0][1]
+	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 12..15
 	FMOVQ 256(R9), F4 // B[2][0] = b_k[64], lanes 0..3
 	FMOVQ 272(R9), F5 // B[2][0] = b_k[64], lanes 4..7
 	FMOVQ 288(R9), F6 // B[2][0] = b_k[64], lanes 8..11
 	FMOVQ 304(R9), F7 // B[2][0] = b_k[64], lanes 12..15
-	FMOVS 8(R20), F8 // A[0][2] = a[0][2]
-	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 0..3
-	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 4..7
-	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 8..11
-	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 12..15
+	FMOVS 8(R20), F8 // a[0][2] = a[0][2]
+	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 12..15
 	FMOVQ 384(R9), F4 // B[3][0] = b_k[96], lanes 0..3
 	FMOVQ 400(R9), F5 // B[3][0] = b_k[96], lanes 4..7
 	FMOVQ 416(R9), F6 // B[3][0] = b_k[96], lanes 8..11
 	FMOVQ 432(R9), F7 // B[3][0] = b_k[96], lanes 12..15
-	FMOVS 12(R20), F8 // A[0][3] = a[0][3]
-	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 0..3
-	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 4..7
-	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 8..11
-	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 12..15
+	FMOVS 12(R20), F8 // a[0][3] = a[0][3]
+	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $512, R9, R9 // b_k += 512
 	SUB   $4, R10, R10 // depth += -4
@@ -2476,11 +1825,11 @@ depth_33:
 	FMOVQ 16(R9), F5 // B[0][0] = b_k[0], lanes 4..7
 	FMOVQ 32(R9), F6 // B[0][0] = b_k[0], lanes 8..11
 	FMOVQ 48(R9), F7 // B[0][0] = b_k[0], lanes 12..15
-	FMOVS (R20), F8 // A[0][0] = a[0][0]
-	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
-	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
-	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 8..11
-	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 12..15
+	FMOVS (R20), F8 // a[0][0] = a[0][0]
+	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
 	ADD   $4, R20, R20 // a0 += 4
 	ADD   $128, R9, R9 // b_k += 128
 	SUB   $1, R10, R10 // depth += -1
@@ -2862,13 +2211,14 @@ last_dims_end_29:
 less_27:
 	RET
 
-// func packColumnsNEON(dst *float32, src *float32, srcStride int, rows int, cols int) float32
-TEXT ·packColumnsNEON(SB), NOSPLIT, $0-44
+// func packRowsNEON(dst *float32, panelStride int, src *float32, srcStride int, rows int, cols int) float32
+TEXT ·packRowsNEON(SB), NOSPLIT, $0-52
 	MOVD dst+0(FP), R0 // dst
-	MOVD src+8(FP), R1 // src
-	MOVD rows+24(FP), R2 // rows
-	MOVD srcStride+16(FP), R3 // srcStride
-	MOVD cols+32(FP), R6 // cols
+	MOVD src+16(FP), R1 // src
+	MOVD panelStride+8(FP), R2 // panelStride
+	MOVD srcStride+24(FP), R3 // srcStride
+	MOVD rows+32(FP), R6 // rows
+	LSL  $2, R2, R2 // panelStride in bytes
 	LSL  $2, R3, R3 // srcStride in bytes
 	VEOR V0.B16, V0.B16, V0.B16 // zero = 0, lanes 0..3
 	VEOR V1.B16, V1.B16, V1.B16 // zero = 0, lanes 4..7
@@ -2878,124 +2228,160 @@ TEXT ·packColumnsNEON(SB), NOSPLIT, $0-44
 	VEOR V5.B16, V5.B16, V5.B16 // bad = 0, lanes 4..7
 	VEOR V6.B16, V6.B16, V6.B16 // bad = 0, lanes 8..11
 	VEOR V7.B16, V7.B16, V7.B16 // bad = 0, lanes 12..15
-	CMP  $16, R6 // cols < 16
-	BLT  less_1 // cols < 16
-	CMP  $1, R2 // rows < 1
-	BLT  rows_end_4 // rows < 1
+	CMP  $1, R6 // rows < 1
+	BLT  rows_end_2 // rows < 1
 
-rows_3:
-	FMOVQ (R1), F8 // v = src[0], lanes 0..3
-	FMOVQ 16(R1), F9 // v = src[0], lanes 4..7
-	FMOVQ 32(R1), F10 // v = src[0], lanes 8..11
-	FMOVQ 48(R1), F11 // v = src[0], lanes 12..15
+rows_1:
+	MOVD cols+40(FP), R7 // cols
+	MOVD R1, R8 // from = src
+	MOVD R0, R9 // to = dst
+	CMP  $32, R7 // cols < 32
+	BLT  panels_end_4 // cols < 32
+
+panels_3:
+	FMOVQ (R8), F8 // v = from[0], lanes 0..3
+	FMOVQ 16(R8), F9 // v = from[0], lanes 4..7
+	FMOVQ 32(R8), F10 // v = from[0], lanes 8..11
+	FMOVQ 48(R8), F11 // v = from[0], lanes 12..15
 	VFMLA V0.S4, V8.S4, V4.S4 // bad += v * zero, lanes 0..3
 	VFMLA V1.S4, V9.S4, V5.S4 // bad += v * zero, lanes 4..7
 	VFMLA V2.S4, V10.S4, V6.S4 // bad += v * zero, lanes 8..11
 	VFMLA V3.S4, V11.S4, V7.S4 // bad += v * zero, lanes 12..15
-	FMOVQ F8, (R0) // dst[0] = v, lanes 0..3
-	FMOVQ F9, 16(R0) // dst[0] = v, lanes 4..7
-	FMOVQ F10, 32(R0) // dst[0] = v, lanes 8..11
-	FMOVQ F11, 48(R0) // dst[0] = v, lanes 12..15
-	ADD   R3, R1, R1 // src += srcStride
-	ADD   $128, R0, R0 // dst += 128
-	SUB   $1, R2, R2 // rows += -1
-	CMP   $1, R2 // rows >= 1
-	BGE   rows_3 // rows >= 1
+	FMOVQ F8, (R9) // to[0] = v, lanes 0..3
+	FMOVQ F9, 16(R9) // to[0] = v, lanes 4..7
+	FMOVQ F10, 32(R9) // to[0] = v, lanes 8..11
+	FMOVQ F11, 48(R9) // to[0] = v, lanes 12..15
+	FMOVQ 64(R8), F8 // v = from[16], lanes 0..3
+	FMOVQ 80(R8), F9 // v = from[16], lanes 4..7
+	FMOVQ 96(R8), F10 // v = from[16], lanes 8..11
+	FMOVQ 112(R8), F11 // v = from[16], lanes 12..15
+	VFMLA V0.S4, V8.S4, V4.S4 // bad += v * zero, lanes 0..3
+	VFMLA V1.S4, V9.S4, V5.S4 // bad += v * zero, lanes 4..7
+	VFMLA V2.S4, V10.S4, V6.S4 // bad += v * zero, lanes 8..11
+	VFMLA V3.S4, V11.S4, V7.S4 // bad += v * zero, lanes 12..15
+	FMOVQ F8, 64(R9) // to[16] = v, lanes 0..3
+	FMOVQ F9, 80(R9) // to[16] = v, lanes 4..7
+	FMOVQ F10, 96(R9) // to[16] = v, lanes 8..11
+	FMOVQ F11, 112(R9) // to[16] = v, lanes 12..15
+	ADD   $128, R8, R8 // from += 128
+	ADD   R2, R9, R9 // to += panelStride
+	SUB   $32, R7, R7 // cols += -32
+	CMP   $32, R7 // cols >= 32
+	BGE   panels_3 // cols >= 32
 
-rows_end_4:
-	JMP end_2
+panels_end_4:
+	CMP $16, R7 // cols < 16
+	BLT half_end_6 // cols < 16
 
-less_1:
-	CMP $1, R2 // rows < 1
-	BLT rows_end_6 // rows < 1
+half_5:
+	FMOVQ (R8), F8 // v = from[0], lanes 0..3
+	FMOVQ 16(R8), F9 // v = from[0], lanes 4..7
+	FMOVQ 32(R8), F10 // v = from[0], lanes 8..11
+	FMOVQ 48(R8), F11 // v = from[0], lanes 12..15
+	VFMLA V0.S4, V8.S4, V4.S4 // bad += v * zero, lanes 0..3
+	VFMLA V1.S4, V9.S4, V5.S4 // bad += v * zero, lanes 4..7
+	VFMLA V2.S4, V10.S4, V6.S4 // bad += v * zero, lanes 8..11
+	VFMLA V3.S4, V11.S4, V7.S4 // bad += v * zero, lanes 12..15
+	FMOVQ F8, (R9) // to[0] = v, lanes 0..3
+	FMOVQ F9, 16(R9) // to[0] = v, lanes 4..7
+	FMOVQ F10, 32(R9) // to[0] = v, lanes 8..11
+	FMOVQ F11, 48(R9) // to[0] = v, lanes 12..15
+	ADD   $64, R8, R8 // from += 64
+	ADD   $64, R9, R9 // to += 64
+	SUB   $16, R7, R7 // cols += -16
+	CMP   $16, R7 // cols >= 16
+	BGE   half_5 // cols >= 16
 
-rows_5:
-	VEOR  V8.B16, V8.B16, V8.B16 // v = src[0], cols lanes
-	VEOR  V9.B16, V9.B16, V9.B16 // v = src[0], cols lanes
-	VEOR  V10.B16, V10.B16, V10.B16 // v = src[0], cols lanes
-	VEOR  V11.B16, V11.B16, V11.B16 // v = src[0], cols lanes
-	CMP   $4, R6 // v = src[0], cols lanes
-	BLT   tail_8 // v = src[0], cols lanes
-	FMOVQ (R1), F8 // v = src[0], cols lanes
-	CMP   $8, R6 // v = src[0], cols lanes
-	BLT   tail_9 // v = src[0], cols lanes
-	FMOVQ 16(R1), F9 // v = src[0], cols lanes
-	CMP   $12, R6 // v = src[0], cols lanes
-	BLT   tail_10 // v = src[0], cols lanes
-	FMOVQ 32(R1), F10 // v = src[0], cols lanes
-	CMP   $16, R6 // v = src[0], cols lanes
-	BLT   tail_11 // v = src[0], cols lanes
-	FMOVQ 48(R1), F11 // v = src[0], cols lanes
-	JMP   tail_done_7 // v = src[0], cols lanes
-
-tail_8:
-	TBZ   $1, R6, tail_one_12 // v = src[0], cols lanes
-	FMOVD (R1), F8 // v = src[0], cols lanes
-	TBZ   $0, R6, tail_done_7 // v = src[0], cols lanes
-	ADD   $8, R1, R7 // v = src[0], cols lanes
-	VLD1  (R7), V8.S[2] // v = src[0], cols lanes
-	JMP   tail_done_7 // v = src[0], cols lanes
-
-tail_one_12:
-	TBZ   $0, R6, tail_done_7 // v = src[0], cols lanes
-	FMOVS (R1), F8 // v = src[0], cols lanes
-	JMP   tail_done_7 // v = src[0], cols lanes
+half_end_6:
+	CMP   $1, R7 // cols < 1
+	BLT   less_7 // cols < 1
+	VEOR  V8.B16, V8.B16, V8.B16 // v = from[0], cols lanes
+	VEOR  V9.B16, V9.B16, V9.B16 // v = from[0], cols lanes
+	VEOR  V10.B16, V10.B16, V10.B16 // v = from[0], cols lanes
+	VEOR  V11.B16, V11.B16, V11.B16 // v = from[0], cols lanes
+	CMP   $4, R7 // v = from[0], cols lanes
+	BLT   tail_9 // v = from[0], cols lanes
+	FMOVQ (R8), F8 // v = from[0], cols lanes
+	CMP   $8, R7 // v = from[0], cols lanes
+	BLT   tail_10 // v = from[0], cols lanes
+	FMOVQ 16(R8), F9 // v = from[0], cols lanes
+	CMP   $12, R7 // v = from[0], cols lanes
+	BLT   tail_11 // v = from[0], cols lanes
+	FMOVQ 32(R8), F10 // v = from[0], cols lanes
+	CMP   $16, R7 // v = from[0], cols lanes
+	BLT   tail_12 // v = from[0], cols lanes
+	FMOVQ 48(R8), F11 // v = from[0], cols lanes
+	JMP   tail_done_8 // v = from[0], cols lanes
 
 tail_9:
-	TBZ   $1, R6, tail_one_13 // v = src[0], cols lanes
-	FMOVD 16(R1), F9 // v = src[0], cols lanes
-	TBZ   $0, R6, tail_done_7 // v = src[0], cols lanes
-	ADD   $24, R1, R7 // v = src[0], cols lanes
-	VLD1  (R7), V9.S[2] // v = src[0], cols lanes
-	JMP   tail_done_7 // v = src[0], cols lanes
+	TBZ   $1, R7, tail_one_13 // v = from[0], cols lanes
+	FMOVD (R8), F8 // v = from[0], cols lanes
+	TBZ   $0, R7, tail_done_8 // v = from[0], cols lanes
+	ADD   $8, R8, R7 // v = from[0], cols lanes
+	VLD1  (R7), V8.S[2] // v = from[0], cols lanes
+	JMP   tail_done_8 // v = from[0], cols lanes
 
 tail_one_13:
-	TBZ   $0, R6, tail_done_7 // v = src[0], cols lanes
-	FMOVS 16(R1), F9 // v = src[0], cols lanes
-	JMP   tail_done_7 // v = src[0], cols lanes
+	TBZ   $0, R7, tail_done_8 // v = from[0], cols lanes
+	FMOVS (R8), F8 // v = from[0], cols lanes
+	JMP   tail_done_8 // v = from[0], cols lanes
 
 tail_10:
-	TBZ   $1, R6, tail_one_14 // v = src[0], cols lanes
-	FMOVD 32(R1), F10 // v = src[0], cols lanes
-	TBZ   $0, R6, tail_done_7 // v = src[0], cols lanes
-	ADD   $40, R1, R7 // v = src[0], cols lanes
-	VLD1  (R7), V10.S[2] // v = src[0], cols lanes
-	JMP   tail_done_7 // v = src[0], cols lanes
+	TBZ   $1, R7, tail_one_14 // v = from[0], cols lanes
+	FMOVD 16(R8), F9 // v = from[0], cols lanes
+	TBZ   $0, R7, tail_done_8 // v = from[0], cols lanes
+	ADD   $24, R8, R7 // v = from[0], cols lanes
+	VLD1  (R7), V9.S[2] // v = from[0], cols lanes
+	JMP   tail_done_8 // v = from[0], cols lanes
 
 tail_one_14:
-	TBZ   $0, R6, tail_done_7 // v = src[0], cols lanes
-	FMOVS 32(R1), F10 // v = src[0], cols lanes
-	JMP   tail_done_7 // v = src[0], cols lanes
+	TBZ   $0, R7, tail_done_8 // v = from[0], cols lanes
+	FMOVS 16(R8), F9 // v = from[0], cols lanes
+	JMP   tail_done_8 // v = from[0], cols lanes
 
 tail_11:
-	TBZ   $1, R6, tail_one_15 // v = src[0], cols lanes
-	FMOVD 48(R1), F11 // v = src[0], cols lanes
-	TBZ   $0, R6, tail_done_7 // v = src[0], cols lanes
-	ADD   $56, R1, R7 // v = src[0], cols lanes
-	VLD1  (R7), V11.S[2] // v = src[0], cols lanes
-	JMP   tail_done_7 // v = src[0], cols lanes
+	TBZ   $1, R7, tail_one_15 // v = from[0], cols lanes
+	FMOVD 32(R8), F10 // v = from[0], cols lanes
+	TBZ   $0, R7, tail_done_8 // v = from[0], cols lanes
+	ADD   $40, R8, R7 // v = from[0], cols lanes
+	VLD1  (R7), V10.S[2] // v = from[0], cols lanes
+	JMP   tail_done_8 // v = from[0], cols lanes
 
 tail_one_15:
-	TBZ   $0, R6, tail_done_7 // v = src[0], cols lanes
-	FMOVS 48(R1), F11 // v = src[0], cols lanes
+	TBZ   $0, R7, tail_done_8 // v = from[0], cols lanes
+	FMOVS 32(R8), F10 // v = from[0], cols lanes
+	JMP   tail_done_8 // v = from[0], cols lanes
 
-tail_done_7:
+tail_12:
+	TBZ   $1, R7, tail_one_16 // v = from[0], cols lanes
+	FMOVD 48(R8), F11 // v = from[0], cols lanes
+	TBZ   $0, R7, tail_done_8 // v = from[0], cols lanes
+	ADD   $56, R8, R7 // v = from[0], cols lanes
+	VLD1  (R7), V11.S[2] // v = from[0], cols lanes
+	JMP   tail_done_8 // v = from[0], cols lanes
+
+tail_one_16:
+	TBZ   $0, R7, tail_done_8 // v = from[0], cols lanes
+	FMOVS 48(R8), F11 // v = from[0], cols lanes
+
+tail_done_8:
 	VFMLA V0.S4, V8.S4, V4.S4 // bad += v * zero, lanes 0..3
 	VFMLA V1.S4, V9.S4, V5.S4 // bad += v * zero, lanes 4..7
 	VFMLA V2.S4, V10.S4, V6.S4 // bad += v * zero, lanes 8..11
 	VFMLA V3.S4, V11.S4, V7.S4 // bad += v * zero, lanes 12..15
-	FMOVQ F8, (R0) // dst[0] = v, lanes 0..3
-	FMOVQ F9, 16(R0) // dst[0] = v, lanes 4..7
-	FMOVQ F10, 32(R0) // dst[0] = v, lanes 8..11
-	FMOVQ F11, 48(R0) // dst[0] = v, lanes 12..15
-	ADD   R3, R1, R1 // src += srcStride
-	ADD   $128, R0, R0 // dst += 128
-	SUB   $1, R2, R2 // rows += -1
-	CMP   $1, R2 // rows >= 1
-	BGE   rows_5 // rows >= 1
+	FMOVQ F8, (R9) // to[0] = v, lanes 0..3
+	FMOVQ F9, 16(R9) // to[0] = v, lanes 4..7
+	FMOVQ F10, 32(R9) // to[0] = v, lanes 8..11
+	FMOVQ F11, 48(R9) // to[0] = v, lanes 12..15
 
-rows_end_6:
-end_2:
+less_7:
+	ADD R3, R1, R1 // src += srcStride
+	ADD $128, R0, R0 // dst += 128
+	SUB $1, R6, R6 // rows += -1
+	CMP $1, R6 // rows >= 1
+	BGE rows_1 // rows >= 1
+
+rows_end_2:
 	WORD  $0x4e26d484 // FADD V4.4S, V4.4S, V6.4S // bad[0] = sum of lanes
 	WORD  $0x4e27d4a5 // FADD V5.4S, V5.4S, V7.4S // bad[0] = sum of lanes
 	WORD  $0x4e25d484 // FADD V4.4S, V4.4S, V5.4S // bad[0] = sum of lanes
@@ -3003,7 +2389,39 @@ end_2:
 	WORD  $0x4e20d484 // FADD V4.4S, V4.4S, V0.4S // bad[0] = sum of lanes
 	VDUP  V4.S[1], V0.S4 // bad[0] = sum of lanes
 	WORD  $0x4e20d484 // FADD V4.4S, V4.4S, V0.4S // bad[0] = sum of lanes
-	FMOVS F4, ret+40(FP) // return bad[0]
+	FMOVS F4, ret+48(FP) // return bad[0]
+	RET
+
+// func prefetchRowsNEON(src *float32, stride int, rows int, cols int)
+TEXT ·prefetchRowsNEON(SB), NOSPLIT, $0-32
+	MOVD src+0(FP), R0 // src
+	MOVD stride+8(FP), R1 // stride
+	MOVD rows+16(FP), R2 // rows
+	LSL  $2, R1, R1 // stride in bytes
+	CMP  $1, R2 // rows < 1
+	BLT  rows_end_2 // rows < 1
+
+rows_1:
+	MOVD cols+24(FP), R3 // cols
+	MOVD R0, R6 // line = src
+	CMP  $1, R3 // cols < 1
+	BLT  lines_end_4 // cols < 1
+
+lines_3:
+	PRFM (R6), PLDL1KEEP // prefetch line[0]
+	ADD  $64, R6, R6 // line += 64
+	SUB  $15, R3, R3 // cols += -15
+	SUB  $1, R3, R3 // cols += -1
+	CMP  $1, R3 // cols >= 1
+	BGE  lines_3 // cols >= 1
+
+lines_end_4:
+	ADD R1, R0, R0 // src += stride
+	SUB $1, R2, R2 // rows += -1
+	CMP $1, R2 // rows >= 1
+	BGE rows_1 // rows >= 1
+
+rows_end_2:
 	RET
 
 // func scaleRowsNEON(dst *float32, dstStride int, src *float32, srcStride int, rows int, cols int, factor float32)
@@ -4876,8 +4294,9 @@ TEXT ·softmaxTileNEON(SB), NOSPLIT, $0-64
 	MOVD  alpha+40(FP), R6 // alpha
 	MOVD  shift+48(FP), R7 // shift
 	FMOVQ (R20), F0 // -Inf
-	FMOVQ 112(R20), F1 // exp2_6
-	FMOVQ 128(R20), F2 // -125
+	VEOR  V1.B16, V1.B16, V1.B16 // 0
+	FMOVQ 112(R20), F2 // exp2_6
+	FMOVQ 128(R20), F3 // -125
 	LSL   $2, R1, R1 // stride in bytes
 
 	// the largest score of each row, ignoring NaN
@@ -4890,45 +4309,45 @@ TEXT ·softmaxTileNEON(SB), NOSPLIT, $0-64
 max_1:
 	MOVD  cols+24(FP), R11 // cols
 	MOVD  R8, R12 // s_col = s_row
-	FMOVQ (R20), F3 // max = -Inf, lanes 0..3
-	FMOVQ (R20), F4 // max = -Inf, lanes 4..7
-	FMOVQ (R20), F5 // max = -Inf, lanes 8..11
-	FMOVQ (R20), F6 // max = -Inf, lanes 12..15
+	FMOVQ (R20), F4 // max = -Inf, lanes 0..3
+	FMOVQ (R20), F5 // max = -Inf, lanes 4..7
+	FMOVQ (R20), F6 // max = -Inf, lanes 8..11
+	FMOVQ (R20), F7 // max = -Inf, lanes 12..15
 	CMP   $16, R11 // cols < 16
 	BLT   max_cols_end_4 // cols < 16
 
 max_cols_3:
-	FMOVQ (R12), F7 // S = s_col[0], lanes 0..3
-	FMOVQ 16(R12), F8 // S = s_col[0], lanes 4..7
-	FMOVQ 32(R12), F9 // S = s_col[0], lanes 8..11
-	FMOVQ 48(R12), F10 // S = s_col[0], lanes 12..15
-	WORD  $0x6ea3e4eb // FCMGT V11.4S, V7.4S, V3.4S // max = max(max, S.0), lanes 0..3
-	VBIT  V11.B16, V7.B16, V3.B16 // max = max(max, S.0), lanes 0..3
-	WORD  $0x6ea4e507 // FCMGT V7.4S, V8.4S, V4.4S // max = max(max, S.0), lanes 4..7
-	VBIT  V7.B16, V8.B16, V4.B16 // max = max(max, S.0), lanes 4..7
-	WORD  $0x6ea5e527 // FCMGT V7.4S, V9.4S, V5.4S // max = max(max, S.0), lanes 8..11
-	VBIT  V7.B16, V9.B16, V5.B16 // max = max(max, S.0), lanes 8..11
-	WORD  $0x6ea6e547 // FCMGT V7.4S, V10.4S, V6.4S // max = max(max, S.0), lanes 12..15
-	VBIT  V7.B16, V10.B16, V6.B16 // max = max(max, S.0), lanes 12..15
+	FMOVQ (R12), F8 // S = s_col[0], lanes 0..3
+	FMOVQ 16(R12), F9 // S = s_col[0], lanes 4..7
+	FMOVQ 32(R12), F10 // S = s_col[0], lanes 8..11
+	FMOVQ 48(R12), F11 // S = s_col[0], lanes 12..15
+	WORD  $0x6ea4e50c // FCMGT V12.4S, V8.4S, V4.4S // max = max(max, S.0), lanes 0..3
+	VBIT  V12.B16, V8.B16, V4.B16 // max = max(max, S.0), lanes 0..3
+	WORD  $0x6ea5e528 // FCMGT V8.4S, V9.4S, V5.4S // max = max(max, S.0), lanes 4..7
+	VBIT  V8.B16, V9.B16, V5.B16 // max = max(max, S.0), lanes 4..7
+	WORD  $0x6ea6e548 // FCMGT V8.4S, V10.4S, V6.4S // max = max(max, S.0), lanes 8..11
+	VBIT  V8.B16, V10.B16, V6.B16 // max = max(max, S.0), lanes 8..11
+	WORD  $0x6ea7e568 // FCMGT V8.4S, V11.4S, V7.4S // max = max(max, S.0), lanes 12..15
+	VBIT  V8.B16, V11.B16, V7.B16 // max = max(max, S.0), lanes 12..15
 	ADD   $64, R12, R12 // s_col += 64
 	SUB   $16, R11, R11 // cols += -16
 	CMP   $16, R11 // cols >= 16
 	BGE   max_cols_3 // cols >= 16
 
 max_cols_end_4:
-	WORD  $0x6ea3e4a7 // FCMGT V7.4S, V5.4S, V3.4S // max[0] = max of lanes
-	VBIT  V7.B16, V5.B16, V3.B16 // max[0] = max of lanes
-	WORD  $0x6ea4e4c5 // FCMGT V5.4S, V6.4S, V4.4S // max[0] = max of lanes
-	VBIT  V5.B16, V6.B16, V4.B16 // max[0] = max of lanes
-	WORD  $0x6ea3e485 // FCMGT V5.4S, V4.4S, V3.4S // max[0] = max of lanes
-	VBIT  V5.B16, V4.B16, V3.B16 // max[0] = max of lanes
-	VEXT  $8, V3.B16, V3.B16, V4.B16 // max[0] = max of lanes
-	WORD  $0x6ea3e485 // FCMGT V5.4S, V4.4S, V3.4S // max[0] = max of lanes
-	VBIT  V5.B16, V4.B16, V3.B16 // max[0] = max of lanes
-	VDUP  V3.S[1], V4.S4 // max[0] = max of lanes
-	WORD  $0x6ea3e485 // FCMGT V5.4S, V4.4S, V3.4S // max[0] = max of lanes
-	VBIT  V5.B16, V4.B16, V3.B16 // max[0] = max of lanes
-	FMOVS F3, (R9) // best[0] = max[0]
+	WORD  $0x6ea4e4c8 // FCMGT V8.4S, V6.4S, V4.4S // max[0] = max of lanes
+	VBIT  V8.B16, V6.B16, V4.B16 // max[0] = max of lanes
+	WORD  $0x6ea5e4e6 // FCMGT V6.4S, V7.4S, V5.4S // max[0] = max of lanes
+	VBIT  V6.B16, V7.B16, V5.B16 // max[0] = max of lanes
+	WORD  $0x6ea4e4a6 // FCMGT V6.4S, V5.4S, V4.4S // max[0] = max of lanes
+	VBIT  V6.B16, V5.B16, V4.B16 // max[0] = max of lanes
+	VEXT  $8, V4.B16, V4.B16, V5.B16 // max[0] = max of lanes
+	WORD  $0x6ea4e4a6 // FCMGT V6.4S, V5.4S, V4.4S // max[0] = max of lanes
+	VBIT  V6.B16, V5.B16, V4.B16 // max[0] = max of lanes
+	VDUP  V4.S[1], V5.S4 // max[0] = max of lanes
+	WORD  $0x6ea4e4a6 // FCMGT V6.4S, V5.4S, V4.4S // max[0] = max of lanes
+	VBIT  V6.B16, V5.B16, V4.B16 // max[0] = max of lanes
+	FMOVS F4, (R9) // best[0] = max[0]
 	ADD   $4, R9, R9 // best += 4
 	ADD   R1, R8, R8 // s_row += stride
 	SUB   $1, R10, R10 // rows_left += -1
@@ -4937,372 +4356,376 @@ max_cols_end_4:
 
 max_end_2:
 	// m' = max(m, scores); α = 2^(m-m'); a row that has seen nothing yet subtracts 0
-	VEOR  V3.B16, V3.B16, V3.B16 // m = max[0], rows lanes
 	VEOR  V4.B16, V4.B16, V4.B16 // m = max[0], rows lanes
 	VEOR  V5.B16, V5.B16, V5.B16 // m = max[0], rows lanes
 	VEOR  V6.B16, V6.B16, V6.B16 // m = max[0], rows lanes
+	VEOR  V7.B16, V7.B16, V7.B16 // m = max[0], rows lanes
 	CMP   $4, R2 // m = max[0], rows lanes
 	BLT   tail_6 // m = max[0], rows lanes
-	FMOVQ (R3), F3 // m = max[0], rows lanes
+	FMOVQ (R3), F4 // m = max[0], rows lanes
 	CMP   $8, R2 // m = max[0], rows lanes
 	BLT   tail_7 // m = max[0], rows lanes
-	FMOVQ 16(R3), F4 // m = max[0], rows lanes
+	FMOVQ 16(R3), F5 // m = max[0], rows lanes
 	CMP   $12, R2 // m = max[0], rows lanes
 	BLT   tail_8 // m = max[0], rows lanes
-	FMOVQ 32(R3), F5 // m = max[0], rows lanes
+	FMOVQ 32(R3), F6 // m = max[0], rows lanes
 	CMP   $16, R2 // m = max[0], rows lanes
 	BLT   tail_9 // m = max[0], rows lanes
-	FMOVQ 48(R3), F6 // m = max[0], rows lanes
+	FMOVQ 48(R3), F7 // m = max[0], rows lanes
 	JMP   tail_done_5 // m = max[0], rows lanes
 
 tail_6:
 	TBZ   $1, R2, tail_one_10 // m = max[0], rows lanes
-	FMOVD (R3), F3 // m = max[0], rows lanes
+	FMOVD (R3), F4 // m = max[0], rows lanes
 	TBZ   $0, R2, tail_done_5 // m = max[0], rows lanes
 	ADD   $8, R3, R8 // m = max[0], rows lanes
-	VLD1  (R8), V3.S[2] // m = max[0], rows lanes
+	VLD1  (R8), V4.S[2] // m = max[0], rows lanes
 	JMP   tail_done_5 // m = max[0], rows lanes
 
 tail_one_10:
 	TBZ   $0, R2, tail_done_5 // m = max[0], rows lanes
-	FMOVS (R3), F3 // m = max[0], rows lanes
+	FMOVS (R3), F4 // m = max[0], rows lanes
 	JMP   tail_done_5 // m = max[0], rows lanes
 
 tail_7:
 	TBZ   $1, R2, tail_one_11 // m = max[0], rows lanes
-	FMOVD 16(R3), F4 // m = max[0], rows lanes
+	FMOVD 16(R3), F5 // m = max[0], rows lanes
 	TBZ   $0, R2, tail_done_5 // m = max[0], rows lanes
 	ADD   $24, R3, R8 // m = max[0], rows lanes
-	VLD1  (R8), V4.S[2] // m = max[0], rows lanes
+	VLD1  (R8), V5.S[2] // m = max[0], rows lanes
 	JMP   tail_done_5 // m = max[0], rows lanes
 
 tail_one_11:
 	TBZ   $0, R2, tail_done_5 // m = max[0], rows lanes
-	FMOVS 16(R3), F4 // m = max[0], rows lanes
+	FMOVS 16(R3), F5 // m = max[0], rows lanes
 	JMP   tail_done_5 // m = max[0], rows lanes
 
 tail_8:
 	TBZ   $1, R2, tail_one_12 // m = max[0], rows lanes
-	FMOVD 32(R3), F5 // m = max[0], rows lanes
+	FMOVD 32(R3), F6 // m = max[0], rows lanes
 	TBZ   $0, R2, tail_done_5 // m = max[0], rows lanes
 	ADD   $40, R3, R8 // m = max[0], rows lanes
-	VLD1  (R8), V5.S[2] // m = max[0], rows lanes
+	VLD1  (R8), V6.S[2] // m = max[0], rows lanes
 	JMP   tail_done_5 // m = max[0], rows lanes
 
 tail_one_12:
 	TBZ   $0, R2, tail_done_5 // m = max[0], rows lanes
-	FMOVS 32(R3), F5 // m = max[0], rows lanes
+	FMOVS 32(R3), F6 // m = max[0], rows lanes
 	JMP   tail_done_5 // m = max[0], rows lanes
 
 tail_9:
 	TBZ   $1, R2, tail_one_13 // m = max[0], rows lanes
-	FMOVD 48(R3), F6 // m = max[0], rows lanes
+	FMOVD 48(R3), F7 // m = max[0], rows lanes
 	TBZ   $0, R2, tail_done_5 // m = max[0], rows lanes
 	ADD   $56, R3, R8 // m = max[0], rows lanes
-	VLD1  (R8), V6.S[2] // m = max[0], rows lanes
+	VLD1  (R8), V7.S[2] // m = max[0], rows lanes
 	JMP   tail_done_5 // m = max[0], rows lanes
 
 tail_one_13:
 	TBZ   $0, R2, tail_done_5 // m = max[0], rows lanes
-	FMOVS 48(R3), F6 // m = max[0], rows lanes
+	FMOVS 48(R3), F7 // m = max[0], rows lanes
 
 tail_done_5:
-	VEOR  V7.B16, V7.B16, V7.B16 // S = shift[0], rows lanes
 	VEOR  V8.B16, V8.B16, V8.B16 // S = shift[0], rows lanes
 	VEOR  V9.B16, V9.B16, V9.B16 // S = shift[0], rows lanes
 	VEOR  V10.B16, V10.B16, V10.B16 // S = shift[0], rows lanes
+	VEOR  V11.B16, V11.B16, V11.B16 // S = shift[0], rows lanes
 	CMP   $4, R2 // S = shift[0], rows lanes
 	BLT   tail_15 // S = shift[0], rows lanes
-	FMOVQ (R7), F7 // S = shift[0], rows lanes
+	FMOVQ (R7), F8 // S = shift[0], rows lanes
 	CMP   $8, R2 // S = shift[0], rows lanes
 	BLT   tail_16 // S = shift[0], rows lanes
-	FMOVQ 16(R7), F8 // S = shift[0], rows lanes
+	FMOVQ 16(R7), F9 // S = shift[0], rows lanes
 	CMP   $12, R2 // S = shift[0], rows lanes
 	BLT   tail_17 // S = shift[0], rows lanes
-	FMOVQ 32(R7), F9 // S = shift[0], rows lanes
+	FMOVQ 32(R7), F10 // S = shift[0], rows lanes
 	CMP   $16, R2 // S = shift[0], rows lanes
 	BLT   tail_18 // S = shift[0], rows lanes
-	FMOVQ 48(R7), F10 // S = shift[0], rows lanes
+	FMOVQ 48(R7), F11 // S = shift[0], rows lanes
 	JMP   tail_done_14 // S = shift[0], rows lanes
 
 tail_15:
 	TBZ   $1, R2, tail_one_19 // S = shift[0], rows lanes
-	FMOVD (R7), F7 // S = shift[0], rows lanes
+	FMOVD (R7), F8 // S = shift[0], rows lanes
 	TBZ   $0, R2, tail_done_14 // S = shift[0], rows lanes
 	ADD   $8, R7, R8 // S = shift[0], rows lanes
-	VLD1  (R8), V7.S[2] // S = shift[0], rows lanes
+	VLD1  (R8), V8.S[2] // S = shift[0], rows lanes
 	JMP   tail_done_14 // S = shift[0], rows lanes
 
 tail_one_19:
 	TBZ   $0, R2, tail_done_14 // S = shift[0], rows lanes
-	FMOVS (R7), F7 // S = shift[0], rows lanes
+	FMOVS (R7), F8 // S = shift[0], rows lanes
 	JMP   tail_done_14 // S = shift[0], rows lanes
 
 tail_16:
 	TBZ   $1, R2, tail_one_20 // S = shift[0], rows lanes
-	FMOVD 16(R7), F8 // S = shift[0], rows lanes
+	FMOVD 16(R7), F9 // S = shift[0], rows lanes
 	TBZ   $0, R2, tail_done_14 // S = shift[0], rows lanes
 	ADD   $24, R7, R8 // S = shift[0], rows lanes
-	VLD1  (R8), V8.S[2] // S = shift[0], rows lanes
+	VLD1  (R8), V9.S[2] // S = shift[0], rows lanes
 	JMP   tail_done_14 // S = shift[0], rows lanes
 
 tail_one_20:
 	TBZ   $0, R2, tail_done_14 // S = shift[0], rows lanes
-	FMOVS 16(R7), F8 // S = shift[0], rows lanes
+	FMOVS 16(R7), F9 // S = shift[0], rows lanes
 	JMP   tail_done_14 // S = shift[0], rows lanes
 
 tail_17:
 	TBZ   $1, R2, tail_one_21 // S = shift[0], rows lanes
-	FMOVD 32(R7), F9 // S = shift[0], rows lanes
+	FMOVD 32(R7), F10 // S = shift[0], rows lanes
 	TBZ   $0, R2, tail_done_14 // S = shift[0], rows lanes
 	ADD   $40, R7, R8 // S = shift[0], rows lanes
-	VLD1  (R8), V9.S[2] // S = shift[0], rows lanes
+	VLD1  (R8), V10.S[2] // S = shift[0], rows lanes
 	JMP   tail_done_14 // S = shift[0], rows lanes
 
 tail_one_21:
 	TBZ   $0, R2, tail_done_14 // S = shift[0], rows lanes
-	FMOVS 32(R7), F9 // S = shift[0], rows lanes
+	FMOVS 32(R7), F10 // S = shift[0], rows lanes
 	JMP   tail_done_14 // S = shift[0], rows lanes
 
 tail_18:
 	TBZ   $1, R2, tail_one_22 // S = shift[0], rows lanes
-	FMOVD 48(R7), F10 // S = shift[0], rows lanes
+	FMOVD 48(R7), F11 // S = shift[0], rows lanes
 	TBZ   $0, R2, tail_done_14 // S = shift[0], rows lanes
 	ADD   $56, R7, R8 // S = shift[0], rows lanes
-	VLD1  (R8), V10.S[2] // S = shift[0], rows lanes
+	VLD1  (R8), V11.S[2] // S = shift[0], rows lanes
 	JMP   tail_done_14 // S = shift[0], rows lanes
 
 tail_one_22:
 	TBZ   $0, R2, tail_done_14 // S = shift[0], rows lanes
-	FMOVS 48(R7), F10 // S = shift[0], rows lanes
+	FMOVS 48(R7), F11 // S = shift[0], rows lanes
 
 tail_done_14:
-	VMOV  V3.B16, V11.B16 // m' = m, lanes 0..3
-	VMOV  V4.B16, V12.B16 // m' = m, lanes 4..7
-	VMOV  V5.B16, V13.B16 // m' = m, lanes 8..11
-	VMOV  V6.B16, V14.B16 // m' = m, lanes 12..15
-	WORD  $0x6eabe4ef // FCMGT V15.4S, V7.4S, V11.4S // m' = max(m', S), lanes 0..3
-	VBIT  V15.B16, V7.B16, V11.B16 // m' = max(m', S), lanes 0..3
-	WORD  $0x6eace507 // FCMGT V7.4S, V8.4S, V12.4S // m' = max(m', S), lanes 4..7
-	VBIT  V7.B16, V8.B16, V12.B16 // m' = max(m', S), lanes 4..7
-	WORD  $0x6eade527 // FCMGT V7.4S, V9.4S, V13.4S // m' = max(m', S), lanes 8..11
-	VBIT  V7.B16, V9.B16, V13.B16 // m' = max(m', S), lanes 8..11
-	WORD  $0x6eaee547 // FCMGT V7.4S, V10.4S, V14.4S // m' = max(m', S), lanes 12..15
-	VBIT  V7.B16, V10.B16, V14.B16 // m' = max(m', S), lanes 12..15
+	VMOV  V4.B16, V12.B16 // m' = m, lanes 0..3
+	VMOV  V5.B16, V13.B16 // m' = m, lanes 4..7
+	VMOV  V6.B16, V14.B16 // m' = m, lanes 8..11
+	VMOV  V7.B16, V15.B16 // m' = m, lanes 12..15
+	WORD  $0x6eace510 // FCMGT V16.4S, V8.4S, V12.4S // m' = max(m', S), lanes 0..3
+	VBIT  V16.B16, V8.B16, V12.B16 // m' = max(m', S), lanes 0..3
+	WORD  $0x6eade528 // FCMGT V8.4S, V9.4S, V13.4S // m' = max(m', S), lanes 4..7
+	VBIT  V8.B16, V9.B16, V13.B16 // m' = max(m', S), lanes 4..7
+	WORD  $0x6eaee548 // FCMGT V8.4S, V10.4S, V14.4S // m' = max(m', S), lanes 8..11
+	VBIT  V8.B16, V10.B16, V14.B16 // m' = max(m', S), lanes 8..11
+	WORD  $0x6eafe568 // FCMGT V8.4S, V11.4S, V15.4S // m' = max(m', S), lanes 12..15
+	VBIT  V8.B16, V11.B16, V15.B16 // m' = max(m', S), lanes 12..15
+	WORD  $0x4e21d58c // FADD V12.4S, V12.4S, V1.4S // m' = m' + 0, lanes 0..3
+	WORD  $0x4e21d5ad // FADD V13.4S, V13.4S, V1.4S // m' = m' + 0, lanes 4..7
+	WORD  $0x4e21d5ce // FADD V14.4S, V14.4S, V1.4S // m' = m' + 0, lanes 8..11
+	WORD  $0x4e21d5ef // FADD V15.4S, V15.4S, V1.4S // m' = m' + 0, lanes 12..15
 	CMP   $4, R2 // max[0] = m', rows lanes
 	BLT   tail_24 // max[0] = m', rows lanes
-	FMOVQ F11, (R3) // max[0] = m', rows lanes
+	FMOVQ F12, (R3) // max[0] = m', rows lanes
 	CMP   $8, R2 // max[0] = m', rows lanes
 	BLT   tail_25 // max[0] = m', rows lanes
-	FMOVQ F12, 16(R3) // max[0] = m', rows lanes
+	FMOVQ F13, 16(R3) // max[0] = m', rows lanes
 	CMP   $12, R2 // max[0] = m', rows lanes
 	BLT   tail_26 // max[0] = m', rows lanes
-	FMOVQ F13, 32(R3) // max[0] = m', rows lanes
+	FMOVQ F14, 32(R3) // max[0] = m', rows lanes
 	CMP   $16, R2 // max[0] = m', rows lanes
 	BLT   tail_27 // max[0] = m', rows lanes
-	FMOVQ F14, 48(R3) // max[0] = m', rows lanes
+	FMOVQ F15, 48(R3) // max[0] = m', rows lanes
 	JMP   tail_done_23 // max[0] = m', rows lanes
 
 tail_24:
 	TBZ   $1, R2, tail_one_28 // max[0] = m', rows lanes
-	FMOVD F11, (R3) // max[0] = m', rows lanes
+	FMOVD F12, (R3) // max[0] = m', rows lanes
 	TBZ   $0, R2, tail_done_23 // max[0] = m', rows lanes
 	ADD   $8, R3, R3 // max[0] = m', rows lanes
-	VST1  V11.S[2], (R3) // max[0] = m', rows lanes
+	VST1  V12.S[2], (R3) // max[0] = m', rows lanes
 	JMP   tail_done_23 // max[0] = m', rows lanes
 
 tail_one_28:
 	TBZ   $0, R2, tail_done_23 // max[0] = m', rows lanes
-	FMOVS F11, (R3) // max[0] = m', rows lanes
+	FMOVS F12, (R3) // max[0] = m', rows lanes
 	JMP   tail_done_23 // max[0] = m', rows lanes
 
 tail_25:
 	TBZ   $1, R2, tail_one_29 // max[0] = m', rows lanes
-	FMOVD F12, 16(R3) // max[0] = m', rows lanes
+	FMOVD F13, 16(R3) // max[0] = m', rows lanes
 	TBZ   $0, R2, tail_done_23 // max[0] = m', rows lanes
 	ADD   $24, R3, R3 // max[0] = m', rows lanes
-	VST1  V12.S[2], (R3) // max[0] = m', rows lanes
+	VST1  V13.S[2], (R3) // max[0] = m', rows lanes
 	JMP   tail_done_23 // max[0] = m', rows lanes
 
 tail_one_29:
 	TBZ   $0, R2, tail_done_23 // max[0] = m', rows lanes
-	FMOVS F12, 16(R3) // max[0] = m', rows lanes
+	FMOVS F13, 16(R3) // max[0] = m', rows lanes
 	JMP   tail_done_23 // max[0] = m', rows lanes
 
 tail_26:
 	TBZ   $1, R2, tail_one_30 // max[0] = m', rows lanes
-	FMOVD F13, 32(R3) // max[0] = m', rows lanes
+	FMOVD F14, 32(R3) // max[0] = m', rows lanes
 	TBZ   $0, R2, tail_done_23 // max[0] = m', rows lanes
 	ADD   $40, R3, R3 // max[0] = m', rows lanes
-	VST1  V13.S[2], (R3) // max[0] = m', rows lanes
+	VST1  V14.S[2], (R3) // max[0] = m', rows lanes
 	JMP   tail_done_23 // max[0] = m', rows lanes
 
 tail_one_30:
 	TBZ   $0, R2, tail_done_23 // max[0] = m', rows lanes
-	FMOVS F13, 32(R3) // max[0] = m', rows lanes
+	FMOVS F14, 32(R3) // max[0] = m', rows lanes
 	JMP   tail_done_23 // max[0] = m', rows lanes
 
 tail_27:
 	TBZ   $1, R2, tail_one_31 // max[0] = m', rows lanes
-	FMOVD F14, 48(R3) // max[0] = m', rows lanes
+	FMOVD F15, 48(R3) // max[0] = m', rows lanes
 	TBZ   $0, R2, tail_done_23 // max[0] = m', rows lanes
 	ADD   $56, R3, R3 // max[0] = m', rows lanes
-	VST1  V14.S[2], (R3) // max[0] = m', rows lanes
+	VST1  V15.S[2], (R3) // max[0] = m', rows lanes
 	JMP   tail_done_23 // max[0] = m', rows lanes
 
 tail_one_31:
 	TBZ   $0, R2, tail_done_23 // max[0] = m', rows lanes
-	FMOVS F14, 48(R3) // max[0] = m', rows lanes
+	FMOVS F15, 48(R3) // max[0] = m', rows lanes
 
 tail_done_23:
-	WORD  $0x4e20e567 // FCMEQ V7.4S, V11.4S, V0.4S // none = m' == -Inf, lanes 0..3
-	WORD  $0x4e20e588 // FCMEQ V8.4S, V12.4S, V0.4S // none = m' == -Inf, lanes 4..7
-	WORD  $0x4e20e5a9 // FCMEQ V9.4S, V13.4S, V0.4S // none = m' == -Inf, lanes 8..11
-	WORD  $0x4e20e5c0 // FCMEQ V0.4S, V14.4S, V0.4S // none = m' == -Inf, lanes 12..15
-	WORD  $0x4e671d6b // BIC V11.16B, V11.16B, V7.16B // m' = 0 where none, lanes 0..3
-	WORD  $0x4e681d8c // BIC V12.16B, V12.16B, V8.16B // m' = 0 where none, lanes 4..7
-	WORD  $0x4e691dad // BIC V13.16B, V13.16B, V9.16B // m' = 0 where none, lanes 8..11
-	WORD  $0x4e601dce // BIC V14.16B, V14.16B, V0.16B // m' = 0 where none, lanes 12..15
+	WORD  $0x4e20e581 // FCMEQ V1.4S, V12.4S, V0.4S // none = m' == -Inf, lanes 0..3
+	WORD  $0x4e20e5a8 // FCMEQ V8.4S, V13.4S, V0.4S // none = m' == -Inf, lanes 4..7
+	WORD  $0x4e20e5c9 // FCMEQ V9.4S, V14.4S, V0.4S // none = m' == -Inf, lanes 8..11
+	WORD  $0x4e20e5e0 // FCMEQ V0.4S, V15.4S, V0.4S // none = m' == -Inf, lanes 12..15
+	WORD  $0x4e611d8c // BIC V12.16B, V12.16B, V1.16B // m' = 0 where none, lanes 0..3
+	WORD  $0x4e681dad // BIC V13.16B, V13.16B, V8.16B // m' = 0 where none, lanes 4..7
+	WORD  $0x4e691dce // BIC V14.16B, V14.16B, V9.16B // m' = 0 where none, lanes 8..11
+	WORD  $0x4e601def // BIC V15.16B, V15.16B, V0.16B // m' = 0 where none, lanes 12..15
 	CMP   $4, R2 // shift[0] = m', rows lanes
 	BLT   tail_33 // shift[0] = m', rows lanes
-	FMOVQ F11, (R7) // shift[0] = m', rows lanes
+	FMOVQ F12, (R7) // shift[0] = m', rows lanes
 	CMP   $8, R2 // shift[0] = m', rows lanes
 	BLT   tail_34 // shift[0] = m', rows lanes
-	FMOVQ F12, 16(R7) // shift[0] = m', rows lanes
+	FMOVQ F13, 16(R7) // shift[0] = m', rows lanes
 	CMP   $12, R2 // shift[0] = m', rows lanes
 	BLT   tail_35 // shift[0] = m', rows lanes
-	FMOVQ F13, 32(R7) // shift[0] = m', rows lanes
+	FMOVQ F14, 32(R7) // shift[0] = m', rows lanes
 	CMP   $16, R2 // shift[0] = m', rows lanes
 	BLT   tail_36 // shift[0] = m', rows lanes
-	FMOVQ F14, 48(R7) // shift[0] = m', rows lanes
+	FMOVQ F15, 48(R7) // shift[0] = m', rows lanes
 	JMP   tail_done_32 // shift[0] = m', rows lanes
 
 tail_33:
 	TBZ   $1, R2, tail_one_37 // shift[0] = m', rows lanes
-	FMOVD F11, (R7) // shift[0] = m', rows lanes
+	FMOVD F12, (R7) // shift[0] = m', rows lanes
 	TBZ   $0, R2, tail_done_32 // shift[0] = m', rows lanes
 	ADD   $8, R7, R3 // shift[0] = m', rows lanes
-	VST1  V11.S[2], (R3) // shift[0] = m', rows lanes
+	VST1  V12.S[2], (R3) // shift[0] = m', rows lanes
 	JMP   tail_done_32 // shift[0] = m', rows lanes
 
 tail_one_37:
 	TBZ   $0, R2, tail_done_32 // shift[0] = m', rows lanes
-	FMOVS F11, (R7) // shift[0] = m', rows lanes
+	FMOVS F12, (R7) // shift[0] = m', rows lanes
 	JMP   tail_done_32 // shift[0] = m', rows lanes
 
 tail_34:
 	TBZ   $1, R2, tail_one_38 // shift[0] = m', rows lanes
-	FMOVD F12, 16(R7) // shift[0] = m', rows lanes
+	FMOVD F13, 16(R7) // shift[0] = m', rows lanes
 	TBZ   $0, R2, tail_done_32 // shift[0] = m', rows lanes
 	ADD   $24, R7, R3 // shift[0] = m', rows lanes
-	VST1  V12.S[2], (R3) // shift[0] = m', rows lanes
+	VST1  V13.S[2], (R3) // shift[0] = m', rows lanes
 	JMP   tail_done_32 // shift[0] = m', rows lanes
 
 tail_one_38:
 	TBZ   $0, R2, tail_done_32 // shift[0] = m', rows lanes
-	FMOVS F12, 16(R7) // shift[0] = m', rows lanes
+	FMOVS F13, 16(R7) // shift[0] = m', rows lanes
 	JMP   tail_done_32 // shift[0] = m', rows lanes
 
 tail_35:
 	TBZ   $1, R2, tail_one_39 // shift[0] = m', rows lanes
-	FMOVD F13, 32(R7) // shift[0] = m', rows lanes
+	FMOVD F14, 32(R7) // shift[0] = m', rows lanes
 	TBZ   $0, R2, tail_done_32 // shift[0] = m', rows lanes
 	ADD   $40, R7, R3 // shift[0] = m', rows lanes
-	VST1  V13.S[2], (R3) // shift[0] = m', rows lanes
+	VST1  V14.S[2], (R3) // shift[0] = m', rows lanes
 	JMP   tail_done_32 // shift[0] = m', rows lanes
 
 tail_one_39:
 	TBZ   $0, R2, tail_done_32 // shift[0] = m', rows lanes
-	FMOVS F13, 32(R7) // shift[0] = m', rows lanes
+	FMOVS F14, 32(R7) // shift[0] = m', rows lanes
 	JMP   tail_done_32 // shift[0] = m', rows lanes
 
 tail_36:
 	TBZ   $1, R2, tail_one_40 // shift[0] = m', rows lanes
-	FMOVD F14, 48(R7) // shift[0] = m', rows lanes
+	FMOVD F15, 48(R7) // shift[0] = m', rows lanes
 	TBZ   $0, R2, tail_done_32 // shift[0] = m', rows lanes
 	ADD   $56, R7, R3 // shift[0] = m', rows lanes
-	VST1  V14.S[2], (R3) // shift[0] = m', rows lanes
+	VST1  V15.S[2], (R3) // shift[0] = m', rows lanes
 	JMP   tail_done_32 // shift[0] = m', rows lanes
 
 tail_one_40:
 	TBZ   $0, R2, tail_done_32 // shift[0] = m', rows lanes
-	FMOVS F14, 48(R7) // shift[0] = m', rows lanes
+	FMOVS F15, 48(R7) // shift[0] = m', rows lanes
 
 tail_done_32:
-	WORD  $0x4eabd463 // FSUB V3.4S, V3.4S, V11.4S // m = m - m', lanes 0..3
-	WORD  $0x4eacd484 // FSUB V4.4S, V4.4S, V12.4S // m = m - m', lanes 4..7
-	WORD  $0x4eadd4a5 // FSUB V5.4S, V5.4S, V13.4S // m = m - m', lanes 8..11
-	WORD  $0x4eaed4c6 // FSUB V6.4S, V6.4S, V14.4S // m = m - m', lanes 12..15
-	WORD  $0x4e218860 // FRINTN V0.4S, V3.4S // n = round(m), lanes 0..3
-	WORD  $0x4e218887 // FRINTN V7.4S, V4.4S // n = round(m), lanes 4..7
-	WORD  $0x4e2188a8 // FRINTN V8.4S, V5.4S // n = round(m), lanes 8..11
-	WORD  $0x4e2188c9 // FRINTN V9.4S, V6.4S // n = round(m), lanes 12..15
-	WORD  $0x4ea0d463 // FSUB V3.4S, V3.4S, V0.4S // m = m - n, lanes 0..3
-	WORD  $0x4ea7d484 // FSUB V4.4S, V4.4S, V7.4S // m = m - n, lanes 4..7
-	WORD  $0x4ea8d4a5 // FSUB V5.4S, V5.4S, V8.4S // m = m - n, lanes 8..11
-	WORD  $0x4ea9d4c6 // FSUB V6.4S, V6.4S, V9.4S // m = m - n, lanes 12..15
+	WORD  $0x4eacd484 // FSUB V4.4S, V4.4S, V12.4S // m = m - m', lanes 0..3
+	WORD  $0x4eadd4a5 // FSUB V5.4S, V5.4S, V13.4S // m = m - m', lanes 4..7
+	WORD  $0x4eaed4c6 // FSUB V6.4S, V6.4S, V14.4S // m = m - m', lanes 8..11
+	WORD  $0x4eafd4e7 // FSUB V7.4S, V7.4S, V15.4S // m = m - m', lanes 12..15
+	WORD  $0x4e218880 // FRINTN V0.4S, V4.4S // n = round(m), lanes 0..3
+	WORD  $0x4e2188a1 // FRINTN V1.4S, V5.4S // n = round(m), lanes 4..7
+	WORD  $0x4e2188c8 // FRINTN V8.4S, V6.4S // n = round(m), lanes 8..11
+	WORD  $0x4e2188e9 // FRINTN V9.4S, V7.4S // n = round(m), lanes 12..15
+	WORD  $0x4ea0d484 // FSUB V4.4S, V4.4S, V0.4S // m = m - n, lanes 0..3
+	WORD  $0x4ea1d4a5 // FSUB V5.4S, V5.4S, V1.4S // m = m - n, lanes 4..7
+	WORD  $0x4ea8d4c6 // FSUB V6.4S, V6.4S, V8.4S // m = m - n, lanes 8..11
+	WORD  $0x4ea9d4e7 // FSUB V7.4S, V7.4S, V9.4S // m = m - n, lanes 12..15
 	FMOVQ 96(R20), F10 // p = p*m + exp2_5, lanes 0..3
-	VFMLA V3.S4, V1.S4, V10.S4 // p = p*m + exp2_5, lanes 0..3
+	VFMLA V4.S4, V2.S4, V10.S4 // p = p*m + exp2_5, lanes 0..3
 	FMOVQ 96(R20), F11 // p = p*m + exp2_5, lanes 4..7
-	VFMLA V4.S4, V1.S4, V11.S4 // p = p*m + exp2_5, lanes 4..7
+	VFMLA V5.S4, V2.S4, V11.S4 // p = p*m + exp2_5, lanes 4..7
 	FMOVQ 96(R20), F12 // p = p*m + exp2_5, lanes 8..11
-	VFMLA V5.S4, V1.S4, V12.S4 // p = p*m + exp2_5, lanes 8..11
+	VFMLA V6.S4, V2.S4, V12.S4 // p = p*m + exp2_5, lanes 8..11
 	FMOVQ 96(R20), F13 // p = p*m + exp2_5, lanes 12..15
-	VFMLA V6.S4, V1.S4, V13.S4 // p = p*m + exp2_5, lanes 12..15
+	VFMLA V7.S4, V2.S4, V13.S4 // p = p*m + exp2_5, lanes 12..15
 	FMOVQ 80(R20), F14 // p = p*m + exp2_4, lanes 0..3
-	VFMLA V3.S4, V10.S4, V14.S4 // p = p*m + exp2_4, lanes 0..3
+	VFMLA V4.S4, V10.S4, V14.S4 // p = p*m + exp2_4, lanes 0..3
 	FMOVQ 80(R20), F10 // p = p*m + exp2_4, lanes 4..7
-	VFMLA V4.S4, V11.S4, V10.S4 // p = p*m + exp2_4, lanes 4..7
+	VFMLA V5.S4, V11.S4, V10.S4 // p = p*m + exp2_4, lanes 4..7
 	FMOVQ 80(R20), F11 // p = p*m + exp2_4, lanes 8..11
-	VFMLA V5.S4, V12.S4, V11.S4 // p = p*m + exp2_4, lanes 8..11
+	VFMLA V6.S4, V12.S4, V11.S4 // p = p*m + exp2_4, lanes 8..11
 	FMOVQ 80(R20), F12 // p = p*m + exp2_4, lanes 12..15
-	VFMLA V6.S4, V13.S4, V12.S4 // p = p*m + exp2_4, lanes 12..15
+	VFMLA V7.S4, V13.S4, V12.S4 // p = p*m + exp2_4, lanes 12..15
 	FMOVQ 64(R20), F13 // p = p*m + exp2_3, lanes 0..3
-	VFMLA V3.S4, V14.S4, V13.S4 // p = p*m + exp2_3, lanes 0..3
+	VFMLA V4.S4, V14.S4, V13.S4 // p = p*m + exp2_3, lanes 0..3
 	FMOVQ 64(R20), F14 // p = p*m + exp2_3, lanes 4..7
-	VFMLA V4.S4, V10.S4, V14.S4 // p = p*m + exp2_3, lanes 4..7
+	VFMLA V5.S4, V10.S4, V14.S4 // p = p*m + exp2_3, lanes 4..7
 	FMOVQ 64(R20), F10 // p = p*m + exp2_3, lanes 8..11
-	VFMLA V5.S4, V11.S4, V10.S4 // p = p*m + exp2_3, lanes 8..11
+	VFMLA V6.S4, V11.S4, V10.S4 // p = p*m + exp2_3, lanes 8..11
 	FMOVQ 64(R20), F11 // p = p*m + exp2_3, lanes 12..15
-	VFMLA V6.S4, V12.S4, V11.S4 // p = p*m + exp2_3, lanes 12..15
+	VFMLA V7.S4, V12.S4, V11.S4 // p = p*m + exp2_3, lanes 12..15
 	FMOVQ 48(R20), F12 // p = p*m + exp2_2, lanes 0..3
-	VFMLA V3.S4, V13.S4, V12.S4 // p = p*m + exp2_2, lanes 0..3
+	VFMLA V4.S4, V13.S4, V12.S4 // p = p*m + exp2_2, lanes 0..3
 	FMOVQ 48(R20), F13 // p = p*m + exp2_2, lanes 4..7
-	VFMLA V4.S4, V14.S4, V13.S4 // p = p*m + exp2_2, lanes 4..7
+	VFMLA V5.S4, V14.S4, V13.S4 // p = p*m + exp2_2, lanes 4..7
 	FMOVQ 48(R20), F14 // p = p*m + exp2_2, lanes 8..11
-	VFMLA V5.S4, V10.S4, V14.S4 // p = p*m + exp2_2, lanes 8..11
+	VFMLA V6.S4, V10.S4, V14.S4 // p = p*m + exp2_2, lanes 8..11
 	FMOVQ 48(R20), F10 // p = p*m + exp2_2, lanes 12..15
-	VFMLA V6.S4, V11.S4, V10.S4 // p = p*m + exp2_2, lanes 12..15
+	VFMLA V7.S4, V11.S4, V10.S4 // p = p*m + exp2_2, lanes 12..15
 	FMOVQ 32(R20), F11 // p = p*m + exp2_1, lanes 0..3
-	VFMLA V3.S4, V12.S4, V11.S4 // p = p*m + exp2_1, lanes 0..3
+	VFMLA V4.S4, V12.S4, V11.S4 // p = p*m + exp2_1, lanes 0..3
 	FMOVQ 32(R20), F12 // p = p*m + exp2_1, lanes 4..7
-	VFMLA V4.S4, V13.S4, V12.S4 // p = p*m + exp2_1, lanes 4..7
+	VFMLA V5.S4, V13.S4, V12.S4 // p = p*m + exp2_1, lanes 4..7
 	FMOVQ 32(R20), F13 // p = p*m + exp2_1, lanes 8..11
-	VFMLA V5.S4, V14.S4, V13.S4 // p = p*m + exp2_1, lanes 8..11
+	VFMLA V6.S4, V14.S4, V13.S4 // p = p*m + exp2_1, lanes 8..11
 	FMOVQ 32(R20), F14 // p = p*m + exp2_1, lanes 12..15
-	VFMLA V6.S4, V10.S4, V14.S4 // p = p*m + exp2_1, lanes 12..15
+	VFMLA V7.S4, V10.S4, V14.S4 // p = p*m + exp2_1, lanes 12..15
 	FMOVQ 16(R20), F10 // p = p*m + exp2_0, lanes 0..3
-	VFMLA V3.S4, V11.S4, V10.S4 // p = p*m + exp2_0, lanes 0..3
-	FMOVQ 16(R20), F3 // p = p*m + exp2_0, lanes 4..7
-	VFMLA V4.S4, V12.S4, V3.S4 // p = p*m + exp2_0, lanes 4..7
-	FMOVQ 16(R20), F4 // p = p*m + exp2_0, lanes 8..11
-	VFMLA V5.S4, V13.S4, V4.S4 // p = p*m + exp2_0, lanes 8..11
-	FMOVQ 16(R20), F5 // p = p*m + exp2_0, lanes 12..15
-	VFMLA V6.S4, V14.S4, V5.S4 // p = p*m + exp2_0, lanes 12..15
-	WORD  $0x6ea0e446 // FCMGT V6.4S, V2.4S, V0.4S // small = n < -125, lanes 0..3
-	WORD  $0x6ea7e44b // FCMGT V11.4S, V2.4S, V7.4S // small = n < -125, lanes 4..7
-	WORD  $0x6ea8e44c // FCMGT V12.4S, V2.4S, V8.4S // small = n < -125, lanes 8..11
-	WORD  $0x6ea9e44d // FCMGT V13.4S, V2.4S, V9.4S // small = n < -125, lanes 12..15
+	VFMLA V4.S4, V11.S4, V10.S4 // p = p*m + exp2_0, lanes 0..3
+	FMOVQ 16(R20), F4 // p = p*m + exp2_0, lanes 4..7
+	VFMLA V5.S4, V12.S4, V4.S4 // p = p*m + exp2_0, lanes 4..7
+	FMOVQ 16(R20), F5 // p = p*m + exp2_0, lanes 8..11
+	VFMLA V6.S4, V13.S4, V5.S4 // p = p*m + exp2_0, lanes 8..11
+	FMOVQ 16(R20), F6 // p = p*m + exp2_0, lanes 12..15
+	VFMLA V7.S4, V14.S4, V6.S4 // p = p*m + exp2_0, lanes 12..15
+	WORD  $0x6ea0e467 // FCMGT V7.4S, V3.4S, V0.4S // small = n < -125, lanes 0..3
+	WORD  $0x6ea1e46b // FCMGT V11.4S, V3.4S, V1.4S // small = n < -125, lanes 4..7
+	WORD  $0x6ea8e46c // FCMGT V12.4S, V3.4S, V8.4S // small = n < -125, lanes 8..11
+	WORD  $0x6ea9e46d // FCMGT V13.4S, V3.4S, V9.4S // small = n < -125, lanes 12..15
 	WORD  $0x4f29fc00 // FCVTZS V0.4S, V0.4S, #23 // p *= 2**n, lanes 0..3
 	VADD  V0.S4, V10.S4, V0.S4 // p *= 2**n, lanes 0..3
-	WORD  $0x4f29fce7 // FCVTZS V7.4S, V7.4S, #23 // p *= 2**n, lanes 4..7
-	VADD  V7.S4, V3.S4, V3.S4 // p *= 2**n, lanes 4..7
-	WORD  $0x4f29fd07 // FCVTZS V7.4S, V8.4S, #23 // p *= 2**n, lanes 8..11
-	VADD  V7.S4, V4.S4, V4.S4 // p *= 2**n, lanes 8..11
-	WORD  $0x4f29fd27 // FCVTZS V7.4S, V9.4S, #23 // p *= 2**n, lanes 12..15
-	VADD  V7.S4, V5.S4, V5.S4 // p *= 2**n, lanes 12..15
-	WORD  $0x4e661c00 // BIC V0.16B, V0.16B, V6.16B // p = 0 where small, lanes 0..3
-	WORD  $0x4e6b1c63 // BIC V3.16B, V3.16B, V11.16B // p = 0 where small, lanes 4..7
+	WORD  $0x4f29fc21 // FCVTZS V1.4S, V1.4S, #23 // p *= 2**n, lanes 4..7
+	VADD  V1.S4, V4.S4, V1.S4 // p *= 2**n, lanes 4..7
+	WORD  $0x4f29fd04 // FCVTZS V4.4S, V8.4S, #23 // p *= 2**n, lanes 8..11
+	VADD  V4.S4, V5.S4, V4.S4 // p *= 2**n, lanes 8..11
+	WORD  $0x4f29fd25 // FCVTZS V5.4S, V9.4S, #23 // p *= 2**n, lanes 12..15
+	VADD  V5.S4, V6.S4, V5.S4 // p *= 2**n, lanes 12..15
+	WORD  $0x4e671c00 // BIC V0.16B, V0.16B, V7.16B // p = 0 where small, lanes 0..3
+	WORD  $0x4e6b1c21 // BIC V1.16B, V1.16B, V11.16B // p = 0 where small, lanes 4..7
 	WORD  $0x4e6c1c84 // BIC V4.16B, V4.16B, V12.16B // p = 0 where small, lanes 8..11
 	WORD  $0x4e6d1ca5 // BIC V5.16B, V5.16B, V13.16B // p = 0 where small, lanes 12..15
 	CMP   $4, R2 // alpha[0] = p, rows lanes
@@ -5310,7 +4733,7 @@ tail_done_32:
 	FMOVQ F0, (R6) // alpha[0] = p, rows lanes
 	CMP   $8, R2 // alpha[0] = p, rows lanes
 	BLT   tail_43 // alpha[0] = p, rows lanes
-	FMOVQ F3, 16(R6) // alpha[0] = p, rows lanes
+	FMOVQ F1, 16(R6) // alpha[0] = p, rows lanes
 	CMP   $12, R2 // alpha[0] = p, rows lanes
 	BLT   tail_44 // alpha[0] = p, rows lanes
 	FMOVQ F4, 32(R6) // alpha[0] = p, rows lanes
@@ -5334,15 +4757,15 @@ tail_one_46:
 
 tail_43:
 	TBZ   $1, R2, tail_one_47 // alpha[0] = p, rows lanes
-	FMOVD F3, 16(R6) // alpha[0] = p, rows lanes
+	FMOVD F1, 16(R6) // alpha[0] = p, rows lanes
 	TBZ   $0, R2, tail_done_41 // alpha[0] = p, rows lanes
 	ADD   $24, R6, R3 // alpha[0] = p, rows lanes
-	VST1  V3.S[2], (R3) // alpha[0] = p, rows lanes
+	VST1  V1.S[2], (R3) // alpha[0] = p, rows lanes
 	JMP   tail_done_41 // alpha[0] = p, rows lanes
 
 tail_one_47:
 	TBZ   $0, R2, tail_done_41 // alpha[0] = p, rows lanes
-	FMOVS F3, 16(R6) // alpha[0] = p, rows lanes
+	FMOVS F1, 16(R6) // alpha[0] = p, rows lanes
 	JMP   tail_done_41 // alpha[0] = p, rows lanes
 
 tail_44:
@@ -5380,45 +4803,45 @@ exp_50:
 	MOVD  cols+24(FP), R8 // cols
 	MOVD  R0, R9 // s_col = s
 	VLD1R (R7), [V0.S4] // m' = all shift[0]
-	VLD1R (R6), [V3.S4] // α = all alpha[0]
+	VLD1R (R6), [V1.S4] // α = all alpha[0]
 	FMOVQ (R3), F4 // l = l[0], lanes 0..3
 	FMOVQ 16(R3), F5 // l = l[0], lanes 4..7
 	FMOVQ 32(R3), F6 // l = l[0], lanes 8..11
 	FMOVQ 48(R3), F7 // l = l[0], lanes 12..15
-	WORD  $0x6e23dc84 // FMUL V4.4S, V4.4S, V3.4S // l = l * α, lanes 0..3
-	WORD  $0x6e23dca5 // FMUL V5.4S, V5.4S, V3.4S // l = l * α, lanes 4..7
-	WORD  $0x6e23dcc6 // FMUL V6.4S, V6.4S, V3.4S // l = l * α, lanes 8..11
-	WORD  $0x6e23dce7 // FMUL V7.4S, V7.4S, V3.4S // l = l * α, lanes 12..15
+	WORD  $0x6e21dc84 // FMUL V4.4S, V4.4S, V1.4S // l = l * α, lanes 0..3
+	WORD  $0x6e21dca5 // FMUL V5.4S, V5.4S, V1.4S // l = l * α, lanes 4..7
+	WORD  $0x6e21dcc6 // FMUL V6.4S, V6.4S, V1.4S // l = l * α, lanes 8..11
+	WORD  $0x6e21dce7 // FMUL V7.4S, V7.4S, V1.4S // l = l * α, lanes 12..15
 	CMP   $16, R8 // cols < 16
 	BLT   exp_cols_end_53 // cols < 16
 
 exp_cols_52:
-	FMOVQ (R9), F3 // S = s_col[0], lanes 0..3
+	FMOVQ (R9), F1 // S = s_col[0], lanes 0..3
 	FMOVQ 16(R9), F8 // S = s_col[0], lanes 4..7
 	FMOVQ 32(R9), F9 // S = s_col[0], lanes 8..11
 	FMOVQ 48(R9), F10 // S = s_col[0], lanes 12..15
-	WORD  $0x4ea0d463 // FSUB V3.4S, V3.4S, V0.4S // S = S - m', lanes 0..3
+	WORD  $0x4ea0d421 // FSUB V1.4S, V1.4S, V0.4S // S = S - m', lanes 0..3
 	WORD  $0x4ea0d508 // FSUB V8.4S, V8.4S, V0.4S // S = S - m', lanes 4..7
 	WORD  $0x4ea0d529 // FSUB V9.4S, V9.4S, V0.4S // S = S - m', lanes 8..11
 	WORD  $0x4ea0d54a // FSUB V10.4S, V10.4S, V0.4S // S = S - m', lanes 12..15
-	WORD  $0x4e21886b // FRINTN V11.4S, V3.4S // n = round(S), lanes 0..3
+	WORD  $0x4e21882b // FRINTN V11.4S, V1.4S // n = round(S), lanes 0..3
 	WORD  $0x4e21890c // FRINTN V12.4S, V8.4S // n = round(S), lanes 4..7
 	WORD  $0x4e21892d // FRINTN V13.4S, V9.4S // n = round(S), lanes 8..11
 	WORD  $0x4e21894e // FRINTN V14.4S, V10.4S // n = round(S), lanes 12..15
-	WORD  $0x4eabd463 // FSUB V3.4S, V3.4S, V11.4S // S = S - n, lanes 0..3
+	WORD  $0x4eabd421 // FSUB V1.4S, V1.4S, V11.4S // S = S - n, lanes 0..3
 	WORD  $0x4eacd508 // FSUB V8.4S, V8.4S, V12.4S // S = S - n, lanes 4..7
 	WORD  $0x4eadd529 // FSUB V9.4S, V9.4S, V13.4S // S = S - n, lanes 8..11
 	WORD  $0x4eaed54a // FSUB V10.4S, V10.4S, V14.4S // S = S - n, lanes 12..15
 	FMOVQ 96(R20), F15 // p = p*S + exp2_5, lanes 0..3
-	VFMLA V3.S4, V1.S4, V15.S4 // p = p*S + exp2_5, lanes 0..3
+	VFMLA V1.S4, V2.S4, V15.S4 // p = p*S + exp2_5, lanes 0..3
 	FMOVQ 96(R20), F16 // p = p*S + exp2_5, lanes 4..7
-	VFMLA V8.S4, V1.S4, V16.S4 // p = p*S + exp2_5, lanes 4..7
+	VFMLA V8.S4, V2.S4, V16.S4 // p = p*S + exp2_5, lanes 4..7
 	FMOVQ 96(R20), F17 // p = p*S + exp2_5, lanes 8..11
-	VFMLA V9.S4, V1.S4, V17.S4 // p = p*S + exp2_5, lanes 8..11
+	VFMLA V9.S4, V2.S4, V17.S4 // p = p*S + exp2_5, lanes 8..11
 	FMOVQ 96(R20), F18 // p = p*S + exp2_5, lanes 12..15
-	VFMLA V10.S4, V1.S4, V18.S4 // p = p*S + exp2_5, lanes 12..15
+	VFMLA V10.S4, V2.S4, V18.S4 // p = p*S + exp2_5, lanes 12..15
 	FMOVQ 80(R20), F19 // p = p*S + exp2_4, lanes 0..3
-	VFMLA V3.S4, V15.S4, V19.S4 // p = p*S + exp2_4, lanes 0..3
+	VFMLA V1.S4, V15.S4, V19.S4 // p = p*S + exp2_4, lanes 0..3
 	FMOVQ 80(R20), F15 // p = p*S + exp2_4, lanes 4..7
 	VFMLA V8.S4, V16.S4, V15.S4 // p = p*S + exp2_4, lanes 4..7
 	FMOVQ 80(R20), F16 // p = p*S + exp2_4, lanes 8..11
@@ -5426,7 +4849,7 @@ exp_cols_52:
 	FMOVQ 80(R20), F17 // p = p*S + exp2_4, lanes 12..15
 	VFMLA V10.S4, V18.S4, V17.S4 // p = p*S + exp2_4, lanes 12..15
 	FMOVQ 64(R20), F18 // p = p*S + exp2_3, lanes 0..3
-	VFMLA V3.S4, V19.S4, V18.S4 // p = p*S + exp2_3, lanes 0..3
+	VFMLA V1.S4, V19.S4, V18.S4 // p = p*S + exp2_3, lanes 0..3
 	FMOVQ 64(R20), F19 // p = p*S + exp2_3, lanes 4..7
 	VFMLA V8.S4, V15.S4, V19.S4 // p = p*S + exp2_3, lanes 4..7
 	FMOVQ 64(R20), F15 // p = p*S + exp2_3, lanes 8..11
@@ -5434,7 +4857,7 @@ exp_cols_52:
 	FMOVQ 64(R20), F16 // p = p*S + exp2_3, lanes 12..15
 	VFMLA V10.S4, V17.S4, V16.S4 // p = p*S + exp2_3, lanes 12..15
 	FMOVQ 48(R20), F17 // p = p*S + exp2_2, lanes 0..3
-	VFMLA V3.S4, V18.S4, V17.S4 // p = p*S + exp2_2, lanes 0..3
+	VFMLA V1.S4, V18.S4, V17.S4 // p = p*S + exp2_2, lanes 0..3
 	FMOVQ 48(R20), F18 // p = p*S + exp2_2, lanes 4..7
 	VFMLA V8.S4, V19.S4, V18.S4 // p = p*S + exp2_2, lanes 4..7
 	FMOVQ 48(R20), F19 // p = p*S + exp2_2, lanes 8..11
@@ -5442,7 +4865,7 @@ exp_cols_52:
 	FMOVQ 48(R20), F15 // p = p*S + exp2_2, lanes 12..15
 	VFMLA V10.S4, V16.S4, V15.S4 // p = p*S + exp2_2, lanes 12..15
 	FMOVQ 32(R20), F16 // p = p*S + exp2_1, lanes 0..3
-	VFMLA V3.S4, V17.S4, V16.S4 // p = p*S + exp2_1, lanes 0..3
+	VFMLA V1.S4, V17.S4, V16.S4 // p = p*S + exp2_1, lanes 0..3
 	FMOVQ 32(R20), F17 // p = p*S + exp2_1, lanes 4..7
 	VFMLA V8.S4, V18.S4, V17.S4 // p = p*S + exp2_1, lanes 4..7
 	FMOVQ 32(R20), F18 // p = p*S + exp2_1, lanes 8..11
@@ -5450,35 +4873,35 @@ exp_cols_52:
 	FMOVQ 32(R20), F19 // p = p*S + exp2_1, lanes 12..15
 	VFMLA V10.S4, V15.S4, V19.S4 // p = p*S + exp2_1, lanes 12..15
 	FMOVQ 16(R20), F15 // p = p*S + exp2_0, lanes 0..3
-	VFMLA V3.S4, V16.S4, V15.S4 // p = p*S + exp2_0, lanes 0..3
-	FMOVQ 16(R20), F3 // p = p*S + exp2_0, lanes 4..7
-	VFMLA V8.S4, V17.S4, V3.S4 // p = p*S + exp2_0, lanes 4..7
+	VFMLA V1.S4, V16.S4, V15.S4 // p = p*S + exp2_0, lanes 0..3
+	FMOVQ 16(R20), F1 // p = p*S + exp2_0, lanes 4..7
+	VFMLA V8.S4, V17.S4, V1.S4 // p = p*S + exp2_0, lanes 4..7
 	FMOVQ 16(R20), F8 // p = p*S + exp2_0, lanes 8..11
 	VFMLA V9.S4, V18.S4, V8.S4 // p = p*S + exp2_0, lanes 8..11
 	FMOVQ 16(R20), F9 // p = p*S + exp2_0, lanes 12..15
 	VFMLA V10.S4, V19.S4, V9.S4 // p = p*S + exp2_0, lanes 12..15
-	WORD  $0x6eabe44a // FCMGT V10.4S, V2.4S, V11.4S // small = n < -125, lanes 0..3
-	WORD  $0x6eace450 // FCMGT V16.4S, V2.4S, V12.4S // small = n < -125, lanes 4..7
-	WORD  $0x6eade451 // FCMGT V17.4S, V2.4S, V13.4S // small = n < -125, lanes 8..11
-	WORD  $0x6eaee452 // FCMGT V18.4S, V2.4S, V14.4S // small = n < -125, lanes 12..15
+	WORD  $0x6eabe46a // FCMGT V10.4S, V3.4S, V11.4S // small = n < -125, lanes 0..3
+	WORD  $0x6eace470 // FCMGT V16.4S, V3.4S, V12.4S // small = n < -125, lanes 4..7
+	WORD  $0x6eade471 // FCMGT V17.4S, V3.4S, V13.4S // small = n < -125, lanes 8..11
+	WORD  $0x6eaee472 // FCMGT V18.4S, V3.4S, V14.4S // small = n < -125, lanes 12..15
 	WORD  $0x4f29fd6b // FCVTZS V11.4S, V11.4S, #23 // p *= 2**n, lanes 0..3
 	VADD  V11.S4, V15.S4, V11.S4 // p *= 2**n, lanes 0..3
 	WORD  $0x4f29fd8c // FCVTZS V12.4S, V12.4S, #23 // p *= 2**n, lanes 4..7
-	VADD  V12.S4, V3.S4, V3.S4 // p *= 2**n, lanes 4..7
+	VADD  V12.S4, V1.S4, V1.S4 // p *= 2**n, lanes 4..7
 	WORD  $0x4f29fdac // FCVTZS V12.4S, V13.4S, #23 // p *= 2**n, lanes 8..11
 	VADD  V12.S4, V8.S4, V8.S4 // p *= 2**n, lanes 8..11
 	WORD  $0x4f29fdcc // FCVTZS V12.4S, V14.4S, #23 // p *= 2**n, lanes 12..15
 	VADD  V12.S4, V9.S4, V9.S4 // p *= 2**n, lanes 12..15
 	WORD  $0x4e6a1d6b // BIC V11.16B, V11.16B, V10.16B // p = 0 where small, lanes 0..3
-	WORD  $0x4e701c63 // BIC V3.16B, V3.16B, V16.16B // p = 0 where small, lanes 4..7
+	WORD  $0x4e701c21 // BIC V1.16B, V1.16B, V16.16B // p = 0 where small, lanes 4..7
 	WORD  $0x4e711d08 // BIC V8.16B, V8.16B, V17.16B // p = 0 where small, lanes 8..11
 	WORD  $0x4e721d29 // BIC V9.16B, V9.16B, V18.16B // p = 0 where small, lanes 12..15
 	WORD  $0x4e2bd484 // FADD V4.4S, V4.4S, V11.4S // l = l + p.0, lanes 0..3
-	WORD  $0x4e23d4a5 // FADD V5.4S, V5.4S, V3.4S // l = l + p.0, lanes 4..7
+	WORD  $0x4e21d4a5 // FADD V5.4S, V5.4S, V1.4S // l = l + p.0, lanes 4..7
 	WORD  $0x4e28d4c6 // FADD V6.4S, V6.4S, V8.4S // l = l + p.0, lanes 8..11
 	WORD  $0x4e29d4e7 // FADD V7.4S, V7.4S, V9.4S // l = l + p.0, lanes 12..15
 	FMOVQ F11, (R9) // s_col[0] = p, lanes 0..3
-	FMOVQ F3, 16(R9) // s_col[0] = p, lanes 4..7
+	FMOVQ F1, 16(R9) // s_col[0] = p, lanes 4..7
 	FMOVQ F8, 32(R9) // s_col[0] = p, lanes 8..11
 	FMOVQ F9, 48(R9) // s_col[0] = p, lanes 12..15
 	ADD   $64, R9, R9 // s_col += 64
@@ -5640,21 +5063,24 @@ DATA constants<>+536(SB)/4, $0x0000000e
 DATA constants<>+540(SB)/4, $0x0000000f
 GLOBL constants<>(SB), RODATA|NOPTR, $544
 
-// func maskTileNEON(s *float32, stride int, rows int, cols int, bits *uint64)
-TEXT ·maskTileNEON(SB), NOSPLIT, $0-40
+// func maskTileNEON(s *float32, stride int, rows int, first int, cols int, bits *uint64)
+TEXT ·maskTileNEON(SB), NOSPLIT, $0-48
 	MOVD  $constants<>(SB), R20 // constants
 	FMOVQ 144(R20), F9 // 1, 2, 4, 8
 	MOVD  s+0(FP), R0 // s
 	MOVD  stride+8(FP), R1 // stride
 	MOVD  rows+16(FP), R2 // rows
-	MOVD  bits+32(FP), R3 // bits
+	MOVD  bits+40(FP), R3 // bits
+	MOVD  first+24(FP), R6 // first
 	FMOVQ (R20), F0 // -Inf
 	LSL   $2, R1, R1 // stride in bytes
+	LSR   $3, R6, R6 // first >>= 3
+	ADD   R6, R3, R3 // bits += first
 	CMP   $1, R2 // rows < 1
 	BLT   rows_end_2 // rows < 1
 
 rows_1:
-	MOVD cols+24(FP), R6 // cols
+	MOVD cols+32(FP), R6 // cols
 	MOVD R0, R7 // s_col = s
 	MOVD R3, R8 // bits_col = bits
 	CMP  $16, R6 // cols < 16
@@ -5741,323 +5167,328 @@ TEXT ·mergeRowsNEON(SB), NOSPLIT, $0-80
 	MOVD  stride+48(FP), R9 // stride
 	MOVD  rows+56(FP), R10 // rows
 	FMOVQ (R20), F0 // -Inf
-	FMOVQ 112(R20), F1 // exp2_6
-	FMOVQ 128(R20), F2 // -125
+	VEOR  V1.B16, V1.B16, V1.B16 // 0
+	FMOVQ 112(R20), F2 // exp2_6
+	FMOVQ 128(R20), F3 // -125
 	LSL   $2, R9, R9 // stride in bytes
 
 	// w = 2^(m - max), l = la·wa + lb·wb
-	VEOR  V3.B16, V3.B16, V3.B16 // wa = ma[0], rows lanes
 	VEOR  V4.B16, V4.B16, V4.B16 // wa = ma[0], rows lanes
 	VEOR  V5.B16, V5.B16, V5.B16 // wa = ma[0], rows lanes
 	VEOR  V6.B16, V6.B16, V6.B16 // wa = ma[0], rows lanes
+	VEOR  V7.B16, V7.B16, V7.B16 // wa = ma[0], rows lanes
 	CMP   $4, R10 // wa = ma[0], rows lanes
 	BLT   tail_2 // wa = ma[0], rows lanes
-	FMOVQ (R0), F3 // wa = ma[0], rows lanes
+	FMOVQ (R0), F4 // wa = ma[0], rows lanes
 	CMP   $8, R10 // wa = ma[0], rows lanes
 	BLT   tail_3 // wa = ma[0], rows lanes
-	FMOVQ 16(R0), F4 // wa = ma[0], rows lanes
+	FMOVQ 16(R0), F5 // wa = ma[0], rows lanes
 	CMP   $12, R10 // wa = ma[0], rows lanes
 	BLT   tail_4 // wa = ma[0], rows lanes
-	FMOVQ 32(R0), F5 // wa = ma[0], rows lanes
+	FMOVQ 32(R0), F6 // wa = ma[0], rows lanes
 	CMP   $16, R10 // wa = ma[0], rows lanes
 	BLT   tail_5 // wa = ma[0], rows lanes
-	FMOVQ 48(R0), F6 // wa = ma[0], rows lanes
+	FMOVQ 48(R0), F7 // wa = ma[0], rows lanes
 	JMP   tail_done_1 // wa = ma[0], rows lanes
 
 tail_2:
 	TBZ   $1, R10, tail_one_6 // wa = ma[0], rows lanes
-	FMOVD (R0), F3 // wa = ma[0], rows lanes
+	FMOVD (R0), F4 // wa = ma[0], rows lanes
 	TBZ   $0, R10, tail_done_1 // wa = ma[0], rows lanes
 	ADD   $8, R0, R11 // wa = ma[0], rows lanes
-	VLD1  (R11), V3.S[2] // wa = ma[0], rows lanes
+	VLD1  (R11), V4.S[2] // wa = ma[0], rows lanes
 	JMP   tail_done_1 // wa = ma[0], rows lanes
 
 tail_one_6:
 	TBZ   $0, R10, tail_done_1 // wa = ma[0], rows lanes
-	FMOVS (R0), F3 // wa = ma[0], rows lanes
+	FMOVS (R0), F4 // wa = ma[0], rows lanes
 	JMP   tail_done_1 // wa = ma[0], rows lanes
 
 tail_3:
 	TBZ   $1, R10, tail_one_7 // wa = ma[0], rows lanes
-	FMOVD 16(R0), F4 // wa = ma[0], rows lanes
+	FMOVD 16(R0), F5 // wa = ma[0], rows lanes
 	TBZ   $0, R10, tail_done_1 // wa = ma[0], rows lanes
 	ADD   $24, R0, R11 // wa = ma[0], rows lanes
-	VLD1  (R11), V4.S[2] // wa = ma[0], rows lanes
+	VLD1  (R11), V5.S[2] // wa = ma[0], rows lanes
 	JMP   tail_done_1 // wa = ma[0], rows lanes
 
 tail_one_7:
 	TBZ   $0, R10, tail_done_1 // wa = ma[0], rows lanes
-	FMOVS 16(R0), F4 // wa = ma[0], rows lanes
+	FMOVS 16(R0), F5 // wa = ma[0], rows lanes
 	JMP   tail_done_1 // wa = ma[0], rows lanes
 
 tail_4:
 	TBZ   $1, R10, tail_one_8 // wa = ma[0], rows lanes
-	FMOVD 32(R0), F5 // wa = ma[0], rows lanes
+	FMOVD 32(R0), F6 // wa = ma[0], rows lanes
 	TBZ   $0, R10, tail_done_1 // wa = ma[0], rows lanes
 	ADD   $40, R0, R11 // wa = ma[0], rows lanes
-	VLD1  (R11), V5.S[2] // wa = ma[0], rows lanes
+	VLD1  (R11), V6.S[2] // wa = ma[0], rows lanes
 	JMP   tail_done_1 // wa = ma[0], rows lanes
 
 tail_one_8:
 	TBZ   $0, R10, tail_done_1 // wa = ma[0], rows lanes
-	FMOVS 32(R0), F5 // wa = ma[0], rows lanes
+	FMOVS 32(R0), F6 // wa = ma[0], rows lanes
 	JMP   tail_done_1 // wa = ma[0], rows lanes
 
 tail_5:
 	TBZ   $1, R10, tail_one_9 // wa = ma[0], rows lanes
-	FMOVD 48(R0), F6 // wa = ma[0], rows lanes
+	FMOVD 48(R0), F7 // wa = ma[0], rows lanes
 	TBZ   $0, R10, tail_done_1 // wa = ma[0], rows lanes
 	ADD   $56, R0, R11 // wa = ma[0], rows lanes
-	VLD1  (R11), V6.S[2] // wa = ma[0], rows lanes
+	VLD1  (R11), V7.S[2] // wa = ma[0], rows lanes
 	JMP   tail_done_1 // wa = ma[0], rows lanes
 
 tail_one_9:
 	TBZ   $0, R10, tail_done_1 // wa = ma[0], rows lanes
-	FMOVS 48(R0), F6 // wa = ma[0], rows lanes
+	FMOVS 48(R0), F7 // wa = ma[0], rows lanes
 
 tail_done_1:
-	VEOR  V7.B16, V7.B16, V7.B16 // wb = mb[0], rows lanes
 	VEOR  V8.B16, V8.B16, V8.B16 // wb = mb[0], rows lanes
 	VEOR  V9.B16, V9.B16, V9.B16 // wb = mb[0], rows lanes
 	VEOR  V10.B16, V10.B16, V10.B16 // wb = mb[0], rows lanes
+	VEOR  V11.B16, V11.B16, V11.B16 // wb = mb[0], rows lanes
 	CMP   $4, R10 // wb = mb[0], rows lanes
 	BLT   tail_11 // wb = mb[0], rows lanes
-	FMOVQ (R3), F7 // wb = mb[0], rows lanes
+	FMOVQ (R3), F8 // wb = mb[0], rows lanes
 	CMP   $8, R10 // wb = mb[0], rows lanes
 	BLT   tail_12 // wb = mb[0], rows lanes
-	FMOVQ 16(R3), F8 // wb = mb[0], rows lanes
+	FMOVQ 16(R3), F9 // wb = mb[0], rows lanes
 	CMP   $12, R10 // wb = mb[0], rows lanes
 	BLT   tail_13 // wb = mb[0], rows lanes
-	FMOVQ 32(R3), F9 // wb = mb[0], rows lanes
+	FMOVQ 32(R3), F10 // wb = mb[0], rows lanes
 	CMP   $16, R10 // wb = mb[0], rows lanes
 	BLT   tail_14 // wb = mb[0], rows lanes
-	FMOVQ 48(R3), F10 // wb = mb[0], rows lanes
+	FMOVQ 48(R3), F11 // wb = mb[0], rows lanes
 	JMP   tail_done_10 // wb = mb[0], rows lanes
 
 tail_11:
 	TBZ   $1, R10, tail_one_15 // wb = mb[0], rows lanes
-	FMOVD (R3), F7 // wb = mb[0], rows lanes
+	FMOVD (R3), F8 // wb = mb[0], rows lanes
 	TBZ   $0, R10, tail_done_10 // wb = mb[0], rows lanes
 	ADD   $8, R3, R3 // wb = mb[0], rows lanes
-	VLD1  (R3), V7.S[2] // wb = mb[0], rows lanes
+	VLD1  (R3), V8.S[2] // wb = mb[0], rows lanes
 	JMP   tail_done_10 // wb = mb[0], rows lanes
 
 tail_one_15:
 	TBZ   $0, R10, tail_done_10 // wb = mb[0], rows lanes
-	FMOVS (R3), F7 // wb = mb[0], rows lanes
+	FMOVS (R3), F8 // wb = mb[0], rows lanes
 	JMP   tail_done_10 // wb = mb[0], rows lanes
 
 tail_12:
 	TBZ   $1, R10, tail_one_16 // wb = mb[0], rows lanes
-	FMOVD 16(R3), F8 // wb = mb[0], rows lanes
+	FMOVD 16(R3), F9 // wb = mb[0], rows lanes
 	TBZ   $0, R10, tail_done_10 // wb = mb[0], rows lanes
 	ADD   $24, R3, R3 // wb = mb[0], rows lanes
-	VLD1  (R3), V8.S[2] // wb = mb[0], rows lanes
+	VLD1  (R3), V9.S[2] // wb = mb[0], rows lanes
 	JMP   tail_done_10 // wb = mb[0], rows lanes
 
 tail_one_16:
 	TBZ   $0, R10, tail_done_10 // wb = mb[0], rows lanes
-	FMOVS 16(R3), F8 // wb = mb[0], rows lanes
+	FMOVS 16(R3), F9 // wb = mb[0], rows lanes
 	JMP   tail_done_10 // wb = mb[0], rows lanes
 
 tail_13:
 	TBZ   $1, R10, tail_one_17 // wb = mb[0], rows lanes
-	FMOVD 32(R3), F9 // wb = mb[0], rows lanes
+	FMOVD 32(R3), F10 // wb = mb[0], rows lanes
 	TBZ   $0, R10, tail_done_10 // wb = mb[0], rows lanes
 	ADD   $40, R3, R3 // wb = mb[0], rows lanes
-	VLD1  (R3), V9.S[2] // wb = mb[0], rows lanes
+	VLD1  (R3), V10.S[2] // wb = mb[0], rows lanes
 	JMP   tail_done_10 // wb = mb[0], rows lanes
 
 tail_one_17:
 	TBZ   $0, R10, tail_done_10 // wb = mb[0], rows lanes
-	FMOVS 32(R3), F9 // wb = mb[0], rows lanes
+	FMOVS 32(R3), F10 // wb = mb[0], rows lanes
 	JMP   tail_done_10 // wb = mb[0], rows lanes
 
 tail_14:
 	TBZ   $1, R10, tail_one_18 // wb = mb[0], rows lanes
-	FMOVD 48(R3), F10 // wb = mb[0], rows lanes
+	FMOVD 48(R3), F11 // wb = mb[0], rows lanes
 	TBZ   $0, R10, tail_done_10 // wb = mb[0], rows lanes
 	ADD   $56, R3, R3 // wb = mb[0], rows lanes
-	VLD1  (R3), V10.S[2] // wb = mb[0], rows lanes
+	VLD1  (R3), V11.S[2] // wb = mb[0], rows lanes
 	JMP   tail_done_10 // wb = mb[0], rows lanes
 
 tail_one_18:
 	TBZ   $0, R10, tail_done_10 // wb = mb[0], rows lanes
-	FMOVS 48(R3), F10 // wb = mb[0], rows lanes
+	FMOVS 48(R3), F11 // wb = mb[0], rows lanes
 
 tail_done_10:
-	VMOV  V3.B16, V11.B16 // m' = wa, lanes 0..3
-	VMOV  V4.B16, V12.B16 // m' = wa, lanes 4..7
-	VMOV  V5.B16, V13.B16 // m' = wa, lanes 8..11
-	VMOV  V6.B16, V14.B16 // m' = wa, lanes 12..15
-	WORD  $0x6eabe4ef // FCMGT V15.4S, V7.4S, V11.4S // m' = max(m', wb), lanes 0..3
-	VBIT  V15.B16, V7.B16, V11.B16 // m' = max(m', wb), lanes 0..3
-	WORD  $0x6eace50f // FCMGT V15.4S, V8.4S, V12.4S // m' = max(m', wb), lanes 4..7
-	VBIT  V15.B16, V8.B16, V12.B16 // m' = max(m', wb), lanes 4..7
-	WORD  $0x6eade52f // FCMGT V15.4S, V9.4S, V13.4S // m' = max(m', wb), lanes 8..11
-	VBIT  V15.B16, V9.B16, V13.B16 // m' = max(m', wb), lanes 8..11
-	WORD  $0x6eaee54f // FCMGT V15.4S, V10.4S, V14.4S // m' = max(m', wb), lanes 12..15
-	VBIT  V15.B16, V10.B16, V14.B16 // m' = max(m', wb), lanes 12..15
+	VMOV  V4.B16, V12.B16 // m' = wa, lanes 0..3
+	VMOV  V5.B16, V13.B16 // m' = wa, lanes 4..7
+	VMOV  V6.B16, V14.B16 // m' = wa, lanes 8..11
+	VMOV  V7.B16, V15.B16 // m' = wa, lanes 12..15
+	WORD  $0x6eace510 // FCMGT V16.4S, V8.4S, V12.4S // m' = max(m', wb), lanes 0..3
+	VBIT  V16.B16, V8.B16, V12.B16 // m' = max(m', wb), lanes 0..3
+	WORD  $0x6eade530 // FCMGT V16.4S, V9.4S, V13.4S // m' = max(m', wb), lanes 4..7
+	VBIT  V16.B16, V9.B16, V13.B16 // m' = max(m', wb), lanes 4..7
+	WORD  $0x6eaee550 // FCMGT V16.4S, V10.4S, V14.4S // m' = max(m', wb), lanes 8..11
+	VBIT  V16.B16, V10.B16, V14.B16 // m' = max(m', wb), lanes 8..11
+	WORD  $0x6eafe570 // FCMGT V16.4S, V11.4S, V15.4S // m' = max(m', wb), lanes 12..15
+	VBIT  V16.B16, V11.B16, V15.B16 // m' = max(m', wb), lanes 12..15
+	WORD  $0x4e21d58c // FADD V12.4S, V12.4S, V1.4S // m' = m' + 0, lanes 0..3
+	WORD  $0x4e21d5ad // FADD V13.4S, V13.4S, V1.4S // m' = m' + 0, lanes 4..7
+	WORD  $0x4e21d5ce // FADD V14.4S, V14.4S, V1.4S // m' = m' + 0, lanes 8..11
+	WORD  $0x4e21d5ef // FADD V15.4S, V15.4S, V1.4S // m' = m' + 0, lanes 12..15
 	CMP   $4, R10 // ma[0] = m', rows lanes
 	BLT   tail_20 // ma[0] = m', rows lanes
-	FMOVQ F11, (R0) // ma[0] = m', rows lanes
+	FMOVQ F12, (R0) // ma[0] = m', rows lanes
 	CMP   $8, R10 // ma[0] = m', rows lanes
 	BLT   tail_21 // ma[0] = m', rows lanes
-	FMOVQ F12, 16(R0) // ma[0] = m', rows lanes
+	FMOVQ F13, 16(R0) // ma[0] = m', rows lanes
 	CMP   $12, R10 // ma[0] = m', rows lanes
 	BLT   tail_22 // ma[0] = m', rows lanes
-	FMOVQ F13, 32(R0) // ma[0] = m', rows lanes
+	FMOVQ F14, 32(R0) // ma[0] = m', rows lanes
 	CMP   $16, R10 // ma[0] = m', rows lanes
 	BLT   tail_23 // ma[0] = m', rows lanes
-	FMOVQ F14, 48(R0) // ma[0] = m', rows lanes
+	FMOVQ F15, 48(R0) // ma[0] = m', rows lanes
 	JMP   tail_done_19 // ma[0] = m', rows lanes
 
 tail_20:
 	TBZ   $1, R10, tail_one_24 // ma[0] = m', rows lanes
-	FMOVD F11, (R0) // ma[0] = m', rows lanes
+	FMOVD F12, (R0) // ma[0] = m', rows lanes
 	TBZ   $0, R10, tail_done_19 // ma[0] = m', rows lanes
 	ADD   $8, R0, R0 // ma[0] = m', rows lanes
-	VST1  V11.S[2], (R0) // ma[0] = m', rows lanes
+	VST1  V12.S[2], (R0) // ma[0] = m', rows lanes
 	JMP   tail_done_19 // ma[0] = m', rows lanes
 
 tail_one_24:
 	TBZ   $0, R10, tail_done_19 // ma[0] = m', rows lanes
-	FMOVS F11, (R0) // ma[0] = m', rows lanes
+	FMOVS F12, (R0) // ma[0] = m', rows lanes
 	JMP   tail_done_19 // ma[0] = m', rows lanes
 
 tail_21:
 	TBZ   $1, R10, tail_one_25 // ma[0] = m', rows lanes
-	FMOVD F12, 16(R0) // ma[0] = m', rows lanes
+	FMOVD F13, 16(R0) // ma[0] = m', rows lanes
 	TBZ   $0, R10, tail_done_19 // ma[0] = m', rows lanes
 	ADD   $24, R0, R0 // ma[0] = m', rows lanes
-	VST1  V12.S[2], (R0) // ma[0] = m', rows lanes
+	VST1  V13.S[2], (R0) // ma[0] = m', rows lanes
 	JMP   tail_done_19 // ma[0] = m', rows lanes
 
 tail_one_25:
 	TBZ   $0, R10, tail_done_19 // ma[0] = m', rows lanes
-	FMOVS F12, 16(R0) // ma[0] = m', rows lanes
+	FMOVS F13, 16(R0) // ma[0] = m', rows lanes
 	JMP   tail_done_19 // ma[0] = m', rows lanes
 
 tail_22:
 	TBZ   $1, R10, tail_one_26 // ma[0] = m', rows lanes
-	FMOVD F13, 32(R0) // ma[0] = m', rows lanes
+	FMOVD F14, 32(R0) // ma[0] = m', rows lanes
 	TBZ   $0, R10, tail_done_19 // ma[0] = m', rows lanes
 	ADD   $40, R0, R0 // ma[0] = m', rows lanes
-	VST1  V13.S[2], (R0) // ma[0] = m', rows lanes
+	VST1  V14.S[2], (R0) // ma[0] = m', rows lanes
 	JMP   tail_done_19 // ma[0] = m', rows lanes
 
 tail_one_26:
 	TBZ   $0, R10, tail_done_19 // ma[0] = m', rows lanes
-	FMOVS F13, 32(R0) // ma[0] = m', rows lanes
+	FMOVS F14, 32(R0) // ma[0] = m', rows lanes
 	JMP   tail_done_19 // ma[0] = m', rows lanes
 
 tail_23:
 	TBZ   $1, R10, tail_one_27 // ma[0] = m', rows lanes
-	FMOVD F14, 48(R0) // ma[0] = m', rows lanes
+	FMOVD F15, 48(R0) // ma[0] = m', rows lanes
 	TBZ   $0, R10, tail_done_19 // ma[0] = m', rows lanes
 	ADD   $56, R0, R0 // ma[0] = m', rows lanes
-	VST1  V14.S[2], (R0) // ma[0] = m', rows lanes
+	VST1  V15.S[2], (R0) // ma[0] = m', rows lanes
 	JMP   tail_done_19 // ma[0] = m', rows lanes
 
 tail_one_27:
 	TBZ   $0, R10, tail_done_19 // ma[0] = m', rows lanes
-	FMOVS F14, 48(R0) // ma[0] = m', rows lanes
+	FMOVS F15, 48(R0) // ma[0] = m', rows lanes
 
 tail_done_19:
-	WORD  $0x4e20e56f // FCMEQ V15.4S, V11.4S, V0.4S // none = m' == -Inf, lanes 0..3
-	WORD  $0x4e20e590 // FCMEQ V16.4S, V12.4S, V0.4S // none = m' == -Inf, lanes 4..7
-	WORD  $0x4e20e5b1 // FCMEQ V17.4S, V13.4S, V0.4S // none = m' == -Inf, lanes 8..11
-	WORD  $0x4e20e5c0 // FCMEQ V0.4S, V14.4S, V0.4S // none = m' == -Inf, lanes 12..15
-	WORD  $0x4e6f1d6b // BIC V11.16B, V11.16B, V15.16B // m' = 0 where none, lanes 0..3
-	WORD  $0x4e701d8c // BIC V12.16B, V12.16B, V16.16B // m' = 0 where none, lanes 4..7
-	WORD  $0x4e711dad // BIC V13.16B, V13.16B, V17.16B // m' = 0 where none, lanes 8..11
-	WORD  $0x4e601dce // BIC V14.16B, V14.16B, V0.16B // m' = 0 where none, lanes 12..15
-	WORD  $0x4eabd463 // FSUB V3.4S, V3.4S, V11.4S // wa = wa - m', lanes 0..3
-	WORD  $0x4eacd484 // FSUB V4.4S, V4.4S, V12.4S // wa = wa - m', lanes 4..7
-	WORD  $0x4eadd4a5 // FSUB V5.4S, V5.4S, V13.4S // wa = wa - m', lanes 8..11
-	WORD  $0x4eaed4c6 // FSUB V6.4S, V6.4S, V14.4S // wa = wa - m', lanes 12..15
-	WORD  $0x4eabd4e7 // FSUB V7.4S, V7.4S, V11.4S // wb = wb - m', lanes 0..3
-	WORD  $0x4eacd508 // FSUB V8.4S, V8.4S, V12.4S // wb = wb - m', lanes 4..7
-	WORD  $0x4eadd529 // FSUB V9.4S, V9.4S, V13.4S // wb = wb - m', lanes 8..11
-	WORD  $0x4eaed54a // FSUB V10.4S, V10.4S, V14.4S // wb = wb - m', lanes 12..15
-	WORD  $0x4e218860 // FRINTN V0.4S, V3.4S // n = round(wa), lanes 0..3
-	WORD  $0x4e21888b // FRINTN V11.4S, V4.4S // n = round(wa), lanes 4..7
-	WORD  $0x4e2188ac // FRINTN V12.4S, V5.4S // n = round(wa), lanes 8..11
-	WORD  $0x4e2188cd // FRINTN V13.4S, V6.4S // n = round(wa), lanes 12..15
-	WORD  $0x4ea0d463 // FSUB V3.4S, V3.4S, V0.4S // wa = wa - n, lanes 0..3
-	WORD  $0x4eabd484 // FSUB V4.4S, V4.4S, V11.4S // wa = wa - n, lanes 4..7
-	WORD  $0x4eacd4a5 // FSUB V5.4S, V5.4S, V12.4S // wa = wa - n, lanes 8..11
-	WORD  $0x4eadd4c6 // FSUB V6.4S, V6.4S, V13.4S // wa = wa - n, lanes 12..15
+	WORD  $0x4e20e581 // FCMEQ V1.4S, V12.4S, V0.4S // none = m' == -Inf, lanes 0..3
+	WORD  $0x4e20e5b0 // FCMEQ V16.4S, V13.4S, V0.4S // none = m' == -Inf, lanes 4..7
+	WORD  $0x4e20e5d1 // FCMEQ V17.4S, V14.4S, V0.4S // none = m' == -Inf, lanes 8..11
+	WORD  $0x4e20e5e0 // FCMEQ V0.4S, V15.4S, V0.4S // none = m' == -Inf, lanes 12..15
+	WORD  $0x4e611d8c // BIC V12.16B, V12.16B, V1.16B // m' = 0 where none, lanes 0..3
+	WORD  $0x4e701dad // BIC V13.16B, V13.16B, V16.16B // m' = 0 where none, lanes 4..7
+	WORD  $0x4e711dce // BIC V14.16B, V14.16B, V17.16B // m' = 0 where none, lanes 8..11
+	WORD  $0x4e601def // BIC V15.16B, V15.16B, V0.16B // m' = 0 where none, lanes 12..15
+	WORD  $0x4eacd484 // FSUB V4.4S, V4.4S, V12.4S // wa = wa - m', lanes 0..3
+	WORD  $0x4eadd4a5 // FSUB V5.4S, V5.4S, V13.4S // wa = wa - m', lanes 4..7
+	WORD  $0x4eaed4c6 // FSUB V6.4S, V6.4S, V14.4S // wa = wa - m', lanes 8..11
+	WORD  $0x4eafd4e7 // FSUB V7.4S, V7.4S, V15.4S // wa = wa - m', lanes 12..15
+	WORD  $0x4eacd508 // FSUB V8.4S, V8.4S, V12.4S // wb = wb - m', lanes 0..3
+	WORD  $0x4eadd529 // FSUB V9.4S, V9.4S, V13.4S // wb = wb - m', lanes 4..7
+	WORD  $0x4eaed54a // FSUB V10.4S, V10.4S, V14.4S // wb = wb - m', lanes 8..11
+	WORD  $0x4eafd56b // FSUB V11.4S, V11.4S, V15.4S // wb = wb - m', lanes 12..15
+	WORD  $0x4e218880 // FRINTN V0.4S, V4.4S // n = round(wa), lanes 0..3
+	WORD  $0x4e2188a1 // FRINTN V1.4S, V5.4S // n = round(wa), lanes 4..7
+	WORD  $0x4e2188cc // FRINTN V12.4S, V6.4S // n = round(wa), lanes 8..11
+	WORD  $0x4e2188ed // FRINTN V13.4S, V7.4S // n = round(wa), lanes 12..15
+	WORD  $0x4ea0d484 // FSUB V4.4S, V4.4S, V0.4S // wa = wa - n, lanes 0..3
+	WORD  $0x4ea1d4a5 // FSUB V5.4S, V5.4S, V1.4S // wa = wa - n, lanes 4..7
+	WORD  $0x4eacd4c6 // FSUB V6.4S, V6.4S, V12.4S // wa = wa - n, lanes 8..11
+	WORD  $0x4eadd4e7 // FSUB V7.4S, V7.4S, V13.4S // wa = wa - n, lanes 12..15
 	FMOVQ 96(R20), F14 // p = p*wa + exp2_5, lanes 0..3
-	VFMLA V3.S4, V1.S4, V14.S4 // p = p*wa + exp2_5, lanes 0..3
+	VFMLA V4.S4, V2.S4, V14.S4 // p = p*wa + exp2_5, lanes 0..3
 	FMOVQ 96(R20), F15 // p = p*wa + exp2_5, lanes 4..7
-	VFMLA V4.S4, V1.S4, V15.S4 // p = p*wa + exp2_5, lanes 4..7
+	VFMLA V5.S4, V2.S4, V15.S4 // p = p*wa + exp2_5, lanes 4..7
 	FMOVQ 96(R20), F16 // p = p*wa + exp2_5, lanes 8..11
-	VFMLA V5.S4, V1.S4, V16.S4 // p = p*wa + exp2_5, lanes 8..11
+	VFMLA V6.S4, V2.S4, V16.S4 // p = p*wa + exp2_5, lanes 8..11
 	FMOVQ 96(R20), F17 // p = p*wa + exp2_5, lanes 12..15
-	VFMLA V6.S4, V1.S4, V17.S4 // p = p*wa + exp2_5, lanes 12..15
+	VFMLA V7.S4, V2.S4, V17.S4 // p = p*wa + exp2_5, lanes 12..15
 	FMOVQ 80(R20), F18 // p = p*wa + exp2_4, lanes 0..3
-	VFMLA V3.S4, V14.S4, V18.S4 // p = p*wa + exp2_4, lanes 0..3
+	VFMLA V4.S4, V14.S4, V18.S4 // p = p*wa + exp2_4, lanes 0..3
 	FMOVQ 80(R20), F14 // p = p*wa + exp2_4, lanes 4..7
-	VFMLA V4.S4, V15.S4, V14.S4 // p = p*wa + exp2_4, lanes 4..7
+	VFMLA V5.S4, V15.S4, V14.S4 // p = p*wa + exp2_4, lanes 4..7
 	FMOVQ 80(R20), F15 // p = p*wa + exp2_4, lanes 8..11
-	VFMLA V5.S4, V16.S4, V15.S4 // p = p*wa + exp2_4, lanes 8..11
+	VFMLA V6.S4, V16.S4, V15.S4 // p = p*wa + exp2_4, lanes 8..11
 	FMOVQ 80(R20), F16 // p = p*wa + exp2_4, lanes 12..15
-	VFMLA V6.S4, V17.S4, V16.S4 // p = p*wa + exp2_4, lanes 12..15
+	VFMLA V7.S4, V17.S4, V16.S4 // p = p*wa + exp2_4, lanes 12..15
 	FMOVQ 64(R20), F17 // p = p*wa + exp2_3, lanes 0..3
-	VFMLA V3.S4, V18.S4, V17.S4 // p = p*wa + exp2_3, lanes 0..3
+	VFMLA V4.S4, V18.S4, V17.S4 // p = p*wa + exp2_3, lanes 0..3
 	FMOVQ 64(R20), F18 // p = p*wa + exp2_3, lanes 4..7
-	VFMLA V4.S4, V14.S4, V18.S4 // p = p*wa + exp2_3, lanes 4..7
+	VFMLA V5.S4, V14.S4, V18.S4 // p = p*wa + exp2_3, lanes 4..7
 	FMOVQ 64(R20), F14 // p = p*wa + exp2_3, lanes 8..11
-	VFMLA V5.S4, V15.S4, V14.S4 // p = p*wa + exp2_3, lanes 8..11
+	VFMLA V6.S4, V15.S4, V14.S4 // p = p*wa + exp2_3, lanes 8..11
 	FMOVQ 64(R20), F15 // p = p*wa + exp2_3, lanes 12..15
-	VFMLA V6.S4, V16.S4, V15.S4 // p = p*wa + exp2_3, lanes 12..15
+	VFMLA V7.S4, V16.S4, V15.S4 // p = p*wa + exp2_3, lanes 12..15
 	FMOVQ 48(R20), F16 // p = p*wa + exp2_2, lanes 0..3
-	VFMLA V3.S4, V17.S4, V16.S4 // p = p*wa + exp2_2, lanes 0..3
+	VFMLA V4.S4, V17.S4, V16.S4 // p = p*wa + exp2_2, lanes 0..3
 	FMOVQ 48(R20), F17 // p = p*wa + exp2_2, lanes 4..7
-	VFMLA V4.S4, V18.S4, V17.S4 // p = p*wa + exp2_2, lanes 4..7
+	VFMLA V5.S4, V18.S4, V17.S4 // p = p*wa + exp2_2, lanes 4..7
 	FMOVQ 48(R20), F18 // p = p*wa + exp2_2, lanes 8..11
-	VFMLA V5.S4, V14.S4, V18.S4 // p = p*wa + exp2_2, lanes 8..11
+	VFMLA V6.S4, V14.S4, V18.S4 // p = p*wa + exp2_2, lanes 8..11
 	FMOVQ 48(R20), F14 // p = p*wa + exp2_2, lanes 12..15
-	VFMLA V6.S4, V15.S4, V14.S4 // p = p*wa + exp2_2, lanes 12..15
+	VFMLA V7.S4, V15.S4, V14.S4 // p = p*wa + exp2_2, lanes 12..15
 	FMOVQ 32(R20), F15 // p = p*wa + exp2_1, lanes 0..3
-	VFMLA V3.S4, V16.S4, V15.S4 // p = p*wa + exp2_1, lanes 0..3
+	VFMLA V4.S4, V16.S4, V15.S4 // p = p*wa + exp2_1, lanes 0..3
 	FMOVQ 32(R20), F16 // p = p*wa + exp2_1, lanes 4..7
-	VFMLA V4.S4, V17.S4, V16.S4 // p = p*wa + exp2_1, lanes 4..7
+	VFMLA V5.S4, V17.S4, V16.S4 // p = p*wa + exp2_1, lanes 4..7
 	FMOVQ 32(R20), F17 // p = p*wa + exp2_1, lanes 8..11
-	VFMLA V5.S4, V18.S4, V17.S4 // p = p*wa + exp2_1, lanes 8..11
+	VFMLA V6.S4, V18.S4, V17.S4 // p = p*wa + exp2_1, lanes 8..11
 	FMOVQ 32(R20), F18 // p = p*wa + exp2_1, lanes 12..15
-	VFMLA V6.S4, V14.S4, V18.S4 // p = p*wa + exp2_1, lanes 12..15
+	VFMLA V7.S4, V14.S4, V18.S4 // p = p*wa + exp2_1, lanes 12..15
 	FMOVQ 16(R20), F14 // p = p*wa + exp2_0, lanes 0..3
-	VFMLA V3.S4, V15.S4, V14.S4 // p = p*wa + exp2_0, lanes 0..3
-	FMOVQ 16(R20), F3 // p = p*wa + exp2_0, lanes 4..7
-	VFMLA V4.S4, V16.S4, V3.S4 // p = p*wa + exp2_0, lanes 4..7
-	FMOVQ 16(R20), F4 // p = p*wa + exp2_0, lanes 8..11
-	VFMLA V5.S4, V17.S4, V4.S4 // p = p*wa + exp2_0, lanes 8..11
-	FMOVQ 16(R20), F5 // p = p*wa + exp2_0, lanes 12..15
-	VFMLA V6.S4, V18.S4, V5.S4 // p = p*wa + exp2_0, lanes 12..15
-	WORD  $0x6ea0e446 // FCMGT V6.4S, V2.4S, V0.4S // small = n < -125, lanes 0..3
-	WORD  $0x6eabe44f // FCMGT V15.4S, V2.4S, V11.4S // small = n < -125, lanes 4..7
-	WORD  $0x6eace450 // FCMGT V16.4S, V2.4S, V12.4S // small = n < -125, lanes 8..11
-	WORD  $0x6eade451 // FCMGT V17.4S, V2.4S, V13.4S // small = n < -125, lanes 12..15
+	VFMLA V4.S4, V15.S4, V14.S4 // p = p*wa + exp2_0, lanes 0..3
+	FMOVQ 16(R20), F4 // p = p*wa + exp2_0, lanes 4..7
+	VFMLA V5.S4, V16.S4, V4.S4 // p = p*wa + exp2_0, lanes 4..7
+	FMOVQ 16(R20), F5 // p = p*wa + exp2_0, lanes 8..11
+	VFMLA V6.S4, V17.S4, V5.S4 // p = p*wa + exp2_0, lanes 8..11
+	FMOVQ 16(R20), F6 // p = p*wa + exp2_0, lanes 12..15
+	VFMLA V7.S4, V18.S4, V6.S4 // p = p*wa + exp2_0, lanes 12..15
+	WORD  $0x6ea0e467 // FCMGT V7.4S, V3.4S, V0.4S // small = n < -125, lanes 0..3
+	WORD  $0x6ea1e46f // FCMGT V15.4S, V3.4S, V1.4S // small = n < -125, lanes 4..7
+	WORD  $0x6eace470 // FCMGT V16.4S, V3.4S, V12.4S // small = n < -125, lanes 8..11
+	WORD  $0x6eade471 // FCMGT V17.4S, V3.4S, V13.4S // small = n < -125, lanes 12..15
 	WORD  $0x4f29fc00 // FCVTZS V0.4S, V0.4S, #23 // p *= 2**n, lanes 0..3
 	VADD  V0.S4, V14.S4, V0.S4 // p *= 2**n, lanes 0..3
-	WORD  $0x4f29fd6b // FCVTZS V11.4S, V11.4S, #23 // p *= 2**n, lanes 4..7
-	VADD  V11.S4, V3.S4, V3.S4 // p *= 2**n, lanes 4..7
-	WORD  $0x4f29fd8b // FCVTZS V11.4S, V12.4S, #23 // p *= 2**n, lanes 8..11
-	VADD  V11.S4, V4.S4, V4.S4 // p *= 2**n, lanes 8..11
-	WORD  $0x4f29fdab // FCVTZS V11.4S, V13.4S, #23 // p *= 2**n, lanes 12..15
-	VADD  V11.S4, V5.S4, V5.S4 // p *= 2**n, lanes 12..15
-	WORD  $0x4e661c00 // BIC V0.16B, V0.16B, V6.16B // p = 0 where small, lanes 0..3
-	WORD  $0x4e6f1c63 // BIC V3.16B, V3.16B, V15.16B // p = 0 where small, lanes 4..7
+	WORD  $0x4f29fc21 // FCVTZS V1.4S, V1.4S, #23 // p *= 2**n, lanes 4..7
+	VADD  V1.S4, V4.S4, V1.S4 // p *= 2**n, lanes 4..7
+	WORD  $0x4f29fd84 // FCVTZS V4.4S, V12.4S, #23 // p *= 2**n, lanes 8..11
+	VADD  V4.S4, V5.S4, V4.S4 // p *= 2**n, lanes 8..11
+	WORD  $0x4f29fda5 // FCVTZS V5.4S, V13.4S, #23 // p *= 2**n, lanes 12..15
+	VADD  V5.S4, V6.S4, V5.S4 // p *= 2**n, lanes 12..15
+	WORD  $0x4e671c00 // BIC V0.16B, V0.16B, V7.16B // p = 0 where small, lanes 0..3
+	WORD  $0x4e6f1c21 // BIC V1.16B, V1.16B, V15.16B // p = 0 where small, lanes 4..7
 	WORD  $0x4e701c84 // BIC V4.16B, V4.16B, V16.16B // p = 0 where small, lanes 8..11
 	WORD  $0x4e711ca5 // BIC V5.16B, V5.16B, V17.16B // p = 0 where small, lanes 12..15
 	FMOVQ F0, (R8) // weights[0] = p, lanes 0..3
-	FMOVQ F3, 16(R8) // weights[0] = p, lanes 4..7
+	FMOVQ F1, 16(R8) // weights[0] = p, lanes 4..7
 	FMOVQ F4, 32(R8) // weights[0] = p, lanes 8..11
 	FMOVQ F5, 48(R8) // weights[0] = p, lanes 12..15
 	VEOR  V6.B16, V6.B16, V6.B16 // la = la[0], rows lanes
-	VEOR  V11.B16, V11.B16, V11.B16 // la = la[0], rows lanes
+	VEOR  V7.B16, V7.B16, V7.B16 // la = la[0], rows lanes
 	VEOR  V12.B16, V12.B16, V12.B16 // la = la[0], rows lanes
 	VEOR  V13.B16, V13.B16, V13.B16 // la = la[0], rows lanes
 	CMP   $4, R10 // la = la[0], rows lanes
@@ -6065,7 +5496,7 @@ tail_done_19:
 	FMOVQ (R1), F6 // la = la[0], rows lanes
 	CMP   $8, R10 // la = la[0], rows lanes
 	BLT   tail_30 // la = la[0], rows lanes
-	FMOVQ 16(R1), F11 // la = la[0], rows lanes
+	FMOVQ 16(R1), F7 // la = la[0], rows lanes
 	CMP   $12, R10 // la = la[0], rows lanes
 	BLT   tail_31 // la = la[0], rows lanes
 	FMOVQ 32(R1), F12 // la = la[0], rows lanes
@@ -6089,15 +5520,15 @@ tail_one_33:
 
 tail_30:
 	TBZ   $1, R10, tail_one_34 // la = la[0], rows lanes
-	FMOVD 16(R1), F11 // la = la[0], rows lanes
+	FMOVD 16(R1), F7 // la = la[0], rows lanes
 	TBZ   $0, R10, tail_done_28 // la = la[0], rows lanes
 	ADD   $24, R1, R0 // la = la[0], rows lanes
-	VLD1  (R0), V11.S[2] // la = la[0], rows lanes
+	VLD1  (R0), V7.S[2] // la = la[0], rows lanes
 	JMP   tail_done_28 // la = la[0], rows lanes
 
 tail_one_34:
 	TBZ   $0, R10, tail_done_28 // la = la[0], rows lanes
-	FMOVS 16(R1), F11 // la = la[0], rows lanes
+	FMOVS 16(R1), F7 // la = la[0], rows lanes
 	JMP   tail_done_28 // la = la[0], rows lanes
 
 tail_31:
@@ -6127,165 +5558,165 @@ tail_one_36:
 
 tail_done_28:
 	WORD  $0x6e20dcc6 // FMUL V6.4S, V6.4S, V0.4S // la = la * p, lanes 0..3
-	WORD  $0x6e23dd6b // FMUL V11.4S, V11.4S, V3.4S // la = la * p, lanes 4..7
+	WORD  $0x6e21dce7 // FMUL V7.4S, V7.4S, V1.4S // la = la * p, lanes 4..7
 	WORD  $0x6e24dd8c // FMUL V12.4S, V12.4S, V4.4S // la = la * p, lanes 8..11
 	WORD  $0x6e25ddad // FMUL V13.4S, V13.4S, V5.4S // la = la * p, lanes 12..15
-	WORD  $0x4e2188e0 // FRINTN V0.4S, V7.4S // n = round(wb), lanes 0..3
-	WORD  $0x4e218903 // FRINTN V3.4S, V8.4S // n = round(wb), lanes 4..7
-	WORD  $0x4e218924 // FRINTN V4.4S, V9.4S // n = round(wb), lanes 8..11
-	WORD  $0x4e218945 // FRINTN V5.4S, V10.4S // n = round(wb), lanes 12..15
-	WORD  $0x4ea0d4e7 // FSUB V7.4S, V7.4S, V0.4S // wb = wb - n, lanes 0..3
-	WORD  $0x4ea3d508 // FSUB V8.4S, V8.4S, V3.4S // wb = wb - n, lanes 4..7
-	WORD  $0x4ea4d529 // FSUB V9.4S, V9.4S, V4.4S // wb = wb - n, lanes 8..11
-	WORD  $0x4ea5d54a // FSUB V10.4S, V10.4S, V5.4S // wb = wb - n, lanes 12..15
+	WORD  $0x4e218900 // FRINTN V0.4S, V8.4S // n = round(wb), lanes 0..3
+	WORD  $0x4e218921 // FRINTN V1.4S, V9.4S // n = round(wb), lanes 4..7
+	WORD  $0x4e218944 // FRINTN V4.4S, V10.4S // n = round(wb), lanes 8..11
+	WORD  $0x4e218965 // FRINTN V5.4S, V11.4S // n = round(wb), lanes 12..15
+	WORD  $0x4ea0d508 // FSUB V8.4S, V8.4S, V0.4S // wb = wb - n, lanes 0..3
+	WORD  $0x4ea1d529 // FSUB V9.4S, V9.4S, V1.4S // wb = wb - n, lanes 4..7
+	WORD  $0x4ea4d54a // FSUB V10.4S, V10.4S, V4.4S // wb = wb - n, lanes 8..11
+	WORD  $0x4ea5d56b // FSUB V11.4S, V11.4S, V5.4S // wb = wb - n, lanes 12..15
 	FMOVQ 96(R20), F14 // p = p*wb + exp2_5, lanes 0..3
-	VFMLA V7.S4, V1.S4, V14.S4 // p = p*wb + exp2_5, lanes 0..3
+	VFMLA V8.S4, V2.S4, V14.S4 // p = p*wb + exp2_5, lanes 0..3
 	FMOVQ 96(R20), F15 // p = p*wb + exp2_5, lanes 4..7
-	VFMLA V8.S4, V1.S4, V15.S4 // p = p*wb + exp2_5, lanes 4..7
+	VFMLA V9.S4, V2.S4, V15.S4 // p = p*wb + exp2_5, lanes 4..7
 	FMOVQ 96(R20), F16 // p = p*wb + exp2_5, lanes 8..11
-	VFMLA V9.S4, V1.S4, V16.S4 // p = p*wb + exp2_5, lanes 8..11
+	VFMLA V10.S4, V2.S4, V16.S4 // p = p*wb + exp2_5, lanes 8..11
 	FMOVQ 96(R20), F17 // p = p*wb + exp2_5, lanes 12..15
-	VFMLA V10.S4, V1.S4, V17.S4 // p = p*wb + exp2_5, lanes 12..15
-	FMOVQ 80(R20), F1 // p = p*wb + exp2_4, lanes 0..3
-	VFMLA V7.S4, V14.S4, V1.S4 // p = p*wb + exp2_4, lanes 0..3
+	VFMLA V11.S4, V2.S4, V17.S4 // p = p*wb + exp2_5, lanes 12..15
+	FMOVQ 80(R20), F2 // p = p*wb + exp2_4, lanes 0..3
+	VFMLA V8.S4, V14.S4, V2.S4 // p = p*wb + exp2_4, lanes 0..3
 	FMOVQ 80(R20), F14 // p = p*wb + exp2_4, lanes 4..7
-	VFMLA V8.S4, V15.S4, V14.S4 // p = p*wb + exp2_4, lanes 4..7
+	VFMLA V9.S4, V15.S4, V14.S4 // p = p*wb + exp2_4, lanes 4..7
 	FMOVQ 80(R20), F15 // p = p*wb + exp2_4, lanes 8..11
-	VFMLA V9.S4, V16.S4, V15.S4 // p = p*wb + exp2_4, lanes 8..11
+	VFMLA V10.S4, V16.S4, V15.S4 // p = p*wb + exp2_4, lanes 8..11
 	FMOVQ 80(R20), F16 // p = p*wb + exp2_4, lanes 12..15
-	VFMLA V10.S4, V17.S4, V16.S4 // p = p*wb + exp2_4, lanes 12..15
+	VFMLA V11.S4, V17.S4, V16.S4 // p = p*wb + exp2_4, lanes 12..15
 	FMOVQ 64(R20), F17 // p = p*wb + exp2_3, lanes 0..3
-	VFMLA V7.S4, V1.S4, V17.S4 // p = p*wb + exp2_3, lanes 0..3
-	FMOVQ 64(R20), F1 // p = p*wb + exp2_3, lanes 4..7
-	VFMLA V8.S4, V14.S4, V1.S4 // p = p*wb + exp2_3, lanes 4..7
+	VFMLA V8.S4, V2.S4, V17.S4 // p = p*wb + exp2_3, lanes 0..3
+	FMOVQ 64(R20), F2 // p = p*wb + exp2_3, lanes 4..7
+	VFMLA V9.S4, V14.S4, V2.S4 // p = p*wb + exp2_3, lanes 4..7
 	FMOVQ 64(R20), F14 // p = p*wb + exp2_3, lanes 8..11
-	VFMLA V9.S4, V15.S4, V14.S4 // p = p*wb + exp2_3, lanes 8..11
+	VFMLA V10.S4, V15.S4, V14.S4 // p = p*wb + exp2_3, lanes 8..11
 	FMOVQ 64(R20), F15 // p = p*wb + exp2_3, lanes 12..15
-	VFMLA V10.S4, V16.S4, V15.S4 // p = p*wb + exp2_3, lanes 12..15
+	VFMLA V11.S4, V16.S4, V15.S4 // p = p*wb + exp2_3, lanes 12..15
 	FMOVQ 48(R20), F16 // p = p*wb + exp2_2, lanes 0..3
-	VFMLA V7.S4, V17.S4, V16.S4 // p = p*wb + exp2_2, lanes 0..3
+	VFMLA V8.S4, V17.S4, V16.S4 // p = p*wb + exp2_2, lanes 0..3
 	FMOVQ 48(R20), F17 // p = p*wb + exp2_2, lanes 4..7
-	VFMLA V8.S4, V1.S4, V17.S4 // p = p*wb + exp2_2, lanes 4..7
-	FMOVQ 48(R20), F1 // p = p*wb + exp2_2, lanes 8..11
-	VFMLA V9.S4, V14.S4, V1.S4 // p = p*wb + exp2_2, lanes 8..11
+	VFMLA V9.S4, V2.S4, V17.S4 // p = p*wb + exp2_2, lanes 4..7
+	FMOVQ 48(R20), F2 // p = p*wb + exp2_2, lanes 8..11
+	VFMLA V10.S4, V14.S4, V2.S4 // p = p*wb + exp2_2, lanes 8..11
 	FMOVQ 48(R20), F14 // p = p*wb + exp2_2, lanes 12..15
-	VFMLA V10.S4, V15.S4, V14.S4 // p = p*wb + exp2_2, lanes 12..15
+	VFMLA V11.S4, V15.S4, V14.S4 // p = p*wb + exp2_2, lanes 12..15
 	FMOVQ 32(R20), F15 // p = p*wb + exp2_1, lanes 0..3
-	VFMLA V7.S4, V16.S4, V15.S4 // p = p*wb + exp2_1, lanes 0..3
+	VFMLA V8.S4, V16.S4, V15.S4 // p = p*wb + exp2_1, lanes 0..3
 	FMOVQ 32(R20), F16 // p = p*wb + exp2_1, lanes 4..7
-	VFMLA V8.S4, V17.S4, V16.S4 // p = p*wb + exp2_1, lanes 4..7
+	VFMLA V9.S4, V17.S4, V16.S4 // p = p*wb + exp2_1, lanes 4..7
 	FMOVQ 32(R20), F17 // p = p*wb + exp2_1, lanes 8..11
-	VFMLA V9.S4, V1.S4, V17.S4 // p = p*wb + exp2_1, lanes 8..11
-	FMOVQ 32(R20), F1 // p = p*wb + exp2_1, lanes 12..15
-	VFMLA V10.S4, V14.S4, V1.S4 // p = p*wb + exp2_1, lanes 12..15
+	VFMLA V10.S4, V2.S4, V17.S4 // p = p*wb + exp2_1, lanes 8..11
+	FMOVQ 32(R20), F2 // p = p*wb + exp2_1, lanes 12..15
+	VFMLA V11.S4, V14.S4, V2.S4 // p = p*wb + exp2_1, lanes 12..15
 	FMOVQ 16(R20), F14 // p = p*wb + exp2_0, lanes 0..3
-	VFMLA V7.S4, V15.S4, V14.S4 // p = p*wb + exp2_0, lanes 0..3
-	FMOVQ 16(R20), F7 // p = p*wb + exp2_0, lanes 4..7
-	VFMLA V8.S4, V16.S4, V7.S4 // p = p*wb + exp2_0, lanes 4..7
-	FMOVQ 16(R20), F8 // p = p*wb + exp2_0, lanes 8..11
-	VFMLA V9.S4, V17.S4, V8.S4 // p = p*wb + exp2_0, lanes 8..11
-	FMOVQ 16(R20), F9 // p = p*wb + exp2_0, lanes 12..15
-	VFMLA V10.S4, V1.S4, V9.S4 // p = p*wb + exp2_0, lanes 12..15
-	WORD  $0x6ea0e441 // FCMGT V1.4S, V2.4S, V0.4S // small = n < -125, lanes 0..3
-	WORD  $0x6ea3e44a // FCMGT V10.4S, V2.4S, V3.4S // small = n < -125, lanes 4..7
-	WORD  $0x6ea4e44f // FCMGT V15.4S, V2.4S, V4.4S // small = n < -125, lanes 8..11
-	WORD  $0x6ea5e442 // FCMGT V2.4S, V2.4S, V5.4S // small = n < -125, lanes 12..15
+	VFMLA V8.S4, V15.S4, V14.S4 // p = p*wb + exp2_0, lanes 0..3
+	FMOVQ 16(R20), F8 // p = p*wb + exp2_0, lanes 4..7
+	VFMLA V9.S4, V16.S4, V8.S4 // p = p*wb + exp2_0, lanes 4..7
+	FMOVQ 16(R20), F9 // p = p*wb + exp2_0, lanes 8..11
+	VFMLA V10.S4, V17.S4, V9.S4 // p = p*wb + exp2_0, lanes 8..11
+	FMOVQ 16(R20), F10 // p = p*wb + exp2_0, lanes 12..15
+	VFMLA V11.S4, V2.S4, V10.S4 // p = p*wb + exp2_0, lanes 12..15
+	WORD  $0x6ea0e462 // FCMGT V2.4S, V3.4S, V0.4S // small = n < -125, lanes 0..3
+	WORD  $0x6ea1e46b // FCMGT V11.4S, V3.4S, V1.4S // small = n < -125, lanes 4..7
+	WORD  $0x6ea4e46f // FCMGT V15.4S, V3.4S, V4.4S // small = n < -125, lanes 8..11
+	WORD  $0x6ea5e463 // FCMGT V3.4S, V3.4S, V5.4S // small = n < -125, lanes 12..15
 	WORD  $0x4f29fc00 // FCVTZS V0.4S, V0.4S, #23 // p *= 2**n, lanes 0..3
 	VADD  V0.S4, V14.S4, V0.S4 // p *= 2**n, lanes 0..3
-	WORD  $0x4f29fc63 // FCVTZS V3.4S, V3.4S, #23 // p *= 2**n, lanes 4..7
-	VADD  V3.S4, V7.S4, V3.S4 // p *= 2**n, lanes 4..7
+	WORD  $0x4f29fc21 // FCVTZS V1.4S, V1.4S, #23 // p *= 2**n, lanes 4..7
+	VADD  V1.S4, V8.S4, V1.S4 // p *= 2**n, lanes 4..7
 	WORD  $0x4f29fc84 // FCVTZS V4.4S, V4.4S, #23 // p *= 2**n, lanes 8..11
-	VADD  V4.S4, V8.S4, V4.S4 // p *= 2**n, lanes 8..11
+	VADD  V4.S4, V9.S4, V4.S4 // p *= 2**n, lanes 8..11
 	WORD  $0x4f29fca5 // FCVTZS V5.4S, V5.4S, #23 // p *= 2**n, lanes 12..15
-	VADD  V5.S4, V9.S4, V5.S4 // p *= 2**n, lanes 12..15
-	WORD  $0x4e611c00 // BIC V0.16B, V0.16B, V1.16B // p = 0 where small, lanes 0..3
-	WORD  $0x4e6a1c63 // BIC V3.16B, V3.16B, V10.16B // p = 0 where small, lanes 4..7
+	VADD  V5.S4, V10.S4, V5.S4 // p *= 2**n, lanes 12..15
+	WORD  $0x4e621c00 // BIC V0.16B, V0.16B, V2.16B // p = 0 where small, lanes 0..3
+	WORD  $0x4e6b1c21 // BIC V1.16B, V1.16B, V11.16B // p = 0 where small, lanes 4..7
 	WORD  $0x4e6f1c84 // BIC V4.16B, V4.16B, V15.16B // p = 0 where small, lanes 8..11
-	WORD  $0x4e621ca5 // BIC V5.16B, V5.16B, V2.16B // p = 0 where small, lanes 12..15
+	WORD  $0x4e631ca5 // BIC V5.16B, V5.16B, V3.16B // p = 0 where small, lanes 12..15
 	FMOVQ F0, 64(R8) // weights[16] = p, lanes 0..3
-	FMOVQ F3, 80(R8) // weights[16] = p, lanes 4..7
+	FMOVQ F1, 80(R8) // weights[16] = p, lanes 4..7
 	FMOVQ F4, 96(R8) // weights[16] = p, lanes 8..11
 	FMOVQ F5, 112(R8) // weights[16] = p, lanes 12..15
-	VEOR  V1.B16, V1.B16, V1.B16 // lb = lb[0], rows lanes
 	VEOR  V2.B16, V2.B16, V2.B16 // lb = lb[0], rows lanes
-	VEOR  V7.B16, V7.B16, V7.B16 // lb = lb[0], rows lanes
+	VEOR  V3.B16, V3.B16, V3.B16 // lb = lb[0], rows lanes
 	VEOR  V8.B16, V8.B16, V8.B16 // lb = lb[0], rows lanes
+	VEOR  V9.B16, V9.B16, V9.B16 // lb = lb[0], rows lanes
 	CMP   $4, R10 // lb = lb[0], rows lanes
 	BLT   tail_38 // lb = lb[0], rows lanes
-	FMOVQ (R6), F1 // lb = lb[0], rows lanes
+	FMOVQ (R6), F2 // lb = lb[0], rows lanes
 	CMP   $8, R10 // lb = lb[0], rows lanes
 	BLT   tail_39 // lb = lb[0], rows lanes
-	FMOVQ 16(R6), F2 // lb = lb[0], rows lanes
+	FMOVQ 16(R6), F3 // lb = lb[0], rows lanes
 	CMP   $12, R10 // lb = lb[0], rows lanes
 	BLT   tail_40 // lb = lb[0], rows lanes
-	FMOVQ 32(R6), F7 // lb = lb[0], rows lanes
+	FMOVQ 32(R6), F8 // lb = lb[0], rows lanes
 	CMP   $16, R10 // lb = lb[0], rows lanes
 	BLT   tail_41 // lb = lb[0], rows lanes
-	FMOVQ 48(R6), F8 // lb = lb[0], rows lanes
+	FMOVQ 48(R6), F9 // lb = lb[0], rows lanes
 	JMP   tail_done_37 // lb = lb[0], rows lanes
 
 tail_38:
 	TBZ   $1, R10, tail_one_42 // lb = lb[0], rows lanes
-	FMOVD (R6), F1 // lb = lb[0], rows lanes
+	FMOVD (R6), F2 // lb = lb[0], rows lanes
 	TBZ   $0, R10, tail_done_37 // lb = lb[0], rows lanes
 	ADD   $8, R6, R0 // lb = lb[0], rows lanes
-	VLD1  (R0), V1.S[2] // lb = lb[0], rows lanes
+	VLD1  (R0), V2.S[2] // lb = lb[0], rows lanes
 	JMP   tail_done_37 // lb = lb[0], rows lanes
 
 tail_one_42:
 	TBZ   $0, R10, tail_done_37 // lb = lb[0], rows lanes
-	FMOVS (R6), F1 // lb = lb[0], rows lanes
+	FMOVS (R6), F2 // lb = lb[0], rows lanes
 	JMP   tail_done_37 // lb = lb[0], rows lanes
 
 tail_39:
 	TBZ   $1, R10, tail_one_43 // lb = lb[0], rows lanes
-	FMOVD 16(R6), F2 // lb = lb[0], rows lanes
+	FMOVD 16(R6), F3 // lb = lb[0], rows lanes
 	TBZ   $0, R10, tail_done_37 // lb = lb[0], rows lanes
 	ADD   $24, R6, R0 // lb = lb[0], rows lanes
-	VLD1  (R0), V2.S[2] // lb = lb[0], rows lanes
+	VLD1  (R0), V3.S[2] // lb = lb[0], rows lanes
 	JMP   tail_done_37 // lb = lb[0], rows lanes
 
 tail_one_43:
 	TBZ   $0, R10, tail_done_37 // lb = lb[0], rows lanes
-	FMOVS 16(R6), F2 // lb = lb[0], rows lanes
+	FMOVS 16(R6), F3 // lb = lb[0], rows lanes
 	JMP   tail_done_37 // lb = lb[0], rows lanes
 
 tail_40:
 	TBZ   $1, R10, tail_one_44 // lb = lb[0], rows lanes
-	FMOVD 32(R6), F7 // lb = lb[0], rows lanes
+	FMOVD 32(R6), F8 // lb = lb[0], rows lanes
 	TBZ   $0, R10, tail_done_37 // lb = lb[0], rows lanes
 	ADD   $40, R6, R0 // lb = lb[0], rows lanes
-	VLD1  (R0), V7.S[2] // lb = lb[0], rows lanes
+	VLD1  (R0), V8.S[2] // lb = lb[0], rows lanes
 	JMP   tail_done_37 // lb = lb[0], rows lanes
 
 tail_one_44:
 	TBZ   $0, R10, tail_done_37 // lb = lb[0], rows lanes
-	FMOVS 32(R6), F7 // lb = lb[0], rows lanes
+	FMOVS 32(R6), F8 // lb = lb[0], rows lanes
 	JMP   tail_done_37 // lb = lb[0], rows lanes
 
 tail_41:
 	TBZ   $1, R10, tail_one_45 // lb = lb[0], rows lanes
-	FMOVD 48(R6), F8 // lb = lb[0], rows lanes
+	FMOVD 48(R6), F9 // lb = lb[0], rows lanes
 	TBZ   $0, R10, tail_done_37 // lb = lb[0], rows lanes
 	ADD   $56, R6, R0 // lb = lb[0], rows lanes
-	VLD1  (R0), V8.S[2] // lb = lb[0], rows lanes
+	VLD1  (R0), V9.S[2] // lb = lb[0], rows lanes
 	JMP   tail_done_37 // lb = lb[0], rows lanes
 
 tail_one_45:
 	TBZ   $0, R10, tail_done_37 // lb = lb[0], rows lanes
-	FMOVS 48(R6), F8 // lb = lb[0], rows lanes
+	FMOVS 48(R6), F9 // lb = lb[0], rows lanes
 
 tail_done_37:
-	VFMLA V0.S4, V1.S4, V6.S4 // la += lb * p, lanes 0..3
-	VFMLA V3.S4, V2.S4, V11.S4 // la += lb * p, lanes 4..7
-	VFMLA V4.S4, V7.S4, V12.S4 // la += lb * p, lanes 8..11
-	VFMLA V5.S4, V8.S4, V13.S4 // la += lb * p, lanes 12..15
+	VFMLA V0.S4, V2.S4, V6.S4 // la += lb * p, lanes 0..3
+	VFMLA V1.S4, V3.S4, V7.S4 // la += lb * p, lanes 4..7
+	VFMLA V4.S4, V8.S4, V12.S4 // la += lb * p, lanes 8..11
+	VFMLA V5.S4, V9.S4, V13.S4 // la += lb * p, lanes 12..15
 	CMP   $4, R10 // la[0] = la, rows lanes
 	BLT   tail_47 // la[0] = la, rows lanes
 	FMOVQ F6, (R1) // la[0] = la, rows lanes
 	CMP   $8, R10 // la[0] = la, rows lanes
 	BLT   tail_48 // la[0] = la, rows lanes
-	FMOVQ F11, 16(R1) // la[0] = la, rows lanes
+	FMOVQ F7, 16(R1) // la[0] = la, rows lanes
 	CMP   $12, R10 // la[0] = la, rows lanes
 	BLT   tail_49 // la[0] = la, rows lanes
 	FMOVQ F12, 32(R1) // la[0] = la, rows lanes
@@ -6309,15 +5740,15 @@ tail_one_51:
 
 tail_48:
 	TBZ   $1, R10, tail_one_52 // la[0] = la, rows lanes
-	FMOVD F11, 16(R1) // la[0] = la, rows lanes
+	FMOVD F7, 16(R1) // la[0] = la, rows lanes
 	TBZ   $0, R10, tail_done_46 // la[0] = la, rows lanes
 	ADD   $24, R1, R0 // la[0] = la, rows lanes
-	VST1  V11.S[2], (R0) // la[0] = la, rows lanes
+	VST1  V7.S[2], (R0) // la[0] = la, rows lanes
 	JMP   tail_done_46 // la[0] = la, rows lanes
 
 tail_one_52:
 	TBZ   $0, R10, tail_done_46 // la[0] = la, rows lanes
-	FMOVS F11, 16(R1) // la[0] = la, rows lanes
+	FMOVS F7, 16(R1) // la[0] = la, rows lanes
 	JMP   tail_done_46 // la[0] = la, rows lanes
 
 tail_49:

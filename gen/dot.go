@@ -8,7 +8,8 @@ import "github.com/quern-go/quern/gen/machine"
 //
 // With acc the chains start from there, which is how long vectors are cut into short calls.
 func dot(m *machine.Machine) {
-	chain := dotChains(m)
+	x, y, n, chain := dotChains(m)
+	dotRest(m, x, y, n, chain)
 	m.Note("(c0+c1) + (c2+c3), then across lanes, then + 0")
 	m.Add(chain[0], chain[0], chain[1])
 	m.Add(chain[2], chain[2], chain[3])
@@ -22,16 +23,18 @@ func dot(m *machine.Machine) {
 
 // dotChunk runs the chains of dot over a multiple of 64 elements and leaves them in acc.
 func dotChunk(m *machine.Machine) {
-	chain := dotChains(m)
+	_, _, _, chain := dotChains(m)
 	acc := m.Arg("acc")
 	for c := range chain {
 		m.Store(acc.At(64*c), chain[c])
 	}
 }
 
-func dotChains(m *machine.Machine) []machine.Value {
-	x, y, n, acc := m.Arg("x"), m.Arg("y"), m.Arg("n"), m.Arg("acc")
-	chain := make([]machine.Value, 4)
+// dotChains takes all that comes in sets of four vectors; x, y and n are what is left.
+func dotChains(m *machine.Machine) (x, y, n machine.Word, chain []machine.Value) {
+	x, y, n = m.Arg("x"), m.Arg("y"), m.Arg("n")
+	acc := m.Arg("acc")
+	chain = make([]machine.Value, 4)
 	for c := range chain {
 		chain[c] = m.Named("c%d", c)
 	}
@@ -44,20 +47,25 @@ func dotChains(m *machine.Machine) []machine.Value {
 			m.Zero(chain[c])
 		}
 	})
-	step := func(c int) {
-		xv, yv := m.Named("x"), m.Named("y")
-		m.Load(xv, x.At(64*c))
-		m.Load(yv, y.At(64*c))
-		m.FMA(chain[c], xv, yv)
-	}
 	m.While(n, 64, "chains", func() {
 		for c := range chain {
-			step(c)
+			dotStep(m, x, y, chain, c)
 		}
 		m.AddImm(x, 256)
 		m.AddImm(y, 256)
 	})
-	m.Note("what is left: full vectors of chains 0, 1, 2, then a part of the next")
+	return x, y, n, chain
+}
+
+func dotStep(m *machine.Machine, x, y machine.Word, chain []machine.Value, c int) {
+	xv, yv := m.Named("x"), m.Named("y")
+	m.Load(xv, x.At(64*c))
+	m.Load(yv, y.At(64*c))
+	m.FMA(chain[c], xv, yv)
+}
+
+// dotRest takes fewer than 64 elements: full vectors of chains 0, 1, 2, then a part of the next.
+func dotRest(m *machine.Machine, x, y, n machine.Word, chain []machine.Value) {
 	var left func(c int)
 	left = func(c int) {
 		partial := func() {
@@ -74,11 +82,10 @@ func dotChains(m *machine.Machine) []machine.Value {
 			return
 		}
 		m.IfElse(n, 16, func() {
-			step(c)
+			dotStep(m, x, y, chain, c)
 			m.AddImm(n, -16)
 			left(c + 1)
 		}, partial)
 	}
 	left(0)
-	return chain
 }

@@ -33,10 +33,15 @@ var manifest = []kernel{
 		Doc:  "transposes up to 32 rows of src into a panel: dst[d*32+r] = src[r*srcStride+d]. Columns are written in groups of the register's lanes.",
 		Text: packPanel,
 	}, {
-		Name: "PackColumns",
-		Sig:  "func(dst, src *float32, srcStride, rows, cols int) float32",
-		Doc:  "copies up to 16 columns into half a panel, dst[r*32+c] = src[r*srcStride+c], filled up to 16 with +0; the result is 0 if all are finite and NaN otherwise.",
-		Text: packColumns,
+		Name: "PackRows",
+		Sig:  "func(dst *float32, panelStride int, src *float32, srcStride, rows, cols int) float32",
+		Doc:  "copies rows into panels of 32 columns, dst[c/32*panelStride+r*32+c%32] = src[r*srcStride+c], the columns filled up to a multiple of 16 with +0; the result is 0 if all are finite and NaN otherwise.",
+		Text: packRows,
+	}, {
+		Name: "PrefetchRows",
+		Sig:  "func(src *float32, stride, rows, cols int)",
+		Doc:  "asks for rows that will be needed soon; it reads nothing.",
+		Text: prefetchRows,
 	}, {
 		Name: "ScaleRows",
 		Sig:  "func(dst *float32, dstStride int, src *float32, srcStride, rows, cols int, factor float32)",
@@ -74,8 +79,8 @@ var manifest = []kernel{
 		Text: softmaxTile,
 	}, {
 		Name: "MaskTile",
-		Sig:  "func(s *float32, stride, rows, cols int, bits *uint64)",
-		Doc:  "puts -Inf where a bit is 0; bits has 128 a row, cols is a multiple of 16.",
+		Sig:  "func(s *float32, stride, rows, first, cols int, bits *uint64)",
+		Doc:  "puts -Inf where a bit is 0; bits has 128 a row, of which s starts at first; first and cols are multiples of 16.",
 		Text: maskTile,
 	}, {
 		Name: "CloseRows",
@@ -90,7 +95,7 @@ var manifest = []kernel{
 	}, {
 		Name: "FinishRows",
 		Sig:  "func(out *float32, outStride int, o *float32, oStride int, sum *float32, sumStride, rows, cols int)",
-		Doc:  "is out = O/l, +0 for rows whose l is 0.",
+		Doc:  "is out = O/l, +0 for rows whose l is 0; o is read up to the next multiple of 16 columns.",
 		Text: finishRows,
 	},
 	{

@@ -69,38 +69,70 @@ func squareOf(m *machine.Machine) []machine.Value {
 	return square
 }
 
-// packColumns copies up to 16 columns of rows into half a panel, filling up with +0, and returns 0
-// if all numbers are finite, NaN otherwise: the sum of v·0.
-func packColumns(m *machine.Machine) {
+// packRows copies rows into panels of 32 columns, panelStride apart, filling the last 16 columns up with
+// +0, and returns 0 if all numbers are finite, NaN otherwise: the sum of v·0. It reads each row from
+// one end to the other, which is what memory likes best.
+func packRows(m *machine.Machine) {
 	var (
-		dst, src  = m.Arg("dst"), m.Arg("src")
-		rows      = m.Arg("rows")
-		srcStride = m.Arg("srcStride")
-		cols      = m.Arg("cols")
-		zero      = m.Named("zero")
-		bad       = m.Named("bad")
+		dst, src    = m.Arg("dst"), m.Arg("src")
+		panelStride = m.Arg("panelStride")
+		srcStride   = m.Arg("srcStride")
+		rows        = m.Arg("rows")
+		zero        = m.Named("zero")
+		bad         = m.Named("bad")
 	)
+	m.Floats(panelStride)
 	m.Floats(srcStride)
 	m.Zero(zero)
 	m.Zero(bad)
-	copyRows := func(load func(v machine.Value)) {
-		m.While(rows, 1, "rows", func() {
+	m.While(rows, 1, "rows", func() {
+		cols, from, to := m.Arg("cols"), m.Word("from"), m.Word("to")
+		m.Set(from, src)
+		m.Set(to, dst)
+		half := func(at int, load func(v machine.Value)) {
 			v := m.Named("v")
 			load(v)
 			m.FMA(bad, v, zero)
-			m.Store(dst.At(0), v)
-			m.AddWord(src, srcStride)
-			m.AddImm(dst, panelPitch)
+			m.Store(to.At(at), v)
+		}
+		m.While(cols, panel, "panels", func() {
+			for _, at := range []int{0, 64} {
+				half(at, func(v machine.Value) { m.Load(v, from.At(at)) })
+			}
+			m.AddImm(from, panelPitch)
+			m.AddWord(to, panelStride)
 		})
-	}
-	m.IfElse(cols, 16, func() {
-		copyRows(func(v machine.Value) { m.Load(v, src.At(0)) })
-	}, func() {
-		tail := m.Tail(cols)
-		copyRows(func(v machine.Value) { m.LoadTail(v, src.At(0), tail) })
+		m.While(cols, 16, "half", func() {
+			half(0, func(v machine.Value) { m.Load(v, from.At(0)) })
+			m.AddImm(from, 64)
+			m.AddImm(to, 64)
+		})
+		m.If(cols, 1, func() {
+			tail := m.Tail(cols)
+			half(0, func(v machine.Value) { m.LoadTail(v, from.At(0), tail) })
+		})
+		m.AddWord(src, srcStride)
+		m.AddImm(dst, panelPitch)
 	})
 	m.FoldAdd(bad)
 	m.Return(bad)
+}
+
+// prefetchRows asks for rows that will be needed soon.
+func prefetchRows(m *machine.Machine) {
+	src, stride, rows := m.Arg("src"), m.Arg("stride"), m.Arg("rows")
+	m.Floats(stride)
+	m.While(rows, 1, "rows", func() {
+		cols, p := m.Arg("cols"), m.Word("line")
+		m.Set(p, src)
+		m.While(cols, 1, "lines", func() {
+			m.Prefetch(p.At(0))
+			m.AddImm(p, 64)
+			// While takes off one more.
+			m.AddImm(cols, -15)
+		})
+		m.AddWord(src, stride)
+	})
 }
 
 // scaleRows is dst = src·factor row by row: Q' from Q. The last vector of a row of dst is filled up

@@ -97,6 +97,10 @@ func (t productTile) emit(rows int) {
 					}
 				}
 				for r := range acc {
+					if len(column) == 1 {
+						m.FMASplat(acc[r][0], column[0], a.At(r, 4*k))
+						continue
+					}
 					f := m.Native("A[%d][%d]", r, k)
 					m.Factor(f, a.At(r, 4*k))
 					for v := range column {

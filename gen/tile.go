@@ -16,18 +16,19 @@ func softmaxTile(m *machine.Machine) {
 		alpha  = m.Arg("alpha")
 		shift  = m.Arg("shift")
 		lowest = m.Const("-Inf", negInf)
+		zero   = m.Const("0", 0)
 		exp    = newExp2(m)
 	)
 	m.Floats(stride)
 
 	m.Note("the largest score of each row, ignoring NaN")
-	s1, best, left := m.Word("s_row"), m.Word("best"), m.Word("rows_left")
-	m.Set(s1, s)
+	row, best, left := m.Word("s_row"), m.Word("best"), m.Word("rows_left")
+	m.Set(row, s)
 	m.Set(best, shift)
 	m.Set(left, rows)
 	m.While(left, 1, "max", func() {
 		cols, p := m.Arg("cols"), m.Word("s_col")
-		m.Set(p, s1)
+		m.Set(p, row)
 		acc := m.Named("max")
 		m.Copy(acc, lowest)
 		for _, wide := range widths(m, 4) {
@@ -43,7 +44,7 @@ func softmaxTile(m *machine.Machine) {
 		m.FoldMax(acc)
 		m.StoreLane(best.At(0), acc)
 		m.AddImm(best, 4)
-		m.AddWord(s1, stride)
+		m.AddWord(row, stride)
 	})
 
 	m.Note("m' = max(m, scores); α = 2^(m-m'); a row that has seen nothing yet subtracts 0")
@@ -51,7 +52,7 @@ func softmaxTile(m *machine.Machine) {
 	old, now := m.Named("m"), m.Named("S")
 	m.LoadTail(old, max.At(0), tail)
 	m.LoadTail(now, shift.At(0), tail)
-	now = guardedMax(m, now, old, max, tail, lowest)
+	now = guardedMax(m, now, old, max, tail, lowest, zero)
 	m.StoreTail(shift.At(0), now, tail)
 	m.Sub(old, old, now)
 	m.StoreTail(alpha.At(0), exp.apply(old), tail)
@@ -88,27 +89,32 @@ func softmaxTile(m *machine.Machine) {
 }
 
 // guardedMax stores max(x, old) at max and returns the same with 0 for -Inf: 2^(-Inf - -Inf) would
-// be NaN.
-func guardedMax(m *machine.Machine, x, old machine.Value, max machine.Word, tail machine.Tail, lowest machine.Value) machine.Value {
+// be NaN. Adding 0 makes the sign of a zero independent of the order of comparisons.
+func guardedMax(m *machine.Machine, x, old machine.Value, max machine.Word, tail machine.Tail, lowest, zero machine.Value) machine.Value {
 	now, none := m.Named("m'"), m.MaskFor(x, "none")
 	m.Copy(now, old)
 	m.Max(now, x)
+	m.Add(now, now, zero)
 	m.StoreTail(max.At(0), now, tail)
 	m.Equal(none, now, lowest)
 	m.ZeroWhere(now, none)
 	return now
 }
 
-// maskTile puts -Inf where a bit is 0: two words of 64 bits for the 128 keys of a row.
+// maskTile puts -Inf where a bit is 0: two words of 64 bits for the 128 keys of a row, of which s begins
+// at the key first.
 func maskTile(m *machine.Machine) {
 	var (
 		s      = m.Arg("s")
 		stride = m.Arg("stride")
 		rows   = m.Arg("rows")
 		bits   = m.Arg("bits")
+		first  = m.Arg("first")
 		lowest = m.Const("-Inf", negInf)
 	)
 	m.Floats(stride)
+	m.ShiftDown(first, 3)
+	m.AddWord(bits, first)
 	m.While(rows, 1, "rows", func() {
 		cols, p, b := m.Arg("cols"), m.Word("s_col"), m.Word("bits_col")
 		m.Set(p, s)
@@ -151,6 +157,7 @@ func mergeRows(m *machine.Machine) {
 		stride     = m.Arg("stride")
 		rows       = m.Arg("rows")
 		lowest     = m.Const("-Inf", negInf)
+		zero       = m.Const("0", 0)
 		exp        = newExp2(m)
 	)
 	m.Floats(stride)
@@ -159,7 +166,7 @@ func mergeRows(m *machine.Machine) {
 	wa, wb := m.Named("wa"), m.Named("wb")
 	m.LoadTail(wa, ma.At(0), tail)
 	m.LoadTail(wb, mb.At(0), tail)
-	both := guardedMax(m, wb, wa, ma, tail, lowest)
+	both := guardedMax(m, wb, wa, ma, tail, lowest, zero)
 	m.Sub(wa, wa, both)
 	m.Sub(wb, wb, both)
 	wa = exp.apply(wa)

@@ -80,7 +80,7 @@ func softmaxBlocks(dst, src []float32, few *blockMemory) softmaxState {
 	}
 	for b := range s.max {
 		from := src[b*softmaxBlock : min((b+1)*softmaxBlock, len(src))]
-		max := asm.BlockMax(s.level, &from[0], len(from))
+		max := asm.BlockMax(s.level, &from[0], len(from)) + 0 // never -0, whose place in a block would show
 		s.max[b] = max
 		if max > s.best {
 			s.best = max
@@ -93,6 +93,10 @@ func softmaxBlocks(dst, src []float32, few *blockMemory) softmaxState {
 		} else {
 			s.sum[b] = asm.SumExp(s.level, &from[0], len(from), max)
 		}
+	}
+	if n == 1 {
+		s.max[0], s.all = 1, s.sum[0]
+		return s
 	}
 	// l = Σ sum·e^(max-best), and max becomes that weight.
 	best := s.best

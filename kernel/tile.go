@@ -67,16 +67,16 @@ func (p *packed) pack(level isa.Level, t *tensors, s *sequence, kvHead, b, slot 
 	dim, valueDim := t.k.Shape[3], t.v.Shape[3]
 	j0 := b * blockKeys
 	n := min(s.keys-j0, blockKeys)
+	if ahead := min(s.keys-j0-n, blockKeys); ahead > 0 {
+		// Packing computes too much between loads to keep memory busy: ask for the next block now.
+		asm.PrefetchRows(level, t.k.row(s.batch, kvHead, s.key0+j0+n), t.k.Stride[2], ahead, dim)
+		asm.PrefetchRows(level, t.v.row(s.batch, kvHead, s.key0+j0+n), t.v.Stride[2], ahead, valueDim)
+	}
 	for j := 0; j < n; j += panel {
 		asm.PackPanel(level, at(p.k, (slot*blockKeys+j)*dim), t.k.row(s.batch, kvHead, s.key0+j0+j), t.k.Stride[2], min(panel, n-j), dim)
 	}
-	var bad float32
-	width := roundUp(valueDim, panel)
-	src := t.v.row(s.batch, kvHead, s.key0+j0)
-	for c := 0; c < valueDim; c += lanes {
-		dst := at(p.v, slot*blockKeys*width+c/panel*panel*blockKeys+c%panel)
-		bad += asm.PackColumns(level, dst, (*float32)(unsafe.Add(unsafe.Pointer(src), 4*c)), t.v.Stride[2], n, min(lanes, valueDim-c))
-	}
+	bad := asm.PackRows(level, at(p.v, slot*blockKeys*roundUp(valueDim, panel)), blockKeys*panel,
+		t.v.row(s.batch, kvHead, s.key0+j0), t.v.Stride[2], n, valueDim)
 	p.finite[slot] = bad == 0
 }
 
@@ -89,6 +89,7 @@ type worker struct {
 	dim, valueDim, group int
 	dimPitch, valuePitch int
 	own                  packed // for tiles that nobody shares their keys with: one block
+	task                 tile
 
 	q, s              []float32
 	state, closed     state
@@ -130,7 +131,7 @@ func (w *worker) size(p *Plan, shape Shape, rows int, ownBlock bool) {
 	w.q = grow(w.q, rows*w.dimPitch)
 	w.s = grow(w.s, rows*blockKeys)
 	w.state.size(rows, w.valuePitch)
-	if shape.Keys > spanKeys {
+	if shape.Keys > spanKeys { // more than one span
 		w.closed.size(rows, w.valuePitch)
 	}
 	w.alpha, w.shift, w.lse = grow(w.alpha, rows), grow(w.shift, rows), grow(w.lse, rows)
@@ -145,104 +146,148 @@ func (w *worker) size(p *Plan, shape Shape, rows int, ownBlock bool) {
 	w.bits, w.edge = w.bits[:cap(w.bits)], w.edge[:cap(w.edge)]
 }
 
-// tile computes the rows [r0, r1) of one key/value head of a sequence. With shared the keys are packed
-// already; otherwise the worker packs each block when it needs it.
-func (w *worker) tile(p *Plan, t *tensors, seq *sequence, kvHead, r0, r1 int, shared *packed) {
-	rows := r1 - r0
-	w.loadQueries(p, t, seq, kvHead, r0, r1)
-	w.state.reset(rows, w.valuePitch)
-	spans := 0 // closed so far
+// tile is a task: the rows [r0, r1) of one key/value head of a sequence, from tensors that share a
+// plan.
+type tile struct {
+	p      *Plan
+	t      *tensors
+	seq    *sequence
+	kvHead int
+	r0, r1 int
+	keys   source
+}
 
-	i0, i1 := r0/w.group, (r1-1)/w.group+1
-	first, end := seq.visible.reach(i0, i1, seq.keys+seq.keyOffset)
-	first, end = max(first-seq.keyOffset, 0), end-seq.keyOffset
-	span := first / spanKeys
-	for b := first / blockKeys; b*blockKeys < end; b++ {
-		if b*blockKeys/spanKeys != span {
-			w.close(rows, spans)
-			spans, span = spans+1, b*blockKeys/spanKeys
+// source hands out the keys and values of a tile block by block, packed.
+type source interface {
+	// block returns block b and its place. It may use the worker's own memory, until the next call.
+	block(w *worker, t *tile, b int) (p *packed, slot int)
+}
+
+// block makes packed a source: that of keys which were packed beforehand.
+func (p *packed) block(_ *worker, _ *tile, b int) (*packed, int) { return p, b }
+
+// packing is the source of a tile that shares its keys with no other: each block is packed when its
+// turn comes, and is still in cache when it is used.
+type packing struct{}
+
+func (packing) block(w *worker, t *tile, b int) (*packed, int) {
+	w.own.pack(w.level, t.t, t.seq, t.kvHead, b, 0)
+	return &w.own, 0
+}
+
+// run computes all of a tile.
+func (w *worker) run(t *tile) {
+	rows := t.r1 - t.r0
+	w.loadQueries(t)
+	first, end := t.reach()
+	merged := 0
+	for span := first / spanKeys; span*spanKeys < end; span++ {
+		w.span(t, span, first, end)
+		if end <= (first/spanKeys+1)*spanKeys {
+			break // the only span: nothing to merge
 		}
-		blocks, slot := shared, b
-		if shared == nil {
-			blocks, slot = &w.own, 0
-			blocks.pack(w.level, t, seq, kvHead, b, 0)
+		w.merge(rows, merged)
+		merged++
+	}
+	final := &w.closed
+	if merged == 0 {
+		if first >= end {
+			w.state.reset(rows, w.valuePitch)
+			clear(w.state.sum[:rows])
 		}
-		w.block(seq, kvHead, r0, r1, b, blocks, slot)
+		final = &w.state
 	}
-	final := &w.state
-	if spans > 0 {
-		w.close(rows, spans)
-		final = &w.closed
-	} else {
-		asm.CloseRows(w.level, at(final.sum, 0), at(final.lanes, 0), rows)
+	w.finish(t, final)
+}
+
+// reach returns the keys [first, end) that rows of the tile may see, as counted in the tensors.
+func (t *tile) reach() (first, end int) {
+	i0, i1 := t.r0/t.p.group, (t.r1-1)/t.p.group+1
+	first, end = t.seq.visible.reach(i0, i1, t.seq.keys+t.seq.keyOffset)
+	return max(first-t.seq.keyOffset, 0), end - t.seq.keyOffset
+}
+
+// span leaves the closed state of one span in w.state.
+func (w *worker) span(t *tile, span, first, end int) {
+	rows := t.r1 - t.r0
+	w.state.reset(rows, w.valuePitch)
+	from, to := max(span*spanKeys, first), min((span+1)*spanKeys, end)
+	for b := from / blockKeys; b*blockKeys < to; b++ {
+		p, slot := t.keys.block(w, t, b)
+		w.block(t, b, p, slot)
 	}
-	w.finish(p, t, seq, kvHead, r0, r1, final)
+	asm.CloseRows(w.level, at(w.state.sum, 0), at(w.state.lanes, 0), rows)
+}
+
+// merge folds w.state into w.closed, of which so many spans are merged already.
+func (w *worker) merge(rows, merged int) {
+	if merged == 0 {
+		w.state, w.closed = w.closed, w.state
+		return
+	}
+	mergeStates(w.level, &w.closed, &w.state, rows, w.valuePitch, w.weights)
+}
+
+// mergeStates folds b, the later keys, into a.
+func mergeStates(level isa.Level, a, b *state, rows, pitch int, weights []float32) {
+	for r := 0; r < rows; r += lanes {
+		asm.MergeRows(level, at(a.max, r), at(a.sum, r), at(a.o, r*pitch), at(b.max, r), at(b.sum, r), at(b.o, r*pitch),
+			pitch, min(lanes, rows-r), pitch, at(weights, 0))
+	}
 }
 
 // loadQueries is Q' = Q·scale·log2 e.
-func (w *worker) loadQueries(p *Plan, t *tensors, seq *sequence, kvHead, r0, r1 int) {
-	for r := r0; r < min(r0+w.group, r1); r++ {
-		asm.ScaleRows(w.level, at(w.q, (r-r0)*w.dimPitch), w.group*w.dimPitch,
-			t.q.row(seq.batch, kvHead*w.group+r%w.group, seq.query0+r/w.group), t.q.Stride[2],
-			(r1-r+w.group-1)/w.group, w.dim, p.factor)
+func (w *worker) loadQueries(t *tile) {
+	for r := t.r0; r < min(t.r0+w.group, t.r1); r++ {
+		asm.ScaleRows(w.level, at(w.q, (r-t.r0)*w.dimPitch), w.group*w.dimPitch,
+			t.t.q.row(t.seq.batch, t.head(r), t.position(r)), t.t.q.Stride[2],
+			(t.r1-r+w.group-1)/w.group, w.dim, t.p.factor)
 	}
 }
 
-// close folds the state of a finished span into those before it and starts anew.
-func (w *worker) close(rows, spans int) {
-	asm.CloseRows(w.level, at(w.state.sum, 0), at(w.state.lanes, 0), rows)
-	if spans == 0 {
-		w.state, w.closed = w.closed, w.state
-	} else {
-		a, b := &w.closed, &w.state
-		for r := 0; r < rows; r += lanes {
-			asm.MergeRows(w.level, at(a.max, r), at(a.sum, r), at(a.o, r*w.valuePitch), at(b.max, r), at(b.sum, r), at(b.o, r*w.valuePitch),
-				w.valuePitch, min(lanes, rows-r), w.valuePitch, at(w.weights, 0))
-		}
-	}
-	w.state.reset(rows, w.valuePitch)
-}
+// head is the query head of row r, and position its query's place in the tensors.
+func (t *tile) head(r int) int     { return t.kvHead*t.p.group + r%t.p.group }
+func (t *tile) position(r int) int { return t.seq.query0 + r/t.p.group }
 
 // finish writes O/l and the log-sum-exp.
-func (w *worker) finish(p *Plan, t *tensors, seq *sequence, kvHead, r0, r1 int, s *state) {
-	for r := r0; r < min(r0+w.group, r1); r++ {
-		// Bound a call: 16 rows at a time.
-		for n := r; n < r1; n += lanes * w.group {
-			asm.FinishRows(w.level, t.out.row(seq.batch, kvHead*w.group+n%w.group, seq.query0+n/w.group), t.out.Stride[2],
-				at(s.o, (n-r0)*w.valuePitch), w.group*w.valuePitch, at(s.sum, n-r0), w.group,
-				min(lanes, (r1-n+w.group-1)/w.group), w.valueDim)
+func (w *worker) finish(t *tile, s *state) {
+	for r := t.r0; r < min(t.r0+w.group, t.r1); r++ {
+		// 16 rows at a time, to bound a call.
+		for n := r; n < t.r1; n += lanes * w.group {
+			asm.FinishRows(w.level, t.t.out.row(t.seq.batch, t.head(n), t.position(n)), t.t.out.Stride[2],
+				at(s.o, (n-t.r0)*w.valuePitch), w.group*w.valuePitch, at(s.sum, n-t.r0), w.group,
+				min(lanes, (t.r1-n+w.group-1)/w.group), w.valueDim)
 		}
 	}
-	if p.opts.LSE == nil {
+	lse := t.p.opts.LSE
+	if lse == nil {
 		return
 	}
-	asm.LogSumRows(w.level, at(w.lse, 0), at(s.max, 0), at(s.sum, 0), r1-r0)
-	for r := r0; r < r1; r++ {
-		head := kvHead*w.group + r%w.group
-		p.opts.LSE[(seq.batch*p.shape.Heads+head)*p.shape.Queries+seq.query0+r/w.group] = w.lse[r-r0]
+	asm.LogSumRows(w.level, at(w.lse, 0), at(s.max, 0), at(s.sum, 0), t.r1-t.r0)
+	for r := t.r0; r < t.r1; r++ {
+		lse[(t.seq.batch*t.p.shape.Heads+t.head(r))*t.p.shape.Queries+t.position(r)] = w.lse[r-t.r0]
 	}
 }
 
-// block takes the rows [r0, r1) through one block of keys.
-func (w *worker) block(seq *sequence, kvHead, r0, r1, b int, p *packed, slot int) {
-	j0 := b * blockKeys
-	n := min(seq.keys-j0, blockKeys)
-	j0 += seq.keyOffset // positions, from here on
+// block takes the rows of a tile through one block of keys.
+func (w *worker) block(t *tile, b int, p *packed, slot int) {
+	n := min(t.seq.keys-b*blockKeys, blockKeys)
+	j0 := b*blockKeys + t.seq.keyOffset // the position of the first key
 	// Rows that see the whole block go together, others a few at a time.
 	whole := 0
-	for r := r0; r < r1; {
-		next := min(r+rowTile, r1)
-		if seq.visible.all(r/w.group, (next-1)/w.group+1, j0, j0+n) {
+	for r := t.r0; r < t.r1; {
+		next := min(r+rowTile, t.r1)
+		if t.seq.visible.all(r/w.group, (next-1)/w.group+1, j0, j0+n) {
 			whole += next - r
 			r = next
 			continue
 		}
-		w.wholeRows(r-r0-whole, whole, n, p, slot)
+		w.wholeRows(r-t.r0-whole, whole, n, p, slot)
 		whole = 0
-		w.partRows(seq, kvHead, r, next, r0, j0, n, p, slot)
+		w.partRows(t, r, next, j0, n, p, slot)
 		r = next
 	}
-	w.wholeRows(r1-r0-whole, whole, n, p, slot)
+	w.wholeRows(t.r1-t.r0-whole, whole, n, p, slot)
 }
 
 // wholeRows takes rows of the tile that see all n keys of a block.
@@ -253,7 +298,7 @@ func (w *worker) wholeRows(row, rows, n int, p *packed, slot int) {
 	w.scores(row, rows, 0, n, p, slot)
 	if rest := n % lanes; rest > 0 {
 		w.hideRest(rest)
-		asm.MaskTile(w.level, at(w.s, row*blockKeys+n-rest), blockKeys, rows, lanes, &w.edge[0][0])
+		asm.MaskTile(w.level, at(w.s, row*blockKeys+n-rest), blockKeys, rows, 0, lanes, &w.edge[0][0])
 	}
 	w.softmax(row, rows, 0, n)
 	w.accumulate(row, rows, 0, n, p, slot, at(w.alpha, row))
@@ -270,15 +315,15 @@ func (w *worker) hideRest(keys int) {
 }
 
 // partRows takes a few rows of which some do not see all keys of a block.
-func (w *worker) partRows(seq *sequence, kvHead, from, to, r0, j0, n int, p *packed, slot int) {
-	row, rows := from-r0, to-from
+func (w *worker) partRows(t *tile, from, to, j0, n int, p *packed, slot int) {
+	row, rows := from-t.r0, to-from
 	seen := w.bits[:rows]
 	var any [2]uint64
 	every := [2]uint64{below(n), below(n - 64)}
 	hidden := false
 	for i := range seen {
 		seen[i] = every
-		seq.visible.see(kvHead*w.group+(from+i)%w.group, (from+i)/w.group, j0, &seen[i])
+		t.seq.visible.see(t.head(from+i), (from+i)/w.group, j0, &seen[i])
 		any[0] |= seen[i][0]
 		any[1] |= seen[i][1]
 		hidden = hidden || seen[i] != every
@@ -290,8 +335,7 @@ func (w *worker) partRows(seq *sequence, kvHead, from, to, r0, j0, n int, p *pac
 	start := first / lanes * lanes
 	w.scores(row, rows, start, end, p, slot)
 	cols := roundUp(end, lanes) - start
-	// The mask is read from the first column of scores: 16 bits at a time.
-	asm.MaskTile(w.level, at(w.s, row*blockKeys+start), blockKeys, rows, cols, (*uint64)(unsafe.Add(unsafe.Pointer(&seen[0]), start/8)))
+	asm.MaskTile(w.level, at(w.s, row*blockKeys+start), blockKeys, rows, start, cols, &seen[0][0])
 	w.softmax(row, rows, start, end)
 	if !hidden || p.finite[slot] {
 		w.accumulate(row, rows, first, end, p, slot, at(w.alpha, row))
@@ -362,22 +406,20 @@ func (w *worker) accumulate(row, rows, from, to int, p *packed, slot int, alpha 
 
 // product calls the kernel of that name in pieces that take less than 50 µs each.
 func (w *worker) product(c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows, cols int, alpha *float32) {
-	for most := max(callWork/(panel*max(min(depth, maxDepth), 1))/rowTile*rowTile, rowTile); rows > 0; {
-		n := min(rows, most)
-		from, scale := 0, alpha
+	most := max(callWork/(panel*max(min(depth, maxDepth), 1))/rowTile*rowTile, rowTile)
+	for row := 0; row < rows; row += most {
+		n, from, scale := min(most, rows-row), 0, alpha
+		if alpha != nil {
+			scale = offset(alpha, row)
+		}
 		for {
 			d := min(depth-from, maxDepth)
-			asm.Product(w.level, c, cStride, offset(a, from), aStride, offset(b, from*panel), d, n, cols, scale)
+			asm.Product(w.level, offset(c, row*cStride), cStride, offset(a, row*aStride+from), aStride, offset(b, from*panel), d, n, cols, scale)
 			if from += d; from >= depth {
 				break
 			}
 			scale = at(w.ones, 0)
 		}
-		c, a = offset(c, n*cStride), offset(a, n*aStride)
-		if alpha != nil {
-			alpha = offset(alpha, n)
-		}
-		rows -= n
 	}
 }
 

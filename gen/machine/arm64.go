@@ -121,6 +121,7 @@ var arm64Ops = map[string]arm64Op{
 	"ADDX":  {write: wordText("ADD")},
 	"SUBX":  {write: wordText("SUB")},
 	"LSLX":  {write: wordText("LSL")},
+	"LSRX":  {write: wordText("LSR")},
 	"CMP":   {write: func(o []operand.Op) (string, string) { return "CMP", word64(o[1]) + ", " + word64(o[0]) }},
 	"CSEL_LT": {write: func(o []operand.Op) (string, string) {
 		return "CSEL", fmt.Sprintf("LT, %s, %s, %s", r(o[1]), r(o[2]), r(o[0]))
@@ -414,7 +415,13 @@ func (b *arm64Backend) max(acc, x operand.Op) {
 	b.set("BIT", acc, x, k)
 }
 
-func (b *arm64Backend) fma(acc, x, y operand.Op)            { b.set("FMLA", acc, x, y) }
+func (b *arm64Backend) fma(acc, x, y operand.Op) { b.set("FMLA", acc, x, y) }
+func (b *arm64Backend) fmaSplat(acc, x operand.Op, a operand.Mem) {
+	f := b.vector()
+	b.factor(f, a)
+	b.fmaFactor(acc, x, f)
+}
+
 func (b *arm64Backend) fmaFactor(acc, x, factor operand.Op) { b.set("FMLA_0", acc, x, factor) }
 
 // fms negates first: -(x·y - acc) would round alike, but give zeros the other sign.
@@ -554,6 +561,7 @@ func (b *arm64Backend) move(d, s operand.Op)                { b.set("MOVD", d, s
 func (b *arm64Backend) addWord(d, s operand.Op)             { b.set("ADDX", d, d, s) }
 func (b *arm64Backend) subWord(d, s operand.Op)             { b.set("SUBX", d, d, s) }
 func (b *arm64Backend) shiftWord(d operand.Op, n uint8)     { b.set("LSLX", d, d, operand.U8(n)) }
+func (b *arm64Backend) shiftWordDown(d operand.Op, n uint8) { b.set("LSRX", d, d, operand.U8(n)) }
 
 func (b *arm64Backend) compare(x, y operand.Op) {
 	b.m.op("CMP", []operand.Op{x, y}, []operand.Op{x, y}, nil)

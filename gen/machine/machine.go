@@ -92,6 +92,7 @@ type backend interface {
 	max(acc, x operand.Op)
 	fma(acc, x, y operand.Op)
 	fmaFactor(acc, x, factor operand.Op)
+	fmaSplat(acc, x operand.Op, a operand.Mem)
 	mulAdd(p, f, c operand.Op)
 	fms(acc, x, y operand.Op)
 	round(d, x operand.Op)
@@ -128,6 +129,7 @@ type backend interface {
 	addWord(d, s operand.Op)
 	subWord(d, s operand.Op)
 	shiftWord(d operand.Op, n uint8)
+	shiftWordDown(d operand.Op, n uint8)
 	minWord(d, s operand.Op)
 	jumpLess(x, y operand.Op, label string)
 	jumpNotLess(x, y operand.Op, label string)
@@ -460,6 +462,20 @@ func (m *Machine) FMAFactor(acc, x, factor Value) {
 	m.each(acc, fmt.Sprintf("%s += %s * %s", acc.name, factor.name, x.name), func(i int) { m.b.fmaFactor(acc.at(i), x.at(i), factor.at(i)) })
 }
 
+// FMASplat is FMA with one number from memory as the factor of all lanes, for a factor that serves a
+// single value: where that is a single register too, the instruction may fetch it itself.
+func (m *Machine) FMASplat(acc, x Value, a Addr) {
+	if len(acc.regs) > 1 {
+		f := m.Native("%s", a.name())
+		m.Factor(f, a)
+		m.FMAFactor(acc, x, f)
+		return
+	}
+	m.explain("%s += %s * %s", acc.name, a.name(), x.name)
+	m.b.fmaSplat(acc.at(0), x.at(0), a.mem(0))
+	m.note = ""
+}
+
 // MulAdd sets p to p·f + c with one rounding: a step of Horner's rule.
 func (m *Machine) MulAdd(p, f, c Value) {
 	m.each(p, fmt.Sprintf("%s = %[1]s*%s + %s", p.name, f.name, c.name), func(i int) { m.b.mulAdd(p.at(i), f.at(i), c.at(i)) })
@@ -723,6 +739,13 @@ func (m *Machine) Floats(w Word) {
 func (m *Machine) Shift(w Word, n uint8) {
 	m.explain("%s <<= %d", w.name, n)
 	m.b.shiftWord(w.reg, n)
+	m.note = ""
+}
+
+// ShiftDown divides w, which is not negative, by 2ⁿ.
+func (m *Machine) ShiftDown(w Word, n uint8) {
+	m.explain("%s >>= %d", w.name, n)
+	m.b.shiftWordDown(w.reg, n)
 	m.note = ""
 }
 

@@ -153,8 +153,19 @@ func (b *x86Backend) max(acc, x operand.Op) { b.m.emit(x86.VMAXPS(acc, x, acc)) 
 
 func (b *x86Backend) fma(acc, x, y operand.Op)            { b.m.emit(x86.VFMADD231PS(y, x, acc)) }
 func (b *x86Backend) fmaFactor(acc, x, factor operand.Op) { b.m.emit(x86.VFMADD231PS(factor, x, acc)) }
-func (b *x86Backend) mulAdd(p, f, c operand.Op)           { b.m.emit(x86.VFMADD213PS(c, f, p)) }
-func (b *x86Backend) fms(acc, x, y operand.Op)            { b.m.emit(x86.VFMSUB231PS(y, x, acc)) }
+
+func (b *x86Backend) fmaSplat(acc, x operand.Op, a operand.Mem) {
+	if b.wide {
+		b.m.emit(x86.VFMADD231PS_BCST(a, x, acc))
+		return
+	}
+	f := b.vector()
+	b.factor(f, a)
+	b.fmaFactor(acc, x, f)
+}
+
+func (b *x86Backend) mulAdd(p, f, c operand.Op) { b.m.emit(x86.VFMADD213PS(c, f, p)) }
+func (b *x86Backend) fms(acc, x, y operand.Op)  { b.m.emit(x86.VFMSUB231PS(y, x, acc)) }
 
 func (b *x86Backend) round(d, x operand.Op) {
 	if b.wide {
@@ -366,6 +377,8 @@ func (b *x86Backend) move(d, s operand.Op)                { b.m.emit(x86.MOVQ(s,
 func (b *x86Backend) addWord(d, s operand.Op)             { b.m.emit(x86.ADDQ(s, d)) }
 func (b *x86Backend) subWord(d, s operand.Op)             { b.m.emit(x86.SUBQ(s, d)) }
 func (b *x86Backend) shiftWord(d operand.Op, n uint8)     { b.m.emit(x86.SHLQ(operand.U8(n), d)) }
+
+func (b *x86Backend) shiftWordDown(d operand.Op, n uint8) { b.m.emit(x86.SHRQ(operand.U8(n), d)) }
 
 func (b *x86Backend) minWord(d, s operand.Op) {
 	b.m.emit(x86.CMPQ(s, d))

@@ -121,18 +121,24 @@ func PackPanel(dst, src *float32, srcStride, rows, dims int) {
 	}
 }
 
-// PackColumns is the kernel of that name.
-func PackColumns(dst, src *float32, srcStride, rows, cols int) float32 {
+// PackRows is the kernel of that name.
+func PackRows(dst *float32, panelStride int, src *float32, srcStride, rows, cols int) float32 {
 	var bad float32
 	for r := range rows {
-		to := at(dst, r*panel, lanes)
-		clear(to[copy(to, at(src, r*srcStride, cols)):])
-		for _, v := range to {
-			bad += float32(v * 0)
+		row := at(src, r*srcStride, cols)
+		for c := 0; c < cols; c += lanes {
+			to := at(dst, c/panel*panelStride+r*panel+c%panel, lanes)
+			clear(to[copy(to, row[c:]):])
+			for _, v := range to {
+				bad += float32(v * 0)
+			}
 		}
 	}
 	return bad
 }
+
+// PrefetchRows is the kernel of that name: portable code cannot ask.
+func PrefetchRows(src *float32, stride, rows, cols int) {}
 
 // ScaleRows is the kernel of that name.
 func ScaleRows(dst *float32, dstStride int, src *float32, srcStride, rows, cols int, factor float32) {
@@ -196,7 +202,7 @@ func SoftmaxTile(s *float32, stride, rows, cols int, max, alpha, shift, l *float
 		}
 		m, sub, a := &at(max, r, 1)[0], &at(shift, r, 1)[0], &at(alpha, r, 1)[0]
 		old := *m
-		*m = larger(old, best)
+		*m = larger(old, best) + 0
 		*sub = guarded(*m)
 		*a = Exp2(old - *sub)
 
@@ -221,12 +227,12 @@ func guarded(max float32) float32 {
 }
 
 // MaskTile is the kernel of that name.
-func MaskTile(s *float32, stride, rows, cols int, bits *uint64) {
+func MaskTile(s *float32, stride, rows, first, cols int, bits *uint64) {
 	for r := range rows {
 		seen := unsafe.Slice((*uint64)(unsafe.Add(unsafe.Pointer(bits), 16*r)), 2)
 		row := at(s, r*stride, cols)
 		for j := range row {
-			if seen[j/64]>>(j%64)&1 == 0 {
+			if i := first + j; seen[i/64]>>(i%64)&1 == 0 {
 				row[j] = negInf
 			}
 		}
@@ -247,7 +253,7 @@ func MergeRows(ma, la, oa, mb, lb, ob *float32, stride, rows, cols int, weights 
 	for r := range rows {
 		m, l := &at(ma, r, 1)[0], &at(la, r, 1)[0]
 		first, second := *m, at(mb, r, 1)[0]
-		*m = larger(first, second)
+		*m = larger(first, second) + 0
 		sub := guarded(*m)
 		wa, wb := Exp2(first-sub), Exp2(second-sub)
 		at(weights, r, 1)[0], at(weights, lanes+r, 1)[0] = wa, wb
@@ -339,14 +345,12 @@ func Subtract(dst, src *float32, n int, a, b float32) {
 	}
 }
 
-// PeakFMA is the kernel of that name.
+// PeakFMA is the kernel of that name. Its operands take the usual way through FMA.
 func PeakFMA(n int) float32 {
-	var acc [24]float32
+	var acc [24 * lanes]float32
 	for range n {
 		for i := range acc {
-			for range lanes {
-				acc[i] = FMA(0, 0, acc[i])
-			}
+			acc[i] = FMA(0x1.123456p-1, 0x1.fedcbap-1, acc[i])
 		}
 	}
 	return acc[0]

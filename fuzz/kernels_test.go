@@ -1,0 +1,158 @@
+package fuzz
+
+import (
+	"unsafe"
+
+	"github.com/quern-go/quern/asm"
+	"github.com/quern-go/quern/internal/isa"
+)
+
+// kernel is one row of the table. Its sizes are 0 to most, of the dimension of which every residue matters: the
+// length of a vector, the rows of a tile, the columns of a tail. Arguments draws the rest and returns the call.
+type kernel struct {
+	name      string
+	most      int
+	arguments func(d *draw, n int) call
+}
+
+// long is twice around the longest loop, and every residue.
+const long = 2*64 + 64
+
+// kernels has a row for every kernel of the manifest. Buffers are exactly as large as a kernel may use.
+var kernels = []kernel{
+	{"Dot", long, func(d *draw, n int) call {
+		x, y := d.in("x", vector(n), d.Float32), d.in("y", vector(n), d.Float32)
+		acc := d.orNil(d.in("acc", vector(64), d.Float32))
+		return func(l isa.Level) float32 { return asm.Dot(l, x.Ptr(), y.Ptr(), n, acc) }
+	}},
+	{"DotChunk", 5, func(d *draw, n int) call {
+		n *= 64
+		acc := d.out("acc", vector(64), d.Float32, exact)
+		x, y := d.in("x", vector(n), d.Float32), d.in("y", vector(n), d.Float32)
+		return func(l isa.Level) float32 { asm.DotChunk(l, acc.Ptr(), x.Ptr(), y.Ptr(), n); return 0 }
+	}},
+	{"Product", 40, func(d *draw, n int) call {
+		depth, cols := d.IntN(20), 16*d.upTo(2)
+		c := d.out("c", d.matrix(n, cols), d.Float32, exact)
+		a, b := d.in("a", d.matrix(n, depth), d.Float32), d.in("b", panel(depth, cols), d.Float32)
+		alpha := d.orNil(d.in("alpha", vector(n), d.Float32))
+		return func(l isa.Level) float32 {
+			asm.Product(l, c.Ptr(), c.Stride, a.Ptr(), a.Stride, b.Ptr(), depth, n, cols, alpha)
+			return 0
+		}
+	}},
+	{"PackPanel", 32, func(d *draw, n int) call {
+		dims := d.upTo(40)
+		dst := d.out("dst", panel(dims, roundUp(n)), d.Float32, firstColumns(n))
+		src := d.in("src", d.matrix(n, dims), d.Float32)
+		return func(l isa.Level) float32 { asm.PackPanel(l, dst.Ptr(), src.Ptr(), src.Stride, n, dims); return 0 }
+	}},
+	{"PackRows", 100, func(d *draw, n int) call {
+		rows := d.upTo(8)
+		dst := d.out("dst", d.matrix((n+31)/32, 32*rows), d.Float32, exact)
+		src := d.in("src", d.matrix(rows, n), d.Float32)
+		return func(l isa.Level) float32 {
+			return asm.PackRows(l, dst.Ptr(), dst.Stride, src.Ptr(), src.Stride, rows, n)
+		}
+	}},
+	{"PrefetchRows", 40, func(d *draw, n int) call {
+		// It reads nothing, not even where that would fault.
+		src := d.pool.get(0).Place("src", Outside, n, 40, 50)
+		return func(l isa.Level) float32 { asm.PrefetchRows(l, src.Ptr(), src.Stride, n, src.Cols); return 0 }
+	}},
+	{"ScaleRows", long, func(d *draw, n int) call {
+		rows, factor := d.upTo(4), d.Float32()
+		dst := d.out("dst", d.matrix(rows, roundUp(n)), d.Float32, exact)
+		src := d.in("src", d.matrix(rows, n), d.Float32)
+		return func(l isa.Level) float32 {
+			asm.ScaleRows(l, dst.Ptr(), dst.Stride, src.Ptr(), src.Stride, rows, n, factor)
+			return 0
+		}
+	}},
+	{"SoftmaxTile", 16, func(d *draw, n int) call {
+		first := 16 * d.IntN(9)
+		s := d.out("s", d.matrix(n, 16*d.IntN(9-first/16)), d.Float32, exact)
+		max := d.out("max", vector(n), d.maximum, anyZero)
+		alpha, shift := d.out("alpha", vector(n), d.Float32, exact), d.out("shift", vector(n), d.Float32, anyZero)
+		sums := d.out("l", vector(16*n), d.sum, exact)
+		return func(l isa.Level) float32 {
+			asm.SoftmaxTile(l, s.Ptr(), s.Stride, n, s.Cols, max.Ptr(), alpha.Ptr(), shift.Ptr(), sums.Ptr())
+			return 0
+		}
+	}},
+	{"MaskTile", 20, func(d *draw, n int) call {
+		first := 16 * d.IntN(9)
+		s := d.out("s", d.matrix(n, 16*d.IntN(9-first/16)), d.Float32, exact)
+		bits := d.in("bits", vector(4*n), d.bits)
+		return func(l isa.Level) float32 {
+			asm.MaskTile(l, s.Ptr(), s.Stride, n, first, s.Cols, (*uint64)(unsafe.Pointer(bits.Ptr())))
+			return 0
+		}
+	}},
+	{"CloseRows", 20, func(d *draw, n int) call {
+		sum, lanes := d.out("sum", vector(n), d.Float32, exact), d.in("l", vector(16*n), d.Float32)
+		return func(l isa.Level) float32 { asm.CloseRows(l, sum.Ptr(), lanes.Ptr(), n); return 0 }
+	}},
+	{"MergeRows", 16, func(d *draw, n int) call {
+		o := d.matrix(n, 16*d.IntN(6))
+		ma, la, oa := d.out("ma", vector(n), d.maximum, anyZero), d.out("la", vector(n), d.sum, exact), d.out("oa", o, d.Float32, exact)
+		mb, lb, ob := d.in("mb", vector(n), d.maximum), d.in("lb", vector(n), d.sum), d.in("ob", o, d.Float32)
+		weights := d.out("weights", vector(32), d.Float32, scratch)
+		return func(l isa.Level) float32 {
+			asm.MergeRows(l, ma.Ptr(), la.Ptr(), oa.Ptr(), mb.Ptr(), lb.Ptr(), ob.Ptr(), o.stride, n, o.cols, weights.Ptr())
+			return 0
+		}
+	}},
+	{"FinishRows", long, func(d *draw, n int) call {
+		rows, pitch := d.upTo(4), d.upTo(3)
+		// As in the state of attention, rows of o are whole vectors, and are read to the end.
+		out, o := d.out("out", d.matrix(rows, n), d.Float32, exact), d.in("o", d.matrix(rows, roundUp(n)), d.Float32)
+		sum := d.in("sum", shape{rows, 1, pitch}, d.sum)
+		return func(l isa.Level) float32 {
+			asm.FinishRows(l, out.Ptr(), out.Stride, o.Ptr(), o.Stride, sum.Ptr(), pitch, rows, n)
+			return 0
+		}
+	}},
+	{"LogSumRows", long, func(d *draw, n int) call {
+		dst := d.out("dst", vector(n), d.Float32, exact)
+		max, sum := d.in("max", vector(n), d.maximum), d.in("sum", vector(n), d.sum)
+		return func(l isa.Level) float32 { asm.LogSumRows(l, dst.Ptr(), max.Ptr(), sum.Ptr(), n); return 0 }
+	}},
+	{"ExpArray", long, func(d *draw, n int) call {
+		dst, src := d.elementwise(n, d.Float32)
+		return func(l isa.Level) float32 { asm.ExpArray(l, dst.Ptr(), src.Ptr(), n); return 0 }
+	}},
+	{"BlockMax", long, func(d *draw, n int) call {
+		src := d.in("src", vector(n), d.Float32)
+		// Which of +0 and -0 it is depends on the lanes; + 0 makes it +0.
+		return func(l isa.Level) float32 { return asm.BlockMax(l, src.Ptr(), n) + 0 }
+	}},
+	{"ExpSum", long, func(d *draw, n int) call {
+		shift := d.maximum()
+		dst, src := d.elementwise(n, d.below(shift))
+		return func(l isa.Level) float32 { return asm.ExpSum(l, dst.Ptr(), src.Ptr(), n, shift) }
+	}},
+	{"SumExp", long, func(d *draw, n int) call {
+		shift := d.maximum()
+		src := d.in("src", vector(n), d.below(shift))
+		return func(l isa.Level) float32 { return asm.SumExp(l, src.Ptr(), n, shift) }
+	}},
+	{"ScaleVector", long, func(d *draw, n int) call {
+		factor := d.Float32()
+		dst, src := d.elementwise(n, d.Float32)
+		return func(l isa.Level) float32 { asm.ScaleVector(l, dst.Ptr(), src.Ptr(), n, factor); return 0 }
+	}},
+	{"Subtract", long, func(d *draw, n int) call {
+		a, b := d.Float32(), d.Float32()
+		dst, src := d.elementwise(n, d.Float32)
+		return func(l isa.Level) float32 { asm.Subtract(l, dst.Ptr(), src.Ptr(), n, a, b); return 0 }
+	}},
+	{"PeakFMA", 3, func(d *draw, n int) call {
+		return func(l isa.Level) float32 { asm.PeakFMA(l, n); return 0 } // only how long it takes matters
+	}},
+	{"ReadSum", 4, func(d *draw, n int) call {
+		n *= 64
+		src := d.in("src", vector(n), d.Float32)
+		return func(l isa.Level) float32 { asm.ReadSum(l, src.Ptr(), n); return 0 }
+	}},
+}

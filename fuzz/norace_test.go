@@ -1,0 +1,6 @@
+//go:build !race
+
+package fuzz
+
+// race says that the detector is on: portable code takes many times longer then.
+const race = false

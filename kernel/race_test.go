@@ -1,0 +1,6 @@
+//go:build race
+
+package kernel_test
+
+// race says that the detector is on: portable code takes many times longer then.
+const race = true
