@@ -1418,7 +1418,7 @@ rows_1:
 	JLT  lines_end_4 // cols < 1
 
 lines_3:
-	PREFETCHT0 (SI) // prefetch line[0]
+	PREFETCHT1 (SI) // prefetch line[0]
 	ADDQ       $+64, SI // line += 64
 	SUBQ       $+15, BX // cols += -15
 	SUBQ       $+1, BX // cols += -1

@@ -2408,7 +2408,7 @@ rows_1:
 	BLT  lines_end_4 // cols < 1
 
 lines_3:
-	PRFM (R6), PLDL1KEEP // prefetch line[0]
+	PRFM (R6), PLDL2KEEP // prefetch line[0]
 	ADD  $64, R6, R6 // line += 64
 	SUB  $15, R3, R3 // cols += -15
 	SUB  $1, R3, R3 // cols += -1

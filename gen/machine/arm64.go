@@ -64,7 +64,7 @@ var arm64Ops = map[string]arm64Op{
 	"ST1_2": {write: func(o []operand.Op) (string, string) {
 		return "VST1", fmt.Sprintf("%s.S[2], %s", v(o[0]), memory(o[1]))
 	}},
-	"PRFM": {write: func(o []operand.Op) (string, string) { return "PRFM", memory(o[0]) + ", PLDL2KEEP" }},
+	"PRFM": {write: func(o []operand.Op) (string, string) { return "PRFM", memory(o[0]) + ", PLDL1KEEP" }},
 
 	// Arithmetic.
 	"FADD":  {write: encFADD.write},
@@ -109,7 +109,6 @@ var arm64Ops = map[string]arm64Op{
 	"HIGH": {write: func(o []operand.Op) (string, string) {
 		return "VEXT", fmt.Sprintf("$8, %[1]s.B16, %[1]s.B16, %[2]s.B16", v(o[1]), v(o[0]))
 	}},
-	"REV64": {write: sourcesFirst("VREV64", "S4")},
 	"DUP_0": {write: func(o []operand.Op) (string, string) { return "VDUP", v(o[1]) + ".S[0], " + v(o[0]) + ".S4" }},
 	"DUP_1": {write: func(o []operand.Op) (string, string) { return "VDUP", v(o[1]) + ".S[1], " + v(o[0]) + ".S4" }},
 	"DUP":   {write: func(o []operand.Op) (string, string) { return "VDUP", r(o[1]) + ", " + v(o[0]) + ".S4" }},
@@ -398,8 +397,6 @@ func (b *arm64Backend) inParts(v []operand.Op, a operand.Mem, t Tail, whole func
 	}
 	b.label(done)
 }
-
-func (b *arm64Backend) swapPairs(d, x operand.Op) { b.set("REV64", d, x) }
 
 // Arithmetic.
 

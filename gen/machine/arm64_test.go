@@ -146,7 +146,6 @@ func everything(m *Machine) {
 	m.ShiftLeft(x, x, 23)
 	m.ShiftRight(x, x, 23)
 	m.ToFloat(x, x)
-	m.SwapPairs(y, x)
 	m.Copy(y, x)
 	m.Note("masks")
 	tail := m.Tail(n)

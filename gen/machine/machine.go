@@ -121,7 +121,6 @@ type backend interface {
 	foldAdd(s []operand.Op)
 	foldMax(s []operand.Op)
 	transpose(v []operand.Op)
-	swapPairs(d, x operand.Op)
 
 	// Words and control.
 	param(d reg.Register, a operand.Mem)
@@ -381,7 +380,7 @@ func (m *Machine) StoreLane(a Addr, s Value) {
 	m.note = ""
 }
 
-// Prefetch asks for the cache line at a, into the second level: the first has no room to spare.
+// Prefetch asks for the cache line at a.
 func (m *Machine) Prefetch(a Addr) {
 	m.explain("prefetch %s", a.name())
 	m.b.prefetch(a.mem(0))
@@ -612,11 +611,6 @@ func (m *Machine) Transpose(v []Value) {
 	for i := range v {
 		v[i].regs[0] = regs[i]
 	}
-}
-
-// SwapPairs sets d to x with lanes 0 and 1, 2 and 3 and so on exchanged.
-func (m *Machine) SwapPairs(d, x Value) {
-	m.each(d, fmt.Sprintf("%s = %s, pairs swapped", d.name, x.name), func(i int) { m.b.swapPairs(d.at(i), x.at(i)) })
 }
 
 // ---------------------------------------------------------------------------------------------

@@ -85,8 +85,7 @@ func (b *x86Backend) storeLane(a operand.Mem, s operand.Op) {
 	b.m.emit(x86.VMOVSS(s.(reg.Vec).AsX(), a))
 }
 
-// prefetch fills the second level.
-func (b *x86Backend) prefetch(a operand.Mem) { b.m.emit(x86.PREFETCHT1(a)) }
+func (b *x86Backend) prefetch(a operand.Mem) { b.m.emit(x86.PREFETCHT0(a)) }
 
 // constant keeps constants in registers on AVX-512, which has 32, and in memory on AVX2.
 func (b *x86Backend) constant(bits uint32) operand.Op {
@@ -364,10 +363,6 @@ func (b *x86Backend) transpose(v []operand.Op) {
 	}
 	pairs(4, even, odd)
 	pairs(8, even, odd)
-}
-
-func (b *x86Backend) swapPairs(d, x operand.Op) {
-	b.m.emit(x86.VPERMILPS(operand.U8(0b_10_11_00_01), x, d))
 }
 
 // Words and control.
