@@ -3894,14 +3894,15 @@ rows_end_2:
 	VZEROUPPER
 	RET
 
-// func l2RowsF32AVX2(dst *float32, q *float32, rows *float32, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
-TEXT ·l2RowsF32AVX2(SB), NOSPLIT, $0-88
-	MOVQ dst+0(FP), AX // dst
-	MOVQ rows+16(FP), CX // rows
-	MOVQ count+40(FP), DX // count
-	MOVQ index+48(FP), BX // index
-	CMPQ DX, $+1 // count < 1
-	JLT  rows_end_2 // count < 1
+// func l2RowsF32AVX2(dst *float32, q *float32, rows *float32, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int, scale float32)
+TEXT ·l2RowsF32AVX2(SB), NOSPLIT, $0-92
+	VBROADCASTSS scale+88(FP), Y0 // scale in all lanes
+	MOVQ         dst+0(FP), AX // dst
+	MOVQ         rows+16(FP), CX // rows
+	MOVQ         count+40(FP), DX // count
+	MOVQ         index+48(FP), BX // index
+	CMPQ         DX, $+1 // count < 1
+	JLT          rows_end_2 // count < 1
 
 rows_1:
 	MOVQ    stride+32(FP), R8 // stride
@@ -3934,25 +3935,25 @@ end_4:
 	CMPQ    R8, $+1 // resume < 1
 	JLT     less_5 // resume < 1
 	MOVQ    acc+72(FP), R8 // acc
-	VMOVUPS (R8), Y0 // s0_c0 = acc[0], lanes 0..7
-	VMOVUPS 32(R8), Y1 // s0_c0 = acc[0], lanes 8..15
-	VMOVUPS 64(R8), Y2 // s0_c1 = acc[16], lanes 0..7
-	VMOVUPS 96(R8), Y3 // s0_c1 = acc[16], lanes 8..15
-	VMOVUPS 128(R8), Y4 // s0_c2 = acc[32], lanes 0..7
-	VMOVUPS 160(R8), Y5 // s0_c2 = acc[32], lanes 8..15
-	VMOVUPS 192(R8), Y6 // s0_c3 = acc[48], lanes 0..7
-	VMOVUPS 224(R8), Y7 // s0_c3 = acc[48], lanes 8..15
+	VMOVUPS (R8), Y1 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(R8), Y2 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 64(R8), Y3 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(R8), Y4 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 128(R8), Y5 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(R8), Y6 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 192(R8), Y7 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(R8), Y8 // s0_c3 = acc[48], lanes 8..15
 	JMP     end_6
 
 less_5:
-	VXORPS Y0, Y0, Y0 // s0_c0 = 0, lanes 0..7
-	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 8..15
-	VXORPS Y2, Y2, Y2 // s0_c1 = 0, lanes 0..7
-	VXORPS Y3, Y3, Y3 // s0_c1 = 0, lanes 8..15
-	VXORPS Y4, Y4, Y4 // s0_c2 = 0, lanes 0..7
-	VXORPS Y5, Y5, Y5 // s0_c2 = 0, lanes 8..15
-	VXORPS Y6, Y6, Y6 // s0_c3 = 0, lanes 0..7
-	VXORPS Y7, Y7, Y7 // s0_c3 = 0, lanes 8..15
+	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 0..7
+	VXORPS Y2, Y2, Y2 // s0_c0 = 0, lanes 8..15
+	VXORPS Y3, Y3, Y3 // s0_c1 = 0, lanes 0..7
+	VXORPS Y4, Y4, Y4 // s0_c1 = 0, lanes 8..15
+	VXORPS Y5, Y5, Y5 // s0_c2 = 0, lanes 0..7
+	VXORPS Y6, Y6, Y6 // s0_c2 = 0, lanes 8..15
+	VXORPS Y7, Y7, Y7 // s0_c3 = 0, lanes 0..7
+	VXORPS Y8, Y8, Y8 // s0_c3 = 0, lanes 8..15
 
 end_6:
 	MOVQ SI, R8 // y = row
@@ -3962,165 +3963,165 @@ end_6:
 	JLT  chains_end_8 // dim < 64
 
 chains_7:
-	PREFETCHT0  (DI) // prefetch ahead[0]
-	PREFETCHT0  64(DI) // prefetch ahead[16]
-	PREFETCHT0  128(DI) // prefetch ahead[32]
-	PREFETCHT0  192(DI) // prefetch ahead[48]
-	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
-	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
-	VMOVUPS     (R8), Y10 // y = y[0], lanes 0..7
-	VMOVUPS     32(R8), Y11 // y = y[0], lanes 8..15
-	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
-	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
-	VFMADD231PS Y8, Y8, Y0 // s0_c0 += x * x, lanes 0..7
-	VFMADD231PS Y9, Y9, Y1 // s0_c0 += x * x, lanes 8..15
-	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
-	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
-	VMOVUPS     64(R8), Y10 // y = y[16], lanes 0..7
-	VMOVUPS     96(R8), Y11 // y = y[16], lanes 8..15
-	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
-	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
-	VFMADD231PS Y8, Y8, Y2 // s0_c1 += x * x, lanes 0..7
-	VFMADD231PS Y9, Y9, Y3 // s0_c1 += x * x, lanes 8..15
-	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
-	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
-	VMOVUPS     128(R8), Y10 // y = y[32], lanes 0..7
-	VMOVUPS     160(R8), Y11 // y = y[32], lanes 8..15
-	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
-	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
-	VFMADD231PS Y8, Y8, Y4 // s0_c2 += x * x, lanes 0..7
-	VFMADD231PS Y9, Y9, Y5 // s0_c2 += x * x, lanes 8..15
-	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
-	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
-	VMOVUPS     192(R8), Y10 // y = y[48], lanes 0..7
-	VMOVUPS     224(R8), Y11 // y = y[48], lanes 8..15
-	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
-	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
-	VFMADD231PS Y8, Y8, Y6 // s0_c3 += x * x, lanes 0..7
-	VFMADD231PS Y9, Y9, Y7 // s0_c3 += x * x, lanes 8..15
-	ADDQ        $+256, R9 // q += 256
-	ADDQ        $+256, R8 // y += 256
-	ADDQ        $+256, DI // ahead += 256
-	SUBQ        $+64, R10 // dim += -64
-	CMPQ        R10, $+64 // dim >= 64
-	JGE         chains_7 // dim >= 64
+	PREFETCHT0   (DI) // prefetch ahead[0]
+	PREFETCHT0   64(DI) // prefetch ahead[16]
+	PREFETCHT0   128(DI) // prefetch ahead[32]
+	PREFETCHT0   192(DI) // prefetch ahead[48]
+	VMOVUPS      (R9), Y9 // x = q[0], lanes 0..7
+	VMOVUPS      32(R9), Y10 // x = q[0], lanes 8..15
+	VMOVUPS      (R8), Y11 // y = y[0], lanes 0..7
+	VMOVUPS      32(R8), Y12 // y = y[0], lanes 8..15
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y1 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y2 // s0_c0 += x * x, lanes 8..15
+	VMOVUPS      64(R9), Y9 // x = q[16], lanes 0..7
+	VMOVUPS      96(R9), Y10 // x = q[16], lanes 8..15
+	VMOVUPS      64(R8), Y11 // y = y[16], lanes 0..7
+	VMOVUPS      96(R8), Y12 // y = y[16], lanes 8..15
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
+	VMOVUPS      128(R9), Y9 // x = q[32], lanes 0..7
+	VMOVUPS      160(R9), Y10 // x = q[32], lanes 8..15
+	VMOVUPS      128(R8), Y11 // y = y[32], lanes 0..7
+	VMOVUPS      160(R8), Y12 // y = y[32], lanes 8..15
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y5 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y6 // s0_c2 += x * x, lanes 8..15
+	VMOVUPS      192(R9), Y9 // x = q[48], lanes 0..7
+	VMOVUPS      224(R9), Y10 // x = q[48], lanes 8..15
+	VMOVUPS      192(R8), Y11 // y = y[48], lanes 0..7
+	VMOVUPS      224(R8), Y12 // y = y[48], lanes 8..15
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y8 // s0_c3 += x * x, lanes 8..15
+	ADDQ         $+256, R9 // q += 256
+	ADDQ         $+256, R8 // y += 256
+	ADDQ         $+256, DI // ahead += 256
+	SUBQ         $+64, R10 // dim += -64
+	CMPQ         R10, $+64 // dim >= 64
+	JGE          chains_7 // dim >= 64
 
 chains_end_8:
 	// what is left: full vectors of the first chains, then a part of the next
-	CMPQ        R10, $+1 // dim < 1
-	JLT         less_9 // dim < 1
-	PREFETCHT0  (DI) // prefetch ahead[0]
-	PREFETCHT0  64(DI) // prefetch ahead[16]
-	PREFETCHT0  128(DI) // prefetch ahead[32]
-	PREFETCHT0  192(DI) // prefetch ahead[48]
-	CMPQ        R10, $+16 // dim < 16
-	JLT         less_10 // dim < 16
-	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
-	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
-	VMOVUPS     (R8), Y10 // y = y[0], lanes 0..7
-	VMOVUPS     32(R8), Y11 // y = y[0], lanes 8..15
-	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
-	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
-	VFMADD231PS Y8, Y8, Y0 // s0_c0 += x * x, lanes 0..7
-	VFMADD231PS Y9, Y9, Y1 // s0_c0 += x * x, lanes 8..15
+	CMPQ         R10, $+1 // dim < 1
+	JLT          less_9 // dim < 1
+	PREFETCHT0   (DI) // prefetch ahead[0]
+	PREFETCHT0   64(DI) // prefetch ahead[16]
+	PREFETCHT0   128(DI) // prefetch ahead[32]
+	PREFETCHT0   192(DI) // prefetch ahead[48]
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_10 // dim < 16
+	VMOVUPS      (R9), Y9 // x = q[0], lanes 0..7
+	VMOVUPS      32(R9), Y10 // x = q[0], lanes 8..15
+	VMOVUPS      (R8), Y11 // y = y[0], lanes 0..7
+	VMOVUPS      32(R8), Y12 // y = y[0], lanes 8..15
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y1 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y2 // s0_c0 += x * x, lanes 8..15
 
 less_10:
-	CMPQ        R10, $+32 // dim < 32
-	JLT         less_11 // dim < 32
-	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
-	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
-	VMOVUPS     64(R8), Y10 // y = y[16], lanes 0..7
-	VMOVUPS     96(R8), Y11 // y = y[16], lanes 8..15
-	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
-	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
-	VFMADD231PS Y8, Y8, Y2 // s0_c1 += x * x, lanes 0..7
-	VFMADD231PS Y9, Y9, Y3 // s0_c1 += x * x, lanes 8..15
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_11 // dim < 32
+	VMOVUPS      64(R9), Y9 // x = q[16], lanes 0..7
+	VMOVUPS      96(R9), Y10 // x = q[16], lanes 8..15
+	VMOVUPS      64(R8), Y11 // y = y[16], lanes 0..7
+	VMOVUPS      96(R8), Y12 // y = y[16], lanes 8..15
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
 
 less_11:
-	CMPQ        R10, $+48 // dim < 48
-	JLT         less_12 // dim < 48
-	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
-	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
-	VMOVUPS     128(R8), Y10 // y = y[32], lanes 0..7
-	VMOVUPS     160(R8), Y11 // y = y[32], lanes 8..15
-	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
-	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
-	VFMADD231PS Y8, Y8, Y4 // s0_c2 += x * x, lanes 0..7
-	VFMADD231PS Y9, Y9, Y5 // s0_c2 += x * x, lanes 8..15
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_12 // dim < 48
+	VMOVUPS      128(R9), Y9 // x = q[32], lanes 0..7
+	VMOVUPS      160(R9), Y10 // x = q[32], lanes 8..15
+	VMOVUPS      128(R8), Y11 // y = y[32], lanes 0..7
+	VMOVUPS      160(R8), Y12 // y = y[32], lanes 8..15
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y5 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y6 // s0_c2 += x * x, lanes 8..15
 
 less_12:
-	CMPQ        R10, $+64 // dim < 64
-	JLT         less_13 // dim < 64
-	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
-	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
-	VMOVUPS     192(R8), Y10 // y = y[48], lanes 0..7
-	VMOVUPS     224(R8), Y11 // y = y[48], lanes 8..15
-	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
-	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
-	VFMADD231PS Y8, Y8, Y6 // s0_c3 += x * x, lanes 0..7
-	VFMADD231PS Y9, Y9, Y7 // s0_c3 += x * x, lanes 8..15
+	CMPQ         R10, $+64 // dim < 64
+	JLT          less_13 // dim < 64
+	VMOVUPS      192(R9), Y9 // x = q[48], lanes 0..7
+	VMOVUPS      224(R9), Y10 // x = q[48], lanes 8..15
+	VMOVUPS      192(R8), Y11 // y = y[48], lanes 0..7
+	VMOVUPS      224(R8), Y12 // y = y[48], lanes 8..15
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y8 // s0_c3 += x * x, lanes 8..15
 
 less_13:
-	MOVQ        R10, R11 // rest = dim
-	ANDQ        $+15, R11 // rest &= 15
-	CMPQ        R11, $+1 // rest < 1
-	JLT         less_14 // rest < 1
-	CMPQ        R10, $+0 // dim < 0
-	JLT         less_15 // dim < 0
-	SUBQ        R11, R10 // dim -= rest
-	ADDQ        R10, R9 // q += dim
-	ADDQ        R10, R9 // q += dim
-	ADDQ        R10, R9 // q += dim
-	ADDQ        R10, R9 // q += dim
-	LEAQ        tail_window<>+0(SB), R12 // first rest lanes
-	MOVQ        $+16, R13 // first rest lanes
-	SUBQ        R11, R13 // first rest lanes
-	VMOVUPS     (R12)(R13*4), Y8 // first rest lanes
-	VMOVUPS     32(R12)(R13*4), Y9 // first rest lanes
-	VMASKMOVPS  (R9), Y8, Y8 // x = q[0], rest lanes
-	VMASKMOVPS  32(R9), Y9, Y9 // x = q[0], rest lanes
-	ADDQ        R10, R8 // y += dim
-	ADDQ        R10, R8 // y += dim
-	ADDQ        R10, R8 // y += dim
-	ADDQ        R10, R8 // y += dim
-	LEAQ        tail_window<>+0(SB), R9 // first rest lanes
-	MOVQ        $+16, R12 // first rest lanes
-	SUBQ        R11, R12 // first rest lanes
-	VMOVUPS     (R9)(R12*4), Y10 // first rest lanes
-	VMOVUPS     32(R9)(R12*4), Y11 // first rest lanes
-	VMASKMOVPS  (R8), Y10, Y10 // y = y[0], rest lanes
-	VMASKMOVPS  32(R8), Y11, Y11 // y = y[0], rest lanes
-	CMPQ        R10, $+48 // dim < 48
-	JLT         less_16 // dim < 48
-	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
-	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
-	VFMADD231PS Y8, Y8, Y6 // s0_c3 += x * x, lanes 0..7
-	VFMADD231PS Y9, Y9, Y7 // s0_c3 += x * x, lanes 8..15
-	JMP         end_17
+	MOVQ         R10, R11 // rest = dim
+	ANDQ         $+15, R11 // rest &= 15
+	CMPQ         R11, $+1 // rest < 1
+	JLT          less_14 // rest < 1
+	CMPQ         R10, $+0 // dim < 0
+	JLT          less_15 // dim < 0
+	SUBQ         R11, R10 // dim -= rest
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	LEAQ         tail_window<>+0(SB), R12 // first rest lanes
+	MOVQ         $+16, R13 // first rest lanes
+	SUBQ         R11, R13 // first rest lanes
+	VMOVUPS      (R12)(R13*4), Y9 // first rest lanes
+	VMOVUPS      32(R12)(R13*4), Y10 // first rest lanes
+	VMASKMOVPS   (R9), Y9, Y9 // x = q[0], rest lanes
+	VMASKMOVPS   32(R9), Y10, Y10 // x = q[0], rest lanes
+	ADDQ         R10, R8 // y += dim
+	ADDQ         R10, R8 // y += dim
+	ADDQ         R10, R8 // y += dim
+	ADDQ         R10, R8 // y += dim
+	LEAQ         tail_window<>+0(SB), R9 // first rest lanes
+	MOVQ         $+16, R12 // first rest lanes
+	SUBQ         R11, R12 // first rest lanes
+	VMOVUPS      (R9)(R12*4), Y11 // first rest lanes
+	VMOVUPS      32(R9)(R12*4), Y12 // first rest lanes
+	VMASKMOVPS   (R8), Y11, Y11 // y = y[0], rest lanes
+	VMASKMOVPS   32(R8), Y12, Y12 // y = y[0], rest lanes
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_16 // dim < 48
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y8 // s0_c3 += x * x, lanes 8..15
+	JMP          end_17
 
 less_16:
-	CMPQ        R10, $+32 // dim < 32
-	JLT         less_18 // dim < 32
-	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
-	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
-	VFMADD231PS Y8, Y8, Y4 // s0_c2 += x * x, lanes 0..7
-	VFMADD231PS Y9, Y9, Y5 // s0_c2 += x * x, lanes 8..15
-	JMP         end_19
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_18 // dim < 32
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y5 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y6 // s0_c2 += x * x, lanes 8..15
+	JMP          end_19
 
 less_18:
-	CMPQ        R10, $+16 // dim < 16
-	JLT         less_20 // dim < 16
-	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
-	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
-	VFMADD231PS Y8, Y8, Y2 // s0_c1 += x * x, lanes 0..7
-	VFMADD231PS Y9, Y9, Y3 // s0_c1 += x * x, lanes 8..15
-	JMP         end_21
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_20 // dim < 16
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
+	JMP          end_21
 
 less_20:
-	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
-	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
-	VFMADD231PS Y8, Y8, Y0 // s0_c0 += x * x, lanes 0..7
-	VFMADD231PS Y9, Y9, Y1 // s0_c0 += x * x, lanes 8..15
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y1 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y2 // s0_c0 += x * x, lanes 8..15
 
 end_21:
 end_19:
@@ -4131,35 +4132,35 @@ less_9:
 	MOVQ    acc+72(FP), R8 // acc
 	CMPQ    R8, $+1 // acc < 1
 	JLT     less_22 // acc < 1
-	VMOVUPS Y0, (R8) // acc[0] = s0_c0, lanes 0..7
-	VMOVUPS Y1, 32(R8) // acc[0] = s0_c0, lanes 8..15
-	VMOVUPS Y2, 64(R8) // acc[16] = s0_c1, lanes 0..7
-	VMOVUPS Y3, 96(R8) // acc[16] = s0_c1, lanes 8..15
-	VMOVUPS Y4, 128(R8) // acc[32] = s0_c2, lanes 0..7
-	VMOVUPS Y5, 160(R8) // acc[32] = s0_c2, lanes 8..15
-	VMOVUPS Y6, 192(R8) // acc[48] = s0_c3, lanes 0..7
-	VMOVUPS Y7, 224(R8) // acc[48] = s0_c3, lanes 8..15
+	VMOVUPS Y1, (R8) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y2, 32(R8) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y3, 64(R8) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y4, 96(R8) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y5, 128(R8) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y6, 160(R8) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y7, 192(R8) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y8, 224(R8) // acc[48] = s0_c3, lanes 8..15
 
 less_22:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
-	VXORPS       Y8, Y8, Y8 // zero = 0, lanes 0..7
-	VXORPS       Y9, Y9, Y9 // zero = 0, lanes 8..15
-	VADDPS       Y2, Y0, Y0 // s0_c0 = s0_c0 + s0_c1, lanes 0..7
-	VADDPS       Y3, Y1, Y1 // s0_c0 = s0_c0 + s0_c1, lanes 8..15
-	VADDPS       Y6, Y4, Y4 // s0_c2 = s0_c2 + s0_c3, lanes 0..7
-	VADDPS       Y7, Y5, Y5 // s0_c2 = s0_c2 + s0_c3, lanes 8..15
-	VADDPS       Y4, Y0, Y0 // s0_c0 = s0_c0 + s0_c2, lanes 0..7
-	VADDPS       Y5, Y1, Y1 // s0_c0 = s0_c0 + s0_c2, lanes 8..15
-	VADDPS       Y1, Y0, Y0 // s0_c0[0] = sum of lanes
-	VEXTRACTF128 $0x01, Y0, X2 // s0_c0[0] = sum of lanes
-	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
-	VPSHUFD      $0xee, X0, X2 // s0_c0[0] = sum of lanes
-	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
-	VPSHUFD      $0x55, X0, X2 // s0_c0[0] = sum of lanes
-	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
-	VADDPS       Y8, Y0, Y0 // s0_c0 = s0_c0 + zero, lanes 0..7
-	VADDPS       Y9, Y1, Y1 // s0_c0 = s0_c0 + zero, lanes 8..15
-	VMOVSS       X0, (AX) // dst[0] = s0_c0[0]
+	VXORPS       Y9, Y9, Y9 // zero = 0, lanes 0..7
+	VXORPS       Y10, Y10, Y10 // zero = 0, lanes 8..15
+	VADDPS       Y3, Y1, Y1 // s0_c0 = s0_c0 + s0_c1, lanes 0..7
+	VADDPS       Y4, Y2, Y2 // s0_c0 = s0_c0 + s0_c1, lanes 8..15
+	VADDPS       Y7, Y5, Y5 // s0_c2 = s0_c2 + s0_c3, lanes 0..7
+	VADDPS       Y8, Y6, Y6 // s0_c2 = s0_c2 + s0_c3, lanes 8..15
+	VADDPS       Y5, Y1, Y1 // s0_c0 = s0_c0 + s0_c2, lanes 0..7
+	VADDPS       Y6, Y2, Y2 // s0_c0 = s0_c0 + s0_c2, lanes 8..15
+	VADDPS       Y2, Y1, Y1 // s0_c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y1, X3 // s0_c0[0] = sum of lanes
+	VADDPS       X3, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0xee, X1, X3 // s0_c0[0] = sum of lanes
+	VADDPS       X3, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0x55, X1, X3 // s0_c0[0] = sum of lanes
+	VADDPS       X3, X1, X1 // s0_c0[0] = sum of lanes
+	VADDPS       Y9, Y1, Y1 // s0_c0 = s0_c0 + zero, lanes 0..7
+	VADDPS       Y10, Y2, Y2 // s0_c0 = s0_c0 + zero, lanes 8..15
+	VMOVSS       X1, (AX) // dst[0] = s0_c0[0]
 	ADDQ         $+4, AX // dst += 4
 	SUBQ         $+1, DX // count += -1
 	CMPQ         DX, $+1 // count >= 1
@@ -4852,14 +4853,15 @@ rows_end_2:
 	VZEROUPPER
 	RET
 
-// func l2RowsBF16AVX2(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
-TEXT ·l2RowsBF16AVX2(SB), NOSPLIT, $0-88
-	MOVQ dst+0(FP), AX // dst
-	MOVQ rows+16(FP), CX // rows
-	MOVQ count+40(FP), DX // count
-	MOVQ index+48(FP), BX // index
-	CMPQ DX, $+1 // count < 1
-	JLT  rows_end_2 // count < 1
+// func l2RowsBF16AVX2(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int, scale float32)
+TEXT ·l2RowsBF16AVX2(SB), NOSPLIT, $0-92
+	VBROADCASTSS scale+88(FP), Y0 // scale in all lanes
+	MOVQ         dst+0(FP), AX // dst
+	MOVQ         rows+16(FP), CX // rows
+	MOVQ         count+40(FP), DX // count
+	MOVQ         index+48(FP), BX // index
+	CMPQ         DX, $+1 // count < 1
+	JLT          rows_end_2 // count < 1
 
 rows_1:
 	MOVQ    stride+32(FP), R8 // stride
@@ -4891,25 +4893,25 @@ end_4:
 	CMPQ    R8, $+1 // resume < 1
 	JLT     less_5 // resume < 1
 	MOVQ    acc+72(FP), R8 // acc
-	VMOVUPS (R8), Y0 // s0_c0 = acc[0], lanes 0..7
-	VMOVUPS 32(R8), Y1 // s0_c0 = acc[0], lanes 8..15
-	VMOVUPS 64(R8), Y2 // s0_c1 = acc[16], lanes 0..7
-	VMOVUPS 96(R8), Y3 // s0_c1 = acc[16], lanes 8..15
-	VMOVUPS 128(R8), Y4 // s0_c2 = acc[32], lanes 0..7
-	VMOVUPS 160(R8), Y5 // s0_c2 = acc[32], lanes 8..15
-	VMOVUPS 192(R8), Y6 // s0_c3 = acc[48], lanes 0..7
-	VMOVUPS 224(R8), Y7 // s0_c3 = acc[48], lanes 8..15
+	VMOVUPS (R8), Y1 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(R8), Y2 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 64(R8), Y3 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(R8), Y4 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 128(R8), Y5 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(R8), Y6 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 192(R8), Y7 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(R8), Y8 // s0_c3 = acc[48], lanes 8..15
 	JMP     end_6
 
 less_5:
-	VXORPS Y0, Y0, Y0 // s0_c0 = 0, lanes 0..7
-	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 8..15
-	VXORPS Y2, Y2, Y2 // s0_c1 = 0, lanes 0..7
-	VXORPS Y3, Y3, Y3 // s0_c1 = 0, lanes 8..15
-	VXORPS Y4, Y4, Y4 // s0_c2 = 0, lanes 0..7
-	VXORPS Y5, Y5, Y5 // s0_c2 = 0, lanes 8..15
-	VXORPS Y6, Y6, Y6 // s0_c3 = 0, lanes 0..7
-	VXORPS Y7, Y7, Y7 // s0_c3 = 0, lanes 8..15
+	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 0..7
+	VXORPS Y2, Y2, Y2 // s0_c0 = 0, lanes 8..15
+	VXORPS Y3, Y3, Y3 // s0_c1 = 0, lanes 0..7
+	VXORPS Y4, Y4, Y4 // s0_c1 = 0, lanes 8..15
+	VXORPS Y5, Y5, Y5 // s0_c2 = 0, lanes 0..7
+	VXORPS Y6, Y6, Y6 // s0_c2 = 0, lanes 8..15
+	VXORPS Y7, Y7, Y7 // s0_c3 = 0, lanes 0..7
+	VXORPS Y8, Y8, Y8 // s0_c3 = 0, lanes 8..15
 
 end_6:
 	MOVQ SI, R8 // y = row
@@ -4919,115 +4921,115 @@ end_6:
 	JLT  chains_end_8 // dim < 64
 
 chains_7:
-	PREFETCHT0  (DI) // prefetch ahead[0]
-	PREFETCHT0  64(DI) // prefetch ahead[16]
-	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
-	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
-	VPMOVZXWD   (R8), Y10 // y = bfloat16 of y[0]
-	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[0]
-	VPMOVZXWD   16(R8), Y11 // y = bfloat16 of y[0]
-	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[0]
-	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
-	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
-	VFMADD231PS Y8, Y8, Y0 // s0_c0 += x * x, lanes 0..7
-	VFMADD231PS Y9, Y9, Y1 // s0_c0 += x * x, lanes 8..15
-	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
-	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
-	VPMOVZXWD   32(R8), Y10 // y = bfloat16 of y[8]
-	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[8]
-	VPMOVZXWD   48(R8), Y11 // y = bfloat16 of y[8]
-	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[8]
-	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
-	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
-	VFMADD231PS Y8, Y8, Y2 // s0_c1 += x * x, lanes 0..7
-	VFMADD231PS Y9, Y9, Y3 // s0_c1 += x * x, lanes 8..15
-	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
-	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
-	VPMOVZXWD   64(R8), Y10 // y = bfloat16 of y[16]
-	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[16]
-	VPMOVZXWD   80(R8), Y11 // y = bfloat16 of y[16]
-	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[16]
-	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
-	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
-	VFMADD231PS Y8, Y8, Y4 // s0_c2 += x * x, lanes 0..7
-	VFMADD231PS Y9, Y9, Y5 // s0_c2 += x * x, lanes 8..15
-	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
-	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
-	VPMOVZXWD   96(R8), Y10 // y = bfloat16 of y[24]
-	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[24]
-	VPMOVZXWD   112(R8), Y11 // y = bfloat16 of y[24]
-	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[24]
-	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
-	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
-	VFMADD231PS Y8, Y8, Y6 // s0_c3 += x * x, lanes 0..7
-	VFMADD231PS Y9, Y9, Y7 // s0_c3 += x * x, lanes 8..15
-	ADDQ        $+256, R9 // q += 256
-	ADDQ        $+128, R8 // y += 128
-	ADDQ        $+128, DI // ahead += 128
-	SUBQ        $+64, R10 // dim += -64
-	CMPQ        R10, $+64 // dim >= 64
-	JGE         chains_7 // dim >= 64
+	PREFETCHT0   (DI) // prefetch ahead[0]
+	PREFETCHT0   64(DI) // prefetch ahead[16]
+	VMOVUPS      (R9), Y9 // x = q[0], lanes 0..7
+	VMOVUPS      32(R9), Y10 // x = q[0], lanes 8..15
+	VPMOVZXWD    (R8), Y11 // y = bfloat16 of y[0]
+	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[0]
+	VPMOVZXWD    16(R8), Y12 // y = bfloat16 of y[0]
+	VPSLLD       $0x10, Y12, Y12 // y = bfloat16 of y[0]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y1 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y2 // s0_c0 += x * x, lanes 8..15
+	VMOVUPS      64(R9), Y9 // x = q[16], lanes 0..7
+	VMOVUPS      96(R9), Y10 // x = q[16], lanes 8..15
+	VPMOVZXWD    32(R8), Y11 // y = bfloat16 of y[8]
+	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[8]
+	VPMOVZXWD    48(R8), Y12 // y = bfloat16 of y[8]
+	VPSLLD       $0x10, Y12, Y12 // y = bfloat16 of y[8]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
+	VMOVUPS      128(R9), Y9 // x = q[32], lanes 0..7
+	VMOVUPS      160(R9), Y10 // x = q[32], lanes 8..15
+	VPMOVZXWD    64(R8), Y11 // y = bfloat16 of y[16]
+	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[16]
+	VPMOVZXWD    80(R8), Y12 // y = bfloat16 of y[16]
+	VPSLLD       $0x10, Y12, Y12 // y = bfloat16 of y[16]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y5 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y6 // s0_c2 += x * x, lanes 8..15
+	VMOVUPS      192(R9), Y9 // x = q[48], lanes 0..7
+	VMOVUPS      224(R9), Y10 // x = q[48], lanes 8..15
+	VPMOVZXWD    96(R8), Y11 // y = bfloat16 of y[24]
+	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[24]
+	VPMOVZXWD    112(R8), Y12 // y = bfloat16 of y[24]
+	VPSLLD       $0x10, Y12, Y12 // y = bfloat16 of y[24]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y8 // s0_c3 += x * x, lanes 8..15
+	ADDQ         $+256, R9 // q += 256
+	ADDQ         $+128, R8 // y += 128
+	ADDQ         $+128, DI // ahead += 128
+	SUBQ         $+64, R10 // dim += -64
+	CMPQ         R10, $+64 // dim >= 64
+	JGE          chains_7 // dim >= 64
 
 chains_end_8:
 	// what is left: full vectors of the first chains, then a part of the next
-	CMPQ        R10, $+1 // dim < 1
-	JLT         less_9 // dim < 1
-	PREFETCHT0  (DI) // prefetch ahead[0]
-	PREFETCHT0  64(DI) // prefetch ahead[16]
-	CMPQ        R10, $+16 // dim < 16
-	JLT         less_10 // dim < 16
-	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
-	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
-	VPMOVZXWD   (R8), Y10 // y = bfloat16 of y[0]
-	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[0]
-	VPMOVZXWD   16(R8), Y11 // y = bfloat16 of y[0]
-	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[0]
-	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
-	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
-	VFMADD231PS Y8, Y8, Y0 // s0_c0 += x * x, lanes 0..7
-	VFMADD231PS Y9, Y9, Y1 // s0_c0 += x * x, lanes 8..15
+	CMPQ         R10, $+1 // dim < 1
+	JLT          less_9 // dim < 1
+	PREFETCHT0   (DI) // prefetch ahead[0]
+	PREFETCHT0   64(DI) // prefetch ahead[16]
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_10 // dim < 16
+	VMOVUPS      (R9), Y9 // x = q[0], lanes 0..7
+	VMOVUPS      32(R9), Y10 // x = q[0], lanes 8..15
+	VPMOVZXWD    (R8), Y11 // y = bfloat16 of y[0]
+	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[0]
+	VPMOVZXWD    16(R8), Y12 // y = bfloat16 of y[0]
+	VPSLLD       $0x10, Y12, Y12 // y = bfloat16 of y[0]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y1 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y2 // s0_c0 += x * x, lanes 8..15
 
 less_10:
-	CMPQ        R10, $+32 // dim < 32
-	JLT         less_11 // dim < 32
-	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
-	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
-	VPMOVZXWD   32(R8), Y10 // y = bfloat16 of y[8]
-	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[8]
-	VPMOVZXWD   48(R8), Y11 // y = bfloat16 of y[8]
-	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[8]
-	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
-	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
-	VFMADD231PS Y8, Y8, Y2 // s0_c1 += x * x, lanes 0..7
-	VFMADD231PS Y9, Y9, Y3 // s0_c1 += x * x, lanes 8..15
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_11 // dim < 32
+	VMOVUPS      64(R9), Y9 // x = q[16], lanes 0..7
+	VMOVUPS      96(R9), Y10 // x = q[16], lanes 8..15
+	VPMOVZXWD    32(R8), Y11 // y = bfloat16 of y[8]
+	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[8]
+	VPMOVZXWD    48(R8), Y12 // y = bfloat16 of y[8]
+	VPSLLD       $0x10, Y12, Y12 // y = bfloat16 of y[8]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
 
 less_11:
-	CMPQ        R10, $+48 // dim < 48
-	JLT         less_12 // dim < 48
-	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
-	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
-	VPMOVZXWD   64(R8), Y10 // y = bfloat16 of y[16]
-	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[16]
-	VPMOVZXWD   80(R8), Y11 // y = bfloat16 of y[16]
-	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[16]
-	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
-	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
-	VFMADD231PS Y8, Y8, Y4 // s0_c2 += x * x, lanes 0..7
-	VFMADD231PS Y9, Y9, Y5 // s0_c2 += x * x, lanes 8..15
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_12 // dim < 48
+	VMOVUPS      128(R9), Y9 // x = q[32], lanes 0..7
+	VMOVUPS      160(R9), Y10 // x = q[32], lanes 8..15
+	VPMOVZXWD    64(R8), Y11 // y = bfloat16 of y[16]
+	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[16]
+	VPMOVZXWD    80(R8), Y12 // y = bfloat16 of y[16]
+	VPSLLD       $0x10, Y12, Y12 // y = bfloat16 of y[16]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y5 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y6 // s0_c2 += x * x, lanes 8..15
 
 less_12:
-	CMPQ        R10, $+64 // dim < 64
-	JLT         less_13 // dim < 64
-	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
-	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
-	VPMOVZXWD   96(R8), Y10 // y = bfloat16 of y[24]
-	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[24]
-	VPMOVZXWD   112(R8), Y11 // y = bfloat16 of y[24]
-	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[24]
-	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
-	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
-	VFMADD231PS Y8, Y8, Y6 // s0_c3 += x * x, lanes 0..7
-	VFMADD231PS Y9, Y9, Y7 // s0_c3 += x * x, lanes 8..15
+	CMPQ         R10, $+64 // dim < 64
+	JLT          less_13 // dim < 64
+	VMOVUPS      192(R9), Y9 // x = q[48], lanes 0..7
+	VMOVUPS      224(R9), Y10 // x = q[48], lanes 8..15
+	VPMOVZXWD    96(R8), Y11 // y = bfloat16 of y[24]
+	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[24]
+	VPMOVZXWD    112(R8), Y12 // y = bfloat16 of y[24]
+	VPSLLD       $0x10, Y12, Y12 // y = bfloat16 of y[24]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y8 // s0_c3 += x * x, lanes 8..15
 
 less_13:
 	MOVQ       R10, R12 // rest = dim
@@ -5044,10 +5046,10 @@ less_13:
 	LEAQ       tail_window<>+0(SB), R13 // first rest lanes
 	MOVQ       $+16, R14 // first rest lanes
 	SUBQ       R12, R14 // first rest lanes
-	VMOVUPS    (R13)(R14*4), Y8 // first rest lanes
-	VMOVUPS    32(R13)(R14*4), Y9 // first rest lanes
-	VMASKMOVPS (R9), Y8, Y8 // x = q[0], rest lanes
-	VMASKMOVPS 32(R9), Y9, Y9 // x = q[0], rest lanes
+	VMOVUPS    (R13)(R14*4), Y9 // first rest lanes
+	VMOVUPS    32(R13)(R14*4), Y10 // first rest lanes
+	VMASKMOVPS (R9), Y9, Y9 // x = q[0], rest lanes
+	VMASKMOVPS 32(R9), Y10, Y10 // x = q[0], rest lanes
 	ADDQ       R10, R8 // y += dim
 	ADDQ       R10, R8 // y += dim
 	LEAQ       (R8)(R12*2), R9 // y = bfloat16 of y[0], rest lanes
@@ -5068,56 +5070,56 @@ no_piece_16:
 	ORQ   R11, R13 // y = bfloat16 of y[0], rest lanes
 
 no_piece_17:
-	VMOVQ       R13, X10 // y = bfloat16 of y[0], rest lanes
+	VMOVQ       R13, X11 // y = bfloat16 of y[0], rest lanes
 	TESTB       $0x04, R12 // y = bfloat16 of y[0], rest lanes
 	JEQ         no_piece_18 // y = bfloat16 of y[0], rest lanes
 	SUBQ        $+8, R9 // y = bfloat16 of y[0], rest lanes
-	VMOVQ       (R9), X11 // y = bfloat16 of y[0], rest lanes
-	VPUNPCKLQDQ X10, X11, X10 // y = bfloat16 of y[0], rest lanes
+	VMOVQ       (R9), X12 // y = bfloat16 of y[0], rest lanes
+	VPUNPCKLQDQ X11, X12, X11 // y = bfloat16 of y[0], rest lanes
 
 no_piece_18:
 	TESTB       $0x08, R12 // y = bfloat16 of y[0], rest lanes
 	JEQ         no_piece_19 // y = bfloat16 of y[0], rest lanes
-	VINSERTI128 $0x01, X10, Y10, Y10 // y = bfloat16 of y[0], rest lanes
-	VINSERTI128 $0x00, (R8), Y10, Y10 // y = bfloat16 of y[0], rest lanes
+	VINSERTI128 $0x01, X11, Y11, Y11 // y = bfloat16 of y[0], rest lanes
+	VINSERTI128 $0x00, (R8), Y11, Y11 // y = bfloat16 of y[0], rest lanes
 
 no_piece_19:
-	VEXTRACTI128 $0x01, Y10, X11 // y = bfloat16 of y[0], rest lanes
-	VPMOVZXWD    X10, Y10 // y = bfloat16 of y[0], rest lanes
-	VPSLLD       $0x10, Y10, Y10 // y = bfloat16 of y[0], rest lanes
+	VEXTRACTI128 $0x01, Y11, X12 // y = bfloat16 of y[0], rest lanes
 	VPMOVZXWD    X11, Y11 // y = bfloat16 of y[0], rest lanes
 	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[0], rest lanes
+	VPMOVZXWD    X12, Y12 // y = bfloat16 of y[0], rest lanes
+	VPSLLD       $0x10, Y12, Y12 // y = bfloat16 of y[0], rest lanes
 	CMPQ         R10, $+48 // dim < 48
 	JLT          less_20 // dim < 48
-	VSUBPS       Y10, Y8, Y8 // x = x - y, lanes 0..7
-	VSUBPS       Y11, Y9, Y9 // x = x - y, lanes 8..15
-	VFMADD231PS  Y8, Y8, Y6 // s0_c3 += x * x, lanes 0..7
-	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 8..15
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y8 // s0_c3 += x * x, lanes 8..15
 	JMP          end_21
 
 less_20:
-	CMPQ        R10, $+32 // dim < 32
-	JLT         less_22 // dim < 32
-	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
-	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
-	VFMADD231PS Y8, Y8, Y4 // s0_c2 += x * x, lanes 0..7
-	VFMADD231PS Y9, Y9, Y5 // s0_c2 += x * x, lanes 8..15
-	JMP         end_23
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_22 // dim < 32
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y5 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y6 // s0_c2 += x * x, lanes 8..15
+	JMP          end_23
 
 less_22:
-	CMPQ        R10, $+16 // dim < 16
-	JLT         less_24 // dim < 16
-	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
-	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
-	VFMADD231PS Y8, Y8, Y2 // s0_c1 += x * x, lanes 0..7
-	VFMADD231PS Y9, Y9, Y3 // s0_c1 += x * x, lanes 8..15
-	JMP         end_25
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_24 // dim < 16
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
+	JMP          end_25
 
 less_24:
-	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
-	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
-	VFMADD231PS Y8, Y8, Y0 // s0_c0 += x * x, lanes 0..7
-	VFMADD231PS Y9, Y9, Y1 // s0_c0 += x * x, lanes 8..15
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y1 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y2 // s0_c0 += x * x, lanes 8..15
 
 end_25:
 end_23:
@@ -5128,35 +5130,35 @@ less_9:
 	MOVQ    acc+72(FP), R8 // acc
 	CMPQ    R8, $+1 // acc < 1
 	JLT     less_26 // acc < 1
-	VMOVUPS Y0, (R8) // acc[0] = s0_c0, lanes 0..7
-	VMOVUPS Y1, 32(R8) // acc[0] = s0_c0, lanes 8..15
-	VMOVUPS Y2, 64(R8) // acc[16] = s0_c1, lanes 0..7
-	VMOVUPS Y3, 96(R8) // acc[16] = s0_c1, lanes 8..15
-	VMOVUPS Y4, 128(R8) // acc[32] = s0_c2, lanes 0..7
-	VMOVUPS Y5, 160(R8) // acc[32] = s0_c2, lanes 8..15
-	VMOVUPS Y6, 192(R8) // acc[48] = s0_c3, lanes 0..7
-	VMOVUPS Y7, 224(R8) // acc[48] = s0_c3, lanes 8..15
+	VMOVUPS Y1, (R8) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y2, 32(R8) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y3, 64(R8) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y4, 96(R8) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y5, 128(R8) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y6, 160(R8) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y7, 192(R8) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y8, 224(R8) // acc[48] = s0_c3, lanes 8..15
 
 less_26:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
-	VXORPS       Y8, Y8, Y8 // zero = 0, lanes 0..7
-	VXORPS       Y9, Y9, Y9 // zero = 0, lanes 8..15
-	VADDPS       Y2, Y0, Y0 // s0_c0 = s0_c0 + s0_c1, lanes 0..7
-	VADDPS       Y3, Y1, Y1 // s0_c0 = s0_c0 + s0_c1, lanes 8..15
-	VADDPS       Y6, Y4, Y4 // s0_c2 = s0_c2 + s0_c3, lanes 0..7
-	VADDPS       Y7, Y5, Y5 // s0_c2 = s0_c2 + s0_c3, lanes 8..15
-	VADDPS       Y4, Y0, Y0 // s0_c0 = s0_c0 + s0_c2, lanes 0..7
-	VADDPS       Y5, Y1, Y1 // s0_c0 = s0_c0 + s0_c2, lanes 8..15
-	VADDPS       Y1, Y0, Y0 // s0_c0[0] = sum of lanes
-	VEXTRACTF128 $0x01, Y0, X2 // s0_c0[0] = sum of lanes
-	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
-	VPSHUFD      $0xee, X0, X2 // s0_c0[0] = sum of lanes
-	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
-	VPSHUFD      $0x55, X0, X2 // s0_c0[0] = sum of lanes
-	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
-	VADDPS       Y8, Y0, Y0 // s0_c0 = s0_c0 + zero, lanes 0..7
-	VADDPS       Y9, Y1, Y1 // s0_c0 = s0_c0 + zero, lanes 8..15
-	VMOVSS       X0, (AX) // dst[0] = s0_c0[0]
+	VXORPS       Y9, Y9, Y9 // zero = 0, lanes 0..7
+	VXORPS       Y10, Y10, Y10 // zero = 0, lanes 8..15
+	VADDPS       Y3, Y1, Y1 // s0_c0 = s0_c0 + s0_c1, lanes 0..7
+	VADDPS       Y4, Y2, Y2 // s0_c0 = s0_c0 + s0_c1, lanes 8..15
+	VADDPS       Y7, Y5, Y5 // s0_c2 = s0_c2 + s0_c3, lanes 0..7
+	VADDPS       Y8, Y6, Y6 // s0_c2 = s0_c2 + s0_c3, lanes 8..15
+	VADDPS       Y5, Y1, Y1 // s0_c0 = s0_c0 + s0_c2, lanes 0..7
+	VADDPS       Y6, Y2, Y2 // s0_c0 = s0_c0 + s0_c2, lanes 8..15
+	VADDPS       Y2, Y1, Y1 // s0_c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y1, X3 // s0_c0[0] = sum of lanes
+	VADDPS       X3, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0xee, X1, X3 // s0_c0[0] = sum of lanes
+	VADDPS       X3, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0x55, X1, X3 // s0_c0[0] = sum of lanes
+	VADDPS       X3, X1, X1 // s0_c0[0] = sum of lanes
+	VADDPS       Y9, Y1, Y1 // s0_c0 = s0_c0 + zero, lanes 0..7
+	VADDPS       Y10, Y2, Y2 // s0_c0 = s0_c0 + zero, lanes 8..15
+	VMOVSS       X1, (AX) // dst[0] = s0_c0[0]
 	ADDQ         $+4, AX // dst += 4
 	SUBQ         $+1, DX // count += -1
 	CMPQ         DX, $+1 // count >= 1
@@ -5898,14 +5900,15 @@ rows_end_2:
 	VZEROUPPER
 	RET
 
-// func l2RowsF16AVX2(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
-TEXT ·l2RowsF16AVX2(SB), NOSPLIT, $0-88
-	MOVQ dst+0(FP), AX // dst
-	MOVQ rows+16(FP), CX // rows
-	MOVQ count+40(FP), DX // count
-	MOVQ index+48(FP), BX // index
-	CMPQ DX, $+1 // count < 1
-	JLT  rows_end_2 // count < 1
+// func l2RowsF16AVX2(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int, scale float32)
+TEXT ·l2RowsF16AVX2(SB), NOSPLIT, $0-92
+	VBROADCASTSS scale+88(FP), Y0 // scale in all lanes
+	MOVQ         dst+0(FP), AX // dst
+	MOVQ         rows+16(FP), CX // rows
+	MOVQ         count+40(FP), DX // count
+	MOVQ         index+48(FP), BX // index
+	CMPQ         DX, $+1 // count < 1
+	JLT          rows_end_2 // count < 1
 
 rows_1:
 	MOVQ    stride+32(FP), R8 // stride
@@ -5937,25 +5940,25 @@ end_4:
 	CMPQ    R8, $+1 // resume < 1
 	JLT     less_5 // resume < 1
 	MOVQ    acc+72(FP), R8 // acc
-	VMOVUPS (R8), Y0 // s0_c0 = acc[0], lanes 0..7
-	VMOVUPS 32(R8), Y1 // s0_c0 = acc[0], lanes 8..15
-	VMOVUPS 64(R8), Y2 // s0_c1 = acc[16], lanes 0..7
-	VMOVUPS 96(R8), Y3 // s0_c1 = acc[16], lanes 8..15
-	VMOVUPS 128(R8), Y4 // s0_c2 = acc[32], lanes 0..7
-	VMOVUPS 160(R8), Y5 // s0_c2 = acc[32], lanes 8..15
-	VMOVUPS 192(R8), Y6 // s0_c3 = acc[48], lanes 0..7
-	VMOVUPS 224(R8), Y7 // s0_c3 = acc[48], lanes 8..15
+	VMOVUPS (R8), Y1 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(R8), Y2 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 64(R8), Y3 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(R8), Y4 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 128(R8), Y5 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(R8), Y6 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 192(R8), Y7 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(R8), Y8 // s0_c3 = acc[48], lanes 8..15
 	JMP     end_6
 
 less_5:
-	VXORPS Y0, Y0, Y0 // s0_c0 = 0, lanes 0..7
-	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 8..15
-	VXORPS Y2, Y2, Y2 // s0_c1 = 0, lanes 0..7
-	VXORPS Y3, Y3, Y3 // s0_c1 = 0, lanes 8..15
-	VXORPS Y4, Y4, Y4 // s0_c2 = 0, lanes 0..7
-	VXORPS Y5, Y5, Y5 // s0_c2 = 0, lanes 8..15
-	VXORPS Y6, Y6, Y6 // s0_c3 = 0, lanes 0..7
-	VXORPS Y7, Y7, Y7 // s0_c3 = 0, lanes 8..15
+	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 0..7
+	VXORPS Y2, Y2, Y2 // s0_c0 = 0, lanes 8..15
+	VXORPS Y3, Y3, Y3 // s0_c1 = 0, lanes 0..7
+	VXORPS Y4, Y4, Y4 // s0_c1 = 0, lanes 8..15
+	VXORPS Y5, Y5, Y5 // s0_c2 = 0, lanes 0..7
+	VXORPS Y6, Y6, Y6 // s0_c2 = 0, lanes 8..15
+	VXORPS Y7, Y7, Y7 // s0_c3 = 0, lanes 0..7
+	VXORPS Y8, Y8, Y8 // s0_c3 = 0, lanes 8..15
 
 end_6:
 	MOVQ SI, R8 // y = row
@@ -5965,99 +5968,99 @@ end_6:
 	JLT  chains_end_8 // dim < 64
 
 chains_7:
-	PREFETCHT0  (DI) // prefetch ahead[0]
-	PREFETCHT0  64(DI) // prefetch ahead[16]
-	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
-	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
-	VCVTPH2PS   (R8), Y10 // y = float16 of y[0]
-	VCVTPH2PS   16(R8), Y11 // y = float16 of y[0]
-	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
-	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
-	VFMADD231PS Y8, Y8, Y0 // s0_c0 += x * x, lanes 0..7
-	VFMADD231PS Y9, Y9, Y1 // s0_c0 += x * x, lanes 8..15
-	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
-	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
-	VCVTPH2PS   32(R8), Y10 // y = float16 of y[8]
-	VCVTPH2PS   48(R8), Y11 // y = float16 of y[8]
-	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
-	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
-	VFMADD231PS Y8, Y8, Y2 // s0_c1 += x * x, lanes 0..7
-	VFMADD231PS Y9, Y9, Y3 // s0_c1 += x * x, lanes 8..15
-	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
-	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
-	VCVTPH2PS   64(R8), Y10 // y = float16 of y[16]
-	VCVTPH2PS   80(R8), Y11 // y = float16 of y[16]
-	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
-	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
-	VFMADD231PS Y8, Y8, Y4 // s0_c2 += x * x, lanes 0..7
-	VFMADD231PS Y9, Y9, Y5 // s0_c2 += x * x, lanes 8..15
-	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
-	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
-	VCVTPH2PS   96(R8), Y10 // y = float16 of y[24]
-	VCVTPH2PS   112(R8), Y11 // y = float16 of y[24]
-	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
-	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
-	VFMADD231PS Y8, Y8, Y6 // s0_c3 += x * x, lanes 0..7
-	VFMADD231PS Y9, Y9, Y7 // s0_c3 += x * x, lanes 8..15
-	ADDQ        $+256, R9 // q += 256
-	ADDQ        $+128, R8 // y += 128
-	ADDQ        $+128, DI // ahead += 128
-	SUBQ        $+64, R10 // dim += -64
-	CMPQ        R10, $+64 // dim >= 64
-	JGE         chains_7 // dim >= 64
+	PREFETCHT0   (DI) // prefetch ahead[0]
+	PREFETCHT0   64(DI) // prefetch ahead[16]
+	VMOVUPS      (R9), Y9 // x = q[0], lanes 0..7
+	VMOVUPS      32(R9), Y10 // x = q[0], lanes 8..15
+	VCVTPH2PS    (R8), Y11 // y = float16 of y[0]
+	VCVTPH2PS    16(R8), Y12 // y = float16 of y[0]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y1 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y2 // s0_c0 += x * x, lanes 8..15
+	VMOVUPS      64(R9), Y9 // x = q[16], lanes 0..7
+	VMOVUPS      96(R9), Y10 // x = q[16], lanes 8..15
+	VCVTPH2PS    32(R8), Y11 // y = float16 of y[8]
+	VCVTPH2PS    48(R8), Y12 // y = float16 of y[8]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
+	VMOVUPS      128(R9), Y9 // x = q[32], lanes 0..7
+	VMOVUPS      160(R9), Y10 // x = q[32], lanes 8..15
+	VCVTPH2PS    64(R8), Y11 // y = float16 of y[16]
+	VCVTPH2PS    80(R8), Y12 // y = float16 of y[16]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y5 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y6 // s0_c2 += x * x, lanes 8..15
+	VMOVUPS      192(R9), Y9 // x = q[48], lanes 0..7
+	VMOVUPS      224(R9), Y10 // x = q[48], lanes 8..15
+	VCVTPH2PS    96(R8), Y11 // y = float16 of y[24]
+	VCVTPH2PS    112(R8), Y12 // y = float16 of y[24]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y8 // s0_c3 += x * x, lanes 8..15
+	ADDQ         $+256, R9 // q += 256
+	ADDQ         $+128, R8 // y += 128
+	ADDQ         $+128, DI // ahead += 128
+	SUBQ         $+64, R10 // dim += -64
+	CMPQ         R10, $+64 // dim >= 64
+	JGE          chains_7 // dim >= 64
 
 chains_end_8:
 	// what is left: full vectors of the first chains, then a part of the next
-	CMPQ        R10, $+1 // dim < 1
-	JLT         less_9 // dim < 1
-	PREFETCHT0  (DI) // prefetch ahead[0]
-	PREFETCHT0  64(DI) // prefetch ahead[16]
-	CMPQ        R10, $+16 // dim < 16
-	JLT         less_10 // dim < 16
-	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
-	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
-	VCVTPH2PS   (R8), Y10 // y = float16 of y[0]
-	VCVTPH2PS   16(R8), Y11 // y = float16 of y[0]
-	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
-	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
-	VFMADD231PS Y8, Y8, Y0 // s0_c0 += x * x, lanes 0..7
-	VFMADD231PS Y9, Y9, Y1 // s0_c0 += x * x, lanes 8..15
+	CMPQ         R10, $+1 // dim < 1
+	JLT          less_9 // dim < 1
+	PREFETCHT0   (DI) // prefetch ahead[0]
+	PREFETCHT0   64(DI) // prefetch ahead[16]
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_10 // dim < 16
+	VMOVUPS      (R9), Y9 // x = q[0], lanes 0..7
+	VMOVUPS      32(R9), Y10 // x = q[0], lanes 8..15
+	VCVTPH2PS    (R8), Y11 // y = float16 of y[0]
+	VCVTPH2PS    16(R8), Y12 // y = float16 of y[0]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y1 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y2 // s0_c0 += x * x, lanes 8..15
 
 less_10:
-	CMPQ        R10, $+32 // dim < 32
-	JLT         less_11 // dim < 32
-	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
-	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
-	VCVTPH2PS   32(R8), Y10 // y = float16 of y[8]
-	VCVTPH2PS   48(R8), Y11 // y = float16 of y[8]
-	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
-	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
-	VFMADD231PS Y8, Y8, Y2 // s0_c1 += x * x, lanes 0..7
-	VFMADD231PS Y9, Y9, Y3 // s0_c1 += x * x, lanes 8..15
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_11 // dim < 32
+	VMOVUPS      64(R9), Y9 // x = q[16], lanes 0..7
+	VMOVUPS      96(R9), Y10 // x = q[16], lanes 8..15
+	VCVTPH2PS    32(R8), Y11 // y = float16 of y[8]
+	VCVTPH2PS    48(R8), Y12 // y = float16 of y[8]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
 
 less_11:
-	CMPQ        R10, $+48 // dim < 48
-	JLT         less_12 // dim < 48
-	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
-	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
-	VCVTPH2PS   64(R8), Y10 // y = float16 of y[16]
-	VCVTPH2PS   80(R8), Y11 // y = float16 of y[16]
-	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
-	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
-	VFMADD231PS Y8, Y8, Y4 // s0_c2 += x * x, lanes 0..7
-	VFMADD231PS Y9, Y9, Y5 // s0_c2 += x * x, lanes 8..15
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_12 // dim < 48
+	VMOVUPS      128(R9), Y9 // x = q[32], lanes 0..7
+	VMOVUPS      160(R9), Y10 // x = q[32], lanes 8..15
+	VCVTPH2PS    64(R8), Y11 // y = float16 of y[16]
+	VCVTPH2PS    80(R8), Y12 // y = float16 of y[16]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y5 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y6 // s0_c2 += x * x, lanes 8..15
 
 less_12:
-	CMPQ        R10, $+64 // dim < 64
-	JLT         less_13 // dim < 64
-	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
-	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
-	VCVTPH2PS   96(R8), Y10 // y = float16 of y[24]
-	VCVTPH2PS   112(R8), Y11 // y = float16 of y[24]
-	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
-	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
-	VFMADD231PS Y8, Y8, Y6 // s0_c3 += x * x, lanes 0..7
-	VFMADD231PS Y9, Y9, Y7 // s0_c3 += x * x, lanes 8..15
+	CMPQ         R10, $+64 // dim < 64
+	JLT          less_13 // dim < 64
+	VMOVUPS      192(R9), Y9 // x = q[48], lanes 0..7
+	VMOVUPS      224(R9), Y10 // x = q[48], lanes 8..15
+	VCVTPH2PS    96(R8), Y11 // y = float16 of y[24]
+	VCVTPH2PS    112(R8), Y12 // y = float16 of y[24]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y8 // s0_c3 += x * x, lanes 8..15
 
 less_13:
 	MOVQ       R10, R12 // rest = dim
@@ -6074,10 +6077,10 @@ less_13:
 	LEAQ       tail_window<>+0(SB), R13 // first rest lanes
 	MOVQ       $+16, R14 // first rest lanes
 	SUBQ       R12, R14 // first rest lanes
-	VMOVUPS    (R13)(R14*4), Y8 // first rest lanes
-	VMOVUPS    32(R13)(R14*4), Y9 // first rest lanes
-	VMASKMOVPS (R9), Y8, Y8 // x = q[0], rest lanes
-	VMASKMOVPS 32(R9), Y9, Y9 // x = q[0], rest lanes
+	VMOVUPS    (R13)(R14*4), Y9 // first rest lanes
+	VMOVUPS    32(R13)(R14*4), Y10 // first rest lanes
+	VMASKMOVPS (R9), Y9, Y9 // x = q[0], rest lanes
+	VMASKMOVPS 32(R9), Y10, Y10 // x = q[0], rest lanes
 	ADDQ       R10, R8 // y += dim
 	ADDQ       R10, R8 // y += dim
 	LEAQ       (R8)(R12*2), R9 // y = float16 of y[0], rest lanes
@@ -6098,54 +6101,54 @@ no_piece_16:
 	ORQ   R11, R13 // y = float16 of y[0], rest lanes
 
 no_piece_17:
-	VMOVQ       R13, X10 // y = float16 of y[0], rest lanes
+	VMOVQ       R13, X11 // y = float16 of y[0], rest lanes
 	TESTB       $0x04, R12 // y = float16 of y[0], rest lanes
 	JEQ         no_piece_18 // y = float16 of y[0], rest lanes
 	SUBQ        $+8, R9 // y = float16 of y[0], rest lanes
-	VMOVQ       (R9), X11 // y = float16 of y[0], rest lanes
-	VPUNPCKLQDQ X10, X11, X10 // y = float16 of y[0], rest lanes
+	VMOVQ       (R9), X12 // y = float16 of y[0], rest lanes
+	VPUNPCKLQDQ X11, X12, X11 // y = float16 of y[0], rest lanes
 
 no_piece_18:
 	TESTB       $0x08, R12 // y = float16 of y[0], rest lanes
 	JEQ         no_piece_19 // y = float16 of y[0], rest lanes
-	VINSERTI128 $0x01, X10, Y10, Y10 // y = float16 of y[0], rest lanes
-	VINSERTI128 $0x00, (R8), Y10, Y10 // y = float16 of y[0], rest lanes
+	VINSERTI128 $0x01, X11, Y11, Y11 // y = float16 of y[0], rest lanes
+	VINSERTI128 $0x00, (R8), Y11, Y11 // y = float16 of y[0], rest lanes
 
 no_piece_19:
-	VEXTRACTI128 $0x01, Y10, X11 // y = float16 of y[0], rest lanes
-	VCVTPH2PS    X10, Y10 // y = float16 of y[0], rest lanes
+	VEXTRACTI128 $0x01, Y11, X12 // y = float16 of y[0], rest lanes
 	VCVTPH2PS    X11, Y11 // y = float16 of y[0], rest lanes
+	VCVTPH2PS    X12, Y12 // y = float16 of y[0], rest lanes
 	CMPQ         R10, $+48 // dim < 48
 	JLT          less_20 // dim < 48
-	VSUBPS       Y10, Y8, Y8 // x = x - y, lanes 0..7
-	VSUBPS       Y11, Y9, Y9 // x = x - y, lanes 8..15
-	VFMADD231PS  Y8, Y8, Y6 // s0_c3 += x * x, lanes 0..7
-	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 8..15
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y8 // s0_c3 += x * x, lanes 8..15
 	JMP          end_21
 
 less_20:
-	CMPQ        R10, $+32 // dim < 32
-	JLT         less_22 // dim < 32
-	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
-	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
-	VFMADD231PS Y8, Y8, Y4 // s0_c2 += x * x, lanes 0..7
-	VFMADD231PS Y9, Y9, Y5 // s0_c2 += x * x, lanes 8..15
-	JMP         end_23
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_22 // dim < 32
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y5 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y6 // s0_c2 += x * x, lanes 8..15
+	JMP          end_23
 
 less_22:
-	CMPQ        R10, $+16 // dim < 16
-	JLT         less_24 // dim < 16
-	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
-	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
-	VFMADD231PS Y8, Y8, Y2 // s0_c1 += x * x, lanes 0..7
-	VFMADD231PS Y9, Y9, Y3 // s0_c1 += x * x, lanes 8..15
-	JMP         end_25
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_24 // dim < 16
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
+	JMP          end_25
 
 less_24:
-	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
-	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
-	VFMADD231PS Y8, Y8, Y0 // s0_c0 += x * x, lanes 0..7
-	VFMADD231PS Y9, Y9, Y1 // s0_c0 += x * x, lanes 8..15
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y1 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y2 // s0_c0 += x * x, lanes 8..15
 
 end_25:
 end_23:
@@ -6156,35 +6159,35 @@ less_9:
 	MOVQ    acc+72(FP), R8 // acc
 	CMPQ    R8, $+1 // acc < 1
 	JLT     less_26 // acc < 1
-	VMOVUPS Y0, (R8) // acc[0] = s0_c0, lanes 0..7
-	VMOVUPS Y1, 32(R8) // acc[0] = s0_c0, lanes 8..15
-	VMOVUPS Y2, 64(R8) // acc[16] = s0_c1, lanes 0..7
-	VMOVUPS Y3, 96(R8) // acc[16] = s0_c1, lanes 8..15
-	VMOVUPS Y4, 128(R8) // acc[32] = s0_c2, lanes 0..7
-	VMOVUPS Y5, 160(R8) // acc[32] = s0_c2, lanes 8..15
-	VMOVUPS Y6, 192(R8) // acc[48] = s0_c3, lanes 0..7
-	VMOVUPS Y7, 224(R8) // acc[48] = s0_c3, lanes 8..15
+	VMOVUPS Y1, (R8) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y2, 32(R8) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y3, 64(R8) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y4, 96(R8) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y5, 128(R8) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y6, 160(R8) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y7, 192(R8) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y8, 224(R8) // acc[48] = s0_c3, lanes 8..15
 
 less_26:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
-	VXORPS       Y8, Y8, Y8 // zero = 0, lanes 0..7
-	VXORPS       Y9, Y9, Y9 // zero = 0, lanes 8..15
-	VADDPS       Y2, Y0, Y0 // s0_c0 = s0_c0 + s0_c1, lanes 0..7
-	VADDPS       Y3, Y1, Y1 // s0_c0 = s0_c0 + s0_c1, lanes 8..15
-	VADDPS       Y6, Y4, Y4 // s0_c2 = s0_c2 + s0_c3, lanes 0..7
-	VADDPS       Y7, Y5, Y5 // s0_c2 = s0_c2 + s0_c3, lanes 8..15
-	VADDPS       Y4, Y0, Y0 // s0_c0 = s0_c0 + s0_c2, lanes 0..7
-	VADDPS       Y5, Y1, Y1 // s0_c0 = s0_c0 + s0_c2, lanes 8..15
-	VADDPS       Y1, Y0, Y0 // s0_c0[0] = sum of lanes
-	VEXTRACTF128 $0x01, Y0, X2 // s0_c0[0] = sum of lanes
-	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
-	VPSHUFD      $0xee, X0, X2 // s0_c0[0] = sum of lanes
-	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
-	VPSHUFD      $0x55, X0, X2 // s0_c0[0] = sum of lanes
-	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
-	VADDPS       Y8, Y0, Y0 // s0_c0 = s0_c0 + zero, lanes 0..7
-	VADDPS       Y9, Y1, Y1 // s0_c0 = s0_c0 + zero, lanes 8..15
-	VMOVSS       X0, (AX) // dst[0] = s0_c0[0]
+	VXORPS       Y9, Y9, Y9 // zero = 0, lanes 0..7
+	VXORPS       Y10, Y10, Y10 // zero = 0, lanes 8..15
+	VADDPS       Y3, Y1, Y1 // s0_c0 = s0_c0 + s0_c1, lanes 0..7
+	VADDPS       Y4, Y2, Y2 // s0_c0 = s0_c0 + s0_c1, lanes 8..15
+	VADDPS       Y7, Y5, Y5 // s0_c2 = s0_c2 + s0_c3, lanes 0..7
+	VADDPS       Y8, Y6, Y6 // s0_c2 = s0_c2 + s0_c3, lanes 8..15
+	VADDPS       Y5, Y1, Y1 // s0_c0 = s0_c0 + s0_c2, lanes 0..7
+	VADDPS       Y6, Y2, Y2 // s0_c0 = s0_c0 + s0_c2, lanes 8..15
+	VADDPS       Y2, Y1, Y1 // s0_c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y1, X3 // s0_c0[0] = sum of lanes
+	VADDPS       X3, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0xee, X1, X3 // s0_c0[0] = sum of lanes
+	VADDPS       X3, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0x55, X1, X3 // s0_c0[0] = sum of lanes
+	VADDPS       X3, X1, X1 // s0_c0[0] = sum of lanes
+	VADDPS       Y9, Y1, Y1 // s0_c0 = s0_c0 + zero, lanes 0..7
+	VADDPS       Y10, Y2, Y2 // s0_c0 = s0_c0 + zero, lanes 8..15
+	VMOVSS       X1, (AX) // dst[0] = s0_c0[0]
 	ADDQ         $+4, AX // dst += 4
 	SUBQ         $+1, DX // count += -1
 	CMPQ         DX, $+1 // count >= 1

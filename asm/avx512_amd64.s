@@ -4842,14 +4842,15 @@ rows_end_2:
 	VZEROUPPER
 	RET
 
-// func l2RowsF32AVX512(dst *float32, q *float32, rows *float32, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
-TEXT ·l2RowsF32AVX512(SB), NOSPLIT, $0-88
-	MOVQ dst+0(FP), AX // dst
-	MOVQ rows+16(FP), CX // rows
-	MOVQ count+40(FP), DX // count
-	MOVQ index+48(FP), BX // index
-	CMPQ DX, $+1 // count < 1
-	JLT  rows_end_2 // count < 1
+// func l2RowsF32AVX512(dst *float32, q *float32, rows *float32, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int, scale float32)
+TEXT ·l2RowsF32AVX512(SB), NOSPLIT, $0-92
+	VBROADCASTSS scale+88(FP), Z0 // scale in all lanes
+	MOVQ         dst+0(FP), AX // dst
+	MOVQ         rows+16(FP), CX // rows
+	MOVQ         count+40(FP), DX // count
+	MOVQ         index+48(FP), BX // index
+	CMPQ         DX, $+1 // count < 1
+	JLT          rows_end_2 // count < 1
 
 rows_1:
 	MOVQ    stride+32(FP), R8 // stride
@@ -4882,17 +4883,17 @@ end_4:
 	CMPQ    R8, $+1 // resume < 1
 	JLT     less_5 // resume < 1
 	MOVQ    acc+72(FP), R8 // acc
-	VMOVUPS (R8), Z0 // s0_c0 = acc[0]
-	VMOVUPS 64(R8), Z1 // s0_c1 = acc[16]
-	VMOVUPS 128(R8), Z2 // s0_c2 = acc[32]
-	VMOVUPS 192(R8), Z3 // s0_c3 = acc[48]
+	VMOVUPS (R8), Z1 // s0_c0 = acc[0]
+	VMOVUPS 64(R8), Z2 // s0_c1 = acc[16]
+	VMOVUPS 128(R8), Z3 // s0_c2 = acc[32]
+	VMOVUPS 192(R8), Z4 // s0_c3 = acc[48]
 	JMP     end_6
 
 less_5:
-	VPXORD Z0, Z0, Z0 // s0_c0 = 0
-	VPXORD Z1, Z1, Z1 // s0_c1 = 0
-	VPXORD Z2, Z2, Z2 // s0_c2 = 0
-	VPXORD Z3, Z3, Z3 // s0_c3 = 0
+	VPXORD Z1, Z1, Z1 // s0_c0 = 0
+	VPXORD Z2, Z2, Z2 // s0_c1 = 0
+	VPXORD Z3, Z3, Z3 // s0_c2 = 0
+	VPXORD Z4, Z4, Z4 // s0_c3 = 0
 
 end_6:
 	MOVQ SI, R8 // y = row
@@ -4902,119 +4903,119 @@ end_6:
 	JLT  chains_end_8 // dim < 64
 
 chains_7:
-	PREFETCHT0  (DI) // prefetch ahead[0]
-	PREFETCHT0  64(DI) // prefetch ahead[16]
-	PREFETCHT0  128(DI) // prefetch ahead[32]
-	PREFETCHT0  192(DI) // prefetch ahead[48]
-	VMOVUPS     (R9), Z4 // x = q[0]
-	VMOVUPS     (R8), Z5 // y = y[0]
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z0 // s0_c0 += x * x
-	VMOVUPS     64(R9), Z4 // x = q[16]
-	VMOVUPS     64(R8), Z5 // y = y[16]
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z1 // s0_c1 += x * x
-	VMOVUPS     128(R9), Z4 // x = q[32]
-	VMOVUPS     128(R8), Z5 // y = y[32]
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z2 // s0_c2 += x * x
-	VMOVUPS     192(R9), Z4 // x = q[48]
-	VMOVUPS     192(R8), Z5 // y = y[48]
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z3 // s0_c3 += x * x
-	ADDQ        $+256, R9 // q += 256
-	ADDQ        $+256, R8 // y += 256
-	ADDQ        $+256, DI // ahead += 256
-	SUBQ        $+64, R10 // dim += -64
-	CMPQ        R10, $+64 // dim >= 64
-	JGE         chains_7 // dim >= 64
+	PREFETCHT0   (DI) // prefetch ahead[0]
+	PREFETCHT0   64(DI) // prefetch ahead[16]
+	PREFETCHT0   128(DI) // prefetch ahead[32]
+	PREFETCHT0   192(DI) // prefetch ahead[48]
+	VMOVUPS      (R9), Z5 // x = q[0]
+	VMOVUPS      (R8), Z6 // y = y[0]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
+	VMOVUPS      64(R9), Z5 // x = q[16]
+	VMOVUPS      64(R8), Z6 // y = y[16]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+	VMOVUPS      128(R9), Z5 // x = q[32]
+	VMOVUPS      128(R8), Z6 // y = y[32]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
+	VMOVUPS      192(R9), Z5 // x = q[48]
+	VMOVUPS      192(R8), Z6 // y = y[48]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
+	ADDQ         $+256, R9 // q += 256
+	ADDQ         $+256, R8 // y += 256
+	ADDQ         $+256, DI // ahead += 256
+	SUBQ         $+64, R10 // dim += -64
+	CMPQ         R10, $+64 // dim >= 64
+	JGE          chains_7 // dim >= 64
 
 chains_end_8:
 	// what is left: full vectors of the first chains, then a part of the next
-	CMPQ        R10, $+1 // dim < 1
-	JLT         less_9 // dim < 1
-	PREFETCHT0  (DI) // prefetch ahead[0]
-	PREFETCHT0  64(DI) // prefetch ahead[16]
-	PREFETCHT0  128(DI) // prefetch ahead[32]
-	PREFETCHT0  192(DI) // prefetch ahead[48]
-	CMPQ        R10, $+16 // dim < 16
-	JLT         less_10 // dim < 16
-	VMOVUPS     (R9), Z4 // x = q[0]
-	VMOVUPS     (R8), Z5 // y = y[0]
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z0 // s0_c0 += x * x
+	CMPQ         R10, $+1 // dim < 1
+	JLT          less_9 // dim < 1
+	PREFETCHT0   (DI) // prefetch ahead[0]
+	PREFETCHT0   64(DI) // prefetch ahead[16]
+	PREFETCHT0   128(DI) // prefetch ahead[32]
+	PREFETCHT0   192(DI) // prefetch ahead[48]
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_10 // dim < 16
+	VMOVUPS      (R9), Z5 // x = q[0]
+	VMOVUPS      (R8), Z6 // y = y[0]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
 
 less_10:
-	CMPQ        R10, $+32 // dim < 32
-	JLT         less_11 // dim < 32
-	VMOVUPS     64(R9), Z4 // x = q[16]
-	VMOVUPS     64(R8), Z5 // y = y[16]
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z1 // s0_c1 += x * x
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_11 // dim < 32
+	VMOVUPS      64(R9), Z5 // x = q[16]
+	VMOVUPS      64(R8), Z6 // y = y[16]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
 
 less_11:
-	CMPQ        R10, $+48 // dim < 48
-	JLT         less_12 // dim < 48
-	VMOVUPS     128(R9), Z4 // x = q[32]
-	VMOVUPS     128(R8), Z5 // y = y[32]
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z2 // s0_c2 += x * x
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_12 // dim < 48
+	VMOVUPS      128(R9), Z5 // x = q[32]
+	VMOVUPS      128(R8), Z6 // y = y[32]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
 
 less_12:
-	CMPQ        R10, $+64 // dim < 64
-	JLT         less_13 // dim < 64
-	VMOVUPS     192(R9), Z4 // x = q[48]
-	VMOVUPS     192(R8), Z5 // y = y[48]
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z3 // s0_c3 += x * x
+	CMPQ         R10, $+64 // dim < 64
+	JLT          less_13 // dim < 64
+	VMOVUPS      192(R9), Z5 // x = q[48]
+	VMOVUPS      192(R8), Z6 // y = y[48]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
 
 less_13:
-	MOVQ        R10, R11 // rest = dim
-	ANDQ        $+15, R11 // rest &= 15
-	CMPQ        R11, $+1 // rest < 1
-	JLT         less_14 // rest < 1
-	CMPQ        R10, $+0 // dim < 0
-	JLT         less_15 // dim < 0
-	SUBQ        R11, R10 // dim -= rest
-	ADDQ        R10, R9 // q += dim
-	ADDQ        R10, R9 // q += dim
-	ADDQ        R10, R9 // q += dim
-	ADDQ        R10, R9 // q += dim
-	MOVQ        $-1, R12 // first rest lanes
-	BZHIQ       R11, R12, R12 // first rest lanes
-	KMOVQ       R12, K1 // first rest lanes
-	VMOVUPS.Z   (R9), K1, Z4 // x = q[0], rest lanes
-	ADDQ        R10, R8 // y += dim
-	ADDQ        R10, R8 // y += dim
-	ADDQ        R10, R8 // y += dim
-	ADDQ        R10, R8 // y += dim
-	MOVQ        $-1, R9 // first rest lanes
-	BZHIQ       R11, R9, R9 // first rest lanes
-	KMOVQ       R9, K1 // first rest lanes
-	VMOVUPS.Z   (R8), K1, Z5 // y = y[0], rest lanes
-	CMPQ        R10, $+48 // dim < 48
-	JLT         less_16 // dim < 48
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z3 // s0_c3 += x * x
-	JMP         end_17
+	MOVQ         R10, R11 // rest = dim
+	ANDQ         $+15, R11 // rest &= 15
+	CMPQ         R11, $+1 // rest < 1
+	JLT          less_14 // rest < 1
+	CMPQ         R10, $+0 // dim < 0
+	JLT          less_15 // dim < 0
+	SUBQ         R11, R10 // dim -= rest
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	MOVQ         $-1, R12 // first rest lanes
+	BZHIQ        R11, R12, R12 // first rest lanes
+	KMOVQ        R12, K1 // first rest lanes
+	VMOVUPS.Z    (R9), K1, Z5 // x = q[0], rest lanes
+	ADDQ         R10, R8 // y += dim
+	ADDQ         R10, R8 // y += dim
+	ADDQ         R10, R8 // y += dim
+	ADDQ         R10, R8 // y += dim
+	MOVQ         $-1, R9 // first rest lanes
+	BZHIQ        R11, R9, R9 // first rest lanes
+	KMOVQ        R9, K1 // first rest lanes
+	VMOVUPS.Z    (R8), K1, Z6 // y = y[0], rest lanes
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_16 // dim < 48
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
+	JMP          end_17
 
 less_16:
-	CMPQ        R10, $+32 // dim < 32
-	JLT         less_18 // dim < 32
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z2 // s0_c2 += x * x
-	JMP         end_19
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_18 // dim < 32
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
+	JMP          end_19
 
 less_18:
-	CMPQ        R10, $+16 // dim < 16
-	JLT         less_20 // dim < 16
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z1 // s0_c1 += x * x
-	JMP         end_21
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_20 // dim < 16
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+	JMP          end_21
 
 less_20:
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z0 // s0_c0 += x * x
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
 
 end_21:
 end_19:
@@ -5025,27 +5026,27 @@ less_9:
 	MOVQ    acc+72(FP), R8 // acc
 	CMPQ    R8, $+1 // acc < 1
 	JLT     less_22 // acc < 1
-	VMOVUPS Z0, (R8) // acc[0] = s0_c0
-	VMOVUPS Z1, 64(R8) // acc[16] = s0_c1
-	VMOVUPS Z2, 128(R8) // acc[32] = s0_c2
-	VMOVUPS Z3, 192(R8) // acc[48] = s0_c3
+	VMOVUPS Z1, (R8) // acc[0] = s0_c0
+	VMOVUPS Z2, 64(R8) // acc[16] = s0_c1
+	VMOVUPS Z3, 128(R8) // acc[32] = s0_c2
+	VMOVUPS Z4, 192(R8) // acc[48] = s0_c3
 
 less_22:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
-	VPXORD        Z4, Z4, Z4 // zero = 0
-	VADDPS        Z1, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
-	VADDPS        Z3, Z2, Z2 // s0_c2 = s0_c2 + s0_c3
-	VADDPS        Z2, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
-	VEXTRACTF64X4 $0x01, Z0, Y1 // s0_c0[0] = sum of lanes
-	VADDPS        Y1, Y0, Y0 // s0_c0[0] = sum of lanes
-	VEXTRACTF128  $0x01, Y0, X1 // s0_c0[0] = sum of lanes
-	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
-	VPSHUFD       $0xee, X0, X1 // s0_c0[0] = sum of lanes
-	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
-	VPSHUFD       $0x55, X0, X1 // s0_c0[0] = sum of lanes
-	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
-	VADDPS        Z4, Z0, Z0 // s0_c0 = s0_c0 + zero
-	VMOVSS        X0, (AX) // dst[0] = s0_c0[0]
+	VPXORD        Z5, Z5, Z5 // zero = 0
+	VADDPS        Z2, Z1, Z1 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z4, Z3, Z3 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z3, Z1, Z1 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z1, Y2 // s0_c0[0] = sum of lanes
+	VADDPS        Y2, Y1, Y1 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VADDPS        Z5, Z1, Z1 // s0_c0 = s0_c0 + zero
+	VMOVSS        X1, (AX) // dst[0] = s0_c0[0]
 	ADDQ          $+4, AX // dst += 4
 	SUBQ          $+1, DX // count += -1
 	CMPQ          DX, $+1 // count >= 1
@@ -5496,14 +5497,15 @@ rows_end_2:
 	VZEROUPPER
 	RET
 
-// func l2RowsBF16AVX512(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
-TEXT ·l2RowsBF16AVX512(SB), NOSPLIT, $0-88
-	MOVQ dst+0(FP), AX // dst
-	MOVQ rows+16(FP), CX // rows
-	MOVQ count+40(FP), DX // count
-	MOVQ index+48(FP), BX // index
-	CMPQ DX, $+1 // count < 1
-	JLT  rows_end_2 // count < 1
+// func l2RowsBF16AVX512(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int, scale float32)
+TEXT ·l2RowsBF16AVX512(SB), NOSPLIT, $0-92
+	VBROADCASTSS scale+88(FP), Z0 // scale in all lanes
+	MOVQ         dst+0(FP), AX // dst
+	MOVQ         rows+16(FP), CX // rows
+	MOVQ         count+40(FP), DX // count
+	MOVQ         index+48(FP), BX // index
+	CMPQ         DX, $+1 // count < 1
+	JLT          rows_end_2 // count < 1
 
 rows_1:
 	MOVQ    stride+32(FP), R8 // stride
@@ -5535,17 +5537,17 @@ end_4:
 	CMPQ    R8, $+1 // resume < 1
 	JLT     less_5 // resume < 1
 	MOVQ    acc+72(FP), R8 // acc
-	VMOVUPS (R8), Z0 // s0_c0 = acc[0]
-	VMOVUPS 64(R8), Z1 // s0_c1 = acc[16]
-	VMOVUPS 128(R8), Z2 // s0_c2 = acc[32]
-	VMOVUPS 192(R8), Z3 // s0_c3 = acc[48]
+	VMOVUPS (R8), Z1 // s0_c0 = acc[0]
+	VMOVUPS 64(R8), Z2 // s0_c1 = acc[16]
+	VMOVUPS 128(R8), Z3 // s0_c2 = acc[32]
+	VMOVUPS 192(R8), Z4 // s0_c3 = acc[48]
 	JMP     end_6
 
 less_5:
-	VPXORD Z0, Z0, Z0 // s0_c0 = 0
-	VPXORD Z1, Z1, Z1 // s0_c1 = 0
-	VPXORD Z2, Z2, Z2 // s0_c2 = 0
-	VPXORD Z3, Z3, Z3 // s0_c3 = 0
+	VPXORD Z1, Z1, Z1 // s0_c0 = 0
+	VPXORD Z2, Z2, Z2 // s0_c1 = 0
+	VPXORD Z3, Z3, Z3 // s0_c2 = 0
+	VPXORD Z4, Z4, Z4 // s0_c3 = 0
 
 end_6:
 	MOVQ SI, R8 // y = row
@@ -5555,122 +5557,122 @@ end_6:
 	JLT  chains_end_8 // dim < 64
 
 chains_7:
-	PREFETCHT0  (DI) // prefetch ahead[0]
-	PREFETCHT0  64(DI) // prefetch ahead[16]
-	VMOVUPS     (R9), Z4 // x = q[0]
-	VPMOVZXWD   (R8), Z5 // y = bfloat16 of y[0]
-	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[0]
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z0 // s0_c0 += x * x
-	VMOVUPS     64(R9), Z4 // x = q[16]
-	VPMOVZXWD   32(R8), Z5 // y = bfloat16 of y[8]
-	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[8]
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z1 // s0_c1 += x * x
-	VMOVUPS     128(R9), Z4 // x = q[32]
-	VPMOVZXWD   64(R8), Z5 // y = bfloat16 of y[16]
-	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[16]
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z2 // s0_c2 += x * x
-	VMOVUPS     192(R9), Z4 // x = q[48]
-	VPMOVZXWD   96(R8), Z5 // y = bfloat16 of y[24]
-	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[24]
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z3 // s0_c3 += x * x
-	ADDQ        $+256, R9 // q += 256
-	ADDQ        $+128, R8 // y += 128
-	ADDQ        $+128, DI // ahead += 128
-	SUBQ        $+64, R10 // dim += -64
-	CMPQ        R10, $+64 // dim >= 64
-	JGE         chains_7 // dim >= 64
+	PREFETCHT0   (DI) // prefetch ahead[0]
+	PREFETCHT0   64(DI) // prefetch ahead[16]
+	VMOVUPS      (R9), Z5 // x = q[0]
+	VPMOVZXWD    (R8), Z6 // y = bfloat16 of y[0]
+	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[0]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
+	VMOVUPS      64(R9), Z5 // x = q[16]
+	VPMOVZXWD    32(R8), Z6 // y = bfloat16 of y[8]
+	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[8]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+	VMOVUPS      128(R9), Z5 // x = q[32]
+	VPMOVZXWD    64(R8), Z6 // y = bfloat16 of y[16]
+	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[16]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
+	VMOVUPS      192(R9), Z5 // x = q[48]
+	VPMOVZXWD    96(R8), Z6 // y = bfloat16 of y[24]
+	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[24]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
+	ADDQ         $+256, R9 // q += 256
+	ADDQ         $+128, R8 // y += 128
+	ADDQ         $+128, DI // ahead += 128
+	SUBQ         $+64, R10 // dim += -64
+	CMPQ         R10, $+64 // dim >= 64
+	JGE          chains_7 // dim >= 64
 
 chains_end_8:
 	// what is left: full vectors of the first chains, then a part of the next
-	CMPQ        R10, $+1 // dim < 1
-	JLT         less_9 // dim < 1
-	PREFETCHT0  (DI) // prefetch ahead[0]
-	PREFETCHT0  64(DI) // prefetch ahead[16]
-	CMPQ        R10, $+16 // dim < 16
-	JLT         less_10 // dim < 16
-	VMOVUPS     (R9), Z4 // x = q[0]
-	VPMOVZXWD   (R8), Z5 // y = bfloat16 of y[0]
-	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[0]
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z0 // s0_c0 += x * x
+	CMPQ         R10, $+1 // dim < 1
+	JLT          less_9 // dim < 1
+	PREFETCHT0   (DI) // prefetch ahead[0]
+	PREFETCHT0   64(DI) // prefetch ahead[16]
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_10 // dim < 16
+	VMOVUPS      (R9), Z5 // x = q[0]
+	VPMOVZXWD    (R8), Z6 // y = bfloat16 of y[0]
+	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[0]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
 
 less_10:
-	CMPQ        R10, $+32 // dim < 32
-	JLT         less_11 // dim < 32
-	VMOVUPS     64(R9), Z4 // x = q[16]
-	VPMOVZXWD   32(R8), Z5 // y = bfloat16 of y[8]
-	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[8]
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z1 // s0_c1 += x * x
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_11 // dim < 32
+	VMOVUPS      64(R9), Z5 // x = q[16]
+	VPMOVZXWD    32(R8), Z6 // y = bfloat16 of y[8]
+	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[8]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
 
 less_11:
-	CMPQ        R10, $+48 // dim < 48
-	JLT         less_12 // dim < 48
-	VMOVUPS     128(R9), Z4 // x = q[32]
-	VPMOVZXWD   64(R8), Z5 // y = bfloat16 of y[16]
-	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[16]
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z2 // s0_c2 += x * x
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_12 // dim < 48
+	VMOVUPS      128(R9), Z5 // x = q[32]
+	VPMOVZXWD    64(R8), Z6 // y = bfloat16 of y[16]
+	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[16]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
 
 less_12:
-	CMPQ        R10, $+64 // dim < 64
-	JLT         less_13 // dim < 64
-	VMOVUPS     192(R9), Z4 // x = q[48]
-	VPMOVZXWD   96(R8), Z5 // y = bfloat16 of y[24]
-	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[24]
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z3 // s0_c3 += x * x
+	CMPQ         R10, $+64 // dim < 64
+	JLT          less_13 // dim < 64
+	VMOVUPS      192(R9), Z5 // x = q[48]
+	VPMOVZXWD    96(R8), Z6 // y = bfloat16 of y[24]
+	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[24]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
 
 less_13:
-	MOVQ        R10, R11 // rest = dim
-	ANDQ        $+15, R11 // rest &= 15
-	CMPQ        R11, $+1 // rest < 1
-	JLT         less_14 // rest < 1
-	CMPQ        R10, $+0 // dim < 0
-	JLT         less_15 // dim < 0
-	SUBQ        R11, R10 // dim -= rest
-	ADDQ        R10, R9 // q += dim
-	ADDQ        R10, R9 // q += dim
-	ADDQ        R10, R9 // q += dim
-	ADDQ        R10, R9 // q += dim
-	MOVQ        $-1, R12 // first rest lanes
-	BZHIQ       R11, R12, R12 // first rest lanes
-	KMOVQ       R12, K1 // first rest lanes
-	VMOVUPS.Z   (R9), K1, Z4 // x = q[0], rest lanes
-	ADDQ        R10, R8 // y += dim
-	ADDQ        R10, R8 // y += dim
-	MOVQ        $-1, R9 // first rest lanes
-	BZHIQ       R11, R9, R9 // first rest lanes
-	KMOVQ       R9, K1 // first rest lanes
-	VPMOVZXWD.Z (R8), K1, Z5 // y = bfloat16 of y[0], rest lanes
-	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[0], rest lanes
-	CMPQ        R10, $+48 // dim < 48
-	JLT         less_16 // dim < 48
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z3 // s0_c3 += x * x
-	JMP         end_17
+	MOVQ         R10, R11 // rest = dim
+	ANDQ         $+15, R11 // rest &= 15
+	CMPQ         R11, $+1 // rest < 1
+	JLT          less_14 // rest < 1
+	CMPQ         R10, $+0 // dim < 0
+	JLT          less_15 // dim < 0
+	SUBQ         R11, R10 // dim -= rest
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	MOVQ         $-1, R12 // first rest lanes
+	BZHIQ        R11, R12, R12 // first rest lanes
+	KMOVQ        R12, K1 // first rest lanes
+	VMOVUPS.Z    (R9), K1, Z5 // x = q[0], rest lanes
+	ADDQ         R10, R8 // y += dim
+	ADDQ         R10, R8 // y += dim
+	MOVQ         $-1, R9 // first rest lanes
+	BZHIQ        R11, R9, R9 // first rest lanes
+	KMOVQ        R9, K1 // first rest lanes
+	VPMOVZXWD.Z  (R8), K1, Z6 // y = bfloat16 of y[0], rest lanes
+	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[0], rest lanes
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_16 // dim < 48
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
+	JMP          end_17
 
 less_16:
-	CMPQ        R10, $+32 // dim < 32
-	JLT         less_18 // dim < 32
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z2 // s0_c2 += x * x
-	JMP         end_19
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_18 // dim < 32
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
+	JMP          end_19
 
 less_18:
-	CMPQ        R10, $+16 // dim < 16
-	JLT         less_20 // dim < 16
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z1 // s0_c1 += x * x
-	JMP         end_21
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_20 // dim < 16
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+	JMP          end_21
 
 less_20:
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z0 // s0_c0 += x * x
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
 
 end_21:
 end_19:
@@ -5681,27 +5683,27 @@ less_9:
 	MOVQ    acc+72(FP), R8 // acc
 	CMPQ    R8, $+1 // acc < 1
 	JLT     less_22 // acc < 1
-	VMOVUPS Z0, (R8) // acc[0] = s0_c0
-	VMOVUPS Z1, 64(R8) // acc[16] = s0_c1
-	VMOVUPS Z2, 128(R8) // acc[32] = s0_c2
-	VMOVUPS Z3, 192(R8) // acc[48] = s0_c3
+	VMOVUPS Z1, (R8) // acc[0] = s0_c0
+	VMOVUPS Z2, 64(R8) // acc[16] = s0_c1
+	VMOVUPS Z3, 128(R8) // acc[32] = s0_c2
+	VMOVUPS Z4, 192(R8) // acc[48] = s0_c3
 
 less_22:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
-	VPXORD        Z4, Z4, Z4 // zero = 0
-	VADDPS        Z1, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
-	VADDPS        Z3, Z2, Z2 // s0_c2 = s0_c2 + s0_c3
-	VADDPS        Z2, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
-	VEXTRACTF64X4 $0x01, Z0, Y1 // s0_c0[0] = sum of lanes
-	VADDPS        Y1, Y0, Y0 // s0_c0[0] = sum of lanes
-	VEXTRACTF128  $0x01, Y0, X1 // s0_c0[0] = sum of lanes
-	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
-	VPSHUFD       $0xee, X0, X1 // s0_c0[0] = sum of lanes
-	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
-	VPSHUFD       $0x55, X0, X1 // s0_c0[0] = sum of lanes
-	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
-	VADDPS        Z4, Z0, Z0 // s0_c0 = s0_c0 + zero
-	VMOVSS        X0, (AX) // dst[0] = s0_c0[0]
+	VPXORD        Z5, Z5, Z5 // zero = 0
+	VADDPS        Z2, Z1, Z1 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z4, Z3, Z3 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z3, Z1, Z1 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z1, Y2 // s0_c0[0] = sum of lanes
+	VADDPS        Y2, Y1, Y1 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VADDPS        Z5, Z1, Z1 // s0_c0 = s0_c0 + zero
+	VMOVSS        X1, (AX) // dst[0] = s0_c0[0]
 	ADDQ          $+4, AX // dst += 4
 	SUBQ          $+1, DX // count += -1
 	CMPQ          DX, $+1 // count >= 1
@@ -6145,14 +6147,15 @@ rows_end_2:
 	VZEROUPPER
 	RET
 
-// func l2RowsF16AVX512(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
-TEXT ·l2RowsF16AVX512(SB), NOSPLIT, $0-88
-	MOVQ dst+0(FP), AX // dst
-	MOVQ rows+16(FP), CX // rows
-	MOVQ count+40(FP), DX // count
-	MOVQ index+48(FP), BX // index
-	CMPQ DX, $+1 // count < 1
-	JLT  rows_end_2 // count < 1
+// func l2RowsF16AVX512(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int, scale float32)
+TEXT ·l2RowsF16AVX512(SB), NOSPLIT, $0-92
+	VBROADCASTSS scale+88(FP), Z0 // scale in all lanes
+	MOVQ         dst+0(FP), AX // dst
+	MOVQ         rows+16(FP), CX // rows
+	MOVQ         count+40(FP), DX // count
+	MOVQ         index+48(FP), BX // index
+	CMPQ         DX, $+1 // count < 1
+	JLT          rows_end_2 // count < 1
 
 rows_1:
 	MOVQ    stride+32(FP), R8 // stride
@@ -6184,17 +6187,17 @@ end_4:
 	CMPQ    R8, $+1 // resume < 1
 	JLT     less_5 // resume < 1
 	MOVQ    acc+72(FP), R8 // acc
-	VMOVUPS (R8), Z0 // s0_c0 = acc[0]
-	VMOVUPS 64(R8), Z1 // s0_c1 = acc[16]
-	VMOVUPS 128(R8), Z2 // s0_c2 = acc[32]
-	VMOVUPS 192(R8), Z3 // s0_c3 = acc[48]
+	VMOVUPS (R8), Z1 // s0_c0 = acc[0]
+	VMOVUPS 64(R8), Z2 // s0_c1 = acc[16]
+	VMOVUPS 128(R8), Z3 // s0_c2 = acc[32]
+	VMOVUPS 192(R8), Z4 // s0_c3 = acc[48]
 	JMP     end_6
 
 less_5:
-	VPXORD Z0, Z0, Z0 // s0_c0 = 0
-	VPXORD Z1, Z1, Z1 // s0_c1 = 0
-	VPXORD Z2, Z2, Z2 // s0_c2 = 0
-	VPXORD Z3, Z3, Z3 // s0_c3 = 0
+	VPXORD Z1, Z1, Z1 // s0_c0 = 0
+	VPXORD Z2, Z2, Z2 // s0_c1 = 0
+	VPXORD Z3, Z3, Z3 // s0_c2 = 0
+	VPXORD Z4, Z4, Z4 // s0_c3 = 0
 
 end_6:
 	MOVQ SI, R8 // y = row
@@ -6204,113 +6207,113 @@ end_6:
 	JLT  chains_end_8 // dim < 64
 
 chains_7:
-	PREFETCHT0  (DI) // prefetch ahead[0]
-	PREFETCHT0  64(DI) // prefetch ahead[16]
-	VMOVUPS     (R9), Z4 // x = q[0]
-	VCVTPH2PS   (R8), Z5 // y = float16 of y[0]
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z0 // s0_c0 += x * x
-	VMOVUPS     64(R9), Z4 // x = q[16]
-	VCVTPH2PS   32(R8), Z5 // y = float16 of y[8]
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z1 // s0_c1 += x * x
-	VMOVUPS     128(R9), Z4 // x = q[32]
-	VCVTPH2PS   64(R8), Z5 // y = float16 of y[16]
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z2 // s0_c2 += x * x
-	VMOVUPS     192(R9), Z4 // x = q[48]
-	VCVTPH2PS   96(R8), Z5 // y = float16 of y[24]
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z3 // s0_c3 += x * x
-	ADDQ        $+256, R9 // q += 256
-	ADDQ        $+128, R8 // y += 128
-	ADDQ        $+128, DI // ahead += 128
-	SUBQ        $+64, R10 // dim += -64
-	CMPQ        R10, $+64 // dim >= 64
-	JGE         chains_7 // dim >= 64
+	PREFETCHT0   (DI) // prefetch ahead[0]
+	PREFETCHT0   64(DI) // prefetch ahead[16]
+	VMOVUPS      (R9), Z5 // x = q[0]
+	VCVTPH2PS    (R8), Z6 // y = float16 of y[0]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
+	VMOVUPS      64(R9), Z5 // x = q[16]
+	VCVTPH2PS    32(R8), Z6 // y = float16 of y[8]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+	VMOVUPS      128(R9), Z5 // x = q[32]
+	VCVTPH2PS    64(R8), Z6 // y = float16 of y[16]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
+	VMOVUPS      192(R9), Z5 // x = q[48]
+	VCVTPH2PS    96(R8), Z6 // y = float16 of y[24]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
+	ADDQ         $+256, R9 // q += 256
+	ADDQ         $+128, R8 // y += 128
+	ADDQ         $+128, DI // ahead += 128
+	SUBQ         $+64, R10 // dim += -64
+	CMPQ         R10, $+64 // dim >= 64
+	JGE          chains_7 // dim >= 64
 
 chains_end_8:
 	// what is left: full vectors of the first chains, then a part of the next
-	CMPQ        R10, $+1 // dim < 1
-	JLT         less_9 // dim < 1
-	PREFETCHT0  (DI) // prefetch ahead[0]
-	PREFETCHT0  64(DI) // prefetch ahead[16]
-	CMPQ        R10, $+16 // dim < 16
-	JLT         less_10 // dim < 16
-	VMOVUPS     (R9), Z4 // x = q[0]
-	VCVTPH2PS   (R8), Z5 // y = float16 of y[0]
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z0 // s0_c0 += x * x
+	CMPQ         R10, $+1 // dim < 1
+	JLT          less_9 // dim < 1
+	PREFETCHT0   (DI) // prefetch ahead[0]
+	PREFETCHT0   64(DI) // prefetch ahead[16]
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_10 // dim < 16
+	VMOVUPS      (R9), Z5 // x = q[0]
+	VCVTPH2PS    (R8), Z6 // y = float16 of y[0]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
 
 less_10:
-	CMPQ        R10, $+32 // dim < 32
-	JLT         less_11 // dim < 32
-	VMOVUPS     64(R9), Z4 // x = q[16]
-	VCVTPH2PS   32(R8), Z5 // y = float16 of y[8]
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z1 // s0_c1 += x * x
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_11 // dim < 32
+	VMOVUPS      64(R9), Z5 // x = q[16]
+	VCVTPH2PS    32(R8), Z6 // y = float16 of y[8]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
 
 less_11:
-	CMPQ        R10, $+48 // dim < 48
-	JLT         less_12 // dim < 48
-	VMOVUPS     128(R9), Z4 // x = q[32]
-	VCVTPH2PS   64(R8), Z5 // y = float16 of y[16]
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z2 // s0_c2 += x * x
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_12 // dim < 48
+	VMOVUPS      128(R9), Z5 // x = q[32]
+	VCVTPH2PS    64(R8), Z6 // y = float16 of y[16]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
 
 less_12:
-	CMPQ        R10, $+64 // dim < 64
-	JLT         less_13 // dim < 64
-	VMOVUPS     192(R9), Z4 // x = q[48]
-	VCVTPH2PS   96(R8), Z5 // y = float16 of y[24]
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z3 // s0_c3 += x * x
+	CMPQ         R10, $+64 // dim < 64
+	JLT          less_13 // dim < 64
+	VMOVUPS      192(R9), Z5 // x = q[48]
+	VCVTPH2PS    96(R8), Z6 // y = float16 of y[24]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
 
 less_13:
-	MOVQ        R10, R11 // rest = dim
-	ANDQ        $+15, R11 // rest &= 15
-	CMPQ        R11, $+1 // rest < 1
-	JLT         less_14 // rest < 1
-	CMPQ        R10, $+0 // dim < 0
-	JLT         less_15 // dim < 0
-	SUBQ        R11, R10 // dim -= rest
-	ADDQ        R10, R9 // q += dim
-	ADDQ        R10, R9 // q += dim
-	ADDQ        R10, R9 // q += dim
-	ADDQ        R10, R9 // q += dim
-	MOVQ        $-1, R12 // first rest lanes
-	BZHIQ       R11, R12, R12 // first rest lanes
-	KMOVQ       R12, K1 // first rest lanes
-	VMOVUPS.Z   (R9), K1, Z4 // x = q[0], rest lanes
-	ADDQ        R10, R8 // y += dim
-	ADDQ        R10, R8 // y += dim
-	MOVQ        $-1, R9 // first rest lanes
-	BZHIQ       R11, R9, R9 // first rest lanes
-	KMOVQ       R9, K1 // first rest lanes
-	VCVTPH2PS.Z (R8), K1, Z5 // y = float16 of y[0], rest lanes
-	CMPQ        R10, $+48 // dim < 48
-	JLT         less_16 // dim < 48
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z3 // s0_c3 += x * x
-	JMP         end_17
+	MOVQ         R10, R11 // rest = dim
+	ANDQ         $+15, R11 // rest &= 15
+	CMPQ         R11, $+1 // rest < 1
+	JLT          less_14 // rest < 1
+	CMPQ         R10, $+0 // dim < 0
+	JLT          less_15 // dim < 0
+	SUBQ         R11, R10 // dim -= rest
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	MOVQ         $-1, R12 // first rest lanes
+	BZHIQ        R11, R12, R12 // first rest lanes
+	KMOVQ        R12, K1 // first rest lanes
+	VMOVUPS.Z    (R9), K1, Z5 // x = q[0], rest lanes
+	ADDQ         R10, R8 // y += dim
+	ADDQ         R10, R8 // y += dim
+	MOVQ         $-1, R9 // first rest lanes
+	BZHIQ        R11, R9, R9 // first rest lanes
+	KMOVQ        R9, K1 // first rest lanes
+	VCVTPH2PS.Z  (R8), K1, Z6 // y = float16 of y[0], rest lanes
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_16 // dim < 48
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
+	JMP          end_17
 
 less_16:
-	CMPQ        R10, $+32 // dim < 32
-	JLT         less_18 // dim < 32
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z2 // s0_c2 += x * x
-	JMP         end_19
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_18 // dim < 32
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
+	JMP          end_19
 
 less_18:
-	CMPQ        R10, $+16 // dim < 16
-	JLT         less_20 // dim < 16
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z1 // s0_c1 += x * x
-	JMP         end_21
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_20 // dim < 16
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+	JMP          end_21
 
 less_20:
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z0 // s0_c0 += x * x
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
 
 end_21:
 end_19:
@@ -6321,27 +6324,27 @@ less_9:
 	MOVQ    acc+72(FP), R8 // acc
 	CMPQ    R8, $+1 // acc < 1
 	JLT     less_22 // acc < 1
-	VMOVUPS Z0, (R8) // acc[0] = s0_c0
-	VMOVUPS Z1, 64(R8) // acc[16] = s0_c1
-	VMOVUPS Z2, 128(R8) // acc[32] = s0_c2
-	VMOVUPS Z3, 192(R8) // acc[48] = s0_c3
+	VMOVUPS Z1, (R8) // acc[0] = s0_c0
+	VMOVUPS Z2, 64(R8) // acc[16] = s0_c1
+	VMOVUPS Z3, 128(R8) // acc[32] = s0_c2
+	VMOVUPS Z4, 192(R8) // acc[48] = s0_c3
 
 less_22:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
-	VPXORD        Z4, Z4, Z4 // zero = 0
-	VADDPS        Z1, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
-	VADDPS        Z3, Z2, Z2 // s0_c2 = s0_c2 + s0_c3
-	VADDPS        Z2, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
-	VEXTRACTF64X4 $0x01, Z0, Y1 // s0_c0[0] = sum of lanes
-	VADDPS        Y1, Y0, Y0 // s0_c0[0] = sum of lanes
-	VEXTRACTF128  $0x01, Y0, X1 // s0_c0[0] = sum of lanes
-	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
-	VPSHUFD       $0xee, X0, X1 // s0_c0[0] = sum of lanes
-	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
-	VPSHUFD       $0x55, X0, X1 // s0_c0[0] = sum of lanes
-	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
-	VADDPS        Z4, Z0, Z0 // s0_c0 = s0_c0 + zero
-	VMOVSS        X0, (AX) // dst[0] = s0_c0[0]
+	VPXORD        Z5, Z5, Z5 // zero = 0
+	VADDPS        Z2, Z1, Z1 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z4, Z3, Z3 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z3, Z1, Z1 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z1, Y2 // s0_c0[0] = sum of lanes
+	VADDPS        Y2, Y1, Y1 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VADDPS        Z5, Z1, Z1 // s0_c0 = s0_c0 + zero
+	VMOVSS        X1, (AX) // dst[0] = s0_c0[0]
 	ADDQ          $+4, AX // dst += 4
 	SUBQ          $+1, DX // count += -1
 	CMPQ          DX, $+1 // count >= 1

@@ -541,26 +541,26 @@ func dotRowsF32AVX512(dst, q *float32, rows *float32, dim, stride, count int, in
 //go:noescape
 func dotRowsF32AVX2(dst, q *float32, rows *float32, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int)
 
-// L2RowsF32 is Σ (x-y)² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
+// L2RowsF32 is Σ (x-scale·y)² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
 //
 //go:noinline
-func L2RowsF32(level isa.Level, dst, q *float32, rows *float32, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int) {
+func L2RowsF32(level isa.Level, dst, q *float32, rows *float32, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int, scale float32) {
 	switch level {
 	case isa.AVX512:
-		l2RowsF32AVX512(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+		l2RowsF32AVX512(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume, scale)
 		return
 	case isa.AVX2:
-		l2RowsF32AVX2(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+		l2RowsF32AVX2(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume, scale)
 		return
 	}
-	portable.L2RowsF32(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+	portable.L2RowsF32(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume, scale)
 }
 
 //go:noescape
-func l2RowsF32AVX512(dst, q *float32, rows *float32, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int)
+func l2RowsF32AVX512(dst, q *float32, rows *float32, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int, scale float32)
 
 //go:noescape
-func l2RowsF32AVX2(dst, q *float32, rows *float32, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int)
+func l2RowsF32AVX2(dst, q *float32, rows *float32, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int, scale float32)
 
 // CosineRowsF32 is Σ x·y and Σ y² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil. It must not be.
 //
@@ -604,26 +604,26 @@ func dotRowsBF16AVX512(dst, q *float32, rows *uint16, dim, stride, count int, in
 //go:noescape
 func dotRowsBF16AVX2(dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int)
 
-// L2RowsBF16 is Σ (x-y)² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
+// L2RowsBF16 is Σ (x-scale·y)² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
 //
 //go:noinline
-func L2RowsBF16(level isa.Level, dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int) {
+func L2RowsBF16(level isa.Level, dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int, scale float32) {
 	switch level {
 	case isa.AVX512:
-		l2RowsBF16AVX512(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+		l2RowsBF16AVX512(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume, scale)
 		return
 	case isa.AVX2:
-		l2RowsBF16AVX2(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+		l2RowsBF16AVX2(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume, scale)
 		return
 	}
-	portable.L2RowsBF16(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+	portable.L2RowsBF16(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume, scale)
 }
 
 //go:noescape
-func l2RowsBF16AVX512(dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int)
+func l2RowsBF16AVX512(dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int, scale float32)
 
 //go:noescape
-func l2RowsBF16AVX2(dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int)
+func l2RowsBF16AVX2(dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int, scale float32)
 
 // CosineRowsBF16 is Σ x·y and Σ y² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil. It must not be.
 //
@@ -667,26 +667,26 @@ func dotRowsF16AVX512(dst, q *float32, rows *uint16, dim, stride, count int, ind
 //go:noescape
 func dotRowsF16AVX2(dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int)
 
-// L2RowsF16 is Σ (x-y)² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
+// L2RowsF16 is Σ (x-scale·y)² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
 //
 //go:noinline
-func L2RowsF16(level isa.Level, dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int) {
+func L2RowsF16(level isa.Level, dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int, scale float32) {
 	switch level {
 	case isa.AVX512:
-		l2RowsF16AVX512(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+		l2RowsF16AVX512(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume, scale)
 		return
 	case isa.AVX2:
-		l2RowsF16AVX2(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+		l2RowsF16AVX2(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume, scale)
 		return
 	}
-	portable.L2RowsF16(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+	portable.L2RowsF16(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume, scale)
 }
 
 //go:noescape
-func l2RowsF16AVX512(dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int)
+func l2RowsF16AVX512(dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int, scale float32)
 
 //go:noescape
-func l2RowsF16AVX2(dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int)
+func l2RowsF16AVX2(dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int, scale float32)
 
 // CosineRowsF16 is Σ x·y and Σ y² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil. It must not be.
 //

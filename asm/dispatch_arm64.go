@@ -392,20 +392,20 @@ func DotRowsF32(level isa.Level, dst, q *float32, rows *float32, dim, stride, co
 //go:noescape
 func dotRowsF32NEON(dst, q *float32, rows *float32, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int)
 
-// L2RowsF32 is Σ (x-y)² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
+// L2RowsF32 is Σ (x-scale·y)² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
 //
 //go:noinline
-func L2RowsF32(level isa.Level, dst, q *float32, rows *float32, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int) {
+func L2RowsF32(level isa.Level, dst, q *float32, rows *float32, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int, scale float32) {
 	switch level {
 	case isa.NEON:
-		l2RowsF32NEON(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+		l2RowsF32NEON(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume, scale)
 		return
 	}
-	portable.L2RowsF32(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+	portable.L2RowsF32(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume, scale)
 }
 
 //go:noescape
-func l2RowsF32NEON(dst, q *float32, rows *float32, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int)
+func l2RowsF32NEON(dst, q *float32, rows *float32, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int, scale float32)
 
 // CosineRowsF32 is Σ x·y and Σ y² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil. It must not be.
 //
@@ -437,20 +437,20 @@ func DotRowsBF16(level isa.Level, dst, q *float32, rows *uint16, dim, stride, co
 //go:noescape
 func dotRowsBF16NEON(dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int)
 
-// L2RowsBF16 is Σ (x-y)² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
+// L2RowsBF16 is Σ (x-scale·y)² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
 //
 //go:noinline
-func L2RowsBF16(level isa.Level, dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int) {
+func L2RowsBF16(level isa.Level, dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int, scale float32) {
 	switch level {
 	case isa.NEON:
-		l2RowsBF16NEON(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+		l2RowsBF16NEON(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume, scale)
 		return
 	}
-	portable.L2RowsBF16(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+	portable.L2RowsBF16(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume, scale)
 }
 
 //go:noescape
-func l2RowsBF16NEON(dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int)
+func l2RowsBF16NEON(dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int, scale float32)
 
 // CosineRowsBF16 is Σ x·y and Σ y² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil. It must not be.
 //
@@ -482,20 +482,20 @@ func DotRowsF16(level isa.Level, dst, q *float32, rows *uint16, dim, stride, cou
 //go:noescape
 func dotRowsF16NEON(dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int)
 
-// L2RowsF16 is Σ (x-y)² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
+// L2RowsF16 is Σ (x-scale·y)² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
 //
 //go:noinline
-func L2RowsF16(level isa.Level, dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int) {
+func L2RowsF16(level isa.Level, dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int, scale float32) {
 	switch level {
 	case isa.NEON:
-		l2RowsF16NEON(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+		l2RowsF16NEON(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume, scale)
 		return
 	}
-	portable.L2RowsF16(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+	portable.L2RowsF16(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume, scale)
 }
 
 //go:noescape
-func l2RowsF16NEON(dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int)
+func l2RowsF16NEON(dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int, scale float32)
 
 // CosineRowsF16 is Σ x·y and Σ y² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil. It must not be.
 //

@@ -191,11 +191,11 @@ func DotRowsF32(level isa.Level, dst, q *float32, rows *float32, dim, stride, co
 	portable.DotRowsF32(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
 }
 
-// L2RowsF32 is Σ (x-y)² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
+// L2RowsF32 is Σ (x-scale·y)² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
 //
 //go:noinline
-func L2RowsF32(level isa.Level, dst, q *float32, rows *float32, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int) {
-	portable.L2RowsF32(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+func L2RowsF32(level isa.Level, dst, q *float32, rows *float32, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int, scale float32) {
+	portable.L2RowsF32(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume, scale)
 }
 
 // CosineRowsF32 is Σ x·y and Σ y² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil. It must not be.
@@ -212,11 +212,11 @@ func DotRowsBF16(level isa.Level, dst, q *float32, rows *uint16, dim, stride, co
 	portable.DotRowsBF16(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
 }
 
-// L2RowsBF16 is Σ (x-y)² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
+// L2RowsBF16 is Σ (x-scale·y)² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
 //
 //go:noinline
-func L2RowsBF16(level isa.Level, dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int) {
-	portable.L2RowsBF16(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+func L2RowsBF16(level isa.Level, dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int, scale float32) {
+	portable.L2RowsBF16(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume, scale)
 }
 
 // CosineRowsBF16 is Σ x·y and Σ y² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil. It must not be.
@@ -233,11 +233,11 @@ func DotRowsF16(level isa.Level, dst, q *float32, rows *uint16, dim, stride, cou
 	portable.DotRowsF16(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
 }
 
-// L2RowsF16 is Σ (x-y)² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
+// L2RowsF16 is Σ (x-scale·y)² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
 //
 //go:noinline
-func L2RowsF16(level isa.Level, dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int) {
-	portable.L2RowsF16(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+func L2RowsF16(level isa.Level, dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int, scale float32) {
+	portable.L2RowsF16(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume, scale)
 }
 
 // CosineRowsF16 is Σ x·y and Σ y² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil. It must not be.

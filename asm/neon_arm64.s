@@ -8480,14 +8480,16 @@ less_40:
 rows_end_2:
 	RET
 
-// func l2RowsF32NEON(dst *float32, q *float32, rows *float32, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
-TEXT ·l2RowsF32NEON(SB), NOSPLIT, $0-88
-	MOVD dst+0(FP), R0 // dst
-	MOVD rows+16(FP), R1 // rows
-	MOVD count+40(FP), R2 // count
-	MOVD index+48(FP), R3 // index
-	CMP  $1, R2 // count < 1
-	BLT  rows_end_2 // count < 1
+// func l2RowsF32NEON(dst *float32, q *float32, rows *float32, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int, scale float32)
+TEXT ·l2RowsF32NEON(SB), NOSPLIT, $0-92
+	FMOVS scale+88(FP), F0 // scale in all lanes
+	VDUP  V0.S[0], V0.S4 // scale in all lanes
+	MOVD  dst+0(FP), R0 // dst
+	MOVD  rows+16(FP), R1 // rows
+	MOVD  count+40(FP), R2 // count
+	MOVD  index+48(FP), R3 // index
+	CMP   $1, R2 // count < 1
+	BLT   rows_end_2 // count < 1
 
 rows_1:
 	MOVD  stride+32(FP), R8 // stride
@@ -8520,41 +8522,41 @@ end_4:
 	CMP   $1, R8 // resume < 1
 	BLT   less_5 // resume < 1
 	MOVD  acc+72(FP), R8 // acc
-	FMOVQ (R8), F0 // s0_c0 = acc[0], lanes 0..3
-	FMOVQ 16(R8), F1 // s0_c0 = acc[0], lanes 4..7
-	FMOVQ 32(R8), F2 // s0_c0 = acc[0], lanes 8..11
-	FMOVQ 48(R8), F3 // s0_c0 = acc[0], lanes 12..15
-	FMOVQ 64(R8), F4 // s0_c1 = acc[16], lanes 0..3
-	FMOVQ 80(R8), F5 // s0_c1 = acc[16], lanes 4..7
-	FMOVQ 96(R8), F6 // s0_c1 = acc[16], lanes 8..11
-	FMOVQ 112(R8), F7 // s0_c1 = acc[16], lanes 12..15
-	FMOVQ 128(R8), F8 // s0_c2 = acc[32], lanes 0..3
-	FMOVQ 144(R8), F9 // s0_c2 = acc[32], lanes 4..7
-	FMOVQ 160(R8), F10 // s0_c2 = acc[32], lanes 8..11
-	FMOVQ 176(R8), F11 // s0_c2 = acc[32], lanes 12..15
-	FMOVQ 192(R8), F12 // s0_c3 = acc[48], lanes 0..3
-	FMOVQ 208(R8), F13 // s0_c3 = acc[48], lanes 4..7
-	FMOVQ 224(R8), F14 // s0_c3 = acc[48], lanes 8..11
-	FMOVQ 240(R8), F15 // s0_c3 = acc[48], lanes 12..15
+	FMOVQ (R8), F1 // s0_c0 = acc[0], lanes 0..3
+	FMOVQ 16(R8), F2 // s0_c0 = acc[0], lanes 4..7
+	FMOVQ 32(R8), F3 // s0_c0 = acc[0], lanes 8..11
+	FMOVQ 48(R8), F4 // s0_c0 = acc[0], lanes 12..15
+	FMOVQ 64(R8), F5 // s0_c1 = acc[16], lanes 0..3
+	FMOVQ 80(R8), F6 // s0_c1 = acc[16], lanes 4..7
+	FMOVQ 96(R8), F7 // s0_c1 = acc[16], lanes 8..11
+	FMOVQ 112(R8), F8 // s0_c1 = acc[16], lanes 12..15
+	FMOVQ 128(R8), F9 // s0_c2 = acc[32], lanes 0..3
+	FMOVQ 144(R8), F10 // s0_c2 = acc[32], lanes 4..7
+	FMOVQ 160(R8), F11 // s0_c2 = acc[32], lanes 8..11
+	FMOVQ 176(R8), F12 // s0_c2 = acc[32], lanes 12..15
+	FMOVQ 192(R8), F13 // s0_c3 = acc[48], lanes 0..3
+	FMOVQ 208(R8), F14 // s0_c3 = acc[48], lanes 4..7
+	FMOVQ 224(R8), F15 // s0_c3 = acc[48], lanes 8..11
+	FMOVQ 240(R8), F16 // s0_c3 = acc[48], lanes 12..15
 	JMP   end_6
 
 less_5:
-	VEOR V0.B16, V0.B16, V0.B16 // s0_c0 = 0, lanes 0..3
-	VEOR V1.B16, V1.B16, V1.B16 // s0_c0 = 0, lanes 4..7
-	VEOR V2.B16, V2.B16, V2.B16 // s0_c0 = 0, lanes 8..11
-	VEOR V3.B16, V3.B16, V3.B16 // s0_c0 = 0, lanes 12..15
-	VEOR V4.B16, V4.B16, V4.B16 // s0_c1 = 0, lanes 0..3
-	VEOR V5.B16, V5.B16, V5.B16 // s0_c1 = 0, lanes 4..7
-	VEOR V6.B16, V6.B16, V6.B16 // s0_c1 = 0, lanes 8..11
-	VEOR V7.B16, V7.B16, V7.B16 // s0_c1 = 0, lanes 12..15
-	VEOR V8.B16, V8.B16, V8.B16 // s0_c2 = 0, lanes 0..3
-	VEOR V9.B16, V9.B16, V9.B16 // s0_c2 = 0, lanes 4..7
-	VEOR V10.B16, V10.B16, V10.B16 // s0_c2 = 0, lanes 8..11
-	VEOR V11.B16, V11.B16, V11.B16 // s0_c2 = 0, lanes 12..15
-	VEOR V12.B16, V12.B16, V12.B16 // s0_c3 = 0, lanes 0..3
-	VEOR V13.B16, V13.B16, V13.B16 // s0_c3 = 0, lanes 4..7
-	VEOR V14.B16, V14.B16, V14.B16 // s0_c3 = 0, lanes 8..11
-	VEOR V15.B16, V15.B16, V15.B16 // s0_c3 = 0, lanes 12..15
+	VEOR V1.B16, V1.B16, V1.B16 // s0_c0 = 0, lanes 0..3
+	VEOR V2.B16, V2.B16, V2.B16 // s0_c0 = 0, lanes 4..7
+	VEOR V3.B16, V3.B16, V3.B16 // s0_c0 = 0, lanes 8..11
+	VEOR V4.B16, V4.B16, V4.B16 // s0_c0 = 0, lanes 12..15
+	VEOR V5.B16, V5.B16, V5.B16 // s0_c1 = 0, lanes 0..3
+	VEOR V6.B16, V6.B16, V6.B16 // s0_c1 = 0, lanes 4..7
+	VEOR V7.B16, V7.B16, V7.B16 // s0_c1 = 0, lanes 8..11
+	VEOR V8.B16, V8.B16, V8.B16 // s0_c1 = 0, lanes 12..15
+	VEOR V9.B16, V9.B16, V9.B16 // s0_c2 = 0, lanes 0..3
+	VEOR V10.B16, V10.B16, V10.B16 // s0_c2 = 0, lanes 4..7
+	VEOR V11.B16, V11.B16, V11.B16 // s0_c2 = 0, lanes 8..11
+	VEOR V12.B16, V12.B16, V12.B16 // s0_c2 = 0, lanes 12..15
+	VEOR V13.B16, V13.B16, V13.B16 // s0_c3 = 0, lanes 0..3
+	VEOR V14.B16, V14.B16, V14.B16 // s0_c3 = 0, lanes 4..7
+	VEOR V15.B16, V15.B16, V15.B16 // s0_c3 = 0, lanes 8..11
+	VEOR V16.B16, V16.B16, V16.B16 // s0_c3 = 0, lanes 12..15
 
 end_6:
 	MOVD q+8(FP), R8 // q
@@ -8567,70 +8569,70 @@ chains_7:
 	PRFM  64(R7), PLDL1KEEP // prefetch ahead[16]
 	PRFM  128(R7), PLDL1KEEP // prefetch ahead[32]
 	PRFM  192(R7), PLDL1KEEP // prefetch ahead[48]
-	FMOVQ (R8), F16 // x = q[0], lanes 0..3
-	FMOVQ 16(R8), F17 // x = q[0], lanes 4..7
-	FMOVQ 32(R8), F18 // x = q[0], lanes 8..11
-	FMOVQ 48(R8), F19 // x = q[0], lanes 12..15
-	FMOVQ (R6), F20 // y = y[0], lanes 0..3
-	FMOVQ 16(R6), F21 // y = y[0], lanes 4..7
-	FMOVQ 32(R6), F22 // y = y[0], lanes 8..11
-	FMOVQ 48(R6), F23 // y = y[0], lanes 12..15
-	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
-	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
-	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
-	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
-	VFMLA V16.S4, V16.S4, V0.S4 // s0_c0 += x * x, lanes 0..3
-	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 4..7
-	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 8..11
-	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 12..15
-	FMOVQ 64(R8), F16 // x = q[16], lanes 0..3
-	FMOVQ 80(R8), F17 // x = q[16], lanes 4..7
-	FMOVQ 96(R8), F18 // x = q[16], lanes 8..11
-	FMOVQ 112(R8), F19 // x = q[16], lanes 12..15
-	FMOVQ 64(R6), F20 // y = y[16], lanes 0..3
-	FMOVQ 80(R6), F21 // y = y[16], lanes 4..7
-	FMOVQ 96(R6), F22 // y = y[16], lanes 8..11
-	FMOVQ 112(R6), F23 // y = y[16], lanes 12..15
-	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
-	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
-	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
-	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
-	VFMLA V16.S4, V16.S4, V4.S4 // s0_c1 += x * x, lanes 0..3
-	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 4..7
-	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 8..11
-	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 12..15
-	FMOVQ 128(R8), F16 // x = q[32], lanes 0..3
-	FMOVQ 144(R8), F17 // x = q[32], lanes 4..7
-	FMOVQ 160(R8), F18 // x = q[32], lanes 8..11
-	FMOVQ 176(R8), F19 // x = q[32], lanes 12..15
-	FMOVQ 128(R6), F20 // y = y[32], lanes 0..3
-	FMOVQ 144(R6), F21 // y = y[32], lanes 4..7
-	FMOVQ 160(R6), F22 // y = y[32], lanes 8..11
-	FMOVQ 176(R6), F23 // y = y[32], lanes 12..15
-	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
-	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
-	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
-	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
-	VFMLA V16.S4, V16.S4, V8.S4 // s0_c2 += x * x, lanes 0..3
-	VFMLA V17.S4, V17.S4, V9.S4 // s0_c2 += x * x, lanes 4..7
-	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 8..11
-	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 12..15
-	FMOVQ 192(R8), F16 // x = q[48], lanes 0..3
-	FMOVQ 208(R8), F17 // x = q[48], lanes 4..7
-	FMOVQ 224(R8), F18 // x = q[48], lanes 8..11
-	FMOVQ 240(R8), F19 // x = q[48], lanes 12..15
-	FMOVQ 192(R6), F20 // y = y[48], lanes 0..3
-	FMOVQ 208(R6), F21 // y = y[48], lanes 4..7
-	FMOVQ 224(R6), F22 // y = y[48], lanes 8..11
-	FMOVQ 240(R6), F23 // y = y[48], lanes 12..15
-	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
-	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
-	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
-	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
-	VFMLA V16.S4, V16.S4, V12.S4 // s0_c3 += x * x, lanes 0..3
-	VFMLA V17.S4, V17.S4, V13.S4 // s0_c3 += x * x, lanes 4..7
-	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 8..11
-	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 12..15
+	FMOVQ (R8), F17 // x = q[0], lanes 0..3
+	FMOVQ 16(R8), F18 // x = q[0], lanes 4..7
+	FMOVQ 32(R8), F19 // x = q[0], lanes 8..11
+	FMOVQ 48(R8), F20 // x = q[0], lanes 12..15
+	FMOVQ (R6), F21 // y = y[0], lanes 0..3
+	FMOVQ 16(R6), F22 // y = y[0], lanes 4..7
+	FMOVQ 32(R6), F23 // y = y[0], lanes 8..11
+	FMOVQ 48(R6), F24 // y = y[0], lanes 12..15
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V4.S4 // s0_c0 += x * x, lanes 12..15
+	FMOVQ 64(R8), F17 // x = q[16], lanes 0..3
+	FMOVQ 80(R8), F18 // x = q[16], lanes 4..7
+	FMOVQ 96(R8), F19 // x = q[16], lanes 8..11
+	FMOVQ 112(R8), F20 // x = q[16], lanes 12..15
+	FMOVQ 64(R6), F21 // y = y[16], lanes 0..3
+	FMOVQ 80(R6), F22 // y = y[16], lanes 4..7
+	FMOVQ 96(R6), F23 // y = y[16], lanes 8..11
+	FMOVQ 112(R6), F24 // y = y[16], lanes 12..15
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V8.S4 // s0_c1 += x * x, lanes 12..15
+	FMOVQ 128(R8), F17 // x = q[32], lanes 0..3
+	FMOVQ 144(R8), F18 // x = q[32], lanes 4..7
+	FMOVQ 160(R8), F19 // x = q[32], lanes 8..11
+	FMOVQ 176(R8), F20 // x = q[32], lanes 12..15
+	FMOVQ 128(R6), F21 // y = y[32], lanes 0..3
+	FMOVQ 144(R6), F22 // y = y[32], lanes 4..7
+	FMOVQ 160(R6), F23 // y = y[32], lanes 8..11
+	FMOVQ 176(R6), F24 // y = y[32], lanes 12..15
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V9.S4 // s0_c2 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V12.S4 // s0_c2 += x * x, lanes 12..15
+	FMOVQ 192(R8), F17 // x = q[48], lanes 0..3
+	FMOVQ 208(R8), F18 // x = q[48], lanes 4..7
+	FMOVQ 224(R8), F19 // x = q[48], lanes 8..11
+	FMOVQ 240(R8), F20 // x = q[48], lanes 12..15
+	FMOVQ 192(R6), F21 // y = y[48], lanes 0..3
+	FMOVQ 208(R6), F22 // y = y[48], lanes 4..7
+	FMOVQ 224(R6), F23 // y = y[48], lanes 8..11
+	FMOVQ 240(R6), F24 // y = y[48], lanes 12..15
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V13.S4 // s0_c3 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V16.S4 // s0_c3 += x * x, lanes 12..15
 	ADD   $256, R8, R8 // q += 256
 	ADD   $256, R6, R6 // y += 256
 	ADD   $256, R7, R7 // ahead += 256
@@ -8648,82 +8650,82 @@ chains_end_8:
 	PRFM  192(R7), PLDL1KEEP // prefetch ahead[48]
 	CMP   $16, R9 // dim < 16
 	BLT   less_10 // dim < 16
-	FMOVQ (R8), F16 // x = q[0], lanes 0..3
-	FMOVQ 16(R8), F17 // x = q[0], lanes 4..7
-	FMOVQ 32(R8), F18 // x = q[0], lanes 8..11
-	FMOVQ 48(R8), F19 // x = q[0], lanes 12..15
-	FMOVQ (R6), F20 // y = y[0], lanes 0..3
-	FMOVQ 16(R6), F21 // y = y[0], lanes 4..7
-	FMOVQ 32(R6), F22 // y = y[0], lanes 8..11
-	FMOVQ 48(R6), F23 // y = y[0], lanes 12..15
-	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
-	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
-	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
-	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
-	VFMLA V16.S4, V16.S4, V0.S4 // s0_c0 += x * x, lanes 0..3
-	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 4..7
-	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 8..11
-	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 12..15
+	FMOVQ (R8), F17 // x = q[0], lanes 0..3
+	FMOVQ 16(R8), F18 // x = q[0], lanes 4..7
+	FMOVQ 32(R8), F19 // x = q[0], lanes 8..11
+	FMOVQ 48(R8), F20 // x = q[0], lanes 12..15
+	FMOVQ (R6), F21 // y = y[0], lanes 0..3
+	FMOVQ 16(R6), F22 // y = y[0], lanes 4..7
+	FMOVQ 32(R6), F23 // y = y[0], lanes 8..11
+	FMOVQ 48(R6), F24 // y = y[0], lanes 12..15
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V4.S4 // s0_c0 += x * x, lanes 12..15
 
 less_10:
 	CMP   $32, R9 // dim < 32
 	BLT   less_11 // dim < 32
-	FMOVQ 64(R8), F16 // x = q[16], lanes 0..3
-	FMOVQ 80(R8), F17 // x = q[16], lanes 4..7
-	FMOVQ 96(R8), F18 // x = q[16], lanes 8..11
-	FMOVQ 112(R8), F19 // x = q[16], lanes 12..15
-	FMOVQ 64(R6), F20 // y = y[16], lanes 0..3
-	FMOVQ 80(R6), F21 // y = y[16], lanes 4..7
-	FMOVQ 96(R6), F22 // y = y[16], lanes 8..11
-	FMOVQ 112(R6), F23 // y = y[16], lanes 12..15
-	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
-	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
-	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
-	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
-	VFMLA V16.S4, V16.S4, V4.S4 // s0_c1 += x * x, lanes 0..3
-	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 4..7
-	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 8..11
-	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 12..15
+	FMOVQ 64(R8), F17 // x = q[16], lanes 0..3
+	FMOVQ 80(R8), F18 // x = q[16], lanes 4..7
+	FMOVQ 96(R8), F19 // x = q[16], lanes 8..11
+	FMOVQ 112(R8), F20 // x = q[16], lanes 12..15
+	FMOVQ 64(R6), F21 // y = y[16], lanes 0..3
+	FMOVQ 80(R6), F22 // y = y[16], lanes 4..7
+	FMOVQ 96(R6), F23 // y = y[16], lanes 8..11
+	FMOVQ 112(R6), F24 // y = y[16], lanes 12..15
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V8.S4 // s0_c1 += x * x, lanes 12..15
 
 less_11:
 	CMP   $48, R9 // dim < 48
 	BLT   less_12 // dim < 48
-	FMOVQ 128(R8), F16 // x = q[32], lanes 0..3
-	FMOVQ 144(R8), F17 // x = q[32], lanes 4..7
-	FMOVQ 160(R8), F18 // x = q[32], lanes 8..11
-	FMOVQ 176(R8), F19 // x = q[32], lanes 12..15
-	FMOVQ 128(R6), F20 // y = y[32], lanes 0..3
-	FMOVQ 144(R6), F21 // y = y[32], lanes 4..7
-	FMOVQ 160(R6), F22 // y = y[32], lanes 8..11
-	FMOVQ 176(R6), F23 // y = y[32], lanes 12..15
-	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
-	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
-	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
-	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
-	VFMLA V16.S4, V16.S4, V8.S4 // s0_c2 += x * x, lanes 0..3
-	VFMLA V17.S4, V17.S4, V9.S4 // s0_c2 += x * x, lanes 4..7
-	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 8..11
-	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 12..15
+	FMOVQ 128(R8), F17 // x = q[32], lanes 0..3
+	FMOVQ 144(R8), F18 // x = q[32], lanes 4..7
+	FMOVQ 160(R8), F19 // x = q[32], lanes 8..11
+	FMOVQ 176(R8), F20 // x = q[32], lanes 12..15
+	FMOVQ 128(R6), F21 // y = y[32], lanes 0..3
+	FMOVQ 144(R6), F22 // y = y[32], lanes 4..7
+	FMOVQ 160(R6), F23 // y = y[32], lanes 8..11
+	FMOVQ 176(R6), F24 // y = y[32], lanes 12..15
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V9.S4 // s0_c2 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V12.S4 // s0_c2 += x * x, lanes 12..15
 
 less_12:
 	CMP   $64, R9 // dim < 64
 	BLT   less_13 // dim < 64
-	FMOVQ 192(R8), F16 // x = q[48], lanes 0..3
-	FMOVQ 208(R8), F17 // x = q[48], lanes 4..7
-	FMOVQ 224(R8), F18 // x = q[48], lanes 8..11
-	FMOVQ 240(R8), F19 // x = q[48], lanes 12..15
-	FMOVQ 192(R6), F20 // y = y[48], lanes 0..3
-	FMOVQ 208(R6), F21 // y = y[48], lanes 4..7
-	FMOVQ 224(R6), F22 // y = y[48], lanes 8..11
-	FMOVQ 240(R6), F23 // y = y[48], lanes 12..15
-	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
-	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
-	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
-	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
-	VFMLA V16.S4, V16.S4, V12.S4 // s0_c3 += x * x, lanes 0..3
-	VFMLA V17.S4, V17.S4, V13.S4 // s0_c3 += x * x, lanes 4..7
-	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 8..11
-	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 12..15
+	FMOVQ 192(R8), F17 // x = q[48], lanes 0..3
+	FMOVQ 208(R8), F18 // x = q[48], lanes 4..7
+	FMOVQ 224(R8), F19 // x = q[48], lanes 8..11
+	FMOVQ 240(R8), F20 // x = q[48], lanes 12..15
+	FMOVQ 192(R6), F21 // y = y[48], lanes 0..3
+	FMOVQ 208(R6), F22 // y = y[48], lanes 4..7
+	FMOVQ 224(R6), F23 // y = y[48], lanes 8..11
+	FMOVQ 240(R6), F24 // y = y[48], lanes 12..15
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V13.S4 // s0_c3 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V16.S4 // s0_c3 += x * x, lanes 12..15
 
 less_13:
 	MOVD  R9, R7 // rest = dim
@@ -8737,197 +8739,197 @@ less_13:
 	ADD   R9, R8, R8 // q += dim
 	ADD   R9, R8, R8 // q += dim
 	ADD   R9, R8, R8 // q += dim
-	VEOR  V16.B16, V16.B16, V16.B16 // x = q[0], rest lanes
 	VEOR  V17.B16, V17.B16, V17.B16 // x = q[0], rest lanes
 	VEOR  V18.B16, V18.B16, V18.B16 // x = q[0], rest lanes
 	VEOR  V19.B16, V19.B16, V19.B16 // x = q[0], rest lanes
+	VEOR  V20.B16, V20.B16, V20.B16 // x = q[0], rest lanes
 	CMP   $4, R7 // x = q[0], rest lanes
 	BLT   tail_17 // x = q[0], rest lanes
-	FMOVQ (R8), F16 // x = q[0], rest lanes
+	FMOVQ (R8), F17 // x = q[0], rest lanes
 	CMP   $8, R7 // x = q[0], rest lanes
 	BLT   tail_18 // x = q[0], rest lanes
-	FMOVQ 16(R8), F17 // x = q[0], rest lanes
+	FMOVQ 16(R8), F18 // x = q[0], rest lanes
 	CMP   $12, R7 // x = q[0], rest lanes
 	BLT   tail_19 // x = q[0], rest lanes
-	FMOVQ 32(R8), F18 // x = q[0], rest lanes
+	FMOVQ 32(R8), F19 // x = q[0], rest lanes
 	CMP   $16, R7 // x = q[0], rest lanes
 	BLT   tail_20 // x = q[0], rest lanes
-	FMOVQ 48(R8), F19 // x = q[0], rest lanes
+	FMOVQ 48(R8), F20 // x = q[0], rest lanes
 	JMP   tail_done_16 // x = q[0], rest lanes
 
 tail_17:
 	TBZ   $1, R7, tail_one_21 // x = q[0], rest lanes
-	FMOVD (R8), F16 // x = q[0], rest lanes
+	FMOVD (R8), F17 // x = q[0], rest lanes
 	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
 	ADD   $8, R8, R8 // x = q[0], rest lanes
-	VLD1  (R8), V16.S[2] // x = q[0], rest lanes
+	VLD1  (R8), V17.S[2] // x = q[0], rest lanes
 	JMP   tail_done_16 // x = q[0], rest lanes
 
 tail_one_21:
 	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	FMOVS (R8), F16 // x = q[0], rest lanes
+	FMOVS (R8), F17 // x = q[0], rest lanes
 	JMP   tail_done_16 // x = q[0], rest lanes
 
 tail_18:
 	TBZ   $1, R7, tail_one_22 // x = q[0], rest lanes
-	FMOVD 16(R8), F17 // x = q[0], rest lanes
+	FMOVD 16(R8), F18 // x = q[0], rest lanes
 	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
 	ADD   $24, R8, R8 // x = q[0], rest lanes
-	VLD1  (R8), V17.S[2] // x = q[0], rest lanes
+	VLD1  (R8), V18.S[2] // x = q[0], rest lanes
 	JMP   tail_done_16 // x = q[0], rest lanes
 
 tail_one_22:
 	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	FMOVS 16(R8), F17 // x = q[0], rest lanes
+	FMOVS 16(R8), F18 // x = q[0], rest lanes
 	JMP   tail_done_16 // x = q[0], rest lanes
 
 tail_19:
 	TBZ   $1, R7, tail_one_23 // x = q[0], rest lanes
-	FMOVD 32(R8), F18 // x = q[0], rest lanes
+	FMOVD 32(R8), F19 // x = q[0], rest lanes
 	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
 	ADD   $40, R8, R8 // x = q[0], rest lanes
-	VLD1  (R8), V18.S[2] // x = q[0], rest lanes
+	VLD1  (R8), V19.S[2] // x = q[0], rest lanes
 	JMP   tail_done_16 // x = q[0], rest lanes
 
 tail_one_23:
 	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	FMOVS 32(R8), F18 // x = q[0], rest lanes
+	FMOVS 32(R8), F19 // x = q[0], rest lanes
 	JMP   tail_done_16 // x = q[0], rest lanes
 
 tail_20:
 	TBZ   $1, R7, tail_one_24 // x = q[0], rest lanes
-	FMOVD 48(R8), F19 // x = q[0], rest lanes
+	FMOVD 48(R8), F20 // x = q[0], rest lanes
 	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
 	ADD   $56, R8, R8 // x = q[0], rest lanes
-	VLD1  (R8), V19.S[2] // x = q[0], rest lanes
+	VLD1  (R8), V20.S[2] // x = q[0], rest lanes
 	JMP   tail_done_16 // x = q[0], rest lanes
 
 tail_one_24:
 	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	FMOVS 48(R8), F19 // x = q[0], rest lanes
+	FMOVS 48(R8), F20 // x = q[0], rest lanes
 
 tail_done_16:
 	ADD   R9, R6, R6 // y += dim
 	ADD   R9, R6, R6 // y += dim
 	ADD   R9, R6, R6 // y += dim
 	ADD   R9, R6, R6 // y += dim
-	VEOR  V20.B16, V20.B16, V20.B16 // y = y[0], rest lanes
 	VEOR  V21.B16, V21.B16, V21.B16 // y = y[0], rest lanes
 	VEOR  V22.B16, V22.B16, V22.B16 // y = y[0], rest lanes
 	VEOR  V23.B16, V23.B16, V23.B16 // y = y[0], rest lanes
+	VEOR  V24.B16, V24.B16, V24.B16 // y = y[0], rest lanes
 	CMP   $4, R7 // y = y[0], rest lanes
 	BLT   tail_26 // y = y[0], rest lanes
-	FMOVQ (R6), F20 // y = y[0], rest lanes
+	FMOVQ (R6), F21 // y = y[0], rest lanes
 	CMP   $8, R7 // y = y[0], rest lanes
 	BLT   tail_27 // y = y[0], rest lanes
-	FMOVQ 16(R6), F21 // y = y[0], rest lanes
+	FMOVQ 16(R6), F22 // y = y[0], rest lanes
 	CMP   $12, R7 // y = y[0], rest lanes
 	BLT   tail_28 // y = y[0], rest lanes
-	FMOVQ 32(R6), F22 // y = y[0], rest lanes
+	FMOVQ 32(R6), F23 // y = y[0], rest lanes
 	CMP   $16, R7 // y = y[0], rest lanes
 	BLT   tail_29 // y = y[0], rest lanes
-	FMOVQ 48(R6), F23 // y = y[0], rest lanes
+	FMOVQ 48(R6), F24 // y = y[0], rest lanes
 	JMP   tail_done_25 // y = y[0], rest lanes
 
 tail_26:
 	TBZ   $1, R7, tail_one_30 // y = y[0], rest lanes
-	FMOVD (R6), F20 // y = y[0], rest lanes
+	FMOVD (R6), F21 // y = y[0], rest lanes
 	TBZ   $0, R7, tail_done_25 // y = y[0], rest lanes
 	ADD   $8, R6, R6 // y = y[0], rest lanes
-	VLD1  (R6), V20.S[2] // y = y[0], rest lanes
+	VLD1  (R6), V21.S[2] // y = y[0], rest lanes
 	JMP   tail_done_25 // y = y[0], rest lanes
 
 tail_one_30:
 	TBZ   $0, R7, tail_done_25 // y = y[0], rest lanes
-	FMOVS (R6), F20 // y = y[0], rest lanes
+	FMOVS (R6), F21 // y = y[0], rest lanes
 	JMP   tail_done_25 // y = y[0], rest lanes
 
 tail_27:
 	TBZ   $1, R7, tail_one_31 // y = y[0], rest lanes
-	FMOVD 16(R6), F21 // y = y[0], rest lanes
+	FMOVD 16(R6), F22 // y = y[0], rest lanes
 	TBZ   $0, R7, tail_done_25 // y = y[0], rest lanes
 	ADD   $24, R6, R6 // y = y[0], rest lanes
-	VLD1  (R6), V21.S[2] // y = y[0], rest lanes
+	VLD1  (R6), V22.S[2] // y = y[0], rest lanes
 	JMP   tail_done_25 // y = y[0], rest lanes
 
 tail_one_31:
 	TBZ   $0, R7, tail_done_25 // y = y[0], rest lanes
-	FMOVS 16(R6), F21 // y = y[0], rest lanes
+	FMOVS 16(R6), F22 // y = y[0], rest lanes
 	JMP   tail_done_25 // y = y[0], rest lanes
 
 tail_28:
 	TBZ   $1, R7, tail_one_32 // y = y[0], rest lanes
-	FMOVD 32(R6), F22 // y = y[0], rest lanes
+	FMOVD 32(R6), F23 // y = y[0], rest lanes
 	TBZ   $0, R7, tail_done_25 // y = y[0], rest lanes
 	ADD   $40, R6, R6 // y = y[0], rest lanes
-	VLD1  (R6), V22.S[2] // y = y[0], rest lanes
+	VLD1  (R6), V23.S[2] // y = y[0], rest lanes
 	JMP   tail_done_25 // y = y[0], rest lanes
 
 tail_one_32:
 	TBZ   $0, R7, tail_done_25 // y = y[0], rest lanes
-	FMOVS 32(R6), F22 // y = y[0], rest lanes
+	FMOVS 32(R6), F23 // y = y[0], rest lanes
 	JMP   tail_done_25 // y = y[0], rest lanes
 
 tail_29:
 	TBZ   $1, R7, tail_one_33 // y = y[0], rest lanes
-	FMOVD 48(R6), F23 // y = y[0], rest lanes
+	FMOVD 48(R6), F24 // y = y[0], rest lanes
 	TBZ   $0, R7, tail_done_25 // y = y[0], rest lanes
 	ADD   $56, R6, R6 // y = y[0], rest lanes
-	VLD1  (R6), V23.S[2] // y = y[0], rest lanes
+	VLD1  (R6), V24.S[2] // y = y[0], rest lanes
 	JMP   tail_done_25 // y = y[0], rest lanes
 
 tail_one_33:
 	TBZ   $0, R7, tail_done_25 // y = y[0], rest lanes
-	FMOVS 48(R6), F23 // y = y[0], rest lanes
+	FMOVS 48(R6), F24 // y = y[0], rest lanes
 
 tail_done_25:
 	CMP   $48, R9 // dim < 48
 	BLT   less_34 // dim < 48
-	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
-	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
-	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
-	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
-	VFMLA V16.S4, V16.S4, V12.S4 // s0_c3 += x * x, lanes 0..3
-	VFMLA V17.S4, V17.S4, V13.S4 // s0_c3 += x * x, lanes 4..7
-	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 8..11
-	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 12..15
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V13.S4 // s0_c3 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V16.S4 // s0_c3 += x * x, lanes 12..15
 	JMP   end_35
 
 less_34:
 	CMP   $32, R9 // dim < 32
 	BLT   less_36 // dim < 32
-	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
-	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
-	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
-	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
-	VFMLA V16.S4, V16.S4, V8.S4 // s0_c2 += x * x, lanes 0..3
-	VFMLA V17.S4, V17.S4, V9.S4 // s0_c2 += x * x, lanes 4..7
-	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 8..11
-	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 12..15
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V9.S4 // s0_c2 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V12.S4 // s0_c2 += x * x, lanes 12..15
 	JMP   end_37
 
 less_36:
 	CMP   $16, R9 // dim < 16
 	BLT   less_38 // dim < 16
-	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
-	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
-	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
-	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
-	VFMLA V16.S4, V16.S4, V4.S4 // s0_c1 += x * x, lanes 0..3
-	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 4..7
-	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 8..11
-	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 12..15
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V8.S4 // s0_c1 += x * x, lanes 12..15
 	JMP   end_39
 
 less_38:
-	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
-	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
-	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
-	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
-	VFMLA V16.S4, V16.S4, V0.S4 // s0_c0 += x * x, lanes 0..3
-	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 4..7
-	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 8..11
-	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 12..15
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V4.S4 // s0_c0 += x * x, lanes 12..15
 
 end_39:
 end_37:
@@ -8938,53 +8940,53 @@ less_9:
 	MOVD  acc+72(FP), R6 // acc
 	CMP   $1, R6 // acc < 1
 	BLT   less_40 // acc < 1
-	FMOVQ F0, (R6) // acc[0] = s0_c0, lanes 0..3
-	FMOVQ F1, 16(R6) // acc[0] = s0_c0, lanes 4..7
-	FMOVQ F2, 32(R6) // acc[0] = s0_c0, lanes 8..11
-	FMOVQ F3, 48(R6) // acc[0] = s0_c0, lanes 12..15
-	FMOVQ F4, 64(R6) // acc[16] = s0_c1, lanes 0..3
-	FMOVQ F5, 80(R6) // acc[16] = s0_c1, lanes 4..7
-	FMOVQ F6, 96(R6) // acc[16] = s0_c1, lanes 8..11
-	FMOVQ F7, 112(R6) // acc[16] = s0_c1, lanes 12..15
-	FMOVQ F8, 128(R6) // acc[32] = s0_c2, lanes 0..3
-	FMOVQ F9, 144(R6) // acc[32] = s0_c2, lanes 4..7
-	FMOVQ F10, 160(R6) // acc[32] = s0_c2, lanes 8..11
-	FMOVQ F11, 176(R6) // acc[32] = s0_c2, lanes 12..15
-	FMOVQ F12, 192(R6) // acc[48] = s0_c3, lanes 0..3
-	FMOVQ F13, 208(R6) // acc[48] = s0_c3, lanes 4..7
-	FMOVQ F14, 224(R6) // acc[48] = s0_c3, lanes 8..11
-	FMOVQ F15, 240(R6) // acc[48] = s0_c3, lanes 12..15
+	FMOVQ F1, (R6) // acc[0] = s0_c0, lanes 0..3
+	FMOVQ F2, 16(R6) // acc[0] = s0_c0, lanes 4..7
+	FMOVQ F3, 32(R6) // acc[0] = s0_c0, lanes 8..11
+	FMOVQ F4, 48(R6) // acc[0] = s0_c0, lanes 12..15
+	FMOVQ F5, 64(R6) // acc[16] = s0_c1, lanes 0..3
+	FMOVQ F6, 80(R6) // acc[16] = s0_c1, lanes 4..7
+	FMOVQ F7, 96(R6) // acc[16] = s0_c1, lanes 8..11
+	FMOVQ F8, 112(R6) // acc[16] = s0_c1, lanes 12..15
+	FMOVQ F9, 128(R6) // acc[32] = s0_c2, lanes 0..3
+	FMOVQ F10, 144(R6) // acc[32] = s0_c2, lanes 4..7
+	FMOVQ F11, 160(R6) // acc[32] = s0_c2, lanes 8..11
+	FMOVQ F12, 176(R6) // acc[32] = s0_c2, lanes 12..15
+	FMOVQ F13, 192(R6) // acc[48] = s0_c3, lanes 0..3
+	FMOVQ F14, 208(R6) // acc[48] = s0_c3, lanes 4..7
+	FMOVQ F15, 224(R6) // acc[48] = s0_c3, lanes 8..11
+	FMOVQ F16, 240(R6) // acc[48] = s0_c3, lanes 12..15
 
 less_40:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
-	VEOR  V16.B16, V16.B16, V16.B16 // zero = 0, lanes 0..3
-	VEOR  V17.B16, V17.B16, V17.B16 // zero = 0, lanes 4..7
-	VEOR  V18.B16, V18.B16, V18.B16 // zero = 0, lanes 8..11
-	VEOR  V19.B16, V19.B16, V19.B16 // zero = 0, lanes 12..15
-	WORD  $0x4e24d400 // FADD V0.4S, V0.4S, V4.4S // s0_c0 = s0_c0 + s0_c1, lanes 0..3
-	WORD  $0x4e25d421 // FADD V1.4S, V1.4S, V5.4S // s0_c0 = s0_c0 + s0_c1, lanes 4..7
-	WORD  $0x4e26d442 // FADD V2.4S, V2.4S, V6.4S // s0_c0 = s0_c0 + s0_c1, lanes 8..11
-	WORD  $0x4e27d463 // FADD V3.4S, V3.4S, V7.4S // s0_c0 = s0_c0 + s0_c1, lanes 12..15
-	WORD  $0x4e2cd508 // FADD V8.4S, V8.4S, V12.4S // s0_c2 = s0_c2 + s0_c3, lanes 0..3
-	WORD  $0x4e2dd529 // FADD V9.4S, V9.4S, V13.4S // s0_c2 = s0_c2 + s0_c3, lanes 4..7
-	WORD  $0x4e2ed54a // FADD V10.4S, V10.4S, V14.4S // s0_c2 = s0_c2 + s0_c3, lanes 8..11
-	WORD  $0x4e2fd56b // FADD V11.4S, V11.4S, V15.4S // s0_c2 = s0_c2 + s0_c3, lanes 12..15
-	WORD  $0x4e28d400 // FADD V0.4S, V0.4S, V8.4S // s0_c0 = s0_c0 + s0_c2, lanes 0..3
-	WORD  $0x4e29d421 // FADD V1.4S, V1.4S, V9.4S // s0_c0 = s0_c0 + s0_c2, lanes 4..7
-	WORD  $0x4e2ad442 // FADD V2.4S, V2.4S, V10.4S // s0_c0 = s0_c0 + s0_c2, lanes 8..11
-	WORD  $0x4e2bd463 // FADD V3.4S, V3.4S, V11.4S // s0_c0 = s0_c0 + s0_c2, lanes 12..15
-	WORD  $0x4e22d400 // FADD V0.4S, V0.4S, V2.4S // s0_c0[0] = sum of lanes
+	VEOR  V17.B16, V17.B16, V17.B16 // zero = 0, lanes 0..3
+	VEOR  V18.B16, V18.B16, V18.B16 // zero = 0, lanes 4..7
+	VEOR  V19.B16, V19.B16, V19.B16 // zero = 0, lanes 8..11
+	VEOR  V20.B16, V20.B16, V20.B16 // zero = 0, lanes 12..15
+	WORD  $0x4e25d421 // FADD V1.4S, V1.4S, V5.4S // s0_c0 = s0_c0 + s0_c1, lanes 0..3
+	WORD  $0x4e26d442 // FADD V2.4S, V2.4S, V6.4S // s0_c0 = s0_c0 + s0_c1, lanes 4..7
+	WORD  $0x4e27d463 // FADD V3.4S, V3.4S, V7.4S // s0_c0 = s0_c0 + s0_c1, lanes 8..11
+	WORD  $0x4e28d484 // FADD V4.4S, V4.4S, V8.4S // s0_c0 = s0_c0 + s0_c1, lanes 12..15
+	WORD  $0x4e2dd529 // FADD V9.4S, V9.4S, V13.4S // s0_c2 = s0_c2 + s0_c3, lanes 0..3
+	WORD  $0x4e2ed54a // FADD V10.4S, V10.4S, V14.4S // s0_c2 = s0_c2 + s0_c3, lanes 4..7
+	WORD  $0x4e2fd56b // FADD V11.4S, V11.4S, V15.4S // s0_c2 = s0_c2 + s0_c3, lanes 8..11
+	WORD  $0x4e30d58c // FADD V12.4S, V12.4S, V16.4S // s0_c2 = s0_c2 + s0_c3, lanes 12..15
+	WORD  $0x4e29d421 // FADD V1.4S, V1.4S, V9.4S // s0_c0 = s0_c0 + s0_c2, lanes 0..3
+	WORD  $0x4e2ad442 // FADD V2.4S, V2.4S, V10.4S // s0_c0 = s0_c0 + s0_c2, lanes 4..7
+	WORD  $0x4e2bd463 // FADD V3.4S, V3.4S, V11.4S // s0_c0 = s0_c0 + s0_c2, lanes 8..11
+	WORD  $0x4e2cd484 // FADD V4.4S, V4.4S, V12.4S // s0_c0 = s0_c0 + s0_c2, lanes 12..15
 	WORD  $0x4e23d421 // FADD V1.4S, V1.4S, V3.4S // s0_c0[0] = sum of lanes
-	WORD  $0x4e21d400 // FADD V0.4S, V0.4S, V1.4S // s0_c0[0] = sum of lanes
-	VEXT  $8, V0.B16, V0.B16, V4.B16 // s0_c0[0] = sum of lanes
-	WORD  $0x4e24d400 // FADD V0.4S, V0.4S, V4.4S // s0_c0[0] = sum of lanes
-	VDUP  V0.S[1], V4.S4 // s0_c0[0] = sum of lanes
-	WORD  $0x4e24d400 // FADD V0.4S, V0.4S, V4.4S // s0_c0[0] = sum of lanes
-	WORD  $0x4e30d400 // FADD V0.4S, V0.4S, V16.4S // s0_c0 = s0_c0 + zero, lanes 0..3
-	WORD  $0x4e31d421 // FADD V1.4S, V1.4S, V17.4S // s0_c0 = s0_c0 + zero, lanes 4..7
-	WORD  $0x4e32d442 // FADD V2.4S, V2.4S, V18.4S // s0_c0 = s0_c0 + zero, lanes 8..11
-	WORD  $0x4e33d463 // FADD V3.4S, V3.4S, V19.4S // s0_c0 = s0_c0 + zero, lanes 12..15
-	FMOVS F0, (R0) // dst[0] = s0_c0[0]
+	WORD  $0x4e24d442 // FADD V2.4S, V2.4S, V4.4S // s0_c0[0] = sum of lanes
+	WORD  $0x4e22d421 // FADD V1.4S, V1.4S, V2.4S // s0_c0[0] = sum of lanes
+	VEXT  $8, V1.B16, V1.B16, V5.B16 // s0_c0[0] = sum of lanes
+	WORD  $0x4e25d421 // FADD V1.4S, V1.4S, V5.4S // s0_c0[0] = sum of lanes
+	VDUP  V1.S[1], V5.S4 // s0_c0[0] = sum of lanes
+	WORD  $0x4e25d421 // FADD V1.4S, V1.4S, V5.4S // s0_c0[0] = sum of lanes
+	WORD  $0x4e31d421 // FADD V1.4S, V1.4S, V17.4S // s0_c0 = s0_c0 + zero, lanes 0..3
+	WORD  $0x4e32d442 // FADD V2.4S, V2.4S, V18.4S // s0_c0 = s0_c0 + zero, lanes 4..7
+	WORD  $0x4e33d463 // FADD V3.4S, V3.4S, V19.4S // s0_c0 = s0_c0 + zero, lanes 8..11
+	WORD  $0x4e34d484 // FADD V4.4S, V4.4S, V20.4S // s0_c0 = s0_c0 + zero, lanes 12..15
+	FMOVS F1, (R0) // dst[0] = s0_c0[0]
 	ADD   $4, R0, R0 // dst += 4
 	SUB   $1, R2, R2 // count += -1
 	CMP   $1, R2 // count >= 1
@@ -10238,14 +10240,16 @@ less_35:
 rows_end_2:
 	RET
 
-// func l2RowsBF16NEON(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
-TEXT ·l2RowsBF16NEON(SB), NOSPLIT, $0-88
-	MOVD dst+0(FP), R0 // dst
-	MOVD rows+16(FP), R1 // rows
-	MOVD count+40(FP), R2 // count
-	MOVD index+48(FP), R3 // index
-	CMP  $1, R2 // count < 1
-	BLT  rows_end_2 // count < 1
+// func l2RowsBF16NEON(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int, scale float32)
+TEXT ·l2RowsBF16NEON(SB), NOSPLIT, $0-92
+	FMOVS scale+88(FP), F0 // scale in all lanes
+	VDUP  V0.S[0], V0.S4 // scale in all lanes
+	MOVD  dst+0(FP), R0 // dst
+	MOVD  rows+16(FP), R1 // rows
+	MOVD  count+40(FP), R2 // count
+	MOVD  index+48(FP), R3 // index
+	CMP   $1, R2 // count < 1
+	BLT   rows_end_2 // count < 1
 
 rows_1:
 	MOVD  stride+32(FP), R8 // stride
@@ -10277,41 +10281,41 @@ end_4:
 	CMP   $1, R8 // resume < 1
 	BLT   less_5 // resume < 1
 	MOVD  acc+72(FP), R8 // acc
-	FMOVQ (R8), F0 // s0_c0 = acc[0], lanes 0..3
-	FMOVQ 16(R8), F1 // s0_c0 = acc[0], lanes 4..7
-	FMOVQ 32(R8), F2 // s0_c0 = acc[0], lanes 8..11
-	FMOVQ 48(R8), F3 // s0_c0 = acc[0], lanes 12..15
-	FMOVQ 64(R8), F4 // s0_c1 = acc[16], lanes 0..3
-	FMOVQ 80(R8), F5 // s0_c1 = acc[16], lanes 4..7
-	FMOVQ 96(R8), F6 // s0_c1 = acc[16], lanes 8..11
-	FMOVQ 112(R8), F7 // s0_c1 = acc[16], lanes 12..15
-	FMOVQ 128(R8), F8 // s0_c2 = acc[32], lanes 0..3
-	FMOVQ 144(R8), F9 // s0_c2 = acc[32], lanes 4..7
-	FMOVQ 160(R8), F10 // s0_c2 = acc[32], lanes 8..11
-	FMOVQ 176(R8), F11 // s0_c2 = acc[32], lanes 12..15
-	FMOVQ 192(R8), F12 // s0_c3 = acc[48], lanes 0..3
-	FMOVQ 208(R8), F13 // s0_c3 = acc[48], lanes 4..7
-	FMOVQ 224(R8), F14 // s0_c3 = acc[48], lanes 8..11
-	FMOVQ 240(R8), F15 // s0_c3 = acc[48], lanes 12..15
+	FMOVQ (R8), F1 // s0_c0 = acc[0], lanes 0..3
+	FMOVQ 16(R8), F2 // s0_c0 = acc[0], lanes 4..7
+	FMOVQ 32(R8), F3 // s0_c0 = acc[0], lanes 8..11
+	FMOVQ 48(R8), F4 // s0_c0 = acc[0], lanes 12..15
+	FMOVQ 64(R8), F5 // s0_c1 = acc[16], lanes 0..3
+	FMOVQ 80(R8), F6 // s0_c1 = acc[16], lanes 4..7
+	FMOVQ 96(R8), F7 // s0_c1 = acc[16], lanes 8..11
+	FMOVQ 112(R8), F8 // s0_c1 = acc[16], lanes 12..15
+	FMOVQ 128(R8), F9 // s0_c2 = acc[32], lanes 0..3
+	FMOVQ 144(R8), F10 // s0_c2 = acc[32], lanes 4..7
+	FMOVQ 160(R8), F11 // s0_c2 = acc[32], lanes 8..11
+	FMOVQ 176(R8), F12 // s0_c2 = acc[32], lanes 12..15
+	FMOVQ 192(R8), F13 // s0_c3 = acc[48], lanes 0..3
+	FMOVQ 208(R8), F14 // s0_c3 = acc[48], lanes 4..7
+	FMOVQ 224(R8), F15 // s0_c3 = acc[48], lanes 8..11
+	FMOVQ 240(R8), F16 // s0_c3 = acc[48], lanes 12..15
 	JMP   end_6
 
 less_5:
-	VEOR V0.B16, V0.B16, V0.B16 // s0_c0 = 0, lanes 0..3
-	VEOR V1.B16, V1.B16, V1.B16 // s0_c0 = 0, lanes 4..7
-	VEOR V2.B16, V2.B16, V2.B16 // s0_c0 = 0, lanes 8..11
-	VEOR V3.B16, V3.B16, V3.B16 // s0_c0 = 0, lanes 12..15
-	VEOR V4.B16, V4.B16, V4.B16 // s0_c1 = 0, lanes 0..3
-	VEOR V5.B16, V5.B16, V5.B16 // s0_c1 = 0, lanes 4..7
-	VEOR V6.B16, V6.B16, V6.B16 // s0_c1 = 0, lanes 8..11
-	VEOR V7.B16, V7.B16, V7.B16 // s0_c1 = 0, lanes 12..15
-	VEOR V8.B16, V8.B16, V8.B16 // s0_c2 = 0, lanes 0..3
-	VEOR V9.B16, V9.B16, V9.B16 // s0_c2 = 0, lanes 4..7
-	VEOR V10.B16, V10.B16, V10.B16 // s0_c2 = 0, lanes 8..11
-	VEOR V11.B16, V11.B16, V11.B16 // s0_c2 = 0, lanes 12..15
-	VEOR V12.B16, V12.B16, V12.B16 // s0_c3 = 0, lanes 0..3
-	VEOR V13.B16, V13.B16, V13.B16 // s0_c3 = 0, lanes 4..7
-	VEOR V14.B16, V14.B16, V14.B16 // s0_c3 = 0, lanes 8..11
-	VEOR V15.B16, V15.B16, V15.B16 // s0_c3 = 0, lanes 12..15
+	VEOR V1.B16, V1.B16, V1.B16 // s0_c0 = 0, lanes 0..3
+	VEOR V2.B16, V2.B16, V2.B16 // s0_c0 = 0, lanes 4..7
+	VEOR V3.B16, V3.B16, V3.B16 // s0_c0 = 0, lanes 8..11
+	VEOR V4.B16, V4.B16, V4.B16 // s0_c0 = 0, lanes 12..15
+	VEOR V5.B16, V5.B16, V5.B16 // s0_c1 = 0, lanes 0..3
+	VEOR V6.B16, V6.B16, V6.B16 // s0_c1 = 0, lanes 4..7
+	VEOR V7.B16, V7.B16, V7.B16 // s0_c1 = 0, lanes 8..11
+	VEOR V8.B16, V8.B16, V8.B16 // s0_c1 = 0, lanes 12..15
+	VEOR V9.B16, V9.B16, V9.B16 // s0_c2 = 0, lanes 0..3
+	VEOR V10.B16, V10.B16, V10.B16 // s0_c2 = 0, lanes 4..7
+	VEOR V11.B16, V11.B16, V11.B16 // s0_c2 = 0, lanes 8..11
+	VEOR V12.B16, V12.B16, V12.B16 // s0_c2 = 0, lanes 12..15
+	VEOR V13.B16, V13.B16, V13.B16 // s0_c3 = 0, lanes 0..3
+	VEOR V14.B16, V14.B16, V14.B16 // s0_c3 = 0, lanes 4..7
+	VEOR V15.B16, V15.B16, V15.B16 // s0_c3 = 0, lanes 8..11
+	VEOR V16.B16, V16.B16, V16.B16 // s0_c3 = 0, lanes 12..15
 
 end_6:
 	MOVD q+8(FP), R8 // q
@@ -10322,78 +10326,78 @@ end_6:
 chains_7:
 	PRFM  (R7), PLDL1KEEP // prefetch ahead[0]
 	PRFM  64(R7), PLDL1KEEP // prefetch ahead[16]
-	FMOVQ (R8), F16 // x = q[0], lanes 0..3
-	FMOVQ 16(R8), F17 // x = q[0], lanes 4..7
-	FMOVQ 32(R8), F18 // x = q[0], lanes 8..11
-	FMOVQ 48(R8), F19 // x = q[0], lanes 12..15
-	FMOVQ (R6), F20 // y = bfloat16 of y[0]
-	FMOVQ 16(R6), F22 // y = bfloat16 of y[0]
-	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[0]
-	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[0]
-	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[0]
-	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[0]
-	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
-	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
-	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
-	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
-	VFMLA V16.S4, V16.S4, V0.S4 // s0_c0 += x * x, lanes 0..3
-	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 4..7
-	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 8..11
-	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 12..15
-	FMOVQ 64(R8), F16 // x = q[16], lanes 0..3
-	FMOVQ 80(R8), F17 // x = q[16], lanes 4..7
-	FMOVQ 96(R8), F18 // x = q[16], lanes 8..11
-	FMOVQ 112(R8), F19 // x = q[16], lanes 12..15
-	FMOVQ 32(R6), F20 // y = bfloat16 of y[8]
-	FMOVQ 48(R6), F22 // y = bfloat16 of y[8]
-	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[8]
-	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[8]
-	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[8]
-	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[8]
-	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
-	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
-	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
-	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
-	VFMLA V16.S4, V16.S4, V4.S4 // s0_c1 += x * x, lanes 0..3
-	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 4..7
-	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 8..11
-	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 12..15
-	FMOVQ 128(R8), F16 // x = q[32], lanes 0..3
-	FMOVQ 144(R8), F17 // x = q[32], lanes 4..7
-	FMOVQ 160(R8), F18 // x = q[32], lanes 8..11
-	FMOVQ 176(R8), F19 // x = q[32], lanes 12..15
-	FMOVQ 64(R6), F20 // y = bfloat16 of y[16]
-	FMOVQ 80(R6), F22 // y = bfloat16 of y[16]
-	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[16]
-	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[16]
-	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[16]
-	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[16]
-	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
-	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
-	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
-	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
-	VFMLA V16.S4, V16.S4, V8.S4 // s0_c2 += x * x, lanes 0..3
-	VFMLA V17.S4, V17.S4, V9.S4 // s0_c2 += x * x, lanes 4..7
-	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 8..11
-	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 12..15
-	FMOVQ 192(R8), F16 // x = q[48], lanes 0..3
-	FMOVQ 208(R8), F17 // x = q[48], lanes 4..7
-	FMOVQ 224(R8), F18 // x = q[48], lanes 8..11
-	FMOVQ 240(R8), F19 // x = q[48], lanes 12..15
-	FMOVQ 96(R6), F20 // y = bfloat16 of y[24]
-	FMOVQ 112(R6), F22 // y = bfloat16 of y[24]
-	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[24]
-	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[24]
-	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[24]
-	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[24]
-	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
-	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
-	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
-	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
-	VFMLA V16.S4, V16.S4, V12.S4 // s0_c3 += x * x, lanes 0..3
-	VFMLA V17.S4, V17.S4, V13.S4 // s0_c3 += x * x, lanes 4..7
-	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 8..11
-	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 12..15
+	FMOVQ (R8), F17 // x = q[0], lanes 0..3
+	FMOVQ 16(R8), F18 // x = q[0], lanes 4..7
+	FMOVQ 32(R8), F19 // x = q[0], lanes 8..11
+	FMOVQ 48(R8), F20 // x = q[0], lanes 12..15
+	FMOVQ (R6), F21 // y = bfloat16 of y[0]
+	FMOVQ 16(R6), F23 // y = bfloat16 of y[0]
+	WORD  $0x6e613ab6 // SHLL2 V22.4S, V21.8H, #16 // y = bfloat16 of y[0]
+	WORD  $0x2e613ab5 // SHLL V21.4S, V21.4H, #16 // y = bfloat16 of y[0]
+	WORD  $0x6e613af8 // SHLL2 V24.4S, V23.8H, #16 // y = bfloat16 of y[0]
+	WORD  $0x2e613af7 // SHLL V23.4S, V23.4H, #16 // y = bfloat16 of y[0]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V4.S4 // s0_c0 += x * x, lanes 12..15
+	FMOVQ 64(R8), F17 // x = q[16], lanes 0..3
+	FMOVQ 80(R8), F18 // x = q[16], lanes 4..7
+	FMOVQ 96(R8), F19 // x = q[16], lanes 8..11
+	FMOVQ 112(R8), F20 // x = q[16], lanes 12..15
+	FMOVQ 32(R6), F21 // y = bfloat16 of y[8]
+	FMOVQ 48(R6), F23 // y = bfloat16 of y[8]
+	WORD  $0x6e613ab6 // SHLL2 V22.4S, V21.8H, #16 // y = bfloat16 of y[8]
+	WORD  $0x2e613ab5 // SHLL V21.4S, V21.4H, #16 // y = bfloat16 of y[8]
+	WORD  $0x6e613af8 // SHLL2 V24.4S, V23.8H, #16 // y = bfloat16 of y[8]
+	WORD  $0x2e613af7 // SHLL V23.4S, V23.4H, #16 // y = bfloat16 of y[8]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V8.S4 // s0_c1 += x * x, lanes 12..15
+	FMOVQ 128(R8), F17 // x = q[32], lanes 0..3
+	FMOVQ 144(R8), F18 // x = q[32], lanes 4..7
+	FMOVQ 160(R8), F19 // x = q[32], lanes 8..11
+	FMOVQ 176(R8), F20 // x = q[32], lanes 12..15
+	FMOVQ 64(R6), F21 // y = bfloat16 of y[16]
+	FMOVQ 80(R6), F23 // y = bfloat16 of y[16]
+	WORD  $0x6e613ab6 // SHLL2 V22.4S, V21.8H, #16 // y = bfloat16 of y[16]
+	WORD  $0x2e613ab5 // SHLL V21.4S, V21.4H, #16 // y = bfloat16 of y[16]
+	WORD  $0x6e613af8 // SHLL2 V24.4S, V23.8H, #16 // y = bfloat16 of y[16]
+	WORD  $0x2e613af7 // SHLL V23.4S, V23.4H, #16 // y = bfloat16 of y[16]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V9.S4 // s0_c2 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V12.S4 // s0_c2 += x * x, lanes 12..15
+	FMOVQ 192(R8), F17 // x = q[48], lanes 0..3
+	FMOVQ 208(R8), F18 // x = q[48], lanes 4..7
+	FMOVQ 224(R8), F19 // x = q[48], lanes 8..11
+	FMOVQ 240(R8), F20 // x = q[48], lanes 12..15
+	FMOVQ 96(R6), F21 // y = bfloat16 of y[24]
+	FMOVQ 112(R6), F23 // y = bfloat16 of y[24]
+	WORD  $0x6e613ab6 // SHLL2 V22.4S, V21.8H, #16 // y = bfloat16 of y[24]
+	WORD  $0x2e613ab5 // SHLL V21.4S, V21.4H, #16 // y = bfloat16 of y[24]
+	WORD  $0x6e613af8 // SHLL2 V24.4S, V23.8H, #16 // y = bfloat16 of y[24]
+	WORD  $0x2e613af7 // SHLL V23.4S, V23.4H, #16 // y = bfloat16 of y[24]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V13.S4 // s0_c3 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V16.S4 // s0_c3 += x * x, lanes 12..15
 	ADD   $256, R8, R8 // q += 256
 	ADD   $128, R6, R6 // y += 128
 	ADD   $128, R7, R7 // ahead += 128
@@ -10409,90 +10413,90 @@ chains_end_8:
 	PRFM  64(R7), PLDL1KEEP // prefetch ahead[16]
 	CMP   $16, R9 // dim < 16
 	BLT   less_10 // dim < 16
-	FMOVQ (R8), F16 // x = q[0], lanes 0..3
-	FMOVQ 16(R8), F17 // x = q[0], lanes 4..7
-	FMOVQ 32(R8), F18 // x = q[0], lanes 8..11
-	FMOVQ 48(R8), F19 // x = q[0], lanes 12..15
-	FMOVQ (R6), F20 // y = bfloat16 of y[0]
-	FMOVQ 16(R6), F22 // y = bfloat16 of y[0]
-	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[0]
-	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[0]
-	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[0]
-	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[0]
-	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
-	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
-	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
-	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
-	VFMLA V16.S4, V16.S4, V0.S4 // s0_c0 += x * x, lanes 0..3
-	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 4..7
-	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 8..11
-	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 12..15
+	FMOVQ (R8), F17 // x = q[0], lanes 0..3
+	FMOVQ 16(R8), F18 // x = q[0], lanes 4..7
+	FMOVQ 32(R8), F19 // x = q[0], lanes 8..11
+	FMOVQ 48(R8), F20 // x = q[0], lanes 12..15
+	FMOVQ (R6), F21 // y = bfloat16 of y[0]
+	FMOVQ 16(R6), F23 // y = bfloat16 of y[0]
+	WORD  $0x6e613ab6 // SHLL2 V22.4S, V21.8H, #16 // y = bfloat16 of y[0]
+	WORD  $0x2e613ab5 // SHLL V21.4S, V21.4H, #16 // y = bfloat16 of y[0]
+	WORD  $0x6e613af8 // SHLL2 V24.4S, V23.8H, #16 // y = bfloat16 of y[0]
+	WORD  $0x2e613af7 // SHLL V23.4S, V23.4H, #16 // y = bfloat16 of y[0]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V4.S4 // s0_c0 += x * x, lanes 12..15
 
 less_10:
 	CMP   $32, R9 // dim < 32
 	BLT   less_11 // dim < 32
-	FMOVQ 64(R8), F16 // x = q[16], lanes 0..3
-	FMOVQ 80(R8), F17 // x = q[16], lanes 4..7
-	FMOVQ 96(R8), F18 // x = q[16], lanes 8..11
-	FMOVQ 112(R8), F19 // x = q[16], lanes 12..15
-	FMOVQ 32(R6), F20 // y = bfloat16 of y[8]
-	FMOVQ 48(R6), F22 // y = bfloat16 of y[8]
-	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[8]
-	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[8]
-	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[8]
-	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[8]
-	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
-	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
-	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
-	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
-	VFMLA V16.S4, V16.S4, V4.S4 // s0_c1 += x * x, lanes 0..3
-	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 4..7
-	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 8..11
-	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 12..15
+	FMOVQ 64(R8), F17 // x = q[16], lanes 0..3
+	FMOVQ 80(R8), F18 // x = q[16], lanes 4..7
+	FMOVQ 96(R8), F19 // x = q[16], lanes 8..11
+	FMOVQ 112(R8), F20 // x = q[16], lanes 12..15
+	FMOVQ 32(R6), F21 // y = bfloat16 of y[8]
+	FMOVQ 48(R6), F23 // y = bfloat16 of y[8]
+	WORD  $0x6e613ab6 // SHLL2 V22.4S, V21.8H, #16 // y = bfloat16 of y[8]
+	WORD  $0x2e613ab5 // SHLL V21.4S, V21.4H, #16 // y = bfloat16 of y[8]
+	WORD  $0x6e613af8 // SHLL2 V24.4S, V23.8H, #16 // y = bfloat16 of y[8]
+	WORD  $0x2e613af7 // SHLL V23.4S, V23.4H, #16 // y = bfloat16 of y[8]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V8.S4 // s0_c1 += x * x, lanes 12..15
 
 less_11:
 	CMP   $48, R9 // dim < 48
 	BLT   less_12 // dim < 48
-	FMOVQ 128(R8), F16 // x = q[32], lanes 0..3
-	FMOVQ 144(R8), F17 // x = q[32], lanes 4..7
-	FMOVQ 160(R8), F18 // x = q[32], lanes 8..11
-	FMOVQ 176(R8), F19 // x = q[32], lanes 12..15
-	FMOVQ 64(R6), F20 // y = bfloat16 of y[16]
-	FMOVQ 80(R6), F22 // y = bfloat16 of y[16]
-	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[16]
-	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[16]
-	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[16]
-	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[16]
-	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
-	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
-	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
-	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
-	VFMLA V16.S4, V16.S4, V8.S4 // s0_c2 += x * x, lanes 0..3
-	VFMLA V17.S4, V17.S4, V9.S4 // s0_c2 += x * x, lanes 4..7
-	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 8..11
-	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 12..15
+	FMOVQ 128(R8), F17 // x = q[32], lanes 0..3
+	FMOVQ 144(R8), F18 // x = q[32], lanes 4..7
+	FMOVQ 160(R8), F19 // x = q[32], lanes 8..11
+	FMOVQ 176(R8), F20 // x = q[32], lanes 12..15
+	FMOVQ 64(R6), F21 // y = bfloat16 of y[16]
+	FMOVQ 80(R6), F23 // y = bfloat16 of y[16]
+	WORD  $0x6e613ab6 // SHLL2 V22.4S, V21.8H, #16 // y = bfloat16 of y[16]
+	WORD  $0x2e613ab5 // SHLL V21.4S, V21.4H, #16 // y = bfloat16 of y[16]
+	WORD  $0x6e613af8 // SHLL2 V24.4S, V23.8H, #16 // y = bfloat16 of y[16]
+	WORD  $0x2e613af7 // SHLL V23.4S, V23.4H, #16 // y = bfloat16 of y[16]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V9.S4 // s0_c2 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V12.S4 // s0_c2 += x * x, lanes 12..15
 
 less_12:
 	CMP   $64, R9 // dim < 64
 	BLT   less_13 // dim < 64
-	FMOVQ 192(R8), F16 // x = q[48], lanes 0..3
-	FMOVQ 208(R8), F17 // x = q[48], lanes 4..7
-	FMOVQ 224(R8), F18 // x = q[48], lanes 8..11
-	FMOVQ 240(R8), F19 // x = q[48], lanes 12..15
-	FMOVQ 96(R6), F20 // y = bfloat16 of y[24]
-	FMOVQ 112(R6), F22 // y = bfloat16 of y[24]
-	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[24]
-	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[24]
-	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[24]
-	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[24]
-	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
-	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
-	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
-	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
-	VFMLA V16.S4, V16.S4, V12.S4 // s0_c3 += x * x, lanes 0..3
-	VFMLA V17.S4, V17.S4, V13.S4 // s0_c3 += x * x, lanes 4..7
-	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 8..11
-	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 12..15
+	FMOVQ 192(R8), F17 // x = q[48], lanes 0..3
+	FMOVQ 208(R8), F18 // x = q[48], lanes 4..7
+	FMOVQ 224(R8), F19 // x = q[48], lanes 8..11
+	FMOVQ 240(R8), F20 // x = q[48], lanes 12..15
+	FMOVQ 96(R6), F21 // y = bfloat16 of y[24]
+	FMOVQ 112(R6), F23 // y = bfloat16 of y[24]
+	WORD  $0x6e613ab6 // SHLL2 V22.4S, V21.8H, #16 // y = bfloat16 of y[24]
+	WORD  $0x2e613ab5 // SHLL V21.4S, V21.4H, #16 // y = bfloat16 of y[24]
+	WORD  $0x6e613af8 // SHLL2 V24.4S, V23.8H, #16 // y = bfloat16 of y[24]
+	WORD  $0x2e613af7 // SHLL V23.4S, V23.4H, #16 // y = bfloat16 of y[24]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V13.S4 // s0_c3 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V16.S4 // s0_c3 += x * x, lanes 12..15
 
 less_13:
 	MOVD  R9, R7 // rest = dim
@@ -10506,74 +10510,74 @@ less_13:
 	ADD   R9, R8, R8 // q += dim
 	ADD   R9, R8, R8 // q += dim
 	ADD   R9, R8, R8 // q += dim
-	VEOR  V16.B16, V16.B16, V16.B16 // x = q[0], rest lanes
 	VEOR  V17.B16, V17.B16, V17.B16 // x = q[0], rest lanes
 	VEOR  V18.B16, V18.B16, V18.B16 // x = q[0], rest lanes
 	VEOR  V19.B16, V19.B16, V19.B16 // x = q[0], rest lanes
+	VEOR  V20.B16, V20.B16, V20.B16 // x = q[0], rest lanes
 	CMP   $4, R7 // x = q[0], rest lanes
 	BLT   tail_17 // x = q[0], rest lanes
-	FMOVQ (R8), F16 // x = q[0], rest lanes
+	FMOVQ (R8), F17 // x = q[0], rest lanes
 	CMP   $8, R7 // x = q[0], rest lanes
 	BLT   tail_18 // x = q[0], rest lanes
-	FMOVQ 16(R8), F17 // x = q[0], rest lanes
+	FMOVQ 16(R8), F18 // x = q[0], rest lanes
 	CMP   $12, R7 // x = q[0], rest lanes
 	BLT   tail_19 // x = q[0], rest lanes
-	FMOVQ 32(R8), F18 // x = q[0], rest lanes
+	FMOVQ 32(R8), F19 // x = q[0], rest lanes
 	CMP   $16, R7 // x = q[0], rest lanes
 	BLT   tail_20 // x = q[0], rest lanes
-	FMOVQ 48(R8), F19 // x = q[0], rest lanes
+	FMOVQ 48(R8), F20 // x = q[0], rest lanes
 	JMP   tail_done_16 // x = q[0], rest lanes
 
 tail_17:
 	TBZ   $1, R7, tail_one_21 // x = q[0], rest lanes
-	FMOVD (R8), F16 // x = q[0], rest lanes
+	FMOVD (R8), F17 // x = q[0], rest lanes
 	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
 	ADD   $8, R8, R8 // x = q[0], rest lanes
-	VLD1  (R8), V16.S[2] // x = q[0], rest lanes
+	VLD1  (R8), V17.S[2] // x = q[0], rest lanes
 	JMP   tail_done_16 // x = q[0], rest lanes
 
 tail_one_21:
 	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	FMOVS (R8), F16 // x = q[0], rest lanes
+	FMOVS (R8), F17 // x = q[0], rest lanes
 	JMP   tail_done_16 // x = q[0], rest lanes
 
 tail_18:
 	TBZ   $1, R7, tail_one_22 // x = q[0], rest lanes
-	FMOVD 16(R8), F17 // x = q[0], rest lanes
+	FMOVD 16(R8), F18 // x = q[0], rest lanes
 	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
 	ADD   $24, R8, R8 // x = q[0], rest lanes
-	VLD1  (R8), V17.S[2] // x = q[0], rest lanes
+	VLD1  (R8), V18.S[2] // x = q[0], rest lanes
 	JMP   tail_done_16 // x = q[0], rest lanes
 
 tail_one_22:
 	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	FMOVS 16(R8), F17 // x = q[0], rest lanes
+	FMOVS 16(R8), F18 // x = q[0], rest lanes
 	JMP   tail_done_16 // x = q[0], rest lanes
 
 tail_19:
 	TBZ   $1, R7, tail_one_23 // x = q[0], rest lanes
-	FMOVD 32(R8), F18 // x = q[0], rest lanes
+	FMOVD 32(R8), F19 // x = q[0], rest lanes
 	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
 	ADD   $40, R8, R8 // x = q[0], rest lanes
-	VLD1  (R8), V18.S[2] // x = q[0], rest lanes
+	VLD1  (R8), V19.S[2] // x = q[0], rest lanes
 	JMP   tail_done_16 // x = q[0], rest lanes
 
 tail_one_23:
 	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	FMOVS 32(R8), F18 // x = q[0], rest lanes
+	FMOVS 32(R8), F19 // x = q[0], rest lanes
 	JMP   tail_done_16 // x = q[0], rest lanes
 
 tail_20:
 	TBZ   $1, R7, tail_one_24 // x = q[0], rest lanes
-	FMOVD 48(R8), F19 // x = q[0], rest lanes
+	FMOVD 48(R8), F20 // x = q[0], rest lanes
 	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
 	ADD   $56, R8, R8 // x = q[0], rest lanes
-	VLD1  (R8), V19.S[2] // x = q[0], rest lanes
+	VLD1  (R8), V20.S[2] // x = q[0], rest lanes
 	JMP   tail_done_16 // x = q[0], rest lanes
 
 tail_one_24:
 	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	FMOVS 48(R8), F19 // x = q[0], rest lanes
+	FMOVS 48(R8), F20 // x = q[0], rest lanes
 
 tail_done_16:
 	ADD   R9, R6, R6 // y += dim
@@ -10596,71 +10600,71 @@ no_piece_25:
 	ORR   R11, R10, R10 // y = bfloat16 of y[0], rest lanes
 
 no_piece_26:
-	VEOR  V22.B16, V22.B16, V22.B16 // y = bfloat16 of y[0], rest lanes
-	FMOVD R10, F20 // y = bfloat16 of y[0], rest lanes
+	VEOR  V23.B16, V23.B16, V23.B16 // y = bfloat16 of y[0], rest lanes
+	FMOVD R10, F21 // y = bfloat16 of y[0], rest lanes
 	TBZ   $2, R7, no_piece_27 // y = bfloat16 of y[0], rest lanes
 	SUB   $8, R8, R8 // y = bfloat16 of y[0], rest lanes
-	FMOVD (R8), F21 // y = bfloat16 of y[0], rest lanes
-	VMOV  V20.D[0], V21.D[1] // y = bfloat16 of y[0], rest lanes
-	VMOV  V21.B16, V20.B16 // y = bfloat16 of y[0], rest lanes
+	FMOVD (R8), F22 // y = bfloat16 of y[0], rest lanes
+	VMOV  V21.D[0], V22.D[1] // y = bfloat16 of y[0], rest lanes
+	VMOV  V22.B16, V21.B16 // y = bfloat16 of y[0], rest lanes
 
 no_piece_27:
 	TBZ   $3, R7, no_piece_28 // y = bfloat16 of y[0], rest lanes
-	VMOV  V20.B16, V22.B16 // y = bfloat16 of y[0], rest lanes
-	FMOVQ (R6), F20 // y = bfloat16 of y[0], rest lanes
+	VMOV  V21.B16, V23.B16 // y = bfloat16 of y[0], rest lanes
+	FMOVQ (R6), F21 // y = bfloat16 of y[0], rest lanes
 
 no_piece_28:
-	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[0], rest lanes
-	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[0], rest lanes
-	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[0], rest lanes
-	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[0], rest lanes
+	WORD  $0x6e613ab6 // SHLL2 V22.4S, V21.8H, #16 // y = bfloat16 of y[0], rest lanes
+	WORD  $0x2e613ab5 // SHLL V21.4S, V21.4H, #16 // y = bfloat16 of y[0], rest lanes
+	WORD  $0x6e613af8 // SHLL2 V24.4S, V23.8H, #16 // y = bfloat16 of y[0], rest lanes
+	WORD  $0x2e613af7 // SHLL V23.4S, V23.4H, #16 // y = bfloat16 of y[0], rest lanes
 	CMP   $48, R9 // dim < 48
 	BLT   less_29 // dim < 48
-	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
-	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
-	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
-	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
-	VFMLA V16.S4, V16.S4, V12.S4 // s0_c3 += x * x, lanes 0..3
-	VFMLA V17.S4, V17.S4, V13.S4 // s0_c3 += x * x, lanes 4..7
-	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 8..11
-	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 12..15
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V13.S4 // s0_c3 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V16.S4 // s0_c3 += x * x, lanes 12..15
 	JMP   end_30
 
 less_29:
 	CMP   $32, R9 // dim < 32
 	BLT   less_31 // dim < 32
-	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
-	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
-	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
-	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
-	VFMLA V16.S4, V16.S4, V8.S4 // s0_c2 += x * x, lanes 0..3
-	VFMLA V17.S4, V17.S4, V9.S4 // s0_c2 += x * x, lanes 4..7
-	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 8..11
-	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 12..15
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V9.S4 // s0_c2 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V12.S4 // s0_c2 += x * x, lanes 12..15
 	JMP   end_32
 
 less_31:
 	CMP   $16, R9 // dim < 16
 	BLT   less_33 // dim < 16
-	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
-	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
-	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
-	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
-	VFMLA V16.S4, V16.S4, V4.S4 // s0_c1 += x * x, lanes 0..3
-	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 4..7
-	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 8..11
-	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 12..15
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V8.S4 // s0_c1 += x * x, lanes 12..15
 	JMP   end_34
 
 less_33:
-	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
-	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
-	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
-	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
-	VFMLA V16.S4, V16.S4, V0.S4 // s0_c0 += x * x, lanes 0..3
-	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 4..7
-	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 8..11
-	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 12..15
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V4.S4 // s0_c0 += x * x, lanes 12..15
 
 end_34:
 end_32:
@@ -10671,53 +10675,53 @@ less_9:
 	MOVD  acc+72(FP), R6 // acc
 	CMP   $1, R6 // acc < 1
 	BLT   less_35 // acc < 1
-	FMOVQ F0, (R6) // acc[0] = s0_c0, lanes 0..3
-	FMOVQ F1, 16(R6) // acc[0] = s0_c0, lanes 4..7
-	FMOVQ F2, 32(R6) // acc[0] = s0_c0, lanes 8..11
-	FMOVQ F3, 48(R6) // acc[0] = s0_c0, lanes 12..15
-	FMOVQ F4, 64(R6) // acc[16] = s0_c1, lanes 0..3
-	FMOVQ F5, 80(R6) // acc[16] = s0_c1, lanes 4..7
-	FMOVQ F6, 96(R6) // acc[16] = s0_c1, lanes 8..11
-	FMOVQ F7, 112(R6) // acc[16] = s0_c1, lanes 12..15
-	FMOVQ F8, 128(R6) // acc[32] = s0_c2, lanes 0..3
-	FMOVQ F9, 144(R6) // acc[32] = s0_c2, lanes 4..7
-	FMOVQ F10, 160(R6) // acc[32] = s0_c2, lanes 8..11
-	FMOVQ F11, 176(R6) // acc[32] = s0_c2, lanes 12..15
-	FMOVQ F12, 192(R6) // acc[48] = s0_c3, lanes 0..3
-	FMOVQ F13, 208(R6) // acc[48] = s0_c3, lanes 4..7
-	FMOVQ F14, 224(R6) // acc[48] = s0_c3, lanes 8..11
-	FMOVQ F15, 240(R6) // acc[48] = s0_c3, lanes 12..15
+	FMOVQ F1, (R6) // acc[0] = s0_c0, lanes 0..3
+	FMOVQ F2, 16(R6) // acc[0] = s0_c0, lanes 4..7
+	FMOVQ F3, 32(R6) // acc[0] = s0_c0, lanes 8..11
+	FMOVQ F4, 48(R6) // acc[0] = s0_c0, lanes 12..15
+	FMOVQ F5, 64(R6) // acc[16] = s0_c1, lanes 0..3
+	FMOVQ F6, 80(R6) // acc[16] = s0_c1, lanes 4..7
+	FMOVQ F7, 96(R6) // acc[16] = s0_c1, lanes 8..11
+	FMOVQ F8, 112(R6) // acc[16] = s0_c1, lanes 12..15
+	FMOVQ F9, 128(R6) // acc[32] = s0_c2, lanes 0..3
+	FMOVQ F10, 144(R6) // acc[32] = s0_c2, lanes 4..7
+	FMOVQ F11, 160(R6) // acc[32] = s0_c2, lanes 8..11
+	FMOVQ F12, 176(R6) // acc[32] = s0_c2, lanes 12..15
+	FMOVQ F13, 192(R6) // acc[48] = s0_c3, lanes 0..3
+	FMOVQ F14, 208(R6) // acc[48] = s0_c3, lanes 4..7
+	FMOVQ F15, 224(R6) // acc[48] = s0_c3, lanes 8..11
+	FMOVQ F16, 240(R6) // acc[48] = s0_c3, lanes 12..15
 
 less_35:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
-	VEOR  V16.B16, V16.B16, V16.B16 // zero = 0, lanes 0..3
-	VEOR  V17.B16, V17.B16, V17.B16 // zero = 0, lanes 4..7
-	VEOR  V18.B16, V18.B16, V18.B16 // zero = 0, lanes 8..11
-	VEOR  V19.B16, V19.B16, V19.B16 // zero = 0, lanes 12..15
-	WORD  $0x4e24d400 // FADD V0.4S, V0.4S, V4.4S // s0_c0 = s0_c0 + s0_c1, lanes 0..3
-	WORD  $0x4e25d421 // FADD V1.4S, V1.4S, V5.4S // s0_c0 = s0_c0 + s0_c1, lanes 4..7
-	WORD  $0x4e26d442 // FADD V2.4S, V2.4S, V6.4S // s0_c0 = s0_c0 + s0_c1, lanes 8..11
-	WORD  $0x4e27d463 // FADD V3.4S, V3.4S, V7.4S // s0_c0 = s0_c0 + s0_c1, lanes 12..15
-	WORD  $0x4e2cd508 // FADD V8.4S, V8.4S, V12.4S // s0_c2 = s0_c2 + s0_c3, lanes 0..3
-	WORD  $0x4e2dd529 // FADD V9.4S, V9.4S, V13.4S // s0_c2 = s0_c2 + s0_c3, lanes 4..7
-	WORD  $0x4e2ed54a // FADD V10.4S, V10.4S, V14.4S // s0_c2 = s0_c2 + s0_c3, lanes 8..11
-	WORD  $0x4e2fd56b // FADD V11.4S, V11.4S, V15.4S // s0_c2 = s0_c2 + s0_c3, lanes 12..15
-	WORD  $0x4e28d400 // FADD V0.4S, V0.4S, V8.4S // s0_c0 = s0_c0 + s0_c2, lanes 0..3
-	WORD  $0x4e29d421 // FADD V1.4S, V1.4S, V9.4S // s0_c0 = s0_c0 + s0_c2, lanes 4..7
-	WORD  $0x4e2ad442 // FADD V2.4S, V2.4S, V10.4S // s0_c0 = s0_c0 + s0_c2, lanes 8..11
-	WORD  $0x4e2bd463 // FADD V3.4S, V3.4S, V11.4S // s0_c0 = s0_c0 + s0_c2, lanes 12..15
-	WORD  $0x4e22d400 // FADD V0.4S, V0.4S, V2.4S // s0_c0[0] = sum of lanes
+	VEOR  V17.B16, V17.B16, V17.B16 // zero = 0, lanes 0..3
+	VEOR  V18.B16, V18.B16, V18.B16 // zero = 0, lanes 4..7
+	VEOR  V19.B16, V19.B16, V19.B16 // zero = 0, lanes 8..11
+	VEOR  V20.B16, V20.B16, V20.B16 // zero = 0, lanes 12..15
+	WORD  $0x4e25d421 // FADD V1.4S, V1.4S, V5.4S // s0_c0 = s0_c0 + s0_c1, lanes 0..3
+	WORD  $0x4e26d442 // FADD V2.4S, V2.4S, V6.4S // s0_c0 = s0_c0 + s0_c1, lanes 4..7
+	WORD  $0x4e27d463 // FADD V3.4S, V3.4S, V7.4S // s0_c0 = s0_c0 + s0_c1, lanes 8..11
+	WORD  $0x4e28d484 // FADD V4.4S, V4.4S, V8.4S // s0_c0 = s0_c0 + s0_c1, lanes 12..15
+	WORD  $0x4e2dd529 // FADD V9.4S, V9.4S, V13.4S // s0_c2 = s0_c2 + s0_c3, lanes 0..3
+	WORD  $0x4e2ed54a // FADD V10.4S, V10.4S, V14.4S // s0_c2 = s0_c2 + s0_c3, lanes 4..7
+	WORD  $0x4e2fd56b // FADD V11.4S, V11.4S, V15.4S // s0_c2 = s0_c2 + s0_c3, lanes 8..11
+	WORD  $0x4e30d58c // FADD V12.4S, V12.4S, V16.4S // s0_c2 = s0_c2 + s0_c3, lanes 12..15
+	WORD  $0x4e29d421 // FADD V1.4S, V1.4S, V9.4S // s0_c0 = s0_c0 + s0_c2, lanes 0..3
+	WORD  $0x4e2ad442 // FADD V2.4S, V2.4S, V10.4S // s0_c0 = s0_c0 + s0_c2, lanes 4..7
+	WORD  $0x4e2bd463 // FADD V3.4S, V3.4S, V11.4S // s0_c0 = s0_c0 + s0_c2, lanes 8..11
+	WORD  $0x4e2cd484 // FADD V4.4S, V4.4S, V12.4S // s0_c0 = s0_c0 + s0_c2, lanes 12..15
 	WORD  $0x4e23d421 // FADD V1.4S, V1.4S, V3.4S // s0_c0[0] = sum of lanes
-	WORD  $0x4e21d400 // FADD V0.4S, V0.4S, V1.4S // s0_c0[0] = sum of lanes
-	VEXT  $8, V0.B16, V0.B16, V4.B16 // s0_c0[0] = sum of lanes
-	WORD  $0x4e24d400 // FADD V0.4S, V0.4S, V4.4S // s0_c0[0] = sum of lanes
-	VDUP  V0.S[1], V4.S4 // s0_c0[0] = sum of lanes
-	WORD  $0x4e24d400 // FADD V0.4S, V0.4S, V4.4S // s0_c0[0] = sum of lanes
-	WORD  $0x4e30d400 // FADD V0.4S, V0.4S, V16.4S // s0_c0 = s0_c0 + zero, lanes 0..3
-	WORD  $0x4e31d421 // FADD V1.4S, V1.4S, V17.4S // s0_c0 = s0_c0 + zero, lanes 4..7
-	WORD  $0x4e32d442 // FADD V2.4S, V2.4S, V18.4S // s0_c0 = s0_c0 + zero, lanes 8..11
-	WORD  $0x4e33d463 // FADD V3.4S, V3.4S, V19.4S // s0_c0 = s0_c0 + zero, lanes 12..15
-	FMOVS F0, (R0) // dst[0] = s0_c0[0]
+	WORD  $0x4e24d442 // FADD V2.4S, V2.4S, V4.4S // s0_c0[0] = sum of lanes
+	WORD  $0x4e22d421 // FADD V1.4S, V1.4S, V2.4S // s0_c0[0] = sum of lanes
+	VEXT  $8, V1.B16, V1.B16, V5.B16 // s0_c0[0] = sum of lanes
+	WORD  $0x4e25d421 // FADD V1.4S, V1.4S, V5.4S // s0_c0[0] = sum of lanes
+	VDUP  V1.S[1], V5.S4 // s0_c0[0] = sum of lanes
+	WORD  $0x4e25d421 // FADD V1.4S, V1.4S, V5.4S // s0_c0[0] = sum of lanes
+	WORD  $0x4e31d421 // FADD V1.4S, V1.4S, V17.4S // s0_c0 = s0_c0 + zero, lanes 0..3
+	WORD  $0x4e32d442 // FADD V2.4S, V2.4S, V18.4S // s0_c0 = s0_c0 + zero, lanes 4..7
+	WORD  $0x4e33d463 // FADD V3.4S, V3.4S, V19.4S // s0_c0 = s0_c0 + zero, lanes 8..11
+	WORD  $0x4e34d484 // FADD V4.4S, V4.4S, V20.4S // s0_c0 = s0_c0 + zero, lanes 12..15
+	FMOVS F1, (R0) // dst[0] = s0_c0[0]
 	ADD   $4, R0, R0 // dst += 4
 	SUB   $1, R2, R2 // count += -1
 	CMP   $1, R2 // count >= 1
@@ -11910,14 +11914,16 @@ less_35:
 rows_end_2:
 	RET
 
-// func l2RowsF16NEON(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
-TEXT ·l2RowsF16NEON(SB), NOSPLIT, $0-88
-	MOVD dst+0(FP), R0 // dst
-	MOVD rows+16(FP), R1 // rows
-	MOVD count+40(FP), R2 // count
-	MOVD index+48(FP), R3 // index
-	CMP  $1, R2 // count < 1
-	BLT  rows_end_2 // count < 1
+// func l2RowsF16NEON(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int, scale float32)
+TEXT ·l2RowsF16NEON(SB), NOSPLIT, $0-92
+	FMOVS scale+88(FP), F0 // scale in all lanes
+	VDUP  V0.S[0], V0.S4 // scale in all lanes
+	MOVD  dst+0(FP), R0 // dst
+	MOVD  rows+16(FP), R1 // rows
+	MOVD  count+40(FP), R2 // count
+	MOVD  index+48(FP), R3 // index
+	CMP   $1, R2 // count < 1
+	BLT   rows_end_2 // count < 1
 
 rows_1:
 	MOVD  stride+32(FP), R8 // stride
@@ -11949,41 +11955,41 @@ end_4:
 	CMP   $1, R8 // resume < 1
 	BLT   less_5 // resume < 1
 	MOVD  acc+72(FP), R8 // acc
-	FMOVQ (R8), F0 // s0_c0 = acc[0], lanes 0..3
-	FMOVQ 16(R8), F1 // s0_c0 = acc[0], lanes 4..7
-	FMOVQ 32(R8), F2 // s0_c0 = acc[0], lanes 8..11
-	FMOVQ 48(R8), F3 // s0_c0 = acc[0], lanes 12..15
-	FMOVQ 64(R8), F4 // s0_c1 = acc[16], lanes 0..3
-	FMOVQ 80(R8), F5 // s0_c1 = acc[16], lanes 4..7
-	FMOVQ 96(R8), F6 // s0_c1 = acc[16], lanes 8..11
-	FMOVQ 112(R8), F7 // s0_c1 = acc[16], lanes 12..15
-	FMOVQ 128(R8), F8 // s0_c2 = acc[32], lanes 0..3
-	FMOVQ 144(R8), F9 // s0_c2 = acc[32], lanes 4..7
-	FMOVQ 160(R8), F10 // s0_c2 = acc[32], lanes 8..11
-	FMOVQ 176(R8), F11 // s0_c2 = acc[32], lanes 12..15
-	FMOVQ 192(R8), F12 // s0_c3 = acc[48], lanes 0..3
-	FMOVQ 208(R8), F13 // s0_c3 = acc[48], lanes 4..7
-	FMOVQ 224(R8), F14 // s0_c3 = acc[48], lanes 8..11
-	FMOVQ 240(R8), F15 // s0_c3 = acc[48], lanes 12..15
+	FMOVQ (R8), F1 // s0_c0 = acc[0], lanes 0..3
+	FMOVQ 16(R8), F2 // s0_c0 = acc[0], lanes 4..7
+	FMOVQ 32(R8), F3 // s0_c0 = acc[0], lanes 8..11
+	FMOVQ 48(R8), F4 // s0_c0 = acc[0], lanes 12..15
+	FMOVQ 64(R8), F5 // s0_c1 = acc[16], lanes 0..3
+	FMOVQ 80(R8), F6 // s0_c1 = acc[16], lanes 4..7
+	FMOVQ 96(R8), F7 // s0_c1 = acc[16], lanes 8..11
+	FMOVQ 112(R8), F8 // s0_c1 = acc[16], lanes 12..15
+	FMOVQ 128(R8), F9 // s0_c2 = acc[32], lanes 0..3
+	FMOVQ 144(R8), F10 // s0_c2 = acc[32], lanes 4..7
+	FMOVQ 160(R8), F11 // s0_c2 = acc[32], lanes 8..11
+	FMOVQ 176(R8), F12 // s0_c2 = acc[32], lanes 12..15
+	FMOVQ 192(R8), F13 // s0_c3 = acc[48], lanes 0..3
+	FMOVQ 208(R8), F14 // s0_c3 = acc[48], lanes 4..7
+	FMOVQ 224(R8), F15 // s0_c3 = acc[48], lanes 8..11
+	FMOVQ 240(R8), F16 // s0_c3 = acc[48], lanes 12..15
 	JMP   end_6
 
 less_5:
-	VEOR V0.B16, V0.B16, V0.B16 // s0_c0 = 0, lanes 0..3
-	VEOR V1.B16, V1.B16, V1.B16 // s0_c0 = 0, lanes 4..7
-	VEOR V2.B16, V2.B16, V2.B16 // s0_c0 = 0, lanes 8..11
-	VEOR V3.B16, V3.B16, V3.B16 // s0_c0 = 0, lanes 12..15
-	VEOR V4.B16, V4.B16, V4.B16 // s0_c1 = 0, lanes 0..3
-	VEOR V5.B16, V5.B16, V5.B16 // s0_c1 = 0, lanes 4..7
-	VEOR V6.B16, V6.B16, V6.B16 // s0_c1 = 0, lanes 8..11
-	VEOR V7.B16, V7.B16, V7.B16 // s0_c1 = 0, lanes 12..15
-	VEOR V8.B16, V8.B16, V8.B16 // s0_c2 = 0, lanes 0..3
-	VEOR V9.B16, V9.B16, V9.B16 // s0_c2 = 0, lanes 4..7
-	VEOR V10.B16, V10.B16, V10.B16 // s0_c2 = 0, lanes 8..11
-	VEOR V11.B16, V11.B16, V11.B16 // s0_c2 = 0, lanes 12..15
-	VEOR V12.B16, V12.B16, V12.B16 // s0_c3 = 0, lanes 0..3
-	VEOR V13.B16, V13.B16, V13.B16 // s0_c3 = 0, lanes 4..7
-	VEOR V14.B16, V14.B16, V14.B16 // s0_c3 = 0, lanes 8..11
-	VEOR V15.B16, V15.B16, V15.B16 // s0_c3 = 0, lanes 12..15
+	VEOR V1.B16, V1.B16, V1.B16 // s0_c0 = 0, lanes 0..3
+	VEOR V2.B16, V2.B16, V2.B16 // s0_c0 = 0, lanes 4..7
+	VEOR V3.B16, V3.B16, V3.B16 // s0_c0 = 0, lanes 8..11
+	VEOR V4.B16, V4.B16, V4.B16 // s0_c0 = 0, lanes 12..15
+	VEOR V5.B16, V5.B16, V5.B16 // s0_c1 = 0, lanes 0..3
+	VEOR V6.B16, V6.B16, V6.B16 // s0_c1 = 0, lanes 4..7
+	VEOR V7.B16, V7.B16, V7.B16 // s0_c1 = 0, lanes 8..11
+	VEOR V8.B16, V8.B16, V8.B16 // s0_c1 = 0, lanes 12..15
+	VEOR V9.B16, V9.B16, V9.B16 // s0_c2 = 0, lanes 0..3
+	VEOR V10.B16, V10.B16, V10.B16 // s0_c2 = 0, lanes 4..7
+	VEOR V11.B16, V11.B16, V11.B16 // s0_c2 = 0, lanes 8..11
+	VEOR V12.B16, V12.B16, V12.B16 // s0_c2 = 0, lanes 12..15
+	VEOR V13.B16, V13.B16, V13.B16 // s0_c3 = 0, lanes 0..3
+	VEOR V14.B16, V14.B16, V14.B16 // s0_c3 = 0, lanes 4..7
+	VEOR V15.B16, V15.B16, V15.B16 // s0_c3 = 0, lanes 8..11
+	VEOR V16.B16, V16.B16, V16.B16 // s0_c3 = 0, lanes 12..15
 
 end_6:
 	MOVD q+8(FP), R8 // q
@@ -11994,78 +12000,78 @@ end_6:
 chains_7:
 	PRFM  (R7), PLDL1KEEP // prefetch ahead[0]
 	PRFM  64(R7), PLDL1KEEP // prefetch ahead[16]
-	FMOVQ (R8), F16 // x = q[0], lanes 0..3
-	FMOVQ 16(R8), F17 // x = q[0], lanes 4..7
-	FMOVQ 32(R8), F18 // x = q[0], lanes 8..11
-	FMOVQ 48(R8), F19 // x = q[0], lanes 12..15
-	FMOVQ (R6), F20 // y = float16 of y[0]
-	FMOVQ 16(R6), F22 // y = float16 of y[0]
-	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[0]
-	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[0]
-	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[0]
-	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[0]
-	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
-	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
-	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
-	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
-	VFMLA V16.S4, V16.S4, V0.S4 // s0_c0 += x * x, lanes 0..3
-	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 4..7
-	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 8..11
-	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 12..15
-	FMOVQ 64(R8), F16 // x = q[16], lanes 0..3
-	FMOVQ 80(R8), F17 // x = q[16], lanes 4..7
-	FMOVQ 96(R8), F18 // x = q[16], lanes 8..11
-	FMOVQ 112(R8), F19 // x = q[16], lanes 12..15
-	FMOVQ 32(R6), F20 // y = float16 of y[8]
-	FMOVQ 48(R6), F22 // y = float16 of y[8]
-	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[8]
-	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[8]
-	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[8]
-	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[8]
-	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
-	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
-	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
-	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
-	VFMLA V16.S4, V16.S4, V4.S4 // s0_c1 += x * x, lanes 0..3
-	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 4..7
-	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 8..11
-	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 12..15
-	FMOVQ 128(R8), F16 // x = q[32], lanes 0..3
-	FMOVQ 144(R8), F17 // x = q[32], lanes 4..7
-	FMOVQ 160(R8), F18 // x = q[32], lanes 8..11
-	FMOVQ 176(R8), F19 // x = q[32], lanes 12..15
-	FMOVQ 64(R6), F20 // y = float16 of y[16]
-	FMOVQ 80(R6), F22 // y = float16 of y[16]
-	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[16]
-	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[16]
-	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[16]
-	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[16]
-	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
-	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
-	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
-	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
-	VFMLA V16.S4, V16.S4, V8.S4 // s0_c2 += x * x, lanes 0..3
-	VFMLA V17.S4, V17.S4, V9.S4 // s0_c2 += x * x, lanes 4..7
-	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 8..11
-	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 12..15
-	FMOVQ 192(R8), F16 // x = q[48], lanes 0..3
-	FMOVQ 208(R8), F17 // x = q[48], lanes 4..7
-	FMOVQ 224(R8), F18 // x = q[48], lanes 8..11
-	FMOVQ 240(R8), F19 // x = q[48], lanes 12..15
-	FMOVQ 96(R6), F20 // y = float16 of y[24]
-	FMOVQ 112(R6), F22 // y = float16 of y[24]
-	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[24]
-	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[24]
-	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[24]
-	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[24]
-	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
-	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
-	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
-	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
-	VFMLA V16.S4, V16.S4, V12.S4 // s0_c3 += x * x, lanes 0..3
-	VFMLA V17.S4, V17.S4, V13.S4 // s0_c3 += x * x, lanes 4..7
-	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 8..11
-	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 12..15
+	FMOVQ (R8), F17 // x = q[0], lanes 0..3
+	FMOVQ 16(R8), F18 // x = q[0], lanes 4..7
+	FMOVQ 32(R8), F19 // x = q[0], lanes 8..11
+	FMOVQ 48(R8), F20 // x = q[0], lanes 12..15
+	FMOVQ (R6), F21 // y = float16 of y[0]
+	FMOVQ 16(R6), F23 // y = float16 of y[0]
+	WORD  $0x4e217ab6 // FCVTL2 V22.4S, V21.8H // y = float16 of y[0]
+	WORD  $0x0e217ab5 // FCVTL V21.4S, V21.4H // y = float16 of y[0]
+	WORD  $0x4e217af8 // FCVTL2 V24.4S, V23.8H // y = float16 of y[0]
+	WORD  $0x0e217af7 // FCVTL V23.4S, V23.4H // y = float16 of y[0]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V4.S4 // s0_c0 += x * x, lanes 12..15
+	FMOVQ 64(R8), F17 // x = q[16], lanes 0..3
+	FMOVQ 80(R8), F18 // x = q[16], lanes 4..7
+	FMOVQ 96(R8), F19 // x = q[16], lanes 8..11
+	FMOVQ 112(R8), F20 // x = q[16], lanes 12..15
+	FMOVQ 32(R6), F21 // y = float16 of y[8]
+	FMOVQ 48(R6), F23 // y = float16 of y[8]
+	WORD  $0x4e217ab6 // FCVTL2 V22.4S, V21.8H // y = float16 of y[8]
+	WORD  $0x0e217ab5 // FCVTL V21.4S, V21.4H // y = float16 of y[8]
+	WORD  $0x4e217af8 // FCVTL2 V24.4S, V23.8H // y = float16 of y[8]
+	WORD  $0x0e217af7 // FCVTL V23.4S, V23.4H // y = float16 of y[8]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V8.S4 // s0_c1 += x * x, lanes 12..15
+	FMOVQ 128(R8), F17 // x = q[32], lanes 0..3
+	FMOVQ 144(R8), F18 // x = q[32], lanes 4..7
+	FMOVQ 160(R8), F19 // x = q[32], lanes 8..11
+	FMOVQ 176(R8), F20 // x = q[32], lanes 12..15
+	FMOVQ 64(R6), F21 // y = float16 of y[16]
+	FMOVQ 80(R6), F23 // y = float16 of y[16]
+	WORD  $0x4e217ab6 // FCVTL2 V22.4S, V21.8H // y = float16 of y[16]
+	WORD  $0x0e217ab5 // FCVTL V21.4S, V21.4H // y = float16 of y[16]
+	WORD  $0x4e217af8 // FCVTL2 V24.4S, V23.8H // y = float16 of y[16]
+	WORD  $0x0e217af7 // FCVTL V23.4S, V23.4H // y = float16 of y[16]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V9.S4 // s0_c2 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V12.S4 // s0_c2 += x * x, lanes 12..15
+	FMOVQ 192(R8), F17 // x = q[48], lanes 0..3
+	FMOVQ 208(R8), F18 // x = q[48], lanes 4..7
+	FMOVQ 224(R8), F19 // x = q[48], lanes 8..11
+	FMOVQ 240(R8), F20 // x = q[48], lanes 12..15
+	FMOVQ 96(R6), F21 // y = float16 of y[24]
+	FMOVQ 112(R6), F23 // y = float16 of y[24]
+	WORD  $0x4e217ab6 // FCVTL2 V22.4S, V21.8H // y = float16 of y[24]
+	WORD  $0x0e217ab5 // FCVTL V21.4S, V21.4H // y = float16 of y[24]
+	WORD  $0x4e217af8 // FCVTL2 V24.4S, V23.8H // y = float16 of y[24]
+	WORD  $0x0e217af7 // FCVTL V23.4S, V23.4H // y = float16 of y[24]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V13.S4 // s0_c3 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V16.S4 // s0_c3 += x * x, lanes 12..15
 	ADD   $256, R8, R8 // q += 256
 	ADD   $128, R6, R6 // y += 128
 	ADD   $128, R7, R7 // ahead += 128
@@ -12081,90 +12087,90 @@ chains_end_8:
 	PRFM  64(R7), PLDL1KEEP // prefetch ahead[16]
 	CMP   $16, R9 // dim < 16
 	BLT   less_10 // dim < 16
-	FMOVQ (R8), F16 // x = q[0], lanes 0..3
-	FMOVQ 16(R8), F17 // x = q[0], lanes 4..7
-	FMOVQ 32(R8), F18 // x = q[0], lanes 8..11
-	FMOVQ 48(R8), F19 // x = q[0], lanes 12..15
-	FMOVQ (R6), F20 // y = float16 of y[0]
-	FMOVQ 16(R6), F22 // y = float16 of y[0]
-	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[0]
-	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[0]
-	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[0]
-	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[0]
-	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
-	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
-	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
-	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
-	VFMLA V16.S4, V16.S4, V0.S4 // s0_c0 += x * x, lanes 0..3
-	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 4..7
-	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 8..11
-	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 12..15
+	FMOVQ (R8), F17 // x = q[0], lanes 0..3
+	FMOVQ 16(R8), F18 // x = q[0], lanes 4..7
+	FMOVQ 32(R8), F19 // x = q[0], lanes 8..11
+	FMOVQ 48(R8), F20 // x = q[0], lanes 12..15
+	FMOVQ (R6), F21 // y = float16 of y[0]
+	FMOVQ 16(R6), F23 // y = float16 of y[0]
+	WORD  $0x4e217ab6 // FCVTL2 V22.4S, V21.8H // y = float16 of y[0]
+	WORD  $0x0e217ab5 // FCVTL V21.4S, V21.4H // y = float16 of y[0]
+	WORD  $0x4e217af8 // FCVTL2 V24.4S, V23.8H // y = float16 of y[0]
+	WORD  $0x0e217af7 // FCVTL V23.4S, V23.4H // y = float16 of y[0]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V4.S4 // s0_c0 += x * x, lanes 12..15
 
 less_10:
 	CMP   $32, R9 // dim < 32
 	BLT   less_11 // dim < 32
-	FMOVQ 64(R8), F16 // x = q[16], lanes 0..3
-	FMOVQ 80(R8), F17 // x = q[16], lanes 4..7
-	FMOVQ 96(R8), F18 // x = q[16], lanes 8..11
-	FMOVQ 112(R8), F19 // x = q[16], lanes 12..15
-	FMOVQ 32(R6), F20 // y = float16 of y[8]
-	FMOVQ 48(R6), F22 // y = float16 of y[8]
-	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[8]
-	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[8]
-	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[8]
-	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[8]
-	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
-	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
-	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
-	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
-	VFMLA V16.S4, V16.S4, V4.S4 // s0_c1 += x * x, lanes 0..3
-	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 4..7
-	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 8..11
-	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 12..15
+	FMOVQ 64(R8), F17 // x = q[16], lanes 0..3
+	FMOVQ 80(R8), F18 // x = q[16], lanes 4..7
+	FMOVQ 96(R8), F19 // x = q[16], lanes 8..11
+	FMOVQ 112(R8), F20 // x = q[16], lanes 12..15
+	FMOVQ 32(R6), F21 // y = float16 of y[8]
+	FMOVQ 48(R6), F23 // y = float16 of y[8]
+	WORD  $0x4e217ab6 // FCVTL2 V22.4S, V21.8H // y = float16 of y[8]
+	WORD  $0x0e217ab5 // FCVTL V21.4S, V21.4H // y = float16 of y[8]
+	WORD  $0x4e217af8 // FCVTL2 V24.4S, V23.8H // y = float16 of y[8]
+	WORD  $0x0e217af7 // FCVTL V23.4S, V23.4H // y = float16 of y[8]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V8.S4 // s0_c1 += x * x, lanes 12..15
 
 less_11:
 	CMP   $48, R9 // dim < 48
 	BLT   less_12 // dim < 48
-	FMOVQ 128(R8), F16 // x = q[32], lanes 0..3
-	FMOVQ 144(R8), F17 // x = q[32], lanes 4..7
-	FMOVQ 160(R8), F18 // x = q[32], lanes 8..11
-	FMOVQ 176(R8), F19 // x = q[32], lanes 12..15
-	FMOVQ 64(R6), F20 // y = float16 of y[16]
-	FMOVQ 80(R6), F22 // y = float16 of y[16]
-	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[16]
-	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[16]
-	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[16]
-	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[16]
-	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
-	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
-	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
-	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
-	VFMLA V16.S4, V16.S4, V8.S4 // s0_c2 += x * x, lanes 0..3
-	VFMLA V17.S4, V17.S4, V9.S4 // s0_c2 += x * x, lanes 4..7
-	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 8..11
-	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 12..15
+	FMOVQ 128(R8), F17 // x = q[32], lanes 0..3
+	FMOVQ 144(R8), F18 // x = q[32], lanes 4..7
+	FMOVQ 160(R8), F19 // x = q[32], lanes 8..11
+	FMOVQ 176(R8), F20 // x = q[32], lanes 12..15
+	FMOVQ 64(R6), F21 // y = float16 of y[16]
+	FMOVQ 80(R6), F23 // y = float16 of y[16]
+	WORD  $0x4e217ab6 // FCVTL2 V22.4S, V21.8H // y = float16 of y[16]
+	WORD  $0x0e217ab5 // FCVTL V21.4S, V21.4H // y = float16 of y[16]
+	WORD  $0x4e217af8 // FCVTL2 V24.4S, V23.8H // y = float16 of y[16]
+	WORD  $0x0e217af7 // FCVTL V23.4S, V23.4H // y = float16 of y[16]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V9.S4 // s0_c2 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V12.S4 // s0_c2 += x * x, lanes 12..15
 
 less_12:
 	CMP   $64, R9 // dim < 64
 	BLT   less_13 // dim < 64
-	FMOVQ 192(R8), F16 // x = q[48], lanes 0..3
-	FMOVQ 208(R8), F17 // x = q[48], lanes 4..7
-	FMOVQ 224(R8), F18 // x = q[48], lanes 8..11
-	FMOVQ 240(R8), F19 // x = q[48], lanes 12..15
-	FMOVQ 96(R6), F20 // y = float16 of y[24]
-	FMOVQ 112(R6), F22 // y = float16 of y[24]
-	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[24]
-	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[24]
-	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[24]
-	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[24]
-	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
-	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
-	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
-	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
-	VFMLA V16.S4, V16.S4, V12.S4 // s0_c3 += x * x, lanes 0..3
-	VFMLA V17.S4, V17.S4, V13.S4 // s0_c3 += x * x, lanes 4..7
-	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 8..11
-	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 12..15
+	FMOVQ 192(R8), F17 // x = q[48], lanes 0..3
+	FMOVQ 208(R8), F18 // x = q[48], lanes 4..7
+	FMOVQ 224(R8), F19 // x = q[48], lanes 8..11
+	FMOVQ 240(R8), F20 // x = q[48], lanes 12..15
+	FMOVQ 96(R6), F21 // y = float16 of y[24]
+	FMOVQ 112(R6), F23 // y = float16 of y[24]
+	WORD  $0x4e217ab6 // FCVTL2 V22.4S, V21.8H // y = float16 of y[24]
+	WORD  $0x0e217ab5 // FCVTL V21.4S, V21.4H // y = float16 of y[24]
+	WORD  $0x4e217af8 // FCVTL2 V24.4S, V23.8H // y = float16 of y[24]
+	WORD  $0x0e217af7 // FCVTL V23.4S, V23.4H // y = float16 of y[24]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V13.S4 // s0_c3 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V16.S4 // s0_c3 += x * x, lanes 12..15
 
 less_13:
 	MOVD  R9, R7 // rest = dim
@@ -12178,74 +12184,74 @@ less_13:
 	ADD   R9, R8, R8 // q += dim
 	ADD   R9, R8, R8 // q += dim
 	ADD   R9, R8, R8 // q += dim
-	VEOR  V16.B16, V16.B16, V16.B16 // x = q[0], rest lanes
 	VEOR  V17.B16, V17.B16, V17.B16 // x = q[0], rest lanes
 	VEOR  V18.B16, V18.B16, V18.B16 // x = q[0], rest lanes
 	VEOR  V19.B16, V19.B16, V19.B16 // x = q[0], rest lanes
+	VEOR  V20.B16, V20.B16, V20.B16 // x = q[0], rest lanes
 	CMP   $4, R7 // x = q[0], rest lanes
 	BLT   tail_17 // x = q[0], rest lanes
-	FMOVQ (R8), F16 // x = q[0], rest lanes
+	FMOVQ (R8), F17 // x = q[0], rest lanes
 	CMP   $8, R7 // x = q[0], rest lanes
 	BLT   tail_18 // x = q[0], rest lanes
-	FMOVQ 16(R8), F17 // x = q[0], rest lanes
+	FMOVQ 16(R8), F18 // x = q[0], rest lanes
 	CMP   $12, R7 // x = q[0], rest lanes
 	BLT   tail_19 // x = q[0], rest lanes
-	FMOVQ 32(R8), F18 // x = q[0], rest lanes
+	FMOVQ 32(R8), F19 // x = q[0], rest lanes
 	CMP   $16, R7 // x = q[0], rest lanes
 	BLT   tail_20 // x = q[0], rest lanes
-	FMOVQ 48(R8), F19 // x = q[0], rest lanes
+	FMOVQ 48(R8), F20 // x = q[0], rest lanes
 	JMP   tail_done_16 // x = q[0], rest lanes
 
 tail_17:
 	TBZ   $1, R7, tail_one_21 // x = q[0], rest lanes
-	FMOVD (R8), F16 // x = q[0], rest lanes
+	FMOVD (R8), F17 // x = q[0], rest lanes
 	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
 	ADD   $8, R8, R8 // x = q[0], rest lanes
-	VLD1  (R8), V16.S[2] // x = q[0], rest lanes
+	VLD1  (R8), V17.S[2] // x = q[0], rest lanes
 	JMP   tail_done_16 // x = q[0], rest lanes
 
 tail_one_21:
 	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	FMOVS (R8), F16 // x = q[0], rest lanes
+	FMOVS (R8), F17 // x = q[0], rest lanes
 	JMP   tail_done_16 // x = q[0], rest lanes
 
 tail_18:
 	TBZ   $1, R7, tail_one_22 // x = q[0], rest lanes
-	FMOVD 16(R8), F17 // x = q[0], rest lanes
+	FMOVD 16(R8), F18 // x = q[0], rest lanes
 	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
 	ADD   $24, R8, R8 // x = q[0], rest lanes
-	VLD1  (R8), V17.S[2] // x = q[0], rest lanes
+	VLD1  (R8), V18.S[2] // x = q[0], rest lanes
 	JMP   tail_done_16 // x = q[0], rest lanes
 
 tail_one_22:
 	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	FMOVS 16(R8), F17 // x = q[0], rest lanes
+	FMOVS 16(R8), F18 // x = q[0], rest lanes
 	JMP   tail_done_16 // x = q[0], rest lanes
 
 tail_19:
 	TBZ   $1, R7, tail_one_23 // x = q[0], rest lanes
-	FMOVD 32(R8), F18 // x = q[0], rest lanes
+	FMOVD 32(R8), F19 // x = q[0], rest lanes
 	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
 	ADD   $40, R8, R8 // x = q[0], rest lanes
-	VLD1  (R8), V18.S[2] // x = q[0], rest lanes
+	VLD1  (R8), V19.S[2] // x = q[0], rest lanes
 	JMP   tail_done_16 // x = q[0], rest lanes
 
 tail_one_23:
 	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	FMOVS 32(R8), F18 // x = q[0], rest lanes
+	FMOVS 32(R8), F19 // x = q[0], rest lanes
 	JMP   tail_done_16 // x = q[0], rest lanes
 
 tail_20:
 	TBZ   $1, R7, tail_one_24 // x = q[0], rest lanes
-	FMOVD 48(R8), F19 // x = q[0], rest lanes
+	FMOVD 48(R8), F20 // x = q[0], rest lanes
 	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
 	ADD   $56, R8, R8 // x = q[0], rest lanes
-	VLD1  (R8), V19.S[2] // x = q[0], rest lanes
+	VLD1  (R8), V20.S[2] // x = q[0], rest lanes
 	JMP   tail_done_16 // x = q[0], rest lanes
 
 tail_one_24:
 	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	FMOVS 48(R8), F19 // x = q[0], rest lanes
+	FMOVS 48(R8), F20 // x = q[0], rest lanes
 
 tail_done_16:
 	ADD   R9, R6, R6 // y += dim
@@ -12268,71 +12274,71 @@ no_piece_25:
 	ORR   R11, R10, R10 // y = float16 of y[0], rest lanes
 
 no_piece_26:
-	VEOR  V22.B16, V22.B16, V22.B16 // y = float16 of y[0], rest lanes
-	FMOVD R10, F20 // y = float16 of y[0], rest lanes
+	VEOR  V23.B16, V23.B16, V23.B16 // y = float16 of y[0], rest lanes
+	FMOVD R10, F21 // y = float16 of y[0], rest lanes
 	TBZ   $2, R7, no_piece_27 // y = float16 of y[0], rest lanes
 	SUB   $8, R8, R8 // y = float16 of y[0], rest lanes
-	FMOVD (R8), F21 // y = float16 of y[0], rest lanes
-	VMOV  V20.D[0], V21.D[1] // y = float16 of y[0], rest lanes
-	VMOV  V21.B16, V20.B16 // y = float16 of y[0], rest lanes
+	FMOVD (R8), F22 // y = float16 of y[0], rest lanes
+	VMOV  V21.D[0], V22.D[1] // y = float16 of y[0], rest lanes
+	VMOV  V22.B16, V21.B16 // y = float16 of y[0], rest lanes
 
 no_piece_27:
 	TBZ   $3, R7, no_piece_28 // y = float16 of y[0], rest lanes
-	VMOV  V20.B16, V22.B16 // y = float16 of y[0], rest lanes
-	FMOVQ (R6), F20 // y = float16 of y[0], rest lanes
+	VMOV  V21.B16, V23.B16 // y = float16 of y[0], rest lanes
+	FMOVQ (R6), F21 // y = float16 of y[0], rest lanes
 
 no_piece_28:
-	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[0], rest lanes
-	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[0], rest lanes
-	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[0], rest lanes
-	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[0], rest lanes
+	WORD  $0x4e217ab6 // FCVTL2 V22.4S, V21.8H // y = float16 of y[0], rest lanes
+	WORD  $0x0e217ab5 // FCVTL V21.4S, V21.4H // y = float16 of y[0], rest lanes
+	WORD  $0x4e217af8 // FCVTL2 V24.4S, V23.8H // y = float16 of y[0], rest lanes
+	WORD  $0x0e217af7 // FCVTL V23.4S, V23.4H // y = float16 of y[0], rest lanes
 	CMP   $48, R9 // dim < 48
 	BLT   less_29 // dim < 48
-	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
-	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
-	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
-	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
-	VFMLA V16.S4, V16.S4, V12.S4 // s0_c3 += x * x, lanes 0..3
-	VFMLA V17.S4, V17.S4, V13.S4 // s0_c3 += x * x, lanes 4..7
-	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 8..11
-	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 12..15
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V13.S4 // s0_c3 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V16.S4 // s0_c3 += x * x, lanes 12..15
 	JMP   end_30
 
 less_29:
 	CMP   $32, R9 // dim < 32
 	BLT   less_31 // dim < 32
-	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
-	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
-	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
-	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
-	VFMLA V16.S4, V16.S4, V8.S4 // s0_c2 += x * x, lanes 0..3
-	VFMLA V17.S4, V17.S4, V9.S4 // s0_c2 += x * x, lanes 4..7
-	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 8..11
-	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 12..15
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V9.S4 // s0_c2 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V12.S4 // s0_c2 += x * x, lanes 12..15
 	JMP   end_32
 
 less_31:
 	CMP   $16, R9 // dim < 16
 	BLT   less_33 // dim < 16
-	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
-	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
-	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
-	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
-	VFMLA V16.S4, V16.S4, V4.S4 // s0_c1 += x * x, lanes 0..3
-	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 4..7
-	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 8..11
-	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 12..15
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V8.S4 // s0_c1 += x * x, lanes 12..15
 	JMP   end_34
 
 less_33:
-	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
-	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
-	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
-	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
-	VFMLA V16.S4, V16.S4, V0.S4 // s0_c0 += x * x, lanes 0..3
-	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 4..7
-	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 8..11
-	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 12..15
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V4.S4 // s0_c0 += x * x, lanes 12..15
 
 end_34:
 end_32:
@@ -12343,53 +12349,53 @@ less_9:
 	MOVD  acc+72(FP), R6 // acc
 	CMP   $1, R6 // acc < 1
 	BLT   less_35 // acc < 1
-	FMOVQ F0, (R6) // acc[0] = s0_c0, lanes 0..3
-	FMOVQ F1, 16(R6) // acc[0] = s0_c0, lanes 4..7
-	FMOVQ F2, 32(R6) // acc[0] = s0_c0, lanes 8..11
-	FMOVQ F3, 48(R6) // acc[0] = s0_c0, lanes 12..15
-	FMOVQ F4, 64(R6) // acc[16] = s0_c1, lanes 0..3
-	FMOVQ F5, 80(R6) // acc[16] = s0_c1, lanes 4..7
-	FMOVQ F6, 96(R6) // acc[16] = s0_c1, lanes 8..11
-	FMOVQ F7, 112(R6) // acc[16] = s0_c1, lanes 12..15
-	FMOVQ F8, 128(R6) // acc[32] = s0_c2, lanes 0..3
-	FMOVQ F9, 144(R6) // acc[32] = s0_c2, lanes 4..7
-	FMOVQ F10, 160(R6) // acc[32] = s0_c2, lanes 8..11
-	FMOVQ F11, 176(R6) // acc[32] = s0_c2, lanes 12..15
-	FMOVQ F12, 192(R6) // acc[48] = s0_c3, lanes 0..3
-	FMOVQ F13, 208(R6) // acc[48] = s0_c3, lanes 4..7
-	FMOVQ F14, 224(R6) // acc[48] = s0_c3, lanes 8..11
-	FMOVQ F15, 240(R6) // acc[48] = s0_c3, lanes 12..15
+	FMOVQ F1, (R6) // acc[0] = s0_c0, lanes 0..3
+	FMOVQ F2, 16(R6) // acc[0] = s0_c0, lanes 4..7
+	FMOVQ F3, 32(R6) // acc[0] = s0_c0, lanes 8..11
+	FMOVQ F4, 48(R6) // acc[0] = s0_c0, lanes 12..15
+	FMOVQ F5, 64(R6) // acc[16] = s0_c1, lanes 0..3
+	FMOVQ F6, 80(R6) // acc[16] = s0_c1, lanes 4..7
+	FMOVQ F7, 96(R6) // acc[16] = s0_c1, lanes 8..11
+	FMOVQ F8, 112(R6) // acc[16] = s0_c1, lanes 12..15
+	FMOVQ F9, 128(R6) // acc[32] = s0_c2, lanes 0..3
+	FMOVQ F10, 144(R6) // acc[32] = s0_c2, lanes 4..7
+	FMOVQ F11, 160(R6) // acc[32] = s0_c2, lanes 8..11
+	FMOVQ F12, 176(R6) // acc[32] = s0_c2, lanes 12..15
+	FMOVQ F13, 192(R6) // acc[48] = s0_c3, lanes 0..3
+	FMOVQ F14, 208(R6) // acc[48] = s0_c3, lanes 4..7
+	FMOVQ F15, 224(R6) // acc[48] = s0_c3, lanes 8..11
+	FMOVQ F16, 240(R6) // acc[48] = s0_c3, lanes 12..15
 
 less_35:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
-	VEOR  V16.B16, V16.B16, V16.B16 // zero = 0, lanes 0..3
-	VEOR  V17.B16, V17.B16, V17.B16 // zero = 0, lanes 4..7
-	VEOR  V18.B16, V18.B16, V18.B16 // zero = 0, lanes 8..11
-	VEOR  V19.B16, V19.B16, V19.B16 // zero = 0, lanes 12..15
-	WORD  $0x4e24d400 // FADD V0.4S, V0.4S, V4.4S // s0_c0 = s0_c0 + s0_c1, lanes 0..3
-	WORD  $0x4e25d421 // FADD V1.4S, V1.4S, V5.4S // s0_c0 = s0_c0 + s0_c1, lanes 4..7
-	WORD  $0x4e26d442 // FADD V2.4S, V2.4S, V6.4S // s0_c0 = s0_c0 + s0_c1, lanes 8..11
-	WORD  $0x4e27d463 // FADD V3.4S, V3.4S, V7.4S // s0_c0 = s0_c0 + s0_c1, lanes 12..15
-	WORD  $0x4e2cd508 // FADD V8.4S, V8.4S, V12.4S // s0_c2 = s0_c2 + s0_c3, lanes 0..3
-	WORD  $0x4e2dd529 // FADD V9.4S, V9.4S, V13.4S // s0_c2 = s0_c2 + s0_c3, lanes 4..7
-	WORD  $0x4e2ed54a // FADD V10.4S, V10.4S, V14.4S // s0_c2 = s0_c2 + s0_c3, lanes 8..11
-	WORD  $0x4e2fd56b // FADD V11.4S, V11.4S, V15.4S // s0_c2 = s0_c2 + s0_c3, lanes 12..15
-	WORD  $0x4e28d400 // FADD V0.4S, V0.4S, V8.4S // s0_c0 = s0_c0 + s0_c2, lanes 0..3
-	WORD  $0x4e29d421 // FADD V1.4S, V1.4S, V9.4S // s0_c0 = s0_c0 + s0_c2, lanes 4..7
-	WORD  $0x4e2ad442 // FADD V2.4S, V2.4S, V10.4S // s0_c0 = s0_c0 + s0_c2, lanes 8..11
-	WORD  $0x4e2bd463 // FADD V3.4S, V3.4S, V11.4S // s0_c0 = s0_c0 + s0_c2, lanes 12..15
-	WORD  $0x4e22d400 // FADD V0.4S, V0.4S, V2.4S // s0_c0[0] = sum of lanes
+	VEOR  V17.B16, V17.B16, V17.B16 // zero = 0, lanes 0..3
+	VEOR  V18.B16, V18.B16, V18.B16 // zero = 0, lanes 4..7
+	VEOR  V19.B16, V19.B16, V19.B16 // zero = 0, lanes 8..11
+	VEOR  V20.B16, V20.B16, V20.B16 // zero = 0, lanes 12..15
+	WORD  $0x4e25d421 // FADD V1.4S, V1.4S, V5.4S // s0_c0 = s0_c0 + s0_c1, lanes 0..3
+	WORD  $0x4e26d442 // FADD V2.4S, V2.4S, V6.4S // s0_c0 = s0_c0 + s0_c1, lanes 4..7
+	WORD  $0x4e27d463 // FADD V3.4S, V3.4S, V7.4S // s0_c0 = s0_c0 + s0_c1, lanes 8..11
+	WORD  $0x4e28d484 // FADD V4.4S, V4.4S, V8.4S // s0_c0 = s0_c0 + s0_c1, lanes 12..15
+	WORD  $0x4e2dd529 // FADD V9.4S, V9.4S, V13.4S // s0_c2 = s0_c2 + s0_c3, lanes 0..3
+	WORD  $0x4e2ed54a // FADD V10.4S, V10.4S, V14.4S // s0_c2 = s0_c2 + s0_c3, lanes 4..7
+	WORD  $0x4e2fd56b // FADD V11.4S, V11.4S, V15.4S // s0_c2 = s0_c2 + s0_c3, lanes 8..11
+	WORD  $0x4e30d58c // FADD V12.4S, V12.4S, V16.4S // s0_c2 = s0_c2 + s0_c3, lanes 12..15
+	WORD  $0x4e29d421 // FADD V1.4S, V1.4S, V9.4S // s0_c0 = s0_c0 + s0_c2, lanes 0..3
+	WORD  $0x4e2ad442 // FADD V2.4S, V2.4S, V10.4S // s0_c0 = s0_c0 + s0_c2, lanes 4..7
+	WORD  $0x4e2bd463 // FADD V3.4S, V3.4S, V11.4S // s0_c0 = s0_c0 + s0_c2, lanes 8..11
+	WORD  $0x4e2cd484 // FADD V4.4S, V4.4S, V12.4S // s0_c0 = s0_c0 + s0_c2, lanes 12..15
 	WORD  $0x4e23d421 // FADD V1.4S, V1.4S, V3.4S // s0_c0[0] = sum of lanes
-	WORD  $0x4e21d400 // FADD V0.4S, V0.4S, V1.4S // s0_c0[0] = sum of lanes
-	VEXT  $8, V0.B16, V0.B16, V4.B16 // s0_c0[0] = sum of lanes
-	WORD  $0x4e24d400 // FADD V0.4S, V0.4S, V4.4S // s0_c0[0] = sum of lanes
-	VDUP  V0.S[1], V4.S4 // s0_c0[0] = sum of lanes
-	WORD  $0x4e24d400 // FADD V0.4S, V0.4S, V4.4S // s0_c0[0] = sum of lanes
-	WORD  $0x4e30d400 // FADD V0.4S, V0.4S, V16.4S // s0_c0 = s0_c0 + zero, lanes 0..3
-	WORD  $0x4e31d421 // FADD V1.4S, V1.4S, V17.4S // s0_c0 = s0_c0 + zero, lanes 4..7
-	WORD  $0x4e32d442 // FADD V2.4S, V2.4S, V18.4S // s0_c0 = s0_c0 + zero, lanes 8..11
-	WORD  $0x4e33d463 // FADD V3.4S, V3.4S, V19.4S // s0_c0 = s0_c0 + zero, lanes 12..15
-	FMOVS F0, (R0) // dst[0] = s0_c0[0]
+	WORD  $0x4e24d442 // FADD V2.4S, V2.4S, V4.4S // s0_c0[0] = sum of lanes
+	WORD  $0x4e22d421 // FADD V1.4S, V1.4S, V2.4S // s0_c0[0] = sum of lanes
+	VEXT  $8, V1.B16, V1.B16, V5.B16 // s0_c0[0] = sum of lanes
+	WORD  $0x4e25d421 // FADD V1.4S, V1.4S, V5.4S // s0_c0[0] = sum of lanes
+	VDUP  V1.S[1], V5.S4 // s0_c0[0] = sum of lanes
+	WORD  $0x4e25d421 // FADD V1.4S, V1.4S, V5.4S // s0_c0[0] = sum of lanes
+	WORD  $0x4e31d421 // FADD V1.4S, V1.4S, V17.4S // s0_c0 = s0_c0 + zero, lanes 0..3
+	WORD  $0x4e32d442 // FADD V2.4S, V2.4S, V18.4S // s0_c0 = s0_c0 + zero, lanes 4..7
+	WORD  $0x4e33d463 // FADD V3.4S, V3.4S, V19.4S // s0_c0 = s0_c0 + zero, lanes 8..11
+	WORD  $0x4e34d484 // FADD V4.4S, V4.4S, V20.4S // s0_c0 = s0_c0 + zero, lanes 12..15
+	FMOVS F1, (R0) // dst[0] = s0_c0[0]
 	ADD   $4, R0, R0 // dst += 4
 	SUB   $1, R2, R2 // count += -1
 	CMP   $1, R2 // count >= 1

@@ -63,7 +63,7 @@ func dots() (rows []kernel) {
 	for _, f := range []machine.Format{machine.Float32, machine.BFloat16, machine.Float16, machine.Int8} {
 		for _, of := range []measure{dotProduct, squaredL2, cosineRow} {
 			extra := ""
-			if f == machine.Int8 && of.name == "L2" {
+			if of.name == "L2" {
 				extra, of.formula = ", scale float32", "Σ (x-scale·y)²"
 			}
 			acc := accDoc

@@ -122,8 +122,8 @@ func DotRowsF32(dst, q *float32, rows *float32, dim, stride, count int, index, l
 // L2RowsF32 is the kernel of that name.
 //
 //go:noinline
-func L2RowsF32(dst, q *float32, rows *float32, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int) {
-	rowSums(l2Measure, dst, q, rows, float32ToFloat32, dim, stride, count, index, acc, resume)
+func L2RowsF32(dst, q *float32, rows *float32, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int, scale float32) {
+	rowSums(measure{scaledL2, 1, scale}, dst, q, rows, float32ToFloat32, dim, stride, count, index, acc, resume)
 }
 
 // CosineRowsF32 is the kernel of that name.
@@ -143,8 +143,8 @@ func DotRowsBF16(dst, q *float32, rows *uint16, dim, stride, count int, index, l
 // L2RowsBF16 is the kernel of that name.
 //
 //go:noinline
-func L2RowsBF16(dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int) {
-	rowSums(l2Measure, dst, q, rows, BF16ToFloat32, dim, stride, count, index, acc, resume)
+func L2RowsBF16(dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int, scale float32) {
+	rowSums(measure{scaledL2, 1, scale}, dst, q, rows, BF16ToFloat32, dim, stride, count, index, acc, resume)
 }
 
 // CosineRowsBF16 is the kernel of that name.
@@ -164,8 +164,8 @@ func DotRowsF16(dst, q *float32, rows *uint16, dim, stride, count int, index, la
 // L2RowsF16 is the kernel of that name.
 //
 //go:noinline
-func L2RowsF16(dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int) {
-	rowSums(l2Measure, dst, q, rows, F16ToFloat32, dim, stride, count, index, acc, resume)
+func L2RowsF16(dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int, scale float32) {
+	rowSums(measure{scaledL2, 1, scale}, dst, q, rows, F16ToFloat32, dim, stride, count, index, acc, resume)
 }
 
 // CosineRowsF16 is the kernel of that name.
