@@ -3711,10 +3711,10 @@ end_6:
 	JLT  chains_end_8 // dim < 64
 
 chains_7:
-	PREFETCHT0  (DI) // prefetch ahead[0]
-	PREFETCHT0  64(DI) // prefetch ahead[16]
-	PREFETCHT0  128(DI) // prefetch ahead[32]
-	PREFETCHT0  192(DI) // prefetch ahead[48]
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	PREFETCHT1  128(DI) // prefetch ahead[32]
+	PREFETCHT1  192(DI) // prefetch ahead[48]
 	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
 	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
 	VMOVUPS     (R8), Y10 // y = y[0], lanes 0..7
@@ -3750,10 +3750,10 @@ chains_end_8:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMPQ        R10, $+1 // dim < 1
 	JLT         less_9 // dim < 1
-	PREFETCHT0  (DI) // prefetch ahead[0]
-	PREFETCHT0  64(DI) // prefetch ahead[16]
-	PREFETCHT0  128(DI) // prefetch ahead[32]
-	PREFETCHT0  192(DI) // prefetch ahead[48]
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	PREFETCHT1  128(DI) // prefetch ahead[32]
+	PREFETCHT1  192(DI) // prefetch ahead[48]
 	CMPQ        R10, $+16 // dim < 16
 	JLT         less_10 // dim < 16
 	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
@@ -3963,10 +3963,10 @@ end_6:
 	JLT  chains_end_8 // dim < 64
 
 chains_7:
-	PREFETCHT0   (DI) // prefetch ahead[0]
-	PREFETCHT0   64(DI) // prefetch ahead[16]
-	PREFETCHT0   128(DI) // prefetch ahead[32]
-	PREFETCHT0   192(DI) // prefetch ahead[48]
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	PREFETCHT1   64(DI) // prefetch ahead[16]
+	PREFETCHT1   128(DI) // prefetch ahead[32]
+	PREFETCHT1   192(DI) // prefetch ahead[48]
 	VMOVUPS      (R9), Y9 // x = q[0], lanes 0..7
 	VMOVUPS      32(R9), Y10 // x = q[0], lanes 8..15
 	VMOVUPS      (R8), Y11 // y = y[0], lanes 0..7
@@ -4010,10 +4010,10 @@ chains_end_8:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMPQ         R10, $+1 // dim < 1
 	JLT          less_9 // dim < 1
-	PREFETCHT0   (DI) // prefetch ahead[0]
-	PREFETCHT0   64(DI) // prefetch ahead[16]
-	PREFETCHT0   128(DI) // prefetch ahead[32]
-	PREFETCHT0   192(DI) // prefetch ahead[48]
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	PREFETCHT1   64(DI) // prefetch ahead[16]
+	PREFETCHT1   128(DI) // prefetch ahead[32]
+	PREFETCHT1   192(DI) // prefetch ahead[48]
 	CMPQ         R10, $+16 // dim < 16
 	JLT          less_10 // dim < 16
 	VMOVUPS      (R9), Y9 // x = q[0], lanes 0..7
@@ -4238,10 +4238,10 @@ end_6:
 	JLT  chains_end_8 // dim < 64
 
 chains_7:
-	PREFETCHT0  (DI) // prefetch ahead[0]
-	PREFETCHT0  64(DI) // prefetch ahead[16]
-	PREFETCHT0  128(DI) // prefetch ahead[32]
-	PREFETCHT0  192(DI) // prefetch ahead[48]
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	PREFETCHT1  128(DI) // prefetch ahead[32]
+	PREFETCHT1  192(DI) // prefetch ahead[48]
 	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
 	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
 	VMOVUPS     (R8), Y10 // y = y[0], lanes 0..7
@@ -4269,10 +4269,10 @@ chains_end_8:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMPQ        R10, $+1 // dim < 1
 	JLT         less_9 // dim < 1
-	PREFETCHT0  (DI) // prefetch ahead[0]
-	PREFETCHT0  64(DI) // prefetch ahead[16]
-	PREFETCHT0  128(DI) // prefetch ahead[32]
-	PREFETCHT0  192(DI) // prefetch ahead[48]
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	PREFETCHT1  128(DI) // prefetch ahead[32]
+	PREFETCHT1  192(DI) // prefetch ahead[48]
 	CMPQ        R10, $+16 // dim < 16
 	JLT         less_10 // dim < 16
 	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
@@ -4630,8 +4630,8 @@ end_6:
 	JLT  chains_end_8 // dim < 64
 
 chains_7:
-	PREFETCHT0  (DI) // prefetch ahead[0]
-	PREFETCHT0  64(DI) // prefetch ahead[16]
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
 	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
 	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
 	VPMOVZXWD   (R8), Y10 // y = bfloat16 of y[0]
@@ -4675,8 +4675,8 @@ chains_end_8:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMPQ        R10, $+1 // dim < 1
 	JLT         less_9 // dim < 1
-	PREFETCHT0  (DI) // prefetch ahead[0]
-	PREFETCHT0  64(DI) // prefetch ahead[16]
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
 	CMPQ        R10, $+16 // dim < 16
 	JLT         less_10 // dim < 16
 	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
@@ -4921,8 +4921,8 @@ end_6:
 	JLT  chains_end_8 // dim < 64
 
 chains_7:
-	PREFETCHT0   (DI) // prefetch ahead[0]
-	PREFETCHT0   64(DI) // prefetch ahead[16]
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	PREFETCHT1   64(DI) // prefetch ahead[16]
 	VMOVUPS      (R9), Y9 // x = q[0], lanes 0..7
 	VMOVUPS      32(R9), Y10 // x = q[0], lanes 8..15
 	VPMOVZXWD    (R8), Y11 // y = bfloat16 of y[0]
@@ -4974,8 +4974,8 @@ chains_end_8:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMPQ         R10, $+1 // dim < 1
 	JLT          less_9 // dim < 1
-	PREFETCHT0   (DI) // prefetch ahead[0]
-	PREFETCHT0   64(DI) // prefetch ahead[16]
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	PREFETCHT1   64(DI) // prefetch ahead[16]
 	CMPQ         R10, $+16 // dim < 16
 	JLT          less_10 // dim < 16
 	VMOVUPS      (R9), Y9 // x = q[0], lanes 0..7
@@ -5235,8 +5235,8 @@ end_6:
 	JLT  chains_end_8 // dim < 64
 
 chains_7:
-	PREFETCHT0  (DI) // prefetch ahead[0]
-	PREFETCHT0  64(DI) // prefetch ahead[16]
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
 	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
 	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
 	VPMOVZXWD   (R8), Y10 // y = bfloat16 of y[0]
@@ -5268,8 +5268,8 @@ chains_end_8:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMPQ        R10, $+1 // dim < 1
 	JLT         less_9 // dim < 1
-	PREFETCHT0  (DI) // prefetch ahead[0]
-	PREFETCHT0  64(DI) // prefetch ahead[16]
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
 	CMPQ        R10, $+16 // dim < 16
 	JLT         less_10 // dim < 16
 	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
@@ -5695,8 +5695,8 @@ end_6:
 	JLT  chains_end_8 // dim < 64
 
 chains_7:
-	PREFETCHT0  (DI) // prefetch ahead[0]
-	PREFETCHT0  64(DI) // prefetch ahead[16]
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
 	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
 	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
 	VCVTPH2PS   (R8), Y10 // y = float16 of y[0]
@@ -5732,8 +5732,8 @@ chains_end_8:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMPQ        R10, $+1 // dim < 1
 	JLT         less_9 // dim < 1
-	PREFETCHT0  (DI) // prefetch ahead[0]
-	PREFETCHT0  64(DI) // prefetch ahead[16]
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
 	CMPQ        R10, $+16 // dim < 16
 	JLT         less_10 // dim < 16
 	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
@@ -5968,8 +5968,8 @@ end_6:
 	JLT  chains_end_8 // dim < 64
 
 chains_7:
-	PREFETCHT0   (DI) // prefetch ahead[0]
-	PREFETCHT0   64(DI) // prefetch ahead[16]
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	PREFETCHT1   64(DI) // prefetch ahead[16]
 	VMOVUPS      (R9), Y9 // x = q[0], lanes 0..7
 	VMOVUPS      32(R9), Y10 // x = q[0], lanes 8..15
 	VCVTPH2PS    (R8), Y11 // y = float16 of y[0]
@@ -6013,8 +6013,8 @@ chains_end_8:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMPQ         R10, $+1 // dim < 1
 	JLT          less_9 // dim < 1
-	PREFETCHT0   (DI) // prefetch ahead[0]
-	PREFETCHT0   64(DI) // prefetch ahead[16]
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	PREFETCHT1   64(DI) // prefetch ahead[16]
 	CMPQ         R10, $+16 // dim < 16
 	JLT          less_10 // dim < 16
 	VMOVUPS      (R9), Y9 // x = q[0], lanes 0..7
@@ -6264,8 +6264,8 @@ end_6:
 	JLT  chains_end_8 // dim < 64
 
 chains_7:
-	PREFETCHT0  (DI) // prefetch ahead[0]
-	PREFETCHT0  64(DI) // prefetch ahead[16]
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
 	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
 	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
 	VCVTPH2PS   (R8), Y10 // y = float16 of y[0]
@@ -6293,8 +6293,8 @@ chains_end_8:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMPQ        R10, $+1 // dim < 1
 	JLT         less_9 // dim < 1
-	PREFETCHT0  (DI) // prefetch ahead[0]
-	PREFETCHT0  64(DI) // prefetch ahead[16]
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
 	CMPQ        R10, $+16 // dim < 16
 	JLT         less_10 // dim < 16
 	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
@@ -6703,7 +6703,7 @@ end_6:
 	JLT  chains_end_8 // dim < 64
 
 chains_7:
-	PREFETCHT0  (DI) // prefetch ahead[0]
+	PREFETCHT1  (DI) // prefetch ahead[0]
 	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
 	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
 	VPMOVSXBD   (R8), Y10 // y = int8 of y[0]
@@ -6747,7 +6747,7 @@ chains_end_8:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMPQ        R10, $+1 // dim < 1
 	JLT         less_9 // dim < 1
-	PREFETCHT0  (DI) // prefetch ahead[0]
+	PREFETCHT1  (DI) // prefetch ahead[0]
 	CMPQ        R10, $+16 // dim < 16
 	JLT         less_10 // dim < 16
 	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
@@ -6996,7 +6996,7 @@ end_6:
 	JLT  chains_end_8 // dim < 64
 
 chains_7:
-	PREFETCHT0   (DI) // prefetch ahead[0]
+	PREFETCHT1   (DI) // prefetch ahead[0]
 	VMOVUPS      (R9), Y9 // x = q[0], lanes 0..7
 	VMOVUPS      32(R9), Y10 // x = q[0], lanes 8..15
 	VPMOVSXBD    (R8), Y11 // y = int8 of y[0]
@@ -7048,7 +7048,7 @@ chains_end_8:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMPQ         R10, $+1 // dim < 1
 	JLT          less_9 // dim < 1
-	PREFETCHT0   (DI) // prefetch ahead[0]
+	PREFETCHT1   (DI) // prefetch ahead[0]
 	CMPQ         R10, $+16 // dim < 16
 	JLT          less_10 // dim < 16
 	VMOVUPS      (R9), Y9 // x = q[0], lanes 0..7
@@ -7312,7 +7312,7 @@ end_6:
 	JLT  chains_end_8 // dim < 64
 
 chains_7:
-	PREFETCHT0  (DI) // prefetch ahead[0]
+	PREFETCHT1  (DI) // prefetch ahead[0]
 	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
 	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
 	VPMOVSXBD   (R8), Y10 // y = int8 of y[0]
@@ -7344,7 +7344,7 @@ chains_end_8:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMPQ        R10, $+1 // dim < 1
 	JLT         less_9 // dim < 1
-	PREFETCHT0  (DI) // prefetch ahead[0]
+	PREFETCHT1  (DI) // prefetch ahead[0]
 	CMPQ        R10, $+16 // dim < 16
 	JLT         less_10 // dim < 16
 	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
@@ -10633,7 +10633,7 @@ end_4:
 	JLT    lines_end_6 // dim < 64
 
 lines_5:
-	PREFETCHT0 (DI) // prefetch ahead[0]
+	PREFETCHT1 (DI) // prefetch ahead[0]
 	VPMOVSXBW  (R8), Y2 // x = 32 bytes of q[0]
 	VPMOVSXBW  16(R8), Y3 // x = 32 bytes of q[0]
 	VPMOVSXBW  (SI), Y4 // y = 32 bytes of row[0]
@@ -10662,7 +10662,7 @@ lines_end_6:
 	JLT  half_line_end_8 // dim < 32
 
 half_line_7:
-	PREFETCHT0 (DI) // prefetch ahead[0]
+	PREFETCHT1 (DI) // prefetch ahead[0]
 	VPMOVSXBW  (R8), Y2 // x = 32 bytes of q[0]
 	VPMOVSXBW  16(R8), Y3 // x = 32 bytes of q[0]
 	VPMOVSXBW  (SI), Y4 // y = 32 bytes of row[0]
@@ -10680,7 +10680,7 @@ half_line_7:
 half_line_end_8:
 	CMPQ       R9, $+1 // dim < 1
 	JLT        less_9 // dim < 1
-	PREFETCHT0 (DI) // prefetch ahead[0]
+	PREFETCHT1 (DI) // prefetch ahead[0]
 	LEAQ       (R8)(R9*1), R10 // x = dim bytes of q[0]
 	MOVQ       $+0, R12 // x = dim bytes of q[0]
 	TESTB      $0x01, R9 // x = dim bytes of q[0]
@@ -10828,7 +10828,7 @@ end_4:
 	JLT    lines_end_6 // dim < 64
 
 lines_5:
-	PREFETCHT0 (DI) // prefetch ahead[0]
+	PREFETCHT1 (DI) // prefetch ahead[0]
 	VPMOVSXBW  (R8), Y2 // x = 32 bytes of q[0]
 	VPMOVSXBW  16(R8), Y3 // x = 32 bytes of q[0]
 	VPMOVSXBW  (SI), Y4 // y = 32 bytes of row[0]
@@ -10861,7 +10861,7 @@ lines_end_6:
 	JLT  half_line_end_8 // dim < 32
 
 half_line_7:
-	PREFETCHT0 (DI) // prefetch ahead[0]
+	PREFETCHT1 (DI) // prefetch ahead[0]
 	VPMOVSXBW  (R8), Y2 // x = 32 bytes of q[0]
 	VPMOVSXBW  16(R8), Y3 // x = 32 bytes of q[0]
 	VPMOVSXBW  (SI), Y4 // y = 32 bytes of row[0]
@@ -10881,7 +10881,7 @@ half_line_7:
 half_line_end_8:
 	CMPQ       R9, $+1 // dim < 1
 	JLT        less_9 // dim < 1
-	PREFETCHT0 (DI) // prefetch ahead[0]
+	PREFETCHT1 (DI) // prefetch ahead[0]
 	LEAQ       (R8)(R9*1), R10 // x = dim bytes of q[0]
 	MOVQ       $+0, R12 // x = dim bytes of q[0]
 	TESTB      $0x01, R9 // x = dim bytes of q[0]
@@ -11035,7 +11035,7 @@ end_4:
 	JLT    lines_end_6 // dim < 64
 
 lines_5:
-	PREFETCHT0 (DI) // prefetch ahead[0]
+	PREFETCHT1 (DI) // prefetch ahead[0]
 	VPMOVSXBW  (R8), Y6 // x = 32 bytes of q[0]
 	VPMOVSXBW  16(R8), Y7 // x = 32 bytes of q[0]
 	VPMOVSXBW  (SI), Y8 // y = 32 bytes of row[0]
@@ -11080,7 +11080,7 @@ lines_end_6:
 	JLT  half_line_end_8 // dim < 32
 
 half_line_7:
-	PREFETCHT0 (DI) // prefetch ahead[0]
+	PREFETCHT1 (DI) // prefetch ahead[0]
 	VPMOVSXBW  (R8), Y6 // x = 32 bytes of q[0]
 	VPMOVSXBW  16(R8), Y7 // x = 32 bytes of q[0]
 	VPMOVSXBW  (SI), Y8 // y = 32 bytes of row[0]
@@ -11106,7 +11106,7 @@ half_line_7:
 half_line_end_8:
 	CMPQ       R9, $+1 // dim < 1
 	JLT        less_9 // dim < 1
-	PREFETCHT0 (DI) // prefetch ahead[0]
+	PREFETCHT1 (DI) // prefetch ahead[0]
 	LEAQ       (R8)(R9*1), R10 // x = dim bytes of q[0]
 	MOVQ       $+0, R12 // x = dim bytes of q[0]
 	TESTB      $0x01, R9 // x = dim bytes of q[0]
@@ -11284,7 +11284,7 @@ end_4:
 	JLT    lines_end_6 // dim < 8
 
 lines_5:
-	PREFETCHT0 (DI) // prefetch ahead[0]
+	PREFETCHT1 (DI) // prefetch ahead[0]
 	VMOVUPS    (R8), Y5 // x = q[0], lanes 0..7
 	VMOVUPS    32(R8), Y6 // x = q[0], lanes 8..15
 	VMOVUPS    (SI), Y7 // y = row[0], lanes 0..7
@@ -11323,7 +11323,7 @@ lines_end_6:
 	SUBQ       R9, R11 // first dim lanes
 	VMOVUPS    (R10)(R11*4), Y5 // first dim lanes
 	VMOVUPS    32(R10)(R11*4), Y6 // first dim lanes
-	PREFETCHT0 (DI) // prefetch ahead[0]
+	PREFETCHT1 (DI) // prefetch ahead[0]
 	VMASKMOVPS (R8), Y5, Y7 // x = q[0], dim lanes
 	VMASKMOVPS 32(R8), Y6, Y8 // x = q[0], dim lanes
 	VMASKMOVPS (SI), Y5, Y5 // y = row[0], dim lanes

@@ -4701,10 +4701,10 @@ end_6:
 	JLT  chains_end_8 // dim < 64
 
 chains_7:
-	PREFETCHT0  (DI) // prefetch ahead[0]
-	PREFETCHT0  64(DI) // prefetch ahead[16]
-	PREFETCHT0  128(DI) // prefetch ahead[32]
-	PREFETCHT0  192(DI) // prefetch ahead[48]
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	PREFETCHT1  128(DI) // prefetch ahead[32]
+	PREFETCHT1  192(DI) // prefetch ahead[48]
 	VMOVUPS     (R9), Z4 // x = q[0]
 	VMOVUPS     (R8), Z5 // y = y[0]
 	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
@@ -4728,10 +4728,10 @@ chains_end_8:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMPQ        R10, $+1 // dim < 1
 	JLT         less_9 // dim < 1
-	PREFETCHT0  (DI) // prefetch ahead[0]
-	PREFETCHT0  64(DI) // prefetch ahead[16]
-	PREFETCHT0  128(DI) // prefetch ahead[32]
-	PREFETCHT0  192(DI) // prefetch ahead[48]
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	PREFETCHT1  128(DI) // prefetch ahead[32]
+	PREFETCHT1  192(DI) // prefetch ahead[48]
 	CMPQ        R10, $+16 // dim < 16
 	JLT         less_10 // dim < 16
 	VMOVUPS     (R9), Z4 // x = q[0]
@@ -4903,10 +4903,10 @@ end_6:
 	JLT  chains_end_8 // dim < 64
 
 chains_7:
-	PREFETCHT0   (DI) // prefetch ahead[0]
-	PREFETCHT0   64(DI) // prefetch ahead[16]
-	PREFETCHT0   128(DI) // prefetch ahead[32]
-	PREFETCHT0   192(DI) // prefetch ahead[48]
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	PREFETCHT1   64(DI) // prefetch ahead[16]
+	PREFETCHT1   128(DI) // prefetch ahead[32]
+	PREFETCHT1   192(DI) // prefetch ahead[48]
 	VMOVUPS      (R9), Z5 // x = q[0]
 	VMOVUPS      (R8), Z6 // y = y[0]
 	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
@@ -4934,10 +4934,10 @@ chains_end_8:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMPQ         R10, $+1 // dim < 1
 	JLT          less_9 // dim < 1
-	PREFETCHT0   (DI) // prefetch ahead[0]
-	PREFETCHT0   64(DI) // prefetch ahead[16]
-	PREFETCHT0   128(DI) // prefetch ahead[32]
-	PREFETCHT0   192(DI) // prefetch ahead[48]
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	PREFETCHT1   64(DI) // prefetch ahead[16]
+	PREFETCHT1   128(DI) // prefetch ahead[32]
+	PREFETCHT1   192(DI) // prefetch ahead[48]
 	CMPQ         R10, $+16 // dim < 16
 	JLT          less_10 // dim < 16
 	VMOVUPS      (R9), Z5 // x = q[0]
@@ -5124,10 +5124,10 @@ end_6:
 	JLT  chains_end_8 // dim < 64
 
 chains_7:
-	PREFETCHT0  (DI) // prefetch ahead[0]
-	PREFETCHT0  64(DI) // prefetch ahead[16]
-	PREFETCHT0  128(DI) // prefetch ahead[32]
-	PREFETCHT0  192(DI) // prefetch ahead[48]
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	PREFETCHT1  128(DI) // prefetch ahead[32]
+	PREFETCHT1  192(DI) // prefetch ahead[48]
 	VMOVUPS     (R9), Z8 // x = q[0]
 	VMOVUPS     (R8), Z9 // y = y[0]
 	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
@@ -5155,10 +5155,10 @@ chains_end_8:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMPQ        R10, $+1 // dim < 1
 	JLT         less_9 // dim < 1
-	PREFETCHT0  (DI) // prefetch ahead[0]
-	PREFETCHT0  64(DI) // prefetch ahead[16]
-	PREFETCHT0  128(DI) // prefetch ahead[32]
-	PREFETCHT0  192(DI) // prefetch ahead[48]
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	PREFETCHT1  128(DI) // prefetch ahead[32]
+	PREFETCHT1  192(DI) // prefetch ahead[48]
 	CMPQ        R10, $+16 // dim < 16
 	JLT         less_10 // dim < 16
 	VMOVUPS     (R9), Z8 // x = q[0]
@@ -5353,8 +5353,8 @@ end_6:
 	JLT  chains_end_8 // dim < 64
 
 chains_7:
-	PREFETCHT0  (DI) // prefetch ahead[0]
-	PREFETCHT0  64(DI) // prefetch ahead[16]
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
 	VMOVUPS     (R9), Z4 // x = q[0]
 	VPMOVZXWD   (R8), Z5 // y = bfloat16 of y[0]
 	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[0]
@@ -5382,8 +5382,8 @@ chains_end_8:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMPQ        R10, $+1 // dim < 1
 	JLT         less_9 // dim < 1
-	PREFETCHT0  (DI) // prefetch ahead[0]
-	PREFETCHT0  64(DI) // prefetch ahead[16]
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
 	CMPQ        R10, $+16 // dim < 16
 	JLT         less_10 // dim < 16
 	VMOVUPS     (R9), Z4 // x = q[0]
@@ -5557,8 +5557,8 @@ end_6:
 	JLT  chains_end_8 // dim < 64
 
 chains_7:
-	PREFETCHT0   (DI) // prefetch ahead[0]
-	PREFETCHT0   64(DI) // prefetch ahead[16]
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	PREFETCHT1   64(DI) // prefetch ahead[16]
 	VMOVUPS      (R9), Z5 // x = q[0]
 	VPMOVZXWD    (R8), Z6 // y = bfloat16 of y[0]
 	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[0]
@@ -5590,8 +5590,8 @@ chains_end_8:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMPQ         R10, $+1 // dim < 1
 	JLT          less_9 // dim < 1
-	PREFETCHT0   (DI) // prefetch ahead[0]
-	PREFETCHT0   64(DI) // prefetch ahead[16]
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	PREFETCHT1   64(DI) // prefetch ahead[16]
 	CMPQ         R10, $+16 // dim < 16
 	JLT          less_10 // dim < 16
 	VMOVUPS      (R9), Z5 // x = q[0]
@@ -5780,8 +5780,8 @@ end_6:
 	JLT  chains_end_8 // dim < 64
 
 chains_7:
-	PREFETCHT0  (DI) // prefetch ahead[0]
-	PREFETCHT0  64(DI) // prefetch ahead[16]
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
 	VMOVUPS     (R9), Z8 // x = q[0]
 	VPMOVZXWD   (R8), Z9 // y = bfloat16 of y[0]
 	VPSLLD      $0x10, Z9, Z9 // y = bfloat16 of y[0]
@@ -5813,8 +5813,8 @@ chains_end_8:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMPQ        R10, $+1 // dim < 1
 	JLT         less_9 // dim < 1
-	PREFETCHT0  (DI) // prefetch ahead[0]
-	PREFETCHT0  64(DI) // prefetch ahead[16]
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
 	CMPQ        R10, $+16 // dim < 16
 	JLT         less_10 // dim < 16
 	VMOVUPS     (R9), Z8 // x = q[0]
@@ -6012,8 +6012,8 @@ end_6:
 	JLT  chains_end_8 // dim < 64
 
 chains_7:
-	PREFETCHT0  (DI) // prefetch ahead[0]
-	PREFETCHT0  64(DI) // prefetch ahead[16]
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
 	VMOVUPS     (R9), Z4 // x = q[0]
 	VCVTPH2PS   (R8), Z5 // y = float16 of y[0]
 	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
@@ -6037,8 +6037,8 @@ chains_end_8:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMPQ        R10, $+1 // dim < 1
 	JLT         less_9 // dim < 1
-	PREFETCHT0  (DI) // prefetch ahead[0]
-	PREFETCHT0  64(DI) // prefetch ahead[16]
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
 	CMPQ        R10, $+16 // dim < 16
 	JLT         less_10 // dim < 16
 	VMOVUPS     (R9), Z4 // x = q[0]
@@ -6207,8 +6207,8 @@ end_6:
 	JLT  chains_end_8 // dim < 64
 
 chains_7:
-	PREFETCHT0   (DI) // prefetch ahead[0]
-	PREFETCHT0   64(DI) // prefetch ahead[16]
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	PREFETCHT1   64(DI) // prefetch ahead[16]
 	VMOVUPS      (R9), Z5 // x = q[0]
 	VCVTPH2PS    (R8), Z6 // y = float16 of y[0]
 	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
@@ -6236,8 +6236,8 @@ chains_end_8:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMPQ         R10, $+1 // dim < 1
 	JLT          less_9 // dim < 1
-	PREFETCHT0   (DI) // prefetch ahead[0]
-	PREFETCHT0   64(DI) // prefetch ahead[16]
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	PREFETCHT1   64(DI) // prefetch ahead[16]
 	CMPQ         R10, $+16 // dim < 16
 	JLT          less_10 // dim < 16
 	VMOVUPS      (R9), Z5 // x = q[0]
@@ -6421,8 +6421,8 @@ end_6:
 	JLT  chains_end_8 // dim < 64
 
 chains_7:
-	PREFETCHT0  (DI) // prefetch ahead[0]
-	PREFETCHT0  64(DI) // prefetch ahead[16]
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
 	VMOVUPS     (R9), Z8 // x = q[0]
 	VCVTPH2PS   (R8), Z9 // y = float16 of y[0]
 	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
@@ -6450,8 +6450,8 @@ chains_end_8:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMPQ        R10, $+1 // dim < 1
 	JLT         less_9 // dim < 1
-	PREFETCHT0  (DI) // prefetch ahead[0]
-	PREFETCHT0  64(DI) // prefetch ahead[16]
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
 	CMPQ        R10, $+16 // dim < 16
 	JLT         less_10 // dim < 16
 	VMOVUPS     (R9), Z8 // x = q[0]
@@ -6643,7 +6643,7 @@ end_6:
 	JLT  chains_end_8 // dim < 64
 
 chains_7:
-	PREFETCHT0  (DI) // prefetch ahead[0]
+	PREFETCHT1  (DI) // prefetch ahead[0]
 	VMOVUPS     (R9), Z4 // x = q[0]
 	VPMOVSXBD   (R8), Z5 // y = int8 of y[0]
 	VCVTDQ2PS   Z5, Z5 // y = int8 of y[0]
@@ -6671,7 +6671,7 @@ chains_end_8:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMPQ        R10, $+1 // dim < 1
 	JLT         less_9 // dim < 1
-	PREFETCHT0  (DI) // prefetch ahead[0]
+	PREFETCHT1  (DI) // prefetch ahead[0]
 	CMPQ        R10, $+16 // dim < 16
 	JLT         less_10 // dim < 16
 	VMOVUPS     (R9), Z4 // x = q[0]
@@ -6843,7 +6843,7 @@ end_6:
 	JLT  chains_end_8 // dim < 64
 
 chains_7:
-	PREFETCHT0   (DI) // prefetch ahead[0]
+	PREFETCHT1   (DI) // prefetch ahead[0]
 	VMOVUPS      (R9), Z5 // x = q[0]
 	VPMOVSXBD    (R8), Z6 // y = int8 of y[0]
 	VCVTDQ2PS    Z6, Z6 // y = int8 of y[0]
@@ -6875,7 +6875,7 @@ chains_end_8:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMPQ         R10, $+1 // dim < 1
 	JLT          less_9 // dim < 1
-	PREFETCHT0   (DI) // prefetch ahead[0]
+	PREFETCHT1   (DI) // prefetch ahead[0]
 	CMPQ         R10, $+16 // dim < 16
 	JLT          less_10 // dim < 16
 	VMOVUPS      (R9), Z5 // x = q[0]
@@ -7062,7 +7062,7 @@ end_6:
 	JLT  chains_end_8 // dim < 64
 
 chains_7:
-	PREFETCHT0  (DI) // prefetch ahead[0]
+	PREFETCHT1  (DI) // prefetch ahead[0]
 	VMOVUPS     (R9), Z8 // x = q[0]
 	VPMOVSXBD   (R8), Z9 // y = int8 of y[0]
 	VCVTDQ2PS   Z9, Z9 // y = int8 of y[0]
@@ -7094,7 +7094,7 @@ chains_end_8:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMPQ        R10, $+1 // dim < 1
 	JLT         less_9 // dim < 1
-	PREFETCHT0  (DI) // prefetch ahead[0]
+	PREFETCHT1  (DI) // prefetch ahead[0]
 	CMPQ        R10, $+16 // dim < 16
 	JLT         less_10 // dim < 16
 	VMOVUPS     (R9), Z8 // x = q[0]
@@ -8785,7 +8785,7 @@ end_4:
 	JLT    lines_end_6 // dim < 64
 
 lines_5:
-	PREFETCHT0 (DI) // prefetch ahead[0]
+	PREFETCHT1 (DI) // prefetch ahead[0]
 	VPMOVSXBW  (R8), Z1 // x = 32 bytes of q[0]
 	VPMOVSXBW  (SI), Z2 // y = 32 bytes of row[0]
 	VPMADDWD   Z2, Z1, Z1 // sum0 += pairs of x * y
@@ -8806,7 +8806,7 @@ lines_end_6:
 	JLT  half_line_end_8 // dim < 32
 
 half_line_7:
-	PREFETCHT0 (DI) // prefetch ahead[0]
+	PREFETCHT1 (DI) // prefetch ahead[0]
 	VPMOVSXBW  (R8), Z1 // x = 32 bytes of q[0]
 	VPMOVSXBW  (SI), Z2 // y = 32 bytes of row[0]
 	VPMADDWD   Z2, Z1, Z1 // sum0 += pairs of x * y
@@ -8820,7 +8820,7 @@ half_line_7:
 half_line_end_8:
 	CMPQ        R9, $+1 // dim < 1
 	JLT         less_9 // dim < 1
-	PREFETCHT0  (DI) // prefetch ahead[0]
+	PREFETCHT1  (DI) // prefetch ahead[0]
 	MOVQ        $-1, R10 // first dim lanes
 	BZHIQ       R9, R10, R10 // first dim lanes
 	KMOVQ       R10, K1 // first dim lanes
@@ -8889,7 +8889,7 @@ end_4:
 	JLT    lines_end_6 // dim < 64
 
 lines_5:
-	PREFETCHT0 (DI) // prefetch ahead[0]
+	PREFETCHT1 (DI) // prefetch ahead[0]
 	VPMOVSXBW  (R8), Z1 // x = 32 bytes of q[0]
 	VPMOVSXBW  (SI), Z2 // y = 32 bytes of row[0]
 	VPSUBW     Z2, Z1, Z1 // x = x - (int16) y
@@ -8912,7 +8912,7 @@ lines_end_6:
 	JLT  half_line_end_8 // dim < 32
 
 half_line_7:
-	PREFETCHT0 (DI) // prefetch ahead[0]
+	PREFETCHT1 (DI) // prefetch ahead[0]
 	VPMOVSXBW  (R8), Z1 // x = 32 bytes of q[0]
 	VPMOVSXBW  (SI), Z2 // y = 32 bytes of row[0]
 	VPSUBW     Z2, Z1, Z1 // x = x - (int16) y
@@ -8927,7 +8927,7 @@ half_line_7:
 half_line_end_8:
 	CMPQ        R9, $+1 // dim < 1
 	JLT         less_9 // dim < 1
-	PREFETCHT0  (DI) // prefetch ahead[0]
+	PREFETCHT1  (DI) // prefetch ahead[0]
 	MOVQ        $-1, R10 // first dim lanes
 	BZHIQ       R9, R10, R10 // first dim lanes
 	KMOVQ       R10, K1 // first dim lanes
@@ -8999,7 +8999,7 @@ end_4:
 	JLT    lines_end_6 // dim < 64
 
 lines_5:
-	PREFETCHT0 (DI) // prefetch ahead[0]
+	PREFETCHT1 (DI) // prefetch ahead[0]
 	VPMOVSXBW  (R8), Z3 // x = 32 bytes of q[0]
 	VPMOVSXBW  (SI), Z4 // y = 32 bytes of row[0]
 	VPMADDWD   Z4, Z3, Z5 // sum0 += pairs of x * y
@@ -9028,7 +9028,7 @@ lines_end_6:
 	JLT  half_line_end_8 // dim < 32
 
 half_line_7:
-	PREFETCHT0 (DI) // prefetch ahead[0]
+	PREFETCHT1 (DI) // prefetch ahead[0]
 	VPMOVSXBW  (R8), Z3 // x = 32 bytes of q[0]
 	VPMOVSXBW  (SI), Z4 // y = 32 bytes of row[0]
 	VPMADDWD   Z4, Z3, Z5 // sum0 += pairs of x * y
@@ -9046,7 +9046,7 @@ half_line_7:
 half_line_end_8:
 	CMPQ        R9, $+1 // dim < 1
 	JLT         less_9 // dim < 1
-	PREFETCHT0  (DI) // prefetch ahead[0]
+	PREFETCHT1  (DI) // prefetch ahead[0]
 	MOVQ        $-1, R10 // first dim lanes
 	BZHIQ       R9, R10, R10 // first dim lanes
 	KMOVQ       R10, K1 // first dim lanes
@@ -9143,7 +9143,7 @@ end_4:
 	JLT    lines_end_6 // dim < 8
 
 lines_5:
-	PREFETCHT0 (DI) // prefetch ahead[0]
+	PREFETCHT1 (DI) // prefetch ahead[0]
 	VMOVUPS    (R8), Z4 // x = q[0]
 	VMOVUPS    (SI), Z5 // y = row[0]
 	VPXORD     Z5, Z4, Z4 // x = x ^ y
@@ -9169,7 +9169,7 @@ lines_end_6:
 	MOVQ       $-1, R10 // first dim lanes
 	BZHIQ      R9, R10, R10 // first dim lanes
 	KMOVQ      R10, K1 // first dim lanes
-	PREFETCHT0 (DI) // prefetch ahead[0]
+	PREFETCHT1 (DI) // prefetch ahead[0]
 	VMOVUPS.Z  (R8), K1, Z4 // x = q[0], dim lanes
 	VMOVUPS.Z  (SI), K1, Z5 // y = row[0], dim lanes
 	VPXORD     Z5, Z4, Z4 // x = x ^ y

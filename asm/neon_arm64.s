@@ -8098,10 +8098,10 @@ end_6:
 	BLT  chains_end_8 // dim < 64
 
 chains_7:
-	PRFM  (R7), PLDL1KEEP // prefetch ahead[0]
-	PRFM  64(R7), PLDL1KEEP // prefetch ahead[16]
-	PRFM  128(R7), PLDL1KEEP // prefetch ahead[32]
-	PRFM  192(R7), PLDL1KEEP // prefetch ahead[48]
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
+	PRFM  128(R7), PLDL2KEEP // prefetch ahead[32]
+	PRFM  192(R7), PLDL2KEEP // prefetch ahead[48]
 	FMOVQ (R8), F16 // x = q[0], lanes 0..3
 	FMOVQ 16(R8), F17 // x = q[0], lanes 4..7
 	FMOVQ 32(R8), F18 // x = q[0], lanes 8..11
@@ -8161,10 +8161,10 @@ chains_end_8:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMP   $1, R9 // dim < 1
 	BLT   less_9 // dim < 1
-	PRFM  (R7), PLDL1KEEP // prefetch ahead[0]
-	PRFM  64(R7), PLDL1KEEP // prefetch ahead[16]
-	PRFM  128(R7), PLDL1KEEP // prefetch ahead[32]
-	PRFM  192(R7), PLDL1KEEP // prefetch ahead[48]
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
+	PRFM  128(R7), PLDL2KEEP // prefetch ahead[32]
+	PRFM  192(R7), PLDL2KEEP // prefetch ahead[48]
 	CMP   $16, R9 // dim < 16
 	BLT   less_10 // dim < 16
 	FMOVQ (R8), F16 // x = q[0], lanes 0..3
@@ -8565,10 +8565,10 @@ end_6:
 	BLT  chains_end_8 // dim < 64
 
 chains_7:
-	PRFM  (R7), PLDL1KEEP // prefetch ahead[0]
-	PRFM  64(R7), PLDL1KEEP // prefetch ahead[16]
-	PRFM  128(R7), PLDL1KEEP // prefetch ahead[32]
-	PRFM  192(R7), PLDL1KEEP // prefetch ahead[48]
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
+	PRFM  128(R7), PLDL2KEEP // prefetch ahead[32]
+	PRFM  192(R7), PLDL2KEEP // prefetch ahead[48]
 	FMOVQ (R8), F17 // x = q[0], lanes 0..3
 	FMOVQ 16(R8), F18 // x = q[0], lanes 4..7
 	FMOVQ 32(R8), F19 // x = q[0], lanes 8..11
@@ -8644,10 +8644,10 @@ chains_end_8:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMP   $1, R9 // dim < 1
 	BLT   less_9 // dim < 1
-	PRFM  (R7), PLDL1KEEP // prefetch ahead[0]
-	PRFM  64(R7), PLDL1KEEP // prefetch ahead[16]
-	PRFM  128(R7), PLDL1KEEP // prefetch ahead[32]
-	PRFM  192(R7), PLDL1KEEP // prefetch ahead[48]
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
+	PRFM  128(R7), PLDL2KEEP // prefetch ahead[32]
+	PRFM  192(R7), PLDL2KEEP // prefetch ahead[48]
 	CMP   $16, R9 // dim < 16
 	BLT   less_10 // dim < 16
 	FMOVQ (R8), F17 // x = q[0], lanes 0..3
@@ -9079,10 +9079,10 @@ end_6:
 	BLT  chains_end_8 // dim < 64
 
 chains_7:
-	PRFM  (R7), PLDL1KEEP // prefetch ahead[0]
-	PRFM  64(R7), PLDL1KEEP // prefetch ahead[16]
-	PRFM  128(R7), PLDL1KEEP // prefetch ahead[32]
-	PRFM  192(R7), PLDL1KEEP // prefetch ahead[48]
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
+	PRFM  128(R7), PLDL2KEEP // prefetch ahead[32]
+	PRFM  192(R7), PLDL2KEEP // prefetch ahead[48]
 	FMOVQ (R9), F16 // x = q[0], lanes 0..3
 	FMOVQ 16(R9), F17 // x = q[0], lanes 4..7
 	FMOVQ 32(R9), F18 // x = q[0], lanes 8..11
@@ -9126,10 +9126,10 @@ chains_end_8:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMP   $1, R10 // dim < 1
 	BLT   less_9 // dim < 1
-	PRFM  (R7), PLDL1KEEP // prefetch ahead[0]
-	PRFM  64(R7), PLDL1KEEP // prefetch ahead[16]
-	PRFM  128(R7), PLDL1KEEP // prefetch ahead[32]
-	PRFM  192(R7), PLDL1KEEP // prefetch ahead[48]
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
+	PRFM  128(R7), PLDL2KEEP // prefetch ahead[32]
+	PRFM  192(R7), PLDL2KEEP // prefetch ahead[48]
 	CMP   $16, R10 // dim < 16
 	BLT   less_10 // dim < 16
 	FMOVQ (R9), F16 // x = q[0], lanes 0..3
@@ -9882,8 +9882,8 @@ end_6:
 	BLT  chains_end_8 // dim < 64
 
 chains_7:
-	PRFM  (R7), PLDL1KEEP // prefetch ahead[0]
-	PRFM  64(R7), PLDL1KEEP // prefetch ahead[16]
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
 	FMOVQ (R8), F16 // x = q[0], lanes 0..3
 	FMOVQ 16(R8), F17 // x = q[0], lanes 4..7
 	FMOVQ 32(R8), F18 // x = q[0], lanes 8..11
@@ -9951,8 +9951,8 @@ chains_end_8:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMP   $1, R9 // dim < 1
 	BLT   less_9 // dim < 1
-	PRFM  (R7), PLDL1KEEP // prefetch ahead[0]
-	PRFM  64(R7), PLDL1KEEP // prefetch ahead[16]
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
 	CMP   $16, R9 // dim < 16
 	BLT   less_10 // dim < 16
 	FMOVQ (R8), F16 // x = q[0], lanes 0..3
@@ -10324,8 +10324,8 @@ end_6:
 	BLT  chains_end_8 // dim < 64
 
 chains_7:
-	PRFM  (R7), PLDL1KEEP // prefetch ahead[0]
-	PRFM  64(R7), PLDL1KEEP // prefetch ahead[16]
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
 	FMOVQ (R8), F17 // x = q[0], lanes 0..3
 	FMOVQ 16(R8), F18 // x = q[0], lanes 4..7
 	FMOVQ 32(R8), F19 // x = q[0], lanes 8..11
@@ -10409,8 +10409,8 @@ chains_end_8:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMP   $1, R9 // dim < 1
 	BLT   less_9 // dim < 1
-	PRFM  (R7), PLDL1KEEP // prefetch ahead[0]
-	PRFM  64(R7), PLDL1KEEP // prefetch ahead[16]
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
 	CMP   $16, R9 // dim < 16
 	BLT   less_10 // dim < 16
 	FMOVQ (R8), F17 // x = q[0], lanes 0..3
@@ -10813,8 +10813,8 @@ end_6:
 	BLT  chains_end_8 // dim < 64
 
 chains_7:
-	PRFM  (R7), PLDL1KEEP // prefetch ahead[0]
-	PRFM  64(R7), PLDL1KEEP // prefetch ahead[16]
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
 	FMOVQ (R9), F16 // x = q[0], lanes 0..3
 	FMOVQ 16(R9), F17 // x = q[0], lanes 4..7
 	FMOVQ 32(R9), F18 // x = q[0], lanes 8..11
@@ -10862,8 +10862,8 @@ chains_end_8:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMP   $1, R10 // dim < 1
 	BLT   less_9 // dim < 1
-	PRFM  (R7), PLDL1KEEP // prefetch ahead[0]
-	PRFM  64(R7), PLDL1KEEP // prefetch ahead[16]
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
 	CMP   $16, R10 // dim < 16
 	BLT   less_10 // dim < 16
 	FMOVQ (R9), F16 // x = q[0], lanes 0..3
@@ -11556,8 +11556,8 @@ end_6:
 	BLT  chains_end_8 // dim < 64
 
 chains_7:
-	PRFM  (R7), PLDL1KEEP // prefetch ahead[0]
-	PRFM  64(R7), PLDL1KEEP // prefetch ahead[16]
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
 	FMOVQ (R8), F16 // x = q[0], lanes 0..3
 	FMOVQ 16(R8), F17 // x = q[0], lanes 4..7
 	FMOVQ 32(R8), F18 // x = q[0], lanes 8..11
@@ -11625,8 +11625,8 @@ chains_end_8:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMP   $1, R9 // dim < 1
 	BLT   less_9 // dim < 1
-	PRFM  (R7), PLDL1KEEP // prefetch ahead[0]
-	PRFM  64(R7), PLDL1KEEP // prefetch ahead[16]
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
 	CMP   $16, R9 // dim < 16
 	BLT   less_10 // dim < 16
 	FMOVQ (R8), F16 // x = q[0], lanes 0..3
@@ -11998,8 +11998,8 @@ end_6:
 	BLT  chains_end_8 // dim < 64
 
 chains_7:
-	PRFM  (R7), PLDL1KEEP // prefetch ahead[0]
-	PRFM  64(R7), PLDL1KEEP // prefetch ahead[16]
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
 	FMOVQ (R8), F17 // x = q[0], lanes 0..3
 	FMOVQ 16(R8), F18 // x = q[0], lanes 4..7
 	FMOVQ 32(R8), F19 // x = q[0], lanes 8..11
@@ -12083,8 +12083,8 @@ chains_end_8:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMP   $1, R9 // dim < 1
 	BLT   less_9 // dim < 1
-	PRFM  (R7), PLDL1KEEP // prefetch ahead[0]
-	PRFM  64(R7), PLDL1KEEP // prefetch ahead[16]
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
 	CMP   $16, R9 // dim < 16
 	BLT   less_10 // dim < 16
 	FMOVQ (R8), F17 // x = q[0], lanes 0..3
@@ -12487,8 +12487,8 @@ end_6:
 	BLT  chains_end_8 // dim < 64
 
 chains_7:
-	PRFM  (R7), PLDL1KEEP // prefetch ahead[0]
-	PRFM  64(R7), PLDL1KEEP // prefetch ahead[16]
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
 	FMOVQ (R9), F16 // x = q[0], lanes 0..3
 	FMOVQ 16(R9), F17 // x = q[0], lanes 4..7
 	FMOVQ 32(R9), F18 // x = q[0], lanes 8..11
@@ -12536,8 +12536,8 @@ chains_end_8:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMP   $1, R10 // dim < 1
 	BLT   less_9 // dim < 1
-	PRFM  (R7), PLDL1KEEP // prefetch ahead[0]
-	PRFM  64(R7), PLDL1KEEP // prefetch ahead[16]
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
 	CMP   $16, R10 // dim < 16
 	BLT   less_10 // dim < 16
 	FMOVQ (R9), F16 // x = q[0], lanes 0..3
@@ -13229,7 +13229,7 @@ end_6:
 	BLT  chains_end_8 // dim < 64
 
 chains_7:
-	PRFM  (R7), PLDL1KEEP // prefetch ahead[0]
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
 	FMOVQ (R8), F16 // x = q[0], lanes 0..3
 	FMOVQ 16(R8), F17 // x = q[0], lanes 4..7
 	FMOVQ 32(R8), F18 // x = q[0], lanes 8..11
@@ -13317,7 +13317,7 @@ chains_end_8:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMP   $1, R9 // dim < 1
 	BLT   less_9 // dim < 1
-	PRFM  (R7), PLDL1KEEP // prefetch ahead[0]
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
 	CMP   $16, R9 // dim < 16
 	BLT   less_10 // dim < 16
 	FMOVQ (R8), F16 // x = q[0], lanes 0..3
@@ -13718,7 +13718,7 @@ end_6:
 	BLT  chains_end_8 // dim < 64
 
 chains_7:
-	PRFM  (R7), PLDL1KEEP // prefetch ahead[0]
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
 	FMOVQ (R8), F17 // x = q[0], lanes 0..3
 	FMOVQ 16(R8), F18 // x = q[0], lanes 4..7
 	FMOVQ 32(R8), F19 // x = q[0], lanes 8..11
@@ -13822,7 +13822,7 @@ chains_end_8:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMP   $1, R9 // dim < 1
 	BLT   less_9 // dim < 1
-	PRFM  (R7), PLDL1KEEP // prefetch ahead[0]
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
 	CMP   $16, R9 // dim < 16
 	BLT   less_10 // dim < 16
 	FMOVQ (R8), F17 // x = q[0], lanes 0..3
@@ -14254,7 +14254,7 @@ end_6:
 	BLT  chains_end_8 // dim < 64
 
 chains_7:
-	PRFM  (R7), PLDL1KEEP // prefetch ahead[0]
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
 	FMOVQ (R9), F16 // x = q[0], lanes 0..3
 	FMOVQ 16(R9), F17 // x = q[0], lanes 4..7
 	FMOVQ 32(R9), F18 // x = q[0], lanes 8..11
@@ -14312,7 +14312,7 @@ chains_end_8:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMP   $1, R10 // dim < 1
 	BLT   less_9 // dim < 1
-	PRFM  (R7), PLDL1KEEP // prefetch ahead[0]
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
 	CMP   $16, R10 // dim < 16
 	BLT   less_10 // dim < 16
 	FMOVQ (R9), F16 // x = q[0], lanes 0..3
@@ -19561,7 +19561,7 @@ end_4:
 	BLT  lines_end_6 // dim < 64
 
 lines_5:
-	PRFM  (R7), PLDL1KEEP // prefetch ahead[0]
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
 	FMOVQ (R8), F4 // x = 32 bytes of q[0]
 	FMOVQ 16(R8), F6 // x = 32 bytes of q[0]
 	WORD  $0x4f08a485 // SXTL2 V5.8H, V4.16B // x = 32 bytes of q[0]
@@ -19614,7 +19614,7 @@ lines_end_6:
 	BLT half_line_end_8 // dim < 32
 
 half_line_7:
-	PRFM  (R7), PLDL1KEEP // prefetch ahead[0]
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
 	FMOVQ (R8), F4 // x = 32 bytes of q[0]
 	FMOVQ 16(R8), F6 // x = 32 bytes of q[0]
 	WORD  $0x4f08a485 // SXTL2 V5.8H, V4.16B // x = 32 bytes of q[0]
@@ -19644,7 +19644,7 @@ half_line_7:
 half_line_end_8:
 	CMP   $1, R9 // dim < 1
 	BLT   less_9 // dim < 1
-	PRFM  (R7), PLDL1KEEP // prefetch ahead[0]
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
 	MOVD  R9, R7 // x = dim bytes of q[0]
 	ADD   R8, R7, R7 // x = dim bytes of q[0]
 	MOVD  $0, R10 // x = dim bytes of q[0]
@@ -19796,7 +19796,7 @@ end_4:
 	BLT  lines_end_6 // dim < 64
 
 lines_5:
-	PRFM  (R7), PLDL1KEEP // prefetch ahead[0]
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
 	FMOVQ (R8), F4 // x = 32 bytes of q[0]
 	FMOVQ 16(R8), F6 // x = 32 bytes of q[0]
 	WORD  $0x4f08a485 // SXTL2 V5.8H, V4.16B // x = 32 bytes of q[0]
@@ -19857,7 +19857,7 @@ lines_end_6:
 	BLT half_line_end_8 // dim < 32
 
 half_line_7:
-	PRFM  (R7), PLDL1KEEP // prefetch ahead[0]
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
 	FMOVQ (R8), F4 // x = 32 bytes of q[0]
 	FMOVQ 16(R8), F6 // x = 32 bytes of q[0]
 	WORD  $0x4f08a485 // SXTL2 V5.8H, V4.16B // x = 32 bytes of q[0]
@@ -19891,7 +19891,7 @@ half_line_7:
 half_line_end_8:
 	CMP   $1, R9 // dim < 1
 	BLT   less_9 // dim < 1
-	PRFM  (R7), PLDL1KEEP // prefetch ahead[0]
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
 	MOVD  R9, R7 // x = dim bytes of q[0]
 	ADD   R8, R7, R7 // x = dim bytes of q[0]
 	MOVD  $0, R10 // x = dim bytes of q[0]
@@ -20055,7 +20055,7 @@ end_4:
 	BLT  lines_end_6 // dim < 64
 
 lines_5:
-	PRFM  (R7), PLDL1KEEP // prefetch ahead[0]
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
 	FMOVQ (R8), F12 // x = 32 bytes of q[0]
 	FMOVQ 16(R8), F14 // x = 32 bytes of q[0]
 	WORD  $0x4f08a58d // SXTL2 V13.8H, V12.16B // x = 32 bytes of q[0]
@@ -20140,7 +20140,7 @@ lines_end_6:
 	BLT half_line_end_8 // dim < 32
 
 half_line_7:
-	PRFM  (R7), PLDL1KEEP // prefetch ahead[0]
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
 	FMOVQ (R8), F12 // x = 32 bytes of q[0]
 	FMOVQ 16(R8), F14 // x = 32 bytes of q[0]
 	WORD  $0x4f08a58d // SXTL2 V13.8H, V12.16B // x = 32 bytes of q[0]
@@ -20186,7 +20186,7 @@ half_line_7:
 half_line_end_8:
 	CMP   $1, R9 // dim < 1
 	BLT   less_9 // dim < 1
-	PRFM  (R7), PLDL1KEEP // prefetch ahead[0]
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
 	MOVD  R9, R7 // x = dim bytes of q[0]
 	ADD   R8, R7, R7 // x = dim bytes of q[0]
 	MOVD  $0, R10 // x = dim bytes of q[0]
@@ -20367,7 +20367,7 @@ end_4:
 	BLT  lines_end_6 // dim < 8
 
 lines_5:
-	PRFM  (R7), PLDL1KEEP // prefetch ahead[0]
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
 	FMOVQ (R8), F4 // x = q[0], lanes 0..3
 	FMOVQ 16(R8), F5 // x = q[0], lanes 4..7
 	FMOVQ 32(R8), F6 // x = q[0], lanes 8..11
@@ -20403,7 +20403,7 @@ lines_end_6:
 	CMP   $1, R9 // dim < 1
 	BLT   less_7 // dim < 1
 	LSL   $1, R9, R9 // dim <<= 1
-	PRFM  (R7), PLDL1KEEP // prefetch ahead[0]
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
 	VEOR  V4.B16, V4.B16, V4.B16 // x = q[0], dim lanes
 	VEOR  V5.B16, V5.B16, V5.B16 // x = q[0], dim lanes
 	VEOR  V6.B16, V6.B16, V6.B16 // x = q[0], dim lanes

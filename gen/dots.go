@@ -263,7 +263,7 @@ func (s *sumsText) pass(chain [][]machine.Value, lo, hi int, y, ahead machine.Wo
 	prefetch := func() {
 		if s.prefetch && lo == 0 {
 			for line := range s.y.Size() {
-				m.Prefetch(ahead.At(64 * line))
+				m.PrefetchFar(ahead.At(64 * line))
 			}
 		}
 	}
@@ -366,7 +366,7 @@ func (of intMeasure) rows(m *machine.Machine) {
 			of.add(m, sum, xv, yv)
 		}
 		m.While(n, 64, "lines", func() {
-			m.Prefetch(ahead.At(0))
+			m.PrefetchFar(ahead.At(0))
 			step(m.LoadInt16, 0)
 			step(m.LoadInt16, 32)
 			for _, p := range []machine.Word{x, y, ahead} {
@@ -374,13 +374,13 @@ func (of intMeasure) rows(m *machine.Machine) {
 			}
 		})
 		m.While(n, 32, "half_line", func() {
-			m.Prefetch(ahead.At(0))
+			m.PrefetchFar(ahead.At(0))
 			step(m.LoadInt16, 0)
 			m.AddImm(x, 32)
 			m.AddImm(y, 32)
 		})
 		m.If(n, 1, func() {
-			m.Prefetch(ahead.At(0))
+			m.PrefetchFar(ahead.At(0))
 			t := m.TailAs(machine.Int8, n)
 			step(func(v machine.Value, a machine.Addr) { m.LoadTailInt16(v, a, t) }, 0)
 		})
@@ -402,7 +402,7 @@ func hammingRows(m *machine.Machine) {
 		m.Zero(sum)
 		step := func(load func(v machine.Value, a machine.Addr)) {
 			xv, yv := m.Named("x"), m.Named("y")
-			m.Prefetch(ahead.At(0))
+			m.PrefetchFar(ahead.At(0))
 			load(xv, x.At(0))
 			load(yv, y.At(0))
 			m.Xor(xv, xv, yv)

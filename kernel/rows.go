@@ -131,10 +131,10 @@ func shareScores(s scan, dst []float32, workers int) {
 }
 
 const (
-	scanRows  = 128     // most rows of one call of assembly
-	scanWork  = 1 << 16 // most numbers of one call: less than 50 µs even from far memory
-	taskBytes = 1 << 19 // what a worker takes at a time, more or less
-	farAhead  = 4096    // bytes of rows that lie between reading and prefetching
+	scanRows  = 128      // most rows of one call of assembly
+	scanWork  = 1 << 16  // most numbers of one call: less than 50 µs even from far memory
+	taskBytes = 1 << 19  // what a worker takes at a time, more or less
+	farAhead  = 12 << 10 // bytes of rows that lie between reading and prefetching
 )
 
 // scan is one vector against many, without type parameters: all that its workers need.

@@ -71,6 +71,8 @@ var arm64Ops = map[string]arm64Op{
 		return "VST1", fmt.Sprintf("%s.H[0], %s", v(o[0]), memory(o[1]))
 	}},
 
+	"PRFM_L2": {write: func(o []operand.Op) (string, string) { return "PRFM", memory(o[0]) + ", PLDL2KEEP" }},
+
 	// Formats.
 	"SHLL":   {write: encSHLL.write},
 	"SHLL2":  {write: encSHLL2.write},
@@ -344,11 +346,14 @@ func (b *arm64Backend) factor(d operand.Op, a operand.Mem) { b.set("FMOVS", d, a
 
 func (b *arm64Backend) storeLane(a operand.Mem, s operand.Op) { b.put("FMOVS_st", s, a) }
 
-func (b *arm64Backend) prefetch(a operand.Mem) {
+func (b *arm64Backend) prefetch(a operand.Mem)    { b.prefetchTo("PRFM", a) }
+func (b *arm64Backend) prefetchFar(a operand.Mem) { b.prefetchTo("PRFM_L2", a) }
+
+func (b *arm64Backend) prefetchTo(name string, a operand.Mem) {
 	if a.Disp < 0 || a.Disp%8 != 0 || a.Disp > 8*4095 {
 		a = b.near(a)
 	}
-	b.m.op("PRFM", []operand.Op{a}, []operand.Op{a}, nil)
+	b.m.op(name, []operand.Op{a}, []operand.Op{a}, nil)
 }
 
 const tableName = "constants"

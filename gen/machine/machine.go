@@ -83,6 +83,7 @@ type backend interface {
 	loadTail(d []operand.Op, a operand.Mem, t Tail)
 	storeTail(a operand.Mem, s []operand.Op, t Tail)
 	prefetch(a operand.Mem)
+	prefetchFar(a operand.Mem)
 
 	// Formats other than Float32, a logical value at a time.
 	loadAs(f Format, d []operand.Op, a operand.Mem)
@@ -403,6 +404,14 @@ func (m *Machine) StoreLane(a Addr, s Value) {
 func (m *Machine) Prefetch(a Addr) {
 	m.explain("prefetch %s", a.name())
 	m.b.prefetch(a.mem(0))
+	m.note = ""
+}
+
+// PrefetchFar asks for the cache line at a, but no nearer than the second-level cache, which takes
+// more such requests at a time.
+func (m *Machine) PrefetchFar(a Addr) {
+	m.explain("prefetch %s", a.name())
+	m.b.prefetchFar(a.mem(0))
 	m.note = ""
 }
 

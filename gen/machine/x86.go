@@ -85,7 +85,8 @@ func (b *x86Backend) storeLane(a operand.Mem, s operand.Op) {
 	b.m.emit(x86.VMOVSS(s.(reg.Vec).AsX(), a))
 }
 
-func (b *x86Backend) prefetch(a operand.Mem) { b.m.emit(x86.PREFETCHT0(a)) }
+func (b *x86Backend) prefetch(a operand.Mem)    { b.m.emit(x86.PREFETCHT0(a)) }
+func (b *x86Backend) prefetchFar(a operand.Mem) { b.m.emit(x86.PREFETCHT1(a)) }
 
 // constant keeps constants in registers on AVX-512, which has 32, and in memory on AVX2.
 func (b *x86Backend) constant(bits uint32) operand.Op {
