@@ -128,6 +128,15 @@ func rowTargets(l isa.Level) {
 			func() { DotRows(dst, q, gathered, 1) },
 			func() { DotRows(dst, q, rows, 2) },
 		)
+		// 24 FMAs of 16 lanes a round; as many as 64 queries against all rows need.
+		const queries = 64
+		many := RowsOf(normals(2, dim*queries), dim)
+		products := make([]float32, queries*count)
+		pairNs, pairRatio := race(5, 1,
+			func() { asm.PeakFMA(l, queries*count*dim/(24*16)) },
+			func() { PairwiseDot(products, many, rows, 1) },
+		)
+		report("64 x 100000 x 768", pairNs, pairRatio, "FMA peak", "PairwiseDot")
 		report("rows float32", ns, ratio, "stream", "DotRows", "SquaredL2Rows", "CosineRows", "TopK 100", "gathered", "DotRows 2 workers")
 	}
 	halves := func(name string, stream, dot, gathered func()) {

@@ -118,7 +118,7 @@ func scoreRows[Q, T Scalar](function string, of measure, dst []float32, q []Q, r
 		panic(fmt.Sprintf("quern: %s: len(dst) is %d, rows has %d vectors", function, len(dst), n))
 	}
 	s := newScan(of, q, &rows)
-	if workers = s.workers(workers); workers > 1 {
+	if workers = workerCount(workers, s.tasks()); workers > 1 {
 		shareScores(s, dst, workers)
 		return
 	}
@@ -351,29 +351,37 @@ func (s *scan) fromInts(sums [3]int64) float32 {
 	return float32(sums[0])
 }
 
-// workers returns how many goroutines are worth their while, at most as many as wanted.
-func (s *scan) workers(wanted int) int {
-	if wanted <= 0 {
-		wanted = runtime.GOMAXPROCS(0)
-	}
-	return max(1, min(wanted, (s.count+s.taskRows()-1)/s.taskRows()))
-}
-
 // taskRows is the number of rows that a worker takes at a time.
 func (s *scan) taskRows() int { return max(1, taskBytes/max(s.dim*s.kind.size(), 1)) }
+
+func (s *scan) tasks() int { return (s.count + s.taskRows() - 1) / s.taskRows() }
 
 // share splits the rows between workers: work gets the number of its worker and a range of rows.
 func (s *scan) share(workers int, work func(worker, from, to int)) {
 	each := s.taskRows()
+	shareTasks(workers, s.tasks(), func(worker, task int) { work(worker, task*each, min((task+1)*each, s.count)) })
+}
+
+// workerCount is the number of goroutines for some tasks, at most as many as wanted; 0 stands for one a
+// processor.
+func workerCount(wanted, tasks int) int {
+	if wanted <= 0 {
+		wanted = runtime.GOMAXPROCS(0)
+	}
+	return max(1, min(wanted, tasks))
+}
+
+// shareTasks does tasks on some goroutines, the caller's among them.
+func shareTasks(workers, tasks int, do func(worker, task int)) {
 	var next atomic.Int64
 	var all sync.WaitGroup
-	run := func(w int) {
+	run := func(worker int) {
 		for {
-			from := (int(next.Add(1)) - 1) * each
-			if from >= s.count {
+			task := int(next.Add(1)) - 1
+			if task >= tasks {
 				return
 			}
-			work(w, from, min(from+each, s.count))
+			do(worker, task)
 		}
 	}
 	for w := 1; w < workers; w++ {

@@ -47,7 +47,7 @@ func TopK[Q, T Scalar](dst []Match, metric Metric, q []Q, rows Rows[T], workers 
 	}
 	s := newScan(measure(metric), q, &rows)
 	best := selection{matches: dst[:0:len(dst)], metric: metric}
-	if workers = s.workers(workers); workers > 1 {
+	if workers = workerCount(workers, s.tasks()); workers > 1 {
 		shareSelection(s, &best, workers)
 	} else {
 		best.scan(&s, 0, s.count)
