@@ -70,7 +70,7 @@ chains_end_4:
 	JLT         less_11 // n < 1
 	MOVQ        $-1, BX // first n lanes
 	BZHIQ       DX, BX, BX // first n lanes
-	KMOVW       BX, K1 // first n lanes
+	KMOVQ       BX, K1 // first n lanes
 	VMOVUPS.Z   192(AX), K1, Z4 // x = x[48], n lanes
 	VMOVUPS.Z   192(CX), K1, Z5 // y = y[48], n lanes
 	VFMADD231PS Z5, Z4, Z3 // c3 += x * y
@@ -83,7 +83,7 @@ less_9:
 	JLT         less_12 // n < 1
 	MOVQ        $-1, BX // first n lanes
 	BZHIQ       DX, BX, BX // first n lanes
-	KMOVW       BX, K1 // first n lanes
+	KMOVQ       BX, K1 // first n lanes
 	VMOVUPS.Z   128(AX), K1, Z4 // x = x[32], n lanes
 	VMOVUPS.Z   128(CX), K1, Z5 // y = y[32], n lanes
 	VFMADD231PS Z5, Z4, Z2 // c2 += x * y
@@ -97,7 +97,7 @@ less_7:
 	JLT         less_13 // n < 1
 	MOVQ        $-1, BX // first n lanes
 	BZHIQ       DX, BX, BX // first n lanes
-	KMOVW       BX, K1 // first n lanes
+	KMOVQ       BX, K1 // first n lanes
 	VMOVUPS.Z   64(AX), K1, Z4 // x = x[16], n lanes
 	VMOVUPS.Z   64(CX), K1, Z5 // y = y[16], n lanes
 	VFMADD231PS Z5, Z4, Z1 // c1 += x * y
@@ -111,7 +111,7 @@ less_5:
 	JLT         less_14 // n < 1
 	MOVQ        $-1, BX // first n lanes
 	BZHIQ       DX, BX, BX // first n lanes
-	KMOVW       BX, K1 // first n lanes
+	KMOVQ       BX, K1 // first n lanes
 	VMOVUPS.Z   (AX), K1, Z4 // x = x[0], n lanes
 	VMOVUPS.Z   (CX), K1, Z5 // y = y[0], n lanes
 	VFMADD231PS Z5, Z4, Z0 // c0 += x * y
@@ -2102,7 +2102,7 @@ last_dims_5:
 	CMOVQLT   SI, R14 // some min= dims
 	MOVQ      $-1, R15 // first some lanes
 	BZHIQ     R14, R15, R15 // first some lanes
-	KMOVW     R15, K1 // first some lanes
+	KMOVQ     R15, K1 // first some lanes
 	VPXORD    Z0, Z0, Z0 // x0 = 0
 	CMPQ      DX, $+1 // rows < 1
 	JLT       less_7 // rows < 1
@@ -2401,7 +2401,7 @@ last_dims_40:
 	CMOVQLT   SI, R13 // some min= dims
 	MOVQ      $-1, R14 // first some lanes
 	BZHIQ     R13, R14, R14 // first some lanes
-	KMOVW     R14, K1 // first some lanes
+	KMOVQ     R14, K1 // first some lanes
 	VPXORD    Z0, Z0, Z0 // x0 = 0
 	CMPQ      DX, $+1 // rows < 1
 	JLT       less_42 // rows < 1
@@ -2714,7 +2714,7 @@ half_end_6:
 	JLT         less_7 // cols < 1
 	MOVQ        $-1, R10 // first cols lanes
 	BZHIQ       DI, R10, R10 // first cols lanes
-	KMOVW       R10, K1 // first cols lanes
+	KMOVQ       R10, K1 // first cols lanes
 	VMOVUPS.Z   (R8), K1, Z2 // v = from[0], cols lanes
 	VFMADD231PS Z0, Z2, Z1 // bad += v * zero
 	VMOVUPS     Z2, (R9) // to[0] = v
@@ -2755,7 +2755,7 @@ rows_1:
 	JLT  lines_end_4 // cols < 1
 
 lines_3:
-	PREFETCHT1 (SI) // prefetch line[0]
+	PREFETCHT0 (SI) // prefetch line[0]
 	ADDQ       $+64, SI // line += 64
 	SUBQ       $+15, BX // cols += -15
 	SUBQ       $+1, BX // cols += -1
@@ -2807,7 +2807,7 @@ cols_end_4:
 	JLT       less_5 // cols < 1
 	MOVQ      $-1, R10 // first cols lanes
 	BZHIQ     DI, R10, R10 // first cols lanes
-	KMOVW     R10, K1 // first cols lanes
+	KMOVQ     R10, K1 // first cols lanes
 	VMOVUPS.Z (R8), K1, Z1 // v = from[0], cols lanes
 	VMULPS    Z0, Z1, Z1 // v = v * factor
 	VMOVUPS   Z1, (R9) // to[0] = v
@@ -3589,7 +3589,7 @@ elements_end_4:
 	JLT         less_5 // n < 1
 	MOVQ        $-1, R10 // first n lanes
 	BZHIQ       BX, R10, R10 // first n lanes
-	KMOVW       R10, K1 // first n lanes
+	KMOVQ       R10, K1 // first n lanes
 	VMOVUPS.Z   (R8), K1, Z0 // a = row[0], n lanes
 	VMOVUPS.Z   (R9), K1, Z1 // b = half[0], n lanes
 	VMOVUPS.Z   (SI), K1, Z2 // cos = cos[0], n lanes
@@ -3652,7 +3652,7 @@ elements_end_4:
 	JLT         less_5 // n < 1
 	MOVQ        $-1, R9 // first n lanes
 	BZHIQ       BX, R9, R9 // first n lanes
-	KMOVW       R9, K1 // first n lanes
+	KMOVQ       R9, K1 // first n lanes
 	VMOVUPS.Z   (R8), K1, Z0 // x = row[0], n lanes
 	VMOVUPS.Z   (SI), K1, Z2 // cos = cos[0], n lanes
 	VMOVUPS.Z   (DI), K1, Z3 // sin = sin[0], n lanes
@@ -3720,7 +3720,7 @@ cols_end_2:
 	JLT       less_5 // cols < 1
 	MOVQ      $-1, R9 // first cols lanes
 	BZHIQ     R8, R9, R9 // first cols lanes
-	KMOVW     R9, K1 // first cols lanes
+	KMOVQ     R9, K1 // first cols lanes
 	VMOVUPS.Z (SI), K1, Z0 // scale = scale[0], cols lanes
 	VMOVUPS.Z (DI), K1, Z1 // bias = bias[0], cols lanes
 	MOVQ      rows+32(FP), SI // rows
@@ -3846,7 +3846,7 @@ max_end_2:
 	// m' = max(m, scores); α = 2^(m-m'); a row that has seen nothing yet subtracts 0
 	MOVQ        $-1, R8 // first rows lanes
 	BZHIQ       DX, R8, R8 // first rows lanes
-	KMOVW       R8, K1 // first rows lanes
+	KMOVQ       R8, K1 // first rows lanes
 	VMOVUPS.Z   (BX), K1, Z10 // m = max[0], rows lanes
 	VMOVUPS.Z   (DI), K1, Z11 // S = shift[0], rows lanes
 	VMOVAPS     Z10, Z12 // m' = m
@@ -4124,7 +4124,7 @@ TEXT ·mergeRowsAVX512(SB), NOSPLIT, $0-80
 	// w = 2^(m - max), l = la·wa + lb·wb
 	MOVQ        $-1, R11 // first rows lanes
 	BZHIQ       R10, R11, R11 // first rows lanes
-	KMOVW       R11, K1 // first rows lanes
+	KMOVQ       R11, K1 // first rows lanes
 	VMOVUPS.Z   (AX), K1, Z10 // wa = ma[0], rows lanes
 	VMOVUPS.Z   (BX), K1, Z11 // wb = mb[0], rows lanes
 	VMOVAPS     Z10, Z12 // m' = wa
@@ -4246,7 +4246,7 @@ cols_end_4:
 	JLT     less_5 // cols < 1
 	MOVQ    $-1, R12 // first cols lanes
 	BZHIQ   R9, R12, R12 // first cols lanes
-	KMOVW   R12, K2 // first cols lanes
+	KMOVQ   R12, K2 // first cols lanes
 	VMOVUPS (R10), Z2 // O = from[0]
 	VDIVPS  Z1, Z2, Z2 // O = O / l
 	VADDPS  Z0, Z2, Z2 // O = O + 0
@@ -4352,7 +4352,7 @@ vectors_end_2:
 	JLT         less_3 // n < 1
 	MOVQ        $-1, SI // first n lanes
 	BZHIQ       CX, SI, SI // first n lanes
-	KMOVW       SI, K1 // first n lanes
+	KMOVQ       SI, K1 // first n lanes
 	VMOVUPS.Z   (DX), K1, Z21 // l = sum[0], n lanes
 	VCMPPS      $0x11, Z17, Z21, K2 // subnormal = l < 2**-126
 	VMULPS      Z18, Z21, Z17 // x' = l * 2**23
@@ -4578,7 +4578,7 @@ vectors_end_4:
 	JLT         less_5 // n < 1
 	MOVQ        $-1, BX // first n lanes
 	BZHIQ       DX, BX, BX // first n lanes
-	KMOVW       BX, K1 // first n lanes
+	KMOVQ       BX, K1 // first n lanes
 	VMOVUPS.Z   (CX), K1, Z13 // x = src[0], n lanes
 	VMULPS      Z7, Z13, Z14 // n = x * log2e_hi
 	VRNDSCALEPS $0x00, Z14, Z14 // n = round(n)
@@ -4817,7 +4817,7 @@ vectors_end_4:
 	JLT         less_5 // n < 1
 	MOVQ        $-1, BX // first n lanes
 	BZHIQ       CX, BX, BX // first n lanes
-	KMOVW       BX, K1 // first n lanes
+	KMOVQ       BX, K1 // first n lanes
 	VMOVUPS.Z   (AX), K1, Z13 // x = src[0], n lanes
 	VSUBPS      Z0, Z13, Z13 // x = x - shift
 	VMULPS      Z9, Z13, Z0 // n = x * log2e_hi
@@ -4984,7 +4984,7 @@ vectors_end_4:
 	JLT         less_5 // n < 1
 	MOVQ        $-1, DX // first n lanes
 	BZHIQ       CX, DX, DX // first n lanes
-	KMOVW       DX, K1 // first n lanes
+	KMOVQ       DX, K1 // first n lanes
 	VMOVUPS.Z   (AX), K1, Z13 // x = src[0], n lanes
 	VSUBPS      Z0, Z13, Z13 // x = x - shift
 	VMULPS      Z9, Z13, Z0 // n = x * log2e_hi
@@ -5066,7 +5066,7 @@ vectors_end_4:
 	JLT       less_5 // n < 1
 	MOVQ      $-1, BX // first n lanes
 	BZHIQ     DX, BX, BX // first n lanes
-	KMOVW     BX, K1 // first n lanes
+	KMOVQ     BX, K1 // first n lanes
 	VMOVUPS.Z (CX), K1, Z1 // x = src[0], n lanes
 	VMULPS    Z0, Z1, Z1 // x = x * factor
 	VMOVUPS   Z1, K1, (AX) // dst[0] = x, n lanes
@@ -5128,13 +5128,210 @@ vectors_end_4:
 	JLT       less_5 // n < 1
 	MOVQ      $-1, BX // first n lanes
 	BZHIQ     DX, BX, BX // first n lanes
-	KMOVW     BX, K1 // first n lanes
+	KMOVQ     BX, K1 // first n lanes
 	VMOVUPS.Z (CX), K1, Z2 // x = src[0], n lanes
 	VSUBPS    Z0, Z2, Z2 // x = x - a
 	VSUBPS    Z1, Z2, Z2 // x = x - b
 	VMOVUPS   Z2, K1, (AX) // dst[0] = x, n lanes
 
 less_5:
+	VZEROUPPER
+	RET
+
+// func widenBF16AVX512(dst *float32, src *uint16, n int)
+TEXT ·widenBF16AVX512(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), AX // dst
+	MOVQ src+8(FP), CX // src
+	MOVQ n+16(FP), DX // n
+	CMPQ DX, $+16 // n < 16
+	JLT  vectors_end_2 // n < 16
+
+vectors_1:
+	VPMOVZXWD (CX), Z0 // x = bfloat16 of src[0]
+	VPSLLD    $0x10, Z0, Z0 // x = bfloat16 of src[0]
+	VMOVUPS   Z0, (AX) // dst[0] = x
+	ADDQ      $+32, CX // src += 32
+	ADDQ      $+64, AX // dst += 64
+	SUBQ      $+16, DX // n += -16
+	CMPQ      DX, $+16 // n >= 16
+	JGE       vectors_1 // n >= 16
+
+vectors_end_2:
+	CMPQ        DX, $+1 // n < 1
+	JLT         less_3 // n < 1
+	MOVQ        $-1, BX // first n lanes
+	BZHIQ       DX, BX, BX // first n lanes
+	KMOVQ       BX, K1 // first n lanes
+	VPMOVZXWD.Z (CX), K1, Z0 // x = bfloat16 of src[0], n lanes
+	VPSLLD      $0x10, Z0, Z0 // x = bfloat16 of src[0], n lanes
+	MOVQ        $-1, CX // first n lanes
+	BZHIQ       DX, CX, CX // first n lanes
+	KMOVQ       CX, K1 // first n lanes
+	VMOVUPS     Z0, K1, (AX) // dst[0] = x, n lanes
+
+less_3:
+	VZEROUPPER
+	RET
+
+// func widenF16AVX512(dst *float32, src *uint16, n int)
+TEXT ·widenF16AVX512(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), AX // dst
+	MOVQ src+8(FP), CX // src
+	MOVQ n+16(FP), DX // n
+	CMPQ DX, $+16 // n < 16
+	JLT  vectors_end_2 // n < 16
+
+vectors_1:
+	VCVTPH2PS (CX), Z0 // x = float16 of src[0]
+	VMOVUPS   Z0, (AX) // dst[0] = x
+	ADDQ      $+32, CX // src += 32
+	ADDQ      $+64, AX // dst += 64
+	SUBQ      $+16, DX // n += -16
+	CMPQ      DX, $+16 // n >= 16
+	JGE       vectors_1 // n >= 16
+
+vectors_end_2:
+	CMPQ        DX, $+1 // n < 1
+	JLT         less_3 // n < 1
+	MOVQ        $-1, BX // first n lanes
+	BZHIQ       DX, BX, BX // first n lanes
+	KMOVQ       BX, K1 // first n lanes
+	VCVTPH2PS.Z (CX), K1, Z0 // x = float16 of src[0], n lanes
+	MOVQ        $-1, CX // first n lanes
+	BZHIQ       DX, CX, CX // first n lanes
+	KMOVQ       CX, K1 // first n lanes
+	VMOVUPS     Z0, K1, (AX) // dst[0] = x, n lanes
+
+less_3:
+	VZEROUPPER
+	RET
+
+// func widenInt8AVX512(dst *float32, src *int8, n int)
+TEXT ·widenInt8AVX512(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), AX // dst
+	MOVQ src+8(FP), CX // src
+	MOVQ n+16(FP), DX // n
+	CMPQ DX, $+16 // n < 16
+	JLT  vectors_end_2 // n < 16
+
+vectors_1:
+	VPMOVSXBD (CX), Z0 // x = int8 of src[0]
+	VCVTDQ2PS Z0, Z0 // x = int8 of src[0]
+	VMOVUPS   Z0, (AX) // dst[0] = x
+	ADDQ      $+16, CX // src += 16
+	ADDQ      $+64, AX // dst += 64
+	SUBQ      $+16, DX // n += -16
+	CMPQ      DX, $+16 // n >= 16
+	JGE       vectors_1 // n >= 16
+
+vectors_end_2:
+	CMPQ        DX, $+1 // n < 1
+	JLT         less_3 // n < 1
+	MOVQ        $-1, BX // first n lanes
+	BZHIQ       DX, BX, BX // first n lanes
+	KMOVQ       BX, K1 // first n lanes
+	VPMOVSXBD.Z (CX), K1, Z0 // x = int8 of src[0], n lanes
+	VCVTDQ2PS   Z0, Z0 // x = int8 of src[0], n lanes
+	MOVQ        $-1, CX // first n lanes
+	BZHIQ       DX, CX, CX // first n lanes
+	KMOVQ       CX, K1 // first n lanes
+	VMOVUPS     Z0, K1, (AX) // dst[0] = x, n lanes
+
+less_3:
+	VZEROUPPER
+	RET
+
+// func narrowBF16AVX512(dst *uint16, src *float32, n int)
+TEXT ·narrowBF16AVX512(SB), NOSPLIT, $0-24
+	MOVQ         dst+0(FP), AX // dst
+	MOVQ         src+8(FP), CX // src
+	MOVQ         n+16(FP), DX // n
+	VBROADCASTSS x1_00000001<>+0(SB), Z0 // 1
+	VBROADCASTSS x1_00007fff<>+0(SB), Z1 // half - 1
+	VBROADCASTSS x1_00400000<>+0(SB), Z2 // quiet
+	CMPQ         DX, $+16 // n < 16
+	JLT          vectors_end_2 // n < 16
+
+vectors_1:
+	VMOVUPS   (CX), Z3 // x = src[0]
+	VPSRAD    $0x10, Z3, Z4 // rounded = x >> 16
+	VPANDD    Z0, Z4, Z4 // rounded = rounded & 1
+	VPADDD    Z3, Z4, Z4 // rounded = rounded + (int) x
+	VPADDD    Z1, Z4, Z4 // rounded = rounded + (int) half - 1
+	VCMPPS    $0x00, Z3, Z3, K1 // number = x == x
+	VPORD     Z2, Z3, Z3 // x = x | quiet
+	VBLENDMPS Z4, Z3, K1, Z3 // x = number ? rounded : x
+	VPSRLD    $0x10, Z3, Z3 // dst[0] = bfloat16 of x
+	VPMOVDW   Z3, (AX) // dst[0] = bfloat16 of x
+	ADDQ      $+64, CX // src += 64
+	ADDQ      $+32, AX // dst += 32
+	SUBQ      $+16, DX // n += -16
+	CMPQ      DX, $+16 // n >= 16
+	JGE       vectors_1 // n >= 16
+
+vectors_end_2:
+	CMPQ      DX, $+1 // n < 1
+	JLT       less_3 // n < 1
+	MOVQ      $-1, BX // first n lanes
+	BZHIQ     DX, BX, BX // first n lanes
+	KMOVQ     BX, K1 // first n lanes
+	VMOVUPS.Z (CX), K1, Z3 // x = src[0], n lanes
+	VPSRAD    $0x10, Z3, Z4 // rounded = x >> 16
+	VPANDD    Z0, Z4, Z4 // rounded = rounded & 1
+	VPADDD    Z3, Z4, Z4 // rounded = rounded + (int) x
+	VPADDD    Z1, Z4, Z4 // rounded = rounded + (int) half - 1
+	VCMPPS    $0x00, Z3, Z3, K1 // number = x == x
+	VPORD     Z2, Z3, Z3 // x = x | quiet
+	VBLENDMPS Z4, Z3, K1, Z3 // x = number ? rounded : x
+	MOVQ      $-1, CX // first n lanes
+	BZHIQ     DX, CX, CX // first n lanes
+	KMOVQ     CX, K1 // first n lanes
+	VPSRLD    $0x10, Z3, Z0 // dst[0] = bfloat16 of x, n lanes
+	VPMOVDW   Z0, K1, (AX) // dst[0] = bfloat16 of x, n lanes
+
+less_3:
+	VZEROUPPER
+	RET
+
+DATA x1_00000001<>+0(SB)/4, $0x00000001
+GLOBL x1_00000001<>(SB), RODATA|NOPTR, $4
+
+DATA x1_00007fff<>+0(SB)/4, $0x00007fff
+GLOBL x1_00007fff<>(SB), RODATA|NOPTR, $4
+
+DATA x1_00400000<>+0(SB)/4, $0x00400000
+GLOBL x1_00400000<>(SB), RODATA|NOPTR, $4
+
+// func narrowF16AVX512(dst *uint16, src *float32, n int)
+TEXT ·narrowF16AVX512(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), AX // dst
+	MOVQ src+8(FP), CX // src
+	MOVQ n+16(FP), DX // n
+	CMPQ DX, $+16 // n < 16
+	JLT  vectors_end_2 // n < 16
+
+vectors_1:
+	VMOVUPS   (CX), Z0 // x = src[0]
+	VCVTPS2PH $0x00, Z0, (AX) // dst[0] = float16 of x
+	ADDQ      $+64, CX // src += 64
+	ADDQ      $+32, AX // dst += 32
+	SUBQ      $+16, DX // n += -16
+	CMPQ      DX, $+16 // n >= 16
+	JGE       vectors_1 // n >= 16
+
+vectors_end_2:
+	CMPQ      DX, $+1 // n < 1
+	JLT       less_3 // n < 1
+	MOVQ      $-1, BX // first n lanes
+	BZHIQ     DX, BX, BX // first n lanes
+	KMOVQ     BX, K1 // first n lanes
+	VMOVUPS.Z (CX), K1, Z0 // x = src[0], n lanes
+	MOVQ      $-1, CX // first n lanes
+	BZHIQ     DX, CX, CX // first n lanes
+	KMOVQ     CX, K1 // first n lanes
+	VCVTPS2PH $0x00, Z0, K1, (AX) // dst[0] = float16 of x, n lanes
+
+less_3:
 	VZEROUPPER
 	RET
 
@@ -5235,3 +5432,4599 @@ vectors_end_2:
 	VMOVSS X0, ret+16(FP) // return or0[0]
 	VZEROUPPER
 	RET
+
+// func dotRowsF32AVX512(dst *float32, q *float32, rows *float32, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
+TEXT ·dotRowsF32AVX512(SB), NOSPLIT, $0-88
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	SHLQ    $0x01, R8 // stride <<= 1
+	SHLQ    $0x01, R8 // stride <<= 1
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Z0 // s0_c0 = acc[0]
+	VMOVUPS 64(R8), Z1 // s0_c1 = acc[16]
+	VMOVUPS 128(R8), Z2 // s0_c2 = acc[32]
+	VMOVUPS 192(R8), Z3 // s0_c3 = acc[48]
+	JMP     end_6
+
+less_5:
+	VPXORD Z0, Z0, Z0 // s0_c0 = 0
+	VPXORD Z1, Z1, Z1 // s0_c1 = 0
+	VPXORD Z2, Z2, Z2 // s0_c2 = 0
+	VPXORD Z3, Z3, Z3 // s0_c3 = 0
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	PREFETCHT1  128(DI) // prefetch ahead[32]
+	PREFETCHT1  192(DI) // prefetch ahead[48]
+	VMOVUPS     (R9), Z4 // x = q[0]
+	VMOVUPS     (R8), Z5 // y = y[0]
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+	VMOVUPS     64(R9), Z4 // x = q[16]
+	VMOVUPS     64(R8), Z5 // y = y[16]
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+	VMOVUPS     128(R9), Z4 // x = q[32]
+	VMOVUPS     128(R8), Z5 // y = y[32]
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+	VMOVUPS     192(R9), Z4 // x = q[48]
+	VMOVUPS     192(R8), Z5 // y = y[48]
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+	ADDQ        $+256, R9 // q += 256
+	ADDQ        $+256, R8 // y += 256
+	ADDQ        $+256, DI // ahead += 256
+	SUBQ        $+64, R10 // dim += -64
+	CMPQ        R10, $+64 // dim >= 64
+	JGE         chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        R10, $+1 // dim < 1
+	JLT         less_9 // dim < 1
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	PREFETCHT1  128(DI) // prefetch ahead[32]
+	PREFETCHT1  192(DI) // prefetch ahead[48]
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_10 // dim < 16
+	VMOVUPS     (R9), Z4 // x = q[0]
+	VMOVUPS     (R8), Z5 // y = y[0]
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+
+less_10:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_11 // dim < 32
+	VMOVUPS     64(R9), Z4 // x = q[16]
+	VMOVUPS     64(R8), Z5 // y = y[16]
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+
+less_11:
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_12 // dim < 48
+	VMOVUPS     128(R9), Z4 // x = q[32]
+	VMOVUPS     128(R8), Z5 // y = y[32]
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+
+less_12:
+	CMPQ        R10, $+64 // dim < 64
+	JLT         less_13 // dim < 64
+	VMOVUPS     192(R9), Z4 // x = q[48]
+	VMOVUPS     192(R8), Z5 // y = y[48]
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+
+less_13:
+	MOVQ        R10, R11 // rest = dim
+	ANDQ        $+15, R11 // rest &= 15
+	CMPQ        R11, $+1 // rest < 1
+	JLT         less_14 // rest < 1
+	CMPQ        R10, $+0 // dim < 0
+	JLT         less_15 // dim < 0
+	SUBQ        R11, R10 // dim -= rest
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	MOVQ        $-1, R12 // first rest lanes
+	BZHIQ       R11, R12, R12 // first rest lanes
+	KMOVQ       R12, K1 // first rest lanes
+	VMOVUPS.Z   (R9), K1, Z4 // x = q[0], rest lanes
+	ADDQ        R10, R8 // y += dim
+	ADDQ        R10, R8 // y += dim
+	ADDQ        R10, R8 // y += dim
+	ADDQ        R10, R8 // y += dim
+	MOVQ        $-1, R9 // first rest lanes
+	BZHIQ       R11, R9, R9 // first rest lanes
+	KMOVQ       R9, K1 // first rest lanes
+	VMOVUPS.Z   (R8), K1, Z5 // y = y[0], rest lanes
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_16 // dim < 48
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+	JMP         end_17
+
+less_16:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_18 // dim < 32
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+	JMP         end_19
+
+less_18:
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_20 // dim < 16
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+	JMP         end_21
+
+less_20:
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+
+end_21:
+end_19:
+end_17:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_22 // acc < 1
+	VMOVUPS Z0, (R8) // acc[0] = s0_c0
+	VMOVUPS Z1, 64(R8) // acc[16] = s0_c1
+	VMOVUPS Z2, 128(R8) // acc[32] = s0_c2
+	VMOVUPS Z3, 192(R8) // acc[48] = s0_c3
+
+less_22:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z4, Z4, Z4 // zero = 0
+	VADDPS        Z1, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z3, Z2, Z2 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z2, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z0, Y1 // s0_c0[0] = sum of lanes
+	VADDPS        Y1, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS        Z4, Z0, Z0 // s0_c0 = s0_c0 + zero
+	VMOVSS        X0, (AX) // dst[0] = s0_c0[0]
+	ADDQ          $+4, AX // dst += 4
+	SUBQ          $+1, DX // count += -1
+	CMPQ          DX, $+1 // count >= 1
+	JGE           rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func l2RowsF32AVX512(dst *float32, q *float32, rows *float32, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int, scale float32)
+TEXT ·l2RowsF32AVX512(SB), NOSPLIT, $0-92
+	VBROADCASTSS scale+88(FP), Z0 // scale in all lanes
+	MOVQ         dst+0(FP), AX // dst
+	MOVQ         rows+16(FP), CX // rows
+	MOVQ         count+40(FP), DX // count
+	MOVQ         index+48(FP), BX // index
+	CMPQ         DX, $+1 // count < 1
+	JLT          rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	SHLQ    $0x01, R8 // stride <<= 1
+	SHLQ    $0x01, R8 // stride <<= 1
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Z1 // s0_c0 = acc[0]
+	VMOVUPS 64(R8), Z2 // s0_c1 = acc[16]
+	VMOVUPS 128(R8), Z3 // s0_c2 = acc[32]
+	VMOVUPS 192(R8), Z4 // s0_c3 = acc[48]
+	JMP     end_6
+
+less_5:
+	VPXORD Z1, Z1, Z1 // s0_c0 = 0
+	VPXORD Z2, Z2, Z2 // s0_c1 = 0
+	VPXORD Z3, Z3, Z3 // s0_c2 = 0
+	VPXORD Z4, Z4, Z4 // s0_c3 = 0
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	PREFETCHT1   64(DI) // prefetch ahead[16]
+	PREFETCHT1   128(DI) // prefetch ahead[32]
+	PREFETCHT1   192(DI) // prefetch ahead[48]
+	VMOVUPS      (R9), Z5 // x = q[0]
+	VMOVUPS      (R8), Z6 // y = y[0]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
+	VMOVUPS      64(R9), Z5 // x = q[16]
+	VMOVUPS      64(R8), Z6 // y = y[16]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+	VMOVUPS      128(R9), Z5 // x = q[32]
+	VMOVUPS      128(R8), Z6 // y = y[32]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
+	VMOVUPS      192(R9), Z5 // x = q[48]
+	VMOVUPS      192(R8), Z6 // y = y[48]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
+	ADDQ         $+256, R9 // q += 256
+	ADDQ         $+256, R8 // y += 256
+	ADDQ         $+256, DI // ahead += 256
+	SUBQ         $+64, R10 // dim += -64
+	CMPQ         R10, $+64 // dim >= 64
+	JGE          chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ         R10, $+1 // dim < 1
+	JLT          less_9 // dim < 1
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	PREFETCHT1   64(DI) // prefetch ahead[16]
+	PREFETCHT1   128(DI) // prefetch ahead[32]
+	PREFETCHT1   192(DI) // prefetch ahead[48]
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_10 // dim < 16
+	VMOVUPS      (R9), Z5 // x = q[0]
+	VMOVUPS      (R8), Z6 // y = y[0]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
+
+less_10:
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_11 // dim < 32
+	VMOVUPS      64(R9), Z5 // x = q[16]
+	VMOVUPS      64(R8), Z6 // y = y[16]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+
+less_11:
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_12 // dim < 48
+	VMOVUPS      128(R9), Z5 // x = q[32]
+	VMOVUPS      128(R8), Z6 // y = y[32]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
+
+less_12:
+	CMPQ         R10, $+64 // dim < 64
+	JLT          less_13 // dim < 64
+	VMOVUPS      192(R9), Z5 // x = q[48]
+	VMOVUPS      192(R8), Z6 // y = y[48]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
+
+less_13:
+	MOVQ         R10, R11 // rest = dim
+	ANDQ         $+15, R11 // rest &= 15
+	CMPQ         R11, $+1 // rest < 1
+	JLT          less_14 // rest < 1
+	CMPQ         R10, $+0 // dim < 0
+	JLT          less_15 // dim < 0
+	SUBQ         R11, R10 // dim -= rest
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	MOVQ         $-1, R12 // first rest lanes
+	BZHIQ        R11, R12, R12 // first rest lanes
+	KMOVQ        R12, K1 // first rest lanes
+	VMOVUPS.Z    (R9), K1, Z5 // x = q[0], rest lanes
+	ADDQ         R10, R8 // y += dim
+	ADDQ         R10, R8 // y += dim
+	ADDQ         R10, R8 // y += dim
+	ADDQ         R10, R8 // y += dim
+	MOVQ         $-1, R9 // first rest lanes
+	BZHIQ        R11, R9, R9 // first rest lanes
+	KMOVQ        R9, K1 // first rest lanes
+	VMOVUPS.Z    (R8), K1, Z6 // y = y[0], rest lanes
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_16 // dim < 48
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
+	JMP          end_17
+
+less_16:
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_18 // dim < 32
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
+	JMP          end_19
+
+less_18:
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_20 // dim < 16
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+	JMP          end_21
+
+less_20:
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
+
+end_21:
+end_19:
+end_17:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_22 // acc < 1
+	VMOVUPS Z1, (R8) // acc[0] = s0_c0
+	VMOVUPS Z2, 64(R8) // acc[16] = s0_c1
+	VMOVUPS Z3, 128(R8) // acc[32] = s0_c2
+	VMOVUPS Z4, 192(R8) // acc[48] = s0_c3
+
+less_22:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z5, Z5, Z5 // zero = 0
+	VADDPS        Z2, Z1, Z1 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z4, Z3, Z3 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z3, Z1, Z1 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z1, Y2 // s0_c0[0] = sum of lanes
+	VADDPS        Y2, Y1, Y1 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VADDPS        Z5, Z1, Z1 // s0_c0 = s0_c0 + zero
+	VMOVSS        X1, (AX) // dst[0] = s0_c0[0]
+	ADDQ          $+4, AX // dst += 4
+	SUBQ          $+1, DX // count += -1
+	CMPQ          DX, $+1 // count >= 1
+	JGE           rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func cosineRowsF32AVX512(dst *float32, q *float32, rows *float32, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
+TEXT ·cosineRowsF32AVX512(SB), NOSPLIT, $0-88
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	SHLQ    $0x01, R8 // stride <<= 1
+	SHLQ    $0x01, R8 // stride <<= 1
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Z0 // s0_c0 = acc[0]
+	VMOVUPS 256(R8), Z1 // s1_c0 = acc[64]
+	VMOVUPS 64(R8), Z2 // s0_c1 = acc[16]
+	VMOVUPS 320(R8), Z3 // s1_c1 = acc[80]
+	VMOVUPS 128(R8), Z4 // s0_c2 = acc[32]
+	VMOVUPS 384(R8), Z5 // s1_c2 = acc[96]
+	VMOVUPS 192(R8), Z6 // s0_c3 = acc[48]
+	VMOVUPS 448(R8), Z7 // s1_c3 = acc[112]
+	JMP     end_6
+
+less_5:
+	VPXORD Z0, Z0, Z0 // s0_c0 = 0
+	VPXORD Z1, Z1, Z1 // s1_c0 = 0
+	VPXORD Z2, Z2, Z2 // s0_c1 = 0
+	VPXORD Z3, Z3, Z3 // s1_c1 = 0
+	VPXORD Z4, Z4, Z4 // s0_c2 = 0
+	VPXORD Z5, Z5, Z5 // s1_c2 = 0
+	VPXORD Z6, Z6, Z6 // s0_c3 = 0
+	VPXORD Z7, Z7, Z7 // s1_c3 = 0
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	PREFETCHT1  128(DI) // prefetch ahead[32]
+	PREFETCHT1  192(DI) // prefetch ahead[48]
+	VMOVUPS     (R9), Z8 // x = q[0]
+	VMOVUPS     (R8), Z9 // y = y[0]
+	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
+	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
+	VMOVUPS     64(R9), Z8 // x = q[16]
+	VMOVUPS     64(R8), Z9 // y = y[16]
+	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
+	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
+	VMOVUPS     128(R9), Z8 // x = q[32]
+	VMOVUPS     128(R8), Z9 // y = y[32]
+	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
+	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
+	VMOVUPS     192(R9), Z8 // x = q[48]
+	VMOVUPS     192(R8), Z9 // y = y[48]
+	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
+	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
+	ADDQ        $+256, R9 // q += 256
+	ADDQ        $+256, R8 // y += 256
+	ADDQ        $+256, DI // ahead += 256
+	SUBQ        $+64, R10 // dim += -64
+	CMPQ        R10, $+64 // dim >= 64
+	JGE         chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        R10, $+1 // dim < 1
+	JLT         less_9 // dim < 1
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	PREFETCHT1  128(DI) // prefetch ahead[32]
+	PREFETCHT1  192(DI) // prefetch ahead[48]
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_10 // dim < 16
+	VMOVUPS     (R9), Z8 // x = q[0]
+	VMOVUPS     (R8), Z9 // y = y[0]
+	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
+	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
+
+less_10:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_11 // dim < 32
+	VMOVUPS     64(R9), Z8 // x = q[16]
+	VMOVUPS     64(R8), Z9 // y = y[16]
+	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
+	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
+
+less_11:
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_12 // dim < 48
+	VMOVUPS     128(R9), Z8 // x = q[32]
+	VMOVUPS     128(R8), Z9 // y = y[32]
+	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
+	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
+
+less_12:
+	CMPQ        R10, $+64 // dim < 64
+	JLT         less_13 // dim < 64
+	VMOVUPS     192(R9), Z8 // x = q[48]
+	VMOVUPS     192(R8), Z9 // y = y[48]
+	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
+	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
+
+less_13:
+	MOVQ        R10, R11 // rest = dim
+	ANDQ        $+15, R11 // rest &= 15
+	CMPQ        R11, $+1 // rest < 1
+	JLT         less_14 // rest < 1
+	CMPQ        R10, $+0 // dim < 0
+	JLT         less_15 // dim < 0
+	SUBQ        R11, R10 // dim -= rest
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	MOVQ        $-1, R12 // first rest lanes
+	BZHIQ       R11, R12, R12 // first rest lanes
+	KMOVQ       R12, K1 // first rest lanes
+	VMOVUPS.Z   (R9), K1, Z8 // x = q[0], rest lanes
+	ADDQ        R10, R8 // y += dim
+	ADDQ        R10, R8 // y += dim
+	ADDQ        R10, R8 // y += dim
+	ADDQ        R10, R8 // y += dim
+	MOVQ        $-1, R9 // first rest lanes
+	BZHIQ       R11, R9, R9 // first rest lanes
+	KMOVQ       R9, K1 // first rest lanes
+	VMOVUPS.Z   (R8), K1, Z9 // y = y[0], rest lanes
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_16 // dim < 48
+	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
+	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
+	JMP         end_17
+
+less_16:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_18 // dim < 32
+	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
+	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
+	JMP         end_19
+
+less_18:
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_20 // dim < 16
+	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
+	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
+	JMP         end_21
+
+less_20:
+	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
+	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
+
+end_21:
+end_19:
+end_17:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_22 // acc < 1
+	VMOVUPS Z0, (R8) // acc[0] = s0_c0
+	VMOVUPS Z1, 256(R8) // acc[64] = s1_c0
+	VMOVUPS Z2, 64(R8) // acc[16] = s0_c1
+	VMOVUPS Z3, 320(R8) // acc[80] = s1_c1
+	VMOVUPS Z4, 128(R8) // acc[32] = s0_c2
+	VMOVUPS Z5, 384(R8) // acc[96] = s1_c2
+	VMOVUPS Z6, 192(R8) // acc[48] = s0_c3
+	VMOVUPS Z7, 448(R8) // acc[112] = s1_c3
+
+less_22:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z8, Z8, Z8 // zero = 0
+	VADDPS        Z2, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z6, Z4, Z4 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z4, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z0, Y2 // s0_c0[0] = sum of lanes
+	VADDPS        Y2, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y0, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS        Z8, Z0, Z0 // s0_c0 = s0_c0 + zero
+	VADDPS        Z3, Z1, Z1 // s1_c0 = s1_c0 + s1_c1
+	VADDPS        Z7, Z5, Z5 // s1_c2 = s1_c2 + s1_c3
+	VADDPS        Z5, Z1, Z1 // s1_c0 = s1_c0 + s1_c2
+	VEXTRACTF64X4 $0x01, Z1, Y2 // s1_c0[0] = sum of lanes
+	VADDPS        Y2, Y1, Y1 // s1_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y1, X2 // s1_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s1_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X1, X2 // s1_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s1_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X1, X2 // s1_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s1_c0[0] = sum of lanes
+	VADDPS        Z8, Z1, Z1 // s1_c0 = s1_c0 + zero
+	VMOVSS        X0, (AX) // dst[0] = s0_c0[0]
+	VMOVSS        X1, 4(AX) // dst[1] = s1_c0[0]
+	ADDQ          $+8, AX // dst += 8
+	SUBQ          $+1, DX // count += -1
+	CMPQ          DX, $+1 // count >= 1
+	JGE           rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func dotRowsBF16AVX512(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
+TEXT ·dotRowsBF16AVX512(SB), NOSPLIT, $0-88
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	SHLQ    $0x01, R8 // stride <<= 1
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Z0 // s0_c0 = acc[0]
+	VMOVUPS 64(R8), Z1 // s0_c1 = acc[16]
+	VMOVUPS 128(R8), Z2 // s0_c2 = acc[32]
+	VMOVUPS 192(R8), Z3 // s0_c3 = acc[48]
+	JMP     end_6
+
+less_5:
+	VPXORD Z0, Z0, Z0 // s0_c0 = 0
+	VPXORD Z1, Z1, Z1 // s0_c1 = 0
+	VPXORD Z2, Z2, Z2 // s0_c2 = 0
+	VPXORD Z3, Z3, Z3 // s0_c3 = 0
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	VMOVUPS     (R9), Z4 // x = q[0]
+	VPMOVZXWD   (R8), Z5 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[0]
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+	VMOVUPS     64(R9), Z4 // x = q[16]
+	VPMOVZXWD   32(R8), Z5 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[8]
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+	VMOVUPS     128(R9), Z4 // x = q[32]
+	VPMOVZXWD   64(R8), Z5 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[16]
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+	VMOVUPS     192(R9), Z4 // x = q[48]
+	VPMOVZXWD   96(R8), Z5 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[24]
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+	ADDQ        $+256, R9 // q += 256
+	ADDQ        $+128, R8 // y += 128
+	ADDQ        $+128, DI // ahead += 128
+	SUBQ        $+64, R10 // dim += -64
+	CMPQ        R10, $+64 // dim >= 64
+	JGE         chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        R10, $+1 // dim < 1
+	JLT         less_9 // dim < 1
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_10 // dim < 16
+	VMOVUPS     (R9), Z4 // x = q[0]
+	VPMOVZXWD   (R8), Z5 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[0]
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+
+less_10:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_11 // dim < 32
+	VMOVUPS     64(R9), Z4 // x = q[16]
+	VPMOVZXWD   32(R8), Z5 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[8]
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+
+less_11:
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_12 // dim < 48
+	VMOVUPS     128(R9), Z4 // x = q[32]
+	VPMOVZXWD   64(R8), Z5 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[16]
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+
+less_12:
+	CMPQ        R10, $+64 // dim < 64
+	JLT         less_13 // dim < 64
+	VMOVUPS     192(R9), Z4 // x = q[48]
+	VPMOVZXWD   96(R8), Z5 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[24]
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+
+less_13:
+	MOVQ        R10, R11 // rest = dim
+	ANDQ        $+15, R11 // rest &= 15
+	CMPQ        R11, $+1 // rest < 1
+	JLT         less_14 // rest < 1
+	CMPQ        R10, $+0 // dim < 0
+	JLT         less_15 // dim < 0
+	SUBQ        R11, R10 // dim -= rest
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	MOVQ        $-1, R12 // first rest lanes
+	BZHIQ       R11, R12, R12 // first rest lanes
+	KMOVQ       R12, K1 // first rest lanes
+	VMOVUPS.Z   (R9), K1, Z4 // x = q[0], rest lanes
+	ADDQ        R10, R8 // y += dim
+	ADDQ        R10, R8 // y += dim
+	MOVQ        $-1, R9 // first rest lanes
+	BZHIQ       R11, R9, R9 // first rest lanes
+	KMOVQ       R9, K1 // first rest lanes
+	VPMOVZXWD.Z (R8), K1, Z5 // y = bfloat16 of y[0], rest lanes
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[0], rest lanes
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_16 // dim < 48
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+	JMP         end_17
+
+less_16:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_18 // dim < 32
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+	JMP         end_19
+
+less_18:
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_20 // dim < 16
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+	JMP         end_21
+
+less_20:
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+
+end_21:
+end_19:
+end_17:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_22 // acc < 1
+	VMOVUPS Z0, (R8) // acc[0] = s0_c0
+	VMOVUPS Z1, 64(R8) // acc[16] = s0_c1
+	VMOVUPS Z2, 128(R8) // acc[32] = s0_c2
+	VMOVUPS Z3, 192(R8) // acc[48] = s0_c3
+
+less_22:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z4, Z4, Z4 // zero = 0
+	VADDPS        Z1, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z3, Z2, Z2 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z2, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z0, Y1 // s0_c0[0] = sum of lanes
+	VADDPS        Y1, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS        Z4, Z0, Z0 // s0_c0 = s0_c0 + zero
+	VMOVSS        X0, (AX) // dst[0] = s0_c0[0]
+	ADDQ          $+4, AX // dst += 4
+	SUBQ          $+1, DX // count += -1
+	CMPQ          DX, $+1 // count >= 1
+	JGE           rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func l2RowsBF16AVX512(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int, scale float32)
+TEXT ·l2RowsBF16AVX512(SB), NOSPLIT, $0-92
+	VBROADCASTSS scale+88(FP), Z0 // scale in all lanes
+	MOVQ         dst+0(FP), AX // dst
+	MOVQ         rows+16(FP), CX // rows
+	MOVQ         count+40(FP), DX // count
+	MOVQ         index+48(FP), BX // index
+	CMPQ         DX, $+1 // count < 1
+	JLT          rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	SHLQ    $0x01, R8 // stride <<= 1
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Z1 // s0_c0 = acc[0]
+	VMOVUPS 64(R8), Z2 // s0_c1 = acc[16]
+	VMOVUPS 128(R8), Z3 // s0_c2 = acc[32]
+	VMOVUPS 192(R8), Z4 // s0_c3 = acc[48]
+	JMP     end_6
+
+less_5:
+	VPXORD Z1, Z1, Z1 // s0_c0 = 0
+	VPXORD Z2, Z2, Z2 // s0_c1 = 0
+	VPXORD Z3, Z3, Z3 // s0_c2 = 0
+	VPXORD Z4, Z4, Z4 // s0_c3 = 0
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	PREFETCHT1   64(DI) // prefetch ahead[16]
+	VMOVUPS      (R9), Z5 // x = q[0]
+	VPMOVZXWD    (R8), Z6 // y = bfloat16 of y[0]
+	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[0]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
+	VMOVUPS      64(R9), Z5 // x = q[16]
+	VPMOVZXWD    32(R8), Z6 // y = bfloat16 of y[8]
+	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[8]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+	VMOVUPS      128(R9), Z5 // x = q[32]
+	VPMOVZXWD    64(R8), Z6 // y = bfloat16 of y[16]
+	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[16]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
+	VMOVUPS      192(R9), Z5 // x = q[48]
+	VPMOVZXWD    96(R8), Z6 // y = bfloat16 of y[24]
+	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[24]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
+	ADDQ         $+256, R9 // q += 256
+	ADDQ         $+128, R8 // y += 128
+	ADDQ         $+128, DI // ahead += 128
+	SUBQ         $+64, R10 // dim += -64
+	CMPQ         R10, $+64 // dim >= 64
+	JGE          chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ         R10, $+1 // dim < 1
+	JLT          less_9 // dim < 1
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	PREFETCHT1   64(DI) // prefetch ahead[16]
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_10 // dim < 16
+	VMOVUPS      (R9), Z5 // x = q[0]
+	VPMOVZXWD    (R8), Z6 // y = bfloat16 of y[0]
+	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[0]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
+
+less_10:
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_11 // dim < 32
+	VMOVUPS      64(R9), Z5 // x = q[16]
+	VPMOVZXWD    32(R8), Z6 // y = bfloat16 of y[8]
+	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[8]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+
+less_11:
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_12 // dim < 48
+	VMOVUPS      128(R9), Z5 // x = q[32]
+	VPMOVZXWD    64(R8), Z6 // y = bfloat16 of y[16]
+	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[16]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
+
+less_12:
+	CMPQ         R10, $+64 // dim < 64
+	JLT          less_13 // dim < 64
+	VMOVUPS      192(R9), Z5 // x = q[48]
+	VPMOVZXWD    96(R8), Z6 // y = bfloat16 of y[24]
+	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[24]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
+
+less_13:
+	MOVQ         R10, R11 // rest = dim
+	ANDQ         $+15, R11 // rest &= 15
+	CMPQ         R11, $+1 // rest < 1
+	JLT          less_14 // rest < 1
+	CMPQ         R10, $+0 // dim < 0
+	JLT          less_15 // dim < 0
+	SUBQ         R11, R10 // dim -= rest
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	MOVQ         $-1, R12 // first rest lanes
+	BZHIQ        R11, R12, R12 // first rest lanes
+	KMOVQ        R12, K1 // first rest lanes
+	VMOVUPS.Z    (R9), K1, Z5 // x = q[0], rest lanes
+	ADDQ         R10, R8 // y += dim
+	ADDQ         R10, R8 // y += dim
+	MOVQ         $-1, R9 // first rest lanes
+	BZHIQ        R11, R9, R9 // first rest lanes
+	KMOVQ        R9, K1 // first rest lanes
+	VPMOVZXWD.Z  (R8), K1, Z6 // y = bfloat16 of y[0], rest lanes
+	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[0], rest lanes
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_16 // dim < 48
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
+	JMP          end_17
+
+less_16:
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_18 // dim < 32
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
+	JMP          end_19
+
+less_18:
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_20 // dim < 16
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+	JMP          end_21
+
+less_20:
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
+
+end_21:
+end_19:
+end_17:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_22 // acc < 1
+	VMOVUPS Z1, (R8) // acc[0] = s0_c0
+	VMOVUPS Z2, 64(R8) // acc[16] = s0_c1
+	VMOVUPS Z3, 128(R8) // acc[32] = s0_c2
+	VMOVUPS Z4, 192(R8) // acc[48] = s0_c3
+
+less_22:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z5, Z5, Z5 // zero = 0
+	VADDPS        Z2, Z1, Z1 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z4, Z3, Z3 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z3, Z1, Z1 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z1, Y2 // s0_c0[0] = sum of lanes
+	VADDPS        Y2, Y1, Y1 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VADDPS        Z5, Z1, Z1 // s0_c0 = s0_c0 + zero
+	VMOVSS        X1, (AX) // dst[0] = s0_c0[0]
+	ADDQ          $+4, AX // dst += 4
+	SUBQ          $+1, DX // count += -1
+	CMPQ          DX, $+1 // count >= 1
+	JGE           rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func cosineRowsBF16AVX512(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
+TEXT ·cosineRowsBF16AVX512(SB), NOSPLIT, $0-88
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	SHLQ    $0x01, R8 // stride <<= 1
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Z0 // s0_c0 = acc[0]
+	VMOVUPS 256(R8), Z1 // s1_c0 = acc[64]
+	VMOVUPS 64(R8), Z2 // s0_c1 = acc[16]
+	VMOVUPS 320(R8), Z3 // s1_c1 = acc[80]
+	VMOVUPS 128(R8), Z4 // s0_c2 = acc[32]
+	VMOVUPS 384(R8), Z5 // s1_c2 = acc[96]
+	VMOVUPS 192(R8), Z6 // s0_c3 = acc[48]
+	VMOVUPS 448(R8), Z7 // s1_c3 = acc[112]
+	JMP     end_6
+
+less_5:
+	VPXORD Z0, Z0, Z0 // s0_c0 = 0
+	VPXORD Z1, Z1, Z1 // s1_c0 = 0
+	VPXORD Z2, Z2, Z2 // s0_c1 = 0
+	VPXORD Z3, Z3, Z3 // s1_c1 = 0
+	VPXORD Z4, Z4, Z4 // s0_c2 = 0
+	VPXORD Z5, Z5, Z5 // s1_c2 = 0
+	VPXORD Z6, Z6, Z6 // s0_c3 = 0
+	VPXORD Z7, Z7, Z7 // s1_c3 = 0
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	VMOVUPS     (R9), Z8 // x = q[0]
+	VPMOVZXWD   (R8), Z9 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Z9, Z9 // y = bfloat16 of y[0]
+	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
+	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
+	VMOVUPS     64(R9), Z8 // x = q[16]
+	VPMOVZXWD   32(R8), Z9 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Z9, Z9 // y = bfloat16 of y[8]
+	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
+	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
+	VMOVUPS     128(R9), Z8 // x = q[32]
+	VPMOVZXWD   64(R8), Z9 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Z9, Z9 // y = bfloat16 of y[16]
+	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
+	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
+	VMOVUPS     192(R9), Z8 // x = q[48]
+	VPMOVZXWD   96(R8), Z9 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Z9, Z9 // y = bfloat16 of y[24]
+	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
+	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
+	ADDQ        $+256, R9 // q += 256
+	ADDQ        $+128, R8 // y += 128
+	ADDQ        $+128, DI // ahead += 128
+	SUBQ        $+64, R10 // dim += -64
+	CMPQ        R10, $+64 // dim >= 64
+	JGE         chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        R10, $+1 // dim < 1
+	JLT         less_9 // dim < 1
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_10 // dim < 16
+	VMOVUPS     (R9), Z8 // x = q[0]
+	VPMOVZXWD   (R8), Z9 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Z9, Z9 // y = bfloat16 of y[0]
+	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
+	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
+
+less_10:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_11 // dim < 32
+	VMOVUPS     64(R9), Z8 // x = q[16]
+	VPMOVZXWD   32(R8), Z9 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Z9, Z9 // y = bfloat16 of y[8]
+	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
+	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
+
+less_11:
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_12 // dim < 48
+	VMOVUPS     128(R9), Z8 // x = q[32]
+	VPMOVZXWD   64(R8), Z9 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Z9, Z9 // y = bfloat16 of y[16]
+	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
+	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
+
+less_12:
+	CMPQ        R10, $+64 // dim < 64
+	JLT         less_13 // dim < 64
+	VMOVUPS     192(R9), Z8 // x = q[48]
+	VPMOVZXWD   96(R8), Z9 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Z9, Z9 // y = bfloat16 of y[24]
+	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
+	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
+
+less_13:
+	MOVQ        R10, R11 // rest = dim
+	ANDQ        $+15, R11 // rest &= 15
+	CMPQ        R11, $+1 // rest < 1
+	JLT         less_14 // rest < 1
+	CMPQ        R10, $+0 // dim < 0
+	JLT         less_15 // dim < 0
+	SUBQ        R11, R10 // dim -= rest
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	MOVQ        $-1, R12 // first rest lanes
+	BZHIQ       R11, R12, R12 // first rest lanes
+	KMOVQ       R12, K1 // first rest lanes
+	VMOVUPS.Z   (R9), K1, Z8 // x = q[0], rest lanes
+	ADDQ        R10, R8 // y += dim
+	ADDQ        R10, R8 // y += dim
+	MOVQ        $-1, R9 // first rest lanes
+	BZHIQ       R11, R9, R9 // first rest lanes
+	KMOVQ       R9, K1 // first rest lanes
+	VPMOVZXWD.Z (R8), K1, Z9 // y = bfloat16 of y[0], rest lanes
+	VPSLLD      $0x10, Z9, Z9 // y = bfloat16 of y[0], rest lanes
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_16 // dim < 48
+	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
+	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
+	JMP         end_17
+
+less_16:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_18 // dim < 32
+	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
+	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
+	JMP         end_19
+
+less_18:
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_20 // dim < 16
+	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
+	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
+	JMP         end_21
+
+less_20:
+	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
+	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
+
+end_21:
+end_19:
+end_17:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_22 // acc < 1
+	VMOVUPS Z0, (R8) // acc[0] = s0_c0
+	VMOVUPS Z1, 256(R8) // acc[64] = s1_c0
+	VMOVUPS Z2, 64(R8) // acc[16] = s0_c1
+	VMOVUPS Z3, 320(R8) // acc[80] = s1_c1
+	VMOVUPS Z4, 128(R8) // acc[32] = s0_c2
+	VMOVUPS Z5, 384(R8) // acc[96] = s1_c2
+	VMOVUPS Z6, 192(R8) // acc[48] = s0_c3
+	VMOVUPS Z7, 448(R8) // acc[112] = s1_c3
+
+less_22:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z8, Z8, Z8 // zero = 0
+	VADDPS        Z2, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z6, Z4, Z4 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z4, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z0, Y2 // s0_c0[0] = sum of lanes
+	VADDPS        Y2, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y0, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS        Z8, Z0, Z0 // s0_c0 = s0_c0 + zero
+	VADDPS        Z3, Z1, Z1 // s1_c0 = s1_c0 + s1_c1
+	VADDPS        Z7, Z5, Z5 // s1_c2 = s1_c2 + s1_c3
+	VADDPS        Z5, Z1, Z1 // s1_c0 = s1_c0 + s1_c2
+	VEXTRACTF64X4 $0x01, Z1, Y2 // s1_c0[0] = sum of lanes
+	VADDPS        Y2, Y1, Y1 // s1_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y1, X2 // s1_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s1_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X1, X2 // s1_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s1_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X1, X2 // s1_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s1_c0[0] = sum of lanes
+	VADDPS        Z8, Z1, Z1 // s1_c0 = s1_c0 + zero
+	VMOVSS        X0, (AX) // dst[0] = s0_c0[0]
+	VMOVSS        X1, 4(AX) // dst[1] = s1_c0[0]
+	ADDQ          $+8, AX // dst += 8
+	SUBQ          $+1, DX // count += -1
+	CMPQ          DX, $+1 // count >= 1
+	JGE           rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func dotRowsF16AVX512(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
+TEXT ·dotRowsF16AVX512(SB), NOSPLIT, $0-88
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	SHLQ    $0x01, R8 // stride <<= 1
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Z0 // s0_c0 = acc[0]
+	VMOVUPS 64(R8), Z1 // s0_c1 = acc[16]
+	VMOVUPS 128(R8), Z2 // s0_c2 = acc[32]
+	VMOVUPS 192(R8), Z3 // s0_c3 = acc[48]
+	JMP     end_6
+
+less_5:
+	VPXORD Z0, Z0, Z0 // s0_c0 = 0
+	VPXORD Z1, Z1, Z1 // s0_c1 = 0
+	VPXORD Z2, Z2, Z2 // s0_c2 = 0
+	VPXORD Z3, Z3, Z3 // s0_c3 = 0
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	VMOVUPS     (R9), Z4 // x = q[0]
+	VCVTPH2PS   (R8), Z5 // y = float16 of y[0]
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+	VMOVUPS     64(R9), Z4 // x = q[16]
+	VCVTPH2PS   32(R8), Z5 // y = float16 of y[8]
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+	VMOVUPS     128(R9), Z4 // x = q[32]
+	VCVTPH2PS   64(R8), Z5 // y = float16 of y[16]
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+	VMOVUPS     192(R9), Z4 // x = q[48]
+	VCVTPH2PS   96(R8), Z5 // y = float16 of y[24]
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+	ADDQ        $+256, R9 // q += 256
+	ADDQ        $+128, R8 // y += 128
+	ADDQ        $+128, DI // ahead += 128
+	SUBQ        $+64, R10 // dim += -64
+	CMPQ        R10, $+64 // dim >= 64
+	JGE         chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        R10, $+1 // dim < 1
+	JLT         less_9 // dim < 1
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_10 // dim < 16
+	VMOVUPS     (R9), Z4 // x = q[0]
+	VCVTPH2PS   (R8), Z5 // y = float16 of y[0]
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+
+less_10:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_11 // dim < 32
+	VMOVUPS     64(R9), Z4 // x = q[16]
+	VCVTPH2PS   32(R8), Z5 // y = float16 of y[8]
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+
+less_11:
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_12 // dim < 48
+	VMOVUPS     128(R9), Z4 // x = q[32]
+	VCVTPH2PS   64(R8), Z5 // y = float16 of y[16]
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+
+less_12:
+	CMPQ        R10, $+64 // dim < 64
+	JLT         less_13 // dim < 64
+	VMOVUPS     192(R9), Z4 // x = q[48]
+	VCVTPH2PS   96(R8), Z5 // y = float16 of y[24]
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+
+less_13:
+	MOVQ        R10, R11 // rest = dim
+	ANDQ        $+15, R11 // rest &= 15
+	CMPQ        R11, $+1 // rest < 1
+	JLT         less_14 // rest < 1
+	CMPQ        R10, $+0 // dim < 0
+	JLT         less_15 // dim < 0
+	SUBQ        R11, R10 // dim -= rest
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	MOVQ        $-1, R12 // first rest lanes
+	BZHIQ       R11, R12, R12 // first rest lanes
+	KMOVQ       R12, K1 // first rest lanes
+	VMOVUPS.Z   (R9), K1, Z4 // x = q[0], rest lanes
+	ADDQ        R10, R8 // y += dim
+	ADDQ        R10, R8 // y += dim
+	MOVQ        $-1, R9 // first rest lanes
+	BZHIQ       R11, R9, R9 // first rest lanes
+	KMOVQ       R9, K1 // first rest lanes
+	VCVTPH2PS.Z (R8), K1, Z5 // y = float16 of y[0], rest lanes
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_16 // dim < 48
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+	JMP         end_17
+
+less_16:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_18 // dim < 32
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+	JMP         end_19
+
+less_18:
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_20 // dim < 16
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+	JMP         end_21
+
+less_20:
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+
+end_21:
+end_19:
+end_17:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_22 // acc < 1
+	VMOVUPS Z0, (R8) // acc[0] = s0_c0
+	VMOVUPS Z1, 64(R8) // acc[16] = s0_c1
+	VMOVUPS Z2, 128(R8) // acc[32] = s0_c2
+	VMOVUPS Z3, 192(R8) // acc[48] = s0_c3
+
+less_22:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z4, Z4, Z4 // zero = 0
+	VADDPS        Z1, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z3, Z2, Z2 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z2, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z0, Y1 // s0_c0[0] = sum of lanes
+	VADDPS        Y1, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS        Z4, Z0, Z0 // s0_c0 = s0_c0 + zero
+	VMOVSS        X0, (AX) // dst[0] = s0_c0[0]
+	ADDQ          $+4, AX // dst += 4
+	SUBQ          $+1, DX // count += -1
+	CMPQ          DX, $+1 // count >= 1
+	JGE           rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func l2RowsF16AVX512(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int, scale float32)
+TEXT ·l2RowsF16AVX512(SB), NOSPLIT, $0-92
+	VBROADCASTSS scale+88(FP), Z0 // scale in all lanes
+	MOVQ         dst+0(FP), AX // dst
+	MOVQ         rows+16(FP), CX // rows
+	MOVQ         count+40(FP), DX // count
+	MOVQ         index+48(FP), BX // index
+	CMPQ         DX, $+1 // count < 1
+	JLT          rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	SHLQ    $0x01, R8 // stride <<= 1
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Z1 // s0_c0 = acc[0]
+	VMOVUPS 64(R8), Z2 // s0_c1 = acc[16]
+	VMOVUPS 128(R8), Z3 // s0_c2 = acc[32]
+	VMOVUPS 192(R8), Z4 // s0_c3 = acc[48]
+	JMP     end_6
+
+less_5:
+	VPXORD Z1, Z1, Z1 // s0_c0 = 0
+	VPXORD Z2, Z2, Z2 // s0_c1 = 0
+	VPXORD Z3, Z3, Z3 // s0_c2 = 0
+	VPXORD Z4, Z4, Z4 // s0_c3 = 0
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	PREFETCHT1   64(DI) // prefetch ahead[16]
+	VMOVUPS      (R9), Z5 // x = q[0]
+	VCVTPH2PS    (R8), Z6 // y = float16 of y[0]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
+	VMOVUPS      64(R9), Z5 // x = q[16]
+	VCVTPH2PS    32(R8), Z6 // y = float16 of y[8]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+	VMOVUPS      128(R9), Z5 // x = q[32]
+	VCVTPH2PS    64(R8), Z6 // y = float16 of y[16]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
+	VMOVUPS      192(R9), Z5 // x = q[48]
+	VCVTPH2PS    96(R8), Z6 // y = float16 of y[24]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
+	ADDQ         $+256, R9 // q += 256
+	ADDQ         $+128, R8 // y += 128
+	ADDQ         $+128, DI // ahead += 128
+	SUBQ         $+64, R10 // dim += -64
+	CMPQ         R10, $+64 // dim >= 64
+	JGE          chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ         R10, $+1 // dim < 1
+	JLT          less_9 // dim < 1
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	PREFETCHT1   64(DI) // prefetch ahead[16]
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_10 // dim < 16
+	VMOVUPS      (R9), Z5 // x = q[0]
+	VCVTPH2PS    (R8), Z6 // y = float16 of y[0]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
+
+less_10:
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_11 // dim < 32
+	VMOVUPS      64(R9), Z5 // x = q[16]
+	VCVTPH2PS    32(R8), Z6 // y = float16 of y[8]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+
+less_11:
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_12 // dim < 48
+	VMOVUPS      128(R9), Z5 // x = q[32]
+	VCVTPH2PS    64(R8), Z6 // y = float16 of y[16]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
+
+less_12:
+	CMPQ         R10, $+64 // dim < 64
+	JLT          less_13 // dim < 64
+	VMOVUPS      192(R9), Z5 // x = q[48]
+	VCVTPH2PS    96(R8), Z6 // y = float16 of y[24]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
+
+less_13:
+	MOVQ         R10, R11 // rest = dim
+	ANDQ         $+15, R11 // rest &= 15
+	CMPQ         R11, $+1 // rest < 1
+	JLT          less_14 // rest < 1
+	CMPQ         R10, $+0 // dim < 0
+	JLT          less_15 // dim < 0
+	SUBQ         R11, R10 // dim -= rest
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	MOVQ         $-1, R12 // first rest lanes
+	BZHIQ        R11, R12, R12 // first rest lanes
+	KMOVQ        R12, K1 // first rest lanes
+	VMOVUPS.Z    (R9), K1, Z5 // x = q[0], rest lanes
+	ADDQ         R10, R8 // y += dim
+	ADDQ         R10, R8 // y += dim
+	MOVQ         $-1, R9 // first rest lanes
+	BZHIQ        R11, R9, R9 // first rest lanes
+	KMOVQ        R9, K1 // first rest lanes
+	VCVTPH2PS.Z  (R8), K1, Z6 // y = float16 of y[0], rest lanes
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_16 // dim < 48
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
+	JMP          end_17
+
+less_16:
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_18 // dim < 32
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
+	JMP          end_19
+
+less_18:
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_20 // dim < 16
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+	JMP          end_21
+
+less_20:
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
+
+end_21:
+end_19:
+end_17:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_22 // acc < 1
+	VMOVUPS Z1, (R8) // acc[0] = s0_c0
+	VMOVUPS Z2, 64(R8) // acc[16] = s0_c1
+	VMOVUPS Z3, 128(R8) // acc[32] = s0_c2
+	VMOVUPS Z4, 192(R8) // acc[48] = s0_c3
+
+less_22:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z5, Z5, Z5 // zero = 0
+	VADDPS        Z2, Z1, Z1 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z4, Z3, Z3 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z3, Z1, Z1 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z1, Y2 // s0_c0[0] = sum of lanes
+	VADDPS        Y2, Y1, Y1 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VADDPS        Z5, Z1, Z1 // s0_c0 = s0_c0 + zero
+	VMOVSS        X1, (AX) // dst[0] = s0_c0[0]
+	ADDQ          $+4, AX // dst += 4
+	SUBQ          $+1, DX // count += -1
+	CMPQ          DX, $+1 // count >= 1
+	JGE           rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func cosineRowsF16AVX512(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
+TEXT ·cosineRowsF16AVX512(SB), NOSPLIT, $0-88
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	SHLQ    $0x01, R8 // stride <<= 1
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Z0 // s0_c0 = acc[0]
+	VMOVUPS 256(R8), Z1 // s1_c0 = acc[64]
+	VMOVUPS 64(R8), Z2 // s0_c1 = acc[16]
+	VMOVUPS 320(R8), Z3 // s1_c1 = acc[80]
+	VMOVUPS 128(R8), Z4 // s0_c2 = acc[32]
+	VMOVUPS 384(R8), Z5 // s1_c2 = acc[96]
+	VMOVUPS 192(R8), Z6 // s0_c3 = acc[48]
+	VMOVUPS 448(R8), Z7 // s1_c3 = acc[112]
+	JMP     end_6
+
+less_5:
+	VPXORD Z0, Z0, Z0 // s0_c0 = 0
+	VPXORD Z1, Z1, Z1 // s1_c0 = 0
+	VPXORD Z2, Z2, Z2 // s0_c1 = 0
+	VPXORD Z3, Z3, Z3 // s1_c1 = 0
+	VPXORD Z4, Z4, Z4 // s0_c2 = 0
+	VPXORD Z5, Z5, Z5 // s1_c2 = 0
+	VPXORD Z6, Z6, Z6 // s0_c3 = 0
+	VPXORD Z7, Z7, Z7 // s1_c3 = 0
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	VMOVUPS     (R9), Z8 // x = q[0]
+	VCVTPH2PS   (R8), Z9 // y = float16 of y[0]
+	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
+	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
+	VMOVUPS     64(R9), Z8 // x = q[16]
+	VCVTPH2PS   32(R8), Z9 // y = float16 of y[8]
+	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
+	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
+	VMOVUPS     128(R9), Z8 // x = q[32]
+	VCVTPH2PS   64(R8), Z9 // y = float16 of y[16]
+	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
+	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
+	VMOVUPS     192(R9), Z8 // x = q[48]
+	VCVTPH2PS   96(R8), Z9 // y = float16 of y[24]
+	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
+	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
+	ADDQ        $+256, R9 // q += 256
+	ADDQ        $+128, R8 // y += 128
+	ADDQ        $+128, DI // ahead += 128
+	SUBQ        $+64, R10 // dim += -64
+	CMPQ        R10, $+64 // dim >= 64
+	JGE         chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        R10, $+1 // dim < 1
+	JLT         less_9 // dim < 1
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_10 // dim < 16
+	VMOVUPS     (R9), Z8 // x = q[0]
+	VCVTPH2PS   (R8), Z9 // y = float16 of y[0]
+	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
+	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
+
+less_10:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_11 // dim < 32
+	VMOVUPS     64(R9), Z8 // x = q[16]
+	VCVTPH2PS   32(R8), Z9 // y = float16 of y[8]
+	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
+	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
+
+less_11:
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_12 // dim < 48
+	VMOVUPS     128(R9), Z8 // x = q[32]
+	VCVTPH2PS   64(R8), Z9 // y = float16 of y[16]
+	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
+	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
+
+less_12:
+	CMPQ        R10, $+64 // dim < 64
+	JLT         less_13 // dim < 64
+	VMOVUPS     192(R9), Z8 // x = q[48]
+	VCVTPH2PS   96(R8), Z9 // y = float16 of y[24]
+	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
+	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
+
+less_13:
+	MOVQ        R10, R11 // rest = dim
+	ANDQ        $+15, R11 // rest &= 15
+	CMPQ        R11, $+1 // rest < 1
+	JLT         less_14 // rest < 1
+	CMPQ        R10, $+0 // dim < 0
+	JLT         less_15 // dim < 0
+	SUBQ        R11, R10 // dim -= rest
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	MOVQ        $-1, R12 // first rest lanes
+	BZHIQ       R11, R12, R12 // first rest lanes
+	KMOVQ       R12, K1 // first rest lanes
+	VMOVUPS.Z   (R9), K1, Z8 // x = q[0], rest lanes
+	ADDQ        R10, R8 // y += dim
+	ADDQ        R10, R8 // y += dim
+	MOVQ        $-1, R9 // first rest lanes
+	BZHIQ       R11, R9, R9 // first rest lanes
+	KMOVQ       R9, K1 // first rest lanes
+	VCVTPH2PS.Z (R8), K1, Z9 // y = float16 of y[0], rest lanes
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_16 // dim < 48
+	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
+	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
+	JMP         end_17
+
+less_16:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_18 // dim < 32
+	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
+	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
+	JMP         end_19
+
+less_18:
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_20 // dim < 16
+	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
+	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
+	JMP         end_21
+
+less_20:
+	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
+	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
+
+end_21:
+end_19:
+end_17:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_22 // acc < 1
+	VMOVUPS Z0, (R8) // acc[0] = s0_c0
+	VMOVUPS Z1, 256(R8) // acc[64] = s1_c0
+	VMOVUPS Z2, 64(R8) // acc[16] = s0_c1
+	VMOVUPS Z3, 320(R8) // acc[80] = s1_c1
+	VMOVUPS Z4, 128(R8) // acc[32] = s0_c2
+	VMOVUPS Z5, 384(R8) // acc[96] = s1_c2
+	VMOVUPS Z6, 192(R8) // acc[48] = s0_c3
+	VMOVUPS Z7, 448(R8) // acc[112] = s1_c3
+
+less_22:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z8, Z8, Z8 // zero = 0
+	VADDPS        Z2, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z6, Z4, Z4 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z4, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z0, Y2 // s0_c0[0] = sum of lanes
+	VADDPS        Y2, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y0, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS        Z8, Z0, Z0 // s0_c0 = s0_c0 + zero
+	VADDPS        Z3, Z1, Z1 // s1_c0 = s1_c0 + s1_c1
+	VADDPS        Z7, Z5, Z5 // s1_c2 = s1_c2 + s1_c3
+	VADDPS        Z5, Z1, Z1 // s1_c0 = s1_c0 + s1_c2
+	VEXTRACTF64X4 $0x01, Z1, Y2 // s1_c0[0] = sum of lanes
+	VADDPS        Y2, Y1, Y1 // s1_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y1, X2 // s1_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s1_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X1, X2 // s1_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s1_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X1, X2 // s1_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s1_c0[0] = sum of lanes
+	VADDPS        Z8, Z1, Z1 // s1_c0 = s1_c0 + zero
+	VMOVSS        X0, (AX) // dst[0] = s0_c0[0]
+	VMOVSS        X1, 4(AX) // dst[1] = s1_c0[0]
+	ADDQ          $+8, AX // dst += 8
+	SUBQ          $+1, DX // count += -1
+	CMPQ          DX, $+1 // count >= 1
+	JGE           rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func dotRowsInt8AVX512(dst *float32, q *float32, rows *int8, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
+TEXT ·dotRowsInt8AVX512(SB), NOSPLIT, $0-88
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Z0 // s0_c0 = acc[0]
+	VMOVUPS 64(R8), Z1 // s0_c1 = acc[16]
+	VMOVUPS 128(R8), Z2 // s0_c2 = acc[32]
+	VMOVUPS 192(R8), Z3 // s0_c3 = acc[48]
+	JMP     end_6
+
+less_5:
+	VPXORD Z0, Z0, Z0 // s0_c0 = 0
+	VPXORD Z1, Z1, Z1 // s0_c1 = 0
+	VPXORD Z2, Z2, Z2 // s0_c2 = 0
+	VPXORD Z3, Z3, Z3 // s0_c3 = 0
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	VMOVUPS     (R9), Z4 // x = q[0]
+	VPMOVSXBD   (R8), Z5 // y = int8 of y[0]
+	VCVTDQ2PS   Z5, Z5 // y = int8 of y[0]
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+	VMOVUPS     64(R9), Z4 // x = q[16]
+	VPMOVSXBD   16(R8), Z5 // y = int8 of y[4]
+	VCVTDQ2PS   Z5, Z5 // y = int8 of y[4]
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+	VMOVUPS     128(R9), Z4 // x = q[32]
+	VPMOVSXBD   32(R8), Z5 // y = int8 of y[8]
+	VCVTDQ2PS   Z5, Z5 // y = int8 of y[8]
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+	VMOVUPS     192(R9), Z4 // x = q[48]
+	VPMOVSXBD   48(R8), Z5 // y = int8 of y[12]
+	VCVTDQ2PS   Z5, Z5 // y = int8 of y[12]
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+	ADDQ        $+256, R9 // q += 256
+	ADDQ        $+64, R8 // y += 64
+	ADDQ        $+64, DI // ahead += 64
+	SUBQ        $+64, R10 // dim += -64
+	CMPQ        R10, $+64 // dim >= 64
+	JGE         chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        R10, $+1 // dim < 1
+	JLT         less_9 // dim < 1
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_10 // dim < 16
+	VMOVUPS     (R9), Z4 // x = q[0]
+	VPMOVSXBD   (R8), Z5 // y = int8 of y[0]
+	VCVTDQ2PS   Z5, Z5 // y = int8 of y[0]
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+
+less_10:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_11 // dim < 32
+	VMOVUPS     64(R9), Z4 // x = q[16]
+	VPMOVSXBD   16(R8), Z5 // y = int8 of y[4]
+	VCVTDQ2PS   Z5, Z5 // y = int8 of y[4]
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+
+less_11:
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_12 // dim < 48
+	VMOVUPS     128(R9), Z4 // x = q[32]
+	VPMOVSXBD   32(R8), Z5 // y = int8 of y[8]
+	VCVTDQ2PS   Z5, Z5 // y = int8 of y[8]
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+
+less_12:
+	CMPQ        R10, $+64 // dim < 64
+	JLT         less_13 // dim < 64
+	VMOVUPS     192(R9), Z4 // x = q[48]
+	VPMOVSXBD   48(R8), Z5 // y = int8 of y[12]
+	VCVTDQ2PS   Z5, Z5 // y = int8 of y[12]
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+
+less_13:
+	MOVQ        R10, R11 // rest = dim
+	ANDQ        $+15, R11 // rest &= 15
+	CMPQ        R11, $+1 // rest < 1
+	JLT         less_14 // rest < 1
+	CMPQ        R10, $+0 // dim < 0
+	JLT         less_15 // dim < 0
+	SUBQ        R11, R10 // dim -= rest
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	MOVQ        $-1, R12 // first rest lanes
+	BZHIQ       R11, R12, R12 // first rest lanes
+	KMOVQ       R12, K1 // first rest lanes
+	VMOVUPS.Z   (R9), K1, Z4 // x = q[0], rest lanes
+	ADDQ        R10, R8 // y += dim
+	MOVQ        $-1, R9 // first rest lanes
+	BZHIQ       R11, R9, R9 // first rest lanes
+	KMOVQ       R9, K1 // first rest lanes
+	VPMOVSXBD.Z (R8), K1, Z5 // y = int8 of y[0], rest lanes
+	VCVTDQ2PS   Z5, Z5 // y = int8 of y[0], rest lanes
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_16 // dim < 48
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+	JMP         end_17
+
+less_16:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_18 // dim < 32
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+	JMP         end_19
+
+less_18:
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_20 // dim < 16
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+	JMP         end_21
+
+less_20:
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+
+end_21:
+end_19:
+end_17:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_22 // acc < 1
+	VMOVUPS Z0, (R8) // acc[0] = s0_c0
+	VMOVUPS Z1, 64(R8) // acc[16] = s0_c1
+	VMOVUPS Z2, 128(R8) // acc[32] = s0_c2
+	VMOVUPS Z3, 192(R8) // acc[48] = s0_c3
+
+less_22:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z4, Z4, Z4 // zero = 0
+	VADDPS        Z1, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z3, Z2, Z2 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z2, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z0, Y1 // s0_c0[0] = sum of lanes
+	VADDPS        Y1, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS        Z4, Z0, Z0 // s0_c0 = s0_c0 + zero
+	VMOVSS        X0, (AX) // dst[0] = s0_c0[0]
+	ADDQ          $+4, AX // dst += 4
+	SUBQ          $+1, DX // count += -1
+	CMPQ          DX, $+1 // count >= 1
+	JGE           rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func l2RowsInt8AVX512(dst *float32, q *float32, rows *int8, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int, scale float32)
+TEXT ·l2RowsInt8AVX512(SB), NOSPLIT, $0-92
+	VBROADCASTSS scale+88(FP), Z0 // scale in all lanes
+	MOVQ         dst+0(FP), AX // dst
+	MOVQ         rows+16(FP), CX // rows
+	MOVQ         count+40(FP), DX // count
+	MOVQ         index+48(FP), BX // index
+	CMPQ         DX, $+1 // count < 1
+	JLT          rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Z1 // s0_c0 = acc[0]
+	VMOVUPS 64(R8), Z2 // s0_c1 = acc[16]
+	VMOVUPS 128(R8), Z3 // s0_c2 = acc[32]
+	VMOVUPS 192(R8), Z4 // s0_c3 = acc[48]
+	JMP     end_6
+
+less_5:
+	VPXORD Z1, Z1, Z1 // s0_c0 = 0
+	VPXORD Z2, Z2, Z2 // s0_c1 = 0
+	VPXORD Z3, Z3, Z3 // s0_c2 = 0
+	VPXORD Z4, Z4, Z4 // s0_c3 = 0
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	VMOVUPS      (R9), Z5 // x = q[0]
+	VPMOVSXBD    (R8), Z6 // y = int8 of y[0]
+	VCVTDQ2PS    Z6, Z6 // y = int8 of y[0]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
+	VMOVUPS      64(R9), Z5 // x = q[16]
+	VPMOVSXBD    16(R8), Z6 // y = int8 of y[4]
+	VCVTDQ2PS    Z6, Z6 // y = int8 of y[4]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+	VMOVUPS      128(R9), Z5 // x = q[32]
+	VPMOVSXBD    32(R8), Z6 // y = int8 of y[8]
+	VCVTDQ2PS    Z6, Z6 // y = int8 of y[8]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
+	VMOVUPS      192(R9), Z5 // x = q[48]
+	VPMOVSXBD    48(R8), Z6 // y = int8 of y[12]
+	VCVTDQ2PS    Z6, Z6 // y = int8 of y[12]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
+	ADDQ         $+256, R9 // q += 256
+	ADDQ         $+64, R8 // y += 64
+	ADDQ         $+64, DI // ahead += 64
+	SUBQ         $+64, R10 // dim += -64
+	CMPQ         R10, $+64 // dim >= 64
+	JGE          chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ         R10, $+1 // dim < 1
+	JLT          less_9 // dim < 1
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_10 // dim < 16
+	VMOVUPS      (R9), Z5 // x = q[0]
+	VPMOVSXBD    (R8), Z6 // y = int8 of y[0]
+	VCVTDQ2PS    Z6, Z6 // y = int8 of y[0]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
+
+less_10:
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_11 // dim < 32
+	VMOVUPS      64(R9), Z5 // x = q[16]
+	VPMOVSXBD    16(R8), Z6 // y = int8 of y[4]
+	VCVTDQ2PS    Z6, Z6 // y = int8 of y[4]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+
+less_11:
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_12 // dim < 48
+	VMOVUPS      128(R9), Z5 // x = q[32]
+	VPMOVSXBD    32(R8), Z6 // y = int8 of y[8]
+	VCVTDQ2PS    Z6, Z6 // y = int8 of y[8]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
+
+less_12:
+	CMPQ         R10, $+64 // dim < 64
+	JLT          less_13 // dim < 64
+	VMOVUPS      192(R9), Z5 // x = q[48]
+	VPMOVSXBD    48(R8), Z6 // y = int8 of y[12]
+	VCVTDQ2PS    Z6, Z6 // y = int8 of y[12]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
+
+less_13:
+	MOVQ         R10, R11 // rest = dim
+	ANDQ         $+15, R11 // rest &= 15
+	CMPQ         R11, $+1 // rest < 1
+	JLT          less_14 // rest < 1
+	CMPQ         R10, $+0 // dim < 0
+	JLT          less_15 // dim < 0
+	SUBQ         R11, R10 // dim -= rest
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	MOVQ         $-1, R12 // first rest lanes
+	BZHIQ        R11, R12, R12 // first rest lanes
+	KMOVQ        R12, K1 // first rest lanes
+	VMOVUPS.Z    (R9), K1, Z5 // x = q[0], rest lanes
+	ADDQ         R10, R8 // y += dim
+	MOVQ         $-1, R9 // first rest lanes
+	BZHIQ        R11, R9, R9 // first rest lanes
+	KMOVQ        R9, K1 // first rest lanes
+	VPMOVSXBD.Z  (R8), K1, Z6 // y = int8 of y[0], rest lanes
+	VCVTDQ2PS    Z6, Z6 // y = int8 of y[0], rest lanes
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_16 // dim < 48
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
+	JMP          end_17
+
+less_16:
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_18 // dim < 32
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
+	JMP          end_19
+
+less_18:
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_20 // dim < 16
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+	JMP          end_21
+
+less_20:
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
+
+end_21:
+end_19:
+end_17:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_22 // acc < 1
+	VMOVUPS Z1, (R8) // acc[0] = s0_c0
+	VMOVUPS Z2, 64(R8) // acc[16] = s0_c1
+	VMOVUPS Z3, 128(R8) // acc[32] = s0_c2
+	VMOVUPS Z4, 192(R8) // acc[48] = s0_c3
+
+less_22:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z5, Z5, Z5 // zero = 0
+	VADDPS        Z2, Z1, Z1 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z4, Z3, Z3 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z3, Z1, Z1 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z1, Y2 // s0_c0[0] = sum of lanes
+	VADDPS        Y2, Y1, Y1 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VADDPS        Z5, Z1, Z1 // s0_c0 = s0_c0 + zero
+	VMOVSS        X1, (AX) // dst[0] = s0_c0[0]
+	ADDQ          $+4, AX // dst += 4
+	SUBQ          $+1, DX // count += -1
+	CMPQ          DX, $+1 // count >= 1
+	JGE           rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func cosineRowsInt8AVX512(dst *float32, q *float32, rows *int8, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
+TEXT ·cosineRowsInt8AVX512(SB), NOSPLIT, $0-88
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Z0 // s0_c0 = acc[0]
+	VMOVUPS 256(R8), Z1 // s1_c0 = acc[64]
+	VMOVUPS 64(R8), Z2 // s0_c1 = acc[16]
+	VMOVUPS 320(R8), Z3 // s1_c1 = acc[80]
+	VMOVUPS 128(R8), Z4 // s0_c2 = acc[32]
+	VMOVUPS 384(R8), Z5 // s1_c2 = acc[96]
+	VMOVUPS 192(R8), Z6 // s0_c3 = acc[48]
+	VMOVUPS 448(R8), Z7 // s1_c3 = acc[112]
+	JMP     end_6
+
+less_5:
+	VPXORD Z0, Z0, Z0 // s0_c0 = 0
+	VPXORD Z1, Z1, Z1 // s1_c0 = 0
+	VPXORD Z2, Z2, Z2 // s0_c1 = 0
+	VPXORD Z3, Z3, Z3 // s1_c1 = 0
+	VPXORD Z4, Z4, Z4 // s0_c2 = 0
+	VPXORD Z5, Z5, Z5 // s1_c2 = 0
+	VPXORD Z6, Z6, Z6 // s0_c3 = 0
+	VPXORD Z7, Z7, Z7 // s1_c3 = 0
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	VMOVUPS     (R9), Z8 // x = q[0]
+	VPMOVSXBD   (R8), Z9 // y = int8 of y[0]
+	VCVTDQ2PS   Z9, Z9 // y = int8 of y[0]
+	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
+	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
+	VMOVUPS     64(R9), Z8 // x = q[16]
+	VPMOVSXBD   16(R8), Z9 // y = int8 of y[4]
+	VCVTDQ2PS   Z9, Z9 // y = int8 of y[4]
+	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
+	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
+	VMOVUPS     128(R9), Z8 // x = q[32]
+	VPMOVSXBD   32(R8), Z9 // y = int8 of y[8]
+	VCVTDQ2PS   Z9, Z9 // y = int8 of y[8]
+	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
+	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
+	VMOVUPS     192(R9), Z8 // x = q[48]
+	VPMOVSXBD   48(R8), Z9 // y = int8 of y[12]
+	VCVTDQ2PS   Z9, Z9 // y = int8 of y[12]
+	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
+	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
+	ADDQ        $+256, R9 // q += 256
+	ADDQ        $+64, R8 // y += 64
+	ADDQ        $+64, DI // ahead += 64
+	SUBQ        $+64, R10 // dim += -64
+	CMPQ        R10, $+64 // dim >= 64
+	JGE         chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        R10, $+1 // dim < 1
+	JLT         less_9 // dim < 1
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_10 // dim < 16
+	VMOVUPS     (R9), Z8 // x = q[0]
+	VPMOVSXBD   (R8), Z9 // y = int8 of y[0]
+	VCVTDQ2PS   Z9, Z9 // y = int8 of y[0]
+	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
+	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
+
+less_10:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_11 // dim < 32
+	VMOVUPS     64(R9), Z8 // x = q[16]
+	VPMOVSXBD   16(R8), Z9 // y = int8 of y[4]
+	VCVTDQ2PS   Z9, Z9 // y = int8 of y[4]
+	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
+	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
+
+less_11:
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_12 // dim < 48
+	VMOVUPS     128(R9), Z8 // x = q[32]
+	VPMOVSXBD   32(R8), Z9 // y = int8 of y[8]
+	VCVTDQ2PS   Z9, Z9 // y = int8 of y[8]
+	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
+	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
+
+less_12:
+	CMPQ        R10, $+64 // dim < 64
+	JLT         less_13 // dim < 64
+	VMOVUPS     192(R9), Z8 // x = q[48]
+	VPMOVSXBD   48(R8), Z9 // y = int8 of y[12]
+	VCVTDQ2PS   Z9, Z9 // y = int8 of y[12]
+	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
+	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
+
+less_13:
+	MOVQ        R10, R11 // rest = dim
+	ANDQ        $+15, R11 // rest &= 15
+	CMPQ        R11, $+1 // rest < 1
+	JLT         less_14 // rest < 1
+	CMPQ        R10, $+0 // dim < 0
+	JLT         less_15 // dim < 0
+	SUBQ        R11, R10 // dim -= rest
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	MOVQ        $-1, R12 // first rest lanes
+	BZHIQ       R11, R12, R12 // first rest lanes
+	KMOVQ       R12, K1 // first rest lanes
+	VMOVUPS.Z   (R9), K1, Z8 // x = q[0], rest lanes
+	ADDQ        R10, R8 // y += dim
+	MOVQ        $-1, R9 // first rest lanes
+	BZHIQ       R11, R9, R9 // first rest lanes
+	KMOVQ       R9, K1 // first rest lanes
+	VPMOVSXBD.Z (R8), K1, Z9 // y = int8 of y[0], rest lanes
+	VCVTDQ2PS   Z9, Z9 // y = int8 of y[0], rest lanes
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_16 // dim < 48
+	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
+	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
+	JMP         end_17
+
+less_16:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_18 // dim < 32
+	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
+	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
+	JMP         end_19
+
+less_18:
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_20 // dim < 16
+	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
+	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
+	JMP         end_21
+
+less_20:
+	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
+	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
+
+end_21:
+end_19:
+end_17:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_22 // acc < 1
+	VMOVUPS Z0, (R8) // acc[0] = s0_c0
+	VMOVUPS Z1, 256(R8) // acc[64] = s1_c0
+	VMOVUPS Z2, 64(R8) // acc[16] = s0_c1
+	VMOVUPS Z3, 320(R8) // acc[80] = s1_c1
+	VMOVUPS Z4, 128(R8) // acc[32] = s0_c2
+	VMOVUPS Z5, 384(R8) // acc[96] = s1_c2
+	VMOVUPS Z6, 192(R8) // acc[48] = s0_c3
+	VMOVUPS Z7, 448(R8) // acc[112] = s1_c3
+
+less_22:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z8, Z8, Z8 // zero = 0
+	VADDPS        Z2, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z6, Z4, Z4 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z4, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z0, Y2 // s0_c0[0] = sum of lanes
+	VADDPS        Y2, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y0, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS        Z8, Z0, Z0 // s0_c0 = s0_c0 + zero
+	VADDPS        Z3, Z1, Z1 // s1_c0 = s1_c0 + s1_c1
+	VADDPS        Z7, Z5, Z5 // s1_c2 = s1_c2 + s1_c3
+	VADDPS        Z5, Z1, Z1 // s1_c0 = s1_c0 + s1_c2
+	VEXTRACTF64X4 $0x01, Z1, Y2 // s1_c0[0] = sum of lanes
+	VADDPS        Y2, Y1, Y1 // s1_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y1, X2 // s1_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s1_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X1, X2 // s1_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s1_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X1, X2 // s1_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s1_c0[0] = sum of lanes
+	VADDPS        Z8, Z1, Z1 // s1_c0 = s1_c0 + zero
+	VMOVSS        X0, (AX) // dst[0] = s0_c0[0]
+	VMOVSS        X1, 4(AX) // dst[1] = s1_c0[0]
+	ADDQ          $+8, AX // dst += 8
+	SUBQ          $+1, DX // count += -1
+	CMPQ          DX, $+1 // count >= 1
+	JGE           rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func l2PairF32AVX512(sums *float32, x *float32, y *float32, n int, acc *float32, resume int)
+TEXT ·l2PairF32AVX512(SB), NOSPLIT, $0-48
+	MOVQ    resume+40(FP), AX // resume
+	CMPQ    AX, $+1 // resume < 1
+	JLT     less_1 // resume < 1
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS (AX), Z0 // s0_c0 = acc[0]
+	VMOVUPS 64(AX), Z1 // s0_c1 = acc[16]
+	VMOVUPS 128(AX), Z2 // s0_c2 = acc[32]
+	VMOVUPS 192(AX), Z3 // s0_c3 = acc[48]
+	JMP     end_2
+
+less_1:
+	VPXORD Z0, Z0, Z0 // s0_c0 = 0
+	VPXORD Z1, Z1, Z1 // s0_c1 = 0
+	VPXORD Z2, Z2, Z2 // s0_c2 = 0
+	VPXORD Z3, Z3, Z3 // s0_c3 = 0
+
+end_2:
+	MOVQ y+16(FP), AX // y
+	MOVQ x+8(FP), CX // x
+	MOVQ n+24(FP), DX // n
+	CMPQ DX, $+64 // n < 64
+	JLT  chains_end_4 // n < 64
+
+chains_3:
+	VMOVUPS     (CX), Z4 // x = x[0]
+	VMOVUPS     (AX), Z5 // y = y[0]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z0 // s0_c0 += x * x
+	VMOVUPS     64(CX), Z4 // x = x[16]
+	VMOVUPS     64(AX), Z5 // y = y[16]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z1 // s0_c1 += x * x
+	VMOVUPS     128(CX), Z4 // x = x[32]
+	VMOVUPS     128(AX), Z5 // y = y[32]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z2 // s0_c2 += x * x
+	VMOVUPS     192(CX), Z4 // x = x[48]
+	VMOVUPS     192(AX), Z5 // y = y[48]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z3 // s0_c3 += x * x
+	ADDQ        $+256, CX // x += 256
+	ADDQ        $+256, AX // y += 256
+	SUBQ        $+64, DX // n += -64
+	CMPQ        DX, $+64 // n >= 64
+	JGE         chains_3 // n >= 64
+
+chains_end_4:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        DX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_6 // n < 16
+	VMOVUPS     (CX), Z4 // x = x[0]
+	VMOVUPS     (AX), Z5 // y = y[0]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z0 // s0_c0 += x * x
+
+less_6:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_7 // n < 32
+	VMOVUPS     64(CX), Z4 // x = x[16]
+	VMOVUPS     64(AX), Z5 // y = y[16]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z1 // s0_c1 += x * x
+
+less_7:
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_8 // n < 48
+	VMOVUPS     128(CX), Z4 // x = x[32]
+	VMOVUPS     128(AX), Z5 // y = y[32]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z2 // s0_c2 += x * x
+
+less_8:
+	CMPQ        DX, $+64 // n < 64
+	JLT         less_9 // n < 64
+	VMOVUPS     192(CX), Z4 // x = x[48]
+	VMOVUPS     192(AX), Z5 // y = y[48]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z3 // s0_c3 += x * x
+
+less_9:
+	MOVQ        DX, BX // rest = n
+	ANDQ        $+15, BX // rest &= 15
+	CMPQ        BX, $+1 // rest < 1
+	JLT         less_10 // rest < 1
+	CMPQ        DX, $+0 // n < 0
+	JLT         less_11 // n < 0
+	SUBQ        BX, DX // n -= rest
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	MOVQ        $-1, SI // first rest lanes
+	BZHIQ       BX, SI, SI // first rest lanes
+	KMOVQ       SI, K1 // first rest lanes
+	VMOVUPS.Z   (CX), K1, Z4 // x = x[0], rest lanes
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	MOVQ        $-1, CX // first rest lanes
+	BZHIQ       BX, CX, CX // first rest lanes
+	KMOVQ       CX, K1 // first rest lanes
+	VMOVUPS.Z   (AX), K1, Z5 // y = y[0], rest lanes
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_12 // n < 48
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z3 // s0_c3 += x * x
+	JMP         end_13
+
+less_12:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_14 // n < 32
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z2 // s0_c2 += x * x
+	JMP         end_15
+
+less_14:
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_16 // n < 16
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z1 // s0_c1 += x * x
+	JMP         end_17
+
+less_16:
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z0 // s0_c0 += x * x
+
+end_17:
+end_15:
+end_13:
+less_11:
+less_10:
+less_5:
+	MOVQ    acc+32(FP), AX // acc
+	CMPQ    AX, $+1 // acc < 1
+	JLT     less_18 // acc < 1
+	VMOVUPS Z0, (AX) // acc[0] = s0_c0
+	VMOVUPS Z1, 64(AX) // acc[16] = s0_c1
+	VMOVUPS Z2, 128(AX) // acc[32] = s0_c2
+	VMOVUPS Z3, 192(AX) // acc[48] = s0_c3
+
+less_18:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z4, Z4, Z4 // zero = 0
+	VADDPS        Z1, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z3, Z2, Z2 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z2, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z0, Y1 // s0_c0[0] = sum of lanes
+	VADDPS        Y1, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS        Z4, Z0, Z0 // s0_c0 = s0_c0 + zero
+	MOVQ          sums+0(FP), AX // sums
+	VMOVSS        X0, (AX) // sums[0] = s0_c0[0]
+	VZEROUPPER
+	RET
+
+// func cosinePairF32AVX512(sums *float32, x *float32, y *float32, n int, acc *float32, resume int)
+TEXT ·cosinePairF32AVX512(SB), NOSPLIT, $0-48
+	MOVQ    resume+40(FP), AX // resume
+	CMPQ    AX, $+1 // resume < 1
+	JLT     less_1 // resume < 1
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS (AX), Z0 // s0_c0 = acc[0]
+	VMOVUPS 256(AX), Z1 // s1_c0 = acc[64]
+	VMOVUPS 512(AX), Z2 // s2_c0 = acc[128]
+	VMOVUPS 64(AX), Z3 // s0_c1 = acc[16]
+	VMOVUPS 320(AX), Z4 // s1_c1 = acc[80]
+	VMOVUPS 576(AX), Z5 // s2_c1 = acc[144]
+	VMOVUPS 128(AX), Z6 // s0_c2 = acc[32]
+	VMOVUPS 384(AX), Z7 // s1_c2 = acc[96]
+	VMOVUPS 640(AX), Z8 // s2_c2 = acc[160]
+	VMOVUPS 192(AX), Z9 // s0_c3 = acc[48]
+	VMOVUPS 448(AX), Z10 // s1_c3 = acc[112]
+	VMOVUPS 704(AX), Z11 // s2_c3 = acc[176]
+	JMP     end_2
+
+less_1:
+	VPXORD Z0, Z0, Z0 // s0_c0 = 0
+	VPXORD Z1, Z1, Z1 // s1_c0 = 0
+	VPXORD Z2, Z2, Z2 // s2_c0 = 0
+	VPXORD Z3, Z3, Z3 // s0_c1 = 0
+	VPXORD Z4, Z4, Z4 // s1_c1 = 0
+	VPXORD Z5, Z5, Z5 // s2_c1 = 0
+	VPXORD Z6, Z6, Z6 // s0_c2 = 0
+	VPXORD Z7, Z7, Z7 // s1_c2 = 0
+	VPXORD Z8, Z8, Z8 // s2_c2 = 0
+	VPXORD Z9, Z9, Z9 // s0_c3 = 0
+	VPXORD Z10, Z10, Z10 // s1_c3 = 0
+	VPXORD Z11, Z11, Z11 // s2_c3 = 0
+
+end_2:
+	MOVQ y+16(FP), AX // y
+	MOVQ x+8(FP), CX // x
+	MOVQ n+24(FP), DX // n
+	CMPQ DX, $+64 // n < 64
+	JLT  chains_end_4 // n < 64
+
+chains_3:
+	VMOVUPS     (CX), Z12 // x = x[0]
+	VMOVUPS     (AX), Z13 // y = y[0]
+	VFMADD231PS Z13, Z12, Z0 // s0_c0 += x * y
+	VFMADD231PS Z13, Z13, Z1 // s1_c0 += y * y
+	VFMADD231PS Z12, Z12, Z2 // s2_c0 += x * x
+	VMOVUPS     64(CX), Z12 // x = x[16]
+	VMOVUPS     64(AX), Z13 // y = y[16]
+	VFMADD231PS Z13, Z12, Z3 // s0_c1 += x * y
+	VFMADD231PS Z13, Z13, Z4 // s1_c1 += y * y
+	VFMADD231PS Z12, Z12, Z5 // s2_c1 += x * x
+	VMOVUPS     128(CX), Z12 // x = x[32]
+	VMOVUPS     128(AX), Z13 // y = y[32]
+	VFMADD231PS Z13, Z12, Z6 // s0_c2 += x * y
+	VFMADD231PS Z13, Z13, Z7 // s1_c2 += y * y
+	VFMADD231PS Z12, Z12, Z8 // s2_c2 += x * x
+	VMOVUPS     192(CX), Z12 // x = x[48]
+	VMOVUPS     192(AX), Z13 // y = y[48]
+	VFMADD231PS Z13, Z12, Z9 // s0_c3 += x * y
+	VFMADD231PS Z13, Z13, Z10 // s1_c3 += y * y
+	VFMADD231PS Z12, Z12, Z11 // s2_c3 += x * x
+	ADDQ        $+256, CX // x += 256
+	ADDQ        $+256, AX // y += 256
+	SUBQ        $+64, DX // n += -64
+	CMPQ        DX, $+64 // n >= 64
+	JGE         chains_3 // n >= 64
+
+chains_end_4:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        DX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_6 // n < 16
+	VMOVUPS     (CX), Z12 // x = x[0]
+	VMOVUPS     (AX), Z13 // y = y[0]
+	VFMADD231PS Z13, Z12, Z0 // s0_c0 += x * y
+	VFMADD231PS Z13, Z13, Z1 // s1_c0 += y * y
+	VFMADD231PS Z12, Z12, Z2 // s2_c0 += x * x
+
+less_6:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_7 // n < 32
+	VMOVUPS     64(CX), Z12 // x = x[16]
+	VMOVUPS     64(AX), Z13 // y = y[16]
+	VFMADD231PS Z13, Z12, Z3 // s0_c1 += x * y
+	VFMADD231PS Z13, Z13, Z4 // s1_c1 += y * y
+	VFMADD231PS Z12, Z12, Z5 // s2_c1 += x * x
+
+less_7:
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_8 // n < 48
+	VMOVUPS     128(CX), Z12 // x = x[32]
+	VMOVUPS     128(AX), Z13 // y = y[32]
+	VFMADD231PS Z13, Z12, Z6 // s0_c2 += x * y
+	VFMADD231PS Z13, Z13, Z7 // s1_c2 += y * y
+	VFMADD231PS Z12, Z12, Z8 // s2_c2 += x * x
+
+less_8:
+	CMPQ        DX, $+64 // n < 64
+	JLT         less_9 // n < 64
+	VMOVUPS     192(CX), Z12 // x = x[48]
+	VMOVUPS     192(AX), Z13 // y = y[48]
+	VFMADD231PS Z13, Z12, Z9 // s0_c3 += x * y
+	VFMADD231PS Z13, Z13, Z10 // s1_c3 += y * y
+	VFMADD231PS Z12, Z12, Z11 // s2_c3 += x * x
+
+less_9:
+	MOVQ        DX, BX // rest = n
+	ANDQ        $+15, BX // rest &= 15
+	CMPQ        BX, $+1 // rest < 1
+	JLT         less_10 // rest < 1
+	CMPQ        DX, $+0 // n < 0
+	JLT         less_11 // n < 0
+	SUBQ        BX, DX // n -= rest
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	MOVQ        $-1, SI // first rest lanes
+	BZHIQ       BX, SI, SI // first rest lanes
+	KMOVQ       SI, K1 // first rest lanes
+	VMOVUPS.Z   (CX), K1, Z12 // x = x[0], rest lanes
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	MOVQ        $-1, CX // first rest lanes
+	BZHIQ       BX, CX, CX // first rest lanes
+	KMOVQ       CX, K1 // first rest lanes
+	VMOVUPS.Z   (AX), K1, Z13 // y = y[0], rest lanes
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_12 // n < 48
+	VFMADD231PS Z13, Z12, Z9 // s0_c3 += x * y
+	VFMADD231PS Z13, Z13, Z10 // s1_c3 += y * y
+	VFMADD231PS Z12, Z12, Z11 // s2_c3 += x * x
+	JMP         end_13
+
+less_12:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_14 // n < 32
+	VFMADD231PS Z13, Z12, Z6 // s0_c2 += x * y
+	VFMADD231PS Z13, Z13, Z7 // s1_c2 += y * y
+	VFMADD231PS Z12, Z12, Z8 // s2_c2 += x * x
+	JMP         end_15
+
+less_14:
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_16 // n < 16
+	VFMADD231PS Z13, Z12, Z3 // s0_c1 += x * y
+	VFMADD231PS Z13, Z13, Z4 // s1_c1 += y * y
+	VFMADD231PS Z12, Z12, Z5 // s2_c1 += x * x
+	JMP         end_17
+
+less_16:
+	VFMADD231PS Z13, Z12, Z0 // s0_c0 += x * y
+	VFMADD231PS Z13, Z13, Z1 // s1_c0 += y * y
+	VFMADD231PS Z12, Z12, Z2 // s2_c0 += x * x
+
+end_17:
+end_15:
+end_13:
+less_11:
+less_10:
+less_5:
+	MOVQ    acc+32(FP), AX // acc
+	CMPQ    AX, $+1 // acc < 1
+	JLT     less_18 // acc < 1
+	VMOVUPS Z0, (AX) // acc[0] = s0_c0
+	VMOVUPS Z1, 256(AX) // acc[64] = s1_c0
+	VMOVUPS Z2, 512(AX) // acc[128] = s2_c0
+	VMOVUPS Z3, 64(AX) // acc[16] = s0_c1
+	VMOVUPS Z4, 320(AX) // acc[80] = s1_c1
+	VMOVUPS Z5, 576(AX) // acc[144] = s2_c1
+	VMOVUPS Z6, 128(AX) // acc[32] = s0_c2
+	VMOVUPS Z7, 384(AX) // acc[96] = s1_c2
+	VMOVUPS Z8, 640(AX) // acc[160] = s2_c2
+	VMOVUPS Z9, 192(AX) // acc[48] = s0_c3
+	VMOVUPS Z10, 448(AX) // acc[112] = s1_c3
+	VMOVUPS Z11, 704(AX) // acc[176] = s2_c3
+
+less_18:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z12, Z12, Z12 // zero = 0
+	VADDPS        Z3, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z9, Z6, Z6 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z6, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z0, Y3 // s0_c0[0] = sum of lanes
+	VADDPS        Y3, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y0, X3 // s0_c0[0] = sum of lanes
+	VADDPS        X3, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X0, X3 // s0_c0[0] = sum of lanes
+	VADDPS        X3, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X0, X3 // s0_c0[0] = sum of lanes
+	VADDPS        X3, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS        Z12, Z0, Z0 // s0_c0 = s0_c0 + zero
+	VADDPS        Z4, Z1, Z1 // s1_c0 = s1_c0 + s1_c1
+	VADDPS        Z10, Z7, Z7 // s1_c2 = s1_c2 + s1_c3
+	VADDPS        Z7, Z1, Z1 // s1_c0 = s1_c0 + s1_c2
+	VEXTRACTF64X4 $0x01, Z1, Y3 // s1_c0[0] = sum of lanes
+	VADDPS        Y3, Y1, Y1 // s1_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y1, X3 // s1_c0[0] = sum of lanes
+	VADDPS        X3, X1, X1 // s1_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X1, X3 // s1_c0[0] = sum of lanes
+	VADDPS        X3, X1, X1 // s1_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X1, X3 // s1_c0[0] = sum of lanes
+	VADDPS        X3, X1, X1 // s1_c0[0] = sum of lanes
+	VADDPS        Z12, Z1, Z1 // s1_c0 = s1_c0 + zero
+	VADDPS        Z5, Z2, Z2 // s2_c0 = s2_c0 + s2_c1
+	VADDPS        Z11, Z8, Z8 // s2_c2 = s2_c2 + s2_c3
+	VADDPS        Z8, Z2, Z2 // s2_c0 = s2_c0 + s2_c2
+	VEXTRACTF64X4 $0x01, Z2, Y3 // s2_c0[0] = sum of lanes
+	VADDPS        Y3, Y2, Y2 // s2_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y2, X3 // s2_c0[0] = sum of lanes
+	VADDPS        X3, X2, X2 // s2_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X2, X3 // s2_c0[0] = sum of lanes
+	VADDPS        X3, X2, X2 // s2_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X2, X3 // s2_c0[0] = sum of lanes
+	VADDPS        X3, X2, X2 // s2_c0[0] = sum of lanes
+	VADDPS        Z12, Z2, Z2 // s2_c0 = s2_c0 + zero
+	MOVQ          sums+0(FP), AX // sums
+	VMOVSS        X0, (AX) // sums[0] = s0_c0[0]
+	VMOVSS        X1, 4(AX) // sums[1] = s1_c0[0]
+	VMOVSS        X2, 8(AX) // sums[2] = s2_c0[0]
+	VZEROUPPER
+	RET
+
+// func dotPairBF16AVX512(sums *float32, x *uint16, y *uint16, n int, acc *float32, resume int)
+TEXT ·dotPairBF16AVX512(SB), NOSPLIT, $0-48
+	MOVQ    resume+40(FP), AX // resume
+	CMPQ    AX, $+1 // resume < 1
+	JLT     less_1 // resume < 1
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS (AX), Z0 // s0_c0 = acc[0]
+	VMOVUPS 64(AX), Z1 // s0_c1 = acc[16]
+	VMOVUPS 128(AX), Z2 // s0_c2 = acc[32]
+	VMOVUPS 192(AX), Z3 // s0_c3 = acc[48]
+	JMP     end_2
+
+less_1:
+	VPXORD Z0, Z0, Z0 // s0_c0 = 0
+	VPXORD Z1, Z1, Z1 // s0_c1 = 0
+	VPXORD Z2, Z2, Z2 // s0_c2 = 0
+	VPXORD Z3, Z3, Z3 // s0_c3 = 0
+
+end_2:
+	MOVQ y+16(FP), AX // y
+	MOVQ x+8(FP), CX // x
+	MOVQ n+24(FP), DX // n
+	CMPQ DX, $+64 // n < 64
+	JLT  chains_end_4 // n < 64
+
+chains_3:
+	VPMOVZXWD   (CX), Z4 // x = bfloat16 of x[0]
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[0]
+	VPMOVZXWD   (AX), Z5 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[0]
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+	VPMOVZXWD   32(CX), Z4 // x = bfloat16 of x[8]
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[8]
+	VPMOVZXWD   32(AX), Z5 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[8]
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+	VPMOVZXWD   64(CX), Z4 // x = bfloat16 of x[16]
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[16]
+	VPMOVZXWD   64(AX), Z5 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[16]
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+	VPMOVZXWD   96(CX), Z4 // x = bfloat16 of x[24]
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[24]
+	VPMOVZXWD   96(AX), Z5 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[24]
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+	ADDQ        $+128, CX // x += 128
+	ADDQ        $+128, AX // y += 128
+	SUBQ        $+64, DX // n += -64
+	CMPQ        DX, $+64 // n >= 64
+	JGE         chains_3 // n >= 64
+
+chains_end_4:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        DX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_6 // n < 16
+	VPMOVZXWD   (CX), Z4 // x = bfloat16 of x[0]
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[0]
+	VPMOVZXWD   (AX), Z5 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[0]
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+
+less_6:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_7 // n < 32
+	VPMOVZXWD   32(CX), Z4 // x = bfloat16 of x[8]
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[8]
+	VPMOVZXWD   32(AX), Z5 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[8]
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+
+less_7:
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_8 // n < 48
+	VPMOVZXWD   64(CX), Z4 // x = bfloat16 of x[16]
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[16]
+	VPMOVZXWD   64(AX), Z5 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[16]
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+
+less_8:
+	CMPQ        DX, $+64 // n < 64
+	JLT         less_9 // n < 64
+	VPMOVZXWD   96(CX), Z4 // x = bfloat16 of x[24]
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[24]
+	VPMOVZXWD   96(AX), Z5 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[24]
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+
+less_9:
+	MOVQ        DX, BX // rest = n
+	ANDQ        $+15, BX // rest &= 15
+	CMPQ        BX, $+1 // rest < 1
+	JLT         less_10 // rest < 1
+	CMPQ        DX, $+0 // n < 0
+	JLT         less_11 // n < 0
+	SUBQ        BX, DX // n -= rest
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	MOVQ        $-1, SI // first rest lanes
+	BZHIQ       BX, SI, SI // first rest lanes
+	KMOVQ       SI, K1 // first rest lanes
+	VPMOVZXWD.Z (CX), K1, Z4 // x = bfloat16 of x[0], rest lanes
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[0], rest lanes
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	MOVQ        $-1, CX // first rest lanes
+	BZHIQ       BX, CX, CX // first rest lanes
+	KMOVQ       CX, K1 // first rest lanes
+	VPMOVZXWD.Z (AX), K1, Z5 // y = bfloat16 of y[0], rest lanes
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[0], rest lanes
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_12 // n < 48
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+	JMP         end_13
+
+less_12:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_14 // n < 32
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+	JMP         end_15
+
+less_14:
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_16 // n < 16
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+	JMP         end_17
+
+less_16:
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+
+end_17:
+end_15:
+end_13:
+less_11:
+less_10:
+less_5:
+	MOVQ    acc+32(FP), AX // acc
+	CMPQ    AX, $+1 // acc < 1
+	JLT     less_18 // acc < 1
+	VMOVUPS Z0, (AX) // acc[0] = s0_c0
+	VMOVUPS Z1, 64(AX) // acc[16] = s0_c1
+	VMOVUPS Z2, 128(AX) // acc[32] = s0_c2
+	VMOVUPS Z3, 192(AX) // acc[48] = s0_c3
+
+less_18:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z4, Z4, Z4 // zero = 0
+	VADDPS        Z1, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z3, Z2, Z2 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z2, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z0, Y1 // s0_c0[0] = sum of lanes
+	VADDPS        Y1, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS        Z4, Z0, Z0 // s0_c0 = s0_c0 + zero
+	MOVQ          sums+0(FP), AX // sums
+	VMOVSS        X0, (AX) // sums[0] = s0_c0[0]
+	VZEROUPPER
+	RET
+
+// func l2PairBF16AVX512(sums *float32, x *uint16, y *uint16, n int, acc *float32, resume int)
+TEXT ·l2PairBF16AVX512(SB), NOSPLIT, $0-48
+	MOVQ    resume+40(FP), AX // resume
+	CMPQ    AX, $+1 // resume < 1
+	JLT     less_1 // resume < 1
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS (AX), Z0 // s0_c0 = acc[0]
+	VMOVUPS 64(AX), Z1 // s0_c1 = acc[16]
+	VMOVUPS 128(AX), Z2 // s0_c2 = acc[32]
+	VMOVUPS 192(AX), Z3 // s0_c3 = acc[48]
+	JMP     end_2
+
+less_1:
+	VPXORD Z0, Z0, Z0 // s0_c0 = 0
+	VPXORD Z1, Z1, Z1 // s0_c1 = 0
+	VPXORD Z2, Z2, Z2 // s0_c2 = 0
+	VPXORD Z3, Z3, Z3 // s0_c3 = 0
+
+end_2:
+	MOVQ y+16(FP), AX // y
+	MOVQ x+8(FP), CX // x
+	MOVQ n+24(FP), DX // n
+	CMPQ DX, $+64 // n < 64
+	JLT  chains_end_4 // n < 64
+
+chains_3:
+	VPMOVZXWD   (CX), Z4 // x = bfloat16 of x[0]
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[0]
+	VPMOVZXWD   (AX), Z5 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[0]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z0 // s0_c0 += x * x
+	VPMOVZXWD   32(CX), Z4 // x = bfloat16 of x[8]
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[8]
+	VPMOVZXWD   32(AX), Z5 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[8]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z1 // s0_c1 += x * x
+	VPMOVZXWD   64(CX), Z4 // x = bfloat16 of x[16]
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[16]
+	VPMOVZXWD   64(AX), Z5 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[16]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z2 // s0_c2 += x * x
+	VPMOVZXWD   96(CX), Z4 // x = bfloat16 of x[24]
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[24]
+	VPMOVZXWD   96(AX), Z5 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[24]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z3 // s0_c3 += x * x
+	ADDQ        $+128, CX // x += 128
+	ADDQ        $+128, AX // y += 128
+	SUBQ        $+64, DX // n += -64
+	CMPQ        DX, $+64 // n >= 64
+	JGE         chains_3 // n >= 64
+
+chains_end_4:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        DX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_6 // n < 16
+	VPMOVZXWD   (CX), Z4 // x = bfloat16 of x[0]
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[0]
+	VPMOVZXWD   (AX), Z5 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[0]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z0 // s0_c0 += x * x
+
+less_6:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_7 // n < 32
+	VPMOVZXWD   32(CX), Z4 // x = bfloat16 of x[8]
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[8]
+	VPMOVZXWD   32(AX), Z5 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[8]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z1 // s0_c1 += x * x
+
+less_7:
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_8 // n < 48
+	VPMOVZXWD   64(CX), Z4 // x = bfloat16 of x[16]
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[16]
+	VPMOVZXWD   64(AX), Z5 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[16]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z2 // s0_c2 += x * x
+
+less_8:
+	CMPQ        DX, $+64 // n < 64
+	JLT         less_9 // n < 64
+	VPMOVZXWD   96(CX), Z4 // x = bfloat16 of x[24]
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[24]
+	VPMOVZXWD   96(AX), Z5 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[24]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z3 // s0_c3 += x * x
+
+less_9:
+	MOVQ        DX, BX // rest = n
+	ANDQ        $+15, BX // rest &= 15
+	CMPQ        BX, $+1 // rest < 1
+	JLT         less_10 // rest < 1
+	CMPQ        DX, $+0 // n < 0
+	JLT         less_11 // n < 0
+	SUBQ        BX, DX // n -= rest
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	MOVQ        $-1, SI // first rest lanes
+	BZHIQ       BX, SI, SI // first rest lanes
+	KMOVQ       SI, K1 // first rest lanes
+	VPMOVZXWD.Z (CX), K1, Z4 // x = bfloat16 of x[0], rest lanes
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[0], rest lanes
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	MOVQ        $-1, CX // first rest lanes
+	BZHIQ       BX, CX, CX // first rest lanes
+	KMOVQ       CX, K1 // first rest lanes
+	VPMOVZXWD.Z (AX), K1, Z5 // y = bfloat16 of y[0], rest lanes
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[0], rest lanes
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_12 // n < 48
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z3 // s0_c3 += x * x
+	JMP         end_13
+
+less_12:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_14 // n < 32
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z2 // s0_c2 += x * x
+	JMP         end_15
+
+less_14:
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_16 // n < 16
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z1 // s0_c1 += x * x
+	JMP         end_17
+
+less_16:
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z0 // s0_c0 += x * x
+
+end_17:
+end_15:
+end_13:
+less_11:
+less_10:
+less_5:
+	MOVQ    acc+32(FP), AX // acc
+	CMPQ    AX, $+1 // acc < 1
+	JLT     less_18 // acc < 1
+	VMOVUPS Z0, (AX) // acc[0] = s0_c0
+	VMOVUPS Z1, 64(AX) // acc[16] = s0_c1
+	VMOVUPS Z2, 128(AX) // acc[32] = s0_c2
+	VMOVUPS Z3, 192(AX) // acc[48] = s0_c3
+
+less_18:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z4, Z4, Z4 // zero = 0
+	VADDPS        Z1, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z3, Z2, Z2 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z2, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z0, Y1 // s0_c0[0] = sum of lanes
+	VADDPS        Y1, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS        Z4, Z0, Z0 // s0_c0 = s0_c0 + zero
+	MOVQ          sums+0(FP), AX // sums
+	VMOVSS        X0, (AX) // sums[0] = s0_c0[0]
+	VZEROUPPER
+	RET
+
+// func cosinePairBF16AVX512(sums *float32, x *uint16, y *uint16, n int, acc *float32, resume int)
+TEXT ·cosinePairBF16AVX512(SB), NOSPLIT, $0-48
+	MOVQ    resume+40(FP), AX // resume
+	CMPQ    AX, $+1 // resume < 1
+	JLT     less_1 // resume < 1
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS (AX), Z0 // s0_c0 = acc[0]
+	VMOVUPS 256(AX), Z1 // s1_c0 = acc[64]
+	VMOVUPS 512(AX), Z2 // s2_c0 = acc[128]
+	VMOVUPS 64(AX), Z3 // s0_c1 = acc[16]
+	VMOVUPS 320(AX), Z4 // s1_c1 = acc[80]
+	VMOVUPS 576(AX), Z5 // s2_c1 = acc[144]
+	VMOVUPS 128(AX), Z6 // s0_c2 = acc[32]
+	VMOVUPS 384(AX), Z7 // s1_c2 = acc[96]
+	VMOVUPS 640(AX), Z8 // s2_c2 = acc[160]
+	VMOVUPS 192(AX), Z9 // s0_c3 = acc[48]
+	VMOVUPS 448(AX), Z10 // s1_c3 = acc[112]
+	VMOVUPS 704(AX), Z11 // s2_c3 = acc[176]
+	JMP     end_2
+
+less_1:
+	VPXORD Z0, Z0, Z0 // s0_c0 = 0
+	VPXORD Z1, Z1, Z1 // s1_c0 = 0
+	VPXORD Z2, Z2, Z2 // s2_c0 = 0
+	VPXORD Z3, Z3, Z3 // s0_c1 = 0
+	VPXORD Z4, Z4, Z4 // s1_c1 = 0
+	VPXORD Z5, Z5, Z5 // s2_c1 = 0
+	VPXORD Z6, Z6, Z6 // s0_c2 = 0
+	VPXORD Z7, Z7, Z7 // s1_c2 = 0
+	VPXORD Z8, Z8, Z8 // s2_c2 = 0
+	VPXORD Z9, Z9, Z9 // s0_c3 = 0
+	VPXORD Z10, Z10, Z10 // s1_c3 = 0
+	VPXORD Z11, Z11, Z11 // s2_c3 = 0
+
+end_2:
+	MOVQ y+16(FP), AX // y
+	MOVQ x+8(FP), CX // x
+	MOVQ n+24(FP), DX // n
+	CMPQ DX, $+64 // n < 64
+	JLT  chains_end_4 // n < 64
+
+chains_3:
+	VPMOVZXWD   (CX), Z12 // x = bfloat16 of x[0]
+	VPSLLD      $0x10, Z12, Z12 // x = bfloat16 of x[0]
+	VPMOVZXWD   (AX), Z13 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Z13, Z13 // y = bfloat16 of y[0]
+	VFMADD231PS Z13, Z12, Z0 // s0_c0 += x * y
+	VFMADD231PS Z13, Z13, Z1 // s1_c0 += y * y
+	VFMADD231PS Z12, Z12, Z2 // s2_c0 += x * x
+	VPMOVZXWD   32(CX), Z12 // x = bfloat16 of x[8]
+	VPSLLD      $0x10, Z12, Z12 // x = bfloat16 of x[8]
+	VPMOVZXWD   32(AX), Z13 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Z13, Z13 // y = bfloat16 of y[8]
+	VFMADD231PS Z13, Z12, Z3 // s0_c1 += x * y
+	VFMADD231PS Z13, Z13, Z4 // s1_c1 += y * y
+	VFMADD231PS Z12, Z12, Z5 // s2_c1 += x * x
+	VPMOVZXWD   64(CX), Z12 // x = bfloat16 of x[16]
+	VPSLLD      $0x10, Z12, Z12 // x = bfloat16 of x[16]
+	VPMOVZXWD   64(AX), Z13 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Z13, Z13 // y = bfloat16 of y[16]
+	VFMADD231PS Z13, Z12, Z6 // s0_c2 += x * y
+	VFMADD231PS Z13, Z13, Z7 // s1_c2 += y * y
+	VFMADD231PS Z12, Z12, Z8 // s2_c2 += x * x
+	VPMOVZXWD   96(CX), Z12 // x = bfloat16 of x[24]
+	VPSLLD      $0x10, Z12, Z12 // x = bfloat16 of x[24]
+	VPMOVZXWD   96(AX), Z13 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Z13, Z13 // y = bfloat16 of y[24]
+	VFMADD231PS Z13, Z12, Z9 // s0_c3 += x * y
+	VFMADD231PS Z13, Z13, Z10 // s1_c3 += y * y
+	VFMADD231PS Z12, Z12, Z11 // s2_c3 += x * x
+	ADDQ        $+128, CX // x += 128
+	ADDQ        $+128, AX // y += 128
+	SUBQ        $+64, DX // n += -64
+	CMPQ        DX, $+64 // n >= 64
+	JGE         chains_3 // n >= 64
+
+chains_end_4:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        DX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_6 // n < 16
+	VPMOVZXWD   (CX), Z12 // x = bfloat16 of x[0]
+	VPSLLD      $0x10, Z12, Z12 // x = bfloat16 of x[0]
+	VPMOVZXWD   (AX), Z13 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Z13, Z13 // y = bfloat16 of y[0]
+	VFMADD231PS Z13, Z12, Z0 // s0_c0 += x * y
+	VFMADD231PS Z13, Z13, Z1 // s1_c0 += y * y
+	VFMADD231PS Z12, Z12, Z2 // s2_c0 += x * x
+
+less_6:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_7 // n < 32
+	VPMOVZXWD   32(CX), Z12 // x = bfloat16 of x[8]
+	VPSLLD      $0x10, Z12, Z12 // x = bfloat16 of x[8]
+	VPMOVZXWD   32(AX), Z13 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Z13, Z13 // y = bfloat16 of y[8]
+	VFMADD231PS Z13, Z12, Z3 // s0_c1 += x * y
+	VFMADD231PS Z13, Z13, Z4 // s1_c1 += y * y
+	VFMADD231PS Z12, Z12, Z5 // s2_c1 += x * x
+
+less_7:
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_8 // n < 48
+	VPMOVZXWD   64(CX), Z12 // x = bfloat16 of x[16]
+	VPSLLD      $0x10, Z12, Z12 // x = bfloat16 of x[16]
+	VPMOVZXWD   64(AX), Z13 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Z13, Z13 // y = bfloat16 of y[16]
+	VFMADD231PS Z13, Z12, Z6 // s0_c2 += x * y
+	VFMADD231PS Z13, Z13, Z7 // s1_c2 += y * y
+	VFMADD231PS Z12, Z12, Z8 // s2_c2 += x * x
+
+less_8:
+	CMPQ        DX, $+64 // n < 64
+	JLT         less_9 // n < 64
+	VPMOVZXWD   96(CX), Z12 // x = bfloat16 of x[24]
+	VPSLLD      $0x10, Z12, Z12 // x = bfloat16 of x[24]
+	VPMOVZXWD   96(AX), Z13 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Z13, Z13 // y = bfloat16 of y[24]
+	VFMADD231PS Z13, Z12, Z9 // s0_c3 += x * y
+	VFMADD231PS Z13, Z13, Z10 // s1_c3 += y * y
+	VFMADD231PS Z12, Z12, Z11 // s2_c3 += x * x
+
+less_9:
+	MOVQ        DX, BX // rest = n
+	ANDQ        $+15, BX // rest &= 15
+	CMPQ        BX, $+1 // rest < 1
+	JLT         less_10 // rest < 1
+	CMPQ        DX, $+0 // n < 0
+	JLT         less_11 // n < 0
+	SUBQ        BX, DX // n -= rest
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	MOVQ        $-1, SI // first rest lanes
+	BZHIQ       BX, SI, SI // first rest lanes
+	KMOVQ       SI, K1 // first rest lanes
+	VPMOVZXWD.Z (CX), K1, Z12 // x = bfloat16 of x[0], rest lanes
+	VPSLLD      $0x10, Z12, Z12 // x = bfloat16 of x[0], rest lanes
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	MOVQ        $-1, CX // first rest lanes
+	BZHIQ       BX, CX, CX // first rest lanes
+	KMOVQ       CX, K1 // first rest lanes
+	VPMOVZXWD.Z (AX), K1, Z13 // y = bfloat16 of y[0], rest lanes
+	VPSLLD      $0x10, Z13, Z13 // y = bfloat16 of y[0], rest lanes
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_12 // n < 48
+	VFMADD231PS Z13, Z12, Z9 // s0_c3 += x * y
+	VFMADD231PS Z13, Z13, Z10 // s1_c3 += y * y
+	VFMADD231PS Z12, Z12, Z11 // s2_c3 += x * x
+	JMP         end_13
+
+less_12:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_14 // n < 32
+	VFMADD231PS Z13, Z12, Z6 // s0_c2 += x * y
+	VFMADD231PS Z13, Z13, Z7 // s1_c2 += y * y
+	VFMADD231PS Z12, Z12, Z8 // s2_c2 += x * x
+	JMP         end_15
+
+less_14:
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_16 // n < 16
+	VFMADD231PS Z13, Z12, Z3 // s0_c1 += x * y
+	VFMADD231PS Z13, Z13, Z4 // s1_c1 += y * y
+	VFMADD231PS Z12, Z12, Z5 // s2_c1 += x * x
+	JMP         end_17
+
+less_16:
+	VFMADD231PS Z13, Z12, Z0 // s0_c0 += x * y
+	VFMADD231PS Z13, Z13, Z1 // s1_c0 += y * y
+	VFMADD231PS Z12, Z12, Z2 // s2_c0 += x * x
+
+end_17:
+end_15:
+end_13:
+less_11:
+less_10:
+less_5:
+	MOVQ    acc+32(FP), AX // acc
+	CMPQ    AX, $+1 // acc < 1
+	JLT     less_18 // acc < 1
+	VMOVUPS Z0, (AX) // acc[0] = s0_c0
+	VMOVUPS Z1, 256(AX) // acc[64] = s1_c0
+	VMOVUPS Z2, 512(AX) // acc[128] = s2_c0
+	VMOVUPS Z3, 64(AX) // acc[16] = s0_c1
+	VMOVUPS Z4, 320(AX) // acc[80] = s1_c1
+	VMOVUPS Z5, 576(AX) // acc[144] = s2_c1
+	VMOVUPS Z6, 128(AX) // acc[32] = s0_c2
+	VMOVUPS Z7, 384(AX) // acc[96] = s1_c2
+	VMOVUPS Z8, 640(AX) // acc[160] = s2_c2
+	VMOVUPS Z9, 192(AX) // acc[48] = s0_c3
+	VMOVUPS Z10, 448(AX) // acc[112] = s1_c3
+	VMOVUPS Z11, 704(AX) // acc[176] = s2_c3
+
+less_18:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z12, Z12, Z12 // zero = 0
+	VADDPS        Z3, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z9, Z6, Z6 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z6, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z0, Y3 // s0_c0[0] = sum of lanes
+	VADDPS        Y3, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y0, X3 // s0_c0[0] = sum of lanes
+	VADDPS        X3, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X0, X3 // s0_c0[0] = sum of lanes
+	VADDPS        X3, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X0, X3 // s0_c0[0] = sum of lanes
+	VADDPS        X3, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS        Z12, Z0, Z0 // s0_c0 = s0_c0 + zero
+	VADDPS        Z4, Z1, Z1 // s1_c0 = s1_c0 + s1_c1
+	VADDPS        Z10, Z7, Z7 // s1_c2 = s1_c2 + s1_c3
+	VADDPS        Z7, Z1, Z1 // s1_c0 = s1_c0 + s1_c2
+	VEXTRACTF64X4 $0x01, Z1, Y3 // s1_c0[0] = sum of lanes
+	VADDPS        Y3, Y1, Y1 // s1_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y1, X3 // s1_c0[0] = sum of lanes
+	VADDPS        X3, X1, X1 // s1_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X1, X3 // s1_c0[0] = sum of lanes
+	VADDPS        X3, X1, X1 // s1_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X1, X3 // s1_c0[0] = sum of lanes
+	VADDPS        X3, X1, X1 // s1_c0[0] = sum of lanes
+	VADDPS        Z12, Z1, Z1 // s1_c0 = s1_c0 + zero
+	VADDPS        Z5, Z2, Z2 // s2_c0 = s2_c0 + s2_c1
+	VADDPS        Z11, Z8, Z8 // s2_c2 = s2_c2 + s2_c3
+	VADDPS        Z8, Z2, Z2 // s2_c0 = s2_c0 + s2_c2
+	VEXTRACTF64X4 $0x01, Z2, Y3 // s2_c0[0] = sum of lanes
+	VADDPS        Y3, Y2, Y2 // s2_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y2, X3 // s2_c0[0] = sum of lanes
+	VADDPS        X3, X2, X2 // s2_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X2, X3 // s2_c0[0] = sum of lanes
+	VADDPS        X3, X2, X2 // s2_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X2, X3 // s2_c0[0] = sum of lanes
+	VADDPS        X3, X2, X2 // s2_c0[0] = sum of lanes
+	VADDPS        Z12, Z2, Z2 // s2_c0 = s2_c0 + zero
+	MOVQ          sums+0(FP), AX // sums
+	VMOVSS        X0, (AX) // sums[0] = s0_c0[0]
+	VMOVSS        X1, 4(AX) // sums[1] = s1_c0[0]
+	VMOVSS        X2, 8(AX) // sums[2] = s2_c0[0]
+	VZEROUPPER
+	RET
+
+// func dotPairF16AVX512(sums *float32, x *uint16, y *uint16, n int, acc *float32, resume int)
+TEXT ·dotPairF16AVX512(SB), NOSPLIT, $0-48
+	MOVQ    resume+40(FP), AX // resume
+	CMPQ    AX, $+1 // resume < 1
+	JLT     less_1 // resume < 1
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS (AX), Z0 // s0_c0 = acc[0]
+	VMOVUPS 64(AX), Z1 // s0_c1 = acc[16]
+	VMOVUPS 128(AX), Z2 // s0_c2 = acc[32]
+	VMOVUPS 192(AX), Z3 // s0_c3 = acc[48]
+	JMP     end_2
+
+less_1:
+	VPXORD Z0, Z0, Z0 // s0_c0 = 0
+	VPXORD Z1, Z1, Z1 // s0_c1 = 0
+	VPXORD Z2, Z2, Z2 // s0_c2 = 0
+	VPXORD Z3, Z3, Z3 // s0_c3 = 0
+
+end_2:
+	MOVQ y+16(FP), AX // y
+	MOVQ x+8(FP), CX // x
+	MOVQ n+24(FP), DX // n
+	CMPQ DX, $+64 // n < 64
+	JLT  chains_end_4 // n < 64
+
+chains_3:
+	VCVTPH2PS   (CX), Z4 // x = float16 of x[0]
+	VCVTPH2PS   (AX), Z5 // y = float16 of y[0]
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+	VCVTPH2PS   32(CX), Z4 // x = float16 of x[8]
+	VCVTPH2PS   32(AX), Z5 // y = float16 of y[8]
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+	VCVTPH2PS   64(CX), Z4 // x = float16 of x[16]
+	VCVTPH2PS   64(AX), Z5 // y = float16 of y[16]
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+	VCVTPH2PS   96(CX), Z4 // x = float16 of x[24]
+	VCVTPH2PS   96(AX), Z5 // y = float16 of y[24]
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+	ADDQ        $+128, CX // x += 128
+	ADDQ        $+128, AX // y += 128
+	SUBQ        $+64, DX // n += -64
+	CMPQ        DX, $+64 // n >= 64
+	JGE         chains_3 // n >= 64
+
+chains_end_4:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        DX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_6 // n < 16
+	VCVTPH2PS   (CX), Z4 // x = float16 of x[0]
+	VCVTPH2PS   (AX), Z5 // y = float16 of y[0]
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+
+less_6:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_7 // n < 32
+	VCVTPH2PS   32(CX), Z4 // x = float16 of x[8]
+	VCVTPH2PS   32(AX), Z5 // y = float16 of y[8]
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+
+less_7:
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_8 // n < 48
+	VCVTPH2PS   64(CX), Z4 // x = float16 of x[16]
+	VCVTPH2PS   64(AX), Z5 // y = float16 of y[16]
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+
+less_8:
+	CMPQ        DX, $+64 // n < 64
+	JLT         less_9 // n < 64
+	VCVTPH2PS   96(CX), Z4 // x = float16 of x[24]
+	VCVTPH2PS   96(AX), Z5 // y = float16 of y[24]
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+
+less_9:
+	MOVQ        DX, BX // rest = n
+	ANDQ        $+15, BX // rest &= 15
+	CMPQ        BX, $+1 // rest < 1
+	JLT         less_10 // rest < 1
+	CMPQ        DX, $+0 // n < 0
+	JLT         less_11 // n < 0
+	SUBQ        BX, DX // n -= rest
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	MOVQ        $-1, SI // first rest lanes
+	BZHIQ       BX, SI, SI // first rest lanes
+	KMOVQ       SI, K1 // first rest lanes
+	VCVTPH2PS.Z (CX), K1, Z4 // x = float16 of x[0], rest lanes
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	MOVQ        $-1, CX // first rest lanes
+	BZHIQ       BX, CX, CX // first rest lanes
+	KMOVQ       CX, K1 // first rest lanes
+	VCVTPH2PS.Z (AX), K1, Z5 // y = float16 of y[0], rest lanes
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_12 // n < 48
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+	JMP         end_13
+
+less_12:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_14 // n < 32
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+	JMP         end_15
+
+less_14:
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_16 // n < 16
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+	JMP         end_17
+
+less_16:
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+
+end_17:
+end_15:
+end_13:
+less_11:
+less_10:
+less_5:
+	MOVQ    acc+32(FP), AX // acc
+	CMPQ    AX, $+1 // acc < 1
+	JLT     less_18 // acc < 1
+	VMOVUPS Z0, (AX) // acc[0] = s0_c0
+	VMOVUPS Z1, 64(AX) // acc[16] = s0_c1
+	VMOVUPS Z2, 128(AX) // acc[32] = s0_c2
+	VMOVUPS Z3, 192(AX) // acc[48] = s0_c3
+
+less_18:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z4, Z4, Z4 // zero = 0
+	VADDPS        Z1, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z3, Z2, Z2 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z2, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z0, Y1 // s0_c0[0] = sum of lanes
+	VADDPS        Y1, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS        Z4, Z0, Z0 // s0_c0 = s0_c0 + zero
+	MOVQ          sums+0(FP), AX // sums
+	VMOVSS        X0, (AX) // sums[0] = s0_c0[0]
+	VZEROUPPER
+	RET
+
+// func l2PairF16AVX512(sums *float32, x *uint16, y *uint16, n int, acc *float32, resume int)
+TEXT ·l2PairF16AVX512(SB), NOSPLIT, $0-48
+	MOVQ    resume+40(FP), AX // resume
+	CMPQ    AX, $+1 // resume < 1
+	JLT     less_1 // resume < 1
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS (AX), Z0 // s0_c0 = acc[0]
+	VMOVUPS 64(AX), Z1 // s0_c1 = acc[16]
+	VMOVUPS 128(AX), Z2 // s0_c2 = acc[32]
+	VMOVUPS 192(AX), Z3 // s0_c3 = acc[48]
+	JMP     end_2
+
+less_1:
+	VPXORD Z0, Z0, Z0 // s0_c0 = 0
+	VPXORD Z1, Z1, Z1 // s0_c1 = 0
+	VPXORD Z2, Z2, Z2 // s0_c2 = 0
+	VPXORD Z3, Z3, Z3 // s0_c3 = 0
+
+end_2:
+	MOVQ y+16(FP), AX // y
+	MOVQ x+8(FP), CX // x
+	MOVQ n+24(FP), DX // n
+	CMPQ DX, $+64 // n < 64
+	JLT  chains_end_4 // n < 64
+
+chains_3:
+	VCVTPH2PS   (CX), Z4 // x = float16 of x[0]
+	VCVTPH2PS   (AX), Z5 // y = float16 of y[0]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z0 // s0_c0 += x * x
+	VCVTPH2PS   32(CX), Z4 // x = float16 of x[8]
+	VCVTPH2PS   32(AX), Z5 // y = float16 of y[8]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z1 // s0_c1 += x * x
+	VCVTPH2PS   64(CX), Z4 // x = float16 of x[16]
+	VCVTPH2PS   64(AX), Z5 // y = float16 of y[16]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z2 // s0_c2 += x * x
+	VCVTPH2PS   96(CX), Z4 // x = float16 of x[24]
+	VCVTPH2PS   96(AX), Z5 // y = float16 of y[24]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z3 // s0_c3 += x * x
+	ADDQ        $+128, CX // x += 128
+	ADDQ        $+128, AX // y += 128
+	SUBQ        $+64, DX // n += -64
+	CMPQ        DX, $+64 // n >= 64
+	JGE         chains_3 // n >= 64
+
+chains_end_4:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        DX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_6 // n < 16
+	VCVTPH2PS   (CX), Z4 // x = float16 of x[0]
+	VCVTPH2PS   (AX), Z5 // y = float16 of y[0]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z0 // s0_c0 += x * x
+
+less_6:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_7 // n < 32
+	VCVTPH2PS   32(CX), Z4 // x = float16 of x[8]
+	VCVTPH2PS   32(AX), Z5 // y = float16 of y[8]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z1 // s0_c1 += x * x
+
+less_7:
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_8 // n < 48
+	VCVTPH2PS   64(CX), Z4 // x = float16 of x[16]
+	VCVTPH2PS   64(AX), Z5 // y = float16 of y[16]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z2 // s0_c2 += x * x
+
+less_8:
+	CMPQ        DX, $+64 // n < 64
+	JLT         less_9 // n < 64
+	VCVTPH2PS   96(CX), Z4 // x = float16 of x[24]
+	VCVTPH2PS   96(AX), Z5 // y = float16 of y[24]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z3 // s0_c3 += x * x
+
+less_9:
+	MOVQ        DX, BX // rest = n
+	ANDQ        $+15, BX // rest &= 15
+	CMPQ        BX, $+1 // rest < 1
+	JLT         less_10 // rest < 1
+	CMPQ        DX, $+0 // n < 0
+	JLT         less_11 // n < 0
+	SUBQ        BX, DX // n -= rest
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	MOVQ        $-1, SI // first rest lanes
+	BZHIQ       BX, SI, SI // first rest lanes
+	KMOVQ       SI, K1 // first rest lanes
+	VCVTPH2PS.Z (CX), K1, Z4 // x = float16 of x[0], rest lanes
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	MOVQ        $-1, CX // first rest lanes
+	BZHIQ       BX, CX, CX // first rest lanes
+	KMOVQ       CX, K1 // first rest lanes
+	VCVTPH2PS.Z (AX), K1, Z5 // y = float16 of y[0], rest lanes
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_12 // n < 48
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z3 // s0_c3 += x * x
+	JMP         end_13
+
+less_12:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_14 // n < 32
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z2 // s0_c2 += x * x
+	JMP         end_15
+
+less_14:
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_16 // n < 16
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z1 // s0_c1 += x * x
+	JMP         end_17
+
+less_16:
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z0 // s0_c0 += x * x
+
+end_17:
+end_15:
+end_13:
+less_11:
+less_10:
+less_5:
+	MOVQ    acc+32(FP), AX // acc
+	CMPQ    AX, $+1 // acc < 1
+	JLT     less_18 // acc < 1
+	VMOVUPS Z0, (AX) // acc[0] = s0_c0
+	VMOVUPS Z1, 64(AX) // acc[16] = s0_c1
+	VMOVUPS Z2, 128(AX) // acc[32] = s0_c2
+	VMOVUPS Z3, 192(AX) // acc[48] = s0_c3
+
+less_18:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z4, Z4, Z4 // zero = 0
+	VADDPS        Z1, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z3, Z2, Z2 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z2, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z0, Y1 // s0_c0[0] = sum of lanes
+	VADDPS        Y1, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS        Z4, Z0, Z0 // s0_c0 = s0_c0 + zero
+	MOVQ          sums+0(FP), AX // sums
+	VMOVSS        X0, (AX) // sums[0] = s0_c0[0]
+	VZEROUPPER
+	RET
+
+// func cosinePairF16AVX512(sums *float32, x *uint16, y *uint16, n int, acc *float32, resume int)
+TEXT ·cosinePairF16AVX512(SB), NOSPLIT, $0-48
+	MOVQ    resume+40(FP), AX // resume
+	CMPQ    AX, $+1 // resume < 1
+	JLT     less_1 // resume < 1
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS (AX), Z0 // s0_c0 = acc[0]
+	VMOVUPS 256(AX), Z1 // s1_c0 = acc[64]
+	VMOVUPS 512(AX), Z2 // s2_c0 = acc[128]
+	VMOVUPS 64(AX), Z3 // s0_c1 = acc[16]
+	VMOVUPS 320(AX), Z4 // s1_c1 = acc[80]
+	VMOVUPS 576(AX), Z5 // s2_c1 = acc[144]
+	VMOVUPS 128(AX), Z6 // s0_c2 = acc[32]
+	VMOVUPS 384(AX), Z7 // s1_c2 = acc[96]
+	VMOVUPS 640(AX), Z8 // s2_c2 = acc[160]
+	VMOVUPS 192(AX), Z9 // s0_c3 = acc[48]
+	VMOVUPS 448(AX), Z10 // s1_c3 = acc[112]
+	VMOVUPS 704(AX), Z11 // s2_c3 = acc[176]
+	JMP     end_2
+
+less_1:
+	VPXORD Z0, Z0, Z0 // s0_c0 = 0
+	VPXORD Z1, Z1, Z1 // s1_c0 = 0
+	VPXORD Z2, Z2, Z2 // s2_c0 = 0
+	VPXORD Z3, Z3, Z3 // s0_c1 = 0
+	VPXORD Z4, Z4, Z4 // s1_c1 = 0
+	VPXORD Z5, Z5, Z5 // s2_c1 = 0
+	VPXORD Z6, Z6, Z6 // s0_c2 = 0
+	VPXORD Z7, Z7, Z7 // s1_c2 = 0
+	VPXORD Z8, Z8, Z8 // s2_c2 = 0
+	VPXORD Z9, Z9, Z9 // s0_c3 = 0
+	VPXORD Z10, Z10, Z10 // s1_c3 = 0
+	VPXORD Z11, Z11, Z11 // s2_c3 = 0
+
+end_2:
+	MOVQ y+16(FP), AX // y
+	MOVQ x+8(FP), CX // x
+	MOVQ n+24(FP), DX // n
+	CMPQ DX, $+64 // n < 64
+	JLT  chains_end_4 // n < 64
+
+chains_3:
+	VCVTPH2PS   (CX), Z12 // x = float16 of x[0]
+	VCVTPH2PS   (AX), Z13 // y = float16 of y[0]
+	VFMADD231PS Z13, Z12, Z0 // s0_c0 += x * y
+	VFMADD231PS Z13, Z13, Z1 // s1_c0 += y * y
+	VFMADD231PS Z12, Z12, Z2 // s2_c0 += x * x
+	VCVTPH2PS   32(CX), Z12 // x = float16 of x[8]
+	VCVTPH2PS   32(AX), Z13 // y = float16 of y[8]
+	VFMADD231PS Z13, Z12, Z3 // s0_c1 += x * y
+	VFMADD231PS Z13, Z13, Z4 // s1_c1 += y * y
+	VFMADD231PS Z12, Z12, Z5 // s2_c1 += x * x
+	VCVTPH2PS   64(CX), Z12 // x = float16 of x[16]
+	VCVTPH2PS   64(AX), Z13 // y = float16 of y[16]
+	VFMADD231PS Z13, Z12, Z6 // s0_c2 += x * y
+	VFMADD231PS Z13, Z13, Z7 // s1_c2 += y * y
+	VFMADD231PS Z12, Z12, Z8 // s2_c2 += x * x
+	VCVTPH2PS   96(CX), Z12 // x = float16 of x[24]
+	VCVTPH2PS   96(AX), Z13 // y = float16 of y[24]
+	VFMADD231PS Z13, Z12, Z9 // s0_c3 += x * y
+	VFMADD231PS Z13, Z13, Z10 // s1_c3 += y * y
+	VFMADD231PS Z12, Z12, Z11 // s2_c3 += x * x
+	ADDQ        $+128, CX // x += 128
+	ADDQ        $+128, AX // y += 128
+	SUBQ        $+64, DX // n += -64
+	CMPQ        DX, $+64 // n >= 64
+	JGE         chains_3 // n >= 64
+
+chains_end_4:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        DX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_6 // n < 16
+	VCVTPH2PS   (CX), Z12 // x = float16 of x[0]
+	VCVTPH2PS   (AX), Z13 // y = float16 of y[0]
+	VFMADD231PS Z13, Z12, Z0 // s0_c0 += x * y
+	VFMADD231PS Z13, Z13, Z1 // s1_c0 += y * y
+	VFMADD231PS Z12, Z12, Z2 // s2_c0 += x * x
+
+less_6:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_7 // n < 32
+	VCVTPH2PS   32(CX), Z12 // x = float16 of x[8]
+	VCVTPH2PS   32(AX), Z13 // y = float16 of y[8]
+	VFMADD231PS Z13, Z12, Z3 // s0_c1 += x * y
+	VFMADD231PS Z13, Z13, Z4 // s1_c1 += y * y
+	VFMADD231PS Z12, Z12, Z5 // s2_c1 += x * x
+
+less_7:
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_8 // n < 48
+	VCVTPH2PS   64(CX), Z12 // x = float16 of x[16]
+	VCVTPH2PS   64(AX), Z13 // y = float16 of y[16]
+	VFMADD231PS Z13, Z12, Z6 // s0_c2 += x * y
+	VFMADD231PS Z13, Z13, Z7 // s1_c2 += y * y
+	VFMADD231PS Z12, Z12, Z8 // s2_c2 += x * x
+
+less_8:
+	CMPQ        DX, $+64 // n < 64
+	JLT         less_9 // n < 64
+	VCVTPH2PS   96(CX), Z12 // x = float16 of x[24]
+	VCVTPH2PS   96(AX), Z13 // y = float16 of y[24]
+	VFMADD231PS Z13, Z12, Z9 // s0_c3 += x * y
+	VFMADD231PS Z13, Z13, Z10 // s1_c3 += y * y
+	VFMADD231PS Z12, Z12, Z11 // s2_c3 += x * x
+
+less_9:
+	MOVQ        DX, BX // rest = n
+	ANDQ        $+15, BX // rest &= 15
+	CMPQ        BX, $+1 // rest < 1
+	JLT         less_10 // rest < 1
+	CMPQ        DX, $+0 // n < 0
+	JLT         less_11 // n < 0
+	SUBQ        BX, DX // n -= rest
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	MOVQ        $-1, SI // first rest lanes
+	BZHIQ       BX, SI, SI // first rest lanes
+	KMOVQ       SI, K1 // first rest lanes
+	VCVTPH2PS.Z (CX), K1, Z12 // x = float16 of x[0], rest lanes
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	MOVQ        $-1, CX // first rest lanes
+	BZHIQ       BX, CX, CX // first rest lanes
+	KMOVQ       CX, K1 // first rest lanes
+	VCVTPH2PS.Z (AX), K1, Z13 // y = float16 of y[0], rest lanes
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_12 // n < 48
+	VFMADD231PS Z13, Z12, Z9 // s0_c3 += x * y
+	VFMADD231PS Z13, Z13, Z10 // s1_c3 += y * y
+	VFMADD231PS Z12, Z12, Z11 // s2_c3 += x * x
+	JMP         end_13
+
+less_12:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_14 // n < 32
+	VFMADD231PS Z13, Z12, Z6 // s0_c2 += x * y
+	VFMADD231PS Z13, Z13, Z7 // s1_c2 += y * y
+	VFMADD231PS Z12, Z12, Z8 // s2_c2 += x * x
+	JMP         end_15
+
+less_14:
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_16 // n < 16
+	VFMADD231PS Z13, Z12, Z3 // s0_c1 += x * y
+	VFMADD231PS Z13, Z13, Z4 // s1_c1 += y * y
+	VFMADD231PS Z12, Z12, Z5 // s2_c1 += x * x
+	JMP         end_17
+
+less_16:
+	VFMADD231PS Z13, Z12, Z0 // s0_c0 += x * y
+	VFMADD231PS Z13, Z13, Z1 // s1_c0 += y * y
+	VFMADD231PS Z12, Z12, Z2 // s2_c0 += x * x
+
+end_17:
+end_15:
+end_13:
+less_11:
+less_10:
+less_5:
+	MOVQ    acc+32(FP), AX // acc
+	CMPQ    AX, $+1 // acc < 1
+	JLT     less_18 // acc < 1
+	VMOVUPS Z0, (AX) // acc[0] = s0_c0
+	VMOVUPS Z1, 256(AX) // acc[64] = s1_c0
+	VMOVUPS Z2, 512(AX) // acc[128] = s2_c0
+	VMOVUPS Z3, 64(AX) // acc[16] = s0_c1
+	VMOVUPS Z4, 320(AX) // acc[80] = s1_c1
+	VMOVUPS Z5, 576(AX) // acc[144] = s2_c1
+	VMOVUPS Z6, 128(AX) // acc[32] = s0_c2
+	VMOVUPS Z7, 384(AX) // acc[96] = s1_c2
+	VMOVUPS Z8, 640(AX) // acc[160] = s2_c2
+	VMOVUPS Z9, 192(AX) // acc[48] = s0_c3
+	VMOVUPS Z10, 448(AX) // acc[112] = s1_c3
+	VMOVUPS Z11, 704(AX) // acc[176] = s2_c3
+
+less_18:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z12, Z12, Z12 // zero = 0
+	VADDPS        Z3, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z9, Z6, Z6 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z6, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z0, Y3 // s0_c0[0] = sum of lanes
+	VADDPS        Y3, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y0, X3 // s0_c0[0] = sum of lanes
+	VADDPS        X3, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X0, X3 // s0_c0[0] = sum of lanes
+	VADDPS        X3, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X0, X3 // s0_c0[0] = sum of lanes
+	VADDPS        X3, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS        Z12, Z0, Z0 // s0_c0 = s0_c0 + zero
+	VADDPS        Z4, Z1, Z1 // s1_c0 = s1_c0 + s1_c1
+	VADDPS        Z10, Z7, Z7 // s1_c2 = s1_c2 + s1_c3
+	VADDPS        Z7, Z1, Z1 // s1_c0 = s1_c0 + s1_c2
+	VEXTRACTF64X4 $0x01, Z1, Y3 // s1_c0[0] = sum of lanes
+	VADDPS        Y3, Y1, Y1 // s1_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y1, X3 // s1_c0[0] = sum of lanes
+	VADDPS        X3, X1, X1 // s1_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X1, X3 // s1_c0[0] = sum of lanes
+	VADDPS        X3, X1, X1 // s1_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X1, X3 // s1_c0[0] = sum of lanes
+	VADDPS        X3, X1, X1 // s1_c0[0] = sum of lanes
+	VADDPS        Z12, Z1, Z1 // s1_c0 = s1_c0 + zero
+	VADDPS        Z5, Z2, Z2 // s2_c0 = s2_c0 + s2_c1
+	VADDPS        Z11, Z8, Z8 // s2_c2 = s2_c2 + s2_c3
+	VADDPS        Z8, Z2, Z2 // s2_c0 = s2_c0 + s2_c2
+	VEXTRACTF64X4 $0x01, Z2, Y3 // s2_c0[0] = sum of lanes
+	VADDPS        Y3, Y2, Y2 // s2_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y2, X3 // s2_c0[0] = sum of lanes
+	VADDPS        X3, X2, X2 // s2_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X2, X3 // s2_c0[0] = sum of lanes
+	VADDPS        X3, X2, X2 // s2_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X2, X3 // s2_c0[0] = sum of lanes
+	VADDPS        X3, X2, X2 // s2_c0[0] = sum of lanes
+	VADDPS        Z12, Z2, Z2 // s2_c0 = s2_c0 + zero
+	MOVQ          sums+0(FP), AX // sums
+	VMOVSS        X0, (AX) // sums[0] = s0_c0[0]
+	VMOVSS        X1, 4(AX) // sums[1] = s1_c0[0]
+	VMOVSS        X2, 8(AX) // sums[2] = s2_c0[0]
+	VZEROUPPER
+	RET
+
+// func dotInt8AVX512(dst *int32, q *int8, rows *int8, dim int, stride int, count int, index *uint32, last *uint32, ahead int)
+TEXT ·dotInt8AVX512(SB), NOSPLIT, $0-72
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ   q+8(FP), R8 // q
+	MOVQ   dim+24(FP), R9 // dim
+	VPXORD Z0, Z0, Z0 // sum0 = 0
+	CMPQ   R9, $+64 // dim < 64
+	JLT    lines_end_6 // dim < 64
+
+lines_5:
+	PREFETCHT1 (DI) // prefetch ahead[0]
+	VPMOVSXBW  (R8), Z1 // x = 32 bytes of q[0]
+	VPMOVSXBW  (SI), Z2 // y = 32 bytes of row[0]
+	VPMADDWD   Z2, Z1, Z1 // sum0 += pairs of x * y
+	VPADDD     Z1, Z0, Z0 // sum0 += pairs of x * y
+	VPMOVSXBW  32(R8), Z1 // x = 32 bytes of q[8]
+	VPMOVSXBW  32(SI), Z2 // y = 32 bytes of row[8]
+	VPMADDWD   Z2, Z1, Z1 // sum0 += pairs of x * y
+	VPADDD     Z1, Z0, Z0 // sum0 += pairs of x * y
+	ADDQ       $+64, R8 // q += 64
+	ADDQ       $+64, SI // row += 64
+	ADDQ       $+64, DI // ahead += 64
+	SUBQ       $+64, R9 // dim += -64
+	CMPQ       R9, $+64 // dim >= 64
+	JGE        lines_5 // dim >= 64
+
+lines_end_6:
+	CMPQ R9, $+32 // dim < 32
+	JLT  half_line_end_8 // dim < 32
+
+half_line_7:
+	PREFETCHT1 (DI) // prefetch ahead[0]
+	VPMOVSXBW  (R8), Z1 // x = 32 bytes of q[0]
+	VPMOVSXBW  (SI), Z2 // y = 32 bytes of row[0]
+	VPMADDWD   Z2, Z1, Z1 // sum0 += pairs of x * y
+	VPADDD     Z1, Z0, Z0 // sum0 += pairs of x * y
+	ADDQ       $+32, R8 // q += 32
+	ADDQ       $+32, SI // row += 32
+	SUBQ       $+32, R9 // dim += -32
+	CMPQ       R9, $+32 // dim >= 32
+	JGE        half_line_7 // dim >= 32
+
+half_line_end_8:
+	CMPQ        R9, $+1 // dim < 1
+	JLT         less_9 // dim < 1
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	MOVQ        $-1, R10 // first dim lanes
+	BZHIQ       R9, R10, R10 // first dim lanes
+	KMOVQ       R10, K1 // first dim lanes
+	VPMOVSXBW.Z (R8), K1, Z1 // x = dim bytes of q[0]
+	VPMOVSXBW.Z (SI), K1, Z2 // y = dim bytes of row[0]
+	VPMADDWD    Z2, Z1, Z1 // sum0 += pairs of x * y
+	VPADDD      Z1, Z0, Z0 // sum0 += pairs of x * y
+
+less_9:
+	VEXTRACTF64X4 $0x01, Z0, Y1 // sum0[0] = sum of lanes (int)
+	VPADDD        Y1, Y0, Y0 // sum0[0] = sum of lanes (int)
+	VEXTRACTF128  $0x01, Y0, X1 // sum0[0] = sum of lanes (int)
+	VPADDD        X1, X0, X0 // sum0[0] = sum of lanes (int)
+	VPSHUFD       $0xee, X0, X1 // sum0[0] = sum of lanes (int)
+	VPADDD        X1, X0, X0 // sum0[0] = sum of lanes (int)
+	VPSHUFD       $0x55, X0, X1 // sum0[0] = sum of lanes (int)
+	VPADDD        X1, X0, X0 // sum0[0] = sum of lanes (int)
+	VMOVSS        X0, (AX) // dst[0] = sum0[0]
+	ADDQ          $+4, AX // dst += 4
+	SUBQ          $+1, DX // count += -1
+	CMPQ          DX, $+1 // count >= 1
+	JGE           rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func l2Int8AVX512(dst *int32, q *int8, rows *int8, dim int, stride int, count int, index *uint32, last *uint32, ahead int)
+TEXT ·l2Int8AVX512(SB), NOSPLIT, $0-72
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ   q+8(FP), R8 // q
+	MOVQ   dim+24(FP), R9 // dim
+	VPXORD Z0, Z0, Z0 // sum0 = 0
+	CMPQ   R9, $+64 // dim < 64
+	JLT    lines_end_6 // dim < 64
+
+lines_5:
+	PREFETCHT1 (DI) // prefetch ahead[0]
+	VPMOVSXBW  (R8), Z1 // x = 32 bytes of q[0]
+	VPMOVSXBW  (SI), Z2 // y = 32 bytes of row[0]
+	VPSUBW     Z2, Z1, Z1 // x = x - (int16) y
+	VPMADDWD   Z1, Z1, Z1 // sum0 += pairs of x * x
+	VPADDD     Z1, Z0, Z0 // sum0 += pairs of x * x
+	VPMOVSXBW  32(R8), Z1 // x = 32 bytes of q[8]
+	VPMOVSXBW  32(SI), Z2 // y = 32 bytes of row[8]
+	VPSUBW     Z2, Z1, Z1 // x = x - (int16) y
+	VPMADDWD   Z1, Z1, Z1 // sum0 += pairs of x * x
+	VPADDD     Z1, Z0, Z0 // sum0 += pairs of x * x
+	ADDQ       $+64, R8 // q += 64
+	ADDQ       $+64, SI // row += 64
+	ADDQ       $+64, DI // ahead += 64
+	SUBQ       $+64, R9 // dim += -64
+	CMPQ       R9, $+64 // dim >= 64
+	JGE        lines_5 // dim >= 64
+
+lines_end_6:
+	CMPQ R9, $+32 // dim < 32
+	JLT  half_line_end_8 // dim < 32
+
+half_line_7:
+	PREFETCHT1 (DI) // prefetch ahead[0]
+	VPMOVSXBW  (R8), Z1 // x = 32 bytes of q[0]
+	VPMOVSXBW  (SI), Z2 // y = 32 bytes of row[0]
+	VPSUBW     Z2, Z1, Z1 // x = x - (int16) y
+	VPMADDWD   Z1, Z1, Z1 // sum0 += pairs of x * x
+	VPADDD     Z1, Z0, Z0 // sum0 += pairs of x * x
+	ADDQ       $+32, R8 // q += 32
+	ADDQ       $+32, SI // row += 32
+	SUBQ       $+32, R9 // dim += -32
+	CMPQ       R9, $+32 // dim >= 32
+	JGE        half_line_7 // dim >= 32
+
+half_line_end_8:
+	CMPQ        R9, $+1 // dim < 1
+	JLT         less_9 // dim < 1
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	MOVQ        $-1, R10 // first dim lanes
+	BZHIQ       R9, R10, R10 // first dim lanes
+	KMOVQ       R10, K1 // first dim lanes
+	VPMOVSXBW.Z (R8), K1, Z1 // x = dim bytes of q[0]
+	VPMOVSXBW.Z (SI), K1, Z2 // y = dim bytes of row[0]
+	VPSUBW      Z2, Z1, Z1 // x = x - (int16) y
+	VPMADDWD    Z1, Z1, Z1 // sum0 += pairs of x * x
+	VPADDD      Z1, Z0, Z0 // sum0 += pairs of x * x
+
+less_9:
+	VEXTRACTF64X4 $0x01, Z0, Y1 // sum0[0] = sum of lanes (int)
+	VPADDD        Y1, Y0, Y0 // sum0[0] = sum of lanes (int)
+	VEXTRACTF128  $0x01, Y0, X1 // sum0[0] = sum of lanes (int)
+	VPADDD        X1, X0, X0 // sum0[0] = sum of lanes (int)
+	VPSHUFD       $0xee, X0, X1 // sum0[0] = sum of lanes (int)
+	VPADDD        X1, X0, X0 // sum0[0] = sum of lanes (int)
+	VPSHUFD       $0x55, X0, X1 // sum0[0] = sum of lanes (int)
+	VPADDD        X1, X0, X0 // sum0[0] = sum of lanes (int)
+	VMOVSS        X0, (AX) // dst[0] = sum0[0]
+	ADDQ          $+4, AX // dst += 4
+	SUBQ          $+1, DX // count += -1
+	CMPQ          DX, $+1 // count >= 1
+	JGE           rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func cosineInt8AVX512(dst *int32, q *int8, rows *int8, dim int, stride int, count int, index *uint32, last *uint32, ahead int)
+TEXT ·cosineInt8AVX512(SB), NOSPLIT, $0-72
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ   q+8(FP), R8 // q
+	MOVQ   dim+24(FP), R9 // dim
+	VPXORD Z0, Z0, Z0 // sum0 = 0
+	VPXORD Z1, Z1, Z1 // sum1 = 0
+	VPXORD Z2, Z2, Z2 // sum2 = 0
+	CMPQ   R9, $+64 // dim < 64
+	JLT    lines_end_6 // dim < 64
+
+lines_5:
+	PREFETCHT1 (DI) // prefetch ahead[0]
+	VPMOVSXBW  (R8), Z3 // x = 32 bytes of q[0]
+	VPMOVSXBW  (SI), Z4 // y = 32 bytes of row[0]
+	VPMADDWD   Z4, Z3, Z5 // sum0 += pairs of x * y
+	VPADDD     Z5, Z0, Z0 // sum0 += pairs of x * y
+	VPMADDWD   Z4, Z4, Z4 // sum1 += pairs of y * y
+	VPADDD     Z4, Z1, Z1 // sum1 += pairs of y * y
+	VPMADDWD   Z3, Z3, Z3 // sum2 += pairs of x * x
+	VPADDD     Z3, Z2, Z2 // sum2 += pairs of x * x
+	VPMOVSXBW  32(R8), Z3 // x = 32 bytes of q[8]
+	VPMOVSXBW  32(SI), Z4 // y = 32 bytes of row[8]
+	VPMADDWD   Z4, Z3, Z5 // sum0 += pairs of x * y
+	VPADDD     Z5, Z0, Z0 // sum0 += pairs of x * y
+	VPMADDWD   Z4, Z4, Z4 // sum1 += pairs of y * y
+	VPADDD     Z4, Z1, Z1 // sum1 += pairs of y * y
+	VPMADDWD   Z3, Z3, Z3 // sum2 += pairs of x * x
+	VPADDD     Z3, Z2, Z2 // sum2 += pairs of x * x
+	ADDQ       $+64, R8 // q += 64
+	ADDQ       $+64, SI // row += 64
+	ADDQ       $+64, DI // ahead += 64
+	SUBQ       $+64, R9 // dim += -64
+	CMPQ       R9, $+64 // dim >= 64
+	JGE        lines_5 // dim >= 64
+
+lines_end_6:
+	CMPQ R9, $+32 // dim < 32
+	JLT  half_line_end_8 // dim < 32
+
+half_line_7:
+	PREFETCHT1 (DI) // prefetch ahead[0]
+	VPMOVSXBW  (R8), Z3 // x = 32 bytes of q[0]
+	VPMOVSXBW  (SI), Z4 // y = 32 bytes of row[0]
+	VPMADDWD   Z4, Z3, Z5 // sum0 += pairs of x * y
+	VPADDD     Z5, Z0, Z0 // sum0 += pairs of x * y
+	VPMADDWD   Z4, Z4, Z4 // sum1 += pairs of y * y
+	VPADDD     Z4, Z1, Z1 // sum1 += pairs of y * y
+	VPMADDWD   Z3, Z3, Z3 // sum2 += pairs of x * x
+	VPADDD     Z3, Z2, Z2 // sum2 += pairs of x * x
+	ADDQ       $+32, R8 // q += 32
+	ADDQ       $+32, SI // row += 32
+	SUBQ       $+32, R9 // dim += -32
+	CMPQ       R9, $+32 // dim >= 32
+	JGE        half_line_7 // dim >= 32
+
+half_line_end_8:
+	CMPQ        R9, $+1 // dim < 1
+	JLT         less_9 // dim < 1
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	MOVQ        $-1, R10 // first dim lanes
+	BZHIQ       R9, R10, R10 // first dim lanes
+	KMOVQ       R10, K1 // first dim lanes
+	VPMOVSXBW.Z (R8), K1, Z3 // x = dim bytes of q[0]
+	VPMOVSXBW.Z (SI), K1, Z4 // y = dim bytes of row[0]
+	VPMADDWD    Z4, Z3, Z5 // sum0 += pairs of x * y
+	VPADDD      Z5, Z0, Z0 // sum0 += pairs of x * y
+	VPMADDWD    Z4, Z4, Z4 // sum1 += pairs of y * y
+	VPADDD      Z4, Z1, Z1 // sum1 += pairs of y * y
+	VPMADDWD    Z3, Z3, Z3 // sum2 += pairs of x * x
+	VPADDD      Z3, Z2, Z2 // sum2 += pairs of x * x
+
+less_9:
+	VEXTRACTF64X4 $0x01, Z0, Y3 // sum0[0] = sum of lanes (int)
+	VPADDD        Y3, Y0, Y0 // sum0[0] = sum of lanes (int)
+	VEXTRACTF128  $0x01, Y0, X3 // sum0[0] = sum of lanes (int)
+	VPADDD        X3, X0, X0 // sum0[0] = sum of lanes (int)
+	VPSHUFD       $0xee, X0, X3 // sum0[0] = sum of lanes (int)
+	VPADDD        X3, X0, X0 // sum0[0] = sum of lanes (int)
+	VPSHUFD       $0x55, X0, X3 // sum0[0] = sum of lanes (int)
+	VPADDD        X3, X0, X0 // sum0[0] = sum of lanes (int)
+	VMOVSS        X0, (AX) // dst[0] = sum0[0]
+	VEXTRACTF64X4 $0x01, Z1, Y0 // sum1[0] = sum of lanes (int)
+	VPADDD        Y0, Y1, Y1 // sum1[0] = sum of lanes (int)
+	VEXTRACTF128  $0x01, Y1, X0 // sum1[0] = sum of lanes (int)
+	VPADDD        X0, X1, X1 // sum1[0] = sum of lanes (int)
+	VPSHUFD       $0xee, X1, X0 // sum1[0] = sum of lanes (int)
+	VPADDD        X0, X1, X1 // sum1[0] = sum of lanes (int)
+	VPSHUFD       $0x55, X1, X0 // sum1[0] = sum of lanes (int)
+	VPADDD        X0, X1, X1 // sum1[0] = sum of lanes (int)
+	VMOVSS        X1, 4(AX) // dst[1] = sum1[0]
+	VEXTRACTF64X4 $0x01, Z2, Y0 // sum2[0] = sum of lanes (int)
+	VPADDD        Y0, Y2, Y2 // sum2[0] = sum of lanes (int)
+	VEXTRACTF128  $0x01, Y2, X0 // sum2[0] = sum of lanes (int)
+	VPADDD        X0, X2, X2 // sum2[0] = sum of lanes (int)
+	VPSHUFD       $0xee, X2, X0 // sum2[0] = sum of lanes (int)
+	VPADDD        X0, X2, X2 // sum2[0] = sum of lanes (int)
+	VPSHUFD       $0x55, X2, X0 // sum2[0] = sum of lanes (int)
+	VPADDD        X0, X2, X2 // sum2[0] = sum of lanes (int)
+	VMOVSS        X2, 8(AX) // dst[2] = sum2[0]
+	ADDQ          $+12, AX // dst += 12
+	SUBQ          $+1, DX // count += -1
+	CMPQ          DX, $+1 // count >= 1
+	JGE           rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func hammingRowsAVX512(dst *int32, q *uint64, rows *uint64, dim int, stride int, count int, index *uint32, last *uint32, ahead int)
+TEXT ·hammingRowsAVX512(SB), NOSPLIT, $0-72
+	MOVQ    dst+0(FP), AX // dst
+	VMOVUPS bit_counts<>+0(SB), Z0 // to count bits
+	VMOVUPS low_nibbles<>+0(SB), Z1 // to count bits
+	VPXORD  Z2, Z2, Z2 // to count bits
+	MOVQ    rows+16(FP), CX // rows
+	MOVQ    count+40(FP), DX // count
+	MOVQ    index+48(FP), BX // index
+	CMPQ    DX, $+1 // count < 1
+	JLT     rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	SHLQ    $0x01, R8 // stride <<= 1
+	SHLQ    $0x01, R8 // stride <<= 1
+	SHLQ    $0x01, R8 // stride <<= 1
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ   q+8(FP), R8 // q
+	MOVQ   dim+24(FP), R9 // dim
+	VPXORD Z3, Z3, Z3 // sum = 0
+	CMPQ   R9, $+8 // dim < 8
+	JLT    lines_end_6 // dim < 8
+
+lines_5:
+	PREFETCHT1 (DI) // prefetch ahead[0]
+	VMOVUPS    (R8), Z4 // x = q[0]
+	VMOVUPS    (SI), Z5 // y = row[0]
+	VPXORD     Z5, Z4, Z4 // x = x ^ y
+	VPANDD     Z1, Z4, Z5 // sum += bits of x
+	VPSRLD     $0x04, Z4, Z4 // sum += bits of x
+	VPANDD     Z1, Z4, Z4 // sum += bits of x
+	VPSHUFB    Z5, Z0, Z5 // sum += bits of x
+	VPSHUFB    Z4, Z0, Z4 // sum += bits of x
+	VPADDB     Z4, Z5, Z5 // sum += bits of x
+	VPSADBW    Z2, Z5, Z5 // sum += bits of x
+	VPADDD     Z5, Z3, Z3 // sum += bits of x
+	ADDQ       $+64, R8 // q += 64
+	ADDQ       $+64, SI // row += 64
+	ADDQ       $+64, DI // ahead += 64
+	SUBQ       $+8, R9 // dim += -8
+	CMPQ       R9, $+8 // dim >= 8
+	JGE        lines_5 // dim >= 8
+
+lines_end_6:
+	CMPQ       R9, $+1 // dim < 1
+	JLT        less_7 // dim < 1
+	SHLQ       $0x01, R9 // dim <<= 1
+	MOVQ       $-1, R10 // first dim lanes
+	BZHIQ      R9, R10, R10 // first dim lanes
+	KMOVQ      R10, K1 // first dim lanes
+	PREFETCHT1 (DI) // prefetch ahead[0]
+	VMOVUPS.Z  (R8), K1, Z4 // x = q[0], dim lanes
+	VMOVUPS.Z  (SI), K1, Z5 // y = row[0], dim lanes
+	VPXORD     Z5, Z4, Z4 // x = x ^ y
+	VPANDD     Z1, Z4, Z5 // sum += bits of x
+	VPSRLD     $0x04, Z4, Z4 // sum += bits of x
+	VPANDD     Z1, Z4, Z4 // sum += bits of x
+	VPSHUFB    Z5, Z0, Z5 // sum += bits of x
+	VPSHUFB    Z4, Z0, Z4 // sum += bits of x
+	VPADDB     Z4, Z5, Z5 // sum += bits of x
+	VPSADBW    Z2, Z5, Z5 // sum += bits of x
+	VPADDD     Z5, Z3, Z3 // sum += bits of x
+
+less_7:
+	VEXTRACTF64X4 $0x01, Z3, Y4 // sum[0] = sum of lanes (int)
+	VPADDD        Y4, Y3, Y3 // sum[0] = sum of lanes (int)
+	VEXTRACTF128  $0x01, Y3, X4 // sum[0] = sum of lanes (int)
+	VPADDD        X4, X3, X3 // sum[0] = sum of lanes (int)
+	VPSHUFD       $0xee, X3, X4 // sum[0] = sum of lanes (int)
+	VPADDD        X4, X3, X3 // sum[0] = sum of lanes (int)
+	VPSHUFD       $0x55, X3, X4 // sum[0] = sum of lanes (int)
+	VPADDD        X4, X3, X3 // sum[0] = sum of lanes (int)
+	VMOVSS        X3, (AX) // dst[0] = sum[0]
+	ADDQ          $+4, AX // dst += 4
+	SUBQ          $+1, DX // count += -1
+	CMPQ          DX, $+1 // count >= 1
+	JGE           rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+DATA bit_counts<>+0(SB)/4, $0x02010100
+DATA bit_counts<>+4(SB)/4, $0x03020201
+DATA bit_counts<>+8(SB)/4, $0x03020201
+DATA bit_counts<>+12(SB)/4, $0x04030302
+DATA bit_counts<>+16(SB)/4, $0x02010100
+DATA bit_counts<>+20(SB)/4, $0x03020201
+DATA bit_counts<>+24(SB)/4, $0x03020201
+DATA bit_counts<>+28(SB)/4, $0x04030302
+DATA bit_counts<>+32(SB)/4, $0x02010100
+DATA bit_counts<>+36(SB)/4, $0x03020201
+DATA bit_counts<>+40(SB)/4, $0x03020201
+DATA bit_counts<>+44(SB)/4, $0x04030302
+DATA bit_counts<>+48(SB)/4, $0x02010100
+DATA bit_counts<>+52(SB)/4, $0x03020201
+DATA bit_counts<>+56(SB)/4, $0x03020201
+DATA bit_counts<>+60(SB)/4, $0x04030302
+GLOBL bit_counts<>(SB), RODATA|NOPTR, $64
+
+DATA low_nibbles<>+0(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+4(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+8(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+12(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+16(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+20(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+24(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+28(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+32(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+36(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+40(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+44(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+48(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+52(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+56(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+60(SB)/4, $0x0f0f0f0f
+GLOBL low_nibbles<>(SB), RODATA|NOPTR, $64

@@ -48,7 +48,7 @@ func affineRows(m *machine.Machine) {
 			m.Mul(v, v, scale)
 			m.Add(v, v, bias)
 			store(to.At(0), v)
-			m.Prefetch(to.At(panelPitch))
+			m.PrefetchFar(to.At(panelPitch))
 			m.AddWord(from, srcStride)
 			m.AddWord(to, dstStride)
 		})
@@ -72,7 +72,7 @@ func prefetch(m *machine.Machine) {
 	src, n := m.Arg("src"), m.Arg("n")
 	m.While(n, 64, "lines", func() {
 		for line := range 4 {
-			m.Prefetch(src.At(64 * line))
+			m.PrefetchFar(src.At(64 * line))
 		}
 		m.AddImm(src, 256)
 	})

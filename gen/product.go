@@ -93,7 +93,7 @@ func (t productTile) emit(rows int) {
 					column[v] = m.Named("B[%d][%d]", k, v)
 					m.Load(column[v], b.At(panelPitch*k+64*v))
 					if t.ahead > 0 {
-						m.Prefetch(b.At(panelPitch*k + 64*v + t.ahead))
+						m.PrefetchFar(b.At(panelPitch*k + 64*v + t.ahead))
 					}
 				}
 				for r := range acc {

@@ -29,25 +29,20 @@ func Pack(w Matrix) (*Weights, error) {
 	p := &Weights{rows: w.Rows, cols: w.Cols}
 	p.panels = grow(nil, w.Rows*roundUp(w.Cols, panel))
 	level := isa.Active()
-	for c := 0; c < w.Cols; c += lanes {
-		// Pieces, because each row may come from a page of its own.
-		const piece = 512
+	// Pieces of at most 32 KiB.
+	const piece = 256
+	for c := 0; c < w.Cols; c += panel {
 		for r := 0; r < w.Rows; r += piece {
-			dst := at(p.panels, c/panel*panel*w.Rows+r*panel+c%panel)
-			rows, cols := min(piece, w.Rows-r), min(lanes, w.Cols-c)
+			dst := at(p.panels, c*w.Rows+r*panel)
+			rows, cols := min(piece, w.Rows-r), min(panel, w.Cols-c)
 			if w.Transposed {
-				packColumnsOf(level, dst, offset(w.row(c), r), w.Stride, cols, rows)
+				asm.PackPanel(level, dst, offset(w.row(c), r), w.Stride, cols, rows)
 			} else {
-				asm.PackColumns(level, dst, offset(w.row(r), c), w.Stride, rows, cols)
+				asm.PackRows(level, dst, 0, offset(w.row(r), c), w.Stride, rows, cols)
 			}
 		}
 	}
 	return p, nil
-}
-
-// packColumnsOf is asm.PackColumns for a transposed matrix: cols stored rows become half a panel.
-func packColumnsOf(level isa.Level, dst, src *float32, stride, cols, rows int) {
-	asm.PackPanel(level, dst, src, stride, cols, rows)
 }
 
 // Sizes that only speed depends on.

@@ -54,8 +54,13 @@ func requireEncodes(t *testing.T, w word) {
 var registers = []vreg{0, 1, 2, 4, 8, 15, 16, 21, 30, 31}
 
 var (
-	allThree = []three{encFADD, encFSUB, encFMUL, encFDIV, encFCMGT, encFCMEQ, encCMGT, encBIC}
-	allTwo   = []two{encFNEG, encFRINTN, encFCVTNS, encSCVTF}
+	allThree    = []three{encFADD, encFSUB, encFMUL, encFDIV, encFCMGT, encFCMEQ, encCMGT, encBIC}
+	allTwo      = []two{encFNEG, encFRINTN, encFCVTNS, encSCVTF}
+	allWidening = []widening{
+		encSHLL, encSHLL2, encSHRN, encSHRN2, encFCVTL, encFCVTL2, encFCVTN, encFCVTN2,
+		encSXTLB, encSXTLB2, encSXTLH, encSXTLH2, encUADDLP, encUADALP,
+	}
+	allLong  = []long{encSMLAL, encSMLAL2}
 	allRight = []right{encSSHR, encFCVTZS}
 )
 
@@ -65,6 +70,9 @@ func TestARM64EncodersDecode(t *testing.T) {
 			for _, e := range allTwo {
 				requireEncodes(t, e.encode(d, n))
 			}
+			for _, e := range allWidening {
+				requireEncodes(t, e.encode(d, n))
+			}
 			for _, e := range allRight {
 				for bits := uint8(1); bits <= 32; bits++ {
 					requireEncodes(t, e.encode(d, n, bits))
@@ -72,6 +80,9 @@ func TestARM64EncodersDecode(t *testing.T) {
 			}
 			for _, m := range registers {
 				for _, e := range allThree {
+					requireEncodes(t, e.encode(d, n, m))
+				}
+				for _, e := range allLong {
 					requireEncodes(t, e.encode(d, n, m))
 				}
 				for lane := range uint8(4) {
@@ -146,6 +157,7 @@ func everything(m *Machine) {
 	m.ShiftLeft(x, x, 23)
 	m.ShiftRight(x, x, 23)
 	m.ToFloat(x, x)
+	m.SwapPairs(y, x)
 	m.Copy(y, x)
 	m.Note("masks")
 	tail := m.Tail(n)

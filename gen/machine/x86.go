@@ -85,7 +85,8 @@ func (b *x86Backend) storeLane(a operand.Mem, s operand.Op) {
 	b.m.emit(x86.VMOVSS(s.(reg.Vec).AsX(), a))
 }
 
-func (b *x86Backend) prefetch(a operand.Mem) { b.m.emit(x86.PREFETCHT0(a)) }
+func (b *x86Backend) prefetch(a operand.Mem)    { b.m.emit(x86.PREFETCHT0(a)) }
+func (b *x86Backend) prefetchFar(a operand.Mem) { b.m.emit(x86.PREFETCHT1(a)) }
 
 // constant keeps constants in registers on AVX-512, which has 32, and in memory on AVX2.
 func (b *x86Backend) constant(bits uint32) operand.Op {
@@ -103,7 +104,7 @@ func (b *x86Backend) tail(n Word) Tail {
 		w, k := b.m.GP64(), b.m.K()
 		b.m.emit(x86.MOVQ(operand.I32(-1), w))
 		b.m.emit(x86.BZHIQ(n.reg, w, w))
-		b.m.emit(x86.KMOVW(w.As32(), k))
+		b.m.emit(x86.KMOVQ(w, k))
 		t.regs = []operand.Op{k}
 		return t
 	}
@@ -140,6 +141,182 @@ func (b *x86Backend) storeTail(a operand.Mem, s []operand.Op, t Tail) {
 	}
 }
 
+// Formats.
+
+func (b *x86Backend) loadAs(f Format, d []operand.Op, a operand.Mem) {
+	for r := range d {
+		b.widen(f, d[r], a.Offset(r*b.m.Lanes*f.Size()))
+	}
+}
+
+// widen converts the numbers at s, memory or the lower part of a register, to float32.
+func (b *x86Backend) widen(f Format, d, s operand.Op) {
+	switch f {
+	case BFloat16:
+		b.m.emit(x86.VPMOVZXWD(s, d))
+		b.shiftLeft(d, d, 16)
+	case Float16:
+		b.m.emit(x86.VCVTPH2PS(s, d))
+	case Int8:
+		b.m.emit(x86.VPMOVSXBD(s, d))
+		b.toFloat(d, d)
+	}
+}
+
+// narrowTail needs no window on AVX2, which has no masks for less than 32 bits.
+func (b *x86Backend) narrowTail(n Word) Tail {
+	if b.wide {
+		return b.tail(n)
+	}
+	return Tail{n: n}
+}
+
+func (b *x86Backend) loadTailAs(f Format, d []operand.Op, a operand.Mem, t Tail) {
+	if b.wide {
+		switch f {
+		case BFloat16:
+			b.m.emit(x86.VPMOVZXWD_Z(a, t.regs[0], d[0]))
+			b.shiftLeft(d[0], d[0], 16)
+		case Float16:
+			b.m.emit(x86.VCVTPH2PS_Z(a, t.regs[0], d[0]))
+		case Int8:
+			b.m.emit(x86.VPMOVSXBD_Z(a, t.regs[0], d[0]))
+			b.toFloat(d[0], d[0])
+		}
+		return
+	}
+	b.loadPart(d[0], d[1], a, t.n, f.Size())
+	x, high := d[0].(reg.Vec).AsX(), d[1].(reg.Vec).AsX()
+	if f.Size() == 1 {
+		b.m.emit(x86.VPSRLDQ(operand.U8(8), x, high))
+	} else {
+		b.m.emit(x86.VEXTRACTI128(operand.U8(1), d[0], high))
+	}
+	b.widen(f, d[0], x)
+	b.widen(f, d[1], high)
+}
+
+// loadPart reads n elements of some size, less than 32 bytes in all, and fills up with zeros. It
+// puts together the pieces of 1, 2 and 4 bytes at the end in a word, those of 8 and 16 before them
+// in d; it overwrites spare.
+func (b *x86Backend) loadPart(d, spare operand.Op, a operand.Mem, n Word, size int) {
+	end, rest := b.m.GP64(), b.m.GP64()
+	at := a
+	at.Index, at.Scale = n.reg, uint8(size)
+	b.m.emit(x86.LEAQ(at, end))
+	piece := operand.Mem{Base: end}
+	b.move(rest, operand.I32(0))
+	for _, bytes := range []int{1, 2, 4} {
+		b.ifPiece(n, size, bytes, func() {
+			b.m.emit(x86.SUBQ(operand.I32(bytes), end))
+			w := b.m.GP64()
+			switch bytes {
+			case 1:
+				b.m.emit(x86.MOVBLZX(piece, rest.As32()))
+				return
+			case 2:
+				b.m.emit(x86.MOVWLZX(piece, w.As32()))
+			case 4:
+				b.m.emit(x86.MOVL(piece, w.As32()))
+			}
+			b.m.emit(x86.SHLQ(operand.U8(8*bytes), rest))
+			b.m.emit(x86.ORQ(w, rest))
+		})
+	}
+	x := d.(reg.Vec).AsX()
+	i, err := x86.VMOVQ(rest, x)
+	must(err)
+	i.Outputs = []operand.Op{d} // VEX instructions clear the rest of the register
+	b.m.emit(i, nil)
+	b.ifPiece(n, size, 8, func() {
+		b.m.emit(x86.SUBQ(operand.I32(8), end))
+		first := spare.(reg.Vec).AsX()
+		b.m.emit(x86.VMOVQ(piece, first))
+		b.m.emit(x86.VPUNPCKLQDQ(x, first, x))
+	})
+	b.ifPiece(n, size, 16, func() {
+		b.m.emit(x86.VINSERTI128(operand.U8(1), x, d, d))
+		b.m.emit(x86.VINSERTI128(operand.U8(0), a, d, d))
+	})
+}
+
+// ifPiece runs body if the bytes of n elements have a piece of that many bytes, a power of two.
+func (b *x86Backend) ifPiece(n Word, size, bytes int, body func()) {
+	if bytes < size {
+		return
+	}
+	none := b.m.label("no_piece")
+	b.m.emit(x86.TESTB(operand.U8(bytes/size), n.reg.As8()))
+	b.m.emit(x86.JEQ(operand.LabelRef(none)))
+	body()
+	b.m.fn.AddLabel(ir.Label(none))
+}
+
+func (b *x86Backend) storeAs(f Format, a operand.Mem, s []operand.Op) {
+	if b.wide {
+		b.narrow(f, s, a)
+	} else {
+		b.m.emit(x86.VMOVDQU(b.narrowed(f, s), a))
+	}
+}
+
+// narrow writes 16 lanes on AVX-512; operands are memory, or a mask and memory.
+func (b *x86Backend) narrow(f Format, s []operand.Op, to ...operand.Op) {
+	if f == Float16 {
+		b.m.emit(x86.VCVTPS2PH(append([]operand.Op{operand.U8(0), s[0]}, to...)...))
+		return
+	}
+	t := b.vector()
+	b.m.emit(x86.VPSRLD(operand.U8(16), s[0], t))
+	b.m.emit(x86.VPMOVDW(append([]operand.Op{t}, to...)...))
+}
+
+// narrowed returns 16 lanes as 16-bit numbers in one register on AVX2.
+func (b *x86Backend) narrowed(f Format, s []operand.Op) reg.VecVirtual {
+	l, h := b.m.YMM(), b.m.YMM()
+	if f == Float16 {
+		b.m.emit(x86.VCVTPS2PH(operand.U8(0), s[0], l.AsX()))
+		b.m.emit(x86.VCVTPS2PH(operand.U8(0), s[1], h.AsX()))
+		b.m.emit(x86.VINSERTI128(operand.U8(1), h.AsX(), l, l))
+		return l
+	}
+	b.m.emit(x86.VPSRLD(operand.U8(16), s[0], l))
+	b.m.emit(x86.VPSRLD(operand.U8(16), s[1], h))
+	b.m.emit(x86.VPACKUSDW(h, l, l))
+	b.m.emit(x86.VPERMQ(operand.U8(0b_11_01_10_00), l, l)) // packing works within 128 bits
+	return l
+}
+
+func (b *x86Backend) storeTailAs(f Format, a operand.Mem, s []operand.Op, t Tail) {
+	if b.wide {
+		b.narrow(f, s, t.regs[0], a)
+		return
+	}
+	y := b.narrowed(f, s)
+	x, p := y.AsX(), b.m.GP64()
+	b.m.emit(x86.LEAQ(a, p))
+	piece := operand.Mem{Base: p}
+	for _, bytes := range []int{16, 8, 4, 2} {
+		b.ifPiece(t.n, f.Size(), bytes, func() {
+			switch bytes {
+			case 16:
+				b.m.emit(x86.VMOVDQU(x, piece))
+				b.m.emit(x86.VEXTRACTI128(operand.U8(1), y, x))
+			case 8:
+				b.m.emit(x86.VMOVQ(x, piece))
+			case 4:
+				b.m.emit(x86.VMOVD(x, piece))
+			case 2:
+				b.m.emit(x86.VPEXTRW(operand.U8(0), x, piece))
+			}
+			if bytes < 16 {
+				b.m.emit(x86.VPSRLDQ(operand.U8(bytes), x, x))
+			}
+			b.m.emit(x86.ADDQ(operand.I32(bytes), p))
+		})
+	}
+}
+
 // Arithmetic. Go's operand order is the reverse of Intel's: the last source comes first.
 
 func (b *x86Backend) add(d, x, y operand.Op) { b.m.emit(x86.VADDPS(y, x, d)) }
@@ -165,6 +342,8 @@ func (b *x86Backend) fmaSplat(acc, x operand.Op, a operand.Mem) {
 
 func (b *x86Backend) mulAdd(p, f, c operand.Op) { b.m.emit(x86.VFMADD213PS(c, f, p)) }
 func (b *x86Backend) fms(acc, x, y operand.Op)  { b.m.emit(x86.VFMSUB231PS(y, x, acc)) }
+
+func (b *x86Backend) subMul(acc, x, y operand.Op) { b.m.emit(x86.VFNMADD231PS(y, x, acc)) }
 
 func (b *x86Backend) round(d, x operand.Op) {
 	if b.wide {
@@ -208,8 +387,71 @@ func (b *x86Backend) or(d, x, y operand.Op) {
 	}
 }
 
+func (b *x86Backend) xor(d, x, y operand.Op) {
+	if b.wide {
+		b.m.emit(x86.VPXORD(y, x, d))
+	} else {
+		b.m.emit(x86.VPXOR(y, x, d))
+	}
+}
+
 func (b *x86Backend) shiftLeft(d, x operand.Op, n uint8)  { b.m.emit(x86.VPSLLD(operand.U8(n), x, d)) }
 func (b *x86Backend) shiftRight(d, x operand.Op, n uint8) { b.m.emit(x86.VPSRAD(operand.U8(n), x, d)) }
+
+// Small integers.
+
+func (b *x86Backend) loadInt16(d []operand.Op, a operand.Mem) {
+	for r := range d {
+		b.m.emit(x86.VPMOVSXBW(a.Offset(2*b.m.Lanes*r), d[r]))
+	}
+}
+
+func (b *x86Backend) loadTailInt16(d []operand.Op, a operand.Mem, t Tail) {
+	if b.wide {
+		b.m.emit(x86.VPMOVSXBW_Z(a, t.regs[0], d[0]))
+		return
+	}
+	b.loadPart(d[0], d[1], a, t.n, 1)
+	high := d[1].(reg.Vec).AsX()
+	b.m.emit(x86.VEXTRACTI128(operand.U8(1), d[0], high))
+	b.m.emit(x86.VPMOVSXBW(d[0].(reg.Vec).AsX(), d[0]))
+	b.m.emit(x86.VPMOVSXBW(high, d[1]))
+}
+
+func (b *x86Backend) sub16(d, x, y operand.Op) { b.m.emit(x86.VPSUBW(y, x, d)) }
+
+func (b *x86Backend) mulPairs(acc, x, y operand.Op) {
+	t := b.vector()
+	b.m.emit(x86.VPMADDWD(y, x, t))
+	b.m.emit(x86.VPADDD(t, acc, acc))
+}
+
+// bitCounter holds the number of bits of 0 to 15, a mask of four bits, and zero.
+func (b *x86Backend) bitCounter() []operand.Op {
+	counts, low, zero := b.vector(), b.vector(), b.vector()
+	var table []uint32
+	for range b.m.Lanes / 4 {
+		table = append(table, 0x02010100, 0x03020201, 0x03020201, 0x04030302)
+	}
+	b.load(counts, b.table("bit_counts", table...))
+	b.load(low, b.table("low_nibbles", repeat(0x0f0f0f0f, b.m.Lanes)...))
+	b.zero(zero)
+	return []operand.Op{counts, low, zero}
+}
+
+// countBits looks up the bits of the lower and the upper half of each byte; VPSADBW sums bytes.
+func (b *x86Backend) countBits(acc, x operand.Op, counter []operand.Op) {
+	counts, low, zero := counter[0], counter[1], counter[2]
+	l, h := b.vector(), b.vector()
+	b.and(l, x, low)
+	b.m.emit(x86.VPSRLD(operand.U8(4), x, h))
+	b.and(h, h, low)
+	b.m.emit(x86.VPSHUFB(l, counts, l))
+	b.m.emit(x86.VPSHUFB(h, counts, h))
+	b.m.emit(x86.VPADDB(h, l, l))
+	b.m.emit(x86.VPSADBW(zero, l, l))
+	b.intAdd(acc, acc, l)
+}
 
 // Masks: K registers on AVX-512, all ones or zeros in a vector register on AVX2.
 
@@ -301,6 +543,10 @@ func (b *x86Backend) foldMax(s []operand.Op) {
 	b.fold(s, func(d, x reg.Register) { b.m.emit(x86.VMAXPS(d, x, d)) })
 }
 
+func (b *x86Backend) foldInt(s []operand.Op) {
+	b.fold(s, func(d, x reg.Register) { b.m.emit(x86.VPADDD(x, d, d)) })
+}
+
 // fold combines lanes l with l+8, l+4, l+2 and l+1.
 func (b *x86Backend) fold(s []operand.Op, combine func(d, x reg.Register)) {
 	y := s[0].(reg.Vec).AsY()
@@ -365,6 +611,10 @@ func (b *x86Backend) transpose(v []operand.Op) {
 	pairs(8, even, odd)
 }
 
+func (b *x86Backend) swapPairs(d, x operand.Op) {
+	b.m.emit(x86.VPERMILPS(operand.U8(0b_10_11_00_01), x, d))
+}
+
 // Words and control.
 
 func (b *x86Backend) param(d reg.Register, a operand.Mem) { b.m.emit(x86.MOVQ(a, d)) }
@@ -379,6 +629,12 @@ func (b *x86Backend) minWord(d, s operand.Op) {
 	b.m.emit(x86.CMPQ(s, d))
 	b.m.emit(x86.CMOVQLT(s, d))
 }
+
+func (b *x86Backend) mulWord(d, s operand.Op) { b.m.emit(x86.IMULQ(s, d)) }
+
+func (b *x86Backend) andWord(d operand.Op, k int) { b.m.emit(x86.ANDQ(operand.I32(k), d)) }
+
+func (b *x86Backend) index(d reg.GPVirtual, a operand.Mem) { b.m.emit(x86.MOVL(a, d.As32())) }
 
 func (b *x86Backend) jumpLess(x, y operand.Op, label string) {
 	b.m.emit(x86.CMPQ(x, y))
