@@ -8,49 +8,14 @@ import (
 	"github.com/quern-go/quern/internal/isa"
 )
 
-// Weights is a matrix that [Pack] has laid out for [MatMul]: for every 32 columns a panel with a row
-// of them for each row of the matrix. It never changes: layers and goroutines may share it.
-type Weights struct {
-	rows, cols int
-	panels     []float32
-}
-
-// Rows is the number of rows of the matrix, the width of what it is multiplied with.
-func (w *Weights) Rows() int { return w.rows }
-
-// Cols is the number of columns of the matrix, the width of the product.
-func (w *Weights) Cols() int { return w.cols }
-
-// Pack copies w into the layout of [MatMul]. The matrix may be a transposed view.
-func Pack(w Matrix) (*Weights, error) {
-	if err := w.check("w"); err != nil {
-		return nil, err
-	}
-	p := &Weights{rows: w.Rows, cols: w.Cols}
-	p.panels = grow(nil, w.Rows*roundUp(w.Cols, panel))
-	level := isa.Active()
-	// Pieces of at most 32 KiB.
-	const piece = 256
-	for c := 0; c < w.Cols; c += panel {
-		for r := 0; r < w.Rows; r += piece {
-			dst := at(p.panels, c*w.Rows+r*panel)
-			rows, cols := min(piece, w.Rows-r), min(panel, w.Cols-c)
-			if w.Transposed {
-				asm.PackPanel(level, dst, offset(w.row(c), r), w.Stride, cols, rows)
-			} else {
-				asm.PackRows(level, dst, 0, offset(w.row(r), c), w.Stride, rows, cols)
-			}
-		}
-	}
-	return p, nil
-}
-
 // Sizes that only speed depends on.
 const (
 	// A block of a panel is 256 rows, 32 KiB, but less for fewer rows of X, to fetch the next in time.
 	blockDepth, blockDepthSome, blockDepthFew = 256, 128, 64
 	// blockSize is the number of elements of X, 768 KiB, that stay in the cache while panels pass by.
 	blockSize = 192 << 10
+	// mostRows is the most rows of such a block.
+	mostRows = 32 * rowTile
 	// chunkDepth is the most columns of X in such a block.
 	chunkDepth = 1024
 	// chunkPanels is the most panels of Y that wait for the next chunk.
@@ -72,8 +37,9 @@ type MatMulOptions struct {
 
 // MatMul computes Y = X·W + bias. X may be a transposed view, Y may not.
 //
-// Each element is one chain of fused multiply-adds from +0 over ascending k, to which the bias is
-// added last. So its bits depend on nothing but its row, its column and its bias.
+// Each element is one chain of fused multiply-adds from +0 over ascending k. The scale of the column
+// multiplies it, if the weights have any, then the bias is added, each rounded once. So its bits depend
+// on nothing but its row, its column and its bias.
 //
 // Y must not share elements with X or the bias. Errors are of type [*ArgumentError]; nothing has
 // been written then. Sizes of 0 are allowed: where W has no rows Y is the bias.
@@ -84,7 +50,7 @@ func MatMul(y, x Matrix, w *Weights, opts MatMulOptions) error {
 	if w == nil {
 		return argument(ErrShape, "w", "is nil")
 	}
-	if err := x.check("x"); err != nil {
+	if err := x.checkFloat32("x"); err != nil {
 		return err
 	}
 	if x.Cols != w.rows {
@@ -109,10 +75,11 @@ func MatMul(y, x Matrix, w *Weights, opts MatMulOptions) error {
 		return argument(ErrOverlap, "y", "shares memory with Options.Bias")
 	}
 	m := multipliers.Get().(*multiplier)
-	defer multipliers.Put(m)
 	m.begin(x, workersFor(opts.Workers))
 	m.add(y, w, opts.Bias)
 	m.run()
+	m.begin(Matrix{}, 0) // keep nothing of the caller's alive
+	multipliers.Put(m)
 	return nil
 }
 
@@ -126,7 +93,7 @@ type multiplier struct {
 	products []product
 	rows     int // of a block
 	blocks   int // of rows
-	run1     int // panels of a task
+	panels   int // of a task
 
 	count   int // workers
 	workers []multiplyScratch
@@ -146,6 +113,7 @@ type product struct {
 type multiplyScratch struct {
 	x    []float32 // a block of X, its rows apart by an odd number of cache lines
 	y    []float32 // a tile of Y for each panel that is under way
+	b    []float32 // a block of a panel that is not stored in float32
 	held int       // the block of rows that x holds, or -1
 }
 
@@ -167,29 +135,28 @@ func (m *multiplier) add(y Matrix, w *Weights, bias []float32) {
 // run computes all products.
 func (m *multiplier) run() {
 	rows, depth := m.x.Rows, m.x.Cols
-	most := max(blockSize/max(min(depth, chunkDepth), 1)/rowTile*rowTile, rowTile)
+	most := min(max(blockSize/max(min(depth, chunkDepth), 1)/rowTile*rowTile, rowTile), mostRows)
 	m.blocks = (rows + most - 1) / most
 	if m.blocks == 0 {
 		return
 	}
 	m.rows = roundUp((rows+m.blocks-1)/m.blocks, rowTile)
-	panels := 0
+	m.panels = 0
 	for i := range m.products {
-		panels += (m.products[i].w.cols + panel - 1) / panel
+		m.panels += m.products[i].w.panelCount()
 	}
-	// Some tasks for each worker, so that they finish together.
-	const tasks = 8
-	m.run1 = panels
 	if m.count > 1 {
-		m.run1 = max(1, panels*m.blocks/(tasks*m.count))
+		// Some tasks for each worker, so that they finish together.
+		const tasks = 8
+		m.panels = max(1, m.panels*m.blocks/(tasks*m.count))
 	}
 	if depth > chunkDepth {
-		m.run1 = min(m.run1, chunkPanels)
+		m.panels = min(m.panels, chunkPanels)
 	}
 	total := 0
 	for i := range m.products {
 		p := &m.products[i]
-		p.runs = ((p.w.cols+panel-1)/panel + m.run1 - 1) / max(m.run1, 1)
+		p.runs = (p.w.panelCount() + m.panels - 1) / max(m.panels, 1)
 		total += m.blocks * p.runs
 	}
 	for len(m.workers) < m.count {
@@ -200,7 +167,7 @@ func (m *multiplier) run() {
 		w.held = -1
 		tiles := 1
 		if depth > chunkDepth {
-			tiles = m.run1
+			tiles = m.panels
 		}
 		w.y = grow(w.y, tiles*m.rows*panel)
 		if !m.inPlace() {
@@ -227,8 +194,8 @@ func (m *multiplier) block(worker, task int) {
 	w := &m.workers[worker]
 	row := task / p.runs * m.rows
 	rows := min(m.rows, m.x.Rows-row)
-	first := task % p.runs * m.run1
-	end := min(first+m.run1, (p.w.cols+panel-1)/panel)
+	first := task % p.runs * m.panels
+	end := min(first+m.panels, p.w.panelCount())
 	depth := m.x.Cols
 	deep := blockDepth
 	switch {
@@ -253,7 +220,9 @@ func (m *multiplier) block(worker, task int) {
 				if k+deep >= to {
 					next = ((n+1)*depth + from) * panel
 				}
-				m.multiply(tile, offset(x, k-from), stride, p.w.panels, here, next, min(deep, to-k), rows, roundUp(cols, lanes), k > 0)
+				size := min(deep, to-k) * panel
+				b := p.w.block(m.level, w, here, size)
+				m.multiply(tile, offset(x, k-from), stride, b, size/panel, rows, roundUp(cols, lanes), k > 0, p.w.ahead(next, size, rows))
 				if k+deep >= to {
 					break
 				}
@@ -306,33 +275,35 @@ func (m *multiplier) loadTransposed(w *multiplyScratch, row, rows, from, to, str
 
 // multiply is a product of a tile with a block of a panel, or goes on with one, in calls of less than
 // 50 µs. Meanwhile the next block is brought into the cache, some of it with every call.
-func (m *multiplier) multiply(y, x *float32, stride int, panels []float32, here, next, depth, rows, cols int, goOn bool) {
+func (m *multiplier) multiply(y, x *float32, stride int, b *float32, depth, rows, cols int, goOn bool, next []float32) {
 	var alpha *float32
 	if goOn {
 		alpha = &ones[0] // 1·y is y, bit for bit
 	}
-	if rows <= fewRows {
-		asm.Stream(m.level, y, panel, x, stride, at(panels, here), depth, rows, alpha)
-		return
-	}
-	end := min(next+depth*panel, len(panels))
-	fetch := roundUp(depth*panel*pieceRows/rows, 64)
+	fetch := roundUp(len(next)*pieceRows/rows, 64)
 	for r := 0; r < rows; r += pieceRows {
-		if n := min(fetch, end-next); n > 0 {
-			asm.Prefetch(m.level, at(panels, next), n)
-			next += n
+		if n := min(fetch, len(next)/64*64); n > 0 {
+			asm.Prefetch(m.level, &next[0], n)
+			next = next[n:]
 		}
-		asm.Product(m.level, offset(y, r*panel), panel, offset(x, r*stride), stride, at(panels, here), depth, min(pieceRows, rows-r), cols, alpha)
+		if rows <= fewRows {
+			asm.Stream(m.level, y, panel, x, stride, b, depth, rows, alpha)
+			return
+		}
+		asm.Product(m.level, offset(y, r*panel), panel, offset(x, r*stride), stride, b, depth, min(pieceRows, rows-r), cols, alpha)
 	}
 }
 
-// finish writes a tile to Y, with the bias.
+// finish writes a tile to Y, with scale and bias.
 func (m *multiplier) finish(p *product, tile *float32, row, rows, col, cols int) {
-	bias := &negativeZeros[0]
+	scale, bias := &ones[0], &negativeZeros[0]
+	if p.w.scale != nil {
+		scale = &p.w.scale[col]
+	}
 	if p.bias != nil {
 		bias = &p.bias[col]
 	}
-	asm.AffineRows(m.level, offset(p.y.row(row), col), p.y.Stride, tile, panel, rows, cols, &ones[0], bias)
+	asm.AffineRows(m.level, offset(p.y.row(row), col), p.y.Stride, tile, panel, rows, cols, scale, bias)
 }
 
 // ones and negativeZeros are what multiplication and addition leave every number alone with: -0 is,

@@ -2,10 +2,42 @@ package kernel
 
 import "unsafe"
 
+// MatrixElement is a type that matrices may hold. Only weights may be other than float32.
+type MatrixElement interface{ float32 | BF16 | F16 | int8 }
+
+// format says how numbers are stored.
+type format uint8
+
+const (
+	formatF32 format = iota
+	formatBF16
+	formatF16
+	formatInt8
+)
+
+func (f format) String() string { return [...]string{"float32", "bfloat16", "float16", "int8"}[f] }
+
+// size is the number of bytes of a number.
+func (f format) size() int { return [...]int{4, 2, 2, 1}[f] }
+
+func formatOf[T MatrixElement]() format {
+	var x T
+	switch any(x).(type) {
+	case BF16:
+		return formatBF16
+	case F16:
+		return formatF16
+	case int8:
+		return formatInt8
+	}
+	return formatF32
+}
+
 // Matrix is a view of memory as rows and columns. It copies nothing. The zero Matrix is empty.
 type Matrix struct {
 	data   unsafe.Pointer
 	length int // elements that data points to
+	format format
 
 	// Rows and Cols are the size of the matrix as it is seen, that is, after transposition.
 	Rows, Cols int
@@ -16,14 +48,14 @@ type Matrix struct {
 }
 
 // RowMajor views data as rows that follow each other.
-func RowMajor[T Element](data []T, rows, cols int) Matrix {
+func RowMajor[T MatrixElement](data []T, rows, cols int) Matrix {
 	return StridedRows(data, rows, cols, cols)
 }
 
 // StridedRows views data as rows that begin stride elements apart, such as some of the columns of a
 // wider matrix. That the view lies within data is checked where it is used.
-func StridedRows[T Element](data []T, rows, cols, stride int) Matrix {
-	return Matrix{data: unsafe.Pointer(unsafe.SliceData(data)), length: len(data), Rows: rows, Cols: cols, Stride: stride}
+func StridedRows[T MatrixElement](data []T, rows, cols, stride int) Matrix {
+	return Matrix{data: unsafe.Pointer(unsafe.SliceData(data)), length: len(data), format: formatOf[T](), Rows: rows, Cols: cols, Stride: stride}
 }
 
 // T returns the transposed view. Weights stored as [out, in], the habit of PyTorch, are
@@ -71,6 +103,14 @@ func (m *Matrix) stored() Tensor {
 	return t
 }
 
+// checkFloat32 is check for a matrix that is not weights.
+func (m *Matrix) checkFloat32(name string) error {
+	if m.format != formatF32 {
+		return argument(ErrOption, name, "holds %v, want %v", m.format, formatF32)
+	}
+	return m.check(name)
+}
+
 // check reports what makes m unusable as the named argument.
 func (m *Matrix) check(name string) error {
 	if m.Rows < 0 || m.Cols < 0 || m.Rows > maxSize || m.Cols > maxSize {
@@ -98,7 +138,7 @@ func (m *Matrix) checkOutput(name string) error {
 	if m.Rows > 1 && m.Cols > 0 && m.Stride < m.Cols {
 		return argument(ErrOverlap, name, "%d×%d writes an element twice: the stride is %d", m.Rows, m.Cols, m.Stride)
 	}
-	return m.check(name)
+	return m.checkFloat32(name)
 }
 
 // overlaps reports whether two checked matrices share an element, as [Tensor] does.
@@ -107,7 +147,7 @@ func (m *Matrix) overlaps(o *Matrix) bool {
 	return a.overlaps(&b)
 }
 
-// row returns the address of stored row i.
+// row returns the address of stored row i of a float32 matrix.
 func (m *Matrix) row(i int) *float32 {
 	return (*float32)(unsafe.Add(m.data, 4*i*m.Stride))
 }

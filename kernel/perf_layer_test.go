@@ -66,8 +66,8 @@ func TestMatMulPerf(t *testing.T) {
 				asm.PeakFMA(l, n)
 				peak := float64(n) * 24 * 32 / (threadTime(workers) - t0)
 				t0 = threadTime(workers)
-				for i := 0; i < len(w.panels); i += 1 << 15 {
-					asm.ReadSum(l, &w.panels[i], min(1<<15, len(w.panels)-i)/64*64)
+				for i := 0; i < len(w.f32); i += 1 << 15 {
+					asm.ReadSum(l, &w.f32[i], min(1<<15, len(w.f32)-i)/64*64)
 				}
 				read := (threadTime(workers) - t0)
 				t0 = threadTime(workers)
