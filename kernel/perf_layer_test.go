@@ -88,3 +88,55 @@ func TestMatMulPerf(t *testing.T) {
 		}
 	}
 }
+
+func TestLayerPerf(t *testing.T) {
+	if os.Getenv("H1PERF") == "" {
+		t.Skip()
+	}
+	workers := 1
+	fmt.Sscan(os.Getenv("W"), &workers)
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	r := rand.New(rand.NewSource(1))
+	const n, d, h = 128, 768, 12
+	w := func(rows, cols int) *Weights { return pack(t, scaled(r, rows, cols), rows, cols) }
+	for _, fused := range []bool{false, true} {
+		o := MultiHeadOptions{Heads: h, Out: w(d, d), OutBias: rv(r, d), Workers: workers}
+		if fused {
+			o.QKV, o.QKVBias = w(d, 3*d), rv(r, 3*d)
+		} else {
+			o.Query, o.Key, o.Value = w(d, d), w(d, d), w(d, d)
+			o.QueryBias, o.KeyBias, o.ValueBias = rv(r, d), rv(r, d), rv(r, d)
+		}
+		l, err := NewMultiHead(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		x, y := rv(r, n*d), make([]float32, n*d)
+		for _, level := range []isa.Level{isa.AVX512, isa.AVX2} {
+			restore := isa.Use(level)
+			l.prepared = false // for this level
+			run := func() {
+				if err := l.Forward(BHSD(y, 1, 1, n, d), MultiHeadInput{X: BHSD(x, 1, 1, n, d)}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			run()
+			fl := float64(2*n*d*d*4 + 4*n*n*d)
+			var share []float64
+			best, top := 1e18, 0.0
+			for range 41 {
+				t0 := threadTime(workers)
+				asm.PeakFMA(level, 10000)
+				peak := 10000 * 24 * 32 / (threadTime(workers) - t0)
+				t0 = threadTime(workers)
+				run()
+				tt := threadTime(workers) - t0
+				share, best, top = append(share, fl/tt/peak*100), min(best, tt), max(top, peak)
+			}
+			sort.Float64s(share)
+			fmt.Printf("H1 fused %v %v: of peak: median %.1f%% best/best %.1f%% %.0f us allocs %v\n", fused, level, share[20], fl/best/top*100, best/1e3, testing.AllocsPerRun(3, run))
+			restore()
+		}
+	}
+}

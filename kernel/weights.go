@@ -53,10 +53,10 @@ func PackScaled(w Matrix, scale []float32) (*Weights, error) {
 		p.packFloat32(&w)
 	case formatInt8:
 		p.int8 = make([]int8, n)
-		packElements(p.int8, (*int8)(w.data), &w)
+		packElements(p.int8, &w)
 	default:
 		p.half = make([]uint16, n)
-		packElements(p.half, (*uint16)(w.data), &w)
+		packElements(p.half, &w)
 	}
 	return p, nil
 }
@@ -79,8 +79,8 @@ func (w *Weights) packFloat32(m *Matrix) {
 }
 
 // packElements packs elements of any type.
-func packElements[T uint16 | int8](dst []T, data *T, m *Matrix) {
-	src := unsafe.Slice(data, m.length)
+func packElements[T uint16 | int8](dst []T, m *Matrix) {
+	src := elements[T](*m)
 	down, right := m.Stride, 1
 	if m.Transposed {
 		down, right = right, down
@@ -91,6 +91,11 @@ func packElements[T uint16 | int8](dst []T, data *T, m *Matrix) {
 			to[r*panel] = src[r*down+c*right]
 		}
 	}
+}
+
+// elements is the memory of a matrix.
+func elements[T float32 | uint16 | int8](m Matrix) []T {
+	return unsafe.Slice((*T)(m.data), m.length)
 }
 
 func (w *Weights) panelCount() int { return (w.cols + panel - 1) / panel }
@@ -149,7 +154,7 @@ func Quantize(dst []int8, scale []float32, w Matrix) error {
 	if len(scale) != w.Cols {
 		return argument(ErrShape, "scale", "has %d elements, w has %d columns", len(scale), w.Cols)
 	}
-	src := unsafe.Slice((*float32)(w.data), w.length)
+	src := elements[float32](w)
 	down, right := w.Stride, 1
 	if w.Transposed {
 		down, right = right, down

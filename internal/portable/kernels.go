@@ -83,6 +83,15 @@ func dotChains(x, y *float32, n int, acc *float32) (c [4][lanes]float32) {
 
 // Product is the kernel of that name.
 func Product(c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows, cols int, alpha *float32) {
+	tileProduct(c, cStride, a, aStride, b, depth, rows, cols, alpha)
+}
+
+// Stream is the kernel of that name.
+func Stream(c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows int, alpha *float32) {
+	tileProduct(c, cStride, a, aStride, b, depth, rows, panel, alpha)
+}
+
+func tileProduct(c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows, cols int, alpha *float32) {
 	for r := range rows {
 		out := at(c, r*cStride, cols)
 		if alpha == nil {
@@ -99,11 +108,6 @@ func Product(c *float32, cStride int, a *float32, aStride int, b *float32, depth
 			}
 		}
 	}
-}
-
-// Stream is the kernel of that name.
-func Stream(c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows int, alpha *float32) {
-	Product(c, cStride, a, aStride, b, depth, rows, panel, alpha)
 }
 
 // PackPanel is the kernel of that name. It writes every column of a group of 16 that has a row.
