@@ -172,7 +172,7 @@ func TestQuantize(t *testing.T) {
 	q, scale := make([]int8, 15), make([]float32, 5)
 	require.NoError(t, Quantize(q, scale, RowMajor(w, 3, 5)))
 	require.Equal(t, []int8{127, 0, 127, 0, 0, -64, 0, -64, 0, 0, 2, 0, 32, 0, 0}, q)
-	require.Equal(t, []float32{1, 0, float32(1) / 127}, scale[:3])
+	require.Equal(t, []float32{1, 1, float32(1) / 127}, scale[:3])
 	require.True(t, scale[3] != scale[3] && scale[4] == inf)
 	require.ErrorIs(t, Quantize(q[1:], scale, RowMajor(w, 3, 5)), ErrShape)
 	require.ErrorIs(t, Quantize(q, scale[1:], RowMajor(w, 3, 5)), ErrShape)

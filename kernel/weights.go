@@ -140,10 +140,10 @@ func (w *Weights) ahead(i, n, rows int) []float32 {
 	return unsafe.Slice((*float32)(unsafe.Pointer(&w.half[i])), n/2)
 }
 
-// Quantize rounds a float32 matrix to int8, row-major into dst. The scale of a column is its largest
-// magnitude divided by 127, and a number becomes the integer nearest to 127 times its share of that
-// magnitude, ties to even. A column of zeros has scale 0; one with Inf or NaN has a scale that is not
-// finite, and so have its products.
+// Quantize rounds a float32 matrix to int8, row-major into dst, for [PackScaled]. The scale s of a column
+// is its largest magnitude divided by 127, or 1 if that is 0, and a number x becomes x·(1/s), rounded to
+// the nearest integer, ties to even. A column with Inf or NaN has a scale that is not finite, and so
+// have its products.
 func Quantize(dst []int8, scale []float32, w Matrix) error {
 	if err := w.checkFloat32("w"); err != nil {
 		return err
@@ -171,18 +171,23 @@ func Quantize(dst []int8, scale []float32, w Matrix) error {
 			}
 		}
 		scale[c] = most / 127
+		if most == 0 {
+			scale[c] = 1
+		}
+		inverse := 1 / scale[c]
 		for r := range w.Rows {
-			dst[r*w.Cols+c] = quantized(src[r*down+c*right], most)
+			dst[r*w.Cols+c] = quantized(src[r*down+c*right] * inverse)
 		}
 	}
 	return nil
 }
 
-// quantized is x/most·127 as an integer.
-func quantized(x, most float32) int8 {
-	q := math.RoundToEven(float64(x) / float64(most) * 127)
-	if !(q >= -127 && q <= 127) { // NaN, from a column of zeros or one that is not finite
+// quantized rounds to the nearest integer within ±127, and NaN, which only columns have whose scale is
+// not finite, to 0.
+func quantized(x float32) int8 {
+	q := math.RoundToEven(float64(x))
+	if q != q {
 		return 0
 	}
-	return int8(q)
+	return int8(min(max(q, -127), 127))
 }
