@@ -17,9 +17,6 @@ const (
 
 func (f format) String() string { return [...]string{"float32", "bfloat16", "float16", "int8"}[f] }
 
-// size is the number of bytes of a number.
-func (f format) size() int { return [...]int{4, 2, 2, 1}[f] }
-
 func formatOf[T MatrixElement]() format {
 	var x T
 	switch any(x).(type) {
