@@ -12,14 +12,14 @@ import (
 const (
 	// A block of a panel is 256 rows, 32 KiB, but less for fewer rows of X, to fetch the next in time.
 	blockDepth, blockDepthSome, blockDepthFew = 256, 128, 64
-	// blockSize is the number of elements of X, 768 KiB, that stay in the cache while panels pass by.
-	blockSize = 192 << 10
+	// blockSize is the number of elements of X, 1 MiB, that stay in the cache while panels pass by.
+	blockSize = 252 << 10
 	// mostRows is the most rows of such a block.
 	mostRows = 32 * rowTile
 	// chunkDepth is the most columns of X in such a block.
 	chunkDepth = 1024
 	// chunkPanels is the most panels of Y that wait for the next chunk.
-	chunkPanels = 32
+	chunkPanels = 64
 	// fewRows are read where they are, and W streams by; more are first copied together.
 	fewRows = 8
 	// pieceRows is the number of rows of one call, between which the next block is prefetched.
