@@ -86,6 +86,9 @@ type sequence struct {
 // The method is FlashAttention (Dao et al., 2022; Dao, 2023) with the online softmax in base 2.
 func Attention(out, q, k, v Tensor, opts Options) error {
 	shape, t := ShapeOf(q, k, v), tensors{out, q, k, v}
+	if err := shape.check(); err != nil {
+		return err
+	}
 	if err := t.check(shape); err != nil { // before memory is sized for them
 		return err
 	}
@@ -139,10 +142,8 @@ func (p *Plan) Clone() *Plan {
 // Limits on sizes, far beyond what memory holds, so that products of sizes do not overflow.
 const maxSize = 1 << 28
 
-// Reset prepares p for another shape or other options. It allocates only where more memory is
-// needed than before. After an error p must be Reset before it is Run.
-func (p *Plan) Reset(shape Shape, opts Options) error {
-	p.shape = Shape{}
+// check reports what makes a shape impossible.
+func (shape Shape) check() error {
 	for _, size := range []struct {
 		name string
 		n    int
@@ -160,6 +161,16 @@ func (p *Plan) Reset(shape Shape, opts Options) error {
 	}
 	if shape.Dim == 0 {
 		return argument(ErrShape, "Shape.Dim", "is 0, want at least 1")
+	}
+	return nil
+}
+
+// Reset prepares p for another shape or other options. It allocates only where more memory is
+// needed than before. After an error p must be Reset before it is Run.
+func (p *Plan) Reset(shape Shape, opts Options) error {
+	p.shape = Shape{}
+	if err := shape.check(); err != nil {
+		return err
 	}
 	scale := opts.Scale
 	switch {

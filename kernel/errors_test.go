@@ -74,7 +74,7 @@ func TestArgumentErrors(t *testing.T) {
 		{"negative queries", func(c *call, _ []float32) { c.q.Shape[2] = -1 }, "Shape.Queries", kernel.ErrShape, []string{"-1", "0"}},
 		{"negative keys", func(c *call, _ []float32) { c.k.Shape[2] = -5 }, "Shape.Keys", kernel.ErrShape, []string{"-5", "0"}},
 		{"huge batch", func(c *call, _ []float32) { c.q.Shape[0] = huge }, "Shape.Batch", kernel.ErrShape, []string{fmt.Sprint(huge), fmt.Sprint(1 << 28)}},
-		{"huge width of v", func(c *call, _ []float32) { c.v.Shape[3] = huge }, "v", kernel.ErrStride, []string{fmt.Sprint(huge), "overflows"}},
+		{"huge width of v", func(c *call, _ []float32) { c.v.Shape[3] = huge }, "Shape.ValueDim", kernel.ErrShape, []string{fmt.Sprint(huge), fmt.Sprint(1 << 28)}},
 		{"LSE too short", func(c *call, _ []float32) { c.opts.LSE = c.opts.LSE[1:] }, "Options.LSE", kernel.ErrShape, []string{"23", "2·4·3"}},
 		{"LSE empty", func(c *call, _ []float32) { c.opts.LSE = []float32{} }, "Options.LSE", kernel.ErrShape, []string{"0", "2·4·3"}},
 
