@@ -36,7 +36,8 @@ func (c Causal) compile(s sequence) (visibility, error) {
 		if s.index >= len(c.Offset) {
 			return nil, argument(ErrOption, "Options.Mask", "Causal has %d offsets, there are more sequences", len(c.Offset))
 		}
-		return causal(c.Offset[s.index]), nil
+		// Beyond any position, further makes no difference.
+		return causal(min(max(c.Offset[s.index], -maxSize), maxSize)), nil
 	case c.Align == BottomRight:
 		return causal(s.keyOffset + s.keys - s.queries), nil
 	case c.Align == TopLeft:

@@ -180,7 +180,7 @@ func (p problem) offset(i int, s sequence) int {
 	c, ok := p.opts.Mask.(kernel.Causal)
 	switch {
 	case !ok:
-		return 1 << 40
+		return 1 << 30
 	case c.Offset != nil:
 		return c.Offset[i]
 	case c.Align == kernel.TopLeft:
