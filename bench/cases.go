@@ -34,6 +34,13 @@ var cases = []Case{
 	{"X1", attention{Shape: kernel.Shape{Batch: 2, Heads: 8, KVHeads: 8, Queries: 256, Keys: 1500, Dim: 64, ValueDim: 64}}},
 	{"G1", attention{Shape: kernel.Shape{Batch: 1, Heads: 32, KVHeads: 8, Queries: 1024, Keys: 1024, Dim: 128, ValueDim: 128}, mask: causal}},
 
+	{"N512", matmul{512, 512, 512}},
+	{"N1024", matmul{1024, 1024, 1024}},
+	{"N2048", matmul{2048, 2048, 2048}},
+	{"B1", matmul{128, 768, 2304}},
+	{"Q1", matmul{1, 4096, 4096}},
+	{"H1", multihead{128, 768, 12}},
+
 	{"E1", exp(1024)},
 	{"M1", softmax(1024)},
 	{"M2", softmax(32768)},
