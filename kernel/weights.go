@@ -62,17 +62,20 @@ func PackScaled(w Matrix, scale []float32) (*Weights, error) {
 }
 
 func (w *Weights) packFloat32(m *Matrix) {
-	// Pieces of at most 32 KiB.
-	const piece = 256
+	// Pieces of 32 KiB that read and write 1 KiB at a time or more.
+	pieceRows, pieceCols := panel, 8*panel
+	if m.Transposed {
+		pieceRows, pieceCols = pieceCols, pieceRows
+	}
 	level := isa.Active()
-	for c := 0; c < m.Cols; c += panel {
-		for r := 0; r < m.Rows; r += piece {
+	for r := 0; r < m.Rows; r += pieceRows {
+		for c := 0; c < m.Cols; c += pieceCols {
 			dst := at(w.f32, c*m.Rows+r*panel)
-			rows, cols := min(piece, m.Rows-r), min(panel, m.Cols-c)
+			rows, cols := min(pieceRows, m.Rows-r), min(pieceCols, m.Cols-c)
 			if m.Transposed {
 				asm.PackPanel(level, dst, offset(m.row(c), r), m.Stride, cols, rows)
 			} else {
-				asm.PackRows(level, dst, 0, offset(m.row(r), c), m.Stride, rows, cols)
+				asm.PackRows(level, dst, m.Rows*panel, offset(m.row(r), c), m.Stride, rows, cols)
 			}
 		}
 	}
@@ -86,9 +89,8 @@ func packElements[T uint16 | int8](dst []T, m *Matrix) {
 		down, right = right, down
 	}
 	for c := range m.Cols {
-		to := dst[c/panel*panel*m.Rows+c%panel:]
 		for r := range m.Rows {
-			to[r*panel] = src[r*down+c*right]
+			dst[c/panel*panel*m.Rows+r*panel+c%panel] = src[r*down+c*right]
 		}
 	}
 }
