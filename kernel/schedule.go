@@ -162,14 +162,15 @@ func (s *schedule) work(p *Plan, w *worker) {
 			return
 		}
 		g, number := n/s.tiles, n%s.tiles
+		// A tile without rows waits too: done must say that the groups before are done as well.
+		if before := g - len(p.slots); len(p.slots) > 0 && before >= 0 && !s.await(&s.done[before], s.tiles) {
+			return
+		}
 		seq := &p.sequences[g/p.shape.KVHeads]
 		r0, rows := (s.tiles-1-number)*s.rows, seq.queries*p.group // the last rows see the most keys
 		if r0 < rows {
 			w.task = tile{p, &p.tensors, seq, g % p.shape.KVHeads, r0, min(r0+s.rows, rows), s.epoch + uint64(g), packing{}}
 			if len(p.slots) > 0 {
-				if before := g - len(p.slots); before >= 0 && !s.await(&s.done[before], s.tiles) {
-					return
-				}
 				w.task.keys = p.slots[g%len(p.slots)]
 			}
 			w.run(&w.task)
