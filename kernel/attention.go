@@ -69,8 +69,14 @@ type sequence struct {
 	query0, key0  int // position of the first in the tensors
 	queries, keys int
 	keyOffset     int
+	heads         int
+	of            batchSize
 	visible       visibility
 }
+
+// batchSize is what masks and biases that are tensors must broadcast to: the number of sequences, and
+// the most queries and keys of one, those before KeyOffset included.
+type batchSize struct{ sequences, queries, keys int }
 
 // Attention computes softmax(q·kᵀ·scale)·v for every query head into out. The tensors are described
 // at [Shape].
@@ -205,7 +211,7 @@ func (p *Plan) layOut(shape Shape) error {
 	p.sequences = p.sequences[:0]
 	for i := range max(n, 0) {
 		p.sequences = append(p.sequences, sequence{
-			index: i, batch: i, queries: shape.Queries, keys: shape.Keys, keyOffset: p.opts.KeyOffset, visible: everything{},
+			index: i, batch: i, queries: shape.Queries, keys: shape.Keys, keyOffset: p.opts.KeyOffset, heads: shape.Heads, visible: everything{},
 		})
 	}
 	var err error
@@ -217,11 +223,17 @@ func (p *Plan) layOut(shape Shape) error {
 	if err != nil {
 		return err
 	}
+	of := batchSize{sequences: len(p.sequences)}
+	for _, s := range p.sequences {
+		of.queries, of.keys = max(of.queries, s.queries), max(of.keys, s.keyOffset+s.keys)
+	}
 	for i := range p.sequences {
+		s := &p.sequences[i]
+		s.of = of
 		if p.opts.Mask == nil {
-			break
+			continue
 		}
-		if p.sequences[i].visible, err = p.opts.Mask.compile(p.sequences[i]); err != nil {
+		if s.visible, err = p.opts.Mask.compile(s); err != nil {
 			return err
 		}
 	}

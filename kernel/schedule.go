@@ -18,6 +18,7 @@ type schedule struct {
 	groups        int
 	pieces, tiles int // tasks of a group
 	rows          int // most rows of a tile
+	needed        needed
 	next          atomic.Int64
 	packed, done  []atomic.Int32 // tasks finished, by group
 	failed        atomic.Bool
@@ -45,6 +46,7 @@ func (p *Plan) prepare() {
 	blocks := (keys + blockKeys - 1) / blockKeys
 	if s.tiles > 1 {
 		s.pieces = (blocks + pieceBlocks - 1) / pieceBlocks
+		s.needed.mark(p, s.groups, blocks)
 	}
 	if cap(s.packed) < s.groups {
 		s.packed, s.done = make([]atomic.Int32, s.groups), make([]atomic.Int32, s.groups)
@@ -79,6 +81,7 @@ func (p *Plan) prepare() {
 // function can cause, reaches the caller after all workers have stopped.
 func (s *schedule) run(p *Plan) {
 	s.next.Store(0)
+	s.failed.Store(false)
 	for g := range s.groups {
 		s.packed[g].Store(0)
 		s.done[g].Store(0)
@@ -87,7 +90,6 @@ func (s *schedule) run(p *Plan) {
 		s.work(p, p.workers[0])
 		return
 	}
-	s.failed.Store(false)
 	s.cause, s.once = nil, sync.Once{}
 	s.share(p)
 	if s.failed.Load() {
@@ -123,7 +125,7 @@ func (s *schedule) guarded(p *Plan, w *worker) {
 func (s *schedule) work(p *Plan, w *worker) {
 	t := &p.tensors
 	each := s.pieces + s.tiles
-	for {
+	for !s.failed.Load() {
 		n := int(s.next.Add(1)) - 1
 		if n >= s.groups*each {
 			return
@@ -140,7 +142,9 @@ func (s *schedule) work(p *Plan, w *worker) {
 			}
 			blocks := (seq.keys + blockKeys - 1) / blockKeys
 			for b := task * pieceBlocks; b < min((task+1)*pieceBlocks, blocks); b++ {
-				slot.pack(w.level, t, seq, kvHead, b, b)
+				if s.needed.is(g, b) {
+					slot.pack(w.level, t, seq, kvHead, b, b)
+				}
 			}
 			s.packed[g].Add(1)
 			continue
@@ -151,7 +155,7 @@ func (s *schedule) work(p *Plan, w *worker) {
 		rows := seq.queries * p.group
 		r0 := (each - 1 - task) * s.rows // the last rows see the most keys
 		if r0 < rows {
-			w.task = tile{p, t, seq, kvHead, r0, min(r0+s.rows, rows), packing{}}
+			w.task = tile{p: p, t: t, seq: seq, kvHead: kvHead, r0: r0, r1: min(r0+s.rows, rows), keys: packing{}}
 			if slot != nil {
 				w.task.keys = slot
 			}
