@@ -146,17 +146,17 @@ func (p problem) oracle() ref.Problem {
 
 // sequence is one of a batch, whatever the layout.
 type sequence struct {
-	batch           int
+	index, batch    int
 	query0, queries int
 	key0, keys      int
-	offset          int // query i sees the keys j ≤ i + offset
+	keyOffset       int
 }
 
-func (p problem) sequences() []sequence {
-	s, r := p.shape(), p.opts.Ragged
+func sequences(s kernel.Shape, o kernel.Options) []sequence {
+	r := o.Ragged
 	var all []sequence
 	for i := range max(s.Batch, len(r.CumQueries)-1) {
-		q := sequence{batch: i, queries: s.Queries, keys: s.Keys}
+		q := sequence{index: i, batch: i, queries: s.Queries, keys: s.Keys, keyOffset: o.KeyOffset}
 		if r.KeyStart != nil {
 			q.key0 = r.KeyStart[i]
 			q.keys -= q.key0
@@ -168,35 +168,27 @@ func (p problem) sequences() []sequence {
 			if cumK == nil {
 				cumK = cumQ
 			}
-			q = sequence{0, cumQ[i], cumQ[i+1] - cumQ[i], cumK[i], cumK[i+1] - cumK[i], 0}
+			q = sequence{i, 0, cumQ[i], cumQ[i+1] - cumQ[i], cumK[i], cumK[i+1] - cumK[i], o.KeyOffset}
 		}
-		q.offset = p.offset(i, q)
 		all = append(all, q)
 	}
 	return all
 }
 
-func (p problem) offset(i int, s sequence) int {
-	c, ok := p.opts.Mask.(kernel.Causal)
-	switch {
-	case !ok:
-		return 1 << 40
-	case c.Offset != nil:
-		return c.Offset[i]
-	case c.Align == kernel.TopLeft:
-		return 0
-	}
-	return p.opts.KeyOffset + s.keys - s.queries
-}
+func (p problem) sequences() []sequence { return sequences(p.shape(), p.opts) }
 
 // sees is what p lets be seen.
 func (p problem) sees() ref.Mask {
 	all := p.sequences()
-	return func(b, _, i, j int) bool {
-		for _, s := range all {
+	var masks []ref.Mask
+	for _, s := range all {
+		masks = append(masks, s.oracle(p.opts.Mask))
+	}
+	return func(b, h, i, j int) bool {
+		for n, s := range all {
 			if s.batch == b && s.query0 <= i && i < s.query0+s.queries {
 				i, j := i-s.query0, j-s.key0
-				return 0 <= j && j < s.keys && j+p.opts.KeyOffset <= i+s.offset
+				return 0 <= j && j < s.keys && masks[n](b, h, i, j+p.opts.KeyOffset)
 			}
 		}
 		return false
@@ -208,7 +200,7 @@ func (p problem) alone(s sequence) problem {
 	opts := p.opts
 	opts.Ragged = kernel.Ragged{}
 	if opts.Mask != nil {
-		opts.Mask = kernel.Causal{Offset: []int{s.offset}}
+		opts.Mask = s.isolated(opts.Mask)
 	}
 	return problem{
 		q:    p.q.part(s.batch, s.query0, s.query0+s.queries),
@@ -421,7 +413,6 @@ func drawShape(r *rand.Rand, work int) (kernel.Shape, kernel.Options) {
 	if r.IntN(4) == 0 {
 		o.KeyOffset = 2048 * r.IntN(3)
 	}
-	sequences := s.Batch
 	switch r.IntN(4) {
 	case 0: // padded
 		for range s.Batch {
@@ -433,23 +424,15 @@ func drawShape(r *rand.Rand, work int) (kernel.Shape, kernel.Options) {
 			o.Ragged.KeyCount = nil
 		}
 	case 1: // packed
-		s.Batch, sequences = 1, 1+r.IntN(5)
-		o.Ragged.CumQueries = cuts(r, s.Queries, sequences)
+		s.Batch = 1
+		parts := 1 + r.IntN(5)
+		o.Ragged.CumQueries = cuts(r, s.Queries, parts)
 		if s.Queries != s.Keys || r.IntN(2) == 0 {
-			o.Ragged.CumKeys = cuts(r, s.Keys, sequences)
+			o.Ragged.CumKeys = cuts(r, s.Keys, parts)
 		}
 	}
-	switch r.IntN(5) {
-	case 0:
-		o.Mask = kernel.Causal{}
-	case 1:
-		o.Mask = kernel.Causal{Align: kernel.TopLeft}
-	case 2:
-		var offsets []int
-		for range sequences {
-			offsets = append(offsets, o.KeyOffset+r.IntN(s.Keys+s.Queries+3)-s.Queries-1)
-		}
-		o.Mask = kernel.Causal{Offset: offsets}
+	if r.IntN(4) > 0 {
+		o.Mask = drawMask(r, s.Heads, sequences(s, o), 2)
 	}
 	return s, o
 }
