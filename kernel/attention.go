@@ -36,6 +36,23 @@ type Options struct {
 	Mask Mask
 	// Ragged describes sequences of unequal length.
 	Ragged Ragged
+
+	// Softcap, if not 0, replaces each score s by Softcap·tanh(s/Softcap).
+	Softcap float64
+	// Bias is added to the scores, after Softcap. It is of shape [sequences or 1, Heads or 1, Queries or
+	// 1, keys], where a 1 stands for all, and may broadcast with stride 0; its rows and columns are
+	// positions within a sequence, as in masks. A bias of -Inf masks, and so does having no column for
+	// a key; the lowest finite numbers do not, and rows that see nothing else average. It is read when
+	// the plan is run. The zero Tensor is none.
+	Bias Tensor
+	// ALiBi adds slopes, after Bias.
+	ALiBi ALiBi
+	// ScoreFunc, if not nil, changes scores at last.
+	ScoreFunc ScoreFunc
+	// Sinks, if not nil, has a logit for each query head that takes part in its softmax and has no value:
+	// it takes weight away from the keys. -Inf is none.
+	Sinks []float32
+
 	// KeyOffset is the position of the first key given within its sequence, a multiple of 2048: the
 	// keys are a later piece of a longer sequence. Masks count positions from the start of it.
 	KeyOffset int
@@ -72,10 +89,11 @@ type sequence struct {
 	heads         int
 	of            batchSize
 	visible       visibility
+	slopeOffset   int // of ALiBi
 }
 
 // batchSize is what masks and biases that are tensors must broadcast to: the number of sequences, and
-// the most queries and keys of one, those before KeyOffset included.
+// the most queries and keys that one may have, those before KeyOffset included.
 type batchSize struct{ sequences, queries, keys int }
 
 // Attention computes softmax(q·kᵀ·scale)·v for every query head into out. The tensors are described
@@ -108,8 +126,10 @@ type Plan struct {
 	opts  Options
 	level isa.Level
 
-	group     int // query heads that share a key/value head
-	factor    float32
+	group     int     // query heads that share a key/value head
+	factor    float32 // of Q: scale in the units of scores
+	changes   changes
+	sinks     []float32 // by head, in base 2
 	sequences []sequence
 
 	tensors  tensors // of the call under way
@@ -179,7 +199,9 @@ func (p *Plan) Reset(shape Shape, opts Options) error {
 	}
 	p.opts = opts
 	p.level = isa.Active()
-	p.factor = float32(scale * math.Log2E)
+	if err := p.prepareScores(shape, scale); err != nil {
+		return err
+	}
 	p.group = 1
 	if shape.KVHeads > 0 {
 		p.group = shape.Heads / shape.KVHeads
@@ -223,7 +245,10 @@ func (p *Plan) layOut(shape Shape) error {
 	if err != nil {
 		return err
 	}
-	of := batchSize{sequences: len(p.sequences)}
+	of := batchSize{len(p.sequences), shape.Queries, p.opts.KeyOffset + shape.Keys}
+	if packedLayout {
+		of.queries, of.keys = 0, 0
+	}
 	for _, s := range p.sequences {
 		of.queries, of.keys = max(of.queries, s.queries), max(of.keys, s.keyOffset+s.keys)
 	}
@@ -237,7 +262,7 @@ func (p *Plan) layOut(shape Shape) error {
 			return err
 		}
 	}
-	return nil
+	return p.bindScores()
 }
 
 func (p *Plan) layOutPadded(shape Shape) error {
@@ -329,6 +354,9 @@ func (p *Plan) Run(out, q, k, v Tensor) error {
 	}
 	if out.overlaps(&v) {
 		return argument(ErrOverlap, "out", "shares memory with v")
+	}
+	if bias := p.changes.bias; bias != nil && out.overlaps(bias) {
+		return argument(ErrOverlap, "out", "shares memory with Options.Bias")
 	}
 	p.tensors = tensors{out, q, k, v}
 	defer func() { p.tensors = tensors{} }() // keep nothing of the caller's alive

@@ -48,7 +48,7 @@ func (w *worker) look(t *tile, from, to int) {
 	case seen.kind == none:
 	case seen.kind != mixed:
 		keys := seen.of(b.n)
-		if keys != every(blockKeys) {
+		if keys != every(blockKeys) || !t.p.changes.none() {
 			for i := from; i < to; i++ {
 				w.bits[t.local(i)] = keys
 			}
@@ -102,13 +102,29 @@ func (w *worker) attend(t *tile) {
 	if b.keys == nil {
 		b.keys, b.slot = t.keys.block(w, t, b.number)
 	}
-	b.layOut(p.some)
+	change := &t.p.changes
+	if change.bias != nil && (change.function != nil || !b.keys.finite[b.slot]) {
+		// Otherwise the score of -Inf is enough, whose weight is +0.
+		w.hideByBias(t, p.from, p.to)
+		p.whole = [2]uint64{} // as far as anyone knows
+	}
+	if change.function != nil {
+		b.layOut(every(b.n)) // it gets whole rows of the block
+	} else {
+		b.layOut(p.some)
+	}
 	row, rows := t.local(p.from), p.to-p.from
 	for _, r := range b.runs {
 		w.scores(row, rows, r.start, r.end, b.halves[r.start/lanes], b.keys, b.slot)
 	}
-	w.hide(row, rows, p)
-	w.softmax(row, rows, b.columns)
+	for r := p.from; r < p.to; r += lanes {
+		row, rows := t.local(r), min(lanes, p.to-r)
+		if !change.none() {
+			w.change(t, r, rows, p)
+		}
+		w.hide(row, rows, p)
+		w.softmax(row, rows, b.columns)
+	}
 	alpha := at(w.alpha, row)
 	weigh := func(from, to int) {
 		w.accumulate(row, rows, from, to, b.column(from), b.keys, b.slot, alpha)
@@ -119,8 +135,9 @@ func (w *worker) attend(t *tile) {
 		// A weight of +0 for a key that a row does not see changes nothing.
 		for _, r := range b.runs {
 			seen := p.some
-			keep(&seen, r.start, r.end)
-			weigh(lowest(seen), highest(seen)+1)
+			if keep(&seen, r.start, r.end); seen != [2]uint64{} {
+				weigh(lowest(seen), highest(seen)+1)
+			}
 		}
 	case p.some == p.whole:
 		eachRun(p.some, weigh)

@@ -139,11 +139,10 @@ func (s sequence) isolated(mask kernel.Mask) kernel.Mask {
 }
 
 // drawMask draws a mask of any kind for all sequences, and compositions up to a depth.
-func drawMask(r *rand.Rand, heads int, all []sequence, depth int) kernel.Mask {
-	longest := sequence{}
-	for _, s := range all {
-		longest.queries, longest.keys = max(longest.queries, s.queries), max(longest.keys, s.keyOffset+s.keys)
-	}
+func drawMask(r *rand.Rand, shape kernel.Shape, o kernel.Options, depth int) kernel.Mask {
+	heads, all := shape.Heads, sequences(shape, o)
+	var longest sequence
+	longest.queries, longest.keys = extent(shape, o, all)
 	align, offset := kernel.Alignment(r.IntN(2)), []int(nil)
 	if r.IntN(3) == 0 {
 		for _, s := range all {
@@ -153,7 +152,7 @@ func drawMask(r *rand.Rand, heads int, all []sequence, depth int) kernel.Mask {
 	several := func() []kernel.Mask {
 		var m []kernel.Mask
 		for range 1 + r.IntN(3) {
-			m = append(m, drawMask(r, heads, all, depth-1))
+			m = append(m, drawMask(r, shape, o, depth-1))
 		}
 		return m
 	}

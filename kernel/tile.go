@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"math"
+	"slices"
 	"unsafe"
 
 	"github.com/quern-go/quern/asm"
@@ -94,6 +95,8 @@ type worker struct {
 	state, closed     state
 	alpha, shift, lse []float32
 	ones, weights     []float32
+	first             []int32     // by row of a few: the position of its first column from itself
+	sinks, nothing    []float32   // state of a few rows' sinks
 	bits              [][2]uint64 // by row: the keys of the block at hand that it sees
 	blk               block
 }
@@ -134,6 +137,11 @@ func (w *worker) size(p *Plan, shape Shape, rows int, ownBlock bool) {
 	}
 	w.alpha, w.shift, w.lse = grow(w.alpha, rows), grow(w.shift, rows), grow(w.lse, rows)
 	w.weights = grow(w.weights, 2*lanes)
+	w.first = slices.Grow(w.first[:0], lanes)[:lanes]
+	if p.opts.Sinks != nil {
+		w.sinks, w.nothing = grow(w.sinks, lanes), grow(w.nothing, lanes*w.valuePitch)
+		clear(w.nothing)
+	}
 	if cap(w.bits) < rows {
 		w.bits = make([][2]uint64, rows)
 		w.ones = grow(w.ones, rows)
@@ -259,6 +267,9 @@ func (t *tile) position(r int) int { return t.seq.query0 + r/t.p.group }
 
 // finish writes O/l and the log-sum-exp.
 func (w *worker) finish(t *tile, s *state) {
+	if t.p.opts.Sinks != nil {
+		w.addSinks(t, s)
+	}
 	for r := t.r0; r < min(t.r0+w.group, t.r1); r++ {
 		// 16 rows at a time, to bound a call.
 		for n := r; n < t.r1; n += lanes * w.group {
