@@ -53,6 +53,13 @@ type Options struct {
 	// it takes weight away from the keys. -Inf is none.
 	Sinks []float32
 
+	// Scores, if not the zero Tensor, receives the scores at some Stage, [Batch, Heads, Queries, Keys]: for
+	// small problems, because it is Queries·Keys large and slow. Pairs of different sequences, and
+	// padding, are hidden in every stage: -Inf, and 0 as probabilities. Probabilities are those that
+	// sinks leave.
+	Scores Tensor
+	Stage  ScoreStage
+
 	// KeyOffset is the position of the first key given within its sequence, a multiple of 2048: the
 	// keys are a later piece of a longer sequence. Masks count positions from the start of it.
 	KeyOffset int
@@ -113,8 +120,17 @@ func Attention(out, q, k, v Tensor, opts Options) error {
 	if err := p.Reset(ShapeOf(q, k, v), opts); err != nil {
 		return err
 	}
-	defer func() { p.opts = Options{} }() // keep nothing of the caller's alive
+	defer p.release()
 	return p.Run(out, q, k, v)
+}
+
+// release keeps nothing of the caller's alive.
+func (p *Plan) release() {
+	p.opts = Options{}
+	p.changes.function = nil
+	for i := range p.sequences {
+		p.sequences[i].visible = nil
+	}
 }
 
 var plans = sync.Pool{New: func() any { return new(Plan) }}
@@ -133,6 +149,7 @@ type Plan struct {
 	sequences []sequence
 
 	tensors  tensors // of the call under way
+	into     *State  // where RunState wants states
 	schedule schedule
 	workers  []*worker
 	slots    []*slot
@@ -330,19 +347,10 @@ func (p *Plan) layOutPacked(shape Shape) error {
 // With one worker it does not allocate; with several it starts that many goroutines less one,
 // which are gone when it returns.
 func (p *Plan) Run(out, q, k, v Tensor) error {
+	if err := p.checkInputs(&q, &k, &v); err != nil {
+		return err
+	}
 	s := p.shape
-	if s == (Shape{}) {
-		return argument(ErrOption, "Plan", "is not prepared")
-	}
-	if err := q.check("q", [4]int{s.Batch, s.Heads, s.Queries, s.Dim}); err != nil {
-		return err
-	}
-	if err := k.check("k", [4]int{s.Batch, s.KVHeads, s.Keys, s.Dim}); err != nil {
-		return err
-	}
-	if err := v.check("v", [4]int{s.Batch, s.KVHeads, s.Keys, s.ValueDim}); err != nil {
-		return err
-	}
 	if err := out.checkOutput("out", [4]int{s.Batch, s.Heads, s.Queries, s.ValueDim}); err != nil {
 		return err
 	}
@@ -355,13 +363,28 @@ func (p *Plan) Run(out, q, k, v Tensor) error {
 	if out.overlaps(&v) {
 		return argument(ErrOverlap, "out", "shares memory with v")
 	}
-	if bias := p.changes.bias; bias != nil && out.overlaps(bias) {
-		return argument(ErrOverlap, "out", "shares memory with Options.Bias")
+	if err := p.checkScores(&out, &q, &k, &v); err != nil {
+		return err
 	}
 	p.tensors = tensors{out, q, k, v}
 	defer func() { p.tensors = tensors{} }() // keep nothing of the caller's alive
 	p.schedule.run(p)
 	return nil
+}
+
+// checkInputs reports inputs that are not of the prepared shape.
+func (p *Plan) checkInputs(q, k, v *Tensor) error {
+	s := p.shape
+	if s == (Shape{}) {
+		return argument(ErrOption, "Plan", "is not prepared")
+	}
+	if err := q.check("q", [4]int{s.Batch, s.Heads, s.Queries, s.Dim}); err != nil {
+		return err
+	}
+	if err := k.check("k", [4]int{s.Batch, s.KVHeads, s.Keys, s.Dim}); err != nil {
+		return err
+	}
+	return v.check("v", [4]int{s.Batch, s.KVHeads, s.Keys, s.ValueDim})
 }
 
 type tensors struct{ out, q, k, v Tensor }

@@ -44,6 +44,9 @@ func (w *worker) block(t *tile, number int) {
 func (w *worker) look(t *tile, from, to int) {
 	b := &w.blk
 	seen := t.seq.visible.look(t.region(from, to, b.j0, b.j0+b.n))
+	if t.p.changes.output != nil && seen.kind == none {
+		seen = view{kind: same} // wanted, though no key is seen
+	}
 	switch {
 	case seen.kind == none:
 	case seen.kind != mixed:
@@ -66,7 +69,7 @@ func (w *worker) look(t *tile, from, to int) {
 			w.bits[t.local(r)] = seen
 			part.with(seen)
 		}
-		if part.some != [2]uint64{} {
+		if part.some != [2]uint64{} || t.p.changes.output != nil {
 			w.add(t, part)
 		}
 	}
@@ -108,8 +111,8 @@ func (w *worker) attend(t *tile) {
 		w.hideByBias(t, p.from, p.to)
 		p.whole = [2]uint64{} // as far as anyone knows
 	}
-	if change.function != nil {
-		b.layOut(every(b.n)) // it gets whole rows of the block
+	if change.function != nil || change.output != nil {
+		b.layOut(every(b.n)) // they get whole rows of the block
 	} else {
 		b.layOut(p.some)
 	}

@@ -65,7 +65,7 @@ func (p *Plan) prepare() {
 	}
 	s.groups = len(p.sequences) * shape.KVHeads
 	s.tiles = (rows + tileRows - 1) / tileRows
-	if s.tiles == 0 || shape.ValueDim == 0 && p.opts.LSE == nil {
+	if s.tiles == 0 {
 		s.groups, s.tiles = 0, 1
 	}
 	s.rows = roundUp((rows+s.tiles-1)/s.tiles, rowTile)

@@ -32,6 +32,7 @@ type changes struct {
 	bias         *Tensor
 	slopes       []float32 // by head, in the scores' units; 0 without ALiBi
 	function     ScoreFunc
+	output       *Tensor // nil if scores are not wanted
 
 	factor, lowest, unit float32 // of asm.BiasTile
 }
@@ -59,13 +60,13 @@ func (p *Plan) prepareScores(shape Shape, scale float64) error {
 	}
 	p.sinks = p.sinks[:0]
 	for _, sink := range o.Sinks {
-		p.sinks = append(p.sinks, float32(float64(sink)*math.Log2E))
+		p.sinks = append(p.sinks, baseTwo(sink))
 	}
 
 	c.factor, c.lowest, c.unit = portable.Log2eHi, -math.MaxFloat32, 1
 	if c.natural {
 		c.factor, c.lowest = 1, portable.LowestScore
-		if o.ScoreFunc == nil {
+		if o.ScoreFunc == nil && !o.scoresWanted() {
 			c.unit = portable.Log2eHi
 		}
 	}
@@ -80,7 +81,7 @@ func (p *Plan) prepareScores(shape Shape, scale float64) error {
 				return argument(ErrOption, "Options.ALiBi.Slopes", "entry %d is %v, want a finite number", h, slope)
 			}
 			if !c.natural {
-				slope = float32(float64(slope) * math.Log2E)
+				slope = baseTwo(slope)
 			}
 		}
 		c.slopes = append(c.slopes, slope)
@@ -89,11 +90,11 @@ func (p *Plan) prepareScores(shape Shape, scale float64) error {
 		c.bias = &o.Bias
 	}
 	c.biased = c.bias != nil || o.ALiBi.Slopes != nil
-	return nil
+	return p.prepareOutput(shape)
 }
 
-// bindScores validates what the options for scores say of each sequence. A sequence that is longer than
-// the bias ends with it.
+// bindScores validates what the options for scores say of each sequence. Keys for which the bias has no
+// column are hidden.
 func (p *Plan) bindScores() error {
 	bias := p.changes.bias
 	for i := range p.sequences {
@@ -123,7 +124,29 @@ func (p *Plan) bindScores() error {
 				return argument(ErrShape, name, "has %d keys, want at most %d", bias.Shape[3], s.of.keys)
 			}
 		}
-		s.keys = max(0, min(s.keys, bias.Shape[3]-s.keyOffset))
+		if bias.Shape[3] < s.keyOffset+s.keys {
+			s.visible = intersection{s.visible, first(bias.Shape[3])}
+		}
+	}
+	return nil
+}
+
+// checkScores reports memory that what is read or written about scores shares with what is written.
+func (p *Plan) checkScores(out, q, k, v *Tensor) error {
+	c := &p.changes
+	if c.bias != nil && out.overlaps(c.bias) {
+		return argument(ErrOverlap, "out", "shares memory with Options.Bias")
+	}
+	if c.output == nil {
+		return nil
+	}
+	for _, x := range []struct {
+		name string
+		t    *Tensor
+	}{{"out", out}, {"q", q}, {"k", k}, {"v", v}, {"Options.Bias", c.bias}} {
+		if x.t != nil && c.output.overlaps(x.t) {
+			return argument(ErrOverlap, "Options.Scores", "shares memory with %s", x.name)
+		}
 	}
 	return nil
 }
@@ -144,9 +167,11 @@ var noBias [blockKeys]float32
 func (w *worker) change(t *tile, from, rows int, p batch) {
 	c, b := &t.p.changes, &w.blk
 	row := t.local(from)
+	w.record(t, from, rows, ScaledScores)
 	if c.cap != 0 {
 		asm.CapTile(w.level, at(w.s, row*blockKeys), blockKeys, rows, b.columns, c.inverse, c.cap)
 	}
+	w.record(t, from, rows, CappedScores)
 	if c.biased {
 		for r := from; r < min(from+w.group, from+rows); r++ {
 			w.addBias(t, r, (from+rows-r+w.group-1)/w.group)
@@ -160,10 +185,15 @@ func (w *worker) change(t *tile, from, rows int, p batch) {
 			}
 		}
 	}
-	if c.natural && (c.function != nil || !c.biased) {
+	if c.output != nil {
+		w.hide(row, rows, p)
+		w.record(t, from, rows, FinalScores)
+	}
+	if c.natural && !(c.biased && c.unit == portable.Log2eHi) {
 		s := at(w.s, row*blockKeys)
 		asm.ScaleRows(w.level, s, blockKeys, s, blockKeys, rows, b.columns, portable.Log2eHi)
 	}
+	w.record(t, from, rows, Probabilities)
 }
 
 // addBias adds bias and ALiBi to rows of one head: r, and every group-th after it.
@@ -172,6 +202,12 @@ func (w *worker) addBias(t *tile, r, rows int) {
 	i, h := r/w.group, t.head(r)
 	for _, run := range b.runs {
 		cols := min(run.end, b.n) - run.start
+		if c.bias != nil {
+			cols = min(cols, c.bias.Shape[3]-b.j0-run.start)
+		}
+		if cols <= 0 {
+			continue
+		}
 		for x := range w.first[:rows] {
 			w.first[x] = int32(b.j0 + run.start - (i + x) - t.seq.slopeOffset)
 		}
@@ -203,7 +239,7 @@ func (w *worker) hideByBias(t *tile, from, to int) {
 	b := &w.blk
 	for r := from; r < to; r++ {
 		seen := &w.bits[t.local(r)]
-		for j := range b.n {
+		for j := range min(b.n, t.p.changes.bias.Shape[3]-b.j0) {
 			if math.IsInf(float64(*t.biasRow(t.head(r), r/w.group, b.j0+j)), -1) {
 				seen[j/64] &^= 1 << (j % 64)
 			}
@@ -222,5 +258,3 @@ func (w *worker) addSinks(t *tile, s *state) {
 			w.valuePitch, rows, w.valuePitch, at(w.weights, 0))
 	}
 }
-
-func (o *Options) scoresWanted() bool { return false }

@@ -188,14 +188,24 @@ func (w *worker) run(t *tile) {
 	rows := t.r1 - t.r0
 	w.loadQueries(t)
 	first, end := t.reach()
+	if t.p.changes.output != nil {
+		w.blank(t)
+	}
 	merged := 0
 	for span := first / spanKeys; span*spanKeys < end; span++ {
 		w.span(t, span, first, end)
+		if t.p.into != nil {
+			w.keep(t, span)
+			continue
+		}
 		if end <= (first/spanKeys+1)*spanKeys {
 			break // the only span: nothing to merge
 		}
 		w.merge(rows, merged)
 		merged++
+	}
+	if t.p.into != nil {
+		return
 	}
 	final := &w.closed
 	if merged == 0 {
@@ -213,6 +223,9 @@ func (t *tile) reach() (first, end int) {
 	offset := t.seq.keyOffset
 	if t.seq.keys == 0 {
 		return 0, 0
+	}
+	if t.p.changes.output != nil {
+		return 0, t.seq.keys // whatever is seen
 	}
 	first, end = t.seq.visible.reach(t.region(t.r0, t.r1, offset, offset+t.seq.keys))
 	return first - offset, end - offset
@@ -269,6 +282,9 @@ func (t *tile) position(r int) int { return t.seq.query0 + r/t.p.group }
 func (w *worker) finish(t *tile, s *state) {
 	if t.p.opts.Sinks != nil {
 		w.addSinks(t, s)
+	}
+	if t.p.changes.output != nil && t.p.opts.Stage == Probabilities {
+		w.probabilities(t, s)
 	}
 	for r := t.r0; r < min(t.r0+w.group, t.r1); r++ {
 		// 16 rows at a time, to bound a call.
