@@ -312,13 +312,27 @@ columns_1:
 	MOVQ alpha+64(FP), DI // alpha
 	MOVQ AX, SI // c_tile = c
 	MOVQ rows+48(FP), R8 // rows
-	CMPQ R8, $+6 // rows < 6
-	JLT  rows_end_4 // rows < 6
+	CMPQ R8, $+1 // rows < 1
+	JLT  rows_end_4 // rows < 1
 
 rows_3:
+	MOVQ R8, R9 // height = rows
+	CMPQ R8, $+7 // rows < 7
+	JLT  less_5 // rows < 7
+	ADDQ $+1, R9 // height += 1
+	SHRQ $0x01, R9 // height >>= 1
+	CMPQ R8, $+12 // rows < 12
+	JLT  less_6 // rows < 12
+	MOVQ $+6, R9 // height = 6
+
+less_6:
+less_5:
+	CMPQ R9, $+6 // height < 6
+	JLT  less_7 // height < 6
+
 	// C = α·C, or 0 without α
 	CMPQ         DI, $+1 // alpha < 1
-	JLT          less_5 // alpha < 1
+	JLT          less_9 // alpha < 1
 	MOVQ         cStride+8(FP), R9 // cStride
 	SHLQ         $0x02, R9 // cStride in bytes
 	MOVQ         SI, R10 // rows of c_tile
@@ -355,9 +369,9 @@ rows_3:
 	VMULPS       Y12, Y10, Y10 // C[5][0] = C[5][0] * α[5], lanes 0..7
 	VMULPS       Y12, Y11, Y11 // C[5][0] = C[5][0] * α[5], lanes 8..15
 	ADDQ         $+24, DI // alpha += 24
-	JMP          end_6
+	JMP          end_10
 
-less_5:
+less_9:
 	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
 	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
 	VXORPS Y2, Y2, Y2 // C[1][0] = 0, lanes 0..7
@@ -371,7 +385,7 @@ less_5:
 	VXORPS Y10, Y10, Y10 // C[5][0] = 0, lanes 0..7
 	VXORPS Y11, Y11, Y11 // C[5][0] = 0, lanes 8..15
 
-end_6:
+end_10:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
@@ -381,9 +395,9 @@ end_6:
 	MOVQ depth+40(FP), R13 // depth
 	MOVQ CX, R12 // b_k = b
 	CMPQ R13, $+8 // depth < 8
-	JLT  depth_end_8 // depth < 8
+	JLT  depth_end_12 // depth < 8
 
-depth_7:
+depth_11:
 	VMOVUPS      (R12), Y12 // B[0][0] = b_k[0], lanes 0..7
 	VMOVUPS      32(R12), Y13 // B[0][0] = b_k[0], lanes 8..15
 	VBROADCASTSS (R10), Y14 // a[0][0] = a[0][0]
@@ -549,13 +563,13 @@ depth_7:
 	ADDQ         $+1024, R12 // b_k += 1024
 	SUBQ         $+8, R13 // depth += -8
 	CMPQ         R13, $+8 // depth >= 8
-	JGE          depth_7 // depth >= 8
+	JGE          depth_11 // depth >= 8
 
-depth_end_8:
+depth_end_12:
 	CMPQ R13, $+1 // depth < 1
-	JLT  depth_end_10 // depth < 1
+	JLT  depth_end_14 // depth < 1
 
-depth_9:
+depth_13:
 	VMOVUPS      (R12), Y12 // B[0][0] = b_k[0], lanes 0..7
 	VMOVUPS      32(R12), Y13 // B[0][0] = b_k[0], lanes 8..15
 	VBROADCASTSS (R10), Y14 // a[0][0] = a[0][0]
@@ -581,9 +595,9 @@ depth_9:
 	ADDQ         $+128, R12 // b_k += 128
 	SUBQ         $+1, R13 // depth += -1
 	CMPQ         R13, $+1 // depth >= 1
-	JGE          depth_9 // depth >= 1
+	JGE          depth_13 // depth >= 1
 
-depth_end_10:
+depth_end_14:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
@@ -618,18 +632,219 @@ depth_end_10:
 	SHLQ    $0x01, R9 // aStride <<= 1
 	SHLQ    $0x01, R9 // aStride <<= 1
 	ADDQ    R9, BX // a += aStride
-	SUBQ    $+6, R8 // rows += -6
-	CMPQ    R8, $+6 // rows >= 6
-	JGE     rows_3 // rows >= 6
+	SUBQ    $+5, R8 // rows += -5
+	JMP     end_8
 
-rows_end_4:
-	CMPQ R8, $+4 // rows < 4
-	JLT  rows_end_12 // rows < 4
+less_7:
+	CMPQ R9, $+5 // height < 5
+	JLT  less_15 // height < 5
 
-rows_11:
 	// C = α·C, or 0 without α
 	CMPQ         DI, $+1 // alpha < 1
-	JLT          less_13 // alpha < 1
+	JLT          less_17 // alpha < 1
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         SI, R10 // rows of c_tile
+	LEAQ         (R10)(R9*2), R11 // rows of c_tile
+	ADDQ         R9, R11 // rows of c_tile
+	VBROADCASTSS (DI), Y2 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Y0 // C[0][0] = c_tile[0][0], lanes 0..7
+	VMOVUPS      32(R10), Y1 // C[0][0] = c_tile[0][0], lanes 8..15
+	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	VBROADCASTSS 4(DI), Y4 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Y2 // C[1][0] = c_tile[1][0], lanes 0..7
+	VMOVUPS      32(R10)(R9*1), Y3 // C[1][0] = c_tile[1][0], lanes 8..15
+	VMULPS       Y4, Y2, Y2 // C[1][0] = C[1][0] * α[1], lanes 0..7
+	VMULPS       Y4, Y3, Y3 // C[1][0] = C[1][0] * α[1], lanes 8..15
+	VBROADCASTSS 8(DI), Y6 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Y4 // C[2][0] = c_tile[2][0], lanes 0..7
+	VMOVUPS      32(R10)(R9*2), Y5 // C[2][0] = c_tile[2][0], lanes 8..15
+	VMULPS       Y6, Y4, Y4 // C[2][0] = C[2][0] * α[2], lanes 0..7
+	VMULPS       Y6, Y5, Y5 // C[2][0] = C[2][0] * α[2], lanes 8..15
+	VBROADCASTSS 12(DI), Y8 // α[3] = all alpha[3]
+	VMOVUPS      (R11), Y6 // C[3][0] = c_tile[3][0], lanes 0..7
+	VMOVUPS      32(R11), Y7 // C[3][0] = c_tile[3][0], lanes 8..15
+	VMULPS       Y8, Y6, Y6 // C[3][0] = C[3][0] * α[3], lanes 0..7
+	VMULPS       Y8, Y7, Y7 // C[3][0] = C[3][0] * α[3], lanes 8..15
+	VBROADCASTSS 16(DI), Y10 // α[4] = all alpha[4]
+	VMOVUPS      (R11)(R9*1), Y8 // C[4][0] = c_tile[4][0], lanes 0..7
+	VMOVUPS      32(R11)(R9*1), Y9 // C[4][0] = c_tile[4][0], lanes 8..15
+	VMULPS       Y10, Y8, Y8 // C[4][0] = C[4][0] * α[4], lanes 0..7
+	VMULPS       Y10, Y9, Y9 // C[4][0] = C[4][0] * α[4], lanes 8..15
+	ADDQ         $+20, DI // alpha += 20
+	JMP          end_18
+
+less_17:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // C[1][0] = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // C[1][0] = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // C[2][0] = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // C[2][0] = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // C[3][0] = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // C[3][0] = 0, lanes 8..15
+	VXORPS Y8, Y8, Y8 // C[4][0] = 0, lanes 0..7
+	VXORPS Y9, Y9, Y9 // C[4][0] = 0, lanes 8..15
+
+end_18:
+	// C += A·B
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ BX, R10 // rows of a
+	LEAQ (R10)(R9*2), R11 // rows of a
+	ADDQ R9, R11 // rows of a
+	MOVQ depth+40(FP), R13 // depth
+	MOVQ CX, R12 // b_k = b
+	CMPQ R13, $+4 // depth < 4
+	JLT  depth_end_20 // depth < 4
+
+depth_19:
+	VMOVUPS      (R12), Y10 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R12), Y11 // B[0][0] = b_k[0], lanes 8..15
+	VBROADCASTSS (R10), Y12 // a[0][0] = a[0][0]
+	VFMADD231PS  Y12, Y10, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*1), Y12 // a[1][0] = a[1][0]
+	VFMADD231PS  Y12, Y10, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*2), Y12 // a[2][0] = a[2][0]
+	VFMADD231PS  Y12, Y10, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R11), Y12 // a[3][0] = a[3][0]
+	VFMADD231PS  Y12, Y10, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R11)(R9*1), Y12 // a[4][0] = a[4][0]
+	VFMADD231PS  Y12, Y10, Y8 // C[4][0] += a[4][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y9 // C[4][0] += a[4][0] * B[0][0], lanes 8..15
+	VMOVUPS      128(R12), Y10 // B[1][0] = b_k[32], lanes 0..7
+	VMOVUPS      160(R12), Y11 // B[1][0] = b_k[32], lanes 8..15
+	VBROADCASTSS 4(R10), Y12 // a[0][1] = a[0][1]
+	VFMADD231PS  Y12, Y10, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10)(R9*1), Y12 // a[1][1] = a[1][1]
+	VFMADD231PS  Y12, Y10, Y2 // C[1][0] += a[1][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y3 // C[1][0] += a[1][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10)(R9*2), Y12 // a[2][1] = a[2][1]
+	VFMADD231PS  Y12, Y10, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R11), Y12 // a[3][1] = a[3][1]
+	VFMADD231PS  Y12, Y10, Y6 // C[3][0] += a[3][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y7 // C[3][0] += a[3][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R11)(R9*1), Y12 // a[4][1] = a[4][1]
+	VFMADD231PS  Y12, Y10, Y8 // C[4][0] += a[4][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y9 // C[4][0] += a[4][1] * B[1][0], lanes 8..15
+	VMOVUPS      256(R12), Y10 // B[2][0] = b_k[64], lanes 0..7
+	VMOVUPS      288(R12), Y11 // B[2][0] = b_k[64], lanes 8..15
+	VBROADCASTSS 8(R10), Y12 // a[0][2] = a[0][2]
+	VFMADD231PS  Y12, Y10, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10)(R9*1), Y12 // a[1][2] = a[1][2]
+	VFMADD231PS  Y12, Y10, Y2 // C[1][0] += a[1][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y3 // C[1][0] += a[1][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10)(R9*2), Y12 // a[2][2] = a[2][2]
+	VFMADD231PS  Y12, Y10, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R11), Y12 // a[3][2] = a[3][2]
+	VFMADD231PS  Y12, Y10, Y6 // C[3][0] += a[3][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y7 // C[3][0] += a[3][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R11)(R9*1), Y12 // a[4][2] = a[4][2]
+	VFMADD231PS  Y12, Y10, Y8 // C[4][0] += a[4][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y9 // C[4][0] += a[4][2] * B[2][0], lanes 8..15
+	VMOVUPS      384(R12), Y10 // B[3][0] = b_k[96], lanes 0..7
+	VMOVUPS      416(R12), Y11 // B[3][0] = b_k[96], lanes 8..15
+	VBROADCASTSS 12(R10), Y12 // a[0][3] = a[0][3]
+	VFMADD231PS  Y12, Y10, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10)(R9*1), Y12 // a[1][3] = a[1][3]
+	VFMADD231PS  Y12, Y10, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10)(R9*2), Y12 // a[2][3] = a[2][3]
+	VFMADD231PS  Y12, Y10, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R11), Y12 // a[3][3] = a[3][3]
+	VFMADD231PS  Y12, Y10, Y6 // C[3][0] += a[3][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y7 // C[3][0] += a[3][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R11)(R9*1), Y12 // a[4][3] = a[4][3]
+	VFMADD231PS  Y12, Y10, Y8 // C[4][0] += a[4][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y9 // C[4][0] += a[4][3] * B[3][0], lanes 8..15
+	ADDQ         $+16, R10 // a0 += 16
+	ADDQ         $+16, R11 // a3 += 16
+	ADDQ         $+512, R12 // b_k += 512
+	SUBQ         $+4, R13 // depth += -4
+	CMPQ         R13, $+4 // depth >= 4
+	JGE          depth_19 // depth >= 4
+
+depth_end_20:
+	CMPQ R13, $+1 // depth < 1
+	JLT  depth_end_22 // depth < 1
+
+depth_21:
+	VMOVUPS      (R12), Y10 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R12), Y11 // B[0][0] = b_k[0], lanes 8..15
+	VBROADCASTSS (R10), Y12 // a[0][0] = a[0][0]
+	VFMADD231PS  Y12, Y10, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*1), Y12 // a[1][0] = a[1][0]
+	VFMADD231PS  Y12, Y10, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*2), Y12 // a[2][0] = a[2][0]
+	VFMADD231PS  Y12, Y10, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R11), Y12 // a[3][0] = a[3][0]
+	VFMADD231PS  Y12, Y10, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R11)(R9*1), Y12 // a[4][0] = a[4][0]
+	VFMADD231PS  Y12, Y10, Y8 // C[4][0] += a[4][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y9 // C[4][0] += a[4][0] * B[0][0], lanes 8..15
+	ADDQ         $+4, R10 // a0 += 4
+	ADDQ         $+4, R11 // a3 += 4
+	ADDQ         $+128, R12 // b_k += 128
+	SUBQ         $+1, R13 // depth += -1
+	CMPQ         R13, $+1 // depth >= 1
+	JGE          depth_21 // depth >= 1
+
+depth_end_22:
+	// store
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    SI, R10 // rows of c_tile
+	LEAQ    (R10)(R9*2), R11 // rows of c_tile
+	ADDQ    R9, R11 // rows of c_tile
+	VMOVUPS Y0, (R10) // c_tile[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(R10) // c_tile[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, (R10)(R9*1) // c_tile[1][0] = C[1][0], lanes 0..7
+	VMOVUPS Y3, 32(R10)(R9*1) // c_tile[1][0] = C[1][0], lanes 8..15
+	VMOVUPS Y4, (R10)(R9*2) // c_tile[2][0] = C[2][0], lanes 0..7
+	VMOVUPS Y5, 32(R10)(R9*2) // c_tile[2][0] = C[2][0], lanes 8..15
+	VMOVUPS Y6, (R11) // c_tile[3][0] = C[3][0], lanes 0..7
+	VMOVUPS Y7, 32(R11) // c_tile[3][0] = C[3][0], lanes 8..15
+	VMOVUPS Y8, (R11)(R9*1) // c_tile[4][0] = C[4][0], lanes 0..7
+	VMOVUPS Y9, 32(R11)(R9*1) // c_tile[4][0] = C[4][0], lanes 8..15
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    R9, R10 // cStride = cStride
+	ADDQ    R10, SI // c_tile += cStride
+	SHLQ    $0x01, R9 // cStride <<= 1
+	SHLQ    $0x01, R9 // cStride <<= 1
+	ADDQ    R9, SI // c_tile += cStride
+	MOVQ    aStride+24(FP), R9 // aStride
+	SHLQ    $0x02, R9 // aStride in bytes
+	MOVQ    R9, R10 // aStride = aStride
+	ADDQ    R10, BX // a += aStride
+	SHLQ    $0x01, R9 // aStride <<= 1
+	SHLQ    $0x01, R9 // aStride <<= 1
+	ADDQ    R9, BX // a += aStride
+	SUBQ    $+4, R8 // rows += -4
+	JMP     end_16
+
+less_15:
+	CMPQ R9, $+4 // height < 4
+	JLT  less_23 // height < 4
+
+	// C = α·C, or 0 without α
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_25 // alpha < 1
 	MOVQ         cStride+8(FP), R9 // cStride
 	SHLQ         $0x02, R9 // cStride in bytes
 	MOVQ         SI, R10 // rows of c_tile
@@ -656,9 +871,9 @@ rows_11:
 	VMULPS       Y8, Y6, Y6 // C[3][0] = C[3][0] * α[3], lanes 0..7
 	VMULPS       Y8, Y7, Y7 // C[3][0] = C[3][0] * α[3], lanes 8..15
 	ADDQ         $+16, DI // alpha += 16
-	JMP          end_14
+	JMP          end_26
 
-less_13:
+less_25:
 	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
 	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
 	VXORPS Y2, Y2, Y2 // C[1][0] = 0, lanes 0..7
@@ -668,7 +883,7 @@ less_13:
 	VXORPS Y6, Y6, Y6 // C[3][0] = 0, lanes 0..7
 	VXORPS Y7, Y7, Y7 // C[3][0] = 0, lanes 8..15
 
-end_14:
+end_26:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
@@ -677,10 +892,10 @@ end_14:
 	ADDQ R9, R11 // rows of a
 	MOVQ depth+40(FP), R13 // depth
 	MOVQ CX, R12 // b_k = b
-	CMPQ R13, $+8 // depth < 8
-	JLT  depth_end_16 // depth < 8
+	CMPQ R13, $+4 // depth < 4
+	JLT  depth_end_28 // depth < 4
 
-depth_15:
+depth_27:
 	VMOVUPS      (R12), Y8 // B[0][0] = b_k[0], lanes 0..7
 	VMOVUPS      32(R12), Y9 // B[0][0] = b_k[0], lanes 8..15
 	VBROADCASTSS (R10), Y10 // a[0][0] = a[0][0]
@@ -737,74 +952,18 @@ depth_15:
 	VBROADCASTSS 12(R11), Y10 // a[3][3] = a[3][3]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][3] * B[3][0], lanes 8..15
-	VMOVUPS      512(R12), Y8 // B[4][0] = b_k[128], lanes 0..7
-	VMOVUPS      544(R12), Y9 // B[4][0] = b_k[128], lanes 8..15
-	VBROADCASTSS 16(R10), Y10 // a[0][4] = a[0][4]
-	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][4] * B[4][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][4] * B[4][0], lanes 8..15
-	VBROADCASTSS 16(R10)(R9*1), Y10 // a[1][4] = a[1][4]
-	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][4] * B[4][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][4] * B[4][0], lanes 8..15
-	VBROADCASTSS 16(R10)(R9*2), Y10 // a[2][4] = a[2][4]
-	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][4] * B[4][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][4] * B[4][0], lanes 8..15
-	VBROADCASTSS 16(R11), Y10 // a[3][4] = a[3][4]
-	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][4] * B[4][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][4] * B[4][0], lanes 8..15
-	VMOVUPS      640(R12), Y8 // B[5][0] = b_k[160], lanes 0..7
-	VMOVUPS      672(R12), Y9 // B[5][0] = b_k[160], lanes 8..15
-	VBROADCASTSS 20(R10), Y10 // a[0][5] = a[0][5]
-	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][5] * B[5][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][5] * B[5][0], lanes 8..15
-	VBROADCASTSS 20(R10)(R9*1), Y10 // a[1][5] = a[1][5]
-	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][5] * B[5][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][5] * B[5][0], lanes 8..15
-	VBROADCASTSS 20(R10)(R9*2), Y10 // a[2][5] = a[2][5]
-	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][5] * B[5][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][5] * B[5][0], lanes 8..15
-	VBROADCASTSS 20(R11), Y10 // a[3][5] = a[3][5]
-	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][5] * B[5][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][5] * B[5][0], lanes 8..15
-	VMOVUPS      768(R12), Y8 // B[6][0] = b_k[192], lanes 0..7
-	VMOVUPS      800(R12), Y9 // B[6][0] = b_k[192], lanes 8..15
-	VBROADCASTSS 24(R10), Y10 // a[0][6] = a[0][6]
-	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][6] * B[6][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][6] * B[6][0], lanes 8..15
-	VBROADCASTSS 24(R10)(R9*1), Y10 // a[1][6] = a[1][6]
-	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][6] * B[6][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][6] * B[6][0], lanes 8..15
-	VBROADCASTSS 24(R10)(R9*2), Y10 // a[2][6] = a[2][6]
-	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][6] * B[6][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][6] * B[6][0], lanes 8..15
-	VBROADCASTSS 24(R11), Y10 // a[3][6] = a[3][6]
-	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][6] * B[6][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][6] * B[6][0], lanes 8..15
-	VMOVUPS      896(R12), Y8 // B[7][0] = b_k[224], lanes 0..7
-	VMOVUPS      928(R12), Y9 // B[7][0] = b_k[224], lanes 8..15
-	VBROADCASTSS 28(R10), Y10 // a[0][7] = a[0][7]
-	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][7] * B[7][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][7] * B[7][0], lanes 8..15
-	VBROADCASTSS 28(R10)(R9*1), Y10 // a[1][7] = a[1][7]
-	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][7] * B[7][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][7] * B[7][0], lanes 8..15
-	VBROADCASTSS 28(R10)(R9*2), Y10 // a[2][7] = a[2][7]
-	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][7] * B[7][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][7] * B[7][0], lanes 8..15
-	VBROADCASTSS 28(R11), Y10 // a[3][7] = a[3][7]
-	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][7] * B[7][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][7] * B[7][0], lanes 8..15
-	ADDQ         $+32, R10 // a0 += 32
-	ADDQ         $+32, R11 // a3 += 32
-	ADDQ         $+1024, R12 // b_k += 1024
-	SUBQ         $+8, R13 // depth += -8
-	CMPQ         R13, $+8 // depth >= 8
-	JGE          depth_15 // depth >= 8
+	ADDQ         $+16, R10 // a0 += 16
+	ADDQ         $+16, R11 // a3 += 16
+	ADDQ         $+512, R12 // b_k += 512
+	SUBQ         $+4, R13 // depth += -4
+	CMPQ         R13, $+4 // depth >= 4
+	JGE          depth_27 // depth >= 4
 
-depth_end_16:
+depth_end_28:
 	CMPQ R13, $+1 // depth < 1
-	JLT  depth_end_18 // depth < 1
+	JLT  depth_end_30 // depth < 1
 
-depth_17:
+depth_29:
 	VMOVUPS      (R12), Y8 // B[0][0] = b_k[0], lanes 0..7
 	VMOVUPS      32(R12), Y9 // B[0][0] = b_k[0], lanes 8..15
 	VBROADCASTSS (R10), Y10 // a[0][0] = a[0][0]
@@ -824,9 +983,9 @@ depth_17:
 	ADDQ         $+128, R12 // b_k += 128
 	SUBQ         $+1, R13 // depth += -1
 	CMPQ         R13, $+1 // depth >= 1
-	JGE          depth_17 // depth >= 1
+	JGE          depth_29 // depth >= 1
 
-depth_end_18:
+depth_end_30:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
@@ -851,18 +1010,161 @@ depth_end_18:
 	SHLQ    $0x01, R9 // aStride <<= 1
 	SHLQ    $0x01, R9 // aStride <<= 1
 	ADDQ    R9, BX // a += aStride
-	SUBQ    $+4, R8 // rows += -4
-	CMPQ    R8, $+4 // rows >= 4
-	JGE     rows_11 // rows >= 4
+	SUBQ    $+3, R8 // rows += -3
+	JMP     end_24
 
-rows_end_12:
-	CMPQ R8, $+2 // rows < 2
-	JLT  rows_end_20 // rows < 2
+less_23:
+	CMPQ R9, $+3 // height < 3
+	JLT  less_31 // height < 3
 
-rows_19:
 	// C = α·C, or 0 without α
 	CMPQ         DI, $+1 // alpha < 1
-	JLT          less_21 // alpha < 1
+	JLT          less_33 // alpha < 1
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         SI, R10 // rows of c_tile
+	VBROADCASTSS (DI), Y2 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Y0 // C[0][0] = c_tile[0][0], lanes 0..7
+	VMOVUPS      32(R10), Y1 // C[0][0] = c_tile[0][0], lanes 8..15
+	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	VBROADCASTSS 4(DI), Y4 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Y2 // C[1][0] = c_tile[1][0], lanes 0..7
+	VMOVUPS      32(R10)(R9*1), Y3 // C[1][0] = c_tile[1][0], lanes 8..15
+	VMULPS       Y4, Y2, Y2 // C[1][0] = C[1][0] * α[1], lanes 0..7
+	VMULPS       Y4, Y3, Y3 // C[1][0] = C[1][0] * α[1], lanes 8..15
+	VBROADCASTSS 8(DI), Y6 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Y4 // C[2][0] = c_tile[2][0], lanes 0..7
+	VMOVUPS      32(R10)(R9*2), Y5 // C[2][0] = c_tile[2][0], lanes 8..15
+	VMULPS       Y6, Y4, Y4 // C[2][0] = C[2][0] * α[2], lanes 0..7
+	VMULPS       Y6, Y5, Y5 // C[2][0] = C[2][0] * α[2], lanes 8..15
+	ADDQ         $+12, DI // alpha += 12
+	JMP          end_34
+
+less_33:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // C[1][0] = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // C[1][0] = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // C[2][0] = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // C[2][0] = 0, lanes 8..15
+
+end_34:
+	// C += A·B
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ BX, R10 // rows of a
+	MOVQ depth+40(FP), R12 // depth
+	MOVQ CX, R11 // b_k = b
+	CMPQ R12, $+4 // depth < 4
+	JLT  depth_end_36 // depth < 4
+
+depth_35:
+	VMOVUPS      (R11), Y6 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R11), Y7 // B[0][0] = b_k[0], lanes 8..15
+	VBROADCASTSS (R10), Y8 // a[0][0] = a[0][0]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*1), Y8 // a[1][0] = a[1][0]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*2), Y8 // a[2][0] = a[2][0]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	VMOVUPS      128(R11), Y6 // B[1][0] = b_k[32], lanes 0..7
+	VMOVUPS      160(R11), Y7 // B[1][0] = b_k[32], lanes 8..15
+	VBROADCASTSS 4(R10), Y8 // a[0][1] = a[0][1]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10)(R9*1), Y8 // a[1][1] = a[1][1]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10)(R9*2), Y8 // a[2][1] = a[2][1]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
+	VMOVUPS      256(R11), Y6 // B[2][0] = b_k[64], lanes 0..7
+	VMOVUPS      288(R11), Y7 // B[2][0] = b_k[64], lanes 8..15
+	VBROADCASTSS 8(R10), Y8 // a[0][2] = a[0][2]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10)(R9*1), Y8 // a[1][2] = a[1][2]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10)(R9*2), Y8 // a[2][2] = a[2][2]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
+	VMOVUPS      384(R11), Y6 // B[3][0] = b_k[96], lanes 0..7
+	VMOVUPS      416(R11), Y7 // B[3][0] = b_k[96], lanes 8..15
+	VBROADCASTSS 12(R10), Y8 // a[0][3] = a[0][3]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10)(R9*1), Y8 // a[1][3] = a[1][3]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10)(R9*2), Y8 // a[2][3] = a[2][3]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
+	ADDQ         $+16, R10 // a0 += 16
+	ADDQ         $+512, R11 // b_k += 512
+	SUBQ         $+4, R12 // depth += -4
+	CMPQ         R12, $+4 // depth >= 4
+	JGE          depth_35 // depth >= 4
+
+depth_end_36:
+	CMPQ R12, $+1 // depth < 1
+	JLT  depth_end_38 // depth < 1
+
+depth_37:
+	VMOVUPS      (R11), Y6 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R11), Y7 // B[0][0] = b_k[0], lanes 8..15
+	VBROADCASTSS (R10), Y8 // a[0][0] = a[0][0]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*1), Y8 // a[1][0] = a[1][0]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*2), Y8 // a[2][0] = a[2][0]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	ADDQ         $+4, R10 // a0 += 4
+	ADDQ         $+128, R11 // b_k += 128
+	SUBQ         $+1, R12 // depth += -1
+	CMPQ         R12, $+1 // depth >= 1
+	JGE          depth_37 // depth >= 1
+
+depth_end_38:
+	// store
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    SI, R10 // rows of c_tile
+	VMOVUPS Y0, (R10) // c_tile[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(R10) // c_tile[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, (R10)(R9*1) // c_tile[1][0] = C[1][0], lanes 0..7
+	VMOVUPS Y3, 32(R10)(R9*1) // c_tile[1][0] = C[1][0], lanes 8..15
+	VMOVUPS Y4, (R10)(R9*2) // c_tile[2][0] = C[2][0], lanes 0..7
+	VMOVUPS Y5, 32(R10)(R9*2) // c_tile[2][0] = C[2][0], lanes 8..15
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    R9, R10 // cStride = cStride
+	ADDQ    R10, SI // c_tile += cStride
+	SHLQ    $0x01, R9 // cStride <<= 1
+	ADDQ    R9, SI // c_tile += cStride
+	MOVQ    aStride+24(FP), R9 // aStride
+	SHLQ    $0x02, R9 // aStride in bytes
+	MOVQ    R9, R10 // aStride = aStride
+	ADDQ    R10, BX // a += aStride
+	SHLQ    $0x01, R9 // aStride <<= 1
+	ADDQ    R9, BX // a += aStride
+	SUBQ    $+2, R8 // rows += -2
+	JMP     end_32
+
+less_31:
+	CMPQ R9, $+2 // height < 2
+	JLT  less_39 // height < 2
+
+	// C = α·C, or 0 without α
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_41 // alpha < 1
 	MOVQ         cStride+8(FP), R9 // cStride
 	SHLQ         $0x02, R9 // cStride in bytes
 	MOVQ         SI, R10 // rows of c_tile
@@ -877,25 +1179,25 @@ rows_19:
 	VMULPS       Y4, Y2, Y2 // C[1][0] = C[1][0] * α[1], lanes 0..7
 	VMULPS       Y4, Y3, Y3 // C[1][0] = C[1][0] * α[1], lanes 8..15
 	ADDQ         $+8, DI // alpha += 8
-	JMP          end_22
+	JMP          end_42
 
-less_21:
+less_41:
 	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
 	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
 	VXORPS Y2, Y2, Y2 // C[1][0] = 0, lanes 0..7
 	VXORPS Y3, Y3, Y3 // C[1][0] = 0, lanes 8..15
 
-end_22:
+end_42:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ BX, R10 // rows of a
 	MOVQ depth+40(FP), R12 // depth
 	MOVQ CX, R11 // b_k = b
-	CMPQ R12, $+8 // depth < 8
-	JLT  depth_end_24 // depth < 8
+	CMPQ R12, $+4 // depth < 4
+	JLT  depth_end_44 // depth < 4
 
-depth_23:
+depth_43:
 	VMOVUPS      (R11), Y4 // B[0][0] = b_k[0], lanes 0..7
 	VMOVUPS      32(R11), Y5 // B[0][0] = b_k[0], lanes 8..15
 	VBROADCASTSS (R10), Y6 // a[0][0] = a[0][0]
@@ -928,49 +1230,17 @@ depth_23:
 	VBROADCASTSS 12(R10)(R9*1), Y6 // a[1][3] = a[1][3]
 	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
-	VMOVUPS      512(R11), Y4 // B[4][0] = b_k[128], lanes 0..7
-	VMOVUPS      544(R11), Y5 // B[4][0] = b_k[128], lanes 8..15
-	VBROADCASTSS 16(R10), Y6 // a[0][4] = a[0][4]
-	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][4] * B[4][0], lanes 0..7
-	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][4] * B[4][0], lanes 8..15
-	VBROADCASTSS 16(R10)(R9*1), Y6 // a[1][4] = a[1][4]
-	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][4] * B[4][0], lanes 0..7
-	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][4] * B[4][0], lanes 8..15
-	VMOVUPS      640(R11), Y4 // B[5][0] = b_k[160], lanes 0..7
-	VMOVUPS      672(R11), Y5 // B[5][0] = b_k[160], lanes 8..15
-	VBROADCASTSS 20(R10), Y6 // a[0][5] = a[0][5]
-	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][5] * B[5][0], lanes 0..7
-	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][5] * B[5][0], lanes 8..15
-	VBROADCASTSS 20(R10)(R9*1), Y6 // a[1][5] = a[1][5]
-	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][5] * B[5][0], lanes 0..7
-	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][5] * B[5][0], lanes 8..15
-	VMOVUPS      768(R11), Y4 // B[6][0] = b_k[192], lanes 0..7
-	VMOVUPS      800(R11), Y5 // B[6][0] = b_k[192], lanes 8..15
-	VBROADCASTSS 24(R10), Y6 // a[0][6] = a[0][6]
-	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][6] * B[6][0], lanes 0..7
-	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][6] * B[6][0], lanes 8..15
-	VBROADCASTSS 24(R10)(R9*1), Y6 // a[1][6] = a[1][6]
-	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][6] * B[6][0], lanes 0..7
-	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][6] * B[6][0], lanes 8..15
-	VMOVUPS      896(R11), Y4 // B[7][0] = b_k[224], lanes 0..7
-	VMOVUPS      928(R11), Y5 // B[7][0] = b_k[224], lanes 8..15
-	VBROADCASTSS 28(R10), Y6 // a[0][7] = a[0][7]
-	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][7] * B[7][0], lanes 0..7
-	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][7] * B[7][0], lanes 8..15
-	VBROADCASTSS 28(R10)(R9*1), Y6 // a[1][7] = a[1][7]
-	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][7] * B[7][0], lanes 0..7
-	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][7] * B[7][0], lanes 8..15
-	ADDQ         $+32, R10 // a0 += 32
-	ADDQ         $+1024, R11 // b_k += 1024
-	SUBQ         $+8, R12 // depth += -8
-	CMPQ         R12, $+8 // depth >= 8
-	JGE          depth_23 // depth >= 8
+	ADDQ         $+16, R10 // a0 += 16
+	ADDQ         $+512, R11 // b_k += 512
+	SUBQ         $+4, R12 // depth += -4
+	CMPQ         R12, $+4 // depth >= 4
+	JGE          depth_43 // depth >= 4
 
-depth_end_24:
+depth_end_44:
 	CMPQ R12, $+1 // depth < 1
-	JLT  depth_end_26 // depth < 1
+	JLT  depth_end_46 // depth < 1
 
-depth_25:
+depth_45:
 	VMOVUPS      (R11), Y4 // B[0][0] = b_k[0], lanes 0..7
 	VMOVUPS      32(R11), Y5 // B[0][0] = b_k[0], lanes 8..15
 	VBROADCASTSS (R10), Y6 // a[0][0] = a[0][0]
@@ -983,9 +1253,9 @@ depth_25:
 	ADDQ         $+128, R11 // b_k += 128
 	SUBQ         $+1, R12 // depth += -1
 	CMPQ         R12, $+1 // depth >= 1
-	JGE          depth_25 // depth >= 1
+	JGE          depth_45 // depth >= 1
 
-depth_end_26:
+depth_end_46:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
@@ -1002,18 +1272,13 @@ depth_end_26:
 	SHLQ    $0x02, R9 // aStride in bytes
 	SHLQ    $0x01, R9 // aStride <<= 1
 	ADDQ    R9, BX // a += aStride
-	SUBQ    $+2, R8 // rows += -2
-	CMPQ    R8, $+2 // rows >= 2
-	JGE     rows_19 // rows >= 2
+	SUBQ    $+1, R8 // rows += -1
+	JMP     end_40
 
-rows_end_20:
-	CMPQ R8, $+1 // rows < 1
-	JLT  rows_end_28 // rows < 1
-
-rows_27:
+less_39:
 	// C = α·C, or 0 without α
 	CMPQ         DI, $+1 // alpha < 1
-	JLT          less_29 // alpha < 1
+	JLT          less_47 // alpha < 1
 	MOVQ         cStride+8(FP), R9 // cStride
 	SHLQ         $0x02, R9 // cStride in bytes
 	MOVQ         SI, R9 // rows of c_tile
@@ -1023,23 +1288,23 @@ rows_27:
 	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
 	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
 	ADDQ         $+4, DI // alpha += 4
-	JMP          end_30
+	JMP          end_48
 
-less_29:
+less_47:
 	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
 	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
 
-end_30:
+end_48:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ BX, R9 // rows of a
 	MOVQ depth+40(FP), R11 // depth
 	MOVQ CX, R10 // b_k = b
-	CMPQ R11, $+8 // depth < 8
-	JLT  depth_end_32 // depth < 8
+	CMPQ R11, $+4 // depth < 4
+	JLT  depth_end_50 // depth < 4
 
-depth_31:
+depth_49:
 	VMOVUPS      (R10), Y2 // B[0][0] = b_k[0], lanes 0..7
 	VMOVUPS      32(R10), Y3 // B[0][0] = b_k[0], lanes 8..15
 	VBROADCASTSS (R9), Y4 // a[0][0] = a[0][0]
@@ -1060,37 +1325,17 @@ depth_31:
 	VBROADCASTSS 12(R9), Y4 // a[0][3] = a[0][3]
 	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
-	VMOVUPS      512(R10), Y2 // B[4][0] = b_k[128], lanes 0..7
-	VMOVUPS      544(R10), Y3 // B[4][0] = b_k[128], lanes 8..15
-	VBROADCASTSS 16(R9), Y4 // a[0][4] = a[0][4]
-	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][4] * B[4][0], lanes 0..7
-	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][4] * B[4][0], lanes 8..15
-	VMOVUPS      640(R10), Y2 // B[5][0] = b_k[160], lanes 0..7
-	VMOVUPS      672(R10), Y3 // B[5][0] = b_k[160], lanes 8..15
-	VBROADCASTSS 20(R9), Y4 // a[0][5] = a[0][5]
-	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][5] * B[5][0], lanes 0..7
-	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][5] * B[5][0], lanes 8..15
-	VMOVUPS      768(R10), Y2 // B[6][0] = b_k[192], lanes 0..7
-	VMOVUPS      800(R10), Y3 // B[6][0] = b_k[192], lanes 8..15
-	VBROADCASTSS 24(R9), Y4 // a[0][6] = a[0][6]
-	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][6] * B[6][0], lanes 0..7
-	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][6] * B[6][0], lanes 8..15
-	VMOVUPS      896(R10), Y2 // B[7][0] = b_k[224], lanes 0..7
-	VMOVUPS      928(R10), Y3 // B[7][0] = b_k[224], lanes 8..15
-	VBROADCASTSS 28(R9), Y4 // a[0][7] = a[0][7]
-	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][7] * B[7][0], lanes 0..7
-	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][7] * B[7][0], lanes 8..15
-	ADDQ         $+32, R9 // a0 += 32
-	ADDQ         $+1024, R10 // b_k += 1024
-	SUBQ         $+8, R11 // depth += -8
-	CMPQ         R11, $+8 // depth >= 8
-	JGE          depth_31 // depth >= 8
+	ADDQ         $+16, R9 // a0 += 16
+	ADDQ         $+512, R10 // b_k += 512
+	SUBQ         $+4, R11 // depth += -4
+	CMPQ         R11, $+4 // depth >= 4
+	JGE          depth_49 // depth >= 4
 
-depth_end_32:
+depth_end_50:
 	CMPQ R11, $+1 // depth < 1
-	JLT  depth_end_34 // depth < 1
+	JLT  depth_end_52 // depth < 1
 
-depth_33:
+depth_51:
 	VMOVUPS      (R10), Y2 // B[0][0] = b_k[0], lanes 0..7
 	VMOVUPS      32(R10), Y3 // B[0][0] = b_k[0], lanes 8..15
 	VBROADCASTSS (R9), Y4 // a[0][0] = a[0][0]
@@ -1100,9 +1345,9 @@ depth_33:
 	ADDQ         $+128, R10 // b_k += 128
 	SUBQ         $+1, R11 // depth += -1
 	CMPQ         R11, $+1 // depth >= 1
-	JGE          depth_33 // depth >= 1
+	JGE          depth_51 // depth >= 1
 
-depth_end_34:
+depth_end_52:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
@@ -1115,11 +1360,18 @@ depth_end_34:
 	MOVQ    aStride+24(FP), R9 // aStride
 	SHLQ    $0x02, R9 // aStride in bytes
 	ADDQ    R9, BX // a += aStride
-	SUBQ    $+1, R8 // rows += -1
-	CMPQ    R8, $+1 // rows >= 1
-	JGE     rows_27 // rows >= 1
+	ADDQ    $+0, R8 // rows += 0
 
-rows_end_28:
+end_40:
+end_32:
+end_24:
+end_16:
+end_8:
+	SUBQ $+1, R8 // rows += -1
+	CMPQ R8, $+1 // rows >= 1
+	JGE  rows_3 // rows >= 1
+
+rows_end_4:
 	ADDQ $+64, AX // c += 64
 	ADDQ $+64, CX // b += 64
 	SUBQ $+16, DX // cols += -16

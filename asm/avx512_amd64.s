@@ -201,13 +201,27 @@ columns_1:
 	MOVQ alpha+64(FP), DI // alpha
 	MOVQ AX, SI // c_tile = c
 	MOVQ rows+48(FP), R8 // rows
-	CMPQ R8, $+12 // rows < 12
-	JLT  rows_end_4 // rows < 12
+	CMPQ R8, $+1 // rows < 1
+	JLT  rows_end_4 // rows < 1
 
 rows_3:
+	MOVQ R8, R9 // height = rows
+	CMPQ R8, $+13 // rows < 13
+	JLT  less_5 // rows < 13
+	ADDQ $+1, R9 // height += 1
+	SHRQ $0x01, R9 // height >>= 1
+	CMPQ R8, $+24 // rows < 24
+	JLT  less_6 // rows < 24
+	MOVQ $+12, R9 // height = 12
+
+less_6:
+less_5:
+	CMPQ R9, $+12 // height < 12
+	JLT  less_7 // height < 12
+
 	// C = α·C, or 0 without α
 	CMPQ         DI, $+1 // alpha < 1
-	JLT          less_5 // alpha < 1
+	JLT          less_9 // alpha < 1
 	MOVQ         cStride+8(FP), R9 // cStride
 	SHLQ         $0x02, R9 // cStride in bytes
 	MOVQ         SI, R10 // rows of c_tile
@@ -278,9 +292,9 @@ rows_3:
 	VMOVUPS      64(R13)(R9*2), Z23 // C[11][1] = c_tile[11][16]
 	VMULPS       Z24, Z23, Z23 // C[11][1] = C[11][1] * α[11]
 	ADDQ         $+48, DI // alpha += 48
-	JMP          end_6
+	JMP          end_10
 
-less_5:
+less_9:
 	VPXORD Z0, Z0, Z0 // C[0][0] = 0
 	VPXORD Z1, Z1, Z1 // C[0][1] = 0
 	VPXORD Z2, Z2, Z2 // C[1][0] = 0
@@ -306,7 +320,7 @@ less_5:
 	VPXORD Z22, Z22, Z22 // C[11][0] = 0
 	VPXORD Z23, Z23, Z23 // C[11][1] = 0
 
-end_6:
+end_10:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
@@ -320,9 +334,9 @@ end_6:
 	MOVQ depth+40(FP), R15 // depth
 	MOVQ CX, R14 // b_k = b
 	CMPQ R15, $+8 // depth < 8
-	JLT  depth_end_8 // depth < 8
+	JLT  depth_end_12 // depth < 8
 
-depth_7:
+depth_11:
 	VMOVUPS      (R14), Z24 // B[0][0] = b_k[0]
 	VMOVUPS      64(R14), Z25 // B[0][1] = b_k[16]
 	VBROADCASTSS (R10), Z26 // A[0][0] = a[0][0]
@@ -634,13 +648,13 @@ depth_7:
 	ADDQ         $+1024, R14 // b_k += 1024
 	SUBQ         $+8, R15 // depth += -8
 	CMPQ         R15, $+8 // depth >= 8
-	JGE          depth_7 // depth >= 8
+	JGE          depth_11 // depth >= 8
 
-depth_end_8:
+depth_end_12:
 	CMPQ R15, $+1 // depth < 1
-	JLT  depth_end_10 // depth < 1
+	JLT  depth_end_14 // depth < 1
 
-depth_9:
+depth_13:
 	VMOVUPS      (R14), Z24 // B[0][0] = b_k[0]
 	VMOVUPS      64(R14), Z25 // B[0][1] = b_k[16]
 	VBROADCASTSS (R10), Z26 // A[0][0] = a[0][0]
@@ -686,9 +700,9 @@ depth_9:
 	ADDQ         $+128, R14 // b_k += 128
 	SUBQ         $+1, R15 // depth += -1
 	CMPQ         R15, $+1 // depth >= 1
-	JGE          depth_9 // depth >= 1
+	JGE          depth_13 // depth >= 1
 
-depth_end_10:
+depth_end_14:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
@@ -743,18 +757,1039 @@ depth_end_10:
 	SHLQ    $0x01, R9 // aStride <<= 1
 	SHLQ    $0x01, R9 // aStride <<= 1
 	ADDQ    R9, BX // a += aStride
-	SUBQ    $+12, R8 // rows += -12
-	CMPQ    R8, $+12 // rows >= 12
-	JGE     rows_3 // rows >= 12
+	SUBQ    $+11, R8 // rows += -11
+	JMP     end_8
 
-rows_end_4:
-	CMPQ R8, $+8 // rows < 8
-	JLT  rows_end_12 // rows < 8
+less_7:
+	CMPQ R9, $+11 // height < 11
+	JLT  less_15 // height < 11
 
-rows_11:
 	// C = α·C, or 0 without α
 	CMPQ         DI, $+1 // alpha < 1
-	JLT          less_13 // alpha < 1
+	JLT          less_17 // alpha < 1
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         SI, R10 // rows of c_tile
+	LEAQ         (R10)(R9*2), R11 // rows of c_tile
+	ADDQ         R9, R11 // rows of c_tile
+	LEAQ         (R11)(R9*2), R12 // rows of c_tile
+	ADDQ         R9, R12 // rows of c_tile
+	LEAQ         (R12)(R9*2), R13 // rows of c_tile
+	ADDQ         R9, R13 // rows of c_tile
+	VBROADCASTSS (DI), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R10), Z1 // C[0][1] = c_tile[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(DI), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Z2 // C[1][0] = c_tile[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R10)(R9*1), Z3 // C[1][1] = c_tile[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	VBROADCASTSS 8(DI), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Z4 // C[2][0] = c_tile[2][0]
+	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
+	VMOVUPS      64(R10)(R9*2), Z5 // C[2][1] = c_tile[2][16]
+	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
+	VBROADCASTSS 12(DI), Z8 // α[3] = all alpha[3]
+	VMOVUPS      (R11), Z6 // C[3][0] = c_tile[3][0]
+	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
+	VMOVUPS      64(R11), Z7 // C[3][1] = c_tile[3][16]
+	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
+	VBROADCASTSS 16(DI), Z10 // α[4] = all alpha[4]
+	VMOVUPS      (R11)(R9*1), Z8 // C[4][0] = c_tile[4][0]
+	VMULPS       Z10, Z8, Z8 // C[4][0] = C[4][0] * α[4]
+	VMOVUPS      64(R11)(R9*1), Z9 // C[4][1] = c_tile[4][16]
+	VMULPS       Z10, Z9, Z9 // C[4][1] = C[4][1] * α[4]
+	VBROADCASTSS 20(DI), Z12 // α[5] = all alpha[5]
+	VMOVUPS      (R11)(R9*2), Z10 // C[5][0] = c_tile[5][0]
+	VMULPS       Z12, Z10, Z10 // C[5][0] = C[5][0] * α[5]
+	VMOVUPS      64(R11)(R9*2), Z11 // C[5][1] = c_tile[5][16]
+	VMULPS       Z12, Z11, Z11 // C[5][1] = C[5][1] * α[5]
+	VBROADCASTSS 24(DI), Z14 // α[6] = all alpha[6]
+	VMOVUPS      (R12), Z12 // C[6][0] = c_tile[6][0]
+	VMULPS       Z14, Z12, Z12 // C[6][0] = C[6][0] * α[6]
+	VMOVUPS      64(R12), Z13 // C[6][1] = c_tile[6][16]
+	VMULPS       Z14, Z13, Z13 // C[6][1] = C[6][1] * α[6]
+	VBROADCASTSS 28(DI), Z16 // α[7] = all alpha[7]
+	VMOVUPS      (R12)(R9*1), Z14 // C[7][0] = c_tile[7][0]
+	VMULPS       Z16, Z14, Z14 // C[7][0] = C[7][0] * α[7]
+	VMOVUPS      64(R12)(R9*1), Z15 // C[7][1] = c_tile[7][16]
+	VMULPS       Z16, Z15, Z15 // C[7][1] = C[7][1] * α[7]
+	VBROADCASTSS 32(DI), Z18 // α[8] = all alpha[8]
+	VMOVUPS      (R12)(R9*2), Z16 // C[8][0] = c_tile[8][0]
+	VMULPS       Z18, Z16, Z16 // C[8][0] = C[8][0] * α[8]
+	VMOVUPS      64(R12)(R9*2), Z17 // C[8][1] = c_tile[8][16]
+	VMULPS       Z18, Z17, Z17 // C[8][1] = C[8][1] * α[8]
+	VBROADCASTSS 36(DI), Z20 // α[9] = all alpha[9]
+	VMOVUPS      (R13), Z18 // C[9][0] = c_tile[9][0]
+	VMULPS       Z20, Z18, Z18 // C[9][0] = C[9][0] * α[9]
+	VMOVUPS      64(R13), Z19 // C[9][1] = c_tile[9][16]
+	VMULPS       Z20, Z19, Z19 // C[9][1] = C[9][1] * α[9]
+	VBROADCASTSS 40(DI), Z22 // α[10] = all alpha[10]
+	VMOVUPS      (R13)(R9*1), Z20 // C[10][0] = c_tile[10][0]
+	VMULPS       Z22, Z20, Z20 // C[10][0] = C[10][0] * α[10]
+	VMOVUPS      64(R13)(R9*1), Z21 // C[10][1] = c_tile[10][16]
+	VMULPS       Z22, Z21, Z21 // C[10][1] = C[10][1] * α[10]
+	ADDQ         $+44, DI // alpha += 44
+	JMP          end_18
+
+less_17:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+	VPXORD Z2, Z2, Z2 // C[1][0] = 0
+	VPXORD Z3, Z3, Z3 // C[1][1] = 0
+	VPXORD Z4, Z4, Z4 // C[2][0] = 0
+	VPXORD Z5, Z5, Z5 // C[2][1] = 0
+	VPXORD Z6, Z6, Z6 // C[3][0] = 0
+	VPXORD Z7, Z7, Z7 // C[3][1] = 0
+	VPXORD Z8, Z8, Z8 // C[4][0] = 0
+	VPXORD Z9, Z9, Z9 // C[4][1] = 0
+	VPXORD Z10, Z10, Z10 // C[5][0] = 0
+	VPXORD Z11, Z11, Z11 // C[5][1] = 0
+	VPXORD Z12, Z12, Z12 // C[6][0] = 0
+	VPXORD Z13, Z13, Z13 // C[6][1] = 0
+	VPXORD Z14, Z14, Z14 // C[7][0] = 0
+	VPXORD Z15, Z15, Z15 // C[7][1] = 0
+	VPXORD Z16, Z16, Z16 // C[8][0] = 0
+	VPXORD Z17, Z17, Z17 // C[8][1] = 0
+	VPXORD Z18, Z18, Z18 // C[9][0] = 0
+	VPXORD Z19, Z19, Z19 // C[9][1] = 0
+	VPXORD Z20, Z20, Z20 // C[10][0] = 0
+	VPXORD Z21, Z21, Z21 // C[10][1] = 0
+
+end_18:
+	// C += A·B
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ BX, R10 // rows of a
+	LEAQ (R10)(R9*2), R11 // rows of a
+	ADDQ R9, R11 // rows of a
+	LEAQ (R11)(R9*2), R12 // rows of a
+	ADDQ R9, R12 // rows of a
+	LEAQ (R12)(R9*2), R13 // rows of a
+	ADDQ R9, R13 // rows of a
+	MOVQ depth+40(FP), R15 // depth
+	MOVQ CX, R14 // b_k = b
+	CMPQ R15, $+4 // depth < 4
+	JLT  depth_end_20 // depth < 4
+
+depth_19:
+	VMOVUPS      (R14), Z22 // B[0][0] = b_k[0]
+	VMOVUPS      64(R14), Z23 // B[0][1] = b_k[16]
+	VBROADCASTSS (R10), Z24 // A[0][0] = a[0][0]
+	VFMADD231PS  Z24, Z22, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z24, Z23, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*1), Z24 // A[1][0] = a[1][0]
+	VFMADD231PS  Z24, Z22, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z24, Z23, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*2), Z24 // A[2][0] = a[2][0]
+	VFMADD231PS  Z24, Z22, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z24, Z23, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VBROADCASTSS (R11), Z24 // A[3][0] = a[3][0]
+	VFMADD231PS  Z24, Z22, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z24, Z23, Z7 // C[3][1] += A[3][0] * B[0][1]
+	VBROADCASTSS (R11)(R9*1), Z24 // A[4][0] = a[4][0]
+	VFMADD231PS  Z24, Z22, Z8 // C[4][0] += A[4][0] * B[0][0]
+	VFMADD231PS  Z24, Z23, Z9 // C[4][1] += A[4][0] * B[0][1]
+	VBROADCASTSS (R11)(R9*2), Z24 // A[5][0] = a[5][0]
+	VFMADD231PS  Z24, Z22, Z10 // C[5][0] += A[5][0] * B[0][0]
+	VFMADD231PS  Z24, Z23, Z11 // C[5][1] += A[5][0] * B[0][1]
+	VBROADCASTSS (R12), Z24 // A[6][0] = a[6][0]
+	VFMADD231PS  Z24, Z22, Z12 // C[6][0] += A[6][0] * B[0][0]
+	VFMADD231PS  Z24, Z23, Z13 // C[6][1] += A[6][0] * B[0][1]
+	VBROADCASTSS (R12)(R9*1), Z24 // A[7][0] = a[7][0]
+	VFMADD231PS  Z24, Z22, Z14 // C[7][0] += A[7][0] * B[0][0]
+	VFMADD231PS  Z24, Z23, Z15 // C[7][1] += A[7][0] * B[0][1]
+	VBROADCASTSS (R12)(R9*2), Z24 // A[8][0] = a[8][0]
+	VFMADD231PS  Z24, Z22, Z16 // C[8][0] += A[8][0] * B[0][0]
+	VFMADD231PS  Z24, Z23, Z17 // C[8][1] += A[8][0] * B[0][1]
+	VBROADCASTSS (R13), Z24 // A[9][0] = a[9][0]
+	VFMADD231PS  Z24, Z22, Z18 // C[9][0] += A[9][0] * B[0][0]
+	VFMADD231PS  Z24, Z23, Z19 // C[9][1] += A[9][0] * B[0][1]
+	VBROADCASTSS (R13)(R9*1), Z24 // A[10][0] = a[10][0]
+	VFMADD231PS  Z24, Z22, Z20 // C[10][0] += A[10][0] * B[0][0]
+	VFMADD231PS  Z24, Z23, Z21 // C[10][1] += A[10][0] * B[0][1]
+	VMOVUPS      128(R14), Z22 // B[1][0] = b_k[32]
+	VMOVUPS      192(R14), Z23 // B[1][1] = b_k[48]
+	VBROADCASTSS 4(R10), Z24 // A[0][1] = a[0][1]
+	VFMADD231PS  Z24, Z22, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VFMADD231PS  Z24, Z23, Z1 // C[0][1] += A[0][1] * B[1][1]
+	VBROADCASTSS 4(R10)(R9*1), Z24 // A[1][1] = a[1][1]
+	VFMADD231PS  Z24, Z22, Z2 // C[1][0] += A[1][1] * B[1][0]
+	VFMADD231PS  Z24, Z23, Z3 // C[1][1] += A[1][1] * B[1][1]
+	VBROADCASTSS 4(R10)(R9*2), Z24 // A[2][1] = a[2][1]
+	VFMADD231PS  Z24, Z22, Z4 // C[2][0] += A[2][1] * B[1][0]
+	VFMADD231PS  Z24, Z23, Z5 // C[2][1] += A[2][1] * B[1][1]
+	VBROADCASTSS 4(R11), Z24 // A[3][1] = a[3][1]
+	VFMADD231PS  Z24, Z22, Z6 // C[3][0] += A[3][1] * B[1][0]
+	VFMADD231PS  Z24, Z23, Z7 // C[3][1] += A[3][1] * B[1][1]
+	VBROADCASTSS 4(R11)(R9*1), Z24 // A[4][1] = a[4][1]
+	VFMADD231PS  Z24, Z22, Z8 // C[4][0] += A[4][1] * B[1][0]
+	VFMADD231PS  Z24, Z23, Z9 // C[4][1] += A[4][1] * B[1][1]
+	VBROADCASTSS 4(R11)(R9*2), Z24 // A[5][1] = a[5][1]
+	VFMADD231PS  Z24, Z22, Z10 // C[5][0] += A[5][1] * B[1][0]
+	VFMADD231PS  Z24, Z23, Z11 // C[5][1] += A[5][1] * B[1][1]
+	VBROADCASTSS 4(R12), Z24 // A[6][1] = a[6][1]
+	VFMADD231PS  Z24, Z22, Z12 // C[6][0] += A[6][1] * B[1][0]
+	VFMADD231PS  Z24, Z23, Z13 // C[6][1] += A[6][1] * B[1][1]
+	VBROADCASTSS 4(R12)(R9*1), Z24 // A[7][1] = a[7][1]
+	VFMADD231PS  Z24, Z22, Z14 // C[7][0] += A[7][1] * B[1][0]
+	VFMADD231PS  Z24, Z23, Z15 // C[7][1] += A[7][1] * B[1][1]
+	VBROADCASTSS 4(R12)(R9*2), Z24 // A[8][1] = a[8][1]
+	VFMADD231PS  Z24, Z22, Z16 // C[8][0] += A[8][1] * B[1][0]
+	VFMADD231PS  Z24, Z23, Z17 // C[8][1] += A[8][1] * B[1][1]
+	VBROADCASTSS 4(R13), Z24 // A[9][1] = a[9][1]
+	VFMADD231PS  Z24, Z22, Z18 // C[9][0] += A[9][1] * B[1][0]
+	VFMADD231PS  Z24, Z23, Z19 // C[9][1] += A[9][1] * B[1][1]
+	VBROADCASTSS 4(R13)(R9*1), Z24 // A[10][1] = a[10][1]
+	VFMADD231PS  Z24, Z22, Z20 // C[10][0] += A[10][1] * B[1][0]
+	VFMADD231PS  Z24, Z23, Z21 // C[10][1] += A[10][1] * B[1][1]
+	VMOVUPS      256(R14), Z22 // B[2][0] = b_k[64]
+	VMOVUPS      320(R14), Z23 // B[2][1] = b_k[80]
+	VBROADCASTSS 8(R10), Z24 // A[0][2] = a[0][2]
+	VFMADD231PS  Z24, Z22, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VFMADD231PS  Z24, Z23, Z1 // C[0][1] += A[0][2] * B[2][1]
+	VBROADCASTSS 8(R10)(R9*1), Z24 // A[1][2] = a[1][2]
+	VFMADD231PS  Z24, Z22, Z2 // C[1][0] += A[1][2] * B[2][0]
+	VFMADD231PS  Z24, Z23, Z3 // C[1][1] += A[1][2] * B[2][1]
+	VBROADCASTSS 8(R10)(R9*2), Z24 // A[2][2] = a[2][2]
+	VFMADD231PS  Z24, Z22, Z4 // C[2][0] += A[2][2] * B[2][0]
+	VFMADD231PS  Z24, Z23, Z5 // C[2][1] += A[2][2] * B[2][1]
+	VBROADCASTSS 8(R11), Z24 // A[3][2] = a[3][2]
+	VFMADD231PS  Z24, Z22, Z6 // C[3][0] += A[3][2] * B[2][0]
+	VFMADD231PS  Z24, Z23, Z7 // C[3][1] += A[3][2] * B[2][1]
+	VBROADCASTSS 8(R11)(R9*1), Z24 // A[4][2] = a[4][2]
+	VFMADD231PS  Z24, Z22, Z8 // C[4][0] += A[4][2] * B[2][0]
+	VFMADD231PS  Z24, Z23, Z9 // C[4][1] += A[4][2] * B[2][1]
+	VBROADCASTSS 8(R11)(R9*2), Z24 // A[5][2] = a[5][2]
+	VFMADD231PS  Z24, Z22, Z10 // C[5][0] += A[5][2] * B[2][0]
+	VFMADD231PS  Z24, Z23, Z11 // C[5][1] += A[5][2] * B[2][1]
+	VBROADCASTSS 8(R12), Z24 // A[6][2] = a[6][2]
+	VFMADD231PS  Z24, Z22, Z12 // C[6][0] += A[6][2] * B[2][0]
+	VFMADD231PS  Z24, Z23, Z13 // C[6][1] += A[6][2] * B[2][1]
+	VBROADCASTSS 8(R12)(R9*1), Z24 // A[7][2] = a[7][2]
+	VFMADD231PS  Z24, Z22, Z14 // C[7][0] += A[7][2] * B[2][0]
+	VFMADD231PS  Z24, Z23, Z15 // C[7][1] += A[7][2] * B[2][1]
+	VBROADCASTSS 8(R12)(R9*2), Z24 // A[8][2] = a[8][2]
+	VFMADD231PS  Z24, Z22, Z16 // C[8][0] += A[8][2] * B[2][0]
+	VFMADD231PS  Z24, Z23, Z17 // C[8][1] += A[8][2] * B[2][1]
+	VBROADCASTSS 8(R13), Z24 // A[9][2] = a[9][2]
+	VFMADD231PS  Z24, Z22, Z18 // C[9][0] += A[9][2] * B[2][0]
+	VFMADD231PS  Z24, Z23, Z19 // C[9][1] += A[9][2] * B[2][1]
+	VBROADCASTSS 8(R13)(R9*1), Z24 // A[10][2] = a[10][2]
+	VFMADD231PS  Z24, Z22, Z20 // C[10][0] += A[10][2] * B[2][0]
+	VFMADD231PS  Z24, Z23, Z21 // C[10][1] += A[10][2] * B[2][1]
+	VMOVUPS      384(R14), Z22 // B[3][0] = b_k[96]
+	VMOVUPS      448(R14), Z23 // B[3][1] = b_k[112]
+	VBROADCASTSS 12(R10), Z24 // A[0][3] = a[0][3]
+	VFMADD231PS  Z24, Z22, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VFMADD231PS  Z24, Z23, Z1 // C[0][1] += A[0][3] * B[3][1]
+	VBROADCASTSS 12(R10)(R9*1), Z24 // A[1][3] = a[1][3]
+	VFMADD231PS  Z24, Z22, Z2 // C[1][0] += A[1][3] * B[3][0]
+	VFMADD231PS  Z24, Z23, Z3 // C[1][1] += A[1][3] * B[3][1]
+	VBROADCASTSS 12(R10)(R9*2), Z24 // A[2][3] = a[2][3]
+	VFMADD231PS  Z24, Z22, Z4 // C[2][0] += A[2][3] * B[3][0]
+	VFMADD231PS  Z24, Z23, Z5 // C[2][1] += A[2][3] * B[3][1]
+	VBROADCASTSS 12(R11), Z24 // A[3][3] = a[3][3]
+	VFMADD231PS  Z24, Z22, Z6 // C[3][0] += A[3][3] * B[3][0]
+	VFMADD231PS  Z24, Z23, Z7 // C[3][1] += A[3][3] * B[3][1]
+	VBROADCASTSS 12(R11)(R9*1), Z24 // A[4][3] = a[4][3]
+	VFMADD231PS  Z24, Z22, Z8 // C[4][0] += A[4][3] * B[3][0]
+	VFMADD231PS  Z24, Z23, Z9 // C[4][1] += A[4][3] * B[3][1]
+	VBROADCASTSS 12(R11)(R9*2), Z24 // A[5][3] = a[5][3]
+	VFMADD231PS  Z24, Z22, Z10 // C[5][0] += A[5][3] * B[3][0]
+	VFMADD231PS  Z24, Z23, Z11 // C[5][1] += A[5][3] * B[3][1]
+	VBROADCASTSS 12(R12), Z24 // A[6][3] = a[6][3]
+	VFMADD231PS  Z24, Z22, Z12 // C[6][0] += A[6][3] * B[3][0]
+	VFMADD231PS  Z24, Z23, Z13 // C[6][1] += A[6][3] * B[3][1]
+	VBROADCASTSS 12(R12)(R9*1), Z24 // A[7][3] = a[7][3]
+	VFMADD231PS  Z24, Z22, Z14 // C[7][0] += A[7][3] * B[3][0]
+	VFMADD231PS  Z24, Z23, Z15 // C[7][1] += A[7][3] * B[3][1]
+	VBROADCASTSS 12(R12)(R9*2), Z24 // A[8][3] = a[8][3]
+	VFMADD231PS  Z24, Z22, Z16 // C[8][0] += A[8][3] * B[3][0]
+	VFMADD231PS  Z24, Z23, Z17 // C[8][1] += A[8][3] * B[3][1]
+	VBROADCASTSS 12(R13), Z24 // A[9][3] = a[9][3]
+	VFMADD231PS  Z24, Z22, Z18 // C[9][0] += A[9][3] * B[3][0]
+	VFMADD231PS  Z24, Z23, Z19 // C[9][1] += A[9][3] * B[3][1]
+	VBROADCASTSS 12(R13)(R9*1), Z24 // A[10][3] = a[10][3]
+	VFMADD231PS  Z24, Z22, Z20 // C[10][0] += A[10][3] * B[3][0]
+	VFMADD231PS  Z24, Z23, Z21 // C[10][1] += A[10][3] * B[3][1]
+	ADDQ         $+16, R10 // a0 += 16
+	ADDQ         $+16, R11 // a3 += 16
+	ADDQ         $+16, R12 // a6 += 16
+	ADDQ         $+16, R13 // a9 += 16
+	ADDQ         $+512, R14 // b_k += 512
+	SUBQ         $+4, R15 // depth += -4
+	CMPQ         R15, $+4 // depth >= 4
+	JGE          depth_19 // depth >= 4
+
+depth_end_20:
+	CMPQ R15, $+1 // depth < 1
+	JLT  depth_end_22 // depth < 1
+
+depth_21:
+	VMOVUPS      (R14), Z22 // B[0][0] = b_k[0]
+	VMOVUPS      64(R14), Z23 // B[0][1] = b_k[16]
+	VBROADCASTSS (R10), Z24 // A[0][0] = a[0][0]
+	VFMADD231PS  Z24, Z22, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z24, Z23, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*1), Z24 // A[1][0] = a[1][0]
+	VFMADD231PS  Z24, Z22, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z24, Z23, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*2), Z24 // A[2][0] = a[2][0]
+	VFMADD231PS  Z24, Z22, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z24, Z23, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VBROADCASTSS (R11), Z24 // A[3][0] = a[3][0]
+	VFMADD231PS  Z24, Z22, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z24, Z23, Z7 // C[3][1] += A[3][0] * B[0][1]
+	VBROADCASTSS (R11)(R9*1), Z24 // A[4][0] = a[4][0]
+	VFMADD231PS  Z24, Z22, Z8 // C[4][0] += A[4][0] * B[0][0]
+	VFMADD231PS  Z24, Z23, Z9 // C[4][1] += A[4][0] * B[0][1]
+	VBROADCASTSS (R11)(R9*2), Z24 // A[5][0] = a[5][0]
+	VFMADD231PS  Z24, Z22, Z10 // C[5][0] += A[5][0] * B[0][0]
+	VFMADD231PS  Z24, Z23, Z11 // C[5][1] += A[5][0] * B[0][1]
+	VBROADCASTSS (R12), Z24 // A[6][0] = a[6][0]
+	VFMADD231PS  Z24, Z22, Z12 // C[6][0] += A[6][0] * B[0][0]
+	VFMADD231PS  Z24, Z23, Z13 // C[6][1] += A[6][0] * B[0][1]
+	VBROADCASTSS (R12)(R9*1), Z24 // A[7][0] = a[7][0]
+	VFMADD231PS  Z24, Z22, Z14 // C[7][0] += A[7][0] * B[0][0]
+	VFMADD231PS  Z24, Z23, Z15 // C[7][1] += A[7][0] * B[0][1]
+	VBROADCASTSS (R12)(R9*2), Z24 // A[8][0] = a[8][0]
+	VFMADD231PS  Z24, Z22, Z16 // C[8][0] += A[8][0] * B[0][0]
+	VFMADD231PS  Z24, Z23, Z17 // C[8][1] += A[8][0] * B[0][1]
+	VBROADCASTSS (R13), Z24 // A[9][0] = a[9][0]
+	VFMADD231PS  Z24, Z22, Z18 // C[9][0] += A[9][0] * B[0][0]
+	VFMADD231PS  Z24, Z23, Z19 // C[9][1] += A[9][0] * B[0][1]
+	VBROADCASTSS (R13)(R9*1), Z24 // A[10][0] = a[10][0]
+	VFMADD231PS  Z24, Z22, Z20 // C[10][0] += A[10][0] * B[0][0]
+	VFMADD231PS  Z24, Z23, Z21 // C[10][1] += A[10][0] * B[0][1]
+	ADDQ         $+4, R10 // a0 += 4
+	ADDQ         $+4, R11 // a3 += 4
+	ADDQ         $+4, R12 // a6 += 4
+	ADDQ         $+4, R13 // a9 += 4
+	ADDQ         $+128, R14 // b_k += 128
+	SUBQ         $+1, R15 // depth += -1
+	CMPQ         R15, $+1 // depth >= 1
+	JGE          depth_21 // depth >= 1
+
+depth_end_22:
+	// store
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    SI, R10 // rows of c_tile
+	LEAQ    (R10)(R9*2), R11 // rows of c_tile
+	ADDQ    R9, R11 // rows of c_tile
+	LEAQ    (R11)(R9*2), R12 // rows of c_tile
+	ADDQ    R9, R12 // rows of c_tile
+	LEAQ    (R12)(R9*2), R13 // rows of c_tile
+	ADDQ    R9, R13 // rows of c_tile
+	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R10) // c_tile[0][16] = C[0][1]
+	VMOVUPS Z2, (R10)(R9*1) // c_tile[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R10)(R9*1) // c_tile[1][16] = C[1][1]
+	VMOVUPS Z4, (R10)(R9*2) // c_tile[2][0] = C[2][0]
+	VMOVUPS Z5, 64(R10)(R9*2) // c_tile[2][16] = C[2][1]
+	VMOVUPS Z6, (R11) // c_tile[3][0] = C[3][0]
+	VMOVUPS Z7, 64(R11) // c_tile[3][16] = C[3][1]
+	VMOVUPS Z8, (R11)(R9*1) // c_tile[4][0] = C[4][0]
+	VMOVUPS Z9, 64(R11)(R9*1) // c_tile[4][16] = C[4][1]
+	VMOVUPS Z10, (R11)(R9*2) // c_tile[5][0] = C[5][0]
+	VMOVUPS Z11, 64(R11)(R9*2) // c_tile[5][16] = C[5][1]
+	VMOVUPS Z12, (R12) // c_tile[6][0] = C[6][0]
+	VMOVUPS Z13, 64(R12) // c_tile[6][16] = C[6][1]
+	VMOVUPS Z14, (R12)(R9*1) // c_tile[7][0] = C[7][0]
+	VMOVUPS Z15, 64(R12)(R9*1) // c_tile[7][16] = C[7][1]
+	VMOVUPS Z16, (R12)(R9*2) // c_tile[8][0] = C[8][0]
+	VMOVUPS Z17, 64(R12)(R9*2) // c_tile[8][16] = C[8][1]
+	VMOVUPS Z18, (R13) // c_tile[9][0] = C[9][0]
+	VMOVUPS Z19, 64(R13) // c_tile[9][16] = C[9][1]
+	VMOVUPS Z20, (R13)(R9*1) // c_tile[10][0] = C[10][0]
+	VMOVUPS Z21, 64(R13)(R9*1) // c_tile[10][16] = C[10][1]
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    R9, R10 // cStride = cStride
+	ADDQ    R10, SI // c_tile += cStride
+	MOVQ    R9, R10 // cStride = cStride
+	SHLQ    $0x01, R10 // cStride <<= 1
+	ADDQ    R10, SI // c_tile += cStride
+	SHLQ    $0x01, R9 // cStride <<= 1
+	SHLQ    $0x01, R9 // cStride <<= 1
+	SHLQ    $0x01, R9 // cStride <<= 1
+	ADDQ    R9, SI // c_tile += cStride
+	MOVQ    aStride+24(FP), R9 // aStride
+	SHLQ    $0x02, R9 // aStride in bytes
+	MOVQ    R9, R10 // aStride = aStride
+	ADDQ    R10, BX // a += aStride
+	MOVQ    R9, R10 // aStride = aStride
+	SHLQ    $0x01, R10 // aStride <<= 1
+	ADDQ    R10, BX // a += aStride
+	SHLQ    $0x01, R9 // aStride <<= 1
+	SHLQ    $0x01, R9 // aStride <<= 1
+	SHLQ    $0x01, R9 // aStride <<= 1
+	ADDQ    R9, BX // a += aStride
+	SUBQ    $+10, R8 // rows += -10
+	JMP     end_16
+
+less_15:
+	CMPQ R9, $+10 // height < 10
+	JLT  less_23 // height < 10
+
+	// C = α·C, or 0 without α
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_25 // alpha < 1
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         SI, R10 // rows of c_tile
+	LEAQ         (R10)(R9*2), R11 // rows of c_tile
+	ADDQ         R9, R11 // rows of c_tile
+	LEAQ         (R11)(R9*2), R12 // rows of c_tile
+	ADDQ         R9, R12 // rows of c_tile
+	LEAQ         (R12)(R9*2), R13 // rows of c_tile
+	ADDQ         R9, R13 // rows of c_tile
+	VBROADCASTSS (DI), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R10), Z1 // C[0][1] = c_tile[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(DI), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Z2 // C[1][0] = c_tile[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R10)(R9*1), Z3 // C[1][1] = c_tile[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	VBROADCASTSS 8(DI), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Z4 // C[2][0] = c_tile[2][0]
+	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
+	VMOVUPS      64(R10)(R9*2), Z5 // C[2][1] = c_tile[2][16]
+	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
+	VBROADCASTSS 12(DI), Z8 // α[3] = all alpha[3]
+	VMOVUPS      (R11), Z6 // C[3][0] = c_tile[3][0]
+	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
+	VMOVUPS      64(R11), Z7 // C[3][1] = c_tile[3][16]
+	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
+	VBROADCASTSS 16(DI), Z10 // α[4] = all alpha[4]
+	VMOVUPS      (R11)(R9*1), Z8 // C[4][0] = c_tile[4][0]
+	VMULPS       Z10, Z8, Z8 // C[4][0] = C[4][0] * α[4]
+	VMOVUPS      64(R11)(R9*1), Z9 // C[4][1] = c_tile[4][16]
+	VMULPS       Z10, Z9, Z9 // C[4][1] = C[4][1] * α[4]
+	VBROADCASTSS 20(DI), Z12 // α[5] = all alpha[5]
+	VMOVUPS      (R11)(R9*2), Z10 // C[5][0] = c_tile[5][0]
+	VMULPS       Z12, Z10, Z10 // C[5][0] = C[5][0] * α[5]
+	VMOVUPS      64(R11)(R9*2), Z11 // C[5][1] = c_tile[5][16]
+	VMULPS       Z12, Z11, Z11 // C[5][1] = C[5][1] * α[5]
+	VBROADCASTSS 24(DI), Z14 // α[6] = all alpha[6]
+	VMOVUPS      (R12), Z12 // C[6][0] = c_tile[6][0]
+	VMULPS       Z14, Z12, Z12 // C[6][0] = C[6][0] * α[6]
+	VMOVUPS      64(R12), Z13 // C[6][1] = c_tile[6][16]
+	VMULPS       Z14, Z13, Z13 // C[6][1] = C[6][1] * α[6]
+	VBROADCASTSS 28(DI), Z16 // α[7] = all alpha[7]
+	VMOVUPS      (R12)(R9*1), Z14 // C[7][0] = c_tile[7][0]
+	VMULPS       Z16, Z14, Z14 // C[7][0] = C[7][0] * α[7]
+	VMOVUPS      64(R12)(R9*1), Z15 // C[7][1] = c_tile[7][16]
+	VMULPS       Z16, Z15, Z15 // C[7][1] = C[7][1] * α[7]
+	VBROADCASTSS 32(DI), Z18 // α[8] = all alpha[8]
+	VMOVUPS      (R12)(R9*2), Z16 // C[8][0] = c_tile[8][0]
+	VMULPS       Z18, Z16, Z16 // C[8][0] = C[8][0] * α[8]
+	VMOVUPS      64(R12)(R9*2), Z17 // C[8][1] = c_tile[8][16]
+	VMULPS       Z18, Z17, Z17 // C[8][1] = C[8][1] * α[8]
+	VBROADCASTSS 36(DI), Z20 // α[9] = all alpha[9]
+	VMOVUPS      (R13), Z18 // C[9][0] = c_tile[9][0]
+	VMULPS       Z20, Z18, Z18 // C[9][0] = C[9][0] * α[9]
+	VMOVUPS      64(R13), Z19 // C[9][1] = c_tile[9][16]
+	VMULPS       Z20, Z19, Z19 // C[9][1] = C[9][1] * α[9]
+	ADDQ         $+40, DI // alpha += 40
+	JMP          end_26
+
+less_25:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+	VPXORD Z2, Z2, Z2 // C[1][0] = 0
+	VPXORD Z3, Z3, Z3 // C[1][1] = 0
+	VPXORD Z4, Z4, Z4 // C[2][0] = 0
+	VPXORD Z5, Z5, Z5 // C[2][1] = 0
+	VPXORD Z6, Z6, Z6 // C[3][0] = 0
+	VPXORD Z7, Z7, Z7 // C[3][1] = 0
+	VPXORD Z8, Z8, Z8 // C[4][0] = 0
+	VPXORD Z9, Z9, Z9 // C[4][1] = 0
+	VPXORD Z10, Z10, Z10 // C[5][0] = 0
+	VPXORD Z11, Z11, Z11 // C[5][1] = 0
+	VPXORD Z12, Z12, Z12 // C[6][0] = 0
+	VPXORD Z13, Z13, Z13 // C[6][1] = 0
+	VPXORD Z14, Z14, Z14 // C[7][0] = 0
+	VPXORD Z15, Z15, Z15 // C[7][1] = 0
+	VPXORD Z16, Z16, Z16 // C[8][0] = 0
+	VPXORD Z17, Z17, Z17 // C[8][1] = 0
+	VPXORD Z18, Z18, Z18 // C[9][0] = 0
+	VPXORD Z19, Z19, Z19 // C[9][1] = 0
+
+end_26:
+	// C += A·B
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ BX, R10 // rows of a
+	LEAQ (R10)(R9*2), R11 // rows of a
+	ADDQ R9, R11 // rows of a
+	LEAQ (R11)(R9*2), R12 // rows of a
+	ADDQ R9, R12 // rows of a
+	LEAQ (R12)(R9*2), R13 // rows of a
+	ADDQ R9, R13 // rows of a
+	MOVQ depth+40(FP), R15 // depth
+	MOVQ CX, R14 // b_k = b
+	CMPQ R15, $+4 // depth < 4
+	JLT  depth_end_28 // depth < 4
+
+depth_27:
+	VMOVUPS      (R14), Z20 // B[0][0] = b_k[0]
+	VMOVUPS      64(R14), Z21 // B[0][1] = b_k[16]
+	VBROADCASTSS (R10), Z22 // A[0][0] = a[0][0]
+	VFMADD231PS  Z22, Z20, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z22, Z21, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*1), Z22 // A[1][0] = a[1][0]
+	VFMADD231PS  Z22, Z20, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z22, Z21, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*2), Z22 // A[2][0] = a[2][0]
+	VFMADD231PS  Z22, Z20, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z22, Z21, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VBROADCASTSS (R11), Z22 // A[3][0] = a[3][0]
+	VFMADD231PS  Z22, Z20, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z22, Z21, Z7 // C[3][1] += A[3][0] * B[0][1]
+	VBROADCASTSS (R11)(R9*1), Z22 // A[4][0] = a[4][0]
+	VFMADD231PS  Z22, Z20, Z8 // C[4][0] += A[4][0] * B[0][0]
+	VFMADD231PS  Z22, Z21, Z9 // C[4][1] += A[4][0] * B[0][1]
+	VBROADCASTSS (R11)(R9*2), Z22 // A[5][0] = a[5][0]
+	VFMADD231PS  Z22, Z20, Z10 // C[5][0] += A[5][0] * B[0][0]
+	VFMADD231PS  Z22, Z21, Z11 // C[5][1] += A[5][0] * B[0][1]
+	VBROADCASTSS (R12), Z22 // A[6][0] = a[6][0]
+	VFMADD231PS  Z22, Z20, Z12 // C[6][0] += A[6][0] * B[0][0]
+	VFMADD231PS  Z22, Z21, Z13 // C[6][1] += A[6][0] * B[0][1]
+	VBROADCASTSS (R12)(R9*1), Z22 // A[7][0] = a[7][0]
+	VFMADD231PS  Z22, Z20, Z14 // C[7][0] += A[7][0] * B[0][0]
+	VFMADD231PS  Z22, Z21, Z15 // C[7][1] += A[7][0] * B[0][1]
+	VBROADCASTSS (R12)(R9*2), Z22 // A[8][0] = a[8][0]
+	VFMADD231PS  Z22, Z20, Z16 // C[8][0] += A[8][0] * B[0][0]
+	VFMADD231PS  Z22, Z21, Z17 // C[8][1] += A[8][0] * B[0][1]
+	VBROADCASTSS (R13), Z22 // A[9][0] = a[9][0]
+	VFMADD231PS  Z22, Z20, Z18 // C[9][0] += A[9][0] * B[0][0]
+	VFMADD231PS  Z22, Z21, Z19 // C[9][1] += A[9][0] * B[0][1]
+	VMOVUPS      128(R14), Z20 // B[1][0] = b_k[32]
+	VMOVUPS      192(R14), Z21 // B[1][1] = b_k[48]
+	VBROADCASTSS 4(R10), Z22 // A[0][1] = a[0][1]
+	VFMADD231PS  Z22, Z20, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VFMADD231PS  Z22, Z21, Z1 // C[0][1] += A[0][1] * B[1][1]
+	VBROADCASTSS 4(R10)(R9*1), Z22 // A[1][1] = a[1][1]
+	VFMADD231PS  Z22, Z20, Z2 // C[1][0] += A[1][1] * B[1][0]
+	VFMADD231PS  Z22, Z21, Z3 // C[1][1] += A[1][1] * B[1][1]
+	VBROADCASTSS 4(R10)(R9*2), Z22 // A[2][1] = a[2][1]
+	VFMADD231PS  Z22, Z20, Z4 // C[2][0] += A[2][1] * B[1][0]
+	VFMADD231PS  Z22, Z21, Z5 // C[2][1] += A[2][1] * B[1][1]
+	VBROADCASTSS 4(R11), Z22 // A[3][1] = a[3][1]
+	VFMADD231PS  Z22, Z20, Z6 // C[3][0] += A[3][1] * B[1][0]
+	VFMADD231PS  Z22, Z21, Z7 // C[3][1] += A[3][1] * B[1][1]
+	VBROADCASTSS 4(R11)(R9*1), Z22 // A[4][1] = a[4][1]
+	VFMADD231PS  Z22, Z20, Z8 // C[4][0] += A[4][1] * B[1][0]
+	VFMADD231PS  Z22, Z21, Z9 // C[4][1] += A[4][1] * B[1][1]
+	VBROADCASTSS 4(R11)(R9*2), Z22 // A[5][1] = a[5][1]
+	VFMADD231PS  Z22, Z20, Z10 // C[5][0] += A[5][1] * B[1][0]
+	VFMADD231PS  Z22, Z21, Z11 // C[5][1] += A[5][1] * B[1][1]
+	VBROADCASTSS 4(R12), Z22 // A[6][1] = a[6][1]
+	VFMADD231PS  Z22, Z20, Z12 // C[6][0] += A[6][1] * B[1][0]
+	VFMADD231PS  Z22, Z21, Z13 // C[6][1] += A[6][1] * B[1][1]
+	VBROADCASTSS 4(R12)(R9*1), Z22 // A[7][1] = a[7][1]
+	VFMADD231PS  Z22, Z20, Z14 // C[7][0] += A[7][1] * B[1][0]
+	VFMADD231PS  Z22, Z21, Z15 // C[7][1] += A[7][1] * B[1][1]
+	VBROADCASTSS 4(R12)(R9*2), Z22 // A[8][1] = a[8][1]
+	VFMADD231PS  Z22, Z20, Z16 // C[8][0] += A[8][1] * B[1][0]
+	VFMADD231PS  Z22, Z21, Z17 // C[8][1] += A[8][1] * B[1][1]
+	VBROADCASTSS 4(R13), Z22 // A[9][1] = a[9][1]
+	VFMADD231PS  Z22, Z20, Z18 // C[9][0] += A[9][1] * B[1][0]
+	VFMADD231PS  Z22, Z21, Z19 // C[9][1] += A[9][1] * B[1][1]
+	VMOVUPS      256(R14), Z20 // B[2][0] = b_k[64]
+	VMOVUPS      320(R14), Z21 // B[2][1] = b_k[80]
+	VBROADCASTSS 8(R10), Z22 // A[0][2] = a[0][2]
+	VFMADD231PS  Z22, Z20, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VFMADD231PS  Z22, Z21, Z1 // C[0][1] += A[0][2] * B[2][1]
+	VBROADCASTSS 8(R10)(R9*1), Z22 // A[1][2] = a[1][2]
+	VFMADD231PS  Z22, Z20, Z2 // C[1][0] += A[1][2] * B[2][0]
+	VFMADD231PS  Z22, Z21, Z3 // C[1][1] += A[1][2] * B[2][1]
+	VBROADCASTSS 8(R10)(R9*2), Z22 // A[2][2] = a[2][2]
+	VFMADD231PS  Z22, Z20, Z4 // C[2][0] += A[2][2] * B[2][0]
+	VFMADD231PS  Z22, Z21, Z5 // C[2][1] += A[2][2] * B[2][1]
+	VBROADCASTSS 8(R11), Z22 // A[3][2] = a[3][2]
+	VFMADD231PS  Z22, Z20, Z6 // C[3][0] += A[3][2] * B[2][0]
+	VFMADD231PS  Z22, Z21, Z7 // C[3][1] += A[3][2] * B[2][1]
+	VBROADCASTSS 8(R11)(R9*1), Z22 // A[4][2] = a[4][2]
+	VFMADD231PS  Z22, Z20, Z8 // C[4][0] += A[4][2] * B[2][0]
+	VFMADD231PS  Z22, Z21, Z9 // C[4][1] += A[4][2] * B[2][1]
+	VBROADCASTSS 8(R11)(R9*2), Z22 // A[5][2] = a[5][2]
+	VFMADD231PS  Z22, Z20, Z10 // C[5][0] += A[5][2] * B[2][0]
+	VFMADD231PS  Z22, Z21, Z11 // C[5][1] += A[5][2] * B[2][1]
+	VBROADCASTSS 8(R12), Z22 // A[6][2] = a[6][2]
+	VFMADD231PS  Z22, Z20, Z12 // C[6][0] += A[6][2] * B[2][0]
+	VFMADD231PS  Z22, Z21, Z13 // C[6][1] += A[6][2] * B[2][1]
+	VBROADCASTSS 8(R12)(R9*1), Z22 // A[7][2] = a[7][2]
+	VFMADD231PS  Z22, Z20, Z14 // C[7][0] += A[7][2] * B[2][0]
+	VFMADD231PS  Z22, Z21, Z15 // C[7][1] += A[7][2] * B[2][1]
+	VBROADCASTSS 8(R12)(R9*2), Z22 // A[8][2] = a[8][2]
+	VFMADD231PS  Z22, Z20, Z16 // C[8][0] += A[8][2] * B[2][0]
+	VFMADD231PS  Z22, Z21, Z17 // C[8][1] += A[8][2] * B[2][1]
+	VBROADCASTSS 8(R13), Z22 // A[9][2] = a[9][2]
+	VFMADD231PS  Z22, Z20, Z18 // C[9][0] += A[9][2] * B[2][0]
+	VFMADD231PS  Z22, Z21, Z19 // C[9][1] += A[9][2] * B[2][1]
+	VMOVUPS      384(R14), Z20 // B[3][0] = b_k[96]
+	VMOVUPS      448(R14), Z21 // B[3][1] = b_k[112]
+	VBROADCASTSS 12(R10), Z22 // A[0][3] = a[0][3]
+	VFMADD231PS  Z22, Z20, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VFMADD231PS  Z22, Z21, Z1 // C[0][1] += A[0][3] * B[3][1]
+	VBROADCASTSS 12(R10)(R9*1), Z22 // A[1][3] = a[1][3]
+	VFMADD231PS  Z22, Z20, Z2 // C[1][0] += A[1][3] * B[3][0]
+	VFMADD231PS  Z22, Z21, Z3 // C[1][1] += A[1][3] * B[3][1]
+	VBROADCASTSS 12(R10)(R9*2), Z22 // A[2][3] = a[2][3]
+	VFMADD231PS  Z22, Z20, Z4 // C[2][0] += A[2][3] * B[3][0]
+	VFMADD231PS  Z22, Z21, Z5 // C[2][1] += A[2][3] * B[3][1]
+	VBROADCASTSS 12(R11), Z22 // A[3][3] = a[3][3]
+	VFMADD231PS  Z22, Z20, Z6 // C[3][0] += A[3][3] * B[3][0]
+	VFMADD231PS  Z22, Z21, Z7 // C[3][1] += A[3][3] * B[3][1]
+	VBROADCASTSS 12(R11)(R9*1), Z22 // A[4][3] = a[4][3]
+	VFMADD231PS  Z22, Z20, Z8 // C[4][0] += A[4][3] * B[3][0]
+	VFMADD231PS  Z22, Z21, Z9 // C[4][1] += A[4][3] * B[3][1]
+	VBROADCASTSS 12(R11)(R9*2), Z22 // A[5][3] = a[5][3]
+	VFMADD231PS  Z22, Z20, Z10 // C[5][0] += A[5][3] * B[3][0]
+	VFMADD231PS  Z22, Z21, Z11 // C[5][1] += A[5][3] * B[3][1]
+	VBROADCASTSS 12(R12), Z22 // A[6][3] = a[6][3]
+	VFMADD231PS  Z22, Z20, Z12 // C[6][0] += A[6][3] * B[3][0]
+	VFMADD231PS  Z22, Z21, Z13 // C[6][1] += A[6][3] * B[3][1]
+	VBROADCASTSS 12(R12)(R9*1), Z22 // A[7][3] = a[7][3]
+	VFMADD231PS  Z22, Z20, Z14 // C[7][0] += A[7][3] * B[3][0]
+	VFMADD231PS  Z22, Z21, Z15 // C[7][1] += A[7][3] * B[3][1]
+	VBROADCASTSS 12(R12)(R9*2), Z22 // A[8][3] = a[8][3]
+	VFMADD231PS  Z22, Z20, Z16 // C[8][0] += A[8][3] * B[3][0]
+	VFMADD231PS  Z22, Z21, Z17 // C[8][1] += A[8][3] * B[3][1]
+	VBROADCASTSS 12(R13), Z22 // A[9][3] = a[9][3]
+	VFMADD231PS  Z22, Z20, Z18 // C[9][0] += A[9][3] * B[3][0]
+	VFMADD231PS  Z22, Z21, Z19 // C[9][1] += A[9][3] * B[3][1]
+	ADDQ         $+16, R10 // a0 += 16
+	ADDQ         $+16, R11 // a3 += 16
+	ADDQ         $+16, R12 // a6 += 16
+	ADDQ         $+16, R13 // a9 += 16
+	ADDQ         $+512, R14 // b_k += 512
+	SUBQ         $+4, R15 // depth += -4
+	CMPQ         R15, $+4 // depth >= 4
+	JGE          depth_27 // depth >= 4
+
+depth_end_28:
+	CMPQ R15, $+1 // depth < 1
+	JLT  depth_end_30 // depth < 1
+
+depth_29:
+	VMOVUPS      (R14), Z20 // B[0][0] = b_k[0]
+	VMOVUPS      64(R14), Z21 // B[0][1] = b_k[16]
+	VBROADCASTSS (R10), Z22 // A[0][0] = a[0][0]
+	VFMADD231PS  Z22, Z20, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z22, Z21, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*1), Z22 // A[1][0] = a[1][0]
+	VFMADD231PS  Z22, Z20, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z22, Z21, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*2), Z22 // A[2][0] = a[2][0]
+	VFMADD231PS  Z22, Z20, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z22, Z21, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VBROADCASTSS (R11), Z22 // A[3][0] = a[3][0]
+	VFMADD231PS  Z22, Z20, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z22, Z21, Z7 // C[3][1] += A[3][0] * B[0][1]
+	VBROADCASTSS (R11)(R9*1), Z22 // A[4][0] = a[4][0]
+	VFMADD231PS  Z22, Z20, Z8 // C[4][0] += A[4][0] * B[0][0]
+	VFMADD231PS  Z22, Z21, Z9 // C[4][1] += A[4][0] * B[0][1]
+	VBROADCASTSS (R11)(R9*2), Z22 // A[5][0] = a[5][0]
+	VFMADD231PS  Z22, Z20, Z10 // C[5][0] += A[5][0] * B[0][0]
+	VFMADD231PS  Z22, Z21, Z11 // C[5][1] += A[5][0] * B[0][1]
+	VBROADCASTSS (R12), Z22 // A[6][0] = a[6][0]
+	VFMADD231PS  Z22, Z20, Z12 // C[6][0] += A[6][0] * B[0][0]
+	VFMADD231PS  Z22, Z21, Z13 // C[6][1] += A[6][0] * B[0][1]
+	VBROADCASTSS (R12)(R9*1), Z22 // A[7][0] = a[7][0]
+	VFMADD231PS  Z22, Z20, Z14 // C[7][0] += A[7][0] * B[0][0]
+	VFMADD231PS  Z22, Z21, Z15 // C[7][1] += A[7][0] * B[0][1]
+	VBROADCASTSS (R12)(R9*2), Z22 // A[8][0] = a[8][0]
+	VFMADD231PS  Z22, Z20, Z16 // C[8][0] += A[8][0] * B[0][0]
+	VFMADD231PS  Z22, Z21, Z17 // C[8][1] += A[8][0] * B[0][1]
+	VBROADCASTSS (R13), Z22 // A[9][0] = a[9][0]
+	VFMADD231PS  Z22, Z20, Z18 // C[9][0] += A[9][0] * B[0][0]
+	VFMADD231PS  Z22, Z21, Z19 // C[9][1] += A[9][0] * B[0][1]
+	ADDQ         $+4, R10 // a0 += 4
+	ADDQ         $+4, R11 // a3 += 4
+	ADDQ         $+4, R12 // a6 += 4
+	ADDQ         $+4, R13 // a9 += 4
+	ADDQ         $+128, R14 // b_k += 128
+	SUBQ         $+1, R15 // depth += -1
+	CMPQ         R15, $+1 // depth >= 1
+	JGE          depth_29 // depth >= 1
+
+depth_end_30:
+	// store
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    SI, R10 // rows of c_tile
+	LEAQ    (R10)(R9*2), R11 // rows of c_tile
+	ADDQ    R9, R11 // rows of c_tile
+	LEAQ    (R11)(R9*2), R12 // rows of c_tile
+	ADDQ    R9, R12 // rows of c_tile
+	LEAQ    (R12)(R9*2), R13 // rows of c_tile
+	ADDQ    R9, R13 // rows of c_tile
+	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R10) // c_tile[0][16] = C[0][1]
+	VMOVUPS Z2, (R10)(R9*1) // c_tile[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R10)(R9*1) // c_tile[1][16] = C[1][1]
+	VMOVUPS Z4, (R10)(R9*2) // c_tile[2][0] = C[2][0]
+	VMOVUPS Z5, 64(R10)(R9*2) // c_tile[2][16] = C[2][1]
+	VMOVUPS Z6, (R11) // c_tile[3][0] = C[3][0]
+	VMOVUPS Z7, 64(R11) // c_tile[3][16] = C[3][1]
+	VMOVUPS Z8, (R11)(R9*1) // c_tile[4][0] = C[4][0]
+	VMOVUPS Z9, 64(R11)(R9*1) // c_tile[4][16] = C[4][1]
+	VMOVUPS Z10, (R11)(R9*2) // c_tile[5][0] = C[5][0]
+	VMOVUPS Z11, 64(R11)(R9*2) // c_tile[5][16] = C[5][1]
+	VMOVUPS Z12, (R12) // c_tile[6][0] = C[6][0]
+	VMOVUPS Z13, 64(R12) // c_tile[6][16] = C[6][1]
+	VMOVUPS Z14, (R12)(R9*1) // c_tile[7][0] = C[7][0]
+	VMOVUPS Z15, 64(R12)(R9*1) // c_tile[7][16] = C[7][1]
+	VMOVUPS Z16, (R12)(R9*2) // c_tile[8][0] = C[8][0]
+	VMOVUPS Z17, 64(R12)(R9*2) // c_tile[8][16] = C[8][1]
+	VMOVUPS Z18, (R13) // c_tile[9][0] = C[9][0]
+	VMOVUPS Z19, 64(R13) // c_tile[9][16] = C[9][1]
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    R9, R10 // cStride = cStride
+	SHLQ    $0x01, R10 // cStride <<= 1
+	ADDQ    R10, SI // c_tile += cStride
+	SHLQ    $0x01, R9 // cStride <<= 1
+	SHLQ    $0x01, R9 // cStride <<= 1
+	SHLQ    $0x01, R9 // cStride <<= 1
+	ADDQ    R9, SI // c_tile += cStride
+	MOVQ    aStride+24(FP), R9 // aStride
+	SHLQ    $0x02, R9 // aStride in bytes
+	MOVQ    R9, R10 // aStride = aStride
+	SHLQ    $0x01, R10 // aStride <<= 1
+	ADDQ    R10, BX // a += aStride
+	SHLQ    $0x01, R9 // aStride <<= 1
+	SHLQ    $0x01, R9 // aStride <<= 1
+	SHLQ    $0x01, R9 // aStride <<= 1
+	ADDQ    R9, BX // a += aStride
+	SUBQ    $+9, R8 // rows += -9
+	JMP     end_24
+
+less_23:
+	CMPQ R9, $+9 // height < 9
+	JLT  less_31 // height < 9
+
+	// C = α·C, or 0 without α
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_33 // alpha < 1
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         SI, R10 // rows of c_tile
+	LEAQ         (R10)(R9*2), R11 // rows of c_tile
+	ADDQ         R9, R11 // rows of c_tile
+	LEAQ         (R11)(R9*2), R12 // rows of c_tile
+	ADDQ         R9, R12 // rows of c_tile
+	VBROADCASTSS (DI), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R10), Z1 // C[0][1] = c_tile[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(DI), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Z2 // C[1][0] = c_tile[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R10)(R9*1), Z3 // C[1][1] = c_tile[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	VBROADCASTSS 8(DI), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Z4 // C[2][0] = c_tile[2][0]
+	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
+	VMOVUPS      64(R10)(R9*2), Z5 // C[2][1] = c_tile[2][16]
+	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
+	VBROADCASTSS 12(DI), Z8 // α[3] = all alpha[3]
+	VMOVUPS      (R11), Z6 // C[3][0] = c_tile[3][0]
+	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
+	VMOVUPS      64(R11), Z7 // C[3][1] = c_tile[3][16]
+	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
+	VBROADCASTSS 16(DI), Z10 // α[4] = all alpha[4]
+	VMOVUPS      (R11)(R9*1), Z8 // C[4][0] = c_tile[4][0]
+	VMULPS       Z10, Z8, Z8 // C[4][0] = C[4][0] * α[4]
+	VMOVUPS      64(R11)(R9*1), Z9 // C[4][1] = c_tile[4][16]
+	VMULPS       Z10, Z9, Z9 // C[4][1] = C[4][1] * α[4]
+	VBROADCASTSS 20(DI), Z12 // α[5] = all alpha[5]
+	VMOVUPS      (R11)(R9*2), Z10 // C[5][0] = c_tile[5][0]
+	VMULPS       Z12, Z10, Z10 // C[5][0] = C[5][0] * α[5]
+	VMOVUPS      64(R11)(R9*2), Z11 // C[5][1] = c_tile[5][16]
+	VMULPS       Z12, Z11, Z11 // C[5][1] = C[5][1] * α[5]
+	VBROADCASTSS 24(DI), Z14 // α[6] = all alpha[6]
+	VMOVUPS      (R12), Z12 // C[6][0] = c_tile[6][0]
+	VMULPS       Z14, Z12, Z12 // C[6][0] = C[6][0] * α[6]
+	VMOVUPS      64(R12), Z13 // C[6][1] = c_tile[6][16]
+	VMULPS       Z14, Z13, Z13 // C[6][1] = C[6][1] * α[6]
+	VBROADCASTSS 28(DI), Z16 // α[7] = all alpha[7]
+	VMOVUPS      (R12)(R9*1), Z14 // C[7][0] = c_tile[7][0]
+	VMULPS       Z16, Z14, Z14 // C[7][0] = C[7][0] * α[7]
+	VMOVUPS      64(R12)(R9*1), Z15 // C[7][1] = c_tile[7][16]
+	VMULPS       Z16, Z15, Z15 // C[7][1] = C[7][1] * α[7]
+	VBROADCASTSS 32(DI), Z18 // α[8] = all alpha[8]
+	VMOVUPS      (R12)(R9*2), Z16 // C[8][0] = c_tile[8][0]
+	VMULPS       Z18, Z16, Z16 // C[8][0] = C[8][0] * α[8]
+	VMOVUPS      64(R12)(R9*2), Z17 // C[8][1] = c_tile[8][16]
+	VMULPS       Z18, Z17, Z17 // C[8][1] = C[8][1] * α[8]
+	ADDQ         $+36, DI // alpha += 36
+	JMP          end_34
+
+less_33:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+	VPXORD Z2, Z2, Z2 // C[1][0] = 0
+	VPXORD Z3, Z3, Z3 // C[1][1] = 0
+	VPXORD Z4, Z4, Z4 // C[2][0] = 0
+	VPXORD Z5, Z5, Z5 // C[2][1] = 0
+	VPXORD Z6, Z6, Z6 // C[3][0] = 0
+	VPXORD Z7, Z7, Z7 // C[3][1] = 0
+	VPXORD Z8, Z8, Z8 // C[4][0] = 0
+	VPXORD Z9, Z9, Z9 // C[4][1] = 0
+	VPXORD Z10, Z10, Z10 // C[5][0] = 0
+	VPXORD Z11, Z11, Z11 // C[5][1] = 0
+	VPXORD Z12, Z12, Z12 // C[6][0] = 0
+	VPXORD Z13, Z13, Z13 // C[6][1] = 0
+	VPXORD Z14, Z14, Z14 // C[7][0] = 0
+	VPXORD Z15, Z15, Z15 // C[7][1] = 0
+	VPXORD Z16, Z16, Z16 // C[8][0] = 0
+	VPXORD Z17, Z17, Z17 // C[8][1] = 0
+
+end_34:
+	// C += A·B
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ BX, R10 // rows of a
+	LEAQ (R10)(R9*2), R11 // rows of a
+	ADDQ R9, R11 // rows of a
+	LEAQ (R11)(R9*2), R12 // rows of a
+	ADDQ R9, R12 // rows of a
+	MOVQ depth+40(FP), R14 // depth
+	MOVQ CX, R13 // b_k = b
+	CMPQ R14, $+4 // depth < 4
+	JLT  depth_end_36 // depth < 4
+
+depth_35:
+	VMOVUPS      (R13), Z18 // B[0][0] = b_k[0]
+	VMOVUPS      64(R13), Z19 // B[0][1] = b_k[16]
+	VBROADCASTSS (R10), Z20 // A[0][0] = a[0][0]
+	VFMADD231PS  Z20, Z18, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z20, Z19, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*1), Z20 // A[1][0] = a[1][0]
+	VFMADD231PS  Z20, Z18, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z20, Z19, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*2), Z20 // A[2][0] = a[2][0]
+	VFMADD231PS  Z20, Z18, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z20, Z19, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VBROADCASTSS (R11), Z20 // A[3][0] = a[3][0]
+	VFMADD231PS  Z20, Z18, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z20, Z19, Z7 // C[3][1] += A[3][0] * B[0][1]
+	VBROADCASTSS (R11)(R9*1), Z20 // A[4][0] = a[4][0]
+	VFMADD231PS  Z20, Z18, Z8 // C[4][0] += A[4][0] * B[0][0]
+	VFMADD231PS  Z20, Z19, Z9 // C[4][1] += A[4][0] * B[0][1]
+	VBROADCASTSS (R11)(R9*2), Z20 // A[5][0] = a[5][0]
+	VFMADD231PS  Z20, Z18, Z10 // C[5][0] += A[5][0] * B[0][0]
+	VFMADD231PS  Z20, Z19, Z11 // C[5][1] += A[5][0] * B[0][1]
+	VBROADCASTSS (R12), Z20 // A[6][0] = a[6][0]
+	VFMADD231PS  Z20, Z18, Z12 // C[6][0] += A[6][0] * B[0][0]
+	VFMADD231PS  Z20, Z19, Z13 // C[6][1] += A[6][0] * B[0][1]
+	VBROADCASTSS (R12)(R9*1), Z20 // A[7][0] = a[7][0]
+	VFMADD231PS  Z20, Z18, Z14 // C[7][0] += A[7][0] * B[0][0]
+	VFMADD231PS  Z20, Z19, Z15 // C[7][1] += A[7][0] * B[0][1]
+	VBROADCASTSS (R12)(R9*2), Z20 // A[8][0] = a[8][0]
+	VFMADD231PS  Z20, Z18, Z16 // C[8][0] += A[8][0] * B[0][0]
+	VFMADD231PS  Z20, Z19, Z17 // C[8][1] += A[8][0] * B[0][1]
+	VMOVUPS      128(R13), Z18 // B[1][0] = b_k[32]
+	VMOVUPS      192(R13), Z19 // B[1][1] = b_k[48]
+	VBROADCASTSS 4(R10), Z20 // A[0][1] = a[0][1]
+	VFMADD231PS  Z20, Z18, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VFMADD231PS  Z20, Z19, Z1 // C[0][1] += A[0][1] * B[1][1]
+	VBROADCASTSS 4(R10)(R9*1), Z20 // A[1][1] = a[1][1]
+	VFMADD231PS  Z20, Z18, Z2 // C[1][0] += A[1][1] * B[1][0]
+	VFMADD231PS  Z20, Z19, Z3 // C[1][1] += A[1][1] * B[1][1]
+	VBROADCASTSS 4(R10)(R9*2), Z20 // A[2][1] = a[2][1]
+	VFMADD231PS  Z20, Z18, Z4 // C[2][0] += A[2][1] * B[1][0]
+	VFMADD231PS  Z20, Z19, Z5 // C[2][1] += A[2][1] * B[1][1]
+	VBROADCASTSS 4(R11), Z20 // A[3][1] = a[3][1]
+	VFMADD231PS  Z20, Z18, Z6 // C[3][0] += A[3][1] * B[1][0]
+	VFMADD231PS  Z20, Z19, Z7 // C[3][1] += A[3][1] * B[1][1]
+	VBROADCASTSS 4(R11)(R9*1), Z20 // A[4][1] = a[4][1]
+	VFMADD231PS  Z20, Z18, Z8 // C[4][0] += A[4][1] * B[1][0]
+	VFMADD231PS  Z20, Z19, Z9 // C[4][1] += A[4][1] * B[1][1]
+	VBROADCASTSS 4(R11)(R9*2), Z20 // A[5][1] = a[5][1]
+	VFMADD231PS  Z20, Z18, Z10 // C[5][0] += A[5][1] * B[1][0]
+	VFMADD231PS  Z20, Z19, Z11 // C[5][1] += A[5][1] * B[1][1]
+	VBROADCASTSS 4(R12), Z20 // A[6][1] = a[6][1]
+	VFMADD231PS  Z20, Z18, Z12 // C[6][0] += A[6][1] * B[1][0]
+	VFMADD231PS  Z20, Z19, Z13 // C[6][1] += A[6][1] * B[1][1]
+	VBROADCASTSS 4(R12)(R9*1), Z20 // A[7][1] = a[7][1]
+	VFMADD231PS  Z20, Z18, Z14 // C[7][0] += A[7][1] * B[1][0]
+	VFMADD231PS  Z20, Z19, Z15 // C[7][1] += A[7][1] * B[1][1]
+	VBROADCASTSS 4(R12)(R9*2), Z20 // A[8][1] = a[8][1]
+	VFMADD231PS  Z20, Z18, Z16 // C[8][0] += A[8][1] * B[1][0]
+	VFMADD231PS  Z20, Z19, Z17 // C[8][1] += A[8][1] * B[1][1]
+	VMOVUPS      256(R13), Z18 // B[2][0] = b_k[64]
+	VMOVUPS      320(R13), Z19 // B[2][1] = b_k[80]
+	VBROADCASTSS 8(R10), Z20 // A[0][2] = a[0][2]
+	VFMADD231PS  Z20, Z18, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VFMADD231PS  Z20, Z19, Z1 // C[0][1] += A[0][2] * B[2][1]
+	VBROADCASTSS 8(R10)(R9*1), Z20 // A[1][2] = a[1][2]
+	VFMADD231PS  Z20, Z18, Z2 // C[1][0] += A[1][2] * B[2][0]
+	VFMADD231PS  Z20, Z19, Z3 // C[1][1] += A[1][2] * B[2][1]
+	VBROADCASTSS 8(R10)(R9*2), Z20 // A[2][2] = a[2][2]
+	VFMADD231PS  Z20, Z18, Z4 // C[2][0] += A[2][2] * B[2][0]
+	VFMADD231PS  Z20, Z19, Z5 // C[2][1] += A[2][2] * B[2][1]
+	VBROADCASTSS 8(R11), Z20 // A[3][2] = a[3][2]
+	VFMADD231PS  Z20, Z18, Z6 // C[3][0] += A[3][2] * B[2][0]
+	VFMADD231PS  Z20, Z19, Z7 // C[3][1] += A[3][2] * B[2][1]
+	VBROADCASTSS 8(R11)(R9*1), Z20 // A[4][2] = a[4][2]
+	VFMADD231PS  Z20, Z18, Z8 // C[4][0] += A[4][2] * B[2][0]
+	VFMADD231PS  Z20, Z19, Z9 // C[4][1] += A[4][2] * B[2][1]
+	VBROADCASTSS 8(R11)(R9*2), Z20 // A[5][2] = a[5][2]
+	VFMADD231PS  Z20, Z18, Z10 // C[5][0] += A[5][2] * B[2][0]
+	VFMADD231PS  Z20, Z19, Z11 // C[5][1] += A[5][2] * B[2][1]
+	VBROADCASTSS 8(R12), Z20 // A[6][2] = a[6][2]
+	VFMADD231PS  Z20, Z18, Z12 // C[6][0] += A[6][2] * B[2][0]
+	VFMADD231PS  Z20, Z19, Z13 // C[6][1] += A[6][2] * B[2][1]
+	VBROADCASTSS 8(R12)(R9*1), Z20 // A[7][2] = a[7][2]
+	VFMADD231PS  Z20, Z18, Z14 // C[7][0] += A[7][2] * B[2][0]
+	VFMADD231PS  Z20, Z19, Z15 // C[7][1] += A[7][2] * B[2][1]
+	VBROADCASTSS 8(R12)(R9*2), Z20 // A[8][2] = a[8][2]
+	VFMADD231PS  Z20, Z18, Z16 // C[8][0] += A[8][2] * B[2][0]
+	VFMADD231PS  Z20, Z19, Z17 // C[8][1] += A[8][2] * B[2][1]
+	VMOVUPS      384(R13), Z18 // B[3][0] = b_k[96]
+	VMOVUPS      448(R13), Z19 // B[3][1] = b_k[112]
+	VBROADCASTSS 12(R10), Z20 // A[0][3] = a[0][3]
+	VFMADD231PS  Z20, Z18, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VFMADD231PS  Z20, Z19, Z1 // C[0][1] += A[0][3] * B[3][1]
+	VBROADCASTSS 12(R10)(R9*1), Z20 // A[1][3] = a[1][3]
+	VFMADD231PS  Z20, Z18, Z2 // C[1][0] += A[1][3] * B[3][0]
+	VFMADD231PS  Z20, Z19, Z3 // C[1][1] += A[1][3] * B[3][1]
+	VBROADCASTSS 12(R10)(R9*2), Z20 // A[2][3] = a[2][3]
+	VFMADD231PS  Z20, Z18, Z4 // C[2][0] += A[2][3] * B[3][0]
+	VFMADD231PS  Z20, Z19, Z5 // C[2][1] += A[2][3] * B[3][1]
+	VBROADCASTSS 12(R11), Z20 // A[3][3] = a[3][3]
+	VFMADD231PS  Z20, Z18, Z6 // C[3][0] += A[3][3] * B[3][0]
+	VFMADD231PS  Z20, Z19, Z7 // C[3][1] += A[3][3] * B[3][1]
+	VBROADCASTSS 12(R11)(R9*1), Z20 // A[4][3] = a[4][3]
+	VFMADD231PS  Z20, Z18, Z8 // C[4][0] += A[4][3] * B[3][0]
+	VFMADD231PS  Z20, Z19, Z9 // C[4][1] += A[4][3] * B[3][1]
+	VBROADCASTSS 12(R11)(R9*2), Z20 // A[5][3] = a[5][3]
+	VFMADD231PS  Z20, Z18, Z10 // C[5][0] += A[5][3] * B[3][0]
+	VFMADD231PS  Z20, Z19, Z11 // C[5][1] += A[5][3] * B[3][1]
+	VBROADCASTSS 12(R12), Z20 // A[6][3] = a[6][3]
+	VFMADD231PS  Z20, Z18, Z12 // C[6][0] += A[6][3] * B[3][0]
+	VFMADD231PS  Z20, Z19, Z13 // C[6][1] += A[6][3] * B[3][1]
+	VBROADCASTSS 12(R12)(R9*1), Z20 // A[7][3] = a[7][3]
+	VFMADD231PS  Z20, Z18, Z14 // C[7][0] += A[7][3] * B[3][0]
+	VFMADD231PS  Z20, Z19, Z15 // C[7][1] += A[7][3] * B[3][1]
+	VBROADCASTSS 12(R12)(R9*2), Z20 // A[8][3] = a[8][3]
+	VFMADD231PS  Z20, Z18, Z16 // C[8][0] += A[8][3] * B[3][0]
+	VFMADD231PS  Z20, Z19, Z17 // C[8][1] += A[8][3] * B[3][1]
+	ADDQ         $+16, R10 // a0 += 16
+	ADDQ         $+16, R11 // a3 += 16
+	ADDQ         $+16, R12 // a6 += 16
+	ADDQ         $+512, R13 // b_k += 512
+	SUBQ         $+4, R14 // depth += -4
+	CMPQ         R14, $+4 // depth >= 4
+	JGE          depth_35 // depth >= 4
+
+depth_end_36:
+	CMPQ R14, $+1 // depth < 1
+	JLT  depth_end_38 // depth < 1
+
+depth_37:
+	VMOVUPS      (R13), Z18 // B[0][0] = b_k[0]
+	VMOVUPS      64(R13), Z19 // B[0][1] = b_k[16]
+	VBROADCASTSS (R10), Z20 // A[0][0] = a[0][0]
+	VFMADD231PS  Z20, Z18, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z20, Z19, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*1), Z20 // A[1][0] = a[1][0]
+	VFMADD231PS  Z20, Z18, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z20, Z19, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*2), Z20 // A[2][0] = a[2][0]
+	VFMADD231PS  Z20, Z18, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z20, Z19, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VBROADCASTSS (R11), Z20 // A[3][0] = a[3][0]
+	VFMADD231PS  Z20, Z18, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z20, Z19, Z7 // C[3][1] += A[3][0] * B[0][1]
+	VBROADCASTSS (R11)(R9*1), Z20 // A[4][0] = a[4][0]
+	VFMADD231PS  Z20, Z18, Z8 // C[4][0] += A[4][0] * B[0][0]
+	VFMADD231PS  Z20, Z19, Z9 // C[4][1] += A[4][0] * B[0][1]
+	VBROADCASTSS (R11)(R9*2), Z20 // A[5][0] = a[5][0]
+	VFMADD231PS  Z20, Z18, Z10 // C[5][0] += A[5][0] * B[0][0]
+	VFMADD231PS  Z20, Z19, Z11 // C[5][1] += A[5][0] * B[0][1]
+	VBROADCASTSS (R12), Z20 // A[6][0] = a[6][0]
+	VFMADD231PS  Z20, Z18, Z12 // C[6][0] += A[6][0] * B[0][0]
+	VFMADD231PS  Z20, Z19, Z13 // C[6][1] += A[6][0] * B[0][1]
+	VBROADCASTSS (R12)(R9*1), Z20 // A[7][0] = a[7][0]
+	VFMADD231PS  Z20, Z18, Z14 // C[7][0] += A[7][0] * B[0][0]
+	VFMADD231PS  Z20, Z19, Z15 // C[7][1] += A[7][0] * B[0][1]
+	VBROADCASTSS (R12)(R9*2), Z20 // A[8][0] = a[8][0]
+	VFMADD231PS  Z20, Z18, Z16 // C[8][0] += A[8][0] * B[0][0]
+	VFMADD231PS  Z20, Z19, Z17 // C[8][1] += A[8][0] * B[0][1]
+	ADDQ         $+4, R10 // a0 += 4
+	ADDQ         $+4, R11 // a3 += 4
+	ADDQ         $+4, R12 // a6 += 4
+	ADDQ         $+128, R13 // b_k += 128
+	SUBQ         $+1, R14 // depth += -1
+	CMPQ         R14, $+1 // depth >= 1
+	JGE          depth_37 // depth >= 1
+
+depth_end_38:
+	// store
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    SI, R10 // rows of c_tile
+	LEAQ    (R10)(R9*2), R11 // rows of c_tile
+	ADDQ    R9, R11 // rows of c_tile
+	LEAQ    (R11)(R9*2), R12 // rows of c_tile
+	ADDQ    R9, R12 // rows of c_tile
+	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R10) // c_tile[0][16] = C[0][1]
+	VMOVUPS Z2, (R10)(R9*1) // c_tile[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R10)(R9*1) // c_tile[1][16] = C[1][1]
+	VMOVUPS Z4, (R10)(R9*2) // c_tile[2][0] = C[2][0]
+	VMOVUPS Z5, 64(R10)(R9*2) // c_tile[2][16] = C[2][1]
+	VMOVUPS Z6, (R11) // c_tile[3][0] = C[3][0]
+	VMOVUPS Z7, 64(R11) // c_tile[3][16] = C[3][1]
+	VMOVUPS Z8, (R11)(R9*1) // c_tile[4][0] = C[4][0]
+	VMOVUPS Z9, 64(R11)(R9*1) // c_tile[4][16] = C[4][1]
+	VMOVUPS Z10, (R11)(R9*2) // c_tile[5][0] = C[5][0]
+	VMOVUPS Z11, 64(R11)(R9*2) // c_tile[5][16] = C[5][1]
+	VMOVUPS Z12, (R12) // c_tile[6][0] = C[6][0]
+	VMOVUPS Z13, 64(R12) // c_tile[6][16] = C[6][1]
+	VMOVUPS Z14, (R12)(R9*1) // c_tile[7][0] = C[7][0]
+	VMOVUPS Z15, 64(R12)(R9*1) // c_tile[7][16] = C[7][1]
+	VMOVUPS Z16, (R12)(R9*2) // c_tile[8][0] = C[8][0]
+	VMOVUPS Z17, 64(R12)(R9*2) // c_tile[8][16] = C[8][1]
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    R9, R10 // cStride = cStride
+	ADDQ    R10, SI // c_tile += cStride
+	SHLQ    $0x01, R9 // cStride <<= 1
+	SHLQ    $0x01, R9 // cStride <<= 1
+	SHLQ    $0x01, R9 // cStride <<= 1
+	ADDQ    R9, SI // c_tile += cStride
+	MOVQ    aStride+24(FP), R9 // aStride
+	SHLQ    $0x02, R9 // aStride in bytes
+	MOVQ    R9, R10 // aStride = aStride
+	ADDQ    R10, BX // a += aStride
+	SHLQ    $0x01, R9 // aStride <<= 1
+	SHLQ    $0x01, R9 // aStride <<= 1
+	SHLQ    $0x01, R9 // aStride <<= 1
+	ADDQ    R9, BX // a += aStride
+	SUBQ    $+8, R8 // rows += -8
+	JMP     end_32
+
+less_31:
+	CMPQ R9, $+8 // height < 8
+	JLT  less_39 // height < 8
+
+	// C = α·C, or 0 without α
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_41 // alpha < 1
 	MOVQ         cStride+8(FP), R9 // cStride
 	SHLQ         $0x02, R9 // cStride in bytes
 	MOVQ         SI, R10 // rows of c_tile
@@ -803,9 +1838,9 @@ rows_11:
 	VMOVUPS      64(R12)(R9*1), Z15 // C[7][1] = c_tile[7][16]
 	VMULPS       Z16, Z15, Z15 // C[7][1] = C[7][1] * α[7]
 	ADDQ         $+32, DI // alpha += 32
-	JMP          end_14
+	JMP          end_42
 
-less_13:
+less_41:
 	VPXORD Z0, Z0, Z0 // C[0][0] = 0
 	VPXORD Z1, Z1, Z1 // C[0][1] = 0
 	VPXORD Z2, Z2, Z2 // C[1][0] = 0
@@ -823,7 +1858,7 @@ less_13:
 	VPXORD Z14, Z14, Z14 // C[7][0] = 0
 	VPXORD Z15, Z15, Z15 // C[7][1] = 0
 
-end_14:
+end_42:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
@@ -834,10 +1869,10 @@ end_14:
 	ADDQ R9, R12 // rows of a
 	MOVQ depth+40(FP), R14 // depth
 	MOVQ CX, R13 // b_k = b
-	CMPQ R14, $+8 // depth < 8
-	JLT  depth_end_16 // depth < 8
+	CMPQ R14, $+4 // depth < 4
+	JLT  depth_end_44 // depth < 4
 
-depth_15:
+depth_43:
 	VMOVUPS      (R13), Z16 // B[0][0] = b_k[0]
 	VMOVUPS      64(R13), Z17 // B[0][1] = b_k[16]
 	VBROADCASTSS (R10), Z18 // A[0][0] = a[0][0]
@@ -942,123 +1977,19 @@ depth_15:
 	VBROADCASTSS 12(R12)(R9*1), Z18 // A[7][3] = a[7][3]
 	VFMADD231PS  Z18, Z16, Z14 // C[7][0] += A[7][3] * B[3][0]
 	VFMADD231PS  Z18, Z17, Z15 // C[7][1] += A[7][3] * B[3][1]
-	VMOVUPS      512(R13), Z16 // B[4][0] = b_k[128]
-	VMOVUPS      576(R13), Z17 // B[4][1] = b_k[144]
-	VBROADCASTSS 16(R10), Z18 // A[0][4] = a[0][4]
-	VFMADD231PS  Z18, Z16, Z0 // C[0][0] += A[0][4] * B[4][0]
-	VFMADD231PS  Z18, Z17, Z1 // C[0][1] += A[0][4] * B[4][1]
-	VBROADCASTSS 16(R10)(R9*1), Z18 // A[1][4] = a[1][4]
-	VFMADD231PS  Z18, Z16, Z2 // C[1][0] += A[1][4] * B[4][0]
-	VFMADD231PS  Z18, Z17, Z3 // C[1][1] += A[1][4] * B[4][1]
-	VBROADCASTSS 16(R10)(R9*2), Z18 // A[2][4] = a[2][4]
-	VFMADD231PS  Z18, Z16, Z4 // C[2][0] += A[2][4] * B[4][0]
-	VFMADD231PS  Z18, Z17, Z5 // C[2][1] += A[2][4] * B[4][1]
-	VBROADCASTSS 16(R11), Z18 // A[3][4] = a[3][4]
-	VFMADD231PS  Z18, Z16, Z6 // C[3][0] += A[3][4] * B[4][0]
-	VFMADD231PS  Z18, Z17, Z7 // C[3][1] += A[3][4] * B[4][1]
-	VBROADCASTSS 16(R11)(R9*1), Z18 // A[4][4] = a[4][4]
-	VFMADD231PS  Z18, Z16, Z8 // C[4][0] += A[4][4] * B[4][0]
-	VFMADD231PS  Z18, Z17, Z9 // C[4][1] += A[4][4] * B[4][1]
-	VBROADCASTSS 16(R11)(R9*2), Z18 // A[5][4] = a[5][4]
-	VFMADD231PS  Z18, Z16, Z10 // C[5][0] += A[5][4] * B[4][0]
-	VFMADD231PS  Z18, Z17, Z11 // C[5][1] += A[5][4] * B[4][1]
-	VBROADCASTSS 16(R12), Z18 // A[6][4] = a[6][4]
-	VFMADD231PS  Z18, Z16, Z12 // C[6][0] += A[6][4] * B[4][0]
-	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][4] * B[4][1]
-	VBROADCASTSS 16(R12)(R9*1), Z18 // A[7][4] = a[7][4]
-	VFMADD231PS  Z18, Z16, Z14 // C[7][0] += A[7][4] * B[4][0]
-	VFMADD231PS  Z18, Z17, Z15 // C[7][1] += A[7][4] * B[4][1]
-	VMOVUPS      640(R13), Z16 // B[5][0] = b_k[160]
-	VMOVUPS      704(R13), Z17 // B[5][1] = b_k[176]
-	VBROADCASTSS 20(R10), Z18 // A[0][5] = a[0][5]
-	VFMADD231PS  Z18, Z16, Z0 // C[0][0] += A[0][5] * B[5][0]
-	VFMADD231PS  Z18, Z17, Z1 // C[0][1] += A[0][5] * B[5][1]
-	VBROADCASTSS 20(R10)(R9*1), Z18 // A[1][5] = a[1][5]
-	VFMADD231PS  Z18, Z16, Z2 // C[1][0] += A[1][5] * B[5][0]
-	VFMADD231PS  Z18, Z17, Z3 // C[1][1] += A[1][5] * B[5][1]
-	VBROADCASTSS 20(R10)(R9*2), Z18 // A[2][5] = a[2][5]
-	VFMADD231PS  Z18, Z16, Z4 // C[2][0] += A[2][5] * B[5][0]
-	VFMADD231PS  Z18, Z17, Z5 // C[2][1] += A[2][5] * B[5][1]
-	VBROADCASTSS 20(R11), Z18 // A[3][5] = a[3][5]
-	VFMADD231PS  Z18, Z16, Z6 // C[3][0] += A[3][5] * B[5][0]
-	VFMADD231PS  Z18, Z17, Z7 // C[3][1] += A[3][5] * B[5][1]
-	VBROADCASTSS 20(R11)(R9*1), Z18 // A[4][5] = a[4][5]
-	VFMADD231PS  Z18, Z16, Z8 // C[4][0] += A[4][5] * B[5][0]
-	VFMADD231PS  Z18, Z17, Z9 // C[4][1] += A[4][5] * B[5][1]
-	VBROADCASTSS 20(R11)(R9*2), Z18 // A[5][5] = a[5][5]
-	VFMADD231PS  Z18, Z16, Z10 // C[5][0] += A[5][5] * B[5][0]
-	VFMADD231PS  Z18, Z17, Z11 // C[5][1] += A[5][5] * B[5][1]
-	VBROADCASTSS 20(R12), Z18 // A[6][5] = a[6][5]
-	VFMADD231PS  Z18, Z16, Z12 // C[6][0] += A[6][5] * B[5][0]
-	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][5] * B[5][1]
-	VBROADCASTSS 20(R12)(R9*1), Z18 // A[7][5] = a[7][5]
-	VFMADD231PS  Z18, Z16, Z14 // C[7][0] += A[7][5] * B[5][0]
-	VFMADD231PS  Z18, Z17, Z15 // C[7][1] += A[7][5] * B[5][1]
-	VMOVUPS      768(R13), Z16 // B[6][0] = b_k[192]
-	VMOVUPS      832(R13), Z17 // B[6][1] = b_k[208]
-	VBROADCASTSS 24(R10), Z18 // A[0][6] = a[0][6]
-	VFMADD231PS  Z18, Z16, Z0 // C[0][0] += A[0][6] * B[6][0]
-	VFMADD231PS  Z18, Z17, Z1 // C[0][1] += A[0][6] * B[6][1]
-	VBROADCASTSS 24(R10)(R9*1), Z18 // A[1][6] = a[1][6]
-	VFMADD231PS  Z18, Z16, Z2 // C[1][0] += A[1][6] * B[6][0]
-	VFMADD231PS  Z18, Z17, Z3 // C[1][1] += A[1][6] * B[6][1]
-	VBROADCASTSS 24(R10)(R9*2), Z18 // A[2][6] = a[2][6]
-	VFMADD231PS  Z18, Z16, Z4 // C[2][0] += A[2][6] * B[6][0]
-	VFMADD231PS  Z18, Z17, Z5 // C[2][1] += A[2][6] * B[6][1]
-	VBROADCASTSS 24(R11), Z18 // A[3][6] = a[3][6]
-	VFMADD231PS  Z18, Z16, Z6 // C[3][0] += A[3][6] * B[6][0]
-	VFMADD231PS  Z18, Z17, Z7 // C[3][1] += A[3][6] * B[6][1]
-	VBROADCASTSS 24(R11)(R9*1), Z18 // A[4][6] = a[4][6]
-	VFMADD231PS  Z18, Z16, Z8 // C[4][0] += A[4][6] * B[6][0]
-	VFMADD231PS  Z18, Z17, Z9 // C[4][1] += A[4][6] * B[6][1]
-	VBROADCASTSS 24(R11)(R9*2), Z18 // A[5][6] = a[5][6]
-	VFMADD231PS  Z18, Z16, Z10 // C[5][0] += A[5][6] * B[6][0]
-	VFMADD231PS  Z18, Z17, Z11 // C[5][1] += A[5][6] * B[6][1]
-	VBROADCASTSS 24(R12), Z18 // A[6][6] = a[6][6]
-	VFMADD231PS  Z18, Z16, Z12 // C[6][0] += A[6][6] * B[6][0]
-	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][6] * B[6][1]
-	VBROADCASTSS 24(R12)(R9*1), Z18 // A[7][6] = a[7][6]
-	VFMADD231PS  Z18, Z16, Z14 // C[7][0] += A[7][6] * B[6][0]
-	VFMADD231PS  Z18, Z17, Z15 // C[7][1] += A[7][6] * B[6][1]
-	VMOVUPS      896(R13), Z16 // B[7][0] = b_k[224]
-	VMOVUPS      960(R13), Z17 // B[7][1] = b_k[240]
-	VBROADCASTSS 28(R10), Z18 // A[0][7] = a[0][7]
-	VFMADD231PS  Z18, Z16, Z0 // C[0][0] += A[0][7] * B[7][0]
-	VFMADD231PS  Z18, Z17, Z1 // C[0][1] += A[0][7] * B[7][1]
-	VBROADCASTSS 28(R10)(R9*1), Z18 // A[1][7] = a[1][7]
-	VFMADD231PS  Z18, Z16, Z2 // C[1][0] += A[1][7] * B[7][0]
-	VFMADD231PS  Z18, Z17, Z3 // C[1][1] += A[1][7] * B[7][1]
-	VBROADCASTSS 28(R10)(R9*2), Z18 // A[2][7] = a[2][7]
-	VFMADD231PS  Z18, Z16, Z4 // C[2][0] += A[2][7] * B[7][0]
-	VFMADD231PS  Z18, Z17, Z5 // C[2][1] += A[2][7] * B[7][1]
-	VBROADCASTSS 28(R11), Z18 // A[3][7] = a[3][7]
-	VFMADD231PS  Z18, Z16, Z6 // C[3][0] += A[3][7] * B[7][0]
-	VFMADD231PS  Z18, Z17, Z7 // C[3][1] += A[3][7] * B[7][1]
-	VBROADCASTSS 28(R11)(R9*1), Z18 // A[4][7] = a[4][7]
-	VFMADD231PS  Z18, Z16, Z8 // C[4][0] += A[4][7] * B[7][0]
-	VFMADD231PS  Z18, Z17, Z9 // C[4][1] += A[4][7] * B[7][1]
-	VBROADCASTSS 28(R11)(R9*2), Z18 // A[5][7] = a[5][7]
-	VFMADD231PS  Z18, Z16, Z10 // C[5][0] += A[5][7] * B[7][0]
-	VFMADD231PS  Z18, Z17, Z11 // C[5][1] += A[5][7] * B[7][1]
-	VBROADCASTSS 28(R12), Z18 // A[6][7] = a[6][7]
-	VFMADD231PS  Z18, Z16, Z12 // C[6][0] += A[6][7] * B[7][0]
-	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][7] * B[7][1]
-	VBROADCASTSS 28(R12)(R9*1), Z18 // A[7][7] = a[7][7]
-	VFMADD231PS  Z18, Z16, Z14 // C[7][0] += A[7][7] * B[7][0]
-	VFMADD231PS  Z18, Z17, Z15 // C[7][1] += A[7][7] * B[7][1]
-	ADDQ         $+32, R10 // a0 += 32
-	ADDQ         $+32, R11 // a3 += 32
-	ADDQ         $+32, R12 // a6 += 32
-	ADDQ         $+1024, R13 // b_k += 1024
-	SUBQ         $+8, R14 // depth += -8
-	CMPQ         R14, $+8 // depth >= 8
-	JGE          depth_15 // depth >= 8
+	ADDQ         $+16, R10 // a0 += 16
+	ADDQ         $+16, R11 // a3 += 16
+	ADDQ         $+16, R12 // a6 += 16
+	ADDQ         $+512, R13 // b_k += 512
+	SUBQ         $+4, R14 // depth += -4
+	CMPQ         R14, $+4 // depth >= 4
+	JGE          depth_43 // depth >= 4
 
-depth_end_16:
+depth_end_44:
 	CMPQ R14, $+1 // depth < 1
-	JLT  depth_end_18 // depth < 1
+	JLT  depth_end_46 // depth < 1
 
-depth_17:
+depth_45:
 	VMOVUPS      (R13), Z16 // B[0][0] = b_k[0]
 	VMOVUPS      64(R13), Z17 // B[0][1] = b_k[16]
 	VBROADCASTSS (R10), Z18 // A[0][0] = a[0][0]
@@ -1091,9 +2022,9 @@ depth_17:
 	ADDQ         $+128, R13 // b_k += 128
 	SUBQ         $+1, R14 // depth += -1
 	CMPQ         R14, $+1 // depth >= 1
-	JGE          depth_17 // depth >= 1
+	JGE          depth_45 // depth >= 1
 
-depth_end_18:
+depth_end_46:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
@@ -1130,18 +2061,713 @@ depth_end_18:
 	SHLQ    $0x01, R9 // aStride <<= 1
 	SHLQ    $0x01, R9 // aStride <<= 1
 	ADDQ    R9, BX // a += aStride
-	SUBQ    $+8, R8 // rows += -8
-	CMPQ    R8, $+8 // rows >= 8
-	JGE     rows_11 // rows >= 8
+	SUBQ    $+7, R8 // rows += -7
+	JMP     end_40
 
-rows_end_12:
-	CMPQ R8, $+4 // rows < 4
-	JLT  rows_end_20 // rows < 4
+less_39:
+	CMPQ R9, $+7 // height < 7
+	JLT  less_47 // height < 7
 
-rows_19:
 	// C = α·C, or 0 without α
 	CMPQ         DI, $+1 // alpha < 1
-	JLT          less_21 // alpha < 1
+	JLT          less_49 // alpha < 1
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         SI, R10 // rows of c_tile
+	LEAQ         (R10)(R9*2), R11 // rows of c_tile
+	ADDQ         R9, R11 // rows of c_tile
+	LEAQ         (R11)(R9*2), R12 // rows of c_tile
+	ADDQ         R9, R12 // rows of c_tile
+	VBROADCASTSS (DI), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R10), Z1 // C[0][1] = c_tile[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(DI), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Z2 // C[1][0] = c_tile[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R10)(R9*1), Z3 // C[1][1] = c_tile[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	VBROADCASTSS 8(DI), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Z4 // C[2][0] = c_tile[2][0]
+	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
+	VMOVUPS      64(R10)(R9*2), Z5 // C[2][1] = c_tile[2][16]
+	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
+	VBROADCASTSS 12(DI), Z8 // α[3] = all alpha[3]
+	VMOVUPS      (R11), Z6 // C[3][0] = c_tile[3][0]
+	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
+	VMOVUPS      64(R11), Z7 // C[3][1] = c_tile[3][16]
+	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
+	VBROADCASTSS 16(DI), Z10 // α[4] = all alpha[4]
+	VMOVUPS      (R11)(R9*1), Z8 // C[4][0] = c_tile[4][0]
+	VMULPS       Z10, Z8, Z8 // C[4][0] = C[4][0] * α[4]
+	VMOVUPS      64(R11)(R9*1), Z9 // C[4][1] = c_tile[4][16]
+	VMULPS       Z10, Z9, Z9 // C[4][1] = C[4][1] * α[4]
+	VBROADCASTSS 20(DI), Z12 // α[5] = all alpha[5]
+	VMOVUPS      (R11)(R9*2), Z10 // C[5][0] = c_tile[5][0]
+	VMULPS       Z12, Z10, Z10 // C[5][0] = C[5][0] * α[5]
+	VMOVUPS      64(R11)(R9*2), Z11 // C[5][1] = c_tile[5][16]
+	VMULPS       Z12, Z11, Z11 // C[5][1] = C[5][1] * α[5]
+	VBROADCASTSS 24(DI), Z14 // α[6] = all alpha[6]
+	VMOVUPS      (R12), Z12 // C[6][0] = c_tile[6][0]
+	VMULPS       Z14, Z12, Z12 // C[6][0] = C[6][0] * α[6]
+	VMOVUPS      64(R12), Z13 // C[6][1] = c_tile[6][16]
+	VMULPS       Z14, Z13, Z13 // C[6][1] = C[6][1] * α[6]
+	ADDQ         $+28, DI // alpha += 28
+	JMP          end_50
+
+less_49:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+	VPXORD Z2, Z2, Z2 // C[1][0] = 0
+	VPXORD Z3, Z3, Z3 // C[1][1] = 0
+	VPXORD Z4, Z4, Z4 // C[2][0] = 0
+	VPXORD Z5, Z5, Z5 // C[2][1] = 0
+	VPXORD Z6, Z6, Z6 // C[3][0] = 0
+	VPXORD Z7, Z7, Z7 // C[3][1] = 0
+	VPXORD Z8, Z8, Z8 // C[4][0] = 0
+	VPXORD Z9, Z9, Z9 // C[4][1] = 0
+	VPXORD Z10, Z10, Z10 // C[5][0] = 0
+	VPXORD Z11, Z11, Z11 // C[5][1] = 0
+	VPXORD Z12, Z12, Z12 // C[6][0] = 0
+	VPXORD Z13, Z13, Z13 // C[6][1] = 0
+
+end_50:
+	// C += A·B
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ BX, R10 // rows of a
+	LEAQ (R10)(R9*2), R11 // rows of a
+	ADDQ R9, R11 // rows of a
+	LEAQ (R11)(R9*2), R12 // rows of a
+	ADDQ R9, R12 // rows of a
+	MOVQ depth+40(FP), R14 // depth
+	MOVQ CX, R13 // b_k = b
+	CMPQ R14, $+4 // depth < 4
+	JLT  depth_end_52 // depth < 4
+
+depth_51:
+	VMOVUPS      (R13), Z14 // B[0][0] = b_k[0]
+	VMOVUPS      64(R13), Z15 // B[0][1] = b_k[16]
+	VBROADCASTSS (R10), Z16 // A[0][0] = a[0][0]
+	VFMADD231PS  Z16, Z14, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z16, Z15, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*1), Z16 // A[1][0] = a[1][0]
+	VFMADD231PS  Z16, Z14, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z16, Z15, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*2), Z16 // A[2][0] = a[2][0]
+	VFMADD231PS  Z16, Z14, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z16, Z15, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VBROADCASTSS (R11), Z16 // A[3][0] = a[3][0]
+	VFMADD231PS  Z16, Z14, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z16, Z15, Z7 // C[3][1] += A[3][0] * B[0][1]
+	VBROADCASTSS (R11)(R9*1), Z16 // A[4][0] = a[4][0]
+	VFMADD231PS  Z16, Z14, Z8 // C[4][0] += A[4][0] * B[0][0]
+	VFMADD231PS  Z16, Z15, Z9 // C[4][1] += A[4][0] * B[0][1]
+	VBROADCASTSS (R11)(R9*2), Z16 // A[5][0] = a[5][0]
+	VFMADD231PS  Z16, Z14, Z10 // C[5][0] += A[5][0] * B[0][0]
+	VFMADD231PS  Z16, Z15, Z11 // C[5][1] += A[5][0] * B[0][1]
+	VBROADCASTSS (R12), Z16 // A[6][0] = a[6][0]
+	VFMADD231PS  Z16, Z14, Z12 // C[6][0] += A[6][0] * B[0][0]
+	VFMADD231PS  Z16, Z15, Z13 // C[6][1] += A[6][0] * B[0][1]
+	VMOVUPS      128(R13), Z14 // B[1][0] = b_k[32]
+	VMOVUPS      192(R13), Z15 // B[1][1] = b_k[48]
+	VBROADCASTSS 4(R10), Z16 // A[0][1] = a[0][1]
+	VFMADD231PS  Z16, Z14, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VFMADD231PS  Z16, Z15, Z1 // C[0][1] += A[0][1] * B[1][1]
+	VBROADCASTSS 4(R10)(R9*1), Z16 // A[1][1] = a[1][1]
+	VFMADD231PS  Z16, Z14, Z2 // C[1][0] += A[1][1] * B[1][0]
+	VFMADD231PS  Z16, Z15, Z3 // C[1][1] += A[1][1] * B[1][1]
+	VBROADCASTSS 4(R10)(R9*2), Z16 // A[2][1] = a[2][1]
+	VFMADD231PS  Z16, Z14, Z4 // C[2][0] += A[2][1] * B[1][0]
+	VFMADD231PS  Z16, Z15, Z5 // C[2][1] += A[2][1] * B[1][1]
+	VBROADCASTSS 4(R11), Z16 // A[3][1] = a[3][1]
+	VFMADD231PS  Z16, Z14, Z6 // C[3][0] += A[3][1] * B[1][0]
+	VFMADD231PS  Z16, Z15, Z7 // C[3][1] += A[3][1] * B[1][1]
+	VBROADCASTSS 4(R11)(R9*1), Z16 // A[4][1] = a[4][1]
+	VFMADD231PS  Z16, Z14, Z8 // C[4][0] += A[4][1] * B[1][0]
+	VFMADD231PS  Z16, Z15, Z9 // C[4][1] += A[4][1] * B[1][1]
+	VBROADCASTSS 4(R11)(R9*2), Z16 // A[5][1] = a[5][1]
+	VFMADD231PS  Z16, Z14, Z10 // C[5][0] += A[5][1] * B[1][0]
+	VFMADD231PS  Z16, Z15, Z11 // C[5][1] += A[5][1] * B[1][1]
+	VBROADCASTSS 4(R12), Z16 // A[6][1] = a[6][1]
+	VFMADD231PS  Z16, Z14, Z12 // C[6][0] += A[6][1] * B[1][0]
+	VFMADD231PS  Z16, Z15, Z13 // C[6][1] += A[6][1] * B[1][1]
+	VMOVUPS      256(R13), Z14 // B[2][0] = b_k[64]
+	VMOVUPS      320(R13), Z15 // B[2][1] = b_k[80]
+	VBROADCASTSS 8(R10), Z16 // A[0][2] = a[0][2]
+	VFMADD231PS  Z16, Z14, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VFMADD231PS  Z16, Z15, Z1 // C[0][1] += A[0][2] * B[2][1]
+	VBROADCASTSS 8(R10)(R9*1), Z16 // A[1][2] = a[1][2]
+	VFMADD231PS  Z16, Z14, Z2 // C[1][0] += A[1][2] * B[2][0]
+	VFMADD231PS  Z16, Z15, Z3 // C[1][1] += A[1][2] * B[2][1]
+	VBROADCASTSS 8(R10)(R9*2), Z16 // A[2][2] = a[2][2]
+	VFMADD231PS  Z16, Z14, Z4 // C[2][0] += A[2][2] * B[2][0]
+	VFMADD231PS  Z16, Z15, Z5 // C[2][1] += A[2][2] * B[2][1]
+	VBROADCASTSS 8(R11), Z16 // A[3][2] = a[3][2]
+	VFMADD231PS  Z16, Z14, Z6 // C[3][0] += A[3][2] * B[2][0]
+	VFMADD231PS  Z16, Z15, Z7 // C[3][1] += A[3][2] * B[2][1]
+	VBROADCASTSS 8(R11)(R9*1), Z16 // A[4][2] = a[4][2]
+	VFMADD231PS  Z16, Z14, Z8 // C[4][0] += A[4][2] * B[2][0]
+	VFMADD231PS  Z16, Z15, Z9 // C[4][1] += A[4][2] * B[2][1]
+	VBROADCASTSS 8(R11)(R9*2), Z16 // A[5][2] = a[5][2]
+	VFMADD231PS  Z16, Z14, Z10 // C[5][0] += A[5][2] * B[2][0]
+	VFMADD231PS  Z16, Z15, Z11 // C[5][1] += A[5][2] * B[2][1]
+	VBROADCASTSS 8(R12), Z16 // A[6][2] = a[6][2]
+	VFMADD231PS  Z16, Z14, Z12 // C[6][0] += A[6][2] * B[2][0]
+	VFMADD231PS  Z16, Z15, Z13 // C[6][1] += A[6][2] * B[2][1]
+	VMOVUPS      384(R13), Z14 // B[3][0] = b_k[96]
+	VMOVUPS      448(R13), Z15 // B[3][1] = b_k[112]
+	VBROADCASTSS 12(R10), Z16 // A[0][3] = a[0][3]
+	VFMADD231PS  Z16, Z14, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VFMADD231PS  Z16, Z15, Z1 // C[0][1] += A[0][3] * B[3][1]
+	VBROADCASTSS 12(R10)(R9*1), Z16 // A[1][3] = a[1][3]
+	VFMADD231PS  Z16, Z14, Z2 // C[1][0] += A[1][3] * B[3][0]
+	VFMADD231PS  Z16, Z15, Z3 // C[1][1] += A[1][3] * B[3][1]
+	VBROADCASTSS 12(R10)(R9*2), Z16 // A[2][3] = a[2][3]
+	VFMADD231PS  Z16, Z14, Z4 // C[2][0] += A[2][3] * B[3][0]
+	VFMADD231PS  Z16, Z15, Z5 // C[2][1] += A[2][3] * B[3][1]
+	VBROADCASTSS 12(R11), Z16 // A[3][3] = a[3][3]
+	VFMADD231PS  Z16, Z14, Z6 // C[3][0] += A[3][3] * B[3][0]
+	VFMADD231PS  Z16, Z15, Z7 // C[3][1] += A[3][3] * B[3][1]
+	VBROADCASTSS 12(R11)(R9*1), Z16 // A[4][3] = a[4][3]
+	VFMADD231PS  Z16, Z14, Z8 // C[4][0] += A[4][3] * B[3][0]
+	VFMADD231PS  Z16, Z15, Z9 // C[4][1] += A[4][3] * B[3][1]
+	VBROADCASTSS 12(R11)(R9*2), Z16 // A[5][3] = a[5][3]
+	VFMADD231PS  Z16, Z14, Z10 // C[5][0] += A[5][3] * B[3][0]
+	VFMADD231PS  Z16, Z15, Z11 // C[5][1] += A[5][3] * B[3][1]
+	VBROADCASTSS 12(R12), Z16 // A[6][3] = a[6][3]
+	VFMADD231PS  Z16, Z14, Z12 // C[6][0] += A[6][3] * B[3][0]
+	VFMADD231PS  Z16, Z15, Z13 // C[6][1] += A[6][3] * B[3][1]
+	ADDQ         $+16, R10 // a0 += 16
+	ADDQ         $+16, R11 // a3 += 16
+	ADDQ         $+16, R12 // a6 += 16
+	ADDQ         $+512, R13 // b_k += 512
+	SUBQ         $+4, R14 // depth += -4
+	CMPQ         R14, $+4 // depth >= 4
+	JGE          depth_51 // depth >= 4
+
+depth_end_52:
+	CMPQ R14, $+1 // depth < 1
+	JLT  depth_end_54 // depth < 1
+
+depth_53:
+	VMOVUPS      (R13), Z14 // B[0][0] = b_k[0]
+	VMOVUPS      64(R13), Z15 // B[0][1] = b_k[16]
+	VBROADCASTSS (R10), Z16 // A[0][0] = a[0][0]
+	VFMADD231PS  Z16, Z14, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z16, Z15, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*1), Z16 // A[1][0] = a[1][0]
+	VFMADD231PS  Z16, Z14, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z16, Z15, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*2), Z16 // A[2][0] = a[2][0]
+	VFMADD231PS  Z16, Z14, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z16, Z15, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VBROADCASTSS (R11), Z16 // A[3][0] = a[3][0]
+	VFMADD231PS  Z16, Z14, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z16, Z15, Z7 // C[3][1] += A[3][0] * B[0][1]
+	VBROADCASTSS (R11)(R9*1), Z16 // A[4][0] = a[4][0]
+	VFMADD231PS  Z16, Z14, Z8 // C[4][0] += A[4][0] * B[0][0]
+	VFMADD231PS  Z16, Z15, Z9 // C[4][1] += A[4][0] * B[0][1]
+	VBROADCASTSS (R11)(R9*2), Z16 // A[5][0] = a[5][0]
+	VFMADD231PS  Z16, Z14, Z10 // C[5][0] += A[5][0] * B[0][0]
+	VFMADD231PS  Z16, Z15, Z11 // C[5][1] += A[5][0] * B[0][1]
+	VBROADCASTSS (R12), Z16 // A[6][0] = a[6][0]
+	VFMADD231PS  Z16, Z14, Z12 // C[6][0] += A[6][0] * B[0][0]
+	VFMADD231PS  Z16, Z15, Z13 // C[6][1] += A[6][0] * B[0][1]
+	ADDQ         $+4, R10 // a0 += 4
+	ADDQ         $+4, R11 // a3 += 4
+	ADDQ         $+4, R12 // a6 += 4
+	ADDQ         $+128, R13 // b_k += 128
+	SUBQ         $+1, R14 // depth += -1
+	CMPQ         R14, $+1 // depth >= 1
+	JGE          depth_53 // depth >= 1
+
+depth_end_54:
+	// store
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    SI, R10 // rows of c_tile
+	LEAQ    (R10)(R9*2), R11 // rows of c_tile
+	ADDQ    R9, R11 // rows of c_tile
+	LEAQ    (R11)(R9*2), R12 // rows of c_tile
+	ADDQ    R9, R12 // rows of c_tile
+	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R10) // c_tile[0][16] = C[0][1]
+	VMOVUPS Z2, (R10)(R9*1) // c_tile[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R10)(R9*1) // c_tile[1][16] = C[1][1]
+	VMOVUPS Z4, (R10)(R9*2) // c_tile[2][0] = C[2][0]
+	VMOVUPS Z5, 64(R10)(R9*2) // c_tile[2][16] = C[2][1]
+	VMOVUPS Z6, (R11) // c_tile[3][0] = C[3][0]
+	VMOVUPS Z7, 64(R11) // c_tile[3][16] = C[3][1]
+	VMOVUPS Z8, (R11)(R9*1) // c_tile[4][0] = C[4][0]
+	VMOVUPS Z9, 64(R11)(R9*1) // c_tile[4][16] = C[4][1]
+	VMOVUPS Z10, (R11)(R9*2) // c_tile[5][0] = C[5][0]
+	VMOVUPS Z11, 64(R11)(R9*2) // c_tile[5][16] = C[5][1]
+	VMOVUPS Z12, (R12) // c_tile[6][0] = C[6][0]
+	VMOVUPS Z13, 64(R12) // c_tile[6][16] = C[6][1]
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    R9, R10 // cStride = cStride
+	ADDQ    R10, SI // c_tile += cStride
+	MOVQ    R9, R10 // cStride = cStride
+	SHLQ    $0x01, R10 // cStride <<= 1
+	ADDQ    R10, SI // c_tile += cStride
+	SHLQ    $0x01, R9 // cStride <<= 1
+	SHLQ    $0x01, R9 // cStride <<= 1
+	ADDQ    R9, SI // c_tile += cStride
+	MOVQ    aStride+24(FP), R9 // aStride
+	SHLQ    $0x02, R9 // aStride in bytes
+	MOVQ    R9, R10 // aStride = aStride
+	ADDQ    R10, BX // a += aStride
+	MOVQ    R9, R10 // aStride = aStride
+	SHLQ    $0x01, R10 // aStride <<= 1
+	ADDQ    R10, BX // a += aStride
+	SHLQ    $0x01, R9 // aStride <<= 1
+	SHLQ    $0x01, R9 // aStride <<= 1
+	ADDQ    R9, BX // a += aStride
+	SUBQ    $+6, R8 // rows += -6
+	JMP     end_48
+
+less_47:
+	CMPQ R9, $+6 // height < 6
+	JLT  less_55 // height < 6
+
+	// C = α·C, or 0 without α
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_57 // alpha < 1
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         SI, R10 // rows of c_tile
+	LEAQ         (R10)(R9*2), R11 // rows of c_tile
+	ADDQ         R9, R11 // rows of c_tile
+	VBROADCASTSS (DI), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R10), Z1 // C[0][1] = c_tile[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(DI), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Z2 // C[1][0] = c_tile[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R10)(R9*1), Z3 // C[1][1] = c_tile[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	VBROADCASTSS 8(DI), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Z4 // C[2][0] = c_tile[2][0]
+	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
+	VMOVUPS      64(R10)(R9*2), Z5 // C[2][1] = c_tile[2][16]
+	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
+	VBROADCASTSS 12(DI), Z8 // α[3] = all alpha[3]
+	VMOVUPS      (R11), Z6 // C[3][0] = c_tile[3][0]
+	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
+	VMOVUPS      64(R11), Z7 // C[3][1] = c_tile[3][16]
+	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
+	VBROADCASTSS 16(DI), Z10 // α[4] = all alpha[4]
+	VMOVUPS      (R11)(R9*1), Z8 // C[4][0] = c_tile[4][0]
+	VMULPS       Z10, Z8, Z8 // C[4][0] = C[4][0] * α[4]
+	VMOVUPS      64(R11)(R9*1), Z9 // C[4][1] = c_tile[4][16]
+	VMULPS       Z10, Z9, Z9 // C[4][1] = C[4][1] * α[4]
+	VBROADCASTSS 20(DI), Z12 // α[5] = all alpha[5]
+	VMOVUPS      (R11)(R9*2), Z10 // C[5][0] = c_tile[5][0]
+	VMULPS       Z12, Z10, Z10 // C[5][0] = C[5][0] * α[5]
+	VMOVUPS      64(R11)(R9*2), Z11 // C[5][1] = c_tile[5][16]
+	VMULPS       Z12, Z11, Z11 // C[5][1] = C[5][1] * α[5]
+	ADDQ         $+24, DI // alpha += 24
+	JMP          end_58
+
+less_57:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+	VPXORD Z2, Z2, Z2 // C[1][0] = 0
+	VPXORD Z3, Z3, Z3 // C[1][1] = 0
+	VPXORD Z4, Z4, Z4 // C[2][0] = 0
+	VPXORD Z5, Z5, Z5 // C[2][1] = 0
+	VPXORD Z6, Z6, Z6 // C[3][0] = 0
+	VPXORD Z7, Z7, Z7 // C[3][1] = 0
+	VPXORD Z8, Z8, Z8 // C[4][0] = 0
+	VPXORD Z9, Z9, Z9 // C[4][1] = 0
+	VPXORD Z10, Z10, Z10 // C[5][0] = 0
+	VPXORD Z11, Z11, Z11 // C[5][1] = 0
+
+end_58:
+	// C += A·B
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ BX, R10 // rows of a
+	LEAQ (R10)(R9*2), R11 // rows of a
+	ADDQ R9, R11 // rows of a
+	MOVQ depth+40(FP), R13 // depth
+	MOVQ CX, R12 // b_k = b
+	CMPQ R13, $+4 // depth < 4
+	JLT  depth_end_60 // depth < 4
+
+depth_59:
+	VMOVUPS      (R12), Z12 // B[0][0] = b_k[0]
+	VMOVUPS      64(R12), Z13 // B[0][1] = b_k[16]
+	VBROADCASTSS (R10), Z14 // A[0][0] = a[0][0]
+	VFMADD231PS  Z14, Z12, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z14, Z13, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*1), Z14 // A[1][0] = a[1][0]
+	VFMADD231PS  Z14, Z12, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z14, Z13, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*2), Z14 // A[2][0] = a[2][0]
+	VFMADD231PS  Z14, Z12, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z14, Z13, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VBROADCASTSS (R11), Z14 // A[3][0] = a[3][0]
+	VFMADD231PS  Z14, Z12, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z14, Z13, Z7 // C[3][1] += A[3][0] * B[0][1]
+	VBROADCASTSS (R11)(R9*1), Z14 // A[4][0] = a[4][0]
+	VFMADD231PS  Z14, Z12, Z8 // C[4][0] += A[4][0] * B[0][0]
+	VFMADD231PS  Z14, Z13, Z9 // C[4][1] += A[4][0] * B[0][1]
+	VBROADCASTSS (R11)(R9*2), Z14 // A[5][0] = a[5][0]
+	VFMADD231PS  Z14, Z12, Z10 // C[5][0] += A[5][0] * B[0][0]
+	VFMADD231PS  Z14, Z13, Z11 // C[5][1] += A[5][0] * B[0][1]
+	VMOVUPS      128(R12), Z12 // B[1][0] = b_k[32]
+	VMOVUPS      192(R12), Z13 // B[1][1] = b_k[48]
+	VBROADCASTSS 4(R10), Z14 // A[0][1] = a[0][1]
+	VFMADD231PS  Z14, Z12, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VFMADD231PS  Z14, Z13, Z1 // C[0][1] += A[0][1] * B[1][1]
+	VBROADCASTSS 4(R10)(R9*1), Z14 // A[1][1] = a[1][1]
+	VFMADD231PS  Z14, Z12, Z2 // C[1][0] += A[1][1] * B[1][0]
+	VFMADD231PS  Z14, Z13, Z3 // C[1][1] += A[1][1] * B[1][1]
+	VBROADCASTSS 4(R10)(R9*2), Z14 // A[2][1] = a[2][1]
+	VFMADD231PS  Z14, Z12, Z4 // C[2][0] += A[2][1] * B[1][0]
+	VFMADD231PS  Z14, Z13, Z5 // C[2][1] += A[2][1] * B[1][1]
+	VBROADCASTSS 4(R11), Z14 // A[3][1] = a[3][1]
+	VFMADD231PS  Z14, Z12, Z6 // C[3][0] += A[3][1] * B[1][0]
+	VFMADD231PS  Z14, Z13, Z7 // C[3][1] += A[3][1] * B[1][1]
+	VBROADCASTSS 4(R11)(R9*1), Z14 // A[4][1] = a[4][1]
+	VFMADD231PS  Z14, Z12, Z8 // C[4][0] += A[4][1] * B[1][0]
+	VFMADD231PS  Z14, Z13, Z9 // C[4][1] += A[4][1] * B[1][1]
+	VBROADCASTSS 4(R11)(R9*2), Z14 // A[5][1] = a[5][1]
+	VFMADD231PS  Z14, Z12, Z10 // C[5][0] += A[5][1] * B[1][0]
+	VFMADD231PS  Z14, Z13, Z11 // C[5][1] += A[5][1] * B[1][1]
+	VMOVUPS      256(R12), Z12 // B[2][0] = b_k[64]
+	VMOVUPS      320(R12), Z13 // B[2][1] = b_k[80]
+	VBROADCASTSS 8(R10), Z14 // A[0][2] = a[0][2]
+	VFMADD231PS  Z14, Z12, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VFMADD231PS  Z14, Z13, Z1 // C[0][1] += A[0][2] * B[2][1]
+	VBROADCASTSS 8(R10)(R9*1), Z14 // A[1][2] = a[1][2]
+	VFMADD231PS  Z14, Z12, Z2 // C[1][0] += A[1][2] * B[2][0]
+	VFMADD231PS  Z14, Z13, Z3 // C[1][1] += A[1][2] * B[2][1]
+	VBROADCASTSS 8(R10)(R9*2), Z14 // A[2][2] = a[2][2]
+	VFMADD231PS  Z14, Z12, Z4 // C[2][0] += A[2][2] * B[2][0]
+	VFMADD231PS  Z14, Z13, Z5 // C[2][1] += A[2][2] * B[2][1]
+	VBROADCASTSS 8(R11), Z14 // A[3][2] = a[3][2]
+	VFMADD231PS  Z14, Z12, Z6 // C[3][0] += A[3][2] * B[2][0]
+	VFMADD231PS  Z14, Z13, Z7 // C[3][1] += A[3][2] * B[2][1]
+	VBROADCASTSS 8(R11)(R9*1), Z14 // A[4][2] = a[4][2]
+	VFMADD231PS  Z14, Z12, Z8 // C[4][0] += A[4][2] * B[2][0]
+	VFMADD231PS  Z14, Z13, Z9 // C[4][1] += A[4][2] * B[2][1]
+	VBROADCASTSS 8(R11)(R9*2), Z14 // A[5][2] = a[5][2]
+	VFMADD231PS  Z14, Z12, Z10 // C[5][0] += A[5][2] * B[2][0]
+	VFMADD231PS  Z14, Z13, Z11 // C[5][1] += A[5][2] * B[2][1]
+	VMOVUPS      384(R12), Z12 // B[3][0] = b_k[96]
+	VMOVUPS      448(R12), Z13 // B[3][1] = b_k[112]
+	VBROADCASTSS 12(R10), Z14 // A[0][3] = a[0][3]
+	VFMADD231PS  Z14, Z12, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VFMADD231PS  Z14, Z13, Z1 // C[0][1] += A[0][3] * B[3][1]
+	VBROADCASTSS 12(R10)(R9*1), Z14 // A[1][3] = a[1][3]
+	VFMADD231PS  Z14, Z12, Z2 // C[1][0] += A[1][3] * B[3][0]
+	VFMADD231PS  Z14, Z13, Z3 // C[1][1] += A[1][3] * B[3][1]
+	VBROADCASTSS 12(R10)(R9*2), Z14 // A[2][3] = a[2][3]
+	VFMADD231PS  Z14, Z12, Z4 // C[2][0] += A[2][3] * B[3][0]
+	VFMADD231PS  Z14, Z13, Z5 // C[2][1] += A[2][3] * B[3][1]
+	VBROADCASTSS 12(R11), Z14 // A[3][3] = a[3][3]
+	VFMADD231PS  Z14, Z12, Z6 // C[3][0] += A[3][3] * B[3][0]
+	VFMADD231PS  Z14, Z13, Z7 // C[3][1] += A[3][3] * B[3][1]
+	VBROADCASTSS 12(R11)(R9*1), Z14 // A[4][3] = a[4][3]
+	VFMADD231PS  Z14, Z12, Z8 // C[4][0] += A[4][3] * B[3][0]
+	VFMADD231PS  Z14, Z13, Z9 // C[4][1] += A[4][3] * B[3][1]
+	VBROADCASTSS 12(R11)(R9*2), Z14 // A[5][3] = a[5][3]
+	VFMADD231PS  Z14, Z12, Z10 // C[5][0] += A[5][3] * B[3][0]
+	VFMADD231PS  Z14, Z13, Z11 // C[5][1] += A[5][3] * B[3][1]
+	ADDQ         $+16, R10 // a0 += 16
+	ADDQ         $+16, R11 // a3 += 16
+	ADDQ         $+512, R12 // b_k += 512
+	SUBQ         $+4, R13 // depth += -4
+	CMPQ         R13, $+4 // depth >= 4
+	JGE          depth_59 // depth >= 4
+
+depth_end_60:
+	CMPQ R13, $+1 // depth < 1
+	JLT  depth_end_62 // depth < 1
+
+depth_61:
+	VMOVUPS      (R12), Z12 // B[0][0] = b_k[0]
+	VMOVUPS      64(R12), Z13 // B[0][1] = b_k[16]
+	VBROADCASTSS (R10), Z14 // A[0][0] = a[0][0]
+	VFMADD231PS  Z14, Z12, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z14, Z13, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*1), Z14 // A[1][0] = a[1][0]
+	VFMADD231PS  Z14, Z12, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z14, Z13, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*2), Z14 // A[2][0] = a[2][0]
+	VFMADD231PS  Z14, Z12, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z14, Z13, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VBROADCASTSS (R11), Z14 // A[3][0] = a[3][0]
+	VFMADD231PS  Z14, Z12, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z14, Z13, Z7 // C[3][1] += A[3][0] * B[0][1]
+	VBROADCASTSS (R11)(R9*1), Z14 // A[4][0] = a[4][0]
+	VFMADD231PS  Z14, Z12, Z8 // C[4][0] += A[4][0] * B[0][0]
+	VFMADD231PS  Z14, Z13, Z9 // C[4][1] += A[4][0] * B[0][1]
+	VBROADCASTSS (R11)(R9*2), Z14 // A[5][0] = a[5][0]
+	VFMADD231PS  Z14, Z12, Z10 // C[5][0] += A[5][0] * B[0][0]
+	VFMADD231PS  Z14, Z13, Z11 // C[5][1] += A[5][0] * B[0][1]
+	ADDQ         $+4, R10 // a0 += 4
+	ADDQ         $+4, R11 // a3 += 4
+	ADDQ         $+128, R12 // b_k += 128
+	SUBQ         $+1, R13 // depth += -1
+	CMPQ         R13, $+1 // depth >= 1
+	JGE          depth_61 // depth >= 1
+
+depth_end_62:
+	// store
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    SI, R10 // rows of c_tile
+	LEAQ    (R10)(R9*2), R11 // rows of c_tile
+	ADDQ    R9, R11 // rows of c_tile
+	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R10) // c_tile[0][16] = C[0][1]
+	VMOVUPS Z2, (R10)(R9*1) // c_tile[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R10)(R9*1) // c_tile[1][16] = C[1][1]
+	VMOVUPS Z4, (R10)(R9*2) // c_tile[2][0] = C[2][0]
+	VMOVUPS Z5, 64(R10)(R9*2) // c_tile[2][16] = C[2][1]
+	VMOVUPS Z6, (R11) // c_tile[3][0] = C[3][0]
+	VMOVUPS Z7, 64(R11) // c_tile[3][16] = C[3][1]
+	VMOVUPS Z8, (R11)(R9*1) // c_tile[4][0] = C[4][0]
+	VMOVUPS Z9, 64(R11)(R9*1) // c_tile[4][16] = C[4][1]
+	VMOVUPS Z10, (R11)(R9*2) // c_tile[5][0] = C[5][0]
+	VMOVUPS Z11, 64(R11)(R9*2) // c_tile[5][16] = C[5][1]
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    R9, R10 // cStride = cStride
+	SHLQ    $0x01, R10 // cStride <<= 1
+	ADDQ    R10, SI // c_tile += cStride
+	SHLQ    $0x01, R9 // cStride <<= 1
+	SHLQ    $0x01, R9 // cStride <<= 1
+	ADDQ    R9, SI // c_tile += cStride
+	MOVQ    aStride+24(FP), R9 // aStride
+	SHLQ    $0x02, R9 // aStride in bytes
+	MOVQ    R9, R10 // aStride = aStride
+	SHLQ    $0x01, R10 // aStride <<= 1
+	ADDQ    R10, BX // a += aStride
+	SHLQ    $0x01, R9 // aStride <<= 1
+	SHLQ    $0x01, R9 // aStride <<= 1
+	ADDQ    R9, BX // a += aStride
+	SUBQ    $+5, R8 // rows += -5
+	JMP     end_56
+
+less_55:
+	CMPQ R9, $+5 // height < 5
+	JLT  less_63 // height < 5
+
+	// C = α·C, or 0 without α
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_65 // alpha < 1
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         SI, R10 // rows of c_tile
+	LEAQ         (R10)(R9*2), R11 // rows of c_tile
+	ADDQ         R9, R11 // rows of c_tile
+	VBROADCASTSS (DI), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R10), Z1 // C[0][1] = c_tile[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(DI), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Z2 // C[1][0] = c_tile[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R10)(R9*1), Z3 // C[1][1] = c_tile[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	VBROADCASTSS 8(DI), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Z4 // C[2][0] = c_tile[2][0]
+	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
+	VMOVUPS      64(R10)(R9*2), Z5 // C[2][1] = c_tile[2][16]
+	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
+	VBROADCASTSS 12(DI), Z8 // α[3] = all alpha[3]
+	VMOVUPS      (R11), Z6 // C[3][0] = c_tile[3][0]
+	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
+	VMOVUPS      64(R11), Z7 // C[3][1] = c_tile[3][16]
+	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
+	VBROADCASTSS 16(DI), Z10 // α[4] = all alpha[4]
+	VMOVUPS      (R11)(R9*1), Z8 // C[4][0] = c_tile[4][0]
+	VMULPS       Z10, Z8, Z8 // C[4][0] = C[4][0] * α[4]
+	VMOVUPS      64(R11)(R9*1), Z9 // C[4][1] = c_tile[4][16]
+	VMULPS       Z10, Z9, Z9 // C[4][1] = C[4][1] * α[4]
+	ADDQ         $+20, DI // alpha += 20
+	JMP          end_66
+
+less_65:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+	VPXORD Z2, Z2, Z2 // C[1][0] = 0
+	VPXORD Z3, Z3, Z3 // C[1][1] = 0
+	VPXORD Z4, Z4, Z4 // C[2][0] = 0
+	VPXORD Z5, Z5, Z5 // C[2][1] = 0
+	VPXORD Z6, Z6, Z6 // C[3][0] = 0
+	VPXORD Z7, Z7, Z7 // C[3][1] = 0
+	VPXORD Z8, Z8, Z8 // C[4][0] = 0
+	VPXORD Z9, Z9, Z9 // C[4][1] = 0
+
+end_66:
+	// C += A·B
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ BX, R10 // rows of a
+	LEAQ (R10)(R9*2), R11 // rows of a
+	ADDQ R9, R11 // rows of a
+	MOVQ depth+40(FP), R13 // depth
+	MOVQ CX, R12 // b_k = b
+	CMPQ R13, $+4 // depth < 4
+	JLT  depth_end_68 // depth < 4
+
+depth_67:
+	VMOVUPS      (R12), Z10 // B[0][0] = b_k[0]
+	VMOVUPS      64(R12), Z11 // B[0][1] = b_k[16]
+	VBROADCASTSS (R10), Z12 // A[0][0] = a[0][0]
+	VFMADD231PS  Z12, Z10, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z12, Z11, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*1), Z12 // A[1][0] = a[1][0]
+	VFMADD231PS  Z12, Z10, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z12, Z11, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*2), Z12 // A[2][0] = a[2][0]
+	VFMADD231PS  Z12, Z10, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z12, Z11, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VBROADCASTSS (R11), Z12 // A[3][0] = a[3][0]
+	VFMADD231PS  Z12, Z10, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z12, Z11, Z7 // C[3][1] += A[3][0] * B[0][1]
+	VBROADCASTSS (R11)(R9*1), Z12 // A[4][0] = a[4][0]
+	VFMADD231PS  Z12, Z10, Z8 // C[4][0] += A[4][0] * B[0][0]
+	VFMADD231PS  Z12, Z11, Z9 // C[4][1] += A[4][0] * B[0][1]
+	VMOVUPS      128(R12), Z10 // B[1][0] = b_k[32]
+	VMOVUPS      192(R12), Z11 // B[1][1] = b_k[48]
+	VBROADCASTSS 4(R10), Z12 // A[0][1] = a[0][1]
+	VFMADD231PS  Z12, Z10, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VFMADD231PS  Z12, Z11, Z1 // C[0][1] += A[0][1] * B[1][1]
+	VBROADCASTSS 4(R10)(R9*1), Z12 // A[1][1] = a[1][1]
+	VFMADD231PS  Z12, Z10, Z2 // C[1][0] += A[1][1] * B[1][0]
+	VFMADD231PS  Z12, Z11, Z3 // C[1][1] += A[1][1] * B[1][1]
+	VBROADCASTSS 4(R10)(R9*2), Z12 // A[2][1] = a[2][1]
+	VFMADD231PS  Z12, Z10, Z4 // C[2][0] += A[2][1] * B[1][0]
+	VFMADD231PS  Z12, Z11, Z5 // C[2][1] += A[2][1] * B[1][1]
+	VBROADCASTSS 4(R11), Z12 // A[3][1] = a[3][1]
+	VFMADD231PS  Z12, Z10, Z6 // C[3][0] += A[3][1] * B[1][0]
+	VFMADD231PS  Z12, Z11, Z7 // C[3][1] += A[3][1] * B[1][1]
+	VBROADCASTSS 4(R11)(R9*1), Z12 // A[4][1] = a[4][1]
+	VFMADD231PS  Z12, Z10, Z8 // C[4][0] += A[4][1] * B[1][0]
+	VFMADD231PS  Z12, Z11, Z9 // C[4][1] += A[4][1] * B[1][1]
+	VMOVUPS      256(R12), Z10 // B[2][0] = b_k[64]
+	VMOVUPS      320(R12), Z11 // B[2][1] = b_k[80]
+	VBROADCASTSS 8(R10), Z12 // A[0][2] = a[0][2]
+	VFMADD231PS  Z12, Z10, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VFMADD231PS  Z12, Z11, Z1 // C[0][1] += A[0][2] * B[2][1]
+	VBROADCASTSS 8(R10)(R9*1), Z12 // A[1][2] = a[1][2]
+	VFMADD231PS  Z12, Z10, Z2 // C[1][0] += A[1][2] * B[2][0]
+	VFMADD231PS  Z12, Z11, Z3 // C[1][1] += A[1][2] * B[2][1]
+	VBROADCASTSS 8(R10)(R9*2), Z12 // A[2][2] = a[2][2]
+	VFMADD231PS  Z12, Z10, Z4 // C[2][0] += A[2][2] * B[2][0]
+	VFMADD231PS  Z12, Z11, Z5 // C[2][1] += A[2][2] * B[2][1]
+	VBROADCASTSS 8(R11), Z12 // A[3][2] = a[3][2]
+	VFMADD231PS  Z12, Z10, Z6 // C[3][0] += A[3][2] * B[2][0]
+	VFMADD231PS  Z12, Z11, Z7 // C[3][1] += A[3][2] * B[2][1]
+	VBROADCASTSS 8(R11)(R9*1), Z12 // A[4][2] = a[4][2]
+	VFMADD231PS  Z12, Z10, Z8 // C[4][0] += A[4][2] * B[2][0]
+	VFMADD231PS  Z12, Z11, Z9 // C[4][1] += A[4][2] * B[2][1]
+	VMOVUPS      384(R12), Z10 // B[3][0] = b_k[96]
+	VMOVUPS      448(R12), Z11 // B[3][1] = b_k[112]
+	VBROADCASTSS 12(R10), Z12 // A[0][3] = a[0][3]
+	VFMADD231PS  Z12, Z10, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VFMADD231PS  Z12, Z11, Z1 // C[0][1] += A[0][3] * B[3][1]
+	VBROADCASTSS 12(R10)(R9*1), Z12 // A[1][3] = a[1][3]
+	VFMADD231PS  Z12, Z10, Z2 // C[1][0] += A[1][3] * B[3][0]
+	VFMADD231PS  Z12, Z11, Z3 // C[1][1] += A[1][3] * B[3][1]
+	VBROADCASTSS 12(R10)(R9*2), Z12 // A[2][3] = a[2][3]
+	VFMADD231PS  Z12, Z10, Z4 // C[2][0] += A[2][3] * B[3][0]
+	VFMADD231PS  Z12, Z11, Z5 // C[2][1] += A[2][3] * B[3][1]
+	VBROADCASTSS 12(R11), Z12 // A[3][3] = a[3][3]
+	VFMADD231PS  Z12, Z10, Z6 // C[3][0] += A[3][3] * B[3][0]
+	VFMADD231PS  Z12, Z11, Z7 // C[3][1] += A[3][3] * B[3][1]
+	VBROADCASTSS 12(R11)(R9*1), Z12 // A[4][3] = a[4][3]
+	VFMADD231PS  Z12, Z10, Z8 // C[4][0] += A[4][3] * B[3][0]
+	VFMADD231PS  Z12, Z11, Z9 // C[4][1] += A[4][3] * B[3][1]
+	ADDQ         $+16, R10 // a0 += 16
+	ADDQ         $+16, R11 // a3 += 16
+	ADDQ         $+512, R12 // b_k += 512
+	SUBQ         $+4, R13 // depth += -4
+	CMPQ         R13, $+4 // depth >= 4
+	JGE          depth_67 // depth >= 4
+
+depth_end_68:
+	CMPQ R13, $+1 // depth < 1
+	JLT  depth_end_70 // depth < 1
+
+depth_69:
+	VMOVUPS      (R12), Z10 // B[0][0] = b_k[0]
+	VMOVUPS      64(R12), Z11 // B[0][1] = b_k[16]
+	VBROADCASTSS (R10), Z12 // A[0][0] = a[0][0]
+	VFMADD231PS  Z12, Z10, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z12, Z11, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*1), Z12 // A[1][0] = a[1][0]
+	VFMADD231PS  Z12, Z10, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z12, Z11, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*2), Z12 // A[2][0] = a[2][0]
+	VFMADD231PS  Z12, Z10, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z12, Z11, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VBROADCASTSS (R11), Z12 // A[3][0] = a[3][0]
+	VFMADD231PS  Z12, Z10, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z12, Z11, Z7 // C[3][1] += A[3][0] * B[0][1]
+	VBROADCASTSS (R11)(R9*1), Z12 // A[4][0] = a[4][0]
+	VFMADD231PS  Z12, Z10, Z8 // C[4][0] += A[4][0] * B[0][0]
+	VFMADD231PS  Z12, Z11, Z9 // C[4][1] += A[4][0] * B[0][1]
+	ADDQ         $+4, R10 // a0 += 4
+	ADDQ         $+4, R11 // a3 += 4
+	ADDQ         $+128, R12 // b_k += 128
+	SUBQ         $+1, R13 // depth += -1
+	CMPQ         R13, $+1 // depth >= 1
+	JGE          depth_69 // depth >= 1
+
+depth_end_70:
+	// store
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    SI, R10 // rows of c_tile
+	LEAQ    (R10)(R9*2), R11 // rows of c_tile
+	ADDQ    R9, R11 // rows of c_tile
+	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R10) // c_tile[0][16] = C[0][1]
+	VMOVUPS Z2, (R10)(R9*1) // c_tile[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R10)(R9*1) // c_tile[1][16] = C[1][1]
+	VMOVUPS Z4, (R10)(R9*2) // c_tile[2][0] = C[2][0]
+	VMOVUPS Z5, 64(R10)(R9*2) // c_tile[2][16] = C[2][1]
+	VMOVUPS Z6, (R11) // c_tile[3][0] = C[3][0]
+	VMOVUPS Z7, 64(R11) // c_tile[3][16] = C[3][1]
+	VMOVUPS Z8, (R11)(R9*1) // c_tile[4][0] = C[4][0]
+	VMOVUPS Z9, 64(R11)(R9*1) // c_tile[4][16] = C[4][1]
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    R9, R10 // cStride = cStride
+	ADDQ    R10, SI // c_tile += cStride
+	SHLQ    $0x01, R9 // cStride <<= 1
+	SHLQ    $0x01, R9 // cStride <<= 1
+	ADDQ    R9, SI // c_tile += cStride
+	MOVQ    aStride+24(FP), R9 // aStride
+	SHLQ    $0x02, R9 // aStride in bytes
+	MOVQ    R9, R10 // aStride = aStride
+	ADDQ    R10, BX // a += aStride
+	SHLQ    $0x01, R9 // aStride <<= 1
+	SHLQ    $0x01, R9 // aStride <<= 1
+	ADDQ    R9, BX // a += aStride
+	SUBQ    $+4, R8 // rows += -4
+	JMP     end_64
+
+less_63:
+	CMPQ R9, $+4 // height < 4
+	JLT  less_71 // height < 4
+
+	// C = α·C, or 0 without α
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_73 // alpha < 1
 	MOVQ         cStride+8(FP), R9 // cStride
 	SHLQ         $0x02, R9 // cStride in bytes
 	MOVQ         SI, R10 // rows of c_tile
@@ -1168,9 +2794,9 @@ rows_19:
 	VMOVUPS      64(R11), Z7 // C[3][1] = c_tile[3][16]
 	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
 	ADDQ         $+16, DI // alpha += 16
-	JMP          end_22
+	JMP          end_74
 
-less_21:
+less_73:
 	VPXORD Z0, Z0, Z0 // C[0][0] = 0
 	VPXORD Z1, Z1, Z1 // C[0][1] = 0
 	VPXORD Z2, Z2, Z2 // C[1][0] = 0
@@ -1180,7 +2806,7 @@ less_21:
 	VPXORD Z6, Z6, Z6 // C[3][0] = 0
 	VPXORD Z7, Z7, Z7 // C[3][1] = 0
 
-end_22:
+end_74:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
@@ -1189,10 +2815,10 @@ end_22:
 	ADDQ R9, R11 // rows of a
 	MOVQ depth+40(FP), R13 // depth
 	MOVQ CX, R12 // b_k = b
-	CMPQ R13, $+8 // depth < 8
-	JLT  depth_end_24 // depth < 8
+	CMPQ R13, $+4 // depth < 4
+	JLT  depth_end_76 // depth < 4
 
-depth_23:
+depth_75:
 	VMOVUPS      (R12), Z8 // B[0][0] = b_k[0]
 	VMOVUPS      64(R12), Z9 // B[0][1] = b_k[16]
 	VBROADCASTSS (R10), Z10 // A[0][0] = a[0][0]
@@ -1249,74 +2875,18 @@ depth_23:
 	VBROADCASTSS 12(R11), Z10 // A[3][3] = a[3][3]
 	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][3] * B[3][0]
 	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][3] * B[3][1]
-	VMOVUPS      512(R12), Z8 // B[4][0] = b_k[128]
-	VMOVUPS      576(R12), Z9 // B[4][1] = b_k[144]
-	VBROADCASTSS 16(R10), Z10 // A[0][4] = a[0][4]
-	VFMADD231PS  Z10, Z8, Z0 // C[0][0] += A[0][4] * B[4][0]
-	VFMADD231PS  Z10, Z9, Z1 // C[0][1] += A[0][4] * B[4][1]
-	VBROADCASTSS 16(R10)(R9*1), Z10 // A[1][4] = a[1][4]
-	VFMADD231PS  Z10, Z8, Z2 // C[1][0] += A[1][4] * B[4][0]
-	VFMADD231PS  Z10, Z9, Z3 // C[1][1] += A[1][4] * B[4][1]
-	VBROADCASTSS 16(R10)(R9*2), Z10 // A[2][4] = a[2][4]
-	VFMADD231PS  Z10, Z8, Z4 // C[2][0] += A[2][4] * B[4][0]
-	VFMADD231PS  Z10, Z9, Z5 // C[2][1] += A[2][4] * B[4][1]
-	VBROADCASTSS 16(R11), Z10 // A[3][4] = a[3][4]
-	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][4] * B[4][0]
-	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][4] * B[4][1]
-	VMOVUPS      640(R12), Z8 // B[5][0] = b_k[160]
-	VMOVUPS      704(R12), Z9 // B[5][1] = b_k[176]
-	VBROADCASTSS 20(R10), Z10 // A[0][5] = a[0][5]
-	VFMADD231PS  Z10, Z8, Z0 // C[0][0] += A[0][5] * B[5][0]
-	VFMADD231PS  Z10, Z9, Z1 // C[0][1] += A[0][5] * B[5][1]
-	VBROADCASTSS 20(R10)(R9*1), Z10 // A[1][5] = a[1][5]
-	VFMADD231PS  Z10, Z8, Z2 // C[1][0] += A[1][5] * B[5][0]
-	VFMADD231PS  Z10, Z9, Z3 // C[1][1] += A[1][5] * B[5][1]
-	VBROADCASTSS 20(R10)(R9*2), Z10 // A[2][5] = a[2][5]
-	VFMADD231PS  Z10, Z8, Z4 // C[2][0] += A[2][5] * B[5][0]
-	VFMADD231PS  Z10, Z9, Z5 // C[2][1] += A[2][5] * B[5][1]
-	VBROADCASTSS 20(R11), Z10 // A[3][5] = a[3][5]
-	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][5] * B[5][0]
-	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][5] * B[5][1]
-	VMOVUPS      768(R12), Z8 // B[6][0] = b_k[192]
-	VMOVUPS      832(R12), Z9 // B[6][1] = b_k[208]
-	VBROADCASTSS 24(R10), Z10 // A[0][6] = a[0][6]
-	VFMADD231PS  Z10, Z8, Z0 // C[0][0] += A[0][6] * B[6][0]
-	VFMADD231PS  Z10, Z9, Z1 // C[0][1] += A[0][6] * B[6][1]
-	VBROADCASTSS 24(R10)(R9*1), Z10 // A[1][6] = a[1][6]
-	VFMADD231PS  Z10, Z8, Z2 // C[1][0] += A[1][6] * B[6][0]
-	VFMADD231PS  Z10, Z9, Z3 // C[1][1] += A[1][6] * B[6][1]
-	VBROADCASTSS 24(R10)(R9*2), Z10 // A[2][6] = a[2][6]
-	VFMADD231PS  Z10, Z8, Z4 // C[2][0] += A[2][6] * B[6][0]
-	VFMADD231PS  Z10, Z9, Z5 // C[2][1] += A[2][6] * B[6][1]
-	VBROADCASTSS 24(R11), Z10 // A[3][6] = a[3][6]
-	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][6] * B[6][0]
-	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][6] * B[6][1]
-	VMOVUPS      896(R12), Z8 // B[7][0] = b_k[224]
-	VMOVUPS      960(R12), Z9 // B[7][1] = b_k[240]
-	VBROADCASTSS 28(R10), Z10 // A[0][7] = a[0][7]
-	VFMADD231PS  Z10, Z8, Z0 // C[0][0] += A[0][7] * B[7][0]
-	VFMADD231PS  Z10, Z9, Z1 // C[0][1] += A[0][7] * B[7][1]
-	VBROADCASTSS 28(R10)(R9*1), Z10 // A[1][7] = a[1][7]
-	VFMADD231PS  Z10, Z8, Z2 // C[1][0] += A[1][7] * B[7][0]
-	VFMADD231PS  Z10, Z9, Z3 // C[1][1] += A[1][7] * B[7][1]
-	VBROADCASTSS 28(R10)(R9*2), Z10 // A[2][7] = a[2][7]
-	VFMADD231PS  Z10, Z8, Z4 // C[2][0] += A[2][7] * B[7][0]
-	VFMADD231PS  Z10, Z9, Z5 // C[2][1] += A[2][7] * B[7][1]
-	VBROADCASTSS 28(R11), Z10 // A[3][7] = a[3][7]
-	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][7] * B[7][0]
-	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][7] * B[7][1]
-	ADDQ         $+32, R10 // a0 += 32
-	ADDQ         $+32, R11 // a3 += 32
-	ADDQ         $+1024, R12 // b_k += 1024
-	SUBQ         $+8, R13 // depth += -8
-	CMPQ         R13, $+8 // depth >= 8
-	JGE          depth_23 // depth >= 8
+	ADDQ         $+16, R10 // a0 += 16
+	ADDQ         $+16, R11 // a3 += 16
+	ADDQ         $+512, R12 // b_k += 512
+	SUBQ         $+4, R13 // depth += -4
+	CMPQ         R13, $+4 // depth >= 4
+	JGE          depth_75 // depth >= 4
 
-depth_end_24:
+depth_end_76:
 	CMPQ R13, $+1 // depth < 1
-	JLT  depth_end_26 // depth < 1
+	JLT  depth_end_78 // depth < 1
 
-depth_25:
+depth_77:
 	VMOVUPS      (R12), Z8 // B[0][0] = b_k[0]
 	VMOVUPS      64(R12), Z9 // B[0][1] = b_k[16]
 	VBROADCASTSS (R10), Z10 // A[0][0] = a[0][0]
@@ -1336,9 +2906,9 @@ depth_25:
 	ADDQ         $+128, R12 // b_k += 128
 	SUBQ         $+1, R13 // depth += -1
 	CMPQ         R13, $+1 // depth >= 1
-	JGE          depth_25 // depth >= 1
+	JGE          depth_77 // depth >= 1
 
-depth_end_26:
+depth_end_78:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
@@ -1363,18 +2933,161 @@ depth_end_26:
 	SHLQ    $0x01, R9 // aStride <<= 1
 	SHLQ    $0x01, R9 // aStride <<= 1
 	ADDQ    R9, BX // a += aStride
-	SUBQ    $+4, R8 // rows += -4
-	CMPQ    R8, $+4 // rows >= 4
-	JGE     rows_19 // rows >= 4
+	SUBQ    $+3, R8 // rows += -3
+	JMP     end_72
 
-rows_end_20:
-	CMPQ R8, $+2 // rows < 2
-	JLT  rows_end_28 // rows < 2
+less_71:
+	CMPQ R9, $+3 // height < 3
+	JLT  less_79 // height < 3
 
-rows_27:
 	// C = α·C, or 0 without α
 	CMPQ         DI, $+1 // alpha < 1
-	JLT          less_29 // alpha < 1
+	JLT          less_81 // alpha < 1
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         SI, R10 // rows of c_tile
+	VBROADCASTSS (DI), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R10), Z1 // C[0][1] = c_tile[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(DI), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Z2 // C[1][0] = c_tile[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R10)(R9*1), Z3 // C[1][1] = c_tile[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	VBROADCASTSS 8(DI), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Z4 // C[2][0] = c_tile[2][0]
+	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
+	VMOVUPS      64(R10)(R9*2), Z5 // C[2][1] = c_tile[2][16]
+	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
+	ADDQ         $+12, DI // alpha += 12
+	JMP          end_82
+
+less_81:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+	VPXORD Z2, Z2, Z2 // C[1][0] = 0
+	VPXORD Z3, Z3, Z3 // C[1][1] = 0
+	VPXORD Z4, Z4, Z4 // C[2][0] = 0
+	VPXORD Z5, Z5, Z5 // C[2][1] = 0
+
+end_82:
+	// C += A·B
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ BX, R10 // rows of a
+	MOVQ depth+40(FP), R12 // depth
+	MOVQ CX, R11 // b_k = b
+	CMPQ R12, $+4 // depth < 4
+	JLT  depth_end_84 // depth < 4
+
+depth_83:
+	VMOVUPS      (R11), Z6 // B[0][0] = b_k[0]
+	VMOVUPS      64(R11), Z7 // B[0][1] = b_k[16]
+	VBROADCASTSS (R10), Z8 // A[0][0] = a[0][0]
+	VFMADD231PS  Z8, Z6, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z8, Z7, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*1), Z8 // A[1][0] = a[1][0]
+	VFMADD231PS  Z8, Z6, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z8, Z7, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*2), Z8 // A[2][0] = a[2][0]
+	VFMADD231PS  Z8, Z6, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z8, Z7, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VMOVUPS      128(R11), Z6 // B[1][0] = b_k[32]
+	VMOVUPS      192(R11), Z7 // B[1][1] = b_k[48]
+	VBROADCASTSS 4(R10), Z8 // A[0][1] = a[0][1]
+	VFMADD231PS  Z8, Z6, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VFMADD231PS  Z8, Z7, Z1 // C[0][1] += A[0][1] * B[1][1]
+	VBROADCASTSS 4(R10)(R9*1), Z8 // A[1][1] = a[1][1]
+	VFMADD231PS  Z8, Z6, Z2 // C[1][0] += A[1][1] * B[1][0]
+	VFMADD231PS  Z8, Z7, Z3 // C[1][1] += A[1][1] * B[1][1]
+	VBROADCASTSS 4(R10)(R9*2), Z8 // A[2][1] = a[2][1]
+	VFMADD231PS  Z8, Z6, Z4 // C[2][0] += A[2][1] * B[1][0]
+	VFMADD231PS  Z8, Z7, Z5 // C[2][1] += A[2][1] * B[1][1]
+	VMOVUPS      256(R11), Z6 // B[2][0] = b_k[64]
+	VMOVUPS      320(R11), Z7 // B[2][1] = b_k[80]
+	VBROADCASTSS 8(R10), Z8 // A[0][2] = a[0][2]
+	VFMADD231PS  Z8, Z6, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VFMADD231PS  Z8, Z7, Z1 // C[0][1] += A[0][2] * B[2][1]
+	VBROADCASTSS 8(R10)(R9*1), Z8 // A[1][2] = a[1][2]
+	VFMADD231PS  Z8, Z6, Z2 // C[1][0] += A[1][2] * B[2][0]
+	VFMADD231PS  Z8, Z7, Z3 // C[1][1] += A[1][2] * B[2][1]
+	VBROADCASTSS 8(R10)(R9*2), Z8 // A[2][2] = a[2][2]
+	VFMADD231PS  Z8, Z6, Z4 // C[2][0] += A[2][2] * B[2][0]
+	VFMADD231PS  Z8, Z7, Z5 // C[2][1] += A[2][2] * B[2][1]
+	VMOVUPS      384(R11), Z6 // B[3][0] = b_k[96]
+	VMOVUPS      448(R11), Z7 // B[3][1] = b_k[112]
+	VBROADCASTSS 12(R10), Z8 // A[0][3] = a[0][3]
+	VFMADD231PS  Z8, Z6, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VFMADD231PS  Z8, Z7, Z1 // C[0][1] += A[0][3] * B[3][1]
+	VBROADCASTSS 12(R10)(R9*1), Z8 // A[1][3] = a[1][3]
+	VFMADD231PS  Z8, Z6, Z2 // C[1][0] += A[1][3] * B[3][0]
+	VFMADD231PS  Z8, Z7, Z3 // C[1][1] += A[1][3] * B[3][1]
+	VBROADCASTSS 12(R10)(R9*2), Z8 // A[2][3] = a[2][3]
+	VFMADD231PS  Z8, Z6, Z4 // C[2][0] += A[2][3] * B[3][0]
+	VFMADD231PS  Z8, Z7, Z5 // C[2][1] += A[2][3] * B[3][1]
+	ADDQ         $+16, R10 // a0 += 16
+	ADDQ         $+512, R11 // b_k += 512
+	SUBQ         $+4, R12 // depth += -4
+	CMPQ         R12, $+4 // depth >= 4
+	JGE          depth_83 // depth >= 4
+
+depth_end_84:
+	CMPQ R12, $+1 // depth < 1
+	JLT  depth_end_86 // depth < 1
+
+depth_85:
+	VMOVUPS      (R11), Z6 // B[0][0] = b_k[0]
+	VMOVUPS      64(R11), Z7 // B[0][1] = b_k[16]
+	VBROADCASTSS (R10), Z8 // A[0][0] = a[0][0]
+	VFMADD231PS  Z8, Z6, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z8, Z7, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*1), Z8 // A[1][0] = a[1][0]
+	VFMADD231PS  Z8, Z6, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z8, Z7, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*2), Z8 // A[2][0] = a[2][0]
+	VFMADD231PS  Z8, Z6, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z8, Z7, Z5 // C[2][1] += A[2][0] * B[0][1]
+	ADDQ         $+4, R10 // a0 += 4
+	ADDQ         $+128, R11 // b_k += 128
+	SUBQ         $+1, R12 // depth += -1
+	CMPQ         R12, $+1 // depth >= 1
+	JGE          depth_85 // depth >= 1
+
+depth_end_86:
+	// store
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    SI, R10 // rows of c_tile
+	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R10) // c_tile[0][16] = C[0][1]
+	VMOVUPS Z2, (R10)(R9*1) // c_tile[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R10)(R9*1) // c_tile[1][16] = C[1][1]
+	VMOVUPS Z4, (R10)(R9*2) // c_tile[2][0] = C[2][0]
+	VMOVUPS Z5, 64(R10)(R9*2) // c_tile[2][16] = C[2][1]
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    R9, R10 // cStride = cStride
+	ADDQ    R10, SI // c_tile += cStride
+	SHLQ    $0x01, R9 // cStride <<= 1
+	ADDQ    R9, SI // c_tile += cStride
+	MOVQ    aStride+24(FP), R9 // aStride
+	SHLQ    $0x02, R9 // aStride in bytes
+	MOVQ    R9, R10 // aStride = aStride
+	ADDQ    R10, BX // a += aStride
+	SHLQ    $0x01, R9 // aStride <<= 1
+	ADDQ    R9, BX // a += aStride
+	SUBQ    $+2, R8 // rows += -2
+	JMP     end_80
+
+less_79:
+	CMPQ R9, $+2 // height < 2
+	JLT  less_87 // height < 2
+
+	// C = α·C, or 0 without α
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_89 // alpha < 1
 	MOVQ         cStride+8(FP), R9 // cStride
 	SHLQ         $0x02, R9 // cStride in bytes
 	MOVQ         SI, R10 // rows of c_tile
@@ -1389,25 +3102,25 @@ rows_27:
 	VMOVUPS      64(R10)(R9*1), Z3 // C[1][1] = c_tile[1][16]
 	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
 	ADDQ         $+8, DI // alpha += 8
-	JMP          end_30
+	JMP          end_90
 
-less_29:
+less_89:
 	VPXORD Z0, Z0, Z0 // C[0][0] = 0
 	VPXORD Z1, Z1, Z1 // C[0][1] = 0
 	VPXORD Z2, Z2, Z2 // C[1][0] = 0
 	VPXORD Z3, Z3, Z3 // C[1][1] = 0
 
-end_30:
+end_90:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ BX, R10 // rows of a
 	MOVQ depth+40(FP), R12 // depth
 	MOVQ CX, R11 // b_k = b
-	CMPQ R12, $+8 // depth < 8
-	JLT  depth_end_32 // depth < 8
+	CMPQ R12, $+4 // depth < 4
+	JLT  depth_end_92 // depth < 4
 
-depth_31:
+depth_91:
 	VMOVUPS      (R11), Z4 // B[0][0] = b_k[0]
 	VMOVUPS      64(R11), Z5 // B[0][1] = b_k[16]
 	VBROADCASTSS (R10), Z6 // A[0][0] = a[0][0]
@@ -1440,49 +3153,17 @@ depth_31:
 	VBROADCASTSS 12(R10)(R9*1), Z6 // A[1][3] = a[1][3]
 	VFMADD231PS  Z6, Z4, Z2 // C[1][0] += A[1][3] * B[3][0]
 	VFMADD231PS  Z6, Z5, Z3 // C[1][1] += A[1][3] * B[3][1]
-	VMOVUPS      512(R11), Z4 // B[4][0] = b_k[128]
-	VMOVUPS      576(R11), Z5 // B[4][1] = b_k[144]
-	VBROADCASTSS 16(R10), Z6 // A[0][4] = a[0][4]
-	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][4] * B[4][0]
-	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][4] * B[4][1]
-	VBROADCASTSS 16(R10)(R9*1), Z6 // A[1][4] = a[1][4]
-	VFMADD231PS  Z6, Z4, Z2 // C[1][0] += A[1][4] * B[4][0]
-	VFMADD231PS  Z6, Z5, Z3 // C[1][1] += A[1][4] * B[4][1]
-	VMOVUPS      640(R11), Z4 // B[5][0] = b_k[160]
-	VMOVUPS      704(R11), Z5 // B[5][1] = b_k[176]
-	VBROADCASTSS 20(R10), Z6 // A[0][5] = a[0][5]
-	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][5] * B[5][0]
-	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][5] * B[5][1]
-	VBROADCASTSS 20(R10)(R9*1), Z6 // A[1][5] = a[1][5]
-	VFMADD231PS  Z6, Z4, Z2 // C[1][0] += A[1][5] * B[5][0]
-	VFMADD231PS  Z6, Z5, Z3 // C[1][1] += A[1][5] * B[5][1]
-	VMOVUPS      768(R11), Z4 // B[6][0] = b_k[192]
-	VMOVUPS      832(R11), Z5 // B[6][1] = b_k[208]
-	VBROADCASTSS 24(R10), Z6 // A[0][6] = a[0][6]
-	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][6] * B[6][0]
-	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][6] * B[6][1]
-	VBROADCASTSS 24(R10)(R9*1), Z6 // A[1][6] = a[1][6]
-	VFMADD231PS  Z6, Z4, Z2 // C[1][0] += A[1][6] * B[6][0]
-	VFMADD231PS  Z6, Z5, Z3 // C[1][1] += A[1][6] * B[6][1]
-	VMOVUPS      896(R11), Z4 // B[7][0] = b_k[224]
-	VMOVUPS      960(R11), Z5 // B[7][1] = b_k[240]
-	VBROADCASTSS 28(R10), Z6 // A[0][7] = a[0][7]
-	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][7] * B[7][0]
-	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][7] * B[7][1]
-	VBROADCASTSS 28(R10)(R9*1), Z6 // A[1][7] = a[1][7]
-	VFMADD231PS  Z6, Z4, Z2 // C[1][0] += A[1][7] * B[7][0]
-	VFMADD231PS  Z6, Z5, Z3 // C[1][1] += A[1][7] * B[7][1]
-	ADDQ         $+32, R10 // a0 += 32
-	ADDQ         $+1024, R11 // b_k += 1024
-	SUBQ         $+8, R12 // depth += -8
-	CMPQ         R12, $+8 // depth >= 8
-	JGE          depth_31 // depth >= 8
+	ADDQ         $+16, R10 // a0 += 16
+	ADDQ         $+512, R11 // b_k += 512
+	SUBQ         $+4, R12 // depth += -4
+	CMPQ         R12, $+4 // depth >= 4
+	JGE          depth_91 // depth >= 4
 
-depth_end_32:
+depth_end_92:
 	CMPQ R12, $+1 // depth < 1
-	JLT  depth_end_34 // depth < 1
+	JLT  depth_end_94 // depth < 1
 
-depth_33:
+depth_93:
 	VMOVUPS      (R11), Z4 // B[0][0] = b_k[0]
 	VMOVUPS      64(R11), Z5 // B[0][1] = b_k[16]
 	VBROADCASTSS (R10), Z6 // A[0][0] = a[0][0]
@@ -1495,9 +3176,9 @@ depth_33:
 	ADDQ         $+128, R11 // b_k += 128
 	SUBQ         $+1, R12 // depth += -1
 	CMPQ         R12, $+1 // depth >= 1
-	JGE          depth_33 // depth >= 1
+	JGE          depth_93 // depth >= 1
 
-depth_end_34:
+depth_end_94:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
@@ -1514,18 +3195,13 @@ depth_end_34:
 	SHLQ    $0x02, R9 // aStride in bytes
 	SHLQ    $0x01, R9 // aStride <<= 1
 	ADDQ    R9, BX // a += aStride
-	SUBQ    $+2, R8 // rows += -2
-	CMPQ    R8, $+2 // rows >= 2
-	JGE     rows_27 // rows >= 2
+	SUBQ    $+1, R8 // rows += -1
+	JMP     end_88
 
-rows_end_28:
-	CMPQ R8, $+1 // rows < 1
-	JLT  rows_end_36 // rows < 1
-
-rows_35:
+less_87:
 	// C = α·C, or 0 without α
 	CMPQ         DI, $+1 // alpha < 1
-	JLT          less_37 // alpha < 1
+	JLT          less_95 // alpha < 1
 	MOVQ         cStride+8(FP), R9 // cStride
 	SHLQ         $0x02, R9 // cStride in bytes
 	MOVQ         SI, R9 // rows of c_tile
@@ -1535,23 +3211,23 @@ rows_35:
 	VMOVUPS      64(R9), Z1 // C[0][1] = c_tile[0][16]
 	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
 	ADDQ         $+4, DI // alpha += 4
-	JMP          end_38
+	JMP          end_96
 
-less_37:
+less_95:
 	VPXORD Z0, Z0, Z0 // C[0][0] = 0
 	VPXORD Z1, Z1, Z1 // C[0][1] = 0
 
-end_38:
+end_96:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ BX, R9 // rows of a
 	MOVQ depth+40(FP), R11 // depth
 	MOVQ CX, R10 // b_k = b
-	CMPQ R11, $+8 // depth < 8
-	JLT  depth_end_40 // depth < 8
+	CMPQ R11, $+4 // depth < 4
+	JLT  depth_end_98 // depth < 4
 
-depth_39:
+depth_97:
 	VMOVUPS      (R10), Z2 // B[0][0] = b_k[0]
 	VMOVUPS      64(R10), Z3 // B[0][1] = b_k[16]
 	VBROADCASTSS (R9), Z4 // A[0][0] = a[0][0]
@@ -1572,37 +3248,17 @@ depth_39:
 	VBROADCASTSS 12(R9), Z4 // A[0][3] = a[0][3]
 	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][3] * B[3][0]
 	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][3] * B[3][1]
-	VMOVUPS      512(R10), Z2 // B[4][0] = b_k[128]
-	VMOVUPS      576(R10), Z3 // B[4][1] = b_k[144]
-	VBROADCASTSS 16(R9), Z4 // A[0][4] = a[0][4]
-	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][4] * B[4][0]
-	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][4] * B[4][1]
-	VMOVUPS      640(R10), Z2 // B[5][0] = b_k[160]
-	VMOVUPS      704(R10), Z3 // B[5][1] = b_k[176]
-	VBROADCASTSS 20(R9), Z4 // A[0][5] = a[0][5]
-	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][5] * B[5][0]
-	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][5] * B[5][1]
-	VMOVUPS      768(R10), Z2 // B[6][0] = b_k[192]
-	VMOVUPS      832(R10), Z3 // B[6][1] = b_k[208]
-	VBROADCASTSS 24(R9), Z4 // A[0][6] = a[0][6]
-	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][6] * B[6][0]
-	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][6] * B[6][1]
-	VMOVUPS      896(R10), Z2 // B[7][0] = b_k[224]
-	VMOVUPS      960(R10), Z3 // B[7][1] = b_k[240]
-	VBROADCASTSS 28(R9), Z4 // A[0][7] = a[0][7]
-	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][7] * B[7][0]
-	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][7] * B[7][1]
-	ADDQ         $+32, R9 // a0 += 32
-	ADDQ         $+1024, R10 // b_k += 1024
-	SUBQ         $+8, R11 // depth += -8
-	CMPQ         R11, $+8 // depth >= 8
-	JGE          depth_39 // depth >= 8
+	ADDQ         $+16, R9 // a0 += 16
+	ADDQ         $+512, R10 // b_k += 512
+	SUBQ         $+4, R11 // depth += -4
+	CMPQ         R11, $+4 // depth >= 4
+	JGE          depth_97 // depth >= 4
 
-depth_end_40:
+depth_end_98:
 	CMPQ R11, $+1 // depth < 1
-	JLT  depth_end_42 // depth < 1
+	JLT  depth_end_100 // depth < 1
 
-depth_41:
+depth_99:
 	VMOVUPS      (R10), Z2 // B[0][0] = b_k[0]
 	VMOVUPS      64(R10), Z3 // B[0][1] = b_k[16]
 	VBROADCASTSS (R9), Z4 // A[0][0] = a[0][0]
@@ -1612,9 +3268,9 @@ depth_41:
 	ADDQ         $+128, R10 // b_k += 128
 	SUBQ         $+1, R11 // depth += -1
 	CMPQ         R11, $+1 // depth >= 1
-	JGE          depth_41 // depth >= 1
+	JGE          depth_99 // depth >= 1
 
-depth_end_42:
+depth_end_100:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
@@ -1627,11 +3283,24 @@ depth_end_42:
 	MOVQ    aStride+24(FP), R9 // aStride
 	SHLQ    $0x02, R9 // aStride in bytes
 	ADDQ    R9, BX // a += aStride
-	SUBQ    $+1, R8 // rows += -1
-	CMPQ    R8, $+1 // rows >= 1
-	JGE     rows_35 // rows >= 1
+	ADDQ    $+0, R8 // rows += 0
 
-rows_end_36:
+end_88:
+end_80:
+end_72:
+end_64:
+end_56:
+end_48:
+end_40:
+end_32:
+end_24:
+end_16:
+end_8:
+	SUBQ $+1, R8 // rows += -1
+	CMPQ R8, $+1 // rows >= 1
+	JGE  rows_3 // rows >= 1
+
+rows_end_4:
 	ADDQ $+128, AX // c += 128
 	ADDQ $+128, CX // b += 128
 	SUBQ $+32, DX // cols += -32
@@ -1640,20 +3309,34 @@ rows_end_36:
 
 columns_end_2:
 	CMPQ DX, $+16 // cols < 16
-	JLT  columns_end_44 // cols < 16
+	JLT  columns_end_102 // cols < 16
 
-columns_43:
+columns_101:
 	MOVQ a+16(FP), BX // a
 	MOVQ alpha+64(FP), DI // alpha
 	MOVQ AX, SI // c_tile = c
 	MOVQ rows+48(FP), R8 // rows
-	CMPQ R8, $+12 // rows < 12
-	JLT  rows_end_46 // rows < 12
+	CMPQ R8, $+1 // rows < 1
+	JLT  rows_end_104 // rows < 1
 
-rows_45:
+rows_103:
+	MOVQ R8, R9 // height = rows
+	CMPQ R8, $+13 // rows < 13
+	JLT  less_105 // rows < 13
+	ADDQ $+1, R9 // height += 1
+	SHRQ $0x01, R9 // height >>= 1
+	CMPQ R8, $+24 // rows < 24
+	JLT  less_106 // rows < 24
+	MOVQ $+12, R9 // height = 12
+
+less_106:
+less_105:
+	CMPQ R9, $+12 // height < 12
+	JLT  less_107 // height < 12
+
 	// C = α·C, or 0 without α
 	CMPQ         DI, $+1 // alpha < 1
-	JLT          less_47 // alpha < 1
+	JLT          less_109 // alpha < 1
 	MOVQ         cStride+8(FP), R9 // cStride
 	SHLQ         $0x02, R9 // cStride in bytes
 	MOVQ         SI, R10 // rows of c_tile
@@ -1700,9 +3383,9 @@ rows_45:
 	VMOVUPS      (R13)(R9*2), Z11 // C[11][0] = c_tile[11][0]
 	VMULPS       Z12, Z11, Z11 // C[11][0] = C[11][0] * α[11]
 	ADDQ         $+48, DI // alpha += 48
-	JMP          end_48
+	JMP          end_110
 
-less_47:
+less_109:
 	VPXORD Z0, Z0, Z0 // C[0][0] = 0
 	VPXORD Z1, Z1, Z1 // C[1][0] = 0
 	VPXORD Z2, Z2, Z2 // C[2][0] = 0
@@ -1716,7 +3399,7 @@ less_47:
 	VPXORD Z10, Z10, Z10 // C[10][0] = 0
 	VPXORD Z11, Z11, Z11 // C[11][0] = 0
 
-end_48:
+end_110:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
@@ -1730,9 +3413,9 @@ end_48:
 	MOVQ depth+40(FP), R15 // depth
 	MOVQ CX, R14 // b_k = b
 	CMPQ R15, $+8 // depth < 8
-	JLT  depth_end_50 // depth < 8
+	JLT  depth_end_112 // depth < 8
 
-depth_49:
+depth_111:
 	VMOVUPS          (R14), Z12 // B[0][0] = b_k[0]
 	VFMADD231PS.BCST (R10), Z12, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R9*1), Z12, Z1 // C[1][0] += a[1][0] * B[0][0]
@@ -1844,13 +3527,13 @@ depth_49:
 	ADDQ             $+1024, R14 // b_k += 1024
 	SUBQ             $+8, R15 // depth += -8
 	CMPQ             R15, $+8 // depth >= 8
-	JGE              depth_49 // depth >= 8
+	JGE              depth_111 // depth >= 8
 
-depth_end_50:
+depth_end_112:
 	CMPQ R15, $+1 // depth < 1
-	JLT  depth_end_52 // depth < 1
+	JLT  depth_end_114 // depth < 1
 
-depth_51:
+depth_113:
 	VMOVUPS          (R14), Z12 // B[0][0] = b_k[0]
 	VFMADD231PS.BCST (R10), Z12, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R9*1), Z12, Z1 // C[1][0] += a[1][0] * B[0][0]
@@ -1871,9 +3554,9 @@ depth_51:
 	ADDQ             $+128, R14 // b_k += 128
 	SUBQ             $+1, R15 // depth += -1
 	CMPQ             R15, $+1 // depth >= 1
-	JGE              depth_51 // depth >= 1
+	JGE              depth_113 // depth >= 1
 
-depth_end_52:
+depth_end_114:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
@@ -1916,18 +3599,604 @@ depth_end_52:
 	SHLQ    $0x01, R9 // aStride <<= 1
 	SHLQ    $0x01, R9 // aStride <<= 1
 	ADDQ    R9, BX // a += aStride
-	SUBQ    $+12, R8 // rows += -12
-	CMPQ    R8, $+12 // rows >= 12
-	JGE     rows_45 // rows >= 12
+	SUBQ    $+11, R8 // rows += -11
+	JMP     end_108
 
-rows_end_46:
-	CMPQ R8, $+8 // rows < 8
-	JLT  rows_end_54 // rows < 8
+less_107:
+	CMPQ R9, $+11 // height < 11
+	JLT  less_115 // height < 11
 
-rows_53:
 	// C = α·C, or 0 without α
 	CMPQ         DI, $+1 // alpha < 1
-	JLT          less_55 // alpha < 1
+	JLT          less_117 // alpha < 1
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         SI, R10 // rows of c_tile
+	LEAQ         (R10)(R9*2), R11 // rows of c_tile
+	ADDQ         R9, R11 // rows of c_tile
+	LEAQ         (R11)(R9*2), R12 // rows of c_tile
+	ADDQ         R9, R12 // rows of c_tile
+	LEAQ         (R12)(R9*2), R13 // rows of c_tile
+	ADDQ         R9, R13 // rows of c_tile
+	VBROADCASTSS (DI), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
+	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VBROADCASTSS 4(DI), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Z1 // C[1][0] = c_tile[1][0]
+	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
+	VBROADCASTSS 8(DI), Z3 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Z2 // C[2][0] = c_tile[2][0]
+	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
+	VBROADCASTSS 12(DI), Z4 // α[3] = all alpha[3]
+	VMOVUPS      (R11), Z3 // C[3][0] = c_tile[3][0]
+	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
+	VBROADCASTSS 16(DI), Z5 // α[4] = all alpha[4]
+	VMOVUPS      (R11)(R9*1), Z4 // C[4][0] = c_tile[4][0]
+	VMULPS       Z5, Z4, Z4 // C[4][0] = C[4][0] * α[4]
+	VBROADCASTSS 20(DI), Z6 // α[5] = all alpha[5]
+	VMOVUPS      (R11)(R9*2), Z5 // C[5][0] = c_tile[5][0]
+	VMULPS       Z6, Z5, Z5 // C[5][0] = C[5][0] * α[5]
+	VBROADCASTSS 24(DI), Z7 // α[6] = all alpha[6]
+	VMOVUPS      (R12), Z6 // C[6][0] = c_tile[6][0]
+	VMULPS       Z7, Z6, Z6 // C[6][0] = C[6][0] * α[6]
+	VBROADCASTSS 28(DI), Z8 // α[7] = all alpha[7]
+	VMOVUPS      (R12)(R9*1), Z7 // C[7][0] = c_tile[7][0]
+	VMULPS       Z8, Z7, Z7 // C[7][0] = C[7][0] * α[7]
+	VBROADCASTSS 32(DI), Z9 // α[8] = all alpha[8]
+	VMOVUPS      (R12)(R9*2), Z8 // C[8][0] = c_tile[8][0]
+	VMULPS       Z9, Z8, Z8 // C[8][0] = C[8][0] * α[8]
+	VBROADCASTSS 36(DI), Z10 // α[9] = all alpha[9]
+	VMOVUPS      (R13), Z9 // C[9][0] = c_tile[9][0]
+	VMULPS       Z10, Z9, Z9 // C[9][0] = C[9][0] * α[9]
+	VBROADCASTSS 40(DI), Z11 // α[10] = all alpha[10]
+	VMOVUPS      (R13)(R9*1), Z10 // C[10][0] = c_tile[10][0]
+	VMULPS       Z11, Z10, Z10 // C[10][0] = C[10][0] * α[10]
+	ADDQ         $+44, DI // alpha += 44
+	JMP          end_118
+
+less_117:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[1][0] = 0
+	VPXORD Z2, Z2, Z2 // C[2][0] = 0
+	VPXORD Z3, Z3, Z3 // C[3][0] = 0
+	VPXORD Z4, Z4, Z4 // C[4][0] = 0
+	VPXORD Z5, Z5, Z5 // C[5][0] = 0
+	VPXORD Z6, Z6, Z6 // C[6][0] = 0
+	VPXORD Z7, Z7, Z7 // C[7][0] = 0
+	VPXORD Z8, Z8, Z8 // C[8][0] = 0
+	VPXORD Z9, Z9, Z9 // C[9][0] = 0
+	VPXORD Z10, Z10, Z10 // C[10][0] = 0
+
+end_118:
+	// C += A·B
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ BX, R10 // rows of a
+	LEAQ (R10)(R9*2), R11 // rows of a
+	ADDQ R9, R11 // rows of a
+	LEAQ (R11)(R9*2), R12 // rows of a
+	ADDQ R9, R12 // rows of a
+	LEAQ (R12)(R9*2), R13 // rows of a
+	ADDQ R9, R13 // rows of a
+	MOVQ depth+40(FP), R15 // depth
+	MOVQ CX, R14 // b_k = b
+	CMPQ R15, $+4 // depth < 4
+	JLT  depth_end_120 // depth < 4
+
+depth_119:
+	VMOVUPS          (R14), Z11 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R10), Z11, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*1), Z11, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*2), Z11, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R11), Z11, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*1), Z11, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*2), Z11, Z5 // C[5][0] += a[5][0] * B[0][0]
+	VFMADD231PS.BCST (R12), Z11, Z6 // C[6][0] += a[6][0] * B[0][0]
+	VFMADD231PS.BCST (R12)(R9*1), Z11, Z7 // C[7][0] += a[7][0] * B[0][0]
+	VFMADD231PS.BCST (R12)(R9*2), Z11, Z8 // C[8][0] += a[8][0] * B[0][0]
+	VFMADD231PS.BCST (R13), Z11, Z9 // C[9][0] += a[9][0] * B[0][0]
+	VFMADD231PS.BCST (R13)(R9*1), Z11, Z10 // C[10][0] += a[10][0] * B[0][0]
+	VMOVUPS          128(R14), Z11 // B[1][0] = b_k[32]
+	VFMADD231PS.BCST 4(R10), Z11, Z0 // C[0][0] += a[0][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R9*1), Z11, Z1 // C[1][0] += a[1][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R9*2), Z11, Z2 // C[2][0] += a[2][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11), Z11, Z3 // C[3][0] += a[3][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11)(R9*1), Z11, Z4 // C[4][0] += a[4][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11)(R9*2), Z11, Z5 // C[5][0] += a[5][1] * B[1][0]
+	VFMADD231PS.BCST 4(R12), Z11, Z6 // C[6][0] += a[6][1] * B[1][0]
+	VFMADD231PS.BCST 4(R12)(R9*1), Z11, Z7 // C[7][0] += a[7][1] * B[1][0]
+	VFMADD231PS.BCST 4(R12)(R9*2), Z11, Z8 // C[8][0] += a[8][1] * B[1][0]
+	VFMADD231PS.BCST 4(R13), Z11, Z9 // C[9][0] += a[9][1] * B[1][0]
+	VFMADD231PS.BCST 4(R13)(R9*1), Z11, Z10 // C[10][0] += a[10][1] * B[1][0]
+	VMOVUPS          256(R14), Z11 // B[2][0] = b_k[64]
+	VFMADD231PS.BCST 8(R10), Z11, Z0 // C[0][0] += a[0][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R9*1), Z11, Z1 // C[1][0] += a[1][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R9*2), Z11, Z2 // C[2][0] += a[2][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11), Z11, Z3 // C[3][0] += a[3][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11)(R9*1), Z11, Z4 // C[4][0] += a[4][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11)(R9*2), Z11, Z5 // C[5][0] += a[5][2] * B[2][0]
+	VFMADD231PS.BCST 8(R12), Z11, Z6 // C[6][0] += a[6][2] * B[2][0]
+	VFMADD231PS.BCST 8(R12)(R9*1), Z11, Z7 // C[7][0] += a[7][2] * B[2][0]
+	VFMADD231PS.BCST 8(R12)(R9*2), Z11, Z8 // C[8][0] += a[8][2] * B[2][0]
+	VFMADD231PS.BCST 8(R13), Z11, Z9 // C[9][0] += a[9][2] * B[2][0]
+	VFMADD231PS.BCST 8(R13)(R9*1), Z11, Z10 // C[10][0] += a[10][2] * B[2][0]
+	VMOVUPS          384(R14), Z11 // B[3][0] = b_k[96]
+	VFMADD231PS.BCST 12(R10), Z11, Z0 // C[0][0] += a[0][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R9*1), Z11, Z1 // C[1][0] += a[1][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R9*2), Z11, Z2 // C[2][0] += a[2][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11), Z11, Z3 // C[3][0] += a[3][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11)(R9*1), Z11, Z4 // C[4][0] += a[4][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11)(R9*2), Z11, Z5 // C[5][0] += a[5][3] * B[3][0]
+	VFMADD231PS.BCST 12(R12), Z11, Z6 // C[6][0] += a[6][3] * B[3][0]
+	VFMADD231PS.BCST 12(R12)(R9*1), Z11, Z7 // C[7][0] += a[7][3] * B[3][0]
+	VFMADD231PS.BCST 12(R12)(R9*2), Z11, Z8 // C[8][0] += a[8][3] * B[3][0]
+	VFMADD231PS.BCST 12(R13), Z11, Z9 // C[9][0] += a[9][3] * B[3][0]
+	VFMADD231PS.BCST 12(R13)(R9*1), Z11, Z10 // C[10][0] += a[10][3] * B[3][0]
+	ADDQ             $+16, R10 // a0 += 16
+	ADDQ             $+16, R11 // a3 += 16
+	ADDQ             $+16, R12 // a6 += 16
+	ADDQ             $+16, R13 // a9 += 16
+	ADDQ             $+512, R14 // b_k += 512
+	SUBQ             $+4, R15 // depth += -4
+	CMPQ             R15, $+4 // depth >= 4
+	JGE              depth_119 // depth >= 4
+
+depth_end_120:
+	CMPQ R15, $+1 // depth < 1
+	JLT  depth_end_122 // depth < 1
+
+depth_121:
+	VMOVUPS          (R14), Z11 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R10), Z11, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*1), Z11, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*2), Z11, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R11), Z11, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*1), Z11, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*2), Z11, Z5 // C[5][0] += a[5][0] * B[0][0]
+	VFMADD231PS.BCST (R12), Z11, Z6 // C[6][0] += a[6][0] * B[0][0]
+	VFMADD231PS.BCST (R12)(R9*1), Z11, Z7 // C[7][0] += a[7][0] * B[0][0]
+	VFMADD231PS.BCST (R12)(R9*2), Z11, Z8 // C[8][0] += a[8][0] * B[0][0]
+	VFMADD231PS.BCST (R13), Z11, Z9 // C[9][0] += a[9][0] * B[0][0]
+	VFMADD231PS.BCST (R13)(R9*1), Z11, Z10 // C[10][0] += a[10][0] * B[0][0]
+	ADDQ             $+4, R10 // a0 += 4
+	ADDQ             $+4, R11 // a3 += 4
+	ADDQ             $+4, R12 // a6 += 4
+	ADDQ             $+4, R13 // a9 += 4
+	ADDQ             $+128, R14 // b_k += 128
+	SUBQ             $+1, R15 // depth += -1
+	CMPQ             R15, $+1 // depth >= 1
+	JGE              depth_121 // depth >= 1
+
+depth_end_122:
+	// store
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    SI, R10 // rows of c_tile
+	LEAQ    (R10)(R9*2), R11 // rows of c_tile
+	ADDQ    R9, R11 // rows of c_tile
+	LEAQ    (R11)(R9*2), R12 // rows of c_tile
+	ADDQ    R9, R12 // rows of c_tile
+	LEAQ    (R12)(R9*2), R13 // rows of c_tile
+	ADDQ    R9, R13 // rows of c_tile
+	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
+	VMOVUPS Z1, (R10)(R9*1) // c_tile[1][0] = C[1][0]
+	VMOVUPS Z2, (R10)(R9*2) // c_tile[2][0] = C[2][0]
+	VMOVUPS Z3, (R11) // c_tile[3][0] = C[3][0]
+	VMOVUPS Z4, (R11)(R9*1) // c_tile[4][0] = C[4][0]
+	VMOVUPS Z5, (R11)(R9*2) // c_tile[5][0] = C[5][0]
+	VMOVUPS Z6, (R12) // c_tile[6][0] = C[6][0]
+	VMOVUPS Z7, (R12)(R9*1) // c_tile[7][0] = C[7][0]
+	VMOVUPS Z8, (R12)(R9*2) // c_tile[8][0] = C[8][0]
+	VMOVUPS Z9, (R13) // c_tile[9][0] = C[9][0]
+	VMOVUPS Z10, (R13)(R9*1) // c_tile[10][0] = C[10][0]
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    R9, R10 // cStride = cStride
+	ADDQ    R10, SI // c_tile += cStride
+	MOVQ    R9, R10 // cStride = cStride
+	SHLQ    $0x01, R10 // cStride <<= 1
+	ADDQ    R10, SI // c_tile += cStride
+	SHLQ    $0x01, R9 // cStride <<= 1
+	SHLQ    $0x01, R9 // cStride <<= 1
+	SHLQ    $0x01, R9 // cStride <<= 1
+	ADDQ    R9, SI // c_tile += cStride
+	MOVQ    aStride+24(FP), R9 // aStride
+	SHLQ    $0x02, R9 // aStride in bytes
+	MOVQ    R9, R10 // aStride = aStride
+	ADDQ    R10, BX // a += aStride
+	MOVQ    R9, R10 // aStride = aStride
+	SHLQ    $0x01, R10 // aStride <<= 1
+	ADDQ    R10, BX // a += aStride
+	SHLQ    $0x01, R9 // aStride <<= 1
+	SHLQ    $0x01, R9 // aStride <<= 1
+	SHLQ    $0x01, R9 // aStride <<= 1
+	ADDQ    R9, BX // a += aStride
+	SUBQ    $+10, R8 // rows += -10
+	JMP     end_116
+
+less_115:
+	CMPQ R9, $+10 // height < 10
+	JLT  less_123 // height < 10
+
+	// C = α·C, or 0 without α
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_125 // alpha < 1
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         SI, R10 // rows of c_tile
+	LEAQ         (R10)(R9*2), R11 // rows of c_tile
+	ADDQ         R9, R11 // rows of c_tile
+	LEAQ         (R11)(R9*2), R12 // rows of c_tile
+	ADDQ         R9, R12 // rows of c_tile
+	LEAQ         (R12)(R9*2), R13 // rows of c_tile
+	ADDQ         R9, R13 // rows of c_tile
+	VBROADCASTSS (DI), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
+	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VBROADCASTSS 4(DI), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Z1 // C[1][0] = c_tile[1][0]
+	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
+	VBROADCASTSS 8(DI), Z3 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Z2 // C[2][0] = c_tile[2][0]
+	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
+	VBROADCASTSS 12(DI), Z4 // α[3] = all alpha[3]
+	VMOVUPS      (R11), Z3 // C[3][0] = c_tile[3][0]
+	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
+	VBROADCASTSS 16(DI), Z5 // α[4] = all alpha[4]
+	VMOVUPS      (R11)(R9*1), Z4 // C[4][0] = c_tile[4][0]
+	VMULPS       Z5, Z4, Z4 // C[4][0] = C[4][0] * α[4]
+	VBROADCASTSS 20(DI), Z6 // α[5] = all alpha[5]
+	VMOVUPS      (R11)(R9*2), Z5 // C[5][0] = c_tile[5][0]
+	VMULPS       Z6, Z5, Z5 // C[5][0] = C[5][0] * α[5]
+	VBROADCASTSS 24(DI), Z7 // α[6] = all alpha[6]
+	VMOVUPS      (R12), Z6 // C[6][0] = c_tile[6][0]
+	VMULPS       Z7, Z6, Z6 // C[6][0] = C[6][0] * α[6]
+	VBROADCASTSS 28(DI), Z8 // α[7] = all alpha[7]
+	VMOVUPS      (R12)(R9*1), Z7 // C[7][0] = c_tile[7][0]
+	VMULPS       Z8, Z7, Z7 // C[7][0] = C[7][0] * α[7]
+	VBROADCASTSS 32(DI), Z9 // α[8] = all alpha[8]
+	VMOVUPS      (R12)(R9*2), Z8 // C[8][0] = c_tile[8][0]
+	VMULPS       Z9, Z8, Z8 // C[8][0] = C[8][0] * α[8]
+	VBROADCASTSS 36(DI), Z10 // α[9] = all alpha[9]
+	VMOVUPS      (R13), Z9 // C[9][0] = c_tile[9][0]
+	VMULPS       Z10, Z9, Z9 // C[9][0] = C[9][0] * α[9]
+	ADDQ         $+40, DI // alpha += 40
+	JMP          end_126
+
+less_125:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[1][0] = 0
+	VPXORD Z2, Z2, Z2 // C[2][0] = 0
+	VPXORD Z3, Z3, Z3 // C[3][0] = 0
+	VPXORD Z4, Z4, Z4 // C[4][0] = 0
+	VPXORD Z5, Z5, Z5 // C[5][0] = 0
+	VPXORD Z6, Z6, Z6 // C[6][0] = 0
+	VPXORD Z7, Z7, Z7 // C[7][0] = 0
+	VPXORD Z8, Z8, Z8 // C[8][0] = 0
+	VPXORD Z9, Z9, Z9 // C[9][0] = 0
+
+end_126:
+	// C += A·B
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ BX, R10 // rows of a
+	LEAQ (R10)(R9*2), R11 // rows of a
+	ADDQ R9, R11 // rows of a
+	LEAQ (R11)(R9*2), R12 // rows of a
+	ADDQ R9, R12 // rows of a
+	LEAQ (R12)(R9*2), R13 // rows of a
+	ADDQ R9, R13 // rows of a
+	MOVQ depth+40(FP), R15 // depth
+	MOVQ CX, R14 // b_k = b
+	CMPQ R15, $+4 // depth < 4
+	JLT  depth_end_128 // depth < 4
+
+depth_127:
+	VMOVUPS          (R14), Z10 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R10), Z10, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*1), Z10, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*2), Z10, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R11), Z10, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*1), Z10, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*2), Z10, Z5 // C[5][0] += a[5][0] * B[0][0]
+	VFMADD231PS.BCST (R12), Z10, Z6 // C[6][0] += a[6][0] * B[0][0]
+	VFMADD231PS.BCST (R12)(R9*1), Z10, Z7 // C[7][0] += a[7][0] * B[0][0]
+	VFMADD231PS.BCST (R12)(R9*2), Z10, Z8 // C[8][0] += a[8][0] * B[0][0]
+	VFMADD231PS.BCST (R13), Z10, Z9 // C[9][0] += a[9][0] * B[0][0]
+	VMOVUPS          128(R14), Z10 // B[1][0] = b_k[32]
+	VFMADD231PS.BCST 4(R10), Z10, Z0 // C[0][0] += a[0][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R9*1), Z10, Z1 // C[1][0] += a[1][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R9*2), Z10, Z2 // C[2][0] += a[2][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11), Z10, Z3 // C[3][0] += a[3][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11)(R9*1), Z10, Z4 // C[4][0] += a[4][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11)(R9*2), Z10, Z5 // C[5][0] += a[5][1] * B[1][0]
+	VFMADD231PS.BCST 4(R12), Z10, Z6 // C[6][0] += a[6][1] * B[1][0]
+	VFMADD231PS.BCST 4(R12)(R9*1), Z10, Z7 // C[7][0] += a[7][1] * B[1][0]
+	VFMADD231PS.BCST 4(R12)(R9*2), Z10, Z8 // C[8][0] += a[8][1] * B[1][0]
+	VFMADD231PS.BCST 4(R13), Z10, Z9 // C[9][0] += a[9][1] * B[1][0]
+	VMOVUPS          256(R14), Z10 // B[2][0] = b_k[64]
+	VFMADD231PS.BCST 8(R10), Z10, Z0 // C[0][0] += a[0][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R9*1), Z10, Z1 // C[1][0] += a[1][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R9*2), Z10, Z2 // C[2][0] += a[2][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11), Z10, Z3 // C[3][0] += a[3][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11)(R9*1), Z10, Z4 // C[4][0] += a[4][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11)(R9*2), Z10, Z5 // C[5][0] += a[5][2] * B[2][0]
+	VFMADD231PS.BCST 8(R12), Z10, Z6 // C[6][0] += a[6][2] * B[2][0]
+	VFMADD231PS.BCST 8(R12)(R9*1), Z10, Z7 // C[7][0] += a[7][2] * B[2][0]
+	VFMADD231PS.BCST 8(R12)(R9*2), Z10, Z8 // C[8][0] += a[8][2] * B[2][0]
+	VFMADD231PS.BCST 8(R13), Z10, Z9 // C[9][0] += a[9][2] * B[2][0]
+	VMOVUPS          384(R14), Z10 // B[3][0] = b_k[96]
+	VFMADD231PS.BCST 12(R10), Z10, Z0 // C[0][0] += a[0][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R9*1), Z10, Z1 // C[1][0] += a[1][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R9*2), Z10, Z2 // C[2][0] += a[2][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11), Z10, Z3 // C[3][0] += a[3][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11)(R9*1), Z10, Z4 // C[4][0] += a[4][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11)(R9*2), Z10, Z5 // C[5][0] += a[5][3] * B[3][0]
+	VFMADD231PS.BCST 12(R12), Z10, Z6 // C[6][0] += a[6][3] * B[3][0]
+	VFMADD231PS.BCST 12(R12)(R9*1), Z10, Z7 // C[7][0] += a[7][3] * B[3][0]
+	VFMADD231PS.BCST 12(R12)(R9*2), Z10, Z8 // C[8][0] += a[8][3] * B[3][0]
+	VFMADD231PS.BCST 12(R13), Z10, Z9 // C[9][0] += a[9][3] * B[3][0]
+	ADDQ             $+16, R10 // a0 += 16
+	ADDQ             $+16, R11 // a3 += 16
+	ADDQ             $+16, R12 // a6 += 16
+	ADDQ             $+16, R13 // a9 += 16
+	ADDQ             $+512, R14 // b_k += 512
+	SUBQ             $+4, R15 // depth += -4
+	CMPQ             R15, $+4 // depth >= 4
+	JGE              depth_127 // depth >= 4
+
+depth_end_128:
+	CMPQ R15, $+1 // depth < 1
+	JLT  depth_end_130 // depth < 1
+
+depth_129:
+	VMOVUPS          (R14), Z10 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R10), Z10, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*1), Z10, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*2), Z10, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R11), Z10, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*1), Z10, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*2), Z10, Z5 // C[5][0] += a[5][0] * B[0][0]
+	VFMADD231PS.BCST (R12), Z10, Z6 // C[6][0] += a[6][0] * B[0][0]
+	VFMADD231PS.BCST (R12)(R9*1), Z10, Z7 // C[7][0] += a[7][0] * B[0][0]
+	VFMADD231PS.BCST (R12)(R9*2), Z10, Z8 // C[8][0] += a[8][0] * B[0][0]
+	VFMADD231PS.BCST (R13), Z10, Z9 // C[9][0] += a[9][0] * B[0][0]
+	ADDQ             $+4, R10 // a0 += 4
+	ADDQ             $+4, R11 // a3 += 4
+	ADDQ             $+4, R12 // a6 += 4
+	ADDQ             $+4, R13 // a9 += 4
+	ADDQ             $+128, R14 // b_k += 128
+	SUBQ             $+1, R15 // depth += -1
+	CMPQ             R15, $+1 // depth >= 1
+	JGE              depth_129 // depth >= 1
+
+depth_end_130:
+	// store
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    SI, R10 // rows of c_tile
+	LEAQ    (R10)(R9*2), R11 // rows of c_tile
+	ADDQ    R9, R11 // rows of c_tile
+	LEAQ    (R11)(R9*2), R12 // rows of c_tile
+	ADDQ    R9, R12 // rows of c_tile
+	LEAQ    (R12)(R9*2), R13 // rows of c_tile
+	ADDQ    R9, R13 // rows of c_tile
+	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
+	VMOVUPS Z1, (R10)(R9*1) // c_tile[1][0] = C[1][0]
+	VMOVUPS Z2, (R10)(R9*2) // c_tile[2][0] = C[2][0]
+	VMOVUPS Z3, (R11) // c_tile[3][0] = C[3][0]
+	VMOVUPS Z4, (R11)(R9*1) // c_tile[4][0] = C[4][0]
+	VMOVUPS Z5, (R11)(R9*2) // c_tile[5][0] = C[5][0]
+	VMOVUPS Z6, (R12) // c_tile[6][0] = C[6][0]
+	VMOVUPS Z7, (R12)(R9*1) // c_tile[7][0] = C[7][0]
+	VMOVUPS Z8, (R12)(R9*2) // c_tile[8][0] = C[8][0]
+	VMOVUPS Z9, (R13) // c_tile[9][0] = C[9][0]
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    R9, R10 // cStride = cStride
+	SHLQ    $0x01, R10 // cStride <<= 1
+	ADDQ    R10, SI // c_tile += cStride
+	SHLQ    $0x01, R9 // cStride <<= 1
+	SHLQ    $0x01, R9 // cStride <<= 1
+	SHLQ    $0x01, R9 // cStride <<= 1
+	ADDQ    R9, SI // c_tile += cStride
+	MOVQ    aStride+24(FP), R9 // aStride
+	SHLQ    $0x02, R9 // aStride in bytes
+	MOVQ    R9, R10 // aStride = aStride
+	SHLQ    $0x01, R10 // aStride <<= 1
+	ADDQ    R10, BX // a += aStride
+	SHLQ    $0x01, R9 // aStride <<= 1
+	SHLQ    $0x01, R9 // aStride <<= 1
+	SHLQ    $0x01, R9 // aStride <<= 1
+	ADDQ    R9, BX // a += aStride
+	SUBQ    $+9, R8 // rows += -9
+	JMP     end_124
+
+less_123:
+	CMPQ R9, $+9 // height < 9
+	JLT  less_131 // height < 9
+
+	// C = α·C, or 0 without α
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_133 // alpha < 1
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         SI, R10 // rows of c_tile
+	LEAQ         (R10)(R9*2), R11 // rows of c_tile
+	ADDQ         R9, R11 // rows of c_tile
+	LEAQ         (R11)(R9*2), R12 // rows of c_tile
+	ADDQ         R9, R12 // rows of c_tile
+	VBROADCASTSS (DI), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
+	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VBROADCASTSS 4(DI), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Z1 // C[1][0] = c_tile[1][0]
+	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
+	VBROADCASTSS 8(DI), Z3 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Z2 // C[2][0] = c_tile[2][0]
+	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
+	VBROADCASTSS 12(DI), Z4 // α[3] = all alpha[3]
+	VMOVUPS      (R11), Z3 // C[3][0] = c_tile[3][0]
+	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
+	VBROADCASTSS 16(DI), Z5 // α[4] = all alpha[4]
+	VMOVUPS      (R11)(R9*1), Z4 // C[4][0] = c_tile[4][0]
+	VMULPS       Z5, Z4, Z4 // C[4][0] = C[4][0] * α[4]
+	VBROADCASTSS 20(DI), Z6 // α[5] = all alpha[5]
+	VMOVUPS      (R11)(R9*2), Z5 // C[5][0] = c_tile[5][0]
+	VMULPS       Z6, Z5, Z5 // C[5][0] = C[5][0] * α[5]
+	VBROADCASTSS 24(DI), Z7 // α[6] = all alpha[6]
+	VMOVUPS      (R12), Z6 // C[6][0] = c_tile[6][0]
+	VMULPS       Z7, Z6, Z6 // C[6][0] = C[6][0] * α[6]
+	VBROADCASTSS 28(DI), Z8 // α[7] = all alpha[7]
+	VMOVUPS      (R12)(R9*1), Z7 // C[7][0] = c_tile[7][0]
+	VMULPS       Z8, Z7, Z7 // C[7][0] = C[7][0] * α[7]
+	VBROADCASTSS 32(DI), Z9 // α[8] = all alpha[8]
+	VMOVUPS      (R12)(R9*2), Z8 // C[8][0] = c_tile[8][0]
+	VMULPS       Z9, Z8, Z8 // C[8][0] = C[8][0] * α[8]
+	ADDQ         $+36, DI // alpha += 36
+	JMP          end_134
+
+less_133:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[1][0] = 0
+	VPXORD Z2, Z2, Z2 // C[2][0] = 0
+	VPXORD Z3, Z3, Z3 // C[3][0] = 0
+	VPXORD Z4, Z4, Z4 // C[4][0] = 0
+	VPXORD Z5, Z5, Z5 // C[5][0] = 0
+	VPXORD Z6, Z6, Z6 // C[6][0] = 0
+	VPXORD Z7, Z7, Z7 // C[7][0] = 0
+	VPXORD Z8, Z8, Z8 // C[8][0] = 0
+
+end_134:
+	// C += A·B
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ BX, R10 // rows of a
+	LEAQ (R10)(R9*2), R11 // rows of a
+	ADDQ R9, R11 // rows of a
+	LEAQ (R11)(R9*2), R12 // rows of a
+	ADDQ R9, R12 // rows of a
+	MOVQ depth+40(FP), R14 // depth
+	MOVQ CX, R13 // b_k = b
+	CMPQ R14, $+4 // depth < 4
+	JLT  depth_end_136 // depth < 4
+
+depth_135:
+	VMOVUPS          (R13), Z9 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R10), Z9, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*1), Z9, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*2), Z9, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R11), Z9, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*1), Z9, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*2), Z9, Z5 // C[5][0] += a[5][0] * B[0][0]
+	VFMADD231PS.BCST (R12), Z9, Z6 // C[6][0] += a[6][0] * B[0][0]
+	VFMADD231PS.BCST (R12)(R9*1), Z9, Z7 // C[7][0] += a[7][0] * B[0][0]
+	VFMADD231PS.BCST (R12)(R9*2), Z9, Z8 // C[8][0] += a[8][0] * B[0][0]
+	VMOVUPS          128(R13), Z9 // B[1][0] = b_k[32]
+	VFMADD231PS.BCST 4(R10), Z9, Z0 // C[0][0] += a[0][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R9*1), Z9, Z1 // C[1][0] += a[1][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R9*2), Z9, Z2 // C[2][0] += a[2][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11), Z9, Z3 // C[3][0] += a[3][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11)(R9*1), Z9, Z4 // C[4][0] += a[4][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11)(R9*2), Z9, Z5 // C[5][0] += a[5][1] * B[1][0]
+	VFMADD231PS.BCST 4(R12), Z9, Z6 // C[6][0] += a[6][1] * B[1][0]
+	VFMADD231PS.BCST 4(R12)(R9*1), Z9, Z7 // C[7][0] += a[7][1] * B[1][0]
+	VFMADD231PS.BCST 4(R12)(R9*2), Z9, Z8 // C[8][0] += a[8][1] * B[1][0]
+	VMOVUPS          256(R13), Z9 // B[2][0] = b_k[64]
+	VFMADD231PS.BCST 8(R10), Z9, Z0 // C[0][0] += a[0][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R9*1), Z9, Z1 // C[1][0] += a[1][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R9*2), Z9, Z2 // C[2][0] += a[2][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11), Z9, Z3 // C[3][0] += a[3][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11)(R9*1), Z9, Z4 // C[4][0] += a[4][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11)(R9*2), Z9, Z5 // C[5][0] += a[5][2] * B[2][0]
+	VFMADD231PS.BCST 8(R12), Z9, Z6 // C[6][0] += a[6][2] * B[2][0]
+	VFMADD231PS.BCST 8(R12)(R9*1), Z9, Z7 // C[7][0] += a[7][2] * B[2][0]
+	VFMADD231PS.BCST 8(R12)(R9*2), Z9, Z8 // C[8][0] += a[8][2] * B[2][0]
+	VMOVUPS          384(R13), Z9 // B[3][0] = b_k[96]
+	VFMADD231PS.BCST 12(R10), Z9, Z0 // C[0][0] += a[0][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R9*1), Z9, Z1 // C[1][0] += a[1][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R9*2), Z9, Z2 // C[2][0] += a[2][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11), Z9, Z3 // C[3][0] += a[3][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11)(R9*1), Z9, Z4 // C[4][0] += a[4][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11)(R9*2), Z9, Z5 // C[5][0] += a[5][3] * B[3][0]
+	VFMADD231PS.BCST 12(R12), Z9, Z6 // C[6][0] += a[6][3] * B[3][0]
+	VFMADD231PS.BCST 12(R12)(R9*1), Z9, Z7 // C[7][0] += a[7][3] * B[3][0]
+	VFMADD231PS.BCST 12(R12)(R9*2), Z9, Z8 // C[8][0] += a[8][3] * B[3][0]
+	ADDQ             $+16, R10 // a0 += 16
+	ADDQ             $+16, R11 // a3 += 16
+	ADDQ             $+16, R12 // a6 += 16
+	ADDQ             $+512, R13 // b_k += 512
+	SUBQ             $+4, R14 // depth += -4
+	CMPQ             R14, $+4 // depth >= 4
+	JGE              depth_135 // depth >= 4
+
+depth_end_136:
+	CMPQ R14, $+1 // depth < 1
+	JLT  depth_end_138 // depth < 1
+
+depth_137:
+	VMOVUPS          (R13), Z9 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R10), Z9, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*1), Z9, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*2), Z9, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R11), Z9, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*1), Z9, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*2), Z9, Z5 // C[5][0] += a[5][0] * B[0][0]
+	VFMADD231PS.BCST (R12), Z9, Z6 // C[6][0] += a[6][0] * B[0][0]
+	VFMADD231PS.BCST (R12)(R9*1), Z9, Z7 // C[7][0] += a[7][0] * B[0][0]
+	VFMADD231PS.BCST (R12)(R9*2), Z9, Z8 // C[8][0] += a[8][0] * B[0][0]
+	ADDQ             $+4, R10 // a0 += 4
+	ADDQ             $+4, R11 // a3 += 4
+	ADDQ             $+4, R12 // a6 += 4
+	ADDQ             $+128, R13 // b_k += 128
+	SUBQ             $+1, R14 // depth += -1
+	CMPQ             R14, $+1 // depth >= 1
+	JGE              depth_137 // depth >= 1
+
+depth_end_138:
+	// store
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    SI, R10 // rows of c_tile
+	LEAQ    (R10)(R9*2), R11 // rows of c_tile
+	ADDQ    R9, R11 // rows of c_tile
+	LEAQ    (R11)(R9*2), R12 // rows of c_tile
+	ADDQ    R9, R12 // rows of c_tile
+	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
+	VMOVUPS Z1, (R10)(R9*1) // c_tile[1][0] = C[1][0]
+	VMOVUPS Z2, (R10)(R9*2) // c_tile[2][0] = C[2][0]
+	VMOVUPS Z3, (R11) // c_tile[3][0] = C[3][0]
+	VMOVUPS Z4, (R11)(R9*1) // c_tile[4][0] = C[4][0]
+	VMOVUPS Z5, (R11)(R9*2) // c_tile[5][0] = C[5][0]
+	VMOVUPS Z6, (R12) // c_tile[6][0] = C[6][0]
+	VMOVUPS Z7, (R12)(R9*1) // c_tile[7][0] = C[7][0]
+	VMOVUPS Z8, (R12)(R9*2) // c_tile[8][0] = C[8][0]
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    R9, R10 // cStride = cStride
+	ADDQ    R10, SI // c_tile += cStride
+	SHLQ    $0x01, R9 // cStride <<= 1
+	SHLQ    $0x01, R9 // cStride <<= 1
+	SHLQ    $0x01, R9 // cStride <<= 1
+	ADDQ    R9, SI // c_tile += cStride
+	MOVQ    aStride+24(FP), R9 // aStride
+	SHLQ    $0x02, R9 // aStride in bytes
+	MOVQ    R9, R10 // aStride = aStride
+	ADDQ    R10, BX // a += aStride
+	SHLQ    $0x01, R9 // aStride <<= 1
+	SHLQ    $0x01, R9 // aStride <<= 1
+	SHLQ    $0x01, R9 // aStride <<= 1
+	ADDQ    R9, BX // a += aStride
+	SUBQ    $+8, R8 // rows += -8
+	JMP     end_132
+
+less_131:
+	CMPQ R9, $+8 // height < 8
+	JLT  less_139 // height < 8
+
+	// C = α·C, or 0 without α
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_141 // alpha < 1
 	MOVQ         cStride+8(FP), R9 // cStride
 	SHLQ         $0x02, R9 // cStride in bytes
 	MOVQ         SI, R10 // rows of c_tile
@@ -1960,9 +4229,9 @@ rows_53:
 	VMOVUPS      (R12)(R9*1), Z7 // C[7][0] = c_tile[7][0]
 	VMULPS       Z8, Z7, Z7 // C[7][0] = C[7][0] * α[7]
 	ADDQ         $+32, DI // alpha += 32
-	JMP          end_56
+	JMP          end_142
 
-less_55:
+less_141:
 	VPXORD Z0, Z0, Z0 // C[0][0] = 0
 	VPXORD Z1, Z1, Z1 // C[1][0] = 0
 	VPXORD Z2, Z2, Z2 // C[2][0] = 0
@@ -1972,7 +4241,7 @@ less_55:
 	VPXORD Z6, Z6, Z6 // C[6][0] = 0
 	VPXORD Z7, Z7, Z7 // C[7][0] = 0
 
-end_56:
+end_142:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
@@ -1983,10 +4252,10 @@ end_56:
 	ADDQ R9, R12 // rows of a
 	MOVQ depth+40(FP), R14 // depth
 	MOVQ CX, R13 // b_k = b
-	CMPQ R14, $+8 // depth < 8
-	JLT  depth_end_58 // depth < 8
+	CMPQ R14, $+4 // depth < 4
+	JLT  depth_end_144 // depth < 4
 
-depth_57:
+depth_143:
 	VMOVUPS          (R13), Z8 // B[0][0] = b_k[0]
 	VFMADD231PS.BCST (R10), Z8, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R9*1), Z8, Z1 // C[1][0] += a[1][0] * B[0][0]
@@ -2023,55 +4292,19 @@ depth_57:
 	VFMADD231PS.BCST 12(R11)(R9*2), Z8, Z5 // C[5][0] += a[5][3] * B[3][0]
 	VFMADD231PS.BCST 12(R12), Z8, Z6 // C[6][0] += a[6][3] * B[3][0]
 	VFMADD231PS.BCST 12(R12)(R9*1), Z8, Z7 // C[7][0] += a[7][3] * B[3][0]
-	VMOVUPS          512(R13), Z8 // B[4][0] = b_k[128]
-	VFMADD231PS.BCST 16(R10), Z8, Z0 // C[0][0] += a[0][4] * B[4][0]
-	VFMADD231PS.BCST 16(R10)(R9*1), Z8, Z1 // C[1][0] += a[1][4] * B[4][0]
-	VFMADD231PS.BCST 16(R10)(R9*2), Z8, Z2 // C[2][0] += a[2][4] * B[4][0]
-	VFMADD231PS.BCST 16(R11), Z8, Z3 // C[3][0] += a[3][4] * B[4][0]
-	VFMADD231PS.BCST 16(R11)(R9*1), Z8, Z4 // C[4][0] += a[4][4] * B[4][0]
-	VFMADD231PS.BCST 16(R11)(R9*2), Z8, Z5 // C[5][0] += a[5][4] * B[4][0]
-	VFMADD231PS.BCST 16(R12), Z8, Z6 // C[6][0] += a[6][4] * B[4][0]
-	VFMADD231PS.BCST 16(R12)(R9*1), Z8, Z7 // C[7][0] += a[7][4] * B[4][0]
-	VMOVUPS          640(R13), Z8 // B[5][0] = b_k[160]
-	VFMADD231PS.BCST 20(R10), Z8, Z0 // C[0][0] += a[0][5] * B[5][0]
-	VFMADD231PS.BCST 20(R10)(R9*1), Z8, Z1 // C[1][0] += a[1][5] * B[5][0]
-	VFMADD231PS.BCST 20(R10)(R9*2), Z8, Z2 // C[2][0] += a[2][5] * B[5][0]
-	VFMADD231PS.BCST 20(R11), Z8, Z3 // C[3][0] += a[3][5] * B[5][0]
-	VFMADD231PS.BCST 20(R11)(R9*1), Z8, Z4 // C[4][0] += a[4][5] * B[5][0]
-	VFMADD231PS.BCST 20(R11)(R9*2), Z8, Z5 // C[5][0] += a[5][5] * B[5][0]
-	VFMADD231PS.BCST 20(R12), Z8, Z6 // C[6][0] += a[6][5] * B[5][0]
-	VFMADD231PS.BCST 20(R12)(R9*1), Z8, Z7 // C[7][0] += a[7][5] * B[5][0]
-	VMOVUPS          768(R13), Z8 // B[6][0] = b_k[192]
-	VFMADD231PS.BCST 24(R10), Z8, Z0 // C[0][0] += a[0][6] * B[6][0]
-	VFMADD231PS.BCST 24(R10)(R9*1), Z8, Z1 // C[1][0] += a[1][6] * B[6][0]
-	VFMADD231PS.BCST 24(R10)(R9*2), Z8, Z2 // C[2][0] += a[2][6] * B[6][0]
-	VFMADD231PS.BCST 24(R11), Z8, Z3 // C[3][0] += a[3][6] * B[6][0]
-	VFMADD231PS.BCST 24(R11)(R9*1), Z8, Z4 // C[4][0] += a[4][6] * B[6][0]
-	VFMADD231PS.BCST 24(R11)(R9*2), Z8, Z5 // C[5][0] += a[5][6] * B[6][0]
-	VFMADD231PS.BCST 24(R12), Z8, Z6 // C[6][0] += a[6][6] * B[6][0]
-	VFMADD231PS.BCST 24(R12)(R9*1), Z8, Z7 // C[7][0] += a[7][6] * B[6][0]
-	VMOVUPS          896(R13), Z8 // B[7][0] = b_k[224]
-	VFMADD231PS.BCST 28(R10), Z8, Z0 // C[0][0] += a[0][7] * B[7][0]
-	VFMADD231PS.BCST 28(R10)(R9*1), Z8, Z1 // C[1][0] += a[1][7] * B[7][0]
-	VFMADD231PS.BCST 28(R10)(R9*2), Z8, Z2 // C[2][0] += a[2][7] * B[7][0]
-	VFMADD231PS.BCST 28(R11), Z8, Z3 // C[3][0] += a[3][7] * B[7][0]
-	VFMADD231PS.BCST 28(R11)(R9*1), Z8, Z4 // C[4][0] += a[4][7] * B[7][0]
-	VFMADD231PS.BCST 28(R11)(R9*2), Z8, Z5 // C[5][0] += a[5][7] * B[7][0]
-	VFMADD231PS.BCST 28(R12), Z8, Z6 // C[6][0] += a[6][7] * B[7][0]
-	VFMADD231PS.BCST 28(R12)(R9*1), Z8, Z7 // C[7][0] += a[7][7] * B[7][0]
-	ADDQ             $+32, R10 // a0 += 32
-	ADDQ             $+32, R11 // a3 += 32
-	ADDQ             $+32, R12 // a6 += 32
-	ADDQ             $+1024, R13 // b_k += 1024
-	SUBQ             $+8, R14 // depth += -8
-	CMPQ             R14, $+8 // depth >= 8
-	JGE              depth_57 // depth >= 8
+	ADDQ             $+16, R10 // a0 += 16
+	ADDQ             $+16, R11 // a3 += 16
+	ADDQ             $+16, R12 // a6 += 16
+	ADDQ             $+512, R13 // b_k += 512
+	SUBQ             $+4, R14 // depth += -4
+	CMPQ             R14, $+4 // depth >= 4
+	JGE              depth_143 // depth >= 4
 
-depth_end_58:
+depth_end_144:
 	CMPQ R14, $+1 // depth < 1
-	JLT  depth_end_60 // depth < 1
+	JLT  depth_end_146 // depth < 1
 
-depth_59:
+depth_145:
 	VMOVUPS          (R13), Z8 // B[0][0] = b_k[0]
 	VFMADD231PS.BCST (R10), Z8, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R9*1), Z8, Z1 // C[1][0] += a[1][0] * B[0][0]
@@ -2087,9 +4320,9 @@ depth_59:
 	ADDQ             $+128, R13 // b_k += 128
 	SUBQ             $+1, R14 // depth += -1
 	CMPQ             R14, $+1 // depth >= 1
-	JGE              depth_59 // depth >= 1
+	JGE              depth_145 // depth >= 1
 
-depth_end_60:
+depth_end_146:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
@@ -2118,18 +4351,446 @@ depth_end_60:
 	SHLQ    $0x01, R9 // aStride <<= 1
 	SHLQ    $0x01, R9 // aStride <<= 1
 	ADDQ    R9, BX // a += aStride
-	SUBQ    $+8, R8 // rows += -8
-	CMPQ    R8, $+8 // rows >= 8
-	JGE     rows_53 // rows >= 8
+	SUBQ    $+7, R8 // rows += -7
+	JMP     end_140
 
-rows_end_54:
-	CMPQ R8, $+4 // rows < 4
-	JLT  rows_end_62 // rows < 4
+less_139:
+	CMPQ R9, $+7 // height < 7
+	JLT  less_147 // height < 7
 
-rows_61:
 	// C = α·C, or 0 without α
 	CMPQ         DI, $+1 // alpha < 1
-	JLT          less_63 // alpha < 1
+	JLT          less_149 // alpha < 1
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         SI, R10 // rows of c_tile
+	LEAQ         (R10)(R9*2), R11 // rows of c_tile
+	ADDQ         R9, R11 // rows of c_tile
+	LEAQ         (R11)(R9*2), R12 // rows of c_tile
+	ADDQ         R9, R12 // rows of c_tile
+	VBROADCASTSS (DI), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
+	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VBROADCASTSS 4(DI), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Z1 // C[1][0] = c_tile[1][0]
+	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
+	VBROADCASTSS 8(DI), Z3 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Z2 // C[2][0] = c_tile[2][0]
+	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
+	VBROADCASTSS 12(DI), Z4 // α[3] = all alpha[3]
+	VMOVUPS      (R11), Z3 // C[3][0] = c_tile[3][0]
+	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
+	VBROADCASTSS 16(DI), Z5 // α[4] = all alpha[4]
+	VMOVUPS      (R11)(R9*1), Z4 // C[4][0] = c_tile[4][0]
+	VMULPS       Z5, Z4, Z4 // C[4][0] = C[4][0] * α[4]
+	VBROADCASTSS 20(DI), Z6 // α[5] = all alpha[5]
+	VMOVUPS      (R11)(R9*2), Z5 // C[5][0] = c_tile[5][0]
+	VMULPS       Z6, Z5, Z5 // C[5][0] = C[5][0] * α[5]
+	VBROADCASTSS 24(DI), Z7 // α[6] = all alpha[6]
+	VMOVUPS      (R12), Z6 // C[6][0] = c_tile[6][0]
+	VMULPS       Z7, Z6, Z6 // C[6][0] = C[6][0] * α[6]
+	ADDQ         $+28, DI // alpha += 28
+	JMP          end_150
+
+less_149:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[1][0] = 0
+	VPXORD Z2, Z2, Z2 // C[2][0] = 0
+	VPXORD Z3, Z3, Z3 // C[3][0] = 0
+	VPXORD Z4, Z4, Z4 // C[4][0] = 0
+	VPXORD Z5, Z5, Z5 // C[5][0] = 0
+	VPXORD Z6, Z6, Z6 // C[6][0] = 0
+
+end_150:
+	// C += A·B
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ BX, R10 // rows of a
+	LEAQ (R10)(R9*2), R11 // rows of a
+	ADDQ R9, R11 // rows of a
+	LEAQ (R11)(R9*2), R12 // rows of a
+	ADDQ R9, R12 // rows of a
+	MOVQ depth+40(FP), R14 // depth
+	MOVQ CX, R13 // b_k = b
+	CMPQ R14, $+4 // depth < 4
+	JLT  depth_end_152 // depth < 4
+
+depth_151:
+	VMOVUPS          (R13), Z7 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R10), Z7, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*1), Z7, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*2), Z7, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R11), Z7, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*1), Z7, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*2), Z7, Z5 // C[5][0] += a[5][0] * B[0][0]
+	VFMADD231PS.BCST (R12), Z7, Z6 // C[6][0] += a[6][0] * B[0][0]
+	VMOVUPS          128(R13), Z7 // B[1][0] = b_k[32]
+	VFMADD231PS.BCST 4(R10), Z7, Z0 // C[0][0] += a[0][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R9*1), Z7, Z1 // C[1][0] += a[1][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R9*2), Z7, Z2 // C[2][0] += a[2][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11), Z7, Z3 // C[3][0] += a[3][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11)(R9*1), Z7, Z4 // C[4][0] += a[4][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11)(R9*2), Z7, Z5 // C[5][0] += a[5][1] * B[1][0]
+	VFMADD231PS.BCST 4(R12), Z7, Z6 // C[6][0] += a[6][1] * B[1][0]
+	VMOVUPS          256(R13), Z7 // B[2][0] = b_k[64]
+	VFMADD231PS.BCST 8(R10), Z7, Z0 // C[0][0] += a[0][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R9*1), Z7, Z1 // C[1][0] += a[1][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R9*2), Z7, Z2 // C[2][0] += a[2][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11), Z7, Z3 // C[3][0] += a[3][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11)(R9*1), Z7, Z4 // C[4][0] += a[4][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11)(R9*2), Z7, Z5 // C[5][0] += a[5][2] * B[2][0]
+	VFMADD231PS.BCST 8(R12), Z7, Z6 // C[6][0] += a[6][2] * B[2][0]
+	VMOVUPS          384(R13), Z7 // B[3][0] = b_k[96]
+	VFMADD231PS.BCST 12(R10), Z7, Z0 // C[0][0] += a[0][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R9*1), Z7, Z1 // C[1][0] += a[1][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R9*2), Z7, Z2 // C[2][0] += a[2][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11), Z7, Z3 // C[3][0] += a[3][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11)(R9*1), Z7, Z4 // C[4][0] += a[4][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11)(R9*2), Z7, Z5 // C[5][0] += a[5][3] * B[3][0]
+	VFMADD231PS.BCST 12(R12), Z7, Z6 // C[6][0] += a[6][3] * B[3][0]
+	ADDQ             $+16, R10 // a0 += 16
+	ADDQ             $+16, R11 // a3 += 16
+	ADDQ             $+16, R12 // a6 += 16
+	ADDQ             $+512, R13 // b_k += 512
+	SUBQ             $+4, R14 // depth += -4
+	CMPQ             R14, $+4 // depth >= 4
+	JGE              depth_151 // depth >= 4
+
+depth_end_152:
+	CMPQ R14, $+1 // depth < 1
+	JLT  depth_end_154 // depth < 1
+
+depth_153:
+	VMOVUPS          (R13), Z7 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R10), Z7, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*1), Z7, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*2), Z7, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R11), Z7, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*1), Z7, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*2), Z7, Z5 // C[5][0] += a[5][0] * B[0][0]
+	VFMADD231PS.BCST (R12), Z7, Z6 // C[6][0] += a[6][0] * B[0][0]
+	ADDQ             $+4, R10 // a0 += 4
+	ADDQ             $+4, R11 // a3 += 4
+	ADDQ             $+4, R12 // a6 += 4
+	ADDQ             $+128, R13 // b_k += 128
+	SUBQ             $+1, R14 // depth += -1
+	CMPQ             R14, $+1 // depth >= 1
+	JGE              depth_153 // depth >= 1
+
+depth_end_154:
+	// store
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    SI, R10 // rows of c_tile
+	LEAQ    (R10)(R9*2), R11 // rows of c_tile
+	ADDQ    R9, R11 // rows of c_tile
+	LEAQ    (R11)(R9*2), R12 // rows of c_tile
+	ADDQ    R9, R12 // rows of c_tile
+	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
+	VMOVUPS Z1, (R10)(R9*1) // c_tile[1][0] = C[1][0]
+	VMOVUPS Z2, (R10)(R9*2) // c_tile[2][0] = C[2][0]
+	VMOVUPS Z3, (R11) // c_tile[3][0] = C[3][0]
+	VMOVUPS Z4, (R11)(R9*1) // c_tile[4][0] = C[4][0]
+	VMOVUPS Z5, (R11)(R9*2) // c_tile[5][0] = C[5][0]
+	VMOVUPS Z6, (R12) // c_tile[6][0] = C[6][0]
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    R9, R10 // cStride = cStride
+	ADDQ    R10, SI // c_tile += cStride
+	MOVQ    R9, R10 // cStride = cStride
+	SHLQ    $0x01, R10 // cStride <<= 1
+	ADDQ    R10, SI // c_tile += cStride
+	SHLQ    $0x01, R9 // cStride <<= 1
+	SHLQ    $0x01, R9 // cStride <<= 1
+	ADDQ    R9, SI // c_tile += cStride
+	MOVQ    aStride+24(FP), R9 // aStride
+	SHLQ    $0x02, R9 // aStride in bytes
+	MOVQ    R9, R10 // aStride = aStride
+	ADDQ    R10, BX // a += aStride
+	MOVQ    R9, R10 // aStride = aStride
+	SHLQ    $0x01, R10 // aStride <<= 1
+	ADDQ    R10, BX // a += aStride
+	SHLQ    $0x01, R9 // aStride <<= 1
+	SHLQ    $0x01, R9 // aStride <<= 1
+	ADDQ    R9, BX // a += aStride
+	SUBQ    $+6, R8 // rows += -6
+	JMP     end_148
+
+less_147:
+	CMPQ R9, $+6 // height < 6
+	JLT  less_155 // height < 6
+
+	// C = α·C, or 0 without α
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_157 // alpha < 1
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         SI, R10 // rows of c_tile
+	LEAQ         (R10)(R9*2), R11 // rows of c_tile
+	ADDQ         R9, R11 // rows of c_tile
+	VBROADCASTSS (DI), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
+	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VBROADCASTSS 4(DI), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Z1 // C[1][0] = c_tile[1][0]
+	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
+	VBROADCASTSS 8(DI), Z3 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Z2 // C[2][0] = c_tile[2][0]
+	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
+	VBROADCASTSS 12(DI), Z4 // α[3] = all alpha[3]
+	VMOVUPS      (R11), Z3 // C[3][0] = c_tile[3][0]
+	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
+	VBROADCASTSS 16(DI), Z5 // α[4] = all alpha[4]
+	VMOVUPS      (R11)(R9*1), Z4 // C[4][0] = c_tile[4][0]
+	VMULPS       Z5, Z4, Z4 // C[4][0] = C[4][0] * α[4]
+	VBROADCASTSS 20(DI), Z6 // α[5] = all alpha[5]
+	VMOVUPS      (R11)(R9*2), Z5 // C[5][0] = c_tile[5][0]
+	VMULPS       Z6, Z5, Z5 // C[5][0] = C[5][0] * α[5]
+	ADDQ         $+24, DI // alpha += 24
+	JMP          end_158
+
+less_157:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[1][0] = 0
+	VPXORD Z2, Z2, Z2 // C[2][0] = 0
+	VPXORD Z3, Z3, Z3 // C[3][0] = 0
+	VPXORD Z4, Z4, Z4 // C[4][0] = 0
+	VPXORD Z5, Z5, Z5 // C[5][0] = 0
+
+end_158:
+	// C += A·B
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ BX, R10 // rows of a
+	LEAQ (R10)(R9*2), R11 // rows of a
+	ADDQ R9, R11 // rows of a
+	MOVQ depth+40(FP), R13 // depth
+	MOVQ CX, R12 // b_k = b
+	CMPQ R13, $+4 // depth < 4
+	JLT  depth_end_160 // depth < 4
+
+depth_159:
+	VMOVUPS          (R12), Z6 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R10), Z6, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*1), Z6, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*2), Z6, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R11), Z6, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*1), Z6, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*2), Z6, Z5 // C[5][0] += a[5][0] * B[0][0]
+	VMOVUPS          128(R12), Z6 // B[1][0] = b_k[32]
+	VFMADD231PS.BCST 4(R10), Z6, Z0 // C[0][0] += a[0][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R9*1), Z6, Z1 // C[1][0] += a[1][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R9*2), Z6, Z2 // C[2][0] += a[2][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11), Z6, Z3 // C[3][0] += a[3][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11)(R9*1), Z6, Z4 // C[4][0] += a[4][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11)(R9*2), Z6, Z5 // C[5][0] += a[5][1] * B[1][0]
+	VMOVUPS          256(R12), Z6 // B[2][0] = b_k[64]
+	VFMADD231PS.BCST 8(R10), Z6, Z0 // C[0][0] += a[0][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R9*1), Z6, Z1 // C[1][0] += a[1][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R9*2), Z6, Z2 // C[2][0] += a[2][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11), Z6, Z3 // C[3][0] += a[3][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11)(R9*1), Z6, Z4 // C[4][0] += a[4][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11)(R9*2), Z6, Z5 // C[5][0] += a[5][2] * B[2][0]
+	VMOVUPS          384(R12), Z6 // B[3][0] = b_k[96]
+	VFMADD231PS.BCST 12(R10), Z6, Z0 // C[0][0] += a[0][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R9*1), Z6, Z1 // C[1][0] += a[1][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R9*2), Z6, Z2 // C[2][0] += a[2][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11), Z6, Z3 // C[3][0] += a[3][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11)(R9*1), Z6, Z4 // C[4][0] += a[4][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11)(R9*2), Z6, Z5 // C[5][0] += a[5][3] * B[3][0]
+	ADDQ             $+16, R10 // a0 += 16
+	ADDQ             $+16, R11 // a3 += 16
+	ADDQ             $+512, R12 // b_k += 512
+	SUBQ             $+4, R13 // depth += -4
+	CMPQ             R13, $+4 // depth >= 4
+	JGE              depth_159 // depth >= 4
+
+depth_end_160:
+	CMPQ R13, $+1 // depth < 1
+	JLT  depth_end_162 // depth < 1
+
+depth_161:
+	VMOVUPS          (R12), Z6 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R10), Z6, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*1), Z6, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*2), Z6, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R11), Z6, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*1), Z6, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*2), Z6, Z5 // C[5][0] += a[5][0] * B[0][0]
+	ADDQ             $+4, R10 // a0 += 4
+	ADDQ             $+4, R11 // a3 += 4
+	ADDQ             $+128, R12 // b_k += 128
+	SUBQ             $+1, R13 // depth += -1
+	CMPQ             R13, $+1 // depth >= 1
+	JGE              depth_161 // depth >= 1
+
+depth_end_162:
+	// store
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    SI, R10 // rows of c_tile
+	LEAQ    (R10)(R9*2), R11 // rows of c_tile
+	ADDQ    R9, R11 // rows of c_tile
+	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
+	VMOVUPS Z1, (R10)(R9*1) // c_tile[1][0] = C[1][0]
+	VMOVUPS Z2, (R10)(R9*2) // c_tile[2][0] = C[2][0]
+	VMOVUPS Z3, (R11) // c_tile[3][0] = C[3][0]
+	VMOVUPS Z4, (R11)(R9*1) // c_tile[4][0] = C[4][0]
+	VMOVUPS Z5, (R11)(R9*2) // c_tile[5][0] = C[5][0]
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    R9, R10 // cStride = cStride
+	SHLQ    $0x01, R10 // cStride <<= 1
+	ADDQ    R10, SI // c_tile += cStride
+	SHLQ    $0x01, R9 // cStride <<= 1
+	SHLQ    $0x01, R9 // cStride <<= 1
+	ADDQ    R9, SI // c_tile += cStride
+	MOVQ    aStride+24(FP), R9 // aStride
+	SHLQ    $0x02, R9 // aStride in bytes
+	MOVQ    R9, R10 // aStride = aStride
+	SHLQ    $0x01, R10 // aStride <<= 1
+	ADDQ    R10, BX // a += aStride
+	SHLQ    $0x01, R9 // aStride <<= 1
+	SHLQ    $0x01, R9 // aStride <<= 1
+	ADDQ    R9, BX // a += aStride
+	SUBQ    $+5, R8 // rows += -5
+	JMP     end_156
+
+less_155:
+	CMPQ R9, $+5 // height < 5
+	JLT  less_163 // height < 5
+
+	// C = α·C, or 0 without α
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_165 // alpha < 1
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         SI, R10 // rows of c_tile
+	LEAQ         (R10)(R9*2), R11 // rows of c_tile
+	ADDQ         R9, R11 // rows of c_tile
+	VBROADCASTSS (DI), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
+	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VBROADCASTSS 4(DI), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Z1 // C[1][0] = c_tile[1][0]
+	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
+	VBROADCASTSS 8(DI), Z3 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Z2 // C[2][0] = c_tile[2][0]
+	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
+	VBROADCASTSS 12(DI), Z4 // α[3] = all alpha[3]
+	VMOVUPS      (R11), Z3 // C[3][0] = c_tile[3][0]
+	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
+	VBROADCASTSS 16(DI), Z5 // α[4] = all alpha[4]
+	VMOVUPS      (R11)(R9*1), Z4 // C[4][0] = c_tile[4][0]
+	VMULPS       Z5, Z4, Z4 // C[4][0] = C[4][0] * α[4]
+	ADDQ         $+20, DI // alpha += 20
+	JMP          end_166
+
+less_165:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[1][0] = 0
+	VPXORD Z2, Z2, Z2 // C[2][0] = 0
+	VPXORD Z3, Z3, Z3 // C[3][0] = 0
+	VPXORD Z4, Z4, Z4 // C[4][0] = 0
+
+end_166:
+	// C += A·B
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ BX, R10 // rows of a
+	LEAQ (R10)(R9*2), R11 // rows of a
+	ADDQ R9, R11 // rows of a
+	MOVQ depth+40(FP), R13 // depth
+	MOVQ CX, R12 // b_k = b
+	CMPQ R13, $+4 // depth < 4
+	JLT  depth_end_168 // depth < 4
+
+depth_167:
+	VMOVUPS          (R12), Z5 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R10), Z5, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*1), Z5, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*2), Z5, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R11), Z5, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*1), Z5, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VMOVUPS          128(R12), Z5 // B[1][0] = b_k[32]
+	VFMADD231PS.BCST 4(R10), Z5, Z0 // C[0][0] += a[0][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R9*1), Z5, Z1 // C[1][0] += a[1][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R9*2), Z5, Z2 // C[2][0] += a[2][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11), Z5, Z3 // C[3][0] += a[3][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11)(R9*1), Z5, Z4 // C[4][0] += a[4][1] * B[1][0]
+	VMOVUPS          256(R12), Z5 // B[2][0] = b_k[64]
+	VFMADD231PS.BCST 8(R10), Z5, Z0 // C[0][0] += a[0][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R9*1), Z5, Z1 // C[1][0] += a[1][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R9*2), Z5, Z2 // C[2][0] += a[2][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11), Z5, Z3 // C[3][0] += a[3][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11)(R9*1), Z5, Z4 // C[4][0] += a[4][2] * B[2][0]
+	VMOVUPS          384(R12), Z5 // B[3][0] = b_k[96]
+	VFMADD231PS.BCST 12(R10), Z5, Z0 // C[0][0] += a[0][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R9*1), Z5, Z1 // C[1][0] += a[1][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R9*2), Z5, Z2 // C[2][0] += a[2][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11), Z5, Z3 // C[3][0] += a[3][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11)(R9*1), Z5, Z4 // C[4][0] += a[4][3] * B[3][0]
+	ADDQ             $+16, R10 // a0 += 16
+	ADDQ             $+16, R11 // a3 += 16
+	ADDQ             $+512, R12 // b_k += 512
+	SUBQ             $+4, R13 // depth += -4
+	CMPQ             R13, $+4 // depth >= 4
+	JGE              depth_167 // depth >= 4
+
+depth_end_168:
+	CMPQ R13, $+1 // depth < 1
+	JLT  depth_end_170 // depth < 1
+
+depth_169:
+	VMOVUPS          (R12), Z5 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R10), Z5, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*1), Z5, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*2), Z5, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R11), Z5, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*1), Z5, Z4 // C[4][0] += a[4][0] * B[0][0]
+	ADDQ             $+4, R10 // a0 += 4
+	ADDQ             $+4, R11 // a3 += 4
+	ADDQ             $+128, R12 // b_k += 128
+	SUBQ             $+1, R13 // depth += -1
+	CMPQ             R13, $+1 // depth >= 1
+	JGE              depth_169 // depth >= 1
+
+depth_end_170:
+	// store
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    SI, R10 // rows of c_tile
+	LEAQ    (R10)(R9*2), R11 // rows of c_tile
+	ADDQ    R9, R11 // rows of c_tile
+	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
+	VMOVUPS Z1, (R10)(R9*1) // c_tile[1][0] = C[1][0]
+	VMOVUPS Z2, (R10)(R9*2) // c_tile[2][0] = C[2][0]
+	VMOVUPS Z3, (R11) // c_tile[3][0] = C[3][0]
+	VMOVUPS Z4, (R11)(R9*1) // c_tile[4][0] = C[4][0]
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    R9, R10 // cStride = cStride
+	ADDQ    R10, SI // c_tile += cStride
+	SHLQ    $0x01, R9 // cStride <<= 1
+	SHLQ    $0x01, R9 // cStride <<= 1
+	ADDQ    R9, SI // c_tile += cStride
+	MOVQ    aStride+24(FP), R9 // aStride
+	SHLQ    $0x02, R9 // aStride in bytes
+	MOVQ    R9, R10 // aStride = aStride
+	ADDQ    R10, BX // a += aStride
+	SHLQ    $0x01, R9 // aStride <<= 1
+	SHLQ    $0x01, R9 // aStride <<= 1
+	ADDQ    R9, BX // a += aStride
+	SUBQ    $+4, R8 // rows += -4
+	JMP     end_164
+
+less_163:
+	CMPQ R9, $+4 // height < 4
+	JLT  less_171 // height < 4
+
+	// C = α·C, or 0 without α
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_173 // alpha < 1
 	MOVQ         cStride+8(FP), R9 // cStride
 	SHLQ         $0x02, R9 // cStride in bytes
 	MOVQ         SI, R10 // rows of c_tile
@@ -2148,15 +4809,15 @@ rows_61:
 	VMOVUPS      (R11), Z3 // C[3][0] = c_tile[3][0]
 	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
 	ADDQ         $+16, DI // alpha += 16
-	JMP          end_64
+	JMP          end_174
 
-less_63:
+less_173:
 	VPXORD Z0, Z0, Z0 // C[0][0] = 0
 	VPXORD Z1, Z1, Z1 // C[1][0] = 0
 	VPXORD Z2, Z2, Z2 // C[2][0] = 0
 	VPXORD Z3, Z3, Z3 // C[3][0] = 0
 
-end_64:
+end_174:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
@@ -2165,10 +4826,10 @@ end_64:
 	ADDQ R9, R11 // rows of a
 	MOVQ depth+40(FP), R13 // depth
 	MOVQ CX, R12 // b_k = b
-	CMPQ R13, $+8 // depth < 8
-	JLT  depth_end_66 // depth < 8
+	CMPQ R13, $+4 // depth < 4
+	JLT  depth_end_176 // depth < 4
 
-depth_65:
+depth_175:
 	VMOVUPS          (R12), Z4 // B[0][0] = b_k[0]
 	VFMADD231PS.BCST (R10), Z4, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R9*1), Z4, Z1 // C[1][0] += a[1][0] * B[0][0]
@@ -2189,38 +4850,18 @@ depth_65:
 	VFMADD231PS.BCST 12(R10)(R9*1), Z4, Z1 // C[1][0] += a[1][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10)(R9*2), Z4, Z2 // C[2][0] += a[2][3] * B[3][0]
 	VFMADD231PS.BCST 12(R11), Z4, Z3 // C[3][0] += a[3][3] * B[3][0]
-	VMOVUPS          512(R12), Z4 // B[4][0] = b_k[128]
-	VFMADD231PS.BCST 16(R10), Z4, Z0 // C[0][0] += a[0][4] * B[4][0]
-	VFMADD231PS.BCST 16(R10)(R9*1), Z4, Z1 // C[1][0] += a[1][4] * B[4][0]
-	VFMADD231PS.BCST 16(R10)(R9*2), Z4, Z2 // C[2][0] += a[2][4] * B[4][0]
-	VFMADD231PS.BCST 16(R11), Z4, Z3 // C[3][0] += a[3][4] * B[4][0]
-	VMOVUPS          640(R12), Z4 // B[5][0] = b_k[160]
-	VFMADD231PS.BCST 20(R10), Z4, Z0 // C[0][0] += a[0][5] * B[5][0]
-	VFMADD231PS.BCST 20(R10)(R9*1), Z4, Z1 // C[1][0] += a[1][5] * B[5][0]
-	VFMADD231PS.BCST 20(R10)(R9*2), Z4, Z2 // C[2][0] += a[2][5] * B[5][0]
-	VFMADD231PS.BCST 20(R11), Z4, Z3 // C[3][0] += a[3][5] * B[5][0]
-	VMOVUPS          768(R12), Z4 // B[6][0] = b_k[192]
-	VFMADD231PS.BCST 24(R10), Z4, Z0 // C[0][0] += a[0][6] * B[6][0]
-	VFMADD231PS.BCST 24(R10)(R9*1), Z4, Z1 // C[1][0] += a[1][6] * B[6][0]
-	VFMADD231PS.BCST 24(R10)(R9*2), Z4, Z2 // C[2][0] += a[2][6] * B[6][0]
-	VFMADD231PS.BCST 24(R11), Z4, Z3 // C[3][0] += a[3][6] * B[6][0]
-	VMOVUPS          896(R12), Z4 // B[7][0] = b_k[224]
-	VFMADD231PS.BCST 28(R10), Z4, Z0 // C[0][0] += a[0][7] * B[7][0]
-	VFMADD231PS.BCST 28(R10)(R9*1), Z4, Z1 // C[1][0] += a[1][7] * B[7][0]
-	VFMADD231PS.BCST 28(R10)(R9*2), Z4, Z2 // C[2][0] += a[2][7] * B[7][0]
-	VFMADD231PS.BCST 28(R11), Z4, Z3 // C[3][0] += a[3][7] * B[7][0]
-	ADDQ             $+32, R10 // a0 += 32
-	ADDQ             $+32, R11 // a3 += 32
-	ADDQ             $+1024, R12 // b_k += 1024
-	SUBQ             $+8, R13 // depth += -8
-	CMPQ             R13, $+8 // depth >= 8
-	JGE              depth_65 // depth >= 8
+	ADDQ             $+16, R10 // a0 += 16
+	ADDQ             $+16, R11 // a3 += 16
+	ADDQ             $+512, R12 // b_k += 512
+	SUBQ             $+4, R13 // depth += -4
+	CMPQ             R13, $+4 // depth >= 4
+	JGE              depth_175 // depth >= 4
 
-depth_end_66:
+depth_end_176:
 	CMPQ R13, $+1 // depth < 1
-	JLT  depth_end_68 // depth < 1
+	JLT  depth_end_178 // depth < 1
 
-depth_67:
+depth_177:
 	VMOVUPS          (R12), Z4 // B[0][0] = b_k[0]
 	VFMADD231PS.BCST (R10), Z4, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R9*1), Z4, Z1 // C[1][0] += a[1][0] * B[0][0]
@@ -2231,9 +4872,9 @@ depth_67:
 	ADDQ             $+128, R12 // b_k += 128
 	SUBQ             $+1, R13 // depth += -1
 	CMPQ             R13, $+1 // depth >= 1
-	JGE              depth_67 // depth >= 1
+	JGE              depth_177 // depth >= 1
 
-depth_end_68:
+depth_end_178:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
@@ -2254,18 +4895,114 @@ depth_end_68:
 	SHLQ    $0x01, R9 // aStride <<= 1
 	SHLQ    $0x01, R9 // aStride <<= 1
 	ADDQ    R9, BX // a += aStride
-	SUBQ    $+4, R8 // rows += -4
-	CMPQ    R8, $+4 // rows >= 4
-	JGE     rows_61 // rows >= 4
+	SUBQ    $+3, R8 // rows += -3
+	JMP     end_172
 
-rows_end_62:
-	CMPQ R8, $+2 // rows < 2
-	JLT  rows_end_70 // rows < 2
+less_171:
+	CMPQ R9, $+3 // height < 3
+	JLT  less_179 // height < 3
 
-rows_69:
 	// C = α·C, or 0 without α
 	CMPQ         DI, $+1 // alpha < 1
-	JLT          less_71 // alpha < 1
+	JLT          less_181 // alpha < 1
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         SI, R10 // rows of c_tile
+	VBROADCASTSS (DI), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
+	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VBROADCASTSS 4(DI), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Z1 // C[1][0] = c_tile[1][0]
+	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
+	VBROADCASTSS 8(DI), Z3 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Z2 // C[2][0] = c_tile[2][0]
+	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
+	ADDQ         $+12, DI // alpha += 12
+	JMP          end_182
+
+less_181:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[1][0] = 0
+	VPXORD Z2, Z2, Z2 // C[2][0] = 0
+
+end_182:
+	// C += A·B
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ BX, R10 // rows of a
+	MOVQ depth+40(FP), R12 // depth
+	MOVQ CX, R11 // b_k = b
+	CMPQ R12, $+4 // depth < 4
+	JLT  depth_end_184 // depth < 4
+
+depth_183:
+	VMOVUPS          (R11), Z3 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R10), Z3, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*1), Z3, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*2), Z3, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VMOVUPS          128(R11), Z3 // B[1][0] = b_k[32]
+	VFMADD231PS.BCST 4(R10), Z3, Z0 // C[0][0] += a[0][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R9*1), Z3, Z1 // C[1][0] += a[1][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R9*2), Z3, Z2 // C[2][0] += a[2][1] * B[1][0]
+	VMOVUPS          256(R11), Z3 // B[2][0] = b_k[64]
+	VFMADD231PS.BCST 8(R10), Z3, Z0 // C[0][0] += a[0][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R9*1), Z3, Z1 // C[1][0] += a[1][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R9*2), Z3, Z2 // C[2][0] += a[2][2] * B[2][0]
+	VMOVUPS          384(R11), Z3 // B[3][0] = b_k[96]
+	VFMADD231PS.BCST 12(R10), Z3, Z0 // C[0][0] += a[0][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R9*1), Z3, Z1 // C[1][0] += a[1][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R9*2), Z3, Z2 // C[2][0] += a[2][3] * B[3][0]
+	ADDQ             $+16, R10 // a0 += 16
+	ADDQ             $+512, R11 // b_k += 512
+	SUBQ             $+4, R12 // depth += -4
+	CMPQ             R12, $+4 // depth >= 4
+	JGE              depth_183 // depth >= 4
+
+depth_end_184:
+	CMPQ R12, $+1 // depth < 1
+	JLT  depth_end_186 // depth < 1
+
+depth_185:
+	VMOVUPS          (R11), Z3 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R10), Z3, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*1), Z3, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*2), Z3, Z2 // C[2][0] += a[2][0] * B[0][0]
+	ADDQ             $+4, R10 // a0 += 4
+	ADDQ             $+128, R11 // b_k += 128
+	SUBQ             $+1, R12 // depth += -1
+	CMPQ             R12, $+1 // depth >= 1
+	JGE              depth_185 // depth >= 1
+
+depth_end_186:
+	// store
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    SI, R10 // rows of c_tile
+	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
+	VMOVUPS Z1, (R10)(R9*1) // c_tile[1][0] = C[1][0]
+	VMOVUPS Z2, (R10)(R9*2) // c_tile[2][0] = C[2][0]
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    R9, R10 // cStride = cStride
+	ADDQ    R10, SI // c_tile += cStride
+	SHLQ    $0x01, R9 // cStride <<= 1
+	ADDQ    R9, SI // c_tile += cStride
+	MOVQ    aStride+24(FP), R9 // aStride
+	SHLQ    $0x02, R9 // aStride in bytes
+	MOVQ    R9, R10 // aStride = aStride
+	ADDQ    R10, BX // a += aStride
+	SHLQ    $0x01, R9 // aStride <<= 1
+	ADDQ    R9, BX // a += aStride
+	SUBQ    $+2, R8 // rows += -2
+	JMP     end_180
+
+less_179:
+	CMPQ R9, $+2 // height < 2
+	JLT  less_187 // height < 2
+
+	// C = α·C, or 0 without α
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_189 // alpha < 1
 	MOVQ         cStride+8(FP), R9 // cStride
 	SHLQ         $0x02, R9 // cStride in bytes
 	MOVQ         SI, R10 // rows of c_tile
@@ -2276,23 +5013,23 @@ rows_69:
 	VMOVUPS      (R10)(R9*1), Z1 // C[1][0] = c_tile[1][0]
 	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
 	ADDQ         $+8, DI // alpha += 8
-	JMP          end_72
+	JMP          end_190
 
-less_71:
+less_189:
 	VPXORD Z0, Z0, Z0 // C[0][0] = 0
 	VPXORD Z1, Z1, Z1 // C[1][0] = 0
 
-end_72:
+end_190:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ BX, R10 // rows of a
 	MOVQ depth+40(FP), R12 // depth
 	MOVQ CX, R11 // b_k = b
-	CMPQ R12, $+8 // depth < 8
-	JLT  depth_end_74 // depth < 8
+	CMPQ R12, $+4 // depth < 4
+	JLT  depth_end_192 // depth < 4
 
-depth_73:
+depth_191:
 	VMOVUPS          (R11), Z2 // B[0][0] = b_k[0]
 	VFMADD231PS.BCST (R10), Z2, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R9*1), Z2, Z1 // C[1][0] += a[1][0] * B[0][0]
@@ -2305,29 +5042,17 @@ depth_73:
 	VMOVUPS          384(R11), Z2 // B[3][0] = b_k[96]
 	VFMADD231PS.BCST 12(R10), Z2, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10)(R9*1), Z2, Z1 // C[1][0] += a[1][3] * B[3][0]
-	VMOVUPS          512(R11), Z2 // B[4][0] = b_k[128]
-	VFMADD231PS.BCST 16(R10), Z2, Z0 // C[0][0] += a[0][4] * B[4][0]
-	VFMADD231PS.BCST 16(R10)(R9*1), Z2, Z1 // C[1][0] += a[1][4] * B[4][0]
-	VMOVUPS          640(R11), Z2 // B[5][0] = b_k[160]
-	VFMADD231PS.BCST 20(R10), Z2, Z0 // C[0][0] += a[0][5] * B[5][0]
-	VFMADD231PS.BCST 20(R10)(R9*1), Z2, Z1 // C[1][0] += a[1][5] * B[5][0]
-	VMOVUPS          768(R11), Z2 // B[6][0] = b_k[192]
-	VFMADD231PS.BCST 24(R10), Z2, Z0 // C[0][0] += a[0][6] * B[6][0]
-	VFMADD231PS.BCST 24(R10)(R9*1), Z2, Z1 // C[1][0] += a[1][6] * B[6][0]
-	VMOVUPS          896(R11), Z2 // B[7][0] = b_k[224]
-	VFMADD231PS.BCST 28(R10), Z2, Z0 // C[0][0] += a[0][7] * B[7][0]
-	VFMADD231PS.BCST 28(R10)(R9*1), Z2, Z1 // C[1][0] += a[1][7] * B[7][0]
-	ADDQ             $+32, R10 // a0 += 32
-	ADDQ             $+1024, R11 // b_k += 1024
-	SUBQ             $+8, R12 // depth += -8
-	CMPQ             R12, $+8 // depth >= 8
-	JGE              depth_73 // depth >= 8
+	ADDQ             $+16, R10 // a0 += 16
+	ADDQ             $+512, R11 // b_k += 512
+	SUBQ             $+4, R12 // depth += -4
+	CMPQ             R12, $+4 // depth >= 4
+	JGE              depth_191 // depth >= 4
 
-depth_end_74:
+depth_end_192:
 	CMPQ R12, $+1 // depth < 1
-	JLT  depth_end_76 // depth < 1
+	JLT  depth_end_194 // depth < 1
 
-depth_75:
+depth_193:
 	VMOVUPS          (R11), Z2 // B[0][0] = b_k[0]
 	VFMADD231PS.BCST (R10), Z2, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R9*1), Z2, Z1 // C[1][0] += a[1][0] * B[0][0]
@@ -2335,9 +5060,9 @@ depth_75:
 	ADDQ             $+128, R11 // b_k += 128
 	SUBQ             $+1, R12 // depth += -1
 	CMPQ             R12, $+1 // depth >= 1
-	JGE              depth_75 // depth >= 1
+	JGE              depth_193 // depth >= 1
 
-depth_end_76:
+depth_end_194:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
@@ -2352,18 +5077,13 @@ depth_end_76:
 	SHLQ    $0x02, R9 // aStride in bytes
 	SHLQ    $0x01, R9 // aStride <<= 1
 	ADDQ    R9, BX // a += aStride
-	SUBQ    $+2, R8 // rows += -2
-	CMPQ    R8, $+2 // rows >= 2
-	JGE     rows_69 // rows >= 2
+	SUBQ    $+1, R8 // rows += -1
+	JMP     end_188
 
-rows_end_70:
-	CMPQ R8, $+1 // rows < 1
-	JLT  rows_end_78 // rows < 1
-
-rows_77:
+less_187:
 	// C = α·C, or 0 without α
 	CMPQ         DI, $+1 // alpha < 1
-	JLT          less_79 // alpha < 1
+	JLT          less_195 // alpha < 1
 	MOVQ         cStride+8(FP), R9 // cStride
 	SHLQ         $0x02, R9 // cStride in bytes
 	MOVQ         SI, R9 // rows of c_tile
@@ -2371,22 +5091,22 @@ rows_77:
 	VMOVUPS      (R9), Z0 // C[0][0] = c_tile[0][0]
 	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
 	ADDQ         $+4, DI // alpha += 4
-	JMP          end_80
+	JMP          end_196
 
-less_79:
+less_195:
 	VPXORD Z0, Z0, Z0 // C[0][0] = 0
 
-end_80:
+end_196:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ BX, R9 // rows of a
 	MOVQ depth+40(FP), R11 // depth
 	MOVQ CX, R10 // b_k = b
-	CMPQ R11, $+8 // depth < 8
-	JLT  depth_end_82 // depth < 8
+	CMPQ R11, $+4 // depth < 4
+	JLT  depth_end_198 // depth < 4
 
-depth_81:
+depth_197:
 	VMOVUPS          (R10), Z1 // B[0][0] = b_k[0]
 	VFMADD231PS.BCST (R9), Z1, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VMOVUPS          128(R10), Z1 // B[1][0] = b_k[32]
@@ -2395,34 +5115,26 @@ depth_81:
 	VFMADD231PS.BCST 8(R9), Z1, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VMOVUPS          384(R10), Z1 // B[3][0] = b_k[96]
 	VFMADD231PS.BCST 12(R9), Z1, Z0 // C[0][0] += a[0][3] * B[3][0]
-	VMOVUPS          512(R10), Z1 // B[4][0] = b_k[128]
-	VFMADD231PS.BCST 16(R9), Z1, Z0 // C[0][0] += a[0][4] * B[4][0]
-	VMOVUPS          640(R10), Z1 // B[5][0] = b_k[160]
-	VFMADD231PS.BCST 20(R9), Z1, Z0 // C[0][0] += a[0][5] * B[5][0]
-	VMOVUPS          768(R10), Z1 // B[6][0] = b_k[192]
-	VFMADD231PS.BCST 24(R9), Z1, Z0 // C[0][0] += a[0][6] * B[6][0]
-	VMOVUPS          896(R10), Z1 // B[7][0] = b_k[224]
-	VFMADD231PS.BCST 28(R9), Z1, Z0 // C[0][0] += a[0][7] * B[7][0]
-	ADDQ             $+32, R9 // a0 += 32
-	ADDQ             $+1024, R10 // b_k += 1024
-	SUBQ             $+8, R11 // depth += -8
-	CMPQ             R11, $+8 // depth >= 8
-	JGE              depth_81 // depth >= 8
+	ADDQ             $+16, R9 // a0 += 16
+	ADDQ             $+512, R10 // b_k += 512
+	SUBQ             $+4, R11 // depth += -4
+	CMPQ             R11, $+4 // depth >= 4
+	JGE              depth_197 // depth >= 4
 
-depth_end_82:
+depth_end_198:
 	CMPQ R11, $+1 // depth < 1
-	JLT  depth_end_84 // depth < 1
+	JLT  depth_end_200 // depth < 1
 
-depth_83:
+depth_199:
 	VMOVUPS          (R10), Z1 // B[0][0] = b_k[0]
 	VFMADD231PS.BCST (R9), Z1, Z0 // C[0][0] += a[0][0] * B[0][0]
 	ADDQ             $+4, R9 // a0 += 4
 	ADDQ             $+128, R10 // b_k += 128
 	SUBQ             $+1, R11 // depth += -1
 	CMPQ             R11, $+1 // depth >= 1
-	JGE              depth_83 // depth >= 1
+	JGE              depth_199 // depth >= 1
 
-depth_end_84:
+depth_end_200:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
@@ -2434,18 +5146,31 @@ depth_end_84:
 	MOVQ    aStride+24(FP), R9 // aStride
 	SHLQ    $0x02, R9 // aStride in bytes
 	ADDQ    R9, BX // a += aStride
-	SUBQ    $+1, R8 // rows += -1
-	CMPQ    R8, $+1 // rows >= 1
-	JGE     rows_77 // rows >= 1
+	ADDQ    $+0, R8 // rows += 0
 
-rows_end_78:
+end_188:
+end_180:
+end_172:
+end_164:
+end_156:
+end_148:
+end_140:
+end_132:
+end_124:
+end_116:
+end_108:
+	SUBQ $+1, R8 // rows += -1
+	CMPQ R8, $+1 // rows >= 1
+	JGE  rows_103 // rows >= 1
+
+rows_end_104:
 	ADDQ $+64, AX // c += 64
 	ADDQ $+64, CX // b += 64
 	SUBQ $+16, DX // cols += -16
 	CMPQ DX, $+16 // cols >= 16
-	JGE  columns_43 // cols >= 16
+	JGE  columns_101 // cols >= 16
 
-columns_end_44:
+columns_end_102:
 	VZEROUPPER
 	RET
 

@@ -924,13 +924,27 @@ columns_1:
 	MOVD alpha+64(FP), R7 // alpha
 	MOVD R0, R6 // c_tile = c
 	MOVD rows+48(FP), R8 // rows
-	CMP  $6, R8 // rows < 6
-	BLT  rows_end_4 // rows < 6
+	CMP  $1, R8 // rows < 1
+	BLT  rows_end_4 // rows < 1
 
 rows_3:
+	MOVD R8, R9 // height = rows
+	CMP  $7, R8 // rows < 7
+	BLT  less_5 // rows < 7
+	ADD  $1, R9, R9 // height += 1
+	LSR  $1, R9, R9 // height >>= 1
+	CMP  $12, R8 // rows < 12
+	BLT  less_6 // rows < 12
+	MOVD $6, R9 // height = 6
+
+less_6:
+less_5:
+	CMP $6, R9 // height < 6
+	BLT less_7 // height < 6
+
 	// C = α·C, or 0 without α
 	CMP   $1, R7 // alpha < 1
-	BLT   less_5 // alpha < 1
+	BLT   less_9 // alpha < 1
 	MOVD  cStride+8(FP), R9 // cStride
 	LSL   $2, R9, R9 // cStride in bytes
 	MOVD  R6, R20 // rows of c_tile
@@ -999,9 +1013,9 @@ rows_3:
 	WORD  $0x6e38ded6 // FMUL V22.4S, V22.4S, V24.4S // C[5][0] = C[5][0] * α[5], lanes 8..11
 	WORD  $0x6e38def7 // FMUL V23.4S, V23.4S, V24.4S // C[5][0] = C[5][0] * α[5], lanes 12..15
 	ADD   $24, R7, R7 // alpha += 24
-	JMP   end_6
+	JMP   end_10
 
-less_5:
+less_9:
 	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
 	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
 	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
@@ -1027,7 +1041,7 @@ less_5:
 	VEOR V22.B16, V22.B16, V22.B16 // C[5][0] = 0, lanes 8..11
 	VEOR V23.B16, V23.B16, V23.B16 // C[5][0] = 0, lanes 12..15
 
-end_6:
+end_10:
 	// C += A·B
 	MOVD aStride+24(FP), R9 // aStride
 	LSL  $2, R9, R9 // aStride in bytes
@@ -1040,9 +1054,9 @@ end_6:
 	MOVD depth+40(FP), R10 // depth
 	MOVD R1, R9 // b_k = b
 	CMP  $8, R10 // depth < 8
-	BLT  depth_end_8 // depth < 8
+	BLT  depth_end_12 // depth < 8
 
-depth_7:
+depth_11:
 	FMOVQ (R9), F24 // B[0][0] = b_k[0], lanes 0..3
 	FMOVQ 16(R9), F25 // B[0][0] = b_k[0], lanes 4..7
 	FMOVQ 32(R9), F26 // B[0][0] = b_k[0], lanes 8..11
@@ -1324,13 +1338,13 @@ depth_7:
 	ADD   $1024, R9, R9 // b_k += 1024
 	SUB   $8, R10, R10 // depth += -8
 	CMP   $8, R10 // depth >= 8
-	BGE   depth_7 // depth >= 8
+	BGE   depth_11 // depth >= 8
 
-depth_end_8:
+depth_end_12:
 	CMP $1, R10 // depth < 1
-	BLT depth_end_10 // depth < 1
+	BLT depth_end_14 // depth < 1
 
-depth_9:
+depth_13:
 	FMOVQ (R9), F24 // B[0][0] = b_k[0], lanes 0..3
 	FMOVQ 16(R9), F25 // B[0][0] = b_k[0], lanes 4..7
 	FMOVQ 32(R9), F26 // B[0][0] = b_k[0], lanes 8..11
@@ -1374,9 +1388,9 @@ depth_9:
 	ADD   $128, R9, R9 // b_k += 128
 	SUB   $1, R10, R10 // depth += -1
 	CMP   $1, R10 // depth >= 1
-	BGE   depth_9 // depth >= 1
+	BGE   depth_13 // depth >= 1
 
-depth_end_10:
+depth_end_14:
 	// store
 	MOVD  cStride+8(FP), R9 // cStride
 	LSL   $2, R9, R9 // cStride in bytes
@@ -1426,18 +1440,335 @@ depth_end_10:
 	LSL   $1, R9, R9 // aStride <<= 1
 	LSL   $1, R9, R9 // aStride <<= 1
 	ADD   R9, R3, R3 // a += aStride
-	SUB   $6, R8, R8 // rows += -6
-	CMP   $6, R8 // rows >= 6
-	BGE   rows_3 // rows >= 6
+	SUB   $5, R8, R8 // rows += -5
+	JMP   end_8
 
-rows_end_4:
-	CMP $4, R8 // rows < 4
-	BLT rows_end_12 // rows < 4
+less_7:
+	CMP $5, R9 // height < 5
+	BLT less_15 // height < 5
 
-rows_11:
 	// C = α·C, or 0 without α
 	CMP   $1, R7 // alpha < 1
-	BLT   less_13 // alpha < 1
+	BLT   less_17 // alpha < 1
+	MOVD  cStride+8(FP), R9 // cStride
+	LSL   $2, R9, R9 // cStride in bytes
+	MOVD  R6, R20 // rows of c_tile
+	ADD   R9, R20, R21 // rows of c_tile
+	ADD   R9, R21, R22 // rows of c_tile
+	ADD   R9, R22, R23 // rows of c_tile
+	ADD   R9, R23, R24 // rows of c_tile
+	VLD1R (R7), [V4.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c_tile[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c_tile[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c_tile[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c_tile[0][0], lanes 12..15
+	WORD  $0x6e24dc00 // FMUL V0.4S, V0.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
+	WORD  $0x6e24dc21 // FMUL V1.4S, V1.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
+	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
+	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
+	FMOVS 4(R7), F8 // α[1] = all alpha[1]
+	VDUP  V8.S[0], V8.S4 // α[1] = all alpha[1]
+	FMOVQ (R21), F4 // C[1][0] = c_tile[1][0], lanes 0..3
+	FMOVQ 16(R21), F5 // C[1][0] = c_tile[1][0], lanes 4..7
+	FMOVQ 32(R21), F6 // C[1][0] = c_tile[1][0], lanes 8..11
+	FMOVQ 48(R21), F7 // C[1][0] = c_tile[1][0], lanes 12..15
+	WORD  $0x6e28dc84 // FMUL V4.4S, V4.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 0..3
+	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 4..7
+	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 8..11
+	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 12..15
+	FMOVS 8(R7), F12 // α[2] = all alpha[2]
+	VDUP  V12.S[0], V12.S4 // α[2] = all alpha[2]
+	FMOVQ (R22), F8 // C[2][0] = c_tile[2][0], lanes 0..3
+	FMOVQ 16(R22), F9 // C[2][0] = c_tile[2][0], lanes 4..7
+	FMOVQ 32(R22), F10 // C[2][0] = c_tile[2][0], lanes 8..11
+	FMOVQ 48(R22), F11 // C[2][0] = c_tile[2][0], lanes 12..15
+	WORD  $0x6e2cdd08 // FMUL V8.4S, V8.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 0..3
+	WORD  $0x6e2cdd29 // FMUL V9.4S, V9.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 4..7
+	WORD  $0x6e2cdd4a // FMUL V10.4S, V10.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 8..11
+	WORD  $0x6e2cdd6b // FMUL V11.4S, V11.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 12..15
+	FMOVS 12(R7), F16 // α[3] = all alpha[3]
+	VDUP  V16.S[0], V16.S4 // α[3] = all alpha[3]
+	FMOVQ (R23), F12 // C[3][0] = c_tile[3][0], lanes 0..3
+	FMOVQ 16(R23), F13 // C[3][0] = c_tile[3][0], lanes 4..7
+	FMOVQ 32(R23), F14 // C[3][0] = c_tile[3][0], lanes 8..11
+	FMOVQ 48(R23), F15 // C[3][0] = c_tile[3][0], lanes 12..15
+	WORD  $0x6e30dd8c // FMUL V12.4S, V12.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 0..3
+	WORD  $0x6e30ddad // FMUL V13.4S, V13.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 4..7
+	WORD  $0x6e30ddce // FMUL V14.4S, V14.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 8..11
+	WORD  $0x6e30ddef // FMUL V15.4S, V15.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 12..15
+	FMOVS 16(R7), F20 // α[4] = all alpha[4]
+	VDUP  V20.S[0], V20.S4 // α[4] = all alpha[4]
+	FMOVQ (R24), F16 // C[4][0] = c_tile[4][0], lanes 0..3
+	FMOVQ 16(R24), F17 // C[4][0] = c_tile[4][0], lanes 4..7
+	FMOVQ 32(R24), F18 // C[4][0] = c_tile[4][0], lanes 8..11
+	FMOVQ 48(R24), F19 // C[4][0] = c_tile[4][0], lanes 12..15
+	WORD  $0x6e34de10 // FMUL V16.4S, V16.4S, V20.4S // C[4][0] = C[4][0] * α[4], lanes 0..3
+	WORD  $0x6e34de31 // FMUL V17.4S, V17.4S, V20.4S // C[4][0] = C[4][0] * α[4], lanes 4..7
+	WORD  $0x6e34de52 // FMUL V18.4S, V18.4S, V20.4S // C[4][0] = C[4][0] * α[4], lanes 8..11
+	WORD  $0x6e34de73 // FMUL V19.4S, V19.4S, V20.4S // C[4][0] = C[4][0] * α[4], lanes 12..15
+	ADD   $20, R7, R7 // alpha += 20
+	JMP   end_18
+
+less_17:
+	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // C[1][0] = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // C[1][0] = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // C[1][0] = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // C[1][0] = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // C[2][0] = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // C[2][0] = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // C[2][0] = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // C[2][0] = 0, lanes 12..15
+	VEOR V12.B16, V12.B16, V12.B16 // C[3][0] = 0, lanes 0..3
+	VEOR V13.B16, V13.B16, V13.B16 // C[3][0] = 0, lanes 4..7
+	VEOR V14.B16, V14.B16, V14.B16 // C[3][0] = 0, lanes 8..11
+	VEOR V15.B16, V15.B16, V15.B16 // C[3][0] = 0, lanes 12..15
+	VEOR V16.B16, V16.B16, V16.B16 // C[4][0] = 0, lanes 0..3
+	VEOR V17.B16, V17.B16, V17.B16 // C[4][0] = 0, lanes 4..7
+	VEOR V18.B16, V18.B16, V18.B16 // C[4][0] = 0, lanes 8..11
+	VEOR V19.B16, V19.B16, V19.B16 // C[4][0] = 0, lanes 12..15
+
+end_18:
+	// C += A·B
+	MOVD aStride+24(FP), R9 // aStride
+	LSL  $2, R9, R9 // aStride in bytes
+	MOVD R3, R20 // rows of a
+	ADD  R9, R20, R21 // rows of a
+	ADD  R9, R21, R22 // rows of a
+	ADD  R9, R22, R23 // rows of a
+	ADD  R9, R23, R24 // rows of a
+	MOVD depth+40(FP), R10 // depth
+	MOVD R1, R9 // b_k = b
+	CMP  $4, R10 // depth < 4
+	BLT  depth_end_20 // depth < 4
+
+depth_19:
+	FMOVQ (R9), F20 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R9), F21 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R9), F22 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R9), F23 // B[0][0] = b_k[0], lanes 12..15
+	FMOVS (R20), F24 // a[0][0] = a[0][0]
+	WORD  $0x4f981280 // FMLA V0.4S, V20.4S, V24.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9812a1 // FMLA V1.4S, V21.4S, V24.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9812c2 // FMLA V2.4S, V22.4S, V24.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9812e3 // FMLA V3.4S, V23.4S, V24.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F24 // a[1][0] = a[1][0]
+	WORD  $0x4f981284 // FMLA V4.4S, V20.4S, V24.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9812a5 // FMLA V5.4S, V21.4S, V24.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9812c6 // FMLA V6.4S, V22.4S, V24.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9812e7 // FMLA V7.4S, V23.4S, V24.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F24 // a[2][0] = a[2][0]
+	WORD  $0x4f981288 // FMLA V8.4S, V20.4S, V24.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9812a9 // FMLA V9.4S, V21.4S, V24.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9812ca // FMLA V10.4S, V22.4S, V24.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9812eb // FMLA V11.4S, V23.4S, V24.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	FMOVS (R23), F24 // a[3][0] = a[3][0]
+	WORD  $0x4f98128c // FMLA V12.4S, V20.4S, V24.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9812ad // FMLA V13.4S, V21.4S, V24.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9812ce // FMLA V14.4S, V22.4S, V24.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9812ef // FMLA V15.4S, V23.4S, V24.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
+	FMOVS (R24), F24 // a[4][0] = a[4][0]
+	WORD  $0x4f981290 // FMLA V16.4S, V20.4S, V24.S[0] // C[4][0] += a[4][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9812b1 // FMLA V17.4S, V21.4S, V24.S[0] // C[4][0] += a[4][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9812d2 // FMLA V18.4S, V22.4S, V24.S[0] // C[4][0] += a[4][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9812f3 // FMLA V19.4S, V23.4S, V24.S[0] // C[4][0] += a[4][0] * B[0][0], lanes 12..15
+	FMOVQ 128(R9), F20 // B[1][0] = b_k[32], lanes 0..3
+	FMOVQ 144(R9), F21 // B[1][0] = b_k[32], lanes 4..7
+	FMOVQ 160(R9), F22 // B[1][0] = b_k[32], lanes 8..11
+	FMOVQ 176(R9), F23 // B[1][0] = b_k[32], lanes 12..15
+	FMOVS 4(R20), F24 // a[0][1] = a[0][1]
+	WORD  $0x4f981280 // FMLA V0.4S, V20.4S, V24.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9812a1 // FMLA V1.4S, V21.4S, V24.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9812c2 // FMLA V2.4S, V22.4S, V24.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9812e3 // FMLA V3.4S, V23.4S, V24.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 12..15
+	FMOVS 4(R21), F24 // a[1][1] = a[1][1]
+	WORD  $0x4f981284 // FMLA V4.4S, V20.4S, V24.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9812a5 // FMLA V5.4S, V21.4S, V24.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9812c6 // FMLA V6.4S, V22.4S, V24.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9812e7 // FMLA V7.4S, V23.4S, V24.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 12..15
+	FMOVS 4(R22), F24 // a[2][1] = a[2][1]
+	WORD  $0x4f981288 // FMLA V8.4S, V20.4S, V24.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9812a9 // FMLA V9.4S, V21.4S, V24.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9812ca // FMLA V10.4S, V22.4S, V24.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9812eb // FMLA V11.4S, V23.4S, V24.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 12..15
+	FMOVS 4(R23), F24 // a[3][1] = a[3][1]
+	WORD  $0x4f98128c // FMLA V12.4S, V20.4S, V24.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9812ad // FMLA V13.4S, V21.4S, V24.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9812ce // FMLA V14.4S, V22.4S, V24.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9812ef // FMLA V15.4S, V23.4S, V24.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 12..15
+	FMOVS 4(R24), F24 // a[4][1] = a[4][1]
+	WORD  $0x4f981290 // FMLA V16.4S, V20.4S, V24.S[0] // C[4][0] += a[4][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9812b1 // FMLA V17.4S, V21.4S, V24.S[0] // C[4][0] += a[4][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9812d2 // FMLA V18.4S, V22.4S, V24.S[0] // C[4][0] += a[4][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9812f3 // FMLA V19.4S, V23.4S, V24.S[0] // C[4][0] += a[4][1] * B[1][0], lanes 12..15
+	FMOVQ 256(R9), F20 // B[2][0] = b_k[64], lanes 0..3
+	FMOVQ 272(R9), F21 // B[2][0] = b_k[64], lanes 4..7
+	FMOVQ 288(R9), F22 // B[2][0] = b_k[64], lanes 8..11
+	FMOVQ 304(R9), F23 // B[2][0] = b_k[64], lanes 12..15
+	FMOVS 8(R20), F24 // a[0][2] = a[0][2]
+	WORD  $0x4f981280 // FMLA V0.4S, V20.4S, V24.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9812a1 // FMLA V1.4S, V21.4S, V24.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9812c2 // FMLA V2.4S, V22.4S, V24.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9812e3 // FMLA V3.4S, V23.4S, V24.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 12..15
+	FMOVS 8(R21), F24 // a[1][2] = a[1][2]
+	WORD  $0x4f981284 // FMLA V4.4S, V20.4S, V24.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9812a5 // FMLA V5.4S, V21.4S, V24.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9812c6 // FMLA V6.4S, V22.4S, V24.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9812e7 // FMLA V7.4S, V23.4S, V24.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 12..15
+	FMOVS 8(R22), F24 // a[2][2] = a[2][2]
+	WORD  $0x4f981288 // FMLA V8.4S, V20.4S, V24.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9812a9 // FMLA V9.4S, V21.4S, V24.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9812ca // FMLA V10.4S, V22.4S, V24.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9812eb // FMLA V11.4S, V23.4S, V24.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 12..15
+	FMOVS 8(R23), F24 // a[3][2] = a[3][2]
+	WORD  $0x4f98128c // FMLA V12.4S, V20.4S, V24.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9812ad // FMLA V13.4S, V21.4S, V24.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9812ce // FMLA V14.4S, V22.4S, V24.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9812ef // FMLA V15.4S, V23.4S, V24.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 12..15
+	FMOVS 8(R24), F24 // a[4][2] = a[4][2]
+	WORD  $0x4f981290 // FMLA V16.4S, V20.4S, V24.S[0] // C[4][0] += a[4][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9812b1 // FMLA V17.4S, V21.4S, V24.S[0] // C[4][0] += a[4][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9812d2 // FMLA V18.4S, V22.4S, V24.S[0] // C[4][0] += a[4][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9812f3 // FMLA V19.4S, V23.4S, V24.S[0] // C[4][0] += a[4][2] * B[2][0], lanes 12..15
+	FMOVQ 384(R9), F20 // B[3][0] = b_k[96], lanes 0..3
+	FMOVQ 400(R9), F21 // B[3][0] = b_k[96], lanes 4..7
+	FMOVQ 416(R9), F22 // B[3][0] = b_k[96], lanes 8..11
+	FMOVQ 432(R9), F23 // B[3][0] = b_k[96], lanes 12..15
+	FMOVS 12(R20), F24 // a[0][3] = a[0][3]
+	WORD  $0x4f981280 // FMLA V0.4S, V20.4S, V24.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9812a1 // FMLA V1.4S, V21.4S, V24.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9812c2 // FMLA V2.4S, V22.4S, V24.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9812e3 // FMLA V3.4S, V23.4S, V24.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
+	FMOVS 12(R21), F24 // a[1][3] = a[1][3]
+	WORD  $0x4f981284 // FMLA V4.4S, V20.4S, V24.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9812a5 // FMLA V5.4S, V21.4S, V24.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9812c6 // FMLA V6.4S, V22.4S, V24.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9812e7 // FMLA V7.4S, V23.4S, V24.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 12..15
+	FMOVS 12(R22), F24 // a[2][3] = a[2][3]
+	WORD  $0x4f981288 // FMLA V8.4S, V20.4S, V24.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9812a9 // FMLA V9.4S, V21.4S, V24.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9812ca // FMLA V10.4S, V22.4S, V24.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9812eb // FMLA V11.4S, V23.4S, V24.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 12..15
+	FMOVS 12(R23), F24 // a[3][3] = a[3][3]
+	WORD  $0x4f98128c // FMLA V12.4S, V20.4S, V24.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9812ad // FMLA V13.4S, V21.4S, V24.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9812ce // FMLA V14.4S, V22.4S, V24.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9812ef // FMLA V15.4S, V23.4S, V24.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 12..15
+	FMOVS 12(R24), F24 // a[4][3] = a[4][3]
+	WORD  $0x4f981290 // FMLA V16.4S, V20.4S, V24.S[0] // C[4][0] += a[4][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9812b1 // FMLA V17.4S, V21.4S, V24.S[0] // C[4][0] += a[4][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9812d2 // FMLA V18.4S, V22.4S, V24.S[0] // C[4][0] += a[4][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9812f3 // FMLA V19.4S, V23.4S, V24.S[0] // C[4][0] += a[4][3] * B[3][0], lanes 12..15
+	ADD   $16, R20, R20 // a0 += 16
+	ADD   $16, R21, R21 // a1 += 16
+	ADD   $16, R22, R22 // a2 += 16
+	ADD   $16, R23, R23 // a3 += 16
+	ADD   $16, R24, R24 // a4 += 16
+	ADD   $512, R9, R9 // b_k += 512
+	SUB   $4, R10, R10 // depth += -4
+	CMP   $4, R10 // depth >= 4
+	BGE   depth_19 // depth >= 4
+
+depth_end_20:
+	CMP $1, R10 // depth < 1
+	BLT depth_end_22 // depth < 1
+
+depth_21:
+	FMOVQ (R9), F20 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R9), F21 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R9), F22 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R9), F23 // B[0][0] = b_k[0], lanes 12..15
+	FMOVS (R20), F24 // a[0][0] = a[0][0]
+	WORD  $0x4f981280 // FMLA V0.4S, V20.4S, V24.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9812a1 // FMLA V1.4S, V21.4S, V24.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9812c2 // FMLA V2.4S, V22.4S, V24.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9812e3 // FMLA V3.4S, V23.4S, V24.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F24 // a[1][0] = a[1][0]
+	WORD  $0x4f981284 // FMLA V4.4S, V20.4S, V24.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9812a5 // FMLA V5.4S, V21.4S, V24.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9812c6 // FMLA V6.4S, V22.4S, V24.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9812e7 // FMLA V7.4S, V23.4S, V24.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F24 // a[2][0] = a[2][0]
+	WORD  $0x4f981288 // FMLA V8.4S, V20.4S, V24.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9812a9 // FMLA V9.4S, V21.4S, V24.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9812ca // FMLA V10.4S, V22.4S, V24.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9812eb // FMLA V11.4S, V23.4S, V24.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	FMOVS (R23), F24 // a[3][0] = a[3][0]
+	WORD  $0x4f98128c // FMLA V12.4S, V20.4S, V24.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9812ad // FMLA V13.4S, V21.4S, V24.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9812ce // FMLA V14.4S, V22.4S, V24.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9812ef // FMLA V15.4S, V23.4S, V24.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
+	FMOVS (R24), F24 // a[4][0] = a[4][0]
+	WORD  $0x4f981290 // FMLA V16.4S, V20.4S, V24.S[0] // C[4][0] += a[4][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9812b1 // FMLA V17.4S, V21.4S, V24.S[0] // C[4][0] += a[4][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9812d2 // FMLA V18.4S, V22.4S, V24.S[0] // C[4][0] += a[4][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9812f3 // FMLA V19.4S, V23.4S, V24.S[0] // C[4][0] += a[4][0] * B[0][0], lanes 12..15
+	ADD   $4, R20, R20 // a0 += 4
+	ADD   $4, R21, R21 // a1 += 4
+	ADD   $4, R22, R22 // a2 += 4
+	ADD   $4, R23, R23 // a3 += 4
+	ADD   $4, R24, R24 // a4 += 4
+	ADD   $128, R9, R9 // b_k += 128
+	SUB   $1, R10, R10 // depth += -1
+	CMP   $1, R10 // depth >= 1
+	BGE   depth_21 // depth >= 1
+
+depth_end_22:
+	// store
+	MOVD  cStride+8(FP), R9 // cStride
+	LSL   $2, R9, R9 // cStride in bytes
+	MOVD  R6, R20 // rows of c_tile
+	ADD   R9, R20, R21 // rows of c_tile
+	ADD   R9, R21, R22 // rows of c_tile
+	ADD   R9, R22, R23 // rows of c_tile
+	ADD   R9, R23, R24 // rows of c_tile
+	FMOVQ F0, (R20) // c_tile[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c_tile[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c_tile[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c_tile[0][0] = C[0][0], lanes 12..15
+	FMOVQ F4, (R21) // c_tile[1][0] = C[1][0], lanes 0..3
+	FMOVQ F5, 16(R21) // c_tile[1][0] = C[1][0], lanes 4..7
+	FMOVQ F6, 32(R21) // c_tile[1][0] = C[1][0], lanes 8..11
+	FMOVQ F7, 48(R21) // c_tile[1][0] = C[1][0], lanes 12..15
+	FMOVQ F8, (R22) // c_tile[2][0] = C[2][0], lanes 0..3
+	FMOVQ F9, 16(R22) // c_tile[2][0] = C[2][0], lanes 4..7
+	FMOVQ F10, 32(R22) // c_tile[2][0] = C[2][0], lanes 8..11
+	FMOVQ F11, 48(R22) // c_tile[2][0] = C[2][0], lanes 12..15
+	FMOVQ F12, (R23) // c_tile[3][0] = C[3][0], lanes 0..3
+	FMOVQ F13, 16(R23) // c_tile[3][0] = C[3][0], lanes 4..7
+	FMOVQ F14, 32(R23) // c_tile[3][0] = C[3][0], lanes 8..11
+	FMOVQ F15, 48(R23) // c_tile[3][0] = C[3][0], lanes 12..15
+	FMOVQ F16, (R24) // c_tile[4][0] = C[4][0], lanes 0..3
+	FMOVQ F17, 16(R24) // c_tile[4][0] = C[4][0], lanes 4..7
+	FMOVQ F18, 32(R24) // c_tile[4][0] = C[4][0], lanes 8..11
+	FMOVQ F19, 48(R24) // c_tile[4][0] = C[4][0], lanes 12..15
+	MOVD  cStride+8(FP), R9 // cStride
+	LSL   $2, R9, R9 // cStride in bytes
+	MOVD  R9, R10 // cStride = cStride
+	ADD   R10, R6, R6 // c_tile += cStride
+	LSL   $1, R9, R9 // cStride <<= 1
+	LSL   $1, R9, R9 // cStride <<= 1
+	ADD   R9, R6, R6 // c_tile += cStride
+	MOVD  aStride+24(FP), R9 // aStride
+	LSL   $2, R9, R9 // aStride in bytes
+	MOVD  R9, R10 // aStride = aStride
+	ADD   R10, R3, R3 // a += aStride
+	LSL   $1, R9, R9 // aStride <<= 1
+	LSL   $1, R9, R9 // aStride <<= 1
+	ADD   R9, R3, R3 // a += aStride
+	SUB   $4, R8, R8 // rows += -4
+	JMP   end_16
+
+less_15:
+	CMP $4, R9 // height < 4
+	BLT less_23 // height < 4
+
+	// C = α·C, or 0 without α
+	CMP   $1, R7 // alpha < 1
+	BLT   less_25 // alpha < 1
 	MOVD  cStride+8(FP), R9 // cStride
 	LSL   $2, R9, R9 // cStride in bytes
 	MOVD  R6, R20 // rows of c_tile
@@ -1484,9 +1815,9 @@ rows_11:
 	WORD  $0x6e30ddce // FMUL V14.4S, V14.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 8..11
 	WORD  $0x6e30ddef // FMUL V15.4S, V15.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 12..15
 	ADD   $16, R7, R7 // alpha += 16
-	JMP   end_14
+	JMP   end_26
 
-less_13:
+less_25:
 	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
 	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
 	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
@@ -1504,7 +1835,7 @@ less_13:
 	VEOR V14.B16, V14.B16, V14.B16 // C[3][0] = 0, lanes 8..11
 	VEOR V15.B16, V15.B16, V15.B16 // C[3][0] = 0, lanes 12..15
 
-end_14:
+end_26:
 	// C += A·B
 	MOVD aStride+24(FP), R9 // aStride
 	LSL  $2, R9, R9 // aStride in bytes
@@ -1514,10 +1845,10 @@ end_14:
 	ADD  R9, R22, R23 // rows of a
 	MOVD depth+40(FP), R10 // depth
 	MOVD R1, R9 // b_k = b
-	CMP  $8, R10 // depth < 8
-	BLT  depth_end_16 // depth < 8
+	CMP  $4, R10 // depth < 4
+	BLT  depth_end_28 // depth < 4
 
-depth_15:
+depth_27:
 	FMOVQ (R9), F16 // B[0][0] = b_k[0], lanes 0..3
 	FMOVQ 16(R9), F17 // B[0][0] = b_k[0], lanes 4..7
 	FMOVQ 32(R9), F18 // B[0][0] = b_k[0], lanes 8..11
@@ -1614,116 +1945,20 @@ depth_15:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 12..15
-	FMOVQ 512(R9), F16 // B[4][0] = b_k[128], lanes 0..3
-	FMOVQ 528(R9), F17 // B[4][0] = b_k[128], lanes 4..7
-	FMOVQ 544(R9), F18 // B[4][0] = b_k[128], lanes 8..11
-	FMOVQ 560(R9), F19 // B[4][0] = b_k[128], lanes 12..15
-	FMOVS 16(R20), F20 // a[0][4] = a[0][4]
-	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 0..3
-	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 4..7
-	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 8..11
-	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 12..15
-	FMOVS 16(R21), F20 // a[1][4] = a[1][4]
-	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][4] * B[4][0], lanes 0..3
-	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][4] * B[4][0], lanes 4..7
-	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][4] * B[4][0], lanes 8..11
-	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][4] * B[4][0], lanes 12..15
-	FMOVS 16(R22), F20 // a[2][4] = a[2][4]
-	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][4] * B[4][0], lanes 0..3
-	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][4] * B[4][0], lanes 4..7
-	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][4] * B[4][0], lanes 8..11
-	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][4] * B[4][0], lanes 12..15
-	FMOVS 16(R23), F20 // a[3][4] = a[3][4]
-	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][4] * B[4][0], lanes 0..3
-	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][4] * B[4][0], lanes 4..7
-	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][4] * B[4][0], lanes 8..11
-	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][4] * B[4][0], lanes 12..15
-	FMOVQ 640(R9), F16 // B[5][0] = b_k[160], lanes 0..3
-	FMOVQ 656(R9), F17 // B[5][0] = b_k[160], lanes 4..7
-	FMOVQ 672(R9), F18 // B[5][0] = b_k[160], lanes 8..11
-	FMOVQ 688(R9), F19 // B[5][0] = b_k[160], lanes 12..15
-	FMOVS 20(R20), F20 // a[0][5] = a[0][5]
-	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 0..3
-	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 4..7
-	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 8..11
-	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 12..15
-	FMOVS 20(R21), F20 // a[1][5] = a[1][5]
-	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][5] * B[5][0], lanes 0..3
-	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][5] * B[5][0], lanes 4..7
-	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][5] * B[5][0], lanes 8..11
-	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][5] * B[5][0], lanes 12..15
-	FMOVS 20(R22), F20 // a[2][5] = a[2][5]
-	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][5] * B[5][0], lanes 0..3
-	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][5] * B[5][0], lanes 4..7
-	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][5] * B[5][0], lanes 8..11
-	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][5] * B[5][0], lanes 12..15
-	FMOVS 20(R23), F20 // a[3][5] = a[3][5]
-	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][5] * B[5][0], lanes 0..3
-	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][5] * B[5][0], lanes 4..7
-	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][5] * B[5][0], lanes 8..11
-	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][5] * B[5][0], lanes 12..15
-	FMOVQ 768(R9), F16 // B[6][0] = b_k[192], lanes 0..3
-	FMOVQ 784(R9), F17 // B[6][0] = b_k[192], lanes 4..7
-	FMOVQ 800(R9), F18 // B[6][0] = b_k[192], lanes 8..11
-	FMOVQ 816(R9), F19 // B[6][0] = b_k[192], lanes 12..15
-	FMOVS 24(R20), F20 // a[0][6] = a[0][6]
-	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 0..3
-	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 4..7
-	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 8..11
-	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 12..15
-	FMOVS 24(R21), F20 // a[1][6] = a[1][6]
-	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][6] * B[6][0], lanes 0..3
-	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][6] * B[6][0], lanes 4..7
-	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][6] * B[6][0], lanes 8..11
-	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][6] * B[6][0], lanes 12..15
-	FMOVS 24(R22), F20 // a[2][6] = a[2][6]
-	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][6] * B[6][0], lanes 0..3
-	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][6] * B[6][0], lanes 4..7
-	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][6] * B[6][0], lanes 8..11
-	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][6] * B[6][0], lanes 12..15
-	FMOVS 24(R23), F20 // a[3][6] = a[3][6]
-	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][6] * B[6][0], lanes 0..3
-	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][6] * B[6][0], lanes 4..7
-	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][6] * B[6][0], lanes 8..11
-	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][6] * B[6][0], lanes 12..15
-	FMOVQ 896(R9), F16 // B[7][0] = b_k[224], lanes 0..3
-	FMOVQ 912(R9), F17 // B[7][0] = b_k[224], lanes 4..7
-	FMOVQ 928(R9), F18 // B[7][0] = b_k[224], lanes 8..11
-	FMOVQ 944(R9), F19 // B[7][0] = b_k[224], lanes 12..15
-	FMOVS 28(R20), F20 // a[0][7] = a[0][7]
-	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 0..3
-	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 4..7
-	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 8..11
-	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 12..15
-	FMOVS 28(R21), F20 // a[1][7] = a[1][7]
-	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][7] * B[7][0], lanes 0..3
-	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][7] * B[7][0], lanes 4..7
-	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][7] * B[7][0], lanes 8..11
-	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][7] * B[7][0], lanes 12..15
-	FMOVS 28(R22), F20 // a[2][7] = a[2][7]
-	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][7] * B[7][0], lanes 0..3
-	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][7] * B[7][0], lanes 4..7
-	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][7] * B[7][0], lanes 8..11
-	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][7] * B[7][0], lanes 12..15
-	FMOVS 28(R23), F20 // a[3][7] = a[3][7]
-	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][7] * B[7][0], lanes 0..3
-	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][7] * B[7][0], lanes 4..7
-	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][7] * B[7][0], lanes 8..11
-	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][7] * B[7][0], lanes 12..15
-	ADD   $32, R20, R20 // a0 += 32
-	ADD   $32, R21, R21 // a1 += 32
-	ADD   $32, R22, R22 // a2 += 32
-	ADD   $32, R23, R23 // a3 += 32
-	ADD   $1024, R9, R9 // b_k += 1024
-	SUB   $8, R10, R10 // depth += -8
-	CMP   $8, R10 // depth >= 8
-	BGE   depth_15 // depth >= 8
+	ADD   $16, R20, R20 // a0 += 16
+	ADD   $16, R21, R21 // a1 += 16
+	ADD   $16, R22, R22 // a2 += 16
+	ADD   $16, R23, R23 // a3 += 16
+	ADD   $512, R9, R9 // b_k += 512
+	SUB   $4, R10, R10 // depth += -4
+	CMP   $4, R10 // depth >= 4
+	BGE   depth_27 // depth >= 4
 
-depth_end_16:
+depth_end_28:
 	CMP $1, R10 // depth < 1
-	BLT depth_end_18 // depth < 1
+	BLT depth_end_30 // depth < 1
 
-depth_17:
+depth_29:
 	FMOVQ (R9), F16 // B[0][0] = b_k[0], lanes 0..3
 	FMOVQ 16(R9), F17 // B[0][0] = b_k[0], lanes 4..7
 	FMOVQ 32(R9), F18 // B[0][0] = b_k[0], lanes 8..11
@@ -1755,9 +1990,9 @@ depth_17:
 	ADD   $128, R9, R9 // b_k += 128
 	SUB   $1, R10, R10 // depth += -1
 	CMP   $1, R10 // depth >= 1
-	BGE   depth_17 // depth >= 1
+	BGE   depth_29 // depth >= 1
 
-depth_end_18:
+depth_end_30:
 	// store
 	MOVD  cStride+8(FP), R9 // cStride
 	LSL   $2, R9, R9 // cStride in bytes
@@ -1791,18 +2026,237 @@ depth_end_18:
 	LSL   $1, R9, R9 // aStride <<= 1
 	LSL   $1, R9, R9 // aStride <<= 1
 	ADD   R9, R3, R3 // a += aStride
-	SUB   $4, R8, R8 // rows += -4
-	CMP   $4, R8 // rows >= 4
-	BGE   rows_11 // rows >= 4
+	SUB   $3, R8, R8 // rows += -3
+	JMP   end_24
 
-rows_end_12:
-	CMP $2, R8 // rows < 2
-	BLT rows_end_20 // rows < 2
+less_23:
+	CMP $3, R9 // height < 3
+	BLT less_31 // height < 3
 
-rows_19:
 	// C = α·C, or 0 without α
 	CMP   $1, R7 // alpha < 1
-	BLT   less_21 // alpha < 1
+	BLT   less_33 // alpha < 1
+	MOVD  cStride+8(FP), R9 // cStride
+	LSL   $2, R9, R9 // cStride in bytes
+	MOVD  R6, R20 // rows of c_tile
+	ADD   R9, R20, R21 // rows of c_tile
+	ADD   R9, R21, R22 // rows of c_tile
+	VLD1R (R7), [V4.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c_tile[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c_tile[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c_tile[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c_tile[0][0], lanes 12..15
+	WORD  $0x6e24dc00 // FMUL V0.4S, V0.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
+	WORD  $0x6e24dc21 // FMUL V1.4S, V1.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
+	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
+	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
+	FMOVS 4(R7), F8 // α[1] = all alpha[1]
+	VDUP  V8.S[0], V8.S4 // α[1] = all alpha[1]
+	FMOVQ (R21), F4 // C[1][0] = c_tile[1][0], lanes 0..3
+	FMOVQ 16(R21), F5 // C[1][0] = c_tile[1][0], lanes 4..7
+	FMOVQ 32(R21), F6 // C[1][0] = c_tile[1][0], lanes 8..11
+	FMOVQ 48(R21), F7 // C[1][0] = c_tile[1][0], lanes 12..15
+	WORD  $0x6e28dc84 // FMUL V4.4S, V4.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 0..3
+	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 4..7
+	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 8..11
+	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 12..15
+	FMOVS 8(R7), F12 // α[2] = all alpha[2]
+	VDUP  V12.S[0], V12.S4 // α[2] = all alpha[2]
+	FMOVQ (R22), F8 // C[2][0] = c_tile[2][0], lanes 0..3
+	FMOVQ 16(R22), F9 // C[2][0] = c_tile[2][0], lanes 4..7
+	FMOVQ 32(R22), F10 // C[2][0] = c_tile[2][0], lanes 8..11
+	FMOVQ 48(R22), F11 // C[2][0] = c_tile[2][0], lanes 12..15
+	WORD  $0x6e2cdd08 // FMUL V8.4S, V8.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 0..3
+	WORD  $0x6e2cdd29 // FMUL V9.4S, V9.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 4..7
+	WORD  $0x6e2cdd4a // FMUL V10.4S, V10.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 8..11
+	WORD  $0x6e2cdd6b // FMUL V11.4S, V11.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 12..15
+	ADD   $12, R7, R7 // alpha += 12
+	JMP   end_34
+
+less_33:
+	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // C[1][0] = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // C[1][0] = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // C[1][0] = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // C[1][0] = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // C[2][0] = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // C[2][0] = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // C[2][0] = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // C[2][0] = 0, lanes 12..15
+
+end_34:
+	// C += A·B
+	MOVD aStride+24(FP), R9 // aStride
+	LSL  $2, R9, R9 // aStride in bytes
+	MOVD R3, R20 // rows of a
+	ADD  R9, R20, R21 // rows of a
+	ADD  R9, R21, R22 // rows of a
+	MOVD depth+40(FP), R10 // depth
+	MOVD R1, R9 // b_k = b
+	CMP  $4, R10 // depth < 4
+	BLT  depth_end_36 // depth < 4
+
+depth_35:
+	FMOVQ (R9), F12 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R9), F13 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R9), F14 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R9), F15 // B[0][0] = b_k[0], lanes 12..15
+	FMOVS (R20), F16 // a[0][0] = a[0][0]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F16 // a[1][0] = a[1][0]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F16 // a[2][0] = a[2][0]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	FMOVQ 128(R9), F12 // B[1][0] = b_k[32], lanes 0..3
+	FMOVQ 144(R9), F13 // B[1][0] = b_k[32], lanes 4..7
+	FMOVQ 160(R9), F14 // B[1][0] = b_k[32], lanes 8..11
+	FMOVQ 176(R9), F15 // B[1][0] = b_k[32], lanes 12..15
+	FMOVS 4(R20), F16 // a[0][1] = a[0][1]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 12..15
+	FMOVS 4(R21), F16 // a[1][1] = a[1][1]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 12..15
+	FMOVS 4(R22), F16 // a[2][1] = a[2][1]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 12..15
+	FMOVQ 256(R9), F12 // B[2][0] = b_k[64], lanes 0..3
+	FMOVQ 272(R9), F13 // B[2][0] = b_k[64], lanes 4..7
+	FMOVQ 288(R9), F14 // B[2][0] = b_k[64], lanes 8..11
+	FMOVQ 304(R9), F15 // B[2][0] = b_k[64], lanes 12..15
+	FMOVS 8(R20), F16 // a[0][2] = a[0][2]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 12..15
+	FMOVS 8(R21), F16 // a[1][2] = a[1][2]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 12..15
+	FMOVS 8(R22), F16 // a[2][2] = a[2][2]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 12..15
+	FMOVQ 384(R9), F12 // B[3][0] = b_k[96], lanes 0..3
+	FMOVQ 400(R9), F13 // B[3][0] = b_k[96], lanes 4..7
+	FMOVQ 416(R9), F14 // B[3][0] = b_k[96], lanes 8..11
+	FMOVQ 432(R9), F15 // B[3][0] = b_k[96], lanes 12..15
+	FMOVS 12(R20), F16 // a[0][3] = a[0][3]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
+	FMOVS 12(R21), F16 // a[1][3] = a[1][3]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 12..15
+	FMOVS 12(R22), F16 // a[2][3] = a[2][3]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 12..15
+	ADD   $16, R20, R20 // a0 += 16
+	ADD   $16, R21, R21 // a1 += 16
+	ADD   $16, R22, R22 // a2 += 16
+	ADD   $512, R9, R9 // b_k += 512
+	SUB   $4, R10, R10 // depth += -4
+	CMP   $4, R10 // depth >= 4
+	BGE   depth_35 // depth >= 4
+
+depth_end_36:
+	CMP $1, R10 // depth < 1
+	BLT depth_end_38 // depth < 1
+
+depth_37:
+	FMOVQ (R9), F12 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R9), F13 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R9), F14 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R9), F15 // B[0][0] = b_k[0], lanes 12..15
+	FMOVS (R20), F16 // a[0][0] = a[0][0]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F16 // a[1][0] = a[1][0]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F16 // a[2][0] = a[2][0]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	ADD   $4, R20, R20 // a0 += 4
+	ADD   $4, R21, R21 // a1 += 4
+	ADD   $4, R22, R22 // a2 += 4
+	ADD   $128, R9, R9 // b_k += 128
+	SUB   $1, R10, R10 // depth += -1
+	CMP   $1, R10 // depth >= 1
+	BGE   depth_37 // depth >= 1
+
+depth_end_38:
+	// store
+	MOVD  cStride+8(FP), R9 // cStride
+	LSL   $2, R9, R9 // cStride in bytes
+	MOVD  R6, R20 // rows of c_tile
+	ADD   R9, R20, R21 // rows of c_tile
+	ADD   R9, R21, R22 // rows of c_tile
+	FMOVQ F0, (R20) // c_tile[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c_tile[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c_tile[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c_tile[0][0] = C[0][0], lanes 12..15
+	FMOVQ F4, (R21) // c_tile[1][0] = C[1][0], lanes 0..3
+	FMOVQ F5, 16(R21) // c_tile[1][0] = C[1][0], lanes 4..7
+	FMOVQ F6, 32(R21) // c_tile[1][0] = C[1][0], lanes 8..11
+	FMOVQ F7, 48(R21) // c_tile[1][0] = C[1][0], lanes 12..15
+	FMOVQ F8, (R22) // c_tile[2][0] = C[2][0], lanes 0..3
+	FMOVQ F9, 16(R22) // c_tile[2][0] = C[2][0], lanes 4..7
+	FMOVQ F10, 32(R22) // c_tile[2][0] = C[2][0], lanes 8..11
+	FMOVQ F11, 48(R22) // c_tile[2][0] = C[2][0], lanes 12..15
+	MOVD  cStride+8(FP), R9 // cStride
+	LSL   $2, R9, R9 // cStride in bytes
+	MOVD  R9, R10 // cStride = cStride
+	ADD   R10, R6, R6 // c_tile += cStride
+	LSL   $1, R9, R9 // cStride <<= 1
+	ADD   R9, R6, R6 // c_tile += cStride
+	MOVD  aStride+24(FP), R9 // aStride
+	LSL   $2, R9, R9 // aStride in bytes
+	MOVD  R9, R10 // aStride = aStride
+	ADD   R10, R3, R3 // a += aStride
+	LSL   $1, R9, R9 // aStride <<= 1
+	ADD   R9, R3, R3 // a += aStride
+	SUB   $2, R8, R8 // rows += -2
+	JMP   end_32
+
+less_31:
+	CMP $2, R9 // height < 2
+	BLT less_39 // height < 2
+
+	// C = α·C, or 0 without α
+	CMP   $1, R7 // alpha < 1
+	BLT   less_41 // alpha < 1
 	MOVD  cStride+8(FP), R9 // cStride
 	LSL   $2, R9, R9 // cStride in bytes
 	MOVD  R6, R20 // rows of c_tile
@@ -1827,9 +2281,9 @@ rows_19:
 	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 8..11
 	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 12..15
 	ADD   $8, R7, R7 // alpha += 8
-	JMP   end_22
+	JMP   end_42
 
-less_21:
+less_41:
 	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
 	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
 	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
@@ -1839,7 +2293,7 @@ less_21:
 	VEOR V6.B16, V6.B16, V6.B16 // C[1][0] = 0, lanes 8..11
 	VEOR V7.B16, V7.B16, V7.B16 // C[1][0] = 0, lanes 12..15
 
-end_22:
+end_42:
 	// C += A·B
 	MOVD aStride+24(FP), R9 // aStride
 	LSL  $2, R9, R9 // aStride in bytes
@@ -1847,10 +2301,10 @@ end_22:
 	ADD  R9, R20, R21 // rows of a
 	MOVD depth+40(FP), R10 // depth
 	MOVD R1, R9 // b_k = b
-	CMP  $8, R10 // depth < 8
-	BLT  depth_end_24 // depth < 8
+	CMP  $4, R10 // depth < 4
+	BLT  depth_end_44 // depth < 4
 
-depth_23:
+depth_43:
 	FMOVQ (R9), F8 // B[0][0] = b_k[0], lanes 0..3
 	FMOVQ 16(R9), F9 // B[0][0] = b_k[0], lanes 4..7
 	FMOVQ 32(R9), F10 // B[0][0] = b_k[0], lanes 8..11
@@ -1907,74 +2361,18 @@ depth_23:
 	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 4..7
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 12..15
-	FMOVQ 512(R9), F8 // B[4][0] = b_k[128], lanes 0..3
-	FMOVQ 528(R9), F9 // B[4][0] = b_k[128], lanes 4..7
-	FMOVQ 544(R9), F10 // B[4][0] = b_k[128], lanes 8..11
-	FMOVQ 560(R9), F11 // B[4][0] = b_k[128], lanes 12..15
-	FMOVS 16(R20), F12 // a[0][4] = a[0][4]
-	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 0..3
-	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 4..7
-	WORD  $0x4f8c1142 // FMLA V2.4S, V10.4S, V12.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 8..11
-	WORD  $0x4f8c1163 // FMLA V3.4S, V11.4S, V12.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 12..15
-	FMOVS 16(R21), F12 // a[1][4] = a[1][4]
-	WORD  $0x4f8c1104 // FMLA V4.4S, V8.4S, V12.S[0] // C[1][0] += a[1][4] * B[4][0], lanes 0..3
-	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][4] * B[4][0], lanes 4..7
-	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][4] * B[4][0], lanes 8..11
-	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][4] * B[4][0], lanes 12..15
-	FMOVQ 640(R9), F8 // B[5][0] = b_k[160], lanes 0..3
-	FMOVQ 656(R9), F9 // B[5][0] = b_k[160], lanes 4..7
-	FMOVQ 672(R9), F10 // B[5][0] = b_k[160], lanes 8..11
-	FMOVQ 688(R9), F11 // B[5][0] = b_k[160], lanes 12..15
-	FMOVS 20(R20), F12 // a[0][5] = a[0][5]
-	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 0..3
-	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 4..7
-	WORD  $0x4f8c1142 // FMLA V2.4S, V10.4S, V12.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 8..11
-	WORD  $0x4f8c1163 // FMLA V3.4S, V11.4S, V12.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 12..15
-	FMOVS 20(R21), F12 // a[1][5] = a[1][5]
-	WORD  $0x4f8c1104 // FMLA V4.4S, V8.4S, V12.S[0] // C[1][0] += a[1][5] * B[5][0], lanes 0..3
-	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][5] * B[5][0], lanes 4..7
-	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][5] * B[5][0], lanes 8..11
-	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][5] * B[5][0], lanes 12..15
-	FMOVQ 768(R9), F8 // B[6][0] = b_k[192], lanes 0..3
-	FMOVQ 784(R9), F9 // B[6][0] = b_k[192], lanes 4..7
-	FMOVQ 800(R9), F10 // B[6][0] = b_k[192], lanes 8..11
-	FMOVQ 816(R9), F11 // B[6][0] = b_k[192], lanes 12..15
-	FMOVS 24(R20), F12 // a[0][6] = a[0][6]
-	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 0..3
-	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 4..7
-	WORD  $0x4f8c1142 // FMLA V2.4S, V10.4S, V12.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 8..11
-	WORD  $0x4f8c1163 // FMLA V3.4S, V11.4S, V12.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 12..15
-	FMOVS 24(R21), F12 // a[1][6] = a[1][6]
-	WORD  $0x4f8c1104 // FMLA V4.4S, V8.4S, V12.S[0] // C[1][0] += a[1][6] * B[6][0], lanes 0..3
-	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][6] * B[6][0], lanes 4..7
-	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][6] * B[6][0], lanes 8..11
-	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][6] * B[6][0], lanes 12..15
-	FMOVQ 896(R9), F8 // B[7][0] = b_k[224], lanes 0..3
-	FMOVQ 912(R9), F9 // B[7][0] = b_k[224], lanes 4..7
-	FMOVQ 928(R9), F10 // B[7][0] = b_k[224], lanes 8..11
-	FMOVQ 944(R9), F11 // B[7][0] = b_k[224], lanes 12..15
-	FMOVS 28(R20), F12 // a[0][7] = a[0][7]
-	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 0..3
-	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 4..7
-	WORD  $0x4f8c1142 // FMLA V2.4S, V10.4S, V12.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 8..11
-	WORD  $0x4f8c1163 // FMLA V3.4S, V11.4S, V12.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 12..15
-	FMOVS 28(R21), F12 // a[1][7] = a[1][7]
-	WORD  $0x4f8c1104 // FMLA V4.4S, V8.4S, V12.S[0] // C[1][0] += a[1][7] * B[7][0], lanes 0..3
-	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][7] * B[7][0], lanes 4..7
-	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][7] * B[7][0], lanes 8..11
-	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][7] * B[7][0], lanes 12..15
-	ADD   $32, R20, R20 // a0 += 32
-	ADD   $32, R21, R21 // a1 += 32
-	ADD   $1024, R9, R9 // b_k += 1024
-	SUB   $8, R10, R10 // depth += -8
-	CMP   $8, R10 // depth >= 8
-	BGE   depth_23 // depth >= 8
+	ADD   $16, R20, R20 // a0 += 16
+	ADD   $16, R21, R21 // a1 += 16
+	ADD   $512, R9, R9 // b_k += 512
+	SUB   $4, R10, R10 // depth += -4
+	CMP   $4, R10 // depth >= 4
+	BGE   depth_43 // depth >= 4
 
-depth_end_24:
+depth_end_44:
 	CMP $1, R10 // depth < 1
-	BLT depth_end_26 // depth < 1
+	BLT depth_end_46 // depth < 1
 
-depth_25:
+depth_45:
 	FMOVQ (R9), F8 // B[0][0] = b_k[0], lanes 0..3
 	FMOVQ 16(R9), F9 // B[0][0] = b_k[0], lanes 4..7
 	FMOVQ 32(R9), F10 // B[0][0] = b_k[0], lanes 8..11
@@ -1994,9 +2392,9 @@ depth_25:
 	ADD   $128, R9, R9 // b_k += 128
 	SUB   $1, R10, R10 // depth += -1
 	CMP   $1, R10 // depth >= 1
-	BGE   depth_25 // depth >= 1
+	BGE   depth_45 // depth >= 1
 
-depth_end_26:
+depth_end_46:
 	// store
 	MOVD  cStride+8(FP), R9 // cStride
 	LSL   $2, R9, R9 // cStride in bytes
@@ -2018,18 +2416,13 @@ depth_end_26:
 	LSL   $2, R9, R9 // aStride in bytes
 	LSL   $1, R9, R9 // aStride <<= 1
 	ADD   R9, R3, R3 // a += aStride
-	SUB   $2, R8, R8 // rows += -2
-	CMP   $2, R8 // rows >= 2
-	BGE   rows_19 // rows >= 2
+	SUB   $1, R8, R8 // rows += -1
+	JMP   end_40
 
-rows_end_20:
-	CMP $1, R8 // rows < 1
-	BLT rows_end_28 // rows < 1
-
-rows_27:
+less_39:
 	// C = α·C, or 0 without α
 	CMP   $1, R7 // alpha < 1
-	BLT   less_29 // alpha < 1
+	BLT   less_47 // alpha < 1
 	MOVD  cStride+8(FP), R9 // cStride
 	LSL   $2, R9, R9 // cStride in bytes
 	MOVD  R6, R20 // rows of c_tile
@@ -2043,25 +2436,25 @@ rows_27:
 	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
 	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
 	ADD   $4, R7, R7 // alpha += 4
-	JMP   end_30
+	JMP   end_48
 
-less_29:
+less_47:
 	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
 	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
 	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
 	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
 
-end_30:
+end_48:
 	// C += A·B
 	MOVD aStride+24(FP), R9 // aStride
 	LSL  $2, R9, R9 // aStride in bytes
 	MOVD R3, R20 // rows of a
 	MOVD depth+40(FP), R10 // depth
 	MOVD R1, R9 // b_k = b
-	CMP  $8, R10 // depth < 8
-	BLT  depth_end_32 // depth < 8
+	CMP  $4, R10 // depth < 4
+	BLT  depth_end_50 // depth < 4
 
-depth_31:
+depth_49:
 	FMOVQ (R9), F4 // B[0][0] = b_k[0], lanes 0..3
 	FMOVQ 16(R9), F5 // B[0][0] = b_k[0], lanes 4..7
 	FMOVQ 32(R9), F6 // B[0][0] = b_k[0], lanes 8..11
@@ -2098,53 +2491,17 @@ depth_31:
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
-	FMOVQ 512(R9), F4 // B[4][0] = b_k[128], lanes 0..3
-	FMOVQ 528(R9), F5 // B[4][0] = b_k[128], lanes 4..7
-	FMOVQ 544(R9), F6 // B[4][0] = b_k[128], lanes 8..11
-	FMOVQ 560(R9), F7 // B[4][0] = b_k[128], lanes 12..15
-	FMOVS 16(R20), F8 // a[0][4] = a[0][4]
-	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 0..3
-	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 4..7
-	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 8..11
-	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 12..15
-	FMOVQ 640(R9), F4 // B[5][0] = b_k[160], lanes 0..3
-	FMOVQ 656(R9), F5 // B[5][0] = b_k[160], lanes 4..7
-	FMOVQ 672(R9), F6 // B[5][0] = b_k[160], lanes 8..11
-	FMOVQ 688(R9), F7 // B[5][0] = b_k[160], lanes 12..15
-	FMOVS 20(R20), F8 // a[0][5] = a[0][5]
-	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 0..3
-	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 4..7
-	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 8..11
-	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 12..15
-	FMOVQ 768(R9), F4 // B[6][0] = b_k[192], lanes 0..3
-	FMOVQ 784(R9), F5 // B[6][0] = b_k[192], lanes 4..7
-	FMOVQ 800(R9), F6 // B[6][0] = b_k[192], lanes 8..11
-	FMOVQ 816(R9), F7 // B[6][0] = b_k[192], lanes 12..15
-	FMOVS 24(R20), F8 // a[0][6] = a[0][6]
-	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 0..3
-	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 4..7
-	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 8..11
-	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 12..15
-	FMOVQ 896(R9), F4 // B[7][0] = b_k[224], lanes 0..3
-	FMOVQ 912(R9), F5 // B[7][0] = b_k[224], lanes 4..7
-	FMOVQ 928(R9), F6 // B[7][0] = b_k[224], lanes 8..11
-	FMOVQ 944(R9), F7 // B[7][0] = b_k[224], lanes 12..15
-	FMOVS 28(R20), F8 // a[0][7] = a[0][7]
-	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 0..3
-	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 4..7
-	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 8..11
-	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 12..15
-	ADD   $32, R20, R20 // a0 += 32
-	ADD   $1024, R9, R9 // b_k += 1024
-	SUB   $8, R10, R10 // depth += -8
-	CMP   $8, R10 // depth >= 8
-	BGE   depth_31 // depth >= 8
+	ADD   $16, R20, R20 // a0 += 16
+	ADD   $512, R9, R9 // b_k += 512
+	SUB   $4, R10, R10 // depth += -4
+	CMP   $4, R10 // depth >= 4
+	BGE   depth_49 // depth >= 4
 
-depth_end_32:
+depth_end_50:
 	CMP $1, R10 // depth < 1
-	BLT depth_end_34 // depth < 1
+	BLT depth_end_52 // depth < 1
 
-depth_33:
+depth_51:
 	FMOVQ (R9), F4 // B[0][0] = b_k[0], lanes 0..3
 	FMOVQ 16(R9), F5 // B[0][0] = b_k[0], lanes 4..7
 	FMOVQ 32(R9), F6 // B[0][0] = b_k[0], lanes 8..11
@@ -2158,9 +2515,9 @@ depth_33:
 	ADD   $128, R9, R9 // b_k += 128
 	SUB   $1, R10, R10 // depth += -1
 	CMP   $1, R10 // depth >= 1
-	BGE   depth_33 // depth >= 1
+	BGE   depth_51 // depth >= 1
 
-depth_end_34:
+depth_end_52:
 	// store
 	MOVD  cStride+8(FP), R9 // cStride
 	LSL   $2, R9, R9 // cStride in bytes
@@ -2175,11 +2532,18 @@ depth_end_34:
 	MOVD  aStride+24(FP), R9 // aStride
 	LSL   $2, R9, R9 // aStride in bytes
 	ADD   R9, R3, R3 // a += aStride
-	SUB   $1, R8, R8 // rows += -1
-	CMP   $1, R8 // rows >= 1
-	BGE   rows_27 // rows >= 1
+	ADD   $0, R8, R8 // rows += 0
 
-rows_end_28:
+end_40:
+end_32:
+end_24:
+end_16:
+end_8:
+	SUB $1, R8, R8 // rows += -1
+	CMP $1, R8 // rows >= 1
+	BGE rows_3 // rows >= 1
+
+rows_end_4:
 	ADD $64, R0, R0 // c += 64
 	ADD $64, R1, R1 // b += 64
 	SUB $16, R2, R2 // cols += -16

@@ -3,6 +3,7 @@ package kernel
 import (
 	"math"
 	"runtime"
+	"slices"
 	"sync"
 
 	"github.com/quern-go/quern/internal/isa"
@@ -115,13 +116,20 @@ type batchSize struct{ sequences, queries, keys int }
 //
 // The method is FlashAttention (Dao et al., 2022; Dao, 2023) with the online softmax in base 2.
 func Attention(out, q, k, v Tensor, opts Options) error {
-	p := plans.Get().(*Plan)
-	defer plans.Put(p)
-	if err := p.Reset(ShapeOf(q, k, v), opts); err != nil {
+	shape, t := ShapeOf(q, k, v), tensors{out, q, k, v}
+	if err := shape.check(); err != nil {
 		return err
 	}
+	if err := t.check(shape); err != nil { // before memory is sized for them
+		return err
+	}
+	p := plans.Get().(*Plan)
+	defer plans.Put(p)
 	defer p.release()
-	return p.Run(out, q, k, v)
+	if err := p.Reset(shape, opts); err != nil {
+		return err
+	}
+	return p.run(t)
 }
 
 // release keeps nothing of the caller's alive.
@@ -164,22 +172,23 @@ func NewAttention(shape Shape, opts Options) (*Plan, error) {
 	return p, nil
 }
 
-// Clone returns a plan for the same shape and options with memory of its own.
+// Clone returns a plan for the same shape and options with memory of its own. The output for LSE is the
+// same slice: give the clone another with Reset if both are to run at once.
 func (p *Plan) Clone() *Plan {
-	c, err := NewAttention(p.shape, p.opts)
-	if err != nil {
-		panic("quern: Clone of a plan that was not prepared: " + err.Error())
+	c := &Plan{shape: p.shape, opts: p.opts, level: p.level, group: p.group, factor: p.factor, sequences: slices.Clone(p.sequences), changes: p.changes, sinks: slices.Clone(p.sinks)}
+	c.changes.slopes = slices.Clone(p.changes.slopes)
+	c.changes.bind(&c.opts)
+	if p.shape != (Shape{}) {
+		c.prepare()
 	}
 	return c
 }
 
 // Limits on sizes, far beyond what memory holds, so that products of sizes do not overflow.
-const maxSize = 1 << 30
+const maxSize = 1 << 28
 
-// Reset prepares p for another shape or other options. It allocates only where more memory is
-// needed than before. After an error p must be Reset before it is Run.
-func (p *Plan) Reset(shape Shape, opts Options) error {
-	p.shape = Shape{}
+// check reports what makes a shape impossible.
+func (shape Shape) check() error {
 	for _, size := range []struct {
 		name string
 		n    int
@@ -198,6 +207,16 @@ func (p *Plan) Reset(shape Shape, opts Options) error {
 	if shape.Dim == 0 {
 		return argument(ErrShape, "Shape.Dim", "is 0, want at least 1")
 	}
+	return nil
+}
+
+// Reset prepares p for another shape or other options. It allocates only where more memory is
+// needed than before. After an error p must be Reset before it is Run.
+func (p *Plan) Reset(shape Shape, opts Options) error {
+	p.shape = Shape{}
+	if err := shape.check(); err != nil {
+		return err
+	}
 	scale := opts.Scale
 	switch {
 	case math.IsNaN(scale) || math.IsInf(scale, 0):
@@ -211,7 +230,7 @@ func (p *Plan) Reset(shape Shape, opts Options) error {
 	if opts.KeyOffset < 0 || opts.KeyOffset > maxSize || opts.KeyOffset%spanKeys != 0 {
 		return argument(ErrOption, "Options.KeyOffset", "is %d, want a multiple of %d up to %d", opts.KeyOffset, spanKeys, maxSize)
 	}
-	if want := shape.Batch * shape.Heads * shape.Queries; opts.LSE != nil && len(opts.LSE) != want {
+	if opts.LSE != nil && !equalsProduct(len(opts.LSE), shape.Batch, shape.Heads, shape.Queries) {
 		return argument(ErrShape, "Options.LSE", "has %d elements, want %d·%d·%d", len(opts.LSE), shape.Batch, shape.Heads, shape.Queries)
 	}
 	p.opts = opts
@@ -347,47 +366,71 @@ func (p *Plan) layOutPacked(shape Shape) error {
 // With one worker it does not allocate; with several it starts that many goroutines less one,
 // which are gone when it returns.
 func (p *Plan) Run(out, q, k, v Tensor) error {
-	if err := p.checkInputs(&q, &k, &v); err != nil {
-		return err
-	}
 	s := p.shape
-	if err := out.checkOutput("out", [4]int{s.Batch, s.Heads, s.Queries, s.ValueDim}); err != nil {
+	if s == (Shape{}) {
+		return argument(ErrOption, "Plan", "is not prepared")
+	}
+	t := tensors{out, q, k, v}
+	if err := t.check(s); err != nil {
 		return err
 	}
-	if !out.same(&q) && out.overlaps(&q) {
-		return argument(ErrOverlap, "out", "shares memory with q without being the same view")
+	return p.run(t)
+}
+
+// run computes tensors that are checked.
+func (p *Plan) run(t tensors) error {
+	if lse := Strided(p.opts.LSE, [4]int{1, 1, 1, len(p.opts.LSE)}, [3]int{}); lse.overlaps(&t.q) || lse.overlaps(&t.k) || lse.overlaps(&t.v) || t.out.overlaps(&lse) {
+		return argument(ErrOverlap, "Options.LSE", "shares memory with a tensor")
 	}
-	if out.overlaps(&k) {
-		return argument(ErrOverlap, "out", "shares memory with k")
-	}
-	if out.overlaps(&v) {
-		return argument(ErrOverlap, "out", "shares memory with v")
-	}
-	if err := p.checkScores(&out, &q, &k, &v); err != nil {
+	if err := p.checkScores(&t); err != nil {
 		return err
 	}
-	p.tensors = tensors{out, q, k, v}
+	p.tensors = t
 	defer func() { p.tensors = tensors{} }() // keep nothing of the caller's alive
 	p.schedule.run(p)
 	return nil
 }
 
-// checkInputs reports inputs that are not of the prepared shape.
-func (p *Plan) checkInputs(q, k, v *Tensor) error {
-	s := p.shape
-	if s == (Shape{}) {
-		return argument(ErrOption, "Plan", "is not prepared")
-	}
-	if err := q.check("q", [4]int{s.Batch, s.Heads, s.Queries, s.Dim}); err != nil {
+// tensors are those of one call.
+type tensors struct{ out, q, k, v Tensor }
+
+// check reports what makes the tensors unusable for a shape.
+func (t *tensors) check(s Shape) error {
+	if err := t.checkInputs(s); err != nil {
 		return err
 	}
-	if err := k.check("k", [4]int{s.Batch, s.KVHeads, s.Keys, s.Dim}); err != nil {
+	if err := t.out.checkOutput("out", [4]int{s.Batch, s.Heads, s.Queries, s.ValueDim}); err != nil {
 		return err
 	}
-	return v.check("v", [4]int{s.Batch, s.KVHeads, s.Keys, s.ValueDim})
+	if !t.out.same(&t.q) && t.out.overlaps(&t.q) {
+		return argument(ErrOverlap, "out", "shares memory with q without being the same view")
+	}
+	if t.out.overlaps(&t.k) {
+		return argument(ErrOverlap, "out", "shares memory with k")
+	}
+	if t.out.overlaps(&t.v) {
+		return argument(ErrOverlap, "out", "shares memory with v")
+	}
+	return nil
 }
 
-type tensors struct{ out, q, k, v Tensor }
+func (t *tensors) checkInputs(s Shape) error {
+	if err := t.q.check("q", [4]int{s.Batch, s.Heads, s.Queries, s.Dim}); err != nil {
+		return err
+	}
+	if err := t.k.check("k", [4]int{s.Batch, s.KVHeads, s.Keys, s.Dim}); err != nil {
+		return err
+	}
+	return t.v.check("v", [4]int{s.Batch, s.KVHeads, s.Keys, s.ValueDim})
+}
+
+// equalsProduct reports n = a·b·c for sizes that may overflow an int together.
+func equalsProduct(n, a, b, c int) bool {
+	if a == 0 || b == 0 || c == 0 {
+		return n == 0
+	}
+	return n%a == 0 && n/a%b == 0 && n/a/b == c
+}
 
 // workerCount is the number of goroutines worth starting for a number of tasks.
 func (p *Plan) workerCount(tasks int) int {

@@ -65,6 +65,29 @@ func TestSameBits(t *testing.T) {
 	})
 }
 
+// TestManyExponentials: the last bit of a coefficient shows in one of 100 000 results.
+func TestManyExponentials(t *testing.T) {
+	p := normalProblem(15, kernel.Shape{Batch: 1, Heads: 1, KVHeads: 1, Queries: few(1000), Keys: 2047, Dim: 1, ValueDim: 1}, kernel.Options{})
+	x := normal(rand.New(rand.NewPCG(15, 0)), few(1<<20))
+	for i := range x {
+		x[i] *= 20
+	}
+	run := func(level isa.Level) (attention result, exp, softmax []float32) {
+		defer isa.Use(level)()
+		exp, softmax = make([]float32, len(x)), make([]float32, len(x))
+		kernel.Exp(exp, x)
+		kernel.Softmax(softmax, x)
+		return p.run(t, 1), exp, softmax
+	}
+	attention, exp, softmax := run(isa.Go)
+	fuzz.Levels(t, func(t *testing.T, level isa.Level) {
+		a, e, s := run(level)
+		requireSame(t, attention, a)
+		requireSameBits(t, exp, e, "Exp")
+		requireSameBits(t, softmax, s, "Softmax")
+	})
+}
+
 // TestAgainstOracle bounds the error against float64. With u = 2⁻²⁴ a score is off by some u·Σ|q·k|·scale, which
 // the exponential turns into a relative error; sums add a few u to it.
 func TestAgainstOracle(t *testing.T) {

@@ -64,10 +64,10 @@ func (w *worker) look(t *tile, from, to int) {
 	default:
 		part := batch{from: from, to: to, whole: every(b.n)}
 		for r := from; r < to; r++ {
-			seen := every(b.n)
-			t.seq.visible.see(t.head(r), r/w.group, b.j0, &seen)
-			w.bits[t.local(r)] = seen
-			part.with(seen)
+			seen := &w.bits[t.local(r)]
+			*seen = every(b.n)
+			t.seq.visible.see(t.head(r), r/w.group, b.j0, seen)
+			part.with(*seen)
 		}
 		if part.some != [2]uint64{} || t.p.changes.output != nil {
 			w.add(t, part)

@@ -29,7 +29,7 @@ const (
 )
 
 // farthest is more than any position; offsets beyond it are as good as it.
-const farthest = 1 << 40
+const farthest = maxSize
 
 // offset is what an alignment adds to the number of a query to give its position among the keys: one
 // for each sequence if there are explicit ones.
@@ -37,7 +37,7 @@ func (s *sequence) offset(name string, align Alignment, explicit []int) (int, er
 	switch {
 	case explicit != nil:
 		if s.index >= len(explicit) {
-			return 0, argument(ErrOption, name, "has %d offsets, there are more sequences", len(explicit))
+			return 0, misuse(ErrOption, name, "has %d offsets, there are more sequences", len(explicit))
 		}
 		return min(max(explicit[s.index], -farthest), farthest), nil
 	case align == BottomRight:
@@ -45,7 +45,7 @@ func (s *sequence) offset(name string, align Alignment, explicit []int) (int, er
 	case align == TopLeft:
 		return 0, nil
 	}
-	return 0, argument(ErrOption, name, "has the unknown alignment %d", align)
+	return 0, misuse(ErrOption, name, "has the unknown alignment %d", align)
 }
 
 // visibility answers for one sequence. Positions are counted within it.

@@ -10,7 +10,7 @@ type Causal struct {
 }
 
 func (c Causal) compile(s *sequence) (visibility, error) {
-	offset, err := s.offset("Options.Mask: Causal", c.Align, c.Offset)
+	offset, err := s.offset("Causal", c.Align, c.Offset)
 	return band{-farthest, offset}, err
 }
 
@@ -23,9 +23,9 @@ type Window struct {
 }
 
 func (w Window) compile(s *sequence) (visibility, error) {
-	const name = "Options.Mask: Window"
+	const name = "Window"
 	if w.Left < -1 || w.Right < -1 {
-		return nil, argument(ErrOption, name, "reaches %d to the left and %d to the right, want -1 or more", w.Left, w.Right)
+		return nil, misuse(ErrOption, name, "reaches %d to the left and %d to the right, want -1 or more", w.Left, w.Right)
 	}
 	offset, err := s.offset(name, w.Align, w.Offset)
 	b := band{offset - min(w.Left, farthest), offset + min(w.Right, farthest)}
@@ -47,9 +47,9 @@ type Prefix struct {
 }
 
 func (p Prefix) compile(s *sequence) (visibility, error) {
-	const name = "Options.Mask: Prefix"
+	const name = "Prefix"
 	if p.Keys < 0 {
-		return nil, argument(ErrOption, name, "has %d keys, want 0 or more", p.Keys)
+		return nil, misuse(ErrOption, name, "has %d keys, want 0 or more", p.Keys)
 	}
 	offset, err := s.offset(name, p.Align, p.Offset)
 	return union{first(p.Keys), band{-farthest, offset}}, err

@@ -24,7 +24,7 @@ func (m Or) compile(s *sequence) (visibility, error) {
 
 func (m PerHead) compile(s *sequence) (visibility, error) {
 	if len(m) == 0 {
-		return nil, argument(ErrOption, "Options.Mask: PerHead", "has no masks, want at least 1")
+		return nil, misuse(ErrOption, "PerHead", "has no masks, want at least 1")
 	}
 	v, err := compileAll(m, s)
 	return perHead(v), err
@@ -112,12 +112,12 @@ func (v union) look(r region) view {
 }
 
 func (v union) see(h, i, j0 int, bits *[2]uint64) {
-	var seen [2]uint64
+	before, seen := *bits, [2]uint64{}
 	for _, m := range v {
-		part := *bits
-		m.see(h, i, j0, &part)
-		seen[0] |= part[0]
-		seen[1] |= part[1]
+		*bits = before // in place: a variable would have to be allocated
+		m.see(h, i, j0, bits)
+		seen[0] |= bits[0]
+		seen[1] |= bits[1]
 	}
 	*bits = seen
 }

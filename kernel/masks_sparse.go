@@ -34,15 +34,15 @@ type SparseFixed struct {
 
 func checkPart(name string, part SparsePart) error {
 	if part < Merged || part > SecondPart {
-		return argument(ErrOption, name, "has the unknown part %d", part)
+		return misuse(ErrOption, name, "has the unknown part %d", part)
 	}
 	return nil
 }
 
 func (m SparseStrided) compile(s *sequence) (visibility, error) {
-	const name = "Options.Mask: SparseStrided"
+	const name = "SparseStrided"
 	if m.Stride < 1 || m.Stride > maxSize {
-		return nil, argument(ErrOption, name, "has stride %d, want 1 to %d", m.Stride, maxSize)
+		return nil, misuse(ErrOption, name, "has stride %d, want 1 to %d", m.Stride, maxSize)
 	}
 	if err := checkPart(name, m.Part); err != nil {
 		return nil, err
@@ -55,12 +55,12 @@ func (m SparseStrided) compile(s *sequence) (visibility, error) {
 }
 
 func (m SparseFixed) compile(s *sequence) (visibility, error) {
-	const name = "Options.Mask: SparseFixed"
+	const name = "SparseFixed"
 	if m.Stride < 1 || m.Stride > maxSize {
-		return nil, argument(ErrOption, name, "has stride %d, want 1 to %d", m.Stride, maxSize)
+		return nil, misuse(ErrOption, name, "has stride %d, want 1 to %d", m.Stride, maxSize)
 	}
 	if m.Summary < 1 || m.Summary > m.Stride {
-		return nil, argument(ErrOption, name, "has %d summary columns, want 1 to %d, the stride", m.Summary, m.Stride)
+		return nil, misuse(ErrOption, name, "has %d summary columns, want 1 to %d, the stride", m.Summary, m.Stride)
 	}
 	if err := checkPart(name, m.Part); err != nil {
 		return nil, err

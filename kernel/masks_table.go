@@ -47,7 +47,7 @@ type BlockMap struct {
 
 func (m MaskFunc) compile(s *sequence) (visibility, error) {
 	if m.See == nil {
-		return nil, argument(ErrOption, "Options.Mask: MaskFunc", "has no function")
+		return nil, misuse(ErrOption, "MaskFunc", "has no function")
 	}
 	heads := s.heads
 	if m.AllHeadsAlike {
@@ -66,7 +66,7 @@ func (m MaskFunc) compile(s *sequence) (visibility, error) {
 // checkBroadcast reports a size that is neither 1 nor the full one.
 func checkBroadcast(name, what string, size, full int) error {
 	if size != 1 && size != full {
-		return argument(ErrShape, name, "has %d %s, want 1 or %d", size, what, full)
+		return misuse(ErrShape, name, "has %d %s, want 1 or %d", size, what, full)
 	}
 	return nil
 }
@@ -87,23 +87,23 @@ func checkLength(name string, length int, shape []int, perWord int) error {
 	total := 1
 	for _, n := range shape {
 		if n < 0 || n > 0 && total > maxInt/2/n {
-			return argument(ErrShape, name, "has shape %v", shape)
+			return misuse(ErrShape, name, "has shape %v", shape)
 		}
 		total *= n
 	}
 	if want := (total + perWord - 1) / perWord; length != want {
-		return argument(ErrShape, name, "has %d elements, want %d for shape %v", length, want, shape)
+		return misuse(ErrShape, name, "has %d elements, want %d for shape %v", length, want, shape)
 	}
 	return nil
 }
 
 func (m BoolMask) compile(s *sequence) (visibility, error) {
-	const name = "Options.Mask: BoolMask"
+	const name = "BoolMask"
 	if err := s.checkTensor(name, m.Shape[0], m.Shape[1], m.Shape[2]); err != nil {
 		return nil, err
 	}
 	if m.Shape[3] > s.of.keys {
-		return nil, argument(ErrShape, name, "has %d keys, want at most %d", m.Shape[3], s.of.keys)
+		return nil, misuse(ErrShape, name, "has %d keys, want at most %d", m.Shape[3], s.of.keys)
 	}
 	if err := checkLength(name, len(m.Data), m.Shape[:], 1); err != nil {
 		return nil, err
@@ -120,12 +120,12 @@ func (m BoolMask) compile(s *sequence) (visibility, error) {
 }
 
 func (m BitMatrix) compile(s *sequence) (visibility, error) {
-	const name = "Options.Mask: BitMatrix"
+	const name = "BitMatrix"
 	if err := s.checkTensor(name, m.Shape[0], m.Shape[1], m.Shape[2]); err != nil {
 		return nil, err
 	}
 	if m.Keys < 0 {
-		return nil, argument(ErrOption, name, "has %d keys, want 0 or more", m.Keys)
+		return nil, misuse(ErrOption, name, "has %d keys, want 0 or more", m.Keys)
 	}
 	words := (m.Keys + 63) / 64
 	if err := checkLength(name, len(m.Bits), []int{m.Shape[0], m.Shape[1], m.Shape[2], words}, 1); err != nil {
@@ -134,10 +134,10 @@ func (m BitMatrix) compile(s *sequence) (visibility, error) {
 	from := 0
 	if m.First != nil {
 		if len(m.First) != s.of.sequences {
-			return nil, argument(ErrShape, name, "has %d first keys, want %d", len(m.First), s.of.sequences)
+			return nil, misuse(ErrShape, name, "has %d first keys, want %d", len(m.First), s.of.sequences)
 		}
 		if from = m.First[s.index]; from < 0 || from > maxSize {
-			return nil, argument(ErrOption, name, "has the first key %d, want 0 to %d", from, maxSize)
+			return nil, misuse(ErrOption, name, "has the first key %d, want 0 to %d", from, maxSize)
 		}
 	}
 	return tabulate(m.Shape[1], s, func(h, i, j0, n int) (bits [2]uint64) {
@@ -152,16 +152,16 @@ func (m BitMatrix) compile(s *sequence) (visibility, error) {
 }
 
 func (m BlockMap) compile(s *sequence) (visibility, error) {
-	const name = "Options.Mask: BlockMap"
+	const name = "BlockMap"
 	if m.Queries < 1 || m.Keys < 1 {
-		return nil, argument(ErrOption, name, "has tiles of %d by %d, want at least 1 by 1", m.Queries, m.Keys)
+		return nil, misuse(ErrOption, name, "has tiles of %d by %d, want at least 1 by 1", m.Queries, m.Keys)
 	}
 	if err := s.checkTensor(name, m.Shape[0], m.Shape[1], s.of.queries); err != nil {
 		return nil, err
 	}
 	for i, want := range []int{(s.of.queries + m.Queries - 1) / m.Queries, (s.of.keys + m.Keys - 1) / m.Keys} {
 		if m.Shape[2+i] != want {
-			return nil, argument(ErrShape, name, "has %d by %d tiles of %d by %d, want %d in dimension %d", m.Shape[2], m.Shape[3], m.Queries, m.Keys, want, 2+i)
+			return nil, misuse(ErrShape, name, "has %d by %d tiles of %d by %d, want %d in dimension %d", m.Shape[2], m.Shape[3], m.Queries, m.Keys, want, 2+i)
 		}
 	}
 	if err := checkLength(name, len(m.Bits), m.Shape[:], 64); err != nil {

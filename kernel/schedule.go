@@ -75,10 +75,7 @@ func (p *Plan) prepare() {
 	s.done = s.done[:s.groups]
 
 	workers := p.workerCount(s.groups * s.tiles)
-	for len(p.workers) < workers {
-		p.workers = append(p.workers, new(worker))
-	}
-	p.workers = p.workers[:workers]
+	p.workers = extend(p.workers, workers, func() *worker { return new(worker) })
 	for _, w := range p.workers {
 		w.size(p, shape, s.rows, s.tiles == 1)
 	}
@@ -90,10 +87,7 @@ func (p *Plan) prepare() {
 	default:
 		slots = min(s.groups, 2+workers/s.tiles)
 	}
-	for len(p.slots) < slots {
-		p.slots = append(p.slots, &slot{schedule: s})
-	}
-	p.slots = p.slots[:slots]
+	p.slots = extend(p.slots, slots, func() *slot { return &slot{schedule: s} })
 	for _, slot := range p.slots {
 		blocks := (keys + blockKeys - 1) / blockKeys
 		slot.size(blocks, shape.Dim, shape.ValueDim)
@@ -102,6 +96,18 @@ func (p *Plan) prepare() {
 		}
 		slot.states = slot.states[:blocks]
 	}
+}
+
+// extend makes s n long, from what it had been longer for once and then from new ones.
+func extend[T any](s []*T, n int, make func() *T) []*T {
+	for len(s) < n {
+		if len(s) < cap(s) && s[:len(s)+1][len(s)] != nil {
+			s = s[:len(s)+1]
+		} else {
+			s = append(s, make())
+		}
+	}
+	return s[:n]
 }
 
 // run does all tasks and returns when they are done. A panic in a worker, which only a user's
@@ -156,14 +162,15 @@ func (s *schedule) work(p *Plan, w *worker) {
 			return
 		}
 		g, number := n/s.tiles, n%s.tiles
+		// A tile without rows waits too: done must say that the groups before are done as well.
+		if before := g - len(p.slots); len(p.slots) > 0 && before >= 0 && !s.await(&s.done[before], s.tiles) {
+			return
+		}
 		seq := &p.sequences[g/p.shape.KVHeads]
 		r0, rows := (s.tiles-1-number)*s.rows, seq.queries*p.group // the last rows see the most keys
 		if r0 < rows {
 			w.task = tile{p, &p.tensors, seq, g % p.shape.KVHeads, r0, min(r0+s.rows, rows), s.epoch + uint64(g), packing{}, 0}
 			if len(p.slots) > 0 {
-				if before := g - len(p.slots); before >= 0 && !s.await(&s.done[before], s.tiles) {
-					return
-				}
 				w.task.keys = p.slots[g%len(p.slots)]
 			}
 			w.run(&w.task)

@@ -26,7 +26,6 @@ func (p *Plan) prepareOutput(shape Shape) error {
 	if o.Stage < ScaledScores || o.Stage > Probabilities {
 		return argument(ErrOption, "Options.Stage", "is %d, want one of the four stages", o.Stage)
 	}
-	p.changes.output = &o.Scores
 	return o.Scores.checkOutput("Options.Scores", [4]int{shape.Batch, shape.Heads, shape.Queries, shape.Keys})
 }
 

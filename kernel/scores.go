@@ -52,6 +52,9 @@ func (p *Plan) prepareScores(shape Shape, scale float64) error {
 	}
 	c.natural = o.Softcap != 0 || o.ScoreFunc != nil || o.scoresWanted()
 	p.factor = float32(scale * math.Log2E)
+	if math.IsInf(float64(p.factor), 0) {
+		return argument(ErrOption, "Options.Scale", "is %v, want at most %v·ln 2", scale, float32(math.MaxFloat32))
+	}
 	if c.natural {
 		p.factor = float32(scale)
 	}
@@ -86,11 +89,20 @@ func (p *Plan) prepareScores(shape Shape, scale float64) error {
 		}
 		c.slopes = append(c.slopes, slope)
 	}
+	c.bind(o)
+	c.biased = c.bias != nil || o.ALiBi.Slopes != nil
+	return p.prepareOutput(shape)
+}
+
+// bind makes c look into the options o.
+func (c *changes) bind(o *Options) {
+	c.bias, c.output = nil, nil
 	if o.Bias.Shape != [4]int{} {
 		c.bias = &o.Bias
 	}
-	c.biased = c.bias != nil || o.ALiBi.Slopes != nil
-	return p.prepareOutput(shape)
+	if o.scoresWanted() {
+		c.output = &o.Scores
+	}
 }
 
 // bindScores validates what the options for scores say of each sequence. Keys for which the bias has no
@@ -121,7 +133,7 @@ func (p *Plan) bindScores() error {
 				return err
 			}
 			if bias.Shape[3] > s.of.keys {
-				return argument(ErrShape, name, "has %d keys, want at most %d", bias.Shape[3], s.of.keys)
+				return misuse(ErrShape, name, "has %d keys, want at most %d", bias.Shape[3], s.of.keys)
 			}
 		}
 		if bias.Shape[3] < s.keyOffset+s.keys {
@@ -132,20 +144,17 @@ func (p *Plan) bindScores() error {
 }
 
 // checkScores reports memory that what is read or written about scores shares with what is written.
-func (p *Plan) checkScores(out, q, k, v *Tensor) error {
+func (p *Plan) checkScores(t *tensors) error {
 	c := &p.changes
-	if c.bias != nil && out.overlaps(c.bias) {
+	if c.bias != nil && t.out.overlaps(c.bias) {
 		return argument(ErrOverlap, "out", "shares memory with Options.Bias")
 	}
 	if c.output == nil {
 		return nil
 	}
-	for _, x := range []struct {
-		name string
-		t    *Tensor
-	}{{"out", out}, {"q", q}, {"k", k}, {"v", v}, {"Options.Bias", c.bias}} {
-		if x.t != nil && c.output.overlaps(x.t) {
-			return argument(ErrOverlap, "Options.Scores", "shares memory with %s", x.name)
+	for _, x := range [...]*Tensor{&t.out, &t.q, &t.k, &t.v, c.bias} {
+		if x != nil && c.output.overlaps(x) {
+			return argument(ErrOverlap, "Options.Scores", "shares memory with another tensor")
 		}
 	}
 	return nil

@@ -112,7 +112,7 @@ func softmaxBlocks(dst, src []float32, few *blockMemory) softmaxState {
 }
 
 // Softmax sets dst[i] to e^src[i] / Σ e^src[j]. It passes over memory twice and takes one
-// exponential an element; arguments more than 87 below the largest give +0.
+// exponential an element; an element more than 87 below the largest of its block of 1024 gives +0.
 //
 // Elements that are -Inf count as absent: they give +0, also where all are -Inf. A NaN or +Inf makes
 // every result NaN. Empty slices are left alone.

@@ -31,12 +31,19 @@ type State struct {
 // AttentionState computes the state of queries over keys; see [Attention] for the arguments. LSE, Sinks
 // and Scores are not for states: the first two belong to [State.Finish].
 func AttentionState(q, k, v Tensor, opts Options) (*State, error) {
-	p := plans.Get().(*Plan)
-	defer plans.Put(p)
-	if err := p.Reset(ShapeOf(q, k, v), opts); err != nil {
+	shape, t := ShapeOf(q, k, v), tensors{q: q, k: k, v: v}
+	if err := shape.check(); err != nil {
 		return nil, err
 	}
+	if err := t.checkInputs(shape); err != nil { // before memory is sized for them
+		return nil, err
+	}
+	p := plans.Get().(*Plan)
+	defer plans.Put(p)
 	defer p.release()
+	if err := p.Reset(shape, opts); err != nil {
+		return nil, err
+	}
 	s := new(State)
 	return s, p.RunState(s, q, k, v)
 }
@@ -44,7 +51,11 @@ func AttentionState(q, k, v Tensor, opts Options) (*State, error) {
 // RunState computes the state of queries over keys into s, in place of what it was. It allocates only
 // where s has less memory than it needs.
 func (p *Plan) RunState(s *State, q, k, v Tensor) error {
-	if err := p.checkInputs(&q, &k, &v); err != nil {
+	if p.shape == (Shape{}) {
+		return argument(ErrOption, "Plan", "is not prepared")
+	}
+	t := tensors{q: q, k: k, v: v}
+	if err := t.checkInputs(p.shape); err != nil {
 		return err
 	}
 	switch o := &p.opts; {
@@ -64,7 +75,7 @@ func (p *Plan) RunState(s *State, q, k, v Tensor) error {
 	for range (most + spanKeys - 1) / spanKeys {
 		s.add()
 	}
-	p.tensors, p.into = tensors{q: q, k: k, v: v}, s
+	p.tensors, p.into = t, s
 	defer func() { p.tensors, p.into = tensors{}, nil }()
 	p.schedule.run(p)
 	return nil

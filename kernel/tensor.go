@@ -152,9 +152,16 @@ func (t *Tensor) meets(u *Tensor, distance, level int, order [3]int) bool {
 	if t.Stride[i] == 0 {
 		return t.meets(u, distance, level-1, order)
 	}
-	near := distance / t.Stride[i]
-	for steps := near - 1; steps <= near+1; steps++ {
-		if steps < t.Shape[i] && -steps < u.Shape[i] && t.meets(u, distance-steps*t.Stride[i], level-1, order) {
+	// What the axes below can make up for, either way.
+	ahead, behind := t.Shape[3]-1, u.Shape[3]-1
+	for _, a := range order[:level] {
+		ahead += (t.Shape[a] - 1) * t.Stride[a]
+		behind += (u.Shape[a] - 1) * t.Stride[a]
+	}
+	first := max((distance-ahead)/t.Stride[i]-1, 1-u.Shape[i])
+	last := min((distance+behind)/t.Stride[i]+1, t.Shape[i]-1)
+	for steps := first; steps <= last; steps++ {
+		if t.meets(u, distance-steps*t.Stride[i], level-1, order) {
 			return true
 		}
 	}
