@@ -2976,6 +2976,338 @@ DATA lane_bits<>+56(SB)/4, $0x00004000
 DATA lane_bits<>+60(SB)/4, $0x00008000
 GLOBL lane_bits<>(SB), RODATA|NOPTR, $64
 
+// func capTileAVX2(s *float32, stride int, rows int, cols int, inverse float32, cap float32)
+TEXT ·capTileAVX2(SB), NOSPLIT, $0-40
+	MOVQ         s+0(FP), AX // s
+	MOVQ         stride+8(FP), CX // stride
+	MOVQ         rows+16(FP), DX // rows
+	VBROADCASTSS inverse+32(FP), Y0 // inverse in all lanes
+	VBROADCASTSS cap+36(FP), Y1 // cap in all lanes
+	SHLQ         $0x02, CX // stride in bytes
+	CMPQ         DX, $+1 // rows < 1
+	JLT          rows_end_2 // rows < 1
+
+rows_1:
+	MOVQ cols+24(FP), BX // cols
+	MOVQ AX, SI // s_col = s
+	CMPQ BX, $+16 // cols < 16
+	JLT  cols_end_4 // cols < 16
+
+cols_3:
+	VMOVUPS     (SI), Y2 // S = s_col[0], lanes 0..7
+	VMOVUPS     32(SI), Y3 // S = s_col[0], lanes 8..15
+	VMULPS      Y0, Y2, Y2 // S = S * inverse, lanes 0..7
+	VMULPS      Y0, Y3, Y3 // S = S * inverse, lanes 8..15
+	VPAND       x8_7fffffff<>+0(SB), Y2, Y4 // |x| = S & magnitude, lanes 0..7
+	VPAND       x8_7fffffff<>+0(SB), Y3, Y5 // |x| = S & magnitude, lanes 8..15
+	VPAND       x8_80000000<>+0(SB), Y2, Y2 // S = S & sign, lanes 0..7
+	VPAND       x8_80000000<>+0(SB), Y3, Y3 // S = S & sign, lanes 8..15
+	VMULPS      x8_c038aa3b<>+0(SB), Y4, Y6 // n = |x| * -2 log2e_hi, lanes 0..7
+	VMULPS      x8_c038aa3b<>+0(SB), Y5, Y7 // n = |x| * -2 log2e_hi, lanes 8..15
+	VROUNDPS    $0x00, Y6, Y6 // n = round(n), lanes 0..7
+	VROUNDPS    $0x00, Y7, Y7 // n = round(n), lanes 8..15
+	VMOVAPS     Y6, Y8 // f = n, lanes 0..7
+	VMOVAPS     Y7, Y9 // f = n, lanes 8..15
+	VFMSUB231PS x8_c038aa3b<>+0(SB), Y4, Y8 // f = |x| * -2 log2e_hi - f, lanes 0..7
+	VFMSUB231PS x8_c038aa3b<>+0(SB), Y5, Y9 // f = |x| * -2 log2e_hi - f, lanes 8..15
+	VFMADD231PS x8_b3257060<>+0(SB), Y4, Y8 // f += |x| * -2 log2e_lo, lanes 0..7
+	VFMADD231PS x8_b3257060<>+0(SB), Y5, Y9 // f += |x| * -2 log2e_lo, lanes 8..15
+	VMOVUPS     x8_391fa028<>+0(SB), Y10 // p = exp2_6, lanes 0..7
+	VMOVUPS     x8_391fa028<>+0(SB), Y11 // p = exp2_6, lanes 8..15
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y8, Y10 // p = p*f + exp2_5, lanes 0..7
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y9, Y11 // p = p*f + exp2_5, lanes 8..15
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y8, Y10 // p = p*f + exp2_4, lanes 0..7
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y9, Y11 // p = p*f + exp2_4, lanes 8..15
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y8, Y10 // p = p*f + exp2_3, lanes 0..7
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y9, Y11 // p = p*f + exp2_3, lanes 8..15
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y8, Y10 // p = p*f + exp2_2, lanes 0..7
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y9, Y11 // p = p*f + exp2_2, lanes 8..15
+	VFMADD213PS x8_3f317218<>+0(SB), Y8, Y10 // p = p*f + exp2_1, lanes 0..7
+	VFMADD213PS x8_3f317218<>+0(SB), Y9, Y11 // p = p*f + exp2_1, lanes 8..15
+	VFMADD213PS x8_3f800000<>+0(SB), Y8, Y10 // p = p*f + exp2_0, lanes 0..7
+	VFMADD213PS x8_3f800000<>+0(SB), Y9, Y11 // p = p*f + exp2_0, lanes 8..15
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y6, Y8 // small = n < -125, lanes 0..7
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y7, Y9 // small = n < -125, lanes 8..15
+	VCVTPS2DQ   Y6, Y6 // p *= 2**n, lanes 0..7
+	VPSLLD      $0x17, Y6, Y6 // p *= 2**n, lanes 0..7
+	VPADDD      Y6, Y10, Y10 // p *= 2**n, lanes 0..7
+	VCVTPS2DQ   Y7, Y6 // p *= 2**n, lanes 8..15
+	VPSLLD      $0x17, Y6, Y6 // p *= 2**n, lanes 8..15
+	VPADDD      Y6, Y11, Y11 // p *= 2**n, lanes 8..15
+	VANDNPS     Y10, Y8, Y10 // p = 0 where small, lanes 0..7
+	VANDNPS     Y11, Y9, Y11 // p = 0 where small, lanes 8..15
+	VADDPS      x8_3f800000<>+0(SB), Y10, Y6 // y = p + 1, lanes 0..7
+	VADDPS      x8_3f800000<>+0(SB), Y11, Y7 // y = p + 1, lanes 8..15
+	VADDPS      Y10, Y10, Y10 // p = p + p, lanes 0..7
+	VADDPS      Y11, Y11, Y11 // p = p + p, lanes 8..15
+	VDIVPS      Y6, Y10, Y10 // p = p / y, lanes 0..7
+	VDIVPS      Y7, Y11, Y11 // p = p / y, lanes 8..15
+	VMOVUPS     x8_3f800000<>+0(SB), Y6 // y = 1, lanes 0..7
+	VMOVUPS     x8_3f800000<>+0(SB), Y7 // y = 1, lanes 8..15
+	VSUBPS      Y10, Y6, Y6 // y = y - p, lanes 0..7
+	VSUBPS      Y11, Y7, Y7 // y = y - p, lanes 8..15
+	VMULPS      Y4, Y4, Y8 // s = |x| * |x|, lanes 0..7
+	VMULPS      Y5, Y5, Y9 // s = |x| * |x|, lanes 8..15
+	VMOVUPS     x8_3ab39914<>+0(SB), Y10 // q = tanh_5, lanes 0..7
+	VMOVUPS     x8_3ab39914<>+0(SB), Y11 // q = tanh_5, lanes 8..15
+	VFMADD213PS x8_bbe56bbc<>+0(SB), Y8, Y10 // q = q*s + tanh_4, lanes 0..7
+	VFMADD213PS x8_bbe56bbc<>+0(SB), Y9, Y11 // q = q*s + tanh_4, lanes 8..15
+	VFMADD213PS x8_3cac28fe<>+0(SB), Y8, Y10 // q = q*s + tanh_3, lanes 0..7
+	VFMADD213PS x8_3cac28fe<>+0(SB), Y9, Y11 // q = q*s + tanh_3, lanes 8..15
+	VFMADD213PS x8_bd5c34b2<>+0(SB), Y8, Y10 // q = q*s + tanh_2, lanes 0..7
+	VFMADD213PS x8_bd5c34b2<>+0(SB), Y9, Y11 // q = q*s + tanh_2, lanes 8..15
+	VFMADD213PS x8_3e088257<>+0(SB), Y8, Y10 // q = q*s + tanh_1, lanes 0..7
+	VFMADD213PS x8_3e088257<>+0(SB), Y9, Y11 // q = q*s + tanh_1, lanes 8..15
+	VFMADD213PS x8_beaaaa8c<>+0(SB), Y8, Y10 // q = q*s + tanh_0, lanes 0..7
+	VFMADD213PS x8_beaaaa8c<>+0(SB), Y9, Y11 // q = q*s + tanh_0, lanes 8..15
+	VMULPS      Y10, Y8, Y8 // s = s * q, lanes 0..7
+	VMULPS      Y11, Y9, Y9 // s = s * q, lanes 8..15
+	VCMPPS      $0x11, x8_3f600000<>+0(SB), Y4, Y12 // small = |x| < switch, lanes 0..7
+	VCMPPS      $0x11, x8_3f600000<>+0(SB), Y5, Y13 // small = |x| < switch, lanes 8..15
+	VMOVAPS     Y4, Y10 // q = |x|, lanes 0..7
+	VMOVAPS     Y5, Y11 // q = |x|, lanes 8..15
+	VFMADD231PS Y8, Y4, Y10 // q += |x| * s, lanes 0..7
+	VFMADD231PS Y9, Y5, Y11 // q += |x| * s, lanes 8..15
+	VBLENDVPS   Y12, Y10, Y6, Y6 // y = small ? q : y, lanes 0..7
+	VBLENDVPS   Y13, Y11, Y7, Y7 // y = small ? q : y, lanes 8..15
+	VPOR        Y2, Y6, Y6 // y = y | S, lanes 0..7
+	VPOR        Y3, Y7, Y7 // y = y | S, lanes 8..15
+	VMULPS      Y1, Y6, Y6 // y = y * cap, lanes 0..7
+	VMULPS      Y1, Y7, Y7 // y = y * cap, lanes 8..15
+	VMOVUPS     Y6, (SI) // s_col[0] = y, lanes 0..7
+	VMOVUPS     Y7, 32(SI) // s_col[0] = y, lanes 8..15
+	ADDQ        $+64, SI // s_col += 64
+	SUBQ        $+16, BX // cols += -16
+	CMPQ        BX, $+16 // cols >= 16
+	JGE         cols_3 // cols >= 16
+
+cols_end_4:
+	ADDQ CX, AX // s += stride
+	SUBQ $+1, DX // rows += -1
+	CMPQ DX, $+1 // rows >= 1
+	JGE  rows_1 // rows >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+DATA x8_beaaaa8c<>+0(SB)/4, $0xbeaaaa8c
+DATA x8_beaaaa8c<>+4(SB)/4, $0xbeaaaa8c
+DATA x8_beaaaa8c<>+8(SB)/4, $0xbeaaaa8c
+DATA x8_beaaaa8c<>+12(SB)/4, $0xbeaaaa8c
+DATA x8_beaaaa8c<>+16(SB)/4, $0xbeaaaa8c
+DATA x8_beaaaa8c<>+20(SB)/4, $0xbeaaaa8c
+DATA x8_beaaaa8c<>+24(SB)/4, $0xbeaaaa8c
+DATA x8_beaaaa8c<>+28(SB)/4, $0xbeaaaa8c
+GLOBL x8_beaaaa8c<>(SB), RODATA|NOPTR, $32
+
+DATA x8_3e088257<>+0(SB)/4, $0x3e088257
+DATA x8_3e088257<>+4(SB)/4, $0x3e088257
+DATA x8_3e088257<>+8(SB)/4, $0x3e088257
+DATA x8_3e088257<>+12(SB)/4, $0x3e088257
+DATA x8_3e088257<>+16(SB)/4, $0x3e088257
+DATA x8_3e088257<>+20(SB)/4, $0x3e088257
+DATA x8_3e088257<>+24(SB)/4, $0x3e088257
+DATA x8_3e088257<>+28(SB)/4, $0x3e088257
+GLOBL x8_3e088257<>(SB), RODATA|NOPTR, $32
+
+DATA x8_bd5c34b2<>+0(SB)/4, $0xbd5c34b2
+DATA x8_bd5c34b2<>+4(SB)/4, $0xbd5c34b2
+DATA x8_bd5c34b2<>+8(SB)/4, $0xbd5c34b2
+DATA x8_bd5c34b2<>+12(SB)/4, $0xbd5c34b2
+DATA x8_bd5c34b2<>+16(SB)/4, $0xbd5c34b2
+DATA x8_bd5c34b2<>+20(SB)/4, $0xbd5c34b2
+DATA x8_bd5c34b2<>+24(SB)/4, $0xbd5c34b2
+DATA x8_bd5c34b2<>+28(SB)/4, $0xbd5c34b2
+GLOBL x8_bd5c34b2<>(SB), RODATA|NOPTR, $32
+
+DATA x8_3cac28fe<>+0(SB)/4, $0x3cac28fe
+DATA x8_3cac28fe<>+4(SB)/4, $0x3cac28fe
+DATA x8_3cac28fe<>+8(SB)/4, $0x3cac28fe
+DATA x8_3cac28fe<>+12(SB)/4, $0x3cac28fe
+DATA x8_3cac28fe<>+16(SB)/4, $0x3cac28fe
+DATA x8_3cac28fe<>+20(SB)/4, $0x3cac28fe
+DATA x8_3cac28fe<>+24(SB)/4, $0x3cac28fe
+DATA x8_3cac28fe<>+28(SB)/4, $0x3cac28fe
+GLOBL x8_3cac28fe<>(SB), RODATA|NOPTR, $32
+
+DATA x8_bbe56bbc<>+0(SB)/4, $0xbbe56bbc
+DATA x8_bbe56bbc<>+4(SB)/4, $0xbbe56bbc
+DATA x8_bbe56bbc<>+8(SB)/4, $0xbbe56bbc
+DATA x8_bbe56bbc<>+12(SB)/4, $0xbbe56bbc
+DATA x8_bbe56bbc<>+16(SB)/4, $0xbbe56bbc
+DATA x8_bbe56bbc<>+20(SB)/4, $0xbbe56bbc
+DATA x8_bbe56bbc<>+24(SB)/4, $0xbbe56bbc
+DATA x8_bbe56bbc<>+28(SB)/4, $0xbbe56bbc
+GLOBL x8_bbe56bbc<>(SB), RODATA|NOPTR, $32
+
+DATA x8_3ab39914<>+0(SB)/4, $0x3ab39914
+DATA x8_3ab39914<>+4(SB)/4, $0x3ab39914
+DATA x8_3ab39914<>+8(SB)/4, $0x3ab39914
+DATA x8_3ab39914<>+12(SB)/4, $0x3ab39914
+DATA x8_3ab39914<>+16(SB)/4, $0x3ab39914
+DATA x8_3ab39914<>+20(SB)/4, $0x3ab39914
+DATA x8_3ab39914<>+24(SB)/4, $0x3ab39914
+DATA x8_3ab39914<>+28(SB)/4, $0x3ab39914
+GLOBL x8_3ab39914<>(SB), RODATA|NOPTR, $32
+
+DATA x8_c038aa3b<>+0(SB)/4, $0xc038aa3b
+DATA x8_c038aa3b<>+4(SB)/4, $0xc038aa3b
+DATA x8_c038aa3b<>+8(SB)/4, $0xc038aa3b
+DATA x8_c038aa3b<>+12(SB)/4, $0xc038aa3b
+DATA x8_c038aa3b<>+16(SB)/4, $0xc038aa3b
+DATA x8_c038aa3b<>+20(SB)/4, $0xc038aa3b
+DATA x8_c038aa3b<>+24(SB)/4, $0xc038aa3b
+DATA x8_c038aa3b<>+28(SB)/4, $0xc038aa3b
+GLOBL x8_c038aa3b<>(SB), RODATA|NOPTR, $32
+
+DATA x8_b3257060<>+0(SB)/4, $0xb3257060
+DATA x8_b3257060<>+4(SB)/4, $0xb3257060
+DATA x8_b3257060<>+8(SB)/4, $0xb3257060
+DATA x8_b3257060<>+12(SB)/4, $0xb3257060
+DATA x8_b3257060<>+16(SB)/4, $0xb3257060
+DATA x8_b3257060<>+20(SB)/4, $0xb3257060
+DATA x8_b3257060<>+24(SB)/4, $0xb3257060
+DATA x8_b3257060<>+28(SB)/4, $0xb3257060
+GLOBL x8_b3257060<>(SB), RODATA|NOPTR, $32
+
+DATA x8_3f600000<>+0(SB)/4, $0x3f600000
+DATA x8_3f600000<>+4(SB)/4, $0x3f600000
+DATA x8_3f600000<>+8(SB)/4, $0x3f600000
+DATA x8_3f600000<>+12(SB)/4, $0x3f600000
+DATA x8_3f600000<>+16(SB)/4, $0x3f600000
+DATA x8_3f600000<>+20(SB)/4, $0x3f600000
+DATA x8_3f600000<>+24(SB)/4, $0x3f600000
+DATA x8_3f600000<>+28(SB)/4, $0x3f600000
+GLOBL x8_3f600000<>(SB), RODATA|NOPTR, $32
+
+DATA x8_80000000<>+0(SB)/4, $0x80000000
+DATA x8_80000000<>+4(SB)/4, $0x80000000
+DATA x8_80000000<>+8(SB)/4, $0x80000000
+DATA x8_80000000<>+12(SB)/4, $0x80000000
+DATA x8_80000000<>+16(SB)/4, $0x80000000
+DATA x8_80000000<>+20(SB)/4, $0x80000000
+DATA x8_80000000<>+24(SB)/4, $0x80000000
+DATA x8_80000000<>+28(SB)/4, $0x80000000
+GLOBL x8_80000000<>(SB), RODATA|NOPTR, $32
+
+DATA x8_7fffffff<>+0(SB)/4, $0x7fffffff
+DATA x8_7fffffff<>+4(SB)/4, $0x7fffffff
+DATA x8_7fffffff<>+8(SB)/4, $0x7fffffff
+DATA x8_7fffffff<>+12(SB)/4, $0x7fffffff
+DATA x8_7fffffff<>+16(SB)/4, $0x7fffffff
+DATA x8_7fffffff<>+20(SB)/4, $0x7fffffff
+DATA x8_7fffffff<>+24(SB)/4, $0x7fffffff
+DATA x8_7fffffff<>+28(SB)/4, $0x7fffffff
+GLOBL x8_7fffffff<>(SB), RODATA|NOPTR, $32
+
+// func biasTileAVX2(s *float32, stride int, bias *float32, biasStride int, rows int, cols int, first *int32, numbers *int32, factor float32, slope float32, lowest float32, unit float32)
+TEXT ·biasTileAVX2(SB), NOSPLIT, $0-80
+	MOVQ         s+0(FP), AX // s
+	MOVQ         stride+8(FP), CX // stride
+	MOVQ         bias+16(FP), DX // bias
+	MOVQ         biasStride+24(FP), BX // biasStride
+	MOVQ         first+48(FP), SI // first
+	MOVQ         rows+32(FP), DI // rows
+	VBROADCASTSS factor+64(FP), Y0 // factor in all lanes
+	VBROADCASTSS slope+68(FP), Y1 // slope in all lanes
+	VBROADCASTSS lowest+72(FP), Y2 // lowest in all lanes
+	VBROADCASTSS unit+76(FP), Y3 // unit in all lanes
+	SHLQ         $0x02, CX // stride in bytes
+	SHLQ         $0x02, BX // biasStride in bytes
+	CMPQ         DI, $+1 // rows < 1
+	JLT          rows_end_2 // rows < 1
+
+rows_1:
+	MOVQ         cols+40(FP), R8 // cols
+	MOVQ         numbers+56(FP), R11 // numbers
+	MOVQ         AX, R9 // s_col = s
+	MOVQ         DX, R10 // bias_col = bias
+	VBROADCASTSS (SI), Y4 // first = all first[0]
+	CMPQ         R8, $+16 // cols < 16
+	JLT          cols_end_4 // cols < 16
+
+cols_3:
+	VMOVUPS     (R10), Y5 // bias = bias_col[0], lanes 0..7
+	VMOVUPS     32(R10), Y6 // bias = bias_col[0], lanes 8..15
+	VMOVUPS     (R9), Y7 // S = s_col[0], lanes 0..7
+	VMOVUPS     32(R9), Y8 // S = s_col[0], lanes 8..15
+	VFMADD231PS Y0, Y5, Y7 // S += bias * factor, lanes 0..7
+	VFMADD231PS Y0, Y6, Y8 // S += bias * factor, lanes 8..15
+	VMOVUPS     (R11), Y9 // position = numbers[0], lanes 0..7
+	VMOVUPS     32(R11), Y10 // position = numbers[0], lanes 8..15
+	VPADDD      Y4, Y9, Y9 // position = position + (int) first, lanes 0..7
+	VPADDD      Y4, Y10, Y10 // position = position + (int) first, lanes 8..15
+	VCVTDQ2PS   Y9, Y9 // position = float(position), lanes 0..7
+	VCVTDQ2PS   Y10, Y10 // position = float(position), lanes 8..15
+	VFMADD231PS Y1, Y9, Y7 // S += position * slope, lanes 0..7
+	VFMADD231PS Y1, Y10, Y8 // S += position * slope, lanes 8..15
+	VCMPPS      $0x11, Y2, Y7, Y9 // low = S < lowest, lanes 0..7
+	VCMPPS      $0x11, Y2, Y8, Y10 // low = S < lowest, lanes 8..15
+	VBLENDVPS   Y9, Y2, Y7, Y7 // S = low ? lowest : S, lanes 0..7
+	VBLENDVPS   Y10, Y2, Y8, Y8 // S = low ? lowest : S, lanes 8..15
+	VMULPS      Y3, Y7, Y7 // S = S * unit, lanes 0..7
+	VMULPS      Y3, Y8, Y8 // S = S * unit, lanes 8..15
+	VCMPPS      $0x00, x8_ff800000<>+0(SB), Y5, Y5 // hidden = bias == -Inf, lanes 0..7
+	VCMPPS      $0x00, x8_ff800000<>+0(SB), Y6, Y6 // hidden = bias == -Inf, lanes 8..15
+	VBLENDVPS   Y5, x8_ff800000<>+0(SB), Y7, Y7 // S = hidden ? -Inf : S, lanes 0..7
+	VBLENDVPS   Y6, x8_ff800000<>+0(SB), Y8, Y8 // S = hidden ? -Inf : S, lanes 8..15
+	VMOVUPS     Y7, (R9) // s_col[0] = S, lanes 0..7
+	VMOVUPS     Y8, 32(R9) // s_col[0] = S, lanes 8..15
+	ADDQ        $+64, R9 // s_col += 64
+	ADDQ        $+64, R10 // bias_col += 64
+	ADDQ        $+64, R11 // numbers += 64
+	SUBQ        $+16, R8 // cols += -16
+	CMPQ        R8, $+16 // cols >= 16
+	JGE         cols_3 // cols >= 16
+
+cols_end_4:
+	CMPQ        R8, $+1 // cols < 1
+	JLT         less_5 // cols < 1
+	LEAQ        tail_window<>+0(SB), R12 // first cols lanes
+	MOVQ        $+16, R13 // first cols lanes
+	SUBQ        R8, R13 // first cols lanes
+	VMOVUPS     (R12)(R13*4), Y5 // first cols lanes
+	VMOVUPS     32(R12)(R13*4), Y6 // first cols lanes
+	VMASKMOVPS  (R10), Y5, Y5 // bias = bias_col[0], cols lanes
+	VMASKMOVPS  32(R10), Y6, Y6 // bias = bias_col[0], cols lanes
+	VMOVUPS     (R9), Y7 // S = s_col[0], lanes 0..7
+	VMOVUPS     32(R9), Y8 // S = s_col[0], lanes 8..15
+	VFMADD231PS Y0, Y5, Y7 // S += bias * factor, lanes 0..7
+	VFMADD231PS Y0, Y6, Y8 // S += bias * factor, lanes 8..15
+	VMOVUPS     (R11), Y9 // position = numbers[0], lanes 0..7
+	VMOVUPS     32(R11), Y10 // position = numbers[0], lanes 8..15
+	VPADDD      Y4, Y9, Y9 // position = position + (int) first, lanes 0..7
+	VPADDD      Y4, Y10, Y10 // position = position + (int) first, lanes 8..15
+	VCVTDQ2PS   Y9, Y9 // position = float(position), lanes 0..7
+	VCVTDQ2PS   Y10, Y10 // position = float(position), lanes 8..15
+	VFMADD231PS Y1, Y9, Y7 // S += position * slope, lanes 0..7
+	VFMADD231PS Y1, Y10, Y8 // S += position * slope, lanes 8..15
+	VCMPPS      $0x11, Y2, Y7, Y4 // low = S < lowest, lanes 0..7
+	VCMPPS      $0x11, Y2, Y8, Y9 // low = S < lowest, lanes 8..15
+	VBLENDVPS   Y4, Y2, Y7, Y7 // S = low ? lowest : S, lanes 0..7
+	VBLENDVPS   Y9, Y2, Y8, Y8 // S = low ? lowest : S, lanes 8..15
+	VMULPS      Y3, Y7, Y7 // S = S * unit, lanes 0..7
+	VMULPS      Y3, Y8, Y8 // S = S * unit, lanes 8..15
+	VCMPPS      $0x00, x8_ff800000<>+0(SB), Y5, Y4 // hidden = bias == -Inf, lanes 0..7
+	VCMPPS      $0x00, x8_ff800000<>+0(SB), Y6, Y5 // hidden = bias == -Inf, lanes 8..15
+	VBLENDVPS   Y4, x8_ff800000<>+0(SB), Y7, Y7 // S = hidden ? -Inf : S, lanes 0..7
+	VBLENDVPS   Y5, x8_ff800000<>+0(SB), Y8, Y8 // S = hidden ? -Inf : S, lanes 8..15
+	VMOVUPS     Y7, (R9) // s_col[0] = S, lanes 0..7
+	VMOVUPS     Y8, 32(R9) // s_col[0] = S, lanes 8..15
+
+less_5:
+	ADDQ CX, AX // s += stride
+	ADDQ BX, DX // bias += biasStride
+	ADDQ $+4, SI // first += 4
+	SUBQ $+1, DI // rows += -1
+	CMPQ DI, $+1 // rows >= 1
+	JGE  rows_1 // rows >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
 // func closeRowsAVX2(sum *float32, l *float32, rows int)
 TEXT ·closeRowsAVX2(SB), NOSPLIT, $0-24
 	MOVQ sum+0(FP), AX // sum

@@ -7286,6 +7286,210 @@ rows_end_2:
 	VZEROUPPER
 	RET
 
+// func capTileAVX512(s *float32, stride int, rows int, cols int, inverse float32, cap float32)
+TEXT ·capTileAVX512(SB), NOSPLIT, $0-40
+	MOVQ         s+0(FP), AX // s
+	MOVQ         stride+8(FP), CX // stride
+	MOVQ         rows+16(FP), DX // rows
+	VBROADCASTSS inverse+32(FP), Z0 // inverse in all lanes
+	VBROADCASTSS cap+36(FP), Z1 // cap in all lanes
+	VBROADCASTSS x1_3f800000<>+0(SB), Z2 // exp2_0
+	VBROADCASTSS x1_3f317218<>+0(SB), Z3 // exp2_1
+	VBROADCASTSS x1_3e75fdef<>+0(SB), Z4 // exp2_2
+	VBROADCASTSS x1_3d6357c2<>+0(SB), Z5 // exp2_3
+	VBROADCASTSS x1_3c1d979c<>+0(SB), Z6 // exp2_4
+	VBROADCASTSS x1_3aaf80da<>+0(SB), Z7 // exp2_5
+	VBROADCASTSS x1_391fa028<>+0(SB), Z8 // exp2_6
+	VBROADCASTSS x1_c2fa0000<>+0(SB), Z9 // -125
+	VBROADCASTSS x1_beaaaa8c<>+0(SB), Z10 // tanh_0
+	VBROADCASTSS x1_3e088257<>+0(SB), Z11 // tanh_1
+	VBROADCASTSS x1_bd5c34b2<>+0(SB), Z12 // tanh_2
+	VBROADCASTSS x1_3cac28fe<>+0(SB), Z13 // tanh_3
+	VBROADCASTSS x1_bbe56bbc<>+0(SB), Z14 // tanh_4
+	VBROADCASTSS x1_3ab39914<>+0(SB), Z15 // tanh_5
+	VBROADCASTSS x1_c038aa3b<>+0(SB), Z16 // -2 log2e_hi
+	VBROADCASTSS x1_b3257060<>+0(SB), Z17 // -2 log2e_lo
+	VBROADCASTSS x1_3f600000<>+0(SB), Z18 // switch
+	VBROADCASTSS x1_80000000<>+0(SB), Z19 // sign
+	VBROADCASTSS x1_7fffffff<>+0(SB), Z20 // magnitude
+	SHLQ         $0x02, CX // stride in bytes
+	CMPQ         DX, $+1 // rows < 1
+	JLT          rows_end_2 // rows < 1
+
+rows_1:
+	MOVQ cols+24(FP), BX // cols
+	MOVQ AX, SI // s_col = s
+	CMPQ BX, $+16 // cols < 16
+	JLT  cols_end_4 // cols < 16
+
+cols_3:
+	VMOVUPS     (SI), Z21 // S = s_col[0]
+	VMULPS      Z0, Z21, Z21 // S = S * inverse
+	VPANDD      Z20, Z21, Z22 // |x| = S & magnitude
+	VPANDD      Z19, Z21, Z21 // S = S & sign
+	VMULPS      Z16, Z22, Z23 // n = |x| * -2 log2e_hi
+	VRNDSCALEPS $0x00, Z23, Z23 // n = round(n)
+	VMOVAPS     Z23, Z24 // f = n
+	VFMSUB231PS Z16, Z22, Z24 // f = |x| * -2 log2e_hi - f
+	VFMADD231PS Z17, Z22, Z24 // f += |x| * -2 log2e_lo
+	VMOVAPS     Z8, Z25 // p = exp2_6
+	VFMADD213PS Z7, Z24, Z25 // p = p*f + exp2_5
+	VFMADD213PS Z6, Z24, Z25 // p = p*f + exp2_4
+	VFMADD213PS Z5, Z24, Z25 // p = p*f + exp2_3
+	VFMADD213PS Z4, Z24, Z25 // p = p*f + exp2_2
+	VFMADD213PS Z3, Z24, Z25 // p = p*f + exp2_1
+	VFMADD213PS Z2, Z24, Z25 // p = p*f + exp2_0
+	VCMPPS      $0x11, Z9, Z23, K1 // small = n < -125
+	VSCALEFPS   Z23, Z25, Z25 // p *= 2**n
+	VPXORD      Z25, Z25, K1, Z25 // p = 0 where small
+	VADDPS      Z2, Z25, Z23 // y = p + 1
+	VADDPS      Z25, Z25, Z25 // p = p + p
+	VDIVPS      Z23, Z25, Z25 // p = p / y
+	VMOVAPS     Z2, Z23 // y = 1
+	VSUBPS      Z25, Z23, Z23 // y = y - p
+	VMULPS      Z22, Z22, Z24 // s = |x| * |x|
+	VMOVAPS     Z15, Z25 // q = tanh_5
+	VFMADD213PS Z14, Z24, Z25 // q = q*s + tanh_4
+	VFMADD213PS Z13, Z24, Z25 // q = q*s + tanh_3
+	VFMADD213PS Z12, Z24, Z25 // q = q*s + tanh_2
+	VFMADD213PS Z11, Z24, Z25 // q = q*s + tanh_1
+	VFMADD213PS Z10, Z24, Z25 // q = q*s + tanh_0
+	VMULPS      Z25, Z24, Z24 // s = s * q
+	VCMPPS      $0x11, Z18, Z22, K1 // small = |x| < switch
+	VMOVAPS     Z22, Z25 // q = |x|
+	VFMADD231PS Z24, Z22, Z25 // q += |x| * s
+	VBLENDMPS   Z25, Z23, K1, Z23 // y = small ? q : y
+	VPORD       Z21, Z23, Z23 // y = y | S
+	VMULPS      Z1, Z23, Z23 // y = y * cap
+	VMOVUPS     Z23, (SI) // s_col[0] = y
+	ADDQ        $+64, SI // s_col += 64
+	SUBQ        $+16, BX // cols += -16
+	CMPQ        BX, $+16 // cols >= 16
+	JGE         cols_3 // cols >= 16
+
+cols_end_4:
+	ADDQ CX, AX // s += stride
+	SUBQ $+1, DX // rows += -1
+	CMPQ DX, $+1 // rows >= 1
+	JGE  rows_1 // rows >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+DATA x1_beaaaa8c<>+0(SB)/4, $0xbeaaaa8c
+GLOBL x1_beaaaa8c<>(SB), RODATA|NOPTR, $4
+
+DATA x1_3e088257<>+0(SB)/4, $0x3e088257
+GLOBL x1_3e088257<>(SB), RODATA|NOPTR, $4
+
+DATA x1_bd5c34b2<>+0(SB)/4, $0xbd5c34b2
+GLOBL x1_bd5c34b2<>(SB), RODATA|NOPTR, $4
+
+DATA x1_3cac28fe<>+0(SB)/4, $0x3cac28fe
+GLOBL x1_3cac28fe<>(SB), RODATA|NOPTR, $4
+
+DATA x1_bbe56bbc<>+0(SB)/4, $0xbbe56bbc
+GLOBL x1_bbe56bbc<>(SB), RODATA|NOPTR, $4
+
+DATA x1_3ab39914<>+0(SB)/4, $0x3ab39914
+GLOBL x1_3ab39914<>(SB), RODATA|NOPTR, $4
+
+DATA x1_c038aa3b<>+0(SB)/4, $0xc038aa3b
+GLOBL x1_c038aa3b<>(SB), RODATA|NOPTR, $4
+
+DATA x1_b3257060<>+0(SB)/4, $0xb3257060
+GLOBL x1_b3257060<>(SB), RODATA|NOPTR, $4
+
+DATA x1_3f600000<>+0(SB)/4, $0x3f600000
+GLOBL x1_3f600000<>(SB), RODATA|NOPTR, $4
+
+DATA x1_80000000<>+0(SB)/4, $0x80000000
+GLOBL x1_80000000<>(SB), RODATA|NOPTR, $4
+
+DATA x1_7fffffff<>+0(SB)/4, $0x7fffffff
+GLOBL x1_7fffffff<>(SB), RODATA|NOPTR, $4
+
+// func biasTileAVX512(s *float32, stride int, bias *float32, biasStride int, rows int, cols int, first *int32, numbers *int32, factor float32, slope float32, lowest float32, unit float32)
+TEXT ·biasTileAVX512(SB), NOSPLIT, $0-80
+	MOVQ         s+0(FP), AX // s
+	MOVQ         stride+8(FP), CX // stride
+	MOVQ         bias+16(FP), DX // bias
+	MOVQ         biasStride+24(FP), BX // biasStride
+	MOVQ         first+48(FP), SI // first
+	MOVQ         rows+32(FP), DI // rows
+	VBROADCASTSS factor+64(FP), Z0 // factor in all lanes
+	VBROADCASTSS slope+68(FP), Z1 // slope in all lanes
+	VBROADCASTSS lowest+72(FP), Z2 // lowest in all lanes
+	VBROADCASTSS unit+76(FP), Z3 // unit in all lanes
+	VBROADCASTSS x1_ff800000<>+0(SB), Z4 // -Inf
+	SHLQ         $0x02, CX // stride in bytes
+	SHLQ         $0x02, BX // biasStride in bytes
+	CMPQ         DI, $+1 // rows < 1
+	JLT          rows_end_2 // rows < 1
+
+rows_1:
+	MOVQ         cols+40(FP), R8 // cols
+	MOVQ         numbers+56(FP), R11 // numbers
+	MOVQ         AX, R9 // s_col = s
+	MOVQ         DX, R10 // bias_col = bias
+	VBROADCASTSS (SI), Z5 // first = all first[0]
+	CMPQ         R8, $+16 // cols < 16
+	JLT          cols_end_4 // cols < 16
+
+cols_3:
+	VMOVUPS     (R10), Z6 // bias = bias_col[0]
+	VMOVUPS     (R9), Z7 // S = s_col[0]
+	VFMADD231PS Z0, Z6, Z7 // S += bias * factor
+	VMOVUPS     (R11), Z8 // position = numbers[0]
+	VPADDD      Z5, Z8, Z8 // position = position + (int) first
+	VCVTDQ2PS   Z8, Z8 // position = float(position)
+	VFMADD231PS Z1, Z8, Z7 // S += position * slope
+	VCMPPS      $0x11, Z2, Z7, K1 // low = S < lowest
+	VBLENDMPS   Z2, Z7, K1, Z7 // S = low ? lowest : S
+	VMULPS      Z3, Z7, Z7 // S = S * unit
+	VCMPPS      $0x00, Z4, Z6, K1 // hidden = bias == -Inf
+	VBLENDMPS   Z4, Z7, K1, Z7 // S = hidden ? -Inf : S
+	VMOVUPS     Z7, (R9) // s_col[0] = S
+	ADDQ        $+64, R9 // s_col += 64
+	ADDQ        $+64, R10 // bias_col += 64
+	ADDQ        $+64, R11 // numbers += 64
+	SUBQ        $+16, R8 // cols += -16
+	CMPQ        R8, $+16 // cols >= 16
+	JGE         cols_3 // cols >= 16
+
+cols_end_4:
+	CMPQ        R8, $+1 // cols < 1
+	JLT         less_5 // cols < 1
+	MOVQ        $-1, R12 // first cols lanes
+	BZHIQ       R8, R12, R12 // first cols lanes
+	KMOVQ       R12, K1 // first cols lanes
+	VMOVUPS.Z   (R10), K1, Z6 // bias = bias_col[0], cols lanes
+	VMOVUPS     (R9), Z7 // S = s_col[0]
+	VFMADD231PS Z0, Z6, Z7 // S += bias * factor
+	VMOVUPS     (R11), Z8 // position = numbers[0]
+	VPADDD      Z5, Z8, Z8 // position = position + (int) first
+	VCVTDQ2PS   Z8, Z8 // position = float(position)
+	VFMADD231PS Z1, Z8, Z7 // S += position * slope
+	VCMPPS      $0x11, Z2, Z7, K1 // low = S < lowest
+	VBLENDMPS   Z2, Z7, K1, Z7 // S = low ? lowest : S
+	VMULPS      Z3, Z7, Z7 // S = S * unit
+	VCMPPS      $0x00, Z4, Z6, K1 // hidden = bias == -Inf
+	VBLENDMPS   Z4, Z7, K1, Z7 // S = hidden ? -Inf : S
+	VMOVUPS     Z7, (R9) // s_col[0] = S
+
+less_5:
+	ADDQ CX, AX // s += stride
+	ADDQ BX, DX // bias += biasStride
+	ADDQ $+4, SI // first += 4
+	SUBQ $+1, DI // rows += -1
+	CMPQ DI, $+1 // rows >= 1
+	JGE  rows_1 // rows >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
 // func closeRowsAVX512(sum *float32, l *float32, rows int)
 TEXT ·closeRowsAVX512(SB), NOSPLIT, $0-24
 	MOVQ sum+0(FP), AX // sum

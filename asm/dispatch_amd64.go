@@ -299,6 +299,48 @@ func maskTileAVX512(s *float32, stride, rows, first, cols int, bits *uint64)
 //go:noescape
 func maskTileAVX2(s *float32, stride, rows, first, cols int, bits *uint64)
 
+// CapTile is s = cap·tanh(s·inverse) for rows of scores, cols a multiple of 16.
+//
+//go:noinline
+func CapTile(level isa.Level, s *float32, stride, rows, cols int, inverse, cap float32) {
+	switch level {
+	case isa.AVX512:
+		capTileAVX512(s, stride, rows, cols, inverse, cap)
+		return
+	case isa.AVX2:
+		capTileAVX2(s, stride, rows, cols, inverse, cap)
+		return
+	}
+	portable.CapTile(s, stride, rows, cols, inverse, cap)
+}
+
+//go:noescape
+func capTileAVX512(s *float32, stride, rows, cols int, inverse, cap float32)
+
+//go:noescape
+func capTileAVX2(s *float32, stride, rows, cols int, inverse, cap float32)
+
+// BiasTile is s = max(s + factor·bias + slope·(first[r]+numbers[c]), lowest)·unit, each step rounded once, and -Inf where the bias is -Inf; rows of s are read and written, and numbers read, up to the next multiple of 16.
+//
+//go:noinline
+func BiasTile(level isa.Level, s *float32, stride int, bias *float32, biasStride, rows, cols int, first, numbers *int32, factor, slope, lowest, unit float32) {
+	switch level {
+	case isa.AVX512:
+		biasTileAVX512(s, stride, bias, biasStride, rows, cols, first, numbers, factor, slope, lowest, unit)
+		return
+	case isa.AVX2:
+		biasTileAVX2(s, stride, bias, biasStride, rows, cols, first, numbers, factor, slope, lowest, unit)
+		return
+	}
+	portable.BiasTile(s, stride, bias, biasStride, rows, cols, first, numbers, factor, slope, lowest, unit)
+}
+
+//go:noescape
+func biasTileAVX512(s *float32, stride int, bias *float32, biasStride, rows, cols int, first, numbers *int32, factor, slope, lowest, unit float32)
+
+//go:noescape
+func biasTileAVX2(s *float32, stride int, bias *float32, biasStride, rows, cols int, first, numbers *int32, factor, slope, lowest, unit float32)
+
 // CloseRows reduces the 16 lanes of each row of l to one sum.
 //
 //go:noinline

@@ -107,6 +107,20 @@ func MaskTile(level isa.Level, s *float32, stride, rows, first, cols int, bits *
 	portable.MaskTile(s, stride, rows, first, cols, bits)
 }
 
+// CapTile is s = cap·tanh(s·inverse) for rows of scores, cols a multiple of 16.
+//
+//go:noinline
+func CapTile(level isa.Level, s *float32, stride, rows, cols int, inverse, cap float32) {
+	portable.CapTile(s, stride, rows, cols, inverse, cap)
+}
+
+// BiasTile is s = max(s + factor·bias + slope·(first[r]+numbers[c]), lowest)·unit, each step rounded once, and -Inf where the bias is -Inf; rows of s are read and written, and numbers read, up to the next multiple of 16.
+//
+//go:noinline
+func BiasTile(level isa.Level, s *float32, stride int, bias *float32, biasStride, rows, cols int, first, numbers *int32, factor, slope, lowest, unit float32) {
+	portable.BiasTile(s, stride, bias, biasStride, rows, cols, first, numbers, factor, slope, lowest, unit)
+}
+
 // CloseRows reduces the 16 lanes of each row of l to one sum.
 //
 //go:noinline

@@ -5653,115 +5653,159 @@ DATA constants<>+144(SB)/4, $0x00000001
 DATA constants<>+148(SB)/4, $0x00000002
 DATA constants<>+152(SB)/4, $0x00000004
 DATA constants<>+156(SB)/4, $0x00000008
-DATA constants<>+160(SB)/4, $0xbf38aa38
-DATA constants<>+164(SB)/4, $0xbf38aa38
-DATA constants<>+168(SB)/4, $0xbf38aa38
-DATA constants<>+172(SB)/4, $0xbf38aa38
-DATA constants<>+176(SB)/4, $0x3ef6384a
-DATA constants<>+180(SB)/4, $0x3ef6384a
-DATA constants<>+184(SB)/4, $0x3ef6384a
-DATA constants<>+188(SB)/4, $0x3ef6384a
-DATA constants<>+192(SB)/4, $0xbeb8ad7d
-DATA constants<>+196(SB)/4, $0xbeb8ad7d
-DATA constants<>+200(SB)/4, $0xbeb8ad7d
-DATA constants<>+204(SB)/4, $0xbeb8ad7d
-DATA constants<>+208(SB)/4, $0x3e93bfa3
-DATA constants<>+212(SB)/4, $0x3e93bfa3
-DATA constants<>+216(SB)/4, $0x3e93bfa3
-DATA constants<>+220(SB)/4, $0x3e93bfa3
-DATA constants<>+224(SB)/4, $0xbe755347
-DATA constants<>+228(SB)/4, $0xbe755347
-DATA constants<>+232(SB)/4, $0xbe755347
-DATA constants<>+236(SB)/4, $0xbe755347
-DATA constants<>+240(SB)/4, $0x3e51644f
-DATA constants<>+244(SB)/4, $0x3e51644f
-DATA constants<>+248(SB)/4, $0x3e51644f
-DATA constants<>+252(SB)/4, $0x3e51644f
-DATA constants<>+256(SB)/4, $0xbe43dcf7
-DATA constants<>+260(SB)/4, $0xbe43dcf7
-DATA constants<>+264(SB)/4, $0xbe43dcf7
-DATA constants<>+268(SB)/4, $0xbe43dcf7
-DATA constants<>+272(SB)/4, $0x3e3f898c
-DATA constants<>+276(SB)/4, $0x3e3f898c
-DATA constants<>+280(SB)/4, $0x3e3f898c
-DATA constants<>+284(SB)/4, $0x3e3f898c
-DATA constants<>+288(SB)/4, $0xbde26f90
-DATA constants<>+292(SB)/4, $0xbde26f90
-DATA constants<>+296(SB)/4, $0xbde26f90
-DATA constants<>+300(SB)/4, $0xbde26f90
-DATA constants<>+304(SB)/4, $0x3fb8aa3b
-DATA constants<>+308(SB)/4, $0x3fb8aa3b
-DATA constants<>+312(SB)/4, $0x3fb8aa3b
-DATA constants<>+316(SB)/4, $0x3fb8aa3b
-DATA constants<>+320(SB)/4, $0x32a57060
-DATA constants<>+324(SB)/4, $0x32a57060
-DATA constants<>+328(SB)/4, $0x32a57060
-DATA constants<>+332(SB)/4, $0x32a57060
-DATA constants<>+336(SB)/4, $0x7f800000
-DATA constants<>+340(SB)/4, $0x7f800000
-DATA constants<>+344(SB)/4, $0x7f800000
-DATA constants<>+348(SB)/4, $0x7f800000
-DATA constants<>+352(SB)/4, $0x7fc00000
-DATA constants<>+356(SB)/4, $0x7fc00000
-DATA constants<>+360(SB)/4, $0x7fc00000
-DATA constants<>+364(SB)/4, $0x7fc00000
-DATA constants<>+368(SB)/4, $0x00800000
-DATA constants<>+372(SB)/4, $0x00800000
-DATA constants<>+376(SB)/4, $0x00800000
-DATA constants<>+380(SB)/4, $0x00800000
-DATA constants<>+384(SB)/4, $0x4b000000
-DATA constants<>+388(SB)/4, $0x4b000000
-DATA constants<>+392(SB)/4, $0x4b000000
-DATA constants<>+396(SB)/4, $0x4b000000
-DATA constants<>+400(SB)/4, $0xc1b80000
-DATA constants<>+404(SB)/4, $0xc1b80000
-DATA constants<>+408(SB)/4, $0xc1b80000
-DATA constants<>+412(SB)/4, $0xc1b80000
-DATA constants<>+416(SB)/4, $0x3f3504f3
-DATA constants<>+420(SB)/4, $0x3f3504f3
-DATA constants<>+424(SB)/4, $0x3f3504f3
-DATA constants<>+428(SB)/4, $0x3f3504f3
-DATA constants<>+432(SB)/4, $0x42b17217
-DATA constants<>+436(SB)/4, $0x42b17217
-DATA constants<>+440(SB)/4, $0x42b17217
-DATA constants<>+444(SB)/4, $0x42b17217
-DATA constants<>+448(SB)/4, $0xc2cff1b4
-DATA constants<>+452(SB)/4, $0xc2cff1b4
-DATA constants<>+456(SB)/4, $0xc2cff1b4
-DATA constants<>+460(SB)/4, $0xc2cff1b4
-DATA constants<>+464(SB)/4, $0x0000007f
-DATA constants<>+468(SB)/4, $0x0000007f
-DATA constants<>+472(SB)/4, $0x0000007f
-DATA constants<>+476(SB)/4, $0x0000007f
-DATA constants<>+480(SB)/4, $0x00000000
-DATA constants<>+484(SB)/4, $0x00000001
-DATA constants<>+488(SB)/4, $0x00000002
-DATA constants<>+492(SB)/4, $0x00000003
-DATA constants<>+496(SB)/4, $0x00000004
-DATA constants<>+500(SB)/4, $0x00000005
-DATA constants<>+504(SB)/4, $0x00000006
-DATA constants<>+508(SB)/4, $0x00000007
-DATA constants<>+512(SB)/4, $0x00000008
-DATA constants<>+516(SB)/4, $0x00000009
-DATA constants<>+520(SB)/4, $0x0000000a
-DATA constants<>+524(SB)/4, $0x0000000b
-DATA constants<>+528(SB)/4, $0x0000000c
-DATA constants<>+532(SB)/4, $0x0000000d
-DATA constants<>+536(SB)/4, $0x0000000e
-DATA constants<>+540(SB)/4, $0x0000000f
-DATA constants<>+544(SB)/4, $0x00000001
-DATA constants<>+548(SB)/4, $0x00000001
-DATA constants<>+552(SB)/4, $0x00000001
-DATA constants<>+556(SB)/4, $0x00000001
-DATA constants<>+560(SB)/4, $0x00007fff
-DATA constants<>+564(SB)/4, $0x00007fff
-DATA constants<>+568(SB)/4, $0x00007fff
-DATA constants<>+572(SB)/4, $0x00007fff
-DATA constants<>+576(SB)/4, $0x00400000
-DATA constants<>+580(SB)/4, $0x00400000
-DATA constants<>+584(SB)/4, $0x00400000
-DATA constants<>+588(SB)/4, $0x00400000
-GLOBL constants<>(SB), RODATA|NOPTR, $592
+DATA constants<>+160(SB)/4, $0xbeaaaa8c
+DATA constants<>+164(SB)/4, $0xbeaaaa8c
+DATA constants<>+168(SB)/4, $0xbeaaaa8c
+DATA constants<>+172(SB)/4, $0xbeaaaa8c
+DATA constants<>+176(SB)/4, $0x3e088257
+DATA constants<>+180(SB)/4, $0x3e088257
+DATA constants<>+184(SB)/4, $0x3e088257
+DATA constants<>+188(SB)/4, $0x3e088257
+DATA constants<>+192(SB)/4, $0xbd5c34b2
+DATA constants<>+196(SB)/4, $0xbd5c34b2
+DATA constants<>+200(SB)/4, $0xbd5c34b2
+DATA constants<>+204(SB)/4, $0xbd5c34b2
+DATA constants<>+208(SB)/4, $0x3cac28fe
+DATA constants<>+212(SB)/4, $0x3cac28fe
+DATA constants<>+216(SB)/4, $0x3cac28fe
+DATA constants<>+220(SB)/4, $0x3cac28fe
+DATA constants<>+224(SB)/4, $0xbbe56bbc
+DATA constants<>+228(SB)/4, $0xbbe56bbc
+DATA constants<>+232(SB)/4, $0xbbe56bbc
+DATA constants<>+236(SB)/4, $0xbbe56bbc
+DATA constants<>+240(SB)/4, $0x3ab39914
+DATA constants<>+244(SB)/4, $0x3ab39914
+DATA constants<>+248(SB)/4, $0x3ab39914
+DATA constants<>+252(SB)/4, $0x3ab39914
+DATA constants<>+256(SB)/4, $0xc038aa3b
+DATA constants<>+260(SB)/4, $0xc038aa3b
+DATA constants<>+264(SB)/4, $0xc038aa3b
+DATA constants<>+268(SB)/4, $0xc038aa3b
+DATA constants<>+272(SB)/4, $0xb3257060
+DATA constants<>+276(SB)/4, $0xb3257060
+DATA constants<>+280(SB)/4, $0xb3257060
+DATA constants<>+284(SB)/4, $0xb3257060
+DATA constants<>+288(SB)/4, $0x3f600000
+DATA constants<>+292(SB)/4, $0x3f600000
+DATA constants<>+296(SB)/4, $0x3f600000
+DATA constants<>+300(SB)/4, $0x3f600000
+DATA constants<>+304(SB)/4, $0x80000000
+DATA constants<>+308(SB)/4, $0x80000000
+DATA constants<>+312(SB)/4, $0x80000000
+DATA constants<>+316(SB)/4, $0x80000000
+DATA constants<>+320(SB)/4, $0x7fffffff
+DATA constants<>+324(SB)/4, $0x7fffffff
+DATA constants<>+328(SB)/4, $0x7fffffff
+DATA constants<>+332(SB)/4, $0x7fffffff
+DATA constants<>+336(SB)/4, $0xbf38aa38
+DATA constants<>+340(SB)/4, $0xbf38aa38
+DATA constants<>+344(SB)/4, $0xbf38aa38
+DATA constants<>+348(SB)/4, $0xbf38aa38
+DATA constants<>+352(SB)/4, $0x3ef6384a
+DATA constants<>+356(SB)/4, $0x3ef6384a
+DATA constants<>+360(SB)/4, $0x3ef6384a
+DATA constants<>+364(SB)/4, $0x3ef6384a
+DATA constants<>+368(SB)/4, $0xbeb8ad7d
+DATA constants<>+372(SB)/4, $0xbeb8ad7d
+DATA constants<>+376(SB)/4, $0xbeb8ad7d
+DATA constants<>+380(SB)/4, $0xbeb8ad7d
+DATA constants<>+384(SB)/4, $0x3e93bfa3
+DATA constants<>+388(SB)/4, $0x3e93bfa3
+DATA constants<>+392(SB)/4, $0x3e93bfa3
+DATA constants<>+396(SB)/4, $0x3e93bfa3
+DATA constants<>+400(SB)/4, $0xbe755347
+DATA constants<>+404(SB)/4, $0xbe755347
+DATA constants<>+408(SB)/4, $0xbe755347
+DATA constants<>+412(SB)/4, $0xbe755347
+DATA constants<>+416(SB)/4, $0x3e51644f
+DATA constants<>+420(SB)/4, $0x3e51644f
+DATA constants<>+424(SB)/4, $0x3e51644f
+DATA constants<>+428(SB)/4, $0x3e51644f
+DATA constants<>+432(SB)/4, $0xbe43dcf7
+DATA constants<>+436(SB)/4, $0xbe43dcf7
+DATA constants<>+440(SB)/4, $0xbe43dcf7
+DATA constants<>+444(SB)/4, $0xbe43dcf7
+DATA constants<>+448(SB)/4, $0x3e3f898c
+DATA constants<>+452(SB)/4, $0x3e3f898c
+DATA constants<>+456(SB)/4, $0x3e3f898c
+DATA constants<>+460(SB)/4, $0x3e3f898c
+DATA constants<>+464(SB)/4, $0xbde26f90
+DATA constants<>+468(SB)/4, $0xbde26f90
+DATA constants<>+472(SB)/4, $0xbde26f90
+DATA constants<>+476(SB)/4, $0xbde26f90
+DATA constants<>+480(SB)/4, $0x3fb8aa3b
+DATA constants<>+484(SB)/4, $0x3fb8aa3b
+DATA constants<>+488(SB)/4, $0x3fb8aa3b
+DATA constants<>+492(SB)/4, $0x3fb8aa3b
+DATA constants<>+496(SB)/4, $0x32a57060
+DATA constants<>+500(SB)/4, $0x32a57060
+DATA constants<>+504(SB)/4, $0x32a57060
+DATA constants<>+508(SB)/4, $0x32a57060
+DATA constants<>+512(SB)/4, $0x7f800000
+DATA constants<>+516(SB)/4, $0x7f800000
+DATA constants<>+520(SB)/4, $0x7f800000
+DATA constants<>+524(SB)/4, $0x7f800000
+DATA constants<>+528(SB)/4, $0x7fc00000
+DATA constants<>+532(SB)/4, $0x7fc00000
+DATA constants<>+536(SB)/4, $0x7fc00000
+DATA constants<>+540(SB)/4, $0x7fc00000
+DATA constants<>+544(SB)/4, $0x00800000
+DATA constants<>+548(SB)/4, $0x00800000
+DATA constants<>+552(SB)/4, $0x00800000
+DATA constants<>+556(SB)/4, $0x00800000
+DATA constants<>+560(SB)/4, $0x4b000000
+DATA constants<>+564(SB)/4, $0x4b000000
+DATA constants<>+568(SB)/4, $0x4b000000
+DATA constants<>+572(SB)/4, $0x4b000000
+DATA constants<>+576(SB)/4, $0xc1b80000
+DATA constants<>+580(SB)/4, $0xc1b80000
+DATA constants<>+584(SB)/4, $0xc1b80000
+DATA constants<>+588(SB)/4, $0xc1b80000
+DATA constants<>+592(SB)/4, $0x3f3504f3
+DATA constants<>+596(SB)/4, $0x3f3504f3
+DATA constants<>+600(SB)/4, $0x3f3504f3
+DATA constants<>+604(SB)/4, $0x3f3504f3
+DATA constants<>+608(SB)/4, $0x42b17217
+DATA constants<>+612(SB)/4, $0x42b17217
+DATA constants<>+616(SB)/4, $0x42b17217
+DATA constants<>+620(SB)/4, $0x42b17217
+DATA constants<>+624(SB)/4, $0xc2cff1b4
+DATA constants<>+628(SB)/4, $0xc2cff1b4
+DATA constants<>+632(SB)/4, $0xc2cff1b4
+DATA constants<>+636(SB)/4, $0xc2cff1b4
+DATA constants<>+640(SB)/4, $0x0000007f
+DATA constants<>+644(SB)/4, $0x0000007f
+DATA constants<>+648(SB)/4, $0x0000007f
+DATA constants<>+652(SB)/4, $0x0000007f
+DATA constants<>+656(SB)/4, $0x00000000
+DATA constants<>+660(SB)/4, $0x00000001
+DATA constants<>+664(SB)/4, $0x00000002
+DATA constants<>+668(SB)/4, $0x00000003
+DATA constants<>+672(SB)/4, $0x00000004
+DATA constants<>+676(SB)/4, $0x00000005
+DATA constants<>+680(SB)/4, $0x00000006
+DATA constants<>+684(SB)/4, $0x00000007
+DATA constants<>+688(SB)/4, $0x00000008
+DATA constants<>+692(SB)/4, $0x00000009
+DATA constants<>+696(SB)/4, $0x0000000a
+DATA constants<>+700(SB)/4, $0x0000000b
+DATA constants<>+704(SB)/4, $0x0000000c
+DATA constants<>+708(SB)/4, $0x0000000d
+DATA constants<>+712(SB)/4, $0x0000000e
+DATA constants<>+716(SB)/4, $0x0000000f
+DATA constants<>+720(SB)/4, $0x00000001
+DATA constants<>+724(SB)/4, $0x00000001
+DATA constants<>+728(SB)/4, $0x00000001
+DATA constants<>+732(SB)/4, $0x00000001
+DATA constants<>+736(SB)/4, $0x00007fff
+DATA constants<>+740(SB)/4, $0x00007fff
+DATA constants<>+744(SB)/4, $0x00007fff
+DATA constants<>+748(SB)/4, $0x00007fff
+DATA constants<>+752(SB)/4, $0x00400000
+DATA constants<>+756(SB)/4, $0x00400000
+DATA constants<>+760(SB)/4, $0x00400000
+DATA constants<>+764(SB)/4, $0x00400000
+GLOBL constants<>(SB), RODATA|NOPTR, $768
 
 // func maskTileNEON(s *float32, stride int, rows int, first int, cols int, bits *uint64)
 TEXT ·maskTileNEON(SB), NOSPLIT, $0-48
@@ -5819,6 +5863,467 @@ cols_end_4:
 	ADD $16, R3, R3 // bits += 16
 	SUB $1, R2, R2 // rows += -1
 	CMP $1, R2 // rows >= 1
+	BGE rows_1 // rows >= 1
+
+rows_end_2:
+	RET
+
+// func capTileNEON(s *float32, stride int, rows int, cols int, inverse float32, cap float32)
+TEXT ·capTileNEON(SB), NOSPLIT, $0-40
+	MOVD  $constants<>(SB), R20 // constants
+	MOVD  s+0(FP), R0 // s
+	MOVD  stride+8(FP), R1 // stride
+	MOVD  rows+16(FP), R2 // rows
+	FMOVS inverse+32(FP), F0 // inverse in all lanes
+	VDUP  V0.S[0], V0.S4 // inverse in all lanes
+	FMOVS cap+36(FP), F1 // cap in all lanes
+	VDUP  V1.S[0], V1.S4 // cap in all lanes
+	FMOVQ 16(R20), F2 // exp2_0
+	FMOVQ 256(R20), F3 // -2 log2e_hi
+	FMOVQ 272(R20), F4 // -2 log2e_lo
+	FMOVQ 288(R20), F5 // switch
+	FMOVQ 304(R20), F6 // sign
+	FMOVQ 320(R20), F7 // magnitude
+	LSL   $2, R1, R1 // stride in bytes
+	CMP   $1, R2 // rows < 1
+	BLT   rows_end_2 // rows < 1
+
+rows_1:
+	MOVD cols+24(FP), R3 // cols
+	MOVD R0, R6 // s_col = s
+	CMP  $16, R3 // cols < 16
+	BLT  cols_end_4 // cols < 16
+
+cols_3:
+	FMOVQ (R6), F8 // S = s_col[0], lanes 0..3
+	FMOVQ 16(R6), F9 // S = s_col[0], lanes 4..7
+	FMOVQ 32(R6), F10 // S = s_col[0], lanes 8..11
+	FMOVQ 48(R6), F11 // S = s_col[0], lanes 12..15
+	WORD  $0x6e20dd08 // FMUL V8.4S, V8.4S, V0.4S // S = S * inverse, lanes 0..3
+	WORD  $0x6e20dd29 // FMUL V9.4S, V9.4S, V0.4S // S = S * inverse, lanes 4..7
+	WORD  $0x6e20dd4a // FMUL V10.4S, V10.4S, V0.4S // S = S * inverse, lanes 8..11
+	WORD  $0x6e20dd6b // FMUL V11.4S, V11.4S, V0.4S // S = S * inverse, lanes 12..15
+	VAND  V7.B16, V8.B16, V12.B16 // |x| = S & magnitude, lanes 0..3
+	VAND  V7.B16, V9.B16, V13.B16 // |x| = S & magnitude, lanes 4..7
+	VAND  V7.B16, V10.B16, V14.B16 // |x| = S & magnitude, lanes 8..11
+	VAND  V7.B16, V11.B16, V15.B16 // |x| = S & magnitude, lanes 12..15
+	VAND  V6.B16, V8.B16, V8.B16 // S = S & sign, lanes 0..3
+	VAND  V6.B16, V9.B16, V9.B16 // S = S & sign, lanes 4..7
+	VAND  V6.B16, V10.B16, V10.B16 // S = S & sign, lanes 8..11
+	VAND  V6.B16, V11.B16, V11.B16 // S = S & sign, lanes 12..15
+	WORD  $0x6e23dd90 // FMUL V16.4S, V12.4S, V3.4S // n = |x| * -2 log2e_hi, lanes 0..3
+	WORD  $0x6e23ddb1 // FMUL V17.4S, V13.4S, V3.4S // n = |x| * -2 log2e_hi, lanes 4..7
+	WORD  $0x6e23ddd2 // FMUL V18.4S, V14.4S, V3.4S // n = |x| * -2 log2e_hi, lanes 8..11
+	WORD  $0x6e23ddf3 // FMUL V19.4S, V15.4S, V3.4S // n = |x| * -2 log2e_hi, lanes 12..15
+	WORD  $0x4e218a10 // FRINTN V16.4S, V16.4S // n = round(n), lanes 0..3
+	WORD  $0x4e218a31 // FRINTN V17.4S, V17.4S // n = round(n), lanes 4..7
+	WORD  $0x4e218a52 // FRINTN V18.4S, V18.4S // n = round(n), lanes 8..11
+	WORD  $0x4e218a73 // FRINTN V19.4S, V19.4S // n = round(n), lanes 12..15
+	WORD  $0x6ea0fa14 // FNEG V20.4S, V16.4S // f = |x| * -2 log2e_hi - f, lanes 0..3
+	VFMLA V3.S4, V12.S4, V20.S4 // f = |x| * -2 log2e_hi - f, lanes 0..3
+	WORD  $0x6ea0fa35 // FNEG V21.4S, V17.4S // f = |x| * -2 log2e_hi - f, lanes 4..7
+	VFMLA V3.S4, V13.S4, V21.S4 // f = |x| * -2 log2e_hi - f, lanes 4..7
+	WORD  $0x6ea0fa56 // FNEG V22.4S, V18.4S // f = |x| * -2 log2e_hi - f, lanes 8..11
+	VFMLA V3.S4, V14.S4, V22.S4 // f = |x| * -2 log2e_hi - f, lanes 8..11
+	WORD  $0x6ea0fa77 // FNEG V23.4S, V19.4S // f = |x| * -2 log2e_hi - f, lanes 12..15
+	VFMLA V3.S4, V15.S4, V23.S4 // f = |x| * -2 log2e_hi - f, lanes 12..15
+	VFMLA V4.S4, V12.S4, V20.S4 // f += |x| * -2 log2e_lo, lanes 0..3
+	VFMLA V4.S4, V13.S4, V21.S4 // f += |x| * -2 log2e_lo, lanes 4..7
+	VFMLA V4.S4, V14.S4, V22.S4 // f += |x| * -2 log2e_lo, lanes 8..11
+	VFMLA V4.S4, V15.S4, V23.S4 // f += |x| * -2 log2e_lo, lanes 12..15
+	FMOVQ 96(R20), F24 // p = p*f + exp2_5, lanes 0..3
+	FMOVQ 112(R20), F28 // exp2_6
+	VFMLA V20.S4, V28.S4, V24.S4 // p = p*f + exp2_5, lanes 0..3
+	FMOVQ 96(R20), F25 // p = p*f + exp2_5, lanes 4..7
+	VFMLA V21.S4, V28.S4, V25.S4 // p = p*f + exp2_5, lanes 4..7
+	FMOVQ 96(R20), F26 // p = p*f + exp2_5, lanes 8..11
+	VFMLA V22.S4, V28.S4, V26.S4 // p = p*f + exp2_5, lanes 8..11
+	FMOVQ 96(R20), F27 // p = p*f + exp2_5, lanes 12..15
+	VFMLA V23.S4, V28.S4, V27.S4 // p = p*f + exp2_5, lanes 12..15
+	FMOVQ 80(R20), F28 // p = p*f + exp2_4, lanes 0..3
+	VFMLA V20.S4, V24.S4, V28.S4 // p = p*f + exp2_4, lanes 0..3
+	FMOVQ 80(R20), F24 // p = p*f + exp2_4, lanes 4..7
+	VFMLA V21.S4, V25.S4, V24.S4 // p = p*f + exp2_4, lanes 4..7
+	FMOVQ 80(R20), F25 // p = p*f + exp2_4, lanes 8..11
+	VFMLA V22.S4, V26.S4, V25.S4 // p = p*f + exp2_4, lanes 8..11
+	FMOVQ 80(R20), F26 // p = p*f + exp2_4, lanes 12..15
+	VFMLA V23.S4, V27.S4, V26.S4 // p = p*f + exp2_4, lanes 12..15
+	FMOVQ 64(R20), F27 // p = p*f + exp2_3, lanes 0..3
+	VFMLA V20.S4, V28.S4, V27.S4 // p = p*f + exp2_3, lanes 0..3
+	FMOVQ 64(R20), F28 // p = p*f + exp2_3, lanes 4..7
+	VFMLA V21.S4, V24.S4, V28.S4 // p = p*f + exp2_3, lanes 4..7
+	FMOVQ 64(R20), F24 // p = p*f + exp2_3, lanes 8..11
+	VFMLA V22.S4, V25.S4, V24.S4 // p = p*f + exp2_3, lanes 8..11
+	FMOVQ 64(R20), F25 // p = p*f + exp2_3, lanes 12..15
+	VFMLA V23.S4, V26.S4, V25.S4 // p = p*f + exp2_3, lanes 12..15
+	FMOVQ 48(R20), F26 // p = p*f + exp2_2, lanes 0..3
+	VFMLA V20.S4, V27.S4, V26.S4 // p = p*f + exp2_2, lanes 0..3
+	FMOVQ 48(R20), F27 // p = p*f + exp2_2, lanes 4..7
+	VFMLA V21.S4, V28.S4, V27.S4 // p = p*f + exp2_2, lanes 4..7
+	FMOVQ 48(R20), F28 // p = p*f + exp2_2, lanes 8..11
+	VFMLA V22.S4, V24.S4, V28.S4 // p = p*f + exp2_2, lanes 8..11
+	FMOVQ 48(R20), F24 // p = p*f + exp2_2, lanes 12..15
+	VFMLA V23.S4, V25.S4, V24.S4 // p = p*f + exp2_2, lanes 12..15
+	FMOVQ 32(R20), F25 // p = p*f + exp2_1, lanes 0..3
+	VFMLA V20.S4, V26.S4, V25.S4 // p = p*f + exp2_1, lanes 0..3
+	FMOVQ 32(R20), F26 // p = p*f + exp2_1, lanes 4..7
+	VFMLA V21.S4, V27.S4, V26.S4 // p = p*f + exp2_1, lanes 4..7
+	FMOVQ 32(R20), F27 // p = p*f + exp2_1, lanes 8..11
+	VFMLA V22.S4, V28.S4, V27.S4 // p = p*f + exp2_1, lanes 8..11
+	FMOVQ 32(R20), F28 // p = p*f + exp2_1, lanes 12..15
+	VFMLA V23.S4, V24.S4, V28.S4 // p = p*f + exp2_1, lanes 12..15
+	FMOVQ 16(R20), F24 // p = p*f + exp2_0, lanes 0..3
+	VFMLA V20.S4, V25.S4, V24.S4 // p = p*f + exp2_0, lanes 0..3
+	FMOVQ 16(R20), F20 // p = p*f + exp2_0, lanes 4..7
+	VFMLA V21.S4, V26.S4, V20.S4 // p = p*f + exp2_0, lanes 4..7
+	FMOVQ 16(R20), F21 // p = p*f + exp2_0, lanes 8..11
+	VFMLA V22.S4, V27.S4, V21.S4 // p = p*f + exp2_0, lanes 8..11
+	FMOVQ 16(R20), F22 // p = p*f + exp2_0, lanes 12..15
+	VFMLA V23.S4, V28.S4, V22.S4 // p = p*f + exp2_0, lanes 12..15
+	FMOVQ 128(R20), F27 // -125
+	WORD  $0x6eb0e777 // FCMGT V23.4S, V27.4S, V16.4S // small = n < -125, lanes 0..3
+	WORD  $0x6eb1e779 // FCMGT V25.4S, V27.4S, V17.4S // small = n < -125, lanes 4..7
+	WORD  $0x6eb2e77a // FCMGT V26.4S, V27.4S, V18.4S // small = n < -125, lanes 8..11
+	WORD  $0x6eb3e77b // FCMGT V27.4S, V27.4S, V19.4S // small = n < -125, lanes 12..15
+	WORD  $0x4f29fe10 // FCVTZS V16.4S, V16.4S, #23 // p *= 2**n, lanes 0..3
+	VADD  V16.S4, V24.S4, V16.S4 // p *= 2**n, lanes 0..3
+	WORD  $0x4f29fe31 // FCVTZS V17.4S, V17.4S, #23 // p *= 2**n, lanes 4..7
+	VADD  V17.S4, V20.S4, V17.S4 // p *= 2**n, lanes 4..7
+	WORD  $0x4f29fe52 // FCVTZS V18.4S, V18.4S, #23 // p *= 2**n, lanes 8..11
+	VADD  V18.S4, V21.S4, V18.S4 // p *= 2**n, lanes 8..11
+	WORD  $0x4f29fe73 // FCVTZS V19.4S, V19.4S, #23 // p *= 2**n, lanes 12..15
+	VADD  V19.S4, V22.S4, V19.S4 // p *= 2**n, lanes 12..15
+	WORD  $0x4e771e10 // BIC V16.16B, V16.16B, V23.16B // p = 0 where small, lanes 0..3
+	WORD  $0x4e791e31 // BIC V17.16B, V17.16B, V25.16B // p = 0 where small, lanes 4..7
+	WORD  $0x4e7a1e52 // BIC V18.16B, V18.16B, V26.16B // p = 0 where small, lanes 8..11
+	WORD  $0x4e7b1e73 // BIC V19.16B, V19.16B, V27.16B // p = 0 where small, lanes 12..15
+	WORD  $0x4e22d614 // FADD V20.4S, V16.4S, V2.4S // y = p + 1, lanes 0..3
+	WORD  $0x4e22d635 // FADD V21.4S, V17.4S, V2.4S // y = p + 1, lanes 4..7
+	WORD  $0x4e22d656 // FADD V22.4S, V18.4S, V2.4S // y = p + 1, lanes 8..11
+	WORD  $0x4e22d677 // FADD V23.4S, V19.4S, V2.4S // y = p + 1, lanes 12..15
+	WORD  $0x4e30d610 // FADD V16.4S, V16.4S, V16.4S // p = p + p, lanes 0..3
+	WORD  $0x4e31d631 // FADD V17.4S, V17.4S, V17.4S // p = p + p, lanes 4..7
+	WORD  $0x4e32d652 // FADD V18.4S, V18.4S, V18.4S // p = p + p, lanes 8..11
+	WORD  $0x4e33d673 // FADD V19.4S, V19.4S, V19.4S // p = p + p, lanes 12..15
+	WORD  $0x6e34fe10 // FDIV V16.4S, V16.4S, V20.4S // p = p / y, lanes 0..3
+	WORD  $0x6e35fe31 // FDIV V17.4S, V17.4S, V21.4S // p = p / y, lanes 4..7
+	WORD  $0x6e36fe52 // FDIV V18.4S, V18.4S, V22.4S // p = p / y, lanes 8..11
+	WORD  $0x6e37fe73 // FDIV V19.4S, V19.4S, V23.4S // p = p / y, lanes 12..15
+	WORD  $0x4eb0d454 // FSUB V20.4S, V2.4S, V16.4S // y = y - p, lanes 0..3
+	WORD  $0x4eb1d455 // FSUB V21.4S, V2.4S, V17.4S // y = y - p, lanes 4..7
+	WORD  $0x4eb2d456 // FSUB V22.4S, V2.4S, V18.4S // y = y - p, lanes 8..11
+	WORD  $0x4eb3d457 // FSUB V23.4S, V2.4S, V19.4S // y = y - p, lanes 12..15
+	WORD  $0x6e2cdd90 // FMUL V16.4S, V12.4S, V12.4S // s = |x| * |x|, lanes 0..3
+	WORD  $0x6e2dddb1 // FMUL V17.4S, V13.4S, V13.4S // s = |x| * |x|, lanes 4..7
+	WORD  $0x6e2eddd2 // FMUL V18.4S, V14.4S, V14.4S // s = |x| * |x|, lanes 8..11
+	WORD  $0x6e2fddf3 // FMUL V19.4S, V15.4S, V15.4S // s = |x| * |x|, lanes 12..15
+	FMOVQ 224(R20), F24 // q = q*s + tanh_4, lanes 0..3
+	FMOVQ 240(R20), F28 // tanh_5
+	VFMLA V16.S4, V28.S4, V24.S4 // q = q*s + tanh_4, lanes 0..3
+	FMOVQ 224(R20), F25 // q = q*s + tanh_4, lanes 4..7
+	VFMLA V17.S4, V28.S4, V25.S4 // q = q*s + tanh_4, lanes 4..7
+	FMOVQ 224(R20), F26 // q = q*s + tanh_4, lanes 8..11
+	VFMLA V18.S4, V28.S4, V26.S4 // q = q*s + tanh_4, lanes 8..11
+	FMOVQ 224(R20), F27 // q = q*s + tanh_4, lanes 12..15
+	VFMLA V19.S4, V28.S4, V27.S4 // q = q*s + tanh_4, lanes 12..15
+	FMOVQ 208(R20), F28 // q = q*s + tanh_3, lanes 0..3
+	VFMLA V16.S4, V24.S4, V28.S4 // q = q*s + tanh_3, lanes 0..3
+	FMOVQ 208(R20), F24 // q = q*s + tanh_3, lanes 4..7
+	VFMLA V17.S4, V25.S4, V24.S4 // q = q*s + tanh_3, lanes 4..7
+	FMOVQ 208(R20), F25 // q = q*s + tanh_3, lanes 8..11
+	VFMLA V18.S4, V26.S4, V25.S4 // q = q*s + tanh_3, lanes 8..11
+	FMOVQ 208(R20), F26 // q = q*s + tanh_3, lanes 12..15
+	VFMLA V19.S4, V27.S4, V26.S4 // q = q*s + tanh_3, lanes 12..15
+	FMOVQ 192(R20), F27 // q = q*s + tanh_2, lanes 0..3
+	VFMLA V16.S4, V28.S4, V27.S4 // q = q*s + tanh_2, lanes 0..3
+	FMOVQ 192(R20), F28 // q = q*s + tanh_2, lanes 4..7
+	VFMLA V17.S4, V24.S4, V28.S4 // q = q*s + tanh_2, lanes 4..7
+	FMOVQ 192(R20), F24 // q = q*s + tanh_2, lanes 8..11
+	VFMLA V18.S4, V25.S4, V24.S4 // q = q*s + tanh_2, lanes 8..11
+	FMOVQ 192(R20), F25 // q = q*s + tanh_2, lanes 12..15
+	VFMLA V19.S4, V26.S4, V25.S4 // q = q*s + tanh_2, lanes 12..15
+	FMOVQ 176(R20), F26 // q = q*s + tanh_1, lanes 0..3
+	VFMLA V16.S4, V27.S4, V26.S4 // q = q*s + tanh_1, lanes 0..3
+	FMOVQ 176(R20), F27 // q = q*s + tanh_1, lanes 4..7
+	VFMLA V17.S4, V28.S4, V27.S4 // q = q*s + tanh_1, lanes 4..7
+	FMOVQ 176(R20), F28 // q = q*s + tanh_1, lanes 8..11
+	VFMLA V18.S4, V24.S4, V28.S4 // q = q*s + tanh_1, lanes 8..11
+	FMOVQ 176(R20), F24 // q = q*s + tanh_1, lanes 12..15
+	VFMLA V19.S4, V25.S4, V24.S4 // q = q*s + tanh_1, lanes 12..15
+	FMOVQ 160(R20), F25 // q = q*s + tanh_0, lanes 0..3
+	VFMLA V16.S4, V26.S4, V25.S4 // q = q*s + tanh_0, lanes 0..3
+	FMOVQ 160(R20), F26 // q = q*s + tanh_0, lanes 4..7
+	VFMLA V17.S4, V27.S4, V26.S4 // q = q*s + tanh_0, lanes 4..7
+	FMOVQ 160(R20), F27 // q = q*s + tanh_0, lanes 8..11
+	VFMLA V18.S4, V28.S4, V27.S4 // q = q*s + tanh_0, lanes 8..11
+	FMOVQ 160(R20), F28 // q = q*s + tanh_0, lanes 12..15
+	VFMLA V19.S4, V24.S4, V28.S4 // q = q*s + tanh_0, lanes 12..15
+	WORD  $0x6e39de10 // FMUL V16.4S, V16.4S, V25.4S // s = s * q, lanes 0..3
+	WORD  $0x6e3ade31 // FMUL V17.4S, V17.4S, V26.4S // s = s * q, lanes 4..7
+	WORD  $0x6e3bde52 // FMUL V18.4S, V18.4S, V27.4S // s = s * q, lanes 8..11
+	WORD  $0x6e3cde73 // FMUL V19.4S, V19.4S, V28.4S // s = s * q, lanes 12..15
+	WORD  $0x6eace4bc // FCMGT V28.4S, V5.4S, V12.4S // small = |x| < switch, lanes 0..3
+	WORD  $0x6eade4bd // FCMGT V29.4S, V5.4S, V13.4S // small = |x| < switch, lanes 4..7
+	WORD  $0x6eaee4be // FCMGT V30.4S, V5.4S, V14.4S // small = |x| < switch, lanes 8..11
+	WORD  $0x6eafe4bf // FCMGT V31.4S, V5.4S, V15.4S // small = |x| < switch, lanes 12..15
+	VMOV  V12.B16, V24.B16 // q = |x|, lanes 0..3
+	VMOV  V13.B16, V25.B16 // q = |x|, lanes 4..7
+	VMOV  V14.B16, V26.B16 // q = |x|, lanes 8..11
+	VMOV  V15.B16, V27.B16 // q = |x|, lanes 12..15
+	VFMLA V16.S4, V12.S4, V24.S4 // q += |x| * s, lanes 0..3
+	VFMLA V17.S4, V13.S4, V25.S4 // q += |x| * s, lanes 4..7
+	VFMLA V18.S4, V14.S4, V26.S4 // q += |x| * s, lanes 8..11
+	VFMLA V19.S4, V15.S4, V27.S4 // q += |x| * s, lanes 12..15
+	VBIT  V28.B16, V24.B16, V20.B16 // y = small ? q : y, lanes 0..3
+	VBIT  V29.B16, V25.B16, V21.B16 // y = small ? q : y, lanes 4..7
+	VBIT  V30.B16, V26.B16, V22.B16 // y = small ? q : y, lanes 8..11
+	VBIT  V31.B16, V27.B16, V23.B16 // y = small ? q : y, lanes 12..15
+	VORR  V8.B16, V20.B16, V20.B16 // y = y | S, lanes 0..3
+	VORR  V9.B16, V21.B16, V21.B16 // y = y | S, lanes 4..7
+	VORR  V10.B16, V22.B16, V22.B16 // y = y | S, lanes 8..11
+	VORR  V11.B16, V23.B16, V23.B16 // y = y | S, lanes 12..15
+	WORD  $0x6e21de94 // FMUL V20.4S, V20.4S, V1.4S // y = y * cap, lanes 0..3
+	WORD  $0x6e21deb5 // FMUL V21.4S, V21.4S, V1.4S // y = y * cap, lanes 4..7
+	WORD  $0x6e21ded6 // FMUL V22.4S, V22.4S, V1.4S // y = y * cap, lanes 8..11
+	WORD  $0x6e21def7 // FMUL V23.4S, V23.4S, V1.4S // y = y * cap, lanes 12..15
+	FMOVQ F20, (R6) // s_col[0] = y, lanes 0..3
+	FMOVQ F21, 16(R6) // s_col[0] = y, lanes 4..7
+	FMOVQ F22, 32(R6) // s_col[0] = y, lanes 8..11
+	FMOVQ F23, 48(R6) // s_col[0] = y, lanes 12..15
+	ADD   $64, R6, R6 // s_col += 64
+	SUB   $16, R3, R3 // cols += -16
+	CMP   $16, R3 // cols >= 16
+	BGE   cols_3 // cols >= 16
+
+cols_end_4:
+	ADD R1, R0, R0 // s += stride
+	SUB $1, R2, R2 // rows += -1
+	CMP $1, R2 // rows >= 1
+	BGE rows_1 // rows >= 1
+
+rows_end_2:
+	RET
+
+// func biasTileNEON(s *float32, stride int, bias *float32, biasStride int, rows int, cols int, first *int32, numbers *int32, factor float32, slope float32, lowest float32, unit float32)
+TEXT ·biasTileNEON(SB), NOSPLIT, $0-80
+	MOVD  $constants<>(SB), R20 // constants
+	MOVD  s+0(FP), R0 // s
+	MOVD  stride+8(FP), R1 // stride
+	MOVD  bias+16(FP), R2 // bias
+	MOVD  biasStride+24(FP), R3 // biasStride
+	MOVD  first+48(FP), R6 // first
+	MOVD  rows+32(FP), R7 // rows
+	FMOVS factor+64(FP), F0 // factor in all lanes
+	VDUP  V0.S[0], V0.S4 // factor in all lanes
+	FMOVS slope+68(FP), F1 // slope in all lanes
+	VDUP  V1.S[0], V1.S4 // slope in all lanes
+	FMOVS lowest+72(FP), F2 // lowest in all lanes
+	VDUP  V2.S[0], V2.S4 // lowest in all lanes
+	FMOVS unit+76(FP), F3 // unit in all lanes
+	VDUP  V3.S[0], V3.S4 // unit in all lanes
+	FMOVQ (R20), F4 // -Inf
+	LSL   $2, R1, R1 // stride in bytes
+	LSL   $2, R3, R3 // biasStride in bytes
+	CMP   $1, R7 // rows < 1
+	BLT   rows_end_2 // rows < 1
+
+rows_1:
+	MOVD  cols+40(FP), R8 // cols
+	MOVD  numbers+56(FP), R11 // numbers
+	MOVD  R0, R9 // s_col = s
+	MOVD  R2, R10 // bias_col = bias
+	VLD1R (R6), [V5.S4] // first = all first[0]
+	CMP   $16, R8 // cols < 16
+	BLT   cols_end_4 // cols < 16
+
+cols_3:
+	FMOVQ (R10), F6 // bias = bias_col[0], lanes 0..3
+	FMOVQ 16(R10), F7 // bias = bias_col[0], lanes 4..7
+	FMOVQ 32(R10), F8 // bias = bias_col[0], lanes 8..11
+	FMOVQ 48(R10), F9 // bias = bias_col[0], lanes 12..15
+	FMOVQ (R9), F10 // S = s_col[0], lanes 0..3
+	FMOVQ 16(R9), F11 // S = s_col[0], lanes 4..7
+	FMOVQ 32(R9), F12 // S = s_col[0], lanes 8..11
+	FMOVQ 48(R9), F13 // S = s_col[0], lanes 12..15
+	VFMLA V0.S4, V6.S4, V10.S4 // S += bias * factor, lanes 0..3
+	VFMLA V0.S4, V7.S4, V11.S4 // S += bias * factor, lanes 4..7
+	VFMLA V0.S4, V8.S4, V12.S4 // S += bias * factor, lanes 8..11
+	VFMLA V0.S4, V9.S4, V13.S4 // S += bias * factor, lanes 12..15
+	FMOVQ (R11), F14 // position = numbers[0], lanes 0..3
+	FMOVQ 16(R11), F15 // position = numbers[0], lanes 4..7
+	FMOVQ 32(R11), F16 // position = numbers[0], lanes 8..11
+	FMOVQ 48(R11), F17 // position = numbers[0], lanes 12..15
+	VADD  V5.S4, V14.S4, V14.S4 // position = position + (int) first, lanes 0..3
+	VADD  V5.S4, V15.S4, V15.S4 // position = position + (int) first, lanes 4..7
+	VADD  V5.S4, V16.S4, V16.S4 // position = position + (int) first, lanes 8..11
+	VADD  V5.S4, V17.S4, V17.S4 // position = position + (int) first, lanes 12..15
+	WORD  $0x4e21d9ce // SCVTF V14.4S, V14.4S // position = float(position), lanes 0..3
+	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // position = float(position), lanes 4..7
+	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // position = float(position), lanes 8..11
+	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // position = float(position), lanes 12..15
+	VFMLA V1.S4, V14.S4, V10.S4 // S += position * slope, lanes 0..3
+	VFMLA V1.S4, V15.S4, V11.S4 // S += position * slope, lanes 4..7
+	VFMLA V1.S4, V16.S4, V12.S4 // S += position * slope, lanes 8..11
+	VFMLA V1.S4, V17.S4, V13.S4 // S += position * slope, lanes 12..15
+	WORD  $0x6eaae44e // FCMGT V14.4S, V2.4S, V10.4S // low = S < lowest, lanes 0..3
+	WORD  $0x6eabe44f // FCMGT V15.4S, V2.4S, V11.4S // low = S < lowest, lanes 4..7
+	WORD  $0x6eace450 // FCMGT V16.4S, V2.4S, V12.4S // low = S < lowest, lanes 8..11
+	WORD  $0x6eade451 // FCMGT V17.4S, V2.4S, V13.4S // low = S < lowest, lanes 12..15
+	VBIT  V14.B16, V2.B16, V10.B16 // S = low ? lowest : S, lanes 0..3
+	VBIT  V15.B16, V2.B16, V11.B16 // S = low ? lowest : S, lanes 4..7
+	VBIT  V16.B16, V2.B16, V12.B16 // S = low ? lowest : S, lanes 8..11
+	VBIT  V17.B16, V2.B16, V13.B16 // S = low ? lowest : S, lanes 12..15
+	WORD  $0x6e23dd4a // FMUL V10.4S, V10.4S, V3.4S // S = S * unit, lanes 0..3
+	WORD  $0x6e23dd6b // FMUL V11.4S, V11.4S, V3.4S // S = S * unit, lanes 4..7
+	WORD  $0x6e23dd8c // FMUL V12.4S, V12.4S, V3.4S // S = S * unit, lanes 8..11
+	WORD  $0x6e23ddad // FMUL V13.4S, V13.4S, V3.4S // S = S * unit, lanes 12..15
+	WORD  $0x4e24e4c6 // FCMEQ V6.4S, V6.4S, V4.4S // hidden = bias == -Inf, lanes 0..3
+	WORD  $0x4e24e4e7 // FCMEQ V7.4S, V7.4S, V4.4S // hidden = bias == -Inf, lanes 4..7
+	WORD  $0x4e24e508 // FCMEQ V8.4S, V8.4S, V4.4S // hidden = bias == -Inf, lanes 8..11
+	WORD  $0x4e24e529 // FCMEQ V9.4S, V9.4S, V4.4S // hidden = bias == -Inf, lanes 12..15
+	VBIT  V6.B16, V4.B16, V10.B16 // S = hidden ? -Inf : S, lanes 0..3
+	VBIT  V7.B16, V4.B16, V11.B16 // S = hidden ? -Inf : S, lanes 4..7
+	VBIT  V8.B16, V4.B16, V12.B16 // S = hidden ? -Inf : S, lanes 8..11
+	VBIT  V9.B16, V4.B16, V13.B16 // S = hidden ? -Inf : S, lanes 12..15
+	FMOVQ F10, (R9) // s_col[0] = S, lanes 0..3
+	FMOVQ F11, 16(R9) // s_col[0] = S, lanes 4..7
+	FMOVQ F12, 32(R9) // s_col[0] = S, lanes 8..11
+	FMOVQ F13, 48(R9) // s_col[0] = S, lanes 12..15
+	ADD   $64, R9, R9 // s_col += 64
+	ADD   $64, R10, R10 // bias_col += 64
+	ADD   $64, R11, R11 // numbers += 64
+	SUB   $16, R8, R8 // cols += -16
+	CMP   $16, R8 // cols >= 16
+	BGE   cols_3 // cols >= 16
+
+cols_end_4:
+	CMP   $1, R8 // cols < 1
+	BLT   less_5 // cols < 1
+	VEOR  V6.B16, V6.B16, V6.B16 // bias = bias_col[0], cols lanes
+	VEOR  V7.B16, V7.B16, V7.B16 // bias = bias_col[0], cols lanes
+	VEOR  V8.B16, V8.B16, V8.B16 // bias = bias_col[0], cols lanes
+	VEOR  V9.B16, V9.B16, V9.B16 // bias = bias_col[0], cols lanes
+	CMP   $4, R8 // bias = bias_col[0], cols lanes
+	BLT   tail_7 // bias = bias_col[0], cols lanes
+	FMOVQ (R10), F6 // bias = bias_col[0], cols lanes
+	CMP   $8, R8 // bias = bias_col[0], cols lanes
+	BLT   tail_8 // bias = bias_col[0], cols lanes
+	FMOVQ 16(R10), F7 // bias = bias_col[0], cols lanes
+	CMP   $12, R8 // bias = bias_col[0], cols lanes
+	BLT   tail_9 // bias = bias_col[0], cols lanes
+	FMOVQ 32(R10), F8 // bias = bias_col[0], cols lanes
+	CMP   $16, R8 // bias = bias_col[0], cols lanes
+	BLT   tail_10 // bias = bias_col[0], cols lanes
+	FMOVQ 48(R10), F9 // bias = bias_col[0], cols lanes
+	JMP   tail_done_6 // bias = bias_col[0], cols lanes
+
+tail_7:
+	TBZ   $1, R8, tail_one_11 // bias = bias_col[0], cols lanes
+	FMOVD (R10), F6 // bias = bias_col[0], cols lanes
+	TBZ   $0, R8, tail_done_6 // bias = bias_col[0], cols lanes
+	ADD   $8, R10, R8 // bias = bias_col[0], cols lanes
+	VLD1  (R8), V6.S[2] // bias = bias_col[0], cols lanes
+	JMP   tail_done_6 // bias = bias_col[0], cols lanes
+
+tail_one_11:
+	TBZ   $0, R8, tail_done_6 // bias = bias_col[0], cols lanes
+	FMOVS (R10), F6 // bias = bias_col[0], cols lanes
+	JMP   tail_done_6 // bias = bias_col[0], cols lanes
+
+tail_8:
+	TBZ   $1, R8, tail_one_12 // bias = bias_col[0], cols lanes
+	FMOVD 16(R10), F7 // bias = bias_col[0], cols lanes
+	TBZ   $0, R8, tail_done_6 // bias = bias_col[0], cols lanes
+	ADD   $24, R10, R8 // bias = bias_col[0], cols lanes
+	VLD1  (R8), V7.S[2] // bias = bias_col[0], cols lanes
+	JMP   tail_done_6 // bias = bias_col[0], cols lanes
+
+tail_one_12:
+	TBZ   $0, R8, tail_done_6 // bias = bias_col[0], cols lanes
+	FMOVS 16(R10), F7 // bias = bias_col[0], cols lanes
+	JMP   tail_done_6 // bias = bias_col[0], cols lanes
+
+tail_9:
+	TBZ   $1, R8, tail_one_13 // bias = bias_col[0], cols lanes
+	FMOVD 32(R10), F8 // bias = bias_col[0], cols lanes
+	TBZ   $0, R8, tail_done_6 // bias = bias_col[0], cols lanes
+	ADD   $40, R10, R8 // bias = bias_col[0], cols lanes
+	VLD1  (R8), V8.S[2] // bias = bias_col[0], cols lanes
+	JMP   tail_done_6 // bias = bias_col[0], cols lanes
+
+tail_one_13:
+	TBZ   $0, R8, tail_done_6 // bias = bias_col[0], cols lanes
+	FMOVS 32(R10), F8 // bias = bias_col[0], cols lanes
+	JMP   tail_done_6 // bias = bias_col[0], cols lanes
+
+tail_10:
+	TBZ   $1, R8, tail_one_14 // bias = bias_col[0], cols lanes
+	FMOVD 48(R10), F9 // bias = bias_col[0], cols lanes
+	TBZ   $0, R8, tail_done_6 // bias = bias_col[0], cols lanes
+	ADD   $56, R10, R8 // bias = bias_col[0], cols lanes
+	VLD1  (R8), V9.S[2] // bias = bias_col[0], cols lanes
+	JMP   tail_done_6 // bias = bias_col[0], cols lanes
+
+tail_one_14:
+	TBZ   $0, R8, tail_done_6 // bias = bias_col[0], cols lanes
+	FMOVS 48(R10), F9 // bias = bias_col[0], cols lanes
+
+tail_done_6:
+	FMOVQ (R9), F10 // S = s_col[0], lanes 0..3
+	FMOVQ 16(R9), F11 // S = s_col[0], lanes 4..7
+	FMOVQ 32(R9), F12 // S = s_col[0], lanes 8..11
+	FMOVQ 48(R9), F13 // S = s_col[0], lanes 12..15
+	VFMLA V0.S4, V6.S4, V10.S4 // S += bias * factor, lanes 0..3
+	VFMLA V0.S4, V7.S4, V11.S4 // S += bias * factor, lanes 4..7
+	VFMLA V0.S4, V8.S4, V12.S4 // S += bias * factor, lanes 8..11
+	VFMLA V0.S4, V9.S4, V13.S4 // S += bias * factor, lanes 12..15
+	FMOVQ (R11), F14 // position = numbers[0], lanes 0..3
+	FMOVQ 16(R11), F15 // position = numbers[0], lanes 4..7
+	FMOVQ 32(R11), F16 // position = numbers[0], lanes 8..11
+	FMOVQ 48(R11), F17 // position = numbers[0], lanes 12..15
+	VADD  V5.S4, V14.S4, V14.S4 // position = position + (int) first, lanes 0..3
+	VADD  V5.S4, V15.S4, V15.S4 // position = position + (int) first, lanes 4..7
+	VADD  V5.S4, V16.S4, V16.S4 // position = position + (int) first, lanes 8..11
+	VADD  V5.S4, V17.S4, V17.S4 // position = position + (int) first, lanes 12..15
+	WORD  $0x4e21d9ce // SCVTF V14.4S, V14.4S // position = float(position), lanes 0..3
+	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // position = float(position), lanes 4..7
+	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // position = float(position), lanes 8..11
+	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // position = float(position), lanes 12..15
+	VFMLA V1.S4, V14.S4, V10.S4 // S += position * slope, lanes 0..3
+	VFMLA V1.S4, V15.S4, V11.S4 // S += position * slope, lanes 4..7
+	VFMLA V1.S4, V16.S4, V12.S4 // S += position * slope, lanes 8..11
+	VFMLA V1.S4, V17.S4, V13.S4 // S += position * slope, lanes 12..15
+	WORD  $0x6eaae445 // FCMGT V5.4S, V2.4S, V10.4S // low = S < lowest, lanes 0..3
+	WORD  $0x6eabe44e // FCMGT V14.4S, V2.4S, V11.4S // low = S < lowest, lanes 4..7
+	WORD  $0x6eace44f // FCMGT V15.4S, V2.4S, V12.4S // low = S < lowest, lanes 8..11
+	WORD  $0x6eade450 // FCMGT V16.4S, V2.4S, V13.4S // low = S < lowest, lanes 12..15
+	VBIT  V5.B16, V2.B16, V10.B16 // S = low ? lowest : S, lanes 0..3
+	VBIT  V14.B16, V2.B16, V11.B16 // S = low ? lowest : S, lanes 4..7
+	VBIT  V15.B16, V2.B16, V12.B16 // S = low ? lowest : S, lanes 8..11
+	VBIT  V16.B16, V2.B16, V13.B16 // S = low ? lowest : S, lanes 12..15
+	WORD  $0x6e23dd4a // FMUL V10.4S, V10.4S, V3.4S // S = S * unit, lanes 0..3
+	WORD  $0x6e23dd6b // FMUL V11.4S, V11.4S, V3.4S // S = S * unit, lanes 4..7
+	WORD  $0x6e23dd8c // FMUL V12.4S, V12.4S, V3.4S // S = S * unit, lanes 8..11
+	WORD  $0x6e23ddad // FMUL V13.4S, V13.4S, V3.4S // S = S * unit, lanes 12..15
+	WORD  $0x4e24e4c5 // FCMEQ V5.4S, V6.4S, V4.4S // hidden = bias == -Inf, lanes 0..3
+	WORD  $0x4e24e4e6 // FCMEQ V6.4S, V7.4S, V4.4S // hidden = bias == -Inf, lanes 4..7
+	WORD  $0x4e24e507 // FCMEQ V7.4S, V8.4S, V4.4S // hidden = bias == -Inf, lanes 8..11
+	WORD  $0x4e24e528 // FCMEQ V8.4S, V9.4S, V4.4S // hidden = bias == -Inf, lanes 12..15
+	VBIT  V5.B16, V4.B16, V10.B16 // S = hidden ? -Inf : S, lanes 0..3
+	VBIT  V6.B16, V4.B16, V11.B16 // S = hidden ? -Inf : S, lanes 4..7
+	VBIT  V7.B16, V4.B16, V12.B16 // S = hidden ? -Inf : S, lanes 8..11
+	VBIT  V8.B16, V4.B16, V13.B16 // S = hidden ? -Inf : S, lanes 12..15
+	FMOVQ F10, (R9) // s_col[0] = S, lanes 0..3
+	FMOVQ F11, 16(R9) // s_col[0] = S, lanes 4..7
+	FMOVQ F12, 32(R9) // s_col[0] = S, lanes 8..11
+	FMOVQ F13, 48(R9) // s_col[0] = S, lanes 12..15
+
+less_5:
+	ADD R1, R0, R0 // s += stride
+	ADD R3, R2, R2 // bias += biasStride
+	ADD $4, R6, R6 // first += 4
+	SUB $1, R7, R7 // rows += -1
+	CMP $1, R7 // rows >= 1
 	BGE rows_1 // rows >= 1
 
 rows_end_2:
@@ -6690,15 +7195,15 @@ TEXT ·logSumRowsNEON(SB), NOSPLIT, $0-32
 	FMOVQ (R20), F0 // -Inf
 	VEOR  V1.B16, V1.B16, V1.B16 // 0
 	FMOVQ 32(R20), F2 // ln 2
-	FMOVQ 288(R20), F3 // log2_8
-	FMOVQ 304(R20), F4 // log2e_hi
+	FMOVQ 464(R20), F3 // log2_8
+	FMOVQ 480(R20), F4 // log2e_hi
 	FMOVQ 16(R20), F5 // 1
-	FMOVQ 336(R20), F6 // +Inf
-	FMOVQ 352(R20), F7 // NaN
-	FMOVQ 368(R20), F8 // 2**-126
-	FMOVQ 384(R20), F9 // 2**23
-	FMOVQ 400(R20), F10 // -23
-	FMOVQ 416(R20), F11 // bits of √½
+	FMOVQ 512(R20), F6 // +Inf
+	FMOVQ 528(R20), F7 // NaN
+	FMOVQ 544(R20), F8 // 2**-126
+	FMOVQ 560(R20), F9 // 2**23
+	FMOVQ 576(R20), F10 // -23
+	FMOVQ 592(R20), F11 // bits of √½
 	MOVD  n+24(FP), R1 // n
 	MOVD  sum+16(FP), R2 // sum
 	MOVD  dst+0(FP), R3 // dst
@@ -6758,77 +7263,77 @@ vectors_1:
 	WORD  $0x4e2dd739 // FADD V25.4S, V25.4S, V13.4S // k = k + bias, lanes 4..7
 	WORD  $0x4e2ed75a // FADD V26.4S, V26.4S, V14.4S // k = k + bias, lanes 8..11
 	WORD  $0x4e2fd77b // FADD V27.4S, V27.4S, V15.4S // k = k + bias, lanes 12..15
-	FMOVQ 272(R20), F12 // q = q*z + log2_7, lanes 0..3
+	FMOVQ 448(R20), F12 // q = q*z + log2_7, lanes 0..3
 	VFMLA V28.S4, V3.S4, V12.S4 // q = q*z + log2_7, lanes 0..3
-	FMOVQ 272(R20), F15 // q = q*z + log2_7, lanes 4..7
+	FMOVQ 448(R20), F15 // q = q*z + log2_7, lanes 4..7
 	VFMLA V29.S4, V3.S4, V15.S4 // q = q*z + log2_7, lanes 4..7
-	FMOVQ 272(R20), F20 // q = q*z + log2_7, lanes 8..11
+	FMOVQ 448(R20), F20 // q = q*z + log2_7, lanes 8..11
 	VFMLA V30.S4, V3.S4, V20.S4 // q = q*z + log2_7, lanes 8..11
-	FMOVQ 272(R20), F14 // q = q*z + log2_7, lanes 12..15
+	FMOVQ 448(R20), F14 // q = q*z + log2_7, lanes 12..15
 	VFMLA V31.S4, V3.S4, V14.S4 // q = q*z + log2_7, lanes 12..15
-	FMOVQ 256(R20), F13 // q = q*z + log2_6, lanes 0..3
+	FMOVQ 432(R20), F13 // q = q*z + log2_6, lanes 0..3
 	VFMLA V28.S4, V12.S4, V13.S4 // q = q*z + log2_6, lanes 0..3
-	FMOVQ 256(R20), F12 // q = q*z + log2_6, lanes 4..7
+	FMOVQ 432(R20), F12 // q = q*z + log2_6, lanes 4..7
 	VFMLA V29.S4, V15.S4, V12.S4 // q = q*z + log2_6, lanes 4..7
-	FMOVQ 256(R20), F15 // q = q*z + log2_6, lanes 8..11
+	FMOVQ 432(R20), F15 // q = q*z + log2_6, lanes 8..11
 	VFMLA V30.S4, V20.S4, V15.S4 // q = q*z + log2_6, lanes 8..11
-	FMOVQ 256(R20), F20 // q = q*z + log2_6, lanes 12..15
+	FMOVQ 432(R20), F20 // q = q*z + log2_6, lanes 12..15
 	VFMLA V31.S4, V14.S4, V20.S4 // q = q*z + log2_6, lanes 12..15
-	FMOVQ 240(R20), F14 // q = q*z + log2_5, lanes 0..3
+	FMOVQ 416(R20), F14 // q = q*z + log2_5, lanes 0..3
 	VFMLA V28.S4, V13.S4, V14.S4 // q = q*z + log2_5, lanes 0..3
-	FMOVQ 240(R20), F13 // q = q*z + log2_5, lanes 4..7
+	FMOVQ 416(R20), F13 // q = q*z + log2_5, lanes 4..7
 	VFMLA V29.S4, V12.S4, V13.S4 // q = q*z + log2_5, lanes 4..7
-	FMOVQ 240(R20), F12 // q = q*z + log2_5, lanes 8..11
+	FMOVQ 416(R20), F12 // q = q*z + log2_5, lanes 8..11
 	VFMLA V30.S4, V15.S4, V12.S4 // q = q*z + log2_5, lanes 8..11
-	FMOVQ 240(R20), F15 // q = q*z + log2_5, lanes 12..15
+	FMOVQ 416(R20), F15 // q = q*z + log2_5, lanes 12..15
 	VFMLA V31.S4, V20.S4, V15.S4 // q = q*z + log2_5, lanes 12..15
-	FMOVQ 224(R20), F20 // q = q*z + log2_4, lanes 0..3
+	FMOVQ 400(R20), F20 // q = q*z + log2_4, lanes 0..3
 	VFMLA V28.S4, V14.S4, V20.S4 // q = q*z + log2_4, lanes 0..3
-	FMOVQ 224(R20), F14 // q = q*z + log2_4, lanes 4..7
+	FMOVQ 400(R20), F14 // q = q*z + log2_4, lanes 4..7
 	VFMLA V29.S4, V13.S4, V14.S4 // q = q*z + log2_4, lanes 4..7
-	FMOVQ 224(R20), F13 // q = q*z + log2_4, lanes 8..11
+	FMOVQ 400(R20), F13 // q = q*z + log2_4, lanes 8..11
 	VFMLA V30.S4, V12.S4, V13.S4 // q = q*z + log2_4, lanes 8..11
-	FMOVQ 224(R20), F12 // q = q*z + log2_4, lanes 12..15
+	FMOVQ 400(R20), F12 // q = q*z + log2_4, lanes 12..15
 	VFMLA V31.S4, V15.S4, V12.S4 // q = q*z + log2_4, lanes 12..15
-	FMOVQ 208(R20), F15 // q = q*z + log2_3, lanes 0..3
+	FMOVQ 384(R20), F15 // q = q*z + log2_3, lanes 0..3
 	VFMLA V28.S4, V20.S4, V15.S4 // q = q*z + log2_3, lanes 0..3
-	FMOVQ 208(R20), F20 // q = q*z + log2_3, lanes 4..7
+	FMOVQ 384(R20), F20 // q = q*z + log2_3, lanes 4..7
 	VFMLA V29.S4, V14.S4, V20.S4 // q = q*z + log2_3, lanes 4..7
-	FMOVQ 208(R20), F14 // q = q*z + log2_3, lanes 8..11
+	FMOVQ 384(R20), F14 // q = q*z + log2_3, lanes 8..11
 	VFMLA V30.S4, V13.S4, V14.S4 // q = q*z + log2_3, lanes 8..11
-	FMOVQ 208(R20), F13 // q = q*z + log2_3, lanes 12..15
+	FMOVQ 384(R20), F13 // q = q*z + log2_3, lanes 12..15
 	VFMLA V31.S4, V12.S4, V13.S4 // q = q*z + log2_3, lanes 12..15
-	FMOVQ 192(R20), F12 // q = q*z + log2_2, lanes 0..3
+	FMOVQ 368(R20), F12 // q = q*z + log2_2, lanes 0..3
 	VFMLA V28.S4, V15.S4, V12.S4 // q = q*z + log2_2, lanes 0..3
-	FMOVQ 192(R20), F15 // q = q*z + log2_2, lanes 4..7
+	FMOVQ 368(R20), F15 // q = q*z + log2_2, lanes 4..7
 	VFMLA V29.S4, V20.S4, V15.S4 // q = q*z + log2_2, lanes 4..7
-	FMOVQ 192(R20), F20 // q = q*z + log2_2, lanes 8..11
+	FMOVQ 368(R20), F20 // q = q*z + log2_2, lanes 8..11
 	VFMLA V30.S4, V14.S4, V20.S4 // q = q*z + log2_2, lanes 8..11
-	FMOVQ 192(R20), F14 // q = q*z + log2_2, lanes 12..15
+	FMOVQ 368(R20), F14 // q = q*z + log2_2, lanes 12..15
 	VFMLA V31.S4, V13.S4, V14.S4 // q = q*z + log2_2, lanes 12..15
-	FMOVQ 176(R20), F13 // q = q*z + log2_1, lanes 0..3
+	FMOVQ 352(R20), F13 // q = q*z + log2_1, lanes 0..3
 	VFMLA V28.S4, V12.S4, V13.S4 // q = q*z + log2_1, lanes 0..3
-	FMOVQ 176(R20), F12 // q = q*z + log2_1, lanes 4..7
+	FMOVQ 352(R20), F12 // q = q*z + log2_1, lanes 4..7
 	VFMLA V29.S4, V15.S4, V12.S4 // q = q*z + log2_1, lanes 4..7
-	FMOVQ 176(R20), F15 // q = q*z + log2_1, lanes 8..11
+	FMOVQ 352(R20), F15 // q = q*z + log2_1, lanes 8..11
 	VFMLA V30.S4, V20.S4, V15.S4 // q = q*z + log2_1, lanes 8..11
-	FMOVQ 176(R20), F20 // q = q*z + log2_1, lanes 12..15
+	FMOVQ 352(R20), F20 // q = q*z + log2_1, lanes 12..15
 	VFMLA V31.S4, V14.S4, V20.S4 // q = q*z + log2_1, lanes 12..15
-	FMOVQ 160(R20), F14 // q = q*z + log2_0, lanes 0..3
+	FMOVQ 336(R20), F14 // q = q*z + log2_0, lanes 0..3
 	VFMLA V28.S4, V13.S4, V14.S4 // q = q*z + log2_0, lanes 0..3
-	FMOVQ 160(R20), F13 // q = q*z + log2_0, lanes 4..7
+	FMOVQ 336(R20), F13 // q = q*z + log2_0, lanes 4..7
 	VFMLA V29.S4, V12.S4, V13.S4 // q = q*z + log2_0, lanes 4..7
-	FMOVQ 160(R20), F12 // q = q*z + log2_0, lanes 8..11
+	FMOVQ 336(R20), F12 // q = q*z + log2_0, lanes 8..11
 	VFMLA V30.S4, V15.S4, V12.S4 // q = q*z + log2_0, lanes 8..11
-	FMOVQ 160(R20), F15 // q = q*z + log2_0, lanes 12..15
+	FMOVQ 336(R20), F15 // q = q*z + log2_0, lanes 12..15
 	VFMLA V31.S4, V20.S4, V15.S4 // q = q*z + log2_0, lanes 12..15
-	FMOVQ 320(R20), F20 // q = q*z + log2e_lo, lanes 0..3
+	FMOVQ 496(R20), F20 // q = q*z + log2e_lo, lanes 0..3
 	VFMLA V28.S4, V14.S4, V20.S4 // q = q*z + log2e_lo, lanes 0..3
-	FMOVQ 320(R20), F14 // q = q*z + log2e_lo, lanes 4..7
+	FMOVQ 496(R20), F14 // q = q*z + log2e_lo, lanes 4..7
 	VFMLA V29.S4, V13.S4, V14.S4 // q = q*z + log2e_lo, lanes 4..7
-	FMOVQ 320(R20), F13 // q = q*z + log2e_lo, lanes 8..11
+	FMOVQ 496(R20), F13 // q = q*z + log2e_lo, lanes 8..11
 	VFMLA V30.S4, V12.S4, V13.S4 // q = q*z + log2e_lo, lanes 8..11
-	FMOVQ 320(R20), F12 // q = q*z + log2e_lo, lanes 12..15
+	FMOVQ 496(R20), F12 // q = q*z + log2e_lo, lanes 12..15
 	VFMLA V31.S4, V15.S4, V12.S4 // q = q*z + log2e_lo, lanes 12..15
 	WORD  $0x6e3cde8f // FMUL V15.4S, V20.4S, V28.4S // q = q * z, lanes 0..3
 	WORD  $0x6e3dddce // FMUL V14.4S, V14.4S, V29.4S // q = q * z, lanes 4..7
@@ -7032,77 +7537,77 @@ tail_done_4:
 	WORD  $0x4e37d610 // FADD V16.4S, V16.4S, V23.4S // k = k + bias, lanes 4..7
 	WORD  $0x4e38d631 // FADD V17.4S, V17.4S, V24.4S // k = k + bias, lanes 8..11
 	WORD  $0x4e39d56b // FADD V11.4S, V11.4S, V25.4S // k = k + bias, lanes 12..15
-	FMOVQ 272(R20), F5 // q = q*z + log2_7, lanes 0..3
+	FMOVQ 448(R20), F5 // q = q*z + log2_7, lanes 0..3
 	VFMLA V18.S4, V3.S4, V5.S4 // q = q*z + log2_7, lanes 0..3
-	FMOVQ 272(R20), F8 // q = q*z + log2_7, lanes 4..7
+	FMOVQ 448(R20), F8 // q = q*z + log2_7, lanes 4..7
 	VFMLA V21.S4, V3.S4, V8.S4 // q = q*z + log2_7, lanes 4..7
-	FMOVQ 272(R20), F9 // q = q*z + log2_7, lanes 8..11
+	FMOVQ 448(R20), F9 // q = q*z + log2_7, lanes 8..11
 	VFMLA V26.S4, V3.S4, V9.S4 // q = q*z + log2_7, lanes 8..11
-	FMOVQ 272(R20), F19 // q = q*z + log2_7, lanes 12..15
+	FMOVQ 448(R20), F19 // q = q*z + log2_7, lanes 12..15
 	VFMLA V27.S4, V3.S4, V19.S4 // q = q*z + log2_7, lanes 12..15
-	FMOVQ 256(R20), F3 // q = q*z + log2_6, lanes 0..3
+	FMOVQ 432(R20), F3 // q = q*z + log2_6, lanes 0..3
 	VFMLA V18.S4, V5.S4, V3.S4 // q = q*z + log2_6, lanes 0..3
-	FMOVQ 256(R20), F5 // q = q*z + log2_6, lanes 4..7
+	FMOVQ 432(R20), F5 // q = q*z + log2_6, lanes 4..7
 	VFMLA V21.S4, V8.S4, V5.S4 // q = q*z + log2_6, lanes 4..7
-	FMOVQ 256(R20), F8 // q = q*z + log2_6, lanes 8..11
+	FMOVQ 432(R20), F8 // q = q*z + log2_6, lanes 8..11
 	VFMLA V26.S4, V9.S4, V8.S4 // q = q*z + log2_6, lanes 8..11
-	FMOVQ 256(R20), F9 // q = q*z + log2_6, lanes 12..15
+	FMOVQ 432(R20), F9 // q = q*z + log2_6, lanes 12..15
 	VFMLA V27.S4, V19.S4, V9.S4 // q = q*z + log2_6, lanes 12..15
-	FMOVQ 240(R20), F19 // q = q*z + log2_5, lanes 0..3
+	FMOVQ 416(R20), F19 // q = q*z + log2_5, lanes 0..3
 	VFMLA V18.S4, V3.S4, V19.S4 // q = q*z + log2_5, lanes 0..3
-	FMOVQ 240(R20), F3 // q = q*z + log2_5, lanes 4..7
+	FMOVQ 416(R20), F3 // q = q*z + log2_5, lanes 4..7
 	VFMLA V21.S4, V5.S4, V3.S4 // q = q*z + log2_5, lanes 4..7
-	FMOVQ 240(R20), F5 // q = q*z + log2_5, lanes 8..11
+	FMOVQ 416(R20), F5 // q = q*z + log2_5, lanes 8..11
 	VFMLA V26.S4, V8.S4, V5.S4 // q = q*z + log2_5, lanes 8..11
-	FMOVQ 240(R20), F8 // q = q*z + log2_5, lanes 12..15
+	FMOVQ 416(R20), F8 // q = q*z + log2_5, lanes 12..15
 	VFMLA V27.S4, V9.S4, V8.S4 // q = q*z + log2_5, lanes 12..15
-	FMOVQ 224(R20), F9 // q = q*z + log2_4, lanes 0..3
+	FMOVQ 400(R20), F9 // q = q*z + log2_4, lanes 0..3
 	VFMLA V18.S4, V19.S4, V9.S4 // q = q*z + log2_4, lanes 0..3
-	FMOVQ 224(R20), F19 // q = q*z + log2_4, lanes 4..7
+	FMOVQ 400(R20), F19 // q = q*z + log2_4, lanes 4..7
 	VFMLA V21.S4, V3.S4, V19.S4 // q = q*z + log2_4, lanes 4..7
-	FMOVQ 224(R20), F3 // q = q*z + log2_4, lanes 8..11
+	FMOVQ 400(R20), F3 // q = q*z + log2_4, lanes 8..11
 	VFMLA V26.S4, V5.S4, V3.S4 // q = q*z + log2_4, lanes 8..11
-	FMOVQ 224(R20), F5 // q = q*z + log2_4, lanes 12..15
+	FMOVQ 400(R20), F5 // q = q*z + log2_4, lanes 12..15
 	VFMLA V27.S4, V8.S4, V5.S4 // q = q*z + log2_4, lanes 12..15
-	FMOVQ 208(R20), F8 // q = q*z + log2_3, lanes 0..3
+	FMOVQ 384(R20), F8 // q = q*z + log2_3, lanes 0..3
 	VFMLA V18.S4, V9.S4, V8.S4 // q = q*z + log2_3, lanes 0..3
-	FMOVQ 208(R20), F9 // q = q*z + log2_3, lanes 4..7
+	FMOVQ 384(R20), F9 // q = q*z + log2_3, lanes 4..7
 	VFMLA V21.S4, V19.S4, V9.S4 // q = q*z + log2_3, lanes 4..7
-	FMOVQ 208(R20), F19 // q = q*z + log2_3, lanes 8..11
+	FMOVQ 384(R20), F19 // q = q*z + log2_3, lanes 8..11
 	VFMLA V26.S4, V3.S4, V19.S4 // q = q*z + log2_3, lanes 8..11
-	FMOVQ 208(R20), F3 // q = q*z + log2_3, lanes 12..15
+	FMOVQ 384(R20), F3 // q = q*z + log2_3, lanes 12..15
 	VFMLA V27.S4, V5.S4, V3.S4 // q = q*z + log2_3, lanes 12..15
-	FMOVQ 192(R20), F5 // q = q*z + log2_2, lanes 0..3
+	FMOVQ 368(R20), F5 // q = q*z + log2_2, lanes 0..3
 	VFMLA V18.S4, V8.S4, V5.S4 // q = q*z + log2_2, lanes 0..3
-	FMOVQ 192(R20), F8 // q = q*z + log2_2, lanes 4..7
+	FMOVQ 368(R20), F8 // q = q*z + log2_2, lanes 4..7
 	VFMLA V21.S4, V9.S4, V8.S4 // q = q*z + log2_2, lanes 4..7
-	FMOVQ 192(R20), F9 // q = q*z + log2_2, lanes 8..11
+	FMOVQ 368(R20), F9 // q = q*z + log2_2, lanes 8..11
 	VFMLA V26.S4, V19.S4, V9.S4 // q = q*z + log2_2, lanes 8..11
-	FMOVQ 192(R20), F19 // q = q*z + log2_2, lanes 12..15
+	FMOVQ 368(R20), F19 // q = q*z + log2_2, lanes 12..15
 	VFMLA V27.S4, V3.S4, V19.S4 // q = q*z + log2_2, lanes 12..15
-	FMOVQ 176(R20), F3 // q = q*z + log2_1, lanes 0..3
+	FMOVQ 352(R20), F3 // q = q*z + log2_1, lanes 0..3
 	VFMLA V18.S4, V5.S4, V3.S4 // q = q*z + log2_1, lanes 0..3
-	FMOVQ 176(R20), F5 // q = q*z + log2_1, lanes 4..7
+	FMOVQ 352(R20), F5 // q = q*z + log2_1, lanes 4..7
 	VFMLA V21.S4, V8.S4, V5.S4 // q = q*z + log2_1, lanes 4..7
-	FMOVQ 176(R20), F8 // q = q*z + log2_1, lanes 8..11
+	FMOVQ 352(R20), F8 // q = q*z + log2_1, lanes 8..11
 	VFMLA V26.S4, V9.S4, V8.S4 // q = q*z + log2_1, lanes 8..11
-	FMOVQ 176(R20), F9 // q = q*z + log2_1, lanes 12..15
+	FMOVQ 352(R20), F9 // q = q*z + log2_1, lanes 12..15
 	VFMLA V27.S4, V19.S4, V9.S4 // q = q*z + log2_1, lanes 12..15
-	FMOVQ 160(R20), F19 // q = q*z + log2_0, lanes 0..3
+	FMOVQ 336(R20), F19 // q = q*z + log2_0, lanes 0..3
 	VFMLA V18.S4, V3.S4, V19.S4 // q = q*z + log2_0, lanes 0..3
-	FMOVQ 160(R20), F3 // q = q*z + log2_0, lanes 4..7
+	FMOVQ 336(R20), F3 // q = q*z + log2_0, lanes 4..7
 	VFMLA V21.S4, V5.S4, V3.S4 // q = q*z + log2_0, lanes 4..7
-	FMOVQ 160(R20), F5 // q = q*z + log2_0, lanes 8..11
+	FMOVQ 336(R20), F5 // q = q*z + log2_0, lanes 8..11
 	VFMLA V26.S4, V8.S4, V5.S4 // q = q*z + log2_0, lanes 8..11
-	FMOVQ 160(R20), F8 // q = q*z + log2_0, lanes 12..15
+	FMOVQ 336(R20), F8 // q = q*z + log2_0, lanes 12..15
 	VFMLA V27.S4, V9.S4, V8.S4 // q = q*z + log2_0, lanes 12..15
-	FMOVQ 320(R20), F9 // q = q*z + log2e_lo, lanes 0..3
+	FMOVQ 496(R20), F9 // q = q*z + log2e_lo, lanes 0..3
 	VFMLA V18.S4, V19.S4, V9.S4 // q = q*z + log2e_lo, lanes 0..3
-	FMOVQ 320(R20), F19 // q = q*z + log2e_lo, lanes 4..7
+	FMOVQ 496(R20), F19 // q = q*z + log2e_lo, lanes 4..7
 	VFMLA V21.S4, V3.S4, V19.S4 // q = q*z + log2e_lo, lanes 4..7
-	FMOVQ 320(R20), F3 // q = q*z + log2e_lo, lanes 8..11
+	FMOVQ 496(R20), F3 // q = q*z + log2e_lo, lanes 8..11
 	VFMLA V26.S4, V5.S4, V3.S4 // q = q*z + log2e_lo, lanes 8..11
-	FMOVQ 320(R20), F5 // q = q*z + log2e_lo, lanes 12..15
+	FMOVQ 496(R20), F5 // q = q*z + log2e_lo, lanes 12..15
 	VFMLA V27.S4, V8.S4, V5.S4 // q = q*z + log2e_lo, lanes 12..15
 	WORD  $0x6e32dd28 // FMUL V8.4S, V9.4S, V18.4S // q = q * z, lanes 0..3
 	WORD  $0x6e35de69 // FMUL V9.4S, V19.4S, V21.4S // q = q * z, lanes 4..7
@@ -7313,12 +7818,12 @@ less_3:
 TEXT ·expArrayNEON(SB), NOSPLIT, $0-24
 	MOVD  $constants<>(SB), R20 // constants
 	FMOVQ 112(R20), F0 // exp2_6
-	FMOVQ 304(R20), F1 // log2e_hi
-	FMOVQ 320(R20), F2 // log2e_lo
-	FMOVQ 432(R20), F3 // max
-	FMOVQ 448(R20), F4 // min
-	FMOVQ 336(R20), F5 // +Inf
-	FMOVQ 464(R20), F6 // 127
+	FMOVQ 480(R20), F1 // log2e_hi
+	FMOVQ 496(R20), F2 // log2e_lo
+	FMOVQ 608(R20), F3 // max
+	FMOVQ 624(R20), F4 // min
+	FMOVQ 512(R20), F5 // +Inf
+	FMOVQ 640(R20), F6 // 127
 	MOVD  dst+0(FP), R0 // dst
 	MOVD  src+8(FP), R1 // src
 	MOVD  n+16(FP), R2 // n
@@ -7846,8 +8351,8 @@ TEXT ·expSumNEON(SB), NOSPLIT, $0-36
 	VDUP  V0.S[0], V0.S4 // shift in all lanes
 	FMOVQ 112(R20), F1 // exp2_6
 	FMOVQ 128(R20), F2 // -125
-	FMOVQ 304(R20), F3 // log2e_hi
-	FMOVQ 320(R20), F4 // log2e_lo
+	FMOVQ 480(R20), F3 // log2e_hi
+	FMOVQ 496(R20), F4 // log2e_lo
 	VEOR  V9.B16, V9.B16, V9.B16 // 0
 	VEOR  V5.B16, V5.B16, V5.B16 // sum = 0, lanes 0..3
 	VEOR  V6.B16, V6.B16, V6.B16 // sum = 0, lanes 4..7
@@ -8125,13 +8630,13 @@ tail_done_4:
 	WORD  $0x4e6d1c84 // BIC V4.16B, V4.16B, V13.16B // p = 0 where small, lanes 8..11
 	WORD  $0x4e621d4a // BIC V10.16B, V10.16B, V2.16B // p = 0 where small, lanes 12..15
 	VDUP  R1, V13.S4 // first = first n lanes
-	FMOVQ 480(R20), F1 // first = first n lanes
+	FMOVQ 656(R20), F1 // first = first n lanes
 	WORD  $0x4ea135a1 // CMGT V1.4S, V13.4S, V1.4S // first = first n lanes
-	FMOVQ 496(R20), F2 // first = first n lanes
+	FMOVQ 672(R20), F2 // first = first n lanes
 	WORD  $0x4ea235a2 // CMGT V2.4S, V13.4S, V2.4S // first = first n lanes
-	FMOVQ 512(R20), F11 // first = first n lanes
+	FMOVQ 688(R20), F11 // first = first n lanes
 	WORD  $0x4eab35ab // CMGT V11.4S, V13.4S, V11.4S // first = first n lanes
-	FMOVQ 528(R20), F12 // first = first n lanes
+	FMOVQ 704(R20), F12 // first = first n lanes
 	WORD  $0x4eac35ac // CMGT V12.4S, V13.4S, V12.4S // first = first n lanes
 	VBIF  V1.B16, V9.B16, V0.B16 // p = first ? p : 0, lanes 0..3
 	VBIF  V2.B16, V9.B16, V3.B16 // p = first ? p : 0, lanes 4..7
@@ -8227,8 +8732,8 @@ TEXT ·sumExpNEON(SB), NOSPLIT, $0-28
 	VDUP  V0.S[0], V0.S4 // shift in all lanes
 	FMOVQ 112(R20), F1 // exp2_6
 	FMOVQ 128(R20), F2 // -125
-	FMOVQ 304(R20), F3 // log2e_hi
-	FMOVQ 320(R20), F4 // log2e_lo
+	FMOVQ 480(R20), F3 // log2e_hi
+	FMOVQ 496(R20), F4 // log2e_lo
 	VEOR  V9.B16, V9.B16, V9.B16 // 0
 	VEOR  V5.B16, V5.B16, V5.B16 // sum = 0, lanes 0..3
 	VEOR  V6.B16, V6.B16, V6.B16 // sum = 0, lanes 4..7
@@ -8501,13 +9006,13 @@ tail_done_4:
 	WORD  $0x4e6d1c84 // BIC V4.16B, V4.16B, V13.16B // p = 0 where small, lanes 8..11
 	WORD  $0x4e621d4a // BIC V10.16B, V10.16B, V2.16B // p = 0 where small, lanes 12..15
 	VDUP  R1, V13.S4 // first = first n lanes
-	FMOVQ 480(R20), F1 // first = first n lanes
+	FMOVQ 656(R20), F1 // first = first n lanes
 	WORD  $0x4ea135a1 // CMGT V1.4S, V13.4S, V1.4S // first = first n lanes
-	FMOVQ 496(R20), F2 // first = first n lanes
+	FMOVQ 672(R20), F2 // first = first n lanes
 	WORD  $0x4ea235a2 // CMGT V2.4S, V13.4S, V2.4S // first = first n lanes
-	FMOVQ 512(R20), F11 // first = first n lanes
+	FMOVQ 688(R20), F11 // first = first n lanes
 	WORD  $0x4eab35ab // CMGT V11.4S, V13.4S, V11.4S // first = first n lanes
-	FMOVQ 528(R20), F12 // first = first n lanes
+	FMOVQ 704(R20), F12 // first = first n lanes
 	WORD  $0x4eac35ac // CMGT V12.4S, V13.4S, V12.4S // first = first n lanes
 	VBIF  V1.B16, V9.B16, V0.B16 // p = first ? p : 0, lanes 0..3
 	VBIF  V2.B16, V9.B16, V3.B16 // p = first ? p : 0, lanes 4..7
@@ -9310,9 +9815,9 @@ TEXT ·narrowBF16NEON(SB), NOSPLIT, $0-24
 	MOVD  dst+0(FP), R0 // dst
 	MOVD  src+8(FP), R1 // src
 	MOVD  n+16(FP), R2 // n
-	FMOVQ 544(R20), F0 // 1
-	FMOVQ 560(R20), F1 // half - 1
-	FMOVQ 576(R20), F2 // quiet
+	FMOVQ 720(R20), F0 // 1
+	FMOVQ 736(R20), F1 // half - 1
+	FMOVQ 752(R20), F2 // quiet
 	CMP   $16, R2 // n < 16
 	BLT   vectors_end_2 // n < 16
 

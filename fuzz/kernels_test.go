@@ -1,6 +1,7 @@
 package fuzz
 
 import (
+	"math"
 	"unsafe"
 
 	"github.com/quern-go/quern/asm"
@@ -128,6 +129,26 @@ var kernels = []kernel{
 		bits := d.in("bits", vector(4*n), d.bits)
 		return func(l isa.Level) float32 {
 			asm.MaskTile(l, s.Ptr(), s.Stride, n, first, s.Cols, (*uint64)(unsafe.Pointer(bits.Ptr())))
+			return 0
+		}
+	}},
+	{"CapTile", 6, func(d *draw, n int) call {
+		s := d.out("s", d.matrix(n, 16*d.IntN(9)), d.Float32, exact)
+		inverse, cap := d.Float32(), d.Float32()
+		return func(l isa.Level) float32 { asm.CapTile(l, s.Ptr(), s.Stride, n, s.Cols, inverse, cap); return 0 }
+	}},
+	{"BiasTile", 5 * 17, func(d *draw, n int) call {
+		rows := (n + 16) / 17
+		n %= 17
+		n += 16 * d.IntN(8)
+		s := d.out("s", d.matrix(rows, roundUp(n)), d.Float32, exact)
+		integer := func() float32 { return math.Float32frombits(uint32(int32(d.NormFloat64() * 1e8))) }
+		bias := d.in("bias", d.matrix(rows, n), d.Float32)
+		first, numbers := d.in("first", vector(rows), integer), d.in("numbers", vector(roundUp(n)), integer)
+		factor, slope, lowest, unit := d.Float32(), d.Float32(), -float32(math.Abs(float64(d.Float32()))), d.Float32()
+		return func(l isa.Level) float32 {
+			asm.BiasTile(l, s.Ptr(), s.Stride, bias.Ptr(), bias.Stride, rows, n, (*int32)(unsafe.Pointer(first.Ptr())),
+				(*int32)(unsafe.Pointer(numbers.Ptr())), factor, slope, lowest, unit)
 			return 0
 		}
 	}},

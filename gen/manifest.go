@@ -83,6 +83,16 @@ var manifest = append([]kernel{
 		Doc:  "puts -Inf where a bit is 0; bits has 128 a row, of which s starts at first; first and cols are multiples of 16.",
 		Text: maskTile,
 	}, {
+		Name: "CapTile",
+		Sig:  "func(s *float32, stride, rows, cols int, inverse, cap float32)",
+		Doc:  "is s = cap·tanh(s·inverse) for rows of scores, cols a multiple of 16.",
+		Text: capTile,
+	}, {
+		Name: "BiasTile",
+		Sig:  "func(s *float32, stride int, bias *float32, biasStride, rows, cols int, first, numbers *int32, factor, slope, lowest, unit float32)",
+		Doc:  "is s = max(s + factor·bias + slope·(first[r]+numbers[c]), lowest)·unit, each step rounded once, and -Inf where the bias is -Inf; rows of s are read and written, and numbers read, up to the next multiple of 16.",
+		Text: biasTile,
+	}, {
 		Name: "CloseRows",
 		Sig:  "func(sum, l *float32, rows int)",
 		Doc:  "reduces the 16 lanes of each row of l to one sum.",

@@ -37,6 +37,30 @@ type Options struct {
 	Mask Mask
 	// Ragged describes sequences of unequal length.
 	Ragged Ragged
+
+	// Softcap, if not 0, replaces each score s by Softcap·tanh(s/Softcap).
+	Softcap float64
+	// Bias is added to the scores, after Softcap. It is of shape [sequences or 1, Heads or 1, Queries or
+	// 1, keys], where a 1 stands for all, and may broadcast with stride 0; its rows and columns are
+	// positions within a sequence, as in masks. A bias of -Inf masks, and so does having no column for
+	// a key; the lowest finite numbers do not, and rows that see nothing else average. It is read when
+	// the plan is run. The zero Tensor is none.
+	Bias Tensor
+	// ALiBi adds slopes, after Bias.
+	ALiBi ALiBi
+	// ScoreFunc, if not nil, changes scores at last.
+	ScoreFunc ScoreFunc
+	// Sinks, if not nil, has a logit for each query head that takes part in its softmax and has no value:
+	// it takes weight away from the keys. -Inf is none.
+	Sinks []float32
+
+	// Scores, if not the zero Tensor, receives the scores at some Stage, [Batch, Heads, Queries, Keys]: for
+	// small problems, because it is Queries·Keys large and slow. Pairs of different sequences, and
+	// padding, are hidden in every stage: -Inf, and 0 as probabilities. Probabilities are those that
+	// sinks leave.
+	Scores Tensor
+	Stage  ScoreStage
+
 	// KeyOffset is the position of the first key given within its sequence, a multiple of 2048: the
 	// keys are a later piece of a longer sequence. Masks count positions from the start of it.
 	KeyOffset int
@@ -70,8 +94,15 @@ type sequence struct {
 	query0, key0  int // position of the first in the tensors
 	queries, keys int
 	keyOffset     int
+	heads         int
+	of            batchSize
 	visible       visibility
+	slopeOffset   int // of ALiBi
 }
+
+// batchSize is what masks and biases that are tensors must broadcast to: the number of sequences, and
+// the most queries and keys that one may have, those before KeyOffset included.
+type batchSize struct{ sequences, queries, keys int }
 
 // Attention computes softmax(q·kᵀ·scale)·v for every query head into out. The tensors are described
 // at [Shape].
@@ -94,11 +125,20 @@ func Attention(out, q, k, v Tensor, opts Options) error {
 	}
 	p := plans.Get().(*Plan)
 	defer plans.Put(p)
-	defer func() { p.opts = Options{} }() // keep nothing of the caller's alive
+	defer p.release()
 	if err := p.Reset(shape, opts); err != nil {
 		return err
 	}
 	return p.run(t)
+}
+
+// release keeps nothing of the caller's alive.
+func (p *Plan) release() {
+	p.opts = Options{}
+	p.changes.function = nil
+	for i := range p.sequences {
+		p.sequences[i].visible = nil
+	}
 }
 
 var plans = sync.Pool{New: func() any { return new(Plan) }}
@@ -110,11 +150,14 @@ type Plan struct {
 	opts  Options
 	level isa.Level
 
-	group     int // query heads that share a key/value head
-	factor    float32
+	group     int     // query heads that share a key/value head
+	factor    float32 // of Q: scale in the units of scores
+	changes   changes
+	sinks     []float32 // by head, in base 2
 	sequences []sequence
 
 	tensors  tensors // of the call under way
+	into     *State  // where RunState wants states
 	schedule schedule
 	workers  []*worker
 	slots    []*slot
@@ -132,7 +175,9 @@ func NewAttention(shape Shape, opts Options) (*Plan, error) {
 // Clone returns a plan for the same shape and options with memory of its own. The output for LSE is the
 // same slice: give the clone another with Reset if both are to run at once.
 func (p *Plan) Clone() *Plan {
-	c := &Plan{shape: p.shape, opts: p.opts, level: p.level, group: p.group, factor: p.factor, sequences: slices.Clone(p.sequences)}
+	c := &Plan{shape: p.shape, opts: p.opts, level: p.level, group: p.group, factor: p.factor, sequences: slices.Clone(p.sequences), changes: p.changes, sinks: slices.Clone(p.sinks)}
+	c.changes.slopes = slices.Clone(p.changes.slopes)
+	c.changes.bind(&c.opts)
 	if p.shape != (Shape{}) {
 		c.prepare()
 	}
@@ -190,9 +235,8 @@ func (p *Plan) Reset(shape Shape, opts Options) error {
 	}
 	p.opts = opts
 	p.level = isa.Active()
-	p.factor = float32(scale * math.Log2E)
-	if math.IsInf(float64(p.factor), 0) {
-		return argument(ErrOption, "Options.Scale", "is %v, want at most %v·ln 2", scale, float32(math.MaxFloat32))
+	if err := p.prepareScores(shape, scale); err != nil {
+		return err
 	}
 	p.group = 1
 	if shape.KVHeads > 0 {
@@ -225,7 +269,7 @@ func (p *Plan) layOut(shape Shape) error {
 	p.sequences = p.sequences[:0]
 	for i := range max(n, 0) {
 		p.sequences = append(p.sequences, sequence{
-			index: i, batch: i, queries: shape.Queries, keys: shape.Keys, keyOffset: p.opts.KeyOffset, visible: everything{},
+			index: i, batch: i, queries: shape.Queries, keys: shape.Keys, keyOffset: p.opts.KeyOffset, heads: shape.Heads, visible: everything{},
 		})
 	}
 	var err error
@@ -237,15 +281,24 @@ func (p *Plan) layOut(shape Shape) error {
 	if err != nil {
 		return err
 	}
+	of := batchSize{len(p.sequences), shape.Queries, p.opts.KeyOffset + shape.Keys}
+	if packedLayout {
+		of.queries, of.keys = 0, 0
+	}
+	for _, s := range p.sequences {
+		of.queries, of.keys = max(of.queries, s.queries), max(of.keys, s.keyOffset+s.keys)
+	}
 	for i := range p.sequences {
+		s := &p.sequences[i]
+		s.of = of
 		if p.opts.Mask == nil {
-			break
+			continue
 		}
-		if p.sequences[i].visible, err = p.opts.Mask.compile(p.sequences[i]); err != nil {
+		if s.visible, err = p.opts.Mask.compile(s); err != nil {
 			return err
 		}
 	}
-	return nil
+	return p.bindScores()
 }
 
 func (p *Plan) layOutPadded(shape Shape) error {
@@ -329,6 +382,9 @@ func (p *Plan) run(t tensors) error {
 	if lse := Strided(p.opts.LSE, [4]int{1, 1, 1, len(p.opts.LSE)}, [3]int{}); lse.overlaps(&t.q) || lse.overlaps(&t.k) || lse.overlaps(&t.v) || t.out.overlaps(&lse) {
 		return argument(ErrOverlap, "Options.LSE", "shares memory with a tensor")
 	}
+	if err := p.checkScores(&t); err != nil {
+		return err
+	}
 	p.tensors = t
 	defer func() { p.tensors = tensors{} }() // keep nothing of the caller's alive
 	p.schedule.run(p)
@@ -340,13 +396,7 @@ type tensors struct{ out, q, k, v Tensor }
 
 // check reports what makes the tensors unusable for a shape.
 func (t *tensors) check(s Shape) error {
-	if err := t.q.check("q", [4]int{s.Batch, s.Heads, s.Queries, s.Dim}); err != nil {
-		return err
-	}
-	if err := t.k.check("k", [4]int{s.Batch, s.KVHeads, s.Keys, s.Dim}); err != nil {
-		return err
-	}
-	if err := t.v.check("v", [4]int{s.Batch, s.KVHeads, s.Keys, s.ValueDim}); err != nil {
+	if err := t.checkInputs(s); err != nil {
 		return err
 	}
 	if err := t.out.checkOutput("out", [4]int{s.Batch, s.Heads, s.Queries, s.ValueDim}); err != nil {
@@ -362,6 +412,16 @@ func (t *tensors) check(s Shape) error {
 		return argument(ErrOverlap, "out", "shares memory with v")
 	}
 	return nil
+}
+
+func (t *tensors) checkInputs(s Shape) error {
+	if err := t.q.check("q", [4]int{s.Batch, s.Heads, s.Queries, s.Dim}); err != nil {
+		return err
+	}
+	if err := t.k.check("k", [4]int{s.Batch, s.KVHeads, s.Keys, s.Dim}); err != nil {
+		return err
+	}
+	return t.v.check("v", [4]int{s.Batch, s.KVHeads, s.Keys, s.ValueDim})
 }
 
 // equalsProduct reports n = a·b·c for sizes that may overflow an int together.

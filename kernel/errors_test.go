@@ -240,8 +240,8 @@ func TestOutIsQ(t *testing.T) {
 		for workers := 1; workers <= 4; workers++ {
 			memory := slices.Clone(fused)
 			p := problem{
-				view(memory, 0, heads), view(memory, heads, kvHeads), view(memory, heads+kvHeads, kvHeads),
-				kernel.Options{Mask: kernel.Causal{}, Workers: workers},
+				q: view(memory, 0, heads), k: view(memory, heads, kvHeads), v: view(memory, heads+kvHeads, kvHeads),
+				opts: kernel.Options{Mask: kernel.Causal{}, Workers: workers},
 			}
 			want := p.run(t, 1)
 			require.NoError(t, kernel.Attention(p.q.tensor(), p.q.tensor(), p.k.tensor(), p.v.tensor(), p.opts))

@@ -49,6 +49,15 @@ func TestPlanDoesNotAllocate(t *testing.T) {
 		{"one worker, causal", shape, kernel.Options{Mask: kernel.Causal{Offset: []int{-70, 1000}}}, 1, 0},
 		{"one worker, padded", shape, kernel.Options{Ragged: kernel.Ragged{KeyStart: []int{3, 300}}}, 1, 0},
 		{"one worker, spans", large, kernel.Options{Mask: kernel.Causal{}}, 1, 0},
+		{"one worker, masks", shape, kernel.Options{Mask: kernel.Or{
+			kernel.And{kernel.Window{Left: 20, Right: 9}, kernel.SparseFixed{Stride: 30, Summary: 4}},
+			kernel.PerHead{kernel.SparseStrided{Stride: 50}, kernel.BlockMap{Queries: 130, Keys: 300, Bits: []uint64{0}, Shape: [4]int{1, 1, 1, 1}}, kernel.Prefix{Keys: 7}},
+		}}, 1, 0},
+		{"one worker, strided", large, kernel.Options{Mask: kernel.SparseStrided{Stride: 128}}, 1, 0},
+		{"one worker, scores", large, kernel.Options{
+			Mask: kernel.SparseStrided{Stride: 128}, Softcap: 3, Bias: kernel.BHSD(make([]float32, 4200), 1, 1, 1, 4200),
+			ALiBi: kernel.ALiBi{Slopes: []float32{1, 2}}, Sinks: []float32{1, 2}, ScoreFunc: func(_, _, _, _ int, _ []float32) {},
+		}, 1, 0},
 		{"several workers", shape, kernel.Options{}, 4, several},
 		{"several workers, large", large, kernel.Options{}, 4, several},
 	} {

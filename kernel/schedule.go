@@ -65,7 +65,7 @@ func (p *Plan) prepare() {
 	}
 	s.groups = len(p.sequences) * shape.KVHeads
 	s.tiles = (rows + tileRows - 1) / tileRows
-	if s.tiles == 0 || shape.ValueDim == 0 && p.opts.LSE == nil {
+	if s.tiles == 0 {
 		s.groups, s.tiles = 0, 1
 	}
 	s.rows = roundUp((rows+s.tiles-1)/s.tiles, rowTile)
@@ -114,6 +114,7 @@ func extend[T any](s []*T, n int, make func() *T) []*T {
 // function can cause, reaches the caller after all workers have stopped.
 func (s *schedule) run(p *Plan) {
 	s.next.Store(0)
+	s.failed.Store(false)
 	s.epoch, s.last = s.last, s.last+uint64(s.groups)
 	for g := range s.done {
 		s.done[g].Store(0)
@@ -122,7 +123,6 @@ func (s *schedule) run(p *Plan) {
 		s.work(p, p.workers[0])
 		return
 	}
-	s.failed.Store(false)
 	s.cause, s.once = nil, sync.Once{}
 	s.share(p)
 	if s.failed.Load() {
@@ -156,7 +156,7 @@ func (s *schedule) guarded(p *Plan, w *worker) {
 
 // work takes tiles until there are none.
 func (s *schedule) work(p *Plan, w *worker) {
-	for {
+	for !s.failed.Load() {
 		n := int(s.next.Add(1)) - 1
 		if n >= s.groups*s.tiles {
 			return
@@ -169,7 +169,7 @@ func (s *schedule) work(p *Plan, w *worker) {
 		seq := &p.sequences[g/p.shape.KVHeads]
 		r0, rows := (s.tiles-1-number)*s.rows, seq.queries*p.group // the last rows see the most keys
 		if r0 < rows {
-			w.task = tile{p, &p.tensors, seq, g % p.shape.KVHeads, r0, min(r0+s.rows, rows), s.epoch + uint64(g), packing{}}
+			w.task = tile{p, &p.tensors, seq, g % p.shape.KVHeads, r0, min(r0+s.rows, rows), s.epoch + uint64(g), packing{}, 0}
 			if len(p.slots) > 0 {
 				w.task.keys = p.slots[g%len(p.slots)]
 			}

@@ -116,6 +116,9 @@ func specified(p problem) result {
 		scale = 1 / math.Sqrt(float64(shape.Dim))
 	}
 	factor := float32(scale * math.Log2E)
+	if p.natural() {
+		factor = float32(scale)
+	}
 	var r result
 	p.eachRow(func(_, b, h, i int) {
 		kv := h / (shape.Heads / shape.KVHeads)
@@ -144,6 +147,7 @@ func specified(p problem) result {
 						for d, q := range p.q.row(b, h, i) {
 							t[j] = fma(float32(q*factor), k[d], t[j])
 						}
+						t[j] = p.changed(s, h, i-s.query0, s.keyOffset+block+j, t[j])
 						most = larger(most, t[j])
 					}
 					most += 0
@@ -176,6 +180,9 @@ func specified(p problem) result {
 				all = merge(all, s)
 			}
 		}
+		if p.opts.Sinks != nil {
+			all = merge(all, state{float32(float64(p.opts.Sinks[h]) * math.Log2E), 1, make([]float32, shape.ValueDim)})
+		}
 		lse := float32((all.m + portable.Log2(all.l)) * portable.Ln2)
 		if all.l == 0 {
 			lse = -infinity
@@ -190,6 +197,43 @@ func specified(p problem) result {
 		}
 	})
 	return r
+}
+
+// natural reports that scores stay in natural units until they have been changed.
+func (p problem) natural() bool { return p.opts.Softcap != 0 || p.opts.ScoreFunc != nil }
+
+// changed is what becomes of a score of a sequence's query i and key j that is not masked.
+func (p problem) changed(s sequence, h, i, j int, t float32) float32 {
+	o := p.opts
+	unit, lowest := portable.Log2eHi, float32(-math.MaxFloat32)
+	if p.natural() {
+		unit, lowest = 1, portable.LowestScore
+	}
+	if o.Softcap != 0 {
+		t = float32(o.Softcap) * portable.Tanh(float32(t*float32(1/o.Softcap)))
+	}
+	if p.bias.shape != [4]int{} {
+		t = fma(float32(p.biasAt(s, h, i, j)), unit, t)
+	}
+	if slopes := o.ALiBi.Slopes; slopes != nil {
+		slope := slopes[h]
+		if !p.natural() {
+			slope = float32(float64(slope) * math.Log2E)
+		}
+		t = fma(slope, float32(j-i-s.offset(o.ALiBi.Align, o.ALiBi.Offset)), t)
+	}
+	if (p.bias.shape != [4]int{} || o.ALiBi.Slopes != nil) && t < lowest {
+		t = lowest
+	}
+	if o.ScoreFunc != nil {
+		one := []float32{t}
+		o.ScoreFunc(s.index, h, i, j, one)
+		t = one[0]
+	}
+	if p.natural() {
+		t *= portable.Log2eHi
+	}
+	return t
 }
 
 func TestAttentionIsAsSpecified(t *testing.T) {

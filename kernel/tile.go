@@ -2,7 +2,7 @@ package kernel
 
 import (
 	"math"
-	"math/bits"
+	"slices"
 	"unsafe"
 
 	"github.com/quern-go/quern/asm"
@@ -95,9 +95,10 @@ type worker struct {
 	state, closed     state
 	alpha, shift, lse []float32
 	ones, weights     []float32
-	bits              [][2]uint64
-	edge              [][2]uint64
-	edgeKeys          int
+	first             []int32     // by row of a few: the position of its first column from itself
+	sinks, nothing    []float32   // state of a few rows' sinks
+	bits              [][2]uint64 // by row: the keys of the block at hand that it sees
+	blk               block
 }
 
 // state is the online softmax of the rows of a tile: maximum, sum over 16 lanes, sum, and O, not yet
@@ -136,14 +137,19 @@ func (w *worker) size(p *Plan, shape Shape, rows int, ownBlock bool) {
 	}
 	w.alpha, w.shift, w.lse = grow(w.alpha, rows), grow(w.shift, rows), grow(w.lse, rows)
 	w.weights = grow(w.weights, 2*lanes)
+	w.first = slices.Grow(w.first[:0], lanes)[:lanes]
+	if p.opts.Sinks != nil {
+		w.sinks, w.nothing = grow(w.sinks, lanes), grow(w.nothing, lanes*w.valuePitch)
+		clear(w.nothing)
+	}
 	if cap(w.bits) < rows {
-		w.bits, w.edge, w.edgeKeys = make([][2]uint64, rows), make([][2]uint64, rows), 0
+		w.bits = make([][2]uint64, rows)
 		w.ones = grow(w.ones, rows)
 		for i := range w.ones {
 			w.ones[i] = 1
 		}
 	}
-	w.bits, w.edge = w.bits[:cap(w.bits)], w.edge[:cap(w.edge)]
+	w.bits = w.bits[:cap(w.bits)]
 }
 
 // tile is a task: the rows [r0, r1) of one key/value head of a sequence, from tensors that share a
@@ -156,7 +162,11 @@ type tile struct {
 	r0, r1 int
 	group  uint64 // number of the key/value head among all of all runs
 	keys   source
+	row    int // where in the worker's memory the rows begin
 }
+
+// local is where in the worker's memory row r is.
+func (t *tile) local(r int) int { return r - t.r0 + t.row }
 
 // source hands out the keys and values of a tile block by block, packed.
 type source interface {
@@ -178,14 +188,24 @@ func (w *worker) run(t *tile) {
 	rows := t.r1 - t.r0
 	w.loadQueries(t)
 	first, end := t.reach()
+	if t.p.changes.output != nil {
+		w.blank(t)
+	}
 	merged := 0
 	for span := first / spanKeys; span*spanKeys < end; span++ {
 		w.span(t, span, first, end)
+		if t.p.into != nil {
+			w.keep(t, span)
+			continue
+		}
 		if end <= (first/spanKeys+1)*spanKeys {
 			break // the only span: nothing to merge
 		}
 		w.merge(rows, merged)
 		merged++
+	}
+	if t.p.into != nil {
+		return
 	}
 	final := &w.closed
 	if merged == 0 {
@@ -200,9 +220,21 @@ func (w *worker) run(t *tile) {
 
 // reach returns the keys [first, end) that rows of the tile may see, as counted in the tensors.
 func (t *tile) reach() (first, end int) {
-	i0, i1 := t.r0/t.p.group, (t.r1-1)/t.p.group+1
-	first, end = t.seq.visible.reach(i0, i1, t.seq.keys+t.seq.keyOffset)
-	return max(first-t.seq.keyOffset, 0), end - t.seq.keyOffset
+	offset := t.seq.keyOffset
+	if t.seq.keys == 0 {
+		return 0, 0
+	}
+	if t.p.changes.output != nil {
+		return 0, t.seq.keys // whatever is seen
+	}
+	first, end = t.seq.visible.reach(t.region(t.r0, t.r1, offset, offset+t.seq.keys))
+	return first - offset, end - offset
+}
+
+// region is the rows [from, to) of a tile and the keys at the positions [j0, j1).
+func (t *tile) region(from, to, j0, j1 int) region {
+	g := t.p.group
+	return region{t.kvHead * g, (t.kvHead + 1) * g, from / g, (to-1)/g + 1, j0, j1}
 }
 
 // span leaves the closed state of one span in w.state.
@@ -211,8 +243,7 @@ func (w *worker) span(t *tile, span, first, end int) {
 	w.state.reset(rows, w.valuePitch)
 	from, to := max(span*spanKeys, first), min((span+1)*spanKeys, end)
 	for b := from / blockKeys; b*blockKeys < to; b++ {
-		p, slot := t.keys.block(w, t, b)
-		w.block(t, b, p, slot)
+		w.block(t, b)
 	}
 	asm.CloseRows(w.level, at(w.state.sum, 0), at(w.state.lanes, 0), rows)
 }
@@ -237,7 +268,7 @@ func mergeStates(level isa.Level, a, b *state, rows, pitch int, weights []float3
 // loadQueries is Q' = Q·scale·log2 e.
 func (w *worker) loadQueries(t *tile) {
 	for r := t.r0; r < min(t.r0+w.group, t.r1); r++ {
-		asm.ScaleRows(w.level, at(w.q, (r-t.r0)*w.dimPitch), w.group*w.dimPitch,
+		asm.ScaleRows(w.level, at(w.q, t.local(r)*w.dimPitch), w.group*w.dimPitch,
 			t.t.q.row(t.seq.batch, t.head(r), t.position(r)), t.t.q.Stride[2],
 			(t.r1-r+w.group-1)/w.group, w.dim, t.p.factor)
 	}
@@ -249,11 +280,17 @@ func (t *tile) position(r int) int { return t.seq.query0 + r/t.p.group }
 
 // finish writes O/l and the log-sum-exp.
 func (w *worker) finish(t *tile, s *state) {
+	if t.p.opts.Sinks != nil {
+		w.addSinks(t, s)
+	}
+	if t.p.changes.output != nil && t.p.opts.Stage == Probabilities {
+		w.probabilities(t, s)
+	}
 	for r := t.r0; r < min(t.r0+w.group, t.r1); r++ {
 		// 16 rows at a time, to bound a call.
 		for n := r; n < t.r1; n += lanes * w.group {
 			asm.FinishRows(w.level, t.t.out.row(t.seq.batch, t.head(n), t.position(n)), t.t.out.Stride[2],
-				at(s.o, (n-t.r0)*w.valuePitch), w.group*w.valuePitch, at(s.sum, n-t.r0), w.group,
+				at(s.o, t.local(n)*w.valuePitch), w.group*w.valuePitch, at(s.sum, t.local(n)), w.group,
 				min(lanes, (t.r1-n+w.group-1)/w.group), w.valueDim)
 		}
 	}
@@ -267,137 +304,30 @@ func (w *worker) finish(t *tile, s *state) {
 	}
 }
 
-// block takes the rows of a tile through one block of keys.
-func (w *worker) block(t *tile, b int, p *packed, slot int) {
-	n := min(t.seq.keys-b*blockKeys, blockKeys)
-	j0 := b*blockKeys + t.seq.keyOffset // the position of the first key
-	// Rows that see the whole block go together, others a few at a time.
-	whole := 0
-	for r := t.r0; r < t.r1; {
-		next := min(r+rowTile, t.r1)
-		if t.seq.visible.all(r/w.group, (next-1)/w.group+1, j0, j0+n) {
-			whole += next - r
-			r = next
-			continue
-		}
-		w.wholeRows(r-t.r0-whole, whole, n, p, slot)
-		whole = 0
-		w.partRows(t, r, next, j0, n, p, slot)
-		r = next
-	}
-	w.wholeRows(t.r1-t.r0-whole, whole, n, p, slot)
-}
-
-// wholeRows takes rows of the tile that see all n keys of a block.
-func (w *worker) wholeRows(row, rows, n int, p *packed, slot int) {
-	if rows == 0 {
-		return
-	}
-	w.scores(row, rows, 0, n, p, slot)
-	if rest := n % lanes; rest > 0 {
-		w.hideRest(rest)
-		asm.MaskTile(w.level, at(w.s, row*blockKeys+n-rest), blockKeys, rows, 0, lanes, &w.edge[0][0])
-	}
-	w.softmax(row, rows, 0, n)
-	w.accumulate(row, rows, 0, n, p, slot, at(w.alpha, row))
-}
-
-// hideRest makes w.edge hide what lies behind the last keys.
-func (w *worker) hideRest(keys int) {
-	if w.edgeKeys != keys {
-		w.edgeKeys = keys
-		for i := range w.edge {
-			w.edge[i][0] = below(keys)
-		}
-	}
-}
-
-// partRows takes a few rows of which some do not see all keys of a block.
-func (w *worker) partRows(t *tile, from, to, j0, n int, p *packed, slot int) {
-	row, rows := from-t.r0, to-from
-	seen := w.bits[:rows]
-	var any [2]uint64
-	every := [2]uint64{below(n), below(n - 64)}
-	hidden := false
-	for i := range seen {
-		seen[i] = every
-		t.seq.visible.see(t.head(from+i), (from+i)/w.group, j0, &seen[i])
-		any[0] |= seen[i][0]
-		any[1] |= seen[i][1]
-		hidden = hidden || seen[i] != every
-	}
-	if any == [2]uint64{} {
-		return
-	}
-	first, end := lowest(any), highest(any)+1
-	start := first / lanes * lanes
-	w.scores(row, rows, start, end, p, slot)
-	cols := roundUp(end, lanes) - start
-	asm.MaskTile(w.level, at(w.s, row*blockKeys+start), blockKeys, rows, start, cols, &seen[0][0])
-	w.softmax(row, rows, start, end)
-	if !hidden || p.finite[slot] {
-		w.accumulate(row, rows, first, end, p, slot, at(w.alpha, row))
-		return
-	}
-	// 0·Inf would be NaN: each row takes the keys that it sees, run by run.
-	w.accumulate(row, rows, 0, 0, p, slot, at(w.alpha, row))
-	for i, left := range seen {
-		for left != [2]uint64{} {
-			j := lowest(left)
-			keep(&left, j, blockKeys)
-			gap := [2]uint64{^left[0], ^left[1]}
-			keep(&gap, j, blockKeys)
-			run := blockKeys
-			if gap != [2]uint64{} {
-				run = lowest(gap)
-			}
-			w.accumulate(row+i, 1, j, run, p, slot, at(w.ones, 0))
-			keep(&left, run, blockKeys)
-		}
-	}
-}
-
-// lowest is the first bit that is set, of which there must be one.
-func lowest(b [2]uint64) int {
-	if b[0] != 0 {
-		return bits.TrailingZeros64(b[0])
-	}
-	return 64 + bits.TrailingZeros64(b[1])
-}
-
-func highest(b [2]uint64) int {
-	if b[1] != 0 {
-		return 127 - bits.LeadingZeros64(b[1])
-	}
-	return 63 - bits.LeadingZeros64(b[0])
-}
-
-// scores is S = Q'·Kᵀ for the keys [start, end) of a block, start a multiple of 16.
-func (w *worker) scores(row, rows, start, end int, p *packed, slot int) {
+// scores is S = Q'·Kᵀ for the keys [start, end) of a block, multiples of 16, from a column of S on.
+func (w *worker) scores(row, rows, start, end, column int, p *packed, slot int) {
 	for j := start; j < end; {
-		// Up to the end of the panel, whole halves.
-		next := min(j/panel*panel+panel, roundUp(end, lanes))
+		next := min(j/panel*panel+panel, end) // up to the end of the panel
 		k := (slot*blockKeys+j/panel*panel)*w.dim + j%panel
-		w.product(at(w.s, row*blockKeys+j), blockKeys, at(w.q, row*w.dimPitch), w.dimPitch, at(p.k, k), w.dim, rows, next-j, nil)
+		w.product(at(w.s, row*blockKeys+column+j-start), blockKeys, at(w.q, row*w.dimPitch), w.dimPitch, at(p.k, k), w.dim, rows, next-j, nil)
 		j = next
 	}
 }
 
-// softmax turns scores into P and α.
-func (w *worker) softmax(row, rows, start, end int) {
-	cols := roundUp(end, lanes) - start
+// softmax turns the first columns of S into P, and gives α.
+func (w *worker) softmax(row, rows, cols int) {
 	for r := row; r < row+rows; r += lanes {
-		asm.SoftmaxTile(w.level, at(w.s, r*blockKeys+start), blockKeys, min(lanes, row+rows-r), cols,
+		asm.SoftmaxTile(w.level, at(w.s, r*blockKeys), blockKeys, min(lanes, row+rows-r), cols,
 			at(w.state.max, r), at(w.alpha, r), at(w.shift, r), at(w.state.lanes, r*lanes))
 	}
 }
 
-// accumulate is O = α·O + P·V for the keys [from, to) of a block.
-func (w *worker) accumulate(row, rows, from, to int, p *packed, slot int, alpha *float32) {
+// accumulate is O = α·O + P·V for the keys [from, to) of a block, whose P begin at a column of S.
+func (w *worker) accumulate(row, rows, from, to, column int, p *packed, slot int, alpha *float32) {
 	width := roundUp(w.valueDim, panel)
 	for c := 0; c < w.valuePitch; c += panel {
 		v := slot*blockKeys*width + c*blockKeys + from*panel
-		w.product(at(w.state.o, row*w.valuePitch+c), w.valuePitch, at(w.s, row*blockKeys+from), blockKeys,
+		w.product(at(w.state.o, row*w.valuePitch+c), w.valuePitch, at(w.s, row*blockKeys+column), blockKeys,
 			at(p.v, v), to-from, rows, min(panel, w.valuePitch-c), alpha)
 	}
 }

@@ -243,6 +243,41 @@ func MaskTile(s *float32, stride, rows, first, cols int, bits *uint64) {
 	}
 }
 
+// CapTile is the kernel of that name.
+func CapTile(s *float32, stride, rows, cols int, inverse, cap float32) {
+	for r := range rows {
+		row := at(s, r*stride, cols)
+		for j, x := range row {
+			row[j] = cap * Tanh(x*inverse)
+		}
+	}
+}
+
+// BiasTile is the kernel of that name.
+func BiasTile(s *float32, stride int, bias *float32, biasStride, rows, cols int, first, numbers *int32, factor, slope, lowest, unit float32) {
+	number := unsafe.Slice(numbers, roundUp(cols, lanes))
+	for r, start := range unsafe.Slice(first, rows) {
+		row := at(s, r*stride, roundUp(cols, lanes))
+		biases := at(bias, r*biasStride, cols)
+		for j, t := range row {
+			var b float32
+			if j < cols {
+				b = biases[j]
+			}
+			t = FMA(b, factor, t)
+			t = FMA(float32(start+number[j]), slope, t)
+			if t < lowest {
+				t = lowest
+			}
+			t *= unit
+			if b == negInf {
+				t = negInf
+			}
+			row[j] = t
+		}
+	}
+}
+
 // CloseRows is the kernel of that name.
 func CloseRows(sum, l *float32, rows int) {
 	for r := range rows {
