@@ -13,31 +13,95 @@ type block struct {
 	j0, n   int // position of the first key, and number of keys
 	keys    *packed
 	slot    int
-	pending batch
-	halves  [blockKeys / lanes]int // columns of S where the scores of each 16 keys lie
-	runs    []run                  // of halves that lie side by side in the block and in S
-	columns int                    // of S in use
+	batches []batch
 }
 
-// batch is rows [from, to) of a tile that go through a block together.
+// batch is rows [from, to) of a tile that go through a block together. Their scores lie in S side by side,
+// but only of those halves of panels that are used.
 type batch struct {
 	from, to int
 	some     [2]uint64 // keys that one of them sees
 	whole    [2]uint64 // keys that all of them see
+	used     halves
 }
 
-// run is the keys [start, end) of a block, multiples of 16.
-type run struct{ start, end int }
+// halves is a set of halves of panels, 16 keys each, a bit for each of a block.
+type halves uint8
+
+// halvesOf is the halves of which some keys are set.
+func halvesOf(keys [2]uint64) (used halves) {
+	for h := range blockKeys / lanes {
+		if half(keys, h) != 0 {
+			used |= 1 << h
+		}
+	}
+	return used
+}
+
+// half is the bits of 16 keys.
+func half(keys [2]uint64, h int) uint16 { return uint16(keys[h/4] >> (h % 4 * lanes)) }
+
+// next is the first range of keys in halves side by side, and the halves behind it.
+func (u halves) next() (start, end int, rest halves) {
+	first := bits.TrailingZeros8(uint8(u))
+	n := bits.TrailingZeros8(^uint8(u >> first))
+	return first * lanes, (first + n) * lanes, u >> (first + n) << (first + n)
+}
+
+// columns is the number of columns of S that the halves take.
+func (u halves) columns() int { return bits.OnesCount8(uint8(u)) * lanes }
+
+// column is where in S the score of a key is.
+func (u halves) column(key int) int {
+	return (u & (1<<(key/lanes) - 1)).columns() + key%lanes
+}
+
+// within is the halves that the keys [from, to) have.
+func (u halves) within(from, to int) halves {
+	return u & halves(1<<(to/lanes)-1) &^ (1<<(from/lanes) - 1)
+}
 
 // block takes the rows of a tile through one block of keys. Rows that see the same, one beside the
 // other, go together.
 func (w *worker) block(t *tile, number int) {
 	b := &w.blk
-	b.number, b.keys, b.pending = number, nil, batch{}
+	b.number, b.batches = number, b.batches[:0]
 	b.n = min(t.seq.keys-number*blockKeys, blockKeys)
 	b.j0 = number*blockKeys + t.seq.keyOffset
-	w.look(t, t.r0, t.r1)
-	w.attend(t)
+	if w.look(t, t.r0, t.r1); len(b.batches) == 0 {
+		return
+	}
+	b.keys, b.slot = t.keys.block(w, t, number)
+	for i := range b.batches {
+		w.layOut(t, &b.batches[i])
+	}
+	// All batches take a panel while it is in L1: first their products with K, then those with V.
+	for j := 0; j < blockKeys; j += b.step(blockKeys) {
+		for i := range b.batches {
+			p := &b.batches[i]
+			for used := p.used.within(j, j+b.step(blockKeys)); used != 0; {
+				var start, end int
+				start, end, used = used.next()
+				w.scores(t.local(p.from), p.to-p.from, start, end, p.used.column(start), b.keys, b.slot)
+			}
+		}
+	}
+	for i := range b.batches {
+		w.probability(t, &b.batches[i])
+	}
+	for c := 0; c < w.valuePitch; c += b.step(w.valuePitch) {
+		for i := range b.batches {
+			w.weigh(t, &b.batches[i], c, min(c+b.step(w.valuePitch), w.valuePitch))
+		}
+	}
+}
+
+// step is how much of a number of columns is done before the next batch: all where there is only one.
+func (b *block) step(whole int) int {
+	if len(b.batches) == 1 {
+		return whole
+	}
+	return panel
 }
 
 // look divides the rows [from, to) of a tile by what they see of the block.
@@ -56,7 +120,7 @@ func (w *worker) look(t *tile, from, to int) {
 				w.bits[t.local(i)] = keys
 			}
 		}
-		w.add(t, batch{from, to, keys, keys})
+		w.add(batch{from: from, to: to, some: keys, whole: keys})
 	case to-from > rowTile:
 		for r := from; r < to; r += rowTile {
 			w.look(t, r, min(r+rowTile, to))
@@ -70,7 +134,7 @@ func (w *worker) look(t *tile, from, to int) {
 			part.with(*seen)
 		}
 		if part.some != [2]uint64{} || t.p.changes.output != nil {
-			w.add(t, part)
+			w.add(part)
 		}
 	}
 }
@@ -84,113 +148,83 @@ func (p *batch) with(seen [2]uint64) {
 }
 
 // add puts rows to those before them, if they go together.
-func (w *worker) add(t *tile, next batch) {
-	p := &w.blk.pending
-	if p.to == next.from && p.some == next.some && p.whole == next.whole {
-		p.to = next.to
-		return
+func (w *worker) add(next batch) {
+	b := &w.blk
+	if n := len(b.batches); n > 0 {
+		if p := &b.batches[n-1]; p.to == next.from && p.some == next.some && p.whole == next.whole {
+			p.to = next.to
+			return
+		}
 	}
-	w.attend(t)
-	*p = next
+	b.batches = append(b.batches, next)
 }
 
-// attend takes the pending rows through the block.
-func (w *worker) attend(t *tile) {
-	b := &w.blk
-	p := b.pending
-	b.pending = batch{}
-	if p.from == p.to {
-		return
-	}
-	if b.keys == nil {
-		b.keys, b.slot = t.keys.block(w, t, b.number)
-	}
-	change := &t.p.changes
+// layOut decides of which keys a batch has scores.
+func (w *worker) layOut(t *tile, p *batch) {
+	b, change := &w.blk, &t.p.changes
 	if change.bias != nil && (change.function != nil || !b.keys.finite[b.slot]) {
 		// Otherwise the score of -Inf is enough, whose weight is +0.
 		w.hideByBias(t, p.from, p.to)
 		p.whole = [2]uint64{} // as far as anyone knows
 	}
-	if change.function != nil || change.output != nil {
-		b.layOut(every(b.n)) // they get whole rows of the block
-	} else {
-		b.layOut(p.some)
+	if p.used = halvesOf(p.some); change.function != nil || change.output != nil {
+		p.used = halvesOf(every(b.n)) // they get whole rows of the block
 	}
-	row, rows := t.local(p.from), p.to-p.from
-	for _, r := range b.runs {
-		w.scores(row, rows, r.start, r.end, b.halves[r.start/lanes], b.keys, b.slot)
-	}
+}
+
+// probability turns the products of a batch into scores, and those into P and α.
+func (w *worker) probability(t *tile, p *batch) {
 	for r := p.from; r < p.to; r += lanes {
 		row, rows := t.local(r), min(lanes, p.to-r)
-		if !change.none() {
+		if !t.p.changes.none() {
 			w.change(t, r, rows, p)
 		}
 		w.hide(row, rows, p)
-		w.softmax(row, rows, b.columns)
+		w.softmax(row, rows, p.used.columns())
 	}
-	alpha := at(w.alpha, row)
-	weigh := func(from, to int) {
-		w.accumulate(row, rows, from, to, b.column(from), b.keys, b.slot, alpha)
+}
+
+// hide makes the scores of keys that a row does not see -Inf, wherever a half of a panel is not seen whole
+// by all rows.
+func (w *worker) hide(row, rows int, p *batch) {
+	partly := p.used
+	for h := range blockKeys / lanes {
+		if half(p.whole, h) == 1<<lanes-1 {
+			partly &^= 1 << h
+		}
+	}
+	for partly != 0 {
+		var start, end int
+		start, end, partly = partly.next()
+		asm.MaskTile(w.level, at(w.s, row*blockKeys+p.used.column(start)), blockKeys, rows, start, end-start, &w.bits[row][0])
+	}
+}
+
+// weigh is O = α·O + P·V for the columns [c0, c1) of a batch.
+func (w *worker) weigh(t *tile, p *batch, c0, c1 int) {
+	b := &w.blk
+	row, rows, alpha := t.local(p.from), p.to-p.from, at(w.alpha, t.local(p.from))
+	add := func(from, to int) {
+		w.accumulate(row, rows, from, to, p.used.column(from), c0, c1, b.keys, b.slot, alpha)
 		alpha = at(w.ones, 0)
 	}
 	switch {
 	case b.keys.finite[b.slot]:
 		// A weight of +0 for a key that a row does not see changes nothing.
-		for _, r := range b.runs {
+		for used := halvesOf(p.some); used != 0; {
+			var start, end int
+			start, end, used = used.next()
 			seen := p.some
-			if keep(&seen, r.start, r.end); seen != [2]uint64{} {
-				weigh(lowest(seen), highest(seen)+1)
-			}
+			keep(&seen, start, end)
+			add(lowest(seen), highest(seen)+1)
 		}
 	case p.some == p.whole:
-		eachRun(p.some, weigh)
+		eachRun(p.some, add)
 	default:
 		// 0·Inf would be NaN: each row takes the keys that it sees.
 		for end := row + rows; row < end; row++ {
 			rows, alpha = 1, at(w.alpha, row)
-			eachRun(w.bits[row], weigh)
-		}
-	}
-}
-
-// layOut gives the keys of a block their columns in S: whole halves of panels, as far as they are seen.
-func (b *block) layOut(seen [2]uint64) {
-	b.runs, b.columns = b.runs[:0], 0
-	for h := range b.halves {
-		start := h * lanes
-		if half(seen, h) == 0 {
-			continue
-		}
-		b.halves[h] = b.columns
-		b.columns += lanes
-		if n := len(b.runs); n > 0 && b.runs[n-1].end == start {
-			b.runs[n-1].end += lanes
-		} else {
-			b.runs = append(b.runs, run{start, start + lanes})
-		}
-	}
-}
-
-// half is the bits of 16 keys.
-func half(bits [2]uint64, h int) uint16 { return uint16(bits[h/4] >> (h % 4 * lanes)) }
-
-// column is where in S the score of a key is.
-func (b *block) column(key int) int { return b.halves[key/lanes] + key%lanes }
-
-// hide makes the scores of keys that a row does not see -Inf, wherever a half of a panel is not seen whole
-// by all rows.
-func (w *worker) hide(row, rows int, p batch) {
-	b := &w.blk
-	for _, r := range b.runs {
-		for from := r.start; from < r.end; from += lanes {
-			to := from
-			for to < r.end && half(p.whole, to/lanes) != 1<<lanes-1 {
-				to += lanes
-			}
-			if from < to {
-				asm.MaskTile(w.level, at(w.s, row*blockKeys+b.column(from)), blockKeys, rows, from, to-from, &w.bits[row][0])
-				from = to
-			}
+			eachRun(w.bits[row], add)
 		}
 	}
 }

@@ -173,17 +173,17 @@ var noBias [blockKeys]float32
 
 // change takes rows of S, of which the first is row from of the tile, from products to base-2 scores, as
 // far as anything changes them.
-func (w *worker) change(t *tile, from, rows int, p batch) {
+func (w *worker) change(t *tile, from, rows int, p *batch) {
 	c, b := &t.p.changes, &w.blk
 	row := t.local(from)
 	w.record(t, from, rows, ScaledScores)
 	if c.cap != 0 {
-		asm.CapTile(w.level, at(w.s, row*blockKeys), blockKeys, rows, b.columns, c.inverse, c.cap)
+		asm.CapTile(w.level, at(w.s, row*blockKeys), blockKeys, rows, p.used.columns(), c.inverse, c.cap)
 	}
 	w.record(t, from, rows, CappedScores)
 	if c.biased {
 		for r := from; r < min(from+w.group, from+rows); r++ {
-			w.addBias(t, r, (from+rows-r+w.group-1)/w.group)
+			w.addBias(t, r, (from+rows-r+w.group-1)/w.group, p.used)
 		}
 	}
 	if c.function != nil {
@@ -200,31 +200,33 @@ func (w *worker) change(t *tile, from, rows int, p batch) {
 	}
 	if c.natural && !(c.biased && c.unit == portable.Log2eHi) {
 		s := at(w.s, row*blockKeys)
-		asm.ScaleRows(w.level, s, blockKeys, s, blockKeys, rows, b.columns, portable.Log2eHi)
+		asm.ScaleRows(w.level, s, blockKeys, s, blockKeys, rows, p.used.columns(), portable.Log2eHi)
 	}
 	w.record(t, from, rows, Probabilities)
 }
 
 // addBias adds bias and ALiBi to rows of one head: r, and every group-th after it.
-func (w *worker) addBias(t *tile, r, rows int) {
+func (w *worker) addBias(t *tile, r, rows int, used halves) {
 	c, b := &t.p.changes, &w.blk
 	i, h := r/w.group, t.head(r)
-	for _, run := range b.runs {
-		cols := min(run.end, b.n) - run.start
+	for rest := used; rest != 0; {
+		var start, end int
+		start, end, rest = rest.next()
+		cols := min(end, b.n) - start
 		if c.bias != nil {
-			cols = min(cols, c.bias.Shape[3]-b.j0-run.start)
+			cols = min(cols, c.bias.Shape[3]-b.j0-start)
 		}
 		if cols <= 0 {
 			continue
 		}
 		for x := range w.first[:rows] {
-			w.first[x] = int32(b.j0 + run.start - (i + x) - t.seq.slopeOffset)
+			w.first[x] = int32(b.j0 + start - (i + x) - t.seq.slopeOffset)
 		}
 		bias, stride := &noBias[0], 0
 		if c.bias != nil {
-			bias, stride = t.biasRow(h, i, b.j0+run.start), c.bias.rowStride()
+			bias, stride = t.biasRow(h, i, b.j0+start), c.bias.rowStride()
 		}
-		asm.BiasTile(w.level, at(w.s, t.local(r)*blockKeys+b.column(run.start)), w.group*blockKeys, bias, stride,
+		asm.BiasTile(w.level, at(w.s, t.local(r)*blockKeys+used.column(start)), w.group*blockKeys, bias, stride,
 			rows, cols, &w.first[0], &keyNumbers[0], c.factor, c.slopes[h], c.lowest, c.unit)
 	}
 }

@@ -322,13 +322,14 @@ func (w *worker) softmax(row, rows, cols int) {
 	}
 }
 
-// accumulate is O = α·O + P·V for the keys [from, to) of a block, whose P begin at a column of S.
-func (w *worker) accumulate(row, rows, from, to, column int, p *packed, slot int, alpha *float32) {
+// accumulate is O = α·O + P·V for the keys [from, to) of a block, whose P begin at a column of S, and for the
+// columns [c0, c1) of O.
+func (w *worker) accumulate(row, rows, from, to, column, c0, c1 int, p *packed, slot int, alpha *float32) {
 	width := roundUp(w.valueDim, panel)
-	for c := 0; c < w.valuePitch; c += panel {
+	for c := c0; c < c1; c += panel {
 		v := slot*blockKeys*width + c*blockKeys + from*panel
 		w.product(at(w.state.o, row*w.valuePitch+c), w.valuePitch, at(w.s, row*blockKeys+column), blockKeys,
-			at(p.v, v), to-from, rows, min(panel, w.valuePitch-c), alpha)
+			at(p.v, v), to-from, rows, min(panel, c1-c), alpha)
 	}
 }
 
