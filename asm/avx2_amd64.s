@@ -4,25 +4,11 @@
 
 #include "textflag.h"
 
-// func dotAVX2(x *float32, y *float32, n int, acc *float32) float32
-TEXT ·dotAVX2(SB), NOSPLIT, $0-36
-	MOVQ    x+0(FP), AX // x
-	MOVQ    y+8(FP), CX // y
-	MOVQ    n+16(FP), DX // n
-	MOVQ    acc+24(FP), BX // acc
-	CMPQ    BX, $+1 // acc < 1
-	JLT     less_1 // acc < 1
-	VMOVUPS (BX), Y0 // c0 = acc[0], lanes 0..7
-	VMOVUPS 32(BX), Y1 // c0 = acc[0], lanes 8..15
-	VMOVUPS 64(BX), Y2 // c1 = acc[16], lanes 0..7
-	VMOVUPS 96(BX), Y3 // c1 = acc[16], lanes 8..15
-	VMOVUPS 128(BX), Y4 // c2 = acc[32], lanes 0..7
-	VMOVUPS 160(BX), Y5 // c2 = acc[32], lanes 8..15
-	VMOVUPS 192(BX), Y6 // c3 = acc[48], lanes 0..7
-	VMOVUPS 224(BX), Y7 // c3 = acc[48], lanes 8..15
-	JMP     end_2
-
-less_1:
+// func dotAVX2(x *float32, y *float32, n int) float32
+TEXT ·dotAVX2(SB), NOSPLIT, $0-28
+	MOVQ   x+0(FP), AX // x
+	MOVQ   y+8(FP), CX // y
+	MOVQ   n+16(FP), DX // n
 	VXORPS Y0, Y0, Y0 // c0 = 0, lanes 0..7
 	VXORPS Y1, Y1, Y1 // c0 = 0, lanes 8..15
 	VXORPS Y2, Y2, Y2 // c1 = 0, lanes 0..7
@@ -31,72 +17,56 @@ less_1:
 	VXORPS Y5, Y5, Y5 // c2 = 0, lanes 8..15
 	VXORPS Y6, Y6, Y6 // c3 = 0, lanes 0..7
 	VXORPS Y7, Y7, Y7 // c3 = 0, lanes 8..15
+	CMPQ   DX, $+64 // n < 64
+	JLT    chains_end_2 // n < 64
 
-end_2:
-	CMPQ DX, $+64 // n < 64
-	JLT  chains_end_4 // n < 64
-
-chains_3:
+chains_1:
 	VMOVUPS     (AX), Y8 // x = x[0], lanes 0..7
 	VMOVUPS     32(AX), Y9 // x = x[0], lanes 8..15
-	VMOVUPS     (CX), Y10 // y = y[0], lanes 0..7
-	VMOVUPS     32(CX), Y11 // y = y[0], lanes 8..15
-	VFMADD231PS Y10, Y8, Y0 // c0 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y1 // c0 += x * y, lanes 8..15
+	VFMADD231PS (CX), Y8, Y0 // c0 += x * y[0], lanes 0..7
+	VFMADD231PS 32(CX), Y9, Y1 // c0 += x * y[0], lanes 8..15
 	VMOVUPS     64(AX), Y8 // x = x[16], lanes 0..7
 	VMOVUPS     96(AX), Y9 // x = x[16], lanes 8..15
-	VMOVUPS     64(CX), Y10 // y = y[16], lanes 0..7
-	VMOVUPS     96(CX), Y11 // y = y[16], lanes 8..15
-	VFMADD231PS Y10, Y8, Y2 // c1 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y3 // c1 += x * y, lanes 8..15
+	VFMADD231PS 64(CX), Y8, Y2 // c1 += x * y[16], lanes 0..7
+	VFMADD231PS 96(CX), Y9, Y3 // c1 += x * y[16], lanes 8..15
 	VMOVUPS     128(AX), Y8 // x = x[32], lanes 0..7
 	VMOVUPS     160(AX), Y9 // x = x[32], lanes 8..15
-	VMOVUPS     128(CX), Y10 // y = y[32], lanes 0..7
-	VMOVUPS     160(CX), Y11 // y = y[32], lanes 8..15
-	VFMADD231PS Y10, Y8, Y4 // c2 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y5 // c2 += x * y, lanes 8..15
+	VFMADD231PS 128(CX), Y8, Y4 // c2 += x * y[32], lanes 0..7
+	VFMADD231PS 160(CX), Y9, Y5 // c2 += x * y[32], lanes 8..15
 	VMOVUPS     192(AX), Y8 // x = x[48], lanes 0..7
 	VMOVUPS     224(AX), Y9 // x = x[48], lanes 8..15
-	VMOVUPS     192(CX), Y10 // y = y[48], lanes 0..7
-	VMOVUPS     224(CX), Y11 // y = y[48], lanes 8..15
-	VFMADD231PS Y10, Y8, Y6 // c3 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y7 // c3 += x * y, lanes 8..15
+	VFMADD231PS 192(CX), Y8, Y6 // c3 += x * y[48], lanes 0..7
+	VFMADD231PS 224(CX), Y9, Y7 // c3 += x * y[48], lanes 8..15
 	ADDQ        $+256, AX // x += 256
 	ADDQ        $+256, CX // y += 256
 	SUBQ        $+64, DX // n += -64
 	CMPQ        DX, $+64 // n >= 64
-	JGE         chains_3 // n >= 64
+	JGE         chains_1 // n >= 64
 
-chains_end_4:
+chains_end_2:
 	CMPQ        DX, $+16 // n < 16
-	JLT         less_5 // n < 16
+	JLT         less_3 // n < 16
 	VMOVUPS     (AX), Y8 // x = x[0], lanes 0..7
 	VMOVUPS     32(AX), Y9 // x = x[0], lanes 8..15
-	VMOVUPS     (CX), Y10 // y = y[0], lanes 0..7
-	VMOVUPS     32(CX), Y11 // y = y[0], lanes 8..15
-	VFMADD231PS Y10, Y8, Y0 // c0 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y1 // c0 += x * y, lanes 8..15
+	VFMADD231PS (CX), Y8, Y0 // c0 += x * y[0], lanes 0..7
+	VFMADD231PS 32(CX), Y9, Y1 // c0 += x * y[0], lanes 8..15
+	SUBQ        $+16, DX // n += -16
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_5 // n < 16
+	VMOVUPS     64(AX), Y8 // x = x[16], lanes 0..7
+	VMOVUPS     96(AX), Y9 // x = x[16], lanes 8..15
+	VFMADD231PS 64(CX), Y8, Y2 // c1 += x * y[16], lanes 0..7
+	VFMADD231PS 96(CX), Y9, Y3 // c1 += x * y[16], lanes 8..15
 	SUBQ        $+16, DX // n += -16
 	CMPQ        DX, $+16 // n < 16
 	JLT         less_7 // n < 16
-	VMOVUPS     64(AX), Y8 // x = x[16], lanes 0..7
-	VMOVUPS     96(AX), Y9 // x = x[16], lanes 8..15
-	VMOVUPS     64(CX), Y10 // y = y[16], lanes 0..7
-	VMOVUPS     96(CX), Y11 // y = y[16], lanes 8..15
-	VFMADD231PS Y10, Y8, Y2 // c1 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y3 // c1 += x * y, lanes 8..15
-	SUBQ        $+16, DX // n += -16
-	CMPQ        DX, $+16 // n < 16
-	JLT         less_9 // n < 16
 	VMOVUPS     128(AX), Y8 // x = x[32], lanes 0..7
 	VMOVUPS     160(AX), Y9 // x = x[32], lanes 8..15
-	VMOVUPS     128(CX), Y10 // y = y[32], lanes 0..7
-	VMOVUPS     160(CX), Y11 // y = y[32], lanes 8..15
-	VFMADD231PS Y10, Y8, Y4 // c2 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y5 // c2 += x * y, lanes 8..15
+	VFMADD231PS 128(CX), Y8, Y4 // c2 += x * y[32], lanes 0..7
+	VFMADD231PS 160(CX), Y9, Y5 // c2 += x * y[32], lanes 8..15
 	SUBQ        $+16, DX // n += -16
 	CMPQ        DX, $+1 // n < 1
-	JLT         less_11 // n < 1
+	JLT         less_9 // n < 1
 	LEAQ        tail_window<>+0(SB), BX // first n lanes
 	MOVQ        $+16, SI // first n lanes
 	SUBQ        DX, SI // first n lanes
@@ -109,12 +79,12 @@ chains_end_4:
 	VFMADD231PS Y10, Y8, Y6 // c3 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y7 // c3 += x * y, lanes 8..15
 
-less_11:
-	JMP end_10
-
 less_9:
+	JMP end_8
+
+less_7:
 	CMPQ        DX, $+1 // n < 1
-	JLT         less_12 // n < 1
+	JLT         less_10 // n < 1
 	LEAQ        tail_window<>+0(SB), BX // first n lanes
 	MOVQ        $+16, SI // first n lanes
 	SUBQ        DX, SI // first n lanes
@@ -127,13 +97,13 @@ less_9:
 	VFMADD231PS Y10, Y8, Y4 // c2 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y5 // c2 += x * y, lanes 8..15
 
-less_12:
-end_10:
-	JMP end_8
+less_10:
+end_8:
+	JMP end_6
 
-less_7:
+less_5:
 	CMPQ        DX, $+1 // n < 1
-	JLT         less_13 // n < 1
+	JLT         less_11 // n < 1
 	LEAQ        tail_window<>+0(SB), BX // first n lanes
 	MOVQ        $+16, SI // first n lanes
 	SUBQ        DX, SI // first n lanes
@@ -146,13 +116,13 @@ less_7:
 	VFMADD231PS Y10, Y8, Y2 // c1 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y3 // c1 += x * y, lanes 8..15
 
-less_13:
-end_8:
-	JMP end_6
+less_11:
+end_6:
+	JMP end_4
 
-less_5:
+less_3:
 	CMPQ        DX, $+1 // n < 1
-	JLT         less_14 // n < 1
+	JLT         less_12 // n < 1
 	LEAQ        tail_window<>+0(SB), BX // first n lanes
 	MOVQ        $+16, SI // first n lanes
 	SUBQ        DX, SI // first n lanes
@@ -165,8 +135,8 @@ less_5:
 	VFMADD231PS Y10, Y8, Y0 // c0 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y1 // c0 += x * y, lanes 8..15
 
-less_14:
-end_6:
+less_12:
+end_4:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
 	VADDPS       Y2, Y0, Y0 // c0 = c0 + c1, lanes 0..7
 	VADDPS       Y3, Y1, Y1 // c0 = c0 + c1, lanes 8..15
@@ -185,7 +155,7 @@ end_6:
 	VXORPS       Y3, Y3, Y3 // zero = 0, lanes 8..15
 	VADDPS       Y2, Y0, Y0 // c0 = c0 + zero, lanes 0..7
 	VADDPS       Y3, Y1, Y1 // c0 = c0 + zero, lanes 8..15
-	VMOVSS       X0, ret+32(FP) // return c0[0]
+	VMOVSS       X0, ret+24(FP) // return c0[0]
 	VZEROUPPER
 	RET
 
@@ -223,14 +193,12 @@ DATA tail_window<>+120(SB)/4, $0x00000000
 DATA tail_window<>+124(SB)/4, $0x00000000
 GLOBL tail_window<>(SB), RODATA|NOPTR, $128
 
-// func dotChunkAVX2(acc *float32, x *float32, y *float32, n int)
-TEXT ·dotChunkAVX2(SB), NOSPLIT, $0-32
+// func dotFromAVX2(acc *float32, x *float32, y *float32, n int) float32
+TEXT ·dotFromAVX2(SB), NOSPLIT, $0-36
 	MOVQ    x+8(FP), AX // x
 	MOVQ    y+16(FP), CX // y
 	MOVQ    n+24(FP), DX // n
 	MOVQ    acc+0(FP), BX // acc
-	CMPQ    BX, $+1 // acc < 1
-	JLT     less_1 // acc < 1
 	VMOVUPS (BX), Y0 // c0 = acc[0], lanes 0..7
 	VMOVUPS 32(BX), Y1 // c0 = acc[0], lanes 8..15
 	VMOVUPS 64(BX), Y2 // c1 = acc[16], lanes 0..7
@@ -239,54 +207,189 @@ TEXT ·dotChunkAVX2(SB), NOSPLIT, $0-32
 	VMOVUPS 160(BX), Y5 // c2 = acc[32], lanes 8..15
 	VMOVUPS 192(BX), Y6 // c3 = acc[48], lanes 0..7
 	VMOVUPS 224(BX), Y7 // c3 = acc[48], lanes 8..15
-	JMP     end_2
+	CMPQ    DX, $+64 // n < 64
+	JLT     chains_end_2 // n < 64
 
-less_1:
-	VXORPS Y0, Y0, Y0 // c0 = 0, lanes 0..7
-	VXORPS Y1, Y1, Y1 // c0 = 0, lanes 8..15
-	VXORPS Y2, Y2, Y2 // c1 = 0, lanes 0..7
-	VXORPS Y3, Y3, Y3 // c1 = 0, lanes 8..15
-	VXORPS Y4, Y4, Y4 // c2 = 0, lanes 0..7
-	VXORPS Y5, Y5, Y5 // c2 = 0, lanes 8..15
-	VXORPS Y6, Y6, Y6 // c3 = 0, lanes 0..7
-	VXORPS Y7, Y7, Y7 // c3 = 0, lanes 8..15
-
-end_2:
-	CMPQ DX, $+64 // n < 64
-	JLT  chains_end_4 // n < 64
-
-chains_3:
+chains_1:
 	VMOVUPS     (AX), Y8 // x = x[0], lanes 0..7
 	VMOVUPS     32(AX), Y9 // x = x[0], lanes 8..15
-	VMOVUPS     (CX), Y10 // y = y[0], lanes 0..7
-	VMOVUPS     32(CX), Y11 // y = y[0], lanes 8..15
-	VFMADD231PS Y10, Y8, Y0 // c0 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y1 // c0 += x * y, lanes 8..15
+	VFMADD231PS (CX), Y8, Y0 // c0 += x * y[0], lanes 0..7
+	VFMADD231PS 32(CX), Y9, Y1 // c0 += x * y[0], lanes 8..15
 	VMOVUPS     64(AX), Y8 // x = x[16], lanes 0..7
 	VMOVUPS     96(AX), Y9 // x = x[16], lanes 8..15
-	VMOVUPS     64(CX), Y10 // y = y[16], lanes 0..7
-	VMOVUPS     96(CX), Y11 // y = y[16], lanes 8..15
-	VFMADD231PS Y10, Y8, Y2 // c1 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y3 // c1 += x * y, lanes 8..15
+	VFMADD231PS 64(CX), Y8, Y2 // c1 += x * y[16], lanes 0..7
+	VFMADD231PS 96(CX), Y9, Y3 // c1 += x * y[16], lanes 8..15
 	VMOVUPS     128(AX), Y8 // x = x[32], lanes 0..7
 	VMOVUPS     160(AX), Y9 // x = x[32], lanes 8..15
-	VMOVUPS     128(CX), Y10 // y = y[32], lanes 0..7
-	VMOVUPS     160(CX), Y11 // y = y[32], lanes 8..15
-	VFMADD231PS Y10, Y8, Y4 // c2 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y5 // c2 += x * y, lanes 8..15
+	VFMADD231PS 128(CX), Y8, Y4 // c2 += x * y[32], lanes 0..7
+	VFMADD231PS 160(CX), Y9, Y5 // c2 += x * y[32], lanes 8..15
 	VMOVUPS     192(AX), Y8 // x = x[48], lanes 0..7
 	VMOVUPS     224(AX), Y9 // x = x[48], lanes 8..15
-	VMOVUPS     192(CX), Y10 // y = y[48], lanes 0..7
-	VMOVUPS     224(CX), Y11 // y = y[48], lanes 8..15
-	VFMADD231PS Y10, Y8, Y6 // c3 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y7 // c3 += x * y, lanes 8..15
+	VFMADD231PS 192(CX), Y8, Y6 // c3 += x * y[48], lanes 0..7
+	VFMADD231PS 224(CX), Y9, Y7 // c3 += x * y[48], lanes 8..15
 	ADDQ        $+256, AX // x += 256
 	ADDQ        $+256, CX // y += 256
 	SUBQ        $+64, DX // n += -64
 	CMPQ        DX, $+64 // n >= 64
-	JGE         chains_3 // n >= 64
+	JGE         chains_1 // n >= 64
 
-chains_end_4:
+chains_end_2:
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_3 // n < 16
+	VMOVUPS     (AX), Y8 // x = x[0], lanes 0..7
+	VMOVUPS     32(AX), Y9 // x = x[0], lanes 8..15
+	VFMADD231PS (CX), Y8, Y0 // c0 += x * y[0], lanes 0..7
+	VFMADD231PS 32(CX), Y9, Y1 // c0 += x * y[0], lanes 8..15
+	SUBQ        $+16, DX // n += -16
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_5 // n < 16
+	VMOVUPS     64(AX), Y8 // x = x[16], lanes 0..7
+	VMOVUPS     96(AX), Y9 // x = x[16], lanes 8..15
+	VFMADD231PS 64(CX), Y8, Y2 // c1 += x * y[16], lanes 0..7
+	VFMADD231PS 96(CX), Y9, Y3 // c1 += x * y[16], lanes 8..15
+	SUBQ        $+16, DX // n += -16
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_7 // n < 16
+	VMOVUPS     128(AX), Y8 // x = x[32], lanes 0..7
+	VMOVUPS     160(AX), Y9 // x = x[32], lanes 8..15
+	VFMADD231PS 128(CX), Y8, Y4 // c2 += x * y[32], lanes 0..7
+	VFMADD231PS 160(CX), Y9, Y5 // c2 += x * y[32], lanes 8..15
+	SUBQ        $+16, DX // n += -16
+	CMPQ        DX, $+1 // n < 1
+	JLT         less_9 // n < 1
+	LEAQ        tail_window<>+0(SB), BX // first n lanes
+	MOVQ        $+16, SI // first n lanes
+	SUBQ        DX, SI // first n lanes
+	VMOVUPS     (BX)(SI*4), Y10 // first n lanes
+	VMOVUPS     32(BX)(SI*4), Y11 // first n lanes
+	VMASKMOVPS  192(AX), Y10, Y8 // x = x[48], n lanes
+	VMASKMOVPS  224(AX), Y11, Y9 // x = x[48], n lanes
+	VMASKMOVPS  192(CX), Y10, Y10 // y = y[48], n lanes
+	VMASKMOVPS  224(CX), Y11, Y11 // y = y[48], n lanes
+	VFMADD231PS Y10, Y8, Y6 // c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y7 // c3 += x * y, lanes 8..15
+
+less_9:
+	JMP end_8
+
+less_7:
+	CMPQ        DX, $+1 // n < 1
+	JLT         less_10 // n < 1
+	LEAQ        tail_window<>+0(SB), BX // first n lanes
+	MOVQ        $+16, SI // first n lanes
+	SUBQ        DX, SI // first n lanes
+	VMOVUPS     (BX)(SI*4), Y10 // first n lanes
+	VMOVUPS     32(BX)(SI*4), Y11 // first n lanes
+	VMASKMOVPS  128(AX), Y10, Y8 // x = x[32], n lanes
+	VMASKMOVPS  160(AX), Y11, Y9 // x = x[32], n lanes
+	VMASKMOVPS  128(CX), Y10, Y10 // y = y[32], n lanes
+	VMASKMOVPS  160(CX), Y11, Y11 // y = y[32], n lanes
+	VFMADD231PS Y10, Y8, Y4 // c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // c2 += x * y, lanes 8..15
+
+less_10:
+end_8:
+	JMP end_6
+
+less_5:
+	CMPQ        DX, $+1 // n < 1
+	JLT         less_11 // n < 1
+	LEAQ        tail_window<>+0(SB), BX // first n lanes
+	MOVQ        $+16, SI // first n lanes
+	SUBQ        DX, SI // first n lanes
+	VMOVUPS     (BX)(SI*4), Y10 // first n lanes
+	VMOVUPS     32(BX)(SI*4), Y11 // first n lanes
+	VMASKMOVPS  64(AX), Y10, Y8 // x = x[16], n lanes
+	VMASKMOVPS  96(AX), Y11, Y9 // x = x[16], n lanes
+	VMASKMOVPS  64(CX), Y10, Y10 // y = y[16], n lanes
+	VMASKMOVPS  96(CX), Y11, Y11 // y = y[16], n lanes
+	VFMADD231PS Y10, Y8, Y2 // c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y3 // c1 += x * y, lanes 8..15
+
+less_11:
+end_6:
+	JMP end_4
+
+less_3:
+	CMPQ        DX, $+1 // n < 1
+	JLT         less_12 // n < 1
+	LEAQ        tail_window<>+0(SB), BX // first n lanes
+	MOVQ        $+16, SI // first n lanes
+	SUBQ        DX, SI // first n lanes
+	VMOVUPS     (BX)(SI*4), Y10 // first n lanes
+	VMOVUPS     32(BX)(SI*4), Y11 // first n lanes
+	VMASKMOVPS  (AX), Y10, Y8 // x = x[0], n lanes
+	VMASKMOVPS  32(AX), Y11, Y9 // x = x[0], n lanes
+	VMASKMOVPS  (CX), Y10, Y10 // y = y[0], n lanes
+	VMASKMOVPS  32(CX), Y11, Y11 // y = y[0], n lanes
+	VFMADD231PS Y10, Y8, Y0 // c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // c0 += x * y, lanes 8..15
+
+less_12:
+end_4:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VADDPS       Y2, Y0, Y0 // c0 = c0 + c1, lanes 0..7
+	VADDPS       Y3, Y1, Y1 // c0 = c0 + c1, lanes 8..15
+	VADDPS       Y6, Y4, Y4 // c2 = c2 + c3, lanes 0..7
+	VADDPS       Y7, Y5, Y5 // c2 = c2 + c3, lanes 8..15
+	VADDPS       Y4, Y0, Y0 // c0 = c0 + c2, lanes 0..7
+	VADDPS       Y5, Y1, Y1 // c0 = c0 + c2, lanes 8..15
+	VADDPS       Y1, Y0, Y0 // c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y0, X2 // c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // c0[0] = sum of lanes
+	VPSHUFD      $0xee, X0, X2 // c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // c0[0] = sum of lanes
+	VPSHUFD      $0x55, X0, X2 // c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // c0[0] = sum of lanes
+	VXORPS       Y2, Y2, Y2 // zero = 0, lanes 0..7
+	VXORPS       Y3, Y3, Y3 // zero = 0, lanes 8..15
+	VADDPS       Y2, Y0, Y0 // c0 = c0 + zero, lanes 0..7
+	VADDPS       Y3, Y1, Y1 // c0 = c0 + zero, lanes 8..15
+	VMOVSS       X0, ret+32(FP) // return c0[0]
+	VZEROUPPER
+	RET
+
+// func dotChunkAVX2(acc *float32, x *float32, y *float32, n int)
+TEXT ·dotChunkAVX2(SB), NOSPLIT, $0-32
+	MOVQ    x+8(FP), AX // x
+	MOVQ    y+16(FP), CX // y
+	MOVQ    n+24(FP), DX // n
+	MOVQ    acc+0(FP), BX // acc
+	VMOVUPS (BX), Y0 // c0 = acc[0], lanes 0..7
+	VMOVUPS 32(BX), Y1 // c0 = acc[0], lanes 8..15
+	VMOVUPS 64(BX), Y2 // c1 = acc[16], lanes 0..7
+	VMOVUPS 96(BX), Y3 // c1 = acc[16], lanes 8..15
+	VMOVUPS 128(BX), Y4 // c2 = acc[32], lanes 0..7
+	VMOVUPS 160(BX), Y5 // c2 = acc[32], lanes 8..15
+	VMOVUPS 192(BX), Y6 // c3 = acc[48], lanes 0..7
+	VMOVUPS 224(BX), Y7 // c3 = acc[48], lanes 8..15
+	CMPQ    DX, $+64 // n < 64
+	JLT     chains_end_2 // n < 64
+
+chains_1:
+	VMOVUPS     (AX), Y8 // x = x[0], lanes 0..7
+	VMOVUPS     32(AX), Y9 // x = x[0], lanes 8..15
+	VFMADD231PS (CX), Y8, Y0 // c0 += x * y[0], lanes 0..7
+	VFMADD231PS 32(CX), Y9, Y1 // c0 += x * y[0], lanes 8..15
+	VMOVUPS     64(AX), Y8 // x = x[16], lanes 0..7
+	VMOVUPS     96(AX), Y9 // x = x[16], lanes 8..15
+	VFMADD231PS 64(CX), Y8, Y2 // c1 += x * y[16], lanes 0..7
+	VFMADD231PS 96(CX), Y9, Y3 // c1 += x * y[16], lanes 8..15
+	VMOVUPS     128(AX), Y8 // x = x[32], lanes 0..7
+	VMOVUPS     160(AX), Y9 // x = x[32], lanes 8..15
+	VFMADD231PS 128(CX), Y8, Y4 // c2 += x * y[32], lanes 0..7
+	VFMADD231PS 160(CX), Y9, Y5 // c2 += x * y[32], lanes 8..15
+	VMOVUPS     192(AX), Y8 // x = x[48], lanes 0..7
+	VMOVUPS     224(AX), Y9 // x = x[48], lanes 8..15
+	VFMADD231PS 192(CX), Y8, Y6 // c3 += x * y[48], lanes 0..7
+	VFMADD231PS 224(CX), Y9, Y7 // c3 += x * y[48], lanes 8..15
+	ADDQ        $+256, AX // x += 256
+	ADDQ        $+256, CX // y += 256
+	SUBQ        $+64, DX // n += -64
+	CMPQ        DX, $+64 // n >= 64
+	JGE         chains_1 // n >= 64
+
+chains_end_2:
 	MOVQ    acc+0(FP), AX // acc
 	VMOVUPS Y0, (AX) // acc[0] = c0, lanes 0..7
 	VMOVUPS Y1, 32(AX) // acc[0] = c0, lanes 8..15

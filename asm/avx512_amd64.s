@@ -4,70 +4,51 @@
 
 #include "textflag.h"
 
-// func dotAVX512(x *float32, y *float32, n int, acc *float32) float32
-TEXT ·dotAVX512(SB), NOSPLIT, $0-36
-	MOVQ    x+0(FP), AX // x
-	MOVQ    y+8(FP), CX // y
-	MOVQ    n+16(FP), DX // n
-	MOVQ    acc+24(FP), BX // acc
-	CMPQ    BX, $+1 // acc < 1
-	JLT     less_1 // acc < 1
-	VMOVUPS (BX), Z0 // c0 = acc[0]
-	VMOVUPS 64(BX), Z1 // c1 = acc[16]
-	VMOVUPS 128(BX), Z2 // c2 = acc[32]
-	VMOVUPS 192(BX), Z3 // c3 = acc[48]
-	JMP     end_2
-
-less_1:
+// func dotAVX512(x *float32, y *float32, n int) float32
+TEXT ·dotAVX512(SB), NOSPLIT, $0-28
+	MOVQ   x+0(FP), AX // x
+	MOVQ   y+8(FP), CX // y
+	MOVQ   n+16(FP), DX // n
 	VPXORD Z0, Z0, Z0 // c0 = 0
 	VPXORD Z1, Z1, Z1 // c1 = 0
 	VPXORD Z2, Z2, Z2 // c2 = 0
 	VPXORD Z3, Z3, Z3 // c3 = 0
+	CMPQ   DX, $+64 // n < 64
+	JLT    chains_end_2 // n < 64
 
-end_2:
-	CMPQ DX, $+64 // n < 64
-	JLT  chains_end_4 // n < 64
-
-chains_3:
+chains_1:
 	VMOVUPS     (AX), Z4 // x = x[0]
-	VMOVUPS     (CX), Z5 // y = y[0]
-	VFMADD231PS Z5, Z4, Z0 // c0 += x * y
+	VFMADD231PS (CX), Z4, Z0 // c0 += x * y[0]
 	VMOVUPS     64(AX), Z4 // x = x[16]
-	VMOVUPS     64(CX), Z5 // y = y[16]
-	VFMADD231PS Z5, Z4, Z1 // c1 += x * y
+	VFMADD231PS 64(CX), Z4, Z1 // c1 += x * y[16]
 	VMOVUPS     128(AX), Z4 // x = x[32]
-	VMOVUPS     128(CX), Z5 // y = y[32]
-	VFMADD231PS Z5, Z4, Z2 // c2 += x * y
+	VFMADD231PS 128(CX), Z4, Z2 // c2 += x * y[32]
 	VMOVUPS     192(AX), Z4 // x = x[48]
-	VMOVUPS     192(CX), Z5 // y = y[48]
-	VFMADD231PS Z5, Z4, Z3 // c3 += x * y
+	VFMADD231PS 192(CX), Z4, Z3 // c3 += x * y[48]
 	ADDQ        $+256, AX // x += 256
 	ADDQ        $+256, CX // y += 256
 	SUBQ        $+64, DX // n += -64
 	CMPQ        DX, $+64 // n >= 64
-	JGE         chains_3 // n >= 64
+	JGE         chains_1 // n >= 64
 
-chains_end_4:
+chains_end_2:
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_3 // n < 16
+	VMOVUPS     (AX), Z4 // x = x[0]
+	VFMADD231PS (CX), Z4, Z0 // c0 += x * y[0]
+	SUBQ        $+16, DX // n += -16
 	CMPQ        DX, $+16 // n < 16
 	JLT         less_5 // n < 16
-	VMOVUPS     (AX), Z4 // x = x[0]
-	VMOVUPS     (CX), Z5 // y = y[0]
-	VFMADD231PS Z5, Z4, Z0 // c0 += x * y
+	VMOVUPS     64(AX), Z4 // x = x[16]
+	VFMADD231PS 64(CX), Z4, Z1 // c1 += x * y[16]
 	SUBQ        $+16, DX // n += -16
 	CMPQ        DX, $+16 // n < 16
 	JLT         less_7 // n < 16
-	VMOVUPS     64(AX), Z4 // x = x[16]
-	VMOVUPS     64(CX), Z5 // y = y[16]
-	VFMADD231PS Z5, Z4, Z1 // c1 += x * y
-	SUBQ        $+16, DX // n += -16
-	CMPQ        DX, $+16 // n < 16
-	JLT         less_9 // n < 16
 	VMOVUPS     128(AX), Z4 // x = x[32]
-	VMOVUPS     128(CX), Z5 // y = y[32]
-	VFMADD231PS Z5, Z4, Z2 // c2 += x * y
+	VFMADD231PS 128(CX), Z4, Z2 // c2 += x * y[32]
 	SUBQ        $+16, DX // n += -16
 	CMPQ        DX, $+1 // n < 1
-	JLT         less_11 // n < 1
+	JLT         less_9 // n < 1
 	MOVQ        $-1, BX // first n lanes
 	BZHIQ       DX, BX, BX // first n lanes
 	KMOVQ       BX, K1 // first n lanes
@@ -75,12 +56,12 @@ chains_end_4:
 	VMOVUPS.Z   192(CX), K1, Z5 // y = y[48], n lanes
 	VFMADD231PS Z5, Z4, Z3 // c3 += x * y
 
-less_11:
-	JMP end_10
-
 less_9:
+	JMP end_8
+
+less_7:
 	CMPQ        DX, $+1 // n < 1
-	JLT         less_12 // n < 1
+	JLT         less_10 // n < 1
 	MOVQ        $-1, BX // first n lanes
 	BZHIQ       DX, BX, BX // first n lanes
 	KMOVQ       BX, K1 // first n lanes
@@ -88,13 +69,13 @@ less_9:
 	VMOVUPS.Z   128(CX), K1, Z5 // y = y[32], n lanes
 	VFMADD231PS Z5, Z4, Z2 // c2 += x * y
 
-less_12:
-end_10:
-	JMP end_8
+less_10:
+end_8:
+	JMP end_6
 
-less_7:
+less_5:
 	CMPQ        DX, $+1 // n < 1
-	JLT         less_13 // n < 1
+	JLT         less_11 // n < 1
 	MOVQ        $-1, BX // first n lanes
 	BZHIQ       DX, BX, BX // first n lanes
 	KMOVQ       BX, K1 // first n lanes
@@ -102,13 +83,13 @@ less_7:
 	VMOVUPS.Z   64(CX), K1, Z5 // y = y[16], n lanes
 	VFMADD231PS Z5, Z4, Z1 // c1 += x * y
 
-less_13:
-end_8:
-	JMP end_6
+less_11:
+end_6:
+	JMP end_4
 
-less_5:
+less_3:
 	CMPQ        DX, $+1 // n < 1
-	JLT         less_14 // n < 1
+	JLT         less_12 // n < 1
 	MOVQ        $-1, BX // first n lanes
 	BZHIQ       DX, BX, BX // first n lanes
 	KMOVQ       BX, K1 // first n lanes
@@ -116,8 +97,122 @@ less_5:
 	VMOVUPS.Z   (CX), K1, Z5 // y = y[0], n lanes
 	VFMADD231PS Z5, Z4, Z0 // c0 += x * y
 
-less_14:
+less_12:
+end_4:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VADDPS        Z1, Z0, Z0 // c0 = c0 + c1
+	VADDPS        Z3, Z2, Z2 // c2 = c2 + c3
+	VADDPS        Z2, Z0, Z0 // c0 = c0 + c2
+	VEXTRACTF64X4 $0x01, Z0, Y1 // c0[0] = sum of lanes
+	VADDPS        Y1, Y0, Y0 // c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y0, X1 // c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // c0[0] = sum of lanes
+	VPSHUFD       $0xee, X0, X1 // c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // c0[0] = sum of lanes
+	VPSHUFD       $0x55, X0, X1 // c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // c0[0] = sum of lanes
+	VPXORD        Z1, Z1, Z1 // zero = 0
+	VADDPS        Z1, Z0, Z0 // c0 = c0 + zero
+	VMOVSS        X0, ret+24(FP) // return c0[0]
+	VZEROUPPER
+	RET
+
+// func dotFromAVX512(acc *float32, x *float32, y *float32, n int) float32
+TEXT ·dotFromAVX512(SB), NOSPLIT, $0-36
+	MOVQ    x+8(FP), AX // x
+	MOVQ    y+16(FP), CX // y
+	MOVQ    n+24(FP), DX // n
+	MOVQ    acc+0(FP), BX // acc
+	VMOVUPS (BX), Z0 // c0 = acc[0]
+	VMOVUPS 64(BX), Z1 // c1 = acc[16]
+	VMOVUPS 128(BX), Z2 // c2 = acc[32]
+	VMOVUPS 192(BX), Z3 // c3 = acc[48]
+	CMPQ    DX, $+64 // n < 64
+	JLT     chains_end_2 // n < 64
+
+chains_1:
+	VMOVUPS     (AX), Z4 // x = x[0]
+	VFMADD231PS (CX), Z4, Z0 // c0 += x * y[0]
+	VMOVUPS     64(AX), Z4 // x = x[16]
+	VFMADD231PS 64(CX), Z4, Z1 // c1 += x * y[16]
+	VMOVUPS     128(AX), Z4 // x = x[32]
+	VFMADD231PS 128(CX), Z4, Z2 // c2 += x * y[32]
+	VMOVUPS     192(AX), Z4 // x = x[48]
+	VFMADD231PS 192(CX), Z4, Z3 // c3 += x * y[48]
+	ADDQ        $+256, AX // x += 256
+	ADDQ        $+256, CX // y += 256
+	SUBQ        $+64, DX // n += -64
+	CMPQ        DX, $+64 // n >= 64
+	JGE         chains_1 // n >= 64
+
+chains_end_2:
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_3 // n < 16
+	VMOVUPS     (AX), Z4 // x = x[0]
+	VFMADD231PS (CX), Z4, Z0 // c0 += x * y[0]
+	SUBQ        $+16, DX // n += -16
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_5 // n < 16
+	VMOVUPS     64(AX), Z4 // x = x[16]
+	VFMADD231PS 64(CX), Z4, Z1 // c1 += x * y[16]
+	SUBQ        $+16, DX // n += -16
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_7 // n < 16
+	VMOVUPS     128(AX), Z4 // x = x[32]
+	VFMADD231PS 128(CX), Z4, Z2 // c2 += x * y[32]
+	SUBQ        $+16, DX // n += -16
+	CMPQ        DX, $+1 // n < 1
+	JLT         less_9 // n < 1
+	MOVQ        $-1, BX // first n lanes
+	BZHIQ       DX, BX, BX // first n lanes
+	KMOVQ       BX, K1 // first n lanes
+	VMOVUPS.Z   192(AX), K1, Z4 // x = x[48], n lanes
+	VMOVUPS.Z   192(CX), K1, Z5 // y = y[48], n lanes
+	VFMADD231PS Z5, Z4, Z3 // c3 += x * y
+
+less_9:
+	JMP end_8
+
+less_7:
+	CMPQ        DX, $+1 // n < 1
+	JLT         less_10 // n < 1
+	MOVQ        $-1, BX // first n lanes
+	BZHIQ       DX, BX, BX // first n lanes
+	KMOVQ       BX, K1 // first n lanes
+	VMOVUPS.Z   128(AX), K1, Z4 // x = x[32], n lanes
+	VMOVUPS.Z   128(CX), K1, Z5 // y = y[32], n lanes
+	VFMADD231PS Z5, Z4, Z2 // c2 += x * y
+
+less_10:
+end_8:
+	JMP end_6
+
+less_5:
+	CMPQ        DX, $+1 // n < 1
+	JLT         less_11 // n < 1
+	MOVQ        $-1, BX // first n lanes
+	BZHIQ       DX, BX, BX // first n lanes
+	KMOVQ       BX, K1 // first n lanes
+	VMOVUPS.Z   64(AX), K1, Z4 // x = x[16], n lanes
+	VMOVUPS.Z   64(CX), K1, Z5 // y = y[16], n lanes
+	VFMADD231PS Z5, Z4, Z1 // c1 += x * y
+
+less_11:
 end_6:
+	JMP end_4
+
+less_3:
+	CMPQ        DX, $+1 // n < 1
+	JLT         less_12 // n < 1
+	MOVQ        $-1, BX // first n lanes
+	BZHIQ       DX, BX, BX // first n lanes
+	KMOVQ       BX, K1 // first n lanes
+	VMOVUPS.Z   (AX), K1, Z4 // x = x[0], n lanes
+	VMOVUPS.Z   (CX), K1, Z5 // y = y[0], n lanes
+	VFMADD231PS Z5, Z4, Z0 // c0 += x * y
+
+less_12:
+end_4:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
 	VADDPS        Z1, Z0, Z0 // c0 = c0 + c1
 	VADDPS        Z3, Z2, Z2 // c2 = c2 + c3
@@ -142,44 +237,29 @@ TEXT ·dotChunkAVX512(SB), NOSPLIT, $0-32
 	MOVQ    y+16(FP), CX // y
 	MOVQ    n+24(FP), DX // n
 	MOVQ    acc+0(FP), BX // acc
-	CMPQ    BX, $+1 // acc < 1
-	JLT     less_1 // acc < 1
 	VMOVUPS (BX), Z0 // c0 = acc[0]
 	VMOVUPS 64(BX), Z1 // c1 = acc[16]
 	VMOVUPS 128(BX), Z2 // c2 = acc[32]
 	VMOVUPS 192(BX), Z3 // c3 = acc[48]
-	JMP     end_2
+	CMPQ    DX, $+64 // n < 64
+	JLT     chains_end_2 // n < 64
 
-less_1:
-	VPXORD Z0, Z0, Z0 // c0 = 0
-	VPXORD Z1, Z1, Z1 // c1 = 0
-	VPXORD Z2, Z2, Z2 // c2 = 0
-	VPXORD Z3, Z3, Z3 // c3 = 0
-
-end_2:
-	CMPQ DX, $+64 // n < 64
-	JLT  chains_end_4 // n < 64
-
-chains_3:
+chains_1:
 	VMOVUPS     (AX), Z4 // x = x[0]
-	VMOVUPS     (CX), Z5 // y = y[0]
-	VFMADD231PS Z5, Z4, Z0 // c0 += x * y
+	VFMADD231PS (CX), Z4, Z0 // c0 += x * y[0]
 	VMOVUPS     64(AX), Z4 // x = x[16]
-	VMOVUPS     64(CX), Z5 // y = y[16]
-	VFMADD231PS Z5, Z4, Z1 // c1 += x * y
+	VFMADD231PS 64(CX), Z4, Z1 // c1 += x * y[16]
 	VMOVUPS     128(AX), Z4 // x = x[32]
-	VMOVUPS     128(CX), Z5 // y = y[32]
-	VFMADD231PS Z5, Z4, Z2 // c2 += x * y
+	VFMADD231PS 128(CX), Z4, Z2 // c2 += x * y[32]
 	VMOVUPS     192(AX), Z4 // x = x[48]
-	VMOVUPS     192(CX), Z5 // y = y[48]
-	VFMADD231PS Z5, Z4, Z3 // c3 += x * y
+	VFMADD231PS 192(CX), Z4, Z3 // c3 += x * y[48]
 	ADDQ        $+256, AX // x += 256
 	ADDQ        $+256, CX // y += 256
 	SUBQ        $+64, DX // n += -64
 	CMPQ        DX, $+64 // n >= 64
-	JGE         chains_3 // n >= 64
+	JGE         chains_1 // n >= 64
 
-chains_end_4:
+chains_end_2:
 	MOVQ    acc+0(FP), AX // acc
 	VMOVUPS Z0, (AX) // acc[0] = c0
 	VMOVUPS Z1, 64(AX) // acc[16] = c1

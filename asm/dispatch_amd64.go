@@ -9,24 +9,43 @@ import (
 	"github.com/quern-go/quern/internal/portable"
 )
 
-// Dot is Σ x[i]·y[i] over n elements; the 4x16 chains start from acc, or from 0 if it is nil.
+// Dot is Σ x[i]·y[i] over n elements.
 //
 //go:noinline
-func Dot(level isa.Level, x, y *float32, n int, acc *float32) float32 {
+func Dot(level isa.Level, x, y *float32, n int) float32 {
 	switch level {
 	case isa.AVX512:
-		return dotAVX512(x, y, n, acc)
+		return dotAVX512(x, y, n)
 	case isa.AVX2:
-		return dotAVX2(x, y, n, acc)
+		return dotAVX2(x, y, n)
 	}
-	return portable.Dot(x, y, n, acc)
+	return portable.Dot(x, y, n)
 }
 
 //go:noescape
-func dotAVX512(x, y *float32, n int, acc *float32) float32
+func dotAVX512(x, y *float32, n int) float32
 
 //go:noescape
-func dotAVX2(x, y *float32, n int, acc *float32) float32
+func dotAVX2(x, y *float32, n int) float32
+
+// DotFrom is Dot with 4x16 chains that go on from acc.
+//
+//go:noinline
+func DotFrom(level isa.Level, acc, x, y *float32, n int) float32 {
+	switch level {
+	case isa.AVX512:
+		return dotFromAVX512(acc, x, y, n)
+	case isa.AVX2:
+		return dotFromAVX2(acc, x, y, n)
+	}
+	return portable.DotFrom(acc, x, y, n)
+}
+
+//go:noescape
+func dotFromAVX512(acc, x, y *float32, n int) float32
+
+//go:noescape
+func dotFromAVX2(acc, x, y *float32, n int) float32
 
 // DotChunk adds n elements, a multiple of 64, to the 4x16 chains of Dot in acc.
 //

@@ -9,19 +9,33 @@ import (
 	"github.com/quern-go/quern/internal/portable"
 )
 
-// Dot is Σ x[i]·y[i] over n elements; the 4x16 chains start from acc, or from 0 if it is nil.
+// Dot is Σ x[i]·y[i] over n elements.
 //
 //go:noinline
-func Dot(level isa.Level, x, y *float32, n int, acc *float32) float32 {
+func Dot(level isa.Level, x, y *float32, n int) float32 {
 	switch level {
 	case isa.NEON:
-		return dotNEON(x, y, n, acc)
+		return dotNEON(x, y, n)
 	}
-	return portable.Dot(x, y, n, acc)
+	return portable.Dot(x, y, n)
 }
 
 //go:noescape
-func dotNEON(x, y *float32, n int, acc *float32) float32
+func dotNEON(x, y *float32, n int) float32
+
+// DotFrom is Dot with 4x16 chains that go on from acc.
+//
+//go:noinline
+func DotFrom(level isa.Level, acc, x, y *float32, n int) float32 {
+	switch level {
+	case isa.NEON:
+		return dotFromNEON(acc, x, y, n)
+	}
+	return portable.DotFrom(acc, x, y, n)
+}
+
+//go:noescape
+func dotFromNEON(acc, x, y *float32, n int) float32
 
 // DotChunk adds n elements, a multiple of 64, to the 4x16 chains of Dot in acc.
 //

@@ -9,11 +9,18 @@ import (
 	"github.com/quern-go/quern/internal/portable"
 )
 
-// Dot is Σ x[i]·y[i] over n elements; the 4x16 chains start from acc, or from 0 if it is nil.
+// Dot is Σ x[i]·y[i] over n elements.
 //
 //go:noinline
-func Dot(level isa.Level, x, y *float32, n int, acc *float32) float32 {
-	return portable.Dot(x, y, n, acc)
+func Dot(level isa.Level, x, y *float32, n int) float32 {
+	return portable.Dot(x, y, n)
+}
+
+// DotFrom is Dot with 4x16 chains that go on from acc.
+//
+//go:noinline
+func DotFrom(level isa.Level, acc, x, y *float32, n int) float32 {
+	return portable.DotFrom(acc, x, y, n)
 }
 
 // DotChunk adds n elements, a multiple of 64, to the 4x16 chains of Dot in acc.

@@ -4,33 +4,11 @@
 
 #include "textflag.h"
 
-// func dotNEON(x *float32, y *float32, n int, acc *float32) float32
-TEXT ·dotNEON(SB), NOSPLIT, $0-36
-	MOVD  x+0(FP), R0 // x
-	MOVD  y+8(FP), R1 // y
-	MOVD  n+16(FP), R2 // n
-	MOVD  acc+24(FP), R3 // acc
-	CMP   $1, R3 // acc < 1
-	BLT   less_1 // acc < 1
-	FMOVQ (R3), F0 // c0 = acc[0], lanes 0..3
-	FMOVQ 16(R3), F1 // c0 = acc[0], lanes 4..7
-	FMOVQ 32(R3), F2 // c0 = acc[0], lanes 8..11
-	FMOVQ 48(R3), F3 // c0 = acc[0], lanes 12..15
-	FMOVQ 64(R3), F4 // c1 = acc[16], lanes 0..3
-	FMOVQ 80(R3), F5 // c1 = acc[16], lanes 4..7
-	FMOVQ 96(R3), F6 // c1 = acc[16], lanes 8..11
-	FMOVQ 112(R3), F7 // c1 = acc[16], lanes 12..15
-	FMOVQ 128(R3), F8 // c2 = acc[32], lanes 0..3
-	FMOVQ 144(R3), F9 // c2 = acc[32], lanes 4..7
-	FMOVQ 160(R3), F10 // c2 = acc[32], lanes 8..11
-	FMOVQ 176(R3), F11 // c2 = acc[32], lanes 12..15
-	FMOVQ 192(R3), F12 // c3 = acc[48], lanes 0..3
-	FMOVQ 208(R3), F13 // c3 = acc[48], lanes 4..7
-	FMOVQ 224(R3), F14 // c3 = acc[48], lanes 8..11
-	FMOVQ 240(R3), F15 // c3 = acc[48], lanes 12..15
-	JMP   end_2
-
-less_1:
+// func dotNEON(x *float32, y *float32, n int) float32
+TEXT ·dotNEON(SB), NOSPLIT, $0-28
+	MOVD x+0(FP), R0 // x
+	MOVD y+8(FP), R1 // y
+	MOVD n+16(FP), R2 // n
 	VEOR V0.B16, V0.B16, V0.B16 // c0 = 0, lanes 0..3
 	VEOR V1.B16, V1.B16, V1.B16 // c0 = 0, lanes 4..7
 	VEOR V2.B16, V2.B16, V2.B16 // c0 = 0, lanes 8..11
@@ -47,716 +25,1475 @@ less_1:
 	VEOR V13.B16, V13.B16, V13.B16 // c3 = 0, lanes 4..7
 	VEOR V14.B16, V14.B16, V14.B16 // c3 = 0, lanes 8..11
 	VEOR V15.B16, V15.B16, V15.B16 // c3 = 0, lanes 12..15
+	CMP  $64, R2 // n < 64
+	BLT  chains_end_2 // n < 64
 
-end_2:
-	CMP $64, R2 // n < 64
-	BLT chains_end_4 // n < 64
-
-chains_3:
+chains_1:
 	FMOVQ (R0), F16 // x = x[0], lanes 0..3
 	FMOVQ 16(R0), F17 // x = x[0], lanes 4..7
 	FMOVQ 32(R0), F18 // x = x[0], lanes 8..11
 	FMOVQ 48(R0), F19 // x = x[0], lanes 12..15
-	FMOVQ (R1), F20 // y = y[0], lanes 0..3
-	FMOVQ 16(R1), F21 // y = y[0], lanes 4..7
-	FMOVQ 32(R1), F22 // y = y[0], lanes 8..11
-	FMOVQ 48(R1), F23 // y = y[0], lanes 12..15
-	VFMLA V20.S4, V16.S4, V0.S4 // c0 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V1.S4 // c0 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V2.S4 // c0 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V3.S4 // c0 += x * y, lanes 12..15
+	FMOVQ (R1), F20 // c0 += x * y[0], lanes 0..3
+	VFMLA V20.S4, V16.S4, V0.S4 // c0 += x * y[0], lanes 0..3
+	FMOVQ 16(R1), F16 // c0 += x * y[0], lanes 4..7
+	VFMLA V16.S4, V17.S4, V1.S4 // c0 += x * y[0], lanes 4..7
+	FMOVQ 32(R1), F16 // c0 += x * y[0], lanes 8..11
+	VFMLA V16.S4, V18.S4, V2.S4 // c0 += x * y[0], lanes 8..11
+	FMOVQ 48(R1), F16 // c0 += x * y[0], lanes 12..15
+	VFMLA V16.S4, V19.S4, V3.S4 // c0 += x * y[0], lanes 12..15
 	FMOVQ 64(R0), F16 // x = x[16], lanes 0..3
 	FMOVQ 80(R0), F17 // x = x[16], lanes 4..7
 	FMOVQ 96(R0), F18 // x = x[16], lanes 8..11
 	FMOVQ 112(R0), F19 // x = x[16], lanes 12..15
-	FMOVQ 64(R1), F20 // y = y[16], lanes 0..3
-	FMOVQ 80(R1), F21 // y = y[16], lanes 4..7
-	FMOVQ 96(R1), F22 // y = y[16], lanes 8..11
-	FMOVQ 112(R1), F23 // y = y[16], lanes 12..15
-	VFMLA V20.S4, V16.S4, V4.S4 // c1 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V5.S4 // c1 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V6.S4 // c1 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V7.S4 // c1 += x * y, lanes 12..15
+	FMOVQ 64(R1), F20 // c1 += x * y[16], lanes 0..3
+	VFMLA V20.S4, V16.S4, V4.S4 // c1 += x * y[16], lanes 0..3
+	FMOVQ 80(R1), F16 // c1 += x * y[16], lanes 4..7
+	VFMLA V16.S4, V17.S4, V5.S4 // c1 += x * y[16], lanes 4..7
+	FMOVQ 96(R1), F16 // c1 += x * y[16], lanes 8..11
+	VFMLA V16.S4, V18.S4, V6.S4 // c1 += x * y[16], lanes 8..11
+	FMOVQ 112(R1), F16 // c1 += x * y[16], lanes 12..15
+	VFMLA V16.S4, V19.S4, V7.S4 // c1 += x * y[16], lanes 12..15
 	FMOVQ 128(R0), F16 // x = x[32], lanes 0..3
 	FMOVQ 144(R0), F17 // x = x[32], lanes 4..7
 	FMOVQ 160(R0), F18 // x = x[32], lanes 8..11
 	FMOVQ 176(R0), F19 // x = x[32], lanes 12..15
-	FMOVQ 128(R1), F20 // y = y[32], lanes 0..3
-	FMOVQ 144(R1), F21 // y = y[32], lanes 4..7
-	FMOVQ 160(R1), F22 // y = y[32], lanes 8..11
-	FMOVQ 176(R1), F23 // y = y[32], lanes 12..15
-	VFMLA V20.S4, V16.S4, V8.S4 // c2 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V9.S4 // c2 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V10.S4 // c2 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V11.S4 // c2 += x * y, lanes 12..15
+	FMOVQ 128(R1), F20 // c2 += x * y[32], lanes 0..3
+	VFMLA V20.S4, V16.S4, V8.S4 // c2 += x * y[32], lanes 0..3
+	FMOVQ 144(R1), F16 // c2 += x * y[32], lanes 4..7
+	VFMLA V16.S4, V17.S4, V9.S4 // c2 += x * y[32], lanes 4..7
+	FMOVQ 160(R1), F16 // c2 += x * y[32], lanes 8..11
+	VFMLA V16.S4, V18.S4, V10.S4 // c2 += x * y[32], lanes 8..11
+	FMOVQ 176(R1), F16 // c2 += x * y[32], lanes 12..15
+	VFMLA V16.S4, V19.S4, V11.S4 // c2 += x * y[32], lanes 12..15
 	FMOVQ 192(R0), F16 // x = x[48], lanes 0..3
 	FMOVQ 208(R0), F17 // x = x[48], lanes 4..7
 	FMOVQ 224(R0), F18 // x = x[48], lanes 8..11
 	FMOVQ 240(R0), F19 // x = x[48], lanes 12..15
-	FMOVQ 192(R1), F20 // y = y[48], lanes 0..3
-	FMOVQ 208(R1), F21 // y = y[48], lanes 4..7
-	FMOVQ 224(R1), F22 // y = y[48], lanes 8..11
-	FMOVQ 240(R1), F23 // y = y[48], lanes 12..15
-	VFMLA V20.S4, V16.S4, V12.S4 // c3 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V13.S4 // c3 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V14.S4 // c3 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V15.S4 // c3 += x * y, lanes 12..15
+	FMOVQ 192(R1), F20 // c3 += x * y[48], lanes 0..3
+	VFMLA V20.S4, V16.S4, V12.S4 // c3 += x * y[48], lanes 0..3
+	FMOVQ 208(R1), F16 // c3 += x * y[48], lanes 4..7
+	VFMLA V16.S4, V17.S4, V13.S4 // c3 += x * y[48], lanes 4..7
+	FMOVQ 224(R1), F16 // c3 += x * y[48], lanes 8..11
+	VFMLA V16.S4, V18.S4, V14.S4 // c3 += x * y[48], lanes 8..11
+	FMOVQ 240(R1), F16 // c3 += x * y[48], lanes 12..15
+	VFMLA V16.S4, V19.S4, V15.S4 // c3 += x * y[48], lanes 12..15
 	ADD   $256, R0, R0 // x += 256
 	ADD   $256, R1, R1 // y += 256
 	SUB   $64, R2, R2 // n += -64
 	CMP   $64, R2 // n >= 64
-	BGE   chains_3 // n >= 64
+	BGE   chains_1 // n >= 64
 
-chains_end_4:
+chains_end_2:
 	CMP   $16, R2 // n < 16
-	BLT   less_5 // n < 16
+	BLT   less_3 // n < 16
 	FMOVQ (R0), F16 // x = x[0], lanes 0..3
 	FMOVQ 16(R0), F17 // x = x[0], lanes 4..7
 	FMOVQ 32(R0), F18 // x = x[0], lanes 8..11
 	FMOVQ 48(R0), F19 // x = x[0], lanes 12..15
-	FMOVQ (R1), F20 // y = y[0], lanes 0..3
-	FMOVQ 16(R1), F21 // y = y[0], lanes 4..7
-	FMOVQ 32(R1), F22 // y = y[0], lanes 8..11
-	FMOVQ 48(R1), F23 // y = y[0], lanes 12..15
-	VFMLA V20.S4, V16.S4, V0.S4 // c0 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V1.S4 // c0 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V2.S4 // c0 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V3.S4 // c0 += x * y, lanes 12..15
+	FMOVQ (R1), F20 // c0 += x * y[0], lanes 0..3
+	VFMLA V20.S4, V16.S4, V0.S4 // c0 += x * y[0], lanes 0..3
+	FMOVQ 16(R1), F16 // c0 += x * y[0], lanes 4..7
+	VFMLA V16.S4, V17.S4, V1.S4 // c0 += x * y[0], lanes 4..7
+	FMOVQ 32(R1), F16 // c0 += x * y[0], lanes 8..11
+	VFMLA V16.S4, V18.S4, V2.S4 // c0 += x * y[0], lanes 8..11
+	FMOVQ 48(R1), F16 // c0 += x * y[0], lanes 12..15
+	VFMLA V16.S4, V19.S4, V3.S4 // c0 += x * y[0], lanes 12..15
 	SUB   $16, R2, R2 // n += -16
 	CMP   $16, R2 // n < 16
-	BLT   less_7 // n < 16
+	BLT   less_5 // n < 16
 	FMOVQ 64(R0), F16 // x = x[16], lanes 0..3
 	FMOVQ 80(R0), F17 // x = x[16], lanes 4..7
 	FMOVQ 96(R0), F18 // x = x[16], lanes 8..11
 	FMOVQ 112(R0), F19 // x = x[16], lanes 12..15
-	FMOVQ 64(R1), F20 // y = y[16], lanes 0..3
-	FMOVQ 80(R1), F21 // y = y[16], lanes 4..7
-	FMOVQ 96(R1), F22 // y = y[16], lanes 8..11
-	FMOVQ 112(R1), F23 // y = y[16], lanes 12..15
-	VFMLA V20.S4, V16.S4, V4.S4 // c1 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V5.S4 // c1 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V6.S4 // c1 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V7.S4 // c1 += x * y, lanes 12..15
+	FMOVQ 64(R1), F20 // c1 += x * y[16], lanes 0..3
+	VFMLA V20.S4, V16.S4, V4.S4 // c1 += x * y[16], lanes 0..3
+	FMOVQ 80(R1), F16 // c1 += x * y[16], lanes 4..7
+	VFMLA V16.S4, V17.S4, V5.S4 // c1 += x * y[16], lanes 4..7
+	FMOVQ 96(R1), F16 // c1 += x * y[16], lanes 8..11
+	VFMLA V16.S4, V18.S4, V6.S4 // c1 += x * y[16], lanes 8..11
+	FMOVQ 112(R1), F16 // c1 += x * y[16], lanes 12..15
+	VFMLA V16.S4, V19.S4, V7.S4 // c1 += x * y[16], lanes 12..15
 	SUB   $16, R2, R2 // n += -16
 	CMP   $16, R2 // n < 16
-	BLT   less_9 // n < 16
+	BLT   less_7 // n < 16
 	FMOVQ 128(R0), F16 // x = x[32], lanes 0..3
 	FMOVQ 144(R0), F17 // x = x[32], lanes 4..7
 	FMOVQ 160(R0), F18 // x = x[32], lanes 8..11
 	FMOVQ 176(R0), F19 // x = x[32], lanes 12..15
-	FMOVQ 128(R1), F20 // y = y[32], lanes 0..3
-	FMOVQ 144(R1), F21 // y = y[32], lanes 4..7
-	FMOVQ 160(R1), F22 // y = y[32], lanes 8..11
-	FMOVQ 176(R1), F23 // y = y[32], lanes 12..15
-	VFMLA V20.S4, V16.S4, V8.S4 // c2 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V9.S4 // c2 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V10.S4 // c2 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V11.S4 // c2 += x * y, lanes 12..15
+	FMOVQ 128(R1), F20 // c2 += x * y[32], lanes 0..3
+	VFMLA V20.S4, V16.S4, V8.S4 // c2 += x * y[32], lanes 0..3
+	FMOVQ 144(R1), F16 // c2 += x * y[32], lanes 4..7
+	VFMLA V16.S4, V17.S4, V9.S4 // c2 += x * y[32], lanes 4..7
+	FMOVQ 160(R1), F16 // c2 += x * y[32], lanes 8..11
+	VFMLA V16.S4, V18.S4, V10.S4 // c2 += x * y[32], lanes 8..11
+	FMOVQ 176(R1), F16 // c2 += x * y[32], lanes 12..15
+	VFMLA V16.S4, V19.S4, V11.S4 // c2 += x * y[32], lanes 12..15
 	SUB   $16, R2, R2 // n += -16
 	CMP   $1, R2 // n < 1
-	BLT   less_11 // n < 1
+	BLT   less_9 // n < 1
 	VEOR  V16.B16, V16.B16, V16.B16 // x = x[48], n lanes
 	VEOR  V17.B16, V17.B16, V17.B16 // x = x[48], n lanes
 	VEOR  V18.B16, V18.B16, V18.B16 // x = x[48], n lanes
 	VEOR  V19.B16, V19.B16, V19.B16 // x = x[48], n lanes
 	CMP   $4, R2 // x = x[48], n lanes
-	BLT   tail_13 // x = x[48], n lanes
+	BLT   tail_11 // x = x[48], n lanes
 	FMOVQ 192(R0), F16 // x = x[48], n lanes
 	CMP   $8, R2 // x = x[48], n lanes
-	BLT   tail_14 // x = x[48], n lanes
+	BLT   tail_12 // x = x[48], n lanes
 	FMOVQ 208(R0), F17 // x = x[48], n lanes
 	CMP   $12, R2 // x = x[48], n lanes
-	BLT   tail_15 // x = x[48], n lanes
+	BLT   tail_13 // x = x[48], n lanes
 	FMOVQ 224(R0), F18 // x = x[48], n lanes
 	CMP   $16, R2 // x = x[48], n lanes
-	BLT   tail_16 // x = x[48], n lanes
+	BLT   tail_14 // x = x[48], n lanes
 	FMOVQ 240(R0), F19 // x = x[48], n lanes
-	JMP   tail_done_12 // x = x[48], n lanes
+	JMP   tail_done_10 // x = x[48], n lanes
+
+tail_11:
+	TBZ   $1, R2, tail_one_15 // x = x[48], n lanes
+	FMOVD 192(R0), F16 // x = x[48], n lanes
+	TBZ   $0, R2, tail_done_10 // x = x[48], n lanes
+	ADD   $200, R0, R0 // x = x[48], n lanes
+	VLD1  (R0), V16.S[2] // x = x[48], n lanes
+	JMP   tail_done_10 // x = x[48], n lanes
+
+tail_one_15:
+	TBZ   $0, R2, tail_done_10 // x = x[48], n lanes
+	FMOVS 192(R0), F16 // x = x[48], n lanes
+	JMP   tail_done_10 // x = x[48], n lanes
+
+tail_12:
+	TBZ   $1, R2, tail_one_16 // x = x[48], n lanes
+	FMOVD 208(R0), F17 // x = x[48], n lanes
+	TBZ   $0, R2, tail_done_10 // x = x[48], n lanes
+	ADD   $216, R0, R0 // x = x[48], n lanes
+	VLD1  (R0), V17.S[2] // x = x[48], n lanes
+	JMP   tail_done_10 // x = x[48], n lanes
+
+tail_one_16:
+	TBZ   $0, R2, tail_done_10 // x = x[48], n lanes
+	FMOVS 208(R0), F17 // x = x[48], n lanes
+	JMP   tail_done_10 // x = x[48], n lanes
 
 tail_13:
 	TBZ   $1, R2, tail_one_17 // x = x[48], n lanes
-	FMOVD 192(R0), F16 // x = x[48], n lanes
-	TBZ   $0, R2, tail_done_12 // x = x[48], n lanes
-	ADD   $200, R0, R0 // x = x[48], n lanes
-	VLD1  (R0), V16.S[2] // x = x[48], n lanes
-	JMP   tail_done_12 // x = x[48], n lanes
+	FMOVD 224(R0), F18 // x = x[48], n lanes
+	TBZ   $0, R2, tail_done_10 // x = x[48], n lanes
+	ADD   $232, R0, R0 // x = x[48], n lanes
+	VLD1  (R0), V18.S[2] // x = x[48], n lanes
+	JMP   tail_done_10 // x = x[48], n lanes
 
 tail_one_17:
-	TBZ   $0, R2, tail_done_12 // x = x[48], n lanes
-	FMOVS 192(R0), F16 // x = x[48], n lanes
-	JMP   tail_done_12 // x = x[48], n lanes
+	TBZ   $0, R2, tail_done_10 // x = x[48], n lanes
+	FMOVS 224(R0), F18 // x = x[48], n lanes
+	JMP   tail_done_10 // x = x[48], n lanes
 
 tail_14:
 	TBZ   $1, R2, tail_one_18 // x = x[48], n lanes
-	FMOVD 208(R0), F17 // x = x[48], n lanes
-	TBZ   $0, R2, tail_done_12 // x = x[48], n lanes
-	ADD   $216, R0, R0 // x = x[48], n lanes
-	VLD1  (R0), V17.S[2] // x = x[48], n lanes
-	JMP   tail_done_12 // x = x[48], n lanes
-
-tail_one_18:
-	TBZ   $0, R2, tail_done_12 // x = x[48], n lanes
-	FMOVS 208(R0), F17 // x = x[48], n lanes
-	JMP   tail_done_12 // x = x[48], n lanes
-
-tail_15:
-	TBZ   $1, R2, tail_one_19 // x = x[48], n lanes
-	FMOVD 224(R0), F18 // x = x[48], n lanes
-	TBZ   $0, R2, tail_done_12 // x = x[48], n lanes
-	ADD   $232, R0, R0 // x = x[48], n lanes
-	VLD1  (R0), V18.S[2] // x = x[48], n lanes
-	JMP   tail_done_12 // x = x[48], n lanes
-
-tail_one_19:
-	TBZ   $0, R2, tail_done_12 // x = x[48], n lanes
-	FMOVS 224(R0), F18 // x = x[48], n lanes
-	JMP   tail_done_12 // x = x[48], n lanes
-
-tail_16:
-	TBZ   $1, R2, tail_one_20 // x = x[48], n lanes
 	FMOVD 240(R0), F19 // x = x[48], n lanes
-	TBZ   $0, R2, tail_done_12 // x = x[48], n lanes
+	TBZ   $0, R2, tail_done_10 // x = x[48], n lanes
 	ADD   $248, R0, R0 // x = x[48], n lanes
 	VLD1  (R0), V19.S[2] // x = x[48], n lanes
-	JMP   tail_done_12 // x = x[48], n lanes
+	JMP   tail_done_10 // x = x[48], n lanes
 
-tail_one_20:
-	TBZ   $0, R2, tail_done_12 // x = x[48], n lanes
+tail_one_18:
+	TBZ   $0, R2, tail_done_10 // x = x[48], n lanes
 	FMOVS 240(R0), F19 // x = x[48], n lanes
 
-tail_done_12:
+tail_done_10:
 	VEOR  V20.B16, V20.B16, V20.B16 // y = y[48], n lanes
 	VEOR  V21.B16, V21.B16, V21.B16 // y = y[48], n lanes
 	VEOR  V22.B16, V22.B16, V22.B16 // y = y[48], n lanes
 	VEOR  V23.B16, V23.B16, V23.B16 // y = y[48], n lanes
 	CMP   $4, R2 // y = y[48], n lanes
-	BLT   tail_22 // y = y[48], n lanes
+	BLT   tail_20 // y = y[48], n lanes
 	FMOVQ 192(R1), F20 // y = y[48], n lanes
 	CMP   $8, R2 // y = y[48], n lanes
-	BLT   tail_23 // y = y[48], n lanes
+	BLT   tail_21 // y = y[48], n lanes
 	FMOVQ 208(R1), F21 // y = y[48], n lanes
 	CMP   $12, R2 // y = y[48], n lanes
-	BLT   tail_24 // y = y[48], n lanes
+	BLT   tail_22 // y = y[48], n lanes
 	FMOVQ 224(R1), F22 // y = y[48], n lanes
 	CMP   $16, R2 // y = y[48], n lanes
-	BLT   tail_25 // y = y[48], n lanes
+	BLT   tail_23 // y = y[48], n lanes
 	FMOVQ 240(R1), F23 // y = y[48], n lanes
-	JMP   tail_done_21 // y = y[48], n lanes
+	JMP   tail_done_19 // y = y[48], n lanes
+
+tail_20:
+	TBZ   $1, R2, tail_one_24 // y = y[48], n lanes
+	FMOVD 192(R1), F20 // y = y[48], n lanes
+	TBZ   $0, R2, tail_done_19 // y = y[48], n lanes
+	ADD   $200, R1, R0 // y = y[48], n lanes
+	VLD1  (R0), V20.S[2] // y = y[48], n lanes
+	JMP   tail_done_19 // y = y[48], n lanes
+
+tail_one_24:
+	TBZ   $0, R2, tail_done_19 // y = y[48], n lanes
+	FMOVS 192(R1), F20 // y = y[48], n lanes
+	JMP   tail_done_19 // y = y[48], n lanes
+
+tail_21:
+	TBZ   $1, R2, tail_one_25 // y = y[48], n lanes
+	FMOVD 208(R1), F21 // y = y[48], n lanes
+	TBZ   $0, R2, tail_done_19 // y = y[48], n lanes
+	ADD   $216, R1, R0 // y = y[48], n lanes
+	VLD1  (R0), V21.S[2] // y = y[48], n lanes
+	JMP   tail_done_19 // y = y[48], n lanes
+
+tail_one_25:
+	TBZ   $0, R2, tail_done_19 // y = y[48], n lanes
+	FMOVS 208(R1), F21 // y = y[48], n lanes
+	JMP   tail_done_19 // y = y[48], n lanes
 
 tail_22:
 	TBZ   $1, R2, tail_one_26 // y = y[48], n lanes
-	FMOVD 192(R1), F20 // y = y[48], n lanes
-	TBZ   $0, R2, tail_done_21 // y = y[48], n lanes
-	ADD   $200, R1, R0 // y = y[48], n lanes
-	VLD1  (R0), V20.S[2] // y = y[48], n lanes
-	JMP   tail_done_21 // y = y[48], n lanes
+	FMOVD 224(R1), F22 // y = y[48], n lanes
+	TBZ   $0, R2, tail_done_19 // y = y[48], n lanes
+	ADD   $232, R1, R0 // y = y[48], n lanes
+	VLD1  (R0), V22.S[2] // y = y[48], n lanes
+	JMP   tail_done_19 // y = y[48], n lanes
 
 tail_one_26:
-	TBZ   $0, R2, tail_done_21 // y = y[48], n lanes
-	FMOVS 192(R1), F20 // y = y[48], n lanes
-	JMP   tail_done_21 // y = y[48], n lanes
+	TBZ   $0, R2, tail_done_19 // y = y[48], n lanes
+	FMOVS 224(R1), F22 // y = y[48], n lanes
+	JMP   tail_done_19 // y = y[48], n lanes
 
 tail_23:
 	TBZ   $1, R2, tail_one_27 // y = y[48], n lanes
-	FMOVD 208(R1), F21 // y = y[48], n lanes
-	TBZ   $0, R2, tail_done_21 // y = y[48], n lanes
-	ADD   $216, R1, R0 // y = y[48], n lanes
-	VLD1  (R0), V21.S[2] // y = y[48], n lanes
-	JMP   tail_done_21 // y = y[48], n lanes
-
-tail_one_27:
-	TBZ   $0, R2, tail_done_21 // y = y[48], n lanes
-	FMOVS 208(R1), F21 // y = y[48], n lanes
-	JMP   tail_done_21 // y = y[48], n lanes
-
-tail_24:
-	TBZ   $1, R2, tail_one_28 // y = y[48], n lanes
-	FMOVD 224(R1), F22 // y = y[48], n lanes
-	TBZ   $0, R2, tail_done_21 // y = y[48], n lanes
-	ADD   $232, R1, R0 // y = y[48], n lanes
-	VLD1  (R0), V22.S[2] // y = y[48], n lanes
-	JMP   tail_done_21 // y = y[48], n lanes
-
-tail_one_28:
-	TBZ   $0, R2, tail_done_21 // y = y[48], n lanes
-	FMOVS 224(R1), F22 // y = y[48], n lanes
-	JMP   tail_done_21 // y = y[48], n lanes
-
-tail_25:
-	TBZ   $1, R2, tail_one_29 // y = y[48], n lanes
 	FMOVD 240(R1), F23 // y = y[48], n lanes
-	TBZ   $0, R2, tail_done_21 // y = y[48], n lanes
+	TBZ   $0, R2, tail_done_19 // y = y[48], n lanes
 	ADD   $248, R1, R0 // y = y[48], n lanes
 	VLD1  (R0), V23.S[2] // y = y[48], n lanes
-	JMP   tail_done_21 // y = y[48], n lanes
+	JMP   tail_done_19 // y = y[48], n lanes
 
-tail_one_29:
-	TBZ   $0, R2, tail_done_21 // y = y[48], n lanes
+tail_one_27:
+	TBZ   $0, R2, tail_done_19 // y = y[48], n lanes
 	FMOVS 240(R1), F23 // y = y[48], n lanes
 
-tail_done_21:
+tail_done_19:
 	VFMLA V20.S4, V16.S4, V12.S4 // c3 += x * y, lanes 0..3
 	VFMLA V21.S4, V17.S4, V13.S4 // c3 += x * y, lanes 4..7
 	VFMLA V22.S4, V18.S4, V14.S4 // c3 += x * y, lanes 8..11
 	VFMLA V23.S4, V19.S4, V15.S4 // c3 += x * y, lanes 12..15
 
-less_11:
-	JMP end_10
-
 less_9:
+	JMP end_8
+
+less_7:
 	CMP   $1, R2 // n < 1
-	BLT   less_30 // n < 1
+	BLT   less_28 // n < 1
 	VEOR  V16.B16, V16.B16, V16.B16 // x = x[32], n lanes
 	VEOR  V17.B16, V17.B16, V17.B16 // x = x[32], n lanes
 	VEOR  V18.B16, V18.B16, V18.B16 // x = x[32], n lanes
 	VEOR  V19.B16, V19.B16, V19.B16 // x = x[32], n lanes
 	CMP   $4, R2 // x = x[32], n lanes
-	BLT   tail_32 // x = x[32], n lanes
+	BLT   tail_30 // x = x[32], n lanes
 	FMOVQ 128(R0), F16 // x = x[32], n lanes
 	CMP   $8, R2 // x = x[32], n lanes
-	BLT   tail_33 // x = x[32], n lanes
+	BLT   tail_31 // x = x[32], n lanes
 	FMOVQ 144(R0), F17 // x = x[32], n lanes
 	CMP   $12, R2 // x = x[32], n lanes
-	BLT   tail_34 // x = x[32], n lanes
+	BLT   tail_32 // x = x[32], n lanes
 	FMOVQ 160(R0), F18 // x = x[32], n lanes
 	CMP   $16, R2 // x = x[32], n lanes
-	BLT   tail_35 // x = x[32], n lanes
+	BLT   tail_33 // x = x[32], n lanes
 	FMOVQ 176(R0), F19 // x = x[32], n lanes
-	JMP   tail_done_31 // x = x[32], n lanes
+	JMP   tail_done_29 // x = x[32], n lanes
+
+tail_30:
+	TBZ   $1, R2, tail_one_34 // x = x[32], n lanes
+	FMOVD 128(R0), F16 // x = x[32], n lanes
+	TBZ   $0, R2, tail_done_29 // x = x[32], n lanes
+	ADD   $136, R0, R0 // x = x[32], n lanes
+	VLD1  (R0), V16.S[2] // x = x[32], n lanes
+	JMP   tail_done_29 // x = x[32], n lanes
+
+tail_one_34:
+	TBZ   $0, R2, tail_done_29 // x = x[32], n lanes
+	FMOVS 128(R0), F16 // x = x[32], n lanes
+	JMP   tail_done_29 // x = x[32], n lanes
+
+tail_31:
+	TBZ   $1, R2, tail_one_35 // x = x[32], n lanes
+	FMOVD 144(R0), F17 // x = x[32], n lanes
+	TBZ   $0, R2, tail_done_29 // x = x[32], n lanes
+	ADD   $152, R0, R0 // x = x[32], n lanes
+	VLD1  (R0), V17.S[2] // x = x[32], n lanes
+	JMP   tail_done_29 // x = x[32], n lanes
+
+tail_one_35:
+	TBZ   $0, R2, tail_done_29 // x = x[32], n lanes
+	FMOVS 144(R0), F17 // x = x[32], n lanes
+	JMP   tail_done_29 // x = x[32], n lanes
 
 tail_32:
 	TBZ   $1, R2, tail_one_36 // x = x[32], n lanes
-	FMOVD 128(R0), F16 // x = x[32], n lanes
-	TBZ   $0, R2, tail_done_31 // x = x[32], n lanes
-	ADD   $136, R0, R0 // x = x[32], n lanes
-	VLD1  (R0), V16.S[2] // x = x[32], n lanes
-	JMP   tail_done_31 // x = x[32], n lanes
+	FMOVD 160(R0), F18 // x = x[32], n lanes
+	TBZ   $0, R2, tail_done_29 // x = x[32], n lanes
+	ADD   $168, R0, R0 // x = x[32], n lanes
+	VLD1  (R0), V18.S[2] // x = x[32], n lanes
+	JMP   tail_done_29 // x = x[32], n lanes
 
 tail_one_36:
-	TBZ   $0, R2, tail_done_31 // x = x[32], n lanes
-	FMOVS 128(R0), F16 // x = x[32], n lanes
-	JMP   tail_done_31 // x = x[32], n lanes
+	TBZ   $0, R2, tail_done_29 // x = x[32], n lanes
+	FMOVS 160(R0), F18 // x = x[32], n lanes
+	JMP   tail_done_29 // x = x[32], n lanes
 
 tail_33:
 	TBZ   $1, R2, tail_one_37 // x = x[32], n lanes
-	FMOVD 144(R0), F17 // x = x[32], n lanes
-	TBZ   $0, R2, tail_done_31 // x = x[32], n lanes
-	ADD   $152, R0, R0 // x = x[32], n lanes
-	VLD1  (R0), V17.S[2] // x = x[32], n lanes
-	JMP   tail_done_31 // x = x[32], n lanes
-
-tail_one_37:
-	TBZ   $0, R2, tail_done_31 // x = x[32], n lanes
-	FMOVS 144(R0), F17 // x = x[32], n lanes
-	JMP   tail_done_31 // x = x[32], n lanes
-
-tail_34:
-	TBZ   $1, R2, tail_one_38 // x = x[32], n lanes
-	FMOVD 160(R0), F18 // x = x[32], n lanes
-	TBZ   $0, R2, tail_done_31 // x = x[32], n lanes
-	ADD   $168, R0, R0 // x = x[32], n lanes
-	VLD1  (R0), V18.S[2] // x = x[32], n lanes
-	JMP   tail_done_31 // x = x[32], n lanes
-
-tail_one_38:
-	TBZ   $0, R2, tail_done_31 // x = x[32], n lanes
-	FMOVS 160(R0), F18 // x = x[32], n lanes
-	JMP   tail_done_31 // x = x[32], n lanes
-
-tail_35:
-	TBZ   $1, R2, tail_one_39 // x = x[32], n lanes
 	FMOVD 176(R0), F19 // x = x[32], n lanes
-	TBZ   $0, R2, tail_done_31 // x = x[32], n lanes
+	TBZ   $0, R2, tail_done_29 // x = x[32], n lanes
 	ADD   $184, R0, R0 // x = x[32], n lanes
 	VLD1  (R0), V19.S[2] // x = x[32], n lanes
-	JMP   tail_done_31 // x = x[32], n lanes
+	JMP   tail_done_29 // x = x[32], n lanes
 
-tail_one_39:
-	TBZ   $0, R2, tail_done_31 // x = x[32], n lanes
+tail_one_37:
+	TBZ   $0, R2, tail_done_29 // x = x[32], n lanes
 	FMOVS 176(R0), F19 // x = x[32], n lanes
 
-tail_done_31:
+tail_done_29:
 	VEOR  V20.B16, V20.B16, V20.B16 // y = y[32], n lanes
 	VEOR  V21.B16, V21.B16, V21.B16 // y = y[32], n lanes
 	VEOR  V22.B16, V22.B16, V22.B16 // y = y[32], n lanes
 	VEOR  V23.B16, V23.B16, V23.B16 // y = y[32], n lanes
 	CMP   $4, R2 // y = y[32], n lanes
-	BLT   tail_41 // y = y[32], n lanes
+	BLT   tail_39 // y = y[32], n lanes
 	FMOVQ 128(R1), F20 // y = y[32], n lanes
 	CMP   $8, R2 // y = y[32], n lanes
-	BLT   tail_42 // y = y[32], n lanes
+	BLT   tail_40 // y = y[32], n lanes
 	FMOVQ 144(R1), F21 // y = y[32], n lanes
 	CMP   $12, R2 // y = y[32], n lanes
-	BLT   tail_43 // y = y[32], n lanes
+	BLT   tail_41 // y = y[32], n lanes
 	FMOVQ 160(R1), F22 // y = y[32], n lanes
 	CMP   $16, R2 // y = y[32], n lanes
-	BLT   tail_44 // y = y[32], n lanes
+	BLT   tail_42 // y = y[32], n lanes
 	FMOVQ 176(R1), F23 // y = y[32], n lanes
-	JMP   tail_done_40 // y = y[32], n lanes
+	JMP   tail_done_38 // y = y[32], n lanes
+
+tail_39:
+	TBZ   $1, R2, tail_one_43 // y = y[32], n lanes
+	FMOVD 128(R1), F20 // y = y[32], n lanes
+	TBZ   $0, R2, tail_done_38 // y = y[32], n lanes
+	ADD   $136, R1, R0 // y = y[32], n lanes
+	VLD1  (R0), V20.S[2] // y = y[32], n lanes
+	JMP   tail_done_38 // y = y[32], n lanes
+
+tail_one_43:
+	TBZ   $0, R2, tail_done_38 // y = y[32], n lanes
+	FMOVS 128(R1), F20 // y = y[32], n lanes
+	JMP   tail_done_38 // y = y[32], n lanes
+
+tail_40:
+	TBZ   $1, R2, tail_one_44 // y = y[32], n lanes
+	FMOVD 144(R1), F21 // y = y[32], n lanes
+	TBZ   $0, R2, tail_done_38 // y = y[32], n lanes
+	ADD   $152, R1, R0 // y = y[32], n lanes
+	VLD1  (R0), V21.S[2] // y = y[32], n lanes
+	JMP   tail_done_38 // y = y[32], n lanes
+
+tail_one_44:
+	TBZ   $0, R2, tail_done_38 // y = y[32], n lanes
+	FMOVS 144(R1), F21 // y = y[32], n lanes
+	JMP   tail_done_38 // y = y[32], n lanes
 
 tail_41:
 	TBZ   $1, R2, tail_one_45 // y = y[32], n lanes
-	FMOVD 128(R1), F20 // y = y[32], n lanes
-	TBZ   $0, R2, tail_done_40 // y = y[32], n lanes
-	ADD   $136, R1, R0 // y = y[32], n lanes
-	VLD1  (R0), V20.S[2] // y = y[32], n lanes
-	JMP   tail_done_40 // y = y[32], n lanes
+	FMOVD 160(R1), F22 // y = y[32], n lanes
+	TBZ   $0, R2, tail_done_38 // y = y[32], n lanes
+	ADD   $168, R1, R0 // y = y[32], n lanes
+	VLD1  (R0), V22.S[2] // y = y[32], n lanes
+	JMP   tail_done_38 // y = y[32], n lanes
 
 tail_one_45:
-	TBZ   $0, R2, tail_done_40 // y = y[32], n lanes
-	FMOVS 128(R1), F20 // y = y[32], n lanes
-	JMP   tail_done_40 // y = y[32], n lanes
+	TBZ   $0, R2, tail_done_38 // y = y[32], n lanes
+	FMOVS 160(R1), F22 // y = y[32], n lanes
+	JMP   tail_done_38 // y = y[32], n lanes
 
 tail_42:
 	TBZ   $1, R2, tail_one_46 // y = y[32], n lanes
-	FMOVD 144(R1), F21 // y = y[32], n lanes
-	TBZ   $0, R2, tail_done_40 // y = y[32], n lanes
-	ADD   $152, R1, R0 // y = y[32], n lanes
-	VLD1  (R0), V21.S[2] // y = y[32], n lanes
-	JMP   tail_done_40 // y = y[32], n lanes
-
-tail_one_46:
-	TBZ   $0, R2, tail_done_40 // y = y[32], n lanes
-	FMOVS 144(R1), F21 // y = y[32], n lanes
-	JMP   tail_done_40 // y = y[32], n lanes
-
-tail_43:
-	TBZ   $1, R2, tail_one_47 // y = y[32], n lanes
-	FMOVD 160(R1), F22 // y = y[32], n lanes
-	TBZ   $0, R2, tail_done_40 // y = y[32], n lanes
-	ADD   $168, R1, R0 // y = y[32], n lanes
-	VLD1  (R0), V22.S[2] // y = y[32], n lanes
-	JMP   tail_done_40 // y = y[32], n lanes
-
-tail_one_47:
-	TBZ   $0, R2, tail_done_40 // y = y[32], n lanes
-	FMOVS 160(R1), F22 // y = y[32], n lanes
-	JMP   tail_done_40 // y = y[32], n lanes
-
-tail_44:
-	TBZ   $1, R2, tail_one_48 // y = y[32], n lanes
 	FMOVD 176(R1), F23 // y = y[32], n lanes
-	TBZ   $0, R2, tail_done_40 // y = y[32], n lanes
+	TBZ   $0, R2, tail_done_38 // y = y[32], n lanes
 	ADD   $184, R1, R0 // y = y[32], n lanes
 	VLD1  (R0), V23.S[2] // y = y[32], n lanes
-	JMP   tail_done_40 // y = y[32], n lanes
+	JMP   tail_done_38 // y = y[32], n lanes
 
-tail_one_48:
-	TBZ   $0, R2, tail_done_40 // y = y[32], n lanes
+tail_one_46:
+	TBZ   $0, R2, tail_done_38 // y = y[32], n lanes
 	FMOVS 176(R1), F23 // y = y[32], n lanes
 
-tail_done_40:
+tail_done_38:
 	VFMLA V20.S4, V16.S4, V8.S4 // c2 += x * y, lanes 0..3
 	VFMLA V21.S4, V17.S4, V9.S4 // c2 += x * y, lanes 4..7
 	VFMLA V22.S4, V18.S4, V10.S4 // c2 += x * y, lanes 8..11
 	VFMLA V23.S4, V19.S4, V11.S4 // c2 += x * y, lanes 12..15
 
-less_30:
-end_10:
-	JMP end_8
-
-less_7:
-	CMP   $1, R2 // n < 1
-	BLT   less_49 // n < 1
-	VEOR  V16.B16, V16.B16, V16.B16 // x = x[16], n lanes
-	VEOR  V17.B16, V17.B16, V17.B16 // x = x[16], n lanes
-	VEOR  V18.B16, V18.B16, V18.B16 // x = x[16], n lanes
-	VEOR  V19.B16, V19.B16, V19.B16 // x = x[16], n lanes
-	CMP   $4, R2 // x = x[16], n lanes
-	BLT   tail_51 // x = x[16], n lanes
-	FMOVQ 64(R0), F16 // x = x[16], n lanes
-	CMP   $8, R2 // x = x[16], n lanes
-	BLT   tail_52 // x = x[16], n lanes
-	FMOVQ 80(R0), F17 // x = x[16], n lanes
-	CMP   $12, R2 // x = x[16], n lanes
-	BLT   tail_53 // x = x[16], n lanes
-	FMOVQ 96(R0), F18 // x = x[16], n lanes
-	CMP   $16, R2 // x = x[16], n lanes
-	BLT   tail_54 // x = x[16], n lanes
-	FMOVQ 112(R0), F19 // x = x[16], n lanes
-	JMP   tail_done_50 // x = x[16], n lanes
-
-tail_51:
-	TBZ   $1, R2, tail_one_55 // x = x[16], n lanes
-	FMOVD 64(R0), F16 // x = x[16], n lanes
-	TBZ   $0, R2, tail_done_50 // x = x[16], n lanes
-	ADD   $72, R0, R0 // x = x[16], n lanes
-	VLD1  (R0), V16.S[2] // x = x[16], n lanes
-	JMP   tail_done_50 // x = x[16], n lanes
-
-tail_one_55:
-	TBZ   $0, R2, tail_done_50 // x = x[16], n lanes
-	FMOVS 64(R0), F16 // x = x[16], n lanes
-	JMP   tail_done_50 // x = x[16], n lanes
-
-tail_52:
-	TBZ   $1, R2, tail_one_56 // x = x[16], n lanes
-	FMOVD 80(R0), F17 // x = x[16], n lanes
-	TBZ   $0, R2, tail_done_50 // x = x[16], n lanes
-	ADD   $88, R0, R0 // x = x[16], n lanes
-	VLD1  (R0), V17.S[2] // x = x[16], n lanes
-	JMP   tail_done_50 // x = x[16], n lanes
-
-tail_one_56:
-	TBZ   $0, R2, tail_done_50 // x = x[16], n lanes
-	FMOVS 80(R0), F17 // x = x[16], n lanes
-	JMP   tail_done_50 // x = x[16], n lanes
-
-tail_53:
-	TBZ   $1, R2, tail_one_57 // x = x[16], n lanes
-	FMOVD 96(R0), F18 // x = x[16], n lanes
-	TBZ   $0, R2, tail_done_50 // x = x[16], n lanes
-	ADD   $104, R0, R0 // x = x[16], n lanes
-	VLD1  (R0), V18.S[2] // x = x[16], n lanes
-	JMP   tail_done_50 // x = x[16], n lanes
-
-tail_one_57:
-	TBZ   $0, R2, tail_done_50 // x = x[16], n lanes
-	FMOVS 96(R0), F18 // x = x[16], n lanes
-	JMP   tail_done_50 // x = x[16], n lanes
-
-tail_54:
-	TBZ   $1, R2, tail_one_58 // x = x[16], n lanes
-	FMOVD 112(R0), F19 // x = x[16], n lanes
-	TBZ   $0, R2, tail_done_50 // x = x[16], n lanes
-	ADD   $120, R0, R0 // x = x[16], n lanes
-	VLD1  (R0), V19.S[2] // x = x[16], n lanes
-	JMP   tail_done_50 // x = x[16], n lanes
-
-tail_one_58:
-	TBZ   $0, R2, tail_done_50 // x = x[16], n lanes
-	FMOVS 112(R0), F19 // x = x[16], n lanes
-
-tail_done_50:
-	VEOR  V20.B16, V20.B16, V20.B16 // y = y[16], n lanes
-	VEOR  V21.B16, V21.B16, V21.B16 // y = y[16], n lanes
-	VEOR  V22.B16, V22.B16, V22.B16 // y = y[16], n lanes
-	VEOR  V23.B16, V23.B16, V23.B16 // y = y[16], n lanes
-	CMP   $4, R2 // y = y[16], n lanes
-	BLT   tail_60 // y = y[16], n lanes
-	FMOVQ 64(R1), F20 // y = y[16], n lanes
-	CMP   $8, R2 // y = y[16], n lanes
-	BLT   tail_61 // y = y[16], n lanes
-	FMOVQ 80(R1), F21 // y = y[16], n lanes
-	CMP   $12, R2 // y = y[16], n lanes
-	BLT   tail_62 // y = y[16], n lanes
-	FMOVQ 96(R1), F22 // y = y[16], n lanes
-	CMP   $16, R2 // y = y[16], n lanes
-	BLT   tail_63 // y = y[16], n lanes
-	FMOVQ 112(R1), F23 // y = y[16], n lanes
-	JMP   tail_done_59 // y = y[16], n lanes
-
-tail_60:
-	TBZ   $1, R2, tail_one_64 // y = y[16], n lanes
-	FMOVD 64(R1), F20 // y = y[16], n lanes
-	TBZ   $0, R2, tail_done_59 // y = y[16], n lanes
-	ADD   $72, R1, R0 // y = y[16], n lanes
-	VLD1  (R0), V20.S[2] // y = y[16], n lanes
-	JMP   tail_done_59 // y = y[16], n lanes
-
-tail_one_64:
-	TBZ   $0, R2, tail_done_59 // y = y[16], n lanes
-	FMOVS 64(R1), F20 // y = y[16], n lanes
-	JMP   tail_done_59 // y = y[16], n lanes
-
-tail_61:
-	TBZ   $1, R2, tail_one_65 // y = y[16], n lanes
-	FMOVD 80(R1), F21 // y = y[16], n lanes
-	TBZ   $0, R2, tail_done_59 // y = y[16], n lanes
-	ADD   $88, R1, R0 // y = y[16], n lanes
-	VLD1  (R0), V21.S[2] // y = y[16], n lanes
-	JMP   tail_done_59 // y = y[16], n lanes
-
-tail_one_65:
-	TBZ   $0, R2, tail_done_59 // y = y[16], n lanes
-	FMOVS 80(R1), F21 // y = y[16], n lanes
-	JMP   tail_done_59 // y = y[16], n lanes
-
-tail_62:
-	TBZ   $1, R2, tail_one_66 // y = y[16], n lanes
-	FMOVD 96(R1), F22 // y = y[16], n lanes
-	TBZ   $0, R2, tail_done_59 // y = y[16], n lanes
-	ADD   $104, R1, R0 // y = y[16], n lanes
-	VLD1  (R0), V22.S[2] // y = y[16], n lanes
-	JMP   tail_done_59 // y = y[16], n lanes
-
-tail_one_66:
-	TBZ   $0, R2, tail_done_59 // y = y[16], n lanes
-	FMOVS 96(R1), F22 // y = y[16], n lanes
-	JMP   tail_done_59 // y = y[16], n lanes
-
-tail_63:
-	TBZ   $1, R2, tail_one_67 // y = y[16], n lanes
-	FMOVD 112(R1), F23 // y = y[16], n lanes
-	TBZ   $0, R2, tail_done_59 // y = y[16], n lanes
-	ADD   $120, R1, R0 // y = y[16], n lanes
-	VLD1  (R0), V23.S[2] // y = y[16], n lanes
-	JMP   tail_done_59 // y = y[16], n lanes
-
-tail_one_67:
-	TBZ   $0, R2, tail_done_59 // y = y[16], n lanes
-	FMOVS 112(R1), F23 // y = y[16], n lanes
-
-tail_done_59:
-	VFMLA V20.S4, V16.S4, V4.S4 // c1 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V5.S4 // c1 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V6.S4 // c1 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V7.S4 // c1 += x * y, lanes 12..15
-
-less_49:
+less_28:
 end_8:
 	JMP end_6
 
 less_5:
 	CMP   $1, R2 // n < 1
-	BLT   less_68 // n < 1
+	BLT   less_47 // n < 1
+	VEOR  V16.B16, V16.B16, V16.B16 // x = x[16], n lanes
+	VEOR  V17.B16, V17.B16, V17.B16 // x = x[16], n lanes
+	VEOR  V18.B16, V18.B16, V18.B16 // x = x[16], n lanes
+	VEOR  V19.B16, V19.B16, V19.B16 // x = x[16], n lanes
+	CMP   $4, R2 // x = x[16], n lanes
+	BLT   tail_49 // x = x[16], n lanes
+	FMOVQ 64(R0), F16 // x = x[16], n lanes
+	CMP   $8, R2 // x = x[16], n lanes
+	BLT   tail_50 // x = x[16], n lanes
+	FMOVQ 80(R0), F17 // x = x[16], n lanes
+	CMP   $12, R2 // x = x[16], n lanes
+	BLT   tail_51 // x = x[16], n lanes
+	FMOVQ 96(R0), F18 // x = x[16], n lanes
+	CMP   $16, R2 // x = x[16], n lanes
+	BLT   tail_52 // x = x[16], n lanes
+	FMOVQ 112(R0), F19 // x = x[16], n lanes
+	JMP   tail_done_48 // x = x[16], n lanes
+
+tail_49:
+	TBZ   $1, R2, tail_one_53 // x = x[16], n lanes
+	FMOVD 64(R0), F16 // x = x[16], n lanes
+	TBZ   $0, R2, tail_done_48 // x = x[16], n lanes
+	ADD   $72, R0, R0 // x = x[16], n lanes
+	VLD1  (R0), V16.S[2] // x = x[16], n lanes
+	JMP   tail_done_48 // x = x[16], n lanes
+
+tail_one_53:
+	TBZ   $0, R2, tail_done_48 // x = x[16], n lanes
+	FMOVS 64(R0), F16 // x = x[16], n lanes
+	JMP   tail_done_48 // x = x[16], n lanes
+
+tail_50:
+	TBZ   $1, R2, tail_one_54 // x = x[16], n lanes
+	FMOVD 80(R0), F17 // x = x[16], n lanes
+	TBZ   $0, R2, tail_done_48 // x = x[16], n lanes
+	ADD   $88, R0, R0 // x = x[16], n lanes
+	VLD1  (R0), V17.S[2] // x = x[16], n lanes
+	JMP   tail_done_48 // x = x[16], n lanes
+
+tail_one_54:
+	TBZ   $0, R2, tail_done_48 // x = x[16], n lanes
+	FMOVS 80(R0), F17 // x = x[16], n lanes
+	JMP   tail_done_48 // x = x[16], n lanes
+
+tail_51:
+	TBZ   $1, R2, tail_one_55 // x = x[16], n lanes
+	FMOVD 96(R0), F18 // x = x[16], n lanes
+	TBZ   $0, R2, tail_done_48 // x = x[16], n lanes
+	ADD   $104, R0, R0 // x = x[16], n lanes
+	VLD1  (R0), V18.S[2] // x = x[16], n lanes
+	JMP   tail_done_48 // x = x[16], n lanes
+
+tail_one_55:
+	TBZ   $0, R2, tail_done_48 // x = x[16], n lanes
+	FMOVS 96(R0), F18 // x = x[16], n lanes
+	JMP   tail_done_48 // x = x[16], n lanes
+
+tail_52:
+	TBZ   $1, R2, tail_one_56 // x = x[16], n lanes
+	FMOVD 112(R0), F19 // x = x[16], n lanes
+	TBZ   $0, R2, tail_done_48 // x = x[16], n lanes
+	ADD   $120, R0, R0 // x = x[16], n lanes
+	VLD1  (R0), V19.S[2] // x = x[16], n lanes
+	JMP   tail_done_48 // x = x[16], n lanes
+
+tail_one_56:
+	TBZ   $0, R2, tail_done_48 // x = x[16], n lanes
+	FMOVS 112(R0), F19 // x = x[16], n lanes
+
+tail_done_48:
+	VEOR  V20.B16, V20.B16, V20.B16 // y = y[16], n lanes
+	VEOR  V21.B16, V21.B16, V21.B16 // y = y[16], n lanes
+	VEOR  V22.B16, V22.B16, V22.B16 // y = y[16], n lanes
+	VEOR  V23.B16, V23.B16, V23.B16 // y = y[16], n lanes
+	CMP   $4, R2 // y = y[16], n lanes
+	BLT   tail_58 // y = y[16], n lanes
+	FMOVQ 64(R1), F20 // y = y[16], n lanes
+	CMP   $8, R2 // y = y[16], n lanes
+	BLT   tail_59 // y = y[16], n lanes
+	FMOVQ 80(R1), F21 // y = y[16], n lanes
+	CMP   $12, R2 // y = y[16], n lanes
+	BLT   tail_60 // y = y[16], n lanes
+	FMOVQ 96(R1), F22 // y = y[16], n lanes
+	CMP   $16, R2 // y = y[16], n lanes
+	BLT   tail_61 // y = y[16], n lanes
+	FMOVQ 112(R1), F23 // y = y[16], n lanes
+	JMP   tail_done_57 // y = y[16], n lanes
+
+tail_58:
+	TBZ   $1, R2, tail_one_62 // y = y[16], n lanes
+	FMOVD 64(R1), F20 // y = y[16], n lanes
+	TBZ   $0, R2, tail_done_57 // y = y[16], n lanes
+	ADD   $72, R1, R0 // y = y[16], n lanes
+	VLD1  (R0), V20.S[2] // y = y[16], n lanes
+	JMP   tail_done_57 // y = y[16], n lanes
+
+tail_one_62:
+	TBZ   $0, R2, tail_done_57 // y = y[16], n lanes
+	FMOVS 64(R1), F20 // y = y[16], n lanes
+	JMP   tail_done_57 // y = y[16], n lanes
+
+tail_59:
+	TBZ   $1, R2, tail_one_63 // y = y[16], n lanes
+	FMOVD 80(R1), F21 // y = y[16], n lanes
+	TBZ   $0, R2, tail_done_57 // y = y[16], n lanes
+	ADD   $88, R1, R0 // y = y[16], n lanes
+	VLD1  (R0), V21.S[2] // y = y[16], n lanes
+	JMP   tail_done_57 // y = y[16], n lanes
+
+tail_one_63:
+	TBZ   $0, R2, tail_done_57 // y = y[16], n lanes
+	FMOVS 80(R1), F21 // y = y[16], n lanes
+	JMP   tail_done_57 // y = y[16], n lanes
+
+tail_60:
+	TBZ   $1, R2, tail_one_64 // y = y[16], n lanes
+	FMOVD 96(R1), F22 // y = y[16], n lanes
+	TBZ   $0, R2, tail_done_57 // y = y[16], n lanes
+	ADD   $104, R1, R0 // y = y[16], n lanes
+	VLD1  (R0), V22.S[2] // y = y[16], n lanes
+	JMP   tail_done_57 // y = y[16], n lanes
+
+tail_one_64:
+	TBZ   $0, R2, tail_done_57 // y = y[16], n lanes
+	FMOVS 96(R1), F22 // y = y[16], n lanes
+	JMP   tail_done_57 // y = y[16], n lanes
+
+tail_61:
+	TBZ   $1, R2, tail_one_65 // y = y[16], n lanes
+	FMOVD 112(R1), F23 // y = y[16], n lanes
+	TBZ   $0, R2, tail_done_57 // y = y[16], n lanes
+	ADD   $120, R1, R0 // y = y[16], n lanes
+	VLD1  (R0), V23.S[2] // y = y[16], n lanes
+	JMP   tail_done_57 // y = y[16], n lanes
+
+tail_one_65:
+	TBZ   $0, R2, tail_done_57 // y = y[16], n lanes
+	FMOVS 112(R1), F23 // y = y[16], n lanes
+
+tail_done_57:
+	VFMLA V20.S4, V16.S4, V4.S4 // c1 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V5.S4 // c1 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V6.S4 // c1 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V7.S4 // c1 += x * y, lanes 12..15
+
+less_47:
+end_6:
+	JMP end_4
+
+less_3:
+	CMP   $1, R2 // n < 1
+	BLT   less_66 // n < 1
 	VEOR  V16.B16, V16.B16, V16.B16 // x = x[0], n lanes
 	VEOR  V17.B16, V17.B16, V17.B16 // x = x[0], n lanes
 	VEOR  V18.B16, V18.B16, V18.B16 // x = x[0], n lanes
 	VEOR  V19.B16, V19.B16, V19.B16 // x = x[0], n lanes
 	CMP   $4, R2 // x = x[0], n lanes
-	BLT   tail_70 // x = x[0], n lanes
+	BLT   tail_68 // x = x[0], n lanes
 	FMOVQ (R0), F16 // x = x[0], n lanes
 	CMP   $8, R2 // x = x[0], n lanes
-	BLT   tail_71 // x = x[0], n lanes
+	BLT   tail_69 // x = x[0], n lanes
 	FMOVQ 16(R0), F17 // x = x[0], n lanes
 	CMP   $12, R2 // x = x[0], n lanes
-	BLT   tail_72 // x = x[0], n lanes
+	BLT   tail_70 // x = x[0], n lanes
 	FMOVQ 32(R0), F18 // x = x[0], n lanes
 	CMP   $16, R2 // x = x[0], n lanes
-	BLT   tail_73 // x = x[0], n lanes
+	BLT   tail_71 // x = x[0], n lanes
 	FMOVQ 48(R0), F19 // x = x[0], n lanes
-	JMP   tail_done_69 // x = x[0], n lanes
+	JMP   tail_done_67 // x = x[0], n lanes
+
+tail_68:
+	TBZ   $1, R2, tail_one_72 // x = x[0], n lanes
+	FMOVD (R0), F16 // x = x[0], n lanes
+	TBZ   $0, R2, tail_done_67 // x = x[0], n lanes
+	ADD   $8, R0, R0 // x = x[0], n lanes
+	VLD1  (R0), V16.S[2] // x = x[0], n lanes
+	JMP   tail_done_67 // x = x[0], n lanes
+
+tail_one_72:
+	TBZ   $0, R2, tail_done_67 // x = x[0], n lanes
+	FMOVS (R0), F16 // x = x[0], n lanes
+	JMP   tail_done_67 // x = x[0], n lanes
+
+tail_69:
+	TBZ   $1, R2, tail_one_73 // x = x[0], n lanes
+	FMOVD 16(R0), F17 // x = x[0], n lanes
+	TBZ   $0, R2, tail_done_67 // x = x[0], n lanes
+	ADD   $24, R0, R0 // x = x[0], n lanes
+	VLD1  (R0), V17.S[2] // x = x[0], n lanes
+	JMP   tail_done_67 // x = x[0], n lanes
+
+tail_one_73:
+	TBZ   $0, R2, tail_done_67 // x = x[0], n lanes
+	FMOVS 16(R0), F17 // x = x[0], n lanes
+	JMP   tail_done_67 // x = x[0], n lanes
 
 tail_70:
 	TBZ   $1, R2, tail_one_74 // x = x[0], n lanes
-	FMOVD (R0), F16 // x = x[0], n lanes
-	TBZ   $0, R2, tail_done_69 // x = x[0], n lanes
-	ADD   $8, R0, R0 // x = x[0], n lanes
-	VLD1  (R0), V16.S[2] // x = x[0], n lanes
-	JMP   tail_done_69 // x = x[0], n lanes
+	FMOVD 32(R0), F18 // x = x[0], n lanes
+	TBZ   $0, R2, tail_done_67 // x = x[0], n lanes
+	ADD   $40, R0, R0 // x = x[0], n lanes
+	VLD1  (R0), V18.S[2] // x = x[0], n lanes
+	JMP   tail_done_67 // x = x[0], n lanes
 
 tail_one_74:
-	TBZ   $0, R2, tail_done_69 // x = x[0], n lanes
-	FMOVS (R0), F16 // x = x[0], n lanes
-	JMP   tail_done_69 // x = x[0], n lanes
+	TBZ   $0, R2, tail_done_67 // x = x[0], n lanes
+	FMOVS 32(R0), F18 // x = x[0], n lanes
+	JMP   tail_done_67 // x = x[0], n lanes
 
 tail_71:
 	TBZ   $1, R2, tail_one_75 // x = x[0], n lanes
-	FMOVD 16(R0), F17 // x = x[0], n lanes
-	TBZ   $0, R2, tail_done_69 // x = x[0], n lanes
-	ADD   $24, R0, R0 // x = x[0], n lanes
-	VLD1  (R0), V17.S[2] // x = x[0], n lanes
-	JMP   tail_done_69 // x = x[0], n lanes
-
-tail_one_75:
-	TBZ   $0, R2, tail_done_69 // x = x[0], n lanes
-	FMOVS 16(R0), F17 // x = x[0], n lanes
-	JMP   tail_done_69 // x = x[0], n lanes
-
-tail_72:
-	TBZ   $1, R2, tail_one_76 // x = x[0], n lanes
-	FMOVD 32(R0), F18 // x = x[0], n lanes
-	TBZ   $0, R2, tail_done_69 // x = x[0], n lanes
-	ADD   $40, R0, R0 // x = x[0], n lanes
-	VLD1  (R0), V18.S[2] // x = x[0], n lanes
-	JMP   tail_done_69 // x = x[0], n lanes
-
-tail_one_76:
-	TBZ   $0, R2, tail_done_69 // x = x[0], n lanes
-	FMOVS 32(R0), F18 // x = x[0], n lanes
-	JMP   tail_done_69 // x = x[0], n lanes
-
-tail_73:
-	TBZ   $1, R2, tail_one_77 // x = x[0], n lanes
 	FMOVD 48(R0), F19 // x = x[0], n lanes
-	TBZ   $0, R2, tail_done_69 // x = x[0], n lanes
+	TBZ   $0, R2, tail_done_67 // x = x[0], n lanes
 	ADD   $56, R0, R0 // x = x[0], n lanes
 	VLD1  (R0), V19.S[2] // x = x[0], n lanes
-	JMP   tail_done_69 // x = x[0], n lanes
+	JMP   tail_done_67 // x = x[0], n lanes
 
-tail_one_77:
-	TBZ   $0, R2, tail_done_69 // x = x[0], n lanes
+tail_one_75:
+	TBZ   $0, R2, tail_done_67 // x = x[0], n lanes
 	FMOVS 48(R0), F19 // x = x[0], n lanes
 
-tail_done_69:
+tail_done_67:
 	VEOR  V20.B16, V20.B16, V20.B16 // y = y[0], n lanes
 	VEOR  V21.B16, V21.B16, V21.B16 // y = y[0], n lanes
 	VEOR  V22.B16, V22.B16, V22.B16 // y = y[0], n lanes
 	VEOR  V23.B16, V23.B16, V23.B16 // y = y[0], n lanes
 	CMP   $4, R2 // y = y[0], n lanes
-	BLT   tail_79 // y = y[0], n lanes
+	BLT   tail_77 // y = y[0], n lanes
 	FMOVQ (R1), F20 // y = y[0], n lanes
 	CMP   $8, R2 // y = y[0], n lanes
-	BLT   tail_80 // y = y[0], n lanes
+	BLT   tail_78 // y = y[0], n lanes
 	FMOVQ 16(R1), F21 // y = y[0], n lanes
 	CMP   $12, R2 // y = y[0], n lanes
-	BLT   tail_81 // y = y[0], n lanes
+	BLT   tail_79 // y = y[0], n lanes
 	FMOVQ 32(R1), F22 // y = y[0], n lanes
 	CMP   $16, R2 // y = y[0], n lanes
-	BLT   tail_82 // y = y[0], n lanes
+	BLT   tail_80 // y = y[0], n lanes
 	FMOVQ 48(R1), F23 // y = y[0], n lanes
-	JMP   tail_done_78 // y = y[0], n lanes
+	JMP   tail_done_76 // y = y[0], n lanes
+
+tail_77:
+	TBZ   $1, R2, tail_one_81 // y = y[0], n lanes
+	FMOVD (R1), F20 // y = y[0], n lanes
+	TBZ   $0, R2, tail_done_76 // y = y[0], n lanes
+	ADD   $8, R1, R0 // y = y[0], n lanes
+	VLD1  (R0), V20.S[2] // y = y[0], n lanes
+	JMP   tail_done_76 // y = y[0], n lanes
+
+tail_one_81:
+	TBZ   $0, R2, tail_done_76 // y = y[0], n lanes
+	FMOVS (R1), F20 // y = y[0], n lanes
+	JMP   tail_done_76 // y = y[0], n lanes
+
+tail_78:
+	TBZ   $1, R2, tail_one_82 // y = y[0], n lanes
+	FMOVD 16(R1), F21 // y = y[0], n lanes
+	TBZ   $0, R2, tail_done_76 // y = y[0], n lanes
+	ADD   $24, R1, R0 // y = y[0], n lanes
+	VLD1  (R0), V21.S[2] // y = y[0], n lanes
+	JMP   tail_done_76 // y = y[0], n lanes
+
+tail_one_82:
+	TBZ   $0, R2, tail_done_76 // y = y[0], n lanes
+	FMOVS 16(R1), F21 // y = y[0], n lanes
+	JMP   tail_done_76 // y = y[0], n lanes
 
 tail_79:
 	TBZ   $1, R2, tail_one_83 // y = y[0], n lanes
-	FMOVD (R1), F20 // y = y[0], n lanes
-	TBZ   $0, R2, tail_done_78 // y = y[0], n lanes
-	ADD   $8, R1, R0 // y = y[0], n lanes
-	VLD1  (R0), V20.S[2] // y = y[0], n lanes
-	JMP   tail_done_78 // y = y[0], n lanes
+	FMOVD 32(R1), F22 // y = y[0], n lanes
+	TBZ   $0, R2, tail_done_76 // y = y[0], n lanes
+	ADD   $40, R1, R0 // y = y[0], n lanes
+	VLD1  (R0), V22.S[2] // y = y[0], n lanes
+	JMP   tail_done_76 // y = y[0], n lanes
 
 tail_one_83:
-	TBZ   $0, R2, tail_done_78 // y = y[0], n lanes
-	FMOVS (R1), F20 // y = y[0], n lanes
-	JMP   tail_done_78 // y = y[0], n lanes
+	TBZ   $0, R2, tail_done_76 // y = y[0], n lanes
+	FMOVS 32(R1), F22 // y = y[0], n lanes
+	JMP   tail_done_76 // y = y[0], n lanes
 
 tail_80:
 	TBZ   $1, R2, tail_one_84 // y = y[0], n lanes
-	FMOVD 16(R1), F21 // y = y[0], n lanes
-	TBZ   $0, R2, tail_done_78 // y = y[0], n lanes
-	ADD   $24, R1, R0 // y = y[0], n lanes
-	VLD1  (R0), V21.S[2] // y = y[0], n lanes
-	JMP   tail_done_78 // y = y[0], n lanes
-
-tail_one_84:
-	TBZ   $0, R2, tail_done_78 // y = y[0], n lanes
-	FMOVS 16(R1), F21 // y = y[0], n lanes
-	JMP   tail_done_78 // y = y[0], n lanes
-
-tail_81:
-	TBZ   $1, R2, tail_one_85 // y = y[0], n lanes
-	FMOVD 32(R1), F22 // y = y[0], n lanes
-	TBZ   $0, R2, tail_done_78 // y = y[0], n lanes
-	ADD   $40, R1, R0 // y = y[0], n lanes
-	VLD1  (R0), V22.S[2] // y = y[0], n lanes
-	JMP   tail_done_78 // y = y[0], n lanes
-
-tail_one_85:
-	TBZ   $0, R2, tail_done_78 // y = y[0], n lanes
-	FMOVS 32(R1), F22 // y = y[0], n lanes
-	JMP   tail_done_78 // y = y[0], n lanes
-
-tail_82:
-	TBZ   $1, R2, tail_one_86 // y = y[0], n lanes
 	FMOVD 48(R1), F23 // y = y[0], n lanes
-	TBZ   $0, R2, tail_done_78 // y = y[0], n lanes
+	TBZ   $0, R2, tail_done_76 // y = y[0], n lanes
 	ADD   $56, R1, R0 // y = y[0], n lanes
 	VLD1  (R0), V23.S[2] // y = y[0], n lanes
-	JMP   tail_done_78 // y = y[0], n lanes
+	JMP   tail_done_76 // y = y[0], n lanes
 
-tail_one_86:
-	TBZ   $0, R2, tail_done_78 // y = y[0], n lanes
+tail_one_84:
+	TBZ   $0, R2, tail_done_76 // y = y[0], n lanes
 	FMOVS 48(R1), F23 // y = y[0], n lanes
 
-tail_done_78:
+tail_done_76:
 	VFMLA V20.S4, V16.S4, V0.S4 // c0 += x * y, lanes 0..3
 	VFMLA V21.S4, V17.S4, V1.S4 // c0 += x * y, lanes 4..7
 	VFMLA V22.S4, V18.S4, V2.S4 // c0 += x * y, lanes 8..11
 	VFMLA V23.S4, V19.S4, V3.S4 // c0 += x * y, lanes 12..15
 
-less_68:
+less_66:
+end_4:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	WORD  $0x4e24d400 // FADD V0.4S, V0.4S, V4.4S // c0 = c0 + c1, lanes 0..3
+	WORD  $0x4e25d421 // FADD V1.4S, V1.4S, V5.4S // c0 = c0 + c1, lanes 4..7
+	WORD  $0x4e26d442 // FADD V2.4S, V2.4S, V6.4S // c0 = c0 + c1, lanes 8..11
+	WORD  $0x4e27d463 // FADD V3.4S, V3.4S, V7.4S // c0 = c0 + c1, lanes 12..15
+	WORD  $0x4e2cd508 // FADD V8.4S, V8.4S, V12.4S // c2 = c2 + c3, lanes 0..3
+	WORD  $0x4e2dd529 // FADD V9.4S, V9.4S, V13.4S // c2 = c2 + c3, lanes 4..7
+	WORD  $0x4e2ed54a // FADD V10.4S, V10.4S, V14.4S // c2 = c2 + c3, lanes 8..11
+	WORD  $0x4e2fd56b // FADD V11.4S, V11.4S, V15.4S // c2 = c2 + c3, lanes 12..15
+	WORD  $0x4e28d400 // FADD V0.4S, V0.4S, V8.4S // c0 = c0 + c2, lanes 0..3
+	WORD  $0x4e29d421 // FADD V1.4S, V1.4S, V9.4S // c0 = c0 + c2, lanes 4..7
+	WORD  $0x4e2ad442 // FADD V2.4S, V2.4S, V10.4S // c0 = c0 + c2, lanes 8..11
+	WORD  $0x4e2bd463 // FADD V3.4S, V3.4S, V11.4S // c0 = c0 + c2, lanes 12..15
+	WORD  $0x4e22d400 // FADD V0.4S, V0.4S, V2.4S // c0[0] = sum of lanes
+	WORD  $0x4e23d421 // FADD V1.4S, V1.4S, V3.4S // c0[0] = sum of lanes
+	WORD  $0x4e21d400 // FADD V0.4S, V0.4S, V1.4S // c0[0] = sum of lanes
+	VEXT  $8, V0.B16, V0.B16, V4.B16 // c0[0] = sum of lanes
+	WORD  $0x4e24d400 // FADD V0.4S, V0.4S, V4.4S // c0[0] = sum of lanes
+	VDUP  V0.S[1], V4.S4 // c0[0] = sum of lanes
+	WORD  $0x4e24d400 // FADD V0.4S, V0.4S, V4.4S // c0[0] = sum of lanes
+	VEOR  V4.B16, V4.B16, V4.B16 // zero = 0, lanes 0..3
+	VEOR  V5.B16, V5.B16, V5.B16 // zero = 0, lanes 4..7
+	VEOR  V6.B16, V6.B16, V6.B16 // zero = 0, lanes 8..11
+	VEOR  V7.B16, V7.B16, V7.B16 // zero = 0, lanes 12..15
+	WORD  $0x4e24d400 // FADD V0.4S, V0.4S, V4.4S // c0 = c0 + zero, lanes 0..3
+	WORD  $0x4e25d421 // FADD V1.4S, V1.4S, V5.4S // c0 = c0 + zero, lanes 4..7
+	WORD  $0x4e26d442 // FADD V2.4S, V2.4S, V6.4S // c0 = c0 + zero, lanes 8..11
+	WORD  $0x4e27d463 // FADD V3.4S, V3.4S, V7.4S // c0 = c0 + zero, lanes 12..15
+	FMOVS F0, ret+24(FP) // return c0[0]
+	RET
+
+// func dotFromNEON(acc *float32, x *float32, y *float32, n int) float32
+TEXT ·dotFromNEON(SB), NOSPLIT, $0-36
+	MOVD  x+8(FP), R0 // x
+	MOVD  y+16(FP), R1 // y
+	MOVD  n+24(FP), R2 // n
+	MOVD  acc+0(FP), R3 // acc
+	FMOVQ (R3), F0 // c0 = acc[0], lanes 0..3
+	FMOVQ 16(R3), F1 // c0 = acc[0], lanes 4..7
+	FMOVQ 32(R3), F2 // c0 = acc[0], lanes 8..11
+	FMOVQ 48(R3), F3 // c0 = acc[0], lanes 12..15
+	FMOVQ 64(R3), F4 // c1 = acc[16], lanes 0..3
+	FMOVQ 80(R3), F5 // c1 = acc[16], lanes 4..7
+	FMOVQ 96(R3), F6 // c1 = acc[16], lanes 8..11
+	FMOVQ 112(R3), F7 // c1 = acc[16], lanes 12..15
+	FMOVQ 128(R3), F8 // c2 = acc[32], lanes 0..3
+	FMOVQ 144(R3), F9 // c2 = acc[32], lanes 4..7
+	FMOVQ 160(R3), F10 // c2 = acc[32], lanes 8..11
+	FMOVQ 176(R3), F11 // c2 = acc[32], lanes 12..15
+	FMOVQ 192(R3), F12 // c3 = acc[48], lanes 0..3
+	FMOVQ 208(R3), F13 // c3 = acc[48], lanes 4..7
+	FMOVQ 224(R3), F14 // c3 = acc[48], lanes 8..11
+	FMOVQ 240(R3), F15 // c3 = acc[48], lanes 12..15
+	CMP   $64, R2 // n < 64
+	BLT   chains_end_2 // n < 64
+
+chains_1:
+	FMOVQ (R0), F16 // x = x[0], lanes 0..3
+	FMOVQ 16(R0), F17 // x = x[0], lanes 4..7
+	FMOVQ 32(R0), F18 // x = x[0], lanes 8..11
+	FMOVQ 48(R0), F19 // x = x[0], lanes 12..15
+	FMOVQ (R1), F20 // c0 += x * y[0], lanes 0..3
+	VFMLA V20.S4, V16.S4, V0.S4 // c0 += x * y[0], lanes 0..3
+	FMOVQ 16(R1), F16 // c0 += x * y[0], lanes 4..7
+	VFMLA V16.S4, V17.S4, V1.S4 // c0 += x * y[0], lanes 4..7
+	FMOVQ 32(R1), F16 // c0 += x * y[0], lanes 8..11
+	VFMLA V16.S4, V18.S4, V2.S4 // c0 += x * y[0], lanes 8..11
+	FMOVQ 48(R1), F16 // c0 += x * y[0], lanes 12..15
+	VFMLA V16.S4, V19.S4, V3.S4 // c0 += x * y[0], lanes 12..15
+	FMOVQ 64(R0), F16 // x = x[16], lanes 0..3
+	FMOVQ 80(R0), F17 // x = x[16], lanes 4..7
+	FMOVQ 96(R0), F18 // x = x[16], lanes 8..11
+	FMOVQ 112(R0), F19 // x = x[16], lanes 12..15
+	FMOVQ 64(R1), F20 // c1 += x * y[16], lanes 0..3
+	VFMLA V20.S4, V16.S4, V4.S4 // c1 += x * y[16], lanes 0..3
+	FMOVQ 80(R1), F16 // c1 += x * y[16], lanes 4..7
+	VFMLA V16.S4, V17.S4, V5.S4 // c1 += x * y[16], lanes 4..7
+	FMOVQ 96(R1), F16 // c1 += x * y[16], lanes 8..11
+	VFMLA V16.S4, V18.S4, V6.S4 // c1 += x * y[16], lanes 8..11
+	FMOVQ 112(R1), F16 // c1 += x * y[16], lanes 12..15
+	VFMLA V16.S4, V19.S4, V7.S4 // c1 += x * y[16], lanes 12..15
+	FMOVQ 128(R0), F16 // x = x[32], lanes 0..3
+	FMOVQ 144(R0), F17 // x = x[32], lanes 4..7
+	FMOVQ 160(R0), F18 // x = x[32], lanes 8..11
+	FMOVQ 176(R0), F19 // x = x[32], lanes 12..15
+	FMOVQ 128(R1), F20 // c2 += x * y[32], lanes 0..3
+	VFMLA V20.S4, V16.S4, V8.S4 // c2 += x * y[32], lanes 0..3
+	FMOVQ 144(R1), F16 // c2 += x * y[32], lanes 4..7
+	VFMLA V16.S4, V17.S4, V9.S4 // c2 += x * y[32], lanes 4..7
+	FMOVQ 160(R1), F16 // c2 += x * y[32], lanes 8..11
+	VFMLA V16.S4, V18.S4, V10.S4 // c2 += x * y[32], lanes 8..11
+	FMOVQ 176(R1), F16 // c2 += x * y[32], lanes 12..15
+	VFMLA V16.S4, V19.S4, V11.S4 // c2 += x * y[32], lanes 12..15
+	FMOVQ 192(R0), F16 // x = x[48], lanes 0..3
+	FMOVQ 208(R0), F17 // x = x[48], lanes 4..7
+	FMOVQ 224(R0), F18 // x = x[48], lanes 8..11
+	FMOVQ 240(R0), F19 // x = x[48], lanes 12..15
+	FMOVQ 192(R1), F20 // c3 += x * y[48], lanes 0..3
+	VFMLA V20.S4, V16.S4, V12.S4 // c3 += x * y[48], lanes 0..3
+	FMOVQ 208(R1), F16 // c3 += x * y[48], lanes 4..7
+	VFMLA V16.S4, V17.S4, V13.S4 // c3 += x * y[48], lanes 4..7
+	FMOVQ 224(R1), F16 // c3 += x * y[48], lanes 8..11
+	VFMLA V16.S4, V18.S4, V14.S4 // c3 += x * y[48], lanes 8..11
+	FMOVQ 240(R1), F16 // c3 += x * y[48], lanes 12..15
+	VFMLA V16.S4, V19.S4, V15.S4 // c3 += x * y[48], lanes 12..15
+	ADD   $256, R0, R0 // x += 256
+	ADD   $256, R1, R1 // y += 256
+	SUB   $64, R2, R2 // n += -64
+	CMP   $64, R2 // n >= 64
+	BGE   chains_1 // n >= 64
+
+chains_end_2:
+	CMP   $16, R2 // n < 16
+	BLT   less_3 // n < 16
+	FMOVQ (R0), F16 // x = x[0], lanes 0..3
+	FMOVQ 16(R0), F17 // x = x[0], lanes 4..7
+	FMOVQ 32(R0), F18 // x = x[0], lanes 8..11
+	FMOVQ 48(R0), F19 // x = x[0], lanes 12..15
+	FMOVQ (R1), F20 // c0 += x * y[0], lanes 0..3
+	VFMLA V20.S4, V16.S4, V0.S4 // c0 += x * y[0], lanes 0..3
+	FMOVQ 16(R1), F16 // c0 += x * y[0], lanes 4..7
+	VFMLA V16.S4, V17.S4, V1.S4 // c0 += x * y[0], lanes 4..7
+	FMOVQ 32(R1), F16 // c0 += x * y[0], lanes 8..11
+	VFMLA V16.S4, V18.S4, V2.S4 // c0 += x * y[0], lanes 8..11
+	FMOVQ 48(R1), F16 // c0 += x * y[0], lanes 12..15
+	VFMLA V16.S4, V19.S4, V3.S4 // c0 += x * y[0], lanes 12..15
+	SUB   $16, R2, R2 // n += -16
+	CMP   $16, R2 // n < 16
+	BLT   less_5 // n < 16
+	FMOVQ 64(R0), F16 // x = x[16], lanes 0..3
+	FMOVQ 80(R0), F17 // x = x[16], lanes 4..7
+	FMOVQ 96(R0), F18 // x = x[16], lanes 8..11
+	FMOVQ 112(R0), F19 // x = x[16], lanes 12..15
+	FMOVQ 64(R1), F20 // c1 += x * y[16], lanes 0..3
+	VFMLA V20.S4, V16.S4, V4.S4 // c1 += x * y[16], lanes 0..3
+	FMOVQ 80(R1), F16 // c1 += x * y[16], lanes 4..7
+	VFMLA V16.S4, V17.S4, V5.S4 // c1 += x * y[16], lanes 4..7
+	FMOVQ 96(R1), F16 // c1 += x * y[16], lanes 8..11
+	VFMLA V16.S4, V18.S4, V6.S4 // c1 += x * y[16], lanes 8..11
+	FMOVQ 112(R1), F16 // c1 += x * y[16], lanes 12..15
+	VFMLA V16.S4, V19.S4, V7.S4 // c1 += x * y[16], lanes 12..15
+	SUB   $16, R2, R2 // n += -16
+	CMP   $16, R2 // n < 16
+	BLT   less_7 // n < 16
+	FMOVQ 128(R0), F16 // x = x[32], lanes 0..3
+	FMOVQ 144(R0), F17 // x = x[32], lanes 4..7
+	FMOVQ 160(R0), F18 // x = x[32], lanes 8..11
+	FMOVQ 176(R0), F19 // x = x[32], lanes 12..15
+	FMOVQ 128(R1), F20 // c2 += x * y[32], lanes 0..3
+	VFMLA V20.S4, V16.S4, V8.S4 // c2 += x * y[32], lanes 0..3
+	FMOVQ 144(R1), F16 // c2 += x * y[32], lanes 4..7
+	VFMLA V16.S4, V17.S4, V9.S4 // c2 += x * y[32], lanes 4..7
+	FMOVQ 160(R1), F16 // c2 += x * y[32], lanes 8..11
+	VFMLA V16.S4, V18.S4, V10.S4 // c2 += x * y[32], lanes 8..11
+	FMOVQ 176(R1), F16 // c2 += x * y[32], lanes 12..15
+	VFMLA V16.S4, V19.S4, V11.S4 // c2 += x * y[32], lanes 12..15
+	SUB   $16, R2, R2 // n += -16
+	CMP   $1, R2 // n < 1
+	BLT   less_9 // n < 1
+	VEOR  V16.B16, V16.B16, V16.B16 // x = x[48], n lanes
+	VEOR  V17.B16, V17.B16, V17.B16 // x = x[48], n lanes
+	VEOR  V18.B16, V18.B16, V18.B16 // x = x[48], n lanes
+	VEOR  V19.B16, V19.B16, V19.B16 // x = x[48], n lanes
+	CMP   $4, R2 // x = x[48], n lanes
+	BLT   tail_11 // x = x[48], n lanes
+	FMOVQ 192(R0), F16 // x = x[48], n lanes
+	CMP   $8, R2 // x = x[48], n lanes
+	BLT   tail_12 // x = x[48], n lanes
+	FMOVQ 208(R0), F17 // x = x[48], n lanes
+	CMP   $12, R2 // x = x[48], n lanes
+	BLT   tail_13 // x = x[48], n lanes
+	FMOVQ 224(R0), F18 // x = x[48], n lanes
+	CMP   $16, R2 // x = x[48], n lanes
+	BLT   tail_14 // x = x[48], n lanes
+	FMOVQ 240(R0), F19 // x = x[48], n lanes
+	JMP   tail_done_10 // x = x[48], n lanes
+
+tail_11:
+	TBZ   $1, R2, tail_one_15 // x = x[48], n lanes
+	FMOVD 192(R0), F16 // x = x[48], n lanes
+	TBZ   $0, R2, tail_done_10 // x = x[48], n lanes
+	ADD   $200, R0, R0 // x = x[48], n lanes
+	VLD1  (R0), V16.S[2] // x = x[48], n lanes
+	JMP   tail_done_10 // x = x[48], n lanes
+
+tail_one_15:
+	TBZ   $0, R2, tail_done_10 // x = x[48], n lanes
+	FMOVS 192(R0), F16 // x = x[48], n lanes
+	JMP   tail_done_10 // x = x[48], n lanes
+
+tail_12:
+	TBZ   $1, R2, tail_one_16 // x = x[48], n lanes
+	FMOVD 208(R0), F17 // x = x[48], n lanes
+	TBZ   $0, R2, tail_done_10 // x = x[48], n lanes
+	ADD   $216, R0, R0 // x = x[48], n lanes
+	VLD1  (R0), V17.S[2] // x = x[48], n lanes
+	JMP   tail_done_10 // x = x[48], n lanes
+
+tail_one_16:
+	TBZ   $0, R2, tail_done_10 // x = x[48], n lanes
+	FMOVS 208(R0), F17 // x = x[48], n lanes
+	JMP   tail_done_10 // x = x[48], n lanes
+
+tail_13:
+	TBZ   $1, R2, tail_one_17 // x = x[48], n lanes
+	FMOVD 224(R0), F18 // x = x[48], n lanes
+	TBZ   $0, R2, tail_done_10 // x = x[48], n lanes
+	ADD   $232, R0, R0 // x = x[48], n lanes
+	VLD1  (R0), V18.S[2] // x = x[48], n lanes
+	JMP   tail_done_10 // x = x[48], n lanes
+
+tail_one_17:
+	TBZ   $0, R2, tail_done_10 // x = x[48], n lanes
+	FMOVS 224(R0), F18 // x = x[48], n lanes
+	JMP   tail_done_10 // x = x[48], n lanes
+
+tail_14:
+	TBZ   $1, R2, tail_one_18 // x = x[48], n lanes
+	FMOVD 240(R0), F19 // x = x[48], n lanes
+	TBZ   $0, R2, tail_done_10 // x = x[48], n lanes
+	ADD   $248, R0, R0 // x = x[48], n lanes
+	VLD1  (R0), V19.S[2] // x = x[48], n lanes
+	JMP   tail_done_10 // x = x[48], n lanes
+
+tail_one_18:
+	TBZ   $0, R2, tail_done_10 // x = x[48], n lanes
+	FMOVS 240(R0), F19 // x = x[48], n lanes
+
+tail_done_10:
+	VEOR  V20.B16, V20.B16, V20.B16 // y = y[48], n lanes
+	VEOR  V21.B16, V21.B16, V21.B16 // y = y[48], n lanes
+	VEOR  V22.B16, V22.B16, V22.B16 // y = y[48], n lanes
+	VEOR  V23.B16, V23.B16, V23.B16 // y = y[48], n lanes
+	CMP   $4, R2 // y = y[48], n lanes
+	BLT   tail_20 // y = y[48], n lanes
+	FMOVQ 192(R1), F20 // y = y[48], n lanes
+	CMP   $8, R2 // y = y[48], n lanes
+	BLT   tail_21 // y = y[48], n lanes
+	FMOVQ 208(R1), F21 // y = y[48], n lanes
+	CMP   $12, R2 // y = y[48], n lanes
+	BLT   tail_22 // y = y[48], n lanes
+	FMOVQ 224(R1), F22 // y = y[48], n lanes
+	CMP   $16, R2 // y = y[48], n lanes
+	BLT   tail_23 // y = y[48], n lanes
+	FMOVQ 240(R1), F23 // y = y[48], n lanes
+	JMP   tail_done_19 // y = y[48], n lanes
+
+tail_20:
+	TBZ   $1, R2, tail_one_24 // y = y[48], n lanes
+	FMOVD 192(R1), F20 // y = y[48], n lanes
+	TBZ   $0, R2, tail_done_19 // y = y[48], n lanes
+	ADD   $200, R1, R0 // y = y[48], n lanes
+	VLD1  (R0), V20.S[2] // y = y[48], n lanes
+	JMP   tail_done_19 // y = y[48], n lanes
+
+tail_one_24:
+	TBZ   $0, R2, tail_done_19 // y = y[48], n lanes
+	FMOVS 192(R1), F20 // y = y[48], n lanes
+	JMP   tail_done_19 // y = y[48], n lanes
+
+tail_21:
+	TBZ   $1, R2, tail_one_25 // y = y[48], n lanes
+	FMOVD 208(R1), F21 // y = y[48], n lanes
+	TBZ   $0, R2, tail_done_19 // y = y[48], n lanes
+	ADD   $216, R1, R0 // y = y[48], n lanes
+	VLD1  (R0), V21.S[2] // y = y[48], n lanes
+	JMP   tail_done_19 // y = y[48], n lanes
+
+tail_one_25:
+	TBZ   $0, R2, tail_done_19 // y = y[48], n lanes
+	FMOVS 208(R1), F21 // y = y[48], n lanes
+	JMP   tail_done_19 // y = y[48], n lanes
+
+tail_22:
+	TBZ   $1, R2, tail_one_26 // y = y[48], n lanes
+	FMOVD 224(R1), F22 // y = y[48], n lanes
+	TBZ   $0, R2, tail_done_19 // y = y[48], n lanes
+	ADD   $232, R1, R0 // y = y[48], n lanes
+	VLD1  (R0), V22.S[2] // y = y[48], n lanes
+	JMP   tail_done_19 // y = y[48], n lanes
+
+tail_one_26:
+	TBZ   $0, R2, tail_done_19 // y = y[48], n lanes
+	FMOVS 224(R1), F22 // y = y[48], n lanes
+	JMP   tail_done_19 // y = y[48], n lanes
+
+tail_23:
+	TBZ   $1, R2, tail_one_27 // y = y[48], n lanes
+	FMOVD 240(R1), F23 // y = y[48], n lanes
+	TBZ   $0, R2, tail_done_19 // y = y[48], n lanes
+	ADD   $248, R1, R0 // y = y[48], n lanes
+	VLD1  (R0), V23.S[2] // y = y[48], n lanes
+	JMP   tail_done_19 // y = y[48], n lanes
+
+tail_one_27:
+	TBZ   $0, R2, tail_done_19 // y = y[48], n lanes
+	FMOVS 240(R1), F23 // y = y[48], n lanes
+
+tail_done_19:
+	VFMLA V20.S4, V16.S4, V12.S4 // c3 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V13.S4 // c3 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V14.S4 // c3 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V15.S4 // c3 += x * y, lanes 12..15
+
+less_9:
+	JMP end_8
+
+less_7:
+	CMP   $1, R2 // n < 1
+	BLT   less_28 // n < 1
+	VEOR  V16.B16, V16.B16, V16.B16 // x = x[32], n lanes
+	VEOR  V17.B16, V17.B16, V17.B16 // x = x[32], n lanes
+	VEOR  V18.B16, V18.B16, V18.B16 // x = x[32], n lanes
+	VEOR  V19.B16, V19.B16, V19.B16 // x = x[32], n lanes
+	CMP   $4, R2 // x = x[32], n lanes
+	BLT   tail_30 // x = x[32], n lanes
+	FMOVQ 128(R0), F16 // x = x[32], n lanes
+	CMP   $8, R2 // x = x[32], n lanes
+	BLT   tail_31 // x = x[32], n lanes
+	FMOVQ 144(R0), F17 // x = x[32], n lanes
+	CMP   $12, R2 // x = x[32], n lanes
+	BLT   tail_32 // x = x[32], n lanes
+	FMOVQ 160(R0), F18 // x = x[32], n lanes
+	CMP   $16, R2 // x = x[32], n lanes
+	BLT   tail_33 // x = x[32], n lanes
+	FMOVQ 176(R0), F19 // x = x[32], n lanes
+	JMP   tail_done_29 // x = x[32], n lanes
+
+tail_30:
+	TBZ   $1, R2, tail_one_34 // x = x[32], n lanes
+	FMOVD 128(R0), F16 // x = x[32], n lanes
+	TBZ   $0, R2, tail_done_29 // x = x[32], n lanes
+	ADD   $136, R0, R0 // x = x[32], n lanes
+	VLD1  (R0), V16.S[2] // x = x[32], n lanes
+	JMP   tail_done_29 // x = x[32], n lanes
+
+tail_one_34:
+	TBZ   $0, R2, tail_done_29 // x = x[32], n lanes
+	FMOVS 128(R0), F16 // x = x[32], n lanes
+	JMP   tail_done_29 // x = x[32], n lanes
+
+tail_31:
+	TBZ   $1, R2, tail_one_35 // x = x[32], n lanes
+	FMOVD 144(R0), F17 // x = x[32], n lanes
+	TBZ   $0, R2, tail_done_29 // x = x[32], n lanes
+	ADD   $152, R0, R0 // x = x[32], n lanes
+	VLD1  (R0), V17.S[2] // x = x[32], n lanes
+	JMP   tail_done_29 // x = x[32], n lanes
+
+tail_one_35:
+	TBZ   $0, R2, tail_done_29 // x = x[32], n lanes
+	FMOVS 144(R0), F17 // x = x[32], n lanes
+	JMP   tail_done_29 // x = x[32], n lanes
+
+tail_32:
+	TBZ   $1, R2, tail_one_36 // x = x[32], n lanes
+	FMOVD 160(R0), F18 // x = x[32], n lanes
+	TBZ   $0, R2, tail_done_29 // x = x[32], n lanes
+	ADD   $168, R0, R0 // x = x[32], n lanes
+	VLD1  (R0), V18.S[2] // x = x[32], n lanes
+	JMP   tail_done_29 // x = x[32], n lanes
+
+tail_one_36:
+	TBZ   $0, R2, tail_done_29 // x = x[32], n lanes
+	FMOVS 160(R0), F18 // x = x[32], n lanes
+	JMP   tail_done_29 // x = x[32], n lanes
+
+tail_33:
+	TBZ   $1, R2, tail_one_37 // x = x[32], n lanes
+	FMOVD 176(R0), F19 // x = x[32], n lanes
+	TBZ   $0, R2, tail_done_29 // x = x[32], n lanes
+	ADD   $184, R0, R0 // x = x[32], n lanes
+	VLD1  (R0), V19.S[2] // x = x[32], n lanes
+	JMP   tail_done_29 // x = x[32], n lanes
+
+tail_one_37:
+	TBZ   $0, R2, tail_done_29 // x = x[32], n lanes
+	FMOVS 176(R0), F19 // x = x[32], n lanes
+
+tail_done_29:
+	VEOR  V20.B16, V20.B16, V20.B16 // y = y[32], n lanes
+	VEOR  V21.B16, V21.B16, V21.B16 // y = y[32], n lanes
+	VEOR  V22.B16, V22.B16, V22.B16 // y = y[32], n lanes
+	VEOR  V23.B16, V23.B16, V23.B16 // y = y[32], n lanes
+	CMP   $4, R2 // y = y[32], n lanes
+	BLT   tail_39 // y = y[32], n lanes
+	FMOVQ 128(R1), F20 // y = y[32], n lanes
+	CMP   $8, R2 // y = y[32], n lanes
+	BLT   tail_40 // y = y[32], n lanes
+	FMOVQ 144(R1), F21 // y = y[32], n lanes
+	CMP   $12, R2 // y = y[32], n lanes
+	BLT   tail_41 // y = y[32], n lanes
+	FMOVQ 160(R1), F22 // y = y[32], n lanes
+	CMP   $16, R2 // y = y[32], n lanes
+	BLT   tail_42 // y = y[32], n lanes
+	FMOVQ 176(R1), F23 // y = y[32], n lanes
+	JMP   tail_done_38 // y = y[32], n lanes
+
+tail_39:
+	TBZ   $1, R2, tail_one_43 // y = y[32], n lanes
+	FMOVD 128(R1), F20 // y = y[32], n lanes
+	TBZ   $0, R2, tail_done_38 // y = y[32], n lanes
+	ADD   $136, R1, R0 // y = y[32], n lanes
+	VLD1  (R0), V20.S[2] // y = y[32], n lanes
+	JMP   tail_done_38 // y = y[32], n lanes
+
+tail_one_43:
+	TBZ   $0, R2, tail_done_38 // y = y[32], n lanes
+	FMOVS 128(R1), F20 // y = y[32], n lanes
+	JMP   tail_done_38 // y = y[32], n lanes
+
+tail_40:
+	TBZ   $1, R2, tail_one_44 // y = y[32], n lanes
+	FMOVD 144(R1), F21 // y = y[32], n lanes
+	TBZ   $0, R2, tail_done_38 // y = y[32], n lanes
+	ADD   $152, R1, R0 // y = y[32], n lanes
+	VLD1  (R0), V21.S[2] // y = y[32], n lanes
+	JMP   tail_done_38 // y = y[32], n lanes
+
+tail_one_44:
+	TBZ   $0, R2, tail_done_38 // y = y[32], n lanes
+	FMOVS 144(R1), F21 // y = y[32], n lanes
+	JMP   tail_done_38 // y = y[32], n lanes
+
+tail_41:
+	TBZ   $1, R2, tail_one_45 // y = y[32], n lanes
+	FMOVD 160(R1), F22 // y = y[32], n lanes
+	TBZ   $0, R2, tail_done_38 // y = y[32], n lanes
+	ADD   $168, R1, R0 // y = y[32], n lanes
+	VLD1  (R0), V22.S[2] // y = y[32], n lanes
+	JMP   tail_done_38 // y = y[32], n lanes
+
+tail_one_45:
+	TBZ   $0, R2, tail_done_38 // y = y[32], n lanes
+	FMOVS 160(R1), F22 // y = y[32], n lanes
+	JMP   tail_done_38 // y = y[32], n lanes
+
+tail_42:
+	TBZ   $1, R2, tail_one_46 // y = y[32], n lanes
+	FMOVD 176(R1), F23 // y = y[32], n lanes
+	TBZ   $0, R2, tail_done_38 // y = y[32], n lanes
+	ADD   $184, R1, R0 // y = y[32], n lanes
+	VLD1  (R0), V23.S[2] // y = y[32], n lanes
+	JMP   tail_done_38 // y = y[32], n lanes
+
+tail_one_46:
+	TBZ   $0, R2, tail_done_38 // y = y[32], n lanes
+	FMOVS 176(R1), F23 // y = y[32], n lanes
+
+tail_done_38:
+	VFMLA V20.S4, V16.S4, V8.S4 // c2 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // c2 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // c2 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // c2 += x * y, lanes 12..15
+
+less_28:
+end_8:
+	JMP end_6
+
+less_5:
+	CMP   $1, R2 // n < 1
+	BLT   less_47 // n < 1
+	VEOR  V16.B16, V16.B16, V16.B16 // x = x[16], n lanes
+	VEOR  V17.B16, V17.B16, V17.B16 // x = x[16], n lanes
+	VEOR  V18.B16, V18.B16, V18.B16 // x = x[16], n lanes
+	VEOR  V19.B16, V19.B16, V19.B16 // x = x[16], n lanes
+	CMP   $4, R2 // x = x[16], n lanes
+	BLT   tail_49 // x = x[16], n lanes
+	FMOVQ 64(R0), F16 // x = x[16], n lanes
+	CMP   $8, R2 // x = x[16], n lanes
+	BLT   tail_50 // x = x[16], n lanes
+	FMOVQ 80(R0), F17 // x = x[16], n lanes
+	CMP   $12, R2 // x = x[16], n lanes
+	BLT   tail_51 // x = x[16], n lanes
+	FMOVQ 96(R0), F18 // x = x[16], n lanes
+	CMP   $16, R2 // x = x[16], n lanes
+	BLT   tail_52 // x = x[16], n lanes
+	FMOVQ 112(R0), F19 // x = x[16], n lanes
+	JMP   tail_done_48 // x = x[16], n lanes
+
+tail_49:
+	TBZ   $1, R2, tail_one_53 // x = x[16], n lanes
+	FMOVD 64(R0), F16 // x = x[16], n lanes
+	TBZ   $0, R2, tail_done_48 // x = x[16], n lanes
+	ADD   $72, R0, R0 // x = x[16], n lanes
+	VLD1  (R0), V16.S[2] // x = x[16], n lanes
+	JMP   tail_done_48 // x = x[16], n lanes
+
+tail_one_53:
+	TBZ   $0, R2, tail_done_48 // x = x[16], n lanes
+	FMOVS 64(R0), F16 // x = x[16], n lanes
+	JMP   tail_done_48 // x = x[16], n lanes
+
+tail_50:
+	TBZ   $1, R2, tail_one_54 // x = x[16], n lanes
+	FMOVD 80(R0), F17 // x = x[16], n lanes
+	TBZ   $0, R2, tail_done_48 // x = x[16], n lanes
+	ADD   $88, R0, R0 // x = x[16], n lanes
+	VLD1  (R0), V17.S[2] // x = x[16], n lanes
+	JMP   tail_done_48 // x = x[16], n lanes
+
+tail_one_54:
+	TBZ   $0, R2, tail_done_48 // x = x[16], n lanes
+	FMOVS 80(R0), F17 // x = x[16], n lanes
+	JMP   tail_done_48 // x = x[16], n lanes
+
+tail_51:
+	TBZ   $1, R2, tail_one_55 // x = x[16], n lanes
+	FMOVD 96(R0), F18 // x = x[16], n lanes
+	TBZ   $0, R2, tail_done_48 // x = x[16], n lanes
+	ADD   $104, R0, R0 // x = x[16], n lanes
+	VLD1  (R0), V18.S[2] // x = x[16], n lanes
+	JMP   tail_done_48 // x = x[16], n lanes
+
+tail_one_55:
+	TBZ   $0, R2, tail_done_48 // x = x[16], n lanes
+	FMOVS 96(R0), F18 // x = x[16], n lanes
+	JMP   tail_done_48 // x = x[16], n lanes
+
+tail_52:
+	TBZ   $1, R2, tail_one_56 // x = x[16], n lanes
+	FMOVD 112(R0), F19 // x = x[16], n lanes
+	TBZ   $0, R2, tail_done_48 // x = x[16], n lanes
+	ADD   $120, R0, R0 // x = x[16], n lanes
+	VLD1  (R0), V19.S[2] // x = x[16], n lanes
+	JMP   tail_done_48 // x = x[16], n lanes
+
+tail_one_56:
+	TBZ   $0, R2, tail_done_48 // x = x[16], n lanes
+	FMOVS 112(R0), F19 // x = x[16], n lanes
+
+tail_done_48:
+	VEOR  V20.B16, V20.B16, V20.B16 // y = y[16], n lanes
+	VEOR  V21.B16, V21.B16, V21.B16 // y = y[16], n lanes
+	VEOR  V22.B16, V22.B16, V22.B16 // y = y[16], n lanes
+	VEOR  V23.B16, V23.B16, V23.B16 // y = y[16], n lanes
+	CMP   $4, R2 // y = y[16], n lanes
+	BLT   tail_58 // y = y[16], n lanes
+	FMOVQ 64(R1), F20 // y = y[16], n lanes
+	CMP   $8, R2 // y = y[16], n lanes
+	BLT   tail_59 // y = y[16], n lanes
+	FMOVQ 80(R1), F21 // y = y[16], n lanes
+	CMP   $12, R2 // y = y[16], n lanes
+	BLT   tail_60 // y = y[16], n lanes
+	FMOVQ 96(R1), F22 // y = y[16], n lanes
+	CMP   $16, R2 // y = y[16], n lanes
+	BLT   tail_61 // y = y[16], n lanes
+	FMOVQ 112(R1), F23 // y = y[16], n lanes
+	JMP   tail_done_57 // y = y[16], n lanes
+
+tail_58:
+	TBZ   $1, R2, tail_one_62 // y = y[16], n lanes
+	FMOVD 64(R1), F20 // y = y[16], n lanes
+	TBZ   $0, R2, tail_done_57 // y = y[16], n lanes
+	ADD   $72, R1, R0 // y = y[16], n lanes
+	VLD1  (R0), V20.S[2] // y = y[16], n lanes
+	JMP   tail_done_57 // y = y[16], n lanes
+
+tail_one_62:
+	TBZ   $0, R2, tail_done_57 // y = y[16], n lanes
+	FMOVS 64(R1), F20 // y = y[16], n lanes
+	JMP   tail_done_57 // y = y[16], n lanes
+
+tail_59:
+	TBZ   $1, R2, tail_one_63 // y = y[16], n lanes
+	FMOVD 80(R1), F21 // y = y[16], n lanes
+	TBZ   $0, R2, tail_done_57 // y = y[16], n lanes
+	ADD   $88, R1, R0 // y = y[16], n lanes
+	VLD1  (R0), V21.S[2] // y = y[16], n lanes
+	JMP   tail_done_57 // y = y[16], n lanes
+
+tail_one_63:
+	TBZ   $0, R2, tail_done_57 // y = y[16], n lanes
+	FMOVS 80(R1), F21 // y = y[16], n lanes
+	JMP   tail_done_57 // y = y[16], n lanes
+
+tail_60:
+	TBZ   $1, R2, tail_one_64 // y = y[16], n lanes
+	FMOVD 96(R1), F22 // y = y[16], n lanes
+	TBZ   $0, R2, tail_done_57 // y = y[16], n lanes
+	ADD   $104, R1, R0 // y = y[16], n lanes
+	VLD1  (R0), V22.S[2] // y = y[16], n lanes
+	JMP   tail_done_57 // y = y[16], n lanes
+
+tail_one_64:
+	TBZ   $0, R2, tail_done_57 // y = y[16], n lanes
+	FMOVS 96(R1), F22 // y = y[16], n lanes
+	JMP   tail_done_57 // y = y[16], n lanes
+
+tail_61:
+	TBZ   $1, R2, tail_one_65 // y = y[16], n lanes
+	FMOVD 112(R1), F23 // y = y[16], n lanes
+	TBZ   $0, R2, tail_done_57 // y = y[16], n lanes
+	ADD   $120, R1, R0 // y = y[16], n lanes
+	VLD1  (R0), V23.S[2] // y = y[16], n lanes
+	JMP   tail_done_57 // y = y[16], n lanes
+
+tail_one_65:
+	TBZ   $0, R2, tail_done_57 // y = y[16], n lanes
+	FMOVS 112(R1), F23 // y = y[16], n lanes
+
+tail_done_57:
+	VFMLA V20.S4, V16.S4, V4.S4 // c1 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V5.S4 // c1 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V6.S4 // c1 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V7.S4 // c1 += x * y, lanes 12..15
+
+less_47:
 end_6:
+	JMP end_4
+
+less_3:
+	CMP   $1, R2 // n < 1
+	BLT   less_66 // n < 1
+	VEOR  V16.B16, V16.B16, V16.B16 // x = x[0], n lanes
+	VEOR  V17.B16, V17.B16, V17.B16 // x = x[0], n lanes
+	VEOR  V18.B16, V18.B16, V18.B16 // x = x[0], n lanes
+	VEOR  V19.B16, V19.B16, V19.B16 // x = x[0], n lanes
+	CMP   $4, R2 // x = x[0], n lanes
+	BLT   tail_68 // x = x[0], n lanes
+	FMOVQ (R0), F16 // x = x[0], n lanes
+	CMP   $8, R2 // x = x[0], n lanes
+	BLT   tail_69 // x = x[0], n lanes
+	FMOVQ 16(R0), F17 // x = x[0], n lanes
+	CMP   $12, R2 // x = x[0], n lanes
+	BLT   tail_70 // x = x[0], n lanes
+	FMOVQ 32(R0), F18 // x = x[0], n lanes
+	CMP   $16, R2 // x = x[0], n lanes
+	BLT   tail_71 // x = x[0], n lanes
+	FMOVQ 48(R0), F19 // x = x[0], n lanes
+	JMP   tail_done_67 // x = x[0], n lanes
+
+tail_68:
+	TBZ   $1, R2, tail_one_72 // x = x[0], n lanes
+	FMOVD (R0), F16 // x = x[0], n lanes
+	TBZ   $0, R2, tail_done_67 // x = x[0], n lanes
+	ADD   $8, R0, R0 // x = x[0], n lanes
+	VLD1  (R0), V16.S[2] // x = x[0], n lanes
+	JMP   tail_done_67 // x = x[0], n lanes
+
+tail_one_72:
+	TBZ   $0, R2, tail_done_67 // x = x[0], n lanes
+	FMOVS (R0), F16 // x = x[0], n lanes
+	JMP   tail_done_67 // x = x[0], n lanes
+
+tail_69:
+	TBZ   $1, R2, tail_one_73 // x = x[0], n lanes
+	FMOVD 16(R0), F17 // x = x[0], n lanes
+	TBZ   $0, R2, tail_done_67 // x = x[0], n lanes
+	ADD   $24, R0, R0 // x = x[0], n lanes
+	VLD1  (R0), V17.S[2] // x = x[0], n lanes
+	JMP   tail_done_67 // x = x[0], n lanes
+
+tail_one_73:
+	TBZ   $0, R2, tail_done_67 // x = x[0], n lanes
+	FMOVS 16(R0), F17 // x = x[0], n lanes
+	JMP   tail_done_67 // x = x[0], n lanes
+
+tail_70:
+	TBZ   $1, R2, tail_one_74 // x = x[0], n lanes
+	FMOVD 32(R0), F18 // x = x[0], n lanes
+	TBZ   $0, R2, tail_done_67 // x = x[0], n lanes
+	ADD   $40, R0, R0 // x = x[0], n lanes
+	VLD1  (R0), V18.S[2] // x = x[0], n lanes
+	JMP   tail_done_67 // x = x[0], n lanes
+
+tail_one_74:
+	TBZ   $0, R2, tail_done_67 // x = x[0], n lanes
+	FMOVS 32(R0), F18 // x = x[0], n lanes
+	JMP   tail_done_67 // x = x[0], n lanes
+
+tail_71:
+	TBZ   $1, R2, tail_one_75 // x = x[0], n lanes
+	FMOVD 48(R0), F19 // x = x[0], n lanes
+	TBZ   $0, R2, tail_done_67 // x = x[0], n lanes
+	ADD   $56, R0, R0 // x = x[0], n lanes
+	VLD1  (R0), V19.S[2] // x = x[0], n lanes
+	JMP   tail_done_67 // x = x[0], n lanes
+
+tail_one_75:
+	TBZ   $0, R2, tail_done_67 // x = x[0], n lanes
+	FMOVS 48(R0), F19 // x = x[0], n lanes
+
+tail_done_67:
+	VEOR  V20.B16, V20.B16, V20.B16 // y = y[0], n lanes
+	VEOR  V21.B16, V21.B16, V21.B16 // y = y[0], n lanes
+	VEOR  V22.B16, V22.B16, V22.B16 // y = y[0], n lanes
+	VEOR  V23.B16, V23.B16, V23.B16 // y = y[0], n lanes
+	CMP   $4, R2 // y = y[0], n lanes
+	BLT   tail_77 // y = y[0], n lanes
+	FMOVQ (R1), F20 // y = y[0], n lanes
+	CMP   $8, R2 // y = y[0], n lanes
+	BLT   tail_78 // y = y[0], n lanes
+	FMOVQ 16(R1), F21 // y = y[0], n lanes
+	CMP   $12, R2 // y = y[0], n lanes
+	BLT   tail_79 // y = y[0], n lanes
+	FMOVQ 32(R1), F22 // y = y[0], n lanes
+	CMP   $16, R2 // y = y[0], n lanes
+	BLT   tail_80 // y = y[0], n lanes
+	FMOVQ 48(R1), F23 // y = y[0], n lanes
+	JMP   tail_done_76 // y = y[0], n lanes
+
+tail_77:
+	TBZ   $1, R2, tail_one_81 // y = y[0], n lanes
+	FMOVD (R1), F20 // y = y[0], n lanes
+	TBZ   $0, R2, tail_done_76 // y = y[0], n lanes
+	ADD   $8, R1, R0 // y = y[0], n lanes
+	VLD1  (R0), V20.S[2] // y = y[0], n lanes
+	JMP   tail_done_76 // y = y[0], n lanes
+
+tail_one_81:
+	TBZ   $0, R2, tail_done_76 // y = y[0], n lanes
+	FMOVS (R1), F20 // y = y[0], n lanes
+	JMP   tail_done_76 // y = y[0], n lanes
+
+tail_78:
+	TBZ   $1, R2, tail_one_82 // y = y[0], n lanes
+	FMOVD 16(R1), F21 // y = y[0], n lanes
+	TBZ   $0, R2, tail_done_76 // y = y[0], n lanes
+	ADD   $24, R1, R0 // y = y[0], n lanes
+	VLD1  (R0), V21.S[2] // y = y[0], n lanes
+	JMP   tail_done_76 // y = y[0], n lanes
+
+tail_one_82:
+	TBZ   $0, R2, tail_done_76 // y = y[0], n lanes
+	FMOVS 16(R1), F21 // y = y[0], n lanes
+	JMP   tail_done_76 // y = y[0], n lanes
+
+tail_79:
+	TBZ   $1, R2, tail_one_83 // y = y[0], n lanes
+	FMOVD 32(R1), F22 // y = y[0], n lanes
+	TBZ   $0, R2, tail_done_76 // y = y[0], n lanes
+	ADD   $40, R1, R0 // y = y[0], n lanes
+	VLD1  (R0), V22.S[2] // y = y[0], n lanes
+	JMP   tail_done_76 // y = y[0], n lanes
+
+tail_one_83:
+	TBZ   $0, R2, tail_done_76 // y = y[0], n lanes
+	FMOVS 32(R1), F22 // y = y[0], n lanes
+	JMP   tail_done_76 // y = y[0], n lanes
+
+tail_80:
+	TBZ   $1, R2, tail_one_84 // y = y[0], n lanes
+	FMOVD 48(R1), F23 // y = y[0], n lanes
+	TBZ   $0, R2, tail_done_76 // y = y[0], n lanes
+	ADD   $56, R1, R0 // y = y[0], n lanes
+	VLD1  (R0), V23.S[2] // y = y[0], n lanes
+	JMP   tail_done_76 // y = y[0], n lanes
+
+tail_one_84:
+	TBZ   $0, R2, tail_done_76 // y = y[0], n lanes
+	FMOVS 48(R1), F23 // y = y[0], n lanes
+
+tail_done_76:
+	VFMLA V20.S4, V16.S4, V0.S4 // c0 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // c0 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // c0 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // c0 += x * y, lanes 12..15
+
+less_66:
+end_4:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
 	WORD  $0x4e24d400 // FADD V0.4S, V0.4S, V4.4S // c0 = c0 + c1, lanes 0..3
 	WORD  $0x4e25d421 // FADD V1.4S, V1.4S, V5.4S // c0 = c0 + c1, lanes 4..7
@@ -794,8 +1531,6 @@ TEXT ·dotChunkNEON(SB), NOSPLIT, $0-32
 	MOVD  y+16(FP), R1 // y
 	MOVD  n+24(FP), R2 // n
 	MOVD  acc+0(FP), R3 // acc
-	CMP   $1, R3 // acc < 1
-	BLT   less_1 // acc < 1
 	FMOVQ (R3), F0 // c0 = acc[0], lanes 0..3
 	FMOVQ 16(R3), F1 // c0 = acc[0], lanes 4..7
 	FMOVQ 32(R3), F2 // c0 = acc[0], lanes 8..11
@@ -812,86 +1547,65 @@ TEXT ·dotChunkNEON(SB), NOSPLIT, $0-32
 	FMOVQ 208(R3), F13 // c3 = acc[48], lanes 4..7
 	FMOVQ 224(R3), F14 // c3 = acc[48], lanes 8..11
 	FMOVQ 240(R3), F15 // c3 = acc[48], lanes 12..15
-	JMP   end_2
+	CMP   $64, R2 // n < 64
+	BLT   chains_end_2 // n < 64
 
-less_1:
-	VEOR V0.B16, V0.B16, V0.B16 // c0 = 0, lanes 0..3
-	VEOR V1.B16, V1.B16, V1.B16 // c0 = 0, lanes 4..7
-	VEOR V2.B16, V2.B16, V2.B16 // c0 = 0, lanes 8..11
-	VEOR V3.B16, V3.B16, V3.B16 // c0 = 0, lanes 12..15
-	VEOR V4.B16, V4.B16, V4.B16 // c1 = 0, lanes 0..3
-	VEOR V5.B16, V5.B16, V5.B16 // c1 = 0, lanes 4..7
-	VEOR V6.B16, V6.B16, V6.B16 // c1 = 0, lanes 8..11
-	VEOR V7.B16, V7.B16, V7.B16 // c1 = 0, lanes 12..15
-	VEOR V8.B16, V8.B16, V8.B16 // c2 = 0, lanes 0..3
-	VEOR V9.B16, V9.B16, V9.B16 // c2 = 0, lanes 4..7
-	VEOR V10.B16, V10.B16, V10.B16 // c2 = 0, lanes 8..11
-	VEOR V11.B16, V11.B16, V11.B16 // c2 = 0, lanes 12..15
-	VEOR V12.B16, V12.B16, V12.B16 // c3 = 0, lanes 0..3
-	VEOR V13.B16, V13.B16, V13.B16 // c3 = 0, lanes 4..7
-	VEOR V14.B16, V14.B16, V14.B16 // c3 = 0, lanes 8..11
-	VEOR V15.B16, V15.B16, V15.B16 // c3 = 0, lanes 12..15
-
-end_2:
-	CMP $64, R2 // n < 64
-	BLT chains_end_4 // n < 64
-
-chains_3:
+chains_1:
 	FMOVQ (R0), F16 // x = x[0], lanes 0..3
 	FMOVQ 16(R0), F17 // x = x[0], lanes 4..7
 	FMOVQ 32(R0), F18 // x = x[0], lanes 8..11
 	FMOVQ 48(R0), F19 // x = x[0], lanes 12..15
-	FMOVQ (R1), F20 // y = y[0], lanes 0..3
-	FMOVQ 16(R1), F21 // y = y[0], lanes 4..7
-	FMOVQ 32(R1), F22 // y = y[0], lanes 8..11
-	FMOVQ 48(R1), F23 // y = y[0], lanes 12..15
-	VFMLA V20.S4, V16.S4, V0.S4 // c0 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V1.S4 // c0 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V2.S4 // c0 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V3.S4 // c0 += x * y, lanes 12..15
+	FMOVQ (R1), F20 // c0 += x * y[0], lanes 0..3
+	VFMLA V20.S4, V16.S4, V0.S4 // c0 += x * y[0], lanes 0..3
+	FMOVQ 16(R1), F16 // c0 += x * y[0], lanes 4..7
+	VFMLA V16.S4, V17.S4, V1.S4 // c0 += x * y[0], lanes 4..7
+	FMOVQ 32(R1), F16 // c0 += x * y[0], lanes 8..11
+	VFMLA V16.S4, V18.S4, V2.S4 // c0 += x * y[0], lanes 8..11
+	FMOVQ 48(R1), F16 // c0 += x * y[0], lanes 12..15
+	VFMLA V16.S4, V19.S4, V3.S4 // c0 += x * y[0], lanes 12..15
 	FMOVQ 64(R0), F16 // x = x[16], lanes 0..3
 	FMOVQ 80(R0), F17 // x = x[16], lanes 4..7
 	FMOVQ 96(R0), F18 // x = x[16], lanes 8..11
 	FMOVQ 112(R0), F19 // x = x[16], lanes 12..15
-	FMOVQ 64(R1), F20 // y = y[16], lanes 0..3
-	FMOVQ 80(R1), F21 // y = y[16], lanes 4..7
-	FMOVQ 96(R1), F22 // y = y[16], lanes 8..11
-	FMOVQ 112(R1), F23 // y = y[16], lanes 12..15
-	VFMLA V20.S4, V16.S4, V4.S4 // c1 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V5.S4 // c1 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V6.S4 // c1 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V7.S4 // c1 += x * y, lanes 12..15
+	FMOVQ 64(R1), F20 // c1 += x * y[16], lanes 0..3
+	VFMLA V20.S4, V16.S4, V4.S4 // c1 += x * y[16], lanes 0..3
+	FMOVQ 80(R1), F16 // c1 += x * y[16], lanes 4..7
+	VFMLA V16.S4, V17.S4, V5.S4 // c1 += x * y[16], lanes 4..7
+	FMOVQ 96(R1), F16 // c1 += x * y[16], lanes 8..11
+	VFMLA V16.S4, V18.S4, V6.S4 // c1 += x * y[16], lanes 8..11
+	FMOVQ 112(R1), F16 // c1 += x * y[16], lanes 12..15
+	VFMLA V16.S4, V19.S4, V7.S4 // c1 += x * y[16], lanes 12..15
 	FMOVQ 128(R0), F16 // x = x[32], lanes 0..3
 	FMOVQ 144(R0), F17 // x = x[32], lanes 4..7
 	FMOVQ 160(R0), F18 // x = x[32], lanes 8..11
 	FMOVQ 176(R0), F19 // x = x[32], lanes 12..15
-	FMOVQ 128(R1), F20 // y = y[32], lanes 0..3
-	FMOVQ 144(R1), F21 // y = y[32], lanes 4..7
-	FMOVQ 160(R1), F22 // y = y[32], lanes 8..11
-	FMOVQ 176(R1), F23 // y = y[32], lanes 12..15
-	VFMLA V20.S4, V16.S4, V8.S4 // c2 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V9.S4 // c2 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V10.S4 // c2 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V11.S4 // c2 += x * y, lanes 12..15
+	FMOVQ 128(R1), F20 // c2 += x * y[32], lanes 0..3
+	VFMLA V20.S4, V16.S4, V8.S4 // c2 += x * y[32], lanes 0..3
+	FMOVQ 144(R1), F16 // c2 += x * y[32], lanes 4..7
+	VFMLA V16.S4, V17.S4, V9.S4 // c2 += x * y[32], lanes 4..7
+	FMOVQ 160(R1), F16 // c2 += x * y[32], lanes 8..11
+	VFMLA V16.S4, V18.S4, V10.S4 // c2 += x * y[32], lanes 8..11
+	FMOVQ 176(R1), F16 // c2 += x * y[32], lanes 12..15
+	VFMLA V16.S4, V19.S4, V11.S4 // c2 += x * y[32], lanes 12..15
 	FMOVQ 192(R0), F16 // x = x[48], lanes 0..3
 	FMOVQ 208(R0), F17 // x = x[48], lanes 4..7
 	FMOVQ 224(R0), F18 // x = x[48], lanes 8..11
 	FMOVQ 240(R0), F19 // x = x[48], lanes 12..15
-	FMOVQ 192(R1), F20 // y = y[48], lanes 0..3
-	FMOVQ 208(R1), F21 // y = y[48], lanes 4..7
-	FMOVQ 224(R1), F22 // y = y[48], lanes 8..11
-	FMOVQ 240(R1), F23 // y = y[48], lanes 12..15
-	VFMLA V20.S4, V16.S4, V12.S4 // c3 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V13.S4 // c3 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V14.S4 // c3 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V15.S4 // c3 += x * y, lanes 12..15
+	FMOVQ 192(R1), F20 // c3 += x * y[48], lanes 0..3
+	VFMLA V20.S4, V16.S4, V12.S4 // c3 += x * y[48], lanes 0..3
+	FMOVQ 208(R1), F16 // c3 += x * y[48], lanes 4..7
+	VFMLA V16.S4, V17.S4, V13.S4 // c3 += x * y[48], lanes 4..7
+	FMOVQ 224(R1), F16 // c3 += x * y[48], lanes 8..11
+	VFMLA V16.S4, V18.S4, V14.S4 // c3 += x * y[48], lanes 8..11
+	FMOVQ 240(R1), F16 // c3 += x * y[48], lanes 12..15
+	VFMLA V16.S4, V19.S4, V15.S4 // c3 += x * y[48], lanes 12..15
 	ADD   $256, R0, R0 // x += 256
 	ADD   $256, R1, R1 // y += 256
 	SUB   $64, R2, R2 // n += -64
 	CMP   $64, R2 // n >= 64
-	BGE   chains_3 // n >= 64
+	BGE   chains_1 // n >= 64
 
-chains_end_4:
+chains_end_2:
 	MOVD  acc+0(FP), R0 // acc
 	FMOVQ F0, (R0) // acc[0] = c0, lanes 0..3
 	FMOVQ F1, 16(R0) // acc[0] = c0, lanes 4..7

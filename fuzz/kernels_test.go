@@ -23,8 +23,12 @@ const long = 2*64 + 64
 var kernels = []kernel{
 	{"Dot", long, func(d *draw, n int) call {
 		x, y := d.in("x", vector(n), d.Float32), d.in("y", vector(n), d.Float32)
-		acc := d.orNil(d.in("acc", vector(64), d.Float32))
-		return func(l isa.Level) float32 { return asm.Dot(l, x.Ptr(), y.Ptr(), n, acc) }
+		return func(l isa.Level) float32 { return asm.Dot(l, x.Ptr(), y.Ptr(), n) }
+	}},
+	{"DotFrom", long, func(d *draw, n int) call {
+		x, y := d.in("x", vector(n), d.Float32), d.in("y", vector(n), d.Float32)
+		acc := d.in("acc", vector(64), d.Float32)
+		return func(l isa.Level) float32 { return asm.DotFrom(l, acc.Ptr(), x.Ptr(), y.Ptr(), n) }
 	}},
 	{"DotChunk", 5, func(d *draw, n int) call {
 		n *= 64

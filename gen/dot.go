@@ -6,9 +6,14 @@ import "github.com/quern-go/quern/gen/machine"
 // (i/16) mod 4. Four chains hide the latency of FMA; a fifth would not be faster, since two loads
 // an FMA are the limit. The tail goes through the same FMA, filled up with zeros.
 //
-// With acc the chains start from there, which is how long vectors are cut into short calls.
-func dot(m *machine.Machine) {
-	x, y, n, chain := dotChains(m)
+// Long vectors are cut into short calls, which hand the chains on: dotChunk, …, dotChunk, dotFrom.
+func dot(m *machine.Machine) { dotText(m, false) }
+
+// dotFrom is dot with chains that go on from acc.
+func dotFrom(m *machine.Machine) { dotText(m, true) }
+
+func dotText(m *machine.Machine, resume bool) {
+	x, y, n, chain := dotChains(m, resume)
 	dotRest(m, x, y, n, chain)
 	m.Note("(c0+c1) + (c2+c3), then across lanes, then + 0")
 	m.Add(chain[0], chain[0], chain[1])
@@ -21,9 +26,9 @@ func dot(m *machine.Machine) {
 	m.Return(chain[0])
 }
 
-// dotChunk runs the chains of dot over a multiple of 64 elements and leaves them in acc.
+// dotChunk runs the chains in acc on over a multiple of 64 elements.
 func dotChunk(m *machine.Machine) {
-	_, _, _, chain := dotChains(m)
+	_, _, _, chain := dotChains(m, true)
 	acc := m.Arg("acc")
 	for c := range chain {
 		m.Store(acc.At(64*c), chain[c])
@@ -31,22 +36,21 @@ func dotChunk(m *machine.Machine) {
 }
 
 // dotChains takes all that comes in sets of four vectors; x, y and n are what is left.
-func dotChains(m *machine.Machine) (x, y, n machine.Word, chain []machine.Value) {
+func dotChains(m *machine.Machine, resume bool) (x, y, n machine.Word, chain []machine.Value) {
 	x, y, n = m.Arg("x"), m.Arg("y"), m.Arg("n")
-	acc := m.Arg("acc")
+	var acc machine.Word
+	if resume {
+		acc = m.Arg("acc")
+	}
 	chain = make([]machine.Value, 4)
 	for c := range chain {
 		chain[c] = m.Named("c%d", c)
-	}
-	m.IfElse(acc, 1, func() {
-		for c := range chain {
+		if resume {
 			m.Load(chain[c], acc.At(64*c))
-		}
-	}, func() {
-		for c := range chain {
+		} else {
 			m.Zero(chain[c])
 		}
-	})
+	}
 	m.While(n, 64, "chains", func() {
 		for c := range chain {
 			dotStep(m, x, y, chain, c)
@@ -58,10 +62,9 @@ func dotChains(m *machine.Machine) (x, y, n machine.Word, chain []machine.Value)
 }
 
 func dotStep(m *machine.Machine, x, y machine.Word, chain []machine.Value, c int) {
-	xv, yv := m.Named("x"), m.Named("y")
-	m.Load(xv, x.At(64*c))
-	m.Load(yv, y.At(64*c))
-	m.FMA(chain[c], xv, yv)
+	v := m.Named("x")
+	m.Load(v, x.At(64*c))
+	m.FMALoad(chain[c], v, y.At(64*c))
 }
 
 // dotRest takes fewer than 64 elements: full vectors of chains 0, 1, 2, then a part of the next.

@@ -14,9 +14,14 @@ type kernel struct {
 var manifest = append([]kernel{
 	{
 		Name: "Dot",
-		Sig:  "func(x, y *float32, n int, acc *float32) float32",
-		Doc:  "is Σ x[i]·y[i] over n elements; the 4x16 chains start from acc, or from 0 if it is nil.",
+		Sig:  "func(x, y *float32, n int) float32",
+		Doc:  "is Σ x[i]·y[i] over n elements.",
 		Text: dot,
+	}, {
+		Name: "DotFrom",
+		Sig:  "func(acc, x, y *float32, n int) float32",
+		Doc:  "is Dot with 4x16 chains that go on from acc.",
+		Text: dotFrom,
 	}, {
 		Name: "DotChunk",
 		Sig:  "func(acc, x, y *float32, n int)",

@@ -60,13 +60,14 @@ func Dot[T Float](x, y []T) float32 {
 		return pair(measureDot, "Dot", x, y)
 	}
 	n := len(x)
-	mustMatch("Dot", "x", n, "y", len(y))
-	level := isa.Active()
-	px, py := (*float32)(unsafe.Pointer(unsafe.SliceData(x))), (*float32)(unsafe.Pointer(unsafe.SliceData(y)))
-	if n <= chunk {
-		return asm.Dot(level, px, py, n, nil)
+	if n != len(y) {
+		panicMismatch("Dot", "x", n, "y", len(y))
 	}
-	return longDot(level, px, py, n)
+	px, py := (*float32)(unsafe.Pointer(unsafe.SliceData(x))), (*float32)(unsafe.Pointer(unsafe.SliceData(y)))
+	if n > chunk {
+		return longDot(isa.Active(), px, py, n)
+	}
+	return asm.Dot(isa.Active(), px, py, n)
 }
 
 func longDot(level isa.Level, x, y *float32, n int) float32 {
@@ -75,7 +76,7 @@ func longDot(level isa.Level, x, y *float32, n int) float32 {
 		asm.DotChunk(level, &chains[0], x, y, chunk)
 		x, y, n = offset(x, chunk), offset(y, chunk), n-chunk
 	}
-	return asm.Dot(level, x, y, n, &chains[0])
+	return asm.DotFrom(level, &chains[0], x, y, n)
 }
 
 // SquaredL2 returns Σ (x[i]-y[i])², the square of the Euclidean distance, summed as [Dot] does. Empty

@@ -597,6 +597,12 @@ func (b *arm64Backend) max(acc, x operand.Op) {
 }
 
 func (b *arm64Backend) fma(acc, x, y operand.Op) { b.set("FMLA", acc, x, y) }
+func (b *arm64Backend) fmaLoad(acc, x operand.Op, a operand.Mem) {
+	y := b.vector()
+	b.load(y, a)
+	b.fma(acc, x, y)
+}
+
 func (b *arm64Backend) fmaSplat(acc, x operand.Op, a operand.Mem) {
 	f := b.vector()
 	b.factor(f, a)

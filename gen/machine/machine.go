@@ -101,6 +101,7 @@ type backend interface {
 	fma(acc, x, y operand.Op)
 	fmaFactor(acc, x, factor operand.Op)
 	fmaSplat(acc, x operand.Op, a operand.Mem)
+	fmaLoad(acc, x operand.Op, a operand.Mem)
 	mulAdd(p, f, c operand.Op)
 	fms(acc, x, y operand.Op)
 	subMul(acc, x, y operand.Op)
@@ -564,6 +565,11 @@ func (m *Machine) FMA(acc, x, y Value) {
 // FMAFactor is FMA with a factor read by Factor.
 func (m *Machine) FMAFactor(acc, x, factor Value) {
 	m.each(acc, fmt.Sprintf("%s += %s * %s", acc.name, factor.name, x.name), func(i int) { m.b.fmaFactor(acc.at(i), x.at(i), factor.at(i)) })
+}
+
+// FMALoad is FMA with y from consecutive memory.
+func (m *Machine) FMALoad(acc, x Value, a Addr) {
+	m.each(acc, fmt.Sprintf("%s += %s * %s", acc.name, x.name, a.name()), func(i int) { m.b.fmaLoad(acc.at(i), x.at(i), a.mem(4*i*m.Lanes)) })
 }
 
 // FMASplat is FMA with one number from memory as the factor of all lanes, for a factor that serves a

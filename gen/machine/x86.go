@@ -330,6 +330,8 @@ func (b *x86Backend) max(acc, x operand.Op) { b.m.emit(x86.VMAXPS(acc, x, acc)) 
 func (b *x86Backend) fma(acc, x, y operand.Op)            { b.m.emit(x86.VFMADD231PS(y, x, acc)) }
 func (b *x86Backend) fmaFactor(acc, x, factor operand.Op) { b.m.emit(x86.VFMADD231PS(factor, x, acc)) }
 
+func (b *x86Backend) fmaLoad(acc, x operand.Op, a operand.Mem) { b.fma(acc, x, a) }
+
 func (b *x86Backend) fmaSplat(acc, x operand.Op, a operand.Mem) {
 	if b.wide {
 		b.m.emit(x86.VFMADD231PS_BCST(a, x, acc))

@@ -44,28 +44,24 @@ func larger(acc, x float32) float32 {
 }
 
 // Dot is the kernel of that name.
-func Dot(x, y *float32, n int, acc *float32) float32 {
-	c := dotChains(x, y, n, acc)
-	for l := range lanes {
-		c[0][l] = (c[0][l] + c[1][l]) + (c[2][l] + c[3][l])
-	}
-	return foldAdd(&c[0]) + 0
+func Dot(x, y *float32, n int) float32 {
+	var c [4][lanes]float32
+	return dotChains(&c, x, y, n)
+}
+
+// DotFrom is the kernel of that name.
+func DotFrom(acc, x, y *float32, n int) float32 {
+	c := *(*[4][lanes]float32)(unsafe.Pointer(acc))
+	return dotChains(&c, x, y, n)
 }
 
 // DotChunk is the kernel of that name.
 func DotChunk(acc, x, y *float32, n int) {
-	c := dotChains(x, y, n, acc)
-	for i := range c {
-		copy(at(acc, lanes*i, lanes), c[i][:])
-	}
+	dotChains((*[4][lanes]float32)(unsafe.Pointer(acc)), x, y, n)
 }
 
-func dotChains(x, y *float32, n int, acc *float32) (c [4][lanes]float32) {
-	if acc != nil {
-		for i := range c {
-			copy(c[i][:], at(acc, lanes*i, lanes))
-		}
-	}
+// dotChains runs the chains on and returns their sum.
+func dotChains(c *[4][lanes]float32, x, y *float32, n int) float32 {
 	xs, ys := at(x, 0, n), at(y, 0, n)
 	for i := range xs {
 		l := &c[i/lanes%4][i%lanes]
@@ -78,7 +74,11 @@ func dotChains(x, y *float32, n int, acc *float32) (c [4][lanes]float32) {
 			chain[l] = FMA(0, 0, chain[l])
 		}
 	}
-	return c
+	var sum [lanes]float32
+	for l := range sum {
+		sum[l] = (c[0][l] + c[1][l]) + (c[2][l] + c[3][l])
+	}
+	return foldAdd(&sum) + 0
 }
 
 // Product is the kernel of that name.
