@@ -9825,65 +9825,109 @@ less_1:
 	VXORPS Y7, Y7, Y7 // s0_c3 = 0, lanes 8..15
 
 end_2:
-	MOVQ y+16(FP), AX // y
-	MOVQ x+8(FP), DX // x
-	MOVQ n+24(FP), BX // n
-	CMPQ BX, $+64 // n < 64
-	JLT  chains_end_4 // n < 64
+	MOVQ    y+16(FP), AX // y
+	MOVQ    x+8(FP), DX // x
+	MOVQ    n+24(FP), BX // n
+	CMPQ    BX, $+64 // n < 64
+	JLT     less_3 // n < 64
+	VSHUFPS $0x88, Y1, Y0, Y8 // unzip s0_c0, s0_c1
+	VPERMPD $0xd8, Y8, Y8 // unzip s0_c0, s0_c1
+	VSHUFPS $0xdd, Y1, Y0, Y1 // unzip s0_c0, s0_c1
+	VPERMPD $0xd8, Y1, Y1 // unzip s0_c0, s0_c1
+	VSHUFPS $0x88, Y3, Y2, Y9 // unzip s0_c0, s0_c1
+	VPERMPD $0xd8, Y9, Y9 // unzip s0_c0, s0_c1
+	VSHUFPS $0xdd, Y3, Y2, Y3 // unzip s0_c0, s0_c1
+	VPERMPD $0xd8, Y3, Y3 // unzip s0_c0, s0_c1
+	VMOVAPS Y8, Y0 // unzip s0_c0, s0_c1
+	VMOVAPS Y1, Y2 // unzip s0_c0, s0_c1
+	VMOVAPS Y9, Y1 // unzip s0_c0, s0_c1
+	VMOVAPS Y3, Y3 // unzip s0_c0, s0_c1
+	VSHUFPS $0x88, Y5, Y4, Y8 // unzip s0_c2, s0_c3
+	VPERMPD $0xd8, Y8, Y8 // unzip s0_c2, s0_c3
+	VSHUFPS $0xdd, Y5, Y4, Y5 // unzip s0_c2, s0_c3
+	VPERMPD $0xd8, Y5, Y5 // unzip s0_c2, s0_c3
+	VSHUFPS $0x88, Y7, Y6, Y9 // unzip s0_c2, s0_c3
+	VPERMPD $0xd8, Y9, Y9 // unzip s0_c2, s0_c3
+	VSHUFPS $0xdd, Y7, Y6, Y7 // unzip s0_c2, s0_c3
+	VPERMPD $0xd8, Y7, Y7 // unzip s0_c2, s0_c3
+	VMOVAPS Y8, Y4 // unzip s0_c2, s0_c3
+	VMOVAPS Y5, Y6 // unzip s0_c2, s0_c3
+	VMOVAPS Y9, Y5 // unzip s0_c2, s0_c3
+	VMOVAPS Y7, Y7 // unzip s0_c2, s0_c3
+	CMPQ    BX, $+64 // n < 64
+	JLT     split_end_5 // n < 64
 
-chains_3:
-	VPMOVZXWD   (DX), Y8 // x = bfloat16 of x[0]
-	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[0]
-	VPMOVZXWD   16(DX), Y9 // x = bfloat16 of x[0]
-	VPSLLD      $0x10, Y9, Y9 // x = bfloat16 of x[0]
-	VPMOVZXWD   (AX), Y10 // y = bfloat16 of y[0]
-	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[0]
-	VPMOVZXWD   16(AX), Y11 // y = bfloat16 of y[0]
-	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[0]
-	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
-	VPMOVZXWD   32(DX), Y8 // x = bfloat16 of x[8]
-	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[8]
-	VPMOVZXWD   48(DX), Y9 // x = bfloat16 of x[8]
-	VPSLLD      $0x10, Y9, Y9 // x = bfloat16 of x[8]
-	VPMOVZXWD   32(AX), Y10 // y = bfloat16 of y[8]
-	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[8]
-	VPMOVZXWD   48(AX), Y11 // y = bfloat16 of y[8]
-	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[8]
-	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
-	VPMOVZXWD   64(DX), Y8 // x = bfloat16 of x[16]
-	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[16]
-	VPMOVZXWD   80(DX), Y9 // x = bfloat16 of x[16]
-	VPSLLD      $0x10, Y9, Y9 // x = bfloat16 of x[16]
-	VPMOVZXWD   64(AX), Y10 // y = bfloat16 of y[16]
-	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[16]
-	VPMOVZXWD   80(AX), Y11 // y = bfloat16 of y[16]
-	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[16]
-	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
-	VPMOVZXWD   96(DX), Y8 // x = bfloat16 of x[24]
-	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[24]
-	VPMOVZXWD   112(DX), Y9 // x = bfloat16 of x[24]
-	VPSLLD      $0x10, Y9, Y9 // x = bfloat16 of x[24]
-	VPMOVZXWD   96(AX), Y10 // y = bfloat16 of y[24]
-	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[24]
-	VPMOVZXWD   112(AX), Y11 // y = bfloat16 of y[24]
-	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[24]
-	VFMADD231PS Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
+split_4:
+	VMOVUPS     (DX), Y10 // x_even, x_odd = every other bfloat16 of x[0]
+	VPSLLD      $0x10, Y10, Y8 // x_even, x_odd = every other bfloat16 of x[0]
+	VPAND       x8_ffff0000<>+0(SB), Y10, Y10 // x_even, x_odd = every other bfloat16 of x[0]
+	VMOVUPS     32(DX), Y11 // x_even, x_odd = every other bfloat16 of x[0]
+	VPSLLD      $0x10, Y11, Y9 // x_even, x_odd = every other bfloat16 of x[0]
+	VPAND       x8_ffff0000<>+0(SB), Y11, Y11 // x_even, x_odd = every other bfloat16 of x[0]
+	VMOVUPS     (AX), Y14 // y_even, y_odd = every other bfloat16 of y[0]
+	VPSLLD      $0x10, Y14, Y12 // y_even, y_odd = every other bfloat16 of y[0]
+	VPAND       x8_ffff0000<>+0(SB), Y14, Y14 // y_even, y_odd = every other bfloat16 of y[0]
+	VMOVUPS     32(AX), Y15 // y_even, y_odd = every other bfloat16 of y[0]
+	VPSLLD      $0x10, Y15, Y13 // y_even, y_odd = every other bfloat16 of y[0]
+	VPAND       x8_ffff0000<>+0(SB), Y15, Y15 // y_even, y_odd = every other bfloat16 of y[0]
+	VFMADD231PS Y12, Y8, Y0 // s0_c0 += x_even * y_even, lanes 0..7
+	VFMADD231PS Y13, Y9, Y1 // s0_c0 += x_even * y_even, lanes 8..15
+	VFMADD231PS Y14, Y10, Y2 // s0_c1 += x_odd * y_odd, lanes 0..7
+	VFMADD231PS Y15, Y11, Y3 // s0_c1 += x_odd * y_odd, lanes 8..15
+	VMOVUPS     64(DX), Y10 // x_even, x_odd = every other bfloat16 of x[16]
+	VPSLLD      $0x10, Y10, Y8 // x_even, x_odd = every other bfloat16 of x[16]
+	VPAND       x8_ffff0000<>+0(SB), Y10, Y10 // x_even, x_odd = every other bfloat16 of x[16]
+	VMOVUPS     96(DX), Y11 // x_even, x_odd = every other bfloat16 of x[16]
+	VPSLLD      $0x10, Y11, Y9 // x_even, x_odd = every other bfloat16 of x[16]
+	VPAND       x8_ffff0000<>+0(SB), Y11, Y11 // x_even, x_odd = every other bfloat16 of x[16]
+	VMOVUPS     64(AX), Y14 // y_even, y_odd = every other bfloat16 of y[16]
+	VPSLLD      $0x10, Y14, Y12 // y_even, y_odd = every other bfloat16 of y[16]
+	VPAND       x8_ffff0000<>+0(SB), Y14, Y14 // y_even, y_odd = every other bfloat16 of y[16]
+	VMOVUPS     96(AX), Y15 // y_even, y_odd = every other bfloat16 of y[16]
+	VPSLLD      $0x10, Y15, Y13 // y_even, y_odd = every other bfloat16 of y[16]
+	VPAND       x8_ffff0000<>+0(SB), Y15, Y15 // y_even, y_odd = every other bfloat16 of y[16]
+	VFMADD231PS Y12, Y8, Y4 // s0_c2 += x_even * y_even, lanes 0..7
+	VFMADD231PS Y13, Y9, Y5 // s0_c2 += x_even * y_even, lanes 8..15
+	VFMADD231PS Y14, Y10, Y6 // s0_c3 += x_odd * y_odd, lanes 0..7
+	VFMADD231PS Y15, Y11, Y7 // s0_c3 += x_odd * y_odd, lanes 8..15
 	ADDQ        $+128, DX // x += 128
 	ADDQ        $+128, AX // y += 128
 	SUBQ        $+64, BX // n += -64
 	CMPQ        BX, $+64 // n >= 64
-	JGE         chains_3 // n >= 64
+	JGE         split_4 // n >= 64
 
-chains_end_4:
+split_end_5:
+	VUNPCKLPS  Y2, Y0, Y8 // zip s0_c0, s0_c1
+	VUNPCKHPS  Y2, Y0, Y0 // zip s0_c0, s0_c1
+	VPERM2F128 $0x20, Y0, Y8, Y2 // zip s0_c0, s0_c1
+	VPERM2F128 $0x31, Y0, Y8, Y8 // zip s0_c0, s0_c1
+	VUNPCKLPS  Y3, Y1, Y0 // zip s0_c0, s0_c1
+	VUNPCKHPS  Y3, Y1, Y3 // zip s0_c0, s0_c1
+	VPERM2F128 $0x20, Y3, Y0, Y1 // zip s0_c0, s0_c1
+	VPERM2F128 $0x31, Y3, Y0, Y3 // zip s0_c0, s0_c1
+	VMOVAPS    Y2, Y0 // zip s0_c0, s0_c1
+	VMOVAPS    Y1, Y2 // zip s0_c0, s0_c1
+	VMOVAPS    Y8, Y1 // zip s0_c0, s0_c1
+	VMOVAPS    Y3, Y3 // zip s0_c0, s0_c1
+	VUNPCKLPS  Y6, Y4, Y8 // zip s0_c2, s0_c3
+	VUNPCKHPS  Y6, Y4, Y4 // zip s0_c2, s0_c3
+	VPERM2F128 $0x20, Y4, Y8, Y6 // zip s0_c2, s0_c3
+	VPERM2F128 $0x31, Y4, Y8, Y8 // zip s0_c2, s0_c3
+	VUNPCKLPS  Y7, Y5, Y4 // zip s0_c2, s0_c3
+	VUNPCKHPS  Y7, Y5, Y7 // zip s0_c2, s0_c3
+	VPERM2F128 $0x20, Y7, Y4, Y5 // zip s0_c2, s0_c3
+	VPERM2F128 $0x31, Y7, Y4, Y7 // zip s0_c2, s0_c3
+	VMOVAPS    Y6, Y4 // zip s0_c2, s0_c3
+	VMOVAPS    Y5, Y6 // zip s0_c2, s0_c3
+	VMOVAPS    Y8, Y5 // zip s0_c2, s0_c3
+	VMOVAPS    Y7, Y7 // zip s0_c2, s0_c3
+
+less_3:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMPQ        BX, $+1 // n < 1
-	JLT         less_5 // n < 1
+	JLT         less_6 // n < 1
 	CMPQ        BX, $+16 // n < 16
-	JLT         less_6 // n < 16
+	JLT         less_7 // n < 16
 	VPMOVZXWD   (DX), Y8 // x = bfloat16 of x[0]
 	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[0]
 	VPMOVZXWD   16(DX), Y9 // x = bfloat16 of x[0]
@@ -9895,9 +9939,9 @@ chains_end_4:
 	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
 
-less_6:
+less_7:
 	CMPQ        BX, $+32 // n < 32
-	JLT         less_7 // n < 32
+	JLT         less_8 // n < 32
 	VPMOVZXWD   32(DX), Y8 // x = bfloat16 of x[8]
 	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[8]
 	VPMOVZXWD   48(DX), Y9 // x = bfloat16 of x[8]
@@ -9909,9 +9953,9 @@ less_6:
 	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
 
-less_7:
+less_8:
 	CMPQ        BX, $+48 // n < 48
-	JLT         less_8 // n < 48
+	JLT         less_9 // n < 48
 	VPMOVZXWD   64(DX), Y8 // x = bfloat16 of x[16]
 	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[16]
 	VPMOVZXWD   80(DX), Y9 // x = bfloat16 of x[16]
@@ -9923,9 +9967,9 @@ less_7:
 	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
 
-less_8:
+less_9:
 	CMPQ        BX, $+64 // n < 64
-	JLT         less_9 // n < 64
+	JLT         less_10 // n < 64
 	VPMOVZXWD   96(DX), Y8 // x = bfloat16 of x[24]
 	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[24]
 	VPMOVZXWD   112(DX), Y9 // x = bfloat16 of x[24]
@@ -9937,48 +9981,48 @@ less_8:
 	VFMADD231PS Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
 
-less_9:
+less_10:
 	MOVQ    BX, SI // rest = n
 	ANDQ    $+15, SI // rest &= 15
 	CMPQ    SI, $+1 // rest < 1
-	JLT     less_10 // rest < 1
+	JLT     less_11 // rest < 1
 	CMPQ    BX, $+0 // n < 0
-	JLT     less_11 // n < 0
+	JLT     less_12 // n < 0
 	SUBQ    SI, BX // n -= rest
 	ADDQ    BX, DX // x += n
 	ADDQ    BX, DX // x += n
 	LEAQ    (DX)(SI*2), DI // x = bfloat16 of x[0], rest lanes
 	MOVQ    $+0, R8 // x = bfloat16 of x[0], rest lanes
 	TESTB   $0x01, SI // x = bfloat16 of x[0], rest lanes
-	JEQ     no_piece_12 // x = bfloat16 of x[0], rest lanes
+	JEQ     no_piece_13 // x = bfloat16 of x[0], rest lanes
 	SUBQ    $+2, DI // x = bfloat16 of x[0], rest lanes
 	MOVWLZX (DI), CX // x = bfloat16 of x[0], rest lanes
 	SHLQ    $0x10, R8 // x = bfloat16 of x[0], rest lanes
 	ORQ     CX, R8 // x = bfloat16 of x[0], rest lanes
 
-no_piece_12:
+no_piece_13:
 	TESTB $0x02, SI // x = bfloat16 of x[0], rest lanes
-	JEQ   no_piece_13 // x = bfloat16 of x[0], rest lanes
+	JEQ   no_piece_14 // x = bfloat16 of x[0], rest lanes
 	SUBQ  $+4, DI // x = bfloat16 of x[0], rest lanes
 	MOVL  (DI), CX // x = bfloat16 of x[0], rest lanes
 	SHLQ  $0x20, R8 // x = bfloat16 of x[0], rest lanes
 	ORQ   CX, R8 // x = bfloat16 of x[0], rest lanes
 
-no_piece_13:
+no_piece_14:
 	VMOVQ       R8, X8 // x = bfloat16 of x[0], rest lanes
 	TESTB       $0x04, SI // x = bfloat16 of x[0], rest lanes
-	JEQ         no_piece_14 // x = bfloat16 of x[0], rest lanes
+	JEQ         no_piece_15 // x = bfloat16 of x[0], rest lanes
 	SUBQ        $+8, DI // x = bfloat16 of x[0], rest lanes
 	VMOVQ       (DI), X9 // x = bfloat16 of x[0], rest lanes
 	VPUNPCKLQDQ X8, X9, X8 // x = bfloat16 of x[0], rest lanes
 
-no_piece_14:
+no_piece_15:
 	TESTB       $0x08, SI // x = bfloat16 of x[0], rest lanes
-	JEQ         no_piece_15 // x = bfloat16 of x[0], rest lanes
+	JEQ         no_piece_16 // x = bfloat16 of x[0], rest lanes
 	VINSERTI128 $0x01, X8, Y8, Y8 // x = bfloat16 of x[0], rest lanes
 	VINSERTI128 $0x00, (DX), Y8, Y8 // x = bfloat16 of x[0], rest lanes
 
-no_piece_15:
+no_piece_16:
 	VEXTRACTI128 $0x01, Y8, X9 // x = bfloat16 of x[0], rest lanes
 	VPMOVZXWD    X8, Y8 // x = bfloat16 of x[0], rest lanes
 	VPSLLD       $0x10, Y8, Y8 // x = bfloat16 of x[0], rest lanes
@@ -9989,73 +10033,73 @@ no_piece_15:
 	LEAQ         (AX)(SI*2), DX // y = bfloat16 of y[0], rest lanes
 	MOVQ         $+0, DI // y = bfloat16 of y[0], rest lanes
 	TESTB        $0x01, SI // y = bfloat16 of y[0], rest lanes
-	JEQ          no_piece_16 // y = bfloat16 of y[0], rest lanes
+	JEQ          no_piece_17 // y = bfloat16 of y[0], rest lanes
 	SUBQ         $+2, DX // y = bfloat16 of y[0], rest lanes
 	MOVWLZX      (DX), CX // y = bfloat16 of y[0], rest lanes
 	SHLQ         $0x10, DI // y = bfloat16 of y[0], rest lanes
 	ORQ          CX, DI // y = bfloat16 of y[0], rest lanes
 
-no_piece_16:
+no_piece_17:
 	TESTB $0x02, SI // y = bfloat16 of y[0], rest lanes
-	JEQ   no_piece_17 // y = bfloat16 of y[0], rest lanes
+	JEQ   no_piece_18 // y = bfloat16 of y[0], rest lanes
 	SUBQ  $+4, DX // y = bfloat16 of y[0], rest lanes
 	MOVL  (DX), CX // y = bfloat16 of y[0], rest lanes
 	SHLQ  $0x20, DI // y = bfloat16 of y[0], rest lanes
 	ORQ   CX, DI // y = bfloat16 of y[0], rest lanes
 
-no_piece_17:
+no_piece_18:
 	VMOVQ       DI, X10 // y = bfloat16 of y[0], rest lanes
 	TESTB       $0x04, SI // y = bfloat16 of y[0], rest lanes
-	JEQ         no_piece_18 // y = bfloat16 of y[0], rest lanes
+	JEQ         no_piece_19 // y = bfloat16 of y[0], rest lanes
 	SUBQ        $+8, DX // y = bfloat16 of y[0], rest lanes
 	VMOVQ       (DX), X11 // y = bfloat16 of y[0], rest lanes
 	VPUNPCKLQDQ X10, X11, X10 // y = bfloat16 of y[0], rest lanes
 
-no_piece_18:
+no_piece_19:
 	TESTB       $0x08, SI // y = bfloat16 of y[0], rest lanes
-	JEQ         no_piece_19 // y = bfloat16 of y[0], rest lanes
+	JEQ         no_piece_20 // y = bfloat16 of y[0], rest lanes
 	VINSERTI128 $0x01, X10, Y10, Y10 // y = bfloat16 of y[0], rest lanes
 	VINSERTI128 $0x00, (AX), Y10, Y10 // y = bfloat16 of y[0], rest lanes
 
-no_piece_19:
+no_piece_20:
 	VEXTRACTI128 $0x01, Y10, X11 // y = bfloat16 of y[0], rest lanes
 	VPMOVZXWD    X10, Y10 // y = bfloat16 of y[0], rest lanes
 	VPSLLD       $0x10, Y10, Y10 // y = bfloat16 of y[0], rest lanes
 	VPMOVZXWD    X11, Y11 // y = bfloat16 of y[0], rest lanes
 	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[0], rest lanes
 	CMPQ         BX, $+48 // n < 48
-	JLT          less_20 // n < 48
+	JLT          less_21 // n < 48
 	VFMADD231PS  Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
 	VFMADD231PS  Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
-	JMP          end_21
+	JMP          end_22
 
-less_20:
+less_21:
 	CMPQ        BX, $+32 // n < 32
-	JLT         less_22 // n < 32
+	JLT         less_23 // n < 32
 	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
-	JMP         end_23
+	JMP         end_24
 
-less_22:
+less_23:
 	CMPQ        BX, $+16 // n < 16
-	JLT         less_24 // n < 16
+	JLT         less_25 // n < 16
 	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
-	JMP         end_25
+	JMP         end_26
 
-less_24:
+less_25:
 	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
 
-end_25:
-end_23:
-end_21:
+end_26:
+end_24:
+end_22:
+less_12:
 less_11:
-less_10:
-less_5:
+less_6:
 	MOVQ    acc+32(FP), AX // acc
 	CMPQ    AX, $+1 // acc < 1
-	JLT     less_26 // acc < 1
+	JLT     less_27 // acc < 1
 	VMOVUPS Y0, (AX) // acc[0] = s0_c0, lanes 0..7
 	VMOVUPS Y1, 32(AX) // acc[0] = s0_c0, lanes 8..15
 	VMOVUPS Y2, 64(AX) // acc[16] = s0_c1, lanes 0..7
@@ -10065,7 +10109,7 @@ less_5:
 	VMOVUPS Y6, 192(AX) // acc[48] = s0_c3, lanes 0..7
 	VMOVUPS Y7, 224(AX) // acc[48] = s0_c3, lanes 8..15
 
-less_26:
+less_27:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
 	VXORPS       Y8, Y8, Y8 // zero = 0, lanes 0..7
 	VXORPS       Y9, Y9, Y9 // zero = 0, lanes 8..15
@@ -10088,6 +10132,16 @@ less_26:
 	VMOVSS       X0, (AX) // sums[0] = s0_c0[0]
 	VZEROUPPER
 	RET
+
+DATA x8_ffff0000<>+0(SB)/4, $0xffff0000
+DATA x8_ffff0000<>+4(SB)/4, $0xffff0000
+DATA x8_ffff0000<>+8(SB)/4, $0xffff0000
+DATA x8_ffff0000<>+12(SB)/4, $0xffff0000
+DATA x8_ffff0000<>+16(SB)/4, $0xffff0000
+DATA x8_ffff0000<>+20(SB)/4, $0xffff0000
+DATA x8_ffff0000<>+24(SB)/4, $0xffff0000
+DATA x8_ffff0000<>+28(SB)/4, $0xffff0000
+GLOBL x8_ffff0000<>(SB), RODATA|NOPTR, $32
 
 // func l2PairBF16AVX2(sums *float32, x *uint16, y *uint16, n int, acc *float32, resume int)
 TEXT ·l2PairBF16AVX2(SB), NOSPLIT, $0-48
@@ -10116,73 +10170,117 @@ less_1:
 	VXORPS Y7, Y7, Y7 // s0_c3 = 0, lanes 8..15
 
 end_2:
-	MOVQ y+16(FP), AX // y
-	MOVQ x+8(FP), DX // x
-	MOVQ n+24(FP), BX // n
-	CMPQ BX, $+64 // n < 64
-	JLT  chains_end_4 // n < 64
+	MOVQ    y+16(FP), AX // y
+	MOVQ    x+8(FP), DX // x
+	MOVQ    n+24(FP), BX // n
+	CMPQ    BX, $+64 // n < 64
+	JLT     less_3 // n < 64
+	VSHUFPS $0x88, Y1, Y0, Y8 // unzip s0_c0, s0_c1
+	VPERMPD $0xd8, Y8, Y8 // unzip s0_c0, s0_c1
+	VSHUFPS $0xdd, Y1, Y0, Y1 // unzip s0_c0, s0_c1
+	VPERMPD $0xd8, Y1, Y1 // unzip s0_c0, s0_c1
+	VSHUFPS $0x88, Y3, Y2, Y9 // unzip s0_c0, s0_c1
+	VPERMPD $0xd8, Y9, Y9 // unzip s0_c0, s0_c1
+	VSHUFPS $0xdd, Y3, Y2, Y3 // unzip s0_c0, s0_c1
+	VPERMPD $0xd8, Y3, Y3 // unzip s0_c0, s0_c1
+	VMOVAPS Y8, Y0 // unzip s0_c0, s0_c1
+	VMOVAPS Y1, Y2 // unzip s0_c0, s0_c1
+	VMOVAPS Y9, Y1 // unzip s0_c0, s0_c1
+	VMOVAPS Y3, Y3 // unzip s0_c0, s0_c1
+	VSHUFPS $0x88, Y5, Y4, Y8 // unzip s0_c2, s0_c3
+	VPERMPD $0xd8, Y8, Y8 // unzip s0_c2, s0_c3
+	VSHUFPS $0xdd, Y5, Y4, Y5 // unzip s0_c2, s0_c3
+	VPERMPD $0xd8, Y5, Y5 // unzip s0_c2, s0_c3
+	VSHUFPS $0x88, Y7, Y6, Y9 // unzip s0_c2, s0_c3
+	VPERMPD $0xd8, Y9, Y9 // unzip s0_c2, s0_c3
+	VSHUFPS $0xdd, Y7, Y6, Y7 // unzip s0_c2, s0_c3
+	VPERMPD $0xd8, Y7, Y7 // unzip s0_c2, s0_c3
+	VMOVAPS Y8, Y4 // unzip s0_c2, s0_c3
+	VMOVAPS Y5, Y6 // unzip s0_c2, s0_c3
+	VMOVAPS Y9, Y5 // unzip s0_c2, s0_c3
+	VMOVAPS Y7, Y7 // unzip s0_c2, s0_c3
+	CMPQ    BX, $+64 // n < 64
+	JLT     split_end_5 // n < 64
 
-chains_3:
-	VPMOVZXWD   (DX), Y8 // x = bfloat16 of x[0]
-	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[0]
-	VPMOVZXWD   16(DX), Y9 // x = bfloat16 of x[0]
-	VPSLLD      $0x10, Y9, Y9 // x = bfloat16 of x[0]
-	VPMOVZXWD   (AX), Y10 // y = bfloat16 of y[0]
-	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[0]
-	VPMOVZXWD   16(AX), Y11 // y = bfloat16 of y[0]
-	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[0]
-	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
-	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
-	VFMADD231PS Y8, Y8, Y0 // s0_c0 += x * x, lanes 0..7
-	VFMADD231PS Y9, Y9, Y1 // s0_c0 += x * x, lanes 8..15
-	VPMOVZXWD   32(DX), Y8 // x = bfloat16 of x[8]
-	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[8]
-	VPMOVZXWD   48(DX), Y9 // x = bfloat16 of x[8]
-	VPSLLD      $0x10, Y9, Y9 // x = bfloat16 of x[8]
-	VPMOVZXWD   32(AX), Y10 // y = bfloat16 of y[8]
-	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[8]
-	VPMOVZXWD   48(AX), Y11 // y = bfloat16 of y[8]
-	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[8]
-	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
-	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
-	VFMADD231PS Y8, Y8, Y2 // s0_c1 += x * x, lanes 0..7
-	VFMADD231PS Y9, Y9, Y3 // s0_c1 += x * x, lanes 8..15
-	VPMOVZXWD   64(DX), Y8 // x = bfloat16 of x[16]
-	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[16]
-	VPMOVZXWD   80(DX), Y9 // x = bfloat16 of x[16]
-	VPSLLD      $0x10, Y9, Y9 // x = bfloat16 of x[16]
-	VPMOVZXWD   64(AX), Y10 // y = bfloat16 of y[16]
-	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[16]
-	VPMOVZXWD   80(AX), Y11 // y = bfloat16 of y[16]
-	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[16]
-	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
-	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
-	VFMADD231PS Y8, Y8, Y4 // s0_c2 += x * x, lanes 0..7
-	VFMADD231PS Y9, Y9, Y5 // s0_c2 += x * x, lanes 8..15
-	VPMOVZXWD   96(DX), Y8 // x = bfloat16 of x[24]
-	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[24]
-	VPMOVZXWD   112(DX), Y9 // x = bfloat16 of x[24]
-	VPSLLD      $0x10, Y9, Y9 // x = bfloat16 of x[24]
-	VPMOVZXWD   96(AX), Y10 // y = bfloat16 of y[24]
-	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[24]
-	VPMOVZXWD   112(AX), Y11 // y = bfloat16 of y[24]
-	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[24]
-	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
-	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
-	VFMADD231PS Y8, Y8, Y6 // s0_c3 += x * x, lanes 0..7
-	VFMADD231PS Y9, Y9, Y7 // s0_c3 += x * x, lanes 8..15
+split_4:
+	VMOVUPS     (DX), Y10 // x_even, x_odd = every other bfloat16 of x[0]
+	VPSLLD      $0x10, Y10, Y8 // x_even, x_odd = every other bfloat16 of x[0]
+	VPAND       x8_ffff0000<>+0(SB), Y10, Y10 // x_even, x_odd = every other bfloat16 of x[0]
+	VMOVUPS     32(DX), Y11 // x_even, x_odd = every other bfloat16 of x[0]
+	VPSLLD      $0x10, Y11, Y9 // x_even, x_odd = every other bfloat16 of x[0]
+	VPAND       x8_ffff0000<>+0(SB), Y11, Y11 // x_even, x_odd = every other bfloat16 of x[0]
+	VMOVUPS     (AX), Y14 // y_even, y_odd = every other bfloat16 of y[0]
+	VPSLLD      $0x10, Y14, Y12 // y_even, y_odd = every other bfloat16 of y[0]
+	VPAND       x8_ffff0000<>+0(SB), Y14, Y14 // y_even, y_odd = every other bfloat16 of y[0]
+	VMOVUPS     32(AX), Y15 // y_even, y_odd = every other bfloat16 of y[0]
+	VPSLLD      $0x10, Y15, Y13 // y_even, y_odd = every other bfloat16 of y[0]
+	VPAND       x8_ffff0000<>+0(SB), Y15, Y15 // y_even, y_odd = every other bfloat16 of y[0]
+	VSUBPS      Y12, Y8, Y8 // x_even = x_even - y_even, lanes 0..7
+	VSUBPS      Y13, Y9, Y9 // x_even = x_even - y_even, lanes 8..15
+	VFMADD231PS Y8, Y8, Y0 // s0_c0 += x_even * x_even, lanes 0..7
+	VFMADD231PS Y9, Y9, Y1 // s0_c0 += x_even * x_even, lanes 8..15
+	VSUBPS      Y14, Y10, Y10 // x_odd = x_odd - y_odd, lanes 0..7
+	VSUBPS      Y15, Y11, Y11 // x_odd = x_odd - y_odd, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s0_c1 += x_odd * x_odd, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s0_c1 += x_odd * x_odd, lanes 8..15
+	VMOVUPS     64(DX), Y10 // x_even, x_odd = every other bfloat16 of x[16]
+	VPSLLD      $0x10, Y10, Y8 // x_even, x_odd = every other bfloat16 of x[16]
+	VPAND       x8_ffff0000<>+0(SB), Y10, Y10 // x_even, x_odd = every other bfloat16 of x[16]
+	VMOVUPS     96(DX), Y11 // x_even, x_odd = every other bfloat16 of x[16]
+	VPSLLD      $0x10, Y11, Y9 // x_even, x_odd = every other bfloat16 of x[16]
+	VPAND       x8_ffff0000<>+0(SB), Y11, Y11 // x_even, x_odd = every other bfloat16 of x[16]
+	VMOVUPS     64(AX), Y14 // y_even, y_odd = every other bfloat16 of y[16]
+	VPSLLD      $0x10, Y14, Y12 // y_even, y_odd = every other bfloat16 of y[16]
+	VPAND       x8_ffff0000<>+0(SB), Y14, Y14 // y_even, y_odd = every other bfloat16 of y[16]
+	VMOVUPS     96(AX), Y15 // y_even, y_odd = every other bfloat16 of y[16]
+	VPSLLD      $0x10, Y15, Y13 // y_even, y_odd = every other bfloat16 of y[16]
+	VPAND       x8_ffff0000<>+0(SB), Y15, Y15 // y_even, y_odd = every other bfloat16 of y[16]
+	VSUBPS      Y12, Y8, Y8 // x_even = x_even - y_even, lanes 0..7
+	VSUBPS      Y13, Y9, Y9 // x_even = x_even - y_even, lanes 8..15
+	VFMADD231PS Y8, Y8, Y4 // s0_c2 += x_even * x_even, lanes 0..7
+	VFMADD231PS Y9, Y9, Y5 // s0_c2 += x_even * x_even, lanes 8..15
+	VSUBPS      Y14, Y10, Y10 // x_odd = x_odd - y_odd, lanes 0..7
+	VSUBPS      Y15, Y11, Y11 // x_odd = x_odd - y_odd, lanes 8..15
+	VFMADD231PS Y10, Y10, Y6 // s0_c3 += x_odd * x_odd, lanes 0..7
+	VFMADD231PS Y11, Y11, Y7 // s0_c3 += x_odd * x_odd, lanes 8..15
 	ADDQ        $+128, DX // x += 128
 	ADDQ        $+128, AX // y += 128
 	SUBQ        $+64, BX // n += -64
 	CMPQ        BX, $+64 // n >= 64
-	JGE         chains_3 // n >= 64
+	JGE         split_4 // n >= 64
 
-chains_end_4:
+split_end_5:
+	VUNPCKLPS  Y2, Y0, Y8 // zip s0_c0, s0_c1
+	VUNPCKHPS  Y2, Y0, Y0 // zip s0_c0, s0_c1
+	VPERM2F128 $0x20, Y0, Y8, Y2 // zip s0_c0, s0_c1
+	VPERM2F128 $0x31, Y0, Y8, Y8 // zip s0_c0, s0_c1
+	VUNPCKLPS  Y3, Y1, Y0 // zip s0_c0, s0_c1
+	VUNPCKHPS  Y3, Y1, Y3 // zip s0_c0, s0_c1
+	VPERM2F128 $0x20, Y3, Y0, Y1 // zip s0_c0, s0_c1
+	VPERM2F128 $0x31, Y3, Y0, Y3 // zip s0_c0, s0_c1
+	VMOVAPS    Y2, Y0 // zip s0_c0, s0_c1
+	VMOVAPS    Y1, Y2 // zip s0_c0, s0_c1
+	VMOVAPS    Y8, Y1 // zip s0_c0, s0_c1
+	VMOVAPS    Y3, Y3 // zip s0_c0, s0_c1
+	VUNPCKLPS  Y6, Y4, Y8 // zip s0_c2, s0_c3
+	VUNPCKHPS  Y6, Y4, Y4 // zip s0_c2, s0_c3
+	VPERM2F128 $0x20, Y4, Y8, Y6 // zip s0_c2, s0_c3
+	VPERM2F128 $0x31, Y4, Y8, Y8 // zip s0_c2, s0_c3
+	VUNPCKLPS  Y7, Y5, Y4 // zip s0_c2, s0_c3
+	VUNPCKHPS  Y7, Y5, Y7 // zip s0_c2, s0_c3
+	VPERM2F128 $0x20, Y7, Y4, Y5 // zip s0_c2, s0_c3
+	VPERM2F128 $0x31, Y7, Y4, Y7 // zip s0_c2, s0_c3
+	VMOVAPS    Y6, Y4 // zip s0_c2, s0_c3
+	VMOVAPS    Y5, Y6 // zip s0_c2, s0_c3
+	VMOVAPS    Y8, Y5 // zip s0_c2, s0_c3
+	VMOVAPS    Y7, Y7 // zip s0_c2, s0_c3
+
+less_3:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMPQ        BX, $+1 // n < 1
-	JLT         less_5 // n < 1
+	JLT         less_6 // n < 1
 	CMPQ        BX, $+16 // n < 16
-	JLT         less_6 // n < 16
+	JLT         less_7 // n < 16
 	VPMOVZXWD   (DX), Y8 // x = bfloat16 of x[0]
 	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[0]
 	VPMOVZXWD   16(DX), Y9 // x = bfloat16 of x[0]
@@ -10196,9 +10294,9 @@ chains_end_4:
 	VFMADD231PS Y8, Y8, Y0 // s0_c0 += x * x, lanes 0..7
 	VFMADD231PS Y9, Y9, Y1 // s0_c0 += x * x, lanes 8..15
 
-less_6:
+less_7:
 	CMPQ        BX, $+32 // n < 32
-	JLT         less_7 // n < 32
+	JLT         less_8 // n < 32
 	VPMOVZXWD   32(DX), Y8 // x = bfloat16 of x[8]
 	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[8]
 	VPMOVZXWD   48(DX), Y9 // x = bfloat16 of x[8]
@@ -10212,9 +10310,9 @@ less_6:
 	VFMADD231PS Y8, Y8, Y2 // s0_c1 += x * x, lanes 0..7
 	VFMADD231PS Y9, Y9, Y3 // s0_c1 += x * x, lanes 8..15
 
-less_7:
+less_8:
 	CMPQ        BX, $+48 // n < 48
-	JLT         less_8 // n < 48
+	JLT         less_9 // n < 48
 	VPMOVZXWD   64(DX), Y8 // x = bfloat16 of x[16]
 	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[16]
 	VPMOVZXWD   80(DX), Y9 // x = bfloat16 of x[16]
@@ -10228,9 +10326,9 @@ less_7:
 	VFMADD231PS Y8, Y8, Y4 // s0_c2 += x * x, lanes 0..7
 	VFMADD231PS Y9, Y9, Y5 // s0_c2 += x * x, lanes 8..15
 
-less_8:
+less_9:
 	CMPQ        BX, $+64 // n < 64
-	JLT         less_9 // n < 64
+	JLT         less_10 // n < 64
 	VPMOVZXWD   96(DX), Y8 // x = bfloat16 of x[24]
 	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[24]
 	VPMOVZXWD   112(DX), Y9 // x = bfloat16 of x[24]
@@ -10244,48 +10342,48 @@ less_8:
 	VFMADD231PS Y8, Y8, Y6 // s0_c3 += x * x, lanes 0..7
 	VFMADD231PS Y9, Y9, Y7 // s0_c3 += x * x, lanes 8..15
 
-less_9:
+less_10:
 	MOVQ    BX, SI // rest = n
 	ANDQ    $+15, SI // rest &= 15
 	CMPQ    SI, $+1 // rest < 1
-	JLT     less_10 // rest < 1
+	JLT     less_11 // rest < 1
 	CMPQ    BX, $+0 // n < 0
-	JLT     less_11 // n < 0
+	JLT     less_12 // n < 0
 	SUBQ    SI, BX // n -= rest
 	ADDQ    BX, DX // x += n
 	ADDQ    BX, DX // x += n
 	LEAQ    (DX)(SI*2), DI // x = bfloat16 of x[0], rest lanes
 	MOVQ    $+0, R8 // x = bfloat16 of x[0], rest lanes
 	TESTB   $0x01, SI // x = bfloat16 of x[0], rest lanes
-	JEQ     no_piece_12 // x = bfloat16 of x[0], rest lanes
+	JEQ     no_piece_13 // x = bfloat16 of x[0], rest lanes
 	SUBQ    $+2, DI // x = bfloat16 of x[0], rest lanes
 	MOVWLZX (DI), CX // x = bfloat16 of x[0], rest lanes
 	SHLQ    $0x10, R8 // x = bfloat16 of x[0], rest lanes
 	ORQ     CX, R8 // x = bfloat16 of x[0], rest lanes
 
-no_piece_12:
+no_piece_13:
 	TESTB $0x02, SI // x = bfloat16 of x[0], rest lanes
-	JEQ   no_piece_13 // x = bfloat16 of x[0], rest lanes
+	JEQ   no_piece_14 // x = bfloat16 of x[0], rest lanes
 	SUBQ  $+4, DI // x = bfloat16 of x[0], rest lanes
 	MOVL  (DI), CX // x = bfloat16 of x[0], rest lanes
 	SHLQ  $0x20, R8 // x = bfloat16 of x[0], rest lanes
 	ORQ   CX, R8 // x = bfloat16 of x[0], rest lanes
 
-no_piece_13:
+no_piece_14:
 	VMOVQ       R8, X8 // x = bfloat16 of x[0], rest lanes
 	TESTB       $0x04, SI // x = bfloat16 of x[0], rest lanes
-	JEQ         no_piece_14 // x = bfloat16 of x[0], rest lanes
+	JEQ         no_piece_15 // x = bfloat16 of x[0], rest lanes
 	SUBQ        $+8, DI // x = bfloat16 of x[0], rest lanes
 	VMOVQ       (DI), X9 // x = bfloat16 of x[0], rest lanes
 	VPUNPCKLQDQ X8, X9, X8 // x = bfloat16 of x[0], rest lanes
 
-no_piece_14:
+no_piece_15:
 	TESTB       $0x08, SI // x = bfloat16 of x[0], rest lanes
-	JEQ         no_piece_15 // x = bfloat16 of x[0], rest lanes
+	JEQ         no_piece_16 // x = bfloat16 of x[0], rest lanes
 	VINSERTI128 $0x01, X8, Y8, Y8 // x = bfloat16 of x[0], rest lanes
 	VINSERTI128 $0x00, (DX), Y8, Y8 // x = bfloat16 of x[0], rest lanes
 
-no_piece_15:
+no_piece_16:
 	VEXTRACTI128 $0x01, Y8, X9 // x = bfloat16 of x[0], rest lanes
 	VPMOVZXWD    X8, Y8 // x = bfloat16 of x[0], rest lanes
 	VPSLLD       $0x10, Y8, Y8 // x = bfloat16 of x[0], rest lanes
@@ -10296,81 +10394,81 @@ no_piece_15:
 	LEAQ         (AX)(SI*2), DX // y = bfloat16 of y[0], rest lanes
 	MOVQ         $+0, DI // y = bfloat16 of y[0], rest lanes
 	TESTB        $0x01, SI // y = bfloat16 of y[0], rest lanes
-	JEQ          no_piece_16 // y = bfloat16 of y[0], rest lanes
+	JEQ          no_piece_17 // y = bfloat16 of y[0], rest lanes
 	SUBQ         $+2, DX // y = bfloat16 of y[0], rest lanes
 	MOVWLZX      (DX), CX // y = bfloat16 of y[0], rest lanes
 	SHLQ         $0x10, DI // y = bfloat16 of y[0], rest lanes
 	ORQ          CX, DI // y = bfloat16 of y[0], rest lanes
 
-no_piece_16:
+no_piece_17:
 	TESTB $0x02, SI // y = bfloat16 of y[0], rest lanes
-	JEQ   no_piece_17 // y = bfloat16 of y[0], rest lanes
+	JEQ   no_piece_18 // y = bfloat16 of y[0], rest lanes
 	SUBQ  $+4, DX // y = bfloat16 of y[0], rest lanes
 	MOVL  (DX), CX // y = bfloat16 of y[0], rest lanes
 	SHLQ  $0x20, DI // y = bfloat16 of y[0], rest lanes
 	ORQ   CX, DI // y = bfloat16 of y[0], rest lanes
 
-no_piece_17:
+no_piece_18:
 	VMOVQ       DI, X10 // y = bfloat16 of y[0], rest lanes
 	TESTB       $0x04, SI // y = bfloat16 of y[0], rest lanes
-	JEQ         no_piece_18 // y = bfloat16 of y[0], rest lanes
+	JEQ         no_piece_19 // y = bfloat16 of y[0], rest lanes
 	SUBQ        $+8, DX // y = bfloat16 of y[0], rest lanes
 	VMOVQ       (DX), X11 // y = bfloat16 of y[0], rest lanes
 	VPUNPCKLQDQ X10, X11, X10 // y = bfloat16 of y[0], rest lanes
 
-no_piece_18:
+no_piece_19:
 	TESTB       $0x08, SI // y = bfloat16 of y[0], rest lanes
-	JEQ         no_piece_19 // y = bfloat16 of y[0], rest lanes
+	JEQ         no_piece_20 // y = bfloat16 of y[0], rest lanes
 	VINSERTI128 $0x01, X10, Y10, Y10 // y = bfloat16 of y[0], rest lanes
 	VINSERTI128 $0x00, (AX), Y10, Y10 // y = bfloat16 of y[0], rest lanes
 
-no_piece_19:
+no_piece_20:
 	VEXTRACTI128 $0x01, Y10, X11 // y = bfloat16 of y[0], rest lanes
 	VPMOVZXWD    X10, Y10 // y = bfloat16 of y[0], rest lanes
 	VPSLLD       $0x10, Y10, Y10 // y = bfloat16 of y[0], rest lanes
 	VPMOVZXWD    X11, Y11 // y = bfloat16 of y[0], rest lanes
 	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[0], rest lanes
 	CMPQ         BX, $+48 // n < 48
-	JLT          less_20 // n < 48
+	JLT          less_21 // n < 48
 	VSUBPS       Y10, Y8, Y8 // x = x - y, lanes 0..7
 	VSUBPS       Y11, Y9, Y9 // x = x - y, lanes 8..15
 	VFMADD231PS  Y8, Y8, Y6 // s0_c3 += x * x, lanes 0..7
 	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 8..15
-	JMP          end_21
+	JMP          end_22
 
-less_20:
+less_21:
 	CMPQ        BX, $+32 // n < 32
-	JLT         less_22 // n < 32
+	JLT         less_23 // n < 32
 	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
 	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
 	VFMADD231PS Y8, Y8, Y4 // s0_c2 += x * x, lanes 0..7
 	VFMADD231PS Y9, Y9, Y5 // s0_c2 += x * x, lanes 8..15
-	JMP         end_23
+	JMP         end_24
 
-less_22:
+less_23:
 	CMPQ        BX, $+16 // n < 16
-	JLT         less_24 // n < 16
+	JLT         less_25 // n < 16
 	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
 	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
 	VFMADD231PS Y8, Y8, Y2 // s0_c1 += x * x, lanes 0..7
 	VFMADD231PS Y9, Y9, Y3 // s0_c1 += x * x, lanes 8..15
-	JMP         end_25
+	JMP         end_26
 
-less_24:
+less_25:
 	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
 	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
 	VFMADD231PS Y8, Y8, Y0 // s0_c0 += x * x, lanes 0..7
 	VFMADD231PS Y9, Y9, Y1 // s0_c0 += x * x, lanes 8..15
 
-end_25:
-end_23:
-end_21:
+end_26:
+end_24:
+end_22:
+less_12:
 less_11:
-less_10:
-less_5:
+less_6:
 	MOVQ    acc+32(FP), AX // acc
 	CMPQ    AX, $+1 // acc < 1
-	JLT     less_26 // acc < 1
+	JLT     less_27 // acc < 1
 	VMOVUPS Y0, (AX) // acc[0] = s0_c0, lanes 0..7
 	VMOVUPS Y1, 32(AX) // acc[0] = s0_c0, lanes 8..15
 	VMOVUPS Y2, 64(AX) // acc[16] = s0_c1, lanes 0..7
@@ -10380,7 +10478,7 @@ less_5:
 	VMOVUPS Y6, 192(AX) // acc[48] = s0_c3, lanes 0..7
 	VMOVUPS Y7, 224(AX) // acc[48] = s0_c3, lanes 8..15
 
-less_26:
+less_27:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
 	VXORPS       Y8, Y8, Y8 // zero = 0, lanes 0..7
 	VXORPS       Y9, Y9, Y9 // zero = 0, lanes 8..15

@@ -11635,110 +11635,135 @@ less_18:
 
 // func dotPairBF16AVX512(sums *float32, x *uint16, y *uint16, n int, acc *float32, resume int)
 TEXT ·dotPairBF16AVX512(SB), NOSPLIT, $0-48
-	MOVQ    resume+40(FP), AX // resume
-	CMPQ    AX, $+1 // resume < 1
-	JLT     less_1 // resume < 1
-	MOVQ    acc+32(FP), AX // acc
-	VMOVUPS (AX), Z0 // s0_c0 = acc[0]
-	VMOVUPS 64(AX), Z1 // s0_c1 = acc[16]
-	VMOVUPS 128(AX), Z2 // s0_c2 = acc[32]
-	VMOVUPS 192(AX), Z3 // s0_c3 = acc[48]
-	JMP     end_2
+	VBROADCASTSS x1_ffff0000<>+0(SB), Z0 // upper half
+	MOVQ         resume+40(FP), AX // resume
+	CMPQ         AX, $+1 // resume < 1
+	JLT          less_1 // resume < 1
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      (AX), Z1 // s0_c0 = acc[0]
+	VMOVUPS      64(AX), Z2 // s0_c1 = acc[16]
+	VMOVUPS      128(AX), Z3 // s0_c2 = acc[32]
+	VMOVUPS      192(AX), Z4 // s0_c3 = acc[48]
+	JMP          end_2
 
 less_1:
-	VPXORD Z0, Z0, Z0 // s0_c0 = 0
-	VPXORD Z1, Z1, Z1 // s0_c1 = 0
-	VPXORD Z2, Z2, Z2 // s0_c2 = 0
-	VPXORD Z3, Z3, Z3 // s0_c3 = 0
+	VPXORD Z1, Z1, Z1 // s0_c0 = 0
+	VPXORD Z2, Z2, Z2 // s0_c1 = 0
+	VPXORD Z3, Z3, Z3 // s0_c2 = 0
+	VPXORD Z4, Z4, Z4 // s0_c3 = 0
 
 end_2:
-	MOVQ y+16(FP), AX // y
-	MOVQ x+8(FP), CX // x
-	MOVQ n+24(FP), DX // n
-	CMPQ DX, $+64 // n < 64
-	JLT  chains_end_4 // n < 64
+	MOVQ      y+16(FP), AX // y
+	MOVQ      x+8(FP), CX // x
+	MOVQ      n+24(FP), DX // n
+	CMPQ      DX, $+64 // n < 64
+	JLT       less_3 // n < 64
+	VMOVUPS   lanes_0_2<>+0(SB), Z5 // unzip s0_c0, s0_c1
+	VMOVUPS   lanes_0_2<>+64(SB), Z6 // unzip s0_c0, s0_c1
+	VPERMI2PS Z2, Z1, Z5 // unzip s0_c0, s0_c1
+	VPERMI2PS Z2, Z1, Z6 // unzip s0_c0, s0_c1
+	VMOVAPS   Z5, Z1 // unzip s0_c0, s0_c1
+	VMOVAPS   Z6, Z2 // unzip s0_c0, s0_c1
+	VMOVUPS   lanes_0_2<>+0(SB), Z5 // unzip s0_c2, s0_c3
+	VMOVUPS   lanes_0_2<>+64(SB), Z6 // unzip s0_c2, s0_c3
+	VPERMI2PS Z4, Z3, Z5 // unzip s0_c2, s0_c3
+	VPERMI2PS Z4, Z3, Z6 // unzip s0_c2, s0_c3
+	VMOVAPS   Z5, Z3 // unzip s0_c2, s0_c3
+	VMOVAPS   Z6, Z4 // unzip s0_c2, s0_c3
+	CMPQ      DX, $+64 // n < 64
+	JLT       split_end_5 // n < 64
 
-chains_3:
-	VPMOVZXWD   (CX), Z4 // x = bfloat16 of x[0]
-	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[0]
-	VPMOVZXWD   (AX), Z5 // y = bfloat16 of y[0]
-	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[0]
-	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
-	VPMOVZXWD   32(CX), Z4 // x = bfloat16 of x[8]
-	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[8]
-	VPMOVZXWD   32(AX), Z5 // y = bfloat16 of y[8]
-	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[8]
-	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
-	VPMOVZXWD   64(CX), Z4 // x = bfloat16 of x[16]
-	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[16]
-	VPMOVZXWD   64(AX), Z5 // y = bfloat16 of y[16]
-	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[16]
-	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
-	VPMOVZXWD   96(CX), Z4 // x = bfloat16 of x[24]
-	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[24]
-	VPMOVZXWD   96(AX), Z5 // y = bfloat16 of y[24]
-	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[24]
-	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+split_4:
+	VMOVUPS     (CX), Z6 // x_even, x_odd = every other bfloat16 of x[0]
+	VPSLLD      $0x10, Z6, Z5 // x_even, x_odd = every other bfloat16 of x[0]
+	VPANDD      Z0, Z6, Z6 // x_even, x_odd = every other bfloat16 of x[0]
+	VMOVUPS     (AX), Z8 // y_even, y_odd = every other bfloat16 of y[0]
+	VPSLLD      $0x10, Z8, Z7 // y_even, y_odd = every other bfloat16 of y[0]
+	VPANDD      Z0, Z8, Z8 // y_even, y_odd = every other bfloat16 of y[0]
+	VFMADD231PS Z7, Z5, Z1 // s0_c0 += x_even * y_even
+	VFMADD231PS Z8, Z6, Z2 // s0_c1 += x_odd * y_odd
+	VMOVUPS     64(CX), Z6 // x_even, x_odd = every other bfloat16 of x[16]
+	VPSLLD      $0x10, Z6, Z5 // x_even, x_odd = every other bfloat16 of x[16]
+	VPANDD      Z0, Z6, Z6 // x_even, x_odd = every other bfloat16 of x[16]
+	VMOVUPS     64(AX), Z8 // y_even, y_odd = every other bfloat16 of y[16]
+	VPSLLD      $0x10, Z8, Z7 // y_even, y_odd = every other bfloat16 of y[16]
+	VPANDD      Z0, Z8, Z8 // y_even, y_odd = every other bfloat16 of y[16]
+	VFMADD231PS Z7, Z5, Z3 // s0_c2 += x_even * y_even
+	VFMADD231PS Z8, Z6, Z4 // s0_c3 += x_odd * y_odd
 	ADDQ        $+128, CX // x += 128
 	ADDQ        $+128, AX // y += 128
 	SUBQ        $+64, DX // n += -64
 	CMPQ        DX, $+64 // n >= 64
-	JGE         chains_3 // n >= 64
+	JGE         split_4 // n >= 64
 
-chains_end_4:
+split_end_5:
+	VMOVUPS   lanes_0_16<>+0(SB), Z0 // zip s0_c0, s0_c1
+	VMOVUPS   lanes_0_16<>+64(SB), Z5 // zip s0_c0, s0_c1
+	VPERMI2PS Z2, Z1, Z0 // zip s0_c0, s0_c1
+	VPERMI2PS Z2, Z1, Z5 // zip s0_c0, s0_c1
+	VMOVAPS   Z0, Z1 // zip s0_c0, s0_c1
+	VMOVAPS   Z5, Z2 // zip s0_c0, s0_c1
+	VMOVUPS   lanes_0_16<>+0(SB), Z0 // zip s0_c2, s0_c3
+	VMOVUPS   lanes_0_16<>+64(SB), Z5 // zip s0_c2, s0_c3
+	VPERMI2PS Z4, Z3, Z0 // zip s0_c2, s0_c3
+	VPERMI2PS Z4, Z3, Z5 // zip s0_c2, s0_c3
+	VMOVAPS   Z0, Z3 // zip s0_c2, s0_c3
+	VMOVAPS   Z5, Z4 // zip s0_c2, s0_c3
+
+less_3:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMPQ        DX, $+1 // n < 1
-	JLT         less_5 // n < 1
+	JLT         less_6 // n < 1
 	CMPQ        DX, $+16 // n < 16
-	JLT         less_6 // n < 16
-	VPMOVZXWD   (CX), Z4 // x = bfloat16 of x[0]
-	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[0]
+	JLT         less_7 // n < 16
+	VPMOVZXWD   (CX), Z0 // x = bfloat16 of x[0]
+	VPSLLD      $0x10, Z0, Z0 // x = bfloat16 of x[0]
 	VPMOVZXWD   (AX), Z5 // y = bfloat16 of y[0]
 	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[0]
-	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
-
-less_6:
-	CMPQ        DX, $+32 // n < 32
-	JLT         less_7 // n < 32
-	VPMOVZXWD   32(CX), Z4 // x = bfloat16 of x[8]
-	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[8]
-	VPMOVZXWD   32(AX), Z5 // y = bfloat16 of y[8]
-	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[8]
-	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+	VFMADD231PS Z5, Z0, Z1 // s0_c0 += x * y
 
 less_7:
-	CMPQ        DX, $+48 // n < 48
-	JLT         less_8 // n < 48
-	VPMOVZXWD   64(CX), Z4 // x = bfloat16 of x[16]
-	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[16]
-	VPMOVZXWD   64(AX), Z5 // y = bfloat16 of y[16]
-	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[16]
-	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_8 // n < 32
+	VPMOVZXWD   32(CX), Z0 // x = bfloat16 of x[8]
+	VPSLLD      $0x10, Z0, Z0 // x = bfloat16 of x[8]
+	VPMOVZXWD   32(AX), Z5 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[8]
+	VFMADD231PS Z5, Z0, Z2 // s0_c1 += x * y
 
 less_8:
-	CMPQ        DX, $+64 // n < 64
-	JLT         less_9 // n < 64
-	VPMOVZXWD   96(CX), Z4 // x = bfloat16 of x[24]
-	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[24]
-	VPMOVZXWD   96(AX), Z5 // y = bfloat16 of y[24]
-	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[24]
-	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_9 // n < 48
+	VPMOVZXWD   64(CX), Z0 // x = bfloat16 of x[16]
+	VPSLLD      $0x10, Z0, Z0 // x = bfloat16 of x[16]
+	VPMOVZXWD   64(AX), Z5 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[16]
+	VFMADD231PS Z5, Z0, Z3 // s0_c2 += x * y
 
 less_9:
+	CMPQ        DX, $+64 // n < 64
+	JLT         less_10 // n < 64
+	VPMOVZXWD   96(CX), Z0 // x = bfloat16 of x[24]
+	VPSLLD      $0x10, Z0, Z0 // x = bfloat16 of x[24]
+	VPMOVZXWD   96(AX), Z5 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[24]
+	VFMADD231PS Z5, Z0, Z4 // s0_c3 += x * y
+
+less_10:
 	MOVQ        DX, BX // rest = n
 	ANDQ        $+15, BX // rest &= 15
 	CMPQ        BX, $+1 // rest < 1
-	JLT         less_10 // rest < 1
+	JLT         less_11 // rest < 1
 	CMPQ        DX, $+0 // n < 0
-	JLT         less_11 // n < 0
+	JLT         less_12 // n < 0
 	SUBQ        BX, DX // n -= rest
 	ADDQ        DX, CX // x += n
 	ADDQ        DX, CX // x += n
 	MOVQ        $-1, SI // first rest lanes
 	BZHIQ       BX, SI, SI // first rest lanes
 	KMOVQ       SI, K1 // first rest lanes
-	VPMOVZXWD.Z (CX), K1, Z4 // x = bfloat16 of x[0], rest lanes
-	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[0], rest lanes
+	VPMOVZXWD.Z (CX), K1, Z0 // x = bfloat16 of x[0], rest lanes
+	VPSLLD      $0x10, Z0, Z0 // x = bfloat16 of x[0], rest lanes
 	ADDQ        DX, AX // y += n
 	ADDQ        DX, AX // y += n
 	MOVQ        $-1, CX // first rest lanes
@@ -11747,173 +11772,269 @@ less_9:
 	VPMOVZXWD.Z (AX), K1, Z5 // y = bfloat16 of y[0], rest lanes
 	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[0], rest lanes
 	CMPQ        DX, $+48 // n < 48
-	JLT         less_12 // n < 48
-	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
-	JMP         end_13
+	JLT         less_13 // n < 48
+	VFMADD231PS Z5, Z0, Z4 // s0_c3 += x * y
+	JMP         end_14
 
-less_12:
+less_13:
 	CMPQ        DX, $+32 // n < 32
-	JLT         less_14 // n < 32
-	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
-	JMP         end_15
+	JLT         less_15 // n < 32
+	VFMADD231PS Z5, Z0, Z3 // s0_c2 += x * y
+	JMP         end_16
 
-less_14:
+less_15:
 	CMPQ        DX, $+16 // n < 16
-	JLT         less_16 // n < 16
-	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
-	JMP         end_17
+	JLT         less_17 // n < 16
+	VFMADD231PS Z5, Z0, Z2 // s0_c1 += x * y
+	JMP         end_18
 
-less_16:
-	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+less_17:
+	VFMADD231PS Z5, Z0, Z1 // s0_c0 += x * y
 
-end_17:
-end_15:
-end_13:
+end_18:
+end_16:
+end_14:
+less_12:
 less_11:
-less_10:
-less_5:
+less_6:
 	MOVQ    acc+32(FP), AX // acc
 	CMPQ    AX, $+1 // acc < 1
-	JLT     less_18 // acc < 1
-	VMOVUPS Z0, (AX) // acc[0] = s0_c0
-	VMOVUPS Z1, 64(AX) // acc[16] = s0_c1
-	VMOVUPS Z2, 128(AX) // acc[32] = s0_c2
-	VMOVUPS Z3, 192(AX) // acc[48] = s0_c3
+	JLT     less_19 // acc < 1
+	VMOVUPS Z1, (AX) // acc[0] = s0_c0
+	VMOVUPS Z2, 64(AX) // acc[16] = s0_c1
+	VMOVUPS Z3, 128(AX) // acc[32] = s0_c2
+	VMOVUPS Z4, 192(AX) // acc[48] = s0_c3
 
-less_18:
+less_19:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
-	VPXORD        Z4, Z4, Z4 // zero = 0
-	VADDPS        Z1, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
-	VADDPS        Z3, Z2, Z2 // s0_c2 = s0_c2 + s0_c3
-	VADDPS        Z2, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
-	VEXTRACTF64X4 $0x01, Z0, Y1 // s0_c0[0] = sum of lanes
-	VADDPS        Y1, Y0, Y0 // s0_c0[0] = sum of lanes
-	VEXTRACTF128  $0x01, Y0, X1 // s0_c0[0] = sum of lanes
-	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
-	VPSHUFD       $0xee, X0, X1 // s0_c0[0] = sum of lanes
-	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
-	VPSHUFD       $0x55, X0, X1 // s0_c0[0] = sum of lanes
-	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
-	VADDPS        Z4, Z0, Z0 // s0_c0 = s0_c0 + zero
+	VPXORD        Z0, Z0, Z0 // zero = 0
+	VADDPS        Z2, Z1, Z1 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z4, Z3, Z3 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z3, Z1, Z1 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z1, Y2 // s0_c0[0] = sum of lanes
+	VADDPS        Y2, Y1, Y1 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VADDPS        Z0, Z1, Z1 // s0_c0 = s0_c0 + zero
 	MOVQ          sums+0(FP), AX // sums
-	VMOVSS        X0, (AX) // sums[0] = s0_c0[0]
+	VMOVSS        X1, (AX) // sums[0] = s0_c0[0]
 	VZEROUPPER
 	RET
 
+DATA x1_ffff0000<>+0(SB)/4, $0xffff0000
+GLOBL x1_ffff0000<>(SB), RODATA|NOPTR, $4
+
+DATA lanes_0_2<>+0(SB)/4, $0x00000000
+DATA lanes_0_2<>+4(SB)/4, $0x00000002
+DATA lanes_0_2<>+8(SB)/4, $0x00000004
+DATA lanes_0_2<>+12(SB)/4, $0x00000006
+DATA lanes_0_2<>+16(SB)/4, $0x00000008
+DATA lanes_0_2<>+20(SB)/4, $0x0000000a
+DATA lanes_0_2<>+24(SB)/4, $0x0000000c
+DATA lanes_0_2<>+28(SB)/4, $0x0000000e
+DATA lanes_0_2<>+32(SB)/4, $0x00000010
+DATA lanes_0_2<>+36(SB)/4, $0x00000012
+DATA lanes_0_2<>+40(SB)/4, $0x00000014
+DATA lanes_0_2<>+44(SB)/4, $0x00000016
+DATA lanes_0_2<>+48(SB)/4, $0x00000018
+DATA lanes_0_2<>+52(SB)/4, $0x0000001a
+DATA lanes_0_2<>+56(SB)/4, $0x0000001c
+DATA lanes_0_2<>+60(SB)/4, $0x0000001e
+DATA lanes_0_2<>+64(SB)/4, $0x00000001
+DATA lanes_0_2<>+68(SB)/4, $0x00000003
+DATA lanes_0_2<>+72(SB)/4, $0x00000005
+DATA lanes_0_2<>+76(SB)/4, $0x00000007
+DATA lanes_0_2<>+80(SB)/4, $0x00000009
+DATA lanes_0_2<>+84(SB)/4, $0x0000000b
+DATA lanes_0_2<>+88(SB)/4, $0x0000000d
+DATA lanes_0_2<>+92(SB)/4, $0x0000000f
+DATA lanes_0_2<>+96(SB)/4, $0x00000011
+DATA lanes_0_2<>+100(SB)/4, $0x00000013
+DATA lanes_0_2<>+104(SB)/4, $0x00000015
+DATA lanes_0_2<>+108(SB)/4, $0x00000017
+DATA lanes_0_2<>+112(SB)/4, $0x00000019
+DATA lanes_0_2<>+116(SB)/4, $0x0000001b
+DATA lanes_0_2<>+120(SB)/4, $0x0000001d
+DATA lanes_0_2<>+124(SB)/4, $0x0000001f
+GLOBL lanes_0_2<>(SB), RODATA|NOPTR, $128
+
+DATA lanes_0_16<>+0(SB)/4, $0x00000000
+DATA lanes_0_16<>+4(SB)/4, $0x00000010
+DATA lanes_0_16<>+8(SB)/4, $0x00000001
+DATA lanes_0_16<>+12(SB)/4, $0x00000011
+DATA lanes_0_16<>+16(SB)/4, $0x00000002
+DATA lanes_0_16<>+20(SB)/4, $0x00000012
+DATA lanes_0_16<>+24(SB)/4, $0x00000003
+DATA lanes_0_16<>+28(SB)/4, $0x00000013
+DATA lanes_0_16<>+32(SB)/4, $0x00000004
+DATA lanes_0_16<>+36(SB)/4, $0x00000014
+DATA lanes_0_16<>+40(SB)/4, $0x00000005
+DATA lanes_0_16<>+44(SB)/4, $0x00000015
+DATA lanes_0_16<>+48(SB)/4, $0x00000006
+DATA lanes_0_16<>+52(SB)/4, $0x00000016
+DATA lanes_0_16<>+56(SB)/4, $0x00000007
+DATA lanes_0_16<>+60(SB)/4, $0x00000017
+DATA lanes_0_16<>+64(SB)/4, $0x00000008
+DATA lanes_0_16<>+68(SB)/4, $0x00000018
+DATA lanes_0_16<>+72(SB)/4, $0x00000009
+DATA lanes_0_16<>+76(SB)/4, $0x00000019
+DATA lanes_0_16<>+80(SB)/4, $0x0000000a
+DATA lanes_0_16<>+84(SB)/4, $0x0000001a
+DATA lanes_0_16<>+88(SB)/4, $0x0000000b
+DATA lanes_0_16<>+92(SB)/4, $0x0000001b
+DATA lanes_0_16<>+96(SB)/4, $0x0000000c
+DATA lanes_0_16<>+100(SB)/4, $0x0000001c
+DATA lanes_0_16<>+104(SB)/4, $0x0000000d
+DATA lanes_0_16<>+108(SB)/4, $0x0000001d
+DATA lanes_0_16<>+112(SB)/4, $0x0000000e
+DATA lanes_0_16<>+116(SB)/4, $0x0000001e
+DATA lanes_0_16<>+120(SB)/4, $0x0000000f
+DATA lanes_0_16<>+124(SB)/4, $0x0000001f
+GLOBL lanes_0_16<>(SB), RODATA|NOPTR, $128
+
 // func l2PairBF16AVX512(sums *float32, x *uint16, y *uint16, n int, acc *float32, resume int)
 TEXT ·l2PairBF16AVX512(SB), NOSPLIT, $0-48
-	MOVQ    resume+40(FP), AX // resume
-	CMPQ    AX, $+1 // resume < 1
-	JLT     less_1 // resume < 1
-	MOVQ    acc+32(FP), AX // acc
-	VMOVUPS (AX), Z0 // s0_c0 = acc[0]
-	VMOVUPS 64(AX), Z1 // s0_c1 = acc[16]
-	VMOVUPS 128(AX), Z2 // s0_c2 = acc[32]
-	VMOVUPS 192(AX), Z3 // s0_c3 = acc[48]
-	JMP     end_2
+	VBROADCASTSS x1_ffff0000<>+0(SB), Z0 // upper half
+	MOVQ         resume+40(FP), AX // resume
+	CMPQ         AX, $+1 // resume < 1
+	JLT          less_1 // resume < 1
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      (AX), Z1 // s0_c0 = acc[0]
+	VMOVUPS      64(AX), Z2 // s0_c1 = acc[16]
+	VMOVUPS      128(AX), Z3 // s0_c2 = acc[32]
+	VMOVUPS      192(AX), Z4 // s0_c3 = acc[48]
+	JMP          end_2
 
 less_1:
-	VPXORD Z0, Z0, Z0 // s0_c0 = 0
-	VPXORD Z1, Z1, Z1 // s0_c1 = 0
-	VPXORD Z2, Z2, Z2 // s0_c2 = 0
-	VPXORD Z3, Z3, Z3 // s0_c3 = 0
+	VPXORD Z1, Z1, Z1 // s0_c0 = 0
+	VPXORD Z2, Z2, Z2 // s0_c1 = 0
+	VPXORD Z3, Z3, Z3 // s0_c2 = 0
+	VPXORD Z4, Z4, Z4 // s0_c3 = 0
 
 end_2:
-	MOVQ y+16(FP), AX // y
-	MOVQ x+8(FP), CX // x
-	MOVQ n+24(FP), DX // n
-	CMPQ DX, $+64 // n < 64
-	JLT  chains_end_4 // n < 64
+	MOVQ      y+16(FP), AX // y
+	MOVQ      x+8(FP), CX // x
+	MOVQ      n+24(FP), DX // n
+	CMPQ      DX, $+64 // n < 64
+	JLT       less_3 // n < 64
+	VMOVUPS   lanes_0_2<>+0(SB), Z5 // unzip s0_c0, s0_c1
+	VMOVUPS   lanes_0_2<>+64(SB), Z6 // unzip s0_c0, s0_c1
+	VPERMI2PS Z2, Z1, Z5 // unzip s0_c0, s0_c1
+	VPERMI2PS Z2, Z1, Z6 // unzip s0_c0, s0_c1
+	VMOVAPS   Z5, Z1 // unzip s0_c0, s0_c1
+	VMOVAPS   Z6, Z2 // unzip s0_c0, s0_c1
+	VMOVUPS   lanes_0_2<>+0(SB), Z5 // unzip s0_c2, s0_c3
+	VMOVUPS   lanes_0_2<>+64(SB), Z6 // unzip s0_c2, s0_c3
+	VPERMI2PS Z4, Z3, Z5 // unzip s0_c2, s0_c3
+	VPERMI2PS Z4, Z3, Z6 // unzip s0_c2, s0_c3
+	VMOVAPS   Z5, Z3 // unzip s0_c2, s0_c3
+	VMOVAPS   Z6, Z4 // unzip s0_c2, s0_c3
+	CMPQ      DX, $+64 // n < 64
+	JLT       split_end_5 // n < 64
 
-chains_3:
-	VPMOVZXWD   (CX), Z4 // x = bfloat16 of x[0]
-	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[0]
-	VPMOVZXWD   (AX), Z5 // y = bfloat16 of y[0]
-	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[0]
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z0 // s0_c0 += x * x
-	VPMOVZXWD   32(CX), Z4 // x = bfloat16 of x[8]
-	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[8]
-	VPMOVZXWD   32(AX), Z5 // y = bfloat16 of y[8]
-	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[8]
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z1 // s0_c1 += x * x
-	VPMOVZXWD   64(CX), Z4 // x = bfloat16 of x[16]
-	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[16]
-	VPMOVZXWD   64(AX), Z5 // y = bfloat16 of y[16]
-	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[16]
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z2 // s0_c2 += x * x
-	VPMOVZXWD   96(CX), Z4 // x = bfloat16 of x[24]
-	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[24]
-	VPMOVZXWD   96(AX), Z5 // y = bfloat16 of y[24]
-	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[24]
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z3 // s0_c3 += x * x
+split_4:
+	VMOVUPS     (CX), Z6 // x_even, x_odd = every other bfloat16 of x[0]
+	VPSLLD      $0x10, Z6, Z5 // x_even, x_odd = every other bfloat16 of x[0]
+	VPANDD      Z0, Z6, Z6 // x_even, x_odd = every other bfloat16 of x[0]
+	VMOVUPS     (AX), Z8 // y_even, y_odd = every other bfloat16 of y[0]
+	VPSLLD      $0x10, Z8, Z7 // y_even, y_odd = every other bfloat16 of y[0]
+	VPANDD      Z0, Z8, Z8 // y_even, y_odd = every other bfloat16 of y[0]
+	VSUBPS      Z7, Z5, Z5 // x_even = x_even - y_even
+	VFMADD231PS Z5, Z5, Z1 // s0_c0 += x_even * x_even
+	VSUBPS      Z8, Z6, Z6 // x_odd = x_odd - y_odd
+	VFMADD231PS Z6, Z6, Z2 // s0_c1 += x_odd * x_odd
+	VMOVUPS     64(CX), Z6 // x_even, x_odd = every other bfloat16 of x[16]
+	VPSLLD      $0x10, Z6, Z5 // x_even, x_odd = every other bfloat16 of x[16]
+	VPANDD      Z0, Z6, Z6 // x_even, x_odd = every other bfloat16 of x[16]
+	VMOVUPS     64(AX), Z8 // y_even, y_odd = every other bfloat16 of y[16]
+	VPSLLD      $0x10, Z8, Z7 // y_even, y_odd = every other bfloat16 of y[16]
+	VPANDD      Z0, Z8, Z8 // y_even, y_odd = every other bfloat16 of y[16]
+	VSUBPS      Z7, Z5, Z5 // x_even = x_even - y_even
+	VFMADD231PS Z5, Z5, Z3 // s0_c2 += x_even * x_even
+	VSUBPS      Z8, Z6, Z6 // x_odd = x_odd - y_odd
+	VFMADD231PS Z6, Z6, Z4 // s0_c3 += x_odd * x_odd
 	ADDQ        $+128, CX // x += 128
 	ADDQ        $+128, AX // y += 128
 	SUBQ        $+64, DX // n += -64
 	CMPQ        DX, $+64 // n >= 64
-	JGE         chains_3 // n >= 64
+	JGE         split_4 // n >= 64
 
-chains_end_4:
+split_end_5:
+	VMOVUPS   lanes_0_16<>+0(SB), Z0 // zip s0_c0, s0_c1
+	VMOVUPS   lanes_0_16<>+64(SB), Z5 // zip s0_c0, s0_c1
+	VPERMI2PS Z2, Z1, Z0 // zip s0_c0, s0_c1
+	VPERMI2PS Z2, Z1, Z5 // zip s0_c0, s0_c1
+	VMOVAPS   Z0, Z1 // zip s0_c0, s0_c1
+	VMOVAPS   Z5, Z2 // zip s0_c0, s0_c1
+	VMOVUPS   lanes_0_16<>+0(SB), Z0 // zip s0_c2, s0_c3
+	VMOVUPS   lanes_0_16<>+64(SB), Z5 // zip s0_c2, s0_c3
+	VPERMI2PS Z4, Z3, Z0 // zip s0_c2, s0_c3
+	VPERMI2PS Z4, Z3, Z5 // zip s0_c2, s0_c3
+	VMOVAPS   Z0, Z3 // zip s0_c2, s0_c3
+	VMOVAPS   Z5, Z4 // zip s0_c2, s0_c3
+
+less_3:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMPQ        DX, $+1 // n < 1
-	JLT         less_5 // n < 1
+	JLT         less_6 // n < 1
 	CMPQ        DX, $+16 // n < 16
-	JLT         less_6 // n < 16
-	VPMOVZXWD   (CX), Z4 // x = bfloat16 of x[0]
-	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[0]
+	JLT         less_7 // n < 16
+	VPMOVZXWD   (CX), Z0 // x = bfloat16 of x[0]
+	VPSLLD      $0x10, Z0, Z0 // x = bfloat16 of x[0]
 	VPMOVZXWD   (AX), Z5 // y = bfloat16 of y[0]
 	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[0]
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z0 // s0_c0 += x * x
-
-less_6:
-	CMPQ        DX, $+32 // n < 32
-	JLT         less_7 // n < 32
-	VPMOVZXWD   32(CX), Z4 // x = bfloat16 of x[8]
-	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[8]
-	VPMOVZXWD   32(AX), Z5 // y = bfloat16 of y[8]
-	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[8]
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z1 // s0_c1 += x * x
+	VSUBPS      Z5, Z0, Z0 // x = x - y
+	VFMADD231PS Z0, Z0, Z1 // s0_c0 += x * x
 
 less_7:
-	CMPQ        DX, $+48 // n < 48
-	JLT         less_8 // n < 48
-	VPMOVZXWD   64(CX), Z4 // x = bfloat16 of x[16]
-	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[16]
-	VPMOVZXWD   64(AX), Z5 // y = bfloat16 of y[16]
-	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[16]
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z2 // s0_c2 += x * x
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_8 // n < 32
+	VPMOVZXWD   32(CX), Z0 // x = bfloat16 of x[8]
+	VPSLLD      $0x10, Z0, Z0 // x = bfloat16 of x[8]
+	VPMOVZXWD   32(AX), Z5 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[8]
+	VSUBPS      Z5, Z0, Z0 // x = x - y
+	VFMADD231PS Z0, Z0, Z2 // s0_c1 += x * x
 
 less_8:
-	CMPQ        DX, $+64 // n < 64
-	JLT         less_9 // n < 64
-	VPMOVZXWD   96(CX), Z4 // x = bfloat16 of x[24]
-	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[24]
-	VPMOVZXWD   96(AX), Z5 // y = bfloat16 of y[24]
-	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[24]
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z3 // s0_c3 += x * x
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_9 // n < 48
+	VPMOVZXWD   64(CX), Z0 // x = bfloat16 of x[16]
+	VPSLLD      $0x10, Z0, Z0 // x = bfloat16 of x[16]
+	VPMOVZXWD   64(AX), Z5 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[16]
+	VSUBPS      Z5, Z0, Z0 // x = x - y
+	VFMADD231PS Z0, Z0, Z3 // s0_c2 += x * x
 
 less_9:
+	CMPQ        DX, $+64 // n < 64
+	JLT         less_10 // n < 64
+	VPMOVZXWD   96(CX), Z0 // x = bfloat16 of x[24]
+	VPSLLD      $0x10, Z0, Z0 // x = bfloat16 of x[24]
+	VPMOVZXWD   96(AX), Z5 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[24]
+	VSUBPS      Z5, Z0, Z0 // x = x - y
+	VFMADD231PS Z0, Z0, Z4 // s0_c3 += x * x
+
+less_10:
 	MOVQ        DX, BX // rest = n
 	ANDQ        $+15, BX // rest &= 15
 	CMPQ        BX, $+1 // rest < 1
-	JLT         less_10 // rest < 1
+	JLT         less_11 // rest < 1
 	CMPQ        DX, $+0 // n < 0
-	JLT         less_11 // n < 0
+	JLT         less_12 // n < 0
 	SUBQ        BX, DX // n -= rest
 	ADDQ        DX, CX // x += n
 	ADDQ        DX, CX // x += n
 	MOVQ        $-1, SI // first rest lanes
 	BZHIQ       BX, SI, SI // first rest lanes
 	KMOVQ       SI, K1 // first rest lanes
-	VPMOVZXWD.Z (CX), K1, Z4 // x = bfloat16 of x[0], rest lanes
-	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[0], rest lanes
+	VPMOVZXWD.Z (CX), K1, Z0 // x = bfloat16 of x[0], rest lanes
+	VPSLLD      $0x10, Z0, Z0 // x = bfloat16 of x[0], rest lanes
 	ADDQ        DX, AX // y += n
 	ADDQ        DX, AX // y += n
 	MOVQ        $-1, CX // first rest lanes
@@ -11922,60 +12043,60 @@ less_9:
 	VPMOVZXWD.Z (AX), K1, Z5 // y = bfloat16 of y[0], rest lanes
 	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[0], rest lanes
 	CMPQ        DX, $+48 // n < 48
-	JLT         less_12 // n < 48
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z3 // s0_c3 += x * x
-	JMP         end_13
+	JLT         less_13 // n < 48
+	VSUBPS      Z5, Z0, Z0 // x = x - y
+	VFMADD231PS Z0, Z0, Z4 // s0_c3 += x * x
+	JMP         end_14
 
-less_12:
+less_13:
 	CMPQ        DX, $+32 // n < 32
-	JLT         less_14 // n < 32
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z2 // s0_c2 += x * x
-	JMP         end_15
+	JLT         less_15 // n < 32
+	VSUBPS      Z5, Z0, Z0 // x = x - y
+	VFMADD231PS Z0, Z0, Z3 // s0_c2 += x * x
+	JMP         end_16
 
-less_14:
+less_15:
 	CMPQ        DX, $+16 // n < 16
-	JLT         less_16 // n < 16
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z1 // s0_c1 += x * x
-	JMP         end_17
+	JLT         less_17 // n < 16
+	VSUBPS      Z5, Z0, Z0 // x = x - y
+	VFMADD231PS Z0, Z0, Z2 // s0_c1 += x * x
+	JMP         end_18
 
-less_16:
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z0 // s0_c0 += x * x
+less_17:
+	VSUBPS      Z5, Z0, Z0 // x = x - y
+	VFMADD231PS Z0, Z0, Z1 // s0_c0 += x * x
 
-end_17:
-end_15:
-end_13:
+end_18:
+end_16:
+end_14:
+less_12:
 less_11:
-less_10:
-less_5:
+less_6:
 	MOVQ    acc+32(FP), AX // acc
 	CMPQ    AX, $+1 // acc < 1
-	JLT     less_18 // acc < 1
-	VMOVUPS Z0, (AX) // acc[0] = s0_c0
-	VMOVUPS Z1, 64(AX) // acc[16] = s0_c1
-	VMOVUPS Z2, 128(AX) // acc[32] = s0_c2
-	VMOVUPS Z3, 192(AX) // acc[48] = s0_c3
+	JLT     less_19 // acc < 1
+	VMOVUPS Z1, (AX) // acc[0] = s0_c0
+	VMOVUPS Z2, 64(AX) // acc[16] = s0_c1
+	VMOVUPS Z3, 128(AX) // acc[32] = s0_c2
+	VMOVUPS Z4, 192(AX) // acc[48] = s0_c3
 
-less_18:
+less_19:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
-	VPXORD        Z4, Z4, Z4 // zero = 0
-	VADDPS        Z1, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
-	VADDPS        Z3, Z2, Z2 // s0_c2 = s0_c2 + s0_c3
-	VADDPS        Z2, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
-	VEXTRACTF64X4 $0x01, Z0, Y1 // s0_c0[0] = sum of lanes
-	VADDPS        Y1, Y0, Y0 // s0_c0[0] = sum of lanes
-	VEXTRACTF128  $0x01, Y0, X1 // s0_c0[0] = sum of lanes
-	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
-	VPSHUFD       $0xee, X0, X1 // s0_c0[0] = sum of lanes
-	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
-	VPSHUFD       $0x55, X0, X1 // s0_c0[0] = sum of lanes
-	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
-	VADDPS        Z4, Z0, Z0 // s0_c0 = s0_c0 + zero
+	VPXORD        Z0, Z0, Z0 // zero = 0
+	VADDPS        Z2, Z1, Z1 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z4, Z3, Z3 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z3, Z1, Z1 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z1, Y2 // s0_c0[0] = sum of lanes
+	VADDPS        Y2, Y1, Y1 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VADDPS        Z0, Z1, Z1 // s0_c0 = s0_c0 + zero
 	MOVQ          sums+0(FP), AX // sums
-	VMOVSS        X0, (AX) // sums[0] = s0_c0[0]
+	VMOVSS        X1, (AX) // sums[0] = s0_c0[0]
 	VZEROUPPER
 	RET
 

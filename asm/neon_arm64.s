@@ -5761,7 +5761,11 @@ DATA constants<>+576(SB)/4, $0x00400000
 DATA constants<>+580(SB)/4, $0x00400000
 DATA constants<>+584(SB)/4, $0x00400000
 DATA constants<>+588(SB)/4, $0x00400000
-GLOBL constants<>(SB), RODATA|NOPTR, $592
+DATA constants<>+592(SB)/4, $0xffff0000
+DATA constants<>+596(SB)/4, $0xffff0000
+DATA constants<>+600(SB)/4, $0xffff0000
+DATA constants<>+604(SB)/4, $0xffff0000
+GLOBL constants<>(SB), RODATA|NOPTR, $608
 
 // func maskTileNEON(s *float32, stride int, rows int, first int, cols int, bits *uint64)
 TEXT ·maskTileNEON(SB), NOSPLIT, $0-48
@@ -18182,6 +18186,7 @@ less_35:
 
 // func dotPairBF16NEON(sums *float32, x *uint16, y *uint16, n int, acc *float32, resume int)
 TEXT ·dotPairBF16NEON(SB), NOSPLIT, $0-48
+	MOVD  $constants<>(SB), R20 // constants
 	MOVD  resume+40(FP), R0 // resume
 	CMP   $1, R0 // resume < 1
 	BLT   less_1 // resume < 1
@@ -18223,89 +18228,167 @@ less_1:
 	VEOR V15.B16, V15.B16, V15.B16 // s0_c3 = 0, lanes 12..15
 
 end_2:
-	MOVD y+16(FP), R0 // y
-	MOVD x+8(FP), R1 // x
-	MOVD n+24(FP), R2 // n
-	CMP  $64, R2 // n < 64
-	BLT  chains_end_4 // n < 64
+	MOVD  y+16(FP), R0 // y
+	MOVD  x+8(FP), R1 // x
+	MOVD  n+24(FP), R2 // n
+	CMP   $64, R2 // n < 64
+	BLT   less_3 // n < 64
+	VUZP1 V1.S4, V0.S4, V16.S4 // unzip s0_c0, s0_c1
+	VUZP2 V1.S4, V0.S4, V1.S4 // unzip s0_c0, s0_c1
+	VUZP1 V3.S4, V2.S4, V17.S4 // unzip s0_c0, s0_c1
+	VUZP2 V3.S4, V2.S4, V2.S4 // unzip s0_c0, s0_c1
+	VUZP1 V5.S4, V4.S4, V19.S4 // unzip s0_c0, s0_c1
+	VUZP2 V5.S4, V4.S4, V3.S4 // unzip s0_c0, s0_c1
+	VUZP1 V7.S4, V6.S4, V18.S4 // unzip s0_c0, s0_c1
+	VUZP2 V7.S4, V6.S4, V7.S4 // unzip s0_c0, s0_c1
+	VMOV  V16.B16, V0.B16 // unzip s0_c0, s0_c1
+	VMOV  V1.B16, V4.B16 // unzip s0_c0, s0_c1
+	VMOV  V17.B16, V1.B16 // unzip s0_c0, s0_c1
+	VMOV  V2.B16, V5.B16 // unzip s0_c0, s0_c1
+	VMOV  V19.B16, V2.B16 // unzip s0_c0, s0_c1
+	VMOV  V3.B16, V6.B16 // unzip s0_c0, s0_c1
+	VMOV  V18.B16, V3.B16 // unzip s0_c0, s0_c1
+	VUZP1 V9.S4, V8.S4, V16.S4 // unzip s0_c2, s0_c3
+	VUZP2 V9.S4, V8.S4, V9.S4 // unzip s0_c2, s0_c3
+	VUZP1 V11.S4, V10.S4, V17.S4 // unzip s0_c2, s0_c3
+	VUZP2 V11.S4, V10.S4, V10.S4 // unzip s0_c2, s0_c3
+	VUZP1 V13.S4, V12.S4, V19.S4 // unzip s0_c2, s0_c3
+	VUZP2 V13.S4, V12.S4, V11.S4 // unzip s0_c2, s0_c3
+	VUZP1 V15.S4, V14.S4, V18.S4 // unzip s0_c2, s0_c3
+	VUZP2 V15.S4, V14.S4, V15.S4 // unzip s0_c2, s0_c3
+	VMOV  V16.B16, V8.B16 // unzip s0_c2, s0_c3
+	VMOV  V9.B16, V12.B16 // unzip s0_c2, s0_c3
+	VMOV  V17.B16, V9.B16 // unzip s0_c2, s0_c3
+	VMOV  V10.B16, V13.B16 // unzip s0_c2, s0_c3
+	VMOV  V19.B16, V10.B16 // unzip s0_c2, s0_c3
+	VMOV  V11.B16, V14.B16 // unzip s0_c2, s0_c3
+	VMOV  V18.B16, V11.B16 // unzip s0_c2, s0_c3
+	CMP   $64, R2 // n < 64
+	BLT   split_end_5 // n < 64
 
-chains_3:
-	FMOVQ (R1), F16 // x = bfloat16 of x[0]
-	FMOVQ 16(R1), F18 // x = bfloat16 of x[0]
-	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[0]
-	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // x = bfloat16 of x[0]
-	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // x = bfloat16 of x[0]
-	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // x = bfloat16 of x[0]
-	FMOVQ (R0), F20 // y = bfloat16 of y[0]
-	FMOVQ 16(R0), F22 // y = bfloat16 of y[0]
-	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[0]
-	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[0]
-	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[0]
-	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[0]
-	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
-	FMOVQ 32(R1), F16 // x = bfloat16 of x[8]
-	FMOVQ 48(R1), F18 // x = bfloat16 of x[8]
-	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[8]
-	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // x = bfloat16 of x[8]
-	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // x = bfloat16 of x[8]
-	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // x = bfloat16 of x[8]
-	FMOVQ 32(R0), F20 // y = bfloat16 of y[8]
-	FMOVQ 48(R0), F22 // y = bfloat16 of y[8]
-	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[8]
-	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[8]
-	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[8]
-	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[8]
-	VFMLA V20.S4, V16.S4, V4.S4 // s0_c1 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V5.S4 // s0_c1 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V6.S4 // s0_c1 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V7.S4 // s0_c1 += x * y, lanes 12..15
-	FMOVQ 64(R1), F16 // x = bfloat16 of x[16]
-	FMOVQ 80(R1), F18 // x = bfloat16 of x[16]
-	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[16]
-	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // x = bfloat16 of x[16]
-	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // x = bfloat16 of x[16]
-	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // x = bfloat16 of x[16]
-	FMOVQ 64(R0), F20 // y = bfloat16 of y[16]
-	FMOVQ 80(R0), F22 // y = bfloat16 of y[16]
-	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[16]
-	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[16]
-	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[16]
-	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[16]
-	VFMLA V20.S4, V16.S4, V8.S4 // s0_c2 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V9.S4 // s0_c2 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V10.S4 // s0_c2 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V11.S4 // s0_c2 += x * y, lanes 12..15
-	FMOVQ 96(R1), F16 // x = bfloat16 of x[24]
-	FMOVQ 112(R1), F18 // x = bfloat16 of x[24]
-	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[24]
-	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // x = bfloat16 of x[24]
-	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // x = bfloat16 of x[24]
-	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // x = bfloat16 of x[24]
-	FMOVQ 96(R0), F20 // y = bfloat16 of y[24]
-	FMOVQ 112(R0), F22 // y = bfloat16 of y[24]
-	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[24]
-	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[24]
-	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[24]
-	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[24]
-	VFMLA V20.S4, V16.S4, V12.S4 // s0_c3 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V13.S4 // s0_c3 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V14.S4 // s0_c3 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V15.S4 // s0_c3 += x * y, lanes 12..15
+split_4:
+	FMOVQ (R1), F20 // x_even, x_odd = every other bfloat16 of x[0]
+	VSHL  $16, V20.S4, V16.S4 // x_even, x_odd = every other bfloat16 of x[0]
+	VUSHR $16, V20.S4, V20.S4 // x_even, x_odd = every other bfloat16 of x[0]
+	VSHL  $16, V20.S4, V20.S4 // x_even, x_odd = every other bfloat16 of x[0]
+	FMOVQ 16(R1), F21 // x_even, x_odd = every other bfloat16 of x[0]
+	VSHL  $16, V21.S4, V17.S4 // x_even, x_odd = every other bfloat16 of x[0]
+	VUSHR $16, V21.S4, V21.S4 // x_even, x_odd = every other bfloat16 of x[0]
+	VSHL  $16, V21.S4, V21.S4 // x_even, x_odd = every other bfloat16 of x[0]
+	FMOVQ 32(R1), F22 // x_even, x_odd = every other bfloat16 of x[0]
+	VSHL  $16, V22.S4, V18.S4 // x_even, x_odd = every other bfloat16 of x[0]
+	VUSHR $16, V22.S4, V22.S4 // x_even, x_odd = every other bfloat16 of x[0]
+	VSHL  $16, V22.S4, V22.S4 // x_even, x_odd = every other bfloat16 of x[0]
+	FMOVQ 48(R1), F23 // x_even, x_odd = every other bfloat16 of x[0]
+	VSHL  $16, V23.S4, V19.S4 // x_even, x_odd = every other bfloat16 of x[0]
+	VUSHR $16, V23.S4, V23.S4 // x_even, x_odd = every other bfloat16 of x[0]
+	VSHL  $16, V23.S4, V23.S4 // x_even, x_odd = every other bfloat16 of x[0]
+	FMOVQ (R0), F28 // y_even, y_odd = every other bfloat16 of y[0]
+	VSHL  $16, V28.S4, V24.S4 // y_even, y_odd = every other bfloat16 of y[0]
+	VUSHR $16, V28.S4, V28.S4 // y_even, y_odd = every other bfloat16 of y[0]
+	VSHL  $16, V28.S4, V28.S4 // y_even, y_odd = every other bfloat16 of y[0]
+	FMOVQ 16(R0), F29 // y_even, y_odd = every other bfloat16 of y[0]
+	VSHL  $16, V29.S4, V25.S4 // y_even, y_odd = every other bfloat16 of y[0]
+	VUSHR $16, V29.S4, V29.S4 // y_even, y_odd = every other bfloat16 of y[0]
+	VSHL  $16, V29.S4, V29.S4 // y_even, y_odd = every other bfloat16 of y[0]
+	FMOVQ 32(R0), F30 // y_even, y_odd = every other bfloat16 of y[0]
+	VSHL  $16, V30.S4, V26.S4 // y_even, y_odd = every other bfloat16 of y[0]
+	VUSHR $16, V30.S4, V30.S4 // y_even, y_odd = every other bfloat16 of y[0]
+	VSHL  $16, V30.S4, V30.S4 // y_even, y_odd = every other bfloat16 of y[0]
+	FMOVQ 48(R0), F31 // y_even, y_odd = every other bfloat16 of y[0]
+	VSHL  $16, V31.S4, V27.S4 // y_even, y_odd = every other bfloat16 of y[0]
+	VUSHR $16, V31.S4, V31.S4 // y_even, y_odd = every other bfloat16 of y[0]
+	VSHL  $16, V31.S4, V31.S4 // y_even, y_odd = every other bfloat16 of y[0]
+	VFMLA V24.S4, V16.S4, V0.S4 // s0_c0 += x_even * y_even, lanes 0..3
+	VFMLA V25.S4, V17.S4, V1.S4 // s0_c0 += x_even * y_even, lanes 4..7
+	VFMLA V26.S4, V18.S4, V2.S4 // s0_c0 += x_even * y_even, lanes 8..11
+	VFMLA V27.S4, V19.S4, V3.S4 // s0_c0 += x_even * y_even, lanes 12..15
+	VFMLA V28.S4, V20.S4, V4.S4 // s0_c1 += x_odd * y_odd, lanes 0..3
+	VFMLA V29.S4, V21.S4, V5.S4 // s0_c1 += x_odd * y_odd, lanes 4..7
+	VFMLA V30.S4, V22.S4, V6.S4 // s0_c1 += x_odd * y_odd, lanes 8..11
+	VFMLA V31.S4, V23.S4, V7.S4 // s0_c1 += x_odd * y_odd, lanes 12..15
+	FMOVQ 64(R1), F20 // x_even, x_odd = every other bfloat16 of x[16]
+	VSHL  $16, V20.S4, V16.S4 // x_even, x_odd = every other bfloat16 of x[16]
+	VUSHR $16, V20.S4, V20.S4 // x_even, x_odd = every other bfloat16 of x[16]
+	VSHL  $16, V20.S4, V20.S4 // x_even, x_odd = every other bfloat16 of x[16]
+	FMOVQ 80(R1), F21 // x_even, x_odd = every other bfloat16 of x[16]
+	VSHL  $16, V21.S4, V17.S4 // x_even, x_odd = every other bfloat16 of x[16]
+	VUSHR $16, V21.S4, V21.S4 // x_even, x_odd = every other bfloat16 of x[16]
+	VSHL  $16, V21.S4, V21.S4 // x_even, x_odd = every other bfloat16 of x[16]
+	FMOVQ 96(R1), F22 // x_even, x_odd = every other bfloat16 of x[16]
+	VSHL  $16, V22.S4, V18.S4 // x_even, x_odd = every other bfloat16 of x[16]
+	VUSHR $16, V22.S4, V22.S4 // x_even, x_odd = every other bfloat16 of x[16]
+	VSHL  $16, V22.S4, V22.S4 // x_even, x_odd = every other bfloat16 of x[16]
+	FMOVQ 112(R1), F23 // x_even, x_odd = every other bfloat16 of x[16]
+	VSHL  $16, V23.S4, V19.S4 // x_even, x_odd = every other bfloat16 of x[16]
+	VUSHR $16, V23.S4, V23.S4 // x_even, x_odd = every other bfloat16 of x[16]
+	VSHL  $16, V23.S4, V23.S4 // x_even, x_odd = every other bfloat16 of x[16]
+	FMOVQ 64(R0), F28 // y_even, y_odd = every other bfloat16 of y[16]
+	VSHL  $16, V28.S4, V24.S4 // y_even, y_odd = every other bfloat16 of y[16]
+	VUSHR $16, V28.S4, V28.S4 // y_even, y_odd = every other bfloat16 of y[16]
+	VSHL  $16, V28.S4, V28.S4 // y_even, y_odd = every other bfloat16 of y[16]
+	FMOVQ 80(R0), F29 // y_even, y_odd = every other bfloat16 of y[16]
+	VSHL  $16, V29.S4, V25.S4 // y_even, y_odd = every other bfloat16 of y[16]
+	VUSHR $16, V29.S4, V29.S4 // y_even, y_odd = every other bfloat16 of y[16]
+	VSHL  $16, V29.S4, V29.S4 // y_even, y_odd = every other bfloat16 of y[16]
+	FMOVQ 96(R0), F30 // y_even, y_odd = every other bfloat16 of y[16]
+	VSHL  $16, V30.S4, V26.S4 // y_even, y_odd = every other bfloat16 of y[16]
+	VUSHR $16, V30.S4, V30.S4 // y_even, y_odd = every other bfloat16 of y[16]
+	VSHL  $16, V30.S4, V30.S4 // y_even, y_odd = every other bfloat16 of y[16]
+	FMOVQ 112(R0), F31 // y_even, y_odd = every other bfloat16 of y[16]
+	VSHL  $16, V31.S4, V27.S4 // y_even, y_odd = every other bfloat16 of y[16]
+	VUSHR $16, V31.S4, V31.S4 // y_even, y_odd = every other bfloat16 of y[16]
+	VSHL  $16, V31.S4, V31.S4 // y_even, y_odd = every other bfloat16 of y[16]
+	VFMLA V24.S4, V16.S4, V8.S4 // s0_c2 += x_even * y_even, lanes 0..3
+	VFMLA V25.S4, V17.S4, V9.S4 // s0_c2 += x_even * y_even, lanes 4..7
+	VFMLA V26.S4, V18.S4, V10.S4 // s0_c2 += x_even * y_even, lanes 8..11
+	VFMLA V27.S4, V19.S4, V11.S4 // s0_c2 += x_even * y_even, lanes 12..15
+	VFMLA V28.S4, V20.S4, V12.S4 // s0_c3 += x_odd * y_odd, lanes 0..3
+	VFMLA V29.S4, V21.S4, V13.S4 // s0_c3 += x_odd * y_odd, lanes 4..7
+	VFMLA V30.S4, V22.S4, V14.S4 // s0_c3 += x_odd * y_odd, lanes 8..11
+	VFMLA V31.S4, V23.S4, V15.S4 // s0_c3 += x_odd * y_odd, lanes 12..15
 	ADD   $128, R1, R1 // x += 128
 	ADD   $128, R0, R0 // y += 128
 	SUB   $64, R2, R2 // n += -64
 	CMP   $64, R2 // n >= 64
-	BGE   chains_3 // n >= 64
+	BGE   split_4 // n >= 64
 
-chains_end_4:
+split_end_5:
+	VZIP1 V4.S4, V0.S4, V16.S4 // zip s0_c0, s0_c1
+	VZIP2 V4.S4, V0.S4, V17.S4 // zip s0_c0, s0_c1
+	VZIP1 V5.S4, V1.S4, V18.S4 // zip s0_c0, s0_c1
+	VZIP2 V5.S4, V1.S4, V19.S4 // zip s0_c0, s0_c1
+	VZIP1 V6.S4, V2.S4, V1.S4 // zip s0_c0, s0_c1
+	VZIP2 V6.S4, V2.S4, V2.S4 // zip s0_c0, s0_c1
+	VZIP1 V7.S4, V3.S4, V6.S4 // zip s0_c0, s0_c1
+	VZIP2 V7.S4, V3.S4, V7.S4 // zip s0_c0, s0_c1
+	VMOV  V16.B16, V0.B16 // zip s0_c0, s0_c1
+	VMOV  V1.B16, V4.B16 // zip s0_c0, s0_c1
+	VMOV  V17.B16, V1.B16 // zip s0_c0, s0_c1
+	VMOV  V2.B16, V5.B16 // zip s0_c0, s0_c1
+	VMOV  V18.B16, V2.B16 // zip s0_c0, s0_c1
+	VMOV  V19.B16, V3.B16 // zip s0_c0, s0_c1
+	VZIP1 V12.S4, V8.S4, V16.S4 // zip s0_c2, s0_c3
+	VZIP2 V12.S4, V8.S4, V17.S4 // zip s0_c2, s0_c3
+	VZIP1 V13.S4, V9.S4, V18.S4 // zip s0_c2, s0_c3
+	VZIP2 V13.S4, V9.S4, V19.S4 // zip s0_c2, s0_c3
+	VZIP1 V14.S4, V10.S4, V9.S4 // zip s0_c2, s0_c3
+	VZIP2 V14.S4, V10.S4, V10.S4 // zip s0_c2, s0_c3
+	VZIP1 V15.S4, V11.S4, V14.S4 // zip s0_c2, s0_c3
+	VZIP2 V15.S4, V11.S4, V15.S4 // zip s0_c2, s0_c3
+	VMOV  V16.B16, V8.B16 // zip s0_c2, s0_c3
+	VMOV  V9.B16, V12.B16 // zip s0_c2, s0_c3
+	VMOV  V17.B16, V9.B16 // zip s0_c2, s0_c3
+	VMOV  V10.B16, V13.B16 // zip s0_c2, s0_c3
+	VMOV  V18.B16, V10.B16 // zip s0_c2, s0_c3
+	VMOV  V19.B16, V11.B16 // zip s0_c2, s0_c3
+
+less_3:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMP   $1, R2 // n < 1
-	BLT   less_5 // n < 1
+	BLT   less_6 // n < 1
 	CMP   $16, R2 // n < 16
-	BLT   less_6 // n < 16
+	BLT   less_7 // n < 16
 	FMOVQ (R1), F16 // x = bfloat16 of x[0]
 	FMOVQ 16(R1), F18 // x = bfloat16 of x[0]
 	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[0]
@@ -18323,9 +18406,9 @@ chains_end_4:
 	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
 	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
 
-less_6:
+less_7:
 	CMP   $32, R2 // n < 32
-	BLT   less_7 // n < 32
+	BLT   less_8 // n < 32
 	FMOVQ 32(R1), F16 // x = bfloat16 of x[8]
 	FMOVQ 48(R1), F18 // x = bfloat16 of x[8]
 	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[8]
@@ -18343,9 +18426,9 @@ less_6:
 	VFMLA V22.S4, V18.S4, V6.S4 // s0_c1 += x * y, lanes 8..11
 	VFMLA V23.S4, V19.S4, V7.S4 // s0_c1 += x * y, lanes 12..15
 
-less_7:
+less_8:
 	CMP   $48, R2 // n < 48
-	BLT   less_8 // n < 48
+	BLT   less_9 // n < 48
 	FMOVQ 64(R1), F16 // x = bfloat16 of x[16]
 	FMOVQ 80(R1), F18 // x = bfloat16 of x[16]
 	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[16]
@@ -18363,9 +18446,9 @@ less_7:
 	VFMLA V22.S4, V18.S4, V10.S4 // s0_c2 += x * y, lanes 8..11
 	VFMLA V23.S4, V19.S4, V11.S4 // s0_c2 += x * y, lanes 12..15
 
-less_8:
+less_9:
 	CMP   $64, R2 // n < 64
-	BLT   less_9 // n < 64
+	BLT   less_10 // n < 64
 	FMOVQ 96(R1), F16 // x = bfloat16 of x[24]
 	FMOVQ 112(R1), F18 // x = bfloat16 of x[24]
 	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[24]
@@ -18383,13 +18466,13 @@ less_8:
 	VFMLA V22.S4, V18.S4, V14.S4 // s0_c3 += x * y, lanes 8..11
 	VFMLA V23.S4, V19.S4, V15.S4 // s0_c3 += x * y, lanes 12..15
 
-less_9:
+less_10:
 	MOVD  R2, R3 // rest = n
 	AND   $15, R3, R3 // rest &= 15
 	CMP   $1, R3 // rest < 1
-	BLT   less_10 // rest < 1
+	BLT   less_11 // rest < 1
 	CMP   $0, R2 // n < 0
-	BLT   less_11 // n < 0
+	BLT   less_12 // n < 0
 	SUB   R3, R2, R2 // n -= rest
 	ADD   R2, R1, R1 // x += n
 	ADD   R2, R1, R1 // x += n
@@ -18397,34 +18480,34 @@ less_9:
 	LSL   $1, R6, R6 // x = bfloat16 of x[0], rest lanes
 	ADD   R1, R6, R6 // x = bfloat16 of x[0], rest lanes
 	MOVD  $0, R7 // x = bfloat16 of x[0], rest lanes
-	TBZ   $0, R3, no_piece_12 // x = bfloat16 of x[0], rest lanes
+	TBZ   $0, R3, no_piece_13 // x = bfloat16 of x[0], rest lanes
 	SUB   $2, R6, R6 // x = bfloat16 of x[0], rest lanes
 	MOVHU (R6), R8 // x = bfloat16 of x[0], rest lanes
 	LSL   $16, R7, R7 // x = bfloat16 of x[0], rest lanes
 	ORR   R8, R7, R7 // x = bfloat16 of x[0], rest lanes
 
-no_piece_12:
-	TBZ   $1, R3, no_piece_13 // x = bfloat16 of x[0], rest lanes
+no_piece_13:
+	TBZ   $1, R3, no_piece_14 // x = bfloat16 of x[0], rest lanes
 	SUB   $4, R6, R6 // x = bfloat16 of x[0], rest lanes
 	MOVWU (R6), R8 // x = bfloat16 of x[0], rest lanes
 	LSL   $32, R7, R7 // x = bfloat16 of x[0], rest lanes
 	ORR   R8, R7, R7 // x = bfloat16 of x[0], rest lanes
 
-no_piece_13:
+no_piece_14:
 	VEOR  V18.B16, V18.B16, V18.B16 // x = bfloat16 of x[0], rest lanes
 	FMOVD R7, F16 // x = bfloat16 of x[0], rest lanes
-	TBZ   $2, R3, no_piece_14 // x = bfloat16 of x[0], rest lanes
+	TBZ   $2, R3, no_piece_15 // x = bfloat16 of x[0], rest lanes
 	SUB   $8, R6, R6 // x = bfloat16 of x[0], rest lanes
 	FMOVD (R6), F17 // x = bfloat16 of x[0], rest lanes
 	VMOV  V16.D[0], V17.D[1] // x = bfloat16 of x[0], rest lanes
 	VMOV  V17.B16, V16.B16 // x = bfloat16 of x[0], rest lanes
 
-no_piece_14:
-	TBZ   $3, R3, no_piece_15 // x = bfloat16 of x[0], rest lanes
+no_piece_15:
+	TBZ   $3, R3, no_piece_16 // x = bfloat16 of x[0], rest lanes
 	VMOV  V16.B16, V18.B16 // x = bfloat16 of x[0], rest lanes
 	FMOVQ (R1), F16 // x = bfloat16 of x[0], rest lanes
 
-no_piece_15:
+no_piece_16:
 	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[0], rest lanes
 	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // x = bfloat16 of x[0], rest lanes
 	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // x = bfloat16 of x[0], rest lanes
@@ -18435,79 +18518,79 @@ no_piece_15:
 	LSL   $1, R1, R1 // y = bfloat16 of y[0], rest lanes
 	ADD   R0, R1, R1 // y = bfloat16 of y[0], rest lanes
 	MOVD  $0, R6 // y = bfloat16 of y[0], rest lanes
-	TBZ   $0, R3, no_piece_16 // y = bfloat16 of y[0], rest lanes
+	TBZ   $0, R3, no_piece_17 // y = bfloat16 of y[0], rest lanes
 	SUB   $2, R1, R1 // y = bfloat16 of y[0], rest lanes
 	MOVHU (R1), R7 // y = bfloat16 of y[0], rest lanes
 	LSL   $16, R6, R6 // y = bfloat16 of y[0], rest lanes
 	ORR   R7, R6, R6 // y = bfloat16 of y[0], rest lanes
 
-no_piece_16:
-	TBZ   $1, R3, no_piece_17 // y = bfloat16 of y[0], rest lanes
+no_piece_17:
+	TBZ   $1, R3, no_piece_18 // y = bfloat16 of y[0], rest lanes
 	SUB   $4, R1, R1 // y = bfloat16 of y[0], rest lanes
 	MOVWU (R1), R7 // y = bfloat16 of y[0], rest lanes
 	LSL   $32, R6, R6 // y = bfloat16 of y[0], rest lanes
 	ORR   R7, R6, R6 // y = bfloat16 of y[0], rest lanes
 
-no_piece_17:
+no_piece_18:
 	VEOR  V22.B16, V22.B16, V22.B16 // y = bfloat16 of y[0], rest lanes
 	FMOVD R6, F20 // y = bfloat16 of y[0], rest lanes
-	TBZ   $2, R3, no_piece_18 // y = bfloat16 of y[0], rest lanes
+	TBZ   $2, R3, no_piece_19 // y = bfloat16 of y[0], rest lanes
 	SUB   $8, R1, R1 // y = bfloat16 of y[0], rest lanes
 	FMOVD (R1), F21 // y = bfloat16 of y[0], rest lanes
 	VMOV  V20.D[0], V21.D[1] // y = bfloat16 of y[0], rest lanes
 	VMOV  V21.B16, V20.B16 // y = bfloat16 of y[0], rest lanes
 
-no_piece_18:
-	TBZ   $3, R3, no_piece_19 // y = bfloat16 of y[0], rest lanes
+no_piece_19:
+	TBZ   $3, R3, no_piece_20 // y = bfloat16 of y[0], rest lanes
 	VMOV  V20.B16, V22.B16 // y = bfloat16 of y[0], rest lanes
 	FMOVQ (R0), F20 // y = bfloat16 of y[0], rest lanes
 
-no_piece_19:
+no_piece_20:
 	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[0], rest lanes
 	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[0], rest lanes
 	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[0], rest lanes
 	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[0], rest lanes
 	CMP   $48, R2 // n < 48
-	BLT   less_20 // n < 48
+	BLT   less_21 // n < 48
 	VFMLA V20.S4, V16.S4, V12.S4 // s0_c3 += x * y, lanes 0..3
 	VFMLA V21.S4, V17.S4, V13.S4 // s0_c3 += x * y, lanes 4..7
 	VFMLA V22.S4, V18.S4, V14.S4 // s0_c3 += x * y, lanes 8..11
 	VFMLA V23.S4, V19.S4, V15.S4 // s0_c3 += x * y, lanes 12..15
-	JMP   end_21
+	JMP   end_22
 
-less_20:
+less_21:
 	CMP   $32, R2 // n < 32
-	BLT   less_22 // n < 32
+	BLT   less_23 // n < 32
 	VFMLA V20.S4, V16.S4, V8.S4 // s0_c2 += x * y, lanes 0..3
 	VFMLA V21.S4, V17.S4, V9.S4 // s0_c2 += x * y, lanes 4..7
 	VFMLA V22.S4, V18.S4, V10.S4 // s0_c2 += x * y, lanes 8..11
 	VFMLA V23.S4, V19.S4, V11.S4 // s0_c2 += x * y, lanes 12..15
-	JMP   end_23
+	JMP   end_24
 
-less_22:
+less_23:
 	CMP   $16, R2 // n < 16
-	BLT   less_24 // n < 16
+	BLT   less_25 // n < 16
 	VFMLA V20.S4, V16.S4, V4.S4 // s0_c1 += x * y, lanes 0..3
 	VFMLA V21.S4, V17.S4, V5.S4 // s0_c1 += x * y, lanes 4..7
 	VFMLA V22.S4, V18.S4, V6.S4 // s0_c1 += x * y, lanes 8..11
 	VFMLA V23.S4, V19.S4, V7.S4 // s0_c1 += x * y, lanes 12..15
-	JMP   end_25
+	JMP   end_26
 
-less_24:
+less_25:
 	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
 	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
 	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
 	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
 
-end_25:
-end_23:
-end_21:
+end_26:
+end_24:
+end_22:
+less_12:
 less_11:
-less_10:
-less_5:
+less_6:
 	MOVD  acc+32(FP), R0 // acc
 	CMP   $1, R0 // acc < 1
-	BLT   less_26 // acc < 1
+	BLT   less_27 // acc < 1
 	FMOVQ F0, (R0) // acc[0] = s0_c0, lanes 0..3
 	FMOVQ F1, 16(R0) // acc[0] = s0_c0, lanes 4..7
 	FMOVQ F2, 32(R0) // acc[0] = s0_c0, lanes 8..11
@@ -18525,7 +18608,7 @@ less_5:
 	FMOVQ F14, 224(R0) // acc[48] = s0_c3, lanes 8..11
 	FMOVQ F15, 240(R0) // acc[48] = s0_c3, lanes 12..15
 
-less_26:
+less_27:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
 	VEOR  V16.B16, V16.B16, V16.B16 // zero = 0, lanes 0..3
 	VEOR  V17.B16, V17.B16, V17.B16 // zero = 0, lanes 4..7
@@ -18560,6 +18643,7 @@ less_26:
 
 // func l2PairBF16NEON(sums *float32, x *uint16, y *uint16, n int, acc *float32, resume int)
 TEXT ·l2PairBF16NEON(SB), NOSPLIT, $0-48
+	MOVD  $constants<>(SB), R20 // constants
 	MOVD  resume+40(FP), R0 // resume
 	CMP   $1, R0 // resume < 1
 	BLT   less_1 // resume < 1
@@ -18601,105 +18685,183 @@ less_1:
 	VEOR V15.B16, V15.B16, V15.B16 // s0_c3 = 0, lanes 12..15
 
 end_2:
-	MOVD y+16(FP), R0 // y
-	MOVD x+8(FP), R1 // x
-	MOVD n+24(FP), R2 // n
-	CMP  $64, R2 // n < 64
-	BLT  chains_end_4 // n < 64
+	MOVD  y+16(FP), R0 // y
+	MOVD  x+8(FP), R1 // x
+	MOVD  n+24(FP), R2 // n
+	CMP   $64, R2 // n < 64
+	BLT   less_3 // n < 64
+	VUZP1 V1.S4, V0.S4, V16.S4 // unzip s0_c0, s0_c1
+	VUZP2 V1.S4, V0.S4, V1.S4 // unzip s0_c0, s0_c1
+	VUZP1 V3.S4, V2.S4, V17.S4 // unzip s0_c0, s0_c1
+	VUZP2 V3.S4, V2.S4, V2.S4 // unzip s0_c0, s0_c1
+	VUZP1 V5.S4, V4.S4, V19.S4 // unzip s0_c0, s0_c1
+	VUZP2 V5.S4, V4.S4, V3.S4 // unzip s0_c0, s0_c1
+	VUZP1 V7.S4, V6.S4, V18.S4 // unzip s0_c0, s0_c1
+	VUZP2 V7.S4, V6.S4, V7.S4 // unzip s0_c0, s0_c1
+	VMOV  V16.B16, V0.B16 // unzip s0_c0, s0_c1
+	VMOV  V1.B16, V4.B16 // unzip s0_c0, s0_c1
+	VMOV  V17.B16, V1.B16 // unzip s0_c0, s0_c1
+	VMOV  V2.B16, V5.B16 // unzip s0_c0, s0_c1
+	VMOV  V19.B16, V2.B16 // unzip s0_c0, s0_c1
+	VMOV  V3.B16, V6.B16 // unzip s0_c0, s0_c1
+	VMOV  V18.B16, V3.B16 // unzip s0_c0, s0_c1
+	VUZP1 V9.S4, V8.S4, V16.S4 // unzip s0_c2, s0_c3
+	VUZP2 V9.S4, V8.S4, V9.S4 // unzip s0_c2, s0_c3
+	VUZP1 V11.S4, V10.S4, V17.S4 // unzip s0_c2, s0_c3
+	VUZP2 V11.S4, V10.S4, V10.S4 // unzip s0_c2, s0_c3
+	VUZP1 V13.S4, V12.S4, V19.S4 // unzip s0_c2, s0_c3
+	VUZP2 V13.S4, V12.S4, V11.S4 // unzip s0_c2, s0_c3
+	VUZP1 V15.S4, V14.S4, V18.S4 // unzip s0_c2, s0_c3
+	VUZP2 V15.S4, V14.S4, V15.S4 // unzip s0_c2, s0_c3
+	VMOV  V16.B16, V8.B16 // unzip s0_c2, s0_c3
+	VMOV  V9.B16, V12.B16 // unzip s0_c2, s0_c3
+	VMOV  V17.B16, V9.B16 // unzip s0_c2, s0_c3
+	VMOV  V10.B16, V13.B16 // unzip s0_c2, s0_c3
+	VMOV  V19.B16, V10.B16 // unzip s0_c2, s0_c3
+	VMOV  V11.B16, V14.B16 // unzip s0_c2, s0_c3
+	VMOV  V18.B16, V11.B16 // unzip s0_c2, s0_c3
+	CMP   $64, R2 // n < 64
+	BLT   split_end_5 // n < 64
 
-chains_3:
-	FMOVQ (R1), F16 // x = bfloat16 of x[0]
-	FMOVQ 16(R1), F18 // x = bfloat16 of x[0]
-	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[0]
-	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // x = bfloat16 of x[0]
-	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // x = bfloat16 of x[0]
-	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // x = bfloat16 of x[0]
-	FMOVQ (R0), F20 // y = bfloat16 of y[0]
-	FMOVQ 16(R0), F22 // y = bfloat16 of y[0]
-	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[0]
-	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[0]
-	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[0]
-	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[0]
-	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
-	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
-	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
-	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
-	VFMLA V16.S4, V16.S4, V0.S4 // s0_c0 += x * x, lanes 0..3
-	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 4..7
-	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 8..11
-	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 12..15
-	FMOVQ 32(R1), F16 // x = bfloat16 of x[8]
-	FMOVQ 48(R1), F18 // x = bfloat16 of x[8]
-	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[8]
-	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // x = bfloat16 of x[8]
-	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // x = bfloat16 of x[8]
-	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // x = bfloat16 of x[8]
-	FMOVQ 32(R0), F20 // y = bfloat16 of y[8]
-	FMOVQ 48(R0), F22 // y = bfloat16 of y[8]
-	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[8]
-	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[8]
-	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[8]
-	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[8]
-	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
-	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
-	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
-	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
-	VFMLA V16.S4, V16.S4, V4.S4 // s0_c1 += x * x, lanes 0..3
-	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 4..7
-	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 8..11
-	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 12..15
-	FMOVQ 64(R1), F16 // x = bfloat16 of x[16]
-	FMOVQ 80(R1), F18 // x = bfloat16 of x[16]
-	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[16]
-	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // x = bfloat16 of x[16]
-	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // x = bfloat16 of x[16]
-	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // x = bfloat16 of x[16]
-	FMOVQ 64(R0), F20 // y = bfloat16 of y[16]
-	FMOVQ 80(R0), F22 // y = bfloat16 of y[16]
-	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[16]
-	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[16]
-	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[16]
-	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[16]
-	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
-	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
-	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
-	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
-	VFMLA V16.S4, V16.S4, V8.S4 // s0_c2 += x * x, lanes 0..3
-	VFMLA V17.S4, V17.S4, V9.S4 // s0_c2 += x * x, lanes 4..7
-	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 8..11
-	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 12..15
-	FMOVQ 96(R1), F16 // x = bfloat16 of x[24]
-	FMOVQ 112(R1), F18 // x = bfloat16 of x[24]
-	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[24]
-	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // x = bfloat16 of x[24]
-	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // x = bfloat16 of x[24]
-	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // x = bfloat16 of x[24]
-	FMOVQ 96(R0), F20 // y = bfloat16 of y[24]
-	FMOVQ 112(R0), F22 // y = bfloat16 of y[24]
-	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[24]
-	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[24]
-	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[24]
-	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[24]
-	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
-	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
-	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
-	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
-	VFMLA V16.S4, V16.S4, V12.S4 // s0_c3 += x * x, lanes 0..3
-	VFMLA V17.S4, V17.S4, V13.S4 // s0_c3 += x * x, lanes 4..7
-	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 8..11
-	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 12..15
+split_4:
+	FMOVQ (R1), F20 // x_even, x_odd = every other bfloat16 of x[0]
+	VSHL  $16, V20.S4, V16.S4 // x_even, x_odd = every other bfloat16 of x[0]
+	VUSHR $16, V20.S4, V20.S4 // x_even, x_odd = every other bfloat16 of x[0]
+	VSHL  $16, V20.S4, V20.S4 // x_even, x_odd = every other bfloat16 of x[0]
+	FMOVQ 16(R1), F21 // x_even, x_odd = every other bfloat16 of x[0]
+	VSHL  $16, V21.S4, V17.S4 // x_even, x_odd = every other bfloat16 of x[0]
+	VUSHR $16, V21.S4, V21.S4 // x_even, x_odd = every other bfloat16 of x[0]
+	VSHL  $16, V21.S4, V21.S4 // x_even, x_odd = every other bfloat16 of x[0]
+	FMOVQ 32(R1), F22 // x_even, x_odd = every other bfloat16 of x[0]
+	VSHL  $16, V22.S4, V18.S4 // x_even, x_odd = every other bfloat16 of x[0]
+	VUSHR $16, V22.S4, V22.S4 // x_even, x_odd = every other bfloat16 of x[0]
+	VSHL  $16, V22.S4, V22.S4 // x_even, x_odd = every other bfloat16 of x[0]
+	FMOVQ 48(R1), F23 // x_even, x_odd = every other bfloat16 of x[0]
+	VSHL  $16, V23.S4, V19.S4 // x_even, x_odd = every other bfloat16 of x[0]
+	VUSHR $16, V23.S4, V23.S4 // x_even, x_odd = every other bfloat16 of x[0]
+	VSHL  $16, V23.S4, V23.S4 // x_even, x_odd = every other bfloat16 of x[0]
+	FMOVQ (R0), F28 // y_even, y_odd = every other bfloat16 of y[0]
+	VSHL  $16, V28.S4, V24.S4 // y_even, y_odd = every other bfloat16 of y[0]
+	VUSHR $16, V28.S4, V28.S4 // y_even, y_odd = every other bfloat16 of y[0]
+	VSHL  $16, V28.S4, V28.S4 // y_even, y_odd = every other bfloat16 of y[0]
+	FMOVQ 16(R0), F29 // y_even, y_odd = every other bfloat16 of y[0]
+	VSHL  $16, V29.S4, V25.S4 // y_even, y_odd = every other bfloat16 of y[0]
+	VUSHR $16, V29.S4, V29.S4 // y_even, y_odd = every other bfloat16 of y[0]
+	VSHL  $16, V29.S4, V29.S4 // y_even, y_odd = every other bfloat16 of y[0]
+	FMOVQ 32(R0), F30 // y_even, y_odd = every other bfloat16 of y[0]
+	VSHL  $16, V30.S4, V26.S4 // y_even, y_odd = every other bfloat16 of y[0]
+	VUSHR $16, V30.S4, V30.S4 // y_even, y_odd = every other bfloat16 of y[0]
+	VSHL  $16, V30.S4, V30.S4 // y_even, y_odd = every other bfloat16 of y[0]
+	FMOVQ 48(R0), F31 // y_even, y_odd = every other bfloat16 of y[0]
+	VSHL  $16, V31.S4, V27.S4 // y_even, y_odd = every other bfloat16 of y[0]
+	VUSHR $16, V31.S4, V31.S4 // y_even, y_odd = every other bfloat16 of y[0]
+	VSHL  $16, V31.S4, V31.S4 // y_even, y_odd = every other bfloat16 of y[0]
+	WORD  $0x4eb8d610 // FSUB V16.4S, V16.4S, V24.4S // x_even = x_even - y_even, lanes 0..3
+	WORD  $0x4eb9d631 // FSUB V17.4S, V17.4S, V25.4S // x_even = x_even - y_even, lanes 4..7
+	WORD  $0x4ebad652 // FSUB V18.4S, V18.4S, V26.4S // x_even = x_even - y_even, lanes 8..11
+	WORD  $0x4ebbd673 // FSUB V19.4S, V19.4S, V27.4S // x_even = x_even - y_even, lanes 12..15
+	VFMLA V16.S4, V16.S4, V0.S4 // s0_c0 += x_even * x_even, lanes 0..3
+	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x_even * x_even, lanes 4..7
+	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x_even * x_even, lanes 8..11
+	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x_even * x_even, lanes 12..15
+	WORD  $0x4ebcd694 // FSUB V20.4S, V20.4S, V28.4S // x_odd = x_odd - y_odd, lanes 0..3
+	WORD  $0x4ebdd6b5 // FSUB V21.4S, V21.4S, V29.4S // x_odd = x_odd - y_odd, lanes 4..7
+	WORD  $0x4ebed6d6 // FSUB V22.4S, V22.4S, V30.4S // x_odd = x_odd - y_odd, lanes 8..11
+	WORD  $0x4ebfd6f7 // FSUB V23.4S, V23.4S, V31.4S // x_odd = x_odd - y_odd, lanes 12..15
+	VFMLA V20.S4, V20.S4, V4.S4 // s0_c1 += x_odd * x_odd, lanes 0..3
+	VFMLA V21.S4, V21.S4, V5.S4 // s0_c1 += x_odd * x_odd, lanes 4..7
+	VFMLA V22.S4, V22.S4, V6.S4 // s0_c1 += x_odd * x_odd, lanes 8..11
+	VFMLA V23.S4, V23.S4, V7.S4 // s0_c1 += x_odd * x_odd, lanes 12..15
+	FMOVQ 64(R1), F20 // x_even, x_odd = every other bfloat16 of x[16]
+	VSHL  $16, V20.S4, V16.S4 // x_even, x_odd = every other bfloat16 of x[16]
+	VUSHR $16, V20.S4, V20.S4 // x_even, x_odd = every other bfloat16 of x[16]
+	VSHL  $16, V20.S4, V20.S4 // x_even, x_odd = every other bfloat16 of x[16]
+	FMOVQ 80(R1), F21 // x_even, x_odd = every other bfloat16 of x[16]
+	VSHL  $16, V21.S4, V17.S4 // x_even, x_odd = every other bfloat16 of x[16]
+	VUSHR $16, V21.S4, V21.S4 // x_even, x_odd = every other bfloat16 of x[16]
+	VSHL  $16, V21.S4, V21.S4 // x_even, x_odd = every other bfloat16 of x[16]
+	FMOVQ 96(R1), F22 // x_even, x_odd = every other bfloat16 of x[16]
+	VSHL  $16, V22.S4, V18.S4 // x_even, x_odd = every other bfloat16 of x[16]
+	VUSHR $16, V22.S4, V22.S4 // x_even, x_odd = every other bfloat16 of x[16]
+	VSHL  $16, V22.S4, V22.S4 // x_even, x_odd = every other bfloat16 of x[16]
+	FMOVQ 112(R1), F23 // x_even, x_odd = every other bfloat16 of x[16]
+	VSHL  $16, V23.S4, V19.S4 // x_even, x_odd = every other bfloat16 of x[16]
+	VUSHR $16, V23.S4, V23.S4 // x_even, x_odd = every other bfloat16 of x[16]
+	VSHL  $16, V23.S4, V23.S4 // x_even, x_odd = every other bfloat16 of x[16]
+	FMOVQ 64(R0), F28 // y_even, y_odd = every other bfloat16 of y[16]
+	VSHL  $16, V28.S4, V24.S4 // y_even, y_odd = every other bfloat16 of y[16]
+	VUSHR $16, V28.S4, V28.S4 // y_even, y_odd = every other bfloat16 of y[16]
+	VSHL  $16, V28.S4, V28.S4 // y_even, y_odd = every other bfloat16 of y[16]
+	FMOVQ 80(R0), F29 // y_even, y_odd = every other bfloat16 of y[16]
+	VSHL  $16, V29.S4, V25.S4 // y_even, y_odd = every other bfloat16 of y[16]
+	VUSHR $16, V29.S4, V29.S4 // y_even, y_odd = every other bfloat16 of y[16]
+	VSHL  $16, V29.S4, V29.S4 // y_even, y_odd = every other bfloat16 of y[16]
+	FMOVQ 96(R0), F30 // y_even, y_odd = every other bfloat16 of y[16]
+	VSHL  $16, V30.S4, V26.S4 // y_even, y_odd = every other bfloat16 of y[16]
+	VUSHR $16, V30.S4, V30.S4 // y_even, y_odd = every other bfloat16 of y[16]
+	VSHL  $16, V30.S4, V30.S4 // y_even, y_odd = every other bfloat16 of y[16]
+	FMOVQ 112(R0), F31 // y_even, y_odd = every other bfloat16 of y[16]
+	VSHL  $16, V31.S4, V27.S4 // y_even, y_odd = every other bfloat16 of y[16]
+	VUSHR $16, V31.S4, V31.S4 // y_even, y_odd = every other bfloat16 of y[16]
+	VSHL  $16, V31.S4, V31.S4 // y_even, y_odd = every other bfloat16 of y[16]
+	WORD  $0x4eb8d610 // FSUB V16.4S, V16.4S, V24.4S // x_even = x_even - y_even, lanes 0..3
+	WORD  $0x4eb9d631 // FSUB V17.4S, V17.4S, V25.4S // x_even = x_even - y_even, lanes 4..7
+	WORD  $0x4ebad652 // FSUB V18.4S, V18.4S, V26.4S // x_even = x_even - y_even, lanes 8..11
+	WORD  $0x4ebbd673 // FSUB V19.4S, V19.4S, V27.4S // x_even = x_even - y_even, lanes 12..15
+	VFMLA V16.S4, V16.S4, V8.S4 // s0_c2 += x_even * x_even, lanes 0..3
+	VFMLA V17.S4, V17.S4, V9.S4 // s0_c2 += x_even * x_even, lanes 4..7
+	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x_even * x_even, lanes 8..11
+	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x_even * x_even, lanes 12..15
+	WORD  $0x4ebcd694 // FSUB V20.4S, V20.4S, V28.4S // x_odd = x_odd - y_odd, lanes 0..3
+	WORD  $0x4ebdd6b5 // FSUB V21.4S, V21.4S, V29.4S // x_odd = x_odd - y_odd, lanes 4..7
+	WORD  $0x4ebed6d6 // FSUB V22.4S, V22.4S, V30.4S // x_odd = x_odd - y_odd, lanes 8..11
+	WORD  $0x4ebfd6f7 // FSUB V23.4S, V23.4S, V31.4S // x_odd = x_odd - y_odd, lanes 12..15
+	VFMLA V20.S4, V20.S4, V12.S4 // s0_c3 += x_odd * x_odd, lanes 0..3
+	VFMLA V21.S4, V21.S4, V13.S4 // s0_c3 += x_odd * x_odd, lanes 4..7
+	VFMLA V22.S4, V22.S4, V14.S4 // s0_c3 += x_odd * x_odd, lanes 8..11
+	VFMLA V23.S4, V23.S4, V15.S4 // s0_c3 += x_odd * x_odd, lanes 12..15
 	ADD   $128, R1, R1 // x += 128
 	ADD   $128, R0, R0 // y += 128
 	SUB   $64, R2, R2 // n += -64
 	CMP   $64, R2 // n >= 64
-	BGE   chains_3 // n >= 64
+	BGE   split_4 // n >= 64
 
-chains_end_4:
+split_end_5:
+	VZIP1 V4.S4, V0.S4, V16.S4 // zip s0_c0, s0_c1
+	VZIP2 V4.S4, V0.S4, V17.S4 // zip s0_c0, s0_c1
+	VZIP1 V5.S4, V1.S4, V18.S4 // zip s0_c0, s0_c1
+	VZIP2 V5.S4, V1.S4, V19.S4 // zip s0_c0, s0_c1
+	VZIP1 V6.S4, V2.S4, V1.S4 // zip s0_c0, s0_c1
+	VZIP2 V6.S4, V2.S4, V2.S4 // zip s0_c0, s0_c1
+	VZIP1 V7.S4, V3.S4, V6.S4 // zip s0_c0, s0_c1
+	VZIP2 V7.S4, V3.S4, V7.S4 // zip s0_c0, s0_c1
+	VMOV  V16.B16, V0.B16 // zip s0_c0, s0_c1
+	VMOV  V1.B16, V4.B16 // zip s0_c0, s0_c1
+	VMOV  V17.B16, V1.B16 // zip s0_c0, s0_c1
+	VMOV  V2.B16, V5.B16 // zip s0_c0, s0_c1
+	VMOV  V18.B16, V2.B16 // zip s0_c0, s0_c1
+	VMOV  V19.B16, V3.B16 // zip s0_c0, s0_c1
+	VZIP1 V12.S4, V8.S4, V16.S4 // zip s0_c2, s0_c3
+	VZIP2 V12.S4, V8.S4, V17.S4 // zip s0_c2, s0_c3
+	VZIP1 V13.S4, V9.S4, V18.S4 // zip s0_c2, s0_c3
+	VZIP2 V13.S4, V9.S4, V19.S4 // zip s0_c2, s0_c3
+	VZIP1 V14.S4, V10.S4, V9.S4 // zip s0_c2, s0_c3
+	VZIP2 V14.S4, V10.S4, V10.S4 // zip s0_c2, s0_c3
+	VZIP1 V15.S4, V11.S4, V14.S4 // zip s0_c2, s0_c3
+	VZIP2 V15.S4, V11.S4, V15.S4 // zip s0_c2, s0_c3
+	VMOV  V16.B16, V8.B16 // zip s0_c2, s0_c3
+	VMOV  V9.B16, V12.B16 // zip s0_c2, s0_c3
+	VMOV  V17.B16, V9.B16 // zip s0_c2, s0_c3
+	VMOV  V10.B16, V13.B16 // zip s0_c2, s0_c3
+	VMOV  V18.B16, V10.B16 // zip s0_c2, s0_c3
+	VMOV  V19.B16, V11.B16 // zip s0_c2, s0_c3
+
+less_3:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMP   $1, R2 // n < 1
-	BLT   less_5 // n < 1
+	BLT   less_6 // n < 1
 	CMP   $16, R2 // n < 16
-	BLT   less_6 // n < 16
+	BLT   less_7 // n < 16
 	FMOVQ (R1), F16 // x = bfloat16 of x[0]
 	FMOVQ 16(R1), F18 // x = bfloat16 of x[0]
 	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[0]
@@ -18721,9 +18883,9 @@ chains_end_4:
 	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 8..11
 	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 12..15
 
-less_6:
+less_7:
 	CMP   $32, R2 // n < 32
-	BLT   less_7 // n < 32
+	BLT   less_8 // n < 32
 	FMOVQ 32(R1), F16 // x = bfloat16 of x[8]
 	FMOVQ 48(R1), F18 // x = bfloat16 of x[8]
 	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[8]
@@ -18745,9 +18907,9 @@ less_6:
 	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 8..11
 	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 12..15
 
-less_7:
+less_8:
 	CMP   $48, R2 // n < 48
-	BLT   less_8 // n < 48
+	BLT   less_9 // n < 48
 	FMOVQ 64(R1), F16 // x = bfloat16 of x[16]
 	FMOVQ 80(R1), F18 // x = bfloat16 of x[16]
 	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[16]
@@ -18769,9 +18931,9 @@ less_7:
 	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 8..11
 	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 12..15
 
-less_8:
+less_9:
 	CMP   $64, R2 // n < 64
-	BLT   less_9 // n < 64
+	BLT   less_10 // n < 64
 	FMOVQ 96(R1), F16 // x = bfloat16 of x[24]
 	FMOVQ 112(R1), F18 // x = bfloat16 of x[24]
 	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[24]
@@ -18793,13 +18955,13 @@ less_8:
 	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 8..11
 	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 12..15
 
-less_9:
+less_10:
 	MOVD  R2, R3 // rest = n
 	AND   $15, R3, R3 // rest &= 15
 	CMP   $1, R3 // rest < 1
-	BLT   less_10 // rest < 1
+	BLT   less_11 // rest < 1
 	CMP   $0, R2 // n < 0
-	BLT   less_11 // n < 0
+	BLT   less_12 // n < 0
 	SUB   R3, R2, R2 // n -= rest
 	ADD   R2, R1, R1 // x += n
 	ADD   R2, R1, R1 // x += n
@@ -18807,34 +18969,34 @@ less_9:
 	LSL   $1, R6, R6 // x = bfloat16 of x[0], rest lanes
 	ADD   R1, R6, R6 // x = bfloat16 of x[0], rest lanes
 	MOVD  $0, R7 // x = bfloat16 of x[0], rest lanes
-	TBZ   $0, R3, no_piece_12 // x = bfloat16 of x[0], rest lanes
+	TBZ   $0, R3, no_piece_13 // x = bfloat16 of x[0], rest lanes
 	SUB   $2, R6, R6 // x = bfloat16 of x[0], rest lanes
 	MOVHU (R6), R8 // x = bfloat16 of x[0], rest lanes
 	LSL   $16, R7, R7 // x = bfloat16 of x[0], rest lanes
 	ORR   R8, R7, R7 // x = bfloat16 of x[0], rest lanes
 
-no_piece_12:
-	TBZ   $1, R3, no_piece_13 // x = bfloat16 of x[0], rest lanes
+no_piece_13:
+	TBZ   $1, R3, no_piece_14 // x = bfloat16 of x[0], rest lanes
 	SUB   $4, R6, R6 // x = bfloat16 of x[0], rest lanes
 	MOVWU (R6), R8 // x = bfloat16 of x[0], rest lanes
 	LSL   $32, R7, R7 // x = bfloat16 of x[0], rest lanes
 	ORR   R8, R7, R7 // x = bfloat16 of x[0], rest lanes
 
-no_piece_13:
+no_piece_14:
 	VEOR  V18.B16, V18.B16, V18.B16 // x = bfloat16 of x[0], rest lanes
 	FMOVD R7, F16 // x = bfloat16 of x[0], rest lanes
-	TBZ   $2, R3, no_piece_14 // x = bfloat16 of x[0], rest lanes
+	TBZ   $2, R3, no_piece_15 // x = bfloat16 of x[0], rest lanes
 	SUB   $8, R6, R6 // x = bfloat16 of x[0], rest lanes
 	FMOVD (R6), F17 // x = bfloat16 of x[0], rest lanes
 	VMOV  V16.D[0], V17.D[1] // x = bfloat16 of x[0], rest lanes
 	VMOV  V17.B16, V16.B16 // x = bfloat16 of x[0], rest lanes
 
-no_piece_14:
-	TBZ   $3, R3, no_piece_15 // x = bfloat16 of x[0], rest lanes
+no_piece_15:
+	TBZ   $3, R3, no_piece_16 // x = bfloat16 of x[0], rest lanes
 	VMOV  V16.B16, V18.B16 // x = bfloat16 of x[0], rest lanes
 	FMOVQ (R1), F16 // x = bfloat16 of x[0], rest lanes
 
-no_piece_15:
+no_piece_16:
 	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[0], rest lanes
 	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // x = bfloat16 of x[0], rest lanes
 	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // x = bfloat16 of x[0], rest lanes
@@ -18845,40 +19007,40 @@ no_piece_15:
 	LSL   $1, R1, R1 // y = bfloat16 of y[0], rest lanes
 	ADD   R0, R1, R1 // y = bfloat16 of y[0], rest lanes
 	MOVD  $0, R6 // y = bfloat16 of y[0], rest lanes
-	TBZ   $0, R3, no_piece_16 // y = bfloat16 of y[0], rest lanes
+	TBZ   $0, R3, no_piece_17 // y = bfloat16 of y[0], rest lanes
 	SUB   $2, R1, R1 // y = bfloat16 of y[0], rest lanes
 	MOVHU (R1), R7 // y = bfloat16 of y[0], rest lanes
 	LSL   $16, R6, R6 // y = bfloat16 of y[0], rest lanes
 	ORR   R7, R6, R6 // y = bfloat16 of y[0], rest lanes
 
-no_piece_16:
-	TBZ   $1, R3, no_piece_17 // y = bfloat16 of y[0], rest lanes
+no_piece_17:
+	TBZ   $1, R3, no_piece_18 // y = bfloat16 of y[0], rest lanes
 	SUB   $4, R1, R1 // y = bfloat16 of y[0], rest lanes
 	MOVWU (R1), R7 // y = bfloat16 of y[0], rest lanes
 	LSL   $32, R6, R6 // y = bfloat16 of y[0], rest lanes
 	ORR   R7, R6, R6 // y = bfloat16 of y[0], rest lanes
 
-no_piece_17:
+no_piece_18:
 	VEOR  V22.B16, V22.B16, V22.B16 // y = bfloat16 of y[0], rest lanes
 	FMOVD R6, F20 // y = bfloat16 of y[0], rest lanes
-	TBZ   $2, R3, no_piece_18 // y = bfloat16 of y[0], rest lanes
+	TBZ   $2, R3, no_piece_19 // y = bfloat16 of y[0], rest lanes
 	SUB   $8, R1, R1 // y = bfloat16 of y[0], rest lanes
 	FMOVD (R1), F21 // y = bfloat16 of y[0], rest lanes
 	VMOV  V20.D[0], V21.D[1] // y = bfloat16 of y[0], rest lanes
 	VMOV  V21.B16, V20.B16 // y = bfloat16 of y[0], rest lanes
 
-no_piece_18:
-	TBZ   $3, R3, no_piece_19 // y = bfloat16 of y[0], rest lanes
+no_piece_19:
+	TBZ   $3, R3, no_piece_20 // y = bfloat16 of y[0], rest lanes
 	VMOV  V20.B16, V22.B16 // y = bfloat16 of y[0], rest lanes
 	FMOVQ (R0), F20 // y = bfloat16 of y[0], rest lanes
 
-no_piece_19:
+no_piece_20:
 	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[0], rest lanes
 	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[0], rest lanes
 	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[0], rest lanes
 	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[0], rest lanes
 	CMP   $48, R2 // n < 48
-	BLT   less_20 // n < 48
+	BLT   less_21 // n < 48
 	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
 	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
 	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
@@ -18887,11 +19049,11 @@ no_piece_19:
 	VFMLA V17.S4, V17.S4, V13.S4 // s0_c3 += x * x, lanes 4..7
 	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 8..11
 	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 12..15
-	JMP   end_21
+	JMP   end_22
 
-less_20:
+less_21:
 	CMP   $32, R2 // n < 32
-	BLT   less_22 // n < 32
+	BLT   less_23 // n < 32
 	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
 	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
 	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
@@ -18900,11 +19062,11 @@ less_20:
 	VFMLA V17.S4, V17.S4, V9.S4 // s0_c2 += x * x, lanes 4..7
 	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 8..11
 	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 12..15
-	JMP   end_23
+	JMP   end_24
 
-less_22:
+less_23:
 	CMP   $16, R2 // n < 16
-	BLT   less_24 // n < 16
+	BLT   less_25 // n < 16
 	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
 	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
 	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
@@ -18913,9 +19075,9 @@ less_22:
 	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 4..7
 	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 8..11
 	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 12..15
-	JMP   end_25
+	JMP   end_26
 
-less_24:
+less_25:
 	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
 	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
 	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
@@ -18925,15 +19087,15 @@ less_24:
 	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 8..11
 	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 12..15
 
-end_25:
-end_23:
-end_21:
+end_26:
+end_24:
+end_22:
+less_12:
 less_11:
-less_10:
-less_5:
+less_6:
 	MOVD  acc+32(FP), R0 // acc
 	CMP   $1, R0 // acc < 1
-	BLT   less_26 // acc < 1
+	BLT   less_27 // acc < 1
 	FMOVQ F0, (R0) // acc[0] = s0_c0, lanes 0..3
 	FMOVQ F1, 16(R0) // acc[0] = s0_c0, lanes 4..7
 	FMOVQ F2, 32(R0) // acc[0] = s0_c0, lanes 8..11
@@ -18951,7 +19113,7 @@ less_5:
 	FMOVQ F14, 224(R0) // acc[48] = s0_c3, lanes 8..11
 	FMOVQ F15, 240(R0) // acc[48] = s0_c3, lanes 12..15
 
-less_26:
+less_27:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
 	VEOR  V16.B16, V16.B16, V16.B16 // zero = 0, lanes 0..3
 	VEOR  V17.B16, V17.B16, V17.B16 // zero = 0, lanes 4..7

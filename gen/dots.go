@@ -119,6 +119,9 @@ func dots() (rows []kernel) {
 // pairSums writes the sums over one pair of vectors.
 func pairSums(m *machine.Machine, of measure, f machine.Format) {
 	s := sumsText{m: m, measure: of, x: f, y: f, argX: "x", argN: "n"}
+	if s.split() {
+		m.ConstBits("upper half", 0xffff0000)
+	}
 	s.emit(func() machine.Word { return m.Arg("y") }, machine.Word{})
 	s.store(m.Arg("sums"))
 }
@@ -267,17 +270,21 @@ func (s *sumsText) pass(chain [][]machine.Value, lo, hi int, y, ahead machine.Wo
 			}
 		}
 	}
-	m.While(n, 64, "chains", func() {
-		prefetch()
-		for c := lo; c < hi; c++ {
-			step(c)
-		}
-		m.AddImm(x, 64*s.x.Size())
-		m.AddImm(y, 64*s.y.Size())
-		if s.prefetch && lo == 0 {
-			m.AddImm(ahead, 64*s.y.Size())
-		}
-	})
+	if s.split() {
+		s.splitLoop(chain, x, y, n)
+	} else {
+		m.While(n, 64, "chains", func() {
+			prefetch()
+			for c := lo; c < hi; c++ {
+				step(c)
+			}
+			m.AddImm(x, 64*s.x.Size())
+			m.AddImm(y, 64*s.y.Size())
+			if s.prefetch && lo == 0 {
+				m.AddImm(ahead, 64*s.y.Size())
+			}
+		})
+	}
 	m.Note("what is left: full vectors of the first chains, then a part of the next")
 	m.If(n, 1, func() {
 		prefetch()
@@ -309,6 +316,37 @@ func (s *sumsText) pass(chain [][]machine.Value, lo, hi int, y, ahead machine.Wo
 				m.If(n, 16*lo, part)
 			}
 		})
+	})
+}
+
+// split reports whether both vectors are bfloat16 and the registers have room to read them split.
+func (s *sumsText) split() bool {
+	return s.x == machine.BFloat16 && s.y == machine.BFloat16 && s.together() == 4 && s.sums == 1
+}
+
+// splitLoop is the loop over 64 numbers for bfloat16. Of two chains, one takes the numbers at even
+// places and one those at odd places; a sum stays the same wherever its lane is, and Zip
+// brings the lanes back into order at the end.
+func (s *sumsText) splitLoop(chain [][]machine.Value, x, y, n machine.Word) {
+	m := s.m
+	m.If(n, 64, func() {
+		for c := 0; c < 4; c += 2 {
+			m.Unzip(chain[c][0], chain[c+1][0])
+		}
+		m.While(n, 64, "split", func() {
+			for c := 0; c < 4; c += 2 {
+				xe, xo, ye, yo := m.Named("x_even"), m.Named("x_odd"), m.Named("y_even"), m.Named("y_odd")
+				m.LoadSplit(xe, xo, x.At(32*c))
+				m.LoadSplit(ye, yo, y.At(32*c))
+				s.add(m, chain[c], xe, ye)
+				s.add(m, chain[c+1], xo, yo)
+			}
+			m.AddImm(x, 128)
+			m.AddImm(y, 128)
+		})
+		for c := 0; c < 4; c += 2 {
+			m.Zip(chain[c][0], chain[c+1][0])
+		}
 	})
 }
 

@@ -55,18 +55,17 @@ const (
 // For long vectors it reads memory as fast as the machine does; for short ones, in cache, two loads
 // for every fused multiply-add are the limit.
 func Dot[T Float](x, y []T) float32 {
-	var zero T
-	if unsafe.Sizeof(zero) != 4 { // known when this is compiled for T
-		return pair(measureDot, "Dot", x, y)
-	}
 	n := len(x)
 	mustMatch("Dot", "x", n, "y", len(y))
-	level := isa.Active()
-	px, py := (*float32)(unsafe.Pointer(unsafe.SliceData(x))), (*float32)(unsafe.Pointer(unsafe.SliceData(y)))
-	if n <= chunk {
-		return asm.Dot(level, px, py, n, nil)
+	px, py := unsafe.Pointer(unsafe.SliceData(x)), unsafe.Pointer(unsafe.SliceData(y))
+	var zero T
+	if unsafe.Sizeof(zero) != 4 { // known when this is compiled for T
+		return pairs(measureDot, kindOf[T](), px, py, n)
 	}
-	return longDot(level, px, py, n)
+	if n <= chunk {
+		return asm.Dot(isa.Active(), (*float32)(px), (*float32)(py), n, nil)
+	}
+	return longDot(isa.Active(), (*float32)(px), (*float32)(py), n)
 }
 
 func longDot(level isa.Level, x, y *float32, n int) float32 {

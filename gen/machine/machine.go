@@ -88,6 +88,9 @@ type backend interface {
 	// Formats other than Float32, a logical value at a time.
 	loadAs(f Format, d []operand.Op, a operand.Mem)
 	storeAs(f Format, a operand.Mem, s []operand.Op)
+	loadSplit(even, odd []operand.Op, a operand.Mem)
+	zip(a, b []operand.Op)
+	unzip(a, b []operand.Op)
 	narrowTail(n Word) Tail
 	loadTailAs(f Format, d []operand.Op, a operand.Mem, t Tail)
 	storeTailAs(f Format, a operand.Mem, s []operand.Op, t Tail)
@@ -483,6 +486,30 @@ func (m *Machine) StoreAs(f Format, a Addr, s Value) {
 	}
 	m.explain("%s = %s of %s", a.name(), f, s.name)
 	m.b.storeAs(f, a.mem(0), s.regs)
+	m.note = ""
+}
+
+// LoadSplit reads 32 bfloat16: those at even places into one value, those at odd places into the
+// other. This is faster than reading them in order with LoadAs, since both halves of a 32-bit word
+// need one operation each and no shuffle; Zip brings results into order.
+func (m *Machine) LoadSplit(even, odd Value, a Addr) {
+	m.explain("%s, %s = every other bfloat16 of %s", even.name, odd.name, a.name())
+	m.b.loadSplit(even.regs, odd.regs, a.mem(0))
+	m.note = ""
+}
+
+// Zip takes the lanes of a and b in turn: a0, b0, a1, b1 and so on, the first sixteen into a,
+// the others into b.
+func (m *Machine) Zip(a, b Value) {
+	m.explain("zip %s, %s", a.name, b.name)
+	m.b.zip(a.regs, b.regs)
+	m.note = ""
+}
+
+// Unzip is the inverse of Zip.
+func (m *Machine) Unzip(a, b Value) {
+	m.explain("unzip %s, %s", a.name, b.name)
+	m.b.unzip(a.regs, b.regs)
 	m.note = ""
 }
 
