@@ -12169,6 +12169,7 @@ end_4:
 
 lines_5:
 	PREFETCHT1 (DI) // prefetch ahead[0]
+	ADDQ       $+64, DI // ahead += 64
 	VPMOVSXBW  (R8), Y2 // x = 32 bytes of q[0]
 	VPMOVSXBW  16(R8), Y3 // x = 32 bytes of q[0]
 	VPMOVSXBW  (SI), Y4 // y = 32 bytes of row[0]
@@ -12187,114 +12188,115 @@ lines_5:
 	VPADDD     Y2, Y1, Y1 // sum0 += pairs of x * y, lanes 8..15
 	ADDQ       $+64, R8 // q += 64
 	ADDQ       $+64, SI // row += 64
-	ADDQ       $+64, DI // ahead += 64
 	SUBQ       $+64, R9 // dim += -64
 	CMPQ       R9, $+64 // dim >= 64
 	JGE        lines_5 // dim >= 64
 
 lines_end_6:
-	CMPQ R9, $+32 // dim < 32
-	JLT  half_line_end_8 // dim < 32
-
-half_line_7:
-	PREFETCHT1 (DI) // prefetch ahead[0]
-	VPMOVSXBW  (R8), Y2 // x = 32 bytes of q[0]
-	VPMOVSXBW  16(R8), Y3 // x = 32 bytes of q[0]
-	VPMOVSXBW  (SI), Y4 // y = 32 bytes of row[0]
-	VPMOVSXBW  16(SI), Y5 // y = 32 bytes of row[0]
-	VPMADDWD   Y4, Y2, Y2 // sum0 += pairs of x * y, lanes 0..7
-	VPADDD     Y2, Y0, Y0 // sum0 += pairs of x * y, lanes 0..7
-	VPMADDWD   Y5, Y3, Y2 // sum0 += pairs of x * y, lanes 8..15
-	VPADDD     Y2, Y1, Y1 // sum0 += pairs of x * y, lanes 8..15
-	ADDQ       $+32, R8 // q += 32
-	ADDQ       $+32, SI // row += 32
-	SUBQ       $+32, R9 // dim += -32
-	CMPQ       R9, $+32 // dim >= 32
-	JGE        half_line_7 // dim >= 32
-
-half_line_end_8:
 	CMPQ       R9, $+1 // dim < 1
-	JLT        less_9 // dim < 1
+	JLT        less_7 // dim < 1
 	PREFETCHT1 (DI) // prefetch ahead[0]
-	LEAQ       (R8)(R9*1), R10 // x = dim bytes of q[0]
-	MOVQ       $+0, R12 // x = dim bytes of q[0]
-	TESTB      $0x01, R9 // x = dim bytes of q[0]
-	JEQ        no_piece_10 // x = dim bytes of q[0]
-	SUBQ       $+1, R10 // x = dim bytes of q[0]
-	MOVBLZX    (R10), R12 // x = dim bytes of q[0]
+	ADDQ       $+64, DI // ahead += 64
+	CMPQ       R9, $+32 // dim < 32
+	JLT        half_line_end_9 // dim < 32
 
-no_piece_10:
-	TESTB   $0x02, R9 // x = dim bytes of q[0]
+half_line_8:
+	VPMOVSXBW (R8), Y2 // x = 32 bytes of q[0]
+	VPMOVSXBW 16(R8), Y3 // x = 32 bytes of q[0]
+	VPMOVSXBW (SI), Y4 // y = 32 bytes of row[0]
+	VPMOVSXBW 16(SI), Y5 // y = 32 bytes of row[0]
+	VPMADDWD  Y4, Y2, Y2 // sum0 += pairs of x * y, lanes 0..7
+	VPADDD    Y2, Y0, Y0 // sum0 += pairs of x * y, lanes 0..7
+	VPMADDWD  Y5, Y3, Y2 // sum0 += pairs of x * y, lanes 8..15
+	VPADDD    Y2, Y1, Y1 // sum0 += pairs of x * y, lanes 8..15
+	ADDQ      $+32, R8 // q += 32
+	ADDQ      $+32, SI // row += 32
+	SUBQ      $+32, R9 // dim += -32
+	CMPQ      R9, $+32 // dim >= 32
+	JGE       half_line_8 // dim >= 32
+
+half_line_end_9:
+	CMPQ    R9, $+1 // dim < 1
+	JLT     less_10 // dim < 1
+	LEAQ    (R8)(R9*1), R10 // x = dim bytes of q[0]
+	MOVQ    $+0, R12 // x = dim bytes of q[0]
+	TESTB   $0x01, R9 // x = dim bytes of q[0]
 	JEQ     no_piece_11 // x = dim bytes of q[0]
+	SUBQ    $+1, R10 // x = dim bytes of q[0]
+	MOVBLZX (R10), R12 // x = dim bytes of q[0]
+
+no_piece_11:
+	TESTB   $0x02, R9 // x = dim bytes of q[0]
+	JEQ     no_piece_12 // x = dim bytes of q[0]
 	SUBQ    $+2, R10 // x = dim bytes of q[0]
 	MOVWLZX (R10), R11 // x = dim bytes of q[0]
 	SHLQ    $0x10, R12 // x = dim bytes of q[0]
 	ORQ     R11, R12 // x = dim bytes of q[0]
 
-no_piece_11:
+no_piece_12:
 	TESTB $0x04, R9 // x = dim bytes of q[0]
-	JEQ   no_piece_12 // x = dim bytes of q[0]
+	JEQ   no_piece_13 // x = dim bytes of q[0]
 	SUBQ  $+4, R10 // x = dim bytes of q[0]
 	MOVL  (R10), R11 // x = dim bytes of q[0]
 	SHLQ  $0x20, R12 // x = dim bytes of q[0]
 	ORQ   R11, R12 // x = dim bytes of q[0]
 
-no_piece_12:
+no_piece_13:
 	VMOVQ       R12, X2 // x = dim bytes of q[0]
 	TESTB       $0x08, R9 // x = dim bytes of q[0]
-	JEQ         no_piece_13 // x = dim bytes of q[0]
+	JEQ         no_piece_14 // x = dim bytes of q[0]
 	SUBQ        $+8, R10 // x = dim bytes of q[0]
 	VMOVQ       (R10), X3 // x = dim bytes of q[0]
 	VPUNPCKLQDQ X2, X3, X2 // x = dim bytes of q[0]
 
-no_piece_13:
+no_piece_14:
 	TESTB       $0x10, R9 // x = dim bytes of q[0]
-	JEQ         no_piece_14 // x = dim bytes of q[0]
+	JEQ         no_piece_15 // x = dim bytes of q[0]
 	VINSERTI128 $0x01, X2, Y2, Y2 // x = dim bytes of q[0]
 	VINSERTI128 $0x00, (R8), Y2, Y2 // x = dim bytes of q[0]
 
-no_piece_14:
+no_piece_15:
 	VEXTRACTI128 $0x01, Y2, X3 // x = dim bytes of q[0]
 	VPMOVSXBW    X2, Y2 // x = dim bytes of q[0]
 	VPMOVSXBW    X3, Y3 // x = dim bytes of q[0]
 	LEAQ         (SI)(R9*1), R8 // y = dim bytes of row[0]
 	MOVQ         $+0, R10 // y = dim bytes of row[0]
 	TESTB        $0x01, R9 // y = dim bytes of row[0]
-	JEQ          no_piece_15 // y = dim bytes of row[0]
+	JEQ          no_piece_16 // y = dim bytes of row[0]
 	SUBQ         $+1, R8 // y = dim bytes of row[0]
 	MOVBLZX      (R8), R10 // y = dim bytes of row[0]
 
-no_piece_15:
+no_piece_16:
 	TESTB   $0x02, R9 // y = dim bytes of row[0]
-	JEQ     no_piece_16 // y = dim bytes of row[0]
+	JEQ     no_piece_17 // y = dim bytes of row[0]
 	SUBQ    $+2, R8 // y = dim bytes of row[0]
 	MOVWLZX (R8), R11 // y = dim bytes of row[0]
 	SHLQ    $0x10, R10 // y = dim bytes of row[0]
 	ORQ     R11, R10 // y = dim bytes of row[0]
 
-no_piece_16:
+no_piece_17:
 	TESTB $0x04, R9 // y = dim bytes of row[0]
-	JEQ   no_piece_17 // y = dim bytes of row[0]
+	JEQ   no_piece_18 // y = dim bytes of row[0]
 	SUBQ  $+4, R8 // y = dim bytes of row[0]
 	MOVL  (R8), R11 // y = dim bytes of row[0]
 	SHLQ  $0x20, R10 // y = dim bytes of row[0]
 	ORQ   R11, R10 // y = dim bytes of row[0]
 
-no_piece_17:
+no_piece_18:
 	VMOVQ       R10, X4 // y = dim bytes of row[0]
 	TESTB       $0x08, R9 // y = dim bytes of row[0]
-	JEQ         no_piece_18 // y = dim bytes of row[0]
+	JEQ         no_piece_19 // y = dim bytes of row[0]
 	SUBQ        $+8, R8 // y = dim bytes of row[0]
 	VMOVQ       (R8), X5 // y = dim bytes of row[0]
 	VPUNPCKLQDQ X4, X5, X4 // y = dim bytes of row[0]
 
-no_piece_18:
+no_piece_19:
 	TESTB       $0x10, R9 // y = dim bytes of row[0]
-	JEQ         no_piece_19 // y = dim bytes of row[0]
+	JEQ         no_piece_20 // y = dim bytes of row[0]
 	VINSERTI128 $0x01, X4, Y4, Y4 // y = dim bytes of row[0]
 	VINSERTI128 $0x00, (SI), Y4, Y4 // y = dim bytes of row[0]
 
-no_piece_19:
+no_piece_20:
 	VEXTRACTI128 $0x01, Y4, X5 // y = dim bytes of row[0]
 	VPMOVSXBW    X4, Y4 // y = dim bytes of row[0]
 	VPMOVSXBW    X5, Y5 // y = dim bytes of row[0]
@@ -12303,7 +12305,8 @@ no_piece_19:
 	VPMADDWD     Y5, Y3, Y2 // sum0 += pairs of x * y, lanes 8..15
 	VPADDD       Y2, Y1, Y1 // sum0 += pairs of x * y, lanes 8..15
 
-less_9:
+less_10:
+less_7:
 	VPADDD       Y1, Y0, Y0 // sum0[0] = sum of lanes (int)
 	VEXTRACTF128 $0x01, Y0, X1 // sum0[0] = sum of lanes (int)
 	VPADDD       X1, X0, X0 // sum0[0] = sum of lanes (int)
@@ -12364,6 +12367,7 @@ end_4:
 
 lines_5:
 	PREFETCHT1 (DI) // prefetch ahead[0]
+	ADDQ       $+64, DI // ahead += 64
 	VPMOVSXBW  (R8), Y2 // x = 32 bytes of q[0]
 	VPMOVSXBW  16(R8), Y3 // x = 32 bytes of q[0]
 	VPMOVSXBW  (SI), Y4 // y = 32 bytes of row[0]
@@ -12386,116 +12390,117 @@ lines_5:
 	VPADDD     Y2, Y1, Y1 // sum0 += pairs of x * x, lanes 8..15
 	ADDQ       $+64, R8 // q += 64
 	ADDQ       $+64, SI // row += 64
-	ADDQ       $+64, DI // ahead += 64
 	SUBQ       $+64, R9 // dim += -64
 	CMPQ       R9, $+64 // dim >= 64
 	JGE        lines_5 // dim >= 64
 
 lines_end_6:
-	CMPQ R9, $+32 // dim < 32
-	JLT  half_line_end_8 // dim < 32
-
-half_line_7:
-	PREFETCHT1 (DI) // prefetch ahead[0]
-	VPMOVSXBW  (R8), Y2 // x = 32 bytes of q[0]
-	VPMOVSXBW  16(R8), Y3 // x = 32 bytes of q[0]
-	VPMOVSXBW  (SI), Y4 // y = 32 bytes of row[0]
-	VPMOVSXBW  16(SI), Y5 // y = 32 bytes of row[0]
-	VPSUBW     Y4, Y2, Y2 // x = x - (int16) y, lanes 0..7
-	VPSUBW     Y5, Y3, Y3 // x = x - (int16) y, lanes 8..15
-	VPMADDWD   Y2, Y2, Y2 // sum0 += pairs of x * x, lanes 0..7
-	VPADDD     Y2, Y0, Y0 // sum0 += pairs of x * x, lanes 0..7
-	VPMADDWD   Y3, Y3, Y2 // sum0 += pairs of x * x, lanes 8..15
-	VPADDD     Y2, Y1, Y1 // sum0 += pairs of x * x, lanes 8..15
-	ADDQ       $+32, R8 // q += 32
-	ADDQ       $+32, SI // row += 32
-	SUBQ       $+32, R9 // dim += -32
-	CMPQ       R9, $+32 // dim >= 32
-	JGE        half_line_7 // dim >= 32
-
-half_line_end_8:
 	CMPQ       R9, $+1 // dim < 1
-	JLT        less_9 // dim < 1
+	JLT        less_7 // dim < 1
 	PREFETCHT1 (DI) // prefetch ahead[0]
-	LEAQ       (R8)(R9*1), R10 // x = dim bytes of q[0]
-	MOVQ       $+0, R12 // x = dim bytes of q[0]
-	TESTB      $0x01, R9 // x = dim bytes of q[0]
-	JEQ        no_piece_10 // x = dim bytes of q[0]
-	SUBQ       $+1, R10 // x = dim bytes of q[0]
-	MOVBLZX    (R10), R12 // x = dim bytes of q[0]
+	ADDQ       $+64, DI // ahead += 64
+	CMPQ       R9, $+32 // dim < 32
+	JLT        half_line_end_9 // dim < 32
 
-no_piece_10:
-	TESTB   $0x02, R9 // x = dim bytes of q[0]
+half_line_8:
+	VPMOVSXBW (R8), Y2 // x = 32 bytes of q[0]
+	VPMOVSXBW 16(R8), Y3 // x = 32 bytes of q[0]
+	VPMOVSXBW (SI), Y4 // y = 32 bytes of row[0]
+	VPMOVSXBW 16(SI), Y5 // y = 32 bytes of row[0]
+	VPSUBW    Y4, Y2, Y2 // x = x - (int16) y, lanes 0..7
+	VPSUBW    Y5, Y3, Y3 // x = x - (int16) y, lanes 8..15
+	VPMADDWD  Y2, Y2, Y2 // sum0 += pairs of x * x, lanes 0..7
+	VPADDD    Y2, Y0, Y0 // sum0 += pairs of x * x, lanes 0..7
+	VPMADDWD  Y3, Y3, Y2 // sum0 += pairs of x * x, lanes 8..15
+	VPADDD    Y2, Y1, Y1 // sum0 += pairs of x * x, lanes 8..15
+	ADDQ      $+32, R8 // q += 32
+	ADDQ      $+32, SI // row += 32
+	SUBQ      $+32, R9 // dim += -32
+	CMPQ      R9, $+32 // dim >= 32
+	JGE       half_line_8 // dim >= 32
+
+half_line_end_9:
+	CMPQ    R9, $+1 // dim < 1
+	JLT     less_10 // dim < 1
+	LEAQ    (R8)(R9*1), R10 // x = dim bytes of q[0]
+	MOVQ    $+0, R12 // x = dim bytes of q[0]
+	TESTB   $0x01, R9 // x = dim bytes of q[0]
 	JEQ     no_piece_11 // x = dim bytes of q[0]
+	SUBQ    $+1, R10 // x = dim bytes of q[0]
+	MOVBLZX (R10), R12 // x = dim bytes of q[0]
+
+no_piece_11:
+	TESTB   $0x02, R9 // x = dim bytes of q[0]
+	JEQ     no_piece_12 // x = dim bytes of q[0]
 	SUBQ    $+2, R10 // x = dim bytes of q[0]
 	MOVWLZX (R10), R11 // x = dim bytes of q[0]
 	SHLQ    $0x10, R12 // x = dim bytes of q[0]
 	ORQ     R11, R12 // x = dim bytes of q[0]
 
-no_piece_11:
+no_piece_12:
 	TESTB $0x04, R9 // x = dim bytes of q[0]
-	JEQ   no_piece_12 // x = dim bytes of q[0]
+	JEQ   no_piece_13 // x = dim bytes of q[0]
 	SUBQ  $+4, R10 // x = dim bytes of q[0]
 	MOVL  (R10), R11 // x = dim bytes of q[0]
 	SHLQ  $0x20, R12 // x = dim bytes of q[0]
 	ORQ   R11, R12 // x = dim bytes of q[0]
 
-no_piece_12:
+no_piece_13:
 	VMOVQ       R12, X2 // x = dim bytes of q[0]
 	TESTB       $0x08, R9 // x = dim bytes of q[0]
-	JEQ         no_piece_13 // x = dim bytes of q[0]
+	JEQ         no_piece_14 // x = dim bytes of q[0]
 	SUBQ        $+8, R10 // x = dim bytes of q[0]
 	VMOVQ       (R10), X3 // x = dim bytes of q[0]
 	VPUNPCKLQDQ X2, X3, X2 // x = dim bytes of q[0]
 
-no_piece_13:
+no_piece_14:
 	TESTB       $0x10, R9 // x = dim bytes of q[0]
-	JEQ         no_piece_14 // x = dim bytes of q[0]
+	JEQ         no_piece_15 // x = dim bytes of q[0]
 	VINSERTI128 $0x01, X2, Y2, Y2 // x = dim bytes of q[0]
 	VINSERTI128 $0x00, (R8), Y2, Y2 // x = dim bytes of q[0]
 
-no_piece_14:
+no_piece_15:
 	VEXTRACTI128 $0x01, Y2, X3 // x = dim bytes of q[0]
 	VPMOVSXBW    X2, Y2 // x = dim bytes of q[0]
 	VPMOVSXBW    X3, Y3 // x = dim bytes of q[0]
 	LEAQ         (SI)(R9*1), R8 // y = dim bytes of row[0]
 	MOVQ         $+0, R10 // y = dim bytes of row[0]
 	TESTB        $0x01, R9 // y = dim bytes of row[0]
-	JEQ          no_piece_15 // y = dim bytes of row[0]
+	JEQ          no_piece_16 // y = dim bytes of row[0]
 	SUBQ         $+1, R8 // y = dim bytes of row[0]
 	MOVBLZX      (R8), R10 // y = dim bytes of row[0]
 
-no_piece_15:
+no_piece_16:
 	TESTB   $0x02, R9 // y = dim bytes of row[0]
-	JEQ     no_piece_16 // y = dim bytes of row[0]
+	JEQ     no_piece_17 // y = dim bytes of row[0]
 	SUBQ    $+2, R8 // y = dim bytes of row[0]
 	MOVWLZX (R8), R11 // y = dim bytes of row[0]
 	SHLQ    $0x10, R10 // y = dim bytes of row[0]
 	ORQ     R11, R10 // y = dim bytes of row[0]
 
-no_piece_16:
+no_piece_17:
 	TESTB $0x04, R9 // y = dim bytes of row[0]
-	JEQ   no_piece_17 // y = dim bytes of row[0]
+	JEQ   no_piece_18 // y = dim bytes of row[0]
 	SUBQ  $+4, R8 // y = dim bytes of row[0]
 	MOVL  (R8), R11 // y = dim bytes of row[0]
 	SHLQ  $0x20, R10 // y = dim bytes of row[0]
 	ORQ   R11, R10 // y = dim bytes of row[0]
 
-no_piece_17:
+no_piece_18:
 	VMOVQ       R10, X4 // y = dim bytes of row[0]
 	TESTB       $0x08, R9 // y = dim bytes of row[0]
-	JEQ         no_piece_18 // y = dim bytes of row[0]
+	JEQ         no_piece_19 // y = dim bytes of row[0]
 	SUBQ        $+8, R8 // y = dim bytes of row[0]
 	VMOVQ       (R8), X5 // y = dim bytes of row[0]
 	VPUNPCKLQDQ X4, X5, X4 // y = dim bytes of row[0]
 
-no_piece_18:
+no_piece_19:
 	TESTB       $0x10, R9 // y = dim bytes of row[0]
-	JEQ         no_piece_19 // y = dim bytes of row[0]
+	JEQ         no_piece_20 // y = dim bytes of row[0]
 	VINSERTI128 $0x01, X4, Y4, Y4 // y = dim bytes of row[0]
 	VINSERTI128 $0x00, (SI), Y4, Y4 // y = dim bytes of row[0]
 
-no_piece_19:
+no_piece_20:
 	VEXTRACTI128 $0x01, Y4, X5 // y = dim bytes of row[0]
 	VPMOVSXBW    X4, Y4 // y = dim bytes of row[0]
 	VPMOVSXBW    X5, Y5 // y = dim bytes of row[0]
@@ -12506,7 +12511,8 @@ no_piece_19:
 	VPMADDWD     Y3, Y3, Y2 // sum0 += pairs of x * x, lanes 8..15
 	VPADDD       Y2, Y1, Y1 // sum0 += pairs of x * x, lanes 8..15
 
-less_9:
+less_10:
+less_7:
 	VPADDD       Y1, Y0, Y0 // sum0[0] = sum of lanes (int)
 	VEXTRACTF128 $0x01, Y0, X1 // sum0[0] = sum of lanes (int)
 	VPADDD       X1, X0, X0 // sum0[0] = sum of lanes (int)
@@ -12571,6 +12577,7 @@ end_4:
 
 lines_5:
 	PREFETCHT1 (DI) // prefetch ahead[0]
+	ADDQ       $+64, DI // ahead += 64
 	VPMOVSXBW  (R8), Y6 // x = 32 bytes of q[0]
 	VPMOVSXBW  16(R8), Y7 // x = 32 bytes of q[0]
 	VPMOVSXBW  (SI), Y8 // y = 32 bytes of row[0]
@@ -12605,122 +12612,123 @@ lines_5:
 	VPADDD     Y6, Y5, Y5 // sum2 += pairs of x * x, lanes 8..15
 	ADDQ       $+64, R8 // q += 64
 	ADDQ       $+64, SI // row += 64
-	ADDQ       $+64, DI // ahead += 64
 	SUBQ       $+64, R9 // dim += -64
 	CMPQ       R9, $+64 // dim >= 64
 	JGE        lines_5 // dim >= 64
 
 lines_end_6:
-	CMPQ R9, $+32 // dim < 32
-	JLT  half_line_end_8 // dim < 32
-
-half_line_7:
-	PREFETCHT1 (DI) // prefetch ahead[0]
-	VPMOVSXBW  (R8), Y6 // x = 32 bytes of q[0]
-	VPMOVSXBW  16(R8), Y7 // x = 32 bytes of q[0]
-	VPMOVSXBW  (SI), Y8 // y = 32 bytes of row[0]
-	VPMOVSXBW  16(SI), Y9 // y = 32 bytes of row[0]
-	VPMADDWD   Y8, Y6, Y10 // sum0 += pairs of x * y, lanes 0..7
-	VPADDD     Y10, Y0, Y0 // sum0 += pairs of x * y, lanes 0..7
-	VPMADDWD   Y9, Y7, Y10 // sum0 += pairs of x * y, lanes 8..15
-	VPADDD     Y10, Y1, Y1 // sum0 += pairs of x * y, lanes 8..15
-	VPMADDWD   Y8, Y8, Y8 // sum1 += pairs of y * y, lanes 0..7
-	VPADDD     Y8, Y2, Y2 // sum1 += pairs of y * y, lanes 0..7
-	VPMADDWD   Y9, Y9, Y8 // sum1 += pairs of y * y, lanes 8..15
-	VPADDD     Y8, Y3, Y3 // sum1 += pairs of y * y, lanes 8..15
-	VPMADDWD   Y6, Y6, Y6 // sum2 += pairs of x * x, lanes 0..7
-	VPADDD     Y6, Y4, Y4 // sum2 += pairs of x * x, lanes 0..7
-	VPMADDWD   Y7, Y7, Y6 // sum2 += pairs of x * x, lanes 8..15
-	VPADDD     Y6, Y5, Y5 // sum2 += pairs of x * x, lanes 8..15
-	ADDQ       $+32, R8 // q += 32
-	ADDQ       $+32, SI // row += 32
-	SUBQ       $+32, R9 // dim += -32
-	CMPQ       R9, $+32 // dim >= 32
-	JGE        half_line_7 // dim >= 32
-
-half_line_end_8:
 	CMPQ       R9, $+1 // dim < 1
-	JLT        less_9 // dim < 1
+	JLT        less_7 // dim < 1
 	PREFETCHT1 (DI) // prefetch ahead[0]
-	LEAQ       (R8)(R9*1), R10 // x = dim bytes of q[0]
-	MOVQ       $+0, R12 // x = dim bytes of q[0]
-	TESTB      $0x01, R9 // x = dim bytes of q[0]
-	JEQ        no_piece_10 // x = dim bytes of q[0]
-	SUBQ       $+1, R10 // x = dim bytes of q[0]
-	MOVBLZX    (R10), R12 // x = dim bytes of q[0]
+	ADDQ       $+64, DI // ahead += 64
+	CMPQ       R9, $+32 // dim < 32
+	JLT        half_line_end_9 // dim < 32
 
-no_piece_10:
-	TESTB   $0x02, R9 // x = dim bytes of q[0]
+half_line_8:
+	VPMOVSXBW (R8), Y6 // x = 32 bytes of q[0]
+	VPMOVSXBW 16(R8), Y7 // x = 32 bytes of q[0]
+	VPMOVSXBW (SI), Y8 // y = 32 bytes of row[0]
+	VPMOVSXBW 16(SI), Y9 // y = 32 bytes of row[0]
+	VPMADDWD  Y8, Y6, Y10 // sum0 += pairs of x * y, lanes 0..7
+	VPADDD    Y10, Y0, Y0 // sum0 += pairs of x * y, lanes 0..7
+	VPMADDWD  Y9, Y7, Y10 // sum0 += pairs of x * y, lanes 8..15
+	VPADDD    Y10, Y1, Y1 // sum0 += pairs of x * y, lanes 8..15
+	VPMADDWD  Y8, Y8, Y8 // sum1 += pairs of y * y, lanes 0..7
+	VPADDD    Y8, Y2, Y2 // sum1 += pairs of y * y, lanes 0..7
+	VPMADDWD  Y9, Y9, Y8 // sum1 += pairs of y * y, lanes 8..15
+	VPADDD    Y8, Y3, Y3 // sum1 += pairs of y * y, lanes 8..15
+	VPMADDWD  Y6, Y6, Y6 // sum2 += pairs of x * x, lanes 0..7
+	VPADDD    Y6, Y4, Y4 // sum2 += pairs of x * x, lanes 0..7
+	VPMADDWD  Y7, Y7, Y6 // sum2 += pairs of x * x, lanes 8..15
+	VPADDD    Y6, Y5, Y5 // sum2 += pairs of x * x, lanes 8..15
+	ADDQ      $+32, R8 // q += 32
+	ADDQ      $+32, SI // row += 32
+	SUBQ      $+32, R9 // dim += -32
+	CMPQ      R9, $+32 // dim >= 32
+	JGE       half_line_8 // dim >= 32
+
+half_line_end_9:
+	CMPQ    R9, $+1 // dim < 1
+	JLT     less_10 // dim < 1
+	LEAQ    (R8)(R9*1), R10 // x = dim bytes of q[0]
+	MOVQ    $+0, R12 // x = dim bytes of q[0]
+	TESTB   $0x01, R9 // x = dim bytes of q[0]
 	JEQ     no_piece_11 // x = dim bytes of q[0]
+	SUBQ    $+1, R10 // x = dim bytes of q[0]
+	MOVBLZX (R10), R12 // x = dim bytes of q[0]
+
+no_piece_11:
+	TESTB   $0x02, R9 // x = dim bytes of q[0]
+	JEQ     no_piece_12 // x = dim bytes of q[0]
 	SUBQ    $+2, R10 // x = dim bytes of q[0]
 	MOVWLZX (R10), R11 // x = dim bytes of q[0]
 	SHLQ    $0x10, R12 // x = dim bytes of q[0]
 	ORQ     R11, R12 // x = dim bytes of q[0]
 
-no_piece_11:
+no_piece_12:
 	TESTB $0x04, R9 // x = dim bytes of q[0]
-	JEQ   no_piece_12 // x = dim bytes of q[0]
+	JEQ   no_piece_13 // x = dim bytes of q[0]
 	SUBQ  $+4, R10 // x = dim bytes of q[0]
 	MOVL  (R10), R11 // x = dim bytes of q[0]
 	SHLQ  $0x20, R12 // x = dim bytes of q[0]
 	ORQ   R11, R12 // x = dim bytes of q[0]
 
-no_piece_12:
+no_piece_13:
 	VMOVQ       R12, X6 // x = dim bytes of q[0]
 	TESTB       $0x08, R9 // x = dim bytes of q[0]
-	JEQ         no_piece_13 // x = dim bytes of q[0]
+	JEQ         no_piece_14 // x = dim bytes of q[0]
 	SUBQ        $+8, R10 // x = dim bytes of q[0]
 	VMOVQ       (R10), X7 // x = dim bytes of q[0]
 	VPUNPCKLQDQ X6, X7, X6 // x = dim bytes of q[0]
 
-no_piece_13:
+no_piece_14:
 	TESTB       $0x10, R9 // x = dim bytes of q[0]
-	JEQ         no_piece_14 // x = dim bytes of q[0]
+	JEQ         no_piece_15 // x = dim bytes of q[0]
 	VINSERTI128 $0x01, X6, Y6, Y6 // x = dim bytes of q[0]
 	VINSERTI128 $0x00, (R8), Y6, Y6 // x = dim bytes of q[0]
 
-no_piece_14:
+no_piece_15:
 	VEXTRACTI128 $0x01, Y6, X7 // x = dim bytes of q[0]
 	VPMOVSXBW    X6, Y6 // x = dim bytes of q[0]
 	VPMOVSXBW    X7, Y7 // x = dim bytes of q[0]
 	LEAQ         (SI)(R9*1), R8 // y = dim bytes of row[0]
 	MOVQ         $+0, R10 // y = dim bytes of row[0]
 	TESTB        $0x01, R9 // y = dim bytes of row[0]
-	JEQ          no_piece_15 // y = dim bytes of row[0]
+	JEQ          no_piece_16 // y = dim bytes of row[0]
 	SUBQ         $+1, R8 // y = dim bytes of row[0]
 	MOVBLZX      (R8), R10 // y = dim bytes of row[0]
 
-no_piece_15:
+no_piece_16:
 	TESTB   $0x02, R9 // y = dim bytes of row[0]
-	JEQ     no_piece_16 // y = dim bytes of row[0]
+	JEQ     no_piece_17 // y = dim bytes of row[0]
 	SUBQ    $+2, R8 // y = dim bytes of row[0]
 	MOVWLZX (R8), R11 // y = dim bytes of row[0]
 	SHLQ    $0x10, R10 // y = dim bytes of row[0]
 	ORQ     R11, R10 // y = dim bytes of row[0]
 
-no_piece_16:
+no_piece_17:
 	TESTB $0x04, R9 // y = dim bytes of row[0]
-	JEQ   no_piece_17 // y = dim bytes of row[0]
+	JEQ   no_piece_18 // y = dim bytes of row[0]
 	SUBQ  $+4, R8 // y = dim bytes of row[0]
 	MOVL  (R8), R11 // y = dim bytes of row[0]
 	SHLQ  $0x20, R10 // y = dim bytes of row[0]
 	ORQ   R11, R10 // y = dim bytes of row[0]
 
-no_piece_17:
+no_piece_18:
 	VMOVQ       R10, X8 // y = dim bytes of row[0]
 	TESTB       $0x08, R9 // y = dim bytes of row[0]
-	JEQ         no_piece_18 // y = dim bytes of row[0]
+	JEQ         no_piece_19 // y = dim bytes of row[0]
 	SUBQ        $+8, R8 // y = dim bytes of row[0]
 	VMOVQ       (R8), X9 // y = dim bytes of row[0]
 	VPUNPCKLQDQ X8, X9, X8 // y = dim bytes of row[0]
 
-no_piece_18:
+no_piece_19:
 	TESTB       $0x10, R9 // y = dim bytes of row[0]
-	JEQ         no_piece_19 // y = dim bytes of row[0]
+	JEQ         no_piece_20 // y = dim bytes of row[0]
 	VINSERTI128 $0x01, X8, Y8, Y8 // y = dim bytes of row[0]
 	VINSERTI128 $0x00, (SI), Y8, Y8 // y = dim bytes of row[0]
 
-no_piece_19:
+no_piece_20:
 	VEXTRACTI128 $0x01, Y8, X9 // y = dim bytes of row[0]
 	VPMOVSXBW    X8, Y8 // y = dim bytes of row[0]
 	VPMOVSXBW    X9, Y9 // y = dim bytes of row[0]
@@ -12737,7 +12745,8 @@ no_piece_19:
 	VPMADDWD     Y7, Y7, Y6 // sum2 += pairs of x * x, lanes 8..15
 	VPADDD       Y6, Y5, Y5 // sum2 += pairs of x * x, lanes 8..15
 
-less_9:
+less_10:
+less_7:
 	VPADDD       Y1, Y0, Y0 // sum0[0] = sum of lanes (int)
 	VEXTRACTF128 $0x01, Y0, X1 // sum0[0] = sum of lanes (int)
 	VPADDD       X1, X0, X0 // sum0[0] = sum of lanes (int)
@@ -12745,22 +12754,22 @@ less_9:
 	VPADDD       X1, X0, X0 // sum0[0] = sum of lanes (int)
 	VPSHUFD      $0x55, X0, X1 // sum0[0] = sum of lanes (int)
 	VPADDD       X1, X0, X0 // sum0[0] = sum of lanes (int)
-	VMOVSS       X0, (AX) // dst[0] = sum0[0]
 	VPADDD       Y3, Y2, Y2 // sum1[0] = sum of lanes (int)
-	VEXTRACTF128 $0x01, Y2, X0 // sum1[0] = sum of lanes (int)
-	VPADDD       X0, X2, X2 // sum1[0] = sum of lanes (int)
-	VPSHUFD      $0xee, X2, X0 // sum1[0] = sum of lanes (int)
-	VPADDD       X0, X2, X2 // sum1[0] = sum of lanes (int)
-	VPSHUFD      $0x55, X2, X0 // sum1[0] = sum of lanes (int)
-	VPADDD       X0, X2, X2 // sum1[0] = sum of lanes (int)
-	VMOVSS       X2, 4(AX) // dst[1] = sum1[0]
+	VEXTRACTF128 $0x01, Y2, X1 // sum1[0] = sum of lanes (int)
+	VPADDD       X1, X2, X2 // sum1[0] = sum of lanes (int)
+	VPSHUFD      $0xee, X2, X1 // sum1[0] = sum of lanes (int)
+	VPADDD       X1, X2, X2 // sum1[0] = sum of lanes (int)
+	VPSHUFD      $0x55, X2, X1 // sum1[0] = sum of lanes (int)
+	VPADDD       X1, X2, X2 // sum1[0] = sum of lanes (int)
 	VPADDD       Y5, Y4, Y4 // sum2[0] = sum of lanes (int)
-	VEXTRACTF128 $0x01, Y4, X0 // sum2[0] = sum of lanes (int)
-	VPADDD       X0, X4, X4 // sum2[0] = sum of lanes (int)
-	VPSHUFD      $0xee, X4, X0 // sum2[0] = sum of lanes (int)
-	VPADDD       X0, X4, X4 // sum2[0] = sum of lanes (int)
-	VPSHUFD      $0x55, X4, X0 // sum2[0] = sum of lanes (int)
-	VPADDD       X0, X4, X4 // sum2[0] = sum of lanes (int)
+	VEXTRACTF128 $0x01, Y4, X1 // sum2[0] = sum of lanes (int)
+	VPADDD       X1, X4, X4 // sum2[0] = sum of lanes (int)
+	VPSHUFD      $0xee, X4, X1 // sum2[0] = sum of lanes (int)
+	VPADDD       X1, X4, X4 // sum2[0] = sum of lanes (int)
+	VPSHUFD      $0x55, X4, X1 // sum2[0] = sum of lanes (int)
+	VPADDD       X1, X4, X4 // sum2[0] = sum of lanes (int)
+	VMOVSS       X0, (AX) // dst[0] = sum0[0]
+	VMOVSS       X2, 4(AX) // dst[1] = sum1[0]
 	VMOVSS       X4, 8(AX) // dst[2] = sum2[0]
 	ADDQ         $+12, AX // dst += 12
 	SUBQ         $+1, DX // count += -1
@@ -12768,6 +12777,163 @@ less_9:
 	JGE          rows_1 // count >= 1
 
 rows_end_2:
+	VZEROUPPER
+	RET
+
+// func dotPairInt8AVX2(x *int8, y *int8, n int) int32
+TEXT ·dotPairInt8AVX2(SB), NOSPLIT, $0-28
+	MOVQ   x+0(FP), AX // x
+	MOVQ   y+8(FP), CX // y
+	MOVQ   n+16(FP), DX // n
+	VXORPS Y0, Y0, Y0 // sum0 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // sum0 = 0, lanes 8..15
+	CMPQ   DX, $+64 // n < 64
+	JLT    lines_end_2 // n < 64
+
+lines_1:
+	VPMOVSXBW (AX), Y2 // x = 32 bytes of x[0]
+	VPMOVSXBW 16(AX), Y3 // x = 32 bytes of x[0]
+	VPMOVSXBW (CX), Y4 // y = 32 bytes of y[0]
+	VPMOVSXBW 16(CX), Y5 // y = 32 bytes of y[0]
+	VPMADDWD  Y4, Y2, Y2 // sum0 += pairs of x * y, lanes 0..7
+	VPADDD    Y2, Y0, Y0 // sum0 += pairs of x * y, lanes 0..7
+	VPMADDWD  Y5, Y3, Y2 // sum0 += pairs of x * y, lanes 8..15
+	VPADDD    Y2, Y1, Y1 // sum0 += pairs of x * y, lanes 8..15
+	VPMOVSXBW 32(AX), Y2 // x = 32 bytes of x[8]
+	VPMOVSXBW 48(AX), Y3 // x = 32 bytes of x[8]
+	VPMOVSXBW 32(CX), Y4 // y = 32 bytes of y[8]
+	VPMOVSXBW 48(CX), Y5 // y = 32 bytes of y[8]
+	VPMADDWD  Y4, Y2, Y2 // sum0 += pairs of x * y, lanes 0..7
+	VPADDD    Y2, Y0, Y0 // sum0 += pairs of x * y, lanes 0..7
+	VPMADDWD  Y5, Y3, Y2 // sum0 += pairs of x * y, lanes 8..15
+	VPADDD    Y2, Y1, Y1 // sum0 += pairs of x * y, lanes 8..15
+	ADDQ      $+64, AX // x += 64
+	ADDQ      $+64, CX // y += 64
+	SUBQ      $+64, DX // n += -64
+	CMPQ      DX, $+64 // n >= 64
+	JGE       lines_1 // n >= 64
+
+lines_end_2:
+	CMPQ DX, $+1 // n < 1
+	JLT  less_3 // n < 1
+	CMPQ DX, $+32 // n < 32
+	JLT  half_line_end_5 // n < 32
+
+half_line_4:
+	VPMOVSXBW (AX), Y2 // x = 32 bytes of x[0]
+	VPMOVSXBW 16(AX), Y3 // x = 32 bytes of x[0]
+	VPMOVSXBW (CX), Y4 // y = 32 bytes of y[0]
+	VPMOVSXBW 16(CX), Y5 // y = 32 bytes of y[0]
+	VPMADDWD  Y4, Y2, Y2 // sum0 += pairs of x * y, lanes 0..7
+	VPADDD    Y2, Y0, Y0 // sum0 += pairs of x * y, lanes 0..7
+	VPMADDWD  Y5, Y3, Y2 // sum0 += pairs of x * y, lanes 8..15
+	VPADDD    Y2, Y1, Y1 // sum0 += pairs of x * y, lanes 8..15
+	ADDQ      $+32, AX // x += 32
+	ADDQ      $+32, CX // y += 32
+	SUBQ      $+32, DX // n += -32
+	CMPQ      DX, $+32 // n >= 32
+	JGE       half_line_4 // n >= 32
+
+half_line_end_5:
+	CMPQ    DX, $+1 // n < 1
+	JLT     less_6 // n < 1
+	LEAQ    (AX)(DX*1), BX // x = n bytes of x[0]
+	MOVQ    $+0, SI // x = n bytes of x[0]
+	TESTB   $0x01, DL // x = n bytes of x[0]
+	JEQ     no_piece_7 // x = n bytes of x[0]
+	SUBQ    $+1, BX // x = n bytes of x[0]
+	MOVBLZX (BX), SI // x = n bytes of x[0]
+
+no_piece_7:
+	TESTB   $0x02, DL // x = n bytes of x[0]
+	JEQ     no_piece_8 // x = n bytes of x[0]
+	SUBQ    $+2, BX // x = n bytes of x[0]
+	MOVWLZX (BX), DI // x = n bytes of x[0]
+	SHLQ    $0x10, SI // x = n bytes of x[0]
+	ORQ     DI, SI // x = n bytes of x[0]
+
+no_piece_8:
+	TESTB $0x04, DL // x = n bytes of x[0]
+	JEQ   no_piece_9 // x = n bytes of x[0]
+	SUBQ  $+4, BX // x = n bytes of x[0]
+	MOVL  (BX), DI // x = n bytes of x[0]
+	SHLQ  $0x20, SI // x = n bytes of x[0]
+	ORQ   DI, SI // x = n bytes of x[0]
+
+no_piece_9:
+	VMOVQ       SI, X2 // x = n bytes of x[0]
+	TESTB       $0x08, DL // x = n bytes of x[0]
+	JEQ         no_piece_10 // x = n bytes of x[0]
+	SUBQ        $+8, BX // x = n bytes of x[0]
+	VMOVQ       (BX), X3 // x = n bytes of x[0]
+	VPUNPCKLQDQ X2, X3, X2 // x = n bytes of x[0]
+
+no_piece_10:
+	TESTB       $0x10, DL // x = n bytes of x[0]
+	JEQ         no_piece_11 // x = n bytes of x[0]
+	VINSERTI128 $0x01, X2, Y2, Y2 // x = n bytes of x[0]
+	VINSERTI128 $0x00, (AX), Y2, Y2 // x = n bytes of x[0]
+
+no_piece_11:
+	VEXTRACTI128 $0x01, Y2, X3 // x = n bytes of x[0]
+	VPMOVSXBW    X2, Y2 // x = n bytes of x[0]
+	VPMOVSXBW    X3, Y3 // x = n bytes of x[0]
+	LEAQ         (CX)(DX*1), AX // y = n bytes of y[0]
+	MOVQ         $+0, BX // y = n bytes of y[0]
+	TESTB        $0x01, DL // y = n bytes of y[0]
+	JEQ          no_piece_12 // y = n bytes of y[0]
+	SUBQ         $+1, AX // y = n bytes of y[0]
+	MOVBLZX      (AX), BX // y = n bytes of y[0]
+
+no_piece_12:
+	TESTB   $0x02, DL // y = n bytes of y[0]
+	JEQ     no_piece_13 // y = n bytes of y[0]
+	SUBQ    $+2, AX // y = n bytes of y[0]
+	MOVWLZX (AX), DI // y = n bytes of y[0]
+	SHLQ    $0x10, BX // y = n bytes of y[0]
+	ORQ     DI, BX // y = n bytes of y[0]
+
+no_piece_13:
+	TESTB $0x04, DL // y = n bytes of y[0]
+	JEQ   no_piece_14 // y = n bytes of y[0]
+	SUBQ  $+4, AX // y = n bytes of y[0]
+	MOVL  (AX), DI // y = n bytes of y[0]
+	SHLQ  $0x20, BX // y = n bytes of y[0]
+	ORQ   DI, BX // y = n bytes of y[0]
+
+no_piece_14:
+	VMOVQ       BX, X4 // y = n bytes of y[0]
+	TESTB       $0x08, DL // y = n bytes of y[0]
+	JEQ         no_piece_15 // y = n bytes of y[0]
+	SUBQ        $+8, AX // y = n bytes of y[0]
+	VMOVQ       (AX), X5 // y = n bytes of y[0]
+	VPUNPCKLQDQ X4, X5, X4 // y = n bytes of y[0]
+
+no_piece_15:
+	TESTB       $0x10, DL // y = n bytes of y[0]
+	JEQ         no_piece_16 // y = n bytes of y[0]
+	VINSERTI128 $0x01, X4, Y4, Y4 // y = n bytes of y[0]
+	VINSERTI128 $0x00, (CX), Y4, Y4 // y = n bytes of y[0]
+
+no_piece_16:
+	VEXTRACTI128 $0x01, Y4, X5 // y = n bytes of y[0]
+	VPMOVSXBW    X4, Y4 // y = n bytes of y[0]
+	VPMOVSXBW    X5, Y5 // y = n bytes of y[0]
+	VPMADDWD     Y4, Y2, Y2 // sum0 += pairs of x * y, lanes 0..7
+	VPADDD       Y2, Y0, Y0 // sum0 += pairs of x * y, lanes 0..7
+	VPMADDWD     Y5, Y3, Y2 // sum0 += pairs of x * y, lanes 8..15
+	VPADDD       Y2, Y1, Y1 // sum0 += pairs of x * y, lanes 8..15
+
+less_6:
+less_3:
+	VPADDD       Y1, Y0, Y0 // sum0[0] = sum of lanes (int)
+	VEXTRACTF128 $0x01, Y0, X1 // sum0[0] = sum of lanes (int)
+	VPADDD       X1, X0, X0 // sum0[0] = sum of lanes (int)
+	VPSHUFD      $0xee, X0, X1 // sum0[0] = sum of lanes (int)
+	VPADDD       X1, X0, X0 // sum0[0] = sum of lanes (int)
+	VPSHUFD      $0x55, X0, X1 // sum0[0] = sum of lanes (int)
+	VPADDD       X1, X0, X0 // sum0[0] = sum of lanes (int)
+	VMOVSS       X0, ret+24(FP) // return sum0[0]
 	VZEROUPPER
 	RET
 

@@ -12916,6 +12916,7 @@ end_4:
 
 lines_5:
 	PREFETCHT1 (DI) // prefetch ahead[0]
+	ADDQ       $+64, DI // ahead += 64
 	VPMOVSXBW  (R8), Z1 // x = 32 bytes of q[0]
 	VPMOVSXBW  (SI), Z2 // y = 32 bytes of row[0]
 	VPMADDWD   Z2, Z1, Z1 // sum0 += pairs of x * y
@@ -12926,31 +12927,32 @@ lines_5:
 	VPADDD     Z1, Z0, Z0 // sum0 += pairs of x * y
 	ADDQ       $+64, R8 // q += 64
 	ADDQ       $+64, SI // row += 64
-	ADDQ       $+64, DI // ahead += 64
 	SUBQ       $+64, R9 // dim += -64
 	CMPQ       R9, $+64 // dim >= 64
 	JGE        lines_5 // dim >= 64
 
 lines_end_6:
-	CMPQ R9, $+32 // dim < 32
-	JLT  half_line_end_8 // dim < 32
-
-half_line_7:
+	CMPQ       R9, $+1 // dim < 1
+	JLT        less_7 // dim < 1
 	PREFETCHT1 (DI) // prefetch ahead[0]
-	VPMOVSXBW  (R8), Z1 // x = 32 bytes of q[0]
-	VPMOVSXBW  (SI), Z2 // y = 32 bytes of row[0]
-	VPMADDWD   Z2, Z1, Z1 // sum0 += pairs of x * y
-	VPADDD     Z1, Z0, Z0 // sum0 += pairs of x * y
-	ADDQ       $+32, R8 // q += 32
-	ADDQ       $+32, SI // row += 32
-	SUBQ       $+32, R9 // dim += -32
-	CMPQ       R9, $+32 // dim >= 32
-	JGE        half_line_7 // dim >= 32
+	ADDQ       $+64, DI // ahead += 64
+	CMPQ       R9, $+32 // dim < 32
+	JLT        half_line_end_9 // dim < 32
 
-half_line_end_8:
+half_line_8:
+	VPMOVSXBW (R8), Z1 // x = 32 bytes of q[0]
+	VPMOVSXBW (SI), Z2 // y = 32 bytes of row[0]
+	VPMADDWD  Z2, Z1, Z1 // sum0 += pairs of x * y
+	VPADDD    Z1, Z0, Z0 // sum0 += pairs of x * y
+	ADDQ      $+32, R8 // q += 32
+	ADDQ      $+32, SI // row += 32
+	SUBQ      $+32, R9 // dim += -32
+	CMPQ      R9, $+32 // dim >= 32
+	JGE       half_line_8 // dim >= 32
+
+half_line_end_9:
 	CMPQ        R9, $+1 // dim < 1
-	JLT         less_9 // dim < 1
-	PREFETCHT1  (DI) // prefetch ahead[0]
+	JLT         less_10 // dim < 1
 	MOVQ        $-1, R10 // first dim lanes
 	BZHIQ       R9, R10, R10 // first dim lanes
 	KMOVQ       R10, K1 // first dim lanes
@@ -12959,7 +12961,8 @@ half_line_end_8:
 	VPMADDWD    Z2, Z1, Z1 // sum0 += pairs of x * y
 	VPADDD      Z1, Z0, Z0 // sum0 += pairs of x * y
 
-less_9:
+less_10:
+less_7:
 	VEXTRACTF64X4 $0x01, Z0, Y1 // sum0[0] = sum of lanes (int)
 	VPADDD        Y1, Y0, Y0 // sum0[0] = sum of lanes (int)
 	VEXTRACTF128  $0x01, Y0, X1 // sum0[0] = sum of lanes (int)
@@ -13020,6 +13023,7 @@ end_4:
 
 lines_5:
 	PREFETCHT1 (DI) // prefetch ahead[0]
+	ADDQ       $+64, DI // ahead += 64
 	VPMOVSXBW  (R8), Z1 // x = 32 bytes of q[0]
 	VPMOVSXBW  (SI), Z2 // y = 32 bytes of row[0]
 	VPSUBW     Z2, Z1, Z1 // x = x - (int16) y
@@ -13032,32 +13036,33 @@ lines_5:
 	VPADDD     Z1, Z0, Z0 // sum0 += pairs of x * x
 	ADDQ       $+64, R8 // q += 64
 	ADDQ       $+64, SI // row += 64
-	ADDQ       $+64, DI // ahead += 64
 	SUBQ       $+64, R9 // dim += -64
 	CMPQ       R9, $+64 // dim >= 64
 	JGE        lines_5 // dim >= 64
 
 lines_end_6:
-	CMPQ R9, $+32 // dim < 32
-	JLT  half_line_end_8 // dim < 32
-
-half_line_7:
+	CMPQ       R9, $+1 // dim < 1
+	JLT        less_7 // dim < 1
 	PREFETCHT1 (DI) // prefetch ahead[0]
-	VPMOVSXBW  (R8), Z1 // x = 32 bytes of q[0]
-	VPMOVSXBW  (SI), Z2 // y = 32 bytes of row[0]
-	VPSUBW     Z2, Z1, Z1 // x = x - (int16) y
-	VPMADDWD   Z1, Z1, Z1 // sum0 += pairs of x * x
-	VPADDD     Z1, Z0, Z0 // sum0 += pairs of x * x
-	ADDQ       $+32, R8 // q += 32
-	ADDQ       $+32, SI // row += 32
-	SUBQ       $+32, R9 // dim += -32
-	CMPQ       R9, $+32 // dim >= 32
-	JGE        half_line_7 // dim >= 32
+	ADDQ       $+64, DI // ahead += 64
+	CMPQ       R9, $+32 // dim < 32
+	JLT        half_line_end_9 // dim < 32
 
-half_line_end_8:
+half_line_8:
+	VPMOVSXBW (R8), Z1 // x = 32 bytes of q[0]
+	VPMOVSXBW (SI), Z2 // y = 32 bytes of row[0]
+	VPSUBW    Z2, Z1, Z1 // x = x - (int16) y
+	VPMADDWD  Z1, Z1, Z1 // sum0 += pairs of x * x
+	VPADDD    Z1, Z0, Z0 // sum0 += pairs of x * x
+	ADDQ      $+32, R8 // q += 32
+	ADDQ      $+32, SI // row += 32
+	SUBQ      $+32, R9 // dim += -32
+	CMPQ      R9, $+32 // dim >= 32
+	JGE       half_line_8 // dim >= 32
+
+half_line_end_9:
 	CMPQ        R9, $+1 // dim < 1
-	JLT         less_9 // dim < 1
-	PREFETCHT1  (DI) // prefetch ahead[0]
+	JLT         less_10 // dim < 1
 	MOVQ        $-1, R10 // first dim lanes
 	BZHIQ       R9, R10, R10 // first dim lanes
 	KMOVQ       R10, K1 // first dim lanes
@@ -13067,7 +13072,8 @@ half_line_end_8:
 	VPMADDWD    Z1, Z1, Z1 // sum0 += pairs of x * x
 	VPADDD      Z1, Z0, Z0 // sum0 += pairs of x * x
 
-less_9:
+less_10:
+less_7:
 	VEXTRACTF64X4 $0x01, Z0, Y1 // sum0[0] = sum of lanes (int)
 	VPADDD        Y1, Y0, Y0 // sum0[0] = sum of lanes (int)
 	VEXTRACTF128  $0x01, Y0, X1 // sum0[0] = sum of lanes (int)
@@ -13130,6 +13136,7 @@ end_4:
 
 lines_5:
 	PREFETCHT1 (DI) // prefetch ahead[0]
+	ADDQ       $+64, DI // ahead += 64
 	VPMOVSXBW  (R8), Z3 // x = 32 bytes of q[0]
 	VPMOVSXBW  (SI), Z4 // y = 32 bytes of row[0]
 	VPMADDWD   Z4, Z3, Z5 // sum0 += pairs of x * y
@@ -13148,35 +13155,36 @@ lines_5:
 	VPADDD     Z3, Z2, Z2 // sum2 += pairs of x * x
 	ADDQ       $+64, R8 // q += 64
 	ADDQ       $+64, SI // row += 64
-	ADDQ       $+64, DI // ahead += 64
 	SUBQ       $+64, R9 // dim += -64
 	CMPQ       R9, $+64 // dim >= 64
 	JGE        lines_5 // dim >= 64
 
 lines_end_6:
-	CMPQ R9, $+32 // dim < 32
-	JLT  half_line_end_8 // dim < 32
-
-half_line_7:
+	CMPQ       R9, $+1 // dim < 1
+	JLT        less_7 // dim < 1
 	PREFETCHT1 (DI) // prefetch ahead[0]
-	VPMOVSXBW  (R8), Z3 // x = 32 bytes of q[0]
-	VPMOVSXBW  (SI), Z4 // y = 32 bytes of row[0]
-	VPMADDWD   Z4, Z3, Z5 // sum0 += pairs of x * y
-	VPADDD     Z5, Z0, Z0 // sum0 += pairs of x * y
-	VPMADDWD   Z4, Z4, Z4 // sum1 += pairs of y * y
-	VPADDD     Z4, Z1, Z1 // sum1 += pairs of y * y
-	VPMADDWD   Z3, Z3, Z3 // sum2 += pairs of x * x
-	VPADDD     Z3, Z2, Z2 // sum2 += pairs of x * x
-	ADDQ       $+32, R8 // q += 32
-	ADDQ       $+32, SI // row += 32
-	SUBQ       $+32, R9 // dim += -32
-	CMPQ       R9, $+32 // dim >= 32
-	JGE        half_line_7 // dim >= 32
+	ADDQ       $+64, DI // ahead += 64
+	CMPQ       R9, $+32 // dim < 32
+	JLT        half_line_end_9 // dim < 32
 
-half_line_end_8:
+half_line_8:
+	VPMOVSXBW (R8), Z3 // x = 32 bytes of q[0]
+	VPMOVSXBW (SI), Z4 // y = 32 bytes of row[0]
+	VPMADDWD  Z4, Z3, Z5 // sum0 += pairs of x * y
+	VPADDD    Z5, Z0, Z0 // sum0 += pairs of x * y
+	VPMADDWD  Z4, Z4, Z4 // sum1 += pairs of y * y
+	VPADDD    Z4, Z1, Z1 // sum1 += pairs of y * y
+	VPMADDWD  Z3, Z3, Z3 // sum2 += pairs of x * x
+	VPADDD    Z3, Z2, Z2 // sum2 += pairs of x * x
+	ADDQ      $+32, R8 // q += 32
+	ADDQ      $+32, SI // row += 32
+	SUBQ      $+32, R9 // dim += -32
+	CMPQ      R9, $+32 // dim >= 32
+	JGE       half_line_8 // dim >= 32
+
+half_line_end_9:
 	CMPQ        R9, $+1 // dim < 1
-	JLT         less_9 // dim < 1
-	PREFETCHT1  (DI) // prefetch ahead[0]
+	JLT         less_10 // dim < 1
 	MOVQ        $-1, R10 // first dim lanes
 	BZHIQ       R9, R10, R10 // first dim lanes
 	KMOVQ       R10, K1 // first dim lanes
@@ -13189,7 +13197,8 @@ half_line_end_8:
 	VPMADDWD    Z3, Z3, Z3 // sum2 += pairs of x * x
 	VPADDD      Z3, Z2, Z2 // sum2 += pairs of x * x
 
-less_9:
+less_10:
+less_7:
 	VEXTRACTF64X4 $0x01, Z0, Y3 // sum0[0] = sum of lanes (int)
 	VPADDD        Y3, Y0, Y0 // sum0[0] = sum of lanes (int)
 	VEXTRACTF128  $0x01, Y0, X3 // sum0[0] = sum of lanes (int)
@@ -13198,24 +13207,24 @@ less_9:
 	VPADDD        X3, X0, X0 // sum0[0] = sum of lanes (int)
 	VPSHUFD       $0x55, X0, X3 // sum0[0] = sum of lanes (int)
 	VPADDD        X3, X0, X0 // sum0[0] = sum of lanes (int)
+	VEXTRACTF64X4 $0x01, Z1, Y3 // sum1[0] = sum of lanes (int)
+	VPADDD        Y3, Y1, Y1 // sum1[0] = sum of lanes (int)
+	VEXTRACTF128  $0x01, Y1, X3 // sum1[0] = sum of lanes (int)
+	VPADDD        X3, X1, X1 // sum1[0] = sum of lanes (int)
+	VPSHUFD       $0xee, X1, X3 // sum1[0] = sum of lanes (int)
+	VPADDD        X3, X1, X1 // sum1[0] = sum of lanes (int)
+	VPSHUFD       $0x55, X1, X3 // sum1[0] = sum of lanes (int)
+	VPADDD        X3, X1, X1 // sum1[0] = sum of lanes (int)
+	VEXTRACTF64X4 $0x01, Z2, Y3 // sum2[0] = sum of lanes (int)
+	VPADDD        Y3, Y2, Y2 // sum2[0] = sum of lanes (int)
+	VEXTRACTF128  $0x01, Y2, X3 // sum2[0] = sum of lanes (int)
+	VPADDD        X3, X2, X2 // sum2[0] = sum of lanes (int)
+	VPSHUFD       $0xee, X2, X3 // sum2[0] = sum of lanes (int)
+	VPADDD        X3, X2, X2 // sum2[0] = sum of lanes (int)
+	VPSHUFD       $0x55, X2, X3 // sum2[0] = sum of lanes (int)
+	VPADDD        X3, X2, X2 // sum2[0] = sum of lanes (int)
 	VMOVSS        X0, (AX) // dst[0] = sum0[0]
-	VEXTRACTF64X4 $0x01, Z1, Y0 // sum1[0] = sum of lanes (int)
-	VPADDD        Y0, Y1, Y1 // sum1[0] = sum of lanes (int)
-	VEXTRACTF128  $0x01, Y1, X0 // sum1[0] = sum of lanes (int)
-	VPADDD        X0, X1, X1 // sum1[0] = sum of lanes (int)
-	VPSHUFD       $0xee, X1, X0 // sum1[0] = sum of lanes (int)
-	VPADDD        X0, X1, X1 // sum1[0] = sum of lanes (int)
-	VPSHUFD       $0x55, X1, X0 // sum1[0] = sum of lanes (int)
-	VPADDD        X0, X1, X1 // sum1[0] = sum of lanes (int)
 	VMOVSS        X1, 4(AX) // dst[1] = sum1[0]
-	VEXTRACTF64X4 $0x01, Z2, Y0 // sum2[0] = sum of lanes (int)
-	VPADDD        Y0, Y2, Y2 // sum2[0] = sum of lanes (int)
-	VEXTRACTF128  $0x01, Y2, X0 // sum2[0] = sum of lanes (int)
-	VPADDD        X0, X2, X2 // sum2[0] = sum of lanes (int)
-	VPSHUFD       $0xee, X2, X0 // sum2[0] = sum of lanes (int)
-	VPADDD        X0, X2, X2 // sum2[0] = sum of lanes (int)
-	VPSHUFD       $0x55, X2, X0 // sum2[0] = sum of lanes (int)
-	VPADDD        X0, X2, X2 // sum2[0] = sum of lanes (int)
 	VMOVSS        X2, 8(AX) // dst[2] = sum2[0]
 	ADDQ          $+12, AX // dst += 12
 	SUBQ          $+1, DX // count += -1
@@ -13225,6 +13234,154 @@ less_9:
 rows_end_2:
 	VZEROUPPER
 	RET
+
+// func dotPairInt8AVX512(x *int8, y *int8, n int) int32
+TEXT ·dotPairInt8AVX512(SB), NOSPLIT, $0-28
+	MOVQ   x+0(FP), AX // x
+	MOVQ   y+8(FP), CX // y
+	MOVQ   n+16(FP), DX // n
+	VPXORD Z0, Z0, Z0 // sum0 = 0
+	CMPQ   DX, $+64 // n < 64
+	JLT    lines_end_2 // n < 64
+
+lines_1:
+	VPMOVSXBW (AX), Z1 // x = 32 bytes of x[0]
+	VPMOVSXBW (CX), Z2 // y = 32 bytes of y[0]
+	VPMADDWD  Z2, Z1, Z1 // sum0 += pairs of x * y
+	VPADDD    Z1, Z0, Z0 // sum0 += pairs of x * y
+	VPMOVSXBW 32(AX), Z1 // x = 32 bytes of x[8]
+	VPMOVSXBW 32(CX), Z2 // y = 32 bytes of y[8]
+	VPMADDWD  Z2, Z1, Z1 // sum0 += pairs of x * y
+	VPADDD    Z1, Z0, Z0 // sum0 += pairs of x * y
+	ADDQ      $+64, AX // x += 64
+	ADDQ      $+64, CX // y += 64
+	SUBQ      $+64, DX // n += -64
+	CMPQ      DX, $+64 // n >= 64
+	JGE       lines_1 // n >= 64
+
+lines_end_2:
+	CMPQ DX, $+1 // n < 1
+	JLT  less_3 // n < 1
+	CMPQ DX, $+32 // n < 32
+	JLT  half_line_end_5 // n < 32
+
+half_line_4:
+	VPMOVSXBW (AX), Z1 // x = 32 bytes of x[0]
+	VPMOVSXBW (CX), Z2 // y = 32 bytes of y[0]
+	VPMADDWD  Z2, Z1, Z1 // sum0 += pairs of x * y
+	VPADDD    Z1, Z0, Z0 // sum0 += pairs of x * y
+	ADDQ      $+32, AX // x += 32
+	ADDQ      $+32, CX // y += 32
+	SUBQ      $+32, DX // n += -32
+	CMPQ      DX, $+32 // n >= 32
+	JGE       half_line_4 // n >= 32
+
+half_line_end_5:
+	CMPQ        DX, $+1 // n < 1
+	JLT         less_6 // n < 1
+	MOVQ        $-1, BX // first n lanes
+	BZHIQ       DX, BX, BX // first n lanes
+	KMOVQ       BX, K1 // first n lanes
+	VPMOVSXBW.Z (AX), K1, Z1 // x = n bytes of x[0]
+	VPMOVSXBW.Z (CX), K1, Z2 // y = n bytes of y[0]
+	VPMADDWD    Z2, Z1, Z1 // sum0 += pairs of x * y
+	VPADDD      Z1, Z0, Z0 // sum0 += pairs of x * y
+
+less_6:
+less_3:
+	VEXTRACTF64X4 $0x01, Z0, Y1 // sum0[0] = sum of lanes (int)
+	VPADDD        Y1, Y0, Y0 // sum0[0] = sum of lanes (int)
+	VEXTRACTF128  $0x01, Y0, X1 // sum0[0] = sum of lanes (int)
+	VPADDD        X1, X0, X0 // sum0[0] = sum of lanes (int)
+	VPSHUFD       $0xee, X0, X1 // sum0[0] = sum of lanes (int)
+	VPADDD        X1, X0, X0 // sum0[0] = sum of lanes (int)
+	VPSHUFD       $0x55, X0, X1 // sum0[0] = sum of lanes (int)
+	VPADDD        X1, X0, X0 // sum0[0] = sum of lanes (int)
+	VMOVSS        X0, ret+24(FP) // return sum0[0]
+	VZEROUPPER
+	RET
+
+// func dotPairInt8AVX512VNNI(x *int8, y *int8, n int) int32
+TEXT ·dotPairInt8AVX512VNNI(SB), NOSPLIT, $0-28
+	VBROADCASTSS x1_80808080<>+0(SB), Z0 // sign bits
+	VBROADCASTSS x1_01010101<>+0(SB), Z1 // ones
+	MOVQ         x+0(FP), AX // x
+	MOVQ         y+8(FP), CX // y
+	MOVQ         n+16(FP), DX // n
+	VPXORD       Z2, Z2, Z2 // sum0 = 0
+	VPXORD       Z3, Z3, Z3 // sumY0 = 0
+	VPXORD       Z4, Z4, Z4 // sum1 = 0
+	VPXORD       Z5, Z5, Z5 // sumY1 = 0
+	CMPQ         DX, $+128 // n < 128
+	JLT          lines_end_2 // n < 128
+
+lines_1:
+	VMOVUPS  (AX), Z6 // x = x[0]
+	VMOVUPS  (CX), Z7 // y = y[0]
+	VPXORD   Z0, Z6, Z6 // x = x ^ sign bits
+	VPDPBUSD Z7, Z6, Z2 // sum0 += fours of x * y
+	VPDPBUSD Z7, Z1, Z3 // sumY0 += fours of ones * y
+	VMOVUPS  64(AX), Z6 // x = x[16]
+	VMOVUPS  64(CX), Z7 // y = y[16]
+	VPXORD   Z0, Z6, Z6 // x = x ^ sign bits
+	VPDPBUSD Z7, Z6, Z4 // sum1 += fours of x * y
+	VPDPBUSD Z7, Z1, Z5 // sumY1 += fours of ones * y
+	ADDQ     $+128, AX // x += 128
+	ADDQ     $+128, CX // y += 128
+	SUBQ     $+128, DX // n += -128
+	CMPQ     DX, $+128 // n >= 128
+	JGE      lines_1 // n >= 128
+
+lines_end_2:
+	CMPQ DX, $+64 // n < 64
+	JLT  lines_end_4 // n < 64
+
+lines_3:
+	VMOVUPS  (AX), Z6 // x = x[0]
+	VMOVUPS  (CX), Z7 // y = y[0]
+	VPXORD   Z0, Z6, Z6 // x = x ^ sign bits
+	VPDPBUSD Z7, Z6, Z2 // sum0 += fours of x * y
+	VPDPBUSD Z7, Z1, Z3 // sumY0 += fours of ones * y
+	ADDQ     $+64, AX // x += 64
+	ADDQ     $+64, CX // y += 64
+	SUBQ     $+64, DX // n += -64
+	CMPQ     DX, $+64 // n >= 64
+	JGE      lines_3 // n >= 64
+
+lines_end_4:
+	CMPQ       DX, $+1 // n < 1
+	JLT        less_5 // n < 1
+	MOVQ       $-1, BX // first n lanes
+	BZHIQ      DX, BX, BX // first n lanes
+	KMOVQ      BX, K1 // first n lanes
+	VMOVDQU8.Z (AX), K1, Z6 // x = n bytes of x[0]
+	VMOVDQU8.Z (CX), K1, Z7 // y = n bytes of y[0]
+	VPXORD     Z0, Z6, Z6 // x = x ^ sign bits
+	VPDPBUSD   Z7, Z6, Z4 // sum1 += fours of x * y
+	VPDPBUSD   Z7, Z1, Z5 // sumY1 += fours of ones * y
+
+less_5:
+	VPADDD        Z4, Z2, Z2 // sum0 = sum0 + (int) sum1
+	VPADDD        Z5, Z3, Z3 // sumY0 = sumY0 + (int) sumY1
+	VPSLLD        $0x07, Z3, Z3 // sumY0 = sumY0 << 7
+	VPSUBD        Z3, Z2, Z2 // sum0 = sum0 - (int) sumY0
+	VEXTRACTF64X4 $0x01, Z2, Y0 // sum0[0] = sum of lanes (int)
+	VPADDD        Y0, Y2, Y2 // sum0[0] = sum of lanes (int)
+	VEXTRACTF128  $0x01, Y2, X0 // sum0[0] = sum of lanes (int)
+	VPADDD        X0, X2, X2 // sum0[0] = sum of lanes (int)
+	VPSHUFD       $0xee, X2, X0 // sum0[0] = sum of lanes (int)
+	VPADDD        X0, X2, X2 // sum0[0] = sum of lanes (int)
+	VPSHUFD       $0x55, X2, X0 // sum0[0] = sum of lanes (int)
+	VPADDD        X0, X2, X2 // sum0[0] = sum of lanes (int)
+	VMOVSS        X2, ret+24(FP) // return sum0[0]
+	VZEROUPPER
+	RET
+
+DATA x1_80808080<>+0(SB)/4, $0x80808080
+GLOBL x1_80808080<>(SB), RODATA|NOPTR, $4
+
+DATA x1_01010101<>+0(SB)/4, $0x01010101
+GLOBL x1_01010101<>(SB), RODATA|NOPTR, $4
 
 // func hammingRowsAVX512(dst *int32, q *uint64, rows *uint64, dim int, stride int, count int, index *uint32, last *uint32, ahead int)
 TEXT ·hammingRowsAVX512(SB), NOSPLIT, $0-72

@@ -21567,6 +21567,7 @@ end_4:
 
 lines_5:
 	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	ADD   $64, R7, R7 // ahead += 64
 	FMOVQ (R8), F4 // x = 32 bytes of q[0]
 	FMOVQ 16(R8), F6 // x = 32 bytes of q[0]
 	WORD  $0x4f08a485 // SXTL2 V5.8H, V4.16B // x = 32 bytes of q[0]
@@ -21609,17 +21610,19 @@ lines_5:
 	WORD  $0x4e6b80e3 // SMLAL2 V3.4S, V7.8H, V11.8H // sum0 += pairs of x * y, lanes 12..15
 	ADD   $64, R8, R8 // q += 64
 	ADD   $64, R6, R6 // row += 64
-	ADD   $64, R7, R7 // ahead += 64
 	SUB   $64, R9, R9 // dim += -64
 	CMP   $64, R9 // dim >= 64
 	BGE   lines_5 // dim >= 64
 
 lines_end_6:
-	CMP $32, R9 // dim < 32
-	BLT half_line_end_8 // dim < 32
+	CMP  $1, R9 // dim < 1
+	BLT  less_7 // dim < 1
+	PRFM (R7), PLDL2KEEP // prefetch ahead[0]
+	ADD  $64, R7, R7 // ahead += 64
+	CMP  $32, R9 // dim < 32
+	BLT  half_line_end_9 // dim < 32
 
-half_line_7:
-	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+half_line_8:
 	FMOVQ (R8), F4 // x = 32 bytes of q[0]
 	FMOVQ 16(R8), F6 // x = 32 bytes of q[0]
 	WORD  $0x4f08a485 // SXTL2 V5.8H, V4.16B // x = 32 bytes of q[0]
@@ -21644,50 +21647,49 @@ half_line_7:
 	ADD   $32, R6, R6 // row += 32
 	SUB   $32, R9, R9 // dim += -32
 	CMP   $32, R9 // dim >= 32
-	BGE   half_line_7 // dim >= 32
+	BGE   half_line_8 // dim >= 32
 
-half_line_end_8:
+half_line_end_9:
 	CMP   $1, R9 // dim < 1
-	BLT   less_9 // dim < 1
-	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	BLT   less_10 // dim < 1
 	MOVD  R9, R7 // x = dim bytes of q[0]
 	ADD   R8, R7, R7 // x = dim bytes of q[0]
 	MOVD  $0, R10 // x = dim bytes of q[0]
-	TBZ   $0, R9, no_piece_10 // x = dim bytes of q[0]
+	TBZ   $0, R9, no_piece_11 // x = dim bytes of q[0]
 	SUB   $1, R7, R7 // x = dim bytes of q[0]
 	MOVBU (R7), R11 // x = dim bytes of q[0]
 	LSL   $8, R10, R10 // x = dim bytes of q[0]
 	ORR   R11, R10, R10 // x = dim bytes of q[0]
 
-no_piece_10:
-	TBZ   $1, R9, no_piece_11 // x = dim bytes of q[0]
+no_piece_11:
+	TBZ   $1, R9, no_piece_12 // x = dim bytes of q[0]
 	SUB   $2, R7, R7 // x = dim bytes of q[0]
 	MOVHU (R7), R11 // x = dim bytes of q[0]
 	LSL   $16, R10, R10 // x = dim bytes of q[0]
 	ORR   R11, R10, R10 // x = dim bytes of q[0]
 
-no_piece_11:
-	TBZ   $2, R9, no_piece_12 // x = dim bytes of q[0]
+no_piece_12:
+	TBZ   $2, R9, no_piece_13 // x = dim bytes of q[0]
 	SUB   $4, R7, R7 // x = dim bytes of q[0]
 	MOVWU (R7), R11 // x = dim bytes of q[0]
 	LSL   $32, R10, R10 // x = dim bytes of q[0]
 	ORR   R11, R10, R10 // x = dim bytes of q[0]
 
-no_piece_12:
+no_piece_13:
 	VEOR  V6.B16, V6.B16, V6.B16 // x = dim bytes of q[0]
 	FMOVD R10, F4 // x = dim bytes of q[0]
-	TBZ   $3, R9, no_piece_13 // x = dim bytes of q[0]
+	TBZ   $3, R9, no_piece_14 // x = dim bytes of q[0]
 	SUB   $8, R7, R7 // x = dim bytes of q[0]
 	FMOVD (R7), F5 // x = dim bytes of q[0]
 	VMOV  V4.D[0], V5.D[1] // x = dim bytes of q[0]
 	VMOV  V5.B16, V4.B16 // x = dim bytes of q[0]
 
-no_piece_13:
-	TBZ   $4, R9, no_piece_14 // x = dim bytes of q[0]
+no_piece_14:
+	TBZ   $4, R9, no_piece_15 // x = dim bytes of q[0]
 	VMOV  V4.B16, V6.B16 // x = dim bytes of q[0]
 	FMOVQ (R8), F4 // x = dim bytes of q[0]
 
-no_piece_14:
+no_piece_15:
 	WORD  $0x4f08a485 // SXTL2 V5.8H, V4.16B // x = dim bytes of q[0]
 	WORD  $0x0f08a484 // SXTL V4.8H, V4.8B // x = dim bytes of q[0]
 	WORD  $0x4f08a4c7 // SXTL2 V7.8H, V6.16B // x = dim bytes of q[0]
@@ -21695,41 +21697,41 @@ no_piece_14:
 	MOVD  R9, R7 // y = dim bytes of row[0]
 	ADD   R6, R7, R7 // y = dim bytes of row[0]
 	MOVD  $0, R8 // y = dim bytes of row[0]
-	TBZ   $0, R9, no_piece_15 // y = dim bytes of row[0]
+	TBZ   $0, R9, no_piece_16 // y = dim bytes of row[0]
 	SUB   $1, R7, R7 // y = dim bytes of row[0]
 	MOVBU (R7), R10 // y = dim bytes of row[0]
 	LSL   $8, R8, R8 // y = dim bytes of row[0]
 	ORR   R10, R8, R8 // y = dim bytes of row[0]
 
-no_piece_15:
-	TBZ   $1, R9, no_piece_16 // y = dim bytes of row[0]
+no_piece_16:
+	TBZ   $1, R9, no_piece_17 // y = dim bytes of row[0]
 	SUB   $2, R7, R7 // y = dim bytes of row[0]
 	MOVHU (R7), R10 // y = dim bytes of row[0]
 	LSL   $16, R8, R8 // y = dim bytes of row[0]
 	ORR   R10, R8, R8 // y = dim bytes of row[0]
 
-no_piece_16:
-	TBZ   $2, R9, no_piece_17 // y = dim bytes of row[0]
+no_piece_17:
+	TBZ   $2, R9, no_piece_18 // y = dim bytes of row[0]
 	SUB   $4, R7, R7 // y = dim bytes of row[0]
 	MOVWU (R7), R10 // y = dim bytes of row[0]
 	LSL   $32, R8, R8 // y = dim bytes of row[0]
 	ORR   R10, R8, R8 // y = dim bytes of row[0]
 
-no_piece_17:
+no_piece_18:
 	VEOR  V10.B16, V10.B16, V10.B16 // y = dim bytes of row[0]
 	FMOVD R8, F8 // y = dim bytes of row[0]
-	TBZ   $3, R9, no_piece_18 // y = dim bytes of row[0]
+	TBZ   $3, R9, no_piece_19 // y = dim bytes of row[0]
 	SUB   $8, R7, R7 // y = dim bytes of row[0]
 	FMOVD (R7), F9 // y = dim bytes of row[0]
 	VMOV  V8.D[0], V9.D[1] // y = dim bytes of row[0]
 	VMOV  V9.B16, V8.B16 // y = dim bytes of row[0]
 
-no_piece_18:
-	TBZ   $4, R9, no_piece_19 // y = dim bytes of row[0]
+no_piece_19:
+	TBZ   $4, R9, no_piece_20 // y = dim bytes of row[0]
 	VMOV  V8.B16, V10.B16 // y = dim bytes of row[0]
 	FMOVQ (R6), F8 // y = dim bytes of row[0]
 
-no_piece_19:
+no_piece_20:
 	WORD $0x4f08a509 // SXTL2 V9.8H, V8.16B // y = dim bytes of row[0]
 	WORD $0x0f08a508 // SXTL V8.8H, V8.8B // y = dim bytes of row[0]
 	WORD $0x4f08a54b // SXTL2 V11.8H, V10.16B // y = dim bytes of row[0]
@@ -21743,7 +21745,8 @@ no_piece_19:
 	WORD $0x0e6b80e3 // SMLAL V3.4S, V7.4H, V11.4H // sum0 += pairs of x * y, lanes 12..15
 	WORD $0x4e6b80e3 // SMLAL2 V3.4S, V7.8H, V11.8H // sum0 += pairs of x * y, lanes 12..15
 
-less_9:
+less_10:
+less_7:
 	VADD  V1.S4, V0.S4, V0.S4 // sum0[0] = sum of lanes (int)
 	VADD  V3.S4, V2.S4, V2.S4 // sum0[0] = sum of lanes (int)
 	VADD  V2.S4, V0.S4, V0.S4 // sum0[0] = sum of lanes (int)
@@ -21802,6 +21805,7 @@ end_4:
 
 lines_5:
 	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	ADD   $64, R7, R7 // ahead += 64
 	FMOVQ (R8), F4 // x = 32 bytes of q[0]
 	FMOVQ 16(R8), F6 // x = 32 bytes of q[0]
 	WORD  $0x4f08a485 // SXTL2 V5.8H, V4.16B // x = 32 bytes of q[0]
@@ -21852,17 +21856,19 @@ lines_5:
 	WORD  $0x4e6780e3 // SMLAL2 V3.4S, V7.8H, V7.8H // sum0 += pairs of x * x, lanes 12..15
 	ADD   $64, R8, R8 // q += 64
 	ADD   $64, R6, R6 // row += 64
-	ADD   $64, R7, R7 // ahead += 64
 	SUB   $64, R9, R9 // dim += -64
 	CMP   $64, R9 // dim >= 64
 	BGE   lines_5 // dim >= 64
 
 lines_end_6:
-	CMP $32, R9 // dim < 32
-	BLT half_line_end_8 // dim < 32
+	CMP  $1, R9 // dim < 1
+	BLT  less_7 // dim < 1
+	PRFM (R7), PLDL2KEEP // prefetch ahead[0]
+	ADD  $64, R7, R7 // ahead += 64
+	CMP  $32, R9 // dim < 32
+	BLT  half_line_end_9 // dim < 32
 
-half_line_7:
-	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+half_line_8:
 	FMOVQ (R8), F4 // x = 32 bytes of q[0]
 	FMOVQ 16(R8), F6 // x = 32 bytes of q[0]
 	WORD  $0x4f08a485 // SXTL2 V5.8H, V4.16B // x = 32 bytes of q[0]
@@ -21891,50 +21897,49 @@ half_line_7:
 	ADD   $32, R6, R6 // row += 32
 	SUB   $32, R9, R9 // dim += -32
 	CMP   $32, R9 // dim >= 32
-	BGE   half_line_7 // dim >= 32
+	BGE   half_line_8 // dim >= 32
 
-half_line_end_8:
+half_line_end_9:
 	CMP   $1, R9 // dim < 1
-	BLT   less_9 // dim < 1
-	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	BLT   less_10 // dim < 1
 	MOVD  R9, R7 // x = dim bytes of q[0]
 	ADD   R8, R7, R7 // x = dim bytes of q[0]
 	MOVD  $0, R10 // x = dim bytes of q[0]
-	TBZ   $0, R9, no_piece_10 // x = dim bytes of q[0]
+	TBZ   $0, R9, no_piece_11 // x = dim bytes of q[0]
 	SUB   $1, R7, R7 // x = dim bytes of q[0]
 	MOVBU (R7), R11 // x = dim bytes of q[0]
 	LSL   $8, R10, R10 // x = dim bytes of q[0]
 	ORR   R11, R10, R10 // x = dim bytes of q[0]
 
-no_piece_10:
-	TBZ   $1, R9, no_piece_11 // x = dim bytes of q[0]
+no_piece_11:
+	TBZ   $1, R9, no_piece_12 // x = dim bytes of q[0]
 	SUB   $2, R7, R7 // x = dim bytes of q[0]
 	MOVHU (R7), R11 // x = dim bytes of q[0]
 	LSL   $16, R10, R10 // x = dim bytes of q[0]
 	ORR   R11, R10, R10 // x = dim bytes of q[0]
 
-no_piece_11:
-	TBZ   $2, R9, no_piece_12 // x = dim bytes of q[0]
+no_piece_12:
+	TBZ   $2, R9, no_piece_13 // x = dim bytes of q[0]
 	SUB   $4, R7, R7 // x = dim bytes of q[0]
 	MOVWU (R7), R11 // x = dim bytes of q[0]
 	LSL   $32, R10, R10 // x = dim bytes of q[0]
 	ORR   R11, R10, R10 // x = dim bytes of q[0]
 
-no_piece_12:
+no_piece_13:
 	VEOR  V6.B16, V6.B16, V6.B16 // x = dim bytes of q[0]
 	FMOVD R10, F4 // x = dim bytes of q[0]
-	TBZ   $3, R9, no_piece_13 // x = dim bytes of q[0]
+	TBZ   $3, R9, no_piece_14 // x = dim bytes of q[0]
 	SUB   $8, R7, R7 // x = dim bytes of q[0]
 	FMOVD (R7), F5 // x = dim bytes of q[0]
 	VMOV  V4.D[0], V5.D[1] // x = dim bytes of q[0]
 	VMOV  V5.B16, V4.B16 // x = dim bytes of q[0]
 
-no_piece_13:
-	TBZ   $4, R9, no_piece_14 // x = dim bytes of q[0]
+no_piece_14:
+	TBZ   $4, R9, no_piece_15 // x = dim bytes of q[0]
 	VMOV  V4.B16, V6.B16 // x = dim bytes of q[0]
 	FMOVQ (R8), F4 // x = dim bytes of q[0]
 
-no_piece_14:
+no_piece_15:
 	WORD  $0x4f08a485 // SXTL2 V5.8H, V4.16B // x = dim bytes of q[0]
 	WORD  $0x0f08a484 // SXTL V4.8H, V4.8B // x = dim bytes of q[0]
 	WORD  $0x4f08a4c7 // SXTL2 V7.8H, V6.16B // x = dim bytes of q[0]
@@ -21942,41 +21947,41 @@ no_piece_14:
 	MOVD  R9, R7 // y = dim bytes of row[0]
 	ADD   R6, R7, R7 // y = dim bytes of row[0]
 	MOVD  $0, R8 // y = dim bytes of row[0]
-	TBZ   $0, R9, no_piece_15 // y = dim bytes of row[0]
+	TBZ   $0, R9, no_piece_16 // y = dim bytes of row[0]
 	SUB   $1, R7, R7 // y = dim bytes of row[0]
 	MOVBU (R7), R10 // y = dim bytes of row[0]
 	LSL   $8, R8, R8 // y = dim bytes of row[0]
 	ORR   R10, R8, R8 // y = dim bytes of row[0]
 
-no_piece_15:
-	TBZ   $1, R9, no_piece_16 // y = dim bytes of row[0]
+no_piece_16:
+	TBZ   $1, R9, no_piece_17 // y = dim bytes of row[0]
 	SUB   $2, R7, R7 // y = dim bytes of row[0]
 	MOVHU (R7), R10 // y = dim bytes of row[0]
 	LSL   $16, R8, R8 // y = dim bytes of row[0]
 	ORR   R10, R8, R8 // y = dim bytes of row[0]
 
-no_piece_16:
-	TBZ   $2, R9, no_piece_17 // y = dim bytes of row[0]
+no_piece_17:
+	TBZ   $2, R9, no_piece_18 // y = dim bytes of row[0]
 	SUB   $4, R7, R7 // y = dim bytes of row[0]
 	MOVWU (R7), R10 // y = dim bytes of row[0]
 	LSL   $32, R8, R8 // y = dim bytes of row[0]
 	ORR   R10, R8, R8 // y = dim bytes of row[0]
 
-no_piece_17:
+no_piece_18:
 	VEOR  V10.B16, V10.B16, V10.B16 // y = dim bytes of row[0]
 	FMOVD R8, F8 // y = dim bytes of row[0]
-	TBZ   $3, R9, no_piece_18 // y = dim bytes of row[0]
+	TBZ   $3, R9, no_piece_19 // y = dim bytes of row[0]
 	SUB   $8, R7, R7 // y = dim bytes of row[0]
 	FMOVD (R7), F9 // y = dim bytes of row[0]
 	VMOV  V8.D[0], V9.D[1] // y = dim bytes of row[0]
 	VMOV  V9.B16, V8.B16 // y = dim bytes of row[0]
 
-no_piece_18:
-	TBZ   $4, R9, no_piece_19 // y = dim bytes of row[0]
+no_piece_19:
+	TBZ   $4, R9, no_piece_20 // y = dim bytes of row[0]
 	VMOV  V8.B16, V10.B16 // y = dim bytes of row[0]
 	FMOVQ (R6), F8 // y = dim bytes of row[0]
 
-no_piece_19:
+no_piece_20:
 	WORD $0x4f08a509 // SXTL2 V9.8H, V8.16B // y = dim bytes of row[0]
 	WORD $0x0f08a508 // SXTL V8.8H, V8.8B // y = dim bytes of row[0]
 	WORD $0x4f08a54b // SXTL2 V11.8H, V10.16B // y = dim bytes of row[0]
@@ -21994,7 +21999,8 @@ no_piece_19:
 	WORD $0x0e6780e3 // SMLAL V3.4S, V7.4H, V7.4H // sum0 += pairs of x * x, lanes 12..15
 	WORD $0x4e6780e3 // SMLAL2 V3.4S, V7.8H, V7.8H // sum0 += pairs of x * x, lanes 12..15
 
-less_9:
+less_10:
+less_7:
 	VADD  V1.S4, V0.S4, V0.S4 // sum0[0] = sum of lanes (int)
 	VADD  V3.S4, V2.S4, V2.S4 // sum0[0] = sum of lanes (int)
 	VADD  V2.S4, V0.S4, V0.S4 // sum0[0] = sum of lanes (int)
@@ -22061,6 +22067,7 @@ end_4:
 
 lines_5:
 	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	ADD   $64, R7, R7 // ahead += 64
 	FMOVQ (R8), F12 // x = 32 bytes of q[0]
 	FMOVQ 16(R8), F14 // x = 32 bytes of q[0]
 	WORD  $0x4f08a58d // SXTL2 V13.8H, V12.16B // x = 32 bytes of q[0]
@@ -22135,17 +22142,19 @@ lines_5:
 	WORD  $0x4e6f81eb // SMLAL2 V11.4S, V15.8H, V15.8H // sum2 += pairs of x * x, lanes 12..15
 	ADD   $64, R8, R8 // q += 64
 	ADD   $64, R6, R6 // row += 64
-	ADD   $64, R7, R7 // ahead += 64
 	SUB   $64, R9, R9 // dim += -64
 	CMP   $64, R9 // dim >= 64
 	BGE   lines_5 // dim >= 64
 
 lines_end_6:
-	CMP $32, R9 // dim < 32
-	BLT half_line_end_8 // dim < 32
+	CMP  $1, R9 // dim < 1
+	BLT  less_7 // dim < 1
+	PRFM (R7), PLDL2KEEP // prefetch ahead[0]
+	ADD  $64, R7, R7 // ahead += 64
+	CMP  $32, R9 // dim < 32
+	BLT  half_line_end_9 // dim < 32
 
-half_line_7:
-	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+half_line_8:
 	FMOVQ (R8), F12 // x = 32 bytes of q[0]
 	FMOVQ 16(R8), F14 // x = 32 bytes of q[0]
 	WORD  $0x4f08a58d // SXTL2 V13.8H, V12.16B // x = 32 bytes of q[0]
@@ -22186,50 +22195,49 @@ half_line_7:
 	ADD   $32, R6, R6 // row += 32
 	SUB   $32, R9, R9 // dim += -32
 	CMP   $32, R9 // dim >= 32
-	BGE   half_line_7 // dim >= 32
+	BGE   half_line_8 // dim >= 32
 
-half_line_end_8:
+half_line_end_9:
 	CMP   $1, R9 // dim < 1
-	BLT   less_9 // dim < 1
-	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	BLT   less_10 // dim < 1
 	MOVD  R9, R7 // x = dim bytes of q[0]
 	ADD   R8, R7, R7 // x = dim bytes of q[0]
 	MOVD  $0, R10 // x = dim bytes of q[0]
-	TBZ   $0, R9, no_piece_10 // x = dim bytes of q[0]
+	TBZ   $0, R9, no_piece_11 // x = dim bytes of q[0]
 	SUB   $1, R7, R7 // x = dim bytes of q[0]
 	MOVBU (R7), R11 // x = dim bytes of q[0]
 	LSL   $8, R10, R10 // x = dim bytes of q[0]
 	ORR   R11, R10, R10 // x = dim bytes of q[0]
 
-no_piece_10:
-	TBZ   $1, R9, no_piece_11 // x = dim bytes of q[0]
+no_piece_11:
+	TBZ   $1, R9, no_piece_12 // x = dim bytes of q[0]
 	SUB   $2, R7, R7 // x = dim bytes of q[0]
 	MOVHU (R7), R11 // x = dim bytes of q[0]
 	LSL   $16, R10, R10 // x = dim bytes of q[0]
 	ORR   R11, R10, R10 // x = dim bytes of q[0]
 
-no_piece_11:
-	TBZ   $2, R9, no_piece_12 // x = dim bytes of q[0]
+no_piece_12:
+	TBZ   $2, R9, no_piece_13 // x = dim bytes of q[0]
 	SUB   $4, R7, R7 // x = dim bytes of q[0]
 	MOVWU (R7), R11 // x = dim bytes of q[0]
 	LSL   $32, R10, R10 // x = dim bytes of q[0]
 	ORR   R11, R10, R10 // x = dim bytes of q[0]
 
-no_piece_12:
+no_piece_13:
 	VEOR  V14.B16, V14.B16, V14.B16 // x = dim bytes of q[0]
 	FMOVD R10, F12 // x = dim bytes of q[0]
-	TBZ   $3, R9, no_piece_13 // x = dim bytes of q[0]
+	TBZ   $3, R9, no_piece_14 // x = dim bytes of q[0]
 	SUB   $8, R7, R7 // x = dim bytes of q[0]
 	FMOVD (R7), F13 // x = dim bytes of q[0]
 	VMOV  V12.D[0], V13.D[1] // x = dim bytes of q[0]
 	VMOV  V13.B16, V12.B16 // x = dim bytes of q[0]
 
-no_piece_13:
-	TBZ   $4, R9, no_piece_14 // x = dim bytes of q[0]
+no_piece_14:
+	TBZ   $4, R9, no_piece_15 // x = dim bytes of q[0]
 	VMOV  V12.B16, V14.B16 // x = dim bytes of q[0]
 	FMOVQ (R8), F12 // x = dim bytes of q[0]
 
-no_piece_14:
+no_piece_15:
 	WORD  $0x4f08a58d // SXTL2 V13.8H, V12.16B // x = dim bytes of q[0]
 	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // x = dim bytes of q[0]
 	WORD  $0x4f08a5cf // SXTL2 V15.8H, V14.16B // x = dim bytes of q[0]
@@ -22237,41 +22245,41 @@ no_piece_14:
 	MOVD  R9, R7 // y = dim bytes of row[0]
 	ADD   R6, R7, R7 // y = dim bytes of row[0]
 	MOVD  $0, R8 // y = dim bytes of row[0]
-	TBZ   $0, R9, no_piece_15 // y = dim bytes of row[0]
+	TBZ   $0, R9, no_piece_16 // y = dim bytes of row[0]
 	SUB   $1, R7, R7 // y = dim bytes of row[0]
 	MOVBU (R7), R10 // y = dim bytes of row[0]
 	LSL   $8, R8, R8 // y = dim bytes of row[0]
 	ORR   R10, R8, R8 // y = dim bytes of row[0]
 
-no_piece_15:
-	TBZ   $1, R9, no_piece_16 // y = dim bytes of row[0]
+no_piece_16:
+	TBZ   $1, R9, no_piece_17 // y = dim bytes of row[0]
 	SUB   $2, R7, R7 // y = dim bytes of row[0]
 	MOVHU (R7), R10 // y = dim bytes of row[0]
 	LSL   $16, R8, R8 // y = dim bytes of row[0]
 	ORR   R10, R8, R8 // y = dim bytes of row[0]
 
-no_piece_16:
-	TBZ   $2, R9, no_piece_17 // y = dim bytes of row[0]
+no_piece_17:
+	TBZ   $2, R9, no_piece_18 // y = dim bytes of row[0]
 	SUB   $4, R7, R7 // y = dim bytes of row[0]
 	MOVWU (R7), R10 // y = dim bytes of row[0]
 	LSL   $32, R8, R8 // y = dim bytes of row[0]
 	ORR   R10, R8, R8 // y = dim bytes of row[0]
 
-no_piece_17:
+no_piece_18:
 	VEOR  V18.B16, V18.B16, V18.B16 // y = dim bytes of row[0]
 	FMOVD R8, F16 // y = dim bytes of row[0]
-	TBZ   $3, R9, no_piece_18 // y = dim bytes of row[0]
+	TBZ   $3, R9, no_piece_19 // y = dim bytes of row[0]
 	SUB   $8, R7, R7 // y = dim bytes of row[0]
 	FMOVD (R7), F17 // y = dim bytes of row[0]
 	VMOV  V16.D[0], V17.D[1] // y = dim bytes of row[0]
 	VMOV  V17.B16, V16.B16 // y = dim bytes of row[0]
 
-no_piece_18:
-	TBZ   $4, R9, no_piece_19 // y = dim bytes of row[0]
+no_piece_19:
+	TBZ   $4, R9, no_piece_20 // y = dim bytes of row[0]
 	VMOV  V16.B16, V18.B16 // y = dim bytes of row[0]
 	FMOVQ (R6), F16 // y = dim bytes of row[0]
 
-no_piece_19:
+no_piece_20:
 	WORD $0x4f08a611 // SXTL2 V17.8H, V16.16B // y = dim bytes of row[0]
 	WORD $0x0f08a610 // SXTL V16.8H, V16.8B // y = dim bytes of row[0]
 	WORD $0x4f08a653 // SXTL2 V19.8H, V18.16B // y = dim bytes of row[0]
@@ -22301,21 +22309,22 @@ no_piece_19:
 	WORD $0x0e6f81eb // SMLAL V11.4S, V15.4H, V15.4H // sum2 += pairs of x * x, lanes 12..15
 	WORD $0x4e6f81eb // SMLAL2 V11.4S, V15.8H, V15.8H // sum2 += pairs of x * x, lanes 12..15
 
-less_9:
+less_10:
+less_7:
 	VADD  V1.S4, V0.S4, V0.S4 // sum0[0] = sum of lanes (int)
 	VADD  V3.S4, V2.S4, V2.S4 // sum0[0] = sum of lanes (int)
 	VADD  V2.S4, V0.S4, V0.S4 // sum0[0] = sum of lanes (int)
 	VADDV V0.S4, V0 // sum0[0] = sum of lanes (int)
-	FMOVS F0, (R0) // dst[0] = sum0[0]
 	VADD  V5.S4, V4.S4, V4.S4 // sum1[0] = sum of lanes (int)
 	VADD  V7.S4, V6.S4, V6.S4 // sum1[0] = sum of lanes (int)
 	VADD  V6.S4, V4.S4, V4.S4 // sum1[0] = sum of lanes (int)
 	VADDV V4.S4, V4 // sum1[0] = sum of lanes (int)
-	FMOVS F4, 4(R0) // dst[1] = sum1[0]
 	VADD  V9.S4, V8.S4, V8.S4 // sum2[0] = sum of lanes (int)
 	VADD  V11.S4, V10.S4, V10.S4 // sum2[0] = sum of lanes (int)
 	VADD  V10.S4, V8.S4, V8.S4 // sum2[0] = sum of lanes (int)
 	VADDV V8.S4, V8 // sum2[0] = sum of lanes (int)
+	FMOVS F0, (R0) // dst[0] = sum0[0]
+	FMOVS F4, 4(R0) // dst[1] = sum1[0]
 	FMOVS F8, 8(R0) // dst[2] = sum2[0]
 	ADD   $12, R0, R0 // dst += 12
 	SUB   $1, R2, R2 // count += -1
@@ -22323,6 +22332,203 @@ less_9:
 	BGE   rows_1 // count >= 1
 
 rows_end_2:
+	RET
+
+// func dotPairInt8NEON(x *int8, y *int8, n int) int32
+TEXT ·dotPairInt8NEON(SB), NOSPLIT, $0-28
+	MOVD x+0(FP), R0 // x
+	MOVD y+8(FP), R1 // y
+	MOVD n+16(FP), R2 // n
+	VEOR V0.B16, V0.B16, V0.B16 // sum0 = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // sum0 = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // sum0 = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // sum0 = 0, lanes 12..15
+	CMP  $64, R2 // n < 64
+	BLT  lines_end_2 // n < 64
+
+lines_1:
+	FMOVQ (R0), F4 // x = 32 bytes of x[0]
+	FMOVQ 16(R0), F6 // x = 32 bytes of x[0]
+	WORD  $0x4f08a485 // SXTL2 V5.8H, V4.16B // x = 32 bytes of x[0]
+	WORD  $0x0f08a484 // SXTL V4.8H, V4.8B // x = 32 bytes of x[0]
+	WORD  $0x4f08a4c7 // SXTL2 V7.8H, V6.16B // x = 32 bytes of x[0]
+	WORD  $0x0f08a4c6 // SXTL V6.8H, V6.8B // x = 32 bytes of x[0]
+	FMOVQ (R1), F8 // y = 32 bytes of y[0]
+	FMOVQ 16(R1), F10 // y = 32 bytes of y[0]
+	WORD  $0x4f08a509 // SXTL2 V9.8H, V8.16B // y = 32 bytes of y[0]
+	WORD  $0x0f08a508 // SXTL V8.8H, V8.8B // y = 32 bytes of y[0]
+	WORD  $0x4f08a54b // SXTL2 V11.8H, V10.16B // y = 32 bytes of y[0]
+	WORD  $0x0f08a54a // SXTL V10.8H, V10.8B // y = 32 bytes of y[0]
+	WORD  $0x0e688080 // SMLAL V0.4S, V4.4H, V8.4H // sum0 += pairs of x * y, lanes 0..3
+	WORD  $0x4e688080 // SMLAL2 V0.4S, V4.8H, V8.8H // sum0 += pairs of x * y, lanes 0..3
+	WORD  $0x0e6980a1 // SMLAL V1.4S, V5.4H, V9.4H // sum0 += pairs of x * y, lanes 4..7
+	WORD  $0x4e6980a1 // SMLAL2 V1.4S, V5.8H, V9.8H // sum0 += pairs of x * y, lanes 4..7
+	WORD  $0x0e6a80c2 // SMLAL V2.4S, V6.4H, V10.4H // sum0 += pairs of x * y, lanes 8..11
+	WORD  $0x4e6a80c2 // SMLAL2 V2.4S, V6.8H, V10.8H // sum0 += pairs of x * y, lanes 8..11
+	WORD  $0x0e6b80e3 // SMLAL V3.4S, V7.4H, V11.4H // sum0 += pairs of x * y, lanes 12..15
+	WORD  $0x4e6b80e3 // SMLAL2 V3.4S, V7.8H, V11.8H // sum0 += pairs of x * y, lanes 12..15
+	FMOVQ 32(R0), F4 // x = 32 bytes of x[8]
+	FMOVQ 48(R0), F6 // x = 32 bytes of x[8]
+	WORD  $0x4f08a485 // SXTL2 V5.8H, V4.16B // x = 32 bytes of x[8]
+	WORD  $0x0f08a484 // SXTL V4.8H, V4.8B // x = 32 bytes of x[8]
+	WORD  $0x4f08a4c7 // SXTL2 V7.8H, V6.16B // x = 32 bytes of x[8]
+	WORD  $0x0f08a4c6 // SXTL V6.8H, V6.8B // x = 32 bytes of x[8]
+	FMOVQ 32(R1), F8 // y = 32 bytes of y[8]
+	FMOVQ 48(R1), F10 // y = 32 bytes of y[8]
+	WORD  $0x4f08a509 // SXTL2 V9.8H, V8.16B // y = 32 bytes of y[8]
+	WORD  $0x0f08a508 // SXTL V8.8H, V8.8B // y = 32 bytes of y[8]
+	WORD  $0x4f08a54b // SXTL2 V11.8H, V10.16B // y = 32 bytes of y[8]
+	WORD  $0x0f08a54a // SXTL V10.8H, V10.8B // y = 32 bytes of y[8]
+	WORD  $0x0e688080 // SMLAL V0.4S, V4.4H, V8.4H // sum0 += pairs of x * y, lanes 0..3
+	WORD  $0x4e688080 // SMLAL2 V0.4S, V4.8H, V8.8H // sum0 += pairs of x * y, lanes 0..3
+	WORD  $0x0e6980a1 // SMLAL V1.4S, V5.4H, V9.4H // sum0 += pairs of x * y, lanes 4..7
+	WORD  $0x4e6980a1 // SMLAL2 V1.4S, V5.8H, V9.8H // sum0 += pairs of x * y, lanes 4..7
+	WORD  $0x0e6a80c2 // SMLAL V2.4S, V6.4H, V10.4H // sum0 += pairs of x * y, lanes 8..11
+	WORD  $0x4e6a80c2 // SMLAL2 V2.4S, V6.8H, V10.8H // sum0 += pairs of x * y, lanes 8..11
+	WORD  $0x0e6b80e3 // SMLAL V3.4S, V7.4H, V11.4H // sum0 += pairs of x * y, lanes 12..15
+	WORD  $0x4e6b80e3 // SMLAL2 V3.4S, V7.8H, V11.8H // sum0 += pairs of x * y, lanes 12..15
+	ADD   $64, R0, R0 // x += 64
+	ADD   $64, R1, R1 // y += 64
+	SUB   $64, R2, R2 // n += -64
+	CMP   $64, R2 // n >= 64
+	BGE   lines_1 // n >= 64
+
+lines_end_2:
+	CMP $1, R2 // n < 1
+	BLT less_3 // n < 1
+	CMP $32, R2 // n < 32
+	BLT half_line_end_5 // n < 32
+
+half_line_4:
+	FMOVQ (R0), F4 // x = 32 bytes of x[0]
+	FMOVQ 16(R0), F6 // x = 32 bytes of x[0]
+	WORD  $0x4f08a485 // SXTL2 V5.8H, V4.16B // x = 32 bytes of x[0]
+	WORD  $0x0f08a484 // SXTL V4.8H, V4.8B // x = 32 bytes of x[0]
+	WORD  $0x4f08a4c7 // SXTL2 V7.8H, V6.16B // x = 32 bytes of x[0]
+	WORD  $0x0f08a4c6 // SXTL V6.8H, V6.8B // x = 32 bytes of x[0]
+	FMOVQ (R1), F8 // y = 32 bytes of y[0]
+	FMOVQ 16(R1), F10 // y = 32 bytes of y[0]
+	WORD  $0x4f08a509 // SXTL2 V9.8H, V8.16B // y = 32 bytes of y[0]
+	WORD  $0x0f08a508 // SXTL V8.8H, V8.8B // y = 32 bytes of y[0]
+	WORD  $0x4f08a54b // SXTL2 V11.8H, V10.16B // y = 32 bytes of y[0]
+	WORD  $0x0f08a54a // SXTL V10.8H, V10.8B // y = 32 bytes of y[0]
+	WORD  $0x0e688080 // SMLAL V0.4S, V4.4H, V8.4H // sum0 += pairs of x * y, lanes 0..3
+	WORD  $0x4e688080 // SMLAL2 V0.4S, V4.8H, V8.8H // sum0 += pairs of x * y, lanes 0..3
+	WORD  $0x0e6980a1 // SMLAL V1.4S, V5.4H, V9.4H // sum0 += pairs of x * y, lanes 4..7
+	WORD  $0x4e6980a1 // SMLAL2 V1.4S, V5.8H, V9.8H // sum0 += pairs of x * y, lanes 4..7
+	WORD  $0x0e6a80c2 // SMLAL V2.4S, V6.4H, V10.4H // sum0 += pairs of x * y, lanes 8..11
+	WORD  $0x4e6a80c2 // SMLAL2 V2.4S, V6.8H, V10.8H // sum0 += pairs of x * y, lanes 8..11
+	WORD  $0x0e6b80e3 // SMLAL V3.4S, V7.4H, V11.4H // sum0 += pairs of x * y, lanes 12..15
+	WORD  $0x4e6b80e3 // SMLAL2 V3.4S, V7.8H, V11.8H // sum0 += pairs of x * y, lanes 12..15
+	ADD   $32, R0, R0 // x += 32
+	ADD   $32, R1, R1 // y += 32
+	SUB   $32, R2, R2 // n += -32
+	CMP   $32, R2 // n >= 32
+	BGE   half_line_4 // n >= 32
+
+half_line_end_5:
+	CMP   $1, R2 // n < 1
+	BLT   less_6 // n < 1
+	MOVD  R2, R3 // x = n bytes of x[0]
+	ADD   R0, R3, R3 // x = n bytes of x[0]
+	MOVD  $0, R6 // x = n bytes of x[0]
+	TBZ   $0, R2, no_piece_7 // x = n bytes of x[0]
+	SUB   $1, R3, R3 // x = n bytes of x[0]
+	MOVBU (R3), R7 // x = n bytes of x[0]
+	LSL   $8, R6, R6 // x = n bytes of x[0]
+	ORR   R7, R6, R6 // x = n bytes of x[0]
+
+no_piece_7:
+	TBZ   $1, R2, no_piece_8 // x = n bytes of x[0]
+	SUB   $2, R3, R3 // x = n bytes of x[0]
+	MOVHU (R3), R7 // x = n bytes of x[0]
+	LSL   $16, R6, R6 // x = n bytes of x[0]
+	ORR   R7, R6, R6 // x = n bytes of x[0]
+
+no_piece_8:
+	TBZ   $2, R2, no_piece_9 // x = n bytes of x[0]
+	SUB   $4, R3, R3 // x = n bytes of x[0]
+	MOVWU (R3), R7 // x = n bytes of x[0]
+	LSL   $32, R6, R6 // x = n bytes of x[0]
+	ORR   R7, R6, R6 // x = n bytes of x[0]
+
+no_piece_9:
+	VEOR  V6.B16, V6.B16, V6.B16 // x = n bytes of x[0]
+	FMOVD R6, F4 // x = n bytes of x[0]
+	TBZ   $3, R2, no_piece_10 // x = n bytes of x[0]
+	SUB   $8, R3, R3 // x = n bytes of x[0]
+	FMOVD (R3), F5 // x = n bytes of x[0]
+	VMOV  V4.D[0], V5.D[1] // x = n bytes of x[0]
+	VMOV  V5.B16, V4.B16 // x = n bytes of x[0]
+
+no_piece_10:
+	TBZ   $4, R2, no_piece_11 // x = n bytes of x[0]
+	VMOV  V4.B16, V6.B16 // x = n bytes of x[0]
+	FMOVQ (R0), F4 // x = n bytes of x[0]
+
+no_piece_11:
+	WORD  $0x4f08a485 // SXTL2 V5.8H, V4.16B // x = n bytes of x[0]
+	WORD  $0x0f08a484 // SXTL V4.8H, V4.8B // x = n bytes of x[0]
+	WORD  $0x4f08a4c7 // SXTL2 V7.8H, V6.16B // x = n bytes of x[0]
+	WORD  $0x0f08a4c6 // SXTL V6.8H, V6.8B // x = n bytes of x[0]
+	MOVD  R2, R0 // y = n bytes of y[0]
+	ADD   R1, R0, R0 // y = n bytes of y[0]
+	MOVD  $0, R3 // y = n bytes of y[0]
+	TBZ   $0, R2, no_piece_12 // y = n bytes of y[0]
+	SUB   $1, R0, R0 // y = n bytes of y[0]
+	MOVBU (R0), R6 // y = n bytes of y[0]
+	LSL   $8, R3, R3 // y = n bytes of y[0]
+	ORR   R6, R3, R3 // y = n bytes of y[0]
+
+no_piece_12:
+	TBZ   $1, R2, no_piece_13 // y = n bytes of y[0]
+	SUB   $2, R0, R0 // y = n bytes of y[0]
+	MOVHU (R0), R6 // y = n bytes of y[0]
+	LSL   $16, R3, R3 // y = n bytes of y[0]
+	ORR   R6, R3, R3 // y = n bytes of y[0]
+
+no_piece_13:
+	TBZ   $2, R2, no_piece_14 // y = n bytes of y[0]
+	SUB   $4, R0, R0 // y = n bytes of y[0]
+	MOVWU (R0), R6 // y = n bytes of y[0]
+	LSL   $32, R3, R3 // y = n bytes of y[0]
+	ORR   R6, R3, R3 // y = n bytes of y[0]
+
+no_piece_14:
+	VEOR  V10.B16, V10.B16, V10.B16 // y = n bytes of y[0]
+	FMOVD R3, F8 // y = n bytes of y[0]
+	TBZ   $3, R2, no_piece_15 // y = n bytes of y[0]
+	SUB   $8, R0, R0 // y = n bytes of y[0]
+	FMOVD (R0), F9 // y = n bytes of y[0]
+	VMOV  V8.D[0], V9.D[1] // y = n bytes of y[0]
+	VMOV  V9.B16, V8.B16 // y = n bytes of y[0]
+
+no_piece_15:
+	TBZ   $4, R2, no_piece_16 // y = n bytes of y[0]
+	VMOV  V8.B16, V10.B16 // y = n bytes of y[0]
+	FMOVQ (R1), F8 // y = n bytes of y[0]
+
+no_piece_16:
+	WORD $0x4f08a509 // SXTL2 V9.8H, V8.16B // y = n bytes of y[0]
+	WORD $0x0f08a508 // SXTL V8.8H, V8.8B // y = n bytes of y[0]
+	WORD $0x4f08a54b // SXTL2 V11.8H, V10.16B // y = n bytes of y[0]
+	WORD $0x0f08a54a // SXTL V10.8H, V10.8B // y = n bytes of y[0]
+	WORD $0x0e688080 // SMLAL V0.4S, V4.4H, V8.4H // sum0 += pairs of x * y, lanes 0..3
+	WORD $0x4e688080 // SMLAL2 V0.4S, V4.8H, V8.8H // sum0 += pairs of x * y, lanes 0..3
+	WORD $0x0e6980a1 // SMLAL V1.4S, V5.4H, V9.4H // sum0 += pairs of x * y, lanes 4..7
+	WORD $0x4e6980a1 // SMLAL2 V1.4S, V5.8H, V9.8H // sum0 += pairs of x * y, lanes 4..7
+	WORD $0x0e6a80c2 // SMLAL V2.4S, V6.4H, V10.4H // sum0 += pairs of x * y, lanes 8..11
+	WORD $0x4e6a80c2 // SMLAL2 V2.4S, V6.8H, V10.8H // sum0 += pairs of x * y, lanes 8..11
+	WORD $0x0e6b80e3 // SMLAL V3.4S, V7.4H, V11.4H // sum0 += pairs of x * y, lanes 12..15
+	WORD $0x4e6b80e3 // SMLAL2 V3.4S, V7.8H, V11.8H // sum0 += pairs of x * y, lanes 12..15
+
+less_6:
+less_3:
+	VADD  V1.S4, V0.S4, V0.S4 // sum0[0] = sum of lanes (int)
+	VADD  V3.S4, V2.S4, V2.S4 // sum0[0] = sum of lanes (int)
+	VADD  V2.S4, V0.S4, V0.S4 // sum0[0] = sum of lanes (int)
+	VADDV V0.S4, V0 // sum0[0] = sum of lanes (int)
+	FMOVS F0, ret+24(FP) // return sum0[0]
 	RET
 
 // func hammingRowsNEON(dst *int32, q *uint64, rows *uint64, dim int, stride int, count int, index *uint32, last *uint32, ahead int)

@@ -183,6 +183,16 @@ var dotKernels = []kernel{
 	integerRows("HammingRows", uint64s, 1, func(l isa.Level, dst *int32, q, rows *uint64, r *manyRows) {
 		asm.HammingRows(l, dst, q, rows, r.dim, r.stride, r.count, r.index, r.last, r.ahead)
 	}),
+	{"DotPairInt8", 2*128 + 128, func(d *draw, n int) call {
+		x, y := d.packed("x", int8s, n, nil), d.packed("y", int8s, n, nil)
+		plain := d.IntN(2) == 0
+		return func(l isa.Level) float32 {
+			if plain {
+				defer isa.WithoutExtension()()
+			}
+			return float32(asm.DotPairInt8(l, (*int8)(x), (*int8)(y), n)) // below 2²⁴
+		}
+	}},
 	widening("WidenBF16", bfloat16, asm.WidenBF16),
 	widening("WidenF16", float16, asm.WidenF16),
 	widening("WidenInt8", int8s, asm.WidenInt8),

@@ -721,6 +721,11 @@ func (b *arm64Backend) mulPairs(acc, x, y operand.Op) {
 	b.set("SMLAL2", acc, x, y)
 }
 
+func (b *arm64Backend) loadTailBytes([]operand.Op, operand.Mem, Tail) {
+	panic("machine: arm64 has no extension")
+}
+func (b *arm64Backend) dotBytes(acc, x, y operand.Op) { panic("machine: arm64 has no extension") }
+
 func (b *arm64Backend) bitCounter() []operand.Op { return nil }
 
 // countBits counts in bytes, then adds neighbours twice.

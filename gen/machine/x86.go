@@ -492,6 +492,12 @@ func (b *x86Backend) mulPairs(acc, x, y operand.Op) {
 	b.m.emit(x86.VPADDD(t, acc, acc))
 }
 
+func (b *x86Backend) loadTailBytes(d []operand.Op, a operand.Mem, t Tail) {
+	b.m.emit(x86.VMOVDQU8_Z(a, t.regs[0], d[0]))
+}
+
+func (b *x86Backend) dotBytes(acc, x, y operand.Op) { b.m.emit(x86.VPDPBUSD(y, x, acc)) }
+
 // bitCounter holds the number of bits of 0 to 15, a mask of four bits, and zero.
 func (b *x86Backend) bitCounter() []operand.Op {
 	counts, low, zero := b.vector(), b.vector(), b.vector()
