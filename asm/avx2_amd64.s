@@ -10260,65 +10260,109 @@ less_1:
 	VXORPS Y7, Y7, Y7 // s0_c3 = 0, lanes 8..15
 
 end_2:
-	MOVQ y+16(FP), AX // y
-	MOVQ x+8(FP), DX // x
-	MOVQ n+24(FP), BX // n
-	CMPQ BX, $+64 // n < 64
-	JLT  chains_end_4 // n < 64
+	MOVQ    y+16(FP), AX // y
+	MOVQ    x+8(FP), DX // x
+	MOVQ    n+24(FP), BX // n
+	CMPQ    BX, $+64 // n < 64
+	JLT     less_3 // n < 64
+	VSHUFPS $0x88, Y1, Y0, Y8 // unzip s0_c0, s0_c1
+	VPERMPD $0xd8, Y8, Y8 // unzip s0_c0, s0_c1
+	VSHUFPS $0xdd, Y1, Y0, Y1 // unzip s0_c0, s0_c1
+	VPERMPD $0xd8, Y1, Y1 // unzip s0_c0, s0_c1
+	VSHUFPS $0x88, Y3, Y2, Y9 // unzip s0_c0, s0_c1
+	VPERMPD $0xd8, Y9, Y9 // unzip s0_c0, s0_c1
+	VSHUFPS $0xdd, Y3, Y2, Y3 // unzip s0_c0, s0_c1
+	VPERMPD $0xd8, Y3, Y3 // unzip s0_c0, s0_c1
+	VMOVAPS Y8, Y0 // unzip s0_c0, s0_c1
+	VMOVAPS Y1, Y2 // unzip s0_c0, s0_c1
+	VMOVAPS Y9, Y1 // unzip s0_c0, s0_c1
+	VMOVAPS Y3, Y3 // unzip s0_c0, s0_c1
+	VSHUFPS $0x88, Y5, Y4, Y8 // unzip s0_c2, s0_c3
+	VPERMPD $0xd8, Y8, Y8 // unzip s0_c2, s0_c3
+	VSHUFPS $0xdd, Y5, Y4, Y5 // unzip s0_c2, s0_c3
+	VPERMPD $0xd8, Y5, Y5 // unzip s0_c2, s0_c3
+	VSHUFPS $0x88, Y7, Y6, Y9 // unzip s0_c2, s0_c3
+	VPERMPD $0xd8, Y9, Y9 // unzip s0_c2, s0_c3
+	VSHUFPS $0xdd, Y7, Y6, Y7 // unzip s0_c2, s0_c3
+	VPERMPD $0xd8, Y7, Y7 // unzip s0_c2, s0_c3
+	VMOVAPS Y8, Y4 // unzip s0_c2, s0_c3
+	VMOVAPS Y5, Y6 // unzip s0_c2, s0_c3
+	VMOVAPS Y9, Y5 // unzip s0_c2, s0_c3
+	VMOVAPS Y7, Y7 // unzip s0_c2, s0_c3
+	CMPQ    BX, $+64 // n < 64
+	JLT     split_end_5 // n < 64
 
-chains_3:
-	VPMOVZXWD   (DX), Y8 // x = bfloat16 of x[0]
-	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[0]
-	VPMOVZXWD   16(DX), Y9 // x = bfloat16 of x[0]
-	VPSLLD      $0x10, Y9, Y9 // x = bfloat16 of x[0]
-	VPMOVZXWD   (AX), Y10 // y = bfloat16 of y[0]
-	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[0]
-	VPMOVZXWD   16(AX), Y11 // y = bfloat16 of y[0]
-	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[0]
-	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
-	VPMOVZXWD   32(DX), Y8 // x = bfloat16 of x[8]
-	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[8]
-	VPMOVZXWD   48(DX), Y9 // x = bfloat16 of x[8]
-	VPSLLD      $0x10, Y9, Y9 // x = bfloat16 of x[8]
-	VPMOVZXWD   32(AX), Y10 // y = bfloat16 of y[8]
-	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[8]
-	VPMOVZXWD   48(AX), Y11 // y = bfloat16 of y[8]
-	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[8]
-	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
-	VPMOVZXWD   64(DX), Y8 // x = bfloat16 of x[16]
-	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[16]
-	VPMOVZXWD   80(DX), Y9 // x = bfloat16 of x[16]
-	VPSLLD      $0x10, Y9, Y9 // x = bfloat16 of x[16]
-	VPMOVZXWD   64(AX), Y10 // y = bfloat16 of y[16]
-	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[16]
-	VPMOVZXWD   80(AX), Y11 // y = bfloat16 of y[16]
-	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[16]
-	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
-	VPMOVZXWD   96(DX), Y8 // x = bfloat16 of x[24]
-	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[24]
-	VPMOVZXWD   112(DX), Y9 // x = bfloat16 of x[24]
-	VPSLLD      $0x10, Y9, Y9 // x = bfloat16 of x[24]
-	VPMOVZXWD   96(AX), Y10 // y = bfloat16 of y[24]
-	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[24]
-	VPMOVZXWD   112(AX), Y11 // y = bfloat16 of y[24]
-	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[24]
-	VFMADD231PS Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
+split_4:
+	VMOVUPS     (DX), Y10 // x_even, x_odd = every other bfloat16 of x[0]
+	VPSLLD      $0x10, Y10, Y8 // x_even, x_odd = every other bfloat16 of x[0]
+	VPAND       x8_ffff0000<>+0(SB), Y10, Y10 // x_even, x_odd = every other bfloat16 of x[0]
+	VMOVUPS     32(DX), Y11 // x_even, x_odd = every other bfloat16 of x[0]
+	VPSLLD      $0x10, Y11, Y9 // x_even, x_odd = every other bfloat16 of x[0]
+	VPAND       x8_ffff0000<>+0(SB), Y11, Y11 // x_even, x_odd = every other bfloat16 of x[0]
+	VMOVUPS     (AX), Y14 // y_even, y_odd = every other bfloat16 of y[0]
+	VPSLLD      $0x10, Y14, Y12 // y_even, y_odd = every other bfloat16 of y[0]
+	VPAND       x8_ffff0000<>+0(SB), Y14, Y14 // y_even, y_odd = every other bfloat16 of y[0]
+	VMOVUPS     32(AX), Y15 // y_even, y_odd = every other bfloat16 of y[0]
+	VPSLLD      $0x10, Y15, Y13 // y_even, y_odd = every other bfloat16 of y[0]
+	VPAND       x8_ffff0000<>+0(SB), Y15, Y15 // y_even, y_odd = every other bfloat16 of y[0]
+	VFMADD231PS Y12, Y8, Y0 // s0_c0 += x_even * y_even, lanes 0..7
+	VFMADD231PS Y13, Y9, Y1 // s0_c0 += x_even * y_even, lanes 8..15
+	VFMADD231PS Y14, Y10, Y2 // s0_c1 += x_odd * y_odd, lanes 0..7
+	VFMADD231PS Y15, Y11, Y3 // s0_c1 += x_odd * y_odd, lanes 8..15
+	VMOVUPS     64(DX), Y10 // x_even, x_odd = every other bfloat16 of x[16]
+	VPSLLD      $0x10, Y10, Y8 // x_even, x_odd = every other bfloat16 of x[16]
+	VPAND       x8_ffff0000<>+0(SB), Y10, Y10 // x_even, x_odd = every other bfloat16 of x[16]
+	VMOVUPS     96(DX), Y11 // x_even, x_odd = every other bfloat16 of x[16]
+	VPSLLD      $0x10, Y11, Y9 // x_even, x_odd = every other bfloat16 of x[16]
+	VPAND       x8_ffff0000<>+0(SB), Y11, Y11 // x_even, x_odd = every other bfloat16 of x[16]
+	VMOVUPS     64(AX), Y14 // y_even, y_odd = every other bfloat16 of y[16]
+	VPSLLD      $0x10, Y14, Y12 // y_even, y_odd = every other bfloat16 of y[16]
+	VPAND       x8_ffff0000<>+0(SB), Y14, Y14 // y_even, y_odd = every other bfloat16 of y[16]
+	VMOVUPS     96(AX), Y15 // y_even, y_odd = every other bfloat16 of y[16]
+	VPSLLD      $0x10, Y15, Y13 // y_even, y_odd = every other bfloat16 of y[16]
+	VPAND       x8_ffff0000<>+0(SB), Y15, Y15 // y_even, y_odd = every other bfloat16 of y[16]
+	VFMADD231PS Y12, Y8, Y4 // s0_c2 += x_even * y_even, lanes 0..7
+	VFMADD231PS Y13, Y9, Y5 // s0_c2 += x_even * y_even, lanes 8..15
+	VFMADD231PS Y14, Y10, Y6 // s0_c3 += x_odd * y_odd, lanes 0..7
+	VFMADD231PS Y15, Y11, Y7 // s0_c3 += x_odd * y_odd, lanes 8..15
 	ADDQ        $+128, DX // x += 128
 	ADDQ        $+128, AX // y += 128
 	SUBQ        $+64, BX // n += -64
 	CMPQ        BX, $+64 // n >= 64
-	JGE         chains_3 // n >= 64
+	JGE         split_4 // n >= 64
 
-chains_end_4:
+split_end_5:
+	VUNPCKLPS  Y2, Y0, Y8 // zip s0_c0, s0_c1
+	VUNPCKHPS  Y2, Y0, Y0 // zip s0_c0, s0_c1
+	VPERM2F128 $0x20, Y0, Y8, Y2 // zip s0_c0, s0_c1
+	VPERM2F128 $0x31, Y0, Y8, Y8 // zip s0_c0, s0_c1
+	VUNPCKLPS  Y3, Y1, Y0 // zip s0_c0, s0_c1
+	VUNPCKHPS  Y3, Y1, Y3 // zip s0_c0, s0_c1
+	VPERM2F128 $0x20, Y3, Y0, Y1 // zip s0_c0, s0_c1
+	VPERM2F128 $0x31, Y3, Y0, Y3 // zip s0_c0, s0_c1
+	VMOVAPS    Y2, Y0 // zip s0_c0, s0_c1
+	VMOVAPS    Y1, Y2 // zip s0_c0, s0_c1
+	VMOVAPS    Y8, Y1 // zip s0_c0, s0_c1
+	VMOVAPS    Y3, Y3 // zip s0_c0, s0_c1
+	VUNPCKLPS  Y6, Y4, Y8 // zip s0_c2, s0_c3
+	VUNPCKHPS  Y6, Y4, Y4 // zip s0_c2, s0_c3
+	VPERM2F128 $0x20, Y4, Y8, Y6 // zip s0_c2, s0_c3
+	VPERM2F128 $0x31, Y4, Y8, Y8 // zip s0_c2, s0_c3
+	VUNPCKLPS  Y7, Y5, Y4 // zip s0_c2, s0_c3
+	VUNPCKHPS  Y7, Y5, Y7 // zip s0_c2, s0_c3
+	VPERM2F128 $0x20, Y7, Y4, Y5 // zip s0_c2, s0_c3
+	VPERM2F128 $0x31, Y7, Y4, Y7 // zip s0_c2, s0_c3
+	VMOVAPS    Y6, Y4 // zip s0_c2, s0_c3
+	VMOVAPS    Y5, Y6 // zip s0_c2, s0_c3
+	VMOVAPS    Y8, Y5 // zip s0_c2, s0_c3
+	VMOVAPS    Y7, Y7 // zip s0_c2, s0_c3
+
+less_3:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMPQ        BX, $+1 // n < 1
-	JLT         less_5 // n < 1
+	JLT         less_6 // n < 1
 	CMPQ        BX, $+16 // n < 16
-	JLT         less_6 // n < 16
+	JLT         less_7 // n < 16
 	VPMOVZXWD   (DX), Y8 // x = bfloat16 of x[0]
 	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[0]
 	VPMOVZXWD   16(DX), Y9 // x = bfloat16 of x[0]
@@ -10330,9 +10374,9 @@ chains_end_4:
 	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
 
-less_6:
+less_7:
 	CMPQ        BX, $+32 // n < 32
-	JLT         less_7 // n < 32
+	JLT         less_8 // n < 32
 	VPMOVZXWD   32(DX), Y8 // x = bfloat16 of x[8]
 	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[8]
 	VPMOVZXWD   48(DX), Y9 // x = bfloat16 of x[8]
@@ -10344,9 +10388,9 @@ less_6:
 	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
 
-less_7:
+less_8:
 	CMPQ        BX, $+48 // n < 48
-	JLT         less_8 // n < 48
+	JLT         less_9 // n < 48
 	VPMOVZXWD   64(DX), Y8 // x = bfloat16 of x[16]
 	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[16]
 	VPMOVZXWD   80(DX), Y9 // x = bfloat16 of x[16]
@@ -10358,9 +10402,9 @@ less_7:
 	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
 
-less_8:
+less_9:
 	CMPQ        BX, $+64 // n < 64
-	JLT         less_9 // n < 64
+	JLT         less_10 // n < 64
 	VPMOVZXWD   96(DX), Y8 // x = bfloat16 of x[24]
 	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[24]
 	VPMOVZXWD   112(DX), Y9 // x = bfloat16 of x[24]
@@ -10372,48 +10416,48 @@ less_8:
 	VFMADD231PS Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
 
-less_9:
+less_10:
 	MOVQ    BX, SI // rest = n
 	ANDQ    $+15, SI // rest &= 15
 	CMPQ    SI, $+1 // rest < 1
-	JLT     less_10 // rest < 1
+	JLT     less_11 // rest < 1
 	CMPQ    BX, $+0 // n < 0
-	JLT     less_11 // n < 0
+	JLT     less_12 // n < 0
 	SUBQ    SI, BX // n -= rest
 	ADDQ    BX, DX // x += n
 	ADDQ    BX, DX // x += n
 	LEAQ    (DX)(SI*2), DI // x = bfloat16 of x[0], rest lanes
 	MOVQ    $+0, R8 // x = bfloat16 of x[0], rest lanes
 	TESTB   $0x01, SI // x = bfloat16 of x[0], rest lanes
-	JEQ     no_piece_12 // x = bfloat16 of x[0], rest lanes
+	JEQ     no_piece_13 // x = bfloat16 of x[0], rest lanes
 	SUBQ    $+2, DI // x = bfloat16 of x[0], rest lanes
 	MOVWLZX (DI), CX // x = bfloat16 of x[0], rest lanes
 	SHLQ    $0x10, R8 // x = bfloat16 of x[0], rest lanes
 	ORQ     CX, R8 // x = bfloat16 of x[0], rest lanes
 
-no_piece_12:
+no_piece_13:
 	TESTB $0x02, SI // x = bfloat16 of x[0], rest lanes
-	JEQ   no_piece_13 // x = bfloat16 of x[0], rest lanes
+	JEQ   no_piece_14 // x = bfloat16 of x[0], rest lanes
 	SUBQ  $+4, DI // x = bfloat16 of x[0], rest lanes
 	MOVL  (DI), CX // x = bfloat16 of x[0], rest lanes
 	SHLQ  $0x20, R8 // x = bfloat16 of x[0], rest lanes
 	ORQ   CX, R8 // x = bfloat16 of x[0], rest lanes
 
-no_piece_13:
+no_piece_14:
 	VMOVQ       R8, X8 // x = bfloat16 of x[0], rest lanes
 	TESTB       $0x04, SI // x = bfloat16 of x[0], rest lanes
-	JEQ         no_piece_14 // x = bfloat16 of x[0], rest lanes
+	JEQ         no_piece_15 // x = bfloat16 of x[0], rest lanes
 	SUBQ        $+8, DI // x = bfloat16 of x[0], rest lanes
 	VMOVQ       (DI), X9 // x = bfloat16 of x[0], rest lanes
 	VPUNPCKLQDQ X8, X9, X8 // x = bfloat16 of x[0], rest lanes
 
-no_piece_14:
+no_piece_15:
 	TESTB       $0x08, SI // x = bfloat16 of x[0], rest lanes
-	JEQ         no_piece_15 // x = bfloat16 of x[0], rest lanes
+	JEQ         no_piece_16 // x = bfloat16 of x[0], rest lanes
 	VINSERTI128 $0x01, X8, Y8, Y8 // x = bfloat16 of x[0], rest lanes
 	VINSERTI128 $0x00, (DX), Y8, Y8 // x = bfloat16 of x[0], rest lanes
 
-no_piece_15:
+no_piece_16:
 	VEXTRACTI128 $0x01, Y8, X9 // x = bfloat16 of x[0], rest lanes
 	VPMOVZXWD    X8, Y8 // x = bfloat16 of x[0], rest lanes
 	VPSLLD       $0x10, Y8, Y8 // x = bfloat16 of x[0], rest lanes
@@ -10424,73 +10468,73 @@ no_piece_15:
 	LEAQ         (AX)(SI*2), DX // y = bfloat16 of y[0], rest lanes
 	MOVQ         $+0, DI // y = bfloat16 of y[0], rest lanes
 	TESTB        $0x01, SI // y = bfloat16 of y[0], rest lanes
-	JEQ          no_piece_16 // y = bfloat16 of y[0], rest lanes
+	JEQ          no_piece_17 // y = bfloat16 of y[0], rest lanes
 	SUBQ         $+2, DX // y = bfloat16 of y[0], rest lanes
 	MOVWLZX      (DX), CX // y = bfloat16 of y[0], rest lanes
 	SHLQ         $0x10, DI // y = bfloat16 of y[0], rest lanes
 	ORQ          CX, DI // y = bfloat16 of y[0], rest lanes
 
-no_piece_16:
+no_piece_17:
 	TESTB $0x02, SI // y = bfloat16 of y[0], rest lanes
-	JEQ   no_piece_17 // y = bfloat16 of y[0], rest lanes
+	JEQ   no_piece_18 // y = bfloat16 of y[0], rest lanes
 	SUBQ  $+4, DX // y = bfloat16 of y[0], rest lanes
 	MOVL  (DX), CX // y = bfloat16 of y[0], rest lanes
 	SHLQ  $0x20, DI // y = bfloat16 of y[0], rest lanes
 	ORQ   CX, DI // y = bfloat16 of y[0], rest lanes
 
-no_piece_17:
+no_piece_18:
 	VMOVQ       DI, X10 // y = bfloat16 of y[0], rest lanes
 	TESTB       $0x04, SI // y = bfloat16 of y[0], rest lanes
-	JEQ         no_piece_18 // y = bfloat16 of y[0], rest lanes
+	JEQ         no_piece_19 // y = bfloat16 of y[0], rest lanes
 	SUBQ        $+8, DX // y = bfloat16 of y[0], rest lanes
 	VMOVQ       (DX), X11 // y = bfloat16 of y[0], rest lanes
 	VPUNPCKLQDQ X10, X11, X10 // y = bfloat16 of y[0], rest lanes
 
-no_piece_18:
+no_piece_19:
 	TESTB       $0x08, SI // y = bfloat16 of y[0], rest lanes
-	JEQ         no_piece_19 // y = bfloat16 of y[0], rest lanes
+	JEQ         no_piece_20 // y = bfloat16 of y[0], rest lanes
 	VINSERTI128 $0x01, X10, Y10, Y10 // y = bfloat16 of y[0], rest lanes
 	VINSERTI128 $0x00, (AX), Y10, Y10 // y = bfloat16 of y[0], rest lanes
 
-no_piece_19:
+no_piece_20:
 	VEXTRACTI128 $0x01, Y10, X11 // y = bfloat16 of y[0], rest lanes
 	VPMOVZXWD    X10, Y10 // y = bfloat16 of y[0], rest lanes
 	VPSLLD       $0x10, Y10, Y10 // y = bfloat16 of y[0], rest lanes
 	VPMOVZXWD    X11, Y11 // y = bfloat16 of y[0], rest lanes
 	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[0], rest lanes
 	CMPQ         BX, $+48 // n < 48
-	JLT          less_20 // n < 48
+	JLT          less_21 // n < 48
 	VFMADD231PS  Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
 	VFMADD231PS  Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
-	JMP          end_21
+	JMP          end_22
 
-less_20:
+less_21:
 	CMPQ        BX, $+32 // n < 32
-	JLT         less_22 // n < 32
+	JLT         less_23 // n < 32
 	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
-	JMP         end_23
+	JMP         end_24
 
-less_22:
+less_23:
 	CMPQ        BX, $+16 // n < 16
-	JLT         less_24 // n < 16
+	JLT         less_25 // n < 16
 	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
-	JMP         end_25
+	JMP         end_26
 
-less_24:
+less_25:
 	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
 
-end_25:
-end_23:
-end_21:
+end_26:
+end_24:
+end_22:
+less_12:
 less_11:
-less_10:
-less_5:
+less_6:
 	MOVQ    acc+32(FP), AX // acc
 	CMPQ    AX, $+1 // acc < 1
-	JLT     less_26 // acc < 1
+	JLT     less_27 // acc < 1
 	VMOVUPS Y0, (AX) // acc[0] = s0_c0, lanes 0..7
 	VMOVUPS Y1, 32(AX) // acc[0] = s0_c0, lanes 8..15
 	VMOVUPS Y2, 64(AX) // acc[16] = s0_c1, lanes 0..7
@@ -10500,7 +10544,7 @@ less_5:
 	VMOVUPS Y6, 192(AX) // acc[48] = s0_c3, lanes 0..7
 	VMOVUPS Y7, 224(AX) // acc[48] = s0_c3, lanes 8..15
 
-less_26:
+less_27:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
 	VXORPS       Y8, Y8, Y8 // zero = 0, lanes 0..7
 	VXORPS       Y9, Y9, Y9 // zero = 0, lanes 8..15
@@ -10523,6 +10567,16 @@ less_26:
 	VMOVSS       X0, (AX) // sums[0] = s0_c0[0]
 	VZEROUPPER
 	RET
+
+DATA x8_ffff0000<>+0(SB)/4, $0xffff0000
+DATA x8_ffff0000<>+4(SB)/4, $0xffff0000
+DATA x8_ffff0000<>+8(SB)/4, $0xffff0000
+DATA x8_ffff0000<>+12(SB)/4, $0xffff0000
+DATA x8_ffff0000<>+16(SB)/4, $0xffff0000
+DATA x8_ffff0000<>+20(SB)/4, $0xffff0000
+DATA x8_ffff0000<>+24(SB)/4, $0xffff0000
+DATA x8_ffff0000<>+28(SB)/4, $0xffff0000
+GLOBL x8_ffff0000<>(SB), RODATA|NOPTR, $32
 
 // func l2PairBF16AVX2(sums *float32, x *uint16, y *uint16, n int, acc *float32, resume int)
 TEXT ·l2PairBF16AVX2(SB), NOSPLIT, $0-48
@@ -10551,73 +10605,117 @@ less_1:
 	VXORPS Y7, Y7, Y7 // s0_c3 = 0, lanes 8..15
 
 end_2:
-	MOVQ y+16(FP), AX // y
-	MOVQ x+8(FP), DX // x
-	MOVQ n+24(FP), BX // n
-	CMPQ BX, $+64 // n < 64
-	JLT  chains_end_4 // n < 64
+	MOVQ    y+16(FP), AX // y
+	MOVQ    x+8(FP), DX // x
+	MOVQ    n+24(FP), BX // n
+	CMPQ    BX, $+64 // n < 64
+	JLT     less_3 // n < 64
+	VSHUFPS $0x88, Y1, Y0, Y8 // unzip s0_c0, s0_c1
+	VPERMPD $0xd8, Y8, Y8 // unzip s0_c0, s0_c1
+	VSHUFPS $0xdd, Y1, Y0, Y1 // unzip s0_c0, s0_c1
+	VPERMPD $0xd8, Y1, Y1 // unzip s0_c0, s0_c1
+	VSHUFPS $0x88, Y3, Y2, Y9 // unzip s0_c0, s0_c1
+	VPERMPD $0xd8, Y9, Y9 // unzip s0_c0, s0_c1
+	VSHUFPS $0xdd, Y3, Y2, Y3 // unzip s0_c0, s0_c1
+	VPERMPD $0xd8, Y3, Y3 // unzip s0_c0, s0_c1
+	VMOVAPS Y8, Y0 // unzip s0_c0, s0_c1
+	VMOVAPS Y1, Y2 // unzip s0_c0, s0_c1
+	VMOVAPS Y9, Y1 // unzip s0_c0, s0_c1
+	VMOVAPS Y3, Y3 // unzip s0_c0, s0_c1
+	VSHUFPS $0x88, Y5, Y4, Y8 // unzip s0_c2, s0_c3
+	VPERMPD $0xd8, Y8, Y8 // unzip s0_c2, s0_c3
+	VSHUFPS $0xdd, Y5, Y4, Y5 // unzip s0_c2, s0_c3
+	VPERMPD $0xd8, Y5, Y5 // unzip s0_c2, s0_c3
+	VSHUFPS $0x88, Y7, Y6, Y9 // unzip s0_c2, s0_c3
+	VPERMPD $0xd8, Y9, Y9 // unzip s0_c2, s0_c3
+	VSHUFPS $0xdd, Y7, Y6, Y7 // unzip s0_c2, s0_c3
+	VPERMPD $0xd8, Y7, Y7 // unzip s0_c2, s0_c3
+	VMOVAPS Y8, Y4 // unzip s0_c2, s0_c3
+	VMOVAPS Y5, Y6 // unzip s0_c2, s0_c3
+	VMOVAPS Y9, Y5 // unzip s0_c2, s0_c3
+	VMOVAPS Y7, Y7 // unzip s0_c2, s0_c3
+	CMPQ    BX, $+64 // n < 64
+	JLT     split_end_5 // n < 64
 
-chains_3:
-	VPMOVZXWD   (DX), Y8 // x = bfloat16 of x[0]
-	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[0]
-	VPMOVZXWD   16(DX), Y9 // x = bfloat16 of x[0]
-	VPSLLD      $0x10, Y9, Y9 // x = bfloat16 of x[0]
-	VPMOVZXWD   (AX), Y10 // y = bfloat16 of y[0]
-	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[0]
-	VPMOVZXWD   16(AX), Y11 // y = bfloat16 of y[0]
-	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[0]
-	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
-	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
-	VFMADD231PS Y8, Y8, Y0 // s0_c0 += x * x, lanes 0..7
-	VFMADD231PS Y9, Y9, Y1 // s0_c0 += x * x, lanes 8..15
-	VPMOVZXWD   32(DX), Y8 // x = bfloat16 of x[8]
-	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[8]
-	VPMOVZXWD   48(DX), Y9 // x = bfloat16 of x[8]
-	VPSLLD      $0x10, Y9, Y9 // x = bfloat16 of x[8]
-	VPMOVZXWD   32(AX), Y10 // y = bfloat16 of y[8]
-	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[8]
-	VPMOVZXWD   48(AX), Y11 // y = bfloat16 of y[8]
-	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[8]
-	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
-	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
-	VFMADD231PS Y8, Y8, Y2 // s0_c1 += x * x, lanes 0..7
-	VFMADD231PS Y9, Y9, Y3 // s0_c1 += x * x, lanes 8..15
-	VPMOVZXWD   64(DX), Y8 // x = bfloat16 of x[16]
-	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[16]
-	VPMOVZXWD   80(DX), Y9 // x = bfloat16 of x[16]
-	VPSLLD      $0x10, Y9, Y9 // x = bfloat16 of x[16]
-	VPMOVZXWD   64(AX), Y10 // y = bfloat16 of y[16]
-	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[16]
-	VPMOVZXWD   80(AX), Y11 // y = bfloat16 of y[16]
-	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[16]
-	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
-	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
-	VFMADD231PS Y8, Y8, Y4 // s0_c2 += x * x, lanes 0..7
-	VFMADD231PS Y9, Y9, Y5 // s0_c2 += x * x, lanes 8..15
-	VPMOVZXWD   96(DX), Y8 // x = bfloat16 of x[24]
-	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[24]
-	VPMOVZXWD   112(DX), Y9 // x = bfloat16 of x[24]
-	VPSLLD      $0x10, Y9, Y9 // x = bfloat16 of x[24]
-	VPMOVZXWD   96(AX), Y10 // y = bfloat16 of y[24]
-	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[24]
-	VPMOVZXWD   112(AX), Y11 // y = bfloat16 of y[24]
-	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[24]
-	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
-	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
-	VFMADD231PS Y8, Y8, Y6 // s0_c3 += x * x, lanes 0..7
-	VFMADD231PS Y9, Y9, Y7 // s0_c3 += x * x, lanes 8..15
+split_4:
+	VMOVUPS     (DX), Y10 // x_even, x_odd = every other bfloat16 of x[0]
+	VPSLLD      $0x10, Y10, Y8 // x_even, x_odd = every other bfloat16 of x[0]
+	VPAND       x8_ffff0000<>+0(SB), Y10, Y10 // x_even, x_odd = every other bfloat16 of x[0]
+	VMOVUPS     32(DX), Y11 // x_even, x_odd = every other bfloat16 of x[0]
+	VPSLLD      $0x10, Y11, Y9 // x_even, x_odd = every other bfloat16 of x[0]
+	VPAND       x8_ffff0000<>+0(SB), Y11, Y11 // x_even, x_odd = every other bfloat16 of x[0]
+	VMOVUPS     (AX), Y14 // y_even, y_odd = every other bfloat16 of y[0]
+	VPSLLD      $0x10, Y14, Y12 // y_even, y_odd = every other bfloat16 of y[0]
+	VPAND       x8_ffff0000<>+0(SB), Y14, Y14 // y_even, y_odd = every other bfloat16 of y[0]
+	VMOVUPS     32(AX), Y15 // y_even, y_odd = every other bfloat16 of y[0]
+	VPSLLD      $0x10, Y15, Y13 // y_even, y_odd = every other bfloat16 of y[0]
+	VPAND       x8_ffff0000<>+0(SB), Y15, Y15 // y_even, y_odd = every other bfloat16 of y[0]
+	VSUBPS      Y12, Y8, Y8 // x_even = x_even - y_even, lanes 0..7
+	VSUBPS      Y13, Y9, Y9 // x_even = x_even - y_even, lanes 8..15
+	VFMADD231PS Y8, Y8, Y0 // s0_c0 += x_even * x_even, lanes 0..7
+	VFMADD231PS Y9, Y9, Y1 // s0_c0 += x_even * x_even, lanes 8..15
+	VSUBPS      Y14, Y10, Y10 // x_odd = x_odd - y_odd, lanes 0..7
+	VSUBPS      Y15, Y11, Y11 // x_odd = x_odd - y_odd, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s0_c1 += x_odd * x_odd, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s0_c1 += x_odd * x_odd, lanes 8..15
+	VMOVUPS     64(DX), Y10 // x_even, x_odd = every other bfloat16 of x[16]
+	VPSLLD      $0x10, Y10, Y8 // x_even, x_odd = every other bfloat16 of x[16]
+	VPAND       x8_ffff0000<>+0(SB), Y10, Y10 // x_even, x_odd = every other bfloat16 of x[16]
+	VMOVUPS     96(DX), Y11 // x_even, x_odd = every other bfloat16 of x[16]
+	VPSLLD      $0x10, Y11, Y9 // x_even, x_odd = every other bfloat16 of x[16]
+	VPAND       x8_ffff0000<>+0(SB), Y11, Y11 // x_even, x_odd = every other bfloat16 of x[16]
+	VMOVUPS     64(AX), Y14 // y_even, y_odd = every other bfloat16 of y[16]
+	VPSLLD      $0x10, Y14, Y12 // y_even, y_odd = every other bfloat16 of y[16]
+	VPAND       x8_ffff0000<>+0(SB), Y14, Y14 // y_even, y_odd = every other bfloat16 of y[16]
+	VMOVUPS     96(AX), Y15 // y_even, y_odd = every other bfloat16 of y[16]
+	VPSLLD      $0x10, Y15, Y13 // y_even, y_odd = every other bfloat16 of y[16]
+	VPAND       x8_ffff0000<>+0(SB), Y15, Y15 // y_even, y_odd = every other bfloat16 of y[16]
+	VSUBPS      Y12, Y8, Y8 // x_even = x_even - y_even, lanes 0..7
+	VSUBPS      Y13, Y9, Y9 // x_even = x_even - y_even, lanes 8..15
+	VFMADD231PS Y8, Y8, Y4 // s0_c2 += x_even * x_even, lanes 0..7
+	VFMADD231PS Y9, Y9, Y5 // s0_c2 += x_even * x_even, lanes 8..15
+	VSUBPS      Y14, Y10, Y10 // x_odd = x_odd - y_odd, lanes 0..7
+	VSUBPS      Y15, Y11, Y11 // x_odd = x_odd - y_odd, lanes 8..15
+	VFMADD231PS Y10, Y10, Y6 // s0_c3 += x_odd * x_odd, lanes 0..7
+	VFMADD231PS Y11, Y11, Y7 // s0_c3 += x_odd * x_odd, lanes 8..15
 	ADDQ        $+128, DX // x += 128
 	ADDQ        $+128, AX // y += 128
 	SUBQ        $+64, BX // n += -64
 	CMPQ        BX, $+64 // n >= 64
-	JGE         chains_3 // n >= 64
+	JGE         split_4 // n >= 64
 
-chains_end_4:
+split_end_5:
+	VUNPCKLPS  Y2, Y0, Y8 // zip s0_c0, s0_c1
+	VUNPCKHPS  Y2, Y0, Y0 // zip s0_c0, s0_c1
+	VPERM2F128 $0x20, Y0, Y8, Y2 // zip s0_c0, s0_c1
+	VPERM2F128 $0x31, Y0, Y8, Y8 // zip s0_c0, s0_c1
+	VUNPCKLPS  Y3, Y1, Y0 // zip s0_c0, s0_c1
+	VUNPCKHPS  Y3, Y1, Y3 // zip s0_c0, s0_c1
+	VPERM2F128 $0x20, Y3, Y0, Y1 // zip s0_c0, s0_c1
+	VPERM2F128 $0x31, Y3, Y0, Y3 // zip s0_c0, s0_c1
+	VMOVAPS    Y2, Y0 // zip s0_c0, s0_c1
+	VMOVAPS    Y1, Y2 // zip s0_c0, s0_c1
+	VMOVAPS    Y8, Y1 // zip s0_c0, s0_c1
+	VMOVAPS    Y3, Y3 // zip s0_c0, s0_c1
+	VUNPCKLPS  Y6, Y4, Y8 // zip s0_c2, s0_c3
+	VUNPCKHPS  Y6, Y4, Y4 // zip s0_c2, s0_c3
+	VPERM2F128 $0x20, Y4, Y8, Y6 // zip s0_c2, s0_c3
+	VPERM2F128 $0x31, Y4, Y8, Y8 // zip s0_c2, s0_c3
+	VUNPCKLPS  Y7, Y5, Y4 // zip s0_c2, s0_c3
+	VUNPCKHPS  Y7, Y5, Y7 // zip s0_c2, s0_c3
+	VPERM2F128 $0x20, Y7, Y4, Y5 // zip s0_c2, s0_c3
+	VPERM2F128 $0x31, Y7, Y4, Y7 // zip s0_c2, s0_c3
+	VMOVAPS    Y6, Y4 // zip s0_c2, s0_c3
+	VMOVAPS    Y5, Y6 // zip s0_c2, s0_c3
+	VMOVAPS    Y8, Y5 // zip s0_c2, s0_c3
+	VMOVAPS    Y7, Y7 // zip s0_c2, s0_c3
+
+less_3:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMPQ        BX, $+1 // n < 1
-	JLT         less_5 // n < 1
+	JLT         less_6 // n < 1
 	CMPQ        BX, $+16 // n < 16
-	JLT         less_6 // n < 16
+	JLT         less_7 // n < 16
 	VPMOVZXWD   (DX), Y8 // x = bfloat16 of x[0]
 	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[0]
 	VPMOVZXWD   16(DX), Y9 // x = bfloat16 of x[0]
@@ -10631,9 +10729,9 @@ chains_end_4:
 	VFMADD231PS Y8, Y8, Y0 // s0_c0 += x * x, lanes 0..7
 	VFMADD231PS Y9, Y9, Y1 // s0_c0 += x * x, lanes 8..15
 
-less_6:
+less_7:
 	CMPQ        BX, $+32 // n < 32
-	JLT         less_7 // n < 32
+	JLT         less_8 // n < 32
 	VPMOVZXWD   32(DX), Y8 // x = bfloat16 of x[8]
 	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[8]
 	VPMOVZXWD   48(DX), Y9 // x = bfloat16 of x[8]
@@ -10647,9 +10745,9 @@ less_6:
 	VFMADD231PS Y8, Y8, Y2 // s0_c1 += x * x, lanes 0..7
 	VFMADD231PS Y9, Y9, Y3 // s0_c1 += x * x, lanes 8..15
 
-less_7:
+less_8:
 	CMPQ        BX, $+48 // n < 48
-	JLT         less_8 // n < 48
+	JLT         less_9 // n < 48
 	VPMOVZXWD   64(DX), Y8 // x = bfloat16 of x[16]
 	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[16]
 	VPMOVZXWD   80(DX), Y9 // x = bfloat16 of x[16]
@@ -10663,9 +10761,9 @@ less_7:
 	VFMADD231PS Y8, Y8, Y4 // s0_c2 += x * x, lanes 0..7
 	VFMADD231PS Y9, Y9, Y5 // s0_c2 += x * x, lanes 8..15
 
-less_8:
+less_9:
 	CMPQ        BX, $+64 // n < 64
-	JLT         less_9 // n < 64
+	JLT         less_10 // n < 64
 	VPMOVZXWD   96(DX), Y8 // x = bfloat16 of x[24]
 	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[24]
 	VPMOVZXWD   112(DX), Y9 // x = bfloat16 of x[24]
@@ -10679,48 +10777,48 @@ less_8:
 	VFMADD231PS Y8, Y8, Y6 // s0_c3 += x * x, lanes 0..7
 	VFMADD231PS Y9, Y9, Y7 // s0_c3 += x * x, lanes 8..15
 
-less_9:
+less_10:
 	MOVQ    BX, SI // rest = n
 	ANDQ    $+15, SI // rest &= 15
 	CMPQ    SI, $+1 // rest < 1
-	JLT     less_10 // rest < 1
+	JLT     less_11 // rest < 1
 	CMPQ    BX, $+0 // n < 0
-	JLT     less_11 // n < 0
+	JLT     less_12 // n < 0
 	SUBQ    SI, BX // n -= rest
 	ADDQ    BX, DX // x += n
 	ADDQ    BX, DX // x += n
 	LEAQ    (DX)(SI*2), DI // x = bfloat16 of x[0], rest lanes
 	MOVQ    $+0, R8 // x = bfloat16 of x[0], rest lanes
 	TESTB   $0x01, SI // x = bfloat16 of x[0], rest lanes
-	JEQ     no_piece_12 // x = bfloat16 of x[0], rest lanes
+	JEQ     no_piece_13 // x = bfloat16 of x[0], rest lanes
 	SUBQ    $+2, DI // x = bfloat16 of x[0], rest lanes
 	MOVWLZX (DI), CX // x = bfloat16 of x[0], rest lanes
 	SHLQ    $0x10, R8 // x = bfloat16 of x[0], rest lanes
 	ORQ     CX, R8 // x = bfloat16 of x[0], rest lanes
 
-no_piece_12:
+no_piece_13:
 	TESTB $0x02, SI // x = bfloat16 of x[0], rest lanes
-	JEQ   no_piece_13 // x = bfloat16 of x[0], rest lanes
+	JEQ   no_piece_14 // x = bfloat16 of x[0], rest lanes
 	SUBQ  $+4, DI // x = bfloat16 of x[0], rest lanes
 	MOVL  (DI), CX // x = bfloat16 of x[0], rest lanes
 	SHLQ  $0x20, R8 // x = bfloat16 of x[0], rest lanes
 	ORQ   CX, R8 // x = bfloat16 of x[0], rest lanes
 
-no_piece_13:
+no_piece_14:
 	VMOVQ       R8, X8 // x = bfloat16 of x[0], rest lanes
 	TESTB       $0x04, SI // x = bfloat16 of x[0], rest lanes
-	JEQ         no_piece_14 // x = bfloat16 of x[0], rest lanes
+	JEQ         no_piece_15 // x = bfloat16 of x[0], rest lanes
 	SUBQ        $+8, DI // x = bfloat16 of x[0], rest lanes
 	VMOVQ       (DI), X9 // x = bfloat16 of x[0], rest lanes
 	VPUNPCKLQDQ X8, X9, X8 // x = bfloat16 of x[0], rest lanes
 
-no_piece_14:
+no_piece_15:
 	TESTB       $0x08, SI // x = bfloat16 of x[0], rest lanes
-	JEQ         no_piece_15 // x = bfloat16 of x[0], rest lanes
+	JEQ         no_piece_16 // x = bfloat16 of x[0], rest lanes
 	VINSERTI128 $0x01, X8, Y8, Y8 // x = bfloat16 of x[0], rest lanes
 	VINSERTI128 $0x00, (DX), Y8, Y8 // x = bfloat16 of x[0], rest lanes
 
-no_piece_15:
+no_piece_16:
 	VEXTRACTI128 $0x01, Y8, X9 // x = bfloat16 of x[0], rest lanes
 	VPMOVZXWD    X8, Y8 // x = bfloat16 of x[0], rest lanes
 	VPSLLD       $0x10, Y8, Y8 // x = bfloat16 of x[0], rest lanes
@@ -10731,81 +10829,81 @@ no_piece_15:
 	LEAQ         (AX)(SI*2), DX // y = bfloat16 of y[0], rest lanes
 	MOVQ         $+0, DI // y = bfloat16 of y[0], rest lanes
 	TESTB        $0x01, SI // y = bfloat16 of y[0], rest lanes
-	JEQ          no_piece_16 // y = bfloat16 of y[0], rest lanes
+	JEQ          no_piece_17 // y = bfloat16 of y[0], rest lanes
 	SUBQ         $+2, DX // y = bfloat16 of y[0], rest lanes
 	MOVWLZX      (DX), CX // y = bfloat16 of y[0], rest lanes
 	SHLQ         $0x10, DI // y = bfloat16 of y[0], rest lanes
 	ORQ          CX, DI // y = bfloat16 of y[0], rest lanes
 
-no_piece_16:
+no_piece_17:
 	TESTB $0x02, SI // y = bfloat16 of y[0], rest lanes
-	JEQ   no_piece_17 // y = bfloat16 of y[0], rest lanes
+	JEQ   no_piece_18 // y = bfloat16 of y[0], rest lanes
 	SUBQ  $+4, DX // y = bfloat16 of y[0], rest lanes
 	MOVL  (DX), CX // y = bfloat16 of y[0], rest lanes
 	SHLQ  $0x20, DI // y = bfloat16 of y[0], rest lanes
 	ORQ   CX, DI // y = bfloat16 of y[0], rest lanes
 
-no_piece_17:
+no_piece_18:
 	VMOVQ       DI, X10 // y = bfloat16 of y[0], rest lanes
 	TESTB       $0x04, SI // y = bfloat16 of y[0], rest lanes
-	JEQ         no_piece_18 // y = bfloat16 of y[0], rest lanes
+	JEQ         no_piece_19 // y = bfloat16 of y[0], rest lanes
 	SUBQ        $+8, DX // y = bfloat16 of y[0], rest lanes
 	VMOVQ       (DX), X11 // y = bfloat16 of y[0], rest lanes
 	VPUNPCKLQDQ X10, X11, X10 // y = bfloat16 of y[0], rest lanes
 
-no_piece_18:
+no_piece_19:
 	TESTB       $0x08, SI // y = bfloat16 of y[0], rest lanes
-	JEQ         no_piece_19 // y = bfloat16 of y[0], rest lanes
+	JEQ         no_piece_20 // y = bfloat16 of y[0], rest lanes
 	VINSERTI128 $0x01, X10, Y10, Y10 // y = bfloat16 of y[0], rest lanes
 	VINSERTI128 $0x00, (AX), Y10, Y10 // y = bfloat16 of y[0], rest lanes
 
-no_piece_19:
+no_piece_20:
 	VEXTRACTI128 $0x01, Y10, X11 // y = bfloat16 of y[0], rest lanes
 	VPMOVZXWD    X10, Y10 // y = bfloat16 of y[0], rest lanes
 	VPSLLD       $0x10, Y10, Y10 // y = bfloat16 of y[0], rest lanes
 	VPMOVZXWD    X11, Y11 // y = bfloat16 of y[0], rest lanes
 	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[0], rest lanes
 	CMPQ         BX, $+48 // n < 48
-	JLT          less_20 // n < 48
+	JLT          less_21 // n < 48
 	VSUBPS       Y10, Y8, Y8 // x = x - y, lanes 0..7
 	VSUBPS       Y11, Y9, Y9 // x = x - y, lanes 8..15
 	VFMADD231PS  Y8, Y8, Y6 // s0_c3 += x * x, lanes 0..7
 	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 8..15
-	JMP          end_21
+	JMP          end_22
 
-less_20:
+less_21:
 	CMPQ        BX, $+32 // n < 32
-	JLT         less_22 // n < 32
+	JLT         less_23 // n < 32
 	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
 	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
 	VFMADD231PS Y8, Y8, Y4 // s0_c2 += x * x, lanes 0..7
 	VFMADD231PS Y9, Y9, Y5 // s0_c2 += x * x, lanes 8..15
-	JMP         end_23
+	JMP         end_24
 
-less_22:
+less_23:
 	CMPQ        BX, $+16 // n < 16
-	JLT         less_24 // n < 16
+	JLT         less_25 // n < 16
 	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
 	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
 	VFMADD231PS Y8, Y8, Y2 // s0_c1 += x * x, lanes 0..7
 	VFMADD231PS Y9, Y9, Y3 // s0_c1 += x * x, lanes 8..15
-	JMP         end_25
+	JMP         end_26
 
-less_24:
+less_25:
 	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
 	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
 	VFMADD231PS Y8, Y8, Y0 // s0_c0 += x * x, lanes 0..7
 	VFMADD231PS Y9, Y9, Y1 // s0_c0 += x * x, lanes 8..15
 
-end_25:
-end_23:
-end_21:
+end_26:
+end_24:
+end_22:
+less_12:
 less_11:
-less_10:
-less_5:
+less_6:
 	MOVQ    acc+32(FP), AX // acc
 	CMPQ    AX, $+1 // acc < 1
-	JLT     less_26 // acc < 1
+	JLT     less_27 // acc < 1
 	VMOVUPS Y0, (AX) // acc[0] = s0_c0, lanes 0..7
 	VMOVUPS Y1, 32(AX) // acc[0] = s0_c0, lanes 8..15
 	VMOVUPS Y2, 64(AX) // acc[16] = s0_c1, lanes 0..7
@@ -10815,7 +10913,7 @@ less_5:
 	VMOVUPS Y6, 192(AX) // acc[48] = s0_c3, lanes 0..7
 	VMOVUPS Y7, 224(AX) // acc[48] = s0_c3, lanes 8..15
 
-less_26:
+less_27:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
 	VXORPS       Y8, Y8, Y8 // zero = 0, lanes 0..7
 	VXORPS       Y9, Y9, Y9 // zero = 0, lanes 8..15
@@ -12506,6 +12604,7 @@ end_4:
 
 lines_5:
 	PREFETCHT1 (DI) // prefetch ahead[0]
+	ADDQ       $+64, DI // ahead += 64
 	VPMOVSXBW  (R8), Y2 // x = 32 bytes of q[0]
 	VPMOVSXBW  16(R8), Y3 // x = 32 bytes of q[0]
 	VPMOVSXBW  (SI), Y4 // y = 32 bytes of row[0]
@@ -12524,114 +12623,115 @@ lines_5:
 	VPADDD     Y2, Y1, Y1 // sum0 += pairs of x * y, lanes 8..15
 	ADDQ       $+64, R8 // q += 64
 	ADDQ       $+64, SI // row += 64
-	ADDQ       $+64, DI // ahead += 64
 	SUBQ       $+64, R9 // dim += -64
 	CMPQ       R9, $+64 // dim >= 64
 	JGE        lines_5 // dim >= 64
 
 lines_end_6:
-	CMPQ R9, $+32 // dim < 32
-	JLT  half_line_end_8 // dim < 32
-
-half_line_7:
-	PREFETCHT1 (DI) // prefetch ahead[0]
-	VPMOVSXBW  (R8), Y2 // x = 32 bytes of q[0]
-	VPMOVSXBW  16(R8), Y3 // x = 32 bytes of q[0]
-	VPMOVSXBW  (SI), Y4 // y = 32 bytes of row[0]
-	VPMOVSXBW  16(SI), Y5 // y = 32 bytes of row[0]
-	VPMADDWD   Y4, Y2, Y2 // sum0 += pairs of x * y, lanes 0..7
-	VPADDD     Y2, Y0, Y0 // sum0 += pairs of x * y, lanes 0..7
-	VPMADDWD   Y5, Y3, Y2 // sum0 += pairs of x * y, lanes 8..15
-	VPADDD     Y2, Y1, Y1 // sum0 += pairs of x * y, lanes 8..15
-	ADDQ       $+32, R8 // q += 32
-	ADDQ       $+32, SI // row += 32
-	SUBQ       $+32, R9 // dim += -32
-	CMPQ       R9, $+32 // dim >= 32
-	JGE        half_line_7 // dim >= 32
-
-half_line_end_8:
 	CMPQ       R9, $+1 // dim < 1
-	JLT        less_9 // dim < 1
+	JLT        less_7 // dim < 1
 	PREFETCHT1 (DI) // prefetch ahead[0]
-	LEAQ       (R8)(R9*1), R10 // x = dim bytes of q[0]
-	MOVQ       $+0, R12 // x = dim bytes of q[0]
-	TESTB      $0x01, R9 // x = dim bytes of q[0]
-	JEQ        no_piece_10 // x = dim bytes of q[0]
-	SUBQ       $+1, R10 // x = dim bytes of q[0]
-	MOVBLZX    (R10), R12 // x = dim bytes of q[0]
+	ADDQ       $+64, DI // ahead += 64
+	CMPQ       R9, $+32 // dim < 32
+	JLT        half_line_end_9 // dim < 32
 
-no_piece_10:
-	TESTB   $0x02, R9 // x = dim bytes of q[0]
+half_line_8:
+	VPMOVSXBW (R8), Y2 // x = 32 bytes of q[0]
+	VPMOVSXBW 16(R8), Y3 // x = 32 bytes of q[0]
+	VPMOVSXBW (SI), Y4 // y = 32 bytes of row[0]
+	VPMOVSXBW 16(SI), Y5 // y = 32 bytes of row[0]
+	VPMADDWD  Y4, Y2, Y2 // sum0 += pairs of x * y, lanes 0..7
+	VPADDD    Y2, Y0, Y0 // sum0 += pairs of x * y, lanes 0..7
+	VPMADDWD  Y5, Y3, Y2 // sum0 += pairs of x * y, lanes 8..15
+	VPADDD    Y2, Y1, Y1 // sum0 += pairs of x * y, lanes 8..15
+	ADDQ      $+32, R8 // q += 32
+	ADDQ      $+32, SI // row += 32
+	SUBQ      $+32, R9 // dim += -32
+	CMPQ      R9, $+32 // dim >= 32
+	JGE       half_line_8 // dim >= 32
+
+half_line_end_9:
+	CMPQ    R9, $+1 // dim < 1
+	JLT     less_10 // dim < 1
+	LEAQ    (R8)(R9*1), R10 // x = dim bytes of q[0]
+	MOVQ    $+0, R12 // x = dim bytes of q[0]
+	TESTB   $0x01, R9 // x = dim bytes of q[0]
 	JEQ     no_piece_11 // x = dim bytes of q[0]
+	SUBQ    $+1, R10 // x = dim bytes of q[0]
+	MOVBLZX (R10), R12 // x = dim bytes of q[0]
+
+no_piece_11:
+	TESTB   $0x02, R9 // x = dim bytes of q[0]
+	JEQ     no_piece_12 // x = dim bytes of q[0]
 	SUBQ    $+2, R10 // x = dim bytes of q[0]
 	MOVWLZX (R10), R11 // x = dim bytes of q[0]
 	SHLQ    $0x10, R12 // x = dim bytes of q[0]
 	ORQ     R11, R12 // x = dim bytes of q[0]
 
-no_piece_11:
+no_piece_12:
 	TESTB $0x04, R9 // x = dim bytes of q[0]
-	JEQ   no_piece_12 // x = dim bytes of q[0]
+	JEQ   no_piece_13 // x = dim bytes of q[0]
 	SUBQ  $+4, R10 // x = dim bytes of q[0]
 	MOVL  (R10), R11 // x = dim bytes of q[0]
 	SHLQ  $0x20, R12 // x = dim bytes of q[0]
 	ORQ   R11, R12 // x = dim bytes of q[0]
 
-no_piece_12:
+no_piece_13:
 	VMOVQ       R12, X2 // x = dim bytes of q[0]
 	TESTB       $0x08, R9 // x = dim bytes of q[0]
-	JEQ         no_piece_13 // x = dim bytes of q[0]
+	JEQ         no_piece_14 // x = dim bytes of q[0]
 	SUBQ        $+8, R10 // x = dim bytes of q[0]
 	VMOVQ       (R10), X3 // x = dim bytes of q[0]
 	VPUNPCKLQDQ X2, X3, X2 // x = dim bytes of q[0]
 
-no_piece_13:
+no_piece_14:
 	TESTB       $0x10, R9 // x = dim bytes of q[0]
-	JEQ         no_piece_14 // x = dim bytes of q[0]
+	JEQ         no_piece_15 // x = dim bytes of q[0]
 	VINSERTI128 $0x01, X2, Y2, Y2 // x = dim bytes of q[0]
 	VINSERTI128 $0x00, (R8), Y2, Y2 // x = dim bytes of q[0]
 
-no_piece_14:
+no_piece_15:
 	VEXTRACTI128 $0x01, Y2, X3 // x = dim bytes of q[0]
 	VPMOVSXBW    X2, Y2 // x = dim bytes of q[0]
 	VPMOVSXBW    X3, Y3 // x = dim bytes of q[0]
 	LEAQ         (SI)(R9*1), R8 // y = dim bytes of row[0]
 	MOVQ         $+0, R10 // y = dim bytes of row[0]
 	TESTB        $0x01, R9 // y = dim bytes of row[0]
-	JEQ          no_piece_15 // y = dim bytes of row[0]
+	JEQ          no_piece_16 // y = dim bytes of row[0]
 	SUBQ         $+1, R8 // y = dim bytes of row[0]
 	MOVBLZX      (R8), R10 // y = dim bytes of row[0]
 
-no_piece_15:
+no_piece_16:
 	TESTB   $0x02, R9 // y = dim bytes of row[0]
-	JEQ     no_piece_16 // y = dim bytes of row[0]
+	JEQ     no_piece_17 // y = dim bytes of row[0]
 	SUBQ    $+2, R8 // y = dim bytes of row[0]
 	MOVWLZX (R8), R11 // y = dim bytes of row[0]
 	SHLQ    $0x10, R10 // y = dim bytes of row[0]
 	ORQ     R11, R10 // y = dim bytes of row[0]
 
-no_piece_16:
+no_piece_17:
 	TESTB $0x04, R9 // y = dim bytes of row[0]
-	JEQ   no_piece_17 // y = dim bytes of row[0]
+	JEQ   no_piece_18 // y = dim bytes of row[0]
 	SUBQ  $+4, R8 // y = dim bytes of row[0]
 	MOVL  (R8), R11 // y = dim bytes of row[0]
 	SHLQ  $0x20, R10 // y = dim bytes of row[0]
 	ORQ   R11, R10 // y = dim bytes of row[0]
 
-no_piece_17:
+no_piece_18:
 	VMOVQ       R10, X4 // y = dim bytes of row[0]
 	TESTB       $0x08, R9 // y = dim bytes of row[0]
-	JEQ         no_piece_18 // y = dim bytes of row[0]
+	JEQ         no_piece_19 // y = dim bytes of row[0]
 	SUBQ        $+8, R8 // y = dim bytes of row[0]
 	VMOVQ       (R8), X5 // y = dim bytes of row[0]
 	VPUNPCKLQDQ X4, X5, X4 // y = dim bytes of row[0]
 
-no_piece_18:
+no_piece_19:
 	TESTB       $0x10, R9 // y = dim bytes of row[0]
-	JEQ         no_piece_19 // y = dim bytes of row[0]
+	JEQ         no_piece_20 // y = dim bytes of row[0]
 	VINSERTI128 $0x01, X4, Y4, Y4 // y = dim bytes of row[0]
 	VINSERTI128 $0x00, (SI), Y4, Y4 // y = dim bytes of row[0]
 
-no_piece_19:
+no_piece_20:
 	VEXTRACTI128 $0x01, Y4, X5 // y = dim bytes of row[0]
 	VPMOVSXBW    X4, Y4 // y = dim bytes of row[0]
 	VPMOVSXBW    X5, Y5 // y = dim bytes of row[0]
@@ -12640,7 +12740,8 @@ no_piece_19:
 	VPMADDWD     Y5, Y3, Y2 // sum0 += pairs of x * y, lanes 8..15
 	VPADDD       Y2, Y1, Y1 // sum0 += pairs of x * y, lanes 8..15
 
-less_9:
+less_10:
+less_7:
 	VPADDD       Y1, Y0, Y0 // sum0[0] = sum of lanes (int)
 	VEXTRACTF128 $0x01, Y0, X1 // sum0[0] = sum of lanes (int)
 	VPADDD       X1, X0, X0 // sum0[0] = sum of lanes (int)
@@ -12701,6 +12802,7 @@ end_4:
 
 lines_5:
 	PREFETCHT1 (DI) // prefetch ahead[0]
+	ADDQ       $+64, DI // ahead += 64
 	VPMOVSXBW  (R8), Y2 // x = 32 bytes of q[0]
 	VPMOVSXBW  16(R8), Y3 // x = 32 bytes of q[0]
 	VPMOVSXBW  (SI), Y4 // y = 32 bytes of row[0]
@@ -12723,116 +12825,117 @@ lines_5:
 	VPADDD     Y2, Y1, Y1 // sum0 += pairs of x * x, lanes 8..15
 	ADDQ       $+64, R8 // q += 64
 	ADDQ       $+64, SI // row += 64
-	ADDQ       $+64, DI // ahead += 64
 	SUBQ       $+64, R9 // dim += -64
 	CMPQ       R9, $+64 // dim >= 64
 	JGE        lines_5 // dim >= 64
 
 lines_end_6:
-	CMPQ R9, $+32 // dim < 32
-	JLT  half_line_end_8 // dim < 32
-
-half_line_7:
-	PREFETCHT1 (DI) // prefetch ahead[0]
-	VPMOVSXBW  (R8), Y2 // x = 32 bytes of q[0]
-	VPMOVSXBW  16(R8), Y3 // x = 32 bytes of q[0]
-	VPMOVSXBW  (SI), Y4 // y = 32 bytes of row[0]
-	VPMOVSXBW  16(SI), Y5 // y = 32 bytes of row[0]
-	VPSUBW     Y4, Y2, Y2 // x = x - (int16) y, lanes 0..7
-	VPSUBW     Y5, Y3, Y3 // x = x - (int16) y, lanes 8..15
-	VPMADDWD   Y2, Y2, Y2 // sum0 += pairs of x * x, lanes 0..7
-	VPADDD     Y2, Y0, Y0 // sum0 += pairs of x * x, lanes 0..7
-	VPMADDWD   Y3, Y3, Y2 // sum0 += pairs of x * x, lanes 8..15
-	VPADDD     Y2, Y1, Y1 // sum0 += pairs of x * x, lanes 8..15
-	ADDQ       $+32, R8 // q += 32
-	ADDQ       $+32, SI // row += 32
-	SUBQ       $+32, R9 // dim += -32
-	CMPQ       R9, $+32 // dim >= 32
-	JGE        half_line_7 // dim >= 32
-
-half_line_end_8:
 	CMPQ       R9, $+1 // dim < 1
-	JLT        less_9 // dim < 1
+	JLT        less_7 // dim < 1
 	PREFETCHT1 (DI) // prefetch ahead[0]
-	LEAQ       (R8)(R9*1), R10 // x = dim bytes of q[0]
-	MOVQ       $+0, R12 // x = dim bytes of q[0]
-	TESTB      $0x01, R9 // x = dim bytes of q[0]
-	JEQ        no_piece_10 // x = dim bytes of q[0]
-	SUBQ       $+1, R10 // x = dim bytes of q[0]
-	MOVBLZX    (R10), R12 // x = dim bytes of q[0]
+	ADDQ       $+64, DI // ahead += 64
+	CMPQ       R9, $+32 // dim < 32
+	JLT        half_line_end_9 // dim < 32
 
-no_piece_10:
-	TESTB   $0x02, R9 // x = dim bytes of q[0]
+half_line_8:
+	VPMOVSXBW (R8), Y2 // x = 32 bytes of q[0]
+	VPMOVSXBW 16(R8), Y3 // x = 32 bytes of q[0]
+	VPMOVSXBW (SI), Y4 // y = 32 bytes of row[0]
+	VPMOVSXBW 16(SI), Y5 // y = 32 bytes of row[0]
+	VPSUBW    Y4, Y2, Y2 // x = x - (int16) y, lanes 0..7
+	VPSUBW    Y5, Y3, Y3 // x = x - (int16) y, lanes 8..15
+	VPMADDWD  Y2, Y2, Y2 // sum0 += pairs of x * x, lanes 0..7
+	VPADDD    Y2, Y0, Y0 // sum0 += pairs of x * x, lanes 0..7
+	VPMADDWD  Y3, Y3, Y2 // sum0 += pairs of x * x, lanes 8..15
+	VPADDD    Y2, Y1, Y1 // sum0 += pairs of x * x, lanes 8..15
+	ADDQ      $+32, R8 // q += 32
+	ADDQ      $+32, SI // row += 32
+	SUBQ      $+32, R9 // dim += -32
+	CMPQ      R9, $+32 // dim >= 32
+	JGE       half_line_8 // dim >= 32
+
+half_line_end_9:
+	CMPQ    R9, $+1 // dim < 1
+	JLT     less_10 // dim < 1
+	LEAQ    (R8)(R9*1), R10 // x = dim bytes of q[0]
+	MOVQ    $+0, R12 // x = dim bytes of q[0]
+	TESTB   $0x01, R9 // x = dim bytes of q[0]
 	JEQ     no_piece_11 // x = dim bytes of q[0]
+	SUBQ    $+1, R10 // x = dim bytes of q[0]
+	MOVBLZX (R10), R12 // x = dim bytes of q[0]
+
+no_piece_11:
+	TESTB   $0x02, R9 // x = dim bytes of q[0]
+	JEQ     no_piece_12 // x = dim bytes of q[0]
 	SUBQ    $+2, R10 // x = dim bytes of q[0]
 	MOVWLZX (R10), R11 // x = dim bytes of q[0]
 	SHLQ    $0x10, R12 // x = dim bytes of q[0]
 	ORQ     R11, R12 // x = dim bytes of q[0]
 
-no_piece_11:
+no_piece_12:
 	TESTB $0x04, R9 // x = dim bytes of q[0]
-	JEQ   no_piece_12 // x = dim bytes of q[0]
+	JEQ   no_piece_13 // x = dim bytes of q[0]
 	SUBQ  $+4, R10 // x = dim bytes of q[0]
 	MOVL  (R10), R11 // x = dim bytes of q[0]
 	SHLQ  $0x20, R12 // x = dim bytes of q[0]
 	ORQ   R11, R12 // x = dim bytes of q[0]
 
-no_piece_12:
+no_piece_13:
 	VMOVQ       R12, X2 // x = dim bytes of q[0]
 	TESTB       $0x08, R9 // x = dim bytes of q[0]
-	JEQ         no_piece_13 // x = dim bytes of q[0]
+	JEQ         no_piece_14 // x = dim bytes of q[0]
 	SUBQ        $+8, R10 // x = dim bytes of q[0]
 	VMOVQ       (R10), X3 // x = dim bytes of q[0]
 	VPUNPCKLQDQ X2, X3, X2 // x = dim bytes of q[0]
 
-no_piece_13:
+no_piece_14:
 	TESTB       $0x10, R9 // x = dim bytes of q[0]
-	JEQ         no_piece_14 // x = dim bytes of q[0]
+	JEQ         no_piece_15 // x = dim bytes of q[0]
 	VINSERTI128 $0x01, X2, Y2, Y2 // x = dim bytes of q[0]
 	VINSERTI128 $0x00, (R8), Y2, Y2 // x = dim bytes of q[0]
 
-no_piece_14:
+no_piece_15:
 	VEXTRACTI128 $0x01, Y2, X3 // x = dim bytes of q[0]
 	VPMOVSXBW    X2, Y2 // x = dim bytes of q[0]
 	VPMOVSXBW    X3, Y3 // x = dim bytes of q[0]
 	LEAQ         (SI)(R9*1), R8 // y = dim bytes of row[0]
 	MOVQ         $+0, R10 // y = dim bytes of row[0]
 	TESTB        $0x01, R9 // y = dim bytes of row[0]
-	JEQ          no_piece_15 // y = dim bytes of row[0]
+	JEQ          no_piece_16 // y = dim bytes of row[0]
 	SUBQ         $+1, R8 // y = dim bytes of row[0]
 	MOVBLZX      (R8), R10 // y = dim bytes of row[0]
 
-no_piece_15:
+no_piece_16:
 	TESTB   $0x02, R9 // y = dim bytes of row[0]
-	JEQ     no_piece_16 // y = dim bytes of row[0]
+	JEQ     no_piece_17 // y = dim bytes of row[0]
 	SUBQ    $+2, R8 // y = dim bytes of row[0]
 	MOVWLZX (R8), R11 // y = dim bytes of row[0]
 	SHLQ    $0x10, R10 // y = dim bytes of row[0]
 	ORQ     R11, R10 // y = dim bytes of row[0]
 
-no_piece_16:
+no_piece_17:
 	TESTB $0x04, R9 // y = dim bytes of row[0]
-	JEQ   no_piece_17 // y = dim bytes of row[0]
+	JEQ   no_piece_18 // y = dim bytes of row[0]
 	SUBQ  $+4, R8 // y = dim bytes of row[0]
 	MOVL  (R8), R11 // y = dim bytes of row[0]
 	SHLQ  $0x20, R10 // y = dim bytes of row[0]
 	ORQ   R11, R10 // y = dim bytes of row[0]
 
-no_piece_17:
+no_piece_18:
 	VMOVQ       R10, X4 // y = dim bytes of row[0]
 	TESTB       $0x08, R9 // y = dim bytes of row[0]
-	JEQ         no_piece_18 // y = dim bytes of row[0]
+	JEQ         no_piece_19 // y = dim bytes of row[0]
 	SUBQ        $+8, R8 // y = dim bytes of row[0]
 	VMOVQ       (R8), X5 // y = dim bytes of row[0]
 	VPUNPCKLQDQ X4, X5, X4 // y = dim bytes of row[0]
 
-no_piece_18:
+no_piece_19:
 	TESTB       $0x10, R9 // y = dim bytes of row[0]
-	JEQ         no_piece_19 // y = dim bytes of row[0]
+	JEQ         no_piece_20 // y = dim bytes of row[0]
 	VINSERTI128 $0x01, X4, Y4, Y4 // y = dim bytes of row[0]
 	VINSERTI128 $0x00, (SI), Y4, Y4 // y = dim bytes of row[0]
 
-no_piece_19:
+no_piece_20:
 	VEXTRACTI128 $0x01, Y4, X5 // y = dim bytes of row[0]
 	VPMOVSXBW    X4, Y4 // y = dim bytes of row[0]
 	VPMOVSXBW    X5, Y5 // y = dim bytes of row[0]
@@ -12843,7 +12946,8 @@ no_piece_19:
 	VPMADDWD     Y3, Y3, Y2 // sum0 += pairs of x * x, lanes 8..15
 	VPADDD       Y2, Y1, Y1 // sum0 += pairs of x * x, lanes 8..15
 
-less_9:
+less_10:
+less_7:
 	VPADDD       Y1, Y0, Y0 // sum0[0] = sum of lanes (int)
 	VEXTRACTF128 $0x01, Y0, X1 // sum0[0] = sum of lanes (int)
 	VPADDD       X1, X0, X0 // sum0[0] = sum of lanes (int)
@@ -12908,6 +13012,7 @@ end_4:
 
 lines_5:
 	PREFETCHT1 (DI) // prefetch ahead[0]
+	ADDQ       $+64, DI // ahead += 64
 	VPMOVSXBW  (R8), Y6 // x = 32 bytes of q[0]
 	VPMOVSXBW  16(R8), Y7 // x = 32 bytes of q[0]
 	VPMOVSXBW  (SI), Y8 // y = 32 bytes of row[0]
@@ -12942,122 +13047,123 @@ lines_5:
 	VPADDD     Y6, Y5, Y5 // sum2 += pairs of x * x, lanes 8..15
 	ADDQ       $+64, R8 // q += 64
 	ADDQ       $+64, SI // row += 64
-	ADDQ       $+64, DI // ahead += 64
 	SUBQ       $+64, R9 // dim += -64
 	CMPQ       R9, $+64 // dim >= 64
 	JGE        lines_5 // dim >= 64
 
 lines_end_6:
-	CMPQ R9, $+32 // dim < 32
-	JLT  half_line_end_8 // dim < 32
-
-half_line_7:
-	PREFETCHT1 (DI) // prefetch ahead[0]
-	VPMOVSXBW  (R8), Y6 // x = 32 bytes of q[0]
-	VPMOVSXBW  16(R8), Y7 // x = 32 bytes of q[0]
-	VPMOVSXBW  (SI), Y8 // y = 32 bytes of row[0]
-	VPMOVSXBW  16(SI), Y9 // y = 32 bytes of row[0]
-	VPMADDWD   Y8, Y6, Y10 // sum0 += pairs of x * y, lanes 0..7
-	VPADDD     Y10, Y0, Y0 // sum0 += pairs of x * y, lanes 0..7
-	VPMADDWD   Y9, Y7, Y10 // sum0 += pairs of x * y, lanes 8..15
-	VPADDD     Y10, Y1, Y1 // sum0 += pairs of x * y, lanes 8..15
-	VPMADDWD   Y8, Y8, Y8 // sum1 += pairs of y * y, lanes 0..7
-	VPADDD     Y8, Y2, Y2 // sum1 += pairs of y * y, lanes 0..7
-	VPMADDWD   Y9, Y9, Y8 // sum1 += pairs of y * y, lanes 8..15
-	VPADDD     Y8, Y3, Y3 // sum1 += pairs of y * y, lanes 8..15
-	VPMADDWD   Y6, Y6, Y6 // sum2 += pairs of x * x, lanes 0..7
-	VPADDD     Y6, Y4, Y4 // sum2 += pairs of x * x, lanes 0..7
-	VPMADDWD   Y7, Y7, Y6 // sum2 += pairs of x * x, lanes 8..15
-	VPADDD     Y6, Y5, Y5 // sum2 += pairs of x * x, lanes 8..15
-	ADDQ       $+32, R8 // q += 32
-	ADDQ       $+32, SI // row += 32
-	SUBQ       $+32, R9 // dim += -32
-	CMPQ       R9, $+32 // dim >= 32
-	JGE        half_line_7 // dim >= 32
-
-half_line_end_8:
 	CMPQ       R9, $+1 // dim < 1
-	JLT        less_9 // dim < 1
+	JLT        less_7 // dim < 1
 	PREFETCHT1 (DI) // prefetch ahead[0]
-	LEAQ       (R8)(R9*1), R10 // x = dim bytes of q[0]
-	MOVQ       $+0, R12 // x = dim bytes of q[0]
-	TESTB      $0x01, R9 // x = dim bytes of q[0]
-	JEQ        no_piece_10 // x = dim bytes of q[0]
-	SUBQ       $+1, R10 // x = dim bytes of q[0]
-	MOVBLZX    (R10), R12 // x = dim bytes of q[0]
+	ADDQ       $+64, DI // ahead += 64
+	CMPQ       R9, $+32 // dim < 32
+	JLT        half_line_end_9 // dim < 32
 
-no_piece_10:
-	TESTB   $0x02, R9 // x = dim bytes of q[0]
+half_line_8:
+	VPMOVSXBW (R8), Y6 // x = 32 bytes of q[0]
+	VPMOVSXBW 16(R8), Y7 // x = 32 bytes of q[0]
+	VPMOVSXBW (SI), Y8 // y = 32 bytes of row[0]
+	VPMOVSXBW 16(SI), Y9 // y = 32 bytes of row[0]
+	VPMADDWD  Y8, Y6, Y10 // sum0 += pairs of x * y, lanes 0..7
+	VPADDD    Y10, Y0, Y0 // sum0 += pairs of x * y, lanes 0..7
+	VPMADDWD  Y9, Y7, Y10 // sum0 += pairs of x * y, lanes 8..15
+	VPADDD    Y10, Y1, Y1 // sum0 += pairs of x * y, lanes 8..15
+	VPMADDWD  Y8, Y8, Y8 // sum1 += pairs of y * y, lanes 0..7
+	VPADDD    Y8, Y2, Y2 // sum1 += pairs of y * y, lanes 0..7
+	VPMADDWD  Y9, Y9, Y8 // sum1 += pairs of y * y, lanes 8..15
+	VPADDD    Y8, Y3, Y3 // sum1 += pairs of y * y, lanes 8..15
+	VPMADDWD  Y6, Y6, Y6 // sum2 += pairs of x * x, lanes 0..7
+	VPADDD    Y6, Y4, Y4 // sum2 += pairs of x * x, lanes 0..7
+	VPMADDWD  Y7, Y7, Y6 // sum2 += pairs of x * x, lanes 8..15
+	VPADDD    Y6, Y5, Y5 // sum2 += pairs of x * x, lanes 8..15
+	ADDQ      $+32, R8 // q += 32
+	ADDQ      $+32, SI // row += 32
+	SUBQ      $+32, R9 // dim += -32
+	CMPQ      R9, $+32 // dim >= 32
+	JGE       half_line_8 // dim >= 32
+
+half_line_end_9:
+	CMPQ    R9, $+1 // dim < 1
+	JLT     less_10 // dim < 1
+	LEAQ    (R8)(R9*1), R10 // x = dim bytes of q[0]
+	MOVQ    $+0, R12 // x = dim bytes of q[0]
+	TESTB   $0x01, R9 // x = dim bytes of q[0]
 	JEQ     no_piece_11 // x = dim bytes of q[0]
+	SUBQ    $+1, R10 // x = dim bytes of q[0]
+	MOVBLZX (R10), R12 // x = dim bytes of q[0]
+
+no_piece_11:
+	TESTB   $0x02, R9 // x = dim bytes of q[0]
+	JEQ     no_piece_12 // x = dim bytes of q[0]
 	SUBQ    $+2, R10 // x = dim bytes of q[0]
 	MOVWLZX (R10), R11 // x = dim bytes of q[0]
 	SHLQ    $0x10, R12 // x = dim bytes of q[0]
 	ORQ     R11, R12 // x = dim bytes of q[0]
 
-no_piece_11:
+no_piece_12:
 	TESTB $0x04, R9 // x = dim bytes of q[0]
-	JEQ   no_piece_12 // x = dim bytes of q[0]
+	JEQ   no_piece_13 // x = dim bytes of q[0]
 	SUBQ  $+4, R10 // x = dim bytes of q[0]
 	MOVL  (R10), R11 // x = dim bytes of q[0]
 	SHLQ  $0x20, R12 // x = dim bytes of q[0]
 	ORQ   R11, R12 // x = dim bytes of q[0]
 
-no_piece_12:
+no_piece_13:
 	VMOVQ       R12, X6 // x = dim bytes of q[0]
 	TESTB       $0x08, R9 // x = dim bytes of q[0]
-	JEQ         no_piece_13 // x = dim bytes of q[0]
+	JEQ         no_piece_14 // x = dim bytes of q[0]
 	SUBQ        $+8, R10 // x = dim bytes of q[0]
 	VMOVQ       (R10), X7 // x = dim bytes of q[0]
 	VPUNPCKLQDQ X6, X7, X6 // x = dim bytes of q[0]
 
-no_piece_13:
+no_piece_14:
 	TESTB       $0x10, R9 // x = dim bytes of q[0]
-	JEQ         no_piece_14 // x = dim bytes of q[0]
+	JEQ         no_piece_15 // x = dim bytes of q[0]
 	VINSERTI128 $0x01, X6, Y6, Y6 // x = dim bytes of q[0]
 	VINSERTI128 $0x00, (R8), Y6, Y6 // x = dim bytes of q[0]
 
-no_piece_14:
+no_piece_15:
 	VEXTRACTI128 $0x01, Y6, X7 // x = dim bytes of q[0]
 	VPMOVSXBW    X6, Y6 // x = dim bytes of q[0]
 	VPMOVSXBW    X7, Y7 // x = dim bytes of q[0]
 	LEAQ         (SI)(R9*1), R8 // y = dim bytes of row[0]
 	MOVQ         $+0, R10 // y = dim bytes of row[0]
 	TESTB        $0x01, R9 // y = dim bytes of row[0]
-	JEQ          no_piece_15 // y = dim bytes of row[0]
+	JEQ          no_piece_16 // y = dim bytes of row[0]
 	SUBQ         $+1, R8 // y = dim bytes of row[0]
 	MOVBLZX      (R8), R10 // y = dim bytes of row[0]
 
-no_piece_15:
+no_piece_16:
 	TESTB   $0x02, R9 // y = dim bytes of row[0]
-	JEQ     no_piece_16 // y = dim bytes of row[0]
+	JEQ     no_piece_17 // y = dim bytes of row[0]
 	SUBQ    $+2, R8 // y = dim bytes of row[0]
 	MOVWLZX (R8), R11 // y = dim bytes of row[0]
 	SHLQ    $0x10, R10 // y = dim bytes of row[0]
 	ORQ     R11, R10 // y = dim bytes of row[0]
 
-no_piece_16:
+no_piece_17:
 	TESTB $0x04, R9 // y = dim bytes of row[0]
-	JEQ   no_piece_17 // y = dim bytes of row[0]
+	JEQ   no_piece_18 // y = dim bytes of row[0]
 	SUBQ  $+4, R8 // y = dim bytes of row[0]
 	MOVL  (R8), R11 // y = dim bytes of row[0]
 	SHLQ  $0x20, R10 // y = dim bytes of row[0]
 	ORQ   R11, R10 // y = dim bytes of row[0]
 
-no_piece_17:
+no_piece_18:
 	VMOVQ       R10, X8 // y = dim bytes of row[0]
 	TESTB       $0x08, R9 // y = dim bytes of row[0]
-	JEQ         no_piece_18 // y = dim bytes of row[0]
+	JEQ         no_piece_19 // y = dim bytes of row[0]
 	SUBQ        $+8, R8 // y = dim bytes of row[0]
 	VMOVQ       (R8), X9 // y = dim bytes of row[0]
 	VPUNPCKLQDQ X8, X9, X8 // y = dim bytes of row[0]
 
-no_piece_18:
+no_piece_19:
 	TESTB       $0x10, R9 // y = dim bytes of row[0]
-	JEQ         no_piece_19 // y = dim bytes of row[0]
+	JEQ         no_piece_20 // y = dim bytes of row[0]
 	VINSERTI128 $0x01, X8, Y8, Y8 // y = dim bytes of row[0]
 	VINSERTI128 $0x00, (SI), Y8, Y8 // y = dim bytes of row[0]
 
-no_piece_19:
+no_piece_20:
 	VEXTRACTI128 $0x01, Y8, X9 // y = dim bytes of row[0]
 	VPMOVSXBW    X8, Y8 // y = dim bytes of row[0]
 	VPMOVSXBW    X9, Y9 // y = dim bytes of row[0]
@@ -13074,7 +13180,8 @@ no_piece_19:
 	VPMADDWD     Y7, Y7, Y6 // sum2 += pairs of x * x, lanes 8..15
 	VPADDD       Y6, Y5, Y5 // sum2 += pairs of x * x, lanes 8..15
 
-less_9:
+less_10:
+less_7:
 	VPADDD       Y1, Y0, Y0 // sum0[0] = sum of lanes (int)
 	VEXTRACTF128 $0x01, Y0, X1 // sum0[0] = sum of lanes (int)
 	VPADDD       X1, X0, X0 // sum0[0] = sum of lanes (int)
@@ -13082,22 +13189,22 @@ less_9:
 	VPADDD       X1, X0, X0 // sum0[0] = sum of lanes (int)
 	VPSHUFD      $0x55, X0, X1 // sum0[0] = sum of lanes (int)
 	VPADDD       X1, X0, X0 // sum0[0] = sum of lanes (int)
-	VMOVSS       X0, (AX) // dst[0] = sum0[0]
 	VPADDD       Y3, Y2, Y2 // sum1[0] = sum of lanes (int)
-	VEXTRACTF128 $0x01, Y2, X0 // sum1[0] = sum of lanes (int)
-	VPADDD       X0, X2, X2 // sum1[0] = sum of lanes (int)
-	VPSHUFD      $0xee, X2, X0 // sum1[0] = sum of lanes (int)
-	VPADDD       X0, X2, X2 // sum1[0] = sum of lanes (int)
-	VPSHUFD      $0x55, X2, X0 // sum1[0] = sum of lanes (int)
-	VPADDD       X0, X2, X2 // sum1[0] = sum of lanes (int)
-	VMOVSS       X2, 4(AX) // dst[1] = sum1[0]
+	VEXTRACTF128 $0x01, Y2, X1 // sum1[0] = sum of lanes (int)
+	VPADDD       X1, X2, X2 // sum1[0] = sum of lanes (int)
+	VPSHUFD      $0xee, X2, X1 // sum1[0] = sum of lanes (int)
+	VPADDD       X1, X2, X2 // sum1[0] = sum of lanes (int)
+	VPSHUFD      $0x55, X2, X1 // sum1[0] = sum of lanes (int)
+	VPADDD       X1, X2, X2 // sum1[0] = sum of lanes (int)
 	VPADDD       Y5, Y4, Y4 // sum2[0] = sum of lanes (int)
-	VEXTRACTF128 $0x01, Y4, X0 // sum2[0] = sum of lanes (int)
-	VPADDD       X0, X4, X4 // sum2[0] = sum of lanes (int)
-	VPSHUFD      $0xee, X4, X0 // sum2[0] = sum of lanes (int)
-	VPADDD       X0, X4, X4 // sum2[0] = sum of lanes (int)
-	VPSHUFD      $0x55, X4, X0 // sum2[0] = sum of lanes (int)
-	VPADDD       X0, X4, X4 // sum2[0] = sum of lanes (int)
+	VEXTRACTF128 $0x01, Y4, X1 // sum2[0] = sum of lanes (int)
+	VPADDD       X1, X4, X4 // sum2[0] = sum of lanes (int)
+	VPSHUFD      $0xee, X4, X1 // sum2[0] = sum of lanes (int)
+	VPADDD       X1, X4, X4 // sum2[0] = sum of lanes (int)
+	VPSHUFD      $0x55, X4, X1 // sum2[0] = sum of lanes (int)
+	VPADDD       X1, X4, X4 // sum2[0] = sum of lanes (int)
+	VMOVSS       X0, (AX) // dst[0] = sum0[0]
+	VMOVSS       X2, 4(AX) // dst[1] = sum1[0]
 	VMOVSS       X4, 8(AX) // dst[2] = sum2[0]
 	ADDQ         $+12, AX // dst += 12
 	SUBQ         $+1, DX // count += -1
@@ -13105,6 +13212,163 @@ less_9:
 	JGE          rows_1 // count >= 1
 
 rows_end_2:
+	VZEROUPPER
+	RET
+
+// func dotPairInt8AVX2(x *int8, y *int8, n int) int32
+TEXT ·dotPairInt8AVX2(SB), NOSPLIT, $0-28
+	MOVQ   x+0(FP), AX // x
+	MOVQ   y+8(FP), CX // y
+	MOVQ   n+16(FP), DX // n
+	VXORPS Y0, Y0, Y0 // sum0 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // sum0 = 0, lanes 8..15
+	CMPQ   DX, $+64 // n < 64
+	JLT    lines_end_2 // n < 64
+
+lines_1:
+	VPMOVSXBW (AX), Y2 // x = 32 bytes of x[0]
+	VPMOVSXBW 16(AX), Y3 // x = 32 bytes of x[0]
+	VPMOVSXBW (CX), Y4 // y = 32 bytes of y[0]
+	VPMOVSXBW 16(CX), Y5 // y = 32 bytes of y[0]
+	VPMADDWD  Y4, Y2, Y2 // sum0 += pairs of x * y, lanes 0..7
+	VPADDD    Y2, Y0, Y0 // sum0 += pairs of x * y, lanes 0..7
+	VPMADDWD  Y5, Y3, Y2 // sum0 += pairs of x * y, lanes 8..15
+	VPADDD    Y2, Y1, Y1 // sum0 += pairs of x * y, lanes 8..15
+	VPMOVSXBW 32(AX), Y2 // x = 32 bytes of x[8]
+	VPMOVSXBW 48(AX), Y3 // x = 32 bytes of x[8]
+	VPMOVSXBW 32(CX), Y4 // y = 32 bytes of y[8]
+	VPMOVSXBW 48(CX), Y5 // y = 32 bytes of y[8]
+	VPMADDWD  Y4, Y2, Y2 // sum0 += pairs of x * y, lanes 0..7
+	VPADDD    Y2, Y0, Y0 // sum0 += pairs of x * y, lanes 0..7
+	VPMADDWD  Y5, Y3, Y2 // sum0 += pairs of x * y, lanes 8..15
+	VPADDD    Y2, Y1, Y1 // sum0 += pairs of x * y, lanes 8..15
+	ADDQ      $+64, AX // x += 64
+	ADDQ      $+64, CX // y += 64
+	SUBQ      $+64, DX // n += -64
+	CMPQ      DX, $+64 // n >= 64
+	JGE       lines_1 // n >= 64
+
+lines_end_2:
+	CMPQ DX, $+1 // n < 1
+	JLT  less_3 // n < 1
+	CMPQ DX, $+32 // n < 32
+	JLT  half_line_end_5 // n < 32
+
+half_line_4:
+	VPMOVSXBW (AX), Y2 // x = 32 bytes of x[0]
+	VPMOVSXBW 16(AX), Y3 // x = 32 bytes of x[0]
+	VPMOVSXBW (CX), Y4 // y = 32 bytes of y[0]
+	VPMOVSXBW 16(CX), Y5 // y = 32 bytes of y[0]
+	VPMADDWD  Y4, Y2, Y2 // sum0 += pairs of x * y, lanes 0..7
+	VPADDD    Y2, Y0, Y0 // sum0 += pairs of x * y, lanes 0..7
+	VPMADDWD  Y5, Y3, Y2 // sum0 += pairs of x * y, lanes 8..15
+	VPADDD    Y2, Y1, Y1 // sum0 += pairs of x * y, lanes 8..15
+	ADDQ      $+32, AX // x += 32
+	ADDQ      $+32, CX // y += 32
+	SUBQ      $+32, DX // n += -32
+	CMPQ      DX, $+32 // n >= 32
+	JGE       half_line_4 // n >= 32
+
+half_line_end_5:
+	CMPQ    DX, $+1 // n < 1
+	JLT     less_6 // n < 1
+	LEAQ    (AX)(DX*1), BX // x = n bytes of x[0]
+	MOVQ    $+0, SI // x = n bytes of x[0]
+	TESTB   $0x01, DL // x = n bytes of x[0]
+	JEQ     no_piece_7 // x = n bytes of x[0]
+	SUBQ    $+1, BX // x = n bytes of x[0]
+	MOVBLZX (BX), SI // x = n bytes of x[0]
+
+no_piece_7:
+	TESTB   $0x02, DL // x = n bytes of x[0]
+	JEQ     no_piece_8 // x = n bytes of x[0]
+	SUBQ    $+2, BX // x = n bytes of x[0]
+	MOVWLZX (BX), DI // x = n bytes of x[0]
+	SHLQ    $0x10, SI // x = n bytes of x[0]
+	ORQ     DI, SI // x = n bytes of x[0]
+
+no_piece_8:
+	TESTB $0x04, DL // x = n bytes of x[0]
+	JEQ   no_piece_9 // x = n bytes of x[0]
+	SUBQ  $+4, BX // x = n bytes of x[0]
+	MOVL  (BX), DI // x = n bytes of x[0]
+	SHLQ  $0x20, SI // x = n bytes of x[0]
+	ORQ   DI, SI // x = n bytes of x[0]
+
+no_piece_9:
+	VMOVQ       SI, X2 // x = n bytes of x[0]
+	TESTB       $0x08, DL // x = n bytes of x[0]
+	JEQ         no_piece_10 // x = n bytes of x[0]
+	SUBQ        $+8, BX // x = n bytes of x[0]
+	VMOVQ       (BX), X3 // x = n bytes of x[0]
+	VPUNPCKLQDQ X2, X3, X2 // x = n bytes of x[0]
+
+no_piece_10:
+	TESTB       $0x10, DL // x = n bytes of x[0]
+	JEQ         no_piece_11 // x = n bytes of x[0]
+	VINSERTI128 $0x01, X2, Y2, Y2 // x = n bytes of x[0]
+	VINSERTI128 $0x00, (AX), Y2, Y2 // x = n bytes of x[0]
+
+no_piece_11:
+	VEXTRACTI128 $0x01, Y2, X3 // x = n bytes of x[0]
+	VPMOVSXBW    X2, Y2 // x = n bytes of x[0]
+	VPMOVSXBW    X3, Y3 // x = n bytes of x[0]
+	LEAQ         (CX)(DX*1), AX // y = n bytes of y[0]
+	MOVQ         $+0, BX // y = n bytes of y[0]
+	TESTB        $0x01, DL // y = n bytes of y[0]
+	JEQ          no_piece_12 // y = n bytes of y[0]
+	SUBQ         $+1, AX // y = n bytes of y[0]
+	MOVBLZX      (AX), BX // y = n bytes of y[0]
+
+no_piece_12:
+	TESTB   $0x02, DL // y = n bytes of y[0]
+	JEQ     no_piece_13 // y = n bytes of y[0]
+	SUBQ    $+2, AX // y = n bytes of y[0]
+	MOVWLZX (AX), DI // y = n bytes of y[0]
+	SHLQ    $0x10, BX // y = n bytes of y[0]
+	ORQ     DI, BX // y = n bytes of y[0]
+
+no_piece_13:
+	TESTB $0x04, DL // y = n bytes of y[0]
+	JEQ   no_piece_14 // y = n bytes of y[0]
+	SUBQ  $+4, AX // y = n bytes of y[0]
+	MOVL  (AX), DI // y = n bytes of y[0]
+	SHLQ  $0x20, BX // y = n bytes of y[0]
+	ORQ   DI, BX // y = n bytes of y[0]
+
+no_piece_14:
+	VMOVQ       BX, X4 // y = n bytes of y[0]
+	TESTB       $0x08, DL // y = n bytes of y[0]
+	JEQ         no_piece_15 // y = n bytes of y[0]
+	SUBQ        $+8, AX // y = n bytes of y[0]
+	VMOVQ       (AX), X5 // y = n bytes of y[0]
+	VPUNPCKLQDQ X4, X5, X4 // y = n bytes of y[0]
+
+no_piece_15:
+	TESTB       $0x10, DL // y = n bytes of y[0]
+	JEQ         no_piece_16 // y = n bytes of y[0]
+	VINSERTI128 $0x01, X4, Y4, Y4 // y = n bytes of y[0]
+	VINSERTI128 $0x00, (CX), Y4, Y4 // y = n bytes of y[0]
+
+no_piece_16:
+	VEXTRACTI128 $0x01, Y4, X5 // y = n bytes of y[0]
+	VPMOVSXBW    X4, Y4 // y = n bytes of y[0]
+	VPMOVSXBW    X5, Y5 // y = n bytes of y[0]
+	VPMADDWD     Y4, Y2, Y2 // sum0 += pairs of x * y, lanes 0..7
+	VPADDD       Y2, Y0, Y0 // sum0 += pairs of x * y, lanes 0..7
+	VPMADDWD     Y5, Y3, Y2 // sum0 += pairs of x * y, lanes 8..15
+	VPADDD       Y2, Y1, Y1 // sum0 += pairs of x * y, lanes 8..15
+
+less_6:
+less_3:
+	VPADDD       Y1, Y0, Y0 // sum0[0] = sum of lanes (int)
+	VEXTRACTF128 $0x01, Y0, X1 // sum0[0] = sum of lanes (int)
+	VPADDD       X1, X0, X0 // sum0[0] = sum of lanes (int)
+	VPSHUFD      $0xee, X0, X1 // sum0[0] = sum of lanes (int)
+	VPADDD       X1, X0, X0 // sum0[0] = sum of lanes (int)
+	VPSHUFD      $0x55, X0, X1 // sum0[0] = sum of lanes (int)
+	VPADDD       X1, X0, X0 // sum0[0] = sum of lanes (int)
+	VMOVSS       X0, ret+24(FP) // return sum0[0]
 	VZEROUPPER
 	RET
 

@@ -11919,110 +11919,135 @@ less_18:
 
 // func dotPairBF16AVX512(sums *float32, x *uint16, y *uint16, n int, acc *float32, resume int)
 TEXT ·dotPairBF16AVX512(SB), NOSPLIT, $0-48
-	MOVQ    resume+40(FP), AX // resume
-	CMPQ    AX, $+1 // resume < 1
-	JLT     less_1 // resume < 1
-	MOVQ    acc+32(FP), AX // acc
-	VMOVUPS (AX), Z0 // s0_c0 = acc[0]
-	VMOVUPS 64(AX), Z1 // s0_c1 = acc[16]
-	VMOVUPS 128(AX), Z2 // s0_c2 = acc[32]
-	VMOVUPS 192(AX), Z3 // s0_c3 = acc[48]
-	JMP     end_2
+	VBROADCASTSS x1_ffff0000<>+0(SB), Z0 // upper half
+	MOVQ         resume+40(FP), AX // resume
+	CMPQ         AX, $+1 // resume < 1
+	JLT          less_1 // resume < 1
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      (AX), Z1 // s0_c0 = acc[0]
+	VMOVUPS      64(AX), Z2 // s0_c1 = acc[16]
+	VMOVUPS      128(AX), Z3 // s0_c2 = acc[32]
+	VMOVUPS      192(AX), Z4 // s0_c3 = acc[48]
+	JMP          end_2
 
 less_1:
-	VPXORD Z0, Z0, Z0 // s0_c0 = 0
-	VPXORD Z1, Z1, Z1 // s0_c1 = 0
-	VPXORD Z2, Z2, Z2 // s0_c2 = 0
-	VPXORD Z3, Z3, Z3 // s0_c3 = 0
+	VPXORD Z1, Z1, Z1 // s0_c0 = 0
+	VPXORD Z2, Z2, Z2 // s0_c1 = 0
+	VPXORD Z3, Z3, Z3 // s0_c2 = 0
+	VPXORD Z4, Z4, Z4 // s0_c3 = 0
 
 end_2:
-	MOVQ y+16(FP), AX // y
-	MOVQ x+8(FP), CX // x
-	MOVQ n+24(FP), DX // n
-	CMPQ DX, $+64 // n < 64
-	JLT  chains_end_4 // n < 64
+	MOVQ      y+16(FP), AX // y
+	MOVQ      x+8(FP), CX // x
+	MOVQ      n+24(FP), DX // n
+	CMPQ      DX, $+64 // n < 64
+	JLT       less_3 // n < 64
+	VMOVUPS   lanes_0_2<>+0(SB), Z5 // unzip s0_c0, s0_c1
+	VMOVUPS   lanes_0_2<>+64(SB), Z6 // unzip s0_c0, s0_c1
+	VPERMI2PS Z2, Z1, Z5 // unzip s0_c0, s0_c1
+	VPERMI2PS Z2, Z1, Z6 // unzip s0_c0, s0_c1
+	VMOVAPS   Z5, Z1 // unzip s0_c0, s0_c1
+	VMOVAPS   Z6, Z2 // unzip s0_c0, s0_c1
+	VMOVUPS   lanes_0_2<>+0(SB), Z5 // unzip s0_c2, s0_c3
+	VMOVUPS   lanes_0_2<>+64(SB), Z6 // unzip s0_c2, s0_c3
+	VPERMI2PS Z4, Z3, Z5 // unzip s0_c2, s0_c3
+	VPERMI2PS Z4, Z3, Z6 // unzip s0_c2, s0_c3
+	VMOVAPS   Z5, Z3 // unzip s0_c2, s0_c3
+	VMOVAPS   Z6, Z4 // unzip s0_c2, s0_c3
+	CMPQ      DX, $+64 // n < 64
+	JLT       split_end_5 // n < 64
 
-chains_3:
-	VPMOVZXWD   (CX), Z4 // x = bfloat16 of x[0]
-	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[0]
-	VPMOVZXWD   (AX), Z5 // y = bfloat16 of y[0]
-	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[0]
-	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
-	VPMOVZXWD   32(CX), Z4 // x = bfloat16 of x[8]
-	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[8]
-	VPMOVZXWD   32(AX), Z5 // y = bfloat16 of y[8]
-	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[8]
-	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
-	VPMOVZXWD   64(CX), Z4 // x = bfloat16 of x[16]
-	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[16]
-	VPMOVZXWD   64(AX), Z5 // y = bfloat16 of y[16]
-	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[16]
-	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
-	VPMOVZXWD   96(CX), Z4 // x = bfloat16 of x[24]
-	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[24]
-	VPMOVZXWD   96(AX), Z5 // y = bfloat16 of y[24]
-	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[24]
-	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+split_4:
+	VMOVUPS     (CX), Z6 // x_even, x_odd = every other bfloat16 of x[0]
+	VPSLLD      $0x10, Z6, Z5 // x_even, x_odd = every other bfloat16 of x[0]
+	VPANDD      Z0, Z6, Z6 // x_even, x_odd = every other bfloat16 of x[0]
+	VMOVUPS     (AX), Z8 // y_even, y_odd = every other bfloat16 of y[0]
+	VPSLLD      $0x10, Z8, Z7 // y_even, y_odd = every other bfloat16 of y[0]
+	VPANDD      Z0, Z8, Z8 // y_even, y_odd = every other bfloat16 of y[0]
+	VFMADD231PS Z7, Z5, Z1 // s0_c0 += x_even * y_even
+	VFMADD231PS Z8, Z6, Z2 // s0_c1 += x_odd * y_odd
+	VMOVUPS     64(CX), Z6 // x_even, x_odd = every other bfloat16 of x[16]
+	VPSLLD      $0x10, Z6, Z5 // x_even, x_odd = every other bfloat16 of x[16]
+	VPANDD      Z0, Z6, Z6 // x_even, x_odd = every other bfloat16 of x[16]
+	VMOVUPS     64(AX), Z8 // y_even, y_odd = every other bfloat16 of y[16]
+	VPSLLD      $0x10, Z8, Z7 // y_even, y_odd = every other bfloat16 of y[16]
+	VPANDD      Z0, Z8, Z8 // y_even, y_odd = every other bfloat16 of y[16]
+	VFMADD231PS Z7, Z5, Z3 // s0_c2 += x_even * y_even
+	VFMADD231PS Z8, Z6, Z4 // s0_c3 += x_odd * y_odd
 	ADDQ        $+128, CX // x += 128
 	ADDQ        $+128, AX // y += 128
 	SUBQ        $+64, DX // n += -64
 	CMPQ        DX, $+64 // n >= 64
-	JGE         chains_3 // n >= 64
+	JGE         split_4 // n >= 64
 
-chains_end_4:
+split_end_5:
+	VMOVUPS   lanes_0_16<>+0(SB), Z0 // zip s0_c0, s0_c1
+	VMOVUPS   lanes_0_16<>+64(SB), Z5 // zip s0_c0, s0_c1
+	VPERMI2PS Z2, Z1, Z0 // zip s0_c0, s0_c1
+	VPERMI2PS Z2, Z1, Z5 // zip s0_c0, s0_c1
+	VMOVAPS   Z0, Z1 // zip s0_c0, s0_c1
+	VMOVAPS   Z5, Z2 // zip s0_c0, s0_c1
+	VMOVUPS   lanes_0_16<>+0(SB), Z0 // zip s0_c2, s0_c3
+	VMOVUPS   lanes_0_16<>+64(SB), Z5 // zip s0_c2, s0_c3
+	VPERMI2PS Z4, Z3, Z0 // zip s0_c2, s0_c3
+	VPERMI2PS Z4, Z3, Z5 // zip s0_c2, s0_c3
+	VMOVAPS   Z0, Z3 // zip s0_c2, s0_c3
+	VMOVAPS   Z5, Z4 // zip s0_c2, s0_c3
+
+less_3:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMPQ        DX, $+1 // n < 1
-	JLT         less_5 // n < 1
+	JLT         less_6 // n < 1
 	CMPQ        DX, $+16 // n < 16
-	JLT         less_6 // n < 16
-	VPMOVZXWD   (CX), Z4 // x = bfloat16 of x[0]
-	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[0]
+	JLT         less_7 // n < 16
+	VPMOVZXWD   (CX), Z0 // x = bfloat16 of x[0]
+	VPSLLD      $0x10, Z0, Z0 // x = bfloat16 of x[0]
 	VPMOVZXWD   (AX), Z5 // y = bfloat16 of y[0]
 	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[0]
-	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
-
-less_6:
-	CMPQ        DX, $+32 // n < 32
-	JLT         less_7 // n < 32
-	VPMOVZXWD   32(CX), Z4 // x = bfloat16 of x[8]
-	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[8]
-	VPMOVZXWD   32(AX), Z5 // y = bfloat16 of y[8]
-	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[8]
-	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+	VFMADD231PS Z5, Z0, Z1 // s0_c0 += x * y
 
 less_7:
-	CMPQ        DX, $+48 // n < 48
-	JLT         less_8 // n < 48
-	VPMOVZXWD   64(CX), Z4 // x = bfloat16 of x[16]
-	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[16]
-	VPMOVZXWD   64(AX), Z5 // y = bfloat16 of y[16]
-	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[16]
-	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_8 // n < 32
+	VPMOVZXWD   32(CX), Z0 // x = bfloat16 of x[8]
+	VPSLLD      $0x10, Z0, Z0 // x = bfloat16 of x[8]
+	VPMOVZXWD   32(AX), Z5 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[8]
+	VFMADD231PS Z5, Z0, Z2 // s0_c1 += x * y
 
 less_8:
-	CMPQ        DX, $+64 // n < 64
-	JLT         less_9 // n < 64
-	VPMOVZXWD   96(CX), Z4 // x = bfloat16 of x[24]
-	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[24]
-	VPMOVZXWD   96(AX), Z5 // y = bfloat16 of y[24]
-	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[24]
-	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_9 // n < 48
+	VPMOVZXWD   64(CX), Z0 // x = bfloat16 of x[16]
+	VPSLLD      $0x10, Z0, Z0 // x = bfloat16 of x[16]
+	VPMOVZXWD   64(AX), Z5 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[16]
+	VFMADD231PS Z5, Z0, Z3 // s0_c2 += x * y
 
 less_9:
+	CMPQ        DX, $+64 // n < 64
+	JLT         less_10 // n < 64
+	VPMOVZXWD   96(CX), Z0 // x = bfloat16 of x[24]
+	VPSLLD      $0x10, Z0, Z0 // x = bfloat16 of x[24]
+	VPMOVZXWD   96(AX), Z5 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[24]
+	VFMADD231PS Z5, Z0, Z4 // s0_c3 += x * y
+
+less_10:
 	MOVQ        DX, BX // rest = n
 	ANDQ        $+15, BX // rest &= 15
 	CMPQ        BX, $+1 // rest < 1
-	JLT         less_10 // rest < 1
+	JLT         less_11 // rest < 1
 	CMPQ        DX, $+0 // n < 0
-	JLT         less_11 // n < 0
+	JLT         less_12 // n < 0
 	SUBQ        BX, DX // n -= rest
 	ADDQ        DX, CX // x += n
 	ADDQ        DX, CX // x += n
 	MOVQ        $-1, SI // first rest lanes
 	BZHIQ       BX, SI, SI // first rest lanes
 	KMOVQ       SI, K1 // first rest lanes
-	VPMOVZXWD.Z (CX), K1, Z4 // x = bfloat16 of x[0], rest lanes
-	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[0], rest lanes
+	VPMOVZXWD.Z (CX), K1, Z0 // x = bfloat16 of x[0], rest lanes
+	VPSLLD      $0x10, Z0, Z0 // x = bfloat16 of x[0], rest lanes
 	ADDQ        DX, AX // y += n
 	ADDQ        DX, AX // y += n
 	MOVQ        $-1, CX // first rest lanes
@@ -12031,173 +12056,269 @@ less_9:
 	VPMOVZXWD.Z (AX), K1, Z5 // y = bfloat16 of y[0], rest lanes
 	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[0], rest lanes
 	CMPQ        DX, $+48 // n < 48
-	JLT         less_12 // n < 48
-	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
-	JMP         end_13
+	JLT         less_13 // n < 48
+	VFMADD231PS Z5, Z0, Z4 // s0_c3 += x * y
+	JMP         end_14
 
-less_12:
+less_13:
 	CMPQ        DX, $+32 // n < 32
-	JLT         less_14 // n < 32
-	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
-	JMP         end_15
+	JLT         less_15 // n < 32
+	VFMADD231PS Z5, Z0, Z3 // s0_c2 += x * y
+	JMP         end_16
 
-less_14:
+less_15:
 	CMPQ        DX, $+16 // n < 16
-	JLT         less_16 // n < 16
-	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
-	JMP         end_17
+	JLT         less_17 // n < 16
+	VFMADD231PS Z5, Z0, Z2 // s0_c1 += x * y
+	JMP         end_18
 
-less_16:
-	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+less_17:
+	VFMADD231PS Z5, Z0, Z1 // s0_c0 += x * y
 
-end_17:
-end_15:
-end_13:
+end_18:
+end_16:
+end_14:
+less_12:
 less_11:
-less_10:
-less_5:
+less_6:
 	MOVQ    acc+32(FP), AX // acc
 	CMPQ    AX, $+1 // acc < 1
-	JLT     less_18 // acc < 1
-	VMOVUPS Z0, (AX) // acc[0] = s0_c0
-	VMOVUPS Z1, 64(AX) // acc[16] = s0_c1
-	VMOVUPS Z2, 128(AX) // acc[32] = s0_c2
-	VMOVUPS Z3, 192(AX) // acc[48] = s0_c3
+	JLT     less_19 // acc < 1
+	VMOVUPS Z1, (AX) // acc[0] = s0_c0
+	VMOVUPS Z2, 64(AX) // acc[16] = s0_c1
+	VMOVUPS Z3, 128(AX) // acc[32] = s0_c2
+	VMOVUPS Z4, 192(AX) // acc[48] = s0_c3
 
-less_18:
+less_19:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
-	VPXORD        Z4, Z4, Z4 // zero = 0
-	VADDPS        Z1, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
-	VADDPS        Z3, Z2, Z2 // s0_c2 = s0_c2 + s0_c3
-	VADDPS        Z2, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
-	VEXTRACTF64X4 $0x01, Z0, Y1 // s0_c0[0] = sum of lanes
-	VADDPS        Y1, Y0, Y0 // s0_c0[0] = sum of lanes
-	VEXTRACTF128  $0x01, Y0, X1 // s0_c0[0] = sum of lanes
-	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
-	VPSHUFD       $0xee, X0, X1 // s0_c0[0] = sum of lanes
-	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
-	VPSHUFD       $0x55, X0, X1 // s0_c0[0] = sum of lanes
-	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
-	VADDPS        Z4, Z0, Z0 // s0_c0 = s0_c0 + zero
+	VPXORD        Z0, Z0, Z0 // zero = 0
+	VADDPS        Z2, Z1, Z1 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z4, Z3, Z3 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z3, Z1, Z1 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z1, Y2 // s0_c0[0] = sum of lanes
+	VADDPS        Y2, Y1, Y1 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VADDPS        Z0, Z1, Z1 // s0_c0 = s0_c0 + zero
 	MOVQ          sums+0(FP), AX // sums
-	VMOVSS        X0, (AX) // sums[0] = s0_c0[0]
+	VMOVSS        X1, (AX) // sums[0] = s0_c0[0]
 	VZEROUPPER
 	RET
 
+DATA x1_ffff0000<>+0(SB)/4, $0xffff0000
+GLOBL x1_ffff0000<>(SB), RODATA|NOPTR, $4
+
+DATA lanes_0_2<>+0(SB)/4, $0x00000000
+DATA lanes_0_2<>+4(SB)/4, $0x00000002
+DATA lanes_0_2<>+8(SB)/4, $0x00000004
+DATA lanes_0_2<>+12(SB)/4, $0x00000006
+DATA lanes_0_2<>+16(SB)/4, $0x00000008
+DATA lanes_0_2<>+20(SB)/4, $0x0000000a
+DATA lanes_0_2<>+24(SB)/4, $0x0000000c
+DATA lanes_0_2<>+28(SB)/4, $0x0000000e
+DATA lanes_0_2<>+32(SB)/4, $0x00000010
+DATA lanes_0_2<>+36(SB)/4, $0x00000012
+DATA lanes_0_2<>+40(SB)/4, $0x00000014
+DATA lanes_0_2<>+44(SB)/4, $0x00000016
+DATA lanes_0_2<>+48(SB)/4, $0x00000018
+DATA lanes_0_2<>+52(SB)/4, $0x0000001a
+DATA lanes_0_2<>+56(SB)/4, $0x0000001c
+DATA lanes_0_2<>+60(SB)/4, $0x0000001e
+DATA lanes_0_2<>+64(SB)/4, $0x00000001
+DATA lanes_0_2<>+68(SB)/4, $0x00000003
+DATA lanes_0_2<>+72(SB)/4, $0x00000005
+DATA lanes_0_2<>+76(SB)/4, $0x00000007
+DATA lanes_0_2<>+80(SB)/4, $0x00000009
+DATA lanes_0_2<>+84(SB)/4, $0x0000000b
+DATA lanes_0_2<>+88(SB)/4, $0x0000000d
+DATA lanes_0_2<>+92(SB)/4, $0x0000000f
+DATA lanes_0_2<>+96(SB)/4, $0x00000011
+DATA lanes_0_2<>+100(SB)/4, $0x00000013
+DATA lanes_0_2<>+104(SB)/4, $0x00000015
+DATA lanes_0_2<>+108(SB)/4, $0x00000017
+DATA lanes_0_2<>+112(SB)/4, $0x00000019
+DATA lanes_0_2<>+116(SB)/4, $0x0000001b
+DATA lanes_0_2<>+120(SB)/4, $0x0000001d
+DATA lanes_0_2<>+124(SB)/4, $0x0000001f
+GLOBL lanes_0_2<>(SB), RODATA|NOPTR, $128
+
+DATA lanes_0_16<>+0(SB)/4, $0x00000000
+DATA lanes_0_16<>+4(SB)/4, $0x00000010
+DATA lanes_0_16<>+8(SB)/4, $0x00000001
+DATA lanes_0_16<>+12(SB)/4, $0x00000011
+DATA lanes_0_16<>+16(SB)/4, $0x00000002
+DATA lanes_0_16<>+20(SB)/4, $0x00000012
+DATA lanes_0_16<>+24(SB)/4, $0x00000003
+DATA lanes_0_16<>+28(SB)/4, $0x00000013
+DATA lanes_0_16<>+32(SB)/4, $0x00000004
+DATA lanes_0_16<>+36(SB)/4, $0x00000014
+DATA lanes_0_16<>+40(SB)/4, $0x00000005
+DATA lanes_0_16<>+44(SB)/4, $0x00000015
+DATA lanes_0_16<>+48(SB)/4, $0x00000006
+DATA lanes_0_16<>+52(SB)/4, $0x00000016
+DATA lanes_0_16<>+56(SB)/4, $0x00000007
+DATA lanes_0_16<>+60(SB)/4, $0x00000017
+DATA lanes_0_16<>+64(SB)/4, $0x00000008
+DATA lanes_0_16<>+68(SB)/4, $0x00000018
+DATA lanes_0_16<>+72(SB)/4, $0x00000009
+DATA lanes_0_16<>+76(SB)/4, $0x00000019
+DATA lanes_0_16<>+80(SB)/4, $0x0000000a
+DATA lanes_0_16<>+84(SB)/4, $0x0000001a
+DATA lanes_0_16<>+88(SB)/4, $0x0000000b
+DATA lanes_0_16<>+92(SB)/4, $0x0000001b
+DATA lanes_0_16<>+96(SB)/4, $0x0000000c
+DATA lanes_0_16<>+100(SB)/4, $0x0000001c
+DATA lanes_0_16<>+104(SB)/4, $0x0000000d
+DATA lanes_0_16<>+108(SB)/4, $0x0000001d
+DATA lanes_0_16<>+112(SB)/4, $0x0000000e
+DATA lanes_0_16<>+116(SB)/4, $0x0000001e
+DATA lanes_0_16<>+120(SB)/4, $0x0000000f
+DATA lanes_0_16<>+124(SB)/4, $0x0000001f
+GLOBL lanes_0_16<>(SB), RODATA|NOPTR, $128
+
 // func l2PairBF16AVX512(sums *float32, x *uint16, y *uint16, n int, acc *float32, resume int)
 TEXT ·l2PairBF16AVX512(SB), NOSPLIT, $0-48
-	MOVQ    resume+40(FP), AX // resume
-	CMPQ    AX, $+1 // resume < 1
-	JLT     less_1 // resume < 1
-	MOVQ    acc+32(FP), AX // acc
-	VMOVUPS (AX), Z0 // s0_c0 = acc[0]
-	VMOVUPS 64(AX), Z1 // s0_c1 = acc[16]
-	VMOVUPS 128(AX), Z2 // s0_c2 = acc[32]
-	VMOVUPS 192(AX), Z3 // s0_c3 = acc[48]
-	JMP     end_2
+	VBROADCASTSS x1_ffff0000<>+0(SB), Z0 // upper half
+	MOVQ         resume+40(FP), AX // resume
+	CMPQ         AX, $+1 // resume < 1
+	JLT          less_1 // resume < 1
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      (AX), Z1 // s0_c0 = acc[0]
+	VMOVUPS      64(AX), Z2 // s0_c1 = acc[16]
+	VMOVUPS      128(AX), Z3 // s0_c2 = acc[32]
+	VMOVUPS      192(AX), Z4 // s0_c3 = acc[48]
+	JMP          end_2
 
 less_1:
-	VPXORD Z0, Z0, Z0 // s0_c0 = 0
-	VPXORD Z1, Z1, Z1 // s0_c1 = 0
-	VPXORD Z2, Z2, Z2 // s0_c2 = 0
-	VPXORD Z3, Z3, Z3 // s0_c3 = 0
+	VPXORD Z1, Z1, Z1 // s0_c0 = 0
+	VPXORD Z2, Z2, Z2 // s0_c1 = 0
+	VPXORD Z3, Z3, Z3 // s0_c2 = 0
+	VPXORD Z4, Z4, Z4 // s0_c3 = 0
 
 end_2:
-	MOVQ y+16(FP), AX // y
-	MOVQ x+8(FP), CX // x
-	MOVQ n+24(FP), DX // n
-	CMPQ DX, $+64 // n < 64
-	JLT  chains_end_4 // n < 64
+	MOVQ      y+16(FP), AX // y
+	MOVQ      x+8(FP), CX // x
+	MOVQ      n+24(FP), DX // n
+	CMPQ      DX, $+64 // n < 64
+	JLT       less_3 // n < 64
+	VMOVUPS   lanes_0_2<>+0(SB), Z5 // unzip s0_c0, s0_c1
+	VMOVUPS   lanes_0_2<>+64(SB), Z6 // unzip s0_c0, s0_c1
+	VPERMI2PS Z2, Z1, Z5 // unzip s0_c0, s0_c1
+	VPERMI2PS Z2, Z1, Z6 // unzip s0_c0, s0_c1
+	VMOVAPS   Z5, Z1 // unzip s0_c0, s0_c1
+	VMOVAPS   Z6, Z2 // unzip s0_c0, s0_c1
+	VMOVUPS   lanes_0_2<>+0(SB), Z5 // unzip s0_c2, s0_c3
+	VMOVUPS   lanes_0_2<>+64(SB), Z6 // unzip s0_c2, s0_c3
+	VPERMI2PS Z4, Z3, Z5 // unzip s0_c2, s0_c3
+	VPERMI2PS Z4, Z3, Z6 // unzip s0_c2, s0_c3
+	VMOVAPS   Z5, Z3 // unzip s0_c2, s0_c3
+	VMOVAPS   Z6, Z4 // unzip s0_c2, s0_c3
+	CMPQ      DX, $+64 // n < 64
+	JLT       split_end_5 // n < 64
 
-chains_3:
-	VPMOVZXWD   (CX), Z4 // x = bfloat16 of x[0]
-	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[0]
-	VPMOVZXWD   (AX), Z5 // y = bfloat16 of y[0]
-	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[0]
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z0 // s0_c0 += x * x
-	VPMOVZXWD   32(CX), Z4 // x = bfloat16 of x[8]
-	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[8]
-	VPMOVZXWD   32(AX), Z5 // y = bfloat16 of y[8]
-	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[8]
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z1 // s0_c1 += x * x
-	VPMOVZXWD   64(CX), Z4 // x = bfloat16 of x[16]
-	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[16]
-	VPMOVZXWD   64(AX), Z5 // y = bfloat16 of y[16]
-	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[16]
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z2 // s0_c2 += x * x
-	VPMOVZXWD   96(CX), Z4 // x = bfloat16 of x[24]
-	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[24]
-	VPMOVZXWD   96(AX), Z5 // y = bfloat16 of y[24]
-	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[24]
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z3 // s0_c3 += x * x
+split_4:
+	VMOVUPS     (CX), Z6 // x_even, x_odd = every other bfloat16 of x[0]
+	VPSLLD      $0x10, Z6, Z5 // x_even, x_odd = every other bfloat16 of x[0]
+	VPANDD      Z0, Z6, Z6 // x_even, x_odd = every other bfloat16 of x[0]
+	VMOVUPS     (AX), Z8 // y_even, y_odd = every other bfloat16 of y[0]
+	VPSLLD      $0x10, Z8, Z7 // y_even, y_odd = every other bfloat16 of y[0]
+	VPANDD      Z0, Z8, Z8 // y_even, y_odd = every other bfloat16 of y[0]
+	VSUBPS      Z7, Z5, Z5 // x_even = x_even - y_even
+	VFMADD231PS Z5, Z5, Z1 // s0_c0 += x_even * x_even
+	VSUBPS      Z8, Z6, Z6 // x_odd = x_odd - y_odd
+	VFMADD231PS Z6, Z6, Z2 // s0_c1 += x_odd * x_odd
+	VMOVUPS     64(CX), Z6 // x_even, x_odd = every other bfloat16 of x[16]
+	VPSLLD      $0x10, Z6, Z5 // x_even, x_odd = every other bfloat16 of x[16]
+	VPANDD      Z0, Z6, Z6 // x_even, x_odd = every other bfloat16 of x[16]
+	VMOVUPS     64(AX), Z8 // y_even, y_odd = every other bfloat16 of y[16]
+	VPSLLD      $0x10, Z8, Z7 // y_even, y_odd = every other bfloat16 of y[16]
+	VPANDD      Z0, Z8, Z8 // y_even, y_odd = every other bfloat16 of y[16]
+	VSUBPS      Z7, Z5, Z5 // x_even = x_even - y_even
+	VFMADD231PS Z5, Z5, Z3 // s0_c2 += x_even * x_even
+	VSUBPS      Z8, Z6, Z6 // x_odd = x_odd - y_odd
+	VFMADD231PS Z6, Z6, Z4 // s0_c3 += x_odd * x_odd
 	ADDQ        $+128, CX // x += 128
 	ADDQ        $+128, AX // y += 128
 	SUBQ        $+64, DX // n += -64
 	CMPQ        DX, $+64 // n >= 64
-	JGE         chains_3 // n >= 64
+	JGE         split_4 // n >= 64
 
-chains_end_4:
+split_end_5:
+	VMOVUPS   lanes_0_16<>+0(SB), Z0 // zip s0_c0, s0_c1
+	VMOVUPS   lanes_0_16<>+64(SB), Z5 // zip s0_c0, s0_c1
+	VPERMI2PS Z2, Z1, Z0 // zip s0_c0, s0_c1
+	VPERMI2PS Z2, Z1, Z5 // zip s0_c0, s0_c1
+	VMOVAPS   Z0, Z1 // zip s0_c0, s0_c1
+	VMOVAPS   Z5, Z2 // zip s0_c0, s0_c1
+	VMOVUPS   lanes_0_16<>+0(SB), Z0 // zip s0_c2, s0_c3
+	VMOVUPS   lanes_0_16<>+64(SB), Z5 // zip s0_c2, s0_c3
+	VPERMI2PS Z4, Z3, Z0 // zip s0_c2, s0_c3
+	VPERMI2PS Z4, Z3, Z5 // zip s0_c2, s0_c3
+	VMOVAPS   Z0, Z3 // zip s0_c2, s0_c3
+	VMOVAPS   Z5, Z4 // zip s0_c2, s0_c3
+
+less_3:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMPQ        DX, $+1 // n < 1
-	JLT         less_5 // n < 1
+	JLT         less_6 // n < 1
 	CMPQ        DX, $+16 // n < 16
-	JLT         less_6 // n < 16
-	VPMOVZXWD   (CX), Z4 // x = bfloat16 of x[0]
-	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[0]
+	JLT         less_7 // n < 16
+	VPMOVZXWD   (CX), Z0 // x = bfloat16 of x[0]
+	VPSLLD      $0x10, Z0, Z0 // x = bfloat16 of x[0]
 	VPMOVZXWD   (AX), Z5 // y = bfloat16 of y[0]
 	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[0]
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z0 // s0_c0 += x * x
-
-less_6:
-	CMPQ        DX, $+32 // n < 32
-	JLT         less_7 // n < 32
-	VPMOVZXWD   32(CX), Z4 // x = bfloat16 of x[8]
-	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[8]
-	VPMOVZXWD   32(AX), Z5 // y = bfloat16 of y[8]
-	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[8]
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z1 // s0_c1 += x * x
+	VSUBPS      Z5, Z0, Z0 // x = x - y
+	VFMADD231PS Z0, Z0, Z1 // s0_c0 += x * x
 
 less_7:
-	CMPQ        DX, $+48 // n < 48
-	JLT         less_8 // n < 48
-	VPMOVZXWD   64(CX), Z4 // x = bfloat16 of x[16]
-	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[16]
-	VPMOVZXWD   64(AX), Z5 // y = bfloat16 of y[16]
-	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[16]
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z2 // s0_c2 += x * x
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_8 // n < 32
+	VPMOVZXWD   32(CX), Z0 // x = bfloat16 of x[8]
+	VPSLLD      $0x10, Z0, Z0 // x = bfloat16 of x[8]
+	VPMOVZXWD   32(AX), Z5 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[8]
+	VSUBPS      Z5, Z0, Z0 // x = x - y
+	VFMADD231PS Z0, Z0, Z2 // s0_c1 += x * x
 
 less_8:
-	CMPQ        DX, $+64 // n < 64
-	JLT         less_9 // n < 64
-	VPMOVZXWD   96(CX), Z4 // x = bfloat16 of x[24]
-	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[24]
-	VPMOVZXWD   96(AX), Z5 // y = bfloat16 of y[24]
-	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[24]
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z3 // s0_c3 += x * x
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_9 // n < 48
+	VPMOVZXWD   64(CX), Z0 // x = bfloat16 of x[16]
+	VPSLLD      $0x10, Z0, Z0 // x = bfloat16 of x[16]
+	VPMOVZXWD   64(AX), Z5 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[16]
+	VSUBPS      Z5, Z0, Z0 // x = x - y
+	VFMADD231PS Z0, Z0, Z3 // s0_c2 += x * x
 
 less_9:
+	CMPQ        DX, $+64 // n < 64
+	JLT         less_10 // n < 64
+	VPMOVZXWD   96(CX), Z0 // x = bfloat16 of x[24]
+	VPSLLD      $0x10, Z0, Z0 // x = bfloat16 of x[24]
+	VPMOVZXWD   96(AX), Z5 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[24]
+	VSUBPS      Z5, Z0, Z0 // x = x - y
+	VFMADD231PS Z0, Z0, Z4 // s0_c3 += x * x
+
+less_10:
 	MOVQ        DX, BX // rest = n
 	ANDQ        $+15, BX // rest &= 15
 	CMPQ        BX, $+1 // rest < 1
-	JLT         less_10 // rest < 1
+	JLT         less_11 // rest < 1
 	CMPQ        DX, $+0 // n < 0
-	JLT         less_11 // n < 0
+	JLT         less_12 // n < 0
 	SUBQ        BX, DX // n -= rest
 	ADDQ        DX, CX // x += n
 	ADDQ        DX, CX // x += n
 	MOVQ        $-1, SI // first rest lanes
 	BZHIQ       BX, SI, SI // first rest lanes
 	KMOVQ       SI, K1 // first rest lanes
-	VPMOVZXWD.Z (CX), K1, Z4 // x = bfloat16 of x[0], rest lanes
-	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[0], rest lanes
+	VPMOVZXWD.Z (CX), K1, Z0 // x = bfloat16 of x[0], rest lanes
+	VPSLLD      $0x10, Z0, Z0 // x = bfloat16 of x[0], rest lanes
 	ADDQ        DX, AX // y += n
 	ADDQ        DX, AX // y += n
 	MOVQ        $-1, CX // first rest lanes
@@ -12206,60 +12327,60 @@ less_9:
 	VPMOVZXWD.Z (AX), K1, Z5 // y = bfloat16 of y[0], rest lanes
 	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[0], rest lanes
 	CMPQ        DX, $+48 // n < 48
-	JLT         less_12 // n < 48
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z3 // s0_c3 += x * x
-	JMP         end_13
+	JLT         less_13 // n < 48
+	VSUBPS      Z5, Z0, Z0 // x = x - y
+	VFMADD231PS Z0, Z0, Z4 // s0_c3 += x * x
+	JMP         end_14
 
-less_12:
+less_13:
 	CMPQ        DX, $+32 // n < 32
-	JLT         less_14 // n < 32
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z2 // s0_c2 += x * x
-	JMP         end_15
+	JLT         less_15 // n < 32
+	VSUBPS      Z5, Z0, Z0 // x = x - y
+	VFMADD231PS Z0, Z0, Z3 // s0_c2 += x * x
+	JMP         end_16
 
-less_14:
+less_15:
 	CMPQ        DX, $+16 // n < 16
-	JLT         less_16 // n < 16
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z1 // s0_c1 += x * x
-	JMP         end_17
+	JLT         less_17 // n < 16
+	VSUBPS      Z5, Z0, Z0 // x = x - y
+	VFMADD231PS Z0, Z0, Z2 // s0_c1 += x * x
+	JMP         end_18
 
-less_16:
-	VSUBPS      Z5, Z4, Z4 // x = x - y
-	VFMADD231PS Z4, Z4, Z0 // s0_c0 += x * x
+less_17:
+	VSUBPS      Z5, Z0, Z0 // x = x - y
+	VFMADD231PS Z0, Z0, Z1 // s0_c0 += x * x
 
-end_17:
-end_15:
-end_13:
+end_18:
+end_16:
+end_14:
+less_12:
 less_11:
-less_10:
-less_5:
+less_6:
 	MOVQ    acc+32(FP), AX // acc
 	CMPQ    AX, $+1 // acc < 1
-	JLT     less_18 // acc < 1
-	VMOVUPS Z0, (AX) // acc[0] = s0_c0
-	VMOVUPS Z1, 64(AX) // acc[16] = s0_c1
-	VMOVUPS Z2, 128(AX) // acc[32] = s0_c2
-	VMOVUPS Z3, 192(AX) // acc[48] = s0_c3
+	JLT     less_19 // acc < 1
+	VMOVUPS Z1, (AX) // acc[0] = s0_c0
+	VMOVUPS Z2, 64(AX) // acc[16] = s0_c1
+	VMOVUPS Z3, 128(AX) // acc[32] = s0_c2
+	VMOVUPS Z4, 192(AX) // acc[48] = s0_c3
 
-less_18:
+less_19:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
-	VPXORD        Z4, Z4, Z4 // zero = 0
-	VADDPS        Z1, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
-	VADDPS        Z3, Z2, Z2 // s0_c2 = s0_c2 + s0_c3
-	VADDPS        Z2, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
-	VEXTRACTF64X4 $0x01, Z0, Y1 // s0_c0[0] = sum of lanes
-	VADDPS        Y1, Y0, Y0 // s0_c0[0] = sum of lanes
-	VEXTRACTF128  $0x01, Y0, X1 // s0_c0[0] = sum of lanes
-	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
-	VPSHUFD       $0xee, X0, X1 // s0_c0[0] = sum of lanes
-	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
-	VPSHUFD       $0x55, X0, X1 // s0_c0[0] = sum of lanes
-	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
-	VADDPS        Z4, Z0, Z0 // s0_c0 = s0_c0 + zero
+	VPXORD        Z0, Z0, Z0 // zero = 0
+	VADDPS        Z2, Z1, Z1 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z4, Z3, Z3 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z3, Z1, Z1 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z1, Y2 // s0_c0[0] = sum of lanes
+	VADDPS        Y2, Y1, Y1 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VADDPS        Z0, Z1, Z1 // s0_c0 = s0_c0 + zero
 	MOVQ          sums+0(FP), AX // sums
-	VMOVSS        X0, (AX) // sums[0] = s0_c0[0]
+	VMOVSS        X1, (AX) // sums[0] = s0_c0[0]
 	VZEROUPPER
 	RET
 
@@ -13079,6 +13200,7 @@ end_4:
 
 lines_5:
 	PREFETCHT1 (DI) // prefetch ahead[0]
+	ADDQ       $+64, DI // ahead += 64
 	VPMOVSXBW  (R8), Z1 // x = 32 bytes of q[0]
 	VPMOVSXBW  (SI), Z2 // y = 32 bytes of row[0]
 	VPMADDWD   Z2, Z1, Z1 // sum0 += pairs of x * y
@@ -13089,31 +13211,32 @@ lines_5:
 	VPADDD     Z1, Z0, Z0 // sum0 += pairs of x * y
 	ADDQ       $+64, R8 // q += 64
 	ADDQ       $+64, SI // row += 64
-	ADDQ       $+64, DI // ahead += 64
 	SUBQ       $+64, R9 // dim += -64
 	CMPQ       R9, $+64 // dim >= 64
 	JGE        lines_5 // dim >= 64
 
 lines_end_6:
-	CMPQ R9, $+32 // dim < 32
-	JLT  half_line_end_8 // dim < 32
-
-half_line_7:
+	CMPQ       R9, $+1 // dim < 1
+	JLT        less_7 // dim < 1
 	PREFETCHT1 (DI) // prefetch ahead[0]
-	VPMOVSXBW  (R8), Z1 // x = 32 bytes of q[0]
-	VPMOVSXBW  (SI), Z2 // y = 32 bytes of row[0]
-	VPMADDWD   Z2, Z1, Z1 // sum0 += pairs of x * y
-	VPADDD     Z1, Z0, Z0 // sum0 += pairs of x * y
-	ADDQ       $+32, R8 // q += 32
-	ADDQ       $+32, SI // row += 32
-	SUBQ       $+32, R9 // dim += -32
-	CMPQ       R9, $+32 // dim >= 32
-	JGE        half_line_7 // dim >= 32
+	ADDQ       $+64, DI // ahead += 64
+	CMPQ       R9, $+32 // dim < 32
+	JLT        half_line_end_9 // dim < 32
 
-half_line_end_8:
+half_line_8:
+	VPMOVSXBW (R8), Z1 // x = 32 bytes of q[0]
+	VPMOVSXBW (SI), Z2 // y = 32 bytes of row[0]
+	VPMADDWD  Z2, Z1, Z1 // sum0 += pairs of x * y
+	VPADDD    Z1, Z0, Z0 // sum0 += pairs of x * y
+	ADDQ      $+32, R8 // q += 32
+	ADDQ      $+32, SI // row += 32
+	SUBQ      $+32, R9 // dim += -32
+	CMPQ      R9, $+32 // dim >= 32
+	JGE       half_line_8 // dim >= 32
+
+half_line_end_9:
 	CMPQ        R9, $+1 // dim < 1
-	JLT         less_9 // dim < 1
-	PREFETCHT1  (DI) // prefetch ahead[0]
+	JLT         less_10 // dim < 1
 	MOVQ        $-1, R10 // first dim lanes
 	BZHIQ       R9, R10, R10 // first dim lanes
 	KMOVQ       R10, K1 // first dim lanes
@@ -13122,7 +13245,8 @@ half_line_end_8:
 	VPMADDWD    Z2, Z1, Z1 // sum0 += pairs of x * y
 	VPADDD      Z1, Z0, Z0 // sum0 += pairs of x * y
 
-less_9:
+less_10:
+less_7:
 	VEXTRACTF64X4 $0x01, Z0, Y1 // sum0[0] = sum of lanes (int)
 	VPADDD        Y1, Y0, Y0 // sum0[0] = sum of lanes (int)
 	VEXTRACTF128  $0x01, Y0, X1 // sum0[0] = sum of lanes (int)
@@ -13183,6 +13307,7 @@ end_4:
 
 lines_5:
 	PREFETCHT1 (DI) // prefetch ahead[0]
+	ADDQ       $+64, DI // ahead += 64
 	VPMOVSXBW  (R8), Z1 // x = 32 bytes of q[0]
 	VPMOVSXBW  (SI), Z2 // y = 32 bytes of row[0]
 	VPSUBW     Z2, Z1, Z1 // x = x - (int16) y
@@ -13195,32 +13320,33 @@ lines_5:
 	VPADDD     Z1, Z0, Z0 // sum0 += pairs of x * x
 	ADDQ       $+64, R8 // q += 64
 	ADDQ       $+64, SI // row += 64
-	ADDQ       $+64, DI // ahead += 64
 	SUBQ       $+64, R9 // dim += -64
 	CMPQ       R9, $+64 // dim >= 64
 	JGE        lines_5 // dim >= 64
 
 lines_end_6:
-	CMPQ R9, $+32 // dim < 32
-	JLT  half_line_end_8 // dim < 32
-
-half_line_7:
+	CMPQ       R9, $+1 // dim < 1
+	JLT        less_7 // dim < 1
 	PREFETCHT1 (DI) // prefetch ahead[0]
-	VPMOVSXBW  (R8), Z1 // x = 32 bytes of q[0]
-	VPMOVSXBW  (SI), Z2 // y = 32 bytes of row[0]
-	VPSUBW     Z2, Z1, Z1 // x = x - (int16) y
-	VPMADDWD   Z1, Z1, Z1 // sum0 += pairs of x * x
-	VPADDD     Z1, Z0, Z0 // sum0 += pairs of x * x
-	ADDQ       $+32, R8 // q += 32
-	ADDQ       $+32, SI // row += 32
-	SUBQ       $+32, R9 // dim += -32
-	CMPQ       R9, $+32 // dim >= 32
-	JGE        half_line_7 // dim >= 32
+	ADDQ       $+64, DI // ahead += 64
+	CMPQ       R9, $+32 // dim < 32
+	JLT        half_line_end_9 // dim < 32
 
-half_line_end_8:
+half_line_8:
+	VPMOVSXBW (R8), Z1 // x = 32 bytes of q[0]
+	VPMOVSXBW (SI), Z2 // y = 32 bytes of row[0]
+	VPSUBW    Z2, Z1, Z1 // x = x - (int16) y
+	VPMADDWD  Z1, Z1, Z1 // sum0 += pairs of x * x
+	VPADDD    Z1, Z0, Z0 // sum0 += pairs of x * x
+	ADDQ      $+32, R8 // q += 32
+	ADDQ      $+32, SI // row += 32
+	SUBQ      $+32, R9 // dim += -32
+	CMPQ      R9, $+32 // dim >= 32
+	JGE       half_line_8 // dim >= 32
+
+half_line_end_9:
 	CMPQ        R9, $+1 // dim < 1
-	JLT         less_9 // dim < 1
-	PREFETCHT1  (DI) // prefetch ahead[0]
+	JLT         less_10 // dim < 1
 	MOVQ        $-1, R10 // first dim lanes
 	BZHIQ       R9, R10, R10 // first dim lanes
 	KMOVQ       R10, K1 // first dim lanes
@@ -13230,7 +13356,8 @@ half_line_end_8:
 	VPMADDWD    Z1, Z1, Z1 // sum0 += pairs of x * x
 	VPADDD      Z1, Z0, Z0 // sum0 += pairs of x * x
 
-less_9:
+less_10:
+less_7:
 	VEXTRACTF64X4 $0x01, Z0, Y1 // sum0[0] = sum of lanes (int)
 	VPADDD        Y1, Y0, Y0 // sum0[0] = sum of lanes (int)
 	VEXTRACTF128  $0x01, Y0, X1 // sum0[0] = sum of lanes (int)
@@ -13293,6 +13420,7 @@ end_4:
 
 lines_5:
 	PREFETCHT1 (DI) // prefetch ahead[0]
+	ADDQ       $+64, DI // ahead += 64
 	VPMOVSXBW  (R8), Z3 // x = 32 bytes of q[0]
 	VPMOVSXBW  (SI), Z4 // y = 32 bytes of row[0]
 	VPMADDWD   Z4, Z3, Z5 // sum0 += pairs of x * y
@@ -13311,35 +13439,36 @@ lines_5:
 	VPADDD     Z3, Z2, Z2 // sum2 += pairs of x * x
 	ADDQ       $+64, R8 // q += 64
 	ADDQ       $+64, SI // row += 64
-	ADDQ       $+64, DI // ahead += 64
 	SUBQ       $+64, R9 // dim += -64
 	CMPQ       R9, $+64 // dim >= 64
 	JGE        lines_5 // dim >= 64
 
 lines_end_6:
-	CMPQ R9, $+32 // dim < 32
-	JLT  half_line_end_8 // dim < 32
-
-half_line_7:
+	CMPQ       R9, $+1 // dim < 1
+	JLT        less_7 // dim < 1
 	PREFETCHT1 (DI) // prefetch ahead[0]
-	VPMOVSXBW  (R8), Z3 // x = 32 bytes of q[0]
-	VPMOVSXBW  (SI), Z4 // y = 32 bytes of row[0]
-	VPMADDWD   Z4, Z3, Z5 // sum0 += pairs of x * y
-	VPADDD     Z5, Z0, Z0 // sum0 += pairs of x * y
-	VPMADDWD   Z4, Z4, Z4 // sum1 += pairs of y * y
-	VPADDD     Z4, Z1, Z1 // sum1 += pairs of y * y
-	VPMADDWD   Z3, Z3, Z3 // sum2 += pairs of x * x
-	VPADDD     Z3, Z2, Z2 // sum2 += pairs of x * x
-	ADDQ       $+32, R8 // q += 32
-	ADDQ       $+32, SI // row += 32
-	SUBQ       $+32, R9 // dim += -32
-	CMPQ       R9, $+32 // dim >= 32
-	JGE        half_line_7 // dim >= 32
+	ADDQ       $+64, DI // ahead += 64
+	CMPQ       R9, $+32 // dim < 32
+	JLT        half_line_end_9 // dim < 32
 
-half_line_end_8:
+half_line_8:
+	VPMOVSXBW (R8), Z3 // x = 32 bytes of q[0]
+	VPMOVSXBW (SI), Z4 // y = 32 bytes of row[0]
+	VPMADDWD  Z4, Z3, Z5 // sum0 += pairs of x * y
+	VPADDD    Z5, Z0, Z0 // sum0 += pairs of x * y
+	VPMADDWD  Z4, Z4, Z4 // sum1 += pairs of y * y
+	VPADDD    Z4, Z1, Z1 // sum1 += pairs of y * y
+	VPMADDWD  Z3, Z3, Z3 // sum2 += pairs of x * x
+	VPADDD    Z3, Z2, Z2 // sum2 += pairs of x * x
+	ADDQ      $+32, R8 // q += 32
+	ADDQ      $+32, SI // row += 32
+	SUBQ      $+32, R9 // dim += -32
+	CMPQ      R9, $+32 // dim >= 32
+	JGE       half_line_8 // dim >= 32
+
+half_line_end_9:
 	CMPQ        R9, $+1 // dim < 1
-	JLT         less_9 // dim < 1
-	PREFETCHT1  (DI) // prefetch ahead[0]
+	JLT         less_10 // dim < 1
 	MOVQ        $-1, R10 // first dim lanes
 	BZHIQ       R9, R10, R10 // first dim lanes
 	KMOVQ       R10, K1 // first dim lanes
@@ -13352,7 +13481,8 @@ half_line_end_8:
 	VPMADDWD    Z3, Z3, Z3 // sum2 += pairs of x * x
 	VPADDD      Z3, Z2, Z2 // sum2 += pairs of x * x
 
-less_9:
+less_10:
+less_7:
 	VEXTRACTF64X4 $0x01, Z0, Y3 // sum0[0] = sum of lanes (int)
 	VPADDD        Y3, Y0, Y0 // sum0[0] = sum of lanes (int)
 	VEXTRACTF128  $0x01, Y0, X3 // sum0[0] = sum of lanes (int)
@@ -13361,24 +13491,24 @@ less_9:
 	VPADDD        X3, X0, X0 // sum0[0] = sum of lanes (int)
 	VPSHUFD       $0x55, X0, X3 // sum0[0] = sum of lanes (int)
 	VPADDD        X3, X0, X0 // sum0[0] = sum of lanes (int)
+	VEXTRACTF64X4 $0x01, Z1, Y3 // sum1[0] = sum of lanes (int)
+	VPADDD        Y3, Y1, Y1 // sum1[0] = sum of lanes (int)
+	VEXTRACTF128  $0x01, Y1, X3 // sum1[0] = sum of lanes (int)
+	VPADDD        X3, X1, X1 // sum1[0] = sum of lanes (int)
+	VPSHUFD       $0xee, X1, X3 // sum1[0] = sum of lanes (int)
+	VPADDD        X3, X1, X1 // sum1[0] = sum of lanes (int)
+	VPSHUFD       $0x55, X1, X3 // sum1[0] = sum of lanes (int)
+	VPADDD        X3, X1, X1 // sum1[0] = sum of lanes (int)
+	VEXTRACTF64X4 $0x01, Z2, Y3 // sum2[0] = sum of lanes (int)
+	VPADDD        Y3, Y2, Y2 // sum2[0] = sum of lanes (int)
+	VEXTRACTF128  $0x01, Y2, X3 // sum2[0] = sum of lanes (int)
+	VPADDD        X3, X2, X2 // sum2[0] = sum of lanes (int)
+	VPSHUFD       $0xee, X2, X3 // sum2[0] = sum of lanes (int)
+	VPADDD        X3, X2, X2 // sum2[0] = sum of lanes (int)
+	VPSHUFD       $0x55, X2, X3 // sum2[0] = sum of lanes (int)
+	VPADDD        X3, X2, X2 // sum2[0] = sum of lanes (int)
 	VMOVSS        X0, (AX) // dst[0] = sum0[0]
-	VEXTRACTF64X4 $0x01, Z1, Y0 // sum1[0] = sum of lanes (int)
-	VPADDD        Y0, Y1, Y1 // sum1[0] = sum of lanes (int)
-	VEXTRACTF128  $0x01, Y1, X0 // sum1[0] = sum of lanes (int)
-	VPADDD        X0, X1, X1 // sum1[0] = sum of lanes (int)
-	VPSHUFD       $0xee, X1, X0 // sum1[0] = sum of lanes (int)
-	VPADDD        X0, X1, X1 // sum1[0] = sum of lanes (int)
-	VPSHUFD       $0x55, X1, X0 // sum1[0] = sum of lanes (int)
-	VPADDD        X0, X1, X1 // sum1[0] = sum of lanes (int)
 	VMOVSS        X1, 4(AX) // dst[1] = sum1[0]
-	VEXTRACTF64X4 $0x01, Z2, Y0 // sum2[0] = sum of lanes (int)
-	VPADDD        Y0, Y2, Y2 // sum2[0] = sum of lanes (int)
-	VEXTRACTF128  $0x01, Y2, X0 // sum2[0] = sum of lanes (int)
-	VPADDD        X0, X2, X2 // sum2[0] = sum of lanes (int)
-	VPSHUFD       $0xee, X2, X0 // sum2[0] = sum of lanes (int)
-	VPADDD        X0, X2, X2 // sum2[0] = sum of lanes (int)
-	VPSHUFD       $0x55, X2, X0 // sum2[0] = sum of lanes (int)
-	VPADDD        X0, X2, X2 // sum2[0] = sum of lanes (int)
 	VMOVSS        X2, 8(AX) // dst[2] = sum2[0]
 	ADDQ          $+12, AX // dst += 12
 	SUBQ          $+1, DX // count += -1
@@ -13388,6 +13518,154 @@ less_9:
 rows_end_2:
 	VZEROUPPER
 	RET
+
+// func dotPairInt8AVX512(x *int8, y *int8, n int) int32
+TEXT ·dotPairInt8AVX512(SB), NOSPLIT, $0-28
+	MOVQ   x+0(FP), AX // x
+	MOVQ   y+8(FP), CX // y
+	MOVQ   n+16(FP), DX // n
+	VPXORD Z0, Z0, Z0 // sum0 = 0
+	CMPQ   DX, $+64 // n < 64
+	JLT    lines_end_2 // n < 64
+
+lines_1:
+	VPMOVSXBW (AX), Z1 // x = 32 bytes of x[0]
+	VPMOVSXBW (CX), Z2 // y = 32 bytes of y[0]
+	VPMADDWD  Z2, Z1, Z1 // sum0 += pairs of x * y
+	VPADDD    Z1, Z0, Z0 // sum0 += pairs of x * y
+	VPMOVSXBW 32(AX), Z1 // x = 32 bytes of x[8]
+	VPMOVSXBW 32(CX), Z2 // y = 32 bytes of y[8]
+	VPMADDWD  Z2, Z1, Z1 // sum0 += pairs of x * y
+	VPADDD    Z1, Z0, Z0 // sum0 += pairs of x * y
+	ADDQ      $+64, AX // x += 64
+	ADDQ      $+64, CX // y += 64
+	SUBQ      $+64, DX // n += -64
+	CMPQ      DX, $+64 // n >= 64
+	JGE       lines_1 // n >= 64
+
+lines_end_2:
+	CMPQ DX, $+1 // n < 1
+	JLT  less_3 // n < 1
+	CMPQ DX, $+32 // n < 32
+	JLT  half_line_end_5 // n < 32
+
+half_line_4:
+	VPMOVSXBW (AX), Z1 // x = 32 bytes of x[0]
+	VPMOVSXBW (CX), Z2 // y = 32 bytes of y[0]
+	VPMADDWD  Z2, Z1, Z1 // sum0 += pairs of x * y
+	VPADDD    Z1, Z0, Z0 // sum0 += pairs of x * y
+	ADDQ      $+32, AX // x += 32
+	ADDQ      $+32, CX // y += 32
+	SUBQ      $+32, DX // n += -32
+	CMPQ      DX, $+32 // n >= 32
+	JGE       half_line_4 // n >= 32
+
+half_line_end_5:
+	CMPQ        DX, $+1 // n < 1
+	JLT         less_6 // n < 1
+	MOVQ        $-1, BX // first n lanes
+	BZHIQ       DX, BX, BX // first n lanes
+	KMOVQ       BX, K1 // first n lanes
+	VPMOVSXBW.Z (AX), K1, Z1 // x = n bytes of x[0]
+	VPMOVSXBW.Z (CX), K1, Z2 // y = n bytes of y[0]
+	VPMADDWD    Z2, Z1, Z1 // sum0 += pairs of x * y
+	VPADDD      Z1, Z0, Z0 // sum0 += pairs of x * y
+
+less_6:
+less_3:
+	VEXTRACTF64X4 $0x01, Z0, Y1 // sum0[0] = sum of lanes (int)
+	VPADDD        Y1, Y0, Y0 // sum0[0] = sum of lanes (int)
+	VEXTRACTF128  $0x01, Y0, X1 // sum0[0] = sum of lanes (int)
+	VPADDD        X1, X0, X0 // sum0[0] = sum of lanes (int)
+	VPSHUFD       $0xee, X0, X1 // sum0[0] = sum of lanes (int)
+	VPADDD        X1, X0, X0 // sum0[0] = sum of lanes (int)
+	VPSHUFD       $0x55, X0, X1 // sum0[0] = sum of lanes (int)
+	VPADDD        X1, X0, X0 // sum0[0] = sum of lanes (int)
+	VMOVSS        X0, ret+24(FP) // return sum0[0]
+	VZEROUPPER
+	RET
+
+// func dotPairInt8AVX512VNNI(x *int8, y *int8, n int) int32
+TEXT ·dotPairInt8AVX512VNNI(SB), NOSPLIT, $0-28
+	VBROADCASTSS x1_80808080<>+0(SB), Z0 // sign bits
+	VBROADCASTSS x1_01010101<>+0(SB), Z1 // ones
+	MOVQ         x+0(FP), AX // x
+	MOVQ         y+8(FP), CX // y
+	MOVQ         n+16(FP), DX // n
+	VPXORD       Z2, Z2, Z2 // sum0 = 0
+	VPXORD       Z3, Z3, Z3 // sumY0 = 0
+	VPXORD       Z4, Z4, Z4 // sum1 = 0
+	VPXORD       Z5, Z5, Z5 // sumY1 = 0
+	CMPQ         DX, $+128 // n < 128
+	JLT          lines_end_2 // n < 128
+
+lines_1:
+	VMOVUPS  (AX), Z6 // x = x[0]
+	VMOVUPS  (CX), Z7 // y = y[0]
+	VPXORD   Z0, Z6, Z6 // x = x ^ sign bits
+	VPDPBUSD Z7, Z6, Z2 // sum0 += fours of x * y
+	VPDPBUSD Z7, Z1, Z3 // sumY0 += fours of ones * y
+	VMOVUPS  64(AX), Z6 // x = x[16]
+	VMOVUPS  64(CX), Z7 // y = y[16]
+	VPXORD   Z0, Z6, Z6 // x = x ^ sign bits
+	VPDPBUSD Z7, Z6, Z4 // sum1 += fours of x * y
+	VPDPBUSD Z7, Z1, Z5 // sumY1 += fours of ones * y
+	ADDQ     $+128, AX // x += 128
+	ADDQ     $+128, CX // y += 128
+	SUBQ     $+128, DX // n += -128
+	CMPQ     DX, $+128 // n >= 128
+	JGE      lines_1 // n >= 128
+
+lines_end_2:
+	CMPQ DX, $+64 // n < 64
+	JLT  lines_end_4 // n < 64
+
+lines_3:
+	VMOVUPS  (AX), Z6 // x = x[0]
+	VMOVUPS  (CX), Z7 // y = y[0]
+	VPXORD   Z0, Z6, Z6 // x = x ^ sign bits
+	VPDPBUSD Z7, Z6, Z2 // sum0 += fours of x * y
+	VPDPBUSD Z7, Z1, Z3 // sumY0 += fours of ones * y
+	ADDQ     $+64, AX // x += 64
+	ADDQ     $+64, CX // y += 64
+	SUBQ     $+64, DX // n += -64
+	CMPQ     DX, $+64 // n >= 64
+	JGE      lines_3 // n >= 64
+
+lines_end_4:
+	CMPQ       DX, $+1 // n < 1
+	JLT        less_5 // n < 1
+	MOVQ       $-1, BX // first n lanes
+	BZHIQ      DX, BX, BX // first n lanes
+	KMOVQ      BX, K1 // first n lanes
+	VMOVDQU8.Z (AX), K1, Z6 // x = n bytes of x[0]
+	VMOVDQU8.Z (CX), K1, Z7 // y = n bytes of y[0]
+	VPXORD     Z0, Z6, Z6 // x = x ^ sign bits
+	VPDPBUSD   Z7, Z6, Z4 // sum1 += fours of x * y
+	VPDPBUSD   Z7, Z1, Z5 // sumY1 += fours of ones * y
+
+less_5:
+	VPADDD        Z4, Z2, Z2 // sum0 = sum0 + (int) sum1
+	VPADDD        Z5, Z3, Z3 // sumY0 = sumY0 + (int) sumY1
+	VPSLLD        $0x07, Z3, Z3 // sumY0 = sumY0 << 7
+	VPSUBD        Z3, Z2, Z2 // sum0 = sum0 - (int) sumY0
+	VEXTRACTF64X4 $0x01, Z2, Y0 // sum0[0] = sum of lanes (int)
+	VPADDD        Y0, Y2, Y2 // sum0[0] = sum of lanes (int)
+	VEXTRACTF128  $0x01, Y2, X0 // sum0[0] = sum of lanes (int)
+	VPADDD        X0, X2, X2 // sum0[0] = sum of lanes (int)
+	VPSHUFD       $0xee, X2, X0 // sum0[0] = sum of lanes (int)
+	VPADDD        X0, X2, X2 // sum0[0] = sum of lanes (int)
+	VPSHUFD       $0x55, X2, X0 // sum0[0] = sum of lanes (int)
+	VPADDD        X0, X2, X2 // sum0[0] = sum of lanes (int)
+	VMOVSS        X2, ret+24(FP) // return sum0[0]
+	VZEROUPPER
+	RET
+
+DATA x1_80808080<>+0(SB)/4, $0x80808080
+GLOBL x1_80808080<>(SB), RODATA|NOPTR, $4
+
+DATA x1_01010101<>+0(SB)/4, $0x01010101
+GLOBL x1_01010101<>(SB), RODATA|NOPTR, $4
 
 // func hammingRowsAVX512(dst *int32, q *uint64, rows *uint64, dim int, stride int, count int, index *uint32, last *uint32, ahead int)
 TEXT ·hammingRowsAVX512(SB), NOSPLIT, $0-72

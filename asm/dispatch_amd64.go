@@ -1190,6 +1190,31 @@ func cosineInt8AVX512(dst *int32, q, rows *int8, dim, stride, count int, index, 
 //go:noescape
 func cosineInt8AVX2(dst *int32, q, rows *int8, dim, stride, count int, index, last *uint32, ahead int)
 
+// DotPairInt8 is Σ x·y over n numbers, at most 32768, so that 32 bits hold the sum.
+//
+//go:noinline
+func DotPairInt8(level isa.Level, x, y *int8, n int) int32 {
+	switch level {
+	case isa.AVX512:
+		if isa.Extended() {
+			return dotPairInt8AVX512VNNI(x, y, n)
+		}
+		return dotPairInt8AVX512(x, y, n)
+	case isa.AVX2:
+		return dotPairInt8AVX2(x, y, n)
+	}
+	return portable.DotPairInt8(x, y, n)
+}
+
+//go:noescape
+func dotPairInt8AVX512(x, y *int8, n int) int32
+
+//go:noescape
+func dotPairInt8AVX512VNNI(x, y *int8, n int) int32
+
+//go:noescape
+func dotPairInt8AVX2(x, y *int8, n int) int32
+
 // HammingRows is the number of bits that differ of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last.
 //
 //go:noinline

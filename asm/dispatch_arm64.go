@@ -856,6 +856,20 @@ func CosineInt8(level isa.Level, dst *int32, q, rows *int8, dim, stride, count i
 //go:noescape
 func cosineInt8NEON(dst *int32, q, rows *int8, dim, stride, count int, index, last *uint32, ahead int)
 
+// DotPairInt8 is Σ x·y over n numbers, at most 32768, so that 32 bits hold the sum.
+//
+//go:noinline
+func DotPairInt8(level isa.Level, x, y *int8, n int) int32 {
+	switch level {
+	case isa.NEON:
+		return dotPairInt8NEON(x, y, n)
+	}
+	return portable.DotPairInt8(x, y, n)
+}
+
+//go:noescape
+func dotPairInt8NEON(x, y *int8, n int) int32
+
 // HammingRows is the number of bits that differ of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last.
 //
 //go:noinline

@@ -408,6 +408,13 @@ func CosineInt8(level isa.Level, dst *int32, q, rows *int8, dim, stride, count i
 	portable.CosineInt8(dst, q, rows, dim, stride, count, index, last, ahead)
 }
 
+// DotPairInt8 is Σ x·y over n numbers, at most 32768, so that 32 bits hold the sum.
+//
+//go:noinline
+func DotPairInt8(level isa.Level, x, y *int8, n int) int32 {
+	return portable.DotPairInt8(x, y, n)
+}
+
 // HammingRows is the number of bits that differ of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last.
 //
 //go:noinline

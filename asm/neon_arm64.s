@@ -6519,7 +6519,11 @@ DATA constants<>+752(SB)/4, $0x00400000
 DATA constants<>+756(SB)/4, $0x00400000
 DATA constants<>+760(SB)/4, $0x00400000
 DATA constants<>+764(SB)/4, $0x00400000
-GLOBL constants<>(SB), RODATA|NOPTR, $768
+DATA constants<>+768(SB)/4, $0xffff0000
+DATA constants<>+772(SB)/4, $0xffff0000
+DATA constants<>+776(SB)/4, $0xffff0000
+DATA constants<>+780(SB)/4, $0xffff0000
+GLOBL constants<>(SB), RODATA|NOPTR, $784
 
 // func maskTileNEON(s *float32, stride int, rows int, first int, cols int, bits *uint64)
 TEXT ·maskTileNEON(SB), NOSPLIT, $0-48
@@ -19401,6 +19405,7 @@ less_35:
 
 // func dotPairBF16NEON(sums *float32, x *uint16, y *uint16, n int, acc *float32, resume int)
 TEXT ·dotPairBF16NEON(SB), NOSPLIT, $0-48
+	MOVD  $constants<>(SB), R20 // constants
 	MOVD  resume+40(FP), R0 // resume
 	CMP   $1, R0 // resume < 1
 	BLT   less_1 // resume < 1
@@ -19442,89 +19447,167 @@ less_1:
 	VEOR V15.B16, V15.B16, V15.B16 // s0_c3 = 0, lanes 12..15
 
 end_2:
-	MOVD y+16(FP), R0 // y
-	MOVD x+8(FP), R1 // x
-	MOVD n+24(FP), R2 // n
-	CMP  $64, R2 // n < 64
-	BLT  chains_end_4 // n < 64
+	MOVD  y+16(FP), R0 // y
+	MOVD  x+8(FP), R1 // x
+	MOVD  n+24(FP), R2 // n
+	CMP   $64, R2 // n < 64
+	BLT   less_3 // n < 64
+	VUZP1 V1.S4, V0.S4, V16.S4 // unzip s0_c0, s0_c1
+	VUZP2 V1.S4, V0.S4, V1.S4 // unzip s0_c0, s0_c1
+	VUZP1 V3.S4, V2.S4, V17.S4 // unzip s0_c0, s0_c1
+	VUZP2 V3.S4, V2.S4, V2.S4 // unzip s0_c0, s0_c1
+	VUZP1 V5.S4, V4.S4, V19.S4 // unzip s0_c0, s0_c1
+	VUZP2 V5.S4, V4.S4, V3.S4 // unzip s0_c0, s0_c1
+	VUZP1 V7.S4, V6.S4, V18.S4 // unzip s0_c0, s0_c1
+	VUZP2 V7.S4, V6.S4, V7.S4 // unzip s0_c0, s0_c1
+	VMOV  V16.B16, V0.B16 // unzip s0_c0, s0_c1
+	VMOV  V1.B16, V4.B16 // unzip s0_c0, s0_c1
+	VMOV  V17.B16, V1.B16 // unzip s0_c0, s0_c1
+	VMOV  V2.B16, V5.B16 // unzip s0_c0, s0_c1
+	VMOV  V19.B16, V2.B16 // unzip s0_c0, s0_c1
+	VMOV  V3.B16, V6.B16 // unzip s0_c0, s0_c1
+	VMOV  V18.B16, V3.B16 // unzip s0_c0, s0_c1
+	VUZP1 V9.S4, V8.S4, V16.S4 // unzip s0_c2, s0_c3
+	VUZP2 V9.S4, V8.S4, V9.S4 // unzip s0_c2, s0_c3
+	VUZP1 V11.S4, V10.S4, V17.S4 // unzip s0_c2, s0_c3
+	VUZP2 V11.S4, V10.S4, V10.S4 // unzip s0_c2, s0_c3
+	VUZP1 V13.S4, V12.S4, V19.S4 // unzip s0_c2, s0_c3
+	VUZP2 V13.S4, V12.S4, V11.S4 // unzip s0_c2, s0_c3
+	VUZP1 V15.S4, V14.S4, V18.S4 // unzip s0_c2, s0_c3
+	VUZP2 V15.S4, V14.S4, V15.S4 // unzip s0_c2, s0_c3
+	VMOV  V16.B16, V8.B16 // unzip s0_c2, s0_c3
+	VMOV  V9.B16, V12.B16 // unzip s0_c2, s0_c3
+	VMOV  V17.B16, V9.B16 // unzip s0_c2, s0_c3
+	VMOV  V10.B16, V13.B16 // unzip s0_c2, s0_c3
+	VMOV  V19.B16, V10.B16 // unzip s0_c2, s0_c3
+	VMOV  V11.B16, V14.B16 // unzip s0_c2, s0_c3
+	VMOV  V18.B16, V11.B16 // unzip s0_c2, s0_c3
+	CMP   $64, R2 // n < 64
+	BLT   split_end_5 // n < 64
 
-chains_3:
-	FMOVQ (R1), F16 // x = bfloat16 of x[0]
-	FMOVQ 16(R1), F18 // x = bfloat16 of x[0]
-	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[0]
-	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // x = bfloat16 of x[0]
-	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // x = bfloat16 of x[0]
-	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // x = bfloat16 of x[0]
-	FMOVQ (R0), F20 // y = bfloat16 of y[0]
-	FMOVQ 16(R0), F22 // y = bfloat16 of y[0]
-	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[0]
-	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[0]
-	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[0]
-	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[0]
-	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
-	FMOVQ 32(R1), F16 // x = bfloat16 of x[8]
-	FMOVQ 48(R1), F18 // x = bfloat16 of x[8]
-	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[8]
-	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // x = bfloat16 of x[8]
-	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // x = bfloat16 of x[8]
-	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // x = bfloat16 of x[8]
-	FMOVQ 32(R0), F20 // y = bfloat16 of y[8]
-	FMOVQ 48(R0), F22 // y = bfloat16 of y[8]
-	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[8]
-	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[8]
-	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[8]
-	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[8]
-	VFMLA V20.S4, V16.S4, V4.S4 // s0_c1 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V5.S4 // s0_c1 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V6.S4 // s0_c1 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V7.S4 // s0_c1 += x * y, lanes 12..15
-	FMOVQ 64(R1), F16 // x = bfloat16 of x[16]
-	FMOVQ 80(R1), F18 // x = bfloat16 of x[16]
-	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[16]
-	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // x = bfloat16 of x[16]
-	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // x = bfloat16 of x[16]
-	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // x = bfloat16 of x[16]
-	FMOVQ 64(R0), F20 // y = bfloat16 of y[16]
-	FMOVQ 80(R0), F22 // y = bfloat16 of y[16]
-	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[16]
-	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[16]
-	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[16]
-	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[16]
-	VFMLA V20.S4, V16.S4, V8.S4 // s0_c2 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V9.S4 // s0_c2 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V10.S4 // s0_c2 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V11.S4 // s0_c2 += x * y, lanes 12..15
-	FMOVQ 96(R1), F16 // x = bfloat16 of x[24]
-	FMOVQ 112(R1), F18 // x = bfloat16 of x[24]
-	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[24]
-	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // x = bfloat16 of x[24]
-	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // x = bfloat16 of x[24]
-	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // x = bfloat16 of x[24]
-	FMOVQ 96(R0), F20 // y = bfloat16 of y[24]
-	FMOVQ 112(R0), F22 // y = bfloat16 of y[24]
-	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[24]
-	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[24]
-	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[24]
-	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[24]
-	VFMLA V20.S4, V16.S4, V12.S4 // s0_c3 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V13.S4 // s0_c3 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V14.S4 // s0_c3 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V15.S4 // s0_c3 += x * y, lanes 12..15
+split_4:
+	FMOVQ (R1), F20 // x_even, x_odd = every other bfloat16 of x[0]
+	VSHL  $16, V20.S4, V16.S4 // x_even, x_odd = every other bfloat16 of x[0]
+	VUSHR $16, V20.S4, V20.S4 // x_even, x_odd = every other bfloat16 of x[0]
+	VSHL  $16, V20.S4, V20.S4 // x_even, x_odd = every other bfloat16 of x[0]
+	FMOVQ 16(R1), F21 // x_even, x_odd = every other bfloat16 of x[0]
+	VSHL  $16, V21.S4, V17.S4 // x_even, x_odd = every other bfloat16 of x[0]
+	VUSHR $16, V21.S4, V21.S4 // x_even, x_odd = every other bfloat16 of x[0]
+	VSHL  $16, V21.S4, V21.S4 // x_even, x_odd = every other bfloat16 of x[0]
+	FMOVQ 32(R1), F22 // x_even, x_odd = every other bfloat16 of x[0]
+	VSHL  $16, V22.S4, V18.S4 // x_even, x_odd = every other bfloat16 of x[0]
+	VUSHR $16, V22.S4, V22.S4 // x_even, x_odd = every other bfloat16 of x[0]
+	VSHL  $16, V22.S4, V22.S4 // x_even, x_odd = every other bfloat16 of x[0]
+	FMOVQ 48(R1), F23 // x_even, x_odd = every other bfloat16 of x[0]
+	VSHL  $16, V23.S4, V19.S4 // x_even, x_odd = every other bfloat16 of x[0]
+	VUSHR $16, V23.S4, V23.S4 // x_even, x_odd = every other bfloat16 of x[0]
+	VSHL  $16, V23.S4, V23.S4 // x_even, x_odd = every other bfloat16 of x[0]
+	FMOVQ (R0), F28 // y_even, y_odd = every other bfloat16 of y[0]
+	VSHL  $16, V28.S4, V24.S4 // y_even, y_odd = every other bfloat16 of y[0]
+	VUSHR $16, V28.S4, V28.S4 // y_even, y_odd = every other bfloat16 of y[0]
+	VSHL  $16, V28.S4, V28.S4 // y_even, y_odd = every other bfloat16 of y[0]
+	FMOVQ 16(R0), F29 // y_even, y_odd = every other bfloat16 of y[0]
+	VSHL  $16, V29.S4, V25.S4 // y_even, y_odd = every other bfloat16 of y[0]
+	VUSHR $16, V29.S4, V29.S4 // y_even, y_odd = every other bfloat16 of y[0]
+	VSHL  $16, V29.S4, V29.S4 // y_even, y_odd = every other bfloat16 of y[0]
+	FMOVQ 32(R0), F30 // y_even, y_odd = every other bfloat16 of y[0]
+	VSHL  $16, V30.S4, V26.S4 // y_even, y_odd = every other bfloat16 of y[0]
+	VUSHR $16, V30.S4, V30.S4 // y_even, y_odd = every other bfloat16 of y[0]
+	VSHL  $16, V30.S4, V30.S4 // y_even, y_odd = every other bfloat16 of y[0]
+	FMOVQ 48(R0), F31 // y_even, y_odd = every other bfloat16 of y[0]
+	VSHL  $16, V31.S4, V27.S4 // y_even, y_odd = every other bfloat16 of y[0]
+	VUSHR $16, V31.S4, V31.S4 // y_even, y_odd = every other bfloat16 of y[0]
+	VSHL  $16, V31.S4, V31.S4 // y_even, y_odd = every other bfloat16 of y[0]
+	VFMLA V24.S4, V16.S4, V0.S4 // s0_c0 += x_even * y_even, lanes 0..3
+	VFMLA V25.S4, V17.S4, V1.S4 // s0_c0 += x_even * y_even, lanes 4..7
+	VFMLA V26.S4, V18.S4, V2.S4 // s0_c0 += x_even * y_even, lanes 8..11
+	VFMLA V27.S4, V19.S4, V3.S4 // s0_c0 += x_even * y_even, lanes 12..15
+	VFMLA V28.S4, V20.S4, V4.S4 // s0_c1 += x_odd * y_odd, lanes 0..3
+	VFMLA V29.S4, V21.S4, V5.S4 // s0_c1 += x_odd * y_odd, lanes 4..7
+	VFMLA V30.S4, V22.S4, V6.S4 // s0_c1 += x_odd * y_odd, lanes 8..11
+	VFMLA V31.S4, V23.S4, V7.S4 // s0_c1 += x_odd * y_odd, lanes 12..15
+	FMOVQ 64(R1), F20 // x_even, x_odd = every other bfloat16 of x[16]
+	VSHL  $16, V20.S4, V16.S4 // x_even, x_odd = every other bfloat16 of x[16]
+	VUSHR $16, V20.S4, V20.S4 // x_even, x_odd = every other bfloat16 of x[16]
+	VSHL  $16, V20.S4, V20.S4 // x_even, x_odd = every other bfloat16 of x[16]
+	FMOVQ 80(R1), F21 // x_even, x_odd = every other bfloat16 of x[16]
+	VSHL  $16, V21.S4, V17.S4 // x_even, x_odd = every other bfloat16 of x[16]
+	VUSHR $16, V21.S4, V21.S4 // x_even, x_odd = every other bfloat16 of x[16]
+	VSHL  $16, V21.S4, V21.S4 // x_even, x_odd = every other bfloat16 of x[16]
+	FMOVQ 96(R1), F22 // x_even, x_odd = every other bfloat16 of x[16]
+	VSHL  $16, V22.S4, V18.S4 // x_even, x_odd = every other bfloat16 of x[16]
+	VUSHR $16, V22.S4, V22.S4 // x_even, x_odd = every other bfloat16 of x[16]
+	VSHL  $16, V22.S4, V22.S4 // x_even, x_odd = every other bfloat16 of x[16]
+	FMOVQ 112(R1), F23 // x_even, x_odd = every other bfloat16 of x[16]
+	VSHL  $16, V23.S4, V19.S4 // x_even, x_odd = every other bfloat16 of x[16]
+	VUSHR $16, V23.S4, V23.S4 // x_even, x_odd = every other bfloat16 of x[16]
+	VSHL  $16, V23.S4, V23.S4 // x_even, x_odd = every other bfloat16 of x[16]
+	FMOVQ 64(R0), F28 // y_even, y_odd = every other bfloat16 of y[16]
+	VSHL  $16, V28.S4, V24.S4 // y_even, y_odd = every other bfloat16 of y[16]
+	VUSHR $16, V28.S4, V28.S4 // y_even, y_odd = every other bfloat16 of y[16]
+	VSHL  $16, V28.S4, V28.S4 // y_even, y_odd = every other bfloat16 of y[16]
+	FMOVQ 80(R0), F29 // y_even, y_odd = every other bfloat16 of y[16]
+	VSHL  $16, V29.S4, V25.S4 // y_even, y_odd = every other bfloat16 of y[16]
+	VUSHR $16, V29.S4, V29.S4 // y_even, y_odd = every other bfloat16 of y[16]
+	VSHL  $16, V29.S4, V29.S4 // y_even, y_odd = every other bfloat16 of y[16]
+	FMOVQ 96(R0), F30 // y_even, y_odd = every other bfloat16 of y[16]
+	VSHL  $16, V30.S4, V26.S4 // y_even, y_odd = every other bfloat16 of y[16]
+	VUSHR $16, V30.S4, V30.S4 // y_even, y_odd = every other bfloat16 of y[16]
+	VSHL  $16, V30.S4, V30.S4 // y_even, y_odd = every other bfloat16 of y[16]
+	FMOVQ 112(R0), F31 // y_even, y_odd = every other bfloat16 of y[16]
+	VSHL  $16, V31.S4, V27.S4 // y_even, y_odd = every other bfloat16 of y[16]
+	VUSHR $16, V31.S4, V31.S4 // y_even, y_odd = every other bfloat16 of y[16]
+	VSHL  $16, V31.S4, V31.S4 // y_even, y_odd = every other bfloat16 of y[16]
+	VFMLA V24.S4, V16.S4, V8.S4 // s0_c2 += x_even * y_even, lanes 0..3
+	VFMLA V25.S4, V17.S4, V9.S4 // s0_c2 += x_even * y_even, lanes 4..7
+	VFMLA V26.S4, V18.S4, V10.S4 // s0_c2 += x_even * y_even, lanes 8..11
+	VFMLA V27.S4, V19.S4, V11.S4 // s0_c2 += x_even * y_even, lanes 12..15
+	VFMLA V28.S4, V20.S4, V12.S4 // s0_c3 += x_odd * y_odd, lanes 0..3
+	VFMLA V29.S4, V21.S4, V13.S4 // s0_c3 += x_odd * y_odd, lanes 4..7
+	VFMLA V30.S4, V22.S4, V14.S4 // s0_c3 += x_odd * y_odd, lanes 8..11
+	VFMLA V31.S4, V23.S4, V15.S4 // s0_c3 += x_odd * y_odd, lanes 12..15
 	ADD   $128, R1, R1 // x += 128
 	ADD   $128, R0, R0 // y += 128
 	SUB   $64, R2, R2 // n += -64
 	CMP   $64, R2 // n >= 64
-	BGE   chains_3 // n >= 64
+	BGE   split_4 // n >= 64
 
-chains_end_4:
+split_end_5:
+	VZIP1 V4.S4, V0.S4, V16.S4 // zip s0_c0, s0_c1
+	VZIP2 V4.S4, V0.S4, V17.S4 // zip s0_c0, s0_c1
+	VZIP1 V5.S4, V1.S4, V18.S4 // zip s0_c0, s0_c1
+	VZIP2 V5.S4, V1.S4, V19.S4 // zip s0_c0, s0_c1
+	VZIP1 V6.S4, V2.S4, V1.S4 // zip s0_c0, s0_c1
+	VZIP2 V6.S4, V2.S4, V2.S4 // zip s0_c0, s0_c1
+	VZIP1 V7.S4, V3.S4, V6.S4 // zip s0_c0, s0_c1
+	VZIP2 V7.S4, V3.S4, V7.S4 // zip s0_c0, s0_c1
+	VMOV  V16.B16, V0.B16 // zip s0_c0, s0_c1
+	VMOV  V1.B16, V4.B16 // zip s0_c0, s0_c1
+	VMOV  V17.B16, V1.B16 // zip s0_c0, s0_c1
+	VMOV  V2.B16, V5.B16 // zip s0_c0, s0_c1
+	VMOV  V18.B16, V2.B16 // zip s0_c0, s0_c1
+	VMOV  V19.B16, V3.B16 // zip s0_c0, s0_c1
+	VZIP1 V12.S4, V8.S4, V16.S4 // zip s0_c2, s0_c3
+	VZIP2 V12.S4, V8.S4, V17.S4 // zip s0_c2, s0_c3
+	VZIP1 V13.S4, V9.S4, V18.S4 // zip s0_c2, s0_c3
+	VZIP2 V13.S4, V9.S4, V19.S4 // zip s0_c2, s0_c3
+	VZIP1 V14.S4, V10.S4, V9.S4 // zip s0_c2, s0_c3
+	VZIP2 V14.S4, V10.S4, V10.S4 // zip s0_c2, s0_c3
+	VZIP1 V15.S4, V11.S4, V14.S4 // zip s0_c2, s0_c3
+	VZIP2 V15.S4, V11.S4, V15.S4 // zip s0_c2, s0_c3
+	VMOV  V16.B16, V8.B16 // zip s0_c2, s0_c3
+	VMOV  V9.B16, V12.B16 // zip s0_c2, s0_c3
+	VMOV  V17.B16, V9.B16 // zip s0_c2, s0_c3
+	VMOV  V10.B16, V13.B16 // zip s0_c2, s0_c3
+	VMOV  V18.B16, V10.B16 // zip s0_c2, s0_c3
+	VMOV  V19.B16, V11.B16 // zip s0_c2, s0_c3
+
+less_3:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMP   $1, R2 // n < 1
-	BLT   less_5 // n < 1
+	BLT   less_6 // n < 1
 	CMP   $16, R2 // n < 16
-	BLT   less_6 // n < 16
+	BLT   less_7 // n < 16
 	FMOVQ (R1), F16 // x = bfloat16 of x[0]
 	FMOVQ 16(R1), F18 // x = bfloat16 of x[0]
 	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[0]
@@ -19542,9 +19625,9 @@ chains_end_4:
 	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
 	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
 
-less_6:
+less_7:
 	CMP   $32, R2 // n < 32
-	BLT   less_7 // n < 32
+	BLT   less_8 // n < 32
 	FMOVQ 32(R1), F16 // x = bfloat16 of x[8]
 	FMOVQ 48(R1), F18 // x = bfloat16 of x[8]
 	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[8]
@@ -19562,9 +19645,9 @@ less_6:
 	VFMLA V22.S4, V18.S4, V6.S4 // s0_c1 += x * y, lanes 8..11
 	VFMLA V23.S4, V19.S4, V7.S4 // s0_c1 += x * y, lanes 12..15
 
-less_7:
+less_8:
 	CMP   $48, R2 // n < 48
-	BLT   less_8 // n < 48
+	BLT   less_9 // n < 48
 	FMOVQ 64(R1), F16 // x = bfloat16 of x[16]
 	FMOVQ 80(R1), F18 // x = bfloat16 of x[16]
 	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[16]
@@ -19582,9 +19665,9 @@ less_7:
 	VFMLA V22.S4, V18.S4, V10.S4 // s0_c2 += x * y, lanes 8..11
 	VFMLA V23.S4, V19.S4, V11.S4 // s0_c2 += x * y, lanes 12..15
 
-less_8:
+less_9:
 	CMP   $64, R2 // n < 64
-	BLT   less_9 // n < 64
+	BLT   less_10 // n < 64
 	FMOVQ 96(R1), F16 // x = bfloat16 of x[24]
 	FMOVQ 112(R1), F18 // x = bfloat16 of x[24]
 	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[24]
@@ -19602,13 +19685,13 @@ less_8:
 	VFMLA V22.S4, V18.S4, V14.S4 // s0_c3 += x * y, lanes 8..11
 	VFMLA V23.S4, V19.S4, V15.S4 // s0_c3 += x * y, lanes 12..15
 
-less_9:
+less_10:
 	MOVD  R2, R3 // rest = n
 	AND   $15, R3, R3 // rest &= 15
 	CMP   $1, R3 // rest < 1
-	BLT   less_10 // rest < 1
+	BLT   less_11 // rest < 1
 	CMP   $0, R2 // n < 0
-	BLT   less_11 // n < 0
+	BLT   less_12 // n < 0
 	SUB   R3, R2, R2 // n -= rest
 	ADD   R2, R1, R1 // x += n
 	ADD   R2, R1, R1 // x += n
@@ -19616,34 +19699,34 @@ less_9:
 	LSL   $1, R6, R6 // x = bfloat16 of x[0], rest lanes
 	ADD   R1, R6, R6 // x = bfloat16 of x[0], rest lanes
 	MOVD  $0, R7 // x = bfloat16 of x[0], rest lanes
-	TBZ   $0, R3, no_piece_12 // x = bfloat16 of x[0], rest lanes
+	TBZ   $0, R3, no_piece_13 // x = bfloat16 of x[0], rest lanes
 	SUB   $2, R6, R6 // x = bfloat16 of x[0], rest lanes
 	MOVHU (R6), R8 // x = bfloat16 of x[0], rest lanes
 	LSL   $16, R7, R7 // x = bfloat16 of x[0], rest lanes
 	ORR   R8, R7, R7 // x = bfloat16 of x[0], rest lanes
 
-no_piece_12:
-	TBZ   $1, R3, no_piece_13 // x = bfloat16 of x[0], rest lanes
+no_piece_13:
+	TBZ   $1, R3, no_piece_14 // x = bfloat16 of x[0], rest lanes
 	SUB   $4, R6, R6 // x = bfloat16 of x[0], rest lanes
 	MOVWU (R6), R8 // x = bfloat16 of x[0], rest lanes
 	LSL   $32, R7, R7 // x = bfloat16 of x[0], rest lanes
 	ORR   R8, R7, R7 // x = bfloat16 of x[0], rest lanes
 
-no_piece_13:
+no_piece_14:
 	VEOR  V18.B16, V18.B16, V18.B16 // x = bfloat16 of x[0], rest lanes
 	FMOVD R7, F16 // x = bfloat16 of x[0], rest lanes
-	TBZ   $2, R3, no_piece_14 // x = bfloat16 of x[0], rest lanes
+	TBZ   $2, R3, no_piece_15 // x = bfloat16 of x[0], rest lanes
 	SUB   $8, R6, R6 // x = bfloat16 of x[0], rest lanes
 	FMOVD (R6), F17 // x = bfloat16 of x[0], rest lanes
 	VMOV  V16.D[0], V17.D[1] // x = bfloat16 of x[0], rest lanes
 	VMOV  V17.B16, V16.B16 // x = bfloat16 of x[0], rest lanes
 
-no_piece_14:
-	TBZ   $3, R3, no_piece_15 // x = bfloat16 of x[0], rest lanes
+no_piece_15:
+	TBZ   $3, R3, no_piece_16 // x = bfloat16 of x[0], rest lanes
 	VMOV  V16.B16, V18.B16 // x = bfloat16 of x[0], rest lanes
 	FMOVQ (R1), F16 // x = bfloat16 of x[0], rest lanes
 
-no_piece_15:
+no_piece_16:
 	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[0], rest lanes
 	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // x = bfloat16 of x[0], rest lanes
 	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // x = bfloat16 of x[0], rest lanes
@@ -19654,79 +19737,79 @@ no_piece_15:
 	LSL   $1, R1, R1 // y = bfloat16 of y[0], rest lanes
 	ADD   R0, R1, R1 // y = bfloat16 of y[0], rest lanes
 	MOVD  $0, R6 // y = bfloat16 of y[0], rest lanes
-	TBZ   $0, R3, no_piece_16 // y = bfloat16 of y[0], rest lanes
+	TBZ   $0, R3, no_piece_17 // y = bfloat16 of y[0], rest lanes
 	SUB   $2, R1, R1 // y = bfloat16 of y[0], rest lanes
 	MOVHU (R1), R7 // y = bfloat16 of y[0], rest lanes
 	LSL   $16, R6, R6 // y = bfloat16 of y[0], rest lanes
 	ORR   R7, R6, R6 // y = bfloat16 of y[0], rest lanes
 
-no_piece_16:
-	TBZ   $1, R3, no_piece_17 // y = bfloat16 of y[0], rest lanes
+no_piece_17:
+	TBZ   $1, R3, no_piece_18 // y = bfloat16 of y[0], rest lanes
 	SUB   $4, R1, R1 // y = bfloat16 of y[0], rest lanes
 	MOVWU (R1), R7 // y = bfloat16 of y[0], rest lanes
 	LSL   $32, R6, R6 // y = bfloat16 of y[0], rest lanes
 	ORR   R7, R6, R6 // y = bfloat16 of y[0], rest lanes
 
-no_piece_17:
+no_piece_18:
 	VEOR  V22.B16, V22.B16, V22.B16 // y = bfloat16 of y[0], rest lanes
 	FMOVD R6, F20 // y = bfloat16 of y[0], rest lanes
-	TBZ   $2, R3, no_piece_18 // y = bfloat16 of y[0], rest lanes
+	TBZ   $2, R3, no_piece_19 // y = bfloat16 of y[0], rest lanes
 	SUB   $8, R1, R1 // y = bfloat16 of y[0], rest lanes
 	FMOVD (R1), F21 // y = bfloat16 of y[0], rest lanes
 	VMOV  V20.D[0], V21.D[1] // y = bfloat16 of y[0], rest lanes
 	VMOV  V21.B16, V20.B16 // y = bfloat16 of y[0], rest lanes
 
-no_piece_18:
-	TBZ   $3, R3, no_piece_19 // y = bfloat16 of y[0], rest lanes
+no_piece_19:
+	TBZ   $3, R3, no_piece_20 // y = bfloat16 of y[0], rest lanes
 	VMOV  V20.B16, V22.B16 // y = bfloat16 of y[0], rest lanes
 	FMOVQ (R0), F20 // y = bfloat16 of y[0], rest lanes
 
-no_piece_19:
+no_piece_20:
 	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[0], rest lanes
 	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[0], rest lanes
 	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[0], rest lanes
 	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[0], rest lanes
 	CMP   $48, R2 // n < 48
-	BLT   less_20 // n < 48
+	BLT   less_21 // n < 48
 	VFMLA V20.S4, V16.S4, V12.S4 // s0_c3 += x * y, lanes 0..3
 	VFMLA V21.S4, V17.S4, V13.S4 // s0_c3 += x * y, lanes 4..7
 	VFMLA V22.S4, V18.S4, V14.S4 // s0_c3 += x * y, lanes 8..11
 	VFMLA V23.S4, V19.S4, V15.S4 // s0_c3 += x * y, lanes 12..15
-	JMP   end_21
+	JMP   end_22
 
-less_20:
+less_21:
 	CMP   $32, R2 // n < 32
-	BLT   less_22 // n < 32
+	BLT   less_23 // n < 32
 	VFMLA V20.S4, V16.S4, V8.S4 // s0_c2 += x * y, lanes 0..3
 	VFMLA V21.S4, V17.S4, V9.S4 // s0_c2 += x * y, lanes 4..7
 	VFMLA V22.S4, V18.S4, V10.S4 // s0_c2 += x * y, lanes 8..11
 	VFMLA V23.S4, V19.S4, V11.S4 // s0_c2 += x * y, lanes 12..15
-	JMP   end_23
+	JMP   end_24
 
-less_22:
+less_23:
 	CMP   $16, R2 // n < 16
-	BLT   less_24 // n < 16
+	BLT   less_25 // n < 16
 	VFMLA V20.S4, V16.S4, V4.S4 // s0_c1 += x * y, lanes 0..3
 	VFMLA V21.S4, V17.S4, V5.S4 // s0_c1 += x * y, lanes 4..7
 	VFMLA V22.S4, V18.S4, V6.S4 // s0_c1 += x * y, lanes 8..11
 	VFMLA V23.S4, V19.S4, V7.S4 // s0_c1 += x * y, lanes 12..15
-	JMP   end_25
+	JMP   end_26
 
-less_24:
+less_25:
 	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
 	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
 	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
 	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
 
-end_25:
-end_23:
-end_21:
+end_26:
+end_24:
+end_22:
+less_12:
 less_11:
-less_10:
-less_5:
+less_6:
 	MOVD  acc+32(FP), R0 // acc
 	CMP   $1, R0 // acc < 1
-	BLT   less_26 // acc < 1
+	BLT   less_27 // acc < 1
 	FMOVQ F0, (R0) // acc[0] = s0_c0, lanes 0..3
 	FMOVQ F1, 16(R0) // acc[0] = s0_c0, lanes 4..7
 	FMOVQ F2, 32(R0) // acc[0] = s0_c0, lanes 8..11
@@ -19744,7 +19827,7 @@ less_5:
 	FMOVQ F14, 224(R0) // acc[48] = s0_c3, lanes 8..11
 	FMOVQ F15, 240(R0) // acc[48] = s0_c3, lanes 12..15
 
-less_26:
+less_27:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
 	VEOR  V16.B16, V16.B16, V16.B16 // zero = 0, lanes 0..3
 	VEOR  V17.B16, V17.B16, V17.B16 // zero = 0, lanes 4..7
@@ -19779,6 +19862,7 @@ less_26:
 
 // func l2PairBF16NEON(sums *float32, x *uint16, y *uint16, n int, acc *float32, resume int)
 TEXT ·l2PairBF16NEON(SB), NOSPLIT, $0-48
+	MOVD  $constants<>(SB), R20 // constants
 	MOVD  resume+40(FP), R0 // resume
 	CMP   $1, R0 // resume < 1
 	BLT   less_1 // resume < 1
@@ -19820,105 +19904,183 @@ less_1:
 	VEOR V15.B16, V15.B16, V15.B16 // s0_c3 = 0, lanes 12..15
 
 end_2:
-	MOVD y+16(FP), R0 // y
-	MOVD x+8(FP), R1 // x
-	MOVD n+24(FP), R2 // n
-	CMP  $64, R2 // n < 64
-	BLT  chains_end_4 // n < 64
+	MOVD  y+16(FP), R0 // y
+	MOVD  x+8(FP), R1 // x
+	MOVD  n+24(FP), R2 // n
+	CMP   $64, R2 // n < 64
+	BLT   less_3 // n < 64
+	VUZP1 V1.S4, V0.S4, V16.S4 // unzip s0_c0, s0_c1
+	VUZP2 V1.S4, V0.S4, V1.S4 // unzip s0_c0, s0_c1
+	VUZP1 V3.S4, V2.S4, V17.S4 // unzip s0_c0, s0_c1
+	VUZP2 V3.S4, V2.S4, V2.S4 // unzip s0_c0, s0_c1
+	VUZP1 V5.S4, V4.S4, V19.S4 // unzip s0_c0, s0_c1
+	VUZP2 V5.S4, V4.S4, V3.S4 // unzip s0_c0, s0_c1
+	VUZP1 V7.S4, V6.S4, V18.S4 // unzip s0_c0, s0_c1
+	VUZP2 V7.S4, V6.S4, V7.S4 // unzip s0_c0, s0_c1
+	VMOV  V16.B16, V0.B16 // unzip s0_c0, s0_c1
+	VMOV  V1.B16, V4.B16 // unzip s0_c0, s0_c1
+	VMOV  V17.B16, V1.B16 // unzip s0_c0, s0_c1
+	VMOV  V2.B16, V5.B16 // unzip s0_c0, s0_c1
+	VMOV  V19.B16, V2.B16 // unzip s0_c0, s0_c1
+	VMOV  V3.B16, V6.B16 // unzip s0_c0, s0_c1
+	VMOV  V18.B16, V3.B16 // unzip s0_c0, s0_c1
+	VUZP1 V9.S4, V8.S4, V16.S4 // unzip s0_c2, s0_c3
+	VUZP2 V9.S4, V8.S4, V9.S4 // unzip s0_c2, s0_c3
+	VUZP1 V11.S4, V10.S4, V17.S4 // unzip s0_c2, s0_c3
+	VUZP2 V11.S4, V10.S4, V10.S4 // unzip s0_c2, s0_c3
+	VUZP1 V13.S4, V12.S4, V19.S4 // unzip s0_c2, s0_c3
+	VUZP2 V13.S4, V12.S4, V11.S4 // unzip s0_c2, s0_c3
+	VUZP1 V15.S4, V14.S4, V18.S4 // unzip s0_c2, s0_c3
+	VUZP2 V15.S4, V14.S4, V15.S4 // unzip s0_c2, s0_c3
+	VMOV  V16.B16, V8.B16 // unzip s0_c2, s0_c3
+	VMOV  V9.B16, V12.B16 // unzip s0_c2, s0_c3
+	VMOV  V17.B16, V9.B16 // unzip s0_c2, s0_c3
+	VMOV  V10.B16, V13.B16 // unzip s0_c2, s0_c3
+	VMOV  V19.B16, V10.B16 // unzip s0_c2, s0_c3
+	VMOV  V11.B16, V14.B16 // unzip s0_c2, s0_c3
+	VMOV  V18.B16, V11.B16 // unzip s0_c2, s0_c3
+	CMP   $64, R2 // n < 64
+	BLT   split_end_5 // n < 64
 
-chains_3:
-	FMOVQ (R1), F16 // x = bfloat16 of x[0]
-	FMOVQ 16(R1), F18 // x = bfloat16 of x[0]
-	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[0]
-	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // x = bfloat16 of x[0]
-	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // x = bfloat16 of x[0]
-	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // x = bfloat16 of x[0]
-	FMOVQ (R0), F20 // y = bfloat16 of y[0]
-	FMOVQ 16(R0), F22 // y = bfloat16 of y[0]
-	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[0]
-	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[0]
-	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[0]
-	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[0]
-	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
-	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
-	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
-	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
-	VFMLA V16.S4, V16.S4, V0.S4 // s0_c0 += x * x, lanes 0..3
-	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 4..7
-	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 8..11
-	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 12..15
-	FMOVQ 32(R1), F16 // x = bfloat16 of x[8]
-	FMOVQ 48(R1), F18 // x = bfloat16 of x[8]
-	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[8]
-	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // x = bfloat16 of x[8]
-	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // x = bfloat16 of x[8]
-	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // x = bfloat16 of x[8]
-	FMOVQ 32(R0), F20 // y = bfloat16 of y[8]
-	FMOVQ 48(R0), F22 // y = bfloat16 of y[8]
-	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[8]
-	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[8]
-	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[8]
-	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[8]
-	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
-	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
-	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
-	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
-	VFMLA V16.S4, V16.S4, V4.S4 // s0_c1 += x * x, lanes 0..3
-	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 4..7
-	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 8..11
-	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 12..15
-	FMOVQ 64(R1), F16 // x = bfloat16 of x[16]
-	FMOVQ 80(R1), F18 // x = bfloat16 of x[16]
-	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[16]
-	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // x = bfloat16 of x[16]
-	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // x = bfloat16 of x[16]
-	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // x = bfloat16 of x[16]
-	FMOVQ 64(R0), F20 // y = bfloat16 of y[16]
-	FMOVQ 80(R0), F22 // y = bfloat16 of y[16]
-	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[16]
-	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[16]
-	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[16]
-	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[16]
-	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
-	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
-	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
-	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
-	VFMLA V16.S4, V16.S4, V8.S4 // s0_c2 += x * x, lanes 0..3
-	VFMLA V17.S4, V17.S4, V9.S4 // s0_c2 += x * x, lanes 4..7
-	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 8..11
-	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 12..15
-	FMOVQ 96(R1), F16 // x = bfloat16 of x[24]
-	FMOVQ 112(R1), F18 // x = bfloat16 of x[24]
-	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[24]
-	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // x = bfloat16 of x[24]
-	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // x = bfloat16 of x[24]
-	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // x = bfloat16 of x[24]
-	FMOVQ 96(R0), F20 // y = bfloat16 of y[24]
-	FMOVQ 112(R0), F22 // y = bfloat16 of y[24]
-	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[24]
-	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[24]
-	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[24]
-	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[24]
-	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
-	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
-	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
-	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
-	VFMLA V16.S4, V16.S4, V12.S4 // s0_c3 += x * x, lanes 0..3
-	VFMLA V17.S4, V17.S4, V13.S4 // s0_c3 += x * x, lanes 4..7
-	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 8..11
-	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 12..15
+split_4:
+	FMOVQ (R1), F20 // x_even, x_odd = every other bfloat16 of x[0]
+	VSHL  $16, V20.S4, V16.S4 // x_even, x_odd = every other bfloat16 of x[0]
+	VUSHR $16, V20.S4, V20.S4 // x_even, x_odd = every other bfloat16 of x[0]
+	VSHL  $16, V20.S4, V20.S4 // x_even, x_odd = every other bfloat16 of x[0]
+	FMOVQ 16(R1), F21 // x_even, x_odd = every other bfloat16 of x[0]
+	VSHL  $16, V21.S4, V17.S4 // x_even, x_odd = every other bfloat16 of x[0]
+	VUSHR $16, V21.S4, V21.S4 // x_even, x_odd = every other bfloat16 of x[0]
+	VSHL  $16, V21.S4, V21.S4 // x_even, x_odd = every other bfloat16 of x[0]
+	FMOVQ 32(R1), F22 // x_even, x_odd = every other bfloat16 of x[0]
+	VSHL  $16, V22.S4, V18.S4 // x_even, x_odd = every other bfloat16 of x[0]
+	VUSHR $16, V22.S4, V22.S4 // x_even, x_odd = every other bfloat16 of x[0]
+	VSHL  $16, V22.S4, V22.S4 // x_even, x_odd = every other bfloat16 of x[0]
+	FMOVQ 48(R1), F23 // x_even, x_odd = every other bfloat16 of x[0]
+	VSHL  $16, V23.S4, V19.S4 // x_even, x_odd = every other bfloat16 of x[0]
+	VUSHR $16, V23.S4, V23.S4 // x_even, x_odd = every other bfloat16 of x[0]
+	VSHL  $16, V23.S4, V23.S4 // x_even, x_odd = every other bfloat16 of x[0]
+	FMOVQ (R0), F28 // y_even, y_odd = every other bfloat16 of y[0]
+	VSHL  $16, V28.S4, V24.S4 // y_even, y_odd = every other bfloat16 of y[0]
+	VUSHR $16, V28.S4, V28.S4 // y_even, y_odd = every other bfloat16 of y[0]
+	VSHL  $16, V28.S4, V28.S4 // y_even, y_odd = every other bfloat16 of y[0]
+	FMOVQ 16(R0), F29 // y_even, y_odd = every other bfloat16 of y[0]
+	VSHL  $16, V29.S4, V25.S4 // y_even, y_odd = every other bfloat16 of y[0]
+	VUSHR $16, V29.S4, V29.S4 // y_even, y_odd = every other bfloat16 of y[0]
+	VSHL  $16, V29.S4, V29.S4 // y_even, y_odd = every other bfloat16 of y[0]
+	FMOVQ 32(R0), F30 // y_even, y_odd = every other bfloat16 of y[0]
+	VSHL  $16, V30.S4, V26.S4 // y_even, y_odd = every other bfloat16 of y[0]
+	VUSHR $16, V30.S4, V30.S4 // y_even, y_odd = every other bfloat16 of y[0]
+	VSHL  $16, V30.S4, V30.S4 // y_even, y_odd = every other bfloat16 of y[0]
+	FMOVQ 48(R0), F31 // y_even, y_odd = every other bfloat16 of y[0]
+	VSHL  $16, V31.S4, V27.S4 // y_even, y_odd = every other bfloat16 of y[0]
+	VUSHR $16, V31.S4, V31.S4 // y_even, y_odd = every other bfloat16 of y[0]
+	VSHL  $16, V31.S4, V31.S4 // y_even, y_odd = every other bfloat16 of y[0]
+	WORD  $0x4eb8d610 // FSUB V16.4S, V16.4S, V24.4S // x_even = x_even - y_even, lanes 0..3
+	WORD  $0x4eb9d631 // FSUB V17.4S, V17.4S, V25.4S // x_even = x_even - y_even, lanes 4..7
+	WORD  $0x4ebad652 // FSUB V18.4S, V18.4S, V26.4S // x_even = x_even - y_even, lanes 8..11
+	WORD  $0x4ebbd673 // FSUB V19.4S, V19.4S, V27.4S // x_even = x_even - y_even, lanes 12..15
+	VFMLA V16.S4, V16.S4, V0.S4 // s0_c0 += x_even * x_even, lanes 0..3
+	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x_even * x_even, lanes 4..7
+	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x_even * x_even, lanes 8..11
+	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x_even * x_even, lanes 12..15
+	WORD  $0x4ebcd694 // FSUB V20.4S, V20.4S, V28.4S // x_odd = x_odd - y_odd, lanes 0..3
+	WORD  $0x4ebdd6b5 // FSUB V21.4S, V21.4S, V29.4S // x_odd = x_odd - y_odd, lanes 4..7
+	WORD  $0x4ebed6d6 // FSUB V22.4S, V22.4S, V30.4S // x_odd = x_odd - y_odd, lanes 8..11
+	WORD  $0x4ebfd6f7 // FSUB V23.4S, V23.4S, V31.4S // x_odd = x_odd - y_odd, lanes 12..15
+	VFMLA V20.S4, V20.S4, V4.S4 // s0_c1 += x_odd * x_odd, lanes 0..3
+	VFMLA V21.S4, V21.S4, V5.S4 // s0_c1 += x_odd * x_odd, lanes 4..7
+	VFMLA V22.S4, V22.S4, V6.S4 // s0_c1 += x_odd * x_odd, lanes 8..11
+	VFMLA V23.S4, V23.S4, V7.S4 // s0_c1 += x_odd * x_odd, lanes 12..15
+	FMOVQ 64(R1), F20 // x_even, x_odd = every other bfloat16 of x[16]
+	VSHL  $16, V20.S4, V16.S4 // x_even, x_odd = every other bfloat16 of x[16]
+	VUSHR $16, V20.S4, V20.S4 // x_even, x_odd = every other bfloat16 of x[16]
+	VSHL  $16, V20.S4, V20.S4 // x_even, x_odd = every other bfloat16 of x[16]
+	FMOVQ 80(R1), F21 // x_even, x_odd = every other bfloat16 of x[16]
+	VSHL  $16, V21.S4, V17.S4 // x_even, x_odd = every other bfloat16 of x[16]
+	VUSHR $16, V21.S4, V21.S4 // x_even, x_odd = every other bfloat16 of x[16]
+	VSHL  $16, V21.S4, V21.S4 // x_even, x_odd = every other bfloat16 of x[16]
+	FMOVQ 96(R1), F22 // x_even, x_odd = every other bfloat16 of x[16]
+	VSHL  $16, V22.S4, V18.S4 // x_even, x_odd = every other bfloat16 of x[16]
+	VUSHR $16, V22.S4, V22.S4 // x_even, x_odd = every other bfloat16 of x[16]
+	VSHL  $16, V22.S4, V22.S4 // x_even, x_odd = every other bfloat16 of x[16]
+	FMOVQ 112(R1), F23 // x_even, x_odd = every other bfloat16 of x[16]
+	VSHL  $16, V23.S4, V19.S4 // x_even, x_odd = every other bfloat16 of x[16]
+	VUSHR $16, V23.S4, V23.S4 // x_even, x_odd = every other bfloat16 of x[16]
+	VSHL  $16, V23.S4, V23.S4 // x_even, x_odd = every other bfloat16 of x[16]
+	FMOVQ 64(R0), F28 // y_even, y_odd = every other bfloat16 of y[16]
+	VSHL  $16, V28.S4, V24.S4 // y_even, y_odd = every other bfloat16 of y[16]
+	VUSHR $16, V28.S4, V28.S4 // y_even, y_odd = every other bfloat16 of y[16]
+	VSHL  $16, V28.S4, V28.S4 // y_even, y_odd = every other bfloat16 of y[16]
+	FMOVQ 80(R0), F29 // y_even, y_odd = every other bfloat16 of y[16]
+	VSHL  $16, V29.S4, V25.S4 // y_even, y_odd = every other bfloat16 of y[16]
+	VUSHR $16, V29.S4, V29.S4 // y_even, y_odd = every other bfloat16 of y[16]
+	VSHL  $16, V29.S4, V29.S4 // y_even, y_odd = every other bfloat16 of y[16]
+	FMOVQ 96(R0), F30 // y_even, y_odd = every other bfloat16 of y[16]
+	VSHL  $16, V30.S4, V26.S4 // y_even, y_odd = every other bfloat16 of y[16]
+	VUSHR $16, V30.S4, V30.S4 // y_even, y_odd = every other bfloat16 of y[16]
+	VSHL  $16, V30.S4, V30.S4 // y_even, y_odd = every other bfloat16 of y[16]
+	FMOVQ 112(R0), F31 // y_even, y_odd = every other bfloat16 of y[16]
+	VSHL  $16, V31.S4, V27.S4 // y_even, y_odd = every other bfloat16 of y[16]
+	VUSHR $16, V31.S4, V31.S4 // y_even, y_odd = every other bfloat16 of y[16]
+	VSHL  $16, V31.S4, V31.S4 // y_even, y_odd = every other bfloat16 of y[16]
+	WORD  $0x4eb8d610 // FSUB V16.4S, V16.4S, V24.4S // x_even = x_even - y_even, lanes 0..3
+	WORD  $0x4eb9d631 // FSUB V17.4S, V17.4S, V25.4S // x_even = x_even - y_even, lanes 4..7
+	WORD  $0x4ebad652 // FSUB V18.4S, V18.4S, V26.4S // x_even = x_even - y_even, lanes 8..11
+	WORD  $0x4ebbd673 // FSUB V19.4S, V19.4S, V27.4S // x_even = x_even - y_even, lanes 12..15
+	VFMLA V16.S4, V16.S4, V8.S4 // s0_c2 += x_even * x_even, lanes 0..3
+	VFMLA V17.S4, V17.S4, V9.S4 // s0_c2 += x_even * x_even, lanes 4..7
+	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x_even * x_even, lanes 8..11
+	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x_even * x_even, lanes 12..15
+	WORD  $0x4ebcd694 // FSUB V20.4S, V20.4S, V28.4S // x_odd = x_odd - y_odd, lanes 0..3
+	WORD  $0x4ebdd6b5 // FSUB V21.4S, V21.4S, V29.4S // x_odd = x_odd - y_odd, lanes 4..7
+	WORD  $0x4ebed6d6 // FSUB V22.4S, V22.4S, V30.4S // x_odd = x_odd - y_odd, lanes 8..11
+	WORD  $0x4ebfd6f7 // FSUB V23.4S, V23.4S, V31.4S // x_odd = x_odd - y_odd, lanes 12..15
+	VFMLA V20.S4, V20.S4, V12.S4 // s0_c3 += x_odd * x_odd, lanes 0..3
+	VFMLA V21.S4, V21.S4, V13.S4 // s0_c3 += x_odd * x_odd, lanes 4..7
+	VFMLA V22.S4, V22.S4, V14.S4 // s0_c3 += x_odd * x_odd, lanes 8..11
+	VFMLA V23.S4, V23.S4, V15.S4 // s0_c3 += x_odd * x_odd, lanes 12..15
 	ADD   $128, R1, R1 // x += 128
 	ADD   $128, R0, R0 // y += 128
 	SUB   $64, R2, R2 // n += -64
 	CMP   $64, R2 // n >= 64
-	BGE   chains_3 // n >= 64
+	BGE   split_4 // n >= 64
 
-chains_end_4:
+split_end_5:
+	VZIP1 V4.S4, V0.S4, V16.S4 // zip s0_c0, s0_c1
+	VZIP2 V4.S4, V0.S4, V17.S4 // zip s0_c0, s0_c1
+	VZIP1 V5.S4, V1.S4, V18.S4 // zip s0_c0, s0_c1
+	VZIP2 V5.S4, V1.S4, V19.S4 // zip s0_c0, s0_c1
+	VZIP1 V6.S4, V2.S4, V1.S4 // zip s0_c0, s0_c1
+	VZIP2 V6.S4, V2.S4, V2.S4 // zip s0_c0, s0_c1
+	VZIP1 V7.S4, V3.S4, V6.S4 // zip s0_c0, s0_c1
+	VZIP2 V7.S4, V3.S4, V7.S4 // zip s0_c0, s0_c1
+	VMOV  V16.B16, V0.B16 // zip s0_c0, s0_c1
+	VMOV  V1.B16, V4.B16 // zip s0_c0, s0_c1
+	VMOV  V17.B16, V1.B16 // zip s0_c0, s0_c1
+	VMOV  V2.B16, V5.B16 // zip s0_c0, s0_c1
+	VMOV  V18.B16, V2.B16 // zip s0_c0, s0_c1
+	VMOV  V19.B16, V3.B16 // zip s0_c0, s0_c1
+	VZIP1 V12.S4, V8.S4, V16.S4 // zip s0_c2, s0_c3
+	VZIP2 V12.S4, V8.S4, V17.S4 // zip s0_c2, s0_c3
+	VZIP1 V13.S4, V9.S4, V18.S4 // zip s0_c2, s0_c3
+	VZIP2 V13.S4, V9.S4, V19.S4 // zip s0_c2, s0_c3
+	VZIP1 V14.S4, V10.S4, V9.S4 // zip s0_c2, s0_c3
+	VZIP2 V14.S4, V10.S4, V10.S4 // zip s0_c2, s0_c3
+	VZIP1 V15.S4, V11.S4, V14.S4 // zip s0_c2, s0_c3
+	VZIP2 V15.S4, V11.S4, V15.S4 // zip s0_c2, s0_c3
+	VMOV  V16.B16, V8.B16 // zip s0_c2, s0_c3
+	VMOV  V9.B16, V12.B16 // zip s0_c2, s0_c3
+	VMOV  V17.B16, V9.B16 // zip s0_c2, s0_c3
+	VMOV  V10.B16, V13.B16 // zip s0_c2, s0_c3
+	VMOV  V18.B16, V10.B16 // zip s0_c2, s0_c3
+	VMOV  V19.B16, V11.B16 // zip s0_c2, s0_c3
+
+less_3:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMP   $1, R2 // n < 1
-	BLT   less_5 // n < 1
+	BLT   less_6 // n < 1
 	CMP   $16, R2 // n < 16
-	BLT   less_6 // n < 16
+	BLT   less_7 // n < 16
 	FMOVQ (R1), F16 // x = bfloat16 of x[0]
 	FMOVQ 16(R1), F18 // x = bfloat16 of x[0]
 	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[0]
@@ -19940,9 +20102,9 @@ chains_end_4:
 	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 8..11
 	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 12..15
 
-less_6:
+less_7:
 	CMP   $32, R2 // n < 32
-	BLT   less_7 // n < 32
+	BLT   less_8 // n < 32
 	FMOVQ 32(R1), F16 // x = bfloat16 of x[8]
 	FMOVQ 48(R1), F18 // x = bfloat16 of x[8]
 	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[8]
@@ -19964,9 +20126,9 @@ less_6:
 	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 8..11
 	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 12..15
 
-less_7:
+less_8:
 	CMP   $48, R2 // n < 48
-	BLT   less_8 // n < 48
+	BLT   less_9 // n < 48
 	FMOVQ 64(R1), F16 // x = bfloat16 of x[16]
 	FMOVQ 80(R1), F18 // x = bfloat16 of x[16]
 	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[16]
@@ -19988,9 +20150,9 @@ less_7:
 	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 8..11
 	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 12..15
 
-less_8:
+less_9:
 	CMP   $64, R2 // n < 64
-	BLT   less_9 // n < 64
+	BLT   less_10 // n < 64
 	FMOVQ 96(R1), F16 // x = bfloat16 of x[24]
 	FMOVQ 112(R1), F18 // x = bfloat16 of x[24]
 	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[24]
@@ -20012,13 +20174,13 @@ less_8:
 	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 8..11
 	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 12..15
 
-less_9:
+less_10:
 	MOVD  R2, R3 // rest = n
 	AND   $15, R3, R3 // rest &= 15
 	CMP   $1, R3 // rest < 1
-	BLT   less_10 // rest < 1
+	BLT   less_11 // rest < 1
 	CMP   $0, R2 // n < 0
-	BLT   less_11 // n < 0
+	BLT   less_12 // n < 0
 	SUB   R3, R2, R2 // n -= rest
 	ADD   R2, R1, R1 // x += n
 	ADD   R2, R1, R1 // x += n
@@ -20026,34 +20188,34 @@ less_9:
 	LSL   $1, R6, R6 // x = bfloat16 of x[0], rest lanes
 	ADD   R1, R6, R6 // x = bfloat16 of x[0], rest lanes
 	MOVD  $0, R7 // x = bfloat16 of x[0], rest lanes
-	TBZ   $0, R3, no_piece_12 // x = bfloat16 of x[0], rest lanes
+	TBZ   $0, R3, no_piece_13 // x = bfloat16 of x[0], rest lanes
 	SUB   $2, R6, R6 // x = bfloat16 of x[0], rest lanes
 	MOVHU (R6), R8 // x = bfloat16 of x[0], rest lanes
 	LSL   $16, R7, R7 // x = bfloat16 of x[0], rest lanes
 	ORR   R8, R7, R7 // x = bfloat16 of x[0], rest lanes
 
-no_piece_12:
-	TBZ   $1, R3, no_piece_13 // x = bfloat16 of x[0], rest lanes
+no_piece_13:
+	TBZ   $1, R3, no_piece_14 // x = bfloat16 of x[0], rest lanes
 	SUB   $4, R6, R6 // x = bfloat16 of x[0], rest lanes
 	MOVWU (R6), R8 // x = bfloat16 of x[0], rest lanes
 	LSL   $32, R7, R7 // x = bfloat16 of x[0], rest lanes
 	ORR   R8, R7, R7 // x = bfloat16 of x[0], rest lanes
 
-no_piece_13:
+no_piece_14:
 	VEOR  V18.B16, V18.B16, V18.B16 // x = bfloat16 of x[0], rest lanes
 	FMOVD R7, F16 // x = bfloat16 of x[0], rest lanes
-	TBZ   $2, R3, no_piece_14 // x = bfloat16 of x[0], rest lanes
+	TBZ   $2, R3, no_piece_15 // x = bfloat16 of x[0], rest lanes
 	SUB   $8, R6, R6 // x = bfloat16 of x[0], rest lanes
 	FMOVD (R6), F17 // x = bfloat16 of x[0], rest lanes
 	VMOV  V16.D[0], V17.D[1] // x = bfloat16 of x[0], rest lanes
 	VMOV  V17.B16, V16.B16 // x = bfloat16 of x[0], rest lanes
 
-no_piece_14:
-	TBZ   $3, R3, no_piece_15 // x = bfloat16 of x[0], rest lanes
+no_piece_15:
+	TBZ   $3, R3, no_piece_16 // x = bfloat16 of x[0], rest lanes
 	VMOV  V16.B16, V18.B16 // x = bfloat16 of x[0], rest lanes
 	FMOVQ (R1), F16 // x = bfloat16 of x[0], rest lanes
 
-no_piece_15:
+no_piece_16:
 	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[0], rest lanes
 	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // x = bfloat16 of x[0], rest lanes
 	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // x = bfloat16 of x[0], rest lanes
@@ -20064,40 +20226,40 @@ no_piece_15:
 	LSL   $1, R1, R1 // y = bfloat16 of y[0], rest lanes
 	ADD   R0, R1, R1 // y = bfloat16 of y[0], rest lanes
 	MOVD  $0, R6 // y = bfloat16 of y[0], rest lanes
-	TBZ   $0, R3, no_piece_16 // y = bfloat16 of y[0], rest lanes
+	TBZ   $0, R3, no_piece_17 // y = bfloat16 of y[0], rest lanes
 	SUB   $2, R1, R1 // y = bfloat16 of y[0], rest lanes
 	MOVHU (R1), R7 // y = bfloat16 of y[0], rest lanes
 	LSL   $16, R6, R6 // y = bfloat16 of y[0], rest lanes
 	ORR   R7, R6, R6 // y = bfloat16 of y[0], rest lanes
 
-no_piece_16:
-	TBZ   $1, R3, no_piece_17 // y = bfloat16 of y[0], rest lanes
+no_piece_17:
+	TBZ   $1, R3, no_piece_18 // y = bfloat16 of y[0], rest lanes
 	SUB   $4, R1, R1 // y = bfloat16 of y[0], rest lanes
 	MOVWU (R1), R7 // y = bfloat16 of y[0], rest lanes
 	LSL   $32, R6, R6 // y = bfloat16 of y[0], rest lanes
 	ORR   R7, R6, R6 // y = bfloat16 of y[0], rest lanes
 
-no_piece_17:
+no_piece_18:
 	VEOR  V22.B16, V22.B16, V22.B16 // y = bfloat16 of y[0], rest lanes
 	FMOVD R6, F20 // y = bfloat16 of y[0], rest lanes
-	TBZ   $2, R3, no_piece_18 // y = bfloat16 of y[0], rest lanes
+	TBZ   $2, R3, no_piece_19 // y = bfloat16 of y[0], rest lanes
 	SUB   $8, R1, R1 // y = bfloat16 of y[0], rest lanes
 	FMOVD (R1), F21 // y = bfloat16 of y[0], rest lanes
 	VMOV  V20.D[0], V21.D[1] // y = bfloat16 of y[0], rest lanes
 	VMOV  V21.B16, V20.B16 // y = bfloat16 of y[0], rest lanes
 
-no_piece_18:
-	TBZ   $3, R3, no_piece_19 // y = bfloat16 of y[0], rest lanes
+no_piece_19:
+	TBZ   $3, R3, no_piece_20 // y = bfloat16 of y[0], rest lanes
 	VMOV  V20.B16, V22.B16 // y = bfloat16 of y[0], rest lanes
 	FMOVQ (R0), F20 // y = bfloat16 of y[0], rest lanes
 
-no_piece_19:
+no_piece_20:
 	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[0], rest lanes
 	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[0], rest lanes
 	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[0], rest lanes
 	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[0], rest lanes
 	CMP   $48, R2 // n < 48
-	BLT   less_20 // n < 48
+	BLT   less_21 // n < 48
 	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
 	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
 	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
@@ -20106,11 +20268,11 @@ no_piece_19:
 	VFMLA V17.S4, V17.S4, V13.S4 // s0_c3 += x * x, lanes 4..7
 	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 8..11
 	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 12..15
-	JMP   end_21
+	JMP   end_22
 
-less_20:
+less_21:
 	CMP   $32, R2 // n < 32
-	BLT   less_22 // n < 32
+	BLT   less_23 // n < 32
 	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
 	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
 	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
@@ -20119,11 +20281,11 @@ less_20:
 	VFMLA V17.S4, V17.S4, V9.S4 // s0_c2 += x * x, lanes 4..7
 	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 8..11
 	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 12..15
-	JMP   end_23
+	JMP   end_24
 
-less_22:
+less_23:
 	CMP   $16, R2 // n < 16
-	BLT   less_24 // n < 16
+	BLT   less_25 // n < 16
 	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
 	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
 	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
@@ -20132,9 +20294,9 @@ less_22:
 	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 4..7
 	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 8..11
 	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 12..15
-	JMP   end_25
+	JMP   end_26
 
-less_24:
+less_25:
 	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
 	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
 	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
@@ -20144,15 +20306,15 @@ less_24:
 	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 8..11
 	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 12..15
 
-end_25:
-end_23:
-end_21:
+end_26:
+end_24:
+end_22:
+less_12:
 less_11:
-less_10:
-less_5:
+less_6:
 	MOVD  acc+32(FP), R0 // acc
 	CMP   $1, R0 // acc < 1
-	BLT   less_26 // acc < 1
+	BLT   less_27 // acc < 1
 	FMOVQ F0, (R0) // acc[0] = s0_c0, lanes 0..3
 	FMOVQ F1, 16(R0) // acc[0] = s0_c0, lanes 4..7
 	FMOVQ F2, 32(R0) // acc[0] = s0_c0, lanes 8..11
@@ -20170,7 +20332,7 @@ less_5:
 	FMOVQ F14, 224(R0) // acc[48] = s0_c3, lanes 8..11
 	FMOVQ F15, 240(R0) // acc[48] = s0_c3, lanes 12..15
 
-less_26:
+less_27:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
 	VEOR  V16.B16, V16.B16, V16.B16 // zero = 0, lanes 0..3
 	VEOR  V17.B16, V17.B16, V17.B16 // zero = 0, lanes 4..7
@@ -22624,6 +22786,7 @@ end_4:
 
 lines_5:
 	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	ADD   $64, R7, R7 // ahead += 64
 	FMOVQ (R8), F4 // x = 32 bytes of q[0]
 	FMOVQ 16(R8), F6 // x = 32 bytes of q[0]
 	WORD  $0x4f08a485 // SXTL2 V5.8H, V4.16B // x = 32 bytes of q[0]
@@ -22666,17 +22829,19 @@ lines_5:
 	WORD  $0x4e6b80e3 // SMLAL2 V3.4S, V7.8H, V11.8H // sum0 += pairs of x * y, lanes 12..15
 	ADD   $64, R8, R8 // q += 64
 	ADD   $64, R6, R6 // row += 64
-	ADD   $64, R7, R7 // ahead += 64
 	SUB   $64, R9, R9 // dim += -64
 	CMP   $64, R9 // dim >= 64
 	BGE   lines_5 // dim >= 64
 
 lines_end_6:
-	CMP $32, R9 // dim < 32
-	BLT half_line_end_8 // dim < 32
+	CMP  $1, R9 // dim < 1
+	BLT  less_7 // dim < 1
+	PRFM (R7), PLDL2KEEP // prefetch ahead[0]
+	ADD  $64, R7, R7 // ahead += 64
+	CMP  $32, R9 // dim < 32
+	BLT  half_line_end_9 // dim < 32
 
-half_line_7:
-	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+half_line_8:
 	FMOVQ (R8), F4 // x = 32 bytes of q[0]
 	FMOVQ 16(R8), F6 // x = 32 bytes of q[0]
 	WORD  $0x4f08a485 // SXTL2 V5.8H, V4.16B // x = 32 bytes of q[0]
@@ -22701,50 +22866,49 @@ half_line_7:
 	ADD   $32, R6, R6 // row += 32
 	SUB   $32, R9, R9 // dim += -32
 	CMP   $32, R9 // dim >= 32
-	BGE   half_line_7 // dim >= 32
+	BGE   half_line_8 // dim >= 32
 
-half_line_end_8:
+half_line_end_9:
 	CMP   $1, R9 // dim < 1
-	BLT   less_9 // dim < 1
-	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	BLT   less_10 // dim < 1
 	MOVD  R9, R7 // x = dim bytes of q[0]
 	ADD   R8, R7, R7 // x = dim bytes of q[0]
 	MOVD  $0, R10 // x = dim bytes of q[0]
-	TBZ   $0, R9, no_piece_10 // x = dim bytes of q[0]
+	TBZ   $0, R9, no_piece_11 // x = dim bytes of q[0]
 	SUB   $1, R7, R7 // x = dim bytes of q[0]
 	MOVBU (R7), R11 // x = dim bytes of q[0]
 	LSL   $8, R10, R10 // x = dim bytes of q[0]
 	ORR   R11, R10, R10 // x = dim bytes of q[0]
 
-no_piece_10:
-	TBZ   $1, R9, no_piece_11 // x = dim bytes of q[0]
+no_piece_11:
+	TBZ   $1, R9, no_piece_12 // x = dim bytes of q[0]
 	SUB   $2, R7, R7 // x = dim bytes of q[0]
 	MOVHU (R7), R11 // x = dim bytes of q[0]
 	LSL   $16, R10, R10 // x = dim bytes of q[0]
 	ORR   R11, R10, R10 // x = dim bytes of q[0]
 
-no_piece_11:
-	TBZ   $2, R9, no_piece_12 // x = dim bytes of q[0]
+no_piece_12:
+	TBZ   $2, R9, no_piece_13 // x = dim bytes of q[0]
 	SUB   $4, R7, R7 // x = dim bytes of q[0]
 	MOVWU (R7), R11 // x = dim bytes of q[0]
 	LSL   $32, R10, R10 // x = dim bytes of q[0]
 	ORR   R11, R10, R10 // x = dim bytes of q[0]
 
-no_piece_12:
+no_piece_13:
 	VEOR  V6.B16, V6.B16, V6.B16 // x = dim bytes of q[0]
 	FMOVD R10, F4 // x = dim bytes of q[0]
-	TBZ   $3, R9, no_piece_13 // x = dim bytes of q[0]
+	TBZ   $3, R9, no_piece_14 // x = dim bytes of q[0]
 	SUB   $8, R7, R7 // x = dim bytes of q[0]
 	FMOVD (R7), F5 // x = dim bytes of q[0]
 	VMOV  V4.D[0], V5.D[1] // x = dim bytes of q[0]
 	VMOV  V5.B16, V4.B16 // x = dim bytes of q[0]
 
-no_piece_13:
-	TBZ   $4, R9, no_piece_14 // x = dim bytes of q[0]
+no_piece_14:
+	TBZ   $4, R9, no_piece_15 // x = dim bytes of q[0]
 	VMOV  V4.B16, V6.B16 // x = dim bytes of q[0]
 	FMOVQ (R8), F4 // x = dim bytes of q[0]
 
-no_piece_14:
+no_piece_15:
 	WORD  $0x4f08a485 // SXTL2 V5.8H, V4.16B // x = dim bytes of q[0]
 	WORD  $0x0f08a484 // SXTL V4.8H, V4.8B // x = dim bytes of q[0]
 	WORD  $0x4f08a4c7 // SXTL2 V7.8H, V6.16B // x = dim bytes of q[0]
@@ -22752,41 +22916,41 @@ no_piece_14:
 	MOVD  R9, R7 // y = dim bytes of row[0]
 	ADD   R6, R7, R7 // y = dim bytes of row[0]
 	MOVD  $0, R8 // y = dim bytes of row[0]
-	TBZ   $0, R9, no_piece_15 // y = dim bytes of row[0]
+	TBZ   $0, R9, no_piece_16 // y = dim bytes of row[0]
 	SUB   $1, R7, R7 // y = dim bytes of row[0]
 	MOVBU (R7), R10 // y = dim bytes of row[0]
 	LSL   $8, R8, R8 // y = dim bytes of row[0]
 	ORR   R10, R8, R8 // y = dim bytes of row[0]
 
-no_piece_15:
-	TBZ   $1, R9, no_piece_16 // y = dim bytes of row[0]
+no_piece_16:
+	TBZ   $1, R9, no_piece_17 // y = dim bytes of row[0]
 	SUB   $2, R7, R7 // y = dim bytes of row[0]
 	MOVHU (R7), R10 // y = dim bytes of row[0]
 	LSL   $16, R8, R8 // y = dim bytes of row[0]
 	ORR   R10, R8, R8 // y = dim bytes of row[0]
 
-no_piece_16:
-	TBZ   $2, R9, no_piece_17 // y = dim bytes of row[0]
+no_piece_17:
+	TBZ   $2, R9, no_piece_18 // y = dim bytes of row[0]
 	SUB   $4, R7, R7 // y = dim bytes of row[0]
 	MOVWU (R7), R10 // y = dim bytes of row[0]
 	LSL   $32, R8, R8 // y = dim bytes of row[0]
 	ORR   R10, R8, R8 // y = dim bytes of row[0]
 
-no_piece_17:
+no_piece_18:
 	VEOR  V10.B16, V10.B16, V10.B16 // y = dim bytes of row[0]
 	FMOVD R8, F8 // y = dim bytes of row[0]
-	TBZ   $3, R9, no_piece_18 // y = dim bytes of row[0]
+	TBZ   $3, R9, no_piece_19 // y = dim bytes of row[0]
 	SUB   $8, R7, R7 // y = dim bytes of row[0]
 	FMOVD (R7), F9 // y = dim bytes of row[0]
 	VMOV  V8.D[0], V9.D[1] // y = dim bytes of row[0]
 	VMOV  V9.B16, V8.B16 // y = dim bytes of row[0]
 
-no_piece_18:
-	TBZ   $4, R9, no_piece_19 // y = dim bytes of row[0]
+no_piece_19:
+	TBZ   $4, R9, no_piece_20 // y = dim bytes of row[0]
 	VMOV  V8.B16, V10.B16 // y = dim bytes of row[0]
 	FMOVQ (R6), F8 // y = dim bytes of row[0]
 
-no_piece_19:
+no_piece_20:
 	WORD $0x4f08a509 // SXTL2 V9.8H, V8.16B // y = dim bytes of row[0]
 	WORD $0x0f08a508 // SXTL V8.8H, V8.8B // y = dim bytes of row[0]
 	WORD $0x4f08a54b // SXTL2 V11.8H, V10.16B // y = dim bytes of row[0]
@@ -22800,7 +22964,8 @@ no_piece_19:
 	WORD $0x0e6b80e3 // SMLAL V3.4S, V7.4H, V11.4H // sum0 += pairs of x * y, lanes 12..15
 	WORD $0x4e6b80e3 // SMLAL2 V3.4S, V7.8H, V11.8H // sum0 += pairs of x * y, lanes 12..15
 
-less_9:
+less_10:
+less_7:
 	VADD  V1.S4, V0.S4, V0.S4 // sum0[0] = sum of lanes (int)
 	VADD  V3.S4, V2.S4, V2.S4 // sum0[0] = sum of lanes (int)
 	VADD  V2.S4, V0.S4, V0.S4 // sum0[0] = sum of lanes (int)
@@ -22859,6 +23024,7 @@ end_4:
 
 lines_5:
 	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	ADD   $64, R7, R7 // ahead += 64
 	FMOVQ (R8), F4 // x = 32 bytes of q[0]
 	FMOVQ 16(R8), F6 // x = 32 bytes of q[0]
 	WORD  $0x4f08a485 // SXTL2 V5.8H, V4.16B // x = 32 bytes of q[0]
@@ -22909,17 +23075,19 @@ lines_5:
 	WORD  $0x4e6780e3 // SMLAL2 V3.4S, V7.8H, V7.8H // sum0 += pairs of x * x, lanes 12..15
 	ADD   $64, R8, R8 // q += 64
 	ADD   $64, R6, R6 // row += 64
-	ADD   $64, R7, R7 // ahead += 64
 	SUB   $64, R9, R9 // dim += -64
 	CMP   $64, R9 // dim >= 64
 	BGE   lines_5 // dim >= 64
 
 lines_end_6:
-	CMP $32, R9 // dim < 32
-	BLT half_line_end_8 // dim < 32
+	CMP  $1, R9 // dim < 1
+	BLT  less_7 // dim < 1
+	PRFM (R7), PLDL2KEEP // prefetch ahead[0]
+	ADD  $64, R7, R7 // ahead += 64
+	CMP  $32, R9 // dim < 32
+	BLT  half_line_end_9 // dim < 32
 
-half_line_7:
-	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+half_line_8:
 	FMOVQ (R8), F4 // x = 32 bytes of q[0]
 	FMOVQ 16(R8), F6 // x = 32 bytes of q[0]
 	WORD  $0x4f08a485 // SXTL2 V5.8H, V4.16B // x = 32 bytes of q[0]
@@ -22948,50 +23116,49 @@ half_line_7:
 	ADD   $32, R6, R6 // row += 32
 	SUB   $32, R9, R9 // dim += -32
 	CMP   $32, R9 // dim >= 32
-	BGE   half_line_7 // dim >= 32
+	BGE   half_line_8 // dim >= 32
 
-half_line_end_8:
+half_line_end_9:
 	CMP   $1, R9 // dim < 1
-	BLT   less_9 // dim < 1
-	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	BLT   less_10 // dim < 1
 	MOVD  R9, R7 // x = dim bytes of q[0]
 	ADD   R8, R7, R7 // x = dim bytes of q[0]
 	MOVD  $0, R10 // x = dim bytes of q[0]
-	TBZ   $0, R9, no_piece_10 // x = dim bytes of q[0]
+	TBZ   $0, R9, no_piece_11 // x = dim bytes of q[0]
 	SUB   $1, R7, R7 // x = dim bytes of q[0]
 	MOVBU (R7), R11 // x = dim bytes of q[0]
 	LSL   $8, R10, R10 // x = dim bytes of q[0]
 	ORR   R11, R10, R10 // x = dim bytes of q[0]
 
-no_piece_10:
-	TBZ   $1, R9, no_piece_11 // x = dim bytes of q[0]
+no_piece_11:
+	TBZ   $1, R9, no_piece_12 // x = dim bytes of q[0]
 	SUB   $2, R7, R7 // x = dim bytes of q[0]
 	MOVHU (R7), R11 // x = dim bytes of q[0]
 	LSL   $16, R10, R10 // x = dim bytes of q[0]
 	ORR   R11, R10, R10 // x = dim bytes of q[0]
 
-no_piece_11:
-	TBZ   $2, R9, no_piece_12 // x = dim bytes of q[0]
+no_piece_12:
+	TBZ   $2, R9, no_piece_13 // x = dim bytes of q[0]
 	SUB   $4, R7, R7 // x = dim bytes of q[0]
 	MOVWU (R7), R11 // x = dim bytes of q[0]
 	LSL   $32, R10, R10 // x = dim bytes of q[0]
 	ORR   R11, R10, R10 // x = dim bytes of q[0]
 
-no_piece_12:
+no_piece_13:
 	VEOR  V6.B16, V6.B16, V6.B16 // x = dim bytes of q[0]
 	FMOVD R10, F4 // x = dim bytes of q[0]
-	TBZ   $3, R9, no_piece_13 // x = dim bytes of q[0]
+	TBZ   $3, R9, no_piece_14 // x = dim bytes of q[0]
 	SUB   $8, R7, R7 // x = dim bytes of q[0]
 	FMOVD (R7), F5 // x = dim bytes of q[0]
 	VMOV  V4.D[0], V5.D[1] // x = dim bytes of q[0]
 	VMOV  V5.B16, V4.B16 // x = dim bytes of q[0]
 
-no_piece_13:
-	TBZ   $4, R9, no_piece_14 // x = dim bytes of q[0]
+no_piece_14:
+	TBZ   $4, R9, no_piece_15 // x = dim bytes of q[0]
 	VMOV  V4.B16, V6.B16 // x = dim bytes of q[0]
 	FMOVQ (R8), F4 // x = dim bytes of q[0]
 
-no_piece_14:
+no_piece_15:
 	WORD  $0x4f08a485 // SXTL2 V5.8H, V4.16B // x = dim bytes of q[0]
 	WORD  $0x0f08a484 // SXTL V4.8H, V4.8B // x = dim bytes of q[0]
 	WORD  $0x4f08a4c7 // SXTL2 V7.8H, V6.16B // x = dim bytes of q[0]
@@ -22999,41 +23166,41 @@ no_piece_14:
 	MOVD  R9, R7 // y = dim bytes of row[0]
 	ADD   R6, R7, R7 // y = dim bytes of row[0]
 	MOVD  $0, R8 // y = dim bytes of row[0]
-	TBZ   $0, R9, no_piece_15 // y = dim bytes of row[0]
+	TBZ   $0, R9, no_piece_16 // y = dim bytes of row[0]
 	SUB   $1, R7, R7 // y = dim bytes of row[0]
 	MOVBU (R7), R10 // y = dim bytes of row[0]
 	LSL   $8, R8, R8 // y = dim bytes of row[0]
 	ORR   R10, R8, R8 // y = dim bytes of row[0]
 
-no_piece_15:
-	TBZ   $1, R9, no_piece_16 // y = dim bytes of row[0]
+no_piece_16:
+	TBZ   $1, R9, no_piece_17 // y = dim bytes of row[0]
 	SUB   $2, R7, R7 // y = dim bytes of row[0]
 	MOVHU (R7), R10 // y = dim bytes of row[0]
 	LSL   $16, R8, R8 // y = dim bytes of row[0]
 	ORR   R10, R8, R8 // y = dim bytes of row[0]
 
-no_piece_16:
-	TBZ   $2, R9, no_piece_17 // y = dim bytes of row[0]
+no_piece_17:
+	TBZ   $2, R9, no_piece_18 // y = dim bytes of row[0]
 	SUB   $4, R7, R7 // y = dim bytes of row[0]
 	MOVWU (R7), R10 // y = dim bytes of row[0]
 	LSL   $32, R8, R8 // y = dim bytes of row[0]
 	ORR   R10, R8, R8 // y = dim bytes of row[0]
 
-no_piece_17:
+no_piece_18:
 	VEOR  V10.B16, V10.B16, V10.B16 // y = dim bytes of row[0]
 	FMOVD R8, F8 // y = dim bytes of row[0]
-	TBZ   $3, R9, no_piece_18 // y = dim bytes of row[0]
+	TBZ   $3, R9, no_piece_19 // y = dim bytes of row[0]
 	SUB   $8, R7, R7 // y = dim bytes of row[0]
 	FMOVD (R7), F9 // y = dim bytes of row[0]
 	VMOV  V8.D[0], V9.D[1] // y = dim bytes of row[0]
 	VMOV  V9.B16, V8.B16 // y = dim bytes of row[0]
 
-no_piece_18:
-	TBZ   $4, R9, no_piece_19 // y = dim bytes of row[0]
+no_piece_19:
+	TBZ   $4, R9, no_piece_20 // y = dim bytes of row[0]
 	VMOV  V8.B16, V10.B16 // y = dim bytes of row[0]
 	FMOVQ (R6), F8 // y = dim bytes of row[0]
 
-no_piece_19:
+no_piece_20:
 	WORD $0x4f08a509 // SXTL2 V9.8H, V8.16B // y = dim bytes of row[0]
 	WORD $0x0f08a508 // SXTL V8.8H, V8.8B // y = dim bytes of row[0]
 	WORD $0x4f08a54b // SXTL2 V11.8H, V10.16B // y = dim bytes of row[0]
@@ -23051,7 +23218,8 @@ no_piece_19:
 	WORD $0x0e6780e3 // SMLAL V3.4S, V7.4H, V7.4H // sum0 += pairs of x * x, lanes 12..15
 	WORD $0x4e6780e3 // SMLAL2 V3.4S, V7.8H, V7.8H // sum0 += pairs of x * x, lanes 12..15
 
-less_9:
+less_10:
+less_7:
 	VADD  V1.S4, V0.S4, V0.S4 // sum0[0] = sum of lanes (int)
 	VADD  V3.S4, V2.S4, V2.S4 // sum0[0] = sum of lanes (int)
 	VADD  V2.S4, V0.S4, V0.S4 // sum0[0] = sum of lanes (int)
@@ -23118,6 +23286,7 @@ end_4:
 
 lines_5:
 	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	ADD   $64, R7, R7 // ahead += 64
 	FMOVQ (R8), F12 // x = 32 bytes of q[0]
 	FMOVQ 16(R8), F14 // x = 32 bytes of q[0]
 	WORD  $0x4f08a58d // SXTL2 V13.8H, V12.16B // x = 32 bytes of q[0]
@@ -23192,17 +23361,19 @@ lines_5:
 	WORD  $0x4e6f81eb // SMLAL2 V11.4S, V15.8H, V15.8H // sum2 += pairs of x * x, lanes 12..15
 	ADD   $64, R8, R8 // q += 64
 	ADD   $64, R6, R6 // row += 64
-	ADD   $64, R7, R7 // ahead += 64
 	SUB   $64, R9, R9 // dim += -64
 	CMP   $64, R9 // dim >= 64
 	BGE   lines_5 // dim >= 64
 
 lines_end_6:
-	CMP $32, R9 // dim < 32
-	BLT half_line_end_8 // dim < 32
+	CMP  $1, R9 // dim < 1
+	BLT  less_7 // dim < 1
+	PRFM (R7), PLDL2KEEP // prefetch ahead[0]
+	ADD  $64, R7, R7 // ahead += 64
+	CMP  $32, R9 // dim < 32
+	BLT  half_line_end_9 // dim < 32
 
-half_line_7:
-	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+half_line_8:
 	FMOVQ (R8), F12 // x = 32 bytes of q[0]
 	FMOVQ 16(R8), F14 // x = 32 bytes of q[0]
 	WORD  $0x4f08a58d // SXTL2 V13.8H, V12.16B // x = 32 bytes of q[0]
@@ -23243,50 +23414,49 @@ half_line_7:
 	ADD   $32, R6, R6 // row += 32
 	SUB   $32, R9, R9 // dim += -32
 	CMP   $32, R9 // dim >= 32
-	BGE   half_line_7 // dim >= 32
+	BGE   half_line_8 // dim >= 32
 
-half_line_end_8:
+half_line_end_9:
 	CMP   $1, R9 // dim < 1
-	BLT   less_9 // dim < 1
-	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	BLT   less_10 // dim < 1
 	MOVD  R9, R7 // x = dim bytes of q[0]
 	ADD   R8, R7, R7 // x = dim bytes of q[0]
 	MOVD  $0, R10 // x = dim bytes of q[0]
-	TBZ   $0, R9, no_piece_10 // x = dim bytes of q[0]
+	TBZ   $0, R9, no_piece_11 // x = dim bytes of q[0]
 	SUB   $1, R7, R7 // x = dim bytes of q[0]
 	MOVBU (R7), R11 // x = dim bytes of q[0]
 	LSL   $8, R10, R10 // x = dim bytes of q[0]
 	ORR   R11, R10, R10 // x = dim bytes of q[0]
 
-no_piece_10:
-	TBZ   $1, R9, no_piece_11 // x = dim bytes of q[0]
+no_piece_11:
+	TBZ   $1, R9, no_piece_12 // x = dim bytes of q[0]
 	SUB   $2, R7, R7 // x = dim bytes of q[0]
 	MOVHU (R7), R11 // x = dim bytes of q[0]
 	LSL   $16, R10, R10 // x = dim bytes of q[0]
 	ORR   R11, R10, R10 // x = dim bytes of q[0]
 
-no_piece_11:
-	TBZ   $2, R9, no_piece_12 // x = dim bytes of q[0]
+no_piece_12:
+	TBZ   $2, R9, no_piece_13 // x = dim bytes of q[0]
 	SUB   $4, R7, R7 // x = dim bytes of q[0]
 	MOVWU (R7), R11 // x = dim bytes of q[0]
 	LSL   $32, R10, R10 // x = dim bytes of q[0]
 	ORR   R11, R10, R10 // x = dim bytes of q[0]
 
-no_piece_12:
+no_piece_13:
 	VEOR  V14.B16, V14.B16, V14.B16 // x = dim bytes of q[0]
 	FMOVD R10, F12 // x = dim bytes of q[0]
-	TBZ   $3, R9, no_piece_13 // x = dim bytes of q[0]
+	TBZ   $3, R9, no_piece_14 // x = dim bytes of q[0]
 	SUB   $8, R7, R7 // x = dim bytes of q[0]
 	FMOVD (R7), F13 // x = dim bytes of q[0]
 	VMOV  V12.D[0], V13.D[1] // x = dim bytes of q[0]
 	VMOV  V13.B16, V12.B16 // x = dim bytes of q[0]
 
-no_piece_13:
-	TBZ   $4, R9, no_piece_14 // x = dim bytes of q[0]
+no_piece_14:
+	TBZ   $4, R9, no_piece_15 // x = dim bytes of q[0]
 	VMOV  V12.B16, V14.B16 // x = dim bytes of q[0]
 	FMOVQ (R8), F12 // x = dim bytes of q[0]
 
-no_piece_14:
+no_piece_15:
 	WORD  $0x4f08a58d // SXTL2 V13.8H, V12.16B // x = dim bytes of q[0]
 	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // x = dim bytes of q[0]
 	WORD  $0x4f08a5cf // SXTL2 V15.8H, V14.16B // x = dim bytes of q[0]
@@ -23294,41 +23464,41 @@ no_piece_14:
 	MOVD  R9, R7 // y = dim bytes of row[0]
 	ADD   R6, R7, R7 // y = dim bytes of row[0]
 	MOVD  $0, R8 // y = dim bytes of row[0]
-	TBZ   $0, R9, no_piece_15 // y = dim bytes of row[0]
+	TBZ   $0, R9, no_piece_16 // y = dim bytes of row[0]
 	SUB   $1, R7, R7 // y = dim bytes of row[0]
 	MOVBU (R7), R10 // y = dim bytes of row[0]
 	LSL   $8, R8, R8 // y = dim bytes of row[0]
 	ORR   R10, R8, R8 // y = dim bytes of row[0]
 
-no_piece_15:
-	TBZ   $1, R9, no_piece_16 // y = dim bytes of row[0]
+no_piece_16:
+	TBZ   $1, R9, no_piece_17 // y = dim bytes of row[0]
 	SUB   $2, R7, R7 // y = dim bytes of row[0]
 	MOVHU (R7), R10 // y = dim bytes of row[0]
 	LSL   $16, R8, R8 // y = dim bytes of row[0]
 	ORR   R10, R8, R8 // y = dim bytes of row[0]
 
-no_piece_16:
-	TBZ   $2, R9, no_piece_17 // y = dim bytes of row[0]
+no_piece_17:
+	TBZ   $2, R9, no_piece_18 // y = dim bytes of row[0]
 	SUB   $4, R7, R7 // y = dim bytes of row[0]
 	MOVWU (R7), R10 // y = dim bytes of row[0]
 	LSL   $32, R8, R8 // y = dim bytes of row[0]
 	ORR   R10, R8, R8 // y = dim bytes of row[0]
 
-no_piece_17:
+no_piece_18:
 	VEOR  V18.B16, V18.B16, V18.B16 // y = dim bytes of row[0]
 	FMOVD R8, F16 // y = dim bytes of row[0]
-	TBZ   $3, R9, no_piece_18 // y = dim bytes of row[0]
+	TBZ   $3, R9, no_piece_19 // y = dim bytes of row[0]
 	SUB   $8, R7, R7 // y = dim bytes of row[0]
 	FMOVD (R7), F17 // y = dim bytes of row[0]
 	VMOV  V16.D[0], V17.D[1] // y = dim bytes of row[0]
 	VMOV  V17.B16, V16.B16 // y = dim bytes of row[0]
 
-no_piece_18:
-	TBZ   $4, R9, no_piece_19 // y = dim bytes of row[0]
+no_piece_19:
+	TBZ   $4, R9, no_piece_20 // y = dim bytes of row[0]
 	VMOV  V16.B16, V18.B16 // y = dim bytes of row[0]
 	FMOVQ (R6), F16 // y = dim bytes of row[0]
 
-no_piece_19:
+no_piece_20:
 	WORD $0x4f08a611 // SXTL2 V17.8H, V16.16B // y = dim bytes of row[0]
 	WORD $0x0f08a610 // SXTL V16.8H, V16.8B // y = dim bytes of row[0]
 	WORD $0x4f08a653 // SXTL2 V19.8H, V18.16B // y = dim bytes of row[0]
@@ -23358,21 +23528,22 @@ no_piece_19:
 	WORD $0x0e6f81eb // SMLAL V11.4S, V15.4H, V15.4H // sum2 += pairs of x * x, lanes 12..15
 	WORD $0x4e6f81eb // SMLAL2 V11.4S, V15.8H, V15.8H // sum2 += pairs of x * x, lanes 12..15
 
-less_9:
+less_10:
+less_7:
 	VADD  V1.S4, V0.S4, V0.S4 // sum0[0] = sum of lanes (int)
 	VADD  V3.S4, V2.S4, V2.S4 // sum0[0] = sum of lanes (int)
 	VADD  V2.S4, V0.S4, V0.S4 // sum0[0] = sum of lanes (int)
 	VADDV V0.S4, V0 // sum0[0] = sum of lanes (int)
-	FMOVS F0, (R0) // dst[0] = sum0[0]
 	VADD  V5.S4, V4.S4, V4.S4 // sum1[0] = sum of lanes (int)
 	VADD  V7.S4, V6.S4, V6.S4 // sum1[0] = sum of lanes (int)
 	VADD  V6.S4, V4.S4, V4.S4 // sum1[0] = sum of lanes (int)
 	VADDV V4.S4, V4 // sum1[0] = sum of lanes (int)
-	FMOVS F4, 4(R0) // dst[1] = sum1[0]
 	VADD  V9.S4, V8.S4, V8.S4 // sum2[0] = sum of lanes (int)
 	VADD  V11.S4, V10.S4, V10.S4 // sum2[0] = sum of lanes (int)
 	VADD  V10.S4, V8.S4, V8.S4 // sum2[0] = sum of lanes (int)
 	VADDV V8.S4, V8 // sum2[0] = sum of lanes (int)
+	FMOVS F0, (R0) // dst[0] = sum0[0]
+	FMOVS F4, 4(R0) // dst[1] = sum1[0]
 	FMOVS F8, 8(R0) // dst[2] = sum2[0]
 	ADD   $12, R0, R0 // dst += 12
 	SUB   $1, R2, R2 // count += -1
@@ -23380,6 +23551,203 @@ less_9:
 	BGE   rows_1 // count >= 1
 
 rows_end_2:
+	RET
+
+// func dotPairInt8NEON(x *int8, y *int8, n int) int32
+TEXT ·dotPairInt8NEON(SB), NOSPLIT, $0-28
+	MOVD x+0(FP), R0 // x
+	MOVD y+8(FP), R1 // y
+	MOVD n+16(FP), R2 // n
+	VEOR V0.B16, V0.B16, V0.B16 // sum0 = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // sum0 = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // sum0 = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // sum0 = 0, lanes 12..15
+	CMP  $64, R2 // n < 64
+	BLT  lines_end_2 // n < 64
+
+lines_1:
+	FMOVQ (R0), F4 // x = 32 bytes of x[0]
+	FMOVQ 16(R0), F6 // x = 32 bytes of x[0]
+	WORD  $0x4f08a485 // SXTL2 V5.8H, V4.16B // x = 32 bytes of x[0]
+	WORD  $0x0f08a484 // SXTL V4.8H, V4.8B // x = 32 bytes of x[0]
+	WORD  $0x4f08a4c7 // SXTL2 V7.8H, V6.16B // x = 32 bytes of x[0]
+	WORD  $0x0f08a4c6 // SXTL V6.8H, V6.8B // x = 32 bytes of x[0]
+	FMOVQ (R1), F8 // y = 32 bytes of y[0]
+	FMOVQ 16(R1), F10 // y = 32 bytes of y[0]
+	WORD  $0x4f08a509 // SXTL2 V9.8H, V8.16B // y = 32 bytes of y[0]
+	WORD  $0x0f08a508 // SXTL V8.8H, V8.8B // y = 32 bytes of y[0]
+	WORD  $0x4f08a54b // SXTL2 V11.8H, V10.16B // y = 32 bytes of y[0]
+	WORD  $0x0f08a54a // SXTL V10.8H, V10.8B // y = 32 bytes of y[0]
+	WORD  $0x0e688080 // SMLAL V0.4S, V4.4H, V8.4H // sum0 += pairs of x * y, lanes 0..3
+	WORD  $0x4e688080 // SMLAL2 V0.4S, V4.8H, V8.8H // sum0 += pairs of x * y, lanes 0..3
+	WORD  $0x0e6980a1 // SMLAL V1.4S, V5.4H, V9.4H // sum0 += pairs of x * y, lanes 4..7
+	WORD  $0x4e6980a1 // SMLAL2 V1.4S, V5.8H, V9.8H // sum0 += pairs of x * y, lanes 4..7
+	WORD  $0x0e6a80c2 // SMLAL V2.4S, V6.4H, V10.4H // sum0 += pairs of x * y, lanes 8..11
+	WORD  $0x4e6a80c2 // SMLAL2 V2.4S, V6.8H, V10.8H // sum0 += pairs of x * y, lanes 8..11
+	WORD  $0x0e6b80e3 // SMLAL V3.4S, V7.4H, V11.4H // sum0 += pairs of x * y, lanes 12..15
+	WORD  $0x4e6b80e3 // SMLAL2 V3.4S, V7.8H, V11.8H // sum0 += pairs of x * y, lanes 12..15
+	FMOVQ 32(R0), F4 // x = 32 bytes of x[8]
+	FMOVQ 48(R0), F6 // x = 32 bytes of x[8]
+	WORD  $0x4f08a485 // SXTL2 V5.8H, V4.16B // x = 32 bytes of x[8]
+	WORD  $0x0f08a484 // SXTL V4.8H, V4.8B // x = 32 bytes of x[8]
+	WORD  $0x4f08a4c7 // SXTL2 V7.8H, V6.16B // x = 32 bytes of x[8]
+	WORD  $0x0f08a4c6 // SXTL V6.8H, V6.8B // x = 32 bytes of x[8]
+	FMOVQ 32(R1), F8 // y = 32 bytes of y[8]
+	FMOVQ 48(R1), F10 // y = 32 bytes of y[8]
+	WORD  $0x4f08a509 // SXTL2 V9.8H, V8.16B // y = 32 bytes of y[8]
+	WORD  $0x0f08a508 // SXTL V8.8H, V8.8B // y = 32 bytes of y[8]
+	WORD  $0x4f08a54b // SXTL2 V11.8H, V10.16B // y = 32 bytes of y[8]
+	WORD  $0x0f08a54a // SXTL V10.8H, V10.8B // y = 32 bytes of y[8]
+	WORD  $0x0e688080 // SMLAL V0.4S, V4.4H, V8.4H // sum0 += pairs of x * y, lanes 0..3
+	WORD  $0x4e688080 // SMLAL2 V0.4S, V4.8H, V8.8H // sum0 += pairs of x * y, lanes 0..3
+	WORD  $0x0e6980a1 // SMLAL V1.4S, V5.4H, V9.4H // sum0 += pairs of x * y, lanes 4..7
+	WORD  $0x4e6980a1 // SMLAL2 V1.4S, V5.8H, V9.8H // sum0 += pairs of x * y, lanes 4..7
+	WORD  $0x0e6a80c2 // SMLAL V2.4S, V6.4H, V10.4H // sum0 += pairs of x * y, lanes 8..11
+	WORD  $0x4e6a80c2 // SMLAL2 V2.4S, V6.8H, V10.8H // sum0 += pairs of x * y, lanes 8..11
+	WORD  $0x0e6b80e3 // SMLAL V3.4S, V7.4H, V11.4H // sum0 += pairs of x * y, lanes 12..15
+	WORD  $0x4e6b80e3 // SMLAL2 V3.4S, V7.8H, V11.8H // sum0 += pairs of x * y, lanes 12..15
+	ADD   $64, R0, R0 // x += 64
+	ADD   $64, R1, R1 // y += 64
+	SUB   $64, R2, R2 // n += -64
+	CMP   $64, R2 // n >= 64
+	BGE   lines_1 // n >= 64
+
+lines_end_2:
+	CMP $1, R2 // n < 1
+	BLT less_3 // n < 1
+	CMP $32, R2 // n < 32
+	BLT half_line_end_5 // n < 32
+
+half_line_4:
+	FMOVQ (R0), F4 // x = 32 bytes of x[0]
+	FMOVQ 16(R0), F6 // x = 32 bytes of x[0]
+	WORD  $0x4f08a485 // SXTL2 V5.8H, V4.16B // x = 32 bytes of x[0]
+	WORD  $0x0f08a484 // SXTL V4.8H, V4.8B // x = 32 bytes of x[0]
+	WORD  $0x4f08a4c7 // SXTL2 V7.8H, V6.16B // x = 32 bytes of x[0]
+	WORD  $0x0f08a4c6 // SXTL V6.8H, V6.8B // x = 32 bytes of x[0]
+	FMOVQ (R1), F8 // y = 32 bytes of y[0]
+	FMOVQ 16(R1), F10 // y = 32 bytes of y[0]
+	WORD  $0x4f08a509 // SXTL2 V9.8H, V8.16B // y = 32 bytes of y[0]
+	WORD  $0x0f08a508 // SXTL V8.8H, V8.8B // y = 32 bytes of y[0]
+	WORD  $0x4f08a54b // SXTL2 V11.8H, V10.16B // y = 32 bytes of y[0]
+	WORD  $0x0f08a54a // SXTL V10.8H, V10.8B // y = 32 bytes of y[0]
+	WORD  $0x0e688080 // SMLAL V0.4S, V4.4H, V8.4H // sum0 += pairs of x * y, lanes 0..3
+	WORD  $0x4e688080 // SMLAL2 V0.4S, V4.8H, V8.8H // sum0 += pairs of x * y, lanes 0..3
+	WORD  $0x0e6980a1 // SMLAL V1.4S, V5.4H, V9.4H // sum0 += pairs of x * y, lanes 4..7
+	WORD  $0x4e6980a1 // SMLAL2 V1.4S, V5.8H, V9.8H // sum0 += pairs of x * y, lanes 4..7
+	WORD  $0x0e6a80c2 // SMLAL V2.4S, V6.4H, V10.4H // sum0 += pairs of x * y, lanes 8..11
+	WORD  $0x4e6a80c2 // SMLAL2 V2.4S, V6.8H, V10.8H // sum0 += pairs of x * y, lanes 8..11
+	WORD  $0x0e6b80e3 // SMLAL V3.4S, V7.4H, V11.4H // sum0 += pairs of x * y, lanes 12..15
+	WORD  $0x4e6b80e3 // SMLAL2 V3.4S, V7.8H, V11.8H // sum0 += pairs of x * y, lanes 12..15
+	ADD   $32, R0, R0 // x += 32
+	ADD   $32, R1, R1 // y += 32
+	SUB   $32, R2, R2 // n += -32
+	CMP   $32, R2 // n >= 32
+	BGE   half_line_4 // n >= 32
+
+half_line_end_5:
+	CMP   $1, R2 // n < 1
+	BLT   less_6 // n < 1
+	MOVD  R2, R3 // x = n bytes of x[0]
+	ADD   R0, R3, R3 // x = n bytes of x[0]
+	MOVD  $0, R6 // x = n bytes of x[0]
+	TBZ   $0, R2, no_piece_7 // x = n bytes of x[0]
+	SUB   $1, R3, R3 // x = n bytes of x[0]
+	MOVBU (R3), R7 // x = n bytes of x[0]
+	LSL   $8, R6, R6 // x = n bytes of x[0]
+	ORR   R7, R6, R6 // x = n bytes of x[0]
+
+no_piece_7:
+	TBZ   $1, R2, no_piece_8 // x = n bytes of x[0]
+	SUB   $2, R3, R3 // x = n bytes of x[0]
+	MOVHU (R3), R7 // x = n bytes of x[0]
+	LSL   $16, R6, R6 // x = n bytes of x[0]
+	ORR   R7, R6, R6 // x = n bytes of x[0]
+
+no_piece_8:
+	TBZ   $2, R2, no_piece_9 // x = n bytes of x[0]
+	SUB   $4, R3, R3 // x = n bytes of x[0]
+	MOVWU (R3), R7 // x = n bytes of x[0]
+	LSL   $32, R6, R6 // x = n bytes of x[0]
+	ORR   R7, R6, R6 // x = n bytes of x[0]
+
+no_piece_9:
+	VEOR  V6.B16, V6.B16, V6.B16 // x = n bytes of x[0]
+	FMOVD R6, F4 // x = n bytes of x[0]
+	TBZ   $3, R2, no_piece_10 // x = n bytes of x[0]
+	SUB   $8, R3, R3 // x = n bytes of x[0]
+	FMOVD (R3), F5 // x = n bytes of x[0]
+	VMOV  V4.D[0], V5.D[1] // x = n bytes of x[0]
+	VMOV  V5.B16, V4.B16 // x = n bytes of x[0]
+
+no_piece_10:
+	TBZ   $4, R2, no_piece_11 // x = n bytes of x[0]
+	VMOV  V4.B16, V6.B16 // x = n bytes of x[0]
+	FMOVQ (R0), F4 // x = n bytes of x[0]
+
+no_piece_11:
+	WORD  $0x4f08a485 // SXTL2 V5.8H, V4.16B // x = n bytes of x[0]
+	WORD  $0x0f08a484 // SXTL V4.8H, V4.8B // x = n bytes of x[0]
+	WORD  $0x4f08a4c7 // SXTL2 V7.8H, V6.16B // x = n bytes of x[0]
+	WORD  $0x0f08a4c6 // SXTL V6.8H, V6.8B // x = n bytes of x[0]
+	MOVD  R2, R0 // y = n bytes of y[0]
+	ADD   R1, R0, R0 // y = n bytes of y[0]
+	MOVD  $0, R3 // y = n bytes of y[0]
+	TBZ   $0, R2, no_piece_12 // y = n bytes of y[0]
+	SUB   $1, R0, R0 // y = n bytes of y[0]
+	MOVBU (R0), R6 // y = n bytes of y[0]
+	LSL   $8, R3, R3 // y = n bytes of y[0]
+	ORR   R6, R3, R3 // y = n bytes of y[0]
+
+no_piece_12:
+	TBZ   $1, R2, no_piece_13 // y = n bytes of y[0]
+	SUB   $2, R0, R0 // y = n bytes of y[0]
+	MOVHU (R0), R6 // y = n bytes of y[0]
+	LSL   $16, R3, R3 // y = n bytes of y[0]
+	ORR   R6, R3, R3 // y = n bytes of y[0]
+
+no_piece_13:
+	TBZ   $2, R2, no_piece_14 // y = n bytes of y[0]
+	SUB   $4, R0, R0 // y = n bytes of y[0]
+	MOVWU (R0), R6 // y = n bytes of y[0]
+	LSL   $32, R3, R3 // y = n bytes of y[0]
+	ORR   R6, R3, R3 // y = n bytes of y[0]
+
+no_piece_14:
+	VEOR  V10.B16, V10.B16, V10.B16 // y = n bytes of y[0]
+	FMOVD R3, F8 // y = n bytes of y[0]
+	TBZ   $3, R2, no_piece_15 // y = n bytes of y[0]
+	SUB   $8, R0, R0 // y = n bytes of y[0]
+	FMOVD (R0), F9 // y = n bytes of y[0]
+	VMOV  V8.D[0], V9.D[1] // y = n bytes of y[0]
+	VMOV  V9.B16, V8.B16 // y = n bytes of y[0]
+
+no_piece_15:
+	TBZ   $4, R2, no_piece_16 // y = n bytes of y[0]
+	VMOV  V8.B16, V10.B16 // y = n bytes of y[0]
+	FMOVQ (R1), F8 // y = n bytes of y[0]
+
+no_piece_16:
+	WORD $0x4f08a509 // SXTL2 V9.8H, V8.16B // y = n bytes of y[0]
+	WORD $0x0f08a508 // SXTL V8.8H, V8.8B // y = n bytes of y[0]
+	WORD $0x4f08a54b // SXTL2 V11.8H, V10.16B // y = n bytes of y[0]
+	WORD $0x0f08a54a // SXTL V10.8H, V10.8B // y = n bytes of y[0]
+	WORD $0x0e688080 // SMLAL V0.4S, V4.4H, V8.4H // sum0 += pairs of x * y, lanes 0..3
+	WORD $0x4e688080 // SMLAL2 V0.4S, V4.8H, V8.8H // sum0 += pairs of x * y, lanes 0..3
+	WORD $0x0e6980a1 // SMLAL V1.4S, V5.4H, V9.4H // sum0 += pairs of x * y, lanes 4..7
+	WORD $0x4e6980a1 // SMLAL2 V1.4S, V5.8H, V9.8H // sum0 += pairs of x * y, lanes 4..7
+	WORD $0x0e6a80c2 // SMLAL V2.4S, V6.4H, V10.4H // sum0 += pairs of x * y, lanes 8..11
+	WORD $0x4e6a80c2 // SMLAL2 V2.4S, V6.8H, V10.8H // sum0 += pairs of x * y, lanes 8..11
+	WORD $0x0e6b80e3 // SMLAL V3.4S, V7.4H, V11.4H // sum0 += pairs of x * y, lanes 12..15
+	WORD $0x4e6b80e3 // SMLAL2 V3.4S, V7.8H, V11.8H // sum0 += pairs of x * y, lanes 12..15
+
+less_6:
+less_3:
+	VADD  V1.S4, V0.S4, V0.S4 // sum0[0] = sum of lanes (int)
+	VADD  V3.S4, V2.S4, V2.S4 // sum0[0] = sum of lanes (int)
+	VADD  V2.S4, V0.S4, V0.S4 // sum0[0] = sum of lanes (int)
+	VADDV V0.S4, V0 // sum0[0] = sum of lanes (int)
+	FMOVS F0, ret+24(FP) // return sum0[0]
 	RET
 
 // func hammingRowsNEON(dst *int32, q *uint64, rows *uint64, dim int, stride int, count int, index *uint32, last *uint32, ahead int)

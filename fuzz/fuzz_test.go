@@ -13,6 +13,14 @@ func FuzzExp(f *testing.F)         { fuzzKernel(f, "ExpArray") }
 func FuzzSoftmaxTile(f *testing.F) { fuzzKernel(f, "SoftmaxTile") }
 func FuzzProduct(f *testing.F)     { fuzzKernel(f, "Product") }
 
+func FuzzNarrowBF16(f *testing.F)  { fuzzKernel(f, "NarrowBF16") }
+func FuzzNarrowF16(f *testing.F)   { fuzzKernel(f, "NarrowF16") }
+func FuzzDotPairBF16(f *testing.F) { fuzzKernel(f, "DotPairBF16") }
+func FuzzL2RowsInt8(f *testing.F)  { fuzzKernel(f, "L2RowsInt8") }
+func FuzzCosineRows(f *testing.F)  { fuzzKernel(f, "CosineRowsF16") }
+func FuzzCosineInt8(f *testing.F)  { fuzzKernel(f, "CosineInt8") }
+func FuzzHammingRows(f *testing.F) { fuzzKernel(f, "HammingRows") }
+
 // fuzzKernel lets the fuzzer choose the size, the place and, as far as its bytes reach, the numbers;
 // the seed draws what remains.
 func fuzzKernel(f *testing.F, name string) {

@@ -174,7 +174,7 @@ func TestForcedLevelRuns(t *testing.T) {
 			}
 			if _, fault := recoverFault(level, f); fault == nil {
 				t.Errorf("%s ran without its operands", want)
-			} else if fault.function != want {
+			} else if !strings.HasPrefix(fault.function, want) { // an extension may follow
 				t.Errorf("%s ran, want %s", fault.function, want)
 			}
 		}

@@ -20,7 +20,7 @@ type kernel struct {
 const long = 2*64 + 64
 
 // kernels has a row for every kernel of the manifest. Buffers are exactly as large as a kernel may use.
-var kernels = []kernel{
+var kernels = append([]kernel{
 	{"Dot", long, func(d *draw, n int) call {
 		x, y := d.in("x", vector(n), d.Float32), d.in("y", vector(n), d.Float32)
 		return func(l isa.Level) float32 { return asm.Dot(l, x.Ptr(), y.Ptr(), n) }
@@ -222,4 +222,4 @@ var kernels = []kernel{
 		src := d.in("src", vector(n), d.Float32)
 		return func(l isa.Level) float32 { asm.ReadSum(l, src.Ptr(), n); return 0 }
 	}},
-}
+}, dotKernels...)

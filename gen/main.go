@@ -44,6 +44,9 @@ func assemble(isa machine.ISA) ([]byte, error) {
 	m := machine.New(isa)
 	for _, k := range manifest {
 		m.Func(unexported(k.Name)+isa.Name, k.Sig, k.Doc, k.Text)
+		if k.Extended != nil && isa.Extension != "" {
+			m.Func(unexported(k.Name)+isa.Name+isa.Extension, k.Sig, k.Doc, k.Extended)
+		}
 	}
 	return m.Assembly()
 }
@@ -74,8 +77,14 @@ func {{.Name}}(level isa.Level, {{.Params}}){{.Result}} {
 {{- if $.Levels}}
 	switch level {
 {{- $k := .}}{{range $.Levels}}
-	case isa.{{.}}:
-		{{if $k.Result}}return {{end}}{{$k.Stub}}{{.}}({{$k.Args}}){{if not $k.Result}}
+	case isa.{{.Name}}:
+{{- if and $k.Extended .Extension}}
+		if isa.Extended() {
+			{{if $k.Result}}return {{end}}{{$k.Stub}}{{.Name}}{{.Extension}}({{$k.Args}}){{if not $k.Result}}
+			return{{end}}
+		}
+{{- end}}
+		{{if $k.Result}}return {{end}}{{$k.Stub}}{{.Name}}({{$k.Args}}){{if not $k.Result}}
 		return{{end}}
 {{- end}}
 	}
@@ -84,22 +93,30 @@ func {{.Name}}(level isa.Level, {{.Params}}){{.Result}} {
 }
 {{$k := .}}{{range $.Levels}}
 //go:noescape
-func {{$k.Stub}}{{.}}({{$k.Params}}){{$k.Result}}
+func {{$k.Stub}}{{.Name}}({{$k.Params}}){{$k.Result}}
+{{- if and $k.Extended .Extension}}
+
+//go:noescape
+func {{$k.Stub}}{{.Name}}{{.Extension}}({{$k.Params}}){{$k.Result}}
+{{- end}}
 {{end}}{{end}}`))
 
 // dispatch writes the switches for one GOARCH: direct calls, because a table of function values
 // makes every argument escape to the heap. They are not inlined, so that each call of assembly,
 // which cannot be preempted, stands behind the stack check of a Go function.
 func dispatch(arch string) []byte {
-	type row struct{ Name, Stub, Doc, Params, Args, Result string }
+	type row struct {
+		Name, Stub, Doc, Params, Args, Result string
+		Extended                              bool
+	}
 	data := struct {
 		Build   string
-		Levels  []string
+		Levels  []machine.ISA
 		Kernels []row
 	}{Build: arch + " && !purego"}
 	for _, isa := range machine.ISAs {
 		if isa.GOARCH == arch {
-			data.Levels = append(data.Levels, isa.Name)
+			data.Levels = append(data.Levels, isa)
 		}
 	}
 	if len(data.Levels) == 0 {
@@ -111,7 +128,7 @@ func dispatch(arch string) []byte {
 		for _, p := range strings.Split(params, ",") {
 			args = append(args, strings.Fields(p)[0])
 		}
-		data.Kernels = append(data.Kernels, row{k.Name, unexported(k.Name), k.Doc, params, strings.Join(args, ", "), result})
+		data.Kernels = append(data.Kernels, row{k.Name, unexported(k.Name), k.Doc, params, strings.Join(args, ", "), result, k.Extended != nil})
 	}
 	var text bytes.Buffer
 	if err := dispatchTemplate.Execute(&text, data); err != nil {

@@ -9,6 +9,9 @@ type kernel struct {
 	Sig  string // Go signature; float32 pointers, strides and counts in elements
 	Doc  string
 	Text func(*machine.Machine)
+
+	// Extended is a second text, if any, for CPUs that have the extension of their instruction set.
+	Extended func(*machine.Machine)
 }
 
 var manifest = append([]kernel{

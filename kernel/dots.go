@@ -55,19 +55,32 @@ const (
 // For long vectors it reads memory as fast as the machine does; for short ones, in cache, two loads
 // for every fused multiply-add are the limit.
 func Dot[T Float](x, y []T) float32 {
-	var zero T
-	if unsafe.Sizeof(zero) != 4 { // known when this is compiled for T
-		return pair(measureDot, "Dot", x, y)
-	}
 	n := len(x)
-	if n != len(y) {
+	if n != len(y) { // mustMatch is not inlined, and this is short
 		panicMismatch("Dot", "x", n, "y", len(y))
 	}
-	px, py := (*float32)(unsafe.Pointer(unsafe.SliceData(x))), (*float32)(unsafe.Pointer(unsafe.SliceData(y)))
-	if n > chunk {
-		return longDot(isa.Active(), px, py, n)
+	px, py := unsafe.Pointer(unsafe.SliceData(x)), unsafe.Pointer(unsafe.SliceData(y))
+	var zero T
+	if unsafe.Sizeof(zero) != 4 { // known when this is compiled for T
+		return dotHalf(kindOf[T](), (*uint16)(px), (*uint16)(py), n)
 	}
-	return asm.Dot(isa.Active(), px, py, n)
+	if n <= chunk {
+		return asm.Dot(isa.Active(), (*float32)(px), (*float32)(py), n)
+	}
+	return longDot(isa.Active(), (*float32)(px), (*float32)(py), n)
+}
+
+// dotHalf is Dot for 16-bit elements, in fewer calls than pairs where the vectors are short.
+func dotHalf(kind scalarKind, x, y *uint16, n int) (sum float32) {
+	switch {
+	case n > chunk:
+		return pairs(measureDot, kind, unsafe.Pointer(x), unsafe.Pointer(y), n)
+	case kind == kindBF16:
+		asm.DotPairBF16(isa.Active(), &sum, x, y, n, nil, 0)
+	default:
+		asm.DotPairF16(isa.Active(), &sum, x, y, n, nil, 0)
+	}
+	return sum
 }
 
 func longDot(level isa.Level, x, y *float32, n int) float32 {
@@ -183,7 +196,11 @@ func cosine(xy, xx, yy float32) float32 {
 // DotInt8 returns Σ x[i]·y[i], exactly. Empty slices give 0. x and y may overlap. It panics if the
 // lengths differ.
 func DotInt8(x, y []int8) int64 {
-	mustMatch("DotInt8", "x", len(x), "y", len(y))
+	n := len(x)
+	mustMatch("DotInt8", "x", n, "y", len(y))
+	if n <= intChunk {
+		return int64(asm.DotPairInt8(isa.Active(), unsafe.SliceData(x), unsafe.SliceData(y), n))
+	}
 	return intPair(measureDot, x, y)[0]
 }
 

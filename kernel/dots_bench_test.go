@@ -88,9 +88,13 @@ func pairTargets(l isa.Level) {
 			func() { sinkFloat = Cosine(b, c) },
 			func() { sinkFloat = Dot(f, g) },
 			func() { sinkFloat = float32(DotInt8(i, j)) },
+			func() {
+				defer isa.WithoutExtension()()
+				sinkFloat = float32(DotInt8(i, j))
+			},
 			func() { sinkFloat = CosineInt8(i, j) },
 		)
-		report(fmt.Sprintf("n=%d", n), ns, ratio, "load only", "Dot", "SquaredL2", "Cosine", "Dot BF16", "Cosine BF16", "Dot F16", "DotInt8", "CosineInt8")
+		report(fmt.Sprintf("n=%d", n), ns, ratio, "load only", "Dot", "SquaredL2", "Cosine", "Dot BF16", "Cosine BF16", "Dot F16", "DotInt8", "DotInt8 no extension", "CosineInt8")
 	}
 }
 

@@ -132,6 +132,9 @@ func TestIntegersAreExactEverywhere(t *testing.T) {
 			for _, l := range isa.Supported() {
 				restore := isa.Use(l)
 				require.Equal(t, xy, DotInt8(x[:n], y[:n]), "%v n=%d", l, n)
+				again := isa.WithoutExtension()
+				require.Equal(t, xy, DotInt8(x[:n], y[:n]), "%v n=%d, without the extension", l, n)
+				again()
 				require.Equal(t, dd, SquaredL2Int8(x[:n], y[:n]), "%v n=%d", l, n)
 				require.Equal(t, intCosine(xy, xx, yy), CosineInt8(x[:n], y[:n]), "%v n=%d", l, n)
 				require.Equal(t, hamming, Hamming(a[:n], b[:n]), "%v n=%d", l, n)

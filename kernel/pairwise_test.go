@@ -20,7 +20,9 @@ func checkPairwise[Q, T Scalar](t *testing.T) {
 				dim, n, count = 3000, 3, 20 // cut along the depth
 			}
 			queries, rows := Rows[Q]{Dim: dim, Data: numbers[Q](1, dim*n)}, Rows[T]{Dim: dim, Stride: dim + r.IntN(3)}
-			rows.Data = numbers[T](2, rows.Stride*count)
+			if dim > 0 {
+				rows.Data = numbers[T](2, rows.Stride*count)
+			}
 			if stored := rows.stored(); stored > 0 && r.IntN(2) == 0 {
 				rows.Index = make([]uint32, count)
 				for i := range rows.Index {

@@ -211,7 +211,12 @@ type piece struct {
 func (s *scan) rowsFrom(i, count int) piece {
 	p := piece{q: s.q, dim: s.dim, count: count, scale: 1}
 	if s.index == nil {
-		p.rows, p.ahead = s.row(i), farAhead
+		p.rows = s.row(i)
+		// float32 in order is best left to the hardware, 1.02 of a plain stream against 0.91 with prefetching;
+		// smaller types, which take longer for a line, gain: int8 0.94 against 0.63 (768 numbers, Zen 4).
+		if s.kind != kindFloat32 {
+			p.ahead = farAhead
+		}
 	} else {
 		p.rows, p.index, p.last = s.rows, &s.index[i], &s.index[len(s.index)-1]
 		p.ahead = 4 * max(1, farAhead/max(s.dim*s.kind.size(), 1))

@@ -134,6 +134,10 @@ var arm64Ops = map[string]arm64Op{
 
 	// Between and within vectors.
 	copyOp:  {write: func(o []operand.Op) (string, string) { return "VMOV", v(o[1]) + ".B16, " + v(o[0]) + ".B16" }},
+	"ZIP1":  {write: sourcesFirst("VZIP1", "S4")},
+	"ZIP2":  {write: sourcesFirst("VZIP2", "S4")},
+	"UZP1":  {write: sourcesFirst("VUZP1", "S4")},
+	"UZP2":  {write: sourcesFirst("VUZP2", "S4")},
 	"TRN1S": {write: sourcesFirst("VTRN1", "S4")},
 	"TRN2S": {write: sourcesFirst("VTRN2", "S4")},
 	"TRN1D": {write: sourcesFirst("VTRN1", "D2")},
@@ -504,6 +508,46 @@ func (b *arm64Backend) storeAs(f Format, a operand.Mem, s []operand.Op) {
 	}
 }
 
+// loadSplit clears the lower halves by shifting: a mask would need a register more.
+func (b *arm64Backend) loadSplit(even, odd []operand.Op, a operand.Mem) {
+	for r := range odd {
+		b.load(odd[r], a.Offset(16*r))
+		b.set("SHL", even[r], odd[r], operand.U8(16))
+		b.set("USHR", odd[r], odd[r], operand.U8(16))
+		b.set("SHL", odd[r], odd[r], operand.U8(16))
+	}
+}
+
+func (b *arm64Backend) zip(x, y []operand.Op) {
+	var out []operand.Op
+	for r := range x {
+		low, high := b.vector(), b.vector()
+		b.set("ZIP1", low, x[r], y[r])
+		b.set("ZIP2", high, x[r], y[r])
+		out = append(out, low, high)
+	}
+	b.copyPair(x, y, out)
+}
+
+func (b *arm64Backend) unzip(x, y []operand.Op) {
+	all := slices.Concat(x, y)
+	var even, odd []operand.Op
+	for r := 0; r < len(all); r += 2 {
+		e, o := b.vector(), b.vector()
+		b.set("UZP1", e, all[r], all[r+1])
+		b.set("UZP2", o, all[r], all[r+1])
+		even, odd = append(even, e), append(odd, o)
+	}
+	b.copyPair(x, y, append(even, odd...))
+}
+
+func (b *arm64Backend) copyPair(x, y, from []operand.Op) {
+	for r := range x {
+		b.copy(x[r], from[r])
+		b.copy(y[r], from[len(x)+r])
+	}
+}
+
 func (b *arm64Backend) narrowTail(n Word) Tail { return b.tail(n) }
 
 func (b *arm64Backend) loadTailAs(f Format, d []operand.Op, a operand.Mem, t Tail) {
@@ -682,6 +726,11 @@ func (b *arm64Backend) mulPairs(acc, x, y operand.Op) {
 	b.set("SMLAL", acc, x, y)
 	b.set("SMLAL2", acc, x, y)
 }
+
+func (b *arm64Backend) loadTailBytes([]operand.Op, operand.Mem, Tail) {
+	panic("machine: arm64 has no extension")
+}
+func (b *arm64Backend) dotBytes(acc, x, y operand.Op) { panic("machine: arm64 has no extension") }
 
 func (b *arm64Backend) bitCounter() []operand.Op { return nil }
 

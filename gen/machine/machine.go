@@ -52,13 +52,17 @@ type ISA struct {
 	// rows of C by logical values of 16 columns.
 	TileRows, TileValues int
 
+	// Extension names what some CPUs have beyond the instruction set and some kernels have a second
+	// text for, such as VNNI; it ends the names of their functions.
+	Extension string
+
 	// Interleave is the number of logical values that a loop over elements takes at once.
 	Interleave int
 }
 
 // The instruction sets, in order of preference within an architecture.
 var (
-	AVX512 = ISA{Name: "AVX512", GOARCH: "amd64", Lanes: 16, Registers: 32, TileRows: 12, TileValues: 2, Interleave: 4}
+	AVX512 = ISA{Name: "AVX512", GOARCH: "amd64", Lanes: 16, Registers: 32, TileRows: 12, TileValues: 2, Interleave: 4, Extension: "VNNI"}
 	AVX2   = ISA{Name: "AVX2", GOARCH: "amd64", Lanes: 8, Registers: 16, TileRows: 6, TileValues: 1, Interleave: 2}
 	NEON   = ISA{Name: "NEON", GOARCH: "arm64", Lanes: 4, Registers: 32, TileRows: 6, TileValues: 1, Interleave: 1}
 
@@ -88,6 +92,9 @@ type backend interface {
 	// Formats other than Float32, a logical value at a time.
 	loadAs(f Format, d []operand.Op, a operand.Mem)
 	storeAs(f Format, a operand.Mem, s []operand.Op)
+	loadSplit(even, odd []operand.Op, a operand.Mem)
+	zip(a, b []operand.Op)
+	unzip(a, b []operand.Op)
 	narrowTail(n Word) Tail
 	loadTailAs(f Format, d []operand.Op, a operand.Mem, t Tail)
 	storeTailAs(f Format, a operand.Mem, s []operand.Op, t Tail)
@@ -124,6 +131,8 @@ type backend interface {
 	loadTailInt16(d []operand.Op, a operand.Mem, t Tail)
 	sub16(d, x, y operand.Op)
 	mulPairs(acc, x, y operand.Op)
+	loadTailBytes(d []operand.Op, a operand.Mem, t Tail)
+	dotBytes(acc, x, y operand.Op)
 	bitCounter() []operand.Op
 	countBits(acc, x operand.Op, counter []operand.Op)
 
@@ -487,6 +496,30 @@ func (m *Machine) StoreAs(f Format, a Addr, s Value) {
 	m.note = ""
 }
 
+// LoadSplit reads 32 bfloat16: those at even places into one value, those at odd places into the
+// other. This is faster than reading them in order with LoadAs, since both halves of a 32-bit word
+// need one operation each and no shuffle; Zip brings results into order.
+func (m *Machine) LoadSplit(even, odd Value, a Addr) {
+	m.explain("%s, %s = every other bfloat16 of %s", even.name, odd.name, a.name())
+	m.b.loadSplit(even.regs, odd.regs, a.mem(0))
+	m.note = ""
+}
+
+// Zip takes the lanes of a and b in turn: a0, b0, a1, b1 and so on, the first sixteen into a,
+// the others into b.
+func (m *Machine) Zip(a, b Value) {
+	m.explain("zip %s, %s", a.name, b.name)
+	m.b.zip(a.regs, b.regs)
+	m.note = ""
+}
+
+// Unzip is the inverse of Zip.
+func (m *Machine) Unzip(a, b Value) {
+	m.explain("unzip %s, %s", a.name, b.name)
+	m.b.unzip(a.regs, b.regs)
+	m.note = ""
+}
+
 // TailAs is Tail for LoadTailAs and StoreTailAs, 0 ≤ n < 16.
 func (m *Machine) TailAs(f Format, n Word) Tail {
 	if f == Float32 {
@@ -661,6 +694,20 @@ func (m *Machine) Sub16(d, x, y Value) { m.binary(d, x, y, "- (int16)", m.b.sub1
 // MulPairs adds the products of lanes of 16 bits, two to a lane of 32 bits.
 func (m *Machine) MulPairs(acc, x, y Value) {
 	m.each(acc, fmt.Sprintf("%s += pairs of %s * %s", acc.name, x.name, y.name), func(i int) { m.b.mulPairs(acc.at(i), x.at(i), y.at(i)) })
+}
+
+// LoadTailBytes reads the first bytes of d, as many as t says, which TailAs(Int8) made for
+// 0 ≤ n < 64, and sets the others to 0. Only with an Extension.
+func (m *Machine) LoadTailBytes(d Value, a Addr, t Tail) {
+	m.explain("%s = %s bytes of %s", d.name, t.n.name, a.name())
+	m.b.loadTailBytes(d.regs, a.mem(0), t)
+	m.note = ""
+}
+
+// DotBytes adds the products of bytes, unsigned in x and signed in y, four to a lane of 32 bits. Only
+// with an Extension.
+func (m *Machine) DotBytes(acc, x, y Value) {
+	m.each(acc, fmt.Sprintf("%s += fours of %s * %s", acc.name, x.name, y.name), func(i int) { m.b.dotBytes(acc.at(i), x.at(i), y.at(i)) })
 }
 
 // BitCounter is what CountBits needs: tables, where there is no instruction.

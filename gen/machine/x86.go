@@ -163,6 +163,72 @@ func (b *x86Backend) widen(f Format, d, s operand.Op) {
 	}
 }
 
+func (b *x86Backend) loadSplit(even, odd []operand.Op, a operand.Mem) {
+	upper := b.m.ConstBits("upper half", 0xffff0000).regs[0]
+	for r := range odd {
+		b.load(odd[r], a.Offset(4*b.m.Lanes*r))
+		b.shiftLeft(even[r], odd[r], 16)
+		b.and(odd[r], odd[r], upper)
+	}
+}
+
+func (b *x86Backend) zip(x, y []operand.Op) {
+	if b.wide {
+		b.permutePair(x, y, func(i uint32) uint32 { return i/2 + i%2*16 })
+		return
+	}
+	var out []operand.Op
+	for r := range x {
+		l, h, first, second := b.vector(), b.vector(), b.vector(), b.vector()
+		b.m.emit(x86.VUNPCKLPS(y[r], x[r], l))
+		b.m.emit(x86.VUNPCKHPS(y[r], x[r], h))
+		b.m.emit(x86.VPERM2F128(operand.U8(0x20), h, l, first))
+		b.m.emit(x86.VPERM2F128(operand.U8(0x31), h, l, second))
+		out = append(out, first, second)
+	}
+	b.copyPair(x, y, out)
+}
+
+func (b *x86Backend) unzip(x, y []operand.Op) {
+	if b.wide {
+		b.permutePair(x, y, func(i uint32) uint32 { return i%16*2 + i/16 })
+		return
+	}
+	var even, odd []operand.Op
+	for _, pair := range [][]operand.Op{x, y} {
+		every := func(places uint8) operand.Op {
+			v := b.vector()
+			b.m.emit(x86.VSHUFPS(operand.U8(places), pair[1], pair[0], v))
+			b.m.emit(x86.VPERMPD(operand.U8(0b_11_01_10_00), v, v)) // shuffling works within 128 bits
+			return v
+		}
+		even, odd = append(even, every(0b_10_00_10_00)), append(odd, every(0b_11_01_11_01))
+	}
+	b.copyPair(x, y, append(even, odd...))
+}
+
+// permutePair makes lane i of x and y, 32 lanes in all, from the lane that from(i) names.
+func (b *x86Backend) permutePair(x, y []operand.Op, from func(i uint32) uint32) {
+	var lanes []uint32
+	for i := range uint32(32) {
+		lanes = append(lanes, from(i))
+	}
+	low, high := b.vector(), b.vector()
+	table := b.table(fmt.Sprintf("lanes_%d_%d", lanes[0], lanes[1]), lanes...)
+	b.load(low, table)
+	b.load(high, table.Offset(64))
+	b.m.emit(x86.VPERMI2PS(y[0], x[0], low))
+	b.m.emit(x86.VPERMI2PS(y[0], x[0], high))
+	b.copyPair(x, y, []operand.Op{low, high})
+}
+
+func (b *x86Backend) copyPair(x, y, from []operand.Op) {
+	for r := range x {
+		b.copy(x[r], from[r])
+		b.copy(y[r], from[len(x)+r])
+	}
+}
+
 // narrowTail needs no window on AVX2, which has no masks for less than 32 bits.
 func (b *x86Backend) narrowTail(n Word) Tail {
 	if b.wide {
@@ -427,6 +493,12 @@ func (b *x86Backend) mulPairs(acc, x, y operand.Op) {
 	b.m.emit(x86.VPMADDWD(y, x, t))
 	b.m.emit(x86.VPADDD(t, acc, acc))
 }
+
+func (b *x86Backend) loadTailBytes(d []operand.Op, a operand.Mem, t Tail) {
+	b.m.emit(x86.VMOVDQU8_Z(a, t.regs[0], d[0]))
+}
+
+func (b *x86Backend) dotBytes(acc, x, y operand.Op) { b.m.emit(x86.VPDPBUSD(y, x, acc)) }
 
 // bitCounter holds the number of bits of 0 to 15, a mask of four bits, and zero.
 func (b *x86Backend) bitCounter() []operand.Op {

@@ -20,3 +20,6 @@ func detect() []Level {
 	}
 	return levels
 }
+
+// detectExtension tests for VNNI.
+func detectExtension() bool { return cpu.X86.HasAVX512VNNI }

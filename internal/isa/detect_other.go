@@ -3,3 +3,5 @@
 package isa
 
 func detect() []Level { return nil }
+
+func detectExtension() bool { return false }

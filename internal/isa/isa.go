@@ -60,6 +60,7 @@ func (e *Unsupported) Error() string {
 var (
 	supported = append(detect(), Go)
 	active    atomic.Uint32
+	extended  atomic.Bool
 	forced    error
 )
 
@@ -73,6 +74,7 @@ func init() {
 		}
 	}
 	active.Store(uint32(level))
+	extended.Store(detectExtension())
 }
 
 // Supported lists the levels that this program and CPU have, best first. Go is always the last.
@@ -102,4 +104,15 @@ func Use(l Level) (restore func()) {
 	}
 	old := active.Swap(uint32(l))
 	return func() { active.Store(old) }
+}
+
+// Extended reports whether the CPU has the extension that some kernels have a second text for: VNNI,
+// beside AVX512. It is no level, because nearly all kernels would be the same there, and because
+// integers give the same bits with and without.
+func Extended() bool { return extended.Load() }
+
+// WithoutExtension makes Extended false, for tests, and returns a function that goes back.
+func WithoutExtension() (restore func()) {
+	old := extended.Swap(false)
+	return func() { extended.Store(old) }
 }

@@ -278,6 +278,15 @@ func CosineInt8(dst *int32, q, rows *int8, dim, stride, count int, index, last *
 	}, dst, q, rows, dim, stride, count, index)
 }
 
+// DotPairInt8 is the kernel of that name.
+func DotPairInt8(x, y *int8, n int) (sum int32) {
+	ys := elements(y, n)
+	for i, v := range elements(x, n) {
+		sum += int32(v) * int32(ys[i])
+	}
+	return sum
+}
+
 // HammingRows is the kernel of that name.
 //
 //go:noinline
