@@ -183,8 +183,9 @@ func (w *worker) runStrided() {
 	}
 	for from := 0; from < end; from += spanKeys {
 		for x := range d.segments {
-			g := &d.segments[x]
-			w.state.resetRows(g.row, g.r1-g.r0, w.valuePitch)
+			if g := &d.segments[x]; g.r0 < g.r1 {
+				w.state.resetRows(g.row, g.r1-g.r0, w.valuePitch)
+			}
 		}
 		w.farKeys(from)
 		for x := range d.segments {
@@ -192,7 +193,7 @@ func (w *worker) runStrided() {
 			if g.end <= from {
 				continue
 			}
-			for b := max(g.near, from) / blockKeys; b*blockKeys < min(g.end, from+spanKeys); b++ {
+			for b := (max(g.near, from) + blockKeys - 1) / blockKeys; b*blockKeys < min(g.end, from+spanKeys); b++ {
 				w.block(&g.tile, b)
 			}
 			w.closeRows(g.row, g.r1-g.r0)
