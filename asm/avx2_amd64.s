@@ -1934,6 +1934,595 @@ rows_end_2:
 	VZEROUPPER
 	RET
 
+// func streamAVX2(c *float32, cStride int, a *float32, aStride int, b *float32, depth int, rows int, alpha *float32)
+TEXT ·streamAVX2(SB), NOSPLIT, $0-64
+	MOVQ a+16(FP), AX // a
+	MOVQ b+32(FP), CX // b
+	MOVQ c+0(FP), DX // c
+	MOVQ alpha+56(FP), BX // alpha
+	MOVQ rows+48(FP), SI // rows
+	CMPQ SI, $+2 // rows < 2
+	JLT  rows_end_2 // rows < 2
+
+rows_1:
+	// C = α·C, or 0 without α
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_3 // alpha < 1
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         DX, R8 // rows of c
+	VBROADCASTSS (BX), Y4 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(R8), Y1 // C[0][0] = c[0][0], lanes 8..15
+	VMULPS       Y4, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y4, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	VMOVUPS      64(R8), Y2 // C[0][1] = c[0][16], lanes 0..7
+	VMOVUPS      96(R8), Y3 // C[0][1] = c[0][16], lanes 8..15
+	VMULPS       Y4, Y2, Y2 // C[0][1] = C[0][1] * α[0], lanes 0..7
+	VMULPS       Y4, Y3, Y3 // C[0][1] = C[0][1] * α[0], lanes 8..15
+	VBROADCASTSS 4(BX), Y8 // α[1] = all alpha[1]
+	VMOVUPS      (R8)(DI*1), Y4 // C[1][0] = c[1][0], lanes 0..7
+	VMOVUPS      32(R8)(DI*1), Y5 // C[1][0] = c[1][0], lanes 8..15
+	VMULPS       Y8, Y4, Y4 // C[1][0] = C[1][0] * α[1], lanes 0..7
+	VMULPS       Y8, Y5, Y5 // C[1][0] = C[1][0] * α[1], lanes 8..15
+	VMOVUPS      64(R8)(DI*1), Y6 // C[1][1] = c[1][16], lanes 0..7
+	VMOVUPS      96(R8)(DI*1), Y7 // C[1][1] = c[1][16], lanes 8..15
+	VMULPS       Y8, Y6, Y6 // C[1][1] = C[1][1] * α[1], lanes 0..7
+	VMULPS       Y8, Y7, Y7 // C[1][1] = C[1][1] * α[1], lanes 8..15
+	ADDQ         $+8, BX // alpha += 8
+	JMP          end_4
+
+less_3:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // C[0][1] = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // C[0][1] = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // C[1][0] = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // C[1][0] = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // C[1][1] = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // C[1][1] = 0, lanes 8..15
+
+end_4:
+	// C += A·B
+	MOVQ aStride+24(FP), DI // aStride
+	SHLQ $0x02, DI // aStride in bytes
+	MOVQ AX, R8 // rows of a
+	MOVQ depth+40(FP), R10 // depth
+	MOVQ CX, R9 // b_k = b
+	CMPQ R10, $+4 // depth < 4
+	JLT  depth_end_6 // depth < 4
+
+depth_5:
+	VMOVUPS      (R9), Y8 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R9), Y9 // B[0][0] = b_k[0], lanes 8..15
+	PREFETCHT1   8192(R9) // prefetch b_k[2048]
+	VMOVUPS      64(R9), Y10 // B[0][1] = b_k[16], lanes 0..7
+	VMOVUPS      96(R9), Y11 // B[0][1] = b_k[16], lanes 8..15
+	PREFETCHT1   8256(R9) // prefetch b_k[2064]
+	VBROADCASTSS (R8), Y12 // A[0][0] = a[0][0]
+	VFMADD231PS  Y12, Y8, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y12, Y9, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
+	VFMADD231PS  Y12, Y10, Y2 // C[0][1] += A[0][0] * B[0][1], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
+	VBROADCASTSS (R8)(DI*1), Y12 // A[1][0] = a[1][0]
+	VFMADD231PS  Y12, Y8, Y4 // C[1][0] += A[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y12, Y9, Y5 // C[1][0] += A[1][0] * B[0][0], lanes 8..15
+	VFMADD231PS  Y12, Y10, Y6 // C[1][1] += A[1][0] * B[0][1], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y7 // C[1][1] += A[1][0] * B[0][1], lanes 8..15
+	VMOVUPS      128(R9), Y8 // B[1][0] = b_k[32], lanes 0..7
+	VMOVUPS      160(R9), Y9 // B[1][0] = b_k[32], lanes 8..15
+	PREFETCHT1   8320(R9) // prefetch b_k[2080]
+	VMOVUPS      192(R9), Y10 // B[1][1] = b_k[48], lanes 0..7
+	VMOVUPS      224(R9), Y11 // B[1][1] = b_k[48], lanes 8..15
+	PREFETCHT1   8384(R9) // prefetch b_k[2096]
+	VBROADCASTSS 4(R8), Y12 // A[0][1] = a[0][1]
+	VFMADD231PS  Y12, Y8, Y0 // C[0][0] += A[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y12, Y9, Y1 // C[0][0] += A[0][1] * B[1][0], lanes 8..15
+	VFMADD231PS  Y12, Y10, Y2 // C[0][1] += A[0][1] * B[1][1], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y3 // C[0][1] += A[0][1] * B[1][1], lanes 8..15
+	VBROADCASTSS 4(R8)(DI*1), Y12 // A[1][1] = a[1][1]
+	VFMADD231PS  Y12, Y8, Y4 // C[1][0] += A[1][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y12, Y9, Y5 // C[1][0] += A[1][1] * B[1][0], lanes 8..15
+	VFMADD231PS  Y12, Y10, Y6 // C[1][1] += A[1][1] * B[1][1], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y7 // C[1][1] += A[1][1] * B[1][1], lanes 8..15
+	VMOVUPS      256(R9), Y8 // B[2][0] = b_k[64], lanes 0..7
+	VMOVUPS      288(R9), Y9 // B[2][0] = b_k[64], lanes 8..15
+	PREFETCHT1   8448(R9) // prefetch b_k[2112]
+	VMOVUPS      320(R9), Y10 // B[2][1] = b_k[80], lanes 0..7
+	VMOVUPS      352(R9), Y11 // B[2][1] = b_k[80], lanes 8..15
+	PREFETCHT1   8512(R9) // prefetch b_k[2128]
+	VBROADCASTSS 8(R8), Y12 // A[0][2] = a[0][2]
+	VFMADD231PS  Y12, Y8, Y0 // C[0][0] += A[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y12, Y9, Y1 // C[0][0] += A[0][2] * B[2][0], lanes 8..15
+	VFMADD231PS  Y12, Y10, Y2 // C[0][1] += A[0][2] * B[2][1], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y3 // C[0][1] += A[0][2] * B[2][1], lanes 8..15
+	VBROADCASTSS 8(R8)(DI*1), Y12 // A[1][2] = a[1][2]
+	VFMADD231PS  Y12, Y8, Y4 // C[1][0] += A[1][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y12, Y9, Y5 // C[1][0] += A[1][2] * B[2][0], lanes 8..15
+	VFMADD231PS  Y12, Y10, Y6 // C[1][1] += A[1][2] * B[2][1], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y7 // C[1][1] += A[1][2] * B[2][1], lanes 8..15
+	VMOVUPS      384(R9), Y8 // B[3][0] = b_k[96], lanes 0..7
+	VMOVUPS      416(R9), Y9 // B[3][0] = b_k[96], lanes 8..15
+	PREFETCHT1   8576(R9) // prefetch b_k[2144]
+	VMOVUPS      448(R9), Y10 // B[3][1] = b_k[112], lanes 0..7
+	VMOVUPS      480(R9), Y11 // B[3][1] = b_k[112], lanes 8..15
+	PREFETCHT1   8640(R9) // prefetch b_k[2160]
+	VBROADCASTSS 12(R8), Y12 // A[0][3] = a[0][3]
+	VFMADD231PS  Y12, Y8, Y0 // C[0][0] += A[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y12, Y9, Y1 // C[0][0] += A[0][3] * B[3][0], lanes 8..15
+	VFMADD231PS  Y12, Y10, Y2 // C[0][1] += A[0][3] * B[3][1], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y3 // C[0][1] += A[0][3] * B[3][1], lanes 8..15
+	VBROADCASTSS 12(R8)(DI*1), Y12 // A[1][3] = a[1][3]
+	VFMADD231PS  Y12, Y8, Y4 // C[1][0] += A[1][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y12, Y9, Y5 // C[1][0] += A[1][3] * B[3][0], lanes 8..15
+	VFMADD231PS  Y12, Y10, Y6 // C[1][1] += A[1][3] * B[3][1], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y7 // C[1][1] += A[1][3] * B[3][1], lanes 8..15
+	ADDQ         $+16, R8 // a0 += 16
+	ADDQ         $+512, R9 // b_k += 512
+	SUBQ         $+4, R10 // depth += -4
+	CMPQ         R10, $+4 // depth >= 4
+	JGE          depth_5 // depth >= 4
+
+depth_end_6:
+	CMPQ R10, $+1 // depth < 1
+	JLT  depth_end_8 // depth < 1
+
+depth_7:
+	VMOVUPS      (R9), Y8 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R9), Y9 // B[0][0] = b_k[0], lanes 8..15
+	PREFETCHT1   8192(R9) // prefetch b_k[2048]
+	VMOVUPS      64(R9), Y10 // B[0][1] = b_k[16], lanes 0..7
+	VMOVUPS      96(R9), Y11 // B[0][1] = b_k[16], lanes 8..15
+	PREFETCHT1   8256(R9) // prefetch b_k[2064]
+	VBROADCASTSS (R8), Y12 // A[0][0] = a[0][0]
+	VFMADD231PS  Y12, Y8, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y12, Y9, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
+	VFMADD231PS  Y12, Y10, Y2 // C[0][1] += A[0][0] * B[0][1], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
+	VBROADCASTSS (R8)(DI*1), Y12 // A[1][0] = a[1][0]
+	VFMADD231PS  Y12, Y8, Y4 // C[1][0] += A[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y12, Y9, Y5 // C[1][0] += A[1][0] * B[0][0], lanes 8..15
+	VFMADD231PS  Y12, Y10, Y6 // C[1][1] += A[1][0] * B[0][1], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y7 // C[1][1] += A[1][0] * B[0][1], lanes 8..15
+	ADDQ         $+4, R8 // a0 += 4
+	ADDQ         $+128, R9 // b_k += 128
+	SUBQ         $+1, R10 // depth += -1
+	CMPQ         R10, $+1 // depth >= 1
+	JGE          depth_7 // depth >= 1
+
+depth_end_8:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    DX, R8 // rows of c
+	VMOVUPS Y0, (R8) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(R8) // c[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, 64(R8) // c[0][16] = C[0][1], lanes 0..7
+	VMOVUPS Y3, 96(R8) // c[0][16] = C[0][1], lanes 8..15
+	VMOVUPS Y4, (R8)(DI*1) // c[1][0] = C[1][0], lanes 0..7
+	VMOVUPS Y5, 32(R8)(DI*1) // c[1][0] = C[1][0], lanes 8..15
+	VMOVUPS Y6, 64(R8)(DI*1) // c[1][16] = C[1][1], lanes 0..7
+	VMOVUPS Y7, 96(R8)(DI*1) // c[1][16] = C[1][1], lanes 8..15
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	SHLQ    $0x01, DI // cStride <<= 1
+	ADDQ    DI, DX // c += cStride
+	MOVQ    aStride+24(FP), DI // aStride
+	SHLQ    $0x02, DI // aStride in bytes
+	SHLQ    $0x01, DI // aStride <<= 1
+	ADDQ    DI, AX // a += aStride
+	SUBQ    $+2, SI // rows += -2
+	CMPQ    SI, $+2 // rows >= 2
+	JGE     rows_1 // rows >= 2
+
+rows_end_2:
+	CMPQ SI, $+1 // rows < 1
+	JLT  rows_end_10 // rows < 1
+
+rows_9:
+	// C = α·C, or 0 without α
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_11 // alpha < 1
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         DX, DI // rows of c
+	VBROADCASTSS (BX), Y4 // α[0] = all alpha[0]
+	VMOVUPS      (DI), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(DI), Y1 // C[0][0] = c[0][0], lanes 8..15
+	VMULPS       Y4, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y4, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	VMOVUPS      64(DI), Y2 // C[0][1] = c[0][16], lanes 0..7
+	VMOVUPS      96(DI), Y3 // C[0][1] = c[0][16], lanes 8..15
+	VMULPS       Y4, Y2, Y2 // C[0][1] = C[0][1] * α[0], lanes 0..7
+	VMULPS       Y4, Y3, Y3 // C[0][1] = C[0][1] * α[0], lanes 8..15
+	ADDQ         $+4, BX // alpha += 4
+	JMP          end_12
+
+less_11:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // C[0][1] = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // C[0][1] = 0, lanes 8..15
+
+end_12:
+	// C += A·B
+	MOVQ aStride+24(FP), DI // aStride
+	SHLQ $0x02, DI // aStride in bytes
+	MOVQ AX, DI // rows of a
+	MOVQ depth+40(FP), R9 // depth
+	MOVQ CX, R8 // b_k = b
+	CMPQ R9, $+4 // depth < 4
+	JLT  depth_end_14 // depth < 4
+
+depth_13:
+	VMOVUPS      (R8), Y4 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R8), Y5 // B[0][0] = b_k[0], lanes 8..15
+	PREFETCHT1   2048(R8) // prefetch b_k[512]
+	VMOVUPS      64(R8), Y6 // B[0][1] = b_k[16], lanes 0..7
+	VMOVUPS      96(R8), Y7 // B[0][1] = b_k[16], lanes 8..15
+	PREFETCHT1   2112(R8) // prefetch b_k[528]
+	VBROADCASTSS (DI), Y8 // A[0][0] = a[0][0]
+	VFMADD231PS  Y8, Y4, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y5, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
+	VFMADD231PS  Y8, Y6, Y2 // C[0][1] += A[0][0] * B[0][1], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
+	VMOVUPS      128(R8), Y4 // B[1][0] = b_k[32], lanes 0..7
+	VMOVUPS      160(R8), Y5 // B[1][0] = b_k[32], lanes 8..15
+	PREFETCHT1   2176(R8) // prefetch b_k[544]
+	VMOVUPS      192(R8), Y6 // B[1][1] = b_k[48], lanes 0..7
+	VMOVUPS      224(R8), Y7 // B[1][1] = b_k[48], lanes 8..15
+	PREFETCHT1   2240(R8) // prefetch b_k[560]
+	VBROADCASTSS 4(DI), Y8 // A[0][1] = a[0][1]
+	VFMADD231PS  Y8, Y4, Y0 // C[0][0] += A[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y8, Y5, Y1 // C[0][0] += A[0][1] * B[1][0], lanes 8..15
+	VFMADD231PS  Y8, Y6, Y2 // C[0][1] += A[0][1] * B[1][1], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[0][1] += A[0][1] * B[1][1], lanes 8..15
+	VMOVUPS      256(R8), Y4 // B[2][0] = b_k[64], lanes 0..7
+	VMOVUPS      288(R8), Y5 // B[2][0] = b_k[64], lanes 8..15
+	PREFETCHT1   2304(R8) // prefetch b_k[576]
+	VMOVUPS      320(R8), Y6 // B[2][1] = b_k[80], lanes 0..7
+	VMOVUPS      352(R8), Y7 // B[2][1] = b_k[80], lanes 8..15
+	PREFETCHT1   2368(R8) // prefetch b_k[592]
+	VBROADCASTSS 8(DI), Y8 // A[0][2] = a[0][2]
+	VFMADD231PS  Y8, Y4, Y0 // C[0][0] += A[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y8, Y5, Y1 // C[0][0] += A[0][2] * B[2][0], lanes 8..15
+	VFMADD231PS  Y8, Y6, Y2 // C[0][1] += A[0][2] * B[2][1], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[0][1] += A[0][2] * B[2][1], lanes 8..15
+	VMOVUPS      384(R8), Y4 // B[3][0] = b_k[96], lanes 0..7
+	VMOVUPS      416(R8), Y5 // B[3][0] = b_k[96], lanes 8..15
+	PREFETCHT1   2432(R8) // prefetch b_k[608]
+	VMOVUPS      448(R8), Y6 // B[3][1] = b_k[112], lanes 0..7
+	VMOVUPS      480(R8), Y7 // B[3][1] = b_k[112], lanes 8..15
+	PREFETCHT1   2496(R8) // prefetch b_k[624]
+	VBROADCASTSS 12(DI), Y8 // A[0][3] = a[0][3]
+	VFMADD231PS  Y8, Y4, Y0 // C[0][0] += A[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y8, Y5, Y1 // C[0][0] += A[0][3] * B[3][0], lanes 8..15
+	VFMADD231PS  Y8, Y6, Y2 // C[0][1] += A[0][3] * B[3][1], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[0][1] += A[0][3] * B[3][1], lanes 8..15
+	ADDQ         $+16, DI // a0 += 16
+	ADDQ         $+512, R8 // b_k += 512
+	SUBQ         $+4, R9 // depth += -4
+	CMPQ         R9, $+4 // depth >= 4
+	JGE          depth_13 // depth >= 4
+
+depth_end_14:
+	CMPQ R9, $+1 // depth < 1
+	JLT  depth_end_16 // depth < 1
+
+depth_15:
+	VMOVUPS      (R8), Y4 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R8), Y5 // B[0][0] = b_k[0], lanes 8..15
+	PREFETCHT1   2048(R8) // prefetch b_k[512]
+	VMOVUPS      64(R8), Y6 // B[0][1] = b_k[16], lanes 0..7
+	VMOVUPS      96(R8), Y7 // B[0][1] = b_k[16], lanes 8..15
+	PREFETCHT1   2112(R8) // prefetch b_k[528]
+	VBROADCASTSS (DI), Y8 // A[0][0] = a[0][0]
+	VFMADD231PS  Y8, Y4, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y5, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
+	VFMADD231PS  Y8, Y6, Y2 // C[0][1] += A[0][0] * B[0][1], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
+	ADDQ         $+4, DI // a0 += 4
+	ADDQ         $+128, R8 // b_k += 128
+	SUBQ         $+1, R9 // depth += -1
+	CMPQ         R9, $+1 // depth >= 1
+	JGE          depth_15 // depth >= 1
+
+depth_end_16:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    DX, DI // rows of c
+	VMOVUPS Y0, (DI) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(DI) // c[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, 64(DI) // c[0][16] = C[0][1], lanes 0..7
+	VMOVUPS Y3, 96(DI) // c[0][16] = C[0][1], lanes 8..15
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	ADDQ    DI, DX // c += cStride
+	MOVQ    aStride+24(FP), DI // aStride
+	SHLQ    $0x02, DI // aStride in bytes
+	ADDQ    DI, AX // a += aStride
+	SUBQ    $+1, SI // rows += -1
+	CMPQ    SI, $+1 // rows >= 1
+	JGE     rows_9 // rows >= 1
+
+rows_end_10:
+	VZEROUPPER
+	RET
+
+// func rotaryHalvesAVX2(x *float32, stride int, rows int, cos *float32, sin *float32, n int)
+TEXT ·rotaryHalvesAVX2(SB), NOSPLIT, $0-48
+	MOVQ x+0(FP), AX // x
+	MOVQ stride+8(FP), CX // stride
+	MOVQ rows+16(FP), DX // rows
+	SHLQ $0x02, CX // stride in bytes
+	CMPQ DX, $+1 // rows < 1
+	JLT  rows_end_2 // rows < 1
+
+rows_1:
+	MOVQ n+40(FP), BX // n
+	MOVQ cos+24(FP), SI // cos
+	MOVQ sin+32(FP), DI // sin
+	MOVQ AX, R8 // row = x
+	MOVQ BX, R9 // half = n
+	SHLQ $0x02, R9 // half in bytes
+	ADDQ AX, R9 // half += x
+	CMPQ BX, $+16 // n < 16
+	JLT  elements_end_4 // n < 16
+
+elements_3:
+	VMOVUPS     (R8), Y0 // a = row[0], lanes 0..7
+	VMOVUPS     32(R8), Y1 // a = row[0], lanes 8..15
+	VMOVUPS     (R9), Y2 // b = half[0], lanes 0..7
+	VMOVUPS     32(R9), Y3 // b = half[0], lanes 8..15
+	VMOVUPS     (SI), Y4 // cos = cos[0], lanes 0..7
+	VMOVUPS     32(SI), Y5 // cos = cos[0], lanes 8..15
+	VMOVUPS     (DI), Y6 // sin = sin[0], lanes 0..7
+	VMOVUPS     32(DI), Y7 // sin = sin[0], lanes 8..15
+	VMULPS      Y6, Y2, Y8 // t = b * sin, lanes 0..7
+	VMULPS      Y7, Y3, Y9 // t = b * sin, lanes 8..15
+	VFMSUB231PS Y4, Y0, Y8 // t = a * cos - t, lanes 0..7
+	VFMSUB231PS Y5, Y1, Y9 // t = a * cos - t, lanes 8..15
+	VMOVUPS     Y8, (R8) // row[0] = t, lanes 0..7
+	VMOVUPS     Y9, 32(R8) // row[0] = t, lanes 8..15
+	VMULPS      Y6, Y0, Y8 // t = a * sin, lanes 0..7
+	VMULPS      Y7, Y1, Y9 // t = a * sin, lanes 8..15
+	VFMADD231PS Y4, Y2, Y8 // t += b * cos, lanes 0..7
+	VFMADD231PS Y5, Y3, Y9 // t += b * cos, lanes 8..15
+	VMOVUPS     Y8, (R9) // half[0] = t, lanes 0..7
+	VMOVUPS     Y9, 32(R9) // half[0] = t, lanes 8..15
+	ADDQ        $+64, R8 // row += 64
+	ADDQ        $+64, R9 // half += 64
+	ADDQ        $+64, SI // cos += 64
+	ADDQ        $+64, DI // sin += 64
+	SUBQ        $+16, BX // n += -16
+	CMPQ        BX, $+16 // n >= 16
+	JGE         elements_3 // n >= 16
+
+elements_end_4:
+	CMPQ        BX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	LEAQ        tail_window<>+0(SB), R10 // first n lanes
+	MOVQ        $+16, R11 // first n lanes
+	SUBQ        BX, R11 // first n lanes
+	VMOVUPS     (R10)(R11*4), Y0 // first n lanes
+	VMOVUPS     32(R10)(R11*4), Y1 // first n lanes
+	VMASKMOVPS  (R8), Y0, Y2 // a = row[0], n lanes
+	VMASKMOVPS  32(R8), Y1, Y3 // a = row[0], n lanes
+	VMASKMOVPS  (R9), Y0, Y4 // b = half[0], n lanes
+	VMASKMOVPS  32(R9), Y1, Y5 // b = half[0], n lanes
+	VMASKMOVPS  (SI), Y0, Y6 // cos = cos[0], n lanes
+	VMASKMOVPS  32(SI), Y1, Y7 // cos = cos[0], n lanes
+	VMASKMOVPS  (DI), Y0, Y8 // sin = sin[0], n lanes
+	VMASKMOVPS  32(DI), Y1, Y9 // sin = sin[0], n lanes
+	VMULPS      Y8, Y4, Y10 // t = b * sin, lanes 0..7
+	VMULPS      Y9, Y5, Y11 // t = b * sin, lanes 8..15
+	VFMSUB231PS Y6, Y2, Y10 // t = a * cos - t, lanes 0..7
+	VFMSUB231PS Y7, Y3, Y11 // t = a * cos - t, lanes 8..15
+	VMASKMOVPS  Y10, Y0, (R8) // row[0] = t, n lanes
+	VMASKMOVPS  Y11, Y1, 32(R8) // row[0] = t, n lanes
+	VMULPS      Y8, Y2, Y10 // t = a * sin, lanes 0..7
+	VMULPS      Y9, Y3, Y11 // t = a * sin, lanes 8..15
+	VFMADD231PS Y6, Y4, Y10 // t += b * cos, lanes 0..7
+	VFMADD231PS Y7, Y5, Y11 // t += b * cos, lanes 8..15
+	VMASKMOVPS  Y10, Y0, (R9) // half[0] = t, n lanes
+	VMASKMOVPS  Y11, Y1, 32(R9) // half[0] = t, n lanes
+
+less_5:
+	ADDQ CX, AX // x += stride
+	SUBQ $+1, DX // rows += -1
+	CMPQ DX, $+1 // rows >= 1
+	JGE  rows_1 // rows >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func rotaryPairsAVX2(x *float32, stride int, rows int, cos *float32, sin *float32, n int)
+TEXT ·rotaryPairsAVX2(SB), NOSPLIT, $0-48
+	MOVQ x+0(FP), AX // x
+	MOVQ stride+8(FP), CX // stride
+	MOVQ rows+16(FP), DX // rows
+	SHLQ $0x02, CX // stride in bytes
+	CMPQ DX, $+1 // rows < 1
+	JLT  rows_end_2 // rows < 1
+
+rows_1:
+	MOVQ n+40(FP), BX // n
+	MOVQ cos+24(FP), SI // cos
+	MOVQ sin+32(FP), DI // sin
+	MOVQ AX, R8 // row = x
+	MOVQ BX, R9 // half = n
+	SHLQ $0x02, R9 // half in bytes
+	ADDQ AX, R9 // half += x
+	CMPQ BX, $+16 // n < 16
+	JLT  elements_end_4 // n < 16
+
+elements_3:
+	VMOVUPS     (R8), Y0 // x = row[0], lanes 0..7
+	VMOVUPS     32(R8), Y1 // x = row[0], lanes 8..15
+	VMOVUPS     (SI), Y4 // cos = cos[0], lanes 0..7
+	VMOVUPS     32(SI), Y5 // cos = cos[0], lanes 8..15
+	VMOVUPS     (DI), Y6 // sin = sin[0], lanes 0..7
+	VMOVUPS     32(DI), Y7 // sin = sin[0], lanes 8..15
+	VPERMILPS   $0xb1, Y0, Y2 // partner = x, pairs swapped, lanes 0..7
+	VPERMILPS   $0xb1, Y1, Y3 // partner = x, pairs swapped, lanes 8..15
+	VMULPS      Y6, Y2, Y2 // partner = partner * sin, lanes 0..7
+	VMULPS      Y7, Y3, Y3 // partner = partner * sin, lanes 8..15
+	VFMADD231PS Y4, Y0, Y2 // partner += x * cos, lanes 0..7
+	VFMADD231PS Y5, Y1, Y3 // partner += x * cos, lanes 8..15
+	VMOVUPS     Y2, (R8) // row[0] = partner, lanes 0..7
+	VMOVUPS     Y3, 32(R8) // row[0] = partner, lanes 8..15
+	ADDQ        $+64, R8 // row += 64
+	ADDQ        $+64, R9 // half += 64
+	ADDQ        $+64, SI // cos += 64
+	ADDQ        $+64, DI // sin += 64
+	SUBQ        $+16, BX // n += -16
+	CMPQ        BX, $+16 // n >= 16
+	JGE         elements_3 // n >= 16
+
+elements_end_4:
+	CMPQ        BX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	LEAQ        tail_window<>+0(SB), R9 // first n lanes
+	MOVQ        $+16, R10 // first n lanes
+	SUBQ        BX, R10 // first n lanes
+	VMOVUPS     (R9)(R10*4), Y0 // first n lanes
+	VMOVUPS     32(R9)(R10*4), Y1 // first n lanes
+	VMASKMOVPS  (R8), Y0, Y2 // x = row[0], n lanes
+	VMASKMOVPS  32(R8), Y1, Y3 // x = row[0], n lanes
+	VMASKMOVPS  (SI), Y0, Y6 // cos = cos[0], n lanes
+	VMASKMOVPS  32(SI), Y1, Y7 // cos = cos[0], n lanes
+	VMASKMOVPS  (DI), Y0, Y8 // sin = sin[0], n lanes
+	VMASKMOVPS  32(DI), Y1, Y9 // sin = sin[0], n lanes
+	VPERMILPS   $0xb1, Y2, Y4 // partner = x, pairs swapped, lanes 0..7
+	VPERMILPS   $0xb1, Y3, Y5 // partner = x, pairs swapped, lanes 8..15
+	VMULPS      Y8, Y4, Y4 // partner = partner * sin, lanes 0..7
+	VMULPS      Y9, Y5, Y5 // partner = partner * sin, lanes 8..15
+	VFMADD231PS Y6, Y2, Y4 // partner += x * cos, lanes 0..7
+	VFMADD231PS Y7, Y3, Y5 // partner += x * cos, lanes 8..15
+	VMASKMOVPS  Y4, Y0, (R8) // row[0] = partner, n lanes
+	VMASKMOVPS  Y5, Y1, 32(R8) // row[0] = partner, n lanes
+
+less_5:
+	ADDQ CX, AX // x += stride
+	SUBQ $+1, DX // rows += -1
+	CMPQ DX, $+1 // rows >= 1
+	JGE  rows_1 // rows >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func affineRowsAVX2(dst *float32, dstStride int, src *float32, srcStride int, rows int, cols int, scale *float32, bias *float32)
+TEXT ·affineRowsAVX2(SB), NOSPLIT, $0-64
+	MOVQ dst+0(FP), AX // dst
+	MOVQ src+16(FP), CX // src
+	MOVQ dstStride+8(FP), DX // dstStride
+	MOVQ srcStride+24(FP), BX // srcStride
+	MOVQ scale+48(FP), SI // scale
+	MOVQ bias+56(FP), DI // bias
+	MOVQ cols+40(FP), R8 // cols
+	SHLQ $0x02, DX // dstStride in bytes
+	SHLQ $0x02, BX // srcStride in bytes
+	CMPQ R8, $+16 // cols < 16
+	JLT  cols_end_2 // cols < 16
+
+cols_1:
+	VMOVUPS (SI), Y0 // scale = scale[0], lanes 0..7
+	VMOVUPS 32(SI), Y1 // scale = scale[0], lanes 8..15
+	VMOVUPS (DI), Y2 // bias = bias[0], lanes 0..7
+	VMOVUPS 32(DI), Y3 // bias = bias[0], lanes 8..15
+	MOVQ    rows+32(FP), R11 // rows
+	MOVQ    CX, R9 // from = src
+	MOVQ    AX, R10 // to = dst
+	CMPQ    R11, $+1 // rows < 1
+	JLT     rows_end_4 // rows < 1
+
+rows_3:
+	VMOVUPS    (R9), Y4 // v = from[0], lanes 0..7
+	VMOVUPS    32(R9), Y5 // v = from[0], lanes 8..15
+	VMULPS     Y0, Y4, Y4 // v = v * scale, lanes 0..7
+	VMULPS     Y1, Y5, Y5 // v = v * scale, lanes 8..15
+	VADDPS     Y2, Y4, Y4 // v = v + bias, lanes 0..7
+	VADDPS     Y3, Y5, Y5 // v = v + bias, lanes 8..15
+	VMOVUPS    Y4, (R10) // to[0] = v, lanes 0..7
+	VMOVUPS    Y5, 32(R10) // to[0] = v, lanes 8..15
+	PREFETCHT1 128(R10) // prefetch to[32]
+	ADDQ       BX, R9 // from += srcStride
+	ADDQ       DX, R10 // to += dstStride
+	SUBQ       $+1, R11 // rows += -1
+	CMPQ       R11, $+1 // rows >= 1
+	JGE        rows_3 // rows >= 1
+
+rows_end_4:
+	ADDQ $+64, CX // src += 64
+	ADDQ $+64, AX // dst += 64
+	ADDQ $+64, SI // scale += 64
+	ADDQ $+64, DI // bias += 64
+	SUBQ $+16, R8 // cols += -16
+	CMPQ R8, $+16 // cols >= 16
+	JGE  cols_1 // cols >= 16
+
+cols_end_2:
+	CMPQ       R8, $+1 // cols < 1
+	JLT        less_5 // cols < 1
+	LEAQ       tail_window<>+0(SB), R9 // first cols lanes
+	MOVQ       $+16, R10 // first cols lanes
+	SUBQ       R8, R10 // first cols lanes
+	VMOVUPS    (R9)(R10*4), Y0 // first cols lanes
+	VMOVUPS    32(R9)(R10*4), Y1 // first cols lanes
+	VMASKMOVPS (SI), Y0, Y2 // scale = scale[0], cols lanes
+	VMASKMOVPS 32(SI), Y1, Y3 // scale = scale[0], cols lanes
+	VMASKMOVPS (DI), Y0, Y4 // bias = bias[0], cols lanes
+	VMASKMOVPS 32(DI), Y1, Y5 // bias = bias[0], cols lanes
+	MOVQ       rows+32(FP), SI // rows
+	MOVQ       AX, AX // to = dst
+	CMPQ       SI, $+1 // rows < 1
+	JLT        rows_end_7 // rows < 1
+
+rows_6:
+	VMASKMOVPS (CX), Y0, Y6 // v = from[0], cols lanes
+	VMASKMOVPS 32(CX), Y1, Y7 // v = from[0], cols lanes
+	VMULPS     Y2, Y6, Y6 // v = v * scale, lanes 0..7
+	VMULPS     Y3, Y7, Y7 // v = v * scale, lanes 8..15
+	VADDPS     Y4, Y6, Y6 // v = v + bias, lanes 0..7
+	VADDPS     Y5, Y7, Y7 // v = v + bias, lanes 8..15
+	VMASKMOVPS Y6, Y0, (AX) // to[0] = v, cols lanes
+	VMASKMOVPS Y7, Y1, 32(AX) // to[0] = v, cols lanes
+	PREFETCHT1 128(AX) // prefetch to[32]
+	ADDQ       BX, CX // from += srcStride
+	ADDQ       DX, AX // to += dstStride
+	SUBQ       $+1, SI // rows += -1
+	CMPQ       SI, $+1 // rows >= 1
+	JGE        rows_6 // rows >= 1
+
+rows_end_7:
+less_5:
+	VZEROUPPER
+	RET
+
+// func prefetchAVX2(src *float32, n int)
+TEXT ·prefetchAVX2(SB), NOSPLIT, $0-16
+	MOVQ src+0(FP), AX // src
+	MOVQ n+8(FP), CX // n
+	CMPQ CX, $+64 // n < 64
+	JLT  lines_end_2 // n < 64
+
+lines_1:
+	PREFETCHT1 (AX) // prefetch src[0]
+	PREFETCHT1 64(AX) // prefetch src[16]
+	PREFETCHT1 128(AX) // prefetch src[32]
+	PREFETCHT1 192(AX) // prefetch src[48]
+	ADDQ       $+256, AX // src += 256
+	SUBQ       $+64, CX // n += -64
+	CMPQ       CX, $+64 // n >= 64
+	JGE        lines_1 // n >= 64
+
+lines_end_2:
+	VZEROUPPER
+	RET
+
 // func softmaxTileAVX2(s *float32, stride int, rows int, cols int, max *float32, alpha *float32, shift *float32, l *float32)
 TEXT ·softmaxTileAVX2(SB), NOSPLIT, $0-64
 	MOVQ s+0(FP), AX // s
@@ -4629,7 +5218,7 @@ vectors_end_2:
 	CMPQ    DX, $+1 // n < 1
 	JLT     less_3 // n < 1
 	LEAQ    (CX)(DX*2), BX // x = bfloat16 of src[0], n lanes
-	XORL    SI, SI // x = bfloat16 of src[0], n lanes
+	MOVQ    $+0, SI // x = bfloat16 of src[0], n lanes
 	TESTB   $0x01, DL // x = bfloat16 of src[0], n lanes
 	JEQ     no_piece_4 // x = bfloat16 of src[0], n lanes
 	SUBQ    $+2, BX // x = bfloat16 of src[0], n lanes
@@ -4646,24 +5235,24 @@ no_piece_4:
 	ORQ   DI, SI // x = bfloat16 of src[0], n lanes
 
 no_piece_5:
-	VMOVQ       SI, X2 // x = bfloat16 of src[0], n lanes
+	VMOVQ       SI, X0 // x = bfloat16 of src[0], n lanes
 	TESTB       $0x04, DL // x = bfloat16 of src[0], n lanes
 	JEQ         no_piece_6 // x = bfloat16 of src[0], n lanes
 	SUBQ        $+8, BX // x = bfloat16 of src[0], n lanes
-	VMOVQ       (BX), X0 // x = bfloat16 of src[0], n lanes
-	VPUNPCKLQDQ X2, X0, X2 // x = bfloat16 of src[0], n lanes
+	VMOVQ       (BX), X1 // x = bfloat16 of src[0], n lanes
+	VPUNPCKLQDQ X0, X1, X0 // x = bfloat16 of src[0], n lanes
 
 no_piece_6:
 	TESTB       $0x08, DL // x = bfloat16 of src[0], n lanes
 	JEQ         no_piece_7 // x = bfloat16 of src[0], n lanes
-	VMOVDQU     (CX), X3 // x = bfloat16 of src[0], n lanes
-	VINSERTI128 $0x01, X2, Y3, Y2 // x = bfloat16 of src[0], n lanes
+	VINSERTI128 $0x01, X0, Y0, Y0 // x = bfloat16 of src[0], n lanes
+	VINSERTI128 $0x00, (CX), Y0, Y0 // x = bfloat16 of src[0], n lanes
 
 no_piece_7:
-	VPMOVZXWD    X2, Y0 // x = bfloat16 of src[0], n lanes
+	VEXTRACTI128 $0x01, Y0, X1 // x = bfloat16 of src[0], n lanes
+	VPMOVZXWD    X0, Y0 // x = bfloat16 of src[0], n lanes
 	VPSLLD       $0x10, Y0, Y0 // x = bfloat16 of src[0], n lanes
-	VEXTRACTI128 $0x01, Y2, X2 // x = bfloat16 of src[0], n lanes
-	VPMOVZXWD    X2, Y1 // x = bfloat16 of src[0], n lanes
+	VPMOVZXWD    X1, Y1 // x = bfloat16 of src[0], n lanes
 	VPSLLD       $0x10, Y1, Y1 // x = bfloat16 of src[0], n lanes
 	LEAQ         tail_window<>+0(SB), CX // first n lanes
 	MOVQ         $+16, BX // first n lanes
@@ -4700,7 +5289,7 @@ vectors_end_2:
 	CMPQ    DX, $+1 // n < 1
 	JLT     less_3 // n < 1
 	LEAQ    (CX)(DX*2), BX // x = float16 of src[0], n lanes
-	XORL    SI, SI // x = float16 of src[0], n lanes
+	MOVQ    $+0, SI // x = float16 of src[0], n lanes
 	TESTB   $0x01, DL // x = float16 of src[0], n lanes
 	JEQ     no_piece_4 // x = float16 of src[0], n lanes
 	SUBQ    $+2, BX // x = float16 of src[0], n lanes
@@ -4717,23 +5306,23 @@ no_piece_4:
 	ORQ   DI, SI // x = float16 of src[0], n lanes
 
 no_piece_5:
-	VMOVQ       SI, X2 // x = float16 of src[0], n lanes
+	VMOVQ       SI, X0 // x = float16 of src[0], n lanes
 	TESTB       $0x04, DL // x = float16 of src[0], n lanes
 	JEQ         no_piece_6 // x = float16 of src[0], n lanes
 	SUBQ        $+8, BX // x = float16 of src[0], n lanes
-	VMOVQ       (BX), X0 // x = float16 of src[0], n lanes
-	VPUNPCKLQDQ X2, X0, X2 // x = float16 of src[0], n lanes
+	VMOVQ       (BX), X1 // x = float16 of src[0], n lanes
+	VPUNPCKLQDQ X0, X1, X0 // x = float16 of src[0], n lanes
 
 no_piece_6:
 	TESTB       $0x08, DL // x = float16 of src[0], n lanes
 	JEQ         no_piece_7 // x = float16 of src[0], n lanes
-	VMOVDQU     (CX), X3 // x = float16 of src[0], n lanes
-	VINSERTI128 $0x01, X2, Y3, Y2 // x = float16 of src[0], n lanes
+	VINSERTI128 $0x01, X0, Y0, Y0 // x = float16 of src[0], n lanes
+	VINSERTI128 $0x00, (CX), Y0, Y0 // x = float16 of src[0], n lanes
 
 no_piece_7:
-	VCVTPH2PS    X2, Y0 // x = float16 of src[0], n lanes
-	VEXTRACTI128 $0x01, Y2, X2 // x = float16 of src[0], n lanes
-	VCVTPH2PS    X2, Y1 // x = float16 of src[0], n lanes
+	VEXTRACTI128 $0x01, Y0, X1 // x = float16 of src[0], n lanes
+	VCVTPH2PS    X0, Y0 // x = float16 of src[0], n lanes
+	VCVTPH2PS    X1, Y1 // x = float16 of src[0], n lanes
 	LEAQ         tail_window<>+0(SB), CX // first n lanes
 	MOVQ         $+16, BX // first n lanes
 	SUBQ         DX, BX // first n lanes
@@ -4771,7 +5360,7 @@ vectors_end_2:
 	CMPQ    DX, $+1 // n < 1
 	JLT     less_3 // n < 1
 	LEAQ    (CX)(DX*1), BX // x = int8 of src[0], n lanes
-	XORL    SI, SI // x = int8 of src[0], n lanes
+	MOVQ    $+0, SI // x = int8 of src[0], n lanes
 	TESTB   $0x01, DL // x = int8 of src[0], n lanes
 	JEQ     no_piece_4 // x = int8 of src[0], n lanes
 	SUBQ    $+1, BX // x = int8 of src[0], n lanes
@@ -4804,22 +5393,22 @@ no_piece_6:
 no_piece_7:
 	TESTB       $0x10, DL // x = int8 of src[0], n lanes
 	JEQ         no_piece_8 // x = int8 of src[0], n lanes
-	VMOVDQU     (CX), X2 // x = int8 of src[0], n lanes
-	VINSERTI128 $0x01, X0, Y2, Y0 // x = int8 of src[0], n lanes
+	VINSERTI128 $0x01, X0, Y0, Y0 // x = int8 of src[0], n lanes
+	VINSERTI128 $0x00, (CX), Y0, Y0 // x = int8 of src[0], n lanes
 
 no_piece_8:
-	VPMOVSXBD  X0, Y1 // x = int8 of src[0], n lanes
-	VCVTDQ2PS  Y1, Y1 // x = int8 of src[0], n lanes
-	VPSRLDQ    $0x08, X0, X0 // x = int8 of src[0], n lanes
+	VPSRLDQ    $0x08, X0, X1 // x = int8 of src[0], n lanes
 	VPMOVSXBD  X0, Y0 // x = int8 of src[0], n lanes
 	VCVTDQ2PS  Y0, Y0 // x = int8 of src[0], n lanes
+	VPMOVSXBD  X1, Y1 // x = int8 of src[0], n lanes
+	VCVTDQ2PS  Y1, Y1 // x = int8 of src[0], n lanes
 	LEAQ       tail_window<>+0(SB), CX // first n lanes
 	MOVQ       $+16, BX // first n lanes
 	SUBQ       DX, BX // first n lanes
 	VMOVUPS    (CX)(BX*4), Y2 // first n lanes
 	VMOVUPS    32(CX)(BX*4), Y3 // first n lanes
-	VMASKMOVPS Y1, Y2, (AX) // dst[0] = x, n lanes
-	VMASKMOVPS Y0, Y3, 32(AX) // dst[0] = x, n lanes
+	VMASKMOVPS Y0, Y2, (AX) // dst[0] = x, n lanes
+	VMASKMOVPS Y1, Y3, 32(AX) // dst[0] = x, n lanes
 
 less_3:
 	VZEROUPPER
@@ -5154,3 +5743,7745 @@ vectors_end_2:
 	VMOVSS X0, ret+16(FP) // return or0[0]
 	VZEROUPPER
 	RET
+
+// func dotRowsF32AVX2(dst *float32, q *float32, rows *float32, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
+TEXT ·dotRowsF32AVX2(SB), NOSPLIT, $0-88
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	SHLQ    $0x01, R8 // stride <<= 1
+	SHLQ    $0x01, R8 // stride <<= 1
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Y0 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(R8), Y1 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 64(R8), Y2 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(R8), Y3 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 128(R8), Y4 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(R8), Y5 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 192(R8), Y6 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(R8), Y7 // s0_c3 = acc[48], lanes 8..15
+	JMP     end_6
+
+less_5:
+	VXORPS Y0, Y0, Y0 // s0_c0 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // s0_c1 = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // s0_c1 = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // s0_c2 = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // s0_c2 = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // s0_c3 = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // s0_c3 = 0, lanes 8..15
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	PREFETCHT1  128(DI) // prefetch ahead[32]
+	PREFETCHT1  192(DI) // prefetch ahead[48]
+	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
+	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
+	VMOVUPS     (R8), Y10 // y = y[0], lanes 0..7
+	VMOVUPS     32(R8), Y11 // y = y[0], lanes 8..15
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
+	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
+	VMOVUPS     64(R8), Y10 // y = y[16], lanes 0..7
+	VMOVUPS     96(R8), Y11 // y = y[16], lanes 8..15
+	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
+	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
+	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
+	VMOVUPS     128(R8), Y10 // y = y[32], lanes 0..7
+	VMOVUPS     160(R8), Y11 // y = y[32], lanes 8..15
+	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
+	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
+	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
+	VMOVUPS     192(R8), Y10 // y = y[48], lanes 0..7
+	VMOVUPS     224(R8), Y11 // y = y[48], lanes 8..15
+	VFMADD231PS Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
+	ADDQ        $+256, R9 // q += 256
+	ADDQ        $+256, R8 // y += 256
+	ADDQ        $+256, DI // ahead += 256
+	SUBQ        $+64, R10 // dim += -64
+	CMPQ        R10, $+64 // dim >= 64
+	JGE         chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        R10, $+1 // dim < 1
+	JLT         less_9 // dim < 1
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	PREFETCHT1  128(DI) // prefetch ahead[32]
+	PREFETCHT1  192(DI) // prefetch ahead[48]
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_10 // dim < 16
+	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
+	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
+	VMOVUPS     (R8), Y10 // y = y[0], lanes 0..7
+	VMOVUPS     32(R8), Y11 // y = y[0], lanes 8..15
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+
+less_10:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_11 // dim < 32
+	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
+	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
+	VMOVUPS     64(R8), Y10 // y = y[16], lanes 0..7
+	VMOVUPS     96(R8), Y11 // y = y[16], lanes 8..15
+	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
+
+less_11:
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_12 // dim < 48
+	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
+	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
+	VMOVUPS     128(R8), Y10 // y = y[32], lanes 0..7
+	VMOVUPS     160(R8), Y11 // y = y[32], lanes 8..15
+	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
+
+less_12:
+	CMPQ        R10, $+64 // dim < 64
+	JLT         less_13 // dim < 64
+	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
+	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
+	VMOVUPS     192(R8), Y10 // y = y[48], lanes 0..7
+	VMOVUPS     224(R8), Y11 // y = y[48], lanes 8..15
+	VFMADD231PS Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
+
+less_13:
+	MOVQ        R10, R11 // rest = dim
+	ANDQ        $+15, R11 // rest &= 15
+	CMPQ        R11, $+1 // rest < 1
+	JLT         less_14 // rest < 1
+	CMPQ        R10, $+0 // dim < 0
+	JLT         less_15 // dim < 0
+	SUBQ        R11, R10 // dim -= rest
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	LEAQ        tail_window<>+0(SB), R12 // first rest lanes
+	MOVQ        $+16, R13 // first rest lanes
+	SUBQ        R11, R13 // first rest lanes
+	VMOVUPS     (R12)(R13*4), Y8 // first rest lanes
+	VMOVUPS     32(R12)(R13*4), Y9 // first rest lanes
+	VMASKMOVPS  (R9), Y8, Y8 // x = q[0], rest lanes
+	VMASKMOVPS  32(R9), Y9, Y9 // x = q[0], rest lanes
+	ADDQ        R10, R8 // y += dim
+	ADDQ        R10, R8 // y += dim
+	ADDQ        R10, R8 // y += dim
+	ADDQ        R10, R8 // y += dim
+	LEAQ        tail_window<>+0(SB), R9 // first rest lanes
+	MOVQ        $+16, R12 // first rest lanes
+	SUBQ        R11, R12 // first rest lanes
+	VMOVUPS     (R9)(R12*4), Y10 // first rest lanes
+	VMOVUPS     32(R9)(R12*4), Y11 // first rest lanes
+	VMASKMOVPS  (R8), Y10, Y10 // y = y[0], rest lanes
+	VMASKMOVPS  32(R8), Y11, Y11 // y = y[0], rest lanes
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_16 // dim < 48
+	VFMADD231PS Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
+	JMP         end_17
+
+less_16:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_18 // dim < 32
+	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
+	JMP         end_19
+
+less_18:
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_20 // dim < 16
+	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
+	JMP         end_21
+
+less_20:
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+
+end_21:
+end_19:
+end_17:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_22 // acc < 1
+	VMOVUPS Y0, (R8) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y1, 32(R8) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y2, 64(R8) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y3, 96(R8) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y4, 128(R8) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y5, 160(R8) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y6, 192(R8) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y7, 224(R8) // acc[48] = s0_c3, lanes 8..15
+
+less_22:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VXORPS       Y8, Y8, Y8 // zero = 0, lanes 0..7
+	VXORPS       Y9, Y9, Y9 // zero = 0, lanes 8..15
+	VADDPS       Y2, Y0, Y0 // s0_c0 = s0_c0 + s0_c1, lanes 0..7
+	VADDPS       Y3, Y1, Y1 // s0_c0 = s0_c0 + s0_c1, lanes 8..15
+	VADDPS       Y6, Y4, Y4 // s0_c2 = s0_c2 + s0_c3, lanes 0..7
+	VADDPS       Y7, Y5, Y5 // s0_c2 = s0_c2 + s0_c3, lanes 8..15
+	VADDPS       Y4, Y0, Y0 // s0_c0 = s0_c0 + s0_c2, lanes 0..7
+	VADDPS       Y5, Y1, Y1 // s0_c0 = s0_c0 + s0_c2, lanes 8..15
+	VADDPS       Y1, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0xee, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0x55, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS       Y8, Y0, Y0 // s0_c0 = s0_c0 + zero, lanes 0..7
+	VADDPS       Y9, Y1, Y1 // s0_c0 = s0_c0 + zero, lanes 8..15
+	VMOVSS       X0, (AX) // dst[0] = s0_c0[0]
+	ADDQ         $+4, AX // dst += 4
+	SUBQ         $+1, DX // count += -1
+	CMPQ         DX, $+1 // count >= 1
+	JGE          rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func l2RowsF32AVX2(dst *float32, q *float32, rows *float32, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int, scale float32)
+TEXT ·l2RowsF32AVX2(SB), NOSPLIT, $0-92
+	VBROADCASTSS scale+88(FP), Y0 // scale in all lanes
+	MOVQ         dst+0(FP), AX // dst
+	MOVQ         rows+16(FP), CX // rows
+	MOVQ         count+40(FP), DX // count
+	MOVQ         index+48(FP), BX // index
+	CMPQ         DX, $+1 // count < 1
+	JLT          rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	SHLQ    $0x01, R8 // stride <<= 1
+	SHLQ    $0x01, R8 // stride <<= 1
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Y1 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(R8), Y2 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 64(R8), Y3 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(R8), Y4 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 128(R8), Y5 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(R8), Y6 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 192(R8), Y7 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(R8), Y8 // s0_c3 = acc[48], lanes 8..15
+	JMP     end_6
+
+less_5:
+	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 0..7
+	VXORPS Y2, Y2, Y2 // s0_c0 = 0, lanes 8..15
+	VXORPS Y3, Y3, Y3 // s0_c1 = 0, lanes 0..7
+	VXORPS Y4, Y4, Y4 // s0_c1 = 0, lanes 8..15
+	VXORPS Y5, Y5, Y5 // s0_c2 = 0, lanes 0..7
+	VXORPS Y6, Y6, Y6 // s0_c2 = 0, lanes 8..15
+	VXORPS Y7, Y7, Y7 // s0_c3 = 0, lanes 0..7
+	VXORPS Y8, Y8, Y8 // s0_c3 = 0, lanes 8..15
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	PREFETCHT1   64(DI) // prefetch ahead[16]
+	PREFETCHT1   128(DI) // prefetch ahead[32]
+	PREFETCHT1   192(DI) // prefetch ahead[48]
+	VMOVUPS      (R9), Y9 // x = q[0], lanes 0..7
+	VMOVUPS      32(R9), Y10 // x = q[0], lanes 8..15
+	VMOVUPS      (R8), Y11 // y = y[0], lanes 0..7
+	VMOVUPS      32(R8), Y12 // y = y[0], lanes 8..15
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y1 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y2 // s0_c0 += x * x, lanes 8..15
+	VMOVUPS      64(R9), Y9 // x = q[16], lanes 0..7
+	VMOVUPS      96(R9), Y10 // x = q[16], lanes 8..15
+	VMOVUPS      64(R8), Y11 // y = y[16], lanes 0..7
+	VMOVUPS      96(R8), Y12 // y = y[16], lanes 8..15
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
+	VMOVUPS      128(R9), Y9 // x = q[32], lanes 0..7
+	VMOVUPS      160(R9), Y10 // x = q[32], lanes 8..15
+	VMOVUPS      128(R8), Y11 // y = y[32], lanes 0..7
+	VMOVUPS      160(R8), Y12 // y = y[32], lanes 8..15
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y5 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y6 // s0_c2 += x * x, lanes 8..15
+	VMOVUPS      192(R9), Y9 // x = q[48], lanes 0..7
+	VMOVUPS      224(R9), Y10 // x = q[48], lanes 8..15
+	VMOVUPS      192(R8), Y11 // y = y[48], lanes 0..7
+	VMOVUPS      224(R8), Y12 // y = y[48], lanes 8..15
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y8 // s0_c3 += x * x, lanes 8..15
+	ADDQ         $+256, R9 // q += 256
+	ADDQ         $+256, R8 // y += 256
+	ADDQ         $+256, DI // ahead += 256
+	SUBQ         $+64, R10 // dim += -64
+	CMPQ         R10, $+64 // dim >= 64
+	JGE          chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ         R10, $+1 // dim < 1
+	JLT          less_9 // dim < 1
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	PREFETCHT1   64(DI) // prefetch ahead[16]
+	PREFETCHT1   128(DI) // prefetch ahead[32]
+	PREFETCHT1   192(DI) // prefetch ahead[48]
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_10 // dim < 16
+	VMOVUPS      (R9), Y9 // x = q[0], lanes 0..7
+	VMOVUPS      32(R9), Y10 // x = q[0], lanes 8..15
+	VMOVUPS      (R8), Y11 // y = y[0], lanes 0..7
+	VMOVUPS      32(R8), Y12 // y = y[0], lanes 8..15
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y1 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y2 // s0_c0 += x * x, lanes 8..15
+
+less_10:
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_11 // dim < 32
+	VMOVUPS      64(R9), Y9 // x = q[16], lanes 0..7
+	VMOVUPS      96(R9), Y10 // x = q[16], lanes 8..15
+	VMOVUPS      64(R8), Y11 // y = y[16], lanes 0..7
+	VMOVUPS      96(R8), Y12 // y = y[16], lanes 8..15
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
+
+less_11:
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_12 // dim < 48
+	VMOVUPS      128(R9), Y9 // x = q[32], lanes 0..7
+	VMOVUPS      160(R9), Y10 // x = q[32], lanes 8..15
+	VMOVUPS      128(R8), Y11 // y = y[32], lanes 0..7
+	VMOVUPS      160(R8), Y12 // y = y[32], lanes 8..15
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y5 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y6 // s0_c2 += x * x, lanes 8..15
+
+less_12:
+	CMPQ         R10, $+64 // dim < 64
+	JLT          less_13 // dim < 64
+	VMOVUPS      192(R9), Y9 // x = q[48], lanes 0..7
+	VMOVUPS      224(R9), Y10 // x = q[48], lanes 8..15
+	VMOVUPS      192(R8), Y11 // y = y[48], lanes 0..7
+	VMOVUPS      224(R8), Y12 // y = y[48], lanes 8..15
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y8 // s0_c3 += x * x, lanes 8..15
+
+less_13:
+	MOVQ         R10, R11 // rest = dim
+	ANDQ         $+15, R11 // rest &= 15
+	CMPQ         R11, $+1 // rest < 1
+	JLT          less_14 // rest < 1
+	CMPQ         R10, $+0 // dim < 0
+	JLT          less_15 // dim < 0
+	SUBQ         R11, R10 // dim -= rest
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	LEAQ         tail_window<>+0(SB), R12 // first rest lanes
+	MOVQ         $+16, R13 // first rest lanes
+	SUBQ         R11, R13 // first rest lanes
+	VMOVUPS      (R12)(R13*4), Y9 // first rest lanes
+	VMOVUPS      32(R12)(R13*4), Y10 // first rest lanes
+	VMASKMOVPS   (R9), Y9, Y9 // x = q[0], rest lanes
+	VMASKMOVPS   32(R9), Y10, Y10 // x = q[0], rest lanes
+	ADDQ         R10, R8 // y += dim
+	ADDQ         R10, R8 // y += dim
+	ADDQ         R10, R8 // y += dim
+	ADDQ         R10, R8 // y += dim
+	LEAQ         tail_window<>+0(SB), R9 // first rest lanes
+	MOVQ         $+16, R12 // first rest lanes
+	SUBQ         R11, R12 // first rest lanes
+	VMOVUPS      (R9)(R12*4), Y11 // first rest lanes
+	VMOVUPS      32(R9)(R12*4), Y12 // first rest lanes
+	VMASKMOVPS   (R8), Y11, Y11 // y = y[0], rest lanes
+	VMASKMOVPS   32(R8), Y12, Y12 // y = y[0], rest lanes
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_16 // dim < 48
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y8 // s0_c3 += x * x, lanes 8..15
+	JMP          end_17
+
+less_16:
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_18 // dim < 32
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y5 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y6 // s0_c2 += x * x, lanes 8..15
+	JMP          end_19
+
+less_18:
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_20 // dim < 16
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
+	JMP          end_21
+
+less_20:
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y1 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y2 // s0_c0 += x * x, lanes 8..15
+
+end_21:
+end_19:
+end_17:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_22 // acc < 1
+	VMOVUPS Y1, (R8) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y2, 32(R8) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y3, 64(R8) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y4, 96(R8) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y5, 128(R8) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y6, 160(R8) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y7, 192(R8) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y8, 224(R8) // acc[48] = s0_c3, lanes 8..15
+
+less_22:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VXORPS       Y9, Y9, Y9 // zero = 0, lanes 0..7
+	VXORPS       Y10, Y10, Y10 // zero = 0, lanes 8..15
+	VADDPS       Y3, Y1, Y1 // s0_c0 = s0_c0 + s0_c1, lanes 0..7
+	VADDPS       Y4, Y2, Y2 // s0_c0 = s0_c0 + s0_c1, lanes 8..15
+	VADDPS       Y7, Y5, Y5 // s0_c2 = s0_c2 + s0_c3, lanes 0..7
+	VADDPS       Y8, Y6, Y6 // s0_c2 = s0_c2 + s0_c3, lanes 8..15
+	VADDPS       Y5, Y1, Y1 // s0_c0 = s0_c0 + s0_c2, lanes 0..7
+	VADDPS       Y6, Y2, Y2 // s0_c0 = s0_c0 + s0_c2, lanes 8..15
+	VADDPS       Y2, Y1, Y1 // s0_c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y1, X3 // s0_c0[0] = sum of lanes
+	VADDPS       X3, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0xee, X1, X3 // s0_c0[0] = sum of lanes
+	VADDPS       X3, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0x55, X1, X3 // s0_c0[0] = sum of lanes
+	VADDPS       X3, X1, X1 // s0_c0[0] = sum of lanes
+	VADDPS       Y9, Y1, Y1 // s0_c0 = s0_c0 + zero, lanes 0..7
+	VADDPS       Y10, Y2, Y2 // s0_c0 = s0_c0 + zero, lanes 8..15
+	VMOVSS       X1, (AX) // dst[0] = s0_c0[0]
+	ADDQ         $+4, AX // dst += 4
+	SUBQ         $+1, DX // count += -1
+	CMPQ         DX, $+1 // count >= 1
+	JGE          rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func cosineRowsF32AVX2(dst *float32, q *float32, rows *float32, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
+TEXT ·cosineRowsF32AVX2(SB), NOSPLIT, $0-88
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	SHLQ    $0x01, R8 // stride <<= 1
+	SHLQ    $0x01, R8 // stride <<= 1
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Y0 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(R8), Y1 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 256(R8), Y2 // s1_c0 = acc[64], lanes 0..7
+	VMOVUPS 288(R8), Y3 // s1_c0 = acc[64], lanes 8..15
+	VMOVUPS 64(R8), Y4 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(R8), Y5 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 320(R8), Y6 // s1_c1 = acc[80], lanes 0..7
+	VMOVUPS 352(R8), Y7 // s1_c1 = acc[80], lanes 8..15
+	JMP     end_6
+
+less_5:
+	VXORPS Y0, Y0, Y0 // s0_c0 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // s1_c0 = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // s1_c0 = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // s0_c1 = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // s0_c1 = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // s1_c1 = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // s1_c1 = 0, lanes 8..15
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	PREFETCHT1  128(DI) // prefetch ahead[32]
+	PREFETCHT1  192(DI) // prefetch ahead[48]
+	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
+	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
+	VMOVUPS     (R8), Y10 // y = y[0], lanes 0..7
+	VMOVUPS     32(R8), Y11 // y = y[0], lanes 8..15
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c0 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c0 += y * y, lanes 8..15
+	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
+	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
+	VMOVUPS     64(R8), Y10 // y = y[16], lanes 0..7
+	VMOVUPS     96(R8), Y11 // y = y[16], lanes 8..15
+	VFMADD231PS Y10, Y8, Y4 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c1 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y6 // s1_c1 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y7 // s1_c1 += y * y, lanes 8..15
+	ADDQ        $+256, R9 // q += 256
+	ADDQ        $+256, R8 // y += 256
+	ADDQ        $+256, DI // ahead += 256
+	SUBQ        $+64, R10 // dim += -64
+	CMPQ        R10, $+64 // dim >= 64
+	JGE         chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        R10, $+1 // dim < 1
+	JLT         less_9 // dim < 1
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	PREFETCHT1  128(DI) // prefetch ahead[32]
+	PREFETCHT1  192(DI) // prefetch ahead[48]
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_10 // dim < 16
+	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
+	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
+	VMOVUPS     (R8), Y10 // y = y[0], lanes 0..7
+	VMOVUPS     32(R8), Y11 // y = y[0], lanes 8..15
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c0 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c0 += y * y, lanes 8..15
+
+less_10:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_11 // dim < 32
+	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
+	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
+	VMOVUPS     64(R8), Y10 // y = y[16], lanes 0..7
+	VMOVUPS     96(R8), Y11 // y = y[16], lanes 8..15
+	VFMADD231PS Y10, Y8, Y4 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c1 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y6 // s1_c1 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y7 // s1_c1 += y * y, lanes 8..15
+
+less_11:
+	MOVQ R10, R11 // rest = dim
+	ANDQ $+15, R11 // rest &= 15
+	CMPQ R11, $+1 // rest < 1
+	JLT  less_12 // rest < 1
+	CMPQ R10, $+32 // dim < 32
+	JLT  less_13 // dim < 32
+	JMP  end_14
+
+less_13:
+	SUBQ        R11, R10 // dim -= rest
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	LEAQ        tail_window<>+0(SB), R12 // first rest lanes
+	MOVQ        $+16, R13 // first rest lanes
+	SUBQ        R11, R13 // first rest lanes
+	VMOVUPS     (R12)(R13*4), Y8 // first rest lanes
+	VMOVUPS     32(R12)(R13*4), Y9 // first rest lanes
+	VMASKMOVPS  (R9), Y8, Y8 // x = q[0], rest lanes
+	VMASKMOVPS  32(R9), Y9, Y9 // x = q[0], rest lanes
+	ADDQ        R10, R8 // y += dim
+	ADDQ        R10, R8 // y += dim
+	ADDQ        R10, R8 // y += dim
+	ADDQ        R10, R8 // y += dim
+	LEAQ        tail_window<>+0(SB), R9 // first rest lanes
+	MOVQ        $+16, R12 // first rest lanes
+	SUBQ        R11, R12 // first rest lanes
+	VMOVUPS     (R9)(R12*4), Y10 // first rest lanes
+	VMOVUPS     32(R9)(R12*4), Y11 // first rest lanes
+	VMASKMOVPS  (R8), Y10, Y10 // y = y[0], rest lanes
+	VMASKMOVPS  32(R8), Y11, Y11 // y = y[0], rest lanes
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_15 // dim < 16
+	VFMADD231PS Y10, Y8, Y4 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c1 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y6 // s1_c1 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y7 // s1_c1 += y * y, lanes 8..15
+	JMP         end_16
+
+less_15:
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c0 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c0 += y * y, lanes 8..15
+
+end_16:
+end_14:
+less_12:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS Y0, (R8) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y1, 32(R8) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y2, 256(R8) // acc[64] = s1_c0, lanes 0..7
+	VMOVUPS Y3, 288(R8) // acc[64] = s1_c0, lanes 8..15
+	VMOVUPS Y4, 64(R8) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y5, 96(R8) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y6, 320(R8) // acc[80] = s1_c1, lanes 0..7
+	VMOVUPS Y7, 352(R8) // acc[80] = s1_c1, lanes 8..15
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_17 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS 128(R8), Y0 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(R8), Y1 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 384(R8), Y2 // s1_c2 = acc[96], lanes 0..7
+	VMOVUPS 416(R8), Y3 // s1_c2 = acc[96], lanes 8..15
+	VMOVUPS 192(R8), Y4 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(R8), Y5 // s0_c3 = acc[48], lanes 8..15
+	VMOVUPS 448(R8), Y6 // s1_c3 = acc[112], lanes 0..7
+	VMOVUPS 480(R8), Y7 // s1_c3 = acc[112], lanes 8..15
+	JMP     end_18
+
+less_17:
+	VXORPS Y0, Y0, Y0 // s0_c2 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // s0_c2 = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // s1_c2 = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // s1_c2 = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // s0_c3 = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // s0_c3 = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // s1_c3 = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // s1_c3 = 0, lanes 8..15
+
+end_18:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_20 // dim < 64
+
+chains_19:
+	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
+	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
+	VMOVUPS     128(R8), Y10 // y = y[32], lanes 0..7
+	VMOVUPS     160(R8), Y11 // y = y[32], lanes 8..15
+	VFMADD231PS Y10, Y8, Y0 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c2 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c2 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c2 += y * y, lanes 8..15
+	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
+	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
+	VMOVUPS     192(R8), Y10 // y = y[48], lanes 0..7
+	VMOVUPS     224(R8), Y11 // y = y[48], lanes 8..15
+	VFMADD231PS Y10, Y8, Y4 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c3 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y6 // s1_c3 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y7 // s1_c3 += y * y, lanes 8..15
+	ADDQ        $+256, R9 // q += 256
+	ADDQ        $+256, R8 // y += 256
+	SUBQ        $+64, R10 // dim += -64
+	CMPQ        R10, $+64 // dim >= 64
+	JGE         chains_19 // dim >= 64
+
+chains_end_20:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        R10, $+1 // dim < 1
+	JLT         less_21 // dim < 1
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_22 // dim < 48
+	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
+	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
+	VMOVUPS     128(R8), Y10 // y = y[32], lanes 0..7
+	VMOVUPS     160(R8), Y11 // y = y[32], lanes 8..15
+	VFMADD231PS Y10, Y8, Y0 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c2 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c2 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c2 += y * y, lanes 8..15
+
+less_22:
+	CMPQ        R10, $+64 // dim < 64
+	JLT         less_23 // dim < 64
+	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
+	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
+	VMOVUPS     192(R8), Y10 // y = y[48], lanes 0..7
+	VMOVUPS     224(R8), Y11 // y = y[48], lanes 8..15
+	VFMADD231PS Y10, Y8, Y4 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c3 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y6 // s1_c3 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y7 // s1_c3 += y * y, lanes 8..15
+
+less_23:
+	MOVQ        R10, R11 // rest = dim
+	ANDQ        $+15, R11 // rest &= 15
+	CMPQ        R11, $+1 // rest < 1
+	JLT         less_24 // rest < 1
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_25 // dim < 32
+	SUBQ        R11, R10 // dim -= rest
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	LEAQ        tail_window<>+0(SB), R12 // first rest lanes
+	MOVQ        $+16, R13 // first rest lanes
+	SUBQ        R11, R13 // first rest lanes
+	VMOVUPS     (R12)(R13*4), Y8 // first rest lanes
+	VMOVUPS     32(R12)(R13*4), Y9 // first rest lanes
+	VMASKMOVPS  (R9), Y8, Y8 // x = q[0], rest lanes
+	VMASKMOVPS  32(R9), Y9, Y9 // x = q[0], rest lanes
+	ADDQ        R10, R8 // y += dim
+	ADDQ        R10, R8 // y += dim
+	ADDQ        R10, R8 // y += dim
+	ADDQ        R10, R8 // y += dim
+	LEAQ        tail_window<>+0(SB), R9 // first rest lanes
+	MOVQ        $+16, R12 // first rest lanes
+	SUBQ        R11, R12 // first rest lanes
+	VMOVUPS     (R9)(R12*4), Y10 // first rest lanes
+	VMOVUPS     32(R9)(R12*4), Y11 // first rest lanes
+	VMASKMOVPS  (R8), Y10, Y10 // y = y[0], rest lanes
+	VMASKMOVPS  32(R8), Y11, Y11 // y = y[0], rest lanes
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_26 // dim < 48
+	VFMADD231PS Y10, Y8, Y4 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c3 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y6 // s1_c3 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y7 // s1_c3 += y * y, lanes 8..15
+	JMP         end_27
+
+less_26:
+	VFMADD231PS Y10, Y8, Y0 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c2 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c2 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c2 += y * y, lanes 8..15
+
+end_27:
+less_25:
+less_24:
+less_21:
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS Y0, 128(R8) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y1, 160(R8) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y2, 384(R8) // acc[96] = s1_c2, lanes 0..7
+	VMOVUPS Y3, 416(R8) // acc[96] = s1_c2, lanes 8..15
+	VMOVUPS Y4, 192(R8) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y5, 224(R8) // acc[48] = s0_c3, lanes 8..15
+	VMOVUPS Y6, 448(R8) // acc[112] = s1_c3, lanes 0..7
+	VMOVUPS Y7, 480(R8) // acc[112] = s1_c3, lanes 8..15
+
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VXORPS       Y0, Y0, Y0 // zero = 0, lanes 0..7
+	VXORPS       Y1, Y1, Y1 // zero = 0, lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      (R8), Y2 // c0 = acc[0], lanes 0..7
+	VMOVUPS      32(R8), Y3 // c0 = acc[0], lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      64(R8), Y4 // c1 = acc[16], lanes 0..7
+	VMOVUPS      96(R8), Y5 // c1 = acc[16], lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      128(R8), Y6 // c2 = acc[32], lanes 0..7
+	VMOVUPS      160(R8), Y7 // c2 = acc[32], lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      192(R8), Y8 // c3 = acc[48], lanes 0..7
+	VMOVUPS      224(R8), Y9 // c3 = acc[48], lanes 8..15
+	VADDPS       Y4, Y2, Y2 // c0 = c0 + c1, lanes 0..7
+	VADDPS       Y5, Y3, Y3 // c0 = c0 + c1, lanes 8..15
+	VADDPS       Y8, Y6, Y6 // c2 = c2 + c3, lanes 0..7
+	VADDPS       Y9, Y7, Y7 // c2 = c2 + c3, lanes 8..15
+	VADDPS       Y6, Y2, Y2 // c0 = c0 + c2, lanes 0..7
+	VADDPS       Y7, Y3, Y3 // c0 = c0 + c2, lanes 8..15
+	VADDPS       Y3, Y2, Y2 // c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y2, X4 // c0[0] = sum of lanes
+	VADDPS       X4, X2, X2 // c0[0] = sum of lanes
+	VPSHUFD      $0xee, X2, X4 // c0[0] = sum of lanes
+	VADDPS       X4, X2, X2 // c0[0] = sum of lanes
+	VPSHUFD      $0x55, X2, X4 // c0[0] = sum of lanes
+	VADDPS       X4, X2, X2 // c0[0] = sum of lanes
+	VADDPS       Y0, Y2, Y2 // c0 = c0 + zero, lanes 0..7
+	VADDPS       Y1, Y3, Y3 // c0 = c0 + zero, lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      256(R8), Y3 // c0 = acc[64], lanes 0..7
+	VMOVUPS      288(R8), Y4 // c0 = acc[64], lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      320(R8), Y5 // c1 = acc[80], lanes 0..7
+	VMOVUPS      352(R8), Y6 // c1 = acc[80], lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      384(R8), Y7 // c2 = acc[96], lanes 0..7
+	VMOVUPS      416(R8), Y8 // c2 = acc[96], lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      448(R8), Y9 // c3 = acc[112], lanes 0..7
+	VMOVUPS      480(R8), Y10 // c3 = acc[112], lanes 8..15
+	VADDPS       Y5, Y3, Y3 // c0 = c0 + c1, lanes 0..7
+	VADDPS       Y6, Y4, Y4 // c0 = c0 + c1, lanes 8..15
+	VADDPS       Y9, Y7, Y7 // c2 = c2 + c3, lanes 0..7
+	VADDPS       Y10, Y8, Y8 // c2 = c2 + c3, lanes 8..15
+	VADDPS       Y7, Y3, Y3 // c0 = c0 + c2, lanes 0..7
+	VADDPS       Y8, Y4, Y4 // c0 = c0 + c2, lanes 8..15
+	VADDPS       Y4, Y3, Y3 // c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y3, X5 // c0[0] = sum of lanes
+	VADDPS       X5, X3, X3 // c0[0] = sum of lanes
+	VPSHUFD      $0xee, X3, X5 // c0[0] = sum of lanes
+	VADDPS       X5, X3, X3 // c0[0] = sum of lanes
+	VPSHUFD      $0x55, X3, X5 // c0[0] = sum of lanes
+	VADDPS       X5, X3, X3 // c0[0] = sum of lanes
+	VADDPS       Y0, Y3, Y3 // c0 = c0 + zero, lanes 0..7
+	VADDPS       Y1, Y4, Y4 // c0 = c0 + zero, lanes 8..15
+	VMOVSS       X2, (AX) // dst[0] = c0[0]
+	VMOVSS       X3, 4(AX) // dst[1] = c0[0]
+	ADDQ         $+8, AX // dst += 8
+	SUBQ         $+1, DX // count += -1
+	CMPQ         DX, $+1 // count >= 1
+	JGE          rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func dotRowsBF16AVX2(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
+TEXT ·dotRowsBF16AVX2(SB), NOSPLIT, $0-88
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	SHLQ    $0x01, R8 // stride <<= 1
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Y0 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(R8), Y1 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 64(R8), Y2 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(R8), Y3 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 128(R8), Y4 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(R8), Y5 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 192(R8), Y6 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(R8), Y7 // s0_c3 = acc[48], lanes 8..15
+	JMP     end_6
+
+less_5:
+	VXORPS Y0, Y0, Y0 // s0_c0 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // s0_c1 = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // s0_c1 = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // s0_c2 = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // s0_c2 = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // s0_c3 = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // s0_c3 = 0, lanes 8..15
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
+	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
+	VPMOVZXWD   (R8), Y10 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[0]
+	VPMOVZXWD   16(R8), Y11 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[0]
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
+	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
+	VPMOVZXWD   32(R8), Y10 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[8]
+	VPMOVZXWD   48(R8), Y11 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[8]
+	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
+	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
+	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
+	VPMOVZXWD   64(R8), Y10 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[16]
+	VPMOVZXWD   80(R8), Y11 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[16]
+	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
+	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
+	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
+	VPMOVZXWD   96(R8), Y10 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[24]
+	VPMOVZXWD   112(R8), Y11 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[24]
+	VFMADD231PS Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
+	ADDQ        $+256, R9 // q += 256
+	ADDQ        $+128, R8 // y += 128
+	ADDQ        $+128, DI // ahead += 128
+	SUBQ        $+64, R10 // dim += -64
+	CMPQ        R10, $+64 // dim >= 64
+	JGE         chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        R10, $+1 // dim < 1
+	JLT         less_9 // dim < 1
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_10 // dim < 16
+	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
+	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
+	VPMOVZXWD   (R8), Y10 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[0]
+	VPMOVZXWD   16(R8), Y11 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[0]
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+
+less_10:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_11 // dim < 32
+	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
+	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
+	VPMOVZXWD   32(R8), Y10 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[8]
+	VPMOVZXWD   48(R8), Y11 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[8]
+	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
+
+less_11:
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_12 // dim < 48
+	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
+	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
+	VPMOVZXWD   64(R8), Y10 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[16]
+	VPMOVZXWD   80(R8), Y11 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[16]
+	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
+
+less_12:
+	CMPQ        R10, $+64 // dim < 64
+	JLT         less_13 // dim < 64
+	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
+	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
+	VPMOVZXWD   96(R8), Y10 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[24]
+	VPMOVZXWD   112(R8), Y11 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[24]
+	VFMADD231PS Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
+
+less_13:
+	MOVQ       R10, R12 // rest = dim
+	ANDQ       $+15, R12 // rest &= 15
+	CMPQ       R12, $+1 // rest < 1
+	JLT        less_14 // rest < 1
+	CMPQ       R10, $+0 // dim < 0
+	JLT        less_15 // dim < 0
+	SUBQ       R12, R10 // dim -= rest
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	LEAQ       tail_window<>+0(SB), R13 // first rest lanes
+	MOVQ       $+16, R14 // first rest lanes
+	SUBQ       R12, R14 // first rest lanes
+	VMOVUPS    (R13)(R14*4), Y8 // first rest lanes
+	VMOVUPS    32(R13)(R14*4), Y9 // first rest lanes
+	VMASKMOVPS (R9), Y8, Y8 // x = q[0], rest lanes
+	VMASKMOVPS 32(R9), Y9, Y9 // x = q[0], rest lanes
+	ADDQ       R10, R8 // y += dim
+	ADDQ       R10, R8 // y += dim
+	LEAQ       (R8)(R12*2), R9 // y = bfloat16 of y[0], rest lanes
+	MOVQ       $+0, R13 // y = bfloat16 of y[0], rest lanes
+	TESTB      $0x01, R12 // y = bfloat16 of y[0], rest lanes
+	JEQ        no_piece_16 // y = bfloat16 of y[0], rest lanes
+	SUBQ       $+2, R9 // y = bfloat16 of y[0], rest lanes
+	MOVWLZX    (R9), R11 // y = bfloat16 of y[0], rest lanes
+	SHLQ       $0x10, R13 // y = bfloat16 of y[0], rest lanes
+	ORQ        R11, R13 // y = bfloat16 of y[0], rest lanes
+
+no_piece_16:
+	TESTB $0x02, R12 // y = bfloat16 of y[0], rest lanes
+	JEQ   no_piece_17 // y = bfloat16 of y[0], rest lanes
+	SUBQ  $+4, R9 // y = bfloat16 of y[0], rest lanes
+	MOVL  (R9), R11 // y = bfloat16 of y[0], rest lanes
+	SHLQ  $0x20, R13 // y = bfloat16 of y[0], rest lanes
+	ORQ   R11, R13 // y = bfloat16 of y[0], rest lanes
+
+no_piece_17:
+	VMOVQ       R13, X10 // y = bfloat16 of y[0], rest lanes
+	TESTB       $0x04, R12 // y = bfloat16 of y[0], rest lanes
+	JEQ         no_piece_18 // y = bfloat16 of y[0], rest lanes
+	SUBQ        $+8, R9 // y = bfloat16 of y[0], rest lanes
+	VMOVQ       (R9), X11 // y = bfloat16 of y[0], rest lanes
+	VPUNPCKLQDQ X10, X11, X10 // y = bfloat16 of y[0], rest lanes
+
+no_piece_18:
+	TESTB       $0x08, R12 // y = bfloat16 of y[0], rest lanes
+	JEQ         no_piece_19 // y = bfloat16 of y[0], rest lanes
+	VINSERTI128 $0x01, X10, Y10, Y10 // y = bfloat16 of y[0], rest lanes
+	VINSERTI128 $0x00, (R8), Y10, Y10 // y = bfloat16 of y[0], rest lanes
+
+no_piece_19:
+	VEXTRACTI128 $0x01, Y10, X11 // y = bfloat16 of y[0], rest lanes
+	VPMOVZXWD    X10, Y10 // y = bfloat16 of y[0], rest lanes
+	VPSLLD       $0x10, Y10, Y10 // y = bfloat16 of y[0], rest lanes
+	VPMOVZXWD    X11, Y11 // y = bfloat16 of y[0], rest lanes
+	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[0], rest lanes
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_20 // dim < 48
+	VFMADD231PS  Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS  Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
+	JMP          end_21
+
+less_20:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_22 // dim < 32
+	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
+	JMP         end_23
+
+less_22:
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_24 // dim < 16
+	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
+	JMP         end_25
+
+less_24:
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+
+end_25:
+end_23:
+end_21:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_26 // acc < 1
+	VMOVUPS Y0, (R8) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y1, 32(R8) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y2, 64(R8) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y3, 96(R8) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y4, 128(R8) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y5, 160(R8) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y6, 192(R8) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y7, 224(R8) // acc[48] = s0_c3, lanes 8..15
+
+less_26:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VXORPS       Y8, Y8, Y8 // zero = 0, lanes 0..7
+	VXORPS       Y9, Y9, Y9 // zero = 0, lanes 8..15
+	VADDPS       Y2, Y0, Y0 // s0_c0 = s0_c0 + s0_c1, lanes 0..7
+	VADDPS       Y3, Y1, Y1 // s0_c0 = s0_c0 + s0_c1, lanes 8..15
+	VADDPS       Y6, Y4, Y4 // s0_c2 = s0_c2 + s0_c3, lanes 0..7
+	VADDPS       Y7, Y5, Y5 // s0_c2 = s0_c2 + s0_c3, lanes 8..15
+	VADDPS       Y4, Y0, Y0 // s0_c0 = s0_c0 + s0_c2, lanes 0..7
+	VADDPS       Y5, Y1, Y1 // s0_c0 = s0_c0 + s0_c2, lanes 8..15
+	VADDPS       Y1, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0xee, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0x55, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS       Y8, Y0, Y0 // s0_c0 = s0_c0 + zero, lanes 0..7
+	VADDPS       Y9, Y1, Y1 // s0_c0 = s0_c0 + zero, lanes 8..15
+	VMOVSS       X0, (AX) // dst[0] = s0_c0[0]
+	ADDQ         $+4, AX // dst += 4
+	SUBQ         $+1, DX // count += -1
+	CMPQ         DX, $+1 // count >= 1
+	JGE          rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func l2RowsBF16AVX2(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int, scale float32)
+TEXT ·l2RowsBF16AVX2(SB), NOSPLIT, $0-92
+	VBROADCASTSS scale+88(FP), Y0 // scale in all lanes
+	MOVQ         dst+0(FP), AX // dst
+	MOVQ         rows+16(FP), CX // rows
+	MOVQ         count+40(FP), DX // count
+	MOVQ         index+48(FP), BX // index
+	CMPQ         DX, $+1 // count < 1
+	JLT          rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	SHLQ    $0x01, R8 // stride <<= 1
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Y1 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(R8), Y2 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 64(R8), Y3 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(R8), Y4 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 128(R8), Y5 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(R8), Y6 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 192(R8), Y7 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(R8), Y8 // s0_c3 = acc[48], lanes 8..15
+	JMP     end_6
+
+less_5:
+	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 0..7
+	VXORPS Y2, Y2, Y2 // s0_c0 = 0, lanes 8..15
+	VXORPS Y3, Y3, Y3 // s0_c1 = 0, lanes 0..7
+	VXORPS Y4, Y4, Y4 // s0_c1 = 0, lanes 8..15
+	VXORPS Y5, Y5, Y5 // s0_c2 = 0, lanes 0..7
+	VXORPS Y6, Y6, Y6 // s0_c2 = 0, lanes 8..15
+	VXORPS Y7, Y7, Y7 // s0_c3 = 0, lanes 0..7
+	VXORPS Y8, Y8, Y8 // s0_c3 = 0, lanes 8..15
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	PREFETCHT1   64(DI) // prefetch ahead[16]
+	VMOVUPS      (R9), Y9 // x = q[0], lanes 0..7
+	VMOVUPS      32(R9), Y10 // x = q[0], lanes 8..15
+	VPMOVZXWD    (R8), Y11 // y = bfloat16 of y[0]
+	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[0]
+	VPMOVZXWD    16(R8), Y12 // y = bfloat16 of y[0]
+	VPSLLD       $0x10, Y12, Y12 // y = bfloat16 of y[0]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y1 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y2 // s0_c0 += x * x, lanes 8..15
+	VMOVUPS      64(R9), Y9 // x = q[16], lanes 0..7
+	VMOVUPS      96(R9), Y10 // x = q[16], lanes 8..15
+	VPMOVZXWD    32(R8), Y11 // y = bfloat16 of y[8]
+	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[8]
+	VPMOVZXWD    48(R8), Y12 // y = bfloat16 of y[8]
+	VPSLLD       $0x10, Y12, Y12 // y = bfloat16 of y[8]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
+	VMOVUPS      128(R9), Y9 // x = q[32], lanes 0..7
+	VMOVUPS      160(R9), Y10 // x = q[32], lanes 8..15
+	VPMOVZXWD    64(R8), Y11 // y = bfloat16 of y[16]
+	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[16]
+	VPMOVZXWD    80(R8), Y12 // y = bfloat16 of y[16]
+	VPSLLD       $0x10, Y12, Y12 // y = bfloat16 of y[16]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y5 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y6 // s0_c2 += x * x, lanes 8..15
+	VMOVUPS      192(R9), Y9 // x = q[48], lanes 0..7
+	VMOVUPS      224(R9), Y10 // x = q[48], lanes 8..15
+	VPMOVZXWD    96(R8), Y11 // y = bfloat16 of y[24]
+	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[24]
+	VPMOVZXWD    112(R8), Y12 // y = bfloat16 of y[24]
+	VPSLLD       $0x10, Y12, Y12 // y = bfloat16 of y[24]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y8 // s0_c3 += x * x, lanes 8..15
+	ADDQ         $+256, R9 // q += 256
+	ADDQ         $+128, R8 // y += 128
+	ADDQ         $+128, DI // ahead += 128
+	SUBQ         $+64, R10 // dim += -64
+	CMPQ         R10, $+64 // dim >= 64
+	JGE          chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ         R10, $+1 // dim < 1
+	JLT          less_9 // dim < 1
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	PREFETCHT1   64(DI) // prefetch ahead[16]
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_10 // dim < 16
+	VMOVUPS      (R9), Y9 // x = q[0], lanes 0..7
+	VMOVUPS      32(R9), Y10 // x = q[0], lanes 8..15
+	VPMOVZXWD    (R8), Y11 // y = bfloat16 of y[0]
+	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[0]
+	VPMOVZXWD    16(R8), Y12 // y = bfloat16 of y[0]
+	VPSLLD       $0x10, Y12, Y12 // y = bfloat16 of y[0]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y1 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y2 // s0_c0 += x * x, lanes 8..15
+
+less_10:
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_11 // dim < 32
+	VMOVUPS      64(R9), Y9 // x = q[16], lanes 0..7
+	VMOVUPS      96(R9), Y10 // x = q[16], lanes 8..15
+	VPMOVZXWD    32(R8), Y11 // y = bfloat16 of y[8]
+	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[8]
+	VPMOVZXWD    48(R8), Y12 // y = bfloat16 of y[8]
+	VPSLLD       $0x10, Y12, Y12 // y = bfloat16 of y[8]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
+
+less_11:
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_12 // dim < 48
+	VMOVUPS      128(R9), Y9 // x = q[32], lanes 0..7
+	VMOVUPS      160(R9), Y10 // x = q[32], lanes 8..15
+	VPMOVZXWD    64(R8), Y11 // y = bfloat16 of y[16]
+	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[16]
+	VPMOVZXWD    80(R8), Y12 // y = bfloat16 of y[16]
+	VPSLLD       $0x10, Y12, Y12 // y = bfloat16 of y[16]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y5 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y6 // s0_c2 += x * x, lanes 8..15
+
+less_12:
+	CMPQ         R10, $+64 // dim < 64
+	JLT          less_13 // dim < 64
+	VMOVUPS      192(R9), Y9 // x = q[48], lanes 0..7
+	VMOVUPS      224(R9), Y10 // x = q[48], lanes 8..15
+	VPMOVZXWD    96(R8), Y11 // y = bfloat16 of y[24]
+	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[24]
+	VPMOVZXWD    112(R8), Y12 // y = bfloat16 of y[24]
+	VPSLLD       $0x10, Y12, Y12 // y = bfloat16 of y[24]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y8 // s0_c3 += x * x, lanes 8..15
+
+less_13:
+	MOVQ       R10, R12 // rest = dim
+	ANDQ       $+15, R12 // rest &= 15
+	CMPQ       R12, $+1 // rest < 1
+	JLT        less_14 // rest < 1
+	CMPQ       R10, $+0 // dim < 0
+	JLT        less_15 // dim < 0
+	SUBQ       R12, R10 // dim -= rest
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	LEAQ       tail_window<>+0(SB), R13 // first rest lanes
+	MOVQ       $+16, R14 // first rest lanes
+	SUBQ       R12, R14 // first rest lanes
+	VMOVUPS    (R13)(R14*4), Y9 // first rest lanes
+	VMOVUPS    32(R13)(R14*4), Y10 // first rest lanes
+	VMASKMOVPS (R9), Y9, Y9 // x = q[0], rest lanes
+	VMASKMOVPS 32(R9), Y10, Y10 // x = q[0], rest lanes
+	ADDQ       R10, R8 // y += dim
+	ADDQ       R10, R8 // y += dim
+	LEAQ       (R8)(R12*2), R9 // y = bfloat16 of y[0], rest lanes
+	MOVQ       $+0, R13 // y = bfloat16 of y[0], rest lanes
+	TESTB      $0x01, R12 // y = bfloat16 of y[0], rest lanes
+	JEQ        no_piece_16 // y = bfloat16 of y[0], rest lanes
+	SUBQ       $+2, R9 // y = bfloat16 of y[0], rest lanes
+	MOVWLZX    (R9), R11 // y = bfloat16 of y[0], rest lanes
+	SHLQ       $0x10, R13 // y = bfloat16 of y[0], rest lanes
+	ORQ        R11, R13 // y = bfloat16 of y[0], rest lanes
+
+no_piece_16:
+	TESTB $0x02, R12 // y = bfloat16 of y[0], rest lanes
+	JEQ   no_piece_17 // y = bfloat16 of y[0], rest lanes
+	SUBQ  $+4, R9 // y = bfloat16 of y[0], rest lanes
+	MOVL  (R9), R11 // y = bfloat16 of y[0], rest lanes
+	SHLQ  $0x20, R13 // y = bfloat16 of y[0], rest lanes
+	ORQ   R11, R13 // y = bfloat16 of y[0], rest lanes
+
+no_piece_17:
+	VMOVQ       R13, X11 // y = bfloat16 of y[0], rest lanes
+	TESTB       $0x04, R12 // y = bfloat16 of y[0], rest lanes
+	JEQ         no_piece_18 // y = bfloat16 of y[0], rest lanes
+	SUBQ        $+8, R9 // y = bfloat16 of y[0], rest lanes
+	VMOVQ       (R9), X12 // y = bfloat16 of y[0], rest lanes
+	VPUNPCKLQDQ X11, X12, X11 // y = bfloat16 of y[0], rest lanes
+
+no_piece_18:
+	TESTB       $0x08, R12 // y = bfloat16 of y[0], rest lanes
+	JEQ         no_piece_19 // y = bfloat16 of y[0], rest lanes
+	VINSERTI128 $0x01, X11, Y11, Y11 // y = bfloat16 of y[0], rest lanes
+	VINSERTI128 $0x00, (R8), Y11, Y11 // y = bfloat16 of y[0], rest lanes
+
+no_piece_19:
+	VEXTRACTI128 $0x01, Y11, X12 // y = bfloat16 of y[0], rest lanes
+	VPMOVZXWD    X11, Y11 // y = bfloat16 of y[0], rest lanes
+	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[0], rest lanes
+	VPMOVZXWD    X12, Y12 // y = bfloat16 of y[0], rest lanes
+	VPSLLD       $0x10, Y12, Y12 // y = bfloat16 of y[0], rest lanes
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_20 // dim < 48
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y8 // s0_c3 += x * x, lanes 8..15
+	JMP          end_21
+
+less_20:
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_22 // dim < 32
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y5 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y6 // s0_c2 += x * x, lanes 8..15
+	JMP          end_23
+
+less_22:
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_24 // dim < 16
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
+	JMP          end_25
+
+less_24:
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y1 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y2 // s0_c0 += x * x, lanes 8..15
+
+end_25:
+end_23:
+end_21:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_26 // acc < 1
+	VMOVUPS Y1, (R8) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y2, 32(R8) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y3, 64(R8) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y4, 96(R8) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y5, 128(R8) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y6, 160(R8) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y7, 192(R8) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y8, 224(R8) // acc[48] = s0_c3, lanes 8..15
+
+less_26:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VXORPS       Y9, Y9, Y9 // zero = 0, lanes 0..7
+	VXORPS       Y10, Y10, Y10 // zero = 0, lanes 8..15
+	VADDPS       Y3, Y1, Y1 // s0_c0 = s0_c0 + s0_c1, lanes 0..7
+	VADDPS       Y4, Y2, Y2 // s0_c0 = s0_c0 + s0_c1, lanes 8..15
+	VADDPS       Y7, Y5, Y5 // s0_c2 = s0_c2 + s0_c3, lanes 0..7
+	VADDPS       Y8, Y6, Y6 // s0_c2 = s0_c2 + s0_c3, lanes 8..15
+	VADDPS       Y5, Y1, Y1 // s0_c0 = s0_c0 + s0_c2, lanes 0..7
+	VADDPS       Y6, Y2, Y2 // s0_c0 = s0_c0 + s0_c2, lanes 8..15
+	VADDPS       Y2, Y1, Y1 // s0_c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y1, X3 // s0_c0[0] = sum of lanes
+	VADDPS       X3, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0xee, X1, X3 // s0_c0[0] = sum of lanes
+	VADDPS       X3, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0x55, X1, X3 // s0_c0[0] = sum of lanes
+	VADDPS       X3, X1, X1 // s0_c0[0] = sum of lanes
+	VADDPS       Y9, Y1, Y1 // s0_c0 = s0_c0 + zero, lanes 0..7
+	VADDPS       Y10, Y2, Y2 // s0_c0 = s0_c0 + zero, lanes 8..15
+	VMOVSS       X1, (AX) // dst[0] = s0_c0[0]
+	ADDQ         $+4, AX // dst += 4
+	SUBQ         $+1, DX // count += -1
+	CMPQ         DX, $+1 // count >= 1
+	JGE          rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func cosineRowsBF16AVX2(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
+TEXT ·cosineRowsBF16AVX2(SB), NOSPLIT, $0-88
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	SHLQ    $0x01, R8 // stride <<= 1
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Y0 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(R8), Y1 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 256(R8), Y2 // s1_c0 = acc[64], lanes 0..7
+	VMOVUPS 288(R8), Y3 // s1_c0 = acc[64], lanes 8..15
+	VMOVUPS 64(R8), Y4 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(R8), Y5 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 320(R8), Y6 // s1_c1 = acc[80], lanes 0..7
+	VMOVUPS 352(R8), Y7 // s1_c1 = acc[80], lanes 8..15
+	JMP     end_6
+
+less_5:
+	VXORPS Y0, Y0, Y0 // s0_c0 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // s1_c0 = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // s1_c0 = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // s0_c1 = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // s0_c1 = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // s1_c1 = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // s1_c1 = 0, lanes 8..15
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
+	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
+	VPMOVZXWD   (R8), Y10 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[0]
+	VPMOVZXWD   16(R8), Y11 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[0]
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c0 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c0 += y * y, lanes 8..15
+	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
+	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
+	VPMOVZXWD   32(R8), Y10 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[8]
+	VPMOVZXWD   48(R8), Y11 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[8]
+	VFMADD231PS Y10, Y8, Y4 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c1 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y6 // s1_c1 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y7 // s1_c1 += y * y, lanes 8..15
+	ADDQ        $+256, R9 // q += 256
+	ADDQ        $+128, R8 // y += 128
+	ADDQ        $+128, DI // ahead += 128
+	SUBQ        $+64, R10 // dim += -64
+	CMPQ        R10, $+64 // dim >= 64
+	JGE         chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        R10, $+1 // dim < 1
+	JLT         less_9 // dim < 1
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_10 // dim < 16
+	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
+	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
+	VPMOVZXWD   (R8), Y10 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[0]
+	VPMOVZXWD   16(R8), Y11 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[0]
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c0 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c0 += y * y, lanes 8..15
+
+less_10:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_11 // dim < 32
+	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
+	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
+	VPMOVZXWD   32(R8), Y10 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[8]
+	VPMOVZXWD   48(R8), Y11 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[8]
+	VFMADD231PS Y10, Y8, Y4 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c1 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y6 // s1_c1 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y7 // s1_c1 += y * y, lanes 8..15
+
+less_11:
+	MOVQ R10, R12 // rest = dim
+	ANDQ $+15, R12 // rest &= 15
+	CMPQ R12, $+1 // rest < 1
+	JLT  less_12 // rest < 1
+	CMPQ R10, $+32 // dim < 32
+	JLT  less_13 // dim < 32
+	JMP  end_14
+
+less_13:
+	SUBQ       R12, R10 // dim -= rest
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	LEAQ       tail_window<>+0(SB), R13 // first rest lanes
+	MOVQ       $+16, R14 // first rest lanes
+	SUBQ       R12, R14 // first rest lanes
+	VMOVUPS    (R13)(R14*4), Y8 // first rest lanes
+	VMOVUPS    32(R13)(R14*4), Y9 // first rest lanes
+	VMASKMOVPS (R9), Y8, Y8 // x = q[0], rest lanes
+	VMASKMOVPS 32(R9), Y9, Y9 // x = q[0], rest lanes
+	ADDQ       R10, R8 // y += dim
+	ADDQ       R10, R8 // y += dim
+	LEAQ       (R8)(R12*2), R9 // y = bfloat16 of y[0], rest lanes
+	MOVQ       $+0, R13 // y = bfloat16 of y[0], rest lanes
+	TESTB      $0x01, R12 // y = bfloat16 of y[0], rest lanes
+	JEQ        no_piece_15 // y = bfloat16 of y[0], rest lanes
+	SUBQ       $+2, R9 // y = bfloat16 of y[0], rest lanes
+	MOVWLZX    (R9), R11 // y = bfloat16 of y[0], rest lanes
+	SHLQ       $0x10, R13 // y = bfloat16 of y[0], rest lanes
+	ORQ        R11, R13 // y = bfloat16 of y[0], rest lanes
+
+no_piece_15:
+	TESTB $0x02, R12 // y = bfloat16 of y[0], rest lanes
+	JEQ   no_piece_16 // y = bfloat16 of y[0], rest lanes
+	SUBQ  $+4, R9 // y = bfloat16 of y[0], rest lanes
+	MOVL  (R9), R11 // y = bfloat16 of y[0], rest lanes
+	SHLQ  $0x20, R13 // y = bfloat16 of y[0], rest lanes
+	ORQ   R11, R13 // y = bfloat16 of y[0], rest lanes
+
+no_piece_16:
+	VMOVQ       R13, X10 // y = bfloat16 of y[0], rest lanes
+	TESTB       $0x04, R12 // y = bfloat16 of y[0], rest lanes
+	JEQ         no_piece_17 // y = bfloat16 of y[0], rest lanes
+	SUBQ        $+8, R9 // y = bfloat16 of y[0], rest lanes
+	VMOVQ       (R9), X11 // y = bfloat16 of y[0], rest lanes
+	VPUNPCKLQDQ X10, X11, X10 // y = bfloat16 of y[0], rest lanes
+
+no_piece_17:
+	TESTB       $0x08, R12 // y = bfloat16 of y[0], rest lanes
+	JEQ         no_piece_18 // y = bfloat16 of y[0], rest lanes
+	VINSERTI128 $0x01, X10, Y10, Y10 // y = bfloat16 of y[0], rest lanes
+	VINSERTI128 $0x00, (R8), Y10, Y10 // y = bfloat16 of y[0], rest lanes
+
+no_piece_18:
+	VEXTRACTI128 $0x01, Y10, X11 // y = bfloat16 of y[0], rest lanes
+	VPMOVZXWD    X10, Y10 // y = bfloat16 of y[0], rest lanes
+	VPSLLD       $0x10, Y10, Y10 // y = bfloat16 of y[0], rest lanes
+	VPMOVZXWD    X11, Y11 // y = bfloat16 of y[0], rest lanes
+	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[0], rest lanes
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_19 // dim < 16
+	VFMADD231PS  Y10, Y8, Y4 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS  Y11, Y9, Y5 // s0_c1 += x * y, lanes 8..15
+	VFMADD231PS  Y10, Y10, Y6 // s1_c1 += y * y, lanes 0..7
+	VFMADD231PS  Y11, Y11, Y7 // s1_c1 += y * y, lanes 8..15
+	JMP          end_20
+
+less_19:
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c0 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c0 += y * y, lanes 8..15
+
+end_20:
+end_14:
+less_12:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS Y0, (R8) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y1, 32(R8) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y2, 256(R8) // acc[64] = s1_c0, lanes 0..7
+	VMOVUPS Y3, 288(R8) // acc[64] = s1_c0, lanes 8..15
+	VMOVUPS Y4, 64(R8) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y5, 96(R8) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y6, 320(R8) // acc[80] = s1_c1, lanes 0..7
+	VMOVUPS Y7, 352(R8) // acc[80] = s1_c1, lanes 8..15
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_21 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS 128(R8), Y0 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(R8), Y1 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 384(R8), Y2 // s1_c2 = acc[96], lanes 0..7
+	VMOVUPS 416(R8), Y3 // s1_c2 = acc[96], lanes 8..15
+	VMOVUPS 192(R8), Y4 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(R8), Y5 // s0_c3 = acc[48], lanes 8..15
+	VMOVUPS 448(R8), Y6 // s1_c3 = acc[112], lanes 0..7
+	VMOVUPS 480(R8), Y7 // s1_c3 = acc[112], lanes 8..15
+	JMP     end_22
+
+less_21:
+	VXORPS Y0, Y0, Y0 // s0_c2 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // s0_c2 = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // s1_c2 = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // s1_c2 = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // s0_c3 = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // s0_c3 = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // s1_c3 = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // s1_c3 = 0, lanes 8..15
+
+end_22:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_24 // dim < 64
+
+chains_23:
+	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
+	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
+	VPMOVZXWD   64(R8), Y10 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[16]
+	VPMOVZXWD   80(R8), Y11 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[16]
+	VFMADD231PS Y10, Y8, Y0 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c2 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c2 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c2 += y * y, lanes 8..15
+	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
+	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
+	VPMOVZXWD   96(R8), Y10 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[24]
+	VPMOVZXWD   112(R8), Y11 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[24]
+	VFMADD231PS Y10, Y8, Y4 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c3 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y6 // s1_c3 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y7 // s1_c3 += y * y, lanes 8..15
+	ADDQ        $+256, R9 // q += 256
+	ADDQ        $+128, R8 // y += 128
+	SUBQ        $+64, R10 // dim += -64
+	CMPQ        R10, $+64 // dim >= 64
+	JGE         chains_23 // dim >= 64
+
+chains_end_24:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        R10, $+1 // dim < 1
+	JLT         less_25 // dim < 1
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_26 // dim < 48
+	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
+	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
+	VPMOVZXWD   64(R8), Y10 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[16]
+	VPMOVZXWD   80(R8), Y11 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[16]
+	VFMADD231PS Y10, Y8, Y0 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c2 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c2 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c2 += y * y, lanes 8..15
+
+less_26:
+	CMPQ        R10, $+64 // dim < 64
+	JLT         less_27 // dim < 64
+	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
+	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
+	VPMOVZXWD   96(R8), Y10 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[24]
+	VPMOVZXWD   112(R8), Y11 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[24]
+	VFMADD231PS Y10, Y8, Y4 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c3 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y6 // s1_c3 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y7 // s1_c3 += y * y, lanes 8..15
+
+less_27:
+	MOVQ       R10, R12 // rest = dim
+	ANDQ       $+15, R12 // rest &= 15
+	CMPQ       R12, $+1 // rest < 1
+	JLT        less_28 // rest < 1
+	CMPQ       R10, $+32 // dim < 32
+	JLT        less_29 // dim < 32
+	SUBQ       R12, R10 // dim -= rest
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	LEAQ       tail_window<>+0(SB), R13 // first rest lanes
+	MOVQ       $+16, R14 // first rest lanes
+	SUBQ       R12, R14 // first rest lanes
+	VMOVUPS    (R13)(R14*4), Y8 // first rest lanes
+	VMOVUPS    32(R13)(R14*4), Y9 // first rest lanes
+	VMASKMOVPS (R9), Y8, Y8 // x = q[0], rest lanes
+	VMASKMOVPS 32(R9), Y9, Y9 // x = q[0], rest lanes
+	ADDQ       R10, R8 // y += dim
+	ADDQ       R10, R8 // y += dim
+	LEAQ       (R8)(R12*2), R9 // y = bfloat16 of y[0], rest lanes
+	MOVQ       $+0, R13 // y = bfloat16 of y[0], rest lanes
+	TESTB      $0x01, R12 // y = bfloat16 of y[0], rest lanes
+	JEQ        no_piece_30 // y = bfloat16 of y[0], rest lanes
+	SUBQ       $+2, R9 // y = bfloat16 of y[0], rest lanes
+	MOVWLZX    (R9), R11 // y = bfloat16 of y[0], rest lanes
+	SHLQ       $0x10, R13 // y = bfloat16 of y[0], rest lanes
+	ORQ        R11, R13 // y = bfloat16 of y[0], rest lanes
+
+no_piece_30:
+	TESTB $0x02, R12 // y = bfloat16 of y[0], rest lanes
+	JEQ   no_piece_31 // y = bfloat16 of y[0], rest lanes
+	SUBQ  $+4, R9 // y = bfloat16 of y[0], rest lanes
+	MOVL  (R9), R11 // y = bfloat16 of y[0], rest lanes
+	SHLQ  $0x20, R13 // y = bfloat16 of y[0], rest lanes
+	ORQ   R11, R13 // y = bfloat16 of y[0], rest lanes
+
+no_piece_31:
+	VMOVQ       R13, X10 // y = bfloat16 of y[0], rest lanes
+	TESTB       $0x04, R12 // y = bfloat16 of y[0], rest lanes
+	JEQ         no_piece_32 // y = bfloat16 of y[0], rest lanes
+	SUBQ        $+8, R9 // y = bfloat16 of y[0], rest lanes
+	VMOVQ       (R9), X11 // y = bfloat16 of y[0], rest lanes
+	VPUNPCKLQDQ X10, X11, X10 // y = bfloat16 of y[0], rest lanes
+
+no_piece_32:
+	TESTB       $0x08, R12 // y = bfloat16 of y[0], rest lanes
+	JEQ         no_piece_33 // y = bfloat16 of y[0], rest lanes
+	VINSERTI128 $0x01, X10, Y10, Y10 // y = bfloat16 of y[0], rest lanes
+	VINSERTI128 $0x00, (R8), Y10, Y10 // y = bfloat16 of y[0], rest lanes
+
+no_piece_33:
+	VEXTRACTI128 $0x01, Y10, X11 // y = bfloat16 of y[0], rest lanes
+	VPMOVZXWD    X10, Y10 // y = bfloat16 of y[0], rest lanes
+	VPSLLD       $0x10, Y10, Y10 // y = bfloat16 of y[0], rest lanes
+	VPMOVZXWD    X11, Y11 // y = bfloat16 of y[0], rest lanes
+	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[0], rest lanes
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_34 // dim < 48
+	VFMADD231PS  Y10, Y8, Y4 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS  Y11, Y9, Y5 // s0_c3 += x * y, lanes 8..15
+	VFMADD231PS  Y10, Y10, Y6 // s1_c3 += y * y, lanes 0..7
+	VFMADD231PS  Y11, Y11, Y7 // s1_c3 += y * y, lanes 8..15
+	JMP          end_35
+
+less_34:
+	VFMADD231PS Y10, Y8, Y0 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c2 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c2 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c2 += y * y, lanes 8..15
+
+end_35:
+less_29:
+less_28:
+less_25:
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS Y0, 128(R8) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y1, 160(R8) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y2, 384(R8) // acc[96] = s1_c2, lanes 0..7
+	VMOVUPS Y3, 416(R8) // acc[96] = s1_c2, lanes 8..15
+	VMOVUPS Y4, 192(R8) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y5, 224(R8) // acc[48] = s0_c3, lanes 8..15
+	VMOVUPS Y6, 448(R8) // acc[112] = s1_c3, lanes 0..7
+	VMOVUPS Y7, 480(R8) // acc[112] = s1_c3, lanes 8..15
+
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VXORPS       Y0, Y0, Y0 // zero = 0, lanes 0..7
+	VXORPS       Y1, Y1, Y1 // zero = 0, lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      (R8), Y2 // c0 = acc[0], lanes 0..7
+	VMOVUPS      32(R8), Y3 // c0 = acc[0], lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      64(R8), Y4 // c1 = acc[16], lanes 0..7
+	VMOVUPS      96(R8), Y5 // c1 = acc[16], lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      128(R8), Y6 // c2 = acc[32], lanes 0..7
+	VMOVUPS      160(R8), Y7 // c2 = acc[32], lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      192(R8), Y8 // c3 = acc[48], lanes 0..7
+	VMOVUPS      224(R8), Y9 // c3 = acc[48], lanes 8..15
+	VADDPS       Y4, Y2, Y2 // c0 = c0 + c1, lanes 0..7
+	VADDPS       Y5, Y3, Y3 // c0 = c0 + c1, lanes 8..15
+	VADDPS       Y8, Y6, Y6 // c2 = c2 + c3, lanes 0..7
+	VADDPS       Y9, Y7, Y7 // c2 = c2 + c3, lanes 8..15
+	VADDPS       Y6, Y2, Y2 // c0 = c0 + c2, lanes 0..7
+	VADDPS       Y7, Y3, Y3 // c0 = c0 + c2, lanes 8..15
+	VADDPS       Y3, Y2, Y2 // c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y2, X4 // c0[0] = sum of lanes
+	VADDPS       X4, X2, X2 // c0[0] = sum of lanes
+	VPSHUFD      $0xee, X2, X4 // c0[0] = sum of lanes
+	VADDPS       X4, X2, X2 // c0[0] = sum of lanes
+	VPSHUFD      $0x55, X2, X4 // c0[0] = sum of lanes
+	VADDPS       X4, X2, X2 // c0[0] = sum of lanes
+	VADDPS       Y0, Y2, Y2 // c0 = c0 + zero, lanes 0..7
+	VADDPS       Y1, Y3, Y3 // c0 = c0 + zero, lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      256(R8), Y3 // c0 = acc[64], lanes 0..7
+	VMOVUPS      288(R8), Y4 // c0 = acc[64], lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      320(R8), Y5 // c1 = acc[80], lanes 0..7
+	VMOVUPS      352(R8), Y6 // c1 = acc[80], lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      384(R8), Y7 // c2 = acc[96], lanes 0..7
+	VMOVUPS      416(R8), Y8 // c2 = acc[96], lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      448(R8), Y9 // c3 = acc[112], lanes 0..7
+	VMOVUPS      480(R8), Y10 // c3 = acc[112], lanes 8..15
+	VADDPS       Y5, Y3, Y3 // c0 = c0 + c1, lanes 0..7
+	VADDPS       Y6, Y4, Y4 // c0 = c0 + c1, lanes 8..15
+	VADDPS       Y9, Y7, Y7 // c2 = c2 + c3, lanes 0..7
+	VADDPS       Y10, Y8, Y8 // c2 = c2 + c3, lanes 8..15
+	VADDPS       Y7, Y3, Y3 // c0 = c0 + c2, lanes 0..7
+	VADDPS       Y8, Y4, Y4 // c0 = c0 + c2, lanes 8..15
+	VADDPS       Y4, Y3, Y3 // c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y3, X5 // c0[0] = sum of lanes
+	VADDPS       X5, X3, X3 // c0[0] = sum of lanes
+	VPSHUFD      $0xee, X3, X5 // c0[0] = sum of lanes
+	VADDPS       X5, X3, X3 // c0[0] = sum of lanes
+	VPSHUFD      $0x55, X3, X5 // c0[0] = sum of lanes
+	VADDPS       X5, X3, X3 // c0[0] = sum of lanes
+	VADDPS       Y0, Y3, Y3 // c0 = c0 + zero, lanes 0..7
+	VADDPS       Y1, Y4, Y4 // c0 = c0 + zero, lanes 8..15
+	VMOVSS       X2, (AX) // dst[0] = c0[0]
+	VMOVSS       X3, 4(AX) // dst[1] = c0[0]
+	ADDQ         $+8, AX // dst += 8
+	SUBQ         $+1, DX // count += -1
+	CMPQ         DX, $+1 // count >= 1
+	JGE          rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func dotRowsF16AVX2(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
+TEXT ·dotRowsF16AVX2(SB), NOSPLIT, $0-88
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	SHLQ    $0x01, R8 // stride <<= 1
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Y0 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(R8), Y1 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 64(R8), Y2 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(R8), Y3 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 128(R8), Y4 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(R8), Y5 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 192(R8), Y6 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(R8), Y7 // s0_c3 = acc[48], lanes 8..15
+	JMP     end_6
+
+less_5:
+	VXORPS Y0, Y0, Y0 // s0_c0 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // s0_c1 = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // s0_c1 = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // s0_c2 = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // s0_c2 = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // s0_c3 = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // s0_c3 = 0, lanes 8..15
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
+	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
+	VCVTPH2PS   (R8), Y10 // y = float16 of y[0]
+	VCVTPH2PS   16(R8), Y11 // y = float16 of y[0]
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
+	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
+	VCVTPH2PS   32(R8), Y10 // y = float16 of y[8]
+	VCVTPH2PS   48(R8), Y11 // y = float16 of y[8]
+	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
+	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
+	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
+	VCVTPH2PS   64(R8), Y10 // y = float16 of y[16]
+	VCVTPH2PS   80(R8), Y11 // y = float16 of y[16]
+	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
+	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
+	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
+	VCVTPH2PS   96(R8), Y10 // y = float16 of y[24]
+	VCVTPH2PS   112(R8), Y11 // y = float16 of y[24]
+	VFMADD231PS Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
+	ADDQ        $+256, R9 // q += 256
+	ADDQ        $+128, R8 // y += 128
+	ADDQ        $+128, DI // ahead += 128
+	SUBQ        $+64, R10 // dim += -64
+	CMPQ        R10, $+64 // dim >= 64
+	JGE         chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        R10, $+1 // dim < 1
+	JLT         less_9 // dim < 1
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_10 // dim < 16
+	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
+	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
+	VCVTPH2PS   (R8), Y10 // y = float16 of y[0]
+	VCVTPH2PS   16(R8), Y11 // y = float16 of y[0]
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+
+less_10:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_11 // dim < 32
+	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
+	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
+	VCVTPH2PS   32(R8), Y10 // y = float16 of y[8]
+	VCVTPH2PS   48(R8), Y11 // y = float16 of y[8]
+	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
+
+less_11:
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_12 // dim < 48
+	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
+	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
+	VCVTPH2PS   64(R8), Y10 // y = float16 of y[16]
+	VCVTPH2PS   80(R8), Y11 // y = float16 of y[16]
+	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
+
+less_12:
+	CMPQ        R10, $+64 // dim < 64
+	JLT         less_13 // dim < 64
+	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
+	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
+	VCVTPH2PS   96(R8), Y10 // y = float16 of y[24]
+	VCVTPH2PS   112(R8), Y11 // y = float16 of y[24]
+	VFMADD231PS Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
+
+less_13:
+	MOVQ       R10, R12 // rest = dim
+	ANDQ       $+15, R12 // rest &= 15
+	CMPQ       R12, $+1 // rest < 1
+	JLT        less_14 // rest < 1
+	CMPQ       R10, $+0 // dim < 0
+	JLT        less_15 // dim < 0
+	SUBQ       R12, R10 // dim -= rest
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	LEAQ       tail_window<>+0(SB), R13 // first rest lanes
+	MOVQ       $+16, R14 // first rest lanes
+	SUBQ       R12, R14 // first rest lanes
+	VMOVUPS    (R13)(R14*4), Y8 // first rest lanes
+	VMOVUPS    32(R13)(R14*4), Y9 // first rest lanes
+	VMASKMOVPS (R9), Y8, Y8 // x = q[0], rest lanes
+	VMASKMOVPS 32(R9), Y9, Y9 // x = q[0], rest lanes
+	ADDQ       R10, R8 // y += dim
+	ADDQ       R10, R8 // y += dim
+	LEAQ       (R8)(R12*2), R9 // y = float16 of y[0], rest lanes
+	MOVQ       $+0, R13 // y = float16 of y[0], rest lanes
+	TESTB      $0x01, R12 // y = float16 of y[0], rest lanes
+	JEQ        no_piece_16 // y = float16 of y[0], rest lanes
+	SUBQ       $+2, R9 // y = float16 of y[0], rest lanes
+	MOVWLZX    (R9), R11 // y = float16 of y[0], rest lanes
+	SHLQ       $0x10, R13 // y = float16 of y[0], rest lanes
+	ORQ        R11, R13 // y = float16 of y[0], rest lanes
+
+no_piece_16:
+	TESTB $0x02, R12 // y = float16 of y[0], rest lanes
+	JEQ   no_piece_17 // y = float16 of y[0], rest lanes
+	SUBQ  $+4, R9 // y = float16 of y[0], rest lanes
+	MOVL  (R9), R11 // y = float16 of y[0], rest lanes
+	SHLQ  $0x20, R13 // y = float16 of y[0], rest lanes
+	ORQ   R11, R13 // y = float16 of y[0], rest lanes
+
+no_piece_17:
+	VMOVQ       R13, X10 // y = float16 of y[0], rest lanes
+	TESTB       $0x04, R12 // y = float16 of y[0], rest lanes
+	JEQ         no_piece_18 // y = float16 of y[0], rest lanes
+	SUBQ        $+8, R9 // y = float16 of y[0], rest lanes
+	VMOVQ       (R9), X11 // y = float16 of y[0], rest lanes
+	VPUNPCKLQDQ X10, X11, X10 // y = float16 of y[0], rest lanes
+
+no_piece_18:
+	TESTB       $0x08, R12 // y = float16 of y[0], rest lanes
+	JEQ         no_piece_19 // y = float16 of y[0], rest lanes
+	VINSERTI128 $0x01, X10, Y10, Y10 // y = float16 of y[0], rest lanes
+	VINSERTI128 $0x00, (R8), Y10, Y10 // y = float16 of y[0], rest lanes
+
+no_piece_19:
+	VEXTRACTI128 $0x01, Y10, X11 // y = float16 of y[0], rest lanes
+	VCVTPH2PS    X10, Y10 // y = float16 of y[0], rest lanes
+	VCVTPH2PS    X11, Y11 // y = float16 of y[0], rest lanes
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_20 // dim < 48
+	VFMADD231PS  Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS  Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
+	JMP          end_21
+
+less_20:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_22 // dim < 32
+	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
+	JMP         end_23
+
+less_22:
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_24 // dim < 16
+	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
+	JMP         end_25
+
+less_24:
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+
+end_25:
+end_23:
+end_21:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_26 // acc < 1
+	VMOVUPS Y0, (R8) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y1, 32(R8) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y2, 64(R8) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y3, 96(R8) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y4, 128(R8) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y5, 160(R8) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y6, 192(R8) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y7, 224(R8) // acc[48] = s0_c3, lanes 8..15
+
+less_26:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VXORPS       Y8, Y8, Y8 // zero = 0, lanes 0..7
+	VXORPS       Y9, Y9, Y9 // zero = 0, lanes 8..15
+	VADDPS       Y2, Y0, Y0 // s0_c0 = s0_c0 + s0_c1, lanes 0..7
+	VADDPS       Y3, Y1, Y1 // s0_c0 = s0_c0 + s0_c1, lanes 8..15
+	VADDPS       Y6, Y4, Y4 // s0_c2 = s0_c2 + s0_c3, lanes 0..7
+	VADDPS       Y7, Y5, Y5 // s0_c2 = s0_c2 + s0_c3, lanes 8..15
+	VADDPS       Y4, Y0, Y0 // s0_c0 = s0_c0 + s0_c2, lanes 0..7
+	VADDPS       Y5, Y1, Y1 // s0_c0 = s0_c0 + s0_c2, lanes 8..15
+	VADDPS       Y1, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0xee, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0x55, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS       Y8, Y0, Y0 // s0_c0 = s0_c0 + zero, lanes 0..7
+	VADDPS       Y9, Y1, Y1 // s0_c0 = s0_c0 + zero, lanes 8..15
+	VMOVSS       X0, (AX) // dst[0] = s0_c0[0]
+	ADDQ         $+4, AX // dst += 4
+	SUBQ         $+1, DX // count += -1
+	CMPQ         DX, $+1 // count >= 1
+	JGE          rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func l2RowsF16AVX2(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int, scale float32)
+TEXT ·l2RowsF16AVX2(SB), NOSPLIT, $0-92
+	VBROADCASTSS scale+88(FP), Y0 // scale in all lanes
+	MOVQ         dst+0(FP), AX // dst
+	MOVQ         rows+16(FP), CX // rows
+	MOVQ         count+40(FP), DX // count
+	MOVQ         index+48(FP), BX // index
+	CMPQ         DX, $+1 // count < 1
+	JLT          rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	SHLQ    $0x01, R8 // stride <<= 1
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Y1 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(R8), Y2 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 64(R8), Y3 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(R8), Y4 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 128(R8), Y5 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(R8), Y6 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 192(R8), Y7 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(R8), Y8 // s0_c3 = acc[48], lanes 8..15
+	JMP     end_6
+
+less_5:
+	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 0..7
+	VXORPS Y2, Y2, Y2 // s0_c0 = 0, lanes 8..15
+	VXORPS Y3, Y3, Y3 // s0_c1 = 0, lanes 0..7
+	VXORPS Y4, Y4, Y4 // s0_c1 = 0, lanes 8..15
+	VXORPS Y5, Y5, Y5 // s0_c2 = 0, lanes 0..7
+	VXORPS Y6, Y6, Y6 // s0_c2 = 0, lanes 8..15
+	VXORPS Y7, Y7, Y7 // s0_c3 = 0, lanes 0..7
+	VXORPS Y8, Y8, Y8 // s0_c3 = 0, lanes 8..15
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	PREFETCHT1   64(DI) // prefetch ahead[16]
+	VMOVUPS      (R9), Y9 // x = q[0], lanes 0..7
+	VMOVUPS      32(R9), Y10 // x = q[0], lanes 8..15
+	VCVTPH2PS    (R8), Y11 // y = float16 of y[0]
+	VCVTPH2PS    16(R8), Y12 // y = float16 of y[0]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y1 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y2 // s0_c0 += x * x, lanes 8..15
+	VMOVUPS      64(R9), Y9 // x = q[16], lanes 0..7
+	VMOVUPS      96(R9), Y10 // x = q[16], lanes 8..15
+	VCVTPH2PS    32(R8), Y11 // y = float16 of y[8]
+	VCVTPH2PS    48(R8), Y12 // y = float16 of y[8]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
+	VMOVUPS      128(R9), Y9 // x = q[32], lanes 0..7
+	VMOVUPS      160(R9), Y10 // x = q[32], lanes 8..15
+	VCVTPH2PS    64(R8), Y11 // y = float16 of y[16]
+	VCVTPH2PS    80(R8), Y12 // y = float16 of y[16]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y5 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y6 // s0_c2 += x * x, lanes 8..15
+	VMOVUPS      192(R9), Y9 // x = q[48], lanes 0..7
+	VMOVUPS      224(R9), Y10 // x = q[48], lanes 8..15
+	VCVTPH2PS    96(R8), Y11 // y = float16 of y[24]
+	VCVTPH2PS    112(R8), Y12 // y = float16 of y[24]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y8 // s0_c3 += x * x, lanes 8..15
+	ADDQ         $+256, R9 // q += 256
+	ADDQ         $+128, R8 // y += 128
+	ADDQ         $+128, DI // ahead += 128
+	SUBQ         $+64, R10 // dim += -64
+	CMPQ         R10, $+64 // dim >= 64
+	JGE          chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ         R10, $+1 // dim < 1
+	JLT          less_9 // dim < 1
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	PREFETCHT1   64(DI) // prefetch ahead[16]
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_10 // dim < 16
+	VMOVUPS      (R9), Y9 // x = q[0], lanes 0..7
+	VMOVUPS      32(R9), Y10 // x = q[0], lanes 8..15
+	VCVTPH2PS    (R8), Y11 // y = float16 of y[0]
+	VCVTPH2PS    16(R8), Y12 // y = float16 of y[0]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y1 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y2 // s0_c0 += x * x, lanes 8..15
+
+less_10:
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_11 // dim < 32
+	VMOVUPS      64(R9), Y9 // x = q[16], lanes 0..7
+	VMOVUPS      96(R9), Y10 // x = q[16], lanes 8..15
+	VCVTPH2PS    32(R8), Y11 // y = float16 of y[8]
+	VCVTPH2PS    48(R8), Y12 // y = float16 of y[8]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
+
+less_11:
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_12 // dim < 48
+	VMOVUPS      128(R9), Y9 // x = q[32], lanes 0..7
+	VMOVUPS      160(R9), Y10 // x = q[32], lanes 8..15
+	VCVTPH2PS    64(R8), Y11 // y = float16 of y[16]
+	VCVTPH2PS    80(R8), Y12 // y = float16 of y[16]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y5 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y6 // s0_c2 += x * x, lanes 8..15
+
+less_12:
+	CMPQ         R10, $+64 // dim < 64
+	JLT          less_13 // dim < 64
+	VMOVUPS      192(R9), Y9 // x = q[48], lanes 0..7
+	VMOVUPS      224(R9), Y10 // x = q[48], lanes 8..15
+	VCVTPH2PS    96(R8), Y11 // y = float16 of y[24]
+	VCVTPH2PS    112(R8), Y12 // y = float16 of y[24]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y8 // s0_c3 += x * x, lanes 8..15
+
+less_13:
+	MOVQ       R10, R12 // rest = dim
+	ANDQ       $+15, R12 // rest &= 15
+	CMPQ       R12, $+1 // rest < 1
+	JLT        less_14 // rest < 1
+	CMPQ       R10, $+0 // dim < 0
+	JLT        less_15 // dim < 0
+	SUBQ       R12, R10 // dim -= rest
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	LEAQ       tail_window<>+0(SB), R13 // first rest lanes
+	MOVQ       $+16, R14 // first rest lanes
+	SUBQ       R12, R14 // first rest lanes
+	VMOVUPS    (R13)(R14*4), Y9 // first rest lanes
+	VMOVUPS    32(R13)(R14*4), Y10 // first rest lanes
+	VMASKMOVPS (R9), Y9, Y9 // x = q[0], rest lanes
+	VMASKMOVPS 32(R9), Y10, Y10 // x = q[0], rest lanes
+	ADDQ       R10, R8 // y += dim
+	ADDQ       R10, R8 // y += dim
+	LEAQ       (R8)(R12*2), R9 // y = float16 of y[0], rest lanes
+	MOVQ       $+0, R13 // y = float16 of y[0], rest lanes
+	TESTB      $0x01, R12 // y = float16 of y[0], rest lanes
+	JEQ        no_piece_16 // y = float16 of y[0], rest lanes
+	SUBQ       $+2, R9 // y = float16 of y[0], rest lanes
+	MOVWLZX    (R9), R11 // y = float16 of y[0], rest lanes
+	SHLQ       $0x10, R13 // y = float16 of y[0], rest lanes
+	ORQ        R11, R13 // y = float16 of y[0], rest lanes
+
+no_piece_16:
+	TESTB $0x02, R12 // y = float16 of y[0], rest lanes
+	JEQ   no_piece_17 // y = float16 of y[0], rest lanes
+	SUBQ  $+4, R9 // y = float16 of y[0], rest lanes
+	MOVL  (R9), R11 // y = float16 of y[0], rest lanes
+	SHLQ  $0x20, R13 // y = float16 of y[0], rest lanes
+	ORQ   R11, R13 // y = float16 of y[0], rest lanes
+
+no_piece_17:
+	VMOVQ       R13, X11 // y = float16 of y[0], rest lanes
+	TESTB       $0x04, R12 // y = float16 of y[0], rest lanes
+	JEQ         no_piece_18 // y = float16 of y[0], rest lanes
+	SUBQ        $+8, R9 // y = float16 of y[0], rest lanes
+	VMOVQ       (R9), X12 // y = float16 of y[0], rest lanes
+	VPUNPCKLQDQ X11, X12, X11 // y = float16 of y[0], rest lanes
+
+no_piece_18:
+	TESTB       $0x08, R12 // y = float16 of y[0], rest lanes
+	JEQ         no_piece_19 // y = float16 of y[0], rest lanes
+	VINSERTI128 $0x01, X11, Y11, Y11 // y = float16 of y[0], rest lanes
+	VINSERTI128 $0x00, (R8), Y11, Y11 // y = float16 of y[0], rest lanes
+
+no_piece_19:
+	VEXTRACTI128 $0x01, Y11, X12 // y = float16 of y[0], rest lanes
+	VCVTPH2PS    X11, Y11 // y = float16 of y[0], rest lanes
+	VCVTPH2PS    X12, Y12 // y = float16 of y[0], rest lanes
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_20 // dim < 48
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y8 // s0_c3 += x * x, lanes 8..15
+	JMP          end_21
+
+less_20:
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_22 // dim < 32
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y5 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y6 // s0_c2 += x * x, lanes 8..15
+	JMP          end_23
+
+less_22:
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_24 // dim < 16
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
+	JMP          end_25
+
+less_24:
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y1 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y2 // s0_c0 += x * x, lanes 8..15
+
+end_25:
+end_23:
+end_21:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_26 // acc < 1
+	VMOVUPS Y1, (R8) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y2, 32(R8) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y3, 64(R8) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y4, 96(R8) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y5, 128(R8) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y6, 160(R8) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y7, 192(R8) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y8, 224(R8) // acc[48] = s0_c3, lanes 8..15
+
+less_26:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VXORPS       Y9, Y9, Y9 // zero = 0, lanes 0..7
+	VXORPS       Y10, Y10, Y10 // zero = 0, lanes 8..15
+	VADDPS       Y3, Y1, Y1 // s0_c0 = s0_c0 + s0_c1, lanes 0..7
+	VADDPS       Y4, Y2, Y2 // s0_c0 = s0_c0 + s0_c1, lanes 8..15
+	VADDPS       Y7, Y5, Y5 // s0_c2 = s0_c2 + s0_c3, lanes 0..7
+	VADDPS       Y8, Y6, Y6 // s0_c2 = s0_c2 + s0_c3, lanes 8..15
+	VADDPS       Y5, Y1, Y1 // s0_c0 = s0_c0 + s0_c2, lanes 0..7
+	VADDPS       Y6, Y2, Y2 // s0_c0 = s0_c0 + s0_c2, lanes 8..15
+	VADDPS       Y2, Y1, Y1 // s0_c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y1, X3 // s0_c0[0] = sum of lanes
+	VADDPS       X3, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0xee, X1, X3 // s0_c0[0] = sum of lanes
+	VADDPS       X3, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0x55, X1, X3 // s0_c0[0] = sum of lanes
+	VADDPS       X3, X1, X1 // s0_c0[0] = sum of lanes
+	VADDPS       Y9, Y1, Y1 // s0_c0 = s0_c0 + zero, lanes 0..7
+	VADDPS       Y10, Y2, Y2 // s0_c0 = s0_c0 + zero, lanes 8..15
+	VMOVSS       X1, (AX) // dst[0] = s0_c0[0]
+	ADDQ         $+4, AX // dst += 4
+	SUBQ         $+1, DX // count += -1
+	CMPQ         DX, $+1 // count >= 1
+	JGE          rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func cosineRowsF16AVX2(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
+TEXT ·cosineRowsF16AVX2(SB), NOSPLIT, $0-88
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	SHLQ    $0x01, R8 // stride <<= 1
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Y0 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(R8), Y1 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 256(R8), Y2 // s1_c0 = acc[64], lanes 0..7
+	VMOVUPS 288(R8), Y3 // s1_c0 = acc[64], lanes 8..15
+	VMOVUPS 64(R8), Y4 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(R8), Y5 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 320(R8), Y6 // s1_c1 = acc[80], lanes 0..7
+	VMOVUPS 352(R8), Y7 // s1_c1 = acc[80], lanes 8..15
+	JMP     end_6
+
+less_5:
+	VXORPS Y0, Y0, Y0 // s0_c0 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // s1_c0 = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // s1_c0 = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // s0_c1 = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // s0_c1 = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // s1_c1 = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // s1_c1 = 0, lanes 8..15
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
+	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
+	VCVTPH2PS   (R8), Y10 // y = float16 of y[0]
+	VCVTPH2PS   16(R8), Y11 // y = float16 of y[0]
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c0 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c0 += y * y, lanes 8..15
+	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
+	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
+	VCVTPH2PS   32(R8), Y10 // y = float16 of y[8]
+	VCVTPH2PS   48(R8), Y11 // y = float16 of y[8]
+	VFMADD231PS Y10, Y8, Y4 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c1 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y6 // s1_c1 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y7 // s1_c1 += y * y, lanes 8..15
+	ADDQ        $+256, R9 // q += 256
+	ADDQ        $+128, R8 // y += 128
+	ADDQ        $+128, DI // ahead += 128
+	SUBQ        $+64, R10 // dim += -64
+	CMPQ        R10, $+64 // dim >= 64
+	JGE         chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        R10, $+1 // dim < 1
+	JLT         less_9 // dim < 1
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_10 // dim < 16
+	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
+	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
+	VCVTPH2PS   (R8), Y10 // y = float16 of y[0]
+	VCVTPH2PS   16(R8), Y11 // y = float16 of y[0]
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c0 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c0 += y * y, lanes 8..15
+
+less_10:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_11 // dim < 32
+	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
+	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
+	VCVTPH2PS   32(R8), Y10 // y = float16 of y[8]
+	VCVTPH2PS   48(R8), Y11 // y = float16 of y[8]
+	VFMADD231PS Y10, Y8, Y4 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c1 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y6 // s1_c1 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y7 // s1_c1 += y * y, lanes 8..15
+
+less_11:
+	MOVQ R10, R12 // rest = dim
+	ANDQ $+15, R12 // rest &= 15
+	CMPQ R12, $+1 // rest < 1
+	JLT  less_12 // rest < 1
+	CMPQ R10, $+32 // dim < 32
+	JLT  less_13 // dim < 32
+	JMP  end_14
+
+less_13:
+	SUBQ       R12, R10 // dim -= rest
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	LEAQ       tail_window<>+0(SB), R13 // first rest lanes
+	MOVQ       $+16, R14 // first rest lanes
+	SUBQ       R12, R14 // first rest lanes
+	VMOVUPS    (R13)(R14*4), Y8 // first rest lanes
+	VMOVUPS    32(R13)(R14*4), Y9 // first rest lanes
+	VMASKMOVPS (R9), Y8, Y8 // x = q[0], rest lanes
+	VMASKMOVPS 32(R9), Y9, Y9 // x = q[0], rest lanes
+	ADDQ       R10, R8 // y += dim
+	ADDQ       R10, R8 // y += dim
+	LEAQ       (R8)(R12*2), R9 // y = float16 of y[0], rest lanes
+	MOVQ       $+0, R13 // y = float16 of y[0], rest lanes
+	TESTB      $0x01, R12 // y = float16 of y[0], rest lanes
+	JEQ        no_piece_15 // y = float16 of y[0], rest lanes
+	SUBQ       $+2, R9 // y = float16 of y[0], rest lanes
+	MOVWLZX    (R9), R11 // y = float16 of y[0], rest lanes
+	SHLQ       $0x10, R13 // y = float16 of y[0], rest lanes
+	ORQ        R11, R13 // y = float16 of y[0], rest lanes
+
+no_piece_15:
+	TESTB $0x02, R12 // y = float16 of y[0], rest lanes
+	JEQ   no_piece_16 // y = float16 of y[0], rest lanes
+	SUBQ  $+4, R9 // y = float16 of y[0], rest lanes
+	MOVL  (R9), R11 // y = float16 of y[0], rest lanes
+	SHLQ  $0x20, R13 // y = float16 of y[0], rest lanes
+	ORQ   R11, R13 // y = float16 of y[0], rest lanes
+
+no_piece_16:
+	VMOVQ       R13, X10 // y = float16 of y[0], rest lanes
+	TESTB       $0x04, R12 // y = float16 of y[0], rest lanes
+	JEQ         no_piece_17 // y = float16 of y[0], rest lanes
+	SUBQ        $+8, R9 // y = float16 of y[0], rest lanes
+	VMOVQ       (R9), X11 // y = float16 of y[0], rest lanes
+	VPUNPCKLQDQ X10, X11, X10 // y = float16 of y[0], rest lanes
+
+no_piece_17:
+	TESTB       $0x08, R12 // y = float16 of y[0], rest lanes
+	JEQ         no_piece_18 // y = float16 of y[0], rest lanes
+	VINSERTI128 $0x01, X10, Y10, Y10 // y = float16 of y[0], rest lanes
+	VINSERTI128 $0x00, (R8), Y10, Y10 // y = float16 of y[0], rest lanes
+
+no_piece_18:
+	VEXTRACTI128 $0x01, Y10, X11 // y = float16 of y[0], rest lanes
+	VCVTPH2PS    X10, Y10 // y = float16 of y[0], rest lanes
+	VCVTPH2PS    X11, Y11 // y = float16 of y[0], rest lanes
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_19 // dim < 16
+	VFMADD231PS  Y10, Y8, Y4 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS  Y11, Y9, Y5 // s0_c1 += x * y, lanes 8..15
+	VFMADD231PS  Y10, Y10, Y6 // s1_c1 += y * y, lanes 0..7
+	VFMADD231PS  Y11, Y11, Y7 // s1_c1 += y * y, lanes 8..15
+	JMP          end_20
+
+less_19:
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c0 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c0 += y * y, lanes 8..15
+
+end_20:
+end_14:
+less_12:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS Y0, (R8) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y1, 32(R8) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y2, 256(R8) // acc[64] = s1_c0, lanes 0..7
+	VMOVUPS Y3, 288(R8) // acc[64] = s1_c0, lanes 8..15
+	VMOVUPS Y4, 64(R8) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y5, 96(R8) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y6, 320(R8) // acc[80] = s1_c1, lanes 0..7
+	VMOVUPS Y7, 352(R8) // acc[80] = s1_c1, lanes 8..15
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_21 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS 128(R8), Y0 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(R8), Y1 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 384(R8), Y2 // s1_c2 = acc[96], lanes 0..7
+	VMOVUPS 416(R8), Y3 // s1_c2 = acc[96], lanes 8..15
+	VMOVUPS 192(R8), Y4 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(R8), Y5 // s0_c3 = acc[48], lanes 8..15
+	VMOVUPS 448(R8), Y6 // s1_c3 = acc[112], lanes 0..7
+	VMOVUPS 480(R8), Y7 // s1_c3 = acc[112], lanes 8..15
+	JMP     end_22
+
+less_21:
+	VXORPS Y0, Y0, Y0 // s0_c2 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // s0_c2 = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // s1_c2 = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // s1_c2 = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // s0_c3 = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // s0_c3 = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // s1_c3 = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // s1_c3 = 0, lanes 8..15
+
+end_22:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_24 // dim < 64
+
+chains_23:
+	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
+	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
+	VCVTPH2PS   64(R8), Y10 // y = float16 of y[16]
+	VCVTPH2PS   80(R8), Y11 // y = float16 of y[16]
+	VFMADD231PS Y10, Y8, Y0 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c2 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c2 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c2 += y * y, lanes 8..15
+	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
+	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
+	VCVTPH2PS   96(R8), Y10 // y = float16 of y[24]
+	VCVTPH2PS   112(R8), Y11 // y = float16 of y[24]
+	VFMADD231PS Y10, Y8, Y4 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c3 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y6 // s1_c3 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y7 // s1_c3 += y * y, lanes 8..15
+	ADDQ        $+256, R9 // q += 256
+	ADDQ        $+128, R8 // y += 128
+	SUBQ        $+64, R10 // dim += -64
+	CMPQ        R10, $+64 // dim >= 64
+	JGE         chains_23 // dim >= 64
+
+chains_end_24:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        R10, $+1 // dim < 1
+	JLT         less_25 // dim < 1
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_26 // dim < 48
+	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
+	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
+	VCVTPH2PS   64(R8), Y10 // y = float16 of y[16]
+	VCVTPH2PS   80(R8), Y11 // y = float16 of y[16]
+	VFMADD231PS Y10, Y8, Y0 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c2 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c2 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c2 += y * y, lanes 8..15
+
+less_26:
+	CMPQ        R10, $+64 // dim < 64
+	JLT         less_27 // dim < 64
+	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
+	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
+	VCVTPH2PS   96(R8), Y10 // y = float16 of y[24]
+	VCVTPH2PS   112(R8), Y11 // y = float16 of y[24]
+	VFMADD231PS Y10, Y8, Y4 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c3 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y6 // s1_c3 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y7 // s1_c3 += y * y, lanes 8..15
+
+less_27:
+	MOVQ       R10, R12 // rest = dim
+	ANDQ       $+15, R12 // rest &= 15
+	CMPQ       R12, $+1 // rest < 1
+	JLT        less_28 // rest < 1
+	CMPQ       R10, $+32 // dim < 32
+	JLT        less_29 // dim < 32
+	SUBQ       R12, R10 // dim -= rest
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	LEAQ       tail_window<>+0(SB), R13 // first rest lanes
+	MOVQ       $+16, R14 // first rest lanes
+	SUBQ       R12, R14 // first rest lanes
+	VMOVUPS    (R13)(R14*4), Y8 // first rest lanes
+	VMOVUPS    32(R13)(R14*4), Y9 // first rest lanes
+	VMASKMOVPS (R9), Y8, Y8 // x = q[0], rest lanes
+	VMASKMOVPS 32(R9), Y9, Y9 // x = q[0], rest lanes
+	ADDQ       R10, R8 // y += dim
+	ADDQ       R10, R8 // y += dim
+	LEAQ       (R8)(R12*2), R9 // y = float16 of y[0], rest lanes
+	MOVQ       $+0, R13 // y = float16 of y[0], rest lanes
+	TESTB      $0x01, R12 // y = float16 of y[0], rest lanes
+	JEQ        no_piece_30 // y = float16 of y[0], rest lanes
+	SUBQ       $+2, R9 // y = float16 of y[0], rest lanes
+	MOVWLZX    (R9), R11 // y = float16 of y[0], rest lanes
+	SHLQ       $0x10, R13 // y = float16 of y[0], rest lanes
+	ORQ        R11, R13 // y = float16 of y[0], rest lanes
+
+no_piece_30:
+	TESTB $0x02, R12 // y = float16 of y[0], rest lanes
+	JEQ   no_piece_31 // y = float16 of y[0], rest lanes
+	SUBQ  $+4, R9 // y = float16 of y[0], rest lanes
+	MOVL  (R9), R11 // y = float16 of y[0], rest lanes
+	SHLQ  $0x20, R13 // y = float16 of y[0], rest lanes
+	ORQ   R11, R13 // y = float16 of y[0], rest lanes
+
+no_piece_31:
+	VMOVQ       R13, X10 // y = float16 of y[0], rest lanes
+	TESTB       $0x04, R12 // y = float16 of y[0], rest lanes
+	JEQ         no_piece_32 // y = float16 of y[0], rest lanes
+	SUBQ        $+8, R9 // y = float16 of y[0], rest lanes
+	VMOVQ       (R9), X11 // y = float16 of y[0], rest lanes
+	VPUNPCKLQDQ X10, X11, X10 // y = float16 of y[0], rest lanes
+
+no_piece_32:
+	TESTB       $0x08, R12 // y = float16 of y[0], rest lanes
+	JEQ         no_piece_33 // y = float16 of y[0], rest lanes
+	VINSERTI128 $0x01, X10, Y10, Y10 // y = float16 of y[0], rest lanes
+	VINSERTI128 $0x00, (R8), Y10, Y10 // y = float16 of y[0], rest lanes
+
+no_piece_33:
+	VEXTRACTI128 $0x01, Y10, X11 // y = float16 of y[0], rest lanes
+	VCVTPH2PS    X10, Y10 // y = float16 of y[0], rest lanes
+	VCVTPH2PS    X11, Y11 // y = float16 of y[0], rest lanes
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_34 // dim < 48
+	VFMADD231PS  Y10, Y8, Y4 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS  Y11, Y9, Y5 // s0_c3 += x * y, lanes 8..15
+	VFMADD231PS  Y10, Y10, Y6 // s1_c3 += y * y, lanes 0..7
+	VFMADD231PS  Y11, Y11, Y7 // s1_c3 += y * y, lanes 8..15
+	JMP          end_35
+
+less_34:
+	VFMADD231PS Y10, Y8, Y0 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c2 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c2 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c2 += y * y, lanes 8..15
+
+end_35:
+less_29:
+less_28:
+less_25:
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS Y0, 128(R8) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y1, 160(R8) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y2, 384(R8) // acc[96] = s1_c2, lanes 0..7
+	VMOVUPS Y3, 416(R8) // acc[96] = s1_c2, lanes 8..15
+	VMOVUPS Y4, 192(R8) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y5, 224(R8) // acc[48] = s0_c3, lanes 8..15
+	VMOVUPS Y6, 448(R8) // acc[112] = s1_c3, lanes 0..7
+	VMOVUPS Y7, 480(R8) // acc[112] = s1_c3, lanes 8..15
+
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VXORPS       Y0, Y0, Y0 // zero = 0, lanes 0..7
+	VXORPS       Y1, Y1, Y1 // zero = 0, lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      (R8), Y2 // c0 = acc[0], lanes 0..7
+	VMOVUPS      32(R8), Y3 // c0 = acc[0], lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      64(R8), Y4 // c1 = acc[16], lanes 0..7
+	VMOVUPS      96(R8), Y5 // c1 = acc[16], lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      128(R8), Y6 // c2 = acc[32], lanes 0..7
+	VMOVUPS      160(R8), Y7 // c2 = acc[32], lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      192(R8), Y8 // c3 = acc[48], lanes 0..7
+	VMOVUPS      224(R8), Y9 // c3 = acc[48], lanes 8..15
+	VADDPS       Y4, Y2, Y2 // c0 = c0 + c1, lanes 0..7
+	VADDPS       Y5, Y3, Y3 // c0 = c0 + c1, lanes 8..15
+	VADDPS       Y8, Y6, Y6 // c2 = c2 + c3, lanes 0..7
+	VADDPS       Y9, Y7, Y7 // c2 = c2 + c3, lanes 8..15
+	VADDPS       Y6, Y2, Y2 // c0 = c0 + c2, lanes 0..7
+	VADDPS       Y7, Y3, Y3 // c0 = c0 + c2, lanes 8..15
+	VADDPS       Y3, Y2, Y2 // c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y2, X4 // c0[0] = sum of lanes
+	VADDPS       X4, X2, X2 // c0[0] = sum of lanes
+	VPSHUFD      $0xee, X2, X4 // c0[0] = sum of lanes
+	VADDPS       X4, X2, X2 // c0[0] = sum of lanes
+	VPSHUFD      $0x55, X2, X4 // c0[0] = sum of lanes
+	VADDPS       X4, X2, X2 // c0[0] = sum of lanes
+	VADDPS       Y0, Y2, Y2 // c0 = c0 + zero, lanes 0..7
+	VADDPS       Y1, Y3, Y3 // c0 = c0 + zero, lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      256(R8), Y3 // c0 = acc[64], lanes 0..7
+	VMOVUPS      288(R8), Y4 // c0 = acc[64], lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      320(R8), Y5 // c1 = acc[80], lanes 0..7
+	VMOVUPS      352(R8), Y6 // c1 = acc[80], lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      384(R8), Y7 // c2 = acc[96], lanes 0..7
+	VMOVUPS      416(R8), Y8 // c2 = acc[96], lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      448(R8), Y9 // c3 = acc[112], lanes 0..7
+	VMOVUPS      480(R8), Y10 // c3 = acc[112], lanes 8..15
+	VADDPS       Y5, Y3, Y3 // c0 = c0 + c1, lanes 0..7
+	VADDPS       Y6, Y4, Y4 // c0 = c0 + c1, lanes 8..15
+	VADDPS       Y9, Y7, Y7 // c2 = c2 + c3, lanes 0..7
+	VADDPS       Y10, Y8, Y8 // c2 = c2 + c3, lanes 8..15
+	VADDPS       Y7, Y3, Y3 // c0 = c0 + c2, lanes 0..7
+	VADDPS       Y8, Y4, Y4 // c0 = c0 + c2, lanes 8..15
+	VADDPS       Y4, Y3, Y3 // c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y3, X5 // c0[0] = sum of lanes
+	VADDPS       X5, X3, X3 // c0[0] = sum of lanes
+	VPSHUFD      $0xee, X3, X5 // c0[0] = sum of lanes
+	VADDPS       X5, X3, X3 // c0[0] = sum of lanes
+	VPSHUFD      $0x55, X3, X5 // c0[0] = sum of lanes
+	VADDPS       X5, X3, X3 // c0[0] = sum of lanes
+	VADDPS       Y0, Y3, Y3 // c0 = c0 + zero, lanes 0..7
+	VADDPS       Y1, Y4, Y4 // c0 = c0 + zero, lanes 8..15
+	VMOVSS       X2, (AX) // dst[0] = c0[0]
+	VMOVSS       X3, 4(AX) // dst[1] = c0[0]
+	ADDQ         $+8, AX // dst += 8
+	SUBQ         $+1, DX // count += -1
+	CMPQ         DX, $+1 // count >= 1
+	JGE          rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func dotRowsInt8AVX2(dst *float32, q *float32, rows *int8, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
+TEXT ·dotRowsInt8AVX2(SB), NOSPLIT, $0-88
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Y0 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(R8), Y1 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 64(R8), Y2 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(R8), Y3 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 128(R8), Y4 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(R8), Y5 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 192(R8), Y6 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(R8), Y7 // s0_c3 = acc[48], lanes 8..15
+	JMP     end_6
+
+less_5:
+	VXORPS Y0, Y0, Y0 // s0_c0 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // s0_c1 = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // s0_c1 = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // s0_c2 = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // s0_c2 = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // s0_c3 = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // s0_c3 = 0, lanes 8..15
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
+	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
+	VPMOVSXBD   (R8), Y10 // y = int8 of y[0]
+	VCVTDQ2PS   Y10, Y10 // y = int8 of y[0]
+	VPMOVSXBD   8(R8), Y11 // y = int8 of y[0]
+	VCVTDQ2PS   Y11, Y11 // y = int8 of y[0]
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
+	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
+	VPMOVSXBD   16(R8), Y10 // y = int8 of y[4]
+	VCVTDQ2PS   Y10, Y10 // y = int8 of y[4]
+	VPMOVSXBD   24(R8), Y11 // y = int8 of y[4]
+	VCVTDQ2PS   Y11, Y11 // y = int8 of y[4]
+	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
+	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
+	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
+	VPMOVSXBD   32(R8), Y10 // y = int8 of y[8]
+	VCVTDQ2PS   Y10, Y10 // y = int8 of y[8]
+	VPMOVSXBD   40(R8), Y11 // y = int8 of y[8]
+	VCVTDQ2PS   Y11, Y11 // y = int8 of y[8]
+	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
+	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
+	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
+	VPMOVSXBD   48(R8), Y10 // y = int8 of y[12]
+	VCVTDQ2PS   Y10, Y10 // y = int8 of y[12]
+	VPMOVSXBD   56(R8), Y11 // y = int8 of y[12]
+	VCVTDQ2PS   Y11, Y11 // y = int8 of y[12]
+	VFMADD231PS Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
+	ADDQ        $+256, R9 // q += 256
+	ADDQ        $+64, R8 // y += 64
+	ADDQ        $+64, DI // ahead += 64
+	SUBQ        $+64, R10 // dim += -64
+	CMPQ        R10, $+64 // dim >= 64
+	JGE         chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        R10, $+1 // dim < 1
+	JLT         less_9 // dim < 1
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_10 // dim < 16
+	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
+	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
+	VPMOVSXBD   (R8), Y10 // y = int8 of y[0]
+	VCVTDQ2PS   Y10, Y10 // y = int8 of y[0]
+	VPMOVSXBD   8(R8), Y11 // y = int8 of y[0]
+	VCVTDQ2PS   Y11, Y11 // y = int8 of y[0]
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+
+less_10:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_11 // dim < 32
+	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
+	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
+	VPMOVSXBD   16(R8), Y10 // y = int8 of y[4]
+	VCVTDQ2PS   Y10, Y10 // y = int8 of y[4]
+	VPMOVSXBD   24(R8), Y11 // y = int8 of y[4]
+	VCVTDQ2PS   Y11, Y11 // y = int8 of y[4]
+	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
+
+less_11:
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_12 // dim < 48
+	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
+	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
+	VPMOVSXBD   32(R8), Y10 // y = int8 of y[8]
+	VCVTDQ2PS   Y10, Y10 // y = int8 of y[8]
+	VPMOVSXBD   40(R8), Y11 // y = int8 of y[8]
+	VCVTDQ2PS   Y11, Y11 // y = int8 of y[8]
+	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
+
+less_12:
+	CMPQ        R10, $+64 // dim < 64
+	JLT         less_13 // dim < 64
+	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
+	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
+	VPMOVSXBD   48(R8), Y10 // y = int8 of y[12]
+	VCVTDQ2PS   Y10, Y10 // y = int8 of y[12]
+	VPMOVSXBD   56(R8), Y11 // y = int8 of y[12]
+	VCVTDQ2PS   Y11, Y11 // y = int8 of y[12]
+	VFMADD231PS Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
+
+less_13:
+	MOVQ       R10, R12 // rest = dim
+	ANDQ       $+15, R12 // rest &= 15
+	CMPQ       R12, $+1 // rest < 1
+	JLT        less_14 // rest < 1
+	CMPQ       R10, $+0 // dim < 0
+	JLT        less_15 // dim < 0
+	SUBQ       R12, R10 // dim -= rest
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	LEAQ       tail_window<>+0(SB), R13 // first rest lanes
+	MOVQ       $+16, R14 // first rest lanes
+	SUBQ       R12, R14 // first rest lanes
+	VMOVUPS    (R13)(R14*4), Y8 // first rest lanes
+	VMOVUPS    32(R13)(R14*4), Y9 // first rest lanes
+	VMASKMOVPS (R9), Y8, Y8 // x = q[0], rest lanes
+	VMASKMOVPS 32(R9), Y9, Y9 // x = q[0], rest lanes
+	ADDQ       R10, R8 // y += dim
+	LEAQ       (R8)(R12*1), R9 // y = int8 of y[0], rest lanes
+	MOVQ       $+0, R13 // y = int8 of y[0], rest lanes
+	TESTB      $0x01, R12 // y = int8 of y[0], rest lanes
+	JEQ        no_piece_16 // y = int8 of y[0], rest lanes
+	SUBQ       $+1, R9 // y = int8 of y[0], rest lanes
+	MOVBLZX    (R9), R13 // y = int8 of y[0], rest lanes
+
+no_piece_16:
+	TESTB   $0x02, R12 // y = int8 of y[0], rest lanes
+	JEQ     no_piece_17 // y = int8 of y[0], rest lanes
+	SUBQ    $+2, R9 // y = int8 of y[0], rest lanes
+	MOVWLZX (R9), R11 // y = int8 of y[0], rest lanes
+	SHLQ    $0x10, R13 // y = int8 of y[0], rest lanes
+	ORQ     R11, R13 // y = int8 of y[0], rest lanes
+
+no_piece_17:
+	TESTB $0x04, R12 // y = int8 of y[0], rest lanes
+	JEQ   no_piece_18 // y = int8 of y[0], rest lanes
+	SUBQ  $+4, R9 // y = int8 of y[0], rest lanes
+	MOVL  (R9), R11 // y = int8 of y[0], rest lanes
+	SHLQ  $0x20, R13 // y = int8 of y[0], rest lanes
+	ORQ   R11, R13 // y = int8 of y[0], rest lanes
+
+no_piece_18:
+	VMOVQ       R13, X10 // y = int8 of y[0], rest lanes
+	TESTB       $0x08, R12 // y = int8 of y[0], rest lanes
+	JEQ         no_piece_19 // y = int8 of y[0], rest lanes
+	SUBQ        $+8, R9 // y = int8 of y[0], rest lanes
+	VMOVQ       (R9), X11 // y = int8 of y[0], rest lanes
+	VPUNPCKLQDQ X10, X11, X10 // y = int8 of y[0], rest lanes
+
+no_piece_19:
+	TESTB       $0x10, R12 // y = int8 of y[0], rest lanes
+	JEQ         no_piece_20 // y = int8 of y[0], rest lanes
+	VINSERTI128 $0x01, X10, Y10, Y10 // y = int8 of y[0], rest lanes
+	VINSERTI128 $0x00, (R8), Y10, Y10 // y = int8 of y[0], rest lanes
+
+no_piece_20:
+	VPSRLDQ     $0x08, X10, X11 // y = int8 of y[0], rest lanes
+	VPMOVSXBD   X10, Y10 // y = int8 of y[0], rest lanes
+	VCVTDQ2PS   Y10, Y10 // y = int8 of y[0], rest lanes
+	VPMOVSXBD   X11, Y11 // y = int8 of y[0], rest lanes
+	VCVTDQ2PS   Y11, Y11 // y = int8 of y[0], rest lanes
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_21 // dim < 48
+	VFMADD231PS Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
+	JMP         end_22
+
+less_21:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_23 // dim < 32
+	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
+	JMP         end_24
+
+less_23:
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_25 // dim < 16
+	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
+	JMP         end_26
+
+less_25:
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+
+end_26:
+end_24:
+end_22:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_27 // acc < 1
+	VMOVUPS Y0, (R8) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y1, 32(R8) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y2, 64(R8) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y3, 96(R8) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y4, 128(R8) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y5, 160(R8) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y6, 192(R8) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y7, 224(R8) // acc[48] = s0_c3, lanes 8..15
+
+less_27:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VXORPS       Y8, Y8, Y8 // zero = 0, lanes 0..7
+	VXORPS       Y9, Y9, Y9 // zero = 0, lanes 8..15
+	VADDPS       Y2, Y0, Y0 // s0_c0 = s0_c0 + s0_c1, lanes 0..7
+	VADDPS       Y3, Y1, Y1 // s0_c0 = s0_c0 + s0_c1, lanes 8..15
+	VADDPS       Y6, Y4, Y4 // s0_c2 = s0_c2 + s0_c3, lanes 0..7
+	VADDPS       Y7, Y5, Y5 // s0_c2 = s0_c2 + s0_c3, lanes 8..15
+	VADDPS       Y4, Y0, Y0 // s0_c0 = s0_c0 + s0_c2, lanes 0..7
+	VADDPS       Y5, Y1, Y1 // s0_c0 = s0_c0 + s0_c2, lanes 8..15
+	VADDPS       Y1, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0xee, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0x55, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS       Y8, Y0, Y0 // s0_c0 = s0_c0 + zero, lanes 0..7
+	VADDPS       Y9, Y1, Y1 // s0_c0 = s0_c0 + zero, lanes 8..15
+	VMOVSS       X0, (AX) // dst[0] = s0_c0[0]
+	ADDQ         $+4, AX // dst += 4
+	SUBQ         $+1, DX // count += -1
+	CMPQ         DX, $+1 // count >= 1
+	JGE          rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func l2RowsInt8AVX2(dst *float32, q *float32, rows *int8, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int, scale float32)
+TEXT ·l2RowsInt8AVX2(SB), NOSPLIT, $0-92
+	VBROADCASTSS scale+88(FP), Y0 // scale in all lanes
+	MOVQ         dst+0(FP), AX // dst
+	MOVQ         rows+16(FP), CX // rows
+	MOVQ         count+40(FP), DX // count
+	MOVQ         index+48(FP), BX // index
+	CMPQ         DX, $+1 // count < 1
+	JLT          rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Y1 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(R8), Y2 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 64(R8), Y3 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(R8), Y4 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 128(R8), Y5 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(R8), Y6 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 192(R8), Y7 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(R8), Y8 // s0_c3 = acc[48], lanes 8..15
+	JMP     end_6
+
+less_5:
+	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 0..7
+	VXORPS Y2, Y2, Y2 // s0_c0 = 0, lanes 8..15
+	VXORPS Y3, Y3, Y3 // s0_c1 = 0, lanes 0..7
+	VXORPS Y4, Y4, Y4 // s0_c1 = 0, lanes 8..15
+	VXORPS Y5, Y5, Y5 // s0_c2 = 0, lanes 0..7
+	VXORPS Y6, Y6, Y6 // s0_c2 = 0, lanes 8..15
+	VXORPS Y7, Y7, Y7 // s0_c3 = 0, lanes 0..7
+	VXORPS Y8, Y8, Y8 // s0_c3 = 0, lanes 8..15
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	VMOVUPS      (R9), Y9 // x = q[0], lanes 0..7
+	VMOVUPS      32(R9), Y10 // x = q[0], lanes 8..15
+	VPMOVSXBD    (R8), Y11 // y = int8 of y[0]
+	VCVTDQ2PS    Y11, Y11 // y = int8 of y[0]
+	VPMOVSXBD    8(R8), Y12 // y = int8 of y[0]
+	VCVTDQ2PS    Y12, Y12 // y = int8 of y[0]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y1 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y2 // s0_c0 += x * x, lanes 8..15
+	VMOVUPS      64(R9), Y9 // x = q[16], lanes 0..7
+	VMOVUPS      96(R9), Y10 // x = q[16], lanes 8..15
+	VPMOVSXBD    16(R8), Y11 // y = int8 of y[4]
+	VCVTDQ2PS    Y11, Y11 // y = int8 of y[4]
+	VPMOVSXBD    24(R8), Y12 // y = int8 of y[4]
+	VCVTDQ2PS    Y12, Y12 // y = int8 of y[4]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
+	VMOVUPS      128(R9), Y9 // x = q[32], lanes 0..7
+	VMOVUPS      160(R9), Y10 // x = q[32], lanes 8..15
+	VPMOVSXBD    32(R8), Y11 // y = int8 of y[8]
+	VCVTDQ2PS    Y11, Y11 // y = int8 of y[8]
+	VPMOVSXBD    40(R8), Y12 // y = int8 of y[8]
+	VCVTDQ2PS    Y12, Y12 // y = int8 of y[8]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y5 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y6 // s0_c2 += x * x, lanes 8..15
+	VMOVUPS      192(R9), Y9 // x = q[48], lanes 0..7
+	VMOVUPS      224(R9), Y10 // x = q[48], lanes 8..15
+	VPMOVSXBD    48(R8), Y11 // y = int8 of y[12]
+	VCVTDQ2PS    Y11, Y11 // y = int8 of y[12]
+	VPMOVSXBD    56(R8), Y12 // y = int8 of y[12]
+	VCVTDQ2PS    Y12, Y12 // y = int8 of y[12]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y8 // s0_c3 += x * x, lanes 8..15
+	ADDQ         $+256, R9 // q += 256
+	ADDQ         $+64, R8 // y += 64
+	ADDQ         $+64, DI // ahead += 64
+	SUBQ         $+64, R10 // dim += -64
+	CMPQ         R10, $+64 // dim >= 64
+	JGE          chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ         R10, $+1 // dim < 1
+	JLT          less_9 // dim < 1
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_10 // dim < 16
+	VMOVUPS      (R9), Y9 // x = q[0], lanes 0..7
+	VMOVUPS      32(R9), Y10 // x = q[0], lanes 8..15
+	VPMOVSXBD    (R8), Y11 // y = int8 of y[0]
+	VCVTDQ2PS    Y11, Y11 // y = int8 of y[0]
+	VPMOVSXBD    8(R8), Y12 // y = int8 of y[0]
+	VCVTDQ2PS    Y12, Y12 // y = int8 of y[0]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y1 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y2 // s0_c0 += x * x, lanes 8..15
+
+less_10:
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_11 // dim < 32
+	VMOVUPS      64(R9), Y9 // x = q[16], lanes 0..7
+	VMOVUPS      96(R9), Y10 // x = q[16], lanes 8..15
+	VPMOVSXBD    16(R8), Y11 // y = int8 of y[4]
+	VCVTDQ2PS    Y11, Y11 // y = int8 of y[4]
+	VPMOVSXBD    24(R8), Y12 // y = int8 of y[4]
+	VCVTDQ2PS    Y12, Y12 // y = int8 of y[4]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
+
+less_11:
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_12 // dim < 48
+	VMOVUPS      128(R9), Y9 // x = q[32], lanes 0..7
+	VMOVUPS      160(R9), Y10 // x = q[32], lanes 8..15
+	VPMOVSXBD    32(R8), Y11 // y = int8 of y[8]
+	VCVTDQ2PS    Y11, Y11 // y = int8 of y[8]
+	VPMOVSXBD    40(R8), Y12 // y = int8 of y[8]
+	VCVTDQ2PS    Y12, Y12 // y = int8 of y[8]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y5 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y6 // s0_c2 += x * x, lanes 8..15
+
+less_12:
+	CMPQ         R10, $+64 // dim < 64
+	JLT          less_13 // dim < 64
+	VMOVUPS      192(R9), Y9 // x = q[48], lanes 0..7
+	VMOVUPS      224(R9), Y10 // x = q[48], lanes 8..15
+	VPMOVSXBD    48(R8), Y11 // y = int8 of y[12]
+	VCVTDQ2PS    Y11, Y11 // y = int8 of y[12]
+	VPMOVSXBD    56(R8), Y12 // y = int8 of y[12]
+	VCVTDQ2PS    Y12, Y12 // y = int8 of y[12]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y8 // s0_c3 += x * x, lanes 8..15
+
+less_13:
+	MOVQ       R10, R12 // rest = dim
+	ANDQ       $+15, R12 // rest &= 15
+	CMPQ       R12, $+1 // rest < 1
+	JLT        less_14 // rest < 1
+	CMPQ       R10, $+0 // dim < 0
+	JLT        less_15 // dim < 0
+	SUBQ       R12, R10 // dim -= rest
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	LEAQ       tail_window<>+0(SB), R13 // first rest lanes
+	MOVQ       $+16, R14 // first rest lanes
+	SUBQ       R12, R14 // first rest lanes
+	VMOVUPS    (R13)(R14*4), Y9 // first rest lanes
+	VMOVUPS    32(R13)(R14*4), Y10 // first rest lanes
+	VMASKMOVPS (R9), Y9, Y9 // x = q[0], rest lanes
+	VMASKMOVPS 32(R9), Y10, Y10 // x = q[0], rest lanes
+	ADDQ       R10, R8 // y += dim
+	LEAQ       (R8)(R12*1), R9 // y = int8 of y[0], rest lanes
+	MOVQ       $+0, R13 // y = int8 of y[0], rest lanes
+	TESTB      $0x01, R12 // y = int8 of y[0], rest lanes
+	JEQ        no_piece_16 // y = int8 of y[0], rest lanes
+	SUBQ       $+1, R9 // y = int8 of y[0], rest lanes
+	MOVBLZX    (R9), R13 // y = int8 of y[0], rest lanes
+
+no_piece_16:
+	TESTB   $0x02, R12 // y = int8 of y[0], rest lanes
+	JEQ     no_piece_17 // y = int8 of y[0], rest lanes
+	SUBQ    $+2, R9 // y = int8 of y[0], rest lanes
+	MOVWLZX (R9), R11 // y = int8 of y[0], rest lanes
+	SHLQ    $0x10, R13 // y = int8 of y[0], rest lanes
+	ORQ     R11, R13 // y = int8 of y[0], rest lanes
+
+no_piece_17:
+	TESTB $0x04, R12 // y = int8 of y[0], rest lanes
+	JEQ   no_piece_18 // y = int8 of y[0], rest lanes
+	SUBQ  $+4, R9 // y = int8 of y[0], rest lanes
+	MOVL  (R9), R11 // y = int8 of y[0], rest lanes
+	SHLQ  $0x20, R13 // y = int8 of y[0], rest lanes
+	ORQ   R11, R13 // y = int8 of y[0], rest lanes
+
+no_piece_18:
+	VMOVQ       R13, X11 // y = int8 of y[0], rest lanes
+	TESTB       $0x08, R12 // y = int8 of y[0], rest lanes
+	JEQ         no_piece_19 // y = int8 of y[0], rest lanes
+	SUBQ        $+8, R9 // y = int8 of y[0], rest lanes
+	VMOVQ       (R9), X12 // y = int8 of y[0], rest lanes
+	VPUNPCKLQDQ X11, X12, X11 // y = int8 of y[0], rest lanes
+
+no_piece_19:
+	TESTB       $0x10, R12 // y = int8 of y[0], rest lanes
+	JEQ         no_piece_20 // y = int8 of y[0], rest lanes
+	VINSERTI128 $0x01, X11, Y11, Y11 // y = int8 of y[0], rest lanes
+	VINSERTI128 $0x00, (R8), Y11, Y11 // y = int8 of y[0], rest lanes
+
+no_piece_20:
+	VPSRLDQ      $0x08, X11, X12 // y = int8 of y[0], rest lanes
+	VPMOVSXBD    X11, Y11 // y = int8 of y[0], rest lanes
+	VCVTDQ2PS    Y11, Y11 // y = int8 of y[0], rest lanes
+	VPMOVSXBD    X12, Y12 // y = int8 of y[0], rest lanes
+	VCVTDQ2PS    Y12, Y12 // y = int8 of y[0], rest lanes
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_21 // dim < 48
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y8 // s0_c3 += x * x, lanes 8..15
+	JMP          end_22
+
+less_21:
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_23 // dim < 32
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y5 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y6 // s0_c2 += x * x, lanes 8..15
+	JMP          end_24
+
+less_23:
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_25 // dim < 16
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
+	JMP          end_26
+
+less_25:
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y1 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y2 // s0_c0 += x * x, lanes 8..15
+
+end_26:
+end_24:
+end_22:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_27 // acc < 1
+	VMOVUPS Y1, (R8) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y2, 32(R8) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y3, 64(R8) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y4, 96(R8) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y5, 128(R8) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y6, 160(R8) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y7, 192(R8) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y8, 224(R8) // acc[48] = s0_c3, lanes 8..15
+
+less_27:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VXORPS       Y9, Y9, Y9 // zero = 0, lanes 0..7
+	VXORPS       Y10, Y10, Y10 // zero = 0, lanes 8..15
+	VADDPS       Y3, Y1, Y1 // s0_c0 = s0_c0 + s0_c1, lanes 0..7
+	VADDPS       Y4, Y2, Y2 // s0_c0 = s0_c0 + s0_c1, lanes 8..15
+	VADDPS       Y7, Y5, Y5 // s0_c2 = s0_c2 + s0_c3, lanes 0..7
+	VADDPS       Y8, Y6, Y6 // s0_c2 = s0_c2 + s0_c3, lanes 8..15
+	VADDPS       Y5, Y1, Y1 // s0_c0 = s0_c0 + s0_c2, lanes 0..7
+	VADDPS       Y6, Y2, Y2 // s0_c0 = s0_c0 + s0_c2, lanes 8..15
+	VADDPS       Y2, Y1, Y1 // s0_c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y1, X3 // s0_c0[0] = sum of lanes
+	VADDPS       X3, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0xee, X1, X3 // s0_c0[0] = sum of lanes
+	VADDPS       X3, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0x55, X1, X3 // s0_c0[0] = sum of lanes
+	VADDPS       X3, X1, X1 // s0_c0[0] = sum of lanes
+	VADDPS       Y9, Y1, Y1 // s0_c0 = s0_c0 + zero, lanes 0..7
+	VADDPS       Y10, Y2, Y2 // s0_c0 = s0_c0 + zero, lanes 8..15
+	VMOVSS       X1, (AX) // dst[0] = s0_c0[0]
+	ADDQ         $+4, AX // dst += 4
+	SUBQ         $+1, DX // count += -1
+	CMPQ         DX, $+1 // count >= 1
+	JGE          rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func cosineRowsInt8AVX2(dst *float32, q *float32, rows *int8, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
+TEXT ·cosineRowsInt8AVX2(SB), NOSPLIT, $0-88
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Y0 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(R8), Y1 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 256(R8), Y2 // s1_c0 = acc[64], lanes 0..7
+	VMOVUPS 288(R8), Y3 // s1_c0 = acc[64], lanes 8..15
+	VMOVUPS 64(R8), Y4 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(R8), Y5 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 320(R8), Y6 // s1_c1 = acc[80], lanes 0..7
+	VMOVUPS 352(R8), Y7 // s1_c1 = acc[80], lanes 8..15
+	JMP     end_6
+
+less_5:
+	VXORPS Y0, Y0, Y0 // s0_c0 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // s1_c0 = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // s1_c0 = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // s0_c1 = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // s0_c1 = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // s1_c1 = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // s1_c1 = 0, lanes 8..15
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
+	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
+	VPMOVSXBD   (R8), Y10 // y = int8 of y[0]
+	VCVTDQ2PS   Y10, Y10 // y = int8 of y[0]
+	VPMOVSXBD   8(R8), Y11 // y = int8 of y[0]
+	VCVTDQ2PS   Y11, Y11 // y = int8 of y[0]
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c0 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c0 += y * y, lanes 8..15
+	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
+	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
+	VPMOVSXBD   16(R8), Y10 // y = int8 of y[4]
+	VCVTDQ2PS   Y10, Y10 // y = int8 of y[4]
+	VPMOVSXBD   24(R8), Y11 // y = int8 of y[4]
+	VCVTDQ2PS   Y11, Y11 // y = int8 of y[4]
+	VFMADD231PS Y10, Y8, Y4 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c1 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y6 // s1_c1 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y7 // s1_c1 += y * y, lanes 8..15
+	ADDQ        $+256, R9 // q += 256
+	ADDQ        $+64, R8 // y += 64
+	ADDQ        $+64, DI // ahead += 64
+	SUBQ        $+64, R10 // dim += -64
+	CMPQ        R10, $+64 // dim >= 64
+	JGE         chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        R10, $+1 // dim < 1
+	JLT         less_9 // dim < 1
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_10 // dim < 16
+	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
+	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
+	VPMOVSXBD   (R8), Y10 // y = int8 of y[0]
+	VCVTDQ2PS   Y10, Y10 // y = int8 of y[0]
+	VPMOVSXBD   8(R8), Y11 // y = int8 of y[0]
+	VCVTDQ2PS   Y11, Y11 // y = int8 of y[0]
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c0 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c0 += y * y, lanes 8..15
+
+less_10:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_11 // dim < 32
+	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
+	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
+	VPMOVSXBD   16(R8), Y10 // y = int8 of y[4]
+	VCVTDQ2PS   Y10, Y10 // y = int8 of y[4]
+	VPMOVSXBD   24(R8), Y11 // y = int8 of y[4]
+	VCVTDQ2PS   Y11, Y11 // y = int8 of y[4]
+	VFMADD231PS Y10, Y8, Y4 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c1 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y6 // s1_c1 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y7 // s1_c1 += y * y, lanes 8..15
+
+less_11:
+	MOVQ R10, R12 // rest = dim
+	ANDQ $+15, R12 // rest &= 15
+	CMPQ R12, $+1 // rest < 1
+	JLT  less_12 // rest < 1
+	CMPQ R10, $+32 // dim < 32
+	JLT  less_13 // dim < 32
+	JMP  end_14
+
+less_13:
+	SUBQ       R12, R10 // dim -= rest
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	LEAQ       tail_window<>+0(SB), R13 // first rest lanes
+	MOVQ       $+16, R14 // first rest lanes
+	SUBQ       R12, R14 // first rest lanes
+	VMOVUPS    (R13)(R14*4), Y8 // first rest lanes
+	VMOVUPS    32(R13)(R14*4), Y9 // first rest lanes
+	VMASKMOVPS (R9), Y8, Y8 // x = q[0], rest lanes
+	VMASKMOVPS 32(R9), Y9, Y9 // x = q[0], rest lanes
+	ADDQ       R10, R8 // y += dim
+	LEAQ       (R8)(R12*1), R9 // y = int8 of y[0], rest lanes
+	MOVQ       $+0, R13 // y = int8 of y[0], rest lanes
+	TESTB      $0x01, R12 // y = int8 of y[0], rest lanes
+	JEQ        no_piece_15 // y = int8 of y[0], rest lanes
+	SUBQ       $+1, R9 // y = int8 of y[0], rest lanes
+	MOVBLZX    (R9), R13 // y = int8 of y[0], rest lanes
+
+no_piece_15:
+	TESTB   $0x02, R12 // y = int8 of y[0], rest lanes
+	JEQ     no_piece_16 // y = int8 of y[0], rest lanes
+	SUBQ    $+2, R9 // y = int8 of y[0], rest lanes
+	MOVWLZX (R9), R11 // y = int8 of y[0], rest lanes
+	SHLQ    $0x10, R13 // y = int8 of y[0], rest lanes
+	ORQ     R11, R13 // y = int8 of y[0], rest lanes
+
+no_piece_16:
+	TESTB $0x04, R12 // y = int8 of y[0], rest lanes
+	JEQ   no_piece_17 // y = int8 of y[0], rest lanes
+	SUBQ  $+4, R9 // y = int8 of y[0], rest lanes
+	MOVL  (R9), R11 // y = int8 of y[0], rest lanes
+	SHLQ  $0x20, R13 // y = int8 of y[0], rest lanes
+	ORQ   R11, R13 // y = int8 of y[0], rest lanes
+
+no_piece_17:
+	VMOVQ       R13, X10 // y = int8 of y[0], rest lanes
+	TESTB       $0x08, R12 // y = int8 of y[0], rest lanes
+	JEQ         no_piece_18 // y = int8 of y[0], rest lanes
+	SUBQ        $+8, R9 // y = int8 of y[0], rest lanes
+	VMOVQ       (R9), X11 // y = int8 of y[0], rest lanes
+	VPUNPCKLQDQ X10, X11, X10 // y = int8 of y[0], rest lanes
+
+no_piece_18:
+	TESTB       $0x10, R12 // y = int8 of y[0], rest lanes
+	JEQ         no_piece_19 // y = int8 of y[0], rest lanes
+	VINSERTI128 $0x01, X10, Y10, Y10 // y = int8 of y[0], rest lanes
+	VINSERTI128 $0x00, (R8), Y10, Y10 // y = int8 of y[0], rest lanes
+
+no_piece_19:
+	VPSRLDQ     $0x08, X10, X11 // y = int8 of y[0], rest lanes
+	VPMOVSXBD   X10, Y10 // y = int8 of y[0], rest lanes
+	VCVTDQ2PS   Y10, Y10 // y = int8 of y[0], rest lanes
+	VPMOVSXBD   X11, Y11 // y = int8 of y[0], rest lanes
+	VCVTDQ2PS   Y11, Y11 // y = int8 of y[0], rest lanes
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_20 // dim < 16
+	VFMADD231PS Y10, Y8, Y4 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c1 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y6 // s1_c1 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y7 // s1_c1 += y * y, lanes 8..15
+	JMP         end_21
+
+less_20:
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c0 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c0 += y * y, lanes 8..15
+
+end_21:
+end_14:
+less_12:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS Y0, (R8) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y1, 32(R8) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y2, 256(R8) // acc[64] = s1_c0, lanes 0..7
+	VMOVUPS Y3, 288(R8) // acc[64] = s1_c0, lanes 8..15
+	VMOVUPS Y4, 64(R8) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y5, 96(R8) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y6, 320(R8) // acc[80] = s1_c1, lanes 0..7
+	VMOVUPS Y7, 352(R8) // acc[80] = s1_c1, lanes 8..15
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_22 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS 128(R8), Y0 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(R8), Y1 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 384(R8), Y2 // s1_c2 = acc[96], lanes 0..7
+	VMOVUPS 416(R8), Y3 // s1_c2 = acc[96], lanes 8..15
+	VMOVUPS 192(R8), Y4 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(R8), Y5 // s0_c3 = acc[48], lanes 8..15
+	VMOVUPS 448(R8), Y6 // s1_c3 = acc[112], lanes 0..7
+	VMOVUPS 480(R8), Y7 // s1_c3 = acc[112], lanes 8..15
+	JMP     end_23
+
+less_22:
+	VXORPS Y0, Y0, Y0 // s0_c2 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // s0_c2 = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // s1_c2 = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // s1_c2 = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // s0_c3 = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // s0_c3 = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // s1_c3 = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // s1_c3 = 0, lanes 8..15
+
+end_23:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_25 // dim < 64
+
+chains_24:
+	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
+	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
+	VPMOVSXBD   32(R8), Y10 // y = int8 of y[8]
+	VCVTDQ2PS   Y10, Y10 // y = int8 of y[8]
+	VPMOVSXBD   40(R8), Y11 // y = int8 of y[8]
+	VCVTDQ2PS   Y11, Y11 // y = int8 of y[8]
+	VFMADD231PS Y10, Y8, Y0 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c2 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c2 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c2 += y * y, lanes 8..15
+	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
+	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
+	VPMOVSXBD   48(R8), Y10 // y = int8 of y[12]
+	VCVTDQ2PS   Y10, Y10 // y = int8 of y[12]
+	VPMOVSXBD   56(R8), Y11 // y = int8 of y[12]
+	VCVTDQ2PS   Y11, Y11 // y = int8 of y[12]
+	VFMADD231PS Y10, Y8, Y4 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c3 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y6 // s1_c3 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y7 // s1_c3 += y * y, lanes 8..15
+	ADDQ        $+256, R9 // q += 256
+	ADDQ        $+64, R8 // y += 64
+	SUBQ        $+64, R10 // dim += -64
+	CMPQ        R10, $+64 // dim >= 64
+	JGE         chains_24 // dim >= 64
+
+chains_end_25:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        R10, $+1 // dim < 1
+	JLT         less_26 // dim < 1
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_27 // dim < 48
+	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
+	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
+	VPMOVSXBD   32(R8), Y10 // y = int8 of y[8]
+	VCVTDQ2PS   Y10, Y10 // y = int8 of y[8]
+	VPMOVSXBD   40(R8), Y11 // y = int8 of y[8]
+	VCVTDQ2PS   Y11, Y11 // y = int8 of y[8]
+	VFMADD231PS Y10, Y8, Y0 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c2 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c2 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c2 += y * y, lanes 8..15
+
+less_27:
+	CMPQ        R10, $+64 // dim < 64
+	JLT         less_28 // dim < 64
+	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
+	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
+	VPMOVSXBD   48(R8), Y10 // y = int8 of y[12]
+	VCVTDQ2PS   Y10, Y10 // y = int8 of y[12]
+	VPMOVSXBD   56(R8), Y11 // y = int8 of y[12]
+	VCVTDQ2PS   Y11, Y11 // y = int8 of y[12]
+	VFMADD231PS Y10, Y8, Y4 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c3 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y6 // s1_c3 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y7 // s1_c3 += y * y, lanes 8..15
+
+less_28:
+	MOVQ       R10, R12 // rest = dim
+	ANDQ       $+15, R12 // rest &= 15
+	CMPQ       R12, $+1 // rest < 1
+	JLT        less_29 // rest < 1
+	CMPQ       R10, $+32 // dim < 32
+	JLT        less_30 // dim < 32
+	SUBQ       R12, R10 // dim -= rest
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	LEAQ       tail_window<>+0(SB), R13 // first rest lanes
+	MOVQ       $+16, R14 // first rest lanes
+	SUBQ       R12, R14 // first rest lanes
+	VMOVUPS    (R13)(R14*4), Y8 // first rest lanes
+	VMOVUPS    32(R13)(R14*4), Y9 // first rest lanes
+	VMASKMOVPS (R9), Y8, Y8 // x = q[0], rest lanes
+	VMASKMOVPS 32(R9), Y9, Y9 // x = q[0], rest lanes
+	ADDQ       R10, R8 // y += dim
+	LEAQ       (R8)(R12*1), R9 // y = int8 of y[0], rest lanes
+	MOVQ       $+0, R13 // y = int8 of y[0], rest lanes
+	TESTB      $0x01, R12 // y = int8 of y[0], rest lanes
+	JEQ        no_piece_31 // y = int8 of y[0], rest lanes
+	SUBQ       $+1, R9 // y = int8 of y[0], rest lanes
+	MOVBLZX    (R9), R13 // y = int8 of y[0], rest lanes
+
+no_piece_31:
+	TESTB   $0x02, R12 // y = int8 of y[0], rest lanes
+	JEQ     no_piece_32 // y = int8 of y[0], rest lanes
+	SUBQ    $+2, R9 // y = int8 of y[0], rest lanes
+	MOVWLZX (R9), R11 // y = int8 of y[0], rest lanes
+	SHLQ    $0x10, R13 // y = int8 of y[0], rest lanes
+	ORQ     R11, R13 // y = int8 of y[0], rest lanes
+
+no_piece_32:
+	TESTB $0x04, R12 // y = int8 of y[0], rest lanes
+	JEQ   no_piece_33 // y = int8 of y[0], rest lanes
+	SUBQ  $+4, R9 // y = int8 of y[0], rest lanes
+	MOVL  (R9), R11 // y = int8 of y[0], rest lanes
+	SHLQ  $0x20, R13 // y = int8 of y[0], rest lanes
+	ORQ   R11, R13 // y = int8 of y[0], rest lanes
+
+no_piece_33:
+	VMOVQ       R13, X10 // y = int8 of y[0], rest lanes
+	TESTB       $0x08, R12 // y = int8 of y[0], rest lanes
+	JEQ         no_piece_34 // y = int8 of y[0], rest lanes
+	SUBQ        $+8, R9 // y = int8 of y[0], rest lanes
+	VMOVQ       (R9), X11 // y = int8 of y[0], rest lanes
+	VPUNPCKLQDQ X10, X11, X10 // y = int8 of y[0], rest lanes
+
+no_piece_34:
+	TESTB       $0x10, R12 // y = int8 of y[0], rest lanes
+	JEQ         no_piece_35 // y = int8 of y[0], rest lanes
+	VINSERTI128 $0x01, X10, Y10, Y10 // y = int8 of y[0], rest lanes
+	VINSERTI128 $0x00, (R8), Y10, Y10 // y = int8 of y[0], rest lanes
+
+no_piece_35:
+	VPSRLDQ     $0x08, X10, X11 // y = int8 of y[0], rest lanes
+	VPMOVSXBD   X10, Y10 // y = int8 of y[0], rest lanes
+	VCVTDQ2PS   Y10, Y10 // y = int8 of y[0], rest lanes
+	VPMOVSXBD   X11, Y11 // y = int8 of y[0], rest lanes
+	VCVTDQ2PS   Y11, Y11 // y = int8 of y[0], rest lanes
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_36 // dim < 48
+	VFMADD231PS Y10, Y8, Y4 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c3 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y6 // s1_c3 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y7 // s1_c3 += y * y, lanes 8..15
+	JMP         end_37
+
+less_36:
+	VFMADD231PS Y10, Y8, Y0 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c2 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c2 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c2 += y * y, lanes 8..15
+
+end_37:
+less_30:
+less_29:
+less_26:
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS Y0, 128(R8) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y1, 160(R8) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y2, 384(R8) // acc[96] = s1_c2, lanes 0..7
+	VMOVUPS Y3, 416(R8) // acc[96] = s1_c2, lanes 8..15
+	VMOVUPS Y4, 192(R8) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y5, 224(R8) // acc[48] = s0_c3, lanes 8..15
+	VMOVUPS Y6, 448(R8) // acc[112] = s1_c3, lanes 0..7
+	VMOVUPS Y7, 480(R8) // acc[112] = s1_c3, lanes 8..15
+
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VXORPS       Y0, Y0, Y0 // zero = 0, lanes 0..7
+	VXORPS       Y1, Y1, Y1 // zero = 0, lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      (R8), Y2 // c0 = acc[0], lanes 0..7
+	VMOVUPS      32(R8), Y3 // c0 = acc[0], lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      64(R8), Y4 // c1 = acc[16], lanes 0..7
+	VMOVUPS      96(R8), Y5 // c1 = acc[16], lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      128(R8), Y6 // c2 = acc[32], lanes 0..7
+	VMOVUPS      160(R8), Y7 // c2 = acc[32], lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      192(R8), Y8 // c3 = acc[48], lanes 0..7
+	VMOVUPS      224(R8), Y9 // c3 = acc[48], lanes 8..15
+	VADDPS       Y4, Y2, Y2 // c0 = c0 + c1, lanes 0..7
+	VADDPS       Y5, Y3, Y3 // c0 = c0 + c1, lanes 8..15
+	VADDPS       Y8, Y6, Y6 // c2 = c2 + c3, lanes 0..7
+	VADDPS       Y9, Y7, Y7 // c2 = c2 + c3, lanes 8..15
+	VADDPS       Y6, Y2, Y2 // c0 = c0 + c2, lanes 0..7
+	VADDPS       Y7, Y3, Y3 // c0 = c0 + c2, lanes 8..15
+	VADDPS       Y3, Y2, Y2 // c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y2, X4 // c0[0] = sum of lanes
+	VADDPS       X4, X2, X2 // c0[0] = sum of lanes
+	VPSHUFD      $0xee, X2, X4 // c0[0] = sum of lanes
+	VADDPS       X4, X2, X2 // c0[0] = sum of lanes
+	VPSHUFD      $0x55, X2, X4 // c0[0] = sum of lanes
+	VADDPS       X4, X2, X2 // c0[0] = sum of lanes
+	VADDPS       Y0, Y2, Y2 // c0 = c0 + zero, lanes 0..7
+	VADDPS       Y1, Y3, Y3 // c0 = c0 + zero, lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      256(R8), Y3 // c0 = acc[64], lanes 0..7
+	VMOVUPS      288(R8), Y4 // c0 = acc[64], lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      320(R8), Y5 // c1 = acc[80], lanes 0..7
+	VMOVUPS      352(R8), Y6 // c1 = acc[80], lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      384(R8), Y7 // c2 = acc[96], lanes 0..7
+	VMOVUPS      416(R8), Y8 // c2 = acc[96], lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      448(R8), Y9 // c3 = acc[112], lanes 0..7
+	VMOVUPS      480(R8), Y10 // c3 = acc[112], lanes 8..15
+	VADDPS       Y5, Y3, Y3 // c0 = c0 + c1, lanes 0..7
+	VADDPS       Y6, Y4, Y4 // c0 = c0 + c1, lanes 8..15
+	VADDPS       Y9, Y7, Y7 // c2 = c2 + c3, lanes 0..7
+	VADDPS       Y10, Y8, Y8 // c2 = c2 + c3, lanes 8..15
+	VADDPS       Y7, Y3, Y3 // c0 = c0 + c2, lanes 0..7
+	VADDPS       Y8, Y4, Y4 // c0 = c0 + c2, lanes 8..15
+	VADDPS       Y4, Y3, Y3 // c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y3, X5 // c0[0] = sum of lanes
+	VADDPS       X5, X3, X3 // c0[0] = sum of lanes
+	VPSHUFD      $0xee, X3, X5 // c0[0] = sum of lanes
+	VADDPS       X5, X3, X3 // c0[0] = sum of lanes
+	VPSHUFD      $0x55, X3, X5 // c0[0] = sum of lanes
+	VADDPS       X5, X3, X3 // c0[0] = sum of lanes
+	VADDPS       Y0, Y3, Y3 // c0 = c0 + zero, lanes 0..7
+	VADDPS       Y1, Y4, Y4 // c0 = c0 + zero, lanes 8..15
+	VMOVSS       X2, (AX) // dst[0] = c0[0]
+	VMOVSS       X3, 4(AX) // dst[1] = c0[0]
+	ADDQ         $+8, AX // dst += 8
+	SUBQ         $+1, DX // count += -1
+	CMPQ         DX, $+1 // count >= 1
+	JGE          rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func l2PairF32AVX2(sums *float32, x *float32, y *float32, n int, acc *float32, resume int)
+TEXT ·l2PairF32AVX2(SB), NOSPLIT, $0-48
+	MOVQ    resume+40(FP), AX // resume
+	CMPQ    AX, $+1 // resume < 1
+	JLT     less_1 // resume < 1
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS (AX), Y0 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(AX), Y1 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 64(AX), Y2 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(AX), Y3 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 128(AX), Y4 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(AX), Y5 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 192(AX), Y6 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(AX), Y7 // s0_c3 = acc[48], lanes 8..15
+	JMP     end_2
+
+less_1:
+	VXORPS Y0, Y0, Y0 // s0_c0 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // s0_c1 = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // s0_c1 = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // s0_c2 = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // s0_c2 = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // s0_c3 = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // s0_c3 = 0, lanes 8..15
+
+end_2:
+	MOVQ y+16(FP), AX // y
+	MOVQ x+8(FP), CX // x
+	MOVQ n+24(FP), DX // n
+	CMPQ DX, $+64 // n < 64
+	JLT  chains_end_4 // n < 64
+
+chains_3:
+	VMOVUPS     (CX), Y8 // x = x[0], lanes 0..7
+	VMOVUPS     32(CX), Y9 // x = x[0], lanes 8..15
+	VMOVUPS     (AX), Y10 // y = y[0], lanes 0..7
+	VMOVUPS     32(AX), Y11 // y = y[0], lanes 8..15
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y0 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y1 // s0_c0 += x * x, lanes 8..15
+	VMOVUPS     64(CX), Y8 // x = x[16], lanes 0..7
+	VMOVUPS     96(CX), Y9 // x = x[16], lanes 8..15
+	VMOVUPS     64(AX), Y10 // y = y[16], lanes 0..7
+	VMOVUPS     96(AX), Y11 // y = y[16], lanes 8..15
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y2 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y3 // s0_c1 += x * x, lanes 8..15
+	VMOVUPS     128(CX), Y8 // x = x[32], lanes 0..7
+	VMOVUPS     160(CX), Y9 // x = x[32], lanes 8..15
+	VMOVUPS     128(AX), Y10 // y = y[32], lanes 0..7
+	VMOVUPS     160(AX), Y11 // y = y[32], lanes 8..15
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y4 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y5 // s0_c2 += x * x, lanes 8..15
+	VMOVUPS     192(CX), Y8 // x = x[48], lanes 0..7
+	VMOVUPS     224(CX), Y9 // x = x[48], lanes 8..15
+	VMOVUPS     192(AX), Y10 // y = y[48], lanes 0..7
+	VMOVUPS     224(AX), Y11 // y = y[48], lanes 8..15
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y6 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y7 // s0_c3 += x * x, lanes 8..15
+	ADDQ        $+256, CX // x += 256
+	ADDQ        $+256, AX // y += 256
+	SUBQ        $+64, DX // n += -64
+	CMPQ        DX, $+64 // n >= 64
+	JGE         chains_3 // n >= 64
+
+chains_end_4:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        DX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_6 // n < 16
+	VMOVUPS     (CX), Y8 // x = x[0], lanes 0..7
+	VMOVUPS     32(CX), Y9 // x = x[0], lanes 8..15
+	VMOVUPS     (AX), Y10 // y = y[0], lanes 0..7
+	VMOVUPS     32(AX), Y11 // y = y[0], lanes 8..15
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y0 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y1 // s0_c0 += x * x, lanes 8..15
+
+less_6:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_7 // n < 32
+	VMOVUPS     64(CX), Y8 // x = x[16], lanes 0..7
+	VMOVUPS     96(CX), Y9 // x = x[16], lanes 8..15
+	VMOVUPS     64(AX), Y10 // y = y[16], lanes 0..7
+	VMOVUPS     96(AX), Y11 // y = y[16], lanes 8..15
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y2 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y3 // s0_c1 += x * x, lanes 8..15
+
+less_7:
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_8 // n < 48
+	VMOVUPS     128(CX), Y8 // x = x[32], lanes 0..7
+	VMOVUPS     160(CX), Y9 // x = x[32], lanes 8..15
+	VMOVUPS     128(AX), Y10 // y = y[32], lanes 0..7
+	VMOVUPS     160(AX), Y11 // y = y[32], lanes 8..15
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y4 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y5 // s0_c2 += x * x, lanes 8..15
+
+less_8:
+	CMPQ        DX, $+64 // n < 64
+	JLT         less_9 // n < 64
+	VMOVUPS     192(CX), Y8 // x = x[48], lanes 0..7
+	VMOVUPS     224(CX), Y9 // x = x[48], lanes 8..15
+	VMOVUPS     192(AX), Y10 // y = y[48], lanes 0..7
+	VMOVUPS     224(AX), Y11 // y = y[48], lanes 8..15
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y6 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y7 // s0_c3 += x * x, lanes 8..15
+
+less_9:
+	MOVQ        DX, BX // rest = n
+	ANDQ        $+15, BX // rest &= 15
+	CMPQ        BX, $+1 // rest < 1
+	JLT         less_10 // rest < 1
+	CMPQ        DX, $+0 // n < 0
+	JLT         less_11 // n < 0
+	SUBQ        BX, DX // n -= rest
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	LEAQ        tail_window<>+0(SB), SI // first rest lanes
+	MOVQ        $+16, DI // first rest lanes
+	SUBQ        BX, DI // first rest lanes
+	VMOVUPS     (SI)(DI*4), Y8 // first rest lanes
+	VMOVUPS     32(SI)(DI*4), Y9 // first rest lanes
+	VMASKMOVPS  (CX), Y8, Y8 // x = x[0], rest lanes
+	VMASKMOVPS  32(CX), Y9, Y9 // x = x[0], rest lanes
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	LEAQ        tail_window<>+0(SB), CX // first rest lanes
+	MOVQ        $+16, SI // first rest lanes
+	SUBQ        BX, SI // first rest lanes
+	VMOVUPS     (CX)(SI*4), Y10 // first rest lanes
+	VMOVUPS     32(CX)(SI*4), Y11 // first rest lanes
+	VMASKMOVPS  (AX), Y10, Y10 // y = y[0], rest lanes
+	VMASKMOVPS  32(AX), Y11, Y11 // y = y[0], rest lanes
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_12 // n < 48
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y6 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y7 // s0_c3 += x * x, lanes 8..15
+	JMP         end_13
+
+less_12:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_14 // n < 32
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y4 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y5 // s0_c2 += x * x, lanes 8..15
+	JMP         end_15
+
+less_14:
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_16 // n < 16
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y2 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y3 // s0_c1 += x * x, lanes 8..15
+	JMP         end_17
+
+less_16:
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y0 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y1 // s0_c0 += x * x, lanes 8..15
+
+end_17:
+end_15:
+end_13:
+less_11:
+less_10:
+less_5:
+	MOVQ    acc+32(FP), AX // acc
+	CMPQ    AX, $+1 // acc < 1
+	JLT     less_18 // acc < 1
+	VMOVUPS Y0, (AX) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y1, 32(AX) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y2, 64(AX) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y3, 96(AX) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y4, 128(AX) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y5, 160(AX) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y6, 192(AX) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y7, 224(AX) // acc[48] = s0_c3, lanes 8..15
+
+less_18:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VXORPS       Y8, Y8, Y8 // zero = 0, lanes 0..7
+	VXORPS       Y9, Y9, Y9 // zero = 0, lanes 8..15
+	VADDPS       Y2, Y0, Y0 // s0_c0 = s0_c0 + s0_c1, lanes 0..7
+	VADDPS       Y3, Y1, Y1 // s0_c0 = s0_c0 + s0_c1, lanes 8..15
+	VADDPS       Y6, Y4, Y4 // s0_c2 = s0_c2 + s0_c3, lanes 0..7
+	VADDPS       Y7, Y5, Y5 // s0_c2 = s0_c2 + s0_c3, lanes 8..15
+	VADDPS       Y4, Y0, Y0 // s0_c0 = s0_c0 + s0_c2, lanes 0..7
+	VADDPS       Y5, Y1, Y1 // s0_c0 = s0_c0 + s0_c2, lanes 8..15
+	VADDPS       Y1, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0xee, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0x55, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS       Y8, Y0, Y0 // s0_c0 = s0_c0 + zero, lanes 0..7
+	VADDPS       Y9, Y1, Y1 // s0_c0 = s0_c0 + zero, lanes 8..15
+	MOVQ         sums+0(FP), AX // sums
+	VMOVSS       X0, (AX) // sums[0] = s0_c0[0]
+	VZEROUPPER
+	RET
+
+// func cosinePairF32AVX2(sums *float32, x *float32, y *float32, n int, acc *float32, resume int)
+TEXT ·cosinePairF32AVX2(SB), NOSPLIT, $0-48
+	MOVQ    resume+40(FP), AX // resume
+	CMPQ    AX, $+1 // resume < 1
+	JLT     less_1 // resume < 1
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS (AX), Y0 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(AX), Y1 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 256(AX), Y2 // s1_c0 = acc[64], lanes 0..7
+	VMOVUPS 288(AX), Y3 // s1_c0 = acc[64], lanes 8..15
+	VMOVUPS 512(AX), Y4 // s2_c0 = acc[128], lanes 0..7
+	VMOVUPS 544(AX), Y5 // s2_c0 = acc[128], lanes 8..15
+	VMOVUPS 64(AX), Y6 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(AX), Y7 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 320(AX), Y8 // s1_c1 = acc[80], lanes 0..7
+	VMOVUPS 352(AX), Y9 // s1_c1 = acc[80], lanes 8..15
+	VMOVUPS 576(AX), Y10 // s2_c1 = acc[144], lanes 0..7
+	VMOVUPS 608(AX), Y11 // s2_c1 = acc[144], lanes 8..15
+	JMP     end_2
+
+less_1:
+	VXORPS Y0, Y0, Y0 // s0_c0 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // s1_c0 = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // s1_c0 = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // s2_c0 = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // s2_c0 = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // s0_c1 = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // s0_c1 = 0, lanes 8..15
+	VXORPS Y8, Y8, Y8 // s1_c1 = 0, lanes 0..7
+	VXORPS Y9, Y9, Y9 // s1_c1 = 0, lanes 8..15
+	VXORPS Y10, Y10, Y10 // s2_c1 = 0, lanes 0..7
+	VXORPS Y11, Y11, Y11 // s2_c1 = 0, lanes 8..15
+
+end_2:
+	MOVQ y+16(FP), AX // y
+	MOVQ x+8(FP), CX // x
+	MOVQ n+24(FP), DX // n
+	CMPQ DX, $+64 // n < 64
+	JLT  chains_end_4 // n < 64
+
+chains_3:
+	VMOVUPS     (CX), Y12 // x = x[0], lanes 0..7
+	VMOVUPS     32(CX), Y13 // x = x[0], lanes 8..15
+	VMOVUPS     (AX), Y14 // y = y[0], lanes 0..7
+	VMOVUPS     32(AX), Y15 // y = y[0], lanes 8..15
+	VFMADD231PS Y14, Y12, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y1 // s0_c0 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y2 // s1_c0 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y3 // s1_c0 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y4 // s2_c0 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y5 // s2_c0 += x * x, lanes 8..15
+	VMOVUPS     64(CX), Y12 // x = x[16], lanes 0..7
+	VMOVUPS     96(CX), Y13 // x = x[16], lanes 8..15
+	VMOVUPS     64(AX), Y14 // y = y[16], lanes 0..7
+	VMOVUPS     96(AX), Y15 // y = y[16], lanes 8..15
+	VFMADD231PS Y14, Y12, Y6 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y7 // s0_c1 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y8 // s1_c1 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y9 // s1_c1 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y10 // s2_c1 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y11 // s2_c1 += x * x, lanes 8..15
+	ADDQ        $+256, CX // x += 256
+	ADDQ        $+256, AX // y += 256
+	SUBQ        $+64, DX // n += -64
+	CMPQ        DX, $+64 // n >= 64
+	JGE         chains_3 // n >= 64
+
+chains_end_4:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        DX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_6 // n < 16
+	VMOVUPS     (CX), Y12 // x = x[0], lanes 0..7
+	VMOVUPS     32(CX), Y13 // x = x[0], lanes 8..15
+	VMOVUPS     (AX), Y14 // y = y[0], lanes 0..7
+	VMOVUPS     32(AX), Y15 // y = y[0], lanes 8..15
+	VFMADD231PS Y14, Y12, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y1 // s0_c0 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y2 // s1_c0 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y3 // s1_c0 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y4 // s2_c0 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y5 // s2_c0 += x * x, lanes 8..15
+
+less_6:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_7 // n < 32
+	VMOVUPS     64(CX), Y12 // x = x[16], lanes 0..7
+	VMOVUPS     96(CX), Y13 // x = x[16], lanes 8..15
+	VMOVUPS     64(AX), Y14 // y = y[16], lanes 0..7
+	VMOVUPS     96(AX), Y15 // y = y[16], lanes 8..15
+	VFMADD231PS Y14, Y12, Y6 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y7 // s0_c1 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y8 // s1_c1 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y9 // s1_c1 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y10 // s2_c1 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y11 // s2_c1 += x * x, lanes 8..15
+
+less_7:
+	MOVQ DX, BX // rest = n
+	ANDQ $+15, BX // rest &= 15
+	CMPQ BX, $+1 // rest < 1
+	JLT  less_8 // rest < 1
+	CMPQ DX, $+32 // n < 32
+	JLT  less_9 // n < 32
+	JMP  end_10
+
+less_9:
+	SUBQ        BX, DX // n -= rest
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	LEAQ        tail_window<>+0(SB), SI // first rest lanes
+	MOVQ        $+16, DI // first rest lanes
+	SUBQ        BX, DI // first rest lanes
+	VMOVUPS     (SI)(DI*4), Y12 // first rest lanes
+	VMOVUPS     32(SI)(DI*4), Y13 // first rest lanes
+	VMASKMOVPS  (CX), Y12, Y12 // x = x[0], rest lanes
+	VMASKMOVPS  32(CX), Y13, Y13 // x = x[0], rest lanes
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	LEAQ        tail_window<>+0(SB), CX // first rest lanes
+	MOVQ        $+16, SI // first rest lanes
+	SUBQ        BX, SI // first rest lanes
+	VMOVUPS     (CX)(SI*4), Y14 // first rest lanes
+	VMOVUPS     32(CX)(SI*4), Y15 // first rest lanes
+	VMASKMOVPS  (AX), Y14, Y14 // y = y[0], rest lanes
+	VMASKMOVPS  32(AX), Y15, Y15 // y = y[0], rest lanes
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_11 // n < 16
+	VFMADD231PS Y14, Y12, Y6 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y7 // s0_c1 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y8 // s1_c1 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y9 // s1_c1 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y10 // s2_c1 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y11 // s2_c1 += x * x, lanes 8..15
+	JMP         end_12
+
+less_11:
+	VFMADD231PS Y14, Y12, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y1 // s0_c0 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y2 // s1_c0 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y3 // s1_c0 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y4 // s2_c0 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y5 // s2_c0 += x * x, lanes 8..15
+
+end_12:
+end_10:
+less_8:
+less_5:
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS Y0, (AX) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y1, 32(AX) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y2, 256(AX) // acc[64] = s1_c0, lanes 0..7
+	VMOVUPS Y3, 288(AX) // acc[64] = s1_c0, lanes 8..15
+	VMOVUPS Y4, 512(AX) // acc[128] = s2_c0, lanes 0..7
+	VMOVUPS Y5, 544(AX) // acc[128] = s2_c0, lanes 8..15
+	VMOVUPS Y6, 64(AX) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y7, 96(AX) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y8, 320(AX) // acc[80] = s1_c1, lanes 0..7
+	VMOVUPS Y9, 352(AX) // acc[80] = s1_c1, lanes 8..15
+	VMOVUPS Y10, 576(AX) // acc[144] = s2_c1, lanes 0..7
+	VMOVUPS Y11, 608(AX) // acc[144] = s2_c1, lanes 8..15
+	MOVQ    resume+40(FP), AX // resume
+	CMPQ    AX, $+1 // resume < 1
+	JLT     less_13 // resume < 1
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS 128(AX), Y0 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(AX), Y1 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 384(AX), Y2 // s1_c2 = acc[96], lanes 0..7
+	VMOVUPS 416(AX), Y3 // s1_c2 = acc[96], lanes 8..15
+	VMOVUPS 640(AX), Y4 // s2_c2 = acc[160], lanes 0..7
+	VMOVUPS 672(AX), Y5 // s2_c2 = acc[160], lanes 8..15
+	VMOVUPS 192(AX), Y6 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(AX), Y7 // s0_c3 = acc[48], lanes 8..15
+	VMOVUPS 448(AX), Y8 // s1_c3 = acc[112], lanes 0..7
+	VMOVUPS 480(AX), Y9 // s1_c3 = acc[112], lanes 8..15
+	VMOVUPS 704(AX), Y10 // s2_c3 = acc[176], lanes 0..7
+	VMOVUPS 736(AX), Y11 // s2_c3 = acc[176], lanes 8..15
+	JMP     end_14
+
+less_13:
+	VXORPS Y0, Y0, Y0 // s0_c2 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // s0_c2 = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // s1_c2 = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // s1_c2 = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // s2_c2 = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // s2_c2 = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // s0_c3 = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // s0_c3 = 0, lanes 8..15
+	VXORPS Y8, Y8, Y8 // s1_c3 = 0, lanes 0..7
+	VXORPS Y9, Y9, Y9 // s1_c3 = 0, lanes 8..15
+	VXORPS Y10, Y10, Y10 // s2_c3 = 0, lanes 0..7
+	VXORPS Y11, Y11, Y11 // s2_c3 = 0, lanes 8..15
+
+end_14:
+	MOVQ y+16(FP), AX // y
+	MOVQ x+8(FP), CX // x
+	MOVQ n+24(FP), DX // n
+	CMPQ DX, $+64 // n < 64
+	JLT  chains_end_16 // n < 64
+
+chains_15:
+	VMOVUPS     128(CX), Y12 // x = x[32], lanes 0..7
+	VMOVUPS     160(CX), Y13 // x = x[32], lanes 8..15
+	VMOVUPS     128(AX), Y14 // y = y[32], lanes 0..7
+	VMOVUPS     160(AX), Y15 // y = y[32], lanes 8..15
+	VFMADD231PS Y14, Y12, Y0 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y1 // s0_c2 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y2 // s1_c2 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y3 // s1_c2 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y4 // s2_c2 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y5 // s2_c2 += x * x, lanes 8..15
+	VMOVUPS     192(CX), Y12 // x = x[48], lanes 0..7
+	VMOVUPS     224(CX), Y13 // x = x[48], lanes 8..15
+	VMOVUPS     192(AX), Y14 // y = y[48], lanes 0..7
+	VMOVUPS     224(AX), Y15 // y = y[48], lanes 8..15
+	VFMADD231PS Y14, Y12, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y7 // s0_c3 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y8 // s1_c3 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y9 // s1_c3 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y10 // s2_c3 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y11 // s2_c3 += x * x, lanes 8..15
+	ADDQ        $+256, CX // x += 256
+	ADDQ        $+256, AX // y += 256
+	SUBQ        $+64, DX // n += -64
+	CMPQ        DX, $+64 // n >= 64
+	JGE         chains_15 // n >= 64
+
+chains_end_16:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        DX, $+1 // n < 1
+	JLT         less_17 // n < 1
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_18 // n < 48
+	VMOVUPS     128(CX), Y12 // x = x[32], lanes 0..7
+	VMOVUPS     160(CX), Y13 // x = x[32], lanes 8..15
+	VMOVUPS     128(AX), Y14 // y = y[32], lanes 0..7
+	VMOVUPS     160(AX), Y15 // y = y[32], lanes 8..15
+	VFMADD231PS Y14, Y12, Y0 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y1 // s0_c2 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y2 // s1_c2 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y3 // s1_c2 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y4 // s2_c2 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y5 // s2_c2 += x * x, lanes 8..15
+
+less_18:
+	CMPQ        DX, $+64 // n < 64
+	JLT         less_19 // n < 64
+	VMOVUPS     192(CX), Y12 // x = x[48], lanes 0..7
+	VMOVUPS     224(CX), Y13 // x = x[48], lanes 8..15
+	VMOVUPS     192(AX), Y14 // y = y[48], lanes 0..7
+	VMOVUPS     224(AX), Y15 // y = y[48], lanes 8..15
+	VFMADD231PS Y14, Y12, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y7 // s0_c3 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y8 // s1_c3 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y9 // s1_c3 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y10 // s2_c3 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y11 // s2_c3 += x * x, lanes 8..15
+
+less_19:
+	MOVQ        DX, BX // rest = n
+	ANDQ        $+15, BX // rest &= 15
+	CMPQ        BX, $+1 // rest < 1
+	JLT         less_20 // rest < 1
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_21 // n < 32
+	SUBQ        BX, DX // n -= rest
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	LEAQ        tail_window<>+0(SB), SI // first rest lanes
+	MOVQ        $+16, DI // first rest lanes
+	SUBQ        BX, DI // first rest lanes
+	VMOVUPS     (SI)(DI*4), Y12 // first rest lanes
+	VMOVUPS     32(SI)(DI*4), Y13 // first rest lanes
+	VMASKMOVPS  (CX), Y12, Y12 // x = x[0], rest lanes
+	VMASKMOVPS  32(CX), Y13, Y13 // x = x[0], rest lanes
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	LEAQ        tail_window<>+0(SB), CX // first rest lanes
+	MOVQ        $+16, SI // first rest lanes
+	SUBQ        BX, SI // first rest lanes
+	VMOVUPS     (CX)(SI*4), Y14 // first rest lanes
+	VMOVUPS     32(CX)(SI*4), Y15 // first rest lanes
+	VMASKMOVPS  (AX), Y14, Y14 // y = y[0], rest lanes
+	VMASKMOVPS  32(AX), Y15, Y15 // y = y[0], rest lanes
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_22 // n < 48
+	VFMADD231PS Y14, Y12, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y7 // s0_c3 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y8 // s1_c3 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y9 // s1_c3 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y10 // s2_c3 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y11 // s2_c3 += x * x, lanes 8..15
+	JMP         end_23
+
+less_22:
+	VFMADD231PS Y14, Y12, Y0 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y1 // s0_c2 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y2 // s1_c2 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y3 // s1_c2 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y4 // s2_c2 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y5 // s2_c2 += x * x, lanes 8..15
+
+end_23:
+less_21:
+less_20:
+less_17:
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS Y0, 128(AX) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y1, 160(AX) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y2, 384(AX) // acc[96] = s1_c2, lanes 0..7
+	VMOVUPS Y3, 416(AX) // acc[96] = s1_c2, lanes 8..15
+	VMOVUPS Y4, 640(AX) // acc[160] = s2_c2, lanes 0..7
+	VMOVUPS Y5, 672(AX) // acc[160] = s2_c2, lanes 8..15
+	VMOVUPS Y6, 192(AX) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y7, 224(AX) // acc[48] = s0_c3, lanes 8..15
+	VMOVUPS Y8, 448(AX) // acc[112] = s1_c3, lanes 0..7
+	VMOVUPS Y9, 480(AX) // acc[112] = s1_c3, lanes 8..15
+	VMOVUPS Y10, 704(AX) // acc[176] = s2_c3, lanes 0..7
+	VMOVUPS Y11, 736(AX) // acc[176] = s2_c3, lanes 8..15
+
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VXORPS       Y0, Y0, Y0 // zero = 0, lanes 0..7
+	VXORPS       Y1, Y1, Y1 // zero = 0, lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      (AX), Y2 // c0 = acc[0], lanes 0..7
+	VMOVUPS      32(AX), Y3 // c0 = acc[0], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      64(AX), Y4 // c1 = acc[16], lanes 0..7
+	VMOVUPS      96(AX), Y5 // c1 = acc[16], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      128(AX), Y6 // c2 = acc[32], lanes 0..7
+	VMOVUPS      160(AX), Y7 // c2 = acc[32], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      192(AX), Y8 // c3 = acc[48], lanes 0..7
+	VMOVUPS      224(AX), Y9 // c3 = acc[48], lanes 8..15
+	VADDPS       Y4, Y2, Y2 // c0 = c0 + c1, lanes 0..7
+	VADDPS       Y5, Y3, Y3 // c0 = c0 + c1, lanes 8..15
+	VADDPS       Y8, Y6, Y6 // c2 = c2 + c3, lanes 0..7
+	VADDPS       Y9, Y7, Y7 // c2 = c2 + c3, lanes 8..15
+	VADDPS       Y6, Y2, Y2 // c0 = c0 + c2, lanes 0..7
+	VADDPS       Y7, Y3, Y3 // c0 = c0 + c2, lanes 8..15
+	VADDPS       Y3, Y2, Y2 // c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y2, X4 // c0[0] = sum of lanes
+	VADDPS       X4, X2, X2 // c0[0] = sum of lanes
+	VPSHUFD      $0xee, X2, X4 // c0[0] = sum of lanes
+	VADDPS       X4, X2, X2 // c0[0] = sum of lanes
+	VPSHUFD      $0x55, X2, X4 // c0[0] = sum of lanes
+	VADDPS       X4, X2, X2 // c0[0] = sum of lanes
+	VADDPS       Y0, Y2, Y2 // c0 = c0 + zero, lanes 0..7
+	VADDPS       Y1, Y3, Y3 // c0 = c0 + zero, lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      256(AX), Y3 // c0 = acc[64], lanes 0..7
+	VMOVUPS      288(AX), Y4 // c0 = acc[64], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      320(AX), Y5 // c1 = acc[80], lanes 0..7
+	VMOVUPS      352(AX), Y6 // c1 = acc[80], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      384(AX), Y7 // c2 = acc[96], lanes 0..7
+	VMOVUPS      416(AX), Y8 // c2 = acc[96], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      448(AX), Y9 // c3 = acc[112], lanes 0..7
+	VMOVUPS      480(AX), Y10 // c3 = acc[112], lanes 8..15
+	VADDPS       Y5, Y3, Y3 // c0 = c0 + c1, lanes 0..7
+	VADDPS       Y6, Y4, Y4 // c0 = c0 + c1, lanes 8..15
+	VADDPS       Y9, Y7, Y7 // c2 = c2 + c3, lanes 0..7
+	VADDPS       Y10, Y8, Y8 // c2 = c2 + c3, lanes 8..15
+	VADDPS       Y7, Y3, Y3 // c0 = c0 + c2, lanes 0..7
+	VADDPS       Y8, Y4, Y4 // c0 = c0 + c2, lanes 8..15
+	VADDPS       Y4, Y3, Y3 // c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y3, X5 // c0[0] = sum of lanes
+	VADDPS       X5, X3, X3 // c0[0] = sum of lanes
+	VPSHUFD      $0xee, X3, X5 // c0[0] = sum of lanes
+	VADDPS       X5, X3, X3 // c0[0] = sum of lanes
+	VPSHUFD      $0x55, X3, X5 // c0[0] = sum of lanes
+	VADDPS       X5, X3, X3 // c0[0] = sum of lanes
+	VADDPS       Y0, Y3, Y3 // c0 = c0 + zero, lanes 0..7
+	VADDPS       Y1, Y4, Y4 // c0 = c0 + zero, lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      512(AX), Y4 // c0 = acc[128], lanes 0..7
+	VMOVUPS      544(AX), Y5 // c0 = acc[128], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      576(AX), Y6 // c1 = acc[144], lanes 0..7
+	VMOVUPS      608(AX), Y7 // c1 = acc[144], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      640(AX), Y8 // c2 = acc[160], lanes 0..7
+	VMOVUPS      672(AX), Y9 // c2 = acc[160], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      704(AX), Y10 // c3 = acc[176], lanes 0..7
+	VMOVUPS      736(AX), Y11 // c3 = acc[176], lanes 8..15
+	VADDPS       Y6, Y4, Y4 // c0 = c0 + c1, lanes 0..7
+	VADDPS       Y7, Y5, Y5 // c0 = c0 + c1, lanes 8..15
+	VADDPS       Y10, Y8, Y8 // c2 = c2 + c3, lanes 0..7
+	VADDPS       Y11, Y9, Y9 // c2 = c2 + c3, lanes 8..15
+	VADDPS       Y8, Y4, Y4 // c0 = c0 + c2, lanes 0..7
+	VADDPS       Y9, Y5, Y5 // c0 = c0 + c2, lanes 8..15
+	VADDPS       Y5, Y4, Y4 // c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y4, X6 // c0[0] = sum of lanes
+	VADDPS       X6, X4, X4 // c0[0] = sum of lanes
+	VPSHUFD      $0xee, X4, X6 // c0[0] = sum of lanes
+	VADDPS       X6, X4, X4 // c0[0] = sum of lanes
+	VPSHUFD      $0x55, X4, X6 // c0[0] = sum of lanes
+	VADDPS       X6, X4, X4 // c0[0] = sum of lanes
+	VADDPS       Y0, Y4, Y4 // c0 = c0 + zero, lanes 0..7
+	VADDPS       Y1, Y5, Y5 // c0 = c0 + zero, lanes 8..15
+	MOVQ         sums+0(FP), AX // sums
+	VMOVSS       X2, (AX) // sums[0] = c0[0]
+	VMOVSS       X3, 4(AX) // sums[1] = c0[0]
+	VMOVSS       X4, 8(AX) // sums[2] = c0[0]
+	VZEROUPPER
+	RET
+
+// func dotPairBF16AVX2(sums *float32, x *uint16, y *uint16, n int, acc *float32, resume int)
+TEXT ·dotPairBF16AVX2(SB), NOSPLIT, $0-48
+	MOVQ    resume+40(FP), AX // resume
+	CMPQ    AX, $+1 // resume < 1
+	JLT     less_1 // resume < 1
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS (AX), Y0 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(AX), Y1 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 64(AX), Y2 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(AX), Y3 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 128(AX), Y4 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(AX), Y5 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 192(AX), Y6 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(AX), Y7 // s0_c3 = acc[48], lanes 8..15
+	JMP     end_2
+
+less_1:
+	VXORPS Y0, Y0, Y0 // s0_c0 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // s0_c1 = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // s0_c1 = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // s0_c2 = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // s0_c2 = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // s0_c3 = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // s0_c3 = 0, lanes 8..15
+
+end_2:
+	MOVQ y+16(FP), AX // y
+	MOVQ x+8(FP), DX // x
+	MOVQ n+24(FP), BX // n
+	CMPQ BX, $+64 // n < 64
+	JLT  chains_end_4 // n < 64
+
+chains_3:
+	VPMOVZXWD   (DX), Y8 // x = bfloat16 of x[0]
+	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[0]
+	VPMOVZXWD   16(DX), Y9 // x = bfloat16 of x[0]
+	VPSLLD      $0x10, Y9, Y9 // x = bfloat16 of x[0]
+	VPMOVZXWD   (AX), Y10 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[0]
+	VPMOVZXWD   16(AX), Y11 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[0]
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+	VPMOVZXWD   32(DX), Y8 // x = bfloat16 of x[8]
+	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[8]
+	VPMOVZXWD   48(DX), Y9 // x = bfloat16 of x[8]
+	VPSLLD      $0x10, Y9, Y9 // x = bfloat16 of x[8]
+	VPMOVZXWD   32(AX), Y10 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[8]
+	VPMOVZXWD   48(AX), Y11 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[8]
+	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
+	VPMOVZXWD   64(DX), Y8 // x = bfloat16 of x[16]
+	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[16]
+	VPMOVZXWD   80(DX), Y9 // x = bfloat16 of x[16]
+	VPSLLD      $0x10, Y9, Y9 // x = bfloat16 of x[16]
+	VPMOVZXWD   64(AX), Y10 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[16]
+	VPMOVZXWD   80(AX), Y11 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[16]
+	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
+	VPMOVZXWD   96(DX), Y8 // x = bfloat16 of x[24]
+	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[24]
+	VPMOVZXWD   112(DX), Y9 // x = bfloat16 of x[24]
+	VPSLLD      $0x10, Y9, Y9 // x = bfloat16 of x[24]
+	VPMOVZXWD   96(AX), Y10 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[24]
+	VPMOVZXWD   112(AX), Y11 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[24]
+	VFMADD231PS Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
+	ADDQ        $+128, DX // x += 128
+	ADDQ        $+128, AX // y += 128
+	SUBQ        $+64, BX // n += -64
+	CMPQ        BX, $+64 // n >= 64
+	JGE         chains_3 // n >= 64
+
+chains_end_4:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        BX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	CMPQ        BX, $+16 // n < 16
+	JLT         less_6 // n < 16
+	VPMOVZXWD   (DX), Y8 // x = bfloat16 of x[0]
+	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[0]
+	VPMOVZXWD   16(DX), Y9 // x = bfloat16 of x[0]
+	VPSLLD      $0x10, Y9, Y9 // x = bfloat16 of x[0]
+	VPMOVZXWD   (AX), Y10 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[0]
+	VPMOVZXWD   16(AX), Y11 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[0]
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+
+less_6:
+	CMPQ        BX, $+32 // n < 32
+	JLT         less_7 // n < 32
+	VPMOVZXWD   32(DX), Y8 // x = bfloat16 of x[8]
+	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[8]
+	VPMOVZXWD   48(DX), Y9 // x = bfloat16 of x[8]
+	VPSLLD      $0x10, Y9, Y9 // x = bfloat16 of x[8]
+	VPMOVZXWD   32(AX), Y10 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[8]
+	VPMOVZXWD   48(AX), Y11 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[8]
+	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
+
+less_7:
+	CMPQ        BX, $+48 // n < 48
+	JLT         less_8 // n < 48
+	VPMOVZXWD   64(DX), Y8 // x = bfloat16 of x[16]
+	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[16]
+	VPMOVZXWD   80(DX), Y9 // x = bfloat16 of x[16]
+	VPSLLD      $0x10, Y9, Y9 // x = bfloat16 of x[16]
+	VPMOVZXWD   64(AX), Y10 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[16]
+	VPMOVZXWD   80(AX), Y11 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[16]
+	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
+
+less_8:
+	CMPQ        BX, $+64 // n < 64
+	JLT         less_9 // n < 64
+	VPMOVZXWD   96(DX), Y8 // x = bfloat16 of x[24]
+	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[24]
+	VPMOVZXWD   112(DX), Y9 // x = bfloat16 of x[24]
+	VPSLLD      $0x10, Y9, Y9 // x = bfloat16 of x[24]
+	VPMOVZXWD   96(AX), Y10 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[24]
+	VPMOVZXWD   112(AX), Y11 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[24]
+	VFMADD231PS Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
+
+less_9:
+	MOVQ    BX, SI // rest = n
+	ANDQ    $+15, SI // rest &= 15
+	CMPQ    SI, $+1 // rest < 1
+	JLT     less_10 // rest < 1
+	CMPQ    BX, $+0 // n < 0
+	JLT     less_11 // n < 0
+	SUBQ    SI, BX // n -= rest
+	ADDQ    BX, DX // x += n
+	ADDQ    BX, DX // x += n
+	LEAQ    (DX)(SI*2), DI // x = bfloat16 of x[0], rest lanes
+	MOVQ    $+0, R8 // x = bfloat16 of x[0], rest lanes
+	TESTB   $0x01, SI // x = bfloat16 of x[0], rest lanes
+	JEQ     no_piece_12 // x = bfloat16 of x[0], rest lanes
+	SUBQ    $+2, DI // x = bfloat16 of x[0], rest lanes
+	MOVWLZX (DI), CX // x = bfloat16 of x[0], rest lanes
+	SHLQ    $0x10, R8 // x = bfloat16 of x[0], rest lanes
+	ORQ     CX, R8 // x = bfloat16 of x[0], rest lanes
+
+no_piece_12:
+	TESTB $0x02, SI // x = bfloat16 of x[0], rest lanes
+	JEQ   no_piece_13 // x = bfloat16 of x[0], rest lanes
+	SUBQ  $+4, DI // x = bfloat16 of x[0], rest lanes
+	MOVL  (DI), CX // x = bfloat16 of x[0], rest lanes
+	SHLQ  $0x20, R8 // x = bfloat16 of x[0], rest lanes
+	ORQ   CX, R8 // x = bfloat16 of x[0], rest lanes
+
+no_piece_13:
+	VMOVQ       R8, X8 // x = bfloat16 of x[0], rest lanes
+	TESTB       $0x04, SI // x = bfloat16 of x[0], rest lanes
+	JEQ         no_piece_14 // x = bfloat16 of x[0], rest lanes
+	SUBQ        $+8, DI // x = bfloat16 of x[0], rest lanes
+	VMOVQ       (DI), X9 // x = bfloat16 of x[0], rest lanes
+	VPUNPCKLQDQ X8, X9, X8 // x = bfloat16 of x[0], rest lanes
+
+no_piece_14:
+	TESTB       $0x08, SI // x = bfloat16 of x[0], rest lanes
+	JEQ         no_piece_15 // x = bfloat16 of x[0], rest lanes
+	VINSERTI128 $0x01, X8, Y8, Y8 // x = bfloat16 of x[0], rest lanes
+	VINSERTI128 $0x00, (DX), Y8, Y8 // x = bfloat16 of x[0], rest lanes
+
+no_piece_15:
+	VEXTRACTI128 $0x01, Y8, X9 // x = bfloat16 of x[0], rest lanes
+	VPMOVZXWD    X8, Y8 // x = bfloat16 of x[0], rest lanes
+	VPSLLD       $0x10, Y8, Y8 // x = bfloat16 of x[0], rest lanes
+	VPMOVZXWD    X9, Y9 // x = bfloat16 of x[0], rest lanes
+	VPSLLD       $0x10, Y9, Y9 // x = bfloat16 of x[0], rest lanes
+	ADDQ         BX, AX // y += n
+	ADDQ         BX, AX // y += n
+	LEAQ         (AX)(SI*2), DX // y = bfloat16 of y[0], rest lanes
+	MOVQ         $+0, DI // y = bfloat16 of y[0], rest lanes
+	TESTB        $0x01, SI // y = bfloat16 of y[0], rest lanes
+	JEQ          no_piece_16 // y = bfloat16 of y[0], rest lanes
+	SUBQ         $+2, DX // y = bfloat16 of y[0], rest lanes
+	MOVWLZX      (DX), CX // y = bfloat16 of y[0], rest lanes
+	SHLQ         $0x10, DI // y = bfloat16 of y[0], rest lanes
+	ORQ          CX, DI // y = bfloat16 of y[0], rest lanes
+
+no_piece_16:
+	TESTB $0x02, SI // y = bfloat16 of y[0], rest lanes
+	JEQ   no_piece_17 // y = bfloat16 of y[0], rest lanes
+	SUBQ  $+4, DX // y = bfloat16 of y[0], rest lanes
+	MOVL  (DX), CX // y = bfloat16 of y[0], rest lanes
+	SHLQ  $0x20, DI // y = bfloat16 of y[0], rest lanes
+	ORQ   CX, DI // y = bfloat16 of y[0], rest lanes
+
+no_piece_17:
+	VMOVQ       DI, X10 // y = bfloat16 of y[0], rest lanes
+	TESTB       $0x04, SI // y = bfloat16 of y[0], rest lanes
+	JEQ         no_piece_18 // y = bfloat16 of y[0], rest lanes
+	SUBQ        $+8, DX // y = bfloat16 of y[0], rest lanes
+	VMOVQ       (DX), X11 // y = bfloat16 of y[0], rest lanes
+	VPUNPCKLQDQ X10, X11, X10 // y = bfloat16 of y[0], rest lanes
+
+no_piece_18:
+	TESTB       $0x08, SI // y = bfloat16 of y[0], rest lanes
+	JEQ         no_piece_19 // y = bfloat16 of y[0], rest lanes
+	VINSERTI128 $0x01, X10, Y10, Y10 // y = bfloat16 of y[0], rest lanes
+	VINSERTI128 $0x00, (AX), Y10, Y10 // y = bfloat16 of y[0], rest lanes
+
+no_piece_19:
+	VEXTRACTI128 $0x01, Y10, X11 // y = bfloat16 of y[0], rest lanes
+	VPMOVZXWD    X10, Y10 // y = bfloat16 of y[0], rest lanes
+	VPSLLD       $0x10, Y10, Y10 // y = bfloat16 of y[0], rest lanes
+	VPMOVZXWD    X11, Y11 // y = bfloat16 of y[0], rest lanes
+	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[0], rest lanes
+	CMPQ         BX, $+48 // n < 48
+	JLT          less_20 // n < 48
+	VFMADD231PS  Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS  Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
+	JMP          end_21
+
+less_20:
+	CMPQ        BX, $+32 // n < 32
+	JLT         less_22 // n < 32
+	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
+	JMP         end_23
+
+less_22:
+	CMPQ        BX, $+16 // n < 16
+	JLT         less_24 // n < 16
+	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
+	JMP         end_25
+
+less_24:
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+
+end_25:
+end_23:
+end_21:
+less_11:
+less_10:
+less_5:
+	MOVQ    acc+32(FP), AX // acc
+	CMPQ    AX, $+1 // acc < 1
+	JLT     less_26 // acc < 1
+	VMOVUPS Y0, (AX) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y1, 32(AX) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y2, 64(AX) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y3, 96(AX) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y4, 128(AX) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y5, 160(AX) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y6, 192(AX) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y7, 224(AX) // acc[48] = s0_c3, lanes 8..15
+
+less_26:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VXORPS       Y8, Y8, Y8 // zero = 0, lanes 0..7
+	VXORPS       Y9, Y9, Y9 // zero = 0, lanes 8..15
+	VADDPS       Y2, Y0, Y0 // s0_c0 = s0_c0 + s0_c1, lanes 0..7
+	VADDPS       Y3, Y1, Y1 // s0_c0 = s0_c0 + s0_c1, lanes 8..15
+	VADDPS       Y6, Y4, Y4 // s0_c2 = s0_c2 + s0_c3, lanes 0..7
+	VADDPS       Y7, Y5, Y5 // s0_c2 = s0_c2 + s0_c3, lanes 8..15
+	VADDPS       Y4, Y0, Y0 // s0_c0 = s0_c0 + s0_c2, lanes 0..7
+	VADDPS       Y5, Y1, Y1 // s0_c0 = s0_c0 + s0_c2, lanes 8..15
+	VADDPS       Y1, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0xee, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0x55, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS       Y8, Y0, Y0 // s0_c0 = s0_c0 + zero, lanes 0..7
+	VADDPS       Y9, Y1, Y1 // s0_c0 = s0_c0 + zero, lanes 8..15
+	MOVQ         sums+0(FP), AX // sums
+	VMOVSS       X0, (AX) // sums[0] = s0_c0[0]
+	VZEROUPPER
+	RET
+
+// func l2PairBF16AVX2(sums *float32, x *uint16, y *uint16, n int, acc *float32, resume int)
+TEXT ·l2PairBF16AVX2(SB), NOSPLIT, $0-48
+	MOVQ    resume+40(FP), AX // resume
+	CMPQ    AX, $+1 // resume < 1
+	JLT     less_1 // resume < 1
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS (AX), Y0 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(AX), Y1 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 64(AX), Y2 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(AX), Y3 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 128(AX), Y4 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(AX), Y5 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 192(AX), Y6 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(AX), Y7 // s0_c3 = acc[48], lanes 8..15
+	JMP     end_2
+
+less_1:
+	VXORPS Y0, Y0, Y0 // s0_c0 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // s0_c1 = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // s0_c1 = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // s0_c2 = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // s0_c2 = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // s0_c3 = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // s0_c3 = 0, lanes 8..15
+
+end_2:
+	MOVQ y+16(FP), AX // y
+	MOVQ x+8(FP), DX // x
+	MOVQ n+24(FP), BX // n
+	CMPQ BX, $+64 // n < 64
+	JLT  chains_end_4 // n < 64
+
+chains_3:
+	VPMOVZXWD   (DX), Y8 // x = bfloat16 of x[0]
+	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[0]
+	VPMOVZXWD   16(DX), Y9 // x = bfloat16 of x[0]
+	VPSLLD      $0x10, Y9, Y9 // x = bfloat16 of x[0]
+	VPMOVZXWD   (AX), Y10 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[0]
+	VPMOVZXWD   16(AX), Y11 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[0]
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y0 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y1 // s0_c0 += x * x, lanes 8..15
+	VPMOVZXWD   32(DX), Y8 // x = bfloat16 of x[8]
+	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[8]
+	VPMOVZXWD   48(DX), Y9 // x = bfloat16 of x[8]
+	VPSLLD      $0x10, Y9, Y9 // x = bfloat16 of x[8]
+	VPMOVZXWD   32(AX), Y10 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[8]
+	VPMOVZXWD   48(AX), Y11 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[8]
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y2 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y3 // s0_c1 += x * x, lanes 8..15
+	VPMOVZXWD   64(DX), Y8 // x = bfloat16 of x[16]
+	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[16]
+	VPMOVZXWD   80(DX), Y9 // x = bfloat16 of x[16]
+	VPSLLD      $0x10, Y9, Y9 // x = bfloat16 of x[16]
+	VPMOVZXWD   64(AX), Y10 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[16]
+	VPMOVZXWD   80(AX), Y11 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[16]
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y4 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y5 // s0_c2 += x * x, lanes 8..15
+	VPMOVZXWD   96(DX), Y8 // x = bfloat16 of x[24]
+	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[24]
+	VPMOVZXWD   112(DX), Y9 // x = bfloat16 of x[24]
+	VPSLLD      $0x10, Y9, Y9 // x = bfloat16 of x[24]
+	VPMOVZXWD   96(AX), Y10 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[24]
+	VPMOVZXWD   112(AX), Y11 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[24]
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y6 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y7 // s0_c3 += x * x, lanes 8..15
+	ADDQ        $+128, DX // x += 128
+	ADDQ        $+128, AX // y += 128
+	SUBQ        $+64, BX // n += -64
+	CMPQ        BX, $+64 // n >= 64
+	JGE         chains_3 // n >= 64
+
+chains_end_4:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        BX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	CMPQ        BX, $+16 // n < 16
+	JLT         less_6 // n < 16
+	VPMOVZXWD   (DX), Y8 // x = bfloat16 of x[0]
+	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[0]
+	VPMOVZXWD   16(DX), Y9 // x = bfloat16 of x[0]
+	VPSLLD      $0x10, Y9, Y9 // x = bfloat16 of x[0]
+	VPMOVZXWD   (AX), Y10 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[0]
+	VPMOVZXWD   16(AX), Y11 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[0]
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y0 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y1 // s0_c0 += x * x, lanes 8..15
+
+less_6:
+	CMPQ        BX, $+32 // n < 32
+	JLT         less_7 // n < 32
+	VPMOVZXWD   32(DX), Y8 // x = bfloat16 of x[8]
+	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[8]
+	VPMOVZXWD   48(DX), Y9 // x = bfloat16 of x[8]
+	VPSLLD      $0x10, Y9, Y9 // x = bfloat16 of x[8]
+	VPMOVZXWD   32(AX), Y10 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[8]
+	VPMOVZXWD   48(AX), Y11 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[8]
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y2 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y3 // s0_c1 += x * x, lanes 8..15
+
+less_7:
+	CMPQ        BX, $+48 // n < 48
+	JLT         less_8 // n < 48
+	VPMOVZXWD   64(DX), Y8 // x = bfloat16 of x[16]
+	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[16]
+	VPMOVZXWD   80(DX), Y9 // x = bfloat16 of x[16]
+	VPSLLD      $0x10, Y9, Y9 // x = bfloat16 of x[16]
+	VPMOVZXWD   64(AX), Y10 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[16]
+	VPMOVZXWD   80(AX), Y11 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[16]
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y4 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y5 // s0_c2 += x * x, lanes 8..15
+
+less_8:
+	CMPQ        BX, $+64 // n < 64
+	JLT         less_9 // n < 64
+	VPMOVZXWD   96(DX), Y8 // x = bfloat16 of x[24]
+	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[24]
+	VPMOVZXWD   112(DX), Y9 // x = bfloat16 of x[24]
+	VPSLLD      $0x10, Y9, Y9 // x = bfloat16 of x[24]
+	VPMOVZXWD   96(AX), Y10 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[24]
+	VPMOVZXWD   112(AX), Y11 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[24]
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y6 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y7 // s0_c3 += x * x, lanes 8..15
+
+less_9:
+	MOVQ    BX, SI // rest = n
+	ANDQ    $+15, SI // rest &= 15
+	CMPQ    SI, $+1 // rest < 1
+	JLT     less_10 // rest < 1
+	CMPQ    BX, $+0 // n < 0
+	JLT     less_11 // n < 0
+	SUBQ    SI, BX // n -= rest
+	ADDQ    BX, DX // x += n
+	ADDQ    BX, DX // x += n
+	LEAQ    (DX)(SI*2), DI // x = bfloat16 of x[0], rest lanes
+	MOVQ    $+0, R8 // x = bfloat16 of x[0], rest lanes
+	TESTB   $0x01, SI // x = bfloat16 of x[0], rest lanes
+	JEQ     no_piece_12 // x = bfloat16 of x[0], rest lanes
+	SUBQ    $+2, DI // x = bfloat16 of x[0], rest lanes
+	MOVWLZX (DI), CX // x = bfloat16 of x[0], rest lanes
+	SHLQ    $0x10, R8 // x = bfloat16 of x[0], rest lanes
+	ORQ     CX, R8 // x = bfloat16 of x[0], rest lanes
+
+no_piece_12:
+	TESTB $0x02, SI // x = bfloat16 of x[0], rest lanes
+	JEQ   no_piece_13 // x = bfloat16 of x[0], rest lanes
+	SUBQ  $+4, DI // x = bfloat16 of x[0], rest lanes
+	MOVL  (DI), CX // x = bfloat16 of x[0], rest lanes
+	SHLQ  $0x20, R8 // x = bfloat16 of x[0], rest lanes
+	ORQ   CX, R8 // x = bfloat16 of x[0], rest lanes
+
+no_piece_13:
+	VMOVQ       R8, X8 // x = bfloat16 of x[0], rest lanes
+	TESTB       $0x04, SI // x = bfloat16 of x[0], rest lanes
+	JEQ         no_piece_14 // x = bfloat16 of x[0], rest lanes
+	SUBQ        $+8, DI // x = bfloat16 of x[0], rest lanes
+	VMOVQ       (DI), X9 // x = bfloat16 of x[0], rest lanes
+	VPUNPCKLQDQ X8, X9, X8 // x = bfloat16 of x[0], rest lanes
+
+no_piece_14:
+	TESTB       $0x08, SI // x = bfloat16 of x[0], rest lanes
+	JEQ         no_piece_15 // x = bfloat16 of x[0], rest lanes
+	VINSERTI128 $0x01, X8, Y8, Y8 // x = bfloat16 of x[0], rest lanes
+	VINSERTI128 $0x00, (DX), Y8, Y8 // x = bfloat16 of x[0], rest lanes
+
+no_piece_15:
+	VEXTRACTI128 $0x01, Y8, X9 // x = bfloat16 of x[0], rest lanes
+	VPMOVZXWD    X8, Y8 // x = bfloat16 of x[0], rest lanes
+	VPSLLD       $0x10, Y8, Y8 // x = bfloat16 of x[0], rest lanes
+	VPMOVZXWD    X9, Y9 // x = bfloat16 of x[0], rest lanes
+	VPSLLD       $0x10, Y9, Y9 // x = bfloat16 of x[0], rest lanes
+	ADDQ         BX, AX // y += n
+	ADDQ         BX, AX // y += n
+	LEAQ         (AX)(SI*2), DX // y = bfloat16 of y[0], rest lanes
+	MOVQ         $+0, DI // y = bfloat16 of y[0], rest lanes
+	TESTB        $0x01, SI // y = bfloat16 of y[0], rest lanes
+	JEQ          no_piece_16 // y = bfloat16 of y[0], rest lanes
+	SUBQ         $+2, DX // y = bfloat16 of y[0], rest lanes
+	MOVWLZX      (DX), CX // y = bfloat16 of y[0], rest lanes
+	SHLQ         $0x10, DI // y = bfloat16 of y[0], rest lanes
+	ORQ          CX, DI // y = bfloat16 of y[0], rest lanes
+
+no_piece_16:
+	TESTB $0x02, SI // y = bfloat16 of y[0], rest lanes
+	JEQ   no_piece_17 // y = bfloat16 of y[0], rest lanes
+	SUBQ  $+4, DX // y = bfloat16 of y[0], rest lanes
+	MOVL  (DX), CX // y = bfloat16 of y[0], rest lanes
+	SHLQ  $0x20, DI // y = bfloat16 of y[0], rest lanes
+	ORQ   CX, DI // y = bfloat16 of y[0], rest lanes
+
+no_piece_17:
+	VMOVQ       DI, X10 // y = bfloat16 of y[0], rest lanes
+	TESTB       $0x04, SI // y = bfloat16 of y[0], rest lanes
+	JEQ         no_piece_18 // y = bfloat16 of y[0], rest lanes
+	SUBQ        $+8, DX // y = bfloat16 of y[0], rest lanes
+	VMOVQ       (DX), X11 // y = bfloat16 of y[0], rest lanes
+	VPUNPCKLQDQ X10, X11, X10 // y = bfloat16 of y[0], rest lanes
+
+no_piece_18:
+	TESTB       $0x08, SI // y = bfloat16 of y[0], rest lanes
+	JEQ         no_piece_19 // y = bfloat16 of y[0], rest lanes
+	VINSERTI128 $0x01, X10, Y10, Y10 // y = bfloat16 of y[0], rest lanes
+	VINSERTI128 $0x00, (AX), Y10, Y10 // y = bfloat16 of y[0], rest lanes
+
+no_piece_19:
+	VEXTRACTI128 $0x01, Y10, X11 // y = bfloat16 of y[0], rest lanes
+	VPMOVZXWD    X10, Y10 // y = bfloat16 of y[0], rest lanes
+	VPSLLD       $0x10, Y10, Y10 // y = bfloat16 of y[0], rest lanes
+	VPMOVZXWD    X11, Y11 // y = bfloat16 of y[0], rest lanes
+	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[0], rest lanes
+	CMPQ         BX, $+48 // n < 48
+	JLT          less_20 // n < 48
+	VSUBPS       Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS       Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS  Y8, Y8, Y6 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 8..15
+	JMP          end_21
+
+less_20:
+	CMPQ        BX, $+32 // n < 32
+	JLT         less_22 // n < 32
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y4 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y5 // s0_c2 += x * x, lanes 8..15
+	JMP         end_23
+
+less_22:
+	CMPQ        BX, $+16 // n < 16
+	JLT         less_24 // n < 16
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y2 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y3 // s0_c1 += x * x, lanes 8..15
+	JMP         end_25
+
+less_24:
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y0 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y1 // s0_c0 += x * x, lanes 8..15
+
+end_25:
+end_23:
+end_21:
+less_11:
+less_10:
+less_5:
+	MOVQ    acc+32(FP), AX // acc
+	CMPQ    AX, $+1 // acc < 1
+	JLT     less_26 // acc < 1
+	VMOVUPS Y0, (AX) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y1, 32(AX) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y2, 64(AX) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y3, 96(AX) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y4, 128(AX) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y5, 160(AX) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y6, 192(AX) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y7, 224(AX) // acc[48] = s0_c3, lanes 8..15
+
+less_26:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VXORPS       Y8, Y8, Y8 // zero = 0, lanes 0..7
+	VXORPS       Y9, Y9, Y9 // zero = 0, lanes 8..15
+	VADDPS       Y2, Y0, Y0 // s0_c0 = s0_c0 + s0_c1, lanes 0..7
+	VADDPS       Y3, Y1, Y1 // s0_c0 = s0_c0 + s0_c1, lanes 8..15
+	VADDPS       Y6, Y4, Y4 // s0_c2 = s0_c2 + s0_c3, lanes 0..7
+	VADDPS       Y7, Y5, Y5 // s0_c2 = s0_c2 + s0_c3, lanes 8..15
+	VADDPS       Y4, Y0, Y0 // s0_c0 = s0_c0 + s0_c2, lanes 0..7
+	VADDPS       Y5, Y1, Y1 // s0_c0 = s0_c0 + s0_c2, lanes 8..15
+	VADDPS       Y1, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0xee, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0x55, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS       Y8, Y0, Y0 // s0_c0 = s0_c0 + zero, lanes 0..7
+	VADDPS       Y9, Y1, Y1 // s0_c0 = s0_c0 + zero, lanes 8..15
+	MOVQ         sums+0(FP), AX // sums
+	VMOVSS       X0, (AX) // sums[0] = s0_c0[0]
+	VZEROUPPER
+	RET
+
+// func cosinePairBF16AVX2(sums *float32, x *uint16, y *uint16, n int, acc *float32, resume int)
+TEXT ·cosinePairBF16AVX2(SB), NOSPLIT, $0-48
+	MOVQ    resume+40(FP), AX // resume
+	CMPQ    AX, $+1 // resume < 1
+	JLT     less_1 // resume < 1
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS (AX), Y0 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(AX), Y1 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 256(AX), Y2 // s1_c0 = acc[64], lanes 0..7
+	VMOVUPS 288(AX), Y3 // s1_c0 = acc[64], lanes 8..15
+	VMOVUPS 512(AX), Y4 // s2_c0 = acc[128], lanes 0..7
+	VMOVUPS 544(AX), Y5 // s2_c0 = acc[128], lanes 8..15
+	VMOVUPS 64(AX), Y6 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(AX), Y7 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 320(AX), Y8 // s1_c1 = acc[80], lanes 0..7
+	VMOVUPS 352(AX), Y9 // s1_c1 = acc[80], lanes 8..15
+	VMOVUPS 576(AX), Y10 // s2_c1 = acc[144], lanes 0..7
+	VMOVUPS 608(AX), Y11 // s2_c1 = acc[144], lanes 8..15
+	JMP     end_2
+
+less_1:
+	VXORPS Y0, Y0, Y0 // s0_c0 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // s1_c0 = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // s1_c0 = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // s2_c0 = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // s2_c0 = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // s0_c1 = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // s0_c1 = 0, lanes 8..15
+	VXORPS Y8, Y8, Y8 // s1_c1 = 0, lanes 0..7
+	VXORPS Y9, Y9, Y9 // s1_c1 = 0, lanes 8..15
+	VXORPS Y10, Y10, Y10 // s2_c1 = 0, lanes 0..7
+	VXORPS Y11, Y11, Y11 // s2_c1 = 0, lanes 8..15
+
+end_2:
+	MOVQ y+16(FP), AX // y
+	MOVQ x+8(FP), DX // x
+	MOVQ n+24(FP), BX // n
+	CMPQ BX, $+64 // n < 64
+	JLT  chains_end_4 // n < 64
+
+chains_3:
+	VPMOVZXWD   (DX), Y12 // x = bfloat16 of x[0]
+	VPSLLD      $0x10, Y12, Y12 // x = bfloat16 of x[0]
+	VPMOVZXWD   16(DX), Y13 // x = bfloat16 of x[0]
+	VPSLLD      $0x10, Y13, Y13 // x = bfloat16 of x[0]
+	VPMOVZXWD   (AX), Y14 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Y14, Y14 // y = bfloat16 of y[0]
+	VPMOVZXWD   16(AX), Y15 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Y15, Y15 // y = bfloat16 of y[0]
+	VFMADD231PS Y14, Y12, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y1 // s0_c0 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y2 // s1_c0 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y3 // s1_c0 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y4 // s2_c0 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y5 // s2_c0 += x * x, lanes 8..15
+	VPMOVZXWD   32(DX), Y12 // x = bfloat16 of x[8]
+	VPSLLD      $0x10, Y12, Y12 // x = bfloat16 of x[8]
+	VPMOVZXWD   48(DX), Y13 // x = bfloat16 of x[8]
+	VPSLLD      $0x10, Y13, Y13 // x = bfloat16 of x[8]
+	VPMOVZXWD   32(AX), Y14 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Y14, Y14 // y = bfloat16 of y[8]
+	VPMOVZXWD   48(AX), Y15 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Y15, Y15 // y = bfloat16 of y[8]
+	VFMADD231PS Y14, Y12, Y6 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y7 // s0_c1 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y8 // s1_c1 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y9 // s1_c1 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y10 // s2_c1 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y11 // s2_c1 += x * x, lanes 8..15
+	ADDQ        $+128, DX // x += 128
+	ADDQ        $+128, AX // y += 128
+	SUBQ        $+64, BX // n += -64
+	CMPQ        BX, $+64 // n >= 64
+	JGE         chains_3 // n >= 64
+
+chains_end_4:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        BX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	CMPQ        BX, $+16 // n < 16
+	JLT         less_6 // n < 16
+	VPMOVZXWD   (DX), Y12 // x = bfloat16 of x[0]
+	VPSLLD      $0x10, Y12, Y12 // x = bfloat16 of x[0]
+	VPMOVZXWD   16(DX), Y13 // x = bfloat16 of x[0]
+	VPSLLD      $0x10, Y13, Y13 // x = bfloat16 of x[0]
+	VPMOVZXWD   (AX), Y14 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Y14, Y14 // y = bfloat16 of y[0]
+	VPMOVZXWD   16(AX), Y15 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Y15, Y15 // y = bfloat16 of y[0]
+	VFMADD231PS Y14, Y12, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y1 // s0_c0 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y2 // s1_c0 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y3 // s1_c0 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y4 // s2_c0 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y5 // s2_c0 += x * x, lanes 8..15
+
+less_6:
+	CMPQ        BX, $+32 // n < 32
+	JLT         less_7 // n < 32
+	VPMOVZXWD   32(DX), Y12 // x = bfloat16 of x[8]
+	VPSLLD      $0x10, Y12, Y12 // x = bfloat16 of x[8]
+	VPMOVZXWD   48(DX), Y13 // x = bfloat16 of x[8]
+	VPSLLD      $0x10, Y13, Y13 // x = bfloat16 of x[8]
+	VPMOVZXWD   32(AX), Y14 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Y14, Y14 // y = bfloat16 of y[8]
+	VPMOVZXWD   48(AX), Y15 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Y15, Y15 // y = bfloat16 of y[8]
+	VFMADD231PS Y14, Y12, Y6 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y7 // s0_c1 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y8 // s1_c1 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y9 // s1_c1 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y10 // s2_c1 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y11 // s2_c1 += x * x, lanes 8..15
+
+less_7:
+	MOVQ BX, SI // rest = n
+	ANDQ $+15, SI // rest &= 15
+	CMPQ SI, $+1 // rest < 1
+	JLT  less_8 // rest < 1
+	CMPQ BX, $+32 // n < 32
+	JLT  less_9 // n < 32
+	JMP  end_10
+
+less_9:
+	SUBQ    SI, BX // n -= rest
+	ADDQ    BX, DX // x += n
+	ADDQ    BX, DX // x += n
+	LEAQ    (DX)(SI*2), DI // x = bfloat16 of x[0], rest lanes
+	MOVQ    $+0, R8 // x = bfloat16 of x[0], rest lanes
+	TESTB   $0x01, SI // x = bfloat16 of x[0], rest lanes
+	JEQ     no_piece_11 // x = bfloat16 of x[0], rest lanes
+	SUBQ    $+2, DI // x = bfloat16 of x[0], rest lanes
+	MOVWLZX (DI), CX // x = bfloat16 of x[0], rest lanes
+	SHLQ    $0x10, R8 // x = bfloat16 of x[0], rest lanes
+	ORQ     CX, R8 // x = bfloat16 of x[0], rest lanes
+
+no_piece_11:
+	TESTB $0x02, SI // x = bfloat16 of x[0], rest lanes
+	JEQ   no_piece_12 // x = bfloat16 of x[0], rest lanes
+	SUBQ  $+4, DI // x = bfloat16 of x[0], rest lanes
+	MOVL  (DI), CX // x = bfloat16 of x[0], rest lanes
+	SHLQ  $0x20, R8 // x = bfloat16 of x[0], rest lanes
+	ORQ   CX, R8 // x = bfloat16 of x[0], rest lanes
+
+no_piece_12:
+	VMOVQ       R8, X12 // x = bfloat16 of x[0], rest lanes
+	TESTB       $0x04, SI // x = bfloat16 of x[0], rest lanes
+	JEQ         no_piece_13 // x = bfloat16 of x[0], rest lanes
+	SUBQ        $+8, DI // x = bfloat16 of x[0], rest lanes
+	VMOVQ       (DI), X13 // x = bfloat16 of x[0], rest lanes
+	VPUNPCKLQDQ X12, X13, X12 // x = bfloat16 of x[0], rest lanes
+
+no_piece_13:
+	TESTB       $0x08, SI // x = bfloat16 of x[0], rest lanes
+	JEQ         no_piece_14 // x = bfloat16 of x[0], rest lanes
+	VINSERTI128 $0x01, X12, Y12, Y12 // x = bfloat16 of x[0], rest lanes
+	VINSERTI128 $0x00, (DX), Y12, Y12 // x = bfloat16 of x[0], rest lanes
+
+no_piece_14:
+	VEXTRACTI128 $0x01, Y12, X13 // x = bfloat16 of x[0], rest lanes
+	VPMOVZXWD    X12, Y12 // x = bfloat16 of x[0], rest lanes
+	VPSLLD       $0x10, Y12, Y12 // x = bfloat16 of x[0], rest lanes
+	VPMOVZXWD    X13, Y13 // x = bfloat16 of x[0], rest lanes
+	VPSLLD       $0x10, Y13, Y13 // x = bfloat16 of x[0], rest lanes
+	ADDQ         BX, AX // y += n
+	ADDQ         BX, AX // y += n
+	LEAQ         (AX)(SI*2), DX // y = bfloat16 of y[0], rest lanes
+	MOVQ         $+0, DI // y = bfloat16 of y[0], rest lanes
+	TESTB        $0x01, SI // y = bfloat16 of y[0], rest lanes
+	JEQ          no_piece_15 // y = bfloat16 of y[0], rest lanes
+	SUBQ         $+2, DX // y = bfloat16 of y[0], rest lanes
+	MOVWLZX      (DX), CX // y = bfloat16 of y[0], rest lanes
+	SHLQ         $0x10, DI // y = bfloat16 of y[0], rest lanes
+	ORQ          CX, DI // y = bfloat16 of y[0], rest lanes
+
+no_piece_15:
+	TESTB $0x02, SI // y = bfloat16 of y[0], rest lanes
+	JEQ   no_piece_16 // y = bfloat16 of y[0], rest lanes
+	SUBQ  $+4, DX // y = bfloat16 of y[0], rest lanes
+	MOVL  (DX), CX // y = bfloat16 of y[0], rest lanes
+	SHLQ  $0x20, DI // y = bfloat16 of y[0], rest lanes
+	ORQ   CX, DI // y = bfloat16 of y[0], rest lanes
+
+no_piece_16:
+	VMOVQ       DI, X14 // y = bfloat16 of y[0], rest lanes
+	TESTB       $0x04, SI // y = bfloat16 of y[0], rest lanes
+	JEQ         no_piece_17 // y = bfloat16 of y[0], rest lanes
+	SUBQ        $+8, DX // y = bfloat16 of y[0], rest lanes
+	VMOVQ       (DX), X15 // y = bfloat16 of y[0], rest lanes
+	VPUNPCKLQDQ X14, X15, X14 // y = bfloat16 of y[0], rest lanes
+
+no_piece_17:
+	TESTB       $0x08, SI // y = bfloat16 of y[0], rest lanes
+	JEQ         no_piece_18 // y = bfloat16 of y[0], rest lanes
+	VINSERTI128 $0x01, X14, Y14, Y14 // y = bfloat16 of y[0], rest lanes
+	VINSERTI128 $0x00, (AX), Y14, Y14 // y = bfloat16 of y[0], rest lanes
+
+no_piece_18:
+	VEXTRACTI128 $0x01, Y14, X15 // y = bfloat16 of y[0], rest lanes
+	VPMOVZXWD    X14, Y14 // y = bfloat16 of y[0], rest lanes
+	VPSLLD       $0x10, Y14, Y14 // y = bfloat16 of y[0], rest lanes
+	VPMOVZXWD    X15, Y15 // y = bfloat16 of y[0], rest lanes
+	VPSLLD       $0x10, Y15, Y15 // y = bfloat16 of y[0], rest lanes
+	CMPQ         BX, $+16 // n < 16
+	JLT          less_19 // n < 16
+	VFMADD231PS  Y14, Y12, Y6 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS  Y15, Y13, Y7 // s0_c1 += x * y, lanes 8..15
+	VFMADD231PS  Y14, Y14, Y8 // s1_c1 += y * y, lanes 0..7
+	VFMADD231PS  Y15, Y15, Y9 // s1_c1 += y * y, lanes 8..15
+	VFMADD231PS  Y12, Y12, Y10 // s2_c1 += x * x, lanes 0..7
+	VFMADD231PS  Y13, Y13, Y11 // s2_c1 += x * x, lanes 8..15
+	JMP          end_20
+
+less_19:
+	VFMADD231PS Y14, Y12, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y1 // s0_c0 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y2 // s1_c0 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y3 // s1_c0 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y4 // s2_c0 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y5 // s2_c0 += x * x, lanes 8..15
+
+end_20:
+end_10:
+less_8:
+less_5:
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS Y0, (AX) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y1, 32(AX) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y2, 256(AX) // acc[64] = s1_c0, lanes 0..7
+	VMOVUPS Y3, 288(AX) // acc[64] = s1_c0, lanes 8..15
+	VMOVUPS Y4, 512(AX) // acc[128] = s2_c0, lanes 0..7
+	VMOVUPS Y5, 544(AX) // acc[128] = s2_c0, lanes 8..15
+	VMOVUPS Y6, 64(AX) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y7, 96(AX) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y8, 320(AX) // acc[80] = s1_c1, lanes 0..7
+	VMOVUPS Y9, 352(AX) // acc[80] = s1_c1, lanes 8..15
+	VMOVUPS Y10, 576(AX) // acc[144] = s2_c1, lanes 0..7
+	VMOVUPS Y11, 608(AX) // acc[144] = s2_c1, lanes 8..15
+	MOVQ    resume+40(FP), AX // resume
+	CMPQ    AX, $+1 // resume < 1
+	JLT     less_21 // resume < 1
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS 128(AX), Y0 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(AX), Y1 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 384(AX), Y2 // s1_c2 = acc[96], lanes 0..7
+	VMOVUPS 416(AX), Y3 // s1_c2 = acc[96], lanes 8..15
+	VMOVUPS 640(AX), Y4 // s2_c2 = acc[160], lanes 0..7
+	VMOVUPS 672(AX), Y5 // s2_c2 = acc[160], lanes 8..15
+	VMOVUPS 192(AX), Y6 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(AX), Y7 // s0_c3 = acc[48], lanes 8..15
+	VMOVUPS 448(AX), Y8 // s1_c3 = acc[112], lanes 0..7
+	VMOVUPS 480(AX), Y9 // s1_c3 = acc[112], lanes 8..15
+	VMOVUPS 704(AX), Y10 // s2_c3 = acc[176], lanes 0..7
+	VMOVUPS 736(AX), Y11 // s2_c3 = acc[176], lanes 8..15
+	JMP     end_22
+
+less_21:
+	VXORPS Y0, Y0, Y0 // s0_c2 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // s0_c2 = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // s1_c2 = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // s1_c2 = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // s2_c2 = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // s2_c2 = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // s0_c3 = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // s0_c3 = 0, lanes 8..15
+	VXORPS Y8, Y8, Y8 // s1_c3 = 0, lanes 0..7
+	VXORPS Y9, Y9, Y9 // s1_c3 = 0, lanes 8..15
+	VXORPS Y10, Y10, Y10 // s2_c3 = 0, lanes 0..7
+	VXORPS Y11, Y11, Y11 // s2_c3 = 0, lanes 8..15
+
+end_22:
+	MOVQ y+16(FP), AX // y
+	MOVQ x+8(FP), DX // x
+	MOVQ n+24(FP), BX // n
+	CMPQ BX, $+64 // n < 64
+	JLT  chains_end_24 // n < 64
+
+chains_23:
+	VPMOVZXWD   64(DX), Y12 // x = bfloat16 of x[16]
+	VPSLLD      $0x10, Y12, Y12 // x = bfloat16 of x[16]
+	VPMOVZXWD   80(DX), Y13 // x = bfloat16 of x[16]
+	VPSLLD      $0x10, Y13, Y13 // x = bfloat16 of x[16]
+	VPMOVZXWD   64(AX), Y14 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Y14, Y14 // y = bfloat16 of y[16]
+	VPMOVZXWD   80(AX), Y15 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Y15, Y15 // y = bfloat16 of y[16]
+	VFMADD231PS Y14, Y12, Y0 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y1 // s0_c2 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y2 // s1_c2 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y3 // s1_c2 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y4 // s2_c2 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y5 // s2_c2 += x * x, lanes 8..15
+	VPMOVZXWD   96(DX), Y12 // x = bfloat16 of x[24]
+	VPSLLD      $0x10, Y12, Y12 // x = bfloat16 of x[24]
+	VPMOVZXWD   112(DX), Y13 // x = bfloat16 of x[24]
+	VPSLLD      $0x10, Y13, Y13 // x = bfloat16 of x[24]
+	VPMOVZXWD   96(AX), Y14 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Y14, Y14 // y = bfloat16 of y[24]
+	VPMOVZXWD   112(AX), Y15 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Y15, Y15 // y = bfloat16 of y[24]
+	VFMADD231PS Y14, Y12, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y7 // s0_c3 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y8 // s1_c3 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y9 // s1_c3 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y10 // s2_c3 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y11 // s2_c3 += x * x, lanes 8..15
+	ADDQ        $+128, DX // x += 128
+	ADDQ        $+128, AX // y += 128
+	SUBQ        $+64, BX // n += -64
+	CMPQ        BX, $+64 // n >= 64
+	JGE         chains_23 // n >= 64
+
+chains_end_24:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        BX, $+1 // n < 1
+	JLT         less_25 // n < 1
+	CMPQ        BX, $+48 // n < 48
+	JLT         less_26 // n < 48
+	VPMOVZXWD   64(DX), Y12 // x = bfloat16 of x[16]
+	VPSLLD      $0x10, Y12, Y12 // x = bfloat16 of x[16]
+	VPMOVZXWD   80(DX), Y13 // x = bfloat16 of x[16]
+	VPSLLD      $0x10, Y13, Y13 // x = bfloat16 of x[16]
+	VPMOVZXWD   64(AX), Y14 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Y14, Y14 // y = bfloat16 of y[16]
+	VPMOVZXWD   80(AX), Y15 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Y15, Y15 // y = bfloat16 of y[16]
+	VFMADD231PS Y14, Y12, Y0 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y1 // s0_c2 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y2 // s1_c2 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y3 // s1_c2 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y4 // s2_c2 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y5 // s2_c2 += x * x, lanes 8..15
+
+less_26:
+	CMPQ        BX, $+64 // n < 64
+	JLT         less_27 // n < 64
+	VPMOVZXWD   96(DX), Y12 // x = bfloat16 of x[24]
+	VPSLLD      $0x10, Y12, Y12 // x = bfloat16 of x[24]
+	VPMOVZXWD   112(DX), Y13 // x = bfloat16 of x[24]
+	VPSLLD      $0x10, Y13, Y13 // x = bfloat16 of x[24]
+	VPMOVZXWD   96(AX), Y14 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Y14, Y14 // y = bfloat16 of y[24]
+	VPMOVZXWD   112(AX), Y15 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Y15, Y15 // y = bfloat16 of y[24]
+	VFMADD231PS Y14, Y12, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y7 // s0_c3 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y8 // s1_c3 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y9 // s1_c3 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y10 // s2_c3 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y11 // s2_c3 += x * x, lanes 8..15
+
+less_27:
+	MOVQ    BX, SI // rest = n
+	ANDQ    $+15, SI // rest &= 15
+	CMPQ    SI, $+1 // rest < 1
+	JLT     less_28 // rest < 1
+	CMPQ    BX, $+32 // n < 32
+	JLT     less_29 // n < 32
+	SUBQ    SI, BX // n -= rest
+	ADDQ    BX, DX // x += n
+	ADDQ    BX, DX // x += n
+	LEAQ    (DX)(SI*2), DI // x = bfloat16 of x[0], rest lanes
+	MOVQ    $+0, R8 // x = bfloat16 of x[0], rest lanes
+	TESTB   $0x01, SI // x = bfloat16 of x[0], rest lanes
+	JEQ     no_piece_30 // x = bfloat16 of x[0], rest lanes
+	SUBQ    $+2, DI // x = bfloat16 of x[0], rest lanes
+	MOVWLZX (DI), CX // x = bfloat16 of x[0], rest lanes
+	SHLQ    $0x10, R8 // x = bfloat16 of x[0], rest lanes
+	ORQ     CX, R8 // x = bfloat16 of x[0], rest lanes
+
+no_piece_30:
+	TESTB $0x02, SI // x = bfloat16 of x[0], rest lanes
+	JEQ   no_piece_31 // x = bfloat16 of x[0], rest lanes
+	SUBQ  $+4, DI // x = bfloat16 of x[0], rest lanes
+	MOVL  (DI), CX // x = bfloat16 of x[0], rest lanes
+	SHLQ  $0x20, R8 // x = bfloat16 of x[0], rest lanes
+	ORQ   CX, R8 // x = bfloat16 of x[0], rest lanes
+
+no_piece_31:
+	VMOVQ       R8, X12 // x = bfloat16 of x[0], rest lanes
+	TESTB       $0x04, SI // x = bfloat16 of x[0], rest lanes
+	JEQ         no_piece_32 // x = bfloat16 of x[0], rest lanes
+	SUBQ        $+8, DI // x = bfloat16 of x[0], rest lanes
+	VMOVQ       (DI), X13 // x = bfloat16 of x[0], rest lanes
+	VPUNPCKLQDQ X12, X13, X12 // x = bfloat16 of x[0], rest lanes
+
+no_piece_32:
+	TESTB       $0x08, SI // x = bfloat16 of x[0], rest lanes
+	JEQ         no_piece_33 // x = bfloat16 of x[0], rest lanes
+	VINSERTI128 $0x01, X12, Y12, Y12 // x = bfloat16 of x[0], rest lanes
+	VINSERTI128 $0x00, (DX), Y12, Y12 // x = bfloat16 of x[0], rest lanes
+
+no_piece_33:
+	VEXTRACTI128 $0x01, Y12, X13 // x = bfloat16 of x[0], rest lanes
+	VPMOVZXWD    X12, Y12 // x = bfloat16 of x[0], rest lanes
+	VPSLLD       $0x10, Y12, Y12 // x = bfloat16 of x[0], rest lanes
+	VPMOVZXWD    X13, Y13 // x = bfloat16 of x[0], rest lanes
+	VPSLLD       $0x10, Y13, Y13 // x = bfloat16 of x[0], rest lanes
+	ADDQ         BX, AX // y += n
+	ADDQ         BX, AX // y += n
+	LEAQ         (AX)(SI*2), DX // y = bfloat16 of y[0], rest lanes
+	MOVQ         $+0, DI // y = bfloat16 of y[0], rest lanes
+	TESTB        $0x01, SI // y = bfloat16 of y[0], rest lanes
+	JEQ          no_piece_34 // y = bfloat16 of y[0], rest lanes
+	SUBQ         $+2, DX // y = bfloat16 of y[0], rest lanes
+	MOVWLZX      (DX), CX // y = bfloat16 of y[0], rest lanes
+	SHLQ         $0x10, DI // y = bfloat16 of y[0], rest lanes
+	ORQ          CX, DI // y = bfloat16 of y[0], rest lanes
+
+no_piece_34:
+	TESTB $0x02, SI // y = bfloat16 of y[0], rest lanes
+	JEQ   no_piece_35 // y = bfloat16 of y[0], rest lanes
+	SUBQ  $+4, DX // y = bfloat16 of y[0], rest lanes
+	MOVL  (DX), CX // y = bfloat16 of y[0], rest lanes
+	SHLQ  $0x20, DI // y = bfloat16 of y[0], rest lanes
+	ORQ   CX, DI // y = bfloat16 of y[0], rest lanes
+
+no_piece_35:
+	VMOVQ       DI, X14 // y = bfloat16 of y[0], rest lanes
+	TESTB       $0x04, SI // y = bfloat16 of y[0], rest lanes
+	JEQ         no_piece_36 // y = bfloat16 of y[0], rest lanes
+	SUBQ        $+8, DX // y = bfloat16 of y[0], rest lanes
+	VMOVQ       (DX), X15 // y = bfloat16 of y[0], rest lanes
+	VPUNPCKLQDQ X14, X15, X14 // y = bfloat16 of y[0], rest lanes
+
+no_piece_36:
+	TESTB       $0x08, SI // y = bfloat16 of y[0], rest lanes
+	JEQ         no_piece_37 // y = bfloat16 of y[0], rest lanes
+	VINSERTI128 $0x01, X14, Y14, Y14 // y = bfloat16 of y[0], rest lanes
+	VINSERTI128 $0x00, (AX), Y14, Y14 // y = bfloat16 of y[0], rest lanes
+
+no_piece_37:
+	VEXTRACTI128 $0x01, Y14, X15 // y = bfloat16 of y[0], rest lanes
+	VPMOVZXWD    X14, Y14 // y = bfloat16 of y[0], rest lanes
+	VPSLLD       $0x10, Y14, Y14 // y = bfloat16 of y[0], rest lanes
+	VPMOVZXWD    X15, Y15 // y = bfloat16 of y[0], rest lanes
+	VPSLLD       $0x10, Y15, Y15 // y = bfloat16 of y[0], rest lanes
+	CMPQ         BX, $+48 // n < 48
+	JLT          less_38 // n < 48
+	VFMADD231PS  Y14, Y12, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS  Y15, Y13, Y7 // s0_c3 += x * y, lanes 8..15
+	VFMADD231PS  Y14, Y14, Y8 // s1_c3 += y * y, lanes 0..7
+	VFMADD231PS  Y15, Y15, Y9 // s1_c3 += y * y, lanes 8..15
+	VFMADD231PS  Y12, Y12, Y10 // s2_c3 += x * x, lanes 0..7
+	VFMADD231PS  Y13, Y13, Y11 // s2_c3 += x * x, lanes 8..15
+	JMP          end_39
+
+less_38:
+	VFMADD231PS Y14, Y12, Y0 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y1 // s0_c2 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y2 // s1_c2 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y3 // s1_c2 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y4 // s2_c2 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y5 // s2_c2 += x * x, lanes 8..15
+
+end_39:
+less_29:
+less_28:
+less_25:
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS Y0, 128(AX) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y1, 160(AX) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y2, 384(AX) // acc[96] = s1_c2, lanes 0..7
+	VMOVUPS Y3, 416(AX) // acc[96] = s1_c2, lanes 8..15
+	VMOVUPS Y4, 640(AX) // acc[160] = s2_c2, lanes 0..7
+	VMOVUPS Y5, 672(AX) // acc[160] = s2_c2, lanes 8..15
+	VMOVUPS Y6, 192(AX) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y7, 224(AX) // acc[48] = s0_c3, lanes 8..15
+	VMOVUPS Y8, 448(AX) // acc[112] = s1_c3, lanes 0..7
+	VMOVUPS Y9, 480(AX) // acc[112] = s1_c3, lanes 8..15
+	VMOVUPS Y10, 704(AX) // acc[176] = s2_c3, lanes 0..7
+	VMOVUPS Y11, 736(AX) // acc[176] = s2_c3, lanes 8..15
+
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VXORPS       Y0, Y0, Y0 // zero = 0, lanes 0..7
+	VXORPS       Y1, Y1, Y1 // zero = 0, lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      (AX), Y2 // c0 = acc[0], lanes 0..7
+	VMOVUPS      32(AX), Y3 // c0 = acc[0], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      64(AX), Y4 // c1 = acc[16], lanes 0..7
+	VMOVUPS      96(AX), Y5 // c1 = acc[16], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      128(AX), Y6 // c2 = acc[32], lanes 0..7
+	VMOVUPS      160(AX), Y7 // c2 = acc[32], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      192(AX), Y8 // c3 = acc[48], lanes 0..7
+	VMOVUPS      224(AX), Y9 // c3 = acc[48], lanes 8..15
+	VADDPS       Y4, Y2, Y2 // c0 = c0 + c1, lanes 0..7
+	VADDPS       Y5, Y3, Y3 // c0 = c0 + c1, lanes 8..15
+	VADDPS       Y8, Y6, Y6 // c2 = c2 + c3, lanes 0..7
+	VADDPS       Y9, Y7, Y7 // c2 = c2 + c3, lanes 8..15
+	VADDPS       Y6, Y2, Y2 // c0 = c0 + c2, lanes 0..7
+	VADDPS       Y7, Y3, Y3 // c0 = c0 + c2, lanes 8..15
+	VADDPS       Y3, Y2, Y2 // c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y2, X4 // c0[0] = sum of lanes
+	VADDPS       X4, X2, X2 // c0[0] = sum of lanes
+	VPSHUFD      $0xee, X2, X4 // c0[0] = sum of lanes
+	VADDPS       X4, X2, X2 // c0[0] = sum of lanes
+	VPSHUFD      $0x55, X2, X4 // c0[0] = sum of lanes
+	VADDPS       X4, X2, X2 // c0[0] = sum of lanes
+	VADDPS       Y0, Y2, Y2 // c0 = c0 + zero, lanes 0..7
+	VADDPS       Y1, Y3, Y3 // c0 = c0 + zero, lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      256(AX), Y3 // c0 = acc[64], lanes 0..7
+	VMOVUPS      288(AX), Y4 // c0 = acc[64], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      320(AX), Y5 // c1 = acc[80], lanes 0..7
+	VMOVUPS      352(AX), Y6 // c1 = acc[80], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      384(AX), Y7 // c2 = acc[96], lanes 0..7
+	VMOVUPS      416(AX), Y8 // c2 = acc[96], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      448(AX), Y9 // c3 = acc[112], lanes 0..7
+	VMOVUPS      480(AX), Y10 // c3 = acc[112], lanes 8..15
+	VADDPS       Y5, Y3, Y3 // c0 = c0 + c1, lanes 0..7
+	VADDPS       Y6, Y4, Y4 // c0 = c0 + c1, lanes 8..15
+	VADDPS       Y9, Y7, Y7 // c2 = c2 + c3, lanes 0..7
+	VADDPS       Y10, Y8, Y8 // c2 = c2 + c3, lanes 8..15
+	VADDPS       Y7, Y3, Y3 // c0 = c0 + c2, lanes 0..7
+	VADDPS       Y8, Y4, Y4 // c0 = c0 + c2, lanes 8..15
+	VADDPS       Y4, Y3, Y3 // c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y3, X5 // c0[0] = sum of lanes
+	VADDPS       X5, X3, X3 // c0[0] = sum of lanes
+	VPSHUFD      $0xee, X3, X5 // c0[0] = sum of lanes
+	VADDPS       X5, X3, X3 // c0[0] = sum of lanes
+	VPSHUFD      $0x55, X3, X5 // c0[0] = sum of lanes
+	VADDPS       X5, X3, X3 // c0[0] = sum of lanes
+	VADDPS       Y0, Y3, Y3 // c0 = c0 + zero, lanes 0..7
+	VADDPS       Y1, Y4, Y4 // c0 = c0 + zero, lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      512(AX), Y4 // c0 = acc[128], lanes 0..7
+	VMOVUPS      544(AX), Y5 // c0 = acc[128], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      576(AX), Y6 // c1 = acc[144], lanes 0..7
+	VMOVUPS      608(AX), Y7 // c1 = acc[144], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      640(AX), Y8 // c2 = acc[160], lanes 0..7
+	VMOVUPS      672(AX), Y9 // c2 = acc[160], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      704(AX), Y10 // c3 = acc[176], lanes 0..7
+	VMOVUPS      736(AX), Y11 // c3 = acc[176], lanes 8..15
+	VADDPS       Y6, Y4, Y4 // c0 = c0 + c1, lanes 0..7
+	VADDPS       Y7, Y5, Y5 // c0 = c0 + c1, lanes 8..15
+	VADDPS       Y10, Y8, Y8 // c2 = c2 + c3, lanes 0..7
+	VADDPS       Y11, Y9, Y9 // c2 = c2 + c3, lanes 8..15
+	VADDPS       Y8, Y4, Y4 // c0 = c0 + c2, lanes 0..7
+	VADDPS       Y9, Y5, Y5 // c0 = c0 + c2, lanes 8..15
+	VADDPS       Y5, Y4, Y4 // c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y4, X6 // c0[0] = sum of lanes
+	VADDPS       X6, X4, X4 // c0[0] = sum of lanes
+	VPSHUFD      $0xee, X4, X6 // c0[0] = sum of lanes
+	VADDPS       X6, X4, X4 // c0[0] = sum of lanes
+	VPSHUFD      $0x55, X4, X6 // c0[0] = sum of lanes
+	VADDPS       X6, X4, X4 // c0[0] = sum of lanes
+	VADDPS       Y0, Y4, Y4 // c0 = c0 + zero, lanes 0..7
+	VADDPS       Y1, Y5, Y5 // c0 = c0 + zero, lanes 8..15
+	MOVQ         sums+0(FP), AX // sums
+	VMOVSS       X2, (AX) // sums[0] = c0[0]
+	VMOVSS       X3, 4(AX) // sums[1] = c0[0]
+	VMOVSS       X4, 8(AX) // sums[2] = c0[0]
+	VZEROUPPER
+	RET
+
+// func dotPairF16AVX2(sums *float32, x *uint16, y *uint16, n int, acc *float32, resume int)
+TEXT ·dotPairF16AVX2(SB), NOSPLIT, $0-48
+	MOVQ    resume+40(FP), AX // resume
+	CMPQ    AX, $+1 // resume < 1
+	JLT     less_1 // resume < 1
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS (AX), Y0 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(AX), Y1 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 64(AX), Y2 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(AX), Y3 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 128(AX), Y4 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(AX), Y5 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 192(AX), Y6 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(AX), Y7 // s0_c3 = acc[48], lanes 8..15
+	JMP     end_2
+
+less_1:
+	VXORPS Y0, Y0, Y0 // s0_c0 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // s0_c1 = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // s0_c1 = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // s0_c2 = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // s0_c2 = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // s0_c3 = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // s0_c3 = 0, lanes 8..15
+
+end_2:
+	MOVQ y+16(FP), AX // y
+	MOVQ x+8(FP), DX // x
+	MOVQ n+24(FP), BX // n
+	CMPQ BX, $+64 // n < 64
+	JLT  chains_end_4 // n < 64
+
+chains_3:
+	VCVTPH2PS   (DX), Y8 // x = float16 of x[0]
+	VCVTPH2PS   16(DX), Y9 // x = float16 of x[0]
+	VCVTPH2PS   (AX), Y10 // y = float16 of y[0]
+	VCVTPH2PS   16(AX), Y11 // y = float16 of y[0]
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+	VCVTPH2PS   32(DX), Y8 // x = float16 of x[8]
+	VCVTPH2PS   48(DX), Y9 // x = float16 of x[8]
+	VCVTPH2PS   32(AX), Y10 // y = float16 of y[8]
+	VCVTPH2PS   48(AX), Y11 // y = float16 of y[8]
+	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
+	VCVTPH2PS   64(DX), Y8 // x = float16 of x[16]
+	VCVTPH2PS   80(DX), Y9 // x = float16 of x[16]
+	VCVTPH2PS   64(AX), Y10 // y = float16 of y[16]
+	VCVTPH2PS   80(AX), Y11 // y = float16 of y[16]
+	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
+	VCVTPH2PS   96(DX), Y8 // x = float16 of x[24]
+	VCVTPH2PS   112(DX), Y9 // x = float16 of x[24]
+	VCVTPH2PS   96(AX), Y10 // y = float16 of y[24]
+	VCVTPH2PS   112(AX), Y11 // y = float16 of y[24]
+	VFMADD231PS Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
+	ADDQ        $+128, DX // x += 128
+	ADDQ        $+128, AX // y += 128
+	SUBQ        $+64, BX // n += -64
+	CMPQ        BX, $+64 // n >= 64
+	JGE         chains_3 // n >= 64
+
+chains_end_4:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        BX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	CMPQ        BX, $+16 // n < 16
+	JLT         less_6 // n < 16
+	VCVTPH2PS   (DX), Y8 // x = float16 of x[0]
+	VCVTPH2PS   16(DX), Y9 // x = float16 of x[0]
+	VCVTPH2PS   (AX), Y10 // y = float16 of y[0]
+	VCVTPH2PS   16(AX), Y11 // y = float16 of y[0]
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+
+less_6:
+	CMPQ        BX, $+32 // n < 32
+	JLT         less_7 // n < 32
+	VCVTPH2PS   32(DX), Y8 // x = float16 of x[8]
+	VCVTPH2PS   48(DX), Y9 // x = float16 of x[8]
+	VCVTPH2PS   32(AX), Y10 // y = float16 of y[8]
+	VCVTPH2PS   48(AX), Y11 // y = float16 of y[8]
+	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
+
+less_7:
+	CMPQ        BX, $+48 // n < 48
+	JLT         less_8 // n < 48
+	VCVTPH2PS   64(DX), Y8 // x = float16 of x[16]
+	VCVTPH2PS   80(DX), Y9 // x = float16 of x[16]
+	VCVTPH2PS   64(AX), Y10 // y = float16 of y[16]
+	VCVTPH2PS   80(AX), Y11 // y = float16 of y[16]
+	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
+
+less_8:
+	CMPQ        BX, $+64 // n < 64
+	JLT         less_9 // n < 64
+	VCVTPH2PS   96(DX), Y8 // x = float16 of x[24]
+	VCVTPH2PS   112(DX), Y9 // x = float16 of x[24]
+	VCVTPH2PS   96(AX), Y10 // y = float16 of y[24]
+	VCVTPH2PS   112(AX), Y11 // y = float16 of y[24]
+	VFMADD231PS Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
+
+less_9:
+	MOVQ    BX, SI // rest = n
+	ANDQ    $+15, SI // rest &= 15
+	CMPQ    SI, $+1 // rest < 1
+	JLT     less_10 // rest < 1
+	CMPQ    BX, $+0 // n < 0
+	JLT     less_11 // n < 0
+	SUBQ    SI, BX // n -= rest
+	ADDQ    BX, DX // x += n
+	ADDQ    BX, DX // x += n
+	LEAQ    (DX)(SI*2), DI // x = float16 of x[0], rest lanes
+	MOVQ    $+0, R8 // x = float16 of x[0], rest lanes
+	TESTB   $0x01, SI // x = float16 of x[0], rest lanes
+	JEQ     no_piece_12 // x = float16 of x[0], rest lanes
+	SUBQ    $+2, DI // x = float16 of x[0], rest lanes
+	MOVWLZX (DI), CX // x = float16 of x[0], rest lanes
+	SHLQ    $0x10, R8 // x = float16 of x[0], rest lanes
+	ORQ     CX, R8 // x = float16 of x[0], rest lanes
+
+no_piece_12:
+	TESTB $0x02, SI // x = float16 of x[0], rest lanes
+	JEQ   no_piece_13 // x = float16 of x[0], rest lanes
+	SUBQ  $+4, DI // x = float16 of x[0], rest lanes
+	MOVL  (DI), CX // x = float16 of x[0], rest lanes
+	SHLQ  $0x20, R8 // x = float16 of x[0], rest lanes
+	ORQ   CX, R8 // x = float16 of x[0], rest lanes
+
+no_piece_13:
+	VMOVQ       R8, X8 // x = float16 of x[0], rest lanes
+	TESTB       $0x04, SI // x = float16 of x[0], rest lanes
+	JEQ         no_piece_14 // x = float16 of x[0], rest lanes
+	SUBQ        $+8, DI // x = float16 of x[0], rest lanes
+	VMOVQ       (DI), X9 // x = float16 of x[0], rest lanes
+	VPUNPCKLQDQ X8, X9, X8 // x = float16 of x[0], rest lanes
+
+no_piece_14:
+	TESTB       $0x08, SI // x = float16 of x[0], rest lanes
+	JEQ         no_piece_15 // x = float16 of x[0], rest lanes
+	VINSERTI128 $0x01, X8, Y8, Y8 // x = float16 of x[0], rest lanes
+	VINSERTI128 $0x00, (DX), Y8, Y8 // x = float16 of x[0], rest lanes
+
+no_piece_15:
+	VEXTRACTI128 $0x01, Y8, X9 // x = float16 of x[0], rest lanes
+	VCVTPH2PS    X8, Y8 // x = float16 of x[0], rest lanes
+	VCVTPH2PS    X9, Y9 // x = float16 of x[0], rest lanes
+	ADDQ         BX, AX // y += n
+	ADDQ         BX, AX // y += n
+	LEAQ         (AX)(SI*2), DX // y = float16 of y[0], rest lanes
+	MOVQ         $+0, DI // y = float16 of y[0], rest lanes
+	TESTB        $0x01, SI // y = float16 of y[0], rest lanes
+	JEQ          no_piece_16 // y = float16 of y[0], rest lanes
+	SUBQ         $+2, DX // y = float16 of y[0], rest lanes
+	MOVWLZX      (DX), CX // y = float16 of y[0], rest lanes
+	SHLQ         $0x10, DI // y = float16 of y[0], rest lanes
+	ORQ          CX, DI // y = float16 of y[0], rest lanes
+
+no_piece_16:
+	TESTB $0x02, SI // y = float16 of y[0], rest lanes
+	JEQ   no_piece_17 // y = float16 of y[0], rest lanes
+	SUBQ  $+4, DX // y = float16 of y[0], rest lanes
+	MOVL  (DX), CX // y = float16 of y[0], rest lanes
+	SHLQ  $0x20, DI // y = float16 of y[0], rest lanes
+	ORQ   CX, DI // y = float16 of y[0], rest lanes
+
+no_piece_17:
+	VMOVQ       DI, X10 // y = float16 of y[0], rest lanes
+	TESTB       $0x04, SI // y = float16 of y[0], rest lanes
+	JEQ         no_piece_18 // y = float16 of y[0], rest lanes
+	SUBQ        $+8, DX // y = float16 of y[0], rest lanes
+	VMOVQ       (DX), X11 // y = float16 of y[0], rest lanes
+	VPUNPCKLQDQ X10, X11, X10 // y = float16 of y[0], rest lanes
+
+no_piece_18:
+	TESTB       $0x08, SI // y = float16 of y[0], rest lanes
+	JEQ         no_piece_19 // y = float16 of y[0], rest lanes
+	VINSERTI128 $0x01, X10, Y10, Y10 // y = float16 of y[0], rest lanes
+	VINSERTI128 $0x00, (AX), Y10, Y10 // y = float16 of y[0], rest lanes
+
+no_piece_19:
+	VEXTRACTI128 $0x01, Y10, X11 // y = float16 of y[0], rest lanes
+	VCVTPH2PS    X10, Y10 // y = float16 of y[0], rest lanes
+	VCVTPH2PS    X11, Y11 // y = float16 of y[0], rest lanes
+	CMPQ         BX, $+48 // n < 48
+	JLT          less_20 // n < 48
+	VFMADD231PS  Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS  Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
+	JMP          end_21
+
+less_20:
+	CMPQ        BX, $+32 // n < 32
+	JLT         less_22 // n < 32
+	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
+	JMP         end_23
+
+less_22:
+	CMPQ        BX, $+16 // n < 16
+	JLT         less_24 // n < 16
+	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
+	JMP         end_25
+
+less_24:
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+
+end_25:
+end_23:
+end_21:
+less_11:
+less_10:
+less_5:
+	MOVQ    acc+32(FP), AX // acc
+	CMPQ    AX, $+1 // acc < 1
+	JLT     less_26 // acc < 1
+	VMOVUPS Y0, (AX) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y1, 32(AX) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y2, 64(AX) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y3, 96(AX) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y4, 128(AX) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y5, 160(AX) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y6, 192(AX) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y7, 224(AX) // acc[48] = s0_c3, lanes 8..15
+
+less_26:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VXORPS       Y8, Y8, Y8 // zero = 0, lanes 0..7
+	VXORPS       Y9, Y9, Y9 // zero = 0, lanes 8..15
+	VADDPS       Y2, Y0, Y0 // s0_c0 = s0_c0 + s0_c1, lanes 0..7
+	VADDPS       Y3, Y1, Y1 // s0_c0 = s0_c0 + s0_c1, lanes 8..15
+	VADDPS       Y6, Y4, Y4 // s0_c2 = s0_c2 + s0_c3, lanes 0..7
+	VADDPS       Y7, Y5, Y5 // s0_c2 = s0_c2 + s0_c3, lanes 8..15
+	VADDPS       Y4, Y0, Y0 // s0_c0 = s0_c0 + s0_c2, lanes 0..7
+	VADDPS       Y5, Y1, Y1 // s0_c0 = s0_c0 + s0_c2, lanes 8..15
+	VADDPS       Y1, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0xee, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0x55, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS       Y8, Y0, Y0 // s0_c0 = s0_c0 + zero, lanes 0..7
+	VADDPS       Y9, Y1, Y1 // s0_c0 = s0_c0 + zero, lanes 8..15
+	MOVQ         sums+0(FP), AX // sums
+	VMOVSS       X0, (AX) // sums[0] = s0_c0[0]
+	VZEROUPPER
+	RET
+
+// func l2PairF16AVX2(sums *float32, x *uint16, y *uint16, n int, acc *float32, resume int)
+TEXT ·l2PairF16AVX2(SB), NOSPLIT, $0-48
+	MOVQ    resume+40(FP), AX // resume
+	CMPQ    AX, $+1 // resume < 1
+	JLT     less_1 // resume < 1
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS (AX), Y0 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(AX), Y1 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 64(AX), Y2 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(AX), Y3 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 128(AX), Y4 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(AX), Y5 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 192(AX), Y6 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(AX), Y7 // s0_c3 = acc[48], lanes 8..15
+	JMP     end_2
+
+less_1:
+	VXORPS Y0, Y0, Y0 // s0_c0 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // s0_c1 = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // s0_c1 = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // s0_c2 = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // s0_c2 = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // s0_c3 = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // s0_c3 = 0, lanes 8..15
+
+end_2:
+	MOVQ y+16(FP), AX // y
+	MOVQ x+8(FP), DX // x
+	MOVQ n+24(FP), BX // n
+	CMPQ BX, $+64 // n < 64
+	JLT  chains_end_4 // n < 64
+
+chains_3:
+	VCVTPH2PS   (DX), Y8 // x = float16 of x[0]
+	VCVTPH2PS   16(DX), Y9 // x = float16 of x[0]
+	VCVTPH2PS   (AX), Y10 // y = float16 of y[0]
+	VCVTPH2PS   16(AX), Y11 // y = float16 of y[0]
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y0 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y1 // s0_c0 += x * x, lanes 8..15
+	VCVTPH2PS   32(DX), Y8 // x = float16 of x[8]
+	VCVTPH2PS   48(DX), Y9 // x = float16 of x[8]
+	VCVTPH2PS   32(AX), Y10 // y = float16 of y[8]
+	VCVTPH2PS   48(AX), Y11 // y = float16 of y[8]
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y2 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y3 // s0_c1 += x * x, lanes 8..15
+	VCVTPH2PS   64(DX), Y8 // x = float16 of x[16]
+	VCVTPH2PS   80(DX), Y9 // x = float16 of x[16]
+	VCVTPH2PS   64(AX), Y10 // y = float16 of y[16]
+	VCVTPH2PS   80(AX), Y11 // y = float16 of y[16]
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y4 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y5 // s0_c2 += x * x, lanes 8..15
+	VCVTPH2PS   96(DX), Y8 // x = float16 of x[24]
+	VCVTPH2PS   112(DX), Y9 // x = float16 of x[24]
+	VCVTPH2PS   96(AX), Y10 // y = float16 of y[24]
+	VCVTPH2PS   112(AX), Y11 // y = float16 of y[24]
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y6 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y7 // s0_c3 += x * x, lanes 8..15
+	ADDQ        $+128, DX // x += 128
+	ADDQ        $+128, AX // y += 128
+	SUBQ        $+64, BX // n += -64
+	CMPQ        BX, $+64 // n >= 64
+	JGE         chains_3 // n >= 64
+
+chains_end_4:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        BX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	CMPQ        BX, $+16 // n < 16
+	JLT         less_6 // n < 16
+	VCVTPH2PS   (DX), Y8 // x = float16 of x[0]
+	VCVTPH2PS   16(DX), Y9 // x = float16 of x[0]
+	VCVTPH2PS   (AX), Y10 // y = float16 of y[0]
+	VCVTPH2PS   16(AX), Y11 // y = float16 of y[0]
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y0 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y1 // s0_c0 += x * x, lanes 8..15
+
+less_6:
+	CMPQ        BX, $+32 // n < 32
+	JLT         less_7 // n < 32
+	VCVTPH2PS   32(DX), Y8 // x = float16 of x[8]
+	VCVTPH2PS   48(DX), Y9 // x = float16 of x[8]
+	VCVTPH2PS   32(AX), Y10 // y = float16 of y[8]
+	VCVTPH2PS   48(AX), Y11 // y = float16 of y[8]
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y2 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y3 // s0_c1 += x * x, lanes 8..15
+
+less_7:
+	CMPQ        BX, $+48 // n < 48
+	JLT         less_8 // n < 48
+	VCVTPH2PS   64(DX), Y8 // x = float16 of x[16]
+	VCVTPH2PS   80(DX), Y9 // x = float16 of x[16]
+	VCVTPH2PS   64(AX), Y10 // y = float16 of y[16]
+	VCVTPH2PS   80(AX), Y11 // y = float16 of y[16]
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y4 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y5 // s0_c2 += x * x, lanes 8..15
+
+less_8:
+	CMPQ        BX, $+64 // n < 64
+	JLT         less_9 // n < 64
+	VCVTPH2PS   96(DX), Y8 // x = float16 of x[24]
+	VCVTPH2PS   112(DX), Y9 // x = float16 of x[24]
+	VCVTPH2PS   96(AX), Y10 // y = float16 of y[24]
+	VCVTPH2PS   112(AX), Y11 // y = float16 of y[24]
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y6 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y7 // s0_c3 += x * x, lanes 8..15
+
+less_9:
+	MOVQ    BX, SI // rest = n
+	ANDQ    $+15, SI // rest &= 15
+	CMPQ    SI, $+1 // rest < 1
+	JLT     less_10 // rest < 1
+	CMPQ    BX, $+0 // n < 0
+	JLT     less_11 // n < 0
+	SUBQ    SI, BX // n -= rest
+	ADDQ    BX, DX // x += n
+	ADDQ    BX, DX // x += n
+	LEAQ    (DX)(SI*2), DI // x = float16 of x[0], rest lanes
+	MOVQ    $+0, R8 // x = float16 of x[0], rest lanes
+	TESTB   $0x01, SI // x = float16 of x[0], rest lanes
+	JEQ     no_piece_12 // x = float16 of x[0], rest lanes
+	SUBQ    $+2, DI // x = float16 of x[0], rest lanes
+	MOVWLZX (DI), CX // x = float16 of x[0], rest lanes
+	SHLQ    $0x10, R8 // x = float16 of x[0], rest lanes
+	ORQ     CX, R8 // x = float16 of x[0], rest lanes
+
+no_piece_12:
+	TESTB $0x02, SI // x = float16 of x[0], rest lanes
+	JEQ   no_piece_13 // x = float16 of x[0], rest lanes
+	SUBQ  $+4, DI // x = float16 of x[0], rest lanes
+	MOVL  (DI), CX // x = float16 of x[0], rest lanes
+	SHLQ  $0x20, R8 // x = float16 of x[0], rest lanes
+	ORQ   CX, R8 // x = float16 of x[0], rest lanes
+
+no_piece_13:
+	VMOVQ       R8, X8 // x = float16 of x[0], rest lanes
+	TESTB       $0x04, SI // x = float16 of x[0], rest lanes
+	JEQ         no_piece_14 // x = float16 of x[0], rest lanes
+	SUBQ        $+8, DI // x = float16 of x[0], rest lanes
+	VMOVQ       (DI), X9 // x = float16 of x[0], rest lanes
+	VPUNPCKLQDQ X8, X9, X8 // x = float16 of x[0], rest lanes
+
+no_piece_14:
+	TESTB       $0x08, SI // x = float16 of x[0], rest lanes
+	JEQ         no_piece_15 // x = float16 of x[0], rest lanes
+	VINSERTI128 $0x01, X8, Y8, Y8 // x = float16 of x[0], rest lanes
+	VINSERTI128 $0x00, (DX), Y8, Y8 // x = float16 of x[0], rest lanes
+
+no_piece_15:
+	VEXTRACTI128 $0x01, Y8, X9 // x = float16 of x[0], rest lanes
+	VCVTPH2PS    X8, Y8 // x = float16 of x[0], rest lanes
+	VCVTPH2PS    X9, Y9 // x = float16 of x[0], rest lanes
+	ADDQ         BX, AX // y += n
+	ADDQ         BX, AX // y += n
+	LEAQ         (AX)(SI*2), DX // y = float16 of y[0], rest lanes
+	MOVQ         $+0, DI // y = float16 of y[0], rest lanes
+	TESTB        $0x01, SI // y = float16 of y[0], rest lanes
+	JEQ          no_piece_16 // y = float16 of y[0], rest lanes
+	SUBQ         $+2, DX // y = float16 of y[0], rest lanes
+	MOVWLZX      (DX), CX // y = float16 of y[0], rest lanes
+	SHLQ         $0x10, DI // y = float16 of y[0], rest lanes
+	ORQ          CX, DI // y = float16 of y[0], rest lanes
+
+no_piece_16:
+	TESTB $0x02, SI // y = float16 of y[0], rest lanes
+	JEQ   no_piece_17 // y = float16 of y[0], rest lanes
+	SUBQ  $+4, DX // y = float16 of y[0], rest lanes
+	MOVL  (DX), CX // y = float16 of y[0], rest lanes
+	SHLQ  $0x20, DI // y = float16 of y[0], rest lanes
+	ORQ   CX, DI // y = float16 of y[0], rest lanes
+
+no_piece_17:
+	VMOVQ       DI, X10 // y = float16 of y[0], rest lanes
+	TESTB       $0x04, SI // y = float16 of y[0], rest lanes
+	JEQ         no_piece_18 // y = float16 of y[0], rest lanes
+	SUBQ        $+8, DX // y = float16 of y[0], rest lanes
+	VMOVQ       (DX), X11 // y = float16 of y[0], rest lanes
+	VPUNPCKLQDQ X10, X11, X10 // y = float16 of y[0], rest lanes
+
+no_piece_18:
+	TESTB       $0x08, SI // y = float16 of y[0], rest lanes
+	JEQ         no_piece_19 // y = float16 of y[0], rest lanes
+	VINSERTI128 $0x01, X10, Y10, Y10 // y = float16 of y[0], rest lanes
+	VINSERTI128 $0x00, (AX), Y10, Y10 // y = float16 of y[0], rest lanes
+
+no_piece_19:
+	VEXTRACTI128 $0x01, Y10, X11 // y = float16 of y[0], rest lanes
+	VCVTPH2PS    X10, Y10 // y = float16 of y[0], rest lanes
+	VCVTPH2PS    X11, Y11 // y = float16 of y[0], rest lanes
+	CMPQ         BX, $+48 // n < 48
+	JLT          less_20 // n < 48
+	VSUBPS       Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS       Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS  Y8, Y8, Y6 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 8..15
+	JMP          end_21
+
+less_20:
+	CMPQ        BX, $+32 // n < 32
+	JLT         less_22 // n < 32
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y4 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y5 // s0_c2 += x * x, lanes 8..15
+	JMP         end_23
+
+less_22:
+	CMPQ        BX, $+16 // n < 16
+	JLT         less_24 // n < 16
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y2 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y3 // s0_c1 += x * x, lanes 8..15
+	JMP         end_25
+
+less_24:
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y0 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y1 // s0_c0 += x * x, lanes 8..15
+
+end_25:
+end_23:
+end_21:
+less_11:
+less_10:
+less_5:
+	MOVQ    acc+32(FP), AX // acc
+	CMPQ    AX, $+1 // acc < 1
+	JLT     less_26 // acc < 1
+	VMOVUPS Y0, (AX) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y1, 32(AX) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y2, 64(AX) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y3, 96(AX) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y4, 128(AX) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y5, 160(AX) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y6, 192(AX) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y7, 224(AX) // acc[48] = s0_c3, lanes 8..15
+
+less_26:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VXORPS       Y8, Y8, Y8 // zero = 0, lanes 0..7
+	VXORPS       Y9, Y9, Y9 // zero = 0, lanes 8..15
+	VADDPS       Y2, Y0, Y0 // s0_c0 = s0_c0 + s0_c1, lanes 0..7
+	VADDPS       Y3, Y1, Y1 // s0_c0 = s0_c0 + s0_c1, lanes 8..15
+	VADDPS       Y6, Y4, Y4 // s0_c2 = s0_c2 + s0_c3, lanes 0..7
+	VADDPS       Y7, Y5, Y5 // s0_c2 = s0_c2 + s0_c3, lanes 8..15
+	VADDPS       Y4, Y0, Y0 // s0_c0 = s0_c0 + s0_c2, lanes 0..7
+	VADDPS       Y5, Y1, Y1 // s0_c0 = s0_c0 + s0_c2, lanes 8..15
+	VADDPS       Y1, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0xee, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0x55, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS       Y8, Y0, Y0 // s0_c0 = s0_c0 + zero, lanes 0..7
+	VADDPS       Y9, Y1, Y1 // s0_c0 = s0_c0 + zero, lanes 8..15
+	MOVQ         sums+0(FP), AX // sums
+	VMOVSS       X0, (AX) // sums[0] = s0_c0[0]
+	VZEROUPPER
+	RET
+
+// func cosinePairF16AVX2(sums *float32, x *uint16, y *uint16, n int, acc *float32, resume int)
+TEXT ·cosinePairF16AVX2(SB), NOSPLIT, $0-48
+	MOVQ    resume+40(FP), AX // resume
+	CMPQ    AX, $+1 // resume < 1
+	JLT     less_1 // resume < 1
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS (AX), Y0 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(AX), Y1 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 256(AX), Y2 // s1_c0 = acc[64], lanes 0..7
+	VMOVUPS 288(AX), Y3 // s1_c0 = acc[64], lanes 8..15
+	VMOVUPS 512(AX), Y4 // s2_c0 = acc[128], lanes 0..7
+	VMOVUPS 544(AX), Y5 // s2_c0 = acc[128], lanes 8..15
+	VMOVUPS 64(AX), Y6 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(AX), Y7 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 320(AX), Y8 // s1_c1 = acc[80], lanes 0..7
+	VMOVUPS 352(AX), Y9 // s1_c1 = acc[80], lanes 8..15
+	VMOVUPS 576(AX), Y10 // s2_c1 = acc[144], lanes 0..7
+	VMOVUPS 608(AX), Y11 // s2_c1 = acc[144], lanes 8..15
+	JMP     end_2
+
+less_1:
+	VXORPS Y0, Y0, Y0 // s0_c0 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // s1_c0 = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // s1_c0 = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // s2_c0 = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // s2_c0 = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // s0_c1 = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // s0_c1 = 0, lanes 8..15
+	VXORPS Y8, Y8, Y8 // s1_c1 = 0, lanes 0..7
+	VXORPS Y9, Y9, Y9 // s1_c1 = 0, lanes 8..15
+	VXORPS Y10, Y10, Y10 // s2_c1 = 0, lanes 0..7
+	VXORPS Y11, Y11, Y11 // s2_c1 = 0, lanes 8..15
+
+end_2:
+	MOVQ y+16(FP), AX // y
+	MOVQ x+8(FP), DX // x
+	MOVQ n+24(FP), BX // n
+	CMPQ BX, $+64 // n < 64
+	JLT  chains_end_4 // n < 64
+
+chains_3:
+	VCVTPH2PS   (DX), Y12 // x = float16 of x[0]
+	VCVTPH2PS   16(DX), Y13 // x = float16 of x[0]
+	VCVTPH2PS   (AX), Y14 // y = float16 of y[0]
+	VCVTPH2PS   16(AX), Y15 // y = float16 of y[0]
+	VFMADD231PS Y14, Y12, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y1 // s0_c0 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y2 // s1_c0 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y3 // s1_c0 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y4 // s2_c0 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y5 // s2_c0 += x * x, lanes 8..15
+	VCVTPH2PS   32(DX), Y12 // x = float16 of x[8]
+	VCVTPH2PS   48(DX), Y13 // x = float16 of x[8]
+	VCVTPH2PS   32(AX), Y14 // y = float16 of y[8]
+	VCVTPH2PS   48(AX), Y15 // y = float16 of y[8]
+	VFMADD231PS Y14, Y12, Y6 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y7 // s0_c1 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y8 // s1_c1 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y9 // s1_c1 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y10 // s2_c1 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y11 // s2_c1 += x * x, lanes 8..15
+	ADDQ        $+128, DX // x += 128
+	ADDQ        $+128, AX // y += 128
+	SUBQ        $+64, BX // n += -64
+	CMPQ        BX, $+64 // n >= 64
+	JGE         chains_3 // n >= 64
+
+chains_end_4:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        BX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	CMPQ        BX, $+16 // n < 16
+	JLT         less_6 // n < 16
+	VCVTPH2PS   (DX), Y12 // x = float16 of x[0]
+	VCVTPH2PS   16(DX), Y13 // x = float16 of x[0]
+	VCVTPH2PS   (AX), Y14 // y = float16 of y[0]
+	VCVTPH2PS   16(AX), Y15 // y = float16 of y[0]
+	VFMADD231PS Y14, Y12, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y1 // s0_c0 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y2 // s1_c0 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y3 // s1_c0 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y4 // s2_c0 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y5 // s2_c0 += x * x, lanes 8..15
+
+less_6:
+	CMPQ        BX, $+32 // n < 32
+	JLT         less_7 // n < 32
+	VCVTPH2PS   32(DX), Y12 // x = float16 of x[8]
+	VCVTPH2PS   48(DX), Y13 // x = float16 of x[8]
+	VCVTPH2PS   32(AX), Y14 // y = float16 of y[8]
+	VCVTPH2PS   48(AX), Y15 // y = float16 of y[8]
+	VFMADD231PS Y14, Y12, Y6 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y7 // s0_c1 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y8 // s1_c1 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y9 // s1_c1 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y10 // s2_c1 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y11 // s2_c1 += x * x, lanes 8..15
+
+less_7:
+	MOVQ BX, SI // rest = n
+	ANDQ $+15, SI // rest &= 15
+	CMPQ SI, $+1 // rest < 1
+	JLT  less_8 // rest < 1
+	CMPQ BX, $+32 // n < 32
+	JLT  less_9 // n < 32
+	JMP  end_10
+
+less_9:
+	SUBQ    SI, BX // n -= rest
+	ADDQ    BX, DX // x += n
+	ADDQ    BX, DX // x += n
+	LEAQ    (DX)(SI*2), DI // x = float16 of x[0], rest lanes
+	MOVQ    $+0, R8 // x = float16 of x[0], rest lanes
+	TESTB   $0x01, SI // x = float16 of x[0], rest lanes
+	JEQ     no_piece_11 // x = float16 of x[0], rest lanes
+	SUBQ    $+2, DI // x = float16 of x[0], rest lanes
+	MOVWLZX (DI), CX // x = float16 of x[0], rest lanes
+	SHLQ    $0x10, R8 // x = float16 of x[0], rest lanes
+	ORQ     CX, R8 // x = float16 of x[0], rest lanes
+
+no_piece_11:
+	TESTB $0x02, SI // x = float16 of x[0], rest lanes
+	JEQ   no_piece_12 // x = float16 of x[0], rest lanes
+	SUBQ  $+4, DI // x = float16 of x[0], rest lanes
+	MOVL  (DI), CX // x = float16 of x[0], rest lanes
+	SHLQ  $0x20, R8 // x = float16 of x[0], rest lanes
+	ORQ   CX, R8 // x = float16 of x[0], rest lanes
+
+no_piece_12:
+	VMOVQ       R8, X12 // x = float16 of x[0], rest lanes
+	TESTB       $0x04, SI // x = float16 of x[0], rest lanes
+	JEQ         no_piece_13 // x = float16 of x[0], rest lanes
+	SUBQ        $+8, DI // x = float16 of x[0], rest lanes
+	VMOVQ       (DI), X13 // x = float16 of x[0], rest lanes
+	VPUNPCKLQDQ X12, X13, X12 // x = float16 of x[0], rest lanes
+
+no_piece_13:
+	TESTB       $0x08, SI // x = float16 of x[0], rest lanes
+	JEQ         no_piece_14 // x = float16 of x[0], rest lanes
+	VINSERTI128 $0x01, X12, Y12, Y12 // x = float16 of x[0], rest lanes
+	VINSERTI128 $0x00, (DX), Y12, Y12 // x = float16 of x[0], rest lanes
+
+no_piece_14:
+	VEXTRACTI128 $0x01, Y12, X13 // x = float16 of x[0], rest lanes
+	VCVTPH2PS    X12, Y12 // x = float16 of x[0], rest lanes
+	VCVTPH2PS    X13, Y13 // x = float16 of x[0], rest lanes
+	ADDQ         BX, AX // y += n
+	ADDQ         BX, AX // y += n
+	LEAQ         (AX)(SI*2), DX // y = float16 of y[0], rest lanes
+	MOVQ         $+0, DI // y = float16 of y[0], rest lanes
+	TESTB        $0x01, SI // y = float16 of y[0], rest lanes
+	JEQ          no_piece_15 // y = float16 of y[0], rest lanes
+	SUBQ         $+2, DX // y = float16 of y[0], rest lanes
+	MOVWLZX      (DX), CX // y = float16 of y[0], rest lanes
+	SHLQ         $0x10, DI // y = float16 of y[0], rest lanes
+	ORQ          CX, DI // y = float16 of y[0], rest lanes
+
+no_piece_15:
+	TESTB $0x02, SI // y = float16 of y[0], rest lanes
+	JEQ   no_piece_16 // y = float16 of y[0], rest lanes
+	SUBQ  $+4, DX // y = float16 of y[0], rest lanes
+	MOVL  (DX), CX // y = float16 of y[0], rest lanes
+	SHLQ  $0x20, DI // y = float16 of y[0], rest lanes
+	ORQ   CX, DI // y = float16 of y[0], rest lanes
+
+no_piece_16:
+	VMOVQ       DI, X14 // y = float16 of y[0], rest lanes
+	TESTB       $0x04, SI // y = float16 of y[0], rest lanes
+	JEQ         no_piece_17 // y = float16 of y[0], rest lanes
+	SUBQ        $+8, DX // y = float16 of y[0], rest lanes
+	VMOVQ       (DX), X15 // y = float16 of y[0], rest lanes
+	VPUNPCKLQDQ X14, X15, X14 // y = float16 of y[0], rest lanes
+
+no_piece_17:
+	TESTB       $0x08, SI // y = float16 of y[0], rest lanes
+	JEQ         no_piece_18 // y = float16 of y[0], rest lanes
+	VINSERTI128 $0x01, X14, Y14, Y14 // y = float16 of y[0], rest lanes
+	VINSERTI128 $0x00, (AX), Y14, Y14 // y = float16 of y[0], rest lanes
+
+no_piece_18:
+	VEXTRACTI128 $0x01, Y14, X15 // y = float16 of y[0], rest lanes
+	VCVTPH2PS    X14, Y14 // y = float16 of y[0], rest lanes
+	VCVTPH2PS    X15, Y15 // y = float16 of y[0], rest lanes
+	CMPQ         BX, $+16 // n < 16
+	JLT          less_19 // n < 16
+	VFMADD231PS  Y14, Y12, Y6 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS  Y15, Y13, Y7 // s0_c1 += x * y, lanes 8..15
+	VFMADD231PS  Y14, Y14, Y8 // s1_c1 += y * y, lanes 0..7
+	VFMADD231PS  Y15, Y15, Y9 // s1_c1 += y * y, lanes 8..15
+	VFMADD231PS  Y12, Y12, Y10 // s2_c1 += x * x, lanes 0..7
+	VFMADD231PS  Y13, Y13, Y11 // s2_c1 += x * x, lanes 8..15
+	JMP          end_20
+
+less_19:
+	VFMADD231PS Y14, Y12, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y1 // s0_c0 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y2 // s1_c0 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y3 // s1_c0 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y4 // s2_c0 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y5 // s2_c0 += x * x, lanes 8..15
+
+end_20:
+end_10:
+less_8:
+less_5:
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS Y0, (AX) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y1, 32(AX) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y2, 256(AX) // acc[64] = s1_c0, lanes 0..7
+	VMOVUPS Y3, 288(AX) // acc[64] = s1_c0, lanes 8..15
+	VMOVUPS Y4, 512(AX) // acc[128] = s2_c0, lanes 0..7
+	VMOVUPS Y5, 544(AX) // acc[128] = s2_c0, lanes 8..15
+	VMOVUPS Y6, 64(AX) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y7, 96(AX) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y8, 320(AX) // acc[80] = s1_c1, lanes 0..7
+	VMOVUPS Y9, 352(AX) // acc[80] = s1_c1, lanes 8..15
+	VMOVUPS Y10, 576(AX) // acc[144] = s2_c1, lanes 0..7
+	VMOVUPS Y11, 608(AX) // acc[144] = s2_c1, lanes 8..15
+	MOVQ    resume+40(FP), AX // resume
+	CMPQ    AX, $+1 // resume < 1
+	JLT     less_21 // resume < 1
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS 128(AX), Y0 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(AX), Y1 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 384(AX), Y2 // s1_c2 = acc[96], lanes 0..7
+	VMOVUPS 416(AX), Y3 // s1_c2 = acc[96], lanes 8..15
+	VMOVUPS 640(AX), Y4 // s2_c2 = acc[160], lanes 0..7
+	VMOVUPS 672(AX), Y5 // s2_c2 = acc[160], lanes 8..15
+	VMOVUPS 192(AX), Y6 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(AX), Y7 // s0_c3 = acc[48], lanes 8..15
+	VMOVUPS 448(AX), Y8 // s1_c3 = acc[112], lanes 0..7
+	VMOVUPS 480(AX), Y9 // s1_c3 = acc[112], lanes 8..15
+	VMOVUPS 704(AX), Y10 // s2_c3 = acc[176], lanes 0..7
+	VMOVUPS 736(AX), Y11 // s2_c3 = acc[176], lanes 8..15
+	JMP     end_22
+
+less_21:
+	VXORPS Y0, Y0, Y0 // s0_c2 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // s0_c2 = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // s1_c2 = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // s1_c2 = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // s2_c2 = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // s2_c2 = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // s0_c3 = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // s0_c3 = 0, lanes 8..15
+	VXORPS Y8, Y8, Y8 // s1_c3 = 0, lanes 0..7
+	VXORPS Y9, Y9, Y9 // s1_c3 = 0, lanes 8..15
+	VXORPS Y10, Y10, Y10 // s2_c3 = 0, lanes 0..7
+	VXORPS Y11, Y11, Y11 // s2_c3 = 0, lanes 8..15
+
+end_22:
+	MOVQ y+16(FP), AX // y
+	MOVQ x+8(FP), DX // x
+	MOVQ n+24(FP), BX // n
+	CMPQ BX, $+64 // n < 64
+	JLT  chains_end_24 // n < 64
+
+chains_23:
+	VCVTPH2PS   64(DX), Y12 // x = float16 of x[16]
+	VCVTPH2PS   80(DX), Y13 // x = float16 of x[16]
+	VCVTPH2PS   64(AX), Y14 // y = float16 of y[16]
+	VCVTPH2PS   80(AX), Y15 // y = float16 of y[16]
+	VFMADD231PS Y14, Y12, Y0 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y1 // s0_c2 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y2 // s1_c2 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y3 // s1_c2 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y4 // s2_c2 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y5 // s2_c2 += x * x, lanes 8..15
+	VCVTPH2PS   96(DX), Y12 // x = float16 of x[24]
+	VCVTPH2PS   112(DX), Y13 // x = float16 of x[24]
+	VCVTPH2PS   96(AX), Y14 // y = float16 of y[24]
+	VCVTPH2PS   112(AX), Y15 // y = float16 of y[24]
+	VFMADD231PS Y14, Y12, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y7 // s0_c3 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y8 // s1_c3 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y9 // s1_c3 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y10 // s2_c3 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y11 // s2_c3 += x * x, lanes 8..15
+	ADDQ        $+128, DX // x += 128
+	ADDQ        $+128, AX // y += 128
+	SUBQ        $+64, BX // n += -64
+	CMPQ        BX, $+64 // n >= 64
+	JGE         chains_23 // n >= 64
+
+chains_end_24:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        BX, $+1 // n < 1
+	JLT         less_25 // n < 1
+	CMPQ        BX, $+48 // n < 48
+	JLT         less_26 // n < 48
+	VCVTPH2PS   64(DX), Y12 // x = float16 of x[16]
+	VCVTPH2PS   80(DX), Y13 // x = float16 of x[16]
+	VCVTPH2PS   64(AX), Y14 // y = float16 of y[16]
+	VCVTPH2PS   80(AX), Y15 // y = float16 of y[16]
+	VFMADD231PS Y14, Y12, Y0 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y1 // s0_c2 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y2 // s1_c2 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y3 // s1_c2 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y4 // s2_c2 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y5 // s2_c2 += x * x, lanes 8..15
+
+less_26:
+	CMPQ        BX, $+64 // n < 64
+	JLT         less_27 // n < 64
+	VCVTPH2PS   96(DX), Y12 // x = float16 of x[24]
+	VCVTPH2PS   112(DX), Y13 // x = float16 of x[24]
+	VCVTPH2PS   96(AX), Y14 // y = float16 of y[24]
+	VCVTPH2PS   112(AX), Y15 // y = float16 of y[24]
+	VFMADD231PS Y14, Y12, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y7 // s0_c3 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y8 // s1_c3 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y9 // s1_c3 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y10 // s2_c3 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y11 // s2_c3 += x * x, lanes 8..15
+
+less_27:
+	MOVQ    BX, SI // rest = n
+	ANDQ    $+15, SI // rest &= 15
+	CMPQ    SI, $+1 // rest < 1
+	JLT     less_28 // rest < 1
+	CMPQ    BX, $+32 // n < 32
+	JLT     less_29 // n < 32
+	SUBQ    SI, BX // n -= rest
+	ADDQ    BX, DX // x += n
+	ADDQ    BX, DX // x += n
+	LEAQ    (DX)(SI*2), DI // x = float16 of x[0], rest lanes
+	MOVQ    $+0, R8 // x = float16 of x[0], rest lanes
+	TESTB   $0x01, SI // x = float16 of x[0], rest lanes
+	JEQ     no_piece_30 // x = float16 of x[0], rest lanes
+	SUBQ    $+2, DI // x = float16 of x[0], rest lanes
+	MOVWLZX (DI), CX // x = float16 of x[0], rest lanes
+	SHLQ    $0x10, R8 // x = float16 of x[0], rest lanes
+	ORQ     CX, R8 // x = float16 of x[0], rest lanes
+
+no_piece_30:
+	TESTB $0x02, SI // x = float16 of x[0], rest lanes
+	JEQ   no_piece_31 // x = float16 of x[0], rest lanes
+	SUBQ  $+4, DI // x = float16 of x[0], rest lanes
+	MOVL  (DI), CX // x = float16 of x[0], rest lanes
+	SHLQ  $0x20, R8 // x = float16 of x[0], rest lanes
+	ORQ   CX, R8 // x = float16 of x[0], rest lanes
+
+no_piece_31:
+	VMOVQ       R8, X12 // x = float16 of x[0], rest lanes
+	TESTB       $0x04, SI // x = float16 of x[0], rest lanes
+	JEQ         no_piece_32 // x = float16 of x[0], rest lanes
+	SUBQ        $+8, DI // x = float16 of x[0], rest lanes
+	VMOVQ       (DI), X13 // x = float16 of x[0], rest lanes
+	VPUNPCKLQDQ X12, X13, X12 // x = float16 of x[0], rest lanes
+
+no_piece_32:
+	TESTB       $0x08, SI // x = float16 of x[0], rest lanes
+	JEQ         no_piece_33 // x = float16 of x[0], rest lanes
+	VINSERTI128 $0x01, X12, Y12, Y12 // x = float16 of x[0], rest lanes
+	VINSERTI128 $0x00, (DX), Y12, Y12 // x = float16 of x[0], rest lanes
+
+no_piece_33:
+	VEXTRACTI128 $0x01, Y12, X13 // x = float16 of x[0], rest lanes
+	VCVTPH2PS    X12, Y12 // x = float16 of x[0], rest lanes
+	VCVTPH2PS    X13, Y13 // x = float16 of x[0], rest lanes
+	ADDQ         BX, AX // y += n
+	ADDQ         BX, AX // y += n
+	LEAQ         (AX)(SI*2), DX // y = float16 of y[0], rest lanes
+	MOVQ         $+0, DI // y = float16 of y[0], rest lanes
+	TESTB        $0x01, SI // y = float16 of y[0], rest lanes
+	JEQ          no_piece_34 // y = float16 of y[0], rest lanes
+	SUBQ         $+2, DX // y = float16 of y[0], rest lanes
+	MOVWLZX      (DX), CX // y = float16 of y[0], rest lanes
+	SHLQ         $0x10, DI // y = float16 of y[0], rest lanes
+	ORQ          CX, DI // y = float16 of y[0], rest lanes
+
+no_piece_34:
+	TESTB $0x02, SI // y = float16 of y[0], rest lanes
+	JEQ   no_piece_35 // y = float16 of y[0], rest lanes
+	SUBQ  $+4, DX // y = float16 of y[0], rest lanes
+	MOVL  (DX), CX // y = float16 of y[0], rest lanes
+	SHLQ  $0x20, DI // y = float16 of y[0], rest lanes
+	ORQ   CX, DI // y = float16 of y[0], rest lanes
+
+no_piece_35:
+	VMOVQ       DI, X14 // y = float16 of y[0], rest lanes
+	TESTB       $0x04, SI // y = float16 of y[0], rest lanes
+	JEQ         no_piece_36 // y = float16 of y[0], rest lanes
+	SUBQ        $+8, DX // y = float16 of y[0], rest lanes
+	VMOVQ       (DX), X15 // y = float16 of y[0], rest lanes
+	VPUNPCKLQDQ X14, X15, X14 // y = float16 of y[0], rest lanes
+
+no_piece_36:
+	TESTB       $0x08, SI // y = float16 of y[0], rest lanes
+	JEQ         no_piece_37 // y = float16 of y[0], rest lanes
+	VINSERTI128 $0x01, X14, Y14, Y14 // y = float16 of y[0], rest lanes
+	VINSERTI128 $0x00, (AX), Y14, Y14 // y = float16 of y[0], rest lanes
+
+no_piece_37:
+	VEXTRACTI128 $0x01, Y14, X15 // y = float16 of y[0], rest lanes
+	VCVTPH2PS    X14, Y14 // y = float16 of y[0], rest lanes
+	VCVTPH2PS    X15, Y15 // y = float16 of y[0], rest lanes
+	CMPQ         BX, $+48 // n < 48
+	JLT          less_38 // n < 48
+	VFMADD231PS  Y14, Y12, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS  Y15, Y13, Y7 // s0_c3 += x * y, lanes 8..15
+	VFMADD231PS  Y14, Y14, Y8 // s1_c3 += y * y, lanes 0..7
+	VFMADD231PS  Y15, Y15, Y9 // s1_c3 += y * y, lanes 8..15
+	VFMADD231PS  Y12, Y12, Y10 // s2_c3 += x * x, lanes 0..7
+	VFMADD231PS  Y13, Y13, Y11 // s2_c3 += x * x, lanes 8..15
+	JMP          end_39
+
+less_38:
+	VFMADD231PS Y14, Y12, Y0 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y1 // s0_c2 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y2 // s1_c2 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y3 // s1_c2 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y4 // s2_c2 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y5 // s2_c2 += x * x, lanes 8..15
+
+end_39:
+less_29:
+less_28:
+less_25:
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS Y0, 128(AX) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y1, 160(AX) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y2, 384(AX) // acc[96] = s1_c2, lanes 0..7
+	VMOVUPS Y3, 416(AX) // acc[96] = s1_c2, lanes 8..15
+	VMOVUPS Y4, 640(AX) // acc[160] = s2_c2, lanes 0..7
+	VMOVUPS Y5, 672(AX) // acc[160] = s2_c2, lanes 8..15
+	VMOVUPS Y6, 192(AX) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y7, 224(AX) // acc[48] = s0_c3, lanes 8..15
+	VMOVUPS Y8, 448(AX) // acc[112] = s1_c3, lanes 0..7
+	VMOVUPS Y9, 480(AX) // acc[112] = s1_c3, lanes 8..15
+	VMOVUPS Y10, 704(AX) // acc[176] = s2_c3, lanes 0..7
+	VMOVUPS Y11, 736(AX) // acc[176] = s2_c3, lanes 8..15
+
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VXORPS       Y0, Y0, Y0 // zero = 0, lanes 0..7
+	VXORPS       Y1, Y1, Y1 // zero = 0, lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      (AX), Y2 // c0 = acc[0], lanes 0..7
+	VMOVUPS      32(AX), Y3 // c0 = acc[0], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      64(AX), Y4 // c1 = acc[16], lanes 0..7
+	VMOVUPS      96(AX), Y5 // c1 = acc[16], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      128(AX), Y6 // c2 = acc[32], lanes 0..7
+	VMOVUPS      160(AX), Y7 // c2 = acc[32], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      192(AX), Y8 // c3 = acc[48], lanes 0..7
+	VMOVUPS      224(AX), Y9 // c3 = acc[48], lanes 8..15
+	VADDPS       Y4, Y2, Y2 // c0 = c0 + c1, lanes 0..7
+	VADDPS       Y5, Y3, Y3 // c0 = c0 + c1, lanes 8..15
+	VADDPS       Y8, Y6, Y6 // c2 = c2 + c3, lanes 0..7
+	VADDPS       Y9, Y7, Y7 // c2 = c2 + c3, lanes 8..15
+	VADDPS       Y6, Y2, Y2 // c0 = c0 + c2, lanes 0..7
+	VADDPS       Y7, Y3, Y3 // c0 = c0 + c2, lanes 8..15
+	VADDPS       Y3, Y2, Y2 // c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y2, X4 // c0[0] = sum of lanes
+	VADDPS       X4, X2, X2 // c0[0] = sum of lanes
+	VPSHUFD      $0xee, X2, X4 // c0[0] = sum of lanes
+	VADDPS       X4, X2, X2 // c0[0] = sum of lanes
+	VPSHUFD      $0x55, X2, X4 // c0[0] = sum of lanes
+	VADDPS       X4, X2, X2 // c0[0] = sum of lanes
+	VADDPS       Y0, Y2, Y2 // c0 = c0 + zero, lanes 0..7
+	VADDPS       Y1, Y3, Y3 // c0 = c0 + zero, lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      256(AX), Y3 // c0 = acc[64], lanes 0..7
+	VMOVUPS      288(AX), Y4 // c0 = acc[64], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      320(AX), Y5 // c1 = acc[80], lanes 0..7
+	VMOVUPS      352(AX), Y6 // c1 = acc[80], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      384(AX), Y7 // c2 = acc[96], lanes 0..7
+	VMOVUPS      416(AX), Y8 // c2 = acc[96], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      448(AX), Y9 // c3 = acc[112], lanes 0..7
+	VMOVUPS      480(AX), Y10 // c3 = acc[112], lanes 8..15
+	VADDPS       Y5, Y3, Y3 // c0 = c0 + c1, lanes 0..7
+	VADDPS       Y6, Y4, Y4 // c0 = c0 + c1, lanes 8..15
+	VADDPS       Y9, Y7, Y7 // c2 = c2 + c3, lanes 0..7
+	VADDPS       Y10, Y8, Y8 // c2 = c2 + c3, lanes 8..15
+	VADDPS       Y7, Y3, Y3 // c0 = c0 + c2, lanes 0..7
+	VADDPS       Y8, Y4, Y4 // c0 = c0 + c2, lanes 8..15
+	VADDPS       Y4, Y3, Y3 // c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y3, X5 // c0[0] = sum of lanes
+	VADDPS       X5, X3, X3 // c0[0] = sum of lanes
+	VPSHUFD      $0xee, X3, X5 // c0[0] = sum of lanes
+	VADDPS       X5, X3, X3 // c0[0] = sum of lanes
+	VPSHUFD      $0x55, X3, X5 // c0[0] = sum of lanes
+	VADDPS       X5, X3, X3 // c0[0] = sum of lanes
+	VADDPS       Y0, Y3, Y3 // c0 = c0 + zero, lanes 0..7
+	VADDPS       Y1, Y4, Y4 // c0 = c0 + zero, lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      512(AX), Y4 // c0 = acc[128], lanes 0..7
+	VMOVUPS      544(AX), Y5 // c0 = acc[128], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      576(AX), Y6 // c1 = acc[144], lanes 0..7
+	VMOVUPS      608(AX), Y7 // c1 = acc[144], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      640(AX), Y8 // c2 = acc[160], lanes 0..7
+	VMOVUPS      672(AX), Y9 // c2 = acc[160], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      704(AX), Y10 // c3 = acc[176], lanes 0..7
+	VMOVUPS      736(AX), Y11 // c3 = acc[176], lanes 8..15
+	VADDPS       Y6, Y4, Y4 // c0 = c0 + c1, lanes 0..7
+	VADDPS       Y7, Y5, Y5 // c0 = c0 + c1, lanes 8..15
+	VADDPS       Y10, Y8, Y8 // c2 = c2 + c3, lanes 0..7
+	VADDPS       Y11, Y9, Y9 // c2 = c2 + c3, lanes 8..15
+	VADDPS       Y8, Y4, Y4 // c0 = c0 + c2, lanes 0..7
+	VADDPS       Y9, Y5, Y5 // c0 = c0 + c2, lanes 8..15
+	VADDPS       Y5, Y4, Y4 // c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y4, X6 // c0[0] = sum of lanes
+	VADDPS       X6, X4, X4 // c0[0] = sum of lanes
+	VPSHUFD      $0xee, X4, X6 // c0[0] = sum of lanes
+	VADDPS       X6, X4, X4 // c0[0] = sum of lanes
+	VPSHUFD      $0x55, X4, X6 // c0[0] = sum of lanes
+	VADDPS       X6, X4, X4 // c0[0] = sum of lanes
+	VADDPS       Y0, Y4, Y4 // c0 = c0 + zero, lanes 0..7
+	VADDPS       Y1, Y5, Y5 // c0 = c0 + zero, lanes 8..15
+	MOVQ         sums+0(FP), AX // sums
+	VMOVSS       X2, (AX) // sums[0] = c0[0]
+	VMOVSS       X3, 4(AX) // sums[1] = c0[0]
+	VMOVSS       X4, 8(AX) // sums[2] = c0[0]
+	VZEROUPPER
+	RET
+
+// func dotInt8AVX2(dst *int32, q *int8, rows *int8, dim int, stride int, count int, index *uint32, last *uint32, ahead int)
+TEXT ·dotInt8AVX2(SB), NOSPLIT, $0-72
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ   q+8(FP), R8 // q
+	MOVQ   dim+24(FP), R9 // dim
+	VXORPS Y0, Y0, Y0 // sum0 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // sum0 = 0, lanes 8..15
+	CMPQ   R9, $+64 // dim < 64
+	JLT    lines_end_6 // dim < 64
+
+lines_5:
+	PREFETCHT1 (DI) // prefetch ahead[0]
+	VPMOVSXBW  (R8), Y2 // x = 32 bytes of q[0]
+	VPMOVSXBW  16(R8), Y3 // x = 32 bytes of q[0]
+	VPMOVSXBW  (SI), Y4 // y = 32 bytes of row[0]
+	VPMOVSXBW  16(SI), Y5 // y = 32 bytes of row[0]
+	VPMADDWD   Y4, Y2, Y2 // sum0 += pairs of x * y, lanes 0..7
+	VPADDD     Y2, Y0, Y0 // sum0 += pairs of x * y, lanes 0..7
+	VPMADDWD   Y5, Y3, Y2 // sum0 += pairs of x * y, lanes 8..15
+	VPADDD     Y2, Y1, Y1 // sum0 += pairs of x * y, lanes 8..15
+	VPMOVSXBW  32(R8), Y2 // x = 32 bytes of q[8]
+	VPMOVSXBW  48(R8), Y3 // x = 32 bytes of q[8]
+	VPMOVSXBW  32(SI), Y4 // y = 32 bytes of row[8]
+	VPMOVSXBW  48(SI), Y5 // y = 32 bytes of row[8]
+	VPMADDWD   Y4, Y2, Y2 // sum0 += pairs of x * y, lanes 0..7
+	VPADDD     Y2, Y0, Y0 // sum0 += pairs of x * y, lanes 0..7
+	VPMADDWD   Y5, Y3, Y2 // sum0 += pairs of x * y, lanes 8..15
+	VPADDD     Y2, Y1, Y1 // sum0 += pairs of x * y, lanes 8..15
+	ADDQ       $+64, R8 // q += 64
+	ADDQ       $+64, SI // row += 64
+	ADDQ       $+64, DI // ahead += 64
+	SUBQ       $+64, R9 // dim += -64
+	CMPQ       R9, $+64 // dim >= 64
+	JGE        lines_5 // dim >= 64
+
+lines_end_6:
+	CMPQ R9, $+32 // dim < 32
+	JLT  half_line_end_8 // dim < 32
+
+half_line_7:
+	PREFETCHT1 (DI) // prefetch ahead[0]
+	VPMOVSXBW  (R8), Y2 // x = 32 bytes of q[0]
+	VPMOVSXBW  16(R8), Y3 // x = 32 bytes of q[0]
+	VPMOVSXBW  (SI), Y4 // y = 32 bytes of row[0]
+	VPMOVSXBW  16(SI), Y5 // y = 32 bytes of row[0]
+	VPMADDWD   Y4, Y2, Y2 // sum0 += pairs of x * y, lanes 0..7
+	VPADDD     Y2, Y0, Y0 // sum0 += pairs of x * y, lanes 0..7
+	VPMADDWD   Y5, Y3, Y2 // sum0 += pairs of x * y, lanes 8..15
+	VPADDD     Y2, Y1, Y1 // sum0 += pairs of x * y, lanes 8..15
+	ADDQ       $+32, R8 // q += 32
+	ADDQ       $+32, SI // row += 32
+	SUBQ       $+32, R9 // dim += -32
+	CMPQ       R9, $+32 // dim >= 32
+	JGE        half_line_7 // dim >= 32
+
+half_line_end_8:
+	CMPQ       R9, $+1 // dim < 1
+	JLT        less_9 // dim < 1
+	PREFETCHT1 (DI) // prefetch ahead[0]
+	LEAQ       (R8)(R9*1), R10 // x = dim bytes of q[0]
+	MOVQ       $+0, R12 // x = dim bytes of q[0]
+	TESTB      $0x01, R9 // x = dim bytes of q[0]
+	JEQ        no_piece_10 // x = dim bytes of q[0]
+	SUBQ       $+1, R10 // x = dim bytes of q[0]
+	MOVBLZX    (R10), R12 // x = dim bytes of q[0]
+
+no_piece_10:
+	TESTB   $0x02, R9 // x = dim bytes of q[0]
+	JEQ     no_piece_11 // x = dim bytes of q[0]
+	SUBQ    $+2, R10 // x = dim bytes of q[0]
+	MOVWLZX (R10), R11 // x = dim bytes of q[0]
+	SHLQ    $0x10, R12 // x = dim bytes of q[0]
+	ORQ     R11, R12 // x = dim bytes of q[0]
+
+no_piece_11:
+	TESTB $0x04, R9 // x = dim bytes of q[0]
+	JEQ   no_piece_12 // x = dim bytes of q[0]
+	SUBQ  $+4, R10 // x = dim bytes of q[0]
+	MOVL  (R10), R11 // x = dim bytes of q[0]
+	SHLQ  $0x20, R12 // x = dim bytes of q[0]
+	ORQ   R11, R12 // x = dim bytes of q[0]
+
+no_piece_12:
+	VMOVQ       R12, X2 // x = dim bytes of q[0]
+	TESTB       $0x08, R9 // x = dim bytes of q[0]
+	JEQ         no_piece_13 // x = dim bytes of q[0]
+	SUBQ        $+8, R10 // x = dim bytes of q[0]
+	VMOVQ       (R10), X3 // x = dim bytes of q[0]
+	VPUNPCKLQDQ X2, X3, X2 // x = dim bytes of q[0]
+
+no_piece_13:
+	TESTB       $0x10, R9 // x = dim bytes of q[0]
+	JEQ         no_piece_14 // x = dim bytes of q[0]
+	VINSERTI128 $0x01, X2, Y2, Y2 // x = dim bytes of q[0]
+	VINSERTI128 $0x00, (R8), Y2, Y2 // x = dim bytes of q[0]
+
+no_piece_14:
+	VEXTRACTI128 $0x01, Y2, X3 // x = dim bytes of q[0]
+	VPMOVSXBW    X2, Y2 // x = dim bytes of q[0]
+	VPMOVSXBW    X3, Y3 // x = dim bytes of q[0]
+	LEAQ         (SI)(R9*1), R8 // y = dim bytes of row[0]
+	MOVQ         $+0, R10 // y = dim bytes of row[0]
+	TESTB        $0x01, R9 // y = dim bytes of row[0]
+	JEQ          no_piece_15 // y = dim bytes of row[0]
+	SUBQ         $+1, R8 // y = dim bytes of row[0]
+	MOVBLZX      (R8), R10 // y = dim bytes of row[0]
+
+no_piece_15:
+	TESTB   $0x02, R9 // y = dim bytes of row[0]
+	JEQ     no_piece_16 // y = dim bytes of row[0]
+	SUBQ    $+2, R8 // y = dim bytes of row[0]
+	MOVWLZX (R8), R11 // y = dim bytes of row[0]
+	SHLQ    $0x10, R10 // y = dim bytes of row[0]
+	ORQ     R11, R10 // y = dim bytes of row[0]
+
+no_piece_16:
+	TESTB $0x04, R9 // y = dim bytes of row[0]
+	JEQ   no_piece_17 // y = dim bytes of row[0]
+	SUBQ  $+4, R8 // y = dim bytes of row[0]
+	MOVL  (R8), R11 // y = dim bytes of row[0]
+	SHLQ  $0x20, R10 // y = dim bytes of row[0]
+	ORQ   R11, R10 // y = dim bytes of row[0]
+
+no_piece_17:
+	VMOVQ       R10, X4 // y = dim bytes of row[0]
+	TESTB       $0x08, R9 // y = dim bytes of row[0]
+	JEQ         no_piece_18 // y = dim bytes of row[0]
+	SUBQ        $+8, R8 // y = dim bytes of row[0]
+	VMOVQ       (R8), X5 // y = dim bytes of row[0]
+	VPUNPCKLQDQ X4, X5, X4 // y = dim bytes of row[0]
+
+no_piece_18:
+	TESTB       $0x10, R9 // y = dim bytes of row[0]
+	JEQ         no_piece_19 // y = dim bytes of row[0]
+	VINSERTI128 $0x01, X4, Y4, Y4 // y = dim bytes of row[0]
+	VINSERTI128 $0x00, (SI), Y4, Y4 // y = dim bytes of row[0]
+
+no_piece_19:
+	VEXTRACTI128 $0x01, Y4, X5 // y = dim bytes of row[0]
+	VPMOVSXBW    X4, Y4 // y = dim bytes of row[0]
+	VPMOVSXBW    X5, Y5 // y = dim bytes of row[0]
+	VPMADDWD     Y4, Y2, Y2 // sum0 += pairs of x * y, lanes 0..7
+	VPADDD       Y2, Y0, Y0 // sum0 += pairs of x * y, lanes 0..7
+	VPMADDWD     Y5, Y3, Y2 // sum0 += pairs of x * y, lanes 8..15
+	VPADDD       Y2, Y1, Y1 // sum0 += pairs of x * y, lanes 8..15
+
+less_9:
+	VPADDD       Y1, Y0, Y0 // sum0[0] = sum of lanes (int)
+	VEXTRACTF128 $0x01, Y0, X1 // sum0[0] = sum of lanes (int)
+	VPADDD       X1, X0, X0 // sum0[0] = sum of lanes (int)
+	VPSHUFD      $0xee, X0, X1 // sum0[0] = sum of lanes (int)
+	VPADDD       X1, X0, X0 // sum0[0] = sum of lanes (int)
+	VPSHUFD      $0x55, X0, X1 // sum0[0] = sum of lanes (int)
+	VPADDD       X1, X0, X0 // sum0[0] = sum of lanes (int)
+	VMOVSS       X0, (AX) // dst[0] = sum0[0]
+	ADDQ         $+4, AX // dst += 4
+	SUBQ         $+1, DX // count += -1
+	CMPQ         DX, $+1 // count >= 1
+	JGE          rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func l2Int8AVX2(dst *int32, q *int8, rows *int8, dim int, stride int, count int, index *uint32, last *uint32, ahead int)
+TEXT ·l2Int8AVX2(SB), NOSPLIT, $0-72
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ   q+8(FP), R8 // q
+	MOVQ   dim+24(FP), R9 // dim
+	VXORPS Y0, Y0, Y0 // sum0 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // sum0 = 0, lanes 8..15
+	CMPQ   R9, $+64 // dim < 64
+	JLT    lines_end_6 // dim < 64
+
+lines_5:
+	PREFETCHT1 (DI) // prefetch ahead[0]
+	VPMOVSXBW  (R8), Y2 // x = 32 bytes of q[0]
+	VPMOVSXBW  16(R8), Y3 // x = 32 bytes of q[0]
+	VPMOVSXBW  (SI), Y4 // y = 32 bytes of row[0]
+	VPMOVSXBW  16(SI), Y5 // y = 32 bytes of row[0]
+	VPSUBW     Y4, Y2, Y2 // x = x - (int16) y, lanes 0..7
+	VPSUBW     Y5, Y3, Y3 // x = x - (int16) y, lanes 8..15
+	VPMADDWD   Y2, Y2, Y2 // sum0 += pairs of x * x, lanes 0..7
+	VPADDD     Y2, Y0, Y0 // sum0 += pairs of x * x, lanes 0..7
+	VPMADDWD   Y3, Y3, Y2 // sum0 += pairs of x * x, lanes 8..15
+	VPADDD     Y2, Y1, Y1 // sum0 += pairs of x * x, lanes 8..15
+	VPMOVSXBW  32(R8), Y2 // x = 32 bytes of q[8]
+	VPMOVSXBW  48(R8), Y3 // x = 32 bytes of q[8]
+	VPMOVSXBW  32(SI), Y4 // y = 32 bytes of row[8]
+	VPMOVSXBW  48(SI), Y5 // y = 32 bytes of row[8]
+	VPSUBW     Y4, Y2, Y2 // x = x - (int16) y, lanes 0..7
+	VPSUBW     Y5, Y3, Y3 // x = x - (int16) y, lanes 8..15
+	VPMADDWD   Y2, Y2, Y2 // sum0 += pairs of x * x, lanes 0..7
+	VPADDD     Y2, Y0, Y0 // sum0 += pairs of x * x, lanes 0..7
+	VPMADDWD   Y3, Y3, Y2 // sum0 += pairs of x * x, lanes 8..15
+	VPADDD     Y2, Y1, Y1 // sum0 += pairs of x * x, lanes 8..15
+	ADDQ       $+64, R8 // q += 64
+	ADDQ       $+64, SI // row += 64
+	ADDQ       $+64, DI // ahead += 64
+	SUBQ       $+64, R9 // dim += -64
+	CMPQ       R9, $+64 // dim >= 64
+	JGE        lines_5 // dim >= 64
+
+lines_end_6:
+	CMPQ R9, $+32 // dim < 32
+	JLT  half_line_end_8 // dim < 32
+
+half_line_7:
+	PREFETCHT1 (DI) // prefetch ahead[0]
+	VPMOVSXBW  (R8), Y2 // x = 32 bytes of q[0]
+	VPMOVSXBW  16(R8), Y3 // x = 32 bytes of q[0]
+	VPMOVSXBW  (SI), Y4 // y = 32 bytes of row[0]
+	VPMOVSXBW  16(SI), Y5 // y = 32 bytes of row[0]
+	VPSUBW     Y4, Y2, Y2 // x = x - (int16) y, lanes 0..7
+	VPSUBW     Y5, Y3, Y3 // x = x - (int16) y, lanes 8..15
+	VPMADDWD   Y2, Y2, Y2 // sum0 += pairs of x * x, lanes 0..7
+	VPADDD     Y2, Y0, Y0 // sum0 += pairs of x * x, lanes 0..7
+	VPMADDWD   Y3, Y3, Y2 // sum0 += pairs of x * x, lanes 8..15
+	VPADDD     Y2, Y1, Y1 // sum0 += pairs of x * x, lanes 8..15
+	ADDQ       $+32, R8 // q += 32
+	ADDQ       $+32, SI // row += 32
+	SUBQ       $+32, R9 // dim += -32
+	CMPQ       R9, $+32 // dim >= 32
+	JGE        half_line_7 // dim >= 32
+
+half_line_end_8:
+	CMPQ       R9, $+1 // dim < 1
+	JLT        less_9 // dim < 1
+	PREFETCHT1 (DI) // prefetch ahead[0]
+	LEAQ       (R8)(R9*1), R10 // x = dim bytes of q[0]
+	MOVQ       $+0, R12 // x = dim bytes of q[0]
+	TESTB      $0x01, R9 // x = dim bytes of q[0]
+	JEQ        no_piece_10 // x = dim bytes of q[0]
+	SUBQ       $+1, R10 // x = dim bytes of q[0]
+	MOVBLZX    (R10), R12 // x = dim bytes of q[0]
+
+no_piece_10:
+	TESTB   $0x02, R9 // x = dim bytes of q[0]
+	JEQ     no_piece_11 // x = dim bytes of q[0]
+	SUBQ    $+2, R10 // x = dim bytes of q[0]
+	MOVWLZX (R10), R11 // x = dim bytes of q[0]
+	SHLQ    $0x10, R12 // x = dim bytes of q[0]
+	ORQ     R11, R12 // x = dim bytes of q[0]
+
+no_piece_11:
+	TESTB $0x04, R9 // x = dim bytes of q[0]
+	JEQ   no_piece_12 // x = dim bytes of q[0]
+	SUBQ  $+4, R10 // x = dim bytes of q[0]
+	MOVL  (R10), R11 // x = dim bytes of q[0]
+	SHLQ  $0x20, R12 // x = dim bytes of q[0]
+	ORQ   R11, R12 // x = dim bytes of q[0]
+
+no_piece_12:
+	VMOVQ       R12, X2 // x = dim bytes of q[0]
+	TESTB       $0x08, R9 // x = dim bytes of q[0]
+	JEQ         no_piece_13 // x = dim bytes of q[0]
+	SUBQ        $+8, R10 // x = dim bytes of q[0]
+	VMOVQ       (R10), X3 // x = dim bytes of q[0]
+	VPUNPCKLQDQ X2, X3, X2 // x = dim bytes of q[0]
+
+no_piece_13:
+	TESTB       $0x10, R9 // x = dim bytes of q[0]
+	JEQ         no_piece_14 // x = dim bytes of q[0]
+	VINSERTI128 $0x01, X2, Y2, Y2 // x = dim bytes of q[0]
+	VINSERTI128 $0x00, (R8), Y2, Y2 // x = dim bytes of q[0]
+
+no_piece_14:
+	VEXTRACTI128 $0x01, Y2, X3 // x = dim bytes of q[0]
+	VPMOVSXBW    X2, Y2 // x = dim bytes of q[0]
+	VPMOVSXBW    X3, Y3 // x = dim bytes of q[0]
+	LEAQ         (SI)(R9*1), R8 // y = dim bytes of row[0]
+	MOVQ         $+0, R10 // y = dim bytes of row[0]
+	TESTB        $0x01, R9 // y = dim bytes of row[0]
+	JEQ          no_piece_15 // y = dim bytes of row[0]
+	SUBQ         $+1, R8 // y = dim bytes of row[0]
+	MOVBLZX      (R8), R10 // y = dim bytes of row[0]
+
+no_piece_15:
+	TESTB   $0x02, R9 // y = dim bytes of row[0]
+	JEQ     no_piece_16 // y = dim bytes of row[0]
+	SUBQ    $+2, R8 // y = dim bytes of row[0]
+	MOVWLZX (R8), R11 // y = dim bytes of row[0]
+	SHLQ    $0x10, R10 // y = dim bytes of row[0]
+	ORQ     R11, R10 // y = dim bytes of row[0]
+
+no_piece_16:
+	TESTB $0x04, R9 // y = dim bytes of row[0]
+	JEQ   no_piece_17 // y = dim bytes of row[0]
+	SUBQ  $+4, R8 // y = dim bytes of row[0]
+	MOVL  (R8), R11 // y = dim bytes of row[0]
+	SHLQ  $0x20, R10 // y = dim bytes of row[0]
+	ORQ   R11, R10 // y = dim bytes of row[0]
+
+no_piece_17:
+	VMOVQ       R10, X4 // y = dim bytes of row[0]
+	TESTB       $0x08, R9 // y = dim bytes of row[0]
+	JEQ         no_piece_18 // y = dim bytes of row[0]
+	SUBQ        $+8, R8 // y = dim bytes of row[0]
+	VMOVQ       (R8), X5 // y = dim bytes of row[0]
+	VPUNPCKLQDQ X4, X5, X4 // y = dim bytes of row[0]
+
+no_piece_18:
+	TESTB       $0x10, R9 // y = dim bytes of row[0]
+	JEQ         no_piece_19 // y = dim bytes of row[0]
+	VINSERTI128 $0x01, X4, Y4, Y4 // y = dim bytes of row[0]
+	VINSERTI128 $0x00, (SI), Y4, Y4 // y = dim bytes of row[0]
+
+no_piece_19:
+	VEXTRACTI128 $0x01, Y4, X5 // y = dim bytes of row[0]
+	VPMOVSXBW    X4, Y4 // y = dim bytes of row[0]
+	VPMOVSXBW    X5, Y5 // y = dim bytes of row[0]
+	VPSUBW       Y4, Y2, Y2 // x = x - (int16) y, lanes 0..7
+	VPSUBW       Y5, Y3, Y3 // x = x - (int16) y, lanes 8..15
+	VPMADDWD     Y2, Y2, Y2 // sum0 += pairs of x * x, lanes 0..7
+	VPADDD       Y2, Y0, Y0 // sum0 += pairs of x * x, lanes 0..7
+	VPMADDWD     Y3, Y3, Y2 // sum0 += pairs of x * x, lanes 8..15
+	VPADDD       Y2, Y1, Y1 // sum0 += pairs of x * x, lanes 8..15
+
+less_9:
+	VPADDD       Y1, Y0, Y0 // sum0[0] = sum of lanes (int)
+	VEXTRACTF128 $0x01, Y0, X1 // sum0[0] = sum of lanes (int)
+	VPADDD       X1, X0, X0 // sum0[0] = sum of lanes (int)
+	VPSHUFD      $0xee, X0, X1 // sum0[0] = sum of lanes (int)
+	VPADDD       X1, X0, X0 // sum0[0] = sum of lanes (int)
+	VPSHUFD      $0x55, X0, X1 // sum0[0] = sum of lanes (int)
+	VPADDD       X1, X0, X0 // sum0[0] = sum of lanes (int)
+	VMOVSS       X0, (AX) // dst[0] = sum0[0]
+	ADDQ         $+4, AX // dst += 4
+	SUBQ         $+1, DX // count += -1
+	CMPQ         DX, $+1 // count >= 1
+	JGE          rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func cosineInt8AVX2(dst *int32, q *int8, rows *int8, dim int, stride int, count int, index *uint32, last *uint32, ahead int)
+TEXT ·cosineInt8AVX2(SB), NOSPLIT, $0-72
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ   q+8(FP), R8 // q
+	MOVQ   dim+24(FP), R9 // dim
+	VXORPS Y0, Y0, Y0 // sum0 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // sum0 = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // sum1 = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // sum1 = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // sum2 = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // sum2 = 0, lanes 8..15
+	CMPQ   R9, $+64 // dim < 64
+	JLT    lines_end_6 // dim < 64
+
+lines_5:
+	PREFETCHT1 (DI) // prefetch ahead[0]
+	VPMOVSXBW  (R8), Y6 // x = 32 bytes of q[0]
+	VPMOVSXBW  16(R8), Y7 // x = 32 bytes of q[0]
+	VPMOVSXBW  (SI), Y8 // y = 32 bytes of row[0]
+	VPMOVSXBW  16(SI), Y9 // y = 32 bytes of row[0]
+	VPMADDWD   Y8, Y6, Y10 // sum0 += pairs of x * y, lanes 0..7
+	VPADDD     Y10, Y0, Y0 // sum0 += pairs of x * y, lanes 0..7
+	VPMADDWD   Y9, Y7, Y10 // sum0 += pairs of x * y, lanes 8..15
+	VPADDD     Y10, Y1, Y1 // sum0 += pairs of x * y, lanes 8..15
+	VPMADDWD   Y8, Y8, Y8 // sum1 += pairs of y * y, lanes 0..7
+	VPADDD     Y8, Y2, Y2 // sum1 += pairs of y * y, lanes 0..7
+	VPMADDWD   Y9, Y9, Y8 // sum1 += pairs of y * y, lanes 8..15
+	VPADDD     Y8, Y3, Y3 // sum1 += pairs of y * y, lanes 8..15
+	VPMADDWD   Y6, Y6, Y6 // sum2 += pairs of x * x, lanes 0..7
+	VPADDD     Y6, Y4, Y4 // sum2 += pairs of x * x, lanes 0..7
+	VPMADDWD   Y7, Y7, Y6 // sum2 += pairs of x * x, lanes 8..15
+	VPADDD     Y6, Y5, Y5 // sum2 += pairs of x * x, lanes 8..15
+	VPMOVSXBW  32(R8), Y6 // x = 32 bytes of q[8]
+	VPMOVSXBW  48(R8), Y7 // x = 32 bytes of q[8]
+	VPMOVSXBW  32(SI), Y8 // y = 32 bytes of row[8]
+	VPMOVSXBW  48(SI), Y9 // y = 32 bytes of row[8]
+	VPMADDWD   Y8, Y6, Y10 // sum0 += pairs of x * y, lanes 0..7
+	VPADDD     Y10, Y0, Y0 // sum0 += pairs of x * y, lanes 0..7
+	VPMADDWD   Y9, Y7, Y10 // sum0 += pairs of x * y, lanes 8..15
+	VPADDD     Y10, Y1, Y1 // sum0 += pairs of x * y, lanes 8..15
+	VPMADDWD   Y8, Y8, Y8 // sum1 += pairs of y * y, lanes 0..7
+	VPADDD     Y8, Y2, Y2 // sum1 += pairs of y * y, lanes 0..7
+	VPMADDWD   Y9, Y9, Y8 // sum1 += pairs of y * y, lanes 8..15
+	VPADDD     Y8, Y3, Y3 // sum1 += pairs of y * y, lanes 8..15
+	VPMADDWD   Y6, Y6, Y6 // sum2 += pairs of x * x, lanes 0..7
+	VPADDD     Y6, Y4, Y4 // sum2 += pairs of x * x, lanes 0..7
+	VPMADDWD   Y7, Y7, Y6 // sum2 += pairs of x * x, lanes 8..15
+	VPADDD     Y6, Y5, Y5 // sum2 += pairs of x * x, lanes 8..15
+	ADDQ       $+64, R8 // q += 64
+	ADDQ       $+64, SI // row += 64
+	ADDQ       $+64, DI // ahead += 64
+	SUBQ       $+64, R9 // dim += -64
+	CMPQ       R9, $+64 // dim >= 64
+	JGE        lines_5 // dim >= 64
+
+lines_end_6:
+	CMPQ R9, $+32 // dim < 32
+	JLT  half_line_end_8 // dim < 32
+
+half_line_7:
+	PREFETCHT1 (DI) // prefetch ahead[0]
+	VPMOVSXBW  (R8), Y6 // x = 32 bytes of q[0]
+	VPMOVSXBW  16(R8), Y7 // x = 32 bytes of q[0]
+	VPMOVSXBW  (SI), Y8 // y = 32 bytes of row[0]
+	VPMOVSXBW  16(SI), Y9 // y = 32 bytes of row[0]
+	VPMADDWD   Y8, Y6, Y10 // sum0 += pairs of x * y, lanes 0..7
+	VPADDD     Y10, Y0, Y0 // sum0 += pairs of x * y, lanes 0..7
+	VPMADDWD   Y9, Y7, Y10 // sum0 += pairs of x * y, lanes 8..15
+	VPADDD     Y10, Y1, Y1 // sum0 += pairs of x * y, lanes 8..15
+	VPMADDWD   Y8, Y8, Y8 // sum1 += pairs of y * y, lanes 0..7
+	VPADDD     Y8, Y2, Y2 // sum1 += pairs of y * y, lanes 0..7
+	VPMADDWD   Y9, Y9, Y8 // sum1 += pairs of y * y, lanes 8..15
+	VPADDD     Y8, Y3, Y3 // sum1 += pairs of y * y, lanes 8..15
+	VPMADDWD   Y6, Y6, Y6 // sum2 += pairs of x * x, lanes 0..7
+	VPADDD     Y6, Y4, Y4 // sum2 += pairs of x * x, lanes 0..7
+	VPMADDWD   Y7, Y7, Y6 // sum2 += pairs of x * x, lanes 8..15
+	VPADDD     Y6, Y5, Y5 // sum2 += pairs of x * x, lanes 8..15
+	ADDQ       $+32, R8 // q += 32
+	ADDQ       $+32, SI // row += 32
+	SUBQ       $+32, R9 // dim += -32
+	CMPQ       R9, $+32 // dim >= 32
+	JGE        half_line_7 // dim >= 32
+
+half_line_end_8:
+	CMPQ       R9, $+1 // dim < 1
+	JLT        less_9 // dim < 1
+	PREFETCHT1 (DI) // prefetch ahead[0]
+	LEAQ       (R8)(R9*1), R10 // x = dim bytes of q[0]
+	MOVQ       $+0, R12 // x = dim bytes of q[0]
+	TESTB      $0x01, R9 // x = dim bytes of q[0]
+	JEQ        no_piece_10 // x = dim bytes of q[0]
+	SUBQ       $+1, R10 // x = dim bytes of q[0]
+	MOVBLZX    (R10), R12 // x = dim bytes of q[0]
+
+no_piece_10:
+	TESTB   $0x02, R9 // x = dim bytes of q[0]
+	JEQ     no_piece_11 // x = dim bytes of q[0]
+	SUBQ    $+2, R10 // x = dim bytes of q[0]
+	MOVWLZX (R10), R11 // x = dim bytes of q[0]
+	SHLQ    $0x10, R12 // x = dim bytes of q[0]
+	ORQ     R11, R12 // x = dim bytes of q[0]
+
+no_piece_11:
+	TESTB $0x04, R9 // x = dim bytes of q[0]
+	JEQ   no_piece_12 // x = dim bytes of q[0]
+	SUBQ  $+4, R10 // x = dim bytes of q[0]
+	MOVL  (R10), R11 // x = dim bytes of q[0]
+	SHLQ  $0x20, R12 // x = dim bytes of q[0]
+	ORQ   R11, R12 // x = dim bytes of q[0]
+
+no_piece_12:
+	VMOVQ       R12, X6 // x = dim bytes of q[0]
+	TESTB       $0x08, R9 // x = dim bytes of q[0]
+	JEQ         no_piece_13 // x = dim bytes of q[0]
+	SUBQ        $+8, R10 // x = dim bytes of q[0]
+	VMOVQ       (R10), X7 // x = dim bytes of q[0]
+	VPUNPCKLQDQ X6, X7, X6 // x = dim bytes of q[0]
+
+no_piece_13:
+	TESTB       $0x10, R9 // x = dim bytes of q[0]
+	JEQ         no_piece_14 // x = dim bytes of q[0]
+	VINSERTI128 $0x01, X6, Y6, Y6 // x = dim bytes of q[0]
+	VINSERTI128 $0x00, (R8), Y6, Y6 // x = dim bytes of q[0]
+
+no_piece_14:
+	VEXTRACTI128 $0x01, Y6, X7 // x = dim bytes of q[0]
+	VPMOVSXBW    X6, Y6 // x = dim bytes of q[0]
+	VPMOVSXBW    X7, Y7 // x = dim bytes of q[0]
+	LEAQ         (SI)(R9*1), R8 // y = dim bytes of row[0]
+	MOVQ         $+0, R10 // y = dim bytes of row[0]
+	TESTB        $0x01, R9 // y = dim bytes of row[0]
+	JEQ          no_piece_15 // y = dim bytes of row[0]
+	SUBQ         $+1, R8 // y = dim bytes of row[0]
+	MOVBLZX      (R8), R10 // y = dim bytes of row[0]
+
+no_piece_15:
+	TESTB   $0x02, R9 // y = dim bytes of row[0]
+	JEQ     no_piece_16 // y = dim bytes of row[0]
+	SUBQ    $+2, R8 // y = dim bytes of row[0]
+	MOVWLZX (R8), R11 // y = dim bytes of row[0]
+	SHLQ    $0x10, R10 // y = dim bytes of row[0]
+	ORQ     R11, R10 // y = dim bytes of row[0]
+
+no_piece_16:
+	TESTB $0x04, R9 // y = dim bytes of row[0]
+	JEQ   no_piece_17 // y = dim bytes of row[0]
+	SUBQ  $+4, R8 // y = dim bytes of row[0]
+	MOVL  (R8), R11 // y = dim bytes of row[0]
+	SHLQ  $0x20, R10 // y = dim bytes of row[0]
+	ORQ   R11, R10 // y = dim bytes of row[0]
+
+no_piece_17:
+	VMOVQ       R10, X8 // y = dim bytes of row[0]
+	TESTB       $0x08, R9 // y = dim bytes of row[0]
+	JEQ         no_piece_18 // y = dim bytes of row[0]
+	SUBQ        $+8, R8 // y = dim bytes of row[0]
+	VMOVQ       (R8), X9 // y = dim bytes of row[0]
+	VPUNPCKLQDQ X8, X9, X8 // y = dim bytes of row[0]
+
+no_piece_18:
+	TESTB       $0x10, R9 // y = dim bytes of row[0]
+	JEQ         no_piece_19 // y = dim bytes of row[0]
+	VINSERTI128 $0x01, X8, Y8, Y8 // y = dim bytes of row[0]
+	VINSERTI128 $0x00, (SI), Y8, Y8 // y = dim bytes of row[0]
+
+no_piece_19:
+	VEXTRACTI128 $0x01, Y8, X9 // y = dim bytes of row[0]
+	VPMOVSXBW    X8, Y8 // y = dim bytes of row[0]
+	VPMOVSXBW    X9, Y9 // y = dim bytes of row[0]
+	VPMADDWD     Y8, Y6, Y10 // sum0 += pairs of x * y, lanes 0..7
+	VPADDD       Y10, Y0, Y0 // sum0 += pairs of x * y, lanes 0..7
+	VPMADDWD     Y9, Y7, Y10 // sum0 += pairs of x * y, lanes 8..15
+	VPADDD       Y10, Y1, Y1 // sum0 += pairs of x * y, lanes 8..15
+	VPMADDWD     Y8, Y8, Y8 // sum1 += pairs of y * y, lanes 0..7
+	VPADDD       Y8, Y2, Y2 // sum1 += pairs of y * y, lanes 0..7
+	VPMADDWD     Y9, Y9, Y8 // sum1 += pairs of y * y, lanes 8..15
+	VPADDD       Y8, Y3, Y3 // sum1 += pairs of y * y, lanes 8..15
+	VPMADDWD     Y6, Y6, Y6 // sum2 += pairs of x * x, lanes 0..7
+	VPADDD       Y6, Y4, Y4 // sum2 += pairs of x * x, lanes 0..7
+	VPMADDWD     Y7, Y7, Y6 // sum2 += pairs of x * x, lanes 8..15
+	VPADDD       Y6, Y5, Y5 // sum2 += pairs of x * x, lanes 8..15
+
+less_9:
+	VPADDD       Y1, Y0, Y0 // sum0[0] = sum of lanes (int)
+	VEXTRACTF128 $0x01, Y0, X1 // sum0[0] = sum of lanes (int)
+	VPADDD       X1, X0, X0 // sum0[0] = sum of lanes (int)
+	VPSHUFD      $0xee, X0, X1 // sum0[0] = sum of lanes (int)
+	VPADDD       X1, X0, X0 // sum0[0] = sum of lanes (int)
+	VPSHUFD      $0x55, X0, X1 // sum0[0] = sum of lanes (int)
+	VPADDD       X1, X0, X0 // sum0[0] = sum of lanes (int)
+	VMOVSS       X0, (AX) // dst[0] = sum0[0]
+	VPADDD       Y3, Y2, Y2 // sum1[0] = sum of lanes (int)
+	VEXTRACTF128 $0x01, Y2, X0 // sum1[0] = sum of lanes (int)
+	VPADDD       X0, X2, X2 // sum1[0] = sum of lanes (int)
+	VPSHUFD      $0xee, X2, X0 // sum1[0] = sum of lanes (int)
+	VPADDD       X0, X2, X2 // sum1[0] = sum of lanes (int)
+	VPSHUFD      $0x55, X2, X0 // sum1[0] = sum of lanes (int)
+	VPADDD       X0, X2, X2 // sum1[0] = sum of lanes (int)
+	VMOVSS       X2, 4(AX) // dst[1] = sum1[0]
+	VPADDD       Y5, Y4, Y4 // sum2[0] = sum of lanes (int)
+	VEXTRACTF128 $0x01, Y4, X0 // sum2[0] = sum of lanes (int)
+	VPADDD       X0, X4, X4 // sum2[0] = sum of lanes (int)
+	VPSHUFD      $0xee, X4, X0 // sum2[0] = sum of lanes (int)
+	VPADDD       X0, X4, X4 // sum2[0] = sum of lanes (int)
+	VPSHUFD      $0x55, X4, X0 // sum2[0] = sum of lanes (int)
+	VPADDD       X0, X4, X4 // sum2[0] = sum of lanes (int)
+	VMOVSS       X4, 8(AX) // dst[2] = sum2[0]
+	ADDQ         $+12, AX // dst += 12
+	SUBQ         $+1, DX // count += -1
+	CMPQ         DX, $+1 // count >= 1
+	JGE          rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func hammingRowsAVX2(dst *int32, q *uint64, rows *uint64, dim int, stride int, count int, index *uint32, last *uint32, ahead int)
+TEXT ·hammingRowsAVX2(SB), NOSPLIT, $0-72
+	MOVQ    dst+0(FP), AX // dst
+	VMOVUPS bit_counts<>+0(SB), Y0 // to count bits
+	VMOVUPS low_nibbles<>+0(SB), Y1 // to count bits
+	VXORPS  Y2, Y2, Y2 // to count bits
+	MOVQ    rows+16(FP), CX // rows
+	MOVQ    count+40(FP), DX // count
+	MOVQ    index+48(FP), BX // index
+	CMPQ    DX, $+1 // count < 1
+	JLT     rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	SHLQ    $0x01, R8 // stride <<= 1
+	SHLQ    $0x01, R8 // stride <<= 1
+	SHLQ    $0x01, R8 // stride <<= 1
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ   q+8(FP), R8 // q
+	MOVQ   dim+24(FP), R9 // dim
+	VXORPS Y3, Y3, Y3 // sum = 0, lanes 0..7
+	VXORPS Y4, Y4, Y4 // sum = 0, lanes 8..15
+	CMPQ   R9, $+8 // dim < 8
+	JLT    lines_end_6 // dim < 8
+
+lines_5:
+	PREFETCHT1 (DI) // prefetch ahead[0]
+	VMOVUPS    (R8), Y5 // x = q[0], lanes 0..7
+	VMOVUPS    32(R8), Y6 // x = q[0], lanes 8..15
+	VMOVUPS    (SI), Y7 // y = row[0], lanes 0..7
+	VMOVUPS    32(SI), Y8 // y = row[0], lanes 8..15
+	VPXOR      Y7, Y5, Y5 // x = x ^ y, lanes 0..7
+	VPXOR      Y8, Y6, Y6 // x = x ^ y, lanes 8..15
+	VPAND      Y1, Y5, Y7 // sum += bits of x, lanes 0..7
+	VPSRLD     $0x04, Y5, Y5 // sum += bits of x, lanes 0..7
+	VPAND      Y1, Y5, Y5 // sum += bits of x, lanes 0..7
+	VPSHUFB    Y7, Y0, Y7 // sum += bits of x, lanes 0..7
+	VPSHUFB    Y5, Y0, Y5 // sum += bits of x, lanes 0..7
+	VPADDB     Y5, Y7, Y7 // sum += bits of x, lanes 0..7
+	VPSADBW    Y2, Y7, Y7 // sum += bits of x, lanes 0..7
+	VPADDD     Y7, Y3, Y3 // sum += bits of x, lanes 0..7
+	VPAND      Y1, Y6, Y5 // sum += bits of x, lanes 8..15
+	VPSRLD     $0x04, Y6, Y6 // sum += bits of x, lanes 8..15
+	VPAND      Y1, Y6, Y6 // sum += bits of x, lanes 8..15
+	VPSHUFB    Y5, Y0, Y5 // sum += bits of x, lanes 8..15
+	VPSHUFB    Y6, Y0, Y6 // sum += bits of x, lanes 8..15
+	VPADDB     Y6, Y5, Y5 // sum += bits of x, lanes 8..15
+	VPSADBW    Y2, Y5, Y5 // sum += bits of x, lanes 8..15
+	VPADDD     Y5, Y4, Y4 // sum += bits of x, lanes 8..15
+	ADDQ       $+64, R8 // q += 64
+	ADDQ       $+64, SI // row += 64
+	ADDQ       $+64, DI // ahead += 64
+	SUBQ       $+8, R9 // dim += -8
+	CMPQ       R9, $+8 // dim >= 8
+	JGE        lines_5 // dim >= 8
+
+lines_end_6:
+	CMPQ       R9, $+1 // dim < 1
+	JLT        less_7 // dim < 1
+	SHLQ       $0x01, R9 // dim <<= 1
+	LEAQ       tail_window<>+0(SB), R10 // first dim lanes
+	MOVQ       $+16, R11 // first dim lanes
+	SUBQ       R9, R11 // first dim lanes
+	VMOVUPS    (R10)(R11*4), Y5 // first dim lanes
+	VMOVUPS    32(R10)(R11*4), Y6 // first dim lanes
+	PREFETCHT1 (DI) // prefetch ahead[0]
+	VMASKMOVPS (R8), Y5, Y7 // x = q[0], dim lanes
+	VMASKMOVPS 32(R8), Y6, Y8 // x = q[0], dim lanes
+	VMASKMOVPS (SI), Y5, Y5 // y = row[0], dim lanes
+	VMASKMOVPS 32(SI), Y6, Y6 // y = row[0], dim lanes
+	VPXOR      Y5, Y7, Y7 // x = x ^ y, lanes 0..7
+	VPXOR      Y6, Y8, Y8 // x = x ^ y, lanes 8..15
+	VPAND      Y1, Y7, Y5 // sum += bits of x, lanes 0..7
+	VPSRLD     $0x04, Y7, Y6 // sum += bits of x, lanes 0..7
+	VPAND      Y1, Y6, Y6 // sum += bits of x, lanes 0..7
+	VPSHUFB    Y5, Y0, Y5 // sum += bits of x, lanes 0..7
+	VPSHUFB    Y6, Y0, Y6 // sum += bits of x, lanes 0..7
+	VPADDB     Y6, Y5, Y5 // sum += bits of x, lanes 0..7
+	VPSADBW    Y2, Y5, Y5 // sum += bits of x, lanes 0..7
+	VPADDD     Y5, Y3, Y3 // sum += bits of x, lanes 0..7
+	VPAND      Y1, Y8, Y5 // sum += bits of x, lanes 8..15
+	VPSRLD     $0x04, Y8, Y6 // sum += bits of x, lanes 8..15
+	VPAND      Y1, Y6, Y6 // sum += bits of x, lanes 8..15
+	VPSHUFB    Y5, Y0, Y5 // sum += bits of x, lanes 8..15
+	VPSHUFB    Y6, Y0, Y6 // sum += bits of x, lanes 8..15
+	VPADDB     Y6, Y5, Y5 // sum += bits of x, lanes 8..15
+	VPSADBW    Y2, Y5, Y5 // sum += bits of x, lanes 8..15
+	VPADDD     Y5, Y4, Y4 // sum += bits of x, lanes 8..15
+
+less_7:
+	VPADDD       Y4, Y3, Y3 // sum[0] = sum of lanes (int)
+	VEXTRACTF128 $0x01, Y3, X4 // sum[0] = sum of lanes (int)
+	VPADDD       X4, X3, X3 // sum[0] = sum of lanes (int)
+	VPSHUFD      $0xee, X3, X4 // sum[0] = sum of lanes (int)
+	VPADDD       X4, X3, X3 // sum[0] = sum of lanes (int)
+	VPSHUFD      $0x55, X3, X4 // sum[0] = sum of lanes (int)
+	VPADDD       X4, X3, X3 // sum[0] = sum of lanes (int)
+	VMOVSS       X3, (AX) // dst[0] = sum[0]
+	ADDQ         $+4, AX // dst += 4
+	SUBQ         $+1, DX // count += -1
+	CMPQ         DX, $+1 // count >= 1
+	JGE          rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+DATA bit_counts<>+0(SB)/4, $0x02010100
+DATA bit_counts<>+4(SB)/4, $0x03020201
+DATA bit_counts<>+8(SB)/4, $0x03020201
+DATA bit_counts<>+12(SB)/4, $0x04030302
+DATA bit_counts<>+16(SB)/4, $0x02010100
+DATA bit_counts<>+20(SB)/4, $0x03020201
+DATA bit_counts<>+24(SB)/4, $0x03020201
+DATA bit_counts<>+28(SB)/4, $0x04030302
+GLOBL bit_counts<>(SB), RODATA|NOPTR, $32
+
+DATA low_nibbles<>+0(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+4(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+8(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+12(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+16(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+20(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+24(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+28(SB)/4, $0x0f0f0f0f
+GLOBL low_nibbles<>(SB), RODATA|NOPTR, $32

@@ -70,7 +70,7 @@ chains_end_4:
 	JLT         less_11 // n < 1
 	MOVQ        $-1, BX // first n lanes
 	BZHIQ       DX, BX, BX // first n lanes
-	KMOVW       BX, K1 // first n lanes
+	KMOVQ       BX, K1 // first n lanes
 	VMOVUPS.Z   192(AX), K1, Z4 // x = x[48], n lanes
 	VMOVUPS.Z   192(CX), K1, Z5 // y = y[48], n lanes
 	VFMADD231PS Z5, Z4, Z3 // c3 += x * y
@@ -83,7 +83,7 @@ less_9:
 	JLT         less_12 // n < 1
 	MOVQ        $-1, BX // first n lanes
 	BZHIQ       DX, BX, BX // first n lanes
-	KMOVW       BX, K1 // first n lanes
+	KMOVQ       BX, K1 // first n lanes
 	VMOVUPS.Z   128(AX), K1, Z4 // x = x[32], n lanes
 	VMOVUPS.Z   128(CX), K1, Z5 // y = y[32], n lanes
 	VFMADD231PS Z5, Z4, Z2 // c2 += x * y
@@ -97,7 +97,7 @@ less_7:
 	JLT         less_13 // n < 1
 	MOVQ        $-1, BX // first n lanes
 	BZHIQ       DX, BX, BX // first n lanes
-	KMOVW       BX, K1 // first n lanes
+	KMOVQ       BX, K1 // first n lanes
 	VMOVUPS.Z   64(AX), K1, Z4 // x = x[16], n lanes
 	VMOVUPS.Z   64(CX), K1, Z5 // y = y[16], n lanes
 	VFMADD231PS Z5, Z4, Z1 // c1 += x * y
@@ -111,7 +111,7 @@ less_5:
 	JLT         less_14 // n < 1
 	MOVQ        $-1, BX // first n lanes
 	BZHIQ       DX, BX, BX // first n lanes
-	KMOVW       BX, K1 // first n lanes
+	KMOVQ       BX, K1 // first n lanes
 	VMOVUPS.Z   (AX), K1, Z4 // x = x[0], n lanes
 	VMOVUPS.Z   (CX), K1, Z5 // y = y[0], n lanes
 	VFMADD231PS Z5, Z4, Z0 // c0 += x * y
@@ -5319,7 +5319,7 @@ last_dims_5:
 	CMOVQLT   SI, R14 // some min= dims
 	MOVQ      $-1, R15 // first some lanes
 	BZHIQ     R14, R15, R15 // first some lanes
-	KMOVW     R15, K1 // first some lanes
+	KMOVQ     R15, K1 // first some lanes
 	VPXORD    Z0, Z0, Z0 // x0 = 0
 	CMPQ      DX, $+1 // rows < 1
 	JLT       less_7 // rows < 1
@@ -5618,7 +5618,7 @@ last_dims_40:
 	CMOVQLT   SI, R13 // some min= dims
 	MOVQ      $-1, R14 // first some lanes
 	BZHIQ     R13, R14, R14 // first some lanes
-	KMOVW     R14, K1 // first some lanes
+	KMOVQ     R14, K1 // first some lanes
 	VPXORD    Z0, Z0, Z0 // x0 = 0
 	CMPQ      DX, $+1 // rows < 1
 	JLT       less_42 // rows < 1
@@ -5931,7 +5931,7 @@ half_end_6:
 	JLT         less_7 // cols < 1
 	MOVQ        $-1, R10 // first cols lanes
 	BZHIQ       DI, R10, R10 // first cols lanes
-	KMOVW       R10, K1 // first cols lanes
+	KMOVQ       R10, K1 // first cols lanes
 	VMOVUPS.Z   (R8), K1, Z2 // v = from[0], cols lanes
 	VFMADD231PS Z0, Z2, Z1 // bad += v * zero
 	VMOVUPS     Z2, (R9) // to[0] = v
@@ -6024,7 +6024,7 @@ cols_end_4:
 	JLT       less_5 // cols < 1
 	MOVQ      $-1, R10 // first cols lanes
 	BZHIQ     DI, R10, R10 // first cols lanes
-	KMOVW     R10, K1 // first cols lanes
+	KMOVQ     R10, K1 // first cols lanes
 	VMOVUPS.Z (R8), K1, Z1 // v = from[0], cols lanes
 	VMULPS    Z0, Z1, Z1 // v = v * factor
 	VMOVUPS   Z1, (R9) // to[0] = v
@@ -6037,6 +6037,949 @@ less_5:
 	JGE  rows_1 // rows >= 1
 
 rows_end_2:
+	VZEROUPPER
+	RET
+
+// func streamAVX512(c *float32, cStride int, a *float32, aStride int, b *float32, depth int, rows int, alpha *float32)
+TEXT ·streamAVX512(SB), NOSPLIT, $0-64
+	MOVQ a+16(FP), AX // a
+	MOVQ b+32(FP), CX // b
+	MOVQ c+0(FP), DX // c
+	MOVQ alpha+56(FP), BX // alpha
+	MOVQ rows+48(FP), SI // rows
+	CMPQ SI, $+8 // rows < 8
+	JLT  rows_end_2 // rows < 8
+
+rows_1:
+	// C = α·C, or 0 without α
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_3 // alpha < 1
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         DX, R8 // rows of c
+	LEAQ         (R8)(DI*2), R9 // rows of c
+	ADDQ         DI, R9 // rows of c
+	LEAQ         (R9)(DI*2), R10 // rows of c
+	ADDQ         DI, R10 // rows of c
+	VBROADCASTSS (BX), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R8), Z1 // C[0][1] = c[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(BX), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R8)(DI*1), Z2 // C[1][0] = c[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R8)(DI*1), Z3 // C[1][1] = c[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	VBROADCASTSS 8(BX), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R8)(DI*2), Z4 // C[2][0] = c[2][0]
+	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
+	VMOVUPS      64(R8)(DI*2), Z5 // C[2][1] = c[2][16]
+	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
+	VBROADCASTSS 12(BX), Z8 // α[3] = all alpha[3]
+	VMOVUPS      (R9), Z6 // C[3][0] = c[3][0]
+	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
+	VMOVUPS      64(R9), Z7 // C[3][1] = c[3][16]
+	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
+	VBROADCASTSS 16(BX), Z10 // α[4] = all alpha[4]
+	VMOVUPS      (R9)(DI*1), Z8 // C[4][0] = c[4][0]
+	VMULPS       Z10, Z8, Z8 // C[4][0] = C[4][0] * α[4]
+	VMOVUPS      64(R9)(DI*1), Z9 // C[4][1] = c[4][16]
+	VMULPS       Z10, Z9, Z9 // C[4][1] = C[4][1] * α[4]
+	VBROADCASTSS 20(BX), Z12 // α[5] = all alpha[5]
+	VMOVUPS      (R9)(DI*2), Z10 // C[5][0] = c[5][0]
+	VMULPS       Z12, Z10, Z10 // C[5][0] = C[5][0] * α[5]
+	VMOVUPS      64(R9)(DI*2), Z11 // C[5][1] = c[5][16]
+	VMULPS       Z12, Z11, Z11 // C[5][1] = C[5][1] * α[5]
+	VBROADCASTSS 24(BX), Z14 // α[6] = all alpha[6]
+	VMOVUPS      (R10), Z12 // C[6][0] = c[6][0]
+	VMULPS       Z14, Z12, Z12 // C[6][0] = C[6][0] * α[6]
+	VMOVUPS      64(R10), Z13 // C[6][1] = c[6][16]
+	VMULPS       Z14, Z13, Z13 // C[6][1] = C[6][1] * α[6]
+	VBROADCASTSS 28(BX), Z16 // α[7] = all alpha[7]
+	VMOVUPS      (R10)(DI*1), Z14 // C[7][0] = c[7][0]
+	VMULPS       Z16, Z14, Z14 // C[7][0] = C[7][0] * α[7]
+	VMOVUPS      64(R10)(DI*1), Z15 // C[7][1] = c[7][16]
+	VMULPS       Z16, Z15, Z15 // C[7][1] = C[7][1] * α[7]
+	ADDQ         $+32, BX // alpha += 32
+	JMP          end_4
+
+less_3:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+	VPXORD Z2, Z2, Z2 // C[1][0] = 0
+	VPXORD Z3, Z3, Z3 // C[1][1] = 0
+	VPXORD Z4, Z4, Z4 // C[2][0] = 0
+	VPXORD Z5, Z5, Z5 // C[2][1] = 0
+	VPXORD Z6, Z6, Z6 // C[3][0] = 0
+	VPXORD Z7, Z7, Z7 // C[3][1] = 0
+	VPXORD Z8, Z8, Z8 // C[4][0] = 0
+	VPXORD Z9, Z9, Z9 // C[4][1] = 0
+	VPXORD Z10, Z10, Z10 // C[5][0] = 0
+	VPXORD Z11, Z11, Z11 // C[5][1] = 0
+	VPXORD Z12, Z12, Z12 // C[6][0] = 0
+	VPXORD Z13, Z13, Z13 // C[6][1] = 0
+	VPXORD Z14, Z14, Z14 // C[7][0] = 0
+	VPXORD Z15, Z15, Z15 // C[7][1] = 0
+
+end_4:
+	// C += A·B
+	MOVQ aStride+24(FP), DI // aStride
+	SHLQ $0x02, DI // aStride in bytes
+	MOVQ AX, R8 // rows of a
+	LEAQ (R8)(DI*2), R9 // rows of a
+	ADDQ DI, R9 // rows of a
+	LEAQ (R9)(DI*2), R10 // rows of a
+	ADDQ DI, R10 // rows of a
+	MOVQ depth+40(FP), R12 // depth
+	MOVQ CX, R11 // b_k = b
+	CMPQ R12, $+4 // depth < 4
+	JLT  depth_end_6 // depth < 4
+
+depth_5:
+	VMOVUPS      (R11), Z16 // B[0][0] = b_k[0]
+	PREFETCHT1   8192(R11) // prefetch b_k[2048]
+	VMOVUPS      64(R11), Z17 // B[0][1] = b_k[16]
+	PREFETCHT1   8256(R11) // prefetch b_k[2064]
+	VBROADCASTSS (R8), Z18 // A[0][0] = a[0][0]
+	VFMADD231PS  Z18, Z16, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z18, Z17, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VBROADCASTSS (R8)(DI*1), Z18 // A[1][0] = a[1][0]
+	VFMADD231PS  Z18, Z16, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z18, Z17, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VBROADCASTSS (R8)(DI*2), Z18 // A[2][0] = a[2][0]
+	VFMADD231PS  Z18, Z16, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z18, Z17, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VBROADCASTSS (R9), Z18 // A[3][0] = a[3][0]
+	VFMADD231PS  Z18, Z16, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z18, Z17, Z7 // C[3][1] += A[3][0] * B[0][1]
+	VBROADCASTSS (R9)(DI*1), Z18 // A[4][0] = a[4][0]
+	VFMADD231PS  Z18, Z16, Z8 // C[4][0] += A[4][0] * B[0][0]
+	VFMADD231PS  Z18, Z17, Z9 // C[4][1] += A[4][0] * B[0][1]
+	VBROADCASTSS (R9)(DI*2), Z18 // A[5][0] = a[5][0]
+	VFMADD231PS  Z18, Z16, Z10 // C[5][0] += A[5][0] * B[0][0]
+	VFMADD231PS  Z18, Z17, Z11 // C[5][1] += A[5][0] * B[0][1]
+	VBROADCASTSS (R10), Z18 // A[6][0] = a[6][0]
+	VFMADD231PS  Z18, Z16, Z12 // C[6][0] += A[6][0] * B[0][0]
+	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][0] * B[0][1]
+	VBROADCASTSS (R10)(DI*1), Z18 // A[7][0] = a[7][0]
+	VFMADD231PS  Z18, Z16, Z14 // C[7][0] += A[7][0] * B[0][0]
+	VFMADD231PS  Z18, Z17, Z15 // C[7][1] += A[7][0] * B[0][1]
+	VMOVUPS      128(R11), Z16 // B[1][0] = b_k[32]
+	PREFETCHT1   8320(R11) // prefetch b_k[2080]
+	VMOVUPS      192(R11), Z17 // B[1][1] = b_k[48]
+	PREFETCHT1   8384(R11) // prefetch b_k[2096]
+	VBROADCASTSS 4(R8), Z18 // A[0][1] = a[0][1]
+	VFMADD231PS  Z18, Z16, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VFMADD231PS  Z18, Z17, Z1 // C[0][1] += A[0][1] * B[1][1]
+	VBROADCASTSS 4(R8)(DI*1), Z18 // A[1][1] = a[1][1]
+	VFMADD231PS  Z18, Z16, Z2 // C[1][0] += A[1][1] * B[1][0]
+	VFMADD231PS  Z18, Z17, Z3 // C[1][1] += A[1][1] * B[1][1]
+	VBROADCASTSS 4(R8)(DI*2), Z18 // A[2][1] = a[2][1]
+	VFMADD231PS  Z18, Z16, Z4 // C[2][0] += A[2][1] * B[1][0]
+	VFMADD231PS  Z18, Z17, Z5 // C[2][1] += A[2][1] * B[1][1]
+	VBROADCASTSS 4(R9), Z18 // A[3][1] = a[3][1]
+	VFMADD231PS  Z18, Z16, Z6 // C[3][0] += A[3][1] * B[1][0]
+	VFMADD231PS  Z18, Z17, Z7 // C[3][1] += A[3][1] * B[1][1]
+	VBROADCASTSS 4(R9)(DI*1), Z18 // A[4][1] = a[4][1]
+	VFMADD231PS  Z18, Z16, Z8 // C[4][0] += A[4][1] * B[1][0]
+	VFMADD231PS  Z18, Z17, Z9 // C[4][1] += A[4][1] * B[1][1]
+	VBROADCASTSS 4(R9)(DI*2), Z18 // A[5][1] = a[5][1]
+	VFMADD231PS  Z18, Z16, Z10 // C[5][0] += A[5][1] * B[1][0]
+	VFMADD231PS  Z18, Z17, Z11 // C[5][1] += A[5][1] * B[1][1]
+	VBROADCASTSS 4(R10), Z18 // A[6][1] = a[6][1]
+	VFMADD231PS  Z18, Z16, Z12 // C[6][0] += A[6][1] * B[1][0]
+	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][1] * B[1][1]
+	VBROADCASTSS 4(R10)(DI*1), Z18 // A[7][1] = a[7][1]
+	VFMADD231PS  Z18, Z16, Z14 // C[7][0] += A[7][1] * B[1][0]
+	VFMADD231PS  Z18, Z17, Z15 // C[7][1] += A[7][1] * B[1][1]
+	VMOVUPS      256(R11), Z16 // B[2][0] = b_k[64]
+	PREFETCHT1   8448(R11) // prefetch b_k[2112]
+	VMOVUPS      320(R11), Z17 // B[2][1] = b_k[80]
+	PREFETCHT1   8512(R11) // prefetch b_k[2128]
+	VBROADCASTSS 8(R8), Z18 // A[0][2] = a[0][2]
+	VFMADD231PS  Z18, Z16, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VFMADD231PS  Z18, Z17, Z1 // C[0][1] += A[0][2] * B[2][1]
+	VBROADCASTSS 8(R8)(DI*1), Z18 // A[1][2] = a[1][2]
+	VFMADD231PS  Z18, Z16, Z2 // C[1][0] += A[1][2] * B[2][0]
+	VFMADD231PS  Z18, Z17, Z3 // C[1][1] += A[1][2] * B[2][1]
+	VBROADCASTSS 8(R8)(DI*2), Z18 // A[2][2] = a[2][2]
+	VFMADD231PS  Z18, Z16, Z4 // C[2][0] += A[2][2] * B[2][0]
+	VFMADD231PS  Z18, Z17, Z5 // C[2][1] += A[2][2] * B[2][1]
+	VBROADCASTSS 8(R9), Z18 // A[3][2] = a[3][2]
+	VFMADD231PS  Z18, Z16, Z6 // C[3][0] += A[3][2] * B[2][0]
+	VFMADD231PS  Z18, Z17, Z7 // C[3][1] += A[3][2] * B[2][1]
+	VBROADCASTSS 8(R9)(DI*1), Z18 // A[4][2] = a[4][2]
+	VFMADD231PS  Z18, Z16, Z8 // C[4][0] += A[4][2] * B[2][0]
+	VFMADD231PS  Z18, Z17, Z9 // C[4][1] += A[4][2] * B[2][1]
+	VBROADCASTSS 8(R9)(DI*2), Z18 // A[5][2] = a[5][2]
+	VFMADD231PS  Z18, Z16, Z10 // C[5][0] += A[5][2] * B[2][0]
+	VFMADD231PS  Z18, Z17, Z11 // C[5][1] += A[5][2] * B[2][1]
+	VBROADCASTSS 8(R10), Z18 // A[6][2] = a[6][2]
+	VFMADD231PS  Z18, Z16, Z12 // C[6][0] += A[6][2] * B[2][0]
+	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][2] * B[2][1]
+	VBROADCASTSS 8(R10)(DI*1), Z18 // A[7][2] = a[7][2]
+	VFMADD231PS  Z18, Z16, Z14 // C[7][0] += A[7][2] * B[2][0]
+	VFMADD231PS  Z18, Z17, Z15 // C[7][1] += A[7][2] * B[2][1]
+	VMOVUPS      384(R11), Z16 // B[3][0] = b_k[96]
+	PREFETCHT1   8576(R11) // prefetch b_k[2144]
+	VMOVUPS      448(R11), Z17 // B[3][1] = b_k[112]
+	PREFETCHT1   8640(R11) // prefetch b_k[2160]
+	VBROADCASTSS 12(R8), Z18 // A[0][3] = a[0][3]
+	VFMADD231PS  Z18, Z16, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VFMADD231PS  Z18, Z17, Z1 // C[0][1] += A[0][3] * B[3][1]
+	VBROADCASTSS 12(R8)(DI*1), Z18 // A[1][3] = a[1][3]
+	VFMADD231PS  Z18, Z16, Z2 // C[1][0] += A[1][3] * B[3][0]
+	VFMADD231PS  Z18, Z17, Z3 // C[1][1] += A[1][3] * B[3][1]
+	VBROADCASTSS 12(R8)(DI*2), Z18 // A[2][3] = a[2][3]
+	VFMADD231PS  Z18, Z16, Z4 // C[2][0] += A[2][3] * B[3][0]
+	VFMADD231PS  Z18, Z17, Z5 // C[2][1] += A[2][3] * B[3][1]
+	VBROADCASTSS 12(R9), Z18 // A[3][3] = a[3][3]
+	VFMADD231PS  Z18, Z16, Z6 // C[3][0] += A[3][3] * B[3][0]
+	VFMADD231PS  Z18, Z17, Z7 // C[3][1] += A[3][3] * B[3][1]
+	VBROADCASTSS 12(R9)(DI*1), Z18 // A[4][3] = a[4][3]
+	VFMADD231PS  Z18, Z16, Z8 // C[4][0] += A[4][3] * B[3][0]
+	VFMADD231PS  Z18, Z17, Z9 // C[4][1] += A[4][3] * B[3][1]
+	VBROADCASTSS 12(R9)(DI*2), Z18 // A[5][3] = a[5][3]
+	VFMADD231PS  Z18, Z16, Z10 // C[5][0] += A[5][3] * B[3][0]
+	VFMADD231PS  Z18, Z17, Z11 // C[5][1] += A[5][3] * B[3][1]
+	VBROADCASTSS 12(R10), Z18 // A[6][3] = a[6][3]
+	VFMADD231PS  Z18, Z16, Z12 // C[6][0] += A[6][3] * B[3][0]
+	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][3] * B[3][1]
+	VBROADCASTSS 12(R10)(DI*1), Z18 // A[7][3] = a[7][3]
+	VFMADD231PS  Z18, Z16, Z14 // C[7][0] += A[7][3] * B[3][0]
+	VFMADD231PS  Z18, Z17, Z15 // C[7][1] += A[7][3] * B[3][1]
+	ADDQ         $+16, R8 // a0 += 16
+	ADDQ         $+16, R9 // a3 += 16
+	ADDQ         $+16, R10 // a6 += 16
+	ADDQ         $+512, R11 // b_k += 512
+	SUBQ         $+4, R12 // depth += -4
+	CMPQ         R12, $+4 // depth >= 4
+	JGE          depth_5 // depth >= 4
+
+depth_end_6:
+	CMPQ R12, $+1 // depth < 1
+	JLT  depth_end_8 // depth < 1
+
+depth_7:
+	VMOVUPS      (R11), Z16 // B[0][0] = b_k[0]
+	PREFETCHT1   8192(R11) // prefetch b_k[2048]
+	VMOVUPS      64(R11), Z17 // B[0][1] = b_k[16]
+	PREFETCHT1   8256(R11) // prefetch b_k[2064]
+	VBROADCASTSS (R8), Z18 // A[0][0] = a[0][0]
+	VFMADD231PS  Z18, Z16, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z18, Z17, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VBROADCASTSS (R8)(DI*1), Z18 // A[1][0] = a[1][0]
+	VFMADD231PS  Z18, Z16, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z18, Z17, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VBROADCASTSS (R8)(DI*2), Z18 // A[2][0] = a[2][0]
+	VFMADD231PS  Z18, Z16, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z18, Z17, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VBROADCASTSS (R9), Z18 // A[3][0] = a[3][0]
+	VFMADD231PS  Z18, Z16, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z18, Z17, Z7 // C[3][1] += A[3][0] * B[0][1]
+	VBROADCASTSS (R9)(DI*1), Z18 // A[4][0] = a[4][0]
+	VFMADD231PS  Z18, Z16, Z8 // C[4][0] += A[4][0] * B[0][0]
+	VFMADD231PS  Z18, Z17, Z9 // C[4][1] += A[4][0] * B[0][1]
+	VBROADCASTSS (R9)(DI*2), Z18 // A[5][0] = a[5][0]
+	VFMADD231PS  Z18, Z16, Z10 // C[5][0] += A[5][0] * B[0][0]
+	VFMADD231PS  Z18, Z17, Z11 // C[5][1] += A[5][0] * B[0][1]
+	VBROADCASTSS (R10), Z18 // A[6][0] = a[6][0]
+	VFMADD231PS  Z18, Z16, Z12 // C[6][0] += A[6][0] * B[0][0]
+	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][0] * B[0][1]
+	VBROADCASTSS (R10)(DI*1), Z18 // A[7][0] = a[7][0]
+	VFMADD231PS  Z18, Z16, Z14 // C[7][0] += A[7][0] * B[0][0]
+	VFMADD231PS  Z18, Z17, Z15 // C[7][1] += A[7][0] * B[0][1]
+	ADDQ         $+4, R8 // a0 += 4
+	ADDQ         $+4, R9 // a3 += 4
+	ADDQ         $+4, R10 // a6 += 4
+	ADDQ         $+128, R11 // b_k += 128
+	SUBQ         $+1, R12 // depth += -1
+	CMPQ         R12, $+1 // depth >= 1
+	JGE          depth_7 // depth >= 1
+
+depth_end_8:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    DX, R8 // rows of c
+	LEAQ    (R8)(DI*2), R9 // rows of c
+	ADDQ    DI, R9 // rows of c
+	LEAQ    (R9)(DI*2), R10 // rows of c
+	ADDQ    DI, R10 // rows of c
+	VMOVUPS Z0, (R8) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R8) // c[0][16] = C[0][1]
+	VMOVUPS Z2, (R8)(DI*1) // c[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R8)(DI*1) // c[1][16] = C[1][1]
+	VMOVUPS Z4, (R8)(DI*2) // c[2][0] = C[2][0]
+	VMOVUPS Z5, 64(R8)(DI*2) // c[2][16] = C[2][1]
+	VMOVUPS Z6, (R9) // c[3][0] = C[3][0]
+	VMOVUPS Z7, 64(R9) // c[3][16] = C[3][1]
+	VMOVUPS Z8, (R9)(DI*1) // c[4][0] = C[4][0]
+	VMOVUPS Z9, 64(R9)(DI*1) // c[4][16] = C[4][1]
+	VMOVUPS Z10, (R9)(DI*2) // c[5][0] = C[5][0]
+	VMOVUPS Z11, 64(R9)(DI*2) // c[5][16] = C[5][1]
+	VMOVUPS Z12, (R10) // c[6][0] = C[6][0]
+	VMOVUPS Z13, 64(R10) // c[6][16] = C[6][1]
+	VMOVUPS Z14, (R10)(DI*1) // c[7][0] = C[7][0]
+	VMOVUPS Z15, 64(R10)(DI*1) // c[7][16] = C[7][1]
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	SHLQ    $0x01, DI // cStride <<= 1
+	SHLQ    $0x01, DI // cStride <<= 1
+	SHLQ    $0x01, DI // cStride <<= 1
+	ADDQ    DI, DX // c += cStride
+	MOVQ    aStride+24(FP), DI // aStride
+	SHLQ    $0x02, DI // aStride in bytes
+	SHLQ    $0x01, DI // aStride <<= 1
+	SHLQ    $0x01, DI // aStride <<= 1
+	SHLQ    $0x01, DI // aStride <<= 1
+	ADDQ    DI, AX // a += aStride
+	SUBQ    $+8, SI // rows += -8
+	CMPQ    SI, $+8 // rows >= 8
+	JGE     rows_1 // rows >= 8
+
+rows_end_2:
+	CMPQ SI, $+4 // rows < 4
+	JLT  rows_end_10 // rows < 4
+
+rows_9:
+	// C = α·C, or 0 without α
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_11 // alpha < 1
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         DX, R8 // rows of c
+	LEAQ         (R8)(DI*2), R9 // rows of c
+	ADDQ         DI, R9 // rows of c
+	VBROADCASTSS (BX), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R8), Z1 // C[0][1] = c[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(BX), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R8)(DI*1), Z2 // C[1][0] = c[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R8)(DI*1), Z3 // C[1][1] = c[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	VBROADCASTSS 8(BX), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R8)(DI*2), Z4 // C[2][0] = c[2][0]
+	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
+	VMOVUPS      64(R8)(DI*2), Z5 // C[2][1] = c[2][16]
+	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
+	VBROADCASTSS 12(BX), Z8 // α[3] = all alpha[3]
+	VMOVUPS      (R9), Z6 // C[3][0] = c[3][0]
+	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
+	VMOVUPS      64(R9), Z7 // C[3][1] = c[3][16]
+	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
+	ADDQ         $+16, BX // alpha += 16
+	JMP          end_12
+
+less_11:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+	VPXORD Z2, Z2, Z2 // C[1][0] = 0
+	VPXORD Z3, Z3, Z3 // C[1][1] = 0
+	VPXORD Z4, Z4, Z4 // C[2][0] = 0
+	VPXORD Z5, Z5, Z5 // C[2][1] = 0
+	VPXORD Z6, Z6, Z6 // C[3][0] = 0
+	VPXORD Z7, Z7, Z7 // C[3][1] = 0
+
+end_12:
+	// C += A·B
+	MOVQ aStride+24(FP), DI // aStride
+	SHLQ $0x02, DI // aStride in bytes
+	MOVQ AX, R8 // rows of a
+	LEAQ (R8)(DI*2), R9 // rows of a
+	ADDQ DI, R9 // rows of a
+	MOVQ depth+40(FP), R11 // depth
+	MOVQ CX, R10 // b_k = b
+	CMPQ R11, $+4 // depth < 4
+	JLT  depth_end_14 // depth < 4
+
+depth_13:
+	VMOVUPS      (R10), Z8 // B[0][0] = b_k[0]
+	PREFETCHT1   8192(R10) // prefetch b_k[2048]
+	VMOVUPS      64(R10), Z9 // B[0][1] = b_k[16]
+	PREFETCHT1   8256(R10) // prefetch b_k[2064]
+	VBROADCASTSS (R8), Z10 // A[0][0] = a[0][0]
+	VFMADD231PS  Z10, Z8, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z10, Z9, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VBROADCASTSS (R8)(DI*1), Z10 // A[1][0] = a[1][0]
+	VFMADD231PS  Z10, Z8, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z10, Z9, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VBROADCASTSS (R8)(DI*2), Z10 // A[2][0] = a[2][0]
+	VFMADD231PS  Z10, Z8, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z10, Z9, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VBROADCASTSS (R9), Z10 // A[3][0] = a[3][0]
+	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][0] * B[0][1]
+	VMOVUPS      128(R10), Z8 // B[1][0] = b_k[32]
+	PREFETCHT1   8320(R10) // prefetch b_k[2080]
+	VMOVUPS      192(R10), Z9 // B[1][1] = b_k[48]
+	PREFETCHT1   8384(R10) // prefetch b_k[2096]
+	VBROADCASTSS 4(R8), Z10 // A[0][1] = a[0][1]
+	VFMADD231PS  Z10, Z8, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VFMADD231PS  Z10, Z9, Z1 // C[0][1] += A[0][1] * B[1][1]
+	VBROADCASTSS 4(R8)(DI*1), Z10 // A[1][1] = a[1][1]
+	VFMADD231PS  Z10, Z8, Z2 // C[1][0] += A[1][1] * B[1][0]
+	VFMADD231PS  Z10, Z9, Z3 // C[1][1] += A[1][1] * B[1][1]
+	VBROADCASTSS 4(R8)(DI*2), Z10 // A[2][1] = a[2][1]
+	VFMADD231PS  Z10, Z8, Z4 // C[2][0] += A[2][1] * B[1][0]
+	VFMADD231PS  Z10, Z9, Z5 // C[2][1] += A[2][1] * B[1][1]
+	VBROADCASTSS 4(R9), Z10 // A[3][1] = a[3][1]
+	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][1] * B[1][0]
+	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][1] * B[1][1]
+	VMOVUPS      256(R10), Z8 // B[2][0] = b_k[64]
+	PREFETCHT1   8448(R10) // prefetch b_k[2112]
+	VMOVUPS      320(R10), Z9 // B[2][1] = b_k[80]
+	PREFETCHT1   8512(R10) // prefetch b_k[2128]
+	VBROADCASTSS 8(R8), Z10 // A[0][2] = a[0][2]
+	VFMADD231PS  Z10, Z8, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VFMADD231PS  Z10, Z9, Z1 // C[0][1] += A[0][2] * B[2][1]
+	VBROADCASTSS 8(R8)(DI*1), Z10 // A[1][2] = a[1][2]
+	VFMADD231PS  Z10, Z8, Z2 // C[1][0] += A[1][2] * B[2][0]
+	VFMADD231PS  Z10, Z9, Z3 // C[1][1] += A[1][2] * B[2][1]
+	VBROADCASTSS 8(R8)(DI*2), Z10 // A[2][2] = a[2][2]
+	VFMADD231PS  Z10, Z8, Z4 // C[2][0] += A[2][2] * B[2][0]
+	VFMADD231PS  Z10, Z9, Z5 // C[2][1] += A[2][2] * B[2][1]
+	VBROADCASTSS 8(R9), Z10 // A[3][2] = a[3][2]
+	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][2] * B[2][0]
+	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][2] * B[2][1]
+	VMOVUPS      384(R10), Z8 // B[3][0] = b_k[96]
+	PREFETCHT1   8576(R10) // prefetch b_k[2144]
+	VMOVUPS      448(R10), Z9 // B[3][1] = b_k[112]
+	PREFETCHT1   8640(R10) // prefetch b_k[2160]
+	VBROADCASTSS 12(R8), Z10 // A[0][3] = a[0][3]
+	VFMADD231PS  Z10, Z8, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VFMADD231PS  Z10, Z9, Z1 // C[0][1] += A[0][3] * B[3][1]
+	VBROADCASTSS 12(R8)(DI*1), Z10 // A[1][3] = a[1][3]
+	VFMADD231PS  Z10, Z8, Z2 // C[1][0] += A[1][3] * B[3][0]
+	VFMADD231PS  Z10, Z9, Z3 // C[1][1] += A[1][3] * B[3][1]
+	VBROADCASTSS 12(R8)(DI*2), Z10 // A[2][3] = a[2][3]
+	VFMADD231PS  Z10, Z8, Z4 // C[2][0] += A[2][3] * B[3][0]
+	VFMADD231PS  Z10, Z9, Z5 // C[2][1] += A[2][3] * B[3][1]
+	VBROADCASTSS 12(R9), Z10 // A[3][3] = a[3][3]
+	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][3] * B[3][0]
+	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][3] * B[3][1]
+	ADDQ         $+16, R8 // a0 += 16
+	ADDQ         $+16, R9 // a3 += 16
+	ADDQ         $+512, R10 // b_k += 512
+	SUBQ         $+4, R11 // depth += -4
+	CMPQ         R11, $+4 // depth >= 4
+	JGE          depth_13 // depth >= 4
+
+depth_end_14:
+	CMPQ R11, $+1 // depth < 1
+	JLT  depth_end_16 // depth < 1
+
+depth_15:
+	VMOVUPS      (R10), Z8 // B[0][0] = b_k[0]
+	PREFETCHT1   8192(R10) // prefetch b_k[2048]
+	VMOVUPS      64(R10), Z9 // B[0][1] = b_k[16]
+	PREFETCHT1   8256(R10) // prefetch b_k[2064]
+	VBROADCASTSS (R8), Z10 // A[0][0] = a[0][0]
+	VFMADD231PS  Z10, Z8, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z10, Z9, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VBROADCASTSS (R8)(DI*1), Z10 // A[1][0] = a[1][0]
+	VFMADD231PS  Z10, Z8, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z10, Z9, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VBROADCASTSS (R8)(DI*2), Z10 // A[2][0] = a[2][0]
+	VFMADD231PS  Z10, Z8, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z10, Z9, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VBROADCASTSS (R9), Z10 // A[3][0] = a[3][0]
+	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][0] * B[0][1]
+	ADDQ         $+4, R8 // a0 += 4
+	ADDQ         $+4, R9 // a3 += 4
+	ADDQ         $+128, R10 // b_k += 128
+	SUBQ         $+1, R11 // depth += -1
+	CMPQ         R11, $+1 // depth >= 1
+	JGE          depth_15 // depth >= 1
+
+depth_end_16:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    DX, R8 // rows of c
+	LEAQ    (R8)(DI*2), R9 // rows of c
+	ADDQ    DI, R9 // rows of c
+	VMOVUPS Z0, (R8) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R8) // c[0][16] = C[0][1]
+	VMOVUPS Z2, (R8)(DI*1) // c[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R8)(DI*1) // c[1][16] = C[1][1]
+	VMOVUPS Z4, (R8)(DI*2) // c[2][0] = C[2][0]
+	VMOVUPS Z5, 64(R8)(DI*2) // c[2][16] = C[2][1]
+	VMOVUPS Z6, (R9) // c[3][0] = C[3][0]
+	VMOVUPS Z7, 64(R9) // c[3][16] = C[3][1]
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	SHLQ    $0x01, DI // cStride <<= 1
+	SHLQ    $0x01, DI // cStride <<= 1
+	ADDQ    DI, DX // c += cStride
+	MOVQ    aStride+24(FP), DI // aStride
+	SHLQ    $0x02, DI // aStride in bytes
+	SHLQ    $0x01, DI // aStride <<= 1
+	SHLQ    $0x01, DI // aStride <<= 1
+	ADDQ    DI, AX // a += aStride
+	SUBQ    $+4, SI // rows += -4
+	CMPQ    SI, $+4 // rows >= 4
+	JGE     rows_9 // rows >= 4
+
+rows_end_10:
+	CMPQ SI, $+2 // rows < 2
+	JLT  rows_end_18 // rows < 2
+
+rows_17:
+	// C = α·C, or 0 without α
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_19 // alpha < 1
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         DX, R8 // rows of c
+	VBROADCASTSS (BX), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R8), Z1 // C[0][1] = c[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(BX), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R8)(DI*1), Z2 // C[1][0] = c[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R8)(DI*1), Z3 // C[1][1] = c[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	ADDQ         $+8, BX // alpha += 8
+	JMP          end_20
+
+less_19:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+	VPXORD Z2, Z2, Z2 // C[1][0] = 0
+	VPXORD Z3, Z3, Z3 // C[1][1] = 0
+
+end_20:
+	// C += A·B
+	MOVQ aStride+24(FP), DI // aStride
+	SHLQ $0x02, DI // aStride in bytes
+	MOVQ AX, R8 // rows of a
+	MOVQ depth+40(FP), R10 // depth
+	MOVQ CX, R9 // b_k = b
+	CMPQ R10, $+4 // depth < 4
+	JLT  depth_end_22 // depth < 4
+
+depth_21:
+	VMOVUPS      (R9), Z4 // B[0][0] = b_k[0]
+	PREFETCHT1   8192(R9) // prefetch b_k[2048]
+	VMOVUPS      64(R9), Z5 // B[0][1] = b_k[16]
+	PREFETCHT1   8256(R9) // prefetch b_k[2064]
+	VBROADCASTSS (R8), Z6 // A[0][0] = a[0][0]
+	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VBROADCASTSS (R8)(DI*1), Z6 // A[1][0] = a[1][0]
+	VFMADD231PS  Z6, Z4, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z6, Z5, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VMOVUPS      128(R9), Z4 // B[1][0] = b_k[32]
+	PREFETCHT1   8320(R9) // prefetch b_k[2080]
+	VMOVUPS      192(R9), Z5 // B[1][1] = b_k[48]
+	PREFETCHT1   8384(R9) // prefetch b_k[2096]
+	VBROADCASTSS 4(R8), Z6 // A[0][1] = a[0][1]
+	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][1] * B[1][1]
+	VBROADCASTSS 4(R8)(DI*1), Z6 // A[1][1] = a[1][1]
+	VFMADD231PS  Z6, Z4, Z2 // C[1][0] += A[1][1] * B[1][0]
+	VFMADD231PS  Z6, Z5, Z3 // C[1][1] += A[1][1] * B[1][1]
+	VMOVUPS      256(R9), Z4 // B[2][0] = b_k[64]
+	PREFETCHT1   8448(R9) // prefetch b_k[2112]
+	VMOVUPS      320(R9), Z5 // B[2][1] = b_k[80]
+	PREFETCHT1   8512(R9) // prefetch b_k[2128]
+	VBROADCASTSS 8(R8), Z6 // A[0][2] = a[0][2]
+	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][2] * B[2][1]
+	VBROADCASTSS 8(R8)(DI*1), Z6 // A[1][2] = a[1][2]
+	VFMADD231PS  Z6, Z4, Z2 // C[1][0] += A[1][2] * B[2][0]
+	VFMADD231PS  Z6, Z5, Z3 // C[1][1] += A[1][2] * B[2][1]
+	VMOVUPS      384(R9), Z4 // B[3][0] = b_k[96]
+	PREFETCHT1   8576(R9) // prefetch b_k[2144]
+	VMOVUPS      448(R9), Z5 // B[3][1] = b_k[112]
+	PREFETCHT1   8640(R9) // prefetch b_k[2160]
+	VBROADCASTSS 12(R8), Z6 // A[0][3] = a[0][3]
+	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][3] * B[3][1]
+	VBROADCASTSS 12(R8)(DI*1), Z6 // A[1][3] = a[1][3]
+	VFMADD231PS  Z6, Z4, Z2 // C[1][0] += A[1][3] * B[3][0]
+	VFMADD231PS  Z6, Z5, Z3 // C[1][1] += A[1][3] * B[3][1]
+	ADDQ         $+16, R8 // a0 += 16
+	ADDQ         $+512, R9 // b_k += 512
+	SUBQ         $+4, R10 // depth += -4
+	CMPQ         R10, $+4 // depth >= 4
+	JGE          depth_21 // depth >= 4
+
+depth_end_22:
+	CMPQ R10, $+1 // depth < 1
+	JLT  depth_end_24 // depth < 1
+
+depth_23:
+	VMOVUPS      (R9), Z4 // B[0][0] = b_k[0]
+	PREFETCHT1   8192(R9) // prefetch b_k[2048]
+	VMOVUPS      64(R9), Z5 // B[0][1] = b_k[16]
+	PREFETCHT1   8256(R9) // prefetch b_k[2064]
+	VBROADCASTSS (R8), Z6 // A[0][0] = a[0][0]
+	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VBROADCASTSS (R8)(DI*1), Z6 // A[1][0] = a[1][0]
+	VFMADD231PS  Z6, Z4, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z6, Z5, Z3 // C[1][1] += A[1][0] * B[0][1]
+	ADDQ         $+4, R8 // a0 += 4
+	ADDQ         $+128, R9 // b_k += 128
+	SUBQ         $+1, R10 // depth += -1
+	CMPQ         R10, $+1 // depth >= 1
+	JGE          depth_23 // depth >= 1
+
+depth_end_24:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    DX, R8 // rows of c
+	VMOVUPS Z0, (R8) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R8) // c[0][16] = C[0][1]
+	VMOVUPS Z2, (R8)(DI*1) // c[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R8)(DI*1) // c[1][16] = C[1][1]
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	SHLQ    $0x01, DI // cStride <<= 1
+	ADDQ    DI, DX // c += cStride
+	MOVQ    aStride+24(FP), DI // aStride
+	SHLQ    $0x02, DI // aStride in bytes
+	SHLQ    $0x01, DI // aStride <<= 1
+	ADDQ    DI, AX // a += aStride
+	SUBQ    $+2, SI // rows += -2
+	CMPQ    SI, $+2 // rows >= 2
+	JGE     rows_17 // rows >= 2
+
+rows_end_18:
+	CMPQ SI, $+1 // rows < 1
+	JLT  rows_end_26 // rows < 1
+
+rows_25:
+	// C = α·C, or 0 without α
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_27 // alpha < 1
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         DX, DI // rows of c
+	VBROADCASTSS (BX), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (DI), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(DI), Z1 // C[0][1] = c[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	ADDQ         $+4, BX // alpha += 4
+	JMP          end_28
+
+less_27:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+
+end_28:
+	// C += A·B
+	MOVQ aStride+24(FP), DI // aStride
+	SHLQ $0x02, DI // aStride in bytes
+	MOVQ AX, DI // rows of a
+	MOVQ depth+40(FP), R9 // depth
+	MOVQ CX, R8 // b_k = b
+	CMPQ R9, $+4 // depth < 4
+	JLT  depth_end_30 // depth < 4
+
+depth_29:
+	VMOVUPS      (R8), Z2 // B[0][0] = b_k[0]
+	PREFETCHT1   2048(R8) // prefetch b_k[512]
+	VMOVUPS      64(R8), Z3 // B[0][1] = b_k[16]
+	PREFETCHT1   2112(R8) // prefetch b_k[528]
+	VBROADCASTSS (DI), Z4 // A[0][0] = a[0][0]
+	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VMOVUPS      128(R8), Z2 // B[1][0] = b_k[32]
+	PREFETCHT1   2176(R8) // prefetch b_k[544]
+	VMOVUPS      192(R8), Z3 // B[1][1] = b_k[48]
+	PREFETCHT1   2240(R8) // prefetch b_k[560]
+	VBROADCASTSS 4(DI), Z4 // A[0][1] = a[0][1]
+	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][1] * B[1][1]
+	VMOVUPS      256(R8), Z2 // B[2][0] = b_k[64]
+	PREFETCHT1   2304(R8) // prefetch b_k[576]
+	VMOVUPS      320(R8), Z3 // B[2][1] = b_k[80]
+	PREFETCHT1   2368(R8) // prefetch b_k[592]
+	VBROADCASTSS 8(DI), Z4 // A[0][2] = a[0][2]
+	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][2] * B[2][1]
+	VMOVUPS      384(R8), Z2 // B[3][0] = b_k[96]
+	PREFETCHT1   2432(R8) // prefetch b_k[608]
+	VMOVUPS      448(R8), Z3 // B[3][1] = b_k[112]
+	PREFETCHT1   2496(R8) // prefetch b_k[624]
+	VBROADCASTSS 12(DI), Z4 // A[0][3] = a[0][3]
+	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][3] * B[3][1]
+	ADDQ         $+16, DI // a0 += 16
+	ADDQ         $+512, R8 // b_k += 512
+	SUBQ         $+4, R9 // depth += -4
+	CMPQ         R9, $+4 // depth >= 4
+	JGE          depth_29 // depth >= 4
+
+depth_end_30:
+	CMPQ R9, $+1 // depth < 1
+	JLT  depth_end_32 // depth < 1
+
+depth_31:
+	VMOVUPS      (R8), Z2 // B[0][0] = b_k[0]
+	PREFETCHT1   2048(R8) // prefetch b_k[512]
+	VMOVUPS      64(R8), Z3 // B[0][1] = b_k[16]
+	PREFETCHT1   2112(R8) // prefetch b_k[528]
+	VBROADCASTSS (DI), Z4 // A[0][0] = a[0][0]
+	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][0] * B[0][1]
+	ADDQ         $+4, DI // a0 += 4
+	ADDQ         $+128, R8 // b_k += 128
+	SUBQ         $+1, R9 // depth += -1
+	CMPQ         R9, $+1 // depth >= 1
+	JGE          depth_31 // depth >= 1
+
+depth_end_32:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    DX, DI // rows of c
+	VMOVUPS Z0, (DI) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(DI) // c[0][16] = C[0][1]
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	ADDQ    DI, DX // c += cStride
+	MOVQ    aStride+24(FP), DI // aStride
+	SHLQ    $0x02, DI // aStride in bytes
+	ADDQ    DI, AX // a += aStride
+	SUBQ    $+1, SI // rows += -1
+	CMPQ    SI, $+1 // rows >= 1
+	JGE     rows_25 // rows >= 1
+
+rows_end_26:
+	VZEROUPPER
+	RET
+
+// func rotaryHalvesAVX512(x *float32, stride int, rows int, cos *float32, sin *float32, n int)
+TEXT ·rotaryHalvesAVX512(SB), NOSPLIT, $0-48
+	MOVQ x+0(FP), AX // x
+	MOVQ stride+8(FP), CX // stride
+	MOVQ rows+16(FP), DX // rows
+	SHLQ $0x02, CX // stride in bytes
+	CMPQ DX, $+1 // rows < 1
+	JLT  rows_end_2 // rows < 1
+
+rows_1:
+	MOVQ n+40(FP), BX // n
+	MOVQ cos+24(FP), SI // cos
+	MOVQ sin+32(FP), DI // sin
+	MOVQ AX, R8 // row = x
+	MOVQ BX, R9 // half = n
+	SHLQ $0x02, R9 // half in bytes
+	ADDQ AX, R9 // half += x
+	CMPQ BX, $+16 // n < 16
+	JLT  elements_end_4 // n < 16
+
+elements_3:
+	VMOVUPS     (R8), Z0 // a = row[0]
+	VMOVUPS     (R9), Z1 // b = half[0]
+	VMOVUPS     (SI), Z2 // cos = cos[0]
+	VMOVUPS     (DI), Z3 // sin = sin[0]
+	VMULPS      Z3, Z1, Z4 // t = b * sin
+	VFMSUB231PS Z2, Z0, Z4 // t = a * cos - t
+	VMOVUPS     Z4, (R8) // row[0] = t
+	VMULPS      Z3, Z0, Z4 // t = a * sin
+	VFMADD231PS Z2, Z1, Z4 // t += b * cos
+	VMOVUPS     Z4, (R9) // half[0] = t
+	ADDQ        $+64, R8 // row += 64
+	ADDQ        $+64, R9 // half += 64
+	ADDQ        $+64, SI // cos += 64
+	ADDQ        $+64, DI // sin += 64
+	SUBQ        $+16, BX // n += -16
+	CMPQ        BX, $+16 // n >= 16
+	JGE         elements_3 // n >= 16
+
+elements_end_4:
+	CMPQ        BX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	MOVQ        $-1, R10 // first n lanes
+	BZHIQ       BX, R10, R10 // first n lanes
+	KMOVQ       R10, K1 // first n lanes
+	VMOVUPS.Z   (R8), K1, Z0 // a = row[0], n lanes
+	VMOVUPS.Z   (R9), K1, Z1 // b = half[0], n lanes
+	VMOVUPS.Z   (SI), K1, Z2 // cos = cos[0], n lanes
+	VMOVUPS.Z   (DI), K1, Z3 // sin = sin[0], n lanes
+	VMULPS      Z3, Z1, Z4 // t = b * sin
+	VFMSUB231PS Z2, Z0, Z4 // t = a * cos - t
+	VMOVUPS     Z4, K1, (R8) // row[0] = t, n lanes
+	VMULPS      Z3, Z0, Z4 // t = a * sin
+	VFMADD231PS Z2, Z1, Z4 // t += b * cos
+	VMOVUPS     Z4, K1, (R9) // half[0] = t, n lanes
+
+less_5:
+	ADDQ CX, AX // x += stride
+	SUBQ $+1, DX // rows += -1
+	CMPQ DX, $+1 // rows >= 1
+	JGE  rows_1 // rows >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func rotaryPairsAVX512(x *float32, stride int, rows int, cos *float32, sin *float32, n int)
+TEXT ·rotaryPairsAVX512(SB), NOSPLIT, $0-48
+	MOVQ x+0(FP), AX // x
+	MOVQ stride+8(FP), CX // stride
+	MOVQ rows+16(FP), DX // rows
+	SHLQ $0x02, CX // stride in bytes
+	CMPQ DX, $+1 // rows < 1
+	JLT  rows_end_2 // rows < 1
+
+rows_1:
+	MOVQ n+40(FP), BX // n
+	MOVQ cos+24(FP), SI // cos
+	MOVQ sin+32(FP), DI // sin
+	MOVQ AX, R8 // row = x
+	MOVQ BX, R9 // half = n
+	SHLQ $0x02, R9 // half in bytes
+	ADDQ AX, R9 // half += x
+	CMPQ BX, $+16 // n < 16
+	JLT  elements_end_4 // n < 16
+
+elements_3:
+	VMOVUPS     (R8), Z0 // x = row[0]
+	VMOVUPS     (SI), Z2 // cos = cos[0]
+	VMOVUPS     (DI), Z3 // sin = sin[0]
+	VPERMILPS   $0xb1, Z0, Z1 // partner = x, pairs swapped
+	VMULPS      Z3, Z1, Z1 // partner = partner * sin
+	VFMADD231PS Z2, Z0, Z1 // partner += x * cos
+	VMOVUPS     Z1, (R8) // row[0] = partner
+	ADDQ        $+64, R8 // row += 64
+	ADDQ        $+64, R9 // half += 64
+	ADDQ        $+64, SI // cos += 64
+	ADDQ        $+64, DI // sin += 64
+	SUBQ        $+16, BX // n += -16
+	CMPQ        BX, $+16 // n >= 16
+	JGE         elements_3 // n >= 16
+
+elements_end_4:
+	CMPQ        BX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	MOVQ        $-1, R9 // first n lanes
+	BZHIQ       BX, R9, R9 // first n lanes
+	KMOVQ       R9, K1 // first n lanes
+	VMOVUPS.Z   (R8), K1, Z0 // x = row[0], n lanes
+	VMOVUPS.Z   (SI), K1, Z2 // cos = cos[0], n lanes
+	VMOVUPS.Z   (DI), K1, Z3 // sin = sin[0], n lanes
+	VPERMILPS   $0xb1, Z0, Z1 // partner = x, pairs swapped
+	VMULPS      Z3, Z1, Z1 // partner = partner * sin
+	VFMADD231PS Z2, Z0, Z1 // partner += x * cos
+	VMOVUPS     Z1, K1, (R8) // row[0] = partner, n lanes
+
+less_5:
+	ADDQ CX, AX // x += stride
+	SUBQ $+1, DX // rows += -1
+	CMPQ DX, $+1 // rows >= 1
+	JGE  rows_1 // rows >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func affineRowsAVX512(dst *float32, dstStride int, src *float32, srcStride int, rows int, cols int, scale *float32, bias *float32)
+TEXT ·affineRowsAVX512(SB), NOSPLIT, $0-64
+	MOVQ dst+0(FP), AX // dst
+	MOVQ src+16(FP), CX // src
+	MOVQ dstStride+8(FP), DX // dstStride
+	MOVQ srcStride+24(FP), BX // srcStride
+	MOVQ scale+48(FP), SI // scale
+	MOVQ bias+56(FP), DI // bias
+	MOVQ cols+40(FP), R8 // cols
+	SHLQ $0x02, DX // dstStride in bytes
+	SHLQ $0x02, BX // srcStride in bytes
+	CMPQ R8, $+16 // cols < 16
+	JLT  cols_end_2 // cols < 16
+
+cols_1:
+	VMOVUPS (SI), Z0 // scale = scale[0]
+	VMOVUPS (DI), Z1 // bias = bias[0]
+	MOVQ    rows+32(FP), R11 // rows
+	MOVQ    CX, R9 // from = src
+	MOVQ    AX, R10 // to = dst
+	CMPQ    R11, $+1 // rows < 1
+	JLT     rows_end_4 // rows < 1
+
+rows_3:
+	VMOVUPS    (R9), Z2 // v = from[0]
+	VMULPS     Z0, Z2, Z2 // v = v * scale
+	VADDPS     Z1, Z2, Z2 // v = v + bias
+	VMOVUPS    Z2, (R10) // to[0] = v
+	PREFETCHT1 128(R10) // prefetch to[32]
+	ADDQ       BX, R9 // from += srcStride
+	ADDQ       DX, R10 // to += dstStride
+	SUBQ       $+1, R11 // rows += -1
+	CMPQ       R11, $+1 // rows >= 1
+	JGE        rows_3 // rows >= 1
+
+rows_end_4:
+	ADDQ $+64, CX // src += 64
+	ADDQ $+64, AX // dst += 64
+	ADDQ $+64, SI // scale += 64
+	ADDQ $+64, DI // bias += 64
+	SUBQ $+16, R8 // cols += -16
+	CMPQ R8, $+16 // cols >= 16
+	JGE  cols_1 // cols >= 16
+
+cols_end_2:
+	CMPQ      R8, $+1 // cols < 1
+	JLT       less_5 // cols < 1
+	MOVQ      $-1, R9 // first cols lanes
+	BZHIQ     R8, R9, R9 // first cols lanes
+	KMOVQ     R9, K1 // first cols lanes
+	VMOVUPS.Z (SI), K1, Z0 // scale = scale[0], cols lanes
+	VMOVUPS.Z (DI), K1, Z1 // bias = bias[0], cols lanes
+	MOVQ      rows+32(FP), SI // rows
+	MOVQ      AX, AX // to = dst
+	CMPQ      SI, $+1 // rows < 1
+	JLT       rows_end_7 // rows < 1
+
+rows_6:
+	VMOVUPS.Z  (CX), K1, Z2 // v = from[0], cols lanes
+	VMULPS     Z0, Z2, Z2 // v = v * scale
+	VADDPS     Z1, Z2, Z2 // v = v + bias
+	VMOVUPS    Z2, K1, (AX) // to[0] = v, cols lanes
+	PREFETCHT1 128(AX) // prefetch to[32]
+	ADDQ       BX, CX // from += srcStride
+	ADDQ       DX, AX // to += dstStride
+	SUBQ       $+1, SI // rows += -1
+	CMPQ       SI, $+1 // rows >= 1
+	JGE        rows_6 // rows >= 1
+
+rows_end_7:
+less_5:
+	VZEROUPPER
+	RET
+
+// func prefetchAVX512(src *float32, n int)
+TEXT ·prefetchAVX512(SB), NOSPLIT, $0-16
+	MOVQ src+0(FP), AX // src
+	MOVQ n+8(FP), CX // n
+	CMPQ CX, $+64 // n < 64
+	JLT  lines_end_2 // n < 64
+
+lines_1:
+	PREFETCHT1 (AX) // prefetch src[0]
+	PREFETCHT1 64(AX) // prefetch src[16]
+	PREFETCHT1 128(AX) // prefetch src[32]
+	PREFETCHT1 192(AX) // prefetch src[48]
+	ADDQ       $+256, AX // src += 256
+	SUBQ       $+64, CX // n += -64
+	CMPQ       CX, $+64 // n >= 64
+	JGE        lines_1 // n >= 64
+
+lines_end_2:
 	VZEROUPPER
 	RET
 
@@ -6120,7 +7063,7 @@ max_end_2:
 	// m' = max(m, scores); α = 2^(m-m'); a row that has seen nothing yet subtracts 0
 	MOVQ        $-1, R8 // first rows lanes
 	BZHIQ       DX, R8, R8 // first rows lanes
-	KMOVW       R8, K1 // first rows lanes
+	KMOVQ       R8, K1 // first rows lanes
 	VMOVUPS.Z   (BX), K1, Z10 // m = max[0], rows lanes
 	VMOVUPS.Z   (DI), K1, Z11 // S = shift[0], rows lanes
 	VMOVAPS     Z10, Z12 // m' = m
@@ -6520,7 +7463,7 @@ cols_end_4:
 	JLT         less_5 // cols < 1
 	MOVQ        $-1, R12 // first cols lanes
 	BZHIQ       R8, R12, R12 // first cols lanes
-	KMOVW       R12, K1 // first cols lanes
+	KMOVQ       R12, K1 // first cols lanes
 	VMOVUPS.Z   (R10), K1, Z6 // bias = bias_col[0], cols lanes
 	VMOVUPS     (R9), Z7 // S = s_col[0]
 	VFMADD231PS Z0, Z6, Z7 // S += bias * factor
@@ -6874,7 +7817,7 @@ TEXT ·mergeRowsAVX512(SB), NOSPLIT, $0-80
 	// w = 2^(m - max), l = la·wa + lb·wb
 	MOVQ        $-1, R11 // first rows lanes
 	BZHIQ       R10, R11, R11 // first rows lanes
-	KMOVW       R11, K1 // first rows lanes
+	KMOVQ       R11, K1 // first rows lanes
 	VMOVUPS.Z   (AX), K1, Z10 // wa = ma[0], rows lanes
 	VMOVUPS.Z   (BX), K1, Z11 // wb = mb[0], rows lanes
 	VMOVAPS     Z10, Z12 // m' = wa
@@ -6996,7 +7939,7 @@ cols_end_4:
 	JLT     less_5 // cols < 1
 	MOVQ    $-1, R12 // first cols lanes
 	BZHIQ   R9, R12, R12 // first cols lanes
-	KMOVW   R12, K2 // first cols lanes
+	KMOVQ   R12, K2 // first cols lanes
 	VMOVUPS (R10), Z2 // O = from[0]
 	VDIVPS  Z1, Z2, Z2 // O = O / l
 	VADDPS  Z0, Z2, Z2 // O = O + 0
@@ -7102,7 +8045,7 @@ vectors_end_2:
 	JLT         less_3 // n < 1
 	MOVQ        $-1, SI // first n lanes
 	BZHIQ       CX, SI, SI // first n lanes
-	KMOVW       SI, K1 // first n lanes
+	KMOVQ       SI, K1 // first n lanes
 	VMOVUPS.Z   (DX), K1, Z21 // l = sum[0], n lanes
 	VCMPPS      $0x11, Z17, Z21, K2 // subnormal = l < 2**-126
 	VMULPS      Z18, Z21, Z17 // x' = l * 2**23
@@ -7328,7 +8271,7 @@ vectors_end_4:
 	JLT         less_5 // n < 1
 	MOVQ        $-1, BX // first n lanes
 	BZHIQ       DX, BX, BX // first n lanes
-	KMOVW       BX, K1 // first n lanes
+	KMOVQ       BX, K1 // first n lanes
 	VMOVUPS.Z   (CX), K1, Z13 // x = src[0], n lanes
 	VMULPS      Z7, Z13, Z14 // n = x * log2e_hi
 	VRNDSCALEPS $0x00, Z14, Z14 // n = round(n)
@@ -7567,7 +8510,7 @@ vectors_end_4:
 	JLT         less_5 // n < 1
 	MOVQ        $-1, BX // first n lanes
 	BZHIQ       CX, BX, BX // first n lanes
-	KMOVW       BX, K1 // first n lanes
+	KMOVQ       BX, K1 // first n lanes
 	VMOVUPS.Z   (AX), K1, Z13 // x = src[0], n lanes
 	VSUBPS      Z0, Z13, Z13 // x = x - shift
 	VMULPS      Z9, Z13, Z0 // n = x * log2e_hi
@@ -7734,7 +8677,7 @@ vectors_end_4:
 	JLT         less_5 // n < 1
 	MOVQ        $-1, DX // first n lanes
 	BZHIQ       CX, DX, DX // first n lanes
-	KMOVW       DX, K1 // first n lanes
+	KMOVQ       DX, K1 // first n lanes
 	VMOVUPS.Z   (AX), K1, Z13 // x = src[0], n lanes
 	VSUBPS      Z0, Z13, Z13 // x = x - shift
 	VMULPS      Z9, Z13, Z0 // n = x * log2e_hi
@@ -7816,7 +8759,7 @@ vectors_end_4:
 	JLT       less_5 // n < 1
 	MOVQ      $-1, BX // first n lanes
 	BZHIQ     DX, BX, BX // first n lanes
-	KMOVW     BX, K1 // first n lanes
+	KMOVQ     BX, K1 // first n lanes
 	VMOVUPS.Z (CX), K1, Z1 // x = src[0], n lanes
 	VMULPS    Z0, Z1, Z1 // x = x * factor
 	VMOVUPS   Z1, K1, (AX) // dst[0] = x, n lanes
@@ -7878,7 +8821,7 @@ vectors_end_4:
 	JLT       less_5 // n < 1
 	MOVQ      $-1, BX // first n lanes
 	BZHIQ     DX, BX, BX // first n lanes
-	KMOVW     BX, K1 // first n lanes
+	KMOVQ     BX, K1 // first n lanes
 	VMOVUPS.Z (CX), K1, Z2 // x = src[0], n lanes
 	VSUBPS    Z0, Z2, Z2 // x = x - a
 	VSUBPS    Z1, Z2, Z2 // x = x - b
@@ -7911,12 +8854,12 @@ vectors_end_2:
 	JLT         less_3 // n < 1
 	MOVQ        $-1, BX // first n lanes
 	BZHIQ       DX, BX, BX // first n lanes
-	KMOVW       BX, K1 // first n lanes
+	KMOVQ       BX, K1 // first n lanes
 	VPMOVZXWD.Z (CX), K1, Z0 // x = bfloat16 of src[0], n lanes
 	VPSLLD      $0x10, Z0, Z0 // x = bfloat16 of src[0], n lanes
 	MOVQ        $-1, CX // first n lanes
 	BZHIQ       DX, CX, CX // first n lanes
-	KMOVW       CX, K1 // first n lanes
+	KMOVQ       CX, K1 // first n lanes
 	VMOVUPS     Z0, K1, (AX) // dst[0] = x, n lanes
 
 less_3:
@@ -7945,11 +8888,11 @@ vectors_end_2:
 	JLT         less_3 // n < 1
 	MOVQ        $-1, BX // first n lanes
 	BZHIQ       DX, BX, BX // first n lanes
-	KMOVW       BX, K1 // first n lanes
+	KMOVQ       BX, K1 // first n lanes
 	VCVTPH2PS.Z (CX), K1, Z0 // x = float16 of src[0], n lanes
 	MOVQ        $-1, CX // first n lanes
 	BZHIQ       DX, CX, CX // first n lanes
-	KMOVW       CX, K1 // first n lanes
+	KMOVQ       CX, K1 // first n lanes
 	VMOVUPS     Z0, K1, (AX) // dst[0] = x, n lanes
 
 less_3:
@@ -7979,12 +8922,12 @@ vectors_end_2:
 	JLT         less_3 // n < 1
 	MOVQ        $-1, BX // first n lanes
 	BZHIQ       DX, BX, BX // first n lanes
-	KMOVW       BX, K1 // first n lanes
+	KMOVQ       BX, K1 // first n lanes
 	VPMOVSXBD.Z (CX), K1, Z0 // x = int8 of src[0], n lanes
 	VCVTDQ2PS   Z0, Z0 // x = int8 of src[0], n lanes
 	MOVQ        $-1, CX // first n lanes
 	BZHIQ       DX, CX, CX // first n lanes
-	KMOVW       CX, K1 // first n lanes
+	KMOVQ       CX, K1 // first n lanes
 	VMOVUPS     Z0, K1, (AX) // dst[0] = x, n lanes
 
 less_3:
@@ -8024,7 +8967,7 @@ vectors_end_2:
 	JLT       less_3 // n < 1
 	MOVQ      $-1, BX // first n lanes
 	BZHIQ     DX, BX, BX // first n lanes
-	KMOVW     BX, K1 // first n lanes
+	KMOVQ     BX, K1 // first n lanes
 	VMOVUPS.Z (CX), K1, Z3 // x = src[0], n lanes
 	VPSRAD    $0x10, Z3, Z4 // rounded = x >> 16
 	VPANDD    Z0, Z4, Z4 // rounded = rounded & 1
@@ -8035,7 +8978,7 @@ vectors_end_2:
 	VBLENDMPS Z4, Z3, K1, Z3 // x = number ? rounded : x
 	MOVQ      $-1, CX // first n lanes
 	BZHIQ     DX, CX, CX // first n lanes
-	KMOVW     CX, K1 // first n lanes
+	KMOVQ     CX, K1 // first n lanes
 	VPSRLD    $0x10, Z3, Z0 // dst[0] = bfloat16 of x, n lanes
 	VPMOVDW   Z0, K1, (AX) // dst[0] = bfloat16 of x, n lanes
 
@@ -8074,11 +9017,11 @@ vectors_end_2:
 	JLT       less_3 // n < 1
 	MOVQ      $-1, BX // first n lanes
 	BZHIQ     DX, BX, BX // first n lanes
-	KMOVW     BX, K1 // first n lanes
+	KMOVQ     BX, K1 // first n lanes
 	VMOVUPS.Z (CX), K1, Z0 // x = src[0], n lanes
 	MOVQ      $-1, CX // first n lanes
 	BZHIQ     DX, CX, CX // first n lanes
-	KMOVW     CX, K1 // first n lanes
+	KMOVQ     CX, K1 // first n lanes
 	VCVTPS2PH $0x00, Z0, K1, (AX) // dst[0] = float16 of x, n lanes
 
 less_3:
@@ -8182,3 +9125,4599 @@ vectors_end_2:
 	VMOVSS X0, ret+16(FP) // return or0[0]
 	VZEROUPPER
 	RET
+
+// func dotRowsF32AVX512(dst *float32, q *float32, rows *float32, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
+TEXT ·dotRowsF32AVX512(SB), NOSPLIT, $0-88
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	SHLQ    $0x01, R8 // stride <<= 1
+	SHLQ    $0x01, R8 // stride <<= 1
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Z0 // s0_c0 = acc[0]
+	VMOVUPS 64(R8), Z1 // s0_c1 = acc[16]
+	VMOVUPS 128(R8), Z2 // s0_c2 = acc[32]
+	VMOVUPS 192(R8), Z3 // s0_c3 = acc[48]
+	JMP     end_6
+
+less_5:
+	VPXORD Z0, Z0, Z0 // s0_c0 = 0
+	VPXORD Z1, Z1, Z1 // s0_c1 = 0
+	VPXORD Z2, Z2, Z2 // s0_c2 = 0
+	VPXORD Z3, Z3, Z3 // s0_c3 = 0
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	PREFETCHT1  128(DI) // prefetch ahead[32]
+	PREFETCHT1  192(DI) // prefetch ahead[48]
+	VMOVUPS     (R9), Z4 // x = q[0]
+	VMOVUPS     (R8), Z5 // y = y[0]
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+	VMOVUPS     64(R9), Z4 // x = q[16]
+	VMOVUPS     64(R8), Z5 // y = y[16]
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+	VMOVUPS     128(R9), Z4 // x = q[32]
+	VMOVUPS     128(R8), Z5 // y = y[32]
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+	VMOVUPS     192(R9), Z4 // x = q[48]
+	VMOVUPS     192(R8), Z5 // y = y[48]
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+	ADDQ        $+256, R9 // q += 256
+	ADDQ        $+256, R8 // y += 256
+	ADDQ        $+256, DI // ahead += 256
+	SUBQ        $+64, R10 // dim += -64
+	CMPQ        R10, $+64 // dim >= 64
+	JGE         chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        R10, $+1 // dim < 1
+	JLT         less_9 // dim < 1
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	PREFETCHT1  128(DI) // prefetch ahead[32]
+	PREFETCHT1  192(DI) // prefetch ahead[48]
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_10 // dim < 16
+	VMOVUPS     (R9), Z4 // x = q[0]
+	VMOVUPS     (R8), Z5 // y = y[0]
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+
+less_10:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_11 // dim < 32
+	VMOVUPS     64(R9), Z4 // x = q[16]
+	VMOVUPS     64(R8), Z5 // y = y[16]
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+
+less_11:
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_12 // dim < 48
+	VMOVUPS     128(R9), Z4 // x = q[32]
+	VMOVUPS     128(R8), Z5 // y = y[32]
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+
+less_12:
+	CMPQ        R10, $+64 // dim < 64
+	JLT         less_13 // dim < 64
+	VMOVUPS     192(R9), Z4 // x = q[48]
+	VMOVUPS     192(R8), Z5 // y = y[48]
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+
+less_13:
+	MOVQ        R10, R11 // rest = dim
+	ANDQ        $+15, R11 // rest &= 15
+	CMPQ        R11, $+1 // rest < 1
+	JLT         less_14 // rest < 1
+	CMPQ        R10, $+0 // dim < 0
+	JLT         less_15 // dim < 0
+	SUBQ        R11, R10 // dim -= rest
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	MOVQ        $-1, R12 // first rest lanes
+	BZHIQ       R11, R12, R12 // first rest lanes
+	KMOVQ       R12, K1 // first rest lanes
+	VMOVUPS.Z   (R9), K1, Z4 // x = q[0], rest lanes
+	ADDQ        R10, R8 // y += dim
+	ADDQ        R10, R8 // y += dim
+	ADDQ        R10, R8 // y += dim
+	ADDQ        R10, R8 // y += dim
+	MOVQ        $-1, R9 // first rest lanes
+	BZHIQ       R11, R9, R9 // first rest lanes
+	KMOVQ       R9, K1 // first rest lanes
+	VMOVUPS.Z   (R8), K1, Z5 // y = y[0], rest lanes
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_16 // dim < 48
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+	JMP         end_17
+
+less_16:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_18 // dim < 32
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+	JMP         end_19
+
+less_18:
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_20 // dim < 16
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+	JMP         end_21
+
+less_20:
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+
+end_21:
+end_19:
+end_17:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_22 // acc < 1
+	VMOVUPS Z0, (R8) // acc[0] = s0_c0
+	VMOVUPS Z1, 64(R8) // acc[16] = s0_c1
+	VMOVUPS Z2, 128(R8) // acc[32] = s0_c2
+	VMOVUPS Z3, 192(R8) // acc[48] = s0_c3
+
+less_22:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z4, Z4, Z4 // zero = 0
+	VADDPS        Z1, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z3, Z2, Z2 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z2, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z0, Y1 // s0_c0[0] = sum of lanes
+	VADDPS        Y1, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS        Z4, Z0, Z0 // s0_c0 = s0_c0 + zero
+	VMOVSS        X0, (AX) // dst[0] = s0_c0[0]
+	ADDQ          $+4, AX // dst += 4
+	SUBQ          $+1, DX // count += -1
+	CMPQ          DX, $+1 // count >= 1
+	JGE           rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func l2RowsF32AVX512(dst *float32, q *float32, rows *float32, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int, scale float32)
+TEXT ·l2RowsF32AVX512(SB), NOSPLIT, $0-92
+	VBROADCASTSS scale+88(FP), Z0 // scale in all lanes
+	MOVQ         dst+0(FP), AX // dst
+	MOVQ         rows+16(FP), CX // rows
+	MOVQ         count+40(FP), DX // count
+	MOVQ         index+48(FP), BX // index
+	CMPQ         DX, $+1 // count < 1
+	JLT          rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	SHLQ    $0x01, R8 // stride <<= 1
+	SHLQ    $0x01, R8 // stride <<= 1
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Z1 // s0_c0 = acc[0]
+	VMOVUPS 64(R8), Z2 // s0_c1 = acc[16]
+	VMOVUPS 128(R8), Z3 // s0_c2 = acc[32]
+	VMOVUPS 192(R8), Z4 // s0_c3 = acc[48]
+	JMP     end_6
+
+less_5:
+	VPXORD Z1, Z1, Z1 // s0_c0 = 0
+	VPXORD Z2, Z2, Z2 // s0_c1 = 0
+	VPXORD Z3, Z3, Z3 // s0_c2 = 0
+	VPXORD Z4, Z4, Z4 // s0_c3 = 0
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	PREFETCHT1   64(DI) // prefetch ahead[16]
+	PREFETCHT1   128(DI) // prefetch ahead[32]
+	PREFETCHT1   192(DI) // prefetch ahead[48]
+	VMOVUPS      (R9), Z5 // x = q[0]
+	VMOVUPS      (R8), Z6 // y = y[0]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
+	VMOVUPS      64(R9), Z5 // x = q[16]
+	VMOVUPS      64(R8), Z6 // y = y[16]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+	VMOVUPS      128(R9), Z5 // x = q[32]
+	VMOVUPS      128(R8), Z6 // y = y[32]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
+	VMOVUPS      192(R9), Z5 // x = q[48]
+	VMOVUPS      192(R8), Z6 // y = y[48]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
+	ADDQ         $+256, R9 // q += 256
+	ADDQ         $+256, R8 // y += 256
+	ADDQ         $+256, DI // ahead += 256
+	SUBQ         $+64, R10 // dim += -64
+	CMPQ         R10, $+64 // dim >= 64
+	JGE          chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ         R10, $+1 // dim < 1
+	JLT          less_9 // dim < 1
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	PREFETCHT1   64(DI) // prefetch ahead[16]
+	PREFETCHT1   128(DI) // prefetch ahead[32]
+	PREFETCHT1   192(DI) // prefetch ahead[48]
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_10 // dim < 16
+	VMOVUPS      (R9), Z5 // x = q[0]
+	VMOVUPS      (R8), Z6 // y = y[0]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
+
+less_10:
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_11 // dim < 32
+	VMOVUPS      64(R9), Z5 // x = q[16]
+	VMOVUPS      64(R8), Z6 // y = y[16]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+
+less_11:
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_12 // dim < 48
+	VMOVUPS      128(R9), Z5 // x = q[32]
+	VMOVUPS      128(R8), Z6 // y = y[32]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
+
+less_12:
+	CMPQ         R10, $+64 // dim < 64
+	JLT          less_13 // dim < 64
+	VMOVUPS      192(R9), Z5 // x = q[48]
+	VMOVUPS      192(R8), Z6 // y = y[48]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
+
+less_13:
+	MOVQ         R10, R11 // rest = dim
+	ANDQ         $+15, R11 // rest &= 15
+	CMPQ         R11, $+1 // rest < 1
+	JLT          less_14 // rest < 1
+	CMPQ         R10, $+0 // dim < 0
+	JLT          less_15 // dim < 0
+	SUBQ         R11, R10 // dim -= rest
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	MOVQ         $-1, R12 // first rest lanes
+	BZHIQ        R11, R12, R12 // first rest lanes
+	KMOVQ        R12, K1 // first rest lanes
+	VMOVUPS.Z    (R9), K1, Z5 // x = q[0], rest lanes
+	ADDQ         R10, R8 // y += dim
+	ADDQ         R10, R8 // y += dim
+	ADDQ         R10, R8 // y += dim
+	ADDQ         R10, R8 // y += dim
+	MOVQ         $-1, R9 // first rest lanes
+	BZHIQ        R11, R9, R9 // first rest lanes
+	KMOVQ        R9, K1 // first rest lanes
+	VMOVUPS.Z    (R8), K1, Z6 // y = y[0], rest lanes
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_16 // dim < 48
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
+	JMP          end_17
+
+less_16:
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_18 // dim < 32
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
+	JMP          end_19
+
+less_18:
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_20 // dim < 16
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+	JMP          end_21
+
+less_20:
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
+
+end_21:
+end_19:
+end_17:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_22 // acc < 1
+	VMOVUPS Z1, (R8) // acc[0] = s0_c0
+	VMOVUPS Z2, 64(R8) // acc[16] = s0_c1
+	VMOVUPS Z3, 128(R8) // acc[32] = s0_c2
+	VMOVUPS Z4, 192(R8) // acc[48] = s0_c3
+
+less_22:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z5, Z5, Z5 // zero = 0
+	VADDPS        Z2, Z1, Z1 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z4, Z3, Z3 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z3, Z1, Z1 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z1, Y2 // s0_c0[0] = sum of lanes
+	VADDPS        Y2, Y1, Y1 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VADDPS        Z5, Z1, Z1 // s0_c0 = s0_c0 + zero
+	VMOVSS        X1, (AX) // dst[0] = s0_c0[0]
+	ADDQ          $+4, AX // dst += 4
+	SUBQ          $+1, DX // count += -1
+	CMPQ          DX, $+1 // count >= 1
+	JGE           rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func cosineRowsF32AVX512(dst *float32, q *float32, rows *float32, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
+TEXT ·cosineRowsF32AVX512(SB), NOSPLIT, $0-88
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	SHLQ    $0x01, R8 // stride <<= 1
+	SHLQ    $0x01, R8 // stride <<= 1
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Z0 // s0_c0 = acc[0]
+	VMOVUPS 256(R8), Z1 // s1_c0 = acc[64]
+	VMOVUPS 64(R8), Z2 // s0_c1 = acc[16]
+	VMOVUPS 320(R8), Z3 // s1_c1 = acc[80]
+	VMOVUPS 128(R8), Z4 // s0_c2 = acc[32]
+	VMOVUPS 384(R8), Z5 // s1_c2 = acc[96]
+	VMOVUPS 192(R8), Z6 // s0_c3 = acc[48]
+	VMOVUPS 448(R8), Z7 // s1_c3 = acc[112]
+	JMP     end_6
+
+less_5:
+	VPXORD Z0, Z0, Z0 // s0_c0 = 0
+	VPXORD Z1, Z1, Z1 // s1_c0 = 0
+	VPXORD Z2, Z2, Z2 // s0_c1 = 0
+	VPXORD Z3, Z3, Z3 // s1_c1 = 0
+	VPXORD Z4, Z4, Z4 // s0_c2 = 0
+	VPXORD Z5, Z5, Z5 // s1_c2 = 0
+	VPXORD Z6, Z6, Z6 // s0_c3 = 0
+	VPXORD Z7, Z7, Z7 // s1_c3 = 0
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	PREFETCHT1  128(DI) // prefetch ahead[32]
+	PREFETCHT1  192(DI) // prefetch ahead[48]
+	VMOVUPS     (R9), Z8 // x = q[0]
+	VMOVUPS     (R8), Z9 // y = y[0]
+	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
+	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
+	VMOVUPS     64(R9), Z8 // x = q[16]
+	VMOVUPS     64(R8), Z9 // y = y[16]
+	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
+	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
+	VMOVUPS     128(R9), Z8 // x = q[32]
+	VMOVUPS     128(R8), Z9 // y = y[32]
+	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
+	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
+	VMOVUPS     192(R9), Z8 // x = q[48]
+	VMOVUPS     192(R8), Z9 // y = y[48]
+	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
+	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
+	ADDQ        $+256, R9 // q += 256
+	ADDQ        $+256, R8 // y += 256
+	ADDQ        $+256, DI // ahead += 256
+	SUBQ        $+64, R10 // dim += -64
+	CMPQ        R10, $+64 // dim >= 64
+	JGE         chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        R10, $+1 // dim < 1
+	JLT         less_9 // dim < 1
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	PREFETCHT1  128(DI) // prefetch ahead[32]
+	PREFETCHT1  192(DI) // prefetch ahead[48]
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_10 // dim < 16
+	VMOVUPS     (R9), Z8 // x = q[0]
+	VMOVUPS     (R8), Z9 // y = y[0]
+	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
+	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
+
+less_10:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_11 // dim < 32
+	VMOVUPS     64(R9), Z8 // x = q[16]
+	VMOVUPS     64(R8), Z9 // y = y[16]
+	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
+	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
+
+less_11:
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_12 // dim < 48
+	VMOVUPS     128(R9), Z8 // x = q[32]
+	VMOVUPS     128(R8), Z9 // y = y[32]
+	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
+	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
+
+less_12:
+	CMPQ        R10, $+64 // dim < 64
+	JLT         less_13 // dim < 64
+	VMOVUPS     192(R9), Z8 // x = q[48]
+	VMOVUPS     192(R8), Z9 // y = y[48]
+	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
+	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
+
+less_13:
+	MOVQ        R10, R11 // rest = dim
+	ANDQ        $+15, R11 // rest &= 15
+	CMPQ        R11, $+1 // rest < 1
+	JLT         less_14 // rest < 1
+	CMPQ        R10, $+0 // dim < 0
+	JLT         less_15 // dim < 0
+	SUBQ        R11, R10 // dim -= rest
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	MOVQ        $-1, R12 // first rest lanes
+	BZHIQ       R11, R12, R12 // first rest lanes
+	KMOVQ       R12, K1 // first rest lanes
+	VMOVUPS.Z   (R9), K1, Z8 // x = q[0], rest lanes
+	ADDQ        R10, R8 // y += dim
+	ADDQ        R10, R8 // y += dim
+	ADDQ        R10, R8 // y += dim
+	ADDQ        R10, R8 // y += dim
+	MOVQ        $-1, R9 // first rest lanes
+	BZHIQ       R11, R9, R9 // first rest lanes
+	KMOVQ       R9, K1 // first rest lanes
+	VMOVUPS.Z   (R8), K1, Z9 // y = y[0], rest lanes
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_16 // dim < 48
+	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
+	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
+	JMP         end_17
+
+less_16:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_18 // dim < 32
+	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
+	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
+	JMP         end_19
+
+less_18:
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_20 // dim < 16
+	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
+	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
+	JMP         end_21
+
+less_20:
+	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
+	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
+
+end_21:
+end_19:
+end_17:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_22 // acc < 1
+	VMOVUPS Z0, (R8) // acc[0] = s0_c0
+	VMOVUPS Z1, 256(R8) // acc[64] = s1_c0
+	VMOVUPS Z2, 64(R8) // acc[16] = s0_c1
+	VMOVUPS Z3, 320(R8) // acc[80] = s1_c1
+	VMOVUPS Z4, 128(R8) // acc[32] = s0_c2
+	VMOVUPS Z5, 384(R8) // acc[96] = s1_c2
+	VMOVUPS Z6, 192(R8) // acc[48] = s0_c3
+	VMOVUPS Z7, 448(R8) // acc[112] = s1_c3
+
+less_22:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z8, Z8, Z8 // zero = 0
+	VADDPS        Z2, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z6, Z4, Z4 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z4, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z0, Y2 // s0_c0[0] = sum of lanes
+	VADDPS        Y2, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y0, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS        Z8, Z0, Z0 // s0_c0 = s0_c0 + zero
+	VADDPS        Z3, Z1, Z1 // s1_c0 = s1_c0 + s1_c1
+	VADDPS        Z7, Z5, Z5 // s1_c2 = s1_c2 + s1_c3
+	VADDPS        Z5, Z1, Z1 // s1_c0 = s1_c0 + s1_c2
+	VEXTRACTF64X4 $0x01, Z1, Y2 // s1_c0[0] = sum of lanes
+	VADDPS        Y2, Y1, Y1 // s1_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y1, X2 // s1_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s1_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X1, X2 // s1_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s1_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X1, X2 // s1_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s1_c0[0] = sum of lanes
+	VADDPS        Z8, Z1, Z1 // s1_c0 = s1_c0 + zero
+	VMOVSS        X0, (AX) // dst[0] = s0_c0[0]
+	VMOVSS        X1, 4(AX) // dst[1] = s1_c0[0]
+	ADDQ          $+8, AX // dst += 8
+	SUBQ          $+1, DX // count += -1
+	CMPQ          DX, $+1 // count >= 1
+	JGE           rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func dotRowsBF16AVX512(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
+TEXT ·dotRowsBF16AVX512(SB), NOSPLIT, $0-88
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	SHLQ    $0x01, R8 // stride <<= 1
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Z0 // s0_c0 = acc[0]
+	VMOVUPS 64(R8), Z1 // s0_c1 = acc[16]
+	VMOVUPS 128(R8), Z2 // s0_c2 = acc[32]
+	VMOVUPS 192(R8), Z3 // s0_c3 = acc[48]
+	JMP     end_6
+
+less_5:
+	VPXORD Z0, Z0, Z0 // s0_c0 = 0
+	VPXORD Z1, Z1, Z1 // s0_c1 = 0
+	VPXORD Z2, Z2, Z2 // s0_c2 = 0
+	VPXORD Z3, Z3, Z3 // s0_c3 = 0
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	VMOVUPS     (R9), Z4 // x = q[0]
+	VPMOVZXWD   (R8), Z5 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[0]
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+	VMOVUPS     64(R9), Z4 // x = q[16]
+	VPMOVZXWD   32(R8), Z5 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[8]
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+	VMOVUPS     128(R9), Z4 // x = q[32]
+	VPMOVZXWD   64(R8), Z5 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[16]
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+	VMOVUPS     192(R9), Z4 // x = q[48]
+	VPMOVZXWD   96(R8), Z5 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[24]
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+	ADDQ        $+256, R9 // q += 256
+	ADDQ        $+128, R8 // y += 128
+	ADDQ        $+128, DI // ahead += 128
+	SUBQ        $+64, R10 // dim += -64
+	CMPQ        R10, $+64 // dim >= 64
+	JGE         chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        R10, $+1 // dim < 1
+	JLT         less_9 // dim < 1
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_10 // dim < 16
+	VMOVUPS     (R9), Z4 // x = q[0]
+	VPMOVZXWD   (R8), Z5 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[0]
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+
+less_10:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_11 // dim < 32
+	VMOVUPS     64(R9), Z4 // x = q[16]
+	VPMOVZXWD   32(R8), Z5 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[8]
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+
+less_11:
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_12 // dim < 48
+	VMOVUPS     128(R9), Z4 // x = q[32]
+	VPMOVZXWD   64(R8), Z5 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[16]
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+
+less_12:
+	CMPQ        R10, $+64 // dim < 64
+	JLT         less_13 // dim < 64
+	VMOVUPS     192(R9), Z4 // x = q[48]
+	VPMOVZXWD   96(R8), Z5 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[24]
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+
+less_13:
+	MOVQ        R10, R11 // rest = dim
+	ANDQ        $+15, R11 // rest &= 15
+	CMPQ        R11, $+1 // rest < 1
+	JLT         less_14 // rest < 1
+	CMPQ        R10, $+0 // dim < 0
+	JLT         less_15 // dim < 0
+	SUBQ        R11, R10 // dim -= rest
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	MOVQ        $-1, R12 // first rest lanes
+	BZHIQ       R11, R12, R12 // first rest lanes
+	KMOVQ       R12, K1 // first rest lanes
+	VMOVUPS.Z   (R9), K1, Z4 // x = q[0], rest lanes
+	ADDQ        R10, R8 // y += dim
+	ADDQ        R10, R8 // y += dim
+	MOVQ        $-1, R9 // first rest lanes
+	BZHIQ       R11, R9, R9 // first rest lanes
+	KMOVQ       R9, K1 // first rest lanes
+	VPMOVZXWD.Z (R8), K1, Z5 // y = bfloat16 of y[0], rest lanes
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[0], rest lanes
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_16 // dim < 48
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+	JMP         end_17
+
+less_16:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_18 // dim < 32
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+	JMP         end_19
+
+less_18:
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_20 // dim < 16
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+	JMP         end_21
+
+less_20:
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+
+end_21:
+end_19:
+end_17:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_22 // acc < 1
+	VMOVUPS Z0, (R8) // acc[0] = s0_c0
+	VMOVUPS Z1, 64(R8) // acc[16] = s0_c1
+	VMOVUPS Z2, 128(R8) // acc[32] = s0_c2
+	VMOVUPS Z3, 192(R8) // acc[48] = s0_c3
+
+less_22:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z4, Z4, Z4 // zero = 0
+	VADDPS        Z1, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z3, Z2, Z2 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z2, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z0, Y1 // s0_c0[0] = sum of lanes
+	VADDPS        Y1, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS        Z4, Z0, Z0 // s0_c0 = s0_c0 + zero
+	VMOVSS        X0, (AX) // dst[0] = s0_c0[0]
+	ADDQ          $+4, AX // dst += 4
+	SUBQ          $+1, DX // count += -1
+	CMPQ          DX, $+1 // count >= 1
+	JGE           rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func l2RowsBF16AVX512(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int, scale float32)
+TEXT ·l2RowsBF16AVX512(SB), NOSPLIT, $0-92
+	VBROADCASTSS scale+88(FP), Z0 // scale in all lanes
+	MOVQ         dst+0(FP), AX // dst
+	MOVQ         rows+16(FP), CX // rows
+	MOVQ         count+40(FP), DX // count
+	MOVQ         index+48(FP), BX // index
+	CMPQ         DX, $+1 // count < 1
+	JLT          rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	SHLQ    $0x01, R8 // stride <<= 1
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Z1 // s0_c0 = acc[0]
+	VMOVUPS 64(R8), Z2 // s0_c1 = acc[16]
+	VMOVUPS 128(R8), Z3 // s0_c2 = acc[32]
+	VMOVUPS 192(R8), Z4 // s0_c3 = acc[48]
+	JMP     end_6
+
+less_5:
+	VPXORD Z1, Z1, Z1 // s0_c0 = 0
+	VPXORD Z2, Z2, Z2 // s0_c1 = 0
+	VPXORD Z3, Z3, Z3 // s0_c2 = 0
+	VPXORD Z4, Z4, Z4 // s0_c3 = 0
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	PREFETCHT1   64(DI) // prefetch ahead[16]
+	VMOVUPS      (R9), Z5 // x = q[0]
+	VPMOVZXWD    (R8), Z6 // y = bfloat16 of y[0]
+	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[0]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
+	VMOVUPS      64(R9), Z5 // x = q[16]
+	VPMOVZXWD    32(R8), Z6 // y = bfloat16 of y[8]
+	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[8]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+	VMOVUPS      128(R9), Z5 // x = q[32]
+	VPMOVZXWD    64(R8), Z6 // y = bfloat16 of y[16]
+	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[16]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
+	VMOVUPS      192(R9), Z5 // x = q[48]
+	VPMOVZXWD    96(R8), Z6 // y = bfloat16 of y[24]
+	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[24]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
+	ADDQ         $+256, R9 // q += 256
+	ADDQ         $+128, R8 // y += 128
+	ADDQ         $+128, DI // ahead += 128
+	SUBQ         $+64, R10 // dim += -64
+	CMPQ         R10, $+64 // dim >= 64
+	JGE          chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ         R10, $+1 // dim < 1
+	JLT          less_9 // dim < 1
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	PREFETCHT1   64(DI) // prefetch ahead[16]
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_10 // dim < 16
+	VMOVUPS      (R9), Z5 // x = q[0]
+	VPMOVZXWD    (R8), Z6 // y = bfloat16 of y[0]
+	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[0]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
+
+less_10:
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_11 // dim < 32
+	VMOVUPS      64(R9), Z5 // x = q[16]
+	VPMOVZXWD    32(R8), Z6 // y = bfloat16 of y[8]
+	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[8]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+
+less_11:
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_12 // dim < 48
+	VMOVUPS      128(R9), Z5 // x = q[32]
+	VPMOVZXWD    64(R8), Z6 // y = bfloat16 of y[16]
+	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[16]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
+
+less_12:
+	CMPQ         R10, $+64 // dim < 64
+	JLT          less_13 // dim < 64
+	VMOVUPS      192(R9), Z5 // x = q[48]
+	VPMOVZXWD    96(R8), Z6 // y = bfloat16 of y[24]
+	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[24]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
+
+less_13:
+	MOVQ         R10, R11 // rest = dim
+	ANDQ         $+15, R11 // rest &= 15
+	CMPQ         R11, $+1 // rest < 1
+	JLT          less_14 // rest < 1
+	CMPQ         R10, $+0 // dim < 0
+	JLT          less_15 // dim < 0
+	SUBQ         R11, R10 // dim -= rest
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	MOVQ         $-1, R12 // first rest lanes
+	BZHIQ        R11, R12, R12 // first rest lanes
+	KMOVQ        R12, K1 // first rest lanes
+	VMOVUPS.Z    (R9), K1, Z5 // x = q[0], rest lanes
+	ADDQ         R10, R8 // y += dim
+	ADDQ         R10, R8 // y += dim
+	MOVQ         $-1, R9 // first rest lanes
+	BZHIQ        R11, R9, R9 // first rest lanes
+	KMOVQ        R9, K1 // first rest lanes
+	VPMOVZXWD.Z  (R8), K1, Z6 // y = bfloat16 of y[0], rest lanes
+	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[0], rest lanes
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_16 // dim < 48
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
+	JMP          end_17
+
+less_16:
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_18 // dim < 32
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
+	JMP          end_19
+
+less_18:
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_20 // dim < 16
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+	JMP          end_21
+
+less_20:
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
+
+end_21:
+end_19:
+end_17:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_22 // acc < 1
+	VMOVUPS Z1, (R8) // acc[0] = s0_c0
+	VMOVUPS Z2, 64(R8) // acc[16] = s0_c1
+	VMOVUPS Z3, 128(R8) // acc[32] = s0_c2
+	VMOVUPS Z4, 192(R8) // acc[48] = s0_c3
+
+less_22:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z5, Z5, Z5 // zero = 0
+	VADDPS        Z2, Z1, Z1 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z4, Z3, Z3 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z3, Z1, Z1 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z1, Y2 // s0_c0[0] = sum of lanes
+	VADDPS        Y2, Y1, Y1 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VADDPS        Z5, Z1, Z1 // s0_c0 = s0_c0 + zero
+	VMOVSS        X1, (AX) // dst[0] = s0_c0[0]
+	ADDQ          $+4, AX // dst += 4
+	SUBQ          $+1, DX // count += -1
+	CMPQ          DX, $+1 // count >= 1
+	JGE           rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func cosineRowsBF16AVX512(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
+TEXT ·cosineRowsBF16AVX512(SB), NOSPLIT, $0-88
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	SHLQ    $0x01, R8 // stride <<= 1
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Z0 // s0_c0 = acc[0]
+	VMOVUPS 256(R8), Z1 // s1_c0 = acc[64]
+	VMOVUPS 64(R8), Z2 // s0_c1 = acc[16]
+	VMOVUPS 320(R8), Z3 // s1_c1 = acc[80]
+	VMOVUPS 128(R8), Z4 // s0_c2 = acc[32]
+	VMOVUPS 384(R8), Z5 // s1_c2 = acc[96]
+	VMOVUPS 192(R8), Z6 // s0_c3 = acc[48]
+	VMOVUPS 448(R8), Z7 // s1_c3 = acc[112]
+	JMP     end_6
+
+less_5:
+	VPXORD Z0, Z0, Z0 // s0_c0 = 0
+	VPXORD Z1, Z1, Z1 // s1_c0 = 0
+	VPXORD Z2, Z2, Z2 // s0_c1 = 0
+	VPXORD Z3, Z3, Z3 // s1_c1 = 0
+	VPXORD Z4, Z4, Z4 // s0_c2 = 0
+	VPXORD Z5, Z5, Z5 // s1_c2 = 0
+	VPXORD Z6, Z6, Z6 // s0_c3 = 0
+	VPXORD Z7, Z7, Z7 // s1_c3 = 0
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	VMOVUPS     (R9), Z8 // x = q[0]
+	VPMOVZXWD   (R8), Z9 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Z9, Z9 // y = bfloat16 of y[0]
+	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
+	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
+	VMOVUPS     64(R9), Z8 // x = q[16]
+	VPMOVZXWD   32(R8), Z9 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Z9, Z9 // y = bfloat16 of y[8]
+	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
+	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
+	VMOVUPS     128(R9), Z8 // x = q[32]
+	VPMOVZXWD   64(R8), Z9 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Z9, Z9 // y = bfloat16 of y[16]
+	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
+	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
+	VMOVUPS     192(R9), Z8 // x = q[48]
+	VPMOVZXWD   96(R8), Z9 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Z9, Z9 // y = bfloat16 of y[24]
+	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
+	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
+	ADDQ        $+256, R9 // q += 256
+	ADDQ        $+128, R8 // y += 128
+	ADDQ        $+128, DI // ahead += 128
+	SUBQ        $+64, R10 // dim += -64
+	CMPQ        R10, $+64 // dim >= 64
+	JGE         chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        R10, $+1 // dim < 1
+	JLT         less_9 // dim < 1
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_10 // dim < 16
+	VMOVUPS     (R9), Z8 // x = q[0]
+	VPMOVZXWD   (R8), Z9 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Z9, Z9 // y = bfloat16 of y[0]
+	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
+	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
+
+less_10:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_11 // dim < 32
+	VMOVUPS     64(R9), Z8 // x = q[16]
+	VPMOVZXWD   32(R8), Z9 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Z9, Z9 // y = bfloat16 of y[8]
+	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
+	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
+
+less_11:
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_12 // dim < 48
+	VMOVUPS     128(R9), Z8 // x = q[32]
+	VPMOVZXWD   64(R8), Z9 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Z9, Z9 // y = bfloat16 of y[16]
+	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
+	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
+
+less_12:
+	CMPQ        R10, $+64 // dim < 64
+	JLT         less_13 // dim < 64
+	VMOVUPS     192(R9), Z8 // x = q[48]
+	VPMOVZXWD   96(R8), Z9 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Z9, Z9 // y = bfloat16 of y[24]
+	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
+	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
+
+less_13:
+	MOVQ        R10, R11 // rest = dim
+	ANDQ        $+15, R11 // rest &= 15
+	CMPQ        R11, $+1 // rest < 1
+	JLT         less_14 // rest < 1
+	CMPQ        R10, $+0 // dim < 0
+	JLT         less_15 // dim < 0
+	SUBQ        R11, R10 // dim -= rest
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	MOVQ        $-1, R12 // first rest lanes
+	BZHIQ       R11, R12, R12 // first rest lanes
+	KMOVQ       R12, K1 // first rest lanes
+	VMOVUPS.Z   (R9), K1, Z8 // x = q[0], rest lanes
+	ADDQ        R10, R8 // y += dim
+	ADDQ        R10, R8 // y += dim
+	MOVQ        $-1, R9 // first rest lanes
+	BZHIQ       R11, R9, R9 // first rest lanes
+	KMOVQ       R9, K1 // first rest lanes
+	VPMOVZXWD.Z (R8), K1, Z9 // y = bfloat16 of y[0], rest lanes
+	VPSLLD      $0x10, Z9, Z9 // y = bfloat16 of y[0], rest lanes
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_16 // dim < 48
+	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
+	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
+	JMP         end_17
+
+less_16:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_18 // dim < 32
+	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
+	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
+	JMP         end_19
+
+less_18:
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_20 // dim < 16
+	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
+	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
+	JMP         end_21
+
+less_20:
+	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
+	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
+
+end_21:
+end_19:
+end_17:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_22 // acc < 1
+	VMOVUPS Z0, (R8) // acc[0] = s0_c0
+	VMOVUPS Z1, 256(R8) // acc[64] = s1_c0
+	VMOVUPS Z2, 64(R8) // acc[16] = s0_c1
+	VMOVUPS Z3, 320(R8) // acc[80] = s1_c1
+	VMOVUPS Z4, 128(R8) // acc[32] = s0_c2
+	VMOVUPS Z5, 384(R8) // acc[96] = s1_c2
+	VMOVUPS Z6, 192(R8) // acc[48] = s0_c3
+	VMOVUPS Z7, 448(R8) // acc[112] = s1_c3
+
+less_22:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z8, Z8, Z8 // zero = 0
+	VADDPS        Z2, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z6, Z4, Z4 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z4, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z0, Y2 // s0_c0[0] = sum of lanes
+	VADDPS        Y2, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y0, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS        Z8, Z0, Z0 // s0_c0 = s0_c0 + zero
+	VADDPS        Z3, Z1, Z1 // s1_c0 = s1_c0 + s1_c1
+	VADDPS        Z7, Z5, Z5 // s1_c2 = s1_c2 + s1_c3
+	VADDPS        Z5, Z1, Z1 // s1_c0 = s1_c0 + s1_c2
+	VEXTRACTF64X4 $0x01, Z1, Y2 // s1_c0[0] = sum of lanes
+	VADDPS        Y2, Y1, Y1 // s1_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y1, X2 // s1_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s1_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X1, X2 // s1_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s1_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X1, X2 // s1_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s1_c0[0] = sum of lanes
+	VADDPS        Z8, Z1, Z1 // s1_c0 = s1_c0 + zero
+	VMOVSS        X0, (AX) // dst[0] = s0_c0[0]
+	VMOVSS        X1, 4(AX) // dst[1] = s1_c0[0]
+	ADDQ          $+8, AX // dst += 8
+	SUBQ          $+1, DX // count += -1
+	CMPQ          DX, $+1 // count >= 1
+	JGE           rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func dotRowsF16AVX512(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
+TEXT ·dotRowsF16AVX512(SB), NOSPLIT, $0-88
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	SHLQ    $0x01, R8 // stride <<= 1
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Z0 // s0_c0 = acc[0]
+	VMOVUPS 64(R8), Z1 // s0_c1 = acc[16]
+	VMOVUPS 128(R8), Z2 // s0_c2 = acc[32]
+	VMOVUPS 192(R8), Z3 // s0_c3 = acc[48]
+	JMP     end_6
+
+less_5:
+	VPXORD Z0, Z0, Z0 // s0_c0 = 0
+	VPXORD Z1, Z1, Z1 // s0_c1 = 0
+	VPXORD Z2, Z2, Z2 // s0_c2 = 0
+	VPXORD Z3, Z3, Z3 // s0_c3 = 0
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	VMOVUPS     (R9), Z4 // x = q[0]
+	VCVTPH2PS   (R8), Z5 // y = float16 of y[0]
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+	VMOVUPS     64(R9), Z4 // x = q[16]
+	VCVTPH2PS   32(R8), Z5 // y = float16 of y[8]
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+	VMOVUPS     128(R9), Z4 // x = q[32]
+	VCVTPH2PS   64(R8), Z5 // y = float16 of y[16]
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+	VMOVUPS     192(R9), Z4 // x = q[48]
+	VCVTPH2PS   96(R8), Z5 // y = float16 of y[24]
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+	ADDQ        $+256, R9 // q += 256
+	ADDQ        $+128, R8 // y += 128
+	ADDQ        $+128, DI // ahead += 128
+	SUBQ        $+64, R10 // dim += -64
+	CMPQ        R10, $+64 // dim >= 64
+	JGE         chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        R10, $+1 // dim < 1
+	JLT         less_9 // dim < 1
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_10 // dim < 16
+	VMOVUPS     (R9), Z4 // x = q[0]
+	VCVTPH2PS   (R8), Z5 // y = float16 of y[0]
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+
+less_10:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_11 // dim < 32
+	VMOVUPS     64(R9), Z4 // x = q[16]
+	VCVTPH2PS   32(R8), Z5 // y = float16 of y[8]
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+
+less_11:
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_12 // dim < 48
+	VMOVUPS     128(R9), Z4 // x = q[32]
+	VCVTPH2PS   64(R8), Z5 // y = float16 of y[16]
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+
+less_12:
+	CMPQ        R10, $+64 // dim < 64
+	JLT         less_13 // dim < 64
+	VMOVUPS     192(R9), Z4 // x = q[48]
+	VCVTPH2PS   96(R8), Z5 // y = float16 of y[24]
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+
+less_13:
+	MOVQ        R10, R11 // rest = dim
+	ANDQ        $+15, R11 // rest &= 15
+	CMPQ        R11, $+1 // rest < 1
+	JLT         less_14 // rest < 1
+	CMPQ        R10, $+0 // dim < 0
+	JLT         less_15 // dim < 0
+	SUBQ        R11, R10 // dim -= rest
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	MOVQ        $-1, R12 // first rest lanes
+	BZHIQ       R11, R12, R12 // first rest lanes
+	KMOVQ       R12, K1 // first rest lanes
+	VMOVUPS.Z   (R9), K1, Z4 // x = q[0], rest lanes
+	ADDQ        R10, R8 // y += dim
+	ADDQ        R10, R8 // y += dim
+	MOVQ        $-1, R9 // first rest lanes
+	BZHIQ       R11, R9, R9 // first rest lanes
+	KMOVQ       R9, K1 // first rest lanes
+	VCVTPH2PS.Z (R8), K1, Z5 // y = float16 of y[0], rest lanes
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_16 // dim < 48
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+	JMP         end_17
+
+less_16:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_18 // dim < 32
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+	JMP         end_19
+
+less_18:
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_20 // dim < 16
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+	JMP         end_21
+
+less_20:
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+
+end_21:
+end_19:
+end_17:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_22 // acc < 1
+	VMOVUPS Z0, (R8) // acc[0] = s0_c0
+	VMOVUPS Z1, 64(R8) // acc[16] = s0_c1
+	VMOVUPS Z2, 128(R8) // acc[32] = s0_c2
+	VMOVUPS Z3, 192(R8) // acc[48] = s0_c3
+
+less_22:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z4, Z4, Z4 // zero = 0
+	VADDPS        Z1, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z3, Z2, Z2 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z2, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z0, Y1 // s0_c0[0] = sum of lanes
+	VADDPS        Y1, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS        Z4, Z0, Z0 // s0_c0 = s0_c0 + zero
+	VMOVSS        X0, (AX) // dst[0] = s0_c0[0]
+	ADDQ          $+4, AX // dst += 4
+	SUBQ          $+1, DX // count += -1
+	CMPQ          DX, $+1 // count >= 1
+	JGE           rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func l2RowsF16AVX512(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int, scale float32)
+TEXT ·l2RowsF16AVX512(SB), NOSPLIT, $0-92
+	VBROADCASTSS scale+88(FP), Z0 // scale in all lanes
+	MOVQ         dst+0(FP), AX // dst
+	MOVQ         rows+16(FP), CX // rows
+	MOVQ         count+40(FP), DX // count
+	MOVQ         index+48(FP), BX // index
+	CMPQ         DX, $+1 // count < 1
+	JLT          rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	SHLQ    $0x01, R8 // stride <<= 1
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Z1 // s0_c0 = acc[0]
+	VMOVUPS 64(R8), Z2 // s0_c1 = acc[16]
+	VMOVUPS 128(R8), Z3 // s0_c2 = acc[32]
+	VMOVUPS 192(R8), Z4 // s0_c3 = acc[48]
+	JMP     end_6
+
+less_5:
+	VPXORD Z1, Z1, Z1 // s0_c0 = 0
+	VPXORD Z2, Z2, Z2 // s0_c1 = 0
+	VPXORD Z3, Z3, Z3 // s0_c2 = 0
+	VPXORD Z4, Z4, Z4 // s0_c3 = 0
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	PREFETCHT1   64(DI) // prefetch ahead[16]
+	VMOVUPS      (R9), Z5 // x = q[0]
+	VCVTPH2PS    (R8), Z6 // y = float16 of y[0]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
+	VMOVUPS      64(R9), Z5 // x = q[16]
+	VCVTPH2PS    32(R8), Z6 // y = float16 of y[8]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+	VMOVUPS      128(R9), Z5 // x = q[32]
+	VCVTPH2PS    64(R8), Z6 // y = float16 of y[16]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
+	VMOVUPS      192(R9), Z5 // x = q[48]
+	VCVTPH2PS    96(R8), Z6 // y = float16 of y[24]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
+	ADDQ         $+256, R9 // q += 256
+	ADDQ         $+128, R8 // y += 128
+	ADDQ         $+128, DI // ahead += 128
+	SUBQ         $+64, R10 // dim += -64
+	CMPQ         R10, $+64 // dim >= 64
+	JGE          chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ         R10, $+1 // dim < 1
+	JLT          less_9 // dim < 1
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	PREFETCHT1   64(DI) // prefetch ahead[16]
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_10 // dim < 16
+	VMOVUPS      (R9), Z5 // x = q[0]
+	VCVTPH2PS    (R8), Z6 // y = float16 of y[0]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
+
+less_10:
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_11 // dim < 32
+	VMOVUPS      64(R9), Z5 // x = q[16]
+	VCVTPH2PS    32(R8), Z6 // y = float16 of y[8]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+
+less_11:
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_12 // dim < 48
+	VMOVUPS      128(R9), Z5 // x = q[32]
+	VCVTPH2PS    64(R8), Z6 // y = float16 of y[16]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
+
+less_12:
+	CMPQ         R10, $+64 // dim < 64
+	JLT          less_13 // dim < 64
+	VMOVUPS      192(R9), Z5 // x = q[48]
+	VCVTPH2PS    96(R8), Z6 // y = float16 of y[24]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
+
+less_13:
+	MOVQ         R10, R11 // rest = dim
+	ANDQ         $+15, R11 // rest &= 15
+	CMPQ         R11, $+1 // rest < 1
+	JLT          less_14 // rest < 1
+	CMPQ         R10, $+0 // dim < 0
+	JLT          less_15 // dim < 0
+	SUBQ         R11, R10 // dim -= rest
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	MOVQ         $-1, R12 // first rest lanes
+	BZHIQ        R11, R12, R12 // first rest lanes
+	KMOVQ        R12, K1 // first rest lanes
+	VMOVUPS.Z    (R9), K1, Z5 // x = q[0], rest lanes
+	ADDQ         R10, R8 // y += dim
+	ADDQ         R10, R8 // y += dim
+	MOVQ         $-1, R9 // first rest lanes
+	BZHIQ        R11, R9, R9 // first rest lanes
+	KMOVQ        R9, K1 // first rest lanes
+	VCVTPH2PS.Z  (R8), K1, Z6 // y = float16 of y[0], rest lanes
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_16 // dim < 48
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
+	JMP          end_17
+
+less_16:
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_18 // dim < 32
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
+	JMP          end_19
+
+less_18:
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_20 // dim < 16
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+	JMP          end_21
+
+less_20:
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
+
+end_21:
+end_19:
+end_17:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_22 // acc < 1
+	VMOVUPS Z1, (R8) // acc[0] = s0_c0
+	VMOVUPS Z2, 64(R8) // acc[16] = s0_c1
+	VMOVUPS Z3, 128(R8) // acc[32] = s0_c2
+	VMOVUPS Z4, 192(R8) // acc[48] = s0_c3
+
+less_22:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z5, Z5, Z5 // zero = 0
+	VADDPS        Z2, Z1, Z1 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z4, Z3, Z3 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z3, Z1, Z1 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z1, Y2 // s0_c0[0] = sum of lanes
+	VADDPS        Y2, Y1, Y1 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VADDPS        Z5, Z1, Z1 // s0_c0 = s0_c0 + zero
+	VMOVSS        X1, (AX) // dst[0] = s0_c0[0]
+	ADDQ          $+4, AX // dst += 4
+	SUBQ          $+1, DX // count += -1
+	CMPQ          DX, $+1 // count >= 1
+	JGE           rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func cosineRowsF16AVX512(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
+TEXT ·cosineRowsF16AVX512(SB), NOSPLIT, $0-88
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	SHLQ    $0x01, R8 // stride <<= 1
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Z0 // s0_c0 = acc[0]
+	VMOVUPS 256(R8), Z1 // s1_c0 = acc[64]
+	VMOVUPS 64(R8), Z2 // s0_c1 = acc[16]
+	VMOVUPS 320(R8), Z3 // s1_c1 = acc[80]
+	VMOVUPS 128(R8), Z4 // s0_c2 = acc[32]
+	VMOVUPS 384(R8), Z5 // s1_c2 = acc[96]
+	VMOVUPS 192(R8), Z6 // s0_c3 = acc[48]
+	VMOVUPS 448(R8), Z7 // s1_c3 = acc[112]
+	JMP     end_6
+
+less_5:
+	VPXORD Z0, Z0, Z0 // s0_c0 = 0
+	VPXORD Z1, Z1, Z1 // s1_c0 = 0
+	VPXORD Z2, Z2, Z2 // s0_c1 = 0
+	VPXORD Z3, Z3, Z3 // s1_c1 = 0
+	VPXORD Z4, Z4, Z4 // s0_c2 = 0
+	VPXORD Z5, Z5, Z5 // s1_c2 = 0
+	VPXORD Z6, Z6, Z6 // s0_c3 = 0
+	VPXORD Z7, Z7, Z7 // s1_c3 = 0
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	VMOVUPS     (R9), Z8 // x = q[0]
+	VCVTPH2PS   (R8), Z9 // y = float16 of y[0]
+	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
+	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
+	VMOVUPS     64(R9), Z8 // x = q[16]
+	VCVTPH2PS   32(R8), Z9 // y = float16 of y[8]
+	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
+	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
+	VMOVUPS     128(R9), Z8 // x = q[32]
+	VCVTPH2PS   64(R8), Z9 // y = float16 of y[16]
+	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
+	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
+	VMOVUPS     192(R9), Z8 // x = q[48]
+	VCVTPH2PS   96(R8), Z9 // y = float16 of y[24]
+	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
+	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
+	ADDQ        $+256, R9 // q += 256
+	ADDQ        $+128, R8 // y += 128
+	ADDQ        $+128, DI // ahead += 128
+	SUBQ        $+64, R10 // dim += -64
+	CMPQ        R10, $+64 // dim >= 64
+	JGE         chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        R10, $+1 // dim < 1
+	JLT         less_9 // dim < 1
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_10 // dim < 16
+	VMOVUPS     (R9), Z8 // x = q[0]
+	VCVTPH2PS   (R8), Z9 // y = float16 of y[0]
+	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
+	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
+
+less_10:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_11 // dim < 32
+	VMOVUPS     64(R9), Z8 // x = q[16]
+	VCVTPH2PS   32(R8), Z9 // y = float16 of y[8]
+	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
+	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
+
+less_11:
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_12 // dim < 48
+	VMOVUPS     128(R9), Z8 // x = q[32]
+	VCVTPH2PS   64(R8), Z9 // y = float16 of y[16]
+	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
+	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
+
+less_12:
+	CMPQ        R10, $+64 // dim < 64
+	JLT         less_13 // dim < 64
+	VMOVUPS     192(R9), Z8 // x = q[48]
+	VCVTPH2PS   96(R8), Z9 // y = float16 of y[24]
+	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
+	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
+
+less_13:
+	MOVQ        R10, R11 // rest = dim
+	ANDQ        $+15, R11 // rest &= 15
+	CMPQ        R11, $+1 // rest < 1
+	JLT         less_14 // rest < 1
+	CMPQ        R10, $+0 // dim < 0
+	JLT         less_15 // dim < 0
+	SUBQ        R11, R10 // dim -= rest
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	MOVQ        $-1, R12 // first rest lanes
+	BZHIQ       R11, R12, R12 // first rest lanes
+	KMOVQ       R12, K1 // first rest lanes
+	VMOVUPS.Z   (R9), K1, Z8 // x = q[0], rest lanes
+	ADDQ        R10, R8 // y += dim
+	ADDQ        R10, R8 // y += dim
+	MOVQ        $-1, R9 // first rest lanes
+	BZHIQ       R11, R9, R9 // first rest lanes
+	KMOVQ       R9, K1 // first rest lanes
+	VCVTPH2PS.Z (R8), K1, Z9 // y = float16 of y[0], rest lanes
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_16 // dim < 48
+	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
+	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
+	JMP         end_17
+
+less_16:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_18 // dim < 32
+	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
+	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
+	JMP         end_19
+
+less_18:
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_20 // dim < 16
+	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
+	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
+	JMP         end_21
+
+less_20:
+	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
+	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
+
+end_21:
+end_19:
+end_17:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_22 // acc < 1
+	VMOVUPS Z0, (R8) // acc[0] = s0_c0
+	VMOVUPS Z1, 256(R8) // acc[64] = s1_c0
+	VMOVUPS Z2, 64(R8) // acc[16] = s0_c1
+	VMOVUPS Z3, 320(R8) // acc[80] = s1_c1
+	VMOVUPS Z4, 128(R8) // acc[32] = s0_c2
+	VMOVUPS Z5, 384(R8) // acc[96] = s1_c2
+	VMOVUPS Z6, 192(R8) // acc[48] = s0_c3
+	VMOVUPS Z7, 448(R8) // acc[112] = s1_c3
+
+less_22:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z8, Z8, Z8 // zero = 0
+	VADDPS        Z2, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z6, Z4, Z4 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z4, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z0, Y2 // s0_c0[0] = sum of lanes
+	VADDPS        Y2, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y0, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS        Z8, Z0, Z0 // s0_c0 = s0_c0 + zero
+	VADDPS        Z3, Z1, Z1 // s1_c0 = s1_c0 + s1_c1
+	VADDPS        Z7, Z5, Z5 // s1_c2 = s1_c2 + s1_c3
+	VADDPS        Z5, Z1, Z1 // s1_c0 = s1_c0 + s1_c2
+	VEXTRACTF64X4 $0x01, Z1, Y2 // s1_c0[0] = sum of lanes
+	VADDPS        Y2, Y1, Y1 // s1_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y1, X2 // s1_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s1_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X1, X2 // s1_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s1_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X1, X2 // s1_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s1_c0[0] = sum of lanes
+	VADDPS        Z8, Z1, Z1 // s1_c0 = s1_c0 + zero
+	VMOVSS        X0, (AX) // dst[0] = s0_c0[0]
+	VMOVSS        X1, 4(AX) // dst[1] = s1_c0[0]
+	ADDQ          $+8, AX // dst += 8
+	SUBQ          $+1, DX // count += -1
+	CMPQ          DX, $+1 // count >= 1
+	JGE           rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func dotRowsInt8AVX512(dst *float32, q *float32, rows *int8, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
+TEXT ·dotRowsInt8AVX512(SB), NOSPLIT, $0-88
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Z0 // s0_c0 = acc[0]
+	VMOVUPS 64(R8), Z1 // s0_c1 = acc[16]
+	VMOVUPS 128(R8), Z2 // s0_c2 = acc[32]
+	VMOVUPS 192(R8), Z3 // s0_c3 = acc[48]
+	JMP     end_6
+
+less_5:
+	VPXORD Z0, Z0, Z0 // s0_c0 = 0
+	VPXORD Z1, Z1, Z1 // s0_c1 = 0
+	VPXORD Z2, Z2, Z2 // s0_c2 = 0
+	VPXORD Z3, Z3, Z3 // s0_c3 = 0
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	VMOVUPS     (R9), Z4 // x = q[0]
+	VPMOVSXBD   (R8), Z5 // y = int8 of y[0]
+	VCVTDQ2PS   Z5, Z5 // y = int8 of y[0]
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+	VMOVUPS     64(R9), Z4 // x = q[16]
+	VPMOVSXBD   16(R8), Z5 // y = int8 of y[4]
+	VCVTDQ2PS   Z5, Z5 // y = int8 of y[4]
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+	VMOVUPS     128(R9), Z4 // x = q[32]
+	VPMOVSXBD   32(R8), Z5 // y = int8 of y[8]
+	VCVTDQ2PS   Z5, Z5 // y = int8 of y[8]
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+	VMOVUPS     192(R9), Z4 // x = q[48]
+	VPMOVSXBD   48(R8), Z5 // y = int8 of y[12]
+	VCVTDQ2PS   Z5, Z5 // y = int8 of y[12]
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+	ADDQ        $+256, R9 // q += 256
+	ADDQ        $+64, R8 // y += 64
+	ADDQ        $+64, DI // ahead += 64
+	SUBQ        $+64, R10 // dim += -64
+	CMPQ        R10, $+64 // dim >= 64
+	JGE         chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        R10, $+1 // dim < 1
+	JLT         less_9 // dim < 1
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_10 // dim < 16
+	VMOVUPS     (R9), Z4 // x = q[0]
+	VPMOVSXBD   (R8), Z5 // y = int8 of y[0]
+	VCVTDQ2PS   Z5, Z5 // y = int8 of y[0]
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+
+less_10:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_11 // dim < 32
+	VMOVUPS     64(R9), Z4 // x = q[16]
+	VPMOVSXBD   16(R8), Z5 // y = int8 of y[4]
+	VCVTDQ2PS   Z5, Z5 // y = int8 of y[4]
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+
+less_11:
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_12 // dim < 48
+	VMOVUPS     128(R9), Z4 // x = q[32]
+	VPMOVSXBD   32(R8), Z5 // y = int8 of y[8]
+	VCVTDQ2PS   Z5, Z5 // y = int8 of y[8]
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+
+less_12:
+	CMPQ        R10, $+64 // dim < 64
+	JLT         less_13 // dim < 64
+	VMOVUPS     192(R9), Z4 // x = q[48]
+	VPMOVSXBD   48(R8), Z5 // y = int8 of y[12]
+	VCVTDQ2PS   Z5, Z5 // y = int8 of y[12]
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+
+less_13:
+	MOVQ        R10, R11 // rest = dim
+	ANDQ        $+15, R11 // rest &= 15
+	CMPQ        R11, $+1 // rest < 1
+	JLT         less_14 // rest < 1
+	CMPQ        R10, $+0 // dim < 0
+	JLT         less_15 // dim < 0
+	SUBQ        R11, R10 // dim -= rest
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	MOVQ        $-1, R12 // first rest lanes
+	BZHIQ       R11, R12, R12 // first rest lanes
+	KMOVQ       R12, K1 // first rest lanes
+	VMOVUPS.Z   (R9), K1, Z4 // x = q[0], rest lanes
+	ADDQ        R10, R8 // y += dim
+	MOVQ        $-1, R9 // first rest lanes
+	BZHIQ       R11, R9, R9 // first rest lanes
+	KMOVQ       R9, K1 // first rest lanes
+	VPMOVSXBD.Z (R8), K1, Z5 // y = int8 of y[0], rest lanes
+	VCVTDQ2PS   Z5, Z5 // y = int8 of y[0], rest lanes
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_16 // dim < 48
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+	JMP         end_17
+
+less_16:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_18 // dim < 32
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+	JMP         end_19
+
+less_18:
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_20 // dim < 16
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+	JMP         end_21
+
+less_20:
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+
+end_21:
+end_19:
+end_17:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_22 // acc < 1
+	VMOVUPS Z0, (R8) // acc[0] = s0_c0
+	VMOVUPS Z1, 64(R8) // acc[16] = s0_c1
+	VMOVUPS Z2, 128(R8) // acc[32] = s0_c2
+	VMOVUPS Z3, 192(R8) // acc[48] = s0_c3
+
+less_22:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z4, Z4, Z4 // zero = 0
+	VADDPS        Z1, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z3, Z2, Z2 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z2, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z0, Y1 // s0_c0[0] = sum of lanes
+	VADDPS        Y1, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS        Z4, Z0, Z0 // s0_c0 = s0_c0 + zero
+	VMOVSS        X0, (AX) // dst[0] = s0_c0[0]
+	ADDQ          $+4, AX // dst += 4
+	SUBQ          $+1, DX // count += -1
+	CMPQ          DX, $+1 // count >= 1
+	JGE           rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func l2RowsInt8AVX512(dst *float32, q *float32, rows *int8, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int, scale float32)
+TEXT ·l2RowsInt8AVX512(SB), NOSPLIT, $0-92
+	VBROADCASTSS scale+88(FP), Z0 // scale in all lanes
+	MOVQ         dst+0(FP), AX // dst
+	MOVQ         rows+16(FP), CX // rows
+	MOVQ         count+40(FP), DX // count
+	MOVQ         index+48(FP), BX // index
+	CMPQ         DX, $+1 // count < 1
+	JLT          rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Z1 // s0_c0 = acc[0]
+	VMOVUPS 64(R8), Z2 // s0_c1 = acc[16]
+	VMOVUPS 128(R8), Z3 // s0_c2 = acc[32]
+	VMOVUPS 192(R8), Z4 // s0_c3 = acc[48]
+	JMP     end_6
+
+less_5:
+	VPXORD Z1, Z1, Z1 // s0_c0 = 0
+	VPXORD Z2, Z2, Z2 // s0_c1 = 0
+	VPXORD Z3, Z3, Z3 // s0_c2 = 0
+	VPXORD Z4, Z4, Z4 // s0_c3 = 0
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	VMOVUPS      (R9), Z5 // x = q[0]
+	VPMOVSXBD    (R8), Z6 // y = int8 of y[0]
+	VCVTDQ2PS    Z6, Z6 // y = int8 of y[0]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
+	VMOVUPS      64(R9), Z5 // x = q[16]
+	VPMOVSXBD    16(R8), Z6 // y = int8 of y[4]
+	VCVTDQ2PS    Z6, Z6 // y = int8 of y[4]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+	VMOVUPS      128(R9), Z5 // x = q[32]
+	VPMOVSXBD    32(R8), Z6 // y = int8 of y[8]
+	VCVTDQ2PS    Z6, Z6 // y = int8 of y[8]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
+	VMOVUPS      192(R9), Z5 // x = q[48]
+	VPMOVSXBD    48(R8), Z6 // y = int8 of y[12]
+	VCVTDQ2PS    Z6, Z6 // y = int8 of y[12]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
+	ADDQ         $+256, R9 // q += 256
+	ADDQ         $+64, R8 // y += 64
+	ADDQ         $+64, DI // ahead += 64
+	SUBQ         $+64, R10 // dim += -64
+	CMPQ         R10, $+64 // dim >= 64
+	JGE          chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ         R10, $+1 // dim < 1
+	JLT          less_9 // dim < 1
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_10 // dim < 16
+	VMOVUPS      (R9), Z5 // x = q[0]
+	VPMOVSXBD    (R8), Z6 // y = int8 of y[0]
+	VCVTDQ2PS    Z6, Z6 // y = int8 of y[0]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
+
+less_10:
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_11 // dim < 32
+	VMOVUPS      64(R9), Z5 // x = q[16]
+	VPMOVSXBD    16(R8), Z6 // y = int8 of y[4]
+	VCVTDQ2PS    Z6, Z6 // y = int8 of y[4]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+
+less_11:
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_12 // dim < 48
+	VMOVUPS      128(R9), Z5 // x = q[32]
+	VPMOVSXBD    32(R8), Z6 // y = int8 of y[8]
+	VCVTDQ2PS    Z6, Z6 // y = int8 of y[8]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
+
+less_12:
+	CMPQ         R10, $+64 // dim < 64
+	JLT          less_13 // dim < 64
+	VMOVUPS      192(R9), Z5 // x = q[48]
+	VPMOVSXBD    48(R8), Z6 // y = int8 of y[12]
+	VCVTDQ2PS    Z6, Z6 // y = int8 of y[12]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
+
+less_13:
+	MOVQ         R10, R11 // rest = dim
+	ANDQ         $+15, R11 // rest &= 15
+	CMPQ         R11, $+1 // rest < 1
+	JLT          less_14 // rest < 1
+	CMPQ         R10, $+0 // dim < 0
+	JLT          less_15 // dim < 0
+	SUBQ         R11, R10 // dim -= rest
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	MOVQ         $-1, R12 // first rest lanes
+	BZHIQ        R11, R12, R12 // first rest lanes
+	KMOVQ        R12, K1 // first rest lanes
+	VMOVUPS.Z    (R9), K1, Z5 // x = q[0], rest lanes
+	ADDQ         R10, R8 // y += dim
+	MOVQ         $-1, R9 // first rest lanes
+	BZHIQ        R11, R9, R9 // first rest lanes
+	KMOVQ        R9, K1 // first rest lanes
+	VPMOVSXBD.Z  (R8), K1, Z6 // y = int8 of y[0], rest lanes
+	VCVTDQ2PS    Z6, Z6 // y = int8 of y[0], rest lanes
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_16 // dim < 48
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
+	JMP          end_17
+
+less_16:
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_18 // dim < 32
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
+	JMP          end_19
+
+less_18:
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_20 // dim < 16
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+	JMP          end_21
+
+less_20:
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
+
+end_21:
+end_19:
+end_17:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_22 // acc < 1
+	VMOVUPS Z1, (R8) // acc[0] = s0_c0
+	VMOVUPS Z2, 64(R8) // acc[16] = s0_c1
+	VMOVUPS Z3, 128(R8) // acc[32] = s0_c2
+	VMOVUPS Z4, 192(R8) // acc[48] = s0_c3
+
+less_22:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z5, Z5, Z5 // zero = 0
+	VADDPS        Z2, Z1, Z1 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z4, Z3, Z3 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z3, Z1, Z1 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z1, Y2 // s0_c0[0] = sum of lanes
+	VADDPS        Y2, Y1, Y1 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VADDPS        Z5, Z1, Z1 // s0_c0 = s0_c0 + zero
+	VMOVSS        X1, (AX) // dst[0] = s0_c0[0]
+	ADDQ          $+4, AX // dst += 4
+	SUBQ          $+1, DX // count += -1
+	CMPQ          DX, $+1 // count >= 1
+	JGE           rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func cosineRowsInt8AVX512(dst *float32, q *float32, rows *int8, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
+TEXT ·cosineRowsInt8AVX512(SB), NOSPLIT, $0-88
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Z0 // s0_c0 = acc[0]
+	VMOVUPS 256(R8), Z1 // s1_c0 = acc[64]
+	VMOVUPS 64(R8), Z2 // s0_c1 = acc[16]
+	VMOVUPS 320(R8), Z3 // s1_c1 = acc[80]
+	VMOVUPS 128(R8), Z4 // s0_c2 = acc[32]
+	VMOVUPS 384(R8), Z5 // s1_c2 = acc[96]
+	VMOVUPS 192(R8), Z6 // s0_c3 = acc[48]
+	VMOVUPS 448(R8), Z7 // s1_c3 = acc[112]
+	JMP     end_6
+
+less_5:
+	VPXORD Z0, Z0, Z0 // s0_c0 = 0
+	VPXORD Z1, Z1, Z1 // s1_c0 = 0
+	VPXORD Z2, Z2, Z2 // s0_c1 = 0
+	VPXORD Z3, Z3, Z3 // s1_c1 = 0
+	VPXORD Z4, Z4, Z4 // s0_c2 = 0
+	VPXORD Z5, Z5, Z5 // s1_c2 = 0
+	VPXORD Z6, Z6, Z6 // s0_c3 = 0
+	VPXORD Z7, Z7, Z7 // s1_c3 = 0
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	VMOVUPS     (R9), Z8 // x = q[0]
+	VPMOVSXBD   (R8), Z9 // y = int8 of y[0]
+	VCVTDQ2PS   Z9, Z9 // y = int8 of y[0]
+	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
+	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
+	VMOVUPS     64(R9), Z8 // x = q[16]
+	VPMOVSXBD   16(R8), Z9 // y = int8 of y[4]
+	VCVTDQ2PS   Z9, Z9 // y = int8 of y[4]
+	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
+	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
+	VMOVUPS     128(R9), Z8 // x = q[32]
+	VPMOVSXBD   32(R8), Z9 // y = int8 of y[8]
+	VCVTDQ2PS   Z9, Z9 // y = int8 of y[8]
+	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
+	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
+	VMOVUPS     192(R9), Z8 // x = q[48]
+	VPMOVSXBD   48(R8), Z9 // y = int8 of y[12]
+	VCVTDQ2PS   Z9, Z9 // y = int8 of y[12]
+	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
+	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
+	ADDQ        $+256, R9 // q += 256
+	ADDQ        $+64, R8 // y += 64
+	ADDQ        $+64, DI // ahead += 64
+	SUBQ        $+64, R10 // dim += -64
+	CMPQ        R10, $+64 // dim >= 64
+	JGE         chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        R10, $+1 // dim < 1
+	JLT         less_9 // dim < 1
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_10 // dim < 16
+	VMOVUPS     (R9), Z8 // x = q[0]
+	VPMOVSXBD   (R8), Z9 // y = int8 of y[0]
+	VCVTDQ2PS   Z9, Z9 // y = int8 of y[0]
+	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
+	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
+
+less_10:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_11 // dim < 32
+	VMOVUPS     64(R9), Z8 // x = q[16]
+	VPMOVSXBD   16(R8), Z9 // y = int8 of y[4]
+	VCVTDQ2PS   Z9, Z9 // y = int8 of y[4]
+	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
+	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
+
+less_11:
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_12 // dim < 48
+	VMOVUPS     128(R9), Z8 // x = q[32]
+	VPMOVSXBD   32(R8), Z9 // y = int8 of y[8]
+	VCVTDQ2PS   Z9, Z9 // y = int8 of y[8]
+	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
+	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
+
+less_12:
+	CMPQ        R10, $+64 // dim < 64
+	JLT         less_13 // dim < 64
+	VMOVUPS     192(R9), Z8 // x = q[48]
+	VPMOVSXBD   48(R8), Z9 // y = int8 of y[12]
+	VCVTDQ2PS   Z9, Z9 // y = int8 of y[12]
+	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
+	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
+
+less_13:
+	MOVQ        R10, R11 // rest = dim
+	ANDQ        $+15, R11 // rest &= 15
+	CMPQ        R11, $+1 // rest < 1
+	JLT         less_14 // rest < 1
+	CMPQ        R10, $+0 // dim < 0
+	JLT         less_15 // dim < 0
+	SUBQ        R11, R10 // dim -= rest
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	MOVQ        $-1, R12 // first rest lanes
+	BZHIQ       R11, R12, R12 // first rest lanes
+	KMOVQ       R12, K1 // first rest lanes
+	VMOVUPS.Z   (R9), K1, Z8 // x = q[0], rest lanes
+	ADDQ        R10, R8 // y += dim
+	MOVQ        $-1, R9 // first rest lanes
+	BZHIQ       R11, R9, R9 // first rest lanes
+	KMOVQ       R9, K1 // first rest lanes
+	VPMOVSXBD.Z (R8), K1, Z9 // y = int8 of y[0], rest lanes
+	VCVTDQ2PS   Z9, Z9 // y = int8 of y[0], rest lanes
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_16 // dim < 48
+	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
+	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
+	JMP         end_17
+
+less_16:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_18 // dim < 32
+	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
+	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
+	JMP         end_19
+
+less_18:
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_20 // dim < 16
+	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
+	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
+	JMP         end_21
+
+less_20:
+	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
+	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
+
+end_21:
+end_19:
+end_17:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_22 // acc < 1
+	VMOVUPS Z0, (R8) // acc[0] = s0_c0
+	VMOVUPS Z1, 256(R8) // acc[64] = s1_c0
+	VMOVUPS Z2, 64(R8) // acc[16] = s0_c1
+	VMOVUPS Z3, 320(R8) // acc[80] = s1_c1
+	VMOVUPS Z4, 128(R8) // acc[32] = s0_c2
+	VMOVUPS Z5, 384(R8) // acc[96] = s1_c2
+	VMOVUPS Z6, 192(R8) // acc[48] = s0_c3
+	VMOVUPS Z7, 448(R8) // acc[112] = s1_c3
+
+less_22:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z8, Z8, Z8 // zero = 0
+	VADDPS        Z2, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z6, Z4, Z4 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z4, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z0, Y2 // s0_c0[0] = sum of lanes
+	VADDPS        Y2, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y0, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS        Z8, Z0, Z0 // s0_c0 = s0_c0 + zero
+	VADDPS        Z3, Z1, Z1 // s1_c0 = s1_c0 + s1_c1
+	VADDPS        Z7, Z5, Z5 // s1_c2 = s1_c2 + s1_c3
+	VADDPS        Z5, Z1, Z1 // s1_c0 = s1_c0 + s1_c2
+	VEXTRACTF64X4 $0x01, Z1, Y2 // s1_c0[0] = sum of lanes
+	VADDPS        Y2, Y1, Y1 // s1_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y1, X2 // s1_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s1_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X1, X2 // s1_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s1_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X1, X2 // s1_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s1_c0[0] = sum of lanes
+	VADDPS        Z8, Z1, Z1 // s1_c0 = s1_c0 + zero
+	VMOVSS        X0, (AX) // dst[0] = s0_c0[0]
+	VMOVSS        X1, 4(AX) // dst[1] = s1_c0[0]
+	ADDQ          $+8, AX // dst += 8
+	SUBQ          $+1, DX // count += -1
+	CMPQ          DX, $+1 // count >= 1
+	JGE           rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func l2PairF32AVX512(sums *float32, x *float32, y *float32, n int, acc *float32, resume int)
+TEXT ·l2PairF32AVX512(SB), NOSPLIT, $0-48
+	MOVQ    resume+40(FP), AX // resume
+	CMPQ    AX, $+1 // resume < 1
+	JLT     less_1 // resume < 1
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS (AX), Z0 // s0_c0 = acc[0]
+	VMOVUPS 64(AX), Z1 // s0_c1 = acc[16]
+	VMOVUPS 128(AX), Z2 // s0_c2 = acc[32]
+	VMOVUPS 192(AX), Z3 // s0_c3 = acc[48]
+	JMP     end_2
+
+less_1:
+	VPXORD Z0, Z0, Z0 // s0_c0 = 0
+	VPXORD Z1, Z1, Z1 // s0_c1 = 0
+	VPXORD Z2, Z2, Z2 // s0_c2 = 0
+	VPXORD Z3, Z3, Z3 // s0_c3 = 0
+
+end_2:
+	MOVQ y+16(FP), AX // y
+	MOVQ x+8(FP), CX // x
+	MOVQ n+24(FP), DX // n
+	CMPQ DX, $+64 // n < 64
+	JLT  chains_end_4 // n < 64
+
+chains_3:
+	VMOVUPS     (CX), Z4 // x = x[0]
+	VMOVUPS     (AX), Z5 // y = y[0]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z0 // s0_c0 += x * x
+	VMOVUPS     64(CX), Z4 // x = x[16]
+	VMOVUPS     64(AX), Z5 // y = y[16]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z1 // s0_c1 += x * x
+	VMOVUPS     128(CX), Z4 // x = x[32]
+	VMOVUPS     128(AX), Z5 // y = y[32]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z2 // s0_c2 += x * x
+	VMOVUPS     192(CX), Z4 // x = x[48]
+	VMOVUPS     192(AX), Z5 // y = y[48]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z3 // s0_c3 += x * x
+	ADDQ        $+256, CX // x += 256
+	ADDQ        $+256, AX // y += 256
+	SUBQ        $+64, DX // n += -64
+	CMPQ        DX, $+64 // n >= 64
+	JGE         chains_3 // n >= 64
+
+chains_end_4:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        DX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_6 // n < 16
+	VMOVUPS     (CX), Z4 // x = x[0]
+	VMOVUPS     (AX), Z5 // y = y[0]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z0 // s0_c0 += x * x
+
+less_6:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_7 // n < 32
+	VMOVUPS     64(CX), Z4 // x = x[16]
+	VMOVUPS     64(AX), Z5 // y = y[16]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z1 // s0_c1 += x * x
+
+less_7:
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_8 // n < 48
+	VMOVUPS     128(CX), Z4 // x = x[32]
+	VMOVUPS     128(AX), Z5 // y = y[32]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z2 // s0_c2 += x * x
+
+less_8:
+	CMPQ        DX, $+64 // n < 64
+	JLT         less_9 // n < 64
+	VMOVUPS     192(CX), Z4 // x = x[48]
+	VMOVUPS     192(AX), Z5 // y = y[48]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z3 // s0_c3 += x * x
+
+less_9:
+	MOVQ        DX, BX // rest = n
+	ANDQ        $+15, BX // rest &= 15
+	CMPQ        BX, $+1 // rest < 1
+	JLT         less_10 // rest < 1
+	CMPQ        DX, $+0 // n < 0
+	JLT         less_11 // n < 0
+	SUBQ        BX, DX // n -= rest
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	MOVQ        $-1, SI // first rest lanes
+	BZHIQ       BX, SI, SI // first rest lanes
+	KMOVQ       SI, K1 // first rest lanes
+	VMOVUPS.Z   (CX), K1, Z4 // x = x[0], rest lanes
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	MOVQ        $-1, CX // first rest lanes
+	BZHIQ       BX, CX, CX // first rest lanes
+	KMOVQ       CX, K1 // first rest lanes
+	VMOVUPS.Z   (AX), K1, Z5 // y = y[0], rest lanes
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_12 // n < 48
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z3 // s0_c3 += x * x
+	JMP         end_13
+
+less_12:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_14 // n < 32
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z2 // s0_c2 += x * x
+	JMP         end_15
+
+less_14:
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_16 // n < 16
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z1 // s0_c1 += x * x
+	JMP         end_17
+
+less_16:
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z0 // s0_c0 += x * x
+
+end_17:
+end_15:
+end_13:
+less_11:
+less_10:
+less_5:
+	MOVQ    acc+32(FP), AX // acc
+	CMPQ    AX, $+1 // acc < 1
+	JLT     less_18 // acc < 1
+	VMOVUPS Z0, (AX) // acc[0] = s0_c0
+	VMOVUPS Z1, 64(AX) // acc[16] = s0_c1
+	VMOVUPS Z2, 128(AX) // acc[32] = s0_c2
+	VMOVUPS Z3, 192(AX) // acc[48] = s0_c3
+
+less_18:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z4, Z4, Z4 // zero = 0
+	VADDPS        Z1, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z3, Z2, Z2 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z2, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z0, Y1 // s0_c0[0] = sum of lanes
+	VADDPS        Y1, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS        Z4, Z0, Z0 // s0_c0 = s0_c0 + zero
+	MOVQ          sums+0(FP), AX // sums
+	VMOVSS        X0, (AX) // sums[0] = s0_c0[0]
+	VZEROUPPER
+	RET
+
+// func cosinePairF32AVX512(sums *float32, x *float32, y *float32, n int, acc *float32, resume int)
+TEXT ·cosinePairF32AVX512(SB), NOSPLIT, $0-48
+	MOVQ    resume+40(FP), AX // resume
+	CMPQ    AX, $+1 // resume < 1
+	JLT     less_1 // resume < 1
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS (AX), Z0 // s0_c0 = acc[0]
+	VMOVUPS 256(AX), Z1 // s1_c0 = acc[64]
+	VMOVUPS 512(AX), Z2 // s2_c0 = acc[128]
+	VMOVUPS 64(AX), Z3 // s0_c1 = acc[16]
+	VMOVUPS 320(AX), Z4 // s1_c1 = acc[80]
+	VMOVUPS 576(AX), Z5 // s2_c1 = acc[144]
+	VMOVUPS 128(AX), Z6 // s0_c2 = acc[32]
+	VMOVUPS 384(AX), Z7 // s1_c2 = acc[96]
+	VMOVUPS 640(AX), Z8 // s2_c2 = acc[160]
+	VMOVUPS 192(AX), Z9 // s0_c3 = acc[48]
+	VMOVUPS 448(AX), Z10 // s1_c3 = acc[112]
+	VMOVUPS 704(AX), Z11 // s2_c3 = acc[176]
+	JMP     end_2
+
+less_1:
+	VPXORD Z0, Z0, Z0 // s0_c0 = 0
+	VPXORD Z1, Z1, Z1 // s1_c0 = 0
+	VPXORD Z2, Z2, Z2 // s2_c0 = 0
+	VPXORD Z3, Z3, Z3 // s0_c1 = 0
+	VPXORD Z4, Z4, Z4 // s1_c1 = 0
+	VPXORD Z5, Z5, Z5 // s2_c1 = 0
+	VPXORD Z6, Z6, Z6 // s0_c2 = 0
+	VPXORD Z7, Z7, Z7 // s1_c2 = 0
+	VPXORD Z8, Z8, Z8 // s2_c2 = 0
+	VPXORD Z9, Z9, Z9 // s0_c3 = 0
+	VPXORD Z10, Z10, Z10 // s1_c3 = 0
+	VPXORD Z11, Z11, Z11 // s2_c3 = 0
+
+end_2:
+	MOVQ y+16(FP), AX // y
+	MOVQ x+8(FP), CX // x
+	MOVQ n+24(FP), DX // n
+	CMPQ DX, $+64 // n < 64
+	JLT  chains_end_4 // n < 64
+
+chains_3:
+	VMOVUPS     (CX), Z12 // x = x[0]
+	VMOVUPS     (AX), Z13 // y = y[0]
+	VFMADD231PS Z13, Z12, Z0 // s0_c0 += x * y
+	VFMADD231PS Z13, Z13, Z1 // s1_c0 += y * y
+	VFMADD231PS Z12, Z12, Z2 // s2_c0 += x * x
+	VMOVUPS     64(CX), Z12 // x = x[16]
+	VMOVUPS     64(AX), Z13 // y = y[16]
+	VFMADD231PS Z13, Z12, Z3 // s0_c1 += x * y
+	VFMADD231PS Z13, Z13, Z4 // s1_c1 += y * y
+	VFMADD231PS Z12, Z12, Z5 // s2_c1 += x * x
+	VMOVUPS     128(CX), Z12 // x = x[32]
+	VMOVUPS     128(AX), Z13 // y = y[32]
+	VFMADD231PS Z13, Z12, Z6 // s0_c2 += x * y
+	VFMADD231PS Z13, Z13, Z7 // s1_c2 += y * y
+	VFMADD231PS Z12, Z12, Z8 // s2_c2 += x * x
+	VMOVUPS     192(CX), Z12 // x = x[48]
+	VMOVUPS     192(AX), Z13 // y = y[48]
+	VFMADD231PS Z13, Z12, Z9 // s0_c3 += x * y
+	VFMADD231PS Z13, Z13, Z10 // s1_c3 += y * y
+	VFMADD231PS Z12, Z12, Z11 // s2_c3 += x * x
+	ADDQ        $+256, CX // x += 256
+	ADDQ        $+256, AX // y += 256
+	SUBQ        $+64, DX // n += -64
+	CMPQ        DX, $+64 // n >= 64
+	JGE         chains_3 // n >= 64
+
+chains_end_4:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        DX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_6 // n < 16
+	VMOVUPS     (CX), Z12 // x = x[0]
+	VMOVUPS     (AX), Z13 // y = y[0]
+	VFMADD231PS Z13, Z12, Z0 // s0_c0 += x * y
+	VFMADD231PS Z13, Z13, Z1 // s1_c0 += y * y
+	VFMADD231PS Z12, Z12, Z2 // s2_c0 += x * x
+
+less_6:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_7 // n < 32
+	VMOVUPS     64(CX), Z12 // x = x[16]
+	VMOVUPS     64(AX), Z13 // y = y[16]
+	VFMADD231PS Z13, Z12, Z3 // s0_c1 += x * y
+	VFMADD231PS Z13, Z13, Z4 // s1_c1 += y * y
+	VFMADD231PS Z12, Z12, Z5 // s2_c1 += x * x
+
+less_7:
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_8 // n < 48
+	VMOVUPS     128(CX), Z12 // x = x[32]
+	VMOVUPS     128(AX), Z13 // y = y[32]
+	VFMADD231PS Z13, Z12, Z6 // s0_c2 += x * y
+	VFMADD231PS Z13, Z13, Z7 // s1_c2 += y * y
+	VFMADD231PS Z12, Z12, Z8 // s2_c2 += x * x
+
+less_8:
+	CMPQ        DX, $+64 // n < 64
+	JLT         less_9 // n < 64
+	VMOVUPS     192(CX), Z12 // x = x[48]
+	VMOVUPS     192(AX), Z13 // y = y[48]
+	VFMADD231PS Z13, Z12, Z9 // s0_c3 += x * y
+	VFMADD231PS Z13, Z13, Z10 // s1_c3 += y * y
+	VFMADD231PS Z12, Z12, Z11 // s2_c3 += x * x
+
+less_9:
+	MOVQ        DX, BX // rest = n
+	ANDQ        $+15, BX // rest &= 15
+	CMPQ        BX, $+1 // rest < 1
+	JLT         less_10 // rest < 1
+	CMPQ        DX, $+0 // n < 0
+	JLT         less_11 // n < 0
+	SUBQ        BX, DX // n -= rest
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	MOVQ        $-1, SI // first rest lanes
+	BZHIQ       BX, SI, SI // first rest lanes
+	KMOVQ       SI, K1 // first rest lanes
+	VMOVUPS.Z   (CX), K1, Z12 // x = x[0], rest lanes
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	MOVQ        $-1, CX // first rest lanes
+	BZHIQ       BX, CX, CX // first rest lanes
+	KMOVQ       CX, K1 // first rest lanes
+	VMOVUPS.Z   (AX), K1, Z13 // y = y[0], rest lanes
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_12 // n < 48
+	VFMADD231PS Z13, Z12, Z9 // s0_c3 += x * y
+	VFMADD231PS Z13, Z13, Z10 // s1_c3 += y * y
+	VFMADD231PS Z12, Z12, Z11 // s2_c3 += x * x
+	JMP         end_13
+
+less_12:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_14 // n < 32
+	VFMADD231PS Z13, Z12, Z6 // s0_c2 += x * y
+	VFMADD231PS Z13, Z13, Z7 // s1_c2 += y * y
+	VFMADD231PS Z12, Z12, Z8 // s2_c2 += x * x
+	JMP         end_15
+
+less_14:
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_16 // n < 16
+	VFMADD231PS Z13, Z12, Z3 // s0_c1 += x * y
+	VFMADD231PS Z13, Z13, Z4 // s1_c1 += y * y
+	VFMADD231PS Z12, Z12, Z5 // s2_c1 += x * x
+	JMP         end_17
+
+less_16:
+	VFMADD231PS Z13, Z12, Z0 // s0_c0 += x * y
+	VFMADD231PS Z13, Z13, Z1 // s1_c0 += y * y
+	VFMADD231PS Z12, Z12, Z2 // s2_c0 += x * x
+
+end_17:
+end_15:
+end_13:
+less_11:
+less_10:
+less_5:
+	MOVQ    acc+32(FP), AX // acc
+	CMPQ    AX, $+1 // acc < 1
+	JLT     less_18 // acc < 1
+	VMOVUPS Z0, (AX) // acc[0] = s0_c0
+	VMOVUPS Z1, 256(AX) // acc[64] = s1_c0
+	VMOVUPS Z2, 512(AX) // acc[128] = s2_c0
+	VMOVUPS Z3, 64(AX) // acc[16] = s0_c1
+	VMOVUPS Z4, 320(AX) // acc[80] = s1_c1
+	VMOVUPS Z5, 576(AX) // acc[144] = s2_c1
+	VMOVUPS Z6, 128(AX) // acc[32] = s0_c2
+	VMOVUPS Z7, 384(AX) // acc[96] = s1_c2
+	VMOVUPS Z8, 640(AX) // acc[160] = s2_c2
+	VMOVUPS Z9, 192(AX) // acc[48] = s0_c3
+	VMOVUPS Z10, 448(AX) // acc[112] = s1_c3
+	VMOVUPS Z11, 704(AX) // acc[176] = s2_c3
+
+less_18:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z12, Z12, Z12 // zero = 0
+	VADDPS        Z3, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z9, Z6, Z6 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z6, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z0, Y3 // s0_c0[0] = sum of lanes
+	VADDPS        Y3, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y0, X3 // s0_c0[0] = sum of lanes
+	VADDPS        X3, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X0, X3 // s0_c0[0] = sum of lanes
+	VADDPS        X3, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X0, X3 // s0_c0[0] = sum of lanes
+	VADDPS        X3, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS        Z12, Z0, Z0 // s0_c0 = s0_c0 + zero
+	VADDPS        Z4, Z1, Z1 // s1_c0 = s1_c0 + s1_c1
+	VADDPS        Z10, Z7, Z7 // s1_c2 = s1_c2 + s1_c3
+	VADDPS        Z7, Z1, Z1 // s1_c0 = s1_c0 + s1_c2
+	VEXTRACTF64X4 $0x01, Z1, Y3 // s1_c0[0] = sum of lanes
+	VADDPS        Y3, Y1, Y1 // s1_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y1, X3 // s1_c0[0] = sum of lanes
+	VADDPS        X3, X1, X1 // s1_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X1, X3 // s1_c0[0] = sum of lanes
+	VADDPS        X3, X1, X1 // s1_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X1, X3 // s1_c0[0] = sum of lanes
+	VADDPS        X3, X1, X1 // s1_c0[0] = sum of lanes
+	VADDPS        Z12, Z1, Z1 // s1_c0 = s1_c0 + zero
+	VADDPS        Z5, Z2, Z2 // s2_c0 = s2_c0 + s2_c1
+	VADDPS        Z11, Z8, Z8 // s2_c2 = s2_c2 + s2_c3
+	VADDPS        Z8, Z2, Z2 // s2_c0 = s2_c0 + s2_c2
+	VEXTRACTF64X4 $0x01, Z2, Y3 // s2_c0[0] = sum of lanes
+	VADDPS        Y3, Y2, Y2 // s2_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y2, X3 // s2_c0[0] = sum of lanes
+	VADDPS        X3, X2, X2 // s2_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X2, X3 // s2_c0[0] = sum of lanes
+	VADDPS        X3, X2, X2 // s2_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X2, X3 // s2_c0[0] = sum of lanes
+	VADDPS        X3, X2, X2 // s2_c0[0] = sum of lanes
+	VADDPS        Z12, Z2, Z2 // s2_c0 = s2_c0 + zero
+	MOVQ          sums+0(FP), AX // sums
+	VMOVSS        X0, (AX) // sums[0] = s0_c0[0]
+	VMOVSS        X1, 4(AX) // sums[1] = s1_c0[0]
+	VMOVSS        X2, 8(AX) // sums[2] = s2_c0[0]
+	VZEROUPPER
+	RET
+
+// func dotPairBF16AVX512(sums *float32, x *uint16, y *uint16, n int, acc *float32, resume int)
+TEXT ·dotPairBF16AVX512(SB), NOSPLIT, $0-48
+	MOVQ    resume+40(FP), AX // resume
+	CMPQ    AX, $+1 // resume < 1
+	JLT     less_1 // resume < 1
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS (AX), Z0 // s0_c0 = acc[0]
+	VMOVUPS 64(AX), Z1 // s0_c1 = acc[16]
+	VMOVUPS 128(AX), Z2 // s0_c2 = acc[32]
+	VMOVUPS 192(AX), Z3 // s0_c3 = acc[48]
+	JMP     end_2
+
+less_1:
+	VPXORD Z0, Z0, Z0 // s0_c0 = 0
+	VPXORD Z1, Z1, Z1 // s0_c1 = 0
+	VPXORD Z2, Z2, Z2 // s0_c2 = 0
+	VPXORD Z3, Z3, Z3 // s0_c3 = 0
+
+end_2:
+	MOVQ y+16(FP), AX // y
+	MOVQ x+8(FP), CX // x
+	MOVQ n+24(FP), DX // n
+	CMPQ DX, $+64 // n < 64
+	JLT  chains_end_4 // n < 64
+
+chains_3:
+	VPMOVZXWD   (CX), Z4 // x = bfloat16 of x[0]
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[0]
+	VPMOVZXWD   (AX), Z5 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[0]
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+	VPMOVZXWD   32(CX), Z4 // x = bfloat16 of x[8]
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[8]
+	VPMOVZXWD   32(AX), Z5 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[8]
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+	VPMOVZXWD   64(CX), Z4 // x = bfloat16 of x[16]
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[16]
+	VPMOVZXWD   64(AX), Z5 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[16]
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+	VPMOVZXWD   96(CX), Z4 // x = bfloat16 of x[24]
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[24]
+	VPMOVZXWD   96(AX), Z5 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[24]
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+	ADDQ        $+128, CX // x += 128
+	ADDQ        $+128, AX // y += 128
+	SUBQ        $+64, DX // n += -64
+	CMPQ        DX, $+64 // n >= 64
+	JGE         chains_3 // n >= 64
+
+chains_end_4:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        DX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_6 // n < 16
+	VPMOVZXWD   (CX), Z4 // x = bfloat16 of x[0]
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[0]
+	VPMOVZXWD   (AX), Z5 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[0]
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+
+less_6:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_7 // n < 32
+	VPMOVZXWD   32(CX), Z4 // x = bfloat16 of x[8]
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[8]
+	VPMOVZXWD   32(AX), Z5 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[8]
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+
+less_7:
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_8 // n < 48
+	VPMOVZXWD   64(CX), Z4 // x = bfloat16 of x[16]
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[16]
+	VPMOVZXWD   64(AX), Z5 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[16]
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+
+less_8:
+	CMPQ        DX, $+64 // n < 64
+	JLT         less_9 // n < 64
+	VPMOVZXWD   96(CX), Z4 // x = bfloat16 of x[24]
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[24]
+	VPMOVZXWD   96(AX), Z5 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[24]
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+
+less_9:
+	MOVQ        DX, BX // rest = n
+	ANDQ        $+15, BX // rest &= 15
+	CMPQ        BX, $+1 // rest < 1
+	JLT         less_10 // rest < 1
+	CMPQ        DX, $+0 // n < 0
+	JLT         less_11 // n < 0
+	SUBQ        BX, DX // n -= rest
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	MOVQ        $-1, SI // first rest lanes
+	BZHIQ       BX, SI, SI // first rest lanes
+	KMOVQ       SI, K1 // first rest lanes
+	VPMOVZXWD.Z (CX), K1, Z4 // x = bfloat16 of x[0], rest lanes
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[0], rest lanes
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	MOVQ        $-1, CX // first rest lanes
+	BZHIQ       BX, CX, CX // first rest lanes
+	KMOVQ       CX, K1 // first rest lanes
+	VPMOVZXWD.Z (AX), K1, Z5 // y = bfloat16 of y[0], rest lanes
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[0], rest lanes
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_12 // n < 48
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+	JMP         end_13
+
+less_12:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_14 // n < 32
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+	JMP         end_15
+
+less_14:
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_16 // n < 16
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+	JMP         end_17
+
+less_16:
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+
+end_17:
+end_15:
+end_13:
+less_11:
+less_10:
+less_5:
+	MOVQ    acc+32(FP), AX // acc
+	CMPQ    AX, $+1 // acc < 1
+	JLT     less_18 // acc < 1
+	VMOVUPS Z0, (AX) // acc[0] = s0_c0
+	VMOVUPS Z1, 64(AX) // acc[16] = s0_c1
+	VMOVUPS Z2, 128(AX) // acc[32] = s0_c2
+	VMOVUPS Z3, 192(AX) // acc[48] = s0_c3
+
+less_18:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z4, Z4, Z4 // zero = 0
+	VADDPS        Z1, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z3, Z2, Z2 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z2, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z0, Y1 // s0_c0[0] = sum of lanes
+	VADDPS        Y1, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS        Z4, Z0, Z0 // s0_c0 = s0_c0 + zero
+	MOVQ          sums+0(FP), AX // sums
+	VMOVSS        X0, (AX) // sums[0] = s0_c0[0]
+	VZEROUPPER
+	RET
+
+// func l2PairBF16AVX512(sums *float32, x *uint16, y *uint16, n int, acc *float32, resume int)
+TEXT ·l2PairBF16AVX512(SB), NOSPLIT, $0-48
+	MOVQ    resume+40(FP), AX // resume
+	CMPQ    AX, $+1 // resume < 1
+	JLT     less_1 // resume < 1
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS (AX), Z0 // s0_c0 = acc[0]
+	VMOVUPS 64(AX), Z1 // s0_c1 = acc[16]
+	VMOVUPS 128(AX), Z2 // s0_c2 = acc[32]
+	VMOVUPS 192(AX), Z3 // s0_c3 = acc[48]
+	JMP     end_2
+
+less_1:
+	VPXORD Z0, Z0, Z0 // s0_c0 = 0
+	VPXORD Z1, Z1, Z1 // s0_c1 = 0
+	VPXORD Z2, Z2, Z2 // s0_c2 = 0
+	VPXORD Z3, Z3, Z3 // s0_c3 = 0
+
+end_2:
+	MOVQ y+16(FP), AX // y
+	MOVQ x+8(FP), CX // x
+	MOVQ n+24(FP), DX // n
+	CMPQ DX, $+64 // n < 64
+	JLT  chains_end_4 // n < 64
+
+chains_3:
+	VPMOVZXWD   (CX), Z4 // x = bfloat16 of x[0]
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[0]
+	VPMOVZXWD   (AX), Z5 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[0]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z0 // s0_c0 += x * x
+	VPMOVZXWD   32(CX), Z4 // x = bfloat16 of x[8]
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[8]
+	VPMOVZXWD   32(AX), Z5 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[8]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z1 // s0_c1 += x * x
+	VPMOVZXWD   64(CX), Z4 // x = bfloat16 of x[16]
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[16]
+	VPMOVZXWD   64(AX), Z5 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[16]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z2 // s0_c2 += x * x
+	VPMOVZXWD   96(CX), Z4 // x = bfloat16 of x[24]
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[24]
+	VPMOVZXWD   96(AX), Z5 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[24]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z3 // s0_c3 += x * x
+	ADDQ        $+128, CX // x += 128
+	ADDQ        $+128, AX // y += 128
+	SUBQ        $+64, DX // n += -64
+	CMPQ        DX, $+64 // n >= 64
+	JGE         chains_3 // n >= 64
+
+chains_end_4:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        DX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_6 // n < 16
+	VPMOVZXWD   (CX), Z4 // x = bfloat16 of x[0]
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[0]
+	VPMOVZXWD   (AX), Z5 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[0]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z0 // s0_c0 += x * x
+
+less_6:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_7 // n < 32
+	VPMOVZXWD   32(CX), Z4 // x = bfloat16 of x[8]
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[8]
+	VPMOVZXWD   32(AX), Z5 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[8]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z1 // s0_c1 += x * x
+
+less_7:
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_8 // n < 48
+	VPMOVZXWD   64(CX), Z4 // x = bfloat16 of x[16]
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[16]
+	VPMOVZXWD   64(AX), Z5 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[16]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z2 // s0_c2 += x * x
+
+less_8:
+	CMPQ        DX, $+64 // n < 64
+	JLT         less_9 // n < 64
+	VPMOVZXWD   96(CX), Z4 // x = bfloat16 of x[24]
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[24]
+	VPMOVZXWD   96(AX), Z5 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[24]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z3 // s0_c3 += x * x
+
+less_9:
+	MOVQ        DX, BX // rest = n
+	ANDQ        $+15, BX // rest &= 15
+	CMPQ        BX, $+1 // rest < 1
+	JLT         less_10 // rest < 1
+	CMPQ        DX, $+0 // n < 0
+	JLT         less_11 // n < 0
+	SUBQ        BX, DX // n -= rest
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	MOVQ        $-1, SI // first rest lanes
+	BZHIQ       BX, SI, SI // first rest lanes
+	KMOVQ       SI, K1 // first rest lanes
+	VPMOVZXWD.Z (CX), K1, Z4 // x = bfloat16 of x[0], rest lanes
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[0], rest lanes
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	MOVQ        $-1, CX // first rest lanes
+	BZHIQ       BX, CX, CX // first rest lanes
+	KMOVQ       CX, K1 // first rest lanes
+	VPMOVZXWD.Z (AX), K1, Z5 // y = bfloat16 of y[0], rest lanes
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[0], rest lanes
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_12 // n < 48
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z3 // s0_c3 += x * x
+	JMP         end_13
+
+less_12:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_14 // n < 32
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z2 // s0_c2 += x * x
+	JMP         end_15
+
+less_14:
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_16 // n < 16
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z1 // s0_c1 += x * x
+	JMP         end_17
+
+less_16:
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z0 // s0_c0 += x * x
+
+end_17:
+end_15:
+end_13:
+less_11:
+less_10:
+less_5:
+	MOVQ    acc+32(FP), AX // acc
+	CMPQ    AX, $+1 // acc < 1
+	JLT     less_18 // acc < 1
+	VMOVUPS Z0, (AX) // acc[0] = s0_c0
+	VMOVUPS Z1, 64(AX) // acc[16] = s0_c1
+	VMOVUPS Z2, 128(AX) // acc[32] = s0_c2
+	VMOVUPS Z3, 192(AX) // acc[48] = s0_c3
+
+less_18:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z4, Z4, Z4 // zero = 0
+	VADDPS        Z1, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z3, Z2, Z2 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z2, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z0, Y1 // s0_c0[0] = sum of lanes
+	VADDPS        Y1, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS        Z4, Z0, Z0 // s0_c0 = s0_c0 + zero
+	MOVQ          sums+0(FP), AX // sums
+	VMOVSS        X0, (AX) // sums[0] = s0_c0[0]
+	VZEROUPPER
+	RET
+
+// func cosinePairBF16AVX512(sums *float32, x *uint16, y *uint16, n int, acc *float32, resume int)
+TEXT ·cosinePairBF16AVX512(SB), NOSPLIT, $0-48
+	MOVQ    resume+40(FP), AX // resume
+	CMPQ    AX, $+1 // resume < 1
+	JLT     less_1 // resume < 1
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS (AX), Z0 // s0_c0 = acc[0]
+	VMOVUPS 256(AX), Z1 // s1_c0 = acc[64]
+	VMOVUPS 512(AX), Z2 // s2_c0 = acc[128]
+	VMOVUPS 64(AX), Z3 // s0_c1 = acc[16]
+	VMOVUPS 320(AX), Z4 // s1_c1 = acc[80]
+	VMOVUPS 576(AX), Z5 // s2_c1 = acc[144]
+	VMOVUPS 128(AX), Z6 // s0_c2 = acc[32]
+	VMOVUPS 384(AX), Z7 // s1_c2 = acc[96]
+	VMOVUPS 640(AX), Z8 // s2_c2 = acc[160]
+	VMOVUPS 192(AX), Z9 // s0_c3 = acc[48]
+	VMOVUPS 448(AX), Z10 // s1_c3 = acc[112]
+	VMOVUPS 704(AX), Z11 // s2_c3 = acc[176]
+	JMP     end_2
+
+less_1:
+	VPXORD Z0, Z0, Z0 // s0_c0 = 0
+	VPXORD Z1, Z1, Z1 // s1_c0 = 0
+	VPXORD Z2, Z2, Z2 // s2_c0 = 0
+	VPXORD Z3, Z3, Z3 // s0_c1 = 0
+	VPXORD Z4, Z4, Z4 // s1_c1 = 0
+	VPXORD Z5, Z5, Z5 // s2_c1 = 0
+	VPXORD Z6, Z6, Z6 // s0_c2 = 0
+	VPXORD Z7, Z7, Z7 // s1_c2 = 0
+	VPXORD Z8, Z8, Z8 // s2_c2 = 0
+	VPXORD Z9, Z9, Z9 // s0_c3 = 0
+	VPXORD Z10, Z10, Z10 // s1_c3 = 0
+	VPXORD Z11, Z11, Z11 // s2_c3 = 0
+
+end_2:
+	MOVQ y+16(FP), AX // y
+	MOVQ x+8(FP), CX // x
+	MOVQ n+24(FP), DX // n
+	CMPQ DX, $+64 // n < 64
+	JLT  chains_end_4 // n < 64
+
+chains_3:
+	VPMOVZXWD   (CX), Z12 // x = bfloat16 of x[0]
+	VPSLLD      $0x10, Z12, Z12 // x = bfloat16 of x[0]
+	VPMOVZXWD   (AX), Z13 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Z13, Z13 // y = bfloat16 of y[0]
+	VFMADD231PS Z13, Z12, Z0 // s0_c0 += x * y
+	VFMADD231PS Z13, Z13, Z1 // s1_c0 += y * y
+	VFMADD231PS Z12, Z12, Z2 // s2_c0 += x * x
+	VPMOVZXWD   32(CX), Z12 // x = bfloat16 of x[8]
+	VPSLLD      $0x10, Z12, Z12 // x = bfloat16 of x[8]
+	VPMOVZXWD   32(AX), Z13 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Z13, Z13 // y = bfloat16 of y[8]
+	VFMADD231PS Z13, Z12, Z3 // s0_c1 += x * y
+	VFMADD231PS Z13, Z13, Z4 // s1_c1 += y * y
+	VFMADD231PS Z12, Z12, Z5 // s2_c1 += x * x
+	VPMOVZXWD   64(CX), Z12 // x = bfloat16 of x[16]
+	VPSLLD      $0x10, Z12, Z12 // x = bfloat16 of x[16]
+	VPMOVZXWD   64(AX), Z13 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Z13, Z13 // y = bfloat16 of y[16]
+	VFMADD231PS Z13, Z12, Z6 // s0_c2 += x * y
+	VFMADD231PS Z13, Z13, Z7 // s1_c2 += y * y
+	VFMADD231PS Z12, Z12, Z8 // s2_c2 += x * x
+	VPMOVZXWD   96(CX), Z12 // x = bfloat16 of x[24]
+	VPSLLD      $0x10, Z12, Z12 // x = bfloat16 of x[24]
+	VPMOVZXWD   96(AX), Z13 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Z13, Z13 // y = bfloat16 of y[24]
+	VFMADD231PS Z13, Z12, Z9 // s0_c3 += x * y
+	VFMADD231PS Z13, Z13, Z10 // s1_c3 += y * y
+	VFMADD231PS Z12, Z12, Z11 // s2_c3 += x * x
+	ADDQ        $+128, CX // x += 128
+	ADDQ        $+128, AX // y += 128
+	SUBQ        $+64, DX // n += -64
+	CMPQ        DX, $+64 // n >= 64
+	JGE         chains_3 // n >= 64
+
+chains_end_4:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        DX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_6 // n < 16
+	VPMOVZXWD   (CX), Z12 // x = bfloat16 of x[0]
+	VPSLLD      $0x10, Z12, Z12 // x = bfloat16 of x[0]
+	VPMOVZXWD   (AX), Z13 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Z13, Z13 // y = bfloat16 of y[0]
+	VFMADD231PS Z13, Z12, Z0 // s0_c0 += x * y
+	VFMADD231PS Z13, Z13, Z1 // s1_c0 += y * y
+	VFMADD231PS Z12, Z12, Z2 // s2_c0 += x * x
+
+less_6:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_7 // n < 32
+	VPMOVZXWD   32(CX), Z12 // x = bfloat16 of x[8]
+	VPSLLD      $0x10, Z12, Z12 // x = bfloat16 of x[8]
+	VPMOVZXWD   32(AX), Z13 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Z13, Z13 // y = bfloat16 of y[8]
+	VFMADD231PS Z13, Z12, Z3 // s0_c1 += x * y
+	VFMADD231PS Z13, Z13, Z4 // s1_c1 += y * y
+	VFMADD231PS Z12, Z12, Z5 // s2_c1 += x * x
+
+less_7:
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_8 // n < 48
+	VPMOVZXWD   64(CX), Z12 // x = bfloat16 of x[16]
+	VPSLLD      $0x10, Z12, Z12 // x = bfloat16 of x[16]
+	VPMOVZXWD   64(AX), Z13 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Z13, Z13 // y = bfloat16 of y[16]
+	VFMADD231PS Z13, Z12, Z6 // s0_c2 += x * y
+	VFMADD231PS Z13, Z13, Z7 // s1_c2 += y * y
+	VFMADD231PS Z12, Z12, Z8 // s2_c2 += x * x
+
+less_8:
+	CMPQ        DX, $+64 // n < 64
+	JLT         less_9 // n < 64
+	VPMOVZXWD   96(CX), Z12 // x = bfloat16 of x[24]
+	VPSLLD      $0x10, Z12, Z12 // x = bfloat16 of x[24]
+	VPMOVZXWD   96(AX), Z13 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Z13, Z13 // y = bfloat16 of y[24]
+	VFMADD231PS Z13, Z12, Z9 // s0_c3 += x * y
+	VFMADD231PS Z13, Z13, Z10 // s1_c3 += y * y
+	VFMADD231PS Z12, Z12, Z11 // s2_c3 += x * x
+
+less_9:
+	MOVQ        DX, BX // rest = n
+	ANDQ        $+15, BX // rest &= 15
+	CMPQ        BX, $+1 // rest < 1
+	JLT         less_10 // rest < 1
+	CMPQ        DX, $+0 // n < 0
+	JLT         less_11 // n < 0
+	SUBQ        BX, DX // n -= rest
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	MOVQ        $-1, SI // first rest lanes
+	BZHIQ       BX, SI, SI // first rest lanes
+	KMOVQ       SI, K1 // first rest lanes
+	VPMOVZXWD.Z (CX), K1, Z12 // x = bfloat16 of x[0], rest lanes
+	VPSLLD      $0x10, Z12, Z12 // x = bfloat16 of x[0], rest lanes
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	MOVQ        $-1, CX // first rest lanes
+	BZHIQ       BX, CX, CX // first rest lanes
+	KMOVQ       CX, K1 // first rest lanes
+	VPMOVZXWD.Z (AX), K1, Z13 // y = bfloat16 of y[0], rest lanes
+	VPSLLD      $0x10, Z13, Z13 // y = bfloat16 of y[0], rest lanes
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_12 // n < 48
+	VFMADD231PS Z13, Z12, Z9 // s0_c3 += x * y
+	VFMADD231PS Z13, Z13, Z10 // s1_c3 += y * y
+	VFMADD231PS Z12, Z12, Z11 // s2_c3 += x * x
+	JMP         end_13
+
+less_12:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_14 // n < 32
+	VFMADD231PS Z13, Z12, Z6 // s0_c2 += x * y
+	VFMADD231PS Z13, Z13, Z7 // s1_c2 += y * y
+	VFMADD231PS Z12, Z12, Z8 // s2_c2 += x * x
+	JMP         end_15
+
+less_14:
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_16 // n < 16
+	VFMADD231PS Z13, Z12, Z3 // s0_c1 += x * y
+	VFMADD231PS Z13, Z13, Z4 // s1_c1 += y * y
+	VFMADD231PS Z12, Z12, Z5 // s2_c1 += x * x
+	JMP         end_17
+
+less_16:
+	VFMADD231PS Z13, Z12, Z0 // s0_c0 += x * y
+	VFMADD231PS Z13, Z13, Z1 // s1_c0 += y * y
+	VFMADD231PS Z12, Z12, Z2 // s2_c0 += x * x
+
+end_17:
+end_15:
+end_13:
+less_11:
+less_10:
+less_5:
+	MOVQ    acc+32(FP), AX // acc
+	CMPQ    AX, $+1 // acc < 1
+	JLT     less_18 // acc < 1
+	VMOVUPS Z0, (AX) // acc[0] = s0_c0
+	VMOVUPS Z1, 256(AX) // acc[64] = s1_c0
+	VMOVUPS Z2, 512(AX) // acc[128] = s2_c0
+	VMOVUPS Z3, 64(AX) // acc[16] = s0_c1
+	VMOVUPS Z4, 320(AX) // acc[80] = s1_c1
+	VMOVUPS Z5, 576(AX) // acc[144] = s2_c1
+	VMOVUPS Z6, 128(AX) // acc[32] = s0_c2
+	VMOVUPS Z7, 384(AX) // acc[96] = s1_c2
+	VMOVUPS Z8, 640(AX) // acc[160] = s2_c2
+	VMOVUPS Z9, 192(AX) // acc[48] = s0_c3
+	VMOVUPS Z10, 448(AX) // acc[112] = s1_c3
+	VMOVUPS Z11, 704(AX) // acc[176] = s2_c3
+
+less_18:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z12, Z12, Z12 // zero = 0
+	VADDPS        Z3, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z9, Z6, Z6 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z6, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z0, Y3 // s0_c0[0] = sum of lanes
+	VADDPS        Y3, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y0, X3 // s0_c0[0] = sum of lanes
+	VADDPS        X3, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X0, X3 // s0_c0[0] = sum of lanes
+	VADDPS        X3, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X0, X3 // s0_c0[0] = sum of lanes
+	VADDPS        X3, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS        Z12, Z0, Z0 // s0_c0 = s0_c0 + zero
+	VADDPS        Z4, Z1, Z1 // s1_c0 = s1_c0 + s1_c1
+	VADDPS        Z10, Z7, Z7 // s1_c2 = s1_c2 + s1_c3
+	VADDPS        Z7, Z1, Z1 // s1_c0 = s1_c0 + s1_c2
+	VEXTRACTF64X4 $0x01, Z1, Y3 // s1_c0[0] = sum of lanes
+	VADDPS        Y3, Y1, Y1 // s1_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y1, X3 // s1_c0[0] = sum of lanes
+	VADDPS        X3, X1, X1 // s1_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X1, X3 // s1_c0[0] = sum of lanes
+	VADDPS        X3, X1, X1 // s1_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X1, X3 // s1_c0[0] = sum of lanes
+	VADDPS        X3, X1, X1 // s1_c0[0] = sum of lanes
+	VADDPS        Z12, Z1, Z1 // s1_c0 = s1_c0 + zero
+	VADDPS        Z5, Z2, Z2 // s2_c0 = s2_c0 + s2_c1
+	VADDPS        Z11, Z8, Z8 // s2_c2 = s2_c2 + s2_c3
+	VADDPS        Z8, Z2, Z2 // s2_c0 = s2_c0 + s2_c2
+	VEXTRACTF64X4 $0x01, Z2, Y3 // s2_c0[0] = sum of lanes
+	VADDPS        Y3, Y2, Y2 // s2_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y2, X3 // s2_c0[0] = sum of lanes
+	VADDPS        X3, X2, X2 // s2_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X2, X3 // s2_c0[0] = sum of lanes
+	VADDPS        X3, X2, X2 // s2_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X2, X3 // s2_c0[0] = sum of lanes
+	VADDPS        X3, X2, X2 // s2_c0[0] = sum of lanes
+	VADDPS        Z12, Z2, Z2 // s2_c0 = s2_c0 + zero
+	MOVQ          sums+0(FP), AX // sums
+	VMOVSS        X0, (AX) // sums[0] = s0_c0[0]
+	VMOVSS        X1, 4(AX) // sums[1] = s1_c0[0]
+	VMOVSS        X2, 8(AX) // sums[2] = s2_c0[0]
+	VZEROUPPER
+	RET
+
+// func dotPairF16AVX512(sums *float32, x *uint16, y *uint16, n int, acc *float32, resume int)
+TEXT ·dotPairF16AVX512(SB), NOSPLIT, $0-48
+	MOVQ    resume+40(FP), AX // resume
+	CMPQ    AX, $+1 // resume < 1
+	JLT     less_1 // resume < 1
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS (AX), Z0 // s0_c0 = acc[0]
+	VMOVUPS 64(AX), Z1 // s0_c1 = acc[16]
+	VMOVUPS 128(AX), Z2 // s0_c2 = acc[32]
+	VMOVUPS 192(AX), Z3 // s0_c3 = acc[48]
+	JMP     end_2
+
+less_1:
+	VPXORD Z0, Z0, Z0 // s0_c0 = 0
+	VPXORD Z1, Z1, Z1 // s0_c1 = 0
+	VPXORD Z2, Z2, Z2 // s0_c2 = 0
+	VPXORD Z3, Z3, Z3 // s0_c3 = 0
+
+end_2:
+	MOVQ y+16(FP), AX // y
+	MOVQ x+8(FP), CX // x
+	MOVQ n+24(FP), DX // n
+	CMPQ DX, $+64 // n < 64
+	JLT  chains_end_4 // n < 64
+
+chains_3:
+	VCVTPH2PS   (CX), Z4 // x = float16 of x[0]
+	VCVTPH2PS   (AX), Z5 // y = float16 of y[0]
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+	VCVTPH2PS   32(CX), Z4 // x = float16 of x[8]
+	VCVTPH2PS   32(AX), Z5 // y = float16 of y[8]
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+	VCVTPH2PS   64(CX), Z4 // x = float16 of x[16]
+	VCVTPH2PS   64(AX), Z5 // y = float16 of y[16]
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+	VCVTPH2PS   96(CX), Z4 // x = float16 of x[24]
+	VCVTPH2PS   96(AX), Z5 // y = float16 of y[24]
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+	ADDQ        $+128, CX // x += 128
+	ADDQ        $+128, AX // y += 128
+	SUBQ        $+64, DX // n += -64
+	CMPQ        DX, $+64 // n >= 64
+	JGE         chains_3 // n >= 64
+
+chains_end_4:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        DX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_6 // n < 16
+	VCVTPH2PS   (CX), Z4 // x = float16 of x[0]
+	VCVTPH2PS   (AX), Z5 // y = float16 of y[0]
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+
+less_6:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_7 // n < 32
+	VCVTPH2PS   32(CX), Z4 // x = float16 of x[8]
+	VCVTPH2PS   32(AX), Z5 // y = float16 of y[8]
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+
+less_7:
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_8 // n < 48
+	VCVTPH2PS   64(CX), Z4 // x = float16 of x[16]
+	VCVTPH2PS   64(AX), Z5 // y = float16 of y[16]
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+
+less_8:
+	CMPQ        DX, $+64 // n < 64
+	JLT         less_9 // n < 64
+	VCVTPH2PS   96(CX), Z4 // x = float16 of x[24]
+	VCVTPH2PS   96(AX), Z5 // y = float16 of y[24]
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+
+less_9:
+	MOVQ        DX, BX // rest = n
+	ANDQ        $+15, BX // rest &= 15
+	CMPQ        BX, $+1 // rest < 1
+	JLT         less_10 // rest < 1
+	CMPQ        DX, $+0 // n < 0
+	JLT         less_11 // n < 0
+	SUBQ        BX, DX // n -= rest
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	MOVQ        $-1, SI // first rest lanes
+	BZHIQ       BX, SI, SI // first rest lanes
+	KMOVQ       SI, K1 // first rest lanes
+	VCVTPH2PS.Z (CX), K1, Z4 // x = float16 of x[0], rest lanes
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	MOVQ        $-1, CX // first rest lanes
+	BZHIQ       BX, CX, CX // first rest lanes
+	KMOVQ       CX, K1 // first rest lanes
+	VCVTPH2PS.Z (AX), K1, Z5 // y = float16 of y[0], rest lanes
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_12 // n < 48
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+	JMP         end_13
+
+less_12:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_14 // n < 32
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+	JMP         end_15
+
+less_14:
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_16 // n < 16
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+	JMP         end_17
+
+less_16:
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+
+end_17:
+end_15:
+end_13:
+less_11:
+less_10:
+less_5:
+	MOVQ    acc+32(FP), AX // acc
+	CMPQ    AX, $+1 // acc < 1
+	JLT     less_18 // acc < 1
+	VMOVUPS Z0, (AX) // acc[0] = s0_c0
+	VMOVUPS Z1, 64(AX) // acc[16] = s0_c1
+	VMOVUPS Z2, 128(AX) // acc[32] = s0_c2
+	VMOVUPS Z3, 192(AX) // acc[48] = s0_c3
+
+less_18:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z4, Z4, Z4 // zero = 0
+	VADDPS        Z1, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z3, Z2, Z2 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z2, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z0, Y1 // s0_c0[0] = sum of lanes
+	VADDPS        Y1, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS        Z4, Z0, Z0 // s0_c0 = s0_c0 + zero
+	MOVQ          sums+0(FP), AX // sums
+	VMOVSS        X0, (AX) // sums[0] = s0_c0[0]
+	VZEROUPPER
+	RET
+
+// func l2PairF16AVX512(sums *float32, x *uint16, y *uint16, n int, acc *float32, resume int)
+TEXT ·l2PairF16AVX512(SB), NOSPLIT, $0-48
+	MOVQ    resume+40(FP), AX // resume
+	CMPQ    AX, $+1 // resume < 1
+	JLT     less_1 // resume < 1
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS (AX), Z0 // s0_c0 = acc[0]
+	VMOVUPS 64(AX), Z1 // s0_c1 = acc[16]
+	VMOVUPS 128(AX), Z2 // s0_c2 = acc[32]
+	VMOVUPS 192(AX), Z3 // s0_c3 = acc[48]
+	JMP     end_2
+
+less_1:
+	VPXORD Z0, Z0, Z0 // s0_c0 = 0
+	VPXORD Z1, Z1, Z1 // s0_c1 = 0
+	VPXORD Z2, Z2, Z2 // s0_c2 = 0
+	VPXORD Z3, Z3, Z3 // s0_c3 = 0
+
+end_2:
+	MOVQ y+16(FP), AX // y
+	MOVQ x+8(FP), CX // x
+	MOVQ n+24(FP), DX // n
+	CMPQ DX, $+64 // n < 64
+	JLT  chains_end_4 // n < 64
+
+chains_3:
+	VCVTPH2PS   (CX), Z4 // x = float16 of x[0]
+	VCVTPH2PS   (AX), Z5 // y = float16 of y[0]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z0 // s0_c0 += x * x
+	VCVTPH2PS   32(CX), Z4 // x = float16 of x[8]
+	VCVTPH2PS   32(AX), Z5 // y = float16 of y[8]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z1 // s0_c1 += x * x
+	VCVTPH2PS   64(CX), Z4 // x = float16 of x[16]
+	VCVTPH2PS   64(AX), Z5 // y = float16 of y[16]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z2 // s0_c2 += x * x
+	VCVTPH2PS   96(CX), Z4 // x = float16 of x[24]
+	VCVTPH2PS   96(AX), Z5 // y = float16 of y[24]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z3 // s0_c3 += x * x
+	ADDQ        $+128, CX // x += 128
+	ADDQ        $+128, AX // y += 128
+	SUBQ        $+64, DX // n += -64
+	CMPQ        DX, $+64 // n >= 64
+	JGE         chains_3 // n >= 64
+
+chains_end_4:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        DX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_6 // n < 16
+	VCVTPH2PS   (CX), Z4 // x = float16 of x[0]
+	VCVTPH2PS   (AX), Z5 // y = float16 of y[0]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z0 // s0_c0 += x * x
+
+less_6:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_7 // n < 32
+	VCVTPH2PS   32(CX), Z4 // x = float16 of x[8]
+	VCVTPH2PS   32(AX), Z5 // y = float16 of y[8]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z1 // s0_c1 += x * x
+
+less_7:
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_8 // n < 48
+	VCVTPH2PS   64(CX), Z4 // x = float16 of x[16]
+	VCVTPH2PS   64(AX), Z5 // y = float16 of y[16]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z2 // s0_c2 += x * x
+
+less_8:
+	CMPQ        DX, $+64 // n < 64
+	JLT         less_9 // n < 64
+	VCVTPH2PS   96(CX), Z4 // x = float16 of x[24]
+	VCVTPH2PS   96(AX), Z5 // y = float16 of y[24]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z3 // s0_c3 += x * x
+
+less_9:
+	MOVQ        DX, BX // rest = n
+	ANDQ        $+15, BX // rest &= 15
+	CMPQ        BX, $+1 // rest < 1
+	JLT         less_10 // rest < 1
+	CMPQ        DX, $+0 // n < 0
+	JLT         less_11 // n < 0
+	SUBQ        BX, DX // n -= rest
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	MOVQ        $-1, SI // first rest lanes
+	BZHIQ       BX, SI, SI // first rest lanes
+	KMOVQ       SI, K1 // first rest lanes
+	VCVTPH2PS.Z (CX), K1, Z4 // x = float16 of x[0], rest lanes
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	MOVQ        $-1, CX // first rest lanes
+	BZHIQ       BX, CX, CX // first rest lanes
+	KMOVQ       CX, K1 // first rest lanes
+	VCVTPH2PS.Z (AX), K1, Z5 // y = float16 of y[0], rest lanes
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_12 // n < 48
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z3 // s0_c3 += x * x
+	JMP         end_13
+
+less_12:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_14 // n < 32
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z2 // s0_c2 += x * x
+	JMP         end_15
+
+less_14:
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_16 // n < 16
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z1 // s0_c1 += x * x
+	JMP         end_17
+
+less_16:
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z0 // s0_c0 += x * x
+
+end_17:
+end_15:
+end_13:
+less_11:
+less_10:
+less_5:
+	MOVQ    acc+32(FP), AX // acc
+	CMPQ    AX, $+1 // acc < 1
+	JLT     less_18 // acc < 1
+	VMOVUPS Z0, (AX) // acc[0] = s0_c0
+	VMOVUPS Z1, 64(AX) // acc[16] = s0_c1
+	VMOVUPS Z2, 128(AX) // acc[32] = s0_c2
+	VMOVUPS Z3, 192(AX) // acc[48] = s0_c3
+
+less_18:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z4, Z4, Z4 // zero = 0
+	VADDPS        Z1, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z3, Z2, Z2 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z2, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z0, Y1 // s0_c0[0] = sum of lanes
+	VADDPS        Y1, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS        Z4, Z0, Z0 // s0_c0 = s0_c0 + zero
+	MOVQ          sums+0(FP), AX // sums
+	VMOVSS        X0, (AX) // sums[0] = s0_c0[0]
+	VZEROUPPER
+	RET
+
+// func cosinePairF16AVX512(sums *float32, x *uint16, y *uint16, n int, acc *float32, resume int)
+TEXT ·cosinePairF16AVX512(SB), NOSPLIT, $0-48
+	MOVQ    resume+40(FP), AX // resume
+	CMPQ    AX, $+1 // resume < 1
+	JLT     less_1 // resume < 1
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS (AX), Z0 // s0_c0 = acc[0]
+	VMOVUPS 256(AX), Z1 // s1_c0 = acc[64]
+	VMOVUPS 512(AX), Z2 // s2_c0 = acc[128]
+	VMOVUPS 64(AX), Z3 // s0_c1 = acc[16]
+	VMOVUPS 320(AX), Z4 // s1_c1 = acc[80]
+	VMOVUPS 576(AX), Z5 // s2_c1 = acc[144]
+	VMOVUPS 128(AX), Z6 // s0_c2 = acc[32]
+	VMOVUPS 384(AX), Z7 // s1_c2 = acc[96]
+	VMOVUPS 640(AX), Z8 // s2_c2 = acc[160]
+	VMOVUPS 192(AX), Z9 // s0_c3 = acc[48]
+	VMOVUPS 448(AX), Z10 // s1_c3 = acc[112]
+	VMOVUPS 704(AX), Z11 // s2_c3 = acc[176]
+	JMP     end_2
+
+less_1:
+	VPXORD Z0, Z0, Z0 // s0_c0 = 0
+	VPXORD Z1, Z1, Z1 // s1_c0 = 0
+	VPXORD Z2, Z2, Z2 // s2_c0 = 0
+	VPXORD Z3, Z3, Z3 // s0_c1 = 0
+	VPXORD Z4, Z4, Z4 // s1_c1 = 0
+	VPXORD Z5, Z5, Z5 // s2_c1 = 0
+	VPXORD Z6, Z6, Z6 // s0_c2 = 0
+	VPXORD Z7, Z7, Z7 // s1_c2 = 0
+	VPXORD Z8, Z8, Z8 // s2_c2 = 0
+	VPXORD Z9, Z9, Z9 // s0_c3 = 0
+	VPXORD Z10, Z10, Z10 // s1_c3 = 0
+	VPXORD Z11, Z11, Z11 // s2_c3 = 0
+
+end_2:
+	MOVQ y+16(FP), AX // y
+	MOVQ x+8(FP), CX // x
+	MOVQ n+24(FP), DX // n
+	CMPQ DX, $+64 // n < 64
+	JLT  chains_end_4 // n < 64
+
+chains_3:
+	VCVTPH2PS   (CX), Z12 // x = float16 of x[0]
+	VCVTPH2PS   (AX), Z13 // y = float16 of y[0]
+	VFMADD231PS Z13, Z12, Z0 // s0_c0 += x * y
+	VFMADD231PS Z13, Z13, Z1 // s1_c0 += y * y
+	VFMADD231PS Z12, Z12, Z2 // s2_c0 += x * x
+	VCVTPH2PS   32(CX), Z12 // x = float16 of x[8]
+	VCVTPH2PS   32(AX), Z13 // y = float16 of y[8]
+	VFMADD231PS Z13, Z12, Z3 // s0_c1 += x * y
+	VFMADD231PS Z13, Z13, Z4 // s1_c1 += y * y
+	VFMADD231PS Z12, Z12, Z5 // s2_c1 += x * x
+	VCVTPH2PS   64(CX), Z12 // x = float16 of x[16]
+	VCVTPH2PS   64(AX), Z13 // y = float16 of y[16]
+	VFMADD231PS Z13, Z12, Z6 // s0_c2 += x * y
+	VFMADD231PS Z13, Z13, Z7 // s1_c2 += y * y
+	VFMADD231PS Z12, Z12, Z8 // s2_c2 += x * x
+	VCVTPH2PS   96(CX), Z12 // x = float16 of x[24]
+	VCVTPH2PS   96(AX), Z13 // y = float16 of y[24]
+	VFMADD231PS Z13, Z12, Z9 // s0_c3 += x * y
+	VFMADD231PS Z13, Z13, Z10 // s1_c3 += y * y
+	VFMADD231PS Z12, Z12, Z11 // s2_c3 += x * x
+	ADDQ        $+128, CX // x += 128
+	ADDQ        $+128, AX // y += 128
+	SUBQ        $+64, DX // n += -64
+	CMPQ        DX, $+64 // n >= 64
+	JGE         chains_3 // n >= 64
+
+chains_end_4:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        DX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_6 // n < 16
+	VCVTPH2PS   (CX), Z12 // x = float16 of x[0]
+	VCVTPH2PS   (AX), Z13 // y = float16 of y[0]
+	VFMADD231PS Z13, Z12, Z0 // s0_c0 += x * y
+	VFMADD231PS Z13, Z13, Z1 // s1_c0 += y * y
+	VFMADD231PS Z12, Z12, Z2 // s2_c0 += x * x
+
+less_6:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_7 // n < 32
+	VCVTPH2PS   32(CX), Z12 // x = float16 of x[8]
+	VCVTPH2PS   32(AX), Z13 // y = float16 of y[8]
+	VFMADD231PS Z13, Z12, Z3 // s0_c1 += x * y
+	VFMADD231PS Z13, Z13, Z4 // s1_c1 += y * y
+	VFMADD231PS Z12, Z12, Z5 // s2_c1 += x * x
+
+less_7:
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_8 // n < 48
+	VCVTPH2PS   64(CX), Z12 // x = float16 of x[16]
+	VCVTPH2PS   64(AX), Z13 // y = float16 of y[16]
+	VFMADD231PS Z13, Z12, Z6 // s0_c2 += x * y
+	VFMADD231PS Z13, Z13, Z7 // s1_c2 += y * y
+	VFMADD231PS Z12, Z12, Z8 // s2_c2 += x * x
+
+less_8:
+	CMPQ        DX, $+64 // n < 64
+	JLT         less_9 // n < 64
+	VCVTPH2PS   96(CX), Z12 // x = float16 of x[24]
+	VCVTPH2PS   96(AX), Z13 // y = float16 of y[24]
+	VFMADD231PS Z13, Z12, Z9 // s0_c3 += x * y
+	VFMADD231PS Z13, Z13, Z10 // s1_c3 += y * y
+	VFMADD231PS Z12, Z12, Z11 // s2_c3 += x * x
+
+less_9:
+	MOVQ        DX, BX // rest = n
+	ANDQ        $+15, BX // rest &= 15
+	CMPQ        BX, $+1 // rest < 1
+	JLT         less_10 // rest < 1
+	CMPQ        DX, $+0 // n < 0
+	JLT         less_11 // n < 0
+	SUBQ        BX, DX // n -= rest
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	MOVQ        $-1, SI // first rest lanes
+	BZHIQ       BX, SI, SI // first rest lanes
+	KMOVQ       SI, K1 // first rest lanes
+	VCVTPH2PS.Z (CX), K1, Z12 // x = float16 of x[0], rest lanes
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	MOVQ        $-1, CX // first rest lanes
+	BZHIQ       BX, CX, CX // first rest lanes
+	KMOVQ       CX, K1 // first rest lanes
+	VCVTPH2PS.Z (AX), K1, Z13 // y = float16 of y[0], rest lanes
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_12 // n < 48
+	VFMADD231PS Z13, Z12, Z9 // s0_c3 += x * y
+	VFMADD231PS Z13, Z13, Z10 // s1_c3 += y * y
+	VFMADD231PS Z12, Z12, Z11 // s2_c3 += x * x
+	JMP         end_13
+
+less_12:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_14 // n < 32
+	VFMADD231PS Z13, Z12, Z6 // s0_c2 += x * y
+	VFMADD231PS Z13, Z13, Z7 // s1_c2 += y * y
+	VFMADD231PS Z12, Z12, Z8 // s2_c2 += x * x
+	JMP         end_15
+
+less_14:
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_16 // n < 16
+	VFMADD231PS Z13, Z12, Z3 // s0_c1 += x * y
+	VFMADD231PS Z13, Z13, Z4 // s1_c1 += y * y
+	VFMADD231PS Z12, Z12, Z5 // s2_c1 += x * x
+	JMP         end_17
+
+less_16:
+	VFMADD231PS Z13, Z12, Z0 // s0_c0 += x * y
+	VFMADD231PS Z13, Z13, Z1 // s1_c0 += y * y
+	VFMADD231PS Z12, Z12, Z2 // s2_c0 += x * x
+
+end_17:
+end_15:
+end_13:
+less_11:
+less_10:
+less_5:
+	MOVQ    acc+32(FP), AX // acc
+	CMPQ    AX, $+1 // acc < 1
+	JLT     less_18 // acc < 1
+	VMOVUPS Z0, (AX) // acc[0] = s0_c0
+	VMOVUPS Z1, 256(AX) // acc[64] = s1_c0
+	VMOVUPS Z2, 512(AX) // acc[128] = s2_c0
+	VMOVUPS Z3, 64(AX) // acc[16] = s0_c1
+	VMOVUPS Z4, 320(AX) // acc[80] = s1_c1
+	VMOVUPS Z5, 576(AX) // acc[144] = s2_c1
+	VMOVUPS Z6, 128(AX) // acc[32] = s0_c2
+	VMOVUPS Z7, 384(AX) // acc[96] = s1_c2
+	VMOVUPS Z8, 640(AX) // acc[160] = s2_c2
+	VMOVUPS Z9, 192(AX) // acc[48] = s0_c3
+	VMOVUPS Z10, 448(AX) // acc[112] = s1_c3
+	VMOVUPS Z11, 704(AX) // acc[176] = s2_c3
+
+less_18:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z12, Z12, Z12 // zero = 0
+	VADDPS        Z3, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z9, Z6, Z6 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z6, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z0, Y3 // s0_c0[0] = sum of lanes
+	VADDPS        Y3, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y0, X3 // s0_c0[0] = sum of lanes
+	VADDPS        X3, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X0, X3 // s0_c0[0] = sum of lanes
+	VADDPS        X3, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X0, X3 // s0_c0[0] = sum of lanes
+	VADDPS        X3, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS        Z12, Z0, Z0 // s0_c0 = s0_c0 + zero
+	VADDPS        Z4, Z1, Z1 // s1_c0 = s1_c0 + s1_c1
+	VADDPS        Z10, Z7, Z7 // s1_c2 = s1_c2 + s1_c3
+	VADDPS        Z7, Z1, Z1 // s1_c0 = s1_c0 + s1_c2
+	VEXTRACTF64X4 $0x01, Z1, Y3 // s1_c0[0] = sum of lanes
+	VADDPS        Y3, Y1, Y1 // s1_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y1, X3 // s1_c0[0] = sum of lanes
+	VADDPS        X3, X1, X1 // s1_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X1, X3 // s1_c0[0] = sum of lanes
+	VADDPS        X3, X1, X1 // s1_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X1, X3 // s1_c0[0] = sum of lanes
+	VADDPS        X3, X1, X1 // s1_c0[0] = sum of lanes
+	VADDPS        Z12, Z1, Z1 // s1_c0 = s1_c0 + zero
+	VADDPS        Z5, Z2, Z2 // s2_c0 = s2_c0 + s2_c1
+	VADDPS        Z11, Z8, Z8 // s2_c2 = s2_c2 + s2_c3
+	VADDPS        Z8, Z2, Z2 // s2_c0 = s2_c0 + s2_c2
+	VEXTRACTF64X4 $0x01, Z2, Y3 // s2_c0[0] = sum of lanes
+	VADDPS        Y3, Y2, Y2 // s2_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y2, X3 // s2_c0[0] = sum of lanes
+	VADDPS        X3, X2, X2 // s2_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X2, X3 // s2_c0[0] = sum of lanes
+	VADDPS        X3, X2, X2 // s2_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X2, X3 // s2_c0[0] = sum of lanes
+	VADDPS        X3, X2, X2 // s2_c0[0] = sum of lanes
+	VADDPS        Z12, Z2, Z2 // s2_c0 = s2_c0 + zero
+	MOVQ          sums+0(FP), AX // sums
+	VMOVSS        X0, (AX) // sums[0] = s0_c0[0]
+	VMOVSS        X1, 4(AX) // sums[1] = s1_c0[0]
+	VMOVSS        X2, 8(AX) // sums[2] = s2_c0[0]
+	VZEROUPPER
+	RET
+
+// func dotInt8AVX512(dst *int32, q *int8, rows *int8, dim int, stride int, count int, index *uint32, last *uint32, ahead int)
+TEXT ·dotInt8AVX512(SB), NOSPLIT, $0-72
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ   q+8(FP), R8 // q
+	MOVQ   dim+24(FP), R9 // dim
+	VPXORD Z0, Z0, Z0 // sum0 = 0
+	CMPQ   R9, $+64 // dim < 64
+	JLT    lines_end_6 // dim < 64
+
+lines_5:
+	PREFETCHT1 (DI) // prefetch ahead[0]
+	VPMOVSXBW  (R8), Z1 // x = 32 bytes of q[0]
+	VPMOVSXBW  (SI), Z2 // y = 32 bytes of row[0]
+	VPMADDWD   Z2, Z1, Z1 // sum0 += pairs of x * y
+	VPADDD     Z1, Z0, Z0 // sum0 += pairs of x * y
+	VPMOVSXBW  32(R8), Z1 // x = 32 bytes of q[8]
+	VPMOVSXBW  32(SI), Z2 // y = 32 bytes of row[8]
+	VPMADDWD   Z2, Z1, Z1 // sum0 += pairs of x * y
+	VPADDD     Z1, Z0, Z0 // sum0 += pairs of x * y
+	ADDQ       $+64, R8 // q += 64
+	ADDQ       $+64, SI // row += 64
+	ADDQ       $+64, DI // ahead += 64
+	SUBQ       $+64, R9 // dim += -64
+	CMPQ       R9, $+64 // dim >= 64
+	JGE        lines_5 // dim >= 64
+
+lines_end_6:
+	CMPQ R9, $+32 // dim < 32
+	JLT  half_line_end_8 // dim < 32
+
+half_line_7:
+	PREFETCHT1 (DI) // prefetch ahead[0]
+	VPMOVSXBW  (R8), Z1 // x = 32 bytes of q[0]
+	VPMOVSXBW  (SI), Z2 // y = 32 bytes of row[0]
+	VPMADDWD   Z2, Z1, Z1 // sum0 += pairs of x * y
+	VPADDD     Z1, Z0, Z0 // sum0 += pairs of x * y
+	ADDQ       $+32, R8 // q += 32
+	ADDQ       $+32, SI // row += 32
+	SUBQ       $+32, R9 // dim += -32
+	CMPQ       R9, $+32 // dim >= 32
+	JGE        half_line_7 // dim >= 32
+
+half_line_end_8:
+	CMPQ        R9, $+1 // dim < 1
+	JLT         less_9 // dim < 1
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	MOVQ        $-1, R10 // first dim lanes
+	BZHIQ       R9, R10, R10 // first dim lanes
+	KMOVQ       R10, K1 // first dim lanes
+	VPMOVSXBW.Z (R8), K1, Z1 // x = dim bytes of q[0]
+	VPMOVSXBW.Z (SI), K1, Z2 // y = dim bytes of row[0]
+	VPMADDWD    Z2, Z1, Z1 // sum0 += pairs of x * y
+	VPADDD      Z1, Z0, Z0 // sum0 += pairs of x * y
+
+less_9:
+	VEXTRACTF64X4 $0x01, Z0, Y1 // sum0[0] = sum of lanes (int)
+	VPADDD        Y1, Y0, Y0 // sum0[0] = sum of lanes (int)
+	VEXTRACTF128  $0x01, Y0, X1 // sum0[0] = sum of lanes (int)
+	VPADDD        X1, X0, X0 // sum0[0] = sum of lanes (int)
+	VPSHUFD       $0xee, X0, X1 // sum0[0] = sum of lanes (int)
+	VPADDD        X1, X0, X0 // sum0[0] = sum of lanes (int)
+	VPSHUFD       $0x55, X0, X1 // sum0[0] = sum of lanes (int)
+	VPADDD        X1, X0, X0 // sum0[0] = sum of lanes (int)
+	VMOVSS        X0, (AX) // dst[0] = sum0[0]
+	ADDQ          $+4, AX // dst += 4
+	SUBQ          $+1, DX // count += -1
+	CMPQ          DX, $+1 // count >= 1
+	JGE           rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func l2Int8AVX512(dst *int32, q *int8, rows *int8, dim int, stride int, count int, index *uint32, last *uint32, ahead int)
+TEXT ·l2Int8AVX512(SB), NOSPLIT, $0-72
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ   q+8(FP), R8 // q
+	MOVQ   dim+24(FP), R9 // dim
+	VPXORD Z0, Z0, Z0 // sum0 = 0
+	CMPQ   R9, $+64 // dim < 64
+	JLT    lines_end_6 // dim < 64
+
+lines_5:
+	PREFETCHT1 (DI) // prefetch ahead[0]
+	VPMOVSXBW  (R8), Z1 // x = 32 bytes of q[0]
+	VPMOVSXBW  (SI), Z2 // y = 32 bytes of row[0]
+	VPSUBW     Z2, Z1, Z1 // x = x - (int16) y
+	VPMADDWD   Z1, Z1, Z1 // sum0 += pairs of x * x
+	VPADDD     Z1, Z0, Z0 // sum0 += pairs of x * x
+	VPMOVSXBW  32(R8), Z1 // x = 32 bytes of q[8]
+	VPMOVSXBW  32(SI), Z2 // y = 32 bytes of row[8]
+	VPSUBW     Z2, Z1, Z1 // x = x - (int16) y
+	VPMADDWD   Z1, Z1, Z1 // sum0 += pairs of x * x
+	VPADDD     Z1, Z0, Z0 // sum0 += pairs of x * x
+	ADDQ       $+64, R8 // q += 64
+	ADDQ       $+64, SI // row += 64
+	ADDQ       $+64, DI // ahead += 64
+	SUBQ       $+64, R9 // dim += -64
+	CMPQ       R9, $+64 // dim >= 64
+	JGE        lines_5 // dim >= 64
+
+lines_end_6:
+	CMPQ R9, $+32 // dim < 32
+	JLT  half_line_end_8 // dim < 32
+
+half_line_7:
+	PREFETCHT1 (DI) // prefetch ahead[0]
+	VPMOVSXBW  (R8), Z1 // x = 32 bytes of q[0]
+	VPMOVSXBW  (SI), Z2 // y = 32 bytes of row[0]
+	VPSUBW     Z2, Z1, Z1 // x = x - (int16) y
+	VPMADDWD   Z1, Z1, Z1 // sum0 += pairs of x * x
+	VPADDD     Z1, Z0, Z0 // sum0 += pairs of x * x
+	ADDQ       $+32, R8 // q += 32
+	ADDQ       $+32, SI // row += 32
+	SUBQ       $+32, R9 // dim += -32
+	CMPQ       R9, $+32 // dim >= 32
+	JGE        half_line_7 // dim >= 32
+
+half_line_end_8:
+	CMPQ        R9, $+1 // dim < 1
+	JLT         less_9 // dim < 1
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	MOVQ        $-1, R10 // first dim lanes
+	BZHIQ       R9, R10, R10 // first dim lanes
+	KMOVQ       R10, K1 // first dim lanes
+	VPMOVSXBW.Z (R8), K1, Z1 // x = dim bytes of q[0]
+	VPMOVSXBW.Z (SI), K1, Z2 // y = dim bytes of row[0]
+	VPSUBW      Z2, Z1, Z1 // x = x - (int16) y
+	VPMADDWD    Z1, Z1, Z1 // sum0 += pairs of x * x
+	VPADDD      Z1, Z0, Z0 // sum0 += pairs of x * x
+
+less_9:
+	VEXTRACTF64X4 $0x01, Z0, Y1 // sum0[0] = sum of lanes (int)
+	VPADDD        Y1, Y0, Y0 // sum0[0] = sum of lanes (int)
+	VEXTRACTF128  $0x01, Y0, X1 // sum0[0] = sum of lanes (int)
+	VPADDD        X1, X0, X0 // sum0[0] = sum of lanes (int)
+	VPSHUFD       $0xee, X0, X1 // sum0[0] = sum of lanes (int)
+	VPADDD        X1, X0, X0 // sum0[0] = sum of lanes (int)
+	VPSHUFD       $0x55, X0, X1 // sum0[0] = sum of lanes (int)
+	VPADDD        X1, X0, X0 // sum0[0] = sum of lanes (int)
+	VMOVSS        X0, (AX) // dst[0] = sum0[0]
+	ADDQ          $+4, AX // dst += 4
+	SUBQ          $+1, DX // count += -1
+	CMPQ          DX, $+1 // count >= 1
+	JGE           rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func cosineInt8AVX512(dst *int32, q *int8, rows *int8, dim int, stride int, count int, index *uint32, last *uint32, ahead int)
+TEXT ·cosineInt8AVX512(SB), NOSPLIT, $0-72
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ   q+8(FP), R8 // q
+	MOVQ   dim+24(FP), R9 // dim
+	VPXORD Z0, Z0, Z0 // sum0 = 0
+	VPXORD Z1, Z1, Z1 // sum1 = 0
+	VPXORD Z2, Z2, Z2 // sum2 = 0
+	CMPQ   R9, $+64 // dim < 64
+	JLT    lines_end_6 // dim < 64
+
+lines_5:
+	PREFETCHT1 (DI) // prefetch ahead[0]
+	VPMOVSXBW  (R8), Z3 // x = 32 bytes of q[0]
+	VPMOVSXBW  (SI), Z4 // y = 32 bytes of row[0]
+	VPMADDWD   Z4, Z3, Z5 // sum0 += pairs of x * y
+	VPADDD     Z5, Z0, Z0 // sum0 += pairs of x * y
+	VPMADDWD   Z4, Z4, Z4 // sum1 += pairs of y * y
+	VPADDD     Z4, Z1, Z1 // sum1 += pairs of y * y
+	VPMADDWD   Z3, Z3, Z3 // sum2 += pairs of x * x
+	VPADDD     Z3, Z2, Z2 // sum2 += pairs of x * x
+	VPMOVSXBW  32(R8), Z3 // x = 32 bytes of q[8]
+	VPMOVSXBW  32(SI), Z4 // y = 32 bytes of row[8]
+	VPMADDWD   Z4, Z3, Z5 // sum0 += pairs of x * y
+	VPADDD     Z5, Z0, Z0 // sum0 += pairs of x * y
+	VPMADDWD   Z4, Z4, Z4 // sum1 += pairs of y * y
+	VPADDD     Z4, Z1, Z1 // sum1 += pairs of y * y
+	VPMADDWD   Z3, Z3, Z3 // sum2 += pairs of x * x
+	VPADDD     Z3, Z2, Z2 // sum2 += pairs of x * x
+	ADDQ       $+64, R8 // q += 64
+	ADDQ       $+64, SI // row += 64
+	ADDQ       $+64, DI // ahead += 64
+	SUBQ       $+64, R9 // dim += -64
+	CMPQ       R9, $+64 // dim >= 64
+	JGE        lines_5 // dim >= 64
+
+lines_end_6:
+	CMPQ R9, $+32 // dim < 32
+	JLT  half_line_end_8 // dim < 32
+
+half_line_7:
+	PREFETCHT1 (DI) // prefetch ahead[0]
+	VPMOVSXBW  (R8), Z3 // x = 32 bytes of q[0]
+	VPMOVSXBW  (SI), Z4 // y = 32 bytes of row[0]
+	VPMADDWD   Z4, Z3, Z5 // sum0 += pairs of x * y
+	VPADDD     Z5, Z0, Z0 // sum0 += pairs of x * y
+	VPMADDWD   Z4, Z4, Z4 // sum1 += pairs of y * y
+	VPADDD     Z4, Z1, Z1 // sum1 += pairs of y * y
+	VPMADDWD   Z3, Z3, Z3 // sum2 += pairs of x * x
+	VPADDD     Z3, Z2, Z2 // sum2 += pairs of x * x
+	ADDQ       $+32, R8 // q += 32
+	ADDQ       $+32, SI // row += 32
+	SUBQ       $+32, R9 // dim += -32
+	CMPQ       R9, $+32 // dim >= 32
+	JGE        half_line_7 // dim >= 32
+
+half_line_end_8:
+	CMPQ        R9, $+1 // dim < 1
+	JLT         less_9 // dim < 1
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	MOVQ        $-1, R10 // first dim lanes
+	BZHIQ       R9, R10, R10 // first dim lanes
+	KMOVQ       R10, K1 // first dim lanes
+	VPMOVSXBW.Z (R8), K1, Z3 // x = dim bytes of q[0]
+	VPMOVSXBW.Z (SI), K1, Z4 // y = dim bytes of row[0]
+	VPMADDWD    Z4, Z3, Z5 // sum0 += pairs of x * y
+	VPADDD      Z5, Z0, Z0 // sum0 += pairs of x * y
+	VPMADDWD    Z4, Z4, Z4 // sum1 += pairs of y * y
+	VPADDD      Z4, Z1, Z1 // sum1 += pairs of y * y
+	VPMADDWD    Z3, Z3, Z3 // sum2 += pairs of x * x
+	VPADDD      Z3, Z2, Z2 // sum2 += pairs of x * x
+
+less_9:
+	VEXTRACTF64X4 $0x01, Z0, Y3 // sum0[0] = sum of lanes (int)
+	VPADDD        Y3, Y0, Y0 // sum0[0] = sum of lanes (int)
+	VEXTRACTF128  $0x01, Y0, X3 // sum0[0] = sum of lanes (int)
+	VPADDD        X3, X0, X0 // sum0[0] = sum of lanes (int)
+	VPSHUFD       $0xee, X0, X3 // sum0[0] = sum of lanes (int)
+	VPADDD        X3, X0, X0 // sum0[0] = sum of lanes (int)
+	VPSHUFD       $0x55, X0, X3 // sum0[0] = sum of lanes (int)
+	VPADDD        X3, X0, X0 // sum0[0] = sum of lanes (int)
+	VMOVSS        X0, (AX) // dst[0] = sum0[0]
+	VEXTRACTF64X4 $0x01, Z1, Y0 // sum1[0] = sum of lanes (int)
+	VPADDD        Y0, Y1, Y1 // sum1[0] = sum of lanes (int)
+	VEXTRACTF128  $0x01, Y1, X0 // sum1[0] = sum of lanes (int)
+	VPADDD        X0, X1, X1 // sum1[0] = sum of lanes (int)
+	VPSHUFD       $0xee, X1, X0 // sum1[0] = sum of lanes (int)
+	VPADDD        X0, X1, X1 // sum1[0] = sum of lanes (int)
+	VPSHUFD       $0x55, X1, X0 // sum1[0] = sum of lanes (int)
+	VPADDD        X0, X1, X1 // sum1[0] = sum of lanes (int)
+	VMOVSS        X1, 4(AX) // dst[1] = sum1[0]
+	VEXTRACTF64X4 $0x01, Z2, Y0 // sum2[0] = sum of lanes (int)
+	VPADDD        Y0, Y2, Y2 // sum2[0] = sum of lanes (int)
+	VEXTRACTF128  $0x01, Y2, X0 // sum2[0] = sum of lanes (int)
+	VPADDD        X0, X2, X2 // sum2[0] = sum of lanes (int)
+	VPSHUFD       $0xee, X2, X0 // sum2[0] = sum of lanes (int)
+	VPADDD        X0, X2, X2 // sum2[0] = sum of lanes (int)
+	VPSHUFD       $0x55, X2, X0 // sum2[0] = sum of lanes (int)
+	VPADDD        X0, X2, X2 // sum2[0] = sum of lanes (int)
+	VMOVSS        X2, 8(AX) // dst[2] = sum2[0]
+	ADDQ          $+12, AX // dst += 12
+	SUBQ          $+1, DX // count += -1
+	CMPQ          DX, $+1 // count >= 1
+	JGE           rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func hammingRowsAVX512(dst *int32, q *uint64, rows *uint64, dim int, stride int, count int, index *uint32, last *uint32, ahead int)
+TEXT ·hammingRowsAVX512(SB), NOSPLIT, $0-72
+	MOVQ    dst+0(FP), AX // dst
+	VMOVUPS bit_counts<>+0(SB), Z0 // to count bits
+	VMOVUPS low_nibbles<>+0(SB), Z1 // to count bits
+	VPXORD  Z2, Z2, Z2 // to count bits
+	MOVQ    rows+16(FP), CX // rows
+	MOVQ    count+40(FP), DX // count
+	MOVQ    index+48(FP), BX // index
+	CMPQ    DX, $+1 // count < 1
+	JLT     rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	SHLQ    $0x01, R8 // stride <<= 1
+	SHLQ    $0x01, R8 // stride <<= 1
+	SHLQ    $0x01, R8 // stride <<= 1
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ   q+8(FP), R8 // q
+	MOVQ   dim+24(FP), R9 // dim
+	VPXORD Z3, Z3, Z3 // sum = 0
+	CMPQ   R9, $+8 // dim < 8
+	JLT    lines_end_6 // dim < 8
+
+lines_5:
+	PREFETCHT1 (DI) // prefetch ahead[0]
+	VMOVUPS    (R8), Z4 // x = q[0]
+	VMOVUPS    (SI), Z5 // y = row[0]
+	VPXORD     Z5, Z4, Z4 // x = x ^ y
+	VPANDD     Z1, Z4, Z5 // sum += bits of x
+	VPSRLD     $0x04, Z4, Z4 // sum += bits of x
+	VPANDD     Z1, Z4, Z4 // sum += bits of x
+	VPSHUFB    Z5, Z0, Z5 // sum += bits of x
+	VPSHUFB    Z4, Z0, Z4 // sum += bits of x
+	VPADDB     Z4, Z5, Z5 // sum += bits of x
+	VPSADBW    Z2, Z5, Z5 // sum += bits of x
+	VPADDD     Z5, Z3, Z3 // sum += bits of x
+	ADDQ       $+64, R8 // q += 64
+	ADDQ       $+64, SI // row += 64
+	ADDQ       $+64, DI // ahead += 64
+	SUBQ       $+8, R9 // dim += -8
+	CMPQ       R9, $+8 // dim >= 8
+	JGE        lines_5 // dim >= 8
+
+lines_end_6:
+	CMPQ       R9, $+1 // dim < 1
+	JLT        less_7 // dim < 1
+	SHLQ       $0x01, R9 // dim <<= 1
+	MOVQ       $-1, R10 // first dim lanes
+	BZHIQ      R9, R10, R10 // first dim lanes
+	KMOVQ      R10, K1 // first dim lanes
+	PREFETCHT1 (DI) // prefetch ahead[0]
+	VMOVUPS.Z  (R8), K1, Z4 // x = q[0], dim lanes
+	VMOVUPS.Z  (SI), K1, Z5 // y = row[0], dim lanes
+	VPXORD     Z5, Z4, Z4 // x = x ^ y
+	VPANDD     Z1, Z4, Z5 // sum += bits of x
+	VPSRLD     $0x04, Z4, Z4 // sum += bits of x
+	VPANDD     Z1, Z4, Z4 // sum += bits of x
+	VPSHUFB    Z5, Z0, Z5 // sum += bits of x
+	VPSHUFB    Z4, Z0, Z4 // sum += bits of x
+	VPADDB     Z4, Z5, Z5 // sum += bits of x
+	VPSADBW    Z2, Z5, Z5 // sum += bits of x
+	VPADDD     Z5, Z3, Z3 // sum += bits of x
+
+less_7:
+	VEXTRACTF64X4 $0x01, Z3, Y4 // sum[0] = sum of lanes (int)
+	VPADDD        Y4, Y3, Y3 // sum[0] = sum of lanes (int)
+	VEXTRACTF128  $0x01, Y3, X4 // sum[0] = sum of lanes (int)
+	VPADDD        X4, X3, X3 // sum[0] = sum of lanes (int)
+	VPSHUFD       $0xee, X3, X4 // sum[0] = sum of lanes (int)
+	VPADDD        X4, X3, X3 // sum[0] = sum of lanes (int)
+	VPSHUFD       $0x55, X3, X4 // sum[0] = sum of lanes (int)
+	VPADDD        X4, X3, X3 // sum[0] = sum of lanes (int)
+	VMOVSS        X3, (AX) // dst[0] = sum[0]
+	ADDQ          $+4, AX // dst += 4
+	SUBQ          $+1, DX // count += -1
+	CMPQ          DX, $+1 // count >= 1
+	JGE           rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+DATA bit_counts<>+0(SB)/4, $0x02010100
+DATA bit_counts<>+4(SB)/4, $0x03020201
+DATA bit_counts<>+8(SB)/4, $0x03020201
+DATA bit_counts<>+12(SB)/4, $0x04030302
+DATA bit_counts<>+16(SB)/4, $0x02010100
+DATA bit_counts<>+20(SB)/4, $0x03020201
+DATA bit_counts<>+24(SB)/4, $0x03020201
+DATA bit_counts<>+28(SB)/4, $0x04030302
+DATA bit_counts<>+32(SB)/4, $0x02010100
+DATA bit_counts<>+36(SB)/4, $0x03020201
+DATA bit_counts<>+40(SB)/4, $0x03020201
+DATA bit_counts<>+44(SB)/4, $0x04030302
+DATA bit_counts<>+48(SB)/4, $0x02010100
+DATA bit_counts<>+52(SB)/4, $0x03020201
+DATA bit_counts<>+56(SB)/4, $0x03020201
+DATA bit_counts<>+60(SB)/4, $0x04030302
+GLOBL bit_counts<>(SB), RODATA|NOPTR, $64
+
+DATA low_nibbles<>+0(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+4(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+8(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+12(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+16(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+20(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+24(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+28(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+32(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+36(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+40(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+44(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+48(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+52(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+56(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+60(SB)/4, $0x0f0f0f0f
+GLOBL low_nibbles<>(SB), RODATA|NOPTR, $64

@@ -34,6 +34,12 @@ var cases = []Case{
 	{"X1", attention{Shape: kernel.Shape{Batch: 2, Heads: 8, KVHeads: 8, Queries: 256, Keys: 1500, Dim: 64, ValueDim: 64}}},
 	{"G1", attention{Shape: kernel.Shape{Batch: 1, Heads: 32, KVHeads: 8, Queries: 1024, Keys: 1024, Dim: 128, ValueDim: 128}, mask: causal}},
 
+	{"N512", matmul{512, 512, 512}},
+	{"N1024", matmul{1024, 1024, 1024}},
+	{"N2048", matmul{2048, 2048, 2048}},
+	{"B1", matmul{128, 768, 2304}},
+	{"Q1", matmul{1, 4096, 4096}},
+	{"H1", multihead{128, 768, 12}},
 	{"W1", attention{Shape: self(1, 8192, 64), mask: pattern{" window 256", kernel.Window{Left: 255}, ref.Window(255, 0, 0)}}},
 	{"T1", attention{Shape: self(1, 8192, 64), mask: strided}},
 	{"T1-2k", attention{Shape: self(1, 2048, 64), mask: strided}},

@@ -70,6 +70,48 @@ var kernels = []kernel{
 			return 0
 		}
 	}},
+	{"Stream", 20, func(d *draw, n int) call {
+		depth := d.IntN(20)
+		c := d.out("c", d.matrix(n, 32), d.Float32, exact)
+		a, b := d.in("a", d.matrix(n, depth), d.Float32), d.in("b", panel(depth, 32), d.Float32)
+		alpha := d.orNil(d.in("alpha", vector(n), d.Float32))
+		return func(l isa.Level) float32 {
+			asm.Stream(l, c.Ptr(), c.Stride, a.Ptr(), a.Stride, b.Ptr(), depth, n, alpha)
+			return 0
+		}
+	}},
+	{"AffineRows", long, func(d *draw, n int) call {
+		rows := d.upTo(4)
+		dst, src := d.out("dst", d.matrix(rows, n), d.Float32, exact), d.in("src", d.matrix(rows, n), d.Float32)
+		scale, bias := d.in("scale", vector(n), d.Float32), d.in("bias", vector(n), d.Float32)
+		return func(l isa.Level) float32 {
+			asm.AffineRows(l, dst.Ptr(), dst.Stride, src.Ptr(), src.Stride, rows, n, scale.Ptr(), bias.Ptr())
+			return 0
+		}
+	}},
+	{"RotaryHalves", 100, func(d *draw, n int) call {
+		rows := d.upTo(4)
+		x := d.out("x", d.matrix(rows, 2*n), d.Float32, exact)
+		cos, sin := d.in("cos", vector(n), d.Float32), d.in("sin", vector(n), d.Float32)
+		return func(l isa.Level) float32 {
+			asm.RotaryHalves(l, x.Ptr(), x.Stride, rows, cos.Ptr(), sin.Ptr(), n)
+			return 0
+		}
+	}},
+	{"RotaryPairs", 100, func(d *draw, n int) call {
+		rows := d.upTo(4)
+		x := d.out("x", d.matrix(rows, 2*n), d.Float32, exact)
+		cos, sin := d.in("cos", vector(2*n), d.Float32), d.in("sin", vector(2*n), d.Float32)
+		return func(l isa.Level) float32 {
+			asm.RotaryPairs(l, x.Ptr(), x.Stride, rows, cos.Ptr(), sin.Ptr(), 2*n)
+			return 0
+		}
+	}},
+	{"Prefetch", 20, func(d *draw, n int) call {
+		// It reads nothing, not even where that would fault.
+		src := d.pool.get(0).Place("src", Outside, 1, 64*n, 64*n)
+		return func(l isa.Level) float32 { asm.Prefetch(l, src.Ptr(), 64*n); return 0 }
+	}},
 	{"SoftmaxTile", 16, func(d *draw, n int) call {
 		first := 16 * d.IntN(9)
 		s := d.out("s", d.matrix(n, 16*d.IntN(9-first/16)), d.Float32, exact)

@@ -62,6 +62,7 @@ type productTile struct {
 	m              *machine.Machine
 	values         int
 	a, b, c, alpha machine.Word
+	ahead          int // bytes of B to prefetch ahead, or 0
 }
 
 func (t productTile) emit(rows int) {
@@ -111,6 +112,9 @@ func (t productTile) emit(rows int) {
 				for v := range column {
 					column[v] = m.Named("B[%d][%d]", k, v)
 					m.Load(column[v], b.At(panelPitch*k+64*v))
+					if t.ahead > 0 {
+						m.PrefetchFar(b.At(panelPitch*k + 64*v + t.ahead))
+					}
 				}
 				for r := range acc {
 					if len(column) == 1 {

@@ -163,8 +163,8 @@ func (p *Plan) checkScores(t *tensors) error {
 	return nil
 }
 
-// numbers counts the keys of a block.
-var numbers = func() (n [blockKeys]int32) {
+// keyNumbers counts the keys of a block.
+var keyNumbers = func() (n [blockKeys]int32) {
 	for i := range n {
 		n[i] = int32(i)
 	}
@@ -230,7 +230,7 @@ func (w *worker) addBias(t *tile, r, rows int, used halves) {
 			bias, stride = t.biasRow(h, i, b.j0+start), c.bias.rowStride()
 		}
 		asm.BiasTile(w.level, at(w.s, t.local(r)*blockKeys+used.column(start)), w.group*blockKeys, bias, stride,
-			rows, cols, &w.first[0], &numbers[0], c.factor, c.slopes[h], c.lowest, c.unit)
+			rows, cols, &w.first[0], &keyNumbers[0], c.factor, c.slopes[h], c.lowest, c.unit)
 	}
 }
 
