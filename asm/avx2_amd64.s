@@ -3411,6 +3411,338 @@ rows_end_2:
 	VZEROUPPER
 	RET
 
+// func columnMaxAVX2(s *float32, stride int, keys int, cols int, max *float32, alpha *float32, shift *float32, l *float32, lStride int, lRows int)
+TEXT ·columnMaxAVX2(SB), NOSPLIT, $0-80
+	MOVQ s+0(FP), AX // s
+	MOVQ stride+8(FP), CX // stride
+	MOVQ max+32(FP), DX // max
+	MOVQ alpha+40(FP), BX // alpha
+	MOVQ shift+48(FP), SI // shift
+	MOVQ l+56(FP), DI // l
+	MOVQ lStride+64(FP), R8 // lStride
+	MOVQ cols+24(FP), R9 // cols
+	SHLQ $0x02, CX // stride in bytes
+	SHLQ $0x02, R8 // lStride in bytes
+	CMPQ R9, $+16 // cols < 16
+	JLT  cols_end_2 // cols < 16
+
+cols_1:
+	VMOVUPS (DX), Y0 // m = max[0], lanes 0..7
+	VMOVUPS 32(DX), Y1 // m = max[0], lanes 8..15
+	VMOVAPS Y0, Y2 // m' = m, lanes 0..7
+	VMOVAPS Y1, Y3 // m' = m, lanes 8..15
+	MOVQ    keys+16(FP), R11 // keys
+	MOVQ    AX, R10 // s_row = s
+	CMPQ    R11, $+1 // keys < 1
+	JLT     keys_end_4 // keys < 1
+
+keys_3:
+	VMOVUPS (R10), Y4 // S = s_row[0], lanes 0..7
+	VMOVUPS 32(R10), Y5 // S = s_row[0], lanes 8..15
+	VMAXPS  Y2, Y4, Y2 // m' = max(m', S), lanes 0..7
+	VMAXPS  Y3, Y5, Y3 // m' = max(m', S), lanes 8..15
+	ADDQ    CX, R10 // s_row += stride
+	SUBQ    $+1, R11 // keys += -1
+	CMPQ    R11, $+1 // keys >= 1
+	JGE     keys_3 // keys >= 1
+
+keys_end_4:
+	VADDPS      x8_00000000<>+0(SB), Y2, Y2 // m' = m' + 0, lanes 0..7
+	VADDPS      x8_00000000<>+0(SB), Y3, Y3 // m' = m' + 0, lanes 8..15
+	VMOVUPS     Y2, (DX) // max[0] = m', lanes 0..7
+	VMOVUPS     Y3, 32(DX) // max[0] = m', lanes 8..15
+	VCMPPS      $0x00, x8_ff800000<>+0(SB), Y2, Y4 // none = m' == -Inf, lanes 0..7
+	VCMPPS      $0x00, x8_ff800000<>+0(SB), Y3, Y5 // none = m' == -Inf, lanes 8..15
+	VANDNPS     Y2, Y4, Y2 // m' = 0 where none, lanes 0..7
+	VANDNPS     Y3, Y5, Y3 // m' = 0 where none, lanes 8..15
+	VMOVUPS     Y2, (SI) // shift[0] = m', lanes 0..7
+	VMOVUPS     Y3, 32(SI) // shift[0] = m', lanes 8..15
+	VSUBPS      Y2, Y0, Y0 // m = m - m', lanes 0..7
+	VSUBPS      Y3, Y1, Y1 // m = m - m', lanes 8..15
+	VROUNDPS    $0x00, Y0, Y4 // n = round(m), lanes 0..7
+	VROUNDPS    $0x00, Y1, Y5 // n = round(m), lanes 8..15
+	VSUBPS      Y4, Y0, Y0 // m = m - n, lanes 0..7
+	VSUBPS      Y5, Y1, Y1 // m = m - n, lanes 8..15
+	VMOVUPS     x8_391fa028<>+0(SB), Y2 // p = exp2_6, lanes 0..7
+	VMOVUPS     x8_391fa028<>+0(SB), Y3 // p = exp2_6, lanes 8..15
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y0, Y2 // p = p*m + exp2_5, lanes 0..7
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y1, Y3 // p = p*m + exp2_5, lanes 8..15
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y0, Y2 // p = p*m + exp2_4, lanes 0..7
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y1, Y3 // p = p*m + exp2_4, lanes 8..15
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y0, Y2 // p = p*m + exp2_3, lanes 0..7
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y1, Y3 // p = p*m + exp2_3, lanes 8..15
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y0, Y2 // p = p*m + exp2_2, lanes 0..7
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y1, Y3 // p = p*m + exp2_2, lanes 8..15
+	VFMADD213PS x8_3f317218<>+0(SB), Y0, Y2 // p = p*m + exp2_1, lanes 0..7
+	VFMADD213PS x8_3f317218<>+0(SB), Y1, Y3 // p = p*m + exp2_1, lanes 8..15
+	VFMADD213PS x8_3f800000<>+0(SB), Y0, Y2 // p = p*m + exp2_0, lanes 0..7
+	VFMADD213PS x8_3f800000<>+0(SB), Y1, Y3 // p = p*m + exp2_0, lanes 8..15
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y4, Y0 // small = n < -125, lanes 0..7
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y5, Y1 // small = n < -125, lanes 8..15
+	VCVTPS2DQ   Y4, Y4 // p *= 2**n, lanes 0..7
+	VPSLLD      $0x17, Y4, Y4 // p *= 2**n, lanes 0..7
+	VPADDD      Y4, Y2, Y2 // p *= 2**n, lanes 0..7
+	VCVTPS2DQ   Y5, Y4 // p *= 2**n, lanes 8..15
+	VPSLLD      $0x17, Y4, Y4 // p *= 2**n, lanes 8..15
+	VPADDD      Y4, Y3, Y3 // p *= 2**n, lanes 8..15
+	VANDNPS     Y2, Y0, Y2 // p = 0 where small, lanes 0..7
+	VANDNPS     Y3, Y1, Y3 // p = 0 where small, lanes 8..15
+	VMOVUPS     Y2, (BX) // alpha[0] = p, lanes 0..7
+	VMOVUPS     Y3, 32(BX) // alpha[0] = p, lanes 8..15
+	MOVQ        DI, R10 // s_row = l
+	MOVQ        lRows+72(FP), R11 // lRows
+	CMPQ        R11, $+1 // lRows < 1
+	JLT         lanes_end_6 // lRows < 1
+
+lanes_5:
+	VMOVUPS (R10), Y4 // S = s_row[0], lanes 0..7
+	VMOVUPS 32(R10), Y5 // S = s_row[0], lanes 8..15
+	VMULPS  Y2, Y4, Y4 // S = S * p, lanes 0..7
+	VMULPS  Y3, Y5, Y5 // S = S * p, lanes 8..15
+	VMOVUPS Y4, (R10) // s_row[0] = S, lanes 0..7
+	VMOVUPS Y5, 32(R10) // s_row[0] = S, lanes 8..15
+	ADDQ    R8, R10 // s_row += lStride
+	SUBQ    $+1, R11 // lRows += -1
+	CMPQ    R11, $+1 // lRows >= 1
+	JGE     lanes_5 // lRows >= 1
+
+lanes_end_6:
+	ADDQ $+64, AX // s += 64
+	ADDQ $+64, DX // max += 64
+	ADDQ $+64, BX // alpha += 64
+	ADDQ $+64, SI // shift += 64
+	ADDQ $+64, DI // l += 64
+	SUBQ $+16, R9 // cols += -16
+	CMPQ R9, $+16 // cols >= 16
+	JGE  cols_1 // cols >= 16
+
+cols_end_2:
+	VZEROUPPER
+	RET
+
+// func columnExpAVX2(s *float32, shift *float32, l *float32, n int)
+TEXT ·columnExpAVX2(SB), NOSPLIT, $0-32
+	MOVQ s+0(FP), AX // s
+	MOVQ shift+8(FP), CX // shift
+	MOVQ l+16(FP), DX // l
+	MOVQ n+24(FP), BX // n
+	CMPQ BX, $+16 // n < 16
+	JLT  cols_end_2 // n < 16
+
+cols_1:
+	VMOVUPS     (AX), Y0 // S = s[0], lanes 0..7
+	VMOVUPS     32(AX), Y1 // S = s[0], lanes 8..15
+	VMOVUPS     (CX), Y2 // m' = shift[0], lanes 0..7
+	VMOVUPS     32(CX), Y3 // m' = shift[0], lanes 8..15
+	VSUBPS      Y2, Y0, Y0 // S = S - m', lanes 0..7
+	VSUBPS      Y3, Y1, Y1 // S = S - m', lanes 8..15
+	VROUNDPS    $0x00, Y0, Y2 // n = round(S), lanes 0..7
+	VROUNDPS    $0x00, Y1, Y3 // n = round(S), lanes 8..15
+	VSUBPS      Y2, Y0, Y0 // S = S - n, lanes 0..7
+	VSUBPS      Y3, Y1, Y1 // S = S - n, lanes 8..15
+	VMOVUPS     x8_391fa028<>+0(SB), Y4 // p = exp2_6, lanes 0..7
+	VMOVUPS     x8_391fa028<>+0(SB), Y5 // p = exp2_6, lanes 8..15
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y0, Y4 // p = p*S + exp2_5, lanes 0..7
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y1, Y5 // p = p*S + exp2_5, lanes 8..15
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y0, Y4 // p = p*S + exp2_4, lanes 0..7
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y1, Y5 // p = p*S + exp2_4, lanes 8..15
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y0, Y4 // p = p*S + exp2_3, lanes 0..7
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y1, Y5 // p = p*S + exp2_3, lanes 8..15
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y0, Y4 // p = p*S + exp2_2, lanes 0..7
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y1, Y5 // p = p*S + exp2_2, lanes 8..15
+	VFMADD213PS x8_3f317218<>+0(SB), Y0, Y4 // p = p*S + exp2_1, lanes 0..7
+	VFMADD213PS x8_3f317218<>+0(SB), Y1, Y5 // p = p*S + exp2_1, lanes 8..15
+	VFMADD213PS x8_3f800000<>+0(SB), Y0, Y4 // p = p*S + exp2_0, lanes 0..7
+	VFMADD213PS x8_3f800000<>+0(SB), Y1, Y5 // p = p*S + exp2_0, lanes 8..15
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y2, Y0 // small = n < -125, lanes 0..7
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y3, Y1 // small = n < -125, lanes 8..15
+	VCVTPS2DQ   Y2, Y2 // p *= 2**n, lanes 0..7
+	VPSLLD      $0x17, Y2, Y2 // p *= 2**n, lanes 0..7
+	VPADDD      Y2, Y4, Y4 // p *= 2**n, lanes 0..7
+	VCVTPS2DQ   Y3, Y2 // p *= 2**n, lanes 8..15
+	VPSLLD      $0x17, Y2, Y2 // p *= 2**n, lanes 8..15
+	VPADDD      Y2, Y5, Y5 // p *= 2**n, lanes 8..15
+	VANDNPS     Y4, Y0, Y4 // p = 0 where small, lanes 0..7
+	VANDNPS     Y5, Y1, Y5 // p = 0 where small, lanes 8..15
+	VMOVUPS     Y4, (AX) // s[0] = p, lanes 0..7
+	VMOVUPS     Y5, 32(AX) // s[0] = p, lanes 8..15
+	VMOVUPS     (DX), Y2 // m' = l[0], lanes 0..7
+	VMOVUPS     32(DX), Y3 // m' = l[0], lanes 8..15
+	VADDPS      Y4, Y2, Y2 // m' = m' + p, lanes 0..7
+	VADDPS      Y5, Y3, Y3 // m' = m' + p, lanes 8..15
+	VMOVUPS     Y2, (DX) // l[0] = m', lanes 0..7
+	VMOVUPS     Y3, 32(DX) // l[0] = m', lanes 8..15
+	ADDQ        $+64, AX // s += 64
+	ADDQ        $+64, CX // shift += 64
+	ADDQ        $+64, DX // l += 64
+	SUBQ        $+16, BX // n += -16
+	CMPQ        BX, $+16 // n >= 16
+	JGE         cols_1 // n >= 16
+
+cols_end_2:
+	VZEROUPPER
+	RET
+
+// func scaleAddAVX2(o *float32, oStride int, rows int, cols int, alpha *float32, p *float32, stride int, v *float32, vStride int, keys int)
+TEXT ·scaleAddAVX2(SB), NOSPLIT, $0-80
+	MOVQ cols+24(FP), AX // cols
+	MOVQ o+0(FP), CX // o
+	MOVQ v+56(FP), DX // v
+	CMPQ AX, $+64 // cols < 64
+	JLT  cols_end_2 // cols < 64
+
+cols_1:
+	MOVQ rows+16(FP), DI // rows
+	MOVQ CX, BX // o_row = o
+	MOVQ $+0, SI // row = 0
+	CMPQ DI, $+1 // rows < 1
+	JLT  rows_end_4 // rows < 1
+
+rows_3:
+	VMOVUPS (BX), Y0 // O = o_row[0], lanes 0..7
+	VMOVUPS 32(BX), Y1 // O = o_row[0], lanes 8..15
+	VMOVUPS 64(BX), Y2 // O = o_row[0], lanes 16..23
+	VMOVUPS 96(BX), Y3 // O = o_row[0], lanes 24..31
+	VMOVUPS 128(BX), Y4 // O = o_row[0], lanes 32..39
+	VMOVUPS 160(BX), Y5 // O = o_row[0], lanes 40..47
+	VMOVUPS 192(BX), Y6 // O = o_row[0], lanes 48..55
+	VMOVUPS 224(BX), Y7 // O = o_row[0], lanes 56..63
+	MOVQ    alpha+32(FP), R8 // alpha
+	MOVQ    p+40(FP), R9 // p
+	MOVQ    keys+72(FP), R11 // keys
+	ADDQ    SI, R8 // alpha += row
+	ADDQ    SI, R9 // p += row
+	MOVQ    DX, R10 // v_row = v
+	CMPQ    R11, $+1 // keys < 1
+	JLT     keys_end_6 // keys < 1
+
+keys_5:
+	MOVQ         stride+48(FP), R12 // stride
+	MOVQ         vStride+64(FP), R13 // vStride
+	SHLQ         $0x02, R12 // stride in bytes
+	SHLQ         $0x02, R13 // vStride in bytes
+	VBROADCASTSS (R8), Y8 // α = all alpha[0]
+	VBROADCASTSS (R9), Y9 // p = all p[0]
+	VMULPS       Y8, Y0, Y0 // O = O * α, lanes 0..7
+	VMULPS       Y8, Y1, Y1 // O = O * α, lanes 8..15
+	VMULPS       Y8, Y2, Y2 // O = O * α, lanes 16..23
+	VMULPS       Y8, Y3, Y3 // O = O * α, lanes 24..31
+	VMULPS       Y8, Y4, Y4 // O = O * α, lanes 32..39
+	VMULPS       Y8, Y5, Y5 // O = O * α, lanes 40..47
+	VMULPS       Y8, Y6, Y6 // O = O * α, lanes 48..55
+	VMULPS       Y8, Y7, Y7 // O = O * α, lanes 56..63
+	VMOVUPS      (R10), Y8 // v0 = v_row[0], lanes 0..7
+	VMOVUPS      32(R10), Y10 // v0 = v_row[0], lanes 8..15
+	VFMADD231PS  Y9, Y8, Y0 // O.0 += v0 * p, lanes 0..7
+	VFMADD231PS  Y9, Y10, Y1 // O.0 += v0 * p, lanes 8..15
+	VMOVUPS      64(R10), Y8 // v1 = v_row[16], lanes 0..7
+	VMOVUPS      96(R10), Y10 // v1 = v_row[16], lanes 8..15
+	VFMADD231PS  Y9, Y8, Y2 // O.1 += v1 * p, lanes 0..7
+	VFMADD231PS  Y9, Y10, Y3 // O.1 += v1 * p, lanes 8..15
+	VMOVUPS      128(R10), Y8 // v2 = v_row[32], lanes 0..7
+	VMOVUPS      160(R10), Y10 // v2 = v_row[32], lanes 8..15
+	VFMADD231PS  Y9, Y8, Y4 // O.2 += v2 * p, lanes 0..7
+	VFMADD231PS  Y9, Y10, Y5 // O.2 += v2 * p, lanes 8..15
+	VMOVUPS      192(R10), Y8 // v3 = v_row[48], lanes 0..7
+	VMOVUPS      224(R10), Y10 // v3 = v_row[48], lanes 8..15
+	VFMADD231PS  Y9, Y8, Y6 // O.3 += v3 * p, lanes 0..7
+	VFMADD231PS  Y9, Y10, Y7 // O.3 += v3 * p, lanes 8..15
+	ADDQ         R12, R8 // alpha += stride
+	ADDQ         R12, R9 // p += stride
+	ADDQ         R13, R10 // v_row += vStride
+	SUBQ         $+1, R11 // keys += -1
+	CMPQ         R11, $+1 // keys >= 1
+	JGE          keys_5 // keys >= 1
+
+keys_end_6:
+	VMOVUPS Y0, (BX) // o_row[0] = O, lanes 0..7
+	VMOVUPS Y1, 32(BX) // o_row[0] = O, lanes 8..15
+	VMOVUPS Y2, 64(BX) // o_row[0] = O, lanes 16..23
+	VMOVUPS Y3, 96(BX) // o_row[0] = O, lanes 24..31
+	VMOVUPS Y4, 128(BX) // o_row[0] = O, lanes 32..39
+	VMOVUPS Y5, 160(BX) // o_row[0] = O, lanes 40..47
+	VMOVUPS Y6, 192(BX) // o_row[0] = O, lanes 48..55
+	VMOVUPS Y7, 224(BX) // o_row[0] = O, lanes 56..63
+	MOVQ    oStride+8(FP), R8 // oStride
+	SHLQ    $0x02, R8 // oStride in bytes
+	ADDQ    R8, BX // o_row += oStride
+	ADDQ    $+4, SI // row += 4
+	SUBQ    $+1, DI // rows += -1
+	CMPQ    DI, $+1 // rows >= 1
+	JGE     rows_3 // rows >= 1
+
+rows_end_4:
+	ADDQ $+256, CX // o += 256
+	ADDQ $+256, DX // v += 256
+	SUBQ $+64, AX // cols += -64
+	CMPQ AX, $+64 // cols >= 64
+	JGE  cols_1 // cols >= 64
+
+cols_end_2:
+	CMPQ AX, $+16 // cols < 16
+	JLT  cols_end_8 // cols < 16
+
+cols_7:
+	MOVQ rows+16(FP), DI // rows
+	MOVQ CX, BX // o_row = o
+	MOVQ $+0, SI // row = 0
+	CMPQ DI, $+1 // rows < 1
+	JLT  rows_end_10 // rows < 1
+
+rows_9:
+	VMOVUPS (BX), Y0 // O = o_row[0], lanes 0..7
+	VMOVUPS 32(BX), Y1 // O = o_row[0], lanes 8..15
+	MOVQ    alpha+32(FP), R8 // alpha
+	MOVQ    p+40(FP), R9 // p
+	MOVQ    keys+72(FP), R11 // keys
+	ADDQ    SI, R8 // alpha += row
+	ADDQ    SI, R9 // p += row
+	MOVQ    DX, R10 // v_row = v
+	CMPQ    R11, $+1 // keys < 1
+	JLT     keys_end_12 // keys < 1
+
+keys_11:
+	MOVQ         stride+48(FP), R12 // stride
+	MOVQ         vStride+64(FP), R13 // vStride
+	SHLQ         $0x02, R12 // stride in bytes
+	SHLQ         $0x02, R13 // vStride in bytes
+	VBROADCASTSS (R8), Y2 // α = all alpha[0]
+	VBROADCASTSS (R9), Y3 // p = all p[0]
+	VMULPS       Y2, Y0, Y0 // O = O * α, lanes 0..7
+	VMULPS       Y2, Y1, Y1 // O = O * α, lanes 8..15
+	VMOVUPS      (R10), Y2 // v0 = v_row[0], lanes 0..7
+	VMOVUPS      32(R10), Y4 // v0 = v_row[0], lanes 8..15
+	VFMADD231PS  Y3, Y2, Y0 // O.0 += v0 * p, lanes 0..7
+	VFMADD231PS  Y3, Y4, Y1 // O.0 += v0 * p, lanes 8..15
+	ADDQ         R12, R8 // alpha += stride
+	ADDQ         R12, R9 // p += stride
+	ADDQ         R13, R10 // v_row += vStride
+	SUBQ         $+1, R11 // keys += -1
+	CMPQ         R11, $+1 // keys >= 1
+	JGE          keys_11 // keys >= 1
+
+keys_end_12:
+	VMOVUPS Y0, (BX) // o_row[0] = O, lanes 0..7
+	VMOVUPS Y1, 32(BX) // o_row[0] = O, lanes 8..15
+	MOVQ    oStride+8(FP), R8 // oStride
+	SHLQ    $0x02, R8 // oStride in bytes
+	ADDQ    R8, BX // o_row += oStride
+	ADDQ    $+4, SI // row += 4
+	SUBQ    $+1, DI // rows += -1
+	CMPQ    DI, $+1 // rows >= 1
+	JGE     rows_9 // rows >= 1
+
+rows_end_10:
+	ADDQ $+64, CX // o += 64
+	ADDQ $+64, DX // v += 64
+	SUBQ $+16, AX // cols += -16
+	CMPQ AX, $+16 // cols >= 16
+	JGE  cols_7 // cols >= 16
+
+cols_end_8:
+	VZEROUPPER
+	RET
+
 // func closeRowsAVX2(sum *float32, l *float32, rows int)
 TEXT ·closeRowsAVX2(SB), NOSPLIT, $0-24
 	MOVQ sum+0(FP), AX // sum

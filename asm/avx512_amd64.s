@@ -7570,6 +7570,278 @@ rows_end_2:
 	VZEROUPPER
 	RET
 
+// func columnMaxAVX512(s *float32, stride int, keys int, cols int, max *float32, alpha *float32, shift *float32, l *float32, lStride int, lRows int)
+TEXT ·columnMaxAVX512(SB), NOSPLIT, $0-80
+	MOVQ         s+0(FP), AX // s
+	MOVQ         stride+8(FP), CX // stride
+	MOVQ         max+32(FP), DX // max
+	MOVQ         alpha+40(FP), BX // alpha
+	MOVQ         shift+48(FP), SI // shift
+	MOVQ         l+56(FP), DI // l
+	MOVQ         lStride+64(FP), R8 // lStride
+	MOVQ         cols+24(FP), R9 // cols
+	VBROADCASTSS x1_ff800000<>+0(SB), Z0 // -Inf
+	VBROADCASTSS x1_00000000<>+0(SB), Z1 // 0
+	VBROADCASTSS x1_3f800000<>+0(SB), Z2 // exp2_0
+	VBROADCASTSS x1_3f317218<>+0(SB), Z3 // exp2_1
+	VBROADCASTSS x1_3e75fdef<>+0(SB), Z4 // exp2_2
+	VBROADCASTSS x1_3d6357c2<>+0(SB), Z5 // exp2_3
+	VBROADCASTSS x1_3c1d979c<>+0(SB), Z6 // exp2_4
+	VBROADCASTSS x1_3aaf80da<>+0(SB), Z7 // exp2_5
+	VBROADCASTSS x1_391fa028<>+0(SB), Z8 // exp2_6
+	VBROADCASTSS x1_c2fa0000<>+0(SB), Z9 // -125
+	SHLQ         $0x02, CX // stride in bytes
+	SHLQ         $0x02, R8 // lStride in bytes
+	CMPQ         R9, $+16 // cols < 16
+	JLT          cols_end_2 // cols < 16
+
+cols_1:
+	VMOVUPS (DX), Z10 // m = max[0]
+	VMOVAPS Z10, Z11 // m' = m
+	MOVQ    keys+16(FP), R11 // keys
+	MOVQ    AX, R10 // s_row = s
+	CMPQ    R11, $+1 // keys < 1
+	JLT     keys_end_4 // keys < 1
+
+keys_3:
+	VMOVUPS (R10), Z12 // S = s_row[0]
+	VMAXPS  Z11, Z12, Z11 // m' = max(m', S)
+	ADDQ    CX, R10 // s_row += stride
+	SUBQ    $+1, R11 // keys += -1
+	CMPQ    R11, $+1 // keys >= 1
+	JGE     keys_3 // keys >= 1
+
+keys_end_4:
+	VADDPS      Z1, Z11, Z11 // m' = m' + 0
+	VMOVUPS     Z11, (DX) // max[0] = m'
+	VCMPPS      $0x00, Z0, Z11, K1 // none = m' == -Inf
+	VPXORD      Z11, Z11, K1, Z11 // m' = 0 where none
+	VMOVUPS     Z11, (SI) // shift[0] = m'
+	VSUBPS      Z11, Z10, Z10 // m = m - m'
+	VRNDSCALEPS $0x00, Z10, Z12 // n = round(m)
+	VSUBPS      Z12, Z10, Z10 // m = m - n
+	VMOVAPS     Z8, Z11 // p = exp2_6
+	VFMADD213PS Z7, Z10, Z11 // p = p*m + exp2_5
+	VFMADD213PS Z6, Z10, Z11 // p = p*m + exp2_4
+	VFMADD213PS Z5, Z10, Z11 // p = p*m + exp2_3
+	VFMADD213PS Z4, Z10, Z11 // p = p*m + exp2_2
+	VFMADD213PS Z3, Z10, Z11 // p = p*m + exp2_1
+	VFMADD213PS Z2, Z10, Z11 // p = p*m + exp2_0
+	VCMPPS      $0x11, Z9, Z12, K1 // small = n < -125
+	VSCALEFPS   Z12, Z11, Z11 // p *= 2**n
+	VPXORD      Z11, Z11, K1, Z11 // p = 0 where small
+	VMOVUPS     Z11, (BX) // alpha[0] = p
+	MOVQ        DI, R10 // s_row = l
+	MOVQ        lRows+72(FP), R11 // lRows
+	CMPQ        R11, $+1 // lRows < 1
+	JLT         lanes_end_6 // lRows < 1
+
+lanes_5:
+	VMOVUPS (R10), Z12 // S = s_row[0]
+	VMULPS  Z11, Z12, Z12 // S = S * p
+	VMOVUPS Z12, (R10) // s_row[0] = S
+	ADDQ    R8, R10 // s_row += lStride
+	SUBQ    $+1, R11 // lRows += -1
+	CMPQ    R11, $+1 // lRows >= 1
+	JGE     lanes_5 // lRows >= 1
+
+lanes_end_6:
+	ADDQ $+64, AX // s += 64
+	ADDQ $+64, DX // max += 64
+	ADDQ $+64, BX // alpha += 64
+	ADDQ $+64, SI // shift += 64
+	ADDQ $+64, DI // l += 64
+	SUBQ $+16, R9 // cols += -16
+	CMPQ R9, $+16 // cols >= 16
+	JGE  cols_1 // cols >= 16
+
+cols_end_2:
+	VZEROUPPER
+	RET
+
+// func columnExpAVX512(s *float32, shift *float32, l *float32, n int)
+TEXT ·columnExpAVX512(SB), NOSPLIT, $0-32
+	MOVQ         s+0(FP), AX // s
+	MOVQ         shift+8(FP), CX // shift
+	MOVQ         l+16(FP), DX // l
+	MOVQ         n+24(FP), BX // n
+	VBROADCASTSS x1_3f800000<>+0(SB), Z0 // exp2_0
+	VBROADCASTSS x1_3f317218<>+0(SB), Z1 // exp2_1
+	VBROADCASTSS x1_3e75fdef<>+0(SB), Z2 // exp2_2
+	VBROADCASTSS x1_3d6357c2<>+0(SB), Z3 // exp2_3
+	VBROADCASTSS x1_3c1d979c<>+0(SB), Z4 // exp2_4
+	VBROADCASTSS x1_3aaf80da<>+0(SB), Z5 // exp2_5
+	VBROADCASTSS x1_391fa028<>+0(SB), Z6 // exp2_6
+	VBROADCASTSS x1_c2fa0000<>+0(SB), Z7 // -125
+	CMPQ         BX, $+16 // n < 16
+	JLT          cols_end_2 // n < 16
+
+cols_1:
+	VMOVUPS     (AX), Z8 // S = s[0]
+	VMOVUPS     (CX), Z9 // m' = shift[0]
+	VSUBPS      Z9, Z8, Z8 // S = S - m'
+	VRNDSCALEPS $0x00, Z8, Z9 // n = round(S)
+	VSUBPS      Z9, Z8, Z8 // S = S - n
+	VMOVAPS     Z6, Z10 // p = exp2_6
+	VFMADD213PS Z5, Z8, Z10 // p = p*S + exp2_5
+	VFMADD213PS Z4, Z8, Z10 // p = p*S + exp2_4
+	VFMADD213PS Z3, Z8, Z10 // p = p*S + exp2_3
+	VFMADD213PS Z2, Z8, Z10 // p = p*S + exp2_2
+	VFMADD213PS Z1, Z8, Z10 // p = p*S + exp2_1
+	VFMADD213PS Z0, Z8, Z10 // p = p*S + exp2_0
+	VCMPPS      $0x11, Z7, Z9, K1 // small = n < -125
+	VSCALEFPS   Z9, Z10, Z10 // p *= 2**n
+	VPXORD      Z10, Z10, K1, Z10 // p = 0 where small
+	VMOVUPS     Z10, (AX) // s[0] = p
+	VMOVUPS     (DX), Z9 // m' = l[0]
+	VADDPS      Z10, Z9, Z9 // m' = m' + p
+	VMOVUPS     Z9, (DX) // l[0] = m'
+	ADDQ        $+64, AX // s += 64
+	ADDQ        $+64, CX // shift += 64
+	ADDQ        $+64, DX // l += 64
+	SUBQ        $+16, BX // n += -16
+	CMPQ        BX, $+16 // n >= 16
+	JGE         cols_1 // n >= 16
+
+cols_end_2:
+	VZEROUPPER
+	RET
+
+// func scaleAddAVX512(o *float32, oStride int, rows int, cols int, alpha *float32, p *float32, stride int, v *float32, vStride int, keys int)
+TEXT ·scaleAddAVX512(SB), NOSPLIT, $0-80
+	MOVQ cols+24(FP), AX // cols
+	MOVQ o+0(FP), CX // o
+	MOVQ v+56(FP), DX // v
+	CMPQ AX, $+64 // cols < 64
+	JLT  cols_end_2 // cols < 64
+
+cols_1:
+	MOVQ rows+16(FP), DI // rows
+	MOVQ CX, BX // o_row = o
+	MOVQ $+0, SI // row = 0
+	CMPQ DI, $+1 // rows < 1
+	JLT  rows_end_4 // rows < 1
+
+rows_3:
+	VMOVUPS (BX), Z0 // O = o_row[0], lanes 0..15
+	VMOVUPS 64(BX), Z1 // O = o_row[0], lanes 16..31
+	VMOVUPS 128(BX), Z2 // O = o_row[0], lanes 32..47
+	VMOVUPS 192(BX), Z3 // O = o_row[0], lanes 48..63
+	MOVQ    alpha+32(FP), R8 // alpha
+	MOVQ    p+40(FP), R9 // p
+	MOVQ    keys+72(FP), R11 // keys
+	ADDQ    SI, R8 // alpha += row
+	ADDQ    SI, R9 // p += row
+	MOVQ    DX, R10 // v_row = v
+	CMPQ    R11, $+1 // keys < 1
+	JLT     keys_end_6 // keys < 1
+
+keys_5:
+	MOVQ         stride+48(FP), R12 // stride
+	MOVQ         vStride+64(FP), R13 // vStride
+	SHLQ         $0x02, R12 // stride in bytes
+	SHLQ         $0x02, R13 // vStride in bytes
+	VBROADCASTSS (R8), Z4 // α = all alpha[0]
+	VBROADCASTSS (R9), Z5 // p = all p[0]
+	VMULPS       Z4, Z0, Z0 // O = O * α, lanes 0..15
+	VMULPS       Z4, Z1, Z1 // O = O * α, lanes 16..31
+	VMULPS       Z4, Z2, Z2 // O = O * α, lanes 32..47
+	VMULPS       Z4, Z3, Z3 // O = O * α, lanes 48..63
+	VMOVUPS      (R10), Z4 // v0 = v_row[0]
+	VFMADD231PS  Z5, Z4, Z0 // O.0 += v0 * p
+	VMOVUPS      64(R10), Z4 // v1 = v_row[16]
+	VFMADD231PS  Z5, Z4, Z1 // O.1 += v1 * p
+	VMOVUPS      128(R10), Z4 // v2 = v_row[32]
+	VFMADD231PS  Z5, Z4, Z2 // O.2 += v2 * p
+	VMOVUPS      192(R10), Z4 // v3 = v_row[48]
+	VFMADD231PS  Z5, Z4, Z3 // O.3 += v3 * p
+	ADDQ         R12, R8 // alpha += stride
+	ADDQ         R12, R9 // p += stride
+	ADDQ         R13, R10 // v_row += vStride
+	SUBQ         $+1, R11 // keys += -1
+	CMPQ         R11, $+1 // keys >= 1
+	JGE          keys_5 // keys >= 1
+
+keys_end_6:
+	VMOVUPS Z0, (BX) // o_row[0] = O, lanes 0..15
+	VMOVUPS Z1, 64(BX) // o_row[0] = O, lanes 16..31
+	VMOVUPS Z2, 128(BX) // o_row[0] = O, lanes 32..47
+	VMOVUPS Z3, 192(BX) // o_row[0] = O, lanes 48..63
+	MOVQ    oStride+8(FP), R8 // oStride
+	SHLQ    $0x02, R8 // oStride in bytes
+	ADDQ    R8, BX // o_row += oStride
+	ADDQ    $+4, SI // row += 4
+	SUBQ    $+1, DI // rows += -1
+	CMPQ    DI, $+1 // rows >= 1
+	JGE     rows_3 // rows >= 1
+
+rows_end_4:
+	ADDQ $+256, CX // o += 256
+	ADDQ $+256, DX // v += 256
+	SUBQ $+64, AX // cols += -64
+	CMPQ AX, $+64 // cols >= 64
+	JGE  cols_1 // cols >= 64
+
+cols_end_2:
+	CMPQ AX, $+16 // cols < 16
+	JLT  cols_end_8 // cols < 16
+
+cols_7:
+	MOVQ rows+16(FP), DI // rows
+	MOVQ CX, BX // o_row = o
+	MOVQ $+0, SI // row = 0
+	CMPQ DI, $+1 // rows < 1
+	JLT  rows_end_10 // rows < 1
+
+rows_9:
+	VMOVUPS (BX), Z0 // O = o_row[0]
+	MOVQ    alpha+32(FP), R8 // alpha
+	MOVQ    p+40(FP), R9 // p
+	MOVQ    keys+72(FP), R11 // keys
+	ADDQ    SI, R8 // alpha += row
+	ADDQ    SI, R9 // p += row
+	MOVQ    DX, R10 // v_row = v
+	CMPQ    R11, $+1 // keys < 1
+	JLT     keys_end_12 // keys < 1
+
+keys_11:
+	MOVQ         stride+48(FP), R12 // stride
+	MOVQ         vStride+64(FP), R13 // vStride
+	SHLQ         $0x02, R12 // stride in bytes
+	SHLQ         $0x02, R13 // vStride in bytes
+	VBROADCASTSS (R8), Z1 // α = all alpha[0]
+	VBROADCASTSS (R9), Z2 // p = all p[0]
+	VMULPS       Z1, Z0, Z0 // O = O * α
+	VMOVUPS      (R10), Z1 // v0 = v_row[0]
+	VFMADD231PS  Z2, Z1, Z0 // O.0 += v0 * p
+	ADDQ         R12, R8 // alpha += stride
+	ADDQ         R12, R9 // p += stride
+	ADDQ         R13, R10 // v_row += vStride
+	SUBQ         $+1, R11 // keys += -1
+	CMPQ         R11, $+1 // keys >= 1
+	JGE          keys_11 // keys >= 1
+
+keys_end_12:
+	VMOVUPS Z0, (BX) // o_row[0] = O
+	MOVQ    oStride+8(FP), R8 // oStride
+	SHLQ    $0x02, R8 // oStride in bytes
+	ADDQ    R8, BX // o_row += oStride
+	ADDQ    $+4, SI // row += 4
+	SUBQ    $+1, DI // rows += -1
+	CMPQ    DI, $+1 // rows >= 1
+	JGE     rows_9 // rows >= 1
+
+rows_end_10:
+	ADDQ $+64, CX // o += 64
+	ADDQ $+64, DX // v += 64
+	SUBQ $+16, AX // cols += -16
+	CMPQ AX, $+16 // cols >= 16
+	JGE  cols_7 // cols >= 16
+
+cols_end_8:
+	VZEROUPPER
+	RET
+
 // func closeRowsAVX512(sum *float32, l *float32, rows int)
 TEXT ·closeRowsAVX512(SB), NOSPLIT, $0-24
 	MOVQ sum+0(FP), AX // sum

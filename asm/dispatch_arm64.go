@@ -261,6 +261,51 @@ func BiasTile(level isa.Level, s *float32, stride int, bias *float32, biasStride
 //go:noescape
 func biasTileNEON(s *float32, stride int, bias *float32, biasStride, rows, cols int, first, numbers *int32, factor, slope, lowest, unit float32)
 
+// ColumnMax begins a block of the online softmax of cols queries, a multiple of 16, each a column of s with a row for each key: max is updated, alpha and shift written, and the rows of l multiplied by alpha.
+//
+//go:noinline
+func ColumnMax(level isa.Level, s *float32, stride, keys, cols int, max, alpha, shift, l *float32, lStride, lRows int) {
+	switch level {
+	case isa.NEON:
+		columnMaxNEON(s, stride, keys, cols, max, alpha, shift, l, lStride, lRows)
+		return
+	}
+	portable.ColumnMax(s, stride, keys, cols, max, alpha, shift, l, lStride, lRows)
+}
+
+//go:noescape
+func columnMaxNEON(s *float32, stride, keys, cols int, max, alpha, shift, l *float32, lStride, lRows int)
+
+// ColumnExp is s = 2^(s-shift) and l += s for n columns, a multiple of 16.
+//
+//go:noinline
+func ColumnExp(level isa.Level, s, shift, l *float32, n int) {
+	switch level {
+	case isa.NEON:
+		columnExpNEON(s, shift, l, n)
+		return
+	}
+	portable.ColumnExp(s, shift, l, n)
+}
+
+//go:noescape
+func columnExpNEON(s, shift, l *float32, n int)
+
+// ScaleAdd is o[r] = o[r]·alpha[k][r] + p[k][r]·v[k] for one key k after the other, cols a multiple of 16.
+//
+//go:noinline
+func ScaleAdd(level isa.Level, o *float32, oStride, rows, cols int, alpha, p *float32, stride int, v *float32, vStride, keys int) {
+	switch level {
+	case isa.NEON:
+		scaleAddNEON(o, oStride, rows, cols, alpha, p, stride, v, vStride, keys)
+		return
+	}
+	portable.ScaleAdd(o, oStride, rows, cols, alpha, p, stride, v, vStride, keys)
+}
+
+//go:noescape
+func scaleAddNEON(o *float32, oStride, rows, cols int, alpha, p *float32, stride int, v *float32, vStride, keys int)
+
 // CloseRows reduces the 16 lanes of each row of l to one sum.
 //
 //go:noinline

@@ -128,6 +128,27 @@ func BiasTile(level isa.Level, s *float32, stride int, bias *float32, biasStride
 	portable.BiasTile(s, stride, bias, biasStride, rows, cols, first, numbers, factor, slope, lowest, unit)
 }
 
+// ColumnMax begins a block of the online softmax of cols queries, a multiple of 16, each a column of s with a row for each key: max is updated, alpha and shift written, and the rows of l multiplied by alpha.
+//
+//go:noinline
+func ColumnMax(level isa.Level, s *float32, stride, keys, cols int, max, alpha, shift, l *float32, lStride, lRows int) {
+	portable.ColumnMax(s, stride, keys, cols, max, alpha, shift, l, lStride, lRows)
+}
+
+// ColumnExp is s = 2^(s-shift) and l += s for n columns, a multiple of 16.
+//
+//go:noinline
+func ColumnExp(level isa.Level, s, shift, l *float32, n int) {
+	portable.ColumnExp(s, shift, l, n)
+}
+
+// ScaleAdd is o[r] = o[r]·alpha[k][r] + p[k][r]·v[k] for one key k after the other, cols a multiple of 16.
+//
+//go:noinline
+func ScaleAdd(level isa.Level, o *float32, oStride, rows, cols int, alpha, p *float32, stride int, v *float32, vStride, keys int) {
+	portable.ScaleAdd(o, oStride, rows, cols, alpha, p, stride, v, vStride, keys)
+}
+
 // CloseRows reduces the 16 lanes of each row of l to one sum.
 //
 //go:noinline

@@ -7047,6 +7047,527 @@ less_5:
 rows_end_2:
 	RET
 
+// func columnMaxNEON(s *float32, stride int, keys int, cols int, max *float32, alpha *float32, shift *float32, l *float32, lStride int, lRows int)
+TEXT ·columnMaxNEON(SB), NOSPLIT, $0-80
+	MOVD  $constants<>(SB), R20 // constants
+	MOVD  s+0(FP), R0 // s
+	MOVD  stride+8(FP), R1 // stride
+	MOVD  max+32(FP), R2 // max
+	MOVD  alpha+40(FP), R3 // alpha
+	MOVD  shift+48(FP), R6 // shift
+	MOVD  l+56(FP), R7 // l
+	MOVD  lStride+64(FP), R8 // lStride
+	MOVD  cols+24(FP), R9 // cols
+	FMOVQ (R20), F0 // -Inf
+	VEOR  V1.B16, V1.B16, V1.B16 // 0
+	FMOVQ 112(R20), F2 // exp2_6
+	FMOVQ 128(R20), F3 // -125
+	LSL   $2, R1, R1 // stride in bytes
+	LSL   $2, R8, R8 // lStride in bytes
+	CMP   $16, R9 // cols < 16
+	BLT   cols_end_2 // cols < 16
+
+cols_1:
+	FMOVQ (R2), F4 // m = max[0], lanes 0..3
+	FMOVQ 16(R2), F5 // m = max[0], lanes 4..7
+	FMOVQ 32(R2), F6 // m = max[0], lanes 8..11
+	FMOVQ 48(R2), F7 // m = max[0], lanes 12..15
+	VMOV  V4.B16, V8.B16 // m' = m, lanes 0..3
+	VMOV  V5.B16, V9.B16 // m' = m, lanes 4..7
+	VMOV  V6.B16, V10.B16 // m' = m, lanes 8..11
+	VMOV  V7.B16, V11.B16 // m' = m, lanes 12..15
+	MOVD  keys+16(FP), R11 // keys
+	MOVD  R0, R10 // s_row = s
+	CMP   $1, R11 // keys < 1
+	BLT   keys_end_4 // keys < 1
+
+keys_3:
+	FMOVQ (R10), F12 // S = s_row[0], lanes 0..3
+	FMOVQ 16(R10), F13 // S = s_row[0], lanes 4..7
+	FMOVQ 32(R10), F14 // S = s_row[0], lanes 8..11
+	FMOVQ 48(R10), F15 // S = s_row[0], lanes 12..15
+	WORD  $0x6ea8e590 // FCMGT V16.4S, V12.4S, V8.4S // m' = max(m', S), lanes 0..3
+	VBIT  V16.B16, V12.B16, V8.B16 // m' = max(m', S), lanes 0..3
+	WORD  $0x6ea9e5ac // FCMGT V12.4S, V13.4S, V9.4S // m' = max(m', S), lanes 4..7
+	VBIT  V12.B16, V13.B16, V9.B16 // m' = max(m', S), lanes 4..7
+	WORD  $0x6eaae5cc // FCMGT V12.4S, V14.4S, V10.4S // m' = max(m', S), lanes 8..11
+	VBIT  V12.B16, V14.B16, V10.B16 // m' = max(m', S), lanes 8..11
+	WORD  $0x6eabe5ec // FCMGT V12.4S, V15.4S, V11.4S // m' = max(m', S), lanes 12..15
+	VBIT  V12.B16, V15.B16, V11.B16 // m' = max(m', S), lanes 12..15
+	ADD   R1, R10, R10 // s_row += stride
+	SUB   $1, R11, R11 // keys += -1
+	CMP   $1, R11 // keys >= 1
+	BGE   keys_3 // keys >= 1
+
+keys_end_4:
+	WORD  $0x4e21d508 // FADD V8.4S, V8.4S, V1.4S // m' = m' + 0, lanes 0..3
+	WORD  $0x4e21d529 // FADD V9.4S, V9.4S, V1.4S // m' = m' + 0, lanes 4..7
+	WORD  $0x4e21d54a // FADD V10.4S, V10.4S, V1.4S // m' = m' + 0, lanes 8..11
+	WORD  $0x4e21d56b // FADD V11.4S, V11.4S, V1.4S // m' = m' + 0, lanes 12..15
+	FMOVQ F8, (R2) // max[0] = m', lanes 0..3
+	FMOVQ F9, 16(R2) // max[0] = m', lanes 4..7
+	FMOVQ F10, 32(R2) // max[0] = m', lanes 8..11
+	FMOVQ F11, 48(R2) // max[0] = m', lanes 12..15
+	WORD  $0x4e20e50c // FCMEQ V12.4S, V8.4S, V0.4S // none = m' == -Inf, lanes 0..3
+	WORD  $0x4e20e52d // FCMEQ V13.4S, V9.4S, V0.4S // none = m' == -Inf, lanes 4..7
+	WORD  $0x4e20e54e // FCMEQ V14.4S, V10.4S, V0.4S // none = m' == -Inf, lanes 8..11
+	WORD  $0x4e20e56f // FCMEQ V15.4S, V11.4S, V0.4S // none = m' == -Inf, lanes 12..15
+	WORD  $0x4e6c1d08 // BIC V8.16B, V8.16B, V12.16B // m' = 0 where none, lanes 0..3
+	WORD  $0x4e6d1d29 // BIC V9.16B, V9.16B, V13.16B // m' = 0 where none, lanes 4..7
+	WORD  $0x4e6e1d4a // BIC V10.16B, V10.16B, V14.16B // m' = 0 where none, lanes 8..11
+	WORD  $0x4e6f1d6b // BIC V11.16B, V11.16B, V15.16B // m' = 0 where none, lanes 12..15
+	FMOVQ F8, (R6) // shift[0] = m', lanes 0..3
+	FMOVQ F9, 16(R6) // shift[0] = m', lanes 4..7
+	FMOVQ F10, 32(R6) // shift[0] = m', lanes 8..11
+	FMOVQ F11, 48(R6) // shift[0] = m', lanes 12..15
+	WORD  $0x4ea8d484 // FSUB V4.4S, V4.4S, V8.4S // m = m - m', lanes 0..3
+	WORD  $0x4ea9d4a5 // FSUB V5.4S, V5.4S, V9.4S // m = m - m', lanes 4..7
+	WORD  $0x4eaad4c6 // FSUB V6.4S, V6.4S, V10.4S // m = m - m', lanes 8..11
+	WORD  $0x4eabd4e7 // FSUB V7.4S, V7.4S, V11.4S // m = m - m', lanes 12..15
+	WORD  $0x4e218888 // FRINTN V8.4S, V4.4S // n = round(m), lanes 0..3
+	WORD  $0x4e2188a9 // FRINTN V9.4S, V5.4S // n = round(m), lanes 4..7
+	WORD  $0x4e2188ca // FRINTN V10.4S, V6.4S // n = round(m), lanes 8..11
+	WORD  $0x4e2188eb // FRINTN V11.4S, V7.4S // n = round(m), lanes 12..15
+	WORD  $0x4ea8d484 // FSUB V4.4S, V4.4S, V8.4S // m = m - n, lanes 0..3
+	WORD  $0x4ea9d4a5 // FSUB V5.4S, V5.4S, V9.4S // m = m - n, lanes 4..7
+	WORD  $0x4eaad4c6 // FSUB V6.4S, V6.4S, V10.4S // m = m - n, lanes 8..11
+	WORD  $0x4eabd4e7 // FSUB V7.4S, V7.4S, V11.4S // m = m - n, lanes 12..15
+	FMOVQ 96(R20), F12 // p = p*m + exp2_5, lanes 0..3
+	VFMLA V4.S4, V2.S4, V12.S4 // p = p*m + exp2_5, lanes 0..3
+	FMOVQ 96(R20), F13 // p = p*m + exp2_5, lanes 4..7
+	VFMLA V5.S4, V2.S4, V13.S4 // p = p*m + exp2_5, lanes 4..7
+	FMOVQ 96(R20), F14 // p = p*m + exp2_5, lanes 8..11
+	VFMLA V6.S4, V2.S4, V14.S4 // p = p*m + exp2_5, lanes 8..11
+	FMOVQ 96(R20), F15 // p = p*m + exp2_5, lanes 12..15
+	VFMLA V7.S4, V2.S4, V15.S4 // p = p*m + exp2_5, lanes 12..15
+	FMOVQ 80(R20), F16 // p = p*m + exp2_4, lanes 0..3
+	VFMLA V4.S4, V12.S4, V16.S4 // p = p*m + exp2_4, lanes 0..3
+	FMOVQ 80(R20), F12 // p = p*m + exp2_4, lanes 4..7
+	VFMLA V5.S4, V13.S4, V12.S4 // p = p*m + exp2_4, lanes 4..7
+	FMOVQ 80(R20), F13 // p = p*m + exp2_4, lanes 8..11
+	VFMLA V6.S4, V14.S4, V13.S4 // p = p*m + exp2_4, lanes 8..11
+	FMOVQ 80(R20), F14 // p = p*m + exp2_4, lanes 12..15
+	VFMLA V7.S4, V15.S4, V14.S4 // p = p*m + exp2_4, lanes 12..15
+	FMOVQ 64(R20), F15 // p = p*m + exp2_3, lanes 0..3
+	VFMLA V4.S4, V16.S4, V15.S4 // p = p*m + exp2_3, lanes 0..3
+	FMOVQ 64(R20), F16 // p = p*m + exp2_3, lanes 4..7
+	VFMLA V5.S4, V12.S4, V16.S4 // p = p*m + exp2_3, lanes 4..7
+	FMOVQ 64(R20), F12 // p = p*m + exp2_3, lanes 8..11
+	VFMLA V6.S4, V13.S4, V12.S4 // p = p*m + exp2_3, lanes 8..11
+	FMOVQ 64(R20), F13 // p = p*m + exp2_3, lanes 12..15
+	VFMLA V7.S4, V14.S4, V13.S4 // p = p*m + exp2_3, lanes 12..15
+	FMOVQ 48(R20), F14 // p = p*m + exp2_2, lanes 0..3
+	VFMLA V4.S4, V15.S4, V14.S4 // p = p*m + exp2_2, lanes 0..3
+	FMOVQ 48(R20), F15 // p = p*m + exp2_2, lanes 4..7
+	VFMLA V5.S4, V16.S4, V15.S4 // p = p*m + exp2_2, lanes 4..7
+	FMOVQ 48(R20), F16 // p = p*m + exp2_2, lanes 8..11
+	VFMLA V6.S4, V12.S4, V16.S4 // p = p*m + exp2_2, lanes 8..11
+	FMOVQ 48(R20), F12 // p = p*m + exp2_2, lanes 12..15
+	VFMLA V7.S4, V13.S4, V12.S4 // p = p*m + exp2_2, lanes 12..15
+	FMOVQ 32(R20), F13 // p = p*m + exp2_1, lanes 0..3
+	VFMLA V4.S4, V14.S4, V13.S4 // p = p*m + exp2_1, lanes 0..3
+	FMOVQ 32(R20), F14 // p = p*m + exp2_1, lanes 4..7
+	VFMLA V5.S4, V15.S4, V14.S4 // p = p*m + exp2_1, lanes 4..7
+	FMOVQ 32(R20), F15 // p = p*m + exp2_1, lanes 8..11
+	VFMLA V6.S4, V16.S4, V15.S4 // p = p*m + exp2_1, lanes 8..11
+	FMOVQ 32(R20), F16 // p = p*m + exp2_1, lanes 12..15
+	VFMLA V7.S4, V12.S4, V16.S4 // p = p*m + exp2_1, lanes 12..15
+	FMOVQ 16(R20), F12 // p = p*m + exp2_0, lanes 0..3
+	VFMLA V4.S4, V13.S4, V12.S4 // p = p*m + exp2_0, lanes 0..3
+	FMOVQ 16(R20), F4 // p = p*m + exp2_0, lanes 4..7
+	VFMLA V5.S4, V14.S4, V4.S4 // p = p*m + exp2_0, lanes 4..7
+	FMOVQ 16(R20), F5 // p = p*m + exp2_0, lanes 8..11
+	VFMLA V6.S4, V15.S4, V5.S4 // p = p*m + exp2_0, lanes 8..11
+	FMOVQ 16(R20), F13 // p = p*m + exp2_0, lanes 12..15
+	VFMLA V7.S4, V16.S4, V13.S4 // p = p*m + exp2_0, lanes 12..15
+	WORD  $0x6ea8e467 // FCMGT V7.4S, V3.4S, V8.4S // small = n < -125, lanes 0..3
+	WORD  $0x6ea9e46e // FCMGT V14.4S, V3.4S, V9.4S // small = n < -125, lanes 4..7
+	WORD  $0x6eaae46f // FCMGT V15.4S, V3.4S, V10.4S // small = n < -125, lanes 8..11
+	WORD  $0x6eabe470 // FCMGT V16.4S, V3.4S, V11.4S // small = n < -125, lanes 12..15
+	WORD  $0x4f29fd06 // FCVTZS V6.4S, V8.4S, #23 // p *= 2**n, lanes 0..3
+	VADD  V6.S4, V12.S4, V6.S4 // p *= 2**n, lanes 0..3
+	WORD  $0x4f29fd28 // FCVTZS V8.4S, V9.4S, #23 // p *= 2**n, lanes 4..7
+	VADD  V8.S4, V4.S4, V4.S4 // p *= 2**n, lanes 4..7
+	WORD  $0x4f29fd48 // FCVTZS V8.4S, V10.4S, #23 // p *= 2**n, lanes 8..11
+	VADD  V8.S4, V5.S4, V5.S4 // p *= 2**n, lanes 8..11
+	WORD  $0x4f29fd68 // FCVTZS V8.4S, V11.4S, #23 // p *= 2**n, lanes 12..15
+	VADD  V8.S4, V13.S4, V8.S4 // p *= 2**n, lanes 12..15
+	WORD  $0x4e671cc6 // BIC V6.16B, V6.16B, V7.16B // p = 0 where small, lanes 0..3
+	WORD  $0x4e6e1c84 // BIC V4.16B, V4.16B, V14.16B // p = 0 where small, lanes 4..7
+	WORD  $0x4e6f1ca5 // BIC V5.16B, V5.16B, V15.16B // p = 0 where small, lanes 8..11
+	WORD  $0x4e701d08 // BIC V8.16B, V8.16B, V16.16B // p = 0 where small, lanes 12..15
+	FMOVQ F6, (R3) // alpha[0] = p, lanes 0..3
+	FMOVQ F4, 16(R3) // alpha[0] = p, lanes 4..7
+	FMOVQ F5, 32(R3) // alpha[0] = p, lanes 8..11
+	FMOVQ F8, 48(R3) // alpha[0] = p, lanes 12..15
+	MOVD  R7, R10 // s_row = l
+	MOVD  lRows+72(FP), R11 // lRows
+	CMP   $1, R11 // lRows < 1
+	BLT   lanes_end_6 // lRows < 1
+
+lanes_5:
+	FMOVQ (R10), F12 // S = s_row[0], lanes 0..3
+	FMOVQ 16(R10), F13 // S = s_row[0], lanes 4..7
+	FMOVQ 32(R10), F14 // S = s_row[0], lanes 8..11
+	FMOVQ 48(R10), F15 // S = s_row[0], lanes 12..15
+	WORD  $0x6e26dd8c // FMUL V12.4S, V12.4S, V6.4S // S = S * p, lanes 0..3
+	WORD  $0x6e24ddad // FMUL V13.4S, V13.4S, V4.4S // S = S * p, lanes 4..7
+	WORD  $0x6e25ddce // FMUL V14.4S, V14.4S, V5.4S // S = S * p, lanes 8..11
+	WORD  $0x6e28ddef // FMUL V15.4S, V15.4S, V8.4S // S = S * p, lanes 12..15
+	FMOVQ F12, (R10) // s_row[0] = S, lanes 0..3
+	FMOVQ F13, 16(R10) // s_row[0] = S, lanes 4..7
+	FMOVQ F14, 32(R10) // s_row[0] = S, lanes 8..11
+	FMOVQ F15, 48(R10) // s_row[0] = S, lanes 12..15
+	ADD   R8, R10, R10 // s_row += lStride
+	SUB   $1, R11, R11 // lRows += -1
+	CMP   $1, R11 // lRows >= 1
+	BGE   lanes_5 // lRows >= 1
+
+lanes_end_6:
+	ADD $64, R0, R0 // s += 64
+	ADD $64, R2, R2 // max += 64
+	ADD $64, R3, R3 // alpha += 64
+	ADD $64, R6, R6 // shift += 64
+	ADD $64, R7, R7 // l += 64
+	SUB $16, R9, R9 // cols += -16
+	CMP $16, R9 // cols >= 16
+	BGE cols_1 // cols >= 16
+
+cols_end_2:
+	RET
+
+// func columnExpNEON(s *float32, shift *float32, l *float32, n int)
+TEXT ·columnExpNEON(SB), NOSPLIT, $0-32
+	MOVD  $constants<>(SB), R20 // constants
+	MOVD  s+0(FP), R0 // s
+	MOVD  shift+8(FP), R1 // shift
+	MOVD  l+16(FP), R2 // l
+	MOVD  n+24(FP), R3 // n
+	FMOVQ 112(R20), F0 // exp2_6
+	FMOVQ 128(R20), F1 // -125
+	CMP   $16, R3 // n < 16
+	BLT   cols_end_2 // n < 16
+
+cols_1:
+	FMOVQ (R0), F2 // S = s[0], lanes 0..3
+	FMOVQ 16(R0), F3 // S = s[0], lanes 4..7
+	FMOVQ 32(R0), F4 // S = s[0], lanes 8..11
+	FMOVQ 48(R0), F5 // S = s[0], lanes 12..15
+	FMOVQ (R1), F6 // m' = shift[0], lanes 0..3
+	FMOVQ 16(R1), F7 // m' = shift[0], lanes 4..7
+	FMOVQ 32(R1), F8 // m' = shift[0], lanes 8..11
+	FMOVQ 48(R1), F9 // m' = shift[0], lanes 12..15
+	WORD  $0x4ea6d442 // FSUB V2.4S, V2.4S, V6.4S // S = S - m', lanes 0..3
+	WORD  $0x4ea7d463 // FSUB V3.4S, V3.4S, V7.4S // S = S - m', lanes 4..7
+	WORD  $0x4ea8d484 // FSUB V4.4S, V4.4S, V8.4S // S = S - m', lanes 8..11
+	WORD  $0x4ea9d4a5 // FSUB V5.4S, V5.4S, V9.4S // S = S - m', lanes 12..15
+	WORD  $0x4e218846 // FRINTN V6.4S, V2.4S // n = round(S), lanes 0..3
+	WORD  $0x4e218867 // FRINTN V7.4S, V3.4S // n = round(S), lanes 4..7
+	WORD  $0x4e218888 // FRINTN V8.4S, V4.4S // n = round(S), lanes 8..11
+	WORD  $0x4e2188a9 // FRINTN V9.4S, V5.4S // n = round(S), lanes 12..15
+	WORD  $0x4ea6d442 // FSUB V2.4S, V2.4S, V6.4S // S = S - n, lanes 0..3
+	WORD  $0x4ea7d463 // FSUB V3.4S, V3.4S, V7.4S // S = S - n, lanes 4..7
+	WORD  $0x4ea8d484 // FSUB V4.4S, V4.4S, V8.4S // S = S - n, lanes 8..11
+	WORD  $0x4ea9d4a5 // FSUB V5.4S, V5.4S, V9.4S // S = S - n, lanes 12..15
+	FMOVQ 96(R20), F10 // p = p*S + exp2_5, lanes 0..3
+	VFMLA V2.S4, V0.S4, V10.S4 // p = p*S + exp2_5, lanes 0..3
+	FMOVQ 96(R20), F11 // p = p*S + exp2_5, lanes 4..7
+	VFMLA V3.S4, V0.S4, V11.S4 // p = p*S + exp2_5, lanes 4..7
+	FMOVQ 96(R20), F12 // p = p*S + exp2_5, lanes 8..11
+	VFMLA V4.S4, V0.S4, V12.S4 // p = p*S + exp2_5, lanes 8..11
+	FMOVQ 96(R20), F13 // p = p*S + exp2_5, lanes 12..15
+	VFMLA V5.S4, V0.S4, V13.S4 // p = p*S + exp2_5, lanes 12..15
+	FMOVQ 80(R20), F14 // p = p*S + exp2_4, lanes 0..3
+	VFMLA V2.S4, V10.S4, V14.S4 // p = p*S + exp2_4, lanes 0..3
+	FMOVQ 80(R20), F10 // p = p*S + exp2_4, lanes 4..7
+	VFMLA V3.S4, V11.S4, V10.S4 // p = p*S + exp2_4, lanes 4..7
+	FMOVQ 80(R20), F11 // p = p*S + exp2_4, lanes 8..11
+	VFMLA V4.S4, V12.S4, V11.S4 // p = p*S + exp2_4, lanes 8..11
+	FMOVQ 80(R20), F12 // p = p*S + exp2_4, lanes 12..15
+	VFMLA V5.S4, V13.S4, V12.S4 // p = p*S + exp2_4, lanes 12..15
+	FMOVQ 64(R20), F13 // p = p*S + exp2_3, lanes 0..3
+	VFMLA V2.S4, V14.S4, V13.S4 // p = p*S + exp2_3, lanes 0..3
+	FMOVQ 64(R20), F14 // p = p*S + exp2_3, lanes 4..7
+	VFMLA V3.S4, V10.S4, V14.S4 // p = p*S + exp2_3, lanes 4..7
+	FMOVQ 64(R20), F10 // p = p*S + exp2_3, lanes 8..11
+	VFMLA V4.S4, V11.S4, V10.S4 // p = p*S + exp2_3, lanes 8..11
+	FMOVQ 64(R20), F11 // p = p*S + exp2_3, lanes 12..15
+	VFMLA V5.S4, V12.S4, V11.S4 // p = p*S + exp2_3, lanes 12..15
+	FMOVQ 48(R20), F12 // p = p*S + exp2_2, lanes 0..3
+	VFMLA V2.S4, V13.S4, V12.S4 // p = p*S + exp2_2, lanes 0..3
+	FMOVQ 48(R20), F13 // p = p*S + exp2_2, lanes 4..7
+	VFMLA V3.S4, V14.S4, V13.S4 // p = p*S + exp2_2, lanes 4..7
+	FMOVQ 48(R20), F14 // p = p*S + exp2_2, lanes 8..11
+	VFMLA V4.S4, V10.S4, V14.S4 // p = p*S + exp2_2, lanes 8..11
+	FMOVQ 48(R20), F10 // p = p*S + exp2_2, lanes 12..15
+	VFMLA V5.S4, V11.S4, V10.S4 // p = p*S + exp2_2, lanes 12..15
+	FMOVQ 32(R20), F11 // p = p*S + exp2_1, lanes 0..3
+	VFMLA V2.S4, V12.S4, V11.S4 // p = p*S + exp2_1, lanes 0..3
+	FMOVQ 32(R20), F12 // p = p*S + exp2_1, lanes 4..7
+	VFMLA V3.S4, V13.S4, V12.S4 // p = p*S + exp2_1, lanes 4..7
+	FMOVQ 32(R20), F13 // p = p*S + exp2_1, lanes 8..11
+	VFMLA V4.S4, V14.S4, V13.S4 // p = p*S + exp2_1, lanes 8..11
+	FMOVQ 32(R20), F14 // p = p*S + exp2_1, lanes 12..15
+	VFMLA V5.S4, V10.S4, V14.S4 // p = p*S + exp2_1, lanes 12..15
+	FMOVQ 16(R20), F10 // p = p*S + exp2_0, lanes 0..3
+	VFMLA V2.S4, V11.S4, V10.S4 // p = p*S + exp2_0, lanes 0..3
+	FMOVQ 16(R20), F2 // p = p*S + exp2_0, lanes 4..7
+	VFMLA V3.S4, V12.S4, V2.S4 // p = p*S + exp2_0, lanes 4..7
+	FMOVQ 16(R20), F3 // p = p*S + exp2_0, lanes 8..11
+	VFMLA V4.S4, V13.S4, V3.S4 // p = p*S + exp2_0, lanes 8..11
+	FMOVQ 16(R20), F4 // p = p*S + exp2_0, lanes 12..15
+	VFMLA V5.S4, V14.S4, V4.S4 // p = p*S + exp2_0, lanes 12..15
+	WORD  $0x6ea6e425 // FCMGT V5.4S, V1.4S, V6.4S // small = n < -125, lanes 0..3
+	WORD  $0x6ea7e42b // FCMGT V11.4S, V1.4S, V7.4S // small = n < -125, lanes 4..7
+	WORD  $0x6ea8e42c // FCMGT V12.4S, V1.4S, V8.4S // small = n < -125, lanes 8..11
+	WORD  $0x6ea9e42d // FCMGT V13.4S, V1.4S, V9.4S // small = n < -125, lanes 12..15
+	WORD  $0x4f29fcc6 // FCVTZS V6.4S, V6.4S, #23 // p *= 2**n, lanes 0..3
+	VADD  V6.S4, V10.S4, V10.S4 // p *= 2**n, lanes 0..3
+	WORD  $0x4f29fce6 // FCVTZS V6.4S, V7.4S, #23 // p *= 2**n, lanes 4..7
+	VADD  V6.S4, V2.S4, V2.S4 // p *= 2**n, lanes 4..7
+	WORD  $0x4f29fd06 // FCVTZS V6.4S, V8.4S, #23 // p *= 2**n, lanes 8..11
+	VADD  V6.S4, V3.S4, V3.S4 // p *= 2**n, lanes 8..11
+	WORD  $0x4f29fd26 // FCVTZS V6.4S, V9.4S, #23 // p *= 2**n, lanes 12..15
+	VADD  V6.S4, V4.S4, V4.S4 // p *= 2**n, lanes 12..15
+	WORD  $0x4e651d4a // BIC V10.16B, V10.16B, V5.16B // p = 0 where small, lanes 0..3
+	WORD  $0x4e6b1c42 // BIC V2.16B, V2.16B, V11.16B // p = 0 where small, lanes 4..7
+	WORD  $0x4e6c1c63 // BIC V3.16B, V3.16B, V12.16B // p = 0 where small, lanes 8..11
+	WORD  $0x4e6d1c84 // BIC V4.16B, V4.16B, V13.16B // p = 0 where small, lanes 12..15
+	FMOVQ F10, (R0) // s[0] = p, lanes 0..3
+	FMOVQ F2, 16(R0) // s[0] = p, lanes 4..7
+	FMOVQ F3, 32(R0) // s[0] = p, lanes 8..11
+	FMOVQ F4, 48(R0) // s[0] = p, lanes 12..15
+	FMOVQ (R2), F6 // m' = l[0], lanes 0..3
+	FMOVQ 16(R2), F7 // m' = l[0], lanes 4..7
+	FMOVQ 32(R2), F8 // m' = l[0], lanes 8..11
+	FMOVQ 48(R2), F9 // m' = l[0], lanes 12..15
+	WORD  $0x4e2ad4c6 // FADD V6.4S, V6.4S, V10.4S // m' = m' + p, lanes 0..3
+	WORD  $0x4e22d4e7 // FADD V7.4S, V7.4S, V2.4S // m' = m' + p, lanes 4..7
+	WORD  $0x4e23d508 // FADD V8.4S, V8.4S, V3.4S // m' = m' + p, lanes 8..11
+	WORD  $0x4e24d529 // FADD V9.4S, V9.4S, V4.4S // m' = m' + p, lanes 12..15
+	FMOVQ F6, (R2) // l[0] = m', lanes 0..3
+	FMOVQ F7, 16(R2) // l[0] = m', lanes 4..7
+	FMOVQ F8, 32(R2) // l[0] = m', lanes 8..11
+	FMOVQ F9, 48(R2) // l[0] = m', lanes 12..15
+	ADD   $64, R0, R0 // s += 64
+	ADD   $64, R1, R1 // shift += 64
+	ADD   $64, R2, R2 // l += 64
+	SUB   $16, R3, R3 // n += -16
+	CMP   $16, R3 // n >= 16
+	BGE   cols_1 // n >= 16
+
+cols_end_2:
+	RET
+
+// func scaleAddNEON(o *float32, oStride int, rows int, cols int, alpha *float32, p *float32, stride int, v *float32, vStride int, keys int)
+TEXT ·scaleAddNEON(SB), NOSPLIT, $0-80
+	MOVD cols+24(FP), R0 // cols
+	MOVD o+0(FP), R1 // o
+	MOVD v+56(FP), R2 // v
+	CMP  $64, R0 // cols < 64
+	BLT  cols_end_2 // cols < 64
+
+cols_1:
+	MOVD rows+16(FP), R7 // rows
+	MOVD R1, R3 // o_row = o
+	MOVD $0, R6 // row = 0
+	CMP  $1, R7 // rows < 1
+	BLT  rows_end_4 // rows < 1
+
+rows_3:
+	FMOVQ (R3), F0 // O = o_row[0], lanes 0..3
+	FMOVQ 16(R3), F1 // O = o_row[0], lanes 4..7
+	FMOVQ 32(R3), F2 // O = o_row[0], lanes 8..11
+	FMOVQ 48(R3), F3 // O = o_row[0], lanes 12..15
+	FMOVQ 64(R3), F4 // O = o_row[0], lanes 16..19
+	FMOVQ 80(R3), F5 // O = o_row[0], lanes 20..23
+	FMOVQ 96(R3), F6 // O = o_row[0], lanes 24..27
+	FMOVQ 112(R3), F7 // O = o_row[0], lanes 28..31
+	FMOVQ 128(R3), F8 // O = o_row[0], lanes 32..35
+	FMOVQ 144(R3), F9 // O = o_row[0], lanes 36..39
+	FMOVQ 160(R3), F10 // O = o_row[0], lanes 40..43
+	FMOVQ 176(R3), F11 // O = o_row[0], lanes 44..47
+	FMOVQ 192(R3), F12 // O = o_row[0], lanes 48..51
+	FMOVQ 208(R3), F13 // O = o_row[0], lanes 52..55
+	FMOVQ 224(R3), F14 // O = o_row[0], lanes 56..59
+	FMOVQ 240(R3), F15 // O = o_row[0], lanes 60..63
+	MOVD  alpha+32(FP), R8 // alpha
+	MOVD  p+40(FP), R9 // p
+	MOVD  keys+72(FP), R11 // keys
+	ADD   R6, R8, R8 // alpha += row
+	ADD   R6, R9, R9 // p += row
+	MOVD  R2, R10 // v_row = v
+	CMP   $1, R11 // keys < 1
+	BLT   keys_end_6 // keys < 1
+
+keys_5:
+	MOVD  stride+48(FP), R12 // stride
+	MOVD  vStride+64(FP), R13 // vStride
+	LSL   $2, R12, R12 // stride in bytes
+	LSL   $2, R13, R13 // vStride in bytes
+	VLD1R (R8), [V16.S4] // α = all alpha[0]
+	VLD1R (R9), [V17.S4] // p = all p[0]
+	WORD  $0x6e30dc00 // FMUL V0.4S, V0.4S, V16.4S // O = O * α, lanes 0..3
+	WORD  $0x6e30dc21 // FMUL V1.4S, V1.4S, V16.4S // O = O * α, lanes 4..7
+	WORD  $0x6e30dc42 // FMUL V2.4S, V2.4S, V16.4S // O = O * α, lanes 8..11
+	WORD  $0x6e30dc63 // FMUL V3.4S, V3.4S, V16.4S // O = O * α, lanes 12..15
+	WORD  $0x6e30dc84 // FMUL V4.4S, V4.4S, V16.4S // O = O * α, lanes 16..19
+	WORD  $0x6e30dca5 // FMUL V5.4S, V5.4S, V16.4S // O = O * α, lanes 20..23
+	WORD  $0x6e30dcc6 // FMUL V6.4S, V6.4S, V16.4S // O = O * α, lanes 24..27
+	WORD  $0x6e30dce7 // FMUL V7.4S, V7.4S, V16.4S // O = O * α, lanes 28..31
+	WORD  $0x6e30dd08 // FMUL V8.4S, V8.4S, V16.4S // O = O * α, lanes 32..35
+	WORD  $0x6e30dd29 // FMUL V9.4S, V9.4S, V16.4S // O = O * α, lanes 36..39
+	WORD  $0x6e30dd4a // FMUL V10.4S, V10.4S, V16.4S // O = O * α, lanes 40..43
+	WORD  $0x6e30dd6b // FMUL V11.4S, V11.4S, V16.4S // O = O * α, lanes 44..47
+	WORD  $0x6e30dd8c // FMUL V12.4S, V12.4S, V16.4S // O = O * α, lanes 48..51
+	WORD  $0x6e30ddad // FMUL V13.4S, V13.4S, V16.4S // O = O * α, lanes 52..55
+	WORD  $0x6e30ddce // FMUL V14.4S, V14.4S, V16.4S // O = O * α, lanes 56..59
+	WORD  $0x6e30ddef // FMUL V15.4S, V15.4S, V16.4S // O = O * α, lanes 60..63
+	FMOVQ (R10), F16 // v0 = v_row[0], lanes 0..3
+	FMOVQ 16(R10), F18 // v0 = v_row[0], lanes 4..7
+	FMOVQ 32(R10), F19 // v0 = v_row[0], lanes 8..11
+	FMOVQ 48(R10), F20 // v0 = v_row[0], lanes 12..15
+	VFMLA V17.S4, V16.S4, V0.S4 // O.0 += v0 * p, lanes 0..3
+	VFMLA V17.S4, V18.S4, V1.S4 // O.0 += v0 * p, lanes 4..7
+	VFMLA V17.S4, V19.S4, V2.S4 // O.0 += v0 * p, lanes 8..11
+	VFMLA V17.S4, V20.S4, V3.S4 // O.0 += v0 * p, lanes 12..15
+	FMOVQ 64(R10), F16 // v1 = v_row[16], lanes 0..3
+	FMOVQ 80(R10), F18 // v1 = v_row[16], lanes 4..7
+	FMOVQ 96(R10), F19 // v1 = v_row[16], lanes 8..11
+	FMOVQ 112(R10), F20 // v1 = v_row[16], lanes 12..15
+	VFMLA V17.S4, V16.S4, V4.S4 // O.1 += v1 * p, lanes 0..3
+	VFMLA V17.S4, V18.S4, V5.S4 // O.1 += v1 * p, lanes 4..7
+	VFMLA V17.S4, V19.S4, V6.S4 // O.1 += v1 * p, lanes 8..11
+	VFMLA V17.S4, V20.S4, V7.S4 // O.1 += v1 * p, lanes 12..15
+	FMOVQ 128(R10), F16 // v2 = v_row[32], lanes 0..3
+	FMOVQ 144(R10), F18 // v2 = v_row[32], lanes 4..7
+	FMOVQ 160(R10), F19 // v2 = v_row[32], lanes 8..11
+	FMOVQ 176(R10), F20 // v2 = v_row[32], lanes 12..15
+	VFMLA V17.S4, V16.S4, V8.S4 // O.2 += v2 * p, lanes 0..3
+	VFMLA V17.S4, V18.S4, V9.S4 // O.2 += v2 * p, lanes 4..7
+	VFMLA V17.S4, V19.S4, V10.S4 // O.2 += v2 * p, lanes 8..11
+	VFMLA V17.S4, V20.S4, V11.S4 // O.2 += v2 * p, lanes 12..15
+	FMOVQ 192(R10), F16 // v3 = v_row[48], lanes 0..3
+	FMOVQ 208(R10), F18 // v3 = v_row[48], lanes 4..7
+	FMOVQ 224(R10), F19 // v3 = v_row[48], lanes 8..11
+	FMOVQ 240(R10), F20 // v3 = v_row[48], lanes 12..15
+	VFMLA V17.S4, V16.S4, V12.S4 // O.3 += v3 * p, lanes 0..3
+	VFMLA V17.S4, V18.S4, V13.S4 // O.3 += v3 * p, lanes 4..7
+	VFMLA V17.S4, V19.S4, V14.S4 // O.3 += v3 * p, lanes 8..11
+	VFMLA V17.S4, V20.S4, V15.S4 // O.3 += v3 * p, lanes 12..15
+	ADD   R12, R8, R8 // alpha += stride
+	ADD   R12, R9, R9 // p += stride
+	ADD   R13, R10, R10 // v_row += vStride
+	SUB   $1, R11, R11 // keys += -1
+	CMP   $1, R11 // keys >= 1
+	BGE   keys_5 // keys >= 1
+
+keys_end_6:
+	FMOVQ F0, (R3) // o_row[0] = O, lanes 0..3
+	FMOVQ F1, 16(R3) // o_row[0] = O, lanes 4..7
+	FMOVQ F2, 32(R3) // o_row[0] = O, lanes 8..11
+	FMOVQ F3, 48(R3) // o_row[0] = O, lanes 12..15
+	FMOVQ F4, 64(R3) // o_row[0] = O, lanes 16..19
+	FMOVQ F5, 80(R3) // o_row[0] = O, lanes 20..23
+	FMOVQ F6, 96(R3) // o_row[0] = O, lanes 24..27
+	FMOVQ F7, 112(R3) // o_row[0] = O, lanes 28..31
+	FMOVQ F8, 128(R3) // o_row[0] = O, lanes 32..35
+	FMOVQ F9, 144(R3) // o_row[0] = O, lanes 36..39
+	FMOVQ F10, 160(R3) // o_row[0] = O, lanes 40..43
+	FMOVQ F11, 176(R3) // o_row[0] = O, lanes 44..47
+	FMOVQ F12, 192(R3) // o_row[0] = O, lanes 48..51
+	FMOVQ F13, 208(R3) // o_row[0] = O, lanes 52..55
+	FMOVQ F14, 224(R3) // o_row[0] = O, lanes 56..59
+	FMOVQ F15, 240(R3) // o_row[0] = O, lanes 60..63
+	MOVD  oStride+8(FP), R8 // oStride
+	LSL   $2, R8, R8 // oStride in bytes
+	ADD   R8, R3, R3 // o_row += oStride
+	ADD   $4, R6, R6 // row += 4
+	SUB   $1, R7, R7 // rows += -1
+	CMP   $1, R7 // rows >= 1
+	BGE   rows_3 // rows >= 1
+
+rows_end_4:
+	ADD $256, R1, R1 // o += 256
+	ADD $256, R2, R2 // v += 256
+	SUB $64, R0, R0 // cols += -64
+	CMP $64, R0 // cols >= 64
+	BGE cols_1 // cols >= 64
+
+cols_end_2:
+	CMP $16, R0 // cols < 16
+	BLT cols_end_8 // cols < 16
+
+cols_7:
+	MOVD rows+16(FP), R7 // rows
+	MOVD R1, R3 // o_row = o
+	MOVD $0, R6 // row = 0
+	CMP  $1, R7 // rows < 1
+	BLT  rows_end_10 // rows < 1
+
+rows_9:
+	FMOVQ (R3), F0 // O = o_row[0], lanes 0..3
+	FMOVQ 16(R3), F1 // O = o_row[0], lanes 4..7
+	FMOVQ 32(R3), F2 // O = o_row[0], lanes 8..11
+	FMOVQ 48(R3), F3 // O = o_row[0], lanes 12..15
+	MOVD  alpha+32(FP), R8 // alpha
+	MOVD  p+40(FP), R9 // p
+	MOVD  keys+72(FP), R11 // keys
+	ADD   R6, R8, R8 // alpha += row
+	ADD   R6, R9, R9 // p += row
+	MOVD  R2, R10 // v_row = v
+	CMP   $1, R11 // keys < 1
+	BLT   keys_end_12 // keys < 1
+
+keys_11:
+	MOVD  stride+48(FP), R12 // stride
+	MOVD  vStride+64(FP), R13 // vStride
+	LSL   $2, R12, R12 // stride in bytes
+	LSL   $2, R13, R13 // vStride in bytes
+	VLD1R (R8), [V4.S4] // α = all alpha[0]
+	VLD1R (R9), [V5.S4] // p = all p[0]
+	WORD  $0x6e24dc00 // FMUL V0.4S, V0.4S, V4.4S // O = O * α, lanes 0..3
+	WORD  $0x6e24dc21 // FMUL V1.4S, V1.4S, V4.4S // O = O * α, lanes 4..7
+	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // O = O * α, lanes 8..11
+	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // O = O * α, lanes 12..15
+	FMOVQ (R10), F4 // v0 = v_row[0], lanes 0..3
+	FMOVQ 16(R10), F6 // v0 = v_row[0], lanes 4..7
+	FMOVQ 32(R10), F7 // v0 = v_row[0], lanes 8..11
+	FMOVQ 48(R10), F8 // v0 = v_row[0], lanes 12..15
+	VFMLA V5.S4, V4.S4, V0.S4 // O.0 += v0 * p, lanes 0..3
+	VFMLA V5.S4, V6.S4, V1.S4 // O.0 += v0 * p, lanes 4..7
+	VFMLA V5.S4, V7.S4, V2.S4 // O.0 += v0 * p, lanes 8..11
+	VFMLA V5.S4, V8.S4, V3.S4 // O.0 += v0 * p, lanes 12..15
+	ADD   R12, R8, R8 // alpha += stride
+	ADD   R12, R9, R9 // p += stride
+	ADD   R13, R10, R10 // v_row += vStride
+	SUB   $1, R11, R11 // keys += -1
+	CMP   $1, R11 // keys >= 1
+	BGE   keys_11 // keys >= 1
+
+keys_end_12:
+	FMOVQ F0, (R3) // o_row[0] = O, lanes 0..3
+	FMOVQ F1, 16(R3) // o_row[0] = O, lanes 4..7
+	FMOVQ F2, 32(R3) // o_row[0] = O, lanes 8..11
+	FMOVQ F3, 48(R3) // o_row[0] = O, lanes 12..15
+	MOVD  oStride+8(FP), R8 // oStride
+	LSL   $2, R8, R8 // oStride in bytes
+	ADD   R8, R3, R3 // o_row += oStride
+	ADD   $4, R6, R6 // row += 4
+	SUB   $1, R7, R7 // rows += -1
+	CMP   $1, R7 // rows >= 1
+	BGE   rows_9 // rows >= 1
+
+rows_end_10:
+	ADD $64, R1, R1 // o += 64
+	ADD $64, R2, R2 // v += 64
+	SUB $16, R0, R0 // cols += -16
+	CMP $16, R0 // cols >= 16
+	BGE cols_7 // cols >= 16
+
+cols_end_8:
+	RET
+
 // func closeRowsNEON(sum *float32, l *float32, rows int)
 TEXT ·closeRowsNEON(SB), NOSPLIT, $0-24
 	MOVD sum+0(FP), R0 // sum

@@ -20,6 +20,8 @@ func oddCases() []oddCase {
 	var l oddList
 	l.shapes()
 	l.options()
+	l.masks()
+	l.scores()
 	l.values()
 	l.pieces()
 	l.batches()

@@ -156,6 +156,35 @@ var kernels = append([]kernel{
 			return 0
 		}
 	}},
+	{"ColumnMax", 9, func(d *draw, n int) call {
+		n *= 16
+		s := d.in("s", d.matrix(d.upTo(5), n), d.Float32)
+		max := d.out("max", vector(n), d.maximum, anyZero)
+		alpha, shift := d.out("alpha", vector(n), d.Float32, exact), d.out("shift", vector(n), d.Float32, anyZero)
+		sums := d.out("l", d.matrix(d.upTo(16), n), d.sum, exact)
+		return func(l isa.Level) float32 {
+			asm.ColumnMax(l, s.Ptr(), s.Stride, s.Rows, n, max.Ptr(), alpha.Ptr(), shift.Ptr(), sums.Ptr(), sums.Stride, sums.Rows)
+			return 0
+		}
+	}},
+	{"ColumnExp", 9, func(d *draw, n int) call {
+		n *= 16
+		max := d.maximum()
+		s, shift := d.out("s", vector(n), d.below(max), exact), d.in("shift", vector(n), func() float32 { return max })
+		sums := d.out("l", vector(n), d.sum, exact)
+		return func(l isa.Level) float32 { asm.ColumnExp(l, s.Ptr(), shift.Ptr(), sums.Ptr(), n); return 0 }
+	}},
+	{"ScaleAdd", 11, func(d *draw, n int) call {
+		rows, keys := d.upTo(18), d.IntN(5)
+		n *= 16
+		o, v := d.out("o", d.matrix(rows, n), d.Float32, exact), d.in("v", d.matrix(keys, n), d.Float32)
+		m := d.matrix(keys, rows)
+		alpha, p := d.in("alpha", m, d.Float32), d.in("p", m, d.Float32)
+		return func(l isa.Level) float32 {
+			asm.ScaleAdd(l, o.Ptr(), o.Stride, rows, n, alpha.Ptr(), p.Ptr(), p.Stride, v.Ptr(), v.Stride, keys)
+			return 0
+		}
+	}},
 	{"CloseRows", 20, func(d *draw, n int) call {
 		sum, lanes := d.out("sum", vector(n), d.Float32, exact), d.in("l", vector(16*n), d.Float32)
 		return func(l isa.Level) float32 { asm.CloseRows(l, sum.Ptr(), lanes.Ptr(), n); return 0 }

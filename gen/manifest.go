@@ -101,6 +101,21 @@ var manifest = append([]kernel{
 		Doc:  "is s = max(s + factor·bias + slope·(first[r]+numbers[c]), lowest)·unit, each step rounded once, and -Inf where the bias is -Inf; rows of s are read and written, and numbers read, up to the next multiple of 16.",
 		Text: biasTile,
 	}, {
+		Name: "ColumnMax",
+		Sig:  "func(s *float32, stride, keys, cols int, max, alpha, shift, l *float32, lStride, lRows int)",
+		Doc:  "begins a block of the online softmax of cols queries, a multiple of 16, each a column of s with a row for each key: max is updated, alpha and shift written, and the rows of l multiplied by alpha.",
+		Text: columnMax,
+	}, {
+		Name: "ColumnExp",
+		Sig:  "func(s, shift, l *float32, n int)",
+		Doc:  "is s = 2^(s-shift) and l += s for n columns, a multiple of 16.",
+		Text: columnExp,
+	}, {
+		Name: "ScaleAdd",
+		Sig:  "func(o *float32, oStride, rows, cols int, alpha, p *float32, stride int, v *float32, vStride, keys int)",
+		Doc:  "is o[r] = o[r]·alpha[k][r] + p[k][r]·v[k] for one key k after the other, cols a multiple of 16.",
+		Text: scaleAdd,
+	}, {
 		Name: "CloseRows",
 		Sig:  "func(sum, l *float32, rows int)",
 		Doc:  "reduces the 16 lanes of each row of l to one sum.",

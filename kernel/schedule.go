@@ -69,6 +69,8 @@ func (p *Plan) prepare() {
 		s.groups, s.tiles = 0, 1
 	}
 	s.rows = roundUp((rows+s.tiles-1)/s.tiles, rowTile)
+	most := s.rows
+	p.eachStrided(func(d strides) { s.tiles, most = max(s.tiles, d.tiles()), max(most, d.rows(p.group)) })
 	if cap(s.done) < s.groups {
 		s.done = make([]atomic.Int32, s.groups)
 	}
@@ -77,7 +79,7 @@ func (p *Plan) prepare() {
 	workers := p.workerCount(s.groups * s.tiles)
 	p.workers = extend(p.workers, workers, func() *worker { return new(worker) })
 	for _, w := range p.workers {
-		w.size(p, shape, s.rows, s.tiles == 1)
+		w.size(p, shape, most, s.tiles == 1)
 	}
 	slots := 0
 	switch {
@@ -88,6 +90,12 @@ func (p *Plan) prepare() {
 		slots = min(s.groups, 2+workers/s.tiles)
 	}
 	p.slots = extend(p.slots, slots, func() *slot { return &slot{schedule: s} })
+	p.eachStrided(func(d strides) {
+		for _, w := range p.workers {
+			w.far.size(d, shape, p.group)
+			w.closed.size(most, w.valuePitch)
+		}
+	})
 	for _, slot := range p.slots {
 		blocks := (keys + blockKeys - 1) / blockKeys
 		slot.size(blocks, shape.Dim, shape.ValueDim)
@@ -167,12 +175,17 @@ func (s *schedule) work(p *Plan, w *worker) {
 			return
 		}
 		seq := &p.sequences[g/p.shape.KVHeads]
-		r0, rows := (s.tiles-1-number)*s.rows, seq.queries*p.group // the last rows see the most keys
-		if r0 < rows {
-			w.task = tile{p, &p.tensors, seq, g % p.shape.KVHeads, r0, min(r0+s.rows, rows), s.epoch + uint64(g), packing{}, 0}
-			if len(p.slots) > 0 {
-				w.task.keys = p.slots[g%len(p.slots)]
+		w.task = tile{p, &p.tensors, seq, g % p.shape.KVHeads, 0, seq.queries * p.group, s.epoch + uint64(g), packing{}, 0}
+		if len(p.slots) > 0 {
+			w.task.keys = p.slots[g%len(p.slots)]
+		}
+		if d, ok := p.strides(seq, w.task.kvHead); ok {
+			if number < d.tiles() {
+				w.far.begin(d, &w.task, number)
+				w.runStrided()
 			}
+		} else if r0 := (s.tiles - 1 - number) * s.rows; r0 < w.task.r1 { // the last rows see the most keys
+			w.task.r0, w.task.r1 = r0, min(r0+s.rows, w.task.r1)
 			w.run(&w.task)
 		}
 		s.done[g].Add(1)

@@ -116,6 +116,9 @@ func (p *Plan) bindScores() error {
 			if err != nil {
 				return err
 			}
+			if far := p.opts.ALiBi.Offset; far != nil {
+				offset = far[s.index] // which has not been cut
+			}
 			if offset < -maxSize || offset > maxSize || s.keyOffset+s.keys > maxSize {
 				return argument(ErrOption, "Options.ALiBi", "has positions %d to %d and offset %d, want at most %d", s.keyOffset, s.keyOffset+s.keys, offset, maxSize)
 			}

@@ -99,6 +99,7 @@ type worker struct {
 	sinks, nothing    []float32   // state of a few rows' sinks
 	bits              [][2]uint64 // by row: the keys of the block at hand that it sees
 	blk               block
+	far               stridedTile
 }
 
 // state is the online softmax of the rows of a tile: maximum, sum over 16 lanes, sum, and O, not yet
@@ -298,7 +299,7 @@ func (w *worker) finish(t *tile, s *state) {
 	if lse == nil {
 		return
 	}
-	asm.LogSumRows(w.level, at(w.lse, 0), at(s.max, 0), at(s.sum, 0), t.r1-t.r0)
+	asm.LogSumRows(w.level, at(w.lse, 0), at(s.max, t.row), at(s.sum, t.row), t.r1-t.r0)
 	for r := t.r0; r < t.r1; r++ {
 		lse[(t.seq.batch*t.p.shape.Heads+t.head(r))*t.p.shape.Queries+t.position(r)] = w.lse[r-t.r0]
 	}

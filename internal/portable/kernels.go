@@ -278,6 +278,45 @@ func BiasTile(s *float32, stride int, bias *float32, biasStride, rows, cols int,
 	}
 }
 
+// ColumnMax is the kernel of that name.
+func ColumnMax(s *float32, stride, keys, cols int, max, alpha, shift, l *float32, lStride, lRows int) {
+	ms, as, subs := at(max, 0, cols), at(alpha, 0, cols), at(shift, 0, cols)
+	for c := range cols {
+		old, best := ms[c], ms[c]
+		for k := range keys {
+			best = larger(best, at(s, k*stride+c, 1)[0])
+		}
+		ms[c] = best + 0
+		subs[c] = guarded(ms[c])
+		as[c] = Exp2(old - subs[c])
+		for r := range lRows {
+			at(l, r*lStride+c, 1)[0] *= as[c]
+		}
+	}
+}
+
+// ColumnExp is the kernel of that name.
+func ColumnExp(s, shift, l *float32, n int) {
+	row, subs, sums := at(s, 0, n), at(shift, 0, n), at(l, 0, n)
+	for c := range row {
+		row[c] = Exp2(row[c] - subs[c])
+		sums[c] += row[c]
+	}
+}
+
+// ScaleAdd is the kernel of that name.
+func ScaleAdd(o *float32, oStride, rows, cols int, alpha, p *float32, stride int, v *float32, vStride, keys int) {
+	for r := range rows {
+		out := at(o, r*oStride, cols)
+		for k := range keys {
+			a, weight := at(alpha, k*stride+r, 1)[0], at(p, k*stride+r, 1)[0]
+			for c, x := range at(v, k*vStride, cols) {
+				out[c] = FMA(weight, x, float32(out[c]*a))
+			}
+		}
+	}
+}
+
 // CloseRows is the kernel of that name.
 func CloseRows(sum, l *float32, rows int) {
 	for r := range rows {
