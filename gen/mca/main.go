@@ -50,7 +50,7 @@ func main() {
 	log.SetFlags(0)
 	log.SetPrefix("mca: ")
 	version := flag.String("llvm", "-19", "suffix of the names of LLVM's tools")
-	least := flag.Int("fma", 24, "fewest fused multiply-adds of a loop worth showing")
+	all := flag.Bool("all", false, "show every loop with a fused multiply-add, not only those at least half as long as the longest of their kernel")
 	flag.Parse()
 	dir, err := os.MkdirTemp("", "mca")
 	check(err)
@@ -69,8 +69,13 @@ func main() {
 				if (isa == "NEON") != (arch == "arm64") {
 					continue
 				}
-				for _, loop := range loops(*version, program, kernel+isa) {
-					if loop.fma < *least {
+				found := loops(*version, program, kernel+isa)
+				longest := 0
+				for _, loop := range found {
+					longest = max(longest, loop.fma)
+				}
+				for _, loop := range found {
+					if loop.fma == 0 || !*all && 2*loop.fma < longest {
 						continue
 					}
 					for _, c := range cpus[arch] {
