@@ -3565,6 +3565,421 @@ less_5:
 	VZEROUPPER
 	RET
 
+// func widenBF16AVX2(dst *float32, src *uint16, n int)
+TEXT ·widenBF16AVX2(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), AX // dst
+	MOVQ src+8(FP), CX // src
+	MOVQ n+16(FP), DX // n
+	CMPQ DX, $+16 // n < 16
+	JLT  vectors_end_2 // n < 16
+
+vectors_1:
+	VPMOVZXWD (CX), Y0 // x = bfloat16 of src[0]
+	VPSLLD    $0x10, Y0, Y0 // x = bfloat16 of src[0]
+	VPMOVZXWD 16(CX), Y1 // x = bfloat16 of src[0]
+	VPSLLD    $0x10, Y1, Y1 // x = bfloat16 of src[0]
+	VMOVUPS   Y0, (AX) // dst[0] = x, lanes 0..7
+	VMOVUPS   Y1, 32(AX) // dst[0] = x, lanes 8..15
+	ADDQ      $+32, CX // src += 32
+	ADDQ      $+64, AX // dst += 64
+	SUBQ      $+16, DX // n += -16
+	CMPQ      DX, $+16 // n >= 16
+	JGE       vectors_1 // n >= 16
+
+vectors_end_2:
+	CMPQ    DX, $+1 // n < 1
+	JLT     less_3 // n < 1
+	LEAQ    (CX)(DX*2), BX // x = bfloat16 of src[0], n lanes
+	XORL    SI, SI // x = bfloat16 of src[0], n lanes
+	TESTB   $0x01, DL // x = bfloat16 of src[0], n lanes
+	JEQ     no_piece_4 // x = bfloat16 of src[0], n lanes
+	SUBQ    $+2, BX // x = bfloat16 of src[0], n lanes
+	MOVWLZX (BX), DI // x = bfloat16 of src[0], n lanes
+	SHLQ    $0x10, SI // x = bfloat16 of src[0], n lanes
+	ORQ     DI, SI // x = bfloat16 of src[0], n lanes
+
+no_piece_4:
+	TESTB $0x02, DL // x = bfloat16 of src[0], n lanes
+	JEQ   no_piece_5 // x = bfloat16 of src[0], n lanes
+	SUBQ  $+4, BX // x = bfloat16 of src[0], n lanes
+	MOVL  (BX), DI // x = bfloat16 of src[0], n lanes
+	SHLQ  $0x20, SI // x = bfloat16 of src[0], n lanes
+	ORQ   DI, SI // x = bfloat16 of src[0], n lanes
+
+no_piece_5:
+	VMOVQ       SI, X2 // x = bfloat16 of src[0], n lanes
+	TESTB       $0x04, DL // x = bfloat16 of src[0], n lanes
+	JEQ         no_piece_6 // x = bfloat16 of src[0], n lanes
+	SUBQ        $+8, BX // x = bfloat16 of src[0], n lanes
+	VMOVQ       (BX), X0 // x = bfloat16 of src[0], n lanes
+	VPUNPCKLQDQ X2, X0, X2 // x = bfloat16 of src[0], n lanes
+
+no_piece_6:
+	TESTB       $0x08, DL // x = bfloat16 of src[0], n lanes
+	JEQ         no_piece_7 // x = bfloat16 of src[0], n lanes
+	VMOVDQU     (CX), X3 // x = bfloat16 of src[0], n lanes
+	VINSERTI128 $0x01, X2, Y3, Y2 // x = bfloat16 of src[0], n lanes
+
+no_piece_7:
+	VPMOVZXWD    X2, Y0 // x = bfloat16 of src[0], n lanes
+	VPSLLD       $0x10, Y0, Y0 // x = bfloat16 of src[0], n lanes
+	VEXTRACTI128 $0x01, Y2, X2 // x = bfloat16 of src[0], n lanes
+	VPMOVZXWD    X2, Y1 // x = bfloat16 of src[0], n lanes
+	VPSLLD       $0x10, Y1, Y1 // x = bfloat16 of src[0], n lanes
+	LEAQ         tail_window<>+0(SB), CX // first n lanes
+	MOVQ         $+16, BX // first n lanes
+	SUBQ         DX, BX // first n lanes
+	VMOVUPS      (CX)(BX*4), Y2 // first n lanes
+	VMOVUPS      32(CX)(BX*4), Y3 // first n lanes
+	VMASKMOVPS   Y0, Y2, (AX) // dst[0] = x, n lanes
+	VMASKMOVPS   Y1, Y3, 32(AX) // dst[0] = x, n lanes
+
+less_3:
+	VZEROUPPER
+	RET
+
+// func widenF16AVX2(dst *float32, src *uint16, n int)
+TEXT ·widenF16AVX2(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), AX // dst
+	MOVQ src+8(FP), CX // src
+	MOVQ n+16(FP), DX // n
+	CMPQ DX, $+16 // n < 16
+	JLT  vectors_end_2 // n < 16
+
+vectors_1:
+	VCVTPH2PS (CX), Y0 // x = float16 of src[0]
+	VCVTPH2PS 16(CX), Y1 // x = float16 of src[0]
+	VMOVUPS   Y0, (AX) // dst[0] = x, lanes 0..7
+	VMOVUPS   Y1, 32(AX) // dst[0] = x, lanes 8..15
+	ADDQ      $+32, CX // src += 32
+	ADDQ      $+64, AX // dst += 64
+	SUBQ      $+16, DX // n += -16
+	CMPQ      DX, $+16 // n >= 16
+	JGE       vectors_1 // n >= 16
+
+vectors_end_2:
+	CMPQ    DX, $+1 // n < 1
+	JLT     less_3 // n < 1
+	LEAQ    (CX)(DX*2), BX // x = float16 of src[0], n lanes
+	XORL    SI, SI // x = float16 of src[0], n lanes
+	TESTB   $0x01, DL // x = float16 of src[0], n lanes
+	JEQ     no_piece_4 // x = float16 of src[0], n lanes
+	SUBQ    $+2, BX // x = float16 of src[0], n lanes
+	MOVWLZX (BX), DI // x = float16 of src[0], n lanes
+	SHLQ    $0x10, SI // x = float16 of src[0], n lanes
+	ORQ     DI, SI // x = float16 of src[0], n lanes
+
+no_piece_4:
+	TESTB $0x02, DL // x = float16 of src[0], n lanes
+	JEQ   no_piece_5 // x = float16 of src[0], n lanes
+	SUBQ  $+4, BX // x = float16 of src[0], n lanes
+	MOVL  (BX), DI // x = float16 of src[0], n lanes
+	SHLQ  $0x20, SI // x = float16 of src[0], n lanes
+	ORQ   DI, SI // x = float16 of src[0], n lanes
+
+no_piece_5:
+	VMOVQ       SI, X2 // x = float16 of src[0], n lanes
+	TESTB       $0x04, DL // x = float16 of src[0], n lanes
+	JEQ         no_piece_6 // x = float16 of src[0], n lanes
+	SUBQ        $+8, BX // x = float16 of src[0], n lanes
+	VMOVQ       (BX), X0 // x = float16 of src[0], n lanes
+	VPUNPCKLQDQ X2, X0, X2 // x = float16 of src[0], n lanes
+
+no_piece_6:
+	TESTB       $0x08, DL // x = float16 of src[0], n lanes
+	JEQ         no_piece_7 // x = float16 of src[0], n lanes
+	VMOVDQU     (CX), X3 // x = float16 of src[0], n lanes
+	VINSERTI128 $0x01, X2, Y3, Y2 // x = float16 of src[0], n lanes
+
+no_piece_7:
+	VCVTPH2PS    X2, Y0 // x = float16 of src[0], n lanes
+	VEXTRACTI128 $0x01, Y2, X2 // x = float16 of src[0], n lanes
+	VCVTPH2PS    X2, Y1 // x = float16 of src[0], n lanes
+	LEAQ         tail_window<>+0(SB), CX // first n lanes
+	MOVQ         $+16, BX // first n lanes
+	SUBQ         DX, BX // first n lanes
+	VMOVUPS      (CX)(BX*4), Y2 // first n lanes
+	VMOVUPS      32(CX)(BX*4), Y3 // first n lanes
+	VMASKMOVPS   Y0, Y2, (AX) // dst[0] = x, n lanes
+	VMASKMOVPS   Y1, Y3, 32(AX) // dst[0] = x, n lanes
+
+less_3:
+	VZEROUPPER
+	RET
+
+// func widenInt8AVX2(dst *float32, src *int8, n int)
+TEXT ·widenInt8AVX2(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), AX // dst
+	MOVQ src+8(FP), CX // src
+	MOVQ n+16(FP), DX // n
+	CMPQ DX, $+16 // n < 16
+	JLT  vectors_end_2 // n < 16
+
+vectors_1:
+	VPMOVSXBD (CX), Y0 // x = int8 of src[0]
+	VCVTDQ2PS Y0, Y0 // x = int8 of src[0]
+	VPMOVSXBD 8(CX), Y1 // x = int8 of src[0]
+	VCVTDQ2PS Y1, Y1 // x = int8 of src[0]
+	VMOVUPS   Y0, (AX) // dst[0] = x, lanes 0..7
+	VMOVUPS   Y1, 32(AX) // dst[0] = x, lanes 8..15
+	ADDQ      $+16, CX // src += 16
+	ADDQ      $+64, AX // dst += 64
+	SUBQ      $+16, DX // n += -16
+	CMPQ      DX, $+16 // n >= 16
+	JGE       vectors_1 // n >= 16
+
+vectors_end_2:
+	CMPQ    DX, $+1 // n < 1
+	JLT     less_3 // n < 1
+	LEAQ    (CX)(DX*1), BX // x = int8 of src[0], n lanes
+	XORL    SI, SI // x = int8 of src[0], n lanes
+	TESTB   $0x01, DL // x = int8 of src[0], n lanes
+	JEQ     no_piece_4 // x = int8 of src[0], n lanes
+	SUBQ    $+1, BX // x = int8 of src[0], n lanes
+	MOVBLZX (BX), SI // x = int8 of src[0], n lanes
+
+no_piece_4:
+	TESTB   $0x02, DL // x = int8 of src[0], n lanes
+	JEQ     no_piece_5 // x = int8 of src[0], n lanes
+	SUBQ    $+2, BX // x = int8 of src[0], n lanes
+	MOVWLZX (BX), DI // x = int8 of src[0], n lanes
+	SHLQ    $0x10, SI // x = int8 of src[0], n lanes
+	ORQ     DI, SI // x = int8 of src[0], n lanes
+
+no_piece_5:
+	TESTB $0x04, DL // x = int8 of src[0], n lanes
+	JEQ   no_piece_6 // x = int8 of src[0], n lanes
+	SUBQ  $+4, BX // x = int8 of src[0], n lanes
+	MOVL  (BX), DI // x = int8 of src[0], n lanes
+	SHLQ  $0x20, SI // x = int8 of src[0], n lanes
+	ORQ   DI, SI // x = int8 of src[0], n lanes
+
+no_piece_6:
+	VMOVQ       SI, X0 // x = int8 of src[0], n lanes
+	TESTB       $0x08, DL // x = int8 of src[0], n lanes
+	JEQ         no_piece_7 // x = int8 of src[0], n lanes
+	SUBQ        $+8, BX // x = int8 of src[0], n lanes
+	VMOVQ       (BX), X1 // x = int8 of src[0], n lanes
+	VPUNPCKLQDQ X0, X1, X0 // x = int8 of src[0], n lanes
+
+no_piece_7:
+	TESTB       $0x10, DL // x = int8 of src[0], n lanes
+	JEQ         no_piece_8 // x = int8 of src[0], n lanes
+	VMOVDQU     (CX), X2 // x = int8 of src[0], n lanes
+	VINSERTI128 $0x01, X0, Y2, Y0 // x = int8 of src[0], n lanes
+
+no_piece_8:
+	VPMOVSXBD  X0, Y1 // x = int8 of src[0], n lanes
+	VCVTDQ2PS  Y1, Y1 // x = int8 of src[0], n lanes
+	VPSRLDQ    $0x08, X0, X0 // x = int8 of src[0], n lanes
+	VPMOVSXBD  X0, Y0 // x = int8 of src[0], n lanes
+	VCVTDQ2PS  Y0, Y0 // x = int8 of src[0], n lanes
+	LEAQ       tail_window<>+0(SB), CX // first n lanes
+	MOVQ       $+16, BX // first n lanes
+	SUBQ       DX, BX // first n lanes
+	VMOVUPS    (CX)(BX*4), Y2 // first n lanes
+	VMOVUPS    32(CX)(BX*4), Y3 // first n lanes
+	VMASKMOVPS Y1, Y2, (AX) // dst[0] = x, n lanes
+	VMASKMOVPS Y0, Y3, 32(AX) // dst[0] = x, n lanes
+
+less_3:
+	VZEROUPPER
+	RET
+
+// func narrowBF16AVX2(dst *uint16, src *float32, n int)
+TEXT ·narrowBF16AVX2(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), AX // dst
+	MOVQ src+8(FP), CX // src
+	MOVQ n+16(FP), DX // n
+	CMPQ DX, $+16 // n < 16
+	JLT  vectors_end_2 // n < 16
+
+vectors_1:
+	VMOVUPS   (CX), Y0 // x = src[0], lanes 0..7
+	VMOVUPS   32(CX), Y1 // x = src[0], lanes 8..15
+	VPSRAD    $0x10, Y0, Y2 // rounded = x >> 16, lanes 0..7
+	VPSRAD    $0x10, Y1, Y3 // rounded = x >> 16, lanes 8..15
+	VPAND     x8_00000001<>+0(SB), Y2, Y2 // rounded = rounded & 1, lanes 0..7
+	VPAND     x8_00000001<>+0(SB), Y3, Y3 // rounded = rounded & 1, lanes 8..15
+	VPADDD    Y0, Y2, Y2 // rounded = rounded + (int) x, lanes 0..7
+	VPADDD    Y1, Y3, Y3 // rounded = rounded + (int) x, lanes 8..15
+	VPADDD    x8_00007fff<>+0(SB), Y2, Y2 // rounded = rounded + (int) half - 1, lanes 0..7
+	VPADDD    x8_00007fff<>+0(SB), Y3, Y3 // rounded = rounded + (int) half - 1, lanes 8..15
+	VCMPPS    $0x00, Y0, Y0, Y4 // number = x == x, lanes 0..7
+	VCMPPS    $0x00, Y1, Y1, Y5 // number = x == x, lanes 8..15
+	VPOR      x8_00400000<>+0(SB), Y0, Y0 // x = x | quiet, lanes 0..7
+	VPOR      x8_00400000<>+0(SB), Y1, Y1 // x = x | quiet, lanes 8..15
+	VBLENDVPS Y4, Y2, Y0, Y0 // x = number ? rounded : x, lanes 0..7
+	VBLENDVPS Y5, Y3, Y1, Y1 // x = number ? rounded : x, lanes 8..15
+	VPSRLD    $0x10, Y0, Y0 // dst[0] = bfloat16 of x
+	VPSRLD    $0x10, Y1, Y1 // dst[0] = bfloat16 of x
+	VPACKUSDW Y1, Y0, Y0 // dst[0] = bfloat16 of x
+	VPERMQ    $0xd8, Y0, Y0 // dst[0] = bfloat16 of x
+	VMOVDQU   Y0, (AX) // dst[0] = bfloat16 of x
+	ADDQ      $+64, CX // src += 64
+	ADDQ      $+32, AX // dst += 32
+	SUBQ      $+16, DX // n += -16
+	CMPQ      DX, $+16 // n >= 16
+	JGE       vectors_1 // n >= 16
+
+vectors_end_2:
+	CMPQ         DX, $+1 // n < 1
+	JLT          less_3 // n < 1
+	LEAQ         tail_window<>+0(SB), BX // first n lanes
+	MOVQ         $+16, SI // first n lanes
+	SUBQ         DX, SI // first n lanes
+	VMOVUPS      (BX)(SI*4), Y0 // first n lanes
+	VMOVUPS      32(BX)(SI*4), Y1 // first n lanes
+	VMASKMOVPS   (CX), Y0, Y0 // x = src[0], n lanes
+	VMASKMOVPS   32(CX), Y1, Y1 // x = src[0], n lanes
+	VPSRAD       $0x10, Y0, Y2 // rounded = x >> 16, lanes 0..7
+	VPSRAD       $0x10, Y1, Y3 // rounded = x >> 16, lanes 8..15
+	VPAND        x8_00000001<>+0(SB), Y2, Y2 // rounded = rounded & 1, lanes 0..7
+	VPAND        x8_00000001<>+0(SB), Y3, Y3 // rounded = rounded & 1, lanes 8..15
+	VPADDD       Y0, Y2, Y2 // rounded = rounded + (int) x, lanes 0..7
+	VPADDD       Y1, Y3, Y3 // rounded = rounded + (int) x, lanes 8..15
+	VPADDD       x8_00007fff<>+0(SB), Y2, Y2 // rounded = rounded + (int) half - 1, lanes 0..7
+	VPADDD       x8_00007fff<>+0(SB), Y3, Y3 // rounded = rounded + (int) half - 1, lanes 8..15
+	VCMPPS       $0x00, Y0, Y0, Y4 // number = x == x, lanes 0..7
+	VCMPPS       $0x00, Y1, Y1, Y5 // number = x == x, lanes 8..15
+	VPOR         x8_00400000<>+0(SB), Y0, Y0 // x = x | quiet, lanes 0..7
+	VPOR         x8_00400000<>+0(SB), Y1, Y1 // x = x | quiet, lanes 8..15
+	VBLENDVPS    Y4, Y2, Y0, Y0 // x = number ? rounded : x, lanes 0..7
+	VBLENDVPS    Y5, Y3, Y1, Y1 // x = number ? rounded : x, lanes 8..15
+	VPSRLD       $0x10, Y0, Y0 // dst[0] = bfloat16 of x, n lanes
+	VPSRLD       $0x10, Y1, Y1 // dst[0] = bfloat16 of x, n lanes
+	VPACKUSDW    Y1, Y0, Y0 // dst[0] = bfloat16 of x, n lanes
+	VPERMQ       $0xd8, Y0, Y0 // dst[0] = bfloat16 of x, n lanes
+	LEAQ         (AX), AX // dst[0] = bfloat16 of x, n lanes
+	TESTB        $0x08, DL // dst[0] = bfloat16 of x, n lanes
+	JEQ          no_piece_4 // dst[0] = bfloat16 of x, n lanes
+	VMOVDQU      X0, (AX) // dst[0] = bfloat16 of x, n lanes
+	VEXTRACTI128 $0x01, Y0, X0 // dst[0] = bfloat16 of x, n lanes
+	ADDQ         $+16, AX // dst[0] = bfloat16 of x, n lanes
+
+no_piece_4:
+	TESTB   $0x04, DL // dst[0] = bfloat16 of x, n lanes
+	JEQ     no_piece_5 // dst[0] = bfloat16 of x, n lanes
+	VMOVQ   X0, (AX) // dst[0] = bfloat16 of x, n lanes
+	VPSRLDQ $0x08, X0, X0 // dst[0] = bfloat16 of x, n lanes
+	ADDQ    $+8, AX // dst[0] = bfloat16 of x, n lanes
+
+no_piece_5:
+	TESTB   $0x02, DL // dst[0] = bfloat16 of x, n lanes
+	JEQ     no_piece_6 // dst[0] = bfloat16 of x, n lanes
+	VMOVD   X0, (AX) // dst[0] = bfloat16 of x, n lanes
+	VPSRLDQ $0x04, X0, X0 // dst[0] = bfloat16 of x, n lanes
+	ADDQ    $+4, AX // dst[0] = bfloat16 of x, n lanes
+
+no_piece_6:
+	TESTB   $0x01, DL // dst[0] = bfloat16 of x, n lanes
+	JEQ     no_piece_7 // dst[0] = bfloat16 of x, n lanes
+	VPEXTRW $0x00, X0, (AX) // dst[0] = bfloat16 of x, n lanes
+	VPSRLDQ $0x02, X0, X0 // dst[0] = bfloat16 of x, n lanes
+	ADDQ    $+2, AX // dst[0] = bfloat16 of x, n lanes
+
+no_piece_7:
+less_3:
+	VZEROUPPER
+	RET
+
+DATA x8_00000001<>+0(SB)/4, $0x00000001
+DATA x8_00000001<>+4(SB)/4, $0x00000001
+DATA x8_00000001<>+8(SB)/4, $0x00000001
+DATA x8_00000001<>+12(SB)/4, $0x00000001
+DATA x8_00000001<>+16(SB)/4, $0x00000001
+DATA x8_00000001<>+20(SB)/4, $0x00000001
+DATA x8_00000001<>+24(SB)/4, $0x00000001
+DATA x8_00000001<>+28(SB)/4, $0x00000001
+GLOBL x8_00000001<>(SB), RODATA|NOPTR, $32
+
+DATA x8_00007fff<>+0(SB)/4, $0x00007fff
+DATA x8_00007fff<>+4(SB)/4, $0x00007fff
+DATA x8_00007fff<>+8(SB)/4, $0x00007fff
+DATA x8_00007fff<>+12(SB)/4, $0x00007fff
+DATA x8_00007fff<>+16(SB)/4, $0x00007fff
+DATA x8_00007fff<>+20(SB)/4, $0x00007fff
+DATA x8_00007fff<>+24(SB)/4, $0x00007fff
+DATA x8_00007fff<>+28(SB)/4, $0x00007fff
+GLOBL x8_00007fff<>(SB), RODATA|NOPTR, $32
+
+DATA x8_00400000<>+0(SB)/4, $0x00400000
+DATA x8_00400000<>+4(SB)/4, $0x00400000
+DATA x8_00400000<>+8(SB)/4, $0x00400000
+DATA x8_00400000<>+12(SB)/4, $0x00400000
+DATA x8_00400000<>+16(SB)/4, $0x00400000
+DATA x8_00400000<>+20(SB)/4, $0x00400000
+DATA x8_00400000<>+24(SB)/4, $0x00400000
+DATA x8_00400000<>+28(SB)/4, $0x00400000
+GLOBL x8_00400000<>(SB), RODATA|NOPTR, $32
+
+// func narrowF16AVX2(dst *uint16, src *float32, n int)
+TEXT ·narrowF16AVX2(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), AX // dst
+	MOVQ src+8(FP), CX // src
+	MOVQ n+16(FP), DX // n
+	CMPQ DX, $+16 // n < 16
+	JLT  vectors_end_2 // n < 16
+
+vectors_1:
+	VMOVUPS     (CX), Y0 // x = src[0], lanes 0..7
+	VMOVUPS     32(CX), Y1 // x = src[0], lanes 8..15
+	VCVTPS2PH   $0x00, Y0, X2 // dst[0] = float16 of x
+	VCVTPS2PH   $0x00, Y1, X0 // dst[0] = float16 of x
+	VINSERTI128 $0x01, X0, Y2, Y2 // dst[0] = float16 of x
+	VMOVDQU     Y2, (AX) // dst[0] = float16 of x
+	ADDQ        $+64, CX // src += 64
+	ADDQ        $+32, AX // dst += 32
+	SUBQ        $+16, DX // n += -16
+	CMPQ        DX, $+16 // n >= 16
+	JGE         vectors_1 // n >= 16
+
+vectors_end_2:
+	CMPQ         DX, $+1 // n < 1
+	JLT          less_3 // n < 1
+	LEAQ         tail_window<>+0(SB), BX // first n lanes
+	MOVQ         $+16, SI // first n lanes
+	SUBQ         DX, SI // first n lanes
+	VMOVUPS      (BX)(SI*4), Y0 // first n lanes
+	VMOVUPS      32(BX)(SI*4), Y1 // first n lanes
+	VMASKMOVPS   (CX), Y0, Y0 // x = src[0], n lanes
+	VMASKMOVPS   32(CX), Y1, Y1 // x = src[0], n lanes
+	VCVTPS2PH    $0x00, Y0, X3 // dst[0] = float16 of x, n lanes
+	VCVTPS2PH    $0x00, Y1, X0 // dst[0] = float16 of x, n lanes
+	VINSERTI128  $0x01, X0, Y3, Y3 // dst[0] = float16 of x, n lanes
+	LEAQ         (AX), AX // dst[0] = float16 of x, n lanes
+	TESTB        $0x08, DL // dst[0] = float16 of x, n lanes
+	JEQ          no_piece_4 // dst[0] = float16 of x, n lanes
+	VMOVDQU      X3, (AX) // dst[0] = float16 of x, n lanes
+	VEXTRACTI128 $0x01, Y3, X3 // dst[0] = float16 of x, n lanes
+	ADDQ         $+16, AX // dst[0] = float16 of x, n lanes
+
+no_piece_4:
+	TESTB   $0x04, DL // dst[0] = float16 of x, n lanes
+	JEQ     no_piece_5 // dst[0] = float16 of x, n lanes
+	VMOVQ   X3, (AX) // dst[0] = float16 of x, n lanes
+	VPSRLDQ $0x08, X3, X3 // dst[0] = float16 of x, n lanes
+	ADDQ    $+8, AX // dst[0] = float16 of x, n lanes
+
+no_piece_5:
+	TESTB   $0x02, DL // dst[0] = float16 of x, n lanes
+	JEQ     no_piece_6 // dst[0] = float16 of x, n lanes
+	VMOVD   X3, (AX) // dst[0] = float16 of x, n lanes
+	VPSRLDQ $0x04, X3, X3 // dst[0] = float16 of x, n lanes
+	ADDQ    $+4, AX // dst[0] = float16 of x, n lanes
+
+no_piece_6:
+	TESTB   $0x01, DL // dst[0] = float16 of x, n lanes
+	JEQ     no_piece_7 // dst[0] = float16 of x, n lanes
+	VPEXTRW $0x00, X3, (AX) // dst[0] = float16 of x, n lanes
+	VPSRLDQ $0x02, X3, X3 // dst[0] = float16 of x, n lanes
+	ADDQ    $+2, AX // dst[0] = float16 of x, n lanes
+
+no_piece_7:
+less_3:
+	VZEROUPPER
+	RET
+
 // func peakFMAAVX2(n int) float32
 TEXT ·peakFMAAVX2(SB), NOSPLIT, $0-12
 	MOVQ   n+0(FP), AX // n

@@ -4195,6 +4195,203 @@ less_5:
 	VZEROUPPER
 	RET
 
+// func widenBF16AVX512(dst *float32, src *uint16, n int)
+TEXT ·widenBF16AVX512(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), AX // dst
+	MOVQ src+8(FP), CX // src
+	MOVQ n+16(FP), DX // n
+	CMPQ DX, $+16 // n < 16
+	JLT  vectors_end_2 // n < 16
+
+vectors_1:
+	VPMOVZXWD (CX), Z0 // x = bfloat16 of src[0]
+	VPSLLD    $0x10, Z0, Z0 // x = bfloat16 of src[0]
+	VMOVUPS   Z0, (AX) // dst[0] = x
+	ADDQ      $+32, CX // src += 32
+	ADDQ      $+64, AX // dst += 64
+	SUBQ      $+16, DX // n += -16
+	CMPQ      DX, $+16 // n >= 16
+	JGE       vectors_1 // n >= 16
+
+vectors_end_2:
+	CMPQ        DX, $+1 // n < 1
+	JLT         less_3 // n < 1
+	MOVQ        $-1, BX // first n lanes
+	BZHIQ       DX, BX, BX // first n lanes
+	KMOVW       BX, K1 // first n lanes
+	VPMOVZXWD.Z (CX), K1, Z0 // x = bfloat16 of src[0], n lanes
+	VPSLLD      $0x10, Z0, Z0 // x = bfloat16 of src[0], n lanes
+	MOVQ        $-1, CX // first n lanes
+	BZHIQ       DX, CX, CX // first n lanes
+	KMOVW       CX, K1 // first n lanes
+	VMOVUPS     Z0, K1, (AX) // dst[0] = x, n lanes
+
+less_3:
+	VZEROUPPER
+	RET
+
+// func widenF16AVX512(dst *float32, src *uint16, n int)
+TEXT ·widenF16AVX512(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), AX // dst
+	MOVQ src+8(FP), CX // src
+	MOVQ n+16(FP), DX // n
+	CMPQ DX, $+16 // n < 16
+	JLT  vectors_end_2 // n < 16
+
+vectors_1:
+	VCVTPH2PS (CX), Z0 // x = float16 of src[0]
+	VMOVUPS   Z0, (AX) // dst[0] = x
+	ADDQ      $+32, CX // src += 32
+	ADDQ      $+64, AX // dst += 64
+	SUBQ      $+16, DX // n += -16
+	CMPQ      DX, $+16 // n >= 16
+	JGE       vectors_1 // n >= 16
+
+vectors_end_2:
+	CMPQ        DX, $+1 // n < 1
+	JLT         less_3 // n < 1
+	MOVQ        $-1, BX // first n lanes
+	BZHIQ       DX, BX, BX // first n lanes
+	KMOVW       BX, K1 // first n lanes
+	VCVTPH2PS.Z (CX), K1, Z0 // x = float16 of src[0], n lanes
+	MOVQ        $-1, CX // first n lanes
+	BZHIQ       DX, CX, CX // first n lanes
+	KMOVW       CX, K1 // first n lanes
+	VMOVUPS     Z0, K1, (AX) // dst[0] = x, n lanes
+
+less_3:
+	VZEROUPPER
+	RET
+
+// func widenInt8AVX512(dst *float32, src *int8, n int)
+TEXT ·widenInt8AVX512(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), AX // dst
+	MOVQ src+8(FP), CX // src
+	MOVQ n+16(FP), DX // n
+	CMPQ DX, $+16 // n < 16
+	JLT  vectors_end_2 // n < 16
+
+vectors_1:
+	VPMOVSXBD (CX), Z0 // x = int8 of src[0]
+	VCVTDQ2PS Z0, Z0 // x = int8 of src[0]
+	VMOVUPS   Z0, (AX) // dst[0] = x
+	ADDQ      $+16, CX // src += 16
+	ADDQ      $+64, AX // dst += 64
+	SUBQ      $+16, DX // n += -16
+	CMPQ      DX, $+16 // n >= 16
+	JGE       vectors_1 // n >= 16
+
+vectors_end_2:
+	CMPQ        DX, $+1 // n < 1
+	JLT         less_3 // n < 1
+	MOVQ        $-1, BX // first n lanes
+	BZHIQ       DX, BX, BX // first n lanes
+	KMOVW       BX, K1 // first n lanes
+	VPMOVSXBD.Z (CX), K1, Z0 // x = int8 of src[0], n lanes
+	VCVTDQ2PS   Z0, Z0 // x = int8 of src[0], n lanes
+	MOVQ        $-1, CX // first n lanes
+	BZHIQ       DX, CX, CX // first n lanes
+	KMOVW       CX, K1 // first n lanes
+	VMOVUPS     Z0, K1, (AX) // dst[0] = x, n lanes
+
+less_3:
+	VZEROUPPER
+	RET
+
+// func narrowBF16AVX512(dst *uint16, src *float32, n int)
+TEXT ·narrowBF16AVX512(SB), NOSPLIT, $0-24
+	MOVQ         dst+0(FP), AX // dst
+	MOVQ         src+8(FP), CX // src
+	MOVQ         n+16(FP), DX // n
+	VBROADCASTSS x1_00000001<>+0(SB), Z0 // 1
+	VBROADCASTSS x1_00007fff<>+0(SB), Z1 // half - 1
+	VBROADCASTSS x1_00400000<>+0(SB), Z2 // quiet
+	CMPQ         DX, $+16 // n < 16
+	JLT          vectors_end_2 // n < 16
+
+vectors_1:
+	VMOVUPS   (CX), Z3 // x = src[0]
+	VPSRAD    $0x10, Z3, Z4 // rounded = x >> 16
+	VPANDD    Z0, Z4, Z4 // rounded = rounded & 1
+	VPADDD    Z3, Z4, Z4 // rounded = rounded + (int) x
+	VPADDD    Z1, Z4, Z4 // rounded = rounded + (int) half - 1
+	VCMPPS    $0x00, Z3, Z3, K1 // number = x == x
+	VPORD     Z2, Z3, Z3 // x = x | quiet
+	VBLENDMPS Z4, Z3, K1, Z3 // x = number ? rounded : x
+	VPSRLD    $0x10, Z3, Z3 // dst[0] = bfloat16 of x
+	VPMOVDW   Z3, (AX) // dst[0] = bfloat16 of x
+	ADDQ      $+64, CX // src += 64
+	ADDQ      $+32, AX // dst += 32
+	SUBQ      $+16, DX // n += -16
+	CMPQ      DX, $+16 // n >= 16
+	JGE       vectors_1 // n >= 16
+
+vectors_end_2:
+	CMPQ      DX, $+1 // n < 1
+	JLT       less_3 // n < 1
+	MOVQ      $-1, BX // first n lanes
+	BZHIQ     DX, BX, BX // first n lanes
+	KMOVW     BX, K1 // first n lanes
+	VMOVUPS.Z (CX), K1, Z3 // x = src[0], n lanes
+	VPSRAD    $0x10, Z3, Z4 // rounded = x >> 16
+	VPANDD    Z0, Z4, Z4 // rounded = rounded & 1
+	VPADDD    Z3, Z4, Z4 // rounded = rounded + (int) x
+	VPADDD    Z1, Z4, Z4 // rounded = rounded + (int) half - 1
+	VCMPPS    $0x00, Z3, Z3, K1 // number = x == x
+	VPORD     Z2, Z3, Z3 // x = x | quiet
+	VBLENDMPS Z4, Z3, K1, Z3 // x = number ? rounded : x
+	MOVQ      $-1, CX // first n lanes
+	BZHIQ     DX, CX, CX // first n lanes
+	KMOVW     CX, K1 // first n lanes
+	VPSRLD    $0x10, Z3, Z0 // dst[0] = bfloat16 of x, n lanes
+	VPMOVDW   Z0, K1, (AX) // dst[0] = bfloat16 of x, n lanes
+
+less_3:
+	VZEROUPPER
+	RET
+
+DATA x1_00000001<>+0(SB)/4, $0x00000001
+GLOBL x1_00000001<>(SB), RODATA|NOPTR, $4
+
+DATA x1_00007fff<>+0(SB)/4, $0x00007fff
+GLOBL x1_00007fff<>(SB), RODATA|NOPTR, $4
+
+DATA x1_00400000<>+0(SB)/4, $0x00400000
+GLOBL x1_00400000<>(SB), RODATA|NOPTR, $4
+
+// func narrowF16AVX512(dst *uint16, src *float32, n int)
+TEXT ·narrowF16AVX512(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), AX // dst
+	MOVQ src+8(FP), CX // src
+	MOVQ n+16(FP), DX // n
+	CMPQ DX, $+16 // n < 16
+	JLT  vectors_end_2 // n < 16
+
+vectors_1:
+	VMOVUPS   (CX), Z0 // x = src[0]
+	VCVTPS2PH $0x00, Z0, (AX) // dst[0] = float16 of x
+	ADDQ      $+64, CX // src += 64
+	ADDQ      $+32, AX // dst += 32
+	SUBQ      $+16, DX // n += -16
+	CMPQ      DX, $+16 // n >= 16
+	JGE       vectors_1 // n >= 16
+
+vectors_end_2:
+	CMPQ      DX, $+1 // n < 1
+	JLT       less_3 // n < 1
+	MOVQ      $-1, BX // first n lanes
+	BZHIQ     DX, BX, BX // first n lanes
+	KMOVW     BX, K1 // first n lanes
+	VMOVUPS.Z (CX), K1, Z0 // x = src[0], n lanes
+	MOVQ      $-1, CX // first n lanes
+	BZHIQ     DX, CX, CX // first n lanes
+	KMOVW     CX, K1 // first n lanes
+	VCVTPS2PH $0x00, Z0, K1, (AX) // dst[0] = float16 of x, n lanes
+
+less_3:
+	VZEROUPPER
+	RET
+
 // func peakFMAAVX512(n int) float32
 TEXT ·peakFMAAVX512(SB), NOSPLIT, $0-12
 	MOVQ   n+0(FP), AX // n

@@ -289,6 +289,81 @@ func Subtract(level isa.Level, dst, src *float32, n int, a, b float32) {
 //go:noescape
 func subtractNEON(dst, src *float32, n int, a, b float32)
 
+// WidenBF16 converts n bfloat16 to float32.
+//
+//go:noinline
+func WidenBF16(level isa.Level, dst *float32, src *uint16, n int) {
+	switch level {
+	case isa.NEON:
+		widenBF16NEON(dst, src, n)
+		return
+	}
+	portable.WidenBF16(dst, src, n)
+}
+
+//go:noescape
+func widenBF16NEON(dst *float32, src *uint16, n int)
+
+// WidenF16 converts n float16 to float32.
+//
+//go:noinline
+func WidenF16(level isa.Level, dst *float32, src *uint16, n int) {
+	switch level {
+	case isa.NEON:
+		widenF16NEON(dst, src, n)
+		return
+	}
+	portable.WidenF16(dst, src, n)
+}
+
+//go:noescape
+func widenF16NEON(dst *float32, src *uint16, n int)
+
+// WidenInt8 converts n signed bytes to float32.
+//
+//go:noinline
+func WidenInt8(level isa.Level, dst *float32, src *int8, n int) {
+	switch level {
+	case isa.NEON:
+		widenInt8NEON(dst, src, n)
+		return
+	}
+	portable.WidenInt8(dst, src, n)
+}
+
+//go:noescape
+func widenInt8NEON(dst *float32, src *int8, n int)
+
+// NarrowBF16 converts n float32 to the nearest bfloat16, ties to even.
+//
+//go:noinline
+func NarrowBF16(level isa.Level, dst *uint16, src *float32, n int) {
+	switch level {
+	case isa.NEON:
+		narrowBF16NEON(dst, src, n)
+		return
+	}
+	portable.NarrowBF16(dst, src, n)
+}
+
+//go:noescape
+func narrowBF16NEON(dst *uint16, src *float32, n int)
+
+// NarrowF16 converts n float32 to the nearest float16, ties to even.
+//
+//go:noinline
+func NarrowF16(level isa.Level, dst *uint16, src *float32, n int) {
+	switch level {
+	case isa.NEON:
+		narrowF16NEON(dst, src, n)
+		return
+	}
+	portable.NarrowF16(dst, src, n)
+}
+
+//go:noescape
+func narrowF16NEON(dst *uint16, src *float32, n int)
+
 // PeakFMA runs n rounds of 24 independent fused multiply-adds of 16 lanes from registers: what the hardware can do at most.
 //
 //go:noinline

@@ -142,6 +142,41 @@ func Subtract(level isa.Level, dst, src *float32, n int, a, b float32) {
 	portable.Subtract(dst, src, n, a, b)
 }
 
+// WidenBF16 converts n bfloat16 to float32.
+//
+//go:noinline
+func WidenBF16(level isa.Level, dst *float32, src *uint16, n int) {
+	portable.WidenBF16(dst, src, n)
+}
+
+// WidenF16 converts n float16 to float32.
+//
+//go:noinline
+func WidenF16(level isa.Level, dst *float32, src *uint16, n int) {
+	portable.WidenF16(dst, src, n)
+}
+
+// WidenInt8 converts n signed bytes to float32.
+//
+//go:noinline
+func WidenInt8(level isa.Level, dst *float32, src *int8, n int) {
+	portable.WidenInt8(dst, src, n)
+}
+
+// NarrowBF16 converts n float32 to the nearest bfloat16, ties to even.
+//
+//go:noinline
+func NarrowBF16(level isa.Level, dst *uint16, src *float32, n int) {
+	portable.NarrowBF16(dst, src, n)
+}
+
+// NarrowF16 converts n float32 to the nearest float16, ties to even.
+//
+//go:noinline
+func NarrowF16(level isa.Level, dst *uint16, src *float32, n int) {
+	portable.NarrowF16(dst, src, n)
+}
+
 // PeakFMA runs n rounds of 24 independent fused multiply-adds of 16 lanes from registers: what the hardware can do at most.
 //
 //go:noinline

@@ -3528,7 +3528,19 @@ DATA constants<>+528(SB)/4, $0x0000000c
 DATA constants<>+532(SB)/4, $0x0000000d
 DATA constants<>+536(SB)/4, $0x0000000e
 DATA constants<>+540(SB)/4, $0x0000000f
-GLOBL constants<>(SB), RODATA|NOPTR, $544
+DATA constants<>+544(SB)/4, $0x00000001
+DATA constants<>+548(SB)/4, $0x00000001
+DATA constants<>+552(SB)/4, $0x00000001
+DATA constants<>+556(SB)/4, $0x00000001
+DATA constants<>+560(SB)/4, $0x00007fff
+DATA constants<>+564(SB)/4, $0x00007fff
+DATA constants<>+568(SB)/4, $0x00007fff
+DATA constants<>+572(SB)/4, $0x00007fff
+DATA constants<>+576(SB)/4, $0x00400000
+DATA constants<>+580(SB)/4, $0x00400000
+DATA constants<>+584(SB)/4, $0x00400000
+DATA constants<>+588(SB)/4, $0x00400000
+GLOBL constants<>(SB), RODATA|NOPTR, $592
 
 // func maskTileNEON(s *float32, stride int, rows int, first int, cols int, bits *uint64)
 TEXT ·maskTileNEON(SB), NOSPLIT, $0-48
@@ -6653,6 +6665,741 @@ tail_one_21:
 	FMOVS F5, 48(R0) // dst[0] = x, n lanes
 
 tail_done_13:
+less_3:
+	RET
+
+// func widenBF16NEON(dst *float32, src *uint16, n int)
+TEXT ·widenBF16NEON(SB), NOSPLIT, $0-24
+	MOVD dst+0(FP), R0 // dst
+	MOVD src+8(FP), R1 // src
+	MOVD n+16(FP), R2 // n
+	CMP  $16, R2 // n < 16
+	BLT  vectors_end_2 // n < 16
+
+vectors_1:
+	FMOVQ (R1), F0 // x = bfloat16 of src[0]
+	FMOVQ 16(R1), F2 // x = bfloat16 of src[0]
+	WORD  $0x6e613801 // SHLL2 V1.4S, V0.8H, #16 // x = bfloat16 of src[0]
+	WORD  $0x2e613800 // SHLL V0.4S, V0.4H, #16 // x = bfloat16 of src[0]
+	WORD  $0x6e613843 // SHLL2 V3.4S, V2.8H, #16 // x = bfloat16 of src[0]
+	WORD  $0x2e613842 // SHLL V2.4S, V2.4H, #16 // x = bfloat16 of src[0]
+	FMOVQ F0, (R0) // dst[0] = x, lanes 0..3
+	FMOVQ F1, 16(R0) // dst[0] = x, lanes 4..7
+	FMOVQ F2, 32(R0) // dst[0] = x, lanes 8..11
+	FMOVQ F3, 48(R0) // dst[0] = x, lanes 12..15
+	ADD   $32, R1, R1 // src += 32
+	ADD   $64, R0, R0 // dst += 64
+	SUB   $16, R2, R2 // n += -16
+	CMP   $16, R2 // n >= 16
+	BGE   vectors_1 // n >= 16
+
+vectors_end_2:
+	CMP   $1, R2 // n < 1
+	BLT   less_3 // n < 1
+	MOVD  R2, R3 // x = bfloat16 of src[0], n lanes
+	LSL   $1, R3, R3 // x = bfloat16 of src[0], n lanes
+	ADD   R1, R3, R3 // x = bfloat16 of src[0], n lanes
+	MOVD  $0, R6 // x = bfloat16 of src[0], n lanes
+	TBZ   $0, R2, no_piece_4 // x = bfloat16 of src[0], n lanes
+	SUB   $2, R3, R3 // x = bfloat16 of src[0], n lanes
+	MOVHU (R3), R7 // x = bfloat16 of src[0], n lanes
+	LSL   $16, R6, R6 // x = bfloat16 of src[0], n lanes
+	ORR   R7, R6, R6 // x = bfloat16 of src[0], n lanes
+
+no_piece_4:
+	TBZ   $1, R2, no_piece_5 // x = bfloat16 of src[0], n lanes
+	SUB   $4, R3, R3 // x = bfloat16 of src[0], n lanes
+	MOVWU (R3), R7 // x = bfloat16 of src[0], n lanes
+	LSL   $32, R6, R6 // x = bfloat16 of src[0], n lanes
+	ORR   R7, R6, R6 // x = bfloat16 of src[0], n lanes
+
+no_piece_5:
+	VEOR  V2.B16, V2.B16, V2.B16 // x = bfloat16 of src[0], n lanes
+	FMOVD R6, F0 // x = bfloat16 of src[0], n lanes
+	TBZ   $2, R2, no_piece_6 // x = bfloat16 of src[0], n lanes
+	SUB   $8, R3, R3 // x = bfloat16 of src[0], n lanes
+	FMOVD (R3), F1 // x = bfloat16 of src[0], n lanes
+	VMOV  V0.D[0], V1.D[1] // x = bfloat16 of src[0], n lanes
+	VMOV  V1.B16, V0.B16 // x = bfloat16 of src[0], n lanes
+
+no_piece_6:
+	TBZ   $3, R2, no_piece_7 // x = bfloat16 of src[0], n lanes
+	VMOV  V0.B16, V2.B16 // x = bfloat16 of src[0], n lanes
+	FMOVQ (R1), F0 // x = bfloat16 of src[0], n lanes
+
+no_piece_7:
+	WORD  $0x6e613801 // SHLL2 V1.4S, V0.8H, #16 // x = bfloat16 of src[0], n lanes
+	WORD  $0x2e613800 // SHLL V0.4S, V0.4H, #16 // x = bfloat16 of src[0], n lanes
+	WORD  $0x6e613843 // SHLL2 V3.4S, V2.8H, #16 // x = bfloat16 of src[0], n lanes
+	WORD  $0x2e613842 // SHLL V2.4S, V2.4H, #16 // x = bfloat16 of src[0], n lanes
+	CMP   $4, R2 // dst[0] = x, n lanes
+	BLT   tail_9 // dst[0] = x, n lanes
+	FMOVQ F0, (R0) // dst[0] = x, n lanes
+	CMP   $8, R2 // dst[0] = x, n lanes
+	BLT   tail_10 // dst[0] = x, n lanes
+	FMOVQ F1, 16(R0) // dst[0] = x, n lanes
+	CMP   $12, R2 // dst[0] = x, n lanes
+	BLT   tail_11 // dst[0] = x, n lanes
+	FMOVQ F2, 32(R0) // dst[0] = x, n lanes
+	CMP   $16, R2 // dst[0] = x, n lanes
+	BLT   tail_12 // dst[0] = x, n lanes
+	FMOVQ F3, 48(R0) // dst[0] = x, n lanes
+	JMP   tail_done_8 // dst[0] = x, n lanes
+
+tail_9:
+	TBZ   $1, R2, tail_one_13 // dst[0] = x, n lanes
+	FMOVD F0, (R0) // dst[0] = x, n lanes
+	TBZ   $0, R2, tail_done_8 // dst[0] = x, n lanes
+	ADD   $8, R0, R0 // dst[0] = x, n lanes
+	VST1  V0.S[2], (R0) // dst[0] = x, n lanes
+	JMP   tail_done_8 // dst[0] = x, n lanes
+
+tail_one_13:
+	TBZ   $0, R2, tail_done_8 // dst[0] = x, n lanes
+	FMOVS F0, (R0) // dst[0] = x, n lanes
+	JMP   tail_done_8 // dst[0] = x, n lanes
+
+tail_10:
+	TBZ   $1, R2, tail_one_14 // dst[0] = x, n lanes
+	FMOVD F1, 16(R0) // dst[0] = x, n lanes
+	TBZ   $0, R2, tail_done_8 // dst[0] = x, n lanes
+	ADD   $24, R0, R0 // dst[0] = x, n lanes
+	VST1  V1.S[2], (R0) // dst[0] = x, n lanes
+	JMP   tail_done_8 // dst[0] = x, n lanes
+
+tail_one_14:
+	TBZ   $0, R2, tail_done_8 // dst[0] = x, n lanes
+	FMOVS F1, 16(R0) // dst[0] = x, n lanes
+	JMP   tail_done_8 // dst[0] = x, n lanes
+
+tail_11:
+	TBZ   $1, R2, tail_one_15 // dst[0] = x, n lanes
+	FMOVD F2, 32(R0) // dst[0] = x, n lanes
+	TBZ   $0, R2, tail_done_8 // dst[0] = x, n lanes
+	ADD   $40, R0, R0 // dst[0] = x, n lanes
+	VST1  V2.S[2], (R0) // dst[0] = x, n lanes
+	JMP   tail_done_8 // dst[0] = x, n lanes
+
+tail_one_15:
+	TBZ   $0, R2, tail_done_8 // dst[0] = x, n lanes
+	FMOVS F2, 32(R0) // dst[0] = x, n lanes
+	JMP   tail_done_8 // dst[0] = x, n lanes
+
+tail_12:
+	TBZ   $1, R2, tail_one_16 // dst[0] = x, n lanes
+	FMOVD F3, 48(R0) // dst[0] = x, n lanes
+	TBZ   $0, R2, tail_done_8 // dst[0] = x, n lanes
+	ADD   $56, R0, R0 // dst[0] = x, n lanes
+	VST1  V3.S[2], (R0) // dst[0] = x, n lanes
+	JMP   tail_done_8 // dst[0] = x, n lanes
+
+tail_one_16:
+	TBZ   $0, R2, tail_done_8 // dst[0] = x, n lanes
+	FMOVS F3, 48(R0) // dst[0] = x, n lanes
+
+tail_done_8:
+less_3:
+	RET
+
+// func widenF16NEON(dst *float32, src *uint16, n int)
+TEXT ·widenF16NEON(SB), NOSPLIT, $0-24
+	MOVD dst+0(FP), R0 // dst
+	MOVD src+8(FP), R1 // src
+	MOVD n+16(FP), R2 // n
+	CMP  $16, R2 // n < 16
+	BLT  vectors_end_2 // n < 16
+
+vectors_1:
+	FMOVQ (R1), F0 // x = float16 of src[0]
+	FMOVQ 16(R1), F2 // x = float16 of src[0]
+	WORD  $0x4e217801 // FCVTL2 V1.4S, V0.8H // x = float16 of src[0]
+	WORD  $0x0e217800 // FCVTL V0.4S, V0.4H // x = float16 of src[0]
+	WORD  $0x4e217843 // FCVTL2 V3.4S, V2.8H // x = float16 of src[0]
+	WORD  $0x0e217842 // FCVTL V2.4S, V2.4H // x = float16 of src[0]
+	FMOVQ F0, (R0) // dst[0] = x, lanes 0..3
+	FMOVQ F1, 16(R0) // dst[0] = x, lanes 4..7
+	FMOVQ F2, 32(R0) // dst[0] = x, lanes 8..11
+	FMOVQ F3, 48(R0) // dst[0] = x, lanes 12..15
+	ADD   $32, R1, R1 // src += 32
+	ADD   $64, R0, R0 // dst += 64
+	SUB   $16, R2, R2 // n += -16
+	CMP   $16, R2 // n >= 16
+	BGE   vectors_1 // n >= 16
+
+vectors_end_2:
+	CMP   $1, R2 // n < 1
+	BLT   less_3 // n < 1
+	MOVD  R2, R3 // x = float16 of src[0], n lanes
+	LSL   $1, R3, R3 // x = float16 of src[0], n lanes
+	ADD   R1, R3, R3 // x = float16 of src[0], n lanes
+	MOVD  $0, R6 // x = float16 of src[0], n lanes
+	TBZ   $0, R2, no_piece_4 // x = float16 of src[0], n lanes
+	SUB   $2, R3, R3 // x = float16 of src[0], n lanes
+	MOVHU (R3), R7 // x = float16 of src[0], n lanes
+	LSL   $16, R6, R6 // x = float16 of src[0], n lanes
+	ORR   R7, R6, R6 // x = float16 of src[0], n lanes
+
+no_piece_4:
+	TBZ   $1, R2, no_piece_5 // x = float16 of src[0], n lanes
+	SUB   $4, R3, R3 // x = float16 of src[0], n lanes
+	MOVWU (R3), R7 // x = float16 of src[0], n lanes
+	LSL   $32, R6, R6 // x = float16 of src[0], n lanes
+	ORR   R7, R6, R6 // x = float16 of src[0], n lanes
+
+no_piece_5:
+	VEOR  V2.B16, V2.B16, V2.B16 // x = float16 of src[0], n lanes
+	FMOVD R6, F0 // x = float16 of src[0], n lanes
+	TBZ   $2, R2, no_piece_6 // x = float16 of src[0], n lanes
+	SUB   $8, R3, R3 // x = float16 of src[0], n lanes
+	FMOVD (R3), F1 // x = float16 of src[0], n lanes
+	VMOV  V0.D[0], V1.D[1] // x = float16 of src[0], n lanes
+	VMOV  V1.B16, V0.B16 // x = float16 of src[0], n lanes
+
+no_piece_6:
+	TBZ   $3, R2, no_piece_7 // x = float16 of src[0], n lanes
+	VMOV  V0.B16, V2.B16 // x = float16 of src[0], n lanes
+	FMOVQ (R1), F0 // x = float16 of src[0], n lanes
+
+no_piece_7:
+	WORD  $0x4e217801 // FCVTL2 V1.4S, V0.8H // x = float16 of src[0], n lanes
+	WORD  $0x0e217800 // FCVTL V0.4S, V0.4H // x = float16 of src[0], n lanes
+	WORD  $0x4e217843 // FCVTL2 V3.4S, V2.8H // x = float16 of src[0], n lanes
+	WORD  $0x0e217842 // FCVTL V2.4S, V2.4H // x = float16 of src[0], n lanes
+	CMP   $4, R2 // dst[0] = x, n lanes
+	BLT   tail_9 // dst[0] = x, n lanes
+	FMOVQ F0, (R0) // dst[0] = x, n lanes
+	CMP   $8, R2 // dst[0] = x, n lanes
+	BLT   tail_10 // dst[0] = x, n lanes
+	FMOVQ F1, 16(R0) // dst[0] = x, n lanes
+	CMP   $12, R2 // dst[0] = x, n lanes
+	BLT   tail_11 // dst[0] = x, n lanes
+	FMOVQ F2, 32(R0) // dst[0] = x, n lanes
+	CMP   $16, R2 // dst[0] = x, n lanes
+	BLT   tail_12 // dst[0] = x, n lanes
+	FMOVQ F3, 48(R0) // dst[0] = x, n lanes
+	JMP   tail_done_8 // dst[0] = x, n lanes
+
+tail_9:
+	TBZ   $1, R2, tail_one_13 // dst[0] = x, n lanes
+	FMOVD F0, (R0) // dst[0] = x, n lanes
+	TBZ   $0, R2, tail_done_8 // dst[0] = x, n lanes
+	ADD   $8, R0, R0 // dst[0] = x, n lanes
+	VST1  V0.S[2], (R0) // dst[0] = x, n lanes
+	JMP   tail_done_8 // dst[0] = x, n lanes
+
+tail_one_13:
+	TBZ   $0, R2, tail_done_8 // dst[0] = x, n lanes
+	FMOVS F0, (R0) // dst[0] = x, n lanes
+	JMP   tail_done_8 // dst[0] = x, n lanes
+
+tail_10:
+	TBZ   $1, R2, tail_one_14 // dst[0] = x, n lanes
+	FMOVD F1, 16(R0) // dst[0] = x, n lanes
+	TBZ   $0, R2, tail_done_8 // dst[0] = x, n lanes
+	ADD   $24, R0, R0 // dst[0] = x, n lanes
+	VST1  V1.S[2], (R0) // dst[0] = x, n lanes
+	JMP   tail_done_8 // dst[0] = x, n lanes
+
+tail_one_14:
+	TBZ   $0, R2, tail_done_8 // dst[0] = x, n lanes
+	FMOVS F1, 16(R0) // dst[0] = x, n lanes
+	JMP   tail_done_8 // dst[0] = x, n lanes
+
+tail_11:
+	TBZ   $1, R2, tail_one_15 // dst[0] = x, n lanes
+	FMOVD F2, 32(R0) // dst[0] = x, n lanes
+	TBZ   $0, R2, tail_done_8 // dst[0] = x, n lanes
+	ADD   $40, R0, R0 // dst[0] = x, n lanes
+	VST1  V2.S[2], (R0) // dst[0] = x, n lanes
+	JMP   tail_done_8 // dst[0] = x, n lanes
+
+tail_one_15:
+	TBZ   $0, R2, tail_done_8 // dst[0] = x, n lanes
+	FMOVS F2, 32(R0) // dst[0] = x, n lanes
+	JMP   tail_done_8 // dst[0] = x, n lanes
+
+tail_12:
+	TBZ   $1, R2, tail_one_16 // dst[0] = x, n lanes
+	FMOVD F3, 48(R0) // dst[0] = x, n lanes
+	TBZ   $0, R2, tail_done_8 // dst[0] = x, n lanes
+	ADD   $56, R0, R0 // dst[0] = x, n lanes
+	VST1  V3.S[2], (R0) // dst[0] = x, n lanes
+	JMP   tail_done_8 // dst[0] = x, n lanes
+
+tail_one_16:
+	TBZ   $0, R2, tail_done_8 // dst[0] = x, n lanes
+	FMOVS F3, 48(R0) // dst[0] = x, n lanes
+
+tail_done_8:
+less_3:
+	RET
+
+// func widenInt8NEON(dst *float32, src *int8, n int)
+TEXT ·widenInt8NEON(SB), NOSPLIT, $0-24
+	MOVD dst+0(FP), R0 // dst
+	MOVD src+8(FP), R1 // src
+	MOVD n+16(FP), R2 // n
+	CMP  $16, R2 // n < 16
+	BLT  vectors_end_2 // n < 16
+
+vectors_1:
+	FMOVQ (R1), F0 // x = int8 of src[0]
+	WORD  $0x4f08a402 // SXTL2 V2.8H, V0.16B // x = int8 of src[0]
+	WORD  $0x0f08a400 // SXTL V0.8H, V0.8B // x = int8 of src[0]
+	WORD  $0x4f10a401 // SXTL2 V1.4S, V0.8H // x = int8 of src[0]
+	WORD  $0x0f10a400 // SXTL V0.4S, V0.4H // x = int8 of src[0]
+	WORD  $0x4f10a443 // SXTL2 V3.4S, V2.8H // x = int8 of src[0]
+	WORD  $0x0f10a442 // SXTL V2.4S, V2.4H // x = int8 of src[0]
+	WORD  $0x4e21d800 // SCVTF V0.4S, V0.4S // x = int8 of src[0]
+	WORD  $0x4e21d821 // SCVTF V1.4S, V1.4S // x = int8 of src[0]
+	WORD  $0x4e21d842 // SCVTF V2.4S, V2.4S // x = int8 of src[0]
+	WORD  $0x4e21d863 // SCVTF V3.4S, V3.4S // x = int8 of src[0]
+	FMOVQ F0, (R0) // dst[0] = x, lanes 0..3
+	FMOVQ F1, 16(R0) // dst[0] = x, lanes 4..7
+	FMOVQ F2, 32(R0) // dst[0] = x, lanes 8..11
+	FMOVQ F3, 48(R0) // dst[0] = x, lanes 12..15
+	ADD   $16, R1, R1 // src += 16
+	ADD   $64, R0, R0 // dst += 64
+	SUB   $16, R2, R2 // n += -16
+	CMP   $16, R2 // n >= 16
+	BGE   vectors_1 // n >= 16
+
+vectors_end_2:
+	CMP   $1, R2 // n < 1
+	BLT   less_3 // n < 1
+	MOVD  R2, R3 // x = int8 of src[0], n lanes
+	ADD   R1, R3, R3 // x = int8 of src[0], n lanes
+	MOVD  $0, R6 // x = int8 of src[0], n lanes
+	TBZ   $0, R2, no_piece_4 // x = int8 of src[0], n lanes
+	SUB   $1, R3, R3 // x = int8 of src[0], n lanes
+	MOVBU (R3), R7 // x = int8 of src[0], n lanes
+	LSL   $8, R6, R6 // x = int8 of src[0], n lanes
+	ORR   R7, R6, R6 // x = int8 of src[0], n lanes
+
+no_piece_4:
+	TBZ   $1, R2, no_piece_5 // x = int8 of src[0], n lanes
+	SUB   $2, R3, R3 // x = int8 of src[0], n lanes
+	MOVHU (R3), R7 // x = int8 of src[0], n lanes
+	LSL   $16, R6, R6 // x = int8 of src[0], n lanes
+	ORR   R7, R6, R6 // x = int8 of src[0], n lanes
+
+no_piece_5:
+	TBZ   $2, R2, no_piece_6 // x = int8 of src[0], n lanes
+	SUB   $4, R3, R3 // x = int8 of src[0], n lanes
+	MOVWU (R3), R7 // x = int8 of src[0], n lanes
+	LSL   $32, R6, R6 // x = int8 of src[0], n lanes
+	ORR   R7, R6, R6 // x = int8 of src[0], n lanes
+
+no_piece_6:
+	VEOR  V2.B16, V2.B16, V2.B16 // x = int8 of src[0], n lanes
+	FMOVD R6, F0 // x = int8 of src[0], n lanes
+	TBZ   $3, R2, no_piece_7 // x = int8 of src[0], n lanes
+	SUB   $8, R3, R3 // x = int8 of src[0], n lanes
+	FMOVD (R3), F1 // x = int8 of src[0], n lanes
+	VMOV  V0.D[0], V1.D[1] // x = int8 of src[0], n lanes
+	VMOV  V1.B16, V0.B16 // x = int8 of src[0], n lanes
+
+no_piece_7:
+	TBZ   $4, R2, no_piece_8 // x = int8 of src[0], n lanes
+	FMOVQ (R1), F0 // x = int8 of src[0], n lanes
+
+no_piece_8:
+	WORD  $0x4f08a402 // SXTL2 V2.8H, V0.16B // x = int8 of src[0], n lanes
+	WORD  $0x0f08a400 // SXTL V0.8H, V0.8B // x = int8 of src[0], n lanes
+	WORD  $0x4f10a401 // SXTL2 V1.4S, V0.8H // x = int8 of src[0], n lanes
+	WORD  $0x0f10a400 // SXTL V0.4S, V0.4H // x = int8 of src[0], n lanes
+	WORD  $0x4f10a443 // SXTL2 V3.4S, V2.8H // x = int8 of src[0], n lanes
+	WORD  $0x0f10a442 // SXTL V2.4S, V2.4H // x = int8 of src[0], n lanes
+	WORD  $0x4e21d800 // SCVTF V0.4S, V0.4S // x = int8 of src[0], n lanes
+	WORD  $0x4e21d821 // SCVTF V1.4S, V1.4S // x = int8 of src[0], n lanes
+	WORD  $0x4e21d842 // SCVTF V2.4S, V2.4S // x = int8 of src[0], n lanes
+	WORD  $0x4e21d863 // SCVTF V3.4S, V3.4S // x = int8 of src[0], n lanes
+	CMP   $4, R2 // dst[0] = x, n lanes
+	BLT   tail_10 // dst[0] = x, n lanes
+	FMOVQ F0, (R0) // dst[0] = x, n lanes
+	CMP   $8, R2 // dst[0] = x, n lanes
+	BLT   tail_11 // dst[0] = x, n lanes
+	FMOVQ F1, 16(R0) // dst[0] = x, n lanes
+	CMP   $12, R2 // dst[0] = x, n lanes
+	BLT   tail_12 // dst[0] = x, n lanes
+	FMOVQ F2, 32(R0) // dst[0] = x, n lanes
+	CMP   $16, R2 // dst[0] = x, n lanes
+	BLT   tail_13 // dst[0] = x, n lanes
+	FMOVQ F3, 48(R0) // dst[0] = x, n lanes
+	JMP   tail_done_9 // dst[0] = x, n lanes
+
+tail_10:
+	TBZ   $1, R2, tail_one_14 // dst[0] = x, n lanes
+	FMOVD F0, (R0) // dst[0] = x, n lanes
+	TBZ   $0, R2, tail_done_9 // dst[0] = x, n lanes
+	ADD   $8, R0, R0 // dst[0] = x, n lanes
+	VST1  V0.S[2], (R0) // dst[0] = x, n lanes
+	JMP   tail_done_9 // dst[0] = x, n lanes
+
+tail_one_14:
+	TBZ   $0, R2, tail_done_9 // dst[0] = x, n lanes
+	FMOVS F0, (R0) // dst[0] = x, n lanes
+	JMP   tail_done_9 // dst[0] = x, n lanes
+
+tail_11:
+	TBZ   $1, R2, tail_one_15 // dst[0] = x, n lanes
+	FMOVD F1, 16(R0) // dst[0] = x, n lanes
+	TBZ   $0, R2, tail_done_9 // dst[0] = x, n lanes
+	ADD   $24, R0, R0 // dst[0] = x, n lanes
+	VST1  V1.S[2], (R0) // dst[0] = x, n lanes
+	JMP   tail_done_9 // dst[0] = x, n lanes
+
+tail_one_15:
+	TBZ   $0, R2, tail_done_9 // dst[0] = x, n lanes
+	FMOVS F1, 16(R0) // dst[0] = x, n lanes
+	JMP   tail_done_9 // dst[0] = x, n lanes
+
+tail_12:
+	TBZ   $1, R2, tail_one_16 // dst[0] = x, n lanes
+	FMOVD F2, 32(R0) // dst[0] = x, n lanes
+	TBZ   $0, R2, tail_done_9 // dst[0] = x, n lanes
+	ADD   $40, R0, R0 // dst[0] = x, n lanes
+	VST1  V2.S[2], (R0) // dst[0] = x, n lanes
+	JMP   tail_done_9 // dst[0] = x, n lanes
+
+tail_one_16:
+	TBZ   $0, R2, tail_done_9 // dst[0] = x, n lanes
+	FMOVS F2, 32(R0) // dst[0] = x, n lanes
+	JMP   tail_done_9 // dst[0] = x, n lanes
+
+tail_13:
+	TBZ   $1, R2, tail_one_17 // dst[0] = x, n lanes
+	FMOVD F3, 48(R0) // dst[0] = x, n lanes
+	TBZ   $0, R2, tail_done_9 // dst[0] = x, n lanes
+	ADD   $56, R0, R0 // dst[0] = x, n lanes
+	VST1  V3.S[2], (R0) // dst[0] = x, n lanes
+	JMP   tail_done_9 // dst[0] = x, n lanes
+
+tail_one_17:
+	TBZ   $0, R2, tail_done_9 // dst[0] = x, n lanes
+	FMOVS F3, 48(R0) // dst[0] = x, n lanes
+
+tail_done_9:
+less_3:
+	RET
+
+// func narrowBF16NEON(dst *uint16, src *float32, n int)
+TEXT ·narrowBF16NEON(SB), NOSPLIT, $0-24
+	MOVD  $constants<>(SB), R20 // constants
+	MOVD  dst+0(FP), R0 // dst
+	MOVD  src+8(FP), R1 // src
+	MOVD  n+16(FP), R2 // n
+	FMOVQ 544(R20), F0 // 1
+	FMOVQ 560(R20), F1 // half - 1
+	FMOVQ 576(R20), F2 // quiet
+	CMP   $16, R2 // n < 16
+	BLT   vectors_end_2 // n < 16
+
+vectors_1:
+	FMOVQ (R1), F3 // x = src[0], lanes 0..3
+	FMOVQ 16(R1), F4 // x = src[0], lanes 4..7
+	FMOVQ 32(R1), F5 // x = src[0], lanes 8..11
+	FMOVQ 48(R1), F6 // x = src[0], lanes 12..15
+	WORD  $0x4f300467 // SSHR V7.4S, V3.4S, #16 // rounded = x >> 16, lanes 0..3
+	WORD  $0x4f300488 // SSHR V8.4S, V4.4S, #16 // rounded = x >> 16, lanes 4..7
+	WORD  $0x4f3004a9 // SSHR V9.4S, V5.4S, #16 // rounded = x >> 16, lanes 8..11
+	WORD  $0x4f3004ca // SSHR V10.4S, V6.4S, #16 // rounded = x >> 16, lanes 12..15
+	VAND  V0.B16, V7.B16, V7.B16 // rounded = rounded & 1, lanes 0..3
+	VAND  V0.B16, V8.B16, V8.B16 // rounded = rounded & 1, lanes 4..7
+	VAND  V0.B16, V9.B16, V9.B16 // rounded = rounded & 1, lanes 8..11
+	VAND  V0.B16, V10.B16, V10.B16 // rounded = rounded & 1, lanes 12..15
+	VADD  V3.S4, V7.S4, V7.S4 // rounded = rounded + (int) x, lanes 0..3
+	VADD  V4.S4, V8.S4, V8.S4 // rounded = rounded + (int) x, lanes 4..7
+	VADD  V5.S4, V9.S4, V9.S4 // rounded = rounded + (int) x, lanes 8..11
+	VADD  V6.S4, V10.S4, V10.S4 // rounded = rounded + (int) x, lanes 12..15
+	VADD  V1.S4, V7.S4, V7.S4 // rounded = rounded + (int) half - 1, lanes 0..3
+	VADD  V1.S4, V8.S4, V8.S4 // rounded = rounded + (int) half - 1, lanes 4..7
+	VADD  V1.S4, V9.S4, V9.S4 // rounded = rounded + (int) half - 1, lanes 8..11
+	VADD  V1.S4, V10.S4, V10.S4 // rounded = rounded + (int) half - 1, lanes 12..15
+	WORD  $0x4e23e46b // FCMEQ V11.4S, V3.4S, V3.4S // number = x == x, lanes 0..3
+	WORD  $0x4e24e48c // FCMEQ V12.4S, V4.4S, V4.4S // number = x == x, lanes 4..7
+	WORD  $0x4e25e4ad // FCMEQ V13.4S, V5.4S, V5.4S // number = x == x, lanes 8..11
+	WORD  $0x4e26e4ce // FCMEQ V14.4S, V6.4S, V6.4S // number = x == x, lanes 12..15
+	VORR  V2.B16, V3.B16, V3.B16 // x = x | quiet, lanes 0..3
+	VORR  V2.B16, V4.B16, V4.B16 // x = x | quiet, lanes 4..7
+	VORR  V2.B16, V5.B16, V5.B16 // x = x | quiet, lanes 8..11
+	VORR  V2.B16, V6.B16, V6.B16 // x = x | quiet, lanes 12..15
+	VBIT  V11.B16, V7.B16, V3.B16 // x = number ? rounded : x, lanes 0..3
+	VBIT  V12.B16, V8.B16, V4.B16 // x = number ? rounded : x, lanes 4..7
+	VBIT  V13.B16, V9.B16, V5.B16 // x = number ? rounded : x, lanes 8..11
+	VBIT  V14.B16, V10.B16, V6.B16 // x = number ? rounded : x, lanes 12..15
+	WORD  $0x0f108463 // SHRN V3.4H, V3.4S, #16 // dst[0] = bfloat16 of x
+	WORD  $0x4f108483 // SHRN2 V3.8H, V4.4S, #16 // dst[0] = bfloat16 of x
+	WORD  $0x0f1084a4 // SHRN V4.4H, V5.4S, #16 // dst[0] = bfloat16 of x
+	WORD  $0x4f1084c4 // SHRN2 V4.8H, V6.4S, #16 // dst[0] = bfloat16 of x
+	FMOVQ F3, (R0) // dst[0] = bfloat16 of x
+	FMOVQ F4, 16(R0) // dst[0] = bfloat16 of x
+	ADD   $64, R1, R1 // src += 64
+	ADD   $32, R0, R0 // dst += 32
+	SUB   $16, R2, R2 // n += -16
+	CMP   $16, R2 // n >= 16
+	BGE   vectors_1 // n >= 16
+
+vectors_end_2:
+	CMP   $1, R2 // n < 1
+	BLT   less_3 // n < 1
+	VEOR  V3.B16, V3.B16, V3.B16 // x = src[0], n lanes
+	VEOR  V4.B16, V4.B16, V4.B16 // x = src[0], n lanes
+	VEOR  V5.B16, V5.B16, V5.B16 // x = src[0], n lanes
+	VEOR  V6.B16, V6.B16, V6.B16 // x = src[0], n lanes
+	CMP   $4, R2 // x = src[0], n lanes
+	BLT   tail_5 // x = src[0], n lanes
+	FMOVQ (R1), F3 // x = src[0], n lanes
+	CMP   $8, R2 // x = src[0], n lanes
+	BLT   tail_6 // x = src[0], n lanes
+	FMOVQ 16(R1), F4 // x = src[0], n lanes
+	CMP   $12, R2 // x = src[0], n lanes
+	BLT   tail_7 // x = src[0], n lanes
+	FMOVQ 32(R1), F5 // x = src[0], n lanes
+	CMP   $16, R2 // x = src[0], n lanes
+	BLT   tail_8 // x = src[0], n lanes
+	FMOVQ 48(R1), F6 // x = src[0], n lanes
+	JMP   tail_done_4 // x = src[0], n lanes
+
+tail_5:
+	TBZ   $1, R2, tail_one_9 // x = src[0], n lanes
+	FMOVD (R1), F3 // x = src[0], n lanes
+	TBZ   $0, R2, tail_done_4 // x = src[0], n lanes
+	ADD   $8, R1, R1 // x = src[0], n lanes
+	VLD1  (R1), V3.S[2] // x = src[0], n lanes
+	JMP   tail_done_4 // x = src[0], n lanes
+
+tail_one_9:
+	TBZ   $0, R2, tail_done_4 // x = src[0], n lanes
+	FMOVS (R1), F3 // x = src[0], n lanes
+	JMP   tail_done_4 // x = src[0], n lanes
+
+tail_6:
+	TBZ   $1, R2, tail_one_10 // x = src[0], n lanes
+	FMOVD 16(R1), F4 // x = src[0], n lanes
+	TBZ   $0, R2, tail_done_4 // x = src[0], n lanes
+	ADD   $24, R1, R1 // x = src[0], n lanes
+	VLD1  (R1), V4.S[2] // x = src[0], n lanes
+	JMP   tail_done_4 // x = src[0], n lanes
+
+tail_one_10:
+	TBZ   $0, R2, tail_done_4 // x = src[0], n lanes
+	FMOVS 16(R1), F4 // x = src[0], n lanes
+	JMP   tail_done_4 // x = src[0], n lanes
+
+tail_7:
+	TBZ   $1, R2, tail_one_11 // x = src[0], n lanes
+	FMOVD 32(R1), F5 // x = src[0], n lanes
+	TBZ   $0, R2, tail_done_4 // x = src[0], n lanes
+	ADD   $40, R1, R1 // x = src[0], n lanes
+	VLD1  (R1), V5.S[2] // x = src[0], n lanes
+	JMP   tail_done_4 // x = src[0], n lanes
+
+tail_one_11:
+	TBZ   $0, R2, tail_done_4 // x = src[0], n lanes
+	FMOVS 32(R1), F5 // x = src[0], n lanes
+	JMP   tail_done_4 // x = src[0], n lanes
+
+tail_8:
+	TBZ   $1, R2, tail_one_12 // x = src[0], n lanes
+	FMOVD 48(R1), F6 // x = src[0], n lanes
+	TBZ   $0, R2, tail_done_4 // x = src[0], n lanes
+	ADD   $56, R1, R1 // x = src[0], n lanes
+	VLD1  (R1), V6.S[2] // x = src[0], n lanes
+	JMP   tail_done_4 // x = src[0], n lanes
+
+tail_one_12:
+	TBZ   $0, R2, tail_done_4 // x = src[0], n lanes
+	FMOVS 48(R1), F6 // x = src[0], n lanes
+
+tail_done_4:
+	WORD  $0x4f300467 // SSHR V7.4S, V3.4S, #16 // rounded = x >> 16, lanes 0..3
+	WORD  $0x4f300488 // SSHR V8.4S, V4.4S, #16 // rounded = x >> 16, lanes 4..7
+	WORD  $0x4f3004a9 // SSHR V9.4S, V5.4S, #16 // rounded = x >> 16, lanes 8..11
+	WORD  $0x4f3004ca // SSHR V10.4S, V6.4S, #16 // rounded = x >> 16, lanes 12..15
+	VAND  V0.B16, V7.B16, V7.B16 // rounded = rounded & 1, lanes 0..3
+	VAND  V0.B16, V8.B16, V8.B16 // rounded = rounded & 1, lanes 4..7
+	VAND  V0.B16, V9.B16, V9.B16 // rounded = rounded & 1, lanes 8..11
+	VAND  V0.B16, V10.B16, V10.B16 // rounded = rounded & 1, lanes 12..15
+	VADD  V3.S4, V7.S4, V7.S4 // rounded = rounded + (int) x, lanes 0..3
+	VADD  V4.S4, V8.S4, V8.S4 // rounded = rounded + (int) x, lanes 4..7
+	VADD  V5.S4, V9.S4, V9.S4 // rounded = rounded + (int) x, lanes 8..11
+	VADD  V6.S4, V10.S4, V10.S4 // rounded = rounded + (int) x, lanes 12..15
+	VADD  V1.S4, V7.S4, V7.S4 // rounded = rounded + (int) half - 1, lanes 0..3
+	VADD  V1.S4, V8.S4, V8.S4 // rounded = rounded + (int) half - 1, lanes 4..7
+	VADD  V1.S4, V9.S4, V9.S4 // rounded = rounded + (int) half - 1, lanes 8..11
+	VADD  V1.S4, V10.S4, V10.S4 // rounded = rounded + (int) half - 1, lanes 12..15
+	WORD  $0x4e23e460 // FCMEQ V0.4S, V3.4S, V3.4S // number = x == x, lanes 0..3
+	WORD  $0x4e24e481 // FCMEQ V1.4S, V4.4S, V4.4S // number = x == x, lanes 4..7
+	WORD  $0x4e25e4ab // FCMEQ V11.4S, V5.4S, V5.4S // number = x == x, lanes 8..11
+	WORD  $0x4e26e4cc // FCMEQ V12.4S, V6.4S, V6.4S // number = x == x, lanes 12..15
+	VORR  V2.B16, V3.B16, V3.B16 // x = x | quiet, lanes 0..3
+	VORR  V2.B16, V4.B16, V4.B16 // x = x | quiet, lanes 4..7
+	VORR  V2.B16, V5.B16, V5.B16 // x = x | quiet, lanes 8..11
+	VORR  V2.B16, V6.B16, V6.B16 // x = x | quiet, lanes 12..15
+	VBIT  V0.B16, V7.B16, V3.B16 // x = number ? rounded : x, lanes 0..3
+	VBIT  V1.B16, V8.B16, V4.B16 // x = number ? rounded : x, lanes 4..7
+	VBIT  V11.B16, V9.B16, V5.B16 // x = number ? rounded : x, lanes 8..11
+	VBIT  V12.B16, V10.B16, V6.B16 // x = number ? rounded : x, lanes 12..15
+	WORD  $0x0f108460 // SHRN V0.4H, V3.4S, #16 // dst[0] = bfloat16 of x, n lanes
+	WORD  $0x4f108480 // SHRN2 V0.8H, V4.4S, #16 // dst[0] = bfloat16 of x, n lanes
+	WORD  $0x0f1084a1 // SHRN V1.4H, V5.4S, #16 // dst[0] = bfloat16 of x, n lanes
+	WORD  $0x4f1084c1 // SHRN2 V1.8H, V6.4S, #16 // dst[0] = bfloat16 of x, n lanes
+	ADD   $0, R0, R0 // dst[0] = bfloat16 of x, n lanes
+	TBZ   $3, R2, no_piece_13 // dst[0] = bfloat16 of x, n lanes
+	FMOVQ F0, (R0) // dst[0] = bfloat16 of x, n lanes
+	VMOV  V1.B16, V0.B16 // dst[0] = bfloat16 of x, n lanes
+	ADD   $16, R0, R0 // dst[0] = bfloat16 of x, n lanes
+
+no_piece_13:
+	TBZ   $2, R2, no_piece_14 // dst[0] = bfloat16 of x, n lanes
+	FMOVD F0, (R0) // dst[0] = bfloat16 of x, n lanes
+	VEXT  $8, V0.B16, V0.B16, V0.B16 // dst[0] = bfloat16 of x, n lanes
+	ADD   $8, R0, R0 // dst[0] = bfloat16 of x, n lanes
+
+no_piece_14:
+	TBZ   $1, R2, no_piece_15 // dst[0] = bfloat16 of x, n lanes
+	FMOVS F0, (R0) // dst[0] = bfloat16 of x, n lanes
+	VEXT  $4, V0.B16, V0.B16, V0.B16 // dst[0] = bfloat16 of x, n lanes
+	ADD   $4, R0, R0 // dst[0] = bfloat16 of x, n lanes
+
+no_piece_15:
+	TBZ  $0, R2, no_piece_16 // dst[0] = bfloat16 of x, n lanes
+	VST1 V0.H[0], (R0) // dst[0] = bfloat16 of x, n lanes
+	VEXT $2, V0.B16, V0.B16, V0.B16 // dst[0] = bfloat16 of x, n lanes
+	ADD  $2, R0, R0 // dst[0] = bfloat16 of x, n lanes
+
+no_piece_16:
+less_3:
+	RET
+
+// func narrowF16NEON(dst *uint16, src *float32, n int)
+TEXT ·narrowF16NEON(SB), NOSPLIT, $0-24
+	MOVD dst+0(FP), R0 // dst
+	MOVD src+8(FP), R1 // src
+	MOVD n+16(FP), R2 // n
+	CMP  $16, R2 // n < 16
+	BLT  vectors_end_2 // n < 16
+
+vectors_1:
+	FMOVQ (R1), F0 // x = src[0], lanes 0..3
+	FMOVQ 16(R1), F1 // x = src[0], lanes 4..7
+	FMOVQ 32(R1), F2 // x = src[0], lanes 8..11
+	FMOVQ 48(R1), F3 // x = src[0], lanes 12..15
+	WORD  $0x0e216800 // FCVTN V0.4H, V0.4S // dst[0] = float16 of x
+	WORD  $0x4e216820 // FCVTN2 V0.8H, V1.4S // dst[0] = float16 of x
+	WORD  $0x0e216841 // FCVTN V1.4H, V2.4S // dst[0] = float16 of x
+	WORD  $0x4e216861 // FCVTN2 V1.8H, V3.4S // dst[0] = float16 of x
+	FMOVQ F0, (R0) // dst[0] = float16 of x
+	FMOVQ F1, 16(R0) // dst[0] = float16 of x
+	ADD   $64, R1, R1 // src += 64
+	ADD   $32, R0, R0 // dst += 32
+	SUB   $16, R2, R2 // n += -16
+	CMP   $16, R2 // n >= 16
+	BGE   vectors_1 // n >= 16
+
+vectors_end_2:
+	CMP   $1, R2 // n < 1
+	BLT   less_3 // n < 1
+	VEOR  V0.B16, V0.B16, V0.B16 // x = src[0], n lanes
+	VEOR  V1.B16, V1.B16, V1.B16 // x = src[0], n lanes
+	VEOR  V2.B16, V2.B16, V2.B16 // x = src[0], n lanes
+	VEOR  V3.B16, V3.B16, V3.B16 // x = src[0], n lanes
+	CMP   $4, R2 // x = src[0], n lanes
+	BLT   tail_5 // x = src[0], n lanes
+	FMOVQ (R1), F0 // x = src[0], n lanes
+	CMP   $8, R2 // x = src[0], n lanes
+	BLT   tail_6 // x = src[0], n lanes
+	FMOVQ 16(R1), F1 // x = src[0], n lanes
+	CMP   $12, R2 // x = src[0], n lanes
+	BLT   tail_7 // x = src[0], n lanes
+	FMOVQ 32(R1), F2 // x = src[0], n lanes
+	CMP   $16, R2 // x = src[0], n lanes
+	BLT   tail_8 // x = src[0], n lanes
+	FMOVQ 48(R1), F3 // x = src[0], n lanes
+	JMP   tail_done_4 // x = src[0], n lanes
+
+tail_5:
+	TBZ   $1, R2, tail_one_9 // x = src[0], n lanes
+	FMOVD (R1), F0 // x = src[0], n lanes
+	TBZ   $0, R2, tail_done_4 // x = src[0], n lanes
+	ADD   $8, R1, R1 // x = src[0], n lanes
+	VLD1  (R1), V0.S[2] // x = src[0], n lanes
+	JMP   tail_done_4 // x = src[0], n lanes
+
+tail_one_9:
+	TBZ   $0, R2, tail_done_4 // x = src[0], n lanes
+	FMOVS (R1), F0 // x = src[0], n lanes
+	JMP   tail_done_4 // x = src[0], n lanes
+
+tail_6:
+	TBZ   $1, R2, tail_one_10 // x = src[0], n lanes
+	FMOVD 16(R1), F1 // x = src[0], n lanes
+	TBZ   $0, R2, tail_done_4 // x = src[0], n lanes
+	ADD   $24, R1, R1 // x = src[0], n lanes
+	VLD1  (R1), V1.S[2] // x = src[0], n lanes
+	JMP   tail_done_4 // x = src[0], n lanes
+
+tail_one_10:
+	TBZ   $0, R2, tail_done_4 // x = src[0], n lanes
+	FMOVS 16(R1), F1 // x = src[0], n lanes
+	JMP   tail_done_4 // x = src[0], n lanes
+
+tail_7:
+	TBZ   $1, R2, tail_one_11 // x = src[0], n lanes
+	FMOVD 32(R1), F2 // x = src[0], n lanes
+	TBZ   $0, R2, tail_done_4 // x = src[0], n lanes
+	ADD   $40, R1, R1 // x = src[0], n lanes
+	VLD1  (R1), V2.S[2] // x = src[0], n lanes
+	JMP   tail_done_4 // x = src[0], n lanes
+
+tail_one_11:
+	TBZ   $0, R2, tail_done_4 // x = src[0], n lanes
+	FMOVS 32(R1), F2 // x = src[0], n lanes
+	JMP   tail_done_4 // x = src[0], n lanes
+
+tail_8:
+	TBZ   $1, R2, tail_one_12 // x = src[0], n lanes
+	FMOVD 48(R1), F3 // x = src[0], n lanes
+	TBZ   $0, R2, tail_done_4 // x = src[0], n lanes
+	ADD   $56, R1, R1 // x = src[0], n lanes
+	VLD1  (R1), V3.S[2] // x = src[0], n lanes
+	JMP   tail_done_4 // x = src[0], n lanes
+
+tail_one_12:
+	TBZ   $0, R2, tail_done_4 // x = src[0], n lanes
+	FMOVS 48(R1), F3 // x = src[0], n lanes
+
+tail_done_4:
+	WORD  $0x0e216800 // FCVTN V0.4H, V0.4S // dst[0] = float16 of x, n lanes
+	WORD  $0x4e216820 // FCVTN2 V0.8H, V1.4S // dst[0] = float16 of x, n lanes
+	WORD  $0x0e216841 // FCVTN V1.4H, V2.4S // dst[0] = float16 of x, n lanes
+	WORD  $0x4e216861 // FCVTN2 V1.8H, V3.4S // dst[0] = float16 of x, n lanes
+	ADD   $0, R0, R0 // dst[0] = float16 of x, n lanes
+	TBZ   $3, R2, no_piece_13 // dst[0] = float16 of x, n lanes
+	FMOVQ F0, (R0) // dst[0] = float16 of x, n lanes
+	VMOV  V1.B16, V0.B16 // dst[0] = float16 of x, n lanes
+	ADD   $16, R0, R0 // dst[0] = float16 of x, n lanes
+
+no_piece_13:
+	TBZ   $2, R2, no_piece_14 // dst[0] = float16 of x, n lanes
+	FMOVD F0, (R0) // dst[0] = float16 of x, n lanes
+	VEXT  $8, V0.B16, V0.B16, V0.B16 // dst[0] = float16 of x, n lanes
+	ADD   $8, R0, R0 // dst[0] = float16 of x, n lanes
+
+no_piece_14:
+	TBZ   $1, R2, no_piece_15 // dst[0] = float16 of x, n lanes
+	FMOVS F0, (R0) // dst[0] = float16 of x, n lanes
+	VEXT  $4, V0.B16, V0.B16, V0.B16 // dst[0] = float16 of x, n lanes
+	ADD   $4, R0, R0 // dst[0] = float16 of x, n lanes
+
+no_piece_15:
+	TBZ  $0, R2, no_piece_16 // dst[0] = float16 of x, n lanes
+	VST1 V0.H[0], (R0) // dst[0] = float16 of x, n lanes
+	VEXT $2, V0.B16, V0.B16, V0.B16 // dst[0] = float16 of x, n lanes
+	ADD  $2, R0, R0 // dst[0] = float16 of x, n lanes
+
+no_piece_16:
 less_3:
 	RET
 

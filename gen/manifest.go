@@ -109,6 +109,31 @@ var manifest = []kernel{
 		Doc:  "is dst[i] = (src[i]-a)-b.",
 		Text: subtract,
 	}, {
+		Name: "WidenBF16",
+		Sig:  "func(dst *float32, src *uint16, n int)",
+		Doc:  "converts n bfloat16 to float32.",
+		Text: widenBF16,
+	}, {
+		Name: "WidenF16",
+		Sig:  "func(dst *float32, src *uint16, n int)",
+		Doc:  "converts n float16 to float32.",
+		Text: widenF16,
+	}, {
+		Name: "WidenInt8",
+		Sig:  "func(dst *float32, src *int8, n int)",
+		Doc:  "converts n signed bytes to float32.",
+		Text: widenInt8,
+	}, {
+		Name: "NarrowBF16",
+		Sig:  "func(dst *uint16, src *float32, n int)",
+		Doc:  "converts n float32 to the nearest bfloat16, ties to even.",
+		Text: narrowBF16,
+	}, {
+		Name: "NarrowF16",
+		Sig:  "func(dst *uint16, src *float32, n int)",
+		Doc:  "converts n float32 to the nearest float16, ties to even.",
+		Text: narrowF16,
+	}, {
 		Name: "PeakFMA",
 		Sig:  "func(n int) float32",
 		Doc:  "runs n rounds of 24 independent fused multiply-adds of 16 lanes from registers: what the hardware can do at most.",

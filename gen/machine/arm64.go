@@ -2,6 +2,7 @@ package machine
 
 import (
 	"fmt"
+	"math/bits"
 	"slices"
 	"strings"
 
@@ -66,6 +67,24 @@ var arm64Ops = map[string]arm64Op{
 	}},
 	"PRFM": {write: func(o []operand.Op) (string, string) { return "PRFM", memory(o[0]) + ", PLDL1KEEP" }},
 
+	"ST1_H0": {write: func(o []operand.Op) (string, string) {
+		return "VST1", fmt.Sprintf("%s.H[0], %s", v(o[0]), memory(o[1]))
+	}},
+
+	// Formats.
+	"SHLL":   {write: encSHLL.write},
+	"SHLL2":  {write: encSHLL2.write},
+	"SHRN":   {write: encSHRN.write},
+	"SHRN2":  {updates: true, write: encSHRN2.write},
+	"FCVTL":  {write: encFCVTL.write},
+	"FCVTL2": {write: encFCVTL2.write},
+	"FCVTN":  {write: encFCVTN.write},
+	"FCVTN2": {updates: true, write: encFCVTN2.write},
+	"SXTLB":  {write: encSXTLB.write},
+	"SXTLB2": {write: encSXTLB2.write},
+	"SXTLH":  {write: encSXTLH.write},
+	"SXTLH2": {write: encSXTLH2.write},
+
 	// Arithmetic.
 	"FADD":  {write: encFADD.write},
 	"FSUB":  {write: encFSUB.write},
@@ -109,14 +128,22 @@ var arm64Ops = map[string]arm64Op{
 	"HIGH": {write: func(o []operand.Op) (string, string) {
 		return "VEXT", fmt.Sprintf("$8, %[1]s.B16, %[1]s.B16, %[2]s.B16", v(o[1]), v(o[0]))
 	}},
-	"DUP_0": {write: func(o []operand.Op) (string, string) { return "VDUP", v(o[1]) + ".S[0], " + v(o[0]) + ".S4" }},
-	"DUP_1": {write: func(o []operand.Op) (string, string) { return "VDUP", v(o[1]) + ".S[1], " + v(o[0]) + ".S4" }},
-	"DUP":   {write: func(o []operand.Op) (string, string) { return "VDUP", r(o[1]) + ", " + v(o[0]) + ".S4" }},
+	"EXT": {write: func(o []operand.Op) (string, string) {
+		return "VEXT", fmt.Sprintf("%s, %[2]s.B16, %[2]s.B16, %[3]s.B16", word64(o[2]), v(o[1]), v(o[0]))
+	}},
+	"INS_D1": {updates: true, write: func(o []operand.Op) (string, string) { return "VMOV", v(o[1]) + ".D[0], " + v(o[0]) + ".D[1]" }},
+	"FROM":   {write: func(o []operand.Op) (string, string) { return "FMOVD", r(o[1]) + ", " + float(o[0]) }},
+	"DUP_0":  {write: func(o []operand.Op) (string, string) { return "VDUP", v(o[1]) + ".S[0], " + v(o[0]) + ".S4" }},
+	"DUP_1":  {write: func(o []operand.Op) (string, string) { return "VDUP", v(o[1]) + ".S[1], " + v(o[0]) + ".S4" }},
+	"DUP":    {write: func(o []operand.Op) (string, string) { return "VDUP", r(o[1]) + ", " + v(o[0]) + ".S4" }},
 
 	// Words.
 	"MOVD":  {write: wordText("MOVD")},
 	"TABLE": {write: func(o []operand.Op) (string, string) { return "MOVD", "$" + tableName + "<>(SB), " + r(o[0]) }},
+	"MOVBU": {write: wordText("MOVBU")},
 	"MOVHU": {write: wordText("MOVHU")},
+	"MOVWU": {write: wordText("MOVWU")},
+	"ORRX":  {write: wordText("ORR")},
 	"ADDX":  {write: wordText("ADD")},
 	"SUBX":  {write: wordText("SUB")},
 	"LSLX":  {write: wordText("LSL")},
@@ -218,6 +245,10 @@ func (e three) write(o []operand.Op) (string, string) {
 }
 
 func (e two) write(o []operand.Op) (string, string) {
+	return "WORD", e.encode(vindex(o[0]), vindex(o[1])).Asm()
+}
+
+func (e widening) write(o []operand.Op) (string, string) {
 	return "WORD", e.encode(vindex(o[0]), vindex(o[1])).Asm()
 }
 
@@ -396,6 +427,134 @@ func (b *arm64Backend) inParts(v []operand.Op, a operand.Mem, t Tail, whole func
 		}
 	}
 	b.label(done)
+}
+
+// Formats.
+
+func (b *arm64Backend) loadAs(f Format, d []operand.Op, a operand.Mem) {
+	b.load(d[0], a)
+	if f.Size() == 2 {
+		b.load(d[2], a.Offset(16))
+	}
+	b.widen(f, d)
+}
+
+// widen converts packed numbers, all in d[0] or in d[0] and d[2], to four lanes in each register.
+func (b *arm64Backend) widen(f Format, d []operand.Op) {
+	low, high := "SHLL", "SHLL2"
+	switch f {
+	case Float16:
+		low, high = "FCVTL", "FCVTL2"
+	case Int8:
+		low, high = "SXTLH", "SXTLH2"
+		b.set("SXTLB2", d[2], d[0])
+		b.set("SXTLB", d[0], d[0])
+	}
+	for r := 0; r < 4; r += 2 {
+		b.set(high, d[r+1], d[r])
+		b.set(low, d[r], d[r])
+	}
+	if f == Int8 {
+		for r := range d {
+			b.toFloat(d[r], d[r])
+		}
+	}
+}
+
+// narrowed returns 16 lanes as packed 16-bit numbers.
+func (b *arm64Backend) narrowed(f Format, s []operand.Op) []operand.Op {
+	low, high := "SHRN", "SHRN2"
+	if f == Float16 {
+		low, high = "FCVTN", "FCVTN2"
+	}
+	packed := []operand.Op{b.vector(), b.vector()}
+	for r := range packed {
+		b.set(low, packed[r], s[2*r])
+		b.set(high, packed[r], s[2*r+1])
+	}
+	return packed
+}
+
+func (b *arm64Backend) storeAs(f Format, a operand.Mem, s []operand.Op) {
+	for r, x := range b.narrowed(f, s) {
+		b.store(a.Offset(16*r), x)
+	}
+}
+
+func (b *arm64Backend) narrowTail(n Word) Tail { return b.tail(n) }
+
+func (b *arm64Backend) loadTailAs(f Format, d []operand.Op, a operand.Mem, t Tail) {
+	b.loadPart(d[0], d[2], a, t.n, f.Size())
+	b.widen(f, d)
+}
+
+// loadPart reads n elements of some size, less than 32 bytes in all, into low and high and fills up
+// with zeros. It puts together the pieces of 1, 2 and 4 bytes at the end in a word, those of 8 and
+// 16 before them in a vector.
+func (b *arm64Backend) loadPart(low, high operand.Op, a operand.Mem, n Word, size int) {
+	end, rest, piece := b.m.GP64(), b.m.GP64(), b.m.GP64()
+	b.set("MOVD", end, n.reg)
+	if size > 1 {
+		b.set("LSLX", end, end, operand.U8(size/2))
+	}
+	b.set("ADDX", end, end, a.Base)
+	if a.Disp != 0 {
+		b.set("ADDX", end, end, operand.I32(a.Disp))
+	}
+	b.set("MOVD", rest, operand.I32(0))
+	at := operand.Mem{Base: end}
+	loads := map[int]string{1: "MOVBU", 2: "MOVHU", 4: "MOVWU"}
+	for _, bytes := range []int{1, 2, 4} {
+		b.ifPiece(n, size, bytes, func() {
+			b.set("SUBX", end, end, operand.I32(bytes))
+			b.set(loads[bytes], piece, at)
+			b.set("LSLX", rest, rest, operand.U8(8*bytes))
+			b.set("ORRX", rest, rest, piece)
+		})
+	}
+	b.zero(high)
+	b.set("FROM", low, rest)
+	b.ifPiece(n, size, 8, func() {
+		first := b.vector()
+		b.set("SUBX", end, end, operand.I32(8))
+		b.set("FMOVD", first, at)
+		b.set("INS_D1", first, low)
+		b.copy(low, first)
+	})
+	b.ifPiece(n, size, 16, func() {
+		b.copy(high, low)
+		b.load(low, a)
+	})
+}
+
+// ifPiece runs body if the bytes of n elements have a piece of that many bytes, a power of two.
+func (b *arm64Backend) ifPiece(n Word, size, bytes int, body func()) {
+	if bytes < size {
+		return
+	}
+	none := b.m.label("no_piece")
+	b.branch("TBZ", none, operand.U8(bits.TrailingZeros(uint(bytes/size))), n.reg)
+	body()
+	b.label(none)
+}
+
+func (b *arm64Backend) storeTailAs(f Format, a operand.Mem, s []operand.Op, t Tail) {
+	packed := b.narrowed(f, s)
+	p := b.m.GP64()
+	b.set("ADDX", p, a.Base, operand.I32(a.Disp))
+	at, x := operand.Mem{Base: p}, packed[0]
+	stores := map[int]string{16: "FMOVQ_st", 8: "FMOVD_st", 4: "FMOVS_st", 2: "ST1_H0"}
+	for _, bytes := range []int{16, 8, 4, 2} {
+		b.ifPiece(t.n, f.Size(), bytes, func() {
+			b.put(stores[bytes], x, at)
+			if bytes == 16 {
+				b.copy(x, packed[1])
+			} else {
+				b.set("EXT", x, x, operand.U8(bytes))
+			}
+			b.set("ADDX", p, p, operand.I32(bytes))
+		})
+	}
 }
 
 // Arithmetic.

@@ -54,8 +54,12 @@ func requireEncodes(t *testing.T, w word) {
 var registers = []vreg{0, 1, 2, 4, 8, 15, 16, 21, 30, 31}
 
 var (
-	allThree = []three{encFADD, encFSUB, encFMUL, encFDIV, encFCMGT, encFCMEQ, encCMGT, encBIC}
-	allTwo   = []two{encFNEG, encFRINTN, encFCVTNS, encSCVTF}
+	allThree    = []three{encFADD, encFSUB, encFMUL, encFDIV, encFCMGT, encFCMEQ, encCMGT, encBIC}
+	allTwo      = []two{encFNEG, encFRINTN, encFCVTNS, encSCVTF}
+	allWidening = []widening{
+		encSHLL, encSHLL2, encSHRN, encSHRN2, encFCVTL, encFCVTL2, encFCVTN, encFCVTN2,
+		encSXTLB, encSXTLB2, encSXTLH, encSXTLH2,
+	}
 	allRight = []right{encSSHR, encFCVTZS}
 )
 
@@ -63,6 +67,9 @@ func TestARM64EncodersDecode(t *testing.T) {
 	for _, d := range registers {
 		for _, n := range registers {
 			for _, e := range allTwo {
+				requireEncodes(t, e.encode(d, n))
+			}
+			for _, e := range allWidening {
 				requireEncodes(t, e.encode(d, n))
 			}
 			for _, e := range allRight {

@@ -84,6 +84,13 @@ type backend interface {
 	storeTail(a operand.Mem, s []operand.Op, t Tail)
 	prefetch(a operand.Mem)
 
+	// Formats other than Float32, a logical value at a time.
+	loadAs(f Format, d []operand.Op, a operand.Mem)
+	storeAs(f Format, a operand.Mem, s []operand.Op)
+	narrowTail(n Word) Tail
+	loadTailAs(f Format, d []operand.Op, a operand.Mem, t Tail)
+	storeTailAs(f Format, a operand.Mem, s []operand.Op, t Tail)
+
 	// Arithmetic. x and y are the sources in mathematical order.
 	add(d, x, y operand.Op)
 	sub(d, x, y operand.Op)
@@ -413,6 +420,77 @@ func (m *Machine) LoadTail(d Value, a Addr, t Tail) {
 func (m *Machine) StoreTail(a Addr, s Value, t Tail) {
 	m.explain("%s = %s, %s lanes", a.name(), s.name, t.n.name)
 	m.b.storeTail(a.mem(0), s.regs, t)
+	m.note = ""
+}
+
+// Format is how numbers lie in memory. In registers all are float32.
+type Format uint8
+
+// The formats. Every number of them is a float32, so that loading is exact.
+const (
+	Float32  Format = iota
+	BFloat16        // the upper half of a float32
+	Float16         // IEEE binary16
+	Int8            // signed, only to be loaded
+)
+
+// Size is the number of bytes of one number.
+func (f Format) Size() int { return [...]int{4, 2, 2, 1}[f] }
+
+func (f Format) String() string { return [...]string{"float32", "bfloat16", "float16", "int8"}[f] }
+
+// LoadAs reads the 16 lanes of d from consecutive numbers of format f.
+func (m *Machine) LoadAs(f Format, d Value, a Addr) {
+	if f == Float32 {
+		m.Load(d, a)
+		return
+	}
+	m.explain("%s = %s of %s", d.name, f, a.name())
+	m.b.loadAs(f, d.regs, a.mem(0))
+	m.note = ""
+}
+
+// StoreAs writes the 16 lanes of s to consecutive numbers of format f: to the nearest float16, ties
+// to even, and to bfloat16 by dropping the lower half, so that rounding comes before.
+func (m *Machine) StoreAs(f Format, a Addr, s Value) {
+	if f == Float32 {
+		m.Store(a, s)
+		return
+	}
+	m.explain("%s = %s of %s", a.name(), f, s.name)
+	m.b.storeAs(f, a.mem(0), s.regs)
+	m.note = ""
+}
+
+// TailAs is Tail for LoadTailAs and StoreTailAs, 0 ≤ n < 16.
+func (m *Machine) TailAs(f Format, n Word) Tail {
+	if f == Float32 {
+		return m.Tail(n)
+	}
+	m.explain("first %s lanes", n.name)
+	defer func() { m.note = "" }()
+	return m.b.narrowTail(n)
+}
+
+// LoadTailAs is LoadTail for format f.
+func (m *Machine) LoadTailAs(f Format, d Value, a Addr, t Tail) {
+	if f == Float32 {
+		m.LoadTail(d, a, t)
+		return
+	}
+	m.explain("%s = %s of %s, %s lanes", d.name, f, a.name(), t.n.name)
+	m.b.loadTailAs(f, d.regs, a.mem(0), t)
+	m.note = ""
+}
+
+// StoreTailAs is StoreTail for format f, rounding as StoreAs does.
+func (m *Machine) StoreTailAs(f Format, a Addr, s Value, t Tail) {
+	if f == Float32 {
+		m.StoreTail(a, s, t)
+		return
+	}
+	m.explain("%s = %s of %s, %s lanes", a.name(), f, s.name, t.n.name)
+	m.b.storeTailAs(f, a.mem(0), s.regs, t)
 	m.note = ""
 }
 

@@ -140,6 +140,180 @@ func (b *x86Backend) storeTail(a operand.Mem, s []operand.Op, t Tail) {
 	}
 }
 
+// Formats.
+
+func (b *x86Backend) loadAs(f Format, d []operand.Op, a operand.Mem) {
+	for r := range d {
+		b.widen(f, d[r], a.Offset(r*b.m.Lanes*f.Size()))
+	}
+}
+
+// widen converts the numbers at s, memory or the lower part of a register, to float32.
+func (b *x86Backend) widen(f Format, d, s operand.Op) {
+	switch f {
+	case BFloat16:
+		b.m.emit(x86.VPMOVZXWD(s, d))
+		b.shiftLeft(d, d, 16)
+	case Float16:
+		b.m.emit(x86.VCVTPH2PS(s, d))
+	case Int8:
+		b.m.emit(x86.VPMOVSXBD(s, d))
+		b.toFloat(d, d)
+	}
+}
+
+// narrowTail needs no window on AVX2, which has no masks for less than 32 bits.
+func (b *x86Backend) narrowTail(n Word) Tail {
+	if b.wide {
+		return b.tail(n)
+	}
+	return Tail{n: n}
+}
+
+func (b *x86Backend) loadTailAs(f Format, d []operand.Op, a operand.Mem, t Tail) {
+	if b.wide {
+		switch f {
+		case BFloat16:
+			b.m.emit(x86.VPMOVZXWD_Z(a, t.regs[0], d[0]))
+			b.shiftLeft(d[0], d[0], 16)
+		case Float16:
+			b.m.emit(x86.VCVTPH2PS_Z(a, t.regs[0], d[0]))
+		case Int8:
+			b.m.emit(x86.VPMOVSXBD_Z(a, t.regs[0], d[0]))
+			b.toFloat(d[0], d[0])
+		}
+		return
+	}
+	part := b.m.YMM()
+	b.loadPart(part, a, t.n, f.Size())
+	b.widen(f, d[0], part.AsX())
+	if f.Size() == 1 {
+		b.m.emit(x86.VPSRLDQ(operand.U8(8), part.AsX(), part.AsX()))
+	} else {
+		b.m.emit(x86.VEXTRACTI128(operand.U8(1), part, part.AsX()))
+	}
+	b.widen(f, d[1], part.AsX())
+}
+
+// loadPart reads n elements of some size, less than 32 bytes in all, and fills up with zeros. It
+// puts together the pieces of 1, 2 and 4 bytes at the end in a word, those of 8 and 16 before them
+// in a vector.
+func (b *x86Backend) loadPart(d reg.VecVirtual, a operand.Mem, n Word, size int) {
+	end, rest := b.m.GP64(), b.m.GP64()
+	at := a
+	at.Index, at.Scale = n.reg, uint8(size)
+	b.m.emit(x86.LEAQ(at, end))
+	piece := operand.Mem{Base: end}
+	b.m.emit(x86.XORL(rest.As32(), rest.As32()))
+	for _, bytes := range []int{1, 2, 4} {
+		b.ifPiece(n, size, bytes, func() {
+			b.m.emit(x86.SUBQ(operand.I32(bytes), end))
+			w := b.m.GP64()
+			switch bytes {
+			case 1:
+				b.m.emit(x86.MOVBLZX(piece, rest.As32()))
+				return
+			case 2:
+				b.m.emit(x86.MOVWLZX(piece, w.As32()))
+			case 4:
+				b.m.emit(x86.MOVL(piece, w.As32()))
+			}
+			b.m.emit(x86.SHLQ(operand.U8(8*bytes), rest))
+			b.m.emit(x86.ORQ(w, rest))
+		})
+	}
+	x := d.AsX()
+	b.m.emit(x86.VMOVQ(rest, x))
+	b.ifPiece(n, size, 8, func() {
+		b.m.emit(x86.SUBQ(operand.I32(8), end))
+		t := b.m.XMM()
+		b.m.emit(x86.VMOVQ(piece, t))
+		b.m.emit(x86.VPUNPCKLQDQ(x, t, x))
+	})
+	b.ifPiece(n, size, 16, func() {
+		t := b.m.YMM()
+		b.m.emit(x86.VMOVDQU(a, t.AsX()))
+		b.m.emit(x86.VINSERTI128(operand.U8(1), x, t, d))
+	})
+}
+
+// ifPiece runs body if the bytes of n elements have a piece of that many bytes, a power of two.
+func (b *x86Backend) ifPiece(n Word, size, bytes int, body func()) {
+	if bytes < size {
+		return
+	}
+	none := b.m.label("no_piece")
+	b.m.emit(x86.TESTB(operand.U8(bytes/size), n.reg.As8()))
+	b.m.emit(x86.JEQ(operand.LabelRef(none)))
+	body()
+	b.m.fn.AddLabel(ir.Label(none))
+}
+
+func (b *x86Backend) storeAs(f Format, a operand.Mem, s []operand.Op) {
+	if b.wide {
+		b.narrow(f, s, a)
+	} else {
+		b.m.emit(x86.VMOVDQU(b.narrowed(f, s), a))
+	}
+}
+
+// narrow writes 16 lanes on AVX-512; operands are memory, or a mask and memory.
+func (b *x86Backend) narrow(f Format, s []operand.Op, to ...operand.Op) {
+	if f == Float16 {
+		b.m.emit(x86.VCVTPS2PH(append([]operand.Op{operand.U8(0), s[0]}, to...)...))
+		return
+	}
+	t := b.vector()
+	b.m.emit(x86.VPSRLD(operand.U8(16), s[0], t))
+	b.m.emit(x86.VPMOVDW(append([]operand.Op{t}, to...)...))
+}
+
+// narrowed returns 16 lanes as 16-bit numbers in one register on AVX2.
+func (b *x86Backend) narrowed(f Format, s []operand.Op) reg.VecVirtual {
+	l, h := b.m.YMM(), b.m.YMM()
+	if f == Float16 {
+		b.m.emit(x86.VCVTPS2PH(operand.U8(0), s[0], l.AsX()))
+		b.m.emit(x86.VCVTPS2PH(operand.U8(0), s[1], h.AsX()))
+		b.m.emit(x86.VINSERTI128(operand.U8(1), h.AsX(), l, l))
+		return l
+	}
+	b.m.emit(x86.VPSRLD(operand.U8(16), s[0], l))
+	b.m.emit(x86.VPSRLD(operand.U8(16), s[1], h))
+	b.m.emit(x86.VPACKUSDW(h, l, l))
+	b.m.emit(x86.VPERMQ(operand.U8(0b_11_01_10_00), l, l)) // packing works within 128 bits
+	return l
+}
+
+func (b *x86Backend) storeTailAs(f Format, a operand.Mem, s []operand.Op, t Tail) {
+	if b.wide {
+		b.narrow(f, s, t.regs[0], a)
+		return
+	}
+	y := b.narrowed(f, s)
+	x, p := y.AsX(), b.m.GP64()
+	b.m.emit(x86.LEAQ(a, p))
+	piece := operand.Mem{Base: p}
+	for _, bytes := range []int{16, 8, 4, 2} {
+		b.ifPiece(t.n, f.Size(), bytes, func() {
+			switch bytes {
+			case 16:
+				b.m.emit(x86.VMOVDQU(x, piece))
+				b.m.emit(x86.VEXTRACTI128(operand.U8(1), y, x))
+			case 8:
+				b.m.emit(x86.VMOVQ(x, piece))
+			case 4:
+				b.m.emit(x86.VMOVD(x, piece))
+			case 2:
+				b.m.emit(x86.VPEXTRW(operand.U8(0), x, piece))
+			}
+			if bytes < 16 {
+				b.m.emit(x86.VPSRLDQ(operand.U8(bytes), x, x))
+			}
+			b.m.emit(x86.ADDQ(operand.I32(bytes), p))
+		})
+	}
+}
+
 // Arithmetic. Go's operand order is the reverse of Intel's: the last source comes first.
 
 func (b *x86Backend) add(d, x, y operand.Op) { b.m.emit(x86.VADDPS(y, x, d)) }

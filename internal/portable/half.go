@@ -1,0 +1,80 @@
+package portable
+
+import (
+	"math"
+	"unsafe"
+)
+
+// The 16-bit formats. NaN keeps its sign and the upper bits of its payload, as in hardware; it
+// becomes quiet, but for bfloat16 to float32, which only shifts.
+
+// BF16ToFloat32 is exact.
+func BF16ToFloat32(h uint16) float32 { return math.Float32frombits(uint32(h) << 16) }
+
+// Float32ToBF16 rounds to nearest, ties to even.
+func Float32ToBF16(f float32) uint16 {
+	b := math.Float32bits(f)
+	if f != f {
+		return uint16(b>>16) | 0x40
+	}
+	return uint16((b + 0x7fff + b>>16&1) >> 16)
+}
+
+// F16ToFloat32 is exact.
+func F16ToFloat32(h uint16) float32 {
+	sign, exponent, fraction := uint32(h&0x8000)<<16, uint32(h>>10&0x1f), uint32(h&0x3ff)
+	switch {
+	case exponent == 0: // zero, or fraction · 2⁻²⁴: exact, and never a subnormal float32
+		return math.Float32frombits(sign | math.Float32bits(float32(fraction)*0x1p-24))
+	case exponent == 0x1f && fraction != 0:
+		fraction |= 0x200
+		fallthrough
+	case exponent == 0x1f:
+		return math.Float32frombits(sign | 0xff<<23 | fraction<<13)
+	}
+	return math.Float32frombits(sign | (exponent+127-15)<<23 | fraction<<13)
+}
+
+// Float32ToF16 rounds to nearest, ties to even: to ±Inf from 65520 on, to zero up to 2⁻²⁵.
+func Float32ToF16(f float32) uint16 {
+	b := math.Float32bits(f)
+	sign, b := uint16(b>>16&0x8000), b&0x7fffffff
+	switch {
+	case b > 0xff<<23: // NaN
+		return sign | 0x7e00 | uint16(b>>13&0x3ff)
+	case b >= 0x47800000: // 2¹⁶
+		return sign | 0x7c00
+	case b >= 0x38800000: // 2⁻¹⁴: a normal number, or 2¹⁶ after rounding
+		b -= (127 - 15) << 23
+		return sign | uint16((b+0xfff+b>>13&1)>>13)
+	}
+	// A multiple of 2⁻²⁴: adding 0.5, whose last place is that, rounds it.
+	return sign | uint16(math.Float32bits(math.Float32frombits(b)+0.5)-math.Float32bits(0.5))
+}
+
+// elements returns n elements from p on.
+func elements[T any](p *T, n int) []T { return unsafe.Slice(p, n) }
+
+// WidenBF16 is the kernel of that name.
+func WidenBF16(dst *float32, src *uint16, n int) { convert(dst, src, n, BF16ToFloat32) }
+
+// WidenF16 is the kernel of that name.
+func WidenF16(dst *float32, src *uint16, n int) { convert(dst, src, n, F16ToFloat32) }
+
+// WidenInt8 is the kernel of that name.
+func WidenInt8(dst *float32, src *int8, n int) {
+	convert(dst, src, n, func(x int8) float32 { return float32(x) })
+}
+
+// NarrowBF16 is the kernel of that name.
+func NarrowBF16(dst *uint16, src *float32, n int) { convert(dst, src, n, Float32ToBF16) }
+
+// NarrowF16 is the kernel of that name.
+func NarrowF16(dst *uint16, src *float32, n int) { convert(dst, src, n, Float32ToF16) }
+
+func convert[To, From any](dst *To, src *From, n int, f func(From) To) {
+	to := elements(dst, n)
+	for i, x := range elements(src, n) {
+		to[i] = f(x)
+	}
+}
