@@ -106,6 +106,7 @@ type Plan struct {
 	factor    float32
 	sequences []sequence
 
+	tensors  tensors // of the call under way
 	schedule schedule
 	workers  []*worker
 	slots    []*packed
@@ -317,7 +318,9 @@ func (p *Plan) Run(out, q, k, v Tensor) error {
 	if out.overlaps(&v) {
 		return argument(ErrOverlap, "out", "shares memory with v")
 	}
-	p.schedule.run(p, tensors{out, q, k, v})
+	p.tensors = tensors{out, q, k, v}
+	defer func() { p.tensors = tensors{} }() // keep nothing of the caller's alive
+	p.schedule.run(p)
 	return nil
 }
 

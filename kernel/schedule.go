@@ -77,50 +77,51 @@ func (p *Plan) prepare() {
 
 // run does all tasks and returns when they are done. A panic in a worker, which only a user's
 // function can cause, reaches the caller after all workers have stopped.
-func (s *schedule) run(p *Plan, t tensors) {
+func (s *schedule) run(p *Plan) {
 	s.next.Store(0)
 	for g := range s.groups {
 		s.packed[g].Store(0)
 		s.done[g].Store(0)
 	}
 	if len(p.workers) == 1 {
-		s.work(p, p.workers[0], &t)
+		s.work(p, p.workers[0])
 		return
 	}
 	s.failed.Store(false)
 	s.cause, s.once = nil, sync.Once{}
-	s.share(p, t)
+	s.share(p)
 	if s.failed.Load() {
 		panic(s.cause)
 	}
 }
 
 // share runs the workers on goroutines of their own, but for the caller's.
-func (s *schedule) share(p *Plan, t tensors) {
+func (s *schedule) share(p *Plan) {
 	var all sync.WaitGroup
 	defer all.Wait()
 	for _, w := range p.workers[1:] {
 		all.Add(1)
 		go func() {
 			defer all.Done()
-			s.guarded(p, w, &t)
+			s.guarded(p, w)
 		}()
 	}
-	s.guarded(p, p.workers[0], &t)
+	s.guarded(p, p.workers[0])
 }
 
-func (s *schedule) guarded(p *Plan, w *worker, t *tensors) {
+func (s *schedule) guarded(p *Plan, w *worker) {
 	defer func() {
 		if cause := recover(); cause != nil {
 			s.once.Do(func() { s.cause = cause })
 			s.failed.Store(true)
 		}
 	}()
-	s.work(p, w, t)
+	s.work(p, w)
 }
 
 // work takes tasks until there are none.
-func (s *schedule) work(p *Plan, w *worker, t *tensors) {
+func (s *schedule) work(p *Plan, w *worker) {
+	t := &p.tensors
 	each := s.pieces + s.tiles
 	for {
 		n := int(s.next.Add(1)) - 1

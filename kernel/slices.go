@@ -94,6 +94,10 @@ func softmaxBlocks(dst, src []float32, few *blockMemory) softmaxState {
 			s.sum[b] = asm.SumExp(s.level, &from[0], len(from), max)
 		}
 	}
+	if n == 1 {
+		s.max[0], s.all = 1, s.sum[0]
+		return s
+	}
 	// l = Σ sum·e^(max-best), and max becomes that weight.
 	best := s.best
 	if math.IsInf(float64(best), -1) {

@@ -406,22 +406,20 @@ func (w *worker) accumulate(row, rows, from, to int, p *packed, slot int, alpha 
 
 // product calls the kernel of that name in pieces that take less than 50 µs each.
 func (w *worker) product(c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows, cols int, alpha *float32) {
-	for most := max(callWork/(panel*max(min(depth, maxDepth), 1))/rowTile*rowTile, rowTile); rows > 0; {
-		n := min(rows, most)
-		from, scale := 0, alpha
+	most := max(callWork/(panel*max(min(depth, maxDepth), 1))/rowTile*rowTile, rowTile)
+	for row := 0; row < rows; row += most {
+		n, from, scale := min(most, rows-row), 0, alpha
+		if alpha != nil {
+			scale = offset(alpha, row)
+		}
 		for {
 			d := min(depth-from, maxDepth)
-			asm.Product(w.level, c, cStride, offset(a, from), aStride, offset(b, from*panel), d, n, cols, scale)
+			asm.Product(w.level, offset(c, row*cStride), cStride, offset(a, row*aStride+from), aStride, offset(b, from*panel), d, n, cols, scale)
 			if from += d; from >= depth {
 				break
 			}
 			scale = at(w.ones, 0)
 		}
-		c, a = offset(c, n*cStride), offset(a, n*aStride)
-		if alpha != nil {
-			alpha = offset(alpha, n)
-		}
-		rows -= n
 	}
 }
 

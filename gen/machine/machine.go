@@ -539,9 +539,18 @@ func (m *Machine) FMAFactor(acc, x, factor Value) {
 	m.each(acc, fmt.Sprintf("%s += %s * %s", acc.name, factor.name, x.name), func(i int) { m.b.fmaFactor(acc.at(i), x.at(i), factor.at(i)) })
 }
 
-// FMASplat is FMA with one number from memory as the factor of all lanes, for a factor that is used once.
+// FMASplat is FMA with one number from memory as the factor of all lanes, for a factor that serves a
+// single value: where that is a single register too, the instruction may fetch it itself.
 func (m *Machine) FMASplat(acc, x Value, a Addr) {
-	m.each(acc, fmt.Sprintf("%s += %s * %s", acc.name, a.name(), x.name), func(i int) { m.b.fmaSplat(acc.at(i), x.at(i), a.mem(0)) })
+	if len(acc.regs) > 1 {
+		f := m.Native("%s", a.name())
+		m.Factor(f, a)
+		m.FMAFactor(acc, x, f)
+		return
+	}
+	m.explain("%s += %s * %s", acc.name, a.name(), x.name)
+	m.b.fmaSplat(acc.at(0), x.at(0), a.mem(0))
+	m.note = ""
 }
 
 // MulAdd sets p to p·f + c with one rounding: a step of Horner's rule.

@@ -300,14 +300,12 @@ func Subtract(dst, src *float32, n int, a, b float32) {
 	}
 }
 
-// PeakFMA is the kernel of that name.
+// PeakFMA is the kernel of that name. Its operands take the usual way through FMA.
 func PeakFMA(n int) float32 {
-	var acc [24]float32
+	var acc [24 * lanes]float32
 	for range n {
 		for i := range acc {
-			for range lanes {
-				acc[i] = FMA(0, 0, acc[i])
-			}
+			acc[i] = FMA(0x1.123456p-1, 0x1.fedcbap-1, acc[i])
 		}
 	}
 	return acc[0]

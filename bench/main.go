@@ -1,0 +1,149 @@
+// Command bench measures Quern's kernels on this machine, against what the machine can do.
+//
+//	go run ./bench                      the report, about half a minute
+//	go run ./bench -case P1,S1 -workers 2
+//	go run ./bench -isa avx512,avx2     one instruction set after the other
+//	go run ./bench -json                one JSON object a line and nothing else
+//	go run ./bench -digest              digests of small odd cases: the same lines on every machine
+//	go run ./bench -list                the cases
+//
+// A time is the median over several rounds. In each round the case alternates with its limit: a loop
+// of fused multiply-adds on as many goroutines, or a streaming read of the same bytes. The share of
+// the limit is the median of the rounds' ratios, so a machine whose clock wanders still gives a
+// steady number. Attention is timed with its packing of Q, K and V, and only useful FLOPs count: 2·D
+// for a score and 2·Dv for its value, over the pairs that the mask shows.
+//
+// The exit status is 1 if any bits differ from the committed ones or between instruction sets, and 2
+// if the command line or the environment cannot be obeyed.
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/quern-go/quern/internal/isa"
+	"github.com/quern-go/quern/kernel"
+)
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+// run is main with its surroundings as arguments; it returns the exit status.
+func run(args []string, stdout, stderr io.Writer) int {
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	var (
+		names   = flags.String("case", "", "only these cases, separated by commas")
+		levels  = flags.String("isa", kernel.ISA(), "instruction sets, separated by commas: "+strings.Join(kernel.ISAs(), ", "))
+		workers = flags.Int("workers", 1, "goroutines that share a case, where it can be shared")
+		rounds  = flags.Int("rounds", 9, "rounds of measurement")
+		list    = flags.Bool("list", false, "list the cases")
+		asJSON  = flags.Bool("json", false, "print one JSON object a line and nothing else")
+		digests = flags.Bool("digest", false, "print only the digests of small odd cases")
+	)
+	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return 0
+	} else if err != nil {
+		return 2
+	}
+	fail := func(err error) int {
+		fmt.Fprintln(stderr, err)
+		return 2
+	}
+	if err := kernel.ISAError(); err != nil {
+		return fail(err)
+	}
+	if flags.NArg() > 0 {
+		return fail(fmt.Errorf("bench: unexpected argument %q", flags.Arg(0)))
+	}
+	if *workers < 1 || *rounds < 1 {
+		return fail(errors.New("bench: -workers and -rounds must be at least 1"))
+	}
+	chosen, err := choose(*names)
+	if err != nil {
+		return fail(err)
+	}
+	sets, err := parseLevels(*levels)
+	if err != nil {
+		return fail(err)
+	}
+
+	progress := newProgress(stderr)
+	defer progress.clear()
+	if *list {
+		printList(stdout, chosen)
+		return 0
+	}
+	show := newTable(stdout, *workers).row
+	if *asJSON {
+		encoder := json.NewEncoder(stdout)
+		show = func(r result) { _ = encoder.Encode(r) }
+	}
+	status := 0
+	for _, level := range sets {
+		restore := isa.Use(level)
+		if *digests {
+			for _, c := range oddCases() {
+				progress.show("%s on %v", c.name, level)
+				line := c.name + " " + digest(c.run()...)
+				progress.clear()
+				fmt.Fprintln(stdout, line)
+			}
+		} else {
+			for _, c := range chosen {
+				r := c.measure(*workers, *rounds, progress)
+				progress.clear()
+				show(r)
+				if len(r.Differs) > 0 {
+					status = 1
+				}
+			}
+		}
+		restore()
+	}
+	return status
+}
+
+// choose returns the cases of a comma-separated list of names, all if it is empty.
+func choose(names string) ([]Case, error) {
+	if names == "" {
+		return cases, nil
+	}
+	var chosen []Case
+	for name := range strings.SplitSeq(names, ",") {
+		i := slices.IndexFunc(cases, func(c Case) bool { return c.Name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("bench: there is no case %q; -list shows all", name)
+		}
+		chosen = append(chosen, cases[i])
+	}
+	return chosen, nil
+}
+
+// parseLevels returns the levels of a comma-separated list of names.
+func parseLevels(names string) ([]isa.Level, error) {
+	var levels []isa.Level
+	for name := range strings.SplitSeq(names, ",") {
+		level, ok := isa.Parse(name)
+		if !ok || !isa.Has(level) {
+			return nil, fmt.Errorf("bench: there is no instruction set %q here; this program and CPU have %s",
+				name, strings.Join(kernel.ISAs(), ", "))
+		}
+		levels = append(levels, level)
+	}
+	return levels, nil
+}
+
+func printList(w io.Writer, cases []Case) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, c := range cases {
+		fmt.Fprintf(t, "%s\t%v\n", c.Name, c.Kind)
+	}
+	_ = t.Flush()
+}

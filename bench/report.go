@@ -1,0 +1,140 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+
+	"github.com/quern-go/quern/kernel"
+)
+
+// table is the report for people. Its rows are printed as they come.
+type table struct {
+	w       io.Writer
+	workers int
+	isa     string // of the last row
+}
+
+func newTable(w io.Writer, workers int) *table { return &table{w: w, workers: workers} }
+
+const columns = "%-6s %-40s %8s %8s %13s  %-27s  %7s  %s\n"
+
+func (t *table) row(r result) {
+	if r.ISA != t.isa {
+		t.head(r.ISA)
+	}
+	rate, share := r.limit()
+	bits := "= " + strings.Join(r.Same, " ")
+	if len(r.Differs) > 0 {
+		bits = "DIFFER from " + strings.Join(r.Differs, " ")
+	}
+	fmt.Fprintf(t.w, columns, r.Case, r.What, duration(r.NS), duration(r.FirstNS), rate, share, fmt.Sprintf("%.1e", r.MaxErr), bits)
+}
+
+// limit writes how fast the case is, and its share of the limit that is nearer.
+func (r *result) limit() (rate, share string) {
+	switch {
+	case r.Element != nil:
+		return fmt.Sprintf("%.3f ns/elem", *r.Element), ""
+	case r.PeakPct != nil && (r.BWPct == nil || *r.PeakPct > *r.BWPct):
+		return fmt.Sprintf("%.1f GFLOP/s", *r.GFLOPS), bar(*r.PeakPct) + " FMA"
+	case r.BWPct != nil:
+		return fmt.Sprintf("%.1f GB/s", *r.GBS), bar(*r.BWPct) + " read"
+	}
+	return "", ""
+}
+
+func (t *table) head(isa string) {
+	if t.isa != "" {
+		fmt.Fprintln(t.w)
+	}
+	t.isa = isa
+	fmt.Fprintf(t.w, "%s, %d CPUs, %s/%s, %s, ISA %s, workers %d, arithmetic version %d\n\n", cpuName(), runtime.NumCPU(),
+		runtime.GOOS, runtime.GOARCH, runtime.Version(), isa, t.workers, kernel.ArithmeticVersion)
+	fmt.Fprintf(t.w, columns, "case", "what", "time", "first", "rate", "share of the limit", "max err", "bits")
+}
+
+// bar draws a percentage in 16 cells, and says it.
+func bar(percent float64) string {
+	const cells = 16
+	full := min(max(int(percent*cells/100+0.5), 0), cells)
+	return strings.Repeat("█", full) + strings.Repeat("░", cells-full) + fmt.Sprintf(" %3.0f %%", percent)
+}
+
+// duration writes nanoseconds with three digits.
+func duration(ns float64) string {
+	for _, u := range []struct {
+		name string
+		ns   float64
+	}{{"s", 1e9}, {"ms", 1e6}, {"µs", 1e3}} {
+		if ns >= u.ns {
+			return fmt.Sprintf("%.3g %s", ns/u.ns, u.name)
+		}
+	}
+	return fmt.Sprintf("%.3g ns", ns)
+}
+
+// size writes a number of bytes.
+func size(bytes int) string {
+	switch {
+	case bytes >= 1<<20:
+		return fmt.Sprintf("%d MiB", bytes>>20)
+	case bytes >= 1<<10:
+		return fmt.Sprintf("%d KiB", bytes>>10)
+	}
+	return fmt.Sprintf("%d B", bytes)
+}
+
+// cpuName asks the operating system what CPU this is.
+func cpuName() string {
+	switch runtime.GOOS {
+	case "linux":
+		info, _ := os.ReadFile("/proc/cpuinfo")
+		for line := range strings.Lines(string(info)) {
+			if key, value, _ := strings.Cut(line, ":"); strings.TrimSpace(key) == "model name" {
+				return strings.TrimSpace(value)
+			}
+		}
+	case "darwin":
+		if name, err := exec.Command("sysctl", "-n", "machdep.cpu.brand_string").Output(); err == nil {
+			return strings.TrimSpace(string(name))
+		}
+	case "windows":
+		if name := os.Getenv("PROCESSOR_IDENTIFIER"); name != "" {
+			return name
+		}
+	}
+	return "unknown CPU"
+}
+
+// progress is a line that comes and goes on a terminal; elsewhere it is nothing.
+type progress struct {
+	w     io.Writer // nil if it is not a terminal
+	shown bool
+}
+
+func newProgress(w io.Writer) *progress {
+	if f, ok := w.(*os.File); ok {
+		if info, err := f.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("TERM") != "dumb" {
+			return &progress{w: w}
+		}
+	}
+	return &progress{}
+}
+
+func (p *progress) show(format string, args ...any) {
+	if p.w != nil {
+		fmt.Fprintf(p.w, "\r\x1b[K"+format+" ", args...)
+		p.shown = true
+	}
+}
+
+func (p *progress) clear() {
+	if p.shown {
+		fmt.Fprint(p.w, "\r\x1b[K")
+		p.shown = false
+	}
+}
