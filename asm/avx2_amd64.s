@@ -380,8 +380,8 @@ end_6:
 	ADDQ R9, R11 // rows of a
 	MOVQ depth+40(FP), R13 // depth
 	MOVQ CX, R12 // b_k = b
-	CMPQ R13, $+4 // depth < 4
-	JLT  depth_end_8 // depth < 4
+	CMPQ R13, $+8 // depth < 8
+	JLT  depth_end_8 // depth < 8
 
 depth_7:
 	VMOVUPS      (R12), Y12 // B[0][0] = b_k[0], lanes 0..7
@@ -464,12 +464,92 @@ depth_7:
 	VBROADCASTSS 12(R11)(R9*2), Y14 // a[5][3] = a[5][3]
 	VFMADD231PS  Y14, Y12, Y10 // C[5][0] += a[5][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y11 // C[5][0] += a[5][3] * B[3][0], lanes 8..15
-	ADDQ         $+16, R10 // a0 += 16
-	ADDQ         $+16, R11 // a3 += 16
-	ADDQ         $+512, R12 // b_k += 512
-	SUBQ         $+4, R13 // depth += -4
-	CMPQ         R13, $+4 // depth >= 4
-	JGE          depth_7 // depth >= 4
+	VMOVUPS      512(R12), Y12 // B[4][0] = b_k[128], lanes 0..7
+	VMOVUPS      544(R12), Y13 // B[4][0] = b_k[128], lanes 8..15
+	VBROADCASTSS 16(R10), Y14 // a[0][4] = a[0][4]
+	VFMADD231PS  Y14, Y12, Y0 // C[0][0] += a[0][4] * B[4][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y1 // C[0][0] += a[0][4] * B[4][0], lanes 8..15
+	VBROADCASTSS 16(R10)(R9*1), Y14 // a[1][4] = a[1][4]
+	VFMADD231PS  Y14, Y12, Y2 // C[1][0] += a[1][4] * B[4][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y3 // C[1][0] += a[1][4] * B[4][0], lanes 8..15
+	VBROADCASTSS 16(R10)(R9*2), Y14 // a[2][4] = a[2][4]
+	VFMADD231PS  Y14, Y12, Y4 // C[2][0] += a[2][4] * B[4][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y5 // C[2][0] += a[2][4] * B[4][0], lanes 8..15
+	VBROADCASTSS 16(R11), Y14 // a[3][4] = a[3][4]
+	VFMADD231PS  Y14, Y12, Y6 // C[3][0] += a[3][4] * B[4][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y7 // C[3][0] += a[3][4] * B[4][0], lanes 8..15
+	VBROADCASTSS 16(R11)(R9*1), Y14 // a[4][4] = a[4][4]
+	VFMADD231PS  Y14, Y12, Y8 // C[4][0] += a[4][4] * B[4][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y9 // C[4][0] += a[4][4] * B[4][0], lanes 8..15
+	VBROADCASTSS 16(R11)(R9*2), Y14 // a[5][4] = a[5][4]
+	VFMADD231PS  Y14, Y12, Y10 // C[5][0] += a[5][4] * B[4][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y11 // C[5][0] += a[5][4] * B[4][0], lanes 8..15
+	VMOVUPS      640(R12), Y12 // B[5][0] = b_k[160], lanes 0..7
+	VMOVUPS      672(R12), Y13 // B[5][0] = b_k[160], lanes 8..15
+	VBROADCASTSS 20(R10), Y14 // a[0][5] = a[0][5]
+	VFMADD231PS  Y14, Y12, Y0 // C[0][0] += a[0][5] * B[5][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y1 // C[0][0] += a[0][5] * B[5][0], lanes 8..15
+	VBROADCASTSS 20(R10)(R9*1), Y14 // a[1][5] = a[1][5]
+	VFMADD231PS  Y14, Y12, Y2 // C[1][0] += a[1][5] * B[5][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y3 // C[1][0] += a[1][5] * B[5][0], lanes 8..15
+	VBROADCASTSS 20(R10)(R9*2), Y14 // a[2][5] = a[2][5]
+	VFMADD231PS  Y14, Y12, Y4 // C[2][0] += a[2][5] * B[5][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y5 // C[2][0] += a[2][5] * B[5][0], lanes 8..15
+	VBROADCASTSS 20(R11), Y14 // a[3][5] = a[3][5]
+	VFMADD231PS  Y14, Y12, Y6 // C[3][0] += a[3][5] * B[5][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y7 // C[3][0] += a[3][5] * B[5][0], lanes 8..15
+	VBROADCASTSS 20(R11)(R9*1), Y14 // a[4][5] = a[4][5]
+	VFMADD231PS  Y14, Y12, Y8 // C[4][0] += a[4][5] * B[5][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y9 // C[4][0] += a[4][5] * B[5][0], lanes 8..15
+	VBROADCASTSS 20(R11)(R9*2), Y14 // a[5][5] = a[5][5]
+	VFMADD231PS  Y14, Y12, Y10 // C[5][0] += a[5][5] * B[5][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y11 // C[5][0] += a[5][5] * B[5][0], lanes 8..15
+	VMOVUPS      768(R12), Y12 // B[6][0] = b_k[192], lanes 0..7
+	VMOVUPS      800(R12), Y13 // B[6][0] = b_k[192], lanes 8..15
+	VBROADCASTSS 24(R10), Y14 // a[0][6] = a[0][6]
+	VFMADD231PS  Y14, Y12, Y0 // C[0][0] += a[0][6] * B[6][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y1 // C[0][0] += a[0][6] * B[6][0], lanes 8..15
+	VBROADCASTSS 24(R10)(R9*1), Y14 // a[1][6] = a[1][6]
+	VFMADD231PS  Y14, Y12, Y2 // C[1][0] += a[1][6] * B[6][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y3 // C[1][0] += a[1][6] * B[6][0], lanes 8..15
+	VBROADCASTSS 24(R10)(R9*2), Y14 // a[2][6] = a[2][6]
+	VFMADD231PS  Y14, Y12, Y4 // C[2][0] += a[2][6] * B[6][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y5 // C[2][0] += a[2][6] * B[6][0], lanes 8..15
+	VBROADCASTSS 24(R11), Y14 // a[3][6] = a[3][6]
+	VFMADD231PS  Y14, Y12, Y6 // C[3][0] += a[3][6] * B[6][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y7 // C[3][0] += a[3][6] * B[6][0], lanes 8..15
+	VBROADCASTSS 24(R11)(R9*1), Y14 // a[4][6] = a[4][6]
+	VFMADD231PS  Y14, Y12, Y8 // C[4][0] += a[4][6] * B[6][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y9 // C[4][0] += a[4][6] * B[6][0], lanes 8..15
+	VBROADCASTSS 24(R11)(R9*2), Y14 // a[5][6] = a[5][6]
+	VFMADD231PS  Y14, Y12, Y10 // C[5][0] += a[5][6] * B[6][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y11 // C[5][0] += a[5][6] * B[6][0], lanes 8..15
+	VMOVUPS      896(R12), Y12 // B[7][0] = b_k[224], lanes 0..7
+	VMOVUPS      928(R12), Y13 // B[7][0] = b_k[224], lanes 8..15
+	VBROADCASTSS 28(R10), Y14 // a[0][7] = a[0][7]
+	VFMADD231PS  Y14, Y12, Y0 // C[0][0] += a[0][7] * B[7][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y1 // C[0][0] += a[0][7] * B[7][0], lanes 8..15
+	VBROADCASTSS 28(R10)(R9*1), Y14 // a[1][7] = a[1][7]
+	VFMADD231PS  Y14, Y12, Y2 // C[1][0] += a[1][7] * B[7][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y3 // C[1][0] += a[1][7] * B[7][0], lanes 8..15
+	VBROADCASTSS 28(R10)(R9*2), Y14 // a[2][7] = a[2][7]
+	VFMADD231PS  Y14, Y12, Y4 // C[2][0] += a[2][7] * B[7][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y5 // C[2][0] += a[2][7] * B[7][0], lanes 8..15
+	VBROADCASTSS 28(R11), Y14 // a[3][7] = a[3][7]
+	VFMADD231PS  Y14, Y12, Y6 // C[3][0] += a[3][7] * B[7][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y7 // C[3][0] += a[3][7] * B[7][0], lanes 8..15
+	VBROADCASTSS 28(R11)(R9*1), Y14 // a[4][7] = a[4][7]
+	VFMADD231PS  Y14, Y12, Y8 // C[4][0] += a[4][7] * B[7][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y9 // C[4][0] += a[4][7] * B[7][0], lanes 8..15
+	VBROADCASTSS 28(R11)(R9*2), Y14 // a[5][7] = a[5][7]
+	VFMADD231PS  Y14, Y12, Y10 // C[5][0] += a[5][7] * B[7][0], lanes 0..7
+	VFMADD231PS  Y14, Y13, Y11 // C[5][0] += a[5][7] * B[7][0], lanes 8..15
+	ADDQ         $+32, R10 // a0 += 32
+	ADDQ         $+32, R11 // a3 += 32
+	ADDQ         $+1024, R12 // b_k += 1024
+	SUBQ         $+8, R13 // depth += -8
+	CMPQ         R13, $+8 // depth >= 8
+	JGE          depth_7 // depth >= 8
 
 depth_end_8:
 	CMPQ R13, $+1 // depth < 1
@@ -597,8 +677,8 @@ end_14:
 	ADDQ R9, R11 // rows of a
 	MOVQ depth+40(FP), R13 // depth
 	MOVQ CX, R12 // b_k = b
-	CMPQ R13, $+4 // depth < 4
-	JLT  depth_end_16 // depth < 4
+	CMPQ R13, $+8 // depth < 8
+	JLT  depth_end_16 // depth < 8
 
 depth_15:
 	VMOVUPS      (R12), Y8 // B[0][0] = b_k[0], lanes 0..7
@@ -657,12 +737,68 @@ depth_15:
 	VBROADCASTSS 12(R11), Y10 // a[3][3] = a[3][3]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][3] * B[3][0], lanes 8..15
-	ADDQ         $+16, R10 // a0 += 16
-	ADDQ         $+16, R11 // a3 += 16
-	ADDQ         $+512, R12 // b_k += 512
-	SUBQ         $+4, R13 // depth += -4
-	CMPQ         R13, $+4 // depth >= 4
-	JGE          depth_15 // depth >= 4
+	VMOVUPS      512(R12), Y8 // B[4][0] = b_k[128], lanes 0..7
+	VMOVUPS      544(R12), Y9 // B[4][0] = b_k[128], lanes 8..15
+	VBROADCASTSS 16(R10), Y10 // a[0][4] = a[0][4]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][4] * B[4][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][4] * B[4][0], lanes 8..15
+	VBROADCASTSS 16(R10)(R9*1), Y10 // a[1][4] = a[1][4]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][4] * B[4][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][4] * B[4][0], lanes 8..15
+	VBROADCASTSS 16(R10)(R9*2), Y10 // a[2][4] = a[2][4]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][4] * B[4][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][4] * B[4][0], lanes 8..15
+	VBROADCASTSS 16(R11), Y10 // a[3][4] = a[3][4]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][4] * B[4][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][4] * B[4][0], lanes 8..15
+	VMOVUPS      640(R12), Y8 // B[5][0] = b_k[160], lanes 0..7
+	VMOVUPS      672(R12), Y9 // B[5][0] = b_k[160], lanes 8..15
+	VBROADCASTSS 20(R10), Y10 // a[0][5] = a[0][5]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][5] * B[5][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][5] * B[5][0], lanes 8..15
+	VBROADCASTSS 20(R10)(R9*1), Y10 // a[1][5] = a[1][5]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][5] * B[5][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][5] * B[5][0], lanes 8..15
+	VBROADCASTSS 20(R10)(R9*2), Y10 // a[2][5] = a[2][5]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][5] * B[5][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][5] * B[5][0], lanes 8..15
+	VBROADCASTSS 20(R11), Y10 // a[3][5] = a[3][5]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][5] * B[5][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][5] * B[5][0], lanes 8..15
+	VMOVUPS      768(R12), Y8 // B[6][0] = b_k[192], lanes 0..7
+	VMOVUPS      800(R12), Y9 // B[6][0] = b_k[192], lanes 8..15
+	VBROADCASTSS 24(R10), Y10 // a[0][6] = a[0][6]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][6] * B[6][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][6] * B[6][0], lanes 8..15
+	VBROADCASTSS 24(R10)(R9*1), Y10 // a[1][6] = a[1][6]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][6] * B[6][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][6] * B[6][0], lanes 8..15
+	VBROADCASTSS 24(R10)(R9*2), Y10 // a[2][6] = a[2][6]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][6] * B[6][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][6] * B[6][0], lanes 8..15
+	VBROADCASTSS 24(R11), Y10 // a[3][6] = a[3][6]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][6] * B[6][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][6] * B[6][0], lanes 8..15
+	VMOVUPS      896(R12), Y8 // B[7][0] = b_k[224], lanes 0..7
+	VMOVUPS      928(R12), Y9 // B[7][0] = b_k[224], lanes 8..15
+	VBROADCASTSS 28(R10), Y10 // a[0][7] = a[0][7]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][7] * B[7][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][7] * B[7][0], lanes 8..15
+	VBROADCASTSS 28(R10)(R9*1), Y10 // a[1][7] = a[1][7]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][7] * B[7][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][7] * B[7][0], lanes 8..15
+	VBROADCASTSS 28(R10)(R9*2), Y10 // a[2][7] = a[2][7]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][7] * B[7][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][7] * B[7][0], lanes 8..15
+	VBROADCASTSS 28(R11), Y10 // a[3][7] = a[3][7]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][7] * B[7][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][7] * B[7][0], lanes 8..15
+	ADDQ         $+32, R10 // a0 += 32
+	ADDQ         $+32, R11 // a3 += 32
+	ADDQ         $+1024, R12 // b_k += 1024
+	SUBQ         $+8, R13 // depth += -8
+	CMPQ         R13, $+8 // depth >= 8
+	JGE          depth_15 // depth >= 8
 
 depth_end_16:
 	CMPQ R13, $+1 // depth < 1
@@ -756,8 +892,8 @@ end_22:
 	MOVQ BX, R10 // rows of a
 	MOVQ depth+40(FP), R12 // depth
 	MOVQ CX, R11 // b_k = b
-	CMPQ R12, $+4 // depth < 4
-	JLT  depth_end_24 // depth < 4
+	CMPQ R12, $+8 // depth < 8
+	JLT  depth_end_24 // depth < 8
 
 depth_23:
 	VMOVUPS      (R11), Y4 // B[0][0] = b_k[0], lanes 0..7
@@ -792,11 +928,43 @@ depth_23:
 	VBROADCASTSS 12(R10)(R9*1), Y6 // a[1][3] = a[1][3]
 	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
-	ADDQ         $+16, R10 // a0 += 16
-	ADDQ         $+512, R11 // b_k += 512
-	SUBQ         $+4, R12 // depth += -4
-	CMPQ         R12, $+4 // depth >= 4
-	JGE          depth_23 // depth >= 4
+	VMOVUPS      512(R11), Y4 // B[4][0] = b_k[128], lanes 0..7
+	VMOVUPS      544(R11), Y5 // B[4][0] = b_k[128], lanes 8..15
+	VBROADCASTSS 16(R10), Y6 // a[0][4] = a[0][4]
+	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][4] * B[4][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][4] * B[4][0], lanes 8..15
+	VBROADCASTSS 16(R10)(R9*1), Y6 // a[1][4] = a[1][4]
+	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][4] * B[4][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][4] * B[4][0], lanes 8..15
+	VMOVUPS      640(R11), Y4 // B[5][0] = b_k[160], lanes 0..7
+	VMOVUPS      672(R11), Y5 // B[5][0] = b_k[160], lanes 8..15
+	VBROADCASTSS 20(R10), Y6 // a[0][5] = a[0][5]
+	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][5] * B[5][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][5] * B[5][0], lanes 8..15
+	VBROADCASTSS 20(R10)(R9*1), Y6 // a[1][5] = a[1][5]
+	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][5] * B[5][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][5] * B[5][0], lanes 8..15
+	VMOVUPS      768(R11), Y4 // B[6][0] = b_k[192], lanes 0..7
+	VMOVUPS      800(R11), Y5 // B[6][0] = b_k[192], lanes 8..15
+	VBROADCASTSS 24(R10), Y6 // a[0][6] = a[0][6]
+	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][6] * B[6][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][6] * B[6][0], lanes 8..15
+	VBROADCASTSS 24(R10)(R9*1), Y6 // a[1][6] = a[1][6]
+	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][6] * B[6][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][6] * B[6][0], lanes 8..15
+	VMOVUPS      896(R11), Y4 // B[7][0] = b_k[224], lanes 0..7
+	VMOVUPS      928(R11), Y5 // B[7][0] = b_k[224], lanes 8..15
+	VBROADCASTSS 28(R10), Y6 // a[0][7] = a[0][7]
+	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][7] * B[7][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][7] * B[7][0], lanes 8..15
+	VBROADCASTSS 28(R10)(R9*1), Y6 // a[1][7] = a[1][7]
+	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][7] * B[7][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][7] * B[7][0], lanes 8..15
+	ADDQ         $+32, R10 // a0 += 32
+	ADDQ         $+1024, R11 // b_k += 1024
+	SUBQ         $+8, R12 // depth += -8
+	CMPQ         R12, $+8 // depth >= 8
+	JGE          depth_23 // depth >= 8
 
 depth_end_24:
 	CMPQ R12, $+1 // depth < 1
@@ -868,8 +1036,8 @@ end_30:
 	MOVQ BX, R9 // rows of a
 	MOVQ depth+40(FP), R11 // depth
 	MOVQ CX, R10 // b_k = b
-	CMPQ R11, $+4 // depth < 4
-	JLT  depth_end_32 // depth < 4
+	CMPQ R11, $+8 // depth < 8
+	JLT  depth_end_32 // depth < 8
 
 depth_31:
 	VMOVUPS      (R10), Y2 // B[0][0] = b_k[0], lanes 0..7
@@ -892,11 +1060,31 @@ depth_31:
 	VBROADCASTSS 12(R9), Y4 // a[0][3] = a[0][3]
 	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
-	ADDQ         $+16, R9 // a0 += 16
-	ADDQ         $+512, R10 // b_k += 512
-	SUBQ         $+4, R11 // depth += -4
-	CMPQ         R11, $+4 // depth >= 4
-	JGE          depth_31 // depth >= 4
+	VMOVUPS      512(R10), Y2 // B[4][0] = b_k[128], lanes 0..7
+	VMOVUPS      544(R10), Y3 // B[4][0] = b_k[128], lanes 8..15
+	VBROADCASTSS 16(R9), Y4 // a[0][4] = a[0][4]
+	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][4] * B[4][0], lanes 0..7
+	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][4] * B[4][0], lanes 8..15
+	VMOVUPS      640(R10), Y2 // B[5][0] = b_k[160], lanes 0..7
+	VMOVUPS      672(R10), Y3 // B[5][0] = b_k[160], lanes 8..15
+	VBROADCASTSS 20(R9), Y4 // a[0][5] = a[0][5]
+	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][5] * B[5][0], lanes 0..7
+	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][5] * B[5][0], lanes 8..15
+	VMOVUPS      768(R10), Y2 // B[6][0] = b_k[192], lanes 0..7
+	VMOVUPS      800(R10), Y3 // B[6][0] = b_k[192], lanes 8..15
+	VBROADCASTSS 24(R9), Y4 // a[0][6] = a[0][6]
+	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][6] * B[6][0], lanes 0..7
+	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][6] * B[6][0], lanes 8..15
+	VMOVUPS      896(R10), Y2 // B[7][0] = b_k[224], lanes 0..7
+	VMOVUPS      928(R10), Y3 // B[7][0] = b_k[224], lanes 8..15
+	VBROADCASTSS 28(R9), Y4 // a[0][7] = a[0][7]
+	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][7] * B[7][0], lanes 0..7
+	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][7] * B[7][0], lanes 8..15
+	ADDQ         $+32, R9 // a0 += 32
+	ADDQ         $+1024, R10 // b_k += 1024
+	SUBQ         $+8, R11 // depth += -8
+	CMPQ         R11, $+8 // depth >= 8
+	JGE          depth_31 // depth >= 8
 
 depth_end_32:
 	CMPQ R11, $+1 // depth < 1

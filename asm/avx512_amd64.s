@@ -319,8 +319,8 @@ end_6:
 	ADDQ R9, R13 // rows of a
 	MOVQ depth+40(FP), R15 // depth
 	MOVQ CX, R14 // b_k = b
-	CMPQ R15, $+4 // depth < 4
-	JLT  depth_end_8 // depth < 4
+	CMPQ R15, $+8 // depth < 8
+	JLT  depth_end_8 // depth < 8
 
 depth_7:
 	VMOVUPS      (R14), Z24 // B[0][0] = b_k[0]
@@ -475,14 +475,166 @@ depth_7:
 	VBROADCASTSS 12(R13)(R9*2), Z26 // A[11][3] = a[11][3]
 	VFMADD231PS  Z26, Z24, Z22 // C[11][0] += A[11][3] * B[3][0]
 	VFMADD231PS  Z26, Z25, Z23 // C[11][1] += A[11][3] * B[3][1]
-	ADDQ         $+16, R10 // a0 += 16
-	ADDQ         $+16, R11 // a3 += 16
-	ADDQ         $+16, R12 // a6 += 16
-	ADDQ         $+16, R13 // a9 += 16
-	ADDQ         $+512, R14 // b_k += 512
-	SUBQ         $+4, R15 // depth += -4
-	CMPQ         R15, $+4 // depth >= 4
-	JGE          depth_7 // depth >= 4
+	VMOVUPS      512(R14), Z24 // B[4][0] = b_k[128]
+	VMOVUPS      576(R14), Z25 // B[4][1] = b_k[144]
+	VBROADCASTSS 16(R10), Z26 // A[0][4] = a[0][4]
+	VFMADD231PS  Z26, Z24, Z0 // C[0][0] += A[0][4] * B[4][0]
+	VFMADD231PS  Z26, Z25, Z1 // C[0][1] += A[0][4] * B[4][1]
+	VBROADCASTSS 16(R10)(R9*1), Z26 // A[1][4] = a[1][4]
+	VFMADD231PS  Z26, Z24, Z2 // C[1][0] += A[1][4] * B[4][0]
+	VFMADD231PS  Z26, Z25, Z3 // C[1][1] += A[1][4] * B[4][1]
+	VBROADCASTSS 16(R10)(R9*2), Z26 // A[2][4] = a[2][4]
+	VFMADD231PS  Z26, Z24, Z4 // C[2][0] += A[2][4] * B[4][0]
+	VFMADD231PS  Z26, Z25, Z5 // C[2][1] += A[2][4] * B[4][1]
+	VBROADCASTSS 16(R11), Z26 // A[3][4] = a[3][4]
+	VFMADD231PS  Z26, Z24, Z6 // C[3][0] += A[3][4] * B[4][0]
+	VFMADD231PS  Z26, Z25, Z7 // C[3][1] += A[3][4] * B[4][1]
+	VBROADCASTSS 16(R11)(R9*1), Z26 // A[4][4] = a[4][4]
+	VFMADD231PS  Z26, Z24, Z8 // C[4][0] += A[4][4] * B[4][0]
+	VFMADD231PS  Z26, Z25, Z9 // C[4][1] += A[4][4] * B[4][1]
+	VBROADCASTSS 16(R11)(R9*2), Z26 // A[5][4] = a[5][4]
+	VFMADD231PS  Z26, Z24, Z10 // C[5][0] += A[5][4] * B[4][0]
+	VFMADD231PS  Z26, Z25, Z11 // C[5][1] += A[5][4] * B[4][1]
+	VBROADCASTSS 16(R12), Z26 // A[6][4] = a[6][4]
+	VFMADD231PS  Z26, Z24, Z12 // C[6][0] += A[6][4] * B[4][0]
+	VFMADD231PS  Z26, Z25, Z13 // C[6][1] += A[6][4] * B[4][1]
+	VBROADCASTSS 16(R12)(R9*1), Z26 // A[7][4] = a[7][4]
+	VFMADD231PS  Z26, Z24, Z14 // C[7][0] += A[7][4] * B[4][0]
+	VFMADD231PS  Z26, Z25, Z15 // C[7][1] += A[7][4] * B[4][1]
+	VBROADCASTSS 16(R12)(R9*2), Z26 // A[8][4] = a[8][4]
+	VFMADD231PS  Z26, Z24, Z16 // C[8][0] += A[8][4] * B[4][0]
+	VFMADD231PS  Z26, Z25, Z17 // C[8][1] += A[8][4] * B[4][1]
+	VBROADCASTSS 16(R13), Z26 // A[9][4] = a[9][4]
+	VFMADD231PS  Z26, Z24, Z18 // C[9][0] += A[9][4] * B[4][0]
+	VFMADD231PS  Z26, Z25, Z19 // C[9][1] += A[9][4] * B[4][1]
+	VBROADCASTSS 16(R13)(R9*1), Z26 // A[10][4] = a[10][4]
+	VFMADD231PS  Z26, Z24, Z20 // C[10][0] += A[10][4] * B[4][0]
+	VFMADD231PS  Z26, Z25, Z21 // C[10][1] += A[10][4] * B[4][1]
+	VBROADCASTSS 16(R13)(R9*2), Z26 // A[11][4] = a[11][4]
+	VFMADD231PS  Z26, Z24, Z22 // C[11][0] += A[11][4] * B[4][0]
+	VFMADD231PS  Z26, Z25, Z23 // C[11][1] += A[11][4] * B[4][1]
+	VMOVUPS      640(R14), Z24 // B[5][0] = b_k[160]
+	VMOVUPS      704(R14), Z25 // B[5][1] = b_k[176]
+	VBROADCASTSS 20(R10), Z26 // A[0][5] = a[0][5]
+	VFMADD231PS  Z26, Z24, Z0 // C[0][0] += A[0][5] * B[5][0]
+	VFMADD231PS  Z26, Z25, Z1 // C[0][1] += A[0][5] * B[5][1]
+	VBROADCASTSS 20(R10)(R9*1), Z26 // A[1][5] = a[1][5]
+	VFMADD231PS  Z26, Z24, Z2 // C[1][0] += A[1][5] * B[5][0]
+	VFMADD231PS  Z26, Z25, Z3 // C[1][1] += A[1][5] * B[5][1]
+	VBROADCASTSS 20(R10)(R9*2), Z26 // A[2][5] = a[2][5]
+	VFMADD231PS  Z26, Z24, Z4 // C[2][0] += A[2][5] * B[5][0]
+	VFMADD231PS  Z26, Z25, Z5 // C[2][1] += A[2][5] * B[5][1]
+	VBROADCASTSS 20(R11), Z26 // A[3][5] = a[3][5]
+	VFMADD231PS  Z26, Z24, Z6 // C[3][0] += A[3][5] * B[5][0]
+	VFMADD231PS  Z26, Z25, Z7 // C[3][1] += A[3][5] * B[5][1]
+	VBROADCASTSS 20(R11)(R9*1), Z26 // A[4][5] = a[4][5]
+	VFMADD231PS  Z26, Z24, Z8 // C[4][0] += A[4][5] * B[5][0]
+	VFMADD231PS  Z26, Z25, Z9 // C[4][1] += A[4][5] * B[5][1]
+	VBROADCASTSS 20(R11)(R9*2), Z26 // A[5][5] = a[5][5]
+	VFMADD231PS  Z26, Z24, Z10 // C[5][0] += A[5][5] * B[5][0]
+	VFMADD231PS  Z26, Z25, Z11 // C[5][1] += A[5][5] * B[5][1]
+	VBROADCASTSS 20(R12), Z26 // A[6][5] = a[6][5]
+	VFMADD231PS  Z26, Z24, Z12 // C[6][0] += A[6][5] * B[5][0]
+	VFMADD231PS  Z26, Z25, Z13 // C[6][1] += A[6][5] * B[5][1]
+	VBROADCASTSS 20(R12)(R9*1), Z26 // A[7][5] = a[7][5]
+	VFMADD231PS  Z26, Z24, Z14 // C[7][0] += A[7][5] * B[5][0]
+	VFMADD231PS  Z26, Z25, Z15 // C[7][1] += A[7][5] * B[5][1]
+	VBROADCASTSS 20(R12)(R9*2), Z26 // A[8][5] = a[8][5]
+	VFMADD231PS  Z26, Z24, Z16 // C[8][0] += A[8][5] * B[5][0]
+	VFMADD231PS  Z26, Z25, Z17 // C[8][1] += A[8][5] * B[5][1]
+	VBROADCASTSS 20(R13), Z26 // A[9][5] = a[9][5]
+	VFMADD231PS  Z26, Z24, Z18 // C[9][0] += A[9][5] * B[5][0]
+	VFMADD231PS  Z26, Z25, Z19 // C[9][1] += A[9][5] * B[5][1]
+	VBROADCASTSS 20(R13)(R9*1), Z26 // A[10][5] = a[10][5]
+	VFMADD231PS  Z26, Z24, Z20 // C[10][0] += A[10][5] * B[5][0]
+	VFMADD231PS  Z26, Z25, Z21 // C[10][1] += A[10][5] * B[5][1]
+	VBROADCASTSS 20(R13)(R9*2), Z26 // A[11][5] = a[11][5]
+	VFMADD231PS  Z26, Z24, Z22 // C[11][0] += A[11][5] * B[5][0]
+	VFMADD231PS  Z26, Z25, Z23 // C[11][1] += A[11][5] * B[5][1]
+	VMOVUPS      768(R14), Z24 // B[6][0] = b_k[192]
+	VMOVUPS      832(R14), Z25 // B[6][1] = b_k[208]
+	VBROADCASTSS 24(R10), Z26 // A[0][6] = a[0][6]
+	VFMADD231PS  Z26, Z24, Z0 // C[0][0] += A[0][6] * B[6][0]
+	VFMADD231PS  Z26, Z25, Z1 // C[0][1] += A[0][6] * B[6][1]
+	VBROADCASTSS 24(R10)(R9*1), Z26 // A[1][6] = a[1][6]
+	VFMADD231PS  Z26, Z24, Z2 // C[1][0] += A[1][6] * B[6][0]
+	VFMADD231PS  Z26, Z25, Z3 // C[1][1] += A[1][6] * B[6][1]
+	VBROADCASTSS 24(R10)(R9*2), Z26 // A[2][6] = a[2][6]
+	VFMADD231PS  Z26, Z24, Z4 // C[2][0] += A[2][6] * B[6][0]
+	VFMADD231PS  Z26, Z25, Z5 // C[2][1] += A[2][6] * B[6][1]
+	VBROADCASTSS 24(R11), Z26 // A[3][6] = a[3][6]
+	VFMADD231PS  Z26, Z24, Z6 // C[3][0] += A[3][6] * B[6][0]
+	VFMADD231PS  Z26, Z25, Z7 // C[3][1] += A[3][6] * B[6][1]
+	VBROADCASTSS 24(R11)(R9*1), Z26 // A[4][6] = a[4][6]
+	VFMADD231PS  Z26, Z24, Z8 // C[4][0] += A[4][6] * B[6][0]
+	VFMADD231PS  Z26, Z25, Z9 // C[4][1] += A[4][6] * B[6][1]
+	VBROADCASTSS 24(R11)(R9*2), Z26 // A[5][6] = a[5][6]
+	VFMADD231PS  Z26, Z24, Z10 // C[5][0] += A[5][6] * B[6][0]
+	VFMADD231PS  Z26, Z25, Z11 // C[5][1] += A[5][6] * B[6][1]
+	VBROADCASTSS 24(R12), Z26 // A[6][6] = a[6][6]
+	VFMADD231PS  Z26, Z24, Z12 // C[6][0] += A[6][6] * B[6][0]
+	VFMADD231PS  Z26, Z25, Z13 // C[6][1] += A[6][6] * B[6][1]
+	VBROADCASTSS 24(R12)(R9*1), Z26 // A[7][6] = a[7][6]
+	VFMADD231PS  Z26, Z24, Z14 // C[7][0] += A[7][6] * B[6][0]
+	VFMADD231PS  Z26, Z25, Z15 // C[7][1] += A[7][6] * B[6][1]
+	VBROADCASTSS 24(R12)(R9*2), Z26 // A[8][6] = a[8][6]
+	VFMADD231PS  Z26, Z24, Z16 // C[8][0] += A[8][6] * B[6][0]
+	VFMADD231PS  Z26, Z25, Z17 // C[8][1] += A[8][6] * B[6][1]
+	VBROADCASTSS 24(R13), Z26 // A[9][6] = a[9][6]
+	VFMADD231PS  Z26, Z24, Z18 // C[9][0] += A[9][6] * B[6][0]
+	VFMADD231PS  Z26, Z25, Z19 // C[9][1] += A[9][6] * B[6][1]
+	VBROADCASTSS 24(R13)(R9*1), Z26 // A[10][6] = a[10][6]
+	VFMADD231PS  Z26, Z24, Z20 // C[10][0] += A[10][6] * B[6][0]
+	VFMADD231PS  Z26, Z25, Z21 // C[10][1] += A[10][6] * B[6][1]
+	VBROADCASTSS 24(R13)(R9*2), Z26 // A[11][6] = a[11][6]
+	VFMADD231PS  Z26, Z24, Z22 // C[11][0] += A[11][6] * B[6][0]
+	VFMADD231PS  Z26, Z25, Z23 // C[11][1] += A[11][6] * B[6][1]
+	VMOVUPS      896(R14), Z24 // B[7][0] = b_k[224]
+	VMOVUPS      960(R14), Z25 // B[7][1] = b_k[240]
+	VBROADCASTSS 28(R10), Z26 // A[0][7] = a[0][7]
+	VFMADD231PS  Z26, Z24, Z0 // C[0][0] += A[0][7] * B[7][0]
+	VFMADD231PS  Z26, Z25, Z1 // C[0][1] += A[0][7] * B[7][1]
+	VBROADCASTSS 28(R10)(R9*1), Z26 // A[1][7] = a[1][7]
+	VFMADD231PS  Z26, Z24, Z2 // C[1][0] += A[1][7] * B[7][0]
+	VFMADD231PS  Z26, Z25, Z3 // C[1][1] += A[1][7] * B[7][1]
+	VBROADCASTSS 28(R10)(R9*2), Z26 // A[2][7] = a[2][7]
+	VFMADD231PS  Z26, Z24, Z4 // C[2][0] += A[2][7] * B[7][0]
+	VFMADD231PS  Z26, Z25, Z5 // C[2][1] += A[2][7] * B[7][1]
+	VBROADCASTSS 28(R11), Z26 // A[3][7] = a[3][7]
+	VFMADD231PS  Z26, Z24, Z6 // C[3][0] += A[3][7] * B[7][0]
+	VFMADD231PS  Z26, Z25, Z7 // C[3][1] += A[3][7] * B[7][1]
+	VBROADCASTSS 28(R11)(R9*1), Z26 // A[4][7] = a[4][7]
+	VFMADD231PS  Z26, Z24, Z8 // C[4][0] += A[4][7] * B[7][0]
+	VFMADD231PS  Z26, Z25, Z9 // C[4][1] += A[4][7] * B[7][1]
+	VBROADCASTSS 28(R11)(R9*2), Z26 // A[5][7] = a[5][7]
+	VFMADD231PS  Z26, Z24, Z10 // C[5][0] += A[5][7] * B[7][0]
+	VFMADD231PS  Z26, Z25, Z11 // C[5][1] += A[5][7] * B[7][1]
+	VBROADCASTSS 28(R12), Z26 // A[6][7] = a[6][7]
+	VFMADD231PS  Z26, Z24, Z12 // C[6][0] += A[6][7] * B[7][0]
+	VFMADD231PS  Z26, Z25, Z13 // C[6][1] += A[6][7] * B[7][1]
+	VBROADCASTSS 28(R12)(R9*1), Z26 // A[7][7] = a[7][7]
+	VFMADD231PS  Z26, Z24, Z14 // C[7][0] += A[7][7] * B[7][0]
+	VFMADD231PS  Z26, Z25, Z15 // C[7][1] += A[7][7] * B[7][1]
+	VBROADCASTSS 28(R12)(R9*2), Z26 // A[8][7] = a[8][7]
+	VFMADD231PS  Z26, Z24, Z16 // C[8][0] += A[8][7] * B[7][0]
+	VFMADD231PS  Z26, Z25, Z17 // C[8][1] += A[8][7] * B[7][1]
+	VBROADCASTSS 28(R13), Z26 // A[9][7] = a[9][7]
+	VFMADD231PS  Z26, Z24, Z18 // C[9][0] += A[9][7] * B[7][0]
+	VFMADD231PS  Z26, Z25, Z19 // C[9][1] += A[9][7] * B[7][1]
+	VBROADCASTSS 28(R13)(R9*1), Z26 // A[10][7] = a[10][7]
+	VFMADD231PS  Z26, Z24, Z20 // C[10][0] += A[10][7] * B[7][0]
+	VFMADD231PS  Z26, Z25, Z21 // C[10][1] += A[10][7] * B[7][1]
+	VBROADCASTSS 28(R13)(R9*2), Z26 // A[11][7] = a[11][7]
+	VFMADD231PS  Z26, Z24, Z22 // C[11][0] += A[11][7] * B[7][0]
+	VFMADD231PS  Z26, Z25, Z23 // C[11][1] += A[11][7] * B[7][1]
+	ADDQ         $+32, R10 // a0 += 32
+	ADDQ         $+32, R11 // a3 += 32
+	ADDQ         $+32, R12 // a6 += 32
+	ADDQ         $+32, R13 // a9 += 32
+	ADDQ         $+1024, R14 // b_k += 1024
+	SUBQ         $+8, R15 // depth += -8
+	CMPQ         R15, $+8 // depth >= 8
+	JGE          depth_7 // depth >= 8
 
 depth_end_8:
 	CMPQ R15, $+1 // depth < 1
@@ -682,8 +834,8 @@ end_14:
 	ADDQ R9, R12 // rows of a
 	MOVQ depth+40(FP), R14 // depth
 	MOVQ CX, R13 // b_k = b
-	CMPQ R14, $+4 // depth < 4
-	JLT  depth_end_16 // depth < 4
+	CMPQ R14, $+8 // depth < 8
+	JLT  depth_end_16 // depth < 8
 
 depth_15:
 	VMOVUPS      (R13), Z16 // B[0][0] = b_k[0]
@@ -790,13 +942,117 @@ depth_15:
 	VBROADCASTSS 12(R12)(R9*1), Z18 // A[7][3] = a[7][3]
 	VFMADD231PS  Z18, Z16, Z14 // C[7][0] += A[7][3] * B[3][0]
 	VFMADD231PS  Z18, Z17, Z15 // C[7][1] += A[7][3] * B[3][1]
-	ADDQ         $+16, R10 // a0 += 16
-	ADDQ         $+16, R11 // a3 += 16
-	ADDQ         $+16, R12 // a6 += 16
-	ADDQ         $+512, R13 // b_k += 512
-	SUBQ         $+4, R14 // depth += -4
-	CMPQ         R14, $+4 // depth >= 4
-	JGE          depth_15 // depth >= 4
+	VMOVUPS      512(R13), Z16 // B[4][0] = b_k[128]
+	VMOVUPS      576(R13), Z17 // B[4][1] = b_k[144]
+	VBROADCASTSS 16(R10), Z18 // A[0][4] = a[0][4]
+	VFMADD231PS  Z18, Z16, Z0 // C[0][0] += A[0][4] * B[4][0]
+	VFMADD231PS  Z18, Z17, Z1 // C[0][1] += A[0][4] * B[4][1]
+	VBROADCASTSS 16(R10)(R9*1), Z18 // A[1][4] = a[1][4]
+	VFMADD231PS  Z18, Z16, Z2 // C[1][0] += A[1][4] * B[4][0]
+	VFMADD231PS  Z18, Z17, Z3 // C[1][1] += A[1][4] * B[4][1]
+	VBROADCASTSS 16(R10)(R9*2), Z18 // A[2][4] = a[2][4]
+	VFMADD231PS  Z18, Z16, Z4 // C[2][0] += A[2][4] * B[4][0]
+	VFMADD231PS  Z18, Z17, Z5 // C[2][1] += A[2][4] * B[4][1]
+	VBROADCASTSS 16(R11), Z18 // A[3][4] = a[3][4]
+	VFMADD231PS  Z18, Z16, Z6 // C[3][0] += A[3][4] * B[4][0]
+	VFMADD231PS  Z18, Z17, Z7 // C[3][1] += A[3][4] * B[4][1]
+	VBROADCASTSS 16(R11)(R9*1), Z18 // A[4][4] = a[4][4]
+	VFMADD231PS  Z18, Z16, Z8 // C[4][0] += A[4][4] * B[4][0]
+	VFMADD231PS  Z18, Z17, Z9 // C[4][1] += A[4][4] * B[4][1]
+	VBROADCASTSS 16(R11)(R9*2), Z18 // A[5][4] = a[5][4]
+	VFMADD231PS  Z18, Z16, Z10 // C[5][0] += A[5][4] * B[4][0]
+	VFMADD231PS  Z18, Z17, Z11 // C[5][1] += A[5][4] * B[4][1]
+	VBROADCASTSS 16(R12), Z18 // A[6][4] = a[6][4]
+	VFMADD231PS  Z18, Z16, Z12 // C[6][0] += A[6][4] * B[4][0]
+	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][4] * B[4][1]
+	VBROADCASTSS 16(R12)(R9*1), Z18 // A[7][4] = a[7][4]
+	VFMADD231PS  Z18, Z16, Z14 // C[7][0] += A[7][4] * B[4][0]
+	VFMADD231PS  Z18, Z17, Z15 // C[7][1] += A[7][4] * B[4][1]
+	VMOVUPS      640(R13), Z16 // B[5][0] = b_k[160]
+	VMOVUPS      704(R13), Z17 // B[5][1] = b_k[176]
+	VBROADCASTSS 20(R10), Z18 // A[0][5] = a[0][5]
+	VFMADD231PS  Z18, Z16, Z0 // C[0][0] += A[0][5] * B[5][0]
+	VFMADD231PS  Z18, Z17, Z1 // C[0][1] += A[0][5] * B[5][1]
+	VBROADCASTSS 20(R10)(R9*1), Z18 // A[1][5] = a[1][5]
+	VFMADD231PS  Z18, Z16, Z2 // C[1][0] += A[1][5] * B[5][0]
+	VFMADD231PS  Z18, Z17, Z3 // C[1][1] += A[1][5] * B[5][1]
+	VBROADCASTSS 20(R10)(R9*2), Z18 // A[2][5] = a[2][5]
+	VFMADD231PS  Z18, Z16, Z4 // C[2][0] += A[2][5] * B[5][0]
+	VFMADD231PS  Z18, Z17, Z5 // C[2][1] += A[2][5] * B[5][1]
+	VBROADCASTSS 20(R11), Z18 // A[3][5] = a[3][5]
+	VFMADD231PS  Z18, Z16, Z6 // C[3][0] += A[3][5] * B[5][0]
+	VFMADD231PS  Z18, Z17, Z7 // C[3][1] += A[3][5] * B[5][1]
+	VBROADCASTSS 20(R11)(R9*1), Z18 // A[4][5] = a[4][5]
+	VFMADD231PS  Z18, Z16, Z8 // C[4][0] += A[4][5] * B[5][0]
+	VFMADD231PS  Z18, Z17, Z9 // C[4][1] += A[4][5] * B[5][1]
+	VBROADCASTSS 20(R11)(R9*2), Z18 // A[5][5] = a[5][5]
+	VFMADD231PS  Z18, Z16, Z10 // C[5][0] += A[5][5] * B[5][0]
+	VFMADD231PS  Z18, Z17, Z11 // C[5][1] += A[5][5] * B[5][1]
+	VBROADCASTSS 20(R12), Z18 // A[6][5] = a[6][5]
+	VFMADD231PS  Z18, Z16, Z12 // C[6][0] += A[6][5] * B[5][0]
+	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][5] * B[5][1]
+	VBROADCASTSS 20(R12)(R9*1), Z18 // A[7][5] = a[7][5]
+	VFMADD231PS  Z18, Z16, Z14 // C[7][0] += A[7][5] * B[5][0]
+	VFMADD231PS  Z18, Z17, Z15 // C[7][1] += A[7][5] * B[5][1]
+	VMOVUPS      768(R13), Z16 // B[6][0] = b_k[192]
+	VMOVUPS      832(R13), Z17 // B[6][1] = b_k[208]
+	VBROADCASTSS 24(R10), Z18 // A[0][6] = a[0][6]
+	VFMADD231PS  Z18, Z16, Z0 // C[0][0] += A[0][6] * B[6][0]
+	VFMADD231PS  Z18, Z17, Z1 // C[0][1] += A[0][6] * B[6][1]
+	VBROADCASTSS 24(R10)(R9*1), Z18 // A[1][6] = a[1][6]
+	VFMADD231PS  Z18, Z16, Z2 // C[1][0] += A[1][6] * B[6][0]
+	VFMADD231PS  Z18, Z17, Z3 // C[1][1] += A[1][6] * B[6][1]
+	VBROADCASTSS 24(R10)(R9*2), Z18 // A[2][6] = a[2][6]
+	VFMADD231PS  Z18, Z16, Z4 // C[2][0] += A[2][6] * B[6][0]
+	VFMADD231PS  Z18, Z17, Z5 // C[2][1] += A[2][6] * B[6][1]
+	VBROADCASTSS 24(R11), Z18 // A[3][6] = a[3][6]
+	VFMADD231PS  Z18, Z16, Z6 // C[3][0] += A[3][6] * B[6][0]
+	VFMADD231PS  Z18, Z17, Z7 // C[3][1] += A[3][6] * B[6][1]
+	VBROADCASTSS 24(R11)(R9*1), Z18 // A[4][6] = a[4][6]
+	VFMADD231PS  Z18, Z16, Z8 // C[4][0] += A[4][6] * B[6][0]
+	VFMADD231PS  Z18, Z17, Z9 // C[4][1] += A[4][6] * B[6][1]
+	VBROADCASTSS 24(R11)(R9*2), Z18 // A[5][6] = a[5][6]
+	VFMADD231PS  Z18, Z16, Z10 // C[5][0] += A[5][6] * B[6][0]
+	VFMADD231PS  Z18, Z17, Z11 // C[5][1] += A[5][6] * B[6][1]
+	VBROADCASTSS 24(R12), Z18 // A[6][6] = a[6][6]
+	VFMADD231PS  Z18, Z16, Z12 // C[6][0] += A[6][6] * B[6][0]
+	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][6] * B[6][1]
+	VBROADCASTSS 24(R12)(R9*1), Z18 // A[7][6] = a[7][6]
+	VFMADD231PS  Z18, Z16, Z14 // C[7][0] += A[7][6] * B[6][0]
+	VFMADD231PS  Z18, Z17, Z15 // C[7][1] += A[7][6] * B[6][1]
+	VMOVUPS      896(R13), Z16 // B[7][0] = b_k[224]
+	VMOVUPS      960(R13), Z17 // B[7][1] = b_k[240]
+	VBROADCASTSS 28(R10), Z18 // A[0][7] = a[0][7]
+	VFMADD231PS  Z18, Z16, Z0 // C[0][0] += A[0][7] * B[7][0]
+	VFMADD231PS  Z18, Z17, Z1 // C[0][1] += A[0][7] * B[7][1]
+	VBROADCASTSS 28(R10)(R9*1), Z18 // A[1][7] = a[1][7]
+	VFMADD231PS  Z18, Z16, Z2 // C[1][0] += A[1][7] * B[7][0]
+	VFMADD231PS  Z18, Z17, Z3 // C[1][1] += A[1][7] * B[7][1]
+	VBROADCASTSS 28(R10)(R9*2), Z18 // A[2][7] = a[2][7]
+	VFMADD231PS  Z18, Z16, Z4 // C[2][0] += A[2][7] * B[7][0]
+	VFMADD231PS  Z18, Z17, Z5 // C[2][1] += A[2][7] * B[7][1]
+	VBROADCASTSS 28(R11), Z18 // A[3][7] = a[3][7]
+	VFMADD231PS  Z18, Z16, Z6 // C[3][0] += A[3][7] * B[7][0]
+	VFMADD231PS  Z18, Z17, Z7 // C[3][1] += A[3][7] * B[7][1]
+	VBROADCASTSS 28(R11)(R9*1), Z18 // A[4][7] = a[4][7]
+	VFMADD231PS  Z18, Z16, Z8 // C[4][0] += A[4][7] * B[7][0]
+	VFMADD231PS  Z18, Z17, Z9 // C[4][1] += A[4][7] * B[7][1]
+	VBROADCASTSS 28(R11)(R9*2), Z18 // A[5][7] = a[5][7]
+	VFMADD231PS  Z18, Z16, Z10 // C[5][0] += A[5][7] * B[7][0]
+	VFMADD231PS  Z18, Z17, Z11 // C[5][1] += A[5][7] * B[7][1]
+	VBROADCASTSS 28(R12), Z18 // A[6][7] = a[6][7]
+	VFMADD231PS  Z18, Z16, Z12 // C[6][0] += A[6][7] * B[7][0]
+	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][7] * B[7][1]
+	VBROADCASTSS 28(R12)(R9*1), Z18 // A[7][7] = a[7][7]
+	VFMADD231PS  Z18, Z16, Z14 // C[7][0] += A[7][7] * B[7][0]
+	VFMADD231PS  Z18, Z17, Z15 // C[7][1] += A[7][7] * B[7][1]
+	ADDQ         $+32, R10 // a0 += 32
+	ADDQ         $+32, R11 // a3 += 32
+	ADDQ         $+32, R12 // a6 += 32
+	ADDQ         $+1024, R13 // b_k += 1024
+	SUBQ         $+8, R14 // depth += -8
+	CMPQ         R14, $+8 // depth >= 8
+	JGE          depth_15 // depth >= 8
 
 depth_end_16:
 	CMPQ R14, $+1 // depth < 1
@@ -933,8 +1189,8 @@ end_22:
 	ADDQ R9, R11 // rows of a
 	MOVQ depth+40(FP), R13 // depth
 	MOVQ CX, R12 // b_k = b
-	CMPQ R13, $+4 // depth < 4
-	JLT  depth_end_24 // depth < 4
+	CMPQ R13, $+8 // depth < 8
+	JLT  depth_end_24 // depth < 8
 
 depth_23:
 	VMOVUPS      (R12), Z8 // B[0][0] = b_k[0]
@@ -993,12 +1249,68 @@ depth_23:
 	VBROADCASTSS 12(R11), Z10 // A[3][3] = a[3][3]
 	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][3] * B[3][0]
 	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][3] * B[3][1]
-	ADDQ         $+16, R10 // a0 += 16
-	ADDQ         $+16, R11 // a3 += 16
-	ADDQ         $+512, R12 // b_k += 512
-	SUBQ         $+4, R13 // depth += -4
-	CMPQ         R13, $+4 // depth >= 4
-	JGE          depth_23 // depth >= 4
+	VMOVUPS      512(R12), Z8 // B[4][0] = b_k[128]
+	VMOVUPS      576(R12), Z9 // B[4][1] = b_k[144]
+	VBROADCASTSS 16(R10), Z10 // A[0][4] = a[0][4]
+	VFMADD231PS  Z10, Z8, Z0 // C[0][0] += A[0][4] * B[4][0]
+	VFMADD231PS  Z10, Z9, Z1 // C[0][1] += A[0][4] * B[4][1]
+	VBROADCASTSS 16(R10)(R9*1), Z10 // A[1][4] = a[1][4]
+	VFMADD231PS  Z10, Z8, Z2 // C[1][0] += A[1][4] * B[4][0]
+	VFMADD231PS  Z10, Z9, Z3 // C[1][1] += A[1][4] * B[4][1]
+	VBROADCASTSS 16(R10)(R9*2), Z10 // A[2][4] = a[2][4]
+	VFMADD231PS  Z10, Z8, Z4 // C[2][0] += A[2][4] * B[4][0]
+	VFMADD231PS  Z10, Z9, Z5 // C[2][1] += A[2][4] * B[4][1]
+	VBROADCASTSS 16(R11), Z10 // A[3][4] = a[3][4]
+	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][4] * B[4][0]
+	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][4] * B[4][1]
+	VMOVUPS      640(R12), Z8 // B[5][0] = b_k[160]
+	VMOVUPS      704(R12), Z9 // B[5][1] = b_k[176]
+	VBROADCASTSS 20(R10), Z10 // A[0][5] = a[0][5]
+	VFMADD231PS  Z10, Z8, Z0 // C[0][0] += A[0][5] * B[5][0]
+	VFMADD231PS  Z10, Z9, Z1 // C[0][1] += A[0][5] * B[5][1]
+	VBROADCASTSS 20(R10)(R9*1), Z10 // A[1][5] = a[1][5]
+	VFMADD231PS  Z10, Z8, Z2 // C[1][0] += A[1][5] * B[5][0]
+	VFMADD231PS  Z10, Z9, Z3 // C[1][1] += A[1][5] * B[5][1]
+	VBROADCASTSS 20(R10)(R9*2), Z10 // A[2][5] = a[2][5]
+	VFMADD231PS  Z10, Z8, Z4 // C[2][0] += A[2][5] * B[5][0]
+	VFMADD231PS  Z10, Z9, Z5 // C[2][1] += A[2][5] * B[5][1]
+	VBROADCASTSS 20(R11), Z10 // A[3][5] = a[3][5]
+	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][5] * B[5][0]
+	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][5] * B[5][1]
+	VMOVUPS      768(R12), Z8 // B[6][0] = b_k[192]
+	VMOVUPS      832(R12), Z9 // B[6][1] = b_k[208]
+	VBROADCASTSS 24(R10), Z10 // A[0][6] = a[0][6]
+	VFMADD231PS  Z10, Z8, Z0 // C[0][0] += A[0][6] * B[6][0]
+	VFMADD231PS  Z10, Z9, Z1 // C[0][1] += A[0][6] * B[6][1]
+	VBROADCASTSS 24(R10)(R9*1), Z10 // A[1][6] = a[1][6]
+	VFMADD231PS  Z10, Z8, Z2 // C[1][0] += A[1][6] * B[6][0]
+	VFMADD231PS  Z10, Z9, Z3 // C[1][1] += A[1][6] * B[6][1]
+	VBROADCASTSS 24(R10)(R9*2), Z10 // A[2][6] = a[2][6]
+	VFMADD231PS  Z10, Z8, Z4 // C[2][0] += A[2][6] * B[6][0]
+	VFMADD231PS  Z10, Z9, Z5 // C[2][1] += A[2][6] * B[6][1]
+	VBROADCASTSS 24(R11), Z10 // A[3][6] = a[3][6]
+	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][6] * B[6][0]
+	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][6] * B[6][1]
+	VMOVUPS      896(R12), Z8 // B[7][0] = b_k[224]
+	VMOVUPS      960(R12), Z9 // B[7][1] = b_k[240]
+	VBROADCASTSS 28(R10), Z10 // A[0][7] = a[0][7]
+	VFMADD231PS  Z10, Z8, Z0 // C[0][0] += A[0][7] * B[7][0]
+	VFMADD231PS  Z10, Z9, Z1 // C[0][1] += A[0][7] * B[7][1]
+	VBROADCASTSS 28(R10)(R9*1), Z10 // A[1][7] = a[1][7]
+	VFMADD231PS  Z10, Z8, Z2 // C[1][0] += A[1][7] * B[7][0]
+	VFMADD231PS  Z10, Z9, Z3 // C[1][1] += A[1][7] * B[7][1]
+	VBROADCASTSS 28(R10)(R9*2), Z10 // A[2][7] = a[2][7]
+	VFMADD231PS  Z10, Z8, Z4 // C[2][0] += A[2][7] * B[7][0]
+	VFMADD231PS  Z10, Z9, Z5 // C[2][1] += A[2][7] * B[7][1]
+	VBROADCASTSS 28(R11), Z10 // A[3][7] = a[3][7]
+	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][7] * B[7][0]
+	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][7] * B[7][1]
+	ADDQ         $+32, R10 // a0 += 32
+	ADDQ         $+32, R11 // a3 += 32
+	ADDQ         $+1024, R12 // b_k += 1024
+	SUBQ         $+8, R13 // depth += -8
+	CMPQ         R13, $+8 // depth >= 8
+	JGE          depth_23 // depth >= 8
 
 depth_end_24:
 	CMPQ R13, $+1 // depth < 1
@@ -1092,8 +1404,8 @@ end_30:
 	MOVQ BX, R10 // rows of a
 	MOVQ depth+40(FP), R12 // depth
 	MOVQ CX, R11 // b_k = b
-	CMPQ R12, $+4 // depth < 4
-	JLT  depth_end_32 // depth < 4
+	CMPQ R12, $+8 // depth < 8
+	JLT  depth_end_32 // depth < 8
 
 depth_31:
 	VMOVUPS      (R11), Z4 // B[0][0] = b_k[0]
@@ -1128,11 +1440,43 @@ depth_31:
 	VBROADCASTSS 12(R10)(R9*1), Z6 // A[1][3] = a[1][3]
 	VFMADD231PS  Z6, Z4, Z2 // C[1][0] += A[1][3] * B[3][0]
 	VFMADD231PS  Z6, Z5, Z3 // C[1][1] += A[1][3] * B[3][1]
-	ADDQ         $+16, R10 // a0 += 16
-	ADDQ         $+512, R11 // b_k += 512
-	SUBQ         $+4, R12 // depth += -4
-	CMPQ         R12, $+4 // depth >= 4
-	JGE          depth_31 // depth >= 4
+	VMOVUPS      512(R11), Z4 // B[4][0] = b_k[128]
+	VMOVUPS      576(R11), Z5 // B[4][1] = b_k[144]
+	VBROADCASTSS 16(R10), Z6 // A[0][4] = a[0][4]
+	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][4] * B[4][0]
+	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][4] * B[4][1]
+	VBROADCASTSS 16(R10)(R9*1), Z6 // A[1][4] = a[1][4]
+	VFMADD231PS  Z6, Z4, Z2 // C[1][0] += A[1][4] * B[4][0]
+	VFMADD231PS  Z6, Z5, Z3 // C[1][1] += A[1][4] * B[4][1]
+	VMOVUPS      640(R11), Z4 // B[5][0] = b_k[160]
+	VMOVUPS      704(R11), Z5 // B[5][1] = b_k[176]
+	VBROADCASTSS 20(R10), Z6 // A[0][5] = a[0][5]
+	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][5] * B[5][0]
+	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][5] * B[5][1]
+	VBROADCASTSS 20(R10)(R9*1), Z6 // A[1][5] = a[1][5]
+	VFMADD231PS  Z6, Z4, Z2 // C[1][0] += A[1][5] * B[5][0]
+	VFMADD231PS  Z6, Z5, Z3 // C[1][1] += A[1][5] * B[5][1]
+	VMOVUPS      768(R11), Z4 // B[6][0] = b_k[192]
+	VMOVUPS      832(R11), Z5 // B[6][1] = b_k[208]
+	VBROADCASTSS 24(R10), Z6 // A[0][6] = a[0][6]
+	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][6] * B[6][0]
+	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][6] * B[6][1]
+	VBROADCASTSS 24(R10)(R9*1), Z6 // A[1][6] = a[1][6]
+	VFMADD231PS  Z6, Z4, Z2 // C[1][0] += A[1][6] * B[6][0]
+	VFMADD231PS  Z6, Z5, Z3 // C[1][1] += A[1][6] * B[6][1]
+	VMOVUPS      896(R11), Z4 // B[7][0] = b_k[224]
+	VMOVUPS      960(R11), Z5 // B[7][1] = b_k[240]
+	VBROADCASTSS 28(R10), Z6 // A[0][7] = a[0][7]
+	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][7] * B[7][0]
+	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][7] * B[7][1]
+	VBROADCASTSS 28(R10)(R9*1), Z6 // A[1][7] = a[1][7]
+	VFMADD231PS  Z6, Z4, Z2 // C[1][0] += A[1][7] * B[7][0]
+	VFMADD231PS  Z6, Z5, Z3 // C[1][1] += A[1][7] * B[7][1]
+	ADDQ         $+32, R10 // a0 += 32
+	ADDQ         $+1024, R11 // b_k += 1024
+	SUBQ         $+8, R12 // depth += -8
+	CMPQ         R12, $+8 // depth >= 8
+	JGE          depth_31 // depth >= 8
 
 depth_end_32:
 	CMPQ R12, $+1 // depth < 1
@@ -1204,8 +1548,8 @@ end_38:
 	MOVQ BX, R9 // rows of a
 	MOVQ depth+40(FP), R11 // depth
 	MOVQ CX, R10 // b_k = b
-	CMPQ R11, $+4 // depth < 4
-	JLT  depth_end_40 // depth < 4
+	CMPQ R11, $+8 // depth < 8
+	JLT  depth_end_40 // depth < 8
 
 depth_39:
 	VMOVUPS      (R10), Z2 // B[0][0] = b_k[0]
@@ -1228,11 +1572,31 @@ depth_39:
 	VBROADCASTSS 12(R9), Z4 // A[0][3] = a[0][3]
 	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][3] * B[3][0]
 	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][3] * B[3][1]
-	ADDQ         $+16, R9 // a0 += 16
-	ADDQ         $+512, R10 // b_k += 512
-	SUBQ         $+4, R11 // depth += -4
-	CMPQ         R11, $+4 // depth >= 4
-	JGE          depth_39 // depth >= 4
+	VMOVUPS      512(R10), Z2 // B[4][0] = b_k[128]
+	VMOVUPS      576(R10), Z3 // B[4][1] = b_k[144]
+	VBROADCASTSS 16(R9), Z4 // A[0][4] = a[0][4]
+	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][4] * B[4][0]
+	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][4] * B[4][1]
+	VMOVUPS      640(R10), Z2 // B[5][0] = b_k[160]
+	VMOVUPS      704(R10), Z3 // B[5][1] = b_k[176]
+	VBROADCASTSS 20(R9), Z4 // A[0][5] = a[0][5]
+	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][5] * B[5][0]
+	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][5] * B[5][1]
+	VMOVUPS      768(R10), Z2 // B[6][0] = b_k[192]
+	VMOVUPS      832(R10), Z3 // B[6][1] = b_k[208]
+	VBROADCASTSS 24(R9), Z4 // A[0][6] = a[0][6]
+	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][6] * B[6][0]
+	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][6] * B[6][1]
+	VMOVUPS      896(R10), Z2 // B[7][0] = b_k[224]
+	VMOVUPS      960(R10), Z3 // B[7][1] = b_k[240]
+	VBROADCASTSS 28(R9), Z4 // A[0][7] = a[0][7]
+	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][7] * B[7][0]
+	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][7] * B[7][1]
+	ADDQ         $+32, R9 // a0 += 32
+	ADDQ         $+1024, R10 // b_k += 1024
+	SUBQ         $+8, R11 // depth += -8
+	CMPQ         R11, $+8 // depth >= 8
+	JGE          depth_39 // depth >= 8
 
 depth_end_40:
 	CMPQ R11, $+1 // depth < 1
@@ -1365,8 +1729,8 @@ end_48:
 	ADDQ R9, R13 // rows of a
 	MOVQ depth+40(FP), R15 // depth
 	MOVQ CX, R14 // b_k = b
-	CMPQ R15, $+4 // depth < 4
-	JLT  depth_end_50 // depth < 4
+	CMPQ R15, $+8 // depth < 8
+	JLT  depth_end_50 // depth < 8
 
 depth_49:
 	VMOVUPS          (R14), Z12 // B[0][0] = b_k[0]
@@ -1421,14 +1785,66 @@ depth_49:
 	VFMADD231PS.BCST 12(R13), Z12, Z9 // C[9][0] += a[9][3] * B[3][0]
 	VFMADD231PS.BCST 12(R13)(R9*1), Z12, Z10 // C[10][0] += a[10][3] * B[3][0]
 	VFMADD231PS.BCST 12(R13)(R9*2), Z12, Z11 // C[11][0] += a[11][3] * B[3][0]
-	ADDQ             $+16, R10 // a0 += 16
-	ADDQ             $+16, R11 // a3 += 16
-	ADDQ             $+16, R12 // a6 += 16
-	ADDQ             $+16, R13 // a9 += 16
-	ADDQ             $+512, R14 // b_k += 512
-	SUBQ             $+4, R15 // depth += -4
-	CMPQ             R15, $+4 // depth >= 4
-	JGE              depth_49 // depth >= 4
+	VMOVUPS          512(R14), Z12 // B[4][0] = b_k[128]
+	VFMADD231PS.BCST 16(R10), Z12, Z0 // C[0][0] += a[0][4] * B[4][0]
+	VFMADD231PS.BCST 16(R10)(R9*1), Z12, Z1 // C[1][0] += a[1][4] * B[4][0]
+	VFMADD231PS.BCST 16(R10)(R9*2), Z12, Z2 // C[2][0] += a[2][4] * B[4][0]
+	VFMADD231PS.BCST 16(R11), Z12, Z3 // C[3][0] += a[3][4] * B[4][0]
+	VFMADD231PS.BCST 16(R11)(R9*1), Z12, Z4 // C[4][0] += a[4][4] * B[4][0]
+	VFMADD231PS.BCST 16(R11)(R9*2), Z12, Z5 // C[5][0] += a[5][4] * B[4][0]
+	VFMADD231PS.BCST 16(R12), Z12, Z6 // C[6][0] += a[6][4] * B[4][0]
+	VFMADD231PS.BCST 16(R12)(R9*1), Z12, Z7 // C[7][0] += a[7][4] * B[4][0]
+	VFMADD231PS.BCST 16(R12)(R9*2), Z12, Z8 // C[8][0] += a[8][4] * B[4][0]
+	VFMADD231PS.BCST 16(R13), Z12, Z9 // C[9][0] += a[9][4] * B[4][0]
+	VFMADD231PS.BCST 16(R13)(R9*1), Z12, Z10 // C[10][0] += a[10][4] * B[4][0]
+	VFMADD231PS.BCST 16(R13)(R9*2), Z12, Z11 // C[11][0] += a[11][4] * B[4][0]
+	VMOVUPS          640(R14), Z12 // B[5][0] = b_k[160]
+	VFMADD231PS.BCST 20(R10), Z12, Z0 // C[0][0] += a[0][5] * B[5][0]
+	VFMADD231PS.BCST 20(R10)(R9*1), Z12, Z1 // C[1][0] += a[1][5] * B[5][0]
+	VFMADD231PS.BCST 20(R10)(R9*2), Z12, Z2 // C[2][0] += a[2][5] * B[5][0]
+	VFMADD231PS.BCST 20(R11), Z12, Z3 // C[3][0] += a[3][5] * B[5][0]
+	VFMADD231PS.BCST 20(R11)(R9*1), Z12, Z4 // C[4][0] += a[4][5] * B[5][0]
+	VFMADD231PS.BCST 20(R11)(R9*2), Z12, Z5 // C[5][0] += a[5][5] * B[5][0]
+	VFMADD231PS.BCST 20(R12), Z12, Z6 // C[6][0] += a[6][5] * B[5][0]
+	VFMADD231PS.BCST 20(R12)(R9*1), Z12, Z7 // C[7][0] += a[7][5] * B[5][0]
+	VFMADD231PS.BCST 20(R12)(R9*2), Z12, Z8 // C[8][0] += a[8][5] * B[5][0]
+	VFMADD231PS.BCST 20(R13), Z12, Z9 // C[9][0] += a[9][5] * B[5][0]
+	VFMADD231PS.BCST 20(R13)(R9*1), Z12, Z10 // C[10][0] += a[10][5] * B[5][0]
+	VFMADD231PS.BCST 20(R13)(R9*2), Z12, Z11 // C[11][0] += a[11][5] * B[5][0]
+	VMOVUPS          768(R14), Z12 // B[6][0] = b_k[192]
+	VFMADD231PS.BCST 24(R10), Z12, Z0 // C[0][0] += a[0][6] * B[6][0]
+	VFMADD231PS.BCST 24(R10)(R9*1), Z12, Z1 // C[1][0] += a[1][6] * B[6][0]
+	VFMADD231PS.BCST 24(R10)(R9*2), Z12, Z2 // C[2][0] += a[2][6] * B[6][0]
+	VFMADD231PS.BCST 24(R11), Z12, Z3 // C[3][0] += a[3][6] * B[6][0]
+	VFMADD231PS.BCST 24(R11)(R9*1), Z12, Z4 // C[4][0] += a[4][6] * B[6][0]
+	VFMADD231PS.BCST 24(R11)(R9*2), Z12, Z5 // C[5][0] += a[5][6] * B[6][0]
+	VFMADD231PS.BCST 24(R12), Z12, Z6 // C[6][0] += a[6][6] * B[6][0]
+	VFMADD231PS.BCST 24(R12)(R9*1), Z12, Z7 // C[7][0] += a[7][6] * B[6][0]
+	VFMADD231PS.BCST 24(R12)(R9*2), Z12, Z8 // C[8][0] += a[8][6] * B[6][0]
+	VFMADD231PS.BCST 24(R13), Z12, Z9 // C[9][0] += a[9][6] * B[6][0]
+	VFMADD231PS.BCST 24(R13)(R9*1), Z12, Z10 // C[10][0] += a[10][6] * B[6][0]
+	VFMADD231PS.BCST 24(R13)(R9*2), Z12, Z11 // C[11][0] += a[11][6] * B[6][0]
+	VMOVUPS          896(R14), Z12 // B[7][0] = b_k[224]
+	VFMADD231PS.BCST 28(R10), Z12, Z0 // C[0][0] += a[0][7] * B[7][0]
+	VFMADD231PS.BCST 28(R10)(R9*1), Z12, Z1 // C[1][0] += a[1][7] * B[7][0]
+	VFMADD231PS.BCST 28(R10)(R9*2), Z12, Z2 // C[2][0] += a[2][7] * B[7][0]
+	VFMADD231PS.BCST 28(R11), Z12, Z3 // C[3][0] += a[3][7] * B[7][0]
+	VFMADD231PS.BCST 28(R11)(R9*1), Z12, Z4 // C[4][0] += a[4][7] * B[7][0]
+	VFMADD231PS.BCST 28(R11)(R9*2), Z12, Z5 // C[5][0] += a[5][7] * B[7][0]
+	VFMADD231PS.BCST 28(R12), Z12, Z6 // C[6][0] += a[6][7] * B[7][0]
+	VFMADD231PS.BCST 28(R12)(R9*1), Z12, Z7 // C[7][0] += a[7][7] * B[7][0]
+	VFMADD231PS.BCST 28(R12)(R9*2), Z12, Z8 // C[8][0] += a[8][7] * B[7][0]
+	VFMADD231PS.BCST 28(R13), Z12, Z9 // C[9][0] += a[9][7] * B[7][0]
+	VFMADD231PS.BCST 28(R13)(R9*1), Z12, Z10 // C[10][0] += a[10][7] * B[7][0]
+	VFMADD231PS.BCST 28(R13)(R9*2), Z12, Z11 // C[11][0] += a[11][7] * B[7][0]
+	ADDQ             $+32, R10 // a0 += 32
+	ADDQ             $+32, R11 // a3 += 32
+	ADDQ             $+32, R12 // a6 += 32
+	ADDQ             $+32, R13 // a9 += 32
+	ADDQ             $+1024, R14 // b_k += 1024
+	SUBQ             $+8, R15 // depth += -8
+	CMPQ             R15, $+8 // depth >= 8
+	JGE              depth_49 // depth >= 8
 
 depth_end_50:
 	CMPQ R15, $+1 // depth < 1
@@ -1567,8 +1983,8 @@ end_56:
 	ADDQ R9, R12 // rows of a
 	MOVQ depth+40(FP), R14 // depth
 	MOVQ CX, R13 // b_k = b
-	CMPQ R14, $+4 // depth < 4
-	JLT  depth_end_58 // depth < 4
+	CMPQ R14, $+8 // depth < 8
+	JLT  depth_end_58 // depth < 8
 
 depth_57:
 	VMOVUPS          (R13), Z8 // B[0][0] = b_k[0]
@@ -1607,13 +2023,49 @@ depth_57:
 	VFMADD231PS.BCST 12(R11)(R9*2), Z8, Z5 // C[5][0] += a[5][3] * B[3][0]
 	VFMADD231PS.BCST 12(R12), Z8, Z6 // C[6][0] += a[6][3] * B[3][0]
 	VFMADD231PS.BCST 12(R12)(R9*1), Z8, Z7 // C[7][0] += a[7][3] * B[3][0]
-	ADDQ             $+16, R10 // a0 += 16
-	ADDQ             $+16, R11 // a3 += 16
-	ADDQ             $+16, R12 // a6 += 16
-	ADDQ             $+512, R13 // b_k += 512
-	SUBQ             $+4, R14 // depth += -4
-	CMPQ             R14, $+4 // depth >= 4
-	JGE              depth_57 // depth >= 4
+	VMOVUPS          512(R13), Z8 // B[4][0] = b_k[128]
+	VFMADD231PS.BCST 16(R10), Z8, Z0 // C[0][0] += a[0][4] * B[4][0]
+	VFMADD231PS.BCST 16(R10)(R9*1), Z8, Z1 // C[1][0] += a[1][4] * B[4][0]
+	VFMADD231PS.BCST 16(R10)(R9*2), Z8, Z2 // C[2][0] += a[2][4] * B[4][0]
+	VFMADD231PS.BCST 16(R11), Z8, Z3 // C[3][0] += a[3][4] * B[4][0]
+	VFMADD231PS.BCST 16(R11)(R9*1), Z8, Z4 // C[4][0] += a[4][4] * B[4][0]
+	VFMADD231PS.BCST 16(R11)(R9*2), Z8, Z5 // C[5][0] += a[5][4] * B[4][0]
+	VFMADD231PS.BCST 16(R12), Z8, Z6 // C[6][0] += a[6][4] * B[4][0]
+	VFMADD231PS.BCST 16(R12)(R9*1), Z8, Z7 // C[7][0] += a[7][4] * B[4][0]
+	VMOVUPS          640(R13), Z8 // B[5][0] = b_k[160]
+	VFMADD231PS.BCST 20(R10), Z8, Z0 // C[0][0] += a[0][5] * B[5][0]
+	VFMADD231PS.BCST 20(R10)(R9*1), Z8, Z1 // C[1][0] += a[1][5] * B[5][0]
+	VFMADD231PS.BCST 20(R10)(R9*2), Z8, Z2 // C[2][0] += a[2][5] * B[5][0]
+	VFMADD231PS.BCST 20(R11), Z8, Z3 // C[3][0] += a[3][5] * B[5][0]
+	VFMADD231PS.BCST 20(R11)(R9*1), Z8, Z4 // C[4][0] += a[4][5] * B[5][0]
+	VFMADD231PS.BCST 20(R11)(R9*2), Z8, Z5 // C[5][0] += a[5][5] * B[5][0]
+	VFMADD231PS.BCST 20(R12), Z8, Z6 // C[6][0] += a[6][5] * B[5][0]
+	VFMADD231PS.BCST 20(R12)(R9*1), Z8, Z7 // C[7][0] += a[7][5] * B[5][0]
+	VMOVUPS          768(R13), Z8 // B[6][0] = b_k[192]
+	VFMADD231PS.BCST 24(R10), Z8, Z0 // C[0][0] += a[0][6] * B[6][0]
+	VFMADD231PS.BCST 24(R10)(R9*1), Z8, Z1 // C[1][0] += a[1][6] * B[6][0]
+	VFMADD231PS.BCST 24(R10)(R9*2), Z8, Z2 // C[2][0] += a[2][6] * B[6][0]
+	VFMADD231PS.BCST 24(R11), Z8, Z3 // C[3][0] += a[3][6] * B[6][0]
+	VFMADD231PS.BCST 24(R11)(R9*1), Z8, Z4 // C[4][0] += a[4][6] * B[6][0]
+	VFMADD231PS.BCST 24(R11)(R9*2), Z8, Z5 // C[5][0] += a[5][6] * B[6][0]
+	VFMADD231PS.BCST 24(R12), Z8, Z6 // C[6][0] += a[6][6] * B[6][0]
+	VFMADD231PS.BCST 24(R12)(R9*1), Z8, Z7 // C[7][0] += a[7][6] * B[6][0]
+	VMOVUPS          896(R13), Z8 // B[7][0] = b_k[224]
+	VFMADD231PS.BCST 28(R10), Z8, Z0 // C[0][0] += a[0][7] * B[7][0]
+	VFMADD231PS.BCST 28(R10)(R9*1), Z8, Z1 // C[1][0] += a[1][7] * B[7][0]
+	VFMADD231PS.BCST 28(R10)(R9*2), Z8, Z2 // C[2][0] += a[2][7] * B[7][0]
+	VFMADD231PS.BCST 28(R11), Z8, Z3 // C[3][0] += a[3][7] * B[7][0]
+	VFMADD231PS.BCST 28(R11)(R9*1), Z8, Z4 // C[4][0] += a[4][7] * B[7][0]
+	VFMADD231PS.BCST 28(R11)(R9*2), Z8, Z5 // C[5][0] += a[5][7] * B[7][0]
+	VFMADD231PS.BCST 28(R12), Z8, Z6 // C[6][0] += a[6][7] * B[7][0]
+	VFMADD231PS.BCST 28(R12)(R9*1), Z8, Z7 // C[7][0] += a[7][7] * B[7][0]
+	ADDQ             $+32, R10 // a0 += 32
+	ADDQ             $+32, R11 // a3 += 32
+	ADDQ             $+32, R12 // a6 += 32
+	ADDQ             $+1024, R13 // b_k += 1024
+	SUBQ             $+8, R14 // depth += -8
+	CMPQ             R14, $+8 // depth >= 8
+	JGE              depth_57 // depth >= 8
 
 depth_end_58:
 	CMPQ R14, $+1 // depth < 1
@@ -1713,8 +2165,8 @@ end_64:
 	ADDQ R9, R11 // rows of a
 	MOVQ depth+40(FP), R13 // depth
 	MOVQ CX, R12 // b_k = b
-	CMPQ R13, $+4 // depth < 4
-	JLT  depth_end_66 // depth < 4
+	CMPQ R13, $+8 // depth < 8
+	JLT  depth_end_66 // depth < 8
 
 depth_65:
 	VMOVUPS          (R12), Z4 // B[0][0] = b_k[0]
@@ -1737,12 +2189,32 @@ depth_65:
 	VFMADD231PS.BCST 12(R10)(R9*1), Z4, Z1 // C[1][0] += a[1][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10)(R9*2), Z4, Z2 // C[2][0] += a[2][3] * B[3][0]
 	VFMADD231PS.BCST 12(R11), Z4, Z3 // C[3][0] += a[3][3] * B[3][0]
-	ADDQ             $+16, R10 // a0 += 16
-	ADDQ             $+16, R11 // a3 += 16
-	ADDQ             $+512, R12 // b_k += 512
-	SUBQ             $+4, R13 // depth += -4
-	CMPQ             R13, $+4 // depth >= 4
-	JGE              depth_65 // depth >= 4
+	VMOVUPS          512(R12), Z4 // B[4][0] = b_k[128]
+	VFMADD231PS.BCST 16(R10), Z4, Z0 // C[0][0] += a[0][4] * B[4][0]
+	VFMADD231PS.BCST 16(R10)(R9*1), Z4, Z1 // C[1][0] += a[1][4] * B[4][0]
+	VFMADD231PS.BCST 16(R10)(R9*2), Z4, Z2 // C[2][0] += a[2][4] * B[4][0]
+	VFMADD231PS.BCST 16(R11), Z4, Z3 // C[3][0] += a[3][4] * B[4][0]
+	VMOVUPS          640(R12), Z4 // B[5][0] = b_k[160]
+	VFMADD231PS.BCST 20(R10), Z4, Z0 // C[0][0] += a[0][5] * B[5][0]
+	VFMADD231PS.BCST 20(R10)(R9*1), Z4, Z1 // C[1][0] += a[1][5] * B[5][0]
+	VFMADD231PS.BCST 20(R10)(R9*2), Z4, Z2 // C[2][0] += a[2][5] * B[5][0]
+	VFMADD231PS.BCST 20(R11), Z4, Z3 // C[3][0] += a[3][5] * B[5][0]
+	VMOVUPS          768(R12), Z4 // B[6][0] = b_k[192]
+	VFMADD231PS.BCST 24(R10), Z4, Z0 // C[0][0] += a[0][6] * B[6][0]
+	VFMADD231PS.BCST 24(R10)(R9*1), Z4, Z1 // C[1][0] += a[1][6] * B[6][0]
+	VFMADD231PS.BCST 24(R10)(R9*2), Z4, Z2 // C[2][0] += a[2][6] * B[6][0]
+	VFMADD231PS.BCST 24(R11), Z4, Z3 // C[3][0] += a[3][6] * B[6][0]
+	VMOVUPS          896(R12), Z4 // B[7][0] = b_k[224]
+	VFMADD231PS.BCST 28(R10), Z4, Z0 // C[0][0] += a[0][7] * B[7][0]
+	VFMADD231PS.BCST 28(R10)(R9*1), Z4, Z1 // C[1][0] += a[1][7] * B[7][0]
+	VFMADD231PS.BCST 28(R10)(R9*2), Z4, Z2 // C[2][0] += a[2][7] * B[7][0]
+	VFMADD231PS.BCST 28(R11), Z4, Z3 // C[3][0] += a[3][7] * B[7][0]
+	ADDQ             $+32, R10 // a0 += 32
+	ADDQ             $+32, R11 // a3 += 32
+	ADDQ             $+1024, R12 // b_k += 1024
+	SUBQ             $+8, R13 // depth += -8
+	CMPQ             R13, $+8 // depth >= 8
+	JGE              depth_65 // depth >= 8
 
 depth_end_66:
 	CMPQ R13, $+1 // depth < 1
@@ -1817,8 +2289,8 @@ end_72:
 	MOVQ BX, R10 // rows of a
 	MOVQ depth+40(FP), R12 // depth
 	MOVQ CX, R11 // b_k = b
-	CMPQ R12, $+4 // depth < 4
-	JLT  depth_end_74 // depth < 4
+	CMPQ R12, $+8 // depth < 8
+	JLT  depth_end_74 // depth < 8
 
 depth_73:
 	VMOVUPS          (R11), Z2 // B[0][0] = b_k[0]
@@ -1833,11 +2305,23 @@ depth_73:
 	VMOVUPS          384(R11), Z2 // B[3][0] = b_k[96]
 	VFMADD231PS.BCST 12(R10), Z2, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10)(R9*1), Z2, Z1 // C[1][0] += a[1][3] * B[3][0]
-	ADDQ             $+16, R10 // a0 += 16
-	ADDQ             $+512, R11 // b_k += 512
-	SUBQ             $+4, R12 // depth += -4
-	CMPQ             R12, $+4 // depth >= 4
-	JGE              depth_73 // depth >= 4
+	VMOVUPS          512(R11), Z2 // B[4][0] = b_k[128]
+	VFMADD231PS.BCST 16(R10), Z2, Z0 // C[0][0] += a[0][4] * B[4][0]
+	VFMADD231PS.BCST 16(R10)(R9*1), Z2, Z1 // C[1][0] += a[1][4] * B[4][0]
+	VMOVUPS          640(R11), Z2 // B[5][0] = b_k[160]
+	VFMADD231PS.BCST 20(R10), Z2, Z0 // C[0][0] += a[0][5] * B[5][0]
+	VFMADD231PS.BCST 20(R10)(R9*1), Z2, Z1 // C[1][0] += a[1][5] * B[5][0]
+	VMOVUPS          768(R11), Z2 // B[6][0] = b_k[192]
+	VFMADD231PS.BCST 24(R10), Z2, Z0 // C[0][0] += a[0][6] * B[6][0]
+	VFMADD231PS.BCST 24(R10)(R9*1), Z2, Z1 // C[1][0] += a[1][6] * B[6][0]
+	VMOVUPS          896(R11), Z2 // B[7][0] = b_k[224]
+	VFMADD231PS.BCST 28(R10), Z2, Z0 // C[0][0] += a[0][7] * B[7][0]
+	VFMADD231PS.BCST 28(R10)(R9*1), Z2, Z1 // C[1][0] += a[1][7] * B[7][0]
+	ADDQ             $+32, R10 // a0 += 32
+	ADDQ             $+1024, R11 // b_k += 1024
+	SUBQ             $+8, R12 // depth += -8
+	CMPQ             R12, $+8 // depth >= 8
+	JGE              depth_73 // depth >= 8
 
 depth_end_74:
 	CMPQ R12, $+1 // depth < 1
@@ -1899,8 +2383,8 @@ end_80:
 	MOVQ BX, R9 // rows of a
 	MOVQ depth+40(FP), R11 // depth
 	MOVQ CX, R10 // b_k = b
-	CMPQ R11, $+4 // depth < 4
-	JLT  depth_end_82 // depth < 4
+	CMPQ R11, $+8 // depth < 8
+	JLT  depth_end_82 // depth < 8
 
 depth_81:
 	VMOVUPS          (R10), Z1 // B[0][0] = b_k[0]
@@ -1911,11 +2395,19 @@ depth_81:
 	VFMADD231PS.BCST 8(R9), Z1, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VMOVUPS          384(R10), Z1 // B[3][0] = b_k[96]
 	VFMADD231PS.BCST 12(R9), Z1, Z0 // C[0][0] += a[0][3] * B[3][0]
-	ADDQ             $+16, R9 // a0 += 16
-	ADDQ             $+512, R10 // b_k += 512
-	SUBQ             $+4, R11 // depth += -4
-	CMPQ             R11, $+4 // depth >= 4
-	JGE              depth_81 // depth >= 4
+	VMOVUPS          512(R10), Z1 // B[4][0] = b_k[128]
+	VFMADD231PS.BCST 16(R9), Z1, Z0 // C[0][0] += a[0][4] * B[4][0]
+	VMOVUPS          640(R10), Z1 // B[5][0] = b_k[160]
+	VFMADD231PS.BCST 20(R9), Z1, Z0 // C[0][0] += a[0][5] * B[5][0]
+	VMOVUPS          768(R10), Z1 // B[6][0] = b_k[192]
+	VFMADD231PS.BCST 24(R9), Z1, Z0 // C[0][0] += a[0][6] * B[6][0]
+	VMOVUPS          896(R10), Z1 // B[7][0] = b_k[224]
+	VFMADD231PS.BCST 28(R9), Z1, Z0 // C[0][0] += a[0][7] * B[7][0]
+	ADDQ             $+32, R9 // a0 += 32
+	ADDQ             $+1024, R10 // b_k += 1024
+	SUBQ             $+8, R11 // depth += -8
+	CMPQ             R11, $+8 // depth >= 8
+	JGE              depth_81 // depth >= 8
 
 depth_end_82:
 	CMPQ R11, $+1 // depth < 1

@@ -1039,8 +1039,8 @@ end_6:
 	ADD  R9, R24, R25 // rows of a
 	MOVD depth+40(FP), R10 // depth
 	MOVD R1, R9 // b_k = b
-	CMP  $4, R10 // depth < 4
-	BLT  depth_end_8 // depth < 4
+	CMP  $8, R10 // depth < 8
+	BLT  depth_end_8 // depth < 8
 
 depth_7:
 	FMOVQ (R9), F24 // B[0][0] = b_k[0], lanes 0..3
@@ -1179,16 +1179,152 @@ depth_7:
 	WORD  $0x4f9c1335 // FMLA V21.4S, V25.4S, V28.S[0] // C[5][0] += a[5][3] * B[3][0], lanes 4..7
 	WORD  $0x4f9c1356 // FMLA V22.4S, V26.4S, V28.S[0] // C[5][0] += a[5][3] * B[3][0], lanes 8..11
 	WORD  $0x4f9c1377 // FMLA V23.4S, V27.4S, V28.S[0] // C[5][0] += a[5][3] * B[3][0], lanes 12..15
-	ADD   $16, R20, R20 // a0 += 16
-	ADD   $16, R21, R21 // a1 += 16
-	ADD   $16, R22, R22 // a2 += 16
-	ADD   $16, R23, R23 // a3 += 16
-	ADD   $16, R24, R24 // a4 += 16
-	ADD   $16, R25, R25 // a5 += 16
-	ADD   $512, R9, R9 // b_k += 512
-	SUB   $4, R10, R10 // depth += -4
-	CMP   $4, R10 // depth >= 4
-	BGE   depth_7 // depth >= 4
+	FMOVQ 512(R9), F24 // B[4][0] = b_k[128], lanes 0..3
+	FMOVQ 528(R9), F25 // B[4][0] = b_k[128], lanes 4..7
+	FMOVQ 544(R9), F26 // B[4][0] = b_k[128], lanes 8..11
+	FMOVQ 560(R9), F27 // B[4][0] = b_k[128], lanes 12..15
+	FMOVS 16(R20), F28 // a[0][4] = a[0][4]
+	WORD  $0x4f9c1300 // FMLA V0.4S, V24.4S, V28.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 0..3
+	WORD  $0x4f9c1321 // FMLA V1.4S, V25.4S, V28.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 4..7
+	WORD  $0x4f9c1342 // FMLA V2.4S, V26.4S, V28.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 8..11
+	WORD  $0x4f9c1363 // FMLA V3.4S, V27.4S, V28.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 12..15
+	FMOVS 16(R21), F28 // a[1][4] = a[1][4]
+	WORD  $0x4f9c1304 // FMLA V4.4S, V24.4S, V28.S[0] // C[1][0] += a[1][4] * B[4][0], lanes 0..3
+	WORD  $0x4f9c1325 // FMLA V5.4S, V25.4S, V28.S[0] // C[1][0] += a[1][4] * B[4][0], lanes 4..7
+	WORD  $0x4f9c1346 // FMLA V6.4S, V26.4S, V28.S[0] // C[1][0] += a[1][4] * B[4][0], lanes 8..11
+	WORD  $0x4f9c1367 // FMLA V7.4S, V27.4S, V28.S[0] // C[1][0] += a[1][4] * B[4][0], lanes 12..15
+	FMOVS 16(R22), F28 // a[2][4] = a[2][4]
+	WORD  $0x4f9c1308 // FMLA V8.4S, V24.4S, V28.S[0] // C[2][0] += a[2][4] * B[4][0], lanes 0..3
+	WORD  $0x4f9c1329 // FMLA V9.4S, V25.4S, V28.S[0] // C[2][0] += a[2][4] * B[4][0], lanes 4..7
+	WORD  $0x4f9c134a // FMLA V10.4S, V26.4S, V28.S[0] // C[2][0] += a[2][4] * B[4][0], lanes 8..11
+	WORD  $0x4f9c136b // FMLA V11.4S, V27.4S, V28.S[0] // C[2][0] += a[2][4] * B[4][0], lanes 12..15
+	FMOVS 16(R23), F28 // a[3][4] = a[3][4]
+	WORD  $0x4f9c130c // FMLA V12.4S, V24.4S, V28.S[0] // C[3][0] += a[3][4] * B[4][0], lanes 0..3
+	WORD  $0x4f9c132d // FMLA V13.4S, V25.4S, V28.S[0] // C[3][0] += a[3][4] * B[4][0], lanes 4..7
+	WORD  $0x4f9c134e // FMLA V14.4S, V26.4S, V28.S[0] // C[3][0] += a[3][4] * B[4][0], lanes 8..11
+	WORD  $0x4f9c136f // FMLA V15.4S, V27.4S, V28.S[0] // C[3][0] += a[3][4] * B[4][0], lanes 12..15
+	FMOVS 16(R24), F28 // a[4][4] = a[4][4]
+	WORD  $0x4f9c1310 // FMLA V16.4S, V24.4S, V28.S[0] // C[4][0] += a[4][4] * B[4][0], lanes 0..3
+	WORD  $0x4f9c1331 // FMLA V17.4S, V25.4S, V28.S[0] // C[4][0] += a[4][4] * B[4][0], lanes 4..7
+	WORD  $0x4f9c1352 // FMLA V18.4S, V26.4S, V28.S[0] // C[4][0] += a[4][4] * B[4][0], lanes 8..11
+	WORD  $0x4f9c1373 // FMLA V19.4S, V27.4S, V28.S[0] // C[4][0] += a[4][4] * B[4][0], lanes 12..15
+	FMOVS 16(R25), F28 // a[5][4] = a[5][4]
+	WORD  $0x4f9c1314 // FMLA V20.4S, V24.4S, V28.S[0] // C[5][0] += a[5][4] * B[4][0], lanes 0..3
+	WORD  $0x4f9c1335 // FMLA V21.4S, V25.4S, V28.S[0] // C[5][0] += a[5][4] * B[4][0], lanes 4..7
+	WORD  $0x4f9c1356 // FMLA V22.4S, V26.4S, V28.S[0] // C[5][0] += a[5][4] * B[4][0], lanes 8..11
+	WORD  $0x4f9c1377 // FMLA V23.4S, V27.4S, V28.S[0] // C[5][0] += a[5][4] * B[4][0], lanes 12..15
+	FMOVQ 640(R9), F24 // B[5][0] = b_k[160], lanes 0..3
+	FMOVQ 656(R9), F25 // B[5][0] = b_k[160], lanes 4..7
+	FMOVQ 672(R9), F26 // B[5][0] = b_k[160], lanes 8..11
+	FMOVQ 688(R9), F27 // B[5][0] = b_k[160], lanes 12..15
+	FMOVS 20(R20), F28 // a[0][5] = a[0][5]
+	WORD  $0x4f9c1300 // FMLA V0.4S, V24.4S, V28.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 0..3
+	WORD  $0x4f9c1321 // FMLA V1.4S, V25.4S, V28.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 4..7
+	WORD  $0x4f9c1342 // FMLA V2.4S, V26.4S, V28.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 8..11
+	WORD  $0x4f9c1363 // FMLA V3.4S, V27.4S, V28.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 12..15
+	FMOVS 20(R21), F28 // a[1][5] = a[1][5]
+	WORD  $0x4f9c1304 // FMLA V4.4S, V24.4S, V28.S[0] // C[1][0] += a[1][5] * B[5][0], lanes 0..3
+	WORD  $0x4f9c1325 // FMLA V5.4S, V25.4S, V28.S[0] // C[1][0] += a[1][5] * B[5][0], lanes 4..7
+	WORD  $0x4f9c1346 // FMLA V6.4S, V26.4S, V28.S[0] // C[1][0] += a[1][5] * B[5][0], lanes 8..11
+	WORD  $0x4f9c1367 // FMLA V7.4S, V27.4S, V28.S[0] // C[1][0] += a[1][5] * B[5][0], lanes 12..15
+	FMOVS 20(R22), F28 // a[2][5] = a[2][5]
+	WORD  $0x4f9c1308 // FMLA V8.4S, V24.4S, V28.S[0] // C[2][0] += a[2][5] * B[5][0], lanes 0..3
+	WORD  $0x4f9c1329 // FMLA V9.4S, V25.4S, V28.S[0] // C[2][0] += a[2][5] * B[5][0], lanes 4..7
+	WORD  $0x4f9c134a // FMLA V10.4S, V26.4S, V28.S[0] // C[2][0] += a[2][5] * B[5][0], lanes 8..11
+	WORD  $0x4f9c136b // FMLA V11.4S, V27.4S, V28.S[0] // C[2][0] += a[2][5] * B[5][0], lanes 12..15
+	FMOVS 20(R23), F28 // a[3][5] = a[3][5]
+	WORD  $0x4f9c130c // FMLA V12.4S, V24.4S, V28.S[0] // C[3][0] += a[3][5] * B[5][0], lanes 0..3
+	WORD  $0x4f9c132d // FMLA V13.4S, V25.4S, V28.S[0] // C[3][0] += a[3][5] * B[5][0], lanes 4..7
+	WORD  $0x4f9c134e // FMLA V14.4S, V26.4S, V28.S[0] // C[3][0] += a[3][5] * B[5][0], lanes 8..11
+	WORD  $0x4f9c136f // FMLA V15.4S, V27.4S, V28.S[0] // C[3][0] += a[3][5] * B[5][0], lanes 12..15
+	FMOVS 20(R24), F28 // a[4][5] = a[4][5]
+	WORD  $0x4f9c1310 // FMLA V16.4S, V24.4S, V28.S[0] // C[4][0] += a[4][5] * B[5][0], lanes 0..3
+	WORD  $0x4f9c1331 // FMLA V17.4S, V25.4S, V28.S[0] // C[4][0] += a[4][5] * B[5][0], lanes 4..7
+	WORD  $0x4f9c1352 // FMLA V18.4S, V26.4S, V28.S[0] // C[4][0] += a[4][5] * B[5][0], lanes 8..11
+	WORD  $0x4f9c1373 // FMLA V19.4S, V27.4S, V28.S[0] // C[4][0] += a[4][5] * B[5][0], lanes 12..15
+	FMOVS 20(R25), F28 // a[5][5] = a[5][5]
+	WORD  $0x4f9c1314 // FMLA V20.4S, V24.4S, V28.S[0] // C[5][0] += a[5][5] * B[5][0], lanes 0..3
+	WORD  $0x4f9c1335 // FMLA V21.4S, V25.4S, V28.S[0] // C[5][0] += a[5][5] * B[5][0], lanes 4..7
+	WORD  $0x4f9c1356 // FMLA V22.4S, V26.4S, V28.S[0] // C[5][0] += a[5][5] * B[5][0], lanes 8..11
+	WORD  $0x4f9c1377 // FMLA V23.4S, V27.4S, V28.S[0] // C[5][0] += a[5][5] * B[5][0], lanes 12..15
+	FMOVQ 768(R9), F24 // B[6][0] = b_k[192], lanes 0..3
+	FMOVQ 784(R9), F25 // B[6][0] = b_k[192], lanes 4..7
+	FMOVQ 800(R9), F26 // B[6][0] = b_k[192], lanes 8..11
+	FMOVQ 816(R9), F27 // B[6][0] = b_k[192], lanes 12..15
+	FMOVS 24(R20), F28 // a[0][6] = a[0][6]
+	WORD  $0x4f9c1300 // FMLA V0.4S, V24.4S, V28.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 0..3
+	WORD  $0x4f9c1321 // FMLA V1.4S, V25.4S, V28.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 4..7
+	WORD  $0x4f9c1342 // FMLA V2.4S, V26.4S, V28.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 8..11
+	WORD  $0x4f9c1363 // FMLA V3.4S, V27.4S, V28.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 12..15
+	FMOVS 24(R21), F28 // a[1][6] = a[1][6]
+	WORD  $0x4f9c1304 // FMLA V4.4S, V24.4S, V28.S[0] // C[1][0] += a[1][6] * B[6][0], lanes 0..3
+	WORD  $0x4f9c1325 // FMLA V5.4S, V25.4S, V28.S[0] // C[1][0] += a[1][6] * B[6][0], lanes 4..7
+	WORD  $0x4f9c1346 // FMLA V6.4S, V26.4S, V28.S[0] // C[1][0] += a[1][6] * B[6][0], lanes 8..11
+	WORD  $0x4f9c1367 // FMLA V7.4S, V27.4S, V28.S[0] // C[1][0] += a[1][6] * B[6][0], lanes 12..15
+	FMOVS 24(R22), F28 // a[2][6] = a[2][6]
+	WORD  $0x4f9c1308 // FMLA V8.4S, V24.4S, V28.S[0] // C[2][0] += a[2][6] * B[6][0], lanes 0..3
+	WORD  $0x4f9c1329 // FMLA V9.4S, V25.4S, V28.S[0] // C[2][0] += a[2][6] * B[6][0], lanes 4..7
+	WORD  $0x4f9c134a // FMLA V10.4S, V26.4S, V28.S[0] // C[2][0] += a[2][6] * B[6][0], lanes 8..11
+	WORD  $0x4f9c136b // FMLA V11.4S, V27.4S, V28.S[0] // C[2][0] += a[2][6] * B[6][0], lanes 12..15
+	FMOVS 24(R23), F28 // a[3][6] = a[3][6]
+	WORD  $0x4f9c130c // FMLA V12.4S, V24.4S, V28.S[0] // C[3][0] += a[3][6] * B[6][0], lanes 0..3
+	WORD  $0x4f9c132d // FMLA V13.4S, V25.4S, V28.S[0] // C[3][0] += a[3][6] * B[6][0], lanes 4..7
+	WORD  $0x4f9c134e // FMLA V14.4S, V26.4S, V28.S[0] // C[3][0] += a[3][6] * B[6][0], lanes 8..11
+	WORD  $0x4f9c136f // FMLA V15.4S, V27.4S, V28.S[0] // C[3][0] += a[3][6] * B[6][0], lanes 12..15
+	FMOVS 24(R24), F28 // a[4][6] = a[4][6]
+	WORD  $0x4f9c1310 // FMLA V16.4S, V24.4S, V28.S[0] // C[4][0] += a[4][6] * B[6][0], lanes 0..3
+	WORD  $0x4f9c1331 // FMLA V17.4S, V25.4S, V28.S[0] // C[4][0] += a[4][6] * B[6][0], lanes 4..7
+	WORD  $0x4f9c1352 // FMLA V18.4S, V26.4S, V28.S[0] // C[4][0] += a[4][6] * B[6][0], lanes 8..11
+	WORD  $0x4f9c1373 // FMLA V19.4S, V27.4S, V28.S[0] // C[4][0] += a[4][6] * B[6][0], lanes 12..15
+	FMOVS 24(R25), F28 // a[5][6] = a[5][6]
+	WORD  $0x4f9c1314 // FMLA V20.4S, V24.4S, V28.S[0] // C[5][0] += a[5][6] * B[6][0], lanes 0..3
+	WORD  $0x4f9c1335 // FMLA V21.4S, V25.4S, V28.S[0] // C[5][0] += a[5][6] * B[6][0], lanes 4..7
+	WORD  $0x4f9c1356 // FMLA V22.4S, V26.4S, V28.S[0] // C[5][0] += a[5][6] * B[6][0], lanes 8..11
+	WORD  $0x4f9c1377 // FMLA V23.4S, V27.4S, V28.S[0] // C[5][0] += a[5][6] * B[6][0], lanes 12..15
+	FMOVQ 896(R9), F24 // B[7][0] = b_k[224], lanes 0..3
+	FMOVQ 912(R9), F25 // B[7][0] = b_k[224], lanes 4..7
+	FMOVQ 928(R9), F26 // B[7][0] = b_k[224], lanes 8..11
+	FMOVQ 944(R9), F27 // B[7][0] = b_k[224], lanes 12..15
+	FMOVS 28(R20), F28 // a[0][7] = a[0][7]
+	WORD  $0x4f9c1300 // FMLA V0.4S, V24.4S, V28.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 0..3
+	WORD  $0x4f9c1321 // FMLA V1.4S, V25.4S, V28.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 4..7
+	WORD  $0x4f9c1342 // FMLA V2.4S, V26.4S, V28.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 8..11
+	WORD  $0x4f9c1363 // FMLA V3.4S, V27.4S, V28.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 12..15
+	FMOVS 28(R21), F28 // a[1][7] = a[1][7]
+	WORD  $0x4f9c1304 // FMLA V4.4S, V24.4S, V28.S[0] // C[1][0] += a[1][7] * B[7][0], lanes 0..3
+	WORD  $0x4f9c1325 // FMLA V5.4S, V25.4S, V28.S[0] // C[1][0] += a[1][7] * B[7][0], lanes 4..7
+	WORD  $0x4f9c1346 // FMLA V6.4S, V26.4S, V28.S[0] // C[1][0] += a[1][7] * B[7][0], lanes 8..11
+	WORD  $0x4f9c1367 // FMLA V7.4S, V27.4S, V28.S[0] // C[1][0] += a[1][7] * B[7][0], lanes 12..15
+	FMOVS 28(R22), F28 // a[2][7] = a[2][7]
+	WORD  $0x4f9c1308 // FMLA V8.4S, V24.4S, V28.S[0] // C[2][0] += a[2][7] * B[7][0], lanes 0..3
+	WORD  $0x4f9c1329 // FMLA V9.4S, V25.4S, V28.S[0] // C[2][0] += a[2][7] * B[7][0], lanes 4..7
+	WORD  $0x4f9c134a // FMLA V10.4S, V26.4S, V28.S[0] // C[2][0] += a[2][7] * B[7][0], lanes 8..11
+	WORD  $0x4f9c136b // FMLA V11.4S, V27.4S, V28.S[0] // C[2][0] += a[2][7] * B[7][0], lanes 12..15
+	FMOVS 28(R23), F28 // a[3][7] = a[3][7]
+	WORD  $0x4f9c130c // FMLA V12.4S, V24.4S, V28.S[0] // C[3][0] += a[3][7] * B[7][0], lanes 0..3
+	WORD  $0x4f9c132d // FMLA V13.4S, V25.4S, V28.S[0] // C[3][0] += a[3][7] * B[7][0], lanes 4..7
+	WORD  $0x4f9c134e // FMLA V14.4S, V26.4S, V28.S[0] // C[3][0] += a[3][7] * B[7][0], lanes 8..11
+	WORD  $0x4f9c136f // FMLA V15.4S, V27.4S, V28.S[0] // C[3][0] += a[3][7] * B[7][0], lanes 12..15
+	FMOVS 28(R24), F28 // a[4][7] = a[4][7]
+	WORD  $0x4f9c1310 // FMLA V16.4S, V24.4S, V28.S[0] // C[4][0] += a[4][7] * B[7][0], lanes 0..3
+	WORD  $0x4f9c1331 // FMLA V17.4S, V25.4S, V28.S[0] // C[4][0] += a[4][7] * B[7][0], lanes 4..7
+	WORD  $0x4f9c1352 // FMLA V18.4S, V26.4S, V28.S[0] // C[4][0] += a[4][7] * B[7][0], lanes 8..11
+	WORD  $0x4f9c1373 // FMLA V19.4S, V27.4S, V28.S[0] // C[4][0] += a[4][7] * B[7][0], lanes 12..15
+	FMOVS 28(R25), F28 // a[5][7] = a[5][7]
+	WORD  $0x4f9c1314 // FMLA V20.4S, V24.4S, V28.S[0] // C[5][0] += a[5][7] * B[7][0], lanes 0..3
+	WORD  $0x4f9c1335 // FMLA V21.4S, V25.4S, V28.S[0] // C[5][0] += a[5][7] * B[7][0], lanes 4..7
+	WORD  $0x4f9c1356 // FMLA V22.4S, V26.4S, V28.S[0] // C[5][0] += a[5][7] * B[7][0], lanes 8..11
+	WORD  $0x4f9c1377 // FMLA V23.4S, V27.4S, V28.S[0] // C[5][0] += a[5][7] * B[7][0], lanes 12..15
+	ADD   $32, R20, R20 // a0 += 32
+	ADD   $32, R21, R21 // a1 += 32
+	ADD   $32, R22, R22 // a2 += 32
+	ADD   $32, R23, R23 // a3 += 32
+	ADD   $32, R24, R24 // a4 += 32
+	ADD   $32, R25, R25 // a5 += 32
+	ADD   $1024, R9, R9 // b_k += 1024
+	SUB   $8, R10, R10 // depth += -8
+	CMP   $8, R10 // depth >= 8
+	BGE   depth_7 // depth >= 8
 
 depth_end_8:
 	CMP $1, R10 // depth < 1
@@ -1378,8 +1514,8 @@ end_14:
 	ADD  R9, R22, R23 // rows of a
 	MOVD depth+40(FP), R10 // depth
 	MOVD R1, R9 // b_k = b
-	CMP  $4, R10 // depth < 4
-	BLT  depth_end_16 // depth < 4
+	CMP  $8, R10 // depth < 8
+	BLT  depth_end_16 // depth < 8
 
 depth_15:
 	FMOVQ (R9), F16 // B[0][0] = b_k[0], lanes 0..3
@@ -1478,14 +1614,110 @@ depth_15:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 12..15
-	ADD   $16, R20, R20 // a0 += 16
-	ADD   $16, R21, R21 // a1 += 16
-	ADD   $16, R22, R22 // a2 += 16
-	ADD   $16, R23, R23 // a3 += 16
-	ADD   $512, R9, R9 // b_k += 512
-	SUB   $4, R10, R10 // depth += -4
-	CMP   $4, R10 // depth >= 4
-	BGE   depth_15 // depth >= 4
+	FMOVQ 512(R9), F16 // B[4][0] = b_k[128], lanes 0..3
+	FMOVQ 528(R9), F17 // B[4][0] = b_k[128], lanes 4..7
+	FMOVQ 544(R9), F18 // B[4][0] = b_k[128], lanes 8..11
+	FMOVQ 560(R9), F19 // B[4][0] = b_k[128], lanes 12..15
+	FMOVS 16(R20), F20 // a[0][4] = a[0][4]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 12..15
+	FMOVS 16(R21), F20 // a[1][4] = a[1][4]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][4] * B[4][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][4] * B[4][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][4] * B[4][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][4] * B[4][0], lanes 12..15
+	FMOVS 16(R22), F20 // a[2][4] = a[2][4]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][4] * B[4][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][4] * B[4][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][4] * B[4][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][4] * B[4][0], lanes 12..15
+	FMOVS 16(R23), F20 // a[3][4] = a[3][4]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][4] * B[4][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][4] * B[4][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][4] * B[4][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][4] * B[4][0], lanes 12..15
+	FMOVQ 640(R9), F16 // B[5][0] = b_k[160], lanes 0..3
+	FMOVQ 656(R9), F17 // B[5][0] = b_k[160], lanes 4..7
+	FMOVQ 672(R9), F18 // B[5][0] = b_k[160], lanes 8..11
+	FMOVQ 688(R9), F19 // B[5][0] = b_k[160], lanes 12..15
+	FMOVS 20(R20), F20 // a[0][5] = a[0][5]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 12..15
+	FMOVS 20(R21), F20 // a[1][5] = a[1][5]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][5] * B[5][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][5] * B[5][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][5] * B[5][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][5] * B[5][0], lanes 12..15
+	FMOVS 20(R22), F20 // a[2][5] = a[2][5]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][5] * B[5][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][5] * B[5][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][5] * B[5][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][5] * B[5][0], lanes 12..15
+	FMOVS 20(R23), F20 // a[3][5] = a[3][5]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][5] * B[5][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][5] * B[5][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][5] * B[5][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][5] * B[5][0], lanes 12..15
+	FMOVQ 768(R9), F16 // B[6][0] = b_k[192], lanes 0..3
+	FMOVQ 784(R9), F17 // B[6][0] = b_k[192], lanes 4..7
+	FMOVQ 800(R9), F18 // B[6][0] = b_k[192], lanes 8..11
+	FMOVQ 816(R9), F19 // B[6][0] = b_k[192], lanes 12..15
+	FMOVS 24(R20), F20 // a[0][6] = a[0][6]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 12..15
+	FMOVS 24(R21), F20 // a[1][6] = a[1][6]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][6] * B[6][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][6] * B[6][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][6] * B[6][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][6] * B[6][0], lanes 12..15
+	FMOVS 24(R22), F20 // a[2][6] = a[2][6]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][6] * B[6][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][6] * B[6][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][6] * B[6][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][6] * B[6][0], lanes 12..15
+	FMOVS 24(R23), F20 // a[3][6] = a[3][6]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][6] * B[6][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][6] * B[6][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][6] * B[6][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][6] * B[6][0], lanes 12..15
+	FMOVQ 896(R9), F16 // B[7][0] = b_k[224], lanes 0..3
+	FMOVQ 912(R9), F17 // B[7][0] = b_k[224], lanes 4..7
+	FMOVQ 928(R9), F18 // B[7][0] = b_k[224], lanes 8..11
+	FMOVQ 944(R9), F19 // B[7][0] = b_k[224], lanes 12..15
+	FMOVS 28(R20), F20 // a[0][7] = a[0][7]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 12..15
+	FMOVS 28(R21), F20 // a[1][7] = a[1][7]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][7] * B[7][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][7] * B[7][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][7] * B[7][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][7] * B[7][0], lanes 12..15
+	FMOVS 28(R22), F20 // a[2][7] = a[2][7]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][7] * B[7][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][7] * B[7][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][7] * B[7][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][7] * B[7][0], lanes 12..15
+	FMOVS 28(R23), F20 // a[3][7] = a[3][7]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][7] * B[7][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][7] * B[7][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][7] * B[7][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][7] * B[7][0], lanes 12..15
+	ADD   $32, R20, R20 // a0 += 32
+	ADD   $32, R21, R21 // a1 += 32
+	ADD   $32, R22, R22 // a2 += 32
+	ADD   $32, R23, R23 // a3 += 32
+	ADD   $1024, R9, R9 // b_k += 1024
+	SUB   $8, R10, R10 // depth += -8
+	CMP   $8, R10 // depth >= 8
+	BGE   depth_15 // depth >= 8
 
 depth_end_16:
 	CMP $1, R10 // depth < 1
@@ -1615,8 +1847,8 @@ end_22:
 	ADD  R9, R20, R21 // rows of a
 	MOVD depth+40(FP), R10 // depth
 	MOVD R1, R9 // b_k = b
-	CMP  $4, R10 // depth < 4
-	BLT  depth_end_24 // depth < 4
+	CMP  $8, R10 // depth < 8
+	BLT  depth_end_24 // depth < 8
 
 depth_23:
 	FMOVQ (R9), F8 // B[0][0] = b_k[0], lanes 0..3
@@ -1675,12 +1907,68 @@ depth_23:
 	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 4..7
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 12..15
-	ADD   $16, R20, R20 // a0 += 16
-	ADD   $16, R21, R21 // a1 += 16
-	ADD   $512, R9, R9 // b_k += 512
-	SUB   $4, R10, R10 // depth += -4
-	CMP   $4, R10 // depth >= 4
-	BGE   depth_23 // depth >= 4
+	FMOVQ 512(R9), F8 // B[4][0] = b_k[128], lanes 0..3
+	FMOVQ 528(R9), F9 // B[4][0] = b_k[128], lanes 4..7
+	FMOVQ 544(R9), F10 // B[4][0] = b_k[128], lanes 8..11
+	FMOVQ 560(R9), F11 // B[4][0] = b_k[128], lanes 12..15
+	FMOVS 16(R20), F12 // a[0][4] = a[0][4]
+	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 0..3
+	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 4..7
+	WORD  $0x4f8c1142 // FMLA V2.4S, V10.4S, V12.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 8..11
+	WORD  $0x4f8c1163 // FMLA V3.4S, V11.4S, V12.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 12..15
+	FMOVS 16(R21), F12 // a[1][4] = a[1][4]
+	WORD  $0x4f8c1104 // FMLA V4.4S, V8.4S, V12.S[0] // C[1][0] += a[1][4] * B[4][0], lanes 0..3
+	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][4] * B[4][0], lanes 4..7
+	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][4] * B[4][0], lanes 8..11
+	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][4] * B[4][0], lanes 12..15
+	FMOVQ 640(R9), F8 // B[5][0] = b_k[160], lanes 0..3
+	FMOVQ 656(R9), F9 // B[5][0] = b_k[160], lanes 4..7
+	FMOVQ 672(R9), F10 // B[5][0] = b_k[160], lanes 8..11
+	FMOVQ 688(R9), F11 // B[5][0] = b_k[160], lanes 12..15
+	FMOVS 20(R20), F12 // a[0][5] = a[0][5]
+	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 0..3
+	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 4..7
+	WORD  $0x4f8c1142 // FMLA V2.4S, V10.4S, V12.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 8..11
+	WORD  $0x4f8c1163 // FMLA V3.4S, V11.4S, V12.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 12..15
+	FMOVS 20(R21), F12 // a[1][5] = a[1][5]
+	WORD  $0x4f8c1104 // FMLA V4.4S, V8.4S, V12.S[0] // C[1][0] += a[1][5] * B[5][0], lanes 0..3
+	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][5] * B[5][0], lanes 4..7
+	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][5] * B[5][0], lanes 8..11
+	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][5] * B[5][0], lanes 12..15
+	FMOVQ 768(R9), F8 // B[6][0] = b_k[192], lanes 0..3
+	FMOVQ 784(R9), F9 // B[6][0] = b_k[192], lanes 4..7
+	FMOVQ 800(R9), F10 // B[6][0] = b_k[192], lanes 8..11
+	FMOVQ 816(R9), F11 // B[6][0] = b_k[192], lanes 12..15
+	FMOVS 24(R20), F12 // a[0][6] = a[0][6]
+	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 0..3
+	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 4..7
+	WORD  $0x4f8c1142 // FMLA V2.4S, V10.4S, V12.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 8..11
+	WORD  $0x4f8c1163 // FMLA V3.4S, V11.4S, V12.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 12..15
+	FMOVS 24(R21), F12 // a[1][6] = a[1][6]
+	WORD  $0x4f8c1104 // FMLA V4.4S, V8.4S, V12.S[0] // C[1][0] += a[1][6] * B[6][0], lanes 0..3
+	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][6] * B[6][0], lanes 4..7
+	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][6] * B[6][0], lanes 8..11
+	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][6] * B[6][0], lanes 12..15
+	FMOVQ 896(R9), F8 // B[7][0] = b_k[224], lanes 0..3
+	FMOVQ 912(R9), F9 // B[7][0] = b_k[224], lanes 4..7
+	FMOVQ 928(R9), F10 // B[7][0] = b_k[224], lanes 8..11
+	FMOVQ 944(R9), F11 // B[7][0] = b_k[224], lanes 12..15
+	FMOVS 28(R20), F12 // a[0][7] = a[0][7]
+	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 0..3
+	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 4..7
+	WORD  $0x4f8c1142 // FMLA V2.4S, V10.4S, V12.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 8..11
+	WORD  $0x4f8c1163 // FMLA V3.4S, V11.4S, V12.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 12..15
+	FMOVS 28(R21), F12 // a[1][7] = a[1][7]
+	WORD  $0x4f8c1104 // FMLA V4.4S, V8.4S, V12.S[0] // C[1][0] += a[1][7] * B[7][0], lanes 0..3
+	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][7] * B[7][0], lanes 4..7
+	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][7] * B[7][0], lanes 8..11
+	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][7] * B[7][0], lanes 12..15
+	ADD   $32, R20, R20 // a0 += 32
+	ADD   $32, R21, R21 // a1 += 32
+	ADD   $1024, R9, R9 // b_k += 1024
+	SUB   $8, R10, R10 // depth += -8
+	CMP   $8, R10 // depth >= 8
+	BGE   depth_23 // depth >= 8
 
 depth_end_24:
 	CMP $1, R10 // depth < 1
@@ -1770,8 +2058,8 @@ end_30:
 	MOVD R3, R20 // rows of a
 	MOVD depth+40(FP), R10 // depth
 	MOVD R1, R9 // b_k = b
-	CMP  $4, R10 // depth < 4
-	BLT  depth_end_32 // depth < 4
+	CMP  $8, R10 // depth < 8
+	BLT  depth_end_32 // depth < 8
 
 depth_31:
 	FMOVQ (R9), F4 // B[0][0] = b_k[0], lanes 0..3
@@ -1810,11 +2098,47 @@ depth_31:
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
-	ADD   $16, R20, R20 // a0 += 16
-	ADD   $512, R9, R9 // b_k += 512
-	SUB   $4, R10, R10 // depth += -4
-	CMP   $4, R10 // depth >= 4
-	BGE   depth_31 // depth >= 4
+	FMOVQ 512(R9), F4 // B[4][0] = b_k[128], lanes 0..3
+	FMOVQ 528(R9), F5 // B[4][0] = b_k[128], lanes 4..7
+	FMOVQ 544(R9), F6 // B[4][0] = b_k[128], lanes 8..11
+	FMOVQ 560(R9), F7 // B[4][0] = b_k[128], lanes 12..15
+	FMOVS 16(R20), F8 // a[0][4] = a[0][4]
+	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 0..3
+	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 4..7
+	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 8..11
+	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 12..15
+	FMOVQ 640(R9), F4 // B[5][0] = b_k[160], lanes 0..3
+	FMOVQ 656(R9), F5 // B[5][0] = b_k[160], lanes 4..7
+	FMOVQ 672(R9), F6 // B[5][0] = b_k[160], lanes 8..11
+	FMOVQ 688(R9), F7 // B[5][0] = b_k[160], lanes 12..15
+	FMOVS 20(R20), F8 // a[0][5] = a[0][5]
+	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 0..3
+	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 4..7
+	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 8..11
+	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 12..15
+	FMOVQ 768(R9), F4 // B[6][0] = b_k[192], lanes 0..3
+	FMOVQ 784(R9), F5 // B[6][0] = b_k[192], lanes 4..7
+	FMOVQ 800(R9), F6 // B[6][0] = b_k[192], lanes 8..11
+	FMOVQ 816(R9), F7 // B[6][0] = b_k[192], lanes 12..15
+	FMOVS 24(R20), F8 // a[0][6] = a[0][6]
+	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 0..3
+	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 4..7
+	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 8..11
+	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 12..15
+	FMOVQ 896(R9), F4 // B[7][0] = b_k[224], lanes 0..3
+	FMOVQ 912(R9), F5 // B[7][0] = b_k[224], lanes 4..7
+	FMOVQ 928(R9), F6 // B[7][0] = b_k[224], lanes 8..11
+	FMOVQ 944(R9), F7 // B[7][0] = b_k[224], lanes 12..15
+	FMOVS 28(R20), F8 // a[0][7] = a[0][7]
+	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 0..3
+	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 4..7
+	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 8..11
+	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 12..15
+	ADD   $32, R20, R20 // a0 += 32
+	ADD   $1024, R9, R9 // b_k += 1024
+	SUB   $8, R10, R10 // depth += -8
+	CMP   $8, R10 // depth >= 8
+	BGE   depth_31 // depth >= 8
 
 depth_end_32:
 	CMP $1, R10 // depth < 1

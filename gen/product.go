@@ -84,7 +84,7 @@ func (t productTile) emit(rows int) {
 	a := m.Rows(t.a, aStride, rows)
 	b, depth := m.Word("b_k"), m.Arg("depth")
 	m.Set(b, t.b)
-	for _, steps := range []int{4, 1} {
+	for _, steps := range []int{8, 1} {
 		m.While(depth, steps, "depth", func() {
 			for k := range steps {
 				column := make([]machine.Value, t.values)

@@ -109,7 +109,7 @@ type Plan struct {
 	tensors  tensors // of the call under way
 	schedule schedule
 	workers  []*worker
-	slots    []*packed
+	slots    []*slot
 }
 
 // NewAttention prepares attention of one shape.

@@ -1,32 +1,60 @@
 package kernel
 
 import (
+	"errors"
 	"runtime"
 	"sync"
 	"sync/atomic"
 )
 
-// schedule shares out the tasks of a plan.
+// schedule shares out the tiles of a plan.
 //
-// A group is one key/value head of one sequence. Where a group has several query tiles, its keys are
-// packed once, in pieces, into a slot that its tiles share; there are a few slots, used in turn.
-// Tasks are numbered group by group, first the pieces, then the tiles, those with the most keys first,
-// and workers take them in that order from a counter. A tile waits until the pieces of its group are
-// done, a piece until the tiles of the slot's group before are: always for earlier tasks, so
-// somebody is at work on them. Where a group is a single tile, that packs for itself.
+// A group is one key/value head of one sequence. Tiles are numbered group by group, those with the most
+// keys first, and workers take them in that order from a counter. The tiles of a group share its packed
+// keys, which lie in a slot; there are a few slots, used in turn, and a tile waits until the tiles of
+// the slot's group before are done: always for earlier tiles, so somebody is at work on them.
 type schedule struct {
-	groups        int
-	pieces, tiles int // tasks of a group
+	groups, tiles int // tiles of a group
 	rows          int // most rows of a tile
 	next          atomic.Int64
-	packed, done  []atomic.Int32 // tasks finished, by group
+	done          []atomic.Int32 // tiles finished, by group
+	epoch, last   uint64         // numbers of this run's groups among those of all runs: [epoch, last)
 	failed        atomic.Bool
 	once          sync.Once
 	cause         any
 }
 
-// pieceBlocks is the number of blocks that one task packs.
-const pieceBlocks = 4
+// slot holds the keys of a group, packed block by block when a tile first needs them: the memory they
+// come from is then read while others compute, and blocks that nobody sees are not read at all.
+type slot struct {
+	packed
+	schedule *schedule
+	// states tells of each block, by the group counted over all runs: 2·group + 2 is being packed,
+	// 2·group + 3 is packed, less is neither.
+	states []atomic.Uint64
+}
+
+// block makes a slot a source: the block is packed here unless somebody else does or has done it.
+func (s *slot) block(w *worker, t *tile, b int) (*packed, int) {
+	busy := 2*t.group + 2 // never 0
+	for {
+		switch state := s.states[b].Load(); {
+		case state > busy:
+			return &s.packed, b
+		case state == busy:
+			if s.schedule.failed.Load() {
+				panic(errStopped)
+			}
+			runtime.Gosched()
+		case s.states[b].CompareAndSwap(state, busy):
+			s.pack(w.level, t.t, t.seq, t.kvHead, b, b)
+			s.states[b].Store(busy + 1)
+		}
+	}
+}
+
+// errStopped ends a worker that waits for another which has panicked.
+var errStopped = errors.New("quern: another worker has failed")
 
 // prepare sizes the schedule, workers and slots of a plan.
 func (p *Plan) prepare() {
@@ -41,15 +69,10 @@ func (p *Plan) prepare() {
 		s.groups, s.tiles = 0, 1
 	}
 	s.rows = roundUp((rows+s.tiles-1)/s.tiles, rowTile)
-	s.pieces = 0
-	blocks := (keys + blockKeys - 1) / blockKeys
-	if s.tiles > 1 {
-		s.pieces = (blocks + pieceBlocks - 1) / pieceBlocks
+	if cap(s.done) < s.groups {
+		s.done = make([]atomic.Int32, s.groups)
 	}
-	if cap(s.packed) < s.groups {
-		s.packed, s.done = make([]atomic.Int32, s.groups), make([]atomic.Int32, s.groups)
-	}
-	s.packed, s.done = s.packed[:s.groups], s.done[:s.groups]
+	s.done = s.done[:s.groups]
 
 	workers := p.workerCount(s.groups * s.tiles)
 	for len(p.workers) < workers {
@@ -57,21 +80,27 @@ func (p *Plan) prepare() {
 	}
 	p.workers = p.workers[:workers]
 	for _, w := range p.workers {
-		w.size(p, shape, s.rows, s.pieces == 0)
+		w.size(p, shape, s.rows, s.tiles == 1)
 	}
 	slots := 0
-	if s.pieces > 0 {
+	switch {
+	case s.tiles == 1: // a worker packs for itself
+	case workers == 1:
 		slots = 1
-		if workers > 1 {
-			slots = min(s.groups, 2+workers/(s.pieces+s.tiles))
-		}
+	default:
+		slots = min(s.groups, 2+workers/s.tiles)
 	}
 	for len(p.slots) < slots {
-		p.slots = append(p.slots, new(packed))
+		p.slots = append(p.slots, &slot{schedule: s})
 	}
 	p.slots = p.slots[:slots]
 	for _, slot := range p.slots {
+		blocks := (keys + blockKeys - 1) / blockKeys
 		slot.size(blocks, shape.Dim, shape.ValueDim)
+		if cap(slot.states) < blocks {
+			slot.states = make([]atomic.Uint64, blocks)
+		}
+		slot.states = slot.states[:blocks]
 	}
 }
 
@@ -79,8 +108,8 @@ func (p *Plan) prepare() {
 // function can cause, reaches the caller after all workers have stopped.
 func (s *schedule) run(p *Plan) {
 	s.next.Store(0)
-	for g := range s.groups {
-		s.packed[g].Store(0)
+	s.epoch, s.last = s.last, s.last+uint64(s.groups)
+	for g := range s.done {
 		s.done[g].Store(0)
 	}
 	if len(p.workers) == 1 {
@@ -111,7 +140,7 @@ func (s *schedule) share(p *Plan) {
 
 func (s *schedule) guarded(p *Plan, w *worker) {
 	defer func() {
-		if cause := recover(); cause != nil {
+		if cause := recover(); cause != nil && cause != errStopped {
 			s.once.Do(func() { s.cause = cause })
 			s.failed.Store(true)
 		}
@@ -119,41 +148,23 @@ func (s *schedule) guarded(p *Plan, w *worker) {
 	s.work(p, w)
 }
 
-// work takes tasks until there are none.
+// work takes tiles until there are none.
 func (s *schedule) work(p *Plan, w *worker) {
-	t := &p.tensors
-	each := s.pieces + s.tiles
 	for {
 		n := int(s.next.Add(1)) - 1
-		if n >= s.groups*each {
+		if n >= s.groups*s.tiles {
 			return
 		}
-		g, task := n/each, n%each
-		seq, kvHead := &p.sequences[g/p.shape.KVHeads], g%p.shape.KVHeads
-		var slot *packed
-		if s.pieces > 0 {
-			slot = p.slots[g%len(p.slots)]
-		}
-		if task < s.pieces {
-			if before := g - len(p.slots); before >= 0 && !s.await(&s.done[before], s.tiles) {
-				return
-			}
-			blocks := (seq.keys + blockKeys - 1) / blockKeys
-			for b := task * pieceBlocks; b < min((task+1)*pieceBlocks, blocks); b++ {
-				slot.pack(w.level, t, seq, kvHead, b, b)
-			}
-			s.packed[g].Add(1)
-			continue
-		}
-		if !s.await(&s.packed[g], s.pieces) {
-			return
-		}
-		rows := seq.queries * p.group
-		r0 := (each - 1 - task) * s.rows // the last rows see the most keys
+		g, number := n/s.tiles, n%s.tiles
+		seq := &p.sequences[g/p.shape.KVHeads]
+		r0, rows := (s.tiles-1-number)*s.rows, seq.queries*p.group // the last rows see the most keys
 		if r0 < rows {
-			w.task = tile{p, t, seq, kvHead, r0, min(r0+s.rows, rows), packing{}}
-			if slot != nil {
-				w.task.keys = slot
+			w.task = tile{p, &p.tensors, seq, g % p.shape.KVHeads, r0, min(r0+s.rows, rows), s.epoch + uint64(g), packing{}}
+			if len(p.slots) > 0 {
+				if before := g - len(p.slots); before >= 0 && !s.await(&s.done[before], s.tiles) {
+					return
+				}
+				w.task.keys = p.slots[g%len(p.slots)]
 			}
 			w.run(&w.task)
 		}

@@ -154,6 +154,7 @@ type tile struct {
 	seq    *sequence
 	kvHead int
 	r0, r1 int
+	group  uint64 // number of the key/value head among all of all runs
 	keys   source
 }
 
@@ -162,9 +163,6 @@ type source interface {
 	// block returns block b and its place. It may use the worker's own memory, until the next call.
 	block(w *worker, t *tile, b int) (p *packed, slot int)
 }
-
-// block makes packed a source: that of keys which were packed beforehand.
-func (p *packed) block(_ *worker, _ *tile, b int) (*packed, int) { return p, b }
 
 // packing is the source of a tile that shares its keys with no other: each block is packed when its
 // turn comes, and is still in cache when it is used.
