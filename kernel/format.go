@@ -99,7 +99,7 @@ func widenRows(level isa.Level, f Format, dst *float32, dstStride int, src unsaf
 
 // few is O = α·O + A·B for at most fewRows rows, in calls that take less than 50 µs each.
 func (w *worker) few(f Format, c *float32, cStride int, a *float32, aStride int, b unsafe.Pointer, pitch, panelStride, depth, rows, cols int, alpha *float32) {
-	for most := max(callWork/(rows*cols), 1); ; {
+	for most := max(callWork/max(rows*cols, 1), 1); ; {
 		d := min(depth, most)
 		switch f {
 		case Float32:

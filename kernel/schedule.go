@@ -47,7 +47,7 @@ func (s *slot) block(w *worker, t *tile, b int) (*packed, int) {
 			}
 			runtime.Gosched()
 		case s.states[b].CompareAndSwap(state, busy):
-			s.pack(w.level, t.t, t.seq, t.kvHead, b, b)
+			w.pack(t, &s.packed, b, b)
 			s.states[b].Store(busy + 1)
 		}
 	}
