@@ -70,6 +70,24 @@ type sequence struct {
 	queries, keys int
 	keyOffset     int
 	visible       visibility
+	cache         *Cache // where the keys are, unless in tensors
+	places        *places
+
+	tiles, spans   int // query tiles of a key/value head; tasks that each is split into
+	first          int // number of the first task
+	split, partial int // number of the first tile that is split, and row of its first partial state
+}
+
+// places is room for what a sequence sees, so that preparing one again allocates nothing.
+type places struct {
+	causal   causal
+	windowed windowed
+}
+
+// causal returns the visibility j ≤ i + offset.
+func (s *sequence) causal(offset int) visibility {
+	s.places.causal = causal(offset)
+	return &s.places.causal
 }
 
 // Attention computes softmax(q·kᵀ·scale)·v for every query head into out. The tensors are described
@@ -105,6 +123,7 @@ type Plan struct {
 	group     int // query heads that share a key/value head
 	factor    float32
 	sequences []sequence
+	places    []places
 
 	tensors  tensors // of the call under way
 	schedule schedule
@@ -135,7 +154,10 @@ const maxSize = 1 << 30
 
 // Reset prepares p for another shape or other options. It allocates only where more memory is
 // needed than before. After an error p must be Reset before it is Run.
-func (p *Plan) Reset(shape Shape, opts Options) error {
+func (p *Plan) Reset(shape Shape, opts Options) error { return p.reset(shape, opts, nil) }
+
+// reset is Reset for keys that are in caches, one a sequence, or nil if they are in tensors.
+func (p *Plan) reset(shape Shape, opts Options, caches []*Cache) error {
 	p.shape = Shape{}
 	for _, size := range []struct {
 		name string
@@ -178,7 +200,7 @@ func (p *Plan) Reset(shape Shape, opts Options) error {
 	if shape.KVHeads > 0 {
 		p.group = shape.Heads / shape.KVHeads
 	}
-	if err := p.layOut(shape); err != nil {
+	if err := p.layOut(shape, caches); err != nil {
 		return err
 	}
 	p.shape = shape
@@ -187,7 +209,7 @@ func (p *Plan) Reset(shape Shape, opts Options) error {
 }
 
 // layOut turns both layouts of Ragged into sequences.
-func (p *Plan) layOut(shape Shape) error {
+func (p *Plan) layOut(shape Shape, caches []*Cache) error {
 	r, n := &p.opts.Ragged, shape.Batch
 	packedLayout := r.CumQueries != nil || r.CumKeys != nil
 	if packedLayout {
@@ -203,26 +225,38 @@ func (p *Plan) layOut(shape Shape) error {
 		n = len(r.CumQueries) - 1
 	}
 	p.sequences = p.sequences[:0]
-	for i := range max(n, 0) {
+	n = max(n, 0)
+	if cap(p.places) < n {
+		p.places = make([]places, n)
+	}
+	for i := range n {
 		p.sequences = append(p.sequences, sequence{
-			index: i, batch: i, queries: shape.Queries, keys: shape.Keys, keyOffset: p.opts.KeyOffset, visible: everything{},
+			index: i, batch: i, queries: shape.Queries, keys: shape.Keys, keyOffset: p.opts.KeyOffset, visible: everything{}, places: &p.places[:n][i],
 		})
 	}
 	var err error
-	if packedLayout {
+	switch {
+	case caches != nil:
+		err = p.layOutCaches(shape, caches)
+	case packedLayout:
 		err = p.layOutPacked(shape)
-	} else {
+	default:
 		err = p.layOutPadded(shape)
 	}
 	if err != nil {
 		return err
 	}
 	for i := range p.sequences {
-		if p.opts.Mask == nil {
-			break
+		s := &p.sequences[i]
+		if p.opts.Mask != nil {
+			if s.visible, err = p.opts.Mask.compile(*s); err != nil {
+				return err
+			}
 		}
-		if p.sequences[i].visible, err = p.opts.Mask.compile(p.sequences[i]); err != nil {
-			return err
+		if s.cache != nil {
+			if err = s.slideWindow(); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -260,24 +294,10 @@ func (p *Plan) layOutPacked(shape Shape) error {
 	if keys == nil {
 		keys = queries
 	}
-	check := func(name string, cum []int, total int) error {
-		if len(cum) != len(queries) || len(cum) == 0 {
-			return argument(ErrShape, name, "has %d entries, CumQueries has %d, and at least 1 is needed", len(cum), len(queries))
-		}
-		if cum[0] != 0 || cum[len(cum)-1] != total {
-			return argument(ErrOption, name, "runs from %d to %d, want 0 to %d", cum[0], cum[len(cum)-1], total)
-		}
-		for i := 1; i < len(cum); i++ {
-			if cum[i] < cum[i-1] {
-				return argument(ErrOption, name, "decreases from %d to %d at entry %d", cum[i-1], cum[i], i)
-			}
-		}
-		return nil
-	}
-	if err := check("Options.Ragged.CumQueries", queries, shape.Queries); err != nil {
+	if err := checkCumulative("Options.Ragged.CumQueries", queries, len(queries), shape.Queries); err != nil {
 		return err
 	}
-	if err := check("Options.Ragged.CumKeys", keys, shape.Keys); err != nil {
+	if err := checkCumulative("Options.Ragged.CumKeys", keys, len(queries), shape.Keys); err != nil {
 		return err
 	}
 	for i := range p.sequences {
@@ -285,6 +305,22 @@ func (p *Plan) layOutPacked(shape Shape) error {
 		s.batch = 0
 		s.query0, s.queries = queries[i], queries[i+1]-queries[i]
 		s.key0, s.keys = keys[i], keys[i+1]-keys[i]
+	}
+	return nil
+}
+
+// checkCumulative reports what makes cum unusable as n cumulative lengths up to total.
+func checkCumulative(name string, cum []int, n, total int) error {
+	if len(cum) != n || n == 0 {
+		return argument(ErrShape, name, "has %d entries, want %d", len(cum), max(n, 1))
+	}
+	if cum[0] != 0 || cum[n-1] != total {
+		return argument(ErrOption, name, "runs from %d to %d, want 0 to %d", cum[0], cum[n-1], total)
+	}
+	for i := 1; i < n; i++ {
+		if cum[i] < cum[i-1] {
+			return argument(ErrOption, name, "decreases from %d to %d at entry %d", cum[i-1], cum[i], i)
+		}
 	}
 	return nil
 }
@@ -306,11 +342,8 @@ func (p *Plan) Run(out, q, k, v Tensor) error {
 	if err := v.check("v", [4]int{s.Batch, s.KVHeads, s.Keys, s.ValueDim}); err != nil {
 		return err
 	}
-	if err := out.checkOutput("out", [4]int{s.Batch, s.Heads, s.Queries, s.ValueDim}); err != nil {
+	if err := out.checkResult(&q, [4]int{s.Batch, s.Heads, s.Queries, s.ValueDim}); err != nil {
 		return err
-	}
-	if !out.same(&q) && out.overlaps(&q) {
-		return argument(ErrOverlap, "out", "shares memory with q without being the same view")
 	}
 	if out.overlaps(&k) {
 		return argument(ErrOverlap, "out", "shares memory with k")

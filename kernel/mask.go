@@ -36,11 +36,11 @@ func (c Causal) compile(s sequence) (visibility, error) {
 		if s.index >= len(c.Offset) {
 			return nil, argument(ErrOption, "Options.Mask", "Causal has %d offsets, there are more sequences", len(c.Offset))
 		}
-		return causal(c.Offset[s.index]), nil
+		return s.causal(c.Offset[s.index]), nil
 	case c.Align == BottomRight:
-		return causal(s.keyOffset + s.keys - s.queries), nil
+		return s.causal(s.keyOffset + s.keys - s.queries), nil
 	case c.Align == TopLeft:
-		return causal(0), nil
+		return s.causal(0), nil
 	}
 	return nil, argument(ErrOption, "Options.Mask", "Causal has the unknown alignment %d", c.Align)
 }

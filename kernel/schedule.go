@@ -9,20 +9,29 @@ import (
 
 // schedule shares out the tiles of a plan.
 //
-// A group is one key/value head of one sequence. Tiles are numbered group by group, those with the most
-// keys first, and workers take them in that order from a counter. The tiles of a group share its packed
-// keys, which lie in a slot; there are a few slots, used in turn, and a tile waits until the tiles of
-// the slot's group before are done: always for earlier tiles, so somebody is at work on them.
+// A group is one key/value head of one sequence. Tasks are numbered group by group, the tiles with the
+// most keys first, and workers take them in that order from a counter. The tiles of a group share its packed
+// keys, which lie in a slot; there are a few slots, used in turn, and a task waits until those of
+// the slot's group before are done: always for earlier tasks, so somebody is at work on them.
+//
+// A task is a tile, unless there are so few of them that workers would run out of work: then each span
+// of its keys is a task of its own. It leaves its closed state in the plan's memory, and whoever does the
+// last task of the tile folds them, left to right as always.
 type schedule struct {
-	groups, tiles int // tiles of a group
+	groups, tasks int
 	rows          int // most rows of a tile
 	next          atomic.Int64
-	done          []atomic.Int32 // tiles finished, by group
+	done          []atomic.Int32 // tasks finished, by group
+	left          []atomic.Int32 // tasks not finished, by tile that is split
+	partial       state          // of the tasks of tiles that are split
 	epoch, last   uint64         // numbers of this run's groups among those of all runs: [epoch, last)
 	failed        atomic.Bool
 	once          sync.Once
 	cause         any
 }
+
+// taskShare is how much of the work one task should be at most, as a part of a worker's.
+const taskShare = 1. / 8
 
 // slot holds the keys of a group, packed block by block when a tile first needs them: the memory they
 // come from is then read while others compute, and blocks that nobody sees are not read at all.
@@ -59,36 +68,54 @@ var errStopped = errors.New("quern: another worker has failed")
 // prepare sizes the schedule, workers and slots of a plan.
 func (p *Plan) prepare() {
 	s, shape := &p.schedule, p.shape
-	rows, keys := 0, 0
+	rows, keys, work := 0, 0, 0.
+	inCaches, nothing := false, shape.ValueDim == 0 && p.opts.LSE == nil
 	for _, q := range p.sequences {
 		rows, keys = max(rows, q.queries*p.group), max(keys, q.keys)
+		work += float64(q.queries*p.group) * float64(q.keys) * float64(shape.KVHeads)
+		inCaches = inCaches || q.cache != nil
 	}
-	s.groups = len(p.sequences) * shape.KVHeads
-	s.tiles = (rows + tileRows - 1) / tileRows
-	if s.tiles == 0 || shape.ValueDim == 0 && p.opts.LSE == nil {
-		s.groups, s.tiles = 0, 1
-	}
-	s.rows = roundUp((rows+s.tiles-1)/s.tiles, rowTile)
-	if cap(s.done) < s.groups {
-		s.done = make([]atomic.Int32, s.groups)
-	}
-	s.done = s.done[:s.groups]
+	tiles := max((rows+tileRows-1)/tileRows, 1)
+	s.rows = roundUp((rows+tiles-1)/tiles, rowTile)
 
-	workers := p.workerCount(s.groups * s.tiles)
+	most := work * taskShare / float64(p.workerCount(maxInt)) // of a task
+	split, partial := 0, 0
+	s.groups, s.tasks = len(p.sequences)*shape.KVHeads, 0
+	for i := range p.sequences {
+		q := &p.sequences[i]
+		rows := q.queries * p.group
+		q.tiles, q.spans = (rows+s.rows-1)/max(s.rows, 1), 1
+		if nothing {
+			q.tiles = 0
+		}
+		if float64(min(rows, s.rows))*float64(q.keys) > most && p.workerCount(maxInt) > 1 {
+			q.spans = max((q.keys+spanKeys-1)/spanKeys, 1)
+		}
+		q.first, q.split, q.partial = s.tasks, split, partial
+		s.tasks += shape.KVHeads * q.tiles * q.spans
+		if q.spans > 1 {
+			split += shape.KVHeads * q.tiles
+			partial += shape.KVHeads * q.tiles * q.spans * s.rows
+		}
+	}
+	s.done, s.left = counters(s.done, s.groups), counters(s.left, split)
+
+	workers := p.workerCount(s.tasks)
 	for len(p.workers) < workers {
 		p.workers = append(p.workers, new(worker))
 	}
 	p.workers = p.workers[:workers]
 	for _, w := range p.workers {
-		w.size(p, shape, s.rows, s.tiles == 1)
+		w.size(p, shape, s.rows, tiles == 1 || inCaches)
 	}
+	s.partial.size(partial, p.workers[0].valuePitch)
 	slots := 0
 	switch {
-	case s.tiles == 1: // a worker packs for itself
+	case tiles == 1 || inCaches: // a worker packs for itself, if at all
 	case workers == 1:
 		slots = 1
 	default:
-		slots = min(s.groups, 2+workers/s.tiles)
+		slots = min(s.groups, 2+workers/tiles)
 	}
 	for len(p.slots) < slots {
 		p.slots = append(p.slots, &slot{schedule: s})
@@ -104,6 +131,13 @@ func (p *Plan) prepare() {
 	}
 }
 
+func counters(c []atomic.Int32, n int) []atomic.Int32 {
+	if cap(c) < n {
+		return make([]atomic.Int32, n)
+	}
+	return c[:n]
+}
+
 // run does all tasks and returns when they are done. A panic in a worker, which only a user's
 // function can cause, reaches the caller after all workers have stopped.
 func (s *schedule) run(p *Plan) {
@@ -111,6 +145,13 @@ func (s *schedule) run(p *Plan) {
 	s.epoch, s.last = s.last, s.last+uint64(s.groups)
 	for g := range s.done {
 		s.done[g].Store(0)
+	}
+	for i := range p.sequences {
+		if q := &p.sequences[i]; q.spans > 1 {
+			for n := range p.shape.KVHeads * q.tiles {
+				s.left[q.split+n].Store(int32(q.spans))
+			}
+		}
 	}
 	if len(p.workers) == 1 {
 		s.work(p, p.workers[0])
@@ -148,33 +189,77 @@ func (s *schedule) guarded(p *Plan, w *worker) {
 	s.work(p, w)
 }
 
-// work takes tiles until there are none.
+// work takes tasks until there are none.
 func (s *schedule) work(p *Plan, w *worker) {
+	i := 0 // the sequence of the task: numbers only grow
 	for {
 		n := int(s.next.Add(1)) - 1
-		if n >= s.groups*s.tiles {
+		if n >= s.tasks {
 			return
 		}
-		g, number := n/s.tiles, n%s.tiles
-		seq := &p.sequences[g/p.shape.KVHeads]
-		r0, rows := (s.tiles-1-number)*s.rows, seq.queries*p.group // the last rows see the most keys
-		if r0 < rows {
-			w.task = tile{p, &p.tensors, seq, g % p.shape.KVHeads, r0, min(r0+s.rows, rows), s.epoch + uint64(g), packing{}}
-			if len(p.slots) > 0 {
-				if before := g - len(p.slots); before >= 0 && !s.await(&s.done[before], s.tiles) {
-					return
-				}
-				w.task.keys = p.slots[g%len(p.slots)]
+		for i+1 < len(p.sequences) && n >= p.sequences[i+1].first {
+			i++
+		}
+		seq := &p.sequences[i]
+		n -= seq.first
+		kvHead, n := n/(seq.tiles*seq.spans), n%(seq.tiles*seq.spans)
+		number, span := seq.tiles-1-n/seq.spans, n%seq.spans // the last rows see the most keys
+		g := i*p.shape.KVHeads + kvHead
+
+		r0 := number * s.rows
+		w.task = tile{p, &p.tensors, seq, kvHead, r0, min(r0+s.rows, seq.queries*p.group), s.epoch + uint64(g), packing{}}
+		switch {
+		case seq.cache != nil:
+			w.task.keys = seq.cache
+		case len(p.slots) > 0:
+			if g >= len(p.slots) && !s.await(p, g-len(p.slots)) {
+				return
 			}
+			w.task.keys = p.slots[g%len(p.slots)]
+		}
+		if seq.spans == 1 {
 			w.run(&w.task)
+		} else {
+			w.runSpan(&w.task, kvHead*seq.tiles+number, span)
 		}
 		s.done[g].Add(1)
 	}
 }
 
-// await waits until n tasks are counted, or reports false if a worker has failed.
-func (s *schedule) await(count *atomic.Int32, n int) bool {
-	for int(count.Load()) < n {
+// runSpan computes one span of a tile that is split, and the tile if it was the last.
+func (w *worker) runSpan(t *tile, number, span int) {
+	s, rows := &t.p.schedule, t.r1-t.r0
+	first, end := t.reach()
+	partial := func(span int) state {
+		return s.partial.from(t.seq.partial+(number*t.seq.spans+span)*s.rows, w.valuePitch)
+	}
+	if (span+1)*spanKeys > first && span*spanKeys < end {
+		w.loadQueries(t)
+		w.span(t, span, first, end)
+		closed := partial(span)
+		copy(closed.max, w.state.max[:rows])
+		copy(closed.sum, w.state.sum[:rows])
+		copy(closed.o, w.state.o[:rows*w.valuePitch])
+	}
+	if s.left[t.seq.split+number].Add(-1) > 0 {
+		return
+	}
+	if first >= end {
+		w.finishNothing(t)
+		return
+	}
+	all := partial(first / spanKeys)
+	for span := first/spanKeys + 1; span*spanKeys < end; span++ {
+		next := partial(span)
+		mergeStates(w.level, &all, &next, rows, w.valuePitch, w.weights)
+	}
+	w.finish(t, &all)
+}
+
+// await waits until all tasks of a group are done, or reports false if a worker has failed.
+func (s *schedule) await(p *Plan, group int) bool {
+	seq := &p.sequences[group/p.shape.KVHeads]
+	for int(s.done[group].Load()) < seq.tiles*seq.spans {
 		if s.failed.Load() {
 			return false
 		}

@@ -137,6 +137,17 @@ func (t *Tensor) checkOutput(name string, shape [4]int) error {
 	return nil
 }
 
+// checkResult is checkOutput for the output of attention, which may be q but not overlap it otherwise.
+func (t *Tensor) checkResult(q *Tensor, shape [4]int) error {
+	if err := t.checkOutput("out", shape); err != nil {
+		return err
+	}
+	if !t.same(q) && t.overlaps(q) {
+		return argument(ErrOverlap, "out", "shares memory with q without being the same view")
+	}
+	return nil
+}
+
 // order returns the dimensions by ascending stride.
 func (t *Tensor) order() [3]int {
 	o := [3]int{2, 1, 0}

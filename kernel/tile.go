@@ -153,6 +153,11 @@ func (s *state) size(rows, pitch int) {
 	s.o = grow(s.o, rows*pitch)
 }
 
+// from returns the part of a closed state that begins with a row.
+func (s *state) from(row, pitch int) state {
+	return state{max: s.max[row:], sum: s.sum[row:], o: s.o[row*pitch:]}
+}
+
 // reset makes rows that have seen nothing.
 func (s *state) reset(rows, pitch int) {
 	for i := range s.max[:rows] {
@@ -237,15 +242,22 @@ func (w *worker) run(t *tile) {
 		w.merge(rows, merged)
 		merged++
 	}
-	final := &w.closed
-	if merged == 0 {
-		if first >= end {
-			w.state.reset(rows, w.valuePitch)
-			clear(w.state.sum[:rows])
-		}
-		final = &w.state
+	switch {
+	case first >= end:
+		w.finishNothing(t)
+	case merged == 0:
+		w.finish(t, &w.state)
+	default:
+		w.finish(t, &w.closed)
 	}
-	w.finish(t, final)
+}
+
+// finishNothing finishes a tile whose rows see no keys.
+func (w *worker) finishNothing(t *tile) {
+	rows := t.r1 - t.r0
+	w.state.reset(rows, w.valuePitch)
+	clear(w.state.sum[:rows])
+	w.finish(t, &w.state)
 }
 
 // reach returns the keys [first, end) that rows of the tile may see, as counted in the tensors.
