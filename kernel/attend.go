@@ -45,8 +45,12 @@ func (a *Attender) Attend(out, q Tensor, caches []*Cache, opts Options) error {
 	if err := a.lock(caches); err != nil {
 		return err
 	}
-	if len(caches) == 0 {
-		return out.checkResult(&q, [4]int{0, q.Shape[1], q.Shape[2], out.Shape[3]})
+	if len(caches) == 0 { // then there are no queries either
+		none := [4]int{0, q.Shape[1], q.Shape[2], out.Shape[3]}
+		if opts.Ragged.CumQueries != nil {
+			none[0], none[2] = 1, 0
+		}
+		return out.checkResult(&q, none)
 	}
 	config := &caches[0].pool.config
 	shape := Shape{
