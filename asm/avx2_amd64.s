@@ -7383,244 +7383,14 @@ rows_end_48:
 rows_64:
 	MOVQ cols+72(FP), BX // cols
 	MOVQ b+32(FP), SI // b
-	CMPQ BX, $+64 // cols < 64
-	JLT  panels_end_67 // cols < 64
+	CMPQ BX, $+32 // cols < 32
+	JLT  panels_end_67 // cols < 32
 
 panels_66:
 	// C = α·C, or 0 without α
 	MOVQ         alpha+80(FP), DI // alpha
 	CMPQ         DI, $+1 // alpha < 1
 	JLT          less_68 // alpha < 1
-	MOVQ         rows+64(FP), R8 // rows
-	SUBQ         DX, R8 // rows -= rows
-	SHLQ         $0x02, R8 // rows in bytes
-	ADDQ         R8, DI // alpha += rows
-	MOVQ         cStride+8(FP), R8 // cStride
-	SHLQ         $0x02, R8 // cStride in bytes
-	MOVQ         AX, R8 // rows of c
-	VBROADCASTSS (DI), Y8 // α[0] = all alpha[0]
-	VMOVUPS      (R8), Y0 // C[0][0] = c[0][0], lanes 0..7
-	VMOVUPS      32(R8), Y1 // C[0][0] = c[0][0], lanes 8..15
-	VMULPS       Y8, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
-	VMULPS       Y8, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
-	VMOVUPS      64(R8), Y2 // C[0][1] = c[0][16], lanes 0..7
-	VMOVUPS      96(R8), Y3 // C[0][1] = c[0][16], lanes 8..15
-	VMULPS       Y8, Y2, Y2 // C[0][1] = C[0][1] * α[0], lanes 0..7
-	VMULPS       Y8, Y3, Y3 // C[0][1] = C[0][1] * α[0], lanes 8..15
-	VMOVUPS      128(R8), Y4 // C[0][2] = c[0][32], lanes 0..7
-	VMOVUPS      160(R8), Y5 // C[0][2] = c[0][32], lanes 8..15
-	VMULPS       Y8, Y4, Y4 // C[0][2] = C[0][2] * α[0], lanes 0..7
-	VMULPS       Y8, Y5, Y5 // C[0][2] = C[0][2] * α[0], lanes 8..15
-	VMOVUPS      192(R8), Y6 // C[0][3] = c[0][48], lanes 0..7
-	VMOVUPS      224(R8), Y7 // C[0][3] = c[0][48], lanes 8..15
-	VMULPS       Y8, Y6, Y6 // C[0][3] = C[0][3] * α[0], lanes 0..7
-	VMULPS       Y8, Y7, Y7 // C[0][3] = C[0][3] * α[0], lanes 8..15
-	JMP          end_69
-
-less_68:
-	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
-	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
-	VXORPS Y2, Y2, Y2 // C[0][1] = 0, lanes 0..7
-	VXORPS Y3, Y3, Y3 // C[0][1] = 0, lanes 8..15
-	VXORPS Y4, Y4, Y4 // C[0][2] = 0, lanes 0..7
-	VXORPS Y5, Y5, Y5 // C[0][2] = 0, lanes 8..15
-	VXORPS Y6, Y6, Y6 // C[0][3] = 0, lanes 0..7
-	VXORPS Y7, Y7, Y7 // C[0][3] = 0, lanes 8..15
-
-end_69:
-	// C += A·B
-	MOVQ pitch+40(FP), DI // pitch
-	MOVQ depth+56(FP), R8 // depth
-	MOVQ aStride+24(FP), R9 // aStride
-	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ CX, R9 // rows of a
-	MOVQ panelStride+48(FP), R10 // panelStride
-	MOVQ SI, R11 // rows of b
-	MOVQ SI, R12 // ahead = b
-	CMPQ R8, $+4 // depth < 4
-	JLT  depth_end_71 // depth < 4
-
-depth_70:
-	VBROADCASTSS (R9), Y8 // A[0][0] = a[0][0]
-	VPMOVSXBD    (R11), Y9 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y9, Y9 // B[0][0] = int8 of b[0][0]
-	VPMOVSXBD    8(R11), Y10 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y10, Y10 // B[0][0] = int8 of b[0][0]
-	VFMADD231PS  Y8, Y9, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
-	VFMADD231PS  Y8, Y10, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
-	VPMOVSXBD    16(R11), Y9 // B[0][1] = int8 of b[0][4]
-	VCVTDQ2PS    Y9, Y9 // B[0][1] = int8 of b[0][4]
-	VPMOVSXBD    24(R11), Y10 // B[0][1] = int8 of b[0][4]
-	VCVTDQ2PS    Y10, Y10 // B[0][1] = int8 of b[0][4]
-	VFMADD231PS  Y8, Y9, Y2 // C[0][1] += A[0][0] * B[0][1], lanes 0..7
-	VFMADD231PS  Y8, Y10, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
-	VPMOVSXBD    (R11)(R10*1), Y9 // B[0][2] = int8 of b[1][0]
-	VCVTDQ2PS    Y9, Y9 // B[0][2] = int8 of b[1][0]
-	VPMOVSXBD    8(R11)(R10*1), Y10 // B[0][2] = int8 of b[1][0]
-	VCVTDQ2PS    Y10, Y10 // B[0][2] = int8 of b[1][0]
-	VFMADD231PS  Y8, Y9, Y4 // C[0][2] += A[0][0] * B[0][2], lanes 0..7
-	VFMADD231PS  Y8, Y10, Y5 // C[0][2] += A[0][0] * B[0][2], lanes 8..15
-	VPMOVSXBD    16(R11)(R10*1), Y9 // B[0][3] = int8 of b[1][4]
-	VCVTDQ2PS    Y9, Y9 // B[0][3] = int8 of b[1][4]
-	VPMOVSXBD    24(R11)(R10*1), Y10 // B[0][3] = int8 of b[1][4]
-	VCVTDQ2PS    Y10, Y10 // B[0][3] = int8 of b[1][4]
-	VFMADD231PS  Y8, Y9, Y6 // C[0][3] += A[0][0] * B[0][3], lanes 0..7
-	VFMADD231PS  Y8, Y10, Y7 // C[0][3] += A[0][0] * B[0][3], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
-	VBROADCASTSS 4(R9), Y8 // A[0][1] = a[0][1]
-	VPMOVSXBD    (R11), Y9 // B[1][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y9, Y9 // B[1][0] = int8 of b[0][0]
-	VPMOVSXBD    8(R11), Y10 // B[1][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y10, Y10 // B[1][0] = int8 of b[0][0]
-	VFMADD231PS  Y8, Y9, Y0 // C[0][0] += A[0][1] * B[1][0], lanes 0..7
-	VFMADD231PS  Y8, Y10, Y1 // C[0][0] += A[0][1] * B[1][0], lanes 8..15
-	VPMOVSXBD    16(R11), Y9 // B[1][1] = int8 of b[0][4]
-	VCVTDQ2PS    Y9, Y9 // B[1][1] = int8 of b[0][4]
-	VPMOVSXBD    24(R11), Y10 // B[1][1] = int8 of b[0][4]
-	VCVTDQ2PS    Y10, Y10 // B[1][1] = int8 of b[0][4]
-	VFMADD231PS  Y8, Y9, Y2 // C[0][1] += A[0][1] * B[1][1], lanes 0..7
-	VFMADD231PS  Y8, Y10, Y3 // C[0][1] += A[0][1] * B[1][1], lanes 8..15
-	VPMOVSXBD    (R11)(R10*1), Y9 // B[1][2] = int8 of b[1][0]
-	VCVTDQ2PS    Y9, Y9 // B[1][2] = int8 of b[1][0]
-	VPMOVSXBD    8(R11)(R10*1), Y10 // B[1][2] = int8 of b[1][0]
-	VCVTDQ2PS    Y10, Y10 // B[1][2] = int8 of b[1][0]
-	VFMADD231PS  Y8, Y9, Y4 // C[0][2] += A[0][1] * B[1][2], lanes 0..7
-	VFMADD231PS  Y8, Y10, Y5 // C[0][2] += A[0][1] * B[1][2], lanes 8..15
-	VPMOVSXBD    16(R11)(R10*1), Y9 // B[1][3] = int8 of b[1][4]
-	VCVTDQ2PS    Y9, Y9 // B[1][3] = int8 of b[1][4]
-	VPMOVSXBD    24(R11)(R10*1), Y10 // B[1][3] = int8 of b[1][4]
-	VCVTDQ2PS    Y10, Y10 // B[1][3] = int8 of b[1][4]
-	VFMADD231PS  Y8, Y9, Y6 // C[0][3] += A[0][1] * B[1][3], lanes 0..7
-	VFMADD231PS  Y8, Y10, Y7 // C[0][3] += A[0][1] * B[1][3], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
-	VBROADCASTSS 8(R9), Y8 // A[0][2] = a[0][2]
-	VPMOVSXBD    (R11), Y9 // B[2][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y9, Y9 // B[2][0] = int8 of b[0][0]
-	VPMOVSXBD    8(R11), Y10 // B[2][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y10, Y10 // B[2][0] = int8 of b[0][0]
-	VFMADD231PS  Y8, Y9, Y0 // C[0][0] += A[0][2] * B[2][0], lanes 0..7
-	VFMADD231PS  Y8, Y10, Y1 // C[0][0] += A[0][2] * B[2][0], lanes 8..15
-	VPMOVSXBD    16(R11), Y9 // B[2][1] = int8 of b[0][4]
-	VCVTDQ2PS    Y9, Y9 // B[2][1] = int8 of b[0][4]
-	VPMOVSXBD    24(R11), Y10 // B[2][1] = int8 of b[0][4]
-	VCVTDQ2PS    Y10, Y10 // B[2][1] = int8 of b[0][4]
-	VFMADD231PS  Y8, Y9, Y2 // C[0][1] += A[0][2] * B[2][1], lanes 0..7
-	VFMADD231PS  Y8, Y10, Y3 // C[0][1] += A[0][2] * B[2][1], lanes 8..15
-	VPMOVSXBD    (R11)(R10*1), Y9 // B[2][2] = int8 of b[1][0]
-	VCVTDQ2PS    Y9, Y9 // B[2][2] = int8 of b[1][0]
-	VPMOVSXBD    8(R11)(R10*1), Y10 // B[2][2] = int8 of b[1][0]
-	VCVTDQ2PS    Y10, Y10 // B[2][2] = int8 of b[1][0]
-	VFMADD231PS  Y8, Y9, Y4 // C[0][2] += A[0][2] * B[2][2], lanes 0..7
-	VFMADD231PS  Y8, Y10, Y5 // C[0][2] += A[0][2] * B[2][2], lanes 8..15
-	VPMOVSXBD    16(R11)(R10*1), Y9 // B[2][3] = int8 of b[1][4]
-	VCVTDQ2PS    Y9, Y9 // B[2][3] = int8 of b[1][4]
-	VPMOVSXBD    24(R11)(R10*1), Y10 // B[2][3] = int8 of b[1][4]
-	VCVTDQ2PS    Y10, Y10 // B[2][3] = int8 of b[1][4]
-	VFMADD231PS  Y8, Y9, Y6 // C[0][3] += A[0][2] * B[2][3], lanes 0..7
-	VFMADD231PS  Y8, Y10, Y7 // C[0][3] += A[0][2] * B[2][3], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
-	VBROADCASTSS 12(R9), Y8 // A[0][3] = a[0][3]
-	VPMOVSXBD    (R11), Y9 // B[3][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y9, Y9 // B[3][0] = int8 of b[0][0]
-	VPMOVSXBD    8(R11), Y10 // B[3][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y10, Y10 // B[3][0] = int8 of b[0][0]
-	VFMADD231PS  Y8, Y9, Y0 // C[0][0] += A[0][3] * B[3][0], lanes 0..7
-	VFMADD231PS  Y8, Y10, Y1 // C[0][0] += A[0][3] * B[3][0], lanes 8..15
-	VPMOVSXBD    16(R11), Y9 // B[3][1] = int8 of b[0][4]
-	VCVTDQ2PS    Y9, Y9 // B[3][1] = int8 of b[0][4]
-	VPMOVSXBD    24(R11), Y10 // B[3][1] = int8 of b[0][4]
-	VCVTDQ2PS    Y10, Y10 // B[3][1] = int8 of b[0][4]
-	VFMADD231PS  Y8, Y9, Y2 // C[0][1] += A[0][3] * B[3][1], lanes 0..7
-	VFMADD231PS  Y8, Y10, Y3 // C[0][1] += A[0][3] * B[3][1], lanes 8..15
-	VPMOVSXBD    (R11)(R10*1), Y9 // B[3][2] = int8 of b[1][0]
-	VCVTDQ2PS    Y9, Y9 // B[3][2] = int8 of b[1][0]
-	VPMOVSXBD    8(R11)(R10*1), Y10 // B[3][2] = int8 of b[1][0]
-	VCVTDQ2PS    Y10, Y10 // B[3][2] = int8 of b[1][0]
-	VFMADD231PS  Y8, Y9, Y4 // C[0][2] += A[0][3] * B[3][2], lanes 0..7
-	VFMADD231PS  Y8, Y10, Y5 // C[0][2] += A[0][3] * B[3][2], lanes 8..15
-	VPMOVSXBD    16(R11)(R10*1), Y9 // B[3][3] = int8 of b[1][4]
-	VCVTDQ2PS    Y9, Y9 // B[3][3] = int8 of b[1][4]
-	VPMOVSXBD    24(R11)(R10*1), Y10 // B[3][3] = int8 of b[1][4]
-	VCVTDQ2PS    Y10, Y10 // B[3][3] = int8 of b[1][4]
-	VFMADD231PS  Y8, Y9, Y6 // C[0][3] += A[0][3] * B[3][3], lanes 0..7
-	VFMADD231PS  Y8, Y10, Y7 // C[0][3] += A[0][3] * B[3][3], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
-	ADDQ         $+16, R9 // a0 += 16
-	PREFETCHT0   4096(R12) // prefetch ahead[1024]
-	PREFETCHT0   4160(R12) // prefetch ahead[1040]
-	PREFETCHT0   4224(R12) // prefetch ahead[1056]
-	PREFETCHT0   4288(R12) // prefetch ahead[1072]
-	ADDQ         $+256, R12 // ahead += 256
-	SUBQ         $+4, R8 // depth += -4
-	CMPQ         R8, $+4 // depth >= 4
-	JGE          depth_70 // depth >= 4
-
-depth_end_71:
-	CMPQ R8, $+1 // depth < 1
-	JLT  depth_end_73 // depth < 1
-
-depth_72:
-	VBROADCASTSS (R9), Y8 // A[0][0] = a[0][0]
-	VPMOVSXBD    (R11), Y9 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y9, Y9 // B[0][0] = int8 of b[0][0]
-	VPMOVSXBD    8(R11), Y10 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y10, Y10 // B[0][0] = int8 of b[0][0]
-	VFMADD231PS  Y8, Y9, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
-	VFMADD231PS  Y8, Y10, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
-	VPMOVSXBD    16(R11), Y9 // B[0][1] = int8 of b[0][4]
-	VCVTDQ2PS    Y9, Y9 // B[0][1] = int8 of b[0][4]
-	VPMOVSXBD    24(R11), Y10 // B[0][1] = int8 of b[0][4]
-	VCVTDQ2PS    Y10, Y10 // B[0][1] = int8 of b[0][4]
-	VFMADD231PS  Y8, Y9, Y2 // C[0][1] += A[0][0] * B[0][1], lanes 0..7
-	VFMADD231PS  Y8, Y10, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
-	VPMOVSXBD    (R11)(R10*1), Y9 // B[0][2] = int8 of b[1][0]
-	VCVTDQ2PS    Y9, Y9 // B[0][2] = int8 of b[1][0]
-	VPMOVSXBD    8(R11)(R10*1), Y10 // B[0][2] = int8 of b[1][0]
-	VCVTDQ2PS    Y10, Y10 // B[0][2] = int8 of b[1][0]
-	VFMADD231PS  Y8, Y9, Y4 // C[0][2] += A[0][0] * B[0][2], lanes 0..7
-	VFMADD231PS  Y8, Y10, Y5 // C[0][2] += A[0][0] * B[0][2], lanes 8..15
-	VPMOVSXBD    16(R11)(R10*1), Y9 // B[0][3] = int8 of b[1][4]
-	VCVTDQ2PS    Y9, Y9 // B[0][3] = int8 of b[1][4]
-	VPMOVSXBD    24(R11)(R10*1), Y10 // B[0][3] = int8 of b[1][4]
-	VCVTDQ2PS    Y10, Y10 // B[0][3] = int8 of b[1][4]
-	VFMADD231PS  Y8, Y9, Y6 // C[0][3] += A[0][0] * B[0][3], lanes 0..7
-	VFMADD231PS  Y8, Y10, Y7 // C[0][3] += A[0][0] * B[0][3], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
-	ADDQ         $+4, R9 // a0 += 4
-	SUBQ         $+1, R8 // depth += -1
-	CMPQ         R8, $+1 // depth >= 1
-	JGE          depth_72 // depth >= 1
-
-depth_end_73:
-	// store
-	MOVQ    cStride+8(FP), DI // cStride
-	SHLQ    $0x02, DI // cStride in bytes
-	MOVQ    AX, DI // rows of c
-	VMOVUPS Y0, (DI) // c[0][0] = C[0][0], lanes 0..7
-	VMOVUPS Y1, 32(DI) // c[0][0] = C[0][0], lanes 8..15
-	VMOVUPS Y2, 64(DI) // c[0][16] = C[0][1], lanes 0..7
-	VMOVUPS Y3, 96(DI) // c[0][16] = C[0][1], lanes 8..15
-	VMOVUPS Y4, 128(DI) // c[0][32] = C[0][2], lanes 0..7
-	VMOVUPS Y5, 160(DI) // c[0][32] = C[0][2], lanes 8..15
-	VMOVUPS Y6, 192(DI) // c[0][48] = C[0][3], lanes 0..7
-	VMOVUPS Y7, 224(DI) // c[0][48] = C[0][3], lanes 8..15
-	ADDQ    $+256, AX // c += 256
-	MOVQ    panelStride+48(FP), DI // panelStride
-	ADDQ    DI, SI // b += panelStride
-	ADDQ    DI, SI // b += panelStride
-	SUBQ    $+64, BX // cols += -64
-	CMPQ    BX, $+64 // cols >= 64
-	JGE     panels_66 // cols >= 64
-
-panels_end_67:
-	CMPQ BX, $+32 // cols < 32
-	JLT  panels_end_75 // cols < 32
-
-panels_74:
-	// C = α·C, or 0 without α
-	MOVQ         alpha+80(FP), DI // alpha
-	CMPQ         DI, $+1 // alpha < 1
-	JLT          less_76 // alpha < 1
 	MOVQ         rows+64(FP), R8 // rows
 	SUBQ         DX, R8 // rows -= rows
 	SHLQ         $0x02, R8 // rows in bytes
@@ -7637,15 +7407,15 @@ panels_74:
 	VMOVUPS      96(R8), Y3 // C[0][1] = c[0][16], lanes 8..15
 	VMULPS       Y4, Y2, Y2 // C[0][1] = C[0][1] * α[0], lanes 0..7
 	VMULPS       Y4, Y3, Y3 // C[0][1] = C[0][1] * α[0], lanes 8..15
-	JMP          end_77
+	JMP          end_69
 
-less_76:
+less_68:
 	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
 	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
 	VXORPS Y2, Y2, Y2 // C[0][1] = 0, lanes 0..7
 	VXORPS Y3, Y3, Y3 // C[0][1] = 0, lanes 8..15
 
-end_77:
+end_69:
 	// C += A·B
 	MOVQ pitch+40(FP), DI // pitch
 	MOVQ depth+56(FP), R8 // depth
@@ -7655,9 +7425,9 @@ end_77:
 	MOVQ panelStride+48(FP), R10 // panelStride
 	MOVQ SI, R10 // rows of b
 	CMPQ R8, $+4 // depth < 4
-	JLT  depth_end_79 // depth < 4
+	JLT  depth_end_71 // depth < 4
 
-depth_78:
+depth_70:
 	VBROADCASTSS (R9), Y4 // A[0][0] = a[0][0]
 	VPMOVSXBD    (R10), Y5 // B[0][0] = int8 of b[0][0]
 	VCVTDQ2PS    Y5, Y5 // B[0][0] = int8 of b[0][0]
@@ -7717,13 +7487,13 @@ depth_78:
 	ADDQ         $+16, R9 // a0 += 16
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
-	JGE          depth_78 // depth >= 4
+	JGE          depth_70 // depth >= 4
 
-depth_end_79:
+depth_end_71:
 	CMPQ R8, $+1 // depth < 1
-	JLT  depth_end_81 // depth < 1
+	JLT  depth_end_73 // depth < 1
 
-depth_80:
+depth_72:
 	VBROADCASTSS (R9), Y4 // A[0][0] = a[0][0]
 	VPMOVSXBD    (R10), Y5 // B[0][0] = int8 of b[0][0]
 	VCVTDQ2PS    Y5, Y5 // B[0][0] = int8 of b[0][0]
@@ -7741,9 +7511,9 @@ depth_80:
 	ADDQ         $+4, R9 // a0 += 4
 	SUBQ         $+1, R8 // depth += -1
 	CMPQ         R8, $+1 // depth >= 1
-	JGE          depth_80 // depth >= 1
+	JGE          depth_72 // depth >= 1
 
-depth_end_81:
+depth_end_73:
 	// store
 	MOVQ    cStride+8(FP), DI // cStride
 	SHLQ    $0x02, DI // cStride in bytes
@@ -7757,16 +7527,16 @@ depth_end_81:
 	ADDQ    DI, SI // b += panelStride
 	SUBQ    $+32, BX // cols += -32
 	CMPQ    BX, $+32 // cols >= 32
-	JGE     panels_74 // cols >= 32
+	JGE     panels_66 // cols >= 32
 
-panels_end_75:
+panels_end_67:
 	CMPQ BX, $+1 // cols < 1
-	JLT  less_82 // cols < 1
+	JLT  less_74 // cols < 1
 
 	// C = α·C, or 0 without α
 	MOVQ         alpha+80(FP), BX // alpha
 	CMPQ         BX, $+1 // alpha < 1
-	JLT          less_83 // alpha < 1
+	JLT          less_75 // alpha < 1
 	MOVQ         rows+64(FP), DI // rows
 	SUBQ         DX, DI // rows -= rows
 	SHLQ         $0x02, DI // rows in bytes
@@ -7779,13 +7549,13 @@ panels_end_75:
 	VMOVUPS      32(DI), Y1 // C[0][0] = c[0][0], lanes 8..15
 	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
 	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
-	JMP          end_84
+	JMP          end_76
 
-less_83:
+less_75:
 	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
 	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
 
-end_84:
+end_76:
 	// C += A·B
 	MOVQ pitch+40(FP), BX // pitch
 	MOVQ depth+56(FP), DI // depth
@@ -7794,9 +7564,9 @@ end_84:
 	MOVQ CX, R8 // rows of a
 	MOVQ panelStride+48(FP), R9 // panelStride
 	CMPQ DI, $+4 // depth < 4
-	JLT  depth_end_86 // depth < 4
+	JLT  depth_end_78 // depth < 4
 
-depth_85:
+depth_77:
 	VPMOVSXBD    (SI), Y2 // B[0][0] = int8 of b[0][0]
 	VCVTDQ2PS    Y2, Y2 // B[0][0] = int8 of b[0][0]
 	VPMOVSXBD    8(SI), Y3 // B[0][0] = int8 of b[0][0]
@@ -7832,13 +7602,13 @@ depth_85:
 	ADDQ         $+16, R8 // a0 += 16
 	SUBQ         $+4, DI // depth += -4
 	CMPQ         DI, $+4 // depth >= 4
-	JGE          depth_85 // depth >= 4
+	JGE          depth_77 // depth >= 4
 
-depth_end_86:
+depth_end_78:
 	CMPQ DI, $+1 // depth < 1
-	JLT  depth_end_88 // depth < 1
+	JLT  depth_end_80 // depth < 1
 
-depth_87:
+depth_79:
 	VPMOVSXBD    (SI), Y2 // B[0][0] = int8 of b[0][0]
 	VCVTDQ2PS    Y2, Y2 // B[0][0] = int8 of b[0][0]
 	VPMOVSXBD    8(SI), Y3 // B[0][0] = int8 of b[0][0]
@@ -7850,9 +7620,9 @@ depth_87:
 	ADDQ         $+4, R8 // a0 += 4
 	SUBQ         $+1, DI // depth += -1
 	CMPQ         DI, $+1 // depth >= 1
-	JGE          depth_87 // depth >= 1
+	JGE          depth_79 // depth >= 1
 
-depth_end_88:
+depth_end_80:
 	// store
 	MOVQ    cStride+8(FP), BX // cStride
 	SHLQ    $0x02, BX // cStride in bytes
@@ -7861,7 +7631,7 @@ depth_end_88:
 	VMOVUPS Y1, 32(BX) // c[0][0] = C[0][0], lanes 8..15
 	ADDQ    $+64, AX // c += 64
 
-less_82:
+less_74:
 	// the next rows
 	MOVQ cols+72(FP), BX // cols
 	SHLQ $0x02, BX // cols in bytes

@@ -10308,210 +10308,14 @@ rows_end_61:
 rows_85:
 	MOVQ cols+72(FP), BX // cols
 	MOVQ b+32(FP), SI // b
-	CMPQ BX, $+64 // cols < 64
-	JLT  panels_end_88 // cols < 64
+	CMPQ BX, $+32 // cols < 32
+	JLT  panels_end_88 // cols < 32
 
 panels_87:
 	// C = α·C, or 0 without α
 	MOVQ         alpha+80(FP), DI // alpha
 	CMPQ         DI, $+1 // alpha < 1
 	JLT          less_89 // alpha < 1
-	MOVQ         rows+64(FP), R8 // rows
-	SUBQ         DX, R8 // rows -= rows
-	SHLQ         $0x02, R8 // rows in bytes
-	ADDQ         R8, DI // alpha += rows
-	MOVQ         cStride+8(FP), R8 // cStride
-	SHLQ         $0x02, R8 // cStride in bytes
-	MOVQ         AX, R9 // rows of c
-	VBROADCASTSS (DI), Z4 // α[0] = all alpha[0]
-	VMOVUPS      (R9), Z0 // C[0][0] = c[0][0]
-	VMULPS       Z4, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	VMOVUPS      64(R9), Z1 // C[0][1] = c[0][16]
-	VMULPS       Z4, Z1, Z1 // C[0][1] = C[0][1] * α[0]
-	VMOVUPS      128(R9), Z2 // C[0][2] = c[0][32]
-	VMULPS       Z4, Z2, Z2 // C[0][2] = C[0][2] * α[0]
-	VMOVUPS      192(R9), Z3 // C[0][3] = c[0][48]
-	VMULPS       Z4, Z3, Z3 // C[0][3] = C[0][3] * α[0]
-	VBROADCASTSS 4(DI), Z8 // α[1] = all alpha[1]
-	VMOVUPS      (R9)(R8*1), Z4 // C[1][0] = c[1][0]
-	VMULPS       Z8, Z4, Z4 // C[1][0] = C[1][0] * α[1]
-	VMOVUPS      64(R9)(R8*1), Z5 // C[1][1] = c[1][16]
-	VMULPS       Z8, Z5, Z5 // C[1][1] = C[1][1] * α[1]
-	VMOVUPS      128(R9)(R8*1), Z6 // C[1][2] = c[1][32]
-	VMULPS       Z8, Z6, Z6 // C[1][2] = C[1][2] * α[1]
-	VMOVUPS      192(R9)(R8*1), Z7 // C[1][3] = c[1][48]
-	VMULPS       Z8, Z7, Z7 // C[1][3] = C[1][3] * α[1]
-	JMP          end_90
-
-less_89:
-	VPXORD Z0, Z0, Z0 // C[0][0] = 0
-	VPXORD Z1, Z1, Z1 // C[0][1] = 0
-	VPXORD Z2, Z2, Z2 // C[0][2] = 0
-	VPXORD Z3, Z3, Z3 // C[0][3] = 0
-	VPXORD Z4, Z4, Z4 // C[1][0] = 0
-	VPXORD Z5, Z5, Z5 // C[1][1] = 0
-	VPXORD Z6, Z6, Z6 // C[1][2] = 0
-	VPXORD Z7, Z7, Z7 // C[1][3] = 0
-
-end_90:
-	// C += A·B
-	MOVQ pitch+40(FP), DI // pitch
-	MOVQ depth+56(FP), R8 // depth
-	MOVQ aStride+24(FP), R9 // aStride
-	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ CX, R10 // rows of a
-	MOVQ panelStride+48(FP), R11 // panelStride
-	MOVQ SI, R12 // rows of b
-	MOVQ SI, R13 // ahead = b
-	CMPQ R8, $+4 // depth < 4
-	JLT  depth_end_92 // depth < 4
-
-depth_91:
-	VBROADCASTSS (R10), Z8 // A[0][0] = a[0][0]
-	VBROADCASTSS (R10)(R9*1), Z9 // A[1][0] = a[1][0]
-	VPMOVSXBD    (R12), Z10 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Z10, Z10 // B[0][0] = int8 of b[0][0]
-	VFMADD231PS  Z8, Z10, Z0 // C[0][0] += A[0][0] * B[0][0]
-	VFMADD231PS  Z9, Z10, Z4 // C[1][0] += A[1][0] * B[0][0]
-	VPMOVSXBD    16(R12), Z10 // B[0][1] = int8 of b[0][4]
-	VCVTDQ2PS    Z10, Z10 // B[0][1] = int8 of b[0][4]
-	VFMADD231PS  Z8, Z10, Z1 // C[0][1] += A[0][0] * B[0][1]
-	VFMADD231PS  Z9, Z10, Z5 // C[1][1] += A[1][0] * B[0][1]
-	VPMOVSXBD    (R12)(R11*1), Z10 // B[0][2] = int8 of b[1][0]
-	VCVTDQ2PS    Z10, Z10 // B[0][2] = int8 of b[1][0]
-	VFMADD231PS  Z8, Z10, Z2 // C[0][2] += A[0][0] * B[0][2]
-	VFMADD231PS  Z9, Z10, Z6 // C[1][2] += A[1][0] * B[0][2]
-	VPMOVSXBD    16(R12)(R11*1), Z10 // B[0][3] = int8 of b[1][4]
-	VCVTDQ2PS    Z10, Z10 // B[0][3] = int8 of b[1][4]
-	VFMADD231PS  Z8, Z10, Z3 // C[0][3] += A[0][0] * B[0][3]
-	VFMADD231PS  Z9, Z10, Z7 // C[1][3] += A[1][0] * B[0][3]
-	ADDQ         DI, R12 // b0 += pitch
-	VBROADCASTSS 4(R10), Z8 // A[0][1] = a[0][1]
-	VBROADCASTSS 4(R10)(R9*1), Z9 // A[1][1] = a[1][1]
-	VPMOVSXBD    (R12), Z10 // B[1][0] = int8 of b[0][0]
-	VCVTDQ2PS    Z10, Z10 // B[1][0] = int8 of b[0][0]
-	VFMADD231PS  Z8, Z10, Z0 // C[0][0] += A[0][1] * B[1][0]
-	VFMADD231PS  Z9, Z10, Z4 // C[1][0] += A[1][1] * B[1][0]
-	VPMOVSXBD    16(R12), Z10 // B[1][1] = int8 of b[0][4]
-	VCVTDQ2PS    Z10, Z10 // B[1][1] = int8 of b[0][4]
-	VFMADD231PS  Z8, Z10, Z1 // C[0][1] += A[0][1] * B[1][1]
-	VFMADD231PS  Z9, Z10, Z5 // C[1][1] += A[1][1] * B[1][1]
-	VPMOVSXBD    (R12)(R11*1), Z10 // B[1][2] = int8 of b[1][0]
-	VCVTDQ2PS    Z10, Z10 // B[1][2] = int8 of b[1][0]
-	VFMADD231PS  Z8, Z10, Z2 // C[0][2] += A[0][1] * B[1][2]
-	VFMADD231PS  Z9, Z10, Z6 // C[1][2] += A[1][1] * B[1][2]
-	VPMOVSXBD    16(R12)(R11*1), Z10 // B[1][3] = int8 of b[1][4]
-	VCVTDQ2PS    Z10, Z10 // B[1][3] = int8 of b[1][4]
-	VFMADD231PS  Z8, Z10, Z3 // C[0][3] += A[0][1] * B[1][3]
-	VFMADD231PS  Z9, Z10, Z7 // C[1][3] += A[1][1] * B[1][3]
-	ADDQ         DI, R12 // b0 += pitch
-	VBROADCASTSS 8(R10), Z8 // A[0][2] = a[0][2]
-	VBROADCASTSS 8(R10)(R9*1), Z9 // A[1][2] = a[1][2]
-	VPMOVSXBD    (R12), Z10 // B[2][0] = int8 of b[0][0]
-	VCVTDQ2PS    Z10, Z10 // B[2][0] = int8 of b[0][0]
-	VFMADD231PS  Z8, Z10, Z0 // C[0][0] += A[0][2] * B[2][0]
-	VFMADD231PS  Z9, Z10, Z4 // C[1][0] += A[1][2] * B[2][0]
-	VPMOVSXBD    16(R12), Z10 // B[2][1] = int8 of b[0][4]
-	VCVTDQ2PS    Z10, Z10 // B[2][1] = int8 of b[0][4]
-	VFMADD231PS  Z8, Z10, Z1 // C[0][1] += A[0][2] * B[2][1]
-	VFMADD231PS  Z9, Z10, Z5 // C[1][1] += A[1][2] * B[2][1]
-	VPMOVSXBD    (R12)(R11*1), Z10 // B[2][2] = int8 of b[1][0]
-	VCVTDQ2PS    Z10, Z10 // B[2][2] = int8 of b[1][0]
-	VFMADD231PS  Z8, Z10, Z2 // C[0][2] += A[0][2] * B[2][2]
-	VFMADD231PS  Z9, Z10, Z6 // C[1][2] += A[1][2] * B[2][2]
-	VPMOVSXBD    16(R12)(R11*1), Z10 // B[2][3] = int8 of b[1][4]
-	VCVTDQ2PS    Z10, Z10 // B[2][3] = int8 of b[1][4]
-	VFMADD231PS  Z8, Z10, Z3 // C[0][3] += A[0][2] * B[2][3]
-	VFMADD231PS  Z9, Z10, Z7 // C[1][3] += A[1][2] * B[2][3]
-	ADDQ         DI, R12 // b0 += pitch
-	VBROADCASTSS 12(R10), Z8 // A[0][3] = a[0][3]
-	VBROADCASTSS 12(R10)(R9*1), Z9 // A[1][3] = a[1][3]
-	VPMOVSXBD    (R12), Z10 // B[3][0] = int8 of b[0][0]
-	VCVTDQ2PS    Z10, Z10 // B[3][0] = int8 of b[0][0]
-	VFMADD231PS  Z8, Z10, Z0 // C[0][0] += A[0][3] * B[3][0]
-	VFMADD231PS  Z9, Z10, Z4 // C[1][0] += A[1][3] * B[3][0]
-	VPMOVSXBD    16(R12), Z10 // B[3][1] = int8 of b[0][4]
-	VCVTDQ2PS    Z10, Z10 // B[3][1] = int8 of b[0][4]
-	VFMADD231PS  Z8, Z10, Z1 // C[0][1] += A[0][3] * B[3][1]
-	VFMADD231PS  Z9, Z10, Z5 // C[1][1] += A[1][3] * B[3][1]
-	VPMOVSXBD    (R12)(R11*1), Z10 // B[3][2] = int8 of b[1][0]
-	VCVTDQ2PS    Z10, Z10 // B[3][2] = int8 of b[1][0]
-	VFMADD231PS  Z8, Z10, Z2 // C[0][2] += A[0][3] * B[3][2]
-	VFMADD231PS  Z9, Z10, Z6 // C[1][2] += A[1][3] * B[3][2]
-	VPMOVSXBD    16(R12)(R11*1), Z10 // B[3][3] = int8 of b[1][4]
-	VCVTDQ2PS    Z10, Z10 // B[3][3] = int8 of b[1][4]
-	VFMADD231PS  Z8, Z10, Z3 // C[0][3] += A[0][3] * B[3][3]
-	VFMADD231PS  Z9, Z10, Z7 // C[1][3] += A[1][3] * B[3][3]
-	ADDQ         DI, R12 // b0 += pitch
-	ADDQ         $+16, R10 // a0 += 16
-	PREFETCHT0   4096(R13) // prefetch ahead[1024]
-	PREFETCHT0   4160(R13) // prefetch ahead[1040]
-	PREFETCHT0   4224(R13) // prefetch ahead[1056]
-	PREFETCHT0   4288(R13) // prefetch ahead[1072]
-	ADDQ         $+256, R13 // ahead += 256
-	SUBQ         $+4, R8 // depth += -4
-	CMPQ         R8, $+4 // depth >= 4
-	JGE          depth_91 // depth >= 4
-
-depth_end_92:
-	CMPQ R8, $+1 // depth < 1
-	JLT  depth_end_94 // depth < 1
-
-depth_93:
-	VBROADCASTSS (R10), Z8 // A[0][0] = a[0][0]
-	VBROADCASTSS (R10)(R9*1), Z9 // A[1][0] = a[1][0]
-	VPMOVSXBD    (R12), Z10 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Z10, Z10 // B[0][0] = int8 of b[0][0]
-	VFMADD231PS  Z8, Z10, Z0 // C[0][0] += A[0][0] * B[0][0]
-	VFMADD231PS  Z9, Z10, Z4 // C[1][0] += A[1][0] * B[0][0]
-	VPMOVSXBD    16(R12), Z10 // B[0][1] = int8 of b[0][4]
-	VCVTDQ2PS    Z10, Z10 // B[0][1] = int8 of b[0][4]
-	VFMADD231PS  Z8, Z10, Z1 // C[0][1] += A[0][0] * B[0][1]
-	VFMADD231PS  Z9, Z10, Z5 // C[1][1] += A[1][0] * B[0][1]
-	VPMOVSXBD    (R12)(R11*1), Z10 // B[0][2] = int8 of b[1][0]
-	VCVTDQ2PS    Z10, Z10 // B[0][2] = int8 of b[1][0]
-	VFMADD231PS  Z8, Z10, Z2 // C[0][2] += A[0][0] * B[0][2]
-	VFMADD231PS  Z9, Z10, Z6 // C[1][2] += A[1][0] * B[0][2]
-	VPMOVSXBD    16(R12)(R11*1), Z10 // B[0][3] = int8 of b[1][4]
-	VCVTDQ2PS    Z10, Z10 // B[0][3] = int8 of b[1][4]
-	VFMADD231PS  Z8, Z10, Z3 // C[0][3] += A[0][0] * B[0][3]
-	VFMADD231PS  Z9, Z10, Z7 // C[1][3] += A[1][0] * B[0][3]
-	ADDQ         DI, R12 // b0 += pitch
-	ADDQ         $+4, R10 // a0 += 4
-	SUBQ         $+1, R8 // depth += -1
-	CMPQ         R8, $+1 // depth >= 1
-	JGE          depth_93 // depth >= 1
-
-depth_end_94:
-	// store
-	MOVQ    cStride+8(FP), DI // cStride
-	SHLQ    $0x02, DI // cStride in bytes
-	MOVQ    AX, R8 // rows of c
-	VMOVUPS Z0, (R8) // c[0][0] = C[0][0]
-	VMOVUPS Z1, 64(R8) // c[0][16] = C[0][1]
-	VMOVUPS Z2, 128(R8) // c[0][32] = C[0][2]
-	VMOVUPS Z3, 192(R8) // c[0][48] = C[0][3]
-	VMOVUPS Z4, (R8)(DI*1) // c[1][0] = C[1][0]
-	VMOVUPS Z5, 64(R8)(DI*1) // c[1][16] = C[1][1]
-	VMOVUPS Z6, 128(R8)(DI*1) // c[1][32] = C[1][2]
-	VMOVUPS Z7, 192(R8)(DI*1) // c[1][48] = C[1][3]
-	ADDQ    $+256, AX // c += 256
-	MOVQ    panelStride+48(FP), DI // panelStride
-	ADDQ    DI, SI // b += panelStride
-	ADDQ    DI, SI // b += panelStride
-	SUBQ    $+64, BX // cols += -64
-	CMPQ    BX, $+64 // cols >= 64
-	JGE     panels_87 // cols >= 64
-
-panels_end_88:
-	CMPQ BX, $+32 // cols < 32
-	JLT  panels_end_96 // cols < 32
-
-panels_95:
-	// C = α·C, or 0 without α
-	MOVQ         alpha+80(FP), DI // alpha
-	CMPQ         DI, $+1 // alpha < 1
-	JLT          less_97 // alpha < 1
 	MOVQ         rows+64(FP), R8 // rows
 	SUBQ         DX, R8 // rows -= rows
 	SHLQ         $0x02, R8 // rows in bytes
@@ -10529,15 +10333,15 @@ panels_95:
 	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
 	VMOVUPS      64(R9)(R8*1), Z3 // C[1][1] = c[1][16]
 	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
-	JMP          end_98
+	JMP          end_90
 
-less_97:
+less_89:
 	VPXORD Z0, Z0, Z0 // C[0][0] = 0
 	VPXORD Z1, Z1, Z1 // C[0][1] = 0
 	VPXORD Z2, Z2, Z2 // C[1][0] = 0
 	VPXORD Z3, Z3, Z3 // C[1][1] = 0
 
-end_98:
+end_90:
 	// C += A·B
 	MOVQ pitch+40(FP), DI // pitch
 	MOVQ depth+56(FP), R8 // depth
@@ -10547,9 +10351,9 @@ end_98:
 	MOVQ panelStride+48(FP), R11 // panelStride
 	MOVQ SI, R11 // rows of b
 	CMPQ R8, $+4 // depth < 4
-	JLT  depth_end_100 // depth < 4
+	JLT  depth_end_92 // depth < 4
 
-depth_99:
+depth_91:
 	VBROADCASTSS (R10), Z4 // A[0][0] = a[0][0]
 	VBROADCASTSS (R10)(R9*1), Z5 // A[1][0] = a[1][0]
 	VPMOVSXBD    (R11), Z6 // B[0][0] = int8 of b[0][0]
@@ -10597,13 +10401,13 @@ depth_99:
 	ADDQ         $+16, R10 // a0 += 16
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
-	JGE          depth_99 // depth >= 4
+	JGE          depth_91 // depth >= 4
 
-depth_end_100:
+depth_end_92:
 	CMPQ R8, $+1 // depth < 1
-	JLT  depth_end_102 // depth < 1
+	JLT  depth_end_94 // depth < 1
 
-depth_101:
+depth_93:
 	VBROADCASTSS (R10), Z4 // A[0][0] = a[0][0]
 	VBROADCASTSS (R10)(R9*1), Z5 // A[1][0] = a[1][0]
 	VPMOVSXBD    (R11), Z6 // B[0][0] = int8 of b[0][0]
@@ -10618,9 +10422,9 @@ depth_101:
 	ADDQ         $+4, R10 // a0 += 4
 	SUBQ         $+1, R8 // depth += -1
 	CMPQ         R8, $+1 // depth >= 1
-	JGE          depth_101 // depth >= 1
+	JGE          depth_93 // depth >= 1
 
-depth_end_102:
+depth_end_94:
 	// store
 	MOVQ    cStride+8(FP), DI // cStride
 	SHLQ    $0x02, DI // cStride in bytes
@@ -10634,16 +10438,16 @@ depth_end_102:
 	ADDQ    DI, SI // b += panelStride
 	SUBQ    $+32, BX // cols += -32
 	CMPQ    BX, $+32 // cols >= 32
-	JGE     panels_95 // cols >= 32
+	JGE     panels_87 // cols >= 32
 
-panels_end_96:
+panels_end_88:
 	CMPQ BX, $+1 // cols < 1
-	JLT  less_103 // cols < 1
+	JLT  less_95 // cols < 1
 
 	// C = α·C, or 0 without α
 	MOVQ         alpha+80(FP), BX // alpha
 	CMPQ         BX, $+1 // alpha < 1
-	JLT          less_104 // alpha < 1
+	JLT          less_96 // alpha < 1
 	MOVQ         rows+64(FP), DI // rows
 	SUBQ         DX, DI // rows -= rows
 	SHLQ         $0x02, DI // rows in bytes
@@ -10657,13 +10461,13 @@ panels_end_96:
 	VBROADCASTSS 4(BX), Z2 // α[1] = all alpha[1]
 	VMOVUPS      (R8)(DI*1), Z1 // C[1][0] = c[1][0]
 	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
-	JMP          end_105
+	JMP          end_97
 
-less_104:
+less_96:
 	VPXORD Z0, Z0, Z0 // C[0][0] = 0
 	VPXORD Z1, Z1, Z1 // C[1][0] = 0
 
-end_105:
+end_97:
 	// C += A·B
 	MOVQ pitch+40(FP), BX // pitch
 	MOVQ depth+56(FP), DI // depth
@@ -10672,9 +10476,9 @@ end_105:
 	MOVQ CX, R9 // rows of a
 	MOVQ panelStride+48(FP), R10 // panelStride
 	CMPQ DI, $+4 // depth < 4
-	JLT  depth_end_107 // depth < 4
+	JLT  depth_end_99 // depth < 4
 
-depth_106:
+depth_98:
 	VPMOVSXBD        (SI), Z2 // B[0][0] = int8 of b[0][0]
 	VCVTDQ2PS        Z2, Z2 // B[0][0] = int8 of b[0][0]
 	VFMADD231PS.BCST (R9), Z2, Z0 // C[0][0] += a[0][0] * B[0][0]
@@ -10698,13 +10502,13 @@ depth_106:
 	ADDQ             $+16, R9 // a0 += 16
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
-	JGE              depth_106 // depth >= 4
+	JGE              depth_98 // depth >= 4
 
-depth_end_107:
+depth_end_99:
 	CMPQ DI, $+1 // depth < 1
-	JLT  depth_end_109 // depth < 1
+	JLT  depth_end_101 // depth < 1
 
-depth_108:
+depth_100:
 	VPMOVSXBD        (SI), Z2 // B[0][0] = int8 of b[0][0]
 	VCVTDQ2PS        Z2, Z2 // B[0][0] = int8 of b[0][0]
 	VFMADD231PS.BCST (R9), Z2, Z0 // C[0][0] += a[0][0] * B[0][0]
@@ -10713,9 +10517,9 @@ depth_108:
 	ADDQ             $+4, R9 // a0 += 4
 	SUBQ             $+1, DI // depth += -1
 	CMPQ             DI, $+1 // depth >= 1
-	JGE              depth_108 // depth >= 1
+	JGE              depth_100 // depth >= 1
 
-depth_end_109:
+depth_end_101:
 	// store
 	MOVQ    cStride+8(FP), BX // cStride
 	SHLQ    $0x02, BX // cStride in bytes
@@ -10724,7 +10528,7 @@ depth_end_109:
 	VMOVUPS Z1, (SI)(BX*1) // c[1][0] = C[1][0]
 	ADDQ    $+64, AX // c += 64
 
-less_103:
+less_95:
 	// the next rows
 	MOVQ cols+72(FP), BX // cols
 	SHLQ $0x02, BX // cols in bytes
@@ -10743,173 +10547,19 @@ less_103:
 
 rows_end_86:
 	CMPQ DX, $+1 // rows < 1
-	JLT  rows_end_111 // rows < 1
+	JLT  rows_end_103 // rows < 1
 
-rows_110:
+rows_102:
 	MOVQ cols+72(FP), BX // cols
 	MOVQ b+32(FP), SI // b
-	CMPQ BX, $+64 // cols < 64
-	JLT  panels_end_113 // cols < 64
-
-panels_112:
-	// C = α·C, or 0 without α
-	MOVQ         alpha+80(FP), DI // alpha
-	CMPQ         DI, $+1 // alpha < 1
-	JLT          less_114 // alpha < 1
-	MOVQ         rows+64(FP), R8 // rows
-	SUBQ         DX, R8 // rows -= rows
-	SHLQ         $0x02, R8 // rows in bytes
-	ADDQ         R8, DI // alpha += rows
-	MOVQ         cStride+8(FP), R8 // cStride
-	SHLQ         $0x02, R8 // cStride in bytes
-	MOVQ         AX, R8 // rows of c
-	VBROADCASTSS (DI), Z4 // α[0] = all alpha[0]
-	VMOVUPS      (R8), Z0 // C[0][0] = c[0][0]
-	VMULPS       Z4, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	VMOVUPS      64(R8), Z1 // C[0][1] = c[0][16]
-	VMULPS       Z4, Z1, Z1 // C[0][1] = C[0][1] * α[0]
-	VMOVUPS      128(R8), Z2 // C[0][2] = c[0][32]
-	VMULPS       Z4, Z2, Z2 // C[0][2] = C[0][2] * α[0]
-	VMOVUPS      192(R8), Z3 // C[0][3] = c[0][48]
-	VMULPS       Z4, Z3, Z3 // C[0][3] = C[0][3] * α[0]
-	JMP          end_115
-
-less_114:
-	VPXORD Z0, Z0, Z0 // C[0][0] = 0
-	VPXORD Z1, Z1, Z1 // C[0][1] = 0
-	VPXORD Z2, Z2, Z2 // C[0][2] = 0
-	VPXORD Z3, Z3, Z3 // C[0][3] = 0
-
-end_115:
-	// C += A·B
-	MOVQ pitch+40(FP), DI // pitch
-	MOVQ depth+56(FP), R8 // depth
-	MOVQ aStride+24(FP), R9 // aStride
-	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ CX, R9 // rows of a
-	MOVQ panelStride+48(FP), R10 // panelStride
-	MOVQ SI, R11 // rows of b
-	MOVQ SI, R12 // ahead = b
-	CMPQ R8, $+4 // depth < 4
-	JLT  depth_end_117 // depth < 4
-
-depth_116:
-	VBROADCASTSS (R9), Z4 // A[0][0] = a[0][0]
-	VPMOVSXBD    (R11), Z5 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Z5, Z5 // B[0][0] = int8 of b[0][0]
-	VFMADD231PS  Z4, Z5, Z0 // C[0][0] += A[0][0] * B[0][0]
-	VPMOVSXBD    16(R11), Z5 // B[0][1] = int8 of b[0][4]
-	VCVTDQ2PS    Z5, Z5 // B[0][1] = int8 of b[0][4]
-	VFMADD231PS  Z4, Z5, Z1 // C[0][1] += A[0][0] * B[0][1]
-	VPMOVSXBD    (R11)(R10*1), Z5 // B[0][2] = int8 of b[1][0]
-	VCVTDQ2PS    Z5, Z5 // B[0][2] = int8 of b[1][0]
-	VFMADD231PS  Z4, Z5, Z2 // C[0][2] += A[0][0] * B[0][2]
-	VPMOVSXBD    16(R11)(R10*1), Z5 // B[0][3] = int8 of b[1][4]
-	VCVTDQ2PS    Z5, Z5 // B[0][3] = int8 of b[1][4]
-	VFMADD231PS  Z4, Z5, Z3 // C[0][3] += A[0][0] * B[0][3]
-	ADDQ         DI, R11 // b0 += pitch
-	VBROADCASTSS 4(R9), Z4 // A[0][1] = a[0][1]
-	VPMOVSXBD    (R11), Z5 // B[1][0] = int8 of b[0][0]
-	VCVTDQ2PS    Z5, Z5 // B[1][0] = int8 of b[0][0]
-	VFMADD231PS  Z4, Z5, Z0 // C[0][0] += A[0][1] * B[1][0]
-	VPMOVSXBD    16(R11), Z5 // B[1][1] = int8 of b[0][4]
-	VCVTDQ2PS    Z5, Z5 // B[1][1] = int8 of b[0][4]
-	VFMADD231PS  Z4, Z5, Z1 // C[0][1] += A[0][1] * B[1][1]
-	VPMOVSXBD    (R11)(R10*1), Z5 // B[1][2] = int8 of b[1][0]
-	VCVTDQ2PS    Z5, Z5 // B[1][2] = int8 of b[1][0]
-	VFMADD231PS  Z4, Z5, Z2 // C[0][2] += A[0][1] * B[1][2]
-	VPMOVSXBD    16(R11)(R10*1), Z5 // B[1][3] = int8 of b[1][4]
-	VCVTDQ2PS    Z5, Z5 // B[1][3] = int8 of b[1][4]
-	VFMADD231PS  Z4, Z5, Z3 // C[0][3] += A[0][1] * B[1][3]
-	ADDQ         DI, R11 // b0 += pitch
-	VBROADCASTSS 8(R9), Z4 // A[0][2] = a[0][2]
-	VPMOVSXBD    (R11), Z5 // B[2][0] = int8 of b[0][0]
-	VCVTDQ2PS    Z5, Z5 // B[2][0] = int8 of b[0][0]
-	VFMADD231PS  Z4, Z5, Z0 // C[0][0] += A[0][2] * B[2][0]
-	VPMOVSXBD    16(R11), Z5 // B[2][1] = int8 of b[0][4]
-	VCVTDQ2PS    Z5, Z5 // B[2][1] = int8 of b[0][4]
-	VFMADD231PS  Z4, Z5, Z1 // C[0][1] += A[0][2] * B[2][1]
-	VPMOVSXBD    (R11)(R10*1), Z5 // B[2][2] = int8 of b[1][0]
-	VCVTDQ2PS    Z5, Z5 // B[2][2] = int8 of b[1][0]
-	VFMADD231PS  Z4, Z5, Z2 // C[0][2] += A[0][2] * B[2][2]
-	VPMOVSXBD    16(R11)(R10*1), Z5 // B[2][3] = int8 of b[1][4]
-	VCVTDQ2PS    Z5, Z5 // B[2][3] = int8 of b[1][4]
-	VFMADD231PS  Z4, Z5, Z3 // C[0][3] += A[0][2] * B[2][3]
-	ADDQ         DI, R11 // b0 += pitch
-	VBROADCASTSS 12(R9), Z4 // A[0][3] = a[0][3]
-	VPMOVSXBD    (R11), Z5 // B[3][0] = int8 of b[0][0]
-	VCVTDQ2PS    Z5, Z5 // B[3][0] = int8 of b[0][0]
-	VFMADD231PS  Z4, Z5, Z0 // C[0][0] += A[0][3] * B[3][0]
-	VPMOVSXBD    16(R11), Z5 // B[3][1] = int8 of b[0][4]
-	VCVTDQ2PS    Z5, Z5 // B[3][1] = int8 of b[0][4]
-	VFMADD231PS  Z4, Z5, Z1 // C[0][1] += A[0][3] * B[3][1]
-	VPMOVSXBD    (R11)(R10*1), Z5 // B[3][2] = int8 of b[1][0]
-	VCVTDQ2PS    Z5, Z5 // B[3][2] = int8 of b[1][0]
-	VFMADD231PS  Z4, Z5, Z2 // C[0][2] += A[0][3] * B[3][2]
-	VPMOVSXBD    16(R11)(R10*1), Z5 // B[3][3] = int8 of b[1][4]
-	VCVTDQ2PS    Z5, Z5 // B[3][3] = int8 of b[1][4]
-	VFMADD231PS  Z4, Z5, Z3 // C[0][3] += A[0][3] * B[3][3]
-	ADDQ         DI, R11 // b0 += pitch
-	ADDQ         $+16, R9 // a0 += 16
-	PREFETCHT0   4096(R12) // prefetch ahead[1024]
-	PREFETCHT0   4160(R12) // prefetch ahead[1040]
-	PREFETCHT0   4224(R12) // prefetch ahead[1056]
-	PREFETCHT0   4288(R12) // prefetch ahead[1072]
-	ADDQ         $+256, R12 // ahead += 256
-	SUBQ         $+4, R8 // depth += -4
-	CMPQ         R8, $+4 // depth >= 4
-	JGE          depth_116 // depth >= 4
-
-depth_end_117:
-	CMPQ R8, $+1 // depth < 1
-	JLT  depth_end_119 // depth < 1
-
-depth_118:
-	VBROADCASTSS (R9), Z4 // A[0][0] = a[0][0]
-	VPMOVSXBD    (R11), Z5 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Z5, Z5 // B[0][0] = int8 of b[0][0]
-	VFMADD231PS  Z4, Z5, Z0 // C[0][0] += A[0][0] * B[0][0]
-	VPMOVSXBD    16(R11), Z5 // B[0][1] = int8 of b[0][4]
-	VCVTDQ2PS    Z5, Z5 // B[0][1] = int8 of b[0][4]
-	VFMADD231PS  Z4, Z5, Z1 // C[0][1] += A[0][0] * B[0][1]
-	VPMOVSXBD    (R11)(R10*1), Z5 // B[0][2] = int8 of b[1][0]
-	VCVTDQ2PS    Z5, Z5 // B[0][2] = int8 of b[1][0]
-	VFMADD231PS  Z4, Z5, Z2 // C[0][2] += A[0][0] * B[0][2]
-	VPMOVSXBD    16(R11)(R10*1), Z5 // B[0][3] = int8 of b[1][4]
-	VCVTDQ2PS    Z5, Z5 // B[0][3] = int8 of b[1][4]
-	VFMADD231PS  Z4, Z5, Z3 // C[0][3] += A[0][0] * B[0][3]
-	ADDQ         DI, R11 // b0 += pitch
-	ADDQ         $+4, R9 // a0 += 4
-	SUBQ         $+1, R8 // depth += -1
-	CMPQ         R8, $+1 // depth >= 1
-	JGE          depth_118 // depth >= 1
-
-depth_end_119:
-	// store
-	MOVQ    cStride+8(FP), DI // cStride
-	SHLQ    $0x02, DI // cStride in bytes
-	MOVQ    AX, DI // rows of c
-	VMOVUPS Z0, (DI) // c[0][0] = C[0][0]
-	VMOVUPS Z1, 64(DI) // c[0][16] = C[0][1]
-	VMOVUPS Z2, 128(DI) // c[0][32] = C[0][2]
-	VMOVUPS Z3, 192(DI) // c[0][48] = C[0][3]
-	ADDQ    $+256, AX // c += 256
-	MOVQ    panelStride+48(FP), DI // panelStride
-	ADDQ    DI, SI // b += panelStride
-	ADDQ    DI, SI // b += panelStride
-	SUBQ    $+64, BX // cols += -64
-	CMPQ    BX, $+64 // cols >= 64
-	JGE     panels_112 // cols >= 64
-
-panels_end_113:
 	CMPQ BX, $+32 // cols < 32
-	JLT  panels_end_121 // cols < 32
+	JLT  panels_end_105 // cols < 32
 
-panels_120:
+panels_104:
 	// C = α·C, or 0 without α
 	MOVQ         alpha+80(FP), DI // alpha
 	CMPQ         DI, $+1 // alpha < 1
-	JLT          less_122 // alpha < 1
+	JLT          less_106 // alpha < 1
 	MOVQ         rows+64(FP), R8 // rows
 	SUBQ         DX, R8 // rows -= rows
 	SHLQ         $0x02, R8 // rows in bytes
@@ -10922,13 +10572,13 @@ panels_120:
 	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
 	VMOVUPS      64(R8), Z1 // C[0][1] = c[0][16]
 	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
-	JMP          end_123
+	JMP          end_107
 
-less_122:
+less_106:
 	VPXORD Z0, Z0, Z0 // C[0][0] = 0
 	VPXORD Z1, Z1, Z1 // C[0][1] = 0
 
-end_123:
+end_107:
 	// C += A·B
 	MOVQ pitch+40(FP), DI // pitch
 	MOVQ depth+56(FP), R8 // depth
@@ -10938,9 +10588,9 @@ end_123:
 	MOVQ panelStride+48(FP), R10 // panelStride
 	MOVQ SI, R10 // rows of b
 	CMPQ R8, $+4 // depth < 4
-	JLT  depth_end_125 // depth < 4
+	JLT  depth_end_109 // depth < 4
 
-depth_124:
+depth_108:
 	VBROADCASTSS (R9), Z2 // A[0][0] = a[0][0]
 	VPMOVSXBD    (R10), Z3 // B[0][0] = int8 of b[0][0]
 	VCVTDQ2PS    Z3, Z3 // B[0][0] = int8 of b[0][0]
@@ -10976,13 +10626,13 @@ depth_124:
 	ADDQ         $+16, R9 // a0 += 16
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
-	JGE          depth_124 // depth >= 4
+	JGE          depth_108 // depth >= 4
 
-depth_end_125:
+depth_end_109:
 	CMPQ R8, $+1 // depth < 1
-	JLT  depth_end_127 // depth < 1
+	JLT  depth_end_111 // depth < 1
 
-depth_126:
+depth_110:
 	VBROADCASTSS (R9), Z2 // A[0][0] = a[0][0]
 	VPMOVSXBD    (R10), Z3 // B[0][0] = int8 of b[0][0]
 	VCVTDQ2PS    Z3, Z3 // B[0][0] = int8 of b[0][0]
@@ -10994,9 +10644,9 @@ depth_126:
 	ADDQ         $+4, R9 // a0 += 4
 	SUBQ         $+1, R8 // depth += -1
 	CMPQ         R8, $+1 // depth >= 1
-	JGE          depth_126 // depth >= 1
+	JGE          depth_110 // depth >= 1
 
-depth_end_127:
+depth_end_111:
 	// store
 	MOVQ    cStride+8(FP), DI // cStride
 	SHLQ    $0x02, DI // cStride in bytes
@@ -11008,16 +10658,16 @@ depth_end_127:
 	ADDQ    DI, SI // b += panelStride
 	SUBQ    $+32, BX // cols += -32
 	CMPQ    BX, $+32 // cols >= 32
-	JGE     panels_120 // cols >= 32
+	JGE     panels_104 // cols >= 32
 
-panels_end_121:
+panels_end_105:
 	CMPQ BX, $+1 // cols < 1
-	JLT  less_128 // cols < 1
+	JLT  less_112 // cols < 1
 
 	// C = α·C, or 0 without α
 	MOVQ         alpha+80(FP), BX // alpha
 	CMPQ         BX, $+1 // alpha < 1
-	JLT          less_129 // alpha < 1
+	JLT          less_113 // alpha < 1
 	MOVQ         rows+64(FP), DI // rows
 	SUBQ         DX, DI // rows -= rows
 	SHLQ         $0x02, DI // rows in bytes
@@ -11028,12 +10678,12 @@ panels_end_121:
 	VBROADCASTSS (BX), Z1 // α[0] = all alpha[0]
 	VMOVUPS      (DI), Z0 // C[0][0] = c[0][0]
 	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	JMP          end_130
+	JMP          end_114
 
-less_129:
+less_113:
 	VPXORD Z0, Z0, Z0 // C[0][0] = 0
 
-end_130:
+end_114:
 	// C += A·B
 	MOVQ pitch+40(FP), BX // pitch
 	MOVQ depth+56(FP), DI // depth
@@ -11042,9 +10692,9 @@ end_130:
 	MOVQ CX, R8 // rows of a
 	MOVQ panelStride+48(FP), R9 // panelStride
 	CMPQ DI, $+4 // depth < 4
-	JLT  depth_end_132 // depth < 4
+	JLT  depth_end_116 // depth < 4
 
-depth_131:
+depth_115:
 	VPMOVSXBD        (SI), Z1 // B[0][0] = int8 of b[0][0]
 	VCVTDQ2PS        Z1, Z1 // B[0][0] = int8 of b[0][0]
 	VFMADD231PS.BCST (R8), Z1, Z0 // C[0][0] += a[0][0] * B[0][0]
@@ -11064,13 +10714,13 @@ depth_131:
 	ADDQ             $+16, R8 // a0 += 16
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
-	JGE              depth_131 // depth >= 4
+	JGE              depth_115 // depth >= 4
 
-depth_end_132:
+depth_end_116:
 	CMPQ DI, $+1 // depth < 1
-	JLT  depth_end_134 // depth < 1
+	JLT  depth_end_118 // depth < 1
 
-depth_133:
+depth_117:
 	VPMOVSXBD        (SI), Z1 // B[0][0] = int8 of b[0][0]
 	VCVTDQ2PS        Z1, Z1 // B[0][0] = int8 of b[0][0]
 	VFMADD231PS.BCST (R8), Z1, Z0 // C[0][0] += a[0][0] * B[0][0]
@@ -11078,9 +10728,9 @@ depth_133:
 	ADDQ             $+4, R8 // a0 += 4
 	SUBQ             $+1, DI // depth += -1
 	CMPQ             DI, $+1 // depth >= 1
-	JGE              depth_133 // depth >= 1
+	JGE              depth_117 // depth >= 1
 
-depth_end_134:
+depth_end_118:
 	// store
 	MOVQ    cStride+8(FP), BX // cStride
 	SHLQ    $0x02, BX // cStride in bytes
@@ -11088,7 +10738,7 @@ depth_end_134:
 	VMOVUPS Z0, (BX) // c[0][0] = C[0][0]
 	ADDQ    $+64, AX // c += 64
 
-less_128:
+less_112:
 	// the next rows
 	MOVQ cols+72(FP), BX // cols
 	SHLQ $0x02, BX // cols in bytes
@@ -11101,9 +10751,9 @@ less_128:
 	ADDQ BX, CX // a += aStride
 	SUBQ $+1, DX // rows += -1
 	CMPQ DX, $+1 // rows >= 1
-	JGE  rows_110 // rows >= 1
+	JGE  rows_102 // rows >= 1
 
-rows_end_111:
+rows_end_103:
 	VZEROUPPER
 	RET
 

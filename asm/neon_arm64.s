@@ -11667,462 +11667,14 @@ rows_end_48:
 rows_64:
 	MOVD cols+72(FP), R3 // cols
 	MOVD b+32(FP), R6 // b
-	CMP  $64, R3 // cols < 64
-	BLT  panels_end_67 // cols < 64
+	CMP  $32, R3 // cols < 32
+	BLT  panels_end_67 // cols < 32
 
 panels_66:
 	// C = α·C, or 0 without α
 	MOVD  alpha+80(FP), R7 // alpha
 	CMP   $1, R7 // alpha < 1
 	BLT   less_68 // alpha < 1
-	MOVD  rows+64(FP), R8 // rows
-	SUB   R2, R8, R8 // rows -= rows
-	LSL   $2, R8, R8 // rows in bytes
-	ADD   R8, R7, R7 // alpha += rows
-	MOVD  cStride+8(FP), R8 // cStride
-	LSL   $2, R8, R8 // cStride in bytes
-	MOVD  R0, R20 // rows of c
-	VLD1R (R7), [V16.S4] // α[0] = all alpha[0]
-	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
-	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
-	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
-	FMOVQ 48(R20), F3 // C[0][0] = c[0][0], lanes 12..15
-	WORD  $0x6e30dc00 // FMUL V0.4S, V0.4S, V16.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
-	WORD  $0x6e30dc21 // FMUL V1.4S, V1.4S, V16.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
-	WORD  $0x6e30dc42 // FMUL V2.4S, V2.4S, V16.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
-	WORD  $0x6e30dc63 // FMUL V3.4S, V3.4S, V16.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
-	FMOVQ 64(R20), F4 // C[0][1] = c[0][16], lanes 0..3
-	FMOVQ 80(R20), F5 // C[0][1] = c[0][16], lanes 4..7
-	FMOVQ 96(R20), F6 // C[0][1] = c[0][16], lanes 8..11
-	FMOVQ 112(R20), F7 // C[0][1] = c[0][16], lanes 12..15
-	WORD  $0x6e30dc84 // FMUL V4.4S, V4.4S, V16.4S // C[0][1] = C[0][1] * α[0], lanes 0..3
-	WORD  $0x6e30dca5 // FMUL V5.4S, V5.4S, V16.4S // C[0][1] = C[0][1] * α[0], lanes 4..7
-	WORD  $0x6e30dcc6 // FMUL V6.4S, V6.4S, V16.4S // C[0][1] = C[0][1] * α[0], lanes 8..11
-	WORD  $0x6e30dce7 // FMUL V7.4S, V7.4S, V16.4S // C[0][1] = C[0][1] * α[0], lanes 12..15
-	FMOVQ 128(R20), F8 // C[0][2] = c[0][32], lanes 0..3
-	FMOVQ 144(R20), F9 // C[0][2] = c[0][32], lanes 4..7
-	FMOVQ 160(R20), F10 // C[0][2] = c[0][32], lanes 8..11
-	FMOVQ 176(R20), F11 // C[0][2] = c[0][32], lanes 12..15
-	WORD  $0x6e30dd08 // FMUL V8.4S, V8.4S, V16.4S // C[0][2] = C[0][2] * α[0], lanes 0..3
-	WORD  $0x6e30dd29 // FMUL V9.4S, V9.4S, V16.4S // C[0][2] = C[0][2] * α[0], lanes 4..7
-	WORD  $0x6e30dd4a // FMUL V10.4S, V10.4S, V16.4S // C[0][2] = C[0][2] * α[0], lanes 8..11
-	WORD  $0x6e30dd6b // FMUL V11.4S, V11.4S, V16.4S // C[0][2] = C[0][2] * α[0], lanes 12..15
-	FMOVQ 192(R20), F12 // C[0][3] = c[0][48], lanes 0..3
-	FMOVQ 208(R20), F13 // C[0][3] = c[0][48], lanes 4..7
-	FMOVQ 224(R20), F14 // C[0][3] = c[0][48], lanes 8..11
-	FMOVQ 240(R20), F15 // C[0][3] = c[0][48], lanes 12..15
-	WORD  $0x6e30dd8c // FMUL V12.4S, V12.4S, V16.4S // C[0][3] = C[0][3] * α[0], lanes 0..3
-	WORD  $0x6e30ddad // FMUL V13.4S, V13.4S, V16.4S // C[0][3] = C[0][3] * α[0], lanes 4..7
-	WORD  $0x6e30ddce // FMUL V14.4S, V14.4S, V16.4S // C[0][3] = C[0][3] * α[0], lanes 8..11
-	WORD  $0x6e30ddef // FMUL V15.4S, V15.4S, V16.4S // C[0][3] = C[0][3] * α[0], lanes 12..15
-	JMP   end_69
-
-less_68:
-	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
-	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
-	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
-	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
-	VEOR V4.B16, V4.B16, V4.B16 // C[0][1] = 0, lanes 0..3
-	VEOR V5.B16, V5.B16, V5.B16 // C[0][1] = 0, lanes 4..7
-	VEOR V6.B16, V6.B16, V6.B16 // C[0][1] = 0, lanes 8..11
-	VEOR V7.B16, V7.B16, V7.B16 // C[0][1] = 0, lanes 12..15
-	VEOR V8.B16, V8.B16, V8.B16 // C[0][2] = 0, lanes 0..3
-	VEOR V9.B16, V9.B16, V9.B16 // C[0][2] = 0, lanes 4..7
-	VEOR V10.B16, V10.B16, V10.B16 // C[0][2] = 0, lanes 8..11
-	VEOR V11.B16, V11.B16, V11.B16 // C[0][2] = 0, lanes 12..15
-	VEOR V12.B16, V12.B16, V12.B16 // C[0][3] = 0, lanes 0..3
-	VEOR V13.B16, V13.B16, V13.B16 // C[0][3] = 0, lanes 4..7
-	VEOR V14.B16, V14.B16, V14.B16 // C[0][3] = 0, lanes 8..11
-	VEOR V15.B16, V15.B16, V15.B16 // C[0][3] = 0, lanes 12..15
-
-end_69:
-	// C += A·B
-	MOVD pitch+40(FP), R7 // pitch
-	MOVD depth+56(FP), R8 // depth
-	MOVD aStride+24(FP), R9 // aStride
-	LSL  $2, R9, R9 // aStride in bytes
-	MOVD R1, R20 // rows of a
-	MOVD panelStride+48(FP), R9 // panelStride
-	MOVD R6, R21 // rows of b
-	ADD  R9, R21, R22 // rows of b
-	MOVD R6, R9 // ahead = b
-	CMP  $4, R8 // depth < 4
-	BLT  depth_end_71 // depth < 4
-
-depth_70:
-	FMOVS (R20), F16 // A[0][0] = a[0][0]
-	FMOVQ (R21), F17 // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f08a633 // SXTL2 V19.8H, V17.16B // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f08a631 // SXTL V17.8H, V17.8B // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f10a632 // SXTL2 V18.4S, V17.8H // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f10a631 // SXTL V17.4S, V17.4H // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f10a674 // SXTL2 V20.4S, V19.8H // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f10a673 // SXTL V19.4S, V19.4H // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f901220 // FMLA V0.4S, V17.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
-	WORD  $0x4f901241 // FMLA V1.4S, V18.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
-	WORD  $0x4f901262 // FMLA V2.4S, V19.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 8..11
-	WORD  $0x4f901283 // FMLA V3.4S, V20.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 12..15
-	FMOVQ 16(R21), F17 // B[0][1] = int8 of b[0][4]
-	WORD  $0x4f08a633 // SXTL2 V19.8H, V17.16B // B[0][1] = int8 of b[0][4]
-	WORD  $0x0f08a631 // SXTL V17.8H, V17.8B // B[0][1] = int8 of b[0][4]
-	WORD  $0x4f10a632 // SXTL2 V18.4S, V17.8H // B[0][1] = int8 of b[0][4]
-	WORD  $0x0f10a631 // SXTL V17.4S, V17.4H // B[0][1] = int8 of b[0][4]
-	WORD  $0x4f10a674 // SXTL2 V20.4S, V19.8H // B[0][1] = int8 of b[0][4]
-	WORD  $0x0f10a673 // SXTL V19.4S, V19.4H // B[0][1] = int8 of b[0][4]
-	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[0][1] = int8 of b[0][4]
-	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[0][1] = int8 of b[0][4]
-	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[0][1] = int8 of b[0][4]
-	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // B[0][1] = int8 of b[0][4]
-	WORD  $0x4f901224 // FMLA V4.4S, V17.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 0..3
-	WORD  $0x4f901245 // FMLA V5.4S, V18.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 4..7
-	WORD  $0x4f901266 // FMLA V6.4S, V19.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 8..11
-	WORD  $0x4f901287 // FMLA V7.4S, V20.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 12..15
-	FMOVQ (R22), F17 // B[0][2] = int8 of b[1][0]
-	WORD  $0x4f08a633 // SXTL2 V19.8H, V17.16B // B[0][2] = int8 of b[1][0]
-	WORD  $0x0f08a631 // SXTL V17.8H, V17.8B // B[0][2] = int8 of b[1][0]
-	WORD  $0x4f10a632 // SXTL2 V18.4S, V17.8H // B[0][2] = int8 of b[1][0]
-	WORD  $0x0f10a631 // SXTL V17.4S, V17.4H // B[0][2] = int8 of b[1][0]
-	WORD  $0x4f10a674 // SXTL2 V20.4S, V19.8H // B[0][2] = int8 of b[1][0]
-	WORD  $0x0f10a673 // SXTL V19.4S, V19.4H // B[0][2] = int8 of b[1][0]
-	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[0][2] = int8 of b[1][0]
-	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[0][2] = int8 of b[1][0]
-	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[0][2] = int8 of b[1][0]
-	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // B[0][2] = int8 of b[1][0]
-	WORD  $0x4f901228 // FMLA V8.4S, V17.4S, V16.S[0] // C[0][2] += A[0][0] * B[0][2], lanes 0..3
-	WORD  $0x4f901249 // FMLA V9.4S, V18.4S, V16.S[0] // C[0][2] += A[0][0] * B[0][2], lanes 4..7
-	WORD  $0x4f90126a // FMLA V10.4S, V19.4S, V16.S[0] // C[0][2] += A[0][0] * B[0][2], lanes 8..11
-	WORD  $0x4f90128b // FMLA V11.4S, V20.4S, V16.S[0] // C[0][2] += A[0][0] * B[0][2], lanes 12..15
-	FMOVQ 16(R22), F17 // B[0][3] = int8 of b[1][4]
-	WORD  $0x4f08a633 // SXTL2 V19.8H, V17.16B // B[0][3] = int8 of b[1][4]
-	WORD  $0x0f08a631 // SXTL V17.8H, V17.8B // B[0][3] = int8 of b[1][4]
-	WORD  $0x4f10a632 // SXTL2 V18.4S, V17.8H // B[0][3] = int8 of b[1][4]
-	WORD  $0x0f10a631 // SXTL V17.4S, V17.4H // B[0][3] = int8 of b[1][4]
-	WORD  $0x4f10a674 // SXTL2 V20.4S, V19.8H // B[0][3] = int8 of b[1][4]
-	WORD  $0x0f10a673 // SXTL V19.4S, V19.4H // B[0][3] = int8 of b[1][4]
-	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[0][3] = int8 of b[1][4]
-	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[0][3] = int8 of b[1][4]
-	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[0][3] = int8 of b[1][4]
-	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // B[0][3] = int8 of b[1][4]
-	WORD  $0x4f90122c // FMLA V12.4S, V17.4S, V16.S[0] // C[0][3] += A[0][0] * B[0][3], lanes 0..3
-	WORD  $0x4f90124d // FMLA V13.4S, V18.4S, V16.S[0] // C[0][3] += A[0][0] * B[0][3], lanes 4..7
-	WORD  $0x4f90126e // FMLA V14.4S, V19.4S, V16.S[0] // C[0][3] += A[0][0] * B[0][3], lanes 8..11
-	WORD  $0x4f90128f // FMLA V15.4S, V20.4S, V16.S[0] // C[0][3] += A[0][0] * B[0][3], lanes 12..15
-	ADD   R7, R21, R21 // b0 += pitch
-	ADD   R7, R22, R22 // b1 += pitch
-	FMOVS 4(R20), F16 // A[0][1] = a[0][1]
-	FMOVQ (R21), F17 // B[1][0] = int8 of b[0][0]
-	WORD  $0x4f08a633 // SXTL2 V19.8H, V17.16B // B[1][0] = int8 of b[0][0]
-	WORD  $0x0f08a631 // SXTL V17.8H, V17.8B // B[1][0] = int8 of b[0][0]
-	WORD  $0x4f10a632 // SXTL2 V18.4S, V17.8H // B[1][0] = int8 of b[0][0]
-	WORD  $0x0f10a631 // SXTL V17.4S, V17.4H // B[1][0] = int8 of b[0][0]
-	WORD  $0x4f10a674 // SXTL2 V20.4S, V19.8H // B[1][0] = int8 of b[0][0]
-	WORD  $0x0f10a673 // SXTL V19.4S, V19.4H // B[1][0] = int8 of b[0][0]
-	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[1][0] = int8 of b[0][0]
-	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[1][0] = int8 of b[0][0]
-	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[1][0] = int8 of b[0][0]
-	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // B[1][0] = int8 of b[0][0]
-	WORD  $0x4f901220 // FMLA V0.4S, V17.4S, V16.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 0..3
-	WORD  $0x4f901241 // FMLA V1.4S, V18.4S, V16.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 4..7
-	WORD  $0x4f901262 // FMLA V2.4S, V19.4S, V16.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 8..11
-	WORD  $0x4f901283 // FMLA V3.4S, V20.4S, V16.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 12..15
-	FMOVQ 16(R21), F17 // B[1][1] = int8 of b[0][4]
-	WORD  $0x4f08a633 // SXTL2 V19.8H, V17.16B // B[1][1] = int8 of b[0][4]
-	WORD  $0x0f08a631 // SXTL V17.8H, V17.8B // B[1][1] = int8 of b[0][4]
-	WORD  $0x4f10a632 // SXTL2 V18.4S, V17.8H // B[1][1] = int8 of b[0][4]
-	WORD  $0x0f10a631 // SXTL V17.4S, V17.4H // B[1][1] = int8 of b[0][4]
-	WORD  $0x4f10a674 // SXTL2 V20.4S, V19.8H // B[1][1] = int8 of b[0][4]
-	WORD  $0x0f10a673 // SXTL V19.4S, V19.4H // B[1][1] = int8 of b[0][4]
-	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[1][1] = int8 of b[0][4]
-	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[1][1] = int8 of b[0][4]
-	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[1][1] = int8 of b[0][4]
-	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // B[1][1] = int8 of b[0][4]
-	WORD  $0x4f901224 // FMLA V4.4S, V17.4S, V16.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 0..3
-	WORD  $0x4f901245 // FMLA V5.4S, V18.4S, V16.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 4..7
-	WORD  $0x4f901266 // FMLA V6.4S, V19.4S, V16.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 8..11
-	WORD  $0x4f901287 // FMLA V7.4S, V20.4S, V16.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 12..15
-	FMOVQ (R22), F17 // B[1][2] = int8 of b[1][0]
-	WORD  $0x4f08a633 // SXTL2 V19.8H, V17.16B // B[1][2] = int8 of b[1][0]
-	WORD  $0x0f08a631 // SXTL V17.8H, V17.8B // B[1][2] = int8 of b[1][0]
-	WORD  $0x4f10a632 // SXTL2 V18.4S, V17.8H // B[1][2] = int8 of b[1][0]
-	WORD  $0x0f10a631 // SXTL V17.4S, V17.4H // B[1][2] = int8 of b[1][0]
-	WORD  $0x4f10a674 // SXTL2 V20.4S, V19.8H // B[1][2] = int8 of b[1][0]
-	WORD  $0x0f10a673 // SXTL V19.4S, V19.4H // B[1][2] = int8 of b[1][0]
-	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[1][2] = int8 of b[1][0]
-	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[1][2] = int8 of b[1][0]
-	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[1][2] = int8 of b[1][0]
-	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // B[1][2] = int8 of b[1][0]
-	WORD  $0x4f901228 // FMLA V8.4S, V17.4S, V16.S[0] // C[0][2] += A[0][1] * B[1][2], lanes 0..3
-	WORD  $0x4f901249 // FMLA V9.4S, V18.4S, V16.S[0] // C[0][2] += A[0][1] * B[1][2], lanes 4..7
-	WORD  $0x4f90126a // FMLA V10.4S, V19.4S, V16.S[0] // C[0][2] += A[0][1] * B[1][2], lanes 8..11
-	WORD  $0x4f90128b // FMLA V11.4S, V20.4S, V16.S[0] // C[0][2] += A[0][1] * B[1][2], lanes 12..15
-	FMOVQ 16(R22), F17 // B[1][3] = int8 of b[1][4]
-	WORD  $0x4f08a633 // SXTL2 V19.8H, V17.16B // B[1][3] = int8 of b[1][4]
-	WORD  $0x0f08a631 // SXTL V17.8H, V17.8B // B[1][3] = int8 of b[1][4]
-	WORD  $0x4f10a632 // SXTL2 V18.4S, V17.8H // B[1][3] = int8 of b[1][4]
-	WORD  $0x0f10a631 // SXTL V17.4S, V17.4H // B[1][3] = int8 of b[1][4]
-	WORD  $0x4f10a674 // SXTL2 V20.4S, V19.8H // B[1][3] = int8 of b[1][4]
-	WORD  $0x0f10a673 // SXTL V19.4S, V19.4H // B[1][3] = int8 of b[1][4]
-	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[1][3] = int8 of b[1][4]
-	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[1][3] = int8 of b[1][4]
-	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[1][3] = int8 of b[1][4]
-	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // B[1][3] = int8 of b[1][4]
-	WORD  $0x4f90122c // FMLA V12.4S, V17.4S, V16.S[0] // C[0][3] += A[0][1] * B[1][3], lanes 0..3
-	WORD  $0x4f90124d // FMLA V13.4S, V18.4S, V16.S[0] // C[0][3] += A[0][1] * B[1][3], lanes 4..7
-	WORD  $0x4f90126e // FMLA V14.4S, V19.4S, V16.S[0] // C[0][3] += A[0][1] * B[1][3], lanes 8..11
-	WORD  $0x4f90128f // FMLA V15.4S, V20.4S, V16.S[0] // C[0][3] += A[0][1] * B[1][3], lanes 12..15
-	ADD   R7, R21, R21 // b0 += pitch
-	ADD   R7, R22, R22 // b1 += pitch
-	FMOVS 8(R20), F16 // A[0][2] = a[0][2]
-	FMOVQ (R21), F17 // B[2][0] = int8 of b[0][0]
-	WORD  $0x4f08a633 // SXTL2 V19.8H, V17.16B // B[2][0] = int8 of b[0][0]
-	WORD  $0x0f08a631 // SXTL V17.8H, V17.8B // B[2][0] = int8 of b[0][0]
-	WORD  $0x4f10a632 // SXTL2 V18.4S, V17.8H // B[2][0] = int8 of b[0][0]
-	WORD  $0x0f10a631 // SXTL V17.4S, V17.4H // B[2][0] = int8 of b[0][0]
-	WORD  $0x4f10a674 // SXTL2 V20.4S, V19.8H // B[2][0] = int8 of b[0][0]
-	WORD  $0x0f10a673 // SXTL V19.4S, V19.4H // B[2][0] = int8 of b[0][0]
-	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[2][0] = int8 of b[0][0]
-	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[2][0] = int8 of b[0][0]
-	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[2][0] = int8 of b[0][0]
-	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // B[2][0] = int8 of b[0][0]
-	WORD  $0x4f901220 // FMLA V0.4S, V17.4S, V16.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 0..3
-	WORD  $0x4f901241 // FMLA V1.4S, V18.4S, V16.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 4..7
-	WORD  $0x4f901262 // FMLA V2.4S, V19.4S, V16.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 8..11
-	WORD  $0x4f901283 // FMLA V3.4S, V20.4S, V16.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 12..15
-	FMOVQ 16(R21), F17 // B[2][1] = int8 of b[0][4]
-	WORD  $0x4f08a633 // SXTL2 V19.8H, V17.16B // B[2][1] = int8 of b[0][4]
-	WORD  $0x0f08a631 // SXTL V17.8H, V17.8B // B[2][1] = int8 of b[0][4]
-	WORD  $0x4f10a632 // SXTL2 V18.4S, V17.8H // B[2][1] = int8 of b[0][4]
-	WORD  $0x0f10a631 // SXTL V17.4S, V17.4H // B[2][1] = int8 of b[0][4]
-	WORD  $0x4f10a674 // SXTL2 V20.4S, V19.8H // B[2][1] = int8 of b[0][4]
-	WORD  $0x0f10a673 // SXTL V19.4S, V19.4H // B[2][1] = int8 of b[0][4]
-	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[2][1] = int8 of b[0][4]
-	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[2][1] = int8 of b[0][4]
-	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[2][1] = int8 of b[0][4]
-	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // B[2][1] = int8 of b[0][4]
-	WORD  $0x4f901224 // FMLA V4.4S, V17.4S, V16.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 0..3
-	WORD  $0x4f901245 // FMLA V5.4S, V18.4S, V16.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 4..7
-	WORD  $0x4f901266 // FMLA V6.4S, V19.4S, V16.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 8..11
-	WORD  $0x4f901287 // FMLA V7.4S, V20.4S, V16.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 12..15
-	FMOVQ (R22), F17 // B[2][2] = int8 of b[1][0]
-	WORD  $0x4f08a633 // SXTL2 V19.8H, V17.16B // B[2][2] = int8 of b[1][0]
-	WORD  $0x0f08a631 // SXTL V17.8H, V17.8B // B[2][2] = int8 of b[1][0]
-	WORD  $0x4f10a632 // SXTL2 V18.4S, V17.8H // B[2][2] = int8 of b[1][0]
-	WORD  $0x0f10a631 // SXTL V17.4S, V17.4H // B[2][2] = int8 of b[1][0]
-	WORD  $0x4f10a674 // SXTL2 V20.4S, V19.8H // B[2][2] = int8 of b[1][0]
-	WORD  $0x0f10a673 // SXTL V19.4S, V19.4H // B[2][2] = int8 of b[1][0]
-	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[2][2] = int8 of b[1][0]
-	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[2][2] = int8 of b[1][0]
-	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[2][2] = int8 of b[1][0]
-	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // B[2][2] = int8 of b[1][0]
-	WORD  $0x4f901228 // FMLA V8.4S, V17.4S, V16.S[0] // C[0][2] += A[0][2] * B[2][2], lanes 0..3
-	WORD  $0x4f901249 // FMLA V9.4S, V18.4S, V16.S[0] // C[0][2] += A[0][2] * B[2][2], lanes 4..7
-	WORD  $0x4f90126a // FMLA V10.4S, V19.4S, V16.S[0] // C[0][2] += A[0][2] * B[2][2], lanes 8..11
-	WORD  $0x4f90128b // FMLA V11.4S, V20.4S, V16.S[0] // C[0][2] += A[0][2] * B[2][2], lanes 12..15
-	FMOVQ 16(R22), F17 // B[2][3] = int8 of b[1][4]
-	WORD  $0x4f08a633 // SXTL2 V19.8H, V17.16B // B[2][3] = int8 of b[1][4]
-	WORD  $0x0f08a631 // SXTL V17.8H, V17.8B // B[2][3] = int8 of b[1][4]
-	WORD  $0x4f10a632 // SXTL2 V18.4S, V17.8H // B[2][3] = int8 of b[1][4]
-	WORD  $0x0f10a631 // SXTL V17.4S, V17.4H // B[2][3] = int8 of b[1][4]
-	WORD  $0x4f10a674 // SXTL2 V20.4S, V19.8H // B[2][3] = int8 of b[1][4]
-	WORD  $0x0f10a673 // SXTL V19.4S, V19.4H // B[2][3] = int8 of b[1][4]
-	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[2][3] = int8 of b[1][4]
-	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[2][3] = int8 of b[1][4]
-	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[2][3] = int8 of b[1][4]
-	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // B[2][3] = int8 of b[1][4]
-	WORD  $0x4f90122c // FMLA V12.4S, V17.4S, V16.S[0] // C[0][3] += A[0][2] * B[2][3], lanes 0..3
-	WORD  $0x4f90124d // FMLA V13.4S, V18.4S, V16.S[0] // C[0][3] += A[0][2] * B[2][3], lanes 4..7
-	WORD  $0x4f90126e // FMLA V14.4S, V19.4S, V16.S[0] // C[0][3] += A[0][2] * B[2][3], lanes 8..11
-	WORD  $0x4f90128f // FMLA V15.4S, V20.4S, V16.S[0] // C[0][3] += A[0][2] * B[2][3], lanes 12..15
-	ADD   R7, R21, R21 // b0 += pitch
-	ADD   R7, R22, R22 // b1 += pitch
-	FMOVS 12(R20), F16 // A[0][3] = a[0][3]
-	FMOVQ (R21), F17 // B[3][0] = int8 of b[0][0]
-	WORD  $0x4f08a633 // SXTL2 V19.8H, V17.16B // B[3][0] = int8 of b[0][0]
-	WORD  $0x0f08a631 // SXTL V17.8H, V17.8B // B[3][0] = int8 of b[0][0]
-	WORD  $0x4f10a632 // SXTL2 V18.4S, V17.8H // B[3][0] = int8 of b[0][0]
-	WORD  $0x0f10a631 // SXTL V17.4S, V17.4H // B[3][0] = int8 of b[0][0]
-	WORD  $0x4f10a674 // SXTL2 V20.4S, V19.8H // B[3][0] = int8 of b[0][0]
-	WORD  $0x0f10a673 // SXTL V19.4S, V19.4H // B[3][0] = int8 of b[0][0]
-	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[3][0] = int8 of b[0][0]
-	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[3][0] = int8 of b[0][0]
-	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[3][0] = int8 of b[0][0]
-	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // B[3][0] = int8 of b[0][0]
-	WORD  $0x4f901220 // FMLA V0.4S, V17.4S, V16.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 0..3
-	WORD  $0x4f901241 // FMLA V1.4S, V18.4S, V16.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 4..7
-	WORD  $0x4f901262 // FMLA V2.4S, V19.4S, V16.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 8..11
-	WORD  $0x4f901283 // FMLA V3.4S, V20.4S, V16.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 12..15
-	FMOVQ 16(R21), F17 // B[3][1] = int8 of b[0][4]
-	WORD  $0x4f08a633 // SXTL2 V19.8H, V17.16B // B[3][1] = int8 of b[0][4]
-	WORD  $0x0f08a631 // SXTL V17.8H, V17.8B // B[3][1] = int8 of b[0][4]
-	WORD  $0x4f10a632 // SXTL2 V18.4S, V17.8H // B[3][1] = int8 of b[0][4]
-	WORD  $0x0f10a631 // SXTL V17.4S, V17.4H // B[3][1] = int8 of b[0][4]
-	WORD  $0x4f10a674 // SXTL2 V20.4S, V19.8H // B[3][1] = int8 of b[0][4]
-	WORD  $0x0f10a673 // SXTL V19.4S, V19.4H // B[3][1] = int8 of b[0][4]
-	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[3][1] = int8 of b[0][4]
-	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[3][1] = int8 of b[0][4]
-	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[3][1] = int8 of b[0][4]
-	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // B[3][1] = int8 of b[0][4]
-	WORD  $0x4f901224 // FMLA V4.4S, V17.4S, V16.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 0..3
-	WORD  $0x4f901245 // FMLA V5.4S, V18.4S, V16.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 4..7
-	WORD  $0x4f901266 // FMLA V6.4S, V19.4S, V16.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 8..11
-	WORD  $0x4f901287 // FMLA V7.4S, V20.4S, V16.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 12..15
-	FMOVQ (R22), F17 // B[3][2] = int8 of b[1][0]
-	WORD  $0x4f08a633 // SXTL2 V19.8H, V17.16B // B[3][2] = int8 of b[1][0]
-	WORD  $0x0f08a631 // SXTL V17.8H, V17.8B // B[3][2] = int8 of b[1][0]
-	WORD  $0x4f10a632 // SXTL2 V18.4S, V17.8H // B[3][2] = int8 of b[1][0]
-	WORD  $0x0f10a631 // SXTL V17.4S, V17.4H // B[3][2] = int8 of b[1][0]
-	WORD  $0x4f10a674 // SXTL2 V20.4S, V19.8H // B[3][2] = int8 of b[1][0]
-	WORD  $0x0f10a673 // SXTL V19.4S, V19.4H // B[3][2] = int8 of b[1][0]
-	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[3][2] = int8 of b[1][0]
-	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[3][2] = int8 of b[1][0]
-	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[3][2] = int8 of b[1][0]
-	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // B[3][2] = int8 of b[1][0]
-	WORD  $0x4f901228 // FMLA V8.4S, V17.4S, V16.S[0] // C[0][2] += A[0][3] * B[3][2], lanes 0..3
-	WORD  $0x4f901249 // FMLA V9.4S, V18.4S, V16.S[0] // C[0][2] += A[0][3] * B[3][2], lanes 4..7
-	WORD  $0x4f90126a // FMLA V10.4S, V19.4S, V16.S[0] // C[0][2] += A[0][3] * B[3][2], lanes 8..11
-	WORD  $0x4f90128b // FMLA V11.4S, V20.4S, V16.S[0] // C[0][2] += A[0][3] * B[3][2], lanes 12..15
-	FMOVQ 16(R22), F17 // B[3][3] = int8 of b[1][4]
-	WORD  $0x4f08a633 // SXTL2 V19.8H, V17.16B // B[3][3] = int8 of b[1][4]
-	WORD  $0x0f08a631 // SXTL V17.8H, V17.8B // B[3][3] = int8 of b[1][4]
-	WORD  $0x4f10a632 // SXTL2 V18.4S, V17.8H // B[3][3] = int8 of b[1][4]
-	WORD  $0x0f10a631 // SXTL V17.4S, V17.4H // B[3][3] = int8 of b[1][4]
-	WORD  $0x4f10a674 // SXTL2 V20.4S, V19.8H // B[3][3] = int8 of b[1][4]
-	WORD  $0x0f10a673 // SXTL V19.4S, V19.4H // B[3][3] = int8 of b[1][4]
-	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[3][3] = int8 of b[1][4]
-	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[3][3] = int8 of b[1][4]
-	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[3][3] = int8 of b[1][4]
-	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // B[3][3] = int8 of b[1][4]
-	WORD  $0x4f90122c // FMLA V12.4S, V17.4S, V16.S[0] // C[0][3] += A[0][3] * B[3][3], lanes 0..3
-	WORD  $0x4f90124d // FMLA V13.4S, V18.4S, V16.S[0] // C[0][3] += A[0][3] * B[3][3], lanes 4..7
-	WORD  $0x4f90126e // FMLA V14.4S, V19.4S, V16.S[0] // C[0][3] += A[0][3] * B[3][3], lanes 8..11
-	WORD  $0x4f90128f // FMLA V15.4S, V20.4S, V16.S[0] // C[0][3] += A[0][3] * B[3][3], lanes 12..15
-	ADD   R7, R21, R21 // b0 += pitch
-	ADD   R7, R22, R22 // b1 += pitch
-	ADD   $16, R20, R20 // a0 += 16
-	PRFM  4096(R9), PLDL1KEEP // prefetch ahead[1024]
-	PRFM  4160(R9), PLDL1KEEP // prefetch ahead[1040]
-	PRFM  4224(R9), PLDL1KEEP // prefetch ahead[1056]
-	PRFM  4288(R9), PLDL1KEEP // prefetch ahead[1072]
-	ADD   $256, R9, R9 // ahead += 256
-	SUB   $4, R8, R8 // depth += -4
-	CMP   $4, R8 // depth >= 4
-	BGE   depth_70 // depth >= 4
-
-depth_end_71:
-	CMP $1, R8 // depth < 1
-	BLT depth_end_73 // depth < 1
-
-depth_72:
-	FMOVS (R20), F16 // A[0][0] = a[0][0]
-	FMOVQ (R21), F17 // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f08a633 // SXTL2 V19.8H, V17.16B // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f08a631 // SXTL V17.8H, V17.8B // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f10a632 // SXTL2 V18.4S, V17.8H // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f10a631 // SXTL V17.4S, V17.4H // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f10a674 // SXTL2 V20.4S, V19.8H // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f10a673 // SXTL V19.4S, V19.4H // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f901220 // FMLA V0.4S, V17.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
-	WORD  $0x4f901241 // FMLA V1.4S, V18.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
-	WORD  $0x4f901262 // FMLA V2.4S, V19.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 8..11
-	WORD  $0x4f901283 // FMLA V3.4S, V20.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 12..15
-	FMOVQ 16(R21), F17 // B[0][1] = int8 of b[0][4]
-	WORD  $0x4f08a633 // SXTL2 V19.8H, V17.16B // B[0][1] = int8 of b[0][4]
-	WORD  $0x0f08a631 // SXTL V17.8H, V17.8B // B[0][1] = int8 of b[0][4]
-	WORD  $0x4f10a632 // SXTL2 V18.4S, V17.8H // B[0][1] = int8 of b[0][4]
-	WORD  $0x0f10a631 // SXTL V17.4S, V17.4H // B[0][1] = int8 of b[0][4]
-	WORD  $0x4f10a674 // SXTL2 V20.4S, V19.8H // B[0][1] = int8 of b[0][4]
-	WORD  $0x0f10a673 // SXTL V19.4S, V19.4H // B[0][1] = int8 of b[0][4]
-	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[0][1] = int8 of b[0][4]
-	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[0][1] = int8 of b[0][4]
-	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[0][1] = int8 of b[0][4]
-	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // B[0][1] = int8 of b[0][4]
-	WORD  $0x4f901224 // FMLA V4.4S, V17.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 0..3
-	WORD  $0x4f901245 // FMLA V5.4S, V18.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 4..7
-	WORD  $0x4f901266 // FMLA V6.4S, V19.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 8..11
-	WORD  $0x4f901287 // FMLA V7.4S, V20.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 12..15
-	FMOVQ (R22), F17 // B[0][2] = int8 of b[1][0]
-	WORD  $0x4f08a633 // SXTL2 V19.8H, V17.16B // B[0][2] = int8 of b[1][0]
-	WORD  $0x0f08a631 // SXTL V17.8H, V17.8B // B[0][2] = int8 of b[1][0]
-	WORD  $0x4f10a632 // SXTL2 V18.4S, V17.8H // B[0][2] = int8 of b[1][0]
-	WORD  $0x0f10a631 // SXTL V17.4S, V17.4H // B[0][2] = int8 of b[1][0]
-	WORD  $0x4f10a674 // SXTL2 V20.4S, V19.8H // B[0][2] = int8 of b[1][0]
-	WORD  $0x0f10a673 // SXTL V19.4S, V19.4H // B[0][2] = int8 of b[1][0]
-	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[0][2] = int8 of b[1][0]
-	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[0][2] = int8 of b[1][0]
-	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[0][2] = int8 of b[1][0]
-	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // B[0][2] = int8 of b[1][0]
-	WORD  $0x4f901228 // FMLA V8.4S, V17.4S, V16.S[0] // C[0][2] += A[0][0] * B[0][2], lanes 0..3
-	WORD  $0x4f901249 // FMLA V9.4S, V18.4S, V16.S[0] // C[0][2] += A[0][0] * B[0][2], lanes 4..7
-	WORD  $0x4f90126a // FMLA V10.4S, V19.4S, V16.S[0] // C[0][2] += A[0][0] * B[0][2], lanes 8..11
-	WORD  $0x4f90128b // FMLA V11.4S, V20.4S, V16.S[0] // C[0][2] += A[0][0] * B[0][2], lanes 12..15
-	FMOVQ 16(R22), F17 // B[0][3] = int8 of b[1][4]
-	WORD  $0x4f08a633 // SXTL2 V19.8H, V17.16B // B[0][3] = int8 of b[1][4]
-	WORD  $0x0f08a631 // SXTL V17.8H, V17.8B // B[0][3] = int8 of b[1][4]
-	WORD  $0x4f10a632 // SXTL2 V18.4S, V17.8H // B[0][3] = int8 of b[1][4]
-	WORD  $0x0f10a631 // SXTL V17.4S, V17.4H // B[0][3] = int8 of b[1][4]
-	WORD  $0x4f10a674 // SXTL2 V20.4S, V19.8H // B[0][3] = int8 of b[1][4]
-	WORD  $0x0f10a673 // SXTL V19.4S, V19.4H // B[0][3] = int8 of b[1][4]
-	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[0][3] = int8 of b[1][4]
-	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[0][3] = int8 of b[1][4]
-	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[0][3] = int8 of b[1][4]
-	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // B[0][3] = int8 of b[1][4]
-	WORD  $0x4f90122c // FMLA V12.4S, V17.4S, V16.S[0] // C[0][3] += A[0][0] * B[0][3], lanes 0..3
-	WORD  $0x4f90124d // FMLA V13.4S, V18.4S, V16.S[0] // C[0][3] += A[0][0] * B[0][3], lanes 4..7
-	WORD  $0x4f90126e // FMLA V14.4S, V19.4S, V16.S[0] // C[0][3] += A[0][0] * B[0][3], lanes 8..11
-	WORD  $0x4f90128f // FMLA V15.4S, V20.4S, V16.S[0] // C[0][3] += A[0][0] * B[0][3], lanes 12..15
-	ADD   R7, R21, R21 // b0 += pitch
-	ADD   R7, R22, R22 // b1 += pitch
-	ADD   $4, R20, R20 // a0 += 4
-	SUB   $1, R8, R8 // depth += -1
-	CMP   $1, R8 // depth >= 1
-	BGE   depth_72 // depth >= 1
-
-depth_end_73:
-	// store
-	MOVD  cStride+8(FP), R7 // cStride
-	LSL   $2, R7, R7 // cStride in bytes
-	MOVD  R0, R20 // rows of c
-	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
-	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
-	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
-	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
-	FMOVQ F4, 64(R20) // c[0][16] = C[0][1], lanes 0..3
-	FMOVQ F5, 80(R20) // c[0][16] = C[0][1], lanes 4..7
-	FMOVQ F6, 96(R20) // c[0][16] = C[0][1], lanes 8..11
-	FMOVQ F7, 112(R20) // c[0][16] = C[0][1], lanes 12..15
-	FMOVQ F8, 128(R20) // c[0][32] = C[0][2], lanes 0..3
-	FMOVQ F9, 144(R20) // c[0][32] = C[0][2], lanes 4..7
-	FMOVQ F10, 160(R20) // c[0][32] = C[0][2], lanes 8..11
-	FMOVQ F11, 176(R20) // c[0][32] = C[0][2], lanes 12..15
-	FMOVQ F12, 192(R20) // c[0][48] = C[0][3], lanes 0..3
-	FMOVQ F13, 208(R20) // c[0][48] = C[0][3], lanes 4..7
-	FMOVQ F14, 224(R20) // c[0][48] = C[0][3], lanes 8..11
-	FMOVQ F15, 240(R20) // c[0][48] = C[0][3], lanes 12..15
-	ADD   $256, R0, R0 // c += 256
-	MOVD  panelStride+48(FP), R7 // panelStride
-	ADD   R7, R6, R6 // b += panelStride
-	ADD   R7, R6, R6 // b += panelStride
-	SUB   $64, R3, R3 // cols += -64
-	CMP   $64, R3 // cols >= 64
-	BGE   panels_66 // cols >= 64
-
-panels_end_67:
-	CMP $32, R3 // cols < 32
-	BLT panels_end_75 // cols < 32
-
-panels_74:
-	// C = α·C, or 0 without α
-	MOVD  alpha+80(FP), R7 // alpha
-	CMP   $1, R7 // alpha < 1
-	BLT   less_76 // alpha < 1
 	MOVD  rows+64(FP), R8 // rows
 	SUB   R2, R8, R8 // rows -= rows
 	LSL   $2, R8, R8 // rows in bytes
@@ -12147,9 +11699,9 @@ panels_74:
 	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 4..7
 	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 8..11
 	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 12..15
-	JMP   end_77
+	JMP   end_69
 
-less_76:
+less_68:
 	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
 	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
 	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
@@ -12159,7 +11711,7 @@ less_76:
 	VEOR V6.B16, V6.B16, V6.B16 // C[0][1] = 0, lanes 8..11
 	VEOR V7.B16, V7.B16, V7.B16 // C[0][1] = 0, lanes 12..15
 
-end_77:
+end_69:
 	// C += A·B
 	MOVD pitch+40(FP), R7 // pitch
 	MOVD depth+56(FP), R8 // depth
@@ -12169,9 +11721,9 @@ end_77:
 	MOVD panelStride+48(FP), R9 // panelStride
 	MOVD R6, R21 // rows of b
 	CMP  $4, R8 // depth < 4
-	BLT  depth_end_79 // depth < 4
+	BLT  depth_end_71 // depth < 4
 
-depth_78:
+depth_70:
 	FMOVS (R20), F8 // A[0][0] = a[0][0]
 	FMOVQ (R21), F9 // B[0][0] = int8 of b[0][0]
 	WORD  $0x4f08a52b // SXTL2 V11.8H, V9.16B // B[0][0] = int8 of b[0][0]
@@ -12303,13 +11855,13 @@ depth_78:
 	ADD   $16, R20, R20 // a0 += 16
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
-	BGE   depth_78 // depth >= 4
+	BGE   depth_70 // depth >= 4
 
-depth_end_79:
+depth_end_71:
 	CMP $1, R8 // depth < 1
-	BLT depth_end_81 // depth < 1
+	BLT depth_end_73 // depth < 1
 
-depth_80:
+depth_72:
 	FMOVS (R20), F8 // A[0][0] = a[0][0]
 	FMOVQ (R21), F9 // B[0][0] = int8 of b[0][0]
 	WORD  $0x4f08a52b // SXTL2 V11.8H, V9.16B // B[0][0] = int8 of b[0][0]
@@ -12345,9 +11897,9 @@ depth_80:
 	ADD   $4, R20, R20 // a0 += 4
 	SUB   $1, R8, R8 // depth += -1
 	CMP   $1, R8 // depth >= 1
-	BGE   depth_80 // depth >= 1
+	BGE   depth_72 // depth >= 1
 
-depth_end_81:
+depth_end_73:
 	// store
 	MOVD  cStride+8(FP), R7 // cStride
 	LSL   $2, R7, R7 // cStride in bytes
@@ -12365,16 +11917,16 @@ depth_end_81:
 	ADD   R7, R6, R6 // b += panelStride
 	SUB   $32, R3, R3 // cols += -32
 	CMP   $32, R3 // cols >= 32
-	BGE   panels_74 // cols >= 32
+	BGE   panels_66 // cols >= 32
 
-panels_end_75:
+panels_end_67:
 	CMP $1, R3 // cols < 1
-	BLT less_82 // cols < 1
+	BLT less_74 // cols < 1
 
 	// C = α·C, or 0 without α
 	MOVD  alpha+80(FP), R3 // alpha
 	CMP   $1, R3 // alpha < 1
-	BLT   less_83 // alpha < 1
+	BLT   less_75 // alpha < 1
 	MOVD  rows+64(FP), R7 // rows
 	SUB   R2, R7, R7 // rows -= rows
 	LSL   $2, R7, R7 // rows in bytes
@@ -12391,15 +11943,15 @@ panels_end_75:
 	WORD  $0x6e24dc21 // FMUL V1.4S, V1.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
 	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
 	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
-	JMP   end_84
+	JMP   end_76
 
-less_83:
+less_75:
 	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
 	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
 	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
 	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
 
-end_84:
+end_76:
 	// C += A·B
 	MOVD pitch+40(FP), R3 // pitch
 	MOVD depth+56(FP), R7 // depth
@@ -12409,9 +11961,9 @@ end_84:
 	MOVD panelStride+48(FP), R8 // panelStride
 	MOVD R6, R21 // rows of b
 	CMP  $4, R7 // depth < 4
-	BLT  depth_end_86 // depth < 4
+	BLT  depth_end_78 // depth < 4
 
-depth_85:
+depth_77:
 	FMOVQ (R21), F4 // B[0][0] = int8 of b[0][0]
 	WORD  $0x4f08a486 // SXTL2 V6.8H, V4.16B // B[0][0] = int8 of b[0][0]
 	WORD  $0x0f08a484 // SXTL V4.8H, V4.8B // B[0][0] = int8 of b[0][0]
@@ -12483,13 +12035,13 @@ depth_85:
 	ADD   $16, R20, R20 // a0 += 16
 	SUB   $4, R7, R7 // depth += -4
 	CMP   $4, R7 // depth >= 4
-	BGE   depth_85 // depth >= 4
+	BGE   depth_77 // depth >= 4
 
-depth_end_86:
+depth_end_78:
 	CMP $1, R7 // depth < 1
-	BLT depth_end_88 // depth < 1
+	BLT depth_end_80 // depth < 1
 
-depth_87:
+depth_79:
 	FMOVQ (R21), F4 // B[0][0] = int8 of b[0][0]
 	WORD  $0x4f08a486 // SXTL2 V6.8H, V4.16B // B[0][0] = int8 of b[0][0]
 	WORD  $0x0f08a484 // SXTL V4.8H, V4.8B // B[0][0] = int8 of b[0][0]
@@ -12510,9 +12062,9 @@ depth_87:
 	ADD   $4, R20, R20 // a0 += 4
 	SUB   $1, R7, R7 // depth += -1
 	CMP   $1, R7 // depth >= 1
-	BGE   depth_87 // depth >= 1
+	BGE   depth_79 // depth >= 1
 
-depth_end_88:
+depth_end_80:
 	// store
 	MOVD  cStride+8(FP), R3 // cStride
 	LSL   $2, R3, R3 // cStride in bytes
@@ -12523,7 +12075,7 @@ depth_end_88:
 	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
 	ADD   $64, R0, R0 // c += 64
 
-less_82:
+less_74:
 	// the next rows
 	MOVD cols+72(FP), R3 // cols
 	LSL  $2, R3, R3 // cols in bytes

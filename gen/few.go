@@ -13,8 +13,8 @@ import "github.com/quern-go/quern/gen/machine"
 //	four panels                    21 18 15            17 17 13        15 14 10
 //
 // One panel at a time is what the hardware's prefetching understands best, although one row then
-// has two accumulators only; asking for lines by hand makes it slower. Bytes come so fast that the
-// latency of two accumulators is what limits them: they take two panels and ask 4 KiB ahead.
+// has two accumulators only; asking for lines by hand makes it slower. With three rows and more of int8,
+// which are bound by arithmetic, two panels hide the latency of conversion; they ask 4 KiB ahead.
 func few(f machine.Format) func(*machine.Machine) {
 	return func(m *machine.Machine) {
 		t := fewTile{m: m, f: f, c: m.Arg("c"), a: m.Arg("a")}
@@ -37,7 +37,7 @@ type fewTile struct {
 // at most half of the registers.
 func (t fewTile) values(rows int) int {
 	values := 2
-	if t.f == machine.Int8 {
+	if t.f == machine.Int8 && rows > 2 {
 		values = 4
 	}
 	for values*rows*machine.LogicalLanes/t.m.Lanes > t.m.Registers/2 {

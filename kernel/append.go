@@ -43,6 +43,9 @@ func (c *Cache) Append(k, v Tensor) error {
 	}
 	a := appenders.Get().(*appender)
 	a.size(c)
+	if n < panel {
+		a.ask(c, &k, &v, n)
+	}
 	for head := range config.KVHeads {
 		for i := 0; i < n; {
 			j := c.len + i
@@ -119,6 +122,30 @@ func (a *appender) size(c *Cache) {
 	a.small = grow(a.small, panel*widest)
 	if len(a.zeros) < widest {
 		a.zeros = make([]float32, widest)
+	}
+}
+
+// ask asks for the memory that a few new keys come from and go to. It lies in two places of each head,
+// far from each other, which memory can look for all at once but stores would wait for one by one.
+func (a *appender) ask(c *Cache, k, v *Tensor, n int) {
+	l, size, heads := &c.pool.layout, a.format.size(), c.pool.config.KVHeads
+	b, j := c.at(0, c.len/blockKeys), c.len%blockKeys
+	next := l.blocks * l.block / 4 // from head to head, as PrefetchRows counts
+	rows := func(p unsafe.Pointer, bytes int) {
+		asm.PrefetchRows(a.level, (*float32)(p), next, heads, (bytes+3)/4)
+	}
+	for _, x := range []*Tensor{k, v} {
+		if x.format == Float32 {
+			asm.PrefetchRows(a.level, x.row(0, 0, 0), x.Stride[1], heads, x.Shape[3])
+		}
+	}
+	rows(unsafe.Add(b.k, j*l.dim*size), n*l.dim*size)
+	for column := 0; column < l.valueDim; column += panel {
+		rows(unsafe.Add(b.v, (column*blockKeys+j*panel)*size), min(n, blockKeys-j)*panel*size)
+	}
+	if a.format == Int8 {
+		rows(unsafe.Pointer(offset(b.kScale, j)), 4)
+		rows(unsafe.Pointer(offset(b.vScale, j)), 4)
 	}
 }
 

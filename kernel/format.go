@@ -45,55 +45,50 @@ func formatOf[T Element]() Format {
 
 // widen converts n numbers of format f to float32, exactly.
 func (f Format) widen(level isa.Level, dst *float32, src unsafe.Pointer, n int) {
-	for n > 0 {
-		some := min(n, chunk)
+	for i := 0; i < n; i += chunk {
+		to, from, some := offset(dst, i), unsafe.Add(src, i*f.size()), min(n-i, chunk)
 		switch f {
 		case Float32:
-			copy(unsafe.Slice(dst, some), unsafe.Slice((*float32)(src), some))
+			copy(unsafe.Slice(to, some), unsafe.Slice((*float32)(from), some))
 		case BFloat16:
-			asm.WidenBF16(level, dst, (*uint16)(src), some)
+			asm.WidenBF16(level, to, (*uint16)(from), some)
 		case Float16:
-			asm.WidenF16(level, dst, (*uint16)(src), some)
+			asm.WidenF16(level, to, (*uint16)(from), some)
 		case Int8:
-			asm.WidenInt8(level, dst, (*int8)(src), some)
+			asm.WidenInt8(level, to, (*int8)(from), some)
 		}
-		dst, src = offset(dst, some), unsafe.Add(src, some*f.size())
-		n -= some
 	}
 }
 
 // narrow converts n float32 to format f: to the nearest 16-bit number; for int8, integers that are
 // within a byte, n being a multiple of 16.
 func (f Format) narrow(level isa.Level, dst unsafe.Pointer, src *float32, n int) {
-	for n > 0 {
-		some := min(n, chunk)
+	for i := 0; i < n; i += chunk {
+		to, from, some := unsafe.Add(dst, i*f.size()), offset(src, i), min(n-i, chunk)
 		switch f {
 		case Float32:
-			copy(unsafe.Slice((*float32)(dst), some), unsafe.Slice(src, some))
+			copy(unsafe.Slice((*float32)(to), some), unsafe.Slice(from, some))
 		case BFloat16:
-			asm.NarrowBF16(level, (*uint16)(dst), src, some)
+			asm.NarrowBF16(level, (*uint16)(to), from, some)
 		case Float16:
-			asm.NarrowF16(level, (*uint16)(dst), src, some)
+			asm.NarrowF16(level, (*uint16)(to), from, some)
 		case Int8:
-			asm.NarrowInt8(level, (*int8)(dst), src, some)
+			asm.NarrowInt8(level, (*int8)(to), from, some)
 		}
-		dst, src = unsafe.Add(dst, some*f.size()), offset(src, some)
-		n -= some
 	}
 }
 
 // widenRows converts rows of a tensor of 16-bit numbers to float32. Rows of dst are written up to the
 // next multiple of 16.
 func widenRows(level isa.Level, f Format, dst *float32, dstStride int, src unsafe.Pointer, srcStride, rows, cols int) {
-	for rows > 0 {
-		n := min(rows, max(chunk/cols, 1))
+	most := max(chunk/cols, 1)
+	for r := 0; r < rows; r += most {
+		to, from, n := offset(dst, r*dstStride), unsafe.Add(src, f.size()*r*srcStride), min(rows-r, most)
 		if f == BFloat16 {
-			asm.WidenRowsBF16(level, dst, dstStride, (*uint16)(src), srcStride, n, cols)
+			asm.WidenRowsBF16(level, to, dstStride, (*uint16)(from), srcStride, n, cols)
 		} else {
-			asm.WidenRowsF16(level, dst, dstStride, (*uint16)(src), srcStride, n, cols)
+			asm.WidenRowsF16(level, to, dstStride, (*uint16)(from), srcStride, n, cols)
 		}
-		dst, src = offset(dst, n*dstStride), unsafe.Add(src, f.size()*n*srcStride)
-		rows -= n
 	}
 }
 

@@ -191,16 +191,28 @@ func (p *Pool) release(back []*page) {
 
 // take returns a page of which there must be one. The mutex is held.
 func (p *Pool) take() *page {
-	if n := len(p.free); n > 0 {
-		g := p.free[n-1]
-		p.free = p.free[:n-1]
-		g.refs = 1
-		return g
+	if len(p.free) == 0 {
+		p.allocate()
 	}
-	p.pages++
-	return &page{
-		memory: grow(nil, (p.layout.bytes+3)/4),
-		finite: make([]bool, p.config.KVHeads*p.layout.blocks),
-		refs:   1,
+	n := len(p.free) - 1
+	g := p.free[n]
+	p.free = p.free[:n]
+	g.refs = 1
+	return g
+}
+
+// slabBytes is the most memory that is allocated at once, unless a page is larger.
+const slabBytes = 32 << 20
+
+// allocate adds free pages: as many as there are, so that their memory soon lies in large pieces, and
+// few where few are needed.
+func (p *Pool) allocate() {
+	n := min(max(p.pages, 1), max(slabBytes/p.layout.bytes, 1), p.most-p.pages)
+	words, blocks := roundUp(p.layout.bytes, 64)/4, p.config.KVHeads*p.layout.blocks
+	memory, finite := grow(nil, n*words), make([]bool, n*blocks)
+	hugePages(memory)
+	for i := range n {
+		p.free = append(p.free, &page{memory: memory[i*words:][:words], finite: finite[i*blocks:][:blocks]})
 	}
+	p.pages += n
 }
