@@ -2779,6 +2779,7 @@ end_6:
 	MOVQ panelStride+48(FP), R12 // panelStride
 	SHLQ $0x01, R12 // panelStride <<= 1
 	MOVQ SI, R12 // rows of b
+	MOVQ SI, R13 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_8 // depth < 4
 
@@ -2853,6 +2854,9 @@ depth_7:
 	ADDQ         DI, R12 // b0 += pitch
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
+	PREFETCHT0   12288(R13) // prefetch ahead[3072]
+	PREFETCHT0   12352(R13) // prefetch ahead[3088]
+	ADDQ         $+128, R13 // ahead += 128
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_7 // depth >= 4
@@ -2960,6 +2964,7 @@ end_12:
 	MOVQ panelStride+48(FP), R12 // panelStride
 	SHLQ $0x01, R12 // panelStride <<= 1
 	MOVQ SI, R12 // rows of b
+	MOVQ SI, R13 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_14 // depth < 4
 
@@ -3034,6 +3039,9 @@ depth_13:
 	ADDQ         DI, R12 // b0 += pitch
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
+	PREFETCHT0   12288(R13) // prefetch ahead[3072]
+	PREFETCHT0   12352(R13) // prefetch ahead[3088]
+	ADDQ         $+128, R13 // ahead += 128
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_13 // depth >= 4
@@ -3150,13 +3158,14 @@ end_19:
 	ADDQ R8, R10 // rows of a
 	MOVQ panelStride+48(FP), R11 // panelStride
 	SHLQ $0x01, R11 // panelStride <<= 1
+	MOVQ SI, R11 // rows of b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_21 // depth < 4
 
 depth_20:
-	VPMOVZXWD    (SI), Y8 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R11), Y8 // B[0][0] = bfloat16 of b[0][0]
 	VPSLLD       $0x10, Y8, Y8 // B[0][0] = bfloat16 of b[0][0]
-	VPMOVZXWD    16(SI), Y9 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    16(R11), Y9 // B[0][0] = bfloat16 of b[0][0]
 	VPSLLD       $0x10, Y9, Y9 // B[0][0] = bfloat16 of b[0][0]
 	VBROADCASTSS (R9), Y10 // a[0][0] = a[0][0]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
@@ -3170,10 +3179,10 @@ depth_20:
 	VBROADCASTSS (R10), Y10 // a[3][0] = a[3][0]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
-	VPMOVZXWD    (SI), Y8 // B[1][0] = bfloat16 of b[0][0]
+	ADDQ         BX, R11 // b0 += pitch
+	VPMOVZXWD    (R11), Y8 // B[1][0] = bfloat16 of b[0][0]
 	VPSLLD       $0x10, Y8, Y8 // B[1][0] = bfloat16 of b[0][0]
-	VPMOVZXWD    16(SI), Y9 // B[1][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    16(R11), Y9 // B[1][0] = bfloat16 of b[0][0]
 	VPSLLD       $0x10, Y9, Y9 // B[1][0] = bfloat16 of b[0][0]
 	VBROADCASTSS 4(R9), Y10 // a[0][1] = a[0][1]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
@@ -3187,10 +3196,10 @@ depth_20:
 	VBROADCASTSS 4(R10), Y10 // a[3][1] = a[3][1]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][1] * B[1][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
-	VPMOVZXWD    (SI), Y8 // B[2][0] = bfloat16 of b[0][0]
+	ADDQ         BX, R11 // b0 += pitch
+	VPMOVZXWD    (R11), Y8 // B[2][0] = bfloat16 of b[0][0]
 	VPSLLD       $0x10, Y8, Y8 // B[2][0] = bfloat16 of b[0][0]
-	VPMOVZXWD    16(SI), Y9 // B[2][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    16(R11), Y9 // B[2][0] = bfloat16 of b[0][0]
 	VPSLLD       $0x10, Y9, Y9 // B[2][0] = bfloat16 of b[0][0]
 	VBROADCASTSS 8(R9), Y10 // a[0][2] = a[0][2]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
@@ -3204,10 +3213,10 @@ depth_20:
 	VBROADCASTSS 8(R10), Y10 // a[3][2] = a[3][2]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][2] * B[2][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
-	VPMOVZXWD    (SI), Y8 // B[3][0] = bfloat16 of b[0][0]
+	ADDQ         BX, R11 // b0 += pitch
+	VPMOVZXWD    (R11), Y8 // B[3][0] = bfloat16 of b[0][0]
 	VPSLLD       $0x10, Y8, Y8 // B[3][0] = bfloat16 of b[0][0]
-	VPMOVZXWD    16(SI), Y9 // B[3][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    16(R11), Y9 // B[3][0] = bfloat16 of b[0][0]
 	VPSLLD       $0x10, Y9, Y9 // B[3][0] = bfloat16 of b[0][0]
 	VBROADCASTSS 12(R9), Y10 // a[0][3] = a[0][3]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
@@ -3221,9 +3230,12 @@ depth_20:
 	VBROADCASTSS 12(R10), Y10 // a[3][3] = a[3][3]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][3] * B[3][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
+	ADDQ         BX, R11 // b0 += pitch
 	ADDQ         $+16, R9 // a0 += 16
 	ADDQ         $+16, R10 // a3 += 16
+	PREFETCHT0   12288(SI) // prefetch ahead[3072]
+	PREFETCHT0   12352(SI) // prefetch ahead[3088]
+	ADDQ         $+128, SI // ahead += 128
 	SUBQ         $+4, DI // depth += -4
 	CMPQ         DI, $+4 // depth >= 4
 	JGE          depth_20 // depth >= 4
@@ -3233,9 +3245,9 @@ depth_end_21:
 	JLT  depth_end_23 // depth < 1
 
 depth_22:
-	VPMOVZXWD    (SI), Y8 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R11), Y8 // B[0][0] = bfloat16 of b[0][0]
 	VPSLLD       $0x10, Y8, Y8 // B[0][0] = bfloat16 of b[0][0]
-	VPMOVZXWD    16(SI), Y9 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    16(R11), Y9 // B[0][0] = bfloat16 of b[0][0]
 	VPSLLD       $0x10, Y9, Y9 // B[0][0] = bfloat16 of b[0][0]
 	VBROADCASTSS (R9), Y10 // a[0][0] = a[0][0]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
@@ -3249,7 +3261,7 @@ depth_22:
 	VBROADCASTSS (R10), Y10 // a[3][0] = a[3][0]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
+	ADDQ         BX, R11 // b0 += pitch
 	ADDQ         $+4, R9 // a0 += 4
 	ADDQ         $+4, R10 // a3 += 4
 	SUBQ         $+1, DI // depth += -1
@@ -3352,6 +3364,7 @@ end_29:
 	MOVQ panelStride+48(FP), R11 // panelStride
 	SHLQ $0x01, R11 // panelStride <<= 1
 	MOVQ SI, R11 // rows of b
+	MOVQ SI, R12 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_31 // depth < 4
 
@@ -3413,6 +3426,9 @@ depth_30:
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
 	ADDQ         DI, R11 // b0 += pitch
 	ADDQ         $+16, R10 // a0 += 16
+	PREFETCHT0   12288(R12) // prefetch ahead[3072]
+	PREFETCHT0   12352(R12) // prefetch ahead[3088]
+	ADDQ         $+128, R12 // ahead += 128
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_30 // depth >= 4
@@ -3501,6 +3517,7 @@ end_35:
 	MOVQ panelStride+48(FP), R11 // panelStride
 	SHLQ $0x01, R11 // panelStride <<= 1
 	MOVQ SI, R11 // rows of b
+	MOVQ SI, R12 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_37 // depth < 4
 
@@ -3562,6 +3579,9 @@ depth_36:
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
 	ADDQ         DI, R11 // b0 += pitch
 	ADDQ         $+16, R10 // a0 += 16
+	PREFETCHT0   12288(R12) // prefetch ahead[3072]
+	PREFETCHT0   12352(R12) // prefetch ahead[3088]
+	ADDQ         $+128, R12 // ahead += 128
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_36 // depth >= 4
@@ -3659,13 +3679,14 @@ end_42:
 	MOVQ CX, R9 // rows of a
 	MOVQ panelStride+48(FP), R10 // panelStride
 	SHLQ $0x01, R10 // panelStride <<= 1
+	MOVQ SI, R10 // rows of b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_44 // depth < 4
 
 depth_43:
-	VPMOVZXWD    (SI), Y6 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R10), Y6 // B[0][0] = bfloat16 of b[0][0]
 	VPSLLD       $0x10, Y6, Y6 // B[0][0] = bfloat16 of b[0][0]
-	VPMOVZXWD    16(SI), Y7 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    16(R10), Y7 // B[0][0] = bfloat16 of b[0][0]
 	VPSLLD       $0x10, Y7, Y7 // B[0][0] = bfloat16 of b[0][0]
 	VBROADCASTSS (R9), Y8 // a[0][0] = a[0][0]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
@@ -3676,10 +3697,10 @@ depth_43:
 	VBROADCASTSS (R9)(R8*2), Y8 // a[2][0] = a[2][0]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
-	VPMOVZXWD    (SI), Y6 // B[1][0] = bfloat16 of b[0][0]
+	ADDQ         BX, R10 // b0 += pitch
+	VPMOVZXWD    (R10), Y6 // B[1][0] = bfloat16 of b[0][0]
 	VPSLLD       $0x10, Y6, Y6 // B[1][0] = bfloat16 of b[0][0]
-	VPMOVZXWD    16(SI), Y7 // B[1][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    16(R10), Y7 // B[1][0] = bfloat16 of b[0][0]
 	VPSLLD       $0x10, Y7, Y7 // B[1][0] = bfloat16 of b[0][0]
 	VBROADCASTSS 4(R9), Y8 // a[0][1] = a[0][1]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
@@ -3690,10 +3711,10 @@ depth_43:
 	VBROADCASTSS 4(R9)(R8*2), Y8 // a[2][1] = a[2][1]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
-	VPMOVZXWD    (SI), Y6 // B[2][0] = bfloat16 of b[0][0]
+	ADDQ         BX, R10 // b0 += pitch
+	VPMOVZXWD    (R10), Y6 // B[2][0] = bfloat16 of b[0][0]
 	VPSLLD       $0x10, Y6, Y6 // B[2][0] = bfloat16 of b[0][0]
-	VPMOVZXWD    16(SI), Y7 // B[2][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    16(R10), Y7 // B[2][0] = bfloat16 of b[0][0]
 	VPSLLD       $0x10, Y7, Y7 // B[2][0] = bfloat16 of b[0][0]
 	VBROADCASTSS 8(R9), Y8 // a[0][2] = a[0][2]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
@@ -3704,10 +3725,10 @@ depth_43:
 	VBROADCASTSS 8(R9)(R8*2), Y8 // a[2][2] = a[2][2]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
-	VPMOVZXWD    (SI), Y6 // B[3][0] = bfloat16 of b[0][0]
+	ADDQ         BX, R10 // b0 += pitch
+	VPMOVZXWD    (R10), Y6 // B[3][0] = bfloat16 of b[0][0]
 	VPSLLD       $0x10, Y6, Y6 // B[3][0] = bfloat16 of b[0][0]
-	VPMOVZXWD    16(SI), Y7 // B[3][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    16(R10), Y7 // B[3][0] = bfloat16 of b[0][0]
 	VPSLLD       $0x10, Y7, Y7 // B[3][0] = bfloat16 of b[0][0]
 	VBROADCASTSS 12(R9), Y8 // a[0][3] = a[0][3]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
@@ -3718,8 +3739,11 @@ depth_43:
 	VBROADCASTSS 12(R9)(R8*2), Y8 // a[2][3] = a[2][3]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
+	ADDQ         BX, R10 // b0 += pitch
 	ADDQ         $+16, R9 // a0 += 16
+	PREFETCHT0   12288(SI) // prefetch ahead[3072]
+	PREFETCHT0   12352(SI) // prefetch ahead[3088]
+	ADDQ         $+128, SI // ahead += 128
 	SUBQ         $+4, DI // depth += -4
 	CMPQ         DI, $+4 // depth >= 4
 	JGE          depth_43 // depth >= 4
@@ -3729,9 +3753,9 @@ depth_end_44:
 	JLT  depth_end_46 // depth < 1
 
 depth_45:
-	VPMOVZXWD    (SI), Y6 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R10), Y6 // B[0][0] = bfloat16 of b[0][0]
 	VPSLLD       $0x10, Y6, Y6 // B[0][0] = bfloat16 of b[0][0]
-	VPMOVZXWD    16(SI), Y7 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    16(R10), Y7 // B[0][0] = bfloat16 of b[0][0]
 	VPSLLD       $0x10, Y7, Y7 // B[0][0] = bfloat16 of b[0][0]
 	VBROADCASTSS (R9), Y8 // a[0][0] = a[0][0]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
@@ -3742,7 +3766,7 @@ depth_45:
 	VBROADCASTSS (R9)(R8*2), Y8 // a[2][0] = a[2][0]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
+	ADDQ         BX, R10 // b0 += pitch
 	ADDQ         $+4, R9 // a0 += 4
 	SUBQ         $+1, DI // depth += -1
 	CMPQ         DI, $+1 // depth >= 1
@@ -4475,6 +4499,7 @@ end_6:
 	MOVQ panelStride+48(FP), R12 // panelStride
 	SHLQ $0x01, R12 // panelStride <<= 1
 	MOVQ SI, R12 // rows of b
+	MOVQ SI, R13 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_8 // depth < 4
 
@@ -4541,6 +4566,9 @@ depth_7:
 	ADDQ         DI, R12 // b0 += pitch
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
+	PREFETCHT0   12288(R13) // prefetch ahead[3072]
+	PREFETCHT0   12352(R13) // prefetch ahead[3088]
+	ADDQ         $+128, R13 // ahead += 128
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_7 // depth >= 4
@@ -4646,6 +4674,7 @@ end_12:
 	MOVQ panelStride+48(FP), R12 // panelStride
 	SHLQ $0x01, R12 // panelStride <<= 1
 	MOVQ SI, R12 // rows of b
+	MOVQ SI, R13 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_14 // depth < 4
 
@@ -4712,6 +4741,9 @@ depth_13:
 	ADDQ         DI, R12 // b0 += pitch
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
+	PREFETCHT0   12288(R13) // prefetch ahead[3072]
+	PREFETCHT0   12352(R13) // prefetch ahead[3088]
+	ADDQ         $+128, R13 // ahead += 128
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_13 // depth >= 4
@@ -4826,12 +4858,13 @@ end_19:
 	ADDQ R8, R10 // rows of a
 	MOVQ panelStride+48(FP), R11 // panelStride
 	SHLQ $0x01, R11 // panelStride <<= 1
+	MOVQ SI, R11 // rows of b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_21 // depth < 4
 
 depth_20:
-	VCVTPH2PS    (SI), Y8 // B[0][0] = float16 of b[0][0]
-	VCVTPH2PS    16(SI), Y9 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    (R11), Y8 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    16(R11), Y9 // B[0][0] = float16 of b[0][0]
 	VBROADCASTSS (R9), Y10 // a[0][0] = a[0][0]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -4844,9 +4877,9 @@ depth_20:
 	VBROADCASTSS (R10), Y10 // a[3][0] = a[3][0]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
-	VCVTPH2PS    (SI), Y8 // B[1][0] = float16 of b[0][0]
-	VCVTPH2PS    16(SI), Y9 // B[1][0] = float16 of b[0][0]
+	ADDQ         BX, R11 // b0 += pitch
+	VCVTPH2PS    (R11), Y8 // B[1][0] = float16 of b[0][0]
+	VCVTPH2PS    16(R11), Y9 // B[1][0] = float16 of b[0][0]
 	VBROADCASTSS 4(R9), Y10 // a[0][1] = a[0][1]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
@@ -4859,9 +4892,9 @@ depth_20:
 	VBROADCASTSS 4(R10), Y10 // a[3][1] = a[3][1]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][1] * B[1][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
-	VCVTPH2PS    (SI), Y8 // B[2][0] = float16 of b[0][0]
-	VCVTPH2PS    16(SI), Y9 // B[2][0] = float16 of b[0][0]
+	ADDQ         BX, R11 // b0 += pitch
+	VCVTPH2PS    (R11), Y8 // B[2][0] = float16 of b[0][0]
+	VCVTPH2PS    16(R11), Y9 // B[2][0] = float16 of b[0][0]
 	VBROADCASTSS 8(R9), Y10 // a[0][2] = a[0][2]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
@@ -4874,9 +4907,9 @@ depth_20:
 	VBROADCASTSS 8(R10), Y10 // a[3][2] = a[3][2]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][2] * B[2][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
-	VCVTPH2PS    (SI), Y8 // B[3][0] = float16 of b[0][0]
-	VCVTPH2PS    16(SI), Y9 // B[3][0] = float16 of b[0][0]
+	ADDQ         BX, R11 // b0 += pitch
+	VCVTPH2PS    (R11), Y8 // B[3][0] = float16 of b[0][0]
+	VCVTPH2PS    16(R11), Y9 // B[3][0] = float16 of b[0][0]
 	VBROADCASTSS 12(R9), Y10 // a[0][3] = a[0][3]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
@@ -4889,9 +4922,12 @@ depth_20:
 	VBROADCASTSS 12(R10), Y10 // a[3][3] = a[3][3]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][3] * B[3][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
+	ADDQ         BX, R11 // b0 += pitch
 	ADDQ         $+16, R9 // a0 += 16
 	ADDQ         $+16, R10 // a3 += 16
+	PREFETCHT0   12288(SI) // prefetch ahead[3072]
+	PREFETCHT0   12352(SI) // prefetch ahead[3088]
+	ADDQ         $+128, SI // ahead += 128
 	SUBQ         $+4, DI // depth += -4
 	CMPQ         DI, $+4 // depth >= 4
 	JGE          depth_20 // depth >= 4
@@ -4901,8 +4937,8 @@ depth_end_21:
 	JLT  depth_end_23 // depth < 1
 
 depth_22:
-	VCVTPH2PS    (SI), Y8 // B[0][0] = float16 of b[0][0]
-	VCVTPH2PS    16(SI), Y9 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    (R11), Y8 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    16(R11), Y9 // B[0][0] = float16 of b[0][0]
 	VBROADCASTSS (R9), Y10 // a[0][0] = a[0][0]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -4915,7 +4951,7 @@ depth_22:
 	VBROADCASTSS (R10), Y10 // a[3][0] = a[3][0]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
+	ADDQ         BX, R11 // b0 += pitch
 	ADDQ         $+4, R9 // a0 += 4
 	ADDQ         $+4, R10 // a3 += 4
 	SUBQ         $+1, DI // depth += -1
@@ -5018,6 +5054,7 @@ end_29:
 	MOVQ panelStride+48(FP), R11 // panelStride
 	SHLQ $0x01, R11 // panelStride <<= 1
 	MOVQ SI, R11 // rows of b
+	MOVQ SI, R12 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_31 // depth < 4
 
@@ -5071,6 +5108,9 @@ depth_30:
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
 	ADDQ         DI, R11 // b0 += pitch
 	ADDQ         $+16, R10 // a0 += 16
+	PREFETCHT0   12288(R12) // prefetch ahead[3072]
+	PREFETCHT0   12352(R12) // prefetch ahead[3088]
+	ADDQ         $+128, R12 // ahead += 128
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_30 // depth >= 4
@@ -5157,6 +5197,7 @@ end_35:
 	MOVQ panelStride+48(FP), R11 // panelStride
 	SHLQ $0x01, R11 // panelStride <<= 1
 	MOVQ SI, R11 // rows of b
+	MOVQ SI, R12 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_37 // depth < 4
 
@@ -5210,6 +5251,9 @@ depth_36:
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
 	ADDQ         DI, R11 // b0 += pitch
 	ADDQ         $+16, R10 // a0 += 16
+	PREFETCHT0   12288(R12) // prefetch ahead[3072]
+	PREFETCHT0   12352(R12) // prefetch ahead[3088]
+	ADDQ         $+128, R12 // ahead += 128
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_36 // depth >= 4
@@ -5305,12 +5349,13 @@ end_42:
 	MOVQ CX, R9 // rows of a
 	MOVQ panelStride+48(FP), R10 // panelStride
 	SHLQ $0x01, R10 // panelStride <<= 1
+	MOVQ SI, R10 // rows of b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_44 // depth < 4
 
 depth_43:
-	VCVTPH2PS    (SI), Y6 // B[0][0] = float16 of b[0][0]
-	VCVTPH2PS    16(SI), Y7 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    (R10), Y6 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    16(R10), Y7 // B[0][0] = float16 of b[0][0]
 	VBROADCASTSS (R9), Y8 // a[0][0] = a[0][0]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -5320,9 +5365,9 @@ depth_43:
 	VBROADCASTSS (R9)(R8*2), Y8 // a[2][0] = a[2][0]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
-	VCVTPH2PS    (SI), Y6 // B[1][0] = float16 of b[0][0]
-	VCVTPH2PS    16(SI), Y7 // B[1][0] = float16 of b[0][0]
+	ADDQ         BX, R10 // b0 += pitch
+	VCVTPH2PS    (R10), Y6 // B[1][0] = float16 of b[0][0]
+	VCVTPH2PS    16(R10), Y7 // B[1][0] = float16 of b[0][0]
 	VBROADCASTSS 4(R9), Y8 // a[0][1] = a[0][1]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
@@ -5332,9 +5377,9 @@ depth_43:
 	VBROADCASTSS 4(R9)(R8*2), Y8 // a[2][1] = a[2][1]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
-	VCVTPH2PS    (SI), Y6 // B[2][0] = float16 of b[0][0]
-	VCVTPH2PS    16(SI), Y7 // B[2][0] = float16 of b[0][0]
+	ADDQ         BX, R10 // b0 += pitch
+	VCVTPH2PS    (R10), Y6 // B[2][0] = float16 of b[0][0]
+	VCVTPH2PS    16(R10), Y7 // B[2][0] = float16 of b[0][0]
 	VBROADCASTSS 8(R9), Y8 // a[0][2] = a[0][2]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
@@ -5344,9 +5389,9 @@ depth_43:
 	VBROADCASTSS 8(R9)(R8*2), Y8 // a[2][2] = a[2][2]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
-	VCVTPH2PS    (SI), Y6 // B[3][0] = float16 of b[0][0]
-	VCVTPH2PS    16(SI), Y7 // B[3][0] = float16 of b[0][0]
+	ADDQ         BX, R10 // b0 += pitch
+	VCVTPH2PS    (R10), Y6 // B[3][0] = float16 of b[0][0]
+	VCVTPH2PS    16(R10), Y7 // B[3][0] = float16 of b[0][0]
 	VBROADCASTSS 12(R9), Y8 // a[0][3] = a[0][3]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
@@ -5356,8 +5401,11 @@ depth_43:
 	VBROADCASTSS 12(R9)(R8*2), Y8 // a[2][3] = a[2][3]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
+	ADDQ         BX, R10 // b0 += pitch
 	ADDQ         $+16, R9 // a0 += 16
+	PREFETCHT0   12288(SI) // prefetch ahead[3072]
+	PREFETCHT0   12352(SI) // prefetch ahead[3088]
+	ADDQ         $+128, SI // ahead += 128
 	SUBQ         $+4, DI // depth += -4
 	CMPQ         DI, $+4 // depth >= 4
 	JGE          depth_43 // depth >= 4
@@ -5367,8 +5415,8 @@ depth_end_44:
 	JLT  depth_end_46 // depth < 1
 
 depth_45:
-	VCVTPH2PS    (SI), Y6 // B[0][0] = float16 of b[0][0]
-	VCVTPH2PS    16(SI), Y7 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    (R10), Y6 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    16(R10), Y7 // B[0][0] = float16 of b[0][0]
 	VBROADCASTSS (R9), Y8 // a[0][0] = a[0][0]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -5378,7 +5426,7 @@ depth_45:
 	VBROADCASTSS (R9)(R8*2), Y8 // a[2][0] = a[2][0]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
+	ADDQ         BX, R10 // b0 += pitch
 	ADDQ         $+4, R9 // a0 += 4
 	SUBQ         $+1, DI // depth += -1
 	CMPQ         DI, $+1 // depth >= 1
@@ -6049,6 +6097,7 @@ end_6:
 	ADDQ R9, R11 // rows of a
 	MOVQ panelStride+48(FP), R12 // panelStride
 	MOVQ SI, R12 // rows of b
+	MOVQ SI, R13 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_8 // depth < 4
 
@@ -6123,6 +6172,8 @@ depth_7:
 	ADDQ         DI, R12 // b0 += pitch
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
+	PREFETCHT0   12288(R13) // prefetch ahead[3072]
+	ADDQ         $+64, R13 // ahead += 64
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_7 // depth >= 4
@@ -6228,6 +6279,7 @@ end_12:
 	ADDQ R9, R11 // rows of a
 	MOVQ panelStride+48(FP), R12 // panelStride
 	MOVQ SI, R12 // rows of b
+	MOVQ SI, R13 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_14 // depth < 4
 
@@ -6302,6 +6354,8 @@ depth_13:
 	ADDQ         DI, R12 // b0 += pitch
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
+	PREFETCHT0   12288(R13) // prefetch ahead[3072]
+	ADDQ         $+64, R13 // ahead += 64
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_13 // depth >= 4
@@ -6415,13 +6469,14 @@ end_19:
 	LEAQ (R9)(R8*2), R10 // rows of a
 	ADDQ R8, R10 // rows of a
 	MOVQ panelStride+48(FP), R11 // panelStride
+	MOVQ SI, R11 // rows of b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_21 // depth < 4
 
 depth_20:
-	VPMOVSXBD    (SI), Y8 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    (R11), Y8 // B[0][0] = int8 of b[0][0]
 	VCVTDQ2PS    Y8, Y8 // B[0][0] = int8 of b[0][0]
-	VPMOVSXBD    8(SI), Y9 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R11), Y9 // B[0][0] = int8 of b[0][0]
 	VCVTDQ2PS    Y9, Y9 // B[0][0] = int8 of b[0][0]
 	VBROADCASTSS (R9), Y10 // a[0][0] = a[0][0]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
@@ -6435,10 +6490,10 @@ depth_20:
 	VBROADCASTSS (R10), Y10 // a[3][0] = a[3][0]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
-	VPMOVSXBD    (SI), Y8 // B[1][0] = int8 of b[0][0]
+	ADDQ         BX, R11 // b0 += pitch
+	VPMOVSXBD    (R11), Y8 // B[1][0] = int8 of b[0][0]
 	VCVTDQ2PS    Y8, Y8 // B[1][0] = int8 of b[0][0]
-	VPMOVSXBD    8(SI), Y9 // B[1][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R11), Y9 // B[1][0] = int8 of b[0][0]
 	VCVTDQ2PS    Y9, Y9 // B[1][0] = int8 of b[0][0]
 	VBROADCASTSS 4(R9), Y10 // a[0][1] = a[0][1]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
@@ -6452,10 +6507,10 @@ depth_20:
 	VBROADCASTSS 4(R10), Y10 // a[3][1] = a[3][1]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][1] * B[1][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
-	VPMOVSXBD    (SI), Y8 // B[2][0] = int8 of b[0][0]
+	ADDQ         BX, R11 // b0 += pitch
+	VPMOVSXBD    (R11), Y8 // B[2][0] = int8 of b[0][0]
 	VCVTDQ2PS    Y8, Y8 // B[2][0] = int8 of b[0][0]
-	VPMOVSXBD    8(SI), Y9 // B[2][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R11), Y9 // B[2][0] = int8 of b[0][0]
 	VCVTDQ2PS    Y9, Y9 // B[2][0] = int8 of b[0][0]
 	VBROADCASTSS 8(R9), Y10 // a[0][2] = a[0][2]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
@@ -6469,10 +6524,10 @@ depth_20:
 	VBROADCASTSS 8(R10), Y10 // a[3][2] = a[3][2]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][2] * B[2][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
-	VPMOVSXBD    (SI), Y8 // B[3][0] = int8 of b[0][0]
+	ADDQ         BX, R11 // b0 += pitch
+	VPMOVSXBD    (R11), Y8 // B[3][0] = int8 of b[0][0]
 	VCVTDQ2PS    Y8, Y8 // B[3][0] = int8 of b[0][0]
-	VPMOVSXBD    8(SI), Y9 // B[3][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R11), Y9 // B[3][0] = int8 of b[0][0]
 	VCVTDQ2PS    Y9, Y9 // B[3][0] = int8 of b[0][0]
 	VBROADCASTSS 12(R9), Y10 // a[0][3] = a[0][3]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
@@ -6486,9 +6541,11 @@ depth_20:
 	VBROADCASTSS 12(R10), Y10 // a[3][3] = a[3][3]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][3] * B[3][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
+	ADDQ         BX, R11 // b0 += pitch
 	ADDQ         $+16, R9 // a0 += 16
 	ADDQ         $+16, R10 // a3 += 16
+	PREFETCHT0   12288(SI) // prefetch ahead[3072]
+	ADDQ         $+64, SI // ahead += 64
 	SUBQ         $+4, DI // depth += -4
 	CMPQ         DI, $+4 // depth >= 4
 	JGE          depth_20 // depth >= 4
@@ -6498,9 +6555,9 @@ depth_end_21:
 	JLT  depth_end_23 // depth < 1
 
 depth_22:
-	VPMOVSXBD    (SI), Y8 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    (R11), Y8 // B[0][0] = int8 of b[0][0]
 	VCVTDQ2PS    Y8, Y8 // B[0][0] = int8 of b[0][0]
-	VPMOVSXBD    8(SI), Y9 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R11), Y9 // B[0][0] = int8 of b[0][0]
 	VCVTDQ2PS    Y9, Y9 // B[0][0] = int8 of b[0][0]
 	VBROADCASTSS (R9), Y10 // a[0][0] = a[0][0]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
@@ -6514,7 +6571,7 @@ depth_22:
 	VBROADCASTSS (R10), Y10 // a[3][0] = a[3][0]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
+	ADDQ         BX, R11 // b0 += pitch
 	ADDQ         $+4, R9 // a0 += 4
 	ADDQ         $+4, R10 // a3 += 4
 	SUBQ         $+1, DI // depth += -1
@@ -6615,6 +6672,7 @@ end_29:
 	MOVQ CX, R10 // rows of a
 	MOVQ panelStride+48(FP), R11 // panelStride
 	MOVQ SI, R11 // rows of b
+	MOVQ SI, R12 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_31 // depth < 4
 
@@ -6676,6 +6734,8 @@ depth_30:
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
 	ADDQ         DI, R11 // b0 += pitch
 	ADDQ         $+16, R10 // a0 += 16
+	PREFETCHT0   12288(R12) // prefetch ahead[3072]
+	ADDQ         $+64, R12 // ahead += 64
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_30 // depth >= 4
@@ -6762,6 +6822,7 @@ end_35:
 	MOVQ CX, R10 // rows of a
 	MOVQ panelStride+48(FP), R11 // panelStride
 	MOVQ SI, R11 // rows of b
+	MOVQ SI, R12 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_37 // depth < 4
 
@@ -6823,6 +6884,8 @@ depth_36:
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
 	ADDQ         DI, R11 // b0 += pitch
 	ADDQ         $+16, R10 // a0 += 16
+	PREFETCHT0   12288(R12) // prefetch ahead[3072]
+	ADDQ         $+64, R12 // ahead += 64
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_36 // depth >= 4
@@ -6917,13 +6980,14 @@ end_42:
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R9 // rows of a
 	MOVQ panelStride+48(FP), R10 // panelStride
+	MOVQ SI, R10 // rows of b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_44 // depth < 4
 
 depth_43:
-	VPMOVSXBD    (SI), Y6 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    (R10), Y6 // B[0][0] = int8 of b[0][0]
 	VCVTDQ2PS    Y6, Y6 // B[0][0] = int8 of b[0][0]
-	VPMOVSXBD    8(SI), Y7 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R10), Y7 // B[0][0] = int8 of b[0][0]
 	VCVTDQ2PS    Y7, Y7 // B[0][0] = int8 of b[0][0]
 	VBROADCASTSS (R9), Y8 // a[0][0] = a[0][0]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
@@ -6934,10 +6998,10 @@ depth_43:
 	VBROADCASTSS (R9)(R8*2), Y8 // a[2][0] = a[2][0]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
-	VPMOVSXBD    (SI), Y6 // B[1][0] = int8 of b[0][0]
+	ADDQ         BX, R10 // b0 += pitch
+	VPMOVSXBD    (R10), Y6 // B[1][0] = int8 of b[0][0]
 	VCVTDQ2PS    Y6, Y6 // B[1][0] = int8 of b[0][0]
-	VPMOVSXBD    8(SI), Y7 // B[1][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R10), Y7 // B[1][0] = int8 of b[0][0]
 	VCVTDQ2PS    Y7, Y7 // B[1][0] = int8 of b[0][0]
 	VBROADCASTSS 4(R9), Y8 // a[0][1] = a[0][1]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
@@ -6948,10 +7012,10 @@ depth_43:
 	VBROADCASTSS 4(R9)(R8*2), Y8 // a[2][1] = a[2][1]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
-	VPMOVSXBD    (SI), Y6 // B[2][0] = int8 of b[0][0]
+	ADDQ         BX, R10 // b0 += pitch
+	VPMOVSXBD    (R10), Y6 // B[2][0] = int8 of b[0][0]
 	VCVTDQ2PS    Y6, Y6 // B[2][0] = int8 of b[0][0]
-	VPMOVSXBD    8(SI), Y7 // B[2][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R10), Y7 // B[2][0] = int8 of b[0][0]
 	VCVTDQ2PS    Y7, Y7 // B[2][0] = int8 of b[0][0]
 	VBROADCASTSS 8(R9), Y8 // a[0][2] = a[0][2]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
@@ -6962,10 +7026,10 @@ depth_43:
 	VBROADCASTSS 8(R9)(R8*2), Y8 // a[2][2] = a[2][2]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
-	VPMOVSXBD    (SI), Y6 // B[3][0] = int8 of b[0][0]
+	ADDQ         BX, R10 // b0 += pitch
+	VPMOVSXBD    (R10), Y6 // B[3][0] = int8 of b[0][0]
 	VCVTDQ2PS    Y6, Y6 // B[3][0] = int8 of b[0][0]
-	VPMOVSXBD    8(SI), Y7 // B[3][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R10), Y7 // B[3][0] = int8 of b[0][0]
 	VCVTDQ2PS    Y7, Y7 // B[3][0] = int8 of b[0][0]
 	VBROADCASTSS 12(R9), Y8 // a[0][3] = a[0][3]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
@@ -6976,8 +7040,10 @@ depth_43:
 	VBROADCASTSS 12(R9)(R8*2), Y8 // a[2][3] = a[2][3]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
+	ADDQ         BX, R10 // b0 += pitch
 	ADDQ         $+16, R9 // a0 += 16
+	PREFETCHT0   12288(SI) // prefetch ahead[3072]
+	ADDQ         $+64, SI // ahead += 64
 	SUBQ         $+4, DI // depth += -4
 	CMPQ         DI, $+4 // depth >= 4
 	JGE          depth_43 // depth >= 4
@@ -6987,9 +7053,9 @@ depth_end_44:
 	JLT  depth_end_46 // depth < 1
 
 depth_45:
-	VPMOVSXBD    (SI), Y6 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    (R10), Y6 // B[0][0] = int8 of b[0][0]
 	VCVTDQ2PS    Y6, Y6 // B[0][0] = int8 of b[0][0]
-	VPMOVSXBD    8(SI), Y7 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R10), Y7 // B[0][0] = int8 of b[0][0]
 	VCVTDQ2PS    Y7, Y7 // B[0][0] = int8 of b[0][0]
 	VBROADCASTSS (R9), Y8 // a[0][0] = a[0][0]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
@@ -7000,7 +7066,7 @@ depth_45:
 	VBROADCASTSS (R9)(R8*2), Y8 // a[2][0] = a[2][0]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
+	ADDQ         BX, R10 // b0 += pitch
 	ADDQ         $+4, R9 // a0 += 4
 	SUBQ         $+1, DI // depth += -1
 	CMPQ         DI, $+1 // depth >= 1
@@ -7099,6 +7165,7 @@ end_52:
 	MOVQ CX, R10 // rows of a
 	MOVQ panelStride+48(FP), R11 // panelStride
 	MOVQ SI, R11 // rows of b
+	MOVQ SI, R12 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_54 // depth < 4
 
@@ -7180,6 +7247,9 @@ depth_53:
 	VFMADD231PS  Y9, Y11, Y7 // C[1][1] += A[1][3] * B[3][1], lanes 8..15
 	ADDQ         DI, R11 // b0 += pitch
 	ADDQ         $+16, R10 // a0 += 16
+	PREFETCHT0   12288(R12) // prefetch ahead[3072]
+	PREFETCHT0   12352(R12) // prefetch ahead[3088]
+	ADDQ         $+128, R12 // ahead += 128
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_53 // depth >= 4
@@ -7274,13 +7344,14 @@ end_59:
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R9 // rows of a
 	MOVQ panelStride+48(FP), R10 // panelStride
+	MOVQ SI, R10 // rows of b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_61 // depth < 4
 
 depth_60:
-	VPMOVSXBD    (SI), Y4 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    (R10), Y4 // B[0][0] = int8 of b[0][0]
 	VCVTDQ2PS    Y4, Y4 // B[0][0] = int8 of b[0][0]
-	VPMOVSXBD    8(SI), Y5 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R10), Y5 // B[0][0] = int8 of b[0][0]
 	VCVTDQ2PS    Y5, Y5 // B[0][0] = int8 of b[0][0]
 	VBROADCASTSS (R9), Y6 // a[0][0] = a[0][0]
 	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
@@ -7288,10 +7359,10 @@ depth_60:
 	VBROADCASTSS (R9)(R8*1), Y6 // a[1][0] = a[1][0]
 	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
-	VPMOVSXBD    (SI), Y4 // B[1][0] = int8 of b[0][0]
+	ADDQ         BX, R10 // b0 += pitch
+	VPMOVSXBD    (R10), Y4 // B[1][0] = int8 of b[0][0]
 	VCVTDQ2PS    Y4, Y4 // B[1][0] = int8 of b[0][0]
-	VPMOVSXBD    8(SI), Y5 // B[1][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R10), Y5 // B[1][0] = int8 of b[0][0]
 	VCVTDQ2PS    Y5, Y5 // B[1][0] = int8 of b[0][0]
 	VBROADCASTSS 4(R9), Y6 // a[0][1] = a[0][1]
 	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
@@ -7299,10 +7370,10 @@ depth_60:
 	VBROADCASTSS 4(R9)(R8*1), Y6 // a[1][1] = a[1][1]
 	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][1] * B[1][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
-	VPMOVSXBD    (SI), Y4 // B[2][0] = int8 of b[0][0]
+	ADDQ         BX, R10 // b0 += pitch
+	VPMOVSXBD    (R10), Y4 // B[2][0] = int8 of b[0][0]
 	VCVTDQ2PS    Y4, Y4 // B[2][0] = int8 of b[0][0]
-	VPMOVSXBD    8(SI), Y5 // B[2][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R10), Y5 // B[2][0] = int8 of b[0][0]
 	VCVTDQ2PS    Y5, Y5 // B[2][0] = int8 of b[0][0]
 	VBROADCASTSS 8(R9), Y6 // a[0][2] = a[0][2]
 	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
@@ -7310,10 +7381,10 @@ depth_60:
 	VBROADCASTSS 8(R9)(R8*1), Y6 // a[1][2] = a[1][2]
 	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][2] * B[2][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
-	VPMOVSXBD    (SI), Y4 // B[3][0] = int8 of b[0][0]
+	ADDQ         BX, R10 // b0 += pitch
+	VPMOVSXBD    (R10), Y4 // B[3][0] = int8 of b[0][0]
 	VCVTDQ2PS    Y4, Y4 // B[3][0] = int8 of b[0][0]
-	VPMOVSXBD    8(SI), Y5 // B[3][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R10), Y5 // B[3][0] = int8 of b[0][0]
 	VCVTDQ2PS    Y5, Y5 // B[3][0] = int8 of b[0][0]
 	VBROADCASTSS 12(R9), Y6 // a[0][3] = a[0][3]
 	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
@@ -7321,8 +7392,10 @@ depth_60:
 	VBROADCASTSS 12(R9)(R8*1), Y6 // a[1][3] = a[1][3]
 	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
+	ADDQ         BX, R10 // b0 += pitch
 	ADDQ         $+16, R9 // a0 += 16
+	PREFETCHT0   12288(SI) // prefetch ahead[3072]
+	ADDQ         $+64, SI // ahead += 64
 	SUBQ         $+4, DI // depth += -4
 	CMPQ         DI, $+4 // depth >= 4
 	JGE          depth_60 // depth >= 4
@@ -7332,9 +7405,9 @@ depth_end_61:
 	JLT  depth_end_63 // depth < 1
 
 depth_62:
-	VPMOVSXBD    (SI), Y4 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    (R10), Y4 // B[0][0] = int8 of b[0][0]
 	VCVTDQ2PS    Y4, Y4 // B[0][0] = int8 of b[0][0]
-	VPMOVSXBD    8(SI), Y5 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R10), Y5 // B[0][0] = int8 of b[0][0]
 	VCVTDQ2PS    Y5, Y5 // B[0][0] = int8 of b[0][0]
 	VBROADCASTSS (R9), Y6 // a[0][0] = a[0][0]
 	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
@@ -7342,7 +7415,7 @@ depth_62:
 	VBROADCASTSS (R9)(R8*1), Y6 // a[1][0] = a[1][0]
 	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
+	ADDQ         BX, R10 // b0 += pitch
 	ADDQ         $+4, R9 // a0 += 4
 	SUBQ         $+1, DI // depth += -1
 	CMPQ         DI, $+1 // depth >= 1
@@ -7424,6 +7497,7 @@ end_69:
 	MOVQ CX, R9 // rows of a
 	MOVQ panelStride+48(FP), R10 // panelStride
 	MOVQ SI, R10 // rows of b
+	MOVQ SI, R11 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_71 // depth < 4
 
@@ -7485,6 +7559,9 @@ depth_70:
 	VFMADD231PS  Y4, Y6, Y3 // C[0][1] += A[0][3] * B[3][1], lanes 8..15
 	ADDQ         DI, R10 // b0 += pitch
 	ADDQ         $+16, R9 // a0 += 16
+	PREFETCHT0   12288(R11) // prefetch ahead[3072]
+	PREFETCHT0   12352(R11) // prefetch ahead[3088]
+	ADDQ         $+128, R11 // ahead += 128
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_70 // depth >= 4
@@ -7563,43 +7640,46 @@ end_76:
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R8 // rows of a
 	MOVQ panelStride+48(FP), R9 // panelStride
+	MOVQ SI, R9 // rows of b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_78 // depth < 4
 
 depth_77:
-	VPMOVSXBD    (SI), Y2 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    (R9), Y2 // B[0][0] = int8 of b[0][0]
 	VCVTDQ2PS    Y2, Y2 // B[0][0] = int8 of b[0][0]
-	VPMOVSXBD    8(SI), Y3 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R9), Y3 // B[0][0] = int8 of b[0][0]
 	VCVTDQ2PS    Y3, Y3 // B[0][0] = int8 of b[0][0]
 	VBROADCASTSS (R8), Y4 // a[0][0] = a[0][0]
 	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
-	VPMOVSXBD    (SI), Y2 // B[1][0] = int8 of b[0][0]
+	ADDQ         BX, R9 // b0 += pitch
+	VPMOVSXBD    (R9), Y2 // B[1][0] = int8 of b[0][0]
 	VCVTDQ2PS    Y2, Y2 // B[1][0] = int8 of b[0][0]
-	VPMOVSXBD    8(SI), Y3 // B[1][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R9), Y3 // B[1][0] = int8 of b[0][0]
 	VCVTDQ2PS    Y3, Y3 // B[1][0] = int8 of b[0][0]
 	VBROADCASTSS 4(R8), Y4 // a[0][1] = a[0][1]
 	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
-	VPMOVSXBD    (SI), Y2 // B[2][0] = int8 of b[0][0]
+	ADDQ         BX, R9 // b0 += pitch
+	VPMOVSXBD    (R9), Y2 // B[2][0] = int8 of b[0][0]
 	VCVTDQ2PS    Y2, Y2 // B[2][0] = int8 of b[0][0]
-	VPMOVSXBD    8(SI), Y3 // B[2][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R9), Y3 // B[2][0] = int8 of b[0][0]
 	VCVTDQ2PS    Y3, Y3 // B[2][0] = int8 of b[0][0]
 	VBROADCASTSS 8(R8), Y4 // a[0][2] = a[0][2]
 	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
-	VPMOVSXBD    (SI), Y2 // B[3][0] = int8 of b[0][0]
+	ADDQ         BX, R9 // b0 += pitch
+	VPMOVSXBD    (R9), Y2 // B[3][0] = int8 of b[0][0]
 	VCVTDQ2PS    Y2, Y2 // B[3][0] = int8 of b[0][0]
-	VPMOVSXBD    8(SI), Y3 // B[3][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R9), Y3 // B[3][0] = int8 of b[0][0]
 	VCVTDQ2PS    Y3, Y3 // B[3][0] = int8 of b[0][0]
 	VBROADCASTSS 12(R8), Y4 // a[0][3] = a[0][3]
 	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
+	ADDQ         BX, R9 // b0 += pitch
 	ADDQ         $+16, R8 // a0 += 16
+	PREFETCHT0   12288(SI) // prefetch ahead[3072]
+	ADDQ         $+64, SI // ahead += 64
 	SUBQ         $+4, DI // depth += -4
 	CMPQ         DI, $+4 // depth >= 4
 	JGE          depth_77 // depth >= 4
@@ -7609,14 +7689,14 @@ depth_end_78:
 	JLT  depth_end_80 // depth < 1
 
 depth_79:
-	VPMOVSXBD    (SI), Y2 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    (R9), Y2 // B[0][0] = int8 of b[0][0]
 	VCVTDQ2PS    Y2, Y2 // B[0][0] = int8 of b[0][0]
-	VPMOVSXBD    8(SI), Y3 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R9), Y3 // B[0][0] = int8 of b[0][0]
 	VCVTDQ2PS    Y3, Y3 // B[0][0] = int8 of b[0][0]
 	VBROADCASTSS (R8), Y4 // a[0][0] = a[0][0]
 	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
+	ADDQ         BX, R9 // b0 += pitch
 	ADDQ         $+4, R8 // a0 += 4
 	SUBQ         $+1, DI // depth += -1
 	CMPQ         DI, $+1 // depth >= 1

@@ -4462,6 +4462,7 @@ end_6:
 	MOVQ panelStride+48(FP), R13 // panelStride
 	SHLQ $0x01, R13 // panelStride <<= 1
 	MOVQ SI, R13 // rows of b
+	MOVQ SI, R14 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_8 // depth < 4
 
@@ -4585,6 +4586,11 @@ depth_7:
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
 	ADDQ         $+16, R12 // a6 += 16
+	PREFETCHT0   12288(R14) // prefetch ahead[3072]
+	PREFETCHT0   12352(R14) // prefetch ahead[3088]
+	PREFETCHT0   12416(R14) // prefetch ahead[3104]
+	PREFETCHT0   12480(R14) // prefetch ahead[3120]
+	ADDQ         $+256, R14 // ahead += 256
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_7 // depth >= 4
@@ -4732,11 +4738,12 @@ end_13:
 	ADDQ R8, R11 // rows of a
 	MOVQ panelStride+48(FP), R12 // panelStride
 	SHLQ $0x01, R12 // panelStride <<= 1
+	MOVQ SI, R12 // rows of b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_15 // depth < 4
 
 depth_14:
-	VPMOVZXWD        (SI), Z8 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD        (R12), Z8 // B[0][0] = bfloat16 of b[0][0]
 	VPSLLD           $0x10, Z8, Z8 // B[0][0] = bfloat16 of b[0][0]
 	VFMADD231PS.BCST (R9), Z8, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z8, Z1 // C[1][0] += a[1][0] * B[0][0]
@@ -4746,8 +4753,8 @@ depth_14:
 	VFMADD231PS.BCST (R10)(R8*2), Z8, Z5 // C[5][0] += a[5][0] * B[0][0]
 	VFMADD231PS.BCST (R11), Z8, Z6 // C[6][0] += a[6][0] * B[0][0]
 	VFMADD231PS.BCST (R11)(R8*1), Z8, Z7 // C[7][0] += a[7][0] * B[0][0]
-	ADDQ             BX, SI // b0 += pitch
-	VPMOVZXWD        (SI), Z8 // B[1][0] = bfloat16 of b[0][0]
+	ADDQ             BX, R12 // b0 += pitch
+	VPMOVZXWD        (R12), Z8 // B[1][0] = bfloat16 of b[0][0]
 	VPSLLD           $0x10, Z8, Z8 // B[1][0] = bfloat16 of b[0][0]
 	VFMADD231PS.BCST 4(R9), Z8, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][1] * B[1][0]
@@ -4757,8 +4764,8 @@ depth_14:
 	VFMADD231PS.BCST 4(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][1] * B[1][0]
 	VFMADD231PS.BCST 4(R11), Z8, Z6 // C[6][0] += a[6][1] * B[1][0]
 	VFMADD231PS.BCST 4(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][1] * B[1][0]
-	ADDQ             BX, SI // b0 += pitch
-	VPMOVZXWD        (SI), Z8 // B[2][0] = bfloat16 of b[0][0]
+	ADDQ             BX, R12 // b0 += pitch
+	VPMOVZXWD        (R12), Z8 // B[2][0] = bfloat16 of b[0][0]
 	VPSLLD           $0x10, Z8, Z8 // B[2][0] = bfloat16 of b[0][0]
 	VFMADD231PS.BCST 8(R9), Z8, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][2] * B[2][0]
@@ -4768,8 +4775,8 @@ depth_14:
 	VFMADD231PS.BCST 8(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][2] * B[2][0]
 	VFMADD231PS.BCST 8(R11), Z8, Z6 // C[6][0] += a[6][2] * B[2][0]
 	VFMADD231PS.BCST 8(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][2] * B[2][0]
-	ADDQ             BX, SI // b0 += pitch
-	VPMOVZXWD        (SI), Z8 // B[3][0] = bfloat16 of b[0][0]
+	ADDQ             BX, R12 // b0 += pitch
+	VPMOVZXWD        (R12), Z8 // B[3][0] = bfloat16 of b[0][0]
 	VPSLLD           $0x10, Z8, Z8 // B[3][0] = bfloat16 of b[0][0]
 	VFMADD231PS.BCST 12(R9), Z8, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][3] * B[3][0]
@@ -4779,10 +4786,13 @@ depth_14:
 	VFMADD231PS.BCST 12(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][3] * B[3][0]
 	VFMADD231PS.BCST 12(R11), Z8, Z6 // C[6][0] += a[6][3] * B[3][0]
 	VFMADD231PS.BCST 12(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][3] * B[3][0]
-	ADDQ             BX, SI // b0 += pitch
+	ADDQ             BX, R12 // b0 += pitch
 	ADDQ             $+16, R9 // a0 += 16
 	ADDQ             $+16, R10 // a3 += 16
 	ADDQ             $+16, R11 // a6 += 16
+	PREFETCHT0       12288(SI) // prefetch ahead[3072]
+	PREFETCHT0       12352(SI) // prefetch ahead[3088]
+	ADDQ             $+128, SI // ahead += 128
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_14 // depth >= 4
@@ -4792,7 +4802,7 @@ depth_end_15:
 	JLT  depth_end_17 // depth < 1
 
 depth_16:
-	VPMOVZXWD        (SI), Z8 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD        (R12), Z8 // B[0][0] = bfloat16 of b[0][0]
 	VPSLLD           $0x10, Z8, Z8 // B[0][0] = bfloat16 of b[0][0]
 	VFMADD231PS.BCST (R9), Z8, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z8, Z1 // C[1][0] += a[1][0] * B[0][0]
@@ -4802,7 +4812,7 @@ depth_16:
 	VFMADD231PS.BCST (R10)(R8*2), Z8, Z5 // C[5][0] += a[5][0] * B[0][0]
 	VFMADD231PS.BCST (R11), Z8, Z6 // C[6][0] += a[6][0] * B[0][0]
 	VFMADD231PS.BCST (R11)(R8*1), Z8, Z7 // C[7][0] += a[7][0] * B[0][0]
-	ADDQ             BX, SI // b0 += pitch
+	ADDQ             BX, R12 // b0 += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	ADDQ             $+4, R10 // a3 += 4
 	ADDQ             $+4, R11 // a6 += 4
@@ -4941,6 +4951,7 @@ end_23:
 	MOVQ panelStride+48(FP), R12 // panelStride
 	SHLQ $0x01, R12 // panelStride <<= 1
 	MOVQ SI, R12 // rows of b
+	MOVQ SI, R13 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_25 // depth < 4
 
@@ -5039,6 +5050,11 @@ depth_24:
 	ADDQ         DI, R12 // b0 += pitch
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
+	PREFETCHT0   12288(R13) // prefetch ahead[3072]
+	PREFETCHT0   12352(R13) // prefetch ahead[3088]
+	PREFETCHT0   12416(R13) // prefetch ahead[3104]
+	PREFETCHT0   12480(R13) // prefetch ahead[3120]
+	ADDQ         $+256, R13 // ahead += 256
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_24 // depth >= 4
@@ -5161,11 +5177,12 @@ end_30:
 	ADDQ R8, R10 // rows of a
 	MOVQ panelStride+48(FP), R11 // panelStride
 	SHLQ $0x01, R11 // panelStride <<= 1
+	MOVQ SI, R11 // rows of b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_32 // depth < 4
 
 depth_31:
-	VPMOVZXWD        (SI), Z6 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD        (R11), Z6 // B[0][0] = bfloat16 of b[0][0]
 	VPSLLD           $0x10, Z6, Z6 // B[0][0] = bfloat16 of b[0][0]
 	VFMADD231PS.BCST (R9), Z6, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z6, Z1 // C[1][0] += a[1][0] * B[0][0]
@@ -5173,8 +5190,8 @@ depth_31:
 	VFMADD231PS.BCST (R10), Z6, Z3 // C[3][0] += a[3][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R8*1), Z6, Z4 // C[4][0] += a[4][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R8*2), Z6, Z5 // C[5][0] += a[5][0] * B[0][0]
-	ADDQ             BX, SI // b0 += pitch
-	VPMOVZXWD        (SI), Z6 // B[1][0] = bfloat16 of b[0][0]
+	ADDQ             BX, R11 // b0 += pitch
+	VPMOVZXWD        (R11), Z6 // B[1][0] = bfloat16 of b[0][0]
 	VPSLLD           $0x10, Z6, Z6 // B[1][0] = bfloat16 of b[0][0]
 	VFMADD231PS.BCST 4(R9), Z6, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][1] * B[1][0]
@@ -5182,8 +5199,8 @@ depth_31:
 	VFMADD231PS.BCST 4(R10), Z6, Z3 // C[3][0] += a[3][1] * B[1][0]
 	VFMADD231PS.BCST 4(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][1] * B[1][0]
 	VFMADD231PS.BCST 4(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][1] * B[1][0]
-	ADDQ             BX, SI // b0 += pitch
-	VPMOVZXWD        (SI), Z6 // B[2][0] = bfloat16 of b[0][0]
+	ADDQ             BX, R11 // b0 += pitch
+	VPMOVZXWD        (R11), Z6 // B[2][0] = bfloat16 of b[0][0]
 	VPSLLD           $0x10, Z6, Z6 // B[2][0] = bfloat16 of b[0][0]
 	VFMADD231PS.BCST 8(R9), Z6, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][2] * B[2][0]
@@ -5191,8 +5208,8 @@ depth_31:
 	VFMADD231PS.BCST 8(R10), Z6, Z3 // C[3][0] += a[3][2] * B[2][0]
 	VFMADD231PS.BCST 8(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][2] * B[2][0]
 	VFMADD231PS.BCST 8(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][2] * B[2][0]
-	ADDQ             BX, SI // b0 += pitch
-	VPMOVZXWD        (SI), Z6 // B[3][0] = bfloat16 of b[0][0]
+	ADDQ             BX, R11 // b0 += pitch
+	VPMOVZXWD        (R11), Z6 // B[3][0] = bfloat16 of b[0][0]
 	VPSLLD           $0x10, Z6, Z6 // B[3][0] = bfloat16 of b[0][0]
 	VFMADD231PS.BCST 12(R9), Z6, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][3] * B[3][0]
@@ -5200,9 +5217,12 @@ depth_31:
 	VFMADD231PS.BCST 12(R10), Z6, Z3 // C[3][0] += a[3][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][3] * B[3][0]
-	ADDQ             BX, SI // b0 += pitch
+	ADDQ             BX, R11 // b0 += pitch
 	ADDQ             $+16, R9 // a0 += 16
 	ADDQ             $+16, R10 // a3 += 16
+	PREFETCHT0       12288(SI) // prefetch ahead[3072]
+	PREFETCHT0       12352(SI) // prefetch ahead[3088]
+	ADDQ             $+128, SI // ahead += 128
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_31 // depth >= 4
@@ -5212,7 +5232,7 @@ depth_end_32:
 	JLT  depth_end_34 // depth < 1
 
 depth_33:
-	VPMOVZXWD        (SI), Z6 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD        (R11), Z6 // B[0][0] = bfloat16 of b[0][0]
 	VPSLLD           $0x10, Z6, Z6 // B[0][0] = bfloat16 of b[0][0]
 	VFMADD231PS.BCST (R9), Z6, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z6, Z1 // C[1][0] += a[1][0] * B[0][0]
@@ -5220,7 +5240,7 @@ depth_33:
 	VFMADD231PS.BCST (R10), Z6, Z3 // C[3][0] += a[3][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R8*1), Z6, Z4 // C[4][0] += a[4][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R8*2), Z6, Z5 // C[5][0] += a[5][0] * B[0][0]
-	ADDQ             BX, SI // b0 += pitch
+	ADDQ             BX, R11 // b0 += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	ADDQ             $+4, R10 // a3 += 4
 	SUBQ             $+1, DI // depth += -1
@@ -5336,6 +5356,7 @@ end_40:
 	MOVQ panelStride+48(FP), R12 // panelStride
 	SHLQ $0x01, R12 // panelStride <<= 1
 	MOVQ SI, R12 // rows of b
+	MOVQ SI, R13 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_42 // depth < 4
 
@@ -5410,6 +5431,11 @@ depth_41:
 	ADDQ         DI, R12 // b0 += pitch
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
+	PREFETCHT0   12288(R13) // prefetch ahead[3072]
+	PREFETCHT0   12352(R13) // prefetch ahead[3088]
+	PREFETCHT0   12416(R13) // prefetch ahead[3104]
+	PREFETCHT0   12480(R13) // prefetch ahead[3120]
+	ADDQ         $+256, R13 // ahead += 256
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_41 // depth >= 4
@@ -5514,40 +5540,44 @@ end_47:
 	ADDQ R8, R10 // rows of a
 	MOVQ panelStride+48(FP), R11 // panelStride
 	SHLQ $0x01, R11 // panelStride <<= 1
+	MOVQ SI, R11 // rows of b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_49 // depth < 4
 
 depth_48:
-	VPMOVZXWD        (SI), Z4 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD        (R11), Z4 // B[0][0] = bfloat16 of b[0][0]
 	VPSLLD           $0x10, Z4, Z4 // B[0][0] = bfloat16 of b[0][0]
 	VFMADD231PS.BCST (R9), Z4, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z4, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z4, Z2 // C[2][0] += a[2][0] * B[0][0]
 	VFMADD231PS.BCST (R10), Z4, Z3 // C[3][0] += a[3][0] * B[0][0]
-	ADDQ             BX, SI // b0 += pitch
-	VPMOVZXWD        (SI), Z4 // B[1][0] = bfloat16 of b[0][0]
+	ADDQ             BX, R11 // b0 += pitch
+	VPMOVZXWD        (R11), Z4 // B[1][0] = bfloat16 of b[0][0]
 	VPSLLD           $0x10, Z4, Z4 // B[1][0] = bfloat16 of b[0][0]
 	VFMADD231PS.BCST 4(R9), Z4, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][1] * B[1][0]
 	VFMADD231PS.BCST 4(R10), Z4, Z3 // C[3][0] += a[3][1] * B[1][0]
-	ADDQ             BX, SI // b0 += pitch
-	VPMOVZXWD        (SI), Z4 // B[2][0] = bfloat16 of b[0][0]
+	ADDQ             BX, R11 // b0 += pitch
+	VPMOVZXWD        (R11), Z4 // B[2][0] = bfloat16 of b[0][0]
 	VPSLLD           $0x10, Z4, Z4 // B[2][0] = bfloat16 of b[0][0]
 	VFMADD231PS.BCST 8(R9), Z4, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][2] * B[2][0]
 	VFMADD231PS.BCST 8(R10), Z4, Z3 // C[3][0] += a[3][2] * B[2][0]
-	ADDQ             BX, SI // b0 += pitch
-	VPMOVZXWD        (SI), Z4 // B[3][0] = bfloat16 of b[0][0]
+	ADDQ             BX, R11 // b0 += pitch
+	VPMOVZXWD        (R11), Z4 // B[3][0] = bfloat16 of b[0][0]
 	VPSLLD           $0x10, Z4, Z4 // B[3][0] = bfloat16 of b[0][0]
 	VFMADD231PS.BCST 12(R9), Z4, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10), Z4, Z3 // C[3][0] += a[3][3] * B[3][0]
-	ADDQ             BX, SI // b0 += pitch
+	ADDQ             BX, R11 // b0 += pitch
 	ADDQ             $+16, R9 // a0 += 16
 	ADDQ             $+16, R10 // a3 += 16
+	PREFETCHT0       12288(SI) // prefetch ahead[3072]
+	PREFETCHT0       12352(SI) // prefetch ahead[3088]
+	ADDQ             $+128, SI // ahead += 128
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_48 // depth >= 4
@@ -5557,13 +5587,13 @@ depth_end_49:
 	JLT  depth_end_51 // depth < 1
 
 depth_50:
-	VPMOVZXWD        (SI), Z4 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD        (R11), Z4 // B[0][0] = bfloat16 of b[0][0]
 	VPSLLD           $0x10, Z4, Z4 // B[0][0] = bfloat16 of b[0][0]
 	VFMADD231PS.BCST (R9), Z4, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z4, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z4, Z2 // C[2][0] += a[2][0] * B[0][0]
 	VFMADD231PS.BCST (R10), Z4, Z3 // C[3][0] += a[3][0] * B[0][0]
-	ADDQ             BX, SI // b0 += pitch
+	ADDQ             BX, R11 // b0 += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	ADDQ             $+4, R10 // a3 += 4
 	SUBQ             $+1, DI // depth += -1
@@ -5662,6 +5692,7 @@ end_57:
 	MOVQ panelStride+48(FP), R11 // panelStride
 	SHLQ $0x01, R11 // panelStride <<= 1
 	MOVQ SI, R11 // rows of b
+	MOVQ SI, R12 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_59 // depth < 4
 
@@ -5723,6 +5754,11 @@ depth_58:
 	VFMADD231PS  Z8, Z9, Z5 // C[2][1] += A[2][3] * B[3][1]
 	ADDQ         DI, R11 // b0 += pitch
 	ADDQ         $+16, R10 // a0 += 16
+	PREFETCHT0   12288(R12) // prefetch ahead[3072]
+	PREFETCHT0   12352(R12) // prefetch ahead[3088]
+	PREFETCHT0   12416(R12) // prefetch ahead[3104]
+	PREFETCHT0   12480(R12) // prefetch ahead[3120]
+	ADDQ         $+256, R12 // ahead += 256
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_58 // depth >= 4
@@ -5811,35 +5847,39 @@ end_64:
 	MOVQ CX, R9 // rows of a
 	MOVQ panelStride+48(FP), R10 // panelStride
 	SHLQ $0x01, R10 // panelStride <<= 1
+	MOVQ SI, R10 // rows of b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_66 // depth < 4
 
 depth_65:
-	VPMOVZXWD        (SI), Z3 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD        (R10), Z3 // B[0][0] = bfloat16 of b[0][0]
 	VPSLLD           $0x10, Z3, Z3 // B[0][0] = bfloat16 of b[0][0]
 	VFMADD231PS.BCST (R9), Z3, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z3, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z3, Z2 // C[2][0] += a[2][0] * B[0][0]
-	ADDQ             BX, SI // b0 += pitch
-	VPMOVZXWD        (SI), Z3 // B[1][0] = bfloat16 of b[0][0]
+	ADDQ             BX, R10 // b0 += pitch
+	VPMOVZXWD        (R10), Z3 // B[1][0] = bfloat16 of b[0][0]
 	VPSLLD           $0x10, Z3, Z3 // B[1][0] = bfloat16 of b[0][0]
 	VFMADD231PS.BCST 4(R9), Z3, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][1] * B[1][0]
-	ADDQ             BX, SI // b0 += pitch
-	VPMOVZXWD        (SI), Z3 // B[2][0] = bfloat16 of b[0][0]
+	ADDQ             BX, R10 // b0 += pitch
+	VPMOVZXWD        (R10), Z3 // B[2][0] = bfloat16 of b[0][0]
 	VPSLLD           $0x10, Z3, Z3 // B[2][0] = bfloat16 of b[0][0]
 	VFMADD231PS.BCST 8(R9), Z3, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][2] * B[2][0]
-	ADDQ             BX, SI // b0 += pitch
-	VPMOVZXWD        (SI), Z3 // B[3][0] = bfloat16 of b[0][0]
+	ADDQ             BX, R10 // b0 += pitch
+	VPMOVZXWD        (R10), Z3 // B[3][0] = bfloat16 of b[0][0]
 	VPSLLD           $0x10, Z3, Z3 // B[3][0] = bfloat16 of b[0][0]
 	VFMADD231PS.BCST 12(R9), Z3, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][3] * B[3][0]
-	ADDQ             BX, SI // b0 += pitch
+	ADDQ             BX, R10 // b0 += pitch
 	ADDQ             $+16, R9 // a0 += 16
+	PREFETCHT0       12288(SI) // prefetch ahead[3072]
+	PREFETCHT0       12352(SI) // prefetch ahead[3088]
+	ADDQ             $+128, SI // ahead += 128
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_65 // depth >= 4
@@ -5849,12 +5889,12 @@ depth_end_66:
 	JLT  depth_end_68 // depth < 1
 
 depth_67:
-	VPMOVZXWD        (SI), Z3 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD        (R10), Z3 // B[0][0] = bfloat16 of b[0][0]
 	VPSLLD           $0x10, Z3, Z3 // B[0][0] = bfloat16 of b[0][0]
 	VFMADD231PS.BCST (R9), Z3, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z3, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z3, Z2 // C[2][0] += a[2][0] * B[0][0]
-	ADDQ             BX, SI // b0 += pitch
+	ADDQ             BX, R10 // b0 += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	SUBQ             $+1, DI // depth += -1
 	CMPQ             DI, $+1 // depth >= 1
@@ -6460,6 +6500,7 @@ end_6:
 	MOVQ panelStride+48(FP), R13 // panelStride
 	SHLQ $0x01, R13 // panelStride <<= 1
 	MOVQ SI, R13 // rows of b
+	MOVQ SI, R14 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_8 // depth < 4
 
@@ -6575,6 +6616,11 @@ depth_7:
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
 	ADDQ         $+16, R12 // a6 += 16
+	PREFETCHT0   12288(R14) // prefetch ahead[3072]
+	PREFETCHT0   12352(R14) // prefetch ahead[3088]
+	PREFETCHT0   12416(R14) // prefetch ahead[3104]
+	PREFETCHT0   12480(R14) // prefetch ahead[3120]
+	ADDQ         $+256, R14 // ahead += 256
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_7 // depth >= 4
@@ -6720,11 +6766,12 @@ end_13:
 	ADDQ R8, R11 // rows of a
 	MOVQ panelStride+48(FP), R12 // panelStride
 	SHLQ $0x01, R12 // panelStride <<= 1
+	MOVQ SI, R12 // rows of b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_15 // depth < 4
 
 depth_14:
-	VCVTPH2PS        (SI), Z8 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS        (R12), Z8 // B[0][0] = float16 of b[0][0]
 	VFMADD231PS.BCST (R9), Z8, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z8, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z8, Z2 // C[2][0] += a[2][0] * B[0][0]
@@ -6733,8 +6780,8 @@ depth_14:
 	VFMADD231PS.BCST (R10)(R8*2), Z8, Z5 // C[5][0] += a[5][0] * B[0][0]
 	VFMADD231PS.BCST (R11), Z8, Z6 // C[6][0] += a[6][0] * B[0][0]
 	VFMADD231PS.BCST (R11)(R8*1), Z8, Z7 // C[7][0] += a[7][0] * B[0][0]
-	ADDQ             BX, SI // b0 += pitch
-	VCVTPH2PS        (SI), Z8 // B[1][0] = float16 of b[0][0]
+	ADDQ             BX, R12 // b0 += pitch
+	VCVTPH2PS        (R12), Z8 // B[1][0] = float16 of b[0][0]
 	VFMADD231PS.BCST 4(R9), Z8, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*2), Z8, Z2 // C[2][0] += a[2][1] * B[1][0]
@@ -6743,8 +6790,8 @@ depth_14:
 	VFMADD231PS.BCST 4(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][1] * B[1][0]
 	VFMADD231PS.BCST 4(R11), Z8, Z6 // C[6][0] += a[6][1] * B[1][0]
 	VFMADD231PS.BCST 4(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][1] * B[1][0]
-	ADDQ             BX, SI // b0 += pitch
-	VCVTPH2PS        (SI), Z8 // B[2][0] = float16 of b[0][0]
+	ADDQ             BX, R12 // b0 += pitch
+	VCVTPH2PS        (R12), Z8 // B[2][0] = float16 of b[0][0]
 	VFMADD231PS.BCST 8(R9), Z8, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*2), Z8, Z2 // C[2][0] += a[2][2] * B[2][0]
@@ -6753,8 +6800,8 @@ depth_14:
 	VFMADD231PS.BCST 8(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][2] * B[2][0]
 	VFMADD231PS.BCST 8(R11), Z8, Z6 // C[6][0] += a[6][2] * B[2][0]
 	VFMADD231PS.BCST 8(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][2] * B[2][0]
-	ADDQ             BX, SI // b0 += pitch
-	VCVTPH2PS        (SI), Z8 // B[3][0] = float16 of b[0][0]
+	ADDQ             BX, R12 // b0 += pitch
+	VCVTPH2PS        (R12), Z8 // B[3][0] = float16 of b[0][0]
 	VFMADD231PS.BCST 12(R9), Z8, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*2), Z8, Z2 // C[2][0] += a[2][3] * B[3][0]
@@ -6763,10 +6810,13 @@ depth_14:
 	VFMADD231PS.BCST 12(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][3] * B[3][0]
 	VFMADD231PS.BCST 12(R11), Z8, Z6 // C[6][0] += a[6][3] * B[3][0]
 	VFMADD231PS.BCST 12(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][3] * B[3][0]
-	ADDQ             BX, SI // b0 += pitch
+	ADDQ             BX, R12 // b0 += pitch
 	ADDQ             $+16, R9 // a0 += 16
 	ADDQ             $+16, R10 // a3 += 16
 	ADDQ             $+16, R11 // a6 += 16
+	PREFETCHT0       12288(SI) // prefetch ahead[3072]
+	PREFETCHT0       12352(SI) // prefetch ahead[3088]
+	ADDQ             $+128, SI // ahead += 128
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_14 // depth >= 4
@@ -6776,7 +6826,7 @@ depth_end_15:
 	JLT  depth_end_17 // depth < 1
 
 depth_16:
-	VCVTPH2PS        (SI), Z8 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS        (R12), Z8 // B[0][0] = float16 of b[0][0]
 	VFMADD231PS.BCST (R9), Z8, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z8, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z8, Z2 // C[2][0] += a[2][0] * B[0][0]
@@ -6785,7 +6835,7 @@ depth_16:
 	VFMADD231PS.BCST (R10)(R8*2), Z8, Z5 // C[5][0] += a[5][0] * B[0][0]
 	VFMADD231PS.BCST (R11), Z8, Z6 // C[6][0] += a[6][0] * B[0][0]
 	VFMADD231PS.BCST (R11)(R8*1), Z8, Z7 // C[7][0] += a[7][0] * B[0][0]
-	ADDQ             BX, SI // b0 += pitch
+	ADDQ             BX, R12 // b0 += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	ADDQ             $+4, R10 // a3 += 4
 	ADDQ             $+4, R11 // a6 += 4
@@ -6924,6 +6974,7 @@ end_23:
 	MOVQ panelStride+48(FP), R12 // panelStride
 	SHLQ $0x01, R12 // panelStride <<= 1
 	MOVQ SI, R12 // rows of b
+	MOVQ SI, R13 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_25 // depth < 4
 
@@ -7014,6 +7065,11 @@ depth_24:
 	ADDQ         DI, R12 // b0 += pitch
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
+	PREFETCHT0   12288(R13) // prefetch ahead[3072]
+	PREFETCHT0   12352(R13) // prefetch ahead[3088]
+	PREFETCHT0   12416(R13) // prefetch ahead[3104]
+	PREFETCHT0   12480(R13) // prefetch ahead[3120]
+	ADDQ         $+256, R13 // ahead += 256
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_24 // depth >= 4
@@ -7134,44 +7190,48 @@ end_30:
 	ADDQ R8, R10 // rows of a
 	MOVQ panelStride+48(FP), R11 // panelStride
 	SHLQ $0x01, R11 // panelStride <<= 1
+	MOVQ SI, R11 // rows of b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_32 // depth < 4
 
 depth_31:
-	VCVTPH2PS        (SI), Z6 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS        (R11), Z6 // B[0][0] = float16 of b[0][0]
 	VFMADD231PS.BCST (R9), Z6, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z6, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z6, Z2 // C[2][0] += a[2][0] * B[0][0]
 	VFMADD231PS.BCST (R10), Z6, Z3 // C[3][0] += a[3][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R8*1), Z6, Z4 // C[4][0] += a[4][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R8*2), Z6, Z5 // C[5][0] += a[5][0] * B[0][0]
-	ADDQ             BX, SI // b0 += pitch
-	VCVTPH2PS        (SI), Z6 // B[1][0] = float16 of b[0][0]
+	ADDQ             BX, R11 // b0 += pitch
+	VCVTPH2PS        (R11), Z6 // B[1][0] = float16 of b[0][0]
 	VFMADD231PS.BCST 4(R9), Z6, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*2), Z6, Z2 // C[2][0] += a[2][1] * B[1][0]
 	VFMADD231PS.BCST 4(R10), Z6, Z3 // C[3][0] += a[3][1] * B[1][0]
 	VFMADD231PS.BCST 4(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][1] * B[1][0]
 	VFMADD231PS.BCST 4(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][1] * B[1][0]
-	ADDQ             BX, SI // b0 += pitch
-	VCVTPH2PS        (SI), Z6 // B[2][0] = float16 of b[0][0]
+	ADDQ             BX, R11 // b0 += pitch
+	VCVTPH2PS        (R11), Z6 // B[2][0] = float16 of b[0][0]
 	VFMADD231PS.BCST 8(R9), Z6, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*2), Z6, Z2 // C[2][0] += a[2][2] * B[2][0]
 	VFMADD231PS.BCST 8(R10), Z6, Z3 // C[3][0] += a[3][2] * B[2][0]
 	VFMADD231PS.BCST 8(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][2] * B[2][0]
 	VFMADD231PS.BCST 8(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][2] * B[2][0]
-	ADDQ             BX, SI // b0 += pitch
-	VCVTPH2PS        (SI), Z6 // B[3][0] = float16 of b[0][0]
+	ADDQ             BX, R11 // b0 += pitch
+	VCVTPH2PS        (R11), Z6 // B[3][0] = float16 of b[0][0]
 	VFMADD231PS.BCST 12(R9), Z6, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*2), Z6, Z2 // C[2][0] += a[2][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10), Z6, Z3 // C[3][0] += a[3][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][3] * B[3][0]
-	ADDQ             BX, SI // b0 += pitch
+	ADDQ             BX, R11 // b0 += pitch
 	ADDQ             $+16, R9 // a0 += 16
 	ADDQ             $+16, R10 // a3 += 16
+	PREFETCHT0       12288(SI) // prefetch ahead[3072]
+	PREFETCHT0       12352(SI) // prefetch ahead[3088]
+	ADDQ             $+128, SI // ahead += 128
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_31 // depth >= 4
@@ -7181,14 +7241,14 @@ depth_end_32:
 	JLT  depth_end_34 // depth < 1
 
 depth_33:
-	VCVTPH2PS        (SI), Z6 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS        (R11), Z6 // B[0][0] = float16 of b[0][0]
 	VFMADD231PS.BCST (R9), Z6, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z6, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z6, Z2 // C[2][0] += a[2][0] * B[0][0]
 	VFMADD231PS.BCST (R10), Z6, Z3 // C[3][0] += a[3][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R8*1), Z6, Z4 // C[4][0] += a[4][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R8*2), Z6, Z5 // C[5][0] += a[5][0] * B[0][0]
-	ADDQ             BX, SI // b0 += pitch
+	ADDQ             BX, R11 // b0 += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	ADDQ             $+4, R10 // a3 += 4
 	SUBQ             $+1, DI // depth += -1
@@ -7304,6 +7364,7 @@ end_40:
 	MOVQ panelStride+48(FP), R12 // panelStride
 	SHLQ $0x01, R12 // panelStride <<= 1
 	MOVQ SI, R12 // rows of b
+	MOVQ SI, R13 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_42 // depth < 4
 
@@ -7370,6 +7431,11 @@ depth_41:
 	ADDQ         DI, R12 // b0 += pitch
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
+	PREFETCHT0   12288(R13) // prefetch ahead[3072]
+	PREFETCHT0   12352(R13) // prefetch ahead[3088]
+	PREFETCHT0   12416(R13) // prefetch ahead[3104]
+	PREFETCHT0   12480(R13) // prefetch ahead[3120]
+	ADDQ         $+256, R13 // ahead += 256
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_41 // depth >= 4
@@ -7472,36 +7538,40 @@ end_47:
 	ADDQ R8, R10 // rows of a
 	MOVQ panelStride+48(FP), R11 // panelStride
 	SHLQ $0x01, R11 // panelStride <<= 1
+	MOVQ SI, R11 // rows of b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_49 // depth < 4
 
 depth_48:
-	VCVTPH2PS        (SI), Z4 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS        (R11), Z4 // B[0][0] = float16 of b[0][0]
 	VFMADD231PS.BCST (R9), Z4, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z4, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z4, Z2 // C[2][0] += a[2][0] * B[0][0]
 	VFMADD231PS.BCST (R10), Z4, Z3 // C[3][0] += a[3][0] * B[0][0]
-	ADDQ             BX, SI // b0 += pitch
-	VCVTPH2PS        (SI), Z4 // B[1][0] = float16 of b[0][0]
+	ADDQ             BX, R11 // b0 += pitch
+	VCVTPH2PS        (R11), Z4 // B[1][0] = float16 of b[0][0]
 	VFMADD231PS.BCST 4(R9), Z4, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][1] * B[1][0]
 	VFMADD231PS.BCST 4(R10), Z4, Z3 // C[3][0] += a[3][1] * B[1][0]
-	ADDQ             BX, SI // b0 += pitch
-	VCVTPH2PS        (SI), Z4 // B[2][0] = float16 of b[0][0]
+	ADDQ             BX, R11 // b0 += pitch
+	VCVTPH2PS        (R11), Z4 // B[2][0] = float16 of b[0][0]
 	VFMADD231PS.BCST 8(R9), Z4, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][2] * B[2][0]
 	VFMADD231PS.BCST 8(R10), Z4, Z3 // C[3][0] += a[3][2] * B[2][0]
-	ADDQ             BX, SI // b0 += pitch
-	VCVTPH2PS        (SI), Z4 // B[3][0] = float16 of b[0][0]
+	ADDQ             BX, R11 // b0 += pitch
+	VCVTPH2PS        (R11), Z4 // B[3][0] = float16 of b[0][0]
 	VFMADD231PS.BCST 12(R9), Z4, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10), Z4, Z3 // C[3][0] += a[3][3] * B[3][0]
-	ADDQ             BX, SI // b0 += pitch
+	ADDQ             BX, R11 // b0 += pitch
 	ADDQ             $+16, R9 // a0 += 16
 	ADDQ             $+16, R10 // a3 += 16
+	PREFETCHT0       12288(SI) // prefetch ahead[3072]
+	PREFETCHT0       12352(SI) // prefetch ahead[3088]
+	ADDQ             $+128, SI // ahead += 128
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_48 // depth >= 4
@@ -7511,12 +7581,12 @@ depth_end_49:
 	JLT  depth_end_51 // depth < 1
 
 depth_50:
-	VCVTPH2PS        (SI), Z4 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS        (R11), Z4 // B[0][0] = float16 of b[0][0]
 	VFMADD231PS.BCST (R9), Z4, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z4, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z4, Z2 // C[2][0] += a[2][0] * B[0][0]
 	VFMADD231PS.BCST (R10), Z4, Z3 // C[3][0] += a[3][0] * B[0][0]
-	ADDQ             BX, SI // b0 += pitch
+	ADDQ             BX, R11 // b0 += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	ADDQ             $+4, R10 // a3 += 4
 	SUBQ             $+1, DI // depth += -1
@@ -7615,6 +7685,7 @@ end_57:
 	MOVQ panelStride+48(FP), R11 // panelStride
 	SHLQ $0x01, R11 // panelStride <<= 1
 	MOVQ SI, R11 // rows of b
+	MOVQ SI, R12 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_59 // depth < 4
 
@@ -7668,6 +7739,11 @@ depth_58:
 	VFMADD231PS  Z8, Z9, Z5 // C[2][1] += A[2][3] * B[3][1]
 	ADDQ         DI, R11 // b0 += pitch
 	ADDQ         $+16, R10 // a0 += 16
+	PREFETCHT0   12288(R12) // prefetch ahead[3072]
+	PREFETCHT0   12352(R12) // prefetch ahead[3088]
+	PREFETCHT0   12416(R12) // prefetch ahead[3104]
+	PREFETCHT0   12480(R12) // prefetch ahead[3120]
+	ADDQ         $+256, R12 // ahead += 256
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_58 // depth >= 4
@@ -7754,31 +7830,35 @@ end_64:
 	MOVQ CX, R9 // rows of a
 	MOVQ panelStride+48(FP), R10 // panelStride
 	SHLQ $0x01, R10 // panelStride <<= 1
+	MOVQ SI, R10 // rows of b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_66 // depth < 4
 
 depth_65:
-	VCVTPH2PS        (SI), Z3 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS        (R10), Z3 // B[0][0] = float16 of b[0][0]
 	VFMADD231PS.BCST (R9), Z3, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z3, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z3, Z2 // C[2][0] += a[2][0] * B[0][0]
-	ADDQ             BX, SI // b0 += pitch
-	VCVTPH2PS        (SI), Z3 // B[1][0] = float16 of b[0][0]
+	ADDQ             BX, R10 // b0 += pitch
+	VCVTPH2PS        (R10), Z3 // B[1][0] = float16 of b[0][0]
 	VFMADD231PS.BCST 4(R9), Z3, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][1] * B[1][0]
-	ADDQ             BX, SI // b0 += pitch
-	VCVTPH2PS        (SI), Z3 // B[2][0] = float16 of b[0][0]
+	ADDQ             BX, R10 // b0 += pitch
+	VCVTPH2PS        (R10), Z3 // B[2][0] = float16 of b[0][0]
 	VFMADD231PS.BCST 8(R9), Z3, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][2] * B[2][0]
-	ADDQ             BX, SI // b0 += pitch
-	VCVTPH2PS        (SI), Z3 // B[3][0] = float16 of b[0][0]
+	ADDQ             BX, R10 // b0 += pitch
+	VCVTPH2PS        (R10), Z3 // B[3][0] = float16 of b[0][0]
 	VFMADD231PS.BCST 12(R9), Z3, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][3] * B[3][0]
-	ADDQ             BX, SI // b0 += pitch
+	ADDQ             BX, R10 // b0 += pitch
 	ADDQ             $+16, R9 // a0 += 16
+	PREFETCHT0       12288(SI) // prefetch ahead[3072]
+	PREFETCHT0       12352(SI) // prefetch ahead[3088]
+	ADDQ             $+128, SI // ahead += 128
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_65 // depth >= 4
@@ -7788,11 +7868,11 @@ depth_end_66:
 	JLT  depth_end_68 // depth < 1
 
 depth_67:
-	VCVTPH2PS        (SI), Z3 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS        (R10), Z3 // B[0][0] = float16 of b[0][0]
 	VFMADD231PS.BCST (R9), Z3, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z3, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z3, Z2 // C[2][0] += a[2][0] * B[0][0]
-	ADDQ             BX, SI // b0 += pitch
+	ADDQ             BX, R10 // b0 += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	SUBQ             $+1, DI // depth += -1
 	CMPQ             DI, $+1 // depth >= 1
@@ -8366,6 +8446,7 @@ end_6:
 	ADDQ R9, R12 // rows of a
 	MOVQ panelStride+48(FP), R13 // panelStride
 	MOVQ SI, R13 // rows of b
+	MOVQ SI, R14 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_8 // depth < 4
 
@@ -8489,6 +8570,9 @@ depth_7:
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
 	ADDQ         $+16, R12 // a6 += 16
+	PREFETCHT0   12288(R14) // prefetch ahead[3072]
+	PREFETCHT0   12352(R14) // prefetch ahead[3088]
+	ADDQ         $+128, R14 // ahead += 128
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_7 // depth >= 4
@@ -8633,11 +8717,12 @@ end_13:
 	LEAQ (R10)(R8*2), R11 // rows of a
 	ADDQ R8, R11 // rows of a
 	MOVQ panelStride+48(FP), R12 // panelStride
+	MOVQ SI, R12 // rows of b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_15 // depth < 4
 
 depth_14:
-	VPMOVSXBD        (SI), Z8 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD        (R12), Z8 // B[0][0] = int8 of b[0][0]
 	VCVTDQ2PS        Z8, Z8 // B[0][0] = int8 of b[0][0]
 	VFMADD231PS.BCST (R9), Z8, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z8, Z1 // C[1][0] += a[1][0] * B[0][0]
@@ -8647,8 +8732,8 @@ depth_14:
 	VFMADD231PS.BCST (R10)(R8*2), Z8, Z5 // C[5][0] += a[5][0] * B[0][0]
 	VFMADD231PS.BCST (R11), Z8, Z6 // C[6][0] += a[6][0] * B[0][0]
 	VFMADD231PS.BCST (R11)(R8*1), Z8, Z7 // C[7][0] += a[7][0] * B[0][0]
-	ADDQ             BX, SI // b0 += pitch
-	VPMOVSXBD        (SI), Z8 // B[1][0] = int8 of b[0][0]
+	ADDQ             BX, R12 // b0 += pitch
+	VPMOVSXBD        (R12), Z8 // B[1][0] = int8 of b[0][0]
 	VCVTDQ2PS        Z8, Z8 // B[1][0] = int8 of b[0][0]
 	VFMADD231PS.BCST 4(R9), Z8, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][1] * B[1][0]
@@ -8658,8 +8743,8 @@ depth_14:
 	VFMADD231PS.BCST 4(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][1] * B[1][0]
 	VFMADD231PS.BCST 4(R11), Z8, Z6 // C[6][0] += a[6][1] * B[1][0]
 	VFMADD231PS.BCST 4(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][1] * B[1][0]
-	ADDQ             BX, SI // b0 += pitch
-	VPMOVSXBD        (SI), Z8 // B[2][0] = int8 of b[0][0]
+	ADDQ             BX, R12 // b0 += pitch
+	VPMOVSXBD        (R12), Z8 // B[2][0] = int8 of b[0][0]
 	VCVTDQ2PS        Z8, Z8 // B[2][0] = int8 of b[0][0]
 	VFMADD231PS.BCST 8(R9), Z8, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][2] * B[2][0]
@@ -8669,8 +8754,8 @@ depth_14:
 	VFMADD231PS.BCST 8(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][2] * B[2][0]
 	VFMADD231PS.BCST 8(R11), Z8, Z6 // C[6][0] += a[6][2] * B[2][0]
 	VFMADD231PS.BCST 8(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][2] * B[2][0]
-	ADDQ             BX, SI // b0 += pitch
-	VPMOVSXBD        (SI), Z8 // B[3][0] = int8 of b[0][0]
+	ADDQ             BX, R12 // b0 += pitch
+	VPMOVSXBD        (R12), Z8 // B[3][0] = int8 of b[0][0]
 	VCVTDQ2PS        Z8, Z8 // B[3][0] = int8 of b[0][0]
 	VFMADD231PS.BCST 12(R9), Z8, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][3] * B[3][0]
@@ -8680,10 +8765,12 @@ depth_14:
 	VFMADD231PS.BCST 12(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][3] * B[3][0]
 	VFMADD231PS.BCST 12(R11), Z8, Z6 // C[6][0] += a[6][3] * B[3][0]
 	VFMADD231PS.BCST 12(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][3] * B[3][0]
-	ADDQ             BX, SI // b0 += pitch
+	ADDQ             BX, R12 // b0 += pitch
 	ADDQ             $+16, R9 // a0 += 16
 	ADDQ             $+16, R10 // a3 += 16
 	ADDQ             $+16, R11 // a6 += 16
+	PREFETCHT0       12288(SI) // prefetch ahead[3072]
+	ADDQ             $+64, SI // ahead += 64
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_14 // depth >= 4
@@ -8693,7 +8780,7 @@ depth_end_15:
 	JLT  depth_end_17 // depth < 1
 
 depth_16:
-	VPMOVSXBD        (SI), Z8 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD        (R12), Z8 // B[0][0] = int8 of b[0][0]
 	VCVTDQ2PS        Z8, Z8 // B[0][0] = int8 of b[0][0]
 	VFMADD231PS.BCST (R9), Z8, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z8, Z1 // C[1][0] += a[1][0] * B[0][0]
@@ -8703,7 +8790,7 @@ depth_16:
 	VFMADD231PS.BCST (R10)(R8*2), Z8, Z5 // C[5][0] += a[5][0] * B[0][0]
 	VFMADD231PS.BCST (R11), Z8, Z6 // C[6][0] += a[6][0] * B[0][0]
 	VFMADD231PS.BCST (R11)(R8*1), Z8, Z7 // C[7][0] += a[7][0] * B[0][0]
-	ADDQ             BX, SI // b0 += pitch
+	ADDQ             BX, R12 // b0 += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	ADDQ             $+4, R10 // a3 += 4
 	ADDQ             $+4, R11 // a6 += 4
@@ -8840,6 +8927,7 @@ end_23:
 	ADDQ R9, R11 // rows of a
 	MOVQ panelStride+48(FP), R12 // panelStride
 	MOVQ SI, R12 // rows of b
+	MOVQ SI, R13 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_25 // depth < 4
 
@@ -8938,6 +9026,9 @@ depth_24:
 	ADDQ         DI, R12 // b0 += pitch
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
+	PREFETCHT0   12288(R13) // prefetch ahead[3072]
+	PREFETCHT0   12352(R13) // prefetch ahead[3088]
+	ADDQ         $+128, R13 // ahead += 128
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_24 // depth >= 4
@@ -9057,11 +9148,12 @@ end_30:
 	LEAQ (R9)(R8*2), R10 // rows of a
 	ADDQ R8, R10 // rows of a
 	MOVQ panelStride+48(FP), R11 // panelStride
+	MOVQ SI, R11 // rows of b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_32 // depth < 4
 
 depth_31:
-	VPMOVSXBD        (SI), Z6 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD        (R11), Z6 // B[0][0] = int8 of b[0][0]
 	VCVTDQ2PS        Z6, Z6 // B[0][0] = int8 of b[0][0]
 	VFMADD231PS.BCST (R9), Z6, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z6, Z1 // C[1][0] += a[1][0] * B[0][0]
@@ -9069,8 +9161,8 @@ depth_31:
 	VFMADD231PS.BCST (R10), Z6, Z3 // C[3][0] += a[3][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R8*1), Z6, Z4 // C[4][0] += a[4][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R8*2), Z6, Z5 // C[5][0] += a[5][0] * B[0][0]
-	ADDQ             BX, SI // b0 += pitch
-	VPMOVSXBD        (SI), Z6 // B[1][0] = int8 of b[0][0]
+	ADDQ             BX, R11 // b0 += pitch
+	VPMOVSXBD        (R11), Z6 // B[1][0] = int8 of b[0][0]
 	VCVTDQ2PS        Z6, Z6 // B[1][0] = int8 of b[0][0]
 	VFMADD231PS.BCST 4(R9), Z6, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][1] * B[1][0]
@@ -9078,8 +9170,8 @@ depth_31:
 	VFMADD231PS.BCST 4(R10), Z6, Z3 // C[3][0] += a[3][1] * B[1][0]
 	VFMADD231PS.BCST 4(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][1] * B[1][0]
 	VFMADD231PS.BCST 4(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][1] * B[1][0]
-	ADDQ             BX, SI // b0 += pitch
-	VPMOVSXBD        (SI), Z6 // B[2][0] = int8 of b[0][0]
+	ADDQ             BX, R11 // b0 += pitch
+	VPMOVSXBD        (R11), Z6 // B[2][0] = int8 of b[0][0]
 	VCVTDQ2PS        Z6, Z6 // B[2][0] = int8 of b[0][0]
 	VFMADD231PS.BCST 8(R9), Z6, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][2] * B[2][0]
@@ -9087,8 +9179,8 @@ depth_31:
 	VFMADD231PS.BCST 8(R10), Z6, Z3 // C[3][0] += a[3][2] * B[2][0]
 	VFMADD231PS.BCST 8(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][2] * B[2][0]
 	VFMADD231PS.BCST 8(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][2] * B[2][0]
-	ADDQ             BX, SI // b0 += pitch
-	VPMOVSXBD        (SI), Z6 // B[3][0] = int8 of b[0][0]
+	ADDQ             BX, R11 // b0 += pitch
+	VPMOVSXBD        (R11), Z6 // B[3][0] = int8 of b[0][0]
 	VCVTDQ2PS        Z6, Z6 // B[3][0] = int8 of b[0][0]
 	VFMADD231PS.BCST 12(R9), Z6, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][3] * B[3][0]
@@ -9096,9 +9188,11 @@ depth_31:
 	VFMADD231PS.BCST 12(R10), Z6, Z3 // C[3][0] += a[3][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][3] * B[3][0]
-	ADDQ             BX, SI // b0 += pitch
+	ADDQ             BX, R11 // b0 += pitch
 	ADDQ             $+16, R9 // a0 += 16
 	ADDQ             $+16, R10 // a3 += 16
+	PREFETCHT0       12288(SI) // prefetch ahead[3072]
+	ADDQ             $+64, SI // ahead += 64
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_31 // depth >= 4
@@ -9108,7 +9202,7 @@ depth_end_32:
 	JLT  depth_end_34 // depth < 1
 
 depth_33:
-	VPMOVSXBD        (SI), Z6 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD        (R11), Z6 // B[0][0] = int8 of b[0][0]
 	VCVTDQ2PS        Z6, Z6 // B[0][0] = int8 of b[0][0]
 	VFMADD231PS.BCST (R9), Z6, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z6, Z1 // C[1][0] += a[1][0] * B[0][0]
@@ -9116,7 +9210,7 @@ depth_33:
 	VFMADD231PS.BCST (R10), Z6, Z3 // C[3][0] += a[3][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R8*1), Z6, Z4 // C[4][0] += a[4][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R8*2), Z6, Z5 // C[5][0] += a[5][0] * B[0][0]
-	ADDQ             BX, SI // b0 += pitch
+	ADDQ             BX, R11 // b0 += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	ADDQ             $+4, R10 // a3 += 4
 	SUBQ             $+1, DI // depth += -1
@@ -9377,10 +9471,10 @@ depth_41:
 	ADDQ         DI, R13 // b0 += pitch
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
-	PREFETCHT0   4096(R14) // prefetch ahead[1024]
-	PREFETCHT0   4160(R14) // prefetch ahead[1040]
-	PREFETCHT0   4224(R14) // prefetch ahead[1056]
-	PREFETCHT0   4288(R14) // prefetch ahead[1072]
+	PREFETCHT0   12288(R14) // prefetch ahead[3072]
+	PREFETCHT0   12352(R14) // prefetch ahead[3088]
+	PREFETCHT0   12416(R14) // prefetch ahead[3104]
+	PREFETCHT0   12480(R14) // prefetch ahead[3120]
 	ADDQ         $+256, R14 // ahead += 256
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
@@ -9518,6 +9612,7 @@ end_48:
 	ADDQ R9, R11 // rows of a
 	MOVQ panelStride+48(FP), R12 // panelStride
 	MOVQ SI, R12 // rows of b
+	MOVQ SI, R13 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_50 // depth < 4
 
@@ -9592,6 +9687,9 @@ depth_49:
 	ADDQ         DI, R12 // b0 += pitch
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
+	PREFETCHT0   12288(R13) // prefetch ahead[3072]
+	PREFETCHT0   12352(R13) // prefetch ahead[3088]
+	ADDQ         $+128, R13 // ahead += 128
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_49 // depth >= 4
@@ -9693,40 +9791,43 @@ end_55:
 	LEAQ (R9)(R8*2), R10 // rows of a
 	ADDQ R8, R10 // rows of a
 	MOVQ panelStride+48(FP), R11 // panelStride
+	MOVQ SI, R11 // rows of b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_57 // depth < 4
 
 depth_56:
-	VPMOVSXBD        (SI), Z4 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD        (R11), Z4 // B[0][0] = int8 of b[0][0]
 	VCVTDQ2PS        Z4, Z4 // B[0][0] = int8 of b[0][0]
 	VFMADD231PS.BCST (R9), Z4, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z4, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z4, Z2 // C[2][0] += a[2][0] * B[0][0]
 	VFMADD231PS.BCST (R10), Z4, Z3 // C[3][0] += a[3][0] * B[0][0]
-	ADDQ             BX, SI // b0 += pitch
-	VPMOVSXBD        (SI), Z4 // B[1][0] = int8 of b[0][0]
+	ADDQ             BX, R11 // b0 += pitch
+	VPMOVSXBD        (R11), Z4 // B[1][0] = int8 of b[0][0]
 	VCVTDQ2PS        Z4, Z4 // B[1][0] = int8 of b[0][0]
 	VFMADD231PS.BCST 4(R9), Z4, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][1] * B[1][0]
 	VFMADD231PS.BCST 4(R10), Z4, Z3 // C[3][0] += a[3][1] * B[1][0]
-	ADDQ             BX, SI // b0 += pitch
-	VPMOVSXBD        (SI), Z4 // B[2][0] = int8 of b[0][0]
+	ADDQ             BX, R11 // b0 += pitch
+	VPMOVSXBD        (R11), Z4 // B[2][0] = int8 of b[0][0]
 	VCVTDQ2PS        Z4, Z4 // B[2][0] = int8 of b[0][0]
 	VFMADD231PS.BCST 8(R9), Z4, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][2] * B[2][0]
 	VFMADD231PS.BCST 8(R10), Z4, Z3 // C[3][0] += a[3][2] * B[2][0]
-	ADDQ             BX, SI // b0 += pitch
-	VPMOVSXBD        (SI), Z4 // B[3][0] = int8 of b[0][0]
+	ADDQ             BX, R11 // b0 += pitch
+	VPMOVSXBD        (R11), Z4 // B[3][0] = int8 of b[0][0]
 	VCVTDQ2PS        Z4, Z4 // B[3][0] = int8 of b[0][0]
 	VFMADD231PS.BCST 12(R9), Z4, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10), Z4, Z3 // C[3][0] += a[3][3] * B[3][0]
-	ADDQ             BX, SI // b0 += pitch
+	ADDQ             BX, R11 // b0 += pitch
 	ADDQ             $+16, R9 // a0 += 16
 	ADDQ             $+16, R10 // a3 += 16
+	PREFETCHT0       12288(SI) // prefetch ahead[3072]
+	ADDQ             $+64, SI // ahead += 64
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_56 // depth >= 4
@@ -9736,13 +9837,13 @@ depth_end_57:
 	JLT  depth_end_59 // depth < 1
 
 depth_58:
-	VPMOVSXBD        (SI), Z4 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD        (R11), Z4 // B[0][0] = int8 of b[0][0]
 	VCVTDQ2PS        Z4, Z4 // B[0][0] = int8 of b[0][0]
 	VFMADD231PS.BCST (R9), Z4, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z4, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z4, Z2 // C[2][0] += a[2][0] * B[0][0]
 	VFMADD231PS.BCST (R10), Z4, Z3 // C[3][0] += a[3][0] * B[0][0]
-	ADDQ             BX, SI // b0 += pitch
+	ADDQ             BX, R11 // b0 += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	ADDQ             $+4, R10 // a3 += 4
 	SUBQ             $+1, DI // depth += -1
@@ -9959,10 +10060,10 @@ depth_66:
 	VFMADD231PS  Z14, Z15, Z11 // C[2][3] += A[2][3] * B[3][3]
 	ADDQ         DI, R12 // b0 += pitch
 	ADDQ         $+16, R10 // a0 += 16
-	PREFETCHT0   4096(R13) // prefetch ahead[1024]
-	PREFETCHT0   4160(R13) // prefetch ahead[1040]
-	PREFETCHT0   4224(R13) // prefetch ahead[1056]
-	PREFETCHT0   4288(R13) // prefetch ahead[1072]
+	PREFETCHT0   12288(R13) // prefetch ahead[3072]
+	PREFETCHT0   12352(R13) // prefetch ahead[3088]
+	PREFETCHT0   12416(R13) // prefetch ahead[3104]
+	PREFETCHT0   12480(R13) // prefetch ahead[3120]
 	ADDQ         $+256, R13 // ahead += 256
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
@@ -10077,6 +10178,7 @@ end_73:
 	MOVQ CX, R10 // rows of a
 	MOVQ panelStride+48(FP), R11 // panelStride
 	MOVQ SI, R11 // rows of b
+	MOVQ SI, R12 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_75 // depth < 4
 
@@ -10138,6 +10240,9 @@ depth_74:
 	VFMADD231PS  Z8, Z9, Z5 // C[2][1] += A[2][3] * B[3][1]
 	ADDQ         DI, R11 // b0 += pitch
 	ADDQ         $+16, R10 // a0 += 16
+	PREFETCHT0   12288(R12) // prefetch ahead[3072]
+	PREFETCHT0   12352(R12) // prefetch ahead[3088]
+	ADDQ         $+128, R12 // ahead += 128
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_74 // depth >= 4
@@ -10223,35 +10328,38 @@ end_80:
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R9 // rows of a
 	MOVQ panelStride+48(FP), R10 // panelStride
+	MOVQ SI, R10 // rows of b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_82 // depth < 4
 
 depth_81:
-	VPMOVSXBD        (SI), Z3 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD        (R10), Z3 // B[0][0] = int8 of b[0][0]
 	VCVTDQ2PS        Z3, Z3 // B[0][0] = int8 of b[0][0]
 	VFMADD231PS.BCST (R9), Z3, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z3, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z3, Z2 // C[2][0] += a[2][0] * B[0][0]
-	ADDQ             BX, SI // b0 += pitch
-	VPMOVSXBD        (SI), Z3 // B[1][0] = int8 of b[0][0]
+	ADDQ             BX, R10 // b0 += pitch
+	VPMOVSXBD        (R10), Z3 // B[1][0] = int8 of b[0][0]
 	VCVTDQ2PS        Z3, Z3 // B[1][0] = int8 of b[0][0]
 	VFMADD231PS.BCST 4(R9), Z3, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][1] * B[1][0]
-	ADDQ             BX, SI // b0 += pitch
-	VPMOVSXBD        (SI), Z3 // B[2][0] = int8 of b[0][0]
+	ADDQ             BX, R10 // b0 += pitch
+	VPMOVSXBD        (R10), Z3 // B[2][0] = int8 of b[0][0]
 	VCVTDQ2PS        Z3, Z3 // B[2][0] = int8 of b[0][0]
 	VFMADD231PS.BCST 8(R9), Z3, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][2] * B[2][0]
-	ADDQ             BX, SI // b0 += pitch
-	VPMOVSXBD        (SI), Z3 // B[3][0] = int8 of b[0][0]
+	ADDQ             BX, R10 // b0 += pitch
+	VPMOVSXBD        (R10), Z3 // B[3][0] = int8 of b[0][0]
 	VCVTDQ2PS        Z3, Z3 // B[3][0] = int8 of b[0][0]
 	VFMADD231PS.BCST 12(R9), Z3, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][3] * B[3][0]
-	ADDQ             BX, SI // b0 += pitch
+	ADDQ             BX, R10 // b0 += pitch
 	ADDQ             $+16, R9 // a0 += 16
+	PREFETCHT0       12288(SI) // prefetch ahead[3072]
+	ADDQ             $+64, SI // ahead += 64
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_81 // depth >= 4
@@ -10261,12 +10369,12 @@ depth_end_82:
 	JLT  depth_end_84 // depth < 1
 
 depth_83:
-	VPMOVSXBD        (SI), Z3 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD        (R10), Z3 // B[0][0] = int8 of b[0][0]
 	VCVTDQ2PS        Z3, Z3 // B[0][0] = int8 of b[0][0]
 	VFMADD231PS.BCST (R9), Z3, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z3, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z3, Z2 // C[2][0] += a[2][0] * B[0][0]
-	ADDQ             BX, SI // b0 += pitch
+	ADDQ             BX, R10 // b0 += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	SUBQ             $+1, DI // depth += -1
 	CMPQ             DI, $+1 // depth >= 1
@@ -10350,6 +10458,7 @@ end_90:
 	MOVQ CX, R10 // rows of a
 	MOVQ panelStride+48(FP), R11 // panelStride
 	MOVQ SI, R11 // rows of b
+	MOVQ SI, R12 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_92 // depth < 4
 
@@ -10399,6 +10508,9 @@ depth_91:
 	VFMADD231PS  Z5, Z6, Z3 // C[1][1] += A[1][3] * B[3][1]
 	ADDQ         DI, R11 // b0 += pitch
 	ADDQ         $+16, R10 // a0 += 16
+	PREFETCHT0   12288(R12) // prefetch ahead[3072]
+	PREFETCHT0   12352(R12) // prefetch ahead[3088]
+	ADDQ         $+128, R12 // ahead += 128
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_91 // depth >= 4
@@ -10475,31 +10587,34 @@ end_97:
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R9 // rows of a
 	MOVQ panelStride+48(FP), R10 // panelStride
+	MOVQ SI, R10 // rows of b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_99 // depth < 4
 
 depth_98:
-	VPMOVSXBD        (SI), Z2 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD        (R10), Z2 // B[0][0] = int8 of b[0][0]
 	VCVTDQ2PS        Z2, Z2 // B[0][0] = int8 of b[0][0]
 	VFMADD231PS.BCST (R9), Z2, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z2, Z1 // C[1][0] += a[1][0] * B[0][0]
-	ADDQ             BX, SI // b0 += pitch
-	VPMOVSXBD        (SI), Z2 // B[1][0] = int8 of b[0][0]
+	ADDQ             BX, R10 // b0 += pitch
+	VPMOVSXBD        (R10), Z2 // B[1][0] = int8 of b[0][0]
 	VCVTDQ2PS        Z2, Z2 // B[1][0] = int8 of b[0][0]
 	VFMADD231PS.BCST 4(R9), Z2, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z2, Z1 // C[1][0] += a[1][1] * B[1][0]
-	ADDQ             BX, SI // b0 += pitch
-	VPMOVSXBD        (SI), Z2 // B[2][0] = int8 of b[0][0]
+	ADDQ             BX, R10 // b0 += pitch
+	VPMOVSXBD        (R10), Z2 // B[2][0] = int8 of b[0][0]
 	VCVTDQ2PS        Z2, Z2 // B[2][0] = int8 of b[0][0]
 	VFMADD231PS.BCST 8(R9), Z2, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z2, Z1 // C[1][0] += a[1][2] * B[2][0]
-	ADDQ             BX, SI // b0 += pitch
-	VPMOVSXBD        (SI), Z2 // B[3][0] = int8 of b[0][0]
+	ADDQ             BX, R10 // b0 += pitch
+	VPMOVSXBD        (R10), Z2 // B[3][0] = int8 of b[0][0]
 	VCVTDQ2PS        Z2, Z2 // B[3][0] = int8 of b[0][0]
 	VFMADD231PS.BCST 12(R9), Z2, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z2, Z1 // C[1][0] += a[1][3] * B[3][0]
-	ADDQ             BX, SI // b0 += pitch
+	ADDQ             BX, R10 // b0 += pitch
 	ADDQ             $+16, R9 // a0 += 16
+	PREFETCHT0       12288(SI) // prefetch ahead[3072]
+	ADDQ             $+64, SI // ahead += 64
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_98 // depth >= 4
@@ -10509,11 +10624,11 @@ depth_end_99:
 	JLT  depth_end_101 // depth < 1
 
 depth_100:
-	VPMOVSXBD        (SI), Z2 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD        (R10), Z2 // B[0][0] = int8 of b[0][0]
 	VCVTDQ2PS        Z2, Z2 // B[0][0] = int8 of b[0][0]
 	VFMADD231PS.BCST (R9), Z2, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z2, Z1 // C[1][0] += a[1][0] * B[0][0]
-	ADDQ             BX, SI // b0 += pitch
+	ADDQ             BX, R10 // b0 += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	SUBQ             $+1, DI // depth += -1
 	CMPQ             DI, $+1 // depth >= 1
@@ -10587,6 +10702,7 @@ end_107:
 	MOVQ CX, R9 // rows of a
 	MOVQ panelStride+48(FP), R10 // panelStride
 	MOVQ SI, R10 // rows of b
+	MOVQ SI, R11 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_109 // depth < 4
 
@@ -10624,6 +10740,9 @@ depth_108:
 	VFMADD231PS  Z2, Z3, Z1 // C[0][1] += A[0][3] * B[3][1]
 	ADDQ         DI, R10 // b0 += pitch
 	ADDQ         $+16, R9 // a0 += 16
+	PREFETCHT0   12288(R11) // prefetch ahead[3072]
+	PREFETCHT0   12352(R11) // prefetch ahead[3088]
+	ADDQ         $+128, R11 // ahead += 128
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_108 // depth >= 4
@@ -10691,27 +10810,30 @@ end_114:
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R8 // rows of a
 	MOVQ panelStride+48(FP), R9 // panelStride
+	MOVQ SI, R9 // rows of b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_116 // depth < 4
 
 depth_115:
-	VPMOVSXBD        (SI), Z1 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD        (R9), Z1 // B[0][0] = int8 of b[0][0]
 	VCVTDQ2PS        Z1, Z1 // B[0][0] = int8 of b[0][0]
 	VFMADD231PS.BCST (R8), Z1, Z0 // C[0][0] += a[0][0] * B[0][0]
-	ADDQ             BX, SI // b0 += pitch
-	VPMOVSXBD        (SI), Z1 // B[1][0] = int8 of b[0][0]
+	ADDQ             BX, R9 // b0 += pitch
+	VPMOVSXBD        (R9), Z1 // B[1][0] = int8 of b[0][0]
 	VCVTDQ2PS        Z1, Z1 // B[1][0] = int8 of b[0][0]
 	VFMADD231PS.BCST 4(R8), Z1, Z0 // C[0][0] += a[0][1] * B[1][0]
-	ADDQ             BX, SI // b0 += pitch
-	VPMOVSXBD        (SI), Z1 // B[2][0] = int8 of b[0][0]
+	ADDQ             BX, R9 // b0 += pitch
+	VPMOVSXBD        (R9), Z1 // B[2][0] = int8 of b[0][0]
 	VCVTDQ2PS        Z1, Z1 // B[2][0] = int8 of b[0][0]
 	VFMADD231PS.BCST 8(R8), Z1, Z0 // C[0][0] += a[0][2] * B[2][0]
-	ADDQ             BX, SI // b0 += pitch
-	VPMOVSXBD        (SI), Z1 // B[3][0] = int8 of b[0][0]
+	ADDQ             BX, R9 // b0 += pitch
+	VPMOVSXBD        (R9), Z1 // B[3][0] = int8 of b[0][0]
 	VCVTDQ2PS        Z1, Z1 // B[3][0] = int8 of b[0][0]
 	VFMADD231PS.BCST 12(R8), Z1, Z0 // C[0][0] += a[0][3] * B[3][0]
-	ADDQ             BX, SI // b0 += pitch
+	ADDQ             BX, R9 // b0 += pitch
 	ADDQ             $+16, R8 // a0 += 16
+	PREFETCHT0       12288(SI) // prefetch ahead[3072]
+	ADDQ             $+64, SI // ahead += 64
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_115 // depth >= 4
@@ -10721,10 +10843,10 @@ depth_end_116:
 	JLT  depth_end_118 // depth < 1
 
 depth_117:
-	VPMOVSXBD        (SI), Z1 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD        (R9), Z1 // B[0][0] = int8 of b[0][0]
 	VCVTDQ2PS        Z1, Z1 // B[0][0] = int8 of b[0][0]
 	VFMADD231PS.BCST (R8), Z1, Z0 // C[0][0] += a[0][0] * B[0][0]
-	ADDQ             BX, SI // b0 += pitch
+	ADDQ             BX, R9 // b0 += pitch
 	ADDQ             $+4, R8 // a0 += 4
 	SUBQ             $+1, DI // depth += -1
 	CMPQ             DI, $+1 // depth >= 1

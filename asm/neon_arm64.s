@@ -4608,6 +4608,7 @@ end_6:
 	MOVD panelStride+48(FP), R9 // panelStride
 	LSL  $1, R9, R9 // panelStride <<= 1
 	MOVD R6, R24 // rows of b
+	MOVD R6, R9 // ahead = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_8 // depth < 4
 
@@ -4724,6 +4725,9 @@ depth_7:
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
 	ADD   $16, R23, R23 // a3 += 16
+	PRFM  12288(R9), PLDL1KEEP // prefetch ahead[3072]
+	PRFM  12352(R9), PLDL1KEEP // prefetch ahead[3088]
+	ADD   $128, R9, R9 // ahead += 128
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_7 // depth >= 4
@@ -4881,6 +4885,7 @@ end_12:
 	MOVD panelStride+48(FP), R9 // panelStride
 	LSL  $1, R9, R9 // panelStride <<= 1
 	MOVD R6, R24 // rows of b
+	MOVD R6, R9 // ahead = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_14 // depth < 4
 
@@ -4997,6 +5002,9 @@ depth_13:
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
 	ADD   $16, R23, R23 // a3 += 16
+	PRFM  12288(R9), PLDL1KEEP // prefetch ahead[3072]
+	PRFM  12352(R9), PLDL1KEEP // prefetch ahead[3088]
+	ADD   $128, R9, R9 // ahead += 128
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_13 // depth >= 4
@@ -5280,6 +5288,9 @@ depth_20:
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
 	ADD   $16, R23, R23 // a3 += 16
+	PRFM  12288(R6), PLDL1KEEP // prefetch ahead[3072]
+	PRFM  12352(R6), PLDL1KEEP // prefetch ahead[3088]
+	ADD   $128, R6, R6 // ahead += 128
 	SUB   $4, R7, R7 // depth += -4
 	CMP   $4, R7 // depth >= 4
 	BGE   depth_20 // depth >= 4
@@ -5453,6 +5464,7 @@ end_29:
 	MOVD panelStride+48(FP), R9 // panelStride
 	LSL  $1, R9, R9 // panelStride <<= 1
 	MOVD R6, R23 // rows of b
+	MOVD R6, R9 // ahead = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_31 // depth < 4
 
@@ -5548,6 +5560,9 @@ depth_30:
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
+	PRFM  12288(R9), PLDL1KEEP // prefetch ahead[3072]
+	PRFM  12352(R9), PLDL1KEEP // prefetch ahead[3088]
+	ADD   $128, R9, R9 // ahead += 128
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_30 // depth >= 4
@@ -5678,6 +5693,7 @@ end_35:
 	MOVD panelStride+48(FP), R9 // panelStride
 	LSL  $1, R9, R9 // panelStride <<= 1
 	MOVD R6, R23 // rows of b
+	MOVD R6, R9 // ahead = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_37 // depth < 4
 
@@ -5773,6 +5789,9 @@ depth_36:
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
+	PRFM  12288(R9), PLDL1KEEP // prefetch ahead[3072]
+	PRFM  12352(R9), PLDL1KEEP // prefetch ahead[3088]
+	ADD   $128, R9, R9 // ahead += 128
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_36 // depth >= 4
@@ -6008,6 +6027,9 @@ depth_43:
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
+	PRFM  12288(R6), PLDL1KEEP // prefetch ahead[3072]
+	PRFM  12352(R6), PLDL1KEEP // prefetch ahead[3088]
+	ADD   $128, R6, R6 // ahead += 128
 	SUB   $4, R7, R7 // depth += -4
 	CMP   $4, R7 // depth >= 4
 	BGE   depth_43 // depth >= 4
@@ -7045,6 +7067,7 @@ end_6:
 	MOVD panelStride+48(FP), R9 // panelStride
 	LSL  $1, R9, R9 // panelStride <<= 1
 	MOVD R6, R24 // rows of b
+	MOVD R6, R9 // ahead = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_8 // depth < 4
 
@@ -7161,6 +7184,9 @@ depth_7:
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
 	ADD   $16, R23, R23 // a3 += 16
+	PRFM  12288(R9), PLDL1KEEP // prefetch ahead[3072]
+	PRFM  12352(R9), PLDL1KEEP // prefetch ahead[3088]
+	ADD   $128, R9, R9 // ahead += 128
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_7 // depth >= 4
@@ -7318,6 +7344,7 @@ end_12:
 	MOVD panelStride+48(FP), R9 // panelStride
 	LSL  $1, R9, R9 // panelStride <<= 1
 	MOVD R6, R24 // rows of b
+	MOVD R6, R9 // ahead = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_14 // depth < 4
 
@@ -7434,6 +7461,9 @@ depth_13:
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
 	ADD   $16, R23, R23 // a3 += 16
+	PRFM  12288(R9), PLDL1KEEP // prefetch ahead[3072]
+	PRFM  12352(R9), PLDL1KEEP // prefetch ahead[3088]
+	ADD   $128, R9, R9 // ahead += 128
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_13 // depth >= 4
@@ -7717,6 +7747,9 @@ depth_20:
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
 	ADD   $16, R23, R23 // a3 += 16
+	PRFM  12288(R6), PLDL1KEEP // prefetch ahead[3072]
+	PRFM  12352(R6), PLDL1KEEP // prefetch ahead[3088]
+	ADD   $128, R6, R6 // ahead += 128
 	SUB   $4, R7, R7 // depth += -4
 	CMP   $4, R7 // depth >= 4
 	BGE   depth_20 // depth >= 4
@@ -7890,6 +7923,7 @@ end_29:
 	MOVD panelStride+48(FP), R9 // panelStride
 	LSL  $1, R9, R9 // panelStride <<= 1
 	MOVD R6, R23 // rows of b
+	MOVD R6, R9 // ahead = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_31 // depth < 4
 
@@ -7985,6 +8019,9 @@ depth_30:
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
+	PRFM  12288(R9), PLDL1KEEP // prefetch ahead[3072]
+	PRFM  12352(R9), PLDL1KEEP // prefetch ahead[3088]
+	ADD   $128, R9, R9 // ahead += 128
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_30 // depth >= 4
@@ -8115,6 +8152,7 @@ end_35:
 	MOVD panelStride+48(FP), R9 // panelStride
 	LSL  $1, R9, R9 // panelStride <<= 1
 	MOVD R6, R23 // rows of b
+	MOVD R6, R9 // ahead = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_37 // depth < 4
 
@@ -8210,6 +8248,9 @@ depth_36:
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
+	PRFM  12288(R9), PLDL1KEEP // prefetch ahead[3072]
+	PRFM  12352(R9), PLDL1KEEP // prefetch ahead[3088]
+	ADD   $128, R9, R9 // ahead += 128
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_36 // depth >= 4
@@ -8445,6 +8486,9 @@ depth_43:
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
+	PRFM  12288(R6), PLDL1KEEP // prefetch ahead[3072]
+	PRFM  12352(R6), PLDL1KEEP // prefetch ahead[3088]
+	ADD   $128, R6, R6 // ahead += 128
 	SUB   $4, R7, R7 // depth += -4
 	CMP   $4, R7 // depth >= 4
 	BGE   depth_43 // depth >= 4
@@ -9480,6 +9524,7 @@ end_6:
 	ADD  R9, R22, R23 // rows of a
 	MOVD panelStride+48(FP), R9 // panelStride
 	MOVD R6, R24 // rows of b
+	MOVD R6, R9 // ahead = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_8 // depth < 4
 
@@ -9616,6 +9661,8 @@ depth_7:
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
 	ADD   $16, R23, R23 // a3 += 16
+	PRFM  12288(R9), PLDL1KEEP // prefetch ahead[3072]
+	ADD   $64, R9, R9 // ahead += 64
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_7 // depth >= 4
@@ -9776,6 +9823,7 @@ end_12:
 	ADD  R9, R22, R23 // rows of a
 	MOVD panelStride+48(FP), R9 // panelStride
 	MOVD R6, R24 // rows of b
+	MOVD R6, R9 // ahead = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_14 // depth < 4
 
@@ -9912,6 +9960,8 @@ depth_13:
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
 	ADD   $16, R23, R23 // a3 += 16
+	PRFM  12288(R9), PLDL1KEEP // prefetch ahead[3072]
+	ADD   $64, R9, R9 // ahead += 64
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_13 // depth >= 4
@@ -10217,6 +10267,8 @@ depth_20:
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
 	ADD   $16, R23, R23 // a3 += 16
+	PRFM  12288(R6), PLDL1KEEP // prefetch ahead[3072]
+	ADD   $64, R6, R6 // ahead += 64
 	SUB   $4, R7, R7 // depth += -4
 	CMP   $4, R7 // depth >= 4
 	BGE   depth_20 // depth >= 4
@@ -10393,6 +10445,7 @@ end_29:
 	ADD  R9, R21, R22 // rows of a
 	MOVD panelStride+48(FP), R9 // panelStride
 	MOVD R6, R23 // rows of b
+	MOVD R6, R9 // ahead = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_31 // depth < 4
 
@@ -10508,6 +10561,8 @@ depth_30:
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
+	PRFM  12288(R9), PLDL1KEEP // prefetch ahead[3072]
+	ADD   $64, R9, R9 // ahead += 64
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_30 // depth >= 4
@@ -10641,6 +10696,7 @@ end_35:
 	ADD  R9, R21, R22 // rows of a
 	MOVD panelStride+48(FP), R9 // panelStride
 	MOVD R6, R23 // rows of b
+	MOVD R6, R9 // ahead = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_37 // depth < 4
 
@@ -10756,6 +10812,8 @@ depth_36:
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
+	PRFM  12288(R9), PLDL1KEEP // prefetch ahead[3072]
+	ADD   $64, R9, R9 // ahead += 64
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_36 // depth >= 4
@@ -11013,6 +11071,8 @@ depth_43:
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
+	PRFM  12288(R6), PLDL1KEEP // prefetch ahead[3072]
+	ADD   $64, R6, R6 // ahead += 64
 	SUB   $4, R7, R7 // depth += -4
 	CMP   $4, R7 // depth >= 4
 	BGE   depth_43 // depth >= 4
@@ -11184,6 +11244,7 @@ end_52:
 	ADD  R9, R20, R21 // rows of a
 	MOVD panelStride+48(FP), R9 // panelStride
 	MOVD R6, R22 // rows of b
+	MOVD R6, R9 // ahead = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_54 // depth < 4
 
@@ -11354,6 +11415,9 @@ depth_53:
 	ADD   R7, R22, R22 // b0 += pitch
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
+	PRFM  12288(R9), PLDL1KEEP // prefetch ahead[3072]
+	PRFM  12352(R9), PLDL1KEEP // prefetch ahead[3088]
+	ADD   $128, R9, R9 // ahead += 128
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_53 // depth >= 4
@@ -11590,6 +11654,8 @@ depth_60:
 	ADD   R3, R22, R22 // b0 += pitch
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
+	PRFM  12288(R6), PLDL1KEEP // prefetch ahead[3072]
+	ADD   $64, R6, R6 // ahead += 64
 	SUB   $4, R7, R7 // depth += -4
 	CMP   $4, R7 // depth >= 4
 	BGE   depth_60 // depth >= 4
@@ -11720,6 +11786,7 @@ end_69:
 	MOVD R1, R20 // rows of a
 	MOVD panelStride+48(FP), R9 // panelStride
 	MOVD R6, R21 // rows of b
+	MOVD R6, R9 // ahead = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_71 // depth < 4
 
@@ -11853,6 +11920,9 @@ depth_70:
 	WORD  $0x4f881187 // FMLA V7.4S, V12.4S, V8.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 12..15
 	ADD   R7, R21, R21 // b0 += pitch
 	ADD   $16, R20, R20 // a0 += 16
+	PRFM  12288(R9), PLDL1KEEP // prefetch ahead[3072]
+	PRFM  12352(R9), PLDL1KEEP // prefetch ahead[3088]
+	ADD   $128, R9, R9 // ahead += 128
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_70 // depth >= 4
@@ -12033,6 +12103,8 @@ depth_77:
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
 	ADD   R3, R21, R21 // b0 += pitch
 	ADD   $16, R20, R20 // a0 += 16
+	PRFM  12288(R6), PLDL1KEEP // prefetch ahead[3072]
+	ADD   $64, R6, R6 // ahead += 64
 	SUB   $4, R7, R7 // depth += -4
 	CMP   $4, R7 // depth >= 4
 	BGE   depth_77 // depth >= 4
