@@ -312,13 +312,27 @@ columns_1:
 	MOVQ alpha+64(FP), DI // alpha
 	MOVQ AX, SI // c_tile = c
 	MOVQ rows+48(FP), R8 // rows
-	CMPQ R8, $+6 // rows < 6
-	JLT  rows_end_4 // rows < 6
+	CMPQ R8, $+1 // rows < 1
+	JLT  rows_end_4 // rows < 1
 
 rows_3:
+	MOVQ R8, R9 // height = rows
+	CMPQ R8, $+7 // rows < 7
+	JLT  less_5 // rows < 7
+	ADDQ $+1, R9 // height += 1
+	SHRQ $0x01, R9 // height >>= 1
+	CMPQ R8, $+12 // rows < 12
+	JLT  less_6 // rows < 12
+	MOVQ $+6, R9 // height = 6
+
+less_6:
+less_5:
+	CMPQ R9, $+6 // height < 6
+	JLT  less_7 // height < 6
+
 	// C = α·C, or 0 without α
 	CMPQ         DI, $+1 // alpha < 1
-	JLT          less_5 // alpha < 1
+	JLT          less_9 // alpha < 1
 	MOVQ         cStride+8(FP), R9 // cStride
 	SHLQ         $0x02, R9 // cStride in bytes
 	MOVQ         SI, R10 // rows of c_tile
@@ -355,9 +369,9 @@ rows_3:
 	VMULPS       Y12, Y10, Y10 // C[5][0] = C[5][0] * α[5], lanes 0..7
 	VMULPS       Y12, Y11, Y11 // C[5][0] = C[5][0] * α[5], lanes 8..15
 	ADDQ         $+24, DI // alpha += 24
-	JMP          end_6
+	JMP          end_10
 
-less_5:
+less_9:
 	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
 	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
 	VXORPS Y2, Y2, Y2 // C[1][0] = 0, lanes 0..7
@@ -371,7 +385,7 @@ less_5:
 	VXORPS Y10, Y10, Y10 // C[5][0] = 0, lanes 0..7
 	VXORPS Y11, Y11, Y11 // C[5][0] = 0, lanes 8..15
 
-end_6:
+end_10:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
@@ -381,9 +395,9 @@ end_6:
 	MOVQ depth+40(FP), R13 // depth
 	MOVQ CX, R12 // b_k = b
 	CMPQ R13, $+8 // depth < 8
-	JLT  depth_end_8 // depth < 8
+	JLT  depth_end_12 // depth < 8
 
-depth_7:
+depth_11:
 	VMOVUPS      (R12), Y12 // B[0][0] = b_k[0], lanes 0..7
 	VMOVUPS      32(R12), Y13 // B[0][0] = b_k[0], lanes 8..15
 	VBROADCASTSS (R10), Y14 // a[0][0] = a[0][0]
@@ -549,13 +563,13 @@ depth_7:
 	ADDQ         $+1024, R12 // b_k += 1024
 	SUBQ         $+8, R13 // depth += -8
 	CMPQ         R13, $+8 // depth >= 8
-	JGE          depth_7 // depth >= 8
+	JGE          depth_11 // depth >= 8
 
-depth_end_8:
+depth_end_12:
 	CMPQ R13, $+1 // depth < 1
-	JLT  depth_end_10 // depth < 1
+	JLT  depth_end_14 // depth < 1
 
-depth_9:
+depth_13:
 	VMOVUPS      (R12), Y12 // B[0][0] = b_k[0], lanes 0..7
 	VMOVUPS      32(R12), Y13 // B[0][0] = b_k[0], lanes 8..15
 	VBROADCASTSS (R10), Y14 // a[0][0] = a[0][0]
@@ -581,9 +595,9 @@ depth_9:
 	ADDQ         $+128, R12 // b_k += 128
 	SUBQ         $+1, R13 // depth += -1
 	CMPQ         R13, $+1 // depth >= 1
-	JGE          depth_9 // depth >= 1
+	JGE          depth_13 // depth >= 1
 
-depth_end_10:
+depth_end_14:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
@@ -618,18 +632,219 @@ depth_end_10:
 	SHLQ    $0x01, R9 // aStride <<= 1
 	SHLQ    $0x01, R9 // aStride <<= 1
 	ADDQ    R9, BX // a += aStride
-	SUBQ    $+6, R8 // rows += -6
-	CMPQ    R8, $+6 // rows >= 6
-	JGE     rows_3 // rows >= 6
+	SUBQ    $+5, R8 // rows += -5
+	JMP     end_8
 
-rows_end_4:
-	CMPQ R8, $+4 // rows < 4
-	JLT  rows_end_12 // rows < 4
+less_7:
+	CMPQ R9, $+5 // height < 5
+	JLT  less_15 // height < 5
 
-rows_11:
 	// C = α·C, or 0 without α
 	CMPQ         DI, $+1 // alpha < 1
-	JLT          less_13 // alpha < 1
+	JLT          less_17 // alpha < 1
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         SI, R10 // rows of c_tile
+	LEAQ         (R10)(R9*2), R11 // rows of c_tile
+	ADDQ         R9, R11 // rows of c_tile
+	VBROADCASTSS (DI), Y2 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Y0 // C[0][0] = c_tile[0][0], lanes 0..7
+	VMOVUPS      32(R10), Y1 // C[0][0] = c_tile[0][0], lanes 8..15
+	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	VBROADCASTSS 4(DI), Y4 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Y2 // C[1][0] = c_tile[1][0], lanes 0..7
+	VMOVUPS      32(R10)(R9*1), Y3 // C[1][0] = c_tile[1][0], lanes 8..15
+	VMULPS       Y4, Y2, Y2 // C[1][0] = C[1][0] * α[1], lanes 0..7
+	VMULPS       Y4, Y3, Y3 // C[1][0] = C[1][0] * α[1], lanes 8..15
+	VBROADCASTSS 8(DI), Y6 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Y4 // C[2][0] = c_tile[2][0], lanes 0..7
+	VMOVUPS      32(R10)(R9*2), Y5 // C[2][0] = c_tile[2][0], lanes 8..15
+	VMULPS       Y6, Y4, Y4 // C[2][0] = C[2][0] * α[2], lanes 0..7
+	VMULPS       Y6, Y5, Y5 // C[2][0] = C[2][0] * α[2], lanes 8..15
+	VBROADCASTSS 12(DI), Y8 // α[3] = all alpha[3]
+	VMOVUPS      (R11), Y6 // C[3][0] = c_tile[3][0], lanes 0..7
+	VMOVUPS      32(R11), Y7 // C[3][0] = c_tile[3][0], lanes 8..15
+	VMULPS       Y8, Y6, Y6 // C[3][0] = C[3][0] * α[3], lanes 0..7
+	VMULPS       Y8, Y7, Y7 // C[3][0] = C[3][0] * α[3], lanes 8..15
+	VBROADCASTSS 16(DI), Y10 // α[4] = all alpha[4]
+	VMOVUPS      (R11)(R9*1), Y8 // C[4][0] = c_tile[4][0], lanes 0..7
+	VMOVUPS      32(R11)(R9*1), Y9 // C[4][0] = c_tile[4][0], lanes 8..15
+	VMULPS       Y10, Y8, Y8 // C[4][0] = C[4][0] * α[4], lanes 0..7
+	VMULPS       Y10, Y9, Y9 // C[4][0] = C[4][0] * α[4], lanes 8..15
+	ADDQ         $+20, DI // alpha += 20
+	JMP          end_18
+
+less_17:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // C[1][0] = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // C[1][0] = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // C[2][0] = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // C[2][0] = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // C[3][0] = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // C[3][0] = 0, lanes 8..15
+	VXORPS Y8, Y8, Y8 // C[4][0] = 0, lanes 0..7
+	VXORPS Y9, Y9, Y9 // C[4][0] = 0, lanes 8..15
+
+end_18:
+	// C += A·B
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ BX, R10 // rows of a
+	LEAQ (R10)(R9*2), R11 // rows of a
+	ADDQ R9, R11 // rows of a
+	MOVQ depth+40(FP), R13 // depth
+	MOVQ CX, R12 // b_k = b
+	CMPQ R13, $+4 // depth < 4
+	JLT  depth_end_20 // depth < 4
+
+depth_19:
+	VMOVUPS      (R12), Y10 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R12), Y11 // B[0][0] = b_k[0], lanes 8..15
+	VBROADCASTSS (R10), Y12 // a[0][0] = a[0][0]
+	VFMADD231PS  Y12, Y10, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*1), Y12 // a[1][0] = a[1][0]
+	VFMADD231PS  Y12, Y10, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*2), Y12 // a[2][0] = a[2][0]
+	VFMADD231PS  Y12, Y10, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R11), Y12 // a[3][0] = a[3][0]
+	VFMADD231PS  Y12, Y10, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R11)(R9*1), Y12 // a[4][0] = a[4][0]
+	VFMADD231PS  Y12, Y10, Y8 // C[4][0] += a[4][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y9 // C[4][0] += a[4][0] * B[0][0], lanes 8..15
+	VMOVUPS      128(R12), Y10 // B[1][0] = b_k[32], lanes 0..7
+	VMOVUPS      160(R12), Y11 // B[1][0] = b_k[32], lanes 8..15
+	VBROADCASTSS 4(R10), Y12 // a[0][1] = a[0][1]
+	VFMADD231PS  Y12, Y10, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10)(R9*1), Y12 // a[1][1] = a[1][1]
+	VFMADD231PS  Y12, Y10, Y2 // C[1][0] += a[1][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y3 // C[1][0] += a[1][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10)(R9*2), Y12 // a[2][1] = a[2][1]
+	VFMADD231PS  Y12, Y10, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R11), Y12 // a[3][1] = a[3][1]
+	VFMADD231PS  Y12, Y10, Y6 // C[3][0] += a[3][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y7 // C[3][0] += a[3][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R11)(R9*1), Y12 // a[4][1] = a[4][1]
+	VFMADD231PS  Y12, Y10, Y8 // C[4][0] += a[4][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y9 // C[4][0] += a[4][1] * B[1][0], lanes 8..15
+	VMOVUPS      256(R12), Y10 // B[2][0] = b_k[64], lanes 0..7
+	VMOVUPS      288(R12), Y11 // B[2][0] = b_k[64], lanes 8..15
+	VBROADCASTSS 8(R10), Y12 // a[0][2] = a[0][2]
+	VFMADD231PS  Y12, Y10, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10)(R9*1), Y12 // a[1][2] = a[1][2]
+	VFMADD231PS  Y12, Y10, Y2 // C[1][0] += a[1][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y3 // C[1][0] += a[1][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10)(R9*2), Y12 // a[2][2] = a[2][2]
+	VFMADD231PS  Y12, Y10, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R11), Y12 // a[3][2] = a[3][2]
+	VFMADD231PS  Y12, Y10, Y6 // C[3][0] += a[3][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y7 // C[3][0] += a[3][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R11)(R9*1), Y12 // a[4][2] = a[4][2]
+	VFMADD231PS  Y12, Y10, Y8 // C[4][0] += a[4][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y9 // C[4][0] += a[4][2] * B[2][0], lanes 8..15
+	VMOVUPS      384(R12), Y10 // B[3][0] = b_k[96], lanes 0..7
+	VMOVUPS      416(R12), Y11 // B[3][0] = b_k[96], lanes 8..15
+	VBROADCASTSS 12(R10), Y12 // a[0][3] = a[0][3]
+	VFMADD231PS  Y12, Y10, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10)(R9*1), Y12 // a[1][3] = a[1][3]
+	VFMADD231PS  Y12, Y10, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10)(R9*2), Y12 // a[2][3] = a[2][3]
+	VFMADD231PS  Y12, Y10, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R11), Y12 // a[3][3] = a[3][3]
+	VFMADD231PS  Y12, Y10, Y6 // C[3][0] += a[3][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y7 // C[3][0] += a[3][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R11)(R9*1), Y12 // a[4][3] = a[4][3]
+	VFMADD231PS  Y12, Y10, Y8 // C[4][0] += a[4][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y9 // C[4][0] += a[4][3] * B[3][0], lanes 8..15
+	ADDQ         $+16, R10 // a0 += 16
+	ADDQ         $+16, R11 // a3 += 16
+	ADDQ         $+512, R12 // b_k += 512
+	SUBQ         $+4, R13 // depth += -4
+	CMPQ         R13, $+4 // depth >= 4
+	JGE          depth_19 // depth >= 4
+
+depth_end_20:
+	CMPQ R13, $+1 // depth < 1
+	JLT  depth_end_22 // depth < 1
+
+depth_21:
+	VMOVUPS      (R12), Y10 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R12), Y11 // B[0][0] = b_k[0], lanes 8..15
+	VBROADCASTSS (R10), Y12 // a[0][0] = a[0][0]
+	VFMADD231PS  Y12, Y10, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*1), Y12 // a[1][0] = a[1][0]
+	VFMADD231PS  Y12, Y10, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*2), Y12 // a[2][0] = a[2][0]
+	VFMADD231PS  Y12, Y10, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R11), Y12 // a[3][0] = a[3][0]
+	VFMADD231PS  Y12, Y10, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R11)(R9*1), Y12 // a[4][0] = a[4][0]
+	VFMADD231PS  Y12, Y10, Y8 // C[4][0] += a[4][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y9 // C[4][0] += a[4][0] * B[0][0], lanes 8..15
+	ADDQ         $+4, R10 // a0 += 4
+	ADDQ         $+4, R11 // a3 += 4
+	ADDQ         $+128, R12 // b_k += 128
+	SUBQ         $+1, R13 // depth += -1
+	CMPQ         R13, $+1 // depth >= 1
+	JGE          depth_21 // depth >= 1
+
+depth_end_22:
+	// store
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    SI, R10 // rows of c_tile
+	LEAQ    (R10)(R9*2), R11 // rows of c_tile
+	ADDQ    R9, R11 // rows of c_tile
+	VMOVUPS Y0, (R10) // c_tile[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(R10) // c_tile[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, (R10)(R9*1) // c_tile[1][0] = C[1][0], lanes 0..7
+	VMOVUPS Y3, 32(R10)(R9*1) // c_tile[1][0] = C[1][0], lanes 8..15
+	VMOVUPS Y4, (R10)(R9*2) // c_tile[2][0] = C[2][0], lanes 0..7
+	VMOVUPS Y5, 32(R10)(R9*2) // c_tile[2][0] = C[2][0], lanes 8..15
+	VMOVUPS Y6, (R11) // c_tile[3][0] = C[3][0], lanes 0..7
+	VMOVUPS Y7, 32(R11) // c_tile[3][0] = C[3][0], lanes 8..15
+	VMOVUPS Y8, (R11)(R9*1) // c_tile[4][0] = C[4][0], lanes 0..7
+	VMOVUPS Y9, 32(R11)(R9*1) // c_tile[4][0] = C[4][0], lanes 8..15
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    R9, R10 // cStride = cStride
+	ADDQ    R10, SI // c_tile += cStride
+	SHLQ    $0x01, R9 // cStride <<= 1
+	SHLQ    $0x01, R9 // cStride <<= 1
+	ADDQ    R9, SI // c_tile += cStride
+	MOVQ    aStride+24(FP), R9 // aStride
+	SHLQ    $0x02, R9 // aStride in bytes
+	MOVQ    R9, R10 // aStride = aStride
+	ADDQ    R10, BX // a += aStride
+	SHLQ    $0x01, R9 // aStride <<= 1
+	SHLQ    $0x01, R9 // aStride <<= 1
+	ADDQ    R9, BX // a += aStride
+	SUBQ    $+4, R8 // rows += -4
+	JMP     end_16
+
+less_15:
+	CMPQ R9, $+4 // height < 4
+	JLT  less_23 // height < 4
+
+	// C = α·C, or 0 without α
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_25 // alpha < 1
 	MOVQ         cStride+8(FP), R9 // cStride
 	SHLQ         $0x02, R9 // cStride in bytes
 	MOVQ         SI, R10 // rows of c_tile
@@ -656,9 +871,9 @@ rows_11:
 	VMULPS       Y8, Y6, Y6 // C[3][0] = C[3][0] * α[3], lanes 0..7
 	VMULPS       Y8, Y7, Y7 // C[3][0] = C[3][0] * α[3], lanes 8..15
 	ADDQ         $+16, DI // alpha += 16
-	JMP          end_14
+	JMP          end_26
 
-less_13:
+less_25:
 	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
 	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
 	VXORPS Y2, Y2, Y2 // C[1][0] = 0, lanes 0..7
@@ -668,7 +883,7 @@ less_13:
 	VXORPS Y6, Y6, Y6 // C[3][0] = 0, lanes 0..7
 	VXORPS Y7, Y7, Y7 // C[3][0] = 0, lanes 8..15
 
-end_14:
+end_26:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
@@ -677,10 +892,10 @@ end_14:
 	ADDQ R9, R11 // rows of a
 	MOVQ depth+40(FP), R13 // depth
 	MOVQ CX, R12 // b_k = b
-	CMPQ R13, $+8 // depth < 8
-	JLT  depth_end_16 // depth < 8
+	CMPQ R13, $+4 // depth < 4
+	JLT  depth_end_28 // depth < 4
 
-depth_15:
+depth_27:
 	VMOVUPS      (R12), Y8 // B[0][0] = b_k[0], lanes 0..7
 	VMOVUPS      32(R12), Y9 // B[0][0] = b_k[0], lanes 8..15
 	VBROADCASTSS (R10), Y10 // a[0][0] = a[0][0]
@@ -737,74 +952,18 @@ depth_15:
 	VBROADCASTSS 12(R11), Y10 // a[3][3] = a[3][3]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][3] * B[3][0], lanes 8..15
-	VMOVUPS      512(R12), Y8 // B[4][0] = b_k[128], lanes 0..7
-	VMOVUPS      544(R12), Y9 // B[4][0] = b_k[128], lanes 8..15
-	VBROADCASTSS 16(R10), Y10 // a[0][4] = a[0][4]
-	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][4] * B[4][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][4] * B[4][0], lanes 8..15
-	VBROADCASTSS 16(R10)(R9*1), Y10 // a[1][4] = a[1][4]
-	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][4] * B[4][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][4] * B[4][0], lanes 8..15
-	VBROADCASTSS 16(R10)(R9*2), Y10 // a[2][4] = a[2][4]
-	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][4] * B[4][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][4] * B[4][0], lanes 8..15
-	VBROADCASTSS 16(R11), Y10 // a[3][4] = a[3][4]
-	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][4] * B[4][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][4] * B[4][0], lanes 8..15
-	VMOVUPS      640(R12), Y8 // B[5][0] = b_k[160], lanes 0..7
-	VMOVUPS      672(R12), Y9 // B[5][0] = b_k[160], lanes 8..15
-	VBROADCASTSS 20(R10), Y10 // a[0][5] = a[0][5]
-	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][5] * B[5][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][5] * B[5][0], lanes 8..15
-	VBROADCASTSS 20(R10)(R9*1), Y10 // a[1][5] = a[1][5]
-	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][5] * B[5][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][5] * B[5][0], lanes 8..15
-	VBROADCASTSS 20(R10)(R9*2), Y10 // a[2][5] = a[2][5]
-	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][5] * B[5][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][5] * B[5][0], lanes 8..15
-	VBROADCASTSS 20(R11), Y10 // a[3][5] = a[3][5]
-	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][5] * B[5][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][5] * B[5][0], lanes 8..15
-	VMOVUPS      768(R12), Y8 // B[6][0] = b_k[192], lanes 0..7
-	VMOVUPS      800(R12), Y9 // B[6][0] = b_k[192], lanes 8..15
-	VBROADCASTSS 24(R10), Y10 // a[0][6] = a[0][6]
-	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][6] * B[6][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][6] * B[6][0], lanes 8..15
-	VBROADCASTSS 24(R10)(R9*1), Y10 // a[1][6] = a[1][6]
-	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][6] * B[6][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][6] * B[6][0], lanes 8..15
-	VBROADCASTSS 24(R10)(R9*2), Y10 // a[2][6] = a[2][6]
-	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][6] * B[6][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][6] * B[6][0], lanes 8..15
-	VBROADCASTSS 24(R11), Y10 // a[3][6] = a[3][6]
-	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][6] * B[6][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][6] * B[6][0], lanes 8..15
-	VMOVUPS      896(R12), Y8 // B[7][0] = b_k[224], lanes 0..7
-	VMOVUPS      928(R12), Y9 // B[7][0] = b_k[224], lanes 8..15
-	VBROADCASTSS 28(R10), Y10 // a[0][7] = a[0][7]
-	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][7] * B[7][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][7] * B[7][0], lanes 8..15
-	VBROADCASTSS 28(R10)(R9*1), Y10 // a[1][7] = a[1][7]
-	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][7] * B[7][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][7] * B[7][0], lanes 8..15
-	VBROADCASTSS 28(R10)(R9*2), Y10 // a[2][7] = a[2][7]
-	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][7] * B[7][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][7] * B[7][0], lanes 8..15
-	VBROADCASTSS 28(R11), Y10 // a[3][7] = a[3][7]
-	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][7] * B[7][0], lanes 0..7
-	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][7] * B[7][0], lanes 8..15
-	ADDQ         $+32, R10 // a0 += 32
-	ADDQ         $+32, R11 // a3 += 32
-	ADDQ         $+1024, R12 // b_k += 1024
-	SUBQ         $+8, R13 // depth += -8
-	CMPQ         R13, $+8 // depth >= 8
-	JGE          depth_15 // depth >= 8
+	ADDQ         $+16, R10 // a0 += 16
+	ADDQ         $+16, R11 // a3 += 16
+	ADDQ         $+512, R12 // b_k += 512
+	SUBQ         $+4, R13 // depth += -4
+	CMPQ         R13, $+4 // depth >= 4
+	JGE          depth_27 // depth >= 4
 
-depth_end_16:
+depth_end_28:
 	CMPQ R13, $+1 // depth < 1
-	JLT  depth_end_18 // depth < 1
+	JLT  depth_end_30 // depth < 1
 
-depth_17:
+depth_29:
 	VMOVUPS      (R12), Y8 // B[0][0] = b_k[0], lanes 0..7
 	VMOVUPS      32(R12), Y9 // B[0][0] = b_k[0], lanes 8..15
 	VBROADCASTSS (R10), Y10 // a[0][0] = a[0][0]
@@ -824,9 +983,9 @@ depth_17:
 	ADDQ         $+128, R12 // b_k += 128
 	SUBQ         $+1, R13 // depth += -1
 	CMPQ         R13, $+1 // depth >= 1
-	JGE          depth_17 // depth >= 1
+	JGE          depth_29 // depth >= 1
 
-depth_end_18:
+depth_end_30:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
@@ -851,18 +1010,161 @@ depth_end_18:
 	SHLQ    $0x01, R9 // aStride <<= 1
 	SHLQ    $0x01, R9 // aStride <<= 1
 	ADDQ    R9, BX // a += aStride
-	SUBQ    $+4, R8 // rows += -4
-	CMPQ    R8, $+4 // rows >= 4
-	JGE     rows_11 // rows >= 4
+	SUBQ    $+3, R8 // rows += -3
+	JMP     end_24
 
-rows_end_12:
-	CMPQ R8, $+2 // rows < 2
-	JLT  rows_end_20 // rows < 2
+less_23:
+	CMPQ R9, $+3 // height < 3
+	JLT  less_31 // height < 3
 
-rows_19:
 	// C = α·C, or 0 without α
 	CMPQ         DI, $+1 // alpha < 1
-	JLT          less_21 // alpha < 1
+	JLT          less_33 // alpha < 1
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         SI, R10 // rows of c_tile
+	VBROADCASTSS (DI), Y2 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Y0 // C[0][0] = c_tile[0][0], lanes 0..7
+	VMOVUPS      32(R10), Y1 // C[0][0] = c_tile[0][0], lanes 8..15
+	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	VBROADCASTSS 4(DI), Y4 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Y2 // C[1][0] = c_tile[1][0], lanes 0..7
+	VMOVUPS      32(R10)(R9*1), Y3 // C[1][0] = c_tile[1][0], lanes 8..15
+	VMULPS       Y4, Y2, Y2 // C[1][0] = C[1][0] * α[1], lanes 0..7
+	VMULPS       Y4, Y3, Y3 // C[1][0] = C[1][0] * α[1], lanes 8..15
+	VBROADCASTSS 8(DI), Y6 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Y4 // C[2][0] = c_tile[2][0], lanes 0..7
+	VMOVUPS      32(R10)(R9*2), Y5 // C[2][0] = c_tile[2][0], lanes 8..15
+	VMULPS       Y6, Y4, Y4 // C[2][0] = C[2][0] * α[2], lanes 0..7
+	VMULPS       Y6, Y5, Y5 // C[2][0] = C[2][0] * α[2], lanes 8..15
+	ADDQ         $+12, DI // alpha += 12
+	JMP          end_34
+
+less_33:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // C[1][0] = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // C[1][0] = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // C[2][0] = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // C[2][0] = 0, lanes 8..15
+
+end_34:
+	// C += A·B
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ BX, R10 // rows of a
+	MOVQ depth+40(FP), R12 // depth
+	MOVQ CX, R11 // b_k = b
+	CMPQ R12, $+4 // depth < 4
+	JLT  depth_end_36 // depth < 4
+
+depth_35:
+	VMOVUPS      (R11), Y6 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R11), Y7 // B[0][0] = b_k[0], lanes 8..15
+	VBROADCASTSS (R10), Y8 // a[0][0] = a[0][0]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*1), Y8 // a[1][0] = a[1][0]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*2), Y8 // a[2][0] = a[2][0]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	VMOVUPS      128(R11), Y6 // B[1][0] = b_k[32], lanes 0..7
+	VMOVUPS      160(R11), Y7 // B[1][0] = b_k[32], lanes 8..15
+	VBROADCASTSS 4(R10), Y8 // a[0][1] = a[0][1]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10)(R9*1), Y8 // a[1][1] = a[1][1]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10)(R9*2), Y8 // a[2][1] = a[2][1]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
+	VMOVUPS      256(R11), Y6 // B[2][0] = b_k[64], lanes 0..7
+	VMOVUPS      288(R11), Y7 // B[2][0] = b_k[64], lanes 8..15
+	VBROADCASTSS 8(R10), Y8 // a[0][2] = a[0][2]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10)(R9*1), Y8 // a[1][2] = a[1][2]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10)(R9*2), Y8 // a[2][2] = a[2][2]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
+	VMOVUPS      384(R11), Y6 // B[3][0] = b_k[96], lanes 0..7
+	VMOVUPS      416(R11), Y7 // B[3][0] = b_k[96], lanes 8..15
+	VBROADCASTSS 12(R10), Y8 // a[0][3] = a[0][3]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10)(R9*1), Y8 // a[1][3] = a[1][3]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10)(R9*2), Y8 // a[2][3] = a[2][3]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
+	ADDQ         $+16, R10 // a0 += 16
+	ADDQ         $+512, R11 // b_k += 512
+	SUBQ         $+4, R12 // depth += -4
+	CMPQ         R12, $+4 // depth >= 4
+	JGE          depth_35 // depth >= 4
+
+depth_end_36:
+	CMPQ R12, $+1 // depth < 1
+	JLT  depth_end_38 // depth < 1
+
+depth_37:
+	VMOVUPS      (R11), Y6 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R11), Y7 // B[0][0] = b_k[0], lanes 8..15
+	VBROADCASTSS (R10), Y8 // a[0][0] = a[0][0]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*1), Y8 // a[1][0] = a[1][0]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*2), Y8 // a[2][0] = a[2][0]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	ADDQ         $+4, R10 // a0 += 4
+	ADDQ         $+128, R11 // b_k += 128
+	SUBQ         $+1, R12 // depth += -1
+	CMPQ         R12, $+1 // depth >= 1
+	JGE          depth_37 // depth >= 1
+
+depth_end_38:
+	// store
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    SI, R10 // rows of c_tile
+	VMOVUPS Y0, (R10) // c_tile[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(R10) // c_tile[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, (R10)(R9*1) // c_tile[1][0] = C[1][0], lanes 0..7
+	VMOVUPS Y3, 32(R10)(R9*1) // c_tile[1][0] = C[1][0], lanes 8..15
+	VMOVUPS Y4, (R10)(R9*2) // c_tile[2][0] = C[2][0], lanes 0..7
+	VMOVUPS Y5, 32(R10)(R9*2) // c_tile[2][0] = C[2][0], lanes 8..15
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    R9, R10 // cStride = cStride
+	ADDQ    R10, SI // c_tile += cStride
+	SHLQ    $0x01, R9 // cStride <<= 1
+	ADDQ    R9, SI // c_tile += cStride
+	MOVQ    aStride+24(FP), R9 // aStride
+	SHLQ    $0x02, R9 // aStride in bytes
+	MOVQ    R9, R10 // aStride = aStride
+	ADDQ    R10, BX // a += aStride
+	SHLQ    $0x01, R9 // aStride <<= 1
+	ADDQ    R9, BX // a += aStride
+	SUBQ    $+2, R8 // rows += -2
+	JMP     end_32
+
+less_31:
+	CMPQ R9, $+2 // height < 2
+	JLT  less_39 // height < 2
+
+	// C = α·C, or 0 without α
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_41 // alpha < 1
 	MOVQ         cStride+8(FP), R9 // cStride
 	SHLQ         $0x02, R9 // cStride in bytes
 	MOVQ         SI, R10 // rows of c_tile
@@ -877,25 +1179,25 @@ rows_19:
 	VMULPS       Y4, Y2, Y2 // C[1][0] = C[1][0] * α[1], lanes 0..7
 	VMULPS       Y4, Y3, Y3 // C[1][0] = C[1][0] * α[1], lanes 8..15
 	ADDQ         $+8, DI // alpha += 8
-	JMP          end_22
+	JMP          end_42
 
-less_21:
+less_41:
 	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
 	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
 	VXORPS Y2, Y2, Y2 // C[1][0] = 0, lanes 0..7
 	VXORPS Y3, Y3, Y3 // C[1][0] = 0, lanes 8..15
 
-end_22:
+end_42:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ BX, R10 // rows of a
 	MOVQ depth+40(FP), R12 // depth
 	MOVQ CX, R11 // b_k = b
-	CMPQ R12, $+8 // depth < 8
-	JLT  depth_end_24 // depth < 8
+	CMPQ R12, $+4 // depth < 4
+	JLT  depth_end_44 // depth < 4
 
-depth_23:
+depth_43:
 	VMOVUPS      (R11), Y4 // B[0][0] = b_k[0], lanes 0..7
 	VMOVUPS      32(R11), Y5 // B[0][0] = b_k[0], lanes 8..15
 	VBROADCASTSS (R10), Y6 // a[0][0] = a[0][0]
@@ -928,49 +1230,17 @@ depth_23:
 	VBROADCASTSS 12(R10)(R9*1), Y6 // a[1][3] = a[1][3]
 	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
-	VMOVUPS      512(R11), Y4 // B[4][0] = b_k[128], lanes 0..7
-	VMOVUPS      544(R11), Y5 // B[4][0] = b_k[128], lanes 8..15
-	VBROADCASTSS 16(R10), Y6 // a[0][4] = a[0][4]
-	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][4] * B[4][0], lanes 0..7
-	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][4] * B[4][0], lanes 8..15
-	VBROADCASTSS 16(R10)(R9*1), Y6 // a[1][4] = a[1][4]
-	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][4] * B[4][0], lanes 0..7
-	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][4] * B[4][0], lanes 8..15
-	VMOVUPS      640(R11), Y4 // B[5][0] = b_k[160], lanes 0..7
-	VMOVUPS      672(R11), Y5 // B[5][0] = b_k[160], lanes 8..15
-	VBROADCASTSS 20(R10), Y6 // a[0][5] = a[0][5]
-	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][5] * B[5][0], lanes 0..7
-	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][5] * B[5][0], lanes 8..15
-	VBROADCASTSS 20(R10)(R9*1), Y6 // a[1][5] = a[1][5]
-	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][5] * B[5][0], lanes 0..7
-	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][5] * B[5][0], lanes 8..15
-	VMOVUPS      768(R11), Y4 // B[6][0] = b_k[192], lanes 0..7
-	VMOVUPS      800(R11), Y5 // B[6][0] = b_k[192], lanes 8..15
-	VBROADCASTSS 24(R10), Y6 // a[0][6] = a[0][6]
-	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][6] * B[6][0], lanes 0..7
-	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][6] * B[6][0], lanes 8..15
-	VBROADCASTSS 24(R10)(R9*1), Y6 // a[1][6] = a[1][6]
-	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][6] * B[6][0], lanes 0..7
-	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][6] * B[6][0], lanes 8..15
-	VMOVUPS      896(R11), Y4 // B[7][0] = b_k[224], lanes 0..7
-	VMOVUPS      928(R11), Y5 // B[7][0] = b_k[224], lanes 8..15
-	VBROADCASTSS 28(R10), Y6 // a[0][7] = a[0][7]
-	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][7] * B[7][0], lanes 0..7
-	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][7] * B[7][0], lanes 8..15
-	VBROADCASTSS 28(R10)(R9*1), Y6 // a[1][7] = a[1][7]
-	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][7] * B[7][0], lanes 0..7
-	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][7] * B[7][0], lanes 8..15
-	ADDQ         $+32, R10 // a0 += 32
-	ADDQ         $+1024, R11 // b_k += 1024
-	SUBQ         $+8, R12 // depth += -8
-	CMPQ         R12, $+8 // depth >= 8
-	JGE          depth_23 // depth >= 8
+	ADDQ         $+16, R10 // a0 += 16
+	ADDQ         $+512, R11 // b_k += 512
+	SUBQ         $+4, R12 // depth += -4
+	CMPQ         R12, $+4 // depth >= 4
+	JGE          depth_43 // depth >= 4
 
-depth_end_24:
+depth_end_44:
 	CMPQ R12, $+1 // depth < 1
-	JLT  depth_end_26 // depth < 1
+	JLT  depth_end_46 // depth < 1
 
-depth_25:
+depth_45:
 	VMOVUPS      (R11), Y4 // B[0][0] = b_k[0], lanes 0..7
 	VMOVUPS      32(R11), Y5 // B[0][0] = b_k[0], lanes 8..15
 	VBROADCASTSS (R10), Y6 // a[0][0] = a[0][0]
@@ -983,9 +1253,9 @@ depth_25:
 	ADDQ         $+128, R11 // b_k += 128
 	SUBQ         $+1, R12 // depth += -1
 	CMPQ         R12, $+1 // depth >= 1
-	JGE          depth_25 // depth >= 1
+	JGE          depth_45 // depth >= 1
 
-depth_end_26:
+depth_end_46:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
@@ -1002,18 +1272,13 @@ depth_end_26:
 	SHLQ    $0x02, R9 // aStride in bytes
 	SHLQ    $0x01, R9 // aStride <<= 1
 	ADDQ    R9, BX // a += aStride
-	SUBQ    $+2, R8 // rows += -2
-	CMPQ    R8, $+2 // rows >= 2
-	JGE     rows_19 // rows >= 2
+	SUBQ    $+1, R8 // rows += -1
+	JMP     end_40
 
-rows_end_20:
-	CMPQ R8, $+1 // rows < 1
-	JLT  rows_end_28 // rows < 1
-
-rows_27:
+less_39:
 	// C = α·C, or 0 without α
 	CMPQ         DI, $+1 // alpha < 1
-	JLT          less_29 // alpha < 1
+	JLT          less_47 // alpha < 1
 	MOVQ         cStride+8(FP), R9 // cStride
 	SHLQ         $0x02, R9 // cStride in bytes
 	MOVQ         SI, R9 // rows of c_tile
@@ -1023,23 +1288,23 @@ rows_27:
 	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
 	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
 	ADDQ         $+4, DI // alpha += 4
-	JMP          end_30
+	JMP          end_48
 
-less_29:
+less_47:
 	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
 	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
 
-end_30:
+end_48:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ BX, R9 // rows of a
 	MOVQ depth+40(FP), R11 // depth
 	MOVQ CX, R10 // b_k = b
-	CMPQ R11, $+8 // depth < 8
-	JLT  depth_end_32 // depth < 8
+	CMPQ R11, $+4 // depth < 4
+	JLT  depth_end_50 // depth < 4
 
-depth_31:
+depth_49:
 	VMOVUPS      (R10), Y2 // B[0][0] = b_k[0], lanes 0..7
 	VMOVUPS      32(R10), Y3 // B[0][0] = b_k[0], lanes 8..15
 	VBROADCASTSS (R9), Y4 // a[0][0] = a[0][0]
@@ -1060,37 +1325,17 @@ depth_31:
 	VBROADCASTSS 12(R9), Y4 // a[0][3] = a[0][3]
 	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
-	VMOVUPS      512(R10), Y2 // B[4][0] = b_k[128], lanes 0..7
-	VMOVUPS      544(R10), Y3 // B[4][0] = b_k[128], lanes 8..15
-	VBROADCASTSS 16(R9), Y4 // a[0][4] = a[0][4]
-	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][4] * B[4][0], lanes 0..7
-	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][4] * B[4][0], lanes 8..15
-	VMOVUPS      640(R10), Y2 // B[5][0] = b_k[160], lanes 0..7
-	VMOVUPS      672(R10), Y3 // B[5][0] = b_k[160], lanes 8..15
-	VBROADCASTSS 20(R9), Y4 // a[0][5] = a[0][5]
-	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][5] * B[5][0], lanes 0..7
-	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][5] * B[5][0], lanes 8..15
-	VMOVUPS      768(R10), Y2 // B[6][0] = b_k[192], lanes 0..7
-	VMOVUPS      800(R10), Y3 // B[6][0] = b_k[192], lanes 8..15
-	VBROADCASTSS 24(R9), Y4 // a[0][6] = a[0][6]
-	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][6] * B[6][0], lanes 0..7
-	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][6] * B[6][0], lanes 8..15
-	VMOVUPS      896(R10), Y2 // B[7][0] = b_k[224], lanes 0..7
-	VMOVUPS      928(R10), Y3 // B[7][0] = b_k[224], lanes 8..15
-	VBROADCASTSS 28(R9), Y4 // a[0][7] = a[0][7]
-	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][7] * B[7][0], lanes 0..7
-	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][7] * B[7][0], lanes 8..15
-	ADDQ         $+32, R9 // a0 += 32
-	ADDQ         $+1024, R10 // b_k += 1024
-	SUBQ         $+8, R11 // depth += -8
-	CMPQ         R11, $+8 // depth >= 8
-	JGE          depth_31 // depth >= 8
+	ADDQ         $+16, R9 // a0 += 16
+	ADDQ         $+512, R10 // b_k += 512
+	SUBQ         $+4, R11 // depth += -4
+	CMPQ         R11, $+4 // depth >= 4
+	JGE          depth_49 // depth >= 4
 
-depth_end_32:
+depth_end_50:
 	CMPQ R11, $+1 // depth < 1
-	JLT  depth_end_34 // depth < 1
+	JLT  depth_end_52 // depth < 1
 
-depth_33:
+depth_51:
 	VMOVUPS      (R10), Y2 // B[0][0] = b_k[0], lanes 0..7
 	VMOVUPS      32(R10), Y3 // B[0][0] = b_k[0], lanes 8..15
 	VBROADCASTSS (R9), Y4 // a[0][0] = a[0][0]
@@ -1100,9 +1345,9 @@ depth_33:
 	ADDQ         $+128, R10 // b_k += 128
 	SUBQ         $+1, R11 // depth += -1
 	CMPQ         R11, $+1 // depth >= 1
-	JGE          depth_33 // depth >= 1
+	JGE          depth_51 // depth >= 1
 
-depth_end_34:
+depth_end_52:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
@@ -1115,11 +1360,18 @@ depth_end_34:
 	MOVQ    aStride+24(FP), R9 // aStride
 	SHLQ    $0x02, R9 // aStride in bytes
 	ADDQ    R9, BX // a += aStride
-	SUBQ    $+1, R8 // rows += -1
-	CMPQ    R8, $+1 // rows >= 1
-	JGE     rows_27 // rows >= 1
+	ADDQ    $+0, R8 // rows += 0
 
-rows_end_28:
+end_40:
+end_32:
+end_24:
+end_16:
+end_8:
+	SUBQ $+1, R8 // rows += -1
+	CMPQ R8, $+1 // rows >= 1
+	JGE  rows_3 // rows >= 1
+
+rows_end_4:
 	ADDQ $+64, AX // c += 64
 	ADDQ $+64, CX // b += 64
 	SUBQ $+16, DX // cols += -16
@@ -8323,6 +8575,595 @@ rows_end_2:
 	VZEROUPPER
 	RET
 
+// func streamAVX2(c *float32, cStride int, a *float32, aStride int, b *float32, depth int, rows int, alpha *float32)
+TEXT ·streamAVX2(SB), NOSPLIT, $0-64
+	MOVQ a+16(FP), AX // a
+	MOVQ b+32(FP), CX // b
+	MOVQ c+0(FP), DX // c
+	MOVQ alpha+56(FP), BX // alpha
+	MOVQ rows+48(FP), SI // rows
+	CMPQ SI, $+2 // rows < 2
+	JLT  rows_end_2 // rows < 2
+
+rows_1:
+	// C = α·C, or 0 without α
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_3 // alpha < 1
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         DX, R8 // rows of c
+	VBROADCASTSS (BX), Y4 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(R8), Y1 // C[0][0] = c[0][0], lanes 8..15
+	VMULPS       Y4, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y4, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	VMOVUPS      64(R8), Y2 // C[0][1] = c[0][16], lanes 0..7
+	VMOVUPS      96(R8), Y3 // C[0][1] = c[0][16], lanes 8..15
+	VMULPS       Y4, Y2, Y2 // C[0][1] = C[0][1] * α[0], lanes 0..7
+	VMULPS       Y4, Y3, Y3 // C[0][1] = C[0][1] * α[0], lanes 8..15
+	VBROADCASTSS 4(BX), Y8 // α[1] = all alpha[1]
+	VMOVUPS      (R8)(DI*1), Y4 // C[1][0] = c[1][0], lanes 0..7
+	VMOVUPS      32(R8)(DI*1), Y5 // C[1][0] = c[1][0], lanes 8..15
+	VMULPS       Y8, Y4, Y4 // C[1][0] = C[1][0] * α[1], lanes 0..7
+	VMULPS       Y8, Y5, Y5 // C[1][0] = C[1][0] * α[1], lanes 8..15
+	VMOVUPS      64(R8)(DI*1), Y6 // C[1][1] = c[1][16], lanes 0..7
+	VMOVUPS      96(R8)(DI*1), Y7 // C[1][1] = c[1][16], lanes 8..15
+	VMULPS       Y8, Y6, Y6 // C[1][1] = C[1][1] * α[1], lanes 0..7
+	VMULPS       Y8, Y7, Y7 // C[1][1] = C[1][1] * α[1], lanes 8..15
+	ADDQ         $+8, BX // alpha += 8
+	JMP          end_4
+
+less_3:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // C[0][1] = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // C[0][1] = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // C[1][0] = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // C[1][0] = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // C[1][1] = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // C[1][1] = 0, lanes 8..15
+
+end_4:
+	// C += A·B
+	MOVQ aStride+24(FP), DI // aStride
+	SHLQ $0x02, DI // aStride in bytes
+	MOVQ AX, R8 // rows of a
+	MOVQ depth+40(FP), R10 // depth
+	MOVQ CX, R9 // b_k = b
+	CMPQ R10, $+4 // depth < 4
+	JLT  depth_end_6 // depth < 4
+
+depth_5:
+	VMOVUPS      (R9), Y8 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R9), Y9 // B[0][0] = b_k[0], lanes 8..15
+	PREFETCHT1   8192(R9) // prefetch b_k[2048]
+	VMOVUPS      64(R9), Y10 // B[0][1] = b_k[16], lanes 0..7
+	VMOVUPS      96(R9), Y11 // B[0][1] = b_k[16], lanes 8..15
+	PREFETCHT1   8256(R9) // prefetch b_k[2064]
+	VBROADCASTSS (R8), Y12 // A[0][0] = a[0][0]
+	VFMADD231PS  Y12, Y8, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y12, Y9, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
+	VFMADD231PS  Y12, Y10, Y2 // C[0][1] += A[0][0] * B[0][1], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
+	VBROADCASTSS (R8)(DI*1), Y12 // A[1][0] = a[1][0]
+	VFMADD231PS  Y12, Y8, Y4 // C[1][0] += A[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y12, Y9, Y5 // C[1][0] += A[1][0] * B[0][0], lanes 8..15
+	VFMADD231PS  Y12, Y10, Y6 // C[1][1] += A[1][0] * B[0][1], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y7 // C[1][1] += A[1][0] * B[0][1], lanes 8..15
+	VMOVUPS      128(R9), Y8 // B[1][0] = b_k[32], lanes 0..7
+	VMOVUPS      160(R9), Y9 // B[1][0] = b_k[32], lanes 8..15
+	PREFETCHT1   8320(R9) // prefetch b_k[2080]
+	VMOVUPS      192(R9), Y10 // B[1][1] = b_k[48], lanes 0..7
+	VMOVUPS      224(R9), Y11 // B[1][1] = b_k[48], lanes 8..15
+	PREFETCHT1   8384(R9) // prefetch b_k[2096]
+	VBROADCASTSS 4(R8), Y12 // A[0][1] = a[0][1]
+	VFMADD231PS  Y12, Y8, Y0 // C[0][0] += A[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y12, Y9, Y1 // C[0][0] += A[0][1] * B[1][0], lanes 8..15
+	VFMADD231PS  Y12, Y10, Y2 // C[0][1] += A[0][1] * B[1][1], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y3 // C[0][1] += A[0][1] * B[1][1], lanes 8..15
+	VBROADCASTSS 4(R8)(DI*1), Y12 // A[1][1] = a[1][1]
+	VFMADD231PS  Y12, Y8, Y4 // C[1][0] += A[1][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y12, Y9, Y5 // C[1][0] += A[1][1] * B[1][0], lanes 8..15
+	VFMADD231PS  Y12, Y10, Y6 // C[1][1] += A[1][1] * B[1][1], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y7 // C[1][1] += A[1][1] * B[1][1], lanes 8..15
+	VMOVUPS      256(R9), Y8 // B[2][0] = b_k[64], lanes 0..7
+	VMOVUPS      288(R9), Y9 // B[2][0] = b_k[64], lanes 8..15
+	PREFETCHT1   8448(R9) // prefetch b_k[2112]
+	VMOVUPS      320(R9), Y10 // B[2][1] = b_k[80], lanes 0..7
+	VMOVUPS      352(R9), Y11 // B[2][1] = b_k[80], lanes 8..15
+	PREFETCHT1   8512(R9) // prefetch b_k[2128]
+	VBROADCASTSS 8(R8), Y12 // A[0][2] = a[0][2]
+	VFMADD231PS  Y12, Y8, Y0 // C[0][0] += A[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y12, Y9, Y1 // C[0][0] += A[0][2] * B[2][0], lanes 8..15
+	VFMADD231PS  Y12, Y10, Y2 // C[0][1] += A[0][2] * B[2][1], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y3 // C[0][1] += A[0][2] * B[2][1], lanes 8..15
+	VBROADCASTSS 8(R8)(DI*1), Y12 // A[1][2] = a[1][2]
+	VFMADD231PS  Y12, Y8, Y4 // C[1][0] += A[1][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y12, Y9, Y5 // C[1][0] += A[1][2] * B[2][0], lanes 8..15
+	VFMADD231PS  Y12, Y10, Y6 // C[1][1] += A[1][2] * B[2][1], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y7 // C[1][1] += A[1][2] * B[2][1], lanes 8..15
+	VMOVUPS      384(R9), Y8 // B[3][0] = b_k[96], lanes 0..7
+	VMOVUPS      416(R9), Y9 // B[3][0] = b_k[96], lanes 8..15
+	PREFETCHT1   8576(R9) // prefetch b_k[2144]
+	VMOVUPS      448(R9), Y10 // B[3][1] = b_k[112], lanes 0..7
+	VMOVUPS      480(R9), Y11 // B[3][1] = b_k[112], lanes 8..15
+	PREFETCHT1   8640(R9) // prefetch b_k[2160]
+	VBROADCASTSS 12(R8), Y12 // A[0][3] = a[0][3]
+	VFMADD231PS  Y12, Y8, Y0 // C[0][0] += A[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y12, Y9, Y1 // C[0][0] += A[0][3] * B[3][0], lanes 8..15
+	VFMADD231PS  Y12, Y10, Y2 // C[0][1] += A[0][3] * B[3][1], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y3 // C[0][1] += A[0][3] * B[3][1], lanes 8..15
+	VBROADCASTSS 12(R8)(DI*1), Y12 // A[1][3] = a[1][3]
+	VFMADD231PS  Y12, Y8, Y4 // C[1][0] += A[1][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y12, Y9, Y5 // C[1][0] += A[1][3] * B[3][0], lanes 8..15
+	VFMADD231PS  Y12, Y10, Y6 // C[1][1] += A[1][3] * B[3][1], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y7 // C[1][1] += A[1][3] * B[3][1], lanes 8..15
+	ADDQ         $+16, R8 // a0 += 16
+	ADDQ         $+512, R9 // b_k += 512
+	SUBQ         $+4, R10 // depth += -4
+	CMPQ         R10, $+4 // depth >= 4
+	JGE          depth_5 // depth >= 4
+
+depth_end_6:
+	CMPQ R10, $+1 // depth < 1
+	JLT  depth_end_8 // depth < 1
+
+depth_7:
+	VMOVUPS      (R9), Y8 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R9), Y9 // B[0][0] = b_k[0], lanes 8..15
+	PREFETCHT1   8192(R9) // prefetch b_k[2048]
+	VMOVUPS      64(R9), Y10 // B[0][1] = b_k[16], lanes 0..7
+	VMOVUPS      96(R9), Y11 // B[0][1] = b_k[16], lanes 8..15
+	PREFETCHT1   8256(R9) // prefetch b_k[2064]
+	VBROADCASTSS (R8), Y12 // A[0][0] = a[0][0]
+	VFMADD231PS  Y12, Y8, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y12, Y9, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
+	VFMADD231PS  Y12, Y10, Y2 // C[0][1] += A[0][0] * B[0][1], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
+	VBROADCASTSS (R8)(DI*1), Y12 // A[1][0] = a[1][0]
+	VFMADD231PS  Y12, Y8, Y4 // C[1][0] += A[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y12, Y9, Y5 // C[1][0] += A[1][0] * B[0][0], lanes 8..15
+	VFMADD231PS  Y12, Y10, Y6 // C[1][1] += A[1][0] * B[0][1], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y7 // C[1][1] += A[1][0] * B[0][1], lanes 8..15
+	ADDQ         $+4, R8 // a0 += 4
+	ADDQ         $+128, R9 // b_k += 128
+	SUBQ         $+1, R10 // depth += -1
+	CMPQ         R10, $+1 // depth >= 1
+	JGE          depth_7 // depth >= 1
+
+depth_end_8:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    DX, R8 // rows of c
+	VMOVUPS Y0, (R8) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(R8) // c[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, 64(R8) // c[0][16] = C[0][1], lanes 0..7
+	VMOVUPS Y3, 96(R8) // c[0][16] = C[0][1], lanes 8..15
+	VMOVUPS Y4, (R8)(DI*1) // c[1][0] = C[1][0], lanes 0..7
+	VMOVUPS Y5, 32(R8)(DI*1) // c[1][0] = C[1][0], lanes 8..15
+	VMOVUPS Y6, 64(R8)(DI*1) // c[1][16] = C[1][1], lanes 0..7
+	VMOVUPS Y7, 96(R8)(DI*1) // c[1][16] = C[1][1], lanes 8..15
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	SHLQ    $0x01, DI // cStride <<= 1
+	ADDQ    DI, DX // c += cStride
+	MOVQ    aStride+24(FP), DI // aStride
+	SHLQ    $0x02, DI // aStride in bytes
+	SHLQ    $0x01, DI // aStride <<= 1
+	ADDQ    DI, AX // a += aStride
+	SUBQ    $+2, SI // rows += -2
+	CMPQ    SI, $+2 // rows >= 2
+	JGE     rows_1 // rows >= 2
+
+rows_end_2:
+	CMPQ SI, $+1 // rows < 1
+	JLT  rows_end_10 // rows < 1
+
+rows_9:
+	// C = α·C, or 0 without α
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_11 // alpha < 1
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         DX, DI // rows of c
+	VBROADCASTSS (BX), Y4 // α[0] = all alpha[0]
+	VMOVUPS      (DI), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(DI), Y1 // C[0][0] = c[0][0], lanes 8..15
+	VMULPS       Y4, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y4, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	VMOVUPS      64(DI), Y2 // C[0][1] = c[0][16], lanes 0..7
+	VMOVUPS      96(DI), Y3 // C[0][1] = c[0][16], lanes 8..15
+	VMULPS       Y4, Y2, Y2 // C[0][1] = C[0][1] * α[0], lanes 0..7
+	VMULPS       Y4, Y3, Y3 // C[0][1] = C[0][1] * α[0], lanes 8..15
+	ADDQ         $+4, BX // alpha += 4
+	JMP          end_12
+
+less_11:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // C[0][1] = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // C[0][1] = 0, lanes 8..15
+
+end_12:
+	// C += A·B
+	MOVQ aStride+24(FP), DI // aStride
+	SHLQ $0x02, DI // aStride in bytes
+	MOVQ AX, DI // rows of a
+	MOVQ depth+40(FP), R9 // depth
+	MOVQ CX, R8 // b_k = b
+	CMPQ R9, $+4 // depth < 4
+	JLT  depth_end_14 // depth < 4
+
+depth_13:
+	VMOVUPS      (R8), Y4 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R8), Y5 // B[0][0] = b_k[0], lanes 8..15
+	PREFETCHT1   2048(R8) // prefetch b_k[512]
+	VMOVUPS      64(R8), Y6 // B[0][1] = b_k[16], lanes 0..7
+	VMOVUPS      96(R8), Y7 // B[0][1] = b_k[16], lanes 8..15
+	PREFETCHT1   2112(R8) // prefetch b_k[528]
+	VBROADCASTSS (DI), Y8 // A[0][0] = a[0][0]
+	VFMADD231PS  Y8, Y4, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y5, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
+	VFMADD231PS  Y8, Y6, Y2 // C[0][1] += A[0][0] * B[0][1], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
+	VMOVUPS      128(R8), Y4 // B[1][0] = b_k[32], lanes 0..7
+	VMOVUPS      160(R8), Y5 // B[1][0] = b_k[32], lanes 8..15
+	PREFETCHT1   2176(R8) // prefetch b_k[544]
+	VMOVUPS      192(R8), Y6 // B[1][1] = b_k[48], lanes 0..7
+	VMOVUPS      224(R8), Y7 // B[1][1] = b_k[48], lanes 8..15
+	PREFETCHT1   2240(R8) // prefetch b_k[560]
+	VBROADCASTSS 4(DI), Y8 // A[0][1] = a[0][1]
+	VFMADD231PS  Y8, Y4, Y0 // C[0][0] += A[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y8, Y5, Y1 // C[0][0] += A[0][1] * B[1][0], lanes 8..15
+	VFMADD231PS  Y8, Y6, Y2 // C[0][1] += A[0][1] * B[1][1], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[0][1] += A[0][1] * B[1][1], lanes 8..15
+	VMOVUPS      256(R8), Y4 // B[2][0] = b_k[64], lanes 0..7
+	VMOVUPS      288(R8), Y5 // B[2][0] = b_k[64], lanes 8..15
+	PREFETCHT1   2304(R8) // prefetch b_k[576]
+	VMOVUPS      320(R8), Y6 // B[2][1] = b_k[80], lanes 0..7
+	VMOVUPS      352(R8), Y7 // B[2][1] = b_k[80], lanes 8..15
+	PREFETCHT1   2368(R8) // prefetch b_k[592]
+	VBROADCASTSS 8(DI), Y8 // A[0][2] = a[0][2]
+	VFMADD231PS  Y8, Y4, Y0 // C[0][0] += A[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y8, Y5, Y1 // C[0][0] += A[0][2] * B[2][0], lanes 8..15
+	VFMADD231PS  Y8, Y6, Y2 // C[0][1] += A[0][2] * B[2][1], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[0][1] += A[0][2] * B[2][1], lanes 8..15
+	VMOVUPS      384(R8), Y4 // B[3][0] = b_k[96], lanes 0..7
+	VMOVUPS      416(R8), Y5 // B[3][0] = b_k[96], lanes 8..15
+	PREFETCHT1   2432(R8) // prefetch b_k[608]
+	VMOVUPS      448(R8), Y6 // B[3][1] = b_k[112], lanes 0..7
+	VMOVUPS      480(R8), Y7 // B[3][1] = b_k[112], lanes 8..15
+	PREFETCHT1   2496(R8) // prefetch b_k[624]
+	VBROADCASTSS 12(DI), Y8 // A[0][3] = a[0][3]
+	VFMADD231PS  Y8, Y4, Y0 // C[0][0] += A[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y8, Y5, Y1 // C[0][0] += A[0][3] * B[3][0], lanes 8..15
+	VFMADD231PS  Y8, Y6, Y2 // C[0][1] += A[0][3] * B[3][1], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[0][1] += A[0][3] * B[3][1], lanes 8..15
+	ADDQ         $+16, DI // a0 += 16
+	ADDQ         $+512, R8 // b_k += 512
+	SUBQ         $+4, R9 // depth += -4
+	CMPQ         R9, $+4 // depth >= 4
+	JGE          depth_13 // depth >= 4
+
+depth_end_14:
+	CMPQ R9, $+1 // depth < 1
+	JLT  depth_end_16 // depth < 1
+
+depth_15:
+	VMOVUPS      (R8), Y4 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R8), Y5 // B[0][0] = b_k[0], lanes 8..15
+	PREFETCHT1   2048(R8) // prefetch b_k[512]
+	VMOVUPS      64(R8), Y6 // B[0][1] = b_k[16], lanes 0..7
+	VMOVUPS      96(R8), Y7 // B[0][1] = b_k[16], lanes 8..15
+	PREFETCHT1   2112(R8) // prefetch b_k[528]
+	VBROADCASTSS (DI), Y8 // A[0][0] = a[0][0]
+	VFMADD231PS  Y8, Y4, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y5, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
+	VFMADD231PS  Y8, Y6, Y2 // C[0][1] += A[0][0] * B[0][1], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
+	ADDQ         $+4, DI // a0 += 4
+	ADDQ         $+128, R8 // b_k += 128
+	SUBQ         $+1, R9 // depth += -1
+	CMPQ         R9, $+1 // depth >= 1
+	JGE          depth_15 // depth >= 1
+
+depth_end_16:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    DX, DI // rows of c
+	VMOVUPS Y0, (DI) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(DI) // c[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, 64(DI) // c[0][16] = C[0][1], lanes 0..7
+	VMOVUPS Y3, 96(DI) // c[0][16] = C[0][1], lanes 8..15
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	ADDQ    DI, DX // c += cStride
+	MOVQ    aStride+24(FP), DI // aStride
+	SHLQ    $0x02, DI // aStride in bytes
+	ADDQ    DI, AX // a += aStride
+	SUBQ    $+1, SI // rows += -1
+	CMPQ    SI, $+1 // rows >= 1
+	JGE     rows_9 // rows >= 1
+
+rows_end_10:
+	VZEROUPPER
+	RET
+
+// func rotaryHalvesAVX2(x *float32, stride int, rows int, cos *float32, sin *float32, n int)
+TEXT ·rotaryHalvesAVX2(SB), NOSPLIT, $0-48
+	MOVQ x+0(FP), AX // x
+	MOVQ stride+8(FP), CX // stride
+	MOVQ rows+16(FP), DX // rows
+	SHLQ $0x02, CX // stride in bytes
+	CMPQ DX, $+1 // rows < 1
+	JLT  rows_end_2 // rows < 1
+
+rows_1:
+	MOVQ n+40(FP), BX // n
+	MOVQ cos+24(FP), SI // cos
+	MOVQ sin+32(FP), DI // sin
+	MOVQ AX, R8 // row = x
+	MOVQ BX, R9 // half = n
+	SHLQ $0x02, R9 // half in bytes
+	ADDQ AX, R9 // half += x
+	CMPQ BX, $+16 // n < 16
+	JLT  elements_end_4 // n < 16
+
+elements_3:
+	VMOVUPS     (R8), Y0 // a = row[0], lanes 0..7
+	VMOVUPS     32(R8), Y1 // a = row[0], lanes 8..15
+	VMOVUPS     (R9), Y2 // b = half[0], lanes 0..7
+	VMOVUPS     32(R9), Y3 // b = half[0], lanes 8..15
+	VMOVUPS     (SI), Y4 // cos = cos[0], lanes 0..7
+	VMOVUPS     32(SI), Y5 // cos = cos[0], lanes 8..15
+	VMOVUPS     (DI), Y6 // sin = sin[0], lanes 0..7
+	VMOVUPS     32(DI), Y7 // sin = sin[0], lanes 8..15
+	VMULPS      Y6, Y2, Y8 // t = b * sin, lanes 0..7
+	VMULPS      Y7, Y3, Y9 // t = b * sin, lanes 8..15
+	VFMSUB231PS Y4, Y0, Y8 // t = a * cos - t, lanes 0..7
+	VFMSUB231PS Y5, Y1, Y9 // t = a * cos - t, lanes 8..15
+	VMOVUPS     Y8, (R8) // row[0] = t, lanes 0..7
+	VMOVUPS     Y9, 32(R8) // row[0] = t, lanes 8..15
+	VMULPS      Y6, Y0, Y8 // t = a * sin, lanes 0..7
+	VMULPS      Y7, Y1, Y9 // t = a * sin, lanes 8..15
+	VFMADD231PS Y4, Y2, Y8 // t += b * cos, lanes 0..7
+	VFMADD231PS Y5, Y3, Y9 // t += b * cos, lanes 8..15
+	VMOVUPS     Y8, (R9) // half[0] = t, lanes 0..7
+	VMOVUPS     Y9, 32(R9) // half[0] = t, lanes 8..15
+	ADDQ        $+64, R8 // row += 64
+	ADDQ        $+64, R9 // half += 64
+	ADDQ        $+64, SI // cos += 64
+	ADDQ        $+64, DI // sin += 64
+	SUBQ        $+16, BX // n += -16
+	CMPQ        BX, $+16 // n >= 16
+	JGE         elements_3 // n >= 16
+
+elements_end_4:
+	CMPQ        BX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	LEAQ        tail_window<>+0(SB), R10 // first n lanes
+	MOVQ        $+16, R11 // first n lanes
+	SUBQ        BX, R11 // first n lanes
+	VMOVUPS     (R10)(R11*4), Y0 // first n lanes
+	VMOVUPS     32(R10)(R11*4), Y1 // first n lanes
+	VMASKMOVPS  (R8), Y0, Y2 // a = row[0], n lanes
+	VMASKMOVPS  32(R8), Y1, Y3 // a = row[0], n lanes
+	VMASKMOVPS  (R9), Y0, Y4 // b = half[0], n lanes
+	VMASKMOVPS  32(R9), Y1, Y5 // b = half[0], n lanes
+	VMASKMOVPS  (SI), Y0, Y6 // cos = cos[0], n lanes
+	VMASKMOVPS  32(SI), Y1, Y7 // cos = cos[0], n lanes
+	VMASKMOVPS  (DI), Y0, Y8 // sin = sin[0], n lanes
+	VMASKMOVPS  32(DI), Y1, Y9 // sin = sin[0], n lanes
+	VMULPS      Y8, Y4, Y10 // t = b * sin, lanes 0..7
+	VMULPS      Y9, Y5, Y11 // t = b * sin, lanes 8..15
+	VFMSUB231PS Y6, Y2, Y10 // t = a * cos - t, lanes 0..7
+	VFMSUB231PS Y7, Y3, Y11 // t = a * cos - t, lanes 8..15
+	VMASKMOVPS  Y10, Y0, (R8) // row[0] = t, n lanes
+	VMASKMOVPS  Y11, Y1, 32(R8) // row[0] = t, n lanes
+	VMULPS      Y8, Y2, Y10 // t = a * sin, lanes 0..7
+	VMULPS      Y9, Y3, Y11 // t = a * sin, lanes 8..15
+	VFMADD231PS Y6, Y4, Y10 // t += b * cos, lanes 0..7
+	VFMADD231PS Y7, Y5, Y11 // t += b * cos, lanes 8..15
+	VMASKMOVPS  Y10, Y0, (R9) // half[0] = t, n lanes
+	VMASKMOVPS  Y11, Y1, 32(R9) // half[0] = t, n lanes
+
+less_5:
+	ADDQ CX, AX // x += stride
+	SUBQ $+1, DX // rows += -1
+	CMPQ DX, $+1 // rows >= 1
+	JGE  rows_1 // rows >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func rotaryPairsAVX2(x *float32, stride int, rows int, cos *float32, sin *float32, n int)
+TEXT ·rotaryPairsAVX2(SB), NOSPLIT, $0-48
+	MOVQ x+0(FP), AX // x
+	MOVQ stride+8(FP), CX // stride
+	MOVQ rows+16(FP), DX // rows
+	SHLQ $0x02, CX // stride in bytes
+	CMPQ DX, $+1 // rows < 1
+	JLT  rows_end_2 // rows < 1
+
+rows_1:
+	MOVQ n+40(FP), BX // n
+	MOVQ cos+24(FP), SI // cos
+	MOVQ sin+32(FP), DI // sin
+	MOVQ AX, R8 // row = x
+	MOVQ BX, R9 // half = n
+	SHLQ $0x02, R9 // half in bytes
+	ADDQ AX, R9 // half += x
+	CMPQ BX, $+16 // n < 16
+	JLT  elements_end_4 // n < 16
+
+elements_3:
+	VMOVUPS     (R8), Y0 // x = row[0], lanes 0..7
+	VMOVUPS     32(R8), Y1 // x = row[0], lanes 8..15
+	VMOVUPS     (SI), Y4 // cos = cos[0], lanes 0..7
+	VMOVUPS     32(SI), Y5 // cos = cos[0], lanes 8..15
+	VMOVUPS     (DI), Y6 // sin = sin[0], lanes 0..7
+	VMOVUPS     32(DI), Y7 // sin = sin[0], lanes 8..15
+	VPERMILPS   $0xb1, Y0, Y2 // partner = x, pairs swapped, lanes 0..7
+	VPERMILPS   $0xb1, Y1, Y3 // partner = x, pairs swapped, lanes 8..15
+	VMULPS      Y6, Y2, Y2 // partner = partner * sin, lanes 0..7
+	VMULPS      Y7, Y3, Y3 // partner = partner * sin, lanes 8..15
+	VFMADD231PS Y4, Y0, Y2 // partner += x * cos, lanes 0..7
+	VFMADD231PS Y5, Y1, Y3 // partner += x * cos, lanes 8..15
+	VMOVUPS     Y2, (R8) // row[0] = partner, lanes 0..7
+	VMOVUPS     Y3, 32(R8) // row[0] = partner, lanes 8..15
+	ADDQ        $+64, R8 // row += 64
+	ADDQ        $+64, R9 // half += 64
+	ADDQ        $+64, SI // cos += 64
+	ADDQ        $+64, DI // sin += 64
+	SUBQ        $+16, BX // n += -16
+	CMPQ        BX, $+16 // n >= 16
+	JGE         elements_3 // n >= 16
+
+elements_end_4:
+	CMPQ        BX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	LEAQ        tail_window<>+0(SB), R9 // first n lanes
+	MOVQ        $+16, R10 // first n lanes
+	SUBQ        BX, R10 // first n lanes
+	VMOVUPS     (R9)(R10*4), Y0 // first n lanes
+	VMOVUPS     32(R9)(R10*4), Y1 // first n lanes
+	VMASKMOVPS  (R8), Y0, Y2 // x = row[0], n lanes
+	VMASKMOVPS  32(R8), Y1, Y3 // x = row[0], n lanes
+	VMASKMOVPS  (SI), Y0, Y6 // cos = cos[0], n lanes
+	VMASKMOVPS  32(SI), Y1, Y7 // cos = cos[0], n lanes
+	VMASKMOVPS  (DI), Y0, Y8 // sin = sin[0], n lanes
+	VMASKMOVPS  32(DI), Y1, Y9 // sin = sin[0], n lanes
+	VPERMILPS   $0xb1, Y2, Y4 // partner = x, pairs swapped, lanes 0..7
+	VPERMILPS   $0xb1, Y3, Y5 // partner = x, pairs swapped, lanes 8..15
+	VMULPS      Y8, Y4, Y4 // partner = partner * sin, lanes 0..7
+	VMULPS      Y9, Y5, Y5 // partner = partner * sin, lanes 8..15
+	VFMADD231PS Y6, Y2, Y4 // partner += x * cos, lanes 0..7
+	VFMADD231PS Y7, Y3, Y5 // partner += x * cos, lanes 8..15
+	VMASKMOVPS  Y4, Y0, (R8) // row[0] = partner, n lanes
+	VMASKMOVPS  Y5, Y1, 32(R8) // row[0] = partner, n lanes
+
+less_5:
+	ADDQ CX, AX // x += stride
+	SUBQ $+1, DX // rows += -1
+	CMPQ DX, $+1 // rows >= 1
+	JGE  rows_1 // rows >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func affineRowsAVX2(dst *float32, dstStride int, src *float32, srcStride int, rows int, cols int, scale *float32, bias *float32)
+TEXT ·affineRowsAVX2(SB), NOSPLIT, $0-64
+	MOVQ dst+0(FP), AX // dst
+	MOVQ src+16(FP), CX // src
+	MOVQ dstStride+8(FP), DX // dstStride
+	MOVQ srcStride+24(FP), BX // srcStride
+	MOVQ scale+48(FP), SI // scale
+	MOVQ bias+56(FP), DI // bias
+	MOVQ cols+40(FP), R8 // cols
+	SHLQ $0x02, DX // dstStride in bytes
+	SHLQ $0x02, BX // srcStride in bytes
+	CMPQ R8, $+16 // cols < 16
+	JLT  cols_end_2 // cols < 16
+
+cols_1:
+	VMOVUPS (SI), Y0 // scale = scale[0], lanes 0..7
+	VMOVUPS 32(SI), Y1 // scale = scale[0], lanes 8..15
+	VMOVUPS (DI), Y2 // bias = bias[0], lanes 0..7
+	VMOVUPS 32(DI), Y3 // bias = bias[0], lanes 8..15
+	MOVQ    rows+32(FP), R11 // rows
+	MOVQ    CX, R9 // from = src
+	MOVQ    AX, R10 // to = dst
+	CMPQ    R11, $+1 // rows < 1
+	JLT     rows_end_4 // rows < 1
+
+rows_3:
+	VMOVUPS    (R9), Y4 // v = from[0], lanes 0..7
+	VMOVUPS    32(R9), Y5 // v = from[0], lanes 8..15
+	VMULPS     Y0, Y4, Y4 // v = v * scale, lanes 0..7
+	VMULPS     Y1, Y5, Y5 // v = v * scale, lanes 8..15
+	VADDPS     Y2, Y4, Y4 // v = v + bias, lanes 0..7
+	VADDPS     Y3, Y5, Y5 // v = v + bias, lanes 8..15
+	VMOVUPS    Y4, (R10) // to[0] = v, lanes 0..7
+	VMOVUPS    Y5, 32(R10) // to[0] = v, lanes 8..15
+	PREFETCHT1 128(R10) // prefetch to[32]
+	ADDQ       BX, R9 // from += srcStride
+	ADDQ       DX, R10 // to += dstStride
+	SUBQ       $+1, R11 // rows += -1
+	CMPQ       R11, $+1 // rows >= 1
+	JGE        rows_3 // rows >= 1
+
+rows_end_4:
+	ADDQ $+64, CX // src += 64
+	ADDQ $+64, AX // dst += 64
+	ADDQ $+64, SI // scale += 64
+	ADDQ $+64, DI // bias += 64
+	SUBQ $+16, R8 // cols += -16
+	CMPQ R8, $+16 // cols >= 16
+	JGE  cols_1 // cols >= 16
+
+cols_end_2:
+	CMPQ       R8, $+1 // cols < 1
+	JLT        less_5 // cols < 1
+	LEAQ       tail_window<>+0(SB), R9 // first cols lanes
+	MOVQ       $+16, R10 // first cols lanes
+	SUBQ       R8, R10 // first cols lanes
+	VMOVUPS    (R9)(R10*4), Y0 // first cols lanes
+	VMOVUPS    32(R9)(R10*4), Y1 // first cols lanes
+	VMASKMOVPS (SI), Y0, Y2 // scale = scale[0], cols lanes
+	VMASKMOVPS 32(SI), Y1, Y3 // scale = scale[0], cols lanes
+	VMASKMOVPS (DI), Y0, Y4 // bias = bias[0], cols lanes
+	VMASKMOVPS 32(DI), Y1, Y5 // bias = bias[0], cols lanes
+	MOVQ       rows+32(FP), SI // rows
+	MOVQ       AX, AX // to = dst
+	CMPQ       SI, $+1 // rows < 1
+	JLT        rows_end_7 // rows < 1
+
+rows_6:
+	VMASKMOVPS (CX), Y0, Y6 // v = from[0], cols lanes
+	VMASKMOVPS 32(CX), Y1, Y7 // v = from[0], cols lanes
+	VMULPS     Y2, Y6, Y6 // v = v * scale, lanes 0..7
+	VMULPS     Y3, Y7, Y7 // v = v * scale, lanes 8..15
+	VADDPS     Y4, Y6, Y6 // v = v + bias, lanes 0..7
+	VADDPS     Y5, Y7, Y7 // v = v + bias, lanes 8..15
+	VMASKMOVPS Y6, Y0, (AX) // to[0] = v, cols lanes
+	VMASKMOVPS Y7, Y1, 32(AX) // to[0] = v, cols lanes
+	PREFETCHT1 128(AX) // prefetch to[32]
+	ADDQ       BX, CX // from += srcStride
+	ADDQ       DX, AX // to += dstStride
+	SUBQ       $+1, SI // rows += -1
+	CMPQ       SI, $+1 // rows >= 1
+	JGE        rows_6 // rows >= 1
+
+rows_end_7:
+less_5:
+	VZEROUPPER
+	RET
+
+// func prefetchAVX2(src *float32, n int)
+TEXT ·prefetchAVX2(SB), NOSPLIT, $0-16
+	MOVQ src+0(FP), AX // src
+	MOVQ n+8(FP), CX // n
+	CMPQ CX, $+64 // n < 64
+	JLT  lines_end_2 // n < 64
+
+lines_1:
+	PREFETCHT1 (AX) // prefetch src[0]
+	PREFETCHT1 64(AX) // prefetch src[16]
+	PREFETCHT1 128(AX) // prefetch src[32]
+	PREFETCHT1 192(AX) // prefetch src[48]
+	ADDQ       $+256, AX // src += 256
+	SUBQ       $+64, CX // n += -64
+	CMPQ       CX, $+64 // n >= 64
+	JGE        lines_1 // n >= 64
+
+lines_end_2:
+	VZEROUPPER
+	RET
+
 // func softmaxTileAVX2(s *float32, stride int, rows int, cols int, max *float32, alpha *float32, shift *float32, l *float32)
 TEXT ·softmaxTileAVX2(SB), NOSPLIT, $0-64
 	MOVQ s+0(FP), AX // s
@@ -8775,6 +9616,338 @@ DATA lane_bits<>+52(SB)/4, $0x00002000
 DATA lane_bits<>+56(SB)/4, $0x00004000
 DATA lane_bits<>+60(SB)/4, $0x00008000
 GLOBL lane_bits<>(SB), RODATA|NOPTR, $64
+
+// func capTileAVX2(s *float32, stride int, rows int, cols int, inverse float32, cap float32)
+TEXT ·capTileAVX2(SB), NOSPLIT, $0-40
+	MOVQ         s+0(FP), AX // s
+	MOVQ         stride+8(FP), CX // stride
+	MOVQ         rows+16(FP), DX // rows
+	VBROADCASTSS inverse+32(FP), Y0 // inverse in all lanes
+	VBROADCASTSS cap+36(FP), Y1 // cap in all lanes
+	SHLQ         $0x02, CX // stride in bytes
+	CMPQ         DX, $+1 // rows < 1
+	JLT          rows_end_2 // rows < 1
+
+rows_1:
+	MOVQ cols+24(FP), BX // cols
+	MOVQ AX, SI // s_col = s
+	CMPQ BX, $+16 // cols < 16
+	JLT  cols_end_4 // cols < 16
+
+cols_3:
+	VMOVUPS     (SI), Y2 // S = s_col[0], lanes 0..7
+	VMOVUPS     32(SI), Y3 // S = s_col[0], lanes 8..15
+	VMULPS      Y0, Y2, Y2 // S = S * inverse, lanes 0..7
+	VMULPS      Y0, Y3, Y3 // S = S * inverse, lanes 8..15
+	VPAND       x8_7fffffff<>+0(SB), Y2, Y4 // |x| = S & magnitude, lanes 0..7
+	VPAND       x8_7fffffff<>+0(SB), Y3, Y5 // |x| = S & magnitude, lanes 8..15
+	VPAND       x8_80000000<>+0(SB), Y2, Y2 // S = S & sign, lanes 0..7
+	VPAND       x8_80000000<>+0(SB), Y3, Y3 // S = S & sign, lanes 8..15
+	VMULPS      x8_c038aa3b<>+0(SB), Y4, Y6 // n = |x| * -2 log2e_hi, lanes 0..7
+	VMULPS      x8_c038aa3b<>+0(SB), Y5, Y7 // n = |x| * -2 log2e_hi, lanes 8..15
+	VROUNDPS    $0x00, Y6, Y6 // n = round(n), lanes 0..7
+	VROUNDPS    $0x00, Y7, Y7 // n = round(n), lanes 8..15
+	VMOVAPS     Y6, Y8 // f = n, lanes 0..7
+	VMOVAPS     Y7, Y9 // f = n, lanes 8..15
+	VFMSUB231PS x8_c038aa3b<>+0(SB), Y4, Y8 // f = |x| * -2 log2e_hi - f, lanes 0..7
+	VFMSUB231PS x8_c038aa3b<>+0(SB), Y5, Y9 // f = |x| * -2 log2e_hi - f, lanes 8..15
+	VFMADD231PS x8_b3257060<>+0(SB), Y4, Y8 // f += |x| * -2 log2e_lo, lanes 0..7
+	VFMADD231PS x8_b3257060<>+0(SB), Y5, Y9 // f += |x| * -2 log2e_lo, lanes 8..15
+	VMOVUPS     x8_391fa028<>+0(SB), Y10 // p = exp2_6, lanes 0..7
+	VMOVUPS     x8_391fa028<>+0(SB), Y11 // p = exp2_6, lanes 8..15
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y8, Y10 // p = p*f + exp2_5, lanes 0..7
+	VFMADD213PS x8_3aaf80da<>+0(SB), Y9, Y11 // p = p*f + exp2_5, lanes 8..15
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y8, Y10 // p = p*f + exp2_4, lanes 0..7
+	VFMADD213PS x8_3c1d979c<>+0(SB), Y9, Y11 // p = p*f + exp2_4, lanes 8..15
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y8, Y10 // p = p*f + exp2_3, lanes 0..7
+	VFMADD213PS x8_3d6357c2<>+0(SB), Y9, Y11 // p = p*f + exp2_3, lanes 8..15
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y8, Y10 // p = p*f + exp2_2, lanes 0..7
+	VFMADD213PS x8_3e75fdef<>+0(SB), Y9, Y11 // p = p*f + exp2_2, lanes 8..15
+	VFMADD213PS x8_3f317218<>+0(SB), Y8, Y10 // p = p*f + exp2_1, lanes 0..7
+	VFMADD213PS x8_3f317218<>+0(SB), Y9, Y11 // p = p*f + exp2_1, lanes 8..15
+	VFMADD213PS x8_3f800000<>+0(SB), Y8, Y10 // p = p*f + exp2_0, lanes 0..7
+	VFMADD213PS x8_3f800000<>+0(SB), Y9, Y11 // p = p*f + exp2_0, lanes 8..15
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y6, Y8 // small = n < -125, lanes 0..7
+	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y7, Y9 // small = n < -125, lanes 8..15
+	VCVTPS2DQ   Y6, Y6 // p *= 2**n, lanes 0..7
+	VPSLLD      $0x17, Y6, Y6 // p *= 2**n, lanes 0..7
+	VPADDD      Y6, Y10, Y10 // p *= 2**n, lanes 0..7
+	VCVTPS2DQ   Y7, Y6 // p *= 2**n, lanes 8..15
+	VPSLLD      $0x17, Y6, Y6 // p *= 2**n, lanes 8..15
+	VPADDD      Y6, Y11, Y11 // p *= 2**n, lanes 8..15
+	VANDNPS     Y10, Y8, Y10 // p = 0 where small, lanes 0..7
+	VANDNPS     Y11, Y9, Y11 // p = 0 where small, lanes 8..15
+	VADDPS      x8_3f800000<>+0(SB), Y10, Y6 // y = p + 1, lanes 0..7
+	VADDPS      x8_3f800000<>+0(SB), Y11, Y7 // y = p + 1, lanes 8..15
+	VADDPS      Y10, Y10, Y10 // p = p + p, lanes 0..7
+	VADDPS      Y11, Y11, Y11 // p = p + p, lanes 8..15
+	VDIVPS      Y6, Y10, Y10 // p = p / y, lanes 0..7
+	VDIVPS      Y7, Y11, Y11 // p = p / y, lanes 8..15
+	VMOVUPS     x8_3f800000<>+0(SB), Y6 // y = 1, lanes 0..7
+	VMOVUPS     x8_3f800000<>+0(SB), Y7 // y = 1, lanes 8..15
+	VSUBPS      Y10, Y6, Y6 // y = y - p, lanes 0..7
+	VSUBPS      Y11, Y7, Y7 // y = y - p, lanes 8..15
+	VMULPS      Y4, Y4, Y8 // s = |x| * |x|, lanes 0..7
+	VMULPS      Y5, Y5, Y9 // s = |x| * |x|, lanes 8..15
+	VMOVUPS     x8_3ab39914<>+0(SB), Y10 // q = tanh_5, lanes 0..7
+	VMOVUPS     x8_3ab39914<>+0(SB), Y11 // q = tanh_5, lanes 8..15
+	VFMADD213PS x8_bbe56bbc<>+0(SB), Y8, Y10 // q = q*s + tanh_4, lanes 0..7
+	VFMADD213PS x8_bbe56bbc<>+0(SB), Y9, Y11 // q = q*s + tanh_4, lanes 8..15
+	VFMADD213PS x8_3cac28fe<>+0(SB), Y8, Y10 // q = q*s + tanh_3, lanes 0..7
+	VFMADD213PS x8_3cac28fe<>+0(SB), Y9, Y11 // q = q*s + tanh_3, lanes 8..15
+	VFMADD213PS x8_bd5c34b2<>+0(SB), Y8, Y10 // q = q*s + tanh_2, lanes 0..7
+	VFMADD213PS x8_bd5c34b2<>+0(SB), Y9, Y11 // q = q*s + tanh_2, lanes 8..15
+	VFMADD213PS x8_3e088257<>+0(SB), Y8, Y10 // q = q*s + tanh_1, lanes 0..7
+	VFMADD213PS x8_3e088257<>+0(SB), Y9, Y11 // q = q*s + tanh_1, lanes 8..15
+	VFMADD213PS x8_beaaaa8c<>+0(SB), Y8, Y10 // q = q*s + tanh_0, lanes 0..7
+	VFMADD213PS x8_beaaaa8c<>+0(SB), Y9, Y11 // q = q*s + tanh_0, lanes 8..15
+	VMULPS      Y10, Y8, Y8 // s = s * q, lanes 0..7
+	VMULPS      Y11, Y9, Y9 // s = s * q, lanes 8..15
+	VCMPPS      $0x11, x8_3f600000<>+0(SB), Y4, Y12 // small = |x| < switch, lanes 0..7
+	VCMPPS      $0x11, x8_3f600000<>+0(SB), Y5, Y13 // small = |x| < switch, lanes 8..15
+	VMOVAPS     Y4, Y10 // q = |x|, lanes 0..7
+	VMOVAPS     Y5, Y11 // q = |x|, lanes 8..15
+	VFMADD231PS Y8, Y4, Y10 // q += |x| * s, lanes 0..7
+	VFMADD231PS Y9, Y5, Y11 // q += |x| * s, lanes 8..15
+	VBLENDVPS   Y12, Y10, Y6, Y6 // y = small ? q : y, lanes 0..7
+	VBLENDVPS   Y13, Y11, Y7, Y7 // y = small ? q : y, lanes 8..15
+	VPOR        Y2, Y6, Y6 // y = y | S, lanes 0..7
+	VPOR        Y3, Y7, Y7 // y = y | S, lanes 8..15
+	VMULPS      Y1, Y6, Y6 // y = y * cap, lanes 0..7
+	VMULPS      Y1, Y7, Y7 // y = y * cap, lanes 8..15
+	VMOVUPS     Y6, (SI) // s_col[0] = y, lanes 0..7
+	VMOVUPS     Y7, 32(SI) // s_col[0] = y, lanes 8..15
+	ADDQ        $+64, SI // s_col += 64
+	SUBQ        $+16, BX // cols += -16
+	CMPQ        BX, $+16 // cols >= 16
+	JGE         cols_3 // cols >= 16
+
+cols_end_4:
+	ADDQ CX, AX // s += stride
+	SUBQ $+1, DX // rows += -1
+	CMPQ DX, $+1 // rows >= 1
+	JGE  rows_1 // rows >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+DATA x8_beaaaa8c<>+0(SB)/4, $0xbeaaaa8c
+DATA x8_beaaaa8c<>+4(SB)/4, $0xbeaaaa8c
+DATA x8_beaaaa8c<>+8(SB)/4, $0xbeaaaa8c
+DATA x8_beaaaa8c<>+12(SB)/4, $0xbeaaaa8c
+DATA x8_beaaaa8c<>+16(SB)/4, $0xbeaaaa8c
+DATA x8_beaaaa8c<>+20(SB)/4, $0xbeaaaa8c
+DATA x8_beaaaa8c<>+24(SB)/4, $0xbeaaaa8c
+DATA x8_beaaaa8c<>+28(SB)/4, $0xbeaaaa8c
+GLOBL x8_beaaaa8c<>(SB), RODATA|NOPTR, $32
+
+DATA x8_3e088257<>+0(SB)/4, $0x3e088257
+DATA x8_3e088257<>+4(SB)/4, $0x3e088257
+DATA x8_3e088257<>+8(SB)/4, $0x3e088257
+DATA x8_3e088257<>+12(SB)/4, $0x3e088257
+DATA x8_3e088257<>+16(SB)/4, $0x3e088257
+DATA x8_3e088257<>+20(SB)/4, $0x3e088257
+DATA x8_3e088257<>+24(SB)/4, $0x3e088257
+DATA x8_3e088257<>+28(SB)/4, $0x3e088257
+GLOBL x8_3e088257<>(SB), RODATA|NOPTR, $32
+
+DATA x8_bd5c34b2<>+0(SB)/4, $0xbd5c34b2
+DATA x8_bd5c34b2<>+4(SB)/4, $0xbd5c34b2
+DATA x8_bd5c34b2<>+8(SB)/4, $0xbd5c34b2
+DATA x8_bd5c34b2<>+12(SB)/4, $0xbd5c34b2
+DATA x8_bd5c34b2<>+16(SB)/4, $0xbd5c34b2
+DATA x8_bd5c34b2<>+20(SB)/4, $0xbd5c34b2
+DATA x8_bd5c34b2<>+24(SB)/4, $0xbd5c34b2
+DATA x8_bd5c34b2<>+28(SB)/4, $0xbd5c34b2
+GLOBL x8_bd5c34b2<>(SB), RODATA|NOPTR, $32
+
+DATA x8_3cac28fe<>+0(SB)/4, $0x3cac28fe
+DATA x8_3cac28fe<>+4(SB)/4, $0x3cac28fe
+DATA x8_3cac28fe<>+8(SB)/4, $0x3cac28fe
+DATA x8_3cac28fe<>+12(SB)/4, $0x3cac28fe
+DATA x8_3cac28fe<>+16(SB)/4, $0x3cac28fe
+DATA x8_3cac28fe<>+20(SB)/4, $0x3cac28fe
+DATA x8_3cac28fe<>+24(SB)/4, $0x3cac28fe
+DATA x8_3cac28fe<>+28(SB)/4, $0x3cac28fe
+GLOBL x8_3cac28fe<>(SB), RODATA|NOPTR, $32
+
+DATA x8_bbe56bbc<>+0(SB)/4, $0xbbe56bbc
+DATA x8_bbe56bbc<>+4(SB)/4, $0xbbe56bbc
+DATA x8_bbe56bbc<>+8(SB)/4, $0xbbe56bbc
+DATA x8_bbe56bbc<>+12(SB)/4, $0xbbe56bbc
+DATA x8_bbe56bbc<>+16(SB)/4, $0xbbe56bbc
+DATA x8_bbe56bbc<>+20(SB)/4, $0xbbe56bbc
+DATA x8_bbe56bbc<>+24(SB)/4, $0xbbe56bbc
+DATA x8_bbe56bbc<>+28(SB)/4, $0xbbe56bbc
+GLOBL x8_bbe56bbc<>(SB), RODATA|NOPTR, $32
+
+DATA x8_3ab39914<>+0(SB)/4, $0x3ab39914
+DATA x8_3ab39914<>+4(SB)/4, $0x3ab39914
+DATA x8_3ab39914<>+8(SB)/4, $0x3ab39914
+DATA x8_3ab39914<>+12(SB)/4, $0x3ab39914
+DATA x8_3ab39914<>+16(SB)/4, $0x3ab39914
+DATA x8_3ab39914<>+20(SB)/4, $0x3ab39914
+DATA x8_3ab39914<>+24(SB)/4, $0x3ab39914
+DATA x8_3ab39914<>+28(SB)/4, $0x3ab39914
+GLOBL x8_3ab39914<>(SB), RODATA|NOPTR, $32
+
+DATA x8_c038aa3b<>+0(SB)/4, $0xc038aa3b
+DATA x8_c038aa3b<>+4(SB)/4, $0xc038aa3b
+DATA x8_c038aa3b<>+8(SB)/4, $0xc038aa3b
+DATA x8_c038aa3b<>+12(SB)/4, $0xc038aa3b
+DATA x8_c038aa3b<>+16(SB)/4, $0xc038aa3b
+DATA x8_c038aa3b<>+20(SB)/4, $0xc038aa3b
+DATA x8_c038aa3b<>+24(SB)/4, $0xc038aa3b
+DATA x8_c038aa3b<>+28(SB)/4, $0xc038aa3b
+GLOBL x8_c038aa3b<>(SB), RODATA|NOPTR, $32
+
+DATA x8_b3257060<>+0(SB)/4, $0xb3257060
+DATA x8_b3257060<>+4(SB)/4, $0xb3257060
+DATA x8_b3257060<>+8(SB)/4, $0xb3257060
+DATA x8_b3257060<>+12(SB)/4, $0xb3257060
+DATA x8_b3257060<>+16(SB)/4, $0xb3257060
+DATA x8_b3257060<>+20(SB)/4, $0xb3257060
+DATA x8_b3257060<>+24(SB)/4, $0xb3257060
+DATA x8_b3257060<>+28(SB)/4, $0xb3257060
+GLOBL x8_b3257060<>(SB), RODATA|NOPTR, $32
+
+DATA x8_3f600000<>+0(SB)/4, $0x3f600000
+DATA x8_3f600000<>+4(SB)/4, $0x3f600000
+DATA x8_3f600000<>+8(SB)/4, $0x3f600000
+DATA x8_3f600000<>+12(SB)/4, $0x3f600000
+DATA x8_3f600000<>+16(SB)/4, $0x3f600000
+DATA x8_3f600000<>+20(SB)/4, $0x3f600000
+DATA x8_3f600000<>+24(SB)/4, $0x3f600000
+DATA x8_3f600000<>+28(SB)/4, $0x3f600000
+GLOBL x8_3f600000<>(SB), RODATA|NOPTR, $32
+
+DATA x8_80000000<>+0(SB)/4, $0x80000000
+DATA x8_80000000<>+4(SB)/4, $0x80000000
+DATA x8_80000000<>+8(SB)/4, $0x80000000
+DATA x8_80000000<>+12(SB)/4, $0x80000000
+DATA x8_80000000<>+16(SB)/4, $0x80000000
+DATA x8_80000000<>+20(SB)/4, $0x80000000
+DATA x8_80000000<>+24(SB)/4, $0x80000000
+DATA x8_80000000<>+28(SB)/4, $0x80000000
+GLOBL x8_80000000<>(SB), RODATA|NOPTR, $32
+
+DATA x8_7fffffff<>+0(SB)/4, $0x7fffffff
+DATA x8_7fffffff<>+4(SB)/4, $0x7fffffff
+DATA x8_7fffffff<>+8(SB)/4, $0x7fffffff
+DATA x8_7fffffff<>+12(SB)/4, $0x7fffffff
+DATA x8_7fffffff<>+16(SB)/4, $0x7fffffff
+DATA x8_7fffffff<>+20(SB)/4, $0x7fffffff
+DATA x8_7fffffff<>+24(SB)/4, $0x7fffffff
+DATA x8_7fffffff<>+28(SB)/4, $0x7fffffff
+GLOBL x8_7fffffff<>(SB), RODATA|NOPTR, $32
+
+// func biasTileAVX2(s *float32, stride int, bias *float32, biasStride int, rows int, cols int, first *int32, numbers *int32, factor float32, slope float32, lowest float32, unit float32)
+TEXT ·biasTileAVX2(SB), NOSPLIT, $0-80
+	MOVQ         s+0(FP), AX // s
+	MOVQ         stride+8(FP), CX // stride
+	MOVQ         bias+16(FP), DX // bias
+	MOVQ         biasStride+24(FP), BX // biasStride
+	MOVQ         first+48(FP), SI // first
+	MOVQ         rows+32(FP), DI // rows
+	VBROADCASTSS factor+64(FP), Y0 // factor in all lanes
+	VBROADCASTSS slope+68(FP), Y1 // slope in all lanes
+	VBROADCASTSS lowest+72(FP), Y2 // lowest in all lanes
+	VBROADCASTSS unit+76(FP), Y3 // unit in all lanes
+	SHLQ         $0x02, CX // stride in bytes
+	SHLQ         $0x02, BX // biasStride in bytes
+	CMPQ         DI, $+1 // rows < 1
+	JLT          rows_end_2 // rows < 1
+
+rows_1:
+	MOVQ         cols+40(FP), R8 // cols
+	MOVQ         numbers+56(FP), R11 // numbers
+	MOVQ         AX, R9 // s_col = s
+	MOVQ         DX, R10 // bias_col = bias
+	VBROADCASTSS (SI), Y4 // first = all first[0]
+	CMPQ         R8, $+16 // cols < 16
+	JLT          cols_end_4 // cols < 16
+
+cols_3:
+	VMOVUPS     (R10), Y5 // bias = bias_col[0], lanes 0..7
+	VMOVUPS     32(R10), Y6 // bias = bias_col[0], lanes 8..15
+	VMOVUPS     (R9), Y7 // S = s_col[0], lanes 0..7
+	VMOVUPS     32(R9), Y8 // S = s_col[0], lanes 8..15
+	VFMADD231PS Y0, Y5, Y7 // S += bias * factor, lanes 0..7
+	VFMADD231PS Y0, Y6, Y8 // S += bias * factor, lanes 8..15
+	VMOVUPS     (R11), Y9 // position = numbers[0], lanes 0..7
+	VMOVUPS     32(R11), Y10 // position = numbers[0], lanes 8..15
+	VPADDD      Y4, Y9, Y9 // position = position + (int) first, lanes 0..7
+	VPADDD      Y4, Y10, Y10 // position = position + (int) first, lanes 8..15
+	VCVTDQ2PS   Y9, Y9 // position = float(position), lanes 0..7
+	VCVTDQ2PS   Y10, Y10 // position = float(position), lanes 8..15
+	VFMADD231PS Y1, Y9, Y7 // S += position * slope, lanes 0..7
+	VFMADD231PS Y1, Y10, Y8 // S += position * slope, lanes 8..15
+	VCMPPS      $0x11, Y2, Y7, Y9 // low = S < lowest, lanes 0..7
+	VCMPPS      $0x11, Y2, Y8, Y10 // low = S < lowest, lanes 8..15
+	VBLENDVPS   Y9, Y2, Y7, Y7 // S = low ? lowest : S, lanes 0..7
+	VBLENDVPS   Y10, Y2, Y8, Y8 // S = low ? lowest : S, lanes 8..15
+	VMULPS      Y3, Y7, Y7 // S = S * unit, lanes 0..7
+	VMULPS      Y3, Y8, Y8 // S = S * unit, lanes 8..15
+	VCMPPS      $0x00, x8_ff800000<>+0(SB), Y5, Y5 // hidden = bias == -Inf, lanes 0..7
+	VCMPPS      $0x00, x8_ff800000<>+0(SB), Y6, Y6 // hidden = bias == -Inf, lanes 8..15
+	VBLENDVPS   Y5, x8_ff800000<>+0(SB), Y7, Y7 // S = hidden ? -Inf : S, lanes 0..7
+	VBLENDVPS   Y6, x8_ff800000<>+0(SB), Y8, Y8 // S = hidden ? -Inf : S, lanes 8..15
+	VMOVUPS     Y7, (R9) // s_col[0] = S, lanes 0..7
+	VMOVUPS     Y8, 32(R9) // s_col[0] = S, lanes 8..15
+	ADDQ        $+64, R9 // s_col += 64
+	ADDQ        $+64, R10 // bias_col += 64
+	ADDQ        $+64, R11 // numbers += 64
+	SUBQ        $+16, R8 // cols += -16
+	CMPQ        R8, $+16 // cols >= 16
+	JGE         cols_3 // cols >= 16
+
+cols_end_4:
+	CMPQ        R8, $+1 // cols < 1
+	JLT         less_5 // cols < 1
+	LEAQ        tail_window<>+0(SB), R12 // first cols lanes
+	MOVQ        $+16, R13 // first cols lanes
+	SUBQ        R8, R13 // first cols lanes
+	VMOVUPS     (R12)(R13*4), Y5 // first cols lanes
+	VMOVUPS     32(R12)(R13*4), Y6 // first cols lanes
+	VMASKMOVPS  (R10), Y5, Y5 // bias = bias_col[0], cols lanes
+	VMASKMOVPS  32(R10), Y6, Y6 // bias = bias_col[0], cols lanes
+	VMOVUPS     (R9), Y7 // S = s_col[0], lanes 0..7
+	VMOVUPS     32(R9), Y8 // S = s_col[0], lanes 8..15
+	VFMADD231PS Y0, Y5, Y7 // S += bias * factor, lanes 0..7
+	VFMADD231PS Y0, Y6, Y8 // S += bias * factor, lanes 8..15
+	VMOVUPS     (R11), Y9 // position = numbers[0], lanes 0..7
+	VMOVUPS     32(R11), Y10 // position = numbers[0], lanes 8..15
+	VPADDD      Y4, Y9, Y9 // position = position + (int) first, lanes 0..7
+	VPADDD      Y4, Y10, Y10 // position = position + (int) first, lanes 8..15
+	VCVTDQ2PS   Y9, Y9 // position = float(position), lanes 0..7
+	VCVTDQ2PS   Y10, Y10 // position = float(position), lanes 8..15
+	VFMADD231PS Y1, Y9, Y7 // S += position * slope, lanes 0..7
+	VFMADD231PS Y1, Y10, Y8 // S += position * slope, lanes 8..15
+	VCMPPS      $0x11, Y2, Y7, Y4 // low = S < lowest, lanes 0..7
+	VCMPPS      $0x11, Y2, Y8, Y9 // low = S < lowest, lanes 8..15
+	VBLENDVPS   Y4, Y2, Y7, Y7 // S = low ? lowest : S, lanes 0..7
+	VBLENDVPS   Y9, Y2, Y8, Y8 // S = low ? lowest : S, lanes 8..15
+	VMULPS      Y3, Y7, Y7 // S = S * unit, lanes 0..7
+	VMULPS      Y3, Y8, Y8 // S = S * unit, lanes 8..15
+	VCMPPS      $0x00, x8_ff800000<>+0(SB), Y5, Y4 // hidden = bias == -Inf, lanes 0..7
+	VCMPPS      $0x00, x8_ff800000<>+0(SB), Y6, Y5 // hidden = bias == -Inf, lanes 8..15
+	VBLENDVPS   Y4, x8_ff800000<>+0(SB), Y7, Y7 // S = hidden ? -Inf : S, lanes 0..7
+	VBLENDVPS   Y5, x8_ff800000<>+0(SB), Y8, Y8 // S = hidden ? -Inf : S, lanes 8..15
+	VMOVUPS     Y7, (R9) // s_col[0] = S, lanes 0..7
+	VMOVUPS     Y8, 32(R9) // s_col[0] = S, lanes 8..15
+
+less_5:
+	ADDQ CX, AX // s += stride
+	ADDQ BX, DX // bias += biasStride
+	ADDQ $+4, SI // first += 4
+	SUBQ $+1, DI // rows += -1
+	CMPQ DI, $+1 // rows >= 1
+	JGE  rows_1 // rows >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
 
 // func closeRowsAVX2(sum *float32, l *float32, rows int)
 TEXT ·closeRowsAVX2(SB), NOSPLIT, $0-24
@@ -10354,7 +11527,7 @@ vectors_end_2:
 	CMPQ    DX, $+1 // n < 1
 	JLT     less_3 // n < 1
 	LEAQ    (CX)(DX*2), BX // x = bfloat16 of src[0], n lanes
-	XORL    SI, SI // x = bfloat16 of src[0], n lanes
+	MOVQ    $+0, SI // x = bfloat16 of src[0], n lanes
 	TESTB   $0x01, DL // x = bfloat16 of src[0], n lanes
 	JEQ     no_piece_4 // x = bfloat16 of src[0], n lanes
 	SUBQ    $+2, BX // x = bfloat16 of src[0], n lanes
@@ -10371,24 +11544,24 @@ no_piece_4:
 	ORQ   DI, SI // x = bfloat16 of src[0], n lanes
 
 no_piece_5:
-	VMOVQ       SI, X2 // x = bfloat16 of src[0], n lanes
+	VMOVQ       SI, X0 // x = bfloat16 of src[0], n lanes
 	TESTB       $0x04, DL // x = bfloat16 of src[0], n lanes
 	JEQ         no_piece_6 // x = bfloat16 of src[0], n lanes
 	SUBQ        $+8, BX // x = bfloat16 of src[0], n lanes
-	VMOVQ       (BX), X0 // x = bfloat16 of src[0], n lanes
-	VPUNPCKLQDQ X2, X0, X2 // x = bfloat16 of src[0], n lanes
+	VMOVQ       (BX), X1 // x = bfloat16 of src[0], n lanes
+	VPUNPCKLQDQ X0, X1, X0 // x = bfloat16 of src[0], n lanes
 
 no_piece_6:
 	TESTB       $0x08, DL // x = bfloat16 of src[0], n lanes
 	JEQ         no_piece_7 // x = bfloat16 of src[0], n lanes
-	VMOVDQU     (CX), X3 // x = bfloat16 of src[0], n lanes
-	VINSERTI128 $0x01, X2, Y3, Y2 // x = bfloat16 of src[0], n lanes
+	VINSERTI128 $0x01, X0, Y0, Y0 // x = bfloat16 of src[0], n lanes
+	VINSERTI128 $0x00, (CX), Y0, Y0 // x = bfloat16 of src[0], n lanes
 
 no_piece_7:
-	VPMOVZXWD    X2, Y0 // x = bfloat16 of src[0], n lanes
+	VEXTRACTI128 $0x01, Y0, X1 // x = bfloat16 of src[0], n lanes
+	VPMOVZXWD    X0, Y0 // x = bfloat16 of src[0], n lanes
 	VPSLLD       $0x10, Y0, Y0 // x = bfloat16 of src[0], n lanes
-	VEXTRACTI128 $0x01, Y2, X2 // x = bfloat16 of src[0], n lanes
-	VPMOVZXWD    X2, Y1 // x = bfloat16 of src[0], n lanes
+	VPMOVZXWD    X1, Y1 // x = bfloat16 of src[0], n lanes
 	VPSLLD       $0x10, Y1, Y1 // x = bfloat16 of src[0], n lanes
 	LEAQ         tail_window<>+0(SB), CX // first n lanes
 	MOVQ         $+16, BX // first n lanes
@@ -10425,7 +11598,7 @@ vectors_end_2:
 	CMPQ    DX, $+1 // n < 1
 	JLT     less_3 // n < 1
 	LEAQ    (CX)(DX*2), BX // x = float16 of src[0], n lanes
-	XORL    SI, SI // x = float16 of src[0], n lanes
+	MOVQ    $+0, SI // x = float16 of src[0], n lanes
 	TESTB   $0x01, DL // x = float16 of src[0], n lanes
 	JEQ     no_piece_4 // x = float16 of src[0], n lanes
 	SUBQ    $+2, BX // x = float16 of src[0], n lanes
@@ -10442,23 +11615,23 @@ no_piece_4:
 	ORQ   DI, SI // x = float16 of src[0], n lanes
 
 no_piece_5:
-	VMOVQ       SI, X2 // x = float16 of src[0], n lanes
+	VMOVQ       SI, X0 // x = float16 of src[0], n lanes
 	TESTB       $0x04, DL // x = float16 of src[0], n lanes
 	JEQ         no_piece_6 // x = float16 of src[0], n lanes
 	SUBQ        $+8, BX // x = float16 of src[0], n lanes
-	VMOVQ       (BX), X0 // x = float16 of src[0], n lanes
-	VPUNPCKLQDQ X2, X0, X2 // x = float16 of src[0], n lanes
+	VMOVQ       (BX), X1 // x = float16 of src[0], n lanes
+	VPUNPCKLQDQ X0, X1, X0 // x = float16 of src[0], n lanes
 
 no_piece_6:
 	TESTB       $0x08, DL // x = float16 of src[0], n lanes
 	JEQ         no_piece_7 // x = float16 of src[0], n lanes
-	VMOVDQU     (CX), X3 // x = float16 of src[0], n lanes
-	VINSERTI128 $0x01, X2, Y3, Y2 // x = float16 of src[0], n lanes
+	VINSERTI128 $0x01, X0, Y0, Y0 // x = float16 of src[0], n lanes
+	VINSERTI128 $0x00, (CX), Y0, Y0 // x = float16 of src[0], n lanes
 
 no_piece_7:
-	VCVTPH2PS    X2, Y0 // x = float16 of src[0], n lanes
-	VEXTRACTI128 $0x01, Y2, X2 // x = float16 of src[0], n lanes
-	VCVTPH2PS    X2, Y1 // x = float16 of src[0], n lanes
+	VEXTRACTI128 $0x01, Y0, X1 // x = float16 of src[0], n lanes
+	VCVTPH2PS    X0, Y0 // x = float16 of src[0], n lanes
+	VCVTPH2PS    X1, Y1 // x = float16 of src[0], n lanes
 	LEAQ         tail_window<>+0(SB), CX // first n lanes
 	MOVQ         $+16, BX // first n lanes
 	SUBQ         DX, BX // first n lanes
@@ -10496,7 +11669,7 @@ vectors_end_2:
 	CMPQ    DX, $+1 // n < 1
 	JLT     less_3 // n < 1
 	LEAQ    (CX)(DX*1), BX // x = int8 of src[0], n lanes
-	XORL    SI, SI // x = int8 of src[0], n lanes
+	MOVQ    $+0, SI // x = int8 of src[0], n lanes
 	TESTB   $0x01, DL // x = int8 of src[0], n lanes
 	JEQ     no_piece_4 // x = int8 of src[0], n lanes
 	SUBQ    $+1, BX // x = int8 of src[0], n lanes
@@ -10529,22 +11702,22 @@ no_piece_6:
 no_piece_7:
 	TESTB       $0x10, DL // x = int8 of src[0], n lanes
 	JEQ         no_piece_8 // x = int8 of src[0], n lanes
-	VMOVDQU     (CX), X2 // x = int8 of src[0], n lanes
-	VINSERTI128 $0x01, X0, Y2, Y0 // x = int8 of src[0], n lanes
+	VINSERTI128 $0x01, X0, Y0, Y0 // x = int8 of src[0], n lanes
+	VINSERTI128 $0x00, (CX), Y0, Y0 // x = int8 of src[0], n lanes
 
 no_piece_8:
-	VPMOVSXBD  X0, Y1 // x = int8 of src[0], n lanes
-	VCVTDQ2PS  Y1, Y1 // x = int8 of src[0], n lanes
-	VPSRLDQ    $0x08, X0, X0 // x = int8 of src[0], n lanes
+	VPSRLDQ    $0x08, X0, X1 // x = int8 of src[0], n lanes
 	VPMOVSXBD  X0, Y0 // x = int8 of src[0], n lanes
 	VCVTDQ2PS  Y0, Y0 // x = int8 of src[0], n lanes
+	VPMOVSXBD  X1, Y1 // x = int8 of src[0], n lanes
+	VCVTDQ2PS  Y1, Y1 // x = int8 of src[0], n lanes
 	LEAQ       tail_window<>+0(SB), CX // first n lanes
 	MOVQ       $+16, BX // first n lanes
 	SUBQ       DX, BX // first n lanes
 	VMOVUPS    (CX)(BX*4), Y2 // first n lanes
 	VMOVUPS    32(CX)(BX*4), Y3 // first n lanes
-	VMASKMOVPS Y1, Y2, (AX) // dst[0] = x, n lanes
-	VMASKMOVPS Y0, Y3, 32(AX) // dst[0] = x, n lanes
+	VMASKMOVPS Y0, Y2, (AX) // dst[0] = x, n lanes
+	VMASKMOVPS Y1, Y3, 32(AX) // dst[0] = x, n lanes
 
 less_3:
 	VZEROUPPER
@@ -10808,7 +11981,7 @@ vectors_end_4:
 	CMPQ    DI, $+1 // cols < 1
 	JLT     less_5 // cols < 1
 	LEAQ    (R8)(DI*2), R10 // x = bfloat16 of from[0], cols lanes
-	XORL    R11, R11 // x = bfloat16 of from[0], cols lanes
+	MOVQ    $+0, R11 // x = bfloat16 of from[0], cols lanes
 	TESTB   $0x01, DI // x = bfloat16 of from[0], cols lanes
 	JEQ     no_piece_6 // x = bfloat16 of from[0], cols lanes
 	SUBQ    $+2, R10 // x = bfloat16 of from[0], cols lanes
@@ -10825,24 +11998,24 @@ no_piece_6:
 	ORQ   R12, R11 // x = bfloat16 of from[0], cols lanes
 
 no_piece_7:
-	VMOVQ       R11, X2 // x = bfloat16 of from[0], cols lanes
+	VMOVQ       R11, X0 // x = bfloat16 of from[0], cols lanes
 	TESTB       $0x04, DI // x = bfloat16 of from[0], cols lanes
 	JEQ         no_piece_8 // x = bfloat16 of from[0], cols lanes
 	SUBQ        $+8, R10 // x = bfloat16 of from[0], cols lanes
-	VMOVQ       (R10), X0 // x = bfloat16 of from[0], cols lanes
-	VPUNPCKLQDQ X2, X0, X2 // x = bfloat16 of from[0], cols lanes
+	VMOVQ       (R10), X1 // x = bfloat16 of from[0], cols lanes
+	VPUNPCKLQDQ X0, X1, X0 // x = bfloat16 of from[0], cols lanes
 
 no_piece_8:
 	TESTB       $0x08, DI // x = bfloat16 of from[0], cols lanes
 	JEQ         no_piece_9 // x = bfloat16 of from[0], cols lanes
-	VMOVDQU     (R8), X3 // x = bfloat16 of from[0], cols lanes
-	VINSERTI128 $0x01, X2, Y3, Y2 // x = bfloat16 of from[0], cols lanes
+	VINSERTI128 $0x01, X0, Y0, Y0 // x = bfloat16 of from[0], cols lanes
+	VINSERTI128 $0x00, (R8), Y0, Y0 // x = bfloat16 of from[0], cols lanes
 
 no_piece_9:
-	VPMOVZXWD    X2, Y0 // x = bfloat16 of from[0], cols lanes
+	VEXTRACTI128 $0x01, Y0, X1 // x = bfloat16 of from[0], cols lanes
+	VPMOVZXWD    X0, Y0 // x = bfloat16 of from[0], cols lanes
 	VPSLLD       $0x10, Y0, Y0 // x = bfloat16 of from[0], cols lanes
-	VEXTRACTI128 $0x01, Y2, X2 // x = bfloat16 of from[0], cols lanes
-	VPMOVZXWD    X2, Y1 // x = bfloat16 of from[0], cols lanes
+	VPMOVZXWD    X1, Y1 // x = bfloat16 of from[0], cols lanes
 	VPSLLD       $0x10, Y1, Y1 // x = bfloat16 of from[0], cols lanes
 	VMOVUPS      Y0, (R9) // to[0] = x, lanes 0..7
 	VMOVUPS      Y1, 32(R9) // to[0] = x, lanes 8..15
@@ -10892,7 +12065,7 @@ vectors_end_4:
 	CMPQ    DI, $+1 // cols < 1
 	JLT     less_5 // cols < 1
 	LEAQ    (R8)(DI*2), R10 // x = float16 of from[0], cols lanes
-	XORL    R11, R11 // x = float16 of from[0], cols lanes
+	MOVQ    $+0, R11 // x = float16 of from[0], cols lanes
 	TESTB   $0x01, DI // x = float16 of from[0], cols lanes
 	JEQ     no_piece_6 // x = float16 of from[0], cols lanes
 	SUBQ    $+2, R10 // x = float16 of from[0], cols lanes
@@ -10909,23 +12082,23 @@ no_piece_6:
 	ORQ   R12, R11 // x = float16 of from[0], cols lanes
 
 no_piece_7:
-	VMOVQ       R11, X2 // x = float16 of from[0], cols lanes
+	VMOVQ       R11, X0 // x = float16 of from[0], cols lanes
 	TESTB       $0x04, DI // x = float16 of from[0], cols lanes
 	JEQ         no_piece_8 // x = float16 of from[0], cols lanes
 	SUBQ        $+8, R10 // x = float16 of from[0], cols lanes
-	VMOVQ       (R10), X0 // x = float16 of from[0], cols lanes
-	VPUNPCKLQDQ X2, X0, X2 // x = float16 of from[0], cols lanes
+	VMOVQ       (R10), X1 // x = float16 of from[0], cols lanes
+	VPUNPCKLQDQ X0, X1, X0 // x = float16 of from[0], cols lanes
 
 no_piece_8:
 	TESTB       $0x08, DI // x = float16 of from[0], cols lanes
 	JEQ         no_piece_9 // x = float16 of from[0], cols lanes
-	VMOVDQU     (R8), X3 // x = float16 of from[0], cols lanes
-	VINSERTI128 $0x01, X2, Y3, Y2 // x = float16 of from[0], cols lanes
+	VINSERTI128 $0x01, X0, Y0, Y0 // x = float16 of from[0], cols lanes
+	VINSERTI128 $0x00, (R8), Y0, Y0 // x = float16 of from[0], cols lanes
 
 no_piece_9:
-	VCVTPH2PS    X2, Y0 // x = float16 of from[0], cols lanes
-	VEXTRACTI128 $0x01, Y2, X2 // x = float16 of from[0], cols lanes
-	VCVTPH2PS    X2, Y1 // x = float16 of from[0], cols lanes
+	VEXTRACTI128 $0x01, Y0, X1 // x = float16 of from[0], cols lanes
+	VCVTPH2PS    X0, Y0 // x = float16 of from[0], cols lanes
+	VCVTPH2PS    X1, Y1 // x = float16 of from[0], cols lanes
 	VMOVUPS      Y0, (R9) // to[0] = x, lanes 0..7
 	VMOVUPS      Y1, 32(R9) // to[0] = x, lanes 8..15
 
@@ -11089,16 +12262,6 @@ rows_end_2:
 	VZEROUPPER
 	RET
 
-DATA x8_7fffffff<>+0(SB)/4, $0x7fffffff
-DATA x8_7fffffff<>+4(SB)/4, $0x7fffffff
-DATA x8_7fffffff<>+8(SB)/4, $0x7fffffff
-DATA x8_7fffffff<>+12(SB)/4, $0x7fffffff
-DATA x8_7fffffff<>+16(SB)/4, $0x7fffffff
-DATA x8_7fffffff<>+20(SB)/4, $0x7fffffff
-DATA x8_7fffffff<>+24(SB)/4, $0x7fffffff
-DATA x8_7fffffff<>+28(SB)/4, $0x7fffffff
-GLOBL x8_7fffffff<>(SB), RODATA|NOPTR, $32
-
 DATA x8_42fe0000<>+0(SB)/4, $0x42fe0000
 DATA x8_42fe0000<>+4(SB)/4, $0x42fe0000
 DATA x8_42fe0000<>+8(SB)/4, $0x42fe0000
@@ -11244,3 +12407,7745 @@ vectors_end_2:
 	VMOVSS X0, ret+16(FP) // return or0[0]
 	VZEROUPPER
 	RET
+
+// func dotRowsF32AVX2(dst *float32, q *float32, rows *float32, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
+TEXT ·dotRowsF32AVX2(SB), NOSPLIT, $0-88
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	SHLQ    $0x01, R8 // stride <<= 1
+	SHLQ    $0x01, R8 // stride <<= 1
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Y0 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(R8), Y1 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 64(R8), Y2 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(R8), Y3 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 128(R8), Y4 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(R8), Y5 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 192(R8), Y6 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(R8), Y7 // s0_c3 = acc[48], lanes 8..15
+	JMP     end_6
+
+less_5:
+	VXORPS Y0, Y0, Y0 // s0_c0 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // s0_c1 = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // s0_c1 = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // s0_c2 = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // s0_c2 = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // s0_c3 = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // s0_c3 = 0, lanes 8..15
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	PREFETCHT1  128(DI) // prefetch ahead[32]
+	PREFETCHT1  192(DI) // prefetch ahead[48]
+	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
+	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
+	VMOVUPS     (R8), Y10 // y = y[0], lanes 0..7
+	VMOVUPS     32(R8), Y11 // y = y[0], lanes 8..15
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
+	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
+	VMOVUPS     64(R8), Y10 // y = y[16], lanes 0..7
+	VMOVUPS     96(R8), Y11 // y = y[16], lanes 8..15
+	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
+	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
+	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
+	VMOVUPS     128(R8), Y10 // y = y[32], lanes 0..7
+	VMOVUPS     160(R8), Y11 // y = y[32], lanes 8..15
+	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
+	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
+	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
+	VMOVUPS     192(R8), Y10 // y = y[48], lanes 0..7
+	VMOVUPS     224(R8), Y11 // y = y[48], lanes 8..15
+	VFMADD231PS Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
+	ADDQ        $+256, R9 // q += 256
+	ADDQ        $+256, R8 // y += 256
+	ADDQ        $+256, DI // ahead += 256
+	SUBQ        $+64, R10 // dim += -64
+	CMPQ        R10, $+64 // dim >= 64
+	JGE         chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        R10, $+1 // dim < 1
+	JLT         less_9 // dim < 1
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	PREFETCHT1  128(DI) // prefetch ahead[32]
+	PREFETCHT1  192(DI) // prefetch ahead[48]
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_10 // dim < 16
+	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
+	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
+	VMOVUPS     (R8), Y10 // y = y[0], lanes 0..7
+	VMOVUPS     32(R8), Y11 // y = y[0], lanes 8..15
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+
+less_10:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_11 // dim < 32
+	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
+	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
+	VMOVUPS     64(R8), Y10 // y = y[16], lanes 0..7
+	VMOVUPS     96(R8), Y11 // y = y[16], lanes 8..15
+	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
+
+less_11:
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_12 // dim < 48
+	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
+	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
+	VMOVUPS     128(R8), Y10 // y = y[32], lanes 0..7
+	VMOVUPS     160(R8), Y11 // y = y[32], lanes 8..15
+	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
+
+less_12:
+	CMPQ        R10, $+64 // dim < 64
+	JLT         less_13 // dim < 64
+	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
+	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
+	VMOVUPS     192(R8), Y10 // y = y[48], lanes 0..7
+	VMOVUPS     224(R8), Y11 // y = y[48], lanes 8..15
+	VFMADD231PS Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
+
+less_13:
+	MOVQ        R10, R11 // rest = dim
+	ANDQ        $+15, R11 // rest &= 15
+	CMPQ        R11, $+1 // rest < 1
+	JLT         less_14 // rest < 1
+	CMPQ        R10, $+0 // dim < 0
+	JLT         less_15 // dim < 0
+	SUBQ        R11, R10 // dim -= rest
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	LEAQ        tail_window<>+0(SB), R12 // first rest lanes
+	MOVQ        $+16, R13 // first rest lanes
+	SUBQ        R11, R13 // first rest lanes
+	VMOVUPS     (R12)(R13*4), Y8 // first rest lanes
+	VMOVUPS     32(R12)(R13*4), Y9 // first rest lanes
+	VMASKMOVPS  (R9), Y8, Y8 // x = q[0], rest lanes
+	VMASKMOVPS  32(R9), Y9, Y9 // x = q[0], rest lanes
+	ADDQ        R10, R8 // y += dim
+	ADDQ        R10, R8 // y += dim
+	ADDQ        R10, R8 // y += dim
+	ADDQ        R10, R8 // y += dim
+	LEAQ        tail_window<>+0(SB), R9 // first rest lanes
+	MOVQ        $+16, R12 // first rest lanes
+	SUBQ        R11, R12 // first rest lanes
+	VMOVUPS     (R9)(R12*4), Y10 // first rest lanes
+	VMOVUPS     32(R9)(R12*4), Y11 // first rest lanes
+	VMASKMOVPS  (R8), Y10, Y10 // y = y[0], rest lanes
+	VMASKMOVPS  32(R8), Y11, Y11 // y = y[0], rest lanes
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_16 // dim < 48
+	VFMADD231PS Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
+	JMP         end_17
+
+less_16:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_18 // dim < 32
+	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
+	JMP         end_19
+
+less_18:
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_20 // dim < 16
+	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
+	JMP         end_21
+
+less_20:
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+
+end_21:
+end_19:
+end_17:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_22 // acc < 1
+	VMOVUPS Y0, (R8) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y1, 32(R8) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y2, 64(R8) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y3, 96(R8) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y4, 128(R8) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y5, 160(R8) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y6, 192(R8) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y7, 224(R8) // acc[48] = s0_c3, lanes 8..15
+
+less_22:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VXORPS       Y8, Y8, Y8 // zero = 0, lanes 0..7
+	VXORPS       Y9, Y9, Y9 // zero = 0, lanes 8..15
+	VADDPS       Y2, Y0, Y0 // s0_c0 = s0_c0 + s0_c1, lanes 0..7
+	VADDPS       Y3, Y1, Y1 // s0_c0 = s0_c0 + s0_c1, lanes 8..15
+	VADDPS       Y6, Y4, Y4 // s0_c2 = s0_c2 + s0_c3, lanes 0..7
+	VADDPS       Y7, Y5, Y5 // s0_c2 = s0_c2 + s0_c3, lanes 8..15
+	VADDPS       Y4, Y0, Y0 // s0_c0 = s0_c0 + s0_c2, lanes 0..7
+	VADDPS       Y5, Y1, Y1 // s0_c0 = s0_c0 + s0_c2, lanes 8..15
+	VADDPS       Y1, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0xee, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0x55, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS       Y8, Y0, Y0 // s0_c0 = s0_c0 + zero, lanes 0..7
+	VADDPS       Y9, Y1, Y1 // s0_c0 = s0_c0 + zero, lanes 8..15
+	VMOVSS       X0, (AX) // dst[0] = s0_c0[0]
+	ADDQ         $+4, AX // dst += 4
+	SUBQ         $+1, DX // count += -1
+	CMPQ         DX, $+1 // count >= 1
+	JGE          rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func l2RowsF32AVX2(dst *float32, q *float32, rows *float32, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int, scale float32)
+TEXT ·l2RowsF32AVX2(SB), NOSPLIT, $0-92
+	VBROADCASTSS scale+88(FP), Y0 // scale in all lanes
+	MOVQ         dst+0(FP), AX // dst
+	MOVQ         rows+16(FP), CX // rows
+	MOVQ         count+40(FP), DX // count
+	MOVQ         index+48(FP), BX // index
+	CMPQ         DX, $+1 // count < 1
+	JLT          rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	SHLQ    $0x01, R8 // stride <<= 1
+	SHLQ    $0x01, R8 // stride <<= 1
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Y1 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(R8), Y2 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 64(R8), Y3 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(R8), Y4 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 128(R8), Y5 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(R8), Y6 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 192(R8), Y7 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(R8), Y8 // s0_c3 = acc[48], lanes 8..15
+	JMP     end_6
+
+less_5:
+	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 0..7
+	VXORPS Y2, Y2, Y2 // s0_c0 = 0, lanes 8..15
+	VXORPS Y3, Y3, Y3 // s0_c1 = 0, lanes 0..7
+	VXORPS Y4, Y4, Y4 // s0_c1 = 0, lanes 8..15
+	VXORPS Y5, Y5, Y5 // s0_c2 = 0, lanes 0..7
+	VXORPS Y6, Y6, Y6 // s0_c2 = 0, lanes 8..15
+	VXORPS Y7, Y7, Y7 // s0_c3 = 0, lanes 0..7
+	VXORPS Y8, Y8, Y8 // s0_c3 = 0, lanes 8..15
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	PREFETCHT1   64(DI) // prefetch ahead[16]
+	PREFETCHT1   128(DI) // prefetch ahead[32]
+	PREFETCHT1   192(DI) // prefetch ahead[48]
+	VMOVUPS      (R9), Y9 // x = q[0], lanes 0..7
+	VMOVUPS      32(R9), Y10 // x = q[0], lanes 8..15
+	VMOVUPS      (R8), Y11 // y = y[0], lanes 0..7
+	VMOVUPS      32(R8), Y12 // y = y[0], lanes 8..15
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y1 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y2 // s0_c0 += x * x, lanes 8..15
+	VMOVUPS      64(R9), Y9 // x = q[16], lanes 0..7
+	VMOVUPS      96(R9), Y10 // x = q[16], lanes 8..15
+	VMOVUPS      64(R8), Y11 // y = y[16], lanes 0..7
+	VMOVUPS      96(R8), Y12 // y = y[16], lanes 8..15
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
+	VMOVUPS      128(R9), Y9 // x = q[32], lanes 0..7
+	VMOVUPS      160(R9), Y10 // x = q[32], lanes 8..15
+	VMOVUPS      128(R8), Y11 // y = y[32], lanes 0..7
+	VMOVUPS      160(R8), Y12 // y = y[32], lanes 8..15
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y5 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y6 // s0_c2 += x * x, lanes 8..15
+	VMOVUPS      192(R9), Y9 // x = q[48], lanes 0..7
+	VMOVUPS      224(R9), Y10 // x = q[48], lanes 8..15
+	VMOVUPS      192(R8), Y11 // y = y[48], lanes 0..7
+	VMOVUPS      224(R8), Y12 // y = y[48], lanes 8..15
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y8 // s0_c3 += x * x, lanes 8..15
+	ADDQ         $+256, R9 // q += 256
+	ADDQ         $+256, R8 // y += 256
+	ADDQ         $+256, DI // ahead += 256
+	SUBQ         $+64, R10 // dim += -64
+	CMPQ         R10, $+64 // dim >= 64
+	JGE          chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ         R10, $+1 // dim < 1
+	JLT          less_9 // dim < 1
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	PREFETCHT1   64(DI) // prefetch ahead[16]
+	PREFETCHT1   128(DI) // prefetch ahead[32]
+	PREFETCHT1   192(DI) // prefetch ahead[48]
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_10 // dim < 16
+	VMOVUPS      (R9), Y9 // x = q[0], lanes 0..7
+	VMOVUPS      32(R9), Y10 // x = q[0], lanes 8..15
+	VMOVUPS      (R8), Y11 // y = y[0], lanes 0..7
+	VMOVUPS      32(R8), Y12 // y = y[0], lanes 8..15
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y1 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y2 // s0_c0 += x * x, lanes 8..15
+
+less_10:
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_11 // dim < 32
+	VMOVUPS      64(R9), Y9 // x = q[16], lanes 0..7
+	VMOVUPS      96(R9), Y10 // x = q[16], lanes 8..15
+	VMOVUPS      64(R8), Y11 // y = y[16], lanes 0..7
+	VMOVUPS      96(R8), Y12 // y = y[16], lanes 8..15
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
+
+less_11:
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_12 // dim < 48
+	VMOVUPS      128(R9), Y9 // x = q[32], lanes 0..7
+	VMOVUPS      160(R9), Y10 // x = q[32], lanes 8..15
+	VMOVUPS      128(R8), Y11 // y = y[32], lanes 0..7
+	VMOVUPS      160(R8), Y12 // y = y[32], lanes 8..15
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y5 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y6 // s0_c2 += x * x, lanes 8..15
+
+less_12:
+	CMPQ         R10, $+64 // dim < 64
+	JLT          less_13 // dim < 64
+	VMOVUPS      192(R9), Y9 // x = q[48], lanes 0..7
+	VMOVUPS      224(R9), Y10 // x = q[48], lanes 8..15
+	VMOVUPS      192(R8), Y11 // y = y[48], lanes 0..7
+	VMOVUPS      224(R8), Y12 // y = y[48], lanes 8..15
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y8 // s0_c3 += x * x, lanes 8..15
+
+less_13:
+	MOVQ         R10, R11 // rest = dim
+	ANDQ         $+15, R11 // rest &= 15
+	CMPQ         R11, $+1 // rest < 1
+	JLT          less_14 // rest < 1
+	CMPQ         R10, $+0 // dim < 0
+	JLT          less_15 // dim < 0
+	SUBQ         R11, R10 // dim -= rest
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	LEAQ         tail_window<>+0(SB), R12 // first rest lanes
+	MOVQ         $+16, R13 // first rest lanes
+	SUBQ         R11, R13 // first rest lanes
+	VMOVUPS      (R12)(R13*4), Y9 // first rest lanes
+	VMOVUPS      32(R12)(R13*4), Y10 // first rest lanes
+	VMASKMOVPS   (R9), Y9, Y9 // x = q[0], rest lanes
+	VMASKMOVPS   32(R9), Y10, Y10 // x = q[0], rest lanes
+	ADDQ         R10, R8 // y += dim
+	ADDQ         R10, R8 // y += dim
+	ADDQ         R10, R8 // y += dim
+	ADDQ         R10, R8 // y += dim
+	LEAQ         tail_window<>+0(SB), R9 // first rest lanes
+	MOVQ         $+16, R12 // first rest lanes
+	SUBQ         R11, R12 // first rest lanes
+	VMOVUPS      (R9)(R12*4), Y11 // first rest lanes
+	VMOVUPS      32(R9)(R12*4), Y12 // first rest lanes
+	VMASKMOVPS   (R8), Y11, Y11 // y = y[0], rest lanes
+	VMASKMOVPS   32(R8), Y12, Y12 // y = y[0], rest lanes
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_16 // dim < 48
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y8 // s0_c3 += x * x, lanes 8..15
+	JMP          end_17
+
+less_16:
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_18 // dim < 32
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y5 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y6 // s0_c2 += x * x, lanes 8..15
+	JMP          end_19
+
+less_18:
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_20 // dim < 16
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
+	JMP          end_21
+
+less_20:
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y1 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y2 // s0_c0 += x * x, lanes 8..15
+
+end_21:
+end_19:
+end_17:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_22 // acc < 1
+	VMOVUPS Y1, (R8) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y2, 32(R8) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y3, 64(R8) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y4, 96(R8) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y5, 128(R8) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y6, 160(R8) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y7, 192(R8) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y8, 224(R8) // acc[48] = s0_c3, lanes 8..15
+
+less_22:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VXORPS       Y9, Y9, Y9 // zero = 0, lanes 0..7
+	VXORPS       Y10, Y10, Y10 // zero = 0, lanes 8..15
+	VADDPS       Y3, Y1, Y1 // s0_c0 = s0_c0 + s0_c1, lanes 0..7
+	VADDPS       Y4, Y2, Y2 // s0_c0 = s0_c0 + s0_c1, lanes 8..15
+	VADDPS       Y7, Y5, Y5 // s0_c2 = s0_c2 + s0_c3, lanes 0..7
+	VADDPS       Y8, Y6, Y6 // s0_c2 = s0_c2 + s0_c3, lanes 8..15
+	VADDPS       Y5, Y1, Y1 // s0_c0 = s0_c0 + s0_c2, lanes 0..7
+	VADDPS       Y6, Y2, Y2 // s0_c0 = s0_c0 + s0_c2, lanes 8..15
+	VADDPS       Y2, Y1, Y1 // s0_c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y1, X3 // s0_c0[0] = sum of lanes
+	VADDPS       X3, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0xee, X1, X3 // s0_c0[0] = sum of lanes
+	VADDPS       X3, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0x55, X1, X3 // s0_c0[0] = sum of lanes
+	VADDPS       X3, X1, X1 // s0_c0[0] = sum of lanes
+	VADDPS       Y9, Y1, Y1 // s0_c0 = s0_c0 + zero, lanes 0..7
+	VADDPS       Y10, Y2, Y2 // s0_c0 = s0_c0 + zero, lanes 8..15
+	VMOVSS       X1, (AX) // dst[0] = s0_c0[0]
+	ADDQ         $+4, AX // dst += 4
+	SUBQ         $+1, DX // count += -1
+	CMPQ         DX, $+1 // count >= 1
+	JGE          rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func cosineRowsF32AVX2(dst *float32, q *float32, rows *float32, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
+TEXT ·cosineRowsF32AVX2(SB), NOSPLIT, $0-88
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	SHLQ    $0x01, R8 // stride <<= 1
+	SHLQ    $0x01, R8 // stride <<= 1
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Y0 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(R8), Y1 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 256(R8), Y2 // s1_c0 = acc[64], lanes 0..7
+	VMOVUPS 288(R8), Y3 // s1_c0 = acc[64], lanes 8..15
+	VMOVUPS 64(R8), Y4 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(R8), Y5 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 320(R8), Y6 // s1_c1 = acc[80], lanes 0..7
+	VMOVUPS 352(R8), Y7 // s1_c1 = acc[80], lanes 8..15
+	JMP     end_6
+
+less_5:
+	VXORPS Y0, Y0, Y0 // s0_c0 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // s1_c0 = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // s1_c0 = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // s0_c1 = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // s0_c1 = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // s1_c1 = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // s1_c1 = 0, lanes 8..15
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	PREFETCHT1  128(DI) // prefetch ahead[32]
+	PREFETCHT1  192(DI) // prefetch ahead[48]
+	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
+	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
+	VMOVUPS     (R8), Y10 // y = y[0], lanes 0..7
+	VMOVUPS     32(R8), Y11 // y = y[0], lanes 8..15
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c0 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c0 += y * y, lanes 8..15
+	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
+	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
+	VMOVUPS     64(R8), Y10 // y = y[16], lanes 0..7
+	VMOVUPS     96(R8), Y11 // y = y[16], lanes 8..15
+	VFMADD231PS Y10, Y8, Y4 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c1 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y6 // s1_c1 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y7 // s1_c1 += y * y, lanes 8..15
+	ADDQ        $+256, R9 // q += 256
+	ADDQ        $+256, R8 // y += 256
+	ADDQ        $+256, DI // ahead += 256
+	SUBQ        $+64, R10 // dim += -64
+	CMPQ        R10, $+64 // dim >= 64
+	JGE         chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        R10, $+1 // dim < 1
+	JLT         less_9 // dim < 1
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	PREFETCHT1  128(DI) // prefetch ahead[32]
+	PREFETCHT1  192(DI) // prefetch ahead[48]
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_10 // dim < 16
+	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
+	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
+	VMOVUPS     (R8), Y10 // y = y[0], lanes 0..7
+	VMOVUPS     32(R8), Y11 // y = y[0], lanes 8..15
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c0 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c0 += y * y, lanes 8..15
+
+less_10:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_11 // dim < 32
+	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
+	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
+	VMOVUPS     64(R8), Y10 // y = y[16], lanes 0..7
+	VMOVUPS     96(R8), Y11 // y = y[16], lanes 8..15
+	VFMADD231PS Y10, Y8, Y4 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c1 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y6 // s1_c1 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y7 // s1_c1 += y * y, lanes 8..15
+
+less_11:
+	MOVQ R10, R11 // rest = dim
+	ANDQ $+15, R11 // rest &= 15
+	CMPQ R11, $+1 // rest < 1
+	JLT  less_12 // rest < 1
+	CMPQ R10, $+32 // dim < 32
+	JLT  less_13 // dim < 32
+	JMP  end_14
+
+less_13:
+	SUBQ        R11, R10 // dim -= rest
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	LEAQ        tail_window<>+0(SB), R12 // first rest lanes
+	MOVQ        $+16, R13 // first rest lanes
+	SUBQ        R11, R13 // first rest lanes
+	VMOVUPS     (R12)(R13*4), Y8 // first rest lanes
+	VMOVUPS     32(R12)(R13*4), Y9 // first rest lanes
+	VMASKMOVPS  (R9), Y8, Y8 // x = q[0], rest lanes
+	VMASKMOVPS  32(R9), Y9, Y9 // x = q[0], rest lanes
+	ADDQ        R10, R8 // y += dim
+	ADDQ        R10, R8 // y += dim
+	ADDQ        R10, R8 // y += dim
+	ADDQ        R10, R8 // y += dim
+	LEAQ        tail_window<>+0(SB), R9 // first rest lanes
+	MOVQ        $+16, R12 // first rest lanes
+	SUBQ        R11, R12 // first rest lanes
+	VMOVUPS     (R9)(R12*4), Y10 // first rest lanes
+	VMOVUPS     32(R9)(R12*4), Y11 // first rest lanes
+	VMASKMOVPS  (R8), Y10, Y10 // y = y[0], rest lanes
+	VMASKMOVPS  32(R8), Y11, Y11 // y = y[0], rest lanes
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_15 // dim < 16
+	VFMADD231PS Y10, Y8, Y4 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c1 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y6 // s1_c1 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y7 // s1_c1 += y * y, lanes 8..15
+	JMP         end_16
+
+less_15:
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c0 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c0 += y * y, lanes 8..15
+
+end_16:
+end_14:
+less_12:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS Y0, (R8) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y1, 32(R8) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y2, 256(R8) // acc[64] = s1_c0, lanes 0..7
+	VMOVUPS Y3, 288(R8) // acc[64] = s1_c0, lanes 8..15
+	VMOVUPS Y4, 64(R8) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y5, 96(R8) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y6, 320(R8) // acc[80] = s1_c1, lanes 0..7
+	VMOVUPS Y7, 352(R8) // acc[80] = s1_c1, lanes 8..15
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_17 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS 128(R8), Y0 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(R8), Y1 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 384(R8), Y2 // s1_c2 = acc[96], lanes 0..7
+	VMOVUPS 416(R8), Y3 // s1_c2 = acc[96], lanes 8..15
+	VMOVUPS 192(R8), Y4 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(R8), Y5 // s0_c3 = acc[48], lanes 8..15
+	VMOVUPS 448(R8), Y6 // s1_c3 = acc[112], lanes 0..7
+	VMOVUPS 480(R8), Y7 // s1_c3 = acc[112], lanes 8..15
+	JMP     end_18
+
+less_17:
+	VXORPS Y0, Y0, Y0 // s0_c2 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // s0_c2 = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // s1_c2 = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // s1_c2 = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // s0_c3 = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // s0_c3 = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // s1_c3 = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // s1_c3 = 0, lanes 8..15
+
+end_18:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_20 // dim < 64
+
+chains_19:
+	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
+	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
+	VMOVUPS     128(R8), Y10 // y = y[32], lanes 0..7
+	VMOVUPS     160(R8), Y11 // y = y[32], lanes 8..15
+	VFMADD231PS Y10, Y8, Y0 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c2 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c2 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c2 += y * y, lanes 8..15
+	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
+	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
+	VMOVUPS     192(R8), Y10 // y = y[48], lanes 0..7
+	VMOVUPS     224(R8), Y11 // y = y[48], lanes 8..15
+	VFMADD231PS Y10, Y8, Y4 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c3 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y6 // s1_c3 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y7 // s1_c3 += y * y, lanes 8..15
+	ADDQ        $+256, R9 // q += 256
+	ADDQ        $+256, R8 // y += 256
+	SUBQ        $+64, R10 // dim += -64
+	CMPQ        R10, $+64 // dim >= 64
+	JGE         chains_19 // dim >= 64
+
+chains_end_20:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        R10, $+1 // dim < 1
+	JLT         less_21 // dim < 1
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_22 // dim < 48
+	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
+	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
+	VMOVUPS     128(R8), Y10 // y = y[32], lanes 0..7
+	VMOVUPS     160(R8), Y11 // y = y[32], lanes 8..15
+	VFMADD231PS Y10, Y8, Y0 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c2 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c2 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c2 += y * y, lanes 8..15
+
+less_22:
+	CMPQ        R10, $+64 // dim < 64
+	JLT         less_23 // dim < 64
+	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
+	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
+	VMOVUPS     192(R8), Y10 // y = y[48], lanes 0..7
+	VMOVUPS     224(R8), Y11 // y = y[48], lanes 8..15
+	VFMADD231PS Y10, Y8, Y4 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c3 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y6 // s1_c3 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y7 // s1_c3 += y * y, lanes 8..15
+
+less_23:
+	MOVQ        R10, R11 // rest = dim
+	ANDQ        $+15, R11 // rest &= 15
+	CMPQ        R11, $+1 // rest < 1
+	JLT         less_24 // rest < 1
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_25 // dim < 32
+	SUBQ        R11, R10 // dim -= rest
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	LEAQ        tail_window<>+0(SB), R12 // first rest lanes
+	MOVQ        $+16, R13 // first rest lanes
+	SUBQ        R11, R13 // first rest lanes
+	VMOVUPS     (R12)(R13*4), Y8 // first rest lanes
+	VMOVUPS     32(R12)(R13*4), Y9 // first rest lanes
+	VMASKMOVPS  (R9), Y8, Y8 // x = q[0], rest lanes
+	VMASKMOVPS  32(R9), Y9, Y9 // x = q[0], rest lanes
+	ADDQ        R10, R8 // y += dim
+	ADDQ        R10, R8 // y += dim
+	ADDQ        R10, R8 // y += dim
+	ADDQ        R10, R8 // y += dim
+	LEAQ        tail_window<>+0(SB), R9 // first rest lanes
+	MOVQ        $+16, R12 // first rest lanes
+	SUBQ        R11, R12 // first rest lanes
+	VMOVUPS     (R9)(R12*4), Y10 // first rest lanes
+	VMOVUPS     32(R9)(R12*4), Y11 // first rest lanes
+	VMASKMOVPS  (R8), Y10, Y10 // y = y[0], rest lanes
+	VMASKMOVPS  32(R8), Y11, Y11 // y = y[0], rest lanes
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_26 // dim < 48
+	VFMADD231PS Y10, Y8, Y4 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c3 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y6 // s1_c3 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y7 // s1_c3 += y * y, lanes 8..15
+	JMP         end_27
+
+less_26:
+	VFMADD231PS Y10, Y8, Y0 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c2 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c2 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c2 += y * y, lanes 8..15
+
+end_27:
+less_25:
+less_24:
+less_21:
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS Y0, 128(R8) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y1, 160(R8) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y2, 384(R8) // acc[96] = s1_c2, lanes 0..7
+	VMOVUPS Y3, 416(R8) // acc[96] = s1_c2, lanes 8..15
+	VMOVUPS Y4, 192(R8) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y5, 224(R8) // acc[48] = s0_c3, lanes 8..15
+	VMOVUPS Y6, 448(R8) // acc[112] = s1_c3, lanes 0..7
+	VMOVUPS Y7, 480(R8) // acc[112] = s1_c3, lanes 8..15
+
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VXORPS       Y0, Y0, Y0 // zero = 0, lanes 0..7
+	VXORPS       Y1, Y1, Y1 // zero = 0, lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      (R8), Y2 // c0 = acc[0], lanes 0..7
+	VMOVUPS      32(R8), Y3 // c0 = acc[0], lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      64(R8), Y4 // c1 = acc[16], lanes 0..7
+	VMOVUPS      96(R8), Y5 // c1 = acc[16], lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      128(R8), Y6 // c2 = acc[32], lanes 0..7
+	VMOVUPS      160(R8), Y7 // c2 = acc[32], lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      192(R8), Y8 // c3 = acc[48], lanes 0..7
+	VMOVUPS      224(R8), Y9 // c3 = acc[48], lanes 8..15
+	VADDPS       Y4, Y2, Y2 // c0 = c0 + c1, lanes 0..7
+	VADDPS       Y5, Y3, Y3 // c0 = c0 + c1, lanes 8..15
+	VADDPS       Y8, Y6, Y6 // c2 = c2 + c3, lanes 0..7
+	VADDPS       Y9, Y7, Y7 // c2 = c2 + c3, lanes 8..15
+	VADDPS       Y6, Y2, Y2 // c0 = c0 + c2, lanes 0..7
+	VADDPS       Y7, Y3, Y3 // c0 = c0 + c2, lanes 8..15
+	VADDPS       Y3, Y2, Y2 // c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y2, X4 // c0[0] = sum of lanes
+	VADDPS       X4, X2, X2 // c0[0] = sum of lanes
+	VPSHUFD      $0xee, X2, X4 // c0[0] = sum of lanes
+	VADDPS       X4, X2, X2 // c0[0] = sum of lanes
+	VPSHUFD      $0x55, X2, X4 // c0[0] = sum of lanes
+	VADDPS       X4, X2, X2 // c0[0] = sum of lanes
+	VADDPS       Y0, Y2, Y2 // c0 = c0 + zero, lanes 0..7
+	VADDPS       Y1, Y3, Y3 // c0 = c0 + zero, lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      256(R8), Y3 // c0 = acc[64], lanes 0..7
+	VMOVUPS      288(R8), Y4 // c0 = acc[64], lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      320(R8), Y5 // c1 = acc[80], lanes 0..7
+	VMOVUPS      352(R8), Y6 // c1 = acc[80], lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      384(R8), Y7 // c2 = acc[96], lanes 0..7
+	VMOVUPS      416(R8), Y8 // c2 = acc[96], lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      448(R8), Y9 // c3 = acc[112], lanes 0..7
+	VMOVUPS      480(R8), Y10 // c3 = acc[112], lanes 8..15
+	VADDPS       Y5, Y3, Y3 // c0 = c0 + c1, lanes 0..7
+	VADDPS       Y6, Y4, Y4 // c0 = c0 + c1, lanes 8..15
+	VADDPS       Y9, Y7, Y7 // c2 = c2 + c3, lanes 0..7
+	VADDPS       Y10, Y8, Y8 // c2 = c2 + c3, lanes 8..15
+	VADDPS       Y7, Y3, Y3 // c0 = c0 + c2, lanes 0..7
+	VADDPS       Y8, Y4, Y4 // c0 = c0 + c2, lanes 8..15
+	VADDPS       Y4, Y3, Y3 // c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y3, X5 // c0[0] = sum of lanes
+	VADDPS       X5, X3, X3 // c0[0] = sum of lanes
+	VPSHUFD      $0xee, X3, X5 // c0[0] = sum of lanes
+	VADDPS       X5, X3, X3 // c0[0] = sum of lanes
+	VPSHUFD      $0x55, X3, X5 // c0[0] = sum of lanes
+	VADDPS       X5, X3, X3 // c0[0] = sum of lanes
+	VADDPS       Y0, Y3, Y3 // c0 = c0 + zero, lanes 0..7
+	VADDPS       Y1, Y4, Y4 // c0 = c0 + zero, lanes 8..15
+	VMOVSS       X2, (AX) // dst[0] = c0[0]
+	VMOVSS       X3, 4(AX) // dst[1] = c0[0]
+	ADDQ         $+8, AX // dst += 8
+	SUBQ         $+1, DX // count += -1
+	CMPQ         DX, $+1 // count >= 1
+	JGE          rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func dotRowsBF16AVX2(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
+TEXT ·dotRowsBF16AVX2(SB), NOSPLIT, $0-88
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	SHLQ    $0x01, R8 // stride <<= 1
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Y0 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(R8), Y1 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 64(R8), Y2 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(R8), Y3 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 128(R8), Y4 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(R8), Y5 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 192(R8), Y6 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(R8), Y7 // s0_c3 = acc[48], lanes 8..15
+	JMP     end_6
+
+less_5:
+	VXORPS Y0, Y0, Y0 // s0_c0 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // s0_c1 = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // s0_c1 = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // s0_c2 = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // s0_c2 = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // s0_c3 = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // s0_c3 = 0, lanes 8..15
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
+	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
+	VPMOVZXWD   (R8), Y10 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[0]
+	VPMOVZXWD   16(R8), Y11 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[0]
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
+	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
+	VPMOVZXWD   32(R8), Y10 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[8]
+	VPMOVZXWD   48(R8), Y11 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[8]
+	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
+	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
+	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
+	VPMOVZXWD   64(R8), Y10 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[16]
+	VPMOVZXWD   80(R8), Y11 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[16]
+	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
+	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
+	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
+	VPMOVZXWD   96(R8), Y10 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[24]
+	VPMOVZXWD   112(R8), Y11 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[24]
+	VFMADD231PS Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
+	ADDQ        $+256, R9 // q += 256
+	ADDQ        $+128, R8 // y += 128
+	ADDQ        $+128, DI // ahead += 128
+	SUBQ        $+64, R10 // dim += -64
+	CMPQ        R10, $+64 // dim >= 64
+	JGE         chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        R10, $+1 // dim < 1
+	JLT         less_9 // dim < 1
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_10 // dim < 16
+	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
+	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
+	VPMOVZXWD   (R8), Y10 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[0]
+	VPMOVZXWD   16(R8), Y11 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[0]
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+
+less_10:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_11 // dim < 32
+	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
+	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
+	VPMOVZXWD   32(R8), Y10 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[8]
+	VPMOVZXWD   48(R8), Y11 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[8]
+	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
+
+less_11:
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_12 // dim < 48
+	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
+	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
+	VPMOVZXWD   64(R8), Y10 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[16]
+	VPMOVZXWD   80(R8), Y11 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[16]
+	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
+
+less_12:
+	CMPQ        R10, $+64 // dim < 64
+	JLT         less_13 // dim < 64
+	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
+	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
+	VPMOVZXWD   96(R8), Y10 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[24]
+	VPMOVZXWD   112(R8), Y11 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[24]
+	VFMADD231PS Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
+
+less_13:
+	MOVQ       R10, R12 // rest = dim
+	ANDQ       $+15, R12 // rest &= 15
+	CMPQ       R12, $+1 // rest < 1
+	JLT        less_14 // rest < 1
+	CMPQ       R10, $+0 // dim < 0
+	JLT        less_15 // dim < 0
+	SUBQ       R12, R10 // dim -= rest
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	LEAQ       tail_window<>+0(SB), R13 // first rest lanes
+	MOVQ       $+16, R14 // first rest lanes
+	SUBQ       R12, R14 // first rest lanes
+	VMOVUPS    (R13)(R14*4), Y8 // first rest lanes
+	VMOVUPS    32(R13)(R14*4), Y9 // first rest lanes
+	VMASKMOVPS (R9), Y8, Y8 // x = q[0], rest lanes
+	VMASKMOVPS 32(R9), Y9, Y9 // x = q[0], rest lanes
+	ADDQ       R10, R8 // y += dim
+	ADDQ       R10, R8 // y += dim
+	LEAQ       (R8)(R12*2), R9 // y = bfloat16 of y[0], rest lanes
+	MOVQ       $+0, R13 // y = bfloat16 of y[0], rest lanes
+	TESTB      $0x01, R12 // y = bfloat16 of y[0], rest lanes
+	JEQ        no_piece_16 // y = bfloat16 of y[0], rest lanes
+	SUBQ       $+2, R9 // y = bfloat16 of y[0], rest lanes
+	MOVWLZX    (R9), R11 // y = bfloat16 of y[0], rest lanes
+	SHLQ       $0x10, R13 // y = bfloat16 of y[0], rest lanes
+	ORQ        R11, R13 // y = bfloat16 of y[0], rest lanes
+
+no_piece_16:
+	TESTB $0x02, R12 // y = bfloat16 of y[0], rest lanes
+	JEQ   no_piece_17 // y = bfloat16 of y[0], rest lanes
+	SUBQ  $+4, R9 // y = bfloat16 of y[0], rest lanes
+	MOVL  (R9), R11 // y = bfloat16 of y[0], rest lanes
+	SHLQ  $0x20, R13 // y = bfloat16 of y[0], rest lanes
+	ORQ   R11, R13 // y = bfloat16 of y[0], rest lanes
+
+no_piece_17:
+	VMOVQ       R13, X10 // y = bfloat16 of y[0], rest lanes
+	TESTB       $0x04, R12 // y = bfloat16 of y[0], rest lanes
+	JEQ         no_piece_18 // y = bfloat16 of y[0], rest lanes
+	SUBQ        $+8, R9 // y = bfloat16 of y[0], rest lanes
+	VMOVQ       (R9), X11 // y = bfloat16 of y[0], rest lanes
+	VPUNPCKLQDQ X10, X11, X10 // y = bfloat16 of y[0], rest lanes
+
+no_piece_18:
+	TESTB       $0x08, R12 // y = bfloat16 of y[0], rest lanes
+	JEQ         no_piece_19 // y = bfloat16 of y[0], rest lanes
+	VINSERTI128 $0x01, X10, Y10, Y10 // y = bfloat16 of y[0], rest lanes
+	VINSERTI128 $0x00, (R8), Y10, Y10 // y = bfloat16 of y[0], rest lanes
+
+no_piece_19:
+	VEXTRACTI128 $0x01, Y10, X11 // y = bfloat16 of y[0], rest lanes
+	VPMOVZXWD    X10, Y10 // y = bfloat16 of y[0], rest lanes
+	VPSLLD       $0x10, Y10, Y10 // y = bfloat16 of y[0], rest lanes
+	VPMOVZXWD    X11, Y11 // y = bfloat16 of y[0], rest lanes
+	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[0], rest lanes
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_20 // dim < 48
+	VFMADD231PS  Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS  Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
+	JMP          end_21
+
+less_20:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_22 // dim < 32
+	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
+	JMP         end_23
+
+less_22:
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_24 // dim < 16
+	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
+	JMP         end_25
+
+less_24:
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+
+end_25:
+end_23:
+end_21:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_26 // acc < 1
+	VMOVUPS Y0, (R8) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y1, 32(R8) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y2, 64(R8) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y3, 96(R8) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y4, 128(R8) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y5, 160(R8) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y6, 192(R8) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y7, 224(R8) // acc[48] = s0_c3, lanes 8..15
+
+less_26:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VXORPS       Y8, Y8, Y8 // zero = 0, lanes 0..7
+	VXORPS       Y9, Y9, Y9 // zero = 0, lanes 8..15
+	VADDPS       Y2, Y0, Y0 // s0_c0 = s0_c0 + s0_c1, lanes 0..7
+	VADDPS       Y3, Y1, Y1 // s0_c0 = s0_c0 + s0_c1, lanes 8..15
+	VADDPS       Y6, Y4, Y4 // s0_c2 = s0_c2 + s0_c3, lanes 0..7
+	VADDPS       Y7, Y5, Y5 // s0_c2 = s0_c2 + s0_c3, lanes 8..15
+	VADDPS       Y4, Y0, Y0 // s0_c0 = s0_c0 + s0_c2, lanes 0..7
+	VADDPS       Y5, Y1, Y1 // s0_c0 = s0_c0 + s0_c2, lanes 8..15
+	VADDPS       Y1, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0xee, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0x55, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS       Y8, Y0, Y0 // s0_c0 = s0_c0 + zero, lanes 0..7
+	VADDPS       Y9, Y1, Y1 // s0_c0 = s0_c0 + zero, lanes 8..15
+	VMOVSS       X0, (AX) // dst[0] = s0_c0[0]
+	ADDQ         $+4, AX // dst += 4
+	SUBQ         $+1, DX // count += -1
+	CMPQ         DX, $+1 // count >= 1
+	JGE          rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func l2RowsBF16AVX2(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int, scale float32)
+TEXT ·l2RowsBF16AVX2(SB), NOSPLIT, $0-92
+	VBROADCASTSS scale+88(FP), Y0 // scale in all lanes
+	MOVQ         dst+0(FP), AX // dst
+	MOVQ         rows+16(FP), CX // rows
+	MOVQ         count+40(FP), DX // count
+	MOVQ         index+48(FP), BX // index
+	CMPQ         DX, $+1 // count < 1
+	JLT          rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	SHLQ    $0x01, R8 // stride <<= 1
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Y1 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(R8), Y2 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 64(R8), Y3 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(R8), Y4 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 128(R8), Y5 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(R8), Y6 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 192(R8), Y7 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(R8), Y8 // s0_c3 = acc[48], lanes 8..15
+	JMP     end_6
+
+less_5:
+	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 0..7
+	VXORPS Y2, Y2, Y2 // s0_c0 = 0, lanes 8..15
+	VXORPS Y3, Y3, Y3 // s0_c1 = 0, lanes 0..7
+	VXORPS Y4, Y4, Y4 // s0_c1 = 0, lanes 8..15
+	VXORPS Y5, Y5, Y5 // s0_c2 = 0, lanes 0..7
+	VXORPS Y6, Y6, Y6 // s0_c2 = 0, lanes 8..15
+	VXORPS Y7, Y7, Y7 // s0_c3 = 0, lanes 0..7
+	VXORPS Y8, Y8, Y8 // s0_c3 = 0, lanes 8..15
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	PREFETCHT1   64(DI) // prefetch ahead[16]
+	VMOVUPS      (R9), Y9 // x = q[0], lanes 0..7
+	VMOVUPS      32(R9), Y10 // x = q[0], lanes 8..15
+	VPMOVZXWD    (R8), Y11 // y = bfloat16 of y[0]
+	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[0]
+	VPMOVZXWD    16(R8), Y12 // y = bfloat16 of y[0]
+	VPSLLD       $0x10, Y12, Y12 // y = bfloat16 of y[0]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y1 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y2 // s0_c0 += x * x, lanes 8..15
+	VMOVUPS      64(R9), Y9 // x = q[16], lanes 0..7
+	VMOVUPS      96(R9), Y10 // x = q[16], lanes 8..15
+	VPMOVZXWD    32(R8), Y11 // y = bfloat16 of y[8]
+	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[8]
+	VPMOVZXWD    48(R8), Y12 // y = bfloat16 of y[8]
+	VPSLLD       $0x10, Y12, Y12 // y = bfloat16 of y[8]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
+	VMOVUPS      128(R9), Y9 // x = q[32], lanes 0..7
+	VMOVUPS      160(R9), Y10 // x = q[32], lanes 8..15
+	VPMOVZXWD    64(R8), Y11 // y = bfloat16 of y[16]
+	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[16]
+	VPMOVZXWD    80(R8), Y12 // y = bfloat16 of y[16]
+	VPSLLD       $0x10, Y12, Y12 // y = bfloat16 of y[16]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y5 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y6 // s0_c2 += x * x, lanes 8..15
+	VMOVUPS      192(R9), Y9 // x = q[48], lanes 0..7
+	VMOVUPS      224(R9), Y10 // x = q[48], lanes 8..15
+	VPMOVZXWD    96(R8), Y11 // y = bfloat16 of y[24]
+	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[24]
+	VPMOVZXWD    112(R8), Y12 // y = bfloat16 of y[24]
+	VPSLLD       $0x10, Y12, Y12 // y = bfloat16 of y[24]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y8 // s0_c3 += x * x, lanes 8..15
+	ADDQ         $+256, R9 // q += 256
+	ADDQ         $+128, R8 // y += 128
+	ADDQ         $+128, DI // ahead += 128
+	SUBQ         $+64, R10 // dim += -64
+	CMPQ         R10, $+64 // dim >= 64
+	JGE          chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ         R10, $+1 // dim < 1
+	JLT          less_9 // dim < 1
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	PREFETCHT1   64(DI) // prefetch ahead[16]
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_10 // dim < 16
+	VMOVUPS      (R9), Y9 // x = q[0], lanes 0..7
+	VMOVUPS      32(R9), Y10 // x = q[0], lanes 8..15
+	VPMOVZXWD    (R8), Y11 // y = bfloat16 of y[0]
+	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[0]
+	VPMOVZXWD    16(R8), Y12 // y = bfloat16 of y[0]
+	VPSLLD       $0x10, Y12, Y12 // y = bfloat16 of y[0]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y1 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y2 // s0_c0 += x * x, lanes 8..15
+
+less_10:
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_11 // dim < 32
+	VMOVUPS      64(R9), Y9 // x = q[16], lanes 0..7
+	VMOVUPS      96(R9), Y10 // x = q[16], lanes 8..15
+	VPMOVZXWD    32(R8), Y11 // y = bfloat16 of y[8]
+	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[8]
+	VPMOVZXWD    48(R8), Y12 // y = bfloat16 of y[8]
+	VPSLLD       $0x10, Y12, Y12 // y = bfloat16 of y[8]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
+
+less_11:
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_12 // dim < 48
+	VMOVUPS      128(R9), Y9 // x = q[32], lanes 0..7
+	VMOVUPS      160(R9), Y10 // x = q[32], lanes 8..15
+	VPMOVZXWD    64(R8), Y11 // y = bfloat16 of y[16]
+	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[16]
+	VPMOVZXWD    80(R8), Y12 // y = bfloat16 of y[16]
+	VPSLLD       $0x10, Y12, Y12 // y = bfloat16 of y[16]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y5 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y6 // s0_c2 += x * x, lanes 8..15
+
+less_12:
+	CMPQ         R10, $+64 // dim < 64
+	JLT          less_13 // dim < 64
+	VMOVUPS      192(R9), Y9 // x = q[48], lanes 0..7
+	VMOVUPS      224(R9), Y10 // x = q[48], lanes 8..15
+	VPMOVZXWD    96(R8), Y11 // y = bfloat16 of y[24]
+	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[24]
+	VPMOVZXWD    112(R8), Y12 // y = bfloat16 of y[24]
+	VPSLLD       $0x10, Y12, Y12 // y = bfloat16 of y[24]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y8 // s0_c3 += x * x, lanes 8..15
+
+less_13:
+	MOVQ       R10, R12 // rest = dim
+	ANDQ       $+15, R12 // rest &= 15
+	CMPQ       R12, $+1 // rest < 1
+	JLT        less_14 // rest < 1
+	CMPQ       R10, $+0 // dim < 0
+	JLT        less_15 // dim < 0
+	SUBQ       R12, R10 // dim -= rest
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	LEAQ       tail_window<>+0(SB), R13 // first rest lanes
+	MOVQ       $+16, R14 // first rest lanes
+	SUBQ       R12, R14 // first rest lanes
+	VMOVUPS    (R13)(R14*4), Y9 // first rest lanes
+	VMOVUPS    32(R13)(R14*4), Y10 // first rest lanes
+	VMASKMOVPS (R9), Y9, Y9 // x = q[0], rest lanes
+	VMASKMOVPS 32(R9), Y10, Y10 // x = q[0], rest lanes
+	ADDQ       R10, R8 // y += dim
+	ADDQ       R10, R8 // y += dim
+	LEAQ       (R8)(R12*2), R9 // y = bfloat16 of y[0], rest lanes
+	MOVQ       $+0, R13 // y = bfloat16 of y[0], rest lanes
+	TESTB      $0x01, R12 // y = bfloat16 of y[0], rest lanes
+	JEQ        no_piece_16 // y = bfloat16 of y[0], rest lanes
+	SUBQ       $+2, R9 // y = bfloat16 of y[0], rest lanes
+	MOVWLZX    (R9), R11 // y = bfloat16 of y[0], rest lanes
+	SHLQ       $0x10, R13 // y = bfloat16 of y[0], rest lanes
+	ORQ        R11, R13 // y = bfloat16 of y[0], rest lanes
+
+no_piece_16:
+	TESTB $0x02, R12 // y = bfloat16 of y[0], rest lanes
+	JEQ   no_piece_17 // y = bfloat16 of y[0], rest lanes
+	SUBQ  $+4, R9 // y = bfloat16 of y[0], rest lanes
+	MOVL  (R9), R11 // y = bfloat16 of y[0], rest lanes
+	SHLQ  $0x20, R13 // y = bfloat16 of y[0], rest lanes
+	ORQ   R11, R13 // y = bfloat16 of y[0], rest lanes
+
+no_piece_17:
+	VMOVQ       R13, X11 // y = bfloat16 of y[0], rest lanes
+	TESTB       $0x04, R12 // y = bfloat16 of y[0], rest lanes
+	JEQ         no_piece_18 // y = bfloat16 of y[0], rest lanes
+	SUBQ        $+8, R9 // y = bfloat16 of y[0], rest lanes
+	VMOVQ       (R9), X12 // y = bfloat16 of y[0], rest lanes
+	VPUNPCKLQDQ X11, X12, X11 // y = bfloat16 of y[0], rest lanes
+
+no_piece_18:
+	TESTB       $0x08, R12 // y = bfloat16 of y[0], rest lanes
+	JEQ         no_piece_19 // y = bfloat16 of y[0], rest lanes
+	VINSERTI128 $0x01, X11, Y11, Y11 // y = bfloat16 of y[0], rest lanes
+	VINSERTI128 $0x00, (R8), Y11, Y11 // y = bfloat16 of y[0], rest lanes
+
+no_piece_19:
+	VEXTRACTI128 $0x01, Y11, X12 // y = bfloat16 of y[0], rest lanes
+	VPMOVZXWD    X11, Y11 // y = bfloat16 of y[0], rest lanes
+	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[0], rest lanes
+	VPMOVZXWD    X12, Y12 // y = bfloat16 of y[0], rest lanes
+	VPSLLD       $0x10, Y12, Y12 // y = bfloat16 of y[0], rest lanes
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_20 // dim < 48
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y8 // s0_c3 += x * x, lanes 8..15
+	JMP          end_21
+
+less_20:
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_22 // dim < 32
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y5 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y6 // s0_c2 += x * x, lanes 8..15
+	JMP          end_23
+
+less_22:
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_24 // dim < 16
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
+	JMP          end_25
+
+less_24:
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y1 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y2 // s0_c0 += x * x, lanes 8..15
+
+end_25:
+end_23:
+end_21:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_26 // acc < 1
+	VMOVUPS Y1, (R8) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y2, 32(R8) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y3, 64(R8) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y4, 96(R8) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y5, 128(R8) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y6, 160(R8) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y7, 192(R8) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y8, 224(R8) // acc[48] = s0_c3, lanes 8..15
+
+less_26:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VXORPS       Y9, Y9, Y9 // zero = 0, lanes 0..7
+	VXORPS       Y10, Y10, Y10 // zero = 0, lanes 8..15
+	VADDPS       Y3, Y1, Y1 // s0_c0 = s0_c0 + s0_c1, lanes 0..7
+	VADDPS       Y4, Y2, Y2 // s0_c0 = s0_c0 + s0_c1, lanes 8..15
+	VADDPS       Y7, Y5, Y5 // s0_c2 = s0_c2 + s0_c3, lanes 0..7
+	VADDPS       Y8, Y6, Y6 // s0_c2 = s0_c2 + s0_c3, lanes 8..15
+	VADDPS       Y5, Y1, Y1 // s0_c0 = s0_c0 + s0_c2, lanes 0..7
+	VADDPS       Y6, Y2, Y2 // s0_c0 = s0_c0 + s0_c2, lanes 8..15
+	VADDPS       Y2, Y1, Y1 // s0_c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y1, X3 // s0_c0[0] = sum of lanes
+	VADDPS       X3, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0xee, X1, X3 // s0_c0[0] = sum of lanes
+	VADDPS       X3, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0x55, X1, X3 // s0_c0[0] = sum of lanes
+	VADDPS       X3, X1, X1 // s0_c0[0] = sum of lanes
+	VADDPS       Y9, Y1, Y1 // s0_c0 = s0_c0 + zero, lanes 0..7
+	VADDPS       Y10, Y2, Y2 // s0_c0 = s0_c0 + zero, lanes 8..15
+	VMOVSS       X1, (AX) // dst[0] = s0_c0[0]
+	ADDQ         $+4, AX // dst += 4
+	SUBQ         $+1, DX // count += -1
+	CMPQ         DX, $+1 // count >= 1
+	JGE          rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func cosineRowsBF16AVX2(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
+TEXT ·cosineRowsBF16AVX2(SB), NOSPLIT, $0-88
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	SHLQ    $0x01, R8 // stride <<= 1
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Y0 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(R8), Y1 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 256(R8), Y2 // s1_c0 = acc[64], lanes 0..7
+	VMOVUPS 288(R8), Y3 // s1_c0 = acc[64], lanes 8..15
+	VMOVUPS 64(R8), Y4 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(R8), Y5 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 320(R8), Y6 // s1_c1 = acc[80], lanes 0..7
+	VMOVUPS 352(R8), Y7 // s1_c1 = acc[80], lanes 8..15
+	JMP     end_6
+
+less_5:
+	VXORPS Y0, Y0, Y0 // s0_c0 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // s1_c0 = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // s1_c0 = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // s0_c1 = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // s0_c1 = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // s1_c1 = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // s1_c1 = 0, lanes 8..15
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
+	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
+	VPMOVZXWD   (R8), Y10 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[0]
+	VPMOVZXWD   16(R8), Y11 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[0]
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c0 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c0 += y * y, lanes 8..15
+	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
+	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
+	VPMOVZXWD   32(R8), Y10 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[8]
+	VPMOVZXWD   48(R8), Y11 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[8]
+	VFMADD231PS Y10, Y8, Y4 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c1 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y6 // s1_c1 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y7 // s1_c1 += y * y, lanes 8..15
+	ADDQ        $+256, R9 // q += 256
+	ADDQ        $+128, R8 // y += 128
+	ADDQ        $+128, DI // ahead += 128
+	SUBQ        $+64, R10 // dim += -64
+	CMPQ        R10, $+64 // dim >= 64
+	JGE         chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        R10, $+1 // dim < 1
+	JLT         less_9 // dim < 1
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_10 // dim < 16
+	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
+	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
+	VPMOVZXWD   (R8), Y10 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[0]
+	VPMOVZXWD   16(R8), Y11 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[0]
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c0 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c0 += y * y, lanes 8..15
+
+less_10:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_11 // dim < 32
+	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
+	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
+	VPMOVZXWD   32(R8), Y10 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[8]
+	VPMOVZXWD   48(R8), Y11 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[8]
+	VFMADD231PS Y10, Y8, Y4 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c1 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y6 // s1_c1 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y7 // s1_c1 += y * y, lanes 8..15
+
+less_11:
+	MOVQ R10, R12 // rest = dim
+	ANDQ $+15, R12 // rest &= 15
+	CMPQ R12, $+1 // rest < 1
+	JLT  less_12 // rest < 1
+	CMPQ R10, $+32 // dim < 32
+	JLT  less_13 // dim < 32
+	JMP  end_14
+
+less_13:
+	SUBQ       R12, R10 // dim -= rest
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	LEAQ       tail_window<>+0(SB), R13 // first rest lanes
+	MOVQ       $+16, R14 // first rest lanes
+	SUBQ       R12, R14 // first rest lanes
+	VMOVUPS    (R13)(R14*4), Y8 // first rest lanes
+	VMOVUPS    32(R13)(R14*4), Y9 // first rest lanes
+	VMASKMOVPS (R9), Y8, Y8 // x = q[0], rest lanes
+	VMASKMOVPS 32(R9), Y9, Y9 // x = q[0], rest lanes
+	ADDQ       R10, R8 // y += dim
+	ADDQ       R10, R8 // y += dim
+	LEAQ       (R8)(R12*2), R9 // y = bfloat16 of y[0], rest lanes
+	MOVQ       $+0, R13 // y = bfloat16 of y[0], rest lanes
+	TESTB      $0x01, R12 // y = bfloat16 of y[0], rest lanes
+	JEQ        no_piece_15 // y = bfloat16 of y[0], rest lanes
+	SUBQ       $+2, R9 // y = bfloat16 of y[0], rest lanes
+	MOVWLZX    (R9), R11 // y = bfloat16 of y[0], rest lanes
+	SHLQ       $0x10, R13 // y = bfloat16 of y[0], rest lanes
+	ORQ        R11, R13 // y = bfloat16 of y[0], rest lanes
+
+no_piece_15:
+	TESTB $0x02, R12 // y = bfloat16 of y[0], rest lanes
+	JEQ   no_piece_16 // y = bfloat16 of y[0], rest lanes
+	SUBQ  $+4, R9 // y = bfloat16 of y[0], rest lanes
+	MOVL  (R9), R11 // y = bfloat16 of y[0], rest lanes
+	SHLQ  $0x20, R13 // y = bfloat16 of y[0], rest lanes
+	ORQ   R11, R13 // y = bfloat16 of y[0], rest lanes
+
+no_piece_16:
+	VMOVQ       R13, X10 // y = bfloat16 of y[0], rest lanes
+	TESTB       $0x04, R12 // y = bfloat16 of y[0], rest lanes
+	JEQ         no_piece_17 // y = bfloat16 of y[0], rest lanes
+	SUBQ        $+8, R9 // y = bfloat16 of y[0], rest lanes
+	VMOVQ       (R9), X11 // y = bfloat16 of y[0], rest lanes
+	VPUNPCKLQDQ X10, X11, X10 // y = bfloat16 of y[0], rest lanes
+
+no_piece_17:
+	TESTB       $0x08, R12 // y = bfloat16 of y[0], rest lanes
+	JEQ         no_piece_18 // y = bfloat16 of y[0], rest lanes
+	VINSERTI128 $0x01, X10, Y10, Y10 // y = bfloat16 of y[0], rest lanes
+	VINSERTI128 $0x00, (R8), Y10, Y10 // y = bfloat16 of y[0], rest lanes
+
+no_piece_18:
+	VEXTRACTI128 $0x01, Y10, X11 // y = bfloat16 of y[0], rest lanes
+	VPMOVZXWD    X10, Y10 // y = bfloat16 of y[0], rest lanes
+	VPSLLD       $0x10, Y10, Y10 // y = bfloat16 of y[0], rest lanes
+	VPMOVZXWD    X11, Y11 // y = bfloat16 of y[0], rest lanes
+	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[0], rest lanes
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_19 // dim < 16
+	VFMADD231PS  Y10, Y8, Y4 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS  Y11, Y9, Y5 // s0_c1 += x * y, lanes 8..15
+	VFMADD231PS  Y10, Y10, Y6 // s1_c1 += y * y, lanes 0..7
+	VFMADD231PS  Y11, Y11, Y7 // s1_c1 += y * y, lanes 8..15
+	JMP          end_20
+
+less_19:
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c0 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c0 += y * y, lanes 8..15
+
+end_20:
+end_14:
+less_12:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS Y0, (R8) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y1, 32(R8) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y2, 256(R8) // acc[64] = s1_c0, lanes 0..7
+	VMOVUPS Y3, 288(R8) // acc[64] = s1_c0, lanes 8..15
+	VMOVUPS Y4, 64(R8) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y5, 96(R8) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y6, 320(R8) // acc[80] = s1_c1, lanes 0..7
+	VMOVUPS Y7, 352(R8) // acc[80] = s1_c1, lanes 8..15
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_21 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS 128(R8), Y0 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(R8), Y1 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 384(R8), Y2 // s1_c2 = acc[96], lanes 0..7
+	VMOVUPS 416(R8), Y3 // s1_c2 = acc[96], lanes 8..15
+	VMOVUPS 192(R8), Y4 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(R8), Y5 // s0_c3 = acc[48], lanes 8..15
+	VMOVUPS 448(R8), Y6 // s1_c3 = acc[112], lanes 0..7
+	VMOVUPS 480(R8), Y7 // s1_c3 = acc[112], lanes 8..15
+	JMP     end_22
+
+less_21:
+	VXORPS Y0, Y0, Y0 // s0_c2 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // s0_c2 = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // s1_c2 = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // s1_c2 = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // s0_c3 = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // s0_c3 = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // s1_c3 = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // s1_c3 = 0, lanes 8..15
+
+end_22:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_24 // dim < 64
+
+chains_23:
+	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
+	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
+	VPMOVZXWD   64(R8), Y10 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[16]
+	VPMOVZXWD   80(R8), Y11 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[16]
+	VFMADD231PS Y10, Y8, Y0 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c2 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c2 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c2 += y * y, lanes 8..15
+	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
+	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
+	VPMOVZXWD   96(R8), Y10 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[24]
+	VPMOVZXWD   112(R8), Y11 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[24]
+	VFMADD231PS Y10, Y8, Y4 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c3 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y6 // s1_c3 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y7 // s1_c3 += y * y, lanes 8..15
+	ADDQ        $+256, R9 // q += 256
+	ADDQ        $+128, R8 // y += 128
+	SUBQ        $+64, R10 // dim += -64
+	CMPQ        R10, $+64 // dim >= 64
+	JGE         chains_23 // dim >= 64
+
+chains_end_24:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        R10, $+1 // dim < 1
+	JLT         less_25 // dim < 1
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_26 // dim < 48
+	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
+	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
+	VPMOVZXWD   64(R8), Y10 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[16]
+	VPMOVZXWD   80(R8), Y11 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[16]
+	VFMADD231PS Y10, Y8, Y0 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c2 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c2 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c2 += y * y, lanes 8..15
+
+less_26:
+	CMPQ        R10, $+64 // dim < 64
+	JLT         less_27 // dim < 64
+	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
+	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
+	VPMOVZXWD   96(R8), Y10 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[24]
+	VPMOVZXWD   112(R8), Y11 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[24]
+	VFMADD231PS Y10, Y8, Y4 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c3 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y6 // s1_c3 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y7 // s1_c3 += y * y, lanes 8..15
+
+less_27:
+	MOVQ       R10, R12 // rest = dim
+	ANDQ       $+15, R12 // rest &= 15
+	CMPQ       R12, $+1 // rest < 1
+	JLT        less_28 // rest < 1
+	CMPQ       R10, $+32 // dim < 32
+	JLT        less_29 // dim < 32
+	SUBQ       R12, R10 // dim -= rest
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	LEAQ       tail_window<>+0(SB), R13 // first rest lanes
+	MOVQ       $+16, R14 // first rest lanes
+	SUBQ       R12, R14 // first rest lanes
+	VMOVUPS    (R13)(R14*4), Y8 // first rest lanes
+	VMOVUPS    32(R13)(R14*4), Y9 // first rest lanes
+	VMASKMOVPS (R9), Y8, Y8 // x = q[0], rest lanes
+	VMASKMOVPS 32(R9), Y9, Y9 // x = q[0], rest lanes
+	ADDQ       R10, R8 // y += dim
+	ADDQ       R10, R8 // y += dim
+	LEAQ       (R8)(R12*2), R9 // y = bfloat16 of y[0], rest lanes
+	MOVQ       $+0, R13 // y = bfloat16 of y[0], rest lanes
+	TESTB      $0x01, R12 // y = bfloat16 of y[0], rest lanes
+	JEQ        no_piece_30 // y = bfloat16 of y[0], rest lanes
+	SUBQ       $+2, R9 // y = bfloat16 of y[0], rest lanes
+	MOVWLZX    (R9), R11 // y = bfloat16 of y[0], rest lanes
+	SHLQ       $0x10, R13 // y = bfloat16 of y[0], rest lanes
+	ORQ        R11, R13 // y = bfloat16 of y[0], rest lanes
+
+no_piece_30:
+	TESTB $0x02, R12 // y = bfloat16 of y[0], rest lanes
+	JEQ   no_piece_31 // y = bfloat16 of y[0], rest lanes
+	SUBQ  $+4, R9 // y = bfloat16 of y[0], rest lanes
+	MOVL  (R9), R11 // y = bfloat16 of y[0], rest lanes
+	SHLQ  $0x20, R13 // y = bfloat16 of y[0], rest lanes
+	ORQ   R11, R13 // y = bfloat16 of y[0], rest lanes
+
+no_piece_31:
+	VMOVQ       R13, X10 // y = bfloat16 of y[0], rest lanes
+	TESTB       $0x04, R12 // y = bfloat16 of y[0], rest lanes
+	JEQ         no_piece_32 // y = bfloat16 of y[0], rest lanes
+	SUBQ        $+8, R9 // y = bfloat16 of y[0], rest lanes
+	VMOVQ       (R9), X11 // y = bfloat16 of y[0], rest lanes
+	VPUNPCKLQDQ X10, X11, X10 // y = bfloat16 of y[0], rest lanes
+
+no_piece_32:
+	TESTB       $0x08, R12 // y = bfloat16 of y[0], rest lanes
+	JEQ         no_piece_33 // y = bfloat16 of y[0], rest lanes
+	VINSERTI128 $0x01, X10, Y10, Y10 // y = bfloat16 of y[0], rest lanes
+	VINSERTI128 $0x00, (R8), Y10, Y10 // y = bfloat16 of y[0], rest lanes
+
+no_piece_33:
+	VEXTRACTI128 $0x01, Y10, X11 // y = bfloat16 of y[0], rest lanes
+	VPMOVZXWD    X10, Y10 // y = bfloat16 of y[0], rest lanes
+	VPSLLD       $0x10, Y10, Y10 // y = bfloat16 of y[0], rest lanes
+	VPMOVZXWD    X11, Y11 // y = bfloat16 of y[0], rest lanes
+	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[0], rest lanes
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_34 // dim < 48
+	VFMADD231PS  Y10, Y8, Y4 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS  Y11, Y9, Y5 // s0_c3 += x * y, lanes 8..15
+	VFMADD231PS  Y10, Y10, Y6 // s1_c3 += y * y, lanes 0..7
+	VFMADD231PS  Y11, Y11, Y7 // s1_c3 += y * y, lanes 8..15
+	JMP          end_35
+
+less_34:
+	VFMADD231PS Y10, Y8, Y0 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c2 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c2 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c2 += y * y, lanes 8..15
+
+end_35:
+less_29:
+less_28:
+less_25:
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS Y0, 128(R8) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y1, 160(R8) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y2, 384(R8) // acc[96] = s1_c2, lanes 0..7
+	VMOVUPS Y3, 416(R8) // acc[96] = s1_c2, lanes 8..15
+	VMOVUPS Y4, 192(R8) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y5, 224(R8) // acc[48] = s0_c3, lanes 8..15
+	VMOVUPS Y6, 448(R8) // acc[112] = s1_c3, lanes 0..7
+	VMOVUPS Y7, 480(R8) // acc[112] = s1_c3, lanes 8..15
+
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VXORPS       Y0, Y0, Y0 // zero = 0, lanes 0..7
+	VXORPS       Y1, Y1, Y1 // zero = 0, lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      (R8), Y2 // c0 = acc[0], lanes 0..7
+	VMOVUPS      32(R8), Y3 // c0 = acc[0], lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      64(R8), Y4 // c1 = acc[16], lanes 0..7
+	VMOVUPS      96(R8), Y5 // c1 = acc[16], lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      128(R8), Y6 // c2 = acc[32], lanes 0..7
+	VMOVUPS      160(R8), Y7 // c2 = acc[32], lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      192(R8), Y8 // c3 = acc[48], lanes 0..7
+	VMOVUPS      224(R8), Y9 // c3 = acc[48], lanes 8..15
+	VADDPS       Y4, Y2, Y2 // c0 = c0 + c1, lanes 0..7
+	VADDPS       Y5, Y3, Y3 // c0 = c0 + c1, lanes 8..15
+	VADDPS       Y8, Y6, Y6 // c2 = c2 + c3, lanes 0..7
+	VADDPS       Y9, Y7, Y7 // c2 = c2 + c3, lanes 8..15
+	VADDPS       Y6, Y2, Y2 // c0 = c0 + c2, lanes 0..7
+	VADDPS       Y7, Y3, Y3 // c0 = c0 + c2, lanes 8..15
+	VADDPS       Y3, Y2, Y2 // c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y2, X4 // c0[0] = sum of lanes
+	VADDPS       X4, X2, X2 // c0[0] = sum of lanes
+	VPSHUFD      $0xee, X2, X4 // c0[0] = sum of lanes
+	VADDPS       X4, X2, X2 // c0[0] = sum of lanes
+	VPSHUFD      $0x55, X2, X4 // c0[0] = sum of lanes
+	VADDPS       X4, X2, X2 // c0[0] = sum of lanes
+	VADDPS       Y0, Y2, Y2 // c0 = c0 + zero, lanes 0..7
+	VADDPS       Y1, Y3, Y3 // c0 = c0 + zero, lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      256(R8), Y3 // c0 = acc[64], lanes 0..7
+	VMOVUPS      288(R8), Y4 // c0 = acc[64], lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      320(R8), Y5 // c1 = acc[80], lanes 0..7
+	VMOVUPS      352(R8), Y6 // c1 = acc[80], lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      384(R8), Y7 // c2 = acc[96], lanes 0..7
+	VMOVUPS      416(R8), Y8 // c2 = acc[96], lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      448(R8), Y9 // c3 = acc[112], lanes 0..7
+	VMOVUPS      480(R8), Y10 // c3 = acc[112], lanes 8..15
+	VADDPS       Y5, Y3, Y3 // c0 = c0 + c1, lanes 0..7
+	VADDPS       Y6, Y4, Y4 // c0 = c0 + c1, lanes 8..15
+	VADDPS       Y9, Y7, Y7 // c2 = c2 + c3, lanes 0..7
+	VADDPS       Y10, Y8, Y8 // c2 = c2 + c3, lanes 8..15
+	VADDPS       Y7, Y3, Y3 // c0 = c0 + c2, lanes 0..7
+	VADDPS       Y8, Y4, Y4 // c0 = c0 + c2, lanes 8..15
+	VADDPS       Y4, Y3, Y3 // c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y3, X5 // c0[0] = sum of lanes
+	VADDPS       X5, X3, X3 // c0[0] = sum of lanes
+	VPSHUFD      $0xee, X3, X5 // c0[0] = sum of lanes
+	VADDPS       X5, X3, X3 // c0[0] = sum of lanes
+	VPSHUFD      $0x55, X3, X5 // c0[0] = sum of lanes
+	VADDPS       X5, X3, X3 // c0[0] = sum of lanes
+	VADDPS       Y0, Y3, Y3 // c0 = c0 + zero, lanes 0..7
+	VADDPS       Y1, Y4, Y4 // c0 = c0 + zero, lanes 8..15
+	VMOVSS       X2, (AX) // dst[0] = c0[0]
+	VMOVSS       X3, 4(AX) // dst[1] = c0[0]
+	ADDQ         $+8, AX // dst += 8
+	SUBQ         $+1, DX // count += -1
+	CMPQ         DX, $+1 // count >= 1
+	JGE          rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func dotRowsF16AVX2(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
+TEXT ·dotRowsF16AVX2(SB), NOSPLIT, $0-88
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	SHLQ    $0x01, R8 // stride <<= 1
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Y0 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(R8), Y1 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 64(R8), Y2 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(R8), Y3 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 128(R8), Y4 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(R8), Y5 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 192(R8), Y6 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(R8), Y7 // s0_c3 = acc[48], lanes 8..15
+	JMP     end_6
+
+less_5:
+	VXORPS Y0, Y0, Y0 // s0_c0 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // s0_c1 = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // s0_c1 = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // s0_c2 = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // s0_c2 = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // s0_c3 = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // s0_c3 = 0, lanes 8..15
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
+	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
+	VCVTPH2PS   (R8), Y10 // y = float16 of y[0]
+	VCVTPH2PS   16(R8), Y11 // y = float16 of y[0]
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
+	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
+	VCVTPH2PS   32(R8), Y10 // y = float16 of y[8]
+	VCVTPH2PS   48(R8), Y11 // y = float16 of y[8]
+	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
+	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
+	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
+	VCVTPH2PS   64(R8), Y10 // y = float16 of y[16]
+	VCVTPH2PS   80(R8), Y11 // y = float16 of y[16]
+	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
+	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
+	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
+	VCVTPH2PS   96(R8), Y10 // y = float16 of y[24]
+	VCVTPH2PS   112(R8), Y11 // y = float16 of y[24]
+	VFMADD231PS Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
+	ADDQ        $+256, R9 // q += 256
+	ADDQ        $+128, R8 // y += 128
+	ADDQ        $+128, DI // ahead += 128
+	SUBQ        $+64, R10 // dim += -64
+	CMPQ        R10, $+64 // dim >= 64
+	JGE         chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        R10, $+1 // dim < 1
+	JLT         less_9 // dim < 1
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_10 // dim < 16
+	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
+	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
+	VCVTPH2PS   (R8), Y10 // y = float16 of y[0]
+	VCVTPH2PS   16(R8), Y11 // y = float16 of y[0]
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+
+less_10:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_11 // dim < 32
+	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
+	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
+	VCVTPH2PS   32(R8), Y10 // y = float16 of y[8]
+	VCVTPH2PS   48(R8), Y11 // y = float16 of y[8]
+	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
+
+less_11:
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_12 // dim < 48
+	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
+	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
+	VCVTPH2PS   64(R8), Y10 // y = float16 of y[16]
+	VCVTPH2PS   80(R8), Y11 // y = float16 of y[16]
+	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
+
+less_12:
+	CMPQ        R10, $+64 // dim < 64
+	JLT         less_13 // dim < 64
+	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
+	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
+	VCVTPH2PS   96(R8), Y10 // y = float16 of y[24]
+	VCVTPH2PS   112(R8), Y11 // y = float16 of y[24]
+	VFMADD231PS Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
+
+less_13:
+	MOVQ       R10, R12 // rest = dim
+	ANDQ       $+15, R12 // rest &= 15
+	CMPQ       R12, $+1 // rest < 1
+	JLT        less_14 // rest < 1
+	CMPQ       R10, $+0 // dim < 0
+	JLT        less_15 // dim < 0
+	SUBQ       R12, R10 // dim -= rest
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	LEAQ       tail_window<>+0(SB), R13 // first rest lanes
+	MOVQ       $+16, R14 // first rest lanes
+	SUBQ       R12, R14 // first rest lanes
+	VMOVUPS    (R13)(R14*4), Y8 // first rest lanes
+	VMOVUPS    32(R13)(R14*4), Y9 // first rest lanes
+	VMASKMOVPS (R9), Y8, Y8 // x = q[0], rest lanes
+	VMASKMOVPS 32(R9), Y9, Y9 // x = q[0], rest lanes
+	ADDQ       R10, R8 // y += dim
+	ADDQ       R10, R8 // y += dim
+	LEAQ       (R8)(R12*2), R9 // y = float16 of y[0], rest lanes
+	MOVQ       $+0, R13 // y = float16 of y[0], rest lanes
+	TESTB      $0x01, R12 // y = float16 of y[0], rest lanes
+	JEQ        no_piece_16 // y = float16 of y[0], rest lanes
+	SUBQ       $+2, R9 // y = float16 of y[0], rest lanes
+	MOVWLZX    (R9), R11 // y = float16 of y[0], rest lanes
+	SHLQ       $0x10, R13 // y = float16 of y[0], rest lanes
+	ORQ        R11, R13 // y = float16 of y[0], rest lanes
+
+no_piece_16:
+	TESTB $0x02, R12 // y = float16 of y[0], rest lanes
+	JEQ   no_piece_17 // y = float16 of y[0], rest lanes
+	SUBQ  $+4, R9 // y = float16 of y[0], rest lanes
+	MOVL  (R9), R11 // y = float16 of y[0], rest lanes
+	SHLQ  $0x20, R13 // y = float16 of y[0], rest lanes
+	ORQ   R11, R13 // y = float16 of y[0], rest lanes
+
+no_piece_17:
+	VMOVQ       R13, X10 // y = float16 of y[0], rest lanes
+	TESTB       $0x04, R12 // y = float16 of y[0], rest lanes
+	JEQ         no_piece_18 // y = float16 of y[0], rest lanes
+	SUBQ        $+8, R9 // y = float16 of y[0], rest lanes
+	VMOVQ       (R9), X11 // y = float16 of y[0], rest lanes
+	VPUNPCKLQDQ X10, X11, X10 // y = float16 of y[0], rest lanes
+
+no_piece_18:
+	TESTB       $0x08, R12 // y = float16 of y[0], rest lanes
+	JEQ         no_piece_19 // y = float16 of y[0], rest lanes
+	VINSERTI128 $0x01, X10, Y10, Y10 // y = float16 of y[0], rest lanes
+	VINSERTI128 $0x00, (R8), Y10, Y10 // y = float16 of y[0], rest lanes
+
+no_piece_19:
+	VEXTRACTI128 $0x01, Y10, X11 // y = float16 of y[0], rest lanes
+	VCVTPH2PS    X10, Y10 // y = float16 of y[0], rest lanes
+	VCVTPH2PS    X11, Y11 // y = float16 of y[0], rest lanes
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_20 // dim < 48
+	VFMADD231PS  Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS  Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
+	JMP          end_21
+
+less_20:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_22 // dim < 32
+	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
+	JMP         end_23
+
+less_22:
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_24 // dim < 16
+	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
+	JMP         end_25
+
+less_24:
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+
+end_25:
+end_23:
+end_21:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_26 // acc < 1
+	VMOVUPS Y0, (R8) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y1, 32(R8) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y2, 64(R8) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y3, 96(R8) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y4, 128(R8) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y5, 160(R8) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y6, 192(R8) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y7, 224(R8) // acc[48] = s0_c3, lanes 8..15
+
+less_26:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VXORPS       Y8, Y8, Y8 // zero = 0, lanes 0..7
+	VXORPS       Y9, Y9, Y9 // zero = 0, lanes 8..15
+	VADDPS       Y2, Y0, Y0 // s0_c0 = s0_c0 + s0_c1, lanes 0..7
+	VADDPS       Y3, Y1, Y1 // s0_c0 = s0_c0 + s0_c1, lanes 8..15
+	VADDPS       Y6, Y4, Y4 // s0_c2 = s0_c2 + s0_c3, lanes 0..7
+	VADDPS       Y7, Y5, Y5 // s0_c2 = s0_c2 + s0_c3, lanes 8..15
+	VADDPS       Y4, Y0, Y0 // s0_c0 = s0_c0 + s0_c2, lanes 0..7
+	VADDPS       Y5, Y1, Y1 // s0_c0 = s0_c0 + s0_c2, lanes 8..15
+	VADDPS       Y1, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0xee, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0x55, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS       Y8, Y0, Y0 // s0_c0 = s0_c0 + zero, lanes 0..7
+	VADDPS       Y9, Y1, Y1 // s0_c0 = s0_c0 + zero, lanes 8..15
+	VMOVSS       X0, (AX) // dst[0] = s0_c0[0]
+	ADDQ         $+4, AX // dst += 4
+	SUBQ         $+1, DX // count += -1
+	CMPQ         DX, $+1 // count >= 1
+	JGE          rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func l2RowsF16AVX2(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int, scale float32)
+TEXT ·l2RowsF16AVX2(SB), NOSPLIT, $0-92
+	VBROADCASTSS scale+88(FP), Y0 // scale in all lanes
+	MOVQ         dst+0(FP), AX // dst
+	MOVQ         rows+16(FP), CX // rows
+	MOVQ         count+40(FP), DX // count
+	MOVQ         index+48(FP), BX // index
+	CMPQ         DX, $+1 // count < 1
+	JLT          rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	SHLQ    $0x01, R8 // stride <<= 1
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Y1 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(R8), Y2 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 64(R8), Y3 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(R8), Y4 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 128(R8), Y5 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(R8), Y6 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 192(R8), Y7 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(R8), Y8 // s0_c3 = acc[48], lanes 8..15
+	JMP     end_6
+
+less_5:
+	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 0..7
+	VXORPS Y2, Y2, Y2 // s0_c0 = 0, lanes 8..15
+	VXORPS Y3, Y3, Y3 // s0_c1 = 0, lanes 0..7
+	VXORPS Y4, Y4, Y4 // s0_c1 = 0, lanes 8..15
+	VXORPS Y5, Y5, Y5 // s0_c2 = 0, lanes 0..7
+	VXORPS Y6, Y6, Y6 // s0_c2 = 0, lanes 8..15
+	VXORPS Y7, Y7, Y7 // s0_c3 = 0, lanes 0..7
+	VXORPS Y8, Y8, Y8 // s0_c3 = 0, lanes 8..15
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	PREFETCHT1   64(DI) // prefetch ahead[16]
+	VMOVUPS      (R9), Y9 // x = q[0], lanes 0..7
+	VMOVUPS      32(R9), Y10 // x = q[0], lanes 8..15
+	VCVTPH2PS    (R8), Y11 // y = float16 of y[0]
+	VCVTPH2PS    16(R8), Y12 // y = float16 of y[0]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y1 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y2 // s0_c0 += x * x, lanes 8..15
+	VMOVUPS      64(R9), Y9 // x = q[16], lanes 0..7
+	VMOVUPS      96(R9), Y10 // x = q[16], lanes 8..15
+	VCVTPH2PS    32(R8), Y11 // y = float16 of y[8]
+	VCVTPH2PS    48(R8), Y12 // y = float16 of y[8]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
+	VMOVUPS      128(R9), Y9 // x = q[32], lanes 0..7
+	VMOVUPS      160(R9), Y10 // x = q[32], lanes 8..15
+	VCVTPH2PS    64(R8), Y11 // y = float16 of y[16]
+	VCVTPH2PS    80(R8), Y12 // y = float16 of y[16]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y5 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y6 // s0_c2 += x * x, lanes 8..15
+	VMOVUPS      192(R9), Y9 // x = q[48], lanes 0..7
+	VMOVUPS      224(R9), Y10 // x = q[48], lanes 8..15
+	VCVTPH2PS    96(R8), Y11 // y = float16 of y[24]
+	VCVTPH2PS    112(R8), Y12 // y = float16 of y[24]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y8 // s0_c3 += x * x, lanes 8..15
+	ADDQ         $+256, R9 // q += 256
+	ADDQ         $+128, R8 // y += 128
+	ADDQ         $+128, DI // ahead += 128
+	SUBQ         $+64, R10 // dim += -64
+	CMPQ         R10, $+64 // dim >= 64
+	JGE          chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ         R10, $+1 // dim < 1
+	JLT          less_9 // dim < 1
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	PREFETCHT1   64(DI) // prefetch ahead[16]
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_10 // dim < 16
+	VMOVUPS      (R9), Y9 // x = q[0], lanes 0..7
+	VMOVUPS      32(R9), Y10 // x = q[0], lanes 8..15
+	VCVTPH2PS    (R8), Y11 // y = float16 of y[0]
+	VCVTPH2PS    16(R8), Y12 // y = float16 of y[0]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y1 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y2 // s0_c0 += x * x, lanes 8..15
+
+less_10:
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_11 // dim < 32
+	VMOVUPS      64(R9), Y9 // x = q[16], lanes 0..7
+	VMOVUPS      96(R9), Y10 // x = q[16], lanes 8..15
+	VCVTPH2PS    32(R8), Y11 // y = float16 of y[8]
+	VCVTPH2PS    48(R8), Y12 // y = float16 of y[8]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
+
+less_11:
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_12 // dim < 48
+	VMOVUPS      128(R9), Y9 // x = q[32], lanes 0..7
+	VMOVUPS      160(R9), Y10 // x = q[32], lanes 8..15
+	VCVTPH2PS    64(R8), Y11 // y = float16 of y[16]
+	VCVTPH2PS    80(R8), Y12 // y = float16 of y[16]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y5 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y6 // s0_c2 += x * x, lanes 8..15
+
+less_12:
+	CMPQ         R10, $+64 // dim < 64
+	JLT          less_13 // dim < 64
+	VMOVUPS      192(R9), Y9 // x = q[48], lanes 0..7
+	VMOVUPS      224(R9), Y10 // x = q[48], lanes 8..15
+	VCVTPH2PS    96(R8), Y11 // y = float16 of y[24]
+	VCVTPH2PS    112(R8), Y12 // y = float16 of y[24]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y8 // s0_c3 += x * x, lanes 8..15
+
+less_13:
+	MOVQ       R10, R12 // rest = dim
+	ANDQ       $+15, R12 // rest &= 15
+	CMPQ       R12, $+1 // rest < 1
+	JLT        less_14 // rest < 1
+	CMPQ       R10, $+0 // dim < 0
+	JLT        less_15 // dim < 0
+	SUBQ       R12, R10 // dim -= rest
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	LEAQ       tail_window<>+0(SB), R13 // first rest lanes
+	MOVQ       $+16, R14 // first rest lanes
+	SUBQ       R12, R14 // first rest lanes
+	VMOVUPS    (R13)(R14*4), Y9 // first rest lanes
+	VMOVUPS    32(R13)(R14*4), Y10 // first rest lanes
+	VMASKMOVPS (R9), Y9, Y9 // x = q[0], rest lanes
+	VMASKMOVPS 32(R9), Y10, Y10 // x = q[0], rest lanes
+	ADDQ       R10, R8 // y += dim
+	ADDQ       R10, R8 // y += dim
+	LEAQ       (R8)(R12*2), R9 // y = float16 of y[0], rest lanes
+	MOVQ       $+0, R13 // y = float16 of y[0], rest lanes
+	TESTB      $0x01, R12 // y = float16 of y[0], rest lanes
+	JEQ        no_piece_16 // y = float16 of y[0], rest lanes
+	SUBQ       $+2, R9 // y = float16 of y[0], rest lanes
+	MOVWLZX    (R9), R11 // y = float16 of y[0], rest lanes
+	SHLQ       $0x10, R13 // y = float16 of y[0], rest lanes
+	ORQ        R11, R13 // y = float16 of y[0], rest lanes
+
+no_piece_16:
+	TESTB $0x02, R12 // y = float16 of y[0], rest lanes
+	JEQ   no_piece_17 // y = float16 of y[0], rest lanes
+	SUBQ  $+4, R9 // y = float16 of y[0], rest lanes
+	MOVL  (R9), R11 // y = float16 of y[0], rest lanes
+	SHLQ  $0x20, R13 // y = float16 of y[0], rest lanes
+	ORQ   R11, R13 // y = float16 of y[0], rest lanes
+
+no_piece_17:
+	VMOVQ       R13, X11 // y = float16 of y[0], rest lanes
+	TESTB       $0x04, R12 // y = float16 of y[0], rest lanes
+	JEQ         no_piece_18 // y = float16 of y[0], rest lanes
+	SUBQ        $+8, R9 // y = float16 of y[0], rest lanes
+	VMOVQ       (R9), X12 // y = float16 of y[0], rest lanes
+	VPUNPCKLQDQ X11, X12, X11 // y = float16 of y[0], rest lanes
+
+no_piece_18:
+	TESTB       $0x08, R12 // y = float16 of y[0], rest lanes
+	JEQ         no_piece_19 // y = float16 of y[0], rest lanes
+	VINSERTI128 $0x01, X11, Y11, Y11 // y = float16 of y[0], rest lanes
+	VINSERTI128 $0x00, (R8), Y11, Y11 // y = float16 of y[0], rest lanes
+
+no_piece_19:
+	VEXTRACTI128 $0x01, Y11, X12 // y = float16 of y[0], rest lanes
+	VCVTPH2PS    X11, Y11 // y = float16 of y[0], rest lanes
+	VCVTPH2PS    X12, Y12 // y = float16 of y[0], rest lanes
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_20 // dim < 48
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y8 // s0_c3 += x * x, lanes 8..15
+	JMP          end_21
+
+less_20:
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_22 // dim < 32
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y5 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y6 // s0_c2 += x * x, lanes 8..15
+	JMP          end_23
+
+less_22:
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_24 // dim < 16
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
+	JMP          end_25
+
+less_24:
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y1 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y2 // s0_c0 += x * x, lanes 8..15
+
+end_25:
+end_23:
+end_21:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_26 // acc < 1
+	VMOVUPS Y1, (R8) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y2, 32(R8) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y3, 64(R8) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y4, 96(R8) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y5, 128(R8) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y6, 160(R8) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y7, 192(R8) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y8, 224(R8) // acc[48] = s0_c3, lanes 8..15
+
+less_26:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VXORPS       Y9, Y9, Y9 // zero = 0, lanes 0..7
+	VXORPS       Y10, Y10, Y10 // zero = 0, lanes 8..15
+	VADDPS       Y3, Y1, Y1 // s0_c0 = s0_c0 + s0_c1, lanes 0..7
+	VADDPS       Y4, Y2, Y2 // s0_c0 = s0_c0 + s0_c1, lanes 8..15
+	VADDPS       Y7, Y5, Y5 // s0_c2 = s0_c2 + s0_c3, lanes 0..7
+	VADDPS       Y8, Y6, Y6 // s0_c2 = s0_c2 + s0_c3, lanes 8..15
+	VADDPS       Y5, Y1, Y1 // s0_c0 = s0_c0 + s0_c2, lanes 0..7
+	VADDPS       Y6, Y2, Y2 // s0_c0 = s0_c0 + s0_c2, lanes 8..15
+	VADDPS       Y2, Y1, Y1 // s0_c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y1, X3 // s0_c0[0] = sum of lanes
+	VADDPS       X3, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0xee, X1, X3 // s0_c0[0] = sum of lanes
+	VADDPS       X3, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0x55, X1, X3 // s0_c0[0] = sum of lanes
+	VADDPS       X3, X1, X1 // s0_c0[0] = sum of lanes
+	VADDPS       Y9, Y1, Y1 // s0_c0 = s0_c0 + zero, lanes 0..7
+	VADDPS       Y10, Y2, Y2 // s0_c0 = s0_c0 + zero, lanes 8..15
+	VMOVSS       X1, (AX) // dst[0] = s0_c0[0]
+	ADDQ         $+4, AX // dst += 4
+	SUBQ         $+1, DX // count += -1
+	CMPQ         DX, $+1 // count >= 1
+	JGE          rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func cosineRowsF16AVX2(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
+TEXT ·cosineRowsF16AVX2(SB), NOSPLIT, $0-88
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	SHLQ    $0x01, R8 // stride <<= 1
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Y0 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(R8), Y1 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 256(R8), Y2 // s1_c0 = acc[64], lanes 0..7
+	VMOVUPS 288(R8), Y3 // s1_c0 = acc[64], lanes 8..15
+	VMOVUPS 64(R8), Y4 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(R8), Y5 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 320(R8), Y6 // s1_c1 = acc[80], lanes 0..7
+	VMOVUPS 352(R8), Y7 // s1_c1 = acc[80], lanes 8..15
+	JMP     end_6
+
+less_5:
+	VXORPS Y0, Y0, Y0 // s0_c0 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // s1_c0 = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // s1_c0 = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // s0_c1 = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // s0_c1 = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // s1_c1 = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // s1_c1 = 0, lanes 8..15
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
+	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
+	VCVTPH2PS   (R8), Y10 // y = float16 of y[0]
+	VCVTPH2PS   16(R8), Y11 // y = float16 of y[0]
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c0 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c0 += y * y, lanes 8..15
+	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
+	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
+	VCVTPH2PS   32(R8), Y10 // y = float16 of y[8]
+	VCVTPH2PS   48(R8), Y11 // y = float16 of y[8]
+	VFMADD231PS Y10, Y8, Y4 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c1 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y6 // s1_c1 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y7 // s1_c1 += y * y, lanes 8..15
+	ADDQ        $+256, R9 // q += 256
+	ADDQ        $+128, R8 // y += 128
+	ADDQ        $+128, DI // ahead += 128
+	SUBQ        $+64, R10 // dim += -64
+	CMPQ        R10, $+64 // dim >= 64
+	JGE         chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        R10, $+1 // dim < 1
+	JLT         less_9 // dim < 1
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_10 // dim < 16
+	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
+	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
+	VCVTPH2PS   (R8), Y10 // y = float16 of y[0]
+	VCVTPH2PS   16(R8), Y11 // y = float16 of y[0]
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c0 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c0 += y * y, lanes 8..15
+
+less_10:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_11 // dim < 32
+	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
+	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
+	VCVTPH2PS   32(R8), Y10 // y = float16 of y[8]
+	VCVTPH2PS   48(R8), Y11 // y = float16 of y[8]
+	VFMADD231PS Y10, Y8, Y4 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c1 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y6 // s1_c1 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y7 // s1_c1 += y * y, lanes 8..15
+
+less_11:
+	MOVQ R10, R12 // rest = dim
+	ANDQ $+15, R12 // rest &= 15
+	CMPQ R12, $+1 // rest < 1
+	JLT  less_12 // rest < 1
+	CMPQ R10, $+32 // dim < 32
+	JLT  less_13 // dim < 32
+	JMP  end_14
+
+less_13:
+	SUBQ       R12, R10 // dim -= rest
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	LEAQ       tail_window<>+0(SB), R13 // first rest lanes
+	MOVQ       $+16, R14 // first rest lanes
+	SUBQ       R12, R14 // first rest lanes
+	VMOVUPS    (R13)(R14*4), Y8 // first rest lanes
+	VMOVUPS    32(R13)(R14*4), Y9 // first rest lanes
+	VMASKMOVPS (R9), Y8, Y8 // x = q[0], rest lanes
+	VMASKMOVPS 32(R9), Y9, Y9 // x = q[0], rest lanes
+	ADDQ       R10, R8 // y += dim
+	ADDQ       R10, R8 // y += dim
+	LEAQ       (R8)(R12*2), R9 // y = float16 of y[0], rest lanes
+	MOVQ       $+0, R13 // y = float16 of y[0], rest lanes
+	TESTB      $0x01, R12 // y = float16 of y[0], rest lanes
+	JEQ        no_piece_15 // y = float16 of y[0], rest lanes
+	SUBQ       $+2, R9 // y = float16 of y[0], rest lanes
+	MOVWLZX    (R9), R11 // y = float16 of y[0], rest lanes
+	SHLQ       $0x10, R13 // y = float16 of y[0], rest lanes
+	ORQ        R11, R13 // y = float16 of y[0], rest lanes
+
+no_piece_15:
+	TESTB $0x02, R12 // y = float16 of y[0], rest lanes
+	JEQ   no_piece_16 // y = float16 of y[0], rest lanes
+	SUBQ  $+4, R9 // y = float16 of y[0], rest lanes
+	MOVL  (R9), R11 // y = float16 of y[0], rest lanes
+	SHLQ  $0x20, R13 // y = float16 of y[0], rest lanes
+	ORQ   R11, R13 // y = float16 of y[0], rest lanes
+
+no_piece_16:
+	VMOVQ       R13, X10 // y = float16 of y[0], rest lanes
+	TESTB       $0x04, R12 // y = float16 of y[0], rest lanes
+	JEQ         no_piece_17 // y = float16 of y[0], rest lanes
+	SUBQ        $+8, R9 // y = float16 of y[0], rest lanes
+	VMOVQ       (R9), X11 // y = float16 of y[0], rest lanes
+	VPUNPCKLQDQ X10, X11, X10 // y = float16 of y[0], rest lanes
+
+no_piece_17:
+	TESTB       $0x08, R12 // y = float16 of y[0], rest lanes
+	JEQ         no_piece_18 // y = float16 of y[0], rest lanes
+	VINSERTI128 $0x01, X10, Y10, Y10 // y = float16 of y[0], rest lanes
+	VINSERTI128 $0x00, (R8), Y10, Y10 // y = float16 of y[0], rest lanes
+
+no_piece_18:
+	VEXTRACTI128 $0x01, Y10, X11 // y = float16 of y[0], rest lanes
+	VCVTPH2PS    X10, Y10 // y = float16 of y[0], rest lanes
+	VCVTPH2PS    X11, Y11 // y = float16 of y[0], rest lanes
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_19 // dim < 16
+	VFMADD231PS  Y10, Y8, Y4 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS  Y11, Y9, Y5 // s0_c1 += x * y, lanes 8..15
+	VFMADD231PS  Y10, Y10, Y6 // s1_c1 += y * y, lanes 0..7
+	VFMADD231PS  Y11, Y11, Y7 // s1_c1 += y * y, lanes 8..15
+	JMP          end_20
+
+less_19:
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c0 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c0 += y * y, lanes 8..15
+
+end_20:
+end_14:
+less_12:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS Y0, (R8) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y1, 32(R8) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y2, 256(R8) // acc[64] = s1_c0, lanes 0..7
+	VMOVUPS Y3, 288(R8) // acc[64] = s1_c0, lanes 8..15
+	VMOVUPS Y4, 64(R8) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y5, 96(R8) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y6, 320(R8) // acc[80] = s1_c1, lanes 0..7
+	VMOVUPS Y7, 352(R8) // acc[80] = s1_c1, lanes 8..15
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_21 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS 128(R8), Y0 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(R8), Y1 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 384(R8), Y2 // s1_c2 = acc[96], lanes 0..7
+	VMOVUPS 416(R8), Y3 // s1_c2 = acc[96], lanes 8..15
+	VMOVUPS 192(R8), Y4 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(R8), Y5 // s0_c3 = acc[48], lanes 8..15
+	VMOVUPS 448(R8), Y6 // s1_c3 = acc[112], lanes 0..7
+	VMOVUPS 480(R8), Y7 // s1_c3 = acc[112], lanes 8..15
+	JMP     end_22
+
+less_21:
+	VXORPS Y0, Y0, Y0 // s0_c2 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // s0_c2 = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // s1_c2 = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // s1_c2 = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // s0_c3 = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // s0_c3 = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // s1_c3 = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // s1_c3 = 0, lanes 8..15
+
+end_22:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_24 // dim < 64
+
+chains_23:
+	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
+	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
+	VCVTPH2PS   64(R8), Y10 // y = float16 of y[16]
+	VCVTPH2PS   80(R8), Y11 // y = float16 of y[16]
+	VFMADD231PS Y10, Y8, Y0 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c2 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c2 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c2 += y * y, lanes 8..15
+	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
+	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
+	VCVTPH2PS   96(R8), Y10 // y = float16 of y[24]
+	VCVTPH2PS   112(R8), Y11 // y = float16 of y[24]
+	VFMADD231PS Y10, Y8, Y4 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c3 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y6 // s1_c3 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y7 // s1_c3 += y * y, lanes 8..15
+	ADDQ        $+256, R9 // q += 256
+	ADDQ        $+128, R8 // y += 128
+	SUBQ        $+64, R10 // dim += -64
+	CMPQ        R10, $+64 // dim >= 64
+	JGE         chains_23 // dim >= 64
+
+chains_end_24:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        R10, $+1 // dim < 1
+	JLT         less_25 // dim < 1
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_26 // dim < 48
+	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
+	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
+	VCVTPH2PS   64(R8), Y10 // y = float16 of y[16]
+	VCVTPH2PS   80(R8), Y11 // y = float16 of y[16]
+	VFMADD231PS Y10, Y8, Y0 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c2 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c2 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c2 += y * y, lanes 8..15
+
+less_26:
+	CMPQ        R10, $+64 // dim < 64
+	JLT         less_27 // dim < 64
+	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
+	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
+	VCVTPH2PS   96(R8), Y10 // y = float16 of y[24]
+	VCVTPH2PS   112(R8), Y11 // y = float16 of y[24]
+	VFMADD231PS Y10, Y8, Y4 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c3 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y6 // s1_c3 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y7 // s1_c3 += y * y, lanes 8..15
+
+less_27:
+	MOVQ       R10, R12 // rest = dim
+	ANDQ       $+15, R12 // rest &= 15
+	CMPQ       R12, $+1 // rest < 1
+	JLT        less_28 // rest < 1
+	CMPQ       R10, $+32 // dim < 32
+	JLT        less_29 // dim < 32
+	SUBQ       R12, R10 // dim -= rest
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	LEAQ       tail_window<>+0(SB), R13 // first rest lanes
+	MOVQ       $+16, R14 // first rest lanes
+	SUBQ       R12, R14 // first rest lanes
+	VMOVUPS    (R13)(R14*4), Y8 // first rest lanes
+	VMOVUPS    32(R13)(R14*4), Y9 // first rest lanes
+	VMASKMOVPS (R9), Y8, Y8 // x = q[0], rest lanes
+	VMASKMOVPS 32(R9), Y9, Y9 // x = q[0], rest lanes
+	ADDQ       R10, R8 // y += dim
+	ADDQ       R10, R8 // y += dim
+	LEAQ       (R8)(R12*2), R9 // y = float16 of y[0], rest lanes
+	MOVQ       $+0, R13 // y = float16 of y[0], rest lanes
+	TESTB      $0x01, R12 // y = float16 of y[0], rest lanes
+	JEQ        no_piece_30 // y = float16 of y[0], rest lanes
+	SUBQ       $+2, R9 // y = float16 of y[0], rest lanes
+	MOVWLZX    (R9), R11 // y = float16 of y[0], rest lanes
+	SHLQ       $0x10, R13 // y = float16 of y[0], rest lanes
+	ORQ        R11, R13 // y = float16 of y[0], rest lanes
+
+no_piece_30:
+	TESTB $0x02, R12 // y = float16 of y[0], rest lanes
+	JEQ   no_piece_31 // y = float16 of y[0], rest lanes
+	SUBQ  $+4, R9 // y = float16 of y[0], rest lanes
+	MOVL  (R9), R11 // y = float16 of y[0], rest lanes
+	SHLQ  $0x20, R13 // y = float16 of y[0], rest lanes
+	ORQ   R11, R13 // y = float16 of y[0], rest lanes
+
+no_piece_31:
+	VMOVQ       R13, X10 // y = float16 of y[0], rest lanes
+	TESTB       $0x04, R12 // y = float16 of y[0], rest lanes
+	JEQ         no_piece_32 // y = float16 of y[0], rest lanes
+	SUBQ        $+8, R9 // y = float16 of y[0], rest lanes
+	VMOVQ       (R9), X11 // y = float16 of y[0], rest lanes
+	VPUNPCKLQDQ X10, X11, X10 // y = float16 of y[0], rest lanes
+
+no_piece_32:
+	TESTB       $0x08, R12 // y = float16 of y[0], rest lanes
+	JEQ         no_piece_33 // y = float16 of y[0], rest lanes
+	VINSERTI128 $0x01, X10, Y10, Y10 // y = float16 of y[0], rest lanes
+	VINSERTI128 $0x00, (R8), Y10, Y10 // y = float16 of y[0], rest lanes
+
+no_piece_33:
+	VEXTRACTI128 $0x01, Y10, X11 // y = float16 of y[0], rest lanes
+	VCVTPH2PS    X10, Y10 // y = float16 of y[0], rest lanes
+	VCVTPH2PS    X11, Y11 // y = float16 of y[0], rest lanes
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_34 // dim < 48
+	VFMADD231PS  Y10, Y8, Y4 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS  Y11, Y9, Y5 // s0_c3 += x * y, lanes 8..15
+	VFMADD231PS  Y10, Y10, Y6 // s1_c3 += y * y, lanes 0..7
+	VFMADD231PS  Y11, Y11, Y7 // s1_c3 += y * y, lanes 8..15
+	JMP          end_35
+
+less_34:
+	VFMADD231PS Y10, Y8, Y0 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c2 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c2 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c2 += y * y, lanes 8..15
+
+end_35:
+less_29:
+less_28:
+less_25:
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS Y0, 128(R8) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y1, 160(R8) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y2, 384(R8) // acc[96] = s1_c2, lanes 0..7
+	VMOVUPS Y3, 416(R8) // acc[96] = s1_c2, lanes 8..15
+	VMOVUPS Y4, 192(R8) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y5, 224(R8) // acc[48] = s0_c3, lanes 8..15
+	VMOVUPS Y6, 448(R8) // acc[112] = s1_c3, lanes 0..7
+	VMOVUPS Y7, 480(R8) // acc[112] = s1_c3, lanes 8..15
+
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VXORPS       Y0, Y0, Y0 // zero = 0, lanes 0..7
+	VXORPS       Y1, Y1, Y1 // zero = 0, lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      (R8), Y2 // c0 = acc[0], lanes 0..7
+	VMOVUPS      32(R8), Y3 // c0 = acc[0], lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      64(R8), Y4 // c1 = acc[16], lanes 0..7
+	VMOVUPS      96(R8), Y5 // c1 = acc[16], lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      128(R8), Y6 // c2 = acc[32], lanes 0..7
+	VMOVUPS      160(R8), Y7 // c2 = acc[32], lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      192(R8), Y8 // c3 = acc[48], lanes 0..7
+	VMOVUPS      224(R8), Y9 // c3 = acc[48], lanes 8..15
+	VADDPS       Y4, Y2, Y2 // c0 = c0 + c1, lanes 0..7
+	VADDPS       Y5, Y3, Y3 // c0 = c0 + c1, lanes 8..15
+	VADDPS       Y8, Y6, Y6 // c2 = c2 + c3, lanes 0..7
+	VADDPS       Y9, Y7, Y7 // c2 = c2 + c3, lanes 8..15
+	VADDPS       Y6, Y2, Y2 // c0 = c0 + c2, lanes 0..7
+	VADDPS       Y7, Y3, Y3 // c0 = c0 + c2, lanes 8..15
+	VADDPS       Y3, Y2, Y2 // c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y2, X4 // c0[0] = sum of lanes
+	VADDPS       X4, X2, X2 // c0[0] = sum of lanes
+	VPSHUFD      $0xee, X2, X4 // c0[0] = sum of lanes
+	VADDPS       X4, X2, X2 // c0[0] = sum of lanes
+	VPSHUFD      $0x55, X2, X4 // c0[0] = sum of lanes
+	VADDPS       X4, X2, X2 // c0[0] = sum of lanes
+	VADDPS       Y0, Y2, Y2 // c0 = c0 + zero, lanes 0..7
+	VADDPS       Y1, Y3, Y3 // c0 = c0 + zero, lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      256(R8), Y3 // c0 = acc[64], lanes 0..7
+	VMOVUPS      288(R8), Y4 // c0 = acc[64], lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      320(R8), Y5 // c1 = acc[80], lanes 0..7
+	VMOVUPS      352(R8), Y6 // c1 = acc[80], lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      384(R8), Y7 // c2 = acc[96], lanes 0..7
+	VMOVUPS      416(R8), Y8 // c2 = acc[96], lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      448(R8), Y9 // c3 = acc[112], lanes 0..7
+	VMOVUPS      480(R8), Y10 // c3 = acc[112], lanes 8..15
+	VADDPS       Y5, Y3, Y3 // c0 = c0 + c1, lanes 0..7
+	VADDPS       Y6, Y4, Y4 // c0 = c0 + c1, lanes 8..15
+	VADDPS       Y9, Y7, Y7 // c2 = c2 + c3, lanes 0..7
+	VADDPS       Y10, Y8, Y8 // c2 = c2 + c3, lanes 8..15
+	VADDPS       Y7, Y3, Y3 // c0 = c0 + c2, lanes 0..7
+	VADDPS       Y8, Y4, Y4 // c0 = c0 + c2, lanes 8..15
+	VADDPS       Y4, Y3, Y3 // c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y3, X5 // c0[0] = sum of lanes
+	VADDPS       X5, X3, X3 // c0[0] = sum of lanes
+	VPSHUFD      $0xee, X3, X5 // c0[0] = sum of lanes
+	VADDPS       X5, X3, X3 // c0[0] = sum of lanes
+	VPSHUFD      $0x55, X3, X5 // c0[0] = sum of lanes
+	VADDPS       X5, X3, X3 // c0[0] = sum of lanes
+	VADDPS       Y0, Y3, Y3 // c0 = c0 + zero, lanes 0..7
+	VADDPS       Y1, Y4, Y4 // c0 = c0 + zero, lanes 8..15
+	VMOVSS       X2, (AX) // dst[0] = c0[0]
+	VMOVSS       X3, 4(AX) // dst[1] = c0[0]
+	ADDQ         $+8, AX // dst += 8
+	SUBQ         $+1, DX // count += -1
+	CMPQ         DX, $+1 // count >= 1
+	JGE          rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func dotRowsInt8AVX2(dst *float32, q *float32, rows *int8, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
+TEXT ·dotRowsInt8AVX2(SB), NOSPLIT, $0-88
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Y0 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(R8), Y1 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 64(R8), Y2 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(R8), Y3 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 128(R8), Y4 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(R8), Y5 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 192(R8), Y6 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(R8), Y7 // s0_c3 = acc[48], lanes 8..15
+	JMP     end_6
+
+less_5:
+	VXORPS Y0, Y0, Y0 // s0_c0 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // s0_c1 = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // s0_c1 = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // s0_c2 = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // s0_c2 = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // s0_c3 = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // s0_c3 = 0, lanes 8..15
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
+	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
+	VPMOVSXBD   (R8), Y10 // y = int8 of y[0]
+	VCVTDQ2PS   Y10, Y10 // y = int8 of y[0]
+	VPMOVSXBD   8(R8), Y11 // y = int8 of y[0]
+	VCVTDQ2PS   Y11, Y11 // y = int8 of y[0]
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
+	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
+	VPMOVSXBD   16(R8), Y10 // y = int8 of y[4]
+	VCVTDQ2PS   Y10, Y10 // y = int8 of y[4]
+	VPMOVSXBD   24(R8), Y11 // y = int8 of y[4]
+	VCVTDQ2PS   Y11, Y11 // y = int8 of y[4]
+	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
+	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
+	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
+	VPMOVSXBD   32(R8), Y10 // y = int8 of y[8]
+	VCVTDQ2PS   Y10, Y10 // y = int8 of y[8]
+	VPMOVSXBD   40(R8), Y11 // y = int8 of y[8]
+	VCVTDQ2PS   Y11, Y11 // y = int8 of y[8]
+	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
+	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
+	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
+	VPMOVSXBD   48(R8), Y10 // y = int8 of y[12]
+	VCVTDQ2PS   Y10, Y10 // y = int8 of y[12]
+	VPMOVSXBD   56(R8), Y11 // y = int8 of y[12]
+	VCVTDQ2PS   Y11, Y11 // y = int8 of y[12]
+	VFMADD231PS Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
+	ADDQ        $+256, R9 // q += 256
+	ADDQ        $+64, R8 // y += 64
+	ADDQ        $+64, DI // ahead += 64
+	SUBQ        $+64, R10 // dim += -64
+	CMPQ        R10, $+64 // dim >= 64
+	JGE         chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        R10, $+1 // dim < 1
+	JLT         less_9 // dim < 1
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_10 // dim < 16
+	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
+	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
+	VPMOVSXBD   (R8), Y10 // y = int8 of y[0]
+	VCVTDQ2PS   Y10, Y10 // y = int8 of y[0]
+	VPMOVSXBD   8(R8), Y11 // y = int8 of y[0]
+	VCVTDQ2PS   Y11, Y11 // y = int8 of y[0]
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+
+less_10:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_11 // dim < 32
+	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
+	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
+	VPMOVSXBD   16(R8), Y10 // y = int8 of y[4]
+	VCVTDQ2PS   Y10, Y10 // y = int8 of y[4]
+	VPMOVSXBD   24(R8), Y11 // y = int8 of y[4]
+	VCVTDQ2PS   Y11, Y11 // y = int8 of y[4]
+	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
+
+less_11:
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_12 // dim < 48
+	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
+	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
+	VPMOVSXBD   32(R8), Y10 // y = int8 of y[8]
+	VCVTDQ2PS   Y10, Y10 // y = int8 of y[8]
+	VPMOVSXBD   40(R8), Y11 // y = int8 of y[8]
+	VCVTDQ2PS   Y11, Y11 // y = int8 of y[8]
+	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
+
+less_12:
+	CMPQ        R10, $+64 // dim < 64
+	JLT         less_13 // dim < 64
+	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
+	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
+	VPMOVSXBD   48(R8), Y10 // y = int8 of y[12]
+	VCVTDQ2PS   Y10, Y10 // y = int8 of y[12]
+	VPMOVSXBD   56(R8), Y11 // y = int8 of y[12]
+	VCVTDQ2PS   Y11, Y11 // y = int8 of y[12]
+	VFMADD231PS Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
+
+less_13:
+	MOVQ       R10, R12 // rest = dim
+	ANDQ       $+15, R12 // rest &= 15
+	CMPQ       R12, $+1 // rest < 1
+	JLT        less_14 // rest < 1
+	CMPQ       R10, $+0 // dim < 0
+	JLT        less_15 // dim < 0
+	SUBQ       R12, R10 // dim -= rest
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	LEAQ       tail_window<>+0(SB), R13 // first rest lanes
+	MOVQ       $+16, R14 // first rest lanes
+	SUBQ       R12, R14 // first rest lanes
+	VMOVUPS    (R13)(R14*4), Y8 // first rest lanes
+	VMOVUPS    32(R13)(R14*4), Y9 // first rest lanes
+	VMASKMOVPS (R9), Y8, Y8 // x = q[0], rest lanes
+	VMASKMOVPS 32(R9), Y9, Y9 // x = q[0], rest lanes
+	ADDQ       R10, R8 // y += dim
+	LEAQ       (R8)(R12*1), R9 // y = int8 of y[0], rest lanes
+	MOVQ       $+0, R13 // y = int8 of y[0], rest lanes
+	TESTB      $0x01, R12 // y = int8 of y[0], rest lanes
+	JEQ        no_piece_16 // y = int8 of y[0], rest lanes
+	SUBQ       $+1, R9 // y = int8 of y[0], rest lanes
+	MOVBLZX    (R9), R13 // y = int8 of y[0], rest lanes
+
+no_piece_16:
+	TESTB   $0x02, R12 // y = int8 of y[0], rest lanes
+	JEQ     no_piece_17 // y = int8 of y[0], rest lanes
+	SUBQ    $+2, R9 // y = int8 of y[0], rest lanes
+	MOVWLZX (R9), R11 // y = int8 of y[0], rest lanes
+	SHLQ    $0x10, R13 // y = int8 of y[0], rest lanes
+	ORQ     R11, R13 // y = int8 of y[0], rest lanes
+
+no_piece_17:
+	TESTB $0x04, R12 // y = int8 of y[0], rest lanes
+	JEQ   no_piece_18 // y = int8 of y[0], rest lanes
+	SUBQ  $+4, R9 // y = int8 of y[0], rest lanes
+	MOVL  (R9), R11 // y = int8 of y[0], rest lanes
+	SHLQ  $0x20, R13 // y = int8 of y[0], rest lanes
+	ORQ   R11, R13 // y = int8 of y[0], rest lanes
+
+no_piece_18:
+	VMOVQ       R13, X10 // y = int8 of y[0], rest lanes
+	TESTB       $0x08, R12 // y = int8 of y[0], rest lanes
+	JEQ         no_piece_19 // y = int8 of y[0], rest lanes
+	SUBQ        $+8, R9 // y = int8 of y[0], rest lanes
+	VMOVQ       (R9), X11 // y = int8 of y[0], rest lanes
+	VPUNPCKLQDQ X10, X11, X10 // y = int8 of y[0], rest lanes
+
+no_piece_19:
+	TESTB       $0x10, R12 // y = int8 of y[0], rest lanes
+	JEQ         no_piece_20 // y = int8 of y[0], rest lanes
+	VINSERTI128 $0x01, X10, Y10, Y10 // y = int8 of y[0], rest lanes
+	VINSERTI128 $0x00, (R8), Y10, Y10 // y = int8 of y[0], rest lanes
+
+no_piece_20:
+	VPSRLDQ     $0x08, X10, X11 // y = int8 of y[0], rest lanes
+	VPMOVSXBD   X10, Y10 // y = int8 of y[0], rest lanes
+	VCVTDQ2PS   Y10, Y10 // y = int8 of y[0], rest lanes
+	VPMOVSXBD   X11, Y11 // y = int8 of y[0], rest lanes
+	VCVTDQ2PS   Y11, Y11 // y = int8 of y[0], rest lanes
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_21 // dim < 48
+	VFMADD231PS Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
+	JMP         end_22
+
+less_21:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_23 // dim < 32
+	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
+	JMP         end_24
+
+less_23:
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_25 // dim < 16
+	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
+	JMP         end_26
+
+less_25:
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+
+end_26:
+end_24:
+end_22:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_27 // acc < 1
+	VMOVUPS Y0, (R8) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y1, 32(R8) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y2, 64(R8) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y3, 96(R8) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y4, 128(R8) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y5, 160(R8) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y6, 192(R8) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y7, 224(R8) // acc[48] = s0_c3, lanes 8..15
+
+less_27:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VXORPS       Y8, Y8, Y8 // zero = 0, lanes 0..7
+	VXORPS       Y9, Y9, Y9 // zero = 0, lanes 8..15
+	VADDPS       Y2, Y0, Y0 // s0_c0 = s0_c0 + s0_c1, lanes 0..7
+	VADDPS       Y3, Y1, Y1 // s0_c0 = s0_c0 + s0_c1, lanes 8..15
+	VADDPS       Y6, Y4, Y4 // s0_c2 = s0_c2 + s0_c3, lanes 0..7
+	VADDPS       Y7, Y5, Y5 // s0_c2 = s0_c2 + s0_c3, lanes 8..15
+	VADDPS       Y4, Y0, Y0 // s0_c0 = s0_c0 + s0_c2, lanes 0..7
+	VADDPS       Y5, Y1, Y1 // s0_c0 = s0_c0 + s0_c2, lanes 8..15
+	VADDPS       Y1, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0xee, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0x55, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS       Y8, Y0, Y0 // s0_c0 = s0_c0 + zero, lanes 0..7
+	VADDPS       Y9, Y1, Y1 // s0_c0 = s0_c0 + zero, lanes 8..15
+	VMOVSS       X0, (AX) // dst[0] = s0_c0[0]
+	ADDQ         $+4, AX // dst += 4
+	SUBQ         $+1, DX // count += -1
+	CMPQ         DX, $+1 // count >= 1
+	JGE          rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func l2RowsInt8AVX2(dst *float32, q *float32, rows *int8, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int, scale float32)
+TEXT ·l2RowsInt8AVX2(SB), NOSPLIT, $0-92
+	VBROADCASTSS scale+88(FP), Y0 // scale in all lanes
+	MOVQ         dst+0(FP), AX // dst
+	MOVQ         rows+16(FP), CX // rows
+	MOVQ         count+40(FP), DX // count
+	MOVQ         index+48(FP), BX // index
+	CMPQ         DX, $+1 // count < 1
+	JLT          rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Y1 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(R8), Y2 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 64(R8), Y3 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(R8), Y4 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 128(R8), Y5 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(R8), Y6 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 192(R8), Y7 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(R8), Y8 // s0_c3 = acc[48], lanes 8..15
+	JMP     end_6
+
+less_5:
+	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 0..7
+	VXORPS Y2, Y2, Y2 // s0_c0 = 0, lanes 8..15
+	VXORPS Y3, Y3, Y3 // s0_c1 = 0, lanes 0..7
+	VXORPS Y4, Y4, Y4 // s0_c1 = 0, lanes 8..15
+	VXORPS Y5, Y5, Y5 // s0_c2 = 0, lanes 0..7
+	VXORPS Y6, Y6, Y6 // s0_c2 = 0, lanes 8..15
+	VXORPS Y7, Y7, Y7 // s0_c3 = 0, lanes 0..7
+	VXORPS Y8, Y8, Y8 // s0_c3 = 0, lanes 8..15
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	VMOVUPS      (R9), Y9 // x = q[0], lanes 0..7
+	VMOVUPS      32(R9), Y10 // x = q[0], lanes 8..15
+	VPMOVSXBD    (R8), Y11 // y = int8 of y[0]
+	VCVTDQ2PS    Y11, Y11 // y = int8 of y[0]
+	VPMOVSXBD    8(R8), Y12 // y = int8 of y[0]
+	VCVTDQ2PS    Y12, Y12 // y = int8 of y[0]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y1 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y2 // s0_c0 += x * x, lanes 8..15
+	VMOVUPS      64(R9), Y9 // x = q[16], lanes 0..7
+	VMOVUPS      96(R9), Y10 // x = q[16], lanes 8..15
+	VPMOVSXBD    16(R8), Y11 // y = int8 of y[4]
+	VCVTDQ2PS    Y11, Y11 // y = int8 of y[4]
+	VPMOVSXBD    24(R8), Y12 // y = int8 of y[4]
+	VCVTDQ2PS    Y12, Y12 // y = int8 of y[4]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
+	VMOVUPS      128(R9), Y9 // x = q[32], lanes 0..7
+	VMOVUPS      160(R9), Y10 // x = q[32], lanes 8..15
+	VPMOVSXBD    32(R8), Y11 // y = int8 of y[8]
+	VCVTDQ2PS    Y11, Y11 // y = int8 of y[8]
+	VPMOVSXBD    40(R8), Y12 // y = int8 of y[8]
+	VCVTDQ2PS    Y12, Y12 // y = int8 of y[8]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y5 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y6 // s0_c2 += x * x, lanes 8..15
+	VMOVUPS      192(R9), Y9 // x = q[48], lanes 0..7
+	VMOVUPS      224(R9), Y10 // x = q[48], lanes 8..15
+	VPMOVSXBD    48(R8), Y11 // y = int8 of y[12]
+	VCVTDQ2PS    Y11, Y11 // y = int8 of y[12]
+	VPMOVSXBD    56(R8), Y12 // y = int8 of y[12]
+	VCVTDQ2PS    Y12, Y12 // y = int8 of y[12]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y8 // s0_c3 += x * x, lanes 8..15
+	ADDQ         $+256, R9 // q += 256
+	ADDQ         $+64, R8 // y += 64
+	ADDQ         $+64, DI // ahead += 64
+	SUBQ         $+64, R10 // dim += -64
+	CMPQ         R10, $+64 // dim >= 64
+	JGE          chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ         R10, $+1 // dim < 1
+	JLT          less_9 // dim < 1
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_10 // dim < 16
+	VMOVUPS      (R9), Y9 // x = q[0], lanes 0..7
+	VMOVUPS      32(R9), Y10 // x = q[0], lanes 8..15
+	VPMOVSXBD    (R8), Y11 // y = int8 of y[0]
+	VCVTDQ2PS    Y11, Y11 // y = int8 of y[0]
+	VPMOVSXBD    8(R8), Y12 // y = int8 of y[0]
+	VCVTDQ2PS    Y12, Y12 // y = int8 of y[0]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y1 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y2 // s0_c0 += x * x, lanes 8..15
+
+less_10:
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_11 // dim < 32
+	VMOVUPS      64(R9), Y9 // x = q[16], lanes 0..7
+	VMOVUPS      96(R9), Y10 // x = q[16], lanes 8..15
+	VPMOVSXBD    16(R8), Y11 // y = int8 of y[4]
+	VCVTDQ2PS    Y11, Y11 // y = int8 of y[4]
+	VPMOVSXBD    24(R8), Y12 // y = int8 of y[4]
+	VCVTDQ2PS    Y12, Y12 // y = int8 of y[4]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
+
+less_11:
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_12 // dim < 48
+	VMOVUPS      128(R9), Y9 // x = q[32], lanes 0..7
+	VMOVUPS      160(R9), Y10 // x = q[32], lanes 8..15
+	VPMOVSXBD    32(R8), Y11 // y = int8 of y[8]
+	VCVTDQ2PS    Y11, Y11 // y = int8 of y[8]
+	VPMOVSXBD    40(R8), Y12 // y = int8 of y[8]
+	VCVTDQ2PS    Y12, Y12 // y = int8 of y[8]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y5 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y6 // s0_c2 += x * x, lanes 8..15
+
+less_12:
+	CMPQ         R10, $+64 // dim < 64
+	JLT          less_13 // dim < 64
+	VMOVUPS      192(R9), Y9 // x = q[48], lanes 0..7
+	VMOVUPS      224(R9), Y10 // x = q[48], lanes 8..15
+	VPMOVSXBD    48(R8), Y11 // y = int8 of y[12]
+	VCVTDQ2PS    Y11, Y11 // y = int8 of y[12]
+	VPMOVSXBD    56(R8), Y12 // y = int8 of y[12]
+	VCVTDQ2PS    Y12, Y12 // y = int8 of y[12]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y8 // s0_c3 += x * x, lanes 8..15
+
+less_13:
+	MOVQ       R10, R12 // rest = dim
+	ANDQ       $+15, R12 // rest &= 15
+	CMPQ       R12, $+1 // rest < 1
+	JLT        less_14 // rest < 1
+	CMPQ       R10, $+0 // dim < 0
+	JLT        less_15 // dim < 0
+	SUBQ       R12, R10 // dim -= rest
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	LEAQ       tail_window<>+0(SB), R13 // first rest lanes
+	MOVQ       $+16, R14 // first rest lanes
+	SUBQ       R12, R14 // first rest lanes
+	VMOVUPS    (R13)(R14*4), Y9 // first rest lanes
+	VMOVUPS    32(R13)(R14*4), Y10 // first rest lanes
+	VMASKMOVPS (R9), Y9, Y9 // x = q[0], rest lanes
+	VMASKMOVPS 32(R9), Y10, Y10 // x = q[0], rest lanes
+	ADDQ       R10, R8 // y += dim
+	LEAQ       (R8)(R12*1), R9 // y = int8 of y[0], rest lanes
+	MOVQ       $+0, R13 // y = int8 of y[0], rest lanes
+	TESTB      $0x01, R12 // y = int8 of y[0], rest lanes
+	JEQ        no_piece_16 // y = int8 of y[0], rest lanes
+	SUBQ       $+1, R9 // y = int8 of y[0], rest lanes
+	MOVBLZX    (R9), R13 // y = int8 of y[0], rest lanes
+
+no_piece_16:
+	TESTB   $0x02, R12 // y = int8 of y[0], rest lanes
+	JEQ     no_piece_17 // y = int8 of y[0], rest lanes
+	SUBQ    $+2, R9 // y = int8 of y[0], rest lanes
+	MOVWLZX (R9), R11 // y = int8 of y[0], rest lanes
+	SHLQ    $0x10, R13 // y = int8 of y[0], rest lanes
+	ORQ     R11, R13 // y = int8 of y[0], rest lanes
+
+no_piece_17:
+	TESTB $0x04, R12 // y = int8 of y[0], rest lanes
+	JEQ   no_piece_18 // y = int8 of y[0], rest lanes
+	SUBQ  $+4, R9 // y = int8 of y[0], rest lanes
+	MOVL  (R9), R11 // y = int8 of y[0], rest lanes
+	SHLQ  $0x20, R13 // y = int8 of y[0], rest lanes
+	ORQ   R11, R13 // y = int8 of y[0], rest lanes
+
+no_piece_18:
+	VMOVQ       R13, X11 // y = int8 of y[0], rest lanes
+	TESTB       $0x08, R12 // y = int8 of y[0], rest lanes
+	JEQ         no_piece_19 // y = int8 of y[0], rest lanes
+	SUBQ        $+8, R9 // y = int8 of y[0], rest lanes
+	VMOVQ       (R9), X12 // y = int8 of y[0], rest lanes
+	VPUNPCKLQDQ X11, X12, X11 // y = int8 of y[0], rest lanes
+
+no_piece_19:
+	TESTB       $0x10, R12 // y = int8 of y[0], rest lanes
+	JEQ         no_piece_20 // y = int8 of y[0], rest lanes
+	VINSERTI128 $0x01, X11, Y11, Y11 // y = int8 of y[0], rest lanes
+	VINSERTI128 $0x00, (R8), Y11, Y11 // y = int8 of y[0], rest lanes
+
+no_piece_20:
+	VPSRLDQ      $0x08, X11, X12 // y = int8 of y[0], rest lanes
+	VPMOVSXBD    X11, Y11 // y = int8 of y[0], rest lanes
+	VCVTDQ2PS    Y11, Y11 // y = int8 of y[0], rest lanes
+	VPMOVSXBD    X12, Y12 // y = int8 of y[0], rest lanes
+	VCVTDQ2PS    Y12, Y12 // y = int8 of y[0], rest lanes
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_21 // dim < 48
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y8 // s0_c3 += x * x, lanes 8..15
+	JMP          end_22
+
+less_21:
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_23 // dim < 32
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y5 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y6 // s0_c2 += x * x, lanes 8..15
+	JMP          end_24
+
+less_23:
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_25 // dim < 16
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
+	JMP          end_26
+
+less_25:
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y1 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y2 // s0_c0 += x * x, lanes 8..15
+
+end_26:
+end_24:
+end_22:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_27 // acc < 1
+	VMOVUPS Y1, (R8) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y2, 32(R8) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y3, 64(R8) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y4, 96(R8) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y5, 128(R8) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y6, 160(R8) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y7, 192(R8) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y8, 224(R8) // acc[48] = s0_c3, lanes 8..15
+
+less_27:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VXORPS       Y9, Y9, Y9 // zero = 0, lanes 0..7
+	VXORPS       Y10, Y10, Y10 // zero = 0, lanes 8..15
+	VADDPS       Y3, Y1, Y1 // s0_c0 = s0_c0 + s0_c1, lanes 0..7
+	VADDPS       Y4, Y2, Y2 // s0_c0 = s0_c0 + s0_c1, lanes 8..15
+	VADDPS       Y7, Y5, Y5 // s0_c2 = s0_c2 + s0_c3, lanes 0..7
+	VADDPS       Y8, Y6, Y6 // s0_c2 = s0_c2 + s0_c3, lanes 8..15
+	VADDPS       Y5, Y1, Y1 // s0_c0 = s0_c0 + s0_c2, lanes 0..7
+	VADDPS       Y6, Y2, Y2 // s0_c0 = s0_c0 + s0_c2, lanes 8..15
+	VADDPS       Y2, Y1, Y1 // s0_c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y1, X3 // s0_c0[0] = sum of lanes
+	VADDPS       X3, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0xee, X1, X3 // s0_c0[0] = sum of lanes
+	VADDPS       X3, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0x55, X1, X3 // s0_c0[0] = sum of lanes
+	VADDPS       X3, X1, X1 // s0_c0[0] = sum of lanes
+	VADDPS       Y9, Y1, Y1 // s0_c0 = s0_c0 + zero, lanes 0..7
+	VADDPS       Y10, Y2, Y2 // s0_c0 = s0_c0 + zero, lanes 8..15
+	VMOVSS       X1, (AX) // dst[0] = s0_c0[0]
+	ADDQ         $+4, AX // dst += 4
+	SUBQ         $+1, DX // count += -1
+	CMPQ         DX, $+1 // count >= 1
+	JGE          rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func cosineRowsInt8AVX2(dst *float32, q *float32, rows *int8, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
+TEXT ·cosineRowsInt8AVX2(SB), NOSPLIT, $0-88
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Y0 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(R8), Y1 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 256(R8), Y2 // s1_c0 = acc[64], lanes 0..7
+	VMOVUPS 288(R8), Y3 // s1_c0 = acc[64], lanes 8..15
+	VMOVUPS 64(R8), Y4 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(R8), Y5 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 320(R8), Y6 // s1_c1 = acc[80], lanes 0..7
+	VMOVUPS 352(R8), Y7 // s1_c1 = acc[80], lanes 8..15
+	JMP     end_6
+
+less_5:
+	VXORPS Y0, Y0, Y0 // s0_c0 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // s1_c0 = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // s1_c0 = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // s0_c1 = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // s0_c1 = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // s1_c1 = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // s1_c1 = 0, lanes 8..15
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
+	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
+	VPMOVSXBD   (R8), Y10 // y = int8 of y[0]
+	VCVTDQ2PS   Y10, Y10 // y = int8 of y[0]
+	VPMOVSXBD   8(R8), Y11 // y = int8 of y[0]
+	VCVTDQ2PS   Y11, Y11 // y = int8 of y[0]
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c0 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c0 += y * y, lanes 8..15
+	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
+	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
+	VPMOVSXBD   16(R8), Y10 // y = int8 of y[4]
+	VCVTDQ2PS   Y10, Y10 // y = int8 of y[4]
+	VPMOVSXBD   24(R8), Y11 // y = int8 of y[4]
+	VCVTDQ2PS   Y11, Y11 // y = int8 of y[4]
+	VFMADD231PS Y10, Y8, Y4 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c1 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y6 // s1_c1 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y7 // s1_c1 += y * y, lanes 8..15
+	ADDQ        $+256, R9 // q += 256
+	ADDQ        $+64, R8 // y += 64
+	ADDQ        $+64, DI // ahead += 64
+	SUBQ        $+64, R10 // dim += -64
+	CMPQ        R10, $+64 // dim >= 64
+	JGE         chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        R10, $+1 // dim < 1
+	JLT         less_9 // dim < 1
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_10 // dim < 16
+	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
+	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
+	VPMOVSXBD   (R8), Y10 // y = int8 of y[0]
+	VCVTDQ2PS   Y10, Y10 // y = int8 of y[0]
+	VPMOVSXBD   8(R8), Y11 // y = int8 of y[0]
+	VCVTDQ2PS   Y11, Y11 // y = int8 of y[0]
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c0 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c0 += y * y, lanes 8..15
+
+less_10:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_11 // dim < 32
+	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
+	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
+	VPMOVSXBD   16(R8), Y10 // y = int8 of y[4]
+	VCVTDQ2PS   Y10, Y10 // y = int8 of y[4]
+	VPMOVSXBD   24(R8), Y11 // y = int8 of y[4]
+	VCVTDQ2PS   Y11, Y11 // y = int8 of y[4]
+	VFMADD231PS Y10, Y8, Y4 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c1 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y6 // s1_c1 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y7 // s1_c1 += y * y, lanes 8..15
+
+less_11:
+	MOVQ R10, R12 // rest = dim
+	ANDQ $+15, R12 // rest &= 15
+	CMPQ R12, $+1 // rest < 1
+	JLT  less_12 // rest < 1
+	CMPQ R10, $+32 // dim < 32
+	JLT  less_13 // dim < 32
+	JMP  end_14
+
+less_13:
+	SUBQ       R12, R10 // dim -= rest
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	LEAQ       tail_window<>+0(SB), R13 // first rest lanes
+	MOVQ       $+16, R14 // first rest lanes
+	SUBQ       R12, R14 // first rest lanes
+	VMOVUPS    (R13)(R14*4), Y8 // first rest lanes
+	VMOVUPS    32(R13)(R14*4), Y9 // first rest lanes
+	VMASKMOVPS (R9), Y8, Y8 // x = q[0], rest lanes
+	VMASKMOVPS 32(R9), Y9, Y9 // x = q[0], rest lanes
+	ADDQ       R10, R8 // y += dim
+	LEAQ       (R8)(R12*1), R9 // y = int8 of y[0], rest lanes
+	MOVQ       $+0, R13 // y = int8 of y[0], rest lanes
+	TESTB      $0x01, R12 // y = int8 of y[0], rest lanes
+	JEQ        no_piece_15 // y = int8 of y[0], rest lanes
+	SUBQ       $+1, R9 // y = int8 of y[0], rest lanes
+	MOVBLZX    (R9), R13 // y = int8 of y[0], rest lanes
+
+no_piece_15:
+	TESTB   $0x02, R12 // y = int8 of y[0], rest lanes
+	JEQ     no_piece_16 // y = int8 of y[0], rest lanes
+	SUBQ    $+2, R9 // y = int8 of y[0], rest lanes
+	MOVWLZX (R9), R11 // y = int8 of y[0], rest lanes
+	SHLQ    $0x10, R13 // y = int8 of y[0], rest lanes
+	ORQ     R11, R13 // y = int8 of y[0], rest lanes
+
+no_piece_16:
+	TESTB $0x04, R12 // y = int8 of y[0], rest lanes
+	JEQ   no_piece_17 // y = int8 of y[0], rest lanes
+	SUBQ  $+4, R9 // y = int8 of y[0], rest lanes
+	MOVL  (R9), R11 // y = int8 of y[0], rest lanes
+	SHLQ  $0x20, R13 // y = int8 of y[0], rest lanes
+	ORQ   R11, R13 // y = int8 of y[0], rest lanes
+
+no_piece_17:
+	VMOVQ       R13, X10 // y = int8 of y[0], rest lanes
+	TESTB       $0x08, R12 // y = int8 of y[0], rest lanes
+	JEQ         no_piece_18 // y = int8 of y[0], rest lanes
+	SUBQ        $+8, R9 // y = int8 of y[0], rest lanes
+	VMOVQ       (R9), X11 // y = int8 of y[0], rest lanes
+	VPUNPCKLQDQ X10, X11, X10 // y = int8 of y[0], rest lanes
+
+no_piece_18:
+	TESTB       $0x10, R12 // y = int8 of y[0], rest lanes
+	JEQ         no_piece_19 // y = int8 of y[0], rest lanes
+	VINSERTI128 $0x01, X10, Y10, Y10 // y = int8 of y[0], rest lanes
+	VINSERTI128 $0x00, (R8), Y10, Y10 // y = int8 of y[0], rest lanes
+
+no_piece_19:
+	VPSRLDQ     $0x08, X10, X11 // y = int8 of y[0], rest lanes
+	VPMOVSXBD   X10, Y10 // y = int8 of y[0], rest lanes
+	VCVTDQ2PS   Y10, Y10 // y = int8 of y[0], rest lanes
+	VPMOVSXBD   X11, Y11 // y = int8 of y[0], rest lanes
+	VCVTDQ2PS   Y11, Y11 // y = int8 of y[0], rest lanes
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_20 // dim < 16
+	VFMADD231PS Y10, Y8, Y4 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c1 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y6 // s1_c1 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y7 // s1_c1 += y * y, lanes 8..15
+	JMP         end_21
+
+less_20:
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c0 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c0 += y * y, lanes 8..15
+
+end_21:
+end_14:
+less_12:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS Y0, (R8) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y1, 32(R8) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y2, 256(R8) // acc[64] = s1_c0, lanes 0..7
+	VMOVUPS Y3, 288(R8) // acc[64] = s1_c0, lanes 8..15
+	VMOVUPS Y4, 64(R8) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y5, 96(R8) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y6, 320(R8) // acc[80] = s1_c1, lanes 0..7
+	VMOVUPS Y7, 352(R8) // acc[80] = s1_c1, lanes 8..15
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_22 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS 128(R8), Y0 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(R8), Y1 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 384(R8), Y2 // s1_c2 = acc[96], lanes 0..7
+	VMOVUPS 416(R8), Y3 // s1_c2 = acc[96], lanes 8..15
+	VMOVUPS 192(R8), Y4 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(R8), Y5 // s0_c3 = acc[48], lanes 8..15
+	VMOVUPS 448(R8), Y6 // s1_c3 = acc[112], lanes 0..7
+	VMOVUPS 480(R8), Y7 // s1_c3 = acc[112], lanes 8..15
+	JMP     end_23
+
+less_22:
+	VXORPS Y0, Y0, Y0 // s0_c2 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // s0_c2 = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // s1_c2 = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // s1_c2 = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // s0_c3 = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // s0_c3 = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // s1_c3 = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // s1_c3 = 0, lanes 8..15
+
+end_23:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_25 // dim < 64
+
+chains_24:
+	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
+	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
+	VPMOVSXBD   32(R8), Y10 // y = int8 of y[8]
+	VCVTDQ2PS   Y10, Y10 // y = int8 of y[8]
+	VPMOVSXBD   40(R8), Y11 // y = int8 of y[8]
+	VCVTDQ2PS   Y11, Y11 // y = int8 of y[8]
+	VFMADD231PS Y10, Y8, Y0 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c2 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c2 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c2 += y * y, lanes 8..15
+	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
+	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
+	VPMOVSXBD   48(R8), Y10 // y = int8 of y[12]
+	VCVTDQ2PS   Y10, Y10 // y = int8 of y[12]
+	VPMOVSXBD   56(R8), Y11 // y = int8 of y[12]
+	VCVTDQ2PS   Y11, Y11 // y = int8 of y[12]
+	VFMADD231PS Y10, Y8, Y4 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c3 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y6 // s1_c3 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y7 // s1_c3 += y * y, lanes 8..15
+	ADDQ        $+256, R9 // q += 256
+	ADDQ        $+64, R8 // y += 64
+	SUBQ        $+64, R10 // dim += -64
+	CMPQ        R10, $+64 // dim >= 64
+	JGE         chains_24 // dim >= 64
+
+chains_end_25:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        R10, $+1 // dim < 1
+	JLT         less_26 // dim < 1
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_27 // dim < 48
+	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
+	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
+	VPMOVSXBD   32(R8), Y10 // y = int8 of y[8]
+	VCVTDQ2PS   Y10, Y10 // y = int8 of y[8]
+	VPMOVSXBD   40(R8), Y11 // y = int8 of y[8]
+	VCVTDQ2PS   Y11, Y11 // y = int8 of y[8]
+	VFMADD231PS Y10, Y8, Y0 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c2 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c2 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c2 += y * y, lanes 8..15
+
+less_27:
+	CMPQ        R10, $+64 // dim < 64
+	JLT         less_28 // dim < 64
+	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
+	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
+	VPMOVSXBD   48(R8), Y10 // y = int8 of y[12]
+	VCVTDQ2PS   Y10, Y10 // y = int8 of y[12]
+	VPMOVSXBD   56(R8), Y11 // y = int8 of y[12]
+	VCVTDQ2PS   Y11, Y11 // y = int8 of y[12]
+	VFMADD231PS Y10, Y8, Y4 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c3 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y6 // s1_c3 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y7 // s1_c3 += y * y, lanes 8..15
+
+less_28:
+	MOVQ       R10, R12 // rest = dim
+	ANDQ       $+15, R12 // rest &= 15
+	CMPQ       R12, $+1 // rest < 1
+	JLT        less_29 // rest < 1
+	CMPQ       R10, $+32 // dim < 32
+	JLT        less_30 // dim < 32
+	SUBQ       R12, R10 // dim -= rest
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	ADDQ       R10, R9 // q += dim
+	LEAQ       tail_window<>+0(SB), R13 // first rest lanes
+	MOVQ       $+16, R14 // first rest lanes
+	SUBQ       R12, R14 // first rest lanes
+	VMOVUPS    (R13)(R14*4), Y8 // first rest lanes
+	VMOVUPS    32(R13)(R14*4), Y9 // first rest lanes
+	VMASKMOVPS (R9), Y8, Y8 // x = q[0], rest lanes
+	VMASKMOVPS 32(R9), Y9, Y9 // x = q[0], rest lanes
+	ADDQ       R10, R8 // y += dim
+	LEAQ       (R8)(R12*1), R9 // y = int8 of y[0], rest lanes
+	MOVQ       $+0, R13 // y = int8 of y[0], rest lanes
+	TESTB      $0x01, R12 // y = int8 of y[0], rest lanes
+	JEQ        no_piece_31 // y = int8 of y[0], rest lanes
+	SUBQ       $+1, R9 // y = int8 of y[0], rest lanes
+	MOVBLZX    (R9), R13 // y = int8 of y[0], rest lanes
+
+no_piece_31:
+	TESTB   $0x02, R12 // y = int8 of y[0], rest lanes
+	JEQ     no_piece_32 // y = int8 of y[0], rest lanes
+	SUBQ    $+2, R9 // y = int8 of y[0], rest lanes
+	MOVWLZX (R9), R11 // y = int8 of y[0], rest lanes
+	SHLQ    $0x10, R13 // y = int8 of y[0], rest lanes
+	ORQ     R11, R13 // y = int8 of y[0], rest lanes
+
+no_piece_32:
+	TESTB $0x04, R12 // y = int8 of y[0], rest lanes
+	JEQ   no_piece_33 // y = int8 of y[0], rest lanes
+	SUBQ  $+4, R9 // y = int8 of y[0], rest lanes
+	MOVL  (R9), R11 // y = int8 of y[0], rest lanes
+	SHLQ  $0x20, R13 // y = int8 of y[0], rest lanes
+	ORQ   R11, R13 // y = int8 of y[0], rest lanes
+
+no_piece_33:
+	VMOVQ       R13, X10 // y = int8 of y[0], rest lanes
+	TESTB       $0x08, R12 // y = int8 of y[0], rest lanes
+	JEQ         no_piece_34 // y = int8 of y[0], rest lanes
+	SUBQ        $+8, R9 // y = int8 of y[0], rest lanes
+	VMOVQ       (R9), X11 // y = int8 of y[0], rest lanes
+	VPUNPCKLQDQ X10, X11, X10 // y = int8 of y[0], rest lanes
+
+no_piece_34:
+	TESTB       $0x10, R12 // y = int8 of y[0], rest lanes
+	JEQ         no_piece_35 // y = int8 of y[0], rest lanes
+	VINSERTI128 $0x01, X10, Y10, Y10 // y = int8 of y[0], rest lanes
+	VINSERTI128 $0x00, (R8), Y10, Y10 // y = int8 of y[0], rest lanes
+
+no_piece_35:
+	VPSRLDQ     $0x08, X10, X11 // y = int8 of y[0], rest lanes
+	VPMOVSXBD   X10, Y10 // y = int8 of y[0], rest lanes
+	VCVTDQ2PS   Y10, Y10 // y = int8 of y[0], rest lanes
+	VPMOVSXBD   X11, Y11 // y = int8 of y[0], rest lanes
+	VCVTDQ2PS   Y11, Y11 // y = int8 of y[0], rest lanes
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_36 // dim < 48
+	VFMADD231PS Y10, Y8, Y4 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c3 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y6 // s1_c3 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y7 // s1_c3 += y * y, lanes 8..15
+	JMP         end_37
+
+less_36:
+	VFMADD231PS Y10, Y8, Y0 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c2 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c2 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c2 += y * y, lanes 8..15
+
+end_37:
+less_30:
+less_29:
+less_26:
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS Y0, 128(R8) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y1, 160(R8) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y2, 384(R8) // acc[96] = s1_c2, lanes 0..7
+	VMOVUPS Y3, 416(R8) // acc[96] = s1_c2, lanes 8..15
+	VMOVUPS Y4, 192(R8) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y5, 224(R8) // acc[48] = s0_c3, lanes 8..15
+	VMOVUPS Y6, 448(R8) // acc[112] = s1_c3, lanes 0..7
+	VMOVUPS Y7, 480(R8) // acc[112] = s1_c3, lanes 8..15
+
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VXORPS       Y0, Y0, Y0 // zero = 0, lanes 0..7
+	VXORPS       Y1, Y1, Y1 // zero = 0, lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      (R8), Y2 // c0 = acc[0], lanes 0..7
+	VMOVUPS      32(R8), Y3 // c0 = acc[0], lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      64(R8), Y4 // c1 = acc[16], lanes 0..7
+	VMOVUPS      96(R8), Y5 // c1 = acc[16], lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      128(R8), Y6 // c2 = acc[32], lanes 0..7
+	VMOVUPS      160(R8), Y7 // c2 = acc[32], lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      192(R8), Y8 // c3 = acc[48], lanes 0..7
+	VMOVUPS      224(R8), Y9 // c3 = acc[48], lanes 8..15
+	VADDPS       Y4, Y2, Y2 // c0 = c0 + c1, lanes 0..7
+	VADDPS       Y5, Y3, Y3 // c0 = c0 + c1, lanes 8..15
+	VADDPS       Y8, Y6, Y6 // c2 = c2 + c3, lanes 0..7
+	VADDPS       Y9, Y7, Y7 // c2 = c2 + c3, lanes 8..15
+	VADDPS       Y6, Y2, Y2 // c0 = c0 + c2, lanes 0..7
+	VADDPS       Y7, Y3, Y3 // c0 = c0 + c2, lanes 8..15
+	VADDPS       Y3, Y2, Y2 // c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y2, X4 // c0[0] = sum of lanes
+	VADDPS       X4, X2, X2 // c0[0] = sum of lanes
+	VPSHUFD      $0xee, X2, X4 // c0[0] = sum of lanes
+	VADDPS       X4, X2, X2 // c0[0] = sum of lanes
+	VPSHUFD      $0x55, X2, X4 // c0[0] = sum of lanes
+	VADDPS       X4, X2, X2 // c0[0] = sum of lanes
+	VADDPS       Y0, Y2, Y2 // c0 = c0 + zero, lanes 0..7
+	VADDPS       Y1, Y3, Y3 // c0 = c0 + zero, lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      256(R8), Y3 // c0 = acc[64], lanes 0..7
+	VMOVUPS      288(R8), Y4 // c0 = acc[64], lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      320(R8), Y5 // c1 = acc[80], lanes 0..7
+	VMOVUPS      352(R8), Y6 // c1 = acc[80], lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      384(R8), Y7 // c2 = acc[96], lanes 0..7
+	VMOVUPS      416(R8), Y8 // c2 = acc[96], lanes 8..15
+	MOVQ         acc+72(FP), R8 // acc
+	VMOVUPS      448(R8), Y9 // c3 = acc[112], lanes 0..7
+	VMOVUPS      480(R8), Y10 // c3 = acc[112], lanes 8..15
+	VADDPS       Y5, Y3, Y3 // c0 = c0 + c1, lanes 0..7
+	VADDPS       Y6, Y4, Y4 // c0 = c0 + c1, lanes 8..15
+	VADDPS       Y9, Y7, Y7 // c2 = c2 + c3, lanes 0..7
+	VADDPS       Y10, Y8, Y8 // c2 = c2 + c3, lanes 8..15
+	VADDPS       Y7, Y3, Y3 // c0 = c0 + c2, lanes 0..7
+	VADDPS       Y8, Y4, Y4 // c0 = c0 + c2, lanes 8..15
+	VADDPS       Y4, Y3, Y3 // c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y3, X5 // c0[0] = sum of lanes
+	VADDPS       X5, X3, X3 // c0[0] = sum of lanes
+	VPSHUFD      $0xee, X3, X5 // c0[0] = sum of lanes
+	VADDPS       X5, X3, X3 // c0[0] = sum of lanes
+	VPSHUFD      $0x55, X3, X5 // c0[0] = sum of lanes
+	VADDPS       X5, X3, X3 // c0[0] = sum of lanes
+	VADDPS       Y0, Y3, Y3 // c0 = c0 + zero, lanes 0..7
+	VADDPS       Y1, Y4, Y4 // c0 = c0 + zero, lanes 8..15
+	VMOVSS       X2, (AX) // dst[0] = c0[0]
+	VMOVSS       X3, 4(AX) // dst[1] = c0[0]
+	ADDQ         $+8, AX // dst += 8
+	SUBQ         $+1, DX // count += -1
+	CMPQ         DX, $+1 // count >= 1
+	JGE          rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func l2PairF32AVX2(sums *float32, x *float32, y *float32, n int, acc *float32, resume int)
+TEXT ·l2PairF32AVX2(SB), NOSPLIT, $0-48
+	MOVQ    resume+40(FP), AX // resume
+	CMPQ    AX, $+1 // resume < 1
+	JLT     less_1 // resume < 1
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS (AX), Y0 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(AX), Y1 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 64(AX), Y2 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(AX), Y3 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 128(AX), Y4 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(AX), Y5 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 192(AX), Y6 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(AX), Y7 // s0_c3 = acc[48], lanes 8..15
+	JMP     end_2
+
+less_1:
+	VXORPS Y0, Y0, Y0 // s0_c0 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // s0_c1 = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // s0_c1 = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // s0_c2 = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // s0_c2 = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // s0_c3 = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // s0_c3 = 0, lanes 8..15
+
+end_2:
+	MOVQ y+16(FP), AX // y
+	MOVQ x+8(FP), CX // x
+	MOVQ n+24(FP), DX // n
+	CMPQ DX, $+64 // n < 64
+	JLT  chains_end_4 // n < 64
+
+chains_3:
+	VMOVUPS     (CX), Y8 // x = x[0], lanes 0..7
+	VMOVUPS     32(CX), Y9 // x = x[0], lanes 8..15
+	VMOVUPS     (AX), Y10 // y = y[0], lanes 0..7
+	VMOVUPS     32(AX), Y11 // y = y[0], lanes 8..15
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y0 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y1 // s0_c0 += x * x, lanes 8..15
+	VMOVUPS     64(CX), Y8 // x = x[16], lanes 0..7
+	VMOVUPS     96(CX), Y9 // x = x[16], lanes 8..15
+	VMOVUPS     64(AX), Y10 // y = y[16], lanes 0..7
+	VMOVUPS     96(AX), Y11 // y = y[16], lanes 8..15
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y2 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y3 // s0_c1 += x * x, lanes 8..15
+	VMOVUPS     128(CX), Y8 // x = x[32], lanes 0..7
+	VMOVUPS     160(CX), Y9 // x = x[32], lanes 8..15
+	VMOVUPS     128(AX), Y10 // y = y[32], lanes 0..7
+	VMOVUPS     160(AX), Y11 // y = y[32], lanes 8..15
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y4 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y5 // s0_c2 += x * x, lanes 8..15
+	VMOVUPS     192(CX), Y8 // x = x[48], lanes 0..7
+	VMOVUPS     224(CX), Y9 // x = x[48], lanes 8..15
+	VMOVUPS     192(AX), Y10 // y = y[48], lanes 0..7
+	VMOVUPS     224(AX), Y11 // y = y[48], lanes 8..15
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y6 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y7 // s0_c3 += x * x, lanes 8..15
+	ADDQ        $+256, CX // x += 256
+	ADDQ        $+256, AX // y += 256
+	SUBQ        $+64, DX // n += -64
+	CMPQ        DX, $+64 // n >= 64
+	JGE         chains_3 // n >= 64
+
+chains_end_4:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        DX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_6 // n < 16
+	VMOVUPS     (CX), Y8 // x = x[0], lanes 0..7
+	VMOVUPS     32(CX), Y9 // x = x[0], lanes 8..15
+	VMOVUPS     (AX), Y10 // y = y[0], lanes 0..7
+	VMOVUPS     32(AX), Y11 // y = y[0], lanes 8..15
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y0 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y1 // s0_c0 += x * x, lanes 8..15
+
+less_6:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_7 // n < 32
+	VMOVUPS     64(CX), Y8 // x = x[16], lanes 0..7
+	VMOVUPS     96(CX), Y9 // x = x[16], lanes 8..15
+	VMOVUPS     64(AX), Y10 // y = y[16], lanes 0..7
+	VMOVUPS     96(AX), Y11 // y = y[16], lanes 8..15
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y2 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y3 // s0_c1 += x * x, lanes 8..15
+
+less_7:
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_8 // n < 48
+	VMOVUPS     128(CX), Y8 // x = x[32], lanes 0..7
+	VMOVUPS     160(CX), Y9 // x = x[32], lanes 8..15
+	VMOVUPS     128(AX), Y10 // y = y[32], lanes 0..7
+	VMOVUPS     160(AX), Y11 // y = y[32], lanes 8..15
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y4 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y5 // s0_c2 += x * x, lanes 8..15
+
+less_8:
+	CMPQ        DX, $+64 // n < 64
+	JLT         less_9 // n < 64
+	VMOVUPS     192(CX), Y8 // x = x[48], lanes 0..7
+	VMOVUPS     224(CX), Y9 // x = x[48], lanes 8..15
+	VMOVUPS     192(AX), Y10 // y = y[48], lanes 0..7
+	VMOVUPS     224(AX), Y11 // y = y[48], lanes 8..15
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y6 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y7 // s0_c3 += x * x, lanes 8..15
+
+less_9:
+	MOVQ        DX, BX // rest = n
+	ANDQ        $+15, BX // rest &= 15
+	CMPQ        BX, $+1 // rest < 1
+	JLT         less_10 // rest < 1
+	CMPQ        DX, $+0 // n < 0
+	JLT         less_11 // n < 0
+	SUBQ        BX, DX // n -= rest
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	LEAQ        tail_window<>+0(SB), SI // first rest lanes
+	MOVQ        $+16, DI // first rest lanes
+	SUBQ        BX, DI // first rest lanes
+	VMOVUPS     (SI)(DI*4), Y8 // first rest lanes
+	VMOVUPS     32(SI)(DI*4), Y9 // first rest lanes
+	VMASKMOVPS  (CX), Y8, Y8 // x = x[0], rest lanes
+	VMASKMOVPS  32(CX), Y9, Y9 // x = x[0], rest lanes
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	LEAQ        tail_window<>+0(SB), CX // first rest lanes
+	MOVQ        $+16, SI // first rest lanes
+	SUBQ        BX, SI // first rest lanes
+	VMOVUPS     (CX)(SI*4), Y10 // first rest lanes
+	VMOVUPS     32(CX)(SI*4), Y11 // first rest lanes
+	VMASKMOVPS  (AX), Y10, Y10 // y = y[0], rest lanes
+	VMASKMOVPS  32(AX), Y11, Y11 // y = y[0], rest lanes
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_12 // n < 48
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y6 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y7 // s0_c3 += x * x, lanes 8..15
+	JMP         end_13
+
+less_12:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_14 // n < 32
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y4 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y5 // s0_c2 += x * x, lanes 8..15
+	JMP         end_15
+
+less_14:
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_16 // n < 16
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y2 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y3 // s0_c1 += x * x, lanes 8..15
+	JMP         end_17
+
+less_16:
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y0 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y1 // s0_c0 += x * x, lanes 8..15
+
+end_17:
+end_15:
+end_13:
+less_11:
+less_10:
+less_5:
+	MOVQ    acc+32(FP), AX // acc
+	CMPQ    AX, $+1 // acc < 1
+	JLT     less_18 // acc < 1
+	VMOVUPS Y0, (AX) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y1, 32(AX) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y2, 64(AX) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y3, 96(AX) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y4, 128(AX) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y5, 160(AX) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y6, 192(AX) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y7, 224(AX) // acc[48] = s0_c3, lanes 8..15
+
+less_18:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VXORPS       Y8, Y8, Y8 // zero = 0, lanes 0..7
+	VXORPS       Y9, Y9, Y9 // zero = 0, lanes 8..15
+	VADDPS       Y2, Y0, Y0 // s0_c0 = s0_c0 + s0_c1, lanes 0..7
+	VADDPS       Y3, Y1, Y1 // s0_c0 = s0_c0 + s0_c1, lanes 8..15
+	VADDPS       Y6, Y4, Y4 // s0_c2 = s0_c2 + s0_c3, lanes 0..7
+	VADDPS       Y7, Y5, Y5 // s0_c2 = s0_c2 + s0_c3, lanes 8..15
+	VADDPS       Y4, Y0, Y0 // s0_c0 = s0_c0 + s0_c2, lanes 0..7
+	VADDPS       Y5, Y1, Y1 // s0_c0 = s0_c0 + s0_c2, lanes 8..15
+	VADDPS       Y1, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0xee, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0x55, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS       Y8, Y0, Y0 // s0_c0 = s0_c0 + zero, lanes 0..7
+	VADDPS       Y9, Y1, Y1 // s0_c0 = s0_c0 + zero, lanes 8..15
+	MOVQ         sums+0(FP), AX // sums
+	VMOVSS       X0, (AX) // sums[0] = s0_c0[0]
+	VZEROUPPER
+	RET
+
+// func cosinePairF32AVX2(sums *float32, x *float32, y *float32, n int, acc *float32, resume int)
+TEXT ·cosinePairF32AVX2(SB), NOSPLIT, $0-48
+	MOVQ    resume+40(FP), AX // resume
+	CMPQ    AX, $+1 // resume < 1
+	JLT     less_1 // resume < 1
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS (AX), Y0 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(AX), Y1 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 256(AX), Y2 // s1_c0 = acc[64], lanes 0..7
+	VMOVUPS 288(AX), Y3 // s1_c0 = acc[64], lanes 8..15
+	VMOVUPS 512(AX), Y4 // s2_c0 = acc[128], lanes 0..7
+	VMOVUPS 544(AX), Y5 // s2_c0 = acc[128], lanes 8..15
+	VMOVUPS 64(AX), Y6 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(AX), Y7 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 320(AX), Y8 // s1_c1 = acc[80], lanes 0..7
+	VMOVUPS 352(AX), Y9 // s1_c1 = acc[80], lanes 8..15
+	VMOVUPS 576(AX), Y10 // s2_c1 = acc[144], lanes 0..7
+	VMOVUPS 608(AX), Y11 // s2_c1 = acc[144], lanes 8..15
+	JMP     end_2
+
+less_1:
+	VXORPS Y0, Y0, Y0 // s0_c0 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // s1_c0 = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // s1_c0 = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // s2_c0 = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // s2_c0 = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // s0_c1 = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // s0_c1 = 0, lanes 8..15
+	VXORPS Y8, Y8, Y8 // s1_c1 = 0, lanes 0..7
+	VXORPS Y9, Y9, Y9 // s1_c1 = 0, lanes 8..15
+	VXORPS Y10, Y10, Y10 // s2_c1 = 0, lanes 0..7
+	VXORPS Y11, Y11, Y11 // s2_c1 = 0, lanes 8..15
+
+end_2:
+	MOVQ y+16(FP), AX // y
+	MOVQ x+8(FP), CX // x
+	MOVQ n+24(FP), DX // n
+	CMPQ DX, $+64 // n < 64
+	JLT  chains_end_4 // n < 64
+
+chains_3:
+	VMOVUPS     (CX), Y12 // x = x[0], lanes 0..7
+	VMOVUPS     32(CX), Y13 // x = x[0], lanes 8..15
+	VMOVUPS     (AX), Y14 // y = y[0], lanes 0..7
+	VMOVUPS     32(AX), Y15 // y = y[0], lanes 8..15
+	VFMADD231PS Y14, Y12, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y1 // s0_c0 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y2 // s1_c0 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y3 // s1_c0 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y4 // s2_c0 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y5 // s2_c0 += x * x, lanes 8..15
+	VMOVUPS     64(CX), Y12 // x = x[16], lanes 0..7
+	VMOVUPS     96(CX), Y13 // x = x[16], lanes 8..15
+	VMOVUPS     64(AX), Y14 // y = y[16], lanes 0..7
+	VMOVUPS     96(AX), Y15 // y = y[16], lanes 8..15
+	VFMADD231PS Y14, Y12, Y6 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y7 // s0_c1 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y8 // s1_c1 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y9 // s1_c1 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y10 // s2_c1 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y11 // s2_c1 += x * x, lanes 8..15
+	ADDQ        $+256, CX // x += 256
+	ADDQ        $+256, AX // y += 256
+	SUBQ        $+64, DX // n += -64
+	CMPQ        DX, $+64 // n >= 64
+	JGE         chains_3 // n >= 64
+
+chains_end_4:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        DX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_6 // n < 16
+	VMOVUPS     (CX), Y12 // x = x[0], lanes 0..7
+	VMOVUPS     32(CX), Y13 // x = x[0], lanes 8..15
+	VMOVUPS     (AX), Y14 // y = y[0], lanes 0..7
+	VMOVUPS     32(AX), Y15 // y = y[0], lanes 8..15
+	VFMADD231PS Y14, Y12, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y1 // s0_c0 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y2 // s1_c0 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y3 // s1_c0 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y4 // s2_c0 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y5 // s2_c0 += x * x, lanes 8..15
+
+less_6:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_7 // n < 32
+	VMOVUPS     64(CX), Y12 // x = x[16], lanes 0..7
+	VMOVUPS     96(CX), Y13 // x = x[16], lanes 8..15
+	VMOVUPS     64(AX), Y14 // y = y[16], lanes 0..7
+	VMOVUPS     96(AX), Y15 // y = y[16], lanes 8..15
+	VFMADD231PS Y14, Y12, Y6 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y7 // s0_c1 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y8 // s1_c1 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y9 // s1_c1 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y10 // s2_c1 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y11 // s2_c1 += x * x, lanes 8..15
+
+less_7:
+	MOVQ DX, BX // rest = n
+	ANDQ $+15, BX // rest &= 15
+	CMPQ BX, $+1 // rest < 1
+	JLT  less_8 // rest < 1
+	CMPQ DX, $+32 // n < 32
+	JLT  less_9 // n < 32
+	JMP  end_10
+
+less_9:
+	SUBQ        BX, DX // n -= rest
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	LEAQ        tail_window<>+0(SB), SI // first rest lanes
+	MOVQ        $+16, DI // first rest lanes
+	SUBQ        BX, DI // first rest lanes
+	VMOVUPS     (SI)(DI*4), Y12 // first rest lanes
+	VMOVUPS     32(SI)(DI*4), Y13 // first rest lanes
+	VMASKMOVPS  (CX), Y12, Y12 // x = x[0], rest lanes
+	VMASKMOVPS  32(CX), Y13, Y13 // x = x[0], rest lanes
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	LEAQ        tail_window<>+0(SB), CX // first rest lanes
+	MOVQ        $+16, SI // first rest lanes
+	SUBQ        BX, SI // first rest lanes
+	VMOVUPS     (CX)(SI*4), Y14 // first rest lanes
+	VMOVUPS     32(CX)(SI*4), Y15 // first rest lanes
+	VMASKMOVPS  (AX), Y14, Y14 // y = y[0], rest lanes
+	VMASKMOVPS  32(AX), Y15, Y15 // y = y[0], rest lanes
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_11 // n < 16
+	VFMADD231PS Y14, Y12, Y6 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y7 // s0_c1 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y8 // s1_c1 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y9 // s1_c1 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y10 // s2_c1 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y11 // s2_c1 += x * x, lanes 8..15
+	JMP         end_12
+
+less_11:
+	VFMADD231PS Y14, Y12, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y1 // s0_c0 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y2 // s1_c0 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y3 // s1_c0 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y4 // s2_c0 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y5 // s2_c0 += x * x, lanes 8..15
+
+end_12:
+end_10:
+less_8:
+less_5:
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS Y0, (AX) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y1, 32(AX) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y2, 256(AX) // acc[64] = s1_c0, lanes 0..7
+	VMOVUPS Y3, 288(AX) // acc[64] = s1_c0, lanes 8..15
+	VMOVUPS Y4, 512(AX) // acc[128] = s2_c0, lanes 0..7
+	VMOVUPS Y5, 544(AX) // acc[128] = s2_c0, lanes 8..15
+	VMOVUPS Y6, 64(AX) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y7, 96(AX) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y8, 320(AX) // acc[80] = s1_c1, lanes 0..7
+	VMOVUPS Y9, 352(AX) // acc[80] = s1_c1, lanes 8..15
+	VMOVUPS Y10, 576(AX) // acc[144] = s2_c1, lanes 0..7
+	VMOVUPS Y11, 608(AX) // acc[144] = s2_c1, lanes 8..15
+	MOVQ    resume+40(FP), AX // resume
+	CMPQ    AX, $+1 // resume < 1
+	JLT     less_13 // resume < 1
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS 128(AX), Y0 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(AX), Y1 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 384(AX), Y2 // s1_c2 = acc[96], lanes 0..7
+	VMOVUPS 416(AX), Y3 // s1_c2 = acc[96], lanes 8..15
+	VMOVUPS 640(AX), Y4 // s2_c2 = acc[160], lanes 0..7
+	VMOVUPS 672(AX), Y5 // s2_c2 = acc[160], lanes 8..15
+	VMOVUPS 192(AX), Y6 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(AX), Y7 // s0_c3 = acc[48], lanes 8..15
+	VMOVUPS 448(AX), Y8 // s1_c3 = acc[112], lanes 0..7
+	VMOVUPS 480(AX), Y9 // s1_c3 = acc[112], lanes 8..15
+	VMOVUPS 704(AX), Y10 // s2_c3 = acc[176], lanes 0..7
+	VMOVUPS 736(AX), Y11 // s2_c3 = acc[176], lanes 8..15
+	JMP     end_14
+
+less_13:
+	VXORPS Y0, Y0, Y0 // s0_c2 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // s0_c2 = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // s1_c2 = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // s1_c2 = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // s2_c2 = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // s2_c2 = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // s0_c3 = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // s0_c3 = 0, lanes 8..15
+	VXORPS Y8, Y8, Y8 // s1_c3 = 0, lanes 0..7
+	VXORPS Y9, Y9, Y9 // s1_c3 = 0, lanes 8..15
+	VXORPS Y10, Y10, Y10 // s2_c3 = 0, lanes 0..7
+	VXORPS Y11, Y11, Y11 // s2_c3 = 0, lanes 8..15
+
+end_14:
+	MOVQ y+16(FP), AX // y
+	MOVQ x+8(FP), CX // x
+	MOVQ n+24(FP), DX // n
+	CMPQ DX, $+64 // n < 64
+	JLT  chains_end_16 // n < 64
+
+chains_15:
+	VMOVUPS     128(CX), Y12 // x = x[32], lanes 0..7
+	VMOVUPS     160(CX), Y13 // x = x[32], lanes 8..15
+	VMOVUPS     128(AX), Y14 // y = y[32], lanes 0..7
+	VMOVUPS     160(AX), Y15 // y = y[32], lanes 8..15
+	VFMADD231PS Y14, Y12, Y0 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y1 // s0_c2 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y2 // s1_c2 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y3 // s1_c2 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y4 // s2_c2 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y5 // s2_c2 += x * x, lanes 8..15
+	VMOVUPS     192(CX), Y12 // x = x[48], lanes 0..7
+	VMOVUPS     224(CX), Y13 // x = x[48], lanes 8..15
+	VMOVUPS     192(AX), Y14 // y = y[48], lanes 0..7
+	VMOVUPS     224(AX), Y15 // y = y[48], lanes 8..15
+	VFMADD231PS Y14, Y12, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y7 // s0_c3 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y8 // s1_c3 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y9 // s1_c3 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y10 // s2_c3 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y11 // s2_c3 += x * x, lanes 8..15
+	ADDQ        $+256, CX // x += 256
+	ADDQ        $+256, AX // y += 256
+	SUBQ        $+64, DX // n += -64
+	CMPQ        DX, $+64 // n >= 64
+	JGE         chains_15 // n >= 64
+
+chains_end_16:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        DX, $+1 // n < 1
+	JLT         less_17 // n < 1
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_18 // n < 48
+	VMOVUPS     128(CX), Y12 // x = x[32], lanes 0..7
+	VMOVUPS     160(CX), Y13 // x = x[32], lanes 8..15
+	VMOVUPS     128(AX), Y14 // y = y[32], lanes 0..7
+	VMOVUPS     160(AX), Y15 // y = y[32], lanes 8..15
+	VFMADD231PS Y14, Y12, Y0 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y1 // s0_c2 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y2 // s1_c2 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y3 // s1_c2 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y4 // s2_c2 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y5 // s2_c2 += x * x, lanes 8..15
+
+less_18:
+	CMPQ        DX, $+64 // n < 64
+	JLT         less_19 // n < 64
+	VMOVUPS     192(CX), Y12 // x = x[48], lanes 0..7
+	VMOVUPS     224(CX), Y13 // x = x[48], lanes 8..15
+	VMOVUPS     192(AX), Y14 // y = y[48], lanes 0..7
+	VMOVUPS     224(AX), Y15 // y = y[48], lanes 8..15
+	VFMADD231PS Y14, Y12, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y7 // s0_c3 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y8 // s1_c3 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y9 // s1_c3 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y10 // s2_c3 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y11 // s2_c3 += x * x, lanes 8..15
+
+less_19:
+	MOVQ        DX, BX // rest = n
+	ANDQ        $+15, BX // rest &= 15
+	CMPQ        BX, $+1 // rest < 1
+	JLT         less_20 // rest < 1
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_21 // n < 32
+	SUBQ        BX, DX // n -= rest
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	LEAQ        tail_window<>+0(SB), SI // first rest lanes
+	MOVQ        $+16, DI // first rest lanes
+	SUBQ        BX, DI // first rest lanes
+	VMOVUPS     (SI)(DI*4), Y12 // first rest lanes
+	VMOVUPS     32(SI)(DI*4), Y13 // first rest lanes
+	VMASKMOVPS  (CX), Y12, Y12 // x = x[0], rest lanes
+	VMASKMOVPS  32(CX), Y13, Y13 // x = x[0], rest lanes
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	LEAQ        tail_window<>+0(SB), CX // first rest lanes
+	MOVQ        $+16, SI // first rest lanes
+	SUBQ        BX, SI // first rest lanes
+	VMOVUPS     (CX)(SI*4), Y14 // first rest lanes
+	VMOVUPS     32(CX)(SI*4), Y15 // first rest lanes
+	VMASKMOVPS  (AX), Y14, Y14 // y = y[0], rest lanes
+	VMASKMOVPS  32(AX), Y15, Y15 // y = y[0], rest lanes
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_22 // n < 48
+	VFMADD231PS Y14, Y12, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y7 // s0_c3 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y8 // s1_c3 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y9 // s1_c3 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y10 // s2_c3 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y11 // s2_c3 += x * x, lanes 8..15
+	JMP         end_23
+
+less_22:
+	VFMADD231PS Y14, Y12, Y0 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y1 // s0_c2 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y2 // s1_c2 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y3 // s1_c2 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y4 // s2_c2 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y5 // s2_c2 += x * x, lanes 8..15
+
+end_23:
+less_21:
+less_20:
+less_17:
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS Y0, 128(AX) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y1, 160(AX) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y2, 384(AX) // acc[96] = s1_c2, lanes 0..7
+	VMOVUPS Y3, 416(AX) // acc[96] = s1_c2, lanes 8..15
+	VMOVUPS Y4, 640(AX) // acc[160] = s2_c2, lanes 0..7
+	VMOVUPS Y5, 672(AX) // acc[160] = s2_c2, lanes 8..15
+	VMOVUPS Y6, 192(AX) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y7, 224(AX) // acc[48] = s0_c3, lanes 8..15
+	VMOVUPS Y8, 448(AX) // acc[112] = s1_c3, lanes 0..7
+	VMOVUPS Y9, 480(AX) // acc[112] = s1_c3, lanes 8..15
+	VMOVUPS Y10, 704(AX) // acc[176] = s2_c3, lanes 0..7
+	VMOVUPS Y11, 736(AX) // acc[176] = s2_c3, lanes 8..15
+
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VXORPS       Y0, Y0, Y0 // zero = 0, lanes 0..7
+	VXORPS       Y1, Y1, Y1 // zero = 0, lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      (AX), Y2 // c0 = acc[0], lanes 0..7
+	VMOVUPS      32(AX), Y3 // c0 = acc[0], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      64(AX), Y4 // c1 = acc[16], lanes 0..7
+	VMOVUPS      96(AX), Y5 // c1 = acc[16], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      128(AX), Y6 // c2 = acc[32], lanes 0..7
+	VMOVUPS      160(AX), Y7 // c2 = acc[32], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      192(AX), Y8 // c3 = acc[48], lanes 0..7
+	VMOVUPS      224(AX), Y9 // c3 = acc[48], lanes 8..15
+	VADDPS       Y4, Y2, Y2 // c0 = c0 + c1, lanes 0..7
+	VADDPS       Y5, Y3, Y3 // c0 = c0 + c1, lanes 8..15
+	VADDPS       Y8, Y6, Y6 // c2 = c2 + c3, lanes 0..7
+	VADDPS       Y9, Y7, Y7 // c2 = c2 + c3, lanes 8..15
+	VADDPS       Y6, Y2, Y2 // c0 = c0 + c2, lanes 0..7
+	VADDPS       Y7, Y3, Y3 // c0 = c0 + c2, lanes 8..15
+	VADDPS       Y3, Y2, Y2 // c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y2, X4 // c0[0] = sum of lanes
+	VADDPS       X4, X2, X2 // c0[0] = sum of lanes
+	VPSHUFD      $0xee, X2, X4 // c0[0] = sum of lanes
+	VADDPS       X4, X2, X2 // c0[0] = sum of lanes
+	VPSHUFD      $0x55, X2, X4 // c0[0] = sum of lanes
+	VADDPS       X4, X2, X2 // c0[0] = sum of lanes
+	VADDPS       Y0, Y2, Y2 // c0 = c0 + zero, lanes 0..7
+	VADDPS       Y1, Y3, Y3 // c0 = c0 + zero, lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      256(AX), Y3 // c0 = acc[64], lanes 0..7
+	VMOVUPS      288(AX), Y4 // c0 = acc[64], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      320(AX), Y5 // c1 = acc[80], lanes 0..7
+	VMOVUPS      352(AX), Y6 // c1 = acc[80], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      384(AX), Y7 // c2 = acc[96], lanes 0..7
+	VMOVUPS      416(AX), Y8 // c2 = acc[96], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      448(AX), Y9 // c3 = acc[112], lanes 0..7
+	VMOVUPS      480(AX), Y10 // c3 = acc[112], lanes 8..15
+	VADDPS       Y5, Y3, Y3 // c0 = c0 + c1, lanes 0..7
+	VADDPS       Y6, Y4, Y4 // c0 = c0 + c1, lanes 8..15
+	VADDPS       Y9, Y7, Y7 // c2 = c2 + c3, lanes 0..7
+	VADDPS       Y10, Y8, Y8 // c2 = c2 + c3, lanes 8..15
+	VADDPS       Y7, Y3, Y3 // c0 = c0 + c2, lanes 0..7
+	VADDPS       Y8, Y4, Y4 // c0 = c0 + c2, lanes 8..15
+	VADDPS       Y4, Y3, Y3 // c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y3, X5 // c0[0] = sum of lanes
+	VADDPS       X5, X3, X3 // c0[0] = sum of lanes
+	VPSHUFD      $0xee, X3, X5 // c0[0] = sum of lanes
+	VADDPS       X5, X3, X3 // c0[0] = sum of lanes
+	VPSHUFD      $0x55, X3, X5 // c0[0] = sum of lanes
+	VADDPS       X5, X3, X3 // c0[0] = sum of lanes
+	VADDPS       Y0, Y3, Y3 // c0 = c0 + zero, lanes 0..7
+	VADDPS       Y1, Y4, Y4 // c0 = c0 + zero, lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      512(AX), Y4 // c0 = acc[128], lanes 0..7
+	VMOVUPS      544(AX), Y5 // c0 = acc[128], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      576(AX), Y6 // c1 = acc[144], lanes 0..7
+	VMOVUPS      608(AX), Y7 // c1 = acc[144], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      640(AX), Y8 // c2 = acc[160], lanes 0..7
+	VMOVUPS      672(AX), Y9 // c2 = acc[160], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      704(AX), Y10 // c3 = acc[176], lanes 0..7
+	VMOVUPS      736(AX), Y11 // c3 = acc[176], lanes 8..15
+	VADDPS       Y6, Y4, Y4 // c0 = c0 + c1, lanes 0..7
+	VADDPS       Y7, Y5, Y5 // c0 = c0 + c1, lanes 8..15
+	VADDPS       Y10, Y8, Y8 // c2 = c2 + c3, lanes 0..7
+	VADDPS       Y11, Y9, Y9 // c2 = c2 + c3, lanes 8..15
+	VADDPS       Y8, Y4, Y4 // c0 = c0 + c2, lanes 0..7
+	VADDPS       Y9, Y5, Y5 // c0 = c0 + c2, lanes 8..15
+	VADDPS       Y5, Y4, Y4 // c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y4, X6 // c0[0] = sum of lanes
+	VADDPS       X6, X4, X4 // c0[0] = sum of lanes
+	VPSHUFD      $0xee, X4, X6 // c0[0] = sum of lanes
+	VADDPS       X6, X4, X4 // c0[0] = sum of lanes
+	VPSHUFD      $0x55, X4, X6 // c0[0] = sum of lanes
+	VADDPS       X6, X4, X4 // c0[0] = sum of lanes
+	VADDPS       Y0, Y4, Y4 // c0 = c0 + zero, lanes 0..7
+	VADDPS       Y1, Y5, Y5 // c0 = c0 + zero, lanes 8..15
+	MOVQ         sums+0(FP), AX // sums
+	VMOVSS       X2, (AX) // sums[0] = c0[0]
+	VMOVSS       X3, 4(AX) // sums[1] = c0[0]
+	VMOVSS       X4, 8(AX) // sums[2] = c0[0]
+	VZEROUPPER
+	RET
+
+// func dotPairBF16AVX2(sums *float32, x *uint16, y *uint16, n int, acc *float32, resume int)
+TEXT ·dotPairBF16AVX2(SB), NOSPLIT, $0-48
+	MOVQ    resume+40(FP), AX // resume
+	CMPQ    AX, $+1 // resume < 1
+	JLT     less_1 // resume < 1
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS (AX), Y0 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(AX), Y1 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 64(AX), Y2 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(AX), Y3 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 128(AX), Y4 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(AX), Y5 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 192(AX), Y6 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(AX), Y7 // s0_c3 = acc[48], lanes 8..15
+	JMP     end_2
+
+less_1:
+	VXORPS Y0, Y0, Y0 // s0_c0 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // s0_c1 = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // s0_c1 = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // s0_c2 = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // s0_c2 = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // s0_c3 = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // s0_c3 = 0, lanes 8..15
+
+end_2:
+	MOVQ y+16(FP), AX // y
+	MOVQ x+8(FP), DX // x
+	MOVQ n+24(FP), BX // n
+	CMPQ BX, $+64 // n < 64
+	JLT  chains_end_4 // n < 64
+
+chains_3:
+	VPMOVZXWD   (DX), Y8 // x = bfloat16 of x[0]
+	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[0]
+	VPMOVZXWD   16(DX), Y9 // x = bfloat16 of x[0]
+	VPSLLD      $0x10, Y9, Y9 // x = bfloat16 of x[0]
+	VPMOVZXWD   (AX), Y10 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[0]
+	VPMOVZXWD   16(AX), Y11 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[0]
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+	VPMOVZXWD   32(DX), Y8 // x = bfloat16 of x[8]
+	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[8]
+	VPMOVZXWD   48(DX), Y9 // x = bfloat16 of x[8]
+	VPSLLD      $0x10, Y9, Y9 // x = bfloat16 of x[8]
+	VPMOVZXWD   32(AX), Y10 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[8]
+	VPMOVZXWD   48(AX), Y11 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[8]
+	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
+	VPMOVZXWD   64(DX), Y8 // x = bfloat16 of x[16]
+	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[16]
+	VPMOVZXWD   80(DX), Y9 // x = bfloat16 of x[16]
+	VPSLLD      $0x10, Y9, Y9 // x = bfloat16 of x[16]
+	VPMOVZXWD   64(AX), Y10 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[16]
+	VPMOVZXWD   80(AX), Y11 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[16]
+	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
+	VPMOVZXWD   96(DX), Y8 // x = bfloat16 of x[24]
+	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[24]
+	VPMOVZXWD   112(DX), Y9 // x = bfloat16 of x[24]
+	VPSLLD      $0x10, Y9, Y9 // x = bfloat16 of x[24]
+	VPMOVZXWD   96(AX), Y10 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[24]
+	VPMOVZXWD   112(AX), Y11 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[24]
+	VFMADD231PS Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
+	ADDQ        $+128, DX // x += 128
+	ADDQ        $+128, AX // y += 128
+	SUBQ        $+64, BX // n += -64
+	CMPQ        BX, $+64 // n >= 64
+	JGE         chains_3 // n >= 64
+
+chains_end_4:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        BX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	CMPQ        BX, $+16 // n < 16
+	JLT         less_6 // n < 16
+	VPMOVZXWD   (DX), Y8 // x = bfloat16 of x[0]
+	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[0]
+	VPMOVZXWD   16(DX), Y9 // x = bfloat16 of x[0]
+	VPSLLD      $0x10, Y9, Y9 // x = bfloat16 of x[0]
+	VPMOVZXWD   (AX), Y10 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[0]
+	VPMOVZXWD   16(AX), Y11 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[0]
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+
+less_6:
+	CMPQ        BX, $+32 // n < 32
+	JLT         less_7 // n < 32
+	VPMOVZXWD   32(DX), Y8 // x = bfloat16 of x[8]
+	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[8]
+	VPMOVZXWD   48(DX), Y9 // x = bfloat16 of x[8]
+	VPSLLD      $0x10, Y9, Y9 // x = bfloat16 of x[8]
+	VPMOVZXWD   32(AX), Y10 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[8]
+	VPMOVZXWD   48(AX), Y11 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[8]
+	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
+
+less_7:
+	CMPQ        BX, $+48 // n < 48
+	JLT         less_8 // n < 48
+	VPMOVZXWD   64(DX), Y8 // x = bfloat16 of x[16]
+	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[16]
+	VPMOVZXWD   80(DX), Y9 // x = bfloat16 of x[16]
+	VPSLLD      $0x10, Y9, Y9 // x = bfloat16 of x[16]
+	VPMOVZXWD   64(AX), Y10 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[16]
+	VPMOVZXWD   80(AX), Y11 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[16]
+	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
+
+less_8:
+	CMPQ        BX, $+64 // n < 64
+	JLT         less_9 // n < 64
+	VPMOVZXWD   96(DX), Y8 // x = bfloat16 of x[24]
+	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[24]
+	VPMOVZXWD   112(DX), Y9 // x = bfloat16 of x[24]
+	VPSLLD      $0x10, Y9, Y9 // x = bfloat16 of x[24]
+	VPMOVZXWD   96(AX), Y10 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[24]
+	VPMOVZXWD   112(AX), Y11 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[24]
+	VFMADD231PS Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
+
+less_9:
+	MOVQ    BX, SI // rest = n
+	ANDQ    $+15, SI // rest &= 15
+	CMPQ    SI, $+1 // rest < 1
+	JLT     less_10 // rest < 1
+	CMPQ    BX, $+0 // n < 0
+	JLT     less_11 // n < 0
+	SUBQ    SI, BX // n -= rest
+	ADDQ    BX, DX // x += n
+	ADDQ    BX, DX // x += n
+	LEAQ    (DX)(SI*2), DI // x = bfloat16 of x[0], rest lanes
+	MOVQ    $+0, R8 // x = bfloat16 of x[0], rest lanes
+	TESTB   $0x01, SI // x = bfloat16 of x[0], rest lanes
+	JEQ     no_piece_12 // x = bfloat16 of x[0], rest lanes
+	SUBQ    $+2, DI // x = bfloat16 of x[0], rest lanes
+	MOVWLZX (DI), CX // x = bfloat16 of x[0], rest lanes
+	SHLQ    $0x10, R8 // x = bfloat16 of x[0], rest lanes
+	ORQ     CX, R8 // x = bfloat16 of x[0], rest lanes
+
+no_piece_12:
+	TESTB $0x02, SI // x = bfloat16 of x[0], rest lanes
+	JEQ   no_piece_13 // x = bfloat16 of x[0], rest lanes
+	SUBQ  $+4, DI // x = bfloat16 of x[0], rest lanes
+	MOVL  (DI), CX // x = bfloat16 of x[0], rest lanes
+	SHLQ  $0x20, R8 // x = bfloat16 of x[0], rest lanes
+	ORQ   CX, R8 // x = bfloat16 of x[0], rest lanes
+
+no_piece_13:
+	VMOVQ       R8, X8 // x = bfloat16 of x[0], rest lanes
+	TESTB       $0x04, SI // x = bfloat16 of x[0], rest lanes
+	JEQ         no_piece_14 // x = bfloat16 of x[0], rest lanes
+	SUBQ        $+8, DI // x = bfloat16 of x[0], rest lanes
+	VMOVQ       (DI), X9 // x = bfloat16 of x[0], rest lanes
+	VPUNPCKLQDQ X8, X9, X8 // x = bfloat16 of x[0], rest lanes
+
+no_piece_14:
+	TESTB       $0x08, SI // x = bfloat16 of x[0], rest lanes
+	JEQ         no_piece_15 // x = bfloat16 of x[0], rest lanes
+	VINSERTI128 $0x01, X8, Y8, Y8 // x = bfloat16 of x[0], rest lanes
+	VINSERTI128 $0x00, (DX), Y8, Y8 // x = bfloat16 of x[0], rest lanes
+
+no_piece_15:
+	VEXTRACTI128 $0x01, Y8, X9 // x = bfloat16 of x[0], rest lanes
+	VPMOVZXWD    X8, Y8 // x = bfloat16 of x[0], rest lanes
+	VPSLLD       $0x10, Y8, Y8 // x = bfloat16 of x[0], rest lanes
+	VPMOVZXWD    X9, Y9 // x = bfloat16 of x[0], rest lanes
+	VPSLLD       $0x10, Y9, Y9 // x = bfloat16 of x[0], rest lanes
+	ADDQ         BX, AX // y += n
+	ADDQ         BX, AX // y += n
+	LEAQ         (AX)(SI*2), DX // y = bfloat16 of y[0], rest lanes
+	MOVQ         $+0, DI // y = bfloat16 of y[0], rest lanes
+	TESTB        $0x01, SI // y = bfloat16 of y[0], rest lanes
+	JEQ          no_piece_16 // y = bfloat16 of y[0], rest lanes
+	SUBQ         $+2, DX // y = bfloat16 of y[0], rest lanes
+	MOVWLZX      (DX), CX // y = bfloat16 of y[0], rest lanes
+	SHLQ         $0x10, DI // y = bfloat16 of y[0], rest lanes
+	ORQ          CX, DI // y = bfloat16 of y[0], rest lanes
+
+no_piece_16:
+	TESTB $0x02, SI // y = bfloat16 of y[0], rest lanes
+	JEQ   no_piece_17 // y = bfloat16 of y[0], rest lanes
+	SUBQ  $+4, DX // y = bfloat16 of y[0], rest lanes
+	MOVL  (DX), CX // y = bfloat16 of y[0], rest lanes
+	SHLQ  $0x20, DI // y = bfloat16 of y[0], rest lanes
+	ORQ   CX, DI // y = bfloat16 of y[0], rest lanes
+
+no_piece_17:
+	VMOVQ       DI, X10 // y = bfloat16 of y[0], rest lanes
+	TESTB       $0x04, SI // y = bfloat16 of y[0], rest lanes
+	JEQ         no_piece_18 // y = bfloat16 of y[0], rest lanes
+	SUBQ        $+8, DX // y = bfloat16 of y[0], rest lanes
+	VMOVQ       (DX), X11 // y = bfloat16 of y[0], rest lanes
+	VPUNPCKLQDQ X10, X11, X10 // y = bfloat16 of y[0], rest lanes
+
+no_piece_18:
+	TESTB       $0x08, SI // y = bfloat16 of y[0], rest lanes
+	JEQ         no_piece_19 // y = bfloat16 of y[0], rest lanes
+	VINSERTI128 $0x01, X10, Y10, Y10 // y = bfloat16 of y[0], rest lanes
+	VINSERTI128 $0x00, (AX), Y10, Y10 // y = bfloat16 of y[0], rest lanes
+
+no_piece_19:
+	VEXTRACTI128 $0x01, Y10, X11 // y = bfloat16 of y[0], rest lanes
+	VPMOVZXWD    X10, Y10 // y = bfloat16 of y[0], rest lanes
+	VPSLLD       $0x10, Y10, Y10 // y = bfloat16 of y[0], rest lanes
+	VPMOVZXWD    X11, Y11 // y = bfloat16 of y[0], rest lanes
+	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[0], rest lanes
+	CMPQ         BX, $+48 // n < 48
+	JLT          less_20 // n < 48
+	VFMADD231PS  Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS  Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
+	JMP          end_21
+
+less_20:
+	CMPQ        BX, $+32 // n < 32
+	JLT         less_22 // n < 32
+	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
+	JMP         end_23
+
+less_22:
+	CMPQ        BX, $+16 // n < 16
+	JLT         less_24 // n < 16
+	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
+	JMP         end_25
+
+less_24:
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+
+end_25:
+end_23:
+end_21:
+less_11:
+less_10:
+less_5:
+	MOVQ    acc+32(FP), AX // acc
+	CMPQ    AX, $+1 // acc < 1
+	JLT     less_26 // acc < 1
+	VMOVUPS Y0, (AX) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y1, 32(AX) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y2, 64(AX) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y3, 96(AX) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y4, 128(AX) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y5, 160(AX) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y6, 192(AX) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y7, 224(AX) // acc[48] = s0_c3, lanes 8..15
+
+less_26:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VXORPS       Y8, Y8, Y8 // zero = 0, lanes 0..7
+	VXORPS       Y9, Y9, Y9 // zero = 0, lanes 8..15
+	VADDPS       Y2, Y0, Y0 // s0_c0 = s0_c0 + s0_c1, lanes 0..7
+	VADDPS       Y3, Y1, Y1 // s0_c0 = s0_c0 + s0_c1, lanes 8..15
+	VADDPS       Y6, Y4, Y4 // s0_c2 = s0_c2 + s0_c3, lanes 0..7
+	VADDPS       Y7, Y5, Y5 // s0_c2 = s0_c2 + s0_c3, lanes 8..15
+	VADDPS       Y4, Y0, Y0 // s0_c0 = s0_c0 + s0_c2, lanes 0..7
+	VADDPS       Y5, Y1, Y1 // s0_c0 = s0_c0 + s0_c2, lanes 8..15
+	VADDPS       Y1, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0xee, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0x55, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS       Y8, Y0, Y0 // s0_c0 = s0_c0 + zero, lanes 0..7
+	VADDPS       Y9, Y1, Y1 // s0_c0 = s0_c0 + zero, lanes 8..15
+	MOVQ         sums+0(FP), AX // sums
+	VMOVSS       X0, (AX) // sums[0] = s0_c0[0]
+	VZEROUPPER
+	RET
+
+// func l2PairBF16AVX2(sums *float32, x *uint16, y *uint16, n int, acc *float32, resume int)
+TEXT ·l2PairBF16AVX2(SB), NOSPLIT, $0-48
+	MOVQ    resume+40(FP), AX // resume
+	CMPQ    AX, $+1 // resume < 1
+	JLT     less_1 // resume < 1
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS (AX), Y0 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(AX), Y1 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 64(AX), Y2 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(AX), Y3 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 128(AX), Y4 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(AX), Y5 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 192(AX), Y6 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(AX), Y7 // s0_c3 = acc[48], lanes 8..15
+	JMP     end_2
+
+less_1:
+	VXORPS Y0, Y0, Y0 // s0_c0 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // s0_c1 = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // s0_c1 = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // s0_c2 = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // s0_c2 = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // s0_c3 = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // s0_c3 = 0, lanes 8..15
+
+end_2:
+	MOVQ y+16(FP), AX // y
+	MOVQ x+8(FP), DX // x
+	MOVQ n+24(FP), BX // n
+	CMPQ BX, $+64 // n < 64
+	JLT  chains_end_4 // n < 64
+
+chains_3:
+	VPMOVZXWD   (DX), Y8 // x = bfloat16 of x[0]
+	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[0]
+	VPMOVZXWD   16(DX), Y9 // x = bfloat16 of x[0]
+	VPSLLD      $0x10, Y9, Y9 // x = bfloat16 of x[0]
+	VPMOVZXWD   (AX), Y10 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[0]
+	VPMOVZXWD   16(AX), Y11 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[0]
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y0 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y1 // s0_c0 += x * x, lanes 8..15
+	VPMOVZXWD   32(DX), Y8 // x = bfloat16 of x[8]
+	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[8]
+	VPMOVZXWD   48(DX), Y9 // x = bfloat16 of x[8]
+	VPSLLD      $0x10, Y9, Y9 // x = bfloat16 of x[8]
+	VPMOVZXWD   32(AX), Y10 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[8]
+	VPMOVZXWD   48(AX), Y11 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[8]
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y2 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y3 // s0_c1 += x * x, lanes 8..15
+	VPMOVZXWD   64(DX), Y8 // x = bfloat16 of x[16]
+	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[16]
+	VPMOVZXWD   80(DX), Y9 // x = bfloat16 of x[16]
+	VPSLLD      $0x10, Y9, Y9 // x = bfloat16 of x[16]
+	VPMOVZXWD   64(AX), Y10 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[16]
+	VPMOVZXWD   80(AX), Y11 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[16]
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y4 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y5 // s0_c2 += x * x, lanes 8..15
+	VPMOVZXWD   96(DX), Y8 // x = bfloat16 of x[24]
+	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[24]
+	VPMOVZXWD   112(DX), Y9 // x = bfloat16 of x[24]
+	VPSLLD      $0x10, Y9, Y9 // x = bfloat16 of x[24]
+	VPMOVZXWD   96(AX), Y10 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[24]
+	VPMOVZXWD   112(AX), Y11 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[24]
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y6 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y7 // s0_c3 += x * x, lanes 8..15
+	ADDQ        $+128, DX // x += 128
+	ADDQ        $+128, AX // y += 128
+	SUBQ        $+64, BX // n += -64
+	CMPQ        BX, $+64 // n >= 64
+	JGE         chains_3 // n >= 64
+
+chains_end_4:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        BX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	CMPQ        BX, $+16 // n < 16
+	JLT         less_6 // n < 16
+	VPMOVZXWD   (DX), Y8 // x = bfloat16 of x[0]
+	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[0]
+	VPMOVZXWD   16(DX), Y9 // x = bfloat16 of x[0]
+	VPSLLD      $0x10, Y9, Y9 // x = bfloat16 of x[0]
+	VPMOVZXWD   (AX), Y10 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[0]
+	VPMOVZXWD   16(AX), Y11 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[0]
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y0 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y1 // s0_c0 += x * x, lanes 8..15
+
+less_6:
+	CMPQ        BX, $+32 // n < 32
+	JLT         less_7 // n < 32
+	VPMOVZXWD   32(DX), Y8 // x = bfloat16 of x[8]
+	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[8]
+	VPMOVZXWD   48(DX), Y9 // x = bfloat16 of x[8]
+	VPSLLD      $0x10, Y9, Y9 // x = bfloat16 of x[8]
+	VPMOVZXWD   32(AX), Y10 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[8]
+	VPMOVZXWD   48(AX), Y11 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[8]
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y2 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y3 // s0_c1 += x * x, lanes 8..15
+
+less_7:
+	CMPQ        BX, $+48 // n < 48
+	JLT         less_8 // n < 48
+	VPMOVZXWD   64(DX), Y8 // x = bfloat16 of x[16]
+	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[16]
+	VPMOVZXWD   80(DX), Y9 // x = bfloat16 of x[16]
+	VPSLLD      $0x10, Y9, Y9 // x = bfloat16 of x[16]
+	VPMOVZXWD   64(AX), Y10 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[16]
+	VPMOVZXWD   80(AX), Y11 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[16]
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y4 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y5 // s0_c2 += x * x, lanes 8..15
+
+less_8:
+	CMPQ        BX, $+64 // n < 64
+	JLT         less_9 // n < 64
+	VPMOVZXWD   96(DX), Y8 // x = bfloat16 of x[24]
+	VPSLLD      $0x10, Y8, Y8 // x = bfloat16 of x[24]
+	VPMOVZXWD   112(DX), Y9 // x = bfloat16 of x[24]
+	VPSLLD      $0x10, Y9, Y9 // x = bfloat16 of x[24]
+	VPMOVZXWD   96(AX), Y10 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[24]
+	VPMOVZXWD   112(AX), Y11 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[24]
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y6 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y7 // s0_c3 += x * x, lanes 8..15
+
+less_9:
+	MOVQ    BX, SI // rest = n
+	ANDQ    $+15, SI // rest &= 15
+	CMPQ    SI, $+1 // rest < 1
+	JLT     less_10 // rest < 1
+	CMPQ    BX, $+0 // n < 0
+	JLT     less_11 // n < 0
+	SUBQ    SI, BX // n -= rest
+	ADDQ    BX, DX // x += n
+	ADDQ    BX, DX // x += n
+	LEAQ    (DX)(SI*2), DI // x = bfloat16 of x[0], rest lanes
+	MOVQ    $+0, R8 // x = bfloat16 of x[0], rest lanes
+	TESTB   $0x01, SI // x = bfloat16 of x[0], rest lanes
+	JEQ     no_piece_12 // x = bfloat16 of x[0], rest lanes
+	SUBQ    $+2, DI // x = bfloat16 of x[0], rest lanes
+	MOVWLZX (DI), CX // x = bfloat16 of x[0], rest lanes
+	SHLQ    $0x10, R8 // x = bfloat16 of x[0], rest lanes
+	ORQ     CX, R8 // x = bfloat16 of x[0], rest lanes
+
+no_piece_12:
+	TESTB $0x02, SI // x = bfloat16 of x[0], rest lanes
+	JEQ   no_piece_13 // x = bfloat16 of x[0], rest lanes
+	SUBQ  $+4, DI // x = bfloat16 of x[0], rest lanes
+	MOVL  (DI), CX // x = bfloat16 of x[0], rest lanes
+	SHLQ  $0x20, R8 // x = bfloat16 of x[0], rest lanes
+	ORQ   CX, R8 // x = bfloat16 of x[0], rest lanes
+
+no_piece_13:
+	VMOVQ       R8, X8 // x = bfloat16 of x[0], rest lanes
+	TESTB       $0x04, SI // x = bfloat16 of x[0], rest lanes
+	JEQ         no_piece_14 // x = bfloat16 of x[0], rest lanes
+	SUBQ        $+8, DI // x = bfloat16 of x[0], rest lanes
+	VMOVQ       (DI), X9 // x = bfloat16 of x[0], rest lanes
+	VPUNPCKLQDQ X8, X9, X8 // x = bfloat16 of x[0], rest lanes
+
+no_piece_14:
+	TESTB       $0x08, SI // x = bfloat16 of x[0], rest lanes
+	JEQ         no_piece_15 // x = bfloat16 of x[0], rest lanes
+	VINSERTI128 $0x01, X8, Y8, Y8 // x = bfloat16 of x[0], rest lanes
+	VINSERTI128 $0x00, (DX), Y8, Y8 // x = bfloat16 of x[0], rest lanes
+
+no_piece_15:
+	VEXTRACTI128 $0x01, Y8, X9 // x = bfloat16 of x[0], rest lanes
+	VPMOVZXWD    X8, Y8 // x = bfloat16 of x[0], rest lanes
+	VPSLLD       $0x10, Y8, Y8 // x = bfloat16 of x[0], rest lanes
+	VPMOVZXWD    X9, Y9 // x = bfloat16 of x[0], rest lanes
+	VPSLLD       $0x10, Y9, Y9 // x = bfloat16 of x[0], rest lanes
+	ADDQ         BX, AX // y += n
+	ADDQ         BX, AX // y += n
+	LEAQ         (AX)(SI*2), DX // y = bfloat16 of y[0], rest lanes
+	MOVQ         $+0, DI // y = bfloat16 of y[0], rest lanes
+	TESTB        $0x01, SI // y = bfloat16 of y[0], rest lanes
+	JEQ          no_piece_16 // y = bfloat16 of y[0], rest lanes
+	SUBQ         $+2, DX // y = bfloat16 of y[0], rest lanes
+	MOVWLZX      (DX), CX // y = bfloat16 of y[0], rest lanes
+	SHLQ         $0x10, DI // y = bfloat16 of y[0], rest lanes
+	ORQ          CX, DI // y = bfloat16 of y[0], rest lanes
+
+no_piece_16:
+	TESTB $0x02, SI // y = bfloat16 of y[0], rest lanes
+	JEQ   no_piece_17 // y = bfloat16 of y[0], rest lanes
+	SUBQ  $+4, DX // y = bfloat16 of y[0], rest lanes
+	MOVL  (DX), CX // y = bfloat16 of y[0], rest lanes
+	SHLQ  $0x20, DI // y = bfloat16 of y[0], rest lanes
+	ORQ   CX, DI // y = bfloat16 of y[0], rest lanes
+
+no_piece_17:
+	VMOVQ       DI, X10 // y = bfloat16 of y[0], rest lanes
+	TESTB       $0x04, SI // y = bfloat16 of y[0], rest lanes
+	JEQ         no_piece_18 // y = bfloat16 of y[0], rest lanes
+	SUBQ        $+8, DX // y = bfloat16 of y[0], rest lanes
+	VMOVQ       (DX), X11 // y = bfloat16 of y[0], rest lanes
+	VPUNPCKLQDQ X10, X11, X10 // y = bfloat16 of y[0], rest lanes
+
+no_piece_18:
+	TESTB       $0x08, SI // y = bfloat16 of y[0], rest lanes
+	JEQ         no_piece_19 // y = bfloat16 of y[0], rest lanes
+	VINSERTI128 $0x01, X10, Y10, Y10 // y = bfloat16 of y[0], rest lanes
+	VINSERTI128 $0x00, (AX), Y10, Y10 // y = bfloat16 of y[0], rest lanes
+
+no_piece_19:
+	VEXTRACTI128 $0x01, Y10, X11 // y = bfloat16 of y[0], rest lanes
+	VPMOVZXWD    X10, Y10 // y = bfloat16 of y[0], rest lanes
+	VPSLLD       $0x10, Y10, Y10 // y = bfloat16 of y[0], rest lanes
+	VPMOVZXWD    X11, Y11 // y = bfloat16 of y[0], rest lanes
+	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[0], rest lanes
+	CMPQ         BX, $+48 // n < 48
+	JLT          less_20 // n < 48
+	VSUBPS       Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS       Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS  Y8, Y8, Y6 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 8..15
+	JMP          end_21
+
+less_20:
+	CMPQ        BX, $+32 // n < 32
+	JLT         less_22 // n < 32
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y4 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y5 // s0_c2 += x * x, lanes 8..15
+	JMP         end_23
+
+less_22:
+	CMPQ        BX, $+16 // n < 16
+	JLT         less_24 // n < 16
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y2 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y3 // s0_c1 += x * x, lanes 8..15
+	JMP         end_25
+
+less_24:
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y0 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y1 // s0_c0 += x * x, lanes 8..15
+
+end_25:
+end_23:
+end_21:
+less_11:
+less_10:
+less_5:
+	MOVQ    acc+32(FP), AX // acc
+	CMPQ    AX, $+1 // acc < 1
+	JLT     less_26 // acc < 1
+	VMOVUPS Y0, (AX) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y1, 32(AX) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y2, 64(AX) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y3, 96(AX) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y4, 128(AX) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y5, 160(AX) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y6, 192(AX) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y7, 224(AX) // acc[48] = s0_c3, lanes 8..15
+
+less_26:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VXORPS       Y8, Y8, Y8 // zero = 0, lanes 0..7
+	VXORPS       Y9, Y9, Y9 // zero = 0, lanes 8..15
+	VADDPS       Y2, Y0, Y0 // s0_c0 = s0_c0 + s0_c1, lanes 0..7
+	VADDPS       Y3, Y1, Y1 // s0_c0 = s0_c0 + s0_c1, lanes 8..15
+	VADDPS       Y6, Y4, Y4 // s0_c2 = s0_c2 + s0_c3, lanes 0..7
+	VADDPS       Y7, Y5, Y5 // s0_c2 = s0_c2 + s0_c3, lanes 8..15
+	VADDPS       Y4, Y0, Y0 // s0_c0 = s0_c0 + s0_c2, lanes 0..7
+	VADDPS       Y5, Y1, Y1 // s0_c0 = s0_c0 + s0_c2, lanes 8..15
+	VADDPS       Y1, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0xee, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0x55, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS       Y8, Y0, Y0 // s0_c0 = s0_c0 + zero, lanes 0..7
+	VADDPS       Y9, Y1, Y1 // s0_c0 = s0_c0 + zero, lanes 8..15
+	MOVQ         sums+0(FP), AX // sums
+	VMOVSS       X0, (AX) // sums[0] = s0_c0[0]
+	VZEROUPPER
+	RET
+
+// func cosinePairBF16AVX2(sums *float32, x *uint16, y *uint16, n int, acc *float32, resume int)
+TEXT ·cosinePairBF16AVX2(SB), NOSPLIT, $0-48
+	MOVQ    resume+40(FP), AX // resume
+	CMPQ    AX, $+1 // resume < 1
+	JLT     less_1 // resume < 1
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS (AX), Y0 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(AX), Y1 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 256(AX), Y2 // s1_c0 = acc[64], lanes 0..7
+	VMOVUPS 288(AX), Y3 // s1_c0 = acc[64], lanes 8..15
+	VMOVUPS 512(AX), Y4 // s2_c0 = acc[128], lanes 0..7
+	VMOVUPS 544(AX), Y5 // s2_c0 = acc[128], lanes 8..15
+	VMOVUPS 64(AX), Y6 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(AX), Y7 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 320(AX), Y8 // s1_c1 = acc[80], lanes 0..7
+	VMOVUPS 352(AX), Y9 // s1_c1 = acc[80], lanes 8..15
+	VMOVUPS 576(AX), Y10 // s2_c1 = acc[144], lanes 0..7
+	VMOVUPS 608(AX), Y11 // s2_c1 = acc[144], lanes 8..15
+	JMP     end_2
+
+less_1:
+	VXORPS Y0, Y0, Y0 // s0_c0 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // s1_c0 = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // s1_c0 = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // s2_c0 = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // s2_c0 = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // s0_c1 = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // s0_c1 = 0, lanes 8..15
+	VXORPS Y8, Y8, Y8 // s1_c1 = 0, lanes 0..7
+	VXORPS Y9, Y9, Y9 // s1_c1 = 0, lanes 8..15
+	VXORPS Y10, Y10, Y10 // s2_c1 = 0, lanes 0..7
+	VXORPS Y11, Y11, Y11 // s2_c1 = 0, lanes 8..15
+
+end_2:
+	MOVQ y+16(FP), AX // y
+	MOVQ x+8(FP), DX // x
+	MOVQ n+24(FP), BX // n
+	CMPQ BX, $+64 // n < 64
+	JLT  chains_end_4 // n < 64
+
+chains_3:
+	VPMOVZXWD   (DX), Y12 // x = bfloat16 of x[0]
+	VPSLLD      $0x10, Y12, Y12 // x = bfloat16 of x[0]
+	VPMOVZXWD   16(DX), Y13 // x = bfloat16 of x[0]
+	VPSLLD      $0x10, Y13, Y13 // x = bfloat16 of x[0]
+	VPMOVZXWD   (AX), Y14 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Y14, Y14 // y = bfloat16 of y[0]
+	VPMOVZXWD   16(AX), Y15 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Y15, Y15 // y = bfloat16 of y[0]
+	VFMADD231PS Y14, Y12, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y1 // s0_c0 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y2 // s1_c0 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y3 // s1_c0 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y4 // s2_c0 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y5 // s2_c0 += x * x, lanes 8..15
+	VPMOVZXWD   32(DX), Y12 // x = bfloat16 of x[8]
+	VPSLLD      $0x10, Y12, Y12 // x = bfloat16 of x[8]
+	VPMOVZXWD   48(DX), Y13 // x = bfloat16 of x[8]
+	VPSLLD      $0x10, Y13, Y13 // x = bfloat16 of x[8]
+	VPMOVZXWD   32(AX), Y14 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Y14, Y14 // y = bfloat16 of y[8]
+	VPMOVZXWD   48(AX), Y15 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Y15, Y15 // y = bfloat16 of y[8]
+	VFMADD231PS Y14, Y12, Y6 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y7 // s0_c1 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y8 // s1_c1 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y9 // s1_c1 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y10 // s2_c1 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y11 // s2_c1 += x * x, lanes 8..15
+	ADDQ        $+128, DX // x += 128
+	ADDQ        $+128, AX // y += 128
+	SUBQ        $+64, BX // n += -64
+	CMPQ        BX, $+64 // n >= 64
+	JGE         chains_3 // n >= 64
+
+chains_end_4:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        BX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	CMPQ        BX, $+16 // n < 16
+	JLT         less_6 // n < 16
+	VPMOVZXWD   (DX), Y12 // x = bfloat16 of x[0]
+	VPSLLD      $0x10, Y12, Y12 // x = bfloat16 of x[0]
+	VPMOVZXWD   16(DX), Y13 // x = bfloat16 of x[0]
+	VPSLLD      $0x10, Y13, Y13 // x = bfloat16 of x[0]
+	VPMOVZXWD   (AX), Y14 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Y14, Y14 // y = bfloat16 of y[0]
+	VPMOVZXWD   16(AX), Y15 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Y15, Y15 // y = bfloat16 of y[0]
+	VFMADD231PS Y14, Y12, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y1 // s0_c0 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y2 // s1_c0 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y3 // s1_c0 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y4 // s2_c0 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y5 // s2_c0 += x * x, lanes 8..15
+
+less_6:
+	CMPQ        BX, $+32 // n < 32
+	JLT         less_7 // n < 32
+	VPMOVZXWD   32(DX), Y12 // x = bfloat16 of x[8]
+	VPSLLD      $0x10, Y12, Y12 // x = bfloat16 of x[8]
+	VPMOVZXWD   48(DX), Y13 // x = bfloat16 of x[8]
+	VPSLLD      $0x10, Y13, Y13 // x = bfloat16 of x[8]
+	VPMOVZXWD   32(AX), Y14 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Y14, Y14 // y = bfloat16 of y[8]
+	VPMOVZXWD   48(AX), Y15 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Y15, Y15 // y = bfloat16 of y[8]
+	VFMADD231PS Y14, Y12, Y6 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y7 // s0_c1 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y8 // s1_c1 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y9 // s1_c1 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y10 // s2_c1 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y11 // s2_c1 += x * x, lanes 8..15
+
+less_7:
+	MOVQ BX, SI // rest = n
+	ANDQ $+15, SI // rest &= 15
+	CMPQ SI, $+1 // rest < 1
+	JLT  less_8 // rest < 1
+	CMPQ BX, $+32 // n < 32
+	JLT  less_9 // n < 32
+	JMP  end_10
+
+less_9:
+	SUBQ    SI, BX // n -= rest
+	ADDQ    BX, DX // x += n
+	ADDQ    BX, DX // x += n
+	LEAQ    (DX)(SI*2), DI // x = bfloat16 of x[0], rest lanes
+	MOVQ    $+0, R8 // x = bfloat16 of x[0], rest lanes
+	TESTB   $0x01, SI // x = bfloat16 of x[0], rest lanes
+	JEQ     no_piece_11 // x = bfloat16 of x[0], rest lanes
+	SUBQ    $+2, DI // x = bfloat16 of x[0], rest lanes
+	MOVWLZX (DI), CX // x = bfloat16 of x[0], rest lanes
+	SHLQ    $0x10, R8 // x = bfloat16 of x[0], rest lanes
+	ORQ     CX, R8 // x = bfloat16 of x[0], rest lanes
+
+no_piece_11:
+	TESTB $0x02, SI // x = bfloat16 of x[0], rest lanes
+	JEQ   no_piece_12 // x = bfloat16 of x[0], rest lanes
+	SUBQ  $+4, DI // x = bfloat16 of x[0], rest lanes
+	MOVL  (DI), CX // x = bfloat16 of x[0], rest lanes
+	SHLQ  $0x20, R8 // x = bfloat16 of x[0], rest lanes
+	ORQ   CX, R8 // x = bfloat16 of x[0], rest lanes
+
+no_piece_12:
+	VMOVQ       R8, X12 // x = bfloat16 of x[0], rest lanes
+	TESTB       $0x04, SI // x = bfloat16 of x[0], rest lanes
+	JEQ         no_piece_13 // x = bfloat16 of x[0], rest lanes
+	SUBQ        $+8, DI // x = bfloat16 of x[0], rest lanes
+	VMOVQ       (DI), X13 // x = bfloat16 of x[0], rest lanes
+	VPUNPCKLQDQ X12, X13, X12 // x = bfloat16 of x[0], rest lanes
+
+no_piece_13:
+	TESTB       $0x08, SI // x = bfloat16 of x[0], rest lanes
+	JEQ         no_piece_14 // x = bfloat16 of x[0], rest lanes
+	VINSERTI128 $0x01, X12, Y12, Y12 // x = bfloat16 of x[0], rest lanes
+	VINSERTI128 $0x00, (DX), Y12, Y12 // x = bfloat16 of x[0], rest lanes
+
+no_piece_14:
+	VEXTRACTI128 $0x01, Y12, X13 // x = bfloat16 of x[0], rest lanes
+	VPMOVZXWD    X12, Y12 // x = bfloat16 of x[0], rest lanes
+	VPSLLD       $0x10, Y12, Y12 // x = bfloat16 of x[0], rest lanes
+	VPMOVZXWD    X13, Y13 // x = bfloat16 of x[0], rest lanes
+	VPSLLD       $0x10, Y13, Y13 // x = bfloat16 of x[0], rest lanes
+	ADDQ         BX, AX // y += n
+	ADDQ         BX, AX // y += n
+	LEAQ         (AX)(SI*2), DX // y = bfloat16 of y[0], rest lanes
+	MOVQ         $+0, DI // y = bfloat16 of y[0], rest lanes
+	TESTB        $0x01, SI // y = bfloat16 of y[0], rest lanes
+	JEQ          no_piece_15 // y = bfloat16 of y[0], rest lanes
+	SUBQ         $+2, DX // y = bfloat16 of y[0], rest lanes
+	MOVWLZX      (DX), CX // y = bfloat16 of y[0], rest lanes
+	SHLQ         $0x10, DI // y = bfloat16 of y[0], rest lanes
+	ORQ          CX, DI // y = bfloat16 of y[0], rest lanes
+
+no_piece_15:
+	TESTB $0x02, SI // y = bfloat16 of y[0], rest lanes
+	JEQ   no_piece_16 // y = bfloat16 of y[0], rest lanes
+	SUBQ  $+4, DX // y = bfloat16 of y[0], rest lanes
+	MOVL  (DX), CX // y = bfloat16 of y[0], rest lanes
+	SHLQ  $0x20, DI // y = bfloat16 of y[0], rest lanes
+	ORQ   CX, DI // y = bfloat16 of y[0], rest lanes
+
+no_piece_16:
+	VMOVQ       DI, X14 // y = bfloat16 of y[0], rest lanes
+	TESTB       $0x04, SI // y = bfloat16 of y[0], rest lanes
+	JEQ         no_piece_17 // y = bfloat16 of y[0], rest lanes
+	SUBQ        $+8, DX // y = bfloat16 of y[0], rest lanes
+	VMOVQ       (DX), X15 // y = bfloat16 of y[0], rest lanes
+	VPUNPCKLQDQ X14, X15, X14 // y = bfloat16 of y[0], rest lanes
+
+no_piece_17:
+	TESTB       $0x08, SI // y = bfloat16 of y[0], rest lanes
+	JEQ         no_piece_18 // y = bfloat16 of y[0], rest lanes
+	VINSERTI128 $0x01, X14, Y14, Y14 // y = bfloat16 of y[0], rest lanes
+	VINSERTI128 $0x00, (AX), Y14, Y14 // y = bfloat16 of y[0], rest lanes
+
+no_piece_18:
+	VEXTRACTI128 $0x01, Y14, X15 // y = bfloat16 of y[0], rest lanes
+	VPMOVZXWD    X14, Y14 // y = bfloat16 of y[0], rest lanes
+	VPSLLD       $0x10, Y14, Y14 // y = bfloat16 of y[0], rest lanes
+	VPMOVZXWD    X15, Y15 // y = bfloat16 of y[0], rest lanes
+	VPSLLD       $0x10, Y15, Y15 // y = bfloat16 of y[0], rest lanes
+	CMPQ         BX, $+16 // n < 16
+	JLT          less_19 // n < 16
+	VFMADD231PS  Y14, Y12, Y6 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS  Y15, Y13, Y7 // s0_c1 += x * y, lanes 8..15
+	VFMADD231PS  Y14, Y14, Y8 // s1_c1 += y * y, lanes 0..7
+	VFMADD231PS  Y15, Y15, Y9 // s1_c1 += y * y, lanes 8..15
+	VFMADD231PS  Y12, Y12, Y10 // s2_c1 += x * x, lanes 0..7
+	VFMADD231PS  Y13, Y13, Y11 // s2_c1 += x * x, lanes 8..15
+	JMP          end_20
+
+less_19:
+	VFMADD231PS Y14, Y12, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y1 // s0_c0 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y2 // s1_c0 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y3 // s1_c0 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y4 // s2_c0 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y5 // s2_c0 += x * x, lanes 8..15
+
+end_20:
+end_10:
+less_8:
+less_5:
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS Y0, (AX) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y1, 32(AX) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y2, 256(AX) // acc[64] = s1_c0, lanes 0..7
+	VMOVUPS Y3, 288(AX) // acc[64] = s1_c0, lanes 8..15
+	VMOVUPS Y4, 512(AX) // acc[128] = s2_c0, lanes 0..7
+	VMOVUPS Y5, 544(AX) // acc[128] = s2_c0, lanes 8..15
+	VMOVUPS Y6, 64(AX) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y7, 96(AX) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y8, 320(AX) // acc[80] = s1_c1, lanes 0..7
+	VMOVUPS Y9, 352(AX) // acc[80] = s1_c1, lanes 8..15
+	VMOVUPS Y10, 576(AX) // acc[144] = s2_c1, lanes 0..7
+	VMOVUPS Y11, 608(AX) // acc[144] = s2_c1, lanes 8..15
+	MOVQ    resume+40(FP), AX // resume
+	CMPQ    AX, $+1 // resume < 1
+	JLT     less_21 // resume < 1
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS 128(AX), Y0 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(AX), Y1 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 384(AX), Y2 // s1_c2 = acc[96], lanes 0..7
+	VMOVUPS 416(AX), Y3 // s1_c2 = acc[96], lanes 8..15
+	VMOVUPS 640(AX), Y4 // s2_c2 = acc[160], lanes 0..7
+	VMOVUPS 672(AX), Y5 // s2_c2 = acc[160], lanes 8..15
+	VMOVUPS 192(AX), Y6 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(AX), Y7 // s0_c3 = acc[48], lanes 8..15
+	VMOVUPS 448(AX), Y8 // s1_c3 = acc[112], lanes 0..7
+	VMOVUPS 480(AX), Y9 // s1_c3 = acc[112], lanes 8..15
+	VMOVUPS 704(AX), Y10 // s2_c3 = acc[176], lanes 0..7
+	VMOVUPS 736(AX), Y11 // s2_c3 = acc[176], lanes 8..15
+	JMP     end_22
+
+less_21:
+	VXORPS Y0, Y0, Y0 // s0_c2 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // s0_c2 = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // s1_c2 = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // s1_c2 = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // s2_c2 = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // s2_c2 = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // s0_c3 = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // s0_c3 = 0, lanes 8..15
+	VXORPS Y8, Y8, Y8 // s1_c3 = 0, lanes 0..7
+	VXORPS Y9, Y9, Y9 // s1_c3 = 0, lanes 8..15
+	VXORPS Y10, Y10, Y10 // s2_c3 = 0, lanes 0..7
+	VXORPS Y11, Y11, Y11 // s2_c3 = 0, lanes 8..15
+
+end_22:
+	MOVQ y+16(FP), AX // y
+	MOVQ x+8(FP), DX // x
+	MOVQ n+24(FP), BX // n
+	CMPQ BX, $+64 // n < 64
+	JLT  chains_end_24 // n < 64
+
+chains_23:
+	VPMOVZXWD   64(DX), Y12 // x = bfloat16 of x[16]
+	VPSLLD      $0x10, Y12, Y12 // x = bfloat16 of x[16]
+	VPMOVZXWD   80(DX), Y13 // x = bfloat16 of x[16]
+	VPSLLD      $0x10, Y13, Y13 // x = bfloat16 of x[16]
+	VPMOVZXWD   64(AX), Y14 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Y14, Y14 // y = bfloat16 of y[16]
+	VPMOVZXWD   80(AX), Y15 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Y15, Y15 // y = bfloat16 of y[16]
+	VFMADD231PS Y14, Y12, Y0 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y1 // s0_c2 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y2 // s1_c2 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y3 // s1_c2 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y4 // s2_c2 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y5 // s2_c2 += x * x, lanes 8..15
+	VPMOVZXWD   96(DX), Y12 // x = bfloat16 of x[24]
+	VPSLLD      $0x10, Y12, Y12 // x = bfloat16 of x[24]
+	VPMOVZXWD   112(DX), Y13 // x = bfloat16 of x[24]
+	VPSLLD      $0x10, Y13, Y13 // x = bfloat16 of x[24]
+	VPMOVZXWD   96(AX), Y14 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Y14, Y14 // y = bfloat16 of y[24]
+	VPMOVZXWD   112(AX), Y15 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Y15, Y15 // y = bfloat16 of y[24]
+	VFMADD231PS Y14, Y12, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y7 // s0_c3 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y8 // s1_c3 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y9 // s1_c3 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y10 // s2_c3 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y11 // s2_c3 += x * x, lanes 8..15
+	ADDQ        $+128, DX // x += 128
+	ADDQ        $+128, AX // y += 128
+	SUBQ        $+64, BX // n += -64
+	CMPQ        BX, $+64 // n >= 64
+	JGE         chains_23 // n >= 64
+
+chains_end_24:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        BX, $+1 // n < 1
+	JLT         less_25 // n < 1
+	CMPQ        BX, $+48 // n < 48
+	JLT         less_26 // n < 48
+	VPMOVZXWD   64(DX), Y12 // x = bfloat16 of x[16]
+	VPSLLD      $0x10, Y12, Y12 // x = bfloat16 of x[16]
+	VPMOVZXWD   80(DX), Y13 // x = bfloat16 of x[16]
+	VPSLLD      $0x10, Y13, Y13 // x = bfloat16 of x[16]
+	VPMOVZXWD   64(AX), Y14 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Y14, Y14 // y = bfloat16 of y[16]
+	VPMOVZXWD   80(AX), Y15 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Y15, Y15 // y = bfloat16 of y[16]
+	VFMADD231PS Y14, Y12, Y0 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y1 // s0_c2 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y2 // s1_c2 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y3 // s1_c2 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y4 // s2_c2 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y5 // s2_c2 += x * x, lanes 8..15
+
+less_26:
+	CMPQ        BX, $+64 // n < 64
+	JLT         less_27 // n < 64
+	VPMOVZXWD   96(DX), Y12 // x = bfloat16 of x[24]
+	VPSLLD      $0x10, Y12, Y12 // x = bfloat16 of x[24]
+	VPMOVZXWD   112(DX), Y13 // x = bfloat16 of x[24]
+	VPSLLD      $0x10, Y13, Y13 // x = bfloat16 of x[24]
+	VPMOVZXWD   96(AX), Y14 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Y14, Y14 // y = bfloat16 of y[24]
+	VPMOVZXWD   112(AX), Y15 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Y15, Y15 // y = bfloat16 of y[24]
+	VFMADD231PS Y14, Y12, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y7 // s0_c3 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y8 // s1_c3 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y9 // s1_c3 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y10 // s2_c3 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y11 // s2_c3 += x * x, lanes 8..15
+
+less_27:
+	MOVQ    BX, SI // rest = n
+	ANDQ    $+15, SI // rest &= 15
+	CMPQ    SI, $+1 // rest < 1
+	JLT     less_28 // rest < 1
+	CMPQ    BX, $+32 // n < 32
+	JLT     less_29 // n < 32
+	SUBQ    SI, BX // n -= rest
+	ADDQ    BX, DX // x += n
+	ADDQ    BX, DX // x += n
+	LEAQ    (DX)(SI*2), DI // x = bfloat16 of x[0], rest lanes
+	MOVQ    $+0, R8 // x = bfloat16 of x[0], rest lanes
+	TESTB   $0x01, SI // x = bfloat16 of x[0], rest lanes
+	JEQ     no_piece_30 // x = bfloat16 of x[0], rest lanes
+	SUBQ    $+2, DI // x = bfloat16 of x[0], rest lanes
+	MOVWLZX (DI), CX // x = bfloat16 of x[0], rest lanes
+	SHLQ    $0x10, R8 // x = bfloat16 of x[0], rest lanes
+	ORQ     CX, R8 // x = bfloat16 of x[0], rest lanes
+
+no_piece_30:
+	TESTB $0x02, SI // x = bfloat16 of x[0], rest lanes
+	JEQ   no_piece_31 // x = bfloat16 of x[0], rest lanes
+	SUBQ  $+4, DI // x = bfloat16 of x[0], rest lanes
+	MOVL  (DI), CX // x = bfloat16 of x[0], rest lanes
+	SHLQ  $0x20, R8 // x = bfloat16 of x[0], rest lanes
+	ORQ   CX, R8 // x = bfloat16 of x[0], rest lanes
+
+no_piece_31:
+	VMOVQ       R8, X12 // x = bfloat16 of x[0], rest lanes
+	TESTB       $0x04, SI // x = bfloat16 of x[0], rest lanes
+	JEQ         no_piece_32 // x = bfloat16 of x[0], rest lanes
+	SUBQ        $+8, DI // x = bfloat16 of x[0], rest lanes
+	VMOVQ       (DI), X13 // x = bfloat16 of x[0], rest lanes
+	VPUNPCKLQDQ X12, X13, X12 // x = bfloat16 of x[0], rest lanes
+
+no_piece_32:
+	TESTB       $0x08, SI // x = bfloat16 of x[0], rest lanes
+	JEQ         no_piece_33 // x = bfloat16 of x[0], rest lanes
+	VINSERTI128 $0x01, X12, Y12, Y12 // x = bfloat16 of x[0], rest lanes
+	VINSERTI128 $0x00, (DX), Y12, Y12 // x = bfloat16 of x[0], rest lanes
+
+no_piece_33:
+	VEXTRACTI128 $0x01, Y12, X13 // x = bfloat16 of x[0], rest lanes
+	VPMOVZXWD    X12, Y12 // x = bfloat16 of x[0], rest lanes
+	VPSLLD       $0x10, Y12, Y12 // x = bfloat16 of x[0], rest lanes
+	VPMOVZXWD    X13, Y13 // x = bfloat16 of x[0], rest lanes
+	VPSLLD       $0x10, Y13, Y13 // x = bfloat16 of x[0], rest lanes
+	ADDQ         BX, AX // y += n
+	ADDQ         BX, AX // y += n
+	LEAQ         (AX)(SI*2), DX // y = bfloat16 of y[0], rest lanes
+	MOVQ         $+0, DI // y = bfloat16 of y[0], rest lanes
+	TESTB        $0x01, SI // y = bfloat16 of y[0], rest lanes
+	JEQ          no_piece_34 // y = bfloat16 of y[0], rest lanes
+	SUBQ         $+2, DX // y = bfloat16 of y[0], rest lanes
+	MOVWLZX      (DX), CX // y = bfloat16 of y[0], rest lanes
+	SHLQ         $0x10, DI // y = bfloat16 of y[0], rest lanes
+	ORQ          CX, DI // y = bfloat16 of y[0], rest lanes
+
+no_piece_34:
+	TESTB $0x02, SI // y = bfloat16 of y[0], rest lanes
+	JEQ   no_piece_35 // y = bfloat16 of y[0], rest lanes
+	SUBQ  $+4, DX // y = bfloat16 of y[0], rest lanes
+	MOVL  (DX), CX // y = bfloat16 of y[0], rest lanes
+	SHLQ  $0x20, DI // y = bfloat16 of y[0], rest lanes
+	ORQ   CX, DI // y = bfloat16 of y[0], rest lanes
+
+no_piece_35:
+	VMOVQ       DI, X14 // y = bfloat16 of y[0], rest lanes
+	TESTB       $0x04, SI // y = bfloat16 of y[0], rest lanes
+	JEQ         no_piece_36 // y = bfloat16 of y[0], rest lanes
+	SUBQ        $+8, DX // y = bfloat16 of y[0], rest lanes
+	VMOVQ       (DX), X15 // y = bfloat16 of y[0], rest lanes
+	VPUNPCKLQDQ X14, X15, X14 // y = bfloat16 of y[0], rest lanes
+
+no_piece_36:
+	TESTB       $0x08, SI // y = bfloat16 of y[0], rest lanes
+	JEQ         no_piece_37 // y = bfloat16 of y[0], rest lanes
+	VINSERTI128 $0x01, X14, Y14, Y14 // y = bfloat16 of y[0], rest lanes
+	VINSERTI128 $0x00, (AX), Y14, Y14 // y = bfloat16 of y[0], rest lanes
+
+no_piece_37:
+	VEXTRACTI128 $0x01, Y14, X15 // y = bfloat16 of y[0], rest lanes
+	VPMOVZXWD    X14, Y14 // y = bfloat16 of y[0], rest lanes
+	VPSLLD       $0x10, Y14, Y14 // y = bfloat16 of y[0], rest lanes
+	VPMOVZXWD    X15, Y15 // y = bfloat16 of y[0], rest lanes
+	VPSLLD       $0x10, Y15, Y15 // y = bfloat16 of y[0], rest lanes
+	CMPQ         BX, $+48 // n < 48
+	JLT          less_38 // n < 48
+	VFMADD231PS  Y14, Y12, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS  Y15, Y13, Y7 // s0_c3 += x * y, lanes 8..15
+	VFMADD231PS  Y14, Y14, Y8 // s1_c3 += y * y, lanes 0..7
+	VFMADD231PS  Y15, Y15, Y9 // s1_c3 += y * y, lanes 8..15
+	VFMADD231PS  Y12, Y12, Y10 // s2_c3 += x * x, lanes 0..7
+	VFMADD231PS  Y13, Y13, Y11 // s2_c3 += x * x, lanes 8..15
+	JMP          end_39
+
+less_38:
+	VFMADD231PS Y14, Y12, Y0 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y1 // s0_c2 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y2 // s1_c2 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y3 // s1_c2 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y4 // s2_c2 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y5 // s2_c2 += x * x, lanes 8..15
+
+end_39:
+less_29:
+less_28:
+less_25:
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS Y0, 128(AX) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y1, 160(AX) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y2, 384(AX) // acc[96] = s1_c2, lanes 0..7
+	VMOVUPS Y3, 416(AX) // acc[96] = s1_c2, lanes 8..15
+	VMOVUPS Y4, 640(AX) // acc[160] = s2_c2, lanes 0..7
+	VMOVUPS Y5, 672(AX) // acc[160] = s2_c2, lanes 8..15
+	VMOVUPS Y6, 192(AX) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y7, 224(AX) // acc[48] = s0_c3, lanes 8..15
+	VMOVUPS Y8, 448(AX) // acc[112] = s1_c3, lanes 0..7
+	VMOVUPS Y9, 480(AX) // acc[112] = s1_c3, lanes 8..15
+	VMOVUPS Y10, 704(AX) // acc[176] = s2_c3, lanes 0..7
+	VMOVUPS Y11, 736(AX) // acc[176] = s2_c3, lanes 8..15
+
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VXORPS       Y0, Y0, Y0 // zero = 0, lanes 0..7
+	VXORPS       Y1, Y1, Y1 // zero = 0, lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      (AX), Y2 // c0 = acc[0], lanes 0..7
+	VMOVUPS      32(AX), Y3 // c0 = acc[0], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      64(AX), Y4 // c1 = acc[16], lanes 0..7
+	VMOVUPS      96(AX), Y5 // c1 = acc[16], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      128(AX), Y6 // c2 = acc[32], lanes 0..7
+	VMOVUPS      160(AX), Y7 // c2 = acc[32], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      192(AX), Y8 // c3 = acc[48], lanes 0..7
+	VMOVUPS      224(AX), Y9 // c3 = acc[48], lanes 8..15
+	VADDPS       Y4, Y2, Y2 // c0 = c0 + c1, lanes 0..7
+	VADDPS       Y5, Y3, Y3 // c0 = c0 + c1, lanes 8..15
+	VADDPS       Y8, Y6, Y6 // c2 = c2 + c3, lanes 0..7
+	VADDPS       Y9, Y7, Y7 // c2 = c2 + c3, lanes 8..15
+	VADDPS       Y6, Y2, Y2 // c0 = c0 + c2, lanes 0..7
+	VADDPS       Y7, Y3, Y3 // c0 = c0 + c2, lanes 8..15
+	VADDPS       Y3, Y2, Y2 // c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y2, X4 // c0[0] = sum of lanes
+	VADDPS       X4, X2, X2 // c0[0] = sum of lanes
+	VPSHUFD      $0xee, X2, X4 // c0[0] = sum of lanes
+	VADDPS       X4, X2, X2 // c0[0] = sum of lanes
+	VPSHUFD      $0x55, X2, X4 // c0[0] = sum of lanes
+	VADDPS       X4, X2, X2 // c0[0] = sum of lanes
+	VADDPS       Y0, Y2, Y2 // c0 = c0 + zero, lanes 0..7
+	VADDPS       Y1, Y3, Y3 // c0 = c0 + zero, lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      256(AX), Y3 // c0 = acc[64], lanes 0..7
+	VMOVUPS      288(AX), Y4 // c0 = acc[64], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      320(AX), Y5 // c1 = acc[80], lanes 0..7
+	VMOVUPS      352(AX), Y6 // c1 = acc[80], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      384(AX), Y7 // c2 = acc[96], lanes 0..7
+	VMOVUPS      416(AX), Y8 // c2 = acc[96], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      448(AX), Y9 // c3 = acc[112], lanes 0..7
+	VMOVUPS      480(AX), Y10 // c3 = acc[112], lanes 8..15
+	VADDPS       Y5, Y3, Y3 // c0 = c0 + c1, lanes 0..7
+	VADDPS       Y6, Y4, Y4 // c0 = c0 + c1, lanes 8..15
+	VADDPS       Y9, Y7, Y7 // c2 = c2 + c3, lanes 0..7
+	VADDPS       Y10, Y8, Y8 // c2 = c2 + c3, lanes 8..15
+	VADDPS       Y7, Y3, Y3 // c0 = c0 + c2, lanes 0..7
+	VADDPS       Y8, Y4, Y4 // c0 = c0 + c2, lanes 8..15
+	VADDPS       Y4, Y3, Y3 // c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y3, X5 // c0[0] = sum of lanes
+	VADDPS       X5, X3, X3 // c0[0] = sum of lanes
+	VPSHUFD      $0xee, X3, X5 // c0[0] = sum of lanes
+	VADDPS       X5, X3, X3 // c0[0] = sum of lanes
+	VPSHUFD      $0x55, X3, X5 // c0[0] = sum of lanes
+	VADDPS       X5, X3, X3 // c0[0] = sum of lanes
+	VADDPS       Y0, Y3, Y3 // c0 = c0 + zero, lanes 0..7
+	VADDPS       Y1, Y4, Y4 // c0 = c0 + zero, lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      512(AX), Y4 // c0 = acc[128], lanes 0..7
+	VMOVUPS      544(AX), Y5 // c0 = acc[128], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      576(AX), Y6 // c1 = acc[144], lanes 0..7
+	VMOVUPS      608(AX), Y7 // c1 = acc[144], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      640(AX), Y8 // c2 = acc[160], lanes 0..7
+	VMOVUPS      672(AX), Y9 // c2 = acc[160], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      704(AX), Y10 // c3 = acc[176], lanes 0..7
+	VMOVUPS      736(AX), Y11 // c3 = acc[176], lanes 8..15
+	VADDPS       Y6, Y4, Y4 // c0 = c0 + c1, lanes 0..7
+	VADDPS       Y7, Y5, Y5 // c0 = c0 + c1, lanes 8..15
+	VADDPS       Y10, Y8, Y8 // c2 = c2 + c3, lanes 0..7
+	VADDPS       Y11, Y9, Y9 // c2 = c2 + c3, lanes 8..15
+	VADDPS       Y8, Y4, Y4 // c0 = c0 + c2, lanes 0..7
+	VADDPS       Y9, Y5, Y5 // c0 = c0 + c2, lanes 8..15
+	VADDPS       Y5, Y4, Y4 // c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y4, X6 // c0[0] = sum of lanes
+	VADDPS       X6, X4, X4 // c0[0] = sum of lanes
+	VPSHUFD      $0xee, X4, X6 // c0[0] = sum of lanes
+	VADDPS       X6, X4, X4 // c0[0] = sum of lanes
+	VPSHUFD      $0x55, X4, X6 // c0[0] = sum of lanes
+	VADDPS       X6, X4, X4 // c0[0] = sum of lanes
+	VADDPS       Y0, Y4, Y4 // c0 = c0 + zero, lanes 0..7
+	VADDPS       Y1, Y5, Y5 // c0 = c0 + zero, lanes 8..15
+	MOVQ         sums+0(FP), AX // sums
+	VMOVSS       X2, (AX) // sums[0] = c0[0]
+	VMOVSS       X3, 4(AX) // sums[1] = c0[0]
+	VMOVSS       X4, 8(AX) // sums[2] = c0[0]
+	VZEROUPPER
+	RET
+
+// func dotPairF16AVX2(sums *float32, x *uint16, y *uint16, n int, acc *float32, resume int)
+TEXT ·dotPairF16AVX2(SB), NOSPLIT, $0-48
+	MOVQ    resume+40(FP), AX // resume
+	CMPQ    AX, $+1 // resume < 1
+	JLT     less_1 // resume < 1
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS (AX), Y0 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(AX), Y1 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 64(AX), Y2 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(AX), Y3 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 128(AX), Y4 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(AX), Y5 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 192(AX), Y6 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(AX), Y7 // s0_c3 = acc[48], lanes 8..15
+	JMP     end_2
+
+less_1:
+	VXORPS Y0, Y0, Y0 // s0_c0 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // s0_c1 = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // s0_c1 = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // s0_c2 = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // s0_c2 = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // s0_c3 = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // s0_c3 = 0, lanes 8..15
+
+end_2:
+	MOVQ y+16(FP), AX // y
+	MOVQ x+8(FP), DX // x
+	MOVQ n+24(FP), BX // n
+	CMPQ BX, $+64 // n < 64
+	JLT  chains_end_4 // n < 64
+
+chains_3:
+	VCVTPH2PS   (DX), Y8 // x = float16 of x[0]
+	VCVTPH2PS   16(DX), Y9 // x = float16 of x[0]
+	VCVTPH2PS   (AX), Y10 // y = float16 of y[0]
+	VCVTPH2PS   16(AX), Y11 // y = float16 of y[0]
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+	VCVTPH2PS   32(DX), Y8 // x = float16 of x[8]
+	VCVTPH2PS   48(DX), Y9 // x = float16 of x[8]
+	VCVTPH2PS   32(AX), Y10 // y = float16 of y[8]
+	VCVTPH2PS   48(AX), Y11 // y = float16 of y[8]
+	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
+	VCVTPH2PS   64(DX), Y8 // x = float16 of x[16]
+	VCVTPH2PS   80(DX), Y9 // x = float16 of x[16]
+	VCVTPH2PS   64(AX), Y10 // y = float16 of y[16]
+	VCVTPH2PS   80(AX), Y11 // y = float16 of y[16]
+	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
+	VCVTPH2PS   96(DX), Y8 // x = float16 of x[24]
+	VCVTPH2PS   112(DX), Y9 // x = float16 of x[24]
+	VCVTPH2PS   96(AX), Y10 // y = float16 of y[24]
+	VCVTPH2PS   112(AX), Y11 // y = float16 of y[24]
+	VFMADD231PS Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
+	ADDQ        $+128, DX // x += 128
+	ADDQ        $+128, AX // y += 128
+	SUBQ        $+64, BX // n += -64
+	CMPQ        BX, $+64 // n >= 64
+	JGE         chains_3 // n >= 64
+
+chains_end_4:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        BX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	CMPQ        BX, $+16 // n < 16
+	JLT         less_6 // n < 16
+	VCVTPH2PS   (DX), Y8 // x = float16 of x[0]
+	VCVTPH2PS   16(DX), Y9 // x = float16 of x[0]
+	VCVTPH2PS   (AX), Y10 // y = float16 of y[0]
+	VCVTPH2PS   16(AX), Y11 // y = float16 of y[0]
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+
+less_6:
+	CMPQ        BX, $+32 // n < 32
+	JLT         less_7 // n < 32
+	VCVTPH2PS   32(DX), Y8 // x = float16 of x[8]
+	VCVTPH2PS   48(DX), Y9 // x = float16 of x[8]
+	VCVTPH2PS   32(AX), Y10 // y = float16 of y[8]
+	VCVTPH2PS   48(AX), Y11 // y = float16 of y[8]
+	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
+
+less_7:
+	CMPQ        BX, $+48 // n < 48
+	JLT         less_8 // n < 48
+	VCVTPH2PS   64(DX), Y8 // x = float16 of x[16]
+	VCVTPH2PS   80(DX), Y9 // x = float16 of x[16]
+	VCVTPH2PS   64(AX), Y10 // y = float16 of y[16]
+	VCVTPH2PS   80(AX), Y11 // y = float16 of y[16]
+	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
+
+less_8:
+	CMPQ        BX, $+64 // n < 64
+	JLT         less_9 // n < 64
+	VCVTPH2PS   96(DX), Y8 // x = float16 of x[24]
+	VCVTPH2PS   112(DX), Y9 // x = float16 of x[24]
+	VCVTPH2PS   96(AX), Y10 // y = float16 of y[24]
+	VCVTPH2PS   112(AX), Y11 // y = float16 of y[24]
+	VFMADD231PS Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
+
+less_9:
+	MOVQ    BX, SI // rest = n
+	ANDQ    $+15, SI // rest &= 15
+	CMPQ    SI, $+1 // rest < 1
+	JLT     less_10 // rest < 1
+	CMPQ    BX, $+0 // n < 0
+	JLT     less_11 // n < 0
+	SUBQ    SI, BX // n -= rest
+	ADDQ    BX, DX // x += n
+	ADDQ    BX, DX // x += n
+	LEAQ    (DX)(SI*2), DI // x = float16 of x[0], rest lanes
+	MOVQ    $+0, R8 // x = float16 of x[0], rest lanes
+	TESTB   $0x01, SI // x = float16 of x[0], rest lanes
+	JEQ     no_piece_12 // x = float16 of x[0], rest lanes
+	SUBQ    $+2, DI // x = float16 of x[0], rest lanes
+	MOVWLZX (DI), CX // x = float16 of x[0], rest lanes
+	SHLQ    $0x10, R8 // x = float16 of x[0], rest lanes
+	ORQ     CX, R8 // x = float16 of x[0], rest lanes
+
+no_piece_12:
+	TESTB $0x02, SI // x = float16 of x[0], rest lanes
+	JEQ   no_piece_13 // x = float16 of x[0], rest lanes
+	SUBQ  $+4, DI // x = float16 of x[0], rest lanes
+	MOVL  (DI), CX // x = float16 of x[0], rest lanes
+	SHLQ  $0x20, R8 // x = float16 of x[0], rest lanes
+	ORQ   CX, R8 // x = float16 of x[0], rest lanes
+
+no_piece_13:
+	VMOVQ       R8, X8 // x = float16 of x[0], rest lanes
+	TESTB       $0x04, SI // x = float16 of x[0], rest lanes
+	JEQ         no_piece_14 // x = float16 of x[0], rest lanes
+	SUBQ        $+8, DI // x = float16 of x[0], rest lanes
+	VMOVQ       (DI), X9 // x = float16 of x[0], rest lanes
+	VPUNPCKLQDQ X8, X9, X8 // x = float16 of x[0], rest lanes
+
+no_piece_14:
+	TESTB       $0x08, SI // x = float16 of x[0], rest lanes
+	JEQ         no_piece_15 // x = float16 of x[0], rest lanes
+	VINSERTI128 $0x01, X8, Y8, Y8 // x = float16 of x[0], rest lanes
+	VINSERTI128 $0x00, (DX), Y8, Y8 // x = float16 of x[0], rest lanes
+
+no_piece_15:
+	VEXTRACTI128 $0x01, Y8, X9 // x = float16 of x[0], rest lanes
+	VCVTPH2PS    X8, Y8 // x = float16 of x[0], rest lanes
+	VCVTPH2PS    X9, Y9 // x = float16 of x[0], rest lanes
+	ADDQ         BX, AX // y += n
+	ADDQ         BX, AX // y += n
+	LEAQ         (AX)(SI*2), DX // y = float16 of y[0], rest lanes
+	MOVQ         $+0, DI // y = float16 of y[0], rest lanes
+	TESTB        $0x01, SI // y = float16 of y[0], rest lanes
+	JEQ          no_piece_16 // y = float16 of y[0], rest lanes
+	SUBQ         $+2, DX // y = float16 of y[0], rest lanes
+	MOVWLZX      (DX), CX // y = float16 of y[0], rest lanes
+	SHLQ         $0x10, DI // y = float16 of y[0], rest lanes
+	ORQ          CX, DI // y = float16 of y[0], rest lanes
+
+no_piece_16:
+	TESTB $0x02, SI // y = float16 of y[0], rest lanes
+	JEQ   no_piece_17 // y = float16 of y[0], rest lanes
+	SUBQ  $+4, DX // y = float16 of y[0], rest lanes
+	MOVL  (DX), CX // y = float16 of y[0], rest lanes
+	SHLQ  $0x20, DI // y = float16 of y[0], rest lanes
+	ORQ   CX, DI // y = float16 of y[0], rest lanes
+
+no_piece_17:
+	VMOVQ       DI, X10 // y = float16 of y[0], rest lanes
+	TESTB       $0x04, SI // y = float16 of y[0], rest lanes
+	JEQ         no_piece_18 // y = float16 of y[0], rest lanes
+	SUBQ        $+8, DX // y = float16 of y[0], rest lanes
+	VMOVQ       (DX), X11 // y = float16 of y[0], rest lanes
+	VPUNPCKLQDQ X10, X11, X10 // y = float16 of y[0], rest lanes
+
+no_piece_18:
+	TESTB       $0x08, SI // y = float16 of y[0], rest lanes
+	JEQ         no_piece_19 // y = float16 of y[0], rest lanes
+	VINSERTI128 $0x01, X10, Y10, Y10 // y = float16 of y[0], rest lanes
+	VINSERTI128 $0x00, (AX), Y10, Y10 // y = float16 of y[0], rest lanes
+
+no_piece_19:
+	VEXTRACTI128 $0x01, Y10, X11 // y = float16 of y[0], rest lanes
+	VCVTPH2PS    X10, Y10 // y = float16 of y[0], rest lanes
+	VCVTPH2PS    X11, Y11 // y = float16 of y[0], rest lanes
+	CMPQ         BX, $+48 // n < 48
+	JLT          less_20 // n < 48
+	VFMADD231PS  Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS  Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
+	JMP          end_21
+
+less_20:
+	CMPQ        BX, $+32 // n < 32
+	JLT         less_22 // n < 32
+	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
+	JMP         end_23
+
+less_22:
+	CMPQ        BX, $+16 // n < 16
+	JLT         less_24 // n < 16
+	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
+	JMP         end_25
+
+less_24:
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+
+end_25:
+end_23:
+end_21:
+less_11:
+less_10:
+less_5:
+	MOVQ    acc+32(FP), AX // acc
+	CMPQ    AX, $+1 // acc < 1
+	JLT     less_26 // acc < 1
+	VMOVUPS Y0, (AX) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y1, 32(AX) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y2, 64(AX) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y3, 96(AX) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y4, 128(AX) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y5, 160(AX) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y6, 192(AX) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y7, 224(AX) // acc[48] = s0_c3, lanes 8..15
+
+less_26:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VXORPS       Y8, Y8, Y8 // zero = 0, lanes 0..7
+	VXORPS       Y9, Y9, Y9 // zero = 0, lanes 8..15
+	VADDPS       Y2, Y0, Y0 // s0_c0 = s0_c0 + s0_c1, lanes 0..7
+	VADDPS       Y3, Y1, Y1 // s0_c0 = s0_c0 + s0_c1, lanes 8..15
+	VADDPS       Y6, Y4, Y4 // s0_c2 = s0_c2 + s0_c3, lanes 0..7
+	VADDPS       Y7, Y5, Y5 // s0_c2 = s0_c2 + s0_c3, lanes 8..15
+	VADDPS       Y4, Y0, Y0 // s0_c0 = s0_c0 + s0_c2, lanes 0..7
+	VADDPS       Y5, Y1, Y1 // s0_c0 = s0_c0 + s0_c2, lanes 8..15
+	VADDPS       Y1, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0xee, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0x55, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS       Y8, Y0, Y0 // s0_c0 = s0_c0 + zero, lanes 0..7
+	VADDPS       Y9, Y1, Y1 // s0_c0 = s0_c0 + zero, lanes 8..15
+	MOVQ         sums+0(FP), AX // sums
+	VMOVSS       X0, (AX) // sums[0] = s0_c0[0]
+	VZEROUPPER
+	RET
+
+// func l2PairF16AVX2(sums *float32, x *uint16, y *uint16, n int, acc *float32, resume int)
+TEXT ·l2PairF16AVX2(SB), NOSPLIT, $0-48
+	MOVQ    resume+40(FP), AX // resume
+	CMPQ    AX, $+1 // resume < 1
+	JLT     less_1 // resume < 1
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS (AX), Y0 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(AX), Y1 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 64(AX), Y2 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(AX), Y3 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 128(AX), Y4 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(AX), Y5 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 192(AX), Y6 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(AX), Y7 // s0_c3 = acc[48], lanes 8..15
+	JMP     end_2
+
+less_1:
+	VXORPS Y0, Y0, Y0 // s0_c0 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // s0_c1 = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // s0_c1 = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // s0_c2 = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // s0_c2 = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // s0_c3 = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // s0_c3 = 0, lanes 8..15
+
+end_2:
+	MOVQ y+16(FP), AX // y
+	MOVQ x+8(FP), DX // x
+	MOVQ n+24(FP), BX // n
+	CMPQ BX, $+64 // n < 64
+	JLT  chains_end_4 // n < 64
+
+chains_3:
+	VCVTPH2PS   (DX), Y8 // x = float16 of x[0]
+	VCVTPH2PS   16(DX), Y9 // x = float16 of x[0]
+	VCVTPH2PS   (AX), Y10 // y = float16 of y[0]
+	VCVTPH2PS   16(AX), Y11 // y = float16 of y[0]
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y0 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y1 // s0_c0 += x * x, lanes 8..15
+	VCVTPH2PS   32(DX), Y8 // x = float16 of x[8]
+	VCVTPH2PS   48(DX), Y9 // x = float16 of x[8]
+	VCVTPH2PS   32(AX), Y10 // y = float16 of y[8]
+	VCVTPH2PS   48(AX), Y11 // y = float16 of y[8]
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y2 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y3 // s0_c1 += x * x, lanes 8..15
+	VCVTPH2PS   64(DX), Y8 // x = float16 of x[16]
+	VCVTPH2PS   80(DX), Y9 // x = float16 of x[16]
+	VCVTPH2PS   64(AX), Y10 // y = float16 of y[16]
+	VCVTPH2PS   80(AX), Y11 // y = float16 of y[16]
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y4 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y5 // s0_c2 += x * x, lanes 8..15
+	VCVTPH2PS   96(DX), Y8 // x = float16 of x[24]
+	VCVTPH2PS   112(DX), Y9 // x = float16 of x[24]
+	VCVTPH2PS   96(AX), Y10 // y = float16 of y[24]
+	VCVTPH2PS   112(AX), Y11 // y = float16 of y[24]
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y6 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y7 // s0_c3 += x * x, lanes 8..15
+	ADDQ        $+128, DX // x += 128
+	ADDQ        $+128, AX // y += 128
+	SUBQ        $+64, BX // n += -64
+	CMPQ        BX, $+64 // n >= 64
+	JGE         chains_3 // n >= 64
+
+chains_end_4:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        BX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	CMPQ        BX, $+16 // n < 16
+	JLT         less_6 // n < 16
+	VCVTPH2PS   (DX), Y8 // x = float16 of x[0]
+	VCVTPH2PS   16(DX), Y9 // x = float16 of x[0]
+	VCVTPH2PS   (AX), Y10 // y = float16 of y[0]
+	VCVTPH2PS   16(AX), Y11 // y = float16 of y[0]
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y0 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y1 // s0_c0 += x * x, lanes 8..15
+
+less_6:
+	CMPQ        BX, $+32 // n < 32
+	JLT         less_7 // n < 32
+	VCVTPH2PS   32(DX), Y8 // x = float16 of x[8]
+	VCVTPH2PS   48(DX), Y9 // x = float16 of x[8]
+	VCVTPH2PS   32(AX), Y10 // y = float16 of y[8]
+	VCVTPH2PS   48(AX), Y11 // y = float16 of y[8]
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y2 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y3 // s0_c1 += x * x, lanes 8..15
+
+less_7:
+	CMPQ        BX, $+48 // n < 48
+	JLT         less_8 // n < 48
+	VCVTPH2PS   64(DX), Y8 // x = float16 of x[16]
+	VCVTPH2PS   80(DX), Y9 // x = float16 of x[16]
+	VCVTPH2PS   64(AX), Y10 // y = float16 of y[16]
+	VCVTPH2PS   80(AX), Y11 // y = float16 of y[16]
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y4 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y5 // s0_c2 += x * x, lanes 8..15
+
+less_8:
+	CMPQ        BX, $+64 // n < 64
+	JLT         less_9 // n < 64
+	VCVTPH2PS   96(DX), Y8 // x = float16 of x[24]
+	VCVTPH2PS   112(DX), Y9 // x = float16 of x[24]
+	VCVTPH2PS   96(AX), Y10 // y = float16 of y[24]
+	VCVTPH2PS   112(AX), Y11 // y = float16 of y[24]
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y6 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y7 // s0_c3 += x * x, lanes 8..15
+
+less_9:
+	MOVQ    BX, SI // rest = n
+	ANDQ    $+15, SI // rest &= 15
+	CMPQ    SI, $+1 // rest < 1
+	JLT     less_10 // rest < 1
+	CMPQ    BX, $+0 // n < 0
+	JLT     less_11 // n < 0
+	SUBQ    SI, BX // n -= rest
+	ADDQ    BX, DX // x += n
+	ADDQ    BX, DX // x += n
+	LEAQ    (DX)(SI*2), DI // x = float16 of x[0], rest lanes
+	MOVQ    $+0, R8 // x = float16 of x[0], rest lanes
+	TESTB   $0x01, SI // x = float16 of x[0], rest lanes
+	JEQ     no_piece_12 // x = float16 of x[0], rest lanes
+	SUBQ    $+2, DI // x = float16 of x[0], rest lanes
+	MOVWLZX (DI), CX // x = float16 of x[0], rest lanes
+	SHLQ    $0x10, R8 // x = float16 of x[0], rest lanes
+	ORQ     CX, R8 // x = float16 of x[0], rest lanes
+
+no_piece_12:
+	TESTB $0x02, SI // x = float16 of x[0], rest lanes
+	JEQ   no_piece_13 // x = float16 of x[0], rest lanes
+	SUBQ  $+4, DI // x = float16 of x[0], rest lanes
+	MOVL  (DI), CX // x = float16 of x[0], rest lanes
+	SHLQ  $0x20, R8 // x = float16 of x[0], rest lanes
+	ORQ   CX, R8 // x = float16 of x[0], rest lanes
+
+no_piece_13:
+	VMOVQ       R8, X8 // x = float16 of x[0], rest lanes
+	TESTB       $0x04, SI // x = float16 of x[0], rest lanes
+	JEQ         no_piece_14 // x = float16 of x[0], rest lanes
+	SUBQ        $+8, DI // x = float16 of x[0], rest lanes
+	VMOVQ       (DI), X9 // x = float16 of x[0], rest lanes
+	VPUNPCKLQDQ X8, X9, X8 // x = float16 of x[0], rest lanes
+
+no_piece_14:
+	TESTB       $0x08, SI // x = float16 of x[0], rest lanes
+	JEQ         no_piece_15 // x = float16 of x[0], rest lanes
+	VINSERTI128 $0x01, X8, Y8, Y8 // x = float16 of x[0], rest lanes
+	VINSERTI128 $0x00, (DX), Y8, Y8 // x = float16 of x[0], rest lanes
+
+no_piece_15:
+	VEXTRACTI128 $0x01, Y8, X9 // x = float16 of x[0], rest lanes
+	VCVTPH2PS    X8, Y8 // x = float16 of x[0], rest lanes
+	VCVTPH2PS    X9, Y9 // x = float16 of x[0], rest lanes
+	ADDQ         BX, AX // y += n
+	ADDQ         BX, AX // y += n
+	LEAQ         (AX)(SI*2), DX // y = float16 of y[0], rest lanes
+	MOVQ         $+0, DI // y = float16 of y[0], rest lanes
+	TESTB        $0x01, SI // y = float16 of y[0], rest lanes
+	JEQ          no_piece_16 // y = float16 of y[0], rest lanes
+	SUBQ         $+2, DX // y = float16 of y[0], rest lanes
+	MOVWLZX      (DX), CX // y = float16 of y[0], rest lanes
+	SHLQ         $0x10, DI // y = float16 of y[0], rest lanes
+	ORQ          CX, DI // y = float16 of y[0], rest lanes
+
+no_piece_16:
+	TESTB $0x02, SI // y = float16 of y[0], rest lanes
+	JEQ   no_piece_17 // y = float16 of y[0], rest lanes
+	SUBQ  $+4, DX // y = float16 of y[0], rest lanes
+	MOVL  (DX), CX // y = float16 of y[0], rest lanes
+	SHLQ  $0x20, DI // y = float16 of y[0], rest lanes
+	ORQ   CX, DI // y = float16 of y[0], rest lanes
+
+no_piece_17:
+	VMOVQ       DI, X10 // y = float16 of y[0], rest lanes
+	TESTB       $0x04, SI // y = float16 of y[0], rest lanes
+	JEQ         no_piece_18 // y = float16 of y[0], rest lanes
+	SUBQ        $+8, DX // y = float16 of y[0], rest lanes
+	VMOVQ       (DX), X11 // y = float16 of y[0], rest lanes
+	VPUNPCKLQDQ X10, X11, X10 // y = float16 of y[0], rest lanes
+
+no_piece_18:
+	TESTB       $0x08, SI // y = float16 of y[0], rest lanes
+	JEQ         no_piece_19 // y = float16 of y[0], rest lanes
+	VINSERTI128 $0x01, X10, Y10, Y10 // y = float16 of y[0], rest lanes
+	VINSERTI128 $0x00, (AX), Y10, Y10 // y = float16 of y[0], rest lanes
+
+no_piece_19:
+	VEXTRACTI128 $0x01, Y10, X11 // y = float16 of y[0], rest lanes
+	VCVTPH2PS    X10, Y10 // y = float16 of y[0], rest lanes
+	VCVTPH2PS    X11, Y11 // y = float16 of y[0], rest lanes
+	CMPQ         BX, $+48 // n < 48
+	JLT          less_20 // n < 48
+	VSUBPS       Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS       Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS  Y8, Y8, Y6 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 8..15
+	JMP          end_21
+
+less_20:
+	CMPQ        BX, $+32 // n < 32
+	JLT         less_22 // n < 32
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y4 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y5 // s0_c2 += x * x, lanes 8..15
+	JMP         end_23
+
+less_22:
+	CMPQ        BX, $+16 // n < 16
+	JLT         less_24 // n < 16
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y2 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y3 // s0_c1 += x * x, lanes 8..15
+	JMP         end_25
+
+less_24:
+	VSUBPS      Y10, Y8, Y8 // x = x - y, lanes 0..7
+	VSUBPS      Y11, Y9, Y9 // x = x - y, lanes 8..15
+	VFMADD231PS Y8, Y8, Y0 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS Y9, Y9, Y1 // s0_c0 += x * x, lanes 8..15
+
+end_25:
+end_23:
+end_21:
+less_11:
+less_10:
+less_5:
+	MOVQ    acc+32(FP), AX // acc
+	CMPQ    AX, $+1 // acc < 1
+	JLT     less_26 // acc < 1
+	VMOVUPS Y0, (AX) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y1, 32(AX) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y2, 64(AX) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y3, 96(AX) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y4, 128(AX) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y5, 160(AX) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y6, 192(AX) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y7, 224(AX) // acc[48] = s0_c3, lanes 8..15
+
+less_26:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VXORPS       Y8, Y8, Y8 // zero = 0, lanes 0..7
+	VXORPS       Y9, Y9, Y9 // zero = 0, lanes 8..15
+	VADDPS       Y2, Y0, Y0 // s0_c0 = s0_c0 + s0_c1, lanes 0..7
+	VADDPS       Y3, Y1, Y1 // s0_c0 = s0_c0 + s0_c1, lanes 8..15
+	VADDPS       Y6, Y4, Y4 // s0_c2 = s0_c2 + s0_c3, lanes 0..7
+	VADDPS       Y7, Y5, Y5 // s0_c2 = s0_c2 + s0_c3, lanes 8..15
+	VADDPS       Y4, Y0, Y0 // s0_c0 = s0_c0 + s0_c2, lanes 0..7
+	VADDPS       Y5, Y1, Y1 // s0_c0 = s0_c0 + s0_c2, lanes 8..15
+	VADDPS       Y1, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0xee, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD      $0x55, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS       X2, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS       Y8, Y0, Y0 // s0_c0 = s0_c0 + zero, lanes 0..7
+	VADDPS       Y9, Y1, Y1 // s0_c0 = s0_c0 + zero, lanes 8..15
+	MOVQ         sums+0(FP), AX // sums
+	VMOVSS       X0, (AX) // sums[0] = s0_c0[0]
+	VZEROUPPER
+	RET
+
+// func cosinePairF16AVX2(sums *float32, x *uint16, y *uint16, n int, acc *float32, resume int)
+TEXT ·cosinePairF16AVX2(SB), NOSPLIT, $0-48
+	MOVQ    resume+40(FP), AX // resume
+	CMPQ    AX, $+1 // resume < 1
+	JLT     less_1 // resume < 1
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS (AX), Y0 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(AX), Y1 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 256(AX), Y2 // s1_c0 = acc[64], lanes 0..7
+	VMOVUPS 288(AX), Y3 // s1_c0 = acc[64], lanes 8..15
+	VMOVUPS 512(AX), Y4 // s2_c0 = acc[128], lanes 0..7
+	VMOVUPS 544(AX), Y5 // s2_c0 = acc[128], lanes 8..15
+	VMOVUPS 64(AX), Y6 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(AX), Y7 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 320(AX), Y8 // s1_c1 = acc[80], lanes 0..7
+	VMOVUPS 352(AX), Y9 // s1_c1 = acc[80], lanes 8..15
+	VMOVUPS 576(AX), Y10 // s2_c1 = acc[144], lanes 0..7
+	VMOVUPS 608(AX), Y11 // s2_c1 = acc[144], lanes 8..15
+	JMP     end_2
+
+less_1:
+	VXORPS Y0, Y0, Y0 // s0_c0 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // s1_c0 = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // s1_c0 = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // s2_c0 = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // s2_c0 = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // s0_c1 = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // s0_c1 = 0, lanes 8..15
+	VXORPS Y8, Y8, Y8 // s1_c1 = 0, lanes 0..7
+	VXORPS Y9, Y9, Y9 // s1_c1 = 0, lanes 8..15
+	VXORPS Y10, Y10, Y10 // s2_c1 = 0, lanes 0..7
+	VXORPS Y11, Y11, Y11 // s2_c1 = 0, lanes 8..15
+
+end_2:
+	MOVQ y+16(FP), AX // y
+	MOVQ x+8(FP), DX // x
+	MOVQ n+24(FP), BX // n
+	CMPQ BX, $+64 // n < 64
+	JLT  chains_end_4 // n < 64
+
+chains_3:
+	VCVTPH2PS   (DX), Y12 // x = float16 of x[0]
+	VCVTPH2PS   16(DX), Y13 // x = float16 of x[0]
+	VCVTPH2PS   (AX), Y14 // y = float16 of y[0]
+	VCVTPH2PS   16(AX), Y15 // y = float16 of y[0]
+	VFMADD231PS Y14, Y12, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y1 // s0_c0 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y2 // s1_c0 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y3 // s1_c0 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y4 // s2_c0 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y5 // s2_c0 += x * x, lanes 8..15
+	VCVTPH2PS   32(DX), Y12 // x = float16 of x[8]
+	VCVTPH2PS   48(DX), Y13 // x = float16 of x[8]
+	VCVTPH2PS   32(AX), Y14 // y = float16 of y[8]
+	VCVTPH2PS   48(AX), Y15 // y = float16 of y[8]
+	VFMADD231PS Y14, Y12, Y6 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y7 // s0_c1 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y8 // s1_c1 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y9 // s1_c1 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y10 // s2_c1 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y11 // s2_c1 += x * x, lanes 8..15
+	ADDQ        $+128, DX // x += 128
+	ADDQ        $+128, AX // y += 128
+	SUBQ        $+64, BX // n += -64
+	CMPQ        BX, $+64 // n >= 64
+	JGE         chains_3 // n >= 64
+
+chains_end_4:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        BX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	CMPQ        BX, $+16 // n < 16
+	JLT         less_6 // n < 16
+	VCVTPH2PS   (DX), Y12 // x = float16 of x[0]
+	VCVTPH2PS   16(DX), Y13 // x = float16 of x[0]
+	VCVTPH2PS   (AX), Y14 // y = float16 of y[0]
+	VCVTPH2PS   16(AX), Y15 // y = float16 of y[0]
+	VFMADD231PS Y14, Y12, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y1 // s0_c0 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y2 // s1_c0 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y3 // s1_c0 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y4 // s2_c0 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y5 // s2_c0 += x * x, lanes 8..15
+
+less_6:
+	CMPQ        BX, $+32 // n < 32
+	JLT         less_7 // n < 32
+	VCVTPH2PS   32(DX), Y12 // x = float16 of x[8]
+	VCVTPH2PS   48(DX), Y13 // x = float16 of x[8]
+	VCVTPH2PS   32(AX), Y14 // y = float16 of y[8]
+	VCVTPH2PS   48(AX), Y15 // y = float16 of y[8]
+	VFMADD231PS Y14, Y12, Y6 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y7 // s0_c1 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y8 // s1_c1 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y9 // s1_c1 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y10 // s2_c1 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y11 // s2_c1 += x * x, lanes 8..15
+
+less_7:
+	MOVQ BX, SI // rest = n
+	ANDQ $+15, SI // rest &= 15
+	CMPQ SI, $+1 // rest < 1
+	JLT  less_8 // rest < 1
+	CMPQ BX, $+32 // n < 32
+	JLT  less_9 // n < 32
+	JMP  end_10
+
+less_9:
+	SUBQ    SI, BX // n -= rest
+	ADDQ    BX, DX // x += n
+	ADDQ    BX, DX // x += n
+	LEAQ    (DX)(SI*2), DI // x = float16 of x[0], rest lanes
+	MOVQ    $+0, R8 // x = float16 of x[0], rest lanes
+	TESTB   $0x01, SI // x = float16 of x[0], rest lanes
+	JEQ     no_piece_11 // x = float16 of x[0], rest lanes
+	SUBQ    $+2, DI // x = float16 of x[0], rest lanes
+	MOVWLZX (DI), CX // x = float16 of x[0], rest lanes
+	SHLQ    $0x10, R8 // x = float16 of x[0], rest lanes
+	ORQ     CX, R8 // x = float16 of x[0], rest lanes
+
+no_piece_11:
+	TESTB $0x02, SI // x = float16 of x[0], rest lanes
+	JEQ   no_piece_12 // x = float16 of x[0], rest lanes
+	SUBQ  $+4, DI // x = float16 of x[0], rest lanes
+	MOVL  (DI), CX // x = float16 of x[0], rest lanes
+	SHLQ  $0x20, R8 // x = float16 of x[0], rest lanes
+	ORQ   CX, R8 // x = float16 of x[0], rest lanes
+
+no_piece_12:
+	VMOVQ       R8, X12 // x = float16 of x[0], rest lanes
+	TESTB       $0x04, SI // x = float16 of x[0], rest lanes
+	JEQ         no_piece_13 // x = float16 of x[0], rest lanes
+	SUBQ        $+8, DI // x = float16 of x[0], rest lanes
+	VMOVQ       (DI), X13 // x = float16 of x[0], rest lanes
+	VPUNPCKLQDQ X12, X13, X12 // x = float16 of x[0], rest lanes
+
+no_piece_13:
+	TESTB       $0x08, SI // x = float16 of x[0], rest lanes
+	JEQ         no_piece_14 // x = float16 of x[0], rest lanes
+	VINSERTI128 $0x01, X12, Y12, Y12 // x = float16 of x[0], rest lanes
+	VINSERTI128 $0x00, (DX), Y12, Y12 // x = float16 of x[0], rest lanes
+
+no_piece_14:
+	VEXTRACTI128 $0x01, Y12, X13 // x = float16 of x[0], rest lanes
+	VCVTPH2PS    X12, Y12 // x = float16 of x[0], rest lanes
+	VCVTPH2PS    X13, Y13 // x = float16 of x[0], rest lanes
+	ADDQ         BX, AX // y += n
+	ADDQ         BX, AX // y += n
+	LEAQ         (AX)(SI*2), DX // y = float16 of y[0], rest lanes
+	MOVQ         $+0, DI // y = float16 of y[0], rest lanes
+	TESTB        $0x01, SI // y = float16 of y[0], rest lanes
+	JEQ          no_piece_15 // y = float16 of y[0], rest lanes
+	SUBQ         $+2, DX // y = float16 of y[0], rest lanes
+	MOVWLZX      (DX), CX // y = float16 of y[0], rest lanes
+	SHLQ         $0x10, DI // y = float16 of y[0], rest lanes
+	ORQ          CX, DI // y = float16 of y[0], rest lanes
+
+no_piece_15:
+	TESTB $0x02, SI // y = float16 of y[0], rest lanes
+	JEQ   no_piece_16 // y = float16 of y[0], rest lanes
+	SUBQ  $+4, DX // y = float16 of y[0], rest lanes
+	MOVL  (DX), CX // y = float16 of y[0], rest lanes
+	SHLQ  $0x20, DI // y = float16 of y[0], rest lanes
+	ORQ   CX, DI // y = float16 of y[0], rest lanes
+
+no_piece_16:
+	VMOVQ       DI, X14 // y = float16 of y[0], rest lanes
+	TESTB       $0x04, SI // y = float16 of y[0], rest lanes
+	JEQ         no_piece_17 // y = float16 of y[0], rest lanes
+	SUBQ        $+8, DX // y = float16 of y[0], rest lanes
+	VMOVQ       (DX), X15 // y = float16 of y[0], rest lanes
+	VPUNPCKLQDQ X14, X15, X14 // y = float16 of y[0], rest lanes
+
+no_piece_17:
+	TESTB       $0x08, SI // y = float16 of y[0], rest lanes
+	JEQ         no_piece_18 // y = float16 of y[0], rest lanes
+	VINSERTI128 $0x01, X14, Y14, Y14 // y = float16 of y[0], rest lanes
+	VINSERTI128 $0x00, (AX), Y14, Y14 // y = float16 of y[0], rest lanes
+
+no_piece_18:
+	VEXTRACTI128 $0x01, Y14, X15 // y = float16 of y[0], rest lanes
+	VCVTPH2PS    X14, Y14 // y = float16 of y[0], rest lanes
+	VCVTPH2PS    X15, Y15 // y = float16 of y[0], rest lanes
+	CMPQ         BX, $+16 // n < 16
+	JLT          less_19 // n < 16
+	VFMADD231PS  Y14, Y12, Y6 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS  Y15, Y13, Y7 // s0_c1 += x * y, lanes 8..15
+	VFMADD231PS  Y14, Y14, Y8 // s1_c1 += y * y, lanes 0..7
+	VFMADD231PS  Y15, Y15, Y9 // s1_c1 += y * y, lanes 8..15
+	VFMADD231PS  Y12, Y12, Y10 // s2_c1 += x * x, lanes 0..7
+	VFMADD231PS  Y13, Y13, Y11 // s2_c1 += x * x, lanes 8..15
+	JMP          end_20
+
+less_19:
+	VFMADD231PS Y14, Y12, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y1 // s0_c0 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y2 // s1_c0 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y3 // s1_c0 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y4 // s2_c0 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y5 // s2_c0 += x * x, lanes 8..15
+
+end_20:
+end_10:
+less_8:
+less_5:
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS Y0, (AX) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y1, 32(AX) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y2, 256(AX) // acc[64] = s1_c0, lanes 0..7
+	VMOVUPS Y3, 288(AX) // acc[64] = s1_c0, lanes 8..15
+	VMOVUPS Y4, 512(AX) // acc[128] = s2_c0, lanes 0..7
+	VMOVUPS Y5, 544(AX) // acc[128] = s2_c0, lanes 8..15
+	VMOVUPS Y6, 64(AX) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y7, 96(AX) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y8, 320(AX) // acc[80] = s1_c1, lanes 0..7
+	VMOVUPS Y9, 352(AX) // acc[80] = s1_c1, lanes 8..15
+	VMOVUPS Y10, 576(AX) // acc[144] = s2_c1, lanes 0..7
+	VMOVUPS Y11, 608(AX) // acc[144] = s2_c1, lanes 8..15
+	MOVQ    resume+40(FP), AX // resume
+	CMPQ    AX, $+1 // resume < 1
+	JLT     less_21 // resume < 1
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS 128(AX), Y0 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(AX), Y1 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 384(AX), Y2 // s1_c2 = acc[96], lanes 0..7
+	VMOVUPS 416(AX), Y3 // s1_c2 = acc[96], lanes 8..15
+	VMOVUPS 640(AX), Y4 // s2_c2 = acc[160], lanes 0..7
+	VMOVUPS 672(AX), Y5 // s2_c2 = acc[160], lanes 8..15
+	VMOVUPS 192(AX), Y6 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(AX), Y7 // s0_c3 = acc[48], lanes 8..15
+	VMOVUPS 448(AX), Y8 // s1_c3 = acc[112], lanes 0..7
+	VMOVUPS 480(AX), Y9 // s1_c3 = acc[112], lanes 8..15
+	VMOVUPS 704(AX), Y10 // s2_c3 = acc[176], lanes 0..7
+	VMOVUPS 736(AX), Y11 // s2_c3 = acc[176], lanes 8..15
+	JMP     end_22
+
+less_21:
+	VXORPS Y0, Y0, Y0 // s0_c2 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // s0_c2 = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // s1_c2 = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // s1_c2 = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // s2_c2 = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // s2_c2 = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // s0_c3 = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // s0_c3 = 0, lanes 8..15
+	VXORPS Y8, Y8, Y8 // s1_c3 = 0, lanes 0..7
+	VXORPS Y9, Y9, Y9 // s1_c3 = 0, lanes 8..15
+	VXORPS Y10, Y10, Y10 // s2_c3 = 0, lanes 0..7
+	VXORPS Y11, Y11, Y11 // s2_c3 = 0, lanes 8..15
+
+end_22:
+	MOVQ y+16(FP), AX // y
+	MOVQ x+8(FP), DX // x
+	MOVQ n+24(FP), BX // n
+	CMPQ BX, $+64 // n < 64
+	JLT  chains_end_24 // n < 64
+
+chains_23:
+	VCVTPH2PS   64(DX), Y12 // x = float16 of x[16]
+	VCVTPH2PS   80(DX), Y13 // x = float16 of x[16]
+	VCVTPH2PS   64(AX), Y14 // y = float16 of y[16]
+	VCVTPH2PS   80(AX), Y15 // y = float16 of y[16]
+	VFMADD231PS Y14, Y12, Y0 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y1 // s0_c2 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y2 // s1_c2 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y3 // s1_c2 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y4 // s2_c2 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y5 // s2_c2 += x * x, lanes 8..15
+	VCVTPH2PS   96(DX), Y12 // x = float16 of x[24]
+	VCVTPH2PS   112(DX), Y13 // x = float16 of x[24]
+	VCVTPH2PS   96(AX), Y14 // y = float16 of y[24]
+	VCVTPH2PS   112(AX), Y15 // y = float16 of y[24]
+	VFMADD231PS Y14, Y12, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y7 // s0_c3 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y8 // s1_c3 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y9 // s1_c3 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y10 // s2_c3 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y11 // s2_c3 += x * x, lanes 8..15
+	ADDQ        $+128, DX // x += 128
+	ADDQ        $+128, AX // y += 128
+	SUBQ        $+64, BX // n += -64
+	CMPQ        BX, $+64 // n >= 64
+	JGE         chains_23 // n >= 64
+
+chains_end_24:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        BX, $+1 // n < 1
+	JLT         less_25 // n < 1
+	CMPQ        BX, $+48 // n < 48
+	JLT         less_26 // n < 48
+	VCVTPH2PS   64(DX), Y12 // x = float16 of x[16]
+	VCVTPH2PS   80(DX), Y13 // x = float16 of x[16]
+	VCVTPH2PS   64(AX), Y14 // y = float16 of y[16]
+	VCVTPH2PS   80(AX), Y15 // y = float16 of y[16]
+	VFMADD231PS Y14, Y12, Y0 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y1 // s0_c2 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y2 // s1_c2 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y3 // s1_c2 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y4 // s2_c2 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y5 // s2_c2 += x * x, lanes 8..15
+
+less_26:
+	CMPQ        BX, $+64 // n < 64
+	JLT         less_27 // n < 64
+	VCVTPH2PS   96(DX), Y12 // x = float16 of x[24]
+	VCVTPH2PS   112(DX), Y13 // x = float16 of x[24]
+	VCVTPH2PS   96(AX), Y14 // y = float16 of y[24]
+	VCVTPH2PS   112(AX), Y15 // y = float16 of y[24]
+	VFMADD231PS Y14, Y12, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y7 // s0_c3 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y8 // s1_c3 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y9 // s1_c3 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y10 // s2_c3 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y11 // s2_c3 += x * x, lanes 8..15
+
+less_27:
+	MOVQ    BX, SI // rest = n
+	ANDQ    $+15, SI // rest &= 15
+	CMPQ    SI, $+1 // rest < 1
+	JLT     less_28 // rest < 1
+	CMPQ    BX, $+32 // n < 32
+	JLT     less_29 // n < 32
+	SUBQ    SI, BX // n -= rest
+	ADDQ    BX, DX // x += n
+	ADDQ    BX, DX // x += n
+	LEAQ    (DX)(SI*2), DI // x = float16 of x[0], rest lanes
+	MOVQ    $+0, R8 // x = float16 of x[0], rest lanes
+	TESTB   $0x01, SI // x = float16 of x[0], rest lanes
+	JEQ     no_piece_30 // x = float16 of x[0], rest lanes
+	SUBQ    $+2, DI // x = float16 of x[0], rest lanes
+	MOVWLZX (DI), CX // x = float16 of x[0], rest lanes
+	SHLQ    $0x10, R8 // x = float16 of x[0], rest lanes
+	ORQ     CX, R8 // x = float16 of x[0], rest lanes
+
+no_piece_30:
+	TESTB $0x02, SI // x = float16 of x[0], rest lanes
+	JEQ   no_piece_31 // x = float16 of x[0], rest lanes
+	SUBQ  $+4, DI // x = float16 of x[0], rest lanes
+	MOVL  (DI), CX // x = float16 of x[0], rest lanes
+	SHLQ  $0x20, R8 // x = float16 of x[0], rest lanes
+	ORQ   CX, R8 // x = float16 of x[0], rest lanes
+
+no_piece_31:
+	VMOVQ       R8, X12 // x = float16 of x[0], rest lanes
+	TESTB       $0x04, SI // x = float16 of x[0], rest lanes
+	JEQ         no_piece_32 // x = float16 of x[0], rest lanes
+	SUBQ        $+8, DI // x = float16 of x[0], rest lanes
+	VMOVQ       (DI), X13 // x = float16 of x[0], rest lanes
+	VPUNPCKLQDQ X12, X13, X12 // x = float16 of x[0], rest lanes
+
+no_piece_32:
+	TESTB       $0x08, SI // x = float16 of x[0], rest lanes
+	JEQ         no_piece_33 // x = float16 of x[0], rest lanes
+	VINSERTI128 $0x01, X12, Y12, Y12 // x = float16 of x[0], rest lanes
+	VINSERTI128 $0x00, (DX), Y12, Y12 // x = float16 of x[0], rest lanes
+
+no_piece_33:
+	VEXTRACTI128 $0x01, Y12, X13 // x = float16 of x[0], rest lanes
+	VCVTPH2PS    X12, Y12 // x = float16 of x[0], rest lanes
+	VCVTPH2PS    X13, Y13 // x = float16 of x[0], rest lanes
+	ADDQ         BX, AX // y += n
+	ADDQ         BX, AX // y += n
+	LEAQ         (AX)(SI*2), DX // y = float16 of y[0], rest lanes
+	MOVQ         $+0, DI // y = float16 of y[0], rest lanes
+	TESTB        $0x01, SI // y = float16 of y[0], rest lanes
+	JEQ          no_piece_34 // y = float16 of y[0], rest lanes
+	SUBQ         $+2, DX // y = float16 of y[0], rest lanes
+	MOVWLZX      (DX), CX // y = float16 of y[0], rest lanes
+	SHLQ         $0x10, DI // y = float16 of y[0], rest lanes
+	ORQ          CX, DI // y = float16 of y[0], rest lanes
+
+no_piece_34:
+	TESTB $0x02, SI // y = float16 of y[0], rest lanes
+	JEQ   no_piece_35 // y = float16 of y[0], rest lanes
+	SUBQ  $+4, DX // y = float16 of y[0], rest lanes
+	MOVL  (DX), CX // y = float16 of y[0], rest lanes
+	SHLQ  $0x20, DI // y = float16 of y[0], rest lanes
+	ORQ   CX, DI // y = float16 of y[0], rest lanes
+
+no_piece_35:
+	VMOVQ       DI, X14 // y = float16 of y[0], rest lanes
+	TESTB       $0x04, SI // y = float16 of y[0], rest lanes
+	JEQ         no_piece_36 // y = float16 of y[0], rest lanes
+	SUBQ        $+8, DX // y = float16 of y[0], rest lanes
+	VMOVQ       (DX), X15 // y = float16 of y[0], rest lanes
+	VPUNPCKLQDQ X14, X15, X14 // y = float16 of y[0], rest lanes
+
+no_piece_36:
+	TESTB       $0x08, SI // y = float16 of y[0], rest lanes
+	JEQ         no_piece_37 // y = float16 of y[0], rest lanes
+	VINSERTI128 $0x01, X14, Y14, Y14 // y = float16 of y[0], rest lanes
+	VINSERTI128 $0x00, (AX), Y14, Y14 // y = float16 of y[0], rest lanes
+
+no_piece_37:
+	VEXTRACTI128 $0x01, Y14, X15 // y = float16 of y[0], rest lanes
+	VCVTPH2PS    X14, Y14 // y = float16 of y[0], rest lanes
+	VCVTPH2PS    X15, Y15 // y = float16 of y[0], rest lanes
+	CMPQ         BX, $+48 // n < 48
+	JLT          less_38 // n < 48
+	VFMADD231PS  Y14, Y12, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS  Y15, Y13, Y7 // s0_c3 += x * y, lanes 8..15
+	VFMADD231PS  Y14, Y14, Y8 // s1_c3 += y * y, lanes 0..7
+	VFMADD231PS  Y15, Y15, Y9 // s1_c3 += y * y, lanes 8..15
+	VFMADD231PS  Y12, Y12, Y10 // s2_c3 += x * x, lanes 0..7
+	VFMADD231PS  Y13, Y13, Y11 // s2_c3 += x * x, lanes 8..15
+	JMP          end_39
+
+less_38:
+	VFMADD231PS Y14, Y12, Y0 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y15, Y13, Y1 // s0_c2 += x * y, lanes 8..15
+	VFMADD231PS Y14, Y14, Y2 // s1_c2 += y * y, lanes 0..7
+	VFMADD231PS Y15, Y15, Y3 // s1_c2 += y * y, lanes 8..15
+	VFMADD231PS Y12, Y12, Y4 // s2_c2 += x * x, lanes 0..7
+	VFMADD231PS Y13, Y13, Y5 // s2_c2 += x * x, lanes 8..15
+
+end_39:
+less_29:
+less_28:
+less_25:
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS Y0, 128(AX) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y1, 160(AX) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y2, 384(AX) // acc[96] = s1_c2, lanes 0..7
+	VMOVUPS Y3, 416(AX) // acc[96] = s1_c2, lanes 8..15
+	VMOVUPS Y4, 640(AX) // acc[160] = s2_c2, lanes 0..7
+	VMOVUPS Y5, 672(AX) // acc[160] = s2_c2, lanes 8..15
+	VMOVUPS Y6, 192(AX) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y7, 224(AX) // acc[48] = s0_c3, lanes 8..15
+	VMOVUPS Y8, 448(AX) // acc[112] = s1_c3, lanes 0..7
+	VMOVUPS Y9, 480(AX) // acc[112] = s1_c3, lanes 8..15
+	VMOVUPS Y10, 704(AX) // acc[176] = s2_c3, lanes 0..7
+	VMOVUPS Y11, 736(AX) // acc[176] = s2_c3, lanes 8..15
+
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VXORPS       Y0, Y0, Y0 // zero = 0, lanes 0..7
+	VXORPS       Y1, Y1, Y1 // zero = 0, lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      (AX), Y2 // c0 = acc[0], lanes 0..7
+	VMOVUPS      32(AX), Y3 // c0 = acc[0], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      64(AX), Y4 // c1 = acc[16], lanes 0..7
+	VMOVUPS      96(AX), Y5 // c1 = acc[16], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      128(AX), Y6 // c2 = acc[32], lanes 0..7
+	VMOVUPS      160(AX), Y7 // c2 = acc[32], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      192(AX), Y8 // c3 = acc[48], lanes 0..7
+	VMOVUPS      224(AX), Y9 // c3 = acc[48], lanes 8..15
+	VADDPS       Y4, Y2, Y2 // c0 = c0 + c1, lanes 0..7
+	VADDPS       Y5, Y3, Y3 // c0 = c0 + c1, lanes 8..15
+	VADDPS       Y8, Y6, Y6 // c2 = c2 + c3, lanes 0..7
+	VADDPS       Y9, Y7, Y7 // c2 = c2 + c3, lanes 8..15
+	VADDPS       Y6, Y2, Y2 // c0 = c0 + c2, lanes 0..7
+	VADDPS       Y7, Y3, Y3 // c0 = c0 + c2, lanes 8..15
+	VADDPS       Y3, Y2, Y2 // c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y2, X4 // c0[0] = sum of lanes
+	VADDPS       X4, X2, X2 // c0[0] = sum of lanes
+	VPSHUFD      $0xee, X2, X4 // c0[0] = sum of lanes
+	VADDPS       X4, X2, X2 // c0[0] = sum of lanes
+	VPSHUFD      $0x55, X2, X4 // c0[0] = sum of lanes
+	VADDPS       X4, X2, X2 // c0[0] = sum of lanes
+	VADDPS       Y0, Y2, Y2 // c0 = c0 + zero, lanes 0..7
+	VADDPS       Y1, Y3, Y3 // c0 = c0 + zero, lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      256(AX), Y3 // c0 = acc[64], lanes 0..7
+	VMOVUPS      288(AX), Y4 // c0 = acc[64], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      320(AX), Y5 // c1 = acc[80], lanes 0..7
+	VMOVUPS      352(AX), Y6 // c1 = acc[80], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      384(AX), Y7 // c2 = acc[96], lanes 0..7
+	VMOVUPS      416(AX), Y8 // c2 = acc[96], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      448(AX), Y9 // c3 = acc[112], lanes 0..7
+	VMOVUPS      480(AX), Y10 // c3 = acc[112], lanes 8..15
+	VADDPS       Y5, Y3, Y3 // c0 = c0 + c1, lanes 0..7
+	VADDPS       Y6, Y4, Y4 // c0 = c0 + c1, lanes 8..15
+	VADDPS       Y9, Y7, Y7 // c2 = c2 + c3, lanes 0..7
+	VADDPS       Y10, Y8, Y8 // c2 = c2 + c3, lanes 8..15
+	VADDPS       Y7, Y3, Y3 // c0 = c0 + c2, lanes 0..7
+	VADDPS       Y8, Y4, Y4 // c0 = c0 + c2, lanes 8..15
+	VADDPS       Y4, Y3, Y3 // c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y3, X5 // c0[0] = sum of lanes
+	VADDPS       X5, X3, X3 // c0[0] = sum of lanes
+	VPSHUFD      $0xee, X3, X5 // c0[0] = sum of lanes
+	VADDPS       X5, X3, X3 // c0[0] = sum of lanes
+	VPSHUFD      $0x55, X3, X5 // c0[0] = sum of lanes
+	VADDPS       X5, X3, X3 // c0[0] = sum of lanes
+	VADDPS       Y0, Y3, Y3 // c0 = c0 + zero, lanes 0..7
+	VADDPS       Y1, Y4, Y4 // c0 = c0 + zero, lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      512(AX), Y4 // c0 = acc[128], lanes 0..7
+	VMOVUPS      544(AX), Y5 // c0 = acc[128], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      576(AX), Y6 // c1 = acc[144], lanes 0..7
+	VMOVUPS      608(AX), Y7 // c1 = acc[144], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      640(AX), Y8 // c2 = acc[160], lanes 0..7
+	VMOVUPS      672(AX), Y9 // c2 = acc[160], lanes 8..15
+	MOVQ         acc+32(FP), AX // acc
+	VMOVUPS      704(AX), Y10 // c3 = acc[176], lanes 0..7
+	VMOVUPS      736(AX), Y11 // c3 = acc[176], lanes 8..15
+	VADDPS       Y6, Y4, Y4 // c0 = c0 + c1, lanes 0..7
+	VADDPS       Y7, Y5, Y5 // c0 = c0 + c1, lanes 8..15
+	VADDPS       Y10, Y8, Y8 // c2 = c2 + c3, lanes 0..7
+	VADDPS       Y11, Y9, Y9 // c2 = c2 + c3, lanes 8..15
+	VADDPS       Y8, Y4, Y4 // c0 = c0 + c2, lanes 0..7
+	VADDPS       Y9, Y5, Y5 // c0 = c0 + c2, lanes 8..15
+	VADDPS       Y5, Y4, Y4 // c0[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y4, X6 // c0[0] = sum of lanes
+	VADDPS       X6, X4, X4 // c0[0] = sum of lanes
+	VPSHUFD      $0xee, X4, X6 // c0[0] = sum of lanes
+	VADDPS       X6, X4, X4 // c0[0] = sum of lanes
+	VPSHUFD      $0x55, X4, X6 // c0[0] = sum of lanes
+	VADDPS       X6, X4, X4 // c0[0] = sum of lanes
+	VADDPS       Y0, Y4, Y4 // c0 = c0 + zero, lanes 0..7
+	VADDPS       Y1, Y5, Y5 // c0 = c0 + zero, lanes 8..15
+	MOVQ         sums+0(FP), AX // sums
+	VMOVSS       X2, (AX) // sums[0] = c0[0]
+	VMOVSS       X3, 4(AX) // sums[1] = c0[0]
+	VMOVSS       X4, 8(AX) // sums[2] = c0[0]
+	VZEROUPPER
+	RET
+
+// func dotInt8AVX2(dst *int32, q *int8, rows *int8, dim int, stride int, count int, index *uint32, last *uint32, ahead int)
+TEXT ·dotInt8AVX2(SB), NOSPLIT, $0-72
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ   q+8(FP), R8 // q
+	MOVQ   dim+24(FP), R9 // dim
+	VXORPS Y0, Y0, Y0 // sum0 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // sum0 = 0, lanes 8..15
+	CMPQ   R9, $+64 // dim < 64
+	JLT    lines_end_6 // dim < 64
+
+lines_5:
+	PREFETCHT1 (DI) // prefetch ahead[0]
+	VPMOVSXBW  (R8), Y2 // x = 32 bytes of q[0]
+	VPMOVSXBW  16(R8), Y3 // x = 32 bytes of q[0]
+	VPMOVSXBW  (SI), Y4 // y = 32 bytes of row[0]
+	VPMOVSXBW  16(SI), Y5 // y = 32 bytes of row[0]
+	VPMADDWD   Y4, Y2, Y2 // sum0 += pairs of x * y, lanes 0..7
+	VPADDD     Y2, Y0, Y0 // sum0 += pairs of x * y, lanes 0..7
+	VPMADDWD   Y5, Y3, Y2 // sum0 += pairs of x * y, lanes 8..15
+	VPADDD     Y2, Y1, Y1 // sum0 += pairs of x * y, lanes 8..15
+	VPMOVSXBW  32(R8), Y2 // x = 32 bytes of q[8]
+	VPMOVSXBW  48(R8), Y3 // x = 32 bytes of q[8]
+	VPMOVSXBW  32(SI), Y4 // y = 32 bytes of row[8]
+	VPMOVSXBW  48(SI), Y5 // y = 32 bytes of row[8]
+	VPMADDWD   Y4, Y2, Y2 // sum0 += pairs of x * y, lanes 0..7
+	VPADDD     Y2, Y0, Y0 // sum0 += pairs of x * y, lanes 0..7
+	VPMADDWD   Y5, Y3, Y2 // sum0 += pairs of x * y, lanes 8..15
+	VPADDD     Y2, Y1, Y1 // sum0 += pairs of x * y, lanes 8..15
+	ADDQ       $+64, R8 // q += 64
+	ADDQ       $+64, SI // row += 64
+	ADDQ       $+64, DI // ahead += 64
+	SUBQ       $+64, R9 // dim += -64
+	CMPQ       R9, $+64 // dim >= 64
+	JGE        lines_5 // dim >= 64
+
+lines_end_6:
+	CMPQ R9, $+32 // dim < 32
+	JLT  half_line_end_8 // dim < 32
+
+half_line_7:
+	PREFETCHT1 (DI) // prefetch ahead[0]
+	VPMOVSXBW  (R8), Y2 // x = 32 bytes of q[0]
+	VPMOVSXBW  16(R8), Y3 // x = 32 bytes of q[0]
+	VPMOVSXBW  (SI), Y4 // y = 32 bytes of row[0]
+	VPMOVSXBW  16(SI), Y5 // y = 32 bytes of row[0]
+	VPMADDWD   Y4, Y2, Y2 // sum0 += pairs of x * y, lanes 0..7
+	VPADDD     Y2, Y0, Y0 // sum0 += pairs of x * y, lanes 0..7
+	VPMADDWD   Y5, Y3, Y2 // sum0 += pairs of x * y, lanes 8..15
+	VPADDD     Y2, Y1, Y1 // sum0 += pairs of x * y, lanes 8..15
+	ADDQ       $+32, R8 // q += 32
+	ADDQ       $+32, SI // row += 32
+	SUBQ       $+32, R9 // dim += -32
+	CMPQ       R9, $+32 // dim >= 32
+	JGE        half_line_7 // dim >= 32
+
+half_line_end_8:
+	CMPQ       R9, $+1 // dim < 1
+	JLT        less_9 // dim < 1
+	PREFETCHT1 (DI) // prefetch ahead[0]
+	LEAQ       (R8)(R9*1), R10 // x = dim bytes of q[0]
+	MOVQ       $+0, R12 // x = dim bytes of q[0]
+	TESTB      $0x01, R9 // x = dim bytes of q[0]
+	JEQ        no_piece_10 // x = dim bytes of q[0]
+	SUBQ       $+1, R10 // x = dim bytes of q[0]
+	MOVBLZX    (R10), R12 // x = dim bytes of q[0]
+
+no_piece_10:
+	TESTB   $0x02, R9 // x = dim bytes of q[0]
+	JEQ     no_piece_11 // x = dim bytes of q[0]
+	SUBQ    $+2, R10 // x = dim bytes of q[0]
+	MOVWLZX (R10), R11 // x = dim bytes of q[0]
+	SHLQ    $0x10, R12 // x = dim bytes of q[0]
+	ORQ     R11, R12 // x = dim bytes of q[0]
+
+no_piece_11:
+	TESTB $0x04, R9 // x = dim bytes of q[0]
+	JEQ   no_piece_12 // x = dim bytes of q[0]
+	SUBQ  $+4, R10 // x = dim bytes of q[0]
+	MOVL  (R10), R11 // x = dim bytes of q[0]
+	SHLQ  $0x20, R12 // x = dim bytes of q[0]
+	ORQ   R11, R12 // x = dim bytes of q[0]
+
+no_piece_12:
+	VMOVQ       R12, X2 // x = dim bytes of q[0]
+	TESTB       $0x08, R9 // x = dim bytes of q[0]
+	JEQ         no_piece_13 // x = dim bytes of q[0]
+	SUBQ        $+8, R10 // x = dim bytes of q[0]
+	VMOVQ       (R10), X3 // x = dim bytes of q[0]
+	VPUNPCKLQDQ X2, X3, X2 // x = dim bytes of q[0]
+
+no_piece_13:
+	TESTB       $0x10, R9 // x = dim bytes of q[0]
+	JEQ         no_piece_14 // x = dim bytes of q[0]
+	VINSERTI128 $0x01, X2, Y2, Y2 // x = dim bytes of q[0]
+	VINSERTI128 $0x00, (R8), Y2, Y2 // x = dim bytes of q[0]
+
+no_piece_14:
+	VEXTRACTI128 $0x01, Y2, X3 // x = dim bytes of q[0]
+	VPMOVSXBW    X2, Y2 // x = dim bytes of q[0]
+	VPMOVSXBW    X3, Y3 // x = dim bytes of q[0]
+	LEAQ         (SI)(R9*1), R8 // y = dim bytes of row[0]
+	MOVQ         $+0, R10 // y = dim bytes of row[0]
+	TESTB        $0x01, R9 // y = dim bytes of row[0]
+	JEQ          no_piece_15 // y = dim bytes of row[0]
+	SUBQ         $+1, R8 // y = dim bytes of row[0]
+	MOVBLZX      (R8), R10 // y = dim bytes of row[0]
+
+no_piece_15:
+	TESTB   $0x02, R9 // y = dim bytes of row[0]
+	JEQ     no_piece_16 // y = dim bytes of row[0]
+	SUBQ    $+2, R8 // y = dim bytes of row[0]
+	MOVWLZX (R8), R11 // y = dim bytes of row[0]
+	SHLQ    $0x10, R10 // y = dim bytes of row[0]
+	ORQ     R11, R10 // y = dim bytes of row[0]
+
+no_piece_16:
+	TESTB $0x04, R9 // y = dim bytes of row[0]
+	JEQ   no_piece_17 // y = dim bytes of row[0]
+	SUBQ  $+4, R8 // y = dim bytes of row[0]
+	MOVL  (R8), R11 // y = dim bytes of row[0]
+	SHLQ  $0x20, R10 // y = dim bytes of row[0]
+	ORQ   R11, R10 // y = dim bytes of row[0]
+
+no_piece_17:
+	VMOVQ       R10, X4 // y = dim bytes of row[0]
+	TESTB       $0x08, R9 // y = dim bytes of row[0]
+	JEQ         no_piece_18 // y = dim bytes of row[0]
+	SUBQ        $+8, R8 // y = dim bytes of row[0]
+	VMOVQ       (R8), X5 // y = dim bytes of row[0]
+	VPUNPCKLQDQ X4, X5, X4 // y = dim bytes of row[0]
+
+no_piece_18:
+	TESTB       $0x10, R9 // y = dim bytes of row[0]
+	JEQ         no_piece_19 // y = dim bytes of row[0]
+	VINSERTI128 $0x01, X4, Y4, Y4 // y = dim bytes of row[0]
+	VINSERTI128 $0x00, (SI), Y4, Y4 // y = dim bytes of row[0]
+
+no_piece_19:
+	VEXTRACTI128 $0x01, Y4, X5 // y = dim bytes of row[0]
+	VPMOVSXBW    X4, Y4 // y = dim bytes of row[0]
+	VPMOVSXBW    X5, Y5 // y = dim bytes of row[0]
+	VPMADDWD     Y4, Y2, Y2 // sum0 += pairs of x * y, lanes 0..7
+	VPADDD       Y2, Y0, Y0 // sum0 += pairs of x * y, lanes 0..7
+	VPMADDWD     Y5, Y3, Y2 // sum0 += pairs of x * y, lanes 8..15
+	VPADDD       Y2, Y1, Y1 // sum0 += pairs of x * y, lanes 8..15
+
+less_9:
+	VPADDD       Y1, Y0, Y0 // sum0[0] = sum of lanes (int)
+	VEXTRACTF128 $0x01, Y0, X1 // sum0[0] = sum of lanes (int)
+	VPADDD       X1, X0, X0 // sum0[0] = sum of lanes (int)
+	VPSHUFD      $0xee, X0, X1 // sum0[0] = sum of lanes (int)
+	VPADDD       X1, X0, X0 // sum0[0] = sum of lanes (int)
+	VPSHUFD      $0x55, X0, X1 // sum0[0] = sum of lanes (int)
+	VPADDD       X1, X0, X0 // sum0[0] = sum of lanes (int)
+	VMOVSS       X0, (AX) // dst[0] = sum0[0]
+	ADDQ         $+4, AX // dst += 4
+	SUBQ         $+1, DX // count += -1
+	CMPQ         DX, $+1 // count >= 1
+	JGE          rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func l2Int8AVX2(dst *int32, q *int8, rows *int8, dim int, stride int, count int, index *uint32, last *uint32, ahead int)
+TEXT ·l2Int8AVX2(SB), NOSPLIT, $0-72
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ   q+8(FP), R8 // q
+	MOVQ   dim+24(FP), R9 // dim
+	VXORPS Y0, Y0, Y0 // sum0 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // sum0 = 0, lanes 8..15
+	CMPQ   R9, $+64 // dim < 64
+	JLT    lines_end_6 // dim < 64
+
+lines_5:
+	PREFETCHT1 (DI) // prefetch ahead[0]
+	VPMOVSXBW  (R8), Y2 // x = 32 bytes of q[0]
+	VPMOVSXBW  16(R8), Y3 // x = 32 bytes of q[0]
+	VPMOVSXBW  (SI), Y4 // y = 32 bytes of row[0]
+	VPMOVSXBW  16(SI), Y5 // y = 32 bytes of row[0]
+	VPSUBW     Y4, Y2, Y2 // x = x - (int16) y, lanes 0..7
+	VPSUBW     Y5, Y3, Y3 // x = x - (int16) y, lanes 8..15
+	VPMADDWD   Y2, Y2, Y2 // sum0 += pairs of x * x, lanes 0..7
+	VPADDD     Y2, Y0, Y0 // sum0 += pairs of x * x, lanes 0..7
+	VPMADDWD   Y3, Y3, Y2 // sum0 += pairs of x * x, lanes 8..15
+	VPADDD     Y2, Y1, Y1 // sum0 += pairs of x * x, lanes 8..15
+	VPMOVSXBW  32(R8), Y2 // x = 32 bytes of q[8]
+	VPMOVSXBW  48(R8), Y3 // x = 32 bytes of q[8]
+	VPMOVSXBW  32(SI), Y4 // y = 32 bytes of row[8]
+	VPMOVSXBW  48(SI), Y5 // y = 32 bytes of row[8]
+	VPSUBW     Y4, Y2, Y2 // x = x - (int16) y, lanes 0..7
+	VPSUBW     Y5, Y3, Y3 // x = x - (int16) y, lanes 8..15
+	VPMADDWD   Y2, Y2, Y2 // sum0 += pairs of x * x, lanes 0..7
+	VPADDD     Y2, Y0, Y0 // sum0 += pairs of x * x, lanes 0..7
+	VPMADDWD   Y3, Y3, Y2 // sum0 += pairs of x * x, lanes 8..15
+	VPADDD     Y2, Y1, Y1 // sum0 += pairs of x * x, lanes 8..15
+	ADDQ       $+64, R8 // q += 64
+	ADDQ       $+64, SI // row += 64
+	ADDQ       $+64, DI // ahead += 64
+	SUBQ       $+64, R9 // dim += -64
+	CMPQ       R9, $+64 // dim >= 64
+	JGE        lines_5 // dim >= 64
+
+lines_end_6:
+	CMPQ R9, $+32 // dim < 32
+	JLT  half_line_end_8 // dim < 32
+
+half_line_7:
+	PREFETCHT1 (DI) // prefetch ahead[0]
+	VPMOVSXBW  (R8), Y2 // x = 32 bytes of q[0]
+	VPMOVSXBW  16(R8), Y3 // x = 32 bytes of q[0]
+	VPMOVSXBW  (SI), Y4 // y = 32 bytes of row[0]
+	VPMOVSXBW  16(SI), Y5 // y = 32 bytes of row[0]
+	VPSUBW     Y4, Y2, Y2 // x = x - (int16) y, lanes 0..7
+	VPSUBW     Y5, Y3, Y3 // x = x - (int16) y, lanes 8..15
+	VPMADDWD   Y2, Y2, Y2 // sum0 += pairs of x * x, lanes 0..7
+	VPADDD     Y2, Y0, Y0 // sum0 += pairs of x * x, lanes 0..7
+	VPMADDWD   Y3, Y3, Y2 // sum0 += pairs of x * x, lanes 8..15
+	VPADDD     Y2, Y1, Y1 // sum0 += pairs of x * x, lanes 8..15
+	ADDQ       $+32, R8 // q += 32
+	ADDQ       $+32, SI // row += 32
+	SUBQ       $+32, R9 // dim += -32
+	CMPQ       R9, $+32 // dim >= 32
+	JGE        half_line_7 // dim >= 32
+
+half_line_end_8:
+	CMPQ       R9, $+1 // dim < 1
+	JLT        less_9 // dim < 1
+	PREFETCHT1 (DI) // prefetch ahead[0]
+	LEAQ       (R8)(R9*1), R10 // x = dim bytes of q[0]
+	MOVQ       $+0, R12 // x = dim bytes of q[0]
+	TESTB      $0x01, R9 // x = dim bytes of q[0]
+	JEQ        no_piece_10 // x = dim bytes of q[0]
+	SUBQ       $+1, R10 // x = dim bytes of q[0]
+	MOVBLZX    (R10), R12 // x = dim bytes of q[0]
+
+no_piece_10:
+	TESTB   $0x02, R9 // x = dim bytes of q[0]
+	JEQ     no_piece_11 // x = dim bytes of q[0]
+	SUBQ    $+2, R10 // x = dim bytes of q[0]
+	MOVWLZX (R10), R11 // x = dim bytes of q[0]
+	SHLQ    $0x10, R12 // x = dim bytes of q[0]
+	ORQ     R11, R12 // x = dim bytes of q[0]
+
+no_piece_11:
+	TESTB $0x04, R9 // x = dim bytes of q[0]
+	JEQ   no_piece_12 // x = dim bytes of q[0]
+	SUBQ  $+4, R10 // x = dim bytes of q[0]
+	MOVL  (R10), R11 // x = dim bytes of q[0]
+	SHLQ  $0x20, R12 // x = dim bytes of q[0]
+	ORQ   R11, R12 // x = dim bytes of q[0]
+
+no_piece_12:
+	VMOVQ       R12, X2 // x = dim bytes of q[0]
+	TESTB       $0x08, R9 // x = dim bytes of q[0]
+	JEQ         no_piece_13 // x = dim bytes of q[0]
+	SUBQ        $+8, R10 // x = dim bytes of q[0]
+	VMOVQ       (R10), X3 // x = dim bytes of q[0]
+	VPUNPCKLQDQ X2, X3, X2 // x = dim bytes of q[0]
+
+no_piece_13:
+	TESTB       $0x10, R9 // x = dim bytes of q[0]
+	JEQ         no_piece_14 // x = dim bytes of q[0]
+	VINSERTI128 $0x01, X2, Y2, Y2 // x = dim bytes of q[0]
+	VINSERTI128 $0x00, (R8), Y2, Y2 // x = dim bytes of q[0]
+
+no_piece_14:
+	VEXTRACTI128 $0x01, Y2, X3 // x = dim bytes of q[0]
+	VPMOVSXBW    X2, Y2 // x = dim bytes of q[0]
+	VPMOVSXBW    X3, Y3 // x = dim bytes of q[0]
+	LEAQ         (SI)(R9*1), R8 // y = dim bytes of row[0]
+	MOVQ         $+0, R10 // y = dim bytes of row[0]
+	TESTB        $0x01, R9 // y = dim bytes of row[0]
+	JEQ          no_piece_15 // y = dim bytes of row[0]
+	SUBQ         $+1, R8 // y = dim bytes of row[0]
+	MOVBLZX      (R8), R10 // y = dim bytes of row[0]
+
+no_piece_15:
+	TESTB   $0x02, R9 // y = dim bytes of row[0]
+	JEQ     no_piece_16 // y = dim bytes of row[0]
+	SUBQ    $+2, R8 // y = dim bytes of row[0]
+	MOVWLZX (R8), R11 // y = dim bytes of row[0]
+	SHLQ    $0x10, R10 // y = dim bytes of row[0]
+	ORQ     R11, R10 // y = dim bytes of row[0]
+
+no_piece_16:
+	TESTB $0x04, R9 // y = dim bytes of row[0]
+	JEQ   no_piece_17 // y = dim bytes of row[0]
+	SUBQ  $+4, R8 // y = dim bytes of row[0]
+	MOVL  (R8), R11 // y = dim bytes of row[0]
+	SHLQ  $0x20, R10 // y = dim bytes of row[0]
+	ORQ   R11, R10 // y = dim bytes of row[0]
+
+no_piece_17:
+	VMOVQ       R10, X4 // y = dim bytes of row[0]
+	TESTB       $0x08, R9 // y = dim bytes of row[0]
+	JEQ         no_piece_18 // y = dim bytes of row[0]
+	SUBQ        $+8, R8 // y = dim bytes of row[0]
+	VMOVQ       (R8), X5 // y = dim bytes of row[0]
+	VPUNPCKLQDQ X4, X5, X4 // y = dim bytes of row[0]
+
+no_piece_18:
+	TESTB       $0x10, R9 // y = dim bytes of row[0]
+	JEQ         no_piece_19 // y = dim bytes of row[0]
+	VINSERTI128 $0x01, X4, Y4, Y4 // y = dim bytes of row[0]
+	VINSERTI128 $0x00, (SI), Y4, Y4 // y = dim bytes of row[0]
+
+no_piece_19:
+	VEXTRACTI128 $0x01, Y4, X5 // y = dim bytes of row[0]
+	VPMOVSXBW    X4, Y4 // y = dim bytes of row[0]
+	VPMOVSXBW    X5, Y5 // y = dim bytes of row[0]
+	VPSUBW       Y4, Y2, Y2 // x = x - (int16) y, lanes 0..7
+	VPSUBW       Y5, Y3, Y3 // x = x - (int16) y, lanes 8..15
+	VPMADDWD     Y2, Y2, Y2 // sum0 += pairs of x * x, lanes 0..7
+	VPADDD       Y2, Y0, Y0 // sum0 += pairs of x * x, lanes 0..7
+	VPMADDWD     Y3, Y3, Y2 // sum0 += pairs of x * x, lanes 8..15
+	VPADDD       Y2, Y1, Y1 // sum0 += pairs of x * x, lanes 8..15
+
+less_9:
+	VPADDD       Y1, Y0, Y0 // sum0[0] = sum of lanes (int)
+	VEXTRACTF128 $0x01, Y0, X1 // sum0[0] = sum of lanes (int)
+	VPADDD       X1, X0, X0 // sum0[0] = sum of lanes (int)
+	VPSHUFD      $0xee, X0, X1 // sum0[0] = sum of lanes (int)
+	VPADDD       X1, X0, X0 // sum0[0] = sum of lanes (int)
+	VPSHUFD      $0x55, X0, X1 // sum0[0] = sum of lanes (int)
+	VPADDD       X1, X0, X0 // sum0[0] = sum of lanes (int)
+	VMOVSS       X0, (AX) // dst[0] = sum0[0]
+	ADDQ         $+4, AX // dst += 4
+	SUBQ         $+1, DX // count += -1
+	CMPQ         DX, $+1 // count >= 1
+	JGE          rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func cosineInt8AVX2(dst *int32, q *int8, rows *int8, dim int, stride int, count int, index *uint32, last *uint32, ahead int)
+TEXT ·cosineInt8AVX2(SB), NOSPLIT, $0-72
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ   q+8(FP), R8 // q
+	MOVQ   dim+24(FP), R9 // dim
+	VXORPS Y0, Y0, Y0 // sum0 = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // sum0 = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // sum1 = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // sum1 = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // sum2 = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // sum2 = 0, lanes 8..15
+	CMPQ   R9, $+64 // dim < 64
+	JLT    lines_end_6 // dim < 64
+
+lines_5:
+	PREFETCHT1 (DI) // prefetch ahead[0]
+	VPMOVSXBW  (R8), Y6 // x = 32 bytes of q[0]
+	VPMOVSXBW  16(R8), Y7 // x = 32 bytes of q[0]
+	VPMOVSXBW  (SI), Y8 // y = 32 bytes of row[0]
+	VPMOVSXBW  16(SI), Y9 // y = 32 bytes of row[0]
+	VPMADDWD   Y8, Y6, Y10 // sum0 += pairs of x * y, lanes 0..7
+	VPADDD     Y10, Y0, Y0 // sum0 += pairs of x * y, lanes 0..7
+	VPMADDWD   Y9, Y7, Y10 // sum0 += pairs of x * y, lanes 8..15
+	VPADDD     Y10, Y1, Y1 // sum0 += pairs of x * y, lanes 8..15
+	VPMADDWD   Y8, Y8, Y8 // sum1 += pairs of y * y, lanes 0..7
+	VPADDD     Y8, Y2, Y2 // sum1 += pairs of y * y, lanes 0..7
+	VPMADDWD   Y9, Y9, Y8 // sum1 += pairs of y * y, lanes 8..15
+	VPADDD     Y8, Y3, Y3 // sum1 += pairs of y * y, lanes 8..15
+	VPMADDWD   Y6, Y6, Y6 // sum2 += pairs of x * x, lanes 0..7
+	VPADDD     Y6, Y4, Y4 // sum2 += pairs of x * x, lanes 0..7
+	VPMADDWD   Y7, Y7, Y6 // sum2 += pairs of x * x, lanes 8..15
+	VPADDD     Y6, Y5, Y5 // sum2 += pairs of x * x, lanes 8..15
+	VPMOVSXBW  32(R8), Y6 // x = 32 bytes of q[8]
+	VPMOVSXBW  48(R8), Y7 // x = 32 bytes of q[8]
+	VPMOVSXBW  32(SI), Y8 // y = 32 bytes of row[8]
+	VPMOVSXBW  48(SI), Y9 // y = 32 bytes of row[8]
+	VPMADDWD   Y8, Y6, Y10 // sum0 += pairs of x * y, lanes 0..7
+	VPADDD     Y10, Y0, Y0 // sum0 += pairs of x * y, lanes 0..7
+	VPMADDWD   Y9, Y7, Y10 // sum0 += pairs of x * y, lanes 8..15
+	VPADDD     Y10, Y1, Y1 // sum0 += pairs of x * y, lanes 8..15
+	VPMADDWD   Y8, Y8, Y8 // sum1 += pairs of y * y, lanes 0..7
+	VPADDD     Y8, Y2, Y2 // sum1 += pairs of y * y, lanes 0..7
+	VPMADDWD   Y9, Y9, Y8 // sum1 += pairs of y * y, lanes 8..15
+	VPADDD     Y8, Y3, Y3 // sum1 += pairs of y * y, lanes 8..15
+	VPMADDWD   Y6, Y6, Y6 // sum2 += pairs of x * x, lanes 0..7
+	VPADDD     Y6, Y4, Y4 // sum2 += pairs of x * x, lanes 0..7
+	VPMADDWD   Y7, Y7, Y6 // sum2 += pairs of x * x, lanes 8..15
+	VPADDD     Y6, Y5, Y5 // sum2 += pairs of x * x, lanes 8..15
+	ADDQ       $+64, R8 // q += 64
+	ADDQ       $+64, SI // row += 64
+	ADDQ       $+64, DI // ahead += 64
+	SUBQ       $+64, R9 // dim += -64
+	CMPQ       R9, $+64 // dim >= 64
+	JGE        lines_5 // dim >= 64
+
+lines_end_6:
+	CMPQ R9, $+32 // dim < 32
+	JLT  half_line_end_8 // dim < 32
+
+half_line_7:
+	PREFETCHT1 (DI) // prefetch ahead[0]
+	VPMOVSXBW  (R8), Y6 // x = 32 bytes of q[0]
+	VPMOVSXBW  16(R8), Y7 // x = 32 bytes of q[0]
+	VPMOVSXBW  (SI), Y8 // y = 32 bytes of row[0]
+	VPMOVSXBW  16(SI), Y9 // y = 32 bytes of row[0]
+	VPMADDWD   Y8, Y6, Y10 // sum0 += pairs of x * y, lanes 0..7
+	VPADDD     Y10, Y0, Y0 // sum0 += pairs of x * y, lanes 0..7
+	VPMADDWD   Y9, Y7, Y10 // sum0 += pairs of x * y, lanes 8..15
+	VPADDD     Y10, Y1, Y1 // sum0 += pairs of x * y, lanes 8..15
+	VPMADDWD   Y8, Y8, Y8 // sum1 += pairs of y * y, lanes 0..7
+	VPADDD     Y8, Y2, Y2 // sum1 += pairs of y * y, lanes 0..7
+	VPMADDWD   Y9, Y9, Y8 // sum1 += pairs of y * y, lanes 8..15
+	VPADDD     Y8, Y3, Y3 // sum1 += pairs of y * y, lanes 8..15
+	VPMADDWD   Y6, Y6, Y6 // sum2 += pairs of x * x, lanes 0..7
+	VPADDD     Y6, Y4, Y4 // sum2 += pairs of x * x, lanes 0..7
+	VPMADDWD   Y7, Y7, Y6 // sum2 += pairs of x * x, lanes 8..15
+	VPADDD     Y6, Y5, Y5 // sum2 += pairs of x * x, lanes 8..15
+	ADDQ       $+32, R8 // q += 32
+	ADDQ       $+32, SI // row += 32
+	SUBQ       $+32, R9 // dim += -32
+	CMPQ       R9, $+32 // dim >= 32
+	JGE        half_line_7 // dim >= 32
+
+half_line_end_8:
+	CMPQ       R9, $+1 // dim < 1
+	JLT        less_9 // dim < 1
+	PREFETCHT1 (DI) // prefetch ahead[0]
+	LEAQ       (R8)(R9*1), R10 // x = dim bytes of q[0]
+	MOVQ       $+0, R12 // x = dim bytes of q[0]
+	TESTB      $0x01, R9 // x = dim bytes of q[0]
+	JEQ        no_piece_10 // x = dim bytes of q[0]
+	SUBQ       $+1, R10 // x = dim bytes of q[0]
+	MOVBLZX    (R10), R12 // x = dim bytes of q[0]
+
+no_piece_10:
+	TESTB   $0x02, R9 // x = dim bytes of q[0]
+	JEQ     no_piece_11 // x = dim bytes of q[0]
+	SUBQ    $+2, R10 // x = dim bytes of q[0]
+	MOVWLZX (R10), R11 // x = dim bytes of q[0]
+	SHLQ    $0x10, R12 // x = dim bytes of q[0]
+	ORQ     R11, R12 // x = dim bytes of q[0]
+
+no_piece_11:
+	TESTB $0x04, R9 // x = dim bytes of q[0]
+	JEQ   no_piece_12 // x = dim bytes of q[0]
+	SUBQ  $+4, R10 // x = dim bytes of q[0]
+	MOVL  (R10), R11 // x = dim bytes of q[0]
+	SHLQ  $0x20, R12 // x = dim bytes of q[0]
+	ORQ   R11, R12 // x = dim bytes of q[0]
+
+no_piece_12:
+	VMOVQ       R12, X6 // x = dim bytes of q[0]
+	TESTB       $0x08, R9 // x = dim bytes of q[0]
+	JEQ         no_piece_13 // x = dim bytes of q[0]
+	SUBQ        $+8, R10 // x = dim bytes of q[0]
+	VMOVQ       (R10), X7 // x = dim bytes of q[0]
+	VPUNPCKLQDQ X6, X7, X6 // x = dim bytes of q[0]
+
+no_piece_13:
+	TESTB       $0x10, R9 // x = dim bytes of q[0]
+	JEQ         no_piece_14 // x = dim bytes of q[0]
+	VINSERTI128 $0x01, X6, Y6, Y6 // x = dim bytes of q[0]
+	VINSERTI128 $0x00, (R8), Y6, Y6 // x = dim bytes of q[0]
+
+no_piece_14:
+	VEXTRACTI128 $0x01, Y6, X7 // x = dim bytes of q[0]
+	VPMOVSXBW    X6, Y6 // x = dim bytes of q[0]
+	VPMOVSXBW    X7, Y7 // x = dim bytes of q[0]
+	LEAQ         (SI)(R9*1), R8 // y = dim bytes of row[0]
+	MOVQ         $+0, R10 // y = dim bytes of row[0]
+	TESTB        $0x01, R9 // y = dim bytes of row[0]
+	JEQ          no_piece_15 // y = dim bytes of row[0]
+	SUBQ         $+1, R8 // y = dim bytes of row[0]
+	MOVBLZX      (R8), R10 // y = dim bytes of row[0]
+
+no_piece_15:
+	TESTB   $0x02, R9 // y = dim bytes of row[0]
+	JEQ     no_piece_16 // y = dim bytes of row[0]
+	SUBQ    $+2, R8 // y = dim bytes of row[0]
+	MOVWLZX (R8), R11 // y = dim bytes of row[0]
+	SHLQ    $0x10, R10 // y = dim bytes of row[0]
+	ORQ     R11, R10 // y = dim bytes of row[0]
+
+no_piece_16:
+	TESTB $0x04, R9 // y = dim bytes of row[0]
+	JEQ   no_piece_17 // y = dim bytes of row[0]
+	SUBQ  $+4, R8 // y = dim bytes of row[0]
+	MOVL  (R8), R11 // y = dim bytes of row[0]
+	SHLQ  $0x20, R10 // y = dim bytes of row[0]
+	ORQ   R11, R10 // y = dim bytes of row[0]
+
+no_piece_17:
+	VMOVQ       R10, X8 // y = dim bytes of row[0]
+	TESTB       $0x08, R9 // y = dim bytes of row[0]
+	JEQ         no_piece_18 // y = dim bytes of row[0]
+	SUBQ        $+8, R8 // y = dim bytes of row[0]
+	VMOVQ       (R8), X9 // y = dim bytes of row[0]
+	VPUNPCKLQDQ X8, X9, X8 // y = dim bytes of row[0]
+
+no_piece_18:
+	TESTB       $0x10, R9 // y = dim bytes of row[0]
+	JEQ         no_piece_19 // y = dim bytes of row[0]
+	VINSERTI128 $0x01, X8, Y8, Y8 // y = dim bytes of row[0]
+	VINSERTI128 $0x00, (SI), Y8, Y8 // y = dim bytes of row[0]
+
+no_piece_19:
+	VEXTRACTI128 $0x01, Y8, X9 // y = dim bytes of row[0]
+	VPMOVSXBW    X8, Y8 // y = dim bytes of row[0]
+	VPMOVSXBW    X9, Y9 // y = dim bytes of row[0]
+	VPMADDWD     Y8, Y6, Y10 // sum0 += pairs of x * y, lanes 0..7
+	VPADDD       Y10, Y0, Y0 // sum0 += pairs of x * y, lanes 0..7
+	VPMADDWD     Y9, Y7, Y10 // sum0 += pairs of x * y, lanes 8..15
+	VPADDD       Y10, Y1, Y1 // sum0 += pairs of x * y, lanes 8..15
+	VPMADDWD     Y8, Y8, Y8 // sum1 += pairs of y * y, lanes 0..7
+	VPADDD       Y8, Y2, Y2 // sum1 += pairs of y * y, lanes 0..7
+	VPMADDWD     Y9, Y9, Y8 // sum1 += pairs of y * y, lanes 8..15
+	VPADDD       Y8, Y3, Y3 // sum1 += pairs of y * y, lanes 8..15
+	VPMADDWD     Y6, Y6, Y6 // sum2 += pairs of x * x, lanes 0..7
+	VPADDD       Y6, Y4, Y4 // sum2 += pairs of x * x, lanes 0..7
+	VPMADDWD     Y7, Y7, Y6 // sum2 += pairs of x * x, lanes 8..15
+	VPADDD       Y6, Y5, Y5 // sum2 += pairs of x * x, lanes 8..15
+
+less_9:
+	VPADDD       Y1, Y0, Y0 // sum0[0] = sum of lanes (int)
+	VEXTRACTF128 $0x01, Y0, X1 // sum0[0] = sum of lanes (int)
+	VPADDD       X1, X0, X0 // sum0[0] = sum of lanes (int)
+	VPSHUFD      $0xee, X0, X1 // sum0[0] = sum of lanes (int)
+	VPADDD       X1, X0, X0 // sum0[0] = sum of lanes (int)
+	VPSHUFD      $0x55, X0, X1 // sum0[0] = sum of lanes (int)
+	VPADDD       X1, X0, X0 // sum0[0] = sum of lanes (int)
+	VMOVSS       X0, (AX) // dst[0] = sum0[0]
+	VPADDD       Y3, Y2, Y2 // sum1[0] = sum of lanes (int)
+	VEXTRACTF128 $0x01, Y2, X0 // sum1[0] = sum of lanes (int)
+	VPADDD       X0, X2, X2 // sum1[0] = sum of lanes (int)
+	VPSHUFD      $0xee, X2, X0 // sum1[0] = sum of lanes (int)
+	VPADDD       X0, X2, X2 // sum1[0] = sum of lanes (int)
+	VPSHUFD      $0x55, X2, X0 // sum1[0] = sum of lanes (int)
+	VPADDD       X0, X2, X2 // sum1[0] = sum of lanes (int)
+	VMOVSS       X2, 4(AX) // dst[1] = sum1[0]
+	VPADDD       Y5, Y4, Y4 // sum2[0] = sum of lanes (int)
+	VEXTRACTF128 $0x01, Y4, X0 // sum2[0] = sum of lanes (int)
+	VPADDD       X0, X4, X4 // sum2[0] = sum of lanes (int)
+	VPSHUFD      $0xee, X4, X0 // sum2[0] = sum of lanes (int)
+	VPADDD       X0, X4, X4 // sum2[0] = sum of lanes (int)
+	VPSHUFD      $0x55, X4, X0 // sum2[0] = sum of lanes (int)
+	VPADDD       X0, X4, X4 // sum2[0] = sum of lanes (int)
+	VMOVSS       X4, 8(AX) // dst[2] = sum2[0]
+	ADDQ         $+12, AX // dst += 12
+	SUBQ         $+1, DX // count += -1
+	CMPQ         DX, $+1 // count >= 1
+	JGE          rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func hammingRowsAVX2(dst *int32, q *uint64, rows *uint64, dim int, stride int, count int, index *uint32, last *uint32, ahead int)
+TEXT ·hammingRowsAVX2(SB), NOSPLIT, $0-72
+	MOVQ    dst+0(FP), AX // dst
+	VMOVUPS bit_counts<>+0(SB), Y0 // to count bits
+	VMOVUPS low_nibbles<>+0(SB), Y1 // to count bits
+	VXORPS  Y2, Y2, Y2 // to count bits
+	MOVQ    rows+16(FP), CX // rows
+	MOVQ    count+40(FP), DX // count
+	MOVQ    index+48(FP), BX // index
+	CMPQ    DX, $+1 // count < 1
+	JLT     rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	SHLQ    $0x01, R8 // stride <<= 1
+	SHLQ    $0x01, R8 // stride <<= 1
+	SHLQ    $0x01, R8 // stride <<= 1
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ   q+8(FP), R8 // q
+	MOVQ   dim+24(FP), R9 // dim
+	VXORPS Y3, Y3, Y3 // sum = 0, lanes 0..7
+	VXORPS Y4, Y4, Y4 // sum = 0, lanes 8..15
+	CMPQ   R9, $+8 // dim < 8
+	JLT    lines_end_6 // dim < 8
+
+lines_5:
+	PREFETCHT1 (DI) // prefetch ahead[0]
+	VMOVUPS    (R8), Y5 // x = q[0], lanes 0..7
+	VMOVUPS    32(R8), Y6 // x = q[0], lanes 8..15
+	VMOVUPS    (SI), Y7 // y = row[0], lanes 0..7
+	VMOVUPS    32(SI), Y8 // y = row[0], lanes 8..15
+	VPXOR      Y7, Y5, Y5 // x = x ^ y, lanes 0..7
+	VPXOR      Y8, Y6, Y6 // x = x ^ y, lanes 8..15
+	VPAND      Y1, Y5, Y7 // sum += bits of x, lanes 0..7
+	VPSRLD     $0x04, Y5, Y5 // sum += bits of x, lanes 0..7
+	VPAND      Y1, Y5, Y5 // sum += bits of x, lanes 0..7
+	VPSHUFB    Y7, Y0, Y7 // sum += bits of x, lanes 0..7
+	VPSHUFB    Y5, Y0, Y5 // sum += bits of x, lanes 0..7
+	VPADDB     Y5, Y7, Y7 // sum += bits of x, lanes 0..7
+	VPSADBW    Y2, Y7, Y7 // sum += bits of x, lanes 0..7
+	VPADDD     Y7, Y3, Y3 // sum += bits of x, lanes 0..7
+	VPAND      Y1, Y6, Y5 // sum += bits of x, lanes 8..15
+	VPSRLD     $0x04, Y6, Y6 // sum += bits of x, lanes 8..15
+	VPAND      Y1, Y6, Y6 // sum += bits of x, lanes 8..15
+	VPSHUFB    Y5, Y0, Y5 // sum += bits of x, lanes 8..15
+	VPSHUFB    Y6, Y0, Y6 // sum += bits of x, lanes 8..15
+	VPADDB     Y6, Y5, Y5 // sum += bits of x, lanes 8..15
+	VPSADBW    Y2, Y5, Y5 // sum += bits of x, lanes 8..15
+	VPADDD     Y5, Y4, Y4 // sum += bits of x, lanes 8..15
+	ADDQ       $+64, R8 // q += 64
+	ADDQ       $+64, SI // row += 64
+	ADDQ       $+64, DI // ahead += 64
+	SUBQ       $+8, R9 // dim += -8
+	CMPQ       R9, $+8 // dim >= 8
+	JGE        lines_5 // dim >= 8
+
+lines_end_6:
+	CMPQ       R9, $+1 // dim < 1
+	JLT        less_7 // dim < 1
+	SHLQ       $0x01, R9 // dim <<= 1
+	LEAQ       tail_window<>+0(SB), R10 // first dim lanes
+	MOVQ       $+16, R11 // first dim lanes
+	SUBQ       R9, R11 // first dim lanes
+	VMOVUPS    (R10)(R11*4), Y5 // first dim lanes
+	VMOVUPS    32(R10)(R11*4), Y6 // first dim lanes
+	PREFETCHT1 (DI) // prefetch ahead[0]
+	VMASKMOVPS (R8), Y5, Y7 // x = q[0], dim lanes
+	VMASKMOVPS 32(R8), Y6, Y8 // x = q[0], dim lanes
+	VMASKMOVPS (SI), Y5, Y5 // y = row[0], dim lanes
+	VMASKMOVPS 32(SI), Y6, Y6 // y = row[0], dim lanes
+	VPXOR      Y5, Y7, Y7 // x = x ^ y, lanes 0..7
+	VPXOR      Y6, Y8, Y8 // x = x ^ y, lanes 8..15
+	VPAND      Y1, Y7, Y5 // sum += bits of x, lanes 0..7
+	VPSRLD     $0x04, Y7, Y6 // sum += bits of x, lanes 0..7
+	VPAND      Y1, Y6, Y6 // sum += bits of x, lanes 0..7
+	VPSHUFB    Y5, Y0, Y5 // sum += bits of x, lanes 0..7
+	VPSHUFB    Y6, Y0, Y6 // sum += bits of x, lanes 0..7
+	VPADDB     Y6, Y5, Y5 // sum += bits of x, lanes 0..7
+	VPSADBW    Y2, Y5, Y5 // sum += bits of x, lanes 0..7
+	VPADDD     Y5, Y3, Y3 // sum += bits of x, lanes 0..7
+	VPAND      Y1, Y8, Y5 // sum += bits of x, lanes 8..15
+	VPSRLD     $0x04, Y8, Y6 // sum += bits of x, lanes 8..15
+	VPAND      Y1, Y6, Y6 // sum += bits of x, lanes 8..15
+	VPSHUFB    Y5, Y0, Y5 // sum += bits of x, lanes 8..15
+	VPSHUFB    Y6, Y0, Y6 // sum += bits of x, lanes 8..15
+	VPADDB     Y6, Y5, Y5 // sum += bits of x, lanes 8..15
+	VPSADBW    Y2, Y5, Y5 // sum += bits of x, lanes 8..15
+	VPADDD     Y5, Y4, Y4 // sum += bits of x, lanes 8..15
+
+less_7:
+	VPADDD       Y4, Y3, Y3 // sum[0] = sum of lanes (int)
+	VEXTRACTF128 $0x01, Y3, X4 // sum[0] = sum of lanes (int)
+	VPADDD       X4, X3, X3 // sum[0] = sum of lanes (int)
+	VPSHUFD      $0xee, X3, X4 // sum[0] = sum of lanes (int)
+	VPADDD       X4, X3, X3 // sum[0] = sum of lanes (int)
+	VPSHUFD      $0x55, X3, X4 // sum[0] = sum of lanes (int)
+	VPADDD       X4, X3, X3 // sum[0] = sum of lanes (int)
+	VMOVSS       X3, (AX) // dst[0] = sum[0]
+	ADDQ         $+4, AX // dst += 4
+	SUBQ         $+1, DX // count += -1
+	CMPQ         DX, $+1 // count >= 1
+	JGE          rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+DATA bit_counts<>+0(SB)/4, $0x02010100
+DATA bit_counts<>+4(SB)/4, $0x03020201
+DATA bit_counts<>+8(SB)/4, $0x03020201
+DATA bit_counts<>+12(SB)/4, $0x04030302
+DATA bit_counts<>+16(SB)/4, $0x02010100
+DATA bit_counts<>+20(SB)/4, $0x03020201
+DATA bit_counts<>+24(SB)/4, $0x03020201
+DATA bit_counts<>+28(SB)/4, $0x04030302
+GLOBL bit_counts<>(SB), RODATA|NOPTR, $32
+
+DATA low_nibbles<>+0(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+4(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+8(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+12(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+16(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+20(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+24(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+28(SB)/4, $0x0f0f0f0f
+GLOBL low_nibbles<>(SB), RODATA|NOPTR, $32

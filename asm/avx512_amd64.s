@@ -70,7 +70,7 @@ chains_end_4:
 	JLT         less_11 // n < 1
 	MOVQ        $-1, BX // first n lanes
 	BZHIQ       DX, BX, BX // first n lanes
-	KMOVW       BX, K1 // first n lanes
+	KMOVQ       BX, K1 // first n lanes
 	VMOVUPS.Z   192(AX), K1, Z4 // x = x[48], n lanes
 	VMOVUPS.Z   192(CX), K1, Z5 // y = y[48], n lanes
 	VFMADD231PS Z5, Z4, Z3 // c3 += x * y
@@ -83,7 +83,7 @@ less_9:
 	JLT         less_12 // n < 1
 	MOVQ        $-1, BX // first n lanes
 	BZHIQ       DX, BX, BX // first n lanes
-	KMOVW       BX, K1 // first n lanes
+	KMOVQ       BX, K1 // first n lanes
 	VMOVUPS.Z   128(AX), K1, Z4 // x = x[32], n lanes
 	VMOVUPS.Z   128(CX), K1, Z5 // y = y[32], n lanes
 	VFMADD231PS Z5, Z4, Z2 // c2 += x * y
@@ -97,7 +97,7 @@ less_7:
 	JLT         less_13 // n < 1
 	MOVQ        $-1, BX // first n lanes
 	BZHIQ       DX, BX, BX // first n lanes
-	KMOVW       BX, K1 // first n lanes
+	KMOVQ       BX, K1 // first n lanes
 	VMOVUPS.Z   64(AX), K1, Z4 // x = x[16], n lanes
 	VMOVUPS.Z   64(CX), K1, Z5 // y = y[16], n lanes
 	VFMADD231PS Z5, Z4, Z1 // c1 += x * y
@@ -111,7 +111,7 @@ less_5:
 	JLT         less_14 // n < 1
 	MOVQ        $-1, BX // first n lanes
 	BZHIQ       DX, BX, BX // first n lanes
-	KMOVW       BX, K1 // first n lanes
+	KMOVQ       BX, K1 // first n lanes
 	VMOVUPS.Z   (AX), K1, Z4 // x = x[0], n lanes
 	VMOVUPS.Z   (CX), K1, Z5 // y = y[0], n lanes
 	VFMADD231PS Z5, Z4, Z0 // c0 += x * y
@@ -201,13 +201,27 @@ columns_1:
 	MOVQ alpha+64(FP), DI // alpha
 	MOVQ AX, SI // c_tile = c
 	MOVQ rows+48(FP), R8 // rows
-	CMPQ R8, $+12 // rows < 12
-	JLT  rows_end_4 // rows < 12
+	CMPQ R8, $+1 // rows < 1
+	JLT  rows_end_4 // rows < 1
 
 rows_3:
+	MOVQ R8, R9 // height = rows
+	CMPQ R8, $+13 // rows < 13
+	JLT  less_5 // rows < 13
+	ADDQ $+1, R9 // height += 1
+	SHRQ $0x01, R9 // height >>= 1
+	CMPQ R8, $+24 // rows < 24
+	JLT  less_6 // rows < 24
+	MOVQ $+12, R9 // height = 12
+
+less_6:
+less_5:
+	CMPQ R9, $+12 // height < 12
+	JLT  less_7 // height < 12
+
 	// C = α·C, or 0 without α
 	CMPQ         DI, $+1 // alpha < 1
-	JLT          less_5 // alpha < 1
+	JLT          less_9 // alpha < 1
 	MOVQ         cStride+8(FP), R9 // cStride
 	SHLQ         $0x02, R9 // cStride in bytes
 	MOVQ         SI, R10 // rows of c_tile
@@ -278,9 +292,9 @@ rows_3:
 	VMOVUPS      64(R13)(R9*2), Z23 // C[11][1] = c_tile[11][16]
 	VMULPS       Z24, Z23, Z23 // C[11][1] = C[11][1] * α[11]
 	ADDQ         $+48, DI // alpha += 48
-	JMP          end_6
+	JMP          end_10
 
-less_5:
+less_9:
 	VPXORD Z0, Z0, Z0 // C[0][0] = 0
 	VPXORD Z1, Z1, Z1 // C[0][1] = 0
 	VPXORD Z2, Z2, Z2 // C[1][0] = 0
@@ -306,7 +320,7 @@ less_5:
 	VPXORD Z22, Z22, Z22 // C[11][0] = 0
 	VPXORD Z23, Z23, Z23 // C[11][1] = 0
 
-end_6:
+end_10:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
@@ -320,9 +334,9 @@ end_6:
 	MOVQ depth+40(FP), R15 // depth
 	MOVQ CX, R14 // b_k = b
 	CMPQ R15, $+8 // depth < 8
-	JLT  depth_end_8 // depth < 8
+	JLT  depth_end_12 // depth < 8
 
-depth_7:
+depth_11:
 	VMOVUPS      (R14), Z24 // B[0][0] = b_k[0]
 	VMOVUPS      64(R14), Z25 // B[0][1] = b_k[16]
 	VBROADCASTSS (R10), Z26 // A[0][0] = a[0][0]
@@ -634,13 +648,13 @@ depth_7:
 	ADDQ         $+1024, R14 // b_k += 1024
 	SUBQ         $+8, R15 // depth += -8
 	CMPQ         R15, $+8 // depth >= 8
-	JGE          depth_7 // depth >= 8
+	JGE          depth_11 // depth >= 8
 
-depth_end_8:
+depth_end_12:
 	CMPQ R15, $+1 // depth < 1
-	JLT  depth_end_10 // depth < 1
+	JLT  depth_end_14 // depth < 1
 
-depth_9:
+depth_13:
 	VMOVUPS      (R14), Z24 // B[0][0] = b_k[0]
 	VMOVUPS      64(R14), Z25 // B[0][1] = b_k[16]
 	VBROADCASTSS (R10), Z26 // A[0][0] = a[0][0]
@@ -686,9 +700,9 @@ depth_9:
 	ADDQ         $+128, R14 // b_k += 128
 	SUBQ         $+1, R15 // depth += -1
 	CMPQ         R15, $+1 // depth >= 1
-	JGE          depth_9 // depth >= 1
+	JGE          depth_13 // depth >= 1
 
-depth_end_10:
+depth_end_14:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
@@ -743,18 +757,1039 @@ depth_end_10:
 	SHLQ    $0x01, R9 // aStride <<= 1
 	SHLQ    $0x01, R9 // aStride <<= 1
 	ADDQ    R9, BX // a += aStride
-	SUBQ    $+12, R8 // rows += -12
-	CMPQ    R8, $+12 // rows >= 12
-	JGE     rows_3 // rows >= 12
+	SUBQ    $+11, R8 // rows += -11
+	JMP     end_8
 
-rows_end_4:
-	CMPQ R8, $+8 // rows < 8
-	JLT  rows_end_12 // rows < 8
+less_7:
+	CMPQ R9, $+11 // height < 11
+	JLT  less_15 // height < 11
 
-rows_11:
 	// C = α·C, or 0 without α
 	CMPQ         DI, $+1 // alpha < 1
-	JLT          less_13 // alpha < 1
+	JLT          less_17 // alpha < 1
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         SI, R10 // rows of c_tile
+	LEAQ         (R10)(R9*2), R11 // rows of c_tile
+	ADDQ         R9, R11 // rows of c_tile
+	LEAQ         (R11)(R9*2), R12 // rows of c_tile
+	ADDQ         R9, R12 // rows of c_tile
+	LEAQ         (R12)(R9*2), R13 // rows of c_tile
+	ADDQ         R9, R13 // rows of c_tile
+	VBROADCASTSS (DI), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R10), Z1 // C[0][1] = c_tile[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(DI), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Z2 // C[1][0] = c_tile[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R10)(R9*1), Z3 // C[1][1] = c_tile[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	VBROADCASTSS 8(DI), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Z4 // C[2][0] = c_tile[2][0]
+	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
+	VMOVUPS      64(R10)(R9*2), Z5 // C[2][1] = c_tile[2][16]
+	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
+	VBROADCASTSS 12(DI), Z8 // α[3] = all alpha[3]
+	VMOVUPS      (R11), Z6 // C[3][0] = c_tile[3][0]
+	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
+	VMOVUPS      64(R11), Z7 // C[3][1] = c_tile[3][16]
+	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
+	VBROADCASTSS 16(DI), Z10 // α[4] = all alpha[4]
+	VMOVUPS      (R11)(R9*1), Z8 // C[4][0] = c_tile[4][0]
+	VMULPS       Z10, Z8, Z8 // C[4][0] = C[4][0] * α[4]
+	VMOVUPS      64(R11)(R9*1), Z9 // C[4][1] = c_tile[4][16]
+	VMULPS       Z10, Z9, Z9 // C[4][1] = C[4][1] * α[4]
+	VBROADCASTSS 20(DI), Z12 // α[5] = all alpha[5]
+	VMOVUPS      (R11)(R9*2), Z10 // C[5][0] = c_tile[5][0]
+	VMULPS       Z12, Z10, Z10 // C[5][0] = C[5][0] * α[5]
+	VMOVUPS      64(R11)(R9*2), Z11 // C[5][1] = c_tile[5][16]
+	VMULPS       Z12, Z11, Z11 // C[5][1] = C[5][1] * α[5]
+	VBROADCASTSS 24(DI), Z14 // α[6] = all alpha[6]
+	VMOVUPS      (R12), Z12 // C[6][0] = c_tile[6][0]
+	VMULPS       Z14, Z12, Z12 // C[6][0] = C[6][0] * α[6]
+	VMOVUPS      64(R12), Z13 // C[6][1] = c_tile[6][16]
+	VMULPS       Z14, Z13, Z13 // C[6][1] = C[6][1] * α[6]
+	VBROADCASTSS 28(DI), Z16 // α[7] = all alpha[7]
+	VMOVUPS      (R12)(R9*1), Z14 // C[7][0] = c_tile[7][0]
+	VMULPS       Z16, Z14, Z14 // C[7][0] = C[7][0] * α[7]
+	VMOVUPS      64(R12)(R9*1), Z15 // C[7][1] = c_tile[7][16]
+	VMULPS       Z16, Z15, Z15 // C[7][1] = C[7][1] * α[7]
+	VBROADCASTSS 32(DI), Z18 // α[8] = all alpha[8]
+	VMOVUPS      (R12)(R9*2), Z16 // C[8][0] = c_tile[8][0]
+	VMULPS       Z18, Z16, Z16 // C[8][0] = C[8][0] * α[8]
+	VMOVUPS      64(R12)(R9*2), Z17 // C[8][1] = c_tile[8][16]
+	VMULPS       Z18, Z17, Z17 // C[8][1] = C[8][1] * α[8]
+	VBROADCASTSS 36(DI), Z20 // α[9] = all alpha[9]
+	VMOVUPS      (R13), Z18 // C[9][0] = c_tile[9][0]
+	VMULPS       Z20, Z18, Z18 // C[9][0] = C[9][0] * α[9]
+	VMOVUPS      64(R13), Z19 // C[9][1] = c_tile[9][16]
+	VMULPS       Z20, Z19, Z19 // C[9][1] = C[9][1] * α[9]
+	VBROADCASTSS 40(DI), Z22 // α[10] = all alpha[10]
+	VMOVUPS      (R13)(R9*1), Z20 // C[10][0] = c_tile[10][0]
+	VMULPS       Z22, Z20, Z20 // C[10][0] = C[10][0] * α[10]
+	VMOVUPS      64(R13)(R9*1), Z21 // C[10][1] = c_tile[10][16]
+	VMULPS       Z22, Z21, Z21 // C[10][1] = C[10][1] * α[10]
+	ADDQ         $+44, DI // alpha += 44
+	JMP          end_18
+
+less_17:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+	VPXORD Z2, Z2, Z2 // C[1][0] = 0
+	VPXORD Z3, Z3, Z3 // C[1][1] = 0
+	VPXORD Z4, Z4, Z4 // C[2][0] = 0
+	VPXORD Z5, Z5, Z5 // C[2][1] = 0
+	VPXORD Z6, Z6, Z6 // C[3][0] = 0
+	VPXORD Z7, Z7, Z7 // C[3][1] = 0
+	VPXORD Z8, Z8, Z8 // C[4][0] = 0
+	VPXORD Z9, Z9, Z9 // C[4][1] = 0
+	VPXORD Z10, Z10, Z10 // C[5][0] = 0
+	VPXORD Z11, Z11, Z11 // C[5][1] = 0
+	VPXORD Z12, Z12, Z12 // C[6][0] = 0
+	VPXORD Z13, Z13, Z13 // C[6][1] = 0
+	VPXORD Z14, Z14, Z14 // C[7][0] = 0
+	VPXORD Z15, Z15, Z15 // C[7][1] = 0
+	VPXORD Z16, Z16, Z16 // C[8][0] = 0
+	VPXORD Z17, Z17, Z17 // C[8][1] = 0
+	VPXORD Z18, Z18, Z18 // C[9][0] = 0
+	VPXORD Z19, Z19, Z19 // C[9][1] = 0
+	VPXORD Z20, Z20, Z20 // C[10][0] = 0
+	VPXORD Z21, Z21, Z21 // C[10][1] = 0
+
+end_18:
+	// C += A·B
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ BX, R10 // rows of a
+	LEAQ (R10)(R9*2), R11 // rows of a
+	ADDQ R9, R11 // rows of a
+	LEAQ (R11)(R9*2), R12 // rows of a
+	ADDQ R9, R12 // rows of a
+	LEAQ (R12)(R9*2), R13 // rows of a
+	ADDQ R9, R13 // rows of a
+	MOVQ depth+40(FP), R15 // depth
+	MOVQ CX, R14 // b_k = b
+	CMPQ R15, $+4 // depth < 4
+	JLT  depth_end_20 // depth < 4
+
+depth_19:
+	VMOVUPS      (R14), Z22 // B[0][0] = b_k[0]
+	VMOVUPS      64(R14), Z23 // B[0][1] = b_k[16]
+	VBROADCASTSS (R10), Z24 // A[0][0] = a[0][0]
+	VFMADD231PS  Z24, Z22, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z24, Z23, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*1), Z24 // A[1][0] = a[1][0]
+	VFMADD231PS  Z24, Z22, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z24, Z23, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*2), Z24 // A[2][0] = a[2][0]
+	VFMADD231PS  Z24, Z22, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z24, Z23, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VBROADCASTSS (R11), Z24 // A[3][0] = a[3][0]
+	VFMADD231PS  Z24, Z22, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z24, Z23, Z7 // C[3][1] += A[3][0] * B[0][1]
+	VBROADCASTSS (R11)(R9*1), Z24 // A[4][0] = a[4][0]
+	VFMADD231PS  Z24, Z22, Z8 // C[4][0] += A[4][0] * B[0][0]
+	VFMADD231PS  Z24, Z23, Z9 // C[4][1] += A[4][0] * B[0][1]
+	VBROADCASTSS (R11)(R9*2), Z24 // A[5][0] = a[5][0]
+	VFMADD231PS  Z24, Z22, Z10 // C[5][0] += A[5][0] * B[0][0]
+	VFMADD231PS  Z24, Z23, Z11 // C[5][1] += A[5][0] * B[0][1]
+	VBROADCASTSS (R12), Z24 // A[6][0] = a[6][0]
+	VFMADD231PS  Z24, Z22, Z12 // C[6][0] += A[6][0] * B[0][0]
+	VFMADD231PS  Z24, Z23, Z13 // C[6][1] += A[6][0] * B[0][1]
+	VBROADCASTSS (R12)(R9*1), Z24 // A[7][0] = a[7][0]
+	VFMADD231PS  Z24, Z22, Z14 // C[7][0] += A[7][0] * B[0][0]
+	VFMADD231PS  Z24, Z23, Z15 // C[7][1] += A[7][0] * B[0][1]
+	VBROADCASTSS (R12)(R9*2), Z24 // A[8][0] = a[8][0]
+	VFMADD231PS  Z24, Z22, Z16 // C[8][0] += A[8][0] * B[0][0]
+	VFMADD231PS  Z24, Z23, Z17 // C[8][1] += A[8][0] * B[0][1]
+	VBROADCASTSS (R13), Z24 // A[9][0] = a[9][0]
+	VFMADD231PS  Z24, Z22, Z18 // C[9][0] += A[9][0] * B[0][0]
+	VFMADD231PS  Z24, Z23, Z19 // C[9][1] += A[9][0] * B[0][1]
+	VBROADCASTSS (R13)(R9*1), Z24 // A[10][0] = a[10][0]
+	VFMADD231PS  Z24, Z22, Z20 // C[10][0] += A[10][0] * B[0][0]
+	VFMADD231PS  Z24, Z23, Z21 // C[10][1] += A[10][0] * B[0][1]
+	VMOVUPS      128(R14), Z22 // B[1][0] = b_k[32]
+	VMOVUPS      192(R14), Z23 // B[1][1] = b_k[48]
+	VBROADCASTSS 4(R10), Z24 // A[0][1] = a[0][1]
+	VFMADD231PS  Z24, Z22, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VFMADD231PS  Z24, Z23, Z1 // C[0][1] += A[0][1] * B[1][1]
+	VBROADCASTSS 4(R10)(R9*1), Z24 // A[1][1] = a[1][1]
+	VFMADD231PS  Z24, Z22, Z2 // C[1][0] += A[1][1] * B[1][0]
+	VFMADD231PS  Z24, Z23, Z3 // C[1][1] += A[1][1] * B[1][1]
+	VBROADCASTSS 4(R10)(R9*2), Z24 // A[2][1] = a[2][1]
+	VFMADD231PS  Z24, Z22, Z4 // C[2][0] += A[2][1] * B[1][0]
+	VFMADD231PS  Z24, Z23, Z5 // C[2][1] += A[2][1] * B[1][1]
+	VBROADCASTSS 4(R11), Z24 // A[3][1] = a[3][1]
+	VFMADD231PS  Z24, Z22, Z6 // C[3][0] += A[3][1] * B[1][0]
+	VFMADD231PS  Z24, Z23, Z7 // C[3][1] += A[3][1] * B[1][1]
+	VBROADCASTSS 4(R11)(R9*1), Z24 // A[4][1] = a[4][1]
+	VFMADD231PS  Z24, Z22, Z8 // C[4][0] += A[4][1] * B[1][0]
+	VFMADD231PS  Z24, Z23, Z9 // C[4][1] += A[4][1] * B[1][1]
+	VBROADCASTSS 4(R11)(R9*2), Z24 // A[5][1] = a[5][1]
+	VFMADD231PS  Z24, Z22, Z10 // C[5][0] += A[5][1] * B[1][0]
+	VFMADD231PS  Z24, Z23, Z11 // C[5][1] += A[5][1] * B[1][1]
+	VBROADCASTSS 4(R12), Z24 // A[6][1] = a[6][1]
+	VFMADD231PS  Z24, Z22, Z12 // C[6][0] += A[6][1] * B[1][0]
+	VFMADD231PS  Z24, Z23, Z13 // C[6][1] += A[6][1] * B[1][1]
+	VBROADCASTSS 4(R12)(R9*1), Z24 // A[7][1] = a[7][1]
+	VFMADD231PS  Z24, Z22, Z14 // C[7][0] += A[7][1] * B[1][0]
+	VFMADD231PS  Z24, Z23, Z15 // C[7][1] += A[7][1] * B[1][1]
+	VBROADCASTSS 4(R12)(R9*2), Z24 // A[8][1] = a[8][1]
+	VFMADD231PS  Z24, Z22, Z16 // C[8][0] += A[8][1] * B[1][0]
+	VFMADD231PS  Z24, Z23, Z17 // C[8][1] += A[8][1] * B[1][1]
+	VBROADCASTSS 4(R13), Z24 // A[9][1] = a[9][1]
+	VFMADD231PS  Z24, Z22, Z18 // C[9][0] += A[9][1] * B[1][0]
+	VFMADD231PS  Z24, Z23, Z19 // C[9][1] += A[9][1] * B[1][1]
+	VBROADCASTSS 4(R13)(R9*1), Z24 // A[10][1] = a[10][1]
+	VFMADD231PS  Z24, Z22, Z20 // C[10][0] += A[10][1] * B[1][0]
+	VFMADD231PS  Z24, Z23, Z21 // C[10][1] += A[10][1] * B[1][1]
+	VMOVUPS      256(R14), Z22 // B[2][0] = b_k[64]
+	VMOVUPS      320(R14), Z23 // B[2][1] = b_k[80]
+	VBROADCASTSS 8(R10), Z24 // A[0][2] = a[0][2]
+	VFMADD231PS  Z24, Z22, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VFMADD231PS  Z24, Z23, Z1 // C[0][1] += A[0][2] * B[2][1]
+	VBROADCASTSS 8(R10)(R9*1), Z24 // A[1][2] = a[1][2]
+	VFMADD231PS  Z24, Z22, Z2 // C[1][0] += A[1][2] * B[2][0]
+	VFMADD231PS  Z24, Z23, Z3 // C[1][1] += A[1][2] * B[2][1]
+	VBROADCASTSS 8(R10)(R9*2), Z24 // A[2][2] = a[2][2]
+	VFMADD231PS  Z24, Z22, Z4 // C[2][0] += A[2][2] * B[2][0]
+	VFMADD231PS  Z24, Z23, Z5 // C[2][1] += A[2][2] * B[2][1]
+	VBROADCASTSS 8(R11), Z24 // A[3][2] = a[3][2]
+	VFMADD231PS  Z24, Z22, Z6 // C[3][0] += A[3][2] * B[2][0]
+	VFMADD231PS  Z24, Z23, Z7 // C[3][1] += A[3][2] * B[2][1]
+	VBROADCASTSS 8(R11)(R9*1), Z24 // A[4][2] = a[4][2]
+	VFMADD231PS  Z24, Z22, Z8 // C[4][0] += A[4][2] * B[2][0]
+	VFMADD231PS  Z24, Z23, Z9 // C[4][1] += A[4][2] * B[2][1]
+	VBROADCASTSS 8(R11)(R9*2), Z24 // A[5][2] = a[5][2]
+	VFMADD231PS  Z24, Z22, Z10 // C[5][0] += A[5][2] * B[2][0]
+	VFMADD231PS  Z24, Z23, Z11 // C[5][1] += A[5][2] * B[2][1]
+	VBROADCASTSS 8(R12), Z24 // A[6][2] = a[6][2]
+	VFMADD231PS  Z24, Z22, Z12 // C[6][0] += A[6][2] * B[2][0]
+	VFMADD231PS  Z24, Z23, Z13 // C[6][1] += A[6][2] * B[2][1]
+	VBROADCASTSS 8(R12)(R9*1), Z24 // A[7][2] = a[7][2]
+	VFMADD231PS  Z24, Z22, Z14 // C[7][0] += A[7][2] * B[2][0]
+	VFMADD231PS  Z24, Z23, Z15 // C[7][1] += A[7][2] * B[2][1]
+	VBROADCASTSS 8(R12)(R9*2), Z24 // A[8][2] = a[8][2]
+	VFMADD231PS  Z24, Z22, Z16 // C[8][0] += A[8][2] * B[2][0]
+	VFMADD231PS  Z24, Z23, Z17 // C[8][1] += A[8][2] * B[2][1]
+	VBROADCASTSS 8(R13), Z24 // A[9][2] = a[9][2]
+	VFMADD231PS  Z24, Z22, Z18 // C[9][0] += A[9][2] * B[2][0]
+	VFMADD231PS  Z24, Z23, Z19 // C[9][1] += A[9][2] * B[2][1]
+	VBROADCASTSS 8(R13)(R9*1), Z24 // A[10][2] = a[10][2]
+	VFMADD231PS  Z24, Z22, Z20 // C[10][0] += A[10][2] * B[2][0]
+	VFMADD231PS  Z24, Z23, Z21 // C[10][1] += A[10][2] * B[2][1]
+	VMOVUPS      384(R14), Z22 // B[3][0] = b_k[96]
+	VMOVUPS      448(R14), Z23 // B[3][1] = b_k[112]
+	VBROADCASTSS 12(R10), Z24 // A[0][3] = a[0][3]
+	VFMADD231PS  Z24, Z22, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VFMADD231PS  Z24, Z23, Z1 // C[0][1] += A[0][3] * B[3][1]
+	VBROADCASTSS 12(R10)(R9*1), Z24 // A[1][3] = a[1][3]
+	VFMADD231PS  Z24, Z22, Z2 // C[1][0] += A[1][3] * B[3][0]
+	VFMADD231PS  Z24, Z23, Z3 // C[1][1] += A[1][3] * B[3][1]
+	VBROADCASTSS 12(R10)(R9*2), Z24 // A[2][3] = a[2][3]
+	VFMADD231PS  Z24, Z22, Z4 // C[2][0] += A[2][3] * B[3][0]
+	VFMADD231PS  Z24, Z23, Z5 // C[2][1] += A[2][3] * B[3][1]
+	VBROADCASTSS 12(R11), Z24 // A[3][3] = a[3][3]
+	VFMADD231PS  Z24, Z22, Z6 // C[3][0] += A[3][3] * B[3][0]
+	VFMADD231PS  Z24, Z23, Z7 // C[3][1] += A[3][3] * B[3][1]
+	VBROADCASTSS 12(R11)(R9*1), Z24 // A[4][3] = a[4][3]
+	VFMADD231PS  Z24, Z22, Z8 // C[4][0] += A[4][3] * B[3][0]
+	VFMADD231PS  Z24, Z23, Z9 // C[4][1] += A[4][3] * B[3][1]
+	VBROADCASTSS 12(R11)(R9*2), Z24 // A[5][3] = a[5][3]
+	VFMADD231PS  Z24, Z22, Z10 // C[5][0] += A[5][3] * B[3][0]
+	VFMADD231PS  Z24, Z23, Z11 // C[5][1] += A[5][3] * B[3][1]
+	VBROADCASTSS 12(R12), Z24 // A[6][3] = a[6][3]
+	VFMADD231PS  Z24, Z22, Z12 // C[6][0] += A[6][3] * B[3][0]
+	VFMADD231PS  Z24, Z23, Z13 // C[6][1] += A[6][3] * B[3][1]
+	VBROADCASTSS 12(R12)(R9*1), Z24 // A[7][3] = a[7][3]
+	VFMADD231PS  Z24, Z22, Z14 // C[7][0] += A[7][3] * B[3][0]
+	VFMADD231PS  Z24, Z23, Z15 // C[7][1] += A[7][3] * B[3][1]
+	VBROADCASTSS 12(R12)(R9*2), Z24 // A[8][3] = a[8][3]
+	VFMADD231PS  Z24, Z22, Z16 // C[8][0] += A[8][3] * B[3][0]
+	VFMADD231PS  Z24, Z23, Z17 // C[8][1] += A[8][3] * B[3][1]
+	VBROADCASTSS 12(R13), Z24 // A[9][3] = a[9][3]
+	VFMADD231PS  Z24, Z22, Z18 // C[9][0] += A[9][3] * B[3][0]
+	VFMADD231PS  Z24, Z23, Z19 // C[9][1] += A[9][3] * B[3][1]
+	VBROADCASTSS 12(R13)(R9*1), Z24 // A[10][3] = a[10][3]
+	VFMADD231PS  Z24, Z22, Z20 // C[10][0] += A[10][3] * B[3][0]
+	VFMADD231PS  Z24, Z23, Z21 // C[10][1] += A[10][3] * B[3][1]
+	ADDQ         $+16, R10 // a0 += 16
+	ADDQ         $+16, R11 // a3 += 16
+	ADDQ         $+16, R12 // a6 += 16
+	ADDQ         $+16, R13 // a9 += 16
+	ADDQ         $+512, R14 // b_k += 512
+	SUBQ         $+4, R15 // depth += -4
+	CMPQ         R15, $+4 // depth >= 4
+	JGE          depth_19 // depth >= 4
+
+depth_end_20:
+	CMPQ R15, $+1 // depth < 1
+	JLT  depth_end_22 // depth < 1
+
+depth_21:
+	VMOVUPS      (R14), Z22 // B[0][0] = b_k[0]
+	VMOVUPS      64(R14), Z23 // B[0][1] = b_k[16]
+	VBROADCASTSS (R10), Z24 // A[0][0] = a[0][0]
+	VFMADD231PS  Z24, Z22, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z24, Z23, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*1), Z24 // A[1][0] = a[1][0]
+	VFMADD231PS  Z24, Z22, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z24, Z23, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*2), Z24 // A[2][0] = a[2][0]
+	VFMADD231PS  Z24, Z22, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z24, Z23, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VBROADCASTSS (R11), Z24 // A[3][0] = a[3][0]
+	VFMADD231PS  Z24, Z22, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z24, Z23, Z7 // C[3][1] += A[3][0] * B[0][1]
+	VBROADCASTSS (R11)(R9*1), Z24 // A[4][0] = a[4][0]
+	VFMADD231PS  Z24, Z22, Z8 // C[4][0] += A[4][0] * B[0][0]
+	VFMADD231PS  Z24, Z23, Z9 // C[4][1] += A[4][0] * B[0][1]
+	VBROADCASTSS (R11)(R9*2), Z24 // A[5][0] = a[5][0]
+	VFMADD231PS  Z24, Z22, Z10 // C[5][0] += A[5][0] * B[0][0]
+	VFMADD231PS  Z24, Z23, Z11 // C[5][1] += A[5][0] * B[0][1]
+	VBROADCASTSS (R12), Z24 // A[6][0] = a[6][0]
+	VFMADD231PS  Z24, Z22, Z12 // C[6][0] += A[6][0] * B[0][0]
+	VFMADD231PS  Z24, Z23, Z13 // C[6][1] += A[6][0] * B[0][1]
+	VBROADCASTSS (R12)(R9*1), Z24 // A[7][0] = a[7][0]
+	VFMADD231PS  Z24, Z22, Z14 // C[7][0] += A[7][0] * B[0][0]
+	VFMADD231PS  Z24, Z23, Z15 // C[7][1] += A[7][0] * B[0][1]
+	VBROADCASTSS (R12)(R9*2), Z24 // A[8][0] = a[8][0]
+	VFMADD231PS  Z24, Z22, Z16 // C[8][0] += A[8][0] * B[0][0]
+	VFMADD231PS  Z24, Z23, Z17 // C[8][1] += A[8][0] * B[0][1]
+	VBROADCASTSS (R13), Z24 // A[9][0] = a[9][0]
+	VFMADD231PS  Z24, Z22, Z18 // C[9][0] += A[9][0] * B[0][0]
+	VFMADD231PS  Z24, Z23, Z19 // C[9][1] += A[9][0] * B[0][1]
+	VBROADCASTSS (R13)(R9*1), Z24 // A[10][0] = a[10][0]
+	VFMADD231PS  Z24, Z22, Z20 // C[10][0] += A[10][0] * B[0][0]
+	VFMADD231PS  Z24, Z23, Z21 // C[10][1] += A[10][0] * B[0][1]
+	ADDQ         $+4, R10 // a0 += 4
+	ADDQ         $+4, R11 // a3 += 4
+	ADDQ         $+4, R12 // a6 += 4
+	ADDQ         $+4, R13 // a9 += 4
+	ADDQ         $+128, R14 // b_k += 128
+	SUBQ         $+1, R15 // depth += -1
+	CMPQ         R15, $+1 // depth >= 1
+	JGE          depth_21 // depth >= 1
+
+depth_end_22:
+	// store
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    SI, R10 // rows of c_tile
+	LEAQ    (R10)(R9*2), R11 // rows of c_tile
+	ADDQ    R9, R11 // rows of c_tile
+	LEAQ    (R11)(R9*2), R12 // rows of c_tile
+	ADDQ    R9, R12 // rows of c_tile
+	LEAQ    (R12)(R9*2), R13 // rows of c_tile
+	ADDQ    R9, R13 // rows of c_tile
+	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R10) // c_tile[0][16] = C[0][1]
+	VMOVUPS Z2, (R10)(R9*1) // c_tile[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R10)(R9*1) // c_tile[1][16] = C[1][1]
+	VMOVUPS Z4, (R10)(R9*2) // c_tile[2][0] = C[2][0]
+	VMOVUPS Z5, 64(R10)(R9*2) // c_tile[2][16] = C[2][1]
+	VMOVUPS Z6, (R11) // c_tile[3][0] = C[3][0]
+	VMOVUPS Z7, 64(R11) // c_tile[3][16] = C[3][1]
+	VMOVUPS Z8, (R11)(R9*1) // c_tile[4][0] = C[4][0]
+	VMOVUPS Z9, 64(R11)(R9*1) // c_tile[4][16] = C[4][1]
+	VMOVUPS Z10, (R11)(R9*2) // c_tile[5][0] = C[5][0]
+	VMOVUPS Z11, 64(R11)(R9*2) // c_tile[5][16] = C[5][1]
+	VMOVUPS Z12, (R12) // c_tile[6][0] = C[6][0]
+	VMOVUPS Z13, 64(R12) // c_tile[6][16] = C[6][1]
+	VMOVUPS Z14, (R12)(R9*1) // c_tile[7][0] = C[7][0]
+	VMOVUPS Z15, 64(R12)(R9*1) // c_tile[7][16] = C[7][1]
+	VMOVUPS Z16, (R12)(R9*2) // c_tile[8][0] = C[8][0]
+	VMOVUPS Z17, 64(R12)(R9*2) // c_tile[8][16] = C[8][1]
+	VMOVUPS Z18, (R13) // c_tile[9][0] = C[9][0]
+	VMOVUPS Z19, 64(R13) // c_tile[9][16] = C[9][1]
+	VMOVUPS Z20, (R13)(R9*1) // c_tile[10][0] = C[10][0]
+	VMOVUPS Z21, 64(R13)(R9*1) // c_tile[10][16] = C[10][1]
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    R9, R10 // cStride = cStride
+	ADDQ    R10, SI // c_tile += cStride
+	MOVQ    R9, R10 // cStride = cStride
+	SHLQ    $0x01, R10 // cStride <<= 1
+	ADDQ    R10, SI // c_tile += cStride
+	SHLQ    $0x01, R9 // cStride <<= 1
+	SHLQ    $0x01, R9 // cStride <<= 1
+	SHLQ    $0x01, R9 // cStride <<= 1
+	ADDQ    R9, SI // c_tile += cStride
+	MOVQ    aStride+24(FP), R9 // aStride
+	SHLQ    $0x02, R9 // aStride in bytes
+	MOVQ    R9, R10 // aStride = aStride
+	ADDQ    R10, BX // a += aStride
+	MOVQ    R9, R10 // aStride = aStride
+	SHLQ    $0x01, R10 // aStride <<= 1
+	ADDQ    R10, BX // a += aStride
+	SHLQ    $0x01, R9 // aStride <<= 1
+	SHLQ    $0x01, R9 // aStride <<= 1
+	SHLQ    $0x01, R9 // aStride <<= 1
+	ADDQ    R9, BX // a += aStride
+	SUBQ    $+10, R8 // rows += -10
+	JMP     end_16
+
+less_15:
+	CMPQ R9, $+10 // height < 10
+	JLT  less_23 // height < 10
+
+	// C = α·C, or 0 without α
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_25 // alpha < 1
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         SI, R10 // rows of c_tile
+	LEAQ         (R10)(R9*2), R11 // rows of c_tile
+	ADDQ         R9, R11 // rows of c_tile
+	LEAQ         (R11)(R9*2), R12 // rows of c_tile
+	ADDQ         R9, R12 // rows of c_tile
+	LEAQ         (R12)(R9*2), R13 // rows of c_tile
+	ADDQ         R9, R13 // rows of c_tile
+	VBROADCASTSS (DI), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R10), Z1 // C[0][1] = c_tile[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(DI), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Z2 // C[1][0] = c_tile[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R10)(R9*1), Z3 // C[1][1] = c_tile[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	VBROADCASTSS 8(DI), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Z4 // C[2][0] = c_tile[2][0]
+	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
+	VMOVUPS      64(R10)(R9*2), Z5 // C[2][1] = c_tile[2][16]
+	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
+	VBROADCASTSS 12(DI), Z8 // α[3] = all alpha[3]
+	VMOVUPS      (R11), Z6 // C[3][0] = c_tile[3][0]
+	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
+	VMOVUPS      64(R11), Z7 // C[3][1] = c_tile[3][16]
+	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
+	VBROADCASTSS 16(DI), Z10 // α[4] = all alpha[4]
+	VMOVUPS      (R11)(R9*1), Z8 // C[4][0] = c_tile[4][0]
+	VMULPS       Z10, Z8, Z8 // C[4][0] = C[4][0] * α[4]
+	VMOVUPS      64(R11)(R9*1), Z9 // C[4][1] = c_tile[4][16]
+	VMULPS       Z10, Z9, Z9 // C[4][1] = C[4][1] * α[4]
+	VBROADCASTSS 20(DI), Z12 // α[5] = all alpha[5]
+	VMOVUPS      (R11)(R9*2), Z10 // C[5][0] = c_tile[5][0]
+	VMULPS       Z12, Z10, Z10 // C[5][0] = C[5][0] * α[5]
+	VMOVUPS      64(R11)(R9*2), Z11 // C[5][1] = c_tile[5][16]
+	VMULPS       Z12, Z11, Z11 // C[5][1] = C[5][1] * α[5]
+	VBROADCASTSS 24(DI), Z14 // α[6] = all alpha[6]
+	VMOVUPS      (R12), Z12 // C[6][0] = c_tile[6][0]
+	VMULPS       Z14, Z12, Z12 // C[6][0] = C[6][0] * α[6]
+	VMOVUPS      64(R12), Z13 // C[6][1] = c_tile[6][16]
+	VMULPS       Z14, Z13, Z13 // C[6][1] = C[6][1] * α[6]
+	VBROADCASTSS 28(DI), Z16 // α[7] = all alpha[7]
+	VMOVUPS      (R12)(R9*1), Z14 // C[7][0] = c_tile[7][0]
+	VMULPS       Z16, Z14, Z14 // C[7][0] = C[7][0] * α[7]
+	VMOVUPS      64(R12)(R9*1), Z15 // C[7][1] = c_tile[7][16]
+	VMULPS       Z16, Z15, Z15 // C[7][1] = C[7][1] * α[7]
+	VBROADCASTSS 32(DI), Z18 // α[8] = all alpha[8]
+	VMOVUPS      (R12)(R9*2), Z16 // C[8][0] = c_tile[8][0]
+	VMULPS       Z18, Z16, Z16 // C[8][0] = C[8][0] * α[8]
+	VMOVUPS      64(R12)(R9*2), Z17 // C[8][1] = c_tile[8][16]
+	VMULPS       Z18, Z17, Z17 // C[8][1] = C[8][1] * α[8]
+	VBROADCASTSS 36(DI), Z20 // α[9] = all alpha[9]
+	VMOVUPS      (R13), Z18 // C[9][0] = c_tile[9][0]
+	VMULPS       Z20, Z18, Z18 // C[9][0] = C[9][0] * α[9]
+	VMOVUPS      64(R13), Z19 // C[9][1] = c_tile[9][16]
+	VMULPS       Z20, Z19, Z19 // C[9][1] = C[9][1] * α[9]
+	ADDQ         $+40, DI // alpha += 40
+	JMP          end_26
+
+less_25:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+	VPXORD Z2, Z2, Z2 // C[1][0] = 0
+	VPXORD Z3, Z3, Z3 // C[1][1] = 0
+	VPXORD Z4, Z4, Z4 // C[2][0] = 0
+	VPXORD Z5, Z5, Z5 // C[2][1] = 0
+	VPXORD Z6, Z6, Z6 // C[3][0] = 0
+	VPXORD Z7, Z7, Z7 // C[3][1] = 0
+	VPXORD Z8, Z8, Z8 // C[4][0] = 0
+	VPXORD Z9, Z9, Z9 // C[4][1] = 0
+	VPXORD Z10, Z10, Z10 // C[5][0] = 0
+	VPXORD Z11, Z11, Z11 // C[5][1] = 0
+	VPXORD Z12, Z12, Z12 // C[6][0] = 0
+	VPXORD Z13, Z13, Z13 // C[6][1] = 0
+	VPXORD Z14, Z14, Z14 // C[7][0] = 0
+	VPXORD Z15, Z15, Z15 // C[7][1] = 0
+	VPXORD Z16, Z16, Z16 // C[8][0] = 0
+	VPXORD Z17, Z17, Z17 // C[8][1] = 0
+	VPXORD Z18, Z18, Z18 // C[9][0] = 0
+	VPXORD Z19, Z19, Z19 // C[9][1] = 0
+
+end_26:
+	// C += A·B
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ BX, R10 // rows of a
+	LEAQ (R10)(R9*2), R11 // rows of a
+	ADDQ R9, R11 // rows of a
+	LEAQ (R11)(R9*2), R12 // rows of a
+	ADDQ R9, R12 // rows of a
+	LEAQ (R12)(R9*2), R13 // rows of a
+	ADDQ R9, R13 // rows of a
+	MOVQ depth+40(FP), R15 // depth
+	MOVQ CX, R14 // b_k = b
+	CMPQ R15, $+4 // depth < 4
+	JLT  depth_end_28 // depth < 4
+
+depth_27:
+	VMOVUPS      (R14), Z20 // B[0][0] = b_k[0]
+	VMOVUPS      64(R14), Z21 // B[0][1] = b_k[16]
+	VBROADCASTSS (R10), Z22 // A[0][0] = a[0][0]
+	VFMADD231PS  Z22, Z20, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z22, Z21, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*1), Z22 // A[1][0] = a[1][0]
+	VFMADD231PS  Z22, Z20, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z22, Z21, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*2), Z22 // A[2][0] = a[2][0]
+	VFMADD231PS  Z22, Z20, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z22, Z21, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VBROADCASTSS (R11), Z22 // A[3][0] = a[3][0]
+	VFMADD231PS  Z22, Z20, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z22, Z21, Z7 // C[3][1] += A[3][0] * B[0][1]
+	VBROADCASTSS (R11)(R9*1), Z22 // A[4][0] = a[4][0]
+	VFMADD231PS  Z22, Z20, Z8 // C[4][0] += A[4][0] * B[0][0]
+	VFMADD231PS  Z22, Z21, Z9 // C[4][1] += A[4][0] * B[0][1]
+	VBROADCASTSS (R11)(R9*2), Z22 // A[5][0] = a[5][0]
+	VFMADD231PS  Z22, Z20, Z10 // C[5][0] += A[5][0] * B[0][0]
+	VFMADD231PS  Z22, Z21, Z11 // C[5][1] += A[5][0] * B[0][1]
+	VBROADCASTSS (R12), Z22 // A[6][0] = a[6][0]
+	VFMADD231PS  Z22, Z20, Z12 // C[6][0] += A[6][0] * B[0][0]
+	VFMADD231PS  Z22, Z21, Z13 // C[6][1] += A[6][0] * B[0][1]
+	VBROADCASTSS (R12)(R9*1), Z22 // A[7][0] = a[7][0]
+	VFMADD231PS  Z22, Z20, Z14 // C[7][0] += A[7][0] * B[0][0]
+	VFMADD231PS  Z22, Z21, Z15 // C[7][1] += A[7][0] * B[0][1]
+	VBROADCASTSS (R12)(R9*2), Z22 // A[8][0] = a[8][0]
+	VFMADD231PS  Z22, Z20, Z16 // C[8][0] += A[8][0] * B[0][0]
+	VFMADD231PS  Z22, Z21, Z17 // C[8][1] += A[8][0] * B[0][1]
+	VBROADCASTSS (R13), Z22 // A[9][0] = a[9][0]
+	VFMADD231PS  Z22, Z20, Z18 // C[9][0] += A[9][0] * B[0][0]
+	VFMADD231PS  Z22, Z21, Z19 // C[9][1] += A[9][0] * B[0][1]
+	VMOVUPS      128(R14), Z20 // B[1][0] = b_k[32]
+	VMOVUPS      192(R14), Z21 // B[1][1] = b_k[48]
+	VBROADCASTSS 4(R10), Z22 // A[0][1] = a[0][1]
+	VFMADD231PS  Z22, Z20, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VFMADD231PS  Z22, Z21, Z1 // C[0][1] += A[0][1] * B[1][1]
+	VBROADCASTSS 4(R10)(R9*1), Z22 // A[1][1] = a[1][1]
+	VFMADD231PS  Z22, Z20, Z2 // C[1][0] += A[1][1] * B[1][0]
+	VFMADD231PS  Z22, Z21, Z3 // C[1][1] += A[1][1] * B[1][1]
+	VBROADCASTSS 4(R10)(R9*2), Z22 // A[2][1] = a[2][1]
+	VFMADD231PS  Z22, Z20, Z4 // C[2][0] += A[2][1] * B[1][0]
+	VFMADD231PS  Z22, Z21, Z5 // C[2][1] += A[2][1] * B[1][1]
+	VBROADCASTSS 4(R11), Z22 // A[3][1] = a[3][1]
+	VFMADD231PS  Z22, Z20, Z6 // C[3][0] += A[3][1] * B[1][0]
+	VFMADD231PS  Z22, Z21, Z7 // C[3][1] += A[3][1] * B[1][1]
+	VBROADCASTSS 4(R11)(R9*1), Z22 // A[4][1] = a[4][1]
+	VFMADD231PS  Z22, Z20, Z8 // C[4][0] += A[4][1] * B[1][0]
+	VFMADD231PS  Z22, Z21, Z9 // C[4][1] += A[4][1] * B[1][1]
+	VBROADCASTSS 4(R11)(R9*2), Z22 // A[5][1] = a[5][1]
+	VFMADD231PS  Z22, Z20, Z10 // C[5][0] += A[5][1] * B[1][0]
+	VFMADD231PS  Z22, Z21, Z11 // C[5][1] += A[5][1] * B[1][1]
+	VBROADCASTSS 4(R12), Z22 // A[6][1] = a[6][1]
+	VFMADD231PS  Z22, Z20, Z12 // C[6][0] += A[6][1] * B[1][0]
+	VFMADD231PS  Z22, Z21, Z13 // C[6][1] += A[6][1] * B[1][1]
+	VBROADCASTSS 4(R12)(R9*1), Z22 // A[7][1] = a[7][1]
+	VFMADD231PS  Z22, Z20, Z14 // C[7][0] += A[7][1] * B[1][0]
+	VFMADD231PS  Z22, Z21, Z15 // C[7][1] += A[7][1] * B[1][1]
+	VBROADCASTSS 4(R12)(R9*2), Z22 // A[8][1] = a[8][1]
+	VFMADD231PS  Z22, Z20, Z16 // C[8][0] += A[8][1] * B[1][0]
+	VFMADD231PS  Z22, Z21, Z17 // C[8][1] += A[8][1] * B[1][1]
+	VBROADCASTSS 4(R13), Z22 // A[9][1] = a[9][1]
+	VFMADD231PS  Z22, Z20, Z18 // C[9][0] += A[9][1] * B[1][0]
+	VFMADD231PS  Z22, Z21, Z19 // C[9][1] += A[9][1] * B[1][1]
+	VMOVUPS      256(R14), Z20 // B[2][0] = b_k[64]
+	VMOVUPS      320(R14), Z21 // B[2][1] = b_k[80]
+	VBROADCASTSS 8(R10), Z22 // A[0][2] = a[0][2]
+	VFMADD231PS  Z22, Z20, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VFMADD231PS  Z22, Z21, Z1 // C[0][1] += A[0][2] * B[2][1]
+	VBROADCASTSS 8(R10)(R9*1), Z22 // A[1][2] = a[1][2]
+	VFMADD231PS  Z22, Z20, Z2 // C[1][0] += A[1][2] * B[2][0]
+	VFMADD231PS  Z22, Z21, Z3 // C[1][1] += A[1][2] * B[2][1]
+	VBROADCASTSS 8(R10)(R9*2), Z22 // A[2][2] = a[2][2]
+	VFMADD231PS  Z22, Z20, Z4 // C[2][0] += A[2][2] * B[2][0]
+	VFMADD231PS  Z22, Z21, Z5 // C[2][1] += A[2][2] * B[2][1]
+	VBROADCASTSS 8(R11), Z22 // A[3][2] = a[3][2]
+	VFMADD231PS  Z22, Z20, Z6 // C[3][0] += A[3][2] * B[2][0]
+	VFMADD231PS  Z22, Z21, Z7 // C[3][1] += A[3][2] * B[2][1]
+	VBROADCASTSS 8(R11)(R9*1), Z22 // A[4][2] = a[4][2]
+	VFMADD231PS  Z22, Z20, Z8 // C[4][0] += A[4][2] * B[2][0]
+	VFMADD231PS  Z22, Z21, Z9 // C[4][1] += A[4][2] * B[2][1]
+	VBROADCASTSS 8(R11)(R9*2), Z22 // A[5][2] = a[5][2]
+	VFMADD231PS  Z22, Z20, Z10 // C[5][0] += A[5][2] * B[2][0]
+	VFMADD231PS  Z22, Z21, Z11 // C[5][1] += A[5][2] * B[2][1]
+	VBROADCASTSS 8(R12), Z22 // A[6][2] = a[6][2]
+	VFMADD231PS  Z22, Z20, Z12 // C[6][0] += A[6][2] * B[2][0]
+	VFMADD231PS  Z22, Z21, Z13 // C[6][1] += A[6][2] * B[2][1]
+	VBROADCASTSS 8(R12)(R9*1), Z22 // A[7][2] = a[7][2]
+	VFMADD231PS  Z22, Z20, Z14 // C[7][0] += A[7][2] * B[2][0]
+	VFMADD231PS  Z22, Z21, Z15 // C[7][1] += A[7][2] * B[2][1]
+	VBROADCASTSS 8(R12)(R9*2), Z22 // A[8][2] = a[8][2]
+	VFMADD231PS  Z22, Z20, Z16 // C[8][0] += A[8][2] * B[2][0]
+	VFMADD231PS  Z22, Z21, Z17 // C[8][1] += A[8][2] * B[2][1]
+	VBROADCASTSS 8(R13), Z22 // A[9][2] = a[9][2]
+	VFMADD231PS  Z22, Z20, Z18 // C[9][0] += A[9][2] * B[2][0]
+	VFMADD231PS  Z22, Z21, Z19 // C[9][1] += A[9][2] * B[2][1]
+	VMOVUPS      384(R14), Z20 // B[3][0] = b_k[96]
+	VMOVUPS      448(R14), Z21 // B[3][1] = b_k[112]
+	VBROADCASTSS 12(R10), Z22 // A[0][3] = a[0][3]
+	VFMADD231PS  Z22, Z20, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VFMADD231PS  Z22, Z21, Z1 // C[0][1] += A[0][3] * B[3][1]
+	VBROADCASTSS 12(R10)(R9*1), Z22 // A[1][3] = a[1][3]
+	VFMADD231PS  Z22, Z20, Z2 // C[1][0] += A[1][3] * B[3][0]
+	VFMADD231PS  Z22, Z21, Z3 // C[1][1] += A[1][3] * B[3][1]
+	VBROADCASTSS 12(R10)(R9*2), Z22 // A[2][3] = a[2][3]
+	VFMADD231PS  Z22, Z20, Z4 // C[2][0] += A[2][3] * B[3][0]
+	VFMADD231PS  Z22, Z21, Z5 // C[2][1] += A[2][3] * B[3][1]
+	VBROADCASTSS 12(R11), Z22 // A[3][3] = a[3][3]
+	VFMADD231PS  Z22, Z20, Z6 // C[3][0] += A[3][3] * B[3][0]
+	VFMADD231PS  Z22, Z21, Z7 // C[3][1] += A[3][3] * B[3][1]
+	VBROADCASTSS 12(R11)(R9*1), Z22 // A[4][3] = a[4][3]
+	VFMADD231PS  Z22, Z20, Z8 // C[4][0] += A[4][3] * B[3][0]
+	VFMADD231PS  Z22, Z21, Z9 // C[4][1] += A[4][3] * B[3][1]
+	VBROADCASTSS 12(R11)(R9*2), Z22 // A[5][3] = a[5][3]
+	VFMADD231PS  Z22, Z20, Z10 // C[5][0] += A[5][3] * B[3][0]
+	VFMADD231PS  Z22, Z21, Z11 // C[5][1] += A[5][3] * B[3][1]
+	VBROADCASTSS 12(R12), Z22 // A[6][3] = a[6][3]
+	VFMADD231PS  Z22, Z20, Z12 // C[6][0] += A[6][3] * B[3][0]
+	VFMADD231PS  Z22, Z21, Z13 // C[6][1] += A[6][3] * B[3][1]
+	VBROADCASTSS 12(R12)(R9*1), Z22 // A[7][3] = a[7][3]
+	VFMADD231PS  Z22, Z20, Z14 // C[7][0] += A[7][3] * B[3][0]
+	VFMADD231PS  Z22, Z21, Z15 // C[7][1] += A[7][3] * B[3][1]
+	VBROADCASTSS 12(R12)(R9*2), Z22 // A[8][3] = a[8][3]
+	VFMADD231PS  Z22, Z20, Z16 // C[8][0] += A[8][3] * B[3][0]
+	VFMADD231PS  Z22, Z21, Z17 // C[8][1] += A[8][3] * B[3][1]
+	VBROADCASTSS 12(R13), Z22 // A[9][3] = a[9][3]
+	VFMADD231PS  Z22, Z20, Z18 // C[9][0] += A[9][3] * B[3][0]
+	VFMADD231PS  Z22, Z21, Z19 // C[9][1] += A[9][3] * B[3][1]
+	ADDQ         $+16, R10 // a0 += 16
+	ADDQ         $+16, R11 // a3 += 16
+	ADDQ         $+16, R12 // a6 += 16
+	ADDQ         $+16, R13 // a9 += 16
+	ADDQ         $+512, R14 // b_k += 512
+	SUBQ         $+4, R15 // depth += -4
+	CMPQ         R15, $+4 // depth >= 4
+	JGE          depth_27 // depth >= 4
+
+depth_end_28:
+	CMPQ R15, $+1 // depth < 1
+	JLT  depth_end_30 // depth < 1
+
+depth_29:
+	VMOVUPS      (R14), Z20 // B[0][0] = b_k[0]
+	VMOVUPS      64(R14), Z21 // B[0][1] = b_k[16]
+	VBROADCASTSS (R10), Z22 // A[0][0] = a[0][0]
+	VFMADD231PS  Z22, Z20, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z22, Z21, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*1), Z22 // A[1][0] = a[1][0]
+	VFMADD231PS  Z22, Z20, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z22, Z21, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*2), Z22 // A[2][0] = a[2][0]
+	VFMADD231PS  Z22, Z20, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z22, Z21, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VBROADCASTSS (R11), Z22 // A[3][0] = a[3][0]
+	VFMADD231PS  Z22, Z20, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z22, Z21, Z7 // C[3][1] += A[3][0] * B[0][1]
+	VBROADCASTSS (R11)(R9*1), Z22 // A[4][0] = a[4][0]
+	VFMADD231PS  Z22, Z20, Z8 // C[4][0] += A[4][0] * B[0][0]
+	VFMADD231PS  Z22, Z21, Z9 // C[4][1] += A[4][0] * B[0][1]
+	VBROADCASTSS (R11)(R9*2), Z22 // A[5][0] = a[5][0]
+	VFMADD231PS  Z22, Z20, Z10 // C[5][0] += A[5][0] * B[0][0]
+	VFMADD231PS  Z22, Z21, Z11 // C[5][1] += A[5][0] * B[0][1]
+	VBROADCASTSS (R12), Z22 // A[6][0] = a[6][0]
+	VFMADD231PS  Z22, Z20, Z12 // C[6][0] += A[6][0] * B[0][0]
+	VFMADD231PS  Z22, Z21, Z13 // C[6][1] += A[6][0] * B[0][1]
+	VBROADCASTSS (R12)(R9*1), Z22 // A[7][0] = a[7][0]
+	VFMADD231PS  Z22, Z20, Z14 // C[7][0] += A[7][0] * B[0][0]
+	VFMADD231PS  Z22, Z21, Z15 // C[7][1] += A[7][0] * B[0][1]
+	VBROADCASTSS (R12)(R9*2), Z22 // A[8][0] = a[8][0]
+	VFMADD231PS  Z22, Z20, Z16 // C[8][0] += A[8][0] * B[0][0]
+	VFMADD231PS  Z22, Z21, Z17 // C[8][1] += A[8][0] * B[0][1]
+	VBROADCASTSS (R13), Z22 // A[9][0] = a[9][0]
+	VFMADD231PS  Z22, Z20, Z18 // C[9][0] += A[9][0] * B[0][0]
+	VFMADD231PS  Z22, Z21, Z19 // C[9][1] += A[9][0] * B[0][1]
+	ADDQ         $+4, R10 // a0 += 4
+	ADDQ         $+4, R11 // a3 += 4
+	ADDQ         $+4, R12 // a6 += 4
+	ADDQ         $+4, R13 // a9 += 4
+	ADDQ         $+128, R14 // b_k += 128
+	SUBQ         $+1, R15 // depth += -1
+	CMPQ         R15, $+1 // depth >= 1
+	JGE          depth_29 // depth >= 1
+
+depth_end_30:
+	// store
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    SI, R10 // rows of c_tile
+	LEAQ    (R10)(R9*2), R11 // rows of c_tile
+	ADDQ    R9, R11 // rows of c_tile
+	LEAQ    (R11)(R9*2), R12 // rows of c_tile
+	ADDQ    R9, R12 // rows of c_tile
+	LEAQ    (R12)(R9*2), R13 // rows of c_tile
+	ADDQ    R9, R13 // rows of c_tile
+	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R10) // c_tile[0][16] = C[0][1]
+	VMOVUPS Z2, (R10)(R9*1) // c_tile[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R10)(R9*1) // c_tile[1][16] = C[1][1]
+	VMOVUPS Z4, (R10)(R9*2) // c_tile[2][0] = C[2][0]
+	VMOVUPS Z5, 64(R10)(R9*2) // c_tile[2][16] = C[2][1]
+	VMOVUPS Z6, (R11) // c_tile[3][0] = C[3][0]
+	VMOVUPS Z7, 64(R11) // c_tile[3][16] = C[3][1]
+	VMOVUPS Z8, (R11)(R9*1) // c_tile[4][0] = C[4][0]
+	VMOVUPS Z9, 64(R11)(R9*1) // c_tile[4][16] = C[4][1]
+	VMOVUPS Z10, (R11)(R9*2) // c_tile[5][0] = C[5][0]
+	VMOVUPS Z11, 64(R11)(R9*2) // c_tile[5][16] = C[5][1]
+	VMOVUPS Z12, (R12) // c_tile[6][0] = C[6][0]
+	VMOVUPS Z13, 64(R12) // c_tile[6][16] = C[6][1]
+	VMOVUPS Z14, (R12)(R9*1) // c_tile[7][0] = C[7][0]
+	VMOVUPS Z15, 64(R12)(R9*1) // c_tile[7][16] = C[7][1]
+	VMOVUPS Z16, (R12)(R9*2) // c_tile[8][0] = C[8][0]
+	VMOVUPS Z17, 64(R12)(R9*2) // c_tile[8][16] = C[8][1]
+	VMOVUPS Z18, (R13) // c_tile[9][0] = C[9][0]
+	VMOVUPS Z19, 64(R13) // c_tile[9][16] = C[9][1]
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    R9, R10 // cStride = cStride
+	SHLQ    $0x01, R10 // cStride <<= 1
+	ADDQ    R10, SI // c_tile += cStride
+	SHLQ    $0x01, R9 // cStride <<= 1
+	SHLQ    $0x01, R9 // cStride <<= 1
+	SHLQ    $0x01, R9 // cStride <<= 1
+	ADDQ    R9, SI // c_tile += cStride
+	MOVQ    aStride+24(FP), R9 // aStride
+	SHLQ    $0x02, R9 // aStride in bytes
+	MOVQ    R9, R10 // aStride = aStride
+	SHLQ    $0x01, R10 // aStride <<= 1
+	ADDQ    R10, BX // a += aStride
+	SHLQ    $0x01, R9 // aStride <<= 1
+	SHLQ    $0x01, R9 // aStride <<= 1
+	SHLQ    $0x01, R9 // aStride <<= 1
+	ADDQ    R9, BX // a += aStride
+	SUBQ    $+9, R8 // rows += -9
+	JMP     end_24
+
+less_23:
+	CMPQ R9, $+9 // height < 9
+	JLT  less_31 // height < 9
+
+	// C = α·C, or 0 without α
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_33 // alpha < 1
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         SI, R10 // rows of c_tile
+	LEAQ         (R10)(R9*2), R11 // rows of c_tile
+	ADDQ         R9, R11 // rows of c_tile
+	LEAQ         (R11)(R9*2), R12 // rows of c_tile
+	ADDQ         R9, R12 // rows of c_tile
+	VBROADCASTSS (DI), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R10), Z1 // C[0][1] = c_tile[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(DI), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Z2 // C[1][0] = c_tile[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R10)(R9*1), Z3 // C[1][1] = c_tile[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	VBROADCASTSS 8(DI), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Z4 // C[2][0] = c_tile[2][0]
+	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
+	VMOVUPS      64(R10)(R9*2), Z5 // C[2][1] = c_tile[2][16]
+	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
+	VBROADCASTSS 12(DI), Z8 // α[3] = all alpha[3]
+	VMOVUPS      (R11), Z6 // C[3][0] = c_tile[3][0]
+	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
+	VMOVUPS      64(R11), Z7 // C[3][1] = c_tile[3][16]
+	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
+	VBROADCASTSS 16(DI), Z10 // α[4] = all alpha[4]
+	VMOVUPS      (R11)(R9*1), Z8 // C[4][0] = c_tile[4][0]
+	VMULPS       Z10, Z8, Z8 // C[4][0] = C[4][0] * α[4]
+	VMOVUPS      64(R11)(R9*1), Z9 // C[4][1] = c_tile[4][16]
+	VMULPS       Z10, Z9, Z9 // C[4][1] = C[4][1] * α[4]
+	VBROADCASTSS 20(DI), Z12 // α[5] = all alpha[5]
+	VMOVUPS      (R11)(R9*2), Z10 // C[5][0] = c_tile[5][0]
+	VMULPS       Z12, Z10, Z10 // C[5][0] = C[5][0] * α[5]
+	VMOVUPS      64(R11)(R9*2), Z11 // C[5][1] = c_tile[5][16]
+	VMULPS       Z12, Z11, Z11 // C[5][1] = C[5][1] * α[5]
+	VBROADCASTSS 24(DI), Z14 // α[6] = all alpha[6]
+	VMOVUPS      (R12), Z12 // C[6][0] = c_tile[6][0]
+	VMULPS       Z14, Z12, Z12 // C[6][0] = C[6][0] * α[6]
+	VMOVUPS      64(R12), Z13 // C[6][1] = c_tile[6][16]
+	VMULPS       Z14, Z13, Z13 // C[6][1] = C[6][1] * α[6]
+	VBROADCASTSS 28(DI), Z16 // α[7] = all alpha[7]
+	VMOVUPS      (R12)(R9*1), Z14 // C[7][0] = c_tile[7][0]
+	VMULPS       Z16, Z14, Z14 // C[7][0] = C[7][0] * α[7]
+	VMOVUPS      64(R12)(R9*1), Z15 // C[7][1] = c_tile[7][16]
+	VMULPS       Z16, Z15, Z15 // C[7][1] = C[7][1] * α[7]
+	VBROADCASTSS 32(DI), Z18 // α[8] = all alpha[8]
+	VMOVUPS      (R12)(R9*2), Z16 // C[8][0] = c_tile[8][0]
+	VMULPS       Z18, Z16, Z16 // C[8][0] = C[8][0] * α[8]
+	VMOVUPS      64(R12)(R9*2), Z17 // C[8][1] = c_tile[8][16]
+	VMULPS       Z18, Z17, Z17 // C[8][1] = C[8][1] * α[8]
+	ADDQ         $+36, DI // alpha += 36
+	JMP          end_34
+
+less_33:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+	VPXORD Z2, Z2, Z2 // C[1][0] = 0
+	VPXORD Z3, Z3, Z3 // C[1][1] = 0
+	VPXORD Z4, Z4, Z4 // C[2][0] = 0
+	VPXORD Z5, Z5, Z5 // C[2][1] = 0
+	VPXORD Z6, Z6, Z6 // C[3][0] = 0
+	VPXORD Z7, Z7, Z7 // C[3][1] = 0
+	VPXORD Z8, Z8, Z8 // C[4][0] = 0
+	VPXORD Z9, Z9, Z9 // C[4][1] = 0
+	VPXORD Z10, Z10, Z10 // C[5][0] = 0
+	VPXORD Z11, Z11, Z11 // C[5][1] = 0
+	VPXORD Z12, Z12, Z12 // C[6][0] = 0
+	VPXORD Z13, Z13, Z13 // C[6][1] = 0
+	VPXORD Z14, Z14, Z14 // C[7][0] = 0
+	VPXORD Z15, Z15, Z15 // C[7][1] = 0
+	VPXORD Z16, Z16, Z16 // C[8][0] = 0
+	VPXORD Z17, Z17, Z17 // C[8][1] = 0
+
+end_34:
+	// C += A·B
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ BX, R10 // rows of a
+	LEAQ (R10)(R9*2), R11 // rows of a
+	ADDQ R9, R11 // rows of a
+	LEAQ (R11)(R9*2), R12 // rows of a
+	ADDQ R9, R12 // rows of a
+	MOVQ depth+40(FP), R14 // depth
+	MOVQ CX, R13 // b_k = b
+	CMPQ R14, $+4 // depth < 4
+	JLT  depth_end_36 // depth < 4
+
+depth_35:
+	VMOVUPS      (R13), Z18 // B[0][0] = b_k[0]
+	VMOVUPS      64(R13), Z19 // B[0][1] = b_k[16]
+	VBROADCASTSS (R10), Z20 // A[0][0] = a[0][0]
+	VFMADD231PS  Z20, Z18, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z20, Z19, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*1), Z20 // A[1][0] = a[1][0]
+	VFMADD231PS  Z20, Z18, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z20, Z19, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*2), Z20 // A[2][0] = a[2][0]
+	VFMADD231PS  Z20, Z18, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z20, Z19, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VBROADCASTSS (R11), Z20 // A[3][0] = a[3][0]
+	VFMADD231PS  Z20, Z18, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z20, Z19, Z7 // C[3][1] += A[3][0] * B[0][1]
+	VBROADCASTSS (R11)(R9*1), Z20 // A[4][0] = a[4][0]
+	VFMADD231PS  Z20, Z18, Z8 // C[4][0] += A[4][0] * B[0][0]
+	VFMADD231PS  Z20, Z19, Z9 // C[4][1] += A[4][0] * B[0][1]
+	VBROADCASTSS (R11)(R9*2), Z20 // A[5][0] = a[5][0]
+	VFMADD231PS  Z20, Z18, Z10 // C[5][0] += A[5][0] * B[0][0]
+	VFMADD231PS  Z20, Z19, Z11 // C[5][1] += A[5][0] * B[0][1]
+	VBROADCASTSS (R12), Z20 // A[6][0] = a[6][0]
+	VFMADD231PS  Z20, Z18, Z12 // C[6][0] += A[6][0] * B[0][0]
+	VFMADD231PS  Z20, Z19, Z13 // C[6][1] += A[6][0] * B[0][1]
+	VBROADCASTSS (R12)(R9*1), Z20 // A[7][0] = a[7][0]
+	VFMADD231PS  Z20, Z18, Z14 // C[7][0] += A[7][0] * B[0][0]
+	VFMADD231PS  Z20, Z19, Z15 // C[7][1] += A[7][0] * B[0][1]
+	VBROADCASTSS (R12)(R9*2), Z20 // A[8][0] = a[8][0]
+	VFMADD231PS  Z20, Z18, Z16 // C[8][0] += A[8][0] * B[0][0]
+	VFMADD231PS  Z20, Z19, Z17 // C[8][1] += A[8][0] * B[0][1]
+	VMOVUPS      128(R13), Z18 // B[1][0] = b_k[32]
+	VMOVUPS      192(R13), Z19 // B[1][1] = b_k[48]
+	VBROADCASTSS 4(R10), Z20 // A[0][1] = a[0][1]
+	VFMADD231PS  Z20, Z18, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VFMADD231PS  Z20, Z19, Z1 // C[0][1] += A[0][1] * B[1][1]
+	VBROADCASTSS 4(R10)(R9*1), Z20 // A[1][1] = a[1][1]
+	VFMADD231PS  Z20, Z18, Z2 // C[1][0] += A[1][1] * B[1][0]
+	VFMADD231PS  Z20, Z19, Z3 // C[1][1] += A[1][1] * B[1][1]
+	VBROADCASTSS 4(R10)(R9*2), Z20 // A[2][1] = a[2][1]
+	VFMADD231PS  Z20, Z18, Z4 // C[2][0] += A[2][1] * B[1][0]
+	VFMADD231PS  Z20, Z19, Z5 // C[2][1] += A[2][1] * B[1][1]
+	VBROADCASTSS 4(R11), Z20 // A[3][1] = a[3][1]
+	VFMADD231PS  Z20, Z18, Z6 // C[3][0] += A[3][1] * B[1][0]
+	VFMADD231PS  Z20, Z19, Z7 // C[3][1] += A[3][1] * B[1][1]
+	VBROADCASTSS 4(R11)(R9*1), Z20 // A[4][1] = a[4][1]
+	VFMADD231PS  Z20, Z18, Z8 // C[4][0] += A[4][1] * B[1][0]
+	VFMADD231PS  Z20, Z19, Z9 // C[4][1] += A[4][1] * B[1][1]
+	VBROADCASTSS 4(R11)(R9*2), Z20 // A[5][1] = a[5][1]
+	VFMADD231PS  Z20, Z18, Z10 // C[5][0] += A[5][1] * B[1][0]
+	VFMADD231PS  Z20, Z19, Z11 // C[5][1] += A[5][1] * B[1][1]
+	VBROADCASTSS 4(R12), Z20 // A[6][1] = a[6][1]
+	VFMADD231PS  Z20, Z18, Z12 // C[6][0] += A[6][1] * B[1][0]
+	VFMADD231PS  Z20, Z19, Z13 // C[6][1] += A[6][1] * B[1][1]
+	VBROADCASTSS 4(R12)(R9*1), Z20 // A[7][1] = a[7][1]
+	VFMADD231PS  Z20, Z18, Z14 // C[7][0] += A[7][1] * B[1][0]
+	VFMADD231PS  Z20, Z19, Z15 // C[7][1] += A[7][1] * B[1][1]
+	VBROADCASTSS 4(R12)(R9*2), Z20 // A[8][1] = a[8][1]
+	VFMADD231PS  Z20, Z18, Z16 // C[8][0] += A[8][1] * B[1][0]
+	VFMADD231PS  Z20, Z19, Z17 // C[8][1] += A[8][1] * B[1][1]
+	VMOVUPS      256(R13), Z18 // B[2][0] = b_k[64]
+	VMOVUPS      320(R13), Z19 // B[2][1] = b_k[80]
+	VBROADCASTSS 8(R10), Z20 // A[0][2] = a[0][2]
+	VFMADD231PS  Z20, Z18, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VFMADD231PS  Z20, Z19, Z1 // C[0][1] += A[0][2] * B[2][1]
+	VBROADCASTSS 8(R10)(R9*1), Z20 // A[1][2] = a[1][2]
+	VFMADD231PS  Z20, Z18, Z2 // C[1][0] += A[1][2] * B[2][0]
+	VFMADD231PS  Z20, Z19, Z3 // C[1][1] += A[1][2] * B[2][1]
+	VBROADCASTSS 8(R10)(R9*2), Z20 // A[2][2] = a[2][2]
+	VFMADD231PS  Z20, Z18, Z4 // C[2][0] += A[2][2] * B[2][0]
+	VFMADD231PS  Z20, Z19, Z5 // C[2][1] += A[2][2] * B[2][1]
+	VBROADCASTSS 8(R11), Z20 // A[3][2] = a[3][2]
+	VFMADD231PS  Z20, Z18, Z6 // C[3][0] += A[3][2] * B[2][0]
+	VFMADD231PS  Z20, Z19, Z7 // C[3][1] += A[3][2] * B[2][1]
+	VBROADCASTSS 8(R11)(R9*1), Z20 // A[4][2] = a[4][2]
+	VFMADD231PS  Z20, Z18, Z8 // C[4][0] += A[4][2] * B[2][0]
+	VFMADD231PS  Z20, Z19, Z9 // C[4][1] += A[4][2] * B[2][1]
+	VBROADCASTSS 8(R11)(R9*2), Z20 // A[5][2] = a[5][2]
+	VFMADD231PS  Z20, Z18, Z10 // C[5][0] += A[5][2] * B[2][0]
+	VFMADD231PS  Z20, Z19, Z11 // C[5][1] += A[5][2] * B[2][1]
+	VBROADCASTSS 8(R12), Z20 // A[6][2] = a[6][2]
+	VFMADD231PS  Z20, Z18, Z12 // C[6][0] += A[6][2] * B[2][0]
+	VFMADD231PS  Z20, Z19, Z13 // C[6][1] += A[6][2] * B[2][1]
+	VBROADCASTSS 8(R12)(R9*1), Z20 // A[7][2] = a[7][2]
+	VFMADD231PS  Z20, Z18, Z14 // C[7][0] += A[7][2] * B[2][0]
+	VFMADD231PS  Z20, Z19, Z15 // C[7][1] += A[7][2] * B[2][1]
+	VBROADCASTSS 8(R12)(R9*2), Z20 // A[8][2] = a[8][2]
+	VFMADD231PS  Z20, Z18, Z16 // C[8][0] += A[8][2] * B[2][0]
+	VFMADD231PS  Z20, Z19, Z17 // C[8][1] += A[8][2] * B[2][1]
+	VMOVUPS      384(R13), Z18 // B[3][0] = b_k[96]
+	VMOVUPS      448(R13), Z19 // B[3][1] = b_k[112]
+	VBROADCASTSS 12(R10), Z20 // A[0][3] = a[0][3]
+	VFMADD231PS  Z20, Z18, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VFMADD231PS  Z20, Z19, Z1 // C[0][1] += A[0][3] * B[3][1]
+	VBROADCASTSS 12(R10)(R9*1), Z20 // A[1][3] = a[1][3]
+	VFMADD231PS  Z20, Z18, Z2 // C[1][0] += A[1][3] * B[3][0]
+	VFMADD231PS  Z20, Z19, Z3 // C[1][1] += A[1][3] * B[3][1]
+	VBROADCASTSS 12(R10)(R9*2), Z20 // A[2][3] = a[2][3]
+	VFMADD231PS  Z20, Z18, Z4 // C[2][0] += A[2][3] * B[3][0]
+	VFMADD231PS  Z20, Z19, Z5 // C[2][1] += A[2][3] * B[3][1]
+	VBROADCASTSS 12(R11), Z20 // A[3][3] = a[3][3]
+	VFMADD231PS  Z20, Z18, Z6 // C[3][0] += A[3][3] * B[3][0]
+	VFMADD231PS  Z20, Z19, Z7 // C[3][1] += A[3][3] * B[3][1]
+	VBROADCASTSS 12(R11)(R9*1), Z20 // A[4][3] = a[4][3]
+	VFMADD231PS  Z20, Z18, Z8 // C[4][0] += A[4][3] * B[3][0]
+	VFMADD231PS  Z20, Z19, Z9 // C[4][1] += A[4][3] * B[3][1]
+	VBROADCASTSS 12(R11)(R9*2), Z20 // A[5][3] = a[5][3]
+	VFMADD231PS  Z20, Z18, Z10 // C[5][0] += A[5][3] * B[3][0]
+	VFMADD231PS  Z20, Z19, Z11 // C[5][1] += A[5][3] * B[3][1]
+	VBROADCASTSS 12(R12), Z20 // A[6][3] = a[6][3]
+	VFMADD231PS  Z20, Z18, Z12 // C[6][0] += A[6][3] * B[3][0]
+	VFMADD231PS  Z20, Z19, Z13 // C[6][1] += A[6][3] * B[3][1]
+	VBROADCASTSS 12(R12)(R9*1), Z20 // A[7][3] = a[7][3]
+	VFMADD231PS  Z20, Z18, Z14 // C[7][0] += A[7][3] * B[3][0]
+	VFMADD231PS  Z20, Z19, Z15 // C[7][1] += A[7][3] * B[3][1]
+	VBROADCASTSS 12(R12)(R9*2), Z20 // A[8][3] = a[8][3]
+	VFMADD231PS  Z20, Z18, Z16 // C[8][0] += A[8][3] * B[3][0]
+	VFMADD231PS  Z20, Z19, Z17 // C[8][1] += A[8][3] * B[3][1]
+	ADDQ         $+16, R10 // a0 += 16
+	ADDQ         $+16, R11 // a3 += 16
+	ADDQ         $+16, R12 // a6 += 16
+	ADDQ         $+512, R13 // b_k += 512
+	SUBQ         $+4, R14 // depth += -4
+	CMPQ         R14, $+4 // depth >= 4
+	JGE          depth_35 // depth >= 4
+
+depth_end_36:
+	CMPQ R14, $+1 // depth < 1
+	JLT  depth_end_38 // depth < 1
+
+depth_37:
+	VMOVUPS      (R13), Z18 // B[0][0] = b_k[0]
+	VMOVUPS      64(R13), Z19 // B[0][1] = b_k[16]
+	VBROADCASTSS (R10), Z20 // A[0][0] = a[0][0]
+	VFMADD231PS  Z20, Z18, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z20, Z19, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*1), Z20 // A[1][0] = a[1][0]
+	VFMADD231PS  Z20, Z18, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z20, Z19, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*2), Z20 // A[2][0] = a[2][0]
+	VFMADD231PS  Z20, Z18, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z20, Z19, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VBROADCASTSS (R11), Z20 // A[3][0] = a[3][0]
+	VFMADD231PS  Z20, Z18, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z20, Z19, Z7 // C[3][1] += A[3][0] * B[0][1]
+	VBROADCASTSS (R11)(R9*1), Z20 // A[4][0] = a[4][0]
+	VFMADD231PS  Z20, Z18, Z8 // C[4][0] += A[4][0] * B[0][0]
+	VFMADD231PS  Z20, Z19, Z9 // C[4][1] += A[4][0] * B[0][1]
+	VBROADCASTSS (R11)(R9*2), Z20 // A[5][0] = a[5][0]
+	VFMADD231PS  Z20, Z18, Z10 // C[5][0] += A[5][0] * B[0][0]
+	VFMADD231PS  Z20, Z19, Z11 // C[5][1] += A[5][0] * B[0][1]
+	VBROADCASTSS (R12), Z20 // A[6][0] = a[6][0]
+	VFMADD231PS  Z20, Z18, Z12 // C[6][0] += A[6][0] * B[0][0]
+	VFMADD231PS  Z20, Z19, Z13 // C[6][1] += A[6][0] * B[0][1]
+	VBROADCASTSS (R12)(R9*1), Z20 // A[7][0] = a[7][0]
+	VFMADD231PS  Z20, Z18, Z14 // C[7][0] += A[7][0] * B[0][0]
+	VFMADD231PS  Z20, Z19, Z15 // C[7][1] += A[7][0] * B[0][1]
+	VBROADCASTSS (R12)(R9*2), Z20 // A[8][0] = a[8][0]
+	VFMADD231PS  Z20, Z18, Z16 // C[8][0] += A[8][0] * B[0][0]
+	VFMADD231PS  Z20, Z19, Z17 // C[8][1] += A[8][0] * B[0][1]
+	ADDQ         $+4, R10 // a0 += 4
+	ADDQ         $+4, R11 // a3 += 4
+	ADDQ         $+4, R12 // a6 += 4
+	ADDQ         $+128, R13 // b_k += 128
+	SUBQ         $+1, R14 // depth += -1
+	CMPQ         R14, $+1 // depth >= 1
+	JGE          depth_37 // depth >= 1
+
+depth_end_38:
+	// store
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    SI, R10 // rows of c_tile
+	LEAQ    (R10)(R9*2), R11 // rows of c_tile
+	ADDQ    R9, R11 // rows of c_tile
+	LEAQ    (R11)(R9*2), R12 // rows of c_tile
+	ADDQ    R9, R12 // rows of c_tile
+	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R10) // c_tile[0][16] = C[0][1]
+	VMOVUPS Z2, (R10)(R9*1) // c_tile[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R10)(R9*1) // c_tile[1][16] = C[1][1]
+	VMOVUPS Z4, (R10)(R9*2) // c_tile[2][0] = C[2][0]
+	VMOVUPS Z5, 64(R10)(R9*2) // c_tile[2][16] = C[2][1]
+	VMOVUPS Z6, (R11) // c_tile[3][0] = C[3][0]
+	VMOVUPS Z7, 64(R11) // c_tile[3][16] = C[3][1]
+	VMOVUPS Z8, (R11)(R9*1) // c_tile[4][0] = C[4][0]
+	VMOVUPS Z9, 64(R11)(R9*1) // c_tile[4][16] = C[4][1]
+	VMOVUPS Z10, (R11)(R9*2) // c_tile[5][0] = C[5][0]
+	VMOVUPS Z11, 64(R11)(R9*2) // c_tile[5][16] = C[5][1]
+	VMOVUPS Z12, (R12) // c_tile[6][0] = C[6][0]
+	VMOVUPS Z13, 64(R12) // c_tile[6][16] = C[6][1]
+	VMOVUPS Z14, (R12)(R9*1) // c_tile[7][0] = C[7][0]
+	VMOVUPS Z15, 64(R12)(R9*1) // c_tile[7][16] = C[7][1]
+	VMOVUPS Z16, (R12)(R9*2) // c_tile[8][0] = C[8][0]
+	VMOVUPS Z17, 64(R12)(R9*2) // c_tile[8][16] = C[8][1]
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    R9, R10 // cStride = cStride
+	ADDQ    R10, SI // c_tile += cStride
+	SHLQ    $0x01, R9 // cStride <<= 1
+	SHLQ    $0x01, R9 // cStride <<= 1
+	SHLQ    $0x01, R9 // cStride <<= 1
+	ADDQ    R9, SI // c_tile += cStride
+	MOVQ    aStride+24(FP), R9 // aStride
+	SHLQ    $0x02, R9 // aStride in bytes
+	MOVQ    R9, R10 // aStride = aStride
+	ADDQ    R10, BX // a += aStride
+	SHLQ    $0x01, R9 // aStride <<= 1
+	SHLQ    $0x01, R9 // aStride <<= 1
+	SHLQ    $0x01, R9 // aStride <<= 1
+	ADDQ    R9, BX // a += aStride
+	SUBQ    $+8, R8 // rows += -8
+	JMP     end_32
+
+less_31:
+	CMPQ R9, $+8 // height < 8
+	JLT  less_39 // height < 8
+
+	// C = α·C, or 0 without α
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_41 // alpha < 1
 	MOVQ         cStride+8(FP), R9 // cStride
 	SHLQ         $0x02, R9 // cStride in bytes
 	MOVQ         SI, R10 // rows of c_tile
@@ -803,9 +1838,9 @@ rows_11:
 	VMOVUPS      64(R12)(R9*1), Z15 // C[7][1] = c_tile[7][16]
 	VMULPS       Z16, Z15, Z15 // C[7][1] = C[7][1] * α[7]
 	ADDQ         $+32, DI // alpha += 32
-	JMP          end_14
+	JMP          end_42
 
-less_13:
+less_41:
 	VPXORD Z0, Z0, Z0 // C[0][0] = 0
 	VPXORD Z1, Z1, Z1 // C[0][1] = 0
 	VPXORD Z2, Z2, Z2 // C[1][0] = 0
@@ -823,7 +1858,7 @@ less_13:
 	VPXORD Z14, Z14, Z14 // C[7][0] = 0
 	VPXORD Z15, Z15, Z15 // C[7][1] = 0
 
-end_14:
+end_42:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
@@ -834,10 +1869,10 @@ end_14:
 	ADDQ R9, R12 // rows of a
 	MOVQ depth+40(FP), R14 // depth
 	MOVQ CX, R13 // b_k = b
-	CMPQ R14, $+8 // depth < 8
-	JLT  depth_end_16 // depth < 8
+	CMPQ R14, $+4 // depth < 4
+	JLT  depth_end_44 // depth < 4
 
-depth_15:
+depth_43:
 	VMOVUPS      (R13), Z16 // B[0][0] = b_k[0]
 	VMOVUPS      64(R13), Z17 // B[0][1] = b_k[16]
 	VBROADCASTSS (R10), Z18 // A[0][0] = a[0][0]
@@ -942,123 +1977,19 @@ depth_15:
 	VBROADCASTSS 12(R12)(R9*1), Z18 // A[7][3] = a[7][3]
 	VFMADD231PS  Z18, Z16, Z14 // C[7][0] += A[7][3] * B[3][0]
 	VFMADD231PS  Z18, Z17, Z15 // C[7][1] += A[7][3] * B[3][1]
-	VMOVUPS      512(R13), Z16 // B[4][0] = b_k[128]
-	VMOVUPS      576(R13), Z17 // B[4][1] = b_k[144]
-	VBROADCASTSS 16(R10), Z18 // A[0][4] = a[0][4]
-	VFMADD231PS  Z18, Z16, Z0 // C[0][0] += A[0][4] * B[4][0]
-	VFMADD231PS  Z18, Z17, Z1 // C[0][1] += A[0][4] * B[4][1]
-	VBROADCASTSS 16(R10)(R9*1), Z18 // A[1][4] = a[1][4]
-	VFMADD231PS  Z18, Z16, Z2 // C[1][0] += A[1][4] * B[4][0]
-	VFMADD231PS  Z18, Z17, Z3 // C[1][1] += A[1][4] * B[4][1]
-	VBROADCASTSS 16(R10)(R9*2), Z18 // A[2][4] = a[2][4]
-	VFMADD231PS  Z18, Z16, Z4 // C[2][0] += A[2][4] * B[4][0]
-	VFMADD231PS  Z18, Z17, Z5 // C[2][1] += A[2][4] * B[4][1]
-	VBROADCASTSS 16(R11), Z18 // A[3][4] = a[3][4]
-	VFMADD231PS  Z18, Z16, Z6 // C[3][0] += A[3][4] * B[4][0]
-	VFMADD231PS  Z18, Z17, Z7 // C[3][1] += A[3][4] * B[4][1]
-	VBROADCASTSS 16(R11)(R9*1), Z18 // A[4][4] = a[4][4]
-	VFMADD231PS  Z18, Z16, Z8 // C[4][0] += A[4][4] * B[4][0]
-	VFMADD231PS  Z18, Z17, Z9 // C[4][1] += A[4][4] * B[4][1]
-	VBROADCASTSS 16(R11)(R9*2), Z18 // A[5][4] = a[5][4]
-	VFMADD231PS  Z18, Z16, Z10 // C[5][0] += A[5][4] * B[4][0]
-	VFMADD231PS  Z18, Z17, Z11 // C[5][1] += A[5][4] * B[4][1]
-	VBROADCASTSS 16(R12), Z18 // A[6][4] = a[6][4]
-	VFMADD231PS  Z18, Z16, Z12 // C[6][0] += A[6][4] * B[4][0]
-	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][4] * B[4][1]
-	VBROADCASTSS 16(R12)(R9*1), Z18 // A[7][4] = a[7][4]
-	VFMADD231PS  Z18, Z16, Z14 // C[7][0] += A[7][4] * B[4][0]
-	VFMADD231PS  Z18, Z17, Z15 // C[7][1] += A[7][4] * B[4][1]
-	VMOVUPS      640(R13), Z16 // B[5][0] = b_k[160]
-	VMOVUPS      704(R13), Z17 // B[5][1] = b_k[176]
-	VBROADCASTSS 20(R10), Z18 // A[0][5] = a[0][5]
-	VFMADD231PS  Z18, Z16, Z0 // C[0][0] += A[0][5] * B[5][0]
-	VFMADD231PS  Z18, Z17, Z1 // C[0][1] += A[0][5] * B[5][1]
-	VBROADCASTSS 20(R10)(R9*1), Z18 // A[1][5] = a[1][5]
-	VFMADD231PS  Z18, Z16, Z2 // C[1][0] += A[1][5] * B[5][0]
-	VFMADD231PS  Z18, Z17, Z3 // C[1][1] += A[1][5] * B[5][1]
-	VBROADCASTSS 20(R10)(R9*2), Z18 // A[2][5] = a[2][5]
-	VFMADD231PS  Z18, Z16, Z4 // C[2][0] += A[2][5] * B[5][0]
-	VFMADD231PS  Z18, Z17, Z5 // C[2][1] += A[2][5] * B[5][1]
-	VBROADCASTSS 20(R11), Z18 // A[3][5] = a[3][5]
-	VFMADD231PS  Z18, Z16, Z6 // C[3][0] += A[3][5] * B[5][0]
-	VFMADD231PS  Z18, Z17, Z7 // C[3][1] += A[3][5] * B[5][1]
-	VBROADCASTSS 20(R11)(R9*1), Z18 // A[4][5] = a[4][5]
-	VFMADD231PS  Z18, Z16, Z8 // C[4][0] += A[4][5] * B[5][0]
-	VFMADD231PS  Z18, Z17, Z9 // C[4][1] += A[4][5] * B[5][1]
-	VBROADCASTSS 20(R11)(R9*2), Z18 // A[5][5] = a[5][5]
-	VFMADD231PS  Z18, Z16, Z10 // C[5][0] += A[5][5] * B[5][0]
-	VFMADD231PS  Z18, Z17, Z11 // C[5][1] += A[5][5] * B[5][1]
-	VBROADCASTSS 20(R12), Z18 // A[6][5] = a[6][5]
-	VFMADD231PS  Z18, Z16, Z12 // C[6][0] += A[6][5] * B[5][0]
-	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][5] * B[5][1]
-	VBROADCASTSS 20(R12)(R9*1), Z18 // A[7][5] = a[7][5]
-	VFMADD231PS  Z18, Z16, Z14 // C[7][0] += A[7][5] * B[5][0]
-	VFMADD231PS  Z18, Z17, Z15 // C[7][1] += A[7][5] * B[5][1]
-	VMOVUPS      768(R13), Z16 // B[6][0] = b_k[192]
-	VMOVUPS      832(R13), Z17 // B[6][1] = b_k[208]
-	VBROADCASTSS 24(R10), Z18 // A[0][6] = a[0][6]
-	VFMADD231PS  Z18, Z16, Z0 // C[0][0] += A[0][6] * B[6][0]
-	VFMADD231PS  Z18, Z17, Z1 // C[0][1] += A[0][6] * B[6][1]
-	VBROADCASTSS 24(R10)(R9*1), Z18 // A[1][6] = a[1][6]
-	VFMADD231PS  Z18, Z16, Z2 // C[1][0] += A[1][6] * B[6][0]
-	VFMADD231PS  Z18, Z17, Z3 // C[1][1] += A[1][6] * B[6][1]
-	VBROADCASTSS 24(R10)(R9*2), Z18 // A[2][6] = a[2][6]
-	VFMADD231PS  Z18, Z16, Z4 // C[2][0] += A[2][6] * B[6][0]
-	VFMADD231PS  Z18, Z17, Z5 // C[2][1] += A[2][6] * B[6][1]
-	VBROADCASTSS 24(R11), Z18 // A[3][6] = a[3][6]
-	VFMADD231PS  Z18, Z16, Z6 // C[3][0] += A[3][6] * B[6][0]
-	VFMADD231PS  Z18, Z17, Z7 // C[3][1] += A[3][6] * B[6][1]
-	VBROADCASTSS 24(R11)(R9*1), Z18 // A[4][6] = a[4][6]
-	VFMADD231PS  Z18, Z16, Z8 // C[4][0] += A[4][6] * B[6][0]
-	VFMADD231PS  Z18, Z17, Z9 // C[4][1] += A[4][6] * B[6][1]
-	VBROADCASTSS 24(R11)(R9*2), Z18 // A[5][6] = a[5][6]
-	VFMADD231PS  Z18, Z16, Z10 // C[5][0] += A[5][6] * B[6][0]
-	VFMADD231PS  Z18, Z17, Z11 // C[5][1] += A[5][6] * B[6][1]
-	VBROADCASTSS 24(R12), Z18 // A[6][6] = a[6][6]
-	VFMADD231PS  Z18, Z16, Z12 // C[6][0] += A[6][6] * B[6][0]
-	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][6] * B[6][1]
-	VBROADCASTSS 24(R12)(R9*1), Z18 // A[7][6] = a[7][6]
-	VFMADD231PS  Z18, Z16, Z14 // C[7][0] += A[7][6] * B[6][0]
-	VFMADD231PS  Z18, Z17, Z15 // C[7][1] += A[7][6] * B[6][1]
-	VMOVUPS      896(R13), Z16 // B[7][0] = b_k[224]
-	VMOVUPS      960(R13), Z17 // B[7][1] = b_k[240]
-	VBROADCASTSS 28(R10), Z18 // A[0][7] = a[0][7]
-	VFMADD231PS  Z18, Z16, Z0 // C[0][0] += A[0][7] * B[7][0]
-	VFMADD231PS  Z18, Z17, Z1 // C[0][1] += A[0][7] * B[7][1]
-	VBROADCASTSS 28(R10)(R9*1), Z18 // A[1][7] = a[1][7]
-	VFMADD231PS  Z18, Z16, Z2 // C[1][0] += A[1][7] * B[7][0]
-	VFMADD231PS  Z18, Z17, Z3 // C[1][1] += A[1][7] * B[7][1]
-	VBROADCASTSS 28(R10)(R9*2), Z18 // A[2][7] = a[2][7]
-	VFMADD231PS  Z18, Z16, Z4 // C[2][0] += A[2][7] * B[7][0]
-	VFMADD231PS  Z18, Z17, Z5 // C[2][1] += A[2][7] * B[7][1]
-	VBROADCASTSS 28(R11), Z18 // A[3][7] = a[3][7]
-	VFMADD231PS  Z18, Z16, Z6 // C[3][0] += A[3][7] * B[7][0]
-	VFMADD231PS  Z18, Z17, Z7 // C[3][1] += A[3][7] * B[7][1]
-	VBROADCASTSS 28(R11)(R9*1), Z18 // A[4][7] = a[4][7]
-	VFMADD231PS  Z18, Z16, Z8 // C[4][0] += A[4][7] * B[7][0]
-	VFMADD231PS  Z18, Z17, Z9 // C[4][1] += A[4][7] * B[7][1]
-	VBROADCASTSS 28(R11)(R9*2), Z18 // A[5][7] = a[5][7]
-	VFMADD231PS  Z18, Z16, Z10 // C[5][0] += A[5][7] * B[7][0]
-	VFMADD231PS  Z18, Z17, Z11 // C[5][1] += A[5][7] * B[7][1]
-	VBROADCASTSS 28(R12), Z18 // A[6][7] = a[6][7]
-	VFMADD231PS  Z18, Z16, Z12 // C[6][0] += A[6][7] * B[7][0]
-	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][7] * B[7][1]
-	VBROADCASTSS 28(R12)(R9*1), Z18 // A[7][7] = a[7][7]
-	VFMADD231PS  Z18, Z16, Z14 // C[7][0] += A[7][7] * B[7][0]
-	VFMADD231PS  Z18, Z17, Z15 // C[7][1] += A[7][7] * B[7][1]
-	ADDQ         $+32, R10 // a0 += 32
-	ADDQ         $+32, R11 // a3 += 32
-	ADDQ         $+32, R12 // a6 += 32
-	ADDQ         $+1024, R13 // b_k += 1024
-	SUBQ         $+8, R14 // depth += -8
-	CMPQ         R14, $+8 // depth >= 8
-	JGE          depth_15 // depth >= 8
+	ADDQ         $+16, R10 // a0 += 16
+	ADDQ         $+16, R11 // a3 += 16
+	ADDQ         $+16, R12 // a6 += 16
+	ADDQ         $+512, R13 // b_k += 512
+	SUBQ         $+4, R14 // depth += -4
+	CMPQ         R14, $+4 // depth >= 4
+	JGE          depth_43 // depth >= 4
 
-depth_end_16:
+depth_end_44:
 	CMPQ R14, $+1 // depth < 1
-	JLT  depth_end_18 // depth < 1
+	JLT  depth_end_46 // depth < 1
 
-depth_17:
+depth_45:
 	VMOVUPS      (R13), Z16 // B[0][0] = b_k[0]
 	VMOVUPS      64(R13), Z17 // B[0][1] = b_k[16]
 	VBROADCASTSS (R10), Z18 // A[0][0] = a[0][0]
@@ -1091,9 +2022,9 @@ depth_17:
 	ADDQ         $+128, R13 // b_k += 128
 	SUBQ         $+1, R14 // depth += -1
 	CMPQ         R14, $+1 // depth >= 1
-	JGE          depth_17 // depth >= 1
+	JGE          depth_45 // depth >= 1
 
-depth_end_18:
+depth_end_46:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
@@ -1130,18 +2061,713 @@ depth_end_18:
 	SHLQ    $0x01, R9 // aStride <<= 1
 	SHLQ    $0x01, R9 // aStride <<= 1
 	ADDQ    R9, BX // a += aStride
-	SUBQ    $+8, R8 // rows += -8
-	CMPQ    R8, $+8 // rows >= 8
-	JGE     rows_11 // rows >= 8
+	SUBQ    $+7, R8 // rows += -7
+	JMP     end_40
 
-rows_end_12:
-	CMPQ R8, $+4 // rows < 4
-	JLT  rows_end_20 // rows < 4
+less_39:
+	CMPQ R9, $+7 // height < 7
+	JLT  less_47 // height < 7
 
-rows_19:
 	// C = α·C, or 0 without α
 	CMPQ         DI, $+1 // alpha < 1
-	JLT          less_21 // alpha < 1
+	JLT          less_49 // alpha < 1
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         SI, R10 // rows of c_tile
+	LEAQ         (R10)(R9*2), R11 // rows of c_tile
+	ADDQ         R9, R11 // rows of c_tile
+	LEAQ         (R11)(R9*2), R12 // rows of c_tile
+	ADDQ         R9, R12 // rows of c_tile
+	VBROADCASTSS (DI), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R10), Z1 // C[0][1] = c_tile[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(DI), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Z2 // C[1][0] = c_tile[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R10)(R9*1), Z3 // C[1][1] = c_tile[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	VBROADCASTSS 8(DI), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Z4 // C[2][0] = c_tile[2][0]
+	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
+	VMOVUPS      64(R10)(R9*2), Z5 // C[2][1] = c_tile[2][16]
+	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
+	VBROADCASTSS 12(DI), Z8 // α[3] = all alpha[3]
+	VMOVUPS      (R11), Z6 // C[3][0] = c_tile[3][0]
+	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
+	VMOVUPS      64(R11), Z7 // C[3][1] = c_tile[3][16]
+	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
+	VBROADCASTSS 16(DI), Z10 // α[4] = all alpha[4]
+	VMOVUPS      (R11)(R9*1), Z8 // C[4][0] = c_tile[4][0]
+	VMULPS       Z10, Z8, Z8 // C[4][0] = C[4][0] * α[4]
+	VMOVUPS      64(R11)(R9*1), Z9 // C[4][1] = c_tile[4][16]
+	VMULPS       Z10, Z9, Z9 // C[4][1] = C[4][1] * α[4]
+	VBROADCASTSS 20(DI), Z12 // α[5] = all alpha[5]
+	VMOVUPS      (R11)(R9*2), Z10 // C[5][0] = c_tile[5][0]
+	VMULPS       Z12, Z10, Z10 // C[5][0] = C[5][0] * α[5]
+	VMOVUPS      64(R11)(R9*2), Z11 // C[5][1] = c_tile[5][16]
+	VMULPS       Z12, Z11, Z11 // C[5][1] = C[5][1] * α[5]
+	VBROADCASTSS 24(DI), Z14 // α[6] = all alpha[6]
+	VMOVUPS      (R12), Z12 // C[6][0] = c_tile[6][0]
+	VMULPS       Z14, Z12, Z12 // C[6][0] = C[6][0] * α[6]
+	VMOVUPS      64(R12), Z13 // C[6][1] = c_tile[6][16]
+	VMULPS       Z14, Z13, Z13 // C[6][1] = C[6][1] * α[6]
+	ADDQ         $+28, DI // alpha += 28
+	JMP          end_50
+
+less_49:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+	VPXORD Z2, Z2, Z2 // C[1][0] = 0
+	VPXORD Z3, Z3, Z3 // C[1][1] = 0
+	VPXORD Z4, Z4, Z4 // C[2][0] = 0
+	VPXORD Z5, Z5, Z5 // C[2][1] = 0
+	VPXORD Z6, Z6, Z6 // C[3][0] = 0
+	VPXORD Z7, Z7, Z7 // C[3][1] = 0
+	VPXORD Z8, Z8, Z8 // C[4][0] = 0
+	VPXORD Z9, Z9, Z9 // C[4][1] = 0
+	VPXORD Z10, Z10, Z10 // C[5][0] = 0
+	VPXORD Z11, Z11, Z11 // C[5][1] = 0
+	VPXORD Z12, Z12, Z12 // C[6][0] = 0
+	VPXORD Z13, Z13, Z13 // C[6][1] = 0
+
+end_50:
+	// C += A·B
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ BX, R10 // rows of a
+	LEAQ (R10)(R9*2), R11 // rows of a
+	ADDQ R9, R11 // rows of a
+	LEAQ (R11)(R9*2), R12 // rows of a
+	ADDQ R9, R12 // rows of a
+	MOVQ depth+40(FP), R14 // depth
+	MOVQ CX, R13 // b_k = b
+	CMPQ R14, $+4 // depth < 4
+	JLT  depth_end_52 // depth < 4
+
+depth_51:
+	VMOVUPS      (R13), Z14 // B[0][0] = b_k[0]
+	VMOVUPS      64(R13), Z15 // B[0][1] = b_k[16]
+	VBROADCASTSS (R10), Z16 // A[0][0] = a[0][0]
+	VFMADD231PS  Z16, Z14, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z16, Z15, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*1), Z16 // A[1][0] = a[1][0]
+	VFMADD231PS  Z16, Z14, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z16, Z15, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*2), Z16 // A[2][0] = a[2][0]
+	VFMADD231PS  Z16, Z14, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z16, Z15, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VBROADCASTSS (R11), Z16 // A[3][0] = a[3][0]
+	VFMADD231PS  Z16, Z14, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z16, Z15, Z7 // C[3][1] += A[3][0] * B[0][1]
+	VBROADCASTSS (R11)(R9*1), Z16 // A[4][0] = a[4][0]
+	VFMADD231PS  Z16, Z14, Z8 // C[4][0] += A[4][0] * B[0][0]
+	VFMADD231PS  Z16, Z15, Z9 // C[4][1] += A[4][0] * B[0][1]
+	VBROADCASTSS (R11)(R9*2), Z16 // A[5][0] = a[5][0]
+	VFMADD231PS  Z16, Z14, Z10 // C[5][0] += A[5][0] * B[0][0]
+	VFMADD231PS  Z16, Z15, Z11 // C[5][1] += A[5][0] * B[0][1]
+	VBROADCASTSS (R12), Z16 // A[6][0] = a[6][0]
+	VFMADD231PS  Z16, Z14, Z12 // C[6][0] += A[6][0] * B[0][0]
+	VFMADD231PS  Z16, Z15, Z13 // C[6][1] += A[6][0] * B[0][1]
+	VMOVUPS      128(R13), Z14 // B[1][0] = b_k[32]
+	VMOVUPS      192(R13), Z15 // B[1][1] = b_k[48]
+	VBROADCASTSS 4(R10), Z16 // A[0][1] = a[0][1]
+	VFMADD231PS  Z16, Z14, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VFMADD231PS  Z16, Z15, Z1 // C[0][1] += A[0][1] * B[1][1]
+	VBROADCASTSS 4(R10)(R9*1), Z16 // A[1][1] = a[1][1]
+	VFMADD231PS  Z16, Z14, Z2 // C[1][0] += A[1][1] * B[1][0]
+	VFMADD231PS  Z16, Z15, Z3 // C[1][1] += A[1][1] * B[1][1]
+	VBROADCASTSS 4(R10)(R9*2), Z16 // A[2][1] = a[2][1]
+	VFMADD231PS  Z16, Z14, Z4 // C[2][0] += A[2][1] * B[1][0]
+	VFMADD231PS  Z16, Z15, Z5 // C[2][1] += A[2][1] * B[1][1]
+	VBROADCASTSS 4(R11), Z16 // A[3][1] = a[3][1]
+	VFMADD231PS  Z16, Z14, Z6 // C[3][0] += A[3][1] * B[1][0]
+	VFMADD231PS  Z16, Z15, Z7 // C[3][1] += A[3][1] * B[1][1]
+	VBROADCASTSS 4(R11)(R9*1), Z16 // A[4][1] = a[4][1]
+	VFMADD231PS  Z16, Z14, Z8 // C[4][0] += A[4][1] * B[1][0]
+	VFMADD231PS  Z16, Z15, Z9 // C[4][1] += A[4][1] * B[1][1]
+	VBROADCASTSS 4(R11)(R9*2), Z16 // A[5][1] = a[5][1]
+	VFMADD231PS  Z16, Z14, Z10 // C[5][0] += A[5][1] * B[1][0]
+	VFMADD231PS  Z16, Z15, Z11 // C[5][1] += A[5][1] * B[1][1]
+	VBROADCASTSS 4(R12), Z16 // A[6][1] = a[6][1]
+	VFMADD231PS  Z16, Z14, Z12 // C[6][0] += A[6][1] * B[1][0]
+	VFMADD231PS  Z16, Z15, Z13 // C[6][1] += A[6][1] * B[1][1]
+	VMOVUPS      256(R13), Z14 // B[2][0] = b_k[64]
+	VMOVUPS      320(R13), Z15 // B[2][1] = b_k[80]
+	VBROADCASTSS 8(R10), Z16 // A[0][2] = a[0][2]
+	VFMADD231PS  Z16, Z14, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VFMADD231PS  Z16, Z15, Z1 // C[0][1] += A[0][2] * B[2][1]
+	VBROADCASTSS 8(R10)(R9*1), Z16 // A[1][2] = a[1][2]
+	VFMADD231PS  Z16, Z14, Z2 // C[1][0] += A[1][2] * B[2][0]
+	VFMADD231PS  Z16, Z15, Z3 // C[1][1] += A[1][2] * B[2][1]
+	VBROADCASTSS 8(R10)(R9*2), Z16 // A[2][2] = a[2][2]
+	VFMADD231PS  Z16, Z14, Z4 // C[2][0] += A[2][2] * B[2][0]
+	VFMADD231PS  Z16, Z15, Z5 // C[2][1] += A[2][2] * B[2][1]
+	VBROADCASTSS 8(R11), Z16 // A[3][2] = a[3][2]
+	VFMADD231PS  Z16, Z14, Z6 // C[3][0] += A[3][2] * B[2][0]
+	VFMADD231PS  Z16, Z15, Z7 // C[3][1] += A[3][2] * B[2][1]
+	VBROADCASTSS 8(R11)(R9*1), Z16 // A[4][2] = a[4][2]
+	VFMADD231PS  Z16, Z14, Z8 // C[4][0] += A[4][2] * B[2][0]
+	VFMADD231PS  Z16, Z15, Z9 // C[4][1] += A[4][2] * B[2][1]
+	VBROADCASTSS 8(R11)(R9*2), Z16 // A[5][2] = a[5][2]
+	VFMADD231PS  Z16, Z14, Z10 // C[5][0] += A[5][2] * B[2][0]
+	VFMADD231PS  Z16, Z15, Z11 // C[5][1] += A[5][2] * B[2][1]
+	VBROADCASTSS 8(R12), Z16 // A[6][2] = a[6][2]
+	VFMADD231PS  Z16, Z14, Z12 // C[6][0] += A[6][2] * B[2][0]
+	VFMADD231PS  Z16, Z15, Z13 // C[6][1] += A[6][2] * B[2][1]
+	VMOVUPS      384(R13), Z14 // B[3][0] = b_k[96]
+	VMOVUPS      448(R13), Z15 // B[3][1] = b_k[112]
+	VBROADCASTSS 12(R10), Z16 // A[0][3] = a[0][3]
+	VFMADD231PS  Z16, Z14, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VFMADD231PS  Z16, Z15, Z1 // C[0][1] += A[0][3] * B[3][1]
+	VBROADCASTSS 12(R10)(R9*1), Z16 // A[1][3] = a[1][3]
+	VFMADD231PS  Z16, Z14, Z2 // C[1][0] += A[1][3] * B[3][0]
+	VFMADD231PS  Z16, Z15, Z3 // C[1][1] += A[1][3] * B[3][1]
+	VBROADCASTSS 12(R10)(R9*2), Z16 // A[2][3] = a[2][3]
+	VFMADD231PS  Z16, Z14, Z4 // C[2][0] += A[2][3] * B[3][0]
+	VFMADD231PS  Z16, Z15, Z5 // C[2][1] += A[2][3] * B[3][1]
+	VBROADCASTSS 12(R11), Z16 // A[3][3] = a[3][3]
+	VFMADD231PS  Z16, Z14, Z6 // C[3][0] += A[3][3] * B[3][0]
+	VFMADD231PS  Z16, Z15, Z7 // C[3][1] += A[3][3] * B[3][1]
+	VBROADCASTSS 12(R11)(R9*1), Z16 // A[4][3] = a[4][3]
+	VFMADD231PS  Z16, Z14, Z8 // C[4][0] += A[4][3] * B[3][0]
+	VFMADD231PS  Z16, Z15, Z9 // C[4][1] += A[4][3] * B[3][1]
+	VBROADCASTSS 12(R11)(R9*2), Z16 // A[5][3] = a[5][3]
+	VFMADD231PS  Z16, Z14, Z10 // C[5][0] += A[5][3] * B[3][0]
+	VFMADD231PS  Z16, Z15, Z11 // C[5][1] += A[5][3] * B[3][1]
+	VBROADCASTSS 12(R12), Z16 // A[6][3] = a[6][3]
+	VFMADD231PS  Z16, Z14, Z12 // C[6][0] += A[6][3] * B[3][0]
+	VFMADD231PS  Z16, Z15, Z13 // C[6][1] += A[6][3] * B[3][1]
+	ADDQ         $+16, R10 // a0 += 16
+	ADDQ         $+16, R11 // a3 += 16
+	ADDQ         $+16, R12 // a6 += 16
+	ADDQ         $+512, R13 // b_k += 512
+	SUBQ         $+4, R14 // depth += -4
+	CMPQ         R14, $+4 // depth >= 4
+	JGE          depth_51 // depth >= 4
+
+depth_end_52:
+	CMPQ R14, $+1 // depth < 1
+	JLT  depth_end_54 // depth < 1
+
+depth_53:
+	VMOVUPS      (R13), Z14 // B[0][0] = b_k[0]
+	VMOVUPS      64(R13), Z15 // B[0][1] = b_k[16]
+	VBROADCASTSS (R10), Z16 // A[0][0] = a[0][0]
+	VFMADD231PS  Z16, Z14, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z16, Z15, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*1), Z16 // A[1][0] = a[1][0]
+	VFMADD231PS  Z16, Z14, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z16, Z15, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*2), Z16 // A[2][0] = a[2][0]
+	VFMADD231PS  Z16, Z14, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z16, Z15, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VBROADCASTSS (R11), Z16 // A[3][0] = a[3][0]
+	VFMADD231PS  Z16, Z14, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z16, Z15, Z7 // C[3][1] += A[3][0] * B[0][1]
+	VBROADCASTSS (R11)(R9*1), Z16 // A[4][0] = a[4][0]
+	VFMADD231PS  Z16, Z14, Z8 // C[4][0] += A[4][0] * B[0][0]
+	VFMADD231PS  Z16, Z15, Z9 // C[4][1] += A[4][0] * B[0][1]
+	VBROADCASTSS (R11)(R9*2), Z16 // A[5][0] = a[5][0]
+	VFMADD231PS  Z16, Z14, Z10 // C[5][0] += A[5][0] * B[0][0]
+	VFMADD231PS  Z16, Z15, Z11 // C[5][1] += A[5][0] * B[0][1]
+	VBROADCASTSS (R12), Z16 // A[6][0] = a[6][0]
+	VFMADD231PS  Z16, Z14, Z12 // C[6][0] += A[6][0] * B[0][0]
+	VFMADD231PS  Z16, Z15, Z13 // C[6][1] += A[6][0] * B[0][1]
+	ADDQ         $+4, R10 // a0 += 4
+	ADDQ         $+4, R11 // a3 += 4
+	ADDQ         $+4, R12 // a6 += 4
+	ADDQ         $+128, R13 // b_k += 128
+	SUBQ         $+1, R14 // depth += -1
+	CMPQ         R14, $+1 // depth >= 1
+	JGE          depth_53 // depth >= 1
+
+depth_end_54:
+	// store
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    SI, R10 // rows of c_tile
+	LEAQ    (R10)(R9*2), R11 // rows of c_tile
+	ADDQ    R9, R11 // rows of c_tile
+	LEAQ    (R11)(R9*2), R12 // rows of c_tile
+	ADDQ    R9, R12 // rows of c_tile
+	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R10) // c_tile[0][16] = C[0][1]
+	VMOVUPS Z2, (R10)(R9*1) // c_tile[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R10)(R9*1) // c_tile[1][16] = C[1][1]
+	VMOVUPS Z4, (R10)(R9*2) // c_tile[2][0] = C[2][0]
+	VMOVUPS Z5, 64(R10)(R9*2) // c_tile[2][16] = C[2][1]
+	VMOVUPS Z6, (R11) // c_tile[3][0] = C[3][0]
+	VMOVUPS Z7, 64(R11) // c_tile[3][16] = C[3][1]
+	VMOVUPS Z8, (R11)(R9*1) // c_tile[4][0] = C[4][0]
+	VMOVUPS Z9, 64(R11)(R9*1) // c_tile[4][16] = C[4][1]
+	VMOVUPS Z10, (R11)(R9*2) // c_tile[5][0] = C[5][0]
+	VMOVUPS Z11, 64(R11)(R9*2) // c_tile[5][16] = C[5][1]
+	VMOVUPS Z12, (R12) // c_tile[6][0] = C[6][0]
+	VMOVUPS Z13, 64(R12) // c_tile[6][16] = C[6][1]
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    R9, R10 // cStride = cStride
+	ADDQ    R10, SI // c_tile += cStride
+	MOVQ    R9, R10 // cStride = cStride
+	SHLQ    $0x01, R10 // cStride <<= 1
+	ADDQ    R10, SI // c_tile += cStride
+	SHLQ    $0x01, R9 // cStride <<= 1
+	SHLQ    $0x01, R9 // cStride <<= 1
+	ADDQ    R9, SI // c_tile += cStride
+	MOVQ    aStride+24(FP), R9 // aStride
+	SHLQ    $0x02, R9 // aStride in bytes
+	MOVQ    R9, R10 // aStride = aStride
+	ADDQ    R10, BX // a += aStride
+	MOVQ    R9, R10 // aStride = aStride
+	SHLQ    $0x01, R10 // aStride <<= 1
+	ADDQ    R10, BX // a += aStride
+	SHLQ    $0x01, R9 // aStride <<= 1
+	SHLQ    $0x01, R9 // aStride <<= 1
+	ADDQ    R9, BX // a += aStride
+	SUBQ    $+6, R8 // rows += -6
+	JMP     end_48
+
+less_47:
+	CMPQ R9, $+6 // height < 6
+	JLT  less_55 // height < 6
+
+	// C = α·C, or 0 without α
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_57 // alpha < 1
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         SI, R10 // rows of c_tile
+	LEAQ         (R10)(R9*2), R11 // rows of c_tile
+	ADDQ         R9, R11 // rows of c_tile
+	VBROADCASTSS (DI), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R10), Z1 // C[0][1] = c_tile[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(DI), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Z2 // C[1][0] = c_tile[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R10)(R9*1), Z3 // C[1][1] = c_tile[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	VBROADCASTSS 8(DI), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Z4 // C[2][0] = c_tile[2][0]
+	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
+	VMOVUPS      64(R10)(R9*2), Z5 // C[2][1] = c_tile[2][16]
+	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
+	VBROADCASTSS 12(DI), Z8 // α[3] = all alpha[3]
+	VMOVUPS      (R11), Z6 // C[3][0] = c_tile[3][0]
+	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
+	VMOVUPS      64(R11), Z7 // C[3][1] = c_tile[3][16]
+	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
+	VBROADCASTSS 16(DI), Z10 // α[4] = all alpha[4]
+	VMOVUPS      (R11)(R9*1), Z8 // C[4][0] = c_tile[4][0]
+	VMULPS       Z10, Z8, Z8 // C[4][0] = C[4][0] * α[4]
+	VMOVUPS      64(R11)(R9*1), Z9 // C[4][1] = c_tile[4][16]
+	VMULPS       Z10, Z9, Z9 // C[4][1] = C[4][1] * α[4]
+	VBROADCASTSS 20(DI), Z12 // α[5] = all alpha[5]
+	VMOVUPS      (R11)(R9*2), Z10 // C[5][0] = c_tile[5][0]
+	VMULPS       Z12, Z10, Z10 // C[5][0] = C[5][0] * α[5]
+	VMOVUPS      64(R11)(R9*2), Z11 // C[5][1] = c_tile[5][16]
+	VMULPS       Z12, Z11, Z11 // C[5][1] = C[5][1] * α[5]
+	ADDQ         $+24, DI // alpha += 24
+	JMP          end_58
+
+less_57:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+	VPXORD Z2, Z2, Z2 // C[1][0] = 0
+	VPXORD Z3, Z3, Z3 // C[1][1] = 0
+	VPXORD Z4, Z4, Z4 // C[2][0] = 0
+	VPXORD Z5, Z5, Z5 // C[2][1] = 0
+	VPXORD Z6, Z6, Z6 // C[3][0] = 0
+	VPXORD Z7, Z7, Z7 // C[3][1] = 0
+	VPXORD Z8, Z8, Z8 // C[4][0] = 0
+	VPXORD Z9, Z9, Z9 // C[4][1] = 0
+	VPXORD Z10, Z10, Z10 // C[5][0] = 0
+	VPXORD Z11, Z11, Z11 // C[5][1] = 0
+
+end_58:
+	// C += A·B
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ BX, R10 // rows of a
+	LEAQ (R10)(R9*2), R11 // rows of a
+	ADDQ R9, R11 // rows of a
+	MOVQ depth+40(FP), R13 // depth
+	MOVQ CX, R12 // b_k = b
+	CMPQ R13, $+4 // depth < 4
+	JLT  depth_end_60 // depth < 4
+
+depth_59:
+	VMOVUPS      (R12), Z12 // B[0][0] = b_k[0]
+	VMOVUPS      64(R12), Z13 // B[0][1] = b_k[16]
+	VBROADCASTSS (R10), Z14 // A[0][0] = a[0][0]
+	VFMADD231PS  Z14, Z12, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z14, Z13, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*1), Z14 // A[1][0] = a[1][0]
+	VFMADD231PS  Z14, Z12, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z14, Z13, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*2), Z14 // A[2][0] = a[2][0]
+	VFMADD231PS  Z14, Z12, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z14, Z13, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VBROADCASTSS (R11), Z14 // A[3][0] = a[3][0]
+	VFMADD231PS  Z14, Z12, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z14, Z13, Z7 // C[3][1] += A[3][0] * B[0][1]
+	VBROADCASTSS (R11)(R9*1), Z14 // A[4][0] = a[4][0]
+	VFMADD231PS  Z14, Z12, Z8 // C[4][0] += A[4][0] * B[0][0]
+	VFMADD231PS  Z14, Z13, Z9 // C[4][1] += A[4][0] * B[0][1]
+	VBROADCASTSS (R11)(R9*2), Z14 // A[5][0] = a[5][0]
+	VFMADD231PS  Z14, Z12, Z10 // C[5][0] += A[5][0] * B[0][0]
+	VFMADD231PS  Z14, Z13, Z11 // C[5][1] += A[5][0] * B[0][1]
+	VMOVUPS      128(R12), Z12 // B[1][0] = b_k[32]
+	VMOVUPS      192(R12), Z13 // B[1][1] = b_k[48]
+	VBROADCASTSS 4(R10), Z14 // A[0][1] = a[0][1]
+	VFMADD231PS  Z14, Z12, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VFMADD231PS  Z14, Z13, Z1 // C[0][1] += A[0][1] * B[1][1]
+	VBROADCASTSS 4(R10)(R9*1), Z14 // A[1][1] = a[1][1]
+	VFMADD231PS  Z14, Z12, Z2 // C[1][0] += A[1][1] * B[1][0]
+	VFMADD231PS  Z14, Z13, Z3 // C[1][1] += A[1][1] * B[1][1]
+	VBROADCASTSS 4(R10)(R9*2), Z14 // A[2][1] = a[2][1]
+	VFMADD231PS  Z14, Z12, Z4 // C[2][0] += A[2][1] * B[1][0]
+	VFMADD231PS  Z14, Z13, Z5 // C[2][1] += A[2][1] * B[1][1]
+	VBROADCASTSS 4(R11), Z14 // A[3][1] = a[3][1]
+	VFMADD231PS  Z14, Z12, Z6 // C[3][0] += A[3][1] * B[1][0]
+	VFMADD231PS  Z14, Z13, Z7 // C[3][1] += A[3][1] * B[1][1]
+	VBROADCASTSS 4(R11)(R9*1), Z14 // A[4][1] = a[4][1]
+	VFMADD231PS  Z14, Z12, Z8 // C[4][0] += A[4][1] * B[1][0]
+	VFMADD231PS  Z14, Z13, Z9 // C[4][1] += A[4][1] * B[1][1]
+	VBROADCASTSS 4(R11)(R9*2), Z14 // A[5][1] = a[5][1]
+	VFMADD231PS  Z14, Z12, Z10 // C[5][0] += A[5][1] * B[1][0]
+	VFMADD231PS  Z14, Z13, Z11 // C[5][1] += A[5][1] * B[1][1]
+	VMOVUPS      256(R12), Z12 // B[2][0] = b_k[64]
+	VMOVUPS      320(R12), Z13 // B[2][1] = b_k[80]
+	VBROADCASTSS 8(R10), Z14 // A[0][2] = a[0][2]
+	VFMADD231PS  Z14, Z12, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VFMADD231PS  Z14, Z13, Z1 // C[0][1] += A[0][2] * B[2][1]
+	VBROADCASTSS 8(R10)(R9*1), Z14 // A[1][2] = a[1][2]
+	VFMADD231PS  Z14, Z12, Z2 // C[1][0] += A[1][2] * B[2][0]
+	VFMADD231PS  Z14, Z13, Z3 // C[1][1] += A[1][2] * B[2][1]
+	VBROADCASTSS 8(R10)(R9*2), Z14 // A[2][2] = a[2][2]
+	VFMADD231PS  Z14, Z12, Z4 // C[2][0] += A[2][2] * B[2][0]
+	VFMADD231PS  Z14, Z13, Z5 // C[2][1] += A[2][2] * B[2][1]
+	VBROADCASTSS 8(R11), Z14 // A[3][2] = a[3][2]
+	VFMADD231PS  Z14, Z12, Z6 // C[3][0] += A[3][2] * B[2][0]
+	VFMADD231PS  Z14, Z13, Z7 // C[3][1] += A[3][2] * B[2][1]
+	VBROADCASTSS 8(R11)(R9*1), Z14 // A[4][2] = a[4][2]
+	VFMADD231PS  Z14, Z12, Z8 // C[4][0] += A[4][2] * B[2][0]
+	VFMADD231PS  Z14, Z13, Z9 // C[4][1] += A[4][2] * B[2][1]
+	VBROADCASTSS 8(R11)(R9*2), Z14 // A[5][2] = a[5][2]
+	VFMADD231PS  Z14, Z12, Z10 // C[5][0] += A[5][2] * B[2][0]
+	VFMADD231PS  Z14, Z13, Z11 // C[5][1] += A[5][2] * B[2][1]
+	VMOVUPS      384(R12), Z12 // B[3][0] = b_k[96]
+	VMOVUPS      448(R12), Z13 // B[3][1] = b_k[112]
+	VBROADCASTSS 12(R10), Z14 // A[0][3] = a[0][3]
+	VFMADD231PS  Z14, Z12, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VFMADD231PS  Z14, Z13, Z1 // C[0][1] += A[0][3] * B[3][1]
+	VBROADCASTSS 12(R10)(R9*1), Z14 // A[1][3] = a[1][3]
+	VFMADD231PS  Z14, Z12, Z2 // C[1][0] += A[1][3] * B[3][0]
+	VFMADD231PS  Z14, Z13, Z3 // C[1][1] += A[1][3] * B[3][1]
+	VBROADCASTSS 12(R10)(R9*2), Z14 // A[2][3] = a[2][3]
+	VFMADD231PS  Z14, Z12, Z4 // C[2][0] += A[2][3] * B[3][0]
+	VFMADD231PS  Z14, Z13, Z5 // C[2][1] += A[2][3] * B[3][1]
+	VBROADCASTSS 12(R11), Z14 // A[3][3] = a[3][3]
+	VFMADD231PS  Z14, Z12, Z6 // C[3][0] += A[3][3] * B[3][0]
+	VFMADD231PS  Z14, Z13, Z7 // C[3][1] += A[3][3] * B[3][1]
+	VBROADCASTSS 12(R11)(R9*1), Z14 // A[4][3] = a[4][3]
+	VFMADD231PS  Z14, Z12, Z8 // C[4][0] += A[4][3] * B[3][0]
+	VFMADD231PS  Z14, Z13, Z9 // C[4][1] += A[4][3] * B[3][1]
+	VBROADCASTSS 12(R11)(R9*2), Z14 // A[5][3] = a[5][3]
+	VFMADD231PS  Z14, Z12, Z10 // C[5][0] += A[5][3] * B[3][0]
+	VFMADD231PS  Z14, Z13, Z11 // C[5][1] += A[5][3] * B[3][1]
+	ADDQ         $+16, R10 // a0 += 16
+	ADDQ         $+16, R11 // a3 += 16
+	ADDQ         $+512, R12 // b_k += 512
+	SUBQ         $+4, R13 // depth += -4
+	CMPQ         R13, $+4 // depth >= 4
+	JGE          depth_59 // depth >= 4
+
+depth_end_60:
+	CMPQ R13, $+1 // depth < 1
+	JLT  depth_end_62 // depth < 1
+
+depth_61:
+	VMOVUPS      (R12), Z12 // B[0][0] = b_k[0]
+	VMOVUPS      64(R12), Z13 // B[0][1] = b_k[16]
+	VBROADCASTSS (R10), Z14 // A[0][0] = a[0][0]
+	VFMADD231PS  Z14, Z12, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z14, Z13, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*1), Z14 // A[1][0] = a[1][0]
+	VFMADD231PS  Z14, Z12, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z14, Z13, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*2), Z14 // A[2][0] = a[2][0]
+	VFMADD231PS  Z14, Z12, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z14, Z13, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VBROADCASTSS (R11), Z14 // A[3][0] = a[3][0]
+	VFMADD231PS  Z14, Z12, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z14, Z13, Z7 // C[3][1] += A[3][0] * B[0][1]
+	VBROADCASTSS (R11)(R9*1), Z14 // A[4][0] = a[4][0]
+	VFMADD231PS  Z14, Z12, Z8 // C[4][0] += A[4][0] * B[0][0]
+	VFMADD231PS  Z14, Z13, Z9 // C[4][1] += A[4][0] * B[0][1]
+	VBROADCASTSS (R11)(R9*2), Z14 // A[5][0] = a[5][0]
+	VFMADD231PS  Z14, Z12, Z10 // C[5][0] += A[5][0] * B[0][0]
+	VFMADD231PS  Z14, Z13, Z11 // C[5][1] += A[5][0] * B[0][1]
+	ADDQ         $+4, R10 // a0 += 4
+	ADDQ         $+4, R11 // a3 += 4
+	ADDQ         $+128, R12 // b_k += 128
+	SUBQ         $+1, R13 // depth += -1
+	CMPQ         R13, $+1 // depth >= 1
+	JGE          depth_61 // depth >= 1
+
+depth_end_62:
+	// store
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    SI, R10 // rows of c_tile
+	LEAQ    (R10)(R9*2), R11 // rows of c_tile
+	ADDQ    R9, R11 // rows of c_tile
+	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R10) // c_tile[0][16] = C[0][1]
+	VMOVUPS Z2, (R10)(R9*1) // c_tile[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R10)(R9*1) // c_tile[1][16] = C[1][1]
+	VMOVUPS Z4, (R10)(R9*2) // c_tile[2][0] = C[2][0]
+	VMOVUPS Z5, 64(R10)(R9*2) // c_tile[2][16] = C[2][1]
+	VMOVUPS Z6, (R11) // c_tile[3][0] = C[3][0]
+	VMOVUPS Z7, 64(R11) // c_tile[3][16] = C[3][1]
+	VMOVUPS Z8, (R11)(R9*1) // c_tile[4][0] = C[4][0]
+	VMOVUPS Z9, 64(R11)(R9*1) // c_tile[4][16] = C[4][1]
+	VMOVUPS Z10, (R11)(R9*2) // c_tile[5][0] = C[5][0]
+	VMOVUPS Z11, 64(R11)(R9*2) // c_tile[5][16] = C[5][1]
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    R9, R10 // cStride = cStride
+	SHLQ    $0x01, R10 // cStride <<= 1
+	ADDQ    R10, SI // c_tile += cStride
+	SHLQ    $0x01, R9 // cStride <<= 1
+	SHLQ    $0x01, R9 // cStride <<= 1
+	ADDQ    R9, SI // c_tile += cStride
+	MOVQ    aStride+24(FP), R9 // aStride
+	SHLQ    $0x02, R9 // aStride in bytes
+	MOVQ    R9, R10 // aStride = aStride
+	SHLQ    $0x01, R10 // aStride <<= 1
+	ADDQ    R10, BX // a += aStride
+	SHLQ    $0x01, R9 // aStride <<= 1
+	SHLQ    $0x01, R9 // aStride <<= 1
+	ADDQ    R9, BX // a += aStride
+	SUBQ    $+5, R8 // rows += -5
+	JMP     end_56
+
+less_55:
+	CMPQ R9, $+5 // height < 5
+	JLT  less_63 // height < 5
+
+	// C = α·C, or 0 without α
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_65 // alpha < 1
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         SI, R10 // rows of c_tile
+	LEAQ         (R10)(R9*2), R11 // rows of c_tile
+	ADDQ         R9, R11 // rows of c_tile
+	VBROADCASTSS (DI), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R10), Z1 // C[0][1] = c_tile[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(DI), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Z2 // C[1][0] = c_tile[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R10)(R9*1), Z3 // C[1][1] = c_tile[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	VBROADCASTSS 8(DI), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Z4 // C[2][0] = c_tile[2][0]
+	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
+	VMOVUPS      64(R10)(R9*2), Z5 // C[2][1] = c_tile[2][16]
+	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
+	VBROADCASTSS 12(DI), Z8 // α[3] = all alpha[3]
+	VMOVUPS      (R11), Z6 // C[3][0] = c_tile[3][0]
+	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
+	VMOVUPS      64(R11), Z7 // C[3][1] = c_tile[3][16]
+	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
+	VBROADCASTSS 16(DI), Z10 // α[4] = all alpha[4]
+	VMOVUPS      (R11)(R9*1), Z8 // C[4][0] = c_tile[4][0]
+	VMULPS       Z10, Z8, Z8 // C[4][0] = C[4][0] * α[4]
+	VMOVUPS      64(R11)(R9*1), Z9 // C[4][1] = c_tile[4][16]
+	VMULPS       Z10, Z9, Z9 // C[4][1] = C[4][1] * α[4]
+	ADDQ         $+20, DI // alpha += 20
+	JMP          end_66
+
+less_65:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+	VPXORD Z2, Z2, Z2 // C[1][0] = 0
+	VPXORD Z3, Z3, Z3 // C[1][1] = 0
+	VPXORD Z4, Z4, Z4 // C[2][0] = 0
+	VPXORD Z5, Z5, Z5 // C[2][1] = 0
+	VPXORD Z6, Z6, Z6 // C[3][0] = 0
+	VPXORD Z7, Z7, Z7 // C[3][1] = 0
+	VPXORD Z8, Z8, Z8 // C[4][0] = 0
+	VPXORD Z9, Z9, Z9 // C[4][1] = 0
+
+end_66:
+	// C += A·B
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ BX, R10 // rows of a
+	LEAQ (R10)(R9*2), R11 // rows of a
+	ADDQ R9, R11 // rows of a
+	MOVQ depth+40(FP), R13 // depth
+	MOVQ CX, R12 // b_k = b
+	CMPQ R13, $+4 // depth < 4
+	JLT  depth_end_68 // depth < 4
+
+depth_67:
+	VMOVUPS      (R12), Z10 // B[0][0] = b_k[0]
+	VMOVUPS      64(R12), Z11 // B[0][1] = b_k[16]
+	VBROADCASTSS (R10), Z12 // A[0][0] = a[0][0]
+	VFMADD231PS  Z12, Z10, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z12, Z11, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*1), Z12 // A[1][0] = a[1][0]
+	VFMADD231PS  Z12, Z10, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z12, Z11, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*2), Z12 // A[2][0] = a[2][0]
+	VFMADD231PS  Z12, Z10, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z12, Z11, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VBROADCASTSS (R11), Z12 // A[3][0] = a[3][0]
+	VFMADD231PS  Z12, Z10, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z12, Z11, Z7 // C[3][1] += A[3][0] * B[0][1]
+	VBROADCASTSS (R11)(R9*1), Z12 // A[4][0] = a[4][0]
+	VFMADD231PS  Z12, Z10, Z8 // C[4][0] += A[4][0] * B[0][0]
+	VFMADD231PS  Z12, Z11, Z9 // C[4][1] += A[4][0] * B[0][1]
+	VMOVUPS      128(R12), Z10 // B[1][0] = b_k[32]
+	VMOVUPS      192(R12), Z11 // B[1][1] = b_k[48]
+	VBROADCASTSS 4(R10), Z12 // A[0][1] = a[0][1]
+	VFMADD231PS  Z12, Z10, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VFMADD231PS  Z12, Z11, Z1 // C[0][1] += A[0][1] * B[1][1]
+	VBROADCASTSS 4(R10)(R9*1), Z12 // A[1][1] = a[1][1]
+	VFMADD231PS  Z12, Z10, Z2 // C[1][0] += A[1][1] * B[1][0]
+	VFMADD231PS  Z12, Z11, Z3 // C[1][1] += A[1][1] * B[1][1]
+	VBROADCASTSS 4(R10)(R9*2), Z12 // A[2][1] = a[2][1]
+	VFMADD231PS  Z12, Z10, Z4 // C[2][0] += A[2][1] * B[1][0]
+	VFMADD231PS  Z12, Z11, Z5 // C[2][1] += A[2][1] * B[1][1]
+	VBROADCASTSS 4(R11), Z12 // A[3][1] = a[3][1]
+	VFMADD231PS  Z12, Z10, Z6 // C[3][0] += A[3][1] * B[1][0]
+	VFMADD231PS  Z12, Z11, Z7 // C[3][1] += A[3][1] * B[1][1]
+	VBROADCASTSS 4(R11)(R9*1), Z12 // A[4][1] = a[4][1]
+	VFMADD231PS  Z12, Z10, Z8 // C[4][0] += A[4][1] * B[1][0]
+	VFMADD231PS  Z12, Z11, Z9 // C[4][1] += A[4][1] * B[1][1]
+	VMOVUPS      256(R12), Z10 // B[2][0] = b_k[64]
+	VMOVUPS      320(R12), Z11 // B[2][1] = b_k[80]
+	VBROADCASTSS 8(R10), Z12 // A[0][2] = a[0][2]
+	VFMADD231PS  Z12, Z10, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VFMADD231PS  Z12, Z11, Z1 // C[0][1] += A[0][2] * B[2][1]
+	VBROADCASTSS 8(R10)(R9*1), Z12 // A[1][2] = a[1][2]
+	VFMADD231PS  Z12, Z10, Z2 // C[1][0] += A[1][2] * B[2][0]
+	VFMADD231PS  Z12, Z11, Z3 // C[1][1] += A[1][2] * B[2][1]
+	VBROADCASTSS 8(R10)(R9*2), Z12 // A[2][2] = a[2][2]
+	VFMADD231PS  Z12, Z10, Z4 // C[2][0] += A[2][2] * B[2][0]
+	VFMADD231PS  Z12, Z11, Z5 // C[2][1] += A[2][2] * B[2][1]
+	VBROADCASTSS 8(R11), Z12 // A[3][2] = a[3][2]
+	VFMADD231PS  Z12, Z10, Z6 // C[3][0] += A[3][2] * B[2][0]
+	VFMADD231PS  Z12, Z11, Z7 // C[3][1] += A[3][2] * B[2][1]
+	VBROADCASTSS 8(R11)(R9*1), Z12 // A[4][2] = a[4][2]
+	VFMADD231PS  Z12, Z10, Z8 // C[4][0] += A[4][2] * B[2][0]
+	VFMADD231PS  Z12, Z11, Z9 // C[4][1] += A[4][2] * B[2][1]
+	VMOVUPS      384(R12), Z10 // B[3][0] = b_k[96]
+	VMOVUPS      448(R12), Z11 // B[3][1] = b_k[112]
+	VBROADCASTSS 12(R10), Z12 // A[0][3] = a[0][3]
+	VFMADD231PS  Z12, Z10, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VFMADD231PS  Z12, Z11, Z1 // C[0][1] += A[0][3] * B[3][1]
+	VBROADCASTSS 12(R10)(R9*1), Z12 // A[1][3] = a[1][3]
+	VFMADD231PS  Z12, Z10, Z2 // C[1][0] += A[1][3] * B[3][0]
+	VFMADD231PS  Z12, Z11, Z3 // C[1][1] += A[1][3] * B[3][1]
+	VBROADCASTSS 12(R10)(R9*2), Z12 // A[2][3] = a[2][3]
+	VFMADD231PS  Z12, Z10, Z4 // C[2][0] += A[2][3] * B[3][0]
+	VFMADD231PS  Z12, Z11, Z5 // C[2][1] += A[2][3] * B[3][1]
+	VBROADCASTSS 12(R11), Z12 // A[3][3] = a[3][3]
+	VFMADD231PS  Z12, Z10, Z6 // C[3][0] += A[3][3] * B[3][0]
+	VFMADD231PS  Z12, Z11, Z7 // C[3][1] += A[3][3] * B[3][1]
+	VBROADCASTSS 12(R11)(R9*1), Z12 // A[4][3] = a[4][3]
+	VFMADD231PS  Z12, Z10, Z8 // C[4][0] += A[4][3] * B[3][0]
+	VFMADD231PS  Z12, Z11, Z9 // C[4][1] += A[4][3] * B[3][1]
+	ADDQ         $+16, R10 // a0 += 16
+	ADDQ         $+16, R11 // a3 += 16
+	ADDQ         $+512, R12 // b_k += 512
+	SUBQ         $+4, R13 // depth += -4
+	CMPQ         R13, $+4 // depth >= 4
+	JGE          depth_67 // depth >= 4
+
+depth_end_68:
+	CMPQ R13, $+1 // depth < 1
+	JLT  depth_end_70 // depth < 1
+
+depth_69:
+	VMOVUPS      (R12), Z10 // B[0][0] = b_k[0]
+	VMOVUPS      64(R12), Z11 // B[0][1] = b_k[16]
+	VBROADCASTSS (R10), Z12 // A[0][0] = a[0][0]
+	VFMADD231PS  Z12, Z10, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z12, Z11, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*1), Z12 // A[1][0] = a[1][0]
+	VFMADD231PS  Z12, Z10, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z12, Z11, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*2), Z12 // A[2][0] = a[2][0]
+	VFMADD231PS  Z12, Z10, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z12, Z11, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VBROADCASTSS (R11), Z12 // A[3][0] = a[3][0]
+	VFMADD231PS  Z12, Z10, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z12, Z11, Z7 // C[3][1] += A[3][0] * B[0][1]
+	VBROADCASTSS (R11)(R9*1), Z12 // A[4][0] = a[4][0]
+	VFMADD231PS  Z12, Z10, Z8 // C[4][0] += A[4][0] * B[0][0]
+	VFMADD231PS  Z12, Z11, Z9 // C[4][1] += A[4][0] * B[0][1]
+	ADDQ         $+4, R10 // a0 += 4
+	ADDQ         $+4, R11 // a3 += 4
+	ADDQ         $+128, R12 // b_k += 128
+	SUBQ         $+1, R13 // depth += -1
+	CMPQ         R13, $+1 // depth >= 1
+	JGE          depth_69 // depth >= 1
+
+depth_end_70:
+	// store
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    SI, R10 // rows of c_tile
+	LEAQ    (R10)(R9*2), R11 // rows of c_tile
+	ADDQ    R9, R11 // rows of c_tile
+	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R10) // c_tile[0][16] = C[0][1]
+	VMOVUPS Z2, (R10)(R9*1) // c_tile[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R10)(R9*1) // c_tile[1][16] = C[1][1]
+	VMOVUPS Z4, (R10)(R9*2) // c_tile[2][0] = C[2][0]
+	VMOVUPS Z5, 64(R10)(R9*2) // c_tile[2][16] = C[2][1]
+	VMOVUPS Z6, (R11) // c_tile[3][0] = C[3][0]
+	VMOVUPS Z7, 64(R11) // c_tile[3][16] = C[3][1]
+	VMOVUPS Z8, (R11)(R9*1) // c_tile[4][0] = C[4][0]
+	VMOVUPS Z9, 64(R11)(R9*1) // c_tile[4][16] = C[4][1]
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    R9, R10 // cStride = cStride
+	ADDQ    R10, SI // c_tile += cStride
+	SHLQ    $0x01, R9 // cStride <<= 1
+	SHLQ    $0x01, R9 // cStride <<= 1
+	ADDQ    R9, SI // c_tile += cStride
+	MOVQ    aStride+24(FP), R9 // aStride
+	SHLQ    $0x02, R9 // aStride in bytes
+	MOVQ    R9, R10 // aStride = aStride
+	ADDQ    R10, BX // a += aStride
+	SHLQ    $0x01, R9 // aStride <<= 1
+	SHLQ    $0x01, R9 // aStride <<= 1
+	ADDQ    R9, BX // a += aStride
+	SUBQ    $+4, R8 // rows += -4
+	JMP     end_64
+
+less_63:
+	CMPQ R9, $+4 // height < 4
+	JLT  less_71 // height < 4
+
+	// C = α·C, or 0 without α
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_73 // alpha < 1
 	MOVQ         cStride+8(FP), R9 // cStride
 	SHLQ         $0x02, R9 // cStride in bytes
 	MOVQ         SI, R10 // rows of c_tile
@@ -1168,9 +2794,9 @@ rows_19:
 	VMOVUPS      64(R11), Z7 // C[3][1] = c_tile[3][16]
 	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
 	ADDQ         $+16, DI // alpha += 16
-	JMP          end_22
+	JMP          end_74
 
-less_21:
+less_73:
 	VPXORD Z0, Z0, Z0 // C[0][0] = 0
 	VPXORD Z1, Z1, Z1 // C[0][1] = 0
 	VPXORD Z2, Z2, Z2 // C[1][0] = 0
@@ -1180,7 +2806,7 @@ less_21:
 	VPXORD Z6, Z6, Z6 // C[3][0] = 0
 	VPXORD Z7, Z7, Z7 // C[3][1] = 0
 
-end_22:
+end_74:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
@@ -1189,10 +2815,10 @@ end_22:
 	ADDQ R9, R11 // rows of a
 	MOVQ depth+40(FP), R13 // depth
 	MOVQ CX, R12 // b_k = b
-	CMPQ R13, $+8 // depth < 8
-	JLT  depth_end_24 // depth < 8
+	CMPQ R13, $+4 // depth < 4
+	JLT  depth_end_76 // depth < 4
 
-depth_23:
+depth_75:
 	VMOVUPS      (R12), Z8 // B[0][0] = b_k[0]
 	VMOVUPS      64(R12), Z9 // B[0][1] = b_k[16]
 	VBROADCASTSS (R10), Z10 // A[0][0] = a[0][0]
@@ -1249,74 +2875,18 @@ depth_23:
 	VBROADCASTSS 12(R11), Z10 // A[3][3] = a[3][3]
 	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][3] * B[3][0]
 	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][3] * B[3][1]
-	VMOVUPS      512(R12), Z8 // B[4][0] = b_k[128]
-	VMOVUPS      576(R12), Z9 // B[4][1] = b_k[144]
-	VBROADCASTSS 16(R10), Z10 // A[0][4] = a[0][4]
-	VFMADD231PS  Z10, Z8, Z0 // C[0][0] += A[0][4] * B[4][0]
-	VFMADD231PS  Z10, Z9, Z1 // C[0][1] += A[0][4] * B[4][1]
-	VBROADCASTSS 16(R10)(R9*1), Z10 // A[1][4] = a[1][4]
-	VFMADD231PS  Z10, Z8, Z2 // C[1][0] += A[1][4] * B[4][0]
-	VFMADD231PS  Z10, Z9, Z3 // C[1][1] += A[1][4] * B[4][1]
-	VBROADCASTSS 16(R10)(R9*2), Z10 // A[2][4] = a[2][4]
-	VFMADD231PS  Z10, Z8, Z4 // C[2][0] += A[2][4] * B[4][0]
-	VFMADD231PS  Z10, Z9, Z5 // C[2][1] += A[2][4] * B[4][1]
-	VBROADCASTSS 16(R11), Z10 // A[3][4] = a[3][4]
-	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][4] * B[4][0]
-	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][4] * B[4][1]
-	VMOVUPS      640(R12), Z8 // B[5][0] = b_k[160]
-	VMOVUPS      704(R12), Z9 // B[5][1] = b_k[176]
-	VBROADCASTSS 20(R10), Z10 // A[0][5] = a[0][5]
-	VFMADD231PS  Z10, Z8, Z0 // C[0][0] += A[0][5] * B[5][0]
-	VFMADD231PS  Z10, Z9, Z1 // C[0][1] += A[0][5] * B[5][1]
-	VBROADCASTSS 20(R10)(R9*1), Z10 // A[1][5] = a[1][5]
-	VFMADD231PS  Z10, Z8, Z2 // C[1][0] += A[1][5] * B[5][0]
-	VFMADD231PS  Z10, Z9, Z3 // C[1][1] += A[1][5] * B[5][1]
-	VBROADCASTSS 20(R10)(R9*2), Z10 // A[2][5] = a[2][5]
-	VFMADD231PS  Z10, Z8, Z4 // C[2][0] += A[2][5] * B[5][0]
-	VFMADD231PS  Z10, Z9, Z5 // C[2][1] += A[2][5] * B[5][1]
-	VBROADCASTSS 20(R11), Z10 // A[3][5] = a[3][5]
-	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][5] * B[5][0]
-	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][5] * B[5][1]
-	VMOVUPS      768(R12), Z8 // B[6][0] = b_k[192]
-	VMOVUPS      832(R12), Z9 // B[6][1] = b_k[208]
-	VBROADCASTSS 24(R10), Z10 // A[0][6] = a[0][6]
-	VFMADD231PS  Z10, Z8, Z0 // C[0][0] += A[0][6] * B[6][0]
-	VFMADD231PS  Z10, Z9, Z1 // C[0][1] += A[0][6] * B[6][1]
-	VBROADCASTSS 24(R10)(R9*1), Z10 // A[1][6] = a[1][6]
-	VFMADD231PS  Z10, Z8, Z2 // C[1][0] += A[1][6] * B[6][0]
-	VFMADD231PS  Z10, Z9, Z3 // C[1][1] += A[1][6] * B[6][1]
-	VBROADCASTSS 24(R10)(R9*2), Z10 // A[2][6] = a[2][6]
-	VFMADD231PS  Z10, Z8, Z4 // C[2][0] += A[2][6] * B[6][0]
-	VFMADD231PS  Z10, Z9, Z5 // C[2][1] += A[2][6] * B[6][1]
-	VBROADCASTSS 24(R11), Z10 // A[3][6] = a[3][6]
-	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][6] * B[6][0]
-	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][6] * B[6][1]
-	VMOVUPS      896(R12), Z8 // B[7][0] = b_k[224]
-	VMOVUPS      960(R12), Z9 // B[7][1] = b_k[240]
-	VBROADCASTSS 28(R10), Z10 // A[0][7] = a[0][7]
-	VFMADD231PS  Z10, Z8, Z0 // C[0][0] += A[0][7] * B[7][0]
-	VFMADD231PS  Z10, Z9, Z1 // C[0][1] += A[0][7] * B[7][1]
-	VBROADCASTSS 28(R10)(R9*1), Z10 // A[1][7] = a[1][7]
-	VFMADD231PS  Z10, Z8, Z2 // C[1][0] += A[1][7] * B[7][0]
-	VFMADD231PS  Z10, Z9, Z3 // C[1][1] += A[1][7] * B[7][1]
-	VBROADCASTSS 28(R10)(R9*2), Z10 // A[2][7] = a[2][7]
-	VFMADD231PS  Z10, Z8, Z4 // C[2][0] += A[2][7] * B[7][0]
-	VFMADD231PS  Z10, Z9, Z5 // C[2][1] += A[2][7] * B[7][1]
-	VBROADCASTSS 28(R11), Z10 // A[3][7] = a[3][7]
-	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][7] * B[7][0]
-	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][7] * B[7][1]
-	ADDQ         $+32, R10 // a0 += 32
-	ADDQ         $+32, R11 // a3 += 32
-	ADDQ         $+1024, R12 // b_k += 1024
-	SUBQ         $+8, R13 // depth += -8
-	CMPQ         R13, $+8 // depth >= 8
-	JGE          depth_23 // depth >= 8
+	ADDQ         $+16, R10 // a0 += 16
+	ADDQ         $+16, R11 // a3 += 16
+	ADDQ         $+512, R12 // b_k += 512
+	SUBQ         $+4, R13 // depth += -4
+	CMPQ         R13, $+4 // depth >= 4
+	JGE          depth_75 // depth >= 4
 
-depth_end_24:
+depth_end_76:
 	CMPQ R13, $+1 // depth < 1
-	JLT  depth_end_26 // depth < 1
+	JLT  depth_end_78 // depth < 1
 
-depth_25:
+depth_77:
 	VMOVUPS      (R12), Z8 // B[0][0] = b_k[0]
 	VMOVUPS      64(R12), Z9 // B[0][1] = b_k[16]
 	VBROADCASTSS (R10), Z10 // A[0][0] = a[0][0]
@@ -1336,9 +2906,9 @@ depth_25:
 	ADDQ         $+128, R12 // b_k += 128
 	SUBQ         $+1, R13 // depth += -1
 	CMPQ         R13, $+1 // depth >= 1
-	JGE          depth_25 // depth >= 1
+	JGE          depth_77 // depth >= 1
 
-depth_end_26:
+depth_end_78:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
@@ -1363,18 +2933,161 @@ depth_end_26:
 	SHLQ    $0x01, R9 // aStride <<= 1
 	SHLQ    $0x01, R9 // aStride <<= 1
 	ADDQ    R9, BX // a += aStride
-	SUBQ    $+4, R8 // rows += -4
-	CMPQ    R8, $+4 // rows >= 4
-	JGE     rows_19 // rows >= 4
+	SUBQ    $+3, R8 // rows += -3
+	JMP     end_72
 
-rows_end_20:
-	CMPQ R8, $+2 // rows < 2
-	JLT  rows_end_28 // rows < 2
+less_71:
+	CMPQ R9, $+3 // height < 3
+	JLT  less_79 // height < 3
 
-rows_27:
 	// C = α·C, or 0 without α
 	CMPQ         DI, $+1 // alpha < 1
-	JLT          less_29 // alpha < 1
+	JLT          less_81 // alpha < 1
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         SI, R10 // rows of c_tile
+	VBROADCASTSS (DI), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R10), Z1 // C[0][1] = c_tile[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(DI), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Z2 // C[1][0] = c_tile[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R10)(R9*1), Z3 // C[1][1] = c_tile[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	VBROADCASTSS 8(DI), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Z4 // C[2][0] = c_tile[2][0]
+	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
+	VMOVUPS      64(R10)(R9*2), Z5 // C[2][1] = c_tile[2][16]
+	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
+	ADDQ         $+12, DI // alpha += 12
+	JMP          end_82
+
+less_81:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+	VPXORD Z2, Z2, Z2 // C[1][0] = 0
+	VPXORD Z3, Z3, Z3 // C[1][1] = 0
+	VPXORD Z4, Z4, Z4 // C[2][0] = 0
+	VPXORD Z5, Z5, Z5 // C[2][1] = 0
+
+end_82:
+	// C += A·B
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ BX, R10 // rows of a
+	MOVQ depth+40(FP), R12 // depth
+	MOVQ CX, R11 // b_k = b
+	CMPQ R12, $+4 // depth < 4
+	JLT  depth_end_84 // depth < 4
+
+depth_83:
+	VMOVUPS      (R11), Z6 // B[0][0] = b_k[0]
+	VMOVUPS      64(R11), Z7 // B[0][1] = b_k[16]
+	VBROADCASTSS (R10), Z8 // A[0][0] = a[0][0]
+	VFMADD231PS  Z8, Z6, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z8, Z7, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*1), Z8 // A[1][0] = a[1][0]
+	VFMADD231PS  Z8, Z6, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z8, Z7, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*2), Z8 // A[2][0] = a[2][0]
+	VFMADD231PS  Z8, Z6, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z8, Z7, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VMOVUPS      128(R11), Z6 // B[1][0] = b_k[32]
+	VMOVUPS      192(R11), Z7 // B[1][1] = b_k[48]
+	VBROADCASTSS 4(R10), Z8 // A[0][1] = a[0][1]
+	VFMADD231PS  Z8, Z6, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VFMADD231PS  Z8, Z7, Z1 // C[0][1] += A[0][1] * B[1][1]
+	VBROADCASTSS 4(R10)(R9*1), Z8 // A[1][1] = a[1][1]
+	VFMADD231PS  Z8, Z6, Z2 // C[1][0] += A[1][1] * B[1][0]
+	VFMADD231PS  Z8, Z7, Z3 // C[1][1] += A[1][1] * B[1][1]
+	VBROADCASTSS 4(R10)(R9*2), Z8 // A[2][1] = a[2][1]
+	VFMADD231PS  Z8, Z6, Z4 // C[2][0] += A[2][1] * B[1][0]
+	VFMADD231PS  Z8, Z7, Z5 // C[2][1] += A[2][1] * B[1][1]
+	VMOVUPS      256(R11), Z6 // B[2][0] = b_k[64]
+	VMOVUPS      320(R11), Z7 // B[2][1] = b_k[80]
+	VBROADCASTSS 8(R10), Z8 // A[0][2] = a[0][2]
+	VFMADD231PS  Z8, Z6, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VFMADD231PS  Z8, Z7, Z1 // C[0][1] += A[0][2] * B[2][1]
+	VBROADCASTSS 8(R10)(R9*1), Z8 // A[1][2] = a[1][2]
+	VFMADD231PS  Z8, Z6, Z2 // C[1][0] += A[1][2] * B[2][0]
+	VFMADD231PS  Z8, Z7, Z3 // C[1][1] += A[1][2] * B[2][1]
+	VBROADCASTSS 8(R10)(R9*2), Z8 // A[2][2] = a[2][2]
+	VFMADD231PS  Z8, Z6, Z4 // C[2][0] += A[2][2] * B[2][0]
+	VFMADD231PS  Z8, Z7, Z5 // C[2][1] += A[2][2] * B[2][1]
+	VMOVUPS      384(R11), Z6 // B[3][0] = b_k[96]
+	VMOVUPS      448(R11), Z7 // B[3][1] = b_k[112]
+	VBROADCASTSS 12(R10), Z8 // A[0][3] = a[0][3]
+	VFMADD231PS  Z8, Z6, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VFMADD231PS  Z8, Z7, Z1 // C[0][1] += A[0][3] * B[3][1]
+	VBROADCASTSS 12(R10)(R9*1), Z8 // A[1][3] = a[1][3]
+	VFMADD231PS  Z8, Z6, Z2 // C[1][0] += A[1][3] * B[3][0]
+	VFMADD231PS  Z8, Z7, Z3 // C[1][1] += A[1][3] * B[3][1]
+	VBROADCASTSS 12(R10)(R9*2), Z8 // A[2][3] = a[2][3]
+	VFMADD231PS  Z8, Z6, Z4 // C[2][0] += A[2][3] * B[3][0]
+	VFMADD231PS  Z8, Z7, Z5 // C[2][1] += A[2][3] * B[3][1]
+	ADDQ         $+16, R10 // a0 += 16
+	ADDQ         $+512, R11 // b_k += 512
+	SUBQ         $+4, R12 // depth += -4
+	CMPQ         R12, $+4 // depth >= 4
+	JGE          depth_83 // depth >= 4
+
+depth_end_84:
+	CMPQ R12, $+1 // depth < 1
+	JLT  depth_end_86 // depth < 1
+
+depth_85:
+	VMOVUPS      (R11), Z6 // B[0][0] = b_k[0]
+	VMOVUPS      64(R11), Z7 // B[0][1] = b_k[16]
+	VBROADCASTSS (R10), Z8 // A[0][0] = a[0][0]
+	VFMADD231PS  Z8, Z6, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z8, Z7, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*1), Z8 // A[1][0] = a[1][0]
+	VFMADD231PS  Z8, Z6, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z8, Z7, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VBROADCASTSS (R10)(R9*2), Z8 // A[2][0] = a[2][0]
+	VFMADD231PS  Z8, Z6, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z8, Z7, Z5 // C[2][1] += A[2][0] * B[0][1]
+	ADDQ         $+4, R10 // a0 += 4
+	ADDQ         $+128, R11 // b_k += 128
+	SUBQ         $+1, R12 // depth += -1
+	CMPQ         R12, $+1 // depth >= 1
+	JGE          depth_85 // depth >= 1
+
+depth_end_86:
+	// store
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    SI, R10 // rows of c_tile
+	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R10) // c_tile[0][16] = C[0][1]
+	VMOVUPS Z2, (R10)(R9*1) // c_tile[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R10)(R9*1) // c_tile[1][16] = C[1][1]
+	VMOVUPS Z4, (R10)(R9*2) // c_tile[2][0] = C[2][0]
+	VMOVUPS Z5, 64(R10)(R9*2) // c_tile[2][16] = C[2][1]
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    R9, R10 // cStride = cStride
+	ADDQ    R10, SI // c_tile += cStride
+	SHLQ    $0x01, R9 // cStride <<= 1
+	ADDQ    R9, SI // c_tile += cStride
+	MOVQ    aStride+24(FP), R9 // aStride
+	SHLQ    $0x02, R9 // aStride in bytes
+	MOVQ    R9, R10 // aStride = aStride
+	ADDQ    R10, BX // a += aStride
+	SHLQ    $0x01, R9 // aStride <<= 1
+	ADDQ    R9, BX // a += aStride
+	SUBQ    $+2, R8 // rows += -2
+	JMP     end_80
+
+less_79:
+	CMPQ R9, $+2 // height < 2
+	JLT  less_87 // height < 2
+
+	// C = α·C, or 0 without α
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_89 // alpha < 1
 	MOVQ         cStride+8(FP), R9 // cStride
 	SHLQ         $0x02, R9 // cStride in bytes
 	MOVQ         SI, R10 // rows of c_tile
@@ -1389,25 +3102,25 @@ rows_27:
 	VMOVUPS      64(R10)(R9*1), Z3 // C[1][1] = c_tile[1][16]
 	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
 	ADDQ         $+8, DI // alpha += 8
-	JMP          end_30
+	JMP          end_90
 
-less_29:
+less_89:
 	VPXORD Z0, Z0, Z0 // C[0][0] = 0
 	VPXORD Z1, Z1, Z1 // C[0][1] = 0
 	VPXORD Z2, Z2, Z2 // C[1][0] = 0
 	VPXORD Z3, Z3, Z3 // C[1][1] = 0
 
-end_30:
+end_90:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ BX, R10 // rows of a
 	MOVQ depth+40(FP), R12 // depth
 	MOVQ CX, R11 // b_k = b
-	CMPQ R12, $+8 // depth < 8
-	JLT  depth_end_32 // depth < 8
+	CMPQ R12, $+4 // depth < 4
+	JLT  depth_end_92 // depth < 4
 
-depth_31:
+depth_91:
 	VMOVUPS      (R11), Z4 // B[0][0] = b_k[0]
 	VMOVUPS      64(R11), Z5 // B[0][1] = b_k[16]
 	VBROADCASTSS (R10), Z6 // A[0][0] = a[0][0]
@@ -1440,49 +3153,17 @@ depth_31:
 	VBROADCASTSS 12(R10)(R9*1), Z6 // A[1][3] = a[1][3]
 	VFMADD231PS  Z6, Z4, Z2 // C[1][0] += A[1][3] * B[3][0]
 	VFMADD231PS  Z6, Z5, Z3 // C[1][1] += A[1][3] * B[3][1]
-	VMOVUPS      512(R11), Z4 // B[4][0] = b_k[128]
-	VMOVUPS      576(R11), Z5 // B[4][1] = b_k[144]
-	VBROADCASTSS 16(R10), Z6 // A[0][4] = a[0][4]
-	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][4] * B[4][0]
-	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][4] * B[4][1]
-	VBROADCASTSS 16(R10)(R9*1), Z6 // A[1][4] = a[1][4]
-	VFMADD231PS  Z6, Z4, Z2 // C[1][0] += A[1][4] * B[4][0]
-	VFMADD231PS  Z6, Z5, Z3 // C[1][1] += A[1][4] * B[4][1]
-	VMOVUPS      640(R11), Z4 // B[5][0] = b_k[160]
-	VMOVUPS      704(R11), Z5 // B[5][1] = b_k[176]
-	VBROADCASTSS 20(R10), Z6 // A[0][5] = a[0][5]
-	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][5] * B[5][0]
-	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][5] * B[5][1]
-	VBROADCASTSS 20(R10)(R9*1), Z6 // A[1][5] = a[1][5]
-	VFMADD231PS  Z6, Z4, Z2 // C[1][0] += A[1][5] * B[5][0]
-	VFMADD231PS  Z6, Z5, Z3 // C[1][1] += A[1][5] * B[5][1]
-	VMOVUPS      768(R11), Z4 // B[6][0] = b_k[192]
-	VMOVUPS      832(R11), Z5 // B[6][1] = b_k[208]
-	VBROADCASTSS 24(R10), Z6 // A[0][6] = a[0][6]
-	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][6] * B[6][0]
-	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][6] * B[6][1]
-	VBROADCASTSS 24(R10)(R9*1), Z6 // A[1][6] = a[1][6]
-	VFMADD231PS  Z6, Z4, Z2 // C[1][0] += A[1][6] * B[6][0]
-	VFMADD231PS  Z6, Z5, Z3 // C[1][1] += A[1][6] * B[6][1]
-	VMOVUPS      896(R11), Z4 // B[7][0] = b_k[224]
-	VMOVUPS      960(R11), Z5 // B[7][1] = b_k[240]
-	VBROADCASTSS 28(R10), Z6 // A[0][7] = a[0][7]
-	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][7] * B[7][0]
-	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][7] * B[7][1]
-	VBROADCASTSS 28(R10)(R9*1), Z6 // A[1][7] = a[1][7]
-	VFMADD231PS  Z6, Z4, Z2 // C[1][0] += A[1][7] * B[7][0]
-	VFMADD231PS  Z6, Z5, Z3 // C[1][1] += A[1][7] * B[7][1]
-	ADDQ         $+32, R10 // a0 += 32
-	ADDQ         $+1024, R11 // b_k += 1024
-	SUBQ         $+8, R12 // depth += -8
-	CMPQ         R12, $+8 // depth >= 8
-	JGE          depth_31 // depth >= 8
+	ADDQ         $+16, R10 // a0 += 16
+	ADDQ         $+512, R11 // b_k += 512
+	SUBQ         $+4, R12 // depth += -4
+	CMPQ         R12, $+4 // depth >= 4
+	JGE          depth_91 // depth >= 4
 
-depth_end_32:
+depth_end_92:
 	CMPQ R12, $+1 // depth < 1
-	JLT  depth_end_34 // depth < 1
+	JLT  depth_end_94 // depth < 1
 
-depth_33:
+depth_93:
 	VMOVUPS      (R11), Z4 // B[0][0] = b_k[0]
 	VMOVUPS      64(R11), Z5 // B[0][1] = b_k[16]
 	VBROADCASTSS (R10), Z6 // A[0][0] = a[0][0]
@@ -1495,9 +3176,9 @@ depth_33:
 	ADDQ         $+128, R11 // b_k += 128
 	SUBQ         $+1, R12 // depth += -1
 	CMPQ         R12, $+1 // depth >= 1
-	JGE          depth_33 // depth >= 1
+	JGE          depth_93 // depth >= 1
 
-depth_end_34:
+depth_end_94:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
@@ -1514,18 +3195,13 @@ depth_end_34:
 	SHLQ    $0x02, R9 // aStride in bytes
 	SHLQ    $0x01, R9 // aStride <<= 1
 	ADDQ    R9, BX // a += aStride
-	SUBQ    $+2, R8 // rows += -2
-	CMPQ    R8, $+2 // rows >= 2
-	JGE     rows_27 // rows >= 2
+	SUBQ    $+1, R8 // rows += -1
+	JMP     end_88
 
-rows_end_28:
-	CMPQ R8, $+1 // rows < 1
-	JLT  rows_end_36 // rows < 1
-
-rows_35:
+less_87:
 	// C = α·C, or 0 without α
 	CMPQ         DI, $+1 // alpha < 1
-	JLT          less_37 // alpha < 1
+	JLT          less_95 // alpha < 1
 	MOVQ         cStride+8(FP), R9 // cStride
 	SHLQ         $0x02, R9 // cStride in bytes
 	MOVQ         SI, R9 // rows of c_tile
@@ -1535,23 +3211,23 @@ rows_35:
 	VMOVUPS      64(R9), Z1 // C[0][1] = c_tile[0][16]
 	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
 	ADDQ         $+4, DI // alpha += 4
-	JMP          end_38
+	JMP          end_96
 
-less_37:
+less_95:
 	VPXORD Z0, Z0, Z0 // C[0][0] = 0
 	VPXORD Z1, Z1, Z1 // C[0][1] = 0
 
-end_38:
+end_96:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ BX, R9 // rows of a
 	MOVQ depth+40(FP), R11 // depth
 	MOVQ CX, R10 // b_k = b
-	CMPQ R11, $+8 // depth < 8
-	JLT  depth_end_40 // depth < 8
+	CMPQ R11, $+4 // depth < 4
+	JLT  depth_end_98 // depth < 4
 
-depth_39:
+depth_97:
 	VMOVUPS      (R10), Z2 // B[0][0] = b_k[0]
 	VMOVUPS      64(R10), Z3 // B[0][1] = b_k[16]
 	VBROADCASTSS (R9), Z4 // A[0][0] = a[0][0]
@@ -1572,37 +3248,17 @@ depth_39:
 	VBROADCASTSS 12(R9), Z4 // A[0][3] = a[0][3]
 	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][3] * B[3][0]
 	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][3] * B[3][1]
-	VMOVUPS      512(R10), Z2 // B[4][0] = b_k[128]
-	VMOVUPS      576(R10), Z3 // B[4][1] = b_k[144]
-	VBROADCASTSS 16(R9), Z4 // A[0][4] = a[0][4]
-	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][4] * B[4][0]
-	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][4] * B[4][1]
-	VMOVUPS      640(R10), Z2 // B[5][0] = b_k[160]
-	VMOVUPS      704(R10), Z3 // B[5][1] = b_k[176]
-	VBROADCASTSS 20(R9), Z4 // A[0][5] = a[0][5]
-	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][5] * B[5][0]
-	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][5] * B[5][1]
-	VMOVUPS      768(R10), Z2 // B[6][0] = b_k[192]
-	VMOVUPS      832(R10), Z3 // B[6][1] = b_k[208]
-	VBROADCASTSS 24(R9), Z4 // A[0][6] = a[0][6]
-	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][6] * B[6][0]
-	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][6] * B[6][1]
-	VMOVUPS      896(R10), Z2 // B[7][0] = b_k[224]
-	VMOVUPS      960(R10), Z3 // B[7][1] = b_k[240]
-	VBROADCASTSS 28(R9), Z4 // A[0][7] = a[0][7]
-	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][7] * B[7][0]
-	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][7] * B[7][1]
-	ADDQ         $+32, R9 // a0 += 32
-	ADDQ         $+1024, R10 // b_k += 1024
-	SUBQ         $+8, R11 // depth += -8
-	CMPQ         R11, $+8 // depth >= 8
-	JGE          depth_39 // depth >= 8
+	ADDQ         $+16, R9 // a0 += 16
+	ADDQ         $+512, R10 // b_k += 512
+	SUBQ         $+4, R11 // depth += -4
+	CMPQ         R11, $+4 // depth >= 4
+	JGE          depth_97 // depth >= 4
 
-depth_end_40:
+depth_end_98:
 	CMPQ R11, $+1 // depth < 1
-	JLT  depth_end_42 // depth < 1
+	JLT  depth_end_100 // depth < 1
 
-depth_41:
+depth_99:
 	VMOVUPS      (R10), Z2 // B[0][0] = b_k[0]
 	VMOVUPS      64(R10), Z3 // B[0][1] = b_k[16]
 	VBROADCASTSS (R9), Z4 // A[0][0] = a[0][0]
@@ -1612,9 +3268,9 @@ depth_41:
 	ADDQ         $+128, R10 // b_k += 128
 	SUBQ         $+1, R11 // depth += -1
 	CMPQ         R11, $+1 // depth >= 1
-	JGE          depth_41 // depth >= 1
+	JGE          depth_99 // depth >= 1
 
-depth_end_42:
+depth_end_100:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
@@ -1627,11 +3283,24 @@ depth_end_42:
 	MOVQ    aStride+24(FP), R9 // aStride
 	SHLQ    $0x02, R9 // aStride in bytes
 	ADDQ    R9, BX // a += aStride
-	SUBQ    $+1, R8 // rows += -1
-	CMPQ    R8, $+1 // rows >= 1
-	JGE     rows_35 // rows >= 1
+	ADDQ    $+0, R8 // rows += 0
 
-rows_end_36:
+end_88:
+end_80:
+end_72:
+end_64:
+end_56:
+end_48:
+end_40:
+end_32:
+end_24:
+end_16:
+end_8:
+	SUBQ $+1, R8 // rows += -1
+	CMPQ R8, $+1 // rows >= 1
+	JGE  rows_3 // rows >= 1
+
+rows_end_4:
 	ADDQ $+128, AX // c += 128
 	ADDQ $+128, CX // b += 128
 	SUBQ $+32, DX // cols += -32
@@ -1640,20 +3309,34 @@ rows_end_36:
 
 columns_end_2:
 	CMPQ DX, $+16 // cols < 16
-	JLT  columns_end_44 // cols < 16
+	JLT  columns_end_102 // cols < 16
 
-columns_43:
+columns_101:
 	MOVQ a+16(FP), BX // a
 	MOVQ alpha+64(FP), DI // alpha
 	MOVQ AX, SI // c_tile = c
 	MOVQ rows+48(FP), R8 // rows
-	CMPQ R8, $+12 // rows < 12
-	JLT  rows_end_46 // rows < 12
+	CMPQ R8, $+1 // rows < 1
+	JLT  rows_end_104 // rows < 1
 
-rows_45:
+rows_103:
+	MOVQ R8, R9 // height = rows
+	CMPQ R8, $+13 // rows < 13
+	JLT  less_105 // rows < 13
+	ADDQ $+1, R9 // height += 1
+	SHRQ $0x01, R9 // height >>= 1
+	CMPQ R8, $+24 // rows < 24
+	JLT  less_106 // rows < 24
+	MOVQ $+12, R9 // height = 12
+
+less_106:
+less_105:
+	CMPQ R9, $+12 // height < 12
+	JLT  less_107 // height < 12
+
 	// C = α·C, or 0 without α
 	CMPQ         DI, $+1 // alpha < 1
-	JLT          less_47 // alpha < 1
+	JLT          less_109 // alpha < 1
 	MOVQ         cStride+8(FP), R9 // cStride
 	SHLQ         $0x02, R9 // cStride in bytes
 	MOVQ         SI, R10 // rows of c_tile
@@ -1700,9 +3383,9 @@ rows_45:
 	VMOVUPS      (R13)(R9*2), Z11 // C[11][0] = c_tile[11][0]
 	VMULPS       Z12, Z11, Z11 // C[11][0] = C[11][0] * α[11]
 	ADDQ         $+48, DI // alpha += 48
-	JMP          end_48
+	JMP          end_110
 
-less_47:
+less_109:
 	VPXORD Z0, Z0, Z0 // C[0][0] = 0
 	VPXORD Z1, Z1, Z1 // C[1][0] = 0
 	VPXORD Z2, Z2, Z2 // C[2][0] = 0
@@ -1716,7 +3399,7 @@ less_47:
 	VPXORD Z10, Z10, Z10 // C[10][0] = 0
 	VPXORD Z11, Z11, Z11 // C[11][0] = 0
 
-end_48:
+end_110:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
@@ -1730,9 +3413,9 @@ end_48:
 	MOVQ depth+40(FP), R15 // depth
 	MOVQ CX, R14 // b_k = b
 	CMPQ R15, $+8 // depth < 8
-	JLT  depth_end_50 // depth < 8
+	JLT  depth_end_112 // depth < 8
 
-depth_49:
+depth_111:
 	VMOVUPS          (R14), Z12 // B[0][0] = b_k[0]
 	VFMADD231PS.BCST (R10), Z12, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R9*1), Z12, Z1 // C[1][0] += a[1][0] * B[0][0]
@@ -1844,13 +3527,13 @@ depth_49:
 	ADDQ             $+1024, R14 // b_k += 1024
 	SUBQ             $+8, R15 // depth += -8
 	CMPQ             R15, $+8 // depth >= 8
-	JGE              depth_49 // depth >= 8
+	JGE              depth_111 // depth >= 8
 
-depth_end_50:
+depth_end_112:
 	CMPQ R15, $+1 // depth < 1
-	JLT  depth_end_52 // depth < 1
+	JLT  depth_end_114 // depth < 1
 
-depth_51:
+depth_113:
 	VMOVUPS          (R14), Z12 // B[0][0] = b_k[0]
 	VFMADD231PS.BCST (R10), Z12, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R9*1), Z12, Z1 // C[1][0] += a[1][0] * B[0][0]
@@ -1871,9 +3554,9 @@ depth_51:
 	ADDQ             $+128, R14 // b_k += 128
 	SUBQ             $+1, R15 // depth += -1
 	CMPQ             R15, $+1 // depth >= 1
-	JGE              depth_51 // depth >= 1
+	JGE              depth_113 // depth >= 1
 
-depth_end_52:
+depth_end_114:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
@@ -1916,18 +3599,604 @@ depth_end_52:
 	SHLQ    $0x01, R9 // aStride <<= 1
 	SHLQ    $0x01, R9 // aStride <<= 1
 	ADDQ    R9, BX // a += aStride
-	SUBQ    $+12, R8 // rows += -12
-	CMPQ    R8, $+12 // rows >= 12
-	JGE     rows_45 // rows >= 12
+	SUBQ    $+11, R8 // rows += -11
+	JMP     end_108
 
-rows_end_46:
-	CMPQ R8, $+8 // rows < 8
-	JLT  rows_end_54 // rows < 8
+less_107:
+	CMPQ R9, $+11 // height < 11
+	JLT  less_115 // height < 11
 
-rows_53:
 	// C = α·C, or 0 without α
 	CMPQ         DI, $+1 // alpha < 1
-	JLT          less_55 // alpha < 1
+	JLT          less_117 // alpha < 1
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         SI, R10 // rows of c_tile
+	LEAQ         (R10)(R9*2), R11 // rows of c_tile
+	ADDQ         R9, R11 // rows of c_tile
+	LEAQ         (R11)(R9*2), R12 // rows of c_tile
+	ADDQ         R9, R12 // rows of c_tile
+	LEAQ         (R12)(R9*2), R13 // rows of c_tile
+	ADDQ         R9, R13 // rows of c_tile
+	VBROADCASTSS (DI), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
+	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VBROADCASTSS 4(DI), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Z1 // C[1][0] = c_tile[1][0]
+	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
+	VBROADCASTSS 8(DI), Z3 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Z2 // C[2][0] = c_tile[2][0]
+	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
+	VBROADCASTSS 12(DI), Z4 // α[3] = all alpha[3]
+	VMOVUPS      (R11), Z3 // C[3][0] = c_tile[3][0]
+	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
+	VBROADCASTSS 16(DI), Z5 // α[4] = all alpha[4]
+	VMOVUPS      (R11)(R9*1), Z4 // C[4][0] = c_tile[4][0]
+	VMULPS       Z5, Z4, Z4 // C[4][0] = C[4][0] * α[4]
+	VBROADCASTSS 20(DI), Z6 // α[5] = all alpha[5]
+	VMOVUPS      (R11)(R9*2), Z5 // C[5][0] = c_tile[5][0]
+	VMULPS       Z6, Z5, Z5 // C[5][0] = C[5][0] * α[5]
+	VBROADCASTSS 24(DI), Z7 // α[6] = all alpha[6]
+	VMOVUPS      (R12), Z6 // C[6][0] = c_tile[6][0]
+	VMULPS       Z7, Z6, Z6 // C[6][0] = C[6][0] * α[6]
+	VBROADCASTSS 28(DI), Z8 // α[7] = all alpha[7]
+	VMOVUPS      (R12)(R9*1), Z7 // C[7][0] = c_tile[7][0]
+	VMULPS       Z8, Z7, Z7 // C[7][0] = C[7][0] * α[7]
+	VBROADCASTSS 32(DI), Z9 // α[8] = all alpha[8]
+	VMOVUPS      (R12)(R9*2), Z8 // C[8][0] = c_tile[8][0]
+	VMULPS       Z9, Z8, Z8 // C[8][0] = C[8][0] * α[8]
+	VBROADCASTSS 36(DI), Z10 // α[9] = all alpha[9]
+	VMOVUPS      (R13), Z9 // C[9][0] = c_tile[9][0]
+	VMULPS       Z10, Z9, Z9 // C[9][0] = C[9][0] * α[9]
+	VBROADCASTSS 40(DI), Z11 // α[10] = all alpha[10]
+	VMOVUPS      (R13)(R9*1), Z10 // C[10][0] = c_tile[10][0]
+	VMULPS       Z11, Z10, Z10 // C[10][0] = C[10][0] * α[10]
+	ADDQ         $+44, DI // alpha += 44
+	JMP          end_118
+
+less_117:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[1][0] = 0
+	VPXORD Z2, Z2, Z2 // C[2][0] = 0
+	VPXORD Z3, Z3, Z3 // C[3][0] = 0
+	VPXORD Z4, Z4, Z4 // C[4][0] = 0
+	VPXORD Z5, Z5, Z5 // C[5][0] = 0
+	VPXORD Z6, Z6, Z6 // C[6][0] = 0
+	VPXORD Z7, Z7, Z7 // C[7][0] = 0
+	VPXORD Z8, Z8, Z8 // C[8][0] = 0
+	VPXORD Z9, Z9, Z9 // C[9][0] = 0
+	VPXORD Z10, Z10, Z10 // C[10][0] = 0
+
+end_118:
+	// C += A·B
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ BX, R10 // rows of a
+	LEAQ (R10)(R9*2), R11 // rows of a
+	ADDQ R9, R11 // rows of a
+	LEAQ (R11)(R9*2), R12 // rows of a
+	ADDQ R9, R12 // rows of a
+	LEAQ (R12)(R9*2), R13 // rows of a
+	ADDQ R9, R13 // rows of a
+	MOVQ depth+40(FP), R15 // depth
+	MOVQ CX, R14 // b_k = b
+	CMPQ R15, $+4 // depth < 4
+	JLT  depth_end_120 // depth < 4
+
+depth_119:
+	VMOVUPS          (R14), Z11 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R10), Z11, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*1), Z11, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*2), Z11, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R11), Z11, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*1), Z11, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*2), Z11, Z5 // C[5][0] += a[5][0] * B[0][0]
+	VFMADD231PS.BCST (R12), Z11, Z6 // C[6][0] += a[6][0] * B[0][0]
+	VFMADD231PS.BCST (R12)(R9*1), Z11, Z7 // C[7][0] += a[7][0] * B[0][0]
+	VFMADD231PS.BCST (R12)(R9*2), Z11, Z8 // C[8][0] += a[8][0] * B[0][0]
+	VFMADD231PS.BCST (R13), Z11, Z9 // C[9][0] += a[9][0] * B[0][0]
+	VFMADD231PS.BCST (R13)(R9*1), Z11, Z10 // C[10][0] += a[10][0] * B[0][0]
+	VMOVUPS          128(R14), Z11 // B[1][0] = b_k[32]
+	VFMADD231PS.BCST 4(R10), Z11, Z0 // C[0][0] += a[0][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R9*1), Z11, Z1 // C[1][0] += a[1][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R9*2), Z11, Z2 // C[2][0] += a[2][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11), Z11, Z3 // C[3][0] += a[3][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11)(R9*1), Z11, Z4 // C[4][0] += a[4][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11)(R9*2), Z11, Z5 // C[5][0] += a[5][1] * B[1][0]
+	VFMADD231PS.BCST 4(R12), Z11, Z6 // C[6][0] += a[6][1] * B[1][0]
+	VFMADD231PS.BCST 4(R12)(R9*1), Z11, Z7 // C[7][0] += a[7][1] * B[1][0]
+	VFMADD231PS.BCST 4(R12)(R9*2), Z11, Z8 // C[8][0] += a[8][1] * B[1][0]
+	VFMADD231PS.BCST 4(R13), Z11, Z9 // C[9][0] += a[9][1] * B[1][0]
+	VFMADD231PS.BCST 4(R13)(R9*1), Z11, Z10 // C[10][0] += a[10][1] * B[1][0]
+	VMOVUPS          256(R14), Z11 // B[2][0] = b_k[64]
+	VFMADD231PS.BCST 8(R10), Z11, Z0 // C[0][0] += a[0][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R9*1), Z11, Z1 // C[1][0] += a[1][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R9*2), Z11, Z2 // C[2][0] += a[2][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11), Z11, Z3 // C[3][0] += a[3][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11)(R9*1), Z11, Z4 // C[4][0] += a[4][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11)(R9*2), Z11, Z5 // C[5][0] += a[5][2] * B[2][0]
+	VFMADD231PS.BCST 8(R12), Z11, Z6 // C[6][0] += a[6][2] * B[2][0]
+	VFMADD231PS.BCST 8(R12)(R9*1), Z11, Z7 // C[7][0] += a[7][2] * B[2][0]
+	VFMADD231PS.BCST 8(R12)(R9*2), Z11, Z8 // C[8][0] += a[8][2] * B[2][0]
+	VFMADD231PS.BCST 8(R13), Z11, Z9 // C[9][0] += a[9][2] * B[2][0]
+	VFMADD231PS.BCST 8(R13)(R9*1), Z11, Z10 // C[10][0] += a[10][2] * B[2][0]
+	VMOVUPS          384(R14), Z11 // B[3][0] = b_k[96]
+	VFMADD231PS.BCST 12(R10), Z11, Z0 // C[0][0] += a[0][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R9*1), Z11, Z1 // C[1][0] += a[1][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R9*2), Z11, Z2 // C[2][0] += a[2][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11), Z11, Z3 // C[3][0] += a[3][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11)(R9*1), Z11, Z4 // C[4][0] += a[4][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11)(R9*2), Z11, Z5 // C[5][0] += a[5][3] * B[3][0]
+	VFMADD231PS.BCST 12(R12), Z11, Z6 // C[6][0] += a[6][3] * B[3][0]
+	VFMADD231PS.BCST 12(R12)(R9*1), Z11, Z7 // C[7][0] += a[7][3] * B[3][0]
+	VFMADD231PS.BCST 12(R12)(R9*2), Z11, Z8 // C[8][0] += a[8][3] * B[3][0]
+	VFMADD231PS.BCST 12(R13), Z11, Z9 // C[9][0] += a[9][3] * B[3][0]
+	VFMADD231PS.BCST 12(R13)(R9*1), Z11, Z10 // C[10][0] += a[10][3] * B[3][0]
+	ADDQ             $+16, R10 // a0 += 16
+	ADDQ             $+16, R11 // a3 += 16
+	ADDQ             $+16, R12 // a6 += 16
+	ADDQ             $+16, R13 // a9 += 16
+	ADDQ             $+512, R14 // b_k += 512
+	SUBQ             $+4, R15 // depth += -4
+	CMPQ             R15, $+4 // depth >= 4
+	JGE              depth_119 // depth >= 4
+
+depth_end_120:
+	CMPQ R15, $+1 // depth < 1
+	JLT  depth_end_122 // depth < 1
+
+depth_121:
+	VMOVUPS          (R14), Z11 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R10), Z11, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*1), Z11, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*2), Z11, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R11), Z11, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*1), Z11, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*2), Z11, Z5 // C[5][0] += a[5][0] * B[0][0]
+	VFMADD231PS.BCST (R12), Z11, Z6 // C[6][0] += a[6][0] * B[0][0]
+	VFMADD231PS.BCST (R12)(R9*1), Z11, Z7 // C[7][0] += a[7][0] * B[0][0]
+	VFMADD231PS.BCST (R12)(R9*2), Z11, Z8 // C[8][0] += a[8][0] * B[0][0]
+	VFMADD231PS.BCST (R13), Z11, Z9 // C[9][0] += a[9][0] * B[0][0]
+	VFMADD231PS.BCST (R13)(R9*1), Z11, Z10 // C[10][0] += a[10][0] * B[0][0]
+	ADDQ             $+4, R10 // a0 += 4
+	ADDQ             $+4, R11 // a3 += 4
+	ADDQ             $+4, R12 // a6 += 4
+	ADDQ             $+4, R13 // a9 += 4
+	ADDQ             $+128, R14 // b_k += 128
+	SUBQ             $+1, R15 // depth += -1
+	CMPQ             R15, $+1 // depth >= 1
+	JGE              depth_121 // depth >= 1
+
+depth_end_122:
+	// store
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    SI, R10 // rows of c_tile
+	LEAQ    (R10)(R9*2), R11 // rows of c_tile
+	ADDQ    R9, R11 // rows of c_tile
+	LEAQ    (R11)(R9*2), R12 // rows of c_tile
+	ADDQ    R9, R12 // rows of c_tile
+	LEAQ    (R12)(R9*2), R13 // rows of c_tile
+	ADDQ    R9, R13 // rows of c_tile
+	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
+	VMOVUPS Z1, (R10)(R9*1) // c_tile[1][0] = C[1][0]
+	VMOVUPS Z2, (R10)(R9*2) // c_tile[2][0] = C[2][0]
+	VMOVUPS Z3, (R11) // c_tile[3][0] = C[3][0]
+	VMOVUPS Z4, (R11)(R9*1) // c_tile[4][0] = C[4][0]
+	VMOVUPS Z5, (R11)(R9*2) // c_tile[5][0] = C[5][0]
+	VMOVUPS Z6, (R12) // c_tile[6][0] = C[6][0]
+	VMOVUPS Z7, (R12)(R9*1) // c_tile[7][0] = C[7][0]
+	VMOVUPS Z8, (R12)(R9*2) // c_tile[8][0] = C[8][0]
+	VMOVUPS Z9, (R13) // c_tile[9][0] = C[9][0]
+	VMOVUPS Z10, (R13)(R9*1) // c_tile[10][0] = C[10][0]
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    R9, R10 // cStride = cStride
+	ADDQ    R10, SI // c_tile += cStride
+	MOVQ    R9, R10 // cStride = cStride
+	SHLQ    $0x01, R10 // cStride <<= 1
+	ADDQ    R10, SI // c_tile += cStride
+	SHLQ    $0x01, R9 // cStride <<= 1
+	SHLQ    $0x01, R9 // cStride <<= 1
+	SHLQ    $0x01, R9 // cStride <<= 1
+	ADDQ    R9, SI // c_tile += cStride
+	MOVQ    aStride+24(FP), R9 // aStride
+	SHLQ    $0x02, R9 // aStride in bytes
+	MOVQ    R9, R10 // aStride = aStride
+	ADDQ    R10, BX // a += aStride
+	MOVQ    R9, R10 // aStride = aStride
+	SHLQ    $0x01, R10 // aStride <<= 1
+	ADDQ    R10, BX // a += aStride
+	SHLQ    $0x01, R9 // aStride <<= 1
+	SHLQ    $0x01, R9 // aStride <<= 1
+	SHLQ    $0x01, R9 // aStride <<= 1
+	ADDQ    R9, BX // a += aStride
+	SUBQ    $+10, R8 // rows += -10
+	JMP     end_116
+
+less_115:
+	CMPQ R9, $+10 // height < 10
+	JLT  less_123 // height < 10
+
+	// C = α·C, or 0 without α
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_125 // alpha < 1
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         SI, R10 // rows of c_tile
+	LEAQ         (R10)(R9*2), R11 // rows of c_tile
+	ADDQ         R9, R11 // rows of c_tile
+	LEAQ         (R11)(R9*2), R12 // rows of c_tile
+	ADDQ         R9, R12 // rows of c_tile
+	LEAQ         (R12)(R9*2), R13 // rows of c_tile
+	ADDQ         R9, R13 // rows of c_tile
+	VBROADCASTSS (DI), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
+	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VBROADCASTSS 4(DI), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Z1 // C[1][0] = c_tile[1][0]
+	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
+	VBROADCASTSS 8(DI), Z3 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Z2 // C[2][0] = c_tile[2][0]
+	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
+	VBROADCASTSS 12(DI), Z4 // α[3] = all alpha[3]
+	VMOVUPS      (R11), Z3 // C[3][0] = c_tile[3][0]
+	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
+	VBROADCASTSS 16(DI), Z5 // α[4] = all alpha[4]
+	VMOVUPS      (R11)(R9*1), Z4 // C[4][0] = c_tile[4][0]
+	VMULPS       Z5, Z4, Z4 // C[4][0] = C[4][0] * α[4]
+	VBROADCASTSS 20(DI), Z6 // α[5] = all alpha[5]
+	VMOVUPS      (R11)(R9*2), Z5 // C[5][0] = c_tile[5][0]
+	VMULPS       Z6, Z5, Z5 // C[5][0] = C[5][0] * α[5]
+	VBROADCASTSS 24(DI), Z7 // α[6] = all alpha[6]
+	VMOVUPS      (R12), Z6 // C[6][0] = c_tile[6][0]
+	VMULPS       Z7, Z6, Z6 // C[6][0] = C[6][0] * α[6]
+	VBROADCASTSS 28(DI), Z8 // α[7] = all alpha[7]
+	VMOVUPS      (R12)(R9*1), Z7 // C[7][0] = c_tile[7][0]
+	VMULPS       Z8, Z7, Z7 // C[7][0] = C[7][0] * α[7]
+	VBROADCASTSS 32(DI), Z9 // α[8] = all alpha[8]
+	VMOVUPS      (R12)(R9*2), Z8 // C[8][0] = c_tile[8][0]
+	VMULPS       Z9, Z8, Z8 // C[8][0] = C[8][0] * α[8]
+	VBROADCASTSS 36(DI), Z10 // α[9] = all alpha[9]
+	VMOVUPS      (R13), Z9 // C[9][0] = c_tile[9][0]
+	VMULPS       Z10, Z9, Z9 // C[9][0] = C[9][0] * α[9]
+	ADDQ         $+40, DI // alpha += 40
+	JMP          end_126
+
+less_125:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[1][0] = 0
+	VPXORD Z2, Z2, Z2 // C[2][0] = 0
+	VPXORD Z3, Z3, Z3 // C[3][0] = 0
+	VPXORD Z4, Z4, Z4 // C[4][0] = 0
+	VPXORD Z5, Z5, Z5 // C[5][0] = 0
+	VPXORD Z6, Z6, Z6 // C[6][0] = 0
+	VPXORD Z7, Z7, Z7 // C[7][0] = 0
+	VPXORD Z8, Z8, Z8 // C[8][0] = 0
+	VPXORD Z9, Z9, Z9 // C[9][0] = 0
+
+end_126:
+	// C += A·B
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ BX, R10 // rows of a
+	LEAQ (R10)(R9*2), R11 // rows of a
+	ADDQ R9, R11 // rows of a
+	LEAQ (R11)(R9*2), R12 // rows of a
+	ADDQ R9, R12 // rows of a
+	LEAQ (R12)(R9*2), R13 // rows of a
+	ADDQ R9, R13 // rows of a
+	MOVQ depth+40(FP), R15 // depth
+	MOVQ CX, R14 // b_k = b
+	CMPQ R15, $+4 // depth < 4
+	JLT  depth_end_128 // depth < 4
+
+depth_127:
+	VMOVUPS          (R14), Z10 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R10), Z10, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*1), Z10, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*2), Z10, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R11), Z10, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*1), Z10, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*2), Z10, Z5 // C[5][0] += a[5][0] * B[0][0]
+	VFMADD231PS.BCST (R12), Z10, Z6 // C[6][0] += a[6][0] * B[0][0]
+	VFMADD231PS.BCST (R12)(R9*1), Z10, Z7 // C[7][0] += a[7][0] * B[0][0]
+	VFMADD231PS.BCST (R12)(R9*2), Z10, Z8 // C[8][0] += a[8][0] * B[0][0]
+	VFMADD231PS.BCST (R13), Z10, Z9 // C[9][0] += a[9][0] * B[0][0]
+	VMOVUPS          128(R14), Z10 // B[1][0] = b_k[32]
+	VFMADD231PS.BCST 4(R10), Z10, Z0 // C[0][0] += a[0][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R9*1), Z10, Z1 // C[1][0] += a[1][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R9*2), Z10, Z2 // C[2][0] += a[2][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11), Z10, Z3 // C[3][0] += a[3][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11)(R9*1), Z10, Z4 // C[4][0] += a[4][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11)(R9*2), Z10, Z5 // C[5][0] += a[5][1] * B[1][0]
+	VFMADD231PS.BCST 4(R12), Z10, Z6 // C[6][0] += a[6][1] * B[1][0]
+	VFMADD231PS.BCST 4(R12)(R9*1), Z10, Z7 // C[7][0] += a[7][1] * B[1][0]
+	VFMADD231PS.BCST 4(R12)(R9*2), Z10, Z8 // C[8][0] += a[8][1] * B[1][0]
+	VFMADD231PS.BCST 4(R13), Z10, Z9 // C[9][0] += a[9][1] * B[1][0]
+	VMOVUPS          256(R14), Z10 // B[2][0] = b_k[64]
+	VFMADD231PS.BCST 8(R10), Z10, Z0 // C[0][0] += a[0][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R9*1), Z10, Z1 // C[1][0] += a[1][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R9*2), Z10, Z2 // C[2][0] += a[2][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11), Z10, Z3 // C[3][0] += a[3][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11)(R9*1), Z10, Z4 // C[4][0] += a[4][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11)(R9*2), Z10, Z5 // C[5][0] += a[5][2] * B[2][0]
+	VFMADD231PS.BCST 8(R12), Z10, Z6 // C[6][0] += a[6][2] * B[2][0]
+	VFMADD231PS.BCST 8(R12)(R9*1), Z10, Z7 // C[7][0] += a[7][2] * B[2][0]
+	VFMADD231PS.BCST 8(R12)(R9*2), Z10, Z8 // C[8][0] += a[8][2] * B[2][0]
+	VFMADD231PS.BCST 8(R13), Z10, Z9 // C[9][0] += a[9][2] * B[2][0]
+	VMOVUPS          384(R14), Z10 // B[3][0] = b_k[96]
+	VFMADD231PS.BCST 12(R10), Z10, Z0 // C[0][0] += a[0][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R9*1), Z10, Z1 // C[1][0] += a[1][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R9*2), Z10, Z2 // C[2][0] += a[2][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11), Z10, Z3 // C[3][0] += a[3][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11)(R9*1), Z10, Z4 // C[4][0] += a[4][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11)(R9*2), Z10, Z5 // C[5][0] += a[5][3] * B[3][0]
+	VFMADD231PS.BCST 12(R12), Z10, Z6 // C[6][0] += a[6][3] * B[3][0]
+	VFMADD231PS.BCST 12(R12)(R9*1), Z10, Z7 // C[7][0] += a[7][3] * B[3][0]
+	VFMADD231PS.BCST 12(R12)(R9*2), Z10, Z8 // C[8][0] += a[8][3] * B[3][0]
+	VFMADD231PS.BCST 12(R13), Z10, Z9 // C[9][0] += a[9][3] * B[3][0]
+	ADDQ             $+16, R10 // a0 += 16
+	ADDQ             $+16, R11 // a3 += 16
+	ADDQ             $+16, R12 // a6 += 16
+	ADDQ             $+16, R13 // a9 += 16
+	ADDQ             $+512, R14 // b_k += 512
+	SUBQ             $+4, R15 // depth += -4
+	CMPQ             R15, $+4 // depth >= 4
+	JGE              depth_127 // depth >= 4
+
+depth_end_128:
+	CMPQ R15, $+1 // depth < 1
+	JLT  depth_end_130 // depth < 1
+
+depth_129:
+	VMOVUPS          (R14), Z10 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R10), Z10, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*1), Z10, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*2), Z10, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R11), Z10, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*1), Z10, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*2), Z10, Z5 // C[5][0] += a[5][0] * B[0][0]
+	VFMADD231PS.BCST (R12), Z10, Z6 // C[6][0] += a[6][0] * B[0][0]
+	VFMADD231PS.BCST (R12)(R9*1), Z10, Z7 // C[7][0] += a[7][0] * B[0][0]
+	VFMADD231PS.BCST (R12)(R9*2), Z10, Z8 // C[8][0] += a[8][0] * B[0][0]
+	VFMADD231PS.BCST (R13), Z10, Z9 // C[9][0] += a[9][0] * B[0][0]
+	ADDQ             $+4, R10 // a0 += 4
+	ADDQ             $+4, R11 // a3 += 4
+	ADDQ             $+4, R12 // a6 += 4
+	ADDQ             $+4, R13 // a9 += 4
+	ADDQ             $+128, R14 // b_k += 128
+	SUBQ             $+1, R15 // depth += -1
+	CMPQ             R15, $+1 // depth >= 1
+	JGE              depth_129 // depth >= 1
+
+depth_end_130:
+	// store
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    SI, R10 // rows of c_tile
+	LEAQ    (R10)(R9*2), R11 // rows of c_tile
+	ADDQ    R9, R11 // rows of c_tile
+	LEAQ    (R11)(R9*2), R12 // rows of c_tile
+	ADDQ    R9, R12 // rows of c_tile
+	LEAQ    (R12)(R9*2), R13 // rows of c_tile
+	ADDQ    R9, R13 // rows of c_tile
+	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
+	VMOVUPS Z1, (R10)(R9*1) // c_tile[1][0] = C[1][0]
+	VMOVUPS Z2, (R10)(R9*2) // c_tile[2][0] = C[2][0]
+	VMOVUPS Z3, (R11) // c_tile[3][0] = C[3][0]
+	VMOVUPS Z4, (R11)(R9*1) // c_tile[4][0] = C[4][0]
+	VMOVUPS Z5, (R11)(R9*2) // c_tile[5][0] = C[5][0]
+	VMOVUPS Z6, (R12) // c_tile[6][0] = C[6][0]
+	VMOVUPS Z7, (R12)(R9*1) // c_tile[7][0] = C[7][0]
+	VMOVUPS Z8, (R12)(R9*2) // c_tile[8][0] = C[8][0]
+	VMOVUPS Z9, (R13) // c_tile[9][0] = C[9][0]
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    R9, R10 // cStride = cStride
+	SHLQ    $0x01, R10 // cStride <<= 1
+	ADDQ    R10, SI // c_tile += cStride
+	SHLQ    $0x01, R9 // cStride <<= 1
+	SHLQ    $0x01, R9 // cStride <<= 1
+	SHLQ    $0x01, R9 // cStride <<= 1
+	ADDQ    R9, SI // c_tile += cStride
+	MOVQ    aStride+24(FP), R9 // aStride
+	SHLQ    $0x02, R9 // aStride in bytes
+	MOVQ    R9, R10 // aStride = aStride
+	SHLQ    $0x01, R10 // aStride <<= 1
+	ADDQ    R10, BX // a += aStride
+	SHLQ    $0x01, R9 // aStride <<= 1
+	SHLQ    $0x01, R9 // aStride <<= 1
+	SHLQ    $0x01, R9 // aStride <<= 1
+	ADDQ    R9, BX // a += aStride
+	SUBQ    $+9, R8 // rows += -9
+	JMP     end_124
+
+less_123:
+	CMPQ R9, $+9 // height < 9
+	JLT  less_131 // height < 9
+
+	// C = α·C, or 0 without α
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_133 // alpha < 1
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         SI, R10 // rows of c_tile
+	LEAQ         (R10)(R9*2), R11 // rows of c_tile
+	ADDQ         R9, R11 // rows of c_tile
+	LEAQ         (R11)(R9*2), R12 // rows of c_tile
+	ADDQ         R9, R12 // rows of c_tile
+	VBROADCASTSS (DI), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
+	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VBROADCASTSS 4(DI), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Z1 // C[1][0] = c_tile[1][0]
+	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
+	VBROADCASTSS 8(DI), Z3 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Z2 // C[2][0] = c_tile[2][0]
+	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
+	VBROADCASTSS 12(DI), Z4 // α[3] = all alpha[3]
+	VMOVUPS      (R11), Z3 // C[3][0] = c_tile[3][0]
+	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
+	VBROADCASTSS 16(DI), Z5 // α[4] = all alpha[4]
+	VMOVUPS      (R11)(R9*1), Z4 // C[4][0] = c_tile[4][0]
+	VMULPS       Z5, Z4, Z4 // C[4][0] = C[4][0] * α[4]
+	VBROADCASTSS 20(DI), Z6 // α[5] = all alpha[5]
+	VMOVUPS      (R11)(R9*2), Z5 // C[5][0] = c_tile[5][0]
+	VMULPS       Z6, Z5, Z5 // C[5][0] = C[5][0] * α[5]
+	VBROADCASTSS 24(DI), Z7 // α[6] = all alpha[6]
+	VMOVUPS      (R12), Z6 // C[6][0] = c_tile[6][0]
+	VMULPS       Z7, Z6, Z6 // C[6][0] = C[6][0] * α[6]
+	VBROADCASTSS 28(DI), Z8 // α[7] = all alpha[7]
+	VMOVUPS      (R12)(R9*1), Z7 // C[7][0] = c_tile[7][0]
+	VMULPS       Z8, Z7, Z7 // C[7][0] = C[7][0] * α[7]
+	VBROADCASTSS 32(DI), Z9 // α[8] = all alpha[8]
+	VMOVUPS      (R12)(R9*2), Z8 // C[8][0] = c_tile[8][0]
+	VMULPS       Z9, Z8, Z8 // C[8][0] = C[8][0] * α[8]
+	ADDQ         $+36, DI // alpha += 36
+	JMP          end_134
+
+less_133:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[1][0] = 0
+	VPXORD Z2, Z2, Z2 // C[2][0] = 0
+	VPXORD Z3, Z3, Z3 // C[3][0] = 0
+	VPXORD Z4, Z4, Z4 // C[4][0] = 0
+	VPXORD Z5, Z5, Z5 // C[5][0] = 0
+	VPXORD Z6, Z6, Z6 // C[6][0] = 0
+	VPXORD Z7, Z7, Z7 // C[7][0] = 0
+	VPXORD Z8, Z8, Z8 // C[8][0] = 0
+
+end_134:
+	// C += A·B
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ BX, R10 // rows of a
+	LEAQ (R10)(R9*2), R11 // rows of a
+	ADDQ R9, R11 // rows of a
+	LEAQ (R11)(R9*2), R12 // rows of a
+	ADDQ R9, R12 // rows of a
+	MOVQ depth+40(FP), R14 // depth
+	MOVQ CX, R13 // b_k = b
+	CMPQ R14, $+4 // depth < 4
+	JLT  depth_end_136 // depth < 4
+
+depth_135:
+	VMOVUPS          (R13), Z9 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R10), Z9, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*1), Z9, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*2), Z9, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R11), Z9, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*1), Z9, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*2), Z9, Z5 // C[5][0] += a[5][0] * B[0][0]
+	VFMADD231PS.BCST (R12), Z9, Z6 // C[6][0] += a[6][0] * B[0][0]
+	VFMADD231PS.BCST (R12)(R9*1), Z9, Z7 // C[7][0] += a[7][0] * B[0][0]
+	VFMADD231PS.BCST (R12)(R9*2), Z9, Z8 // C[8][0] += a[8][0] * B[0][0]
+	VMOVUPS          128(R13), Z9 // B[1][0] = b_k[32]
+	VFMADD231PS.BCST 4(R10), Z9, Z0 // C[0][0] += a[0][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R9*1), Z9, Z1 // C[1][0] += a[1][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R9*2), Z9, Z2 // C[2][0] += a[2][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11), Z9, Z3 // C[3][0] += a[3][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11)(R9*1), Z9, Z4 // C[4][0] += a[4][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11)(R9*2), Z9, Z5 // C[5][0] += a[5][1] * B[1][0]
+	VFMADD231PS.BCST 4(R12), Z9, Z6 // C[6][0] += a[6][1] * B[1][0]
+	VFMADD231PS.BCST 4(R12)(R9*1), Z9, Z7 // C[7][0] += a[7][1] * B[1][0]
+	VFMADD231PS.BCST 4(R12)(R9*2), Z9, Z8 // C[8][0] += a[8][1] * B[1][0]
+	VMOVUPS          256(R13), Z9 // B[2][0] = b_k[64]
+	VFMADD231PS.BCST 8(R10), Z9, Z0 // C[0][0] += a[0][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R9*1), Z9, Z1 // C[1][0] += a[1][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R9*2), Z9, Z2 // C[2][0] += a[2][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11), Z9, Z3 // C[3][0] += a[3][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11)(R9*1), Z9, Z4 // C[4][0] += a[4][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11)(R9*2), Z9, Z5 // C[5][0] += a[5][2] * B[2][0]
+	VFMADD231PS.BCST 8(R12), Z9, Z6 // C[6][0] += a[6][2] * B[2][0]
+	VFMADD231PS.BCST 8(R12)(R9*1), Z9, Z7 // C[7][0] += a[7][2] * B[2][0]
+	VFMADD231PS.BCST 8(R12)(R9*2), Z9, Z8 // C[8][0] += a[8][2] * B[2][0]
+	VMOVUPS          384(R13), Z9 // B[3][0] = b_k[96]
+	VFMADD231PS.BCST 12(R10), Z9, Z0 // C[0][0] += a[0][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R9*1), Z9, Z1 // C[1][0] += a[1][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R9*2), Z9, Z2 // C[2][0] += a[2][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11), Z9, Z3 // C[3][0] += a[3][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11)(R9*1), Z9, Z4 // C[4][0] += a[4][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11)(R9*2), Z9, Z5 // C[5][0] += a[5][3] * B[3][0]
+	VFMADD231PS.BCST 12(R12), Z9, Z6 // C[6][0] += a[6][3] * B[3][0]
+	VFMADD231PS.BCST 12(R12)(R9*1), Z9, Z7 // C[7][0] += a[7][3] * B[3][0]
+	VFMADD231PS.BCST 12(R12)(R9*2), Z9, Z8 // C[8][0] += a[8][3] * B[3][0]
+	ADDQ             $+16, R10 // a0 += 16
+	ADDQ             $+16, R11 // a3 += 16
+	ADDQ             $+16, R12 // a6 += 16
+	ADDQ             $+512, R13 // b_k += 512
+	SUBQ             $+4, R14 // depth += -4
+	CMPQ             R14, $+4 // depth >= 4
+	JGE              depth_135 // depth >= 4
+
+depth_end_136:
+	CMPQ R14, $+1 // depth < 1
+	JLT  depth_end_138 // depth < 1
+
+depth_137:
+	VMOVUPS          (R13), Z9 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R10), Z9, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*1), Z9, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*2), Z9, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R11), Z9, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*1), Z9, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*2), Z9, Z5 // C[5][0] += a[5][0] * B[0][0]
+	VFMADD231PS.BCST (R12), Z9, Z6 // C[6][0] += a[6][0] * B[0][0]
+	VFMADD231PS.BCST (R12)(R9*1), Z9, Z7 // C[7][0] += a[7][0] * B[0][0]
+	VFMADD231PS.BCST (R12)(R9*2), Z9, Z8 // C[8][0] += a[8][0] * B[0][0]
+	ADDQ             $+4, R10 // a0 += 4
+	ADDQ             $+4, R11 // a3 += 4
+	ADDQ             $+4, R12 // a6 += 4
+	ADDQ             $+128, R13 // b_k += 128
+	SUBQ             $+1, R14 // depth += -1
+	CMPQ             R14, $+1 // depth >= 1
+	JGE              depth_137 // depth >= 1
+
+depth_end_138:
+	// store
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    SI, R10 // rows of c_tile
+	LEAQ    (R10)(R9*2), R11 // rows of c_tile
+	ADDQ    R9, R11 // rows of c_tile
+	LEAQ    (R11)(R9*2), R12 // rows of c_tile
+	ADDQ    R9, R12 // rows of c_tile
+	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
+	VMOVUPS Z1, (R10)(R9*1) // c_tile[1][0] = C[1][0]
+	VMOVUPS Z2, (R10)(R9*2) // c_tile[2][0] = C[2][0]
+	VMOVUPS Z3, (R11) // c_tile[3][0] = C[3][0]
+	VMOVUPS Z4, (R11)(R9*1) // c_tile[4][0] = C[4][0]
+	VMOVUPS Z5, (R11)(R9*2) // c_tile[5][0] = C[5][0]
+	VMOVUPS Z6, (R12) // c_tile[6][0] = C[6][0]
+	VMOVUPS Z7, (R12)(R9*1) // c_tile[7][0] = C[7][0]
+	VMOVUPS Z8, (R12)(R9*2) // c_tile[8][0] = C[8][0]
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    R9, R10 // cStride = cStride
+	ADDQ    R10, SI // c_tile += cStride
+	SHLQ    $0x01, R9 // cStride <<= 1
+	SHLQ    $0x01, R9 // cStride <<= 1
+	SHLQ    $0x01, R9 // cStride <<= 1
+	ADDQ    R9, SI // c_tile += cStride
+	MOVQ    aStride+24(FP), R9 // aStride
+	SHLQ    $0x02, R9 // aStride in bytes
+	MOVQ    R9, R10 // aStride = aStride
+	ADDQ    R10, BX // a += aStride
+	SHLQ    $0x01, R9 // aStride <<= 1
+	SHLQ    $0x01, R9 // aStride <<= 1
+	SHLQ    $0x01, R9 // aStride <<= 1
+	ADDQ    R9, BX // a += aStride
+	SUBQ    $+8, R8 // rows += -8
+	JMP     end_132
+
+less_131:
+	CMPQ R9, $+8 // height < 8
+	JLT  less_139 // height < 8
+
+	// C = α·C, or 0 without α
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_141 // alpha < 1
 	MOVQ         cStride+8(FP), R9 // cStride
 	SHLQ         $0x02, R9 // cStride in bytes
 	MOVQ         SI, R10 // rows of c_tile
@@ -1960,9 +4229,9 @@ rows_53:
 	VMOVUPS      (R12)(R9*1), Z7 // C[7][0] = c_tile[7][0]
 	VMULPS       Z8, Z7, Z7 // C[7][0] = C[7][0] * α[7]
 	ADDQ         $+32, DI // alpha += 32
-	JMP          end_56
+	JMP          end_142
 
-less_55:
+less_141:
 	VPXORD Z0, Z0, Z0 // C[0][0] = 0
 	VPXORD Z1, Z1, Z1 // C[1][0] = 0
 	VPXORD Z2, Z2, Z2 // C[2][0] = 0
@@ -1972,7 +4241,7 @@ less_55:
 	VPXORD Z6, Z6, Z6 // C[6][0] = 0
 	VPXORD Z7, Z7, Z7 // C[7][0] = 0
 
-end_56:
+end_142:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
@@ -1983,10 +4252,10 @@ end_56:
 	ADDQ R9, R12 // rows of a
 	MOVQ depth+40(FP), R14 // depth
 	MOVQ CX, R13 // b_k = b
-	CMPQ R14, $+8 // depth < 8
-	JLT  depth_end_58 // depth < 8
+	CMPQ R14, $+4 // depth < 4
+	JLT  depth_end_144 // depth < 4
 
-depth_57:
+depth_143:
 	VMOVUPS          (R13), Z8 // B[0][0] = b_k[0]
 	VFMADD231PS.BCST (R10), Z8, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R9*1), Z8, Z1 // C[1][0] += a[1][0] * B[0][0]
@@ -2023,55 +4292,19 @@ depth_57:
 	VFMADD231PS.BCST 12(R11)(R9*2), Z8, Z5 // C[5][0] += a[5][3] * B[3][0]
 	VFMADD231PS.BCST 12(R12), Z8, Z6 // C[6][0] += a[6][3] * B[3][0]
 	VFMADD231PS.BCST 12(R12)(R9*1), Z8, Z7 // C[7][0] += a[7][3] * B[3][0]
-	VMOVUPS          512(R13), Z8 // B[4][0] = b_k[128]
-	VFMADD231PS.BCST 16(R10), Z8, Z0 // C[0][0] += a[0][4] * B[4][0]
-	VFMADD231PS.BCST 16(R10)(R9*1), Z8, Z1 // C[1][0] += a[1][4] * B[4][0]
-	VFMADD231PS.BCST 16(R10)(R9*2), Z8, Z2 // C[2][0] += a[2][4] * B[4][0]
-	VFMADD231PS.BCST 16(R11), Z8, Z3 // C[3][0] += a[3][4] * B[4][0]
-	VFMADD231PS.BCST 16(R11)(R9*1), Z8, Z4 // C[4][0] += a[4][4] * B[4][0]
-	VFMADD231PS.BCST 16(R11)(R9*2), Z8, Z5 // C[5][0] += a[5][4] * B[4][0]
-	VFMADD231PS.BCST 16(R12), Z8, Z6 // C[6][0] += a[6][4] * B[4][0]
-	VFMADD231PS.BCST 16(R12)(R9*1), Z8, Z7 // C[7][0] += a[7][4] * B[4][0]
-	VMOVUPS          640(R13), Z8 // B[5][0] = b_k[160]
-	VFMADD231PS.BCST 20(R10), Z8, Z0 // C[0][0] += a[0][5] * B[5][0]
-	VFMADD231PS.BCST 20(R10)(R9*1), Z8, Z1 // C[1][0] += a[1][5] * B[5][0]
-	VFMADD231PS.BCST 20(R10)(R9*2), Z8, Z2 // C[2][0] += a[2][5] * B[5][0]
-	VFMADD231PS.BCST 20(R11), Z8, Z3 // C[3][0] += a[3][5] * B[5][0]
-	VFMADD231PS.BCST 20(R11)(R9*1), Z8, Z4 // C[4][0] += a[4][5] * B[5][0]
-	VFMADD231PS.BCST 20(R11)(R9*2), Z8, Z5 // C[5][0] += a[5][5] * B[5][0]
-	VFMADD231PS.BCST 20(R12), Z8, Z6 // C[6][0] += a[6][5] * B[5][0]
-	VFMADD231PS.BCST 20(R12)(R9*1), Z8, Z7 // C[7][0] += a[7][5] * B[5][0]
-	VMOVUPS          768(R13), Z8 // B[6][0] = b_k[192]
-	VFMADD231PS.BCST 24(R10), Z8, Z0 // C[0][0] += a[0][6] * B[6][0]
-	VFMADD231PS.BCST 24(R10)(R9*1), Z8, Z1 // C[1][0] += a[1][6] * B[6][0]
-	VFMADD231PS.BCST 24(R10)(R9*2), Z8, Z2 // C[2][0] += a[2][6] * B[6][0]
-	VFMADD231PS.BCST 24(R11), Z8, Z3 // C[3][0] += a[3][6] * B[6][0]
-	VFMADD231PS.BCST 24(R11)(R9*1), Z8, Z4 // C[4][0] += a[4][6] * B[6][0]
-	VFMADD231PS.BCST 24(R11)(R9*2), Z8, Z5 // C[5][0] += a[5][6] * B[6][0]
-	VFMADD231PS.BCST 24(R12), Z8, Z6 // C[6][0] += a[6][6] * B[6][0]
-	VFMADD231PS.BCST 24(R12)(R9*1), Z8, Z7 // C[7][0] += a[7][6] * B[6][0]
-	VMOVUPS          896(R13), Z8 // B[7][0] = b_k[224]
-	VFMADD231PS.BCST 28(R10), Z8, Z0 // C[0][0] += a[0][7] * B[7][0]
-	VFMADD231PS.BCST 28(R10)(R9*1), Z8, Z1 // C[1][0] += a[1][7] * B[7][0]
-	VFMADD231PS.BCST 28(R10)(R9*2), Z8, Z2 // C[2][0] += a[2][7] * B[7][0]
-	VFMADD231PS.BCST 28(R11), Z8, Z3 // C[3][0] += a[3][7] * B[7][0]
-	VFMADD231PS.BCST 28(R11)(R9*1), Z8, Z4 // C[4][0] += a[4][7] * B[7][0]
-	VFMADD231PS.BCST 28(R11)(R9*2), Z8, Z5 // C[5][0] += a[5][7] * B[7][0]
-	VFMADD231PS.BCST 28(R12), Z8, Z6 // C[6][0] += a[6][7] * B[7][0]
-	VFMADD231PS.BCST 28(R12)(R9*1), Z8, Z7 // C[7][0] += a[7][7] * B[7][0]
-	ADDQ             $+32, R10 // a0 += 32
-	ADDQ             $+32, R11 // a3 += 32
-	ADDQ             $+32, R12 // a6 += 32
-	ADDQ             $+1024, R13 // b_k += 1024
-	SUBQ             $+8, R14 // depth += -8
-	CMPQ             R14, $+8 // depth >= 8
-	JGE              depth_57 // depth >= 8
+	ADDQ             $+16, R10 // a0 += 16
+	ADDQ             $+16, R11 // a3 += 16
+	ADDQ             $+16, R12 // a6 += 16
+	ADDQ             $+512, R13 // b_k += 512
+	SUBQ             $+4, R14 // depth += -4
+	CMPQ             R14, $+4 // depth >= 4
+	JGE              depth_143 // depth >= 4
 
-depth_end_58:
+depth_end_144:
 	CMPQ R14, $+1 // depth < 1
-	JLT  depth_end_60 // depth < 1
+	JLT  depth_end_146 // depth < 1
 
-depth_59:
+depth_145:
 	VMOVUPS          (R13), Z8 // B[0][0] = b_k[0]
 	VFMADD231PS.BCST (R10), Z8, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R9*1), Z8, Z1 // C[1][0] += a[1][0] * B[0][0]
@@ -2087,9 +4320,9 @@ depth_59:
 	ADDQ             $+128, R13 // b_k += 128
 	SUBQ             $+1, R14 // depth += -1
 	CMPQ             R14, $+1 // depth >= 1
-	JGE              depth_59 // depth >= 1
+	JGE              depth_145 // depth >= 1
 
-depth_end_60:
+depth_end_146:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
@@ -2118,18 +4351,446 @@ depth_end_60:
 	SHLQ    $0x01, R9 // aStride <<= 1
 	SHLQ    $0x01, R9 // aStride <<= 1
 	ADDQ    R9, BX // a += aStride
-	SUBQ    $+8, R8 // rows += -8
-	CMPQ    R8, $+8 // rows >= 8
-	JGE     rows_53 // rows >= 8
+	SUBQ    $+7, R8 // rows += -7
+	JMP     end_140
 
-rows_end_54:
-	CMPQ R8, $+4 // rows < 4
-	JLT  rows_end_62 // rows < 4
+less_139:
+	CMPQ R9, $+7 // height < 7
+	JLT  less_147 // height < 7
 
-rows_61:
 	// C = α·C, or 0 without α
 	CMPQ         DI, $+1 // alpha < 1
-	JLT          less_63 // alpha < 1
+	JLT          less_149 // alpha < 1
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         SI, R10 // rows of c_tile
+	LEAQ         (R10)(R9*2), R11 // rows of c_tile
+	ADDQ         R9, R11 // rows of c_tile
+	LEAQ         (R11)(R9*2), R12 // rows of c_tile
+	ADDQ         R9, R12 // rows of c_tile
+	VBROADCASTSS (DI), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
+	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VBROADCASTSS 4(DI), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Z1 // C[1][0] = c_tile[1][0]
+	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
+	VBROADCASTSS 8(DI), Z3 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Z2 // C[2][0] = c_tile[2][0]
+	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
+	VBROADCASTSS 12(DI), Z4 // α[3] = all alpha[3]
+	VMOVUPS      (R11), Z3 // C[3][0] = c_tile[3][0]
+	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
+	VBROADCASTSS 16(DI), Z5 // α[4] = all alpha[4]
+	VMOVUPS      (R11)(R9*1), Z4 // C[4][0] = c_tile[4][0]
+	VMULPS       Z5, Z4, Z4 // C[4][0] = C[4][0] * α[4]
+	VBROADCASTSS 20(DI), Z6 // α[5] = all alpha[5]
+	VMOVUPS      (R11)(R9*2), Z5 // C[5][0] = c_tile[5][0]
+	VMULPS       Z6, Z5, Z5 // C[5][0] = C[5][0] * α[5]
+	VBROADCASTSS 24(DI), Z7 // α[6] = all alpha[6]
+	VMOVUPS      (R12), Z6 // C[6][0] = c_tile[6][0]
+	VMULPS       Z7, Z6, Z6 // C[6][0] = C[6][0] * α[6]
+	ADDQ         $+28, DI // alpha += 28
+	JMP          end_150
+
+less_149:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[1][0] = 0
+	VPXORD Z2, Z2, Z2 // C[2][0] = 0
+	VPXORD Z3, Z3, Z3 // C[3][0] = 0
+	VPXORD Z4, Z4, Z4 // C[4][0] = 0
+	VPXORD Z5, Z5, Z5 // C[5][0] = 0
+	VPXORD Z6, Z6, Z6 // C[6][0] = 0
+
+end_150:
+	// C += A·B
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ BX, R10 // rows of a
+	LEAQ (R10)(R9*2), R11 // rows of a
+	ADDQ R9, R11 // rows of a
+	LEAQ (R11)(R9*2), R12 // rows of a
+	ADDQ R9, R12 // rows of a
+	MOVQ depth+40(FP), R14 // depth
+	MOVQ CX, R13 // b_k = b
+	CMPQ R14, $+4 // depth < 4
+	JLT  depth_end_152 // depth < 4
+
+depth_151:
+	VMOVUPS          (R13), Z7 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R10), Z7, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*1), Z7, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*2), Z7, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R11), Z7, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*1), Z7, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*2), Z7, Z5 // C[5][0] += a[5][0] * B[0][0]
+	VFMADD231PS.BCST (R12), Z7, Z6 // C[6][0] += a[6][0] * B[0][0]
+	VMOVUPS          128(R13), Z7 // B[1][0] = b_k[32]
+	VFMADD231PS.BCST 4(R10), Z7, Z0 // C[0][0] += a[0][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R9*1), Z7, Z1 // C[1][0] += a[1][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R9*2), Z7, Z2 // C[2][0] += a[2][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11), Z7, Z3 // C[3][0] += a[3][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11)(R9*1), Z7, Z4 // C[4][0] += a[4][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11)(R9*2), Z7, Z5 // C[5][0] += a[5][1] * B[1][0]
+	VFMADD231PS.BCST 4(R12), Z7, Z6 // C[6][0] += a[6][1] * B[1][0]
+	VMOVUPS          256(R13), Z7 // B[2][0] = b_k[64]
+	VFMADD231PS.BCST 8(R10), Z7, Z0 // C[0][0] += a[0][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R9*1), Z7, Z1 // C[1][0] += a[1][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R9*2), Z7, Z2 // C[2][0] += a[2][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11), Z7, Z3 // C[3][0] += a[3][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11)(R9*1), Z7, Z4 // C[4][0] += a[4][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11)(R9*2), Z7, Z5 // C[5][0] += a[5][2] * B[2][0]
+	VFMADD231PS.BCST 8(R12), Z7, Z6 // C[6][0] += a[6][2] * B[2][0]
+	VMOVUPS          384(R13), Z7 // B[3][0] = b_k[96]
+	VFMADD231PS.BCST 12(R10), Z7, Z0 // C[0][0] += a[0][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R9*1), Z7, Z1 // C[1][0] += a[1][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R9*2), Z7, Z2 // C[2][0] += a[2][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11), Z7, Z3 // C[3][0] += a[3][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11)(R9*1), Z7, Z4 // C[4][0] += a[4][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11)(R9*2), Z7, Z5 // C[5][0] += a[5][3] * B[3][0]
+	VFMADD231PS.BCST 12(R12), Z7, Z6 // C[6][0] += a[6][3] * B[3][0]
+	ADDQ             $+16, R10 // a0 += 16
+	ADDQ             $+16, R11 // a3 += 16
+	ADDQ             $+16, R12 // a6 += 16
+	ADDQ             $+512, R13 // b_k += 512
+	SUBQ             $+4, R14 // depth += -4
+	CMPQ             R14, $+4 // depth >= 4
+	JGE              depth_151 // depth >= 4
+
+depth_end_152:
+	CMPQ R14, $+1 // depth < 1
+	JLT  depth_end_154 // depth < 1
+
+depth_153:
+	VMOVUPS          (R13), Z7 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R10), Z7, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*1), Z7, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*2), Z7, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R11), Z7, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*1), Z7, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*2), Z7, Z5 // C[5][0] += a[5][0] * B[0][0]
+	VFMADD231PS.BCST (R12), Z7, Z6 // C[6][0] += a[6][0] * B[0][0]
+	ADDQ             $+4, R10 // a0 += 4
+	ADDQ             $+4, R11 // a3 += 4
+	ADDQ             $+4, R12 // a6 += 4
+	ADDQ             $+128, R13 // b_k += 128
+	SUBQ             $+1, R14 // depth += -1
+	CMPQ             R14, $+1 // depth >= 1
+	JGE              depth_153 // depth >= 1
+
+depth_end_154:
+	// store
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    SI, R10 // rows of c_tile
+	LEAQ    (R10)(R9*2), R11 // rows of c_tile
+	ADDQ    R9, R11 // rows of c_tile
+	LEAQ    (R11)(R9*2), R12 // rows of c_tile
+	ADDQ    R9, R12 // rows of c_tile
+	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
+	VMOVUPS Z1, (R10)(R9*1) // c_tile[1][0] = C[1][0]
+	VMOVUPS Z2, (R10)(R9*2) // c_tile[2][0] = C[2][0]
+	VMOVUPS Z3, (R11) // c_tile[3][0] = C[3][0]
+	VMOVUPS Z4, (R11)(R9*1) // c_tile[4][0] = C[4][0]
+	VMOVUPS Z5, (R11)(R9*2) // c_tile[5][0] = C[5][0]
+	VMOVUPS Z6, (R12) // c_tile[6][0] = C[6][0]
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    R9, R10 // cStride = cStride
+	ADDQ    R10, SI // c_tile += cStride
+	MOVQ    R9, R10 // cStride = cStride
+	SHLQ    $0x01, R10 // cStride <<= 1
+	ADDQ    R10, SI // c_tile += cStride
+	SHLQ    $0x01, R9 // cStride <<= 1
+	SHLQ    $0x01, R9 // cStride <<= 1
+	ADDQ    R9, SI // c_tile += cStride
+	MOVQ    aStride+24(FP), R9 // aStride
+	SHLQ    $0x02, R9 // aStride in bytes
+	MOVQ    R9, R10 // aStride = aStride
+	ADDQ    R10, BX // a += aStride
+	MOVQ    R9, R10 // aStride = aStride
+	SHLQ    $0x01, R10 // aStride <<= 1
+	ADDQ    R10, BX // a += aStride
+	SHLQ    $0x01, R9 // aStride <<= 1
+	SHLQ    $0x01, R9 // aStride <<= 1
+	ADDQ    R9, BX // a += aStride
+	SUBQ    $+6, R8 // rows += -6
+	JMP     end_148
+
+less_147:
+	CMPQ R9, $+6 // height < 6
+	JLT  less_155 // height < 6
+
+	// C = α·C, or 0 without α
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_157 // alpha < 1
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         SI, R10 // rows of c_tile
+	LEAQ         (R10)(R9*2), R11 // rows of c_tile
+	ADDQ         R9, R11 // rows of c_tile
+	VBROADCASTSS (DI), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
+	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VBROADCASTSS 4(DI), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Z1 // C[1][0] = c_tile[1][0]
+	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
+	VBROADCASTSS 8(DI), Z3 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Z2 // C[2][0] = c_tile[2][0]
+	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
+	VBROADCASTSS 12(DI), Z4 // α[3] = all alpha[3]
+	VMOVUPS      (R11), Z3 // C[3][0] = c_tile[3][0]
+	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
+	VBROADCASTSS 16(DI), Z5 // α[4] = all alpha[4]
+	VMOVUPS      (R11)(R9*1), Z4 // C[4][0] = c_tile[4][0]
+	VMULPS       Z5, Z4, Z4 // C[4][0] = C[4][0] * α[4]
+	VBROADCASTSS 20(DI), Z6 // α[5] = all alpha[5]
+	VMOVUPS      (R11)(R9*2), Z5 // C[5][0] = c_tile[5][0]
+	VMULPS       Z6, Z5, Z5 // C[5][0] = C[5][0] * α[5]
+	ADDQ         $+24, DI // alpha += 24
+	JMP          end_158
+
+less_157:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[1][0] = 0
+	VPXORD Z2, Z2, Z2 // C[2][0] = 0
+	VPXORD Z3, Z3, Z3 // C[3][0] = 0
+	VPXORD Z4, Z4, Z4 // C[4][0] = 0
+	VPXORD Z5, Z5, Z5 // C[5][0] = 0
+
+end_158:
+	// C += A·B
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ BX, R10 // rows of a
+	LEAQ (R10)(R9*2), R11 // rows of a
+	ADDQ R9, R11 // rows of a
+	MOVQ depth+40(FP), R13 // depth
+	MOVQ CX, R12 // b_k = b
+	CMPQ R13, $+4 // depth < 4
+	JLT  depth_end_160 // depth < 4
+
+depth_159:
+	VMOVUPS          (R12), Z6 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R10), Z6, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*1), Z6, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*2), Z6, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R11), Z6, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*1), Z6, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*2), Z6, Z5 // C[5][0] += a[5][0] * B[0][0]
+	VMOVUPS          128(R12), Z6 // B[1][0] = b_k[32]
+	VFMADD231PS.BCST 4(R10), Z6, Z0 // C[0][0] += a[0][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R9*1), Z6, Z1 // C[1][0] += a[1][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R9*2), Z6, Z2 // C[2][0] += a[2][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11), Z6, Z3 // C[3][0] += a[3][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11)(R9*1), Z6, Z4 // C[4][0] += a[4][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11)(R9*2), Z6, Z5 // C[5][0] += a[5][1] * B[1][0]
+	VMOVUPS          256(R12), Z6 // B[2][0] = b_k[64]
+	VFMADD231PS.BCST 8(R10), Z6, Z0 // C[0][0] += a[0][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R9*1), Z6, Z1 // C[1][0] += a[1][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R9*2), Z6, Z2 // C[2][0] += a[2][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11), Z6, Z3 // C[3][0] += a[3][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11)(R9*1), Z6, Z4 // C[4][0] += a[4][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11)(R9*2), Z6, Z5 // C[5][0] += a[5][2] * B[2][0]
+	VMOVUPS          384(R12), Z6 // B[3][0] = b_k[96]
+	VFMADD231PS.BCST 12(R10), Z6, Z0 // C[0][0] += a[0][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R9*1), Z6, Z1 // C[1][0] += a[1][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R9*2), Z6, Z2 // C[2][0] += a[2][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11), Z6, Z3 // C[3][0] += a[3][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11)(R9*1), Z6, Z4 // C[4][0] += a[4][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11)(R9*2), Z6, Z5 // C[5][0] += a[5][3] * B[3][0]
+	ADDQ             $+16, R10 // a0 += 16
+	ADDQ             $+16, R11 // a3 += 16
+	ADDQ             $+512, R12 // b_k += 512
+	SUBQ             $+4, R13 // depth += -4
+	CMPQ             R13, $+4 // depth >= 4
+	JGE              depth_159 // depth >= 4
+
+depth_end_160:
+	CMPQ R13, $+1 // depth < 1
+	JLT  depth_end_162 // depth < 1
+
+depth_161:
+	VMOVUPS          (R12), Z6 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R10), Z6, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*1), Z6, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*2), Z6, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R11), Z6, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*1), Z6, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*2), Z6, Z5 // C[5][0] += a[5][0] * B[0][0]
+	ADDQ             $+4, R10 // a0 += 4
+	ADDQ             $+4, R11 // a3 += 4
+	ADDQ             $+128, R12 // b_k += 128
+	SUBQ             $+1, R13 // depth += -1
+	CMPQ             R13, $+1 // depth >= 1
+	JGE              depth_161 // depth >= 1
+
+depth_end_162:
+	// store
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    SI, R10 // rows of c_tile
+	LEAQ    (R10)(R9*2), R11 // rows of c_tile
+	ADDQ    R9, R11 // rows of c_tile
+	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
+	VMOVUPS Z1, (R10)(R9*1) // c_tile[1][0] = C[1][0]
+	VMOVUPS Z2, (R10)(R9*2) // c_tile[2][0] = C[2][0]
+	VMOVUPS Z3, (R11) // c_tile[3][0] = C[3][0]
+	VMOVUPS Z4, (R11)(R9*1) // c_tile[4][0] = C[4][0]
+	VMOVUPS Z5, (R11)(R9*2) // c_tile[5][0] = C[5][0]
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    R9, R10 // cStride = cStride
+	SHLQ    $0x01, R10 // cStride <<= 1
+	ADDQ    R10, SI // c_tile += cStride
+	SHLQ    $0x01, R9 // cStride <<= 1
+	SHLQ    $0x01, R9 // cStride <<= 1
+	ADDQ    R9, SI // c_tile += cStride
+	MOVQ    aStride+24(FP), R9 // aStride
+	SHLQ    $0x02, R9 // aStride in bytes
+	MOVQ    R9, R10 // aStride = aStride
+	SHLQ    $0x01, R10 // aStride <<= 1
+	ADDQ    R10, BX // a += aStride
+	SHLQ    $0x01, R9 // aStride <<= 1
+	SHLQ    $0x01, R9 // aStride <<= 1
+	ADDQ    R9, BX // a += aStride
+	SUBQ    $+5, R8 // rows += -5
+	JMP     end_156
+
+less_155:
+	CMPQ R9, $+5 // height < 5
+	JLT  less_163 // height < 5
+
+	// C = α·C, or 0 without α
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_165 // alpha < 1
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         SI, R10 // rows of c_tile
+	LEAQ         (R10)(R9*2), R11 // rows of c_tile
+	ADDQ         R9, R11 // rows of c_tile
+	VBROADCASTSS (DI), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
+	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VBROADCASTSS 4(DI), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Z1 // C[1][0] = c_tile[1][0]
+	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
+	VBROADCASTSS 8(DI), Z3 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Z2 // C[2][0] = c_tile[2][0]
+	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
+	VBROADCASTSS 12(DI), Z4 // α[3] = all alpha[3]
+	VMOVUPS      (R11), Z3 // C[3][0] = c_tile[3][0]
+	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
+	VBROADCASTSS 16(DI), Z5 // α[4] = all alpha[4]
+	VMOVUPS      (R11)(R9*1), Z4 // C[4][0] = c_tile[4][0]
+	VMULPS       Z5, Z4, Z4 // C[4][0] = C[4][0] * α[4]
+	ADDQ         $+20, DI // alpha += 20
+	JMP          end_166
+
+less_165:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[1][0] = 0
+	VPXORD Z2, Z2, Z2 // C[2][0] = 0
+	VPXORD Z3, Z3, Z3 // C[3][0] = 0
+	VPXORD Z4, Z4, Z4 // C[4][0] = 0
+
+end_166:
+	// C += A·B
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ BX, R10 // rows of a
+	LEAQ (R10)(R9*2), R11 // rows of a
+	ADDQ R9, R11 // rows of a
+	MOVQ depth+40(FP), R13 // depth
+	MOVQ CX, R12 // b_k = b
+	CMPQ R13, $+4 // depth < 4
+	JLT  depth_end_168 // depth < 4
+
+depth_167:
+	VMOVUPS          (R12), Z5 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R10), Z5, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*1), Z5, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*2), Z5, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R11), Z5, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*1), Z5, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VMOVUPS          128(R12), Z5 // B[1][0] = b_k[32]
+	VFMADD231PS.BCST 4(R10), Z5, Z0 // C[0][0] += a[0][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R9*1), Z5, Z1 // C[1][0] += a[1][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R9*2), Z5, Z2 // C[2][0] += a[2][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11), Z5, Z3 // C[3][0] += a[3][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11)(R9*1), Z5, Z4 // C[4][0] += a[4][1] * B[1][0]
+	VMOVUPS          256(R12), Z5 // B[2][0] = b_k[64]
+	VFMADD231PS.BCST 8(R10), Z5, Z0 // C[0][0] += a[0][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R9*1), Z5, Z1 // C[1][0] += a[1][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R9*2), Z5, Z2 // C[2][0] += a[2][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11), Z5, Z3 // C[3][0] += a[3][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11)(R9*1), Z5, Z4 // C[4][0] += a[4][2] * B[2][0]
+	VMOVUPS          384(R12), Z5 // B[3][0] = b_k[96]
+	VFMADD231PS.BCST 12(R10), Z5, Z0 // C[0][0] += a[0][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R9*1), Z5, Z1 // C[1][0] += a[1][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R9*2), Z5, Z2 // C[2][0] += a[2][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11), Z5, Z3 // C[3][0] += a[3][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11)(R9*1), Z5, Z4 // C[4][0] += a[4][3] * B[3][0]
+	ADDQ             $+16, R10 // a0 += 16
+	ADDQ             $+16, R11 // a3 += 16
+	ADDQ             $+512, R12 // b_k += 512
+	SUBQ             $+4, R13 // depth += -4
+	CMPQ             R13, $+4 // depth >= 4
+	JGE              depth_167 // depth >= 4
+
+depth_end_168:
+	CMPQ R13, $+1 // depth < 1
+	JLT  depth_end_170 // depth < 1
+
+depth_169:
+	VMOVUPS          (R12), Z5 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R10), Z5, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*1), Z5, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*2), Z5, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R11), Z5, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R9*1), Z5, Z4 // C[4][0] += a[4][0] * B[0][0]
+	ADDQ             $+4, R10 // a0 += 4
+	ADDQ             $+4, R11 // a3 += 4
+	ADDQ             $+128, R12 // b_k += 128
+	SUBQ             $+1, R13 // depth += -1
+	CMPQ             R13, $+1 // depth >= 1
+	JGE              depth_169 // depth >= 1
+
+depth_end_170:
+	// store
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    SI, R10 // rows of c_tile
+	LEAQ    (R10)(R9*2), R11 // rows of c_tile
+	ADDQ    R9, R11 // rows of c_tile
+	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
+	VMOVUPS Z1, (R10)(R9*1) // c_tile[1][0] = C[1][0]
+	VMOVUPS Z2, (R10)(R9*2) // c_tile[2][0] = C[2][0]
+	VMOVUPS Z3, (R11) // c_tile[3][0] = C[3][0]
+	VMOVUPS Z4, (R11)(R9*1) // c_tile[4][0] = C[4][0]
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    R9, R10 // cStride = cStride
+	ADDQ    R10, SI // c_tile += cStride
+	SHLQ    $0x01, R9 // cStride <<= 1
+	SHLQ    $0x01, R9 // cStride <<= 1
+	ADDQ    R9, SI // c_tile += cStride
+	MOVQ    aStride+24(FP), R9 // aStride
+	SHLQ    $0x02, R9 // aStride in bytes
+	MOVQ    R9, R10 // aStride = aStride
+	ADDQ    R10, BX // a += aStride
+	SHLQ    $0x01, R9 // aStride <<= 1
+	SHLQ    $0x01, R9 // aStride <<= 1
+	ADDQ    R9, BX // a += aStride
+	SUBQ    $+4, R8 // rows += -4
+	JMP     end_164
+
+less_163:
+	CMPQ R9, $+4 // height < 4
+	JLT  less_171 // height < 4
+
+	// C = α·C, or 0 without α
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_173 // alpha < 1
 	MOVQ         cStride+8(FP), R9 // cStride
 	SHLQ         $0x02, R9 // cStride in bytes
 	MOVQ         SI, R10 // rows of c_tile
@@ -2148,15 +4809,15 @@ rows_61:
 	VMOVUPS      (R11), Z3 // C[3][0] = c_tile[3][0]
 	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
 	ADDQ         $+16, DI // alpha += 16
-	JMP          end_64
+	JMP          end_174
 
-less_63:
+less_173:
 	VPXORD Z0, Z0, Z0 // C[0][0] = 0
 	VPXORD Z1, Z1, Z1 // C[1][0] = 0
 	VPXORD Z2, Z2, Z2 // C[2][0] = 0
 	VPXORD Z3, Z3, Z3 // C[3][0] = 0
 
-end_64:
+end_174:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
@@ -2165,10 +4826,10 @@ end_64:
 	ADDQ R9, R11 // rows of a
 	MOVQ depth+40(FP), R13 // depth
 	MOVQ CX, R12 // b_k = b
-	CMPQ R13, $+8 // depth < 8
-	JLT  depth_end_66 // depth < 8
+	CMPQ R13, $+4 // depth < 4
+	JLT  depth_end_176 // depth < 4
 
-depth_65:
+depth_175:
 	VMOVUPS          (R12), Z4 // B[0][0] = b_k[0]
 	VFMADD231PS.BCST (R10), Z4, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R9*1), Z4, Z1 // C[1][0] += a[1][0] * B[0][0]
@@ -2189,38 +4850,18 @@ depth_65:
 	VFMADD231PS.BCST 12(R10)(R9*1), Z4, Z1 // C[1][0] += a[1][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10)(R9*2), Z4, Z2 // C[2][0] += a[2][3] * B[3][0]
 	VFMADD231PS.BCST 12(R11), Z4, Z3 // C[3][0] += a[3][3] * B[3][0]
-	VMOVUPS          512(R12), Z4 // B[4][0] = b_k[128]
-	VFMADD231PS.BCST 16(R10), Z4, Z0 // C[0][0] += a[0][4] * B[4][0]
-	VFMADD231PS.BCST 16(R10)(R9*1), Z4, Z1 // C[1][0] += a[1][4] * B[4][0]
-	VFMADD231PS.BCST 16(R10)(R9*2), Z4, Z2 // C[2][0] += a[2][4] * B[4][0]
-	VFMADD231PS.BCST 16(R11), Z4, Z3 // C[3][0] += a[3][4] * B[4][0]
-	VMOVUPS          640(R12), Z4 // B[5][0] = b_k[160]
-	VFMADD231PS.BCST 20(R10), Z4, Z0 // C[0][0] += a[0][5] * B[5][0]
-	VFMADD231PS.BCST 20(R10)(R9*1), Z4, Z1 // C[1][0] += a[1][5] * B[5][0]
-	VFMADD231PS.BCST 20(R10)(R9*2), Z4, Z2 // C[2][0] += a[2][5] * B[5][0]
-	VFMADD231PS.BCST 20(R11), Z4, Z3 // C[3][0] += a[3][5] * B[5][0]
-	VMOVUPS          768(R12), Z4 // B[6][0] = b_k[192]
-	VFMADD231PS.BCST 24(R10), Z4, Z0 // C[0][0] += a[0][6] * B[6][0]
-	VFMADD231PS.BCST 24(R10)(R9*1), Z4, Z1 // C[1][0] += a[1][6] * B[6][0]
-	VFMADD231PS.BCST 24(R10)(R9*2), Z4, Z2 // C[2][0] += a[2][6] * B[6][0]
-	VFMADD231PS.BCST 24(R11), Z4, Z3 // C[3][0] += a[3][6] * B[6][0]
-	VMOVUPS          896(R12), Z4 // B[7][0] = b_k[224]
-	VFMADD231PS.BCST 28(R10), Z4, Z0 // C[0][0] += a[0][7] * B[7][0]
-	VFMADD231PS.BCST 28(R10)(R9*1), Z4, Z1 // C[1][0] += a[1][7] * B[7][0]
-	VFMADD231PS.BCST 28(R10)(R9*2), Z4, Z2 // C[2][0] += a[2][7] * B[7][0]
-	VFMADD231PS.BCST 28(R11), Z4, Z3 // C[3][0] += a[3][7] * B[7][0]
-	ADDQ             $+32, R10 // a0 += 32
-	ADDQ             $+32, R11 // a3 += 32
-	ADDQ             $+1024, R12 // b_k += 1024
-	SUBQ             $+8, R13 // depth += -8
-	CMPQ             R13, $+8 // depth >= 8
-	JGE              depth_65 // depth >= 8
+	ADDQ             $+16, R10 // a0 += 16
+	ADDQ             $+16, R11 // a3 += 16
+	ADDQ             $+512, R12 // b_k += 512
+	SUBQ             $+4, R13 // depth += -4
+	CMPQ             R13, $+4 // depth >= 4
+	JGE              depth_175 // depth >= 4
 
-depth_end_66:
+depth_end_176:
 	CMPQ R13, $+1 // depth < 1
-	JLT  depth_end_68 // depth < 1
+	JLT  depth_end_178 // depth < 1
 
-depth_67:
+depth_177:
 	VMOVUPS          (R12), Z4 // B[0][0] = b_k[0]
 	VFMADD231PS.BCST (R10), Z4, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R9*1), Z4, Z1 // C[1][0] += a[1][0] * B[0][0]
@@ -2231,9 +4872,9 @@ depth_67:
 	ADDQ             $+128, R12 // b_k += 128
 	SUBQ             $+1, R13 // depth += -1
 	CMPQ             R13, $+1 // depth >= 1
-	JGE              depth_67 // depth >= 1
+	JGE              depth_177 // depth >= 1
 
-depth_end_68:
+depth_end_178:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
@@ -2254,18 +4895,114 @@ depth_end_68:
 	SHLQ    $0x01, R9 // aStride <<= 1
 	SHLQ    $0x01, R9 // aStride <<= 1
 	ADDQ    R9, BX // a += aStride
-	SUBQ    $+4, R8 // rows += -4
-	CMPQ    R8, $+4 // rows >= 4
-	JGE     rows_61 // rows >= 4
+	SUBQ    $+3, R8 // rows += -3
+	JMP     end_172
 
-rows_end_62:
-	CMPQ R8, $+2 // rows < 2
-	JLT  rows_end_70 // rows < 2
+less_171:
+	CMPQ R9, $+3 // height < 3
+	JLT  less_179 // height < 3
 
-rows_69:
 	// C = α·C, or 0 without α
 	CMPQ         DI, $+1 // alpha < 1
-	JLT          less_71 // alpha < 1
+	JLT          less_181 // alpha < 1
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         SI, R10 // rows of c_tile
+	VBROADCASTSS (DI), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
+	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VBROADCASTSS 4(DI), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Z1 // C[1][0] = c_tile[1][0]
+	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
+	VBROADCASTSS 8(DI), Z3 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Z2 // C[2][0] = c_tile[2][0]
+	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
+	ADDQ         $+12, DI // alpha += 12
+	JMP          end_182
+
+less_181:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[1][0] = 0
+	VPXORD Z2, Z2, Z2 // C[2][0] = 0
+
+end_182:
+	// C += A·B
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ BX, R10 // rows of a
+	MOVQ depth+40(FP), R12 // depth
+	MOVQ CX, R11 // b_k = b
+	CMPQ R12, $+4 // depth < 4
+	JLT  depth_end_184 // depth < 4
+
+depth_183:
+	VMOVUPS          (R11), Z3 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R10), Z3, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*1), Z3, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*2), Z3, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VMOVUPS          128(R11), Z3 // B[1][0] = b_k[32]
+	VFMADD231PS.BCST 4(R10), Z3, Z0 // C[0][0] += a[0][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R9*1), Z3, Z1 // C[1][0] += a[1][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R9*2), Z3, Z2 // C[2][0] += a[2][1] * B[1][0]
+	VMOVUPS          256(R11), Z3 // B[2][0] = b_k[64]
+	VFMADD231PS.BCST 8(R10), Z3, Z0 // C[0][0] += a[0][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R9*1), Z3, Z1 // C[1][0] += a[1][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R9*2), Z3, Z2 // C[2][0] += a[2][2] * B[2][0]
+	VMOVUPS          384(R11), Z3 // B[3][0] = b_k[96]
+	VFMADD231PS.BCST 12(R10), Z3, Z0 // C[0][0] += a[0][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R9*1), Z3, Z1 // C[1][0] += a[1][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R9*2), Z3, Z2 // C[2][0] += a[2][3] * B[3][0]
+	ADDQ             $+16, R10 // a0 += 16
+	ADDQ             $+512, R11 // b_k += 512
+	SUBQ             $+4, R12 // depth += -4
+	CMPQ             R12, $+4 // depth >= 4
+	JGE              depth_183 // depth >= 4
+
+depth_end_184:
+	CMPQ R12, $+1 // depth < 1
+	JLT  depth_end_186 // depth < 1
+
+depth_185:
+	VMOVUPS          (R11), Z3 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R10), Z3, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*1), Z3, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R9*2), Z3, Z2 // C[2][0] += a[2][0] * B[0][0]
+	ADDQ             $+4, R10 // a0 += 4
+	ADDQ             $+128, R11 // b_k += 128
+	SUBQ             $+1, R12 // depth += -1
+	CMPQ             R12, $+1 // depth >= 1
+	JGE              depth_185 // depth >= 1
+
+depth_end_186:
+	// store
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    SI, R10 // rows of c_tile
+	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
+	VMOVUPS Z1, (R10)(R9*1) // c_tile[1][0] = C[1][0]
+	VMOVUPS Z2, (R10)(R9*2) // c_tile[2][0] = C[2][0]
+	MOVQ    cStride+8(FP), R9 // cStride
+	SHLQ    $0x02, R9 // cStride in bytes
+	MOVQ    R9, R10 // cStride = cStride
+	ADDQ    R10, SI // c_tile += cStride
+	SHLQ    $0x01, R9 // cStride <<= 1
+	ADDQ    R9, SI // c_tile += cStride
+	MOVQ    aStride+24(FP), R9 // aStride
+	SHLQ    $0x02, R9 // aStride in bytes
+	MOVQ    R9, R10 // aStride = aStride
+	ADDQ    R10, BX // a += aStride
+	SHLQ    $0x01, R9 // aStride <<= 1
+	ADDQ    R9, BX // a += aStride
+	SUBQ    $+2, R8 // rows += -2
+	JMP     end_180
+
+less_179:
+	CMPQ R9, $+2 // height < 2
+	JLT  less_187 // height < 2
+
+	// C = α·C, or 0 without α
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_189 // alpha < 1
 	MOVQ         cStride+8(FP), R9 // cStride
 	SHLQ         $0x02, R9 // cStride in bytes
 	MOVQ         SI, R10 // rows of c_tile
@@ -2276,23 +5013,23 @@ rows_69:
 	VMOVUPS      (R10)(R9*1), Z1 // C[1][0] = c_tile[1][0]
 	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
 	ADDQ         $+8, DI // alpha += 8
-	JMP          end_72
+	JMP          end_190
 
-less_71:
+less_189:
 	VPXORD Z0, Z0, Z0 // C[0][0] = 0
 	VPXORD Z1, Z1, Z1 // C[1][0] = 0
 
-end_72:
+end_190:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ BX, R10 // rows of a
 	MOVQ depth+40(FP), R12 // depth
 	MOVQ CX, R11 // b_k = b
-	CMPQ R12, $+8 // depth < 8
-	JLT  depth_end_74 // depth < 8
+	CMPQ R12, $+4 // depth < 4
+	JLT  depth_end_192 // depth < 4
 
-depth_73:
+depth_191:
 	VMOVUPS          (R11), Z2 // B[0][0] = b_k[0]
 	VFMADD231PS.BCST (R10), Z2, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R9*1), Z2, Z1 // C[1][0] += a[1][0] * B[0][0]
@@ -2305,29 +5042,17 @@ depth_73:
 	VMOVUPS          384(R11), Z2 // B[3][0] = b_k[96]
 	VFMADD231PS.BCST 12(R10), Z2, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10)(R9*1), Z2, Z1 // C[1][0] += a[1][3] * B[3][0]
-	VMOVUPS          512(R11), Z2 // B[4][0] = b_k[128]
-	VFMADD231PS.BCST 16(R10), Z2, Z0 // C[0][0] += a[0][4] * B[4][0]
-	VFMADD231PS.BCST 16(R10)(R9*1), Z2, Z1 // C[1][0] += a[1][4] * B[4][0]
-	VMOVUPS          640(R11), Z2 // B[5][0] = b_k[160]
-	VFMADD231PS.BCST 20(R10), Z2, Z0 // C[0][0] += a[0][5] * B[5][0]
-	VFMADD231PS.BCST 20(R10)(R9*1), Z2, Z1 // C[1][0] += a[1][5] * B[5][0]
-	VMOVUPS          768(R11), Z2 // B[6][0] = b_k[192]
-	VFMADD231PS.BCST 24(R10), Z2, Z0 // C[0][0] += a[0][6] * B[6][0]
-	VFMADD231PS.BCST 24(R10)(R9*1), Z2, Z1 // C[1][0] += a[1][6] * B[6][0]
-	VMOVUPS          896(R11), Z2 // B[7][0] = b_k[224]
-	VFMADD231PS.BCST 28(R10), Z2, Z0 // C[0][0] += a[0][7] * B[7][0]
-	VFMADD231PS.BCST 28(R10)(R9*1), Z2, Z1 // C[1][0] += a[1][7] * B[7][0]
-	ADDQ             $+32, R10 // a0 += 32
-	ADDQ             $+1024, R11 // b_k += 1024
-	SUBQ             $+8, R12 // depth += -8
-	CMPQ             R12, $+8 // depth >= 8
-	JGE              depth_73 // depth >= 8
+	ADDQ             $+16, R10 // a0 += 16
+	ADDQ             $+512, R11 // b_k += 512
+	SUBQ             $+4, R12 // depth += -4
+	CMPQ             R12, $+4 // depth >= 4
+	JGE              depth_191 // depth >= 4
 
-depth_end_74:
+depth_end_192:
 	CMPQ R12, $+1 // depth < 1
-	JLT  depth_end_76 // depth < 1
+	JLT  depth_end_194 // depth < 1
 
-depth_75:
+depth_193:
 	VMOVUPS          (R11), Z2 // B[0][0] = b_k[0]
 	VFMADD231PS.BCST (R10), Z2, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R9*1), Z2, Z1 // C[1][0] += a[1][0] * B[0][0]
@@ -2335,9 +5060,9 @@ depth_75:
 	ADDQ             $+128, R11 // b_k += 128
 	SUBQ             $+1, R12 // depth += -1
 	CMPQ             R12, $+1 // depth >= 1
-	JGE              depth_75 // depth >= 1
+	JGE              depth_193 // depth >= 1
 
-depth_end_76:
+depth_end_194:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
@@ -2352,18 +5077,13 @@ depth_end_76:
 	SHLQ    $0x02, R9 // aStride in bytes
 	SHLQ    $0x01, R9 // aStride <<= 1
 	ADDQ    R9, BX // a += aStride
-	SUBQ    $+2, R8 // rows += -2
-	CMPQ    R8, $+2 // rows >= 2
-	JGE     rows_69 // rows >= 2
+	SUBQ    $+1, R8 // rows += -1
+	JMP     end_188
 
-rows_end_70:
-	CMPQ R8, $+1 // rows < 1
-	JLT  rows_end_78 // rows < 1
-
-rows_77:
+less_187:
 	// C = α·C, or 0 without α
 	CMPQ         DI, $+1 // alpha < 1
-	JLT          less_79 // alpha < 1
+	JLT          less_195 // alpha < 1
 	MOVQ         cStride+8(FP), R9 // cStride
 	SHLQ         $0x02, R9 // cStride in bytes
 	MOVQ         SI, R9 // rows of c_tile
@@ -2371,22 +5091,22 @@ rows_77:
 	VMOVUPS      (R9), Z0 // C[0][0] = c_tile[0][0]
 	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
 	ADDQ         $+4, DI // alpha += 4
-	JMP          end_80
+	JMP          end_196
 
-less_79:
+less_195:
 	VPXORD Z0, Z0, Z0 // C[0][0] = 0
 
-end_80:
+end_196:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ BX, R9 // rows of a
 	MOVQ depth+40(FP), R11 // depth
 	MOVQ CX, R10 // b_k = b
-	CMPQ R11, $+8 // depth < 8
-	JLT  depth_end_82 // depth < 8
+	CMPQ R11, $+4 // depth < 4
+	JLT  depth_end_198 // depth < 4
 
-depth_81:
+depth_197:
 	VMOVUPS          (R10), Z1 // B[0][0] = b_k[0]
 	VFMADD231PS.BCST (R9), Z1, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VMOVUPS          128(R10), Z1 // B[1][0] = b_k[32]
@@ -2395,34 +5115,26 @@ depth_81:
 	VFMADD231PS.BCST 8(R9), Z1, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VMOVUPS          384(R10), Z1 // B[3][0] = b_k[96]
 	VFMADD231PS.BCST 12(R9), Z1, Z0 // C[0][0] += a[0][3] * B[3][0]
-	VMOVUPS          512(R10), Z1 // B[4][0] = b_k[128]
-	VFMADD231PS.BCST 16(R9), Z1, Z0 // C[0][0] += a[0][4] * B[4][0]
-	VMOVUPS          640(R10), Z1 // B[5][0] = b_k[160]
-	VFMADD231PS.BCST 20(R9), Z1, Z0 // C[0][0] += a[0][5] * B[5][0]
-	VMOVUPS          768(R10), Z1 // B[6][0] = b_k[192]
-	VFMADD231PS.BCST 24(R9), Z1, Z0 // C[0][0] += a[0][6] * B[6][0]
-	VMOVUPS          896(R10), Z1 // B[7][0] = b_k[224]
-	VFMADD231PS.BCST 28(R9), Z1, Z0 // C[0][0] += a[0][7] * B[7][0]
-	ADDQ             $+32, R9 // a0 += 32
-	ADDQ             $+1024, R10 // b_k += 1024
-	SUBQ             $+8, R11 // depth += -8
-	CMPQ             R11, $+8 // depth >= 8
-	JGE              depth_81 // depth >= 8
+	ADDQ             $+16, R9 // a0 += 16
+	ADDQ             $+512, R10 // b_k += 512
+	SUBQ             $+4, R11 // depth += -4
+	CMPQ             R11, $+4 // depth >= 4
+	JGE              depth_197 // depth >= 4
 
-depth_end_82:
+depth_end_198:
 	CMPQ R11, $+1 // depth < 1
-	JLT  depth_end_84 // depth < 1
+	JLT  depth_end_200 // depth < 1
 
-depth_83:
+depth_199:
 	VMOVUPS          (R10), Z1 // B[0][0] = b_k[0]
 	VFMADD231PS.BCST (R9), Z1, Z0 // C[0][0] += a[0][0] * B[0][0]
 	ADDQ             $+4, R9 // a0 += 4
 	ADDQ             $+128, R10 // b_k += 128
 	SUBQ             $+1, R11 // depth += -1
 	CMPQ             R11, $+1 // depth >= 1
-	JGE              depth_83 // depth >= 1
+	JGE              depth_199 // depth >= 1
 
-depth_end_84:
+depth_end_200:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
@@ -2434,18 +5146,31 @@ depth_end_84:
 	MOVQ    aStride+24(FP), R9 // aStride
 	SHLQ    $0x02, R9 // aStride in bytes
 	ADDQ    R9, BX // a += aStride
-	SUBQ    $+1, R8 // rows += -1
-	CMPQ    R8, $+1 // rows >= 1
-	JGE     rows_77 // rows >= 1
+	ADDQ    $+0, R8 // rows += 0
 
-rows_end_78:
+end_188:
+end_180:
+end_172:
+end_164:
+end_156:
+end_148:
+end_140:
+end_132:
+end_124:
+end_116:
+end_108:
+	SUBQ $+1, R8 // rows += -1
+	CMPQ R8, $+1 // rows >= 1
+	JGE  rows_103 // rows >= 1
+
+rows_end_104:
 	ADDQ $+64, AX // c += 64
 	ADDQ $+64, CX // b += 64
 	SUBQ $+16, DX // cols += -16
 	CMPQ DX, $+16 // cols >= 16
-	JGE  columns_43 // cols >= 16
+	JGE  columns_101 // cols >= 16
 
-columns_end_44:
+columns_end_102:
 	VZEROUPPER
 	RET
 
@@ -11061,7 +13786,7 @@ last_dims_5:
 	CMOVQLT   SI, R14 // some min= dims
 	MOVQ      $-1, R15 // first some lanes
 	BZHIQ     R14, R15, R15 // first some lanes
-	KMOVW     R15, K1 // first some lanes
+	KMOVQ     R15, K1 // first some lanes
 	VPXORD    Z0, Z0, Z0 // x0 = 0
 	CMPQ      DX, $+1 // rows < 1
 	JLT       less_7 // rows < 1
@@ -11360,7 +14085,7 @@ last_dims_40:
 	CMOVQLT   SI, R13 // some min= dims
 	MOVQ      $-1, R14 // first some lanes
 	BZHIQ     R13, R14, R14 // first some lanes
-	KMOVW     R14, K1 // first some lanes
+	KMOVQ     R14, K1 // first some lanes
 	VPXORD    Z0, Z0, Z0 // x0 = 0
 	CMPQ      DX, $+1 // rows < 1
 	JLT       less_42 // rows < 1
@@ -11673,7 +14398,7 @@ half_end_6:
 	JLT         less_7 // cols < 1
 	MOVQ        $-1, R10 // first cols lanes
 	BZHIQ       DI, R10, R10 // first cols lanes
-	KMOVW       R10, K1 // first cols lanes
+	KMOVQ       R10, K1 // first cols lanes
 	VMOVUPS.Z   (R8), K1, Z2 // v = from[0], cols lanes
 	VFMADD231PS Z0, Z2, Z1 // bad += v * zero
 	VMOVUPS     Z2, (R9) // to[0] = v
@@ -11766,7 +14491,7 @@ cols_end_4:
 	JLT       less_5 // cols < 1
 	MOVQ      $-1, R10 // first cols lanes
 	BZHIQ     DI, R10, R10 // first cols lanes
-	KMOVW     R10, K1 // first cols lanes
+	KMOVQ     R10, K1 // first cols lanes
 	VMOVUPS.Z (R8), K1, Z1 // v = from[0], cols lanes
 	VMULPS    Z0, Z1, Z1 // v = v * factor
 	VMOVUPS   Z1, (R9) // to[0] = v
@@ -11779,6 +14504,949 @@ less_5:
 	JGE  rows_1 // rows >= 1
 
 rows_end_2:
+	VZEROUPPER
+	RET
+
+// func streamAVX512(c *float32, cStride int, a *float32, aStride int, b *float32, depth int, rows int, alpha *float32)
+TEXT ·streamAVX512(SB), NOSPLIT, $0-64
+	MOVQ a+16(FP), AX // a
+	MOVQ b+32(FP), CX // b
+	MOVQ c+0(FP), DX // c
+	MOVQ alpha+56(FP), BX // alpha
+	MOVQ rows+48(FP), SI // rows
+	CMPQ SI, $+8 // rows < 8
+	JLT  rows_end_2 // rows < 8
+
+rows_1:
+	// C = α·C, or 0 without α
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_3 // alpha < 1
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         DX, R8 // rows of c
+	LEAQ         (R8)(DI*2), R9 // rows of c
+	ADDQ         DI, R9 // rows of c
+	LEAQ         (R9)(DI*2), R10 // rows of c
+	ADDQ         DI, R10 // rows of c
+	VBROADCASTSS (BX), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R8), Z1 // C[0][1] = c[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(BX), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R8)(DI*1), Z2 // C[1][0] = c[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R8)(DI*1), Z3 // C[1][1] = c[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	VBROADCASTSS 8(BX), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R8)(DI*2), Z4 // C[2][0] = c[2][0]
+	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
+	VMOVUPS      64(R8)(DI*2), Z5 // C[2][1] = c[2][16]
+	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
+	VBROADCASTSS 12(BX), Z8 // α[3] = all alpha[3]
+	VMOVUPS      (R9), Z6 // C[3][0] = c[3][0]
+	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
+	VMOVUPS      64(R9), Z7 // C[3][1] = c[3][16]
+	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
+	VBROADCASTSS 16(BX), Z10 // α[4] = all alpha[4]
+	VMOVUPS      (R9)(DI*1), Z8 // C[4][0] = c[4][0]
+	VMULPS       Z10, Z8, Z8 // C[4][0] = C[4][0] * α[4]
+	VMOVUPS      64(R9)(DI*1), Z9 // C[4][1] = c[4][16]
+	VMULPS       Z10, Z9, Z9 // C[4][1] = C[4][1] * α[4]
+	VBROADCASTSS 20(BX), Z12 // α[5] = all alpha[5]
+	VMOVUPS      (R9)(DI*2), Z10 // C[5][0] = c[5][0]
+	VMULPS       Z12, Z10, Z10 // C[5][0] = C[5][0] * α[5]
+	VMOVUPS      64(R9)(DI*2), Z11 // C[5][1] = c[5][16]
+	VMULPS       Z12, Z11, Z11 // C[5][1] = C[5][1] * α[5]
+	VBROADCASTSS 24(BX), Z14 // α[6] = all alpha[6]
+	VMOVUPS      (R10), Z12 // C[6][0] = c[6][0]
+	VMULPS       Z14, Z12, Z12 // C[6][0] = C[6][0] * α[6]
+	VMOVUPS      64(R10), Z13 // C[6][1] = c[6][16]
+	VMULPS       Z14, Z13, Z13 // C[6][1] = C[6][1] * α[6]
+	VBROADCASTSS 28(BX), Z16 // α[7] = all alpha[7]
+	VMOVUPS      (R10)(DI*1), Z14 // C[7][0] = c[7][0]
+	VMULPS       Z16, Z14, Z14 // C[7][0] = C[7][0] * α[7]
+	VMOVUPS      64(R10)(DI*1), Z15 // C[7][1] = c[7][16]
+	VMULPS       Z16, Z15, Z15 // C[7][1] = C[7][1] * α[7]
+	ADDQ         $+32, BX // alpha += 32
+	JMP          end_4
+
+less_3:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+	VPXORD Z2, Z2, Z2 // C[1][0] = 0
+	VPXORD Z3, Z3, Z3 // C[1][1] = 0
+	VPXORD Z4, Z4, Z4 // C[2][0] = 0
+	VPXORD Z5, Z5, Z5 // C[2][1] = 0
+	VPXORD Z6, Z6, Z6 // C[3][0] = 0
+	VPXORD Z7, Z7, Z7 // C[3][1] = 0
+	VPXORD Z8, Z8, Z8 // C[4][0] = 0
+	VPXORD Z9, Z9, Z9 // C[4][1] = 0
+	VPXORD Z10, Z10, Z10 // C[5][0] = 0
+	VPXORD Z11, Z11, Z11 // C[5][1] = 0
+	VPXORD Z12, Z12, Z12 // C[6][0] = 0
+	VPXORD Z13, Z13, Z13 // C[6][1] = 0
+	VPXORD Z14, Z14, Z14 // C[7][0] = 0
+	VPXORD Z15, Z15, Z15 // C[7][1] = 0
+
+end_4:
+	// C += A·B
+	MOVQ aStride+24(FP), DI // aStride
+	SHLQ $0x02, DI // aStride in bytes
+	MOVQ AX, R8 // rows of a
+	LEAQ (R8)(DI*2), R9 // rows of a
+	ADDQ DI, R9 // rows of a
+	LEAQ (R9)(DI*2), R10 // rows of a
+	ADDQ DI, R10 // rows of a
+	MOVQ depth+40(FP), R12 // depth
+	MOVQ CX, R11 // b_k = b
+	CMPQ R12, $+4 // depth < 4
+	JLT  depth_end_6 // depth < 4
+
+depth_5:
+	VMOVUPS      (R11), Z16 // B[0][0] = b_k[0]
+	PREFETCHT1   8192(R11) // prefetch b_k[2048]
+	VMOVUPS      64(R11), Z17 // B[0][1] = b_k[16]
+	PREFETCHT1   8256(R11) // prefetch b_k[2064]
+	VBROADCASTSS (R8), Z18 // A[0][0] = a[0][0]
+	VFMADD231PS  Z18, Z16, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z18, Z17, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VBROADCASTSS (R8)(DI*1), Z18 // A[1][0] = a[1][0]
+	VFMADD231PS  Z18, Z16, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z18, Z17, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VBROADCASTSS (R8)(DI*2), Z18 // A[2][0] = a[2][0]
+	VFMADD231PS  Z18, Z16, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z18, Z17, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VBROADCASTSS (R9), Z18 // A[3][0] = a[3][0]
+	VFMADD231PS  Z18, Z16, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z18, Z17, Z7 // C[3][1] += A[3][0] * B[0][1]
+	VBROADCASTSS (R9)(DI*1), Z18 // A[4][0] = a[4][0]
+	VFMADD231PS  Z18, Z16, Z8 // C[4][0] += A[4][0] * B[0][0]
+	VFMADD231PS  Z18, Z17, Z9 // C[4][1] += A[4][0] * B[0][1]
+	VBROADCASTSS (R9)(DI*2), Z18 // A[5][0] = a[5][0]
+	VFMADD231PS  Z18, Z16, Z10 // C[5][0] += A[5][0] * B[0][0]
+	VFMADD231PS  Z18, Z17, Z11 // C[5][1] += A[5][0] * B[0][1]
+	VBROADCASTSS (R10), Z18 // A[6][0] = a[6][0]
+	VFMADD231PS  Z18, Z16, Z12 // C[6][0] += A[6][0] * B[0][0]
+	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][0] * B[0][1]
+	VBROADCASTSS (R10)(DI*1), Z18 // A[7][0] = a[7][0]
+	VFMADD231PS  Z18, Z16, Z14 // C[7][0] += A[7][0] * B[0][0]
+	VFMADD231PS  Z18, Z17, Z15 // C[7][1] += A[7][0] * B[0][1]
+	VMOVUPS      128(R11), Z16 // B[1][0] = b_k[32]
+	PREFETCHT1   8320(R11) // prefetch b_k[2080]
+	VMOVUPS      192(R11), Z17 // B[1][1] = b_k[48]
+	PREFETCHT1   8384(R11) // prefetch b_k[2096]
+	VBROADCASTSS 4(R8), Z18 // A[0][1] = a[0][1]
+	VFMADD231PS  Z18, Z16, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VFMADD231PS  Z18, Z17, Z1 // C[0][1] += A[0][1] * B[1][1]
+	VBROADCASTSS 4(R8)(DI*1), Z18 // A[1][1] = a[1][1]
+	VFMADD231PS  Z18, Z16, Z2 // C[1][0] += A[1][1] * B[1][0]
+	VFMADD231PS  Z18, Z17, Z3 // C[1][1] += A[1][1] * B[1][1]
+	VBROADCASTSS 4(R8)(DI*2), Z18 // A[2][1] = a[2][1]
+	VFMADD231PS  Z18, Z16, Z4 // C[2][0] += A[2][1] * B[1][0]
+	VFMADD231PS  Z18, Z17, Z5 // C[2][1] += A[2][1] * B[1][1]
+	VBROADCASTSS 4(R9), Z18 // A[3][1] = a[3][1]
+	VFMADD231PS  Z18, Z16, Z6 // C[3][0] += A[3][1] * B[1][0]
+	VFMADD231PS  Z18, Z17, Z7 // C[3][1] += A[3][1] * B[1][1]
+	VBROADCASTSS 4(R9)(DI*1), Z18 // A[4][1] = a[4][1]
+	VFMADD231PS  Z18, Z16, Z8 // C[4][0] += A[4][1] * B[1][0]
+	VFMADD231PS  Z18, Z17, Z9 // C[4][1] += A[4][1] * B[1][1]
+	VBROADCASTSS 4(R9)(DI*2), Z18 // A[5][1] = a[5][1]
+	VFMADD231PS  Z18, Z16, Z10 // C[5][0] += A[5][1] * B[1][0]
+	VFMADD231PS  Z18, Z17, Z11 // C[5][1] += A[5][1] * B[1][1]
+	VBROADCASTSS 4(R10), Z18 // A[6][1] = a[6][1]
+	VFMADD231PS  Z18, Z16, Z12 // C[6][0] += A[6][1] * B[1][0]
+	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][1] * B[1][1]
+	VBROADCASTSS 4(R10)(DI*1), Z18 // A[7][1] = a[7][1]
+	VFMADD231PS  Z18, Z16, Z14 // C[7][0] += A[7][1] * B[1][0]
+	VFMADD231PS  Z18, Z17, Z15 // C[7][1] += A[7][1] * B[1][1]
+	VMOVUPS      256(R11), Z16 // B[2][0] = b_k[64]
+	PREFETCHT1   8448(R11) // prefetch b_k[2112]
+	VMOVUPS      320(R11), Z17 // B[2][1] = b_k[80]
+	PREFETCHT1   8512(R11) // prefetch b_k[2128]
+	VBROADCASTSS 8(R8), Z18 // A[0][2] = a[0][2]
+	VFMADD231PS  Z18, Z16, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VFMADD231PS  Z18, Z17, Z1 // C[0][1] += A[0][2] * B[2][1]
+	VBROADCASTSS 8(R8)(DI*1), Z18 // A[1][2] = a[1][2]
+	VFMADD231PS  Z18, Z16, Z2 // C[1][0] += A[1][2] * B[2][0]
+	VFMADD231PS  Z18, Z17, Z3 // C[1][1] += A[1][2] * B[2][1]
+	VBROADCASTSS 8(R8)(DI*2), Z18 // A[2][2] = a[2][2]
+	VFMADD231PS  Z18, Z16, Z4 // C[2][0] += A[2][2] * B[2][0]
+	VFMADD231PS  Z18, Z17, Z5 // C[2][1] += A[2][2] * B[2][1]
+	VBROADCASTSS 8(R9), Z18 // A[3][2] = a[3][2]
+	VFMADD231PS  Z18, Z16, Z6 // C[3][0] += A[3][2] * B[2][0]
+	VFMADD231PS  Z18, Z17, Z7 // C[3][1] += A[3][2] * B[2][1]
+	VBROADCASTSS 8(R9)(DI*1), Z18 // A[4][2] = a[4][2]
+	VFMADD231PS  Z18, Z16, Z8 // C[4][0] += A[4][2] * B[2][0]
+	VFMADD231PS  Z18, Z17, Z9 // C[4][1] += A[4][2] * B[2][1]
+	VBROADCASTSS 8(R9)(DI*2), Z18 // A[5][2] = a[5][2]
+	VFMADD231PS  Z18, Z16, Z10 // C[5][0] += A[5][2] * B[2][0]
+	VFMADD231PS  Z18, Z17, Z11 // C[5][1] += A[5][2] * B[2][1]
+	VBROADCASTSS 8(R10), Z18 // A[6][2] = a[6][2]
+	VFMADD231PS  Z18, Z16, Z12 // C[6][0] += A[6][2] * B[2][0]
+	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][2] * B[2][1]
+	VBROADCASTSS 8(R10)(DI*1), Z18 // A[7][2] = a[7][2]
+	VFMADD231PS  Z18, Z16, Z14 // C[7][0] += A[7][2] * B[2][0]
+	VFMADD231PS  Z18, Z17, Z15 // C[7][1] += A[7][2] * B[2][1]
+	VMOVUPS      384(R11), Z16 // B[3][0] = b_k[96]
+	PREFETCHT1   8576(R11) // prefetch b_k[2144]
+	VMOVUPS      448(R11), Z17 // B[3][1] = b_k[112]
+	PREFETCHT1   8640(R11) // prefetch b_k[2160]
+	VBROADCASTSS 12(R8), Z18 // A[0][3] = a[0][3]
+	VFMADD231PS  Z18, Z16, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VFMADD231PS  Z18, Z17, Z1 // C[0][1] += A[0][3] * B[3][1]
+	VBROADCASTSS 12(R8)(DI*1), Z18 // A[1][3] = a[1][3]
+	VFMADD231PS  Z18, Z16, Z2 // C[1][0] += A[1][3] * B[3][0]
+	VFMADD231PS  Z18, Z17, Z3 // C[1][1] += A[1][3] * B[3][1]
+	VBROADCASTSS 12(R8)(DI*2), Z18 // A[2][3] = a[2][3]
+	VFMADD231PS  Z18, Z16, Z4 // C[2][0] += A[2][3] * B[3][0]
+	VFMADD231PS  Z18, Z17, Z5 // C[2][1] += A[2][3] * B[3][1]
+	VBROADCASTSS 12(R9), Z18 // A[3][3] = a[3][3]
+	VFMADD231PS  Z18, Z16, Z6 // C[3][0] += A[3][3] * B[3][0]
+	VFMADD231PS  Z18, Z17, Z7 // C[3][1] += A[3][3] * B[3][1]
+	VBROADCASTSS 12(R9)(DI*1), Z18 // A[4][3] = a[4][3]
+	VFMADD231PS  Z18, Z16, Z8 // C[4][0] += A[4][3] * B[3][0]
+	VFMADD231PS  Z18, Z17, Z9 // C[4][1] += A[4][3] * B[3][1]
+	VBROADCASTSS 12(R9)(DI*2), Z18 // A[5][3] = a[5][3]
+	VFMADD231PS  Z18, Z16, Z10 // C[5][0] += A[5][3] * B[3][0]
+	VFMADD231PS  Z18, Z17, Z11 // C[5][1] += A[5][3] * B[3][1]
+	VBROADCASTSS 12(R10), Z18 // A[6][3] = a[6][3]
+	VFMADD231PS  Z18, Z16, Z12 // C[6][0] += A[6][3] * B[3][0]
+	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][3] * B[3][1]
+	VBROADCASTSS 12(R10)(DI*1), Z18 // A[7][3] = a[7][3]
+	VFMADD231PS  Z18, Z16, Z14 // C[7][0] += A[7][3] * B[3][0]
+	VFMADD231PS  Z18, Z17, Z15 // C[7][1] += A[7][3] * B[3][1]
+	ADDQ         $+16, R8 // a0 += 16
+	ADDQ         $+16, R9 // a3 += 16
+	ADDQ         $+16, R10 // a6 += 16
+	ADDQ         $+512, R11 // b_k += 512
+	SUBQ         $+4, R12 // depth += -4
+	CMPQ         R12, $+4 // depth >= 4
+	JGE          depth_5 // depth >= 4
+
+depth_end_6:
+	CMPQ R12, $+1 // depth < 1
+	JLT  depth_end_8 // depth < 1
+
+depth_7:
+	VMOVUPS      (R11), Z16 // B[0][0] = b_k[0]
+	PREFETCHT1   8192(R11) // prefetch b_k[2048]
+	VMOVUPS      64(R11), Z17 // B[0][1] = b_k[16]
+	PREFETCHT1   8256(R11) // prefetch b_k[2064]
+	VBROADCASTSS (R8), Z18 // A[0][0] = a[0][0]
+	VFMADD231PS  Z18, Z16, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z18, Z17, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VBROADCASTSS (R8)(DI*1), Z18 // A[1][0] = a[1][0]
+	VFMADD231PS  Z18, Z16, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z18, Z17, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VBROADCASTSS (R8)(DI*2), Z18 // A[2][0] = a[2][0]
+	VFMADD231PS  Z18, Z16, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z18, Z17, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VBROADCASTSS (R9), Z18 // A[3][0] = a[3][0]
+	VFMADD231PS  Z18, Z16, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z18, Z17, Z7 // C[3][1] += A[3][0] * B[0][1]
+	VBROADCASTSS (R9)(DI*1), Z18 // A[4][0] = a[4][0]
+	VFMADD231PS  Z18, Z16, Z8 // C[4][0] += A[4][0] * B[0][0]
+	VFMADD231PS  Z18, Z17, Z9 // C[4][1] += A[4][0] * B[0][1]
+	VBROADCASTSS (R9)(DI*2), Z18 // A[5][0] = a[5][0]
+	VFMADD231PS  Z18, Z16, Z10 // C[5][0] += A[5][0] * B[0][0]
+	VFMADD231PS  Z18, Z17, Z11 // C[5][1] += A[5][0] * B[0][1]
+	VBROADCASTSS (R10), Z18 // A[6][0] = a[6][0]
+	VFMADD231PS  Z18, Z16, Z12 // C[6][0] += A[6][0] * B[0][0]
+	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][0] * B[0][1]
+	VBROADCASTSS (R10)(DI*1), Z18 // A[7][0] = a[7][0]
+	VFMADD231PS  Z18, Z16, Z14 // C[7][0] += A[7][0] * B[0][0]
+	VFMADD231PS  Z18, Z17, Z15 // C[7][1] += A[7][0] * B[0][1]
+	ADDQ         $+4, R8 // a0 += 4
+	ADDQ         $+4, R9 // a3 += 4
+	ADDQ         $+4, R10 // a6 += 4
+	ADDQ         $+128, R11 // b_k += 128
+	SUBQ         $+1, R12 // depth += -1
+	CMPQ         R12, $+1 // depth >= 1
+	JGE          depth_7 // depth >= 1
+
+depth_end_8:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    DX, R8 // rows of c
+	LEAQ    (R8)(DI*2), R9 // rows of c
+	ADDQ    DI, R9 // rows of c
+	LEAQ    (R9)(DI*2), R10 // rows of c
+	ADDQ    DI, R10 // rows of c
+	VMOVUPS Z0, (R8) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R8) // c[0][16] = C[0][1]
+	VMOVUPS Z2, (R8)(DI*1) // c[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R8)(DI*1) // c[1][16] = C[1][1]
+	VMOVUPS Z4, (R8)(DI*2) // c[2][0] = C[2][0]
+	VMOVUPS Z5, 64(R8)(DI*2) // c[2][16] = C[2][1]
+	VMOVUPS Z6, (R9) // c[3][0] = C[3][0]
+	VMOVUPS Z7, 64(R9) // c[3][16] = C[3][1]
+	VMOVUPS Z8, (R9)(DI*1) // c[4][0] = C[4][0]
+	VMOVUPS Z9, 64(R9)(DI*1) // c[4][16] = C[4][1]
+	VMOVUPS Z10, (R9)(DI*2) // c[5][0] = C[5][0]
+	VMOVUPS Z11, 64(R9)(DI*2) // c[5][16] = C[5][1]
+	VMOVUPS Z12, (R10) // c[6][0] = C[6][0]
+	VMOVUPS Z13, 64(R10) // c[6][16] = C[6][1]
+	VMOVUPS Z14, (R10)(DI*1) // c[7][0] = C[7][0]
+	VMOVUPS Z15, 64(R10)(DI*1) // c[7][16] = C[7][1]
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	SHLQ    $0x01, DI // cStride <<= 1
+	SHLQ    $0x01, DI // cStride <<= 1
+	SHLQ    $0x01, DI // cStride <<= 1
+	ADDQ    DI, DX // c += cStride
+	MOVQ    aStride+24(FP), DI // aStride
+	SHLQ    $0x02, DI // aStride in bytes
+	SHLQ    $0x01, DI // aStride <<= 1
+	SHLQ    $0x01, DI // aStride <<= 1
+	SHLQ    $0x01, DI // aStride <<= 1
+	ADDQ    DI, AX // a += aStride
+	SUBQ    $+8, SI // rows += -8
+	CMPQ    SI, $+8 // rows >= 8
+	JGE     rows_1 // rows >= 8
+
+rows_end_2:
+	CMPQ SI, $+4 // rows < 4
+	JLT  rows_end_10 // rows < 4
+
+rows_9:
+	// C = α·C, or 0 without α
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_11 // alpha < 1
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         DX, R8 // rows of c
+	LEAQ         (R8)(DI*2), R9 // rows of c
+	ADDQ         DI, R9 // rows of c
+	VBROADCASTSS (BX), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R8), Z1 // C[0][1] = c[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(BX), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R8)(DI*1), Z2 // C[1][0] = c[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R8)(DI*1), Z3 // C[1][1] = c[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	VBROADCASTSS 8(BX), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R8)(DI*2), Z4 // C[2][0] = c[2][0]
+	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
+	VMOVUPS      64(R8)(DI*2), Z5 // C[2][1] = c[2][16]
+	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
+	VBROADCASTSS 12(BX), Z8 // α[3] = all alpha[3]
+	VMOVUPS      (R9), Z6 // C[3][0] = c[3][0]
+	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
+	VMOVUPS      64(R9), Z7 // C[3][1] = c[3][16]
+	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
+	ADDQ         $+16, BX // alpha += 16
+	JMP          end_12
+
+less_11:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+	VPXORD Z2, Z2, Z2 // C[1][0] = 0
+	VPXORD Z3, Z3, Z3 // C[1][1] = 0
+	VPXORD Z4, Z4, Z4 // C[2][0] = 0
+	VPXORD Z5, Z5, Z5 // C[2][1] = 0
+	VPXORD Z6, Z6, Z6 // C[3][0] = 0
+	VPXORD Z7, Z7, Z7 // C[3][1] = 0
+
+end_12:
+	// C += A·B
+	MOVQ aStride+24(FP), DI // aStride
+	SHLQ $0x02, DI // aStride in bytes
+	MOVQ AX, R8 // rows of a
+	LEAQ (R8)(DI*2), R9 // rows of a
+	ADDQ DI, R9 // rows of a
+	MOVQ depth+40(FP), R11 // depth
+	MOVQ CX, R10 // b_k = b
+	CMPQ R11, $+4 // depth < 4
+	JLT  depth_end_14 // depth < 4
+
+depth_13:
+	VMOVUPS      (R10), Z8 // B[0][0] = b_k[0]
+	PREFETCHT1   8192(R10) // prefetch b_k[2048]
+	VMOVUPS      64(R10), Z9 // B[0][1] = b_k[16]
+	PREFETCHT1   8256(R10) // prefetch b_k[2064]
+	VBROADCASTSS (R8), Z10 // A[0][0] = a[0][0]
+	VFMADD231PS  Z10, Z8, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z10, Z9, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VBROADCASTSS (R8)(DI*1), Z10 // A[1][0] = a[1][0]
+	VFMADD231PS  Z10, Z8, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z10, Z9, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VBROADCASTSS (R8)(DI*2), Z10 // A[2][0] = a[2][0]
+	VFMADD231PS  Z10, Z8, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z10, Z9, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VBROADCASTSS (R9), Z10 // A[3][0] = a[3][0]
+	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][0] * B[0][1]
+	VMOVUPS      128(R10), Z8 // B[1][0] = b_k[32]
+	PREFETCHT1   8320(R10) // prefetch b_k[2080]
+	VMOVUPS      192(R10), Z9 // B[1][1] = b_k[48]
+	PREFETCHT1   8384(R10) // prefetch b_k[2096]
+	VBROADCASTSS 4(R8), Z10 // A[0][1] = a[0][1]
+	VFMADD231PS  Z10, Z8, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VFMADD231PS  Z10, Z9, Z1 // C[0][1] += A[0][1] * B[1][1]
+	VBROADCASTSS 4(R8)(DI*1), Z10 // A[1][1] = a[1][1]
+	VFMADD231PS  Z10, Z8, Z2 // C[1][0] += A[1][1] * B[1][0]
+	VFMADD231PS  Z10, Z9, Z3 // C[1][1] += A[1][1] * B[1][1]
+	VBROADCASTSS 4(R8)(DI*2), Z10 // A[2][1] = a[2][1]
+	VFMADD231PS  Z10, Z8, Z4 // C[2][0] += A[2][1] * B[1][0]
+	VFMADD231PS  Z10, Z9, Z5 // C[2][1] += A[2][1] * B[1][1]
+	VBROADCASTSS 4(R9), Z10 // A[3][1] = a[3][1]
+	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][1] * B[1][0]
+	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][1] * B[1][1]
+	VMOVUPS      256(R10), Z8 // B[2][0] = b_k[64]
+	PREFETCHT1   8448(R10) // prefetch b_k[2112]
+	VMOVUPS      320(R10), Z9 // B[2][1] = b_k[80]
+	PREFETCHT1   8512(R10) // prefetch b_k[2128]
+	VBROADCASTSS 8(R8), Z10 // A[0][2] = a[0][2]
+	VFMADD231PS  Z10, Z8, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VFMADD231PS  Z10, Z9, Z1 // C[0][1] += A[0][2] * B[2][1]
+	VBROADCASTSS 8(R8)(DI*1), Z10 // A[1][2] = a[1][2]
+	VFMADD231PS  Z10, Z8, Z2 // C[1][0] += A[1][2] * B[2][0]
+	VFMADD231PS  Z10, Z9, Z3 // C[1][1] += A[1][2] * B[2][1]
+	VBROADCASTSS 8(R8)(DI*2), Z10 // A[2][2] = a[2][2]
+	VFMADD231PS  Z10, Z8, Z4 // C[2][0] += A[2][2] * B[2][0]
+	VFMADD231PS  Z10, Z9, Z5 // C[2][1] += A[2][2] * B[2][1]
+	VBROADCASTSS 8(R9), Z10 // A[3][2] = a[3][2]
+	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][2] * B[2][0]
+	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][2] * B[2][1]
+	VMOVUPS      384(R10), Z8 // B[3][0] = b_k[96]
+	PREFETCHT1   8576(R10) // prefetch b_k[2144]
+	VMOVUPS      448(R10), Z9 // B[3][1] = b_k[112]
+	PREFETCHT1   8640(R10) // prefetch b_k[2160]
+	VBROADCASTSS 12(R8), Z10 // A[0][3] = a[0][3]
+	VFMADD231PS  Z10, Z8, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VFMADD231PS  Z10, Z9, Z1 // C[0][1] += A[0][3] * B[3][1]
+	VBROADCASTSS 12(R8)(DI*1), Z10 // A[1][3] = a[1][3]
+	VFMADD231PS  Z10, Z8, Z2 // C[1][0] += A[1][3] * B[3][0]
+	VFMADD231PS  Z10, Z9, Z3 // C[1][1] += A[1][3] * B[3][1]
+	VBROADCASTSS 12(R8)(DI*2), Z10 // A[2][3] = a[2][3]
+	VFMADD231PS  Z10, Z8, Z4 // C[2][0] += A[2][3] * B[3][0]
+	VFMADD231PS  Z10, Z9, Z5 // C[2][1] += A[2][3] * B[3][1]
+	VBROADCASTSS 12(R9), Z10 // A[3][3] = a[3][3]
+	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][3] * B[3][0]
+	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][3] * B[3][1]
+	ADDQ         $+16, R8 // a0 += 16
+	ADDQ         $+16, R9 // a3 += 16
+	ADDQ         $+512, R10 // b_k += 512
+	SUBQ         $+4, R11 // depth += -4
+	CMPQ         R11, $+4 // depth >= 4
+	JGE          depth_13 // depth >= 4
+
+depth_end_14:
+	CMPQ R11, $+1 // depth < 1
+	JLT  depth_end_16 // depth < 1
+
+depth_15:
+	VMOVUPS      (R10), Z8 // B[0][0] = b_k[0]
+	PREFETCHT1   8192(R10) // prefetch b_k[2048]
+	VMOVUPS      64(R10), Z9 // B[0][1] = b_k[16]
+	PREFETCHT1   8256(R10) // prefetch b_k[2064]
+	VBROADCASTSS (R8), Z10 // A[0][0] = a[0][0]
+	VFMADD231PS  Z10, Z8, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z10, Z9, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VBROADCASTSS (R8)(DI*1), Z10 // A[1][0] = a[1][0]
+	VFMADD231PS  Z10, Z8, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z10, Z9, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VBROADCASTSS (R8)(DI*2), Z10 // A[2][0] = a[2][0]
+	VFMADD231PS  Z10, Z8, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z10, Z9, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VBROADCASTSS (R9), Z10 // A[3][0] = a[3][0]
+	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][0] * B[0][1]
+	ADDQ         $+4, R8 // a0 += 4
+	ADDQ         $+4, R9 // a3 += 4
+	ADDQ         $+128, R10 // b_k += 128
+	SUBQ         $+1, R11 // depth += -1
+	CMPQ         R11, $+1 // depth >= 1
+	JGE          depth_15 // depth >= 1
+
+depth_end_16:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    DX, R8 // rows of c
+	LEAQ    (R8)(DI*2), R9 // rows of c
+	ADDQ    DI, R9 // rows of c
+	VMOVUPS Z0, (R8) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R8) // c[0][16] = C[0][1]
+	VMOVUPS Z2, (R8)(DI*1) // c[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R8)(DI*1) // c[1][16] = C[1][1]
+	VMOVUPS Z4, (R8)(DI*2) // c[2][0] = C[2][0]
+	VMOVUPS Z5, 64(R8)(DI*2) // c[2][16] = C[2][1]
+	VMOVUPS Z6, (R9) // c[3][0] = C[3][0]
+	VMOVUPS Z7, 64(R9) // c[3][16] = C[3][1]
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	SHLQ    $0x01, DI // cStride <<= 1
+	SHLQ    $0x01, DI // cStride <<= 1
+	ADDQ    DI, DX // c += cStride
+	MOVQ    aStride+24(FP), DI // aStride
+	SHLQ    $0x02, DI // aStride in bytes
+	SHLQ    $0x01, DI // aStride <<= 1
+	SHLQ    $0x01, DI // aStride <<= 1
+	ADDQ    DI, AX // a += aStride
+	SUBQ    $+4, SI // rows += -4
+	CMPQ    SI, $+4 // rows >= 4
+	JGE     rows_9 // rows >= 4
+
+rows_end_10:
+	CMPQ SI, $+2 // rows < 2
+	JLT  rows_end_18 // rows < 2
+
+rows_17:
+	// C = α·C, or 0 without α
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_19 // alpha < 1
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         DX, R8 // rows of c
+	VBROADCASTSS (BX), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R8), Z1 // C[0][1] = c[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(BX), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R8)(DI*1), Z2 // C[1][0] = c[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R8)(DI*1), Z3 // C[1][1] = c[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	ADDQ         $+8, BX // alpha += 8
+	JMP          end_20
+
+less_19:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+	VPXORD Z2, Z2, Z2 // C[1][0] = 0
+	VPXORD Z3, Z3, Z3 // C[1][1] = 0
+
+end_20:
+	// C += A·B
+	MOVQ aStride+24(FP), DI // aStride
+	SHLQ $0x02, DI // aStride in bytes
+	MOVQ AX, R8 // rows of a
+	MOVQ depth+40(FP), R10 // depth
+	MOVQ CX, R9 // b_k = b
+	CMPQ R10, $+4 // depth < 4
+	JLT  depth_end_22 // depth < 4
+
+depth_21:
+	VMOVUPS      (R9), Z4 // B[0][0] = b_k[0]
+	PREFETCHT1   8192(R9) // prefetch b_k[2048]
+	VMOVUPS      64(R9), Z5 // B[0][1] = b_k[16]
+	PREFETCHT1   8256(R9) // prefetch b_k[2064]
+	VBROADCASTSS (R8), Z6 // A[0][0] = a[0][0]
+	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VBROADCASTSS (R8)(DI*1), Z6 // A[1][0] = a[1][0]
+	VFMADD231PS  Z6, Z4, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z6, Z5, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VMOVUPS      128(R9), Z4 // B[1][0] = b_k[32]
+	PREFETCHT1   8320(R9) // prefetch b_k[2080]
+	VMOVUPS      192(R9), Z5 // B[1][1] = b_k[48]
+	PREFETCHT1   8384(R9) // prefetch b_k[2096]
+	VBROADCASTSS 4(R8), Z6 // A[0][1] = a[0][1]
+	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][1] * B[1][1]
+	VBROADCASTSS 4(R8)(DI*1), Z6 // A[1][1] = a[1][1]
+	VFMADD231PS  Z6, Z4, Z2 // C[1][0] += A[1][1] * B[1][0]
+	VFMADD231PS  Z6, Z5, Z3 // C[1][1] += A[1][1] * B[1][1]
+	VMOVUPS      256(R9), Z4 // B[2][0] = b_k[64]
+	PREFETCHT1   8448(R9) // prefetch b_k[2112]
+	VMOVUPS      320(R9), Z5 // B[2][1] = b_k[80]
+	PREFETCHT1   8512(R9) // prefetch b_k[2128]
+	VBROADCASTSS 8(R8), Z6 // A[0][2] = a[0][2]
+	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][2] * B[2][1]
+	VBROADCASTSS 8(R8)(DI*1), Z6 // A[1][2] = a[1][2]
+	VFMADD231PS  Z6, Z4, Z2 // C[1][0] += A[1][2] * B[2][0]
+	VFMADD231PS  Z6, Z5, Z3 // C[1][1] += A[1][2] * B[2][1]
+	VMOVUPS      384(R9), Z4 // B[3][0] = b_k[96]
+	PREFETCHT1   8576(R9) // prefetch b_k[2144]
+	VMOVUPS      448(R9), Z5 // B[3][1] = b_k[112]
+	PREFETCHT1   8640(R9) // prefetch b_k[2160]
+	VBROADCASTSS 12(R8), Z6 // A[0][3] = a[0][3]
+	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][3] * B[3][1]
+	VBROADCASTSS 12(R8)(DI*1), Z6 // A[1][3] = a[1][3]
+	VFMADD231PS  Z6, Z4, Z2 // C[1][0] += A[1][3] * B[3][0]
+	VFMADD231PS  Z6, Z5, Z3 // C[1][1] += A[1][3] * B[3][1]
+	ADDQ         $+16, R8 // a0 += 16
+	ADDQ         $+512, R9 // b_k += 512
+	SUBQ         $+4, R10 // depth += -4
+	CMPQ         R10, $+4 // depth >= 4
+	JGE          depth_21 // depth >= 4
+
+depth_end_22:
+	CMPQ R10, $+1 // depth < 1
+	JLT  depth_end_24 // depth < 1
+
+depth_23:
+	VMOVUPS      (R9), Z4 // B[0][0] = b_k[0]
+	PREFETCHT1   8192(R9) // prefetch b_k[2048]
+	VMOVUPS      64(R9), Z5 // B[0][1] = b_k[16]
+	PREFETCHT1   8256(R9) // prefetch b_k[2064]
+	VBROADCASTSS (R8), Z6 // A[0][0] = a[0][0]
+	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VBROADCASTSS (R8)(DI*1), Z6 // A[1][0] = a[1][0]
+	VFMADD231PS  Z6, Z4, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z6, Z5, Z3 // C[1][1] += A[1][0] * B[0][1]
+	ADDQ         $+4, R8 // a0 += 4
+	ADDQ         $+128, R9 // b_k += 128
+	SUBQ         $+1, R10 // depth += -1
+	CMPQ         R10, $+1 // depth >= 1
+	JGE          depth_23 // depth >= 1
+
+depth_end_24:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    DX, R8 // rows of c
+	VMOVUPS Z0, (R8) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R8) // c[0][16] = C[0][1]
+	VMOVUPS Z2, (R8)(DI*1) // c[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R8)(DI*1) // c[1][16] = C[1][1]
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	SHLQ    $0x01, DI // cStride <<= 1
+	ADDQ    DI, DX // c += cStride
+	MOVQ    aStride+24(FP), DI // aStride
+	SHLQ    $0x02, DI // aStride in bytes
+	SHLQ    $0x01, DI // aStride <<= 1
+	ADDQ    DI, AX // a += aStride
+	SUBQ    $+2, SI // rows += -2
+	CMPQ    SI, $+2 // rows >= 2
+	JGE     rows_17 // rows >= 2
+
+rows_end_18:
+	CMPQ SI, $+1 // rows < 1
+	JLT  rows_end_26 // rows < 1
+
+rows_25:
+	// C = α·C, or 0 without α
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_27 // alpha < 1
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         DX, DI // rows of c
+	VBROADCASTSS (BX), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (DI), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(DI), Z1 // C[0][1] = c[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	ADDQ         $+4, BX // alpha += 4
+	JMP          end_28
+
+less_27:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+
+end_28:
+	// C += A·B
+	MOVQ aStride+24(FP), DI // aStride
+	SHLQ $0x02, DI // aStride in bytes
+	MOVQ AX, DI // rows of a
+	MOVQ depth+40(FP), R9 // depth
+	MOVQ CX, R8 // b_k = b
+	CMPQ R9, $+4 // depth < 4
+	JLT  depth_end_30 // depth < 4
+
+depth_29:
+	VMOVUPS      (R8), Z2 // B[0][0] = b_k[0]
+	PREFETCHT1   2048(R8) // prefetch b_k[512]
+	VMOVUPS      64(R8), Z3 // B[0][1] = b_k[16]
+	PREFETCHT1   2112(R8) // prefetch b_k[528]
+	VBROADCASTSS (DI), Z4 // A[0][0] = a[0][0]
+	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VMOVUPS      128(R8), Z2 // B[1][0] = b_k[32]
+	PREFETCHT1   2176(R8) // prefetch b_k[544]
+	VMOVUPS      192(R8), Z3 // B[1][1] = b_k[48]
+	PREFETCHT1   2240(R8) // prefetch b_k[560]
+	VBROADCASTSS 4(DI), Z4 // A[0][1] = a[0][1]
+	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][1] * B[1][1]
+	VMOVUPS      256(R8), Z2 // B[2][0] = b_k[64]
+	PREFETCHT1   2304(R8) // prefetch b_k[576]
+	VMOVUPS      320(R8), Z3 // B[2][1] = b_k[80]
+	PREFETCHT1   2368(R8) // prefetch b_k[592]
+	VBROADCASTSS 8(DI), Z4 // A[0][2] = a[0][2]
+	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][2] * B[2][1]
+	VMOVUPS      384(R8), Z2 // B[3][0] = b_k[96]
+	PREFETCHT1   2432(R8) // prefetch b_k[608]
+	VMOVUPS      448(R8), Z3 // B[3][1] = b_k[112]
+	PREFETCHT1   2496(R8) // prefetch b_k[624]
+	VBROADCASTSS 12(DI), Z4 // A[0][3] = a[0][3]
+	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][3] * B[3][1]
+	ADDQ         $+16, DI // a0 += 16
+	ADDQ         $+512, R8 // b_k += 512
+	SUBQ         $+4, R9 // depth += -4
+	CMPQ         R9, $+4 // depth >= 4
+	JGE          depth_29 // depth >= 4
+
+depth_end_30:
+	CMPQ R9, $+1 // depth < 1
+	JLT  depth_end_32 // depth < 1
+
+depth_31:
+	VMOVUPS      (R8), Z2 // B[0][0] = b_k[0]
+	PREFETCHT1   2048(R8) // prefetch b_k[512]
+	VMOVUPS      64(R8), Z3 // B[0][1] = b_k[16]
+	PREFETCHT1   2112(R8) // prefetch b_k[528]
+	VBROADCASTSS (DI), Z4 // A[0][0] = a[0][0]
+	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][0] * B[0][1]
+	ADDQ         $+4, DI // a0 += 4
+	ADDQ         $+128, R8 // b_k += 128
+	SUBQ         $+1, R9 // depth += -1
+	CMPQ         R9, $+1 // depth >= 1
+	JGE          depth_31 // depth >= 1
+
+depth_end_32:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    DX, DI // rows of c
+	VMOVUPS Z0, (DI) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(DI) // c[0][16] = C[0][1]
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	ADDQ    DI, DX // c += cStride
+	MOVQ    aStride+24(FP), DI // aStride
+	SHLQ    $0x02, DI // aStride in bytes
+	ADDQ    DI, AX // a += aStride
+	SUBQ    $+1, SI // rows += -1
+	CMPQ    SI, $+1 // rows >= 1
+	JGE     rows_25 // rows >= 1
+
+rows_end_26:
+	VZEROUPPER
+	RET
+
+// func rotaryHalvesAVX512(x *float32, stride int, rows int, cos *float32, sin *float32, n int)
+TEXT ·rotaryHalvesAVX512(SB), NOSPLIT, $0-48
+	MOVQ x+0(FP), AX // x
+	MOVQ stride+8(FP), CX // stride
+	MOVQ rows+16(FP), DX // rows
+	SHLQ $0x02, CX // stride in bytes
+	CMPQ DX, $+1 // rows < 1
+	JLT  rows_end_2 // rows < 1
+
+rows_1:
+	MOVQ n+40(FP), BX // n
+	MOVQ cos+24(FP), SI // cos
+	MOVQ sin+32(FP), DI // sin
+	MOVQ AX, R8 // row = x
+	MOVQ BX, R9 // half = n
+	SHLQ $0x02, R9 // half in bytes
+	ADDQ AX, R9 // half += x
+	CMPQ BX, $+16 // n < 16
+	JLT  elements_end_4 // n < 16
+
+elements_3:
+	VMOVUPS     (R8), Z0 // a = row[0]
+	VMOVUPS     (R9), Z1 // b = half[0]
+	VMOVUPS     (SI), Z2 // cos = cos[0]
+	VMOVUPS     (DI), Z3 // sin = sin[0]
+	VMULPS      Z3, Z1, Z4 // t = b * sin
+	VFMSUB231PS Z2, Z0, Z4 // t = a * cos - t
+	VMOVUPS     Z4, (R8) // row[0] = t
+	VMULPS      Z3, Z0, Z4 // t = a * sin
+	VFMADD231PS Z2, Z1, Z4 // t += b * cos
+	VMOVUPS     Z4, (R9) // half[0] = t
+	ADDQ        $+64, R8 // row += 64
+	ADDQ        $+64, R9 // half += 64
+	ADDQ        $+64, SI // cos += 64
+	ADDQ        $+64, DI // sin += 64
+	SUBQ        $+16, BX // n += -16
+	CMPQ        BX, $+16 // n >= 16
+	JGE         elements_3 // n >= 16
+
+elements_end_4:
+	CMPQ        BX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	MOVQ        $-1, R10 // first n lanes
+	BZHIQ       BX, R10, R10 // first n lanes
+	KMOVQ       R10, K1 // first n lanes
+	VMOVUPS.Z   (R8), K1, Z0 // a = row[0], n lanes
+	VMOVUPS.Z   (R9), K1, Z1 // b = half[0], n lanes
+	VMOVUPS.Z   (SI), K1, Z2 // cos = cos[0], n lanes
+	VMOVUPS.Z   (DI), K1, Z3 // sin = sin[0], n lanes
+	VMULPS      Z3, Z1, Z4 // t = b * sin
+	VFMSUB231PS Z2, Z0, Z4 // t = a * cos - t
+	VMOVUPS     Z4, K1, (R8) // row[0] = t, n lanes
+	VMULPS      Z3, Z0, Z4 // t = a * sin
+	VFMADD231PS Z2, Z1, Z4 // t += b * cos
+	VMOVUPS     Z4, K1, (R9) // half[0] = t, n lanes
+
+less_5:
+	ADDQ CX, AX // x += stride
+	SUBQ $+1, DX // rows += -1
+	CMPQ DX, $+1 // rows >= 1
+	JGE  rows_1 // rows >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func rotaryPairsAVX512(x *float32, stride int, rows int, cos *float32, sin *float32, n int)
+TEXT ·rotaryPairsAVX512(SB), NOSPLIT, $0-48
+	MOVQ x+0(FP), AX // x
+	MOVQ stride+8(FP), CX // stride
+	MOVQ rows+16(FP), DX // rows
+	SHLQ $0x02, CX // stride in bytes
+	CMPQ DX, $+1 // rows < 1
+	JLT  rows_end_2 // rows < 1
+
+rows_1:
+	MOVQ n+40(FP), BX // n
+	MOVQ cos+24(FP), SI // cos
+	MOVQ sin+32(FP), DI // sin
+	MOVQ AX, R8 // row = x
+	MOVQ BX, R9 // half = n
+	SHLQ $0x02, R9 // half in bytes
+	ADDQ AX, R9 // half += x
+	CMPQ BX, $+16 // n < 16
+	JLT  elements_end_4 // n < 16
+
+elements_3:
+	VMOVUPS     (R8), Z0 // x = row[0]
+	VMOVUPS     (SI), Z2 // cos = cos[0]
+	VMOVUPS     (DI), Z3 // sin = sin[0]
+	VPERMILPS   $0xb1, Z0, Z1 // partner = x, pairs swapped
+	VMULPS      Z3, Z1, Z1 // partner = partner * sin
+	VFMADD231PS Z2, Z0, Z1 // partner += x * cos
+	VMOVUPS     Z1, (R8) // row[0] = partner
+	ADDQ        $+64, R8 // row += 64
+	ADDQ        $+64, R9 // half += 64
+	ADDQ        $+64, SI // cos += 64
+	ADDQ        $+64, DI // sin += 64
+	SUBQ        $+16, BX // n += -16
+	CMPQ        BX, $+16 // n >= 16
+	JGE         elements_3 // n >= 16
+
+elements_end_4:
+	CMPQ        BX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	MOVQ        $-1, R9 // first n lanes
+	BZHIQ       BX, R9, R9 // first n lanes
+	KMOVQ       R9, K1 // first n lanes
+	VMOVUPS.Z   (R8), K1, Z0 // x = row[0], n lanes
+	VMOVUPS.Z   (SI), K1, Z2 // cos = cos[0], n lanes
+	VMOVUPS.Z   (DI), K1, Z3 // sin = sin[0], n lanes
+	VPERMILPS   $0xb1, Z0, Z1 // partner = x, pairs swapped
+	VMULPS      Z3, Z1, Z1 // partner = partner * sin
+	VFMADD231PS Z2, Z0, Z1 // partner += x * cos
+	VMOVUPS     Z1, K1, (R8) // row[0] = partner, n lanes
+
+less_5:
+	ADDQ CX, AX // x += stride
+	SUBQ $+1, DX // rows += -1
+	CMPQ DX, $+1 // rows >= 1
+	JGE  rows_1 // rows >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func affineRowsAVX512(dst *float32, dstStride int, src *float32, srcStride int, rows int, cols int, scale *float32, bias *float32)
+TEXT ·affineRowsAVX512(SB), NOSPLIT, $0-64
+	MOVQ dst+0(FP), AX // dst
+	MOVQ src+16(FP), CX // src
+	MOVQ dstStride+8(FP), DX // dstStride
+	MOVQ srcStride+24(FP), BX // srcStride
+	MOVQ scale+48(FP), SI // scale
+	MOVQ bias+56(FP), DI // bias
+	MOVQ cols+40(FP), R8 // cols
+	SHLQ $0x02, DX // dstStride in bytes
+	SHLQ $0x02, BX // srcStride in bytes
+	CMPQ R8, $+16 // cols < 16
+	JLT  cols_end_2 // cols < 16
+
+cols_1:
+	VMOVUPS (SI), Z0 // scale = scale[0]
+	VMOVUPS (DI), Z1 // bias = bias[0]
+	MOVQ    rows+32(FP), R11 // rows
+	MOVQ    CX, R9 // from = src
+	MOVQ    AX, R10 // to = dst
+	CMPQ    R11, $+1 // rows < 1
+	JLT     rows_end_4 // rows < 1
+
+rows_3:
+	VMOVUPS    (R9), Z2 // v = from[0]
+	VMULPS     Z0, Z2, Z2 // v = v * scale
+	VADDPS     Z1, Z2, Z2 // v = v + bias
+	VMOVUPS    Z2, (R10) // to[0] = v
+	PREFETCHT1 128(R10) // prefetch to[32]
+	ADDQ       BX, R9 // from += srcStride
+	ADDQ       DX, R10 // to += dstStride
+	SUBQ       $+1, R11 // rows += -1
+	CMPQ       R11, $+1 // rows >= 1
+	JGE        rows_3 // rows >= 1
+
+rows_end_4:
+	ADDQ $+64, CX // src += 64
+	ADDQ $+64, AX // dst += 64
+	ADDQ $+64, SI // scale += 64
+	ADDQ $+64, DI // bias += 64
+	SUBQ $+16, R8 // cols += -16
+	CMPQ R8, $+16 // cols >= 16
+	JGE  cols_1 // cols >= 16
+
+cols_end_2:
+	CMPQ      R8, $+1 // cols < 1
+	JLT       less_5 // cols < 1
+	MOVQ      $-1, R9 // first cols lanes
+	BZHIQ     R8, R9, R9 // first cols lanes
+	KMOVQ     R9, K1 // first cols lanes
+	VMOVUPS.Z (SI), K1, Z0 // scale = scale[0], cols lanes
+	VMOVUPS.Z (DI), K1, Z1 // bias = bias[0], cols lanes
+	MOVQ      rows+32(FP), SI // rows
+	MOVQ      AX, AX // to = dst
+	CMPQ      SI, $+1 // rows < 1
+	JLT       rows_end_7 // rows < 1
+
+rows_6:
+	VMOVUPS.Z  (CX), K1, Z2 // v = from[0], cols lanes
+	VMULPS     Z0, Z2, Z2 // v = v * scale
+	VADDPS     Z1, Z2, Z2 // v = v + bias
+	VMOVUPS    Z2, K1, (AX) // to[0] = v, cols lanes
+	PREFETCHT1 128(AX) // prefetch to[32]
+	ADDQ       BX, CX // from += srcStride
+	ADDQ       DX, AX // to += dstStride
+	SUBQ       $+1, SI // rows += -1
+	CMPQ       SI, $+1 // rows >= 1
+	JGE        rows_6 // rows >= 1
+
+rows_end_7:
+less_5:
+	VZEROUPPER
+	RET
+
+// func prefetchAVX512(src *float32, n int)
+TEXT ·prefetchAVX512(SB), NOSPLIT, $0-16
+	MOVQ src+0(FP), AX // src
+	MOVQ n+8(FP), CX // n
+	CMPQ CX, $+64 // n < 64
+	JLT  lines_end_2 // n < 64
+
+lines_1:
+	PREFETCHT1 (AX) // prefetch src[0]
+	PREFETCHT1 64(AX) // prefetch src[16]
+	PREFETCHT1 128(AX) // prefetch src[32]
+	PREFETCHT1 192(AX) // prefetch src[48]
+	ADDQ       $+256, AX // src += 256
+	SUBQ       $+64, CX // n += -64
+	CMPQ       CX, $+64 // n >= 64
+	JGE        lines_1 // n >= 64
+
+lines_end_2:
 	VZEROUPPER
 	RET
 
@@ -11862,7 +15530,7 @@ max_end_2:
 	// m' = max(m, scores); α = 2^(m-m'); a row that has seen nothing yet subtracts 0
 	MOVQ        $-1, R8 // first rows lanes
 	BZHIQ       DX, R8, R8 // first rows lanes
-	KMOVW       R8, K1 // first rows lanes
+	KMOVQ       R8, K1 // first rows lanes
 	VMOVUPS.Z   (BX), K1, Z10 // m = max[0], rows lanes
 	VMOVUPS.Z   (DI), K1, Z11 // S = shift[0], rows lanes
 	VMOVAPS     Z10, Z12 // m' = m
@@ -12085,6 +15753,210 @@ rows_end_2:
 	VZEROUPPER
 	RET
 
+// func capTileAVX512(s *float32, stride int, rows int, cols int, inverse float32, cap float32)
+TEXT ·capTileAVX512(SB), NOSPLIT, $0-40
+	MOVQ         s+0(FP), AX // s
+	MOVQ         stride+8(FP), CX // stride
+	MOVQ         rows+16(FP), DX // rows
+	VBROADCASTSS inverse+32(FP), Z0 // inverse in all lanes
+	VBROADCASTSS cap+36(FP), Z1 // cap in all lanes
+	VBROADCASTSS x1_3f800000<>+0(SB), Z2 // exp2_0
+	VBROADCASTSS x1_3f317218<>+0(SB), Z3 // exp2_1
+	VBROADCASTSS x1_3e75fdef<>+0(SB), Z4 // exp2_2
+	VBROADCASTSS x1_3d6357c2<>+0(SB), Z5 // exp2_3
+	VBROADCASTSS x1_3c1d979c<>+0(SB), Z6 // exp2_4
+	VBROADCASTSS x1_3aaf80da<>+0(SB), Z7 // exp2_5
+	VBROADCASTSS x1_391fa028<>+0(SB), Z8 // exp2_6
+	VBROADCASTSS x1_c2fa0000<>+0(SB), Z9 // -125
+	VBROADCASTSS x1_beaaaa8c<>+0(SB), Z10 // tanh_0
+	VBROADCASTSS x1_3e088257<>+0(SB), Z11 // tanh_1
+	VBROADCASTSS x1_bd5c34b2<>+0(SB), Z12 // tanh_2
+	VBROADCASTSS x1_3cac28fe<>+0(SB), Z13 // tanh_3
+	VBROADCASTSS x1_bbe56bbc<>+0(SB), Z14 // tanh_4
+	VBROADCASTSS x1_3ab39914<>+0(SB), Z15 // tanh_5
+	VBROADCASTSS x1_c038aa3b<>+0(SB), Z16 // -2 log2e_hi
+	VBROADCASTSS x1_b3257060<>+0(SB), Z17 // -2 log2e_lo
+	VBROADCASTSS x1_3f600000<>+0(SB), Z18 // switch
+	VBROADCASTSS x1_80000000<>+0(SB), Z19 // sign
+	VBROADCASTSS x1_7fffffff<>+0(SB), Z20 // magnitude
+	SHLQ         $0x02, CX // stride in bytes
+	CMPQ         DX, $+1 // rows < 1
+	JLT          rows_end_2 // rows < 1
+
+rows_1:
+	MOVQ cols+24(FP), BX // cols
+	MOVQ AX, SI // s_col = s
+	CMPQ BX, $+16 // cols < 16
+	JLT  cols_end_4 // cols < 16
+
+cols_3:
+	VMOVUPS     (SI), Z21 // S = s_col[0]
+	VMULPS      Z0, Z21, Z21 // S = S * inverse
+	VPANDD      Z20, Z21, Z22 // |x| = S & magnitude
+	VPANDD      Z19, Z21, Z21 // S = S & sign
+	VMULPS      Z16, Z22, Z23 // n = |x| * -2 log2e_hi
+	VRNDSCALEPS $0x00, Z23, Z23 // n = round(n)
+	VMOVAPS     Z23, Z24 // f = n
+	VFMSUB231PS Z16, Z22, Z24 // f = |x| * -2 log2e_hi - f
+	VFMADD231PS Z17, Z22, Z24 // f += |x| * -2 log2e_lo
+	VMOVAPS     Z8, Z25 // p = exp2_6
+	VFMADD213PS Z7, Z24, Z25 // p = p*f + exp2_5
+	VFMADD213PS Z6, Z24, Z25 // p = p*f + exp2_4
+	VFMADD213PS Z5, Z24, Z25 // p = p*f + exp2_3
+	VFMADD213PS Z4, Z24, Z25 // p = p*f + exp2_2
+	VFMADD213PS Z3, Z24, Z25 // p = p*f + exp2_1
+	VFMADD213PS Z2, Z24, Z25 // p = p*f + exp2_0
+	VCMPPS      $0x11, Z9, Z23, K1 // small = n < -125
+	VSCALEFPS   Z23, Z25, Z25 // p *= 2**n
+	VPXORD      Z25, Z25, K1, Z25 // p = 0 where small
+	VADDPS      Z2, Z25, Z23 // y = p + 1
+	VADDPS      Z25, Z25, Z25 // p = p + p
+	VDIVPS      Z23, Z25, Z25 // p = p / y
+	VMOVAPS     Z2, Z23 // y = 1
+	VSUBPS      Z25, Z23, Z23 // y = y - p
+	VMULPS      Z22, Z22, Z24 // s = |x| * |x|
+	VMOVAPS     Z15, Z25 // q = tanh_5
+	VFMADD213PS Z14, Z24, Z25 // q = q*s + tanh_4
+	VFMADD213PS Z13, Z24, Z25 // q = q*s + tanh_3
+	VFMADD213PS Z12, Z24, Z25 // q = q*s + tanh_2
+	VFMADD213PS Z11, Z24, Z25 // q = q*s + tanh_1
+	VFMADD213PS Z10, Z24, Z25 // q = q*s + tanh_0
+	VMULPS      Z25, Z24, Z24 // s = s * q
+	VCMPPS      $0x11, Z18, Z22, K1 // small = |x| < switch
+	VMOVAPS     Z22, Z25 // q = |x|
+	VFMADD231PS Z24, Z22, Z25 // q += |x| * s
+	VBLENDMPS   Z25, Z23, K1, Z23 // y = small ? q : y
+	VPORD       Z21, Z23, Z23 // y = y | S
+	VMULPS      Z1, Z23, Z23 // y = y * cap
+	VMOVUPS     Z23, (SI) // s_col[0] = y
+	ADDQ        $+64, SI // s_col += 64
+	SUBQ        $+16, BX // cols += -16
+	CMPQ        BX, $+16 // cols >= 16
+	JGE         cols_3 // cols >= 16
+
+cols_end_4:
+	ADDQ CX, AX // s += stride
+	SUBQ $+1, DX // rows += -1
+	CMPQ DX, $+1 // rows >= 1
+	JGE  rows_1 // rows >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+DATA x1_beaaaa8c<>+0(SB)/4, $0xbeaaaa8c
+GLOBL x1_beaaaa8c<>(SB), RODATA|NOPTR, $4
+
+DATA x1_3e088257<>+0(SB)/4, $0x3e088257
+GLOBL x1_3e088257<>(SB), RODATA|NOPTR, $4
+
+DATA x1_bd5c34b2<>+0(SB)/4, $0xbd5c34b2
+GLOBL x1_bd5c34b2<>(SB), RODATA|NOPTR, $4
+
+DATA x1_3cac28fe<>+0(SB)/4, $0x3cac28fe
+GLOBL x1_3cac28fe<>(SB), RODATA|NOPTR, $4
+
+DATA x1_bbe56bbc<>+0(SB)/4, $0xbbe56bbc
+GLOBL x1_bbe56bbc<>(SB), RODATA|NOPTR, $4
+
+DATA x1_3ab39914<>+0(SB)/4, $0x3ab39914
+GLOBL x1_3ab39914<>(SB), RODATA|NOPTR, $4
+
+DATA x1_c038aa3b<>+0(SB)/4, $0xc038aa3b
+GLOBL x1_c038aa3b<>(SB), RODATA|NOPTR, $4
+
+DATA x1_b3257060<>+0(SB)/4, $0xb3257060
+GLOBL x1_b3257060<>(SB), RODATA|NOPTR, $4
+
+DATA x1_3f600000<>+0(SB)/4, $0x3f600000
+GLOBL x1_3f600000<>(SB), RODATA|NOPTR, $4
+
+DATA x1_80000000<>+0(SB)/4, $0x80000000
+GLOBL x1_80000000<>(SB), RODATA|NOPTR, $4
+
+DATA x1_7fffffff<>+0(SB)/4, $0x7fffffff
+GLOBL x1_7fffffff<>(SB), RODATA|NOPTR, $4
+
+// func biasTileAVX512(s *float32, stride int, bias *float32, biasStride int, rows int, cols int, first *int32, numbers *int32, factor float32, slope float32, lowest float32, unit float32)
+TEXT ·biasTileAVX512(SB), NOSPLIT, $0-80
+	MOVQ         s+0(FP), AX // s
+	MOVQ         stride+8(FP), CX // stride
+	MOVQ         bias+16(FP), DX // bias
+	MOVQ         biasStride+24(FP), BX // biasStride
+	MOVQ         first+48(FP), SI // first
+	MOVQ         rows+32(FP), DI // rows
+	VBROADCASTSS factor+64(FP), Z0 // factor in all lanes
+	VBROADCASTSS slope+68(FP), Z1 // slope in all lanes
+	VBROADCASTSS lowest+72(FP), Z2 // lowest in all lanes
+	VBROADCASTSS unit+76(FP), Z3 // unit in all lanes
+	VBROADCASTSS x1_ff800000<>+0(SB), Z4 // -Inf
+	SHLQ         $0x02, CX // stride in bytes
+	SHLQ         $0x02, BX // biasStride in bytes
+	CMPQ         DI, $+1 // rows < 1
+	JLT          rows_end_2 // rows < 1
+
+rows_1:
+	MOVQ         cols+40(FP), R8 // cols
+	MOVQ         numbers+56(FP), R11 // numbers
+	MOVQ         AX, R9 // s_col = s
+	MOVQ         DX, R10 // bias_col = bias
+	VBROADCASTSS (SI), Z5 // first = all first[0]
+	CMPQ         R8, $+16 // cols < 16
+	JLT          cols_end_4 // cols < 16
+
+cols_3:
+	VMOVUPS     (R10), Z6 // bias = bias_col[0]
+	VMOVUPS     (R9), Z7 // S = s_col[0]
+	VFMADD231PS Z0, Z6, Z7 // S += bias * factor
+	VMOVUPS     (R11), Z8 // position = numbers[0]
+	VPADDD      Z5, Z8, Z8 // position = position + (int) first
+	VCVTDQ2PS   Z8, Z8 // position = float(position)
+	VFMADD231PS Z1, Z8, Z7 // S += position * slope
+	VCMPPS      $0x11, Z2, Z7, K1 // low = S < lowest
+	VBLENDMPS   Z2, Z7, K1, Z7 // S = low ? lowest : S
+	VMULPS      Z3, Z7, Z7 // S = S * unit
+	VCMPPS      $0x00, Z4, Z6, K1 // hidden = bias == -Inf
+	VBLENDMPS   Z4, Z7, K1, Z7 // S = hidden ? -Inf : S
+	VMOVUPS     Z7, (R9) // s_col[0] = S
+	ADDQ        $+64, R9 // s_col += 64
+	ADDQ        $+64, R10 // bias_col += 64
+	ADDQ        $+64, R11 // numbers += 64
+	SUBQ        $+16, R8 // cols += -16
+	CMPQ        R8, $+16 // cols >= 16
+	JGE         cols_3 // cols >= 16
+
+cols_end_4:
+	CMPQ        R8, $+1 // cols < 1
+	JLT         less_5 // cols < 1
+	MOVQ        $-1, R12 // first cols lanes
+	BZHIQ       R8, R12, R12 // first cols lanes
+	KMOVQ       R12, K1 // first cols lanes
+	VMOVUPS.Z   (R10), K1, Z6 // bias = bias_col[0], cols lanes
+	VMOVUPS     (R9), Z7 // S = s_col[0]
+	VFMADD231PS Z0, Z6, Z7 // S += bias * factor
+	VMOVUPS     (R11), Z8 // position = numbers[0]
+	VPADDD      Z5, Z8, Z8 // position = position + (int) first
+	VCVTDQ2PS   Z8, Z8 // position = float(position)
+	VFMADD231PS Z1, Z8, Z7 // S += position * slope
+	VCMPPS      $0x11, Z2, Z7, K1 // low = S < lowest
+	VBLENDMPS   Z2, Z7, K1, Z7 // S = low ? lowest : S
+	VMULPS      Z3, Z7, Z7 // S = S * unit
+	VCMPPS      $0x00, Z4, Z6, K1 // hidden = bias == -Inf
+	VBLENDMPS   Z4, Z7, K1, Z7 // S = hidden ? -Inf : S
+	VMOVUPS     Z7, (R9) // s_col[0] = S
+
+less_5:
+	ADDQ CX, AX // s += stride
+	ADDQ BX, DX // bias += biasStride
+	ADDQ $+4, SI // first += 4
+	SUBQ $+1, DI // rows += -1
+	CMPQ DI, $+1 // rows >= 1
+	JGE  rows_1 // rows >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
 // func closeRowsAVX512(sum *float32, l *float32, rows int)
 TEXT ·closeRowsAVX512(SB), NOSPLIT, $0-24
 	MOVQ sum+0(FP), AX // sum
@@ -12140,7 +16012,7 @@ TEXT ·mergeRowsAVX512(SB), NOSPLIT, $0-80
 	// w = 2^(m - max), l = la·wa + lb·wb
 	MOVQ        $-1, R11 // first rows lanes
 	BZHIQ       R10, R11, R11 // first rows lanes
-	KMOVW       R11, K1 // first rows lanes
+	KMOVQ       R11, K1 // first rows lanes
 	VMOVUPS.Z   (AX), K1, Z10 // wa = ma[0], rows lanes
 	VMOVUPS.Z   (BX), K1, Z11 // wb = mb[0], rows lanes
 	VMOVAPS     Z10, Z12 // m' = wa
@@ -12262,7 +16134,7 @@ cols_end_4:
 	JLT     less_5 // cols < 1
 	MOVQ    $-1, R12 // first cols lanes
 	BZHIQ   R9, R12, R12 // first cols lanes
-	KMOVW   R12, K2 // first cols lanes
+	KMOVQ   R12, K2 // first cols lanes
 	VMOVUPS (R10), Z2 // O = from[0]
 	VDIVPS  Z1, Z2, Z2 // O = O / l
 	VADDPS  Z0, Z2, Z2 // O = O + 0
@@ -12368,7 +16240,7 @@ vectors_end_2:
 	JLT         less_3 // n < 1
 	MOVQ        $-1, SI // first n lanes
 	BZHIQ       CX, SI, SI // first n lanes
-	KMOVW       SI, K1 // first n lanes
+	KMOVQ       SI, K1 // first n lanes
 	VMOVUPS.Z   (DX), K1, Z21 // l = sum[0], n lanes
 	VCMPPS      $0x11, Z17, Z21, K2 // subnormal = l < 2**-126
 	VMULPS      Z18, Z21, Z17 // x' = l * 2**23
@@ -12594,7 +16466,7 @@ vectors_end_4:
 	JLT         less_5 // n < 1
 	MOVQ        $-1, BX // first n lanes
 	BZHIQ       DX, BX, BX // first n lanes
-	KMOVW       BX, K1 // first n lanes
+	KMOVQ       BX, K1 // first n lanes
 	VMOVUPS.Z   (CX), K1, Z13 // x = src[0], n lanes
 	VMULPS      Z7, Z13, Z14 // n = x * log2e_hi
 	VRNDSCALEPS $0x00, Z14, Z14 // n = round(n)
@@ -12833,7 +16705,7 @@ vectors_end_4:
 	JLT         less_5 // n < 1
 	MOVQ        $-1, BX // first n lanes
 	BZHIQ       CX, BX, BX // first n lanes
-	KMOVW       BX, K1 // first n lanes
+	KMOVQ       BX, K1 // first n lanes
 	VMOVUPS.Z   (AX), K1, Z13 // x = src[0], n lanes
 	VSUBPS      Z0, Z13, Z13 // x = x - shift
 	VMULPS      Z9, Z13, Z0 // n = x * log2e_hi
@@ -13000,7 +16872,7 @@ vectors_end_4:
 	JLT         less_5 // n < 1
 	MOVQ        $-1, DX // first n lanes
 	BZHIQ       CX, DX, DX // first n lanes
-	KMOVW       DX, K1 // first n lanes
+	KMOVQ       DX, K1 // first n lanes
 	VMOVUPS.Z   (AX), K1, Z13 // x = src[0], n lanes
 	VSUBPS      Z0, Z13, Z13 // x = x - shift
 	VMULPS      Z9, Z13, Z0 // n = x * log2e_hi
@@ -13082,7 +16954,7 @@ vectors_end_4:
 	JLT       less_5 // n < 1
 	MOVQ      $-1, BX // first n lanes
 	BZHIQ     DX, BX, BX // first n lanes
-	KMOVW     BX, K1 // first n lanes
+	KMOVQ     BX, K1 // first n lanes
 	VMOVUPS.Z (CX), K1, Z1 // x = src[0], n lanes
 	VMULPS    Z0, Z1, Z1 // x = x * factor
 	VMOVUPS   Z1, K1, (AX) // dst[0] = x, n lanes
@@ -13144,7 +17016,7 @@ vectors_end_4:
 	JLT       less_5 // n < 1
 	MOVQ      $-1, BX // first n lanes
 	BZHIQ     DX, BX, BX // first n lanes
-	KMOVW     BX, K1 // first n lanes
+	KMOVQ     BX, K1 // first n lanes
 	VMOVUPS.Z (CX), K1, Z2 // x = src[0], n lanes
 	VSUBPS    Z0, Z2, Z2 // x = x - a
 	VSUBPS    Z1, Z2, Z2 // x = x - b
@@ -13177,12 +17049,12 @@ vectors_end_2:
 	JLT         less_3 // n < 1
 	MOVQ        $-1, BX // first n lanes
 	BZHIQ       DX, BX, BX // first n lanes
-	KMOVW       BX, K1 // first n lanes
+	KMOVQ       BX, K1 // first n lanes
 	VPMOVZXWD.Z (CX), K1, Z0 // x = bfloat16 of src[0], n lanes
 	VPSLLD      $0x10, Z0, Z0 // x = bfloat16 of src[0], n lanes
 	MOVQ        $-1, CX // first n lanes
 	BZHIQ       DX, CX, CX // first n lanes
-	KMOVW       CX, K1 // first n lanes
+	KMOVQ       CX, K1 // first n lanes
 	VMOVUPS     Z0, K1, (AX) // dst[0] = x, n lanes
 
 less_3:
@@ -13211,11 +17083,11 @@ vectors_end_2:
 	JLT         less_3 // n < 1
 	MOVQ        $-1, BX // first n lanes
 	BZHIQ       DX, BX, BX // first n lanes
-	KMOVW       BX, K1 // first n lanes
+	KMOVQ       BX, K1 // first n lanes
 	VCVTPH2PS.Z (CX), K1, Z0 // x = float16 of src[0], n lanes
 	MOVQ        $-1, CX // first n lanes
 	BZHIQ       DX, CX, CX // first n lanes
-	KMOVW       CX, K1 // first n lanes
+	KMOVQ       CX, K1 // first n lanes
 	VMOVUPS     Z0, K1, (AX) // dst[0] = x, n lanes
 
 less_3:
@@ -13245,12 +17117,12 @@ vectors_end_2:
 	JLT         less_3 // n < 1
 	MOVQ        $-1, BX // first n lanes
 	BZHIQ       DX, BX, BX // first n lanes
-	KMOVW       BX, K1 // first n lanes
+	KMOVQ       BX, K1 // first n lanes
 	VPMOVSXBD.Z (CX), K1, Z0 // x = int8 of src[0], n lanes
 	VCVTDQ2PS   Z0, Z0 // x = int8 of src[0], n lanes
 	MOVQ        $-1, CX // first n lanes
 	BZHIQ       DX, CX, CX // first n lanes
-	KMOVW       CX, K1 // first n lanes
+	KMOVQ       CX, K1 // first n lanes
 	VMOVUPS     Z0, K1, (AX) // dst[0] = x, n lanes
 
 less_3:
@@ -13290,7 +17162,7 @@ vectors_end_2:
 	JLT       less_3 // n < 1
 	MOVQ      $-1, BX // first n lanes
 	BZHIQ     DX, BX, BX // first n lanes
-	KMOVW     BX, K1 // first n lanes
+	KMOVQ     BX, K1 // first n lanes
 	VMOVUPS.Z (CX), K1, Z3 // x = src[0], n lanes
 	VPSRAD    $0x10, Z3, Z4 // rounded = x >> 16
 	VPANDD    Z0, Z4, Z4 // rounded = rounded & 1
@@ -13301,7 +17173,7 @@ vectors_end_2:
 	VBLENDMPS Z4, Z3, K1, Z3 // x = number ? rounded : x
 	MOVQ      $-1, CX // first n lanes
 	BZHIQ     DX, CX, CX // first n lanes
-	KMOVW     CX, K1 // first n lanes
+	KMOVQ     CX, K1 // first n lanes
 	VPSRLD    $0x10, Z3, Z0 // dst[0] = bfloat16 of x, n lanes
 	VPMOVDW   Z0, K1, (AX) // dst[0] = bfloat16 of x, n lanes
 
@@ -13340,11 +17212,11 @@ vectors_end_2:
 	JLT       less_3 // n < 1
 	MOVQ      $-1, BX // first n lanes
 	BZHIQ     DX, BX, BX // first n lanes
-	KMOVW     BX, K1 // first n lanes
+	KMOVQ     BX, K1 // first n lanes
 	VMOVUPS.Z (CX), K1, Z0 // x = src[0], n lanes
 	MOVQ      $-1, CX // first n lanes
 	BZHIQ     DX, CX, CX // first n lanes
-	KMOVW     CX, K1 // first n lanes
+	KMOVQ     CX, K1 // first n lanes
 	VCVTPS2PH $0x00, Z0, K1, (AX) // dst[0] = float16 of x, n lanes
 
 less_3:
@@ -13407,7 +17279,7 @@ vectors_end_4:
 	JLT         less_5 // cols < 1
 	MOVQ        $-1, R10 // first cols lanes
 	BZHIQ       DI, R10, R10 // first cols lanes
-	KMOVW       R10, K1 // first cols lanes
+	KMOVQ       R10, K1 // first cols lanes
 	VPMOVZXWD.Z (R8), K1, Z0 // x = bfloat16 of from[0], cols lanes
 	VPSLLD      $0x10, Z0, Z0 // x = bfloat16 of from[0], cols lanes
 	VMOVUPS     Z0, (R9) // to[0] = x
@@ -13456,7 +17328,7 @@ vectors_end_4:
 	JLT         less_5 // cols < 1
 	MOVQ        $-1, R10 // first cols lanes
 	BZHIQ       DI, R10, R10 // first cols lanes
-	KMOVW       R10, K1 // first cols lanes
+	KMOVQ       R10, K1 // first cols lanes
 	VCVTPH2PS.Z (R8), K1, Z0 // x = float16 of from[0], cols lanes
 	VMOVUPS     Z0, (R9) // to[0] = x
 
@@ -13510,7 +17382,7 @@ vectors_end_4:
 	JLT         less_5 // cols < 1
 	MOVQ        $-1, R9 // first cols lanes
 	BZHIQ       DI, R9, R9 // first cols lanes
-	KMOVW       R9, K1 // first cols lanes
+	KMOVQ       R9, K1 // first cols lanes
 	VMOVUPS.Z   (R8), K1, Z7 // x = from[0], cols lanes
 	VFMADD231PS Z1, Z7, Z6 // bad += x * 0
 	VPANDD      Z0, Z7, Z7 // x = x & magnitude
@@ -13566,7 +17438,7 @@ vectors_end_7:
 	JLT       less_8 // cols < 1
 	MOVQ      $-1, R10 // first cols lanes
 	BZHIQ     R8, R10, R10 // first cols lanes
-	KMOVW     R10, K1 // first cols lanes
+	KMOVQ     R10, K1 // first cols lanes
 	VMOVUPS.Z (R9), K1, Z5 // x = from[0], cols lanes
 	VMULPS    Z6, Z5, Z5 // x = x * 1/scale
 	VCMPPS    $0x00, Z5, Z5, K1 // number = x == x
@@ -13588,9 +17460,6 @@ less_8:
 rows_end_2:
 	VZEROUPPER
 	RET
-
-DATA x1_7fffffff<>+0(SB)/4, $0x7fffffff
-GLOBL x1_7fffffff<>(SB), RODATA|NOPTR, $4
 
 DATA x1_42fe0000<>+0(SB)/4, $0x42fe0000
 GLOBL x1_42fe0000<>(SB), RODATA|NOPTR, $4
@@ -13692,3 +17561,4599 @@ vectors_end_2:
 	VMOVSS X0, ret+16(FP) // return or0[0]
 	VZEROUPPER
 	RET
+
+// func dotRowsF32AVX512(dst *float32, q *float32, rows *float32, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
+TEXT ·dotRowsF32AVX512(SB), NOSPLIT, $0-88
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	SHLQ    $0x01, R8 // stride <<= 1
+	SHLQ    $0x01, R8 // stride <<= 1
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Z0 // s0_c0 = acc[0]
+	VMOVUPS 64(R8), Z1 // s0_c1 = acc[16]
+	VMOVUPS 128(R8), Z2 // s0_c2 = acc[32]
+	VMOVUPS 192(R8), Z3 // s0_c3 = acc[48]
+	JMP     end_6
+
+less_5:
+	VPXORD Z0, Z0, Z0 // s0_c0 = 0
+	VPXORD Z1, Z1, Z1 // s0_c1 = 0
+	VPXORD Z2, Z2, Z2 // s0_c2 = 0
+	VPXORD Z3, Z3, Z3 // s0_c3 = 0
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	PREFETCHT1  128(DI) // prefetch ahead[32]
+	PREFETCHT1  192(DI) // prefetch ahead[48]
+	VMOVUPS     (R9), Z4 // x = q[0]
+	VMOVUPS     (R8), Z5 // y = y[0]
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+	VMOVUPS     64(R9), Z4 // x = q[16]
+	VMOVUPS     64(R8), Z5 // y = y[16]
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+	VMOVUPS     128(R9), Z4 // x = q[32]
+	VMOVUPS     128(R8), Z5 // y = y[32]
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+	VMOVUPS     192(R9), Z4 // x = q[48]
+	VMOVUPS     192(R8), Z5 // y = y[48]
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+	ADDQ        $+256, R9 // q += 256
+	ADDQ        $+256, R8 // y += 256
+	ADDQ        $+256, DI // ahead += 256
+	SUBQ        $+64, R10 // dim += -64
+	CMPQ        R10, $+64 // dim >= 64
+	JGE         chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        R10, $+1 // dim < 1
+	JLT         less_9 // dim < 1
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	PREFETCHT1  128(DI) // prefetch ahead[32]
+	PREFETCHT1  192(DI) // prefetch ahead[48]
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_10 // dim < 16
+	VMOVUPS     (R9), Z4 // x = q[0]
+	VMOVUPS     (R8), Z5 // y = y[0]
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+
+less_10:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_11 // dim < 32
+	VMOVUPS     64(R9), Z4 // x = q[16]
+	VMOVUPS     64(R8), Z5 // y = y[16]
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+
+less_11:
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_12 // dim < 48
+	VMOVUPS     128(R9), Z4 // x = q[32]
+	VMOVUPS     128(R8), Z5 // y = y[32]
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+
+less_12:
+	CMPQ        R10, $+64 // dim < 64
+	JLT         less_13 // dim < 64
+	VMOVUPS     192(R9), Z4 // x = q[48]
+	VMOVUPS     192(R8), Z5 // y = y[48]
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+
+less_13:
+	MOVQ        R10, R11 // rest = dim
+	ANDQ        $+15, R11 // rest &= 15
+	CMPQ        R11, $+1 // rest < 1
+	JLT         less_14 // rest < 1
+	CMPQ        R10, $+0 // dim < 0
+	JLT         less_15 // dim < 0
+	SUBQ        R11, R10 // dim -= rest
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	MOVQ        $-1, R12 // first rest lanes
+	BZHIQ       R11, R12, R12 // first rest lanes
+	KMOVQ       R12, K1 // first rest lanes
+	VMOVUPS.Z   (R9), K1, Z4 // x = q[0], rest lanes
+	ADDQ        R10, R8 // y += dim
+	ADDQ        R10, R8 // y += dim
+	ADDQ        R10, R8 // y += dim
+	ADDQ        R10, R8 // y += dim
+	MOVQ        $-1, R9 // first rest lanes
+	BZHIQ       R11, R9, R9 // first rest lanes
+	KMOVQ       R9, K1 // first rest lanes
+	VMOVUPS.Z   (R8), K1, Z5 // y = y[0], rest lanes
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_16 // dim < 48
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+	JMP         end_17
+
+less_16:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_18 // dim < 32
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+	JMP         end_19
+
+less_18:
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_20 // dim < 16
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+	JMP         end_21
+
+less_20:
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+
+end_21:
+end_19:
+end_17:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_22 // acc < 1
+	VMOVUPS Z0, (R8) // acc[0] = s0_c0
+	VMOVUPS Z1, 64(R8) // acc[16] = s0_c1
+	VMOVUPS Z2, 128(R8) // acc[32] = s0_c2
+	VMOVUPS Z3, 192(R8) // acc[48] = s0_c3
+
+less_22:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z4, Z4, Z4 // zero = 0
+	VADDPS        Z1, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z3, Z2, Z2 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z2, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z0, Y1 // s0_c0[0] = sum of lanes
+	VADDPS        Y1, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS        Z4, Z0, Z0 // s0_c0 = s0_c0 + zero
+	VMOVSS        X0, (AX) // dst[0] = s0_c0[0]
+	ADDQ          $+4, AX // dst += 4
+	SUBQ          $+1, DX // count += -1
+	CMPQ          DX, $+1 // count >= 1
+	JGE           rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func l2RowsF32AVX512(dst *float32, q *float32, rows *float32, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int, scale float32)
+TEXT ·l2RowsF32AVX512(SB), NOSPLIT, $0-92
+	VBROADCASTSS scale+88(FP), Z0 // scale in all lanes
+	MOVQ         dst+0(FP), AX // dst
+	MOVQ         rows+16(FP), CX // rows
+	MOVQ         count+40(FP), DX // count
+	MOVQ         index+48(FP), BX // index
+	CMPQ         DX, $+1 // count < 1
+	JLT          rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	SHLQ    $0x01, R8 // stride <<= 1
+	SHLQ    $0x01, R8 // stride <<= 1
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Z1 // s0_c0 = acc[0]
+	VMOVUPS 64(R8), Z2 // s0_c1 = acc[16]
+	VMOVUPS 128(R8), Z3 // s0_c2 = acc[32]
+	VMOVUPS 192(R8), Z4 // s0_c3 = acc[48]
+	JMP     end_6
+
+less_5:
+	VPXORD Z1, Z1, Z1 // s0_c0 = 0
+	VPXORD Z2, Z2, Z2 // s0_c1 = 0
+	VPXORD Z3, Z3, Z3 // s0_c2 = 0
+	VPXORD Z4, Z4, Z4 // s0_c3 = 0
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	PREFETCHT1   64(DI) // prefetch ahead[16]
+	PREFETCHT1   128(DI) // prefetch ahead[32]
+	PREFETCHT1   192(DI) // prefetch ahead[48]
+	VMOVUPS      (R9), Z5 // x = q[0]
+	VMOVUPS      (R8), Z6 // y = y[0]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
+	VMOVUPS      64(R9), Z5 // x = q[16]
+	VMOVUPS      64(R8), Z6 // y = y[16]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+	VMOVUPS      128(R9), Z5 // x = q[32]
+	VMOVUPS      128(R8), Z6 // y = y[32]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
+	VMOVUPS      192(R9), Z5 // x = q[48]
+	VMOVUPS      192(R8), Z6 // y = y[48]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
+	ADDQ         $+256, R9 // q += 256
+	ADDQ         $+256, R8 // y += 256
+	ADDQ         $+256, DI // ahead += 256
+	SUBQ         $+64, R10 // dim += -64
+	CMPQ         R10, $+64 // dim >= 64
+	JGE          chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ         R10, $+1 // dim < 1
+	JLT          less_9 // dim < 1
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	PREFETCHT1   64(DI) // prefetch ahead[16]
+	PREFETCHT1   128(DI) // prefetch ahead[32]
+	PREFETCHT1   192(DI) // prefetch ahead[48]
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_10 // dim < 16
+	VMOVUPS      (R9), Z5 // x = q[0]
+	VMOVUPS      (R8), Z6 // y = y[0]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
+
+less_10:
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_11 // dim < 32
+	VMOVUPS      64(R9), Z5 // x = q[16]
+	VMOVUPS      64(R8), Z6 // y = y[16]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+
+less_11:
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_12 // dim < 48
+	VMOVUPS      128(R9), Z5 // x = q[32]
+	VMOVUPS      128(R8), Z6 // y = y[32]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
+
+less_12:
+	CMPQ         R10, $+64 // dim < 64
+	JLT          less_13 // dim < 64
+	VMOVUPS      192(R9), Z5 // x = q[48]
+	VMOVUPS      192(R8), Z6 // y = y[48]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
+
+less_13:
+	MOVQ         R10, R11 // rest = dim
+	ANDQ         $+15, R11 // rest &= 15
+	CMPQ         R11, $+1 // rest < 1
+	JLT          less_14 // rest < 1
+	CMPQ         R10, $+0 // dim < 0
+	JLT          less_15 // dim < 0
+	SUBQ         R11, R10 // dim -= rest
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	MOVQ         $-1, R12 // first rest lanes
+	BZHIQ        R11, R12, R12 // first rest lanes
+	KMOVQ        R12, K1 // first rest lanes
+	VMOVUPS.Z    (R9), K1, Z5 // x = q[0], rest lanes
+	ADDQ         R10, R8 // y += dim
+	ADDQ         R10, R8 // y += dim
+	ADDQ         R10, R8 // y += dim
+	ADDQ         R10, R8 // y += dim
+	MOVQ         $-1, R9 // first rest lanes
+	BZHIQ        R11, R9, R9 // first rest lanes
+	KMOVQ        R9, K1 // first rest lanes
+	VMOVUPS.Z    (R8), K1, Z6 // y = y[0], rest lanes
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_16 // dim < 48
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
+	JMP          end_17
+
+less_16:
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_18 // dim < 32
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
+	JMP          end_19
+
+less_18:
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_20 // dim < 16
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+	JMP          end_21
+
+less_20:
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
+
+end_21:
+end_19:
+end_17:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_22 // acc < 1
+	VMOVUPS Z1, (R8) // acc[0] = s0_c0
+	VMOVUPS Z2, 64(R8) // acc[16] = s0_c1
+	VMOVUPS Z3, 128(R8) // acc[32] = s0_c2
+	VMOVUPS Z4, 192(R8) // acc[48] = s0_c3
+
+less_22:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z5, Z5, Z5 // zero = 0
+	VADDPS        Z2, Z1, Z1 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z4, Z3, Z3 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z3, Z1, Z1 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z1, Y2 // s0_c0[0] = sum of lanes
+	VADDPS        Y2, Y1, Y1 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VADDPS        Z5, Z1, Z1 // s0_c0 = s0_c0 + zero
+	VMOVSS        X1, (AX) // dst[0] = s0_c0[0]
+	ADDQ          $+4, AX // dst += 4
+	SUBQ          $+1, DX // count += -1
+	CMPQ          DX, $+1 // count >= 1
+	JGE           rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func cosineRowsF32AVX512(dst *float32, q *float32, rows *float32, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
+TEXT ·cosineRowsF32AVX512(SB), NOSPLIT, $0-88
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	SHLQ    $0x01, R8 // stride <<= 1
+	SHLQ    $0x01, R8 // stride <<= 1
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Z0 // s0_c0 = acc[0]
+	VMOVUPS 256(R8), Z1 // s1_c0 = acc[64]
+	VMOVUPS 64(R8), Z2 // s0_c1 = acc[16]
+	VMOVUPS 320(R8), Z3 // s1_c1 = acc[80]
+	VMOVUPS 128(R8), Z4 // s0_c2 = acc[32]
+	VMOVUPS 384(R8), Z5 // s1_c2 = acc[96]
+	VMOVUPS 192(R8), Z6 // s0_c3 = acc[48]
+	VMOVUPS 448(R8), Z7 // s1_c3 = acc[112]
+	JMP     end_6
+
+less_5:
+	VPXORD Z0, Z0, Z0 // s0_c0 = 0
+	VPXORD Z1, Z1, Z1 // s1_c0 = 0
+	VPXORD Z2, Z2, Z2 // s0_c1 = 0
+	VPXORD Z3, Z3, Z3 // s1_c1 = 0
+	VPXORD Z4, Z4, Z4 // s0_c2 = 0
+	VPXORD Z5, Z5, Z5 // s1_c2 = 0
+	VPXORD Z6, Z6, Z6 // s0_c3 = 0
+	VPXORD Z7, Z7, Z7 // s1_c3 = 0
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	PREFETCHT1  128(DI) // prefetch ahead[32]
+	PREFETCHT1  192(DI) // prefetch ahead[48]
+	VMOVUPS     (R9), Z8 // x = q[0]
+	VMOVUPS     (R8), Z9 // y = y[0]
+	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
+	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
+	VMOVUPS     64(R9), Z8 // x = q[16]
+	VMOVUPS     64(R8), Z9 // y = y[16]
+	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
+	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
+	VMOVUPS     128(R9), Z8 // x = q[32]
+	VMOVUPS     128(R8), Z9 // y = y[32]
+	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
+	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
+	VMOVUPS     192(R9), Z8 // x = q[48]
+	VMOVUPS     192(R8), Z9 // y = y[48]
+	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
+	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
+	ADDQ        $+256, R9 // q += 256
+	ADDQ        $+256, R8 // y += 256
+	ADDQ        $+256, DI // ahead += 256
+	SUBQ        $+64, R10 // dim += -64
+	CMPQ        R10, $+64 // dim >= 64
+	JGE         chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        R10, $+1 // dim < 1
+	JLT         less_9 // dim < 1
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	PREFETCHT1  128(DI) // prefetch ahead[32]
+	PREFETCHT1  192(DI) // prefetch ahead[48]
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_10 // dim < 16
+	VMOVUPS     (R9), Z8 // x = q[0]
+	VMOVUPS     (R8), Z9 // y = y[0]
+	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
+	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
+
+less_10:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_11 // dim < 32
+	VMOVUPS     64(R9), Z8 // x = q[16]
+	VMOVUPS     64(R8), Z9 // y = y[16]
+	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
+	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
+
+less_11:
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_12 // dim < 48
+	VMOVUPS     128(R9), Z8 // x = q[32]
+	VMOVUPS     128(R8), Z9 // y = y[32]
+	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
+	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
+
+less_12:
+	CMPQ        R10, $+64 // dim < 64
+	JLT         less_13 // dim < 64
+	VMOVUPS     192(R9), Z8 // x = q[48]
+	VMOVUPS     192(R8), Z9 // y = y[48]
+	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
+	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
+
+less_13:
+	MOVQ        R10, R11 // rest = dim
+	ANDQ        $+15, R11 // rest &= 15
+	CMPQ        R11, $+1 // rest < 1
+	JLT         less_14 // rest < 1
+	CMPQ        R10, $+0 // dim < 0
+	JLT         less_15 // dim < 0
+	SUBQ        R11, R10 // dim -= rest
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	MOVQ        $-1, R12 // first rest lanes
+	BZHIQ       R11, R12, R12 // first rest lanes
+	KMOVQ       R12, K1 // first rest lanes
+	VMOVUPS.Z   (R9), K1, Z8 // x = q[0], rest lanes
+	ADDQ        R10, R8 // y += dim
+	ADDQ        R10, R8 // y += dim
+	ADDQ        R10, R8 // y += dim
+	ADDQ        R10, R8 // y += dim
+	MOVQ        $-1, R9 // first rest lanes
+	BZHIQ       R11, R9, R9 // first rest lanes
+	KMOVQ       R9, K1 // first rest lanes
+	VMOVUPS.Z   (R8), K1, Z9 // y = y[0], rest lanes
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_16 // dim < 48
+	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
+	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
+	JMP         end_17
+
+less_16:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_18 // dim < 32
+	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
+	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
+	JMP         end_19
+
+less_18:
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_20 // dim < 16
+	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
+	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
+	JMP         end_21
+
+less_20:
+	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
+	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
+
+end_21:
+end_19:
+end_17:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_22 // acc < 1
+	VMOVUPS Z0, (R8) // acc[0] = s0_c0
+	VMOVUPS Z1, 256(R8) // acc[64] = s1_c0
+	VMOVUPS Z2, 64(R8) // acc[16] = s0_c1
+	VMOVUPS Z3, 320(R8) // acc[80] = s1_c1
+	VMOVUPS Z4, 128(R8) // acc[32] = s0_c2
+	VMOVUPS Z5, 384(R8) // acc[96] = s1_c2
+	VMOVUPS Z6, 192(R8) // acc[48] = s0_c3
+	VMOVUPS Z7, 448(R8) // acc[112] = s1_c3
+
+less_22:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z8, Z8, Z8 // zero = 0
+	VADDPS        Z2, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z6, Z4, Z4 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z4, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z0, Y2 // s0_c0[0] = sum of lanes
+	VADDPS        Y2, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y0, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS        Z8, Z0, Z0 // s0_c0 = s0_c0 + zero
+	VADDPS        Z3, Z1, Z1 // s1_c0 = s1_c0 + s1_c1
+	VADDPS        Z7, Z5, Z5 // s1_c2 = s1_c2 + s1_c3
+	VADDPS        Z5, Z1, Z1 // s1_c0 = s1_c0 + s1_c2
+	VEXTRACTF64X4 $0x01, Z1, Y2 // s1_c0[0] = sum of lanes
+	VADDPS        Y2, Y1, Y1 // s1_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y1, X2 // s1_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s1_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X1, X2 // s1_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s1_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X1, X2 // s1_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s1_c0[0] = sum of lanes
+	VADDPS        Z8, Z1, Z1 // s1_c0 = s1_c0 + zero
+	VMOVSS        X0, (AX) // dst[0] = s0_c0[0]
+	VMOVSS        X1, 4(AX) // dst[1] = s1_c0[0]
+	ADDQ          $+8, AX // dst += 8
+	SUBQ          $+1, DX // count += -1
+	CMPQ          DX, $+1 // count >= 1
+	JGE           rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func dotRowsBF16AVX512(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
+TEXT ·dotRowsBF16AVX512(SB), NOSPLIT, $0-88
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	SHLQ    $0x01, R8 // stride <<= 1
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Z0 // s0_c0 = acc[0]
+	VMOVUPS 64(R8), Z1 // s0_c1 = acc[16]
+	VMOVUPS 128(R8), Z2 // s0_c2 = acc[32]
+	VMOVUPS 192(R8), Z3 // s0_c3 = acc[48]
+	JMP     end_6
+
+less_5:
+	VPXORD Z0, Z0, Z0 // s0_c0 = 0
+	VPXORD Z1, Z1, Z1 // s0_c1 = 0
+	VPXORD Z2, Z2, Z2 // s0_c2 = 0
+	VPXORD Z3, Z3, Z3 // s0_c3 = 0
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	VMOVUPS     (R9), Z4 // x = q[0]
+	VPMOVZXWD   (R8), Z5 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[0]
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+	VMOVUPS     64(R9), Z4 // x = q[16]
+	VPMOVZXWD   32(R8), Z5 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[8]
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+	VMOVUPS     128(R9), Z4 // x = q[32]
+	VPMOVZXWD   64(R8), Z5 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[16]
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+	VMOVUPS     192(R9), Z4 // x = q[48]
+	VPMOVZXWD   96(R8), Z5 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[24]
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+	ADDQ        $+256, R9 // q += 256
+	ADDQ        $+128, R8 // y += 128
+	ADDQ        $+128, DI // ahead += 128
+	SUBQ        $+64, R10 // dim += -64
+	CMPQ        R10, $+64 // dim >= 64
+	JGE         chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        R10, $+1 // dim < 1
+	JLT         less_9 // dim < 1
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_10 // dim < 16
+	VMOVUPS     (R9), Z4 // x = q[0]
+	VPMOVZXWD   (R8), Z5 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[0]
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+
+less_10:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_11 // dim < 32
+	VMOVUPS     64(R9), Z4 // x = q[16]
+	VPMOVZXWD   32(R8), Z5 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[8]
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+
+less_11:
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_12 // dim < 48
+	VMOVUPS     128(R9), Z4 // x = q[32]
+	VPMOVZXWD   64(R8), Z5 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[16]
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+
+less_12:
+	CMPQ        R10, $+64 // dim < 64
+	JLT         less_13 // dim < 64
+	VMOVUPS     192(R9), Z4 // x = q[48]
+	VPMOVZXWD   96(R8), Z5 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[24]
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+
+less_13:
+	MOVQ        R10, R11 // rest = dim
+	ANDQ        $+15, R11 // rest &= 15
+	CMPQ        R11, $+1 // rest < 1
+	JLT         less_14 // rest < 1
+	CMPQ        R10, $+0 // dim < 0
+	JLT         less_15 // dim < 0
+	SUBQ        R11, R10 // dim -= rest
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	MOVQ        $-1, R12 // first rest lanes
+	BZHIQ       R11, R12, R12 // first rest lanes
+	KMOVQ       R12, K1 // first rest lanes
+	VMOVUPS.Z   (R9), K1, Z4 // x = q[0], rest lanes
+	ADDQ        R10, R8 // y += dim
+	ADDQ        R10, R8 // y += dim
+	MOVQ        $-1, R9 // first rest lanes
+	BZHIQ       R11, R9, R9 // first rest lanes
+	KMOVQ       R9, K1 // first rest lanes
+	VPMOVZXWD.Z (R8), K1, Z5 // y = bfloat16 of y[0], rest lanes
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[0], rest lanes
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_16 // dim < 48
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+	JMP         end_17
+
+less_16:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_18 // dim < 32
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+	JMP         end_19
+
+less_18:
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_20 // dim < 16
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+	JMP         end_21
+
+less_20:
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+
+end_21:
+end_19:
+end_17:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_22 // acc < 1
+	VMOVUPS Z0, (R8) // acc[0] = s0_c0
+	VMOVUPS Z1, 64(R8) // acc[16] = s0_c1
+	VMOVUPS Z2, 128(R8) // acc[32] = s0_c2
+	VMOVUPS Z3, 192(R8) // acc[48] = s0_c3
+
+less_22:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z4, Z4, Z4 // zero = 0
+	VADDPS        Z1, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z3, Z2, Z2 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z2, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z0, Y1 // s0_c0[0] = sum of lanes
+	VADDPS        Y1, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS        Z4, Z0, Z0 // s0_c0 = s0_c0 + zero
+	VMOVSS        X0, (AX) // dst[0] = s0_c0[0]
+	ADDQ          $+4, AX // dst += 4
+	SUBQ          $+1, DX // count += -1
+	CMPQ          DX, $+1 // count >= 1
+	JGE           rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func l2RowsBF16AVX512(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int, scale float32)
+TEXT ·l2RowsBF16AVX512(SB), NOSPLIT, $0-92
+	VBROADCASTSS scale+88(FP), Z0 // scale in all lanes
+	MOVQ         dst+0(FP), AX // dst
+	MOVQ         rows+16(FP), CX // rows
+	MOVQ         count+40(FP), DX // count
+	MOVQ         index+48(FP), BX // index
+	CMPQ         DX, $+1 // count < 1
+	JLT          rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	SHLQ    $0x01, R8 // stride <<= 1
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Z1 // s0_c0 = acc[0]
+	VMOVUPS 64(R8), Z2 // s0_c1 = acc[16]
+	VMOVUPS 128(R8), Z3 // s0_c2 = acc[32]
+	VMOVUPS 192(R8), Z4 // s0_c3 = acc[48]
+	JMP     end_6
+
+less_5:
+	VPXORD Z1, Z1, Z1 // s0_c0 = 0
+	VPXORD Z2, Z2, Z2 // s0_c1 = 0
+	VPXORD Z3, Z3, Z3 // s0_c2 = 0
+	VPXORD Z4, Z4, Z4 // s0_c3 = 0
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	PREFETCHT1   64(DI) // prefetch ahead[16]
+	VMOVUPS      (R9), Z5 // x = q[0]
+	VPMOVZXWD    (R8), Z6 // y = bfloat16 of y[0]
+	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[0]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
+	VMOVUPS      64(R9), Z5 // x = q[16]
+	VPMOVZXWD    32(R8), Z6 // y = bfloat16 of y[8]
+	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[8]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+	VMOVUPS      128(R9), Z5 // x = q[32]
+	VPMOVZXWD    64(R8), Z6 // y = bfloat16 of y[16]
+	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[16]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
+	VMOVUPS      192(R9), Z5 // x = q[48]
+	VPMOVZXWD    96(R8), Z6 // y = bfloat16 of y[24]
+	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[24]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
+	ADDQ         $+256, R9 // q += 256
+	ADDQ         $+128, R8 // y += 128
+	ADDQ         $+128, DI // ahead += 128
+	SUBQ         $+64, R10 // dim += -64
+	CMPQ         R10, $+64 // dim >= 64
+	JGE          chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ         R10, $+1 // dim < 1
+	JLT          less_9 // dim < 1
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	PREFETCHT1   64(DI) // prefetch ahead[16]
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_10 // dim < 16
+	VMOVUPS      (R9), Z5 // x = q[0]
+	VPMOVZXWD    (R8), Z6 // y = bfloat16 of y[0]
+	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[0]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
+
+less_10:
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_11 // dim < 32
+	VMOVUPS      64(R9), Z5 // x = q[16]
+	VPMOVZXWD    32(R8), Z6 // y = bfloat16 of y[8]
+	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[8]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+
+less_11:
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_12 // dim < 48
+	VMOVUPS      128(R9), Z5 // x = q[32]
+	VPMOVZXWD    64(R8), Z6 // y = bfloat16 of y[16]
+	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[16]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
+
+less_12:
+	CMPQ         R10, $+64 // dim < 64
+	JLT          less_13 // dim < 64
+	VMOVUPS      192(R9), Z5 // x = q[48]
+	VPMOVZXWD    96(R8), Z6 // y = bfloat16 of y[24]
+	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[24]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
+
+less_13:
+	MOVQ         R10, R11 // rest = dim
+	ANDQ         $+15, R11 // rest &= 15
+	CMPQ         R11, $+1 // rest < 1
+	JLT          less_14 // rest < 1
+	CMPQ         R10, $+0 // dim < 0
+	JLT          less_15 // dim < 0
+	SUBQ         R11, R10 // dim -= rest
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	MOVQ         $-1, R12 // first rest lanes
+	BZHIQ        R11, R12, R12 // first rest lanes
+	KMOVQ        R12, K1 // first rest lanes
+	VMOVUPS.Z    (R9), K1, Z5 // x = q[0], rest lanes
+	ADDQ         R10, R8 // y += dim
+	ADDQ         R10, R8 // y += dim
+	MOVQ         $-1, R9 // first rest lanes
+	BZHIQ        R11, R9, R9 // first rest lanes
+	KMOVQ        R9, K1 // first rest lanes
+	VPMOVZXWD.Z  (R8), K1, Z6 // y = bfloat16 of y[0], rest lanes
+	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[0], rest lanes
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_16 // dim < 48
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
+	JMP          end_17
+
+less_16:
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_18 // dim < 32
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
+	JMP          end_19
+
+less_18:
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_20 // dim < 16
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+	JMP          end_21
+
+less_20:
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
+
+end_21:
+end_19:
+end_17:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_22 // acc < 1
+	VMOVUPS Z1, (R8) // acc[0] = s0_c0
+	VMOVUPS Z2, 64(R8) // acc[16] = s0_c1
+	VMOVUPS Z3, 128(R8) // acc[32] = s0_c2
+	VMOVUPS Z4, 192(R8) // acc[48] = s0_c3
+
+less_22:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z5, Z5, Z5 // zero = 0
+	VADDPS        Z2, Z1, Z1 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z4, Z3, Z3 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z3, Z1, Z1 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z1, Y2 // s0_c0[0] = sum of lanes
+	VADDPS        Y2, Y1, Y1 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VADDPS        Z5, Z1, Z1 // s0_c0 = s0_c0 + zero
+	VMOVSS        X1, (AX) // dst[0] = s0_c0[0]
+	ADDQ          $+4, AX // dst += 4
+	SUBQ          $+1, DX // count += -1
+	CMPQ          DX, $+1 // count >= 1
+	JGE           rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func cosineRowsBF16AVX512(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
+TEXT ·cosineRowsBF16AVX512(SB), NOSPLIT, $0-88
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	SHLQ    $0x01, R8 // stride <<= 1
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Z0 // s0_c0 = acc[0]
+	VMOVUPS 256(R8), Z1 // s1_c0 = acc[64]
+	VMOVUPS 64(R8), Z2 // s0_c1 = acc[16]
+	VMOVUPS 320(R8), Z3 // s1_c1 = acc[80]
+	VMOVUPS 128(R8), Z4 // s0_c2 = acc[32]
+	VMOVUPS 384(R8), Z5 // s1_c2 = acc[96]
+	VMOVUPS 192(R8), Z6 // s0_c3 = acc[48]
+	VMOVUPS 448(R8), Z7 // s1_c3 = acc[112]
+	JMP     end_6
+
+less_5:
+	VPXORD Z0, Z0, Z0 // s0_c0 = 0
+	VPXORD Z1, Z1, Z1 // s1_c0 = 0
+	VPXORD Z2, Z2, Z2 // s0_c1 = 0
+	VPXORD Z3, Z3, Z3 // s1_c1 = 0
+	VPXORD Z4, Z4, Z4 // s0_c2 = 0
+	VPXORD Z5, Z5, Z5 // s1_c2 = 0
+	VPXORD Z6, Z6, Z6 // s0_c3 = 0
+	VPXORD Z7, Z7, Z7 // s1_c3 = 0
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	VMOVUPS     (R9), Z8 // x = q[0]
+	VPMOVZXWD   (R8), Z9 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Z9, Z9 // y = bfloat16 of y[0]
+	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
+	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
+	VMOVUPS     64(R9), Z8 // x = q[16]
+	VPMOVZXWD   32(R8), Z9 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Z9, Z9 // y = bfloat16 of y[8]
+	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
+	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
+	VMOVUPS     128(R9), Z8 // x = q[32]
+	VPMOVZXWD   64(R8), Z9 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Z9, Z9 // y = bfloat16 of y[16]
+	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
+	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
+	VMOVUPS     192(R9), Z8 // x = q[48]
+	VPMOVZXWD   96(R8), Z9 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Z9, Z9 // y = bfloat16 of y[24]
+	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
+	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
+	ADDQ        $+256, R9 // q += 256
+	ADDQ        $+128, R8 // y += 128
+	ADDQ        $+128, DI // ahead += 128
+	SUBQ        $+64, R10 // dim += -64
+	CMPQ        R10, $+64 // dim >= 64
+	JGE         chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        R10, $+1 // dim < 1
+	JLT         less_9 // dim < 1
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_10 // dim < 16
+	VMOVUPS     (R9), Z8 // x = q[0]
+	VPMOVZXWD   (R8), Z9 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Z9, Z9 // y = bfloat16 of y[0]
+	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
+	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
+
+less_10:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_11 // dim < 32
+	VMOVUPS     64(R9), Z8 // x = q[16]
+	VPMOVZXWD   32(R8), Z9 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Z9, Z9 // y = bfloat16 of y[8]
+	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
+	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
+
+less_11:
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_12 // dim < 48
+	VMOVUPS     128(R9), Z8 // x = q[32]
+	VPMOVZXWD   64(R8), Z9 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Z9, Z9 // y = bfloat16 of y[16]
+	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
+	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
+
+less_12:
+	CMPQ        R10, $+64 // dim < 64
+	JLT         less_13 // dim < 64
+	VMOVUPS     192(R9), Z8 // x = q[48]
+	VPMOVZXWD   96(R8), Z9 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Z9, Z9 // y = bfloat16 of y[24]
+	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
+	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
+
+less_13:
+	MOVQ        R10, R11 // rest = dim
+	ANDQ        $+15, R11 // rest &= 15
+	CMPQ        R11, $+1 // rest < 1
+	JLT         less_14 // rest < 1
+	CMPQ        R10, $+0 // dim < 0
+	JLT         less_15 // dim < 0
+	SUBQ        R11, R10 // dim -= rest
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	MOVQ        $-1, R12 // first rest lanes
+	BZHIQ       R11, R12, R12 // first rest lanes
+	KMOVQ       R12, K1 // first rest lanes
+	VMOVUPS.Z   (R9), K1, Z8 // x = q[0], rest lanes
+	ADDQ        R10, R8 // y += dim
+	ADDQ        R10, R8 // y += dim
+	MOVQ        $-1, R9 // first rest lanes
+	BZHIQ       R11, R9, R9 // first rest lanes
+	KMOVQ       R9, K1 // first rest lanes
+	VPMOVZXWD.Z (R8), K1, Z9 // y = bfloat16 of y[0], rest lanes
+	VPSLLD      $0x10, Z9, Z9 // y = bfloat16 of y[0], rest lanes
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_16 // dim < 48
+	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
+	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
+	JMP         end_17
+
+less_16:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_18 // dim < 32
+	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
+	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
+	JMP         end_19
+
+less_18:
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_20 // dim < 16
+	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
+	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
+	JMP         end_21
+
+less_20:
+	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
+	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
+
+end_21:
+end_19:
+end_17:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_22 // acc < 1
+	VMOVUPS Z0, (R8) // acc[0] = s0_c0
+	VMOVUPS Z1, 256(R8) // acc[64] = s1_c0
+	VMOVUPS Z2, 64(R8) // acc[16] = s0_c1
+	VMOVUPS Z3, 320(R8) // acc[80] = s1_c1
+	VMOVUPS Z4, 128(R8) // acc[32] = s0_c2
+	VMOVUPS Z5, 384(R8) // acc[96] = s1_c2
+	VMOVUPS Z6, 192(R8) // acc[48] = s0_c3
+	VMOVUPS Z7, 448(R8) // acc[112] = s1_c3
+
+less_22:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z8, Z8, Z8 // zero = 0
+	VADDPS        Z2, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z6, Z4, Z4 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z4, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z0, Y2 // s0_c0[0] = sum of lanes
+	VADDPS        Y2, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y0, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS        Z8, Z0, Z0 // s0_c0 = s0_c0 + zero
+	VADDPS        Z3, Z1, Z1 // s1_c0 = s1_c0 + s1_c1
+	VADDPS        Z7, Z5, Z5 // s1_c2 = s1_c2 + s1_c3
+	VADDPS        Z5, Z1, Z1 // s1_c0 = s1_c0 + s1_c2
+	VEXTRACTF64X4 $0x01, Z1, Y2 // s1_c0[0] = sum of lanes
+	VADDPS        Y2, Y1, Y1 // s1_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y1, X2 // s1_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s1_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X1, X2 // s1_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s1_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X1, X2 // s1_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s1_c0[0] = sum of lanes
+	VADDPS        Z8, Z1, Z1 // s1_c0 = s1_c0 + zero
+	VMOVSS        X0, (AX) // dst[0] = s0_c0[0]
+	VMOVSS        X1, 4(AX) // dst[1] = s1_c0[0]
+	ADDQ          $+8, AX // dst += 8
+	SUBQ          $+1, DX // count += -1
+	CMPQ          DX, $+1 // count >= 1
+	JGE           rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func dotRowsF16AVX512(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
+TEXT ·dotRowsF16AVX512(SB), NOSPLIT, $0-88
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	SHLQ    $0x01, R8 // stride <<= 1
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Z0 // s0_c0 = acc[0]
+	VMOVUPS 64(R8), Z1 // s0_c1 = acc[16]
+	VMOVUPS 128(R8), Z2 // s0_c2 = acc[32]
+	VMOVUPS 192(R8), Z3 // s0_c3 = acc[48]
+	JMP     end_6
+
+less_5:
+	VPXORD Z0, Z0, Z0 // s0_c0 = 0
+	VPXORD Z1, Z1, Z1 // s0_c1 = 0
+	VPXORD Z2, Z2, Z2 // s0_c2 = 0
+	VPXORD Z3, Z3, Z3 // s0_c3 = 0
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	VMOVUPS     (R9), Z4 // x = q[0]
+	VCVTPH2PS   (R8), Z5 // y = float16 of y[0]
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+	VMOVUPS     64(R9), Z4 // x = q[16]
+	VCVTPH2PS   32(R8), Z5 // y = float16 of y[8]
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+	VMOVUPS     128(R9), Z4 // x = q[32]
+	VCVTPH2PS   64(R8), Z5 // y = float16 of y[16]
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+	VMOVUPS     192(R9), Z4 // x = q[48]
+	VCVTPH2PS   96(R8), Z5 // y = float16 of y[24]
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+	ADDQ        $+256, R9 // q += 256
+	ADDQ        $+128, R8 // y += 128
+	ADDQ        $+128, DI // ahead += 128
+	SUBQ        $+64, R10 // dim += -64
+	CMPQ        R10, $+64 // dim >= 64
+	JGE         chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        R10, $+1 // dim < 1
+	JLT         less_9 // dim < 1
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_10 // dim < 16
+	VMOVUPS     (R9), Z4 // x = q[0]
+	VCVTPH2PS   (R8), Z5 // y = float16 of y[0]
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+
+less_10:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_11 // dim < 32
+	VMOVUPS     64(R9), Z4 // x = q[16]
+	VCVTPH2PS   32(R8), Z5 // y = float16 of y[8]
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+
+less_11:
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_12 // dim < 48
+	VMOVUPS     128(R9), Z4 // x = q[32]
+	VCVTPH2PS   64(R8), Z5 // y = float16 of y[16]
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+
+less_12:
+	CMPQ        R10, $+64 // dim < 64
+	JLT         less_13 // dim < 64
+	VMOVUPS     192(R9), Z4 // x = q[48]
+	VCVTPH2PS   96(R8), Z5 // y = float16 of y[24]
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+
+less_13:
+	MOVQ        R10, R11 // rest = dim
+	ANDQ        $+15, R11 // rest &= 15
+	CMPQ        R11, $+1 // rest < 1
+	JLT         less_14 // rest < 1
+	CMPQ        R10, $+0 // dim < 0
+	JLT         less_15 // dim < 0
+	SUBQ        R11, R10 // dim -= rest
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	MOVQ        $-1, R12 // first rest lanes
+	BZHIQ       R11, R12, R12 // first rest lanes
+	KMOVQ       R12, K1 // first rest lanes
+	VMOVUPS.Z   (R9), K1, Z4 // x = q[0], rest lanes
+	ADDQ        R10, R8 // y += dim
+	ADDQ        R10, R8 // y += dim
+	MOVQ        $-1, R9 // first rest lanes
+	BZHIQ       R11, R9, R9 // first rest lanes
+	KMOVQ       R9, K1 // first rest lanes
+	VCVTPH2PS.Z (R8), K1, Z5 // y = float16 of y[0], rest lanes
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_16 // dim < 48
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+	JMP         end_17
+
+less_16:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_18 // dim < 32
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+	JMP         end_19
+
+less_18:
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_20 // dim < 16
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+	JMP         end_21
+
+less_20:
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+
+end_21:
+end_19:
+end_17:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_22 // acc < 1
+	VMOVUPS Z0, (R8) // acc[0] = s0_c0
+	VMOVUPS Z1, 64(R8) // acc[16] = s0_c1
+	VMOVUPS Z2, 128(R8) // acc[32] = s0_c2
+	VMOVUPS Z3, 192(R8) // acc[48] = s0_c3
+
+less_22:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z4, Z4, Z4 // zero = 0
+	VADDPS        Z1, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z3, Z2, Z2 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z2, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z0, Y1 // s0_c0[0] = sum of lanes
+	VADDPS        Y1, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS        Z4, Z0, Z0 // s0_c0 = s0_c0 + zero
+	VMOVSS        X0, (AX) // dst[0] = s0_c0[0]
+	ADDQ          $+4, AX // dst += 4
+	SUBQ          $+1, DX // count += -1
+	CMPQ          DX, $+1 // count >= 1
+	JGE           rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func l2RowsF16AVX512(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int, scale float32)
+TEXT ·l2RowsF16AVX512(SB), NOSPLIT, $0-92
+	VBROADCASTSS scale+88(FP), Z0 // scale in all lanes
+	MOVQ         dst+0(FP), AX // dst
+	MOVQ         rows+16(FP), CX // rows
+	MOVQ         count+40(FP), DX // count
+	MOVQ         index+48(FP), BX // index
+	CMPQ         DX, $+1 // count < 1
+	JLT          rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	SHLQ    $0x01, R8 // stride <<= 1
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Z1 // s0_c0 = acc[0]
+	VMOVUPS 64(R8), Z2 // s0_c1 = acc[16]
+	VMOVUPS 128(R8), Z3 // s0_c2 = acc[32]
+	VMOVUPS 192(R8), Z4 // s0_c3 = acc[48]
+	JMP     end_6
+
+less_5:
+	VPXORD Z1, Z1, Z1 // s0_c0 = 0
+	VPXORD Z2, Z2, Z2 // s0_c1 = 0
+	VPXORD Z3, Z3, Z3 // s0_c2 = 0
+	VPXORD Z4, Z4, Z4 // s0_c3 = 0
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	PREFETCHT1   64(DI) // prefetch ahead[16]
+	VMOVUPS      (R9), Z5 // x = q[0]
+	VCVTPH2PS    (R8), Z6 // y = float16 of y[0]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
+	VMOVUPS      64(R9), Z5 // x = q[16]
+	VCVTPH2PS    32(R8), Z6 // y = float16 of y[8]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+	VMOVUPS      128(R9), Z5 // x = q[32]
+	VCVTPH2PS    64(R8), Z6 // y = float16 of y[16]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
+	VMOVUPS      192(R9), Z5 // x = q[48]
+	VCVTPH2PS    96(R8), Z6 // y = float16 of y[24]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
+	ADDQ         $+256, R9 // q += 256
+	ADDQ         $+128, R8 // y += 128
+	ADDQ         $+128, DI // ahead += 128
+	SUBQ         $+64, R10 // dim += -64
+	CMPQ         R10, $+64 // dim >= 64
+	JGE          chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ         R10, $+1 // dim < 1
+	JLT          less_9 // dim < 1
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	PREFETCHT1   64(DI) // prefetch ahead[16]
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_10 // dim < 16
+	VMOVUPS      (R9), Z5 // x = q[0]
+	VCVTPH2PS    (R8), Z6 // y = float16 of y[0]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
+
+less_10:
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_11 // dim < 32
+	VMOVUPS      64(R9), Z5 // x = q[16]
+	VCVTPH2PS    32(R8), Z6 // y = float16 of y[8]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+
+less_11:
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_12 // dim < 48
+	VMOVUPS      128(R9), Z5 // x = q[32]
+	VCVTPH2PS    64(R8), Z6 // y = float16 of y[16]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
+
+less_12:
+	CMPQ         R10, $+64 // dim < 64
+	JLT          less_13 // dim < 64
+	VMOVUPS      192(R9), Z5 // x = q[48]
+	VCVTPH2PS    96(R8), Z6 // y = float16 of y[24]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
+
+less_13:
+	MOVQ         R10, R11 // rest = dim
+	ANDQ         $+15, R11 // rest &= 15
+	CMPQ         R11, $+1 // rest < 1
+	JLT          less_14 // rest < 1
+	CMPQ         R10, $+0 // dim < 0
+	JLT          less_15 // dim < 0
+	SUBQ         R11, R10 // dim -= rest
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	MOVQ         $-1, R12 // first rest lanes
+	BZHIQ        R11, R12, R12 // first rest lanes
+	KMOVQ        R12, K1 // first rest lanes
+	VMOVUPS.Z    (R9), K1, Z5 // x = q[0], rest lanes
+	ADDQ         R10, R8 // y += dim
+	ADDQ         R10, R8 // y += dim
+	MOVQ         $-1, R9 // first rest lanes
+	BZHIQ        R11, R9, R9 // first rest lanes
+	KMOVQ        R9, K1 // first rest lanes
+	VCVTPH2PS.Z  (R8), K1, Z6 // y = float16 of y[0], rest lanes
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_16 // dim < 48
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
+	JMP          end_17
+
+less_16:
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_18 // dim < 32
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
+	JMP          end_19
+
+less_18:
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_20 // dim < 16
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+	JMP          end_21
+
+less_20:
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
+
+end_21:
+end_19:
+end_17:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_22 // acc < 1
+	VMOVUPS Z1, (R8) // acc[0] = s0_c0
+	VMOVUPS Z2, 64(R8) // acc[16] = s0_c1
+	VMOVUPS Z3, 128(R8) // acc[32] = s0_c2
+	VMOVUPS Z4, 192(R8) // acc[48] = s0_c3
+
+less_22:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z5, Z5, Z5 // zero = 0
+	VADDPS        Z2, Z1, Z1 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z4, Z3, Z3 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z3, Z1, Z1 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z1, Y2 // s0_c0[0] = sum of lanes
+	VADDPS        Y2, Y1, Y1 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VADDPS        Z5, Z1, Z1 // s0_c0 = s0_c0 + zero
+	VMOVSS        X1, (AX) // dst[0] = s0_c0[0]
+	ADDQ          $+4, AX // dst += 4
+	SUBQ          $+1, DX // count += -1
+	CMPQ          DX, $+1 // count >= 1
+	JGE           rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func cosineRowsF16AVX512(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
+TEXT ·cosineRowsF16AVX512(SB), NOSPLIT, $0-88
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	SHLQ    $0x01, R8 // stride <<= 1
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Z0 // s0_c0 = acc[0]
+	VMOVUPS 256(R8), Z1 // s1_c0 = acc[64]
+	VMOVUPS 64(R8), Z2 // s0_c1 = acc[16]
+	VMOVUPS 320(R8), Z3 // s1_c1 = acc[80]
+	VMOVUPS 128(R8), Z4 // s0_c2 = acc[32]
+	VMOVUPS 384(R8), Z5 // s1_c2 = acc[96]
+	VMOVUPS 192(R8), Z6 // s0_c3 = acc[48]
+	VMOVUPS 448(R8), Z7 // s1_c3 = acc[112]
+	JMP     end_6
+
+less_5:
+	VPXORD Z0, Z0, Z0 // s0_c0 = 0
+	VPXORD Z1, Z1, Z1 // s1_c0 = 0
+	VPXORD Z2, Z2, Z2 // s0_c1 = 0
+	VPXORD Z3, Z3, Z3 // s1_c1 = 0
+	VPXORD Z4, Z4, Z4 // s0_c2 = 0
+	VPXORD Z5, Z5, Z5 // s1_c2 = 0
+	VPXORD Z6, Z6, Z6 // s0_c3 = 0
+	VPXORD Z7, Z7, Z7 // s1_c3 = 0
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	VMOVUPS     (R9), Z8 // x = q[0]
+	VCVTPH2PS   (R8), Z9 // y = float16 of y[0]
+	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
+	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
+	VMOVUPS     64(R9), Z8 // x = q[16]
+	VCVTPH2PS   32(R8), Z9 // y = float16 of y[8]
+	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
+	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
+	VMOVUPS     128(R9), Z8 // x = q[32]
+	VCVTPH2PS   64(R8), Z9 // y = float16 of y[16]
+	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
+	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
+	VMOVUPS     192(R9), Z8 // x = q[48]
+	VCVTPH2PS   96(R8), Z9 // y = float16 of y[24]
+	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
+	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
+	ADDQ        $+256, R9 // q += 256
+	ADDQ        $+128, R8 // y += 128
+	ADDQ        $+128, DI // ahead += 128
+	SUBQ        $+64, R10 // dim += -64
+	CMPQ        R10, $+64 // dim >= 64
+	JGE         chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        R10, $+1 // dim < 1
+	JLT         less_9 // dim < 1
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	PREFETCHT1  64(DI) // prefetch ahead[16]
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_10 // dim < 16
+	VMOVUPS     (R9), Z8 // x = q[0]
+	VCVTPH2PS   (R8), Z9 // y = float16 of y[0]
+	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
+	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
+
+less_10:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_11 // dim < 32
+	VMOVUPS     64(R9), Z8 // x = q[16]
+	VCVTPH2PS   32(R8), Z9 // y = float16 of y[8]
+	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
+	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
+
+less_11:
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_12 // dim < 48
+	VMOVUPS     128(R9), Z8 // x = q[32]
+	VCVTPH2PS   64(R8), Z9 // y = float16 of y[16]
+	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
+	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
+
+less_12:
+	CMPQ        R10, $+64 // dim < 64
+	JLT         less_13 // dim < 64
+	VMOVUPS     192(R9), Z8 // x = q[48]
+	VCVTPH2PS   96(R8), Z9 // y = float16 of y[24]
+	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
+	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
+
+less_13:
+	MOVQ        R10, R11 // rest = dim
+	ANDQ        $+15, R11 // rest &= 15
+	CMPQ        R11, $+1 // rest < 1
+	JLT         less_14 // rest < 1
+	CMPQ        R10, $+0 // dim < 0
+	JLT         less_15 // dim < 0
+	SUBQ        R11, R10 // dim -= rest
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	MOVQ        $-1, R12 // first rest lanes
+	BZHIQ       R11, R12, R12 // first rest lanes
+	KMOVQ       R12, K1 // first rest lanes
+	VMOVUPS.Z   (R9), K1, Z8 // x = q[0], rest lanes
+	ADDQ        R10, R8 // y += dim
+	ADDQ        R10, R8 // y += dim
+	MOVQ        $-1, R9 // first rest lanes
+	BZHIQ       R11, R9, R9 // first rest lanes
+	KMOVQ       R9, K1 // first rest lanes
+	VCVTPH2PS.Z (R8), K1, Z9 // y = float16 of y[0], rest lanes
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_16 // dim < 48
+	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
+	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
+	JMP         end_17
+
+less_16:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_18 // dim < 32
+	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
+	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
+	JMP         end_19
+
+less_18:
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_20 // dim < 16
+	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
+	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
+	JMP         end_21
+
+less_20:
+	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
+	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
+
+end_21:
+end_19:
+end_17:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_22 // acc < 1
+	VMOVUPS Z0, (R8) // acc[0] = s0_c0
+	VMOVUPS Z1, 256(R8) // acc[64] = s1_c0
+	VMOVUPS Z2, 64(R8) // acc[16] = s0_c1
+	VMOVUPS Z3, 320(R8) // acc[80] = s1_c1
+	VMOVUPS Z4, 128(R8) // acc[32] = s0_c2
+	VMOVUPS Z5, 384(R8) // acc[96] = s1_c2
+	VMOVUPS Z6, 192(R8) // acc[48] = s0_c3
+	VMOVUPS Z7, 448(R8) // acc[112] = s1_c3
+
+less_22:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z8, Z8, Z8 // zero = 0
+	VADDPS        Z2, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z6, Z4, Z4 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z4, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z0, Y2 // s0_c0[0] = sum of lanes
+	VADDPS        Y2, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y0, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS        Z8, Z0, Z0 // s0_c0 = s0_c0 + zero
+	VADDPS        Z3, Z1, Z1 // s1_c0 = s1_c0 + s1_c1
+	VADDPS        Z7, Z5, Z5 // s1_c2 = s1_c2 + s1_c3
+	VADDPS        Z5, Z1, Z1 // s1_c0 = s1_c0 + s1_c2
+	VEXTRACTF64X4 $0x01, Z1, Y2 // s1_c0[0] = sum of lanes
+	VADDPS        Y2, Y1, Y1 // s1_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y1, X2 // s1_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s1_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X1, X2 // s1_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s1_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X1, X2 // s1_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s1_c0[0] = sum of lanes
+	VADDPS        Z8, Z1, Z1 // s1_c0 = s1_c0 + zero
+	VMOVSS        X0, (AX) // dst[0] = s0_c0[0]
+	VMOVSS        X1, 4(AX) // dst[1] = s1_c0[0]
+	ADDQ          $+8, AX // dst += 8
+	SUBQ          $+1, DX // count += -1
+	CMPQ          DX, $+1 // count >= 1
+	JGE           rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func dotRowsInt8AVX512(dst *float32, q *float32, rows *int8, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
+TEXT ·dotRowsInt8AVX512(SB), NOSPLIT, $0-88
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Z0 // s0_c0 = acc[0]
+	VMOVUPS 64(R8), Z1 // s0_c1 = acc[16]
+	VMOVUPS 128(R8), Z2 // s0_c2 = acc[32]
+	VMOVUPS 192(R8), Z3 // s0_c3 = acc[48]
+	JMP     end_6
+
+less_5:
+	VPXORD Z0, Z0, Z0 // s0_c0 = 0
+	VPXORD Z1, Z1, Z1 // s0_c1 = 0
+	VPXORD Z2, Z2, Z2 // s0_c2 = 0
+	VPXORD Z3, Z3, Z3 // s0_c3 = 0
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	VMOVUPS     (R9), Z4 // x = q[0]
+	VPMOVSXBD   (R8), Z5 // y = int8 of y[0]
+	VCVTDQ2PS   Z5, Z5 // y = int8 of y[0]
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+	VMOVUPS     64(R9), Z4 // x = q[16]
+	VPMOVSXBD   16(R8), Z5 // y = int8 of y[4]
+	VCVTDQ2PS   Z5, Z5 // y = int8 of y[4]
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+	VMOVUPS     128(R9), Z4 // x = q[32]
+	VPMOVSXBD   32(R8), Z5 // y = int8 of y[8]
+	VCVTDQ2PS   Z5, Z5 // y = int8 of y[8]
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+	VMOVUPS     192(R9), Z4 // x = q[48]
+	VPMOVSXBD   48(R8), Z5 // y = int8 of y[12]
+	VCVTDQ2PS   Z5, Z5 // y = int8 of y[12]
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+	ADDQ        $+256, R9 // q += 256
+	ADDQ        $+64, R8 // y += 64
+	ADDQ        $+64, DI // ahead += 64
+	SUBQ        $+64, R10 // dim += -64
+	CMPQ        R10, $+64 // dim >= 64
+	JGE         chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        R10, $+1 // dim < 1
+	JLT         less_9 // dim < 1
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_10 // dim < 16
+	VMOVUPS     (R9), Z4 // x = q[0]
+	VPMOVSXBD   (R8), Z5 // y = int8 of y[0]
+	VCVTDQ2PS   Z5, Z5 // y = int8 of y[0]
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+
+less_10:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_11 // dim < 32
+	VMOVUPS     64(R9), Z4 // x = q[16]
+	VPMOVSXBD   16(R8), Z5 // y = int8 of y[4]
+	VCVTDQ2PS   Z5, Z5 // y = int8 of y[4]
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+
+less_11:
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_12 // dim < 48
+	VMOVUPS     128(R9), Z4 // x = q[32]
+	VPMOVSXBD   32(R8), Z5 // y = int8 of y[8]
+	VCVTDQ2PS   Z5, Z5 // y = int8 of y[8]
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+
+less_12:
+	CMPQ        R10, $+64 // dim < 64
+	JLT         less_13 // dim < 64
+	VMOVUPS     192(R9), Z4 // x = q[48]
+	VPMOVSXBD   48(R8), Z5 // y = int8 of y[12]
+	VCVTDQ2PS   Z5, Z5 // y = int8 of y[12]
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+
+less_13:
+	MOVQ        R10, R11 // rest = dim
+	ANDQ        $+15, R11 // rest &= 15
+	CMPQ        R11, $+1 // rest < 1
+	JLT         less_14 // rest < 1
+	CMPQ        R10, $+0 // dim < 0
+	JLT         less_15 // dim < 0
+	SUBQ        R11, R10 // dim -= rest
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	MOVQ        $-1, R12 // first rest lanes
+	BZHIQ       R11, R12, R12 // first rest lanes
+	KMOVQ       R12, K1 // first rest lanes
+	VMOVUPS.Z   (R9), K1, Z4 // x = q[0], rest lanes
+	ADDQ        R10, R8 // y += dim
+	MOVQ        $-1, R9 // first rest lanes
+	BZHIQ       R11, R9, R9 // first rest lanes
+	KMOVQ       R9, K1 // first rest lanes
+	VPMOVSXBD.Z (R8), K1, Z5 // y = int8 of y[0], rest lanes
+	VCVTDQ2PS   Z5, Z5 // y = int8 of y[0], rest lanes
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_16 // dim < 48
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+	JMP         end_17
+
+less_16:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_18 // dim < 32
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+	JMP         end_19
+
+less_18:
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_20 // dim < 16
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+	JMP         end_21
+
+less_20:
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+
+end_21:
+end_19:
+end_17:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_22 // acc < 1
+	VMOVUPS Z0, (R8) // acc[0] = s0_c0
+	VMOVUPS Z1, 64(R8) // acc[16] = s0_c1
+	VMOVUPS Z2, 128(R8) // acc[32] = s0_c2
+	VMOVUPS Z3, 192(R8) // acc[48] = s0_c3
+
+less_22:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z4, Z4, Z4 // zero = 0
+	VADDPS        Z1, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z3, Z2, Z2 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z2, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z0, Y1 // s0_c0[0] = sum of lanes
+	VADDPS        Y1, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS        Z4, Z0, Z0 // s0_c0 = s0_c0 + zero
+	VMOVSS        X0, (AX) // dst[0] = s0_c0[0]
+	ADDQ          $+4, AX // dst += 4
+	SUBQ          $+1, DX // count += -1
+	CMPQ          DX, $+1 // count >= 1
+	JGE           rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func l2RowsInt8AVX512(dst *float32, q *float32, rows *int8, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int, scale float32)
+TEXT ·l2RowsInt8AVX512(SB), NOSPLIT, $0-92
+	VBROADCASTSS scale+88(FP), Z0 // scale in all lanes
+	MOVQ         dst+0(FP), AX // dst
+	MOVQ         rows+16(FP), CX // rows
+	MOVQ         count+40(FP), DX // count
+	MOVQ         index+48(FP), BX // index
+	CMPQ         DX, $+1 // count < 1
+	JLT          rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Z1 // s0_c0 = acc[0]
+	VMOVUPS 64(R8), Z2 // s0_c1 = acc[16]
+	VMOVUPS 128(R8), Z3 // s0_c2 = acc[32]
+	VMOVUPS 192(R8), Z4 // s0_c3 = acc[48]
+	JMP     end_6
+
+less_5:
+	VPXORD Z1, Z1, Z1 // s0_c0 = 0
+	VPXORD Z2, Z2, Z2 // s0_c1 = 0
+	VPXORD Z3, Z3, Z3 // s0_c2 = 0
+	VPXORD Z4, Z4, Z4 // s0_c3 = 0
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	VMOVUPS      (R9), Z5 // x = q[0]
+	VPMOVSXBD    (R8), Z6 // y = int8 of y[0]
+	VCVTDQ2PS    Z6, Z6 // y = int8 of y[0]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
+	VMOVUPS      64(R9), Z5 // x = q[16]
+	VPMOVSXBD    16(R8), Z6 // y = int8 of y[4]
+	VCVTDQ2PS    Z6, Z6 // y = int8 of y[4]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+	VMOVUPS      128(R9), Z5 // x = q[32]
+	VPMOVSXBD    32(R8), Z6 // y = int8 of y[8]
+	VCVTDQ2PS    Z6, Z6 // y = int8 of y[8]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
+	VMOVUPS      192(R9), Z5 // x = q[48]
+	VPMOVSXBD    48(R8), Z6 // y = int8 of y[12]
+	VCVTDQ2PS    Z6, Z6 // y = int8 of y[12]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
+	ADDQ         $+256, R9 // q += 256
+	ADDQ         $+64, R8 // y += 64
+	ADDQ         $+64, DI // ahead += 64
+	SUBQ         $+64, R10 // dim += -64
+	CMPQ         R10, $+64 // dim >= 64
+	JGE          chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ         R10, $+1 // dim < 1
+	JLT          less_9 // dim < 1
+	PREFETCHT1   (DI) // prefetch ahead[0]
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_10 // dim < 16
+	VMOVUPS      (R9), Z5 // x = q[0]
+	VPMOVSXBD    (R8), Z6 // y = int8 of y[0]
+	VCVTDQ2PS    Z6, Z6 // y = int8 of y[0]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
+
+less_10:
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_11 // dim < 32
+	VMOVUPS      64(R9), Z5 // x = q[16]
+	VPMOVSXBD    16(R8), Z6 // y = int8 of y[4]
+	VCVTDQ2PS    Z6, Z6 // y = int8 of y[4]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+
+less_11:
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_12 // dim < 48
+	VMOVUPS      128(R9), Z5 // x = q[32]
+	VPMOVSXBD    32(R8), Z6 // y = int8 of y[8]
+	VCVTDQ2PS    Z6, Z6 // y = int8 of y[8]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
+
+less_12:
+	CMPQ         R10, $+64 // dim < 64
+	JLT          less_13 // dim < 64
+	VMOVUPS      192(R9), Z5 // x = q[48]
+	VPMOVSXBD    48(R8), Z6 // y = int8 of y[12]
+	VCVTDQ2PS    Z6, Z6 // y = int8 of y[12]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
+
+less_13:
+	MOVQ         R10, R11 // rest = dim
+	ANDQ         $+15, R11 // rest &= 15
+	CMPQ         R11, $+1 // rest < 1
+	JLT          less_14 // rest < 1
+	CMPQ         R10, $+0 // dim < 0
+	JLT          less_15 // dim < 0
+	SUBQ         R11, R10 // dim -= rest
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	ADDQ         R10, R9 // q += dim
+	MOVQ         $-1, R12 // first rest lanes
+	BZHIQ        R11, R12, R12 // first rest lanes
+	KMOVQ        R12, K1 // first rest lanes
+	VMOVUPS.Z    (R9), K1, Z5 // x = q[0], rest lanes
+	ADDQ         R10, R8 // y += dim
+	MOVQ         $-1, R9 // first rest lanes
+	BZHIQ        R11, R9, R9 // first rest lanes
+	KMOVQ        R9, K1 // first rest lanes
+	VPMOVSXBD.Z  (R8), K1, Z6 // y = int8 of y[0], rest lanes
+	VCVTDQ2PS    Z6, Z6 // y = int8 of y[0], rest lanes
+	CMPQ         R10, $+48 // dim < 48
+	JLT          less_16 // dim < 48
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
+	JMP          end_17
+
+less_16:
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_18 // dim < 32
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
+	JMP          end_19
+
+less_18:
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_20 // dim < 16
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+	JMP          end_21
+
+less_20:
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
+
+end_21:
+end_19:
+end_17:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_22 // acc < 1
+	VMOVUPS Z1, (R8) // acc[0] = s0_c0
+	VMOVUPS Z2, 64(R8) // acc[16] = s0_c1
+	VMOVUPS Z3, 128(R8) // acc[32] = s0_c2
+	VMOVUPS Z4, 192(R8) // acc[48] = s0_c3
+
+less_22:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z5, Z5, Z5 // zero = 0
+	VADDPS        Z2, Z1, Z1 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z4, Z3, Z3 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z3, Z1, Z1 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z1, Y2 // s0_c0[0] = sum of lanes
+	VADDPS        Y2, Y1, Y1 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X1, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s0_c0[0] = sum of lanes
+	VADDPS        Z5, Z1, Z1 // s0_c0 = s0_c0 + zero
+	VMOVSS        X1, (AX) // dst[0] = s0_c0[0]
+	ADDQ          $+4, AX // dst += 4
+	SUBQ          $+1, DX // count += -1
+	CMPQ          DX, $+1 // count >= 1
+	JGE           rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func cosineRowsInt8AVX512(dst *float32, q *float32, rows *int8, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
+TEXT ·cosineRowsInt8AVX512(SB), NOSPLIT, $0-88
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ    resume+80(FP), R8 // resume
+	CMPQ    R8, $+1 // resume < 1
+	JLT     less_5 // resume < 1
+	MOVQ    acc+72(FP), R8 // acc
+	VMOVUPS (R8), Z0 // s0_c0 = acc[0]
+	VMOVUPS 256(R8), Z1 // s1_c0 = acc[64]
+	VMOVUPS 64(R8), Z2 // s0_c1 = acc[16]
+	VMOVUPS 320(R8), Z3 // s1_c1 = acc[80]
+	VMOVUPS 128(R8), Z4 // s0_c2 = acc[32]
+	VMOVUPS 384(R8), Z5 // s1_c2 = acc[96]
+	VMOVUPS 192(R8), Z6 // s0_c3 = acc[48]
+	VMOVUPS 448(R8), Z7 // s1_c3 = acc[112]
+	JMP     end_6
+
+less_5:
+	VPXORD Z0, Z0, Z0 // s0_c0 = 0
+	VPXORD Z1, Z1, Z1 // s1_c0 = 0
+	VPXORD Z2, Z2, Z2 // s0_c1 = 0
+	VPXORD Z3, Z3, Z3 // s1_c1 = 0
+	VPXORD Z4, Z4, Z4 // s0_c2 = 0
+	VPXORD Z5, Z5, Z5 // s1_c2 = 0
+	VPXORD Z6, Z6, Z6 // s0_c3 = 0
+	VPXORD Z7, Z7, Z7 // s1_c3 = 0
+
+end_6:
+	MOVQ SI, R8 // y = row
+	MOVQ q+8(FP), R9 // q
+	MOVQ dim+24(FP), R10 // dim
+	CMPQ R10, $+64 // dim < 64
+	JLT  chains_end_8 // dim < 64
+
+chains_7:
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	VMOVUPS     (R9), Z8 // x = q[0]
+	VPMOVSXBD   (R8), Z9 // y = int8 of y[0]
+	VCVTDQ2PS   Z9, Z9 // y = int8 of y[0]
+	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
+	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
+	VMOVUPS     64(R9), Z8 // x = q[16]
+	VPMOVSXBD   16(R8), Z9 // y = int8 of y[4]
+	VCVTDQ2PS   Z9, Z9 // y = int8 of y[4]
+	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
+	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
+	VMOVUPS     128(R9), Z8 // x = q[32]
+	VPMOVSXBD   32(R8), Z9 // y = int8 of y[8]
+	VCVTDQ2PS   Z9, Z9 // y = int8 of y[8]
+	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
+	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
+	VMOVUPS     192(R9), Z8 // x = q[48]
+	VPMOVSXBD   48(R8), Z9 // y = int8 of y[12]
+	VCVTDQ2PS   Z9, Z9 // y = int8 of y[12]
+	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
+	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
+	ADDQ        $+256, R9 // q += 256
+	ADDQ        $+64, R8 // y += 64
+	ADDQ        $+64, DI // ahead += 64
+	SUBQ        $+64, R10 // dim += -64
+	CMPQ        R10, $+64 // dim >= 64
+	JGE         chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        R10, $+1 // dim < 1
+	JLT         less_9 // dim < 1
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_10 // dim < 16
+	VMOVUPS     (R9), Z8 // x = q[0]
+	VPMOVSXBD   (R8), Z9 // y = int8 of y[0]
+	VCVTDQ2PS   Z9, Z9 // y = int8 of y[0]
+	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
+	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
+
+less_10:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_11 // dim < 32
+	VMOVUPS     64(R9), Z8 // x = q[16]
+	VPMOVSXBD   16(R8), Z9 // y = int8 of y[4]
+	VCVTDQ2PS   Z9, Z9 // y = int8 of y[4]
+	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
+	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
+
+less_11:
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_12 // dim < 48
+	VMOVUPS     128(R9), Z8 // x = q[32]
+	VPMOVSXBD   32(R8), Z9 // y = int8 of y[8]
+	VCVTDQ2PS   Z9, Z9 // y = int8 of y[8]
+	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
+	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
+
+less_12:
+	CMPQ        R10, $+64 // dim < 64
+	JLT         less_13 // dim < 64
+	VMOVUPS     192(R9), Z8 // x = q[48]
+	VPMOVSXBD   48(R8), Z9 // y = int8 of y[12]
+	VCVTDQ2PS   Z9, Z9 // y = int8 of y[12]
+	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
+	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
+
+less_13:
+	MOVQ        R10, R11 // rest = dim
+	ANDQ        $+15, R11 // rest &= 15
+	CMPQ        R11, $+1 // rest < 1
+	JLT         less_14 // rest < 1
+	CMPQ        R10, $+0 // dim < 0
+	JLT         less_15 // dim < 0
+	SUBQ        R11, R10 // dim -= rest
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	ADDQ        R10, R9 // q += dim
+	MOVQ        $-1, R12 // first rest lanes
+	BZHIQ       R11, R12, R12 // first rest lanes
+	KMOVQ       R12, K1 // first rest lanes
+	VMOVUPS.Z   (R9), K1, Z8 // x = q[0], rest lanes
+	ADDQ        R10, R8 // y += dim
+	MOVQ        $-1, R9 // first rest lanes
+	BZHIQ       R11, R9, R9 // first rest lanes
+	KMOVQ       R9, K1 // first rest lanes
+	VPMOVSXBD.Z (R8), K1, Z9 // y = int8 of y[0], rest lanes
+	VCVTDQ2PS   Z9, Z9 // y = int8 of y[0], rest lanes
+	CMPQ        R10, $+48 // dim < 48
+	JLT         less_16 // dim < 48
+	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
+	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
+	JMP         end_17
+
+less_16:
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_18 // dim < 32
+	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
+	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
+	JMP         end_19
+
+less_18:
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_20 // dim < 16
+	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
+	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
+	JMP         end_21
+
+less_20:
+	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
+	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
+
+end_21:
+end_19:
+end_17:
+less_15:
+less_14:
+less_9:
+	MOVQ    acc+72(FP), R8 // acc
+	CMPQ    R8, $+1 // acc < 1
+	JLT     less_22 // acc < 1
+	VMOVUPS Z0, (R8) // acc[0] = s0_c0
+	VMOVUPS Z1, 256(R8) // acc[64] = s1_c0
+	VMOVUPS Z2, 64(R8) // acc[16] = s0_c1
+	VMOVUPS Z3, 320(R8) // acc[80] = s1_c1
+	VMOVUPS Z4, 128(R8) // acc[32] = s0_c2
+	VMOVUPS Z5, 384(R8) // acc[96] = s1_c2
+	VMOVUPS Z6, 192(R8) // acc[48] = s0_c3
+	VMOVUPS Z7, 448(R8) // acc[112] = s1_c3
+
+less_22:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z8, Z8, Z8 // zero = 0
+	VADDPS        Z2, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z6, Z4, Z4 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z4, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z0, Y2 // s0_c0[0] = sum of lanes
+	VADDPS        Y2, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y0, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X0, X2 // s0_c0[0] = sum of lanes
+	VADDPS        X2, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS        Z8, Z0, Z0 // s0_c0 = s0_c0 + zero
+	VADDPS        Z3, Z1, Z1 // s1_c0 = s1_c0 + s1_c1
+	VADDPS        Z7, Z5, Z5 // s1_c2 = s1_c2 + s1_c3
+	VADDPS        Z5, Z1, Z1 // s1_c0 = s1_c0 + s1_c2
+	VEXTRACTF64X4 $0x01, Z1, Y2 // s1_c0[0] = sum of lanes
+	VADDPS        Y2, Y1, Y1 // s1_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y1, X2 // s1_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s1_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X1, X2 // s1_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s1_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X1, X2 // s1_c0[0] = sum of lanes
+	VADDPS        X2, X1, X1 // s1_c0[0] = sum of lanes
+	VADDPS        Z8, Z1, Z1 // s1_c0 = s1_c0 + zero
+	VMOVSS        X0, (AX) // dst[0] = s0_c0[0]
+	VMOVSS        X1, 4(AX) // dst[1] = s1_c0[0]
+	ADDQ          $+8, AX // dst += 8
+	SUBQ          $+1, DX // count += -1
+	CMPQ          DX, $+1 // count >= 1
+	JGE           rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func l2PairF32AVX512(sums *float32, x *float32, y *float32, n int, acc *float32, resume int)
+TEXT ·l2PairF32AVX512(SB), NOSPLIT, $0-48
+	MOVQ    resume+40(FP), AX // resume
+	CMPQ    AX, $+1 // resume < 1
+	JLT     less_1 // resume < 1
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS (AX), Z0 // s0_c0 = acc[0]
+	VMOVUPS 64(AX), Z1 // s0_c1 = acc[16]
+	VMOVUPS 128(AX), Z2 // s0_c2 = acc[32]
+	VMOVUPS 192(AX), Z3 // s0_c3 = acc[48]
+	JMP     end_2
+
+less_1:
+	VPXORD Z0, Z0, Z0 // s0_c0 = 0
+	VPXORD Z1, Z1, Z1 // s0_c1 = 0
+	VPXORD Z2, Z2, Z2 // s0_c2 = 0
+	VPXORD Z3, Z3, Z3 // s0_c3 = 0
+
+end_2:
+	MOVQ y+16(FP), AX // y
+	MOVQ x+8(FP), CX // x
+	MOVQ n+24(FP), DX // n
+	CMPQ DX, $+64 // n < 64
+	JLT  chains_end_4 // n < 64
+
+chains_3:
+	VMOVUPS     (CX), Z4 // x = x[0]
+	VMOVUPS     (AX), Z5 // y = y[0]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z0 // s0_c0 += x * x
+	VMOVUPS     64(CX), Z4 // x = x[16]
+	VMOVUPS     64(AX), Z5 // y = y[16]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z1 // s0_c1 += x * x
+	VMOVUPS     128(CX), Z4 // x = x[32]
+	VMOVUPS     128(AX), Z5 // y = y[32]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z2 // s0_c2 += x * x
+	VMOVUPS     192(CX), Z4 // x = x[48]
+	VMOVUPS     192(AX), Z5 // y = y[48]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z3 // s0_c3 += x * x
+	ADDQ        $+256, CX // x += 256
+	ADDQ        $+256, AX // y += 256
+	SUBQ        $+64, DX // n += -64
+	CMPQ        DX, $+64 // n >= 64
+	JGE         chains_3 // n >= 64
+
+chains_end_4:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        DX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_6 // n < 16
+	VMOVUPS     (CX), Z4 // x = x[0]
+	VMOVUPS     (AX), Z5 // y = y[0]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z0 // s0_c0 += x * x
+
+less_6:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_7 // n < 32
+	VMOVUPS     64(CX), Z4 // x = x[16]
+	VMOVUPS     64(AX), Z5 // y = y[16]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z1 // s0_c1 += x * x
+
+less_7:
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_8 // n < 48
+	VMOVUPS     128(CX), Z4 // x = x[32]
+	VMOVUPS     128(AX), Z5 // y = y[32]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z2 // s0_c2 += x * x
+
+less_8:
+	CMPQ        DX, $+64 // n < 64
+	JLT         less_9 // n < 64
+	VMOVUPS     192(CX), Z4 // x = x[48]
+	VMOVUPS     192(AX), Z5 // y = y[48]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z3 // s0_c3 += x * x
+
+less_9:
+	MOVQ        DX, BX // rest = n
+	ANDQ        $+15, BX // rest &= 15
+	CMPQ        BX, $+1 // rest < 1
+	JLT         less_10 // rest < 1
+	CMPQ        DX, $+0 // n < 0
+	JLT         less_11 // n < 0
+	SUBQ        BX, DX // n -= rest
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	MOVQ        $-1, SI // first rest lanes
+	BZHIQ       BX, SI, SI // first rest lanes
+	KMOVQ       SI, K1 // first rest lanes
+	VMOVUPS.Z   (CX), K1, Z4 // x = x[0], rest lanes
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	MOVQ        $-1, CX // first rest lanes
+	BZHIQ       BX, CX, CX // first rest lanes
+	KMOVQ       CX, K1 // first rest lanes
+	VMOVUPS.Z   (AX), K1, Z5 // y = y[0], rest lanes
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_12 // n < 48
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z3 // s0_c3 += x * x
+	JMP         end_13
+
+less_12:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_14 // n < 32
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z2 // s0_c2 += x * x
+	JMP         end_15
+
+less_14:
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_16 // n < 16
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z1 // s0_c1 += x * x
+	JMP         end_17
+
+less_16:
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z0 // s0_c0 += x * x
+
+end_17:
+end_15:
+end_13:
+less_11:
+less_10:
+less_5:
+	MOVQ    acc+32(FP), AX // acc
+	CMPQ    AX, $+1 // acc < 1
+	JLT     less_18 // acc < 1
+	VMOVUPS Z0, (AX) // acc[0] = s0_c0
+	VMOVUPS Z1, 64(AX) // acc[16] = s0_c1
+	VMOVUPS Z2, 128(AX) // acc[32] = s0_c2
+	VMOVUPS Z3, 192(AX) // acc[48] = s0_c3
+
+less_18:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z4, Z4, Z4 // zero = 0
+	VADDPS        Z1, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z3, Z2, Z2 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z2, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z0, Y1 // s0_c0[0] = sum of lanes
+	VADDPS        Y1, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS        Z4, Z0, Z0 // s0_c0 = s0_c0 + zero
+	MOVQ          sums+0(FP), AX // sums
+	VMOVSS        X0, (AX) // sums[0] = s0_c0[0]
+	VZEROUPPER
+	RET
+
+// func cosinePairF32AVX512(sums *float32, x *float32, y *float32, n int, acc *float32, resume int)
+TEXT ·cosinePairF32AVX512(SB), NOSPLIT, $0-48
+	MOVQ    resume+40(FP), AX // resume
+	CMPQ    AX, $+1 // resume < 1
+	JLT     less_1 // resume < 1
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS (AX), Z0 // s0_c0 = acc[0]
+	VMOVUPS 256(AX), Z1 // s1_c0 = acc[64]
+	VMOVUPS 512(AX), Z2 // s2_c0 = acc[128]
+	VMOVUPS 64(AX), Z3 // s0_c1 = acc[16]
+	VMOVUPS 320(AX), Z4 // s1_c1 = acc[80]
+	VMOVUPS 576(AX), Z5 // s2_c1 = acc[144]
+	VMOVUPS 128(AX), Z6 // s0_c2 = acc[32]
+	VMOVUPS 384(AX), Z7 // s1_c2 = acc[96]
+	VMOVUPS 640(AX), Z8 // s2_c2 = acc[160]
+	VMOVUPS 192(AX), Z9 // s0_c3 = acc[48]
+	VMOVUPS 448(AX), Z10 // s1_c3 = acc[112]
+	VMOVUPS 704(AX), Z11 // s2_c3 = acc[176]
+	JMP     end_2
+
+less_1:
+	VPXORD Z0, Z0, Z0 // s0_c0 = 0
+	VPXORD Z1, Z1, Z1 // s1_c0 = 0
+	VPXORD Z2, Z2, Z2 // s2_c0 = 0
+	VPXORD Z3, Z3, Z3 // s0_c1 = 0
+	VPXORD Z4, Z4, Z4 // s1_c1 = 0
+	VPXORD Z5, Z5, Z5 // s2_c1 = 0
+	VPXORD Z6, Z6, Z6 // s0_c2 = 0
+	VPXORD Z7, Z7, Z7 // s1_c2 = 0
+	VPXORD Z8, Z8, Z8 // s2_c2 = 0
+	VPXORD Z9, Z9, Z9 // s0_c3 = 0
+	VPXORD Z10, Z10, Z10 // s1_c3 = 0
+	VPXORD Z11, Z11, Z11 // s2_c3 = 0
+
+end_2:
+	MOVQ y+16(FP), AX // y
+	MOVQ x+8(FP), CX // x
+	MOVQ n+24(FP), DX // n
+	CMPQ DX, $+64 // n < 64
+	JLT  chains_end_4 // n < 64
+
+chains_3:
+	VMOVUPS     (CX), Z12 // x = x[0]
+	VMOVUPS     (AX), Z13 // y = y[0]
+	VFMADD231PS Z13, Z12, Z0 // s0_c0 += x * y
+	VFMADD231PS Z13, Z13, Z1 // s1_c0 += y * y
+	VFMADD231PS Z12, Z12, Z2 // s2_c0 += x * x
+	VMOVUPS     64(CX), Z12 // x = x[16]
+	VMOVUPS     64(AX), Z13 // y = y[16]
+	VFMADD231PS Z13, Z12, Z3 // s0_c1 += x * y
+	VFMADD231PS Z13, Z13, Z4 // s1_c1 += y * y
+	VFMADD231PS Z12, Z12, Z5 // s2_c1 += x * x
+	VMOVUPS     128(CX), Z12 // x = x[32]
+	VMOVUPS     128(AX), Z13 // y = y[32]
+	VFMADD231PS Z13, Z12, Z6 // s0_c2 += x * y
+	VFMADD231PS Z13, Z13, Z7 // s1_c2 += y * y
+	VFMADD231PS Z12, Z12, Z8 // s2_c2 += x * x
+	VMOVUPS     192(CX), Z12 // x = x[48]
+	VMOVUPS     192(AX), Z13 // y = y[48]
+	VFMADD231PS Z13, Z12, Z9 // s0_c3 += x * y
+	VFMADD231PS Z13, Z13, Z10 // s1_c3 += y * y
+	VFMADD231PS Z12, Z12, Z11 // s2_c3 += x * x
+	ADDQ        $+256, CX // x += 256
+	ADDQ        $+256, AX // y += 256
+	SUBQ        $+64, DX // n += -64
+	CMPQ        DX, $+64 // n >= 64
+	JGE         chains_3 // n >= 64
+
+chains_end_4:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        DX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_6 // n < 16
+	VMOVUPS     (CX), Z12 // x = x[0]
+	VMOVUPS     (AX), Z13 // y = y[0]
+	VFMADD231PS Z13, Z12, Z0 // s0_c0 += x * y
+	VFMADD231PS Z13, Z13, Z1 // s1_c0 += y * y
+	VFMADD231PS Z12, Z12, Z2 // s2_c0 += x * x
+
+less_6:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_7 // n < 32
+	VMOVUPS     64(CX), Z12 // x = x[16]
+	VMOVUPS     64(AX), Z13 // y = y[16]
+	VFMADD231PS Z13, Z12, Z3 // s0_c1 += x * y
+	VFMADD231PS Z13, Z13, Z4 // s1_c1 += y * y
+	VFMADD231PS Z12, Z12, Z5 // s2_c1 += x * x
+
+less_7:
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_8 // n < 48
+	VMOVUPS     128(CX), Z12 // x = x[32]
+	VMOVUPS     128(AX), Z13 // y = y[32]
+	VFMADD231PS Z13, Z12, Z6 // s0_c2 += x * y
+	VFMADD231PS Z13, Z13, Z7 // s1_c2 += y * y
+	VFMADD231PS Z12, Z12, Z8 // s2_c2 += x * x
+
+less_8:
+	CMPQ        DX, $+64 // n < 64
+	JLT         less_9 // n < 64
+	VMOVUPS     192(CX), Z12 // x = x[48]
+	VMOVUPS     192(AX), Z13 // y = y[48]
+	VFMADD231PS Z13, Z12, Z9 // s0_c3 += x * y
+	VFMADD231PS Z13, Z13, Z10 // s1_c3 += y * y
+	VFMADD231PS Z12, Z12, Z11 // s2_c3 += x * x
+
+less_9:
+	MOVQ        DX, BX // rest = n
+	ANDQ        $+15, BX // rest &= 15
+	CMPQ        BX, $+1 // rest < 1
+	JLT         less_10 // rest < 1
+	CMPQ        DX, $+0 // n < 0
+	JLT         less_11 // n < 0
+	SUBQ        BX, DX // n -= rest
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	MOVQ        $-1, SI // first rest lanes
+	BZHIQ       BX, SI, SI // first rest lanes
+	KMOVQ       SI, K1 // first rest lanes
+	VMOVUPS.Z   (CX), K1, Z12 // x = x[0], rest lanes
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	MOVQ        $-1, CX // first rest lanes
+	BZHIQ       BX, CX, CX // first rest lanes
+	KMOVQ       CX, K1 // first rest lanes
+	VMOVUPS.Z   (AX), K1, Z13 // y = y[0], rest lanes
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_12 // n < 48
+	VFMADD231PS Z13, Z12, Z9 // s0_c3 += x * y
+	VFMADD231PS Z13, Z13, Z10 // s1_c3 += y * y
+	VFMADD231PS Z12, Z12, Z11 // s2_c3 += x * x
+	JMP         end_13
+
+less_12:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_14 // n < 32
+	VFMADD231PS Z13, Z12, Z6 // s0_c2 += x * y
+	VFMADD231PS Z13, Z13, Z7 // s1_c2 += y * y
+	VFMADD231PS Z12, Z12, Z8 // s2_c2 += x * x
+	JMP         end_15
+
+less_14:
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_16 // n < 16
+	VFMADD231PS Z13, Z12, Z3 // s0_c1 += x * y
+	VFMADD231PS Z13, Z13, Z4 // s1_c1 += y * y
+	VFMADD231PS Z12, Z12, Z5 // s2_c1 += x * x
+	JMP         end_17
+
+less_16:
+	VFMADD231PS Z13, Z12, Z0 // s0_c0 += x * y
+	VFMADD231PS Z13, Z13, Z1 // s1_c0 += y * y
+	VFMADD231PS Z12, Z12, Z2 // s2_c0 += x * x
+
+end_17:
+end_15:
+end_13:
+less_11:
+less_10:
+less_5:
+	MOVQ    acc+32(FP), AX // acc
+	CMPQ    AX, $+1 // acc < 1
+	JLT     less_18 // acc < 1
+	VMOVUPS Z0, (AX) // acc[0] = s0_c0
+	VMOVUPS Z1, 256(AX) // acc[64] = s1_c0
+	VMOVUPS Z2, 512(AX) // acc[128] = s2_c0
+	VMOVUPS Z3, 64(AX) // acc[16] = s0_c1
+	VMOVUPS Z4, 320(AX) // acc[80] = s1_c1
+	VMOVUPS Z5, 576(AX) // acc[144] = s2_c1
+	VMOVUPS Z6, 128(AX) // acc[32] = s0_c2
+	VMOVUPS Z7, 384(AX) // acc[96] = s1_c2
+	VMOVUPS Z8, 640(AX) // acc[160] = s2_c2
+	VMOVUPS Z9, 192(AX) // acc[48] = s0_c3
+	VMOVUPS Z10, 448(AX) // acc[112] = s1_c3
+	VMOVUPS Z11, 704(AX) // acc[176] = s2_c3
+
+less_18:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z12, Z12, Z12 // zero = 0
+	VADDPS        Z3, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z9, Z6, Z6 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z6, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z0, Y3 // s0_c0[0] = sum of lanes
+	VADDPS        Y3, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y0, X3 // s0_c0[0] = sum of lanes
+	VADDPS        X3, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X0, X3 // s0_c0[0] = sum of lanes
+	VADDPS        X3, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X0, X3 // s0_c0[0] = sum of lanes
+	VADDPS        X3, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS        Z12, Z0, Z0 // s0_c0 = s0_c0 + zero
+	VADDPS        Z4, Z1, Z1 // s1_c0 = s1_c0 + s1_c1
+	VADDPS        Z10, Z7, Z7 // s1_c2 = s1_c2 + s1_c3
+	VADDPS        Z7, Z1, Z1 // s1_c0 = s1_c0 + s1_c2
+	VEXTRACTF64X4 $0x01, Z1, Y3 // s1_c0[0] = sum of lanes
+	VADDPS        Y3, Y1, Y1 // s1_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y1, X3 // s1_c0[0] = sum of lanes
+	VADDPS        X3, X1, X1 // s1_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X1, X3 // s1_c0[0] = sum of lanes
+	VADDPS        X3, X1, X1 // s1_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X1, X3 // s1_c0[0] = sum of lanes
+	VADDPS        X3, X1, X1 // s1_c0[0] = sum of lanes
+	VADDPS        Z12, Z1, Z1 // s1_c0 = s1_c0 + zero
+	VADDPS        Z5, Z2, Z2 // s2_c0 = s2_c0 + s2_c1
+	VADDPS        Z11, Z8, Z8 // s2_c2 = s2_c2 + s2_c3
+	VADDPS        Z8, Z2, Z2 // s2_c0 = s2_c0 + s2_c2
+	VEXTRACTF64X4 $0x01, Z2, Y3 // s2_c0[0] = sum of lanes
+	VADDPS        Y3, Y2, Y2 // s2_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y2, X3 // s2_c0[0] = sum of lanes
+	VADDPS        X3, X2, X2 // s2_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X2, X3 // s2_c0[0] = sum of lanes
+	VADDPS        X3, X2, X2 // s2_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X2, X3 // s2_c0[0] = sum of lanes
+	VADDPS        X3, X2, X2 // s2_c0[0] = sum of lanes
+	VADDPS        Z12, Z2, Z2 // s2_c0 = s2_c0 + zero
+	MOVQ          sums+0(FP), AX // sums
+	VMOVSS        X0, (AX) // sums[0] = s0_c0[0]
+	VMOVSS        X1, 4(AX) // sums[1] = s1_c0[0]
+	VMOVSS        X2, 8(AX) // sums[2] = s2_c0[0]
+	VZEROUPPER
+	RET
+
+// func dotPairBF16AVX512(sums *float32, x *uint16, y *uint16, n int, acc *float32, resume int)
+TEXT ·dotPairBF16AVX512(SB), NOSPLIT, $0-48
+	MOVQ    resume+40(FP), AX // resume
+	CMPQ    AX, $+1 // resume < 1
+	JLT     less_1 // resume < 1
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS (AX), Z0 // s0_c0 = acc[0]
+	VMOVUPS 64(AX), Z1 // s0_c1 = acc[16]
+	VMOVUPS 128(AX), Z2 // s0_c2 = acc[32]
+	VMOVUPS 192(AX), Z3 // s0_c3 = acc[48]
+	JMP     end_2
+
+less_1:
+	VPXORD Z0, Z0, Z0 // s0_c0 = 0
+	VPXORD Z1, Z1, Z1 // s0_c1 = 0
+	VPXORD Z2, Z2, Z2 // s0_c2 = 0
+	VPXORD Z3, Z3, Z3 // s0_c3 = 0
+
+end_2:
+	MOVQ y+16(FP), AX // y
+	MOVQ x+8(FP), CX // x
+	MOVQ n+24(FP), DX // n
+	CMPQ DX, $+64 // n < 64
+	JLT  chains_end_4 // n < 64
+
+chains_3:
+	VPMOVZXWD   (CX), Z4 // x = bfloat16 of x[0]
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[0]
+	VPMOVZXWD   (AX), Z5 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[0]
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+	VPMOVZXWD   32(CX), Z4 // x = bfloat16 of x[8]
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[8]
+	VPMOVZXWD   32(AX), Z5 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[8]
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+	VPMOVZXWD   64(CX), Z4 // x = bfloat16 of x[16]
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[16]
+	VPMOVZXWD   64(AX), Z5 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[16]
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+	VPMOVZXWD   96(CX), Z4 // x = bfloat16 of x[24]
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[24]
+	VPMOVZXWD   96(AX), Z5 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[24]
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+	ADDQ        $+128, CX // x += 128
+	ADDQ        $+128, AX // y += 128
+	SUBQ        $+64, DX // n += -64
+	CMPQ        DX, $+64 // n >= 64
+	JGE         chains_3 // n >= 64
+
+chains_end_4:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        DX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_6 // n < 16
+	VPMOVZXWD   (CX), Z4 // x = bfloat16 of x[0]
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[0]
+	VPMOVZXWD   (AX), Z5 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[0]
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+
+less_6:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_7 // n < 32
+	VPMOVZXWD   32(CX), Z4 // x = bfloat16 of x[8]
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[8]
+	VPMOVZXWD   32(AX), Z5 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[8]
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+
+less_7:
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_8 // n < 48
+	VPMOVZXWD   64(CX), Z4 // x = bfloat16 of x[16]
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[16]
+	VPMOVZXWD   64(AX), Z5 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[16]
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+
+less_8:
+	CMPQ        DX, $+64 // n < 64
+	JLT         less_9 // n < 64
+	VPMOVZXWD   96(CX), Z4 // x = bfloat16 of x[24]
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[24]
+	VPMOVZXWD   96(AX), Z5 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[24]
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+
+less_9:
+	MOVQ        DX, BX // rest = n
+	ANDQ        $+15, BX // rest &= 15
+	CMPQ        BX, $+1 // rest < 1
+	JLT         less_10 // rest < 1
+	CMPQ        DX, $+0 // n < 0
+	JLT         less_11 // n < 0
+	SUBQ        BX, DX // n -= rest
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	MOVQ        $-1, SI // first rest lanes
+	BZHIQ       BX, SI, SI // first rest lanes
+	KMOVQ       SI, K1 // first rest lanes
+	VPMOVZXWD.Z (CX), K1, Z4 // x = bfloat16 of x[0], rest lanes
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[0], rest lanes
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	MOVQ        $-1, CX // first rest lanes
+	BZHIQ       BX, CX, CX // first rest lanes
+	KMOVQ       CX, K1 // first rest lanes
+	VPMOVZXWD.Z (AX), K1, Z5 // y = bfloat16 of y[0], rest lanes
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[0], rest lanes
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_12 // n < 48
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+	JMP         end_13
+
+less_12:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_14 // n < 32
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+	JMP         end_15
+
+less_14:
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_16 // n < 16
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+	JMP         end_17
+
+less_16:
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+
+end_17:
+end_15:
+end_13:
+less_11:
+less_10:
+less_5:
+	MOVQ    acc+32(FP), AX // acc
+	CMPQ    AX, $+1 // acc < 1
+	JLT     less_18 // acc < 1
+	VMOVUPS Z0, (AX) // acc[0] = s0_c0
+	VMOVUPS Z1, 64(AX) // acc[16] = s0_c1
+	VMOVUPS Z2, 128(AX) // acc[32] = s0_c2
+	VMOVUPS Z3, 192(AX) // acc[48] = s0_c3
+
+less_18:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z4, Z4, Z4 // zero = 0
+	VADDPS        Z1, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z3, Z2, Z2 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z2, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z0, Y1 // s0_c0[0] = sum of lanes
+	VADDPS        Y1, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS        Z4, Z0, Z0 // s0_c0 = s0_c0 + zero
+	MOVQ          sums+0(FP), AX // sums
+	VMOVSS        X0, (AX) // sums[0] = s0_c0[0]
+	VZEROUPPER
+	RET
+
+// func l2PairBF16AVX512(sums *float32, x *uint16, y *uint16, n int, acc *float32, resume int)
+TEXT ·l2PairBF16AVX512(SB), NOSPLIT, $0-48
+	MOVQ    resume+40(FP), AX // resume
+	CMPQ    AX, $+1 // resume < 1
+	JLT     less_1 // resume < 1
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS (AX), Z0 // s0_c0 = acc[0]
+	VMOVUPS 64(AX), Z1 // s0_c1 = acc[16]
+	VMOVUPS 128(AX), Z2 // s0_c2 = acc[32]
+	VMOVUPS 192(AX), Z3 // s0_c3 = acc[48]
+	JMP     end_2
+
+less_1:
+	VPXORD Z0, Z0, Z0 // s0_c0 = 0
+	VPXORD Z1, Z1, Z1 // s0_c1 = 0
+	VPXORD Z2, Z2, Z2 // s0_c2 = 0
+	VPXORD Z3, Z3, Z3 // s0_c3 = 0
+
+end_2:
+	MOVQ y+16(FP), AX // y
+	MOVQ x+8(FP), CX // x
+	MOVQ n+24(FP), DX // n
+	CMPQ DX, $+64 // n < 64
+	JLT  chains_end_4 // n < 64
+
+chains_3:
+	VPMOVZXWD   (CX), Z4 // x = bfloat16 of x[0]
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[0]
+	VPMOVZXWD   (AX), Z5 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[0]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z0 // s0_c0 += x * x
+	VPMOVZXWD   32(CX), Z4 // x = bfloat16 of x[8]
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[8]
+	VPMOVZXWD   32(AX), Z5 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[8]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z1 // s0_c1 += x * x
+	VPMOVZXWD   64(CX), Z4 // x = bfloat16 of x[16]
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[16]
+	VPMOVZXWD   64(AX), Z5 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[16]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z2 // s0_c2 += x * x
+	VPMOVZXWD   96(CX), Z4 // x = bfloat16 of x[24]
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[24]
+	VPMOVZXWD   96(AX), Z5 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[24]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z3 // s0_c3 += x * x
+	ADDQ        $+128, CX // x += 128
+	ADDQ        $+128, AX // y += 128
+	SUBQ        $+64, DX // n += -64
+	CMPQ        DX, $+64 // n >= 64
+	JGE         chains_3 // n >= 64
+
+chains_end_4:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        DX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_6 // n < 16
+	VPMOVZXWD   (CX), Z4 // x = bfloat16 of x[0]
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[0]
+	VPMOVZXWD   (AX), Z5 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[0]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z0 // s0_c0 += x * x
+
+less_6:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_7 // n < 32
+	VPMOVZXWD   32(CX), Z4 // x = bfloat16 of x[8]
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[8]
+	VPMOVZXWD   32(AX), Z5 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[8]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z1 // s0_c1 += x * x
+
+less_7:
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_8 // n < 48
+	VPMOVZXWD   64(CX), Z4 // x = bfloat16 of x[16]
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[16]
+	VPMOVZXWD   64(AX), Z5 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[16]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z2 // s0_c2 += x * x
+
+less_8:
+	CMPQ        DX, $+64 // n < 64
+	JLT         less_9 // n < 64
+	VPMOVZXWD   96(CX), Z4 // x = bfloat16 of x[24]
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[24]
+	VPMOVZXWD   96(AX), Z5 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[24]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z3 // s0_c3 += x * x
+
+less_9:
+	MOVQ        DX, BX // rest = n
+	ANDQ        $+15, BX // rest &= 15
+	CMPQ        BX, $+1 // rest < 1
+	JLT         less_10 // rest < 1
+	CMPQ        DX, $+0 // n < 0
+	JLT         less_11 // n < 0
+	SUBQ        BX, DX // n -= rest
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	MOVQ        $-1, SI // first rest lanes
+	BZHIQ       BX, SI, SI // first rest lanes
+	KMOVQ       SI, K1 // first rest lanes
+	VPMOVZXWD.Z (CX), K1, Z4 // x = bfloat16 of x[0], rest lanes
+	VPSLLD      $0x10, Z4, Z4 // x = bfloat16 of x[0], rest lanes
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	MOVQ        $-1, CX // first rest lanes
+	BZHIQ       BX, CX, CX // first rest lanes
+	KMOVQ       CX, K1 // first rest lanes
+	VPMOVZXWD.Z (AX), K1, Z5 // y = bfloat16 of y[0], rest lanes
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[0], rest lanes
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_12 // n < 48
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z3 // s0_c3 += x * x
+	JMP         end_13
+
+less_12:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_14 // n < 32
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z2 // s0_c2 += x * x
+	JMP         end_15
+
+less_14:
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_16 // n < 16
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z1 // s0_c1 += x * x
+	JMP         end_17
+
+less_16:
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z0 // s0_c0 += x * x
+
+end_17:
+end_15:
+end_13:
+less_11:
+less_10:
+less_5:
+	MOVQ    acc+32(FP), AX // acc
+	CMPQ    AX, $+1 // acc < 1
+	JLT     less_18 // acc < 1
+	VMOVUPS Z0, (AX) // acc[0] = s0_c0
+	VMOVUPS Z1, 64(AX) // acc[16] = s0_c1
+	VMOVUPS Z2, 128(AX) // acc[32] = s0_c2
+	VMOVUPS Z3, 192(AX) // acc[48] = s0_c3
+
+less_18:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z4, Z4, Z4 // zero = 0
+	VADDPS        Z1, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z3, Z2, Z2 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z2, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z0, Y1 // s0_c0[0] = sum of lanes
+	VADDPS        Y1, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS        Z4, Z0, Z0 // s0_c0 = s0_c0 + zero
+	MOVQ          sums+0(FP), AX // sums
+	VMOVSS        X0, (AX) // sums[0] = s0_c0[0]
+	VZEROUPPER
+	RET
+
+// func cosinePairBF16AVX512(sums *float32, x *uint16, y *uint16, n int, acc *float32, resume int)
+TEXT ·cosinePairBF16AVX512(SB), NOSPLIT, $0-48
+	MOVQ    resume+40(FP), AX // resume
+	CMPQ    AX, $+1 // resume < 1
+	JLT     less_1 // resume < 1
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS (AX), Z0 // s0_c0 = acc[0]
+	VMOVUPS 256(AX), Z1 // s1_c0 = acc[64]
+	VMOVUPS 512(AX), Z2 // s2_c0 = acc[128]
+	VMOVUPS 64(AX), Z3 // s0_c1 = acc[16]
+	VMOVUPS 320(AX), Z4 // s1_c1 = acc[80]
+	VMOVUPS 576(AX), Z5 // s2_c1 = acc[144]
+	VMOVUPS 128(AX), Z6 // s0_c2 = acc[32]
+	VMOVUPS 384(AX), Z7 // s1_c2 = acc[96]
+	VMOVUPS 640(AX), Z8 // s2_c2 = acc[160]
+	VMOVUPS 192(AX), Z9 // s0_c3 = acc[48]
+	VMOVUPS 448(AX), Z10 // s1_c3 = acc[112]
+	VMOVUPS 704(AX), Z11 // s2_c3 = acc[176]
+	JMP     end_2
+
+less_1:
+	VPXORD Z0, Z0, Z0 // s0_c0 = 0
+	VPXORD Z1, Z1, Z1 // s1_c0 = 0
+	VPXORD Z2, Z2, Z2 // s2_c0 = 0
+	VPXORD Z3, Z3, Z3 // s0_c1 = 0
+	VPXORD Z4, Z4, Z4 // s1_c1 = 0
+	VPXORD Z5, Z5, Z5 // s2_c1 = 0
+	VPXORD Z6, Z6, Z6 // s0_c2 = 0
+	VPXORD Z7, Z7, Z7 // s1_c2 = 0
+	VPXORD Z8, Z8, Z8 // s2_c2 = 0
+	VPXORD Z9, Z9, Z9 // s0_c3 = 0
+	VPXORD Z10, Z10, Z10 // s1_c3 = 0
+	VPXORD Z11, Z11, Z11 // s2_c3 = 0
+
+end_2:
+	MOVQ y+16(FP), AX // y
+	MOVQ x+8(FP), CX // x
+	MOVQ n+24(FP), DX // n
+	CMPQ DX, $+64 // n < 64
+	JLT  chains_end_4 // n < 64
+
+chains_3:
+	VPMOVZXWD   (CX), Z12 // x = bfloat16 of x[0]
+	VPSLLD      $0x10, Z12, Z12 // x = bfloat16 of x[0]
+	VPMOVZXWD   (AX), Z13 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Z13, Z13 // y = bfloat16 of y[0]
+	VFMADD231PS Z13, Z12, Z0 // s0_c0 += x * y
+	VFMADD231PS Z13, Z13, Z1 // s1_c0 += y * y
+	VFMADD231PS Z12, Z12, Z2 // s2_c0 += x * x
+	VPMOVZXWD   32(CX), Z12 // x = bfloat16 of x[8]
+	VPSLLD      $0x10, Z12, Z12 // x = bfloat16 of x[8]
+	VPMOVZXWD   32(AX), Z13 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Z13, Z13 // y = bfloat16 of y[8]
+	VFMADD231PS Z13, Z12, Z3 // s0_c1 += x * y
+	VFMADD231PS Z13, Z13, Z4 // s1_c1 += y * y
+	VFMADD231PS Z12, Z12, Z5 // s2_c1 += x * x
+	VPMOVZXWD   64(CX), Z12 // x = bfloat16 of x[16]
+	VPSLLD      $0x10, Z12, Z12 // x = bfloat16 of x[16]
+	VPMOVZXWD   64(AX), Z13 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Z13, Z13 // y = bfloat16 of y[16]
+	VFMADD231PS Z13, Z12, Z6 // s0_c2 += x * y
+	VFMADD231PS Z13, Z13, Z7 // s1_c2 += y * y
+	VFMADD231PS Z12, Z12, Z8 // s2_c2 += x * x
+	VPMOVZXWD   96(CX), Z12 // x = bfloat16 of x[24]
+	VPSLLD      $0x10, Z12, Z12 // x = bfloat16 of x[24]
+	VPMOVZXWD   96(AX), Z13 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Z13, Z13 // y = bfloat16 of y[24]
+	VFMADD231PS Z13, Z12, Z9 // s0_c3 += x * y
+	VFMADD231PS Z13, Z13, Z10 // s1_c3 += y * y
+	VFMADD231PS Z12, Z12, Z11 // s2_c3 += x * x
+	ADDQ        $+128, CX // x += 128
+	ADDQ        $+128, AX // y += 128
+	SUBQ        $+64, DX // n += -64
+	CMPQ        DX, $+64 // n >= 64
+	JGE         chains_3 // n >= 64
+
+chains_end_4:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        DX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_6 // n < 16
+	VPMOVZXWD   (CX), Z12 // x = bfloat16 of x[0]
+	VPSLLD      $0x10, Z12, Z12 // x = bfloat16 of x[0]
+	VPMOVZXWD   (AX), Z13 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Z13, Z13 // y = bfloat16 of y[0]
+	VFMADD231PS Z13, Z12, Z0 // s0_c0 += x * y
+	VFMADD231PS Z13, Z13, Z1 // s1_c0 += y * y
+	VFMADD231PS Z12, Z12, Z2 // s2_c0 += x * x
+
+less_6:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_7 // n < 32
+	VPMOVZXWD   32(CX), Z12 // x = bfloat16 of x[8]
+	VPSLLD      $0x10, Z12, Z12 // x = bfloat16 of x[8]
+	VPMOVZXWD   32(AX), Z13 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Z13, Z13 // y = bfloat16 of y[8]
+	VFMADD231PS Z13, Z12, Z3 // s0_c1 += x * y
+	VFMADD231PS Z13, Z13, Z4 // s1_c1 += y * y
+	VFMADD231PS Z12, Z12, Z5 // s2_c1 += x * x
+
+less_7:
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_8 // n < 48
+	VPMOVZXWD   64(CX), Z12 // x = bfloat16 of x[16]
+	VPSLLD      $0x10, Z12, Z12 // x = bfloat16 of x[16]
+	VPMOVZXWD   64(AX), Z13 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Z13, Z13 // y = bfloat16 of y[16]
+	VFMADD231PS Z13, Z12, Z6 // s0_c2 += x * y
+	VFMADD231PS Z13, Z13, Z7 // s1_c2 += y * y
+	VFMADD231PS Z12, Z12, Z8 // s2_c2 += x * x
+
+less_8:
+	CMPQ        DX, $+64 // n < 64
+	JLT         less_9 // n < 64
+	VPMOVZXWD   96(CX), Z12 // x = bfloat16 of x[24]
+	VPSLLD      $0x10, Z12, Z12 // x = bfloat16 of x[24]
+	VPMOVZXWD   96(AX), Z13 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Z13, Z13 // y = bfloat16 of y[24]
+	VFMADD231PS Z13, Z12, Z9 // s0_c3 += x * y
+	VFMADD231PS Z13, Z13, Z10 // s1_c3 += y * y
+	VFMADD231PS Z12, Z12, Z11 // s2_c3 += x * x
+
+less_9:
+	MOVQ        DX, BX // rest = n
+	ANDQ        $+15, BX // rest &= 15
+	CMPQ        BX, $+1 // rest < 1
+	JLT         less_10 // rest < 1
+	CMPQ        DX, $+0 // n < 0
+	JLT         less_11 // n < 0
+	SUBQ        BX, DX // n -= rest
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	MOVQ        $-1, SI // first rest lanes
+	BZHIQ       BX, SI, SI // first rest lanes
+	KMOVQ       SI, K1 // first rest lanes
+	VPMOVZXWD.Z (CX), K1, Z12 // x = bfloat16 of x[0], rest lanes
+	VPSLLD      $0x10, Z12, Z12 // x = bfloat16 of x[0], rest lanes
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	MOVQ        $-1, CX // first rest lanes
+	BZHIQ       BX, CX, CX // first rest lanes
+	KMOVQ       CX, K1 // first rest lanes
+	VPMOVZXWD.Z (AX), K1, Z13 // y = bfloat16 of y[0], rest lanes
+	VPSLLD      $0x10, Z13, Z13 // y = bfloat16 of y[0], rest lanes
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_12 // n < 48
+	VFMADD231PS Z13, Z12, Z9 // s0_c3 += x * y
+	VFMADD231PS Z13, Z13, Z10 // s1_c3 += y * y
+	VFMADD231PS Z12, Z12, Z11 // s2_c3 += x * x
+	JMP         end_13
+
+less_12:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_14 // n < 32
+	VFMADD231PS Z13, Z12, Z6 // s0_c2 += x * y
+	VFMADD231PS Z13, Z13, Z7 // s1_c2 += y * y
+	VFMADD231PS Z12, Z12, Z8 // s2_c2 += x * x
+	JMP         end_15
+
+less_14:
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_16 // n < 16
+	VFMADD231PS Z13, Z12, Z3 // s0_c1 += x * y
+	VFMADD231PS Z13, Z13, Z4 // s1_c1 += y * y
+	VFMADD231PS Z12, Z12, Z5 // s2_c1 += x * x
+	JMP         end_17
+
+less_16:
+	VFMADD231PS Z13, Z12, Z0 // s0_c0 += x * y
+	VFMADD231PS Z13, Z13, Z1 // s1_c0 += y * y
+	VFMADD231PS Z12, Z12, Z2 // s2_c0 += x * x
+
+end_17:
+end_15:
+end_13:
+less_11:
+less_10:
+less_5:
+	MOVQ    acc+32(FP), AX // acc
+	CMPQ    AX, $+1 // acc < 1
+	JLT     less_18 // acc < 1
+	VMOVUPS Z0, (AX) // acc[0] = s0_c0
+	VMOVUPS Z1, 256(AX) // acc[64] = s1_c0
+	VMOVUPS Z2, 512(AX) // acc[128] = s2_c0
+	VMOVUPS Z3, 64(AX) // acc[16] = s0_c1
+	VMOVUPS Z4, 320(AX) // acc[80] = s1_c1
+	VMOVUPS Z5, 576(AX) // acc[144] = s2_c1
+	VMOVUPS Z6, 128(AX) // acc[32] = s0_c2
+	VMOVUPS Z7, 384(AX) // acc[96] = s1_c2
+	VMOVUPS Z8, 640(AX) // acc[160] = s2_c2
+	VMOVUPS Z9, 192(AX) // acc[48] = s0_c3
+	VMOVUPS Z10, 448(AX) // acc[112] = s1_c3
+	VMOVUPS Z11, 704(AX) // acc[176] = s2_c3
+
+less_18:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z12, Z12, Z12 // zero = 0
+	VADDPS        Z3, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z9, Z6, Z6 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z6, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z0, Y3 // s0_c0[0] = sum of lanes
+	VADDPS        Y3, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y0, X3 // s0_c0[0] = sum of lanes
+	VADDPS        X3, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X0, X3 // s0_c0[0] = sum of lanes
+	VADDPS        X3, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X0, X3 // s0_c0[0] = sum of lanes
+	VADDPS        X3, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS        Z12, Z0, Z0 // s0_c0 = s0_c0 + zero
+	VADDPS        Z4, Z1, Z1 // s1_c0 = s1_c0 + s1_c1
+	VADDPS        Z10, Z7, Z7 // s1_c2 = s1_c2 + s1_c3
+	VADDPS        Z7, Z1, Z1 // s1_c0 = s1_c0 + s1_c2
+	VEXTRACTF64X4 $0x01, Z1, Y3 // s1_c0[0] = sum of lanes
+	VADDPS        Y3, Y1, Y1 // s1_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y1, X3 // s1_c0[0] = sum of lanes
+	VADDPS        X3, X1, X1 // s1_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X1, X3 // s1_c0[0] = sum of lanes
+	VADDPS        X3, X1, X1 // s1_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X1, X3 // s1_c0[0] = sum of lanes
+	VADDPS        X3, X1, X1 // s1_c0[0] = sum of lanes
+	VADDPS        Z12, Z1, Z1 // s1_c0 = s1_c0 + zero
+	VADDPS        Z5, Z2, Z2 // s2_c0 = s2_c0 + s2_c1
+	VADDPS        Z11, Z8, Z8 // s2_c2 = s2_c2 + s2_c3
+	VADDPS        Z8, Z2, Z2 // s2_c0 = s2_c0 + s2_c2
+	VEXTRACTF64X4 $0x01, Z2, Y3 // s2_c0[0] = sum of lanes
+	VADDPS        Y3, Y2, Y2 // s2_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y2, X3 // s2_c0[0] = sum of lanes
+	VADDPS        X3, X2, X2 // s2_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X2, X3 // s2_c0[0] = sum of lanes
+	VADDPS        X3, X2, X2 // s2_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X2, X3 // s2_c0[0] = sum of lanes
+	VADDPS        X3, X2, X2 // s2_c0[0] = sum of lanes
+	VADDPS        Z12, Z2, Z2 // s2_c0 = s2_c0 + zero
+	MOVQ          sums+0(FP), AX // sums
+	VMOVSS        X0, (AX) // sums[0] = s0_c0[0]
+	VMOVSS        X1, 4(AX) // sums[1] = s1_c0[0]
+	VMOVSS        X2, 8(AX) // sums[2] = s2_c0[0]
+	VZEROUPPER
+	RET
+
+// func dotPairF16AVX512(sums *float32, x *uint16, y *uint16, n int, acc *float32, resume int)
+TEXT ·dotPairF16AVX512(SB), NOSPLIT, $0-48
+	MOVQ    resume+40(FP), AX // resume
+	CMPQ    AX, $+1 // resume < 1
+	JLT     less_1 // resume < 1
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS (AX), Z0 // s0_c0 = acc[0]
+	VMOVUPS 64(AX), Z1 // s0_c1 = acc[16]
+	VMOVUPS 128(AX), Z2 // s0_c2 = acc[32]
+	VMOVUPS 192(AX), Z3 // s0_c3 = acc[48]
+	JMP     end_2
+
+less_1:
+	VPXORD Z0, Z0, Z0 // s0_c0 = 0
+	VPXORD Z1, Z1, Z1 // s0_c1 = 0
+	VPXORD Z2, Z2, Z2 // s0_c2 = 0
+	VPXORD Z3, Z3, Z3 // s0_c3 = 0
+
+end_2:
+	MOVQ y+16(FP), AX // y
+	MOVQ x+8(FP), CX // x
+	MOVQ n+24(FP), DX // n
+	CMPQ DX, $+64 // n < 64
+	JLT  chains_end_4 // n < 64
+
+chains_3:
+	VCVTPH2PS   (CX), Z4 // x = float16 of x[0]
+	VCVTPH2PS   (AX), Z5 // y = float16 of y[0]
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+	VCVTPH2PS   32(CX), Z4 // x = float16 of x[8]
+	VCVTPH2PS   32(AX), Z5 // y = float16 of y[8]
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+	VCVTPH2PS   64(CX), Z4 // x = float16 of x[16]
+	VCVTPH2PS   64(AX), Z5 // y = float16 of y[16]
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+	VCVTPH2PS   96(CX), Z4 // x = float16 of x[24]
+	VCVTPH2PS   96(AX), Z5 // y = float16 of y[24]
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+	ADDQ        $+128, CX // x += 128
+	ADDQ        $+128, AX // y += 128
+	SUBQ        $+64, DX // n += -64
+	CMPQ        DX, $+64 // n >= 64
+	JGE         chains_3 // n >= 64
+
+chains_end_4:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        DX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_6 // n < 16
+	VCVTPH2PS   (CX), Z4 // x = float16 of x[0]
+	VCVTPH2PS   (AX), Z5 // y = float16 of y[0]
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+
+less_6:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_7 // n < 32
+	VCVTPH2PS   32(CX), Z4 // x = float16 of x[8]
+	VCVTPH2PS   32(AX), Z5 // y = float16 of y[8]
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+
+less_7:
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_8 // n < 48
+	VCVTPH2PS   64(CX), Z4 // x = float16 of x[16]
+	VCVTPH2PS   64(AX), Z5 // y = float16 of y[16]
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+
+less_8:
+	CMPQ        DX, $+64 // n < 64
+	JLT         less_9 // n < 64
+	VCVTPH2PS   96(CX), Z4 // x = float16 of x[24]
+	VCVTPH2PS   96(AX), Z5 // y = float16 of y[24]
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+
+less_9:
+	MOVQ        DX, BX // rest = n
+	ANDQ        $+15, BX // rest &= 15
+	CMPQ        BX, $+1 // rest < 1
+	JLT         less_10 // rest < 1
+	CMPQ        DX, $+0 // n < 0
+	JLT         less_11 // n < 0
+	SUBQ        BX, DX // n -= rest
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	MOVQ        $-1, SI // first rest lanes
+	BZHIQ       BX, SI, SI // first rest lanes
+	KMOVQ       SI, K1 // first rest lanes
+	VCVTPH2PS.Z (CX), K1, Z4 // x = float16 of x[0], rest lanes
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	MOVQ        $-1, CX // first rest lanes
+	BZHIQ       BX, CX, CX // first rest lanes
+	KMOVQ       CX, K1 // first rest lanes
+	VCVTPH2PS.Z (AX), K1, Z5 // y = float16 of y[0], rest lanes
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_12 // n < 48
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+	JMP         end_13
+
+less_12:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_14 // n < 32
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+	JMP         end_15
+
+less_14:
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_16 // n < 16
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+	JMP         end_17
+
+less_16:
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+
+end_17:
+end_15:
+end_13:
+less_11:
+less_10:
+less_5:
+	MOVQ    acc+32(FP), AX // acc
+	CMPQ    AX, $+1 // acc < 1
+	JLT     less_18 // acc < 1
+	VMOVUPS Z0, (AX) // acc[0] = s0_c0
+	VMOVUPS Z1, 64(AX) // acc[16] = s0_c1
+	VMOVUPS Z2, 128(AX) // acc[32] = s0_c2
+	VMOVUPS Z3, 192(AX) // acc[48] = s0_c3
+
+less_18:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z4, Z4, Z4 // zero = 0
+	VADDPS        Z1, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z3, Z2, Z2 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z2, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z0, Y1 // s0_c0[0] = sum of lanes
+	VADDPS        Y1, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS        Z4, Z0, Z0 // s0_c0 = s0_c0 + zero
+	MOVQ          sums+0(FP), AX // sums
+	VMOVSS        X0, (AX) // sums[0] = s0_c0[0]
+	VZEROUPPER
+	RET
+
+// func l2PairF16AVX512(sums *float32, x *uint16, y *uint16, n int, acc *float32, resume int)
+TEXT ·l2PairF16AVX512(SB), NOSPLIT, $0-48
+	MOVQ    resume+40(FP), AX // resume
+	CMPQ    AX, $+1 // resume < 1
+	JLT     less_1 // resume < 1
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS (AX), Z0 // s0_c0 = acc[0]
+	VMOVUPS 64(AX), Z1 // s0_c1 = acc[16]
+	VMOVUPS 128(AX), Z2 // s0_c2 = acc[32]
+	VMOVUPS 192(AX), Z3 // s0_c3 = acc[48]
+	JMP     end_2
+
+less_1:
+	VPXORD Z0, Z0, Z0 // s0_c0 = 0
+	VPXORD Z1, Z1, Z1 // s0_c1 = 0
+	VPXORD Z2, Z2, Z2 // s0_c2 = 0
+	VPXORD Z3, Z3, Z3 // s0_c3 = 0
+
+end_2:
+	MOVQ y+16(FP), AX // y
+	MOVQ x+8(FP), CX // x
+	MOVQ n+24(FP), DX // n
+	CMPQ DX, $+64 // n < 64
+	JLT  chains_end_4 // n < 64
+
+chains_3:
+	VCVTPH2PS   (CX), Z4 // x = float16 of x[0]
+	VCVTPH2PS   (AX), Z5 // y = float16 of y[0]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z0 // s0_c0 += x * x
+	VCVTPH2PS   32(CX), Z4 // x = float16 of x[8]
+	VCVTPH2PS   32(AX), Z5 // y = float16 of y[8]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z1 // s0_c1 += x * x
+	VCVTPH2PS   64(CX), Z4 // x = float16 of x[16]
+	VCVTPH2PS   64(AX), Z5 // y = float16 of y[16]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z2 // s0_c2 += x * x
+	VCVTPH2PS   96(CX), Z4 // x = float16 of x[24]
+	VCVTPH2PS   96(AX), Z5 // y = float16 of y[24]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z3 // s0_c3 += x * x
+	ADDQ        $+128, CX // x += 128
+	ADDQ        $+128, AX // y += 128
+	SUBQ        $+64, DX // n += -64
+	CMPQ        DX, $+64 // n >= 64
+	JGE         chains_3 // n >= 64
+
+chains_end_4:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        DX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_6 // n < 16
+	VCVTPH2PS   (CX), Z4 // x = float16 of x[0]
+	VCVTPH2PS   (AX), Z5 // y = float16 of y[0]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z0 // s0_c0 += x * x
+
+less_6:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_7 // n < 32
+	VCVTPH2PS   32(CX), Z4 // x = float16 of x[8]
+	VCVTPH2PS   32(AX), Z5 // y = float16 of y[8]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z1 // s0_c1 += x * x
+
+less_7:
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_8 // n < 48
+	VCVTPH2PS   64(CX), Z4 // x = float16 of x[16]
+	VCVTPH2PS   64(AX), Z5 // y = float16 of y[16]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z2 // s0_c2 += x * x
+
+less_8:
+	CMPQ        DX, $+64 // n < 64
+	JLT         less_9 // n < 64
+	VCVTPH2PS   96(CX), Z4 // x = float16 of x[24]
+	VCVTPH2PS   96(AX), Z5 // y = float16 of y[24]
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z3 // s0_c3 += x * x
+
+less_9:
+	MOVQ        DX, BX // rest = n
+	ANDQ        $+15, BX // rest &= 15
+	CMPQ        BX, $+1 // rest < 1
+	JLT         less_10 // rest < 1
+	CMPQ        DX, $+0 // n < 0
+	JLT         less_11 // n < 0
+	SUBQ        BX, DX // n -= rest
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	MOVQ        $-1, SI // first rest lanes
+	BZHIQ       BX, SI, SI // first rest lanes
+	KMOVQ       SI, K1 // first rest lanes
+	VCVTPH2PS.Z (CX), K1, Z4 // x = float16 of x[0], rest lanes
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	MOVQ        $-1, CX // first rest lanes
+	BZHIQ       BX, CX, CX // first rest lanes
+	KMOVQ       CX, K1 // first rest lanes
+	VCVTPH2PS.Z (AX), K1, Z5 // y = float16 of y[0], rest lanes
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_12 // n < 48
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z3 // s0_c3 += x * x
+	JMP         end_13
+
+less_12:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_14 // n < 32
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z2 // s0_c2 += x * x
+	JMP         end_15
+
+less_14:
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_16 // n < 16
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z1 // s0_c1 += x * x
+	JMP         end_17
+
+less_16:
+	VSUBPS      Z5, Z4, Z4 // x = x - y
+	VFMADD231PS Z4, Z4, Z0 // s0_c0 += x * x
+
+end_17:
+end_15:
+end_13:
+less_11:
+less_10:
+less_5:
+	MOVQ    acc+32(FP), AX // acc
+	CMPQ    AX, $+1 // acc < 1
+	JLT     less_18 // acc < 1
+	VMOVUPS Z0, (AX) // acc[0] = s0_c0
+	VMOVUPS Z1, 64(AX) // acc[16] = s0_c1
+	VMOVUPS Z2, 128(AX) // acc[32] = s0_c2
+	VMOVUPS Z3, 192(AX) // acc[48] = s0_c3
+
+less_18:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z4, Z4, Z4 // zero = 0
+	VADDPS        Z1, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z3, Z2, Z2 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z2, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z0, Y1 // s0_c0[0] = sum of lanes
+	VADDPS        Y1, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X0, X1 // s0_c0[0] = sum of lanes
+	VADDPS        X1, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS        Z4, Z0, Z0 // s0_c0 = s0_c0 + zero
+	MOVQ          sums+0(FP), AX // sums
+	VMOVSS        X0, (AX) // sums[0] = s0_c0[0]
+	VZEROUPPER
+	RET
+
+// func cosinePairF16AVX512(sums *float32, x *uint16, y *uint16, n int, acc *float32, resume int)
+TEXT ·cosinePairF16AVX512(SB), NOSPLIT, $0-48
+	MOVQ    resume+40(FP), AX // resume
+	CMPQ    AX, $+1 // resume < 1
+	JLT     less_1 // resume < 1
+	MOVQ    acc+32(FP), AX // acc
+	VMOVUPS (AX), Z0 // s0_c0 = acc[0]
+	VMOVUPS 256(AX), Z1 // s1_c0 = acc[64]
+	VMOVUPS 512(AX), Z2 // s2_c0 = acc[128]
+	VMOVUPS 64(AX), Z3 // s0_c1 = acc[16]
+	VMOVUPS 320(AX), Z4 // s1_c1 = acc[80]
+	VMOVUPS 576(AX), Z5 // s2_c1 = acc[144]
+	VMOVUPS 128(AX), Z6 // s0_c2 = acc[32]
+	VMOVUPS 384(AX), Z7 // s1_c2 = acc[96]
+	VMOVUPS 640(AX), Z8 // s2_c2 = acc[160]
+	VMOVUPS 192(AX), Z9 // s0_c3 = acc[48]
+	VMOVUPS 448(AX), Z10 // s1_c3 = acc[112]
+	VMOVUPS 704(AX), Z11 // s2_c3 = acc[176]
+	JMP     end_2
+
+less_1:
+	VPXORD Z0, Z0, Z0 // s0_c0 = 0
+	VPXORD Z1, Z1, Z1 // s1_c0 = 0
+	VPXORD Z2, Z2, Z2 // s2_c0 = 0
+	VPXORD Z3, Z3, Z3 // s0_c1 = 0
+	VPXORD Z4, Z4, Z4 // s1_c1 = 0
+	VPXORD Z5, Z5, Z5 // s2_c1 = 0
+	VPXORD Z6, Z6, Z6 // s0_c2 = 0
+	VPXORD Z7, Z7, Z7 // s1_c2 = 0
+	VPXORD Z8, Z8, Z8 // s2_c2 = 0
+	VPXORD Z9, Z9, Z9 // s0_c3 = 0
+	VPXORD Z10, Z10, Z10 // s1_c3 = 0
+	VPXORD Z11, Z11, Z11 // s2_c3 = 0
+
+end_2:
+	MOVQ y+16(FP), AX // y
+	MOVQ x+8(FP), CX // x
+	MOVQ n+24(FP), DX // n
+	CMPQ DX, $+64 // n < 64
+	JLT  chains_end_4 // n < 64
+
+chains_3:
+	VCVTPH2PS   (CX), Z12 // x = float16 of x[0]
+	VCVTPH2PS   (AX), Z13 // y = float16 of y[0]
+	VFMADD231PS Z13, Z12, Z0 // s0_c0 += x * y
+	VFMADD231PS Z13, Z13, Z1 // s1_c0 += y * y
+	VFMADD231PS Z12, Z12, Z2 // s2_c0 += x * x
+	VCVTPH2PS   32(CX), Z12 // x = float16 of x[8]
+	VCVTPH2PS   32(AX), Z13 // y = float16 of y[8]
+	VFMADD231PS Z13, Z12, Z3 // s0_c1 += x * y
+	VFMADD231PS Z13, Z13, Z4 // s1_c1 += y * y
+	VFMADD231PS Z12, Z12, Z5 // s2_c1 += x * x
+	VCVTPH2PS   64(CX), Z12 // x = float16 of x[16]
+	VCVTPH2PS   64(AX), Z13 // y = float16 of y[16]
+	VFMADD231PS Z13, Z12, Z6 // s0_c2 += x * y
+	VFMADD231PS Z13, Z13, Z7 // s1_c2 += y * y
+	VFMADD231PS Z12, Z12, Z8 // s2_c2 += x * x
+	VCVTPH2PS   96(CX), Z12 // x = float16 of x[24]
+	VCVTPH2PS   96(AX), Z13 // y = float16 of y[24]
+	VFMADD231PS Z13, Z12, Z9 // s0_c3 += x * y
+	VFMADD231PS Z13, Z13, Z10 // s1_c3 += y * y
+	VFMADD231PS Z12, Z12, Z11 // s2_c3 += x * x
+	ADDQ        $+128, CX // x += 128
+	ADDQ        $+128, AX // y += 128
+	SUBQ        $+64, DX // n += -64
+	CMPQ        DX, $+64 // n >= 64
+	JGE         chains_3 // n >= 64
+
+chains_end_4:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ        DX, $+1 // n < 1
+	JLT         less_5 // n < 1
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_6 // n < 16
+	VCVTPH2PS   (CX), Z12 // x = float16 of x[0]
+	VCVTPH2PS   (AX), Z13 // y = float16 of y[0]
+	VFMADD231PS Z13, Z12, Z0 // s0_c0 += x * y
+	VFMADD231PS Z13, Z13, Z1 // s1_c0 += y * y
+	VFMADD231PS Z12, Z12, Z2 // s2_c0 += x * x
+
+less_6:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_7 // n < 32
+	VCVTPH2PS   32(CX), Z12 // x = float16 of x[8]
+	VCVTPH2PS   32(AX), Z13 // y = float16 of y[8]
+	VFMADD231PS Z13, Z12, Z3 // s0_c1 += x * y
+	VFMADD231PS Z13, Z13, Z4 // s1_c1 += y * y
+	VFMADD231PS Z12, Z12, Z5 // s2_c1 += x * x
+
+less_7:
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_8 // n < 48
+	VCVTPH2PS   64(CX), Z12 // x = float16 of x[16]
+	VCVTPH2PS   64(AX), Z13 // y = float16 of y[16]
+	VFMADD231PS Z13, Z12, Z6 // s0_c2 += x * y
+	VFMADD231PS Z13, Z13, Z7 // s1_c2 += y * y
+	VFMADD231PS Z12, Z12, Z8 // s2_c2 += x * x
+
+less_8:
+	CMPQ        DX, $+64 // n < 64
+	JLT         less_9 // n < 64
+	VCVTPH2PS   96(CX), Z12 // x = float16 of x[24]
+	VCVTPH2PS   96(AX), Z13 // y = float16 of y[24]
+	VFMADD231PS Z13, Z12, Z9 // s0_c3 += x * y
+	VFMADD231PS Z13, Z13, Z10 // s1_c3 += y * y
+	VFMADD231PS Z12, Z12, Z11 // s2_c3 += x * x
+
+less_9:
+	MOVQ        DX, BX // rest = n
+	ANDQ        $+15, BX // rest &= 15
+	CMPQ        BX, $+1 // rest < 1
+	JLT         less_10 // rest < 1
+	CMPQ        DX, $+0 // n < 0
+	JLT         less_11 // n < 0
+	SUBQ        BX, DX // n -= rest
+	ADDQ        DX, CX // x += n
+	ADDQ        DX, CX // x += n
+	MOVQ        $-1, SI // first rest lanes
+	BZHIQ       BX, SI, SI // first rest lanes
+	KMOVQ       SI, K1 // first rest lanes
+	VCVTPH2PS.Z (CX), K1, Z12 // x = float16 of x[0], rest lanes
+	ADDQ        DX, AX // y += n
+	ADDQ        DX, AX // y += n
+	MOVQ        $-1, CX // first rest lanes
+	BZHIQ       BX, CX, CX // first rest lanes
+	KMOVQ       CX, K1 // first rest lanes
+	VCVTPH2PS.Z (AX), K1, Z13 // y = float16 of y[0], rest lanes
+	CMPQ        DX, $+48 // n < 48
+	JLT         less_12 // n < 48
+	VFMADD231PS Z13, Z12, Z9 // s0_c3 += x * y
+	VFMADD231PS Z13, Z13, Z10 // s1_c3 += y * y
+	VFMADD231PS Z12, Z12, Z11 // s2_c3 += x * x
+	JMP         end_13
+
+less_12:
+	CMPQ        DX, $+32 // n < 32
+	JLT         less_14 // n < 32
+	VFMADD231PS Z13, Z12, Z6 // s0_c2 += x * y
+	VFMADD231PS Z13, Z13, Z7 // s1_c2 += y * y
+	VFMADD231PS Z12, Z12, Z8 // s2_c2 += x * x
+	JMP         end_15
+
+less_14:
+	CMPQ        DX, $+16 // n < 16
+	JLT         less_16 // n < 16
+	VFMADD231PS Z13, Z12, Z3 // s0_c1 += x * y
+	VFMADD231PS Z13, Z13, Z4 // s1_c1 += y * y
+	VFMADD231PS Z12, Z12, Z5 // s2_c1 += x * x
+	JMP         end_17
+
+less_16:
+	VFMADD231PS Z13, Z12, Z0 // s0_c0 += x * y
+	VFMADD231PS Z13, Z13, Z1 // s1_c0 += y * y
+	VFMADD231PS Z12, Z12, Z2 // s2_c0 += x * x
+
+end_17:
+end_15:
+end_13:
+less_11:
+less_10:
+less_5:
+	MOVQ    acc+32(FP), AX // acc
+	CMPQ    AX, $+1 // acc < 1
+	JLT     less_18 // acc < 1
+	VMOVUPS Z0, (AX) // acc[0] = s0_c0
+	VMOVUPS Z1, 256(AX) // acc[64] = s1_c0
+	VMOVUPS Z2, 512(AX) // acc[128] = s2_c0
+	VMOVUPS Z3, 64(AX) // acc[16] = s0_c1
+	VMOVUPS Z4, 320(AX) // acc[80] = s1_c1
+	VMOVUPS Z5, 576(AX) // acc[144] = s2_c1
+	VMOVUPS Z6, 128(AX) // acc[32] = s0_c2
+	VMOVUPS Z7, 384(AX) // acc[96] = s1_c2
+	VMOVUPS Z8, 640(AX) // acc[160] = s2_c2
+	VMOVUPS Z9, 192(AX) // acc[48] = s0_c3
+	VMOVUPS Z10, 448(AX) // acc[112] = s1_c3
+	VMOVUPS Z11, 704(AX) // acc[176] = s2_c3
+
+less_18:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VPXORD        Z12, Z12, Z12 // zero = 0
+	VADDPS        Z3, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
+	VADDPS        Z9, Z6, Z6 // s0_c2 = s0_c2 + s0_c3
+	VADDPS        Z6, Z0, Z0 // s0_c0 = s0_c0 + s0_c2
+	VEXTRACTF64X4 $0x01, Z0, Y3 // s0_c0[0] = sum of lanes
+	VADDPS        Y3, Y0, Y0 // s0_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y0, X3 // s0_c0[0] = sum of lanes
+	VADDPS        X3, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X0, X3 // s0_c0[0] = sum of lanes
+	VADDPS        X3, X0, X0 // s0_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X0, X3 // s0_c0[0] = sum of lanes
+	VADDPS        X3, X0, X0 // s0_c0[0] = sum of lanes
+	VADDPS        Z12, Z0, Z0 // s0_c0 = s0_c0 + zero
+	VADDPS        Z4, Z1, Z1 // s1_c0 = s1_c0 + s1_c1
+	VADDPS        Z10, Z7, Z7 // s1_c2 = s1_c2 + s1_c3
+	VADDPS        Z7, Z1, Z1 // s1_c0 = s1_c0 + s1_c2
+	VEXTRACTF64X4 $0x01, Z1, Y3 // s1_c0[0] = sum of lanes
+	VADDPS        Y3, Y1, Y1 // s1_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y1, X3 // s1_c0[0] = sum of lanes
+	VADDPS        X3, X1, X1 // s1_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X1, X3 // s1_c0[0] = sum of lanes
+	VADDPS        X3, X1, X1 // s1_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X1, X3 // s1_c0[0] = sum of lanes
+	VADDPS        X3, X1, X1 // s1_c0[0] = sum of lanes
+	VADDPS        Z12, Z1, Z1 // s1_c0 = s1_c0 + zero
+	VADDPS        Z5, Z2, Z2 // s2_c0 = s2_c0 + s2_c1
+	VADDPS        Z11, Z8, Z8 // s2_c2 = s2_c2 + s2_c3
+	VADDPS        Z8, Z2, Z2 // s2_c0 = s2_c0 + s2_c2
+	VEXTRACTF64X4 $0x01, Z2, Y3 // s2_c0[0] = sum of lanes
+	VADDPS        Y3, Y2, Y2 // s2_c0[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y2, X3 // s2_c0[0] = sum of lanes
+	VADDPS        X3, X2, X2 // s2_c0[0] = sum of lanes
+	VPSHUFD       $0xee, X2, X3 // s2_c0[0] = sum of lanes
+	VADDPS        X3, X2, X2 // s2_c0[0] = sum of lanes
+	VPSHUFD       $0x55, X2, X3 // s2_c0[0] = sum of lanes
+	VADDPS        X3, X2, X2 // s2_c0[0] = sum of lanes
+	VADDPS        Z12, Z2, Z2 // s2_c0 = s2_c0 + zero
+	MOVQ          sums+0(FP), AX // sums
+	VMOVSS        X0, (AX) // sums[0] = s0_c0[0]
+	VMOVSS        X1, 4(AX) // sums[1] = s1_c0[0]
+	VMOVSS        X2, 8(AX) // sums[2] = s2_c0[0]
+	VZEROUPPER
+	RET
+
+// func dotInt8AVX512(dst *int32, q *int8, rows *int8, dim int, stride int, count int, index *uint32, last *uint32, ahead int)
+TEXT ·dotInt8AVX512(SB), NOSPLIT, $0-72
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ   q+8(FP), R8 // q
+	MOVQ   dim+24(FP), R9 // dim
+	VPXORD Z0, Z0, Z0 // sum0 = 0
+	CMPQ   R9, $+64 // dim < 64
+	JLT    lines_end_6 // dim < 64
+
+lines_5:
+	PREFETCHT1 (DI) // prefetch ahead[0]
+	VPMOVSXBW  (R8), Z1 // x = 32 bytes of q[0]
+	VPMOVSXBW  (SI), Z2 // y = 32 bytes of row[0]
+	VPMADDWD   Z2, Z1, Z1 // sum0 += pairs of x * y
+	VPADDD     Z1, Z0, Z0 // sum0 += pairs of x * y
+	VPMOVSXBW  32(R8), Z1 // x = 32 bytes of q[8]
+	VPMOVSXBW  32(SI), Z2 // y = 32 bytes of row[8]
+	VPMADDWD   Z2, Z1, Z1 // sum0 += pairs of x * y
+	VPADDD     Z1, Z0, Z0 // sum0 += pairs of x * y
+	ADDQ       $+64, R8 // q += 64
+	ADDQ       $+64, SI // row += 64
+	ADDQ       $+64, DI // ahead += 64
+	SUBQ       $+64, R9 // dim += -64
+	CMPQ       R9, $+64 // dim >= 64
+	JGE        lines_5 // dim >= 64
+
+lines_end_6:
+	CMPQ R9, $+32 // dim < 32
+	JLT  half_line_end_8 // dim < 32
+
+half_line_7:
+	PREFETCHT1 (DI) // prefetch ahead[0]
+	VPMOVSXBW  (R8), Z1 // x = 32 bytes of q[0]
+	VPMOVSXBW  (SI), Z2 // y = 32 bytes of row[0]
+	VPMADDWD   Z2, Z1, Z1 // sum0 += pairs of x * y
+	VPADDD     Z1, Z0, Z0 // sum0 += pairs of x * y
+	ADDQ       $+32, R8 // q += 32
+	ADDQ       $+32, SI // row += 32
+	SUBQ       $+32, R9 // dim += -32
+	CMPQ       R9, $+32 // dim >= 32
+	JGE        half_line_7 // dim >= 32
+
+half_line_end_8:
+	CMPQ        R9, $+1 // dim < 1
+	JLT         less_9 // dim < 1
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	MOVQ        $-1, R10 // first dim lanes
+	BZHIQ       R9, R10, R10 // first dim lanes
+	KMOVQ       R10, K1 // first dim lanes
+	VPMOVSXBW.Z (R8), K1, Z1 // x = dim bytes of q[0]
+	VPMOVSXBW.Z (SI), K1, Z2 // y = dim bytes of row[0]
+	VPMADDWD    Z2, Z1, Z1 // sum0 += pairs of x * y
+	VPADDD      Z1, Z0, Z0 // sum0 += pairs of x * y
+
+less_9:
+	VEXTRACTF64X4 $0x01, Z0, Y1 // sum0[0] = sum of lanes (int)
+	VPADDD        Y1, Y0, Y0 // sum0[0] = sum of lanes (int)
+	VEXTRACTF128  $0x01, Y0, X1 // sum0[0] = sum of lanes (int)
+	VPADDD        X1, X0, X0 // sum0[0] = sum of lanes (int)
+	VPSHUFD       $0xee, X0, X1 // sum0[0] = sum of lanes (int)
+	VPADDD        X1, X0, X0 // sum0[0] = sum of lanes (int)
+	VPSHUFD       $0x55, X0, X1 // sum0[0] = sum of lanes (int)
+	VPADDD        X1, X0, X0 // sum0[0] = sum of lanes (int)
+	VMOVSS        X0, (AX) // dst[0] = sum0[0]
+	ADDQ          $+4, AX // dst += 4
+	SUBQ          $+1, DX // count += -1
+	CMPQ          DX, $+1 // count >= 1
+	JGE           rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func l2Int8AVX512(dst *int32, q *int8, rows *int8, dim int, stride int, count int, index *uint32, last *uint32, ahead int)
+TEXT ·l2Int8AVX512(SB), NOSPLIT, $0-72
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ   q+8(FP), R8 // q
+	MOVQ   dim+24(FP), R9 // dim
+	VPXORD Z0, Z0, Z0 // sum0 = 0
+	CMPQ   R9, $+64 // dim < 64
+	JLT    lines_end_6 // dim < 64
+
+lines_5:
+	PREFETCHT1 (DI) // prefetch ahead[0]
+	VPMOVSXBW  (R8), Z1 // x = 32 bytes of q[0]
+	VPMOVSXBW  (SI), Z2 // y = 32 bytes of row[0]
+	VPSUBW     Z2, Z1, Z1 // x = x - (int16) y
+	VPMADDWD   Z1, Z1, Z1 // sum0 += pairs of x * x
+	VPADDD     Z1, Z0, Z0 // sum0 += pairs of x * x
+	VPMOVSXBW  32(R8), Z1 // x = 32 bytes of q[8]
+	VPMOVSXBW  32(SI), Z2 // y = 32 bytes of row[8]
+	VPSUBW     Z2, Z1, Z1 // x = x - (int16) y
+	VPMADDWD   Z1, Z1, Z1 // sum0 += pairs of x * x
+	VPADDD     Z1, Z0, Z0 // sum0 += pairs of x * x
+	ADDQ       $+64, R8 // q += 64
+	ADDQ       $+64, SI // row += 64
+	ADDQ       $+64, DI // ahead += 64
+	SUBQ       $+64, R9 // dim += -64
+	CMPQ       R9, $+64 // dim >= 64
+	JGE        lines_5 // dim >= 64
+
+lines_end_6:
+	CMPQ R9, $+32 // dim < 32
+	JLT  half_line_end_8 // dim < 32
+
+half_line_7:
+	PREFETCHT1 (DI) // prefetch ahead[0]
+	VPMOVSXBW  (R8), Z1 // x = 32 bytes of q[0]
+	VPMOVSXBW  (SI), Z2 // y = 32 bytes of row[0]
+	VPSUBW     Z2, Z1, Z1 // x = x - (int16) y
+	VPMADDWD   Z1, Z1, Z1 // sum0 += pairs of x * x
+	VPADDD     Z1, Z0, Z0 // sum0 += pairs of x * x
+	ADDQ       $+32, R8 // q += 32
+	ADDQ       $+32, SI // row += 32
+	SUBQ       $+32, R9 // dim += -32
+	CMPQ       R9, $+32 // dim >= 32
+	JGE        half_line_7 // dim >= 32
+
+half_line_end_8:
+	CMPQ        R9, $+1 // dim < 1
+	JLT         less_9 // dim < 1
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	MOVQ        $-1, R10 // first dim lanes
+	BZHIQ       R9, R10, R10 // first dim lanes
+	KMOVQ       R10, K1 // first dim lanes
+	VPMOVSXBW.Z (R8), K1, Z1 // x = dim bytes of q[0]
+	VPMOVSXBW.Z (SI), K1, Z2 // y = dim bytes of row[0]
+	VPSUBW      Z2, Z1, Z1 // x = x - (int16) y
+	VPMADDWD    Z1, Z1, Z1 // sum0 += pairs of x * x
+	VPADDD      Z1, Z0, Z0 // sum0 += pairs of x * x
+
+less_9:
+	VEXTRACTF64X4 $0x01, Z0, Y1 // sum0[0] = sum of lanes (int)
+	VPADDD        Y1, Y0, Y0 // sum0[0] = sum of lanes (int)
+	VEXTRACTF128  $0x01, Y0, X1 // sum0[0] = sum of lanes (int)
+	VPADDD        X1, X0, X0 // sum0[0] = sum of lanes (int)
+	VPSHUFD       $0xee, X0, X1 // sum0[0] = sum of lanes (int)
+	VPADDD        X1, X0, X0 // sum0[0] = sum of lanes (int)
+	VPSHUFD       $0x55, X0, X1 // sum0[0] = sum of lanes (int)
+	VPADDD        X1, X0, X0 // sum0[0] = sum of lanes (int)
+	VMOVSS        X0, (AX) // dst[0] = sum0[0]
+	ADDQ          $+4, AX // dst += 4
+	SUBQ          $+1, DX // count += -1
+	CMPQ          DX, $+1 // count >= 1
+	JGE           rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func cosineInt8AVX512(dst *int32, q *int8, rows *int8, dim int, stride int, count int, index *uint32, last *uint32, ahead int)
+TEXT ·cosineInt8AVX512(SB), NOSPLIT, $0-72
+	MOVQ dst+0(FP), AX // dst
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DX // count
+	MOVQ index+48(FP), BX // index
+	CMPQ DX, $+1 // count < 1
+	JLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ   q+8(FP), R8 // q
+	MOVQ   dim+24(FP), R9 // dim
+	VPXORD Z0, Z0, Z0 // sum0 = 0
+	VPXORD Z1, Z1, Z1 // sum1 = 0
+	VPXORD Z2, Z2, Z2 // sum2 = 0
+	CMPQ   R9, $+64 // dim < 64
+	JLT    lines_end_6 // dim < 64
+
+lines_5:
+	PREFETCHT1 (DI) // prefetch ahead[0]
+	VPMOVSXBW  (R8), Z3 // x = 32 bytes of q[0]
+	VPMOVSXBW  (SI), Z4 // y = 32 bytes of row[0]
+	VPMADDWD   Z4, Z3, Z5 // sum0 += pairs of x * y
+	VPADDD     Z5, Z0, Z0 // sum0 += pairs of x * y
+	VPMADDWD   Z4, Z4, Z4 // sum1 += pairs of y * y
+	VPADDD     Z4, Z1, Z1 // sum1 += pairs of y * y
+	VPMADDWD   Z3, Z3, Z3 // sum2 += pairs of x * x
+	VPADDD     Z3, Z2, Z2 // sum2 += pairs of x * x
+	VPMOVSXBW  32(R8), Z3 // x = 32 bytes of q[8]
+	VPMOVSXBW  32(SI), Z4 // y = 32 bytes of row[8]
+	VPMADDWD   Z4, Z3, Z5 // sum0 += pairs of x * y
+	VPADDD     Z5, Z0, Z0 // sum0 += pairs of x * y
+	VPMADDWD   Z4, Z4, Z4 // sum1 += pairs of y * y
+	VPADDD     Z4, Z1, Z1 // sum1 += pairs of y * y
+	VPMADDWD   Z3, Z3, Z3 // sum2 += pairs of x * x
+	VPADDD     Z3, Z2, Z2 // sum2 += pairs of x * x
+	ADDQ       $+64, R8 // q += 64
+	ADDQ       $+64, SI // row += 64
+	ADDQ       $+64, DI // ahead += 64
+	SUBQ       $+64, R9 // dim += -64
+	CMPQ       R9, $+64 // dim >= 64
+	JGE        lines_5 // dim >= 64
+
+lines_end_6:
+	CMPQ R9, $+32 // dim < 32
+	JLT  half_line_end_8 // dim < 32
+
+half_line_7:
+	PREFETCHT1 (DI) // prefetch ahead[0]
+	VPMOVSXBW  (R8), Z3 // x = 32 bytes of q[0]
+	VPMOVSXBW  (SI), Z4 // y = 32 bytes of row[0]
+	VPMADDWD   Z4, Z3, Z5 // sum0 += pairs of x * y
+	VPADDD     Z5, Z0, Z0 // sum0 += pairs of x * y
+	VPMADDWD   Z4, Z4, Z4 // sum1 += pairs of y * y
+	VPADDD     Z4, Z1, Z1 // sum1 += pairs of y * y
+	VPMADDWD   Z3, Z3, Z3 // sum2 += pairs of x * x
+	VPADDD     Z3, Z2, Z2 // sum2 += pairs of x * x
+	ADDQ       $+32, R8 // q += 32
+	ADDQ       $+32, SI // row += 32
+	SUBQ       $+32, R9 // dim += -32
+	CMPQ       R9, $+32 // dim >= 32
+	JGE        half_line_7 // dim >= 32
+
+half_line_end_8:
+	CMPQ        R9, $+1 // dim < 1
+	JLT         less_9 // dim < 1
+	PREFETCHT1  (DI) // prefetch ahead[0]
+	MOVQ        $-1, R10 // first dim lanes
+	BZHIQ       R9, R10, R10 // first dim lanes
+	KMOVQ       R10, K1 // first dim lanes
+	VPMOVSXBW.Z (R8), K1, Z3 // x = dim bytes of q[0]
+	VPMOVSXBW.Z (SI), K1, Z4 // y = dim bytes of row[0]
+	VPMADDWD    Z4, Z3, Z5 // sum0 += pairs of x * y
+	VPADDD      Z5, Z0, Z0 // sum0 += pairs of x * y
+	VPMADDWD    Z4, Z4, Z4 // sum1 += pairs of y * y
+	VPADDD      Z4, Z1, Z1 // sum1 += pairs of y * y
+	VPMADDWD    Z3, Z3, Z3 // sum2 += pairs of x * x
+	VPADDD      Z3, Z2, Z2 // sum2 += pairs of x * x
+
+less_9:
+	VEXTRACTF64X4 $0x01, Z0, Y3 // sum0[0] = sum of lanes (int)
+	VPADDD        Y3, Y0, Y0 // sum0[0] = sum of lanes (int)
+	VEXTRACTF128  $0x01, Y0, X3 // sum0[0] = sum of lanes (int)
+	VPADDD        X3, X0, X0 // sum0[0] = sum of lanes (int)
+	VPSHUFD       $0xee, X0, X3 // sum0[0] = sum of lanes (int)
+	VPADDD        X3, X0, X0 // sum0[0] = sum of lanes (int)
+	VPSHUFD       $0x55, X0, X3 // sum0[0] = sum of lanes (int)
+	VPADDD        X3, X0, X0 // sum0[0] = sum of lanes (int)
+	VMOVSS        X0, (AX) // dst[0] = sum0[0]
+	VEXTRACTF64X4 $0x01, Z1, Y0 // sum1[0] = sum of lanes (int)
+	VPADDD        Y0, Y1, Y1 // sum1[0] = sum of lanes (int)
+	VEXTRACTF128  $0x01, Y1, X0 // sum1[0] = sum of lanes (int)
+	VPADDD        X0, X1, X1 // sum1[0] = sum of lanes (int)
+	VPSHUFD       $0xee, X1, X0 // sum1[0] = sum of lanes (int)
+	VPADDD        X0, X1, X1 // sum1[0] = sum of lanes (int)
+	VPSHUFD       $0x55, X1, X0 // sum1[0] = sum of lanes (int)
+	VPADDD        X0, X1, X1 // sum1[0] = sum of lanes (int)
+	VMOVSS        X1, 4(AX) // dst[1] = sum1[0]
+	VEXTRACTF64X4 $0x01, Z2, Y0 // sum2[0] = sum of lanes (int)
+	VPADDD        Y0, Y2, Y2 // sum2[0] = sum of lanes (int)
+	VEXTRACTF128  $0x01, Y2, X0 // sum2[0] = sum of lanes (int)
+	VPADDD        X0, X2, X2 // sum2[0] = sum of lanes (int)
+	VPSHUFD       $0xee, X2, X0 // sum2[0] = sum of lanes (int)
+	VPADDD        X0, X2, X2 // sum2[0] = sum of lanes (int)
+	VPSHUFD       $0x55, X2, X0 // sum2[0] = sum of lanes (int)
+	VPADDD        X0, X2, X2 // sum2[0] = sum of lanes (int)
+	VMOVSS        X2, 8(AX) // dst[2] = sum2[0]
+	ADDQ          $+12, AX // dst += 12
+	SUBQ          $+1, DX // count += -1
+	CMPQ          DX, $+1 // count >= 1
+	JGE           rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func hammingRowsAVX512(dst *int32, q *uint64, rows *uint64, dim int, stride int, count int, index *uint32, last *uint32, ahead int)
+TEXT ·hammingRowsAVX512(SB), NOSPLIT, $0-72
+	MOVQ    dst+0(FP), AX // dst
+	VMOVUPS bit_counts<>+0(SB), Z0 // to count bits
+	VMOVUPS low_nibbles<>+0(SB), Z1 // to count bits
+	VPXORD  Z2, Z2, Z2 // to count bits
+	MOVQ    rows+16(FP), CX // rows
+	MOVQ    count+40(FP), DX // count
+	MOVQ    index+48(FP), BX // index
+	CMPQ    DX, $+1 // count < 1
+	JLT     rows_end_2 // count < 1
+
+rows_1:
+	MOVQ    stride+32(FP), R8 // stride
+	SHLQ    $0x01, R8 // stride <<= 1
+	SHLQ    $0x01, R8 // stride <<= 1
+	SHLQ    $0x01, R8 // stride <<= 1
+	CMPQ    BX, $+1 // index < 1
+	JLT     less_3 // index < 1
+	MOVL    (BX), SI // row = index[0]
+	IMULQ   R8, SI // row *= stride
+	ADDQ    CX, SI // row += rows
+	MOVQ    ahead+64(FP), R9 // ahead
+	ADDQ    BX, R9 // ahead += index
+	MOVQ    last+56(FP), R10 // last
+	CMPQ    R10, R9 // ahead min= last
+	CMOVQLT R10, R9 // ahead min= last
+	MOVL    (R9), DI // ahead = ahead[0]
+	IMULQ   R8, DI // ahead *= stride
+	ADDQ    CX, DI // ahead += rows
+	ADDQ    $+4, BX // index += 4
+	JMP     end_4
+
+less_3:
+	MOVQ CX, SI // row = rows
+	MOVQ ahead+64(FP), DI // ahead
+	ADDQ CX, DI // ahead += rows
+	ADDQ R8, CX // rows += stride
+
+end_4:
+	MOVQ   q+8(FP), R8 // q
+	MOVQ   dim+24(FP), R9 // dim
+	VPXORD Z3, Z3, Z3 // sum = 0
+	CMPQ   R9, $+8 // dim < 8
+	JLT    lines_end_6 // dim < 8
+
+lines_5:
+	PREFETCHT1 (DI) // prefetch ahead[0]
+	VMOVUPS    (R8), Z4 // x = q[0]
+	VMOVUPS    (SI), Z5 // y = row[0]
+	VPXORD     Z5, Z4, Z4 // x = x ^ y
+	VPANDD     Z1, Z4, Z5 // sum += bits of x
+	VPSRLD     $0x04, Z4, Z4 // sum += bits of x
+	VPANDD     Z1, Z4, Z4 // sum += bits of x
+	VPSHUFB    Z5, Z0, Z5 // sum += bits of x
+	VPSHUFB    Z4, Z0, Z4 // sum += bits of x
+	VPADDB     Z4, Z5, Z5 // sum += bits of x
+	VPSADBW    Z2, Z5, Z5 // sum += bits of x
+	VPADDD     Z5, Z3, Z3 // sum += bits of x
+	ADDQ       $+64, R8 // q += 64
+	ADDQ       $+64, SI // row += 64
+	ADDQ       $+64, DI // ahead += 64
+	SUBQ       $+8, R9 // dim += -8
+	CMPQ       R9, $+8 // dim >= 8
+	JGE        lines_5 // dim >= 8
+
+lines_end_6:
+	CMPQ       R9, $+1 // dim < 1
+	JLT        less_7 // dim < 1
+	SHLQ       $0x01, R9 // dim <<= 1
+	MOVQ       $-1, R10 // first dim lanes
+	BZHIQ      R9, R10, R10 // first dim lanes
+	KMOVQ      R10, K1 // first dim lanes
+	PREFETCHT1 (DI) // prefetch ahead[0]
+	VMOVUPS.Z  (R8), K1, Z4 // x = q[0], dim lanes
+	VMOVUPS.Z  (SI), K1, Z5 // y = row[0], dim lanes
+	VPXORD     Z5, Z4, Z4 // x = x ^ y
+	VPANDD     Z1, Z4, Z5 // sum += bits of x
+	VPSRLD     $0x04, Z4, Z4 // sum += bits of x
+	VPANDD     Z1, Z4, Z4 // sum += bits of x
+	VPSHUFB    Z5, Z0, Z5 // sum += bits of x
+	VPSHUFB    Z4, Z0, Z4 // sum += bits of x
+	VPADDB     Z4, Z5, Z5 // sum += bits of x
+	VPSADBW    Z2, Z5, Z5 // sum += bits of x
+	VPADDD     Z5, Z3, Z3 // sum += bits of x
+
+less_7:
+	VEXTRACTF64X4 $0x01, Z3, Y4 // sum[0] = sum of lanes (int)
+	VPADDD        Y4, Y3, Y3 // sum[0] = sum of lanes (int)
+	VEXTRACTF128  $0x01, Y3, X4 // sum[0] = sum of lanes (int)
+	VPADDD        X4, X3, X3 // sum[0] = sum of lanes (int)
+	VPSHUFD       $0xee, X3, X4 // sum[0] = sum of lanes (int)
+	VPADDD        X4, X3, X3 // sum[0] = sum of lanes (int)
+	VPSHUFD       $0x55, X3, X4 // sum[0] = sum of lanes (int)
+	VPADDD        X4, X3, X3 // sum[0] = sum of lanes (int)
+	VMOVSS        X3, (AX) // dst[0] = sum[0]
+	ADDQ          $+4, AX // dst += 4
+	SUBQ          $+1, DX // count += -1
+	CMPQ          DX, $+1 // count >= 1
+	JGE           rows_1 // count >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+DATA bit_counts<>+0(SB)/4, $0x02010100
+DATA bit_counts<>+4(SB)/4, $0x03020201
+DATA bit_counts<>+8(SB)/4, $0x03020201
+DATA bit_counts<>+12(SB)/4, $0x04030302
+DATA bit_counts<>+16(SB)/4, $0x02010100
+DATA bit_counts<>+20(SB)/4, $0x03020201
+DATA bit_counts<>+24(SB)/4, $0x03020201
+DATA bit_counts<>+28(SB)/4, $0x04030302
+DATA bit_counts<>+32(SB)/4, $0x02010100
+DATA bit_counts<>+36(SB)/4, $0x03020201
+DATA bit_counts<>+40(SB)/4, $0x03020201
+DATA bit_counts<>+44(SB)/4, $0x04030302
+DATA bit_counts<>+48(SB)/4, $0x02010100
+DATA bit_counts<>+52(SB)/4, $0x03020201
+DATA bit_counts<>+56(SB)/4, $0x03020201
+DATA bit_counts<>+60(SB)/4, $0x04030302
+GLOBL bit_counts<>(SB), RODATA|NOPTR, $64
+
+DATA low_nibbles<>+0(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+4(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+8(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+12(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+16(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+20(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+24(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+28(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+32(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+36(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+40(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+44(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+48(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+52(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+56(SB)/4, $0x0f0f0f0f
+DATA low_nibbles<>+60(SB)/4, $0x0f0f0f0f
+GLOBL low_nibbles<>(SB), RODATA|NOPTR, $64

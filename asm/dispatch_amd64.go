@@ -257,6 +257,111 @@ func scaleRowsAVX512(dst *float32, dstStride int, src *float32, srcStride, rows,
 //go:noescape
 func scaleRowsAVX2(dst *float32, dstStride int, src *float32, srcStride, rows, cols int, factor float32)
 
+// Stream is Product for all 32 columns of a panel, made for few rows: it prefetches B.
+//
+//go:noinline
+func Stream(level isa.Level, c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows int, alpha *float32) {
+	switch level {
+	case isa.AVX512:
+		streamAVX512(c, cStride, a, aStride, b, depth, rows, alpha)
+		return
+	case isa.AVX2:
+		streamAVX2(c, cStride, a, aStride, b, depth, rows, alpha)
+		return
+	}
+	portable.Stream(c, cStride, a, aStride, b, depth, rows, alpha)
+}
+
+//go:noescape
+func streamAVX512(c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows int, alpha *float32)
+
+//go:noescape
+func streamAVX2(c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows int, alpha *float32)
+
+// RotaryHalves turns the pairs x[i], x[n+i] of each row: a·cos - b·sin and b·cos + a·sin.
+//
+//go:noinline
+func RotaryHalves(level isa.Level, x *float32, stride, rows int, cos, sin *float32, n int) {
+	switch level {
+	case isa.AVX512:
+		rotaryHalvesAVX512(x, stride, rows, cos, sin, n)
+		return
+	case isa.AVX2:
+		rotaryHalvesAVX2(x, stride, rows, cos, sin, n)
+		return
+	}
+	portable.RotaryHalves(x, stride, rows, cos, sin, n)
+}
+
+//go:noescape
+func rotaryHalvesAVX512(x *float32, stride, rows int, cos, sin *float32, n int)
+
+//go:noescape
+func rotaryHalvesAVX2(x *float32, stride, rows int, cos, sin *float32, n int)
+
+// RotaryPairs turns the pairs x[2i], x[2i+1] of the n elements of each row: x·cos + partner·sin.
+//
+//go:noinline
+func RotaryPairs(level isa.Level, x *float32, stride, rows int, cos, sin *float32, n int) {
+	switch level {
+	case isa.AVX512:
+		rotaryPairsAVX512(x, stride, rows, cos, sin, n)
+		return
+	case isa.AVX2:
+		rotaryPairsAVX2(x, stride, rows, cos, sin, n)
+		return
+	}
+	portable.RotaryPairs(x, stride, rows, cos, sin, n)
+}
+
+//go:noescape
+func rotaryPairsAVX512(x *float32, stride, rows int, cos, sin *float32, n int)
+
+//go:noescape
+func rotaryPairsAVX2(x *float32, stride, rows int, cos, sin *float32, n int)
+
+// AffineRows is dst = src·scale + bias by column, each operation rounded.
+//
+//go:noinline
+func AffineRows(level isa.Level, dst *float32, dstStride int, src *float32, srcStride, rows, cols int, scale, bias *float32) {
+	switch level {
+	case isa.AVX512:
+		affineRowsAVX512(dst, dstStride, src, srcStride, rows, cols, scale, bias)
+		return
+	case isa.AVX2:
+		affineRowsAVX2(dst, dstStride, src, srcStride, rows, cols, scale, bias)
+		return
+	}
+	portable.AffineRows(dst, dstStride, src, srcStride, rows, cols, scale, bias)
+}
+
+//go:noescape
+func affineRowsAVX512(dst *float32, dstStride int, src *float32, srcStride, rows, cols int, scale, bias *float32)
+
+//go:noescape
+func affineRowsAVX2(dst *float32, dstStride int, src *float32, srcStride, rows, cols int, scale, bias *float32)
+
+// Prefetch asks for n numbers, a multiple of 64, to be brought into the cache.
+//
+//go:noinline
+func Prefetch(level isa.Level, src *float32, n int) {
+	switch level {
+	case isa.AVX512:
+		prefetchAVX512(src, n)
+		return
+	case isa.AVX2:
+		prefetchAVX2(src, n)
+		return
+	}
+	portable.Prefetch(src, n)
+}
+
+//go:noescape
+func prefetchAVX512(src *float32, n int)
+
+//go:noescape
+func prefetchAVX2(src *float32, n int)
+
 // SoftmaxTile is the online softmax of up to 16 rows of scores and cols keys, a multiple of 16: max and l (16 lanes a row) are updated, alpha and shift written, S becomes P.
 //
 //go:noinline
@@ -298,6 +403,48 @@ func maskTileAVX512(s *float32, stride, rows, first, cols int, bits *uint64)
 
 //go:noescape
 func maskTileAVX2(s *float32, stride, rows, first, cols int, bits *uint64)
+
+// CapTile is s = cap·tanh(s·inverse) for rows of scores, cols a multiple of 16.
+//
+//go:noinline
+func CapTile(level isa.Level, s *float32, stride, rows, cols int, inverse, cap float32) {
+	switch level {
+	case isa.AVX512:
+		capTileAVX512(s, stride, rows, cols, inverse, cap)
+		return
+	case isa.AVX2:
+		capTileAVX2(s, stride, rows, cols, inverse, cap)
+		return
+	}
+	portable.CapTile(s, stride, rows, cols, inverse, cap)
+}
+
+//go:noescape
+func capTileAVX512(s *float32, stride, rows, cols int, inverse, cap float32)
+
+//go:noescape
+func capTileAVX2(s *float32, stride, rows, cols int, inverse, cap float32)
+
+// BiasTile is s = max(s + factor·bias + slope·(first[r]+numbers[c]), lowest)·unit, each step rounded once, and -Inf where the bias is -Inf; rows of s are read and written, and numbers read, up to the next multiple of 16.
+//
+//go:noinline
+func BiasTile(level isa.Level, s *float32, stride int, bias *float32, biasStride, rows, cols int, first, numbers *int32, factor, slope, lowest, unit float32) {
+	switch level {
+	case isa.AVX512:
+		biasTileAVX512(s, stride, bias, biasStride, rows, cols, first, numbers, factor, slope, lowest, unit)
+		return
+	case isa.AVX2:
+		biasTileAVX2(s, stride, bias, biasStride, rows, cols, first, numbers, factor, slope, lowest, unit)
+		return
+	}
+	portable.BiasTile(s, stride, bias, biasStride, rows, cols, first, numbers, factor, slope, lowest, unit)
+}
+
+//go:noescape
+func biasTileAVX512(s *float32, stride int, bias *float32, biasStride, rows, cols int, first, numbers *int32, factor, slope, lowest, unit float32)
+
+//go:noescape
+func biasTileAVX2(s *float32, stride int, bias *float32, biasStride, rows, cols int, first, numbers *int32, factor, slope, lowest, unit float32)
 
 // CloseRows reduces the 16 lanes of each row of l to one sum.
 //
@@ -729,3 +876,507 @@ func readSumAVX512(src *float32, n int) float32
 
 //go:noescape
 func readSumAVX2(src *float32, n int) float32
+
+// DotRowsF32 is Σ x·y of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
+//
+//go:noinline
+func DotRowsF32(level isa.Level, dst, q *float32, rows *float32, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int) {
+	switch level {
+	case isa.AVX512:
+		dotRowsF32AVX512(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+		return
+	case isa.AVX2:
+		dotRowsF32AVX2(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+		return
+	}
+	portable.DotRowsF32(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+}
+
+//go:noescape
+func dotRowsF32AVX512(dst, q *float32, rows *float32, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int)
+
+//go:noescape
+func dotRowsF32AVX2(dst, q *float32, rows *float32, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int)
+
+// L2RowsF32 is Σ (x-scale·y)² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
+//
+//go:noinline
+func L2RowsF32(level isa.Level, dst, q *float32, rows *float32, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int, scale float32) {
+	switch level {
+	case isa.AVX512:
+		l2RowsF32AVX512(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume, scale)
+		return
+	case isa.AVX2:
+		l2RowsF32AVX2(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume, scale)
+		return
+	}
+	portable.L2RowsF32(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume, scale)
+}
+
+//go:noescape
+func l2RowsF32AVX512(dst, q *float32, rows *float32, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int, scale float32)
+
+//go:noescape
+func l2RowsF32AVX2(dst, q *float32, rows *float32, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int, scale float32)
+
+// CosineRowsF32 is Σ x·y and Σ y² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil. It must not be.
+//
+//go:noinline
+func CosineRowsF32(level isa.Level, dst, q *float32, rows *float32, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int) {
+	switch level {
+	case isa.AVX512:
+		cosineRowsF32AVX512(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+		return
+	case isa.AVX2:
+		cosineRowsF32AVX2(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+		return
+	}
+	portable.CosineRowsF32(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+}
+
+//go:noescape
+func cosineRowsF32AVX512(dst, q *float32, rows *float32, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int)
+
+//go:noescape
+func cosineRowsF32AVX2(dst, q *float32, rows *float32, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int)
+
+// DotRowsBF16 is Σ x·y of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
+//
+//go:noinline
+func DotRowsBF16(level isa.Level, dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int) {
+	switch level {
+	case isa.AVX512:
+		dotRowsBF16AVX512(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+		return
+	case isa.AVX2:
+		dotRowsBF16AVX2(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+		return
+	}
+	portable.DotRowsBF16(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+}
+
+//go:noescape
+func dotRowsBF16AVX512(dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int)
+
+//go:noescape
+func dotRowsBF16AVX2(dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int)
+
+// L2RowsBF16 is Σ (x-scale·y)² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
+//
+//go:noinline
+func L2RowsBF16(level isa.Level, dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int, scale float32) {
+	switch level {
+	case isa.AVX512:
+		l2RowsBF16AVX512(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume, scale)
+		return
+	case isa.AVX2:
+		l2RowsBF16AVX2(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume, scale)
+		return
+	}
+	portable.L2RowsBF16(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume, scale)
+}
+
+//go:noescape
+func l2RowsBF16AVX512(dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int, scale float32)
+
+//go:noescape
+func l2RowsBF16AVX2(dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int, scale float32)
+
+// CosineRowsBF16 is Σ x·y and Σ y² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil. It must not be.
+//
+//go:noinline
+func CosineRowsBF16(level isa.Level, dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int) {
+	switch level {
+	case isa.AVX512:
+		cosineRowsBF16AVX512(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+		return
+	case isa.AVX2:
+		cosineRowsBF16AVX2(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+		return
+	}
+	portable.CosineRowsBF16(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+}
+
+//go:noescape
+func cosineRowsBF16AVX512(dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int)
+
+//go:noescape
+func cosineRowsBF16AVX2(dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int)
+
+// DotRowsF16 is Σ x·y of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
+//
+//go:noinline
+func DotRowsF16(level isa.Level, dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int) {
+	switch level {
+	case isa.AVX512:
+		dotRowsF16AVX512(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+		return
+	case isa.AVX2:
+		dotRowsF16AVX2(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+		return
+	}
+	portable.DotRowsF16(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+}
+
+//go:noescape
+func dotRowsF16AVX512(dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int)
+
+//go:noescape
+func dotRowsF16AVX2(dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int)
+
+// L2RowsF16 is Σ (x-scale·y)² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
+//
+//go:noinline
+func L2RowsF16(level isa.Level, dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int, scale float32) {
+	switch level {
+	case isa.AVX512:
+		l2RowsF16AVX512(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume, scale)
+		return
+	case isa.AVX2:
+		l2RowsF16AVX2(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume, scale)
+		return
+	}
+	portable.L2RowsF16(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume, scale)
+}
+
+//go:noescape
+func l2RowsF16AVX512(dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int, scale float32)
+
+//go:noescape
+func l2RowsF16AVX2(dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int, scale float32)
+
+// CosineRowsF16 is Σ x·y and Σ y² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil. It must not be.
+//
+//go:noinline
+func CosineRowsF16(level isa.Level, dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int) {
+	switch level {
+	case isa.AVX512:
+		cosineRowsF16AVX512(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+		return
+	case isa.AVX2:
+		cosineRowsF16AVX2(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+		return
+	}
+	portable.CosineRowsF16(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+}
+
+//go:noescape
+func cosineRowsF16AVX512(dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int)
+
+//go:noescape
+func cosineRowsF16AVX2(dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int)
+
+// DotRowsInt8 is Σ x·y of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
+//
+//go:noinline
+func DotRowsInt8(level isa.Level, dst, q *float32, rows *int8, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int) {
+	switch level {
+	case isa.AVX512:
+		dotRowsInt8AVX512(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+		return
+	case isa.AVX2:
+		dotRowsInt8AVX2(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+		return
+	}
+	portable.DotRowsInt8(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+}
+
+//go:noescape
+func dotRowsInt8AVX512(dst, q *float32, rows *int8, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int)
+
+//go:noescape
+func dotRowsInt8AVX2(dst, q *float32, rows *int8, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int)
+
+// L2RowsInt8 is Σ (x-scale·y)² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
+//
+//go:noinline
+func L2RowsInt8(level isa.Level, dst, q *float32, rows *int8, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int, scale float32) {
+	switch level {
+	case isa.AVX512:
+		l2RowsInt8AVX512(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume, scale)
+		return
+	case isa.AVX2:
+		l2RowsInt8AVX2(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume, scale)
+		return
+	}
+	portable.L2RowsInt8(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume, scale)
+}
+
+//go:noescape
+func l2RowsInt8AVX512(dst, q *float32, rows *int8, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int, scale float32)
+
+//go:noescape
+func l2RowsInt8AVX2(dst, q *float32, rows *int8, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int, scale float32)
+
+// CosineRowsInt8 is Σ x·y and Σ y² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil. It must not be.
+//
+//go:noinline
+func CosineRowsInt8(level isa.Level, dst, q *float32, rows *int8, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int) {
+	switch level {
+	case isa.AVX512:
+		cosineRowsInt8AVX512(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+		return
+	case isa.AVX2:
+		cosineRowsInt8AVX2(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+		return
+	}
+	portable.CosineRowsInt8(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+}
+
+//go:noescape
+func cosineRowsInt8AVX512(dst, q *float32, rows *int8, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int)
+
+//go:noescape
+func cosineRowsInt8AVX2(dst, q *float32, rows *int8, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int)
+
+// L2PairF32 is Σ (x-y)² over n numbers. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
+//
+//go:noinline
+func L2PairF32(level isa.Level, sums *float32, x, y *float32, n int, acc *float32, resume int) {
+	switch level {
+	case isa.AVX512:
+		l2PairF32AVX512(sums, x, y, n, acc, resume)
+		return
+	case isa.AVX2:
+		l2PairF32AVX2(sums, x, y, n, acc, resume)
+		return
+	}
+	portable.L2PairF32(sums, x, y, n, acc, resume)
+}
+
+//go:noescape
+func l2PairF32AVX512(sums *float32, x, y *float32, n int, acc *float32, resume int)
+
+//go:noescape
+func l2PairF32AVX2(sums *float32, x, y *float32, n int, acc *float32, resume int)
+
+// CosinePairF32 is Σ x·y, Σ y² and Σ x² over n numbers. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil. It must not be.
+//
+//go:noinline
+func CosinePairF32(level isa.Level, sums *float32, x, y *float32, n int, acc *float32, resume int) {
+	switch level {
+	case isa.AVX512:
+		cosinePairF32AVX512(sums, x, y, n, acc, resume)
+		return
+	case isa.AVX2:
+		cosinePairF32AVX2(sums, x, y, n, acc, resume)
+		return
+	}
+	portable.CosinePairF32(sums, x, y, n, acc, resume)
+}
+
+//go:noescape
+func cosinePairF32AVX512(sums *float32, x, y *float32, n int, acc *float32, resume int)
+
+//go:noescape
+func cosinePairF32AVX2(sums *float32, x, y *float32, n int, acc *float32, resume int)
+
+// DotPairBF16 is Σ x·y over n numbers. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
+//
+//go:noinline
+func DotPairBF16(level isa.Level, sums *float32, x, y *uint16, n int, acc *float32, resume int) {
+	switch level {
+	case isa.AVX512:
+		dotPairBF16AVX512(sums, x, y, n, acc, resume)
+		return
+	case isa.AVX2:
+		dotPairBF16AVX2(sums, x, y, n, acc, resume)
+		return
+	}
+	portable.DotPairBF16(sums, x, y, n, acc, resume)
+}
+
+//go:noescape
+func dotPairBF16AVX512(sums *float32, x, y *uint16, n int, acc *float32, resume int)
+
+//go:noescape
+func dotPairBF16AVX2(sums *float32, x, y *uint16, n int, acc *float32, resume int)
+
+// L2PairBF16 is Σ (x-y)² over n numbers. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
+//
+//go:noinline
+func L2PairBF16(level isa.Level, sums *float32, x, y *uint16, n int, acc *float32, resume int) {
+	switch level {
+	case isa.AVX512:
+		l2PairBF16AVX512(sums, x, y, n, acc, resume)
+		return
+	case isa.AVX2:
+		l2PairBF16AVX2(sums, x, y, n, acc, resume)
+		return
+	}
+	portable.L2PairBF16(sums, x, y, n, acc, resume)
+}
+
+//go:noescape
+func l2PairBF16AVX512(sums *float32, x, y *uint16, n int, acc *float32, resume int)
+
+//go:noescape
+func l2PairBF16AVX2(sums *float32, x, y *uint16, n int, acc *float32, resume int)
+
+// CosinePairBF16 is Σ x·y, Σ y² and Σ x² over n numbers. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil. It must not be.
+//
+//go:noinline
+func CosinePairBF16(level isa.Level, sums *float32, x, y *uint16, n int, acc *float32, resume int) {
+	switch level {
+	case isa.AVX512:
+		cosinePairBF16AVX512(sums, x, y, n, acc, resume)
+		return
+	case isa.AVX2:
+		cosinePairBF16AVX2(sums, x, y, n, acc, resume)
+		return
+	}
+	portable.CosinePairBF16(sums, x, y, n, acc, resume)
+}
+
+//go:noescape
+func cosinePairBF16AVX512(sums *float32, x, y *uint16, n int, acc *float32, resume int)
+
+//go:noescape
+func cosinePairBF16AVX2(sums *float32, x, y *uint16, n int, acc *float32, resume int)
+
+// DotPairF16 is Σ x·y over n numbers. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
+//
+//go:noinline
+func DotPairF16(level isa.Level, sums *float32, x, y *uint16, n int, acc *float32, resume int) {
+	switch level {
+	case isa.AVX512:
+		dotPairF16AVX512(sums, x, y, n, acc, resume)
+		return
+	case isa.AVX2:
+		dotPairF16AVX2(sums, x, y, n, acc, resume)
+		return
+	}
+	portable.DotPairF16(sums, x, y, n, acc, resume)
+}
+
+//go:noescape
+func dotPairF16AVX512(sums *float32, x, y *uint16, n int, acc *float32, resume int)
+
+//go:noescape
+func dotPairF16AVX2(sums *float32, x, y *uint16, n int, acc *float32, resume int)
+
+// L2PairF16 is Σ (x-y)² over n numbers. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
+//
+//go:noinline
+func L2PairF16(level isa.Level, sums *float32, x, y *uint16, n int, acc *float32, resume int) {
+	switch level {
+	case isa.AVX512:
+		l2PairF16AVX512(sums, x, y, n, acc, resume)
+		return
+	case isa.AVX2:
+		l2PairF16AVX2(sums, x, y, n, acc, resume)
+		return
+	}
+	portable.L2PairF16(sums, x, y, n, acc, resume)
+}
+
+//go:noescape
+func l2PairF16AVX512(sums *float32, x, y *uint16, n int, acc *float32, resume int)
+
+//go:noescape
+func l2PairF16AVX2(sums *float32, x, y *uint16, n int, acc *float32, resume int)
+
+// CosinePairF16 is Σ x·y, Σ y² and Σ x² over n numbers. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil. It must not be.
+//
+//go:noinline
+func CosinePairF16(level isa.Level, sums *float32, x, y *uint16, n int, acc *float32, resume int) {
+	switch level {
+	case isa.AVX512:
+		cosinePairF16AVX512(sums, x, y, n, acc, resume)
+		return
+	case isa.AVX2:
+		cosinePairF16AVX2(sums, x, y, n, acc, resume)
+		return
+	}
+	portable.CosinePairF16(sums, x, y, n, acc, resume)
+}
+
+//go:noescape
+func cosinePairF16AVX512(sums *float32, x, y *uint16, n int, acc *float32, resume int)
+
+//go:noescape
+func cosinePairF16AVX2(sums *float32, x, y *uint16, n int, acc *float32, resume int)
+
+// DotInt8 is Σ x·y of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. dim is at most 32768, so that 32 bits hold the sums.
+//
+//go:noinline
+func DotInt8(level isa.Level, dst *int32, q, rows *int8, dim, stride, count int, index, last *uint32, ahead int) {
+	switch level {
+	case isa.AVX512:
+		dotInt8AVX512(dst, q, rows, dim, stride, count, index, last, ahead)
+		return
+	case isa.AVX2:
+		dotInt8AVX2(dst, q, rows, dim, stride, count, index, last, ahead)
+		return
+	}
+	portable.DotInt8(dst, q, rows, dim, stride, count, index, last, ahead)
+}
+
+//go:noescape
+func dotInt8AVX512(dst *int32, q, rows *int8, dim, stride, count int, index, last *uint32, ahead int)
+
+//go:noescape
+func dotInt8AVX2(dst *int32, q, rows *int8, dim, stride, count int, index, last *uint32, ahead int)
+
+// L2Int8 is Σ (x-y)² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. dim is at most 32768, so that 32 bits hold the sums.
+//
+//go:noinline
+func L2Int8(level isa.Level, dst *int32, q, rows *int8, dim, stride, count int, index, last *uint32, ahead int) {
+	switch level {
+	case isa.AVX512:
+		l2Int8AVX512(dst, q, rows, dim, stride, count, index, last, ahead)
+		return
+	case isa.AVX2:
+		l2Int8AVX2(dst, q, rows, dim, stride, count, index, last, ahead)
+		return
+	}
+	portable.L2Int8(dst, q, rows, dim, stride, count, index, last, ahead)
+}
+
+//go:noescape
+func l2Int8AVX512(dst *int32, q, rows *int8, dim, stride, count int, index, last *uint32, ahead int)
+
+//go:noescape
+func l2Int8AVX2(dst *int32, q, rows *int8, dim, stride, count int, index, last *uint32, ahead int)
+
+// CosineInt8 is Σ x·y, Σ y² and Σ x² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. dim is at most 32768, so that 32 bits hold the sums.
+//
+//go:noinline
+func CosineInt8(level isa.Level, dst *int32, q, rows *int8, dim, stride, count int, index, last *uint32, ahead int) {
+	switch level {
+	case isa.AVX512:
+		cosineInt8AVX512(dst, q, rows, dim, stride, count, index, last, ahead)
+		return
+	case isa.AVX2:
+		cosineInt8AVX2(dst, q, rows, dim, stride, count, index, last, ahead)
+		return
+	}
+	portable.CosineInt8(dst, q, rows, dim, stride, count, index, last, ahead)
+}
+
+//go:noescape
+func cosineInt8AVX512(dst *int32, q, rows *int8, dim, stride, count int, index, last *uint32, ahead int)
+
+//go:noescape
+func cosineInt8AVX2(dst *int32, q, rows *int8, dim, stride, count int, index, last *uint32, ahead int)
+
+// HammingRows is the number of bits that differ of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last.
+//
+//go:noinline
+func HammingRows(level isa.Level, dst *int32, q, rows *uint64, dim, stride, count int, index, last *uint32, ahead int) {
+	switch level {
+	case isa.AVX512:
+		hammingRowsAVX512(dst, q, rows, dim, stride, count, index, last, ahead)
+		return
+	case isa.AVX2:
+		hammingRowsAVX2(dst, q, rows, dim, stride, count, index, last, ahead)
+		return
+	}
+	portable.HammingRows(dst, q, rows, dim, stride, count, index, last, ahead)
+}
+
+//go:noescape
+func hammingRowsAVX512(dst *int32, q, rows *uint64, dim, stride, count int, index, last *uint32, ahead int)
+
+//go:noescape
+func hammingRowsAVX2(dst *int32, q, rows *uint64, dim, stride, count int, index, last *uint32, ahead int)

@@ -187,6 +187,81 @@ func ScaleRows(level isa.Level, dst *float32, dstStride int, src *float32, srcSt
 //go:noescape
 func scaleRowsNEON(dst *float32, dstStride int, src *float32, srcStride, rows, cols int, factor float32)
 
+// Stream is Product for all 32 columns of a panel, made for few rows: it prefetches B.
+//
+//go:noinline
+func Stream(level isa.Level, c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows int, alpha *float32) {
+	switch level {
+	case isa.NEON:
+		streamNEON(c, cStride, a, aStride, b, depth, rows, alpha)
+		return
+	}
+	portable.Stream(c, cStride, a, aStride, b, depth, rows, alpha)
+}
+
+//go:noescape
+func streamNEON(c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows int, alpha *float32)
+
+// RotaryHalves turns the pairs x[i], x[n+i] of each row: a·cos - b·sin and b·cos + a·sin.
+//
+//go:noinline
+func RotaryHalves(level isa.Level, x *float32, stride, rows int, cos, sin *float32, n int) {
+	switch level {
+	case isa.NEON:
+		rotaryHalvesNEON(x, stride, rows, cos, sin, n)
+		return
+	}
+	portable.RotaryHalves(x, stride, rows, cos, sin, n)
+}
+
+//go:noescape
+func rotaryHalvesNEON(x *float32, stride, rows int, cos, sin *float32, n int)
+
+// RotaryPairs turns the pairs x[2i], x[2i+1] of the n elements of each row: x·cos + partner·sin.
+//
+//go:noinline
+func RotaryPairs(level isa.Level, x *float32, stride, rows int, cos, sin *float32, n int) {
+	switch level {
+	case isa.NEON:
+		rotaryPairsNEON(x, stride, rows, cos, sin, n)
+		return
+	}
+	portable.RotaryPairs(x, stride, rows, cos, sin, n)
+}
+
+//go:noescape
+func rotaryPairsNEON(x *float32, stride, rows int, cos, sin *float32, n int)
+
+// AffineRows is dst = src·scale + bias by column, each operation rounded.
+//
+//go:noinline
+func AffineRows(level isa.Level, dst *float32, dstStride int, src *float32, srcStride, rows, cols int, scale, bias *float32) {
+	switch level {
+	case isa.NEON:
+		affineRowsNEON(dst, dstStride, src, srcStride, rows, cols, scale, bias)
+		return
+	}
+	portable.AffineRows(dst, dstStride, src, srcStride, rows, cols, scale, bias)
+}
+
+//go:noescape
+func affineRowsNEON(dst *float32, dstStride int, src *float32, srcStride, rows, cols int, scale, bias *float32)
+
+// Prefetch asks for n numbers, a multiple of 64, to be brought into the cache.
+//
+//go:noinline
+func Prefetch(level isa.Level, src *float32, n int) {
+	switch level {
+	case isa.NEON:
+		prefetchNEON(src, n)
+		return
+	}
+	portable.Prefetch(src, n)
+}
+
+//go:noescape
+func prefetchNEON(src *float32, n int)
+
 // SoftmaxTile is the online softmax of up to 16 rows of scores and cols keys, a multiple of 16: max and l (16 lanes a row) are updated, alpha and shift written, S becomes P.
 //
 //go:noinline
@@ -216,6 +291,36 @@ func MaskTile(level isa.Level, s *float32, stride, rows, first, cols int, bits *
 
 //go:noescape
 func maskTileNEON(s *float32, stride, rows, first, cols int, bits *uint64)
+
+// CapTile is s = cap·tanh(s·inverse) for rows of scores, cols a multiple of 16.
+//
+//go:noinline
+func CapTile(level isa.Level, s *float32, stride, rows, cols int, inverse, cap float32) {
+	switch level {
+	case isa.NEON:
+		capTileNEON(s, stride, rows, cols, inverse, cap)
+		return
+	}
+	portable.CapTile(s, stride, rows, cols, inverse, cap)
+}
+
+//go:noescape
+func capTileNEON(s *float32, stride, rows, cols int, inverse, cap float32)
+
+// BiasTile is s = max(s + factor·bias + slope·(first[r]+numbers[c]), lowest)·unit, each step rounded once, and -Inf where the bias is -Inf; rows of s are read and written, and numbers read, up to the next multiple of 16.
+//
+//go:noinline
+func BiasTile(level isa.Level, s *float32, stride int, bias *float32, biasStride, rows, cols int, first, numbers *int32, factor, slope, lowest, unit float32) {
+	switch level {
+	case isa.NEON:
+		biasTileNEON(s, stride, bias, biasStride, rows, cols, first, numbers, factor, slope, lowest, unit)
+		return
+	}
+	portable.BiasTile(s, stride, bias, biasStride, rows, cols, first, numbers, factor, slope, lowest, unit)
+}
+
+//go:noescape
+func biasTileNEON(s *float32, stride int, bias *float32, biasStride, rows, cols int, first, numbers *int32, factor, slope, lowest, unit float32)
 
 // CloseRows reduces the 16 lanes of each row of l to one sum.
 //
@@ -526,3 +631,363 @@ func ReadSum(level isa.Level, src *float32, n int) float32 {
 
 //go:noescape
 func readSumNEON(src *float32, n int) float32
+
+// DotRowsF32 is Σ x·y of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
+//
+//go:noinline
+func DotRowsF32(level isa.Level, dst, q *float32, rows *float32, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int) {
+	switch level {
+	case isa.NEON:
+		dotRowsF32NEON(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+		return
+	}
+	portable.DotRowsF32(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+}
+
+//go:noescape
+func dotRowsF32NEON(dst, q *float32, rows *float32, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int)
+
+// L2RowsF32 is Σ (x-scale·y)² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
+//
+//go:noinline
+func L2RowsF32(level isa.Level, dst, q *float32, rows *float32, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int, scale float32) {
+	switch level {
+	case isa.NEON:
+		l2RowsF32NEON(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume, scale)
+		return
+	}
+	portable.L2RowsF32(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume, scale)
+}
+
+//go:noescape
+func l2RowsF32NEON(dst, q *float32, rows *float32, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int, scale float32)
+
+// CosineRowsF32 is Σ x·y and Σ y² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil. It must not be.
+//
+//go:noinline
+func CosineRowsF32(level isa.Level, dst, q *float32, rows *float32, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int) {
+	switch level {
+	case isa.NEON:
+		cosineRowsF32NEON(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+		return
+	}
+	portable.CosineRowsF32(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+}
+
+//go:noescape
+func cosineRowsF32NEON(dst, q *float32, rows *float32, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int)
+
+// DotRowsBF16 is Σ x·y of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
+//
+//go:noinline
+func DotRowsBF16(level isa.Level, dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int) {
+	switch level {
+	case isa.NEON:
+		dotRowsBF16NEON(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+		return
+	}
+	portable.DotRowsBF16(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+}
+
+//go:noescape
+func dotRowsBF16NEON(dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int)
+
+// L2RowsBF16 is Σ (x-scale·y)² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
+//
+//go:noinline
+func L2RowsBF16(level isa.Level, dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int, scale float32) {
+	switch level {
+	case isa.NEON:
+		l2RowsBF16NEON(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume, scale)
+		return
+	}
+	portable.L2RowsBF16(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume, scale)
+}
+
+//go:noescape
+func l2RowsBF16NEON(dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int, scale float32)
+
+// CosineRowsBF16 is Σ x·y and Σ y² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil. It must not be.
+//
+//go:noinline
+func CosineRowsBF16(level isa.Level, dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int) {
+	switch level {
+	case isa.NEON:
+		cosineRowsBF16NEON(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+		return
+	}
+	portable.CosineRowsBF16(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+}
+
+//go:noescape
+func cosineRowsBF16NEON(dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int)
+
+// DotRowsF16 is Σ x·y of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
+//
+//go:noinline
+func DotRowsF16(level isa.Level, dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int) {
+	switch level {
+	case isa.NEON:
+		dotRowsF16NEON(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+		return
+	}
+	portable.DotRowsF16(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+}
+
+//go:noescape
+func dotRowsF16NEON(dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int)
+
+// L2RowsF16 is Σ (x-scale·y)² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
+//
+//go:noinline
+func L2RowsF16(level isa.Level, dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int, scale float32) {
+	switch level {
+	case isa.NEON:
+		l2RowsF16NEON(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume, scale)
+		return
+	}
+	portable.L2RowsF16(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume, scale)
+}
+
+//go:noescape
+func l2RowsF16NEON(dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int, scale float32)
+
+// CosineRowsF16 is Σ x·y and Σ y² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil. It must not be.
+//
+//go:noinline
+func CosineRowsF16(level isa.Level, dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int) {
+	switch level {
+	case isa.NEON:
+		cosineRowsF16NEON(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+		return
+	}
+	portable.CosineRowsF16(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+}
+
+//go:noescape
+func cosineRowsF16NEON(dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int)
+
+// DotRowsInt8 is Σ x·y of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
+//
+//go:noinline
+func DotRowsInt8(level isa.Level, dst, q *float32, rows *int8, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int) {
+	switch level {
+	case isa.NEON:
+		dotRowsInt8NEON(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+		return
+	}
+	portable.DotRowsInt8(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+}
+
+//go:noescape
+func dotRowsInt8NEON(dst, q *float32, rows *int8, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int)
+
+// L2RowsInt8 is Σ (x-scale·y)² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
+//
+//go:noinline
+func L2RowsInt8(level isa.Level, dst, q *float32, rows *int8, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int, scale float32) {
+	switch level {
+	case isa.NEON:
+		l2RowsInt8NEON(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume, scale)
+		return
+	}
+	portable.L2RowsInt8(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume, scale)
+}
+
+//go:noescape
+func l2RowsInt8NEON(dst, q *float32, rows *int8, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int, scale float32)
+
+// CosineRowsInt8 is Σ x·y and Σ y² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil. It must not be.
+//
+//go:noinline
+func CosineRowsInt8(level isa.Level, dst, q *float32, rows *int8, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int) {
+	switch level {
+	case isa.NEON:
+		cosineRowsInt8NEON(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+		return
+	}
+	portable.CosineRowsInt8(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+}
+
+//go:noescape
+func cosineRowsInt8NEON(dst, q *float32, rows *int8, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int)
+
+// L2PairF32 is Σ (x-y)² over n numbers. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
+//
+//go:noinline
+func L2PairF32(level isa.Level, sums *float32, x, y *float32, n int, acc *float32, resume int) {
+	switch level {
+	case isa.NEON:
+		l2PairF32NEON(sums, x, y, n, acc, resume)
+		return
+	}
+	portable.L2PairF32(sums, x, y, n, acc, resume)
+}
+
+//go:noescape
+func l2PairF32NEON(sums *float32, x, y *float32, n int, acc *float32, resume int)
+
+// CosinePairF32 is Σ x·y, Σ y² and Σ x² over n numbers. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil. It must not be.
+//
+//go:noinline
+func CosinePairF32(level isa.Level, sums *float32, x, y *float32, n int, acc *float32, resume int) {
+	switch level {
+	case isa.NEON:
+		cosinePairF32NEON(sums, x, y, n, acc, resume)
+		return
+	}
+	portable.CosinePairF32(sums, x, y, n, acc, resume)
+}
+
+//go:noescape
+func cosinePairF32NEON(sums *float32, x, y *float32, n int, acc *float32, resume int)
+
+// DotPairBF16 is Σ x·y over n numbers. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
+//
+//go:noinline
+func DotPairBF16(level isa.Level, sums *float32, x, y *uint16, n int, acc *float32, resume int) {
+	switch level {
+	case isa.NEON:
+		dotPairBF16NEON(sums, x, y, n, acc, resume)
+		return
+	}
+	portable.DotPairBF16(sums, x, y, n, acc, resume)
+}
+
+//go:noescape
+func dotPairBF16NEON(sums *float32, x, y *uint16, n int, acc *float32, resume int)
+
+// L2PairBF16 is Σ (x-y)² over n numbers. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
+//
+//go:noinline
+func L2PairBF16(level isa.Level, sums *float32, x, y *uint16, n int, acc *float32, resume int) {
+	switch level {
+	case isa.NEON:
+		l2PairBF16NEON(sums, x, y, n, acc, resume)
+		return
+	}
+	portable.L2PairBF16(sums, x, y, n, acc, resume)
+}
+
+//go:noescape
+func l2PairBF16NEON(sums *float32, x, y *uint16, n int, acc *float32, resume int)
+
+// CosinePairBF16 is Σ x·y, Σ y² and Σ x² over n numbers. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil. It must not be.
+//
+//go:noinline
+func CosinePairBF16(level isa.Level, sums *float32, x, y *uint16, n int, acc *float32, resume int) {
+	switch level {
+	case isa.NEON:
+		cosinePairBF16NEON(sums, x, y, n, acc, resume)
+		return
+	}
+	portable.CosinePairBF16(sums, x, y, n, acc, resume)
+}
+
+//go:noescape
+func cosinePairBF16NEON(sums *float32, x, y *uint16, n int, acc *float32, resume int)
+
+// DotPairF16 is Σ x·y over n numbers. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
+//
+//go:noinline
+func DotPairF16(level isa.Level, sums *float32, x, y *uint16, n int, acc *float32, resume int) {
+	switch level {
+	case isa.NEON:
+		dotPairF16NEON(sums, x, y, n, acc, resume)
+		return
+	}
+	portable.DotPairF16(sums, x, y, n, acc, resume)
+}
+
+//go:noescape
+func dotPairF16NEON(sums *float32, x, y *uint16, n int, acc *float32, resume int)
+
+// L2PairF16 is Σ (x-y)² over n numbers. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
+//
+//go:noinline
+func L2PairF16(level isa.Level, sums *float32, x, y *uint16, n int, acc *float32, resume int) {
+	switch level {
+	case isa.NEON:
+		l2PairF16NEON(sums, x, y, n, acc, resume)
+		return
+	}
+	portable.L2PairF16(sums, x, y, n, acc, resume)
+}
+
+//go:noescape
+func l2PairF16NEON(sums *float32, x, y *uint16, n int, acc *float32, resume int)
+
+// CosinePairF16 is Σ x·y, Σ y² and Σ x² over n numbers. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil. It must not be.
+//
+//go:noinline
+func CosinePairF16(level isa.Level, sums *float32, x, y *uint16, n int, acc *float32, resume int) {
+	switch level {
+	case isa.NEON:
+		cosinePairF16NEON(sums, x, y, n, acc, resume)
+		return
+	}
+	portable.CosinePairF16(sums, x, y, n, acc, resume)
+}
+
+//go:noescape
+func cosinePairF16NEON(sums *float32, x, y *uint16, n int, acc *float32, resume int)
+
+// DotInt8 is Σ x·y of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. dim is at most 32768, so that 32 bits hold the sums.
+//
+//go:noinline
+func DotInt8(level isa.Level, dst *int32, q, rows *int8, dim, stride, count int, index, last *uint32, ahead int) {
+	switch level {
+	case isa.NEON:
+		dotInt8NEON(dst, q, rows, dim, stride, count, index, last, ahead)
+		return
+	}
+	portable.DotInt8(dst, q, rows, dim, stride, count, index, last, ahead)
+}
+
+//go:noescape
+func dotInt8NEON(dst *int32, q, rows *int8, dim, stride, count int, index, last *uint32, ahead int)
+
+// L2Int8 is Σ (x-y)² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. dim is at most 32768, so that 32 bits hold the sums.
+//
+//go:noinline
+func L2Int8(level isa.Level, dst *int32, q, rows *int8, dim, stride, count int, index, last *uint32, ahead int) {
+	switch level {
+	case isa.NEON:
+		l2Int8NEON(dst, q, rows, dim, stride, count, index, last, ahead)
+		return
+	}
+	portable.L2Int8(dst, q, rows, dim, stride, count, index, last, ahead)
+}
+
+//go:noescape
+func l2Int8NEON(dst *int32, q, rows *int8, dim, stride, count int, index, last *uint32, ahead int)
+
+// CosineInt8 is Σ x·y, Σ y² and Σ x² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. dim is at most 32768, so that 32 bits hold the sums.
+//
+//go:noinline
+func CosineInt8(level isa.Level, dst *int32, q, rows *int8, dim, stride, count int, index, last *uint32, ahead int) {
+	switch level {
+	case isa.NEON:
+		cosineInt8NEON(dst, q, rows, dim, stride, count, index, last, ahead)
+		return
+	}
+	portable.CosineInt8(dst, q, rows, dim, stride, count, index, last, ahead)
+}
+
+//go:noescape
+func cosineInt8NEON(dst *int32, q, rows *int8, dim, stride, count int, index, last *uint32, ahead int)
+
+// HammingRows is the number of bits that differ of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last.
+//
+//go:noinline
+func HammingRows(level isa.Level, dst *int32, q, rows *uint64, dim, stride, count int, index, last *uint32, ahead int) {
+	switch level {
+	case isa.NEON:
+		hammingRowsNEON(dst, q, rows, dim, stride, count, index, last, ahead)
+		return
+	}
+	portable.HammingRows(dst, q, rows, dim, stride, count, index, last, ahead)
+}
+
+//go:noescape
+func hammingRowsNEON(dst *int32, q, rows *uint64, dim, stride, count int, index, last *uint32, ahead int)

@@ -93,6 +93,41 @@ func ScaleRows(level isa.Level, dst *float32, dstStride int, src *float32, srcSt
 	portable.ScaleRows(dst, dstStride, src, srcStride, rows, cols, factor)
 }
 
+// Stream is Product for all 32 columns of a panel, made for few rows: it prefetches B.
+//
+//go:noinline
+func Stream(level isa.Level, c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows int, alpha *float32) {
+	portable.Stream(c, cStride, a, aStride, b, depth, rows, alpha)
+}
+
+// RotaryHalves turns the pairs x[i], x[n+i] of each row: a·cos - b·sin and b·cos + a·sin.
+//
+//go:noinline
+func RotaryHalves(level isa.Level, x *float32, stride, rows int, cos, sin *float32, n int) {
+	portable.RotaryHalves(x, stride, rows, cos, sin, n)
+}
+
+// RotaryPairs turns the pairs x[2i], x[2i+1] of the n elements of each row: x·cos + partner·sin.
+//
+//go:noinline
+func RotaryPairs(level isa.Level, x *float32, stride, rows int, cos, sin *float32, n int) {
+	portable.RotaryPairs(x, stride, rows, cos, sin, n)
+}
+
+// AffineRows is dst = src·scale + bias by column, each operation rounded.
+//
+//go:noinline
+func AffineRows(level isa.Level, dst *float32, dstStride int, src *float32, srcStride, rows, cols int, scale, bias *float32) {
+	portable.AffineRows(dst, dstStride, src, srcStride, rows, cols, scale, bias)
+}
+
+// Prefetch asks for n numbers, a multiple of 64, to be brought into the cache.
+//
+//go:noinline
+func Prefetch(level isa.Level, src *float32, n int) {
+	portable.Prefetch(src, n)
+}
+
 // SoftmaxTile is the online softmax of up to 16 rows of scores and cols keys, a multiple of 16: max and l (16 lanes a row) are updated, alpha and shift written, S becomes P.
 //
 //go:noinline
@@ -105,6 +140,20 @@ func SoftmaxTile(level isa.Level, s *float32, stride, rows, cols int, max, alpha
 //go:noinline
 func MaskTile(level isa.Level, s *float32, stride, rows, first, cols int, bits *uint64) {
 	portable.MaskTile(s, stride, rows, first, cols, bits)
+}
+
+// CapTile is s = cap·tanh(s·inverse) for rows of scores, cols a multiple of 16.
+//
+//go:noinline
+func CapTile(level isa.Level, s *float32, stride, rows, cols int, inverse, cap float32) {
+	portable.CapTile(s, stride, rows, cols, inverse, cap)
+}
+
+// BiasTile is s = max(s + factor·bias + slope·(first[r]+numbers[c]), lowest)·unit, each step rounded once, and -Inf where the bias is -Inf; rows of s are read and written, and numbers read, up to the next multiple of 16.
+//
+//go:noinline
+func BiasTile(level isa.Level, s *float32, stride int, bias *float32, biasStride, rows, cols int, first, numbers *int32, factor, slope, lowest, unit float32) {
+	portable.BiasTile(s, stride, bias, biasStride, rows, cols, first, numbers, factor, slope, lowest, unit)
 }
 
 // CloseRows reduces the 16 lanes of each row of l to one sum.
@@ -252,4 +301,172 @@ func PeakFMA(level isa.Level, n int) float32 {
 //go:noinline
 func ReadSum(level isa.Level, src *float32, n int) float32 {
 	return portable.ReadSum(src, n)
+}
+
+// DotRowsF32 is Σ x·y of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
+//
+//go:noinline
+func DotRowsF32(level isa.Level, dst, q *float32, rows *float32, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int) {
+	portable.DotRowsF32(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+}
+
+// L2RowsF32 is Σ (x-scale·y)² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
+//
+//go:noinline
+func L2RowsF32(level isa.Level, dst, q *float32, rows *float32, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int, scale float32) {
+	portable.L2RowsF32(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume, scale)
+}
+
+// CosineRowsF32 is Σ x·y and Σ y² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil. It must not be.
+//
+//go:noinline
+func CosineRowsF32(level isa.Level, dst, q *float32, rows *float32, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int) {
+	portable.CosineRowsF32(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+}
+
+// DotRowsBF16 is Σ x·y of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
+//
+//go:noinline
+func DotRowsBF16(level isa.Level, dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int) {
+	portable.DotRowsBF16(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+}
+
+// L2RowsBF16 is Σ (x-scale·y)² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
+//
+//go:noinline
+func L2RowsBF16(level isa.Level, dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int, scale float32) {
+	portable.L2RowsBF16(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume, scale)
+}
+
+// CosineRowsBF16 is Σ x·y and Σ y² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil. It must not be.
+//
+//go:noinline
+func CosineRowsBF16(level isa.Level, dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int) {
+	portable.CosineRowsBF16(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+}
+
+// DotRowsF16 is Σ x·y of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
+//
+//go:noinline
+func DotRowsF16(level isa.Level, dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int) {
+	portable.DotRowsF16(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+}
+
+// L2RowsF16 is Σ (x-scale·y)² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
+//
+//go:noinline
+func L2RowsF16(level isa.Level, dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int, scale float32) {
+	portable.L2RowsF16(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume, scale)
+}
+
+// CosineRowsF16 is Σ x·y and Σ y² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil. It must not be.
+//
+//go:noinline
+func CosineRowsF16(level isa.Level, dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int) {
+	portable.CosineRowsF16(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+}
+
+// DotRowsInt8 is Σ x·y of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
+//
+//go:noinline
+func DotRowsInt8(level isa.Level, dst, q *float32, rows *int8, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int) {
+	portable.DotRowsInt8(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+}
+
+// L2RowsInt8 is Σ (x-scale·y)² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
+//
+//go:noinline
+func L2RowsInt8(level isa.Level, dst, q *float32, rows *int8, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int, scale float32) {
+	portable.L2RowsInt8(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume, scale)
+}
+
+// CosineRowsInt8 is Σ x·y and Σ y² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil. It must not be.
+//
+//go:noinline
+func CosineRowsInt8(level isa.Level, dst, q *float32, rows *int8, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int) {
+	portable.CosineRowsInt8(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
+}
+
+// L2PairF32 is Σ (x-y)² over n numbers. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
+//
+//go:noinline
+func L2PairF32(level isa.Level, sums *float32, x, y *float32, n int, acc *float32, resume int) {
+	portable.L2PairF32(sums, x, y, n, acc, resume)
+}
+
+// CosinePairF32 is Σ x·y, Σ y² and Σ x² over n numbers. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil. It must not be.
+//
+//go:noinline
+func CosinePairF32(level isa.Level, sums *float32, x, y *float32, n int, acc *float32, resume int) {
+	portable.CosinePairF32(sums, x, y, n, acc, resume)
+}
+
+// DotPairBF16 is Σ x·y over n numbers. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
+//
+//go:noinline
+func DotPairBF16(level isa.Level, sums *float32, x, y *uint16, n int, acc *float32, resume int) {
+	portable.DotPairBF16(sums, x, y, n, acc, resume)
+}
+
+// L2PairBF16 is Σ (x-y)² over n numbers. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
+//
+//go:noinline
+func L2PairBF16(level isa.Level, sums *float32, x, y *uint16, n int, acc *float32, resume int) {
+	portable.L2PairBF16(sums, x, y, n, acc, resume)
+}
+
+// CosinePairBF16 is Σ x·y, Σ y² and Σ x² over n numbers. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil. It must not be.
+//
+//go:noinline
+func CosinePairBF16(level isa.Level, sums *float32, x, y *uint16, n int, acc *float32, resume int) {
+	portable.CosinePairBF16(sums, x, y, n, acc, resume)
+}
+
+// DotPairF16 is Σ x·y over n numbers. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
+//
+//go:noinline
+func DotPairF16(level isa.Level, sums *float32, x, y *uint16, n int, acc *float32, resume int) {
+	portable.DotPairF16(sums, x, y, n, acc, resume)
+}
+
+// L2PairF16 is Σ (x-y)² over n numbers. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil.
+//
+//go:noinline
+func L2PairF16(level isa.Level, sums *float32, x, y *uint16, n int, acc *float32, resume int) {
+	portable.L2PairF16(sums, x, y, n, acc, resume)
+}
+
+// CosinePairF16 is Σ x·y, Σ y² and Σ x² over n numbers. The 4x16 chains of each sum start from acc if resume is 1, and are left there unless it is nil. It must not be.
+//
+//go:noinline
+func CosinePairF16(level isa.Level, sums *float32, x, y *uint16, n int, acc *float32, resume int) {
+	portable.CosinePairF16(sums, x, y, n, acc, resume)
+}
+
+// DotInt8 is Σ x·y of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. dim is at most 32768, so that 32 bits hold the sums.
+//
+//go:noinline
+func DotInt8(level isa.Level, dst *int32, q, rows *int8, dim, stride, count int, index, last *uint32, ahead int) {
+	portable.DotInt8(dst, q, rows, dim, stride, count, index, last, ahead)
+}
+
+// L2Int8 is Σ (x-y)² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. dim is at most 32768, so that 32 bits hold the sums.
+//
+//go:noinline
+func L2Int8(level isa.Level, dst *int32, q, rows *int8, dim, stride, count int, index, last *uint32, ahead int) {
+	portable.L2Int8(dst, q, rows, dim, stride, count, index, last, ahead)
+}
+
+// CosineInt8 is Σ x·y, Σ y² and Σ x² of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last. dim is at most 32768, so that 32 bits hold the sums.
+//
+//go:noinline
+func CosineInt8(level isa.Level, dst *int32, q, rows *int8, dim, stride, count int, index, last *uint32, ahead int) {
+	portable.CosineInt8(dst, q, rows, dim, stride, count, index, last, ahead)
+}
+
+// HammingRows is the number of bits that differ of q and each of count rows of dim numbers, stride apart, or those that index names. The row ahead is prefetched: that many bytes on, or that many bytes of index, but not beyond last.
+//
+//go:noinline
+func HammingRows(level isa.Level, dst *int32, q, rows *uint64, dim, stride, count int, index, last *uint32, ahead int) {
+	portable.HammingRows(dst, q, rows, dim, stride, count, index, last, ahead)
 }

@@ -924,13 +924,27 @@ columns_1:
 	MOVD alpha+64(FP), R7 // alpha
 	MOVD R0, R6 // c_tile = c
 	MOVD rows+48(FP), R8 // rows
-	CMP  $6, R8 // rows < 6
-	BLT  rows_end_4 // rows < 6
+	CMP  $1, R8 // rows < 1
+	BLT  rows_end_4 // rows < 1
 
 rows_3:
+	MOVD R8, R9 // height = rows
+	CMP  $7, R8 // rows < 7
+	BLT  less_5 // rows < 7
+	ADD  $1, R9, R9 // height += 1
+	LSR  $1, R9, R9 // height >>= 1
+	CMP  $12, R8 // rows < 12
+	BLT  less_6 // rows < 12
+	MOVD $6, R9 // height = 6
+
+less_6:
+less_5:
+	CMP $6, R9 // height < 6
+	BLT less_7 // height < 6
+
 	// C = α·C, or 0 without α
 	CMP   $1, R7 // alpha < 1
-	BLT   less_5 // alpha < 1
+	BLT   less_9 // alpha < 1
 	MOVD  cStride+8(FP), R9 // cStride
 	LSL   $2, R9, R9 // cStride in bytes
 	MOVD  R6, R20 // rows of c_tile
@@ -999,9 +1013,9 @@ rows_3:
 	WORD  $0x6e38ded6 // FMUL V22.4S, V22.4S, V24.4S // C[5][0] = C[5][0] * α[5], lanes 8..11
 	WORD  $0x6e38def7 // FMUL V23.4S, V23.4S, V24.4S // C[5][0] = C[5][0] * α[5], lanes 12..15
 	ADD   $24, R7, R7 // alpha += 24
-	JMP   end_6
+	JMP   end_10
 
-less_5:
+less_9:
 	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
 	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
 	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
@@ -1027,7 +1041,7 @@ less_5:
 	VEOR V22.B16, V22.B16, V22.B16 // C[5][0] = 0, lanes 8..11
 	VEOR V23.B16, V23.B16, V23.B16 // C[5][0] = 0, lanes 12..15
 
-end_6:
+end_10:
 	// C += A·B
 	MOVD aStride+24(FP), R9 // aStride
 	LSL  $2, R9, R9 // aStride in bytes
@@ -1040,9 +1054,9 @@ end_6:
 	MOVD depth+40(FP), R10 // depth
 	MOVD R1, R9 // b_k = b
 	CMP  $8, R10 // depth < 8
-	BLT  depth_end_8 // depth < 8
+	BLT  depth_end_12 // depth < 8
 
-depth_7:
+depth_11:
 	FMOVQ (R9), F24 // B[0][0] = b_k[0], lanes 0..3
 	FMOVQ 16(R9), F25 // B[0][0] = b_k[0], lanes 4..7
 	FMOVQ 32(R9), F26 // B[0][0] = b_k[0], lanes 8..11
@@ -1324,13 +1338,13 @@ depth_7:
 	ADD   $1024, R9, R9 // b_k += 1024
 	SUB   $8, R10, R10 // depth += -8
 	CMP   $8, R10 // depth >= 8
-	BGE   depth_7 // depth >= 8
+	BGE   depth_11 // depth >= 8
 
-depth_end_8:
+depth_end_12:
 	CMP $1, R10 // depth < 1
-	BLT depth_end_10 // depth < 1
+	BLT depth_end_14 // depth < 1
 
-depth_9:
+depth_13:
 	FMOVQ (R9), F24 // B[0][0] = b_k[0], lanes 0..3
 	FMOVQ 16(R9), F25 // B[0][0] = b_k[0], lanes 4..7
 	FMOVQ 32(R9), F26 // B[0][0] = b_k[0], lanes 8..11
@@ -1374,9 +1388,9 @@ depth_9:
 	ADD   $128, R9, R9 // b_k += 128
 	SUB   $1, R10, R10 // depth += -1
 	CMP   $1, R10 // depth >= 1
-	BGE   depth_9 // depth >= 1
+	BGE   depth_13 // depth >= 1
 
-depth_end_10:
+depth_end_14:
 	// store
 	MOVD  cStride+8(FP), R9 // cStride
 	LSL   $2, R9, R9 // cStride in bytes
@@ -1426,18 +1440,335 @@ depth_end_10:
 	LSL   $1, R9, R9 // aStride <<= 1
 	LSL   $1, R9, R9 // aStride <<= 1
 	ADD   R9, R3, R3 // a += aStride
-	SUB   $6, R8, R8 // rows += -6
-	CMP   $6, R8 // rows >= 6
-	BGE   rows_3 // rows >= 6
+	SUB   $5, R8, R8 // rows += -5
+	JMP   end_8
 
-rows_end_4:
-	CMP $4, R8 // rows < 4
-	BLT rows_end_12 // rows < 4
+less_7:
+	CMP $5, R9 // height < 5
+	BLT less_15 // height < 5
 
-rows_11:
 	// C = α·C, or 0 without α
 	CMP   $1, R7 // alpha < 1
-	BLT   less_13 // alpha < 1
+	BLT   less_17 // alpha < 1
+	MOVD  cStride+8(FP), R9 // cStride
+	LSL   $2, R9, R9 // cStride in bytes
+	MOVD  R6, R20 // rows of c_tile
+	ADD   R9, R20, R21 // rows of c_tile
+	ADD   R9, R21, R22 // rows of c_tile
+	ADD   R9, R22, R23 // rows of c_tile
+	ADD   R9, R23, R24 // rows of c_tile
+	VLD1R (R7), [V4.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c_tile[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c_tile[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c_tile[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c_tile[0][0], lanes 12..15
+	WORD  $0x6e24dc00 // FMUL V0.4S, V0.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
+	WORD  $0x6e24dc21 // FMUL V1.4S, V1.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
+	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
+	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
+	FMOVS 4(R7), F8 // α[1] = all alpha[1]
+	VDUP  V8.S[0], V8.S4 // α[1] = all alpha[1]
+	FMOVQ (R21), F4 // C[1][0] = c_tile[1][0], lanes 0..3
+	FMOVQ 16(R21), F5 // C[1][0] = c_tile[1][0], lanes 4..7
+	FMOVQ 32(R21), F6 // C[1][0] = c_tile[1][0], lanes 8..11
+	FMOVQ 48(R21), F7 // C[1][0] = c_tile[1][0], lanes 12..15
+	WORD  $0x6e28dc84 // FMUL V4.4S, V4.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 0..3
+	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 4..7
+	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 8..11
+	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 12..15
+	FMOVS 8(R7), F12 // α[2] = all alpha[2]
+	VDUP  V12.S[0], V12.S4 // α[2] = all alpha[2]
+	FMOVQ (R22), F8 // C[2][0] = c_tile[2][0], lanes 0..3
+	FMOVQ 16(R22), F9 // C[2][0] = c_tile[2][0], lanes 4..7
+	FMOVQ 32(R22), F10 // C[2][0] = c_tile[2][0], lanes 8..11
+	FMOVQ 48(R22), F11 // C[2][0] = c_tile[2][0], lanes 12..15
+	WORD  $0x6e2cdd08 // FMUL V8.4S, V8.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 0..3
+	WORD  $0x6e2cdd29 // FMUL V9.4S, V9.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 4..7
+	WORD  $0x6e2cdd4a // FMUL V10.4S, V10.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 8..11
+	WORD  $0x6e2cdd6b // FMUL V11.4S, V11.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 12..15
+	FMOVS 12(R7), F16 // α[3] = all alpha[3]
+	VDUP  V16.S[0], V16.S4 // α[3] = all alpha[3]
+	FMOVQ (R23), F12 // C[3][0] = c_tile[3][0], lanes 0..3
+	FMOVQ 16(R23), F13 // C[3][0] = c_tile[3][0], lanes 4..7
+	FMOVQ 32(R23), F14 // C[3][0] = c_tile[3][0], lanes 8..11
+	FMOVQ 48(R23), F15 // C[3][0] = c_tile[3][0], lanes 12..15
+	WORD  $0x6e30dd8c // FMUL V12.4S, V12.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 0..3
+	WORD  $0x6e30ddad // FMUL V13.4S, V13.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 4..7
+	WORD  $0x6e30ddce // FMUL V14.4S, V14.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 8..11
+	WORD  $0x6e30ddef // FMUL V15.4S, V15.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 12..15
+	FMOVS 16(R7), F20 // α[4] = all alpha[4]
+	VDUP  V20.S[0], V20.S4 // α[4] = all alpha[4]
+	FMOVQ (R24), F16 // C[4][0] = c_tile[4][0], lanes 0..3
+	FMOVQ 16(R24), F17 // C[4][0] = c_tile[4][0], lanes 4..7
+	FMOVQ 32(R24), F18 // C[4][0] = c_tile[4][0], lanes 8..11
+	FMOVQ 48(R24), F19 // C[4][0] = c_tile[4][0], lanes 12..15
+	WORD  $0x6e34de10 // FMUL V16.4S, V16.4S, V20.4S // C[4][0] = C[4][0] * α[4], lanes 0..3
+	WORD  $0x6e34de31 // FMUL V17.4S, V17.4S, V20.4S // C[4][0] = C[4][0] * α[4], lanes 4..7
+	WORD  $0x6e34de52 // FMUL V18.4S, V18.4S, V20.4S // C[4][0] = C[4][0] * α[4], lanes 8..11
+	WORD  $0x6e34de73 // FMUL V19.4S, V19.4S, V20.4S // C[4][0] = C[4][0] * α[4], lanes 12..15
+	ADD   $20, R7, R7 // alpha += 20
+	JMP   end_18
+
+less_17:
+	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // C[1][0] = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // C[1][0] = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // C[1][0] = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // C[1][0] = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // C[2][0] = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // C[2][0] = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // C[2][0] = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // C[2][0] = 0, lanes 12..15
+	VEOR V12.B16, V12.B16, V12.B16 // C[3][0] = 0, lanes 0..3
+	VEOR V13.B16, V13.B16, V13.B16 // C[3][0] = 0, lanes 4..7
+	VEOR V14.B16, V14.B16, V14.B16 // C[3][0] = 0, lanes 8..11
+	VEOR V15.B16, V15.B16, V15.B16 // C[3][0] = 0, lanes 12..15
+	VEOR V16.B16, V16.B16, V16.B16 // C[4][0] = 0, lanes 0..3
+	VEOR V17.B16, V17.B16, V17.B16 // C[4][0] = 0, lanes 4..7
+	VEOR V18.B16, V18.B16, V18.B16 // C[4][0] = 0, lanes 8..11
+	VEOR V19.B16, V19.B16, V19.B16 // C[4][0] = 0, lanes 12..15
+
+end_18:
+	// C += A·B
+	MOVD aStride+24(FP), R9 // aStride
+	LSL  $2, R9, R9 // aStride in bytes
+	MOVD R3, R20 // rows of a
+	ADD  R9, R20, R21 // rows of a
+	ADD  R9, R21, R22 // rows of a
+	ADD  R9, R22, R23 // rows of a
+	ADD  R9, R23, R24 // rows of a
+	MOVD depth+40(FP), R10 // depth
+	MOVD R1, R9 // b_k = b
+	CMP  $4, R10 // depth < 4
+	BLT  depth_end_20 // depth < 4
+
+depth_19:
+	FMOVQ (R9), F20 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R9), F21 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R9), F22 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R9), F23 // B[0][0] = b_k[0], lanes 12..15
+	FMOVS (R20), F24 // a[0][0] = a[0][0]
+	WORD  $0x4f981280 // FMLA V0.4S, V20.4S, V24.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9812a1 // FMLA V1.4S, V21.4S, V24.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9812c2 // FMLA V2.4S, V22.4S, V24.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9812e3 // FMLA V3.4S, V23.4S, V24.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F24 // a[1][0] = a[1][0]
+	WORD  $0x4f981284 // FMLA V4.4S, V20.4S, V24.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9812a5 // FMLA V5.4S, V21.4S, V24.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9812c6 // FMLA V6.4S, V22.4S, V24.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9812e7 // FMLA V7.4S, V23.4S, V24.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F24 // a[2][0] = a[2][0]
+	WORD  $0x4f981288 // FMLA V8.4S, V20.4S, V24.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9812a9 // FMLA V9.4S, V21.4S, V24.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9812ca // FMLA V10.4S, V22.4S, V24.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9812eb // FMLA V11.4S, V23.4S, V24.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	FMOVS (R23), F24 // a[3][0] = a[3][0]
+	WORD  $0x4f98128c // FMLA V12.4S, V20.4S, V24.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9812ad // FMLA V13.4S, V21.4S, V24.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9812ce // FMLA V14.4S, V22.4S, V24.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9812ef // FMLA V15.4S, V23.4S, V24.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
+	FMOVS (R24), F24 // a[4][0] = a[4][0]
+	WORD  $0x4f981290 // FMLA V16.4S, V20.4S, V24.S[0] // C[4][0] += a[4][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9812b1 // FMLA V17.4S, V21.4S, V24.S[0] // C[4][0] += a[4][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9812d2 // FMLA V18.4S, V22.4S, V24.S[0] // C[4][0] += a[4][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9812f3 // FMLA V19.4S, V23.4S, V24.S[0] // C[4][0] += a[4][0] * B[0][0], lanes 12..15
+	FMOVQ 128(R9), F20 // B[1][0] = b_k[32], lanes 0..3
+	FMOVQ 144(R9), F21 // B[1][0] = b_k[32], lanes 4..7
+	FMOVQ 160(R9), F22 // B[1][0] = b_k[32], lanes 8..11
+	FMOVQ 176(R9), F23 // B[1][0] = b_k[32], lanes 12..15
+	FMOVS 4(R20), F24 // a[0][1] = a[0][1]
+	WORD  $0x4f981280 // FMLA V0.4S, V20.4S, V24.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9812a1 // FMLA V1.4S, V21.4S, V24.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9812c2 // FMLA V2.4S, V22.4S, V24.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9812e3 // FMLA V3.4S, V23.4S, V24.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 12..15
+	FMOVS 4(R21), F24 // a[1][1] = a[1][1]
+	WORD  $0x4f981284 // FMLA V4.4S, V20.4S, V24.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9812a5 // FMLA V5.4S, V21.4S, V24.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9812c6 // FMLA V6.4S, V22.4S, V24.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9812e7 // FMLA V7.4S, V23.4S, V24.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 12..15
+	FMOVS 4(R22), F24 // a[2][1] = a[2][1]
+	WORD  $0x4f981288 // FMLA V8.4S, V20.4S, V24.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9812a9 // FMLA V9.4S, V21.4S, V24.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9812ca // FMLA V10.4S, V22.4S, V24.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9812eb // FMLA V11.4S, V23.4S, V24.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 12..15
+	FMOVS 4(R23), F24 // a[3][1] = a[3][1]
+	WORD  $0x4f98128c // FMLA V12.4S, V20.4S, V24.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9812ad // FMLA V13.4S, V21.4S, V24.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9812ce // FMLA V14.4S, V22.4S, V24.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9812ef // FMLA V15.4S, V23.4S, V24.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 12..15
+	FMOVS 4(R24), F24 // a[4][1] = a[4][1]
+	WORD  $0x4f981290 // FMLA V16.4S, V20.4S, V24.S[0] // C[4][0] += a[4][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9812b1 // FMLA V17.4S, V21.4S, V24.S[0] // C[4][0] += a[4][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9812d2 // FMLA V18.4S, V22.4S, V24.S[0] // C[4][0] += a[4][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9812f3 // FMLA V19.4S, V23.4S, V24.S[0] // C[4][0] += a[4][1] * B[1][0], lanes 12..15
+	FMOVQ 256(R9), F20 // B[2][0] = b_k[64], lanes 0..3
+	FMOVQ 272(R9), F21 // B[2][0] = b_k[64], lanes 4..7
+	FMOVQ 288(R9), F22 // B[2][0] = b_k[64], lanes 8..11
+	FMOVQ 304(R9), F23 // B[2][0] = b_k[64], lanes 12..15
+	FMOVS 8(R20), F24 // a[0][2] = a[0][2]
+	WORD  $0x4f981280 // FMLA V0.4S, V20.4S, V24.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9812a1 // FMLA V1.4S, V21.4S, V24.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9812c2 // FMLA V2.4S, V22.4S, V24.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9812e3 // FMLA V3.4S, V23.4S, V24.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 12..15
+	FMOVS 8(R21), F24 // a[1][2] = a[1][2]
+	WORD  $0x4f981284 // FMLA V4.4S, V20.4S, V24.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9812a5 // FMLA V5.4S, V21.4S, V24.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9812c6 // FMLA V6.4S, V22.4S, V24.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9812e7 // FMLA V7.4S, V23.4S, V24.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 12..15
+	FMOVS 8(R22), F24 // a[2][2] = a[2][2]
+	WORD  $0x4f981288 // FMLA V8.4S, V20.4S, V24.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9812a9 // FMLA V9.4S, V21.4S, V24.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9812ca // FMLA V10.4S, V22.4S, V24.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9812eb // FMLA V11.4S, V23.4S, V24.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 12..15
+	FMOVS 8(R23), F24 // a[3][2] = a[3][2]
+	WORD  $0x4f98128c // FMLA V12.4S, V20.4S, V24.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9812ad // FMLA V13.4S, V21.4S, V24.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9812ce // FMLA V14.4S, V22.4S, V24.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9812ef // FMLA V15.4S, V23.4S, V24.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 12..15
+	FMOVS 8(R24), F24 // a[4][2] = a[4][2]
+	WORD  $0x4f981290 // FMLA V16.4S, V20.4S, V24.S[0] // C[4][0] += a[4][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9812b1 // FMLA V17.4S, V21.4S, V24.S[0] // C[4][0] += a[4][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9812d2 // FMLA V18.4S, V22.4S, V24.S[0] // C[4][0] += a[4][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9812f3 // FMLA V19.4S, V23.4S, V24.S[0] // C[4][0] += a[4][2] * B[2][0], lanes 12..15
+	FMOVQ 384(R9), F20 // B[3][0] = b_k[96], lanes 0..3
+	FMOVQ 400(R9), F21 // B[3][0] = b_k[96], lanes 4..7
+	FMOVQ 416(R9), F22 // B[3][0] = b_k[96], lanes 8..11
+	FMOVQ 432(R9), F23 // B[3][0] = b_k[96], lanes 12..15
+	FMOVS 12(R20), F24 // a[0][3] = a[0][3]
+	WORD  $0x4f981280 // FMLA V0.4S, V20.4S, V24.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9812a1 // FMLA V1.4S, V21.4S, V24.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9812c2 // FMLA V2.4S, V22.4S, V24.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9812e3 // FMLA V3.4S, V23.4S, V24.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
+	FMOVS 12(R21), F24 // a[1][3] = a[1][3]
+	WORD  $0x4f981284 // FMLA V4.4S, V20.4S, V24.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9812a5 // FMLA V5.4S, V21.4S, V24.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9812c6 // FMLA V6.4S, V22.4S, V24.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9812e7 // FMLA V7.4S, V23.4S, V24.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 12..15
+	FMOVS 12(R22), F24 // a[2][3] = a[2][3]
+	WORD  $0x4f981288 // FMLA V8.4S, V20.4S, V24.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9812a9 // FMLA V9.4S, V21.4S, V24.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9812ca // FMLA V10.4S, V22.4S, V24.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9812eb // FMLA V11.4S, V23.4S, V24.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 12..15
+	FMOVS 12(R23), F24 // a[3][3] = a[3][3]
+	WORD  $0x4f98128c // FMLA V12.4S, V20.4S, V24.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9812ad // FMLA V13.4S, V21.4S, V24.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9812ce // FMLA V14.4S, V22.4S, V24.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9812ef // FMLA V15.4S, V23.4S, V24.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 12..15
+	FMOVS 12(R24), F24 // a[4][3] = a[4][3]
+	WORD  $0x4f981290 // FMLA V16.4S, V20.4S, V24.S[0] // C[4][0] += a[4][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9812b1 // FMLA V17.4S, V21.4S, V24.S[0] // C[4][0] += a[4][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9812d2 // FMLA V18.4S, V22.4S, V24.S[0] // C[4][0] += a[4][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9812f3 // FMLA V19.4S, V23.4S, V24.S[0] // C[4][0] += a[4][3] * B[3][0], lanes 12..15
+	ADD   $16, R20, R20 // a0 += 16
+	ADD   $16, R21, R21 // a1 += 16
+	ADD   $16, R22, R22 // a2 += 16
+	ADD   $16, R23, R23 // a3 += 16
+	ADD   $16, R24, R24 // a4 += 16
+	ADD   $512, R9, R9 // b_k += 512
+	SUB   $4, R10, R10 // depth += -4
+	CMP   $4, R10 // depth >= 4
+	BGE   depth_19 // depth >= 4
+
+depth_end_20:
+	CMP $1, R10 // depth < 1
+	BLT depth_end_22 // depth < 1
+
+depth_21:
+	FMOVQ (R9), F20 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R9), F21 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R9), F22 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R9), F23 // B[0][0] = b_k[0], lanes 12..15
+	FMOVS (R20), F24 // a[0][0] = a[0][0]
+	WORD  $0x4f981280 // FMLA V0.4S, V20.4S, V24.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9812a1 // FMLA V1.4S, V21.4S, V24.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9812c2 // FMLA V2.4S, V22.4S, V24.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9812e3 // FMLA V3.4S, V23.4S, V24.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F24 // a[1][0] = a[1][0]
+	WORD  $0x4f981284 // FMLA V4.4S, V20.4S, V24.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9812a5 // FMLA V5.4S, V21.4S, V24.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9812c6 // FMLA V6.4S, V22.4S, V24.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9812e7 // FMLA V7.4S, V23.4S, V24.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F24 // a[2][0] = a[2][0]
+	WORD  $0x4f981288 // FMLA V8.4S, V20.4S, V24.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9812a9 // FMLA V9.4S, V21.4S, V24.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9812ca // FMLA V10.4S, V22.4S, V24.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9812eb // FMLA V11.4S, V23.4S, V24.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	FMOVS (R23), F24 // a[3][0] = a[3][0]
+	WORD  $0x4f98128c // FMLA V12.4S, V20.4S, V24.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9812ad // FMLA V13.4S, V21.4S, V24.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9812ce // FMLA V14.4S, V22.4S, V24.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9812ef // FMLA V15.4S, V23.4S, V24.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
+	FMOVS (R24), F24 // a[4][0] = a[4][0]
+	WORD  $0x4f981290 // FMLA V16.4S, V20.4S, V24.S[0] // C[4][0] += a[4][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9812b1 // FMLA V17.4S, V21.4S, V24.S[0] // C[4][0] += a[4][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9812d2 // FMLA V18.4S, V22.4S, V24.S[0] // C[4][0] += a[4][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9812f3 // FMLA V19.4S, V23.4S, V24.S[0] // C[4][0] += a[4][0] * B[0][0], lanes 12..15
+	ADD   $4, R20, R20 // a0 += 4
+	ADD   $4, R21, R21 // a1 += 4
+	ADD   $4, R22, R22 // a2 += 4
+	ADD   $4, R23, R23 // a3 += 4
+	ADD   $4, R24, R24 // a4 += 4
+	ADD   $128, R9, R9 // b_k += 128
+	SUB   $1, R10, R10 // depth += -1
+	CMP   $1, R10 // depth >= 1
+	BGE   depth_21 // depth >= 1
+
+depth_end_22:
+	// store
+	MOVD  cStride+8(FP), R9 // cStride
+	LSL   $2, R9, R9 // cStride in bytes
+	MOVD  R6, R20 // rows of c_tile
+	ADD   R9, R20, R21 // rows of c_tile
+	ADD   R9, R21, R22 // rows of c_tile
+	ADD   R9, R22, R23 // rows of c_tile
+	ADD   R9, R23, R24 // rows of c_tile
+	FMOVQ F0, (R20) // c_tile[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c_tile[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c_tile[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c_tile[0][0] = C[0][0], lanes 12..15
+	FMOVQ F4, (R21) // c_tile[1][0] = C[1][0], lanes 0..3
+	FMOVQ F5, 16(R21) // c_tile[1][0] = C[1][0], lanes 4..7
+	FMOVQ F6, 32(R21) // c_tile[1][0] = C[1][0], lanes 8..11
+	FMOVQ F7, 48(R21) // c_tile[1][0] = C[1][0], lanes 12..15
+	FMOVQ F8, (R22) // c_tile[2][0] = C[2][0], lanes 0..3
+	FMOVQ F9, 16(R22) // c_tile[2][0] = C[2][0], lanes 4..7
+	FMOVQ F10, 32(R22) // c_tile[2][0] = C[2][0], lanes 8..11
+	FMOVQ F11, 48(R22) // c_tile[2][0] = C[2][0], lanes 12..15
+	FMOVQ F12, (R23) // c_tile[3][0] = C[3][0], lanes 0..3
+	FMOVQ F13, 16(R23) // c_tile[3][0] = C[3][0], lanes 4..7
+	FMOVQ F14, 32(R23) // c_tile[3][0] = C[3][0], lanes 8..11
+	FMOVQ F15, 48(R23) // c_tile[3][0] = C[3][0], lanes 12..15
+	FMOVQ F16, (R24) // c_tile[4][0] = C[4][0], lanes 0..3
+	FMOVQ F17, 16(R24) // c_tile[4][0] = C[4][0], lanes 4..7
+	FMOVQ F18, 32(R24) // c_tile[4][0] = C[4][0], lanes 8..11
+	FMOVQ F19, 48(R24) // c_tile[4][0] = C[4][0], lanes 12..15
+	MOVD  cStride+8(FP), R9 // cStride
+	LSL   $2, R9, R9 // cStride in bytes
+	MOVD  R9, R10 // cStride = cStride
+	ADD   R10, R6, R6 // c_tile += cStride
+	LSL   $1, R9, R9 // cStride <<= 1
+	LSL   $1, R9, R9 // cStride <<= 1
+	ADD   R9, R6, R6 // c_tile += cStride
+	MOVD  aStride+24(FP), R9 // aStride
+	LSL   $2, R9, R9 // aStride in bytes
+	MOVD  R9, R10 // aStride = aStride
+	ADD   R10, R3, R3 // a += aStride
+	LSL   $1, R9, R9 // aStride <<= 1
+	LSL   $1, R9, R9 // aStride <<= 1
+	ADD   R9, R3, R3 // a += aStride
+	SUB   $4, R8, R8 // rows += -4
+	JMP   end_16
+
+less_15:
+	CMP $4, R9 // height < 4
+	BLT less_23 // height < 4
+
+	// C = α·C, or 0 without α
+	CMP   $1, R7 // alpha < 1
+	BLT   less_25 // alpha < 1
 	MOVD  cStride+8(FP), R9 // cStride
 	LSL   $2, R9, R9 // cStride in bytes
 	MOVD  R6, R20 // rows of c_tile
@@ -1484,9 +1815,9 @@ rows_11:
 	WORD  $0x6e30ddce // FMUL V14.4S, V14.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 8..11
 	WORD  $0x6e30ddef // FMUL V15.4S, V15.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 12..15
 	ADD   $16, R7, R7 // alpha += 16
-	JMP   end_14
+	JMP   end_26
 
-less_13:
+less_25:
 	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
 	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
 	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
@@ -1504,7 +1835,7 @@ less_13:
 	VEOR V14.B16, V14.B16, V14.B16 // C[3][0] = 0, lanes 8..11
 	VEOR V15.B16, V15.B16, V15.B16 // C[3][0] = 0, lanes 12..15
 
-end_14:
+end_26:
 	// C += A·B
 	MOVD aStride+24(FP), R9 // aStride
 	LSL  $2, R9, R9 // aStride in bytes
@@ -1514,10 +1845,10 @@ end_14:
 	ADD  R9, R22, R23 // rows of a
 	MOVD depth+40(FP), R10 // depth
 	MOVD R1, R9 // b_k = b
-	CMP  $8, R10 // depth < 8
-	BLT  depth_end_16 // depth < 8
+	CMP  $4, R10 // depth < 4
+	BLT  depth_end_28 // depth < 4
 
-depth_15:
+depth_27:
 	FMOVQ (R9), F16 // B[0][0] = b_k[0], lanes 0..3
 	FMOVQ 16(R9), F17 // B[0][0] = b_k[0], lanes 4..7
 	FMOVQ 32(R9), F18 // B[0][0] = b_k[0], lanes 8..11
@@ -1614,116 +1945,20 @@ depth_15:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 12..15
-	FMOVQ 512(R9), F16 // B[4][0] = b_k[128], lanes 0..3
-	FMOVQ 528(R9), F17 // B[4][0] = b_k[128], lanes 4..7
-	FMOVQ 544(R9), F18 // B[4][0] = b_k[128], lanes 8..11
-	FMOVQ 560(R9), F19 // B[4][0] = b_k[128], lanes 12..15
-	FMOVS 16(R20), F20 // a[0][4] = a[0][4]
-	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 0..3
-	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 4..7
-	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 8..11
-	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 12..15
-	FMOVS 16(R21), F20 // a[1][4] = a[1][4]
-	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][4] * B[4][0], lanes 0..3
-	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][4] * B[4][0], lanes 4..7
-	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][4] * B[4][0], lanes 8..11
-	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][4] * B[4][0], lanes 12..15
-	FMOVS 16(R22), F20 // a[2][4] = a[2][4]
-	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][4] * B[4][0], lanes 0..3
-	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][4] * B[4][0], lanes 4..7
-	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][4] * B[4][0], lanes 8..11
-	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][4] * B[4][0], lanes 12..15
-	FMOVS 16(R23), F20 // a[3][4] = a[3][4]
-	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][4] * B[4][0], lanes 0..3
-	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][4] * B[4][0], lanes 4..7
-	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][4] * B[4][0], lanes 8..11
-	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][4] * B[4][0], lanes 12..15
-	FMOVQ 640(R9), F16 // B[5][0] = b_k[160], lanes 0..3
-	FMOVQ 656(R9), F17 // B[5][0] = b_k[160], lanes 4..7
-	FMOVQ 672(R9), F18 // B[5][0] = b_k[160], lanes 8..11
-	FMOVQ 688(R9), F19 // B[5][0] = b_k[160], lanes 12..15
-	FMOVS 20(R20), F20 // a[0][5] = a[0][5]
-	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 0..3
-	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 4..7
-	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 8..11
-	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 12..15
-	FMOVS 20(R21), F20 // a[1][5] = a[1][5]
-	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][5] * B[5][0], lanes 0..3
-	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][5] * B[5][0], lanes 4..7
-	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][5] * B[5][0], lanes 8..11
-	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][5] * B[5][0], lanes 12..15
-	FMOVS 20(R22), F20 // a[2][5] = a[2][5]
-	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][5] * B[5][0], lanes 0..3
-	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][5] * B[5][0], lanes 4..7
-	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][5] * B[5][0], lanes 8..11
-	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][5] * B[5][0], lanes 12..15
-	FMOVS 20(R23), F20 // a[3][5] = a[3][5]
-	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][5] * B[5][0], lanes 0..3
-	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][5] * B[5][0], lanes 4..7
-	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][5] * B[5][0], lanes 8..11
-	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][5] * B[5][0], lanes 12..15
-	FMOVQ 768(R9), F16 // B[6][0] = b_k[192], lanes 0..3
-	FMOVQ 784(R9), F17 // B[6][0] = b_k[192], lanes 4..7
-	FMOVQ 800(R9), F18 // B[6][0] = b_k[192], lanes 8..11
-	FMOVQ 816(R9), F19 // B[6][0] = b_k[192], lanes 12..15
-	FMOVS 24(R20), F20 // a[0][6] = a[0][6]
-	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 0..3
-	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 4..7
-	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 8..11
-	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 12..15
-	FMOVS 24(R21), F20 // a[1][6] = a[1][6]
-	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][6] * B[6][0], lanes 0..3
-	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][6] * B[6][0], lanes 4..7
-	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][6] * B[6][0], lanes 8..11
-	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][6] * B[6][0], lanes 12..15
-	FMOVS 24(R22), F20 // a[2][6] = a[2][6]
-	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][6] * B[6][0], lanes 0..3
-	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][6] * B[6][0], lanes 4..7
-	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][6] * B[6][0], lanes 8..11
-	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][6] * B[6][0], lanes 12..15
-	FMOVS 24(R23), F20 // a[3][6] = a[3][6]
-	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][6] * B[6][0], lanes 0..3
-	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][6] * B[6][0], lanes 4..7
-	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][6] * B[6][0], lanes 8..11
-	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][6] * B[6][0], lanes 12..15
-	FMOVQ 896(R9), F16 // B[7][0] = b_k[224], lanes 0..3
-	FMOVQ 912(R9), F17 // B[7][0] = b_k[224], lanes 4..7
-	FMOVQ 928(R9), F18 // B[7][0] = b_k[224], lanes 8..11
-	FMOVQ 944(R9), F19 // B[7][0] = b_k[224], lanes 12..15
-	FMOVS 28(R20), F20 // a[0][7] = a[0][7]
-	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 0..3
-	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 4..7
-	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 8..11
-	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 12..15
-	FMOVS 28(R21), F20 // a[1][7] = a[1][7]
-	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][7] * B[7][0], lanes 0..3
-	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][7] * B[7][0], lanes 4..7
-	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][7] * B[7][0], lanes 8..11
-	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][7] * B[7][0], lanes 12..15
-	FMOVS 28(R22), F20 // a[2][7] = a[2][7]
-	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][7] * B[7][0], lanes 0..3
-	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][7] * B[7][0], lanes 4..7
-	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][7] * B[7][0], lanes 8..11
-	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][7] * B[7][0], lanes 12..15
-	FMOVS 28(R23), F20 // a[3][7] = a[3][7]
-	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][7] * B[7][0], lanes 0..3
-	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][7] * B[7][0], lanes 4..7
-	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][7] * B[7][0], lanes 8..11
-	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][7] * B[7][0], lanes 12..15
-	ADD   $32, R20, R20 // a0 += 32
-	ADD   $32, R21, R21 // a1 += 32
-	ADD   $32, R22, R22 // a2 += 32
-	ADD   $32, R23, R23 // a3 += 32
-	ADD   $1024, R9, R9 // b_k += 1024
-	SUB   $8, R10, R10 // depth += -8
-	CMP   $8, R10 // depth >= 8
-	BGE   depth_15 // depth >= 8
+	ADD   $16, R20, R20 // a0 += 16
+	ADD   $16, R21, R21 // a1 += 16
+	ADD   $16, R22, R22 // a2 += 16
+	ADD   $16, R23, R23 // a3 += 16
+	ADD   $512, R9, R9 // b_k += 512
+	SUB   $4, R10, R10 // depth += -4
+	CMP   $4, R10 // depth >= 4
+	BGE   depth_27 // depth >= 4
 
-depth_end_16:
+depth_end_28:
 	CMP $1, R10 // depth < 1
-	BLT depth_end_18 // depth < 1
+	BLT depth_end_30 // depth < 1
 
-depth_17:
+depth_29:
 	FMOVQ (R9), F16 // B[0][0] = b_k[0], lanes 0..3
 	FMOVQ 16(R9), F17 // B[0][0] = b_k[0], lanes 4..7
 	FMOVQ 32(R9), F18 // B[0][0] = b_k[0], lanes 8..11
@@ -1755,9 +1990,9 @@ depth_17:
 	ADD   $128, R9, R9 // b_k += 128
 	SUB   $1, R10, R10 // depth += -1
 	CMP   $1, R10 // depth >= 1
-	BGE   depth_17 // depth >= 1
+	BGE   depth_29 // depth >= 1
 
-depth_end_18:
+depth_end_30:
 	// store
 	MOVD  cStride+8(FP), R9 // cStride
 	LSL   $2, R9, R9 // cStride in bytes
@@ -1791,18 +2026,237 @@ depth_end_18:
 	LSL   $1, R9, R9 // aStride <<= 1
 	LSL   $1, R9, R9 // aStride <<= 1
 	ADD   R9, R3, R3 // a += aStride
-	SUB   $4, R8, R8 // rows += -4
-	CMP   $4, R8 // rows >= 4
-	BGE   rows_11 // rows >= 4
+	SUB   $3, R8, R8 // rows += -3
+	JMP   end_24
 
-rows_end_12:
-	CMP $2, R8 // rows < 2
-	BLT rows_end_20 // rows < 2
+less_23:
+	CMP $3, R9 // height < 3
+	BLT less_31 // height < 3
 
-rows_19:
 	// C = α·C, or 0 without α
 	CMP   $1, R7 // alpha < 1
-	BLT   less_21 // alpha < 1
+	BLT   less_33 // alpha < 1
+	MOVD  cStride+8(FP), R9 // cStride
+	LSL   $2, R9, R9 // cStride in bytes
+	MOVD  R6, R20 // rows of c_tile
+	ADD   R9, R20, R21 // rows of c_tile
+	ADD   R9, R21, R22 // rows of c_tile
+	VLD1R (R7), [V4.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c_tile[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c_tile[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c_tile[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c_tile[0][0], lanes 12..15
+	WORD  $0x6e24dc00 // FMUL V0.4S, V0.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
+	WORD  $0x6e24dc21 // FMUL V1.4S, V1.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
+	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
+	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
+	FMOVS 4(R7), F8 // α[1] = all alpha[1]
+	VDUP  V8.S[0], V8.S4 // α[1] = all alpha[1]
+	FMOVQ (R21), F4 // C[1][0] = c_tile[1][0], lanes 0..3
+	FMOVQ 16(R21), F5 // C[1][0] = c_tile[1][0], lanes 4..7
+	FMOVQ 32(R21), F6 // C[1][0] = c_tile[1][0], lanes 8..11
+	FMOVQ 48(R21), F7 // C[1][0] = c_tile[1][0], lanes 12..15
+	WORD  $0x6e28dc84 // FMUL V4.4S, V4.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 0..3
+	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 4..7
+	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 8..11
+	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 12..15
+	FMOVS 8(R7), F12 // α[2] = all alpha[2]
+	VDUP  V12.S[0], V12.S4 // α[2] = all alpha[2]
+	FMOVQ (R22), F8 // C[2][0] = c_tile[2][0], lanes 0..3
+	FMOVQ 16(R22), F9 // C[2][0] = c_tile[2][0], lanes 4..7
+	FMOVQ 32(R22), F10 // C[2][0] = c_tile[2][0], lanes 8..11
+	FMOVQ 48(R22), F11 // C[2][0] = c_tile[2][0], lanes 12..15
+	WORD  $0x6e2cdd08 // FMUL V8.4S, V8.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 0..3
+	WORD  $0x6e2cdd29 // FMUL V9.4S, V9.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 4..7
+	WORD  $0x6e2cdd4a // FMUL V10.4S, V10.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 8..11
+	WORD  $0x6e2cdd6b // FMUL V11.4S, V11.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 12..15
+	ADD   $12, R7, R7 // alpha += 12
+	JMP   end_34
+
+less_33:
+	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // C[1][0] = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // C[1][0] = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // C[1][0] = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // C[1][0] = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // C[2][0] = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // C[2][0] = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // C[2][0] = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // C[2][0] = 0, lanes 12..15
+
+end_34:
+	// C += A·B
+	MOVD aStride+24(FP), R9 // aStride
+	LSL  $2, R9, R9 // aStride in bytes
+	MOVD R3, R20 // rows of a
+	ADD  R9, R20, R21 // rows of a
+	ADD  R9, R21, R22 // rows of a
+	MOVD depth+40(FP), R10 // depth
+	MOVD R1, R9 // b_k = b
+	CMP  $4, R10 // depth < 4
+	BLT  depth_end_36 // depth < 4
+
+depth_35:
+	FMOVQ (R9), F12 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R9), F13 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R9), F14 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R9), F15 // B[0][0] = b_k[0], lanes 12..15
+	FMOVS (R20), F16 // a[0][0] = a[0][0]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F16 // a[1][0] = a[1][0]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F16 // a[2][0] = a[2][0]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	FMOVQ 128(R9), F12 // B[1][0] = b_k[32], lanes 0..3
+	FMOVQ 144(R9), F13 // B[1][0] = b_k[32], lanes 4..7
+	FMOVQ 160(R9), F14 // B[1][0] = b_k[32], lanes 8..11
+	FMOVQ 176(R9), F15 // B[1][0] = b_k[32], lanes 12..15
+	FMOVS 4(R20), F16 // a[0][1] = a[0][1]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 12..15
+	FMOVS 4(R21), F16 // a[1][1] = a[1][1]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 12..15
+	FMOVS 4(R22), F16 // a[2][1] = a[2][1]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 12..15
+	FMOVQ 256(R9), F12 // B[2][0] = b_k[64], lanes 0..3
+	FMOVQ 272(R9), F13 // B[2][0] = b_k[64], lanes 4..7
+	FMOVQ 288(R9), F14 // B[2][0] = b_k[64], lanes 8..11
+	FMOVQ 304(R9), F15 // B[2][0] = b_k[64], lanes 12..15
+	FMOVS 8(R20), F16 // a[0][2] = a[0][2]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 12..15
+	FMOVS 8(R21), F16 // a[1][2] = a[1][2]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 12..15
+	FMOVS 8(R22), F16 // a[2][2] = a[2][2]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 12..15
+	FMOVQ 384(R9), F12 // B[3][0] = b_k[96], lanes 0..3
+	FMOVQ 400(R9), F13 // B[3][0] = b_k[96], lanes 4..7
+	FMOVQ 416(R9), F14 // B[3][0] = b_k[96], lanes 8..11
+	FMOVQ 432(R9), F15 // B[3][0] = b_k[96], lanes 12..15
+	FMOVS 12(R20), F16 // a[0][3] = a[0][3]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
+	FMOVS 12(R21), F16 // a[1][3] = a[1][3]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 12..15
+	FMOVS 12(R22), F16 // a[2][3] = a[2][3]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 12..15
+	ADD   $16, R20, R20 // a0 += 16
+	ADD   $16, R21, R21 // a1 += 16
+	ADD   $16, R22, R22 // a2 += 16
+	ADD   $512, R9, R9 // b_k += 512
+	SUB   $4, R10, R10 // depth += -4
+	CMP   $4, R10 // depth >= 4
+	BGE   depth_35 // depth >= 4
+
+depth_end_36:
+	CMP $1, R10 // depth < 1
+	BLT depth_end_38 // depth < 1
+
+depth_37:
+	FMOVQ (R9), F12 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R9), F13 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R9), F14 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R9), F15 // B[0][0] = b_k[0], lanes 12..15
+	FMOVS (R20), F16 // a[0][0] = a[0][0]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F16 // a[1][0] = a[1][0]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F16 // a[2][0] = a[2][0]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	ADD   $4, R20, R20 // a0 += 4
+	ADD   $4, R21, R21 // a1 += 4
+	ADD   $4, R22, R22 // a2 += 4
+	ADD   $128, R9, R9 // b_k += 128
+	SUB   $1, R10, R10 // depth += -1
+	CMP   $1, R10 // depth >= 1
+	BGE   depth_37 // depth >= 1
+
+depth_end_38:
+	// store
+	MOVD  cStride+8(FP), R9 // cStride
+	LSL   $2, R9, R9 // cStride in bytes
+	MOVD  R6, R20 // rows of c_tile
+	ADD   R9, R20, R21 // rows of c_tile
+	ADD   R9, R21, R22 // rows of c_tile
+	FMOVQ F0, (R20) // c_tile[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c_tile[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c_tile[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c_tile[0][0] = C[0][0], lanes 12..15
+	FMOVQ F4, (R21) // c_tile[1][0] = C[1][0], lanes 0..3
+	FMOVQ F5, 16(R21) // c_tile[1][0] = C[1][0], lanes 4..7
+	FMOVQ F6, 32(R21) // c_tile[1][0] = C[1][0], lanes 8..11
+	FMOVQ F7, 48(R21) // c_tile[1][0] = C[1][0], lanes 12..15
+	FMOVQ F8, (R22) // c_tile[2][0] = C[2][0], lanes 0..3
+	FMOVQ F9, 16(R22) // c_tile[2][0] = C[2][0], lanes 4..7
+	FMOVQ F10, 32(R22) // c_tile[2][0] = C[2][0], lanes 8..11
+	FMOVQ F11, 48(R22) // c_tile[2][0] = C[2][0], lanes 12..15
+	MOVD  cStride+8(FP), R9 // cStride
+	LSL   $2, R9, R9 // cStride in bytes
+	MOVD  R9, R10 // cStride = cStride
+	ADD   R10, R6, R6 // c_tile += cStride
+	LSL   $1, R9, R9 // cStride <<= 1
+	ADD   R9, R6, R6 // c_tile += cStride
+	MOVD  aStride+24(FP), R9 // aStride
+	LSL   $2, R9, R9 // aStride in bytes
+	MOVD  R9, R10 // aStride = aStride
+	ADD   R10, R3, R3 // a += aStride
+	LSL   $1, R9, R9 // aStride <<= 1
+	ADD   R9, R3, R3 // a += aStride
+	SUB   $2, R8, R8 // rows += -2
+	JMP   end_32
+
+less_31:
+	CMP $2, R9 // height < 2
+	BLT less_39 // height < 2
+
+	// C = α·C, or 0 without α
+	CMP   $1, R7 // alpha < 1
+	BLT   less_41 // alpha < 1
 	MOVD  cStride+8(FP), R9 // cStride
 	LSL   $2, R9, R9 // cStride in bytes
 	MOVD  R6, R20 // rows of c_tile
@@ -1827,9 +2281,9 @@ rows_19:
 	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 8..11
 	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 12..15
 	ADD   $8, R7, R7 // alpha += 8
-	JMP   end_22
+	JMP   end_42
 
-less_21:
+less_41:
 	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
 	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
 	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
@@ -1839,7 +2293,7 @@ less_21:
 	VEOR V6.B16, V6.B16, V6.B16 // C[1][0] = 0, lanes 8..11
 	VEOR V7.B16, V7.B16, V7.B16 // C[1][0] = 0, lanes 12..15
 
-end_22:
+end_42:
 	// C += A·B
 	MOVD aStride+24(FP), R9 // aStride
 	LSL  $2, R9, R9 // aStride in bytes
@@ -1847,10 +2301,10 @@ end_22:
 	ADD  R9, R20, R21 // rows of a
 	MOVD depth+40(FP), R10 // depth
 	MOVD R1, R9 // b_k = b
-	CMP  $8, R10 // depth < 8
-	BLT  depth_end_24 // depth < 8
+	CMP  $4, R10 // depth < 4
+	BLT  depth_end_44 // depth < 4
 
-depth_23:
+depth_43:
 	FMOVQ (R9), F8 // B[0][0] = b_k[0], lanes 0..3
 	FMOVQ 16(R9), F9 // B[0][0] = b_k[0], lanes 4..7
 	FMOVQ 32(R9), F10 // B[0][0] = b_k[0], lanes 8..11
@@ -1907,74 +2361,18 @@ depth_23:
 	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 4..7
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 12..15
-	FMOVQ 512(R9), F8 // B[4][0] = b_k[128], lanes 0..3
-	FMOVQ 528(R9), F9 // B[4][0] = b_k[128], lanes 4..7
-	FMOVQ 544(R9), F10 // B[4][0] = b_k[128], lanes 8..11
-	FMOVQ 560(R9), F11 // B[4][0] = b_k[128], lanes 12..15
-	FMOVS 16(R20), F12 // a[0][4] = a[0][4]
-	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 0..3
-	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 4..7
-	WORD  $0x4f8c1142 // FMLA V2.4S, V10.4S, V12.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 8..11
-	WORD  $0x4f8c1163 // FMLA V3.4S, V11.4S, V12.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 12..15
-	FMOVS 16(R21), F12 // a[1][4] = a[1][4]
-	WORD  $0x4f8c1104 // FMLA V4.4S, V8.4S, V12.S[0] // C[1][0] += a[1][4] * B[4][0], lanes 0..3
-	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][4] * B[4][0], lanes 4..7
-	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][4] * B[4][0], lanes 8..11
-	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][4] * B[4][0], lanes 12..15
-	FMOVQ 640(R9), F8 // B[5][0] = b_k[160], lanes 0..3
-	FMOVQ 656(R9), F9 // B[5][0] = b_k[160], lanes 4..7
-	FMOVQ 672(R9), F10 // B[5][0] = b_k[160], lanes 8..11
-	FMOVQ 688(R9), F11 // B[5][0] = b_k[160], lanes 12..15
-	FMOVS 20(R20), F12 // a[0][5] = a[0][5]
-	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 0..3
-	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 4..7
-	WORD  $0x4f8c1142 // FMLA V2.4S, V10.4S, V12.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 8..11
-	WORD  $0x4f8c1163 // FMLA V3.4S, V11.4S, V12.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 12..15
-	FMOVS 20(R21), F12 // a[1][5] = a[1][5]
-	WORD  $0x4f8c1104 // FMLA V4.4S, V8.4S, V12.S[0] // C[1][0] += a[1][5] * B[5][0], lanes 0..3
-	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][5] * B[5][0], lanes 4..7
-	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][5] * B[5][0], lanes 8..11
-	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][5] * B[5][0], lanes 12..15
-	FMOVQ 768(R9), F8 // B[6][0] = b_k[192], lanes 0..3
-	FMOVQ 784(R9), F9 // B[6][0] = b_k[192], lanes 4..7
-	FMOVQ 800(R9), F10 // B[6][0] = b_k[192], lanes 8..11
-	FMOVQ 816(R9), F11 // B[6][0] = b_k[192], lanes 12..15
-	FMOVS 24(R20), F12 // a[0][6] = a[0][6]
-	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 0..3
-	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 4..7
-	WORD  $0x4f8c1142 // FMLA V2.4S, V10.4S, V12.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 8..11
-	WORD  $0x4f8c1163 // FMLA V3.4S, V11.4S, V12.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 12..15
-	FMOVS 24(R21), F12 // a[1][6] = a[1][6]
-	WORD  $0x4f8c1104 // FMLA V4.4S, V8.4S, V12.S[0] // C[1][0] += a[1][6] * B[6][0], lanes 0..3
-	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][6] * B[6][0], lanes 4..7
-	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][6] * B[6][0], lanes 8..11
-	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][6] * B[6][0], lanes 12..15
-	FMOVQ 896(R9), F8 // B[7][0] = b_k[224], lanes 0..3
-	FMOVQ 912(R9), F9 // B[7][0] = b_k[224], lanes 4..7
-	FMOVQ 928(R9), F10 // B[7][0] = b_k[224], lanes 8..11
-	FMOVQ 944(R9), F11 // B[7][0] = b_k[224], lanes 12..15
-	FMOVS 28(R20), F12 // a[0][7] = a[0][7]
-	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 0..3
-	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 4..7
-	WORD  $0x4f8c1142 // FMLA V2.4S, V10.4S, V12.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 8..11
-	WORD  $0x4f8c1163 // FMLA V3.4S, V11.4S, V12.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 12..15
-	FMOVS 28(R21), F12 // a[1][7] = a[1][7]
-	WORD  $0x4f8c1104 // FMLA V4.4S, V8.4S, V12.S[0] // C[1][0] += a[1][7] * B[7][0], lanes 0..3
-	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][7] * B[7][0], lanes 4..7
-	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][7] * B[7][0], lanes 8..11
-	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][7] * B[7][0], lanes 12..15
-	ADD   $32, R20, R20 // a0 += 32
-	ADD   $32, R21, R21 // a1 += 32
-	ADD   $1024, R9, R9 // b_k += 1024
-	SUB   $8, R10, R10 // depth += -8
-	CMP   $8, R10 // depth >= 8
-	BGE   depth_23 // depth >= 8
+	ADD   $16, R20, R20 // a0 += 16
+	ADD   $16, R21, R21 // a1 += 16
+	ADD   $512, R9, R9 // b_k += 512
+	SUB   $4, R10, R10 // depth += -4
+	CMP   $4, R10 // depth >= 4
+	BGE   depth_43 // depth >= 4
 
-depth_end_24:
+depth_end_44:
 	CMP $1, R10 // depth < 1
-	BLT depth_end_26 // depth < 1
+	BLT depth_end_46 // depth < 1
 
-depth_25:
+depth_45:
 	FMOVQ (R9), F8 // B[0][0] = b_k[0], lanes 0..3
 	FMOVQ 16(R9), F9 // B[0][0] = b_k[0], lanes 4..7
 	FMOVQ 32(R9), F10 // B[0][0] = b_k[0], lanes 8..11
@@ -1994,9 +2392,9 @@ depth_25:
 	ADD   $128, R9, R9 // b_k += 128
 	SUB   $1, R10, R10 // depth += -1
 	CMP   $1, R10 // depth >= 1
-	BGE   depth_25 // depth >= 1
+	BGE   depth_45 // depth >= 1
 
-depth_end_26:
+depth_end_46:
 	// store
 	MOVD  cStride+8(FP), R9 // cStride
 	LSL   $2, R9, R9 // cStride in bytes
@@ -2018,18 +2416,13 @@ depth_end_26:
 	LSL   $2, R9, R9 // aStride in bytes
 	LSL   $1, R9, R9 // aStride <<= 1
 	ADD   R9, R3, R3 // a += aStride
-	SUB   $2, R8, R8 // rows += -2
-	CMP   $2, R8 // rows >= 2
-	BGE   rows_19 // rows >= 2
+	SUB   $1, R8, R8 // rows += -1
+	JMP   end_40
 
-rows_end_20:
-	CMP $1, R8 // rows < 1
-	BLT rows_end_28 // rows < 1
-
-rows_27:
+less_39:
 	// C = α·C, or 0 without α
 	CMP   $1, R7 // alpha < 1
-	BLT   less_29 // alpha < 1
+	BLT   less_47 // alpha < 1
 	MOVD  cStride+8(FP), R9 // cStride
 	LSL   $2, R9, R9 // cStride in bytes
 	MOVD  R6, R20 // rows of c_tile
@@ -2043,25 +2436,25 @@ rows_27:
 	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
 	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
 	ADD   $4, R7, R7 // alpha += 4
-	JMP   end_30
+	JMP   end_48
 
-less_29:
+less_47:
 	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
 	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
 	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
 	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
 
-end_30:
+end_48:
 	// C += A·B
 	MOVD aStride+24(FP), R9 // aStride
 	LSL  $2, R9, R9 // aStride in bytes
 	MOVD R3, R20 // rows of a
 	MOVD depth+40(FP), R10 // depth
 	MOVD R1, R9 // b_k = b
-	CMP  $8, R10 // depth < 8
-	BLT  depth_end_32 // depth < 8
+	CMP  $4, R10 // depth < 4
+	BLT  depth_end_50 // depth < 4
 
-depth_31:
+depth_49:
 	FMOVQ (R9), F4 // B[0][0] = b_k[0], lanes 0..3
 	FMOVQ 16(R9), F5 // B[0][0] = b_k[0], lanes 4..7
 	FMOVQ 32(R9), F6 // B[0][0] = b_k[0], lanes 8..11
@@ -2098,53 +2491,17 @@ depth_31:
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
-	FMOVQ 512(R9), F4 // B[4][0] = b_k[128], lanes 0..3
-	FMOVQ 528(R9), F5 // B[4][0] = b_k[128], lanes 4..7
-	FMOVQ 544(R9), F6 // B[4][0] = b_k[128], lanes 8..11
-	FMOVQ 560(R9), F7 // B[4][0] = b_k[128], lanes 12..15
-	FMOVS 16(R20), F8 // a[0][4] = a[0][4]
-	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 0..3
-	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 4..7
-	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 8..11
-	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 12..15
-	FMOVQ 640(R9), F4 // B[5][0] = b_k[160], lanes 0..3
-	FMOVQ 656(R9), F5 // B[5][0] = b_k[160], lanes 4..7
-	FMOVQ 672(R9), F6 // B[5][0] = b_k[160], lanes 8..11
-	FMOVQ 688(R9), F7 // B[5][0] = b_k[160], lanes 12..15
-	FMOVS 20(R20), F8 // a[0][5] = a[0][5]
-	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 0..3
-	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 4..7
-	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 8..11
-	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 12..15
-	FMOVQ 768(R9), F4 // B[6][0] = b_k[192], lanes 0..3
-	FMOVQ 784(R9), F5 // B[6][0] = b_k[192], lanes 4..7
-	FMOVQ 800(R9), F6 // B[6][0] = b_k[192], lanes 8..11
-	FMOVQ 816(R9), F7 // B[6][0] = b_k[192], lanes 12..15
-	FMOVS 24(R20), F8 // a[0][6] = a[0][6]
-	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 0..3
-	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 4..7
-	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 8..11
-	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 12..15
-	FMOVQ 896(R9), F4 // B[7][0] = b_k[224], lanes 0..3
-	FMOVQ 912(R9), F5 // B[7][0] = b_k[224], lanes 4..7
-	FMOVQ 928(R9), F6 // B[7][0] = b_k[224], lanes 8..11
-	FMOVQ 944(R9), F7 // B[7][0] = b_k[224], lanes 12..15
-	FMOVS 28(R20), F8 // a[0][7] = a[0][7]
-	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 0..3
-	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 4..7
-	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 8..11
-	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 12..15
-	ADD   $32, R20, R20 // a0 += 32
-	ADD   $1024, R9, R9 // b_k += 1024
-	SUB   $8, R10, R10 // depth += -8
-	CMP   $8, R10 // depth >= 8
-	BGE   depth_31 // depth >= 8
+	ADD   $16, R20, R20 // a0 += 16
+	ADD   $512, R9, R9 // b_k += 512
+	SUB   $4, R10, R10 // depth += -4
+	CMP   $4, R10 // depth >= 4
+	BGE   depth_49 // depth >= 4
 
-depth_end_32:
+depth_end_50:
 	CMP $1, R10 // depth < 1
-	BLT depth_end_34 // depth < 1
+	BLT depth_end_52 // depth < 1
 
-depth_33:
+depth_51:
 	FMOVQ (R9), F4 // B[0][0] = b_k[0], lanes 0..3
 	FMOVQ 16(R9), F5 // B[0][0] = b_k[0], lanes 4..7
 	FMOVQ 32(R9), F6 // B[0][0] = b_k[0], lanes 8..11
@@ -2158,9 +2515,9 @@ depth_33:
 	ADD   $128, R9, R9 // b_k += 128
 	SUB   $1, R10, R10 // depth += -1
 	CMP   $1, R10 // depth >= 1
-	BGE   depth_33 // depth >= 1
+	BGE   depth_51 // depth >= 1
 
-depth_end_34:
+depth_end_52:
 	// store
 	MOVD  cStride+8(FP), R9 // cStride
 	LSL   $2, R9, R9 // cStride in bytes
@@ -2175,11 +2532,18 @@ depth_end_34:
 	MOVD  aStride+24(FP), R9 // aStride
 	LSL   $2, R9, R9 // aStride in bytes
 	ADD   R9, R3, R3 // a += aStride
-	SUB   $1, R8, R8 // rows += -1
-	CMP   $1, R8 // rows >= 1
-	BGE   rows_27 // rows >= 1
+	ADD   $0, R8, R8 // rows += 0
 
-rows_end_28:
+end_40:
+end_32:
+end_24:
+end_16:
+end_8:
+	SUB $1, R8, R8 // rows += -1
+	CMP $1, R8 // rows >= 1
+	BGE rows_3 // rows >= 1
+
+rows_end_4:
 	ADD $64, R0, R0 // c += 64
 	ADD $64, R1, R1 // b += 64
 	SUB $16, R2, R2 // cols += -16
@@ -12904,6 +13268,1734 @@ less_5:
 rows_end_2:
 	RET
 
+// func streamNEON(c *float32, cStride int, a *float32, aStride int, b *float32, depth int, rows int, alpha *float32)
+TEXT ·streamNEON(SB), NOSPLIT, $0-64
+	MOVD a+16(FP), R0 // a
+	MOVD b+32(FP), R1 // b
+	MOVD c+0(FP), R2 // c
+	MOVD alpha+56(FP), R3 // alpha
+	MOVD rows+48(FP), R6 // rows
+	CMP  $2, R6 // rows < 2
+	BLT  rows_end_2 // rows < 2
+
+rows_1:
+	// C = α·C, or 0 without α
+	CMP   $1, R3 // alpha < 1
+	BLT   less_3 // alpha < 1
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	MOVD  R2, R20 // rows of c
+	ADD   R7, R20, R21 // rows of c
+	VLD1R (R3), [V8.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c[0][0], lanes 12..15
+	WORD  $0x6e28dc00 // FMUL V0.4S, V0.4S, V8.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
+	WORD  $0x6e28dc21 // FMUL V1.4S, V1.4S, V8.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
+	WORD  $0x6e28dc42 // FMUL V2.4S, V2.4S, V8.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
+	WORD  $0x6e28dc63 // FMUL V3.4S, V3.4S, V8.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
+	FMOVQ 64(R20), F4 // C[0][1] = c[0][16], lanes 0..3
+	FMOVQ 80(R20), F5 // C[0][1] = c[0][16], lanes 4..7
+	FMOVQ 96(R20), F6 // C[0][1] = c[0][16], lanes 8..11
+	FMOVQ 112(R20), F7 // C[0][1] = c[0][16], lanes 12..15
+	WORD  $0x6e28dc84 // FMUL V4.4S, V4.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 0..3
+	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 4..7
+	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 8..11
+	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 12..15
+	FMOVS 4(R3), F16 // α[1] = all alpha[1]
+	VDUP  V16.S[0], V16.S4 // α[1] = all alpha[1]
+	FMOVQ (R21), F8 // C[1][0] = c[1][0], lanes 0..3
+	FMOVQ 16(R21), F9 // C[1][0] = c[1][0], lanes 4..7
+	FMOVQ 32(R21), F10 // C[1][0] = c[1][0], lanes 8..11
+	FMOVQ 48(R21), F11 // C[1][0] = c[1][0], lanes 12..15
+	WORD  $0x6e30dd08 // FMUL V8.4S, V8.4S, V16.4S // C[1][0] = C[1][0] * α[1], lanes 0..3
+	WORD  $0x6e30dd29 // FMUL V9.4S, V9.4S, V16.4S // C[1][0] = C[1][0] * α[1], lanes 4..7
+	WORD  $0x6e30dd4a // FMUL V10.4S, V10.4S, V16.4S // C[1][0] = C[1][0] * α[1], lanes 8..11
+	WORD  $0x6e30dd6b // FMUL V11.4S, V11.4S, V16.4S // C[1][0] = C[1][0] * α[1], lanes 12..15
+	FMOVQ 64(R21), F12 // C[1][1] = c[1][16], lanes 0..3
+	FMOVQ 80(R21), F13 // C[1][1] = c[1][16], lanes 4..7
+	FMOVQ 96(R21), F14 // C[1][1] = c[1][16], lanes 8..11
+	FMOVQ 112(R21), F15 // C[1][1] = c[1][16], lanes 12..15
+	WORD  $0x6e30dd8c // FMUL V12.4S, V12.4S, V16.4S // C[1][1] = C[1][1] * α[1], lanes 0..3
+	WORD  $0x6e30ddad // FMUL V13.4S, V13.4S, V16.4S // C[1][1] = C[1][1] * α[1], lanes 4..7
+	WORD  $0x6e30ddce // FMUL V14.4S, V14.4S, V16.4S // C[1][1] = C[1][1] * α[1], lanes 8..11
+	WORD  $0x6e30ddef // FMUL V15.4S, V15.4S, V16.4S // C[1][1] = C[1][1] * α[1], lanes 12..15
+	ADD   $8, R3, R3 // alpha += 8
+	JMP   end_4
+
+less_3:
+	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // C[0][1] = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // C[0][1] = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // C[0][1] = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // C[0][1] = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // C[1][0] = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // C[1][0] = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // C[1][0] = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // C[1][0] = 0, lanes 12..15
+	VEOR V12.B16, V12.B16, V12.B16 // C[1][1] = 0, lanes 0..3
+	VEOR V13.B16, V13.B16, V13.B16 // C[1][1] = 0, lanes 4..7
+	VEOR V14.B16, V14.B16, V14.B16 // C[1][1] = 0, lanes 8..11
+	VEOR V15.B16, V15.B16, V15.B16 // C[1][1] = 0, lanes 12..15
+
+end_4:
+	// C += A·B
+	MOVD aStride+24(FP), R7 // aStride
+	LSL  $2, R7, R7 // aStride in bytes
+	MOVD R0, R20 // rows of a
+	ADD  R7, R20, R21 // rows of a
+	MOVD depth+40(FP), R8 // depth
+	MOVD R1, R7 // b_k = b
+	CMP  $4, R8 // depth < 4
+	BLT  depth_end_6 // depth < 4
+
+depth_5:
+	FMOVQ (R7), F16 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R7), F17 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R7), F18 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R7), F19 // B[0][0] = b_k[0], lanes 12..15
+	PRFM  8192(R7), PLDL2KEEP // prefetch b_k[2048]
+	FMOVQ 64(R7), F20 // B[0][1] = b_k[16], lanes 0..3
+	FMOVQ 80(R7), F21 // B[0][1] = b_k[16], lanes 4..7
+	FMOVQ 96(R7), F22 // B[0][1] = b_k[16], lanes 8..11
+	FMOVQ 112(R7), F23 // B[0][1] = b_k[16], lanes 12..15
+	PRFM  8256(R7), PLDL2KEEP // prefetch b_k[2064]
+	FMOVS (R20), F24 // A[0][0] = a[0][0]
+	WORD  $0x4f981200 // FMLA V0.4S, V16.4S, V24.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f981221 // FMLA V1.4S, V17.4S, V24.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f981242 // FMLA V2.4S, V18.4S, V24.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f981263 // FMLA V3.4S, V19.4S, V24.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 12..15
+	WORD  $0x4f981284 // FMLA V4.4S, V20.4S, V24.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 0..3
+	WORD  $0x4f9812a5 // FMLA V5.4S, V21.4S, V24.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 4..7
+	WORD  $0x4f9812c6 // FMLA V6.4S, V22.4S, V24.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 8..11
+	WORD  $0x4f9812e7 // FMLA V7.4S, V23.4S, V24.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 12..15
+	FMOVS (R21), F24 // A[1][0] = a[1][0]
+	WORD  $0x4f981208 // FMLA V8.4S, V16.4S, V24.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f981229 // FMLA V9.4S, V17.4S, V24.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f98124a // FMLA V10.4S, V18.4S, V24.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f98126b // FMLA V11.4S, V19.4S, V24.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 12..15
+	WORD  $0x4f98128c // FMLA V12.4S, V20.4S, V24.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 0..3
+	WORD  $0x4f9812ad // FMLA V13.4S, V21.4S, V24.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 4..7
+	WORD  $0x4f9812ce // FMLA V14.4S, V22.4S, V24.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 8..11
+	WORD  $0x4f9812ef // FMLA V15.4S, V23.4S, V24.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 12..15
+	FMOVQ 128(R7), F16 // B[1][0] = b_k[32], lanes 0..3
+	FMOVQ 144(R7), F17 // B[1][0] = b_k[32], lanes 4..7
+	FMOVQ 160(R7), F18 // B[1][0] = b_k[32], lanes 8..11
+	FMOVQ 176(R7), F19 // B[1][0] = b_k[32], lanes 12..15
+	PRFM  8320(R7), PLDL2KEEP // prefetch b_k[2080]
+	FMOVQ 192(R7), F20 // B[1][1] = b_k[48], lanes 0..3
+	FMOVQ 208(R7), F21 // B[1][1] = b_k[48], lanes 4..7
+	FMOVQ 224(R7), F22 // B[1][1] = b_k[48], lanes 8..11
+	FMOVQ 240(R7), F23 // B[1][1] = b_k[48], lanes 12..15
+	PRFM  8384(R7), PLDL2KEEP // prefetch b_k[2096]
+	FMOVS 4(R20), F24 // A[0][1] = a[0][1]
+	WORD  $0x4f981200 // FMLA V0.4S, V16.4S, V24.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f981221 // FMLA V1.4S, V17.4S, V24.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f981242 // FMLA V2.4S, V18.4S, V24.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f981263 // FMLA V3.4S, V19.4S, V24.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 12..15
+	WORD  $0x4f981284 // FMLA V4.4S, V20.4S, V24.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 0..3
+	WORD  $0x4f9812a5 // FMLA V5.4S, V21.4S, V24.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 4..7
+	WORD  $0x4f9812c6 // FMLA V6.4S, V22.4S, V24.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 8..11
+	WORD  $0x4f9812e7 // FMLA V7.4S, V23.4S, V24.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 12..15
+	FMOVS 4(R21), F24 // A[1][1] = a[1][1]
+	WORD  $0x4f981208 // FMLA V8.4S, V16.4S, V24.S[0] // C[1][0] += A[1][1] * B[1][0], lanes 0..3
+	WORD  $0x4f981229 // FMLA V9.4S, V17.4S, V24.S[0] // C[1][0] += A[1][1] * B[1][0], lanes 4..7
+	WORD  $0x4f98124a // FMLA V10.4S, V18.4S, V24.S[0] // C[1][0] += A[1][1] * B[1][0], lanes 8..11
+	WORD  $0x4f98126b // FMLA V11.4S, V19.4S, V24.S[0] // C[1][0] += A[1][1] * B[1][0], lanes 12..15
+	WORD  $0x4f98128c // FMLA V12.4S, V20.4S, V24.S[0] // C[1][1] += A[1][1] * B[1][1], lanes 0..3
+	WORD  $0x4f9812ad // FMLA V13.4S, V21.4S, V24.S[0] // C[1][1] += A[1][1] * B[1][1], lanes 4..7
+	WORD  $0x4f9812ce // FMLA V14.4S, V22.4S, V24.S[0] // C[1][1] += A[1][1] * B[1][1], lanes 8..11
+	WORD  $0x4f9812ef // FMLA V15.4S, V23.4S, V24.S[0] // C[1][1] += A[1][1] * B[1][1], lanes 12..15
+	FMOVQ 256(R7), F16 // B[2][0] = b_k[64], lanes 0..3
+	FMOVQ 272(R7), F17 // B[2][0] = b_k[64], lanes 4..7
+	FMOVQ 288(R7), F18 // B[2][0] = b_k[64], lanes 8..11
+	FMOVQ 304(R7), F19 // B[2][0] = b_k[64], lanes 12..15
+	PRFM  8448(R7), PLDL2KEEP // prefetch b_k[2112]
+	FMOVQ 320(R7), F20 // B[2][1] = b_k[80], lanes 0..3
+	FMOVQ 336(R7), F21 // B[2][1] = b_k[80], lanes 4..7
+	FMOVQ 352(R7), F22 // B[2][1] = b_k[80], lanes 8..11
+	FMOVQ 368(R7), F23 // B[2][1] = b_k[80], lanes 12..15
+	PRFM  8512(R7), PLDL2KEEP // prefetch b_k[2128]
+	FMOVS 8(R20), F24 // A[0][2] = a[0][2]
+	WORD  $0x4f981200 // FMLA V0.4S, V16.4S, V24.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f981221 // FMLA V1.4S, V17.4S, V24.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f981242 // FMLA V2.4S, V18.4S, V24.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f981263 // FMLA V3.4S, V19.4S, V24.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 12..15
+	WORD  $0x4f981284 // FMLA V4.4S, V20.4S, V24.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 0..3
+	WORD  $0x4f9812a5 // FMLA V5.4S, V21.4S, V24.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 4..7
+	WORD  $0x4f9812c6 // FMLA V6.4S, V22.4S, V24.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 8..11
+	WORD  $0x4f9812e7 // FMLA V7.4S, V23.4S, V24.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 12..15
+	FMOVS 8(R21), F24 // A[1][2] = a[1][2]
+	WORD  $0x4f981208 // FMLA V8.4S, V16.4S, V24.S[0] // C[1][0] += A[1][2] * B[2][0], lanes 0..3
+	WORD  $0x4f981229 // FMLA V9.4S, V17.4S, V24.S[0] // C[1][0] += A[1][2] * B[2][0], lanes 4..7
+	WORD  $0x4f98124a // FMLA V10.4S, V18.4S, V24.S[0] // C[1][0] += A[1][2] * B[2][0], lanes 8..11
+	WORD  $0x4f98126b // FMLA V11.4S, V19.4S, V24.S[0] // C[1][0] += A[1][2] * B[2][0], lanes 12..15
+	WORD  $0x4f98128c // FMLA V12.4S, V20.4S, V24.S[0] // C[1][1] += A[1][2] * B[2][1], lanes 0..3
+	WORD  $0x4f9812ad // FMLA V13.4S, V21.4S, V24.S[0] // C[1][1] += A[1][2] * B[2][1], lanes 4..7
+	WORD  $0x4f9812ce // FMLA V14.4S, V22.4S, V24.S[0] // C[1][1] += A[1][2] * B[2][1], lanes 8..11
+	WORD  $0x4f9812ef // FMLA V15.4S, V23.4S, V24.S[0] // C[1][1] += A[1][2] * B[2][1], lanes 12..15
+	FMOVQ 384(R7), F16 // B[3][0] = b_k[96], lanes 0..3
+	FMOVQ 400(R7), F17 // B[3][0] = b_k[96], lanes 4..7
+	FMOVQ 416(R7), F18 // B[3][0] = b_k[96], lanes 8..11
+	FMOVQ 432(R7), F19 // B[3][0] = b_k[96], lanes 12..15
+	PRFM  8576(R7), PLDL2KEEP // prefetch b_k[2144]
+	FMOVQ 448(R7), F20 // B[3][1] = b_k[112], lanes 0..3
+	FMOVQ 464(R7), F21 // B[3][1] = b_k[112], lanes 4..7
+	FMOVQ 480(R7), F22 // B[3][1] = b_k[112], lanes 8..11
+	FMOVQ 496(R7), F23 // B[3][1] = b_k[112], lanes 12..15
+	PRFM  8640(R7), PLDL2KEEP // prefetch b_k[2160]
+	FMOVS 12(R20), F24 // A[0][3] = a[0][3]
+	WORD  $0x4f981200 // FMLA V0.4S, V16.4S, V24.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f981221 // FMLA V1.4S, V17.4S, V24.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f981242 // FMLA V2.4S, V18.4S, V24.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f981263 // FMLA V3.4S, V19.4S, V24.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 12..15
+	WORD  $0x4f981284 // FMLA V4.4S, V20.4S, V24.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 0..3
+	WORD  $0x4f9812a5 // FMLA V5.4S, V21.4S, V24.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 4..7
+	WORD  $0x4f9812c6 // FMLA V6.4S, V22.4S, V24.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 8..11
+	WORD  $0x4f9812e7 // FMLA V7.4S, V23.4S, V24.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 12..15
+	FMOVS 12(R21), F24 // A[1][3] = a[1][3]
+	WORD  $0x4f981208 // FMLA V8.4S, V16.4S, V24.S[0] // C[1][0] += A[1][3] * B[3][0], lanes 0..3
+	WORD  $0x4f981229 // FMLA V9.4S, V17.4S, V24.S[0] // C[1][0] += A[1][3] * B[3][0], lanes 4..7
+	WORD  $0x4f98124a // FMLA V10.4S, V18.4S, V24.S[0] // C[1][0] += A[1][3] * B[3][0], lanes 8..11
+	WORD  $0x4f98126b // FMLA V11.4S, V19.4S, V24.S[0] // C[1][0] += A[1][3] * B[3][0], lanes 12..15
+	WORD  $0x4f98128c // FMLA V12.4S, V20.4S, V24.S[0] // C[1][1] += A[1][3] * B[3][1], lanes 0..3
+	WORD  $0x4f9812ad // FMLA V13.4S, V21.4S, V24.S[0] // C[1][1] += A[1][3] * B[3][1], lanes 4..7
+	WORD  $0x4f9812ce // FMLA V14.4S, V22.4S, V24.S[0] // C[1][1] += A[1][3] * B[3][1], lanes 8..11
+	WORD  $0x4f9812ef // FMLA V15.4S, V23.4S, V24.S[0] // C[1][1] += A[1][3] * B[3][1], lanes 12..15
+	ADD   $16, R20, R20 // a0 += 16
+	ADD   $16, R21, R21 // a1 += 16
+	ADD   $512, R7, R7 // b_k += 512
+	SUB   $4, R8, R8 // depth += -4
+	CMP   $4, R8 // depth >= 4
+	BGE   depth_5 // depth >= 4
+
+depth_end_6:
+	CMP $1, R8 // depth < 1
+	BLT depth_end_8 // depth < 1
+
+depth_7:
+	FMOVQ (R7), F16 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R7), F17 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R7), F18 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R7), F19 // B[0][0] = b_k[0], lanes 12..15
+	PRFM  8192(R7), PLDL2KEEP // prefetch b_k[2048]
+	FMOVQ 64(R7), F20 // B[0][1] = b_k[16], lanes 0..3
+	FMOVQ 80(R7), F21 // B[0][1] = b_k[16], lanes 4..7
+	FMOVQ 96(R7), F22 // B[0][1] = b_k[16], lanes 8..11
+	FMOVQ 112(R7), F23 // B[0][1] = b_k[16], lanes 12..15
+	PRFM  8256(R7), PLDL2KEEP // prefetch b_k[2064]
+	FMOVS (R20), F24 // A[0][0] = a[0][0]
+	WORD  $0x4f981200 // FMLA V0.4S, V16.4S, V24.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f981221 // FMLA V1.4S, V17.4S, V24.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f981242 // FMLA V2.4S, V18.4S, V24.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f981263 // FMLA V3.4S, V19.4S, V24.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 12..15
+	WORD  $0x4f981284 // FMLA V4.4S, V20.4S, V24.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 0..3
+	WORD  $0x4f9812a5 // FMLA V5.4S, V21.4S, V24.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 4..7
+	WORD  $0x4f9812c6 // FMLA V6.4S, V22.4S, V24.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 8..11
+	WORD  $0x4f9812e7 // FMLA V7.4S, V23.4S, V24.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 12..15
+	FMOVS (R21), F24 // A[1][0] = a[1][0]
+	WORD  $0x4f981208 // FMLA V8.4S, V16.4S, V24.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f981229 // FMLA V9.4S, V17.4S, V24.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f98124a // FMLA V10.4S, V18.4S, V24.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f98126b // FMLA V11.4S, V19.4S, V24.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 12..15
+	WORD  $0x4f98128c // FMLA V12.4S, V20.4S, V24.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 0..3
+	WORD  $0x4f9812ad // FMLA V13.4S, V21.4S, V24.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 4..7
+	WORD  $0x4f9812ce // FMLA V14.4S, V22.4S, V24.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 8..11
+	WORD  $0x4f9812ef // FMLA V15.4S, V23.4S, V24.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 12..15
+	ADD   $4, R20, R20 // a0 += 4
+	ADD   $4, R21, R21 // a1 += 4
+	ADD   $128, R7, R7 // b_k += 128
+	SUB   $1, R8, R8 // depth += -1
+	CMP   $1, R8 // depth >= 1
+	BGE   depth_7 // depth >= 1
+
+depth_end_8:
+	// store
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	MOVD  R2, R20 // rows of c
+	ADD   R7, R20, R21 // rows of c
+	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
+	FMOVQ F4, 64(R20) // c[0][16] = C[0][1], lanes 0..3
+	FMOVQ F5, 80(R20) // c[0][16] = C[0][1], lanes 4..7
+	FMOVQ F6, 96(R20) // c[0][16] = C[0][1], lanes 8..11
+	FMOVQ F7, 112(R20) // c[0][16] = C[0][1], lanes 12..15
+	FMOVQ F8, (R21) // c[1][0] = C[1][0], lanes 0..3
+	FMOVQ F9, 16(R21) // c[1][0] = C[1][0], lanes 4..7
+	FMOVQ F10, 32(R21) // c[1][0] = C[1][0], lanes 8..11
+	FMOVQ F11, 48(R21) // c[1][0] = C[1][0], lanes 12..15
+	FMOVQ F12, 64(R21) // c[1][16] = C[1][1], lanes 0..3
+	FMOVQ F13, 80(R21) // c[1][16] = C[1][1], lanes 4..7
+	FMOVQ F14, 96(R21) // c[1][16] = C[1][1], lanes 8..11
+	FMOVQ F15, 112(R21) // c[1][16] = C[1][1], lanes 12..15
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	LSL   $1, R7, R7 // cStride <<= 1
+	ADD   R7, R2, R2 // c += cStride
+	MOVD  aStride+24(FP), R7 // aStride
+	LSL   $2, R7, R7 // aStride in bytes
+	LSL   $1, R7, R7 // aStride <<= 1
+	ADD   R7, R0, R0 // a += aStride
+	SUB   $2, R6, R6 // rows += -2
+	CMP   $2, R6 // rows >= 2
+	BGE   rows_1 // rows >= 2
+
+rows_end_2:
+	CMP $1, R6 // rows < 1
+	BLT rows_end_10 // rows < 1
+
+rows_9:
+	// C = α·C, or 0 without α
+	CMP   $1, R3 // alpha < 1
+	BLT   less_11 // alpha < 1
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	MOVD  R2, R20 // rows of c
+	VLD1R (R3), [V8.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c[0][0], lanes 12..15
+	WORD  $0x6e28dc00 // FMUL V0.4S, V0.4S, V8.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
+	WORD  $0x6e28dc21 // FMUL V1.4S, V1.4S, V8.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
+	WORD  $0x6e28dc42 // FMUL V2.4S, V2.4S, V8.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
+	WORD  $0x6e28dc63 // FMUL V3.4S, V3.4S, V8.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
+	FMOVQ 64(R20), F4 // C[0][1] = c[0][16], lanes 0..3
+	FMOVQ 80(R20), F5 // C[0][1] = c[0][16], lanes 4..7
+	FMOVQ 96(R20), F6 // C[0][1] = c[0][16], lanes 8..11
+	FMOVQ 112(R20), F7 // C[0][1] = c[0][16], lanes 12..15
+	WORD  $0x6e28dc84 // FMUL V4.4S, V4.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 0..3
+	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 4..7
+	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 8..11
+	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 12..15
+	ADD   $4, R3, R3 // alpha += 4
+	JMP   end_12
+
+less_11:
+	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // C[0][1] = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // C[0][1] = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // C[0][1] = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // C[0][1] = 0, lanes 12..15
+
+end_12:
+	// C += A·B
+	MOVD aStride+24(FP), R7 // aStride
+	LSL  $2, R7, R7 // aStride in bytes
+	MOVD R0, R20 // rows of a
+	MOVD depth+40(FP), R8 // depth
+	MOVD R1, R7 // b_k = b
+	CMP  $4, R8 // depth < 4
+	BLT  depth_end_14 // depth < 4
+
+depth_13:
+	FMOVQ (R7), F8 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R7), F9 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R7), F10 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R7), F11 // B[0][0] = b_k[0], lanes 12..15
+	PRFM  2048(R7), PLDL2KEEP // prefetch b_k[512]
+	FMOVQ 64(R7), F12 // B[0][1] = b_k[16], lanes 0..3
+	FMOVQ 80(R7), F13 // B[0][1] = b_k[16], lanes 4..7
+	FMOVQ 96(R7), F14 // B[0][1] = b_k[16], lanes 8..11
+	FMOVQ 112(R7), F15 // B[0][1] = b_k[16], lanes 12..15
+	PRFM  2112(R7), PLDL2KEEP // prefetch b_k[528]
+	FMOVS (R20), F16 // A[0][0] = a[0][0]
+	WORD  $0x4f901100 // FMLA V0.4S, V8.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f901121 // FMLA V1.4S, V9.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f901142 // FMLA V2.4S, V10.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f901163 // FMLA V3.4S, V11.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 12..15
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 12..15
+	FMOVQ 128(R7), F8 // B[1][0] = b_k[32], lanes 0..3
+	FMOVQ 144(R7), F9 // B[1][0] = b_k[32], lanes 4..7
+	FMOVQ 160(R7), F10 // B[1][0] = b_k[32], lanes 8..11
+	FMOVQ 176(R7), F11 // B[1][0] = b_k[32], lanes 12..15
+	PRFM  2176(R7), PLDL2KEEP // prefetch b_k[544]
+	FMOVQ 192(R7), F12 // B[1][1] = b_k[48], lanes 0..3
+	FMOVQ 208(R7), F13 // B[1][1] = b_k[48], lanes 4..7
+	FMOVQ 224(R7), F14 // B[1][1] = b_k[48], lanes 8..11
+	FMOVQ 240(R7), F15 // B[1][1] = b_k[48], lanes 12..15
+	PRFM  2240(R7), PLDL2KEEP // prefetch b_k[560]
+	FMOVS 4(R20), F16 // A[0][1] = a[0][1]
+	WORD  $0x4f901100 // FMLA V0.4S, V8.4S, V16.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f901121 // FMLA V1.4S, V9.4S, V16.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f901142 // FMLA V2.4S, V10.4S, V16.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f901163 // FMLA V3.4S, V11.4S, V16.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 12..15
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 12..15
+	FMOVQ 256(R7), F8 // B[2][0] = b_k[64], lanes 0..3
+	FMOVQ 272(R7), F9 // B[2][0] = b_k[64], lanes 4..7
+	FMOVQ 288(R7), F10 // B[2][0] = b_k[64], lanes 8..11
+	FMOVQ 304(R7), F11 // B[2][0] = b_k[64], lanes 12..15
+	PRFM  2304(R7), PLDL2KEEP // prefetch b_k[576]
+	FMOVQ 320(R7), F12 // B[2][1] = b_k[80], lanes 0..3
+	FMOVQ 336(R7), F13 // B[2][1] = b_k[80], lanes 4..7
+	FMOVQ 352(R7), F14 // B[2][1] = b_k[80], lanes 8..11
+	FMOVQ 368(R7), F15 // B[2][1] = b_k[80], lanes 12..15
+	PRFM  2368(R7), PLDL2KEEP // prefetch b_k[592]
+	FMOVS 8(R20), F16 // A[0][2] = a[0][2]
+	WORD  $0x4f901100 // FMLA V0.4S, V8.4S, V16.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f901121 // FMLA V1.4S, V9.4S, V16.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f901142 // FMLA V2.4S, V10.4S, V16.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f901163 // FMLA V3.4S, V11.4S, V16.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 12..15
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 12..15
+	FMOVQ 384(R7), F8 // B[3][0] = b_k[96], lanes 0..3
+	FMOVQ 400(R7), F9 // B[3][0] = b_k[96], lanes 4..7
+	FMOVQ 416(R7), F10 // B[3][0] = b_k[96], lanes 8..11
+	FMOVQ 432(R7), F11 // B[3][0] = b_k[96], lanes 12..15
+	PRFM  2432(R7), PLDL2KEEP // prefetch b_k[608]
+	FMOVQ 448(R7), F12 // B[3][1] = b_k[112], lanes 0..3
+	FMOVQ 464(R7), F13 // B[3][1] = b_k[112], lanes 4..7
+	FMOVQ 480(R7), F14 // B[3][1] = b_k[112], lanes 8..11
+	FMOVQ 496(R7), F15 // B[3][1] = b_k[112], lanes 12..15
+	PRFM  2496(R7), PLDL2KEEP // prefetch b_k[624]
+	FMOVS 12(R20), F16 // A[0][3] = a[0][3]
+	WORD  $0x4f901100 // FMLA V0.4S, V8.4S, V16.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f901121 // FMLA V1.4S, V9.4S, V16.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f901142 // FMLA V2.4S, V10.4S, V16.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f901163 // FMLA V3.4S, V11.4S, V16.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 12..15
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 12..15
+	ADD   $16, R20, R20 // a0 += 16
+	ADD   $512, R7, R7 // b_k += 512
+	SUB   $4, R8, R8 // depth += -4
+	CMP   $4, R8 // depth >= 4
+	BGE   depth_13 // depth >= 4
+
+depth_end_14:
+	CMP $1, R8 // depth < 1
+	BLT depth_end_16 // depth < 1
+
+depth_15:
+	FMOVQ (R7), F8 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R7), F9 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R7), F10 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R7), F11 // B[0][0] = b_k[0], lanes 12..15
+	PRFM  2048(R7), PLDL2KEEP // prefetch b_k[512]
+	FMOVQ 64(R7), F12 // B[0][1] = b_k[16], lanes 0..3
+	FMOVQ 80(R7), F13 // B[0][1] = b_k[16], lanes 4..7
+	FMOVQ 96(R7), F14 // B[0][1] = b_k[16], lanes 8..11
+	FMOVQ 112(R7), F15 // B[0][1] = b_k[16], lanes 12..15
+	PRFM  2112(R7), PLDL2KEEP // prefetch b_k[528]
+	FMOVS (R20), F16 // A[0][0] = a[0][0]
+	WORD  $0x4f901100 // FMLA V0.4S, V8.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f901121 // FMLA V1.4S, V9.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f901142 // FMLA V2.4S, V10.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f901163 // FMLA V3.4S, V11.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 12..15
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 12..15
+	ADD   $4, R20, R20 // a0 += 4
+	ADD   $128, R7, R7 // b_k += 128
+	SUB   $1, R8, R8 // depth += -1
+	CMP   $1, R8 // depth >= 1
+	BGE   depth_15 // depth >= 1
+
+depth_end_16:
+	// store
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	MOVD  R2, R20 // rows of c
+	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
+	FMOVQ F4, 64(R20) // c[0][16] = C[0][1], lanes 0..3
+	FMOVQ F5, 80(R20) // c[0][16] = C[0][1], lanes 4..7
+	FMOVQ F6, 96(R20) // c[0][16] = C[0][1], lanes 8..11
+	FMOVQ F7, 112(R20) // c[0][16] = C[0][1], lanes 12..15
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	ADD   R7, R2, R2 // c += cStride
+	MOVD  aStride+24(FP), R7 // aStride
+	LSL   $2, R7, R7 // aStride in bytes
+	ADD   R7, R0, R0 // a += aStride
+	SUB   $1, R6, R6 // rows += -1
+	CMP   $1, R6 // rows >= 1
+	BGE   rows_9 // rows >= 1
+
+rows_end_10:
+	RET
+
+// func rotaryHalvesNEON(x *float32, stride int, rows int, cos *float32, sin *float32, n int)
+TEXT ·rotaryHalvesNEON(SB), NOSPLIT, $0-48
+	MOVD x+0(FP), R0 // x
+	MOVD stride+8(FP), R1 // stride
+	MOVD rows+16(FP), R2 // rows
+	LSL  $2, R1, R1 // stride in bytes
+	CMP  $1, R2 // rows < 1
+	BLT  rows_end_2 // rows < 1
+
+rows_1:
+	MOVD n+40(FP), R3 // n
+	MOVD cos+24(FP), R6 // cos
+	MOVD sin+32(FP), R7 // sin
+	MOVD R0, R8 // row = x
+	MOVD R3, R9 // half = n
+	LSL  $2, R9, R9 // half in bytes
+	ADD  R0, R9, R9 // half += x
+	CMP  $16, R3 // n < 16
+	BLT  elements_end_4 // n < 16
+
+elements_3:
+	FMOVQ (R8), F0 // a = row[0], lanes 0..3
+	FMOVQ 16(R8), F1 // a = row[0], lanes 4..7
+	FMOVQ 32(R8), F2 // a = row[0], lanes 8..11
+	FMOVQ 48(R8), F3 // a = row[0], lanes 12..15
+	FMOVQ (R9), F4 // b = half[0], lanes 0..3
+	FMOVQ 16(R9), F5 // b = half[0], lanes 4..7
+	FMOVQ 32(R9), F6 // b = half[0], lanes 8..11
+	FMOVQ 48(R9), F7 // b = half[0], lanes 12..15
+	FMOVQ (R6), F8 // cos = cos[0], lanes 0..3
+	FMOVQ 16(R6), F9 // cos = cos[0], lanes 4..7
+	FMOVQ 32(R6), F10 // cos = cos[0], lanes 8..11
+	FMOVQ 48(R6), F11 // cos = cos[0], lanes 12..15
+	FMOVQ (R7), F12 // sin = sin[0], lanes 0..3
+	FMOVQ 16(R7), F13 // sin = sin[0], lanes 4..7
+	FMOVQ 32(R7), F14 // sin = sin[0], lanes 8..11
+	FMOVQ 48(R7), F15 // sin = sin[0], lanes 12..15
+	WORD  $0x6e2cdc90 // FMUL V16.4S, V4.4S, V12.4S // t = b * sin, lanes 0..3
+	WORD  $0x6e2ddcb1 // FMUL V17.4S, V5.4S, V13.4S // t = b * sin, lanes 4..7
+	WORD  $0x6e2edcd2 // FMUL V18.4S, V6.4S, V14.4S // t = b * sin, lanes 8..11
+	WORD  $0x6e2fdcf3 // FMUL V19.4S, V7.4S, V15.4S // t = b * sin, lanes 12..15
+	WORD  $0x6ea0fa10 // FNEG V16.4S, V16.4S // t = a * cos - t, lanes 0..3
+	VFMLA V8.S4, V0.S4, V16.S4 // t = a * cos - t, lanes 0..3
+	WORD  $0x6ea0fa31 // FNEG V17.4S, V17.4S // t = a * cos - t, lanes 4..7
+	VFMLA V9.S4, V1.S4, V17.S4 // t = a * cos - t, lanes 4..7
+	WORD  $0x6ea0fa52 // FNEG V18.4S, V18.4S // t = a * cos - t, lanes 8..11
+	VFMLA V10.S4, V2.S4, V18.S4 // t = a * cos - t, lanes 8..11
+	WORD  $0x6ea0fa73 // FNEG V19.4S, V19.4S // t = a * cos - t, lanes 12..15
+	VFMLA V11.S4, V3.S4, V19.S4 // t = a * cos - t, lanes 12..15
+	FMOVQ F16, (R8) // row[0] = t, lanes 0..3
+	FMOVQ F17, 16(R8) // row[0] = t, lanes 4..7
+	FMOVQ F18, 32(R8) // row[0] = t, lanes 8..11
+	FMOVQ F19, 48(R8) // row[0] = t, lanes 12..15
+	WORD  $0x6e2cdc10 // FMUL V16.4S, V0.4S, V12.4S // t = a * sin, lanes 0..3
+	WORD  $0x6e2ddc31 // FMUL V17.4S, V1.4S, V13.4S // t = a * sin, lanes 4..7
+	WORD  $0x6e2edc52 // FMUL V18.4S, V2.4S, V14.4S // t = a * sin, lanes 8..11
+	WORD  $0x6e2fdc73 // FMUL V19.4S, V3.4S, V15.4S // t = a * sin, lanes 12..15
+	VFMLA V8.S4, V4.S4, V16.S4 // t += b * cos, lanes 0..3
+	VFMLA V9.S4, V5.S4, V17.S4 // t += b * cos, lanes 4..7
+	VFMLA V10.S4, V6.S4, V18.S4 // t += b * cos, lanes 8..11
+	VFMLA V11.S4, V7.S4, V19.S4 // t += b * cos, lanes 12..15
+	FMOVQ F16, (R9) // half[0] = t, lanes 0..3
+	FMOVQ F17, 16(R9) // half[0] = t, lanes 4..7
+	FMOVQ F18, 32(R9) // half[0] = t, lanes 8..11
+	FMOVQ F19, 48(R9) // half[0] = t, lanes 12..15
+	ADD   $64, R8, R8 // row += 64
+	ADD   $64, R9, R9 // half += 64
+	ADD   $64, R6, R6 // cos += 64
+	ADD   $64, R7, R7 // sin += 64
+	SUB   $16, R3, R3 // n += -16
+	CMP   $16, R3 // n >= 16
+	BGE   elements_3 // n >= 16
+
+elements_end_4:
+	CMP   $1, R3 // n < 1
+	BLT   less_5 // n < 1
+	VEOR  V0.B16, V0.B16, V0.B16 // a = row[0], n lanes
+	VEOR  V1.B16, V1.B16, V1.B16 // a = row[0], n lanes
+	VEOR  V2.B16, V2.B16, V2.B16 // a = row[0], n lanes
+	VEOR  V3.B16, V3.B16, V3.B16 // a = row[0], n lanes
+	CMP   $4, R3 // a = row[0], n lanes
+	BLT   tail_7 // a = row[0], n lanes
+	FMOVQ (R8), F0 // a = row[0], n lanes
+	CMP   $8, R3 // a = row[0], n lanes
+	BLT   tail_8 // a = row[0], n lanes
+	FMOVQ 16(R8), F1 // a = row[0], n lanes
+	CMP   $12, R3 // a = row[0], n lanes
+	BLT   tail_9 // a = row[0], n lanes
+	FMOVQ 32(R8), F2 // a = row[0], n lanes
+	CMP   $16, R3 // a = row[0], n lanes
+	BLT   tail_10 // a = row[0], n lanes
+	FMOVQ 48(R8), F3 // a = row[0], n lanes
+	JMP   tail_done_6 // a = row[0], n lanes
+
+tail_7:
+	TBZ   $1, R3, tail_one_11 // a = row[0], n lanes
+	FMOVD (R8), F0 // a = row[0], n lanes
+	TBZ   $0, R3, tail_done_6 // a = row[0], n lanes
+	ADD   $8, R8, R10 // a = row[0], n lanes
+	VLD1  (R10), V0.S[2] // a = row[0], n lanes
+	JMP   tail_done_6 // a = row[0], n lanes
+
+tail_one_11:
+	TBZ   $0, R3, tail_done_6 // a = row[0], n lanes
+	FMOVS (R8), F0 // a = row[0], n lanes
+	JMP   tail_done_6 // a = row[0], n lanes
+
+tail_8:
+	TBZ   $1, R3, tail_one_12 // a = row[0], n lanes
+	FMOVD 16(R8), F1 // a = row[0], n lanes
+	TBZ   $0, R3, tail_done_6 // a = row[0], n lanes
+	ADD   $24, R8, R10 // a = row[0], n lanes
+	VLD1  (R10), V1.S[2] // a = row[0], n lanes
+	JMP   tail_done_6 // a = row[0], n lanes
+
+tail_one_12:
+	TBZ   $0, R3, tail_done_6 // a = row[0], n lanes
+	FMOVS 16(R8), F1 // a = row[0], n lanes
+	JMP   tail_done_6 // a = row[0], n lanes
+
+tail_9:
+	TBZ   $1, R3, tail_one_13 // a = row[0], n lanes
+	FMOVD 32(R8), F2 // a = row[0], n lanes
+	TBZ   $0, R3, tail_done_6 // a = row[0], n lanes
+	ADD   $40, R8, R10 // a = row[0], n lanes
+	VLD1  (R10), V2.S[2] // a = row[0], n lanes
+	JMP   tail_done_6 // a = row[0], n lanes
+
+tail_one_13:
+	TBZ   $0, R3, tail_done_6 // a = row[0], n lanes
+	FMOVS 32(R8), F2 // a = row[0], n lanes
+	JMP   tail_done_6 // a = row[0], n lanes
+
+tail_10:
+	TBZ   $1, R3, tail_one_14 // a = row[0], n lanes
+	FMOVD 48(R8), F3 // a = row[0], n lanes
+	TBZ   $0, R3, tail_done_6 // a = row[0], n lanes
+	ADD   $56, R8, R10 // a = row[0], n lanes
+	VLD1  (R10), V3.S[2] // a = row[0], n lanes
+	JMP   tail_done_6 // a = row[0], n lanes
+
+tail_one_14:
+	TBZ   $0, R3, tail_done_6 // a = row[0], n lanes
+	FMOVS 48(R8), F3 // a = row[0], n lanes
+
+tail_done_6:
+	VEOR  V4.B16, V4.B16, V4.B16 // b = half[0], n lanes
+	VEOR  V5.B16, V5.B16, V5.B16 // b = half[0], n lanes
+	VEOR  V6.B16, V6.B16, V6.B16 // b = half[0], n lanes
+	VEOR  V7.B16, V7.B16, V7.B16 // b = half[0], n lanes
+	CMP   $4, R3 // b = half[0], n lanes
+	BLT   tail_16 // b = half[0], n lanes
+	FMOVQ (R9), F4 // b = half[0], n lanes
+	CMP   $8, R3 // b = half[0], n lanes
+	BLT   tail_17 // b = half[0], n lanes
+	FMOVQ 16(R9), F5 // b = half[0], n lanes
+	CMP   $12, R3 // b = half[0], n lanes
+	BLT   tail_18 // b = half[0], n lanes
+	FMOVQ 32(R9), F6 // b = half[0], n lanes
+	CMP   $16, R3 // b = half[0], n lanes
+	BLT   tail_19 // b = half[0], n lanes
+	FMOVQ 48(R9), F7 // b = half[0], n lanes
+	JMP   tail_done_15 // b = half[0], n lanes
+
+tail_16:
+	TBZ   $1, R3, tail_one_20 // b = half[0], n lanes
+	FMOVD (R9), F4 // b = half[0], n lanes
+	TBZ   $0, R3, tail_done_15 // b = half[0], n lanes
+	ADD   $8, R9, R10 // b = half[0], n lanes
+	VLD1  (R10), V4.S[2] // b = half[0], n lanes
+	JMP   tail_done_15 // b = half[0], n lanes
+
+tail_one_20:
+	TBZ   $0, R3, tail_done_15 // b = half[0], n lanes
+	FMOVS (R9), F4 // b = half[0], n lanes
+	JMP   tail_done_15 // b = half[0], n lanes
+
+tail_17:
+	TBZ   $1, R3, tail_one_21 // b = half[0], n lanes
+	FMOVD 16(R9), F5 // b = half[0], n lanes
+	TBZ   $0, R3, tail_done_15 // b = half[0], n lanes
+	ADD   $24, R9, R10 // b = half[0], n lanes
+	VLD1  (R10), V5.S[2] // b = half[0], n lanes
+	JMP   tail_done_15 // b = half[0], n lanes
+
+tail_one_21:
+	TBZ   $0, R3, tail_done_15 // b = half[0], n lanes
+	FMOVS 16(R9), F5 // b = half[0], n lanes
+	JMP   tail_done_15 // b = half[0], n lanes
+
+tail_18:
+	TBZ   $1, R3, tail_one_22 // b = half[0], n lanes
+	FMOVD 32(R9), F6 // b = half[0], n lanes
+	TBZ   $0, R3, tail_done_15 // b = half[0], n lanes
+	ADD   $40, R9, R10 // b = half[0], n lanes
+	VLD1  (R10), V6.S[2] // b = half[0], n lanes
+	JMP   tail_done_15 // b = half[0], n lanes
+
+tail_one_22:
+	TBZ   $0, R3, tail_done_15 // b = half[0], n lanes
+	FMOVS 32(R9), F6 // b = half[0], n lanes
+	JMP   tail_done_15 // b = half[0], n lanes
+
+tail_19:
+	TBZ   $1, R3, tail_one_23 // b = half[0], n lanes
+	FMOVD 48(R9), F7 // b = half[0], n lanes
+	TBZ   $0, R3, tail_done_15 // b = half[0], n lanes
+	ADD   $56, R9, R10 // b = half[0], n lanes
+	VLD1  (R10), V7.S[2] // b = half[0], n lanes
+	JMP   tail_done_15 // b = half[0], n lanes
+
+tail_one_23:
+	TBZ   $0, R3, tail_done_15 // b = half[0], n lanes
+	FMOVS 48(R9), F7 // b = half[0], n lanes
+
+tail_done_15:
+	VEOR  V8.B16, V8.B16, V8.B16 // cos = cos[0], n lanes
+	VEOR  V9.B16, V9.B16, V9.B16 // cos = cos[0], n lanes
+	VEOR  V10.B16, V10.B16, V10.B16 // cos = cos[0], n lanes
+	VEOR  V11.B16, V11.B16, V11.B16 // cos = cos[0], n lanes
+	CMP   $4, R3 // cos = cos[0], n lanes
+	BLT   tail_25 // cos = cos[0], n lanes
+	FMOVQ (R6), F8 // cos = cos[0], n lanes
+	CMP   $8, R3 // cos = cos[0], n lanes
+	BLT   tail_26 // cos = cos[0], n lanes
+	FMOVQ 16(R6), F9 // cos = cos[0], n lanes
+	CMP   $12, R3 // cos = cos[0], n lanes
+	BLT   tail_27 // cos = cos[0], n lanes
+	FMOVQ 32(R6), F10 // cos = cos[0], n lanes
+	CMP   $16, R3 // cos = cos[0], n lanes
+	BLT   tail_28 // cos = cos[0], n lanes
+	FMOVQ 48(R6), F11 // cos = cos[0], n lanes
+	JMP   tail_done_24 // cos = cos[0], n lanes
+
+tail_25:
+	TBZ   $1, R3, tail_one_29 // cos = cos[0], n lanes
+	FMOVD (R6), F8 // cos = cos[0], n lanes
+	TBZ   $0, R3, tail_done_24 // cos = cos[0], n lanes
+	ADD   $8, R6, R6 // cos = cos[0], n lanes
+	VLD1  (R6), V8.S[2] // cos = cos[0], n lanes
+	JMP   tail_done_24 // cos = cos[0], n lanes
+
+tail_one_29:
+	TBZ   $0, R3, tail_done_24 // cos = cos[0], n lanes
+	FMOVS (R6), F8 // cos = cos[0], n lanes
+	JMP   tail_done_24 // cos = cos[0], n lanes
+
+tail_26:
+	TBZ   $1, R3, tail_one_30 // cos = cos[0], n lanes
+	FMOVD 16(R6), F9 // cos = cos[0], n lanes
+	TBZ   $0, R3, tail_done_24 // cos = cos[0], n lanes
+	ADD   $24, R6, R6 // cos = cos[0], n lanes
+	VLD1  (R6), V9.S[2] // cos = cos[0], n lanes
+	JMP   tail_done_24 // cos = cos[0], n lanes
+
+tail_one_30:
+	TBZ   $0, R3, tail_done_24 // cos = cos[0], n lanes
+	FMOVS 16(R6), F9 // cos = cos[0], n lanes
+	JMP   tail_done_24 // cos = cos[0], n lanes
+
+tail_27:
+	TBZ   $1, R3, tail_one_31 // cos = cos[0], n lanes
+	FMOVD 32(R6), F10 // cos = cos[0], n lanes
+	TBZ   $0, R3, tail_done_24 // cos = cos[0], n lanes
+	ADD   $40, R6, R6 // cos = cos[0], n lanes
+	VLD1  (R6), V10.S[2] // cos = cos[0], n lanes
+	JMP   tail_done_24 // cos = cos[0], n lanes
+
+tail_one_31:
+	TBZ   $0, R3, tail_done_24 // cos = cos[0], n lanes
+	FMOVS 32(R6), F10 // cos = cos[0], n lanes
+	JMP   tail_done_24 // cos = cos[0], n lanes
+
+tail_28:
+	TBZ   $1, R3, tail_one_32 // cos = cos[0], n lanes
+	FMOVD 48(R6), F11 // cos = cos[0], n lanes
+	TBZ   $0, R3, tail_done_24 // cos = cos[0], n lanes
+	ADD   $56, R6, R6 // cos = cos[0], n lanes
+	VLD1  (R6), V11.S[2] // cos = cos[0], n lanes
+	JMP   tail_done_24 // cos = cos[0], n lanes
+
+tail_one_32:
+	TBZ   $0, R3, tail_done_24 // cos = cos[0], n lanes
+	FMOVS 48(R6), F11 // cos = cos[0], n lanes
+
+tail_done_24:
+	VEOR  V12.B16, V12.B16, V12.B16 // sin = sin[0], n lanes
+	VEOR  V13.B16, V13.B16, V13.B16 // sin = sin[0], n lanes
+	VEOR  V14.B16, V14.B16, V14.B16 // sin = sin[0], n lanes
+	VEOR  V15.B16, V15.B16, V15.B16 // sin = sin[0], n lanes
+	CMP   $4, R3 // sin = sin[0], n lanes
+	BLT   tail_34 // sin = sin[0], n lanes
+	FMOVQ (R7), F12 // sin = sin[0], n lanes
+	CMP   $8, R3 // sin = sin[0], n lanes
+	BLT   tail_35 // sin = sin[0], n lanes
+	FMOVQ 16(R7), F13 // sin = sin[0], n lanes
+	CMP   $12, R3 // sin = sin[0], n lanes
+	BLT   tail_36 // sin = sin[0], n lanes
+	FMOVQ 32(R7), F14 // sin = sin[0], n lanes
+	CMP   $16, R3 // sin = sin[0], n lanes
+	BLT   tail_37 // sin = sin[0], n lanes
+	FMOVQ 48(R7), F15 // sin = sin[0], n lanes
+	JMP   tail_done_33 // sin = sin[0], n lanes
+
+tail_34:
+	TBZ   $1, R3, tail_one_38 // sin = sin[0], n lanes
+	FMOVD (R7), F12 // sin = sin[0], n lanes
+	TBZ   $0, R3, tail_done_33 // sin = sin[0], n lanes
+	ADD   $8, R7, R6 // sin = sin[0], n lanes
+	VLD1  (R6), V12.S[2] // sin = sin[0], n lanes
+	JMP   tail_done_33 // sin = sin[0], n lanes
+
+tail_one_38:
+	TBZ   $0, R3, tail_done_33 // sin = sin[0], n lanes
+	FMOVS (R7), F12 // sin = sin[0], n lanes
+	JMP   tail_done_33 // sin = sin[0], n lanes
+
+tail_35:
+	TBZ   $1, R3, tail_one_39 // sin = sin[0], n lanes
+	FMOVD 16(R7), F13 // sin = sin[0], n lanes
+	TBZ   $0, R3, tail_done_33 // sin = sin[0], n lanes
+	ADD   $24, R7, R6 // sin = sin[0], n lanes
+	VLD1  (R6), V13.S[2] // sin = sin[0], n lanes
+	JMP   tail_done_33 // sin = sin[0], n lanes
+
+tail_one_39:
+	TBZ   $0, R3, tail_done_33 // sin = sin[0], n lanes
+	FMOVS 16(R7), F13 // sin = sin[0], n lanes
+	JMP   tail_done_33 // sin = sin[0], n lanes
+
+tail_36:
+	TBZ   $1, R3, tail_one_40 // sin = sin[0], n lanes
+	FMOVD 32(R7), F14 // sin = sin[0], n lanes
+	TBZ   $0, R3, tail_done_33 // sin = sin[0], n lanes
+	ADD   $40, R7, R6 // sin = sin[0], n lanes
+	VLD1  (R6), V14.S[2] // sin = sin[0], n lanes
+	JMP   tail_done_33 // sin = sin[0], n lanes
+
+tail_one_40:
+	TBZ   $0, R3, tail_done_33 // sin = sin[0], n lanes
+	FMOVS 32(R7), F14 // sin = sin[0], n lanes
+	JMP   tail_done_33 // sin = sin[0], n lanes
+
+tail_37:
+	TBZ   $1, R3, tail_one_41 // sin = sin[0], n lanes
+	FMOVD 48(R7), F15 // sin = sin[0], n lanes
+	TBZ   $0, R3, tail_done_33 // sin = sin[0], n lanes
+	ADD   $56, R7, R6 // sin = sin[0], n lanes
+	VLD1  (R6), V15.S[2] // sin = sin[0], n lanes
+	JMP   tail_done_33 // sin = sin[0], n lanes
+
+tail_one_41:
+	TBZ   $0, R3, tail_done_33 // sin = sin[0], n lanes
+	FMOVS 48(R7), F15 // sin = sin[0], n lanes
+
+tail_done_33:
+	WORD  $0x6e2cdc90 // FMUL V16.4S, V4.4S, V12.4S // t = b * sin, lanes 0..3
+	WORD  $0x6e2ddcb1 // FMUL V17.4S, V5.4S, V13.4S // t = b * sin, lanes 4..7
+	WORD  $0x6e2edcd2 // FMUL V18.4S, V6.4S, V14.4S // t = b * sin, lanes 8..11
+	WORD  $0x6e2fdcf3 // FMUL V19.4S, V7.4S, V15.4S // t = b * sin, lanes 12..15
+	WORD  $0x6ea0fa10 // FNEG V16.4S, V16.4S // t = a * cos - t, lanes 0..3
+	VFMLA V8.S4, V0.S4, V16.S4 // t = a * cos - t, lanes 0..3
+	WORD  $0x6ea0fa31 // FNEG V17.4S, V17.4S // t = a * cos - t, lanes 4..7
+	VFMLA V9.S4, V1.S4, V17.S4 // t = a * cos - t, lanes 4..7
+	WORD  $0x6ea0fa52 // FNEG V18.4S, V18.4S // t = a * cos - t, lanes 8..11
+	VFMLA V10.S4, V2.S4, V18.S4 // t = a * cos - t, lanes 8..11
+	WORD  $0x6ea0fa73 // FNEG V19.4S, V19.4S // t = a * cos - t, lanes 12..15
+	VFMLA V11.S4, V3.S4, V19.S4 // t = a * cos - t, lanes 12..15
+	CMP   $4, R3 // row[0] = t, n lanes
+	BLT   tail_43 // row[0] = t, n lanes
+	FMOVQ F16, (R8) // row[0] = t, n lanes
+	CMP   $8, R3 // row[0] = t, n lanes
+	BLT   tail_44 // row[0] = t, n lanes
+	FMOVQ F17, 16(R8) // row[0] = t, n lanes
+	CMP   $12, R3 // row[0] = t, n lanes
+	BLT   tail_45 // row[0] = t, n lanes
+	FMOVQ F18, 32(R8) // row[0] = t, n lanes
+	CMP   $16, R3 // row[0] = t, n lanes
+	BLT   tail_46 // row[0] = t, n lanes
+	FMOVQ F19, 48(R8) // row[0] = t, n lanes
+	JMP   tail_done_42 // row[0] = t, n lanes
+
+tail_43:
+	TBZ   $1, R3, tail_one_47 // row[0] = t, n lanes
+	FMOVD F16, (R8) // row[0] = t, n lanes
+	TBZ   $0, R3, tail_done_42 // row[0] = t, n lanes
+	ADD   $8, R8, R6 // row[0] = t, n lanes
+	VST1  V16.S[2], (R6) // row[0] = t, n lanes
+	JMP   tail_done_42 // row[0] = t, n lanes
+
+tail_one_47:
+	TBZ   $0, R3, tail_done_42 // row[0] = t, n lanes
+	FMOVS F16, (R8) // row[0] = t, n lanes
+	JMP   tail_done_42 // row[0] = t, n lanes
+
+tail_44:
+	TBZ   $1, R3, tail_one_48 // row[0] = t, n lanes
+	FMOVD F17, 16(R8) // row[0] = t, n lanes
+	TBZ   $0, R3, tail_done_42 // row[0] = t, n lanes
+	ADD   $24, R8, R6 // row[0] = t, n lanes
+	VST1  V17.S[2], (R6) // row[0] = t, n lanes
+	JMP   tail_done_42 // row[0] = t, n lanes
+
+tail_one_48:
+	TBZ   $0, R3, tail_done_42 // row[0] = t, n lanes
+	FMOVS F17, 16(R8) // row[0] = t, n lanes
+	JMP   tail_done_42 // row[0] = t, n lanes
+
+tail_45:
+	TBZ   $1, R3, tail_one_49 // row[0] = t, n lanes
+	FMOVD F18, 32(R8) // row[0] = t, n lanes
+	TBZ   $0, R3, tail_done_42 // row[0] = t, n lanes
+	ADD   $40, R8, R6 // row[0] = t, n lanes
+	VST1  V18.S[2], (R6) // row[0] = t, n lanes
+	JMP   tail_done_42 // row[0] = t, n lanes
+
+tail_one_49:
+	TBZ   $0, R3, tail_done_42 // row[0] = t, n lanes
+	FMOVS F18, 32(R8) // row[0] = t, n lanes
+	JMP   tail_done_42 // row[0] = t, n lanes
+
+tail_46:
+	TBZ   $1, R3, tail_one_50 // row[0] = t, n lanes
+	FMOVD F19, 48(R8) // row[0] = t, n lanes
+	TBZ   $0, R3, tail_done_42 // row[0] = t, n lanes
+	ADD   $56, R8, R6 // row[0] = t, n lanes
+	VST1  V19.S[2], (R6) // row[0] = t, n lanes
+	JMP   tail_done_42 // row[0] = t, n lanes
+
+tail_one_50:
+	TBZ   $0, R3, tail_done_42 // row[0] = t, n lanes
+	FMOVS F19, 48(R8) // row[0] = t, n lanes
+
+tail_done_42:
+	WORD  $0x6e2cdc10 // FMUL V16.4S, V0.4S, V12.4S // t = a * sin, lanes 0..3
+	WORD  $0x6e2ddc31 // FMUL V17.4S, V1.4S, V13.4S // t = a * sin, lanes 4..7
+	WORD  $0x6e2edc52 // FMUL V18.4S, V2.4S, V14.4S // t = a * sin, lanes 8..11
+	WORD  $0x6e2fdc73 // FMUL V19.4S, V3.4S, V15.4S // t = a * sin, lanes 12..15
+	VFMLA V8.S4, V4.S4, V16.S4 // t += b * cos, lanes 0..3
+	VFMLA V9.S4, V5.S4, V17.S4 // t += b * cos, lanes 4..7
+	VFMLA V10.S4, V6.S4, V18.S4 // t += b * cos, lanes 8..11
+	VFMLA V11.S4, V7.S4, V19.S4 // t += b * cos, lanes 12..15
+	CMP   $4, R3 // half[0] = t, n lanes
+	BLT   tail_52 // half[0] = t, n lanes
+	FMOVQ F16, (R9) // half[0] = t, n lanes
+	CMP   $8, R3 // half[0] = t, n lanes
+	BLT   tail_53 // half[0] = t, n lanes
+	FMOVQ F17, 16(R9) // half[0] = t, n lanes
+	CMP   $12, R3 // half[0] = t, n lanes
+	BLT   tail_54 // half[0] = t, n lanes
+	FMOVQ F18, 32(R9) // half[0] = t, n lanes
+	CMP   $16, R3 // half[0] = t, n lanes
+	BLT   tail_55 // half[0] = t, n lanes
+	FMOVQ F19, 48(R9) // half[0] = t, n lanes
+	JMP   tail_done_51 // half[0] = t, n lanes
+
+tail_52:
+	TBZ   $1, R3, tail_one_56 // half[0] = t, n lanes
+	FMOVD F16, (R9) // half[0] = t, n lanes
+	TBZ   $0, R3, tail_done_51 // half[0] = t, n lanes
+	ADD   $8, R9, R3 // half[0] = t, n lanes
+	VST1  V16.S[2], (R3) // half[0] = t, n lanes
+	JMP   tail_done_51 // half[0] = t, n lanes
+
+tail_one_56:
+	TBZ   $0, R3, tail_done_51 // half[0] = t, n lanes
+	FMOVS F16, (R9) // half[0] = t, n lanes
+	JMP   tail_done_51 // half[0] = t, n lanes
+
+tail_53:
+	TBZ   $1, R3, tail_one_57 // half[0] = t, n lanes
+	FMOVD F17, 16(R9) // half[0] = t, n lanes
+	TBZ   $0, R3, tail_done_51 // half[0] = t, n lanes
+	ADD   $24, R9, R3 // half[0] = t, n lanes
+	VST1  V17.S[2], (R3) // half[0] = t, n lanes
+	JMP   tail_done_51 // half[0] = t, n lanes
+
+tail_one_57:
+	TBZ   $0, R3, tail_done_51 // half[0] = t, n lanes
+	FMOVS F17, 16(R9) // half[0] = t, n lanes
+	JMP   tail_done_51 // half[0] = t, n lanes
+
+tail_54:
+	TBZ   $1, R3, tail_one_58 // half[0] = t, n lanes
+	FMOVD F18, 32(R9) // half[0] = t, n lanes
+	TBZ   $0, R3, tail_done_51 // half[0] = t, n lanes
+	ADD   $40, R9, R3 // half[0] = t, n lanes
+	VST1  V18.S[2], (R3) // half[0] = t, n lanes
+	JMP   tail_done_51 // half[0] = t, n lanes
+
+tail_one_58:
+	TBZ   $0, R3, tail_done_51 // half[0] = t, n lanes
+	FMOVS F18, 32(R9) // half[0] = t, n lanes
+	JMP   tail_done_51 // half[0] = t, n lanes
+
+tail_55:
+	TBZ   $1, R3, tail_one_59 // half[0] = t, n lanes
+	FMOVD F19, 48(R9) // half[0] = t, n lanes
+	TBZ   $0, R3, tail_done_51 // half[0] = t, n lanes
+	ADD   $56, R9, R3 // half[0] = t, n lanes
+	VST1  V19.S[2], (R3) // half[0] = t, n lanes
+	JMP   tail_done_51 // half[0] = t, n lanes
+
+tail_one_59:
+	TBZ   $0, R3, tail_done_51 // half[0] = t, n lanes
+	FMOVS F19, 48(R9) // half[0] = t, n lanes
+
+tail_done_51:
+less_5:
+	ADD R1, R0, R0 // x += stride
+	SUB $1, R2, R2 // rows += -1
+	CMP $1, R2 // rows >= 1
+	BGE rows_1 // rows >= 1
+
+rows_end_2:
+	RET
+
+// func rotaryPairsNEON(x *float32, stride int, rows int, cos *float32, sin *float32, n int)
+TEXT ·rotaryPairsNEON(SB), NOSPLIT, $0-48
+	MOVD x+0(FP), R0 // x
+	MOVD stride+8(FP), R1 // stride
+	MOVD rows+16(FP), R2 // rows
+	LSL  $2, R1, R1 // stride in bytes
+	CMP  $1, R2 // rows < 1
+	BLT  rows_end_2 // rows < 1
+
+rows_1:
+	MOVD n+40(FP), R3 // n
+	MOVD cos+24(FP), R6 // cos
+	MOVD sin+32(FP), R7 // sin
+	MOVD R0, R8 // row = x
+	MOVD R3, R9 // half = n
+	LSL  $2, R9, R9 // half in bytes
+	ADD  R0, R9, R9 // half += x
+	CMP  $16, R3 // n < 16
+	BLT  elements_end_4 // n < 16
+
+elements_3:
+	FMOVQ  (R8), F0 // x = row[0], lanes 0..3
+	FMOVQ  16(R8), F1 // x = row[0], lanes 4..7
+	FMOVQ  32(R8), F2 // x = row[0], lanes 8..11
+	FMOVQ  48(R8), F3 // x = row[0], lanes 12..15
+	FMOVQ  (R6), F8 // cos = cos[0], lanes 0..3
+	FMOVQ  16(R6), F9 // cos = cos[0], lanes 4..7
+	FMOVQ  32(R6), F10 // cos = cos[0], lanes 8..11
+	FMOVQ  48(R6), F11 // cos = cos[0], lanes 12..15
+	FMOVQ  (R7), F12 // sin = sin[0], lanes 0..3
+	FMOVQ  16(R7), F13 // sin = sin[0], lanes 4..7
+	FMOVQ  32(R7), F14 // sin = sin[0], lanes 8..11
+	FMOVQ  48(R7), F15 // sin = sin[0], lanes 12..15
+	VREV64 V0.S4, V4.S4 // partner = x, pairs swapped, lanes 0..3
+	VREV64 V1.S4, V5.S4 // partner = x, pairs swapped, lanes 4..7
+	VREV64 V2.S4, V6.S4 // partner = x, pairs swapped, lanes 8..11
+	VREV64 V3.S4, V7.S4 // partner = x, pairs swapped, lanes 12..15
+	WORD   $0x6e2cdc84 // FMUL V4.4S, V4.4S, V12.4S // partner = partner * sin, lanes 0..3
+	WORD   $0x6e2ddca5 // FMUL V5.4S, V5.4S, V13.4S // partner = partner * sin, lanes 4..7
+	WORD   $0x6e2edcc6 // FMUL V6.4S, V6.4S, V14.4S // partner = partner * sin, lanes 8..11
+	WORD   $0x6e2fdce7 // FMUL V7.4S, V7.4S, V15.4S // partner = partner * sin, lanes 12..15
+	VFMLA  V8.S4, V0.S4, V4.S4 // partner += x * cos, lanes 0..3
+	VFMLA  V9.S4, V1.S4, V5.S4 // partner += x * cos, lanes 4..7
+	VFMLA  V10.S4, V2.S4, V6.S4 // partner += x * cos, lanes 8..11
+	VFMLA  V11.S4, V3.S4, V7.S4 // partner += x * cos, lanes 12..15
+	FMOVQ  F4, (R8) // row[0] = partner, lanes 0..3
+	FMOVQ  F5, 16(R8) // row[0] = partner, lanes 4..7
+	FMOVQ  F6, 32(R8) // row[0] = partner, lanes 8..11
+	FMOVQ  F7, 48(R8) // row[0] = partner, lanes 12..15
+	ADD    $64, R8, R8 // row += 64
+	ADD    $64, R9, R9 // half += 64
+	ADD    $64, R6, R6 // cos += 64
+	ADD    $64, R7, R7 // sin += 64
+	SUB    $16, R3, R3 // n += -16
+	CMP    $16, R3 // n >= 16
+	BGE    elements_3 // n >= 16
+
+elements_end_4:
+	CMP   $1, R3 // n < 1
+	BLT   less_5 // n < 1
+	VEOR  V0.B16, V0.B16, V0.B16 // x = row[0], n lanes
+	VEOR  V1.B16, V1.B16, V1.B16 // x = row[0], n lanes
+	VEOR  V2.B16, V2.B16, V2.B16 // x = row[0], n lanes
+	VEOR  V3.B16, V3.B16, V3.B16 // x = row[0], n lanes
+	CMP   $4, R3 // x = row[0], n lanes
+	BLT   tail_7 // x = row[0], n lanes
+	FMOVQ (R8), F0 // x = row[0], n lanes
+	CMP   $8, R3 // x = row[0], n lanes
+	BLT   tail_8 // x = row[0], n lanes
+	FMOVQ 16(R8), F1 // x = row[0], n lanes
+	CMP   $12, R3 // x = row[0], n lanes
+	BLT   tail_9 // x = row[0], n lanes
+	FMOVQ 32(R8), F2 // x = row[0], n lanes
+	CMP   $16, R3 // x = row[0], n lanes
+	BLT   tail_10 // x = row[0], n lanes
+	FMOVQ 48(R8), F3 // x = row[0], n lanes
+	JMP   tail_done_6 // x = row[0], n lanes
+
+tail_7:
+	TBZ   $1, R3, tail_one_11 // x = row[0], n lanes
+	FMOVD (R8), F0 // x = row[0], n lanes
+	TBZ   $0, R3, tail_done_6 // x = row[0], n lanes
+	ADD   $8, R8, R9 // x = row[0], n lanes
+	VLD1  (R9), V0.S[2] // x = row[0], n lanes
+	JMP   tail_done_6 // x = row[0], n lanes
+
+tail_one_11:
+	TBZ   $0, R3, tail_done_6 // x = row[0], n lanes
+	FMOVS (R8), F0 // x = row[0], n lanes
+	JMP   tail_done_6 // x = row[0], n lanes
+
+tail_8:
+	TBZ   $1, R3, tail_one_12 // x = row[0], n lanes
+	FMOVD 16(R8), F1 // x = row[0], n lanes
+	TBZ   $0, R3, tail_done_6 // x = row[0], n lanes
+	ADD   $24, R8, R9 // x = row[0], n lanes
+	VLD1  (R9), V1.S[2] // x = row[0], n lanes
+	JMP   tail_done_6 // x = row[0], n lanes
+
+tail_one_12:
+	TBZ   $0, R3, tail_done_6 // x = row[0], n lanes
+	FMOVS 16(R8), F1 // x = row[0], n lanes
+	JMP   tail_done_6 // x = row[0], n lanes
+
+tail_9:
+	TBZ   $1, R3, tail_one_13 // x = row[0], n lanes
+	FMOVD 32(R8), F2 // x = row[0], n lanes
+	TBZ   $0, R3, tail_done_6 // x = row[0], n lanes
+	ADD   $40, R8, R9 // x = row[0], n lanes
+	VLD1  (R9), V2.S[2] // x = row[0], n lanes
+	JMP   tail_done_6 // x = row[0], n lanes
+
+tail_one_13:
+	TBZ   $0, R3, tail_done_6 // x = row[0], n lanes
+	FMOVS 32(R8), F2 // x = row[0], n lanes
+	JMP   tail_done_6 // x = row[0], n lanes
+
+tail_10:
+	TBZ   $1, R3, tail_one_14 // x = row[0], n lanes
+	FMOVD 48(R8), F3 // x = row[0], n lanes
+	TBZ   $0, R3, tail_done_6 // x = row[0], n lanes
+	ADD   $56, R8, R9 // x = row[0], n lanes
+	VLD1  (R9), V3.S[2] // x = row[0], n lanes
+	JMP   tail_done_6 // x = row[0], n lanes
+
+tail_one_14:
+	TBZ   $0, R3, tail_done_6 // x = row[0], n lanes
+	FMOVS 48(R8), F3 // x = row[0], n lanes
+
+tail_done_6:
+	VEOR  V8.B16, V8.B16, V8.B16 // cos = cos[0], n lanes
+	VEOR  V9.B16, V9.B16, V9.B16 // cos = cos[0], n lanes
+	VEOR  V10.B16, V10.B16, V10.B16 // cos = cos[0], n lanes
+	VEOR  V11.B16, V11.B16, V11.B16 // cos = cos[0], n lanes
+	CMP   $4, R3 // cos = cos[0], n lanes
+	BLT   tail_16 // cos = cos[0], n lanes
+	FMOVQ (R6), F8 // cos = cos[0], n lanes
+	CMP   $8, R3 // cos = cos[0], n lanes
+	BLT   tail_17 // cos = cos[0], n lanes
+	FMOVQ 16(R6), F9 // cos = cos[0], n lanes
+	CMP   $12, R3 // cos = cos[0], n lanes
+	BLT   tail_18 // cos = cos[0], n lanes
+	FMOVQ 32(R6), F10 // cos = cos[0], n lanes
+	CMP   $16, R3 // cos = cos[0], n lanes
+	BLT   tail_19 // cos = cos[0], n lanes
+	FMOVQ 48(R6), F11 // cos = cos[0], n lanes
+	JMP   tail_done_15 // cos = cos[0], n lanes
+
+tail_16:
+	TBZ   $1, R3, tail_one_20 // cos = cos[0], n lanes
+	FMOVD (R6), F8 // cos = cos[0], n lanes
+	TBZ   $0, R3, tail_done_15 // cos = cos[0], n lanes
+	ADD   $8, R6, R6 // cos = cos[0], n lanes
+	VLD1  (R6), V8.S[2] // cos = cos[0], n lanes
+	JMP   tail_done_15 // cos = cos[0], n lanes
+
+tail_one_20:
+	TBZ   $0, R3, tail_done_15 // cos = cos[0], n lanes
+	FMOVS (R6), F8 // cos = cos[0], n lanes
+	JMP   tail_done_15 // cos = cos[0], n lanes
+
+tail_17:
+	TBZ   $1, R3, tail_one_21 // cos = cos[0], n lanes
+	FMOVD 16(R6), F9 // cos = cos[0], n lanes
+	TBZ   $0, R3, tail_done_15 // cos = cos[0], n lanes
+	ADD   $24, R6, R6 // cos = cos[0], n lanes
+	VLD1  (R6), V9.S[2] // cos = cos[0], n lanes
+	JMP   tail_done_15 // cos = cos[0], n lanes
+
+tail_one_21:
+	TBZ   $0, R3, tail_done_15 // cos = cos[0], n lanes
+	FMOVS 16(R6), F9 // cos = cos[0], n lanes
+	JMP   tail_done_15 // cos = cos[0], n lanes
+
+tail_18:
+	TBZ   $1, R3, tail_one_22 // cos = cos[0], n lanes
+	FMOVD 32(R6), F10 // cos = cos[0], n lanes
+	TBZ   $0, R3, tail_done_15 // cos = cos[0], n lanes
+	ADD   $40, R6, R6 // cos = cos[0], n lanes
+	VLD1  (R6), V10.S[2] // cos = cos[0], n lanes
+	JMP   tail_done_15 // cos = cos[0], n lanes
+
+tail_one_22:
+	TBZ   $0, R3, tail_done_15 // cos = cos[0], n lanes
+	FMOVS 32(R6), F10 // cos = cos[0], n lanes
+	JMP   tail_done_15 // cos = cos[0], n lanes
+
+tail_19:
+	TBZ   $1, R3, tail_one_23 // cos = cos[0], n lanes
+	FMOVD 48(R6), F11 // cos = cos[0], n lanes
+	TBZ   $0, R3, tail_done_15 // cos = cos[0], n lanes
+	ADD   $56, R6, R6 // cos = cos[0], n lanes
+	VLD1  (R6), V11.S[2] // cos = cos[0], n lanes
+	JMP   tail_done_15 // cos = cos[0], n lanes
+
+tail_one_23:
+	TBZ   $0, R3, tail_done_15 // cos = cos[0], n lanes
+	FMOVS 48(R6), F11 // cos = cos[0], n lanes
+
+tail_done_15:
+	VEOR  V12.B16, V12.B16, V12.B16 // sin = sin[0], n lanes
+	VEOR  V13.B16, V13.B16, V13.B16 // sin = sin[0], n lanes
+	VEOR  V14.B16, V14.B16, V14.B16 // sin = sin[0], n lanes
+	VEOR  V15.B16, V15.B16, V15.B16 // sin = sin[0], n lanes
+	CMP   $4, R3 // sin = sin[0], n lanes
+	BLT   tail_25 // sin = sin[0], n lanes
+	FMOVQ (R7), F12 // sin = sin[0], n lanes
+	CMP   $8, R3 // sin = sin[0], n lanes
+	BLT   tail_26 // sin = sin[0], n lanes
+	FMOVQ 16(R7), F13 // sin = sin[0], n lanes
+	CMP   $12, R3 // sin = sin[0], n lanes
+	BLT   tail_27 // sin = sin[0], n lanes
+	FMOVQ 32(R7), F14 // sin = sin[0], n lanes
+	CMP   $16, R3 // sin = sin[0], n lanes
+	BLT   tail_28 // sin = sin[0], n lanes
+	FMOVQ 48(R7), F15 // sin = sin[0], n lanes
+	JMP   tail_done_24 // sin = sin[0], n lanes
+
+tail_25:
+	TBZ   $1, R3, tail_one_29 // sin = sin[0], n lanes
+	FMOVD (R7), F12 // sin = sin[0], n lanes
+	TBZ   $0, R3, tail_done_24 // sin = sin[0], n lanes
+	ADD   $8, R7, R6 // sin = sin[0], n lanes
+	VLD1  (R6), V12.S[2] // sin = sin[0], n lanes
+	JMP   tail_done_24 // sin = sin[0], n lanes
+
+tail_one_29:
+	TBZ   $0, R3, tail_done_24 // sin = sin[0], n lanes
+	FMOVS (R7), F12 // sin = sin[0], n lanes
+	JMP   tail_done_24 // sin = sin[0], n lanes
+
+tail_26:
+	TBZ   $1, R3, tail_one_30 // sin = sin[0], n lanes
+	FMOVD 16(R7), F13 // sin = sin[0], n lanes
+	TBZ   $0, R3, tail_done_24 // sin = sin[0], n lanes
+	ADD   $24, R7, R6 // sin = sin[0], n lanes
+	VLD1  (R6), V13.S[2] // sin = sin[0], n lanes
+	JMP   tail_done_24 // sin = sin[0], n lanes
+
+tail_one_30:
+	TBZ   $0, R3, tail_done_24 // sin = sin[0], n lanes
+	FMOVS 16(R7), F13 // sin = sin[0], n lanes
+	JMP   tail_done_24 // sin = sin[0], n lanes
+
+tail_27:
+	TBZ   $1, R3, tail_one_31 // sin = sin[0], n lanes
+	FMOVD 32(R7), F14 // sin = sin[0], n lanes
+	TBZ   $0, R3, tail_done_24 // sin = sin[0], n lanes
+	ADD   $40, R7, R6 // sin = sin[0], n lanes
+	VLD1  (R6), V14.S[2] // sin = sin[0], n lanes
+	JMP   tail_done_24 // sin = sin[0], n lanes
+
+tail_one_31:
+	TBZ   $0, R3, tail_done_24 // sin = sin[0], n lanes
+	FMOVS 32(R7), F14 // sin = sin[0], n lanes
+	JMP   tail_done_24 // sin = sin[0], n lanes
+
+tail_28:
+	TBZ   $1, R3, tail_one_32 // sin = sin[0], n lanes
+	FMOVD 48(R7), F15 // sin = sin[0], n lanes
+	TBZ   $0, R3, tail_done_24 // sin = sin[0], n lanes
+	ADD   $56, R7, R6 // sin = sin[0], n lanes
+	VLD1  (R6), V15.S[2] // sin = sin[0], n lanes
+	JMP   tail_done_24 // sin = sin[0], n lanes
+
+tail_one_32:
+	TBZ   $0, R3, tail_done_24 // sin = sin[0], n lanes
+	FMOVS 48(R7), F15 // sin = sin[0], n lanes
+
+tail_done_24:
+	VREV64 V0.S4, V4.S4 // partner = x, pairs swapped, lanes 0..3
+	VREV64 V1.S4, V5.S4 // partner = x, pairs swapped, lanes 4..7
+	VREV64 V2.S4, V6.S4 // partner = x, pairs swapped, lanes 8..11
+	VREV64 V3.S4, V7.S4 // partner = x, pairs swapped, lanes 12..15
+	WORD   $0x6e2cdc84 // FMUL V4.4S, V4.4S, V12.4S // partner = partner * sin, lanes 0..3
+	WORD   $0x6e2ddca5 // FMUL V5.4S, V5.4S, V13.4S // partner = partner * sin, lanes 4..7
+	WORD   $0x6e2edcc6 // FMUL V6.4S, V6.4S, V14.4S // partner = partner * sin, lanes 8..11
+	WORD   $0x6e2fdce7 // FMUL V7.4S, V7.4S, V15.4S // partner = partner * sin, lanes 12..15
+	VFMLA  V8.S4, V0.S4, V4.S4 // partner += x * cos, lanes 0..3
+	VFMLA  V9.S4, V1.S4, V5.S4 // partner += x * cos, lanes 4..7
+	VFMLA  V10.S4, V2.S4, V6.S4 // partner += x * cos, lanes 8..11
+	VFMLA  V11.S4, V3.S4, V7.S4 // partner += x * cos, lanes 12..15
+	CMP    $4, R3 // row[0] = partner, n lanes
+	BLT    tail_34 // row[0] = partner, n lanes
+	FMOVQ  F4, (R8) // row[0] = partner, n lanes
+	CMP    $8, R3 // row[0] = partner, n lanes
+	BLT    tail_35 // row[0] = partner, n lanes
+	FMOVQ  F5, 16(R8) // row[0] = partner, n lanes
+	CMP    $12, R3 // row[0] = partner, n lanes
+	BLT    tail_36 // row[0] = partner, n lanes
+	FMOVQ  F6, 32(R8) // row[0] = partner, n lanes
+	CMP    $16, R3 // row[0] = partner, n lanes
+	BLT    tail_37 // row[0] = partner, n lanes
+	FMOVQ  F7, 48(R8) // row[0] = partner, n lanes
+	JMP    tail_done_33 // row[0] = partner, n lanes
+
+tail_34:
+	TBZ   $1, R3, tail_one_38 // row[0] = partner, n lanes
+	FMOVD F4, (R8) // row[0] = partner, n lanes
+	TBZ   $0, R3, tail_done_33 // row[0] = partner, n lanes
+	ADD   $8, R8, R3 // row[0] = partner, n lanes
+	VST1  V4.S[2], (R3) // row[0] = partner, n lanes
+	JMP   tail_done_33 // row[0] = partner, n lanes
+
+tail_one_38:
+	TBZ   $0, R3, tail_done_33 // row[0] = partner, n lanes
+	FMOVS F4, (R8) // row[0] = partner, n lanes
+	JMP   tail_done_33 // row[0] = partner, n lanes
+
+tail_35:
+	TBZ   $1, R3, tail_one_39 // row[0] = partner, n lanes
+	FMOVD F5, 16(R8) // row[0] = partner, n lanes
+	TBZ   $0, R3, tail_done_33 // row[0] = partner, n lanes
+	ADD   $24, R8, R3 // row[0] = partner, n lanes
+	VST1  V5.S[2], (R3) // row[0] = partner, n lanes
+	JMP   tail_done_33 // row[0] = partner, n lanes
+
+tail_one_39:
+	TBZ   $0, R3, tail_done_33 // row[0] = partner, n lanes
+	FMOVS F5, 16(R8) // row[0] = partner, n lanes
+	JMP   tail_done_33 // row[0] = partner, n lanes
+
+tail_36:
+	TBZ   $1, R3, tail_one_40 // row[0] = partner, n lanes
+	FMOVD F6, 32(R8) // row[0] = partner, n lanes
+	TBZ   $0, R3, tail_done_33 // row[0] = partner, n lanes
+	ADD   $40, R8, R3 // row[0] = partner, n lanes
+	VST1  V6.S[2], (R3) // row[0] = partner, n lanes
+	JMP   tail_done_33 // row[0] = partner, n lanes
+
+tail_one_40:
+	TBZ   $0, R3, tail_done_33 // row[0] = partner, n lanes
+	FMOVS F6, 32(R8) // row[0] = partner, n lanes
+	JMP   tail_done_33 // row[0] = partner, n lanes
+
+tail_37:
+	TBZ   $1, R3, tail_one_41 // row[0] = partner, n lanes
+	FMOVD F7, 48(R8) // row[0] = partner, n lanes
+	TBZ   $0, R3, tail_done_33 // row[0] = partner, n lanes
+	ADD   $56, R8, R3 // row[0] = partner, n lanes
+	VST1  V7.S[2], (R3) // row[0] = partner, n lanes
+	JMP   tail_done_33 // row[0] = partner, n lanes
+
+tail_one_41:
+	TBZ   $0, R3, tail_done_33 // row[0] = partner, n lanes
+	FMOVS F7, 48(R8) // row[0] = partner, n lanes
+
+tail_done_33:
+less_5:
+	ADD R1, R0, R0 // x += stride
+	SUB $1, R2, R2 // rows += -1
+	CMP $1, R2 // rows >= 1
+	BGE rows_1 // rows >= 1
+
+rows_end_2:
+	RET
+
+// func affineRowsNEON(dst *float32, dstStride int, src *float32, srcStride int, rows int, cols int, scale *float32, bias *float32)
+TEXT ·affineRowsNEON(SB), NOSPLIT, $0-64
+	MOVD dst+0(FP), R0 // dst
+	MOVD src+16(FP), R1 // src
+	MOVD dstStride+8(FP), R2 // dstStride
+	MOVD srcStride+24(FP), R3 // srcStride
+	MOVD scale+48(FP), R6 // scale
+	MOVD bias+56(FP), R7 // bias
+	MOVD cols+40(FP), R8 // cols
+	LSL  $2, R2, R2 // dstStride in bytes
+	LSL  $2, R3, R3 // srcStride in bytes
+	CMP  $16, R8 // cols < 16
+	BLT  cols_end_2 // cols < 16
+
+cols_1:
+	FMOVQ (R6), F0 // scale = scale[0], lanes 0..3
+	FMOVQ 16(R6), F1 // scale = scale[0], lanes 4..7
+	FMOVQ 32(R6), F2 // scale = scale[0], lanes 8..11
+	FMOVQ 48(R6), F3 // scale = scale[0], lanes 12..15
+	FMOVQ (R7), F4 // bias = bias[0], lanes 0..3
+	FMOVQ 16(R7), F5 // bias = bias[0], lanes 4..7
+	FMOVQ 32(R7), F6 // bias = bias[0], lanes 8..11
+	FMOVQ 48(R7), F7 // bias = bias[0], lanes 12..15
+	MOVD  rows+32(FP), R11 // rows
+	MOVD  R1, R9 // from = src
+	MOVD  R0, R10 // to = dst
+	CMP   $1, R11 // rows < 1
+	BLT   rows_end_4 // rows < 1
+
+rows_3:
+	FMOVQ (R9), F8 // v = from[0], lanes 0..3
+	FMOVQ 16(R9), F9 // v = from[0], lanes 4..7
+	FMOVQ 32(R9), F10 // v = from[0], lanes 8..11
+	FMOVQ 48(R9), F11 // v = from[0], lanes 12..15
+	WORD  $0x6e20dd08 // FMUL V8.4S, V8.4S, V0.4S // v = v * scale, lanes 0..3
+	WORD  $0x6e21dd29 // FMUL V9.4S, V9.4S, V1.4S // v = v * scale, lanes 4..7
+	WORD  $0x6e22dd4a // FMUL V10.4S, V10.4S, V2.4S // v = v * scale, lanes 8..11
+	WORD  $0x6e23dd6b // FMUL V11.4S, V11.4S, V3.4S // v = v * scale, lanes 12..15
+	WORD  $0x4e24d508 // FADD V8.4S, V8.4S, V4.4S // v = v + bias, lanes 0..3
+	WORD  $0x4e25d529 // FADD V9.4S, V9.4S, V5.4S // v = v + bias, lanes 4..7
+	WORD  $0x4e26d54a // FADD V10.4S, V10.4S, V6.4S // v = v + bias, lanes 8..11
+	WORD  $0x4e27d56b // FADD V11.4S, V11.4S, V7.4S // v = v + bias, lanes 12..15
+	FMOVQ F8, (R10) // to[0] = v, lanes 0..3
+	FMOVQ F9, 16(R10) // to[0] = v, lanes 4..7
+	FMOVQ F10, 32(R10) // to[0] = v, lanes 8..11
+	FMOVQ F11, 48(R10) // to[0] = v, lanes 12..15
+	PRFM  128(R10), PLDL2KEEP // prefetch to[32]
+	ADD   R3, R9, R9 // from += srcStride
+	ADD   R2, R10, R10 // to += dstStride
+	SUB   $1, R11, R11 // rows += -1
+	CMP   $1, R11 // rows >= 1
+	BGE   rows_3 // rows >= 1
+
+rows_end_4:
+	ADD $64, R1, R1 // src += 64
+	ADD $64, R0, R0 // dst += 64
+	ADD $64, R6, R6 // scale += 64
+	ADD $64, R7, R7 // bias += 64
+	SUB $16, R8, R8 // cols += -16
+	CMP $16, R8 // cols >= 16
+	BGE cols_1 // cols >= 16
+
+cols_end_2:
+	CMP   $1, R8 // cols < 1
+	BLT   less_5 // cols < 1
+	VEOR  V0.B16, V0.B16, V0.B16 // scale = scale[0], cols lanes
+	VEOR  V1.B16, V1.B16, V1.B16 // scale = scale[0], cols lanes
+	VEOR  V2.B16, V2.B16, V2.B16 // scale = scale[0], cols lanes
+	VEOR  V3.B16, V3.B16, V3.B16 // scale = scale[0], cols lanes
+	CMP   $4, R8 // scale = scale[0], cols lanes
+	BLT   tail_7 // scale = scale[0], cols lanes
+	FMOVQ (R6), F0 // scale = scale[0], cols lanes
+	CMP   $8, R8 // scale = scale[0], cols lanes
+	BLT   tail_8 // scale = scale[0], cols lanes
+	FMOVQ 16(R6), F1 // scale = scale[0], cols lanes
+	CMP   $12, R8 // scale = scale[0], cols lanes
+	BLT   tail_9 // scale = scale[0], cols lanes
+	FMOVQ 32(R6), F2 // scale = scale[0], cols lanes
+	CMP   $16, R8 // scale = scale[0], cols lanes
+	BLT   tail_10 // scale = scale[0], cols lanes
+	FMOVQ 48(R6), F3 // scale = scale[0], cols lanes
+	JMP   tail_done_6 // scale = scale[0], cols lanes
+
+tail_7:
+	TBZ   $1, R8, tail_one_11 // scale = scale[0], cols lanes
+	FMOVD (R6), F0 // scale = scale[0], cols lanes
+	TBZ   $0, R8, tail_done_6 // scale = scale[0], cols lanes
+	ADD   $8, R6, R6 // scale = scale[0], cols lanes
+	VLD1  (R6), V0.S[2] // scale = scale[0], cols lanes
+	JMP   tail_done_6 // scale = scale[0], cols lanes
+
+tail_one_11:
+	TBZ   $0, R8, tail_done_6 // scale = scale[0], cols lanes
+	FMOVS (R6), F0 // scale = scale[0], cols lanes
+	JMP   tail_done_6 // scale = scale[0], cols lanes
+
+tail_8:
+	TBZ   $1, R8, tail_one_12 // scale = scale[0], cols lanes
+	FMOVD 16(R6), F1 // scale = scale[0], cols lanes
+	TBZ   $0, R8, tail_done_6 // scale = scale[0], cols lanes
+	ADD   $24, R6, R6 // scale = scale[0], cols lanes
+	VLD1  (R6), V1.S[2] // scale = scale[0], cols lanes
+	JMP   tail_done_6 // scale = scale[0], cols lanes
+
+tail_one_12:
+	TBZ   $0, R8, tail_done_6 // scale = scale[0], cols lanes
+	FMOVS 16(R6), F1 // scale = scale[0], cols lanes
+	JMP   tail_done_6 // scale = scale[0], cols lanes
+
+tail_9:
+	TBZ   $1, R8, tail_one_13 // scale = scale[0], cols lanes
+	FMOVD 32(R6), F2 // scale = scale[0], cols lanes
+	TBZ   $0, R8, tail_done_6 // scale = scale[0], cols lanes
+	ADD   $40, R6, R6 // scale = scale[0], cols lanes
+	VLD1  (R6), V2.S[2] // scale = scale[0], cols lanes
+	JMP   tail_done_6 // scale = scale[0], cols lanes
+
+tail_one_13:
+	TBZ   $0, R8, tail_done_6 // scale = scale[0], cols lanes
+	FMOVS 32(R6), F2 // scale = scale[0], cols lanes
+	JMP   tail_done_6 // scale = scale[0], cols lanes
+
+tail_10:
+	TBZ   $1, R8, tail_one_14 // scale = scale[0], cols lanes
+	FMOVD 48(R6), F3 // scale = scale[0], cols lanes
+	TBZ   $0, R8, tail_done_6 // scale = scale[0], cols lanes
+	ADD   $56, R6, R6 // scale = scale[0], cols lanes
+	VLD1  (R6), V3.S[2] // scale = scale[0], cols lanes
+	JMP   tail_done_6 // scale = scale[0], cols lanes
+
+tail_one_14:
+	TBZ   $0, R8, tail_done_6 // scale = scale[0], cols lanes
+	FMOVS 48(R6), F3 // scale = scale[0], cols lanes
+
+tail_done_6:
+	VEOR  V4.B16, V4.B16, V4.B16 // bias = bias[0], cols lanes
+	VEOR  V5.B16, V5.B16, V5.B16 // bias = bias[0], cols lanes
+	VEOR  V6.B16, V6.B16, V6.B16 // bias = bias[0], cols lanes
+	VEOR  V7.B16, V7.B16, V7.B16 // bias = bias[0], cols lanes
+	CMP   $4, R8 // bias = bias[0], cols lanes
+	BLT   tail_16 // bias = bias[0], cols lanes
+	FMOVQ (R7), F4 // bias = bias[0], cols lanes
+	CMP   $8, R8 // bias = bias[0], cols lanes
+	BLT   tail_17 // bias = bias[0], cols lanes
+	FMOVQ 16(R7), F5 // bias = bias[0], cols lanes
+	CMP   $12, R8 // bias = bias[0], cols lanes
+	BLT   tail_18 // bias = bias[0], cols lanes
+	FMOVQ 32(R7), F6 // bias = bias[0], cols lanes
+	CMP   $16, R8 // bias = bias[0], cols lanes
+	BLT   tail_19 // bias = bias[0], cols lanes
+	FMOVQ 48(R7), F7 // bias = bias[0], cols lanes
+	JMP   tail_done_15 // bias = bias[0], cols lanes
+
+tail_16:
+	TBZ   $1, R8, tail_one_20 // bias = bias[0], cols lanes
+	FMOVD (R7), F4 // bias = bias[0], cols lanes
+	TBZ   $0, R8, tail_done_15 // bias = bias[0], cols lanes
+	ADD   $8, R7, R6 // bias = bias[0], cols lanes
+	VLD1  (R6), V4.S[2] // bias = bias[0], cols lanes
+	JMP   tail_done_15 // bias = bias[0], cols lanes
+
+tail_one_20:
+	TBZ   $0, R8, tail_done_15 // bias = bias[0], cols lanes
+	FMOVS (R7), F4 // bias = bias[0], cols lanes
+	JMP   tail_done_15 // bias = bias[0], cols lanes
+
+tail_17:
+	TBZ   $1, R8, tail_one_21 // bias = bias[0], cols lanes
+	FMOVD 16(R7), F5 // bias = bias[0], cols lanes
+	TBZ   $0, R8, tail_done_15 // bias = bias[0], cols lanes
+	ADD   $24, R7, R6 // bias = bias[0], cols lanes
+	VLD1  (R6), V5.S[2] // bias = bias[0], cols lanes
+	JMP   tail_done_15 // bias = bias[0], cols lanes
+
+tail_one_21:
+	TBZ   $0, R8, tail_done_15 // bias = bias[0], cols lanes
+	FMOVS 16(R7), F5 // bias = bias[0], cols lanes
+	JMP   tail_done_15 // bias = bias[0], cols lanes
+
+tail_18:
+	TBZ   $1, R8, tail_one_22 // bias = bias[0], cols lanes
+	FMOVD 32(R7), F6 // bias = bias[0], cols lanes
+	TBZ   $0, R8, tail_done_15 // bias = bias[0], cols lanes
+	ADD   $40, R7, R6 // bias = bias[0], cols lanes
+	VLD1  (R6), V6.S[2] // bias = bias[0], cols lanes
+	JMP   tail_done_15 // bias = bias[0], cols lanes
+
+tail_one_22:
+	TBZ   $0, R8, tail_done_15 // bias = bias[0], cols lanes
+	FMOVS 32(R7), F6 // bias = bias[0], cols lanes
+	JMP   tail_done_15 // bias = bias[0], cols lanes
+
+tail_19:
+	TBZ   $1, R8, tail_one_23 // bias = bias[0], cols lanes
+	FMOVD 48(R7), F7 // bias = bias[0], cols lanes
+	TBZ   $0, R8, tail_done_15 // bias = bias[0], cols lanes
+	ADD   $56, R7, R6 // bias = bias[0], cols lanes
+	VLD1  (R6), V7.S[2] // bias = bias[0], cols lanes
+	JMP   tail_done_15 // bias = bias[0], cols lanes
+
+tail_one_23:
+	TBZ   $0, R8, tail_done_15 // bias = bias[0], cols lanes
+	FMOVS 48(R7), F7 // bias = bias[0], cols lanes
+
+tail_done_15:
+	MOVD rows+32(FP), R6 // rows
+	CMP  $1, R6 // rows < 1
+	BLT  rows_end_25 // rows < 1
+
+rows_24:
+	VEOR  V8.B16, V8.B16, V8.B16 // v = from[0], cols lanes
+	VEOR  V9.B16, V9.B16, V9.B16 // v = from[0], cols lanes
+	VEOR  V10.B16, V10.B16, V10.B16 // v = from[0], cols lanes
+	VEOR  V11.B16, V11.B16, V11.B16 // v = from[0], cols lanes
+	CMP   $4, R8 // v = from[0], cols lanes
+	BLT   tail_27 // v = from[0], cols lanes
+	FMOVQ (R1), F8 // v = from[0], cols lanes
+	CMP   $8, R8 // v = from[0], cols lanes
+	BLT   tail_28 // v = from[0], cols lanes
+	FMOVQ 16(R1), F9 // v = from[0], cols lanes
+	CMP   $12, R8 // v = from[0], cols lanes
+	BLT   tail_29 // v = from[0], cols lanes
+	FMOVQ 32(R1), F10 // v = from[0], cols lanes
+	CMP   $16, R8 // v = from[0], cols lanes
+	BLT   tail_30 // v = from[0], cols lanes
+	FMOVQ 48(R1), F11 // v = from[0], cols lanes
+	JMP   tail_done_26 // v = from[0], cols lanes
+
+tail_27:
+	TBZ   $1, R8, tail_one_31 // v = from[0], cols lanes
+	FMOVD (R1), F8 // v = from[0], cols lanes
+	TBZ   $0, R8, tail_done_26 // v = from[0], cols lanes
+	ADD   $8, R1, R7 // v = from[0], cols lanes
+	VLD1  (R7), V8.S[2] // v = from[0], cols lanes
+	JMP   tail_done_26 // v = from[0], cols lanes
+
+tail_one_31:
+	TBZ   $0, R8, tail_done_26 // v = from[0], cols lanes
+	FMOVS (R1), F8 // v = from[0], cols lanes
+	JMP   tail_done_26 // v = from[0], cols lanes
+
+tail_28:
+	TBZ   $1, R8, tail_one_32 // v = from[0], cols lanes
+	FMOVD 16(R1), F9 // v = from[0], cols lanes
+	TBZ   $0, R8, tail_done_26 // v = from[0], cols lanes
+	ADD   $24, R1, R7 // v = from[0], cols lanes
+	VLD1  (R7), V9.S[2] // v = from[0], cols lanes
+	JMP   tail_done_26 // v = from[0], cols lanes
+
+tail_one_32:
+	TBZ   $0, R8, tail_done_26 // v = from[0], cols lanes
+	FMOVS 16(R1), F9 // v = from[0], cols lanes
+	JMP   tail_done_26 // v = from[0], cols lanes
+
+tail_29:
+	TBZ   $1, R8, tail_one_33 // v = from[0], cols lanes
+	FMOVD 32(R1), F10 // v = from[0], cols lanes
+	TBZ   $0, R8, tail_done_26 // v = from[0], cols lanes
+	ADD   $40, R1, R7 // v = from[0], cols lanes
+	VLD1  (R7), V10.S[2] // v = from[0], cols lanes
+	JMP   tail_done_26 // v = from[0], cols lanes
+
+tail_one_33:
+	TBZ   $0, R8, tail_done_26 // v = from[0], cols lanes
+	FMOVS 32(R1), F10 // v = from[0], cols lanes
+	JMP   tail_done_26 // v = from[0], cols lanes
+
+tail_30:
+	TBZ   $1, R8, tail_one_34 // v = from[0], cols lanes
+	FMOVD 48(R1), F11 // v = from[0], cols lanes
+	TBZ   $0, R8, tail_done_26 // v = from[0], cols lanes
+	ADD   $56, R1, R7 // v = from[0], cols lanes
+	VLD1  (R7), V11.S[2] // v = from[0], cols lanes
+	JMP   tail_done_26 // v = from[0], cols lanes
+
+tail_one_34:
+	TBZ   $0, R8, tail_done_26 // v = from[0], cols lanes
+	FMOVS 48(R1), F11 // v = from[0], cols lanes
+
+tail_done_26:
+	WORD  $0x6e20dd08 // FMUL V8.4S, V8.4S, V0.4S // v = v * scale, lanes 0..3
+	WORD  $0x6e21dd29 // FMUL V9.4S, V9.4S, V1.4S // v = v * scale, lanes 4..7
+	WORD  $0x6e22dd4a // FMUL V10.4S, V10.4S, V2.4S // v = v * scale, lanes 8..11
+	WORD  $0x6e23dd6b // FMUL V11.4S, V11.4S, V3.4S // v = v * scale, lanes 12..15
+	WORD  $0x4e24d508 // FADD V8.4S, V8.4S, V4.4S // v = v + bias, lanes 0..3
+	WORD  $0x4e25d529 // FADD V9.4S, V9.4S, V5.4S // v = v + bias, lanes 4..7
+	WORD  $0x4e26d54a // FADD V10.4S, V10.4S, V6.4S // v = v + bias, lanes 8..11
+	WORD  $0x4e27d56b // FADD V11.4S, V11.4S, V7.4S // v = v + bias, lanes 12..15
+	CMP   $4, R8 // to[0] = v, cols lanes
+	BLT   tail_36 // to[0] = v, cols lanes
+	FMOVQ F8, (R0) // to[0] = v, cols lanes
+	CMP   $8, R8 // to[0] = v, cols lanes
+	BLT   tail_37 // to[0] = v, cols lanes
+	FMOVQ F9, 16(R0) // to[0] = v, cols lanes
+	CMP   $12, R8 // to[0] = v, cols lanes
+	BLT   tail_38 // to[0] = v, cols lanes
+	FMOVQ F10, 32(R0) // to[0] = v, cols lanes
+	CMP   $16, R8 // to[0] = v, cols lanes
+	BLT   tail_39 // to[0] = v, cols lanes
+	FMOVQ F11, 48(R0) // to[0] = v, cols lanes
+	JMP   tail_done_35 // to[0] = v, cols lanes
+
+tail_36:
+	TBZ   $1, R8, tail_one_40 // to[0] = v, cols lanes
+	FMOVD F8, (R0) // to[0] = v, cols lanes
+	TBZ   $0, R8, tail_done_35 // to[0] = v, cols lanes
+	ADD   $8, R0, R7 // to[0] = v, cols lanes
+	VST1  V8.S[2], (R7) // to[0] = v, cols lanes
+	JMP   tail_done_35 // to[0] = v, cols lanes
+
+tail_one_40:
+	TBZ   $0, R8, tail_done_35 // to[0] = v, cols lanes
+	FMOVS F8, (R0) // to[0] = v, cols lanes
+	JMP   tail_done_35 // to[0] = v, cols lanes
+
+tail_37:
+	TBZ   $1, R8, tail_one_41 // to[0] = v, cols lanes
+	FMOVD F9, 16(R0) // to[0] = v, cols lanes
+	TBZ   $0, R8, tail_done_35 // to[0] = v, cols lanes
+	ADD   $24, R0, R7 // to[0] = v, cols lanes
+	VST1  V9.S[2], (R7) // to[0] = v, cols lanes
+	JMP   tail_done_35 // to[0] = v, cols lanes
+
+tail_one_41:
+	TBZ   $0, R8, tail_done_35 // to[0] = v, cols lanes
+	FMOVS F9, 16(R0) // to[0] = v, cols lanes
+	JMP   tail_done_35 // to[0] = v, cols lanes
+
+tail_38:
+	TBZ   $1, R8, tail_one_42 // to[0] = v, cols lanes
+	FMOVD F10, 32(R0) // to[0] = v, cols lanes
+	TBZ   $0, R8, tail_done_35 // to[0] = v, cols lanes
+	ADD   $40, R0, R7 // to[0] = v, cols lanes
+	VST1  V10.S[2], (R7) // to[0] = v, cols lanes
+	JMP   tail_done_35 // to[0] = v, cols lanes
+
+tail_one_42:
+	TBZ   $0, R8, tail_done_35 // to[0] = v, cols lanes
+	FMOVS F10, 32(R0) // to[0] = v, cols lanes
+	JMP   tail_done_35 // to[0] = v, cols lanes
+
+tail_39:
+	TBZ   $1, R8, tail_one_43 // to[0] = v, cols lanes
+	FMOVD F11, 48(R0) // to[0] = v, cols lanes
+	TBZ   $0, R8, tail_done_35 // to[0] = v, cols lanes
+	ADD   $56, R0, R7 // to[0] = v, cols lanes
+	VST1  V11.S[2], (R7) // to[0] = v, cols lanes
+	JMP   tail_done_35 // to[0] = v, cols lanes
+
+tail_one_43:
+	TBZ   $0, R8, tail_done_35 // to[0] = v, cols lanes
+	FMOVS F11, 48(R0) // to[0] = v, cols lanes
+
+tail_done_35:
+	PRFM 128(R0), PLDL2KEEP // prefetch to[32]
+	ADD  R3, R1, R1 // from += srcStride
+	ADD  R2, R0, R0 // to += dstStride
+	SUB  $1, R6, R6 // rows += -1
+	CMP  $1, R6 // rows >= 1
+	BGE  rows_24 // rows >= 1
+
+rows_end_25:
+less_5:
+	RET
+
+// func prefetchNEON(src *float32, n int)
+TEXT ·prefetchNEON(SB), NOSPLIT, $0-16
+	MOVD src+0(FP), R0 // src
+	MOVD n+8(FP), R1 // n
+	CMP  $64, R1 // n < 64
+	BLT  lines_end_2 // n < 64
+
+lines_1:
+	PRFM (R0), PLDL2KEEP // prefetch src[0]
+	PRFM 64(R0), PLDL2KEEP // prefetch src[16]
+	PRFM 128(R0), PLDL2KEEP // prefetch src[32]
+	PRFM 192(R0), PLDL2KEEP // prefetch src[48]
+	ADD  $256, R0, R0 // src += 256
+	SUB  $64, R1, R1 // n += -64
+	CMP  $64, R1 // n >= 64
+	BGE  lines_1 // n >= 64
+
+lines_end_2:
+	RET
+
 // func softmaxTileNEON(s *float32, stride int, rows int, cols int, max *float32, alpha *float32, shift *float32, l *float32)
 TEXT ·softmaxTileNEON(SB), NOSPLIT, $0-64
 	MOVD  $constants<>(SB), R20 // constants
@@ -13585,123 +15677,163 @@ DATA constants<>+144(SB)/4, $0x00000001
 DATA constants<>+148(SB)/4, $0x00000002
 DATA constants<>+152(SB)/4, $0x00000004
 DATA constants<>+156(SB)/4, $0x00000008
-DATA constants<>+160(SB)/4, $0xbf38aa38
-DATA constants<>+164(SB)/4, $0xbf38aa38
-DATA constants<>+168(SB)/4, $0xbf38aa38
-DATA constants<>+172(SB)/4, $0xbf38aa38
-DATA constants<>+176(SB)/4, $0x3ef6384a
-DATA constants<>+180(SB)/4, $0x3ef6384a
-DATA constants<>+184(SB)/4, $0x3ef6384a
-DATA constants<>+188(SB)/4, $0x3ef6384a
-DATA constants<>+192(SB)/4, $0xbeb8ad7d
-DATA constants<>+196(SB)/4, $0xbeb8ad7d
-DATA constants<>+200(SB)/4, $0xbeb8ad7d
-DATA constants<>+204(SB)/4, $0xbeb8ad7d
-DATA constants<>+208(SB)/4, $0x3e93bfa3
-DATA constants<>+212(SB)/4, $0x3e93bfa3
-DATA constants<>+216(SB)/4, $0x3e93bfa3
-DATA constants<>+220(SB)/4, $0x3e93bfa3
-DATA constants<>+224(SB)/4, $0xbe755347
-DATA constants<>+228(SB)/4, $0xbe755347
-DATA constants<>+232(SB)/4, $0xbe755347
-DATA constants<>+236(SB)/4, $0xbe755347
-DATA constants<>+240(SB)/4, $0x3e51644f
-DATA constants<>+244(SB)/4, $0x3e51644f
-DATA constants<>+248(SB)/4, $0x3e51644f
-DATA constants<>+252(SB)/4, $0x3e51644f
-DATA constants<>+256(SB)/4, $0xbe43dcf7
-DATA constants<>+260(SB)/4, $0xbe43dcf7
-DATA constants<>+264(SB)/4, $0xbe43dcf7
-DATA constants<>+268(SB)/4, $0xbe43dcf7
-DATA constants<>+272(SB)/4, $0x3e3f898c
-DATA constants<>+276(SB)/4, $0x3e3f898c
-DATA constants<>+280(SB)/4, $0x3e3f898c
-DATA constants<>+284(SB)/4, $0x3e3f898c
-DATA constants<>+288(SB)/4, $0xbde26f90
-DATA constants<>+292(SB)/4, $0xbde26f90
-DATA constants<>+296(SB)/4, $0xbde26f90
-DATA constants<>+300(SB)/4, $0xbde26f90
-DATA constants<>+304(SB)/4, $0x3fb8aa3b
-DATA constants<>+308(SB)/4, $0x3fb8aa3b
-DATA constants<>+312(SB)/4, $0x3fb8aa3b
-DATA constants<>+316(SB)/4, $0x3fb8aa3b
-DATA constants<>+320(SB)/4, $0x32a57060
-DATA constants<>+324(SB)/4, $0x32a57060
-DATA constants<>+328(SB)/4, $0x32a57060
-DATA constants<>+332(SB)/4, $0x32a57060
-DATA constants<>+336(SB)/4, $0x7f800000
-DATA constants<>+340(SB)/4, $0x7f800000
-DATA constants<>+344(SB)/4, $0x7f800000
-DATA constants<>+348(SB)/4, $0x7f800000
-DATA constants<>+352(SB)/4, $0x7fc00000
-DATA constants<>+356(SB)/4, $0x7fc00000
-DATA constants<>+360(SB)/4, $0x7fc00000
-DATA constants<>+364(SB)/4, $0x7fc00000
-DATA constants<>+368(SB)/4, $0x00800000
-DATA constants<>+372(SB)/4, $0x00800000
-DATA constants<>+376(SB)/4, $0x00800000
-DATA constants<>+380(SB)/4, $0x00800000
-DATA constants<>+384(SB)/4, $0x4b000000
-DATA constants<>+388(SB)/4, $0x4b000000
-DATA constants<>+392(SB)/4, $0x4b000000
-DATA constants<>+396(SB)/4, $0x4b000000
-DATA constants<>+400(SB)/4, $0xc1b80000
-DATA constants<>+404(SB)/4, $0xc1b80000
-DATA constants<>+408(SB)/4, $0xc1b80000
-DATA constants<>+412(SB)/4, $0xc1b80000
-DATA constants<>+416(SB)/4, $0x3f3504f3
-DATA constants<>+420(SB)/4, $0x3f3504f3
-DATA constants<>+424(SB)/4, $0x3f3504f3
-DATA constants<>+428(SB)/4, $0x3f3504f3
-DATA constants<>+432(SB)/4, $0x42b17217
-DATA constants<>+436(SB)/4, $0x42b17217
-DATA constants<>+440(SB)/4, $0x42b17217
-DATA constants<>+444(SB)/4, $0x42b17217
-DATA constants<>+448(SB)/4, $0xc2cff1b4
-DATA constants<>+452(SB)/4, $0xc2cff1b4
-DATA constants<>+456(SB)/4, $0xc2cff1b4
-DATA constants<>+460(SB)/4, $0xc2cff1b4
-DATA constants<>+464(SB)/4, $0x0000007f
-DATA constants<>+468(SB)/4, $0x0000007f
-DATA constants<>+472(SB)/4, $0x0000007f
-DATA constants<>+476(SB)/4, $0x0000007f
-DATA constants<>+480(SB)/4, $0x00000000
-DATA constants<>+484(SB)/4, $0x00000001
-DATA constants<>+488(SB)/4, $0x00000002
-DATA constants<>+492(SB)/4, $0x00000003
-DATA constants<>+496(SB)/4, $0x00000004
-DATA constants<>+500(SB)/4, $0x00000005
-DATA constants<>+504(SB)/4, $0x00000006
-DATA constants<>+508(SB)/4, $0x00000007
-DATA constants<>+512(SB)/4, $0x00000008
-DATA constants<>+516(SB)/4, $0x00000009
-DATA constants<>+520(SB)/4, $0x0000000a
-DATA constants<>+524(SB)/4, $0x0000000b
-DATA constants<>+528(SB)/4, $0x0000000c
-DATA constants<>+532(SB)/4, $0x0000000d
-DATA constants<>+536(SB)/4, $0x0000000e
-DATA constants<>+540(SB)/4, $0x0000000f
-DATA constants<>+544(SB)/4, $0x00000001
-DATA constants<>+548(SB)/4, $0x00000001
-DATA constants<>+552(SB)/4, $0x00000001
-DATA constants<>+556(SB)/4, $0x00000001
-DATA constants<>+560(SB)/4, $0x00007fff
-DATA constants<>+564(SB)/4, $0x00007fff
-DATA constants<>+568(SB)/4, $0x00007fff
-DATA constants<>+572(SB)/4, $0x00007fff
-DATA constants<>+576(SB)/4, $0x00400000
-DATA constants<>+580(SB)/4, $0x00400000
-DATA constants<>+584(SB)/4, $0x00400000
-DATA constants<>+588(SB)/4, $0x00400000
-DATA constants<>+592(SB)/4, $0x7fffffff
-DATA constants<>+596(SB)/4, $0x7fffffff
-DATA constants<>+600(SB)/4, $0x7fffffff
-DATA constants<>+604(SB)/4, $0x7fffffff
-DATA constants<>+608(SB)/4, $0x42fe0000
-DATA constants<>+612(SB)/4, $0x42fe0000
-DATA constants<>+616(SB)/4, $0x42fe0000
-DATA constants<>+620(SB)/4, $0x42fe0000
-GLOBL constants<>(SB), RODATA|NOPTR, $624
+DATA constants<>+160(SB)/4, $0xbeaaaa8c
+DATA constants<>+164(SB)/4, $0xbeaaaa8c
+DATA constants<>+168(SB)/4, $0xbeaaaa8c
+DATA constants<>+172(SB)/4, $0xbeaaaa8c
+DATA constants<>+176(SB)/4, $0x3e088257
+DATA constants<>+180(SB)/4, $0x3e088257
+DATA constants<>+184(SB)/4, $0x3e088257
+DATA constants<>+188(SB)/4, $0x3e088257
+DATA constants<>+192(SB)/4, $0xbd5c34b2
+DATA constants<>+196(SB)/4, $0xbd5c34b2
+DATA constants<>+200(SB)/4, $0xbd5c34b2
+DATA constants<>+204(SB)/4, $0xbd5c34b2
+DATA constants<>+208(SB)/4, $0x3cac28fe
+DATA constants<>+212(SB)/4, $0x3cac28fe
+DATA constants<>+216(SB)/4, $0x3cac28fe
+DATA constants<>+220(SB)/4, $0x3cac28fe
+DATA constants<>+224(SB)/4, $0xbbe56bbc
+DATA constants<>+228(SB)/4, $0xbbe56bbc
+DATA constants<>+232(SB)/4, $0xbbe56bbc
+DATA constants<>+236(SB)/4, $0xbbe56bbc
+DATA constants<>+240(SB)/4, $0x3ab39914
+DATA constants<>+244(SB)/4, $0x3ab39914
+DATA constants<>+248(SB)/4, $0x3ab39914
+DATA constants<>+252(SB)/4, $0x3ab39914
+DATA constants<>+256(SB)/4, $0xc038aa3b
+DATA constants<>+260(SB)/4, $0xc038aa3b
+DATA constants<>+264(SB)/4, $0xc038aa3b
+DATA constants<>+268(SB)/4, $0xc038aa3b
+DATA constants<>+272(SB)/4, $0xb3257060
+DATA constants<>+276(SB)/4, $0xb3257060
+DATA constants<>+280(SB)/4, $0xb3257060
+DATA constants<>+284(SB)/4, $0xb3257060
+DATA constants<>+288(SB)/4, $0x3f600000
+DATA constants<>+292(SB)/4, $0x3f600000
+DATA constants<>+296(SB)/4, $0x3f600000
+DATA constants<>+300(SB)/4, $0x3f600000
+DATA constants<>+304(SB)/4, $0x80000000
+DATA constants<>+308(SB)/4, $0x80000000
+DATA constants<>+312(SB)/4, $0x80000000
+DATA constants<>+316(SB)/4, $0x80000000
+DATA constants<>+320(SB)/4, $0x7fffffff
+DATA constants<>+324(SB)/4, $0x7fffffff
+DATA constants<>+328(SB)/4, $0x7fffffff
+DATA constants<>+332(SB)/4, $0x7fffffff
+DATA constants<>+336(SB)/4, $0xbf38aa38
+DATA constants<>+340(SB)/4, $0xbf38aa38
+DATA constants<>+344(SB)/4, $0xbf38aa38
+DATA constants<>+348(SB)/4, $0xbf38aa38
+DATA constants<>+352(SB)/4, $0x3ef6384a
+DATA constants<>+356(SB)/4, $0x3ef6384a
+DATA constants<>+360(SB)/4, $0x3ef6384a
+DATA constants<>+364(SB)/4, $0x3ef6384a
+DATA constants<>+368(SB)/4, $0xbeb8ad7d
+DATA constants<>+372(SB)/4, $0xbeb8ad7d
+DATA constants<>+376(SB)/4, $0xbeb8ad7d
+DATA constants<>+380(SB)/4, $0xbeb8ad7d
+DATA constants<>+384(SB)/4, $0x3e93bfa3
+DATA constants<>+388(SB)/4, $0x3e93bfa3
+DATA constants<>+392(SB)/4, $0x3e93bfa3
+DATA constants<>+396(SB)/4, $0x3e93bfa3
+DATA constants<>+400(SB)/4, $0xbe755347
+DATA constants<>+404(SB)/4, $0xbe755347
+DATA constants<>+408(SB)/4, $0xbe755347
+DATA constants<>+412(SB)/4, $0xbe755347
+DATA constants<>+416(SB)/4, $0x3e51644f
+DATA constants<>+420(SB)/4, $0x3e51644f
+DATA constants<>+424(SB)/4, $0x3e51644f
+DATA constants<>+428(SB)/4, $0x3e51644f
+DATA constants<>+432(SB)/4, $0xbe43dcf7
+DATA constants<>+436(SB)/4, $0xbe43dcf7
+DATA constants<>+440(SB)/4, $0xbe43dcf7
+DATA constants<>+444(SB)/4, $0xbe43dcf7
+DATA constants<>+448(SB)/4, $0x3e3f898c
+DATA constants<>+452(SB)/4, $0x3e3f898c
+DATA constants<>+456(SB)/4, $0x3e3f898c
+DATA constants<>+460(SB)/4, $0x3e3f898c
+DATA constants<>+464(SB)/4, $0xbde26f90
+DATA constants<>+468(SB)/4, $0xbde26f90
+DATA constants<>+472(SB)/4, $0xbde26f90
+DATA constants<>+476(SB)/4, $0xbde26f90
+DATA constants<>+480(SB)/4, $0x3fb8aa3b
+DATA constants<>+484(SB)/4, $0x3fb8aa3b
+DATA constants<>+488(SB)/4, $0x3fb8aa3b
+DATA constants<>+492(SB)/4, $0x3fb8aa3b
+DATA constants<>+496(SB)/4, $0x32a57060
+DATA constants<>+500(SB)/4, $0x32a57060
+DATA constants<>+504(SB)/4, $0x32a57060
+DATA constants<>+508(SB)/4, $0x32a57060
+DATA constants<>+512(SB)/4, $0x7f800000
+DATA constants<>+516(SB)/4, $0x7f800000
+DATA constants<>+520(SB)/4, $0x7f800000
+DATA constants<>+524(SB)/4, $0x7f800000
+DATA constants<>+528(SB)/4, $0x7fc00000
+DATA constants<>+532(SB)/4, $0x7fc00000
+DATA constants<>+536(SB)/4, $0x7fc00000
+DATA constants<>+540(SB)/4, $0x7fc00000
+DATA constants<>+544(SB)/4, $0x00800000
+DATA constants<>+548(SB)/4, $0x00800000
+DATA constants<>+552(SB)/4, $0x00800000
+DATA constants<>+556(SB)/4, $0x00800000
+DATA constants<>+560(SB)/4, $0x4b000000
+DATA constants<>+564(SB)/4, $0x4b000000
+DATA constants<>+568(SB)/4, $0x4b000000
+DATA constants<>+572(SB)/4, $0x4b000000
+DATA constants<>+576(SB)/4, $0xc1b80000
+DATA constants<>+580(SB)/4, $0xc1b80000
+DATA constants<>+584(SB)/4, $0xc1b80000
+DATA constants<>+588(SB)/4, $0xc1b80000
+DATA constants<>+592(SB)/4, $0x3f3504f3
+DATA constants<>+596(SB)/4, $0x3f3504f3
+DATA constants<>+600(SB)/4, $0x3f3504f3
+DATA constants<>+604(SB)/4, $0x3f3504f3
+DATA constants<>+608(SB)/4, $0x42b17217
+DATA constants<>+612(SB)/4, $0x42b17217
+DATA constants<>+616(SB)/4, $0x42b17217
+DATA constants<>+620(SB)/4, $0x42b17217
+DATA constants<>+624(SB)/4, $0xc2cff1b4
+DATA constants<>+628(SB)/4, $0xc2cff1b4
+DATA constants<>+632(SB)/4, $0xc2cff1b4
+DATA constants<>+636(SB)/4, $0xc2cff1b4
+DATA constants<>+640(SB)/4, $0x0000007f
+DATA constants<>+644(SB)/4, $0x0000007f
+DATA constants<>+648(SB)/4, $0x0000007f
+DATA constants<>+652(SB)/4, $0x0000007f
+DATA constants<>+656(SB)/4, $0x00000000
+DATA constants<>+660(SB)/4, $0x00000001
+DATA constants<>+664(SB)/4, $0x00000002
+DATA constants<>+668(SB)/4, $0x00000003
+DATA constants<>+672(SB)/4, $0x00000004
+DATA constants<>+676(SB)/4, $0x00000005
+DATA constants<>+680(SB)/4, $0x00000006
+DATA constants<>+684(SB)/4, $0x00000007
+DATA constants<>+688(SB)/4, $0x00000008
+DATA constants<>+692(SB)/4, $0x00000009
+DATA constants<>+696(SB)/4, $0x0000000a
+DATA constants<>+700(SB)/4, $0x0000000b
+DATA constants<>+704(SB)/4, $0x0000000c
+DATA constants<>+708(SB)/4, $0x0000000d
+DATA constants<>+712(SB)/4, $0x0000000e
+DATA constants<>+716(SB)/4, $0x0000000f
+DATA constants<>+720(SB)/4, $0x00000001
+DATA constants<>+724(SB)/4, $0x00000001
+DATA constants<>+728(SB)/4, $0x00000001
+DATA constants<>+732(SB)/4, $0x00000001
+DATA constants<>+736(SB)/4, $0x00007fff
+DATA constants<>+740(SB)/4, $0x00007fff
+DATA constants<>+744(SB)/4, $0x00007fff
+DATA constants<>+748(SB)/4, $0x00007fff
+DATA constants<>+752(SB)/4, $0x00400000
+DATA constants<>+756(SB)/4, $0x00400000
+DATA constants<>+760(SB)/4, $0x00400000
+DATA constants<>+764(SB)/4, $0x00400000
+DATA constants<>+768(SB)/4, $0x42fe0000
+DATA constants<>+772(SB)/4, $0x42fe0000
+DATA constants<>+776(SB)/4, $0x42fe0000
+DATA constants<>+780(SB)/4, $0x42fe0000
+GLOBL constants<>(SB), RODATA|NOPTR, $784
 
 // func maskTileNEON(s *float32, stride int, rows int, first int, cols int, bits *uint64)
 TEXT ·maskTileNEON(SB), NOSPLIT, $0-48
@@ -13759,6 +15891,467 @@ cols_end_4:
 	ADD $16, R3, R3 // bits += 16
 	SUB $1, R2, R2 // rows += -1
 	CMP $1, R2 // rows >= 1
+	BGE rows_1 // rows >= 1
+
+rows_end_2:
+	RET
+
+// func capTileNEON(s *float32, stride int, rows int, cols int, inverse float32, cap float32)
+TEXT ·capTileNEON(SB), NOSPLIT, $0-40
+	MOVD  $constants<>(SB), R20 // constants
+	MOVD  s+0(FP), R0 // s
+	MOVD  stride+8(FP), R1 // stride
+	MOVD  rows+16(FP), R2 // rows
+	FMOVS inverse+32(FP), F0 // inverse in all lanes
+	VDUP  V0.S[0], V0.S4 // inverse in all lanes
+	FMOVS cap+36(FP), F1 // cap in all lanes
+	VDUP  V1.S[0], V1.S4 // cap in all lanes
+	FMOVQ 16(R20), F2 // exp2_0
+	FMOVQ 256(R20), F3 // -2 log2e_hi
+	FMOVQ 272(R20), F4 // -2 log2e_lo
+	FMOVQ 288(R20), F5 // switch
+	FMOVQ 304(R20), F6 // sign
+	FMOVQ 320(R20), F7 // magnitude
+	LSL   $2, R1, R1 // stride in bytes
+	CMP   $1, R2 // rows < 1
+	BLT   rows_end_2 // rows < 1
+
+rows_1:
+	MOVD cols+24(FP), R3 // cols
+	MOVD R0, R6 // s_col = s
+	CMP  $16, R3 // cols < 16
+	BLT  cols_end_4 // cols < 16
+
+cols_3:
+	FMOVQ (R6), F8 // S = s_col[0], lanes 0..3
+	FMOVQ 16(R6), F9 // S = s_col[0], lanes 4..7
+	FMOVQ 32(R6), F10 // S = s_col[0], lanes 8..11
+	FMOVQ 48(R6), F11 // S = s_col[0], lanes 12..15
+	WORD  $0x6e20dd08 // FMUL V8.4S, V8.4S, V0.4S // S = S * inverse, lanes 0..3
+	WORD  $0x6e20dd29 // FMUL V9.4S, V9.4S, V0.4S // S = S * inverse, lanes 4..7
+	WORD  $0x6e20dd4a // FMUL V10.4S, V10.4S, V0.4S // S = S * inverse, lanes 8..11
+	WORD  $0x6e20dd6b // FMUL V11.4S, V11.4S, V0.4S // S = S * inverse, lanes 12..15
+	VAND  V7.B16, V8.B16, V12.B16 // |x| = S & magnitude, lanes 0..3
+	VAND  V7.B16, V9.B16, V13.B16 // |x| = S & magnitude, lanes 4..7
+	VAND  V7.B16, V10.B16, V14.B16 // |x| = S & magnitude, lanes 8..11
+	VAND  V7.B16, V11.B16, V15.B16 // |x| = S & magnitude, lanes 12..15
+	VAND  V6.B16, V8.B16, V8.B16 // S = S & sign, lanes 0..3
+	VAND  V6.B16, V9.B16, V9.B16 // S = S & sign, lanes 4..7
+	VAND  V6.B16, V10.B16, V10.B16 // S = S & sign, lanes 8..11
+	VAND  V6.B16, V11.B16, V11.B16 // S = S & sign, lanes 12..15
+	WORD  $0x6e23dd90 // FMUL V16.4S, V12.4S, V3.4S // n = |x| * -2 log2e_hi, lanes 0..3
+	WORD  $0x6e23ddb1 // FMUL V17.4S, V13.4S, V3.4S // n = |x| * -2 log2e_hi, lanes 4..7
+	WORD  $0x6e23ddd2 // FMUL V18.4S, V14.4S, V3.4S // n = |x| * -2 log2e_hi, lanes 8..11
+	WORD  $0x6e23ddf3 // FMUL V19.4S, V15.4S, V3.4S // n = |x| * -2 log2e_hi, lanes 12..15
+	WORD  $0x4e218a10 // FRINTN V16.4S, V16.4S // n = round(n), lanes 0..3
+	WORD  $0x4e218a31 // FRINTN V17.4S, V17.4S // n = round(n), lanes 4..7
+	WORD  $0x4e218a52 // FRINTN V18.4S, V18.4S // n = round(n), lanes 8..11
+	WORD  $0x4e218a73 // FRINTN V19.4S, V19.4S // n = round(n), lanes 12..15
+	WORD  $0x6ea0fa14 // FNEG V20.4S, V16.4S // f = |x| * -2 log2e_hi - f, lanes 0..3
+	VFMLA V3.S4, V12.S4, V20.S4 // f = |x| * -2 log2e_hi - f, lanes 0..3
+	WORD  $0x6ea0fa35 // FNEG V21.4S, V17.4S // f = |x| * -2 log2e_hi - f, lanes 4..7
+	VFMLA V3.S4, V13.S4, V21.S4 // f = |x| * -2 log2e_hi - f, lanes 4..7
+	WORD  $0x6ea0fa56 // FNEG V22.4S, V18.4S // f = |x| * -2 log2e_hi - f, lanes 8..11
+	VFMLA V3.S4, V14.S4, V22.S4 // f = |x| * -2 log2e_hi - f, lanes 8..11
+	WORD  $0x6ea0fa77 // FNEG V23.4S, V19.4S // f = |x| * -2 log2e_hi - f, lanes 12..15
+	VFMLA V3.S4, V15.S4, V23.S4 // f = |x| * -2 log2e_hi - f, lanes 12..15
+	VFMLA V4.S4, V12.S4, V20.S4 // f += |x| * -2 log2e_lo, lanes 0..3
+	VFMLA V4.S4, V13.S4, V21.S4 // f += |x| * -2 log2e_lo, lanes 4..7
+	VFMLA V4.S4, V14.S4, V22.S4 // f += |x| * -2 log2e_lo, lanes 8..11
+	VFMLA V4.S4, V15.S4, V23.S4 // f += |x| * -2 log2e_lo, lanes 12..15
+	FMOVQ 96(R20), F24 // p = p*f + exp2_5, lanes 0..3
+	FMOVQ 112(R20), F28 // exp2_6
+	VFMLA V20.S4, V28.S4, V24.S4 // p = p*f + exp2_5, lanes 0..3
+	FMOVQ 96(R20), F25 // p = p*f + exp2_5, lanes 4..7
+	VFMLA V21.S4, V28.S4, V25.S4 // p = p*f + exp2_5, lanes 4..7
+	FMOVQ 96(R20), F26 // p = p*f + exp2_5, lanes 8..11
+	VFMLA V22.S4, V28.S4, V26.S4 // p = p*f + exp2_5, lanes 8..11
+	FMOVQ 96(R20), F27 // p = p*f + exp2_5, lanes 12..15
+	VFMLA V23.S4, V28.S4, V27.S4 // p = p*f + exp2_5, lanes 12..15
+	FMOVQ 80(R20), F28 // p = p*f + exp2_4, lanes 0..3
+	VFMLA V20.S4, V24.S4, V28.S4 // p = p*f + exp2_4, lanes 0..3
+	FMOVQ 80(R20), F24 // p = p*f + exp2_4, lanes 4..7
+	VFMLA V21.S4, V25.S4, V24.S4 // p = p*f + exp2_4, lanes 4..7
+	FMOVQ 80(R20), F25 // p = p*f + exp2_4, lanes 8..11
+	VFMLA V22.S4, V26.S4, V25.S4 // p = p*f + exp2_4, lanes 8..11
+	FMOVQ 80(R20), F26 // p = p*f + exp2_4, lanes 12..15
+	VFMLA V23.S4, V27.S4, V26.S4 // p = p*f + exp2_4, lanes 12..15
+	FMOVQ 64(R20), F27 // p = p*f + exp2_3, lanes 0..3
+	VFMLA V20.S4, V28.S4, V27.S4 // p = p*f + exp2_3, lanes 0..3
+	FMOVQ 64(R20), F28 // p = p*f + exp2_3, lanes 4..7
+	VFMLA V21.S4, V24.S4, V28.S4 // p = p*f + exp2_3, lanes 4..7
+	FMOVQ 64(R20), F24 // p = p*f + exp2_3, lanes 8..11
+	VFMLA V22.S4, V25.S4, V24.S4 // p = p*f + exp2_3, lanes 8..11
+	FMOVQ 64(R20), F25 // p = p*f + exp2_3, lanes 12..15
+	VFMLA V23.S4, V26.S4, V25.S4 // p = p*f + exp2_3, lanes 12..15
+	FMOVQ 48(R20), F26 // p = p*f + exp2_2, lanes 0..3
+	VFMLA V20.S4, V27.S4, V26.S4 // p = p*f + exp2_2, lanes 0..3
+	FMOVQ 48(R20), F27 // p = p*f + exp2_2, lanes 4..7
+	VFMLA V21.S4, V28.S4, V27.S4 // p = p*f + exp2_2, lanes 4..7
+	FMOVQ 48(R20), F28 // p = p*f + exp2_2, lanes 8..11
+	VFMLA V22.S4, V24.S4, V28.S4 // p = p*f + exp2_2, lanes 8..11
+	FMOVQ 48(R20), F24 // p = p*f + exp2_2, lanes 12..15
+	VFMLA V23.S4, V25.S4, V24.S4 // p = p*f + exp2_2, lanes 12..15
+	FMOVQ 32(R20), F25 // p = p*f + exp2_1, lanes 0..3
+	VFMLA V20.S4, V26.S4, V25.S4 // p = p*f + exp2_1, lanes 0..3
+	FMOVQ 32(R20), F26 // p = p*f + exp2_1, lanes 4..7
+	VFMLA V21.S4, V27.S4, V26.S4 // p = p*f + exp2_1, lanes 4..7
+	FMOVQ 32(R20), F27 // p = p*f + exp2_1, lanes 8..11
+	VFMLA V22.S4, V28.S4, V27.S4 // p = p*f + exp2_1, lanes 8..11
+	FMOVQ 32(R20), F28 // p = p*f + exp2_1, lanes 12..15
+	VFMLA V23.S4, V24.S4, V28.S4 // p = p*f + exp2_1, lanes 12..15
+	FMOVQ 16(R20), F24 // p = p*f + exp2_0, lanes 0..3
+	VFMLA V20.S4, V25.S4, V24.S4 // p = p*f + exp2_0, lanes 0..3
+	FMOVQ 16(R20), F20 // p = p*f + exp2_0, lanes 4..7
+	VFMLA V21.S4, V26.S4, V20.S4 // p = p*f + exp2_0, lanes 4..7
+	FMOVQ 16(R20), F21 // p = p*f + exp2_0, lanes 8..11
+	VFMLA V22.S4, V27.S4, V21.S4 // p = p*f + exp2_0, lanes 8..11
+	FMOVQ 16(R20), F22 // p = p*f + exp2_0, lanes 12..15
+	VFMLA V23.S4, V28.S4, V22.S4 // p = p*f + exp2_0, lanes 12..15
+	FMOVQ 128(R20), F27 // -125
+	WORD  $0x6eb0e777 // FCMGT V23.4S, V27.4S, V16.4S // small = n < -125, lanes 0..3
+	WORD  $0x6eb1e779 // FCMGT V25.4S, V27.4S, V17.4S // small = n < -125, lanes 4..7
+	WORD  $0x6eb2e77a // FCMGT V26.4S, V27.4S, V18.4S // small = n < -125, lanes 8..11
+	WORD  $0x6eb3e77b // FCMGT V27.4S, V27.4S, V19.4S // small = n < -125, lanes 12..15
+	WORD  $0x4f29fe10 // FCVTZS V16.4S, V16.4S, #23 // p *= 2**n, lanes 0..3
+	VADD  V16.S4, V24.S4, V16.S4 // p *= 2**n, lanes 0..3
+	WORD  $0x4f29fe31 // FCVTZS V17.4S, V17.4S, #23 // p *= 2**n, lanes 4..7
+	VADD  V17.S4, V20.S4, V17.S4 // p *= 2**n, lanes 4..7
+	WORD  $0x4f29fe52 // FCVTZS V18.4S, V18.4S, #23 // p *= 2**n, lanes 8..11
+	VADD  V18.S4, V21.S4, V18.S4 // p *= 2**n, lanes 8..11
+	WORD  $0x4f29fe73 // FCVTZS V19.4S, V19.4S, #23 // p *= 2**n, lanes 12..15
+	VADD  V19.S4, V22.S4, V19.S4 // p *= 2**n, lanes 12..15
+	WORD  $0x4e771e10 // BIC V16.16B, V16.16B, V23.16B // p = 0 where small, lanes 0..3
+	WORD  $0x4e791e31 // BIC V17.16B, V17.16B, V25.16B // p = 0 where small, lanes 4..7
+	WORD  $0x4e7a1e52 // BIC V18.16B, V18.16B, V26.16B // p = 0 where small, lanes 8..11
+	WORD  $0x4e7b1e73 // BIC V19.16B, V19.16B, V27.16B // p = 0 where small, lanes 12..15
+	WORD  $0x4e22d614 // FADD V20.4S, V16.4S, V2.4S // y = p + 1, lanes 0..3
+	WORD  $0x4e22d635 // FADD V21.4S, V17.4S, V2.4S // y = p + 1, lanes 4..7
+	WORD  $0x4e22d656 // FADD V22.4S, V18.4S, V2.4S // y = p + 1, lanes 8..11
+	WORD  $0x4e22d677 // FADD V23.4S, V19.4S, V2.4S // y = p + 1, lanes 12..15
+	WORD  $0x4e30d610 // FADD V16.4S, V16.4S, V16.4S // p = p + p, lanes 0..3
+	WORD  $0x4e31d631 // FADD V17.4S, V17.4S, V17.4S // p = p + p, lanes 4..7
+	WORD  $0x4e32d652 // FADD V18.4S, V18.4S, V18.4S // p = p + p, lanes 8..11
+	WORD  $0x4e33d673 // FADD V19.4S, V19.4S, V19.4S // p = p + p, lanes 12..15
+	WORD  $0x6e34fe10 // FDIV V16.4S, V16.4S, V20.4S // p = p / y, lanes 0..3
+	WORD  $0x6e35fe31 // FDIV V17.4S, V17.4S, V21.4S // p = p / y, lanes 4..7
+	WORD  $0x6e36fe52 // FDIV V18.4S, V18.4S, V22.4S // p = p / y, lanes 8..11
+	WORD  $0x6e37fe73 // FDIV V19.4S, V19.4S, V23.4S // p = p / y, lanes 12..15
+	WORD  $0x4eb0d454 // FSUB V20.4S, V2.4S, V16.4S // y = y - p, lanes 0..3
+	WORD  $0x4eb1d455 // FSUB V21.4S, V2.4S, V17.4S // y = y - p, lanes 4..7
+	WORD  $0x4eb2d456 // FSUB V22.4S, V2.4S, V18.4S // y = y - p, lanes 8..11
+	WORD  $0x4eb3d457 // FSUB V23.4S, V2.4S, V19.4S // y = y - p, lanes 12..15
+	WORD  $0x6e2cdd90 // FMUL V16.4S, V12.4S, V12.4S // s = |x| * |x|, lanes 0..3
+	WORD  $0x6e2dddb1 // FMUL V17.4S, V13.4S, V13.4S // s = |x| * |x|, lanes 4..7
+	WORD  $0x6e2eddd2 // FMUL V18.4S, V14.4S, V14.4S // s = |x| * |x|, lanes 8..11
+	WORD  $0x6e2fddf3 // FMUL V19.4S, V15.4S, V15.4S // s = |x| * |x|, lanes 12..15
+	FMOVQ 224(R20), F24 // q = q*s + tanh_4, lanes 0..3
+	FMOVQ 240(R20), F28 // tanh_5
+	VFMLA V16.S4, V28.S4, V24.S4 // q = q*s + tanh_4, lanes 0..3
+	FMOVQ 224(R20), F25 // q = q*s + tanh_4, lanes 4..7
+	VFMLA V17.S4, V28.S4, V25.S4 // q = q*s + tanh_4, lanes 4..7
+	FMOVQ 224(R20), F26 // q = q*s + tanh_4, lanes 8..11
+	VFMLA V18.S4, V28.S4, V26.S4 // q = q*s + tanh_4, lanes 8..11
+	FMOVQ 224(R20), F27 // q = q*s + tanh_4, lanes 12..15
+	VFMLA V19.S4, V28.S4, V27.S4 // q = q*s + tanh_4, lanes 12..15
+	FMOVQ 208(R20), F28 // q = q*s + tanh_3, lanes 0..3
+	VFMLA V16.S4, V24.S4, V28.S4 // q = q*s + tanh_3, lanes 0..3
+	FMOVQ 208(R20), F24 // q = q*s + tanh_3, lanes 4..7
+	VFMLA V17.S4, V25.S4, V24.S4 // q = q*s + tanh_3, lanes 4..7
+	FMOVQ 208(R20), F25 // q = q*s + tanh_3, lanes 8..11
+	VFMLA V18.S4, V26.S4, V25.S4 // q = q*s + tanh_3, lanes 8..11
+	FMOVQ 208(R20), F26 // q = q*s + tanh_3, lanes 12..15
+	VFMLA V19.S4, V27.S4, V26.S4 // q = q*s + tanh_3, lanes 12..15
+	FMOVQ 192(R20), F27 // q = q*s + tanh_2, lanes 0..3
+	VFMLA V16.S4, V28.S4, V27.S4 // q = q*s + tanh_2, lanes 0..3
+	FMOVQ 192(R20), F28 // q = q*s + tanh_2, lanes 4..7
+	VFMLA V17.S4, V24.S4, V28.S4 // q = q*s + tanh_2, lanes 4..7
+	FMOVQ 192(R20), F24 // q = q*s + tanh_2, lanes 8..11
+	VFMLA V18.S4, V25.S4, V24.S4 // q = q*s + tanh_2, lanes 8..11
+	FMOVQ 192(R20), F25 // q = q*s + tanh_2, lanes 12..15
+	VFMLA V19.S4, V26.S4, V25.S4 // q = q*s + tanh_2, lanes 12..15
+	FMOVQ 176(R20), F26 // q = q*s + tanh_1, lanes 0..3
+	VFMLA V16.S4, V27.S4, V26.S4 // q = q*s + tanh_1, lanes 0..3
+	FMOVQ 176(R20), F27 // q = q*s + tanh_1, lanes 4..7
+	VFMLA V17.S4, V28.S4, V27.S4 // q = q*s + tanh_1, lanes 4..7
+	FMOVQ 176(R20), F28 // q = q*s + tanh_1, lanes 8..11
+	VFMLA V18.S4, V24.S4, V28.S4 // q = q*s + tanh_1, lanes 8..11
+	FMOVQ 176(R20), F24 // q = q*s + tanh_1, lanes 12..15
+	VFMLA V19.S4, V25.S4, V24.S4 // q = q*s + tanh_1, lanes 12..15
+	FMOVQ 160(R20), F25 // q = q*s + tanh_0, lanes 0..3
+	VFMLA V16.S4, V26.S4, V25.S4 // q = q*s + tanh_0, lanes 0..3
+	FMOVQ 160(R20), F26 // q = q*s + tanh_0, lanes 4..7
+	VFMLA V17.S4, V27.S4, V26.S4 // q = q*s + tanh_0, lanes 4..7
+	FMOVQ 160(R20), F27 // q = q*s + tanh_0, lanes 8..11
+	VFMLA V18.S4, V28.S4, V27.S4 // q = q*s + tanh_0, lanes 8..11
+	FMOVQ 160(R20), F28 // q = q*s + tanh_0, lanes 12..15
+	VFMLA V19.S4, V24.S4, V28.S4 // q = q*s + tanh_0, lanes 12..15
+	WORD  $0x6e39de10 // FMUL V16.4S, V16.4S, V25.4S // s = s * q, lanes 0..3
+	WORD  $0x6e3ade31 // FMUL V17.4S, V17.4S, V26.4S // s = s * q, lanes 4..7
+	WORD  $0x6e3bde52 // FMUL V18.4S, V18.4S, V27.4S // s = s * q, lanes 8..11
+	WORD  $0x6e3cde73 // FMUL V19.4S, V19.4S, V28.4S // s = s * q, lanes 12..15
+	WORD  $0x6eace4bc // FCMGT V28.4S, V5.4S, V12.4S // small = |x| < switch, lanes 0..3
+	WORD  $0x6eade4bd // FCMGT V29.4S, V5.4S, V13.4S // small = |x| < switch, lanes 4..7
+	WORD  $0x6eaee4be // FCMGT V30.4S, V5.4S, V14.4S // small = |x| < switch, lanes 8..11
+	WORD  $0x6eafe4bf // FCMGT V31.4S, V5.4S, V15.4S // small = |x| < switch, lanes 12..15
+	VMOV  V12.B16, V24.B16 // q = |x|, lanes 0..3
+	VMOV  V13.B16, V25.B16 // q = |x|, lanes 4..7
+	VMOV  V14.B16, V26.B16 // q = |x|, lanes 8..11
+	VMOV  V15.B16, V27.B16 // q = |x|, lanes 12..15
+	VFMLA V16.S4, V12.S4, V24.S4 // q += |x| * s, lanes 0..3
+	VFMLA V17.S4, V13.S4, V25.S4 // q += |x| * s, lanes 4..7
+	VFMLA V18.S4, V14.S4, V26.S4 // q += |x| * s, lanes 8..11
+	VFMLA V19.S4, V15.S4, V27.S4 // q += |x| * s, lanes 12..15
+	VBIT  V28.B16, V24.B16, V20.B16 // y = small ? q : y, lanes 0..3
+	VBIT  V29.B16, V25.B16, V21.B16 // y = small ? q : y, lanes 4..7
+	VBIT  V30.B16, V26.B16, V22.B16 // y = small ? q : y, lanes 8..11
+	VBIT  V31.B16, V27.B16, V23.B16 // y = small ? q : y, lanes 12..15
+	VORR  V8.B16, V20.B16, V20.B16 // y = y | S, lanes 0..3
+	VORR  V9.B16, V21.B16, V21.B16 // y = y | S, lanes 4..7
+	VORR  V10.B16, V22.B16, V22.B16 // y = y | S, lanes 8..11
+	VORR  V11.B16, V23.B16, V23.B16 // y = y | S, lanes 12..15
+	WORD  $0x6e21de94 // FMUL V20.4S, V20.4S, V1.4S // y = y * cap, lanes 0..3
+	WORD  $0x6e21deb5 // FMUL V21.4S, V21.4S, V1.4S // y = y * cap, lanes 4..7
+	WORD  $0x6e21ded6 // FMUL V22.4S, V22.4S, V1.4S // y = y * cap, lanes 8..11
+	WORD  $0x6e21def7 // FMUL V23.4S, V23.4S, V1.4S // y = y * cap, lanes 12..15
+	FMOVQ F20, (R6) // s_col[0] = y, lanes 0..3
+	FMOVQ F21, 16(R6) // s_col[0] = y, lanes 4..7
+	FMOVQ F22, 32(R6) // s_col[0] = y, lanes 8..11
+	FMOVQ F23, 48(R6) // s_col[0] = y, lanes 12..15
+	ADD   $64, R6, R6 // s_col += 64
+	SUB   $16, R3, R3 // cols += -16
+	CMP   $16, R3 // cols >= 16
+	BGE   cols_3 // cols >= 16
+
+cols_end_4:
+	ADD R1, R0, R0 // s += stride
+	SUB $1, R2, R2 // rows += -1
+	CMP $1, R2 // rows >= 1
+	BGE rows_1 // rows >= 1
+
+rows_end_2:
+	RET
+
+// func biasTileNEON(s *float32, stride int, bias *float32, biasStride int, rows int, cols int, first *int32, numbers *int32, factor float32, slope float32, lowest float32, unit float32)
+TEXT ·biasTileNEON(SB), NOSPLIT, $0-80
+	MOVD  $constants<>(SB), R20 // constants
+	MOVD  s+0(FP), R0 // s
+	MOVD  stride+8(FP), R1 // stride
+	MOVD  bias+16(FP), R2 // bias
+	MOVD  biasStride+24(FP), R3 // biasStride
+	MOVD  first+48(FP), R6 // first
+	MOVD  rows+32(FP), R7 // rows
+	FMOVS factor+64(FP), F0 // factor in all lanes
+	VDUP  V0.S[0], V0.S4 // factor in all lanes
+	FMOVS slope+68(FP), F1 // slope in all lanes
+	VDUP  V1.S[0], V1.S4 // slope in all lanes
+	FMOVS lowest+72(FP), F2 // lowest in all lanes
+	VDUP  V2.S[0], V2.S4 // lowest in all lanes
+	FMOVS unit+76(FP), F3 // unit in all lanes
+	VDUP  V3.S[0], V3.S4 // unit in all lanes
+	FMOVQ (R20), F4 // -Inf
+	LSL   $2, R1, R1 // stride in bytes
+	LSL   $2, R3, R3 // biasStride in bytes
+	CMP   $1, R7 // rows < 1
+	BLT   rows_end_2 // rows < 1
+
+rows_1:
+	MOVD  cols+40(FP), R8 // cols
+	MOVD  numbers+56(FP), R11 // numbers
+	MOVD  R0, R9 // s_col = s
+	MOVD  R2, R10 // bias_col = bias
+	VLD1R (R6), [V5.S4] // first = all first[0]
+	CMP   $16, R8 // cols < 16
+	BLT   cols_end_4 // cols < 16
+
+cols_3:
+	FMOVQ (R10), F6 // bias = bias_col[0], lanes 0..3
+	FMOVQ 16(R10), F7 // bias = bias_col[0], lanes 4..7
+	FMOVQ 32(R10), F8 // bias = bias_col[0], lanes 8..11
+	FMOVQ 48(R10), F9 // bias = bias_col[0], lanes 12..15
+	FMOVQ (R9), F10 // S = s_col[0], lanes 0..3
+	FMOVQ 16(R9), F11 // S = s_col[0], lanes 4..7
+	FMOVQ 32(R9), F12 // S = s_col[0], lanes 8..11
+	FMOVQ 48(R9), F13 // S = s_col[0], lanes 12..15
+	VFMLA V0.S4, V6.S4, V10.S4 // S += bias * factor, lanes 0..3
+	VFMLA V0.S4, V7.S4, V11.S4 // S += bias * factor, lanes 4..7
+	VFMLA V0.S4, V8.S4, V12.S4 // S += bias * factor, lanes 8..11
+	VFMLA V0.S4, V9.S4, V13.S4 // S += bias * factor, lanes 12..15
+	FMOVQ (R11), F14 // position = numbers[0], lanes 0..3
+	FMOVQ 16(R11), F15 // position = numbers[0], lanes 4..7
+	FMOVQ 32(R11), F16 // position = numbers[0], lanes 8..11
+	FMOVQ 48(R11), F17 // position = numbers[0], lanes 12..15
+	VADD  V5.S4, V14.S4, V14.S4 // position = position + (int) first, lanes 0..3
+	VADD  V5.S4, V15.S4, V15.S4 // position = position + (int) first, lanes 4..7
+	VADD  V5.S4, V16.S4, V16.S4 // position = position + (int) first, lanes 8..11
+	VADD  V5.S4, V17.S4, V17.S4 // position = position + (int) first, lanes 12..15
+	WORD  $0x4e21d9ce // SCVTF V14.4S, V14.4S // position = float(position), lanes 0..3
+	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // position = float(position), lanes 4..7
+	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // position = float(position), lanes 8..11
+	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // position = float(position), lanes 12..15
+	VFMLA V1.S4, V14.S4, V10.S4 // S += position * slope, lanes 0..3
+	VFMLA V1.S4, V15.S4, V11.S4 // S += position * slope, lanes 4..7
+	VFMLA V1.S4, V16.S4, V12.S4 // S += position * slope, lanes 8..11
+	VFMLA V1.S4, V17.S4, V13.S4 // S += position * slope, lanes 12..15
+	WORD  $0x6eaae44e // FCMGT V14.4S, V2.4S, V10.4S // low = S < lowest, lanes 0..3
+	WORD  $0x6eabe44f // FCMGT V15.4S, V2.4S, V11.4S // low = S < lowest, lanes 4..7
+	WORD  $0x6eace450 // FCMGT V16.4S, V2.4S, V12.4S // low = S < lowest, lanes 8..11
+	WORD  $0x6eade451 // FCMGT V17.4S, V2.4S, V13.4S // low = S < lowest, lanes 12..15
+	VBIT  V14.B16, V2.B16, V10.B16 // S = low ? lowest : S, lanes 0..3
+	VBIT  V15.B16, V2.B16, V11.B16 // S = low ? lowest : S, lanes 4..7
+	VBIT  V16.B16, V2.B16, V12.B16 // S = low ? lowest : S, lanes 8..11
+	VBIT  V17.B16, V2.B16, V13.B16 // S = low ? lowest : S, lanes 12..15
+	WORD  $0x6e23dd4a // FMUL V10.4S, V10.4S, V3.4S // S = S * unit, lanes 0..3
+	WORD  $0x6e23dd6b // FMUL V11.4S, V11.4S, V3.4S // S = S * unit, lanes 4..7
+	WORD  $0x6e23dd8c // FMUL V12.4S, V12.4S, V3.4S // S = S * unit, lanes 8..11
+	WORD  $0x6e23ddad // FMUL V13.4S, V13.4S, V3.4S // S = S * unit, lanes 12..15
+	WORD  $0x4e24e4c6 // FCMEQ V6.4S, V6.4S, V4.4S // hidden = bias == -Inf, lanes 0..3
+	WORD  $0x4e24e4e7 // FCMEQ V7.4S, V7.4S, V4.4S // hidden = bias == -Inf, lanes 4..7
+	WORD  $0x4e24e508 // FCMEQ V8.4S, V8.4S, V4.4S // hidden = bias == -Inf, lanes 8..11
+	WORD  $0x4e24e529 // FCMEQ V9.4S, V9.4S, V4.4S // hidden = bias == -Inf, lanes 12..15
+	VBIT  V6.B16, V4.B16, V10.B16 // S = hidden ? -Inf : S, lanes 0..3
+	VBIT  V7.B16, V4.B16, V11.B16 // S = hidden ? -Inf : S, lanes 4..7
+	VBIT  V8.B16, V4.B16, V12.B16 // S = hidden ? -Inf : S, lanes 8..11
+	VBIT  V9.B16, V4.B16, V13.B16 // S = hidden ? -Inf : S, lanes 12..15
+	FMOVQ F10, (R9) // s_col[0] = S, lanes 0..3
+	FMOVQ F11, 16(R9) // s_col[0] = S, lanes 4..7
+	FMOVQ F12, 32(R9) // s_col[0] = S, lanes 8..11
+	FMOVQ F13, 48(R9) // s_col[0] = S, lanes 12..15
+	ADD   $64, R9, R9 // s_col += 64
+	ADD   $64, R10, R10 // bias_col += 64
+	ADD   $64, R11, R11 // numbers += 64
+	SUB   $16, R8, R8 // cols += -16
+	CMP   $16, R8 // cols >= 16
+	BGE   cols_3 // cols >= 16
+
+cols_end_4:
+	CMP   $1, R8 // cols < 1
+	BLT   less_5 // cols < 1
+	VEOR  V6.B16, V6.B16, V6.B16 // bias = bias_col[0], cols lanes
+	VEOR  V7.B16, V7.B16, V7.B16 // bias = bias_col[0], cols lanes
+	VEOR  V8.B16, V8.B16, V8.B16 // bias = bias_col[0], cols lanes
+	VEOR  V9.B16, V9.B16, V9.B16 // bias = bias_col[0], cols lanes
+	CMP   $4, R8 // bias = bias_col[0], cols lanes
+	BLT   tail_7 // bias = bias_col[0], cols lanes
+	FMOVQ (R10), F6 // bias = bias_col[0], cols lanes
+	CMP   $8, R8 // bias = bias_col[0], cols lanes
+	BLT   tail_8 // bias = bias_col[0], cols lanes
+	FMOVQ 16(R10), F7 // bias = bias_col[0], cols lanes
+	CMP   $12, R8 // bias = bias_col[0], cols lanes
+	BLT   tail_9 // bias = bias_col[0], cols lanes
+	FMOVQ 32(R10), F8 // bias = bias_col[0], cols lanes
+	CMP   $16, R8 // bias = bias_col[0], cols lanes
+	BLT   tail_10 // bias = bias_col[0], cols lanes
+	FMOVQ 48(R10), F9 // bias = bias_col[0], cols lanes
+	JMP   tail_done_6 // bias = bias_col[0], cols lanes
+
+tail_7:
+	TBZ   $1, R8, tail_one_11 // bias = bias_col[0], cols lanes
+	FMOVD (R10), F6 // bias = bias_col[0], cols lanes
+	TBZ   $0, R8, tail_done_6 // bias = bias_col[0], cols lanes
+	ADD   $8, R10, R8 // bias = bias_col[0], cols lanes
+	VLD1  (R8), V6.S[2] // bias = bias_col[0], cols lanes
+	JMP   tail_done_6 // bias = bias_col[0], cols lanes
+
+tail_one_11:
+	TBZ   $0, R8, tail_done_6 // bias = bias_col[0], cols lanes
+	FMOVS (R10), F6 // bias = bias_col[0], cols lanes
+	JMP   tail_done_6 // bias = bias_col[0], cols lanes
+
+tail_8:
+	TBZ   $1, R8, tail_one_12 // bias = bias_col[0], cols lanes
+	FMOVD 16(R10), F7 // bias = bias_col[0], cols lanes
+	TBZ   $0, R8, tail_done_6 // bias = bias_col[0], cols lanes
+	ADD   $24, R10, R8 // bias = bias_col[0], cols lanes
+	VLD1  (R8), V7.S[2] // bias = bias_col[0], cols lanes
+	JMP   tail_done_6 // bias = bias_col[0], cols lanes
+
+tail_one_12:
+	TBZ   $0, R8, tail_done_6 // bias = bias_col[0], cols lanes
+	FMOVS 16(R10), F7 // bias = bias_col[0], cols lanes
+	JMP   tail_done_6 // bias = bias_col[0], cols lanes
+
+tail_9:
+	TBZ   $1, R8, tail_one_13 // bias = bias_col[0], cols lanes
+	FMOVD 32(R10), F8 // bias = bias_col[0], cols lanes
+	TBZ   $0, R8, tail_done_6 // bias = bias_col[0], cols lanes
+	ADD   $40, R10, R8 // bias = bias_col[0], cols lanes
+	VLD1  (R8), V8.S[2] // bias = bias_col[0], cols lanes
+	JMP   tail_done_6 // bias = bias_col[0], cols lanes
+
+tail_one_13:
+	TBZ   $0, R8, tail_done_6 // bias = bias_col[0], cols lanes
+	FMOVS 32(R10), F8 // bias = bias_col[0], cols lanes
+	JMP   tail_done_6 // bias = bias_col[0], cols lanes
+
+tail_10:
+	TBZ   $1, R8, tail_one_14 // bias = bias_col[0], cols lanes
+	FMOVD 48(R10), F9 // bias = bias_col[0], cols lanes
+	TBZ   $0, R8, tail_done_6 // bias = bias_col[0], cols lanes
+	ADD   $56, R10, R8 // bias = bias_col[0], cols lanes
+	VLD1  (R8), V9.S[2] // bias = bias_col[0], cols lanes
+	JMP   tail_done_6 // bias = bias_col[0], cols lanes
+
+tail_one_14:
+	TBZ   $0, R8, tail_done_6 // bias = bias_col[0], cols lanes
+	FMOVS 48(R10), F9 // bias = bias_col[0], cols lanes
+
+tail_done_6:
+	FMOVQ (R9), F10 // S = s_col[0], lanes 0..3
+	FMOVQ 16(R9), F11 // S = s_col[0], lanes 4..7
+	FMOVQ 32(R9), F12 // S = s_col[0], lanes 8..11
+	FMOVQ 48(R9), F13 // S = s_col[0], lanes 12..15
+	VFMLA V0.S4, V6.S4, V10.S4 // S += bias * factor, lanes 0..3
+	VFMLA V0.S4, V7.S4, V11.S4 // S += bias * factor, lanes 4..7
+	VFMLA V0.S4, V8.S4, V12.S4 // S += bias * factor, lanes 8..11
+	VFMLA V0.S4, V9.S4, V13.S4 // S += bias * factor, lanes 12..15
+	FMOVQ (R11), F14 // position = numbers[0], lanes 0..3
+	FMOVQ 16(R11), F15 // position = numbers[0], lanes 4..7
+	FMOVQ 32(R11), F16 // position = numbers[0], lanes 8..11
+	FMOVQ 48(R11), F17 // position = numbers[0], lanes 12..15
+	VADD  V5.S4, V14.S4, V14.S4 // position = position + (int) first, lanes 0..3
+	VADD  V5.S4, V15.S4, V15.S4 // position = position + (int) first, lanes 4..7
+	VADD  V5.S4, V16.S4, V16.S4 // position = position + (int) first, lanes 8..11
+	VADD  V5.S4, V17.S4, V17.S4 // position = position + (int) first, lanes 12..15
+	WORD  $0x4e21d9ce // SCVTF V14.4S, V14.4S // position = float(position), lanes 0..3
+	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // position = float(position), lanes 4..7
+	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // position = float(position), lanes 8..11
+	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // position = float(position), lanes 12..15
+	VFMLA V1.S4, V14.S4, V10.S4 // S += position * slope, lanes 0..3
+	VFMLA V1.S4, V15.S4, V11.S4 // S += position * slope, lanes 4..7
+	VFMLA V1.S4, V16.S4, V12.S4 // S += position * slope, lanes 8..11
+	VFMLA V1.S4, V17.S4, V13.S4 // S += position * slope, lanes 12..15
+	WORD  $0x6eaae445 // FCMGT V5.4S, V2.4S, V10.4S // low = S < lowest, lanes 0..3
+	WORD  $0x6eabe44e // FCMGT V14.4S, V2.4S, V11.4S // low = S < lowest, lanes 4..7
+	WORD  $0x6eace44f // FCMGT V15.4S, V2.4S, V12.4S // low = S < lowest, lanes 8..11
+	WORD  $0x6eade450 // FCMGT V16.4S, V2.4S, V13.4S // low = S < lowest, lanes 12..15
+	VBIT  V5.B16, V2.B16, V10.B16 // S = low ? lowest : S, lanes 0..3
+	VBIT  V14.B16, V2.B16, V11.B16 // S = low ? lowest : S, lanes 4..7
+	VBIT  V15.B16, V2.B16, V12.B16 // S = low ? lowest : S, lanes 8..11
+	VBIT  V16.B16, V2.B16, V13.B16 // S = low ? lowest : S, lanes 12..15
+	WORD  $0x6e23dd4a // FMUL V10.4S, V10.4S, V3.4S // S = S * unit, lanes 0..3
+	WORD  $0x6e23dd6b // FMUL V11.4S, V11.4S, V3.4S // S = S * unit, lanes 4..7
+	WORD  $0x6e23dd8c // FMUL V12.4S, V12.4S, V3.4S // S = S * unit, lanes 8..11
+	WORD  $0x6e23ddad // FMUL V13.4S, V13.4S, V3.4S // S = S * unit, lanes 12..15
+	WORD  $0x4e24e4c5 // FCMEQ V5.4S, V6.4S, V4.4S // hidden = bias == -Inf, lanes 0..3
+	WORD  $0x4e24e4e6 // FCMEQ V6.4S, V7.4S, V4.4S // hidden = bias == -Inf, lanes 4..7
+	WORD  $0x4e24e507 // FCMEQ V7.4S, V8.4S, V4.4S // hidden = bias == -Inf, lanes 8..11
+	WORD  $0x4e24e528 // FCMEQ V8.4S, V9.4S, V4.4S // hidden = bias == -Inf, lanes 12..15
+	VBIT  V5.B16, V4.B16, V10.B16 // S = hidden ? -Inf : S, lanes 0..3
+	VBIT  V6.B16, V4.B16, V11.B16 // S = hidden ? -Inf : S, lanes 4..7
+	VBIT  V7.B16, V4.B16, V12.B16 // S = hidden ? -Inf : S, lanes 8..11
+	VBIT  V8.B16, V4.B16, V13.B16 // S = hidden ? -Inf : S, lanes 12..15
+	FMOVQ F10, (R9) // s_col[0] = S, lanes 0..3
+	FMOVQ F11, 16(R9) // s_col[0] = S, lanes 4..7
+	FMOVQ F12, 32(R9) // s_col[0] = S, lanes 8..11
+	FMOVQ F13, 48(R9) // s_col[0] = S, lanes 12..15
+
+less_5:
+	ADD R1, R0, R0 // s += stride
+	ADD R3, R2, R2 // bias += biasStride
+	ADD $4, R6, R6 // first += 4
+	SUB $1, R7, R7 // rows += -1
+	CMP $1, R7 // rows >= 1
 	BGE rows_1 // rows >= 1
 
 rows_end_2:
@@ -14630,15 +17223,15 @@ TEXT ·logSumRowsNEON(SB), NOSPLIT, $0-32
 	FMOVQ (R20), F0 // -Inf
 	VEOR  V1.B16, V1.B16, V1.B16 // 0
 	FMOVQ 32(R20), F2 // ln 2
-	FMOVQ 288(R20), F3 // log2_8
-	FMOVQ 304(R20), F4 // log2e_hi
+	FMOVQ 464(R20), F3 // log2_8
+	FMOVQ 480(R20), F4 // log2e_hi
 	FMOVQ 16(R20), F5 // 1
-	FMOVQ 336(R20), F6 // +Inf
-	FMOVQ 352(R20), F7 // NaN
-	FMOVQ 368(R20), F8 // 2**-126
-	FMOVQ 384(R20), F9 // 2**23
-	FMOVQ 400(R20), F10 // -23
-	FMOVQ 416(R20), F11 // bits of √½
+	FMOVQ 512(R20), F6 // +Inf
+	FMOVQ 528(R20), F7 // NaN
+	FMOVQ 544(R20), F8 // 2**-126
+	FMOVQ 560(R20), F9 // 2**23
+	FMOVQ 576(R20), F10 // -23
+	FMOVQ 592(R20), F11 // bits of √½
 	MOVD  n+24(FP), R1 // n
 	MOVD  sum+16(FP), R2 // sum
 	MOVD  dst+0(FP), R3 // dst
@@ -14698,77 +17291,77 @@ vectors_1:
 	WORD  $0x4e2dd739 // FADD V25.4S, V25.4S, V13.4S // k = k + bias, lanes 4..7
 	WORD  $0x4e2ed75a // FADD V26.4S, V26.4S, V14.4S // k = k + bias, lanes 8..11
 	WORD  $0x4e2fd77b // FADD V27.4S, V27.4S, V15.4S // k = k + bias, lanes 12..15
-	FMOVQ 272(R20), F12 // q = q*z + log2_7, lanes 0..3
+	FMOVQ 448(R20), F12 // q = q*z + log2_7, lanes 0..3
 	VFMLA V28.S4, V3.S4, V12.S4 // q = q*z + log2_7, lanes 0..3
-	FMOVQ 272(R20), F15 // q = q*z + log2_7, lanes 4..7
+	FMOVQ 448(R20), F15 // q = q*z + log2_7, lanes 4..7
 	VFMLA V29.S4, V3.S4, V15.S4 // q = q*z + log2_7, lanes 4..7
-	FMOVQ 272(R20), F20 // q = q*z + log2_7, lanes 8..11
+	FMOVQ 448(R20), F20 // q = q*z + log2_7, lanes 8..11
 	VFMLA V30.S4, V3.S4, V20.S4 // q = q*z + log2_7, lanes 8..11
-	FMOVQ 272(R20), F14 // q = q*z + log2_7, lanes 12..15
+	FMOVQ 448(R20), F14 // q = q*z + log2_7, lanes 12..15
 	VFMLA V31.S4, V3.S4, V14.S4 // q = q*z + log2_7, lanes 12..15
-	FMOVQ 256(R20), F13 // q = q*z + log2_6, lanes 0..3
+	FMOVQ 432(R20), F13 // q = q*z + log2_6, lanes 0..3
 	VFMLA V28.S4, V12.S4, V13.S4 // q = q*z + log2_6, lanes 0..3
-	FMOVQ 256(R20), F12 // q = q*z + log2_6, lanes 4..7
+	FMOVQ 432(R20), F12 // q = q*z + log2_6, lanes 4..7
 	VFMLA V29.S4, V15.S4, V12.S4 // q = q*z + log2_6, lanes 4..7
-	FMOVQ 256(R20), F15 // q = q*z + log2_6, lanes 8..11
+	FMOVQ 432(R20), F15 // q = q*z + log2_6, lanes 8..11
 	VFMLA V30.S4, V20.S4, V15.S4 // q = q*z + log2_6, lanes 8..11
-	FMOVQ 256(R20), F20 // q = q*z + log2_6, lanes 12..15
+	FMOVQ 432(R20), F20 // q = q*z + log2_6, lanes 12..15
 	VFMLA V31.S4, V14.S4, V20.S4 // q = q*z + log2_6, lanes 12..15
-	FMOVQ 240(R20), F14 // q = q*z + log2_5, lanes 0..3
+	FMOVQ 416(R20), F14 // q = q*z + log2_5, lanes 0..3
 	VFMLA V28.S4, V13.S4, V14.S4 // q = q*z + log2_5, lanes 0..3
-	FMOVQ 240(R20), F13 // q = q*z + log2_5, lanes 4..7
+	FMOVQ 416(R20), F13 // q = q*z + log2_5, lanes 4..7
 	VFMLA V29.S4, V12.S4, V13.S4 // q = q*z + log2_5, lanes 4..7
-	FMOVQ 240(R20), F12 // q = q*z + log2_5, lanes 8..11
+	FMOVQ 416(R20), F12 // q = q*z + log2_5, lanes 8..11
 	VFMLA V30.S4, V15.S4, V12.S4 // q = q*z + log2_5, lanes 8..11
-	FMOVQ 240(R20), F15 // q = q*z + log2_5, lanes 12..15
+	FMOVQ 416(R20), F15 // q = q*z + log2_5, lanes 12..15
 	VFMLA V31.S4, V20.S4, V15.S4 // q = q*z + log2_5, lanes 12..15
-	FMOVQ 224(R20), F20 // q = q*z + log2_4, lanes 0..3
+	FMOVQ 400(R20), F20 // q = q*z + log2_4, lanes 0..3
 	VFMLA V28.S4, V14.S4, V20.S4 // q = q*z + log2_4, lanes 0..3
-	FMOVQ 224(R20), F14 // q = q*z + log2_4, lanes 4..7
+	FMOVQ 400(R20), F14 // q = q*z + log2_4, lanes 4..7
 	VFMLA V29.S4, V13.S4, V14.S4 // q = q*z + log2_4, lanes 4..7
-	FMOVQ 224(R20), F13 // q = q*z + log2_4, lanes 8..11
+	FMOVQ 400(R20), F13 // q = q*z + log2_4, lanes 8..11
 	VFMLA V30.S4, V12.S4, V13.S4 // q = q*z + log2_4, lanes 8..11
-	FMOVQ 224(R20), F12 // q = q*z + log2_4, lanes 12..15
+	FMOVQ 400(R20), F12 // q = q*z + log2_4, lanes 12..15
 	VFMLA V31.S4, V15.S4, V12.S4 // q = q*z + log2_4, lanes 12..15
-	FMOVQ 208(R20), F15 // q = q*z + log2_3, lanes 0..3
+	FMOVQ 384(R20), F15 // q = q*z + log2_3, lanes 0..3
 	VFMLA V28.S4, V20.S4, V15.S4 // q = q*z + log2_3, lanes 0..3
-	FMOVQ 208(R20), F20 // q = q*z + log2_3, lanes 4..7
+	FMOVQ 384(R20), F20 // q = q*z + log2_3, lanes 4..7
 	VFMLA V29.S4, V14.S4, V20.S4 // q = q*z + log2_3, lanes 4..7
-	FMOVQ 208(R20), F14 // q = q*z + log2_3, lanes 8..11
+	FMOVQ 384(R20), F14 // q = q*z + log2_3, lanes 8..11
 	VFMLA V30.S4, V13.S4, V14.S4 // q = q*z + log2_3, lanes 8..11
-	FMOVQ 208(R20), F13 // q = q*z + log2_3, lanes 12..15
+	FMOVQ 384(R20), F13 // q = q*z + log2_3, lanes 12..15
 	VFMLA V31.S4, V12.S4, V13.S4 // q = q*z + log2_3, lanes 12..15
-	FMOVQ 192(R20), F12 // q = q*z + log2_2, lanes 0..3
+	FMOVQ 368(R20), F12 // q = q*z + log2_2, lanes 0..3
 	VFMLA V28.S4, V15.S4, V12.S4 // q = q*z + log2_2, lanes 0..3
-	FMOVQ 192(R20), F15 // q = q*z + log2_2, lanes 4..7
+	FMOVQ 368(R20), F15 // q = q*z + log2_2, lanes 4..7
 	VFMLA V29.S4, V20.S4, V15.S4 // q = q*z + log2_2, lanes 4..7
-	FMOVQ 192(R20), F20 // q = q*z + log2_2, lanes 8..11
+	FMOVQ 368(R20), F20 // q = q*z + log2_2, lanes 8..11
 	VFMLA V30.S4, V14.S4, V20.S4 // q = q*z + log2_2, lanes 8..11
-	FMOVQ 192(R20), F14 // q = q*z + log2_2, lanes 12..15
+	FMOVQ 368(R20), F14 // q = q*z + log2_2, lanes 12..15
 	VFMLA V31.S4, V13.S4, V14.S4 // q = q*z + log2_2, lanes 12..15
-	FMOVQ 176(R20), F13 // q = q*z + log2_1, lanes 0..3
+	FMOVQ 352(R20), F13 // q = q*z + log2_1, lanes 0..3
 	VFMLA V28.S4, V12.S4, V13.S4 // q = q*z + log2_1, lanes 0..3
-	FMOVQ 176(R20), F12 // q = q*z + log2_1, lanes 4..7
+	FMOVQ 352(R20), F12 // q = q*z + log2_1, lanes 4..7
 	VFMLA V29.S4, V15.S4, V12.S4 // q = q*z + log2_1, lanes 4..7
-	FMOVQ 176(R20), F15 // q = q*z + log2_1, lanes 8..11
+	FMOVQ 352(R20), F15 // q = q*z + log2_1, lanes 8..11
 	VFMLA V30.S4, V20.S4, V15.S4 // q = q*z + log2_1, lanes 8..11
-	FMOVQ 176(R20), F20 // q = q*z + log2_1, lanes 12..15
+	FMOVQ 352(R20), F20 // q = q*z + log2_1, lanes 12..15
 	VFMLA V31.S4, V14.S4, V20.S4 // q = q*z + log2_1, lanes 12..15
-	FMOVQ 160(R20), F14 // q = q*z + log2_0, lanes 0..3
+	FMOVQ 336(R20), F14 // q = q*z + log2_0, lanes 0..3
 	VFMLA V28.S4, V13.S4, V14.S4 // q = q*z + log2_0, lanes 0..3
-	FMOVQ 160(R20), F13 // q = q*z + log2_0, lanes 4..7
+	FMOVQ 336(R20), F13 // q = q*z + log2_0, lanes 4..7
 	VFMLA V29.S4, V12.S4, V13.S4 // q = q*z + log2_0, lanes 4..7
-	FMOVQ 160(R20), F12 // q = q*z + log2_0, lanes 8..11
+	FMOVQ 336(R20), F12 // q = q*z + log2_0, lanes 8..11
 	VFMLA V30.S4, V15.S4, V12.S4 // q = q*z + log2_0, lanes 8..11
-	FMOVQ 160(R20), F15 // q = q*z + log2_0, lanes 12..15
+	FMOVQ 336(R20), F15 // q = q*z + log2_0, lanes 12..15
 	VFMLA V31.S4, V20.S4, V15.S4 // q = q*z + log2_0, lanes 12..15
-	FMOVQ 320(R20), F20 // q = q*z + log2e_lo, lanes 0..3
+	FMOVQ 496(R20), F20 // q = q*z + log2e_lo, lanes 0..3
 	VFMLA V28.S4, V14.S4, V20.S4 // q = q*z + log2e_lo, lanes 0..3
-	FMOVQ 320(R20), F14 // q = q*z + log2e_lo, lanes 4..7
+	FMOVQ 496(R20), F14 // q = q*z + log2e_lo, lanes 4..7
 	VFMLA V29.S4, V13.S4, V14.S4 // q = q*z + log2e_lo, lanes 4..7
-	FMOVQ 320(R20), F13 // q = q*z + log2e_lo, lanes 8..11
+	FMOVQ 496(R20), F13 // q = q*z + log2e_lo, lanes 8..11
 	VFMLA V30.S4, V12.S4, V13.S4 // q = q*z + log2e_lo, lanes 8..11
-	FMOVQ 320(R20), F12 // q = q*z + log2e_lo, lanes 12..15
+	FMOVQ 496(R20), F12 // q = q*z + log2e_lo, lanes 12..15
 	VFMLA V31.S4, V15.S4, V12.S4 // q = q*z + log2e_lo, lanes 12..15
 	WORD  $0x6e3cde8f // FMUL V15.4S, V20.4S, V28.4S // q = q * z, lanes 0..3
 	WORD  $0x6e3dddce // FMUL V14.4S, V14.4S, V29.4S // q = q * z, lanes 4..7
@@ -14972,77 +17565,77 @@ tail_done_4:
 	WORD  $0x4e37d610 // FADD V16.4S, V16.4S, V23.4S // k = k + bias, lanes 4..7
 	WORD  $0x4e38d631 // FADD V17.4S, V17.4S, V24.4S // k = k + bias, lanes 8..11
 	WORD  $0x4e39d56b // FADD V11.4S, V11.4S, V25.4S // k = k + bias, lanes 12..15
-	FMOVQ 272(R20), F5 // q = q*z + log2_7, lanes 0..3
+	FMOVQ 448(R20), F5 // q = q*z + log2_7, lanes 0..3
 	VFMLA V18.S4, V3.S4, V5.S4 // q = q*z + log2_7, lanes 0..3
-	FMOVQ 272(R20), F8 // q = q*z + log2_7, lanes 4..7
+	FMOVQ 448(R20), F8 // q = q*z + log2_7, lanes 4..7
 	VFMLA V21.S4, V3.S4, V8.S4 // q = q*z + log2_7, lanes 4..7
-	FMOVQ 272(R20), F9 // q = q*z + log2_7, lanes 8..11
+	FMOVQ 448(R20), F9 // q = q*z + log2_7, lanes 8..11
 	VFMLA V26.S4, V3.S4, V9.S4 // q = q*z + log2_7, lanes 8..11
-	FMOVQ 272(R20), F19 // q = q*z + log2_7, lanes 12..15
+	FMOVQ 448(R20), F19 // q = q*z + log2_7, lanes 12..15
 	VFMLA V27.S4, V3.S4, V19.S4 // q = q*z + log2_7, lanes 12..15
-	FMOVQ 256(R20), F3 // q = q*z + log2_6, lanes 0..3
+	FMOVQ 432(R20), F3 // q = q*z + log2_6, lanes 0..3
 	VFMLA V18.S4, V5.S4, V3.S4 // q = q*z + log2_6, lanes 0..3
-	FMOVQ 256(R20), F5 // q = q*z + log2_6, lanes 4..7
+	FMOVQ 432(R20), F5 // q = q*z + log2_6, lanes 4..7
 	VFMLA V21.S4, V8.S4, V5.S4 // q = q*z + log2_6, lanes 4..7
-	FMOVQ 256(R20), F8 // q = q*z + log2_6, lanes 8..11
+	FMOVQ 432(R20), F8 // q = q*z + log2_6, lanes 8..11
 	VFMLA V26.S4, V9.S4, V8.S4 // q = q*z + log2_6, lanes 8..11
-	FMOVQ 256(R20), F9 // q = q*z + log2_6, lanes 12..15
+	FMOVQ 432(R20), F9 // q = q*z + log2_6, lanes 12..15
 	VFMLA V27.S4, V19.S4, V9.S4 // q = q*z + log2_6, lanes 12..15
-	FMOVQ 240(R20), F19 // q = q*z + log2_5, lanes 0..3
+	FMOVQ 416(R20), F19 // q = q*z + log2_5, lanes 0..3
 	VFMLA V18.S4, V3.S4, V19.S4 // q = q*z + log2_5, lanes 0..3
-	FMOVQ 240(R20), F3 // q = q*z + log2_5, lanes 4..7
+	FMOVQ 416(R20), F3 // q = q*z + log2_5, lanes 4..7
 	VFMLA V21.S4, V5.S4, V3.S4 // q = q*z + log2_5, lanes 4..7
-	FMOVQ 240(R20), F5 // q = q*z + log2_5, lanes 8..11
+	FMOVQ 416(R20), F5 // q = q*z + log2_5, lanes 8..11
 	VFMLA V26.S4, V8.S4, V5.S4 // q = q*z + log2_5, lanes 8..11
-	FMOVQ 240(R20), F8 // q = q*z + log2_5, lanes 12..15
+	FMOVQ 416(R20), F8 // q = q*z + log2_5, lanes 12..15
 	VFMLA V27.S4, V9.S4, V8.S4 // q = q*z + log2_5, lanes 12..15
-	FMOVQ 224(R20), F9 // q = q*z + log2_4, lanes 0..3
+	FMOVQ 400(R20), F9 // q = q*z + log2_4, lanes 0..3
 	VFMLA V18.S4, V19.S4, V9.S4 // q = q*z + log2_4, lanes 0..3
-	FMOVQ 224(R20), F19 // q = q*z + log2_4, lanes 4..7
+	FMOVQ 400(R20), F19 // q = q*z + log2_4, lanes 4..7
 	VFMLA V21.S4, V3.S4, V19.S4 // q = q*z + log2_4, lanes 4..7
-	FMOVQ 224(R20), F3 // q = q*z + log2_4, lanes 8..11
+	FMOVQ 400(R20), F3 // q = q*z + log2_4, lanes 8..11
 	VFMLA V26.S4, V5.S4, V3.S4 // q = q*z + log2_4, lanes 8..11
-	FMOVQ 224(R20), F5 // q = q*z + log2_4, lanes 12..15
+	FMOVQ 400(R20), F5 // q = q*z + log2_4, lanes 12..15
 	VFMLA V27.S4, V8.S4, V5.S4 // q = q*z + log2_4, lanes 12..15
-	FMOVQ 208(R20), F8 // q = q*z + log2_3, lanes 0..3
+	FMOVQ 384(R20), F8 // q = q*z + log2_3, lanes 0..3
 	VFMLA V18.S4, V9.S4, V8.S4 // q = q*z + log2_3, lanes 0..3
-	FMOVQ 208(R20), F9 // q = q*z + log2_3, lanes 4..7
+	FMOVQ 384(R20), F9 // q = q*z + log2_3, lanes 4..7
 	VFMLA V21.S4, V19.S4, V9.S4 // q = q*z + log2_3, lanes 4..7
-	FMOVQ 208(R20), F19 // q = q*z + log2_3, lanes 8..11
+	FMOVQ 384(R20), F19 // q = q*z + log2_3, lanes 8..11
 	VFMLA V26.S4, V3.S4, V19.S4 // q = q*z + log2_3, lanes 8..11
-	FMOVQ 208(R20), F3 // q = q*z + log2_3, lanes 12..15
+	FMOVQ 384(R20), F3 // q = q*z + log2_3, lanes 12..15
 	VFMLA V27.S4, V5.S4, V3.S4 // q = q*z + log2_3, lanes 12..15
-	FMOVQ 192(R20), F5 // q = q*z + log2_2, lanes 0..3
+	FMOVQ 368(R20), F5 // q = q*z + log2_2, lanes 0..3
 	VFMLA V18.S4, V8.S4, V5.S4 // q = q*z + log2_2, lanes 0..3
-	FMOVQ 192(R20), F8 // q = q*z + log2_2, lanes 4..7
+	FMOVQ 368(R20), F8 // q = q*z + log2_2, lanes 4..7
 	VFMLA V21.S4, V9.S4, V8.S4 // q = q*z + log2_2, lanes 4..7
-	FMOVQ 192(R20), F9 // q = q*z + log2_2, lanes 8..11
+	FMOVQ 368(R20), F9 // q = q*z + log2_2, lanes 8..11
 	VFMLA V26.S4, V19.S4, V9.S4 // q = q*z + log2_2, lanes 8..11
-	FMOVQ 192(R20), F19 // q = q*z + log2_2, lanes 12..15
+	FMOVQ 368(R20), F19 // q = q*z + log2_2, lanes 12..15
 	VFMLA V27.S4, V3.S4, V19.S4 // q = q*z + log2_2, lanes 12..15
-	FMOVQ 176(R20), F3 // q = q*z + log2_1, lanes 0..3
+	FMOVQ 352(R20), F3 // q = q*z + log2_1, lanes 0..3
 	VFMLA V18.S4, V5.S4, V3.S4 // q = q*z + log2_1, lanes 0..3
-	FMOVQ 176(R20), F5 // q = q*z + log2_1, lanes 4..7
+	FMOVQ 352(R20), F5 // q = q*z + log2_1, lanes 4..7
 	VFMLA V21.S4, V8.S4, V5.S4 // q = q*z + log2_1, lanes 4..7
-	FMOVQ 176(R20), F8 // q = q*z + log2_1, lanes 8..11
+	FMOVQ 352(R20), F8 // q = q*z + log2_1, lanes 8..11
 	VFMLA V26.S4, V9.S4, V8.S4 // q = q*z + log2_1, lanes 8..11
-	FMOVQ 176(R20), F9 // q = q*z + log2_1, lanes 12..15
+	FMOVQ 352(R20), F9 // q = q*z + log2_1, lanes 12..15
 	VFMLA V27.S4, V19.S4, V9.S4 // q = q*z + log2_1, lanes 12..15
-	FMOVQ 160(R20), F19 // q = q*z + log2_0, lanes 0..3
+	FMOVQ 336(R20), F19 // q = q*z + log2_0, lanes 0..3
 	VFMLA V18.S4, V3.S4, V19.S4 // q = q*z + log2_0, lanes 0..3
-	FMOVQ 160(R20), F3 // q = q*z + log2_0, lanes 4..7
+	FMOVQ 336(R20), F3 // q = q*z + log2_0, lanes 4..7
 	VFMLA V21.S4, V5.S4, V3.S4 // q = q*z + log2_0, lanes 4..7
-	FMOVQ 160(R20), F5 // q = q*z + log2_0, lanes 8..11
+	FMOVQ 336(R20), F5 // q = q*z + log2_0, lanes 8..11
 	VFMLA V26.S4, V8.S4, V5.S4 // q = q*z + log2_0, lanes 8..11
-	FMOVQ 160(R20), F8 // q = q*z + log2_0, lanes 12..15
+	FMOVQ 336(R20), F8 // q = q*z + log2_0, lanes 12..15
 	VFMLA V27.S4, V9.S4, V8.S4 // q = q*z + log2_0, lanes 12..15
-	FMOVQ 320(R20), F9 // q = q*z + log2e_lo, lanes 0..3
+	FMOVQ 496(R20), F9 // q = q*z + log2e_lo, lanes 0..3
 	VFMLA V18.S4, V19.S4, V9.S4 // q = q*z + log2e_lo, lanes 0..3
-	FMOVQ 320(R20), F19 // q = q*z + log2e_lo, lanes 4..7
+	FMOVQ 496(R20), F19 // q = q*z + log2e_lo, lanes 4..7
 	VFMLA V21.S4, V3.S4, V19.S4 // q = q*z + log2e_lo, lanes 4..7
-	FMOVQ 320(R20), F3 // q = q*z + log2e_lo, lanes 8..11
+	FMOVQ 496(R20), F3 // q = q*z + log2e_lo, lanes 8..11
 	VFMLA V26.S4, V5.S4, V3.S4 // q = q*z + log2e_lo, lanes 8..11
-	FMOVQ 320(R20), F5 // q = q*z + log2e_lo, lanes 12..15
+	FMOVQ 496(R20), F5 // q = q*z + log2e_lo, lanes 12..15
 	VFMLA V27.S4, V8.S4, V5.S4 // q = q*z + log2e_lo, lanes 12..15
 	WORD  $0x6e32dd28 // FMUL V8.4S, V9.4S, V18.4S // q = q * z, lanes 0..3
 	WORD  $0x6e35de69 // FMUL V9.4S, V19.4S, V21.4S // q = q * z, lanes 4..7
@@ -15253,12 +17846,12 @@ less_3:
 TEXT ·expArrayNEON(SB), NOSPLIT, $0-24
 	MOVD  $constants<>(SB), R20 // constants
 	FMOVQ 112(R20), F0 // exp2_6
-	FMOVQ 304(R20), F1 // log2e_hi
-	FMOVQ 320(R20), F2 // log2e_lo
-	FMOVQ 432(R20), F3 // max
-	FMOVQ 448(R20), F4 // min
-	FMOVQ 336(R20), F5 // +Inf
-	FMOVQ 464(R20), F6 // 127
+	FMOVQ 480(R20), F1 // log2e_hi
+	FMOVQ 496(R20), F2 // log2e_lo
+	FMOVQ 608(R20), F3 // max
+	FMOVQ 624(R20), F4 // min
+	FMOVQ 512(R20), F5 // +Inf
+	FMOVQ 640(R20), F6 // 127
 	MOVD  dst+0(FP), R0 // dst
 	MOVD  src+8(FP), R1 // src
 	MOVD  n+16(FP), R2 // n
@@ -15786,8 +18379,8 @@ TEXT ·expSumNEON(SB), NOSPLIT, $0-36
 	VDUP  V0.S[0], V0.S4 // shift in all lanes
 	FMOVQ 112(R20), F1 // exp2_6
 	FMOVQ 128(R20), F2 // -125
-	FMOVQ 304(R20), F3 // log2e_hi
-	FMOVQ 320(R20), F4 // log2e_lo
+	FMOVQ 480(R20), F3 // log2e_hi
+	FMOVQ 496(R20), F4 // log2e_lo
 	VEOR  V9.B16, V9.B16, V9.B16 // 0
 	VEOR  V5.B16, V5.B16, V5.B16 // sum = 0, lanes 0..3
 	VEOR  V6.B16, V6.B16, V6.B16 // sum = 0, lanes 4..7
@@ -16065,13 +18658,13 @@ tail_done_4:
 	WORD  $0x4e6d1c84 // BIC V4.16B, V4.16B, V13.16B // p = 0 where small, lanes 8..11
 	WORD  $0x4e621d4a // BIC V10.16B, V10.16B, V2.16B // p = 0 where small, lanes 12..15
 	VDUP  R1, V13.S4 // first = first n lanes
-	FMOVQ 480(R20), F1 // first = first n lanes
+	FMOVQ 656(R20), F1 // first = first n lanes
 	WORD  $0x4ea135a1 // CMGT V1.4S, V13.4S, V1.4S // first = first n lanes
-	FMOVQ 496(R20), F2 // first = first n lanes
+	FMOVQ 672(R20), F2 // first = first n lanes
 	WORD  $0x4ea235a2 // CMGT V2.4S, V13.4S, V2.4S // first = first n lanes
-	FMOVQ 512(R20), F11 // first = first n lanes
+	FMOVQ 688(R20), F11 // first = first n lanes
 	WORD  $0x4eab35ab // CMGT V11.4S, V13.4S, V11.4S // first = first n lanes
-	FMOVQ 528(R20), F12 // first = first n lanes
+	FMOVQ 704(R20), F12 // first = first n lanes
 	WORD  $0x4eac35ac // CMGT V12.4S, V13.4S, V12.4S // first = first n lanes
 	VBIF  V1.B16, V9.B16, V0.B16 // p = first ? p : 0, lanes 0..3
 	VBIF  V2.B16, V9.B16, V3.B16 // p = first ? p : 0, lanes 4..7
@@ -16167,8 +18760,8 @@ TEXT ·sumExpNEON(SB), NOSPLIT, $0-28
 	VDUP  V0.S[0], V0.S4 // shift in all lanes
 	FMOVQ 112(R20), F1 // exp2_6
 	FMOVQ 128(R20), F2 // -125
-	FMOVQ 304(R20), F3 // log2e_hi
-	FMOVQ 320(R20), F4 // log2e_lo
+	FMOVQ 480(R20), F3 // log2e_hi
+	FMOVQ 496(R20), F4 // log2e_lo
 	VEOR  V9.B16, V9.B16, V9.B16 // 0
 	VEOR  V5.B16, V5.B16, V5.B16 // sum = 0, lanes 0..3
 	VEOR  V6.B16, V6.B16, V6.B16 // sum = 0, lanes 4..7
@@ -16441,13 +19034,13 @@ tail_done_4:
 	WORD  $0x4e6d1c84 // BIC V4.16B, V4.16B, V13.16B // p = 0 where small, lanes 8..11
 	WORD  $0x4e621d4a // BIC V10.16B, V10.16B, V2.16B // p = 0 where small, lanes 12..15
 	VDUP  R1, V13.S4 // first = first n lanes
-	FMOVQ 480(R20), F1 // first = first n lanes
+	FMOVQ 656(R20), F1 // first = first n lanes
 	WORD  $0x4ea135a1 // CMGT V1.4S, V13.4S, V1.4S // first = first n lanes
-	FMOVQ 496(R20), F2 // first = first n lanes
+	FMOVQ 672(R20), F2 // first = first n lanes
 	WORD  $0x4ea235a2 // CMGT V2.4S, V13.4S, V2.4S // first = first n lanes
-	FMOVQ 512(R20), F11 // first = first n lanes
+	FMOVQ 688(R20), F11 // first = first n lanes
 	WORD  $0x4eab35ab // CMGT V11.4S, V13.4S, V11.4S // first = first n lanes
-	FMOVQ 528(R20), F12 // first = first n lanes
+	FMOVQ 704(R20), F12 // first = first n lanes
 	WORD  $0x4eac35ac // CMGT V12.4S, V13.4S, V12.4S // first = first n lanes
 	VBIF  V1.B16, V9.B16, V0.B16 // p = first ? p : 0, lanes 0..3
 	VBIF  V2.B16, V9.B16, V3.B16 // p = first ? p : 0, lanes 4..7
@@ -17250,9 +19843,9 @@ TEXT ·narrowBF16NEON(SB), NOSPLIT, $0-24
 	MOVD  dst+0(FP), R0 // dst
 	MOVD  src+8(FP), R1 // src
 	MOVD  n+16(FP), R2 // n
-	FMOVQ 544(R20), F0 // 1
-	FMOVQ 560(R20), F1 // half - 1
-	FMOVQ 576(R20), F2 // quiet
+	FMOVQ 720(R20), F0 // 1
+	FMOVQ 736(R20), F1 // half - 1
+	FMOVQ 752(R20), F2 // quiet
 	CMP   $16, R2 // n < 16
 	BLT   vectors_end_2 // n < 16
 
@@ -17785,11 +20378,11 @@ TEXT ·quantizeRowsNEON(SB), NOSPLIT, $0-56
 	MOVD  scales+16(FP), R2 // scales
 	MOVD  srcStride+32(FP), R3 // srcStride
 	MOVD  rows+40(FP), R6 // rows
-	FMOVQ 592(R20), F0 // magnitude
+	FMOVQ 320(R20), F0 // magnitude
 	VEOR  V1.B16, V1.B16, V1.B16 // 0
 	FMOVQ 16(R20), F2 // 1
-	FMOVQ 608(R20), F3 // 127
-	FMOVQ 368(R20), F4 // 2**-126
+	FMOVQ 768(R20), F3 // 127
+	FMOVQ 544(R20), F4 // 2**-126
 	LSL   $2, R3, R3 // srcStride in bytes
 	CMP   $1, R6 // rows < 1
 	BLT   rows_end_2 // rows < 1
@@ -18353,4 +20946,12564 @@ vectors_end_2:
 	VORR  V14.B16, V2.B16, V2.B16 // or0 = or0 | or3, lanes 8..11
 	VORR  V15.B16, V3.B16, V3.B16 // or0 = or0 | or3, lanes 12..15
 	FMOVS F0, ret+16(FP) // return or0[0]
+	RET
+
+// func dotRowsF32NEON(dst *float32, q *float32, rows *float32, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
+TEXT ·dotRowsF32NEON(SB), NOSPLIT, $0-88
+	MOVD dst+0(FP), R0 // dst
+	MOVD rows+16(FP), R1 // rows
+	MOVD count+40(FP), R2 // count
+	MOVD index+48(FP), R3 // index
+	CMP  $1, R2 // count < 1
+	BLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVD  stride+32(FP), R8 // stride
+	LSL   $1, R8, R8 // stride <<= 1
+	LSL   $1, R8, R8 // stride <<= 1
+	CMP   $1, R3 // index < 1
+	BLT   less_3 // index < 1
+	MOVWU (R3), R6 // row = index[0]
+	MUL   R8, R6, R6 // row *= stride
+	ADD   R1, R6, R6 // row += rows
+	MOVD  ahead+64(FP), R7 // ahead
+	ADD   R3, R7, R7 // ahead += index
+	MOVD  last+56(FP), R9 // last
+	CMP   R9, R7 // ahead min= last
+	CSEL  LT, R7, R9, R7 // ahead min= last
+	MOVWU (R7), R7 // ahead = ahead[0]
+	MUL   R8, R7, R7 // ahead *= stride
+	ADD   R1, R7, R7 // ahead += rows
+	ADD   $4, R3, R3 // index += 4
+	JMP   end_4
+
+less_3:
+	MOVD R1, R6 // row = rows
+	MOVD ahead+64(FP), R7 // ahead
+	ADD  R1, R7, R7 // ahead += rows
+	ADD  R8, R1, R1 // rows += stride
+
+end_4:
+	MOVD  resume+80(FP), R8 // resume
+	CMP   $1, R8 // resume < 1
+	BLT   less_5 // resume < 1
+	MOVD  acc+72(FP), R8 // acc
+	FMOVQ (R8), F0 // s0_c0 = acc[0], lanes 0..3
+	FMOVQ 16(R8), F1 // s0_c0 = acc[0], lanes 4..7
+	FMOVQ 32(R8), F2 // s0_c0 = acc[0], lanes 8..11
+	FMOVQ 48(R8), F3 // s0_c0 = acc[0], lanes 12..15
+	FMOVQ 64(R8), F4 // s0_c1 = acc[16], lanes 0..3
+	FMOVQ 80(R8), F5 // s0_c1 = acc[16], lanes 4..7
+	FMOVQ 96(R8), F6 // s0_c1 = acc[16], lanes 8..11
+	FMOVQ 112(R8), F7 // s0_c1 = acc[16], lanes 12..15
+	FMOVQ 128(R8), F8 // s0_c2 = acc[32], lanes 0..3
+	FMOVQ 144(R8), F9 // s0_c2 = acc[32], lanes 4..7
+	FMOVQ 160(R8), F10 // s0_c2 = acc[32], lanes 8..11
+	FMOVQ 176(R8), F11 // s0_c2 = acc[32], lanes 12..15
+	FMOVQ 192(R8), F12 // s0_c3 = acc[48], lanes 0..3
+	FMOVQ 208(R8), F13 // s0_c3 = acc[48], lanes 4..7
+	FMOVQ 224(R8), F14 // s0_c3 = acc[48], lanes 8..11
+	FMOVQ 240(R8), F15 // s0_c3 = acc[48], lanes 12..15
+	JMP   end_6
+
+less_5:
+	VEOR V0.B16, V0.B16, V0.B16 // s0_c0 = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // s0_c0 = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // s0_c0 = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // s0_c0 = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // s0_c1 = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // s0_c1 = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // s0_c1 = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // s0_c1 = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // s0_c2 = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // s0_c2 = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // s0_c2 = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // s0_c2 = 0, lanes 12..15
+	VEOR V12.B16, V12.B16, V12.B16 // s0_c3 = 0, lanes 0..3
+	VEOR V13.B16, V13.B16, V13.B16 // s0_c3 = 0, lanes 4..7
+	VEOR V14.B16, V14.B16, V14.B16 // s0_c3 = 0, lanes 8..11
+	VEOR V15.B16, V15.B16, V15.B16 // s0_c3 = 0, lanes 12..15
+
+end_6:
+	MOVD q+8(FP), R8 // q
+	MOVD dim+24(FP), R9 // dim
+	CMP  $64, R9 // dim < 64
+	BLT  chains_end_8 // dim < 64
+
+chains_7:
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
+	PRFM  128(R7), PLDL2KEEP // prefetch ahead[32]
+	PRFM  192(R7), PLDL2KEEP // prefetch ahead[48]
+	FMOVQ (R8), F16 // x = q[0], lanes 0..3
+	FMOVQ 16(R8), F17 // x = q[0], lanes 4..7
+	FMOVQ 32(R8), F18 // x = q[0], lanes 8..11
+	FMOVQ 48(R8), F19 // x = q[0], lanes 12..15
+	FMOVQ (R6), F20 // y = y[0], lanes 0..3
+	FMOVQ 16(R6), F21 // y = y[0], lanes 4..7
+	FMOVQ 32(R6), F22 // y = y[0], lanes 8..11
+	FMOVQ 48(R6), F23 // y = y[0], lanes 12..15
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
+	FMOVQ 64(R8), F16 // x = q[16], lanes 0..3
+	FMOVQ 80(R8), F17 // x = q[16], lanes 4..7
+	FMOVQ 96(R8), F18 // x = q[16], lanes 8..11
+	FMOVQ 112(R8), F19 // x = q[16], lanes 12..15
+	FMOVQ 64(R6), F20 // y = y[16], lanes 0..3
+	FMOVQ 80(R6), F21 // y = y[16], lanes 4..7
+	FMOVQ 96(R6), F22 // y = y[16], lanes 8..11
+	FMOVQ 112(R6), F23 // y = y[16], lanes 12..15
+	VFMLA V20.S4, V16.S4, V4.S4 // s0_c1 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V5.S4 // s0_c1 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V6.S4 // s0_c1 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V7.S4 // s0_c1 += x * y, lanes 12..15
+	FMOVQ 128(R8), F16 // x = q[32], lanes 0..3
+	FMOVQ 144(R8), F17 // x = q[32], lanes 4..7
+	FMOVQ 160(R8), F18 // x = q[32], lanes 8..11
+	FMOVQ 176(R8), F19 // x = q[32], lanes 12..15
+	FMOVQ 128(R6), F20 // y = y[32], lanes 0..3
+	FMOVQ 144(R6), F21 // y = y[32], lanes 4..7
+	FMOVQ 160(R6), F22 // y = y[32], lanes 8..11
+	FMOVQ 176(R6), F23 // y = y[32], lanes 12..15
+	VFMLA V20.S4, V16.S4, V8.S4 // s0_c2 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // s0_c2 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // s0_c2 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // s0_c2 += x * y, lanes 12..15
+	FMOVQ 192(R8), F16 // x = q[48], lanes 0..3
+	FMOVQ 208(R8), F17 // x = q[48], lanes 4..7
+	FMOVQ 224(R8), F18 // x = q[48], lanes 8..11
+	FMOVQ 240(R8), F19 // x = q[48], lanes 12..15
+	FMOVQ 192(R6), F20 // y = y[48], lanes 0..3
+	FMOVQ 208(R6), F21 // y = y[48], lanes 4..7
+	FMOVQ 224(R6), F22 // y = y[48], lanes 8..11
+	FMOVQ 240(R6), F23 // y = y[48], lanes 12..15
+	VFMLA V20.S4, V16.S4, V12.S4 // s0_c3 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V13.S4 // s0_c3 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V14.S4 // s0_c3 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V15.S4 // s0_c3 += x * y, lanes 12..15
+	ADD   $256, R8, R8 // q += 256
+	ADD   $256, R6, R6 // y += 256
+	ADD   $256, R7, R7 // ahead += 256
+	SUB   $64, R9, R9 // dim += -64
+	CMP   $64, R9 // dim >= 64
+	BGE   chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMP   $1, R9 // dim < 1
+	BLT   less_9 // dim < 1
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
+	PRFM  128(R7), PLDL2KEEP // prefetch ahead[32]
+	PRFM  192(R7), PLDL2KEEP // prefetch ahead[48]
+	CMP   $16, R9 // dim < 16
+	BLT   less_10 // dim < 16
+	FMOVQ (R8), F16 // x = q[0], lanes 0..3
+	FMOVQ 16(R8), F17 // x = q[0], lanes 4..7
+	FMOVQ 32(R8), F18 // x = q[0], lanes 8..11
+	FMOVQ 48(R8), F19 // x = q[0], lanes 12..15
+	FMOVQ (R6), F20 // y = y[0], lanes 0..3
+	FMOVQ 16(R6), F21 // y = y[0], lanes 4..7
+	FMOVQ 32(R6), F22 // y = y[0], lanes 8..11
+	FMOVQ 48(R6), F23 // y = y[0], lanes 12..15
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
+
+less_10:
+	CMP   $32, R9 // dim < 32
+	BLT   less_11 // dim < 32
+	FMOVQ 64(R8), F16 // x = q[16], lanes 0..3
+	FMOVQ 80(R8), F17 // x = q[16], lanes 4..7
+	FMOVQ 96(R8), F18 // x = q[16], lanes 8..11
+	FMOVQ 112(R8), F19 // x = q[16], lanes 12..15
+	FMOVQ 64(R6), F20 // y = y[16], lanes 0..3
+	FMOVQ 80(R6), F21 // y = y[16], lanes 4..7
+	FMOVQ 96(R6), F22 // y = y[16], lanes 8..11
+	FMOVQ 112(R6), F23 // y = y[16], lanes 12..15
+	VFMLA V20.S4, V16.S4, V4.S4 // s0_c1 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V5.S4 // s0_c1 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V6.S4 // s0_c1 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V7.S4 // s0_c1 += x * y, lanes 12..15
+
+less_11:
+	CMP   $48, R9 // dim < 48
+	BLT   less_12 // dim < 48
+	FMOVQ 128(R8), F16 // x = q[32], lanes 0..3
+	FMOVQ 144(R8), F17 // x = q[32], lanes 4..7
+	FMOVQ 160(R8), F18 // x = q[32], lanes 8..11
+	FMOVQ 176(R8), F19 // x = q[32], lanes 12..15
+	FMOVQ 128(R6), F20 // y = y[32], lanes 0..3
+	FMOVQ 144(R6), F21 // y = y[32], lanes 4..7
+	FMOVQ 160(R6), F22 // y = y[32], lanes 8..11
+	FMOVQ 176(R6), F23 // y = y[32], lanes 12..15
+	VFMLA V20.S4, V16.S4, V8.S4 // s0_c2 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // s0_c2 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // s0_c2 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // s0_c2 += x * y, lanes 12..15
+
+less_12:
+	CMP   $64, R9 // dim < 64
+	BLT   less_13 // dim < 64
+	FMOVQ 192(R8), F16 // x = q[48], lanes 0..3
+	FMOVQ 208(R8), F17 // x = q[48], lanes 4..7
+	FMOVQ 224(R8), F18 // x = q[48], lanes 8..11
+	FMOVQ 240(R8), F19 // x = q[48], lanes 12..15
+	FMOVQ 192(R6), F20 // y = y[48], lanes 0..3
+	FMOVQ 208(R6), F21 // y = y[48], lanes 4..7
+	FMOVQ 224(R6), F22 // y = y[48], lanes 8..11
+	FMOVQ 240(R6), F23 // y = y[48], lanes 12..15
+	VFMLA V20.S4, V16.S4, V12.S4 // s0_c3 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V13.S4 // s0_c3 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V14.S4 // s0_c3 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V15.S4 // s0_c3 += x * y, lanes 12..15
+
+less_13:
+	MOVD  R9, R7 // rest = dim
+	AND   $15, R7, R7 // rest &= 15
+	CMP   $1, R7 // rest < 1
+	BLT   less_14 // rest < 1
+	CMP   $0, R9 // dim < 0
+	BLT   less_15 // dim < 0
+	SUB   R7, R9, R9 // dim -= rest
+	ADD   R9, R8, R8 // q += dim
+	ADD   R9, R8, R8 // q += dim
+	ADD   R9, R8, R8 // q += dim
+	ADD   R9, R8, R8 // q += dim
+	VEOR  V16.B16, V16.B16, V16.B16 // x = q[0], rest lanes
+	VEOR  V17.B16, V17.B16, V17.B16 // x = q[0], rest lanes
+	VEOR  V18.B16, V18.B16, V18.B16 // x = q[0], rest lanes
+	VEOR  V19.B16, V19.B16, V19.B16 // x = q[0], rest lanes
+	CMP   $4, R7 // x = q[0], rest lanes
+	BLT   tail_17 // x = q[0], rest lanes
+	FMOVQ (R8), F16 // x = q[0], rest lanes
+	CMP   $8, R7 // x = q[0], rest lanes
+	BLT   tail_18 // x = q[0], rest lanes
+	FMOVQ 16(R8), F17 // x = q[0], rest lanes
+	CMP   $12, R7 // x = q[0], rest lanes
+	BLT   tail_19 // x = q[0], rest lanes
+	FMOVQ 32(R8), F18 // x = q[0], rest lanes
+	CMP   $16, R7 // x = q[0], rest lanes
+	BLT   tail_20 // x = q[0], rest lanes
+	FMOVQ 48(R8), F19 // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_17:
+	TBZ   $1, R7, tail_one_21 // x = q[0], rest lanes
+	FMOVD (R8), F16 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	ADD   $8, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V16.S[2] // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_one_21:
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	FMOVS (R8), F16 // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_18:
+	TBZ   $1, R7, tail_one_22 // x = q[0], rest lanes
+	FMOVD 16(R8), F17 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	ADD   $24, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V17.S[2] // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_one_22:
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	FMOVS 16(R8), F17 // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_19:
+	TBZ   $1, R7, tail_one_23 // x = q[0], rest lanes
+	FMOVD 32(R8), F18 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	ADD   $40, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V18.S[2] // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_one_23:
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	FMOVS 32(R8), F18 // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_20:
+	TBZ   $1, R7, tail_one_24 // x = q[0], rest lanes
+	FMOVD 48(R8), F19 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	ADD   $56, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V19.S[2] // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_one_24:
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	FMOVS 48(R8), F19 // x = q[0], rest lanes
+
+tail_done_16:
+	ADD   R9, R6, R6 // y += dim
+	ADD   R9, R6, R6 // y += dim
+	ADD   R9, R6, R6 // y += dim
+	ADD   R9, R6, R6 // y += dim
+	VEOR  V20.B16, V20.B16, V20.B16 // y = y[0], rest lanes
+	VEOR  V21.B16, V21.B16, V21.B16 // y = y[0], rest lanes
+	VEOR  V22.B16, V22.B16, V22.B16 // y = y[0], rest lanes
+	VEOR  V23.B16, V23.B16, V23.B16 // y = y[0], rest lanes
+	CMP   $4, R7 // y = y[0], rest lanes
+	BLT   tail_26 // y = y[0], rest lanes
+	FMOVQ (R6), F20 // y = y[0], rest lanes
+	CMP   $8, R7 // y = y[0], rest lanes
+	BLT   tail_27 // y = y[0], rest lanes
+	FMOVQ 16(R6), F21 // y = y[0], rest lanes
+	CMP   $12, R7 // y = y[0], rest lanes
+	BLT   tail_28 // y = y[0], rest lanes
+	FMOVQ 32(R6), F22 // y = y[0], rest lanes
+	CMP   $16, R7 // y = y[0], rest lanes
+	BLT   tail_29 // y = y[0], rest lanes
+	FMOVQ 48(R6), F23 // y = y[0], rest lanes
+	JMP   tail_done_25 // y = y[0], rest lanes
+
+tail_26:
+	TBZ   $1, R7, tail_one_30 // y = y[0], rest lanes
+	FMOVD (R6), F20 // y = y[0], rest lanes
+	TBZ   $0, R7, tail_done_25 // y = y[0], rest lanes
+	ADD   $8, R6, R6 // y = y[0], rest lanes
+	VLD1  (R6), V20.S[2] // y = y[0], rest lanes
+	JMP   tail_done_25 // y = y[0], rest lanes
+
+tail_one_30:
+	TBZ   $0, R7, tail_done_25 // y = y[0], rest lanes
+	FMOVS (R6), F20 // y = y[0], rest lanes
+	JMP   tail_done_25 // y = y[0], rest lanes
+
+tail_27:
+	TBZ   $1, R7, tail_one_31 // y = y[0], rest lanes
+	FMOVD 16(R6), F21 // y = y[0], rest lanes
+	TBZ   $0, R7, tail_done_25 // y = y[0], rest lanes
+	ADD   $24, R6, R6 // y = y[0], rest lanes
+	VLD1  (R6), V21.S[2] // y = y[0], rest lanes
+	JMP   tail_done_25 // y = y[0], rest lanes
+
+tail_one_31:
+	TBZ   $0, R7, tail_done_25 // y = y[0], rest lanes
+	FMOVS 16(R6), F21 // y = y[0], rest lanes
+	JMP   tail_done_25 // y = y[0], rest lanes
+
+tail_28:
+	TBZ   $1, R7, tail_one_32 // y = y[0], rest lanes
+	FMOVD 32(R6), F22 // y = y[0], rest lanes
+	TBZ   $0, R7, tail_done_25 // y = y[0], rest lanes
+	ADD   $40, R6, R6 // y = y[0], rest lanes
+	VLD1  (R6), V22.S[2] // y = y[0], rest lanes
+	JMP   tail_done_25 // y = y[0], rest lanes
+
+tail_one_32:
+	TBZ   $0, R7, tail_done_25 // y = y[0], rest lanes
+	FMOVS 32(R6), F22 // y = y[0], rest lanes
+	JMP   tail_done_25 // y = y[0], rest lanes
+
+tail_29:
+	TBZ   $1, R7, tail_one_33 // y = y[0], rest lanes
+	FMOVD 48(R6), F23 // y = y[0], rest lanes
+	TBZ   $0, R7, tail_done_25 // y = y[0], rest lanes
+	ADD   $56, R6, R6 // y = y[0], rest lanes
+	VLD1  (R6), V23.S[2] // y = y[0], rest lanes
+	JMP   tail_done_25 // y = y[0], rest lanes
+
+tail_one_33:
+	TBZ   $0, R7, tail_done_25 // y = y[0], rest lanes
+	FMOVS 48(R6), F23 // y = y[0], rest lanes
+
+tail_done_25:
+	CMP   $48, R9 // dim < 48
+	BLT   less_34 // dim < 48
+	VFMLA V20.S4, V16.S4, V12.S4 // s0_c3 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V13.S4 // s0_c3 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V14.S4 // s0_c3 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V15.S4 // s0_c3 += x * y, lanes 12..15
+	JMP   end_35
+
+less_34:
+	CMP   $32, R9 // dim < 32
+	BLT   less_36 // dim < 32
+	VFMLA V20.S4, V16.S4, V8.S4 // s0_c2 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // s0_c2 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // s0_c2 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // s0_c2 += x * y, lanes 12..15
+	JMP   end_37
+
+less_36:
+	CMP   $16, R9 // dim < 16
+	BLT   less_38 // dim < 16
+	VFMLA V20.S4, V16.S4, V4.S4 // s0_c1 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V5.S4 // s0_c1 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V6.S4 // s0_c1 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V7.S4 // s0_c1 += x * y, lanes 12..15
+	JMP   end_39
+
+less_38:
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
+
+end_39:
+end_37:
+end_35:
+less_15:
+less_14:
+less_9:
+	MOVD  acc+72(FP), R6 // acc
+	CMP   $1, R6 // acc < 1
+	BLT   less_40 // acc < 1
+	FMOVQ F0, (R6) // acc[0] = s0_c0, lanes 0..3
+	FMOVQ F1, 16(R6) // acc[0] = s0_c0, lanes 4..7
+	FMOVQ F2, 32(R6) // acc[0] = s0_c0, lanes 8..11
+	FMOVQ F3, 48(R6) // acc[0] = s0_c0, lanes 12..15
+	FMOVQ F4, 64(R6) // acc[16] = s0_c1, lanes 0..3
+	FMOVQ F5, 80(R6) // acc[16] = s0_c1, lanes 4..7
+	FMOVQ F6, 96(R6) // acc[16] = s0_c1, lanes 8..11
+	FMOVQ F7, 112(R6) // acc[16] = s0_c1, lanes 12..15
+	FMOVQ F8, 128(R6) // acc[32] = s0_c2, lanes 0..3
+	FMOVQ F9, 144(R6) // acc[32] = s0_c2, lanes 4..7
+	FMOVQ F10, 160(R6) // acc[32] = s0_c2, lanes 8..11
+	FMOVQ F11, 176(R6) // acc[32] = s0_c2, lanes 12..15
+	FMOVQ F12, 192(R6) // acc[48] = s0_c3, lanes 0..3
+	FMOVQ F13, 208(R6) // acc[48] = s0_c3, lanes 4..7
+	FMOVQ F14, 224(R6) // acc[48] = s0_c3, lanes 8..11
+	FMOVQ F15, 240(R6) // acc[48] = s0_c3, lanes 12..15
+
+less_40:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VEOR  V16.B16, V16.B16, V16.B16 // zero = 0, lanes 0..3
+	VEOR  V17.B16, V17.B16, V17.B16 // zero = 0, lanes 4..7
+	VEOR  V18.B16, V18.B16, V18.B16 // zero = 0, lanes 8..11
+	VEOR  V19.B16, V19.B16, V19.B16 // zero = 0, lanes 12..15
+	WORD  $0x4e24d400 // FADD V0.4S, V0.4S, V4.4S // s0_c0 = s0_c0 + s0_c1, lanes 0..3
+	WORD  $0x4e25d421 // FADD V1.4S, V1.4S, V5.4S // s0_c0 = s0_c0 + s0_c1, lanes 4..7
+	WORD  $0x4e26d442 // FADD V2.4S, V2.4S, V6.4S // s0_c0 = s0_c0 + s0_c1, lanes 8..11
+	WORD  $0x4e27d463 // FADD V3.4S, V3.4S, V7.4S // s0_c0 = s0_c0 + s0_c1, lanes 12..15
+	WORD  $0x4e2cd508 // FADD V8.4S, V8.4S, V12.4S // s0_c2 = s0_c2 + s0_c3, lanes 0..3
+	WORD  $0x4e2dd529 // FADD V9.4S, V9.4S, V13.4S // s0_c2 = s0_c2 + s0_c3, lanes 4..7
+	WORD  $0x4e2ed54a // FADD V10.4S, V10.4S, V14.4S // s0_c2 = s0_c2 + s0_c3, lanes 8..11
+	WORD  $0x4e2fd56b // FADD V11.4S, V11.4S, V15.4S // s0_c2 = s0_c2 + s0_c3, lanes 12..15
+	WORD  $0x4e28d400 // FADD V0.4S, V0.4S, V8.4S // s0_c0 = s0_c0 + s0_c2, lanes 0..3
+	WORD  $0x4e29d421 // FADD V1.4S, V1.4S, V9.4S // s0_c0 = s0_c0 + s0_c2, lanes 4..7
+	WORD  $0x4e2ad442 // FADD V2.4S, V2.4S, V10.4S // s0_c0 = s0_c0 + s0_c2, lanes 8..11
+	WORD  $0x4e2bd463 // FADD V3.4S, V3.4S, V11.4S // s0_c0 = s0_c0 + s0_c2, lanes 12..15
+	WORD  $0x4e22d400 // FADD V0.4S, V0.4S, V2.4S // s0_c0[0] = sum of lanes
+	WORD  $0x4e23d421 // FADD V1.4S, V1.4S, V3.4S // s0_c0[0] = sum of lanes
+	WORD  $0x4e21d400 // FADD V0.4S, V0.4S, V1.4S // s0_c0[0] = sum of lanes
+	VEXT  $8, V0.B16, V0.B16, V4.B16 // s0_c0[0] = sum of lanes
+	WORD  $0x4e24d400 // FADD V0.4S, V0.4S, V4.4S // s0_c0[0] = sum of lanes
+	VDUP  V0.S[1], V4.S4 // s0_c0[0] = sum of lanes
+	WORD  $0x4e24d400 // FADD V0.4S, V0.4S, V4.4S // s0_c0[0] = sum of lanes
+	WORD  $0x4e30d400 // FADD V0.4S, V0.4S, V16.4S // s0_c0 = s0_c0 + zero, lanes 0..3
+	WORD  $0x4e31d421 // FADD V1.4S, V1.4S, V17.4S // s0_c0 = s0_c0 + zero, lanes 4..7
+	WORD  $0x4e32d442 // FADD V2.4S, V2.4S, V18.4S // s0_c0 = s0_c0 + zero, lanes 8..11
+	WORD  $0x4e33d463 // FADD V3.4S, V3.4S, V19.4S // s0_c0 = s0_c0 + zero, lanes 12..15
+	FMOVS F0, (R0) // dst[0] = s0_c0[0]
+	ADD   $4, R0, R0 // dst += 4
+	SUB   $1, R2, R2 // count += -1
+	CMP   $1, R2 // count >= 1
+	BGE   rows_1 // count >= 1
+
+rows_end_2:
+	RET
+
+// func l2RowsF32NEON(dst *float32, q *float32, rows *float32, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int, scale float32)
+TEXT ·l2RowsF32NEON(SB), NOSPLIT, $0-92
+	FMOVS scale+88(FP), F0 // scale in all lanes
+	VDUP  V0.S[0], V0.S4 // scale in all lanes
+	MOVD  dst+0(FP), R0 // dst
+	MOVD  rows+16(FP), R1 // rows
+	MOVD  count+40(FP), R2 // count
+	MOVD  index+48(FP), R3 // index
+	CMP   $1, R2 // count < 1
+	BLT   rows_end_2 // count < 1
+
+rows_1:
+	MOVD  stride+32(FP), R8 // stride
+	LSL   $1, R8, R8 // stride <<= 1
+	LSL   $1, R8, R8 // stride <<= 1
+	CMP   $1, R3 // index < 1
+	BLT   less_3 // index < 1
+	MOVWU (R3), R6 // row = index[0]
+	MUL   R8, R6, R6 // row *= stride
+	ADD   R1, R6, R6 // row += rows
+	MOVD  ahead+64(FP), R7 // ahead
+	ADD   R3, R7, R7 // ahead += index
+	MOVD  last+56(FP), R9 // last
+	CMP   R9, R7 // ahead min= last
+	CSEL  LT, R7, R9, R7 // ahead min= last
+	MOVWU (R7), R7 // ahead = ahead[0]
+	MUL   R8, R7, R7 // ahead *= stride
+	ADD   R1, R7, R7 // ahead += rows
+	ADD   $4, R3, R3 // index += 4
+	JMP   end_4
+
+less_3:
+	MOVD R1, R6 // row = rows
+	MOVD ahead+64(FP), R7 // ahead
+	ADD  R1, R7, R7 // ahead += rows
+	ADD  R8, R1, R1 // rows += stride
+
+end_4:
+	MOVD  resume+80(FP), R8 // resume
+	CMP   $1, R8 // resume < 1
+	BLT   less_5 // resume < 1
+	MOVD  acc+72(FP), R8 // acc
+	FMOVQ (R8), F1 // s0_c0 = acc[0], lanes 0..3
+	FMOVQ 16(R8), F2 // s0_c0 = acc[0], lanes 4..7
+	FMOVQ 32(R8), F3 // s0_c0 = acc[0], lanes 8..11
+	FMOVQ 48(R8), F4 // s0_c0 = acc[0], lanes 12..15
+	FMOVQ 64(R8), F5 // s0_c1 = acc[16], lanes 0..3
+	FMOVQ 80(R8), F6 // s0_c1 = acc[16], lanes 4..7
+	FMOVQ 96(R8), F7 // s0_c1 = acc[16], lanes 8..11
+	FMOVQ 112(R8), F8 // s0_c1 = acc[16], lanes 12..15
+	FMOVQ 128(R8), F9 // s0_c2 = acc[32], lanes 0..3
+	FMOVQ 144(R8), F10 // s0_c2 = acc[32], lanes 4..7
+	FMOVQ 160(R8), F11 // s0_c2 = acc[32], lanes 8..11
+	FMOVQ 176(R8), F12 // s0_c2 = acc[32], lanes 12..15
+	FMOVQ 192(R8), F13 // s0_c3 = acc[48], lanes 0..3
+	FMOVQ 208(R8), F14 // s0_c3 = acc[48], lanes 4..7
+	FMOVQ 224(R8), F15 // s0_c3 = acc[48], lanes 8..11
+	FMOVQ 240(R8), F16 // s0_c3 = acc[48], lanes 12..15
+	JMP   end_6
+
+less_5:
+	VEOR V1.B16, V1.B16, V1.B16 // s0_c0 = 0, lanes 0..3
+	VEOR V2.B16, V2.B16, V2.B16 // s0_c0 = 0, lanes 4..7
+	VEOR V3.B16, V3.B16, V3.B16 // s0_c0 = 0, lanes 8..11
+	VEOR V4.B16, V4.B16, V4.B16 // s0_c0 = 0, lanes 12..15
+	VEOR V5.B16, V5.B16, V5.B16 // s0_c1 = 0, lanes 0..3
+	VEOR V6.B16, V6.B16, V6.B16 // s0_c1 = 0, lanes 4..7
+	VEOR V7.B16, V7.B16, V7.B16 // s0_c1 = 0, lanes 8..11
+	VEOR V8.B16, V8.B16, V8.B16 // s0_c1 = 0, lanes 12..15
+	VEOR V9.B16, V9.B16, V9.B16 // s0_c2 = 0, lanes 0..3
+	VEOR V10.B16, V10.B16, V10.B16 // s0_c2 = 0, lanes 4..7
+	VEOR V11.B16, V11.B16, V11.B16 // s0_c2 = 0, lanes 8..11
+	VEOR V12.B16, V12.B16, V12.B16 // s0_c2 = 0, lanes 12..15
+	VEOR V13.B16, V13.B16, V13.B16 // s0_c3 = 0, lanes 0..3
+	VEOR V14.B16, V14.B16, V14.B16 // s0_c3 = 0, lanes 4..7
+	VEOR V15.B16, V15.B16, V15.B16 // s0_c3 = 0, lanes 8..11
+	VEOR V16.B16, V16.B16, V16.B16 // s0_c3 = 0, lanes 12..15
+
+end_6:
+	MOVD q+8(FP), R8 // q
+	MOVD dim+24(FP), R9 // dim
+	CMP  $64, R9 // dim < 64
+	BLT  chains_end_8 // dim < 64
+
+chains_7:
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
+	PRFM  128(R7), PLDL2KEEP // prefetch ahead[32]
+	PRFM  192(R7), PLDL2KEEP // prefetch ahead[48]
+	FMOVQ (R8), F17 // x = q[0], lanes 0..3
+	FMOVQ 16(R8), F18 // x = q[0], lanes 4..7
+	FMOVQ 32(R8), F19 // x = q[0], lanes 8..11
+	FMOVQ 48(R8), F20 // x = q[0], lanes 12..15
+	FMOVQ (R6), F21 // y = y[0], lanes 0..3
+	FMOVQ 16(R6), F22 // y = y[0], lanes 4..7
+	FMOVQ 32(R6), F23 // y = y[0], lanes 8..11
+	FMOVQ 48(R6), F24 // y = y[0], lanes 12..15
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V4.S4 // s0_c0 += x * x, lanes 12..15
+	FMOVQ 64(R8), F17 // x = q[16], lanes 0..3
+	FMOVQ 80(R8), F18 // x = q[16], lanes 4..7
+	FMOVQ 96(R8), F19 // x = q[16], lanes 8..11
+	FMOVQ 112(R8), F20 // x = q[16], lanes 12..15
+	FMOVQ 64(R6), F21 // y = y[16], lanes 0..3
+	FMOVQ 80(R6), F22 // y = y[16], lanes 4..7
+	FMOVQ 96(R6), F23 // y = y[16], lanes 8..11
+	FMOVQ 112(R6), F24 // y = y[16], lanes 12..15
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V8.S4 // s0_c1 += x * x, lanes 12..15
+	FMOVQ 128(R8), F17 // x = q[32], lanes 0..3
+	FMOVQ 144(R8), F18 // x = q[32], lanes 4..7
+	FMOVQ 160(R8), F19 // x = q[32], lanes 8..11
+	FMOVQ 176(R8), F20 // x = q[32], lanes 12..15
+	FMOVQ 128(R6), F21 // y = y[32], lanes 0..3
+	FMOVQ 144(R6), F22 // y = y[32], lanes 4..7
+	FMOVQ 160(R6), F23 // y = y[32], lanes 8..11
+	FMOVQ 176(R6), F24 // y = y[32], lanes 12..15
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V9.S4 // s0_c2 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V12.S4 // s0_c2 += x * x, lanes 12..15
+	FMOVQ 192(R8), F17 // x = q[48], lanes 0..3
+	FMOVQ 208(R8), F18 // x = q[48], lanes 4..7
+	FMOVQ 224(R8), F19 // x = q[48], lanes 8..11
+	FMOVQ 240(R8), F20 // x = q[48], lanes 12..15
+	FMOVQ 192(R6), F21 // y = y[48], lanes 0..3
+	FMOVQ 208(R6), F22 // y = y[48], lanes 4..7
+	FMOVQ 224(R6), F23 // y = y[48], lanes 8..11
+	FMOVQ 240(R6), F24 // y = y[48], lanes 12..15
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V13.S4 // s0_c3 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V16.S4 // s0_c3 += x * x, lanes 12..15
+	ADD   $256, R8, R8 // q += 256
+	ADD   $256, R6, R6 // y += 256
+	ADD   $256, R7, R7 // ahead += 256
+	SUB   $64, R9, R9 // dim += -64
+	CMP   $64, R9 // dim >= 64
+	BGE   chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMP   $1, R9 // dim < 1
+	BLT   less_9 // dim < 1
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
+	PRFM  128(R7), PLDL2KEEP // prefetch ahead[32]
+	PRFM  192(R7), PLDL2KEEP // prefetch ahead[48]
+	CMP   $16, R9 // dim < 16
+	BLT   less_10 // dim < 16
+	FMOVQ (R8), F17 // x = q[0], lanes 0..3
+	FMOVQ 16(R8), F18 // x = q[0], lanes 4..7
+	FMOVQ 32(R8), F19 // x = q[0], lanes 8..11
+	FMOVQ 48(R8), F20 // x = q[0], lanes 12..15
+	FMOVQ (R6), F21 // y = y[0], lanes 0..3
+	FMOVQ 16(R6), F22 // y = y[0], lanes 4..7
+	FMOVQ 32(R6), F23 // y = y[0], lanes 8..11
+	FMOVQ 48(R6), F24 // y = y[0], lanes 12..15
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V4.S4 // s0_c0 += x * x, lanes 12..15
+
+less_10:
+	CMP   $32, R9 // dim < 32
+	BLT   less_11 // dim < 32
+	FMOVQ 64(R8), F17 // x = q[16], lanes 0..3
+	FMOVQ 80(R8), F18 // x = q[16], lanes 4..7
+	FMOVQ 96(R8), F19 // x = q[16], lanes 8..11
+	FMOVQ 112(R8), F20 // x = q[16], lanes 12..15
+	FMOVQ 64(R6), F21 // y = y[16], lanes 0..3
+	FMOVQ 80(R6), F22 // y = y[16], lanes 4..7
+	FMOVQ 96(R6), F23 // y = y[16], lanes 8..11
+	FMOVQ 112(R6), F24 // y = y[16], lanes 12..15
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V8.S4 // s0_c1 += x * x, lanes 12..15
+
+less_11:
+	CMP   $48, R9 // dim < 48
+	BLT   less_12 // dim < 48
+	FMOVQ 128(R8), F17 // x = q[32], lanes 0..3
+	FMOVQ 144(R8), F18 // x = q[32], lanes 4..7
+	FMOVQ 160(R8), F19 // x = q[32], lanes 8..11
+	FMOVQ 176(R8), F20 // x = q[32], lanes 12..15
+	FMOVQ 128(R6), F21 // y = y[32], lanes 0..3
+	FMOVQ 144(R6), F22 // y = y[32], lanes 4..7
+	FMOVQ 160(R6), F23 // y = y[32], lanes 8..11
+	FMOVQ 176(R6), F24 // y = y[32], lanes 12..15
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V9.S4 // s0_c2 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V12.S4 // s0_c2 += x * x, lanes 12..15
+
+less_12:
+	CMP   $64, R9 // dim < 64
+	BLT   less_13 // dim < 64
+	FMOVQ 192(R8), F17 // x = q[48], lanes 0..3
+	FMOVQ 208(R8), F18 // x = q[48], lanes 4..7
+	FMOVQ 224(R8), F19 // x = q[48], lanes 8..11
+	FMOVQ 240(R8), F20 // x = q[48], lanes 12..15
+	FMOVQ 192(R6), F21 // y = y[48], lanes 0..3
+	FMOVQ 208(R6), F22 // y = y[48], lanes 4..7
+	FMOVQ 224(R6), F23 // y = y[48], lanes 8..11
+	FMOVQ 240(R6), F24 // y = y[48], lanes 12..15
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V13.S4 // s0_c3 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V16.S4 // s0_c3 += x * x, lanes 12..15
+
+less_13:
+	MOVD  R9, R7 // rest = dim
+	AND   $15, R7, R7 // rest &= 15
+	CMP   $1, R7 // rest < 1
+	BLT   less_14 // rest < 1
+	CMP   $0, R9 // dim < 0
+	BLT   less_15 // dim < 0
+	SUB   R7, R9, R9 // dim -= rest
+	ADD   R9, R8, R8 // q += dim
+	ADD   R9, R8, R8 // q += dim
+	ADD   R9, R8, R8 // q += dim
+	ADD   R9, R8, R8 // q += dim
+	VEOR  V17.B16, V17.B16, V17.B16 // x = q[0], rest lanes
+	VEOR  V18.B16, V18.B16, V18.B16 // x = q[0], rest lanes
+	VEOR  V19.B16, V19.B16, V19.B16 // x = q[0], rest lanes
+	VEOR  V20.B16, V20.B16, V20.B16 // x = q[0], rest lanes
+	CMP   $4, R7 // x = q[0], rest lanes
+	BLT   tail_17 // x = q[0], rest lanes
+	FMOVQ (R8), F17 // x = q[0], rest lanes
+	CMP   $8, R7 // x = q[0], rest lanes
+	BLT   tail_18 // x = q[0], rest lanes
+	FMOVQ 16(R8), F18 // x = q[0], rest lanes
+	CMP   $12, R7 // x = q[0], rest lanes
+	BLT   tail_19 // x = q[0], rest lanes
+	FMOVQ 32(R8), F19 // x = q[0], rest lanes
+	CMP   $16, R7 // x = q[0], rest lanes
+	BLT   tail_20 // x = q[0], rest lanes
+	FMOVQ 48(R8), F20 // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_17:
+	TBZ   $1, R7, tail_one_21 // x = q[0], rest lanes
+	FMOVD (R8), F17 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	ADD   $8, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V17.S[2] // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_one_21:
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	FMOVS (R8), F17 // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_18:
+	TBZ   $1, R7, tail_one_22 // x = q[0], rest lanes
+	FMOVD 16(R8), F18 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	ADD   $24, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V18.S[2] // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_one_22:
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	FMOVS 16(R8), F18 // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_19:
+	TBZ   $1, R7, tail_one_23 // x = q[0], rest lanes
+	FMOVD 32(R8), F19 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	ADD   $40, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V19.S[2] // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_one_23:
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	FMOVS 32(R8), F19 // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_20:
+	TBZ   $1, R7, tail_one_24 // x = q[0], rest lanes
+	FMOVD 48(R8), F20 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	ADD   $56, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V20.S[2] // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_one_24:
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	FMOVS 48(R8), F20 // x = q[0], rest lanes
+
+tail_done_16:
+	ADD   R9, R6, R6 // y += dim
+	ADD   R9, R6, R6 // y += dim
+	ADD   R9, R6, R6 // y += dim
+	ADD   R9, R6, R6 // y += dim
+	VEOR  V21.B16, V21.B16, V21.B16 // y = y[0], rest lanes
+	VEOR  V22.B16, V22.B16, V22.B16 // y = y[0], rest lanes
+	VEOR  V23.B16, V23.B16, V23.B16 // y = y[0], rest lanes
+	VEOR  V24.B16, V24.B16, V24.B16 // y = y[0], rest lanes
+	CMP   $4, R7 // y = y[0], rest lanes
+	BLT   tail_26 // y = y[0], rest lanes
+	FMOVQ (R6), F21 // y = y[0], rest lanes
+	CMP   $8, R7 // y = y[0], rest lanes
+	BLT   tail_27 // y = y[0], rest lanes
+	FMOVQ 16(R6), F22 // y = y[0], rest lanes
+	CMP   $12, R7 // y = y[0], rest lanes
+	BLT   tail_28 // y = y[0], rest lanes
+	FMOVQ 32(R6), F23 // y = y[0], rest lanes
+	CMP   $16, R7 // y = y[0], rest lanes
+	BLT   tail_29 // y = y[0], rest lanes
+	FMOVQ 48(R6), F24 // y = y[0], rest lanes
+	JMP   tail_done_25 // y = y[0], rest lanes
+
+tail_26:
+	TBZ   $1, R7, tail_one_30 // y = y[0], rest lanes
+	FMOVD (R6), F21 // y = y[0], rest lanes
+	TBZ   $0, R7, tail_done_25 // y = y[0], rest lanes
+	ADD   $8, R6, R6 // y = y[0], rest lanes
+	VLD1  (R6), V21.S[2] // y = y[0], rest lanes
+	JMP   tail_done_25 // y = y[0], rest lanes
+
+tail_one_30:
+	TBZ   $0, R7, tail_done_25 // y = y[0], rest lanes
+	FMOVS (R6), F21 // y = y[0], rest lanes
+	JMP   tail_done_25 // y = y[0], rest lanes
+
+tail_27:
+	TBZ   $1, R7, tail_one_31 // y = y[0], rest lanes
+	FMOVD 16(R6), F22 // y = y[0], rest lanes
+	TBZ   $0, R7, tail_done_25 // y = y[0], rest lanes
+	ADD   $24, R6, R6 // y = y[0], rest lanes
+	VLD1  (R6), V22.S[2] // y = y[0], rest lanes
+	JMP   tail_done_25 // y = y[0], rest lanes
+
+tail_one_31:
+	TBZ   $0, R7, tail_done_25 // y = y[0], rest lanes
+	FMOVS 16(R6), F22 // y = y[0], rest lanes
+	JMP   tail_done_25 // y = y[0], rest lanes
+
+tail_28:
+	TBZ   $1, R7, tail_one_32 // y = y[0], rest lanes
+	FMOVD 32(R6), F23 // y = y[0], rest lanes
+	TBZ   $0, R7, tail_done_25 // y = y[0], rest lanes
+	ADD   $40, R6, R6 // y = y[0], rest lanes
+	VLD1  (R6), V23.S[2] // y = y[0], rest lanes
+	JMP   tail_done_25 // y = y[0], rest lanes
+
+tail_one_32:
+	TBZ   $0, R7, tail_done_25 // y = y[0], rest lanes
+	FMOVS 32(R6), F23 // y = y[0], rest lanes
+	JMP   tail_done_25 // y = y[0], rest lanes
+
+tail_29:
+	TBZ   $1, R7, tail_one_33 // y = y[0], rest lanes
+	FMOVD 48(R6), F24 // y = y[0], rest lanes
+	TBZ   $0, R7, tail_done_25 // y = y[0], rest lanes
+	ADD   $56, R6, R6 // y = y[0], rest lanes
+	VLD1  (R6), V24.S[2] // y = y[0], rest lanes
+	JMP   tail_done_25 // y = y[0], rest lanes
+
+tail_one_33:
+	TBZ   $0, R7, tail_done_25 // y = y[0], rest lanes
+	FMOVS 48(R6), F24 // y = y[0], rest lanes
+
+tail_done_25:
+	CMP   $48, R9 // dim < 48
+	BLT   less_34 // dim < 48
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V13.S4 // s0_c3 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V16.S4 // s0_c3 += x * x, lanes 12..15
+	JMP   end_35
+
+less_34:
+	CMP   $32, R9 // dim < 32
+	BLT   less_36 // dim < 32
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V9.S4 // s0_c2 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V12.S4 // s0_c2 += x * x, lanes 12..15
+	JMP   end_37
+
+less_36:
+	CMP   $16, R9 // dim < 16
+	BLT   less_38 // dim < 16
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V8.S4 // s0_c1 += x * x, lanes 12..15
+	JMP   end_39
+
+less_38:
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V4.S4 // s0_c0 += x * x, lanes 12..15
+
+end_39:
+end_37:
+end_35:
+less_15:
+less_14:
+less_9:
+	MOVD  acc+72(FP), R6 // acc
+	CMP   $1, R6 // acc < 1
+	BLT   less_40 // acc < 1
+	FMOVQ F1, (R6) // acc[0] = s0_c0, lanes 0..3
+	FMOVQ F2, 16(R6) // acc[0] = s0_c0, lanes 4..7
+	FMOVQ F3, 32(R6) // acc[0] = s0_c0, lanes 8..11
+	FMOVQ F4, 48(R6) // acc[0] = s0_c0, lanes 12..15
+	FMOVQ F5, 64(R6) // acc[16] = s0_c1, lanes 0..3
+	FMOVQ F6, 80(R6) // acc[16] = s0_c1, lanes 4..7
+	FMOVQ F7, 96(R6) // acc[16] = s0_c1, lanes 8..11
+	FMOVQ F8, 112(R6) // acc[16] = s0_c1, lanes 12..15
+	FMOVQ F9, 128(R6) // acc[32] = s0_c2, lanes 0..3
+	FMOVQ F10, 144(R6) // acc[32] = s0_c2, lanes 4..7
+	FMOVQ F11, 160(R6) // acc[32] = s0_c2, lanes 8..11
+	FMOVQ F12, 176(R6) // acc[32] = s0_c2, lanes 12..15
+	FMOVQ F13, 192(R6) // acc[48] = s0_c3, lanes 0..3
+	FMOVQ F14, 208(R6) // acc[48] = s0_c3, lanes 4..7
+	FMOVQ F15, 224(R6) // acc[48] = s0_c3, lanes 8..11
+	FMOVQ F16, 240(R6) // acc[48] = s0_c3, lanes 12..15
+
+less_40:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VEOR  V17.B16, V17.B16, V17.B16 // zero = 0, lanes 0..3
+	VEOR  V18.B16, V18.B16, V18.B16 // zero = 0, lanes 4..7
+	VEOR  V19.B16, V19.B16, V19.B16 // zero = 0, lanes 8..11
+	VEOR  V20.B16, V20.B16, V20.B16 // zero = 0, lanes 12..15
+	WORD  $0x4e25d421 // FADD V1.4S, V1.4S, V5.4S // s0_c0 = s0_c0 + s0_c1, lanes 0..3
+	WORD  $0x4e26d442 // FADD V2.4S, V2.4S, V6.4S // s0_c0 = s0_c0 + s0_c1, lanes 4..7
+	WORD  $0x4e27d463 // FADD V3.4S, V3.4S, V7.4S // s0_c0 = s0_c0 + s0_c1, lanes 8..11
+	WORD  $0x4e28d484 // FADD V4.4S, V4.4S, V8.4S // s0_c0 = s0_c0 + s0_c1, lanes 12..15
+	WORD  $0x4e2dd529 // FADD V9.4S, V9.4S, V13.4S // s0_c2 = s0_c2 + s0_c3, lanes 0..3
+	WORD  $0x4e2ed54a // FADD V10.4S, V10.4S, V14.4S // s0_c2 = s0_c2 + s0_c3, lanes 4..7
+	WORD  $0x4e2fd56b // FADD V11.4S, V11.4S, V15.4S // s0_c2 = s0_c2 + s0_c3, lanes 8..11
+	WORD  $0x4e30d58c // FADD V12.4S, V12.4S, V16.4S // s0_c2 = s0_c2 + s0_c3, lanes 12..15
+	WORD  $0x4e29d421 // FADD V1.4S, V1.4S, V9.4S // s0_c0 = s0_c0 + s0_c2, lanes 0..3
+	WORD  $0x4e2ad442 // FADD V2.4S, V2.4S, V10.4S // s0_c0 = s0_c0 + s0_c2, lanes 4..7
+	WORD  $0x4e2bd463 // FADD V3.4S, V3.4S, V11.4S // s0_c0 = s0_c0 + s0_c2, lanes 8..11
+	WORD  $0x4e2cd484 // FADD V4.4S, V4.4S, V12.4S // s0_c0 = s0_c0 + s0_c2, lanes 12..15
+	WORD  $0x4e23d421 // FADD V1.4S, V1.4S, V3.4S // s0_c0[0] = sum of lanes
+	WORD  $0x4e24d442 // FADD V2.4S, V2.4S, V4.4S // s0_c0[0] = sum of lanes
+	WORD  $0x4e22d421 // FADD V1.4S, V1.4S, V2.4S // s0_c0[0] = sum of lanes
+	VEXT  $8, V1.B16, V1.B16, V5.B16 // s0_c0[0] = sum of lanes
+	WORD  $0x4e25d421 // FADD V1.4S, V1.4S, V5.4S // s0_c0[0] = sum of lanes
+	VDUP  V1.S[1], V5.S4 // s0_c0[0] = sum of lanes
+	WORD  $0x4e25d421 // FADD V1.4S, V1.4S, V5.4S // s0_c0[0] = sum of lanes
+	WORD  $0x4e31d421 // FADD V1.4S, V1.4S, V17.4S // s0_c0 = s0_c0 + zero, lanes 0..3
+	WORD  $0x4e32d442 // FADD V2.4S, V2.4S, V18.4S // s0_c0 = s0_c0 + zero, lanes 4..7
+	WORD  $0x4e33d463 // FADD V3.4S, V3.4S, V19.4S // s0_c0 = s0_c0 + zero, lanes 8..11
+	WORD  $0x4e34d484 // FADD V4.4S, V4.4S, V20.4S // s0_c0 = s0_c0 + zero, lanes 12..15
+	FMOVS F1, (R0) // dst[0] = s0_c0[0]
+	ADD   $4, R0, R0 // dst += 4
+	SUB   $1, R2, R2 // count += -1
+	CMP   $1, R2 // count >= 1
+	BGE   rows_1 // count >= 1
+
+rows_end_2:
+	RET
+
+// func cosineRowsF32NEON(dst *float32, q *float32, rows *float32, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
+TEXT ·cosineRowsF32NEON(SB), NOSPLIT, $0-88
+	MOVD dst+0(FP), R0 // dst
+	MOVD rows+16(FP), R1 // rows
+	MOVD count+40(FP), R2 // count
+	MOVD index+48(FP), R3 // index
+	CMP  $1, R2 // count < 1
+	BLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVD  stride+32(FP), R8 // stride
+	LSL   $1, R8, R8 // stride <<= 1
+	LSL   $1, R8, R8 // stride <<= 1
+	CMP   $1, R3 // index < 1
+	BLT   less_3 // index < 1
+	MOVWU (R3), R6 // row = index[0]
+	MUL   R8, R6, R6 // row *= stride
+	ADD   R1, R6, R6 // row += rows
+	MOVD  ahead+64(FP), R7 // ahead
+	ADD   R3, R7, R7 // ahead += index
+	MOVD  last+56(FP), R9 // last
+	CMP   R9, R7 // ahead min= last
+	CSEL  LT, R7, R9, R7 // ahead min= last
+	MOVWU (R7), R7 // ahead = ahead[0]
+	MUL   R8, R7, R7 // ahead *= stride
+	ADD   R1, R7, R7 // ahead += rows
+	ADD   $4, R3, R3 // index += 4
+	JMP   end_4
+
+less_3:
+	MOVD R1, R6 // row = rows
+	MOVD ahead+64(FP), R7 // ahead
+	ADD  R1, R7, R7 // ahead += rows
+	ADD  R8, R1, R1 // rows += stride
+
+end_4:
+	MOVD  resume+80(FP), R8 // resume
+	CMP   $1, R8 // resume < 1
+	BLT   less_5 // resume < 1
+	MOVD  acc+72(FP), R8 // acc
+	FMOVQ (R8), F0 // s0_c0 = acc[0], lanes 0..3
+	FMOVQ 16(R8), F1 // s0_c0 = acc[0], lanes 4..7
+	FMOVQ 32(R8), F2 // s0_c0 = acc[0], lanes 8..11
+	FMOVQ 48(R8), F3 // s0_c0 = acc[0], lanes 12..15
+	FMOVQ 256(R8), F4 // s1_c0 = acc[64], lanes 0..3
+	FMOVQ 272(R8), F5 // s1_c0 = acc[64], lanes 4..7
+	FMOVQ 288(R8), F6 // s1_c0 = acc[64], lanes 8..11
+	FMOVQ 304(R8), F7 // s1_c0 = acc[64], lanes 12..15
+	FMOVQ 64(R8), F8 // s0_c1 = acc[16], lanes 0..3
+	FMOVQ 80(R8), F9 // s0_c1 = acc[16], lanes 4..7
+	FMOVQ 96(R8), F10 // s0_c1 = acc[16], lanes 8..11
+	FMOVQ 112(R8), F11 // s0_c1 = acc[16], lanes 12..15
+	FMOVQ 320(R8), F12 // s1_c1 = acc[80], lanes 0..3
+	FMOVQ 336(R8), F13 // s1_c1 = acc[80], lanes 4..7
+	FMOVQ 352(R8), F14 // s1_c1 = acc[80], lanes 8..11
+	FMOVQ 368(R8), F15 // s1_c1 = acc[80], lanes 12..15
+	JMP   end_6
+
+less_5:
+	VEOR V0.B16, V0.B16, V0.B16 // s0_c0 = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // s0_c0 = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // s0_c0 = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // s0_c0 = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // s1_c0 = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // s1_c0 = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // s1_c0 = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // s1_c0 = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // s0_c1 = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // s0_c1 = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // s0_c1 = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // s0_c1 = 0, lanes 12..15
+	VEOR V12.B16, V12.B16, V12.B16 // s1_c1 = 0, lanes 0..3
+	VEOR V13.B16, V13.B16, V13.B16 // s1_c1 = 0, lanes 4..7
+	VEOR V14.B16, V14.B16, V14.B16 // s1_c1 = 0, lanes 8..11
+	VEOR V15.B16, V15.B16, V15.B16 // s1_c1 = 0, lanes 12..15
+
+end_6:
+	MOVD R6, R8 // y = row
+	MOVD q+8(FP), R9 // q
+	MOVD dim+24(FP), R10 // dim
+	CMP  $64, R10 // dim < 64
+	BLT  chains_end_8 // dim < 64
+
+chains_7:
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
+	PRFM  128(R7), PLDL2KEEP // prefetch ahead[32]
+	PRFM  192(R7), PLDL2KEEP // prefetch ahead[48]
+	FMOVQ (R9), F16 // x = q[0], lanes 0..3
+	FMOVQ 16(R9), F17 // x = q[0], lanes 4..7
+	FMOVQ 32(R9), F18 // x = q[0], lanes 8..11
+	FMOVQ 48(R9), F19 // x = q[0], lanes 12..15
+	FMOVQ (R8), F20 // y = y[0], lanes 0..3
+	FMOVQ 16(R8), F21 // y = y[0], lanes 4..7
+	FMOVQ 32(R8), F22 // y = y[0], lanes 8..11
+	FMOVQ 48(R8), F23 // y = y[0], lanes 12..15
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V4.S4 // s1_c0 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V5.S4 // s1_c0 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V6.S4 // s1_c0 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V7.S4 // s1_c0 += y * y, lanes 12..15
+	FMOVQ 64(R9), F16 // x = q[16], lanes 0..3
+	FMOVQ 80(R9), F17 // x = q[16], lanes 4..7
+	FMOVQ 96(R9), F18 // x = q[16], lanes 8..11
+	FMOVQ 112(R9), F19 // x = q[16], lanes 12..15
+	FMOVQ 64(R8), F20 // y = y[16], lanes 0..3
+	FMOVQ 80(R8), F21 // y = y[16], lanes 4..7
+	FMOVQ 96(R8), F22 // y = y[16], lanes 8..11
+	FMOVQ 112(R8), F23 // y = y[16], lanes 12..15
+	VFMLA V20.S4, V16.S4, V8.S4 // s0_c1 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // s0_c1 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // s0_c1 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // s0_c1 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V12.S4 // s1_c1 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V13.S4 // s1_c1 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V14.S4 // s1_c1 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V15.S4 // s1_c1 += y * y, lanes 12..15
+	ADD   $256, R9, R9 // q += 256
+	ADD   $256, R8, R8 // y += 256
+	ADD   $256, R7, R7 // ahead += 256
+	SUB   $64, R10, R10 // dim += -64
+	CMP   $64, R10 // dim >= 64
+	BGE   chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMP   $1, R10 // dim < 1
+	BLT   less_9 // dim < 1
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
+	PRFM  128(R7), PLDL2KEEP // prefetch ahead[32]
+	PRFM  192(R7), PLDL2KEEP // prefetch ahead[48]
+	CMP   $16, R10 // dim < 16
+	BLT   less_10 // dim < 16
+	FMOVQ (R9), F16 // x = q[0], lanes 0..3
+	FMOVQ 16(R9), F17 // x = q[0], lanes 4..7
+	FMOVQ 32(R9), F18 // x = q[0], lanes 8..11
+	FMOVQ 48(R9), F19 // x = q[0], lanes 12..15
+	FMOVQ (R8), F20 // y = y[0], lanes 0..3
+	FMOVQ 16(R8), F21 // y = y[0], lanes 4..7
+	FMOVQ 32(R8), F22 // y = y[0], lanes 8..11
+	FMOVQ 48(R8), F23 // y = y[0], lanes 12..15
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V4.S4 // s1_c0 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V5.S4 // s1_c0 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V6.S4 // s1_c0 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V7.S4 // s1_c0 += y * y, lanes 12..15
+
+less_10:
+	CMP   $32, R10 // dim < 32
+	BLT   less_11 // dim < 32
+	FMOVQ 64(R9), F16 // x = q[16], lanes 0..3
+	FMOVQ 80(R9), F17 // x = q[16], lanes 4..7
+	FMOVQ 96(R9), F18 // x = q[16], lanes 8..11
+	FMOVQ 112(R9), F19 // x = q[16], lanes 12..15
+	FMOVQ 64(R8), F20 // y = y[16], lanes 0..3
+	FMOVQ 80(R8), F21 // y = y[16], lanes 4..7
+	FMOVQ 96(R8), F22 // y = y[16], lanes 8..11
+	FMOVQ 112(R8), F23 // y = y[16], lanes 12..15
+	VFMLA V20.S4, V16.S4, V8.S4 // s0_c1 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // s0_c1 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // s0_c1 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // s0_c1 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V12.S4 // s1_c1 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V13.S4 // s1_c1 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V14.S4 // s1_c1 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V15.S4 // s1_c1 += y * y, lanes 12..15
+
+less_11:
+	MOVD R10, R7 // rest = dim
+	AND  $15, R7, R7 // rest &= 15
+	CMP  $1, R7 // rest < 1
+	BLT  less_12 // rest < 1
+	CMP  $32, R10 // dim < 32
+	BLT  less_13 // dim < 32
+	JMP  end_14
+
+less_13:
+	SUB   R7, R10, R10 // dim -= rest
+	ADD   R10, R9, R9 // q += dim
+	ADD   R10, R9, R9 // q += dim
+	ADD   R10, R9, R9 // q += dim
+	ADD   R10, R9, R9 // q += dim
+	VEOR  V16.B16, V16.B16, V16.B16 // x = q[0], rest lanes
+	VEOR  V17.B16, V17.B16, V17.B16 // x = q[0], rest lanes
+	VEOR  V18.B16, V18.B16, V18.B16 // x = q[0], rest lanes
+	VEOR  V19.B16, V19.B16, V19.B16 // x = q[0], rest lanes
+	CMP   $4, R7 // x = q[0], rest lanes
+	BLT   tail_16 // x = q[0], rest lanes
+	FMOVQ (R9), F16 // x = q[0], rest lanes
+	CMP   $8, R7 // x = q[0], rest lanes
+	BLT   tail_17 // x = q[0], rest lanes
+	FMOVQ 16(R9), F17 // x = q[0], rest lanes
+	CMP   $12, R7 // x = q[0], rest lanes
+	BLT   tail_18 // x = q[0], rest lanes
+	FMOVQ 32(R9), F18 // x = q[0], rest lanes
+	CMP   $16, R7 // x = q[0], rest lanes
+	BLT   tail_19 // x = q[0], rest lanes
+	FMOVQ 48(R9), F19 // x = q[0], rest lanes
+	JMP   tail_done_15 // x = q[0], rest lanes
+
+tail_16:
+	TBZ   $1, R7, tail_one_20 // x = q[0], rest lanes
+	FMOVD (R9), F16 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
+	ADD   $8, R9, R9 // x = q[0], rest lanes
+	VLD1  (R9), V16.S[2] // x = q[0], rest lanes
+	JMP   tail_done_15 // x = q[0], rest lanes
+
+tail_one_20:
+	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
+	FMOVS (R9), F16 // x = q[0], rest lanes
+	JMP   tail_done_15 // x = q[0], rest lanes
+
+tail_17:
+	TBZ   $1, R7, tail_one_21 // x = q[0], rest lanes
+	FMOVD 16(R9), F17 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
+	ADD   $24, R9, R9 // x = q[0], rest lanes
+	VLD1  (R9), V17.S[2] // x = q[0], rest lanes
+	JMP   tail_done_15 // x = q[0], rest lanes
+
+tail_one_21:
+	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
+	FMOVS 16(R9), F17 // x = q[0], rest lanes
+	JMP   tail_done_15 // x = q[0], rest lanes
+
+tail_18:
+	TBZ   $1, R7, tail_one_22 // x = q[0], rest lanes
+	FMOVD 32(R9), F18 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
+	ADD   $40, R9, R9 // x = q[0], rest lanes
+	VLD1  (R9), V18.S[2] // x = q[0], rest lanes
+	JMP   tail_done_15 // x = q[0], rest lanes
+
+tail_one_22:
+	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
+	FMOVS 32(R9), F18 // x = q[0], rest lanes
+	JMP   tail_done_15 // x = q[0], rest lanes
+
+tail_19:
+	TBZ   $1, R7, tail_one_23 // x = q[0], rest lanes
+	FMOVD 48(R9), F19 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
+	ADD   $56, R9, R9 // x = q[0], rest lanes
+	VLD1  (R9), V19.S[2] // x = q[0], rest lanes
+	JMP   tail_done_15 // x = q[0], rest lanes
+
+tail_one_23:
+	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
+	FMOVS 48(R9), F19 // x = q[0], rest lanes
+
+tail_done_15:
+	ADD   R10, R8, R8 // y += dim
+	ADD   R10, R8, R8 // y += dim
+	ADD   R10, R8, R8 // y += dim
+	ADD   R10, R8, R8 // y += dim
+	VEOR  V20.B16, V20.B16, V20.B16 // y = y[0], rest lanes
+	VEOR  V21.B16, V21.B16, V21.B16 // y = y[0], rest lanes
+	VEOR  V22.B16, V22.B16, V22.B16 // y = y[0], rest lanes
+	VEOR  V23.B16, V23.B16, V23.B16 // y = y[0], rest lanes
+	CMP   $4, R7 // y = y[0], rest lanes
+	BLT   tail_25 // y = y[0], rest lanes
+	FMOVQ (R8), F20 // y = y[0], rest lanes
+	CMP   $8, R7 // y = y[0], rest lanes
+	BLT   tail_26 // y = y[0], rest lanes
+	FMOVQ 16(R8), F21 // y = y[0], rest lanes
+	CMP   $12, R7 // y = y[0], rest lanes
+	BLT   tail_27 // y = y[0], rest lanes
+	FMOVQ 32(R8), F22 // y = y[0], rest lanes
+	CMP   $16, R7 // y = y[0], rest lanes
+	BLT   tail_28 // y = y[0], rest lanes
+	FMOVQ 48(R8), F23 // y = y[0], rest lanes
+	JMP   tail_done_24 // y = y[0], rest lanes
+
+tail_25:
+	TBZ   $1, R7, tail_one_29 // y = y[0], rest lanes
+	FMOVD (R8), F20 // y = y[0], rest lanes
+	TBZ   $0, R7, tail_done_24 // y = y[0], rest lanes
+	ADD   $8, R8, R7 // y = y[0], rest lanes
+	VLD1  (R7), V20.S[2] // y = y[0], rest lanes
+	JMP   tail_done_24 // y = y[0], rest lanes
+
+tail_one_29:
+	TBZ   $0, R7, tail_done_24 // y = y[0], rest lanes
+	FMOVS (R8), F20 // y = y[0], rest lanes
+	JMP   tail_done_24 // y = y[0], rest lanes
+
+tail_26:
+	TBZ   $1, R7, tail_one_30 // y = y[0], rest lanes
+	FMOVD 16(R8), F21 // y = y[0], rest lanes
+	TBZ   $0, R7, tail_done_24 // y = y[0], rest lanes
+	ADD   $24, R8, R7 // y = y[0], rest lanes
+	VLD1  (R7), V21.S[2] // y = y[0], rest lanes
+	JMP   tail_done_24 // y = y[0], rest lanes
+
+tail_one_30:
+	TBZ   $0, R7, tail_done_24 // y = y[0], rest lanes
+	FMOVS 16(R8), F21 // y = y[0], rest lanes
+	JMP   tail_done_24 // y = y[0], rest lanes
+
+tail_27:
+	TBZ   $1, R7, tail_one_31 // y = y[0], rest lanes
+	FMOVD 32(R8), F22 // y = y[0], rest lanes
+	TBZ   $0, R7, tail_done_24 // y = y[0], rest lanes
+	ADD   $40, R8, R7 // y = y[0], rest lanes
+	VLD1  (R7), V22.S[2] // y = y[0], rest lanes
+	JMP   tail_done_24 // y = y[0], rest lanes
+
+tail_one_31:
+	TBZ   $0, R7, tail_done_24 // y = y[0], rest lanes
+	FMOVS 32(R8), F22 // y = y[0], rest lanes
+	JMP   tail_done_24 // y = y[0], rest lanes
+
+tail_28:
+	TBZ   $1, R7, tail_one_32 // y = y[0], rest lanes
+	FMOVD 48(R8), F23 // y = y[0], rest lanes
+	TBZ   $0, R7, tail_done_24 // y = y[0], rest lanes
+	ADD   $56, R8, R7 // y = y[0], rest lanes
+	VLD1  (R7), V23.S[2] // y = y[0], rest lanes
+	JMP   tail_done_24 // y = y[0], rest lanes
+
+tail_one_32:
+	TBZ   $0, R7, tail_done_24 // y = y[0], rest lanes
+	FMOVS 48(R8), F23 // y = y[0], rest lanes
+
+tail_done_24:
+	CMP   $16, R10 // dim < 16
+	BLT   less_33 // dim < 16
+	VFMLA V20.S4, V16.S4, V8.S4 // s0_c1 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // s0_c1 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // s0_c1 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // s0_c1 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V12.S4 // s1_c1 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V13.S4 // s1_c1 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V14.S4 // s1_c1 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V15.S4 // s1_c1 += y * y, lanes 12..15
+	JMP   end_34
+
+less_33:
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V4.S4 // s1_c0 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V5.S4 // s1_c0 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V6.S4 // s1_c0 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V7.S4 // s1_c0 += y * y, lanes 12..15
+
+end_34:
+end_14:
+less_12:
+less_9:
+	MOVD  acc+72(FP), R7 // acc
+	FMOVQ F0, (R7) // acc[0] = s0_c0, lanes 0..3
+	FMOVQ F1, 16(R7) // acc[0] = s0_c0, lanes 4..7
+	FMOVQ F2, 32(R7) // acc[0] = s0_c0, lanes 8..11
+	FMOVQ F3, 48(R7) // acc[0] = s0_c0, lanes 12..15
+	FMOVQ F4, 256(R7) // acc[64] = s1_c0, lanes 0..3
+	FMOVQ F5, 272(R7) // acc[64] = s1_c0, lanes 4..7
+	FMOVQ F6, 288(R7) // acc[64] = s1_c0, lanes 8..11
+	FMOVQ F7, 304(R7) // acc[64] = s1_c0, lanes 12..15
+	FMOVQ F8, 64(R7) // acc[16] = s0_c1, lanes 0..3
+	FMOVQ F9, 80(R7) // acc[16] = s0_c1, lanes 4..7
+	FMOVQ F10, 96(R7) // acc[16] = s0_c1, lanes 8..11
+	FMOVQ F11, 112(R7) // acc[16] = s0_c1, lanes 12..15
+	FMOVQ F12, 320(R7) // acc[80] = s1_c1, lanes 0..3
+	FMOVQ F13, 336(R7) // acc[80] = s1_c1, lanes 4..7
+	FMOVQ F14, 352(R7) // acc[80] = s1_c1, lanes 8..11
+	FMOVQ F15, 368(R7) // acc[80] = s1_c1, lanes 12..15
+	MOVD  resume+80(FP), R7 // resume
+	CMP   $1, R7 // resume < 1
+	BLT   less_35 // resume < 1
+	MOVD  acc+72(FP), R7 // acc
+	FMOVQ 128(R7), F0 // s0_c2 = acc[32], lanes 0..3
+	FMOVQ 144(R7), F1 // s0_c2 = acc[32], lanes 4..7
+	FMOVQ 160(R7), F2 // s0_c2 = acc[32], lanes 8..11
+	FMOVQ 176(R7), F3 // s0_c2 = acc[32], lanes 12..15
+	FMOVQ 384(R7), F4 // s1_c2 = acc[96], lanes 0..3
+	FMOVQ 400(R7), F5 // s1_c2 = acc[96], lanes 4..7
+	FMOVQ 416(R7), F6 // s1_c2 = acc[96], lanes 8..11
+	FMOVQ 432(R7), F7 // s1_c2 = acc[96], lanes 12..15
+	FMOVQ 192(R7), F8 // s0_c3 = acc[48], lanes 0..3
+	FMOVQ 208(R7), F9 // s0_c3 = acc[48], lanes 4..7
+	FMOVQ 224(R7), F10 // s0_c3 = acc[48], lanes 8..11
+	FMOVQ 240(R7), F11 // s0_c3 = acc[48], lanes 12..15
+	FMOVQ 448(R7), F12 // s1_c3 = acc[112], lanes 0..3
+	FMOVQ 464(R7), F13 // s1_c3 = acc[112], lanes 4..7
+	FMOVQ 480(R7), F14 // s1_c3 = acc[112], lanes 8..11
+	FMOVQ 496(R7), F15 // s1_c3 = acc[112], lanes 12..15
+	JMP   end_36
+
+less_35:
+	VEOR V0.B16, V0.B16, V0.B16 // s0_c2 = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // s0_c2 = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // s0_c2 = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // s0_c2 = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // s1_c2 = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // s1_c2 = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // s1_c2 = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // s1_c2 = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // s0_c3 = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // s0_c3 = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // s0_c3 = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // s0_c3 = 0, lanes 12..15
+	VEOR V12.B16, V12.B16, V12.B16 // s1_c3 = 0, lanes 0..3
+	VEOR V13.B16, V13.B16, V13.B16 // s1_c3 = 0, lanes 4..7
+	VEOR V14.B16, V14.B16, V14.B16 // s1_c3 = 0, lanes 8..11
+	VEOR V15.B16, V15.B16, V15.B16 // s1_c3 = 0, lanes 12..15
+
+end_36:
+	MOVD q+8(FP), R7 // q
+	MOVD dim+24(FP), R8 // dim
+	CMP  $64, R8 // dim < 64
+	BLT  chains_end_38 // dim < 64
+
+chains_37:
+	FMOVQ 128(R7), F16 // x = q[32], lanes 0..3
+	FMOVQ 144(R7), F17 // x = q[32], lanes 4..7
+	FMOVQ 160(R7), F18 // x = q[32], lanes 8..11
+	FMOVQ 176(R7), F19 // x = q[32], lanes 12..15
+	FMOVQ 128(R6), F20 // y = y[32], lanes 0..3
+	FMOVQ 144(R6), F21 // y = y[32], lanes 4..7
+	FMOVQ 160(R6), F22 // y = y[32], lanes 8..11
+	FMOVQ 176(R6), F23 // y = y[32], lanes 12..15
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c2 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c2 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c2 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c2 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V4.S4 // s1_c2 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V5.S4 // s1_c2 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V6.S4 // s1_c2 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V7.S4 // s1_c2 += y * y, lanes 12..15
+	FMOVQ 192(R7), F16 // x = q[48], lanes 0..3
+	FMOVQ 208(R7), F17 // x = q[48], lanes 4..7
+	FMOVQ 224(R7), F18 // x = q[48], lanes 8..11
+	FMOVQ 240(R7), F19 // x = q[48], lanes 12..15
+	FMOVQ 192(R6), F20 // y = y[48], lanes 0..3
+	FMOVQ 208(R6), F21 // y = y[48], lanes 4..7
+	FMOVQ 224(R6), F22 // y = y[48], lanes 8..11
+	FMOVQ 240(R6), F23 // y = y[48], lanes 12..15
+	VFMLA V20.S4, V16.S4, V8.S4 // s0_c3 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // s0_c3 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // s0_c3 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // s0_c3 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V12.S4 // s1_c3 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V13.S4 // s1_c3 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V14.S4 // s1_c3 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V15.S4 // s1_c3 += y * y, lanes 12..15
+	ADD   $256, R7, R7 // q += 256
+	ADD   $256, R6, R6 // y += 256
+	SUB   $64, R8, R8 // dim += -64
+	CMP   $64, R8 // dim >= 64
+	BGE   chains_37 // dim >= 64
+
+chains_end_38:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMP   $1, R8 // dim < 1
+	BLT   less_39 // dim < 1
+	CMP   $48, R8 // dim < 48
+	BLT   less_40 // dim < 48
+	FMOVQ 128(R7), F16 // x = q[32], lanes 0..3
+	FMOVQ 144(R7), F17 // x = q[32], lanes 4..7
+	FMOVQ 160(R7), F18 // x = q[32], lanes 8..11
+	FMOVQ 176(R7), F19 // x = q[32], lanes 12..15
+	FMOVQ 128(R6), F20 // y = y[32], lanes 0..3
+	FMOVQ 144(R6), F21 // y = y[32], lanes 4..7
+	FMOVQ 160(R6), F22 // y = y[32], lanes 8..11
+	FMOVQ 176(R6), F23 // y = y[32], lanes 12..15
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c2 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c2 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c2 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c2 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V4.S4 // s1_c2 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V5.S4 // s1_c2 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V6.S4 // s1_c2 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V7.S4 // s1_c2 += y * y, lanes 12..15
+
+less_40:
+	CMP   $64, R8 // dim < 64
+	BLT   less_41 // dim < 64
+	FMOVQ 192(R7), F16 // x = q[48], lanes 0..3
+	FMOVQ 208(R7), F17 // x = q[48], lanes 4..7
+	FMOVQ 224(R7), F18 // x = q[48], lanes 8..11
+	FMOVQ 240(R7), F19 // x = q[48], lanes 12..15
+	FMOVQ 192(R6), F20 // y = y[48], lanes 0..3
+	FMOVQ 208(R6), F21 // y = y[48], lanes 4..7
+	FMOVQ 224(R6), F22 // y = y[48], lanes 8..11
+	FMOVQ 240(R6), F23 // y = y[48], lanes 12..15
+	VFMLA V20.S4, V16.S4, V8.S4 // s0_c3 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // s0_c3 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // s0_c3 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // s0_c3 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V12.S4 // s1_c3 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V13.S4 // s1_c3 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V14.S4 // s1_c3 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V15.S4 // s1_c3 += y * y, lanes 12..15
+
+less_41:
+	MOVD  R8, R9 // rest = dim
+	AND   $15, R9, R9 // rest &= 15
+	CMP   $1, R9 // rest < 1
+	BLT   less_42 // rest < 1
+	CMP   $32, R8 // dim < 32
+	BLT   less_43 // dim < 32
+	SUB   R9, R8, R8 // dim -= rest
+	ADD   R8, R7, R7 // q += dim
+	ADD   R8, R7, R7 // q += dim
+	ADD   R8, R7, R7 // q += dim
+	ADD   R8, R7, R7 // q += dim
+	VEOR  V16.B16, V16.B16, V16.B16 // x = q[0], rest lanes
+	VEOR  V17.B16, V17.B16, V17.B16 // x = q[0], rest lanes
+	VEOR  V18.B16, V18.B16, V18.B16 // x = q[0], rest lanes
+	VEOR  V19.B16, V19.B16, V19.B16 // x = q[0], rest lanes
+	CMP   $4, R9 // x = q[0], rest lanes
+	BLT   tail_45 // x = q[0], rest lanes
+	FMOVQ (R7), F16 // x = q[0], rest lanes
+	CMP   $8, R9 // x = q[0], rest lanes
+	BLT   tail_46 // x = q[0], rest lanes
+	FMOVQ 16(R7), F17 // x = q[0], rest lanes
+	CMP   $12, R9 // x = q[0], rest lanes
+	BLT   tail_47 // x = q[0], rest lanes
+	FMOVQ 32(R7), F18 // x = q[0], rest lanes
+	CMP   $16, R9 // x = q[0], rest lanes
+	BLT   tail_48 // x = q[0], rest lanes
+	FMOVQ 48(R7), F19 // x = q[0], rest lanes
+	JMP   tail_done_44 // x = q[0], rest lanes
+
+tail_45:
+	TBZ   $1, R9, tail_one_49 // x = q[0], rest lanes
+	FMOVD (R7), F16 // x = q[0], rest lanes
+	TBZ   $0, R9, tail_done_44 // x = q[0], rest lanes
+	ADD   $8, R7, R7 // x = q[0], rest lanes
+	VLD1  (R7), V16.S[2] // x = q[0], rest lanes
+	JMP   tail_done_44 // x = q[0], rest lanes
+
+tail_one_49:
+	TBZ   $0, R9, tail_done_44 // x = q[0], rest lanes
+	FMOVS (R7), F16 // x = q[0], rest lanes
+	JMP   tail_done_44 // x = q[0], rest lanes
+
+tail_46:
+	TBZ   $1, R9, tail_one_50 // x = q[0], rest lanes
+	FMOVD 16(R7), F17 // x = q[0], rest lanes
+	TBZ   $0, R9, tail_done_44 // x = q[0], rest lanes
+	ADD   $24, R7, R7 // x = q[0], rest lanes
+	VLD1  (R7), V17.S[2] // x = q[0], rest lanes
+	JMP   tail_done_44 // x = q[0], rest lanes
+
+tail_one_50:
+	TBZ   $0, R9, tail_done_44 // x = q[0], rest lanes
+	FMOVS 16(R7), F17 // x = q[0], rest lanes
+	JMP   tail_done_44 // x = q[0], rest lanes
+
+tail_47:
+	TBZ   $1, R9, tail_one_51 // x = q[0], rest lanes
+	FMOVD 32(R7), F18 // x = q[0], rest lanes
+	TBZ   $0, R9, tail_done_44 // x = q[0], rest lanes
+	ADD   $40, R7, R7 // x = q[0], rest lanes
+	VLD1  (R7), V18.S[2] // x = q[0], rest lanes
+	JMP   tail_done_44 // x = q[0], rest lanes
+
+tail_one_51:
+	TBZ   $0, R9, tail_done_44 // x = q[0], rest lanes
+	FMOVS 32(R7), F18 // x = q[0], rest lanes
+	JMP   tail_done_44 // x = q[0], rest lanes
+
+tail_48:
+	TBZ   $1, R9, tail_one_52 // x = q[0], rest lanes
+	FMOVD 48(R7), F19 // x = q[0], rest lanes
+	TBZ   $0, R9, tail_done_44 // x = q[0], rest lanes
+	ADD   $56, R7, R7 // x = q[0], rest lanes
+	VLD1  (R7), V19.S[2] // x = q[0], rest lanes
+	JMP   tail_done_44 // x = q[0], rest lanes
+
+tail_one_52:
+	TBZ   $0, R9, tail_done_44 // x = q[0], rest lanes
+	FMOVS 48(R7), F19 // x = q[0], rest lanes
+
+tail_done_44:
+	ADD   R8, R6, R6 // y += dim
+	ADD   R8, R6, R6 // y += dim
+	ADD   R8, R6, R6 // y += dim
+	ADD   R8, R6, R6 // y += dim
+	VEOR  V20.B16, V20.B16, V20.B16 // y = y[0], rest lanes
+	VEOR  V21.B16, V21.B16, V21.B16 // y = y[0], rest lanes
+	VEOR  V22.B16, V22.B16, V22.B16 // y = y[0], rest lanes
+	VEOR  V23.B16, V23.B16, V23.B16 // y = y[0], rest lanes
+	CMP   $4, R9 // y = y[0], rest lanes
+	BLT   tail_54 // y = y[0], rest lanes
+	FMOVQ (R6), F20 // y = y[0], rest lanes
+	CMP   $8, R9 // y = y[0], rest lanes
+	BLT   tail_55 // y = y[0], rest lanes
+	FMOVQ 16(R6), F21 // y = y[0], rest lanes
+	CMP   $12, R9 // y = y[0], rest lanes
+	BLT   tail_56 // y = y[0], rest lanes
+	FMOVQ 32(R6), F22 // y = y[0], rest lanes
+	CMP   $16, R9 // y = y[0], rest lanes
+	BLT   tail_57 // y = y[0], rest lanes
+	FMOVQ 48(R6), F23 // y = y[0], rest lanes
+	JMP   tail_done_53 // y = y[0], rest lanes
+
+tail_54:
+	TBZ   $1, R9, tail_one_58 // y = y[0], rest lanes
+	FMOVD (R6), F20 // y = y[0], rest lanes
+	TBZ   $0, R9, tail_done_53 // y = y[0], rest lanes
+	ADD   $8, R6, R6 // y = y[0], rest lanes
+	VLD1  (R6), V20.S[2] // y = y[0], rest lanes
+	JMP   tail_done_53 // y = y[0], rest lanes
+
+tail_one_58:
+	TBZ   $0, R9, tail_done_53 // y = y[0], rest lanes
+	FMOVS (R6), F20 // y = y[0], rest lanes
+	JMP   tail_done_53 // y = y[0], rest lanes
+
+tail_55:
+	TBZ   $1, R9, tail_one_59 // y = y[0], rest lanes
+	FMOVD 16(R6), F21 // y = y[0], rest lanes
+	TBZ   $0, R9, tail_done_53 // y = y[0], rest lanes
+	ADD   $24, R6, R6 // y = y[0], rest lanes
+	VLD1  (R6), V21.S[2] // y = y[0], rest lanes
+	JMP   tail_done_53 // y = y[0], rest lanes
+
+tail_one_59:
+	TBZ   $0, R9, tail_done_53 // y = y[0], rest lanes
+	FMOVS 16(R6), F21 // y = y[0], rest lanes
+	JMP   tail_done_53 // y = y[0], rest lanes
+
+tail_56:
+	TBZ   $1, R9, tail_one_60 // y = y[0], rest lanes
+	FMOVD 32(R6), F22 // y = y[0], rest lanes
+	TBZ   $0, R9, tail_done_53 // y = y[0], rest lanes
+	ADD   $40, R6, R6 // y = y[0], rest lanes
+	VLD1  (R6), V22.S[2] // y = y[0], rest lanes
+	JMP   tail_done_53 // y = y[0], rest lanes
+
+tail_one_60:
+	TBZ   $0, R9, tail_done_53 // y = y[0], rest lanes
+	FMOVS 32(R6), F22 // y = y[0], rest lanes
+	JMP   tail_done_53 // y = y[0], rest lanes
+
+tail_57:
+	TBZ   $1, R9, tail_one_61 // y = y[0], rest lanes
+	FMOVD 48(R6), F23 // y = y[0], rest lanes
+	TBZ   $0, R9, tail_done_53 // y = y[0], rest lanes
+	ADD   $56, R6, R6 // y = y[0], rest lanes
+	VLD1  (R6), V23.S[2] // y = y[0], rest lanes
+	JMP   tail_done_53 // y = y[0], rest lanes
+
+tail_one_61:
+	TBZ   $0, R9, tail_done_53 // y = y[0], rest lanes
+	FMOVS 48(R6), F23 // y = y[0], rest lanes
+
+tail_done_53:
+	CMP   $48, R8 // dim < 48
+	BLT   less_62 // dim < 48
+	VFMLA V20.S4, V16.S4, V8.S4 // s0_c3 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // s0_c3 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // s0_c3 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // s0_c3 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V12.S4 // s1_c3 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V13.S4 // s1_c3 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V14.S4 // s1_c3 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V15.S4 // s1_c3 += y * y, lanes 12..15
+	JMP   end_63
+
+less_62:
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c2 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c2 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c2 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c2 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V4.S4 // s1_c2 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V5.S4 // s1_c2 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V6.S4 // s1_c2 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V7.S4 // s1_c2 += y * y, lanes 12..15
+
+end_63:
+less_43:
+less_42:
+less_39:
+	MOVD  acc+72(FP), R6 // acc
+	FMOVQ F0, 128(R6) // acc[32] = s0_c2, lanes 0..3
+	FMOVQ F1, 144(R6) // acc[32] = s0_c2, lanes 4..7
+	FMOVQ F2, 160(R6) // acc[32] = s0_c2, lanes 8..11
+	FMOVQ F3, 176(R6) // acc[32] = s0_c2, lanes 12..15
+	FMOVQ F4, 384(R6) // acc[96] = s1_c2, lanes 0..3
+	FMOVQ F5, 400(R6) // acc[96] = s1_c2, lanes 4..7
+	FMOVQ F6, 416(R6) // acc[96] = s1_c2, lanes 8..11
+	FMOVQ F7, 432(R6) // acc[96] = s1_c2, lanes 12..15
+	FMOVQ F8, 192(R6) // acc[48] = s0_c3, lanes 0..3
+	FMOVQ F9, 208(R6) // acc[48] = s0_c3, lanes 4..7
+	FMOVQ F10, 224(R6) // acc[48] = s0_c3, lanes 8..11
+	FMOVQ F11, 240(R6) // acc[48] = s0_c3, lanes 12..15
+	FMOVQ F12, 448(R6) // acc[112] = s1_c3, lanes 0..3
+	FMOVQ F13, 464(R6) // acc[112] = s1_c3, lanes 4..7
+	FMOVQ F14, 480(R6) // acc[112] = s1_c3, lanes 8..11
+	FMOVQ F15, 496(R6) // acc[112] = s1_c3, lanes 12..15
+
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VEOR  V0.B16, V0.B16, V0.B16 // zero = 0, lanes 0..3
+	VEOR  V1.B16, V1.B16, V1.B16 // zero = 0, lanes 4..7
+	VEOR  V2.B16, V2.B16, V2.B16 // zero = 0, lanes 8..11
+	VEOR  V3.B16, V3.B16, V3.B16 // zero = 0, lanes 12..15
+	MOVD  acc+72(FP), R6 // acc
+	FMOVQ (R6), F4 // c0 = acc[0], lanes 0..3
+	FMOVQ 16(R6), F5 // c0 = acc[0], lanes 4..7
+	FMOVQ 32(R6), F6 // c0 = acc[0], lanes 8..11
+	FMOVQ 48(R6), F7 // c0 = acc[0], lanes 12..15
+	MOVD  acc+72(FP), R6 // acc
+	FMOVQ 64(R6), F8 // c1 = acc[16], lanes 0..3
+	FMOVQ 80(R6), F9 // c1 = acc[16], lanes 4..7
+	FMOVQ 96(R6), F10 // c1 = acc[16], lanes 8..11
+	FMOVQ 112(R6), F11 // c1 = acc[16], lanes 12..15
+	MOVD  acc+72(FP), R6 // acc
+	FMOVQ 128(R6), F12 // c2 = acc[32], lanes 0..3
+	FMOVQ 144(R6), F13 // c2 = acc[32], lanes 4..7
+	FMOVQ 160(R6), F14 // c2 = acc[32], lanes 8..11
+	FMOVQ 176(R6), F15 // c2 = acc[32], lanes 12..15
+	MOVD  acc+72(FP), R6 // acc
+	FMOVQ 192(R6), F16 // c3 = acc[48], lanes 0..3
+	FMOVQ 208(R6), F17 // c3 = acc[48], lanes 4..7
+	FMOVQ 224(R6), F18 // c3 = acc[48], lanes 8..11
+	FMOVQ 240(R6), F19 // c3 = acc[48], lanes 12..15
+	WORD  $0x4e28d484 // FADD V4.4S, V4.4S, V8.4S // c0 = c0 + c1, lanes 0..3
+	WORD  $0x4e29d4a5 // FADD V5.4S, V5.4S, V9.4S // c0 = c0 + c1, lanes 4..7
+	WORD  $0x4e2ad4c6 // FADD V6.4S, V6.4S, V10.4S // c0 = c0 + c1, lanes 8..11
+	WORD  $0x4e2bd4e7 // FADD V7.4S, V7.4S, V11.4S // c0 = c0 + c1, lanes 12..15
+	WORD  $0x4e30d58c // FADD V12.4S, V12.4S, V16.4S // c2 = c2 + c3, lanes 0..3
+	WORD  $0x4e31d5ad // FADD V13.4S, V13.4S, V17.4S // c2 = c2 + c3, lanes 4..7
+	WORD  $0x4e32d5ce // FADD V14.4S, V14.4S, V18.4S // c2 = c2 + c3, lanes 8..11
+	WORD  $0x4e33d5ef // FADD V15.4S, V15.4S, V19.4S // c2 = c2 + c3, lanes 12..15
+	WORD  $0x4e2cd484 // FADD V4.4S, V4.4S, V12.4S // c0 = c0 + c2, lanes 0..3
+	WORD  $0x4e2dd4a5 // FADD V5.4S, V5.4S, V13.4S // c0 = c0 + c2, lanes 4..7
+	WORD  $0x4e2ed4c6 // FADD V6.4S, V6.4S, V14.4S // c0 = c0 + c2, lanes 8..11
+	WORD  $0x4e2fd4e7 // FADD V7.4S, V7.4S, V15.4S // c0 = c0 + c2, lanes 12..15
+	WORD  $0x4e26d484 // FADD V4.4S, V4.4S, V6.4S // c0[0] = sum of lanes
+	WORD  $0x4e27d4a5 // FADD V5.4S, V5.4S, V7.4S // c0[0] = sum of lanes
+	WORD  $0x4e25d484 // FADD V4.4S, V4.4S, V5.4S // c0[0] = sum of lanes
+	VEXT  $8, V4.B16, V4.B16, V8.B16 // c0[0] = sum of lanes
+	WORD  $0x4e28d484 // FADD V4.4S, V4.4S, V8.4S // c0[0] = sum of lanes
+	VDUP  V4.S[1], V8.S4 // c0[0] = sum of lanes
+	WORD  $0x4e28d484 // FADD V4.4S, V4.4S, V8.4S // c0[0] = sum of lanes
+	WORD  $0x4e20d484 // FADD V4.4S, V4.4S, V0.4S // c0 = c0 + zero, lanes 0..3
+	WORD  $0x4e21d4a5 // FADD V5.4S, V5.4S, V1.4S // c0 = c0 + zero, lanes 4..7
+	WORD  $0x4e22d4c6 // FADD V6.4S, V6.4S, V2.4S // c0 = c0 + zero, lanes 8..11
+	WORD  $0x4e23d4e7 // FADD V7.4S, V7.4S, V3.4S // c0 = c0 + zero, lanes 12..15
+	MOVD  acc+72(FP), R6 // acc
+	FMOVQ 256(R6), F5 // c0 = acc[64], lanes 0..3
+	FMOVQ 272(R6), F6 // c0 = acc[64], lanes 4..7
+	FMOVQ 288(R6), F7 // c0 = acc[64], lanes 8..11
+	FMOVQ 304(R6), F8 // c0 = acc[64], lanes 12..15
+	MOVD  acc+72(FP), R6 // acc
+	FMOVQ 320(R6), F9 // c1 = acc[80], lanes 0..3
+	FMOVQ 336(R6), F10 // c1 = acc[80], lanes 4..7
+	FMOVQ 352(R6), F11 // c1 = acc[80], lanes 8..11
+	FMOVQ 368(R6), F12 // c1 = acc[80], lanes 12..15
+	MOVD  acc+72(FP), R6 // acc
+	FMOVQ 384(R6), F13 // c2 = acc[96], lanes 0..3
+	FMOVQ 400(R6), F14 // c2 = acc[96], lanes 4..7
+	FMOVQ 416(R6), F15 // c2 = acc[96], lanes 8..11
+	FMOVQ 432(R6), F16 // c2 = acc[96], lanes 12..15
+	MOVD  acc+72(FP), R6 // acc
+	FMOVQ 448(R6), F17 // c3 = acc[112], lanes 0..3
+	FMOVQ 464(R6), F18 // c3 = acc[112], lanes 4..7
+	FMOVQ 480(R6), F19 // c3 = acc[112], lanes 8..11
+	FMOVQ 496(R6), F20 // c3 = acc[112], lanes 12..15
+	WORD  $0x4e29d4a5 // FADD V5.4S, V5.4S, V9.4S // c0 = c0 + c1, lanes 0..3
+	WORD  $0x4e2ad4c6 // FADD V6.4S, V6.4S, V10.4S // c0 = c0 + c1, lanes 4..7
+	WORD  $0x4e2bd4e7 // FADD V7.4S, V7.4S, V11.4S // c0 = c0 + c1, lanes 8..11
+	WORD  $0x4e2cd508 // FADD V8.4S, V8.4S, V12.4S // c0 = c0 + c1, lanes 12..15
+	WORD  $0x4e31d5ad // FADD V13.4S, V13.4S, V17.4S // c2 = c2 + c3, lanes 0..3
+	WORD  $0x4e32d5ce // FADD V14.4S, V14.4S, V18.4S // c2 = c2 + c3, lanes 4..7
+	WORD  $0x4e33d5ef // FADD V15.4S, V15.4S, V19.4S // c2 = c2 + c3, lanes 8..11
+	WORD  $0x4e34d610 // FADD V16.4S, V16.4S, V20.4S // c2 = c2 + c3, lanes 12..15
+	WORD  $0x4e2dd4a5 // FADD V5.4S, V5.4S, V13.4S // c0 = c0 + c2, lanes 0..3
+	WORD  $0x4e2ed4c6 // FADD V6.4S, V6.4S, V14.4S // c0 = c0 + c2, lanes 4..7
+	WORD  $0x4e2fd4e7 // FADD V7.4S, V7.4S, V15.4S // c0 = c0 + c2, lanes 8..11
+	WORD  $0x4e30d508 // FADD V8.4S, V8.4S, V16.4S // c0 = c0 + c2, lanes 12..15
+	WORD  $0x4e27d4a5 // FADD V5.4S, V5.4S, V7.4S // c0[0] = sum of lanes
+	WORD  $0x4e28d4c6 // FADD V6.4S, V6.4S, V8.4S // c0[0] = sum of lanes
+	WORD  $0x4e26d4a5 // FADD V5.4S, V5.4S, V6.4S // c0[0] = sum of lanes
+	VEXT  $8, V5.B16, V5.B16, V9.B16 // c0[0] = sum of lanes
+	WORD  $0x4e29d4a5 // FADD V5.4S, V5.4S, V9.4S // c0[0] = sum of lanes
+	VDUP  V5.S[1], V9.S4 // c0[0] = sum of lanes
+	WORD  $0x4e29d4a5 // FADD V5.4S, V5.4S, V9.4S // c0[0] = sum of lanes
+	WORD  $0x4e20d4a5 // FADD V5.4S, V5.4S, V0.4S // c0 = c0 + zero, lanes 0..3
+	WORD  $0x4e21d4c6 // FADD V6.4S, V6.4S, V1.4S // c0 = c0 + zero, lanes 4..7
+	WORD  $0x4e22d4e7 // FADD V7.4S, V7.4S, V2.4S // c0 = c0 + zero, lanes 8..11
+	WORD  $0x4e23d508 // FADD V8.4S, V8.4S, V3.4S // c0 = c0 + zero, lanes 12..15
+	FMOVS F4, (R0) // dst[0] = c0[0]
+	FMOVS F5, 4(R0) // dst[1] = c0[0]
+	ADD   $8, R0, R0 // dst += 8
+	SUB   $1, R2, R2 // count += -1
+	CMP   $1, R2 // count >= 1
+	BGE   rows_1 // count >= 1
+
+rows_end_2:
+	RET
+
+// func dotRowsBF16NEON(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
+TEXT ·dotRowsBF16NEON(SB), NOSPLIT, $0-88
+	MOVD dst+0(FP), R0 // dst
+	MOVD rows+16(FP), R1 // rows
+	MOVD count+40(FP), R2 // count
+	MOVD index+48(FP), R3 // index
+	CMP  $1, R2 // count < 1
+	BLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVD  stride+32(FP), R8 // stride
+	LSL   $1, R8, R8 // stride <<= 1
+	CMP   $1, R3 // index < 1
+	BLT   less_3 // index < 1
+	MOVWU (R3), R6 // row = index[0]
+	MUL   R8, R6, R6 // row *= stride
+	ADD   R1, R6, R6 // row += rows
+	MOVD  ahead+64(FP), R7 // ahead
+	ADD   R3, R7, R7 // ahead += index
+	MOVD  last+56(FP), R9 // last
+	CMP   R9, R7 // ahead min= last
+	CSEL  LT, R7, R9, R7 // ahead min= last
+	MOVWU (R7), R7 // ahead = ahead[0]
+	MUL   R8, R7, R7 // ahead *= stride
+	ADD   R1, R7, R7 // ahead += rows
+	ADD   $4, R3, R3 // index += 4
+	JMP   end_4
+
+less_3:
+	MOVD R1, R6 // row = rows
+	MOVD ahead+64(FP), R7 // ahead
+	ADD  R1, R7, R7 // ahead += rows
+	ADD  R8, R1, R1 // rows += stride
+
+end_4:
+	MOVD  resume+80(FP), R8 // resume
+	CMP   $1, R8 // resume < 1
+	BLT   less_5 // resume < 1
+	MOVD  acc+72(FP), R8 // acc
+	FMOVQ (R8), F0 // s0_c0 = acc[0], lanes 0..3
+	FMOVQ 16(R8), F1 // s0_c0 = acc[0], lanes 4..7
+	FMOVQ 32(R8), F2 // s0_c0 = acc[0], lanes 8..11
+	FMOVQ 48(R8), F3 // s0_c0 = acc[0], lanes 12..15
+	FMOVQ 64(R8), F4 // s0_c1 = acc[16], lanes 0..3
+	FMOVQ 80(R8), F5 // s0_c1 = acc[16], lanes 4..7
+	FMOVQ 96(R8), F6 // s0_c1 = acc[16], lanes 8..11
+	FMOVQ 112(R8), F7 // s0_c1 = acc[16], lanes 12..15
+	FMOVQ 128(R8), F8 // s0_c2 = acc[32], lanes 0..3
+	FMOVQ 144(R8), F9 // s0_c2 = acc[32], lanes 4..7
+	FMOVQ 160(R8), F10 // s0_c2 = acc[32], lanes 8..11
+	FMOVQ 176(R8), F11 // s0_c2 = acc[32], lanes 12..15
+	FMOVQ 192(R8), F12 // s0_c3 = acc[48], lanes 0..3
+	FMOVQ 208(R8), F13 // s0_c3 = acc[48], lanes 4..7
+	FMOVQ 224(R8), F14 // s0_c3 = acc[48], lanes 8..11
+	FMOVQ 240(R8), F15 // s0_c3 = acc[48], lanes 12..15
+	JMP   end_6
+
+less_5:
+	VEOR V0.B16, V0.B16, V0.B16 // s0_c0 = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // s0_c0 = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // s0_c0 = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // s0_c0 = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // s0_c1 = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // s0_c1 = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // s0_c1 = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // s0_c1 = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // s0_c2 = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // s0_c2 = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // s0_c2 = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // s0_c2 = 0, lanes 12..15
+	VEOR V12.B16, V12.B16, V12.B16 // s0_c3 = 0, lanes 0..3
+	VEOR V13.B16, V13.B16, V13.B16 // s0_c3 = 0, lanes 4..7
+	VEOR V14.B16, V14.B16, V14.B16 // s0_c3 = 0, lanes 8..11
+	VEOR V15.B16, V15.B16, V15.B16 // s0_c3 = 0, lanes 12..15
+
+end_6:
+	MOVD q+8(FP), R8 // q
+	MOVD dim+24(FP), R9 // dim
+	CMP  $64, R9 // dim < 64
+	BLT  chains_end_8 // dim < 64
+
+chains_7:
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
+	FMOVQ (R8), F16 // x = q[0], lanes 0..3
+	FMOVQ 16(R8), F17 // x = q[0], lanes 4..7
+	FMOVQ 32(R8), F18 // x = q[0], lanes 8..11
+	FMOVQ 48(R8), F19 // x = q[0], lanes 12..15
+	FMOVQ (R6), F20 // y = bfloat16 of y[0]
+	FMOVQ 16(R6), F22 // y = bfloat16 of y[0]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[0]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[0]
+	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[0]
+	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[0]
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
+	FMOVQ 64(R8), F16 // x = q[16], lanes 0..3
+	FMOVQ 80(R8), F17 // x = q[16], lanes 4..7
+	FMOVQ 96(R8), F18 // x = q[16], lanes 8..11
+	FMOVQ 112(R8), F19 // x = q[16], lanes 12..15
+	FMOVQ 32(R6), F20 // y = bfloat16 of y[8]
+	FMOVQ 48(R6), F22 // y = bfloat16 of y[8]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[8]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[8]
+	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[8]
+	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[8]
+	VFMLA V20.S4, V16.S4, V4.S4 // s0_c1 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V5.S4 // s0_c1 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V6.S4 // s0_c1 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V7.S4 // s0_c1 += x * y, lanes 12..15
+	FMOVQ 128(R8), F16 // x = q[32], lanes 0..3
+	FMOVQ 144(R8), F17 // x = q[32], lanes 4..7
+	FMOVQ 160(R8), F18 // x = q[32], lanes 8..11
+	FMOVQ 176(R8), F19 // x = q[32], lanes 12..15
+	FMOVQ 64(R6), F20 // y = bfloat16 of y[16]
+	FMOVQ 80(R6), F22 // y = bfloat16 of y[16]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[16]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[16]
+	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[16]
+	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[16]
+	VFMLA V20.S4, V16.S4, V8.S4 // s0_c2 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // s0_c2 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // s0_c2 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // s0_c2 += x * y, lanes 12..15
+	FMOVQ 192(R8), F16 // x = q[48], lanes 0..3
+	FMOVQ 208(R8), F17 // x = q[48], lanes 4..7
+	FMOVQ 224(R8), F18 // x = q[48], lanes 8..11
+	FMOVQ 240(R8), F19 // x = q[48], lanes 12..15
+	FMOVQ 96(R6), F20 // y = bfloat16 of y[24]
+	FMOVQ 112(R6), F22 // y = bfloat16 of y[24]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[24]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[24]
+	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[24]
+	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[24]
+	VFMLA V20.S4, V16.S4, V12.S4 // s0_c3 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V13.S4 // s0_c3 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V14.S4 // s0_c3 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V15.S4 // s0_c3 += x * y, lanes 12..15
+	ADD   $256, R8, R8 // q += 256
+	ADD   $128, R6, R6 // y += 128
+	ADD   $128, R7, R7 // ahead += 128
+	SUB   $64, R9, R9 // dim += -64
+	CMP   $64, R9 // dim >= 64
+	BGE   chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMP   $1, R9 // dim < 1
+	BLT   less_9 // dim < 1
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
+	CMP   $16, R9 // dim < 16
+	BLT   less_10 // dim < 16
+	FMOVQ (R8), F16 // x = q[0], lanes 0..3
+	FMOVQ 16(R8), F17 // x = q[0], lanes 4..7
+	FMOVQ 32(R8), F18 // x = q[0], lanes 8..11
+	FMOVQ 48(R8), F19 // x = q[0], lanes 12..15
+	FMOVQ (R6), F20 // y = bfloat16 of y[0]
+	FMOVQ 16(R6), F22 // y = bfloat16 of y[0]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[0]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[0]
+	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[0]
+	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[0]
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
+
+less_10:
+	CMP   $32, R9 // dim < 32
+	BLT   less_11 // dim < 32
+	FMOVQ 64(R8), F16 // x = q[16], lanes 0..3
+	FMOVQ 80(R8), F17 // x = q[16], lanes 4..7
+	FMOVQ 96(R8), F18 // x = q[16], lanes 8..11
+	FMOVQ 112(R8), F19 // x = q[16], lanes 12..15
+	FMOVQ 32(R6), F20 // y = bfloat16 of y[8]
+	FMOVQ 48(R6), F22 // y = bfloat16 of y[8]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[8]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[8]
+	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[8]
+	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[8]
+	VFMLA V20.S4, V16.S4, V4.S4 // s0_c1 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V5.S4 // s0_c1 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V6.S4 // s0_c1 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V7.S4 // s0_c1 += x * y, lanes 12..15
+
+less_11:
+	CMP   $48, R9 // dim < 48
+	BLT   less_12 // dim < 48
+	FMOVQ 128(R8), F16 // x = q[32], lanes 0..3
+	FMOVQ 144(R8), F17 // x = q[32], lanes 4..7
+	FMOVQ 160(R8), F18 // x = q[32], lanes 8..11
+	FMOVQ 176(R8), F19 // x = q[32], lanes 12..15
+	FMOVQ 64(R6), F20 // y = bfloat16 of y[16]
+	FMOVQ 80(R6), F22 // y = bfloat16 of y[16]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[16]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[16]
+	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[16]
+	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[16]
+	VFMLA V20.S4, V16.S4, V8.S4 // s0_c2 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // s0_c2 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // s0_c2 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // s0_c2 += x * y, lanes 12..15
+
+less_12:
+	CMP   $64, R9 // dim < 64
+	BLT   less_13 // dim < 64
+	FMOVQ 192(R8), F16 // x = q[48], lanes 0..3
+	FMOVQ 208(R8), F17 // x = q[48], lanes 4..7
+	FMOVQ 224(R8), F18 // x = q[48], lanes 8..11
+	FMOVQ 240(R8), F19 // x = q[48], lanes 12..15
+	FMOVQ 96(R6), F20 // y = bfloat16 of y[24]
+	FMOVQ 112(R6), F22 // y = bfloat16 of y[24]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[24]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[24]
+	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[24]
+	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[24]
+	VFMLA V20.S4, V16.S4, V12.S4 // s0_c3 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V13.S4 // s0_c3 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V14.S4 // s0_c3 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V15.S4 // s0_c3 += x * y, lanes 12..15
+
+less_13:
+	MOVD  R9, R7 // rest = dim
+	AND   $15, R7, R7 // rest &= 15
+	CMP   $1, R7 // rest < 1
+	BLT   less_14 // rest < 1
+	CMP   $0, R9 // dim < 0
+	BLT   less_15 // dim < 0
+	SUB   R7, R9, R9 // dim -= rest
+	ADD   R9, R8, R8 // q += dim
+	ADD   R9, R8, R8 // q += dim
+	ADD   R9, R8, R8 // q += dim
+	ADD   R9, R8, R8 // q += dim
+	VEOR  V16.B16, V16.B16, V16.B16 // x = q[0], rest lanes
+	VEOR  V17.B16, V17.B16, V17.B16 // x = q[0], rest lanes
+	VEOR  V18.B16, V18.B16, V18.B16 // x = q[0], rest lanes
+	VEOR  V19.B16, V19.B16, V19.B16 // x = q[0], rest lanes
+	CMP   $4, R7 // x = q[0], rest lanes
+	BLT   tail_17 // x = q[0], rest lanes
+	FMOVQ (R8), F16 // x = q[0], rest lanes
+	CMP   $8, R7 // x = q[0], rest lanes
+	BLT   tail_18 // x = q[0], rest lanes
+	FMOVQ 16(R8), F17 // x = q[0], rest lanes
+	CMP   $12, R7 // x = q[0], rest lanes
+	BLT   tail_19 // x = q[0], rest lanes
+	FMOVQ 32(R8), F18 // x = q[0], rest lanes
+	CMP   $16, R7 // x = q[0], rest lanes
+	BLT   tail_20 // x = q[0], rest lanes
+	FMOVQ 48(R8), F19 // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_17:
+	TBZ   $1, R7, tail_one_21 // x = q[0], rest lanes
+	FMOVD (R8), F16 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	ADD   $8, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V16.S[2] // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_one_21:
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	FMOVS (R8), F16 // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_18:
+	TBZ   $1, R7, tail_one_22 // x = q[0], rest lanes
+	FMOVD 16(R8), F17 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	ADD   $24, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V17.S[2] // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_one_22:
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	FMOVS 16(R8), F17 // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_19:
+	TBZ   $1, R7, tail_one_23 // x = q[0], rest lanes
+	FMOVD 32(R8), F18 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	ADD   $40, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V18.S[2] // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_one_23:
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	FMOVS 32(R8), F18 // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_20:
+	TBZ   $1, R7, tail_one_24 // x = q[0], rest lanes
+	FMOVD 48(R8), F19 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	ADD   $56, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V19.S[2] // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_one_24:
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	FMOVS 48(R8), F19 // x = q[0], rest lanes
+
+tail_done_16:
+	ADD   R9, R6, R6 // y += dim
+	ADD   R9, R6, R6 // y += dim
+	MOVD  R7, R8 // y = bfloat16 of y[0], rest lanes
+	LSL   $1, R8, R8 // y = bfloat16 of y[0], rest lanes
+	ADD   R6, R8, R8 // y = bfloat16 of y[0], rest lanes
+	MOVD  $0, R10 // y = bfloat16 of y[0], rest lanes
+	TBZ   $0, R7, no_piece_25 // y = bfloat16 of y[0], rest lanes
+	SUB   $2, R8, R8 // y = bfloat16 of y[0], rest lanes
+	MOVHU (R8), R11 // y = bfloat16 of y[0], rest lanes
+	LSL   $16, R10, R10 // y = bfloat16 of y[0], rest lanes
+	ORR   R11, R10, R10 // y = bfloat16 of y[0], rest lanes
+
+no_piece_25:
+	TBZ   $1, R7, no_piece_26 // y = bfloat16 of y[0], rest lanes
+	SUB   $4, R8, R8 // y = bfloat16 of y[0], rest lanes
+	MOVWU (R8), R11 // y = bfloat16 of y[0], rest lanes
+	LSL   $32, R10, R10 // y = bfloat16 of y[0], rest lanes
+	ORR   R11, R10, R10 // y = bfloat16 of y[0], rest lanes
+
+no_piece_26:
+	VEOR  V22.B16, V22.B16, V22.B16 // y = bfloat16 of y[0], rest lanes
+	FMOVD R10, F20 // y = bfloat16 of y[0], rest lanes
+	TBZ   $2, R7, no_piece_27 // y = bfloat16 of y[0], rest lanes
+	SUB   $8, R8, R8 // y = bfloat16 of y[0], rest lanes
+	FMOVD (R8), F21 // y = bfloat16 of y[0], rest lanes
+	VMOV  V20.D[0], V21.D[1] // y = bfloat16 of y[0], rest lanes
+	VMOV  V21.B16, V20.B16 // y = bfloat16 of y[0], rest lanes
+
+no_piece_27:
+	TBZ   $3, R7, no_piece_28 // y = bfloat16 of y[0], rest lanes
+	VMOV  V20.B16, V22.B16 // y = bfloat16 of y[0], rest lanes
+	FMOVQ (R6), F20 // y = bfloat16 of y[0], rest lanes
+
+no_piece_28:
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[0], rest lanes
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[0], rest lanes
+	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[0], rest lanes
+	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[0], rest lanes
+	CMP   $48, R9 // dim < 48
+	BLT   less_29 // dim < 48
+	VFMLA V20.S4, V16.S4, V12.S4 // s0_c3 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V13.S4 // s0_c3 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V14.S4 // s0_c3 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V15.S4 // s0_c3 += x * y, lanes 12..15
+	JMP   end_30
+
+less_29:
+	CMP   $32, R9 // dim < 32
+	BLT   less_31 // dim < 32
+	VFMLA V20.S4, V16.S4, V8.S4 // s0_c2 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // s0_c2 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // s0_c2 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // s0_c2 += x * y, lanes 12..15
+	JMP   end_32
+
+less_31:
+	CMP   $16, R9 // dim < 16
+	BLT   less_33 // dim < 16
+	VFMLA V20.S4, V16.S4, V4.S4 // s0_c1 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V5.S4 // s0_c1 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V6.S4 // s0_c1 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V7.S4 // s0_c1 += x * y, lanes 12..15
+	JMP   end_34
+
+less_33:
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
+
+end_34:
+end_32:
+end_30:
+less_15:
+less_14:
+less_9:
+	MOVD  acc+72(FP), R6 // acc
+	CMP   $1, R6 // acc < 1
+	BLT   less_35 // acc < 1
+	FMOVQ F0, (R6) // acc[0] = s0_c0, lanes 0..3
+	FMOVQ F1, 16(R6) // acc[0] = s0_c0, lanes 4..7
+	FMOVQ F2, 32(R6) // acc[0] = s0_c0, lanes 8..11
+	FMOVQ F3, 48(R6) // acc[0] = s0_c0, lanes 12..15
+	FMOVQ F4, 64(R6) // acc[16] = s0_c1, lanes 0..3
+	FMOVQ F5, 80(R6) // acc[16] = s0_c1, lanes 4..7
+	FMOVQ F6, 96(R6) // acc[16] = s0_c1, lanes 8..11
+	FMOVQ F7, 112(R6) // acc[16] = s0_c1, lanes 12..15
+	FMOVQ F8, 128(R6) // acc[32] = s0_c2, lanes 0..3
+	FMOVQ F9, 144(R6) // acc[32] = s0_c2, lanes 4..7
+	FMOVQ F10, 160(R6) // acc[32] = s0_c2, lanes 8..11
+	FMOVQ F11, 176(R6) // acc[32] = s0_c2, lanes 12..15
+	FMOVQ F12, 192(R6) // acc[48] = s0_c3, lanes 0..3
+	FMOVQ F13, 208(R6) // acc[48] = s0_c3, lanes 4..7
+	FMOVQ F14, 224(R6) // acc[48] = s0_c3, lanes 8..11
+	FMOVQ F15, 240(R6) // acc[48] = s0_c3, lanes 12..15
+
+less_35:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VEOR  V16.B16, V16.B16, V16.B16 // zero = 0, lanes 0..3
+	VEOR  V17.B16, V17.B16, V17.B16 // zero = 0, lanes 4..7
+	VEOR  V18.B16, V18.B16, V18.B16 // zero = 0, lanes 8..11
+	VEOR  V19.B16, V19.B16, V19.B16 // zero = 0, lanes 12..15
+	WORD  $0x4e24d400 // FADD V0.4S, V0.4S, V4.4S // s0_c0 = s0_c0 + s0_c1, lanes 0..3
+	WORD  $0x4e25d421 // FADD V1.4S, V1.4S, V5.4S // s0_c0 = s0_c0 + s0_c1, lanes 4..7
+	WORD  $0x4e26d442 // FADD V2.4S, V2.4S, V6.4S // s0_c0 = s0_c0 + s0_c1, lanes 8..11
+	WORD  $0x4e27d463 // FADD V3.4S, V3.4S, V7.4S // s0_c0 = s0_c0 + s0_c1, lanes 12..15
+	WORD  $0x4e2cd508 // FADD V8.4S, V8.4S, V12.4S // s0_c2 = s0_c2 + s0_c3, lanes 0..3
+	WORD  $0x4e2dd529 // FADD V9.4S, V9.4S, V13.4S // s0_c2 = s0_c2 + s0_c3, lanes 4..7
+	WORD  $0x4e2ed54a // FADD V10.4S, V10.4S, V14.4S // s0_c2 = s0_c2 + s0_c3, lanes 8..11
+	WORD  $0x4e2fd56b // FADD V11.4S, V11.4S, V15.4S // s0_c2 = s0_c2 + s0_c3, lanes 12..15
+	WORD  $0x4e28d400 // FADD V0.4S, V0.4S, V8.4S // s0_c0 = s0_c0 + s0_c2, lanes 0..3
+	WORD  $0x4e29d421 // FADD V1.4S, V1.4S, V9.4S // s0_c0 = s0_c0 + s0_c2, lanes 4..7
+	WORD  $0x4e2ad442 // FADD V2.4S, V2.4S, V10.4S // s0_c0 = s0_c0 + s0_c2, lanes 8..11
+	WORD  $0x4e2bd463 // FADD V3.4S, V3.4S, V11.4S // s0_c0 = s0_c0 + s0_c2, lanes 12..15
+	WORD  $0x4e22d400 // FADD V0.4S, V0.4S, V2.4S // s0_c0[0] = sum of lanes
+	WORD  $0x4e23d421 // FADD V1.4S, V1.4S, V3.4S // s0_c0[0] = sum of lanes
+	WORD  $0x4e21d400 // FADD V0.4S, V0.4S, V1.4S // s0_c0[0] = sum of lanes
+	VEXT  $8, V0.B16, V0.B16, V4.B16 // s0_c0[0] = sum of lanes
+	WORD  $0x4e24d400 // FADD V0.4S, V0.4S, V4.4S // s0_c0[0] = sum of lanes
+	VDUP  V0.S[1], V4.S4 // s0_c0[0] = sum of lanes
+	WORD  $0x4e24d400 // FADD V0.4S, V0.4S, V4.4S // s0_c0[0] = sum of lanes
+	WORD  $0x4e30d400 // FADD V0.4S, V0.4S, V16.4S // s0_c0 = s0_c0 + zero, lanes 0..3
+	WORD  $0x4e31d421 // FADD V1.4S, V1.4S, V17.4S // s0_c0 = s0_c0 + zero, lanes 4..7
+	WORD  $0x4e32d442 // FADD V2.4S, V2.4S, V18.4S // s0_c0 = s0_c0 + zero, lanes 8..11
+	WORD  $0x4e33d463 // FADD V3.4S, V3.4S, V19.4S // s0_c0 = s0_c0 + zero, lanes 12..15
+	FMOVS F0, (R0) // dst[0] = s0_c0[0]
+	ADD   $4, R0, R0 // dst += 4
+	SUB   $1, R2, R2 // count += -1
+	CMP   $1, R2 // count >= 1
+	BGE   rows_1 // count >= 1
+
+rows_end_2:
+	RET
+
+// func l2RowsBF16NEON(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int, scale float32)
+TEXT ·l2RowsBF16NEON(SB), NOSPLIT, $0-92
+	FMOVS scale+88(FP), F0 // scale in all lanes
+	VDUP  V0.S[0], V0.S4 // scale in all lanes
+	MOVD  dst+0(FP), R0 // dst
+	MOVD  rows+16(FP), R1 // rows
+	MOVD  count+40(FP), R2 // count
+	MOVD  index+48(FP), R3 // index
+	CMP   $1, R2 // count < 1
+	BLT   rows_end_2 // count < 1
+
+rows_1:
+	MOVD  stride+32(FP), R8 // stride
+	LSL   $1, R8, R8 // stride <<= 1
+	CMP   $1, R3 // index < 1
+	BLT   less_3 // index < 1
+	MOVWU (R3), R6 // row = index[0]
+	MUL   R8, R6, R6 // row *= stride
+	ADD   R1, R6, R6 // row += rows
+	MOVD  ahead+64(FP), R7 // ahead
+	ADD   R3, R7, R7 // ahead += index
+	MOVD  last+56(FP), R9 // last
+	CMP   R9, R7 // ahead min= last
+	CSEL  LT, R7, R9, R7 // ahead min= last
+	MOVWU (R7), R7 // ahead = ahead[0]
+	MUL   R8, R7, R7 // ahead *= stride
+	ADD   R1, R7, R7 // ahead += rows
+	ADD   $4, R3, R3 // index += 4
+	JMP   end_4
+
+less_3:
+	MOVD R1, R6 // row = rows
+	MOVD ahead+64(FP), R7 // ahead
+	ADD  R1, R7, R7 // ahead += rows
+	ADD  R8, R1, R1 // rows += stride
+
+end_4:
+	MOVD  resume+80(FP), R8 // resume
+	CMP   $1, R8 // resume < 1
+	BLT   less_5 // resume < 1
+	MOVD  acc+72(FP), R8 // acc
+	FMOVQ (R8), F1 // s0_c0 = acc[0], lanes 0..3
+	FMOVQ 16(R8), F2 // s0_c0 = acc[0], lanes 4..7
+	FMOVQ 32(R8), F3 // s0_c0 = acc[0], lanes 8..11
+	FMOVQ 48(R8), F4 // s0_c0 = acc[0], lanes 12..15
+	FMOVQ 64(R8), F5 // s0_c1 = acc[16], lanes 0..3
+	FMOVQ 80(R8), F6 // s0_c1 = acc[16], lanes 4..7
+	FMOVQ 96(R8), F7 // s0_c1 = acc[16], lanes 8..11
+	FMOVQ 112(R8), F8 // s0_c1 = acc[16], lanes 12..15
+	FMOVQ 128(R8), F9 // s0_c2 = acc[32], lanes 0..3
+	FMOVQ 144(R8), F10 // s0_c2 = acc[32], lanes 4..7
+	FMOVQ 160(R8), F11 // s0_c2 = acc[32], lanes 8..11
+	FMOVQ 176(R8), F12 // s0_c2 = acc[32], lanes 12..15
+	FMOVQ 192(R8), F13 // s0_c3 = acc[48], lanes 0..3
+	FMOVQ 208(R8), F14 // s0_c3 = acc[48], lanes 4..7
+	FMOVQ 224(R8), F15 // s0_c3 = acc[48], lanes 8..11
+	FMOVQ 240(R8), F16 // s0_c3 = acc[48], lanes 12..15
+	JMP   end_6
+
+less_5:
+	VEOR V1.B16, V1.B16, V1.B16 // s0_c0 = 0, lanes 0..3
+	VEOR V2.B16, V2.B16, V2.B16 // s0_c0 = 0, lanes 4..7
+	VEOR V3.B16, V3.B16, V3.B16 // s0_c0 = 0, lanes 8..11
+	VEOR V4.B16, V4.B16, V4.B16 // s0_c0 = 0, lanes 12..15
+	VEOR V5.B16, V5.B16, V5.B16 // s0_c1 = 0, lanes 0..3
+	VEOR V6.B16, V6.B16, V6.B16 // s0_c1 = 0, lanes 4..7
+	VEOR V7.B16, V7.B16, V7.B16 // s0_c1 = 0, lanes 8..11
+	VEOR V8.B16, V8.B16, V8.B16 // s0_c1 = 0, lanes 12..15
+	VEOR V9.B16, V9.B16, V9.B16 // s0_c2 = 0, lanes 0..3
+	VEOR V10.B16, V10.B16, V10.B16 // s0_c2 = 0, lanes 4..7
+	VEOR V11.B16, V11.B16, V11.B16 // s0_c2 = 0, lanes 8..11
+	VEOR V12.B16, V12.B16, V12.B16 // s0_c2 = 0, lanes 12..15
+	VEOR V13.B16, V13.B16, V13.B16 // s0_c3 = 0, lanes 0..3
+	VEOR V14.B16, V14.B16, V14.B16 // s0_c3 = 0, lanes 4..7
+	VEOR V15.B16, V15.B16, V15.B16 // s0_c3 = 0, lanes 8..11
+	VEOR V16.B16, V16.B16, V16.B16 // s0_c3 = 0, lanes 12..15
+
+end_6:
+	MOVD q+8(FP), R8 // q
+	MOVD dim+24(FP), R9 // dim
+	CMP  $64, R9 // dim < 64
+	BLT  chains_end_8 // dim < 64
+
+chains_7:
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
+	FMOVQ (R8), F17 // x = q[0], lanes 0..3
+	FMOVQ 16(R8), F18 // x = q[0], lanes 4..7
+	FMOVQ 32(R8), F19 // x = q[0], lanes 8..11
+	FMOVQ 48(R8), F20 // x = q[0], lanes 12..15
+	FMOVQ (R6), F21 // y = bfloat16 of y[0]
+	FMOVQ 16(R6), F23 // y = bfloat16 of y[0]
+	WORD  $0x6e613ab6 // SHLL2 V22.4S, V21.8H, #16 // y = bfloat16 of y[0]
+	WORD  $0x2e613ab5 // SHLL V21.4S, V21.4H, #16 // y = bfloat16 of y[0]
+	WORD  $0x6e613af8 // SHLL2 V24.4S, V23.8H, #16 // y = bfloat16 of y[0]
+	WORD  $0x2e613af7 // SHLL V23.4S, V23.4H, #16 // y = bfloat16 of y[0]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V4.S4 // s0_c0 += x * x, lanes 12..15
+	FMOVQ 64(R8), F17 // x = q[16], lanes 0..3
+	FMOVQ 80(R8), F18 // x = q[16], lanes 4..7
+	FMOVQ 96(R8), F19 // x = q[16], lanes 8..11
+	FMOVQ 112(R8), F20 // x = q[16], lanes 12..15
+	FMOVQ 32(R6), F21 // y = bfloat16 of y[8]
+	FMOVQ 48(R6), F23 // y = bfloat16 of y[8]
+	WORD  $0x6e613ab6 // SHLL2 V22.4S, V21.8H, #16 // y = bfloat16 of y[8]
+	WORD  $0x2e613ab5 // SHLL V21.4S, V21.4H, #16 // y = bfloat16 of y[8]
+	WORD  $0x6e613af8 // SHLL2 V24.4S, V23.8H, #16 // y = bfloat16 of y[8]
+	WORD  $0x2e613af7 // SHLL V23.4S, V23.4H, #16 // y = bfloat16 of y[8]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V8.S4 // s0_c1 += x * x, lanes 12..15
+	FMOVQ 128(R8), F17 // x = q[32], lanes 0..3
+	FMOVQ 144(R8), F18 // x = q[32], lanes 4..7
+	FMOVQ 160(R8), F19 // x = q[32], lanes 8..11
+	FMOVQ 176(R8), F20 // x = q[32], lanes 12..15
+	FMOVQ 64(R6), F21 // y = bfloat16 of y[16]
+	FMOVQ 80(R6), F23 // y = bfloat16 of y[16]
+	WORD  $0x6e613ab6 // SHLL2 V22.4S, V21.8H, #16 // y = bfloat16 of y[16]
+	WORD  $0x2e613ab5 // SHLL V21.4S, V21.4H, #16 // y = bfloat16 of y[16]
+	WORD  $0x6e613af8 // SHLL2 V24.4S, V23.8H, #16 // y = bfloat16 of y[16]
+	WORD  $0x2e613af7 // SHLL V23.4S, V23.4H, #16 // y = bfloat16 of y[16]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V9.S4 // s0_c2 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V12.S4 // s0_c2 += x * x, lanes 12..15
+	FMOVQ 192(R8), F17 // x = q[48], lanes 0..3
+	FMOVQ 208(R8), F18 // x = q[48], lanes 4..7
+	FMOVQ 224(R8), F19 // x = q[48], lanes 8..11
+	FMOVQ 240(R8), F20 // x = q[48], lanes 12..15
+	FMOVQ 96(R6), F21 // y = bfloat16 of y[24]
+	FMOVQ 112(R6), F23 // y = bfloat16 of y[24]
+	WORD  $0x6e613ab6 // SHLL2 V22.4S, V21.8H, #16 // y = bfloat16 of y[24]
+	WORD  $0x2e613ab5 // SHLL V21.4S, V21.4H, #16 // y = bfloat16 of y[24]
+	WORD  $0x6e613af8 // SHLL2 V24.4S, V23.8H, #16 // y = bfloat16 of y[24]
+	WORD  $0x2e613af7 // SHLL V23.4S, V23.4H, #16 // y = bfloat16 of y[24]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V13.S4 // s0_c3 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V16.S4 // s0_c3 += x * x, lanes 12..15
+	ADD   $256, R8, R8 // q += 256
+	ADD   $128, R6, R6 // y += 128
+	ADD   $128, R7, R7 // ahead += 128
+	SUB   $64, R9, R9 // dim += -64
+	CMP   $64, R9 // dim >= 64
+	BGE   chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMP   $1, R9 // dim < 1
+	BLT   less_9 // dim < 1
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
+	CMP   $16, R9 // dim < 16
+	BLT   less_10 // dim < 16
+	FMOVQ (R8), F17 // x = q[0], lanes 0..3
+	FMOVQ 16(R8), F18 // x = q[0], lanes 4..7
+	FMOVQ 32(R8), F19 // x = q[0], lanes 8..11
+	FMOVQ 48(R8), F20 // x = q[0], lanes 12..15
+	FMOVQ (R6), F21 // y = bfloat16 of y[0]
+	FMOVQ 16(R6), F23 // y = bfloat16 of y[0]
+	WORD  $0x6e613ab6 // SHLL2 V22.4S, V21.8H, #16 // y = bfloat16 of y[0]
+	WORD  $0x2e613ab5 // SHLL V21.4S, V21.4H, #16 // y = bfloat16 of y[0]
+	WORD  $0x6e613af8 // SHLL2 V24.4S, V23.8H, #16 // y = bfloat16 of y[0]
+	WORD  $0x2e613af7 // SHLL V23.4S, V23.4H, #16 // y = bfloat16 of y[0]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V4.S4 // s0_c0 += x * x, lanes 12..15
+
+less_10:
+	CMP   $32, R9 // dim < 32
+	BLT   less_11 // dim < 32
+	FMOVQ 64(R8), F17 // x = q[16], lanes 0..3
+	FMOVQ 80(R8), F18 // x = q[16], lanes 4..7
+	FMOVQ 96(R8), F19 // x = q[16], lanes 8..11
+	FMOVQ 112(R8), F20 // x = q[16], lanes 12..15
+	FMOVQ 32(R6), F21 // y = bfloat16 of y[8]
+	FMOVQ 48(R6), F23 // y = bfloat16 of y[8]
+	WORD  $0x6e613ab6 // SHLL2 V22.4S, V21.8H, #16 // y = bfloat16 of y[8]
+	WORD  $0x2e613ab5 // SHLL V21.4S, V21.4H, #16 // y = bfloat16 of y[8]
+	WORD  $0x6e613af8 // SHLL2 V24.4S, V23.8H, #16 // y = bfloat16 of y[8]
+	WORD  $0x2e613af7 // SHLL V23.4S, V23.4H, #16 // y = bfloat16 of y[8]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V8.S4 // s0_c1 += x * x, lanes 12..15
+
+less_11:
+	CMP   $48, R9 // dim < 48
+	BLT   less_12 // dim < 48
+	FMOVQ 128(R8), F17 // x = q[32], lanes 0..3
+	FMOVQ 144(R8), F18 // x = q[32], lanes 4..7
+	FMOVQ 160(R8), F19 // x = q[32], lanes 8..11
+	FMOVQ 176(R8), F20 // x = q[32], lanes 12..15
+	FMOVQ 64(R6), F21 // y = bfloat16 of y[16]
+	FMOVQ 80(R6), F23 // y = bfloat16 of y[16]
+	WORD  $0x6e613ab6 // SHLL2 V22.4S, V21.8H, #16 // y = bfloat16 of y[16]
+	WORD  $0x2e613ab5 // SHLL V21.4S, V21.4H, #16 // y = bfloat16 of y[16]
+	WORD  $0x6e613af8 // SHLL2 V24.4S, V23.8H, #16 // y = bfloat16 of y[16]
+	WORD  $0x2e613af7 // SHLL V23.4S, V23.4H, #16 // y = bfloat16 of y[16]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V9.S4 // s0_c2 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V12.S4 // s0_c2 += x * x, lanes 12..15
+
+less_12:
+	CMP   $64, R9 // dim < 64
+	BLT   less_13 // dim < 64
+	FMOVQ 192(R8), F17 // x = q[48], lanes 0..3
+	FMOVQ 208(R8), F18 // x = q[48], lanes 4..7
+	FMOVQ 224(R8), F19 // x = q[48], lanes 8..11
+	FMOVQ 240(R8), F20 // x = q[48], lanes 12..15
+	FMOVQ 96(R6), F21 // y = bfloat16 of y[24]
+	FMOVQ 112(R6), F23 // y = bfloat16 of y[24]
+	WORD  $0x6e613ab6 // SHLL2 V22.4S, V21.8H, #16 // y = bfloat16 of y[24]
+	WORD  $0x2e613ab5 // SHLL V21.4S, V21.4H, #16 // y = bfloat16 of y[24]
+	WORD  $0x6e613af8 // SHLL2 V24.4S, V23.8H, #16 // y = bfloat16 of y[24]
+	WORD  $0x2e613af7 // SHLL V23.4S, V23.4H, #16 // y = bfloat16 of y[24]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V13.S4 // s0_c3 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V16.S4 // s0_c3 += x * x, lanes 12..15
+
+less_13:
+	MOVD  R9, R7 // rest = dim
+	AND   $15, R7, R7 // rest &= 15
+	CMP   $1, R7 // rest < 1
+	BLT   less_14 // rest < 1
+	CMP   $0, R9 // dim < 0
+	BLT   less_15 // dim < 0
+	SUB   R7, R9, R9 // dim -= rest
+	ADD   R9, R8, R8 // q += dim
+	ADD   R9, R8, R8 // q += dim
+	ADD   R9, R8, R8 // q += dim
+	ADD   R9, R8, R8 // q += dim
+	VEOR  V17.B16, V17.B16, V17.B16 // x = q[0], rest lanes
+	VEOR  V18.B16, V18.B16, V18.B16 // x = q[0], rest lanes
+	VEOR  V19.B16, V19.B16, V19.B16 // x = q[0], rest lanes
+	VEOR  V20.B16, V20.B16, V20.B16 // x = q[0], rest lanes
+	CMP   $4, R7 // x = q[0], rest lanes
+	BLT   tail_17 // x = q[0], rest lanes
+	FMOVQ (R8), F17 // x = q[0], rest lanes
+	CMP   $8, R7 // x = q[0], rest lanes
+	BLT   tail_18 // x = q[0], rest lanes
+	FMOVQ 16(R8), F18 // x = q[0], rest lanes
+	CMP   $12, R7 // x = q[0], rest lanes
+	BLT   tail_19 // x = q[0], rest lanes
+	FMOVQ 32(R8), F19 // x = q[0], rest lanes
+	CMP   $16, R7 // x = q[0], rest lanes
+	BLT   tail_20 // x = q[0], rest lanes
+	FMOVQ 48(R8), F20 // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_17:
+	TBZ   $1, R7, tail_one_21 // x = q[0], rest lanes
+	FMOVD (R8), F17 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	ADD   $8, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V17.S[2] // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_one_21:
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	FMOVS (R8), F17 // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_18:
+	TBZ   $1, R7, tail_one_22 // x = q[0], rest lanes
+	FMOVD 16(R8), F18 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	ADD   $24, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V18.S[2] // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_one_22:
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	FMOVS 16(R8), F18 // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_19:
+	TBZ   $1, R7, tail_one_23 // x = q[0], rest lanes
+	FMOVD 32(R8), F19 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	ADD   $40, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V19.S[2] // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_one_23:
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	FMOVS 32(R8), F19 // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_20:
+	TBZ   $1, R7, tail_one_24 // x = q[0], rest lanes
+	FMOVD 48(R8), F20 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	ADD   $56, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V20.S[2] // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_one_24:
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	FMOVS 48(R8), F20 // x = q[0], rest lanes
+
+tail_done_16:
+	ADD   R9, R6, R6 // y += dim
+	ADD   R9, R6, R6 // y += dim
+	MOVD  R7, R8 // y = bfloat16 of y[0], rest lanes
+	LSL   $1, R8, R8 // y = bfloat16 of y[0], rest lanes
+	ADD   R6, R8, R8 // y = bfloat16 of y[0], rest lanes
+	MOVD  $0, R10 // y = bfloat16 of y[0], rest lanes
+	TBZ   $0, R7, no_piece_25 // y = bfloat16 of y[0], rest lanes
+	SUB   $2, R8, R8 // y = bfloat16 of y[0], rest lanes
+	MOVHU (R8), R11 // y = bfloat16 of y[0], rest lanes
+	LSL   $16, R10, R10 // y = bfloat16 of y[0], rest lanes
+	ORR   R11, R10, R10 // y = bfloat16 of y[0], rest lanes
+
+no_piece_25:
+	TBZ   $1, R7, no_piece_26 // y = bfloat16 of y[0], rest lanes
+	SUB   $4, R8, R8 // y = bfloat16 of y[0], rest lanes
+	MOVWU (R8), R11 // y = bfloat16 of y[0], rest lanes
+	LSL   $32, R10, R10 // y = bfloat16 of y[0], rest lanes
+	ORR   R11, R10, R10 // y = bfloat16 of y[0], rest lanes
+
+no_piece_26:
+	VEOR  V23.B16, V23.B16, V23.B16 // y = bfloat16 of y[0], rest lanes
+	FMOVD R10, F21 // y = bfloat16 of y[0], rest lanes
+	TBZ   $2, R7, no_piece_27 // y = bfloat16 of y[0], rest lanes
+	SUB   $8, R8, R8 // y = bfloat16 of y[0], rest lanes
+	FMOVD (R8), F22 // y = bfloat16 of y[0], rest lanes
+	VMOV  V21.D[0], V22.D[1] // y = bfloat16 of y[0], rest lanes
+	VMOV  V22.B16, V21.B16 // y = bfloat16 of y[0], rest lanes
+
+no_piece_27:
+	TBZ   $3, R7, no_piece_28 // y = bfloat16 of y[0], rest lanes
+	VMOV  V21.B16, V23.B16 // y = bfloat16 of y[0], rest lanes
+	FMOVQ (R6), F21 // y = bfloat16 of y[0], rest lanes
+
+no_piece_28:
+	WORD  $0x6e613ab6 // SHLL2 V22.4S, V21.8H, #16 // y = bfloat16 of y[0], rest lanes
+	WORD  $0x2e613ab5 // SHLL V21.4S, V21.4H, #16 // y = bfloat16 of y[0], rest lanes
+	WORD  $0x6e613af8 // SHLL2 V24.4S, V23.8H, #16 // y = bfloat16 of y[0], rest lanes
+	WORD  $0x2e613af7 // SHLL V23.4S, V23.4H, #16 // y = bfloat16 of y[0], rest lanes
+	CMP   $48, R9 // dim < 48
+	BLT   less_29 // dim < 48
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V13.S4 // s0_c3 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V16.S4 // s0_c3 += x * x, lanes 12..15
+	JMP   end_30
+
+less_29:
+	CMP   $32, R9 // dim < 32
+	BLT   less_31 // dim < 32
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V9.S4 // s0_c2 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V12.S4 // s0_c2 += x * x, lanes 12..15
+	JMP   end_32
+
+less_31:
+	CMP   $16, R9 // dim < 16
+	BLT   less_33 // dim < 16
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V8.S4 // s0_c1 += x * x, lanes 12..15
+	JMP   end_34
+
+less_33:
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V4.S4 // s0_c0 += x * x, lanes 12..15
+
+end_34:
+end_32:
+end_30:
+less_15:
+less_14:
+less_9:
+	MOVD  acc+72(FP), R6 // acc
+	CMP   $1, R6 // acc < 1
+	BLT   less_35 // acc < 1
+	FMOVQ F1, (R6) // acc[0] = s0_c0, lanes 0..3
+	FMOVQ F2, 16(R6) // acc[0] = s0_c0, lanes 4..7
+	FMOVQ F3, 32(R6) // acc[0] = s0_c0, lanes 8..11
+	FMOVQ F4, 48(R6) // acc[0] = s0_c0, lanes 12..15
+	FMOVQ F5, 64(R6) // acc[16] = s0_c1, lanes 0..3
+	FMOVQ F6, 80(R6) // acc[16] = s0_c1, lanes 4..7
+	FMOVQ F7, 96(R6) // acc[16] = s0_c1, lanes 8..11
+	FMOVQ F8, 112(R6) // acc[16] = s0_c1, lanes 12..15
+	FMOVQ F9, 128(R6) // acc[32] = s0_c2, lanes 0..3
+	FMOVQ F10, 144(R6) // acc[32] = s0_c2, lanes 4..7
+	FMOVQ F11, 160(R6) // acc[32] = s0_c2, lanes 8..11
+	FMOVQ F12, 176(R6) // acc[32] = s0_c2, lanes 12..15
+	FMOVQ F13, 192(R6) // acc[48] = s0_c3, lanes 0..3
+	FMOVQ F14, 208(R6) // acc[48] = s0_c3, lanes 4..7
+	FMOVQ F15, 224(R6) // acc[48] = s0_c3, lanes 8..11
+	FMOVQ F16, 240(R6) // acc[48] = s0_c3, lanes 12..15
+
+less_35:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VEOR  V17.B16, V17.B16, V17.B16 // zero = 0, lanes 0..3
+	VEOR  V18.B16, V18.B16, V18.B16 // zero = 0, lanes 4..7
+	VEOR  V19.B16, V19.B16, V19.B16 // zero = 0, lanes 8..11
+	VEOR  V20.B16, V20.B16, V20.B16 // zero = 0, lanes 12..15
+	WORD  $0x4e25d421 // FADD V1.4S, V1.4S, V5.4S // s0_c0 = s0_c0 + s0_c1, lanes 0..3
+	WORD  $0x4e26d442 // FADD V2.4S, V2.4S, V6.4S // s0_c0 = s0_c0 + s0_c1, lanes 4..7
+	WORD  $0x4e27d463 // FADD V3.4S, V3.4S, V7.4S // s0_c0 = s0_c0 + s0_c1, lanes 8..11
+	WORD  $0x4e28d484 // FADD V4.4S, V4.4S, V8.4S // s0_c0 = s0_c0 + s0_c1, lanes 12..15
+	WORD  $0x4e2dd529 // FADD V9.4S, V9.4S, V13.4S // s0_c2 = s0_c2 + s0_c3, lanes 0..3
+	WORD  $0x4e2ed54a // FADD V10.4S, V10.4S, V14.4S // s0_c2 = s0_c2 + s0_c3, lanes 4..7
+	WORD  $0x4e2fd56b // FADD V11.4S, V11.4S, V15.4S // s0_c2 = s0_c2 + s0_c3, lanes 8..11
+	WORD  $0x4e30d58c // FADD V12.4S, V12.4S, V16.4S // s0_c2 = s0_c2 + s0_c3, lanes 12..15
+	WORD  $0x4e29d421 // FADD V1.4S, V1.4S, V9.4S // s0_c0 = s0_c0 + s0_c2, lanes 0..3
+	WORD  $0x4e2ad442 // FADD V2.4S, V2.4S, V10.4S // s0_c0 = s0_c0 + s0_c2, lanes 4..7
+	WORD  $0x4e2bd463 // FADD V3.4S, V3.4S, V11.4S // s0_c0 = s0_c0 + s0_c2, lanes 8..11
+	WORD  $0x4e2cd484 // FADD V4.4S, V4.4S, V12.4S // s0_c0 = s0_c0 + s0_c2, lanes 12..15
+	WORD  $0x4e23d421 // FADD V1.4S, V1.4S, V3.4S // s0_c0[0] = sum of lanes
+	WORD  $0x4e24d442 // FADD V2.4S, V2.4S, V4.4S // s0_c0[0] = sum of lanes
+	WORD  $0x4e22d421 // FADD V1.4S, V1.4S, V2.4S // s0_c0[0] = sum of lanes
+	VEXT  $8, V1.B16, V1.B16, V5.B16 // s0_c0[0] = sum of lanes
+	WORD  $0x4e25d421 // FADD V1.4S, V1.4S, V5.4S // s0_c0[0] = sum of lanes
+	VDUP  V1.S[1], V5.S4 // s0_c0[0] = sum of lanes
+	WORD  $0x4e25d421 // FADD V1.4S, V1.4S, V5.4S // s0_c0[0] = sum of lanes
+	WORD  $0x4e31d421 // FADD V1.4S, V1.4S, V17.4S // s0_c0 = s0_c0 + zero, lanes 0..3
+	WORD  $0x4e32d442 // FADD V2.4S, V2.4S, V18.4S // s0_c0 = s0_c0 + zero, lanes 4..7
+	WORD  $0x4e33d463 // FADD V3.4S, V3.4S, V19.4S // s0_c0 = s0_c0 + zero, lanes 8..11
+	WORD  $0x4e34d484 // FADD V4.4S, V4.4S, V20.4S // s0_c0 = s0_c0 + zero, lanes 12..15
+	FMOVS F1, (R0) // dst[0] = s0_c0[0]
+	ADD   $4, R0, R0 // dst += 4
+	SUB   $1, R2, R2 // count += -1
+	CMP   $1, R2 // count >= 1
+	BGE   rows_1 // count >= 1
+
+rows_end_2:
+	RET
+
+// func cosineRowsBF16NEON(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
+TEXT ·cosineRowsBF16NEON(SB), NOSPLIT, $0-88
+	MOVD dst+0(FP), R0 // dst
+	MOVD rows+16(FP), R1 // rows
+	MOVD count+40(FP), R2 // count
+	MOVD index+48(FP), R3 // index
+	CMP  $1, R2 // count < 1
+	BLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVD  stride+32(FP), R8 // stride
+	LSL   $1, R8, R8 // stride <<= 1
+	CMP   $1, R3 // index < 1
+	BLT   less_3 // index < 1
+	MOVWU (R3), R6 // row = index[0]
+	MUL   R8, R6, R6 // row *= stride
+	ADD   R1, R6, R6 // row += rows
+	MOVD  ahead+64(FP), R7 // ahead
+	ADD   R3, R7, R7 // ahead += index
+	MOVD  last+56(FP), R9 // last
+	CMP   R9, R7 // ahead min= last
+	CSEL  LT, R7, R9, R7 // ahead min= last
+	MOVWU (R7), R7 // ahead = ahead[0]
+	MUL   R8, R7, R7 // ahead *= stride
+	ADD   R1, R7, R7 // ahead += rows
+	ADD   $4, R3, R3 // index += 4
+	JMP   end_4
+
+less_3:
+	MOVD R1, R6 // row = rows
+	MOVD ahead+64(FP), R7 // ahead
+	ADD  R1, R7, R7 // ahead += rows
+	ADD  R8, R1, R1 // rows += stride
+
+end_4:
+	MOVD  resume+80(FP), R8 // resume
+	CMP   $1, R8 // resume < 1
+	BLT   less_5 // resume < 1
+	MOVD  acc+72(FP), R8 // acc
+	FMOVQ (R8), F0 // s0_c0 = acc[0], lanes 0..3
+	FMOVQ 16(R8), F1 // s0_c0 = acc[0], lanes 4..7
+	FMOVQ 32(R8), F2 // s0_c0 = acc[0], lanes 8..11
+	FMOVQ 48(R8), F3 // s0_c0 = acc[0], lanes 12..15
+	FMOVQ 256(R8), F4 // s1_c0 = acc[64], lanes 0..3
+	FMOVQ 272(R8), F5 // s1_c0 = acc[64], lanes 4..7
+	FMOVQ 288(R8), F6 // s1_c0 = acc[64], lanes 8..11
+	FMOVQ 304(R8), F7 // s1_c0 = acc[64], lanes 12..15
+	FMOVQ 64(R8), F8 // s0_c1 = acc[16], lanes 0..3
+	FMOVQ 80(R8), F9 // s0_c1 = acc[16], lanes 4..7
+	FMOVQ 96(R8), F10 // s0_c1 = acc[16], lanes 8..11
+	FMOVQ 112(R8), F11 // s0_c1 = acc[16], lanes 12..15
+	FMOVQ 320(R8), F12 // s1_c1 = acc[80], lanes 0..3
+	FMOVQ 336(R8), F13 // s1_c1 = acc[80], lanes 4..7
+	FMOVQ 352(R8), F14 // s1_c1 = acc[80], lanes 8..11
+	FMOVQ 368(R8), F15 // s1_c1 = acc[80], lanes 12..15
+	JMP   end_6
+
+less_5:
+	VEOR V0.B16, V0.B16, V0.B16 // s0_c0 = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // s0_c0 = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // s0_c0 = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // s0_c0 = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // s1_c0 = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // s1_c0 = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // s1_c0 = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // s1_c0 = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // s0_c1 = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // s0_c1 = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // s0_c1 = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // s0_c1 = 0, lanes 12..15
+	VEOR V12.B16, V12.B16, V12.B16 // s1_c1 = 0, lanes 0..3
+	VEOR V13.B16, V13.B16, V13.B16 // s1_c1 = 0, lanes 4..7
+	VEOR V14.B16, V14.B16, V14.B16 // s1_c1 = 0, lanes 8..11
+	VEOR V15.B16, V15.B16, V15.B16 // s1_c1 = 0, lanes 12..15
+
+end_6:
+	MOVD R6, R8 // y = row
+	MOVD q+8(FP), R9 // q
+	MOVD dim+24(FP), R10 // dim
+	CMP  $64, R10 // dim < 64
+	BLT  chains_end_8 // dim < 64
+
+chains_7:
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
+	FMOVQ (R9), F16 // x = q[0], lanes 0..3
+	FMOVQ 16(R9), F17 // x = q[0], lanes 4..7
+	FMOVQ 32(R9), F18 // x = q[0], lanes 8..11
+	FMOVQ 48(R9), F19 // x = q[0], lanes 12..15
+	FMOVQ (R8), F20 // y = bfloat16 of y[0]
+	FMOVQ 16(R8), F22 // y = bfloat16 of y[0]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[0]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[0]
+	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[0]
+	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[0]
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V4.S4 // s1_c0 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V5.S4 // s1_c0 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V6.S4 // s1_c0 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V7.S4 // s1_c0 += y * y, lanes 12..15
+	FMOVQ 64(R9), F16 // x = q[16], lanes 0..3
+	FMOVQ 80(R9), F17 // x = q[16], lanes 4..7
+	FMOVQ 96(R9), F18 // x = q[16], lanes 8..11
+	FMOVQ 112(R9), F19 // x = q[16], lanes 12..15
+	FMOVQ 32(R8), F20 // y = bfloat16 of y[8]
+	FMOVQ 48(R8), F22 // y = bfloat16 of y[8]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[8]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[8]
+	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[8]
+	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[8]
+	VFMLA V20.S4, V16.S4, V8.S4 // s0_c1 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // s0_c1 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // s0_c1 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // s0_c1 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V12.S4 // s1_c1 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V13.S4 // s1_c1 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V14.S4 // s1_c1 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V15.S4 // s1_c1 += y * y, lanes 12..15
+	ADD   $256, R9, R9 // q += 256
+	ADD   $128, R8, R8 // y += 128
+	ADD   $128, R7, R7 // ahead += 128
+	SUB   $64, R10, R10 // dim += -64
+	CMP   $64, R10 // dim >= 64
+	BGE   chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMP   $1, R10 // dim < 1
+	BLT   less_9 // dim < 1
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
+	CMP   $16, R10 // dim < 16
+	BLT   less_10 // dim < 16
+	FMOVQ (R9), F16 // x = q[0], lanes 0..3
+	FMOVQ 16(R9), F17 // x = q[0], lanes 4..7
+	FMOVQ 32(R9), F18 // x = q[0], lanes 8..11
+	FMOVQ 48(R9), F19 // x = q[0], lanes 12..15
+	FMOVQ (R8), F20 // y = bfloat16 of y[0]
+	FMOVQ 16(R8), F22 // y = bfloat16 of y[0]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[0]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[0]
+	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[0]
+	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[0]
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V4.S4 // s1_c0 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V5.S4 // s1_c0 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V6.S4 // s1_c0 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V7.S4 // s1_c0 += y * y, lanes 12..15
+
+less_10:
+	CMP   $32, R10 // dim < 32
+	BLT   less_11 // dim < 32
+	FMOVQ 64(R9), F16 // x = q[16], lanes 0..3
+	FMOVQ 80(R9), F17 // x = q[16], lanes 4..7
+	FMOVQ 96(R9), F18 // x = q[16], lanes 8..11
+	FMOVQ 112(R9), F19 // x = q[16], lanes 12..15
+	FMOVQ 32(R8), F20 // y = bfloat16 of y[8]
+	FMOVQ 48(R8), F22 // y = bfloat16 of y[8]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[8]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[8]
+	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[8]
+	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[8]
+	VFMLA V20.S4, V16.S4, V8.S4 // s0_c1 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // s0_c1 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // s0_c1 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // s0_c1 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V12.S4 // s1_c1 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V13.S4 // s1_c1 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V14.S4 // s1_c1 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V15.S4 // s1_c1 += y * y, lanes 12..15
+
+less_11:
+	MOVD R10, R7 // rest = dim
+	AND  $15, R7, R7 // rest &= 15
+	CMP  $1, R7 // rest < 1
+	BLT  less_12 // rest < 1
+	CMP  $32, R10 // dim < 32
+	BLT  less_13 // dim < 32
+	JMP  end_14
+
+less_13:
+	SUB   R7, R10, R10 // dim -= rest
+	ADD   R10, R9, R9 // q += dim
+	ADD   R10, R9, R9 // q += dim
+	ADD   R10, R9, R9 // q += dim
+	ADD   R10, R9, R9 // q += dim
+	VEOR  V16.B16, V16.B16, V16.B16 // x = q[0], rest lanes
+	VEOR  V17.B16, V17.B16, V17.B16 // x = q[0], rest lanes
+	VEOR  V18.B16, V18.B16, V18.B16 // x = q[0], rest lanes
+	VEOR  V19.B16, V19.B16, V19.B16 // x = q[0], rest lanes
+	CMP   $4, R7 // x = q[0], rest lanes
+	BLT   tail_16 // x = q[0], rest lanes
+	FMOVQ (R9), F16 // x = q[0], rest lanes
+	CMP   $8, R7 // x = q[0], rest lanes
+	BLT   tail_17 // x = q[0], rest lanes
+	FMOVQ 16(R9), F17 // x = q[0], rest lanes
+	CMP   $12, R7 // x = q[0], rest lanes
+	BLT   tail_18 // x = q[0], rest lanes
+	FMOVQ 32(R9), F18 // x = q[0], rest lanes
+	CMP   $16, R7 // x = q[0], rest lanes
+	BLT   tail_19 // x = q[0], rest lanes
+	FMOVQ 48(R9), F19 // x = q[0], rest lanes
+	JMP   tail_done_15 // x = q[0], rest lanes
+
+tail_16:
+	TBZ   $1, R7, tail_one_20 // x = q[0], rest lanes
+	FMOVD (R9), F16 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
+	ADD   $8, R9, R9 // x = q[0], rest lanes
+	VLD1  (R9), V16.S[2] // x = q[0], rest lanes
+	JMP   tail_done_15 // x = q[0], rest lanes
+
+tail_one_20:
+	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
+	FMOVS (R9), F16 // x = q[0], rest lanes
+	JMP   tail_done_15 // x = q[0], rest lanes
+
+tail_17:
+	TBZ   $1, R7, tail_one_21 // x = q[0], rest lanes
+	FMOVD 16(R9), F17 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
+	ADD   $24, R9, R9 // x = q[0], rest lanes
+	VLD1  (R9), V17.S[2] // x = q[0], rest lanes
+	JMP   tail_done_15 // x = q[0], rest lanes
+
+tail_one_21:
+	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
+	FMOVS 16(R9), F17 // x = q[0], rest lanes
+	JMP   tail_done_15 // x = q[0], rest lanes
+
+tail_18:
+	TBZ   $1, R7, tail_one_22 // x = q[0], rest lanes
+	FMOVD 32(R9), F18 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
+	ADD   $40, R9, R9 // x = q[0], rest lanes
+	VLD1  (R9), V18.S[2] // x = q[0], rest lanes
+	JMP   tail_done_15 // x = q[0], rest lanes
+
+tail_one_22:
+	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
+	FMOVS 32(R9), F18 // x = q[0], rest lanes
+	JMP   tail_done_15 // x = q[0], rest lanes
+
+tail_19:
+	TBZ   $1, R7, tail_one_23 // x = q[0], rest lanes
+	FMOVD 48(R9), F19 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
+	ADD   $56, R9, R9 // x = q[0], rest lanes
+	VLD1  (R9), V19.S[2] // x = q[0], rest lanes
+	JMP   tail_done_15 // x = q[0], rest lanes
+
+tail_one_23:
+	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
+	FMOVS 48(R9), F19 // x = q[0], rest lanes
+
+tail_done_15:
+	ADD   R10, R8, R8 // y += dim
+	ADD   R10, R8, R8 // y += dim
+	MOVD  R7, R9 // y = bfloat16 of y[0], rest lanes
+	LSL   $1, R9, R9 // y = bfloat16 of y[0], rest lanes
+	ADD   R8, R9, R9 // y = bfloat16 of y[0], rest lanes
+	MOVD  $0, R11 // y = bfloat16 of y[0], rest lanes
+	TBZ   $0, R7, no_piece_24 // y = bfloat16 of y[0], rest lanes
+	SUB   $2, R9, R9 // y = bfloat16 of y[0], rest lanes
+	MOVHU (R9), R12 // y = bfloat16 of y[0], rest lanes
+	LSL   $16, R11, R11 // y = bfloat16 of y[0], rest lanes
+	ORR   R12, R11, R11 // y = bfloat16 of y[0], rest lanes
+
+no_piece_24:
+	TBZ   $1, R7, no_piece_25 // y = bfloat16 of y[0], rest lanes
+	SUB   $4, R9, R9 // y = bfloat16 of y[0], rest lanes
+	MOVWU (R9), R12 // y = bfloat16 of y[0], rest lanes
+	LSL   $32, R11, R11 // y = bfloat16 of y[0], rest lanes
+	ORR   R12, R11, R11 // y = bfloat16 of y[0], rest lanes
+
+no_piece_25:
+	VEOR  V22.B16, V22.B16, V22.B16 // y = bfloat16 of y[0], rest lanes
+	FMOVD R11, F20 // y = bfloat16 of y[0], rest lanes
+	TBZ   $2, R7, no_piece_26 // y = bfloat16 of y[0], rest lanes
+	SUB   $8, R9, R9 // y = bfloat16 of y[0], rest lanes
+	FMOVD (R9), F21 // y = bfloat16 of y[0], rest lanes
+	VMOV  V20.D[0], V21.D[1] // y = bfloat16 of y[0], rest lanes
+	VMOV  V21.B16, V20.B16 // y = bfloat16 of y[0], rest lanes
+
+no_piece_26:
+	TBZ   $3, R7, no_piece_27 // y = bfloat16 of y[0], rest lanes
+	VMOV  V20.B16, V22.B16 // y = bfloat16 of y[0], rest lanes
+	FMOVQ (R8), F20 // y = bfloat16 of y[0], rest lanes
+
+no_piece_27:
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[0], rest lanes
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[0], rest lanes
+	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[0], rest lanes
+	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[0], rest lanes
+	CMP   $16, R10 // dim < 16
+	BLT   less_28 // dim < 16
+	VFMLA V20.S4, V16.S4, V8.S4 // s0_c1 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // s0_c1 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // s0_c1 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // s0_c1 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V12.S4 // s1_c1 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V13.S4 // s1_c1 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V14.S4 // s1_c1 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V15.S4 // s1_c1 += y * y, lanes 12..15
+	JMP   end_29
+
+less_28:
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V4.S4 // s1_c0 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V5.S4 // s1_c0 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V6.S4 // s1_c0 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V7.S4 // s1_c0 += y * y, lanes 12..15
+
+end_29:
+end_14:
+less_12:
+less_9:
+	MOVD  acc+72(FP), R7 // acc
+	FMOVQ F0, (R7) // acc[0] = s0_c0, lanes 0..3
+	FMOVQ F1, 16(R7) // acc[0] = s0_c0, lanes 4..7
+	FMOVQ F2, 32(R7) // acc[0] = s0_c0, lanes 8..11
+	FMOVQ F3, 48(R7) // acc[0] = s0_c0, lanes 12..15
+	FMOVQ F4, 256(R7) // acc[64] = s1_c0, lanes 0..3
+	FMOVQ F5, 272(R7) // acc[64] = s1_c0, lanes 4..7
+	FMOVQ F6, 288(R7) // acc[64] = s1_c0, lanes 8..11
+	FMOVQ F7, 304(R7) // acc[64] = s1_c0, lanes 12..15
+	FMOVQ F8, 64(R7) // acc[16] = s0_c1, lanes 0..3
+	FMOVQ F9, 80(R7) // acc[16] = s0_c1, lanes 4..7
+	FMOVQ F10, 96(R7) // acc[16] = s0_c1, lanes 8..11
+	FMOVQ F11, 112(R7) // acc[16] = s0_c1, lanes 12..15
+	FMOVQ F12, 320(R7) // acc[80] = s1_c1, lanes 0..3
+	FMOVQ F13, 336(R7) // acc[80] = s1_c1, lanes 4..7
+	FMOVQ F14, 352(R7) // acc[80] = s1_c1, lanes 8..11
+	FMOVQ F15, 368(R7) // acc[80] = s1_c1, lanes 12..15
+	MOVD  resume+80(FP), R7 // resume
+	CMP   $1, R7 // resume < 1
+	BLT   less_30 // resume < 1
+	MOVD  acc+72(FP), R7 // acc
+	FMOVQ 128(R7), F0 // s0_c2 = acc[32], lanes 0..3
+	FMOVQ 144(R7), F1 // s0_c2 = acc[32], lanes 4..7
+	FMOVQ 160(R7), F2 // s0_c2 = acc[32], lanes 8..11
+	FMOVQ 176(R7), F3 // s0_c2 = acc[32], lanes 12..15
+	FMOVQ 384(R7), F4 // s1_c2 = acc[96], lanes 0..3
+	FMOVQ 400(R7), F5 // s1_c2 = acc[96], lanes 4..7
+	FMOVQ 416(R7), F6 // s1_c2 = acc[96], lanes 8..11
+	FMOVQ 432(R7), F7 // s1_c2 = acc[96], lanes 12..15
+	FMOVQ 192(R7), F8 // s0_c3 = acc[48], lanes 0..3
+	FMOVQ 208(R7), F9 // s0_c3 = acc[48], lanes 4..7
+	FMOVQ 224(R7), F10 // s0_c3 = acc[48], lanes 8..11
+	FMOVQ 240(R7), F11 // s0_c3 = acc[48], lanes 12..15
+	FMOVQ 448(R7), F12 // s1_c3 = acc[112], lanes 0..3
+	FMOVQ 464(R7), F13 // s1_c3 = acc[112], lanes 4..7
+	FMOVQ 480(R7), F14 // s1_c3 = acc[112], lanes 8..11
+	FMOVQ 496(R7), F15 // s1_c3 = acc[112], lanes 12..15
+	JMP   end_31
+
+less_30:
+	VEOR V0.B16, V0.B16, V0.B16 // s0_c2 = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // s0_c2 = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // s0_c2 = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // s0_c2 = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // s1_c2 = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // s1_c2 = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // s1_c2 = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // s1_c2 = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // s0_c3 = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // s0_c3 = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // s0_c3 = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // s0_c3 = 0, lanes 12..15
+	VEOR V12.B16, V12.B16, V12.B16 // s1_c3 = 0, lanes 0..3
+	VEOR V13.B16, V13.B16, V13.B16 // s1_c3 = 0, lanes 4..7
+	VEOR V14.B16, V14.B16, V14.B16 // s1_c3 = 0, lanes 8..11
+	VEOR V15.B16, V15.B16, V15.B16 // s1_c3 = 0, lanes 12..15
+
+end_31:
+	MOVD q+8(FP), R7 // q
+	MOVD dim+24(FP), R8 // dim
+	CMP  $64, R8 // dim < 64
+	BLT  chains_end_33 // dim < 64
+
+chains_32:
+	FMOVQ 128(R7), F16 // x = q[32], lanes 0..3
+	FMOVQ 144(R7), F17 // x = q[32], lanes 4..7
+	FMOVQ 160(R7), F18 // x = q[32], lanes 8..11
+	FMOVQ 176(R7), F19 // x = q[32], lanes 12..15
+	FMOVQ 64(R6), F20 // y = bfloat16 of y[16]
+	FMOVQ 80(R6), F22 // y = bfloat16 of y[16]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[16]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[16]
+	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[16]
+	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[16]
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c2 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c2 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c2 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c2 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V4.S4 // s1_c2 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V5.S4 // s1_c2 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V6.S4 // s1_c2 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V7.S4 // s1_c2 += y * y, lanes 12..15
+	FMOVQ 192(R7), F16 // x = q[48], lanes 0..3
+	FMOVQ 208(R7), F17 // x = q[48], lanes 4..7
+	FMOVQ 224(R7), F18 // x = q[48], lanes 8..11
+	FMOVQ 240(R7), F19 // x = q[48], lanes 12..15
+	FMOVQ 96(R6), F20 // y = bfloat16 of y[24]
+	FMOVQ 112(R6), F22 // y = bfloat16 of y[24]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[24]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[24]
+	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[24]
+	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[24]
+	VFMLA V20.S4, V16.S4, V8.S4 // s0_c3 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // s0_c3 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // s0_c3 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // s0_c3 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V12.S4 // s1_c3 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V13.S4 // s1_c3 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V14.S4 // s1_c3 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V15.S4 // s1_c3 += y * y, lanes 12..15
+	ADD   $256, R7, R7 // q += 256
+	ADD   $128, R6, R6 // y += 128
+	SUB   $64, R8, R8 // dim += -64
+	CMP   $64, R8 // dim >= 64
+	BGE   chains_32 // dim >= 64
+
+chains_end_33:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMP   $1, R8 // dim < 1
+	BLT   less_34 // dim < 1
+	CMP   $48, R8 // dim < 48
+	BLT   less_35 // dim < 48
+	FMOVQ 128(R7), F16 // x = q[32], lanes 0..3
+	FMOVQ 144(R7), F17 // x = q[32], lanes 4..7
+	FMOVQ 160(R7), F18 // x = q[32], lanes 8..11
+	FMOVQ 176(R7), F19 // x = q[32], lanes 12..15
+	FMOVQ 64(R6), F20 // y = bfloat16 of y[16]
+	FMOVQ 80(R6), F22 // y = bfloat16 of y[16]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[16]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[16]
+	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[16]
+	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[16]
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c2 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c2 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c2 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c2 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V4.S4 // s1_c2 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V5.S4 // s1_c2 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V6.S4 // s1_c2 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V7.S4 // s1_c2 += y * y, lanes 12..15
+
+less_35:
+	CMP   $64, R8 // dim < 64
+	BLT   less_36 // dim < 64
+	FMOVQ 192(R7), F16 // x = q[48], lanes 0..3
+	FMOVQ 208(R7), F17 // x = q[48], lanes 4..7
+	FMOVQ 224(R7), F18 // x = q[48], lanes 8..11
+	FMOVQ 240(R7), F19 // x = q[48], lanes 12..15
+	FMOVQ 96(R6), F20 // y = bfloat16 of y[24]
+	FMOVQ 112(R6), F22 // y = bfloat16 of y[24]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[24]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[24]
+	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[24]
+	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[24]
+	VFMLA V20.S4, V16.S4, V8.S4 // s0_c3 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // s0_c3 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // s0_c3 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // s0_c3 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V12.S4 // s1_c3 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V13.S4 // s1_c3 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V14.S4 // s1_c3 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V15.S4 // s1_c3 += y * y, lanes 12..15
+
+less_36:
+	MOVD  R8, R9 // rest = dim
+	AND   $15, R9, R9 // rest &= 15
+	CMP   $1, R9 // rest < 1
+	BLT   less_37 // rest < 1
+	CMP   $32, R8 // dim < 32
+	BLT   less_38 // dim < 32
+	SUB   R9, R8, R8 // dim -= rest
+	ADD   R8, R7, R7 // q += dim
+	ADD   R8, R7, R7 // q += dim
+	ADD   R8, R7, R7 // q += dim
+	ADD   R8, R7, R7 // q += dim
+	VEOR  V16.B16, V16.B16, V16.B16 // x = q[0], rest lanes
+	VEOR  V17.B16, V17.B16, V17.B16 // x = q[0], rest lanes
+	VEOR  V18.B16, V18.B16, V18.B16 // x = q[0], rest lanes
+	VEOR  V19.B16, V19.B16, V19.B16 // x = q[0], rest lanes
+	CMP   $4, R9 // x = q[0], rest lanes
+	BLT   tail_40 // x = q[0], rest lanes
+	FMOVQ (R7), F16 // x = q[0], rest lanes
+	CMP   $8, R9 // x = q[0], rest lanes
+	BLT   tail_41 // x = q[0], rest lanes
+	FMOVQ 16(R7), F17 // x = q[0], rest lanes
+	CMP   $12, R9 // x = q[0], rest lanes
+	BLT   tail_42 // x = q[0], rest lanes
+	FMOVQ 32(R7), F18 // x = q[0], rest lanes
+	CMP   $16, R9 // x = q[0], rest lanes
+	BLT   tail_43 // x = q[0], rest lanes
+	FMOVQ 48(R7), F19 // x = q[0], rest lanes
+	JMP   tail_done_39 // x = q[0], rest lanes
+
+tail_40:
+	TBZ   $1, R9, tail_one_44 // x = q[0], rest lanes
+	FMOVD (R7), F16 // x = q[0], rest lanes
+	TBZ   $0, R9, tail_done_39 // x = q[0], rest lanes
+	ADD   $8, R7, R7 // x = q[0], rest lanes
+	VLD1  (R7), V16.S[2] // x = q[0], rest lanes
+	JMP   tail_done_39 // x = q[0], rest lanes
+
+tail_one_44:
+	TBZ   $0, R9, tail_done_39 // x = q[0], rest lanes
+	FMOVS (R7), F16 // x = q[0], rest lanes
+	JMP   tail_done_39 // x = q[0], rest lanes
+
+tail_41:
+	TBZ   $1, R9, tail_one_45 // x = q[0], rest lanes
+	FMOVD 16(R7), F17 // x = q[0], rest lanes
+	TBZ   $0, R9, tail_done_39 // x = q[0], rest lanes
+	ADD   $24, R7, R7 // x = q[0], rest lanes
+	VLD1  (R7), V17.S[2] // x = q[0], rest lanes
+	JMP   tail_done_39 // x = q[0], rest lanes
+
+tail_one_45:
+	TBZ   $0, R9, tail_done_39 // x = q[0], rest lanes
+	FMOVS 16(R7), F17 // x = q[0], rest lanes
+	JMP   tail_done_39 // x = q[0], rest lanes
+
+tail_42:
+	TBZ   $1, R9, tail_one_46 // x = q[0], rest lanes
+	FMOVD 32(R7), F18 // x = q[0], rest lanes
+	TBZ   $0, R9, tail_done_39 // x = q[0], rest lanes
+	ADD   $40, R7, R7 // x = q[0], rest lanes
+	VLD1  (R7), V18.S[2] // x = q[0], rest lanes
+	JMP   tail_done_39 // x = q[0], rest lanes
+
+tail_one_46:
+	TBZ   $0, R9, tail_done_39 // x = q[0], rest lanes
+	FMOVS 32(R7), F18 // x = q[0], rest lanes
+	JMP   tail_done_39 // x = q[0], rest lanes
+
+tail_43:
+	TBZ   $1, R9, tail_one_47 // x = q[0], rest lanes
+	FMOVD 48(R7), F19 // x = q[0], rest lanes
+	TBZ   $0, R9, tail_done_39 // x = q[0], rest lanes
+	ADD   $56, R7, R7 // x = q[0], rest lanes
+	VLD1  (R7), V19.S[2] // x = q[0], rest lanes
+	JMP   tail_done_39 // x = q[0], rest lanes
+
+tail_one_47:
+	TBZ   $0, R9, tail_done_39 // x = q[0], rest lanes
+	FMOVS 48(R7), F19 // x = q[0], rest lanes
+
+tail_done_39:
+	ADD   R8, R6, R6 // y += dim
+	ADD   R8, R6, R6 // y += dim
+	MOVD  R9, R7 // y = bfloat16 of y[0], rest lanes
+	LSL   $1, R7, R7 // y = bfloat16 of y[0], rest lanes
+	ADD   R6, R7, R7 // y = bfloat16 of y[0], rest lanes
+	MOVD  $0, R10 // y = bfloat16 of y[0], rest lanes
+	TBZ   $0, R9, no_piece_48 // y = bfloat16 of y[0], rest lanes
+	SUB   $2, R7, R7 // y = bfloat16 of y[0], rest lanes
+	MOVHU (R7), R11 // y = bfloat16 of y[0], rest lanes
+	LSL   $16, R10, R10 // y = bfloat16 of y[0], rest lanes
+	ORR   R11, R10, R10 // y = bfloat16 of y[0], rest lanes
+
+no_piece_48:
+	TBZ   $1, R9, no_piece_49 // y = bfloat16 of y[0], rest lanes
+	SUB   $4, R7, R7 // y = bfloat16 of y[0], rest lanes
+	MOVWU (R7), R11 // y = bfloat16 of y[0], rest lanes
+	LSL   $32, R10, R10 // y = bfloat16 of y[0], rest lanes
+	ORR   R11, R10, R10 // y = bfloat16 of y[0], rest lanes
+
+no_piece_49:
+	VEOR  V22.B16, V22.B16, V22.B16 // y = bfloat16 of y[0], rest lanes
+	FMOVD R10, F20 // y = bfloat16 of y[0], rest lanes
+	TBZ   $2, R9, no_piece_50 // y = bfloat16 of y[0], rest lanes
+	SUB   $8, R7, R7 // y = bfloat16 of y[0], rest lanes
+	FMOVD (R7), F21 // y = bfloat16 of y[0], rest lanes
+	VMOV  V20.D[0], V21.D[1] // y = bfloat16 of y[0], rest lanes
+	VMOV  V21.B16, V20.B16 // y = bfloat16 of y[0], rest lanes
+
+no_piece_50:
+	TBZ   $3, R9, no_piece_51 // y = bfloat16 of y[0], rest lanes
+	VMOV  V20.B16, V22.B16 // y = bfloat16 of y[0], rest lanes
+	FMOVQ (R6), F20 // y = bfloat16 of y[0], rest lanes
+
+no_piece_51:
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[0], rest lanes
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[0], rest lanes
+	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[0], rest lanes
+	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[0], rest lanes
+	CMP   $48, R8 // dim < 48
+	BLT   less_52 // dim < 48
+	VFMLA V20.S4, V16.S4, V8.S4 // s0_c3 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // s0_c3 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // s0_c3 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // s0_c3 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V12.S4 // s1_c3 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V13.S4 // s1_c3 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V14.S4 // s1_c3 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V15.S4 // s1_c3 += y * y, lanes 12..15
+	JMP   end_53
+
+less_52:
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c2 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c2 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c2 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c2 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V4.S4 // s1_c2 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V5.S4 // s1_c2 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V6.S4 // s1_c2 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V7.S4 // s1_c2 += y * y, lanes 12..15
+
+end_53:
+less_38:
+less_37:
+less_34:
+	MOVD  acc+72(FP), R6 // acc
+	FMOVQ F0, 128(R6) // acc[32] = s0_c2, lanes 0..3
+	FMOVQ F1, 144(R6) // acc[32] = s0_c2, lanes 4..7
+	FMOVQ F2, 160(R6) // acc[32] = s0_c2, lanes 8..11
+	FMOVQ F3, 176(R6) // acc[32] = s0_c2, lanes 12..15
+	FMOVQ F4, 384(R6) // acc[96] = s1_c2, lanes 0..3
+	FMOVQ F5, 400(R6) // acc[96] = s1_c2, lanes 4..7
+	FMOVQ F6, 416(R6) // acc[96] = s1_c2, lanes 8..11
+	FMOVQ F7, 432(R6) // acc[96] = s1_c2, lanes 12..15
+	FMOVQ F8, 192(R6) // acc[48] = s0_c3, lanes 0..3
+	FMOVQ F9, 208(R6) // acc[48] = s0_c3, lanes 4..7
+	FMOVQ F10, 224(R6) // acc[48] = s0_c3, lanes 8..11
+	FMOVQ F11, 240(R6) // acc[48] = s0_c3, lanes 12..15
+	FMOVQ F12, 448(R6) // acc[112] = s1_c3, lanes 0..3
+	FMOVQ F13, 464(R6) // acc[112] = s1_c3, lanes 4..7
+	FMOVQ F14, 480(R6) // acc[112] = s1_c3, lanes 8..11
+	FMOVQ F15, 496(R6) // acc[112] = s1_c3, lanes 12..15
+
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VEOR  V0.B16, V0.B16, V0.B16 // zero = 0, lanes 0..3
+	VEOR  V1.B16, V1.B16, V1.B16 // zero = 0, lanes 4..7
+	VEOR  V2.B16, V2.B16, V2.B16 // zero = 0, lanes 8..11
+	VEOR  V3.B16, V3.B16, V3.B16 // zero = 0, lanes 12..15
+	MOVD  acc+72(FP), R6 // acc
+	FMOVQ (R6), F4 // c0 = acc[0], lanes 0..3
+	FMOVQ 16(R6), F5 // c0 = acc[0], lanes 4..7
+	FMOVQ 32(R6), F6 // c0 = acc[0], lanes 8..11
+	FMOVQ 48(R6), F7 // c0 = acc[0], lanes 12..15
+	MOVD  acc+72(FP), R6 // acc
+	FMOVQ 64(R6), F8 // c1 = acc[16], lanes 0..3
+	FMOVQ 80(R6), F9 // c1 = acc[16], lanes 4..7
+	FMOVQ 96(R6), F10 // c1 = acc[16], lanes 8..11
+	FMOVQ 112(R6), F11 // c1 = acc[16], lanes 12..15
+	MOVD  acc+72(FP), R6 // acc
+	FMOVQ 128(R6), F12 // c2 = acc[32], lanes 0..3
+	FMOVQ 144(R6), F13 // c2 = acc[32], lanes 4..7
+	FMOVQ 160(R6), F14 // c2 = acc[32], lanes 8..11
+	FMOVQ 176(R6), F15 // c2 = acc[32], lanes 12..15
+	MOVD  acc+72(FP), R6 // acc
+	FMOVQ 192(R6), F16 // c3 = acc[48], lanes 0..3
+	FMOVQ 208(R6), F17 // c3 = acc[48], lanes 4..7
+	FMOVQ 224(R6), F18 // c3 = acc[48], lanes 8..11
+	FMOVQ 240(R6), F19 // c3 = acc[48], lanes 12..15
+	WORD  $0x4e28d484 // FADD V4.4S, V4.4S, V8.4S // c0 = c0 + c1, lanes 0..3
+	WORD  $0x4e29d4a5 // FADD V5.4S, V5.4S, V9.4S // c0 = c0 + c1, lanes 4..7
+	WORD  $0x4e2ad4c6 // FADD V6.4S, V6.4S, V10.4S // c0 = c0 + c1, lanes 8..11
+	WORD  $0x4e2bd4e7 // FADD V7.4S, V7.4S, V11.4S // c0 = c0 + c1, lanes 12..15
+	WORD  $0x4e30d58c // FADD V12.4S, V12.4S, V16.4S // c2 = c2 + c3, lanes 0..3
+	WORD  $0x4e31d5ad // FADD V13.4S, V13.4S, V17.4S // c2 = c2 + c3, lanes 4..7
+	WORD  $0x4e32d5ce // FADD V14.4S, V14.4S, V18.4S // c2 = c2 + c3, lanes 8..11
+	WORD  $0x4e33d5ef // FADD V15.4S, V15.4S, V19.4S // c2 = c2 + c3, lanes 12..15
+	WORD  $0x4e2cd484 // FADD V4.4S, V4.4S, V12.4S // c0 = c0 + c2, lanes 0..3
+	WORD  $0x4e2dd4a5 // FADD V5.4S, V5.4S, V13.4S // c0 = c0 + c2, lanes 4..7
+	WORD  $0x4e2ed4c6 // FADD V6.4S, V6.4S, V14.4S // c0 = c0 + c2, lanes 8..11
+	WORD  $0x4e2fd4e7 // FADD V7.4S, V7.4S, V15.4S // c0 = c0 + c2, lanes 12..15
+	WORD  $0x4e26d484 // FADD V4.4S, V4.4S, V6.4S // c0[0] = sum of lanes
+	WORD  $0x4e27d4a5 // FADD V5.4S, V5.4S, V7.4S // c0[0] = sum of lanes
+	WORD  $0x4e25d484 // FADD V4.4S, V4.4S, V5.4S // c0[0] = sum of lanes
+	VEXT  $8, V4.B16, V4.B16, V8.B16 // c0[0] = sum of lanes
+	WORD  $0x4e28d484 // FADD V4.4S, V4.4S, V8.4S // c0[0] = sum of lanes
+	VDUP  V4.S[1], V8.S4 // c0[0] = sum of lanes
+	WORD  $0x4e28d484 // FADD V4.4S, V4.4S, V8.4S // c0[0] = sum of lanes
+	WORD  $0x4e20d484 // FADD V4.4S, V4.4S, V0.4S // c0 = c0 + zero, lanes 0..3
+	WORD  $0x4e21d4a5 // FADD V5.4S, V5.4S, V1.4S // c0 = c0 + zero, lanes 4..7
+	WORD  $0x4e22d4c6 // FADD V6.4S, V6.4S, V2.4S // c0 = c0 + zero, lanes 8..11
+	WORD  $0x4e23d4e7 // FADD V7.4S, V7.4S, V3.4S // c0 = c0 + zero, lanes 12..15
+	MOVD  acc+72(FP), R6 // acc
+	FMOVQ 256(R6), F5 // c0 = acc[64], lanes 0..3
+	FMOVQ 272(R6), F6 // c0 = acc[64], lanes 4..7
+	FMOVQ 288(R6), F7 // c0 = acc[64], lanes 8..11
+	FMOVQ 304(R6), F8 // c0 = acc[64], lanes 12..15
+	MOVD  acc+72(FP), R6 // acc
+	FMOVQ 320(R6), F9 // c1 = acc[80], lanes 0..3
+	FMOVQ 336(R6), F10 // c1 = acc[80], lanes 4..7
+	FMOVQ 352(R6), F11 // c1 = acc[80], lanes 8..11
+	FMOVQ 368(R6), F12 // c1 = acc[80], lanes 12..15
+	MOVD  acc+72(FP), R6 // acc
+	FMOVQ 384(R6), F13 // c2 = acc[96], lanes 0..3
+	FMOVQ 400(R6), F14 // c2 = acc[96], lanes 4..7
+	FMOVQ 416(R6), F15 // c2 = acc[96], lanes 8..11
+	FMOVQ 432(R6), F16 // c2 = acc[96], lanes 12..15
+	MOVD  acc+72(FP), R6 // acc
+	FMOVQ 448(R6), F17 // c3 = acc[112], lanes 0..3
+	FMOVQ 464(R6), F18 // c3 = acc[112], lanes 4..7
+	FMOVQ 480(R6), F19 // c3 = acc[112], lanes 8..11
+	FMOVQ 496(R6), F20 // c3 = acc[112], lanes 12..15
+	WORD  $0x4e29d4a5 // FADD V5.4S, V5.4S, V9.4S // c0 = c0 + c1, lanes 0..3
+	WORD  $0x4e2ad4c6 // FADD V6.4S, V6.4S, V10.4S // c0 = c0 + c1, lanes 4..7
+	WORD  $0x4e2bd4e7 // FADD V7.4S, V7.4S, V11.4S // c0 = c0 + c1, lanes 8..11
+	WORD  $0x4e2cd508 // FADD V8.4S, V8.4S, V12.4S // c0 = c0 + c1, lanes 12..15
+	WORD  $0x4e31d5ad // FADD V13.4S, V13.4S, V17.4S // c2 = c2 + c3, lanes 0..3
+	WORD  $0x4e32d5ce // FADD V14.4S, V14.4S, V18.4S // c2 = c2 + c3, lanes 4..7
+	WORD  $0x4e33d5ef // FADD V15.4S, V15.4S, V19.4S // c2 = c2 + c3, lanes 8..11
+	WORD  $0x4e34d610 // FADD V16.4S, V16.4S, V20.4S // c2 = c2 + c3, lanes 12..15
+	WORD  $0x4e2dd4a5 // FADD V5.4S, V5.4S, V13.4S // c0 = c0 + c2, lanes 0..3
+	WORD  $0x4e2ed4c6 // FADD V6.4S, V6.4S, V14.4S // c0 = c0 + c2, lanes 4..7
+	WORD  $0x4e2fd4e7 // FADD V7.4S, V7.4S, V15.4S // c0 = c0 + c2, lanes 8..11
+	WORD  $0x4e30d508 // FADD V8.4S, V8.4S, V16.4S // c0 = c0 + c2, lanes 12..15
+	WORD  $0x4e27d4a5 // FADD V5.4S, V5.4S, V7.4S // c0[0] = sum of lanes
+	WORD  $0x4e28d4c6 // FADD V6.4S, V6.4S, V8.4S // c0[0] = sum of lanes
+	WORD  $0x4e26d4a5 // FADD V5.4S, V5.4S, V6.4S // c0[0] = sum of lanes
+	VEXT  $8, V5.B16, V5.B16, V9.B16 // c0[0] = sum of lanes
+	WORD  $0x4e29d4a5 // FADD V5.4S, V5.4S, V9.4S // c0[0] = sum of lanes
+	VDUP  V5.S[1], V9.S4 // c0[0] = sum of lanes
+	WORD  $0x4e29d4a5 // FADD V5.4S, V5.4S, V9.4S // c0[0] = sum of lanes
+	WORD  $0x4e20d4a5 // FADD V5.4S, V5.4S, V0.4S // c0 = c0 + zero, lanes 0..3
+	WORD  $0x4e21d4c6 // FADD V6.4S, V6.4S, V1.4S // c0 = c0 + zero, lanes 4..7
+	WORD  $0x4e22d4e7 // FADD V7.4S, V7.4S, V2.4S // c0 = c0 + zero, lanes 8..11
+	WORD  $0x4e23d508 // FADD V8.4S, V8.4S, V3.4S // c0 = c0 + zero, lanes 12..15
+	FMOVS F4, (R0) // dst[0] = c0[0]
+	FMOVS F5, 4(R0) // dst[1] = c0[0]
+	ADD   $8, R0, R0 // dst += 8
+	SUB   $1, R2, R2 // count += -1
+	CMP   $1, R2 // count >= 1
+	BGE   rows_1 // count >= 1
+
+rows_end_2:
+	RET
+
+// func dotRowsF16NEON(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
+TEXT ·dotRowsF16NEON(SB), NOSPLIT, $0-88
+	MOVD dst+0(FP), R0 // dst
+	MOVD rows+16(FP), R1 // rows
+	MOVD count+40(FP), R2 // count
+	MOVD index+48(FP), R3 // index
+	CMP  $1, R2 // count < 1
+	BLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVD  stride+32(FP), R8 // stride
+	LSL   $1, R8, R8 // stride <<= 1
+	CMP   $1, R3 // index < 1
+	BLT   less_3 // index < 1
+	MOVWU (R3), R6 // row = index[0]
+	MUL   R8, R6, R6 // row *= stride
+	ADD   R1, R6, R6 // row += rows
+	MOVD  ahead+64(FP), R7 // ahead
+	ADD   R3, R7, R7 // ahead += index
+	MOVD  last+56(FP), R9 // last
+	CMP   R9, R7 // ahead min= last
+	CSEL  LT, R7, R9, R7 // ahead min= last
+	MOVWU (R7), R7 // ahead = ahead[0]
+	MUL   R8, R7, R7 // ahead *= stride
+	ADD   R1, R7, R7 // ahead += rows
+	ADD   $4, R3, R3 // index += 4
+	JMP   end_4
+
+less_3:
+	MOVD R1, R6 // row = rows
+	MOVD ahead+64(FP), R7 // ahead
+	ADD  R1, R7, R7 // ahead += rows
+	ADD  R8, R1, R1 // rows += stride
+
+end_4:
+	MOVD  resume+80(FP), R8 // resume
+	CMP   $1, R8 // resume < 1
+	BLT   less_5 // resume < 1
+	MOVD  acc+72(FP), R8 // acc
+	FMOVQ (R8), F0 // s0_c0 = acc[0], lanes 0..3
+	FMOVQ 16(R8), F1 // s0_c0 = acc[0], lanes 4..7
+	FMOVQ 32(R8), F2 // s0_c0 = acc[0], lanes 8..11
+	FMOVQ 48(R8), F3 // s0_c0 = acc[0], lanes 12..15
+	FMOVQ 64(R8), F4 // s0_c1 = acc[16], lanes 0..3
+	FMOVQ 80(R8), F5 // s0_c1 = acc[16], lanes 4..7
+	FMOVQ 96(R8), F6 // s0_c1 = acc[16], lanes 8..11
+	FMOVQ 112(R8), F7 // s0_c1 = acc[16], lanes 12..15
+	FMOVQ 128(R8), F8 // s0_c2 = acc[32], lanes 0..3
+	FMOVQ 144(R8), F9 // s0_c2 = acc[32], lanes 4..7
+	FMOVQ 160(R8), F10 // s0_c2 = acc[32], lanes 8..11
+	FMOVQ 176(R8), F11 // s0_c2 = acc[32], lanes 12..15
+	FMOVQ 192(R8), F12 // s0_c3 = acc[48], lanes 0..3
+	FMOVQ 208(R8), F13 // s0_c3 = acc[48], lanes 4..7
+	FMOVQ 224(R8), F14 // s0_c3 = acc[48], lanes 8..11
+	FMOVQ 240(R8), F15 // s0_c3 = acc[48], lanes 12..15
+	JMP   end_6
+
+less_5:
+	VEOR V0.B16, V0.B16, V0.B16 // s0_c0 = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // s0_c0 = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // s0_c0 = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // s0_c0 = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // s0_c1 = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // s0_c1 = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // s0_c1 = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // s0_c1 = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // s0_c2 = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // s0_c2 = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // s0_c2 = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // s0_c2 = 0, lanes 12..15
+	VEOR V12.B16, V12.B16, V12.B16 // s0_c3 = 0, lanes 0..3
+	VEOR V13.B16, V13.B16, V13.B16 // s0_c3 = 0, lanes 4..7
+	VEOR V14.B16, V14.B16, V14.B16 // s0_c3 = 0, lanes 8..11
+	VEOR V15.B16, V15.B16, V15.B16 // s0_c3 = 0, lanes 12..15
+
+end_6:
+	MOVD q+8(FP), R8 // q
+	MOVD dim+24(FP), R9 // dim
+	CMP  $64, R9 // dim < 64
+	BLT  chains_end_8 // dim < 64
+
+chains_7:
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
+	FMOVQ (R8), F16 // x = q[0], lanes 0..3
+	FMOVQ 16(R8), F17 // x = q[0], lanes 4..7
+	FMOVQ 32(R8), F18 // x = q[0], lanes 8..11
+	FMOVQ 48(R8), F19 // x = q[0], lanes 12..15
+	FMOVQ (R6), F20 // y = float16 of y[0]
+	FMOVQ 16(R6), F22 // y = float16 of y[0]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[0]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[0]
+	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[0]
+	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[0]
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
+	FMOVQ 64(R8), F16 // x = q[16], lanes 0..3
+	FMOVQ 80(R8), F17 // x = q[16], lanes 4..7
+	FMOVQ 96(R8), F18 // x = q[16], lanes 8..11
+	FMOVQ 112(R8), F19 // x = q[16], lanes 12..15
+	FMOVQ 32(R6), F20 // y = float16 of y[8]
+	FMOVQ 48(R6), F22 // y = float16 of y[8]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[8]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[8]
+	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[8]
+	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[8]
+	VFMLA V20.S4, V16.S4, V4.S4 // s0_c1 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V5.S4 // s0_c1 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V6.S4 // s0_c1 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V7.S4 // s0_c1 += x * y, lanes 12..15
+	FMOVQ 128(R8), F16 // x = q[32], lanes 0..3
+	FMOVQ 144(R8), F17 // x = q[32], lanes 4..7
+	FMOVQ 160(R8), F18 // x = q[32], lanes 8..11
+	FMOVQ 176(R8), F19 // x = q[32], lanes 12..15
+	FMOVQ 64(R6), F20 // y = float16 of y[16]
+	FMOVQ 80(R6), F22 // y = float16 of y[16]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[16]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[16]
+	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[16]
+	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[16]
+	VFMLA V20.S4, V16.S4, V8.S4 // s0_c2 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // s0_c2 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // s0_c2 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // s0_c2 += x * y, lanes 12..15
+	FMOVQ 192(R8), F16 // x = q[48], lanes 0..3
+	FMOVQ 208(R8), F17 // x = q[48], lanes 4..7
+	FMOVQ 224(R8), F18 // x = q[48], lanes 8..11
+	FMOVQ 240(R8), F19 // x = q[48], lanes 12..15
+	FMOVQ 96(R6), F20 // y = float16 of y[24]
+	FMOVQ 112(R6), F22 // y = float16 of y[24]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[24]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[24]
+	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[24]
+	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[24]
+	VFMLA V20.S4, V16.S4, V12.S4 // s0_c3 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V13.S4 // s0_c3 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V14.S4 // s0_c3 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V15.S4 // s0_c3 += x * y, lanes 12..15
+	ADD   $256, R8, R8 // q += 256
+	ADD   $128, R6, R6 // y += 128
+	ADD   $128, R7, R7 // ahead += 128
+	SUB   $64, R9, R9 // dim += -64
+	CMP   $64, R9 // dim >= 64
+	BGE   chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMP   $1, R9 // dim < 1
+	BLT   less_9 // dim < 1
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
+	CMP   $16, R9 // dim < 16
+	BLT   less_10 // dim < 16
+	FMOVQ (R8), F16 // x = q[0], lanes 0..3
+	FMOVQ 16(R8), F17 // x = q[0], lanes 4..7
+	FMOVQ 32(R8), F18 // x = q[0], lanes 8..11
+	FMOVQ 48(R8), F19 // x = q[0], lanes 12..15
+	FMOVQ (R6), F20 // y = float16 of y[0]
+	FMOVQ 16(R6), F22 // y = float16 of y[0]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[0]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[0]
+	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[0]
+	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[0]
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
+
+less_10:
+	CMP   $32, R9 // dim < 32
+	BLT   less_11 // dim < 32
+	FMOVQ 64(R8), F16 // x = q[16], lanes 0..3
+	FMOVQ 80(R8), F17 // x = q[16], lanes 4..7
+	FMOVQ 96(R8), F18 // x = q[16], lanes 8..11
+	FMOVQ 112(R8), F19 // x = q[16], lanes 12..15
+	FMOVQ 32(R6), F20 // y = float16 of y[8]
+	FMOVQ 48(R6), F22 // y = float16 of y[8]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[8]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[8]
+	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[8]
+	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[8]
+	VFMLA V20.S4, V16.S4, V4.S4 // s0_c1 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V5.S4 // s0_c1 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V6.S4 // s0_c1 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V7.S4 // s0_c1 += x * y, lanes 12..15
+
+less_11:
+	CMP   $48, R9 // dim < 48
+	BLT   less_12 // dim < 48
+	FMOVQ 128(R8), F16 // x = q[32], lanes 0..3
+	FMOVQ 144(R8), F17 // x = q[32], lanes 4..7
+	FMOVQ 160(R8), F18 // x = q[32], lanes 8..11
+	FMOVQ 176(R8), F19 // x = q[32], lanes 12..15
+	FMOVQ 64(R6), F20 // y = float16 of y[16]
+	FMOVQ 80(R6), F22 // y = float16 of y[16]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[16]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[16]
+	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[16]
+	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[16]
+	VFMLA V20.S4, V16.S4, V8.S4 // s0_c2 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // s0_c2 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // s0_c2 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // s0_c2 += x * y, lanes 12..15
+
+less_12:
+	CMP   $64, R9 // dim < 64
+	BLT   less_13 // dim < 64
+	FMOVQ 192(R8), F16 // x = q[48], lanes 0..3
+	FMOVQ 208(R8), F17 // x = q[48], lanes 4..7
+	FMOVQ 224(R8), F18 // x = q[48], lanes 8..11
+	FMOVQ 240(R8), F19 // x = q[48], lanes 12..15
+	FMOVQ 96(R6), F20 // y = float16 of y[24]
+	FMOVQ 112(R6), F22 // y = float16 of y[24]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[24]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[24]
+	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[24]
+	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[24]
+	VFMLA V20.S4, V16.S4, V12.S4 // s0_c3 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V13.S4 // s0_c3 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V14.S4 // s0_c3 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V15.S4 // s0_c3 += x * y, lanes 12..15
+
+less_13:
+	MOVD  R9, R7 // rest = dim
+	AND   $15, R7, R7 // rest &= 15
+	CMP   $1, R7 // rest < 1
+	BLT   less_14 // rest < 1
+	CMP   $0, R9 // dim < 0
+	BLT   less_15 // dim < 0
+	SUB   R7, R9, R9 // dim -= rest
+	ADD   R9, R8, R8 // q += dim
+	ADD   R9, R8, R8 // q += dim
+	ADD   R9, R8, R8 // q += dim
+	ADD   R9, R8, R8 // q += dim
+	VEOR  V16.B16, V16.B16, V16.B16 // x = q[0], rest lanes
+	VEOR  V17.B16, V17.B16, V17.B16 // x = q[0], rest lanes
+	VEOR  V18.B16, V18.B16, V18.B16 // x = q[0], rest lanes
+	VEOR  V19.B16, V19.B16, V19.B16 // x = q[0], rest lanes
+	CMP   $4, R7 // x = q[0], rest lanes
+	BLT   tail_17 // x = q[0], rest lanes
+	FMOVQ (R8), F16 // x = q[0], rest lanes
+	CMP   $8, R7 // x = q[0], rest lanes
+	BLT   tail_18 // x = q[0], rest lanes
+	FMOVQ 16(R8), F17 // x = q[0], rest lanes
+	CMP   $12, R7 // x = q[0], rest lanes
+	BLT   tail_19 // x = q[0], rest lanes
+	FMOVQ 32(R8), F18 // x = q[0], rest lanes
+	CMP   $16, R7 // x = q[0], rest lanes
+	BLT   tail_20 // x = q[0], rest lanes
+	FMOVQ 48(R8), F19 // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_17:
+	TBZ   $1, R7, tail_one_21 // x = q[0], rest lanes
+	FMOVD (R8), F16 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	ADD   $8, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V16.S[2] // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_one_21:
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	FMOVS (R8), F16 // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_18:
+	TBZ   $1, R7, tail_one_22 // x = q[0], rest lanes
+	FMOVD 16(R8), F17 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	ADD   $24, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V17.S[2] // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_one_22:
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	FMOVS 16(R8), F17 // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_19:
+	TBZ   $1, R7, tail_one_23 // x = q[0], rest lanes
+	FMOVD 32(R8), F18 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	ADD   $40, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V18.S[2] // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_one_23:
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	FMOVS 32(R8), F18 // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_20:
+	TBZ   $1, R7, tail_one_24 // x = q[0], rest lanes
+	FMOVD 48(R8), F19 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	ADD   $56, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V19.S[2] // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_one_24:
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	FMOVS 48(R8), F19 // x = q[0], rest lanes
+
+tail_done_16:
+	ADD   R9, R6, R6 // y += dim
+	ADD   R9, R6, R6 // y += dim
+	MOVD  R7, R8 // y = float16 of y[0], rest lanes
+	LSL   $1, R8, R8 // y = float16 of y[0], rest lanes
+	ADD   R6, R8, R8 // y = float16 of y[0], rest lanes
+	MOVD  $0, R10 // y = float16 of y[0], rest lanes
+	TBZ   $0, R7, no_piece_25 // y = float16 of y[0], rest lanes
+	SUB   $2, R8, R8 // y = float16 of y[0], rest lanes
+	MOVHU (R8), R11 // y = float16 of y[0], rest lanes
+	LSL   $16, R10, R10 // y = float16 of y[0], rest lanes
+	ORR   R11, R10, R10 // y = float16 of y[0], rest lanes
+
+no_piece_25:
+	TBZ   $1, R7, no_piece_26 // y = float16 of y[0], rest lanes
+	SUB   $4, R8, R8 // y = float16 of y[0], rest lanes
+	MOVWU (R8), R11 // y = float16 of y[0], rest lanes
+	LSL   $32, R10, R10 // y = float16 of y[0], rest lanes
+	ORR   R11, R10, R10 // y = float16 of y[0], rest lanes
+
+no_piece_26:
+	VEOR  V22.B16, V22.B16, V22.B16 // y = float16 of y[0], rest lanes
+	FMOVD R10, F20 // y = float16 of y[0], rest lanes
+	TBZ   $2, R7, no_piece_27 // y = float16 of y[0], rest lanes
+	SUB   $8, R8, R8 // y = float16 of y[0], rest lanes
+	FMOVD (R8), F21 // y = float16 of y[0], rest lanes
+	VMOV  V20.D[0], V21.D[1] // y = float16 of y[0], rest lanes
+	VMOV  V21.B16, V20.B16 // y = float16 of y[0], rest lanes
+
+no_piece_27:
+	TBZ   $3, R7, no_piece_28 // y = float16 of y[0], rest lanes
+	VMOV  V20.B16, V22.B16 // y = float16 of y[0], rest lanes
+	FMOVQ (R6), F20 // y = float16 of y[0], rest lanes
+
+no_piece_28:
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[0], rest lanes
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[0], rest lanes
+	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[0], rest lanes
+	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[0], rest lanes
+	CMP   $48, R9 // dim < 48
+	BLT   less_29 // dim < 48
+	VFMLA V20.S4, V16.S4, V12.S4 // s0_c3 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V13.S4 // s0_c3 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V14.S4 // s0_c3 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V15.S4 // s0_c3 += x * y, lanes 12..15
+	JMP   end_30
+
+less_29:
+	CMP   $32, R9 // dim < 32
+	BLT   less_31 // dim < 32
+	VFMLA V20.S4, V16.S4, V8.S4 // s0_c2 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // s0_c2 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // s0_c2 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // s0_c2 += x * y, lanes 12..15
+	JMP   end_32
+
+less_31:
+	CMP   $16, R9 // dim < 16
+	BLT   less_33 // dim < 16
+	VFMLA V20.S4, V16.S4, V4.S4 // s0_c1 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V5.S4 // s0_c1 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V6.S4 // s0_c1 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V7.S4 // s0_c1 += x * y, lanes 12..15
+	JMP   end_34
+
+less_33:
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
+
+end_34:
+end_32:
+end_30:
+less_15:
+less_14:
+less_9:
+	MOVD  acc+72(FP), R6 // acc
+	CMP   $1, R6 // acc < 1
+	BLT   less_35 // acc < 1
+	FMOVQ F0, (R6) // acc[0] = s0_c0, lanes 0..3
+	FMOVQ F1, 16(R6) // acc[0] = s0_c0, lanes 4..7
+	FMOVQ F2, 32(R6) // acc[0] = s0_c0, lanes 8..11
+	FMOVQ F3, 48(R6) // acc[0] = s0_c0, lanes 12..15
+	FMOVQ F4, 64(R6) // acc[16] = s0_c1, lanes 0..3
+	FMOVQ F5, 80(R6) // acc[16] = s0_c1, lanes 4..7
+	FMOVQ F6, 96(R6) // acc[16] = s0_c1, lanes 8..11
+	FMOVQ F7, 112(R6) // acc[16] = s0_c1, lanes 12..15
+	FMOVQ F8, 128(R6) // acc[32] = s0_c2, lanes 0..3
+	FMOVQ F9, 144(R6) // acc[32] = s0_c2, lanes 4..7
+	FMOVQ F10, 160(R6) // acc[32] = s0_c2, lanes 8..11
+	FMOVQ F11, 176(R6) // acc[32] = s0_c2, lanes 12..15
+	FMOVQ F12, 192(R6) // acc[48] = s0_c3, lanes 0..3
+	FMOVQ F13, 208(R6) // acc[48] = s0_c3, lanes 4..7
+	FMOVQ F14, 224(R6) // acc[48] = s0_c3, lanes 8..11
+	FMOVQ F15, 240(R6) // acc[48] = s0_c3, lanes 12..15
+
+less_35:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VEOR  V16.B16, V16.B16, V16.B16 // zero = 0, lanes 0..3
+	VEOR  V17.B16, V17.B16, V17.B16 // zero = 0, lanes 4..7
+	VEOR  V18.B16, V18.B16, V18.B16 // zero = 0, lanes 8..11
+	VEOR  V19.B16, V19.B16, V19.B16 // zero = 0, lanes 12..15
+	WORD  $0x4e24d400 // FADD V0.4S, V0.4S, V4.4S // s0_c0 = s0_c0 + s0_c1, lanes 0..3
+	WORD  $0x4e25d421 // FADD V1.4S, V1.4S, V5.4S // s0_c0 = s0_c0 + s0_c1, lanes 4..7
+	WORD  $0x4e26d442 // FADD V2.4S, V2.4S, V6.4S // s0_c0 = s0_c0 + s0_c1, lanes 8..11
+	WORD  $0x4e27d463 // FADD V3.4S, V3.4S, V7.4S // s0_c0 = s0_c0 + s0_c1, lanes 12..15
+	WORD  $0x4e2cd508 // FADD V8.4S, V8.4S, V12.4S // s0_c2 = s0_c2 + s0_c3, lanes 0..3
+	WORD  $0x4e2dd529 // FADD V9.4S, V9.4S, V13.4S // s0_c2 = s0_c2 + s0_c3, lanes 4..7
+	WORD  $0x4e2ed54a // FADD V10.4S, V10.4S, V14.4S // s0_c2 = s0_c2 + s0_c3, lanes 8..11
+	WORD  $0x4e2fd56b // FADD V11.4S, V11.4S, V15.4S // s0_c2 = s0_c2 + s0_c3, lanes 12..15
+	WORD  $0x4e28d400 // FADD V0.4S, V0.4S, V8.4S // s0_c0 = s0_c0 + s0_c2, lanes 0..3
+	WORD  $0x4e29d421 // FADD V1.4S, V1.4S, V9.4S // s0_c0 = s0_c0 + s0_c2, lanes 4..7
+	WORD  $0x4e2ad442 // FADD V2.4S, V2.4S, V10.4S // s0_c0 = s0_c0 + s0_c2, lanes 8..11
+	WORD  $0x4e2bd463 // FADD V3.4S, V3.4S, V11.4S // s0_c0 = s0_c0 + s0_c2, lanes 12..15
+	WORD  $0x4e22d400 // FADD V0.4S, V0.4S, V2.4S // s0_c0[0] = sum of lanes
+	WORD  $0x4e23d421 // FADD V1.4S, V1.4S, V3.4S // s0_c0[0] = sum of lanes
+	WORD  $0x4e21d400 // FADD V0.4S, V0.4S, V1.4S // s0_c0[0] = sum of lanes
+	VEXT  $8, V0.B16, V0.B16, V4.B16 // s0_c0[0] = sum of lanes
+	WORD  $0x4e24d400 // FADD V0.4S, V0.4S, V4.4S // s0_c0[0] = sum of lanes
+	VDUP  V0.S[1], V4.S4 // s0_c0[0] = sum of lanes
+	WORD  $0x4e24d400 // FADD V0.4S, V0.4S, V4.4S // s0_c0[0] = sum of lanes
+	WORD  $0x4e30d400 // FADD V0.4S, V0.4S, V16.4S // s0_c0 = s0_c0 + zero, lanes 0..3
+	WORD  $0x4e31d421 // FADD V1.4S, V1.4S, V17.4S // s0_c0 = s0_c0 + zero, lanes 4..7
+	WORD  $0x4e32d442 // FADD V2.4S, V2.4S, V18.4S // s0_c0 = s0_c0 + zero, lanes 8..11
+	WORD  $0x4e33d463 // FADD V3.4S, V3.4S, V19.4S // s0_c0 = s0_c0 + zero, lanes 12..15
+	FMOVS F0, (R0) // dst[0] = s0_c0[0]
+	ADD   $4, R0, R0 // dst += 4
+	SUB   $1, R2, R2 // count += -1
+	CMP   $1, R2 // count >= 1
+	BGE   rows_1 // count >= 1
+
+rows_end_2:
+	RET
+
+// func l2RowsF16NEON(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int, scale float32)
+TEXT ·l2RowsF16NEON(SB), NOSPLIT, $0-92
+	FMOVS scale+88(FP), F0 // scale in all lanes
+	VDUP  V0.S[0], V0.S4 // scale in all lanes
+	MOVD  dst+0(FP), R0 // dst
+	MOVD  rows+16(FP), R1 // rows
+	MOVD  count+40(FP), R2 // count
+	MOVD  index+48(FP), R3 // index
+	CMP   $1, R2 // count < 1
+	BLT   rows_end_2 // count < 1
+
+rows_1:
+	MOVD  stride+32(FP), R8 // stride
+	LSL   $1, R8, R8 // stride <<= 1
+	CMP   $1, R3 // index < 1
+	BLT   less_3 // index < 1
+	MOVWU (R3), R6 // row = index[0]
+	MUL   R8, R6, R6 // row *= stride
+	ADD   R1, R6, R6 // row += rows
+	MOVD  ahead+64(FP), R7 // ahead
+	ADD   R3, R7, R7 // ahead += index
+	MOVD  last+56(FP), R9 // last
+	CMP   R9, R7 // ahead min= last
+	CSEL  LT, R7, R9, R7 // ahead min= last
+	MOVWU (R7), R7 // ahead = ahead[0]
+	MUL   R8, R7, R7 // ahead *= stride
+	ADD   R1, R7, R7 // ahead += rows
+	ADD   $4, R3, R3 // index += 4
+	JMP   end_4
+
+less_3:
+	MOVD R1, R6 // row = rows
+	MOVD ahead+64(FP), R7 // ahead
+	ADD  R1, R7, R7 // ahead += rows
+	ADD  R8, R1, R1 // rows += stride
+
+end_4:
+	MOVD  resume+80(FP), R8 // resume
+	CMP   $1, R8 // resume < 1
+	BLT   less_5 // resume < 1
+	MOVD  acc+72(FP), R8 // acc
+	FMOVQ (R8), F1 // s0_c0 = acc[0], lanes 0..3
+	FMOVQ 16(R8), F2 // s0_c0 = acc[0], lanes 4..7
+	FMOVQ 32(R8), F3 // s0_c0 = acc[0], lanes 8..11
+	FMOVQ 48(R8), F4 // s0_c0 = acc[0], lanes 12..15
+	FMOVQ 64(R8), F5 // s0_c1 = acc[16], lanes 0..3
+	FMOVQ 80(R8), F6 // s0_c1 = acc[16], lanes 4..7
+	FMOVQ 96(R8), F7 // s0_c1 = acc[16], lanes 8..11
+	FMOVQ 112(R8), F8 // s0_c1 = acc[16], lanes 12..15
+	FMOVQ 128(R8), F9 // s0_c2 = acc[32], lanes 0..3
+	FMOVQ 144(R8), F10 // s0_c2 = acc[32], lanes 4..7
+	FMOVQ 160(R8), F11 // s0_c2 = acc[32], lanes 8..11
+	FMOVQ 176(R8), F12 // s0_c2 = acc[32], lanes 12..15
+	FMOVQ 192(R8), F13 // s0_c3 = acc[48], lanes 0..3
+	FMOVQ 208(R8), F14 // s0_c3 = acc[48], lanes 4..7
+	FMOVQ 224(R8), F15 // s0_c3 = acc[48], lanes 8..11
+	FMOVQ 240(R8), F16 // s0_c3 = acc[48], lanes 12..15
+	JMP   end_6
+
+less_5:
+	VEOR V1.B16, V1.B16, V1.B16 // s0_c0 = 0, lanes 0..3
+	VEOR V2.B16, V2.B16, V2.B16 // s0_c0 = 0, lanes 4..7
+	VEOR V3.B16, V3.B16, V3.B16 // s0_c0 = 0, lanes 8..11
+	VEOR V4.B16, V4.B16, V4.B16 // s0_c0 = 0, lanes 12..15
+	VEOR V5.B16, V5.B16, V5.B16 // s0_c1 = 0, lanes 0..3
+	VEOR V6.B16, V6.B16, V6.B16 // s0_c1 = 0, lanes 4..7
+	VEOR V7.B16, V7.B16, V7.B16 // s0_c1 = 0, lanes 8..11
+	VEOR V8.B16, V8.B16, V8.B16 // s0_c1 = 0, lanes 12..15
+	VEOR V9.B16, V9.B16, V9.B16 // s0_c2 = 0, lanes 0..3
+	VEOR V10.B16, V10.B16, V10.B16 // s0_c2 = 0, lanes 4..7
+	VEOR V11.B16, V11.B16, V11.B16 // s0_c2 = 0, lanes 8..11
+	VEOR V12.B16, V12.B16, V12.B16 // s0_c2 = 0, lanes 12..15
+	VEOR V13.B16, V13.B16, V13.B16 // s0_c3 = 0, lanes 0..3
+	VEOR V14.B16, V14.B16, V14.B16 // s0_c3 = 0, lanes 4..7
+	VEOR V15.B16, V15.B16, V15.B16 // s0_c3 = 0, lanes 8..11
+	VEOR V16.B16, V16.B16, V16.B16 // s0_c3 = 0, lanes 12..15
+
+end_6:
+	MOVD q+8(FP), R8 // q
+	MOVD dim+24(FP), R9 // dim
+	CMP  $64, R9 // dim < 64
+	BLT  chains_end_8 // dim < 64
+
+chains_7:
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
+	FMOVQ (R8), F17 // x = q[0], lanes 0..3
+	FMOVQ 16(R8), F18 // x = q[0], lanes 4..7
+	FMOVQ 32(R8), F19 // x = q[0], lanes 8..11
+	FMOVQ 48(R8), F20 // x = q[0], lanes 12..15
+	FMOVQ (R6), F21 // y = float16 of y[0]
+	FMOVQ 16(R6), F23 // y = float16 of y[0]
+	WORD  $0x4e217ab6 // FCVTL2 V22.4S, V21.8H // y = float16 of y[0]
+	WORD  $0x0e217ab5 // FCVTL V21.4S, V21.4H // y = float16 of y[0]
+	WORD  $0x4e217af8 // FCVTL2 V24.4S, V23.8H // y = float16 of y[0]
+	WORD  $0x0e217af7 // FCVTL V23.4S, V23.4H // y = float16 of y[0]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V4.S4 // s0_c0 += x * x, lanes 12..15
+	FMOVQ 64(R8), F17 // x = q[16], lanes 0..3
+	FMOVQ 80(R8), F18 // x = q[16], lanes 4..7
+	FMOVQ 96(R8), F19 // x = q[16], lanes 8..11
+	FMOVQ 112(R8), F20 // x = q[16], lanes 12..15
+	FMOVQ 32(R6), F21 // y = float16 of y[8]
+	FMOVQ 48(R6), F23 // y = float16 of y[8]
+	WORD  $0x4e217ab6 // FCVTL2 V22.4S, V21.8H // y = float16 of y[8]
+	WORD  $0x0e217ab5 // FCVTL V21.4S, V21.4H // y = float16 of y[8]
+	WORD  $0x4e217af8 // FCVTL2 V24.4S, V23.8H // y = float16 of y[8]
+	WORD  $0x0e217af7 // FCVTL V23.4S, V23.4H // y = float16 of y[8]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V8.S4 // s0_c1 += x * x, lanes 12..15
+	FMOVQ 128(R8), F17 // x = q[32], lanes 0..3
+	FMOVQ 144(R8), F18 // x = q[32], lanes 4..7
+	FMOVQ 160(R8), F19 // x = q[32], lanes 8..11
+	FMOVQ 176(R8), F20 // x = q[32], lanes 12..15
+	FMOVQ 64(R6), F21 // y = float16 of y[16]
+	FMOVQ 80(R6), F23 // y = float16 of y[16]
+	WORD  $0x4e217ab6 // FCVTL2 V22.4S, V21.8H // y = float16 of y[16]
+	WORD  $0x0e217ab5 // FCVTL V21.4S, V21.4H // y = float16 of y[16]
+	WORD  $0x4e217af8 // FCVTL2 V24.4S, V23.8H // y = float16 of y[16]
+	WORD  $0x0e217af7 // FCVTL V23.4S, V23.4H // y = float16 of y[16]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V9.S4 // s0_c2 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V12.S4 // s0_c2 += x * x, lanes 12..15
+	FMOVQ 192(R8), F17 // x = q[48], lanes 0..3
+	FMOVQ 208(R8), F18 // x = q[48], lanes 4..7
+	FMOVQ 224(R8), F19 // x = q[48], lanes 8..11
+	FMOVQ 240(R8), F20 // x = q[48], lanes 12..15
+	FMOVQ 96(R6), F21 // y = float16 of y[24]
+	FMOVQ 112(R6), F23 // y = float16 of y[24]
+	WORD  $0x4e217ab6 // FCVTL2 V22.4S, V21.8H // y = float16 of y[24]
+	WORD  $0x0e217ab5 // FCVTL V21.4S, V21.4H // y = float16 of y[24]
+	WORD  $0x4e217af8 // FCVTL2 V24.4S, V23.8H // y = float16 of y[24]
+	WORD  $0x0e217af7 // FCVTL V23.4S, V23.4H // y = float16 of y[24]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V13.S4 // s0_c3 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V16.S4 // s0_c3 += x * x, lanes 12..15
+	ADD   $256, R8, R8 // q += 256
+	ADD   $128, R6, R6 // y += 128
+	ADD   $128, R7, R7 // ahead += 128
+	SUB   $64, R9, R9 // dim += -64
+	CMP   $64, R9 // dim >= 64
+	BGE   chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMP   $1, R9 // dim < 1
+	BLT   less_9 // dim < 1
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
+	CMP   $16, R9 // dim < 16
+	BLT   less_10 // dim < 16
+	FMOVQ (R8), F17 // x = q[0], lanes 0..3
+	FMOVQ 16(R8), F18 // x = q[0], lanes 4..7
+	FMOVQ 32(R8), F19 // x = q[0], lanes 8..11
+	FMOVQ 48(R8), F20 // x = q[0], lanes 12..15
+	FMOVQ (R6), F21 // y = float16 of y[0]
+	FMOVQ 16(R6), F23 // y = float16 of y[0]
+	WORD  $0x4e217ab6 // FCVTL2 V22.4S, V21.8H // y = float16 of y[0]
+	WORD  $0x0e217ab5 // FCVTL V21.4S, V21.4H // y = float16 of y[0]
+	WORD  $0x4e217af8 // FCVTL2 V24.4S, V23.8H // y = float16 of y[0]
+	WORD  $0x0e217af7 // FCVTL V23.4S, V23.4H // y = float16 of y[0]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V4.S4 // s0_c0 += x * x, lanes 12..15
+
+less_10:
+	CMP   $32, R9 // dim < 32
+	BLT   less_11 // dim < 32
+	FMOVQ 64(R8), F17 // x = q[16], lanes 0..3
+	FMOVQ 80(R8), F18 // x = q[16], lanes 4..7
+	FMOVQ 96(R8), F19 // x = q[16], lanes 8..11
+	FMOVQ 112(R8), F20 // x = q[16], lanes 12..15
+	FMOVQ 32(R6), F21 // y = float16 of y[8]
+	FMOVQ 48(R6), F23 // y = float16 of y[8]
+	WORD  $0x4e217ab6 // FCVTL2 V22.4S, V21.8H // y = float16 of y[8]
+	WORD  $0x0e217ab5 // FCVTL V21.4S, V21.4H // y = float16 of y[8]
+	WORD  $0x4e217af8 // FCVTL2 V24.4S, V23.8H // y = float16 of y[8]
+	WORD  $0x0e217af7 // FCVTL V23.4S, V23.4H // y = float16 of y[8]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V8.S4 // s0_c1 += x * x, lanes 12..15
+
+less_11:
+	CMP   $48, R9 // dim < 48
+	BLT   less_12 // dim < 48
+	FMOVQ 128(R8), F17 // x = q[32], lanes 0..3
+	FMOVQ 144(R8), F18 // x = q[32], lanes 4..7
+	FMOVQ 160(R8), F19 // x = q[32], lanes 8..11
+	FMOVQ 176(R8), F20 // x = q[32], lanes 12..15
+	FMOVQ 64(R6), F21 // y = float16 of y[16]
+	FMOVQ 80(R6), F23 // y = float16 of y[16]
+	WORD  $0x4e217ab6 // FCVTL2 V22.4S, V21.8H // y = float16 of y[16]
+	WORD  $0x0e217ab5 // FCVTL V21.4S, V21.4H // y = float16 of y[16]
+	WORD  $0x4e217af8 // FCVTL2 V24.4S, V23.8H // y = float16 of y[16]
+	WORD  $0x0e217af7 // FCVTL V23.4S, V23.4H // y = float16 of y[16]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V9.S4 // s0_c2 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V12.S4 // s0_c2 += x * x, lanes 12..15
+
+less_12:
+	CMP   $64, R9 // dim < 64
+	BLT   less_13 // dim < 64
+	FMOVQ 192(R8), F17 // x = q[48], lanes 0..3
+	FMOVQ 208(R8), F18 // x = q[48], lanes 4..7
+	FMOVQ 224(R8), F19 // x = q[48], lanes 8..11
+	FMOVQ 240(R8), F20 // x = q[48], lanes 12..15
+	FMOVQ 96(R6), F21 // y = float16 of y[24]
+	FMOVQ 112(R6), F23 // y = float16 of y[24]
+	WORD  $0x4e217ab6 // FCVTL2 V22.4S, V21.8H // y = float16 of y[24]
+	WORD  $0x0e217ab5 // FCVTL V21.4S, V21.4H // y = float16 of y[24]
+	WORD  $0x4e217af8 // FCVTL2 V24.4S, V23.8H // y = float16 of y[24]
+	WORD  $0x0e217af7 // FCVTL V23.4S, V23.4H // y = float16 of y[24]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V13.S4 // s0_c3 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V16.S4 // s0_c3 += x * x, lanes 12..15
+
+less_13:
+	MOVD  R9, R7 // rest = dim
+	AND   $15, R7, R7 // rest &= 15
+	CMP   $1, R7 // rest < 1
+	BLT   less_14 // rest < 1
+	CMP   $0, R9 // dim < 0
+	BLT   less_15 // dim < 0
+	SUB   R7, R9, R9 // dim -= rest
+	ADD   R9, R8, R8 // q += dim
+	ADD   R9, R8, R8 // q += dim
+	ADD   R9, R8, R8 // q += dim
+	ADD   R9, R8, R8 // q += dim
+	VEOR  V17.B16, V17.B16, V17.B16 // x = q[0], rest lanes
+	VEOR  V18.B16, V18.B16, V18.B16 // x = q[0], rest lanes
+	VEOR  V19.B16, V19.B16, V19.B16 // x = q[0], rest lanes
+	VEOR  V20.B16, V20.B16, V20.B16 // x = q[0], rest lanes
+	CMP   $4, R7 // x = q[0], rest lanes
+	BLT   tail_17 // x = q[0], rest lanes
+	FMOVQ (R8), F17 // x = q[0], rest lanes
+	CMP   $8, R7 // x = q[0], rest lanes
+	BLT   tail_18 // x = q[0], rest lanes
+	FMOVQ 16(R8), F18 // x = q[0], rest lanes
+	CMP   $12, R7 // x = q[0], rest lanes
+	BLT   tail_19 // x = q[0], rest lanes
+	FMOVQ 32(R8), F19 // x = q[0], rest lanes
+	CMP   $16, R7 // x = q[0], rest lanes
+	BLT   tail_20 // x = q[0], rest lanes
+	FMOVQ 48(R8), F20 // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_17:
+	TBZ   $1, R7, tail_one_21 // x = q[0], rest lanes
+	FMOVD (R8), F17 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	ADD   $8, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V17.S[2] // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_one_21:
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	FMOVS (R8), F17 // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_18:
+	TBZ   $1, R7, tail_one_22 // x = q[0], rest lanes
+	FMOVD 16(R8), F18 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	ADD   $24, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V18.S[2] // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_one_22:
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	FMOVS 16(R8), F18 // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_19:
+	TBZ   $1, R7, tail_one_23 // x = q[0], rest lanes
+	FMOVD 32(R8), F19 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	ADD   $40, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V19.S[2] // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_one_23:
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	FMOVS 32(R8), F19 // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_20:
+	TBZ   $1, R7, tail_one_24 // x = q[0], rest lanes
+	FMOVD 48(R8), F20 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	ADD   $56, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V20.S[2] // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_one_24:
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	FMOVS 48(R8), F20 // x = q[0], rest lanes
+
+tail_done_16:
+	ADD   R9, R6, R6 // y += dim
+	ADD   R9, R6, R6 // y += dim
+	MOVD  R7, R8 // y = float16 of y[0], rest lanes
+	LSL   $1, R8, R8 // y = float16 of y[0], rest lanes
+	ADD   R6, R8, R8 // y = float16 of y[0], rest lanes
+	MOVD  $0, R10 // y = float16 of y[0], rest lanes
+	TBZ   $0, R7, no_piece_25 // y = float16 of y[0], rest lanes
+	SUB   $2, R8, R8 // y = float16 of y[0], rest lanes
+	MOVHU (R8), R11 // y = float16 of y[0], rest lanes
+	LSL   $16, R10, R10 // y = float16 of y[0], rest lanes
+	ORR   R11, R10, R10 // y = float16 of y[0], rest lanes
+
+no_piece_25:
+	TBZ   $1, R7, no_piece_26 // y = float16 of y[0], rest lanes
+	SUB   $4, R8, R8 // y = float16 of y[0], rest lanes
+	MOVWU (R8), R11 // y = float16 of y[0], rest lanes
+	LSL   $32, R10, R10 // y = float16 of y[0], rest lanes
+	ORR   R11, R10, R10 // y = float16 of y[0], rest lanes
+
+no_piece_26:
+	VEOR  V23.B16, V23.B16, V23.B16 // y = float16 of y[0], rest lanes
+	FMOVD R10, F21 // y = float16 of y[0], rest lanes
+	TBZ   $2, R7, no_piece_27 // y = float16 of y[0], rest lanes
+	SUB   $8, R8, R8 // y = float16 of y[0], rest lanes
+	FMOVD (R8), F22 // y = float16 of y[0], rest lanes
+	VMOV  V21.D[0], V22.D[1] // y = float16 of y[0], rest lanes
+	VMOV  V22.B16, V21.B16 // y = float16 of y[0], rest lanes
+
+no_piece_27:
+	TBZ   $3, R7, no_piece_28 // y = float16 of y[0], rest lanes
+	VMOV  V21.B16, V23.B16 // y = float16 of y[0], rest lanes
+	FMOVQ (R6), F21 // y = float16 of y[0], rest lanes
+
+no_piece_28:
+	WORD  $0x4e217ab6 // FCVTL2 V22.4S, V21.8H // y = float16 of y[0], rest lanes
+	WORD  $0x0e217ab5 // FCVTL V21.4S, V21.4H // y = float16 of y[0], rest lanes
+	WORD  $0x4e217af8 // FCVTL2 V24.4S, V23.8H // y = float16 of y[0], rest lanes
+	WORD  $0x0e217af7 // FCVTL V23.4S, V23.4H // y = float16 of y[0], rest lanes
+	CMP   $48, R9 // dim < 48
+	BLT   less_29 // dim < 48
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V13.S4 // s0_c3 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V16.S4 // s0_c3 += x * x, lanes 12..15
+	JMP   end_30
+
+less_29:
+	CMP   $32, R9 // dim < 32
+	BLT   less_31 // dim < 32
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V9.S4 // s0_c2 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V12.S4 // s0_c2 += x * x, lanes 12..15
+	JMP   end_32
+
+less_31:
+	CMP   $16, R9 // dim < 16
+	BLT   less_33 // dim < 16
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V8.S4 // s0_c1 += x * x, lanes 12..15
+	JMP   end_34
+
+less_33:
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V4.S4 // s0_c0 += x * x, lanes 12..15
+
+end_34:
+end_32:
+end_30:
+less_15:
+less_14:
+less_9:
+	MOVD  acc+72(FP), R6 // acc
+	CMP   $1, R6 // acc < 1
+	BLT   less_35 // acc < 1
+	FMOVQ F1, (R6) // acc[0] = s0_c0, lanes 0..3
+	FMOVQ F2, 16(R6) // acc[0] = s0_c0, lanes 4..7
+	FMOVQ F3, 32(R6) // acc[0] = s0_c0, lanes 8..11
+	FMOVQ F4, 48(R6) // acc[0] = s0_c0, lanes 12..15
+	FMOVQ F5, 64(R6) // acc[16] = s0_c1, lanes 0..3
+	FMOVQ F6, 80(R6) // acc[16] = s0_c1, lanes 4..7
+	FMOVQ F7, 96(R6) // acc[16] = s0_c1, lanes 8..11
+	FMOVQ F8, 112(R6) // acc[16] = s0_c1, lanes 12..15
+	FMOVQ F9, 128(R6) // acc[32] = s0_c2, lanes 0..3
+	FMOVQ F10, 144(R6) // acc[32] = s0_c2, lanes 4..7
+	FMOVQ F11, 160(R6) // acc[32] = s0_c2, lanes 8..11
+	FMOVQ F12, 176(R6) // acc[32] = s0_c2, lanes 12..15
+	FMOVQ F13, 192(R6) // acc[48] = s0_c3, lanes 0..3
+	FMOVQ F14, 208(R6) // acc[48] = s0_c3, lanes 4..7
+	FMOVQ F15, 224(R6) // acc[48] = s0_c3, lanes 8..11
+	FMOVQ F16, 240(R6) // acc[48] = s0_c3, lanes 12..15
+
+less_35:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VEOR  V17.B16, V17.B16, V17.B16 // zero = 0, lanes 0..3
+	VEOR  V18.B16, V18.B16, V18.B16 // zero = 0, lanes 4..7
+	VEOR  V19.B16, V19.B16, V19.B16 // zero = 0, lanes 8..11
+	VEOR  V20.B16, V20.B16, V20.B16 // zero = 0, lanes 12..15
+	WORD  $0x4e25d421 // FADD V1.4S, V1.4S, V5.4S // s0_c0 = s0_c0 + s0_c1, lanes 0..3
+	WORD  $0x4e26d442 // FADD V2.4S, V2.4S, V6.4S // s0_c0 = s0_c0 + s0_c1, lanes 4..7
+	WORD  $0x4e27d463 // FADD V3.4S, V3.4S, V7.4S // s0_c0 = s0_c0 + s0_c1, lanes 8..11
+	WORD  $0x4e28d484 // FADD V4.4S, V4.4S, V8.4S // s0_c0 = s0_c0 + s0_c1, lanes 12..15
+	WORD  $0x4e2dd529 // FADD V9.4S, V9.4S, V13.4S // s0_c2 = s0_c2 + s0_c3, lanes 0..3
+	WORD  $0x4e2ed54a // FADD V10.4S, V10.4S, V14.4S // s0_c2 = s0_c2 + s0_c3, lanes 4..7
+	WORD  $0x4e2fd56b // FADD V11.4S, V11.4S, V15.4S // s0_c2 = s0_c2 + s0_c3, lanes 8..11
+	WORD  $0x4e30d58c // FADD V12.4S, V12.4S, V16.4S // s0_c2 = s0_c2 + s0_c3, lanes 12..15
+	WORD  $0x4e29d421 // FADD V1.4S, V1.4S, V9.4S // s0_c0 = s0_c0 + s0_c2, lanes 0..3
+	WORD  $0x4e2ad442 // FADD V2.4S, V2.4S, V10.4S // s0_c0 = s0_c0 + s0_c2, lanes 4..7
+	WORD  $0x4e2bd463 // FADD V3.4S, V3.4S, V11.4S // s0_c0 = s0_c0 + s0_c2, lanes 8..11
+	WORD  $0x4e2cd484 // FADD V4.4S, V4.4S, V12.4S // s0_c0 = s0_c0 + s0_c2, lanes 12..15
+	WORD  $0x4e23d421 // FADD V1.4S, V1.4S, V3.4S // s0_c0[0] = sum of lanes
+	WORD  $0x4e24d442 // FADD V2.4S, V2.4S, V4.4S // s0_c0[0] = sum of lanes
+	WORD  $0x4e22d421 // FADD V1.4S, V1.4S, V2.4S // s0_c0[0] = sum of lanes
+	VEXT  $8, V1.B16, V1.B16, V5.B16 // s0_c0[0] = sum of lanes
+	WORD  $0x4e25d421 // FADD V1.4S, V1.4S, V5.4S // s0_c0[0] = sum of lanes
+	VDUP  V1.S[1], V5.S4 // s0_c0[0] = sum of lanes
+	WORD  $0x4e25d421 // FADD V1.4S, V1.4S, V5.4S // s0_c0[0] = sum of lanes
+	WORD  $0x4e31d421 // FADD V1.4S, V1.4S, V17.4S // s0_c0 = s0_c0 + zero, lanes 0..3
+	WORD  $0x4e32d442 // FADD V2.4S, V2.4S, V18.4S // s0_c0 = s0_c0 + zero, lanes 4..7
+	WORD  $0x4e33d463 // FADD V3.4S, V3.4S, V19.4S // s0_c0 = s0_c0 + zero, lanes 8..11
+	WORD  $0x4e34d484 // FADD V4.4S, V4.4S, V20.4S // s0_c0 = s0_c0 + zero, lanes 12..15
+	FMOVS F1, (R0) // dst[0] = s0_c0[0]
+	ADD   $4, R0, R0 // dst += 4
+	SUB   $1, R2, R2 // count += -1
+	CMP   $1, R2 // count >= 1
+	BGE   rows_1 // count >= 1
+
+rows_end_2:
+	RET
+
+// func cosineRowsF16NEON(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
+TEXT ·cosineRowsF16NEON(SB), NOSPLIT, $0-88
+	MOVD dst+0(FP), R0 // dst
+	MOVD rows+16(FP), R1 // rows
+	MOVD count+40(FP), R2 // count
+	MOVD index+48(FP), R3 // index
+	CMP  $1, R2 // count < 1
+	BLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVD  stride+32(FP), R8 // stride
+	LSL   $1, R8, R8 // stride <<= 1
+	CMP   $1, R3 // index < 1
+	BLT   less_3 // index < 1
+	MOVWU (R3), R6 // row = index[0]
+	MUL   R8, R6, R6 // row *= stride
+	ADD   R1, R6, R6 // row += rows
+	MOVD  ahead+64(FP), R7 // ahead
+	ADD   R3, R7, R7 // ahead += index
+	MOVD  last+56(FP), R9 // last
+	CMP   R9, R7 // ahead min= last
+	CSEL  LT, R7, R9, R7 // ahead min= last
+	MOVWU (R7), R7 // ahead = ahead[0]
+	MUL   R8, R7, R7 // ahead *= stride
+	ADD   R1, R7, R7 // ahead += rows
+	ADD   $4, R3, R3 // index += 4
+	JMP   end_4
+
+less_3:
+	MOVD R1, R6 // row = rows
+	MOVD ahead+64(FP), R7 // ahead
+	ADD  R1, R7, R7 // ahead += rows
+	ADD  R8, R1, R1 // rows += stride
+
+end_4:
+	MOVD  resume+80(FP), R8 // resume
+	CMP   $1, R8 // resume < 1
+	BLT   less_5 // resume < 1
+	MOVD  acc+72(FP), R8 // acc
+	FMOVQ (R8), F0 // s0_c0 = acc[0], lanes 0..3
+	FMOVQ 16(R8), F1 // s0_c0 = acc[0], lanes 4..7
+	FMOVQ 32(R8), F2 // s0_c0 = acc[0], lanes 8..11
+	FMOVQ 48(R8), F3 // s0_c0 = acc[0], lanes 12..15
+	FMOVQ 256(R8), F4 // s1_c0 = acc[64], lanes 0..3
+	FMOVQ 272(R8), F5 // s1_c0 = acc[64], lanes 4..7
+	FMOVQ 288(R8), F6 // s1_c0 = acc[64], lanes 8..11
+	FMOVQ 304(R8), F7 // s1_c0 = acc[64], lanes 12..15
+	FMOVQ 64(R8), F8 // s0_c1 = acc[16], lanes 0..3
+	FMOVQ 80(R8), F9 // s0_c1 = acc[16], lanes 4..7
+	FMOVQ 96(R8), F10 // s0_c1 = acc[16], lanes 8..11
+	FMOVQ 112(R8), F11 // s0_c1 = acc[16], lanes 12..15
+	FMOVQ 320(R8), F12 // s1_c1 = acc[80], lanes 0..3
+	FMOVQ 336(R8), F13 // s1_c1 = acc[80], lanes 4..7
+	FMOVQ 352(R8), F14 // s1_c1 = acc[80], lanes 8..11
+	FMOVQ 368(R8), F15 // s1_c1 = acc[80], lanes 12..15
+	JMP   end_6
+
+less_5:
+	VEOR V0.B16, V0.B16, V0.B16 // s0_c0 = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // s0_c0 = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // s0_c0 = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // s0_c0 = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // s1_c0 = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // s1_c0 = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // s1_c0 = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // s1_c0 = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // s0_c1 = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // s0_c1 = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // s0_c1 = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // s0_c1 = 0, lanes 12..15
+	VEOR V12.B16, V12.B16, V12.B16 // s1_c1 = 0, lanes 0..3
+	VEOR V13.B16, V13.B16, V13.B16 // s1_c1 = 0, lanes 4..7
+	VEOR V14.B16, V14.B16, V14.B16 // s1_c1 = 0, lanes 8..11
+	VEOR V15.B16, V15.B16, V15.B16 // s1_c1 = 0, lanes 12..15
+
+end_6:
+	MOVD R6, R8 // y = row
+	MOVD q+8(FP), R9 // q
+	MOVD dim+24(FP), R10 // dim
+	CMP  $64, R10 // dim < 64
+	BLT  chains_end_8 // dim < 64
+
+chains_7:
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
+	FMOVQ (R9), F16 // x = q[0], lanes 0..3
+	FMOVQ 16(R9), F17 // x = q[0], lanes 4..7
+	FMOVQ 32(R9), F18 // x = q[0], lanes 8..11
+	FMOVQ 48(R9), F19 // x = q[0], lanes 12..15
+	FMOVQ (R8), F20 // y = float16 of y[0]
+	FMOVQ 16(R8), F22 // y = float16 of y[0]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[0]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[0]
+	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[0]
+	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[0]
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V4.S4 // s1_c0 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V5.S4 // s1_c0 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V6.S4 // s1_c0 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V7.S4 // s1_c0 += y * y, lanes 12..15
+	FMOVQ 64(R9), F16 // x = q[16], lanes 0..3
+	FMOVQ 80(R9), F17 // x = q[16], lanes 4..7
+	FMOVQ 96(R9), F18 // x = q[16], lanes 8..11
+	FMOVQ 112(R9), F19 // x = q[16], lanes 12..15
+	FMOVQ 32(R8), F20 // y = float16 of y[8]
+	FMOVQ 48(R8), F22 // y = float16 of y[8]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[8]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[8]
+	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[8]
+	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[8]
+	VFMLA V20.S4, V16.S4, V8.S4 // s0_c1 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // s0_c1 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // s0_c1 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // s0_c1 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V12.S4 // s1_c1 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V13.S4 // s1_c1 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V14.S4 // s1_c1 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V15.S4 // s1_c1 += y * y, lanes 12..15
+	ADD   $256, R9, R9 // q += 256
+	ADD   $128, R8, R8 // y += 128
+	ADD   $128, R7, R7 // ahead += 128
+	SUB   $64, R10, R10 // dim += -64
+	CMP   $64, R10 // dim >= 64
+	BGE   chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMP   $1, R10 // dim < 1
+	BLT   less_9 // dim < 1
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
+	CMP   $16, R10 // dim < 16
+	BLT   less_10 // dim < 16
+	FMOVQ (R9), F16 // x = q[0], lanes 0..3
+	FMOVQ 16(R9), F17 // x = q[0], lanes 4..7
+	FMOVQ 32(R9), F18 // x = q[0], lanes 8..11
+	FMOVQ 48(R9), F19 // x = q[0], lanes 12..15
+	FMOVQ (R8), F20 // y = float16 of y[0]
+	FMOVQ 16(R8), F22 // y = float16 of y[0]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[0]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[0]
+	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[0]
+	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[0]
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V4.S4 // s1_c0 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V5.S4 // s1_c0 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V6.S4 // s1_c0 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V7.S4 // s1_c0 += y * y, lanes 12..15
+
+less_10:
+	CMP   $32, R10 // dim < 32
+	BLT   less_11 // dim < 32
+	FMOVQ 64(R9), F16 // x = q[16], lanes 0..3
+	FMOVQ 80(R9), F17 // x = q[16], lanes 4..7
+	FMOVQ 96(R9), F18 // x = q[16], lanes 8..11
+	FMOVQ 112(R9), F19 // x = q[16], lanes 12..15
+	FMOVQ 32(R8), F20 // y = float16 of y[8]
+	FMOVQ 48(R8), F22 // y = float16 of y[8]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[8]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[8]
+	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[8]
+	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[8]
+	VFMLA V20.S4, V16.S4, V8.S4 // s0_c1 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // s0_c1 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // s0_c1 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // s0_c1 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V12.S4 // s1_c1 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V13.S4 // s1_c1 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V14.S4 // s1_c1 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V15.S4 // s1_c1 += y * y, lanes 12..15
+
+less_11:
+	MOVD R10, R7 // rest = dim
+	AND  $15, R7, R7 // rest &= 15
+	CMP  $1, R7 // rest < 1
+	BLT  less_12 // rest < 1
+	CMP  $32, R10 // dim < 32
+	BLT  less_13 // dim < 32
+	JMP  end_14
+
+less_13:
+	SUB   R7, R10, R10 // dim -= rest
+	ADD   R10, R9, R9 // q += dim
+	ADD   R10, R9, R9 // q += dim
+	ADD   R10, R9, R9 // q += dim
+	ADD   R10, R9, R9 // q += dim
+	VEOR  V16.B16, V16.B16, V16.B16 // x = q[0], rest lanes
+	VEOR  V17.B16, V17.B16, V17.B16 // x = q[0], rest lanes
+	VEOR  V18.B16, V18.B16, V18.B16 // x = q[0], rest lanes
+	VEOR  V19.B16, V19.B16, V19.B16 // x = q[0], rest lanes
+	CMP   $4, R7 // x = q[0], rest lanes
+	BLT   tail_16 // x = q[0], rest lanes
+	FMOVQ (R9), F16 // x = q[0], rest lanes
+	CMP   $8, R7 // x = q[0], rest lanes
+	BLT   tail_17 // x = q[0], rest lanes
+	FMOVQ 16(R9), F17 // x = q[0], rest lanes
+	CMP   $12, R7 // x = q[0], rest lanes
+	BLT   tail_18 // x = q[0], rest lanes
+	FMOVQ 32(R9), F18 // x = q[0], rest lanes
+	CMP   $16, R7 // x = q[0], rest lanes
+	BLT   tail_19 // x = q[0], rest lanes
+	FMOVQ 48(R9), F19 // x = q[0], rest lanes
+	JMP   tail_done_15 // x = q[0], rest lanes
+
+tail_16:
+	TBZ   $1, R7, tail_one_20 // x = q[0], rest lanes
+	FMOVD (R9), F16 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
+	ADD   $8, R9, R9 // x = q[0], rest lanes
+	VLD1  (R9), V16.S[2] // x = q[0], rest lanes
+	JMP   tail_done_15 // x = q[0], rest lanes
+
+tail_one_20:
+	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
+	FMOVS (R9), F16 // x = q[0], rest lanes
+	JMP   tail_done_15 // x = q[0], rest lanes
+
+tail_17:
+	TBZ   $1, R7, tail_one_21 // x = q[0], rest lanes
+	FMOVD 16(R9), F17 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
+	ADD   $24, R9, R9 // x = q[0], rest lanes
+	VLD1  (R9), V17.S[2] // x = q[0], rest lanes
+	JMP   tail_done_15 // x = q[0], rest lanes
+
+tail_one_21:
+	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
+	FMOVS 16(R9), F17 // x = q[0], rest lanes
+	JMP   tail_done_15 // x = q[0], rest lanes
+
+tail_18:
+	TBZ   $1, R7, tail_one_22 // x = q[0], rest lanes
+	FMOVD 32(R9), F18 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
+	ADD   $40, R9, R9 // x = q[0], rest lanes
+	VLD1  (R9), V18.S[2] // x = q[0], rest lanes
+	JMP   tail_done_15 // x = q[0], rest lanes
+
+tail_one_22:
+	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
+	FMOVS 32(R9), F18 // x = q[0], rest lanes
+	JMP   tail_done_15 // x = q[0], rest lanes
+
+tail_19:
+	TBZ   $1, R7, tail_one_23 // x = q[0], rest lanes
+	FMOVD 48(R9), F19 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
+	ADD   $56, R9, R9 // x = q[0], rest lanes
+	VLD1  (R9), V19.S[2] // x = q[0], rest lanes
+	JMP   tail_done_15 // x = q[0], rest lanes
+
+tail_one_23:
+	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
+	FMOVS 48(R9), F19 // x = q[0], rest lanes
+
+tail_done_15:
+	ADD   R10, R8, R8 // y += dim
+	ADD   R10, R8, R8 // y += dim
+	MOVD  R7, R9 // y = float16 of y[0], rest lanes
+	LSL   $1, R9, R9 // y = float16 of y[0], rest lanes
+	ADD   R8, R9, R9 // y = float16 of y[0], rest lanes
+	MOVD  $0, R11 // y = float16 of y[0], rest lanes
+	TBZ   $0, R7, no_piece_24 // y = float16 of y[0], rest lanes
+	SUB   $2, R9, R9 // y = float16 of y[0], rest lanes
+	MOVHU (R9), R12 // y = float16 of y[0], rest lanes
+	LSL   $16, R11, R11 // y = float16 of y[0], rest lanes
+	ORR   R12, R11, R11 // y = float16 of y[0], rest lanes
+
+no_piece_24:
+	TBZ   $1, R7, no_piece_25 // y = float16 of y[0], rest lanes
+	SUB   $4, R9, R9 // y = float16 of y[0], rest lanes
+	MOVWU (R9), R12 // y = float16 of y[0], rest lanes
+	LSL   $32, R11, R11 // y = float16 of y[0], rest lanes
+	ORR   R12, R11, R11 // y = float16 of y[0], rest lanes
+
+no_piece_25:
+	VEOR  V22.B16, V22.B16, V22.B16 // y = float16 of y[0], rest lanes
+	FMOVD R11, F20 // y = float16 of y[0], rest lanes
+	TBZ   $2, R7, no_piece_26 // y = float16 of y[0], rest lanes
+	SUB   $8, R9, R9 // y = float16 of y[0], rest lanes
+	FMOVD (R9), F21 // y = float16 of y[0], rest lanes
+	VMOV  V20.D[0], V21.D[1] // y = float16 of y[0], rest lanes
+	VMOV  V21.B16, V20.B16 // y = float16 of y[0], rest lanes
+
+no_piece_26:
+	TBZ   $3, R7, no_piece_27 // y = float16 of y[0], rest lanes
+	VMOV  V20.B16, V22.B16 // y = float16 of y[0], rest lanes
+	FMOVQ (R8), F20 // y = float16 of y[0], rest lanes
+
+no_piece_27:
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[0], rest lanes
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[0], rest lanes
+	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[0], rest lanes
+	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[0], rest lanes
+	CMP   $16, R10 // dim < 16
+	BLT   less_28 // dim < 16
+	VFMLA V20.S4, V16.S4, V8.S4 // s0_c1 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // s0_c1 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // s0_c1 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // s0_c1 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V12.S4 // s1_c1 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V13.S4 // s1_c1 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V14.S4 // s1_c1 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V15.S4 // s1_c1 += y * y, lanes 12..15
+	JMP   end_29
+
+less_28:
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V4.S4 // s1_c0 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V5.S4 // s1_c0 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V6.S4 // s1_c0 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V7.S4 // s1_c0 += y * y, lanes 12..15
+
+end_29:
+end_14:
+less_12:
+less_9:
+	MOVD  acc+72(FP), R7 // acc
+	FMOVQ F0, (R7) // acc[0] = s0_c0, lanes 0..3
+	FMOVQ F1, 16(R7) // acc[0] = s0_c0, lanes 4..7
+	FMOVQ F2, 32(R7) // acc[0] = s0_c0, lanes 8..11
+	FMOVQ F3, 48(R7) // acc[0] = s0_c0, lanes 12..15
+	FMOVQ F4, 256(R7) // acc[64] = s1_c0, lanes 0..3
+	FMOVQ F5, 272(R7) // acc[64] = s1_c0, lanes 4..7
+	FMOVQ F6, 288(R7) // acc[64] = s1_c0, lanes 8..11
+	FMOVQ F7, 304(R7) // acc[64] = s1_c0, lanes 12..15
+	FMOVQ F8, 64(R7) // acc[16] = s0_c1, lanes 0..3
+	FMOVQ F9, 80(R7) // acc[16] = s0_c1, lanes 4..7
+	FMOVQ F10, 96(R7) // acc[16] = s0_c1, lanes 8..11
+	FMOVQ F11, 112(R7) // acc[16] = s0_c1, lanes 12..15
+	FMOVQ F12, 320(R7) // acc[80] = s1_c1, lanes 0..3
+	FMOVQ F13, 336(R7) // acc[80] = s1_c1, lanes 4..7
+	FMOVQ F14, 352(R7) // acc[80] = s1_c1, lanes 8..11
+	FMOVQ F15, 368(R7) // acc[80] = s1_c1, lanes 12..15
+	MOVD  resume+80(FP), R7 // resume
+	CMP   $1, R7 // resume < 1
+	BLT   less_30 // resume < 1
+	MOVD  acc+72(FP), R7 // acc
+	FMOVQ 128(R7), F0 // s0_c2 = acc[32], lanes 0..3
+	FMOVQ 144(R7), F1 // s0_c2 = acc[32], lanes 4..7
+	FMOVQ 160(R7), F2 // s0_c2 = acc[32], lanes 8..11
+	FMOVQ 176(R7), F3 // s0_c2 = acc[32], lanes 12..15
+	FMOVQ 384(R7), F4 // s1_c2 = acc[96], lanes 0..3
+	FMOVQ 400(R7), F5 // s1_c2 = acc[96], lanes 4..7
+	FMOVQ 416(R7), F6 // s1_c2 = acc[96], lanes 8..11
+	FMOVQ 432(R7), F7 // s1_c2 = acc[96], lanes 12..15
+	FMOVQ 192(R7), F8 // s0_c3 = acc[48], lanes 0..3
+	FMOVQ 208(R7), F9 // s0_c3 = acc[48], lanes 4..7
+	FMOVQ 224(R7), F10 // s0_c3 = acc[48], lanes 8..11
+	FMOVQ 240(R7), F11 // s0_c3 = acc[48], lanes 12..15
+	FMOVQ 448(R7), F12 // s1_c3 = acc[112], lanes 0..3
+	FMOVQ 464(R7), F13 // s1_c3 = acc[112], lanes 4..7
+	FMOVQ 480(R7), F14 // s1_c3 = acc[112], lanes 8..11
+	FMOVQ 496(R7), F15 // s1_c3 = acc[112], lanes 12..15
+	JMP   end_31
+
+less_30:
+	VEOR V0.B16, V0.B16, V0.B16 // s0_c2 = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // s0_c2 = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // s0_c2 = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // s0_c2 = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // s1_c2 = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // s1_c2 = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // s1_c2 = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // s1_c2 = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // s0_c3 = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // s0_c3 = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // s0_c3 = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // s0_c3 = 0, lanes 12..15
+	VEOR V12.B16, V12.B16, V12.B16 // s1_c3 = 0, lanes 0..3
+	VEOR V13.B16, V13.B16, V13.B16 // s1_c3 = 0, lanes 4..7
+	VEOR V14.B16, V14.B16, V14.B16 // s1_c3 = 0, lanes 8..11
+	VEOR V15.B16, V15.B16, V15.B16 // s1_c3 = 0, lanes 12..15
+
+end_31:
+	MOVD q+8(FP), R7 // q
+	MOVD dim+24(FP), R8 // dim
+	CMP  $64, R8 // dim < 64
+	BLT  chains_end_33 // dim < 64
+
+chains_32:
+	FMOVQ 128(R7), F16 // x = q[32], lanes 0..3
+	FMOVQ 144(R7), F17 // x = q[32], lanes 4..7
+	FMOVQ 160(R7), F18 // x = q[32], lanes 8..11
+	FMOVQ 176(R7), F19 // x = q[32], lanes 12..15
+	FMOVQ 64(R6), F20 // y = float16 of y[16]
+	FMOVQ 80(R6), F22 // y = float16 of y[16]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[16]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[16]
+	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[16]
+	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[16]
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c2 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c2 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c2 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c2 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V4.S4 // s1_c2 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V5.S4 // s1_c2 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V6.S4 // s1_c2 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V7.S4 // s1_c2 += y * y, lanes 12..15
+	FMOVQ 192(R7), F16 // x = q[48], lanes 0..3
+	FMOVQ 208(R7), F17 // x = q[48], lanes 4..7
+	FMOVQ 224(R7), F18 // x = q[48], lanes 8..11
+	FMOVQ 240(R7), F19 // x = q[48], lanes 12..15
+	FMOVQ 96(R6), F20 // y = float16 of y[24]
+	FMOVQ 112(R6), F22 // y = float16 of y[24]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[24]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[24]
+	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[24]
+	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[24]
+	VFMLA V20.S4, V16.S4, V8.S4 // s0_c3 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // s0_c3 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // s0_c3 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // s0_c3 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V12.S4 // s1_c3 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V13.S4 // s1_c3 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V14.S4 // s1_c3 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V15.S4 // s1_c3 += y * y, lanes 12..15
+	ADD   $256, R7, R7 // q += 256
+	ADD   $128, R6, R6 // y += 128
+	SUB   $64, R8, R8 // dim += -64
+	CMP   $64, R8 // dim >= 64
+	BGE   chains_32 // dim >= 64
+
+chains_end_33:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMP   $1, R8 // dim < 1
+	BLT   less_34 // dim < 1
+	CMP   $48, R8 // dim < 48
+	BLT   less_35 // dim < 48
+	FMOVQ 128(R7), F16 // x = q[32], lanes 0..3
+	FMOVQ 144(R7), F17 // x = q[32], lanes 4..7
+	FMOVQ 160(R7), F18 // x = q[32], lanes 8..11
+	FMOVQ 176(R7), F19 // x = q[32], lanes 12..15
+	FMOVQ 64(R6), F20 // y = float16 of y[16]
+	FMOVQ 80(R6), F22 // y = float16 of y[16]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[16]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[16]
+	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[16]
+	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[16]
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c2 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c2 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c2 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c2 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V4.S4 // s1_c2 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V5.S4 // s1_c2 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V6.S4 // s1_c2 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V7.S4 // s1_c2 += y * y, lanes 12..15
+
+less_35:
+	CMP   $64, R8 // dim < 64
+	BLT   less_36 // dim < 64
+	FMOVQ 192(R7), F16 // x = q[48], lanes 0..3
+	FMOVQ 208(R7), F17 // x = q[48], lanes 4..7
+	FMOVQ 224(R7), F18 // x = q[48], lanes 8..11
+	FMOVQ 240(R7), F19 // x = q[48], lanes 12..15
+	FMOVQ 96(R6), F20 // y = float16 of y[24]
+	FMOVQ 112(R6), F22 // y = float16 of y[24]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[24]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[24]
+	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[24]
+	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[24]
+	VFMLA V20.S4, V16.S4, V8.S4 // s0_c3 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // s0_c3 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // s0_c3 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // s0_c3 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V12.S4 // s1_c3 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V13.S4 // s1_c3 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V14.S4 // s1_c3 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V15.S4 // s1_c3 += y * y, lanes 12..15
+
+less_36:
+	MOVD  R8, R9 // rest = dim
+	AND   $15, R9, R9 // rest &= 15
+	CMP   $1, R9 // rest < 1
+	BLT   less_37 // rest < 1
+	CMP   $32, R8 // dim < 32
+	BLT   less_38 // dim < 32
+	SUB   R9, R8, R8 // dim -= rest
+	ADD   R8, R7, R7 // q += dim
+	ADD   R8, R7, R7 // q += dim
+	ADD   R8, R7, R7 // q += dim
+	ADD   R8, R7, R7 // q += dim
+	VEOR  V16.B16, V16.B16, V16.B16 // x = q[0], rest lanes
+	VEOR  V17.B16, V17.B16, V17.B16 // x = q[0], rest lanes
+	VEOR  V18.B16, V18.B16, V18.B16 // x = q[0], rest lanes
+	VEOR  V19.B16, V19.B16, V19.B16 // x = q[0], rest lanes
+	CMP   $4, R9 // x = q[0], rest lanes
+	BLT   tail_40 // x = q[0], rest lanes
+	FMOVQ (R7), F16 // x = q[0], rest lanes
+	CMP   $8, R9 // x = q[0], rest lanes
+	BLT   tail_41 // x = q[0], rest lanes
+	FMOVQ 16(R7), F17 // x = q[0], rest lanes
+	CMP   $12, R9 // x = q[0], rest lanes
+	BLT   tail_42 // x = q[0], rest lanes
+	FMOVQ 32(R7), F18 // x = q[0], rest lanes
+	CMP   $16, R9 // x = q[0], rest lanes
+	BLT   tail_43 // x = q[0], rest lanes
+	FMOVQ 48(R7), F19 // x = q[0], rest lanes
+	JMP   tail_done_39 // x = q[0], rest lanes
+
+tail_40:
+	TBZ   $1, R9, tail_one_44 // x = q[0], rest lanes
+	FMOVD (R7), F16 // x = q[0], rest lanes
+	TBZ   $0, R9, tail_done_39 // x = q[0], rest lanes
+	ADD   $8, R7, R7 // x = q[0], rest lanes
+	VLD1  (R7), V16.S[2] // x = q[0], rest lanes
+	JMP   tail_done_39 // x = q[0], rest lanes
+
+tail_one_44:
+	TBZ   $0, R9, tail_done_39 // x = q[0], rest lanes
+	FMOVS (R7), F16 // x = q[0], rest lanes
+	JMP   tail_done_39 // x = q[0], rest lanes
+
+tail_41:
+	TBZ   $1, R9, tail_one_45 // x = q[0], rest lanes
+	FMOVD 16(R7), F17 // x = q[0], rest lanes
+	TBZ   $0, R9, tail_done_39 // x = q[0], rest lanes
+	ADD   $24, R7, R7 // x = q[0], rest lanes
+	VLD1  (R7), V17.S[2] // x = q[0], rest lanes
+	JMP   tail_done_39 // x = q[0], rest lanes
+
+tail_one_45:
+	TBZ   $0, R9, tail_done_39 // x = q[0], rest lanes
+	FMOVS 16(R7), F17 // x = q[0], rest lanes
+	JMP   tail_done_39 // x = q[0], rest lanes
+
+tail_42:
+	TBZ   $1, R9, tail_one_46 // x = q[0], rest lanes
+	FMOVD 32(R7), F18 // x = q[0], rest lanes
+	TBZ   $0, R9, tail_done_39 // x = q[0], rest lanes
+	ADD   $40, R7, R7 // x = q[0], rest lanes
+	VLD1  (R7), V18.S[2] // x = q[0], rest lanes
+	JMP   tail_done_39 // x = q[0], rest lanes
+
+tail_one_46:
+	TBZ   $0, R9, tail_done_39 // x = q[0], rest lanes
+	FMOVS 32(R7), F18 // x = q[0], rest lanes
+	JMP   tail_done_39 // x = q[0], rest lanes
+
+tail_43:
+	TBZ   $1, R9, tail_one_47 // x = q[0], rest lanes
+	FMOVD 48(R7), F19 // x = q[0], rest lanes
+	TBZ   $0, R9, tail_done_39 // x = q[0], rest lanes
+	ADD   $56, R7, R7 // x = q[0], rest lanes
+	VLD1  (R7), V19.S[2] // x = q[0], rest lanes
+	JMP   tail_done_39 // x = q[0], rest lanes
+
+tail_one_47:
+	TBZ   $0, R9, tail_done_39 // x = q[0], rest lanes
+	FMOVS 48(R7), F19 // x = q[0], rest lanes
+
+tail_done_39:
+	ADD   R8, R6, R6 // y += dim
+	ADD   R8, R6, R6 // y += dim
+	MOVD  R9, R7 // y = float16 of y[0], rest lanes
+	LSL   $1, R7, R7 // y = float16 of y[0], rest lanes
+	ADD   R6, R7, R7 // y = float16 of y[0], rest lanes
+	MOVD  $0, R10 // y = float16 of y[0], rest lanes
+	TBZ   $0, R9, no_piece_48 // y = float16 of y[0], rest lanes
+	SUB   $2, R7, R7 // y = float16 of y[0], rest lanes
+	MOVHU (R7), R11 // y = float16 of y[0], rest lanes
+	LSL   $16, R10, R10 // y = float16 of y[0], rest lanes
+	ORR   R11, R10, R10 // y = float16 of y[0], rest lanes
+
+no_piece_48:
+	TBZ   $1, R9, no_piece_49 // y = float16 of y[0], rest lanes
+	SUB   $4, R7, R7 // y = float16 of y[0], rest lanes
+	MOVWU (R7), R11 // y = float16 of y[0], rest lanes
+	LSL   $32, R10, R10 // y = float16 of y[0], rest lanes
+	ORR   R11, R10, R10 // y = float16 of y[0], rest lanes
+
+no_piece_49:
+	VEOR  V22.B16, V22.B16, V22.B16 // y = float16 of y[0], rest lanes
+	FMOVD R10, F20 // y = float16 of y[0], rest lanes
+	TBZ   $2, R9, no_piece_50 // y = float16 of y[0], rest lanes
+	SUB   $8, R7, R7 // y = float16 of y[0], rest lanes
+	FMOVD (R7), F21 // y = float16 of y[0], rest lanes
+	VMOV  V20.D[0], V21.D[1] // y = float16 of y[0], rest lanes
+	VMOV  V21.B16, V20.B16 // y = float16 of y[0], rest lanes
+
+no_piece_50:
+	TBZ   $3, R9, no_piece_51 // y = float16 of y[0], rest lanes
+	VMOV  V20.B16, V22.B16 // y = float16 of y[0], rest lanes
+	FMOVQ (R6), F20 // y = float16 of y[0], rest lanes
+
+no_piece_51:
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[0], rest lanes
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[0], rest lanes
+	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[0], rest lanes
+	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[0], rest lanes
+	CMP   $48, R8 // dim < 48
+	BLT   less_52 // dim < 48
+	VFMLA V20.S4, V16.S4, V8.S4 // s0_c3 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // s0_c3 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // s0_c3 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // s0_c3 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V12.S4 // s1_c3 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V13.S4 // s1_c3 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V14.S4 // s1_c3 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V15.S4 // s1_c3 += y * y, lanes 12..15
+	JMP   end_53
+
+less_52:
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c2 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c2 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c2 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c2 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V4.S4 // s1_c2 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V5.S4 // s1_c2 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V6.S4 // s1_c2 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V7.S4 // s1_c2 += y * y, lanes 12..15
+
+end_53:
+less_38:
+less_37:
+less_34:
+	MOVD  acc+72(FP), R6 // acc
+	FMOVQ F0, 128(R6) // acc[32] = s0_c2, lanes 0..3
+	FMOVQ F1, 144(R6) // acc[32] = s0_c2, lanes 4..7
+	FMOVQ F2, 160(R6) // acc[32] = s0_c2, lanes 8..11
+	FMOVQ F3, 176(R6) // acc[32] = s0_c2, lanes 12..15
+	FMOVQ F4, 384(R6) // acc[96] = s1_c2, lanes 0..3
+	FMOVQ F5, 400(R6) // acc[96] = s1_c2, lanes 4..7
+	FMOVQ F6, 416(R6) // acc[96] = s1_c2, lanes 8..11
+	FMOVQ F7, 432(R6) // acc[96] = s1_c2, lanes 12..15
+	FMOVQ F8, 192(R6) // acc[48] = s0_c3, lanes 0..3
+	FMOVQ F9, 208(R6) // acc[48] = s0_c3, lanes 4..7
+	FMOVQ F10, 224(R6) // acc[48] = s0_c3, lanes 8..11
+	FMOVQ F11, 240(R6) // acc[48] = s0_c3, lanes 12..15
+	FMOVQ F12, 448(R6) // acc[112] = s1_c3, lanes 0..3
+	FMOVQ F13, 464(R6) // acc[112] = s1_c3, lanes 4..7
+	FMOVQ F14, 480(R6) // acc[112] = s1_c3, lanes 8..11
+	FMOVQ F15, 496(R6) // acc[112] = s1_c3, lanes 12..15
+
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VEOR  V0.B16, V0.B16, V0.B16 // zero = 0, lanes 0..3
+	VEOR  V1.B16, V1.B16, V1.B16 // zero = 0, lanes 4..7
+	VEOR  V2.B16, V2.B16, V2.B16 // zero = 0, lanes 8..11
+	VEOR  V3.B16, V3.B16, V3.B16 // zero = 0, lanes 12..15
+	MOVD  acc+72(FP), R6 // acc
+	FMOVQ (R6), F4 // c0 = acc[0], lanes 0..3
+	FMOVQ 16(R6), F5 // c0 = acc[0], lanes 4..7
+	FMOVQ 32(R6), F6 // c0 = acc[0], lanes 8..11
+	FMOVQ 48(R6), F7 // c0 = acc[0], lanes 12..15
+	MOVD  acc+72(FP), R6 // acc
+	FMOVQ 64(R6), F8 // c1 = acc[16], lanes 0..3
+	FMOVQ 80(R6), F9 // c1 = acc[16], lanes 4..7
+	FMOVQ 96(R6), F10 // c1 = acc[16], lanes 8..11
+	FMOVQ 112(R6), F11 // c1 = acc[16], lanes 12..15
+	MOVD  acc+72(FP), R6 // acc
+	FMOVQ 128(R6), F12 // c2 = acc[32], lanes 0..3
+	FMOVQ 144(R6), F13 // c2 = acc[32], lanes 4..7
+	FMOVQ 160(R6), F14 // c2 = acc[32], lanes 8..11
+	FMOVQ 176(R6), F15 // c2 = acc[32], lanes 12..15
+	MOVD  acc+72(FP), R6 // acc
+	FMOVQ 192(R6), F16 // c3 = acc[48], lanes 0..3
+	FMOVQ 208(R6), F17 // c3 = acc[48], lanes 4..7
+	FMOVQ 224(R6), F18 // c3 = acc[48], lanes 8..11
+	FMOVQ 240(R6), F19 // c3 = acc[48], lanes 12..15
+	WORD  $0x4e28d484 // FADD V4.4S, V4.4S, V8.4S // c0 = c0 + c1, lanes 0..3
+	WORD  $0x4e29d4a5 // FADD V5.4S, V5.4S, V9.4S // c0 = c0 + c1, lanes 4..7
+	WORD  $0x4e2ad4c6 // FADD V6.4S, V6.4S, V10.4S // c0 = c0 + c1, lanes 8..11
+	WORD  $0x4e2bd4e7 // FADD V7.4S, V7.4S, V11.4S // c0 = c0 + c1, lanes 12..15
+	WORD  $0x4e30d58c // FADD V12.4S, V12.4S, V16.4S // c2 = c2 + c3, lanes 0..3
+	WORD  $0x4e31d5ad // FADD V13.4S, V13.4S, V17.4S // c2 = c2 + c3, lanes 4..7
+	WORD  $0x4e32d5ce // FADD V14.4S, V14.4S, V18.4S // c2 = c2 + c3, lanes 8..11
+	WORD  $0x4e33d5ef // FADD V15.4S, V15.4S, V19.4S // c2 = c2 + c3, lanes 12..15
+	WORD  $0x4e2cd484 // FADD V4.4S, V4.4S, V12.4S // c0 = c0 + c2, lanes 0..3
+	WORD  $0x4e2dd4a5 // FADD V5.4S, V5.4S, V13.4S // c0 = c0 + c2, lanes 4..7
+	WORD  $0x4e2ed4c6 // FADD V6.4S, V6.4S, V14.4S // c0 = c0 + c2, lanes 8..11
+	WORD  $0x4e2fd4e7 // FADD V7.4S, V7.4S, V15.4S // c0 = c0 + c2, lanes 12..15
+	WORD  $0x4e26d484 // FADD V4.4S, V4.4S, V6.4S // c0[0] = sum of lanes
+	WORD  $0x4e27d4a5 // FADD V5.4S, V5.4S, V7.4S // c0[0] = sum of lanes
+	WORD  $0x4e25d484 // FADD V4.4S, V4.4S, V5.4S // c0[0] = sum of lanes
+	VEXT  $8, V4.B16, V4.B16, V8.B16 // c0[0] = sum of lanes
+	WORD  $0x4e28d484 // FADD V4.4S, V4.4S, V8.4S // c0[0] = sum of lanes
+	VDUP  V4.S[1], V8.S4 // c0[0] = sum of lanes
+	WORD  $0x4e28d484 // FADD V4.4S, V4.4S, V8.4S // c0[0] = sum of lanes
+	WORD  $0x4e20d484 // FADD V4.4S, V4.4S, V0.4S // c0 = c0 + zero, lanes 0..3
+	WORD  $0x4e21d4a5 // FADD V5.4S, V5.4S, V1.4S // c0 = c0 + zero, lanes 4..7
+	WORD  $0x4e22d4c6 // FADD V6.4S, V6.4S, V2.4S // c0 = c0 + zero, lanes 8..11
+	WORD  $0x4e23d4e7 // FADD V7.4S, V7.4S, V3.4S // c0 = c0 + zero, lanes 12..15
+	MOVD  acc+72(FP), R6 // acc
+	FMOVQ 256(R6), F5 // c0 = acc[64], lanes 0..3
+	FMOVQ 272(R6), F6 // c0 = acc[64], lanes 4..7
+	FMOVQ 288(R6), F7 // c0 = acc[64], lanes 8..11
+	FMOVQ 304(R6), F8 // c0 = acc[64], lanes 12..15
+	MOVD  acc+72(FP), R6 // acc
+	FMOVQ 320(R6), F9 // c1 = acc[80], lanes 0..3
+	FMOVQ 336(R6), F10 // c1 = acc[80], lanes 4..7
+	FMOVQ 352(R6), F11 // c1 = acc[80], lanes 8..11
+	FMOVQ 368(R6), F12 // c1 = acc[80], lanes 12..15
+	MOVD  acc+72(FP), R6 // acc
+	FMOVQ 384(R6), F13 // c2 = acc[96], lanes 0..3
+	FMOVQ 400(R6), F14 // c2 = acc[96], lanes 4..7
+	FMOVQ 416(R6), F15 // c2 = acc[96], lanes 8..11
+	FMOVQ 432(R6), F16 // c2 = acc[96], lanes 12..15
+	MOVD  acc+72(FP), R6 // acc
+	FMOVQ 448(R6), F17 // c3 = acc[112], lanes 0..3
+	FMOVQ 464(R6), F18 // c3 = acc[112], lanes 4..7
+	FMOVQ 480(R6), F19 // c3 = acc[112], lanes 8..11
+	FMOVQ 496(R6), F20 // c3 = acc[112], lanes 12..15
+	WORD  $0x4e29d4a5 // FADD V5.4S, V5.4S, V9.4S // c0 = c0 + c1, lanes 0..3
+	WORD  $0x4e2ad4c6 // FADD V6.4S, V6.4S, V10.4S // c0 = c0 + c1, lanes 4..7
+	WORD  $0x4e2bd4e7 // FADD V7.4S, V7.4S, V11.4S // c0 = c0 + c1, lanes 8..11
+	WORD  $0x4e2cd508 // FADD V8.4S, V8.4S, V12.4S // c0 = c0 + c1, lanes 12..15
+	WORD  $0x4e31d5ad // FADD V13.4S, V13.4S, V17.4S // c2 = c2 + c3, lanes 0..3
+	WORD  $0x4e32d5ce // FADD V14.4S, V14.4S, V18.4S // c2 = c2 + c3, lanes 4..7
+	WORD  $0x4e33d5ef // FADD V15.4S, V15.4S, V19.4S // c2 = c2 + c3, lanes 8..11
+	WORD  $0x4e34d610 // FADD V16.4S, V16.4S, V20.4S // c2 = c2 + c3, lanes 12..15
+	WORD  $0x4e2dd4a5 // FADD V5.4S, V5.4S, V13.4S // c0 = c0 + c2, lanes 0..3
+	WORD  $0x4e2ed4c6 // FADD V6.4S, V6.4S, V14.4S // c0 = c0 + c2, lanes 4..7
+	WORD  $0x4e2fd4e7 // FADD V7.4S, V7.4S, V15.4S // c0 = c0 + c2, lanes 8..11
+	WORD  $0x4e30d508 // FADD V8.4S, V8.4S, V16.4S // c0 = c0 + c2, lanes 12..15
+	WORD  $0x4e27d4a5 // FADD V5.4S, V5.4S, V7.4S // c0[0] = sum of lanes
+	WORD  $0x4e28d4c6 // FADD V6.4S, V6.4S, V8.4S // c0[0] = sum of lanes
+	WORD  $0x4e26d4a5 // FADD V5.4S, V5.4S, V6.4S // c0[0] = sum of lanes
+	VEXT  $8, V5.B16, V5.B16, V9.B16 // c0[0] = sum of lanes
+	WORD  $0x4e29d4a5 // FADD V5.4S, V5.4S, V9.4S // c0[0] = sum of lanes
+	VDUP  V5.S[1], V9.S4 // c0[0] = sum of lanes
+	WORD  $0x4e29d4a5 // FADD V5.4S, V5.4S, V9.4S // c0[0] = sum of lanes
+	WORD  $0x4e20d4a5 // FADD V5.4S, V5.4S, V0.4S // c0 = c0 + zero, lanes 0..3
+	WORD  $0x4e21d4c6 // FADD V6.4S, V6.4S, V1.4S // c0 = c0 + zero, lanes 4..7
+	WORD  $0x4e22d4e7 // FADD V7.4S, V7.4S, V2.4S // c0 = c0 + zero, lanes 8..11
+	WORD  $0x4e23d508 // FADD V8.4S, V8.4S, V3.4S // c0 = c0 + zero, lanes 12..15
+	FMOVS F4, (R0) // dst[0] = c0[0]
+	FMOVS F5, 4(R0) // dst[1] = c0[0]
+	ADD   $8, R0, R0 // dst += 8
+	SUB   $1, R2, R2 // count += -1
+	CMP   $1, R2 // count >= 1
+	BGE   rows_1 // count >= 1
+
+rows_end_2:
+	RET
+
+// func dotRowsInt8NEON(dst *float32, q *float32, rows *int8, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
+TEXT ·dotRowsInt8NEON(SB), NOSPLIT, $0-88
+	MOVD dst+0(FP), R0 // dst
+	MOVD rows+16(FP), R1 // rows
+	MOVD count+40(FP), R2 // count
+	MOVD index+48(FP), R3 // index
+	CMP  $1, R2 // count < 1
+	BLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVD  stride+32(FP), R8 // stride
+	CMP   $1, R3 // index < 1
+	BLT   less_3 // index < 1
+	MOVWU (R3), R6 // row = index[0]
+	MUL   R8, R6, R6 // row *= stride
+	ADD   R1, R6, R6 // row += rows
+	MOVD  ahead+64(FP), R7 // ahead
+	ADD   R3, R7, R7 // ahead += index
+	MOVD  last+56(FP), R9 // last
+	CMP   R9, R7 // ahead min= last
+	CSEL  LT, R7, R9, R7 // ahead min= last
+	MOVWU (R7), R7 // ahead = ahead[0]
+	MUL   R8, R7, R7 // ahead *= stride
+	ADD   R1, R7, R7 // ahead += rows
+	ADD   $4, R3, R3 // index += 4
+	JMP   end_4
+
+less_3:
+	MOVD R1, R6 // row = rows
+	MOVD ahead+64(FP), R7 // ahead
+	ADD  R1, R7, R7 // ahead += rows
+	ADD  R8, R1, R1 // rows += stride
+
+end_4:
+	MOVD  resume+80(FP), R8 // resume
+	CMP   $1, R8 // resume < 1
+	BLT   less_5 // resume < 1
+	MOVD  acc+72(FP), R8 // acc
+	FMOVQ (R8), F0 // s0_c0 = acc[0], lanes 0..3
+	FMOVQ 16(R8), F1 // s0_c0 = acc[0], lanes 4..7
+	FMOVQ 32(R8), F2 // s0_c0 = acc[0], lanes 8..11
+	FMOVQ 48(R8), F3 // s0_c0 = acc[0], lanes 12..15
+	FMOVQ 64(R8), F4 // s0_c1 = acc[16], lanes 0..3
+	FMOVQ 80(R8), F5 // s0_c1 = acc[16], lanes 4..7
+	FMOVQ 96(R8), F6 // s0_c1 = acc[16], lanes 8..11
+	FMOVQ 112(R8), F7 // s0_c1 = acc[16], lanes 12..15
+	FMOVQ 128(R8), F8 // s0_c2 = acc[32], lanes 0..3
+	FMOVQ 144(R8), F9 // s0_c2 = acc[32], lanes 4..7
+	FMOVQ 160(R8), F10 // s0_c2 = acc[32], lanes 8..11
+	FMOVQ 176(R8), F11 // s0_c2 = acc[32], lanes 12..15
+	FMOVQ 192(R8), F12 // s0_c3 = acc[48], lanes 0..3
+	FMOVQ 208(R8), F13 // s0_c3 = acc[48], lanes 4..7
+	FMOVQ 224(R8), F14 // s0_c3 = acc[48], lanes 8..11
+	FMOVQ 240(R8), F15 // s0_c3 = acc[48], lanes 12..15
+	JMP   end_6
+
+less_5:
+	VEOR V0.B16, V0.B16, V0.B16 // s0_c0 = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // s0_c0 = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // s0_c0 = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // s0_c0 = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // s0_c1 = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // s0_c1 = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // s0_c1 = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // s0_c1 = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // s0_c2 = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // s0_c2 = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // s0_c2 = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // s0_c2 = 0, lanes 12..15
+	VEOR V12.B16, V12.B16, V12.B16 // s0_c3 = 0, lanes 0..3
+	VEOR V13.B16, V13.B16, V13.B16 // s0_c3 = 0, lanes 4..7
+	VEOR V14.B16, V14.B16, V14.B16 // s0_c3 = 0, lanes 8..11
+	VEOR V15.B16, V15.B16, V15.B16 // s0_c3 = 0, lanes 12..15
+
+end_6:
+	MOVD q+8(FP), R8 // q
+	MOVD dim+24(FP), R9 // dim
+	CMP  $64, R9 // dim < 64
+	BLT  chains_end_8 // dim < 64
+
+chains_7:
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	FMOVQ (R8), F16 // x = q[0], lanes 0..3
+	FMOVQ 16(R8), F17 // x = q[0], lanes 4..7
+	FMOVQ 32(R8), F18 // x = q[0], lanes 8..11
+	FMOVQ 48(R8), F19 // x = q[0], lanes 12..15
+	FMOVQ (R6), F20 // y = int8 of y[0]
+	WORD  $0x4f08a696 // SXTL2 V22.8H, V20.16B // y = int8 of y[0]
+	WORD  $0x0f08a694 // SXTL V20.8H, V20.8B // y = int8 of y[0]
+	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // y = int8 of y[0]
+	WORD  $0x0f10a694 // SXTL V20.4S, V20.4H // y = int8 of y[0]
+	WORD  $0x4f10a6d7 // SXTL2 V23.4S, V22.8H // y = int8 of y[0]
+	WORD  $0x0f10a6d6 // SXTL V22.4S, V22.4H // y = int8 of y[0]
+	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // y = int8 of y[0]
+	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // y = int8 of y[0]
+	WORD  $0x4e21dad6 // SCVTF V22.4S, V22.4S // y = int8 of y[0]
+	WORD  $0x4e21daf7 // SCVTF V23.4S, V23.4S // y = int8 of y[0]
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
+	FMOVQ 64(R8), F16 // x = q[16], lanes 0..3
+	FMOVQ 80(R8), F17 // x = q[16], lanes 4..7
+	FMOVQ 96(R8), F18 // x = q[16], lanes 8..11
+	FMOVQ 112(R8), F19 // x = q[16], lanes 12..15
+	FMOVQ 16(R6), F20 // y = int8 of y[4]
+	WORD  $0x4f08a696 // SXTL2 V22.8H, V20.16B // y = int8 of y[4]
+	WORD  $0x0f08a694 // SXTL V20.8H, V20.8B // y = int8 of y[4]
+	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // y = int8 of y[4]
+	WORD  $0x0f10a694 // SXTL V20.4S, V20.4H // y = int8 of y[4]
+	WORD  $0x4f10a6d7 // SXTL2 V23.4S, V22.8H // y = int8 of y[4]
+	WORD  $0x0f10a6d6 // SXTL V22.4S, V22.4H // y = int8 of y[4]
+	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // y = int8 of y[4]
+	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // y = int8 of y[4]
+	WORD  $0x4e21dad6 // SCVTF V22.4S, V22.4S // y = int8 of y[4]
+	WORD  $0x4e21daf7 // SCVTF V23.4S, V23.4S // y = int8 of y[4]
+	VFMLA V20.S4, V16.S4, V4.S4 // s0_c1 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V5.S4 // s0_c1 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V6.S4 // s0_c1 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V7.S4 // s0_c1 += x * y, lanes 12..15
+	FMOVQ 128(R8), F16 // x = q[32], lanes 0..3
+	FMOVQ 144(R8), F17 // x = q[32], lanes 4..7
+	FMOVQ 160(R8), F18 // x = q[32], lanes 8..11
+	FMOVQ 176(R8), F19 // x = q[32], lanes 12..15
+	FMOVQ 32(R6), F20 // y = int8 of y[8]
+	WORD  $0x4f08a696 // SXTL2 V22.8H, V20.16B // y = int8 of y[8]
+	WORD  $0x0f08a694 // SXTL V20.8H, V20.8B // y = int8 of y[8]
+	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // y = int8 of y[8]
+	WORD  $0x0f10a694 // SXTL V20.4S, V20.4H // y = int8 of y[8]
+	WORD  $0x4f10a6d7 // SXTL2 V23.4S, V22.8H // y = int8 of y[8]
+	WORD  $0x0f10a6d6 // SXTL V22.4S, V22.4H // y = int8 of y[8]
+	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // y = int8 of y[8]
+	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // y = int8 of y[8]
+	WORD  $0x4e21dad6 // SCVTF V22.4S, V22.4S // y = int8 of y[8]
+	WORD  $0x4e21daf7 // SCVTF V23.4S, V23.4S // y = int8 of y[8]
+	VFMLA V20.S4, V16.S4, V8.S4 // s0_c2 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // s0_c2 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // s0_c2 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // s0_c2 += x * y, lanes 12..15
+	FMOVQ 192(R8), F16 // x = q[48], lanes 0..3
+	FMOVQ 208(R8), F17 // x = q[48], lanes 4..7
+	FMOVQ 224(R8), F18 // x = q[48], lanes 8..11
+	FMOVQ 240(R8), F19 // x = q[48], lanes 12..15
+	FMOVQ 48(R6), F20 // y = int8 of y[12]
+	WORD  $0x4f08a696 // SXTL2 V22.8H, V20.16B // y = int8 of y[12]
+	WORD  $0x0f08a694 // SXTL V20.8H, V20.8B // y = int8 of y[12]
+	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // y = int8 of y[12]
+	WORD  $0x0f10a694 // SXTL V20.4S, V20.4H // y = int8 of y[12]
+	WORD  $0x4f10a6d7 // SXTL2 V23.4S, V22.8H // y = int8 of y[12]
+	WORD  $0x0f10a6d6 // SXTL V22.4S, V22.4H // y = int8 of y[12]
+	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // y = int8 of y[12]
+	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // y = int8 of y[12]
+	WORD  $0x4e21dad6 // SCVTF V22.4S, V22.4S // y = int8 of y[12]
+	WORD  $0x4e21daf7 // SCVTF V23.4S, V23.4S // y = int8 of y[12]
+	VFMLA V20.S4, V16.S4, V12.S4 // s0_c3 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V13.S4 // s0_c3 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V14.S4 // s0_c3 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V15.S4 // s0_c3 += x * y, lanes 12..15
+	ADD   $256, R8, R8 // q += 256
+	ADD   $64, R6, R6 // y += 64
+	ADD   $64, R7, R7 // ahead += 64
+	SUB   $64, R9, R9 // dim += -64
+	CMP   $64, R9 // dim >= 64
+	BGE   chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMP   $1, R9 // dim < 1
+	BLT   less_9 // dim < 1
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	CMP   $16, R9 // dim < 16
+	BLT   less_10 // dim < 16
+	FMOVQ (R8), F16 // x = q[0], lanes 0..3
+	FMOVQ 16(R8), F17 // x = q[0], lanes 4..7
+	FMOVQ 32(R8), F18 // x = q[0], lanes 8..11
+	FMOVQ 48(R8), F19 // x = q[0], lanes 12..15
+	FMOVQ (R6), F20 // y = int8 of y[0]
+	WORD  $0x4f08a696 // SXTL2 V22.8H, V20.16B // y = int8 of y[0]
+	WORD  $0x0f08a694 // SXTL V20.8H, V20.8B // y = int8 of y[0]
+	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // y = int8 of y[0]
+	WORD  $0x0f10a694 // SXTL V20.4S, V20.4H // y = int8 of y[0]
+	WORD  $0x4f10a6d7 // SXTL2 V23.4S, V22.8H // y = int8 of y[0]
+	WORD  $0x0f10a6d6 // SXTL V22.4S, V22.4H // y = int8 of y[0]
+	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // y = int8 of y[0]
+	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // y = int8 of y[0]
+	WORD  $0x4e21dad6 // SCVTF V22.4S, V22.4S // y = int8 of y[0]
+	WORD  $0x4e21daf7 // SCVTF V23.4S, V23.4S // y = int8 of y[0]
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
+
+less_10:
+	CMP   $32, R9 // dim < 32
+	BLT   less_11 // dim < 32
+	FMOVQ 64(R8), F16 // x = q[16], lanes 0..3
+	FMOVQ 80(R8), F17 // x = q[16], lanes 4..7
+	FMOVQ 96(R8), F18 // x = q[16], lanes 8..11
+	FMOVQ 112(R8), F19 // x = q[16], lanes 12..15
+	FMOVQ 16(R6), F20 // y = int8 of y[4]
+	WORD  $0x4f08a696 // SXTL2 V22.8H, V20.16B // y = int8 of y[4]
+	WORD  $0x0f08a694 // SXTL V20.8H, V20.8B // y = int8 of y[4]
+	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // y = int8 of y[4]
+	WORD  $0x0f10a694 // SXTL V20.4S, V20.4H // y = int8 of y[4]
+	WORD  $0x4f10a6d7 // SXTL2 V23.4S, V22.8H // y = int8 of y[4]
+	WORD  $0x0f10a6d6 // SXTL V22.4S, V22.4H // y = int8 of y[4]
+	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // y = int8 of y[4]
+	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // y = int8 of y[4]
+	WORD  $0x4e21dad6 // SCVTF V22.4S, V22.4S // y = int8 of y[4]
+	WORD  $0x4e21daf7 // SCVTF V23.4S, V23.4S // y = int8 of y[4]
+	VFMLA V20.S4, V16.S4, V4.S4 // s0_c1 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V5.S4 // s0_c1 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V6.S4 // s0_c1 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V7.S4 // s0_c1 += x * y, lanes 12..15
+
+less_11:
+	CMP   $48, R9 // dim < 48
+	BLT   less_12 // dim < 48
+	FMOVQ 128(R8), F16 // x = q[32], lanes 0..3
+	FMOVQ 144(R8), F17 // x = q[32], lanes 4..7
+	FMOVQ 160(R8), F18 // x = q[32], lanes 8..11
+	FMOVQ 176(R8), F19 // x = q[32], lanes 12..15
+	FMOVQ 32(R6), F20 // y = int8 of y[8]
+	WORD  $0x4f08a696 // SXTL2 V22.8H, V20.16B // y = int8 of y[8]
+	WORD  $0x0f08a694 // SXTL V20.8H, V20.8B // y = int8 of y[8]
+	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // y = int8 of y[8]
+	WORD  $0x0f10a694 // SXTL V20.4S, V20.4H // y = int8 of y[8]
+	WORD  $0x4f10a6d7 // SXTL2 V23.4S, V22.8H // y = int8 of y[8]
+	WORD  $0x0f10a6d6 // SXTL V22.4S, V22.4H // y = int8 of y[8]
+	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // y = int8 of y[8]
+	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // y = int8 of y[8]
+	WORD  $0x4e21dad6 // SCVTF V22.4S, V22.4S // y = int8 of y[8]
+	WORD  $0x4e21daf7 // SCVTF V23.4S, V23.4S // y = int8 of y[8]
+	VFMLA V20.S4, V16.S4, V8.S4 // s0_c2 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // s0_c2 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // s0_c2 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // s0_c2 += x * y, lanes 12..15
+
+less_12:
+	CMP   $64, R9 // dim < 64
+	BLT   less_13 // dim < 64
+	FMOVQ 192(R8), F16 // x = q[48], lanes 0..3
+	FMOVQ 208(R8), F17 // x = q[48], lanes 4..7
+	FMOVQ 224(R8), F18 // x = q[48], lanes 8..11
+	FMOVQ 240(R8), F19 // x = q[48], lanes 12..15
+	FMOVQ 48(R6), F20 // y = int8 of y[12]
+	WORD  $0x4f08a696 // SXTL2 V22.8H, V20.16B // y = int8 of y[12]
+	WORD  $0x0f08a694 // SXTL V20.8H, V20.8B // y = int8 of y[12]
+	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // y = int8 of y[12]
+	WORD  $0x0f10a694 // SXTL V20.4S, V20.4H // y = int8 of y[12]
+	WORD  $0x4f10a6d7 // SXTL2 V23.4S, V22.8H // y = int8 of y[12]
+	WORD  $0x0f10a6d6 // SXTL V22.4S, V22.4H // y = int8 of y[12]
+	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // y = int8 of y[12]
+	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // y = int8 of y[12]
+	WORD  $0x4e21dad6 // SCVTF V22.4S, V22.4S // y = int8 of y[12]
+	WORD  $0x4e21daf7 // SCVTF V23.4S, V23.4S // y = int8 of y[12]
+	VFMLA V20.S4, V16.S4, V12.S4 // s0_c3 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V13.S4 // s0_c3 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V14.S4 // s0_c3 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V15.S4 // s0_c3 += x * y, lanes 12..15
+
+less_13:
+	MOVD  R9, R7 // rest = dim
+	AND   $15, R7, R7 // rest &= 15
+	CMP   $1, R7 // rest < 1
+	BLT   less_14 // rest < 1
+	CMP   $0, R9 // dim < 0
+	BLT   less_15 // dim < 0
+	SUB   R7, R9, R9 // dim -= rest
+	ADD   R9, R8, R8 // q += dim
+	ADD   R9, R8, R8 // q += dim
+	ADD   R9, R8, R8 // q += dim
+	ADD   R9, R8, R8 // q += dim
+	VEOR  V16.B16, V16.B16, V16.B16 // x = q[0], rest lanes
+	VEOR  V17.B16, V17.B16, V17.B16 // x = q[0], rest lanes
+	VEOR  V18.B16, V18.B16, V18.B16 // x = q[0], rest lanes
+	VEOR  V19.B16, V19.B16, V19.B16 // x = q[0], rest lanes
+	CMP   $4, R7 // x = q[0], rest lanes
+	BLT   tail_17 // x = q[0], rest lanes
+	FMOVQ (R8), F16 // x = q[0], rest lanes
+	CMP   $8, R7 // x = q[0], rest lanes
+	BLT   tail_18 // x = q[0], rest lanes
+	FMOVQ 16(R8), F17 // x = q[0], rest lanes
+	CMP   $12, R7 // x = q[0], rest lanes
+	BLT   tail_19 // x = q[0], rest lanes
+	FMOVQ 32(R8), F18 // x = q[0], rest lanes
+	CMP   $16, R7 // x = q[0], rest lanes
+	BLT   tail_20 // x = q[0], rest lanes
+	FMOVQ 48(R8), F19 // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_17:
+	TBZ   $1, R7, tail_one_21 // x = q[0], rest lanes
+	FMOVD (R8), F16 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	ADD   $8, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V16.S[2] // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_one_21:
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	FMOVS (R8), F16 // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_18:
+	TBZ   $1, R7, tail_one_22 // x = q[0], rest lanes
+	FMOVD 16(R8), F17 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	ADD   $24, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V17.S[2] // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_one_22:
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	FMOVS 16(R8), F17 // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_19:
+	TBZ   $1, R7, tail_one_23 // x = q[0], rest lanes
+	FMOVD 32(R8), F18 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	ADD   $40, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V18.S[2] // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_one_23:
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	FMOVS 32(R8), F18 // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_20:
+	TBZ   $1, R7, tail_one_24 // x = q[0], rest lanes
+	FMOVD 48(R8), F19 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	ADD   $56, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V19.S[2] // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_one_24:
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	FMOVS 48(R8), F19 // x = q[0], rest lanes
+
+tail_done_16:
+	ADD   R9, R6, R6 // y += dim
+	MOVD  R7, R8 // y = int8 of y[0], rest lanes
+	ADD   R6, R8, R8 // y = int8 of y[0], rest lanes
+	MOVD  $0, R10 // y = int8 of y[0], rest lanes
+	TBZ   $0, R7, no_piece_25 // y = int8 of y[0], rest lanes
+	SUB   $1, R8, R8 // y = int8 of y[0], rest lanes
+	MOVBU (R8), R11 // y = int8 of y[0], rest lanes
+	LSL   $8, R10, R10 // y = int8 of y[0], rest lanes
+	ORR   R11, R10, R10 // y = int8 of y[0], rest lanes
+
+no_piece_25:
+	TBZ   $1, R7, no_piece_26 // y = int8 of y[0], rest lanes
+	SUB   $2, R8, R8 // y = int8 of y[0], rest lanes
+	MOVHU (R8), R11 // y = int8 of y[0], rest lanes
+	LSL   $16, R10, R10 // y = int8 of y[0], rest lanes
+	ORR   R11, R10, R10 // y = int8 of y[0], rest lanes
+
+no_piece_26:
+	TBZ   $2, R7, no_piece_27 // y = int8 of y[0], rest lanes
+	SUB   $4, R8, R8 // y = int8 of y[0], rest lanes
+	MOVWU (R8), R11 // y = int8 of y[0], rest lanes
+	LSL   $32, R10, R10 // y = int8 of y[0], rest lanes
+	ORR   R11, R10, R10 // y = int8 of y[0], rest lanes
+
+no_piece_27:
+	VEOR  V22.B16, V22.B16, V22.B16 // y = int8 of y[0], rest lanes
+	FMOVD R10, F20 // y = int8 of y[0], rest lanes
+	TBZ   $3, R7, no_piece_28 // y = int8 of y[0], rest lanes
+	SUB   $8, R8, R8 // y = int8 of y[0], rest lanes
+	FMOVD (R8), F21 // y = int8 of y[0], rest lanes
+	VMOV  V20.D[0], V21.D[1] // y = int8 of y[0], rest lanes
+	VMOV  V21.B16, V20.B16 // y = int8 of y[0], rest lanes
+
+no_piece_28:
+	TBZ   $4, R7, no_piece_29 // y = int8 of y[0], rest lanes
+	FMOVQ (R6), F20 // y = int8 of y[0], rest lanes
+
+no_piece_29:
+	WORD  $0x4f08a696 // SXTL2 V22.8H, V20.16B // y = int8 of y[0], rest lanes
+	WORD  $0x0f08a694 // SXTL V20.8H, V20.8B // y = int8 of y[0], rest lanes
+	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // y = int8 of y[0], rest lanes
+	WORD  $0x0f10a694 // SXTL V20.4S, V20.4H // y = int8 of y[0], rest lanes
+	WORD  $0x4f10a6d7 // SXTL2 V23.4S, V22.8H // y = int8 of y[0], rest lanes
+	WORD  $0x0f10a6d6 // SXTL V22.4S, V22.4H // y = int8 of y[0], rest lanes
+	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // y = int8 of y[0], rest lanes
+	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // y = int8 of y[0], rest lanes
+	WORD  $0x4e21dad6 // SCVTF V22.4S, V22.4S // y = int8 of y[0], rest lanes
+	WORD  $0x4e21daf7 // SCVTF V23.4S, V23.4S // y = int8 of y[0], rest lanes
+	CMP   $48, R9 // dim < 48
+	BLT   less_30 // dim < 48
+	VFMLA V20.S4, V16.S4, V12.S4 // s0_c3 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V13.S4 // s0_c3 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V14.S4 // s0_c3 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V15.S4 // s0_c3 += x * y, lanes 12..15
+	JMP   end_31
+
+less_30:
+	CMP   $32, R9 // dim < 32
+	BLT   less_32 // dim < 32
+	VFMLA V20.S4, V16.S4, V8.S4 // s0_c2 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // s0_c2 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // s0_c2 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // s0_c2 += x * y, lanes 12..15
+	JMP   end_33
+
+less_32:
+	CMP   $16, R9 // dim < 16
+	BLT   less_34 // dim < 16
+	VFMLA V20.S4, V16.S4, V4.S4 // s0_c1 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V5.S4 // s0_c1 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V6.S4 // s0_c1 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V7.S4 // s0_c1 += x * y, lanes 12..15
+	JMP   end_35
+
+less_34:
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
+
+end_35:
+end_33:
+end_31:
+less_15:
+less_14:
+less_9:
+	MOVD  acc+72(FP), R6 // acc
+	CMP   $1, R6 // acc < 1
+	BLT   less_36 // acc < 1
+	FMOVQ F0, (R6) // acc[0] = s0_c0, lanes 0..3
+	FMOVQ F1, 16(R6) // acc[0] = s0_c0, lanes 4..7
+	FMOVQ F2, 32(R6) // acc[0] = s0_c0, lanes 8..11
+	FMOVQ F3, 48(R6) // acc[0] = s0_c0, lanes 12..15
+	FMOVQ F4, 64(R6) // acc[16] = s0_c1, lanes 0..3
+	FMOVQ F5, 80(R6) // acc[16] = s0_c1, lanes 4..7
+	FMOVQ F6, 96(R6) // acc[16] = s0_c1, lanes 8..11
+	FMOVQ F7, 112(R6) // acc[16] = s0_c1, lanes 12..15
+	FMOVQ F8, 128(R6) // acc[32] = s0_c2, lanes 0..3
+	FMOVQ F9, 144(R6) // acc[32] = s0_c2, lanes 4..7
+	FMOVQ F10, 160(R6) // acc[32] = s0_c2, lanes 8..11
+	FMOVQ F11, 176(R6) // acc[32] = s0_c2, lanes 12..15
+	FMOVQ F12, 192(R6) // acc[48] = s0_c3, lanes 0..3
+	FMOVQ F13, 208(R6) // acc[48] = s0_c3, lanes 4..7
+	FMOVQ F14, 224(R6) // acc[48] = s0_c3, lanes 8..11
+	FMOVQ F15, 240(R6) // acc[48] = s0_c3, lanes 12..15
+
+less_36:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VEOR  V16.B16, V16.B16, V16.B16 // zero = 0, lanes 0..3
+	VEOR  V17.B16, V17.B16, V17.B16 // zero = 0, lanes 4..7
+	VEOR  V18.B16, V18.B16, V18.B16 // zero = 0, lanes 8..11
+	VEOR  V19.B16, V19.B16, V19.B16 // zero = 0, lanes 12..15
+	WORD  $0x4e24d400 // FADD V0.4S, V0.4S, V4.4S // s0_c0 = s0_c0 + s0_c1, lanes 0..3
+	WORD  $0x4e25d421 // FADD V1.4S, V1.4S, V5.4S // s0_c0 = s0_c0 + s0_c1, lanes 4..7
+	WORD  $0x4e26d442 // FADD V2.4S, V2.4S, V6.4S // s0_c0 = s0_c0 + s0_c1, lanes 8..11
+	WORD  $0x4e27d463 // FADD V3.4S, V3.4S, V7.4S // s0_c0 = s0_c0 + s0_c1, lanes 12..15
+	WORD  $0x4e2cd508 // FADD V8.4S, V8.4S, V12.4S // s0_c2 = s0_c2 + s0_c3, lanes 0..3
+	WORD  $0x4e2dd529 // FADD V9.4S, V9.4S, V13.4S // s0_c2 = s0_c2 + s0_c3, lanes 4..7
+	WORD  $0x4e2ed54a // FADD V10.4S, V10.4S, V14.4S // s0_c2 = s0_c2 + s0_c3, lanes 8..11
+	WORD  $0x4e2fd56b // FADD V11.4S, V11.4S, V15.4S // s0_c2 = s0_c2 + s0_c3, lanes 12..15
+	WORD  $0x4e28d400 // FADD V0.4S, V0.4S, V8.4S // s0_c0 = s0_c0 + s0_c2, lanes 0..3
+	WORD  $0x4e29d421 // FADD V1.4S, V1.4S, V9.4S // s0_c0 = s0_c0 + s0_c2, lanes 4..7
+	WORD  $0x4e2ad442 // FADD V2.4S, V2.4S, V10.4S // s0_c0 = s0_c0 + s0_c2, lanes 8..11
+	WORD  $0x4e2bd463 // FADD V3.4S, V3.4S, V11.4S // s0_c0 = s0_c0 + s0_c2, lanes 12..15
+	WORD  $0x4e22d400 // FADD V0.4S, V0.4S, V2.4S // s0_c0[0] = sum of lanes
+	WORD  $0x4e23d421 // FADD V1.4S, V1.4S, V3.4S // s0_c0[0] = sum of lanes
+	WORD  $0x4e21d400 // FADD V0.4S, V0.4S, V1.4S // s0_c0[0] = sum of lanes
+	VEXT  $8, V0.B16, V0.B16, V4.B16 // s0_c0[0] = sum of lanes
+	WORD  $0x4e24d400 // FADD V0.4S, V0.4S, V4.4S // s0_c0[0] = sum of lanes
+	VDUP  V0.S[1], V4.S4 // s0_c0[0] = sum of lanes
+	WORD  $0x4e24d400 // FADD V0.4S, V0.4S, V4.4S // s0_c0[0] = sum of lanes
+	WORD  $0x4e30d400 // FADD V0.4S, V0.4S, V16.4S // s0_c0 = s0_c0 + zero, lanes 0..3
+	WORD  $0x4e31d421 // FADD V1.4S, V1.4S, V17.4S // s0_c0 = s0_c0 + zero, lanes 4..7
+	WORD  $0x4e32d442 // FADD V2.4S, V2.4S, V18.4S // s0_c0 = s0_c0 + zero, lanes 8..11
+	WORD  $0x4e33d463 // FADD V3.4S, V3.4S, V19.4S // s0_c0 = s0_c0 + zero, lanes 12..15
+	FMOVS F0, (R0) // dst[0] = s0_c0[0]
+	ADD   $4, R0, R0 // dst += 4
+	SUB   $1, R2, R2 // count += -1
+	CMP   $1, R2 // count >= 1
+	BGE   rows_1 // count >= 1
+
+rows_end_2:
+	RET
+
+// func l2RowsInt8NEON(dst *float32, q *float32, rows *int8, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int, scale float32)
+TEXT ·l2RowsInt8NEON(SB), NOSPLIT, $0-92
+	FMOVS scale+88(FP), F0 // scale in all lanes
+	VDUP  V0.S[0], V0.S4 // scale in all lanes
+	MOVD  dst+0(FP), R0 // dst
+	MOVD  rows+16(FP), R1 // rows
+	MOVD  count+40(FP), R2 // count
+	MOVD  index+48(FP), R3 // index
+	CMP   $1, R2 // count < 1
+	BLT   rows_end_2 // count < 1
+
+rows_1:
+	MOVD  stride+32(FP), R8 // stride
+	CMP   $1, R3 // index < 1
+	BLT   less_3 // index < 1
+	MOVWU (R3), R6 // row = index[0]
+	MUL   R8, R6, R6 // row *= stride
+	ADD   R1, R6, R6 // row += rows
+	MOVD  ahead+64(FP), R7 // ahead
+	ADD   R3, R7, R7 // ahead += index
+	MOVD  last+56(FP), R9 // last
+	CMP   R9, R7 // ahead min= last
+	CSEL  LT, R7, R9, R7 // ahead min= last
+	MOVWU (R7), R7 // ahead = ahead[0]
+	MUL   R8, R7, R7 // ahead *= stride
+	ADD   R1, R7, R7 // ahead += rows
+	ADD   $4, R3, R3 // index += 4
+	JMP   end_4
+
+less_3:
+	MOVD R1, R6 // row = rows
+	MOVD ahead+64(FP), R7 // ahead
+	ADD  R1, R7, R7 // ahead += rows
+	ADD  R8, R1, R1 // rows += stride
+
+end_4:
+	MOVD  resume+80(FP), R8 // resume
+	CMP   $1, R8 // resume < 1
+	BLT   less_5 // resume < 1
+	MOVD  acc+72(FP), R8 // acc
+	FMOVQ (R8), F1 // s0_c0 = acc[0], lanes 0..3
+	FMOVQ 16(R8), F2 // s0_c0 = acc[0], lanes 4..7
+	FMOVQ 32(R8), F3 // s0_c0 = acc[0], lanes 8..11
+	FMOVQ 48(R8), F4 // s0_c0 = acc[0], lanes 12..15
+	FMOVQ 64(R8), F5 // s0_c1 = acc[16], lanes 0..3
+	FMOVQ 80(R8), F6 // s0_c1 = acc[16], lanes 4..7
+	FMOVQ 96(R8), F7 // s0_c1 = acc[16], lanes 8..11
+	FMOVQ 112(R8), F8 // s0_c1 = acc[16], lanes 12..15
+	FMOVQ 128(R8), F9 // s0_c2 = acc[32], lanes 0..3
+	FMOVQ 144(R8), F10 // s0_c2 = acc[32], lanes 4..7
+	FMOVQ 160(R8), F11 // s0_c2 = acc[32], lanes 8..11
+	FMOVQ 176(R8), F12 // s0_c2 = acc[32], lanes 12..15
+	FMOVQ 192(R8), F13 // s0_c3 = acc[48], lanes 0..3
+	FMOVQ 208(R8), F14 // s0_c3 = acc[48], lanes 4..7
+	FMOVQ 224(R8), F15 // s0_c3 = acc[48], lanes 8..11
+	FMOVQ 240(R8), F16 // s0_c3 = acc[48], lanes 12..15
+	JMP   end_6
+
+less_5:
+	VEOR V1.B16, V1.B16, V1.B16 // s0_c0 = 0, lanes 0..3
+	VEOR V2.B16, V2.B16, V2.B16 // s0_c0 = 0, lanes 4..7
+	VEOR V3.B16, V3.B16, V3.B16 // s0_c0 = 0, lanes 8..11
+	VEOR V4.B16, V4.B16, V4.B16 // s0_c0 = 0, lanes 12..15
+	VEOR V5.B16, V5.B16, V5.B16 // s0_c1 = 0, lanes 0..3
+	VEOR V6.B16, V6.B16, V6.B16 // s0_c1 = 0, lanes 4..7
+	VEOR V7.B16, V7.B16, V7.B16 // s0_c1 = 0, lanes 8..11
+	VEOR V8.B16, V8.B16, V8.B16 // s0_c1 = 0, lanes 12..15
+	VEOR V9.B16, V9.B16, V9.B16 // s0_c2 = 0, lanes 0..3
+	VEOR V10.B16, V10.B16, V10.B16 // s0_c2 = 0, lanes 4..7
+	VEOR V11.B16, V11.B16, V11.B16 // s0_c2 = 0, lanes 8..11
+	VEOR V12.B16, V12.B16, V12.B16 // s0_c2 = 0, lanes 12..15
+	VEOR V13.B16, V13.B16, V13.B16 // s0_c3 = 0, lanes 0..3
+	VEOR V14.B16, V14.B16, V14.B16 // s0_c3 = 0, lanes 4..7
+	VEOR V15.B16, V15.B16, V15.B16 // s0_c3 = 0, lanes 8..11
+	VEOR V16.B16, V16.B16, V16.B16 // s0_c3 = 0, lanes 12..15
+
+end_6:
+	MOVD q+8(FP), R8 // q
+	MOVD dim+24(FP), R9 // dim
+	CMP  $64, R9 // dim < 64
+	BLT  chains_end_8 // dim < 64
+
+chains_7:
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	FMOVQ (R8), F17 // x = q[0], lanes 0..3
+	FMOVQ 16(R8), F18 // x = q[0], lanes 4..7
+	FMOVQ 32(R8), F19 // x = q[0], lanes 8..11
+	FMOVQ 48(R8), F20 // x = q[0], lanes 12..15
+	FMOVQ (R6), F21 // y = int8 of y[0]
+	WORD  $0x4f08a6b7 // SXTL2 V23.8H, V21.16B // y = int8 of y[0]
+	WORD  $0x0f08a6b5 // SXTL V21.8H, V21.8B // y = int8 of y[0]
+	WORD  $0x4f10a6b6 // SXTL2 V22.4S, V21.8H // y = int8 of y[0]
+	WORD  $0x0f10a6b5 // SXTL V21.4S, V21.4H // y = int8 of y[0]
+	WORD  $0x4f10a6f8 // SXTL2 V24.4S, V23.8H // y = int8 of y[0]
+	WORD  $0x0f10a6f7 // SXTL V23.4S, V23.4H // y = int8 of y[0]
+	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // y = int8 of y[0]
+	WORD  $0x4e21dad6 // SCVTF V22.4S, V22.4S // y = int8 of y[0]
+	WORD  $0x4e21daf7 // SCVTF V23.4S, V23.4S // y = int8 of y[0]
+	WORD  $0x4e21db18 // SCVTF V24.4S, V24.4S // y = int8 of y[0]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V4.S4 // s0_c0 += x * x, lanes 12..15
+	FMOVQ 64(R8), F17 // x = q[16], lanes 0..3
+	FMOVQ 80(R8), F18 // x = q[16], lanes 4..7
+	FMOVQ 96(R8), F19 // x = q[16], lanes 8..11
+	FMOVQ 112(R8), F20 // x = q[16], lanes 12..15
+	FMOVQ 16(R6), F21 // y = int8 of y[4]
+	WORD  $0x4f08a6b7 // SXTL2 V23.8H, V21.16B // y = int8 of y[4]
+	WORD  $0x0f08a6b5 // SXTL V21.8H, V21.8B // y = int8 of y[4]
+	WORD  $0x4f10a6b6 // SXTL2 V22.4S, V21.8H // y = int8 of y[4]
+	WORD  $0x0f10a6b5 // SXTL V21.4S, V21.4H // y = int8 of y[4]
+	WORD  $0x4f10a6f8 // SXTL2 V24.4S, V23.8H // y = int8 of y[4]
+	WORD  $0x0f10a6f7 // SXTL V23.4S, V23.4H // y = int8 of y[4]
+	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // y = int8 of y[4]
+	WORD  $0x4e21dad6 // SCVTF V22.4S, V22.4S // y = int8 of y[4]
+	WORD  $0x4e21daf7 // SCVTF V23.4S, V23.4S // y = int8 of y[4]
+	WORD  $0x4e21db18 // SCVTF V24.4S, V24.4S // y = int8 of y[4]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V8.S4 // s0_c1 += x * x, lanes 12..15
+	FMOVQ 128(R8), F17 // x = q[32], lanes 0..3
+	FMOVQ 144(R8), F18 // x = q[32], lanes 4..7
+	FMOVQ 160(R8), F19 // x = q[32], lanes 8..11
+	FMOVQ 176(R8), F20 // x = q[32], lanes 12..15
+	FMOVQ 32(R6), F21 // y = int8 of y[8]
+	WORD  $0x4f08a6b7 // SXTL2 V23.8H, V21.16B // y = int8 of y[8]
+	WORD  $0x0f08a6b5 // SXTL V21.8H, V21.8B // y = int8 of y[8]
+	WORD  $0x4f10a6b6 // SXTL2 V22.4S, V21.8H // y = int8 of y[8]
+	WORD  $0x0f10a6b5 // SXTL V21.4S, V21.4H // y = int8 of y[8]
+	WORD  $0x4f10a6f8 // SXTL2 V24.4S, V23.8H // y = int8 of y[8]
+	WORD  $0x0f10a6f7 // SXTL V23.4S, V23.4H // y = int8 of y[8]
+	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // y = int8 of y[8]
+	WORD  $0x4e21dad6 // SCVTF V22.4S, V22.4S // y = int8 of y[8]
+	WORD  $0x4e21daf7 // SCVTF V23.4S, V23.4S // y = int8 of y[8]
+	WORD  $0x4e21db18 // SCVTF V24.4S, V24.4S // y = int8 of y[8]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V9.S4 // s0_c2 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V12.S4 // s0_c2 += x * x, lanes 12..15
+	FMOVQ 192(R8), F17 // x = q[48], lanes 0..3
+	FMOVQ 208(R8), F18 // x = q[48], lanes 4..7
+	FMOVQ 224(R8), F19 // x = q[48], lanes 8..11
+	FMOVQ 240(R8), F20 // x = q[48], lanes 12..15
+	FMOVQ 48(R6), F21 // y = int8 of y[12]
+	WORD  $0x4f08a6b7 // SXTL2 V23.8H, V21.16B // y = int8 of y[12]
+	WORD  $0x0f08a6b5 // SXTL V21.8H, V21.8B // y = int8 of y[12]
+	WORD  $0x4f10a6b6 // SXTL2 V22.4S, V21.8H // y = int8 of y[12]
+	WORD  $0x0f10a6b5 // SXTL V21.4S, V21.4H // y = int8 of y[12]
+	WORD  $0x4f10a6f8 // SXTL2 V24.4S, V23.8H // y = int8 of y[12]
+	WORD  $0x0f10a6f7 // SXTL V23.4S, V23.4H // y = int8 of y[12]
+	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // y = int8 of y[12]
+	WORD  $0x4e21dad6 // SCVTF V22.4S, V22.4S // y = int8 of y[12]
+	WORD  $0x4e21daf7 // SCVTF V23.4S, V23.4S // y = int8 of y[12]
+	WORD  $0x4e21db18 // SCVTF V24.4S, V24.4S // y = int8 of y[12]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V13.S4 // s0_c3 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V16.S4 // s0_c3 += x * x, lanes 12..15
+	ADD   $256, R8, R8 // q += 256
+	ADD   $64, R6, R6 // y += 64
+	ADD   $64, R7, R7 // ahead += 64
+	SUB   $64, R9, R9 // dim += -64
+	CMP   $64, R9 // dim >= 64
+	BGE   chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMP   $1, R9 // dim < 1
+	BLT   less_9 // dim < 1
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	CMP   $16, R9 // dim < 16
+	BLT   less_10 // dim < 16
+	FMOVQ (R8), F17 // x = q[0], lanes 0..3
+	FMOVQ 16(R8), F18 // x = q[0], lanes 4..7
+	FMOVQ 32(R8), F19 // x = q[0], lanes 8..11
+	FMOVQ 48(R8), F20 // x = q[0], lanes 12..15
+	FMOVQ (R6), F21 // y = int8 of y[0]
+	WORD  $0x4f08a6b7 // SXTL2 V23.8H, V21.16B // y = int8 of y[0]
+	WORD  $0x0f08a6b5 // SXTL V21.8H, V21.8B // y = int8 of y[0]
+	WORD  $0x4f10a6b6 // SXTL2 V22.4S, V21.8H // y = int8 of y[0]
+	WORD  $0x0f10a6b5 // SXTL V21.4S, V21.4H // y = int8 of y[0]
+	WORD  $0x4f10a6f8 // SXTL2 V24.4S, V23.8H // y = int8 of y[0]
+	WORD  $0x0f10a6f7 // SXTL V23.4S, V23.4H // y = int8 of y[0]
+	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // y = int8 of y[0]
+	WORD  $0x4e21dad6 // SCVTF V22.4S, V22.4S // y = int8 of y[0]
+	WORD  $0x4e21daf7 // SCVTF V23.4S, V23.4S // y = int8 of y[0]
+	WORD  $0x4e21db18 // SCVTF V24.4S, V24.4S // y = int8 of y[0]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V4.S4 // s0_c0 += x * x, lanes 12..15
+
+less_10:
+	CMP   $32, R9 // dim < 32
+	BLT   less_11 // dim < 32
+	FMOVQ 64(R8), F17 // x = q[16], lanes 0..3
+	FMOVQ 80(R8), F18 // x = q[16], lanes 4..7
+	FMOVQ 96(R8), F19 // x = q[16], lanes 8..11
+	FMOVQ 112(R8), F20 // x = q[16], lanes 12..15
+	FMOVQ 16(R6), F21 // y = int8 of y[4]
+	WORD  $0x4f08a6b7 // SXTL2 V23.8H, V21.16B // y = int8 of y[4]
+	WORD  $0x0f08a6b5 // SXTL V21.8H, V21.8B // y = int8 of y[4]
+	WORD  $0x4f10a6b6 // SXTL2 V22.4S, V21.8H // y = int8 of y[4]
+	WORD  $0x0f10a6b5 // SXTL V21.4S, V21.4H // y = int8 of y[4]
+	WORD  $0x4f10a6f8 // SXTL2 V24.4S, V23.8H // y = int8 of y[4]
+	WORD  $0x0f10a6f7 // SXTL V23.4S, V23.4H // y = int8 of y[4]
+	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // y = int8 of y[4]
+	WORD  $0x4e21dad6 // SCVTF V22.4S, V22.4S // y = int8 of y[4]
+	WORD  $0x4e21daf7 // SCVTF V23.4S, V23.4S // y = int8 of y[4]
+	WORD  $0x4e21db18 // SCVTF V24.4S, V24.4S // y = int8 of y[4]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V8.S4 // s0_c1 += x * x, lanes 12..15
+
+less_11:
+	CMP   $48, R9 // dim < 48
+	BLT   less_12 // dim < 48
+	FMOVQ 128(R8), F17 // x = q[32], lanes 0..3
+	FMOVQ 144(R8), F18 // x = q[32], lanes 4..7
+	FMOVQ 160(R8), F19 // x = q[32], lanes 8..11
+	FMOVQ 176(R8), F20 // x = q[32], lanes 12..15
+	FMOVQ 32(R6), F21 // y = int8 of y[8]
+	WORD  $0x4f08a6b7 // SXTL2 V23.8H, V21.16B // y = int8 of y[8]
+	WORD  $0x0f08a6b5 // SXTL V21.8H, V21.8B // y = int8 of y[8]
+	WORD  $0x4f10a6b6 // SXTL2 V22.4S, V21.8H // y = int8 of y[8]
+	WORD  $0x0f10a6b5 // SXTL V21.4S, V21.4H // y = int8 of y[8]
+	WORD  $0x4f10a6f8 // SXTL2 V24.4S, V23.8H // y = int8 of y[8]
+	WORD  $0x0f10a6f7 // SXTL V23.4S, V23.4H // y = int8 of y[8]
+	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // y = int8 of y[8]
+	WORD  $0x4e21dad6 // SCVTF V22.4S, V22.4S // y = int8 of y[8]
+	WORD  $0x4e21daf7 // SCVTF V23.4S, V23.4S // y = int8 of y[8]
+	WORD  $0x4e21db18 // SCVTF V24.4S, V24.4S // y = int8 of y[8]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V9.S4 // s0_c2 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V12.S4 // s0_c2 += x * x, lanes 12..15
+
+less_12:
+	CMP   $64, R9 // dim < 64
+	BLT   less_13 // dim < 64
+	FMOVQ 192(R8), F17 // x = q[48], lanes 0..3
+	FMOVQ 208(R8), F18 // x = q[48], lanes 4..7
+	FMOVQ 224(R8), F19 // x = q[48], lanes 8..11
+	FMOVQ 240(R8), F20 // x = q[48], lanes 12..15
+	FMOVQ 48(R6), F21 // y = int8 of y[12]
+	WORD  $0x4f08a6b7 // SXTL2 V23.8H, V21.16B // y = int8 of y[12]
+	WORD  $0x0f08a6b5 // SXTL V21.8H, V21.8B // y = int8 of y[12]
+	WORD  $0x4f10a6b6 // SXTL2 V22.4S, V21.8H // y = int8 of y[12]
+	WORD  $0x0f10a6b5 // SXTL V21.4S, V21.4H // y = int8 of y[12]
+	WORD  $0x4f10a6f8 // SXTL2 V24.4S, V23.8H // y = int8 of y[12]
+	WORD  $0x0f10a6f7 // SXTL V23.4S, V23.4H // y = int8 of y[12]
+	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // y = int8 of y[12]
+	WORD  $0x4e21dad6 // SCVTF V22.4S, V22.4S // y = int8 of y[12]
+	WORD  $0x4e21daf7 // SCVTF V23.4S, V23.4S // y = int8 of y[12]
+	WORD  $0x4e21db18 // SCVTF V24.4S, V24.4S // y = int8 of y[12]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V13.S4 // s0_c3 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V16.S4 // s0_c3 += x * x, lanes 12..15
+
+less_13:
+	MOVD  R9, R7 // rest = dim
+	AND   $15, R7, R7 // rest &= 15
+	CMP   $1, R7 // rest < 1
+	BLT   less_14 // rest < 1
+	CMP   $0, R9 // dim < 0
+	BLT   less_15 // dim < 0
+	SUB   R7, R9, R9 // dim -= rest
+	ADD   R9, R8, R8 // q += dim
+	ADD   R9, R8, R8 // q += dim
+	ADD   R9, R8, R8 // q += dim
+	ADD   R9, R8, R8 // q += dim
+	VEOR  V17.B16, V17.B16, V17.B16 // x = q[0], rest lanes
+	VEOR  V18.B16, V18.B16, V18.B16 // x = q[0], rest lanes
+	VEOR  V19.B16, V19.B16, V19.B16 // x = q[0], rest lanes
+	VEOR  V20.B16, V20.B16, V20.B16 // x = q[0], rest lanes
+	CMP   $4, R7 // x = q[0], rest lanes
+	BLT   tail_17 // x = q[0], rest lanes
+	FMOVQ (R8), F17 // x = q[0], rest lanes
+	CMP   $8, R7 // x = q[0], rest lanes
+	BLT   tail_18 // x = q[0], rest lanes
+	FMOVQ 16(R8), F18 // x = q[0], rest lanes
+	CMP   $12, R7 // x = q[0], rest lanes
+	BLT   tail_19 // x = q[0], rest lanes
+	FMOVQ 32(R8), F19 // x = q[0], rest lanes
+	CMP   $16, R7 // x = q[0], rest lanes
+	BLT   tail_20 // x = q[0], rest lanes
+	FMOVQ 48(R8), F20 // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_17:
+	TBZ   $1, R7, tail_one_21 // x = q[0], rest lanes
+	FMOVD (R8), F17 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	ADD   $8, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V17.S[2] // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_one_21:
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	FMOVS (R8), F17 // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_18:
+	TBZ   $1, R7, tail_one_22 // x = q[0], rest lanes
+	FMOVD 16(R8), F18 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	ADD   $24, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V18.S[2] // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_one_22:
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	FMOVS 16(R8), F18 // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_19:
+	TBZ   $1, R7, tail_one_23 // x = q[0], rest lanes
+	FMOVD 32(R8), F19 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	ADD   $40, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V19.S[2] // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_one_23:
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	FMOVS 32(R8), F19 // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_20:
+	TBZ   $1, R7, tail_one_24 // x = q[0], rest lanes
+	FMOVD 48(R8), F20 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	ADD   $56, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V20.S[2] // x = q[0], rest lanes
+	JMP   tail_done_16 // x = q[0], rest lanes
+
+tail_one_24:
+	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	FMOVS 48(R8), F20 // x = q[0], rest lanes
+
+tail_done_16:
+	ADD   R9, R6, R6 // y += dim
+	MOVD  R7, R8 // y = int8 of y[0], rest lanes
+	ADD   R6, R8, R8 // y = int8 of y[0], rest lanes
+	MOVD  $0, R10 // y = int8 of y[0], rest lanes
+	TBZ   $0, R7, no_piece_25 // y = int8 of y[0], rest lanes
+	SUB   $1, R8, R8 // y = int8 of y[0], rest lanes
+	MOVBU (R8), R11 // y = int8 of y[0], rest lanes
+	LSL   $8, R10, R10 // y = int8 of y[0], rest lanes
+	ORR   R11, R10, R10 // y = int8 of y[0], rest lanes
+
+no_piece_25:
+	TBZ   $1, R7, no_piece_26 // y = int8 of y[0], rest lanes
+	SUB   $2, R8, R8 // y = int8 of y[0], rest lanes
+	MOVHU (R8), R11 // y = int8 of y[0], rest lanes
+	LSL   $16, R10, R10 // y = int8 of y[0], rest lanes
+	ORR   R11, R10, R10 // y = int8 of y[0], rest lanes
+
+no_piece_26:
+	TBZ   $2, R7, no_piece_27 // y = int8 of y[0], rest lanes
+	SUB   $4, R8, R8 // y = int8 of y[0], rest lanes
+	MOVWU (R8), R11 // y = int8 of y[0], rest lanes
+	LSL   $32, R10, R10 // y = int8 of y[0], rest lanes
+	ORR   R11, R10, R10 // y = int8 of y[0], rest lanes
+
+no_piece_27:
+	VEOR  V23.B16, V23.B16, V23.B16 // y = int8 of y[0], rest lanes
+	FMOVD R10, F21 // y = int8 of y[0], rest lanes
+	TBZ   $3, R7, no_piece_28 // y = int8 of y[0], rest lanes
+	SUB   $8, R8, R8 // y = int8 of y[0], rest lanes
+	FMOVD (R8), F22 // y = int8 of y[0], rest lanes
+	VMOV  V21.D[0], V22.D[1] // y = int8 of y[0], rest lanes
+	VMOV  V22.B16, V21.B16 // y = int8 of y[0], rest lanes
+
+no_piece_28:
+	TBZ   $4, R7, no_piece_29 // y = int8 of y[0], rest lanes
+	FMOVQ (R6), F21 // y = int8 of y[0], rest lanes
+
+no_piece_29:
+	WORD  $0x4f08a6b7 // SXTL2 V23.8H, V21.16B // y = int8 of y[0], rest lanes
+	WORD  $0x0f08a6b5 // SXTL V21.8H, V21.8B // y = int8 of y[0], rest lanes
+	WORD  $0x4f10a6b6 // SXTL2 V22.4S, V21.8H // y = int8 of y[0], rest lanes
+	WORD  $0x0f10a6b5 // SXTL V21.4S, V21.4H // y = int8 of y[0], rest lanes
+	WORD  $0x4f10a6f8 // SXTL2 V24.4S, V23.8H // y = int8 of y[0], rest lanes
+	WORD  $0x0f10a6f7 // SXTL V23.4S, V23.4H // y = int8 of y[0], rest lanes
+	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // y = int8 of y[0], rest lanes
+	WORD  $0x4e21dad6 // SCVTF V22.4S, V22.4S // y = int8 of y[0], rest lanes
+	WORD  $0x4e21daf7 // SCVTF V23.4S, V23.4S // y = int8 of y[0], rest lanes
+	WORD  $0x4e21db18 // SCVTF V24.4S, V24.4S // y = int8 of y[0], rest lanes
+	CMP   $48, R9 // dim < 48
+	BLT   less_30 // dim < 48
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V13.S4 // s0_c3 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V16.S4 // s0_c3 += x * x, lanes 12..15
+	JMP   end_31
+
+less_30:
+	CMP   $32, R9 // dim < 32
+	BLT   less_32 // dim < 32
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V9.S4 // s0_c2 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V12.S4 // s0_c2 += x * x, lanes 12..15
+	JMP   end_33
+
+less_32:
+	CMP   $16, R9 // dim < 16
+	BLT   less_34 // dim < 16
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V8.S4 // s0_c1 += x * x, lanes 12..15
+	JMP   end_35
+
+less_34:
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V4.S4 // s0_c0 += x * x, lanes 12..15
+
+end_35:
+end_33:
+end_31:
+less_15:
+less_14:
+less_9:
+	MOVD  acc+72(FP), R6 // acc
+	CMP   $1, R6 // acc < 1
+	BLT   less_36 // acc < 1
+	FMOVQ F1, (R6) // acc[0] = s0_c0, lanes 0..3
+	FMOVQ F2, 16(R6) // acc[0] = s0_c0, lanes 4..7
+	FMOVQ F3, 32(R6) // acc[0] = s0_c0, lanes 8..11
+	FMOVQ F4, 48(R6) // acc[0] = s0_c0, lanes 12..15
+	FMOVQ F5, 64(R6) // acc[16] = s0_c1, lanes 0..3
+	FMOVQ F6, 80(R6) // acc[16] = s0_c1, lanes 4..7
+	FMOVQ F7, 96(R6) // acc[16] = s0_c1, lanes 8..11
+	FMOVQ F8, 112(R6) // acc[16] = s0_c1, lanes 12..15
+	FMOVQ F9, 128(R6) // acc[32] = s0_c2, lanes 0..3
+	FMOVQ F10, 144(R6) // acc[32] = s0_c2, lanes 4..7
+	FMOVQ F11, 160(R6) // acc[32] = s0_c2, lanes 8..11
+	FMOVQ F12, 176(R6) // acc[32] = s0_c2, lanes 12..15
+	FMOVQ F13, 192(R6) // acc[48] = s0_c3, lanes 0..3
+	FMOVQ F14, 208(R6) // acc[48] = s0_c3, lanes 4..7
+	FMOVQ F15, 224(R6) // acc[48] = s0_c3, lanes 8..11
+	FMOVQ F16, 240(R6) // acc[48] = s0_c3, lanes 12..15
+
+less_36:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VEOR  V17.B16, V17.B16, V17.B16 // zero = 0, lanes 0..3
+	VEOR  V18.B16, V18.B16, V18.B16 // zero = 0, lanes 4..7
+	VEOR  V19.B16, V19.B16, V19.B16 // zero = 0, lanes 8..11
+	VEOR  V20.B16, V20.B16, V20.B16 // zero = 0, lanes 12..15
+	WORD  $0x4e25d421 // FADD V1.4S, V1.4S, V5.4S // s0_c0 = s0_c0 + s0_c1, lanes 0..3
+	WORD  $0x4e26d442 // FADD V2.4S, V2.4S, V6.4S // s0_c0 = s0_c0 + s0_c1, lanes 4..7
+	WORD  $0x4e27d463 // FADD V3.4S, V3.4S, V7.4S // s0_c0 = s0_c0 + s0_c1, lanes 8..11
+	WORD  $0x4e28d484 // FADD V4.4S, V4.4S, V8.4S // s0_c0 = s0_c0 + s0_c1, lanes 12..15
+	WORD  $0x4e2dd529 // FADD V9.4S, V9.4S, V13.4S // s0_c2 = s0_c2 + s0_c3, lanes 0..3
+	WORD  $0x4e2ed54a // FADD V10.4S, V10.4S, V14.4S // s0_c2 = s0_c2 + s0_c3, lanes 4..7
+	WORD  $0x4e2fd56b // FADD V11.4S, V11.4S, V15.4S // s0_c2 = s0_c2 + s0_c3, lanes 8..11
+	WORD  $0x4e30d58c // FADD V12.4S, V12.4S, V16.4S // s0_c2 = s0_c2 + s0_c3, lanes 12..15
+	WORD  $0x4e29d421 // FADD V1.4S, V1.4S, V9.4S // s0_c0 = s0_c0 + s0_c2, lanes 0..3
+	WORD  $0x4e2ad442 // FADD V2.4S, V2.4S, V10.4S // s0_c0 = s0_c0 + s0_c2, lanes 4..7
+	WORD  $0x4e2bd463 // FADD V3.4S, V3.4S, V11.4S // s0_c0 = s0_c0 + s0_c2, lanes 8..11
+	WORD  $0x4e2cd484 // FADD V4.4S, V4.4S, V12.4S // s0_c0 = s0_c0 + s0_c2, lanes 12..15
+	WORD  $0x4e23d421 // FADD V1.4S, V1.4S, V3.4S // s0_c0[0] = sum of lanes
+	WORD  $0x4e24d442 // FADD V2.4S, V2.4S, V4.4S // s0_c0[0] = sum of lanes
+	WORD  $0x4e22d421 // FADD V1.4S, V1.4S, V2.4S // s0_c0[0] = sum of lanes
+	VEXT  $8, V1.B16, V1.B16, V5.B16 // s0_c0[0] = sum of lanes
+	WORD  $0x4e25d421 // FADD V1.4S, V1.4S, V5.4S // s0_c0[0] = sum of lanes
+	VDUP  V1.S[1], V5.S4 // s0_c0[0] = sum of lanes
+	WORD  $0x4e25d421 // FADD V1.4S, V1.4S, V5.4S // s0_c0[0] = sum of lanes
+	WORD  $0x4e31d421 // FADD V1.4S, V1.4S, V17.4S // s0_c0 = s0_c0 + zero, lanes 0..3
+	WORD  $0x4e32d442 // FADD V2.4S, V2.4S, V18.4S // s0_c0 = s0_c0 + zero, lanes 4..7
+	WORD  $0x4e33d463 // FADD V3.4S, V3.4S, V19.4S // s0_c0 = s0_c0 + zero, lanes 8..11
+	WORD  $0x4e34d484 // FADD V4.4S, V4.4S, V20.4S // s0_c0 = s0_c0 + zero, lanes 12..15
+	FMOVS F1, (R0) // dst[0] = s0_c0[0]
+	ADD   $4, R0, R0 // dst += 4
+	SUB   $1, R2, R2 // count += -1
+	CMP   $1, R2 // count >= 1
+	BGE   rows_1 // count >= 1
+
+rows_end_2:
+	RET
+
+// func cosineRowsInt8NEON(dst *float32, q *float32, rows *int8, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
+TEXT ·cosineRowsInt8NEON(SB), NOSPLIT, $0-88
+	MOVD dst+0(FP), R0 // dst
+	MOVD rows+16(FP), R1 // rows
+	MOVD count+40(FP), R2 // count
+	MOVD index+48(FP), R3 // index
+	CMP  $1, R2 // count < 1
+	BLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVD  stride+32(FP), R8 // stride
+	CMP   $1, R3 // index < 1
+	BLT   less_3 // index < 1
+	MOVWU (R3), R6 // row = index[0]
+	MUL   R8, R6, R6 // row *= stride
+	ADD   R1, R6, R6 // row += rows
+	MOVD  ahead+64(FP), R7 // ahead
+	ADD   R3, R7, R7 // ahead += index
+	MOVD  last+56(FP), R9 // last
+	CMP   R9, R7 // ahead min= last
+	CSEL  LT, R7, R9, R7 // ahead min= last
+	MOVWU (R7), R7 // ahead = ahead[0]
+	MUL   R8, R7, R7 // ahead *= stride
+	ADD   R1, R7, R7 // ahead += rows
+	ADD   $4, R3, R3 // index += 4
+	JMP   end_4
+
+less_3:
+	MOVD R1, R6 // row = rows
+	MOVD ahead+64(FP), R7 // ahead
+	ADD  R1, R7, R7 // ahead += rows
+	ADD  R8, R1, R1 // rows += stride
+
+end_4:
+	MOVD  resume+80(FP), R8 // resume
+	CMP   $1, R8 // resume < 1
+	BLT   less_5 // resume < 1
+	MOVD  acc+72(FP), R8 // acc
+	FMOVQ (R8), F0 // s0_c0 = acc[0], lanes 0..3
+	FMOVQ 16(R8), F1 // s0_c0 = acc[0], lanes 4..7
+	FMOVQ 32(R8), F2 // s0_c0 = acc[0], lanes 8..11
+	FMOVQ 48(R8), F3 // s0_c0 = acc[0], lanes 12..15
+	FMOVQ 256(R8), F4 // s1_c0 = acc[64], lanes 0..3
+	FMOVQ 272(R8), F5 // s1_c0 = acc[64], lanes 4..7
+	FMOVQ 288(R8), F6 // s1_c0 = acc[64], lanes 8..11
+	FMOVQ 304(R8), F7 // s1_c0 = acc[64], lanes 12..15
+	FMOVQ 64(R8), F8 // s0_c1 = acc[16], lanes 0..3
+	FMOVQ 80(R8), F9 // s0_c1 = acc[16], lanes 4..7
+	FMOVQ 96(R8), F10 // s0_c1 = acc[16], lanes 8..11
+	FMOVQ 112(R8), F11 // s0_c1 = acc[16], lanes 12..15
+	FMOVQ 320(R8), F12 // s1_c1 = acc[80], lanes 0..3
+	FMOVQ 336(R8), F13 // s1_c1 = acc[80], lanes 4..7
+	FMOVQ 352(R8), F14 // s1_c1 = acc[80], lanes 8..11
+	FMOVQ 368(R8), F15 // s1_c1 = acc[80], lanes 12..15
+	JMP   end_6
+
+less_5:
+	VEOR V0.B16, V0.B16, V0.B16 // s0_c0 = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // s0_c0 = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // s0_c0 = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // s0_c0 = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // s1_c0 = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // s1_c0 = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // s1_c0 = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // s1_c0 = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // s0_c1 = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // s0_c1 = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // s0_c1 = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // s0_c1 = 0, lanes 12..15
+	VEOR V12.B16, V12.B16, V12.B16 // s1_c1 = 0, lanes 0..3
+	VEOR V13.B16, V13.B16, V13.B16 // s1_c1 = 0, lanes 4..7
+	VEOR V14.B16, V14.B16, V14.B16 // s1_c1 = 0, lanes 8..11
+	VEOR V15.B16, V15.B16, V15.B16 // s1_c1 = 0, lanes 12..15
+
+end_6:
+	MOVD R6, R8 // y = row
+	MOVD q+8(FP), R9 // q
+	MOVD dim+24(FP), R10 // dim
+	CMP  $64, R10 // dim < 64
+	BLT  chains_end_8 // dim < 64
+
+chains_7:
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	FMOVQ (R9), F16 // x = q[0], lanes 0..3
+	FMOVQ 16(R9), F17 // x = q[0], lanes 4..7
+	FMOVQ 32(R9), F18 // x = q[0], lanes 8..11
+	FMOVQ 48(R9), F19 // x = q[0], lanes 12..15
+	FMOVQ (R8), F20 // y = int8 of y[0]
+	WORD  $0x4f08a696 // SXTL2 V22.8H, V20.16B // y = int8 of y[0]
+	WORD  $0x0f08a694 // SXTL V20.8H, V20.8B // y = int8 of y[0]
+	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // y = int8 of y[0]
+	WORD  $0x0f10a694 // SXTL V20.4S, V20.4H // y = int8 of y[0]
+	WORD  $0x4f10a6d7 // SXTL2 V23.4S, V22.8H // y = int8 of y[0]
+	WORD  $0x0f10a6d6 // SXTL V22.4S, V22.4H // y = int8 of y[0]
+	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // y = int8 of y[0]
+	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // y = int8 of y[0]
+	WORD  $0x4e21dad6 // SCVTF V22.4S, V22.4S // y = int8 of y[0]
+	WORD  $0x4e21daf7 // SCVTF V23.4S, V23.4S // y = int8 of y[0]
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V4.S4 // s1_c0 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V5.S4 // s1_c0 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V6.S4 // s1_c0 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V7.S4 // s1_c0 += y * y, lanes 12..15
+	FMOVQ 64(R9), F16 // x = q[16], lanes 0..3
+	FMOVQ 80(R9), F17 // x = q[16], lanes 4..7
+	FMOVQ 96(R9), F18 // x = q[16], lanes 8..11
+	FMOVQ 112(R9), F19 // x = q[16], lanes 12..15
+	FMOVQ 16(R8), F20 // y = int8 of y[4]
+	WORD  $0x4f08a696 // SXTL2 V22.8H, V20.16B // y = int8 of y[4]
+	WORD  $0x0f08a694 // SXTL V20.8H, V20.8B // y = int8 of y[4]
+	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // y = int8 of y[4]
+	WORD  $0x0f10a694 // SXTL V20.4S, V20.4H // y = int8 of y[4]
+	WORD  $0x4f10a6d7 // SXTL2 V23.4S, V22.8H // y = int8 of y[4]
+	WORD  $0x0f10a6d6 // SXTL V22.4S, V22.4H // y = int8 of y[4]
+	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // y = int8 of y[4]
+	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // y = int8 of y[4]
+	WORD  $0x4e21dad6 // SCVTF V22.4S, V22.4S // y = int8 of y[4]
+	WORD  $0x4e21daf7 // SCVTF V23.4S, V23.4S // y = int8 of y[4]
+	VFMLA V20.S4, V16.S4, V8.S4 // s0_c1 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // s0_c1 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // s0_c1 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // s0_c1 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V12.S4 // s1_c1 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V13.S4 // s1_c1 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V14.S4 // s1_c1 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V15.S4 // s1_c1 += y * y, lanes 12..15
+	ADD   $256, R9, R9 // q += 256
+	ADD   $64, R8, R8 // y += 64
+	ADD   $64, R7, R7 // ahead += 64
+	SUB   $64, R10, R10 // dim += -64
+	CMP   $64, R10 // dim >= 64
+	BGE   chains_7 // dim >= 64
+
+chains_end_8:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMP   $1, R10 // dim < 1
+	BLT   less_9 // dim < 1
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	CMP   $16, R10 // dim < 16
+	BLT   less_10 // dim < 16
+	FMOVQ (R9), F16 // x = q[0], lanes 0..3
+	FMOVQ 16(R9), F17 // x = q[0], lanes 4..7
+	FMOVQ 32(R9), F18 // x = q[0], lanes 8..11
+	FMOVQ 48(R9), F19 // x = q[0], lanes 12..15
+	FMOVQ (R8), F20 // y = int8 of y[0]
+	WORD  $0x4f08a696 // SXTL2 V22.8H, V20.16B // y = int8 of y[0]
+	WORD  $0x0f08a694 // SXTL V20.8H, V20.8B // y = int8 of y[0]
+	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // y = int8 of y[0]
+	WORD  $0x0f10a694 // SXTL V20.4S, V20.4H // y = int8 of y[0]
+	WORD  $0x4f10a6d7 // SXTL2 V23.4S, V22.8H // y = int8 of y[0]
+	WORD  $0x0f10a6d6 // SXTL V22.4S, V22.4H // y = int8 of y[0]
+	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // y = int8 of y[0]
+	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // y = int8 of y[0]
+	WORD  $0x4e21dad6 // SCVTF V22.4S, V22.4S // y = int8 of y[0]
+	WORD  $0x4e21daf7 // SCVTF V23.4S, V23.4S // y = int8 of y[0]
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V4.S4 // s1_c0 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V5.S4 // s1_c0 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V6.S4 // s1_c0 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V7.S4 // s1_c0 += y * y, lanes 12..15
+
+less_10:
+	CMP   $32, R10 // dim < 32
+	BLT   less_11 // dim < 32
+	FMOVQ 64(R9), F16 // x = q[16], lanes 0..3
+	FMOVQ 80(R9), F17 // x = q[16], lanes 4..7
+	FMOVQ 96(R9), F18 // x = q[16], lanes 8..11
+	FMOVQ 112(R9), F19 // x = q[16], lanes 12..15
+	FMOVQ 16(R8), F20 // y = int8 of y[4]
+	WORD  $0x4f08a696 // SXTL2 V22.8H, V20.16B // y = int8 of y[4]
+	WORD  $0x0f08a694 // SXTL V20.8H, V20.8B // y = int8 of y[4]
+	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // y = int8 of y[4]
+	WORD  $0x0f10a694 // SXTL V20.4S, V20.4H // y = int8 of y[4]
+	WORD  $0x4f10a6d7 // SXTL2 V23.4S, V22.8H // y = int8 of y[4]
+	WORD  $0x0f10a6d6 // SXTL V22.4S, V22.4H // y = int8 of y[4]
+	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // y = int8 of y[4]
+	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // y = int8 of y[4]
+	WORD  $0x4e21dad6 // SCVTF V22.4S, V22.4S // y = int8 of y[4]
+	WORD  $0x4e21daf7 // SCVTF V23.4S, V23.4S // y = int8 of y[4]
+	VFMLA V20.S4, V16.S4, V8.S4 // s0_c1 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // s0_c1 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // s0_c1 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // s0_c1 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V12.S4 // s1_c1 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V13.S4 // s1_c1 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V14.S4 // s1_c1 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V15.S4 // s1_c1 += y * y, lanes 12..15
+
+less_11:
+	MOVD R10, R7 // rest = dim
+	AND  $15, R7, R7 // rest &= 15
+	CMP  $1, R7 // rest < 1
+	BLT  less_12 // rest < 1
+	CMP  $32, R10 // dim < 32
+	BLT  less_13 // dim < 32
+	JMP  end_14
+
+less_13:
+	SUB   R7, R10, R10 // dim -= rest
+	ADD   R10, R9, R9 // q += dim
+	ADD   R10, R9, R9 // q += dim
+	ADD   R10, R9, R9 // q += dim
+	ADD   R10, R9, R9 // q += dim
+	VEOR  V16.B16, V16.B16, V16.B16 // x = q[0], rest lanes
+	VEOR  V17.B16, V17.B16, V17.B16 // x = q[0], rest lanes
+	VEOR  V18.B16, V18.B16, V18.B16 // x = q[0], rest lanes
+	VEOR  V19.B16, V19.B16, V19.B16 // x = q[0], rest lanes
+	CMP   $4, R7 // x = q[0], rest lanes
+	BLT   tail_16 // x = q[0], rest lanes
+	FMOVQ (R9), F16 // x = q[0], rest lanes
+	CMP   $8, R7 // x = q[0], rest lanes
+	BLT   tail_17 // x = q[0], rest lanes
+	FMOVQ 16(R9), F17 // x = q[0], rest lanes
+	CMP   $12, R7 // x = q[0], rest lanes
+	BLT   tail_18 // x = q[0], rest lanes
+	FMOVQ 32(R9), F18 // x = q[0], rest lanes
+	CMP   $16, R7 // x = q[0], rest lanes
+	BLT   tail_19 // x = q[0], rest lanes
+	FMOVQ 48(R9), F19 // x = q[0], rest lanes
+	JMP   tail_done_15 // x = q[0], rest lanes
+
+tail_16:
+	TBZ   $1, R7, tail_one_20 // x = q[0], rest lanes
+	FMOVD (R9), F16 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
+	ADD   $8, R9, R9 // x = q[0], rest lanes
+	VLD1  (R9), V16.S[2] // x = q[0], rest lanes
+	JMP   tail_done_15 // x = q[0], rest lanes
+
+tail_one_20:
+	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
+	FMOVS (R9), F16 // x = q[0], rest lanes
+	JMP   tail_done_15 // x = q[0], rest lanes
+
+tail_17:
+	TBZ   $1, R7, tail_one_21 // x = q[0], rest lanes
+	FMOVD 16(R9), F17 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
+	ADD   $24, R9, R9 // x = q[0], rest lanes
+	VLD1  (R9), V17.S[2] // x = q[0], rest lanes
+	JMP   tail_done_15 // x = q[0], rest lanes
+
+tail_one_21:
+	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
+	FMOVS 16(R9), F17 // x = q[0], rest lanes
+	JMP   tail_done_15 // x = q[0], rest lanes
+
+tail_18:
+	TBZ   $1, R7, tail_one_22 // x = q[0], rest lanes
+	FMOVD 32(R9), F18 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
+	ADD   $40, R9, R9 // x = q[0], rest lanes
+	VLD1  (R9), V18.S[2] // x = q[0], rest lanes
+	JMP   tail_done_15 // x = q[0], rest lanes
+
+tail_one_22:
+	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
+	FMOVS 32(R9), F18 // x = q[0], rest lanes
+	JMP   tail_done_15 // x = q[0], rest lanes
+
+tail_19:
+	TBZ   $1, R7, tail_one_23 // x = q[0], rest lanes
+	FMOVD 48(R9), F19 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
+	ADD   $56, R9, R9 // x = q[0], rest lanes
+	VLD1  (R9), V19.S[2] // x = q[0], rest lanes
+	JMP   tail_done_15 // x = q[0], rest lanes
+
+tail_one_23:
+	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
+	FMOVS 48(R9), F19 // x = q[0], rest lanes
+
+tail_done_15:
+	ADD   R10, R8, R8 // y += dim
+	MOVD  R7, R9 // y = int8 of y[0], rest lanes
+	ADD   R8, R9, R9 // y = int8 of y[0], rest lanes
+	MOVD  $0, R11 // y = int8 of y[0], rest lanes
+	TBZ   $0, R7, no_piece_24 // y = int8 of y[0], rest lanes
+	SUB   $1, R9, R9 // y = int8 of y[0], rest lanes
+	MOVBU (R9), R12 // y = int8 of y[0], rest lanes
+	LSL   $8, R11, R11 // y = int8 of y[0], rest lanes
+	ORR   R12, R11, R11 // y = int8 of y[0], rest lanes
+
+no_piece_24:
+	TBZ   $1, R7, no_piece_25 // y = int8 of y[0], rest lanes
+	SUB   $2, R9, R9 // y = int8 of y[0], rest lanes
+	MOVHU (R9), R12 // y = int8 of y[0], rest lanes
+	LSL   $16, R11, R11 // y = int8 of y[0], rest lanes
+	ORR   R12, R11, R11 // y = int8 of y[0], rest lanes
+
+no_piece_25:
+	TBZ   $2, R7, no_piece_26 // y = int8 of y[0], rest lanes
+	SUB   $4, R9, R9 // y = int8 of y[0], rest lanes
+	MOVWU (R9), R12 // y = int8 of y[0], rest lanes
+	LSL   $32, R11, R11 // y = int8 of y[0], rest lanes
+	ORR   R12, R11, R11 // y = int8 of y[0], rest lanes
+
+no_piece_26:
+	VEOR  V22.B16, V22.B16, V22.B16 // y = int8 of y[0], rest lanes
+	FMOVD R11, F20 // y = int8 of y[0], rest lanes
+	TBZ   $3, R7, no_piece_27 // y = int8 of y[0], rest lanes
+	SUB   $8, R9, R9 // y = int8 of y[0], rest lanes
+	FMOVD (R9), F21 // y = int8 of y[0], rest lanes
+	VMOV  V20.D[0], V21.D[1] // y = int8 of y[0], rest lanes
+	VMOV  V21.B16, V20.B16 // y = int8 of y[0], rest lanes
+
+no_piece_27:
+	TBZ   $4, R7, no_piece_28 // y = int8 of y[0], rest lanes
+	FMOVQ (R8), F20 // y = int8 of y[0], rest lanes
+
+no_piece_28:
+	WORD  $0x4f08a696 // SXTL2 V22.8H, V20.16B // y = int8 of y[0], rest lanes
+	WORD  $0x0f08a694 // SXTL V20.8H, V20.8B // y = int8 of y[0], rest lanes
+	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // y = int8 of y[0], rest lanes
+	WORD  $0x0f10a694 // SXTL V20.4S, V20.4H // y = int8 of y[0], rest lanes
+	WORD  $0x4f10a6d7 // SXTL2 V23.4S, V22.8H // y = int8 of y[0], rest lanes
+	WORD  $0x0f10a6d6 // SXTL V22.4S, V22.4H // y = int8 of y[0], rest lanes
+	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // y = int8 of y[0], rest lanes
+	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // y = int8 of y[0], rest lanes
+	WORD  $0x4e21dad6 // SCVTF V22.4S, V22.4S // y = int8 of y[0], rest lanes
+	WORD  $0x4e21daf7 // SCVTF V23.4S, V23.4S // y = int8 of y[0], rest lanes
+	CMP   $16, R10 // dim < 16
+	BLT   less_29 // dim < 16
+	VFMLA V20.S4, V16.S4, V8.S4 // s0_c1 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // s0_c1 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // s0_c1 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // s0_c1 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V12.S4 // s1_c1 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V13.S4 // s1_c1 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V14.S4 // s1_c1 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V15.S4 // s1_c1 += y * y, lanes 12..15
+	JMP   end_30
+
+less_29:
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V4.S4 // s1_c0 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V5.S4 // s1_c0 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V6.S4 // s1_c0 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V7.S4 // s1_c0 += y * y, lanes 12..15
+
+end_30:
+end_14:
+less_12:
+less_9:
+	MOVD  acc+72(FP), R7 // acc
+	FMOVQ F0, (R7) // acc[0] = s0_c0, lanes 0..3
+	FMOVQ F1, 16(R7) // acc[0] = s0_c0, lanes 4..7
+	FMOVQ F2, 32(R7) // acc[0] = s0_c0, lanes 8..11
+	FMOVQ F3, 48(R7) // acc[0] = s0_c0, lanes 12..15
+	FMOVQ F4, 256(R7) // acc[64] = s1_c0, lanes 0..3
+	FMOVQ F5, 272(R7) // acc[64] = s1_c0, lanes 4..7
+	FMOVQ F6, 288(R7) // acc[64] = s1_c0, lanes 8..11
+	FMOVQ F7, 304(R7) // acc[64] = s1_c0, lanes 12..15
+	FMOVQ F8, 64(R7) // acc[16] = s0_c1, lanes 0..3
+	FMOVQ F9, 80(R7) // acc[16] = s0_c1, lanes 4..7
+	FMOVQ F10, 96(R7) // acc[16] = s0_c1, lanes 8..11
+	FMOVQ F11, 112(R7) // acc[16] = s0_c1, lanes 12..15
+	FMOVQ F12, 320(R7) // acc[80] = s1_c1, lanes 0..3
+	FMOVQ F13, 336(R7) // acc[80] = s1_c1, lanes 4..7
+	FMOVQ F14, 352(R7) // acc[80] = s1_c1, lanes 8..11
+	FMOVQ F15, 368(R7) // acc[80] = s1_c1, lanes 12..15
+	MOVD  resume+80(FP), R7 // resume
+	CMP   $1, R7 // resume < 1
+	BLT   less_31 // resume < 1
+	MOVD  acc+72(FP), R7 // acc
+	FMOVQ 128(R7), F0 // s0_c2 = acc[32], lanes 0..3
+	FMOVQ 144(R7), F1 // s0_c2 = acc[32], lanes 4..7
+	FMOVQ 160(R7), F2 // s0_c2 = acc[32], lanes 8..11
+	FMOVQ 176(R7), F3 // s0_c2 = acc[32], lanes 12..15
+	FMOVQ 384(R7), F4 // s1_c2 = acc[96], lanes 0..3
+	FMOVQ 400(R7), F5 // s1_c2 = acc[96], lanes 4..7
+	FMOVQ 416(R7), F6 // s1_c2 = acc[96], lanes 8..11
+	FMOVQ 432(R7), F7 // s1_c2 = acc[96], lanes 12..15
+	FMOVQ 192(R7), F8 // s0_c3 = acc[48], lanes 0..3
+	FMOVQ 208(R7), F9 // s0_c3 = acc[48], lanes 4..7
+	FMOVQ 224(R7), F10 // s0_c3 = acc[48], lanes 8..11
+	FMOVQ 240(R7), F11 // s0_c3 = acc[48], lanes 12..15
+	FMOVQ 448(R7), F12 // s1_c3 = acc[112], lanes 0..3
+	FMOVQ 464(R7), F13 // s1_c3 = acc[112], lanes 4..7
+	FMOVQ 480(R7), F14 // s1_c3 = acc[112], lanes 8..11
+	FMOVQ 496(R7), F15 // s1_c3 = acc[112], lanes 12..15
+	JMP   end_32
+
+less_31:
+	VEOR V0.B16, V0.B16, V0.B16 // s0_c2 = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // s0_c2 = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // s0_c2 = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // s0_c2 = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // s1_c2 = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // s1_c2 = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // s1_c2 = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // s1_c2 = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // s0_c3 = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // s0_c3 = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // s0_c3 = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // s0_c3 = 0, lanes 12..15
+	VEOR V12.B16, V12.B16, V12.B16 // s1_c3 = 0, lanes 0..3
+	VEOR V13.B16, V13.B16, V13.B16 // s1_c3 = 0, lanes 4..7
+	VEOR V14.B16, V14.B16, V14.B16 // s1_c3 = 0, lanes 8..11
+	VEOR V15.B16, V15.B16, V15.B16 // s1_c3 = 0, lanes 12..15
+
+end_32:
+	MOVD q+8(FP), R7 // q
+	MOVD dim+24(FP), R8 // dim
+	CMP  $64, R8 // dim < 64
+	BLT  chains_end_34 // dim < 64
+
+chains_33:
+	FMOVQ 128(R7), F16 // x = q[32], lanes 0..3
+	FMOVQ 144(R7), F17 // x = q[32], lanes 4..7
+	FMOVQ 160(R7), F18 // x = q[32], lanes 8..11
+	FMOVQ 176(R7), F19 // x = q[32], lanes 12..15
+	FMOVQ 32(R6), F20 // y = int8 of y[8]
+	WORD  $0x4f08a696 // SXTL2 V22.8H, V20.16B // y = int8 of y[8]
+	WORD  $0x0f08a694 // SXTL V20.8H, V20.8B // y = int8 of y[8]
+	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // y = int8 of y[8]
+	WORD  $0x0f10a694 // SXTL V20.4S, V20.4H // y = int8 of y[8]
+	WORD  $0x4f10a6d7 // SXTL2 V23.4S, V22.8H // y = int8 of y[8]
+	WORD  $0x0f10a6d6 // SXTL V22.4S, V22.4H // y = int8 of y[8]
+	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // y = int8 of y[8]
+	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // y = int8 of y[8]
+	WORD  $0x4e21dad6 // SCVTF V22.4S, V22.4S // y = int8 of y[8]
+	WORD  $0x4e21daf7 // SCVTF V23.4S, V23.4S // y = int8 of y[8]
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c2 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c2 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c2 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c2 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V4.S4 // s1_c2 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V5.S4 // s1_c2 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V6.S4 // s1_c2 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V7.S4 // s1_c2 += y * y, lanes 12..15
+	FMOVQ 192(R7), F16 // x = q[48], lanes 0..3
+	FMOVQ 208(R7), F17 // x = q[48], lanes 4..7
+	FMOVQ 224(R7), F18 // x = q[48], lanes 8..11
+	FMOVQ 240(R7), F19 // x = q[48], lanes 12..15
+	FMOVQ 48(R6), F20 // y = int8 of y[12]
+	WORD  $0x4f08a696 // SXTL2 V22.8H, V20.16B // y = int8 of y[12]
+	WORD  $0x0f08a694 // SXTL V20.8H, V20.8B // y = int8 of y[12]
+	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // y = int8 of y[12]
+	WORD  $0x0f10a694 // SXTL V20.4S, V20.4H // y = int8 of y[12]
+	WORD  $0x4f10a6d7 // SXTL2 V23.4S, V22.8H // y = int8 of y[12]
+	WORD  $0x0f10a6d6 // SXTL V22.4S, V22.4H // y = int8 of y[12]
+	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // y = int8 of y[12]
+	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // y = int8 of y[12]
+	WORD  $0x4e21dad6 // SCVTF V22.4S, V22.4S // y = int8 of y[12]
+	WORD  $0x4e21daf7 // SCVTF V23.4S, V23.4S // y = int8 of y[12]
+	VFMLA V20.S4, V16.S4, V8.S4 // s0_c3 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // s0_c3 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // s0_c3 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // s0_c3 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V12.S4 // s1_c3 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V13.S4 // s1_c3 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V14.S4 // s1_c3 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V15.S4 // s1_c3 += y * y, lanes 12..15
+	ADD   $256, R7, R7 // q += 256
+	ADD   $64, R6, R6 // y += 64
+	SUB   $64, R8, R8 // dim += -64
+	CMP   $64, R8 // dim >= 64
+	BGE   chains_33 // dim >= 64
+
+chains_end_34:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMP   $1, R8 // dim < 1
+	BLT   less_35 // dim < 1
+	CMP   $48, R8 // dim < 48
+	BLT   less_36 // dim < 48
+	FMOVQ 128(R7), F16 // x = q[32], lanes 0..3
+	FMOVQ 144(R7), F17 // x = q[32], lanes 4..7
+	FMOVQ 160(R7), F18 // x = q[32], lanes 8..11
+	FMOVQ 176(R7), F19 // x = q[32], lanes 12..15
+	FMOVQ 32(R6), F20 // y = int8 of y[8]
+	WORD  $0x4f08a696 // SXTL2 V22.8H, V20.16B // y = int8 of y[8]
+	WORD  $0x0f08a694 // SXTL V20.8H, V20.8B // y = int8 of y[8]
+	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // y = int8 of y[8]
+	WORD  $0x0f10a694 // SXTL V20.4S, V20.4H // y = int8 of y[8]
+	WORD  $0x4f10a6d7 // SXTL2 V23.4S, V22.8H // y = int8 of y[8]
+	WORD  $0x0f10a6d6 // SXTL V22.4S, V22.4H // y = int8 of y[8]
+	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // y = int8 of y[8]
+	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // y = int8 of y[8]
+	WORD  $0x4e21dad6 // SCVTF V22.4S, V22.4S // y = int8 of y[8]
+	WORD  $0x4e21daf7 // SCVTF V23.4S, V23.4S // y = int8 of y[8]
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c2 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c2 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c2 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c2 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V4.S4 // s1_c2 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V5.S4 // s1_c2 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V6.S4 // s1_c2 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V7.S4 // s1_c2 += y * y, lanes 12..15
+
+less_36:
+	CMP   $64, R8 // dim < 64
+	BLT   less_37 // dim < 64
+	FMOVQ 192(R7), F16 // x = q[48], lanes 0..3
+	FMOVQ 208(R7), F17 // x = q[48], lanes 4..7
+	FMOVQ 224(R7), F18 // x = q[48], lanes 8..11
+	FMOVQ 240(R7), F19 // x = q[48], lanes 12..15
+	FMOVQ 48(R6), F20 // y = int8 of y[12]
+	WORD  $0x4f08a696 // SXTL2 V22.8H, V20.16B // y = int8 of y[12]
+	WORD  $0x0f08a694 // SXTL V20.8H, V20.8B // y = int8 of y[12]
+	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // y = int8 of y[12]
+	WORD  $0x0f10a694 // SXTL V20.4S, V20.4H // y = int8 of y[12]
+	WORD  $0x4f10a6d7 // SXTL2 V23.4S, V22.8H // y = int8 of y[12]
+	WORD  $0x0f10a6d6 // SXTL V22.4S, V22.4H // y = int8 of y[12]
+	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // y = int8 of y[12]
+	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // y = int8 of y[12]
+	WORD  $0x4e21dad6 // SCVTF V22.4S, V22.4S // y = int8 of y[12]
+	WORD  $0x4e21daf7 // SCVTF V23.4S, V23.4S // y = int8 of y[12]
+	VFMLA V20.S4, V16.S4, V8.S4 // s0_c3 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // s0_c3 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // s0_c3 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // s0_c3 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V12.S4 // s1_c3 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V13.S4 // s1_c3 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V14.S4 // s1_c3 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V15.S4 // s1_c3 += y * y, lanes 12..15
+
+less_37:
+	MOVD  R8, R9 // rest = dim
+	AND   $15, R9, R9 // rest &= 15
+	CMP   $1, R9 // rest < 1
+	BLT   less_38 // rest < 1
+	CMP   $32, R8 // dim < 32
+	BLT   less_39 // dim < 32
+	SUB   R9, R8, R8 // dim -= rest
+	ADD   R8, R7, R7 // q += dim
+	ADD   R8, R7, R7 // q += dim
+	ADD   R8, R7, R7 // q += dim
+	ADD   R8, R7, R7 // q += dim
+	VEOR  V16.B16, V16.B16, V16.B16 // x = q[0], rest lanes
+	VEOR  V17.B16, V17.B16, V17.B16 // x = q[0], rest lanes
+	VEOR  V18.B16, V18.B16, V18.B16 // x = q[0], rest lanes
+	VEOR  V19.B16, V19.B16, V19.B16 // x = q[0], rest lanes
+	CMP   $4, R9 // x = q[0], rest lanes
+	BLT   tail_41 // x = q[0], rest lanes
+	FMOVQ (R7), F16 // x = q[0], rest lanes
+	CMP   $8, R9 // x = q[0], rest lanes
+	BLT   tail_42 // x = q[0], rest lanes
+	FMOVQ 16(R7), F17 // x = q[0], rest lanes
+	CMP   $12, R9 // x = q[0], rest lanes
+	BLT   tail_43 // x = q[0], rest lanes
+	FMOVQ 32(R7), F18 // x = q[0], rest lanes
+	CMP   $16, R9 // x = q[0], rest lanes
+	BLT   tail_44 // x = q[0], rest lanes
+	FMOVQ 48(R7), F19 // x = q[0], rest lanes
+	JMP   tail_done_40 // x = q[0], rest lanes
+
+tail_41:
+	TBZ   $1, R9, tail_one_45 // x = q[0], rest lanes
+	FMOVD (R7), F16 // x = q[0], rest lanes
+	TBZ   $0, R9, tail_done_40 // x = q[0], rest lanes
+	ADD   $8, R7, R7 // x = q[0], rest lanes
+	VLD1  (R7), V16.S[2] // x = q[0], rest lanes
+	JMP   tail_done_40 // x = q[0], rest lanes
+
+tail_one_45:
+	TBZ   $0, R9, tail_done_40 // x = q[0], rest lanes
+	FMOVS (R7), F16 // x = q[0], rest lanes
+	JMP   tail_done_40 // x = q[0], rest lanes
+
+tail_42:
+	TBZ   $1, R9, tail_one_46 // x = q[0], rest lanes
+	FMOVD 16(R7), F17 // x = q[0], rest lanes
+	TBZ   $0, R9, tail_done_40 // x = q[0], rest lanes
+	ADD   $24, R7, R7 // x = q[0], rest lanes
+	VLD1  (R7), V17.S[2] // x = q[0], rest lanes
+	JMP   tail_done_40 // x = q[0], rest lanes
+
+tail_one_46:
+	TBZ   $0, R9, tail_done_40 // x = q[0], rest lanes
+	FMOVS 16(R7), F17 // x = q[0], rest lanes
+	JMP   tail_done_40 // x = q[0], rest lanes
+
+tail_43:
+	TBZ   $1, R9, tail_one_47 // x = q[0], rest lanes
+	FMOVD 32(R7), F18 // x = q[0], rest lanes
+	TBZ   $0, R9, tail_done_40 // x = q[0], rest lanes
+	ADD   $40, R7, R7 // x = q[0], rest lanes
+	VLD1  (R7), V18.S[2] // x = q[0], rest lanes
+	JMP   tail_done_40 // x = q[0], rest lanes
+
+tail_one_47:
+	TBZ   $0, R9, tail_done_40 // x = q[0], rest lanes
+	FMOVS 32(R7), F18 // x = q[0], rest lanes
+	JMP   tail_done_40 // x = q[0], rest lanes
+
+tail_44:
+	TBZ   $1, R9, tail_one_48 // x = q[0], rest lanes
+	FMOVD 48(R7), F19 // x = q[0], rest lanes
+	TBZ   $0, R9, tail_done_40 // x = q[0], rest lanes
+	ADD   $56, R7, R7 // x = q[0], rest lanes
+	VLD1  (R7), V19.S[2] // x = q[0], rest lanes
+	JMP   tail_done_40 // x = q[0], rest lanes
+
+tail_one_48:
+	TBZ   $0, R9, tail_done_40 // x = q[0], rest lanes
+	FMOVS 48(R7), F19 // x = q[0], rest lanes
+
+tail_done_40:
+	ADD   R8, R6, R6 // y += dim
+	MOVD  R9, R7 // y = int8 of y[0], rest lanes
+	ADD   R6, R7, R7 // y = int8 of y[0], rest lanes
+	MOVD  $0, R10 // y = int8 of y[0], rest lanes
+	TBZ   $0, R9, no_piece_49 // y = int8 of y[0], rest lanes
+	SUB   $1, R7, R7 // y = int8 of y[0], rest lanes
+	MOVBU (R7), R11 // y = int8 of y[0], rest lanes
+	LSL   $8, R10, R10 // y = int8 of y[0], rest lanes
+	ORR   R11, R10, R10 // y = int8 of y[0], rest lanes
+
+no_piece_49:
+	TBZ   $1, R9, no_piece_50 // y = int8 of y[0], rest lanes
+	SUB   $2, R7, R7 // y = int8 of y[0], rest lanes
+	MOVHU (R7), R11 // y = int8 of y[0], rest lanes
+	LSL   $16, R10, R10 // y = int8 of y[0], rest lanes
+	ORR   R11, R10, R10 // y = int8 of y[0], rest lanes
+
+no_piece_50:
+	TBZ   $2, R9, no_piece_51 // y = int8 of y[0], rest lanes
+	SUB   $4, R7, R7 // y = int8 of y[0], rest lanes
+	MOVWU (R7), R11 // y = int8 of y[0], rest lanes
+	LSL   $32, R10, R10 // y = int8 of y[0], rest lanes
+	ORR   R11, R10, R10 // y = int8 of y[0], rest lanes
+
+no_piece_51:
+	VEOR  V22.B16, V22.B16, V22.B16 // y = int8 of y[0], rest lanes
+	FMOVD R10, F20 // y = int8 of y[0], rest lanes
+	TBZ   $3, R9, no_piece_52 // y = int8 of y[0], rest lanes
+	SUB   $8, R7, R7 // y = int8 of y[0], rest lanes
+	FMOVD (R7), F21 // y = int8 of y[0], rest lanes
+	VMOV  V20.D[0], V21.D[1] // y = int8 of y[0], rest lanes
+	VMOV  V21.B16, V20.B16 // y = int8 of y[0], rest lanes
+
+no_piece_52:
+	TBZ   $4, R9, no_piece_53 // y = int8 of y[0], rest lanes
+	FMOVQ (R6), F20 // y = int8 of y[0], rest lanes
+
+no_piece_53:
+	WORD  $0x4f08a696 // SXTL2 V22.8H, V20.16B // y = int8 of y[0], rest lanes
+	WORD  $0x0f08a694 // SXTL V20.8H, V20.8B // y = int8 of y[0], rest lanes
+	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // y = int8 of y[0], rest lanes
+	WORD  $0x0f10a694 // SXTL V20.4S, V20.4H // y = int8 of y[0], rest lanes
+	WORD  $0x4f10a6d7 // SXTL2 V23.4S, V22.8H // y = int8 of y[0], rest lanes
+	WORD  $0x0f10a6d6 // SXTL V22.4S, V22.4H // y = int8 of y[0], rest lanes
+	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // y = int8 of y[0], rest lanes
+	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // y = int8 of y[0], rest lanes
+	WORD  $0x4e21dad6 // SCVTF V22.4S, V22.4S // y = int8 of y[0], rest lanes
+	WORD  $0x4e21daf7 // SCVTF V23.4S, V23.4S // y = int8 of y[0], rest lanes
+	CMP   $48, R8 // dim < 48
+	BLT   less_54 // dim < 48
+	VFMLA V20.S4, V16.S4, V8.S4 // s0_c3 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // s0_c3 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // s0_c3 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // s0_c3 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V12.S4 // s1_c3 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V13.S4 // s1_c3 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V14.S4 // s1_c3 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V15.S4 // s1_c3 += y * y, lanes 12..15
+	JMP   end_55
+
+less_54:
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c2 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c2 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c2 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c2 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V4.S4 // s1_c2 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V5.S4 // s1_c2 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V6.S4 // s1_c2 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V7.S4 // s1_c2 += y * y, lanes 12..15
+
+end_55:
+less_39:
+less_38:
+less_35:
+	MOVD  acc+72(FP), R6 // acc
+	FMOVQ F0, 128(R6) // acc[32] = s0_c2, lanes 0..3
+	FMOVQ F1, 144(R6) // acc[32] = s0_c2, lanes 4..7
+	FMOVQ F2, 160(R6) // acc[32] = s0_c2, lanes 8..11
+	FMOVQ F3, 176(R6) // acc[32] = s0_c2, lanes 12..15
+	FMOVQ F4, 384(R6) // acc[96] = s1_c2, lanes 0..3
+	FMOVQ F5, 400(R6) // acc[96] = s1_c2, lanes 4..7
+	FMOVQ F6, 416(R6) // acc[96] = s1_c2, lanes 8..11
+	FMOVQ F7, 432(R6) // acc[96] = s1_c2, lanes 12..15
+	FMOVQ F8, 192(R6) // acc[48] = s0_c3, lanes 0..3
+	FMOVQ F9, 208(R6) // acc[48] = s0_c3, lanes 4..7
+	FMOVQ F10, 224(R6) // acc[48] = s0_c3, lanes 8..11
+	FMOVQ F11, 240(R6) // acc[48] = s0_c3, lanes 12..15
+	FMOVQ F12, 448(R6) // acc[112] = s1_c3, lanes 0..3
+	FMOVQ F13, 464(R6) // acc[112] = s1_c3, lanes 4..7
+	FMOVQ F14, 480(R6) // acc[112] = s1_c3, lanes 8..11
+	FMOVQ F15, 496(R6) // acc[112] = s1_c3, lanes 12..15
+
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VEOR  V0.B16, V0.B16, V0.B16 // zero = 0, lanes 0..3
+	VEOR  V1.B16, V1.B16, V1.B16 // zero = 0, lanes 4..7
+	VEOR  V2.B16, V2.B16, V2.B16 // zero = 0, lanes 8..11
+	VEOR  V3.B16, V3.B16, V3.B16 // zero = 0, lanes 12..15
+	MOVD  acc+72(FP), R6 // acc
+	FMOVQ (R6), F4 // c0 = acc[0], lanes 0..3
+	FMOVQ 16(R6), F5 // c0 = acc[0], lanes 4..7
+	FMOVQ 32(R6), F6 // c0 = acc[0], lanes 8..11
+	FMOVQ 48(R6), F7 // c0 = acc[0], lanes 12..15
+	MOVD  acc+72(FP), R6 // acc
+	FMOVQ 64(R6), F8 // c1 = acc[16], lanes 0..3
+	FMOVQ 80(R6), F9 // c1 = acc[16], lanes 4..7
+	FMOVQ 96(R6), F10 // c1 = acc[16], lanes 8..11
+	FMOVQ 112(R6), F11 // c1 = acc[16], lanes 12..15
+	MOVD  acc+72(FP), R6 // acc
+	FMOVQ 128(R6), F12 // c2 = acc[32], lanes 0..3
+	FMOVQ 144(R6), F13 // c2 = acc[32], lanes 4..7
+	FMOVQ 160(R6), F14 // c2 = acc[32], lanes 8..11
+	FMOVQ 176(R6), F15 // c2 = acc[32], lanes 12..15
+	MOVD  acc+72(FP), R6 // acc
+	FMOVQ 192(R6), F16 // c3 = acc[48], lanes 0..3
+	FMOVQ 208(R6), F17 // c3 = acc[48], lanes 4..7
+	FMOVQ 224(R6), F18 // c3 = acc[48], lanes 8..11
+	FMOVQ 240(R6), F19 // c3 = acc[48], lanes 12..15
+	WORD  $0x4e28d484 // FADD V4.4S, V4.4S, V8.4S // c0 = c0 + c1, lanes 0..3
+	WORD  $0x4e29d4a5 // FADD V5.4S, V5.4S, V9.4S // c0 = c0 + c1, lanes 4..7
+	WORD  $0x4e2ad4c6 // FADD V6.4S, V6.4S, V10.4S // c0 = c0 + c1, lanes 8..11
+	WORD  $0x4e2bd4e7 // FADD V7.4S, V7.4S, V11.4S // c0 = c0 + c1, lanes 12..15
+	WORD  $0x4e30d58c // FADD V12.4S, V12.4S, V16.4S // c2 = c2 + c3, lanes 0..3
+	WORD  $0x4e31d5ad // FADD V13.4S, V13.4S, V17.4S // c2 = c2 + c3, lanes 4..7
+	WORD  $0x4e32d5ce // FADD V14.4S, V14.4S, V18.4S // c2 = c2 + c3, lanes 8..11
+	WORD  $0x4e33d5ef // FADD V15.4S, V15.4S, V19.4S // c2 = c2 + c3, lanes 12..15
+	WORD  $0x4e2cd484 // FADD V4.4S, V4.4S, V12.4S // c0 = c0 + c2, lanes 0..3
+	WORD  $0x4e2dd4a5 // FADD V5.4S, V5.4S, V13.4S // c0 = c0 + c2, lanes 4..7
+	WORD  $0x4e2ed4c6 // FADD V6.4S, V6.4S, V14.4S // c0 = c0 + c2, lanes 8..11
+	WORD  $0x4e2fd4e7 // FADD V7.4S, V7.4S, V15.4S // c0 = c0 + c2, lanes 12..15
+	WORD  $0x4e26d484 // FADD V4.4S, V4.4S, V6.4S // c0[0] = sum of lanes
+	WORD  $0x4e27d4a5 // FADD V5.4S, V5.4S, V7.4S // c0[0] = sum of lanes
+	WORD  $0x4e25d484 // FADD V4.4S, V4.4S, V5.4S // c0[0] = sum of lanes
+	VEXT  $8, V4.B16, V4.B16, V8.B16 // c0[0] = sum of lanes
+	WORD  $0x4e28d484 // FADD V4.4S, V4.4S, V8.4S // c0[0] = sum of lanes
+	VDUP  V4.S[1], V8.S4 // c0[0] = sum of lanes
+	WORD  $0x4e28d484 // FADD V4.4S, V4.4S, V8.4S // c0[0] = sum of lanes
+	WORD  $0x4e20d484 // FADD V4.4S, V4.4S, V0.4S // c0 = c0 + zero, lanes 0..3
+	WORD  $0x4e21d4a5 // FADD V5.4S, V5.4S, V1.4S // c0 = c0 + zero, lanes 4..7
+	WORD  $0x4e22d4c6 // FADD V6.4S, V6.4S, V2.4S // c0 = c0 + zero, lanes 8..11
+	WORD  $0x4e23d4e7 // FADD V7.4S, V7.4S, V3.4S // c0 = c0 + zero, lanes 12..15
+	MOVD  acc+72(FP), R6 // acc
+	FMOVQ 256(R6), F5 // c0 = acc[64], lanes 0..3
+	FMOVQ 272(R6), F6 // c0 = acc[64], lanes 4..7
+	FMOVQ 288(R6), F7 // c0 = acc[64], lanes 8..11
+	FMOVQ 304(R6), F8 // c0 = acc[64], lanes 12..15
+	MOVD  acc+72(FP), R6 // acc
+	FMOVQ 320(R6), F9 // c1 = acc[80], lanes 0..3
+	FMOVQ 336(R6), F10 // c1 = acc[80], lanes 4..7
+	FMOVQ 352(R6), F11 // c1 = acc[80], lanes 8..11
+	FMOVQ 368(R6), F12 // c1 = acc[80], lanes 12..15
+	MOVD  acc+72(FP), R6 // acc
+	FMOVQ 384(R6), F13 // c2 = acc[96], lanes 0..3
+	FMOVQ 400(R6), F14 // c2 = acc[96], lanes 4..7
+	FMOVQ 416(R6), F15 // c2 = acc[96], lanes 8..11
+	FMOVQ 432(R6), F16 // c2 = acc[96], lanes 12..15
+	MOVD  acc+72(FP), R6 // acc
+	FMOVQ 448(R6), F17 // c3 = acc[112], lanes 0..3
+	FMOVQ 464(R6), F18 // c3 = acc[112], lanes 4..7
+	FMOVQ 480(R6), F19 // c3 = acc[112], lanes 8..11
+	FMOVQ 496(R6), F20 // c3 = acc[112], lanes 12..15
+	WORD  $0x4e29d4a5 // FADD V5.4S, V5.4S, V9.4S // c0 = c0 + c1, lanes 0..3
+	WORD  $0x4e2ad4c6 // FADD V6.4S, V6.4S, V10.4S // c0 = c0 + c1, lanes 4..7
+	WORD  $0x4e2bd4e7 // FADD V7.4S, V7.4S, V11.4S // c0 = c0 + c1, lanes 8..11
+	WORD  $0x4e2cd508 // FADD V8.4S, V8.4S, V12.4S // c0 = c0 + c1, lanes 12..15
+	WORD  $0x4e31d5ad // FADD V13.4S, V13.4S, V17.4S // c2 = c2 + c3, lanes 0..3
+	WORD  $0x4e32d5ce // FADD V14.4S, V14.4S, V18.4S // c2 = c2 + c3, lanes 4..7
+	WORD  $0x4e33d5ef // FADD V15.4S, V15.4S, V19.4S // c2 = c2 + c3, lanes 8..11
+	WORD  $0x4e34d610 // FADD V16.4S, V16.4S, V20.4S // c2 = c2 + c3, lanes 12..15
+	WORD  $0x4e2dd4a5 // FADD V5.4S, V5.4S, V13.4S // c0 = c0 + c2, lanes 0..3
+	WORD  $0x4e2ed4c6 // FADD V6.4S, V6.4S, V14.4S // c0 = c0 + c2, lanes 4..7
+	WORD  $0x4e2fd4e7 // FADD V7.4S, V7.4S, V15.4S // c0 = c0 + c2, lanes 8..11
+	WORD  $0x4e30d508 // FADD V8.4S, V8.4S, V16.4S // c0 = c0 + c2, lanes 12..15
+	WORD  $0x4e27d4a5 // FADD V5.4S, V5.4S, V7.4S // c0[0] = sum of lanes
+	WORD  $0x4e28d4c6 // FADD V6.4S, V6.4S, V8.4S // c0[0] = sum of lanes
+	WORD  $0x4e26d4a5 // FADD V5.4S, V5.4S, V6.4S // c0[0] = sum of lanes
+	VEXT  $8, V5.B16, V5.B16, V9.B16 // c0[0] = sum of lanes
+	WORD  $0x4e29d4a5 // FADD V5.4S, V5.4S, V9.4S // c0[0] = sum of lanes
+	VDUP  V5.S[1], V9.S4 // c0[0] = sum of lanes
+	WORD  $0x4e29d4a5 // FADD V5.4S, V5.4S, V9.4S // c0[0] = sum of lanes
+	WORD  $0x4e20d4a5 // FADD V5.4S, V5.4S, V0.4S // c0 = c0 + zero, lanes 0..3
+	WORD  $0x4e21d4c6 // FADD V6.4S, V6.4S, V1.4S // c0 = c0 + zero, lanes 4..7
+	WORD  $0x4e22d4e7 // FADD V7.4S, V7.4S, V2.4S // c0 = c0 + zero, lanes 8..11
+	WORD  $0x4e23d508 // FADD V8.4S, V8.4S, V3.4S // c0 = c0 + zero, lanes 12..15
+	FMOVS F4, (R0) // dst[0] = c0[0]
+	FMOVS F5, 4(R0) // dst[1] = c0[0]
+	ADD   $8, R0, R0 // dst += 8
+	SUB   $1, R2, R2 // count += -1
+	CMP   $1, R2 // count >= 1
+	BGE   rows_1 // count >= 1
+
+rows_end_2:
+	RET
+
+// func l2PairF32NEON(sums *float32, x *float32, y *float32, n int, acc *float32, resume int)
+TEXT ·l2PairF32NEON(SB), NOSPLIT, $0-48
+	MOVD  resume+40(FP), R0 // resume
+	CMP   $1, R0 // resume < 1
+	BLT   less_1 // resume < 1
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ (R0), F0 // s0_c0 = acc[0], lanes 0..3
+	FMOVQ 16(R0), F1 // s0_c0 = acc[0], lanes 4..7
+	FMOVQ 32(R0), F2 // s0_c0 = acc[0], lanes 8..11
+	FMOVQ 48(R0), F3 // s0_c0 = acc[0], lanes 12..15
+	FMOVQ 64(R0), F4 // s0_c1 = acc[16], lanes 0..3
+	FMOVQ 80(R0), F5 // s0_c1 = acc[16], lanes 4..7
+	FMOVQ 96(R0), F6 // s0_c1 = acc[16], lanes 8..11
+	FMOVQ 112(R0), F7 // s0_c1 = acc[16], lanes 12..15
+	FMOVQ 128(R0), F8 // s0_c2 = acc[32], lanes 0..3
+	FMOVQ 144(R0), F9 // s0_c2 = acc[32], lanes 4..7
+	FMOVQ 160(R0), F10 // s0_c2 = acc[32], lanes 8..11
+	FMOVQ 176(R0), F11 // s0_c2 = acc[32], lanes 12..15
+	FMOVQ 192(R0), F12 // s0_c3 = acc[48], lanes 0..3
+	FMOVQ 208(R0), F13 // s0_c3 = acc[48], lanes 4..7
+	FMOVQ 224(R0), F14 // s0_c3 = acc[48], lanes 8..11
+	FMOVQ 240(R0), F15 // s0_c3 = acc[48], lanes 12..15
+	JMP   end_2
+
+less_1:
+	VEOR V0.B16, V0.B16, V0.B16 // s0_c0 = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // s0_c0 = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // s0_c0 = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // s0_c0 = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // s0_c1 = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // s0_c1 = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // s0_c1 = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // s0_c1 = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // s0_c2 = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // s0_c2 = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // s0_c2 = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // s0_c2 = 0, lanes 12..15
+	VEOR V12.B16, V12.B16, V12.B16 // s0_c3 = 0, lanes 0..3
+	VEOR V13.B16, V13.B16, V13.B16 // s0_c3 = 0, lanes 4..7
+	VEOR V14.B16, V14.B16, V14.B16 // s0_c3 = 0, lanes 8..11
+	VEOR V15.B16, V15.B16, V15.B16 // s0_c3 = 0, lanes 12..15
+
+end_2:
+	MOVD y+16(FP), R0 // y
+	MOVD x+8(FP), R1 // x
+	MOVD n+24(FP), R2 // n
+	CMP  $64, R2 // n < 64
+	BLT  chains_end_4 // n < 64
+
+chains_3:
+	FMOVQ (R1), F16 // x = x[0], lanes 0..3
+	FMOVQ 16(R1), F17 // x = x[0], lanes 4..7
+	FMOVQ 32(R1), F18 // x = x[0], lanes 8..11
+	FMOVQ 48(R1), F19 // x = x[0], lanes 12..15
+	FMOVQ (R0), F20 // y = y[0], lanes 0..3
+	FMOVQ 16(R0), F21 // y = y[0], lanes 4..7
+	FMOVQ 32(R0), F22 // y = y[0], lanes 8..11
+	FMOVQ 48(R0), F23 // y = y[0], lanes 12..15
+	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
+	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
+	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
+	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
+	VFMLA V16.S4, V16.S4, V0.S4 // s0_c0 += x * x, lanes 0..3
+	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 4..7
+	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 8..11
+	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 12..15
+	FMOVQ 64(R1), F16 // x = x[16], lanes 0..3
+	FMOVQ 80(R1), F17 // x = x[16], lanes 4..7
+	FMOVQ 96(R1), F18 // x = x[16], lanes 8..11
+	FMOVQ 112(R1), F19 // x = x[16], lanes 12..15
+	FMOVQ 64(R0), F20 // y = y[16], lanes 0..3
+	FMOVQ 80(R0), F21 // y = y[16], lanes 4..7
+	FMOVQ 96(R0), F22 // y = y[16], lanes 8..11
+	FMOVQ 112(R0), F23 // y = y[16], lanes 12..15
+	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
+	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
+	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
+	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
+	VFMLA V16.S4, V16.S4, V4.S4 // s0_c1 += x * x, lanes 0..3
+	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 4..7
+	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 8..11
+	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 12..15
+	FMOVQ 128(R1), F16 // x = x[32], lanes 0..3
+	FMOVQ 144(R1), F17 // x = x[32], lanes 4..7
+	FMOVQ 160(R1), F18 // x = x[32], lanes 8..11
+	FMOVQ 176(R1), F19 // x = x[32], lanes 12..15
+	FMOVQ 128(R0), F20 // y = y[32], lanes 0..3
+	FMOVQ 144(R0), F21 // y = y[32], lanes 4..7
+	FMOVQ 160(R0), F22 // y = y[32], lanes 8..11
+	FMOVQ 176(R0), F23 // y = y[32], lanes 12..15
+	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
+	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
+	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
+	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
+	VFMLA V16.S4, V16.S4, V8.S4 // s0_c2 += x * x, lanes 0..3
+	VFMLA V17.S4, V17.S4, V9.S4 // s0_c2 += x * x, lanes 4..7
+	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 8..11
+	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 12..15
+	FMOVQ 192(R1), F16 // x = x[48], lanes 0..3
+	FMOVQ 208(R1), F17 // x = x[48], lanes 4..7
+	FMOVQ 224(R1), F18 // x = x[48], lanes 8..11
+	FMOVQ 240(R1), F19 // x = x[48], lanes 12..15
+	FMOVQ 192(R0), F20 // y = y[48], lanes 0..3
+	FMOVQ 208(R0), F21 // y = y[48], lanes 4..7
+	FMOVQ 224(R0), F22 // y = y[48], lanes 8..11
+	FMOVQ 240(R0), F23 // y = y[48], lanes 12..15
+	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
+	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
+	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
+	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
+	VFMLA V16.S4, V16.S4, V12.S4 // s0_c3 += x * x, lanes 0..3
+	VFMLA V17.S4, V17.S4, V13.S4 // s0_c3 += x * x, lanes 4..7
+	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 8..11
+	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 12..15
+	ADD   $256, R1, R1 // x += 256
+	ADD   $256, R0, R0 // y += 256
+	SUB   $64, R2, R2 // n += -64
+	CMP   $64, R2 // n >= 64
+	BGE   chains_3 // n >= 64
+
+chains_end_4:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMP   $1, R2 // n < 1
+	BLT   less_5 // n < 1
+	CMP   $16, R2 // n < 16
+	BLT   less_6 // n < 16
+	FMOVQ (R1), F16 // x = x[0], lanes 0..3
+	FMOVQ 16(R1), F17 // x = x[0], lanes 4..7
+	FMOVQ 32(R1), F18 // x = x[0], lanes 8..11
+	FMOVQ 48(R1), F19 // x = x[0], lanes 12..15
+	FMOVQ (R0), F20 // y = y[0], lanes 0..3
+	FMOVQ 16(R0), F21 // y = y[0], lanes 4..7
+	FMOVQ 32(R0), F22 // y = y[0], lanes 8..11
+	FMOVQ 48(R0), F23 // y = y[0], lanes 12..15
+	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
+	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
+	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
+	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
+	VFMLA V16.S4, V16.S4, V0.S4 // s0_c0 += x * x, lanes 0..3
+	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 4..7
+	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 8..11
+	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 12..15
+
+less_6:
+	CMP   $32, R2 // n < 32
+	BLT   less_7 // n < 32
+	FMOVQ 64(R1), F16 // x = x[16], lanes 0..3
+	FMOVQ 80(R1), F17 // x = x[16], lanes 4..7
+	FMOVQ 96(R1), F18 // x = x[16], lanes 8..11
+	FMOVQ 112(R1), F19 // x = x[16], lanes 12..15
+	FMOVQ 64(R0), F20 // y = y[16], lanes 0..3
+	FMOVQ 80(R0), F21 // y = y[16], lanes 4..7
+	FMOVQ 96(R0), F22 // y = y[16], lanes 8..11
+	FMOVQ 112(R0), F23 // y = y[16], lanes 12..15
+	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
+	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
+	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
+	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
+	VFMLA V16.S4, V16.S4, V4.S4 // s0_c1 += x * x, lanes 0..3
+	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 4..7
+	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 8..11
+	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 12..15
+
+less_7:
+	CMP   $48, R2 // n < 48
+	BLT   less_8 // n < 48
+	FMOVQ 128(R1), F16 // x = x[32], lanes 0..3
+	FMOVQ 144(R1), F17 // x = x[32], lanes 4..7
+	FMOVQ 160(R1), F18 // x = x[32], lanes 8..11
+	FMOVQ 176(R1), F19 // x = x[32], lanes 12..15
+	FMOVQ 128(R0), F20 // y = y[32], lanes 0..3
+	FMOVQ 144(R0), F21 // y = y[32], lanes 4..7
+	FMOVQ 160(R0), F22 // y = y[32], lanes 8..11
+	FMOVQ 176(R0), F23 // y = y[32], lanes 12..15
+	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
+	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
+	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
+	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
+	VFMLA V16.S4, V16.S4, V8.S4 // s0_c2 += x * x, lanes 0..3
+	VFMLA V17.S4, V17.S4, V9.S4 // s0_c2 += x * x, lanes 4..7
+	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 8..11
+	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 12..15
+
+less_8:
+	CMP   $64, R2 // n < 64
+	BLT   less_9 // n < 64
+	FMOVQ 192(R1), F16 // x = x[48], lanes 0..3
+	FMOVQ 208(R1), F17 // x = x[48], lanes 4..7
+	FMOVQ 224(R1), F18 // x = x[48], lanes 8..11
+	FMOVQ 240(R1), F19 // x = x[48], lanes 12..15
+	FMOVQ 192(R0), F20 // y = y[48], lanes 0..3
+	FMOVQ 208(R0), F21 // y = y[48], lanes 4..7
+	FMOVQ 224(R0), F22 // y = y[48], lanes 8..11
+	FMOVQ 240(R0), F23 // y = y[48], lanes 12..15
+	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
+	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
+	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
+	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
+	VFMLA V16.S4, V16.S4, V12.S4 // s0_c3 += x * x, lanes 0..3
+	VFMLA V17.S4, V17.S4, V13.S4 // s0_c3 += x * x, lanes 4..7
+	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 8..11
+	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 12..15
+
+less_9:
+	MOVD  R2, R3 // rest = n
+	AND   $15, R3, R3 // rest &= 15
+	CMP   $1, R3 // rest < 1
+	BLT   less_10 // rest < 1
+	CMP   $0, R2 // n < 0
+	BLT   less_11 // n < 0
+	SUB   R3, R2, R2 // n -= rest
+	ADD   R2, R1, R1 // x += n
+	ADD   R2, R1, R1 // x += n
+	ADD   R2, R1, R1 // x += n
+	ADD   R2, R1, R1 // x += n
+	VEOR  V16.B16, V16.B16, V16.B16 // x = x[0], rest lanes
+	VEOR  V17.B16, V17.B16, V17.B16 // x = x[0], rest lanes
+	VEOR  V18.B16, V18.B16, V18.B16 // x = x[0], rest lanes
+	VEOR  V19.B16, V19.B16, V19.B16 // x = x[0], rest lanes
+	CMP   $4, R3 // x = x[0], rest lanes
+	BLT   tail_13 // x = x[0], rest lanes
+	FMOVQ (R1), F16 // x = x[0], rest lanes
+	CMP   $8, R3 // x = x[0], rest lanes
+	BLT   tail_14 // x = x[0], rest lanes
+	FMOVQ 16(R1), F17 // x = x[0], rest lanes
+	CMP   $12, R3 // x = x[0], rest lanes
+	BLT   tail_15 // x = x[0], rest lanes
+	FMOVQ 32(R1), F18 // x = x[0], rest lanes
+	CMP   $16, R3 // x = x[0], rest lanes
+	BLT   tail_16 // x = x[0], rest lanes
+	FMOVQ 48(R1), F19 // x = x[0], rest lanes
+	JMP   tail_done_12 // x = x[0], rest lanes
+
+tail_13:
+	TBZ   $1, R3, tail_one_17 // x = x[0], rest lanes
+	FMOVD (R1), F16 // x = x[0], rest lanes
+	TBZ   $0, R3, tail_done_12 // x = x[0], rest lanes
+	ADD   $8, R1, R1 // x = x[0], rest lanes
+	VLD1  (R1), V16.S[2] // x = x[0], rest lanes
+	JMP   tail_done_12 // x = x[0], rest lanes
+
+tail_one_17:
+	TBZ   $0, R3, tail_done_12 // x = x[0], rest lanes
+	FMOVS (R1), F16 // x = x[0], rest lanes
+	JMP   tail_done_12 // x = x[0], rest lanes
+
+tail_14:
+	TBZ   $1, R3, tail_one_18 // x = x[0], rest lanes
+	FMOVD 16(R1), F17 // x = x[0], rest lanes
+	TBZ   $0, R3, tail_done_12 // x = x[0], rest lanes
+	ADD   $24, R1, R1 // x = x[0], rest lanes
+	VLD1  (R1), V17.S[2] // x = x[0], rest lanes
+	JMP   tail_done_12 // x = x[0], rest lanes
+
+tail_one_18:
+	TBZ   $0, R3, tail_done_12 // x = x[0], rest lanes
+	FMOVS 16(R1), F17 // x = x[0], rest lanes
+	JMP   tail_done_12 // x = x[0], rest lanes
+
+tail_15:
+	TBZ   $1, R3, tail_one_19 // x = x[0], rest lanes
+	FMOVD 32(R1), F18 // x = x[0], rest lanes
+	TBZ   $0, R3, tail_done_12 // x = x[0], rest lanes
+	ADD   $40, R1, R1 // x = x[0], rest lanes
+	VLD1  (R1), V18.S[2] // x = x[0], rest lanes
+	JMP   tail_done_12 // x = x[0], rest lanes
+
+tail_one_19:
+	TBZ   $0, R3, tail_done_12 // x = x[0], rest lanes
+	FMOVS 32(R1), F18 // x = x[0], rest lanes
+	JMP   tail_done_12 // x = x[0], rest lanes
+
+tail_16:
+	TBZ   $1, R3, tail_one_20 // x = x[0], rest lanes
+	FMOVD 48(R1), F19 // x = x[0], rest lanes
+	TBZ   $0, R3, tail_done_12 // x = x[0], rest lanes
+	ADD   $56, R1, R1 // x = x[0], rest lanes
+	VLD1  (R1), V19.S[2] // x = x[0], rest lanes
+	JMP   tail_done_12 // x = x[0], rest lanes
+
+tail_one_20:
+	TBZ   $0, R3, tail_done_12 // x = x[0], rest lanes
+	FMOVS 48(R1), F19 // x = x[0], rest lanes
+
+tail_done_12:
+	ADD   R2, R0, R0 // y += n
+	ADD   R2, R0, R0 // y += n
+	ADD   R2, R0, R0 // y += n
+	ADD   R2, R0, R0 // y += n
+	VEOR  V20.B16, V20.B16, V20.B16 // y = y[0], rest lanes
+	VEOR  V21.B16, V21.B16, V21.B16 // y = y[0], rest lanes
+	VEOR  V22.B16, V22.B16, V22.B16 // y = y[0], rest lanes
+	VEOR  V23.B16, V23.B16, V23.B16 // y = y[0], rest lanes
+	CMP   $4, R3 // y = y[0], rest lanes
+	BLT   tail_22 // y = y[0], rest lanes
+	FMOVQ (R0), F20 // y = y[0], rest lanes
+	CMP   $8, R3 // y = y[0], rest lanes
+	BLT   tail_23 // y = y[0], rest lanes
+	FMOVQ 16(R0), F21 // y = y[0], rest lanes
+	CMP   $12, R3 // y = y[0], rest lanes
+	BLT   tail_24 // y = y[0], rest lanes
+	FMOVQ 32(R0), F22 // y = y[0], rest lanes
+	CMP   $16, R3 // y = y[0], rest lanes
+	BLT   tail_25 // y = y[0], rest lanes
+	FMOVQ 48(R0), F23 // y = y[0], rest lanes
+	JMP   tail_done_21 // y = y[0], rest lanes
+
+tail_22:
+	TBZ   $1, R3, tail_one_26 // y = y[0], rest lanes
+	FMOVD (R0), F20 // y = y[0], rest lanes
+	TBZ   $0, R3, tail_done_21 // y = y[0], rest lanes
+	ADD   $8, R0, R0 // y = y[0], rest lanes
+	VLD1  (R0), V20.S[2] // y = y[0], rest lanes
+	JMP   tail_done_21 // y = y[0], rest lanes
+
+tail_one_26:
+	TBZ   $0, R3, tail_done_21 // y = y[0], rest lanes
+	FMOVS (R0), F20 // y = y[0], rest lanes
+	JMP   tail_done_21 // y = y[0], rest lanes
+
+tail_23:
+	TBZ   $1, R3, tail_one_27 // y = y[0], rest lanes
+	FMOVD 16(R0), F21 // y = y[0], rest lanes
+	TBZ   $0, R3, tail_done_21 // y = y[0], rest lanes
+	ADD   $24, R0, R0 // y = y[0], rest lanes
+	VLD1  (R0), V21.S[2] // y = y[0], rest lanes
+	JMP   tail_done_21 // y = y[0], rest lanes
+
+tail_one_27:
+	TBZ   $0, R3, tail_done_21 // y = y[0], rest lanes
+	FMOVS 16(R0), F21 // y = y[0], rest lanes
+	JMP   tail_done_21 // y = y[0], rest lanes
+
+tail_24:
+	TBZ   $1, R3, tail_one_28 // y = y[0], rest lanes
+	FMOVD 32(R0), F22 // y = y[0], rest lanes
+	TBZ   $0, R3, tail_done_21 // y = y[0], rest lanes
+	ADD   $40, R0, R0 // y = y[0], rest lanes
+	VLD1  (R0), V22.S[2] // y = y[0], rest lanes
+	JMP   tail_done_21 // y = y[0], rest lanes
+
+tail_one_28:
+	TBZ   $0, R3, tail_done_21 // y = y[0], rest lanes
+	FMOVS 32(R0), F22 // y = y[0], rest lanes
+	JMP   tail_done_21 // y = y[0], rest lanes
+
+tail_25:
+	TBZ   $1, R3, tail_one_29 // y = y[0], rest lanes
+	FMOVD 48(R0), F23 // y = y[0], rest lanes
+	TBZ   $0, R3, tail_done_21 // y = y[0], rest lanes
+	ADD   $56, R0, R0 // y = y[0], rest lanes
+	VLD1  (R0), V23.S[2] // y = y[0], rest lanes
+	JMP   tail_done_21 // y = y[0], rest lanes
+
+tail_one_29:
+	TBZ   $0, R3, tail_done_21 // y = y[0], rest lanes
+	FMOVS 48(R0), F23 // y = y[0], rest lanes
+
+tail_done_21:
+	CMP   $48, R2 // n < 48
+	BLT   less_30 // n < 48
+	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
+	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
+	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
+	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
+	VFMLA V16.S4, V16.S4, V12.S4 // s0_c3 += x * x, lanes 0..3
+	VFMLA V17.S4, V17.S4, V13.S4 // s0_c3 += x * x, lanes 4..7
+	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 8..11
+	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 12..15
+	JMP   end_31
+
+less_30:
+	CMP   $32, R2 // n < 32
+	BLT   less_32 // n < 32
+	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
+	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
+	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
+	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
+	VFMLA V16.S4, V16.S4, V8.S4 // s0_c2 += x * x, lanes 0..3
+	VFMLA V17.S4, V17.S4, V9.S4 // s0_c2 += x * x, lanes 4..7
+	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 8..11
+	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 12..15
+	JMP   end_33
+
+less_32:
+	CMP   $16, R2 // n < 16
+	BLT   less_34 // n < 16
+	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
+	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
+	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
+	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
+	VFMLA V16.S4, V16.S4, V4.S4 // s0_c1 += x * x, lanes 0..3
+	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 4..7
+	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 8..11
+	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 12..15
+	JMP   end_35
+
+less_34:
+	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
+	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
+	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
+	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
+	VFMLA V16.S4, V16.S4, V0.S4 // s0_c0 += x * x, lanes 0..3
+	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 4..7
+	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 8..11
+	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 12..15
+
+end_35:
+end_33:
+end_31:
+less_11:
+less_10:
+less_5:
+	MOVD  acc+32(FP), R0 // acc
+	CMP   $1, R0 // acc < 1
+	BLT   less_36 // acc < 1
+	FMOVQ F0, (R0) // acc[0] = s0_c0, lanes 0..3
+	FMOVQ F1, 16(R0) // acc[0] = s0_c0, lanes 4..7
+	FMOVQ F2, 32(R0) // acc[0] = s0_c0, lanes 8..11
+	FMOVQ F3, 48(R0) // acc[0] = s0_c0, lanes 12..15
+	FMOVQ F4, 64(R0) // acc[16] = s0_c1, lanes 0..3
+	FMOVQ F5, 80(R0) // acc[16] = s0_c1, lanes 4..7
+	FMOVQ F6, 96(R0) // acc[16] = s0_c1, lanes 8..11
+	FMOVQ F7, 112(R0) // acc[16] = s0_c1, lanes 12..15
+	FMOVQ F8, 128(R0) // acc[32] = s0_c2, lanes 0..3
+	FMOVQ F9, 144(R0) // acc[32] = s0_c2, lanes 4..7
+	FMOVQ F10, 160(R0) // acc[32] = s0_c2, lanes 8..11
+	FMOVQ F11, 176(R0) // acc[32] = s0_c2, lanes 12..15
+	FMOVQ F12, 192(R0) // acc[48] = s0_c3, lanes 0..3
+	FMOVQ F13, 208(R0) // acc[48] = s0_c3, lanes 4..7
+	FMOVQ F14, 224(R0) // acc[48] = s0_c3, lanes 8..11
+	FMOVQ F15, 240(R0) // acc[48] = s0_c3, lanes 12..15
+
+less_36:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VEOR  V16.B16, V16.B16, V16.B16 // zero = 0, lanes 0..3
+	VEOR  V17.B16, V17.B16, V17.B16 // zero = 0, lanes 4..7
+	VEOR  V18.B16, V18.B16, V18.B16 // zero = 0, lanes 8..11
+	VEOR  V19.B16, V19.B16, V19.B16 // zero = 0, lanes 12..15
+	WORD  $0x4e24d400 // FADD V0.4S, V0.4S, V4.4S // s0_c0 = s0_c0 + s0_c1, lanes 0..3
+	WORD  $0x4e25d421 // FADD V1.4S, V1.4S, V5.4S // s0_c0 = s0_c0 + s0_c1, lanes 4..7
+	WORD  $0x4e26d442 // FADD V2.4S, V2.4S, V6.4S // s0_c0 = s0_c0 + s0_c1, lanes 8..11
+	WORD  $0x4e27d463 // FADD V3.4S, V3.4S, V7.4S // s0_c0 = s0_c0 + s0_c1, lanes 12..15
+	WORD  $0x4e2cd508 // FADD V8.4S, V8.4S, V12.4S // s0_c2 = s0_c2 + s0_c3, lanes 0..3
+	WORD  $0x4e2dd529 // FADD V9.4S, V9.4S, V13.4S // s0_c2 = s0_c2 + s0_c3, lanes 4..7
+	WORD  $0x4e2ed54a // FADD V10.4S, V10.4S, V14.4S // s0_c2 = s0_c2 + s0_c3, lanes 8..11
+	WORD  $0x4e2fd56b // FADD V11.4S, V11.4S, V15.4S // s0_c2 = s0_c2 + s0_c3, lanes 12..15
+	WORD  $0x4e28d400 // FADD V0.4S, V0.4S, V8.4S // s0_c0 = s0_c0 + s0_c2, lanes 0..3
+	WORD  $0x4e29d421 // FADD V1.4S, V1.4S, V9.4S // s0_c0 = s0_c0 + s0_c2, lanes 4..7
+	WORD  $0x4e2ad442 // FADD V2.4S, V2.4S, V10.4S // s0_c0 = s0_c0 + s0_c2, lanes 8..11
+	WORD  $0x4e2bd463 // FADD V3.4S, V3.4S, V11.4S // s0_c0 = s0_c0 + s0_c2, lanes 12..15
+	WORD  $0x4e22d400 // FADD V0.4S, V0.4S, V2.4S // s0_c0[0] = sum of lanes
+	WORD  $0x4e23d421 // FADD V1.4S, V1.4S, V3.4S // s0_c0[0] = sum of lanes
+	WORD  $0x4e21d400 // FADD V0.4S, V0.4S, V1.4S // s0_c0[0] = sum of lanes
+	VEXT  $8, V0.B16, V0.B16, V4.B16 // s0_c0[0] = sum of lanes
+	WORD  $0x4e24d400 // FADD V0.4S, V0.4S, V4.4S // s0_c0[0] = sum of lanes
+	VDUP  V0.S[1], V4.S4 // s0_c0[0] = sum of lanes
+	WORD  $0x4e24d400 // FADD V0.4S, V0.4S, V4.4S // s0_c0[0] = sum of lanes
+	WORD  $0x4e30d400 // FADD V0.4S, V0.4S, V16.4S // s0_c0 = s0_c0 + zero, lanes 0..3
+	WORD  $0x4e31d421 // FADD V1.4S, V1.4S, V17.4S // s0_c0 = s0_c0 + zero, lanes 4..7
+	WORD  $0x4e32d442 // FADD V2.4S, V2.4S, V18.4S // s0_c0 = s0_c0 + zero, lanes 8..11
+	WORD  $0x4e33d463 // FADD V3.4S, V3.4S, V19.4S // s0_c0 = s0_c0 + zero, lanes 12..15
+	MOVD  sums+0(FP), R0 // sums
+	FMOVS F0, (R0) // sums[0] = s0_c0[0]
+	RET
+
+// func cosinePairF32NEON(sums *float32, x *float32, y *float32, n int, acc *float32, resume int)
+TEXT ·cosinePairF32NEON(SB), NOSPLIT, $0-48
+	MOVD  resume+40(FP), R0 // resume
+	CMP   $1, R0 // resume < 1
+	BLT   less_1 // resume < 1
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ (R0), F0 // s0_c0 = acc[0], lanes 0..3
+	FMOVQ 16(R0), F1 // s0_c0 = acc[0], lanes 4..7
+	FMOVQ 32(R0), F2 // s0_c0 = acc[0], lanes 8..11
+	FMOVQ 48(R0), F3 // s0_c0 = acc[0], lanes 12..15
+	FMOVQ 256(R0), F4 // s1_c0 = acc[64], lanes 0..3
+	FMOVQ 272(R0), F5 // s1_c0 = acc[64], lanes 4..7
+	FMOVQ 288(R0), F6 // s1_c0 = acc[64], lanes 8..11
+	FMOVQ 304(R0), F7 // s1_c0 = acc[64], lanes 12..15
+	FMOVQ 512(R0), F8 // s2_c0 = acc[128], lanes 0..3
+	FMOVQ 528(R0), F9 // s2_c0 = acc[128], lanes 4..7
+	FMOVQ 544(R0), F10 // s2_c0 = acc[128], lanes 8..11
+	FMOVQ 560(R0), F11 // s2_c0 = acc[128], lanes 12..15
+	FMOVQ 64(R0), F12 // s0_c1 = acc[16], lanes 0..3
+	FMOVQ 80(R0), F13 // s0_c1 = acc[16], lanes 4..7
+	FMOVQ 96(R0), F14 // s0_c1 = acc[16], lanes 8..11
+	FMOVQ 112(R0), F15 // s0_c1 = acc[16], lanes 12..15
+	FMOVQ 320(R0), F16 // s1_c1 = acc[80], lanes 0..3
+	FMOVQ 336(R0), F17 // s1_c1 = acc[80], lanes 4..7
+	FMOVQ 352(R0), F18 // s1_c1 = acc[80], lanes 8..11
+	FMOVQ 368(R0), F19 // s1_c1 = acc[80], lanes 12..15
+	FMOVQ 576(R0), F20 // s2_c1 = acc[144], lanes 0..3
+	FMOVQ 592(R0), F21 // s2_c1 = acc[144], lanes 4..7
+	FMOVQ 608(R0), F22 // s2_c1 = acc[144], lanes 8..11
+	FMOVQ 624(R0), F23 // s2_c1 = acc[144], lanes 12..15
+	JMP   end_2
+
+less_1:
+	VEOR V0.B16, V0.B16, V0.B16 // s0_c0 = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // s0_c0 = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // s0_c0 = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // s0_c0 = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // s1_c0 = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // s1_c0 = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // s1_c0 = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // s1_c0 = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // s2_c0 = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // s2_c0 = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // s2_c0 = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // s2_c0 = 0, lanes 12..15
+	VEOR V12.B16, V12.B16, V12.B16 // s0_c1 = 0, lanes 0..3
+	VEOR V13.B16, V13.B16, V13.B16 // s0_c1 = 0, lanes 4..7
+	VEOR V14.B16, V14.B16, V14.B16 // s0_c1 = 0, lanes 8..11
+	VEOR V15.B16, V15.B16, V15.B16 // s0_c1 = 0, lanes 12..15
+	VEOR V16.B16, V16.B16, V16.B16 // s1_c1 = 0, lanes 0..3
+	VEOR V17.B16, V17.B16, V17.B16 // s1_c1 = 0, lanes 4..7
+	VEOR V18.B16, V18.B16, V18.B16 // s1_c1 = 0, lanes 8..11
+	VEOR V19.B16, V19.B16, V19.B16 // s1_c1 = 0, lanes 12..15
+	VEOR V20.B16, V20.B16, V20.B16 // s2_c1 = 0, lanes 0..3
+	VEOR V21.B16, V21.B16, V21.B16 // s2_c1 = 0, lanes 4..7
+	VEOR V22.B16, V22.B16, V22.B16 // s2_c1 = 0, lanes 8..11
+	VEOR V23.B16, V23.B16, V23.B16 // s2_c1 = 0, lanes 12..15
+
+end_2:
+	MOVD y+16(FP), R0 // y
+	MOVD x+8(FP), R1 // x
+	MOVD n+24(FP), R2 // n
+	CMP  $64, R2 // n < 64
+	BLT  chains_end_4 // n < 64
+
+chains_3:
+	FMOVQ (R1), F24 // x = x[0], lanes 0..3
+	FMOVQ 16(R1), F25 // x = x[0], lanes 4..7
+	FMOVQ 32(R1), F26 // x = x[0], lanes 8..11
+	FMOVQ 48(R1), F27 // x = x[0], lanes 12..15
+	FMOVQ (R0), F28 // y = y[0], lanes 0..3
+	FMOVQ 16(R0), F29 // y = y[0], lanes 4..7
+	FMOVQ 32(R0), F30 // y = y[0], lanes 8..11
+	FMOVQ 48(R0), F31 // y = y[0], lanes 12..15
+	VFMLA V28.S4, V24.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
+	VFMLA V29.S4, V25.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
+	VFMLA V30.S4, V26.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
+	VFMLA V31.S4, V27.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
+	VFMLA V28.S4, V28.S4, V4.S4 // s1_c0 += y * y, lanes 0..3
+	VFMLA V29.S4, V29.S4, V5.S4 // s1_c0 += y * y, lanes 4..7
+	VFMLA V30.S4, V30.S4, V6.S4 // s1_c0 += y * y, lanes 8..11
+	VFMLA V31.S4, V31.S4, V7.S4 // s1_c0 += y * y, lanes 12..15
+	VFMLA V24.S4, V24.S4, V8.S4 // s2_c0 += x * x, lanes 0..3
+	VFMLA V25.S4, V25.S4, V9.S4 // s2_c0 += x * x, lanes 4..7
+	VFMLA V26.S4, V26.S4, V10.S4 // s2_c0 += x * x, lanes 8..11
+	VFMLA V27.S4, V27.S4, V11.S4 // s2_c0 += x * x, lanes 12..15
+	FMOVQ 64(R1), F24 // x = x[16], lanes 0..3
+	FMOVQ 80(R1), F25 // x = x[16], lanes 4..7
+	FMOVQ 96(R1), F26 // x = x[16], lanes 8..11
+	FMOVQ 112(R1), F27 // x = x[16], lanes 12..15
+	FMOVQ 64(R0), F28 // y = y[16], lanes 0..3
+	FMOVQ 80(R0), F29 // y = y[16], lanes 4..7
+	FMOVQ 96(R0), F30 // y = y[16], lanes 8..11
+	FMOVQ 112(R0), F31 // y = y[16], lanes 12..15
+	VFMLA V28.S4, V24.S4, V12.S4 // s0_c1 += x * y, lanes 0..3
+	VFMLA V29.S4, V25.S4, V13.S4 // s0_c1 += x * y, lanes 4..7
+	VFMLA V30.S4, V26.S4, V14.S4 // s0_c1 += x * y, lanes 8..11
+	VFMLA V31.S4, V27.S4, V15.S4 // s0_c1 += x * y, lanes 12..15
+	VFMLA V28.S4, V28.S4, V16.S4 // s1_c1 += y * y, lanes 0..3
+	VFMLA V29.S4, V29.S4, V17.S4 // s1_c1 += y * y, lanes 4..7
+	VFMLA V30.S4, V30.S4, V18.S4 // s1_c1 += y * y, lanes 8..11
+	VFMLA V31.S4, V31.S4, V19.S4 // s1_c1 += y * y, lanes 12..15
+	VFMLA V24.S4, V24.S4, V20.S4 // s2_c1 += x * x, lanes 0..3
+	VFMLA V25.S4, V25.S4, V21.S4 // s2_c1 += x * x, lanes 4..7
+	VFMLA V26.S4, V26.S4, V22.S4 // s2_c1 += x * x, lanes 8..11
+	VFMLA V27.S4, V27.S4, V23.S4 // s2_c1 += x * x, lanes 12..15
+	ADD   $256, R1, R1 // x += 256
+	ADD   $256, R0, R0 // y += 256
+	SUB   $64, R2, R2 // n += -64
+	CMP   $64, R2 // n >= 64
+	BGE   chains_3 // n >= 64
+
+chains_end_4:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMP   $1, R2 // n < 1
+	BLT   less_5 // n < 1
+	CMP   $16, R2 // n < 16
+	BLT   less_6 // n < 16
+	FMOVQ (R1), F24 // x = x[0], lanes 0..3
+	FMOVQ 16(R1), F25 // x = x[0], lanes 4..7
+	FMOVQ 32(R1), F26 // x = x[0], lanes 8..11
+	FMOVQ 48(R1), F27 // x = x[0], lanes 12..15
+	FMOVQ (R0), F28 // y = y[0], lanes 0..3
+	FMOVQ 16(R0), F29 // y = y[0], lanes 4..7
+	FMOVQ 32(R0), F30 // y = y[0], lanes 8..11
+	FMOVQ 48(R0), F31 // y = y[0], lanes 12..15
+	VFMLA V28.S4, V24.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
+	VFMLA V29.S4, V25.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
+	VFMLA V30.S4, V26.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
+	VFMLA V31.S4, V27.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
+	VFMLA V28.S4, V28.S4, V4.S4 // s1_c0 += y * y, lanes 0..3
+	VFMLA V29.S4, V29.S4, V5.S4 // s1_c0 += y * y, lanes 4..7
+	VFMLA V30.S4, V30.S4, V6.S4 // s1_c0 += y * y, lanes 8..11
+	VFMLA V31.S4, V31.S4, V7.S4 // s1_c0 += y * y, lanes 12..15
+	VFMLA V24.S4, V24.S4, V8.S4 // s2_c0 += x * x, lanes 0..3
+	VFMLA V25.S4, V25.S4, V9.S4 // s2_c0 += x * x, lanes 4..7
+	VFMLA V26.S4, V26.S4, V10.S4 // s2_c0 += x * x, lanes 8..11
+	VFMLA V27.S4, V27.S4, V11.S4 // s2_c0 += x * x, lanes 12..15
+
+less_6:
+	CMP   $32, R2 // n < 32
+	BLT   less_7 // n < 32
+	FMOVQ 64(R1), F24 // x = x[16], lanes 0..3
+	FMOVQ 80(R1), F25 // x = x[16], lanes 4..7
+	FMOVQ 96(R1), F26 // x = x[16], lanes 8..11
+	FMOVQ 112(R1), F27 // x = x[16], lanes 12..15
+	FMOVQ 64(R0), F28 // y = y[16], lanes 0..3
+	FMOVQ 80(R0), F29 // y = y[16], lanes 4..7
+	FMOVQ 96(R0), F30 // y = y[16], lanes 8..11
+	FMOVQ 112(R0), F31 // y = y[16], lanes 12..15
+	VFMLA V28.S4, V24.S4, V12.S4 // s0_c1 += x * y, lanes 0..3
+	VFMLA V29.S4, V25.S4, V13.S4 // s0_c1 += x * y, lanes 4..7
+	VFMLA V30.S4, V26.S4, V14.S4 // s0_c1 += x * y, lanes 8..11
+	VFMLA V31.S4, V27.S4, V15.S4 // s0_c1 += x * y, lanes 12..15
+	VFMLA V28.S4, V28.S4, V16.S4 // s1_c1 += y * y, lanes 0..3
+	VFMLA V29.S4, V29.S4, V17.S4 // s1_c1 += y * y, lanes 4..7
+	VFMLA V30.S4, V30.S4, V18.S4 // s1_c1 += y * y, lanes 8..11
+	VFMLA V31.S4, V31.S4, V19.S4 // s1_c1 += y * y, lanes 12..15
+	VFMLA V24.S4, V24.S4, V20.S4 // s2_c1 += x * x, lanes 0..3
+	VFMLA V25.S4, V25.S4, V21.S4 // s2_c1 += x * x, lanes 4..7
+	VFMLA V26.S4, V26.S4, V22.S4 // s2_c1 += x * x, lanes 8..11
+	VFMLA V27.S4, V27.S4, V23.S4 // s2_c1 += x * x, lanes 12..15
+
+less_7:
+	MOVD R2, R3 // rest = n
+	AND  $15, R3, R3 // rest &= 15
+	CMP  $1, R3 // rest < 1
+	BLT  less_8 // rest < 1
+	CMP  $32, R2 // n < 32
+	BLT  less_9 // n < 32
+	JMP  end_10
+
+less_9:
+	SUB   R3, R2, R2 // n -= rest
+	ADD   R2, R1, R1 // x += n
+	ADD   R2, R1, R1 // x += n
+	ADD   R2, R1, R1 // x += n
+	ADD   R2, R1, R1 // x += n
+	VEOR  V24.B16, V24.B16, V24.B16 // x = x[0], rest lanes
+	VEOR  V25.B16, V25.B16, V25.B16 // x = x[0], rest lanes
+	VEOR  V26.B16, V26.B16, V26.B16 // x = x[0], rest lanes
+	VEOR  V27.B16, V27.B16, V27.B16 // x = x[0], rest lanes
+	CMP   $4, R3 // x = x[0], rest lanes
+	BLT   tail_12 // x = x[0], rest lanes
+	FMOVQ (R1), F24 // x = x[0], rest lanes
+	CMP   $8, R3 // x = x[0], rest lanes
+	BLT   tail_13 // x = x[0], rest lanes
+	FMOVQ 16(R1), F25 // x = x[0], rest lanes
+	CMP   $12, R3 // x = x[0], rest lanes
+	BLT   tail_14 // x = x[0], rest lanes
+	FMOVQ 32(R1), F26 // x = x[0], rest lanes
+	CMP   $16, R3 // x = x[0], rest lanes
+	BLT   tail_15 // x = x[0], rest lanes
+	FMOVQ 48(R1), F27 // x = x[0], rest lanes
+	JMP   tail_done_11 // x = x[0], rest lanes
+
+tail_12:
+	TBZ   $1, R3, tail_one_16 // x = x[0], rest lanes
+	FMOVD (R1), F24 // x = x[0], rest lanes
+	TBZ   $0, R3, tail_done_11 // x = x[0], rest lanes
+	ADD   $8, R1, R1 // x = x[0], rest lanes
+	VLD1  (R1), V24.S[2] // x = x[0], rest lanes
+	JMP   tail_done_11 // x = x[0], rest lanes
+
+tail_one_16:
+	TBZ   $0, R3, tail_done_11 // x = x[0], rest lanes
+	FMOVS (R1), F24 // x = x[0], rest lanes
+	JMP   tail_done_11 // x = x[0], rest lanes
+
+tail_13:
+	TBZ   $1, R3, tail_one_17 // x = x[0], rest lanes
+	FMOVD 16(R1), F25 // x = x[0], rest lanes
+	TBZ   $0, R3, tail_done_11 // x = x[0], rest lanes
+	ADD   $24, R1, R1 // x = x[0], rest lanes
+	VLD1  (R1), V25.S[2] // x = x[0], rest lanes
+	JMP   tail_done_11 // x = x[0], rest lanes
+
+tail_one_17:
+	TBZ   $0, R3, tail_done_11 // x = x[0], rest lanes
+	FMOVS 16(R1), F25 // x = x[0], rest lanes
+	JMP   tail_done_11 // x = x[0], rest lanes
+
+tail_14:
+	TBZ   $1, R3, tail_one_18 // x = x[0], rest lanes
+	FMOVD 32(R1), F26 // x = x[0], rest lanes
+	TBZ   $0, R3, tail_done_11 // x = x[0], rest lanes
+	ADD   $40, R1, R1 // x = x[0], rest lanes
+	VLD1  (R1), V26.S[2] // x = x[0], rest lanes
+	JMP   tail_done_11 // x = x[0], rest lanes
+
+tail_one_18:
+	TBZ   $0, R3, tail_done_11 // x = x[0], rest lanes
+	FMOVS 32(R1), F26 // x = x[0], rest lanes
+	JMP   tail_done_11 // x = x[0], rest lanes
+
+tail_15:
+	TBZ   $1, R3, tail_one_19 // x = x[0], rest lanes
+	FMOVD 48(R1), F27 // x = x[0], rest lanes
+	TBZ   $0, R3, tail_done_11 // x = x[0], rest lanes
+	ADD   $56, R1, R1 // x = x[0], rest lanes
+	VLD1  (R1), V27.S[2] // x = x[0], rest lanes
+	JMP   tail_done_11 // x = x[0], rest lanes
+
+tail_one_19:
+	TBZ   $0, R3, tail_done_11 // x = x[0], rest lanes
+	FMOVS 48(R1), F27 // x = x[0], rest lanes
+
+tail_done_11:
+	ADD   R2, R0, R0 // y += n
+	ADD   R2, R0, R0 // y += n
+	ADD   R2, R0, R0 // y += n
+	ADD   R2, R0, R0 // y += n
+	VEOR  V28.B16, V28.B16, V28.B16 // y = y[0], rest lanes
+	VEOR  V29.B16, V29.B16, V29.B16 // y = y[0], rest lanes
+	VEOR  V30.B16, V30.B16, V30.B16 // y = y[0], rest lanes
+	VEOR  V31.B16, V31.B16, V31.B16 // y = y[0], rest lanes
+	CMP   $4, R3 // y = y[0], rest lanes
+	BLT   tail_21 // y = y[0], rest lanes
+	FMOVQ (R0), F28 // y = y[0], rest lanes
+	CMP   $8, R3 // y = y[0], rest lanes
+	BLT   tail_22 // y = y[0], rest lanes
+	FMOVQ 16(R0), F29 // y = y[0], rest lanes
+	CMP   $12, R3 // y = y[0], rest lanes
+	BLT   tail_23 // y = y[0], rest lanes
+	FMOVQ 32(R0), F30 // y = y[0], rest lanes
+	CMP   $16, R3 // y = y[0], rest lanes
+	BLT   tail_24 // y = y[0], rest lanes
+	FMOVQ 48(R0), F31 // y = y[0], rest lanes
+	JMP   tail_done_20 // y = y[0], rest lanes
+
+tail_21:
+	TBZ   $1, R3, tail_one_25 // y = y[0], rest lanes
+	FMOVD (R0), F28 // y = y[0], rest lanes
+	TBZ   $0, R3, tail_done_20 // y = y[0], rest lanes
+	ADD   $8, R0, R0 // y = y[0], rest lanes
+	VLD1  (R0), V28.S[2] // y = y[0], rest lanes
+	JMP   tail_done_20 // y = y[0], rest lanes
+
+tail_one_25:
+	TBZ   $0, R3, tail_done_20 // y = y[0], rest lanes
+	FMOVS (R0), F28 // y = y[0], rest lanes
+	JMP   tail_done_20 // y = y[0], rest lanes
+
+tail_22:
+	TBZ   $1, R3, tail_one_26 // y = y[0], rest lanes
+	FMOVD 16(R0), F29 // y = y[0], rest lanes
+	TBZ   $0, R3, tail_done_20 // y = y[0], rest lanes
+	ADD   $24, R0, R0 // y = y[0], rest lanes
+	VLD1  (R0), V29.S[2] // y = y[0], rest lanes
+	JMP   tail_done_20 // y = y[0], rest lanes
+
+tail_one_26:
+	TBZ   $0, R3, tail_done_20 // y = y[0], rest lanes
+	FMOVS 16(R0), F29 // y = y[0], rest lanes
+	JMP   tail_done_20 // y = y[0], rest lanes
+
+tail_23:
+	TBZ   $1, R3, tail_one_27 // y = y[0], rest lanes
+	FMOVD 32(R0), F30 // y = y[0], rest lanes
+	TBZ   $0, R3, tail_done_20 // y = y[0], rest lanes
+	ADD   $40, R0, R0 // y = y[0], rest lanes
+	VLD1  (R0), V30.S[2] // y = y[0], rest lanes
+	JMP   tail_done_20 // y = y[0], rest lanes
+
+tail_one_27:
+	TBZ   $0, R3, tail_done_20 // y = y[0], rest lanes
+	FMOVS 32(R0), F30 // y = y[0], rest lanes
+	JMP   tail_done_20 // y = y[0], rest lanes
+
+tail_24:
+	TBZ   $1, R3, tail_one_28 // y = y[0], rest lanes
+	FMOVD 48(R0), F31 // y = y[0], rest lanes
+	TBZ   $0, R3, tail_done_20 // y = y[0], rest lanes
+	ADD   $56, R0, R0 // y = y[0], rest lanes
+	VLD1  (R0), V31.S[2] // y = y[0], rest lanes
+	JMP   tail_done_20 // y = y[0], rest lanes
+
+tail_one_28:
+	TBZ   $0, R3, tail_done_20 // y = y[0], rest lanes
+	FMOVS 48(R0), F31 // y = y[0], rest lanes
+
+tail_done_20:
+	CMP   $16, R2 // n < 16
+	BLT   less_29 // n < 16
+	VFMLA V28.S4, V24.S4, V12.S4 // s0_c1 += x * y, lanes 0..3
+	VFMLA V29.S4, V25.S4, V13.S4 // s0_c1 += x * y, lanes 4..7
+	VFMLA V30.S4, V26.S4, V14.S4 // s0_c1 += x * y, lanes 8..11
+	VFMLA V31.S4, V27.S4, V15.S4 // s0_c1 += x * y, lanes 12..15
+	VFMLA V28.S4, V28.S4, V16.S4 // s1_c1 += y * y, lanes 0..3
+	VFMLA V29.S4, V29.S4, V17.S4 // s1_c1 += y * y, lanes 4..7
+	VFMLA V30.S4, V30.S4, V18.S4 // s1_c1 += y * y, lanes 8..11
+	VFMLA V31.S4, V31.S4, V19.S4 // s1_c1 += y * y, lanes 12..15
+	VFMLA V24.S4, V24.S4, V20.S4 // s2_c1 += x * x, lanes 0..3
+	VFMLA V25.S4, V25.S4, V21.S4 // s2_c1 += x * x, lanes 4..7
+	VFMLA V26.S4, V26.S4, V22.S4 // s2_c1 += x * x, lanes 8..11
+	VFMLA V27.S4, V27.S4, V23.S4 // s2_c1 += x * x, lanes 12..15
+	JMP   end_30
+
+less_29:
+	VFMLA V28.S4, V24.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
+	VFMLA V29.S4, V25.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
+	VFMLA V30.S4, V26.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
+	VFMLA V31.S4, V27.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
+	VFMLA V28.S4, V28.S4, V4.S4 // s1_c0 += y * y, lanes 0..3
+	VFMLA V29.S4, V29.S4, V5.S4 // s1_c0 += y * y, lanes 4..7
+	VFMLA V30.S4, V30.S4, V6.S4 // s1_c0 += y * y, lanes 8..11
+	VFMLA V31.S4, V31.S4, V7.S4 // s1_c0 += y * y, lanes 12..15
+	VFMLA V24.S4, V24.S4, V8.S4 // s2_c0 += x * x, lanes 0..3
+	VFMLA V25.S4, V25.S4, V9.S4 // s2_c0 += x * x, lanes 4..7
+	VFMLA V26.S4, V26.S4, V10.S4 // s2_c0 += x * x, lanes 8..11
+	VFMLA V27.S4, V27.S4, V11.S4 // s2_c0 += x * x, lanes 12..15
+
+end_30:
+end_10:
+less_8:
+less_5:
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ F0, (R0) // acc[0] = s0_c0, lanes 0..3
+	FMOVQ F1, 16(R0) // acc[0] = s0_c0, lanes 4..7
+	FMOVQ F2, 32(R0) // acc[0] = s0_c0, lanes 8..11
+	FMOVQ F3, 48(R0) // acc[0] = s0_c0, lanes 12..15
+	FMOVQ F4, 256(R0) // acc[64] = s1_c0, lanes 0..3
+	FMOVQ F5, 272(R0) // acc[64] = s1_c0, lanes 4..7
+	FMOVQ F6, 288(R0) // acc[64] = s1_c0, lanes 8..11
+	FMOVQ F7, 304(R0) // acc[64] = s1_c0, lanes 12..15
+	FMOVQ F8, 512(R0) // acc[128] = s2_c0, lanes 0..3
+	FMOVQ F9, 528(R0) // acc[128] = s2_c0, lanes 4..7
+	FMOVQ F10, 544(R0) // acc[128] = s2_c0, lanes 8..11
+	FMOVQ F11, 560(R0) // acc[128] = s2_c0, lanes 12..15
+	FMOVQ F12, 64(R0) // acc[16] = s0_c1, lanes 0..3
+	FMOVQ F13, 80(R0) // acc[16] = s0_c1, lanes 4..7
+	FMOVQ F14, 96(R0) // acc[16] = s0_c1, lanes 8..11
+	FMOVQ F15, 112(R0) // acc[16] = s0_c1, lanes 12..15
+	FMOVQ F16, 320(R0) // acc[80] = s1_c1, lanes 0..3
+	FMOVQ F17, 336(R0) // acc[80] = s1_c1, lanes 4..7
+	FMOVQ F18, 352(R0) // acc[80] = s1_c1, lanes 8..11
+	FMOVQ F19, 368(R0) // acc[80] = s1_c1, lanes 12..15
+	FMOVQ F20, 576(R0) // acc[144] = s2_c1, lanes 0..3
+	FMOVQ F21, 592(R0) // acc[144] = s2_c1, lanes 4..7
+	FMOVQ F22, 608(R0) // acc[144] = s2_c1, lanes 8..11
+	FMOVQ F23, 624(R0) // acc[144] = s2_c1, lanes 12..15
+	MOVD  resume+40(FP), R0 // resume
+	CMP   $1, R0 // resume < 1
+	BLT   less_31 // resume < 1
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ 128(R0), F0 // s0_c2 = acc[32], lanes 0..3
+	FMOVQ 144(R0), F1 // s0_c2 = acc[32], lanes 4..7
+	FMOVQ 160(R0), F2 // s0_c2 = acc[32], lanes 8..11
+	FMOVQ 176(R0), F3 // s0_c2 = acc[32], lanes 12..15
+	FMOVQ 384(R0), F4 // s1_c2 = acc[96], lanes 0..3
+	FMOVQ 400(R0), F5 // s1_c2 = acc[96], lanes 4..7
+	FMOVQ 416(R0), F6 // s1_c2 = acc[96], lanes 8..11
+	FMOVQ 432(R0), F7 // s1_c2 = acc[96], lanes 12..15
+	FMOVQ 640(R0), F8 // s2_c2 = acc[160], lanes 0..3
+	FMOVQ 656(R0), F9 // s2_c2 = acc[160], lanes 4..7
+	FMOVQ 672(R0), F10 // s2_c2 = acc[160], lanes 8..11
+	FMOVQ 688(R0), F11 // s2_c2 = acc[160], lanes 12..15
+	FMOVQ 192(R0), F12 // s0_c3 = acc[48], lanes 0..3
+	FMOVQ 208(R0), F13 // s0_c3 = acc[48], lanes 4..7
+	FMOVQ 224(R0), F14 // s0_c3 = acc[48], lanes 8..11
+	FMOVQ 240(R0), F15 // s0_c3 = acc[48], lanes 12..15
+	FMOVQ 448(R0), F16 // s1_c3 = acc[112], lanes 0..3
+	FMOVQ 464(R0), F17 // s1_c3 = acc[112], lanes 4..7
+	FMOVQ 480(R0), F18 // s1_c3 = acc[112], lanes 8..11
+	FMOVQ 496(R0), F19 // s1_c3 = acc[112], lanes 12..15
+	FMOVQ 704(R0), F20 // s2_c3 = acc[176], lanes 0..3
+	FMOVQ 720(R0), F21 // s2_c3 = acc[176], lanes 4..7
+	FMOVQ 736(R0), F22 // s2_c3 = acc[176], lanes 8..11
+	FMOVQ 752(R0), F23 // s2_c3 = acc[176], lanes 12..15
+	JMP   end_32
+
+less_31:
+	VEOR V0.B16, V0.B16, V0.B16 // s0_c2 = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // s0_c2 = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // s0_c2 = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // s0_c2 = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // s1_c2 = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // s1_c2 = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // s1_c2 = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // s1_c2 = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // s2_c2 = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // s2_c2 = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // s2_c2 = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // s2_c2 = 0, lanes 12..15
+	VEOR V12.B16, V12.B16, V12.B16 // s0_c3 = 0, lanes 0..3
+	VEOR V13.B16, V13.B16, V13.B16 // s0_c3 = 0, lanes 4..7
+	VEOR V14.B16, V14.B16, V14.B16 // s0_c3 = 0, lanes 8..11
+	VEOR V15.B16, V15.B16, V15.B16 // s0_c3 = 0, lanes 12..15
+	VEOR V16.B16, V16.B16, V16.B16 // s1_c3 = 0, lanes 0..3
+	VEOR V17.B16, V17.B16, V17.B16 // s1_c3 = 0, lanes 4..7
+	VEOR V18.B16, V18.B16, V18.B16 // s1_c3 = 0, lanes 8..11
+	VEOR V19.B16, V19.B16, V19.B16 // s1_c3 = 0, lanes 12..15
+	VEOR V20.B16, V20.B16, V20.B16 // s2_c3 = 0, lanes 0..3
+	VEOR V21.B16, V21.B16, V21.B16 // s2_c3 = 0, lanes 4..7
+	VEOR V22.B16, V22.B16, V22.B16 // s2_c3 = 0, lanes 8..11
+	VEOR V23.B16, V23.B16, V23.B16 // s2_c3 = 0, lanes 12..15
+
+end_32:
+	MOVD y+16(FP), R0 // y
+	MOVD x+8(FP), R1 // x
+	MOVD n+24(FP), R2 // n
+	CMP  $64, R2 // n < 64
+	BLT  chains_end_34 // n < 64
+
+chains_33:
+	FMOVQ 128(R1), F24 // x = x[32], lanes 0..3
+	FMOVQ 144(R1), F25 // x = x[32], lanes 4..7
+	FMOVQ 160(R1), F26 // x = x[32], lanes 8..11
+	FMOVQ 176(R1), F27 // x = x[32], lanes 12..15
+	FMOVQ 128(R0), F28 // y = y[32], lanes 0..3
+	FMOVQ 144(R0), F29 // y = y[32], lanes 4..7
+	FMOVQ 160(R0), F30 // y = y[32], lanes 8..11
+	FMOVQ 176(R0), F31 // y = y[32], lanes 12..15
+	VFMLA V28.S4, V24.S4, V0.S4 // s0_c2 += x * y, lanes 0..3
+	VFMLA V29.S4, V25.S4, V1.S4 // s0_c2 += x * y, lanes 4..7
+	VFMLA V30.S4, V26.S4, V2.S4 // s0_c2 += x * y, lanes 8..11
+	VFMLA V31.S4, V27.S4, V3.S4 // s0_c2 += x * y, lanes 12..15
+	VFMLA V28.S4, V28.S4, V4.S4 // s1_c2 += y * y, lanes 0..3
+	VFMLA V29.S4, V29.S4, V5.S4 // s1_c2 += y * y, lanes 4..7
+	VFMLA V30.S4, V30.S4, V6.S4 // s1_c2 += y * y, lanes 8..11
+	VFMLA V31.S4, V31.S4, V7.S4 // s1_c2 += y * y, lanes 12..15
+	VFMLA V24.S4, V24.S4, V8.S4 // s2_c2 += x * x, lanes 0..3
+	VFMLA V25.S4, V25.S4, V9.S4 // s2_c2 += x * x, lanes 4..7
+	VFMLA V26.S4, V26.S4, V10.S4 // s2_c2 += x * x, lanes 8..11
+	VFMLA V27.S4, V27.S4, V11.S4 // s2_c2 += x * x, lanes 12..15
+	FMOVQ 192(R1), F24 // x = x[48], lanes 0..3
+	FMOVQ 208(R1), F25 // x = x[48], lanes 4..7
+	FMOVQ 224(R1), F26 // x = x[48], lanes 8..11
+	FMOVQ 240(R1), F27 // x = x[48], lanes 12..15
+	FMOVQ 192(R0), F28 // y = y[48], lanes 0..3
+	FMOVQ 208(R0), F29 // y = y[48], lanes 4..7
+	FMOVQ 224(R0), F30 // y = y[48], lanes 8..11
+	FMOVQ 240(R0), F31 // y = y[48], lanes 12..15
+	VFMLA V28.S4, V24.S4, V12.S4 // s0_c3 += x * y, lanes 0..3
+	VFMLA V29.S4, V25.S4, V13.S4 // s0_c3 += x * y, lanes 4..7
+	VFMLA V30.S4, V26.S4, V14.S4 // s0_c3 += x * y, lanes 8..11
+	VFMLA V31.S4, V27.S4, V15.S4 // s0_c3 += x * y, lanes 12..15
+	VFMLA V28.S4, V28.S4, V16.S4 // s1_c3 += y * y, lanes 0..3
+	VFMLA V29.S4, V29.S4, V17.S4 // s1_c3 += y * y, lanes 4..7
+	VFMLA V30.S4, V30.S4, V18.S4 // s1_c3 += y * y, lanes 8..11
+	VFMLA V31.S4, V31.S4, V19.S4 // s1_c3 += y * y, lanes 12..15
+	VFMLA V24.S4, V24.S4, V20.S4 // s2_c3 += x * x, lanes 0..3
+	VFMLA V25.S4, V25.S4, V21.S4 // s2_c3 += x * x, lanes 4..7
+	VFMLA V26.S4, V26.S4, V22.S4 // s2_c3 += x * x, lanes 8..11
+	VFMLA V27.S4, V27.S4, V23.S4 // s2_c3 += x * x, lanes 12..15
+	ADD   $256, R1, R1 // x += 256
+	ADD   $256, R0, R0 // y += 256
+	SUB   $64, R2, R2 // n += -64
+	CMP   $64, R2 // n >= 64
+	BGE   chains_33 // n >= 64
+
+chains_end_34:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMP   $1, R2 // n < 1
+	BLT   less_35 // n < 1
+	CMP   $48, R2 // n < 48
+	BLT   less_36 // n < 48
+	FMOVQ 128(R1), F24 // x = x[32], lanes 0..3
+	FMOVQ 144(R1), F25 // x = x[32], lanes 4..7
+	FMOVQ 160(R1), F26 // x = x[32], lanes 8..11
+	FMOVQ 176(R1), F27 // x = x[32], lanes 12..15
+	FMOVQ 128(R0), F28 // y = y[32], lanes 0..3
+	FMOVQ 144(R0), F29 // y = y[32], lanes 4..7
+	FMOVQ 160(R0), F30 // y = y[32], lanes 8..11
+	FMOVQ 176(R0), F31 // y = y[32], lanes 12..15
+	VFMLA V28.S4, V24.S4, V0.S4 // s0_c2 += x * y, lanes 0..3
+	VFMLA V29.S4, V25.S4, V1.S4 // s0_c2 += x * y, lanes 4..7
+	VFMLA V30.S4, V26.S4, V2.S4 // s0_c2 += x * y, lanes 8..11
+	VFMLA V31.S4, V27.S4, V3.S4 // s0_c2 += x * y, lanes 12..15
+	VFMLA V28.S4, V28.S4, V4.S4 // s1_c2 += y * y, lanes 0..3
+	VFMLA V29.S4, V29.S4, V5.S4 // s1_c2 += y * y, lanes 4..7
+	VFMLA V30.S4, V30.S4, V6.S4 // s1_c2 += y * y, lanes 8..11
+	VFMLA V31.S4, V31.S4, V7.S4 // s1_c2 += y * y, lanes 12..15
+	VFMLA V24.S4, V24.S4, V8.S4 // s2_c2 += x * x, lanes 0..3
+	VFMLA V25.S4, V25.S4, V9.S4 // s2_c2 += x * x, lanes 4..7
+	VFMLA V26.S4, V26.S4, V10.S4 // s2_c2 += x * x, lanes 8..11
+	VFMLA V27.S4, V27.S4, V11.S4 // s2_c2 += x * x, lanes 12..15
+
+less_36:
+	CMP   $64, R2 // n < 64
+	BLT   less_37 // n < 64
+	FMOVQ 192(R1), F24 // x = x[48], lanes 0..3
+	FMOVQ 208(R1), F25 // x = x[48], lanes 4..7
+	FMOVQ 224(R1), F26 // x = x[48], lanes 8..11
+	FMOVQ 240(R1), F27 // x = x[48], lanes 12..15
+	FMOVQ 192(R0), F28 // y = y[48], lanes 0..3
+	FMOVQ 208(R0), F29 // y = y[48], lanes 4..7
+	FMOVQ 224(R0), F30 // y = y[48], lanes 8..11
+	FMOVQ 240(R0), F31 // y = y[48], lanes 12..15
+	VFMLA V28.S4, V24.S4, V12.S4 // s0_c3 += x * y, lanes 0..3
+	VFMLA V29.S4, V25.S4, V13.S4 // s0_c3 += x * y, lanes 4..7
+	VFMLA V30.S4, V26.S4, V14.S4 // s0_c3 += x * y, lanes 8..11
+	VFMLA V31.S4, V27.S4, V15.S4 // s0_c3 += x * y, lanes 12..15
+	VFMLA V28.S4, V28.S4, V16.S4 // s1_c3 += y * y, lanes 0..3
+	VFMLA V29.S4, V29.S4, V17.S4 // s1_c3 += y * y, lanes 4..7
+	VFMLA V30.S4, V30.S4, V18.S4 // s1_c3 += y * y, lanes 8..11
+	VFMLA V31.S4, V31.S4, V19.S4 // s1_c3 += y * y, lanes 12..15
+	VFMLA V24.S4, V24.S4, V20.S4 // s2_c3 += x * x, lanes 0..3
+	VFMLA V25.S4, V25.S4, V21.S4 // s2_c3 += x * x, lanes 4..7
+	VFMLA V26.S4, V26.S4, V22.S4 // s2_c3 += x * x, lanes 8..11
+	VFMLA V27.S4, V27.S4, V23.S4 // s2_c3 += x * x, lanes 12..15
+
+less_37:
+	MOVD  R2, R3 // rest = n
+	AND   $15, R3, R3 // rest &= 15
+	CMP   $1, R3 // rest < 1
+	BLT   less_38 // rest < 1
+	CMP   $32, R2 // n < 32
+	BLT   less_39 // n < 32
+	SUB   R3, R2, R2 // n -= rest
+	ADD   R2, R1, R1 // x += n
+	ADD   R2, R1, R1 // x += n
+	ADD   R2, R1, R1 // x += n
+	ADD   R2, R1, R1 // x += n
+	VEOR  V24.B16, V24.B16, V24.B16 // x = x[0], rest lanes
+	VEOR  V25.B16, V25.B16, V25.B16 // x = x[0], rest lanes
+	VEOR  V26.B16, V26.B16, V26.B16 // x = x[0], rest lanes
+	VEOR  V27.B16, V27.B16, V27.B16 // x = x[0], rest lanes
+	CMP   $4, R3 // x = x[0], rest lanes
+	BLT   tail_41 // x = x[0], rest lanes
+	FMOVQ (R1), F24 // x = x[0], rest lanes
+	CMP   $8, R3 // x = x[0], rest lanes
+	BLT   tail_42 // x = x[0], rest lanes
+	FMOVQ 16(R1), F25 // x = x[0], rest lanes
+	CMP   $12, R3 // x = x[0], rest lanes
+	BLT   tail_43 // x = x[0], rest lanes
+	FMOVQ 32(R1), F26 // x = x[0], rest lanes
+	CMP   $16, R3 // x = x[0], rest lanes
+	BLT   tail_44 // x = x[0], rest lanes
+	FMOVQ 48(R1), F27 // x = x[0], rest lanes
+	JMP   tail_done_40 // x = x[0], rest lanes
+
+tail_41:
+	TBZ   $1, R3, tail_one_45 // x = x[0], rest lanes
+	FMOVD (R1), F24 // x = x[0], rest lanes
+	TBZ   $0, R3, tail_done_40 // x = x[0], rest lanes
+	ADD   $8, R1, R1 // x = x[0], rest lanes
+	VLD1  (R1), V24.S[2] // x = x[0], rest lanes
+	JMP   tail_done_40 // x = x[0], rest lanes
+
+tail_one_45:
+	TBZ   $0, R3, tail_done_40 // x = x[0], rest lanes
+	FMOVS (R1), F24 // x = x[0], rest lanes
+	JMP   tail_done_40 // x = x[0], rest lanes
+
+tail_42:
+	TBZ   $1, R3, tail_one_46 // x = x[0], rest lanes
+	FMOVD 16(R1), F25 // x = x[0], rest lanes
+	TBZ   $0, R3, tail_done_40 // x = x[0], rest lanes
+	ADD   $24, R1, R1 // x = x[0], rest lanes
+	VLD1  (R1), V25.S[2] // x = x[0], rest lanes
+	JMP   tail_done_40 // x = x[0], rest lanes
+
+tail_one_46:
+	TBZ   $0, R3, tail_done_40 // x = x[0], rest lanes
+	FMOVS 16(R1), F25 // x = x[0], rest lanes
+	JMP   tail_done_40 // x = x[0], rest lanes
+
+tail_43:
+	TBZ   $1, R3, tail_one_47 // x = x[0], rest lanes
+	FMOVD 32(R1), F26 // x = x[0], rest lanes
+	TBZ   $0, R3, tail_done_40 // x = x[0], rest lanes
+	ADD   $40, R1, R1 // x = x[0], rest lanes
+	VLD1  (R1), V26.S[2] // x = x[0], rest lanes
+	JMP   tail_done_40 // x = x[0], rest lanes
+
+tail_one_47:
+	TBZ   $0, R3, tail_done_40 // x = x[0], rest lanes
+	FMOVS 32(R1), F26 // x = x[0], rest lanes
+	JMP   tail_done_40 // x = x[0], rest lanes
+
+tail_44:
+	TBZ   $1, R3, tail_one_48 // x = x[0], rest lanes
+	FMOVD 48(R1), F27 // x = x[0], rest lanes
+	TBZ   $0, R3, tail_done_40 // x = x[0], rest lanes
+	ADD   $56, R1, R1 // x = x[0], rest lanes
+	VLD1  (R1), V27.S[2] // x = x[0], rest lanes
+	JMP   tail_done_40 // x = x[0], rest lanes
+
+tail_one_48:
+	TBZ   $0, R3, tail_done_40 // x = x[0], rest lanes
+	FMOVS 48(R1), F27 // x = x[0], rest lanes
+
+tail_done_40:
+	ADD   R2, R0, R0 // y += n
+	ADD   R2, R0, R0 // y += n
+	ADD   R2, R0, R0 // y += n
+	ADD   R2, R0, R0 // y += n
+	VEOR  V28.B16, V28.B16, V28.B16 // y = y[0], rest lanes
+	VEOR  V29.B16, V29.B16, V29.B16 // y = y[0], rest lanes
+	VEOR  V30.B16, V30.B16, V30.B16 // y = y[0], rest lanes
+	VEOR  V31.B16, V31.B16, V31.B16 // y = y[0], rest lanes
+	CMP   $4, R3 // y = y[0], rest lanes
+	BLT   tail_50 // y = y[0], rest lanes
+	FMOVQ (R0), F28 // y = y[0], rest lanes
+	CMP   $8, R3 // y = y[0], rest lanes
+	BLT   tail_51 // y = y[0], rest lanes
+	FMOVQ 16(R0), F29 // y = y[0], rest lanes
+	CMP   $12, R3 // y = y[0], rest lanes
+	BLT   tail_52 // y = y[0], rest lanes
+	FMOVQ 32(R0), F30 // y = y[0], rest lanes
+	CMP   $16, R3 // y = y[0], rest lanes
+	BLT   tail_53 // y = y[0], rest lanes
+	FMOVQ 48(R0), F31 // y = y[0], rest lanes
+	JMP   tail_done_49 // y = y[0], rest lanes
+
+tail_50:
+	TBZ   $1, R3, tail_one_54 // y = y[0], rest lanes
+	FMOVD (R0), F28 // y = y[0], rest lanes
+	TBZ   $0, R3, tail_done_49 // y = y[0], rest lanes
+	ADD   $8, R0, R0 // y = y[0], rest lanes
+	VLD1  (R0), V28.S[2] // y = y[0], rest lanes
+	JMP   tail_done_49 // y = y[0], rest lanes
+
+tail_one_54:
+	TBZ   $0, R3, tail_done_49 // y = y[0], rest lanes
+	FMOVS (R0), F28 // y = y[0], rest lanes
+	JMP   tail_done_49 // y = y[0], rest lanes
+
+tail_51:
+	TBZ   $1, R3, tail_one_55 // y = y[0], rest lanes
+	FMOVD 16(R0), F29 // y = y[0], rest lanes
+	TBZ   $0, R3, tail_done_49 // y = y[0], rest lanes
+	ADD   $24, R0, R0 // y = y[0], rest lanes
+	VLD1  (R0), V29.S[2] // y = y[0], rest lanes
+	JMP   tail_done_49 // y = y[0], rest lanes
+
+tail_one_55:
+	TBZ   $0, R3, tail_done_49 // y = y[0], rest lanes
+	FMOVS 16(R0), F29 // y = y[0], rest lanes
+	JMP   tail_done_49 // y = y[0], rest lanes
+
+tail_52:
+	TBZ   $1, R3, tail_one_56 // y = y[0], rest lanes
+	FMOVD 32(R0), F30 // y = y[0], rest lanes
+	TBZ   $0, R3, tail_done_49 // y = y[0], rest lanes
+	ADD   $40, R0, R0 // y = y[0], rest lanes
+	VLD1  (R0), V30.S[2] // y = y[0], rest lanes
+	JMP   tail_done_49 // y = y[0], rest lanes
+
+tail_one_56:
+	TBZ   $0, R3, tail_done_49 // y = y[0], rest lanes
+	FMOVS 32(R0), F30 // y = y[0], rest lanes
+	JMP   tail_done_49 // y = y[0], rest lanes
+
+tail_53:
+	TBZ   $1, R3, tail_one_57 // y = y[0], rest lanes
+	FMOVD 48(R0), F31 // y = y[0], rest lanes
+	TBZ   $0, R3, tail_done_49 // y = y[0], rest lanes
+	ADD   $56, R0, R0 // y = y[0], rest lanes
+	VLD1  (R0), V31.S[2] // y = y[0], rest lanes
+	JMP   tail_done_49 // y = y[0], rest lanes
+
+tail_one_57:
+	TBZ   $0, R3, tail_done_49 // y = y[0], rest lanes
+	FMOVS 48(R0), F31 // y = y[0], rest lanes
+
+tail_done_49:
+	CMP   $48, R2 // n < 48
+	BLT   less_58 // n < 48
+	VFMLA V28.S4, V24.S4, V12.S4 // s0_c3 += x * y, lanes 0..3
+	VFMLA V29.S4, V25.S4, V13.S4 // s0_c3 += x * y, lanes 4..7
+	VFMLA V30.S4, V26.S4, V14.S4 // s0_c3 += x * y, lanes 8..11
+	VFMLA V31.S4, V27.S4, V15.S4 // s0_c3 += x * y, lanes 12..15
+	VFMLA V28.S4, V28.S4, V16.S4 // s1_c3 += y * y, lanes 0..3
+	VFMLA V29.S4, V29.S4, V17.S4 // s1_c3 += y * y, lanes 4..7
+	VFMLA V30.S4, V30.S4, V18.S4 // s1_c3 += y * y, lanes 8..11
+	VFMLA V31.S4, V31.S4, V19.S4 // s1_c3 += y * y, lanes 12..15
+	VFMLA V24.S4, V24.S4, V20.S4 // s2_c3 += x * x, lanes 0..3
+	VFMLA V25.S4, V25.S4, V21.S4 // s2_c3 += x * x, lanes 4..7
+	VFMLA V26.S4, V26.S4, V22.S4 // s2_c3 += x * x, lanes 8..11
+	VFMLA V27.S4, V27.S4, V23.S4 // s2_c3 += x * x, lanes 12..15
+	JMP   end_59
+
+less_58:
+	VFMLA V28.S4, V24.S4, V0.S4 // s0_c2 += x * y, lanes 0..3
+	VFMLA V29.S4, V25.S4, V1.S4 // s0_c2 += x * y, lanes 4..7
+	VFMLA V30.S4, V26.S4, V2.S4 // s0_c2 += x * y, lanes 8..11
+	VFMLA V31.S4, V27.S4, V3.S4 // s0_c2 += x * y, lanes 12..15
+	VFMLA V28.S4, V28.S4, V4.S4 // s1_c2 += y * y, lanes 0..3
+	VFMLA V29.S4, V29.S4, V5.S4 // s1_c2 += y * y, lanes 4..7
+	VFMLA V30.S4, V30.S4, V6.S4 // s1_c2 += y * y, lanes 8..11
+	VFMLA V31.S4, V31.S4, V7.S4 // s1_c2 += y * y, lanes 12..15
+	VFMLA V24.S4, V24.S4, V8.S4 // s2_c2 += x * x, lanes 0..3
+	VFMLA V25.S4, V25.S4, V9.S4 // s2_c2 += x * x, lanes 4..7
+	VFMLA V26.S4, V26.S4, V10.S4 // s2_c2 += x * x, lanes 8..11
+	VFMLA V27.S4, V27.S4, V11.S4 // s2_c2 += x * x, lanes 12..15
+
+end_59:
+less_39:
+less_38:
+less_35:
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ F0, 128(R0) // acc[32] = s0_c2, lanes 0..3
+	FMOVQ F1, 144(R0) // acc[32] = s0_c2, lanes 4..7
+	FMOVQ F2, 160(R0) // acc[32] = s0_c2, lanes 8..11
+	FMOVQ F3, 176(R0) // acc[32] = s0_c2, lanes 12..15
+	FMOVQ F4, 384(R0) // acc[96] = s1_c2, lanes 0..3
+	FMOVQ F5, 400(R0) // acc[96] = s1_c2, lanes 4..7
+	FMOVQ F6, 416(R0) // acc[96] = s1_c2, lanes 8..11
+	FMOVQ F7, 432(R0) // acc[96] = s1_c2, lanes 12..15
+	FMOVQ F8, 640(R0) // acc[160] = s2_c2, lanes 0..3
+	FMOVQ F9, 656(R0) // acc[160] = s2_c2, lanes 4..7
+	FMOVQ F10, 672(R0) // acc[160] = s2_c2, lanes 8..11
+	FMOVQ F11, 688(R0) // acc[160] = s2_c2, lanes 12..15
+	FMOVQ F12, 192(R0) // acc[48] = s0_c3, lanes 0..3
+	FMOVQ F13, 208(R0) // acc[48] = s0_c3, lanes 4..7
+	FMOVQ F14, 224(R0) // acc[48] = s0_c3, lanes 8..11
+	FMOVQ F15, 240(R0) // acc[48] = s0_c3, lanes 12..15
+	FMOVQ F16, 448(R0) // acc[112] = s1_c3, lanes 0..3
+	FMOVQ F17, 464(R0) // acc[112] = s1_c3, lanes 4..7
+	FMOVQ F18, 480(R0) // acc[112] = s1_c3, lanes 8..11
+	FMOVQ F19, 496(R0) // acc[112] = s1_c3, lanes 12..15
+	FMOVQ F20, 704(R0) // acc[176] = s2_c3, lanes 0..3
+	FMOVQ F21, 720(R0) // acc[176] = s2_c3, lanes 4..7
+	FMOVQ F22, 736(R0) // acc[176] = s2_c3, lanes 8..11
+	FMOVQ F23, 752(R0) // acc[176] = s2_c3, lanes 12..15
+
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VEOR  V0.B16, V0.B16, V0.B16 // zero = 0, lanes 0..3
+	VEOR  V1.B16, V1.B16, V1.B16 // zero = 0, lanes 4..7
+	VEOR  V2.B16, V2.B16, V2.B16 // zero = 0, lanes 8..11
+	VEOR  V3.B16, V3.B16, V3.B16 // zero = 0, lanes 12..15
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ (R0), F4 // c0 = acc[0], lanes 0..3
+	FMOVQ 16(R0), F5 // c0 = acc[0], lanes 4..7
+	FMOVQ 32(R0), F6 // c0 = acc[0], lanes 8..11
+	FMOVQ 48(R0), F7 // c0 = acc[0], lanes 12..15
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ 64(R0), F8 // c1 = acc[16], lanes 0..3
+	FMOVQ 80(R0), F9 // c1 = acc[16], lanes 4..7
+	FMOVQ 96(R0), F10 // c1 = acc[16], lanes 8..11
+	FMOVQ 112(R0), F11 // c1 = acc[16], lanes 12..15
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ 128(R0), F12 // c2 = acc[32], lanes 0..3
+	FMOVQ 144(R0), F13 // c2 = acc[32], lanes 4..7
+	FMOVQ 160(R0), F14 // c2 = acc[32], lanes 8..11
+	FMOVQ 176(R0), F15 // c2 = acc[32], lanes 12..15
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ 192(R0), F16 // c3 = acc[48], lanes 0..3
+	FMOVQ 208(R0), F17 // c3 = acc[48], lanes 4..7
+	FMOVQ 224(R0), F18 // c3 = acc[48], lanes 8..11
+	FMOVQ 240(R0), F19 // c3 = acc[48], lanes 12..15
+	WORD  $0x4e28d484 // FADD V4.4S, V4.4S, V8.4S // c0 = c0 + c1, lanes 0..3
+	WORD  $0x4e29d4a5 // FADD V5.4S, V5.4S, V9.4S // c0 = c0 + c1, lanes 4..7
+	WORD  $0x4e2ad4c6 // FADD V6.4S, V6.4S, V10.4S // c0 = c0 + c1, lanes 8..11
+	WORD  $0x4e2bd4e7 // FADD V7.4S, V7.4S, V11.4S // c0 = c0 + c1, lanes 12..15
+	WORD  $0x4e30d58c // FADD V12.4S, V12.4S, V16.4S // c2 = c2 + c3, lanes 0..3
+	WORD  $0x4e31d5ad // FADD V13.4S, V13.4S, V17.4S // c2 = c2 + c3, lanes 4..7
+	WORD  $0x4e32d5ce // FADD V14.4S, V14.4S, V18.4S // c2 = c2 + c3, lanes 8..11
+	WORD  $0x4e33d5ef // FADD V15.4S, V15.4S, V19.4S // c2 = c2 + c3, lanes 12..15
+	WORD  $0x4e2cd484 // FADD V4.4S, V4.4S, V12.4S // c0 = c0 + c2, lanes 0..3
+	WORD  $0x4e2dd4a5 // FADD V5.4S, V5.4S, V13.4S // c0 = c0 + c2, lanes 4..7
+	WORD  $0x4e2ed4c6 // FADD V6.4S, V6.4S, V14.4S // c0 = c0 + c2, lanes 8..11
+	WORD  $0x4e2fd4e7 // FADD V7.4S, V7.4S, V15.4S // c0 = c0 + c2, lanes 12..15
+	WORD  $0x4e26d484 // FADD V4.4S, V4.4S, V6.4S // c0[0] = sum of lanes
+	WORD  $0x4e27d4a5 // FADD V5.4S, V5.4S, V7.4S // c0[0] = sum of lanes
+	WORD  $0x4e25d484 // FADD V4.4S, V4.4S, V5.4S // c0[0] = sum of lanes
+	VEXT  $8, V4.B16, V4.B16, V8.B16 // c0[0] = sum of lanes
+	WORD  $0x4e28d484 // FADD V4.4S, V4.4S, V8.4S // c0[0] = sum of lanes
+	VDUP  V4.S[1], V8.S4 // c0[0] = sum of lanes
+	WORD  $0x4e28d484 // FADD V4.4S, V4.4S, V8.4S // c0[0] = sum of lanes
+	WORD  $0x4e20d484 // FADD V4.4S, V4.4S, V0.4S // c0 = c0 + zero, lanes 0..3
+	WORD  $0x4e21d4a5 // FADD V5.4S, V5.4S, V1.4S // c0 = c0 + zero, lanes 4..7
+	WORD  $0x4e22d4c6 // FADD V6.4S, V6.4S, V2.4S // c0 = c0 + zero, lanes 8..11
+	WORD  $0x4e23d4e7 // FADD V7.4S, V7.4S, V3.4S // c0 = c0 + zero, lanes 12..15
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ 256(R0), F5 // c0 = acc[64], lanes 0..3
+	FMOVQ 272(R0), F6 // c0 = acc[64], lanes 4..7
+	FMOVQ 288(R0), F7 // c0 = acc[64], lanes 8..11
+	FMOVQ 304(R0), F8 // c0 = acc[64], lanes 12..15
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ 320(R0), F9 // c1 = acc[80], lanes 0..3
+	FMOVQ 336(R0), F10 // c1 = acc[80], lanes 4..7
+	FMOVQ 352(R0), F11 // c1 = acc[80], lanes 8..11
+	FMOVQ 368(R0), F12 // c1 = acc[80], lanes 12..15
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ 384(R0), F13 // c2 = acc[96], lanes 0..3
+	FMOVQ 400(R0), F14 // c2 = acc[96], lanes 4..7
+	FMOVQ 416(R0), F15 // c2 = acc[96], lanes 8..11
+	FMOVQ 432(R0), F16 // c2 = acc[96], lanes 12..15
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ 448(R0), F17 // c3 = acc[112], lanes 0..3
+	FMOVQ 464(R0), F18 // c3 = acc[112], lanes 4..7
+	FMOVQ 480(R0), F19 // c3 = acc[112], lanes 8..11
+	FMOVQ 496(R0), F20 // c3 = acc[112], lanes 12..15
+	WORD  $0x4e29d4a5 // FADD V5.4S, V5.4S, V9.4S // c0 = c0 + c1, lanes 0..3
+	WORD  $0x4e2ad4c6 // FADD V6.4S, V6.4S, V10.4S // c0 = c0 + c1, lanes 4..7
+	WORD  $0x4e2bd4e7 // FADD V7.4S, V7.4S, V11.4S // c0 = c0 + c1, lanes 8..11
+	WORD  $0x4e2cd508 // FADD V8.4S, V8.4S, V12.4S // c0 = c0 + c1, lanes 12..15
+	WORD  $0x4e31d5ad // FADD V13.4S, V13.4S, V17.4S // c2 = c2 + c3, lanes 0..3
+	WORD  $0x4e32d5ce // FADD V14.4S, V14.4S, V18.4S // c2 = c2 + c3, lanes 4..7
+	WORD  $0x4e33d5ef // FADD V15.4S, V15.4S, V19.4S // c2 = c2 + c3, lanes 8..11
+	WORD  $0x4e34d610 // FADD V16.4S, V16.4S, V20.4S // c2 = c2 + c3, lanes 12..15
+	WORD  $0x4e2dd4a5 // FADD V5.4S, V5.4S, V13.4S // c0 = c0 + c2, lanes 0..3
+	WORD  $0x4e2ed4c6 // FADD V6.4S, V6.4S, V14.4S // c0 = c0 + c2, lanes 4..7
+	WORD  $0x4e2fd4e7 // FADD V7.4S, V7.4S, V15.4S // c0 = c0 + c2, lanes 8..11
+	WORD  $0x4e30d508 // FADD V8.4S, V8.4S, V16.4S // c0 = c0 + c2, lanes 12..15
+	WORD  $0x4e27d4a5 // FADD V5.4S, V5.4S, V7.4S // c0[0] = sum of lanes
+	WORD  $0x4e28d4c6 // FADD V6.4S, V6.4S, V8.4S // c0[0] = sum of lanes
+	WORD  $0x4e26d4a5 // FADD V5.4S, V5.4S, V6.4S // c0[0] = sum of lanes
+	VEXT  $8, V5.B16, V5.B16, V9.B16 // c0[0] = sum of lanes
+	WORD  $0x4e29d4a5 // FADD V5.4S, V5.4S, V9.4S // c0[0] = sum of lanes
+	VDUP  V5.S[1], V9.S4 // c0[0] = sum of lanes
+	WORD  $0x4e29d4a5 // FADD V5.4S, V5.4S, V9.4S // c0[0] = sum of lanes
+	WORD  $0x4e20d4a5 // FADD V5.4S, V5.4S, V0.4S // c0 = c0 + zero, lanes 0..3
+	WORD  $0x4e21d4c6 // FADD V6.4S, V6.4S, V1.4S // c0 = c0 + zero, lanes 4..7
+	WORD  $0x4e22d4e7 // FADD V7.4S, V7.4S, V2.4S // c0 = c0 + zero, lanes 8..11
+	WORD  $0x4e23d508 // FADD V8.4S, V8.4S, V3.4S // c0 = c0 + zero, lanes 12..15
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ 512(R0), F6 // c0 = acc[128], lanes 0..3
+	FMOVQ 528(R0), F7 // c0 = acc[128], lanes 4..7
+	FMOVQ 544(R0), F8 // c0 = acc[128], lanes 8..11
+	FMOVQ 560(R0), F9 // c0 = acc[128], lanes 12..15
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ 576(R0), F10 // c1 = acc[144], lanes 0..3
+	FMOVQ 592(R0), F11 // c1 = acc[144], lanes 4..7
+	FMOVQ 608(R0), F12 // c1 = acc[144], lanes 8..11
+	FMOVQ 624(R0), F13 // c1 = acc[144], lanes 12..15
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ 640(R0), F14 // c2 = acc[160], lanes 0..3
+	FMOVQ 656(R0), F15 // c2 = acc[160], lanes 4..7
+	FMOVQ 672(R0), F16 // c2 = acc[160], lanes 8..11
+	FMOVQ 688(R0), F17 // c2 = acc[160], lanes 12..15
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ 704(R0), F18 // c3 = acc[176], lanes 0..3
+	FMOVQ 720(R0), F19 // c3 = acc[176], lanes 4..7
+	FMOVQ 736(R0), F20 // c3 = acc[176], lanes 8..11
+	FMOVQ 752(R0), F21 // c3 = acc[176], lanes 12..15
+	WORD  $0x4e2ad4c6 // FADD V6.4S, V6.4S, V10.4S // c0 = c0 + c1, lanes 0..3
+	WORD  $0x4e2bd4e7 // FADD V7.4S, V7.4S, V11.4S // c0 = c0 + c1, lanes 4..7
+	WORD  $0x4e2cd508 // FADD V8.4S, V8.4S, V12.4S // c0 = c0 + c1, lanes 8..11
+	WORD  $0x4e2dd529 // FADD V9.4S, V9.4S, V13.4S // c0 = c0 + c1, lanes 12..15
+	WORD  $0x4e32d5ce // FADD V14.4S, V14.4S, V18.4S // c2 = c2 + c3, lanes 0..3
+	WORD  $0x4e33d5ef // FADD V15.4S, V15.4S, V19.4S // c2 = c2 + c3, lanes 4..7
+	WORD  $0x4e34d610 // FADD V16.4S, V16.4S, V20.4S // c2 = c2 + c3, lanes 8..11
+	WORD  $0x4e35d631 // FADD V17.4S, V17.4S, V21.4S // c2 = c2 + c3, lanes 12..15
+	WORD  $0x4e2ed4c6 // FADD V6.4S, V6.4S, V14.4S // c0 = c0 + c2, lanes 0..3
+	WORD  $0x4e2fd4e7 // FADD V7.4S, V7.4S, V15.4S // c0 = c0 + c2, lanes 4..7
+	WORD  $0x4e30d508 // FADD V8.4S, V8.4S, V16.4S // c0 = c0 + c2, lanes 8..11
+	WORD  $0x4e31d529 // FADD V9.4S, V9.4S, V17.4S // c0 = c0 + c2, lanes 12..15
+	WORD  $0x4e28d4c6 // FADD V6.4S, V6.4S, V8.4S // c0[0] = sum of lanes
+	WORD  $0x4e29d4e7 // FADD V7.4S, V7.4S, V9.4S // c0[0] = sum of lanes
+	WORD  $0x4e27d4c6 // FADD V6.4S, V6.4S, V7.4S // c0[0] = sum of lanes
+	VEXT  $8, V6.B16, V6.B16, V10.B16 // c0[0] = sum of lanes
+	WORD  $0x4e2ad4c6 // FADD V6.4S, V6.4S, V10.4S // c0[0] = sum of lanes
+	VDUP  V6.S[1], V10.S4 // c0[0] = sum of lanes
+	WORD  $0x4e2ad4c6 // FADD V6.4S, V6.4S, V10.4S // c0[0] = sum of lanes
+	WORD  $0x4e20d4c6 // FADD V6.4S, V6.4S, V0.4S // c0 = c0 + zero, lanes 0..3
+	WORD  $0x4e21d4e7 // FADD V7.4S, V7.4S, V1.4S // c0 = c0 + zero, lanes 4..7
+	WORD  $0x4e22d508 // FADD V8.4S, V8.4S, V2.4S // c0 = c0 + zero, lanes 8..11
+	WORD  $0x4e23d529 // FADD V9.4S, V9.4S, V3.4S // c0 = c0 + zero, lanes 12..15
+	MOVD  sums+0(FP), R0 // sums
+	FMOVS F4, (R0) // sums[0] = c0[0]
+	FMOVS F5, 4(R0) // sums[1] = c0[0]
+	FMOVS F6, 8(R0) // sums[2] = c0[0]
+	RET
+
+// func dotPairBF16NEON(sums *float32, x *uint16, y *uint16, n int, acc *float32, resume int)
+TEXT ·dotPairBF16NEON(SB), NOSPLIT, $0-48
+	MOVD  resume+40(FP), R0 // resume
+	CMP   $1, R0 // resume < 1
+	BLT   less_1 // resume < 1
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ (R0), F0 // s0_c0 = acc[0], lanes 0..3
+	FMOVQ 16(R0), F1 // s0_c0 = acc[0], lanes 4..7
+	FMOVQ 32(R0), F2 // s0_c0 = acc[0], lanes 8..11
+	FMOVQ 48(R0), F3 // s0_c0 = acc[0], lanes 12..15
+	FMOVQ 64(R0), F4 // s0_c1 = acc[16], lanes 0..3
+	FMOVQ 80(R0), F5 // s0_c1 = acc[16], lanes 4..7
+	FMOVQ 96(R0), F6 // s0_c1 = acc[16], lanes 8..11
+	FMOVQ 112(R0), F7 // s0_c1 = acc[16], lanes 12..15
+	FMOVQ 128(R0), F8 // s0_c2 = acc[32], lanes 0..3
+	FMOVQ 144(R0), F9 // s0_c2 = acc[32], lanes 4..7
+	FMOVQ 160(R0), F10 // s0_c2 = acc[32], lanes 8..11
+	FMOVQ 176(R0), F11 // s0_c2 = acc[32], lanes 12..15
+	FMOVQ 192(R0), F12 // s0_c3 = acc[48], lanes 0..3
+	FMOVQ 208(R0), F13 // s0_c3 = acc[48], lanes 4..7
+	FMOVQ 224(R0), F14 // s0_c3 = acc[48], lanes 8..11
+	FMOVQ 240(R0), F15 // s0_c3 = acc[48], lanes 12..15
+	JMP   end_2
+
+less_1:
+	VEOR V0.B16, V0.B16, V0.B16 // s0_c0 = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // s0_c0 = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // s0_c0 = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // s0_c0 = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // s0_c1 = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // s0_c1 = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // s0_c1 = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // s0_c1 = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // s0_c2 = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // s0_c2 = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // s0_c2 = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // s0_c2 = 0, lanes 12..15
+	VEOR V12.B16, V12.B16, V12.B16 // s0_c3 = 0, lanes 0..3
+	VEOR V13.B16, V13.B16, V13.B16 // s0_c3 = 0, lanes 4..7
+	VEOR V14.B16, V14.B16, V14.B16 // s0_c3 = 0, lanes 8..11
+	VEOR V15.B16, V15.B16, V15.B16 // s0_c3 = 0, lanes 12..15
+
+end_2:
+	MOVD y+16(FP), R0 // y
+	MOVD x+8(FP), R1 // x
+	MOVD n+24(FP), R2 // n
+	CMP  $64, R2 // n < 64
+	BLT  chains_end_4 // n < 64
+
+chains_3:
+	FMOVQ (R1), F16 // x = bfloat16 of x[0]
+	FMOVQ 16(R1), F18 // x = bfloat16 of x[0]
+	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[0]
+	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // x = bfloat16 of x[0]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // x = bfloat16 of x[0]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // x = bfloat16 of x[0]
+	FMOVQ (R0), F20 // y = bfloat16 of y[0]
+	FMOVQ 16(R0), F22 // y = bfloat16 of y[0]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[0]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[0]
+	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[0]
+	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[0]
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
+	FMOVQ 32(R1), F16 // x = bfloat16 of x[8]
+	FMOVQ 48(R1), F18 // x = bfloat16 of x[8]
+	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[8]
+	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // x = bfloat16 of x[8]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // x = bfloat16 of x[8]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // x = bfloat16 of x[8]
+	FMOVQ 32(R0), F20 // y = bfloat16 of y[8]
+	FMOVQ 48(R0), F22 // y = bfloat16 of y[8]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[8]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[8]
+	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[8]
+	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[8]
+	VFMLA V20.S4, V16.S4, V4.S4 // s0_c1 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V5.S4 // s0_c1 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V6.S4 // s0_c1 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V7.S4 // s0_c1 += x * y, lanes 12..15
+	FMOVQ 64(R1), F16 // x = bfloat16 of x[16]
+	FMOVQ 80(R1), F18 // x = bfloat16 of x[16]
+	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[16]
+	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // x = bfloat16 of x[16]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // x = bfloat16 of x[16]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // x = bfloat16 of x[16]
+	FMOVQ 64(R0), F20 // y = bfloat16 of y[16]
+	FMOVQ 80(R0), F22 // y = bfloat16 of y[16]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[16]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[16]
+	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[16]
+	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[16]
+	VFMLA V20.S4, V16.S4, V8.S4 // s0_c2 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // s0_c2 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // s0_c2 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // s0_c2 += x * y, lanes 12..15
+	FMOVQ 96(R1), F16 // x = bfloat16 of x[24]
+	FMOVQ 112(R1), F18 // x = bfloat16 of x[24]
+	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[24]
+	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // x = bfloat16 of x[24]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // x = bfloat16 of x[24]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // x = bfloat16 of x[24]
+	FMOVQ 96(R0), F20 // y = bfloat16 of y[24]
+	FMOVQ 112(R0), F22 // y = bfloat16 of y[24]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[24]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[24]
+	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[24]
+	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[24]
+	VFMLA V20.S4, V16.S4, V12.S4 // s0_c3 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V13.S4 // s0_c3 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V14.S4 // s0_c3 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V15.S4 // s0_c3 += x * y, lanes 12..15
+	ADD   $128, R1, R1 // x += 128
+	ADD   $128, R0, R0 // y += 128
+	SUB   $64, R2, R2 // n += -64
+	CMP   $64, R2 // n >= 64
+	BGE   chains_3 // n >= 64
+
+chains_end_4:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMP   $1, R2 // n < 1
+	BLT   less_5 // n < 1
+	CMP   $16, R2 // n < 16
+	BLT   less_6 // n < 16
+	FMOVQ (R1), F16 // x = bfloat16 of x[0]
+	FMOVQ 16(R1), F18 // x = bfloat16 of x[0]
+	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[0]
+	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // x = bfloat16 of x[0]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // x = bfloat16 of x[0]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // x = bfloat16 of x[0]
+	FMOVQ (R0), F20 // y = bfloat16 of y[0]
+	FMOVQ 16(R0), F22 // y = bfloat16 of y[0]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[0]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[0]
+	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[0]
+	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[0]
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
+
+less_6:
+	CMP   $32, R2 // n < 32
+	BLT   less_7 // n < 32
+	FMOVQ 32(R1), F16 // x = bfloat16 of x[8]
+	FMOVQ 48(R1), F18 // x = bfloat16 of x[8]
+	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[8]
+	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // x = bfloat16 of x[8]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // x = bfloat16 of x[8]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // x = bfloat16 of x[8]
+	FMOVQ 32(R0), F20 // y = bfloat16 of y[8]
+	FMOVQ 48(R0), F22 // y = bfloat16 of y[8]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[8]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[8]
+	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[8]
+	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[8]
+	VFMLA V20.S4, V16.S4, V4.S4 // s0_c1 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V5.S4 // s0_c1 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V6.S4 // s0_c1 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V7.S4 // s0_c1 += x * y, lanes 12..15
+
+less_7:
+	CMP   $48, R2 // n < 48
+	BLT   less_8 // n < 48
+	FMOVQ 64(R1), F16 // x = bfloat16 of x[16]
+	FMOVQ 80(R1), F18 // x = bfloat16 of x[16]
+	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[16]
+	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // x = bfloat16 of x[16]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // x = bfloat16 of x[16]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // x = bfloat16 of x[16]
+	FMOVQ 64(R0), F20 // y = bfloat16 of y[16]
+	FMOVQ 80(R0), F22 // y = bfloat16 of y[16]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[16]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[16]
+	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[16]
+	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[16]
+	VFMLA V20.S4, V16.S4, V8.S4 // s0_c2 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // s0_c2 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // s0_c2 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // s0_c2 += x * y, lanes 12..15
+
+less_8:
+	CMP   $64, R2 // n < 64
+	BLT   less_9 // n < 64
+	FMOVQ 96(R1), F16 // x = bfloat16 of x[24]
+	FMOVQ 112(R1), F18 // x = bfloat16 of x[24]
+	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[24]
+	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // x = bfloat16 of x[24]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // x = bfloat16 of x[24]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // x = bfloat16 of x[24]
+	FMOVQ 96(R0), F20 // y = bfloat16 of y[24]
+	FMOVQ 112(R0), F22 // y = bfloat16 of y[24]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[24]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[24]
+	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[24]
+	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[24]
+	VFMLA V20.S4, V16.S4, V12.S4 // s0_c3 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V13.S4 // s0_c3 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V14.S4 // s0_c3 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V15.S4 // s0_c3 += x * y, lanes 12..15
+
+less_9:
+	MOVD  R2, R3 // rest = n
+	AND   $15, R3, R3 // rest &= 15
+	CMP   $1, R3 // rest < 1
+	BLT   less_10 // rest < 1
+	CMP   $0, R2 // n < 0
+	BLT   less_11 // n < 0
+	SUB   R3, R2, R2 // n -= rest
+	ADD   R2, R1, R1 // x += n
+	ADD   R2, R1, R1 // x += n
+	MOVD  R3, R6 // x = bfloat16 of x[0], rest lanes
+	LSL   $1, R6, R6 // x = bfloat16 of x[0], rest lanes
+	ADD   R1, R6, R6 // x = bfloat16 of x[0], rest lanes
+	MOVD  $0, R7 // x = bfloat16 of x[0], rest lanes
+	TBZ   $0, R3, no_piece_12 // x = bfloat16 of x[0], rest lanes
+	SUB   $2, R6, R6 // x = bfloat16 of x[0], rest lanes
+	MOVHU (R6), R8 // x = bfloat16 of x[0], rest lanes
+	LSL   $16, R7, R7 // x = bfloat16 of x[0], rest lanes
+	ORR   R8, R7, R7 // x = bfloat16 of x[0], rest lanes
+
+no_piece_12:
+	TBZ   $1, R3, no_piece_13 // x = bfloat16 of x[0], rest lanes
+	SUB   $4, R6, R6 // x = bfloat16 of x[0], rest lanes
+	MOVWU (R6), R8 // x = bfloat16 of x[0], rest lanes
+	LSL   $32, R7, R7 // x = bfloat16 of x[0], rest lanes
+	ORR   R8, R7, R7 // x = bfloat16 of x[0], rest lanes
+
+no_piece_13:
+	VEOR  V18.B16, V18.B16, V18.B16 // x = bfloat16 of x[0], rest lanes
+	FMOVD R7, F16 // x = bfloat16 of x[0], rest lanes
+	TBZ   $2, R3, no_piece_14 // x = bfloat16 of x[0], rest lanes
+	SUB   $8, R6, R6 // x = bfloat16 of x[0], rest lanes
+	FMOVD (R6), F17 // x = bfloat16 of x[0], rest lanes
+	VMOV  V16.D[0], V17.D[1] // x = bfloat16 of x[0], rest lanes
+	VMOV  V17.B16, V16.B16 // x = bfloat16 of x[0], rest lanes
+
+no_piece_14:
+	TBZ   $3, R3, no_piece_15 // x = bfloat16 of x[0], rest lanes
+	VMOV  V16.B16, V18.B16 // x = bfloat16 of x[0], rest lanes
+	FMOVQ (R1), F16 // x = bfloat16 of x[0], rest lanes
+
+no_piece_15:
+	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[0], rest lanes
+	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // x = bfloat16 of x[0], rest lanes
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // x = bfloat16 of x[0], rest lanes
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // x = bfloat16 of x[0], rest lanes
+	ADD   R2, R0, R0 // y += n
+	ADD   R2, R0, R0 // y += n
+	MOVD  R3, R1 // y = bfloat16 of y[0], rest lanes
+	LSL   $1, R1, R1 // y = bfloat16 of y[0], rest lanes
+	ADD   R0, R1, R1 // y = bfloat16 of y[0], rest lanes
+	MOVD  $0, R6 // y = bfloat16 of y[0], rest lanes
+	TBZ   $0, R3, no_piece_16 // y = bfloat16 of y[0], rest lanes
+	SUB   $2, R1, R1 // y = bfloat16 of y[0], rest lanes
+	MOVHU (R1), R7 // y = bfloat16 of y[0], rest lanes
+	LSL   $16, R6, R6 // y = bfloat16 of y[0], rest lanes
+	ORR   R7, R6, R6 // y = bfloat16 of y[0], rest lanes
+
+no_piece_16:
+	TBZ   $1, R3, no_piece_17 // y = bfloat16 of y[0], rest lanes
+	SUB   $4, R1, R1 // y = bfloat16 of y[0], rest lanes
+	MOVWU (R1), R7 // y = bfloat16 of y[0], rest lanes
+	LSL   $32, R6, R6 // y = bfloat16 of y[0], rest lanes
+	ORR   R7, R6, R6 // y = bfloat16 of y[0], rest lanes
+
+no_piece_17:
+	VEOR  V22.B16, V22.B16, V22.B16 // y = bfloat16 of y[0], rest lanes
+	FMOVD R6, F20 // y = bfloat16 of y[0], rest lanes
+	TBZ   $2, R3, no_piece_18 // y = bfloat16 of y[0], rest lanes
+	SUB   $8, R1, R1 // y = bfloat16 of y[0], rest lanes
+	FMOVD (R1), F21 // y = bfloat16 of y[0], rest lanes
+	VMOV  V20.D[0], V21.D[1] // y = bfloat16 of y[0], rest lanes
+	VMOV  V21.B16, V20.B16 // y = bfloat16 of y[0], rest lanes
+
+no_piece_18:
+	TBZ   $3, R3, no_piece_19 // y = bfloat16 of y[0], rest lanes
+	VMOV  V20.B16, V22.B16 // y = bfloat16 of y[0], rest lanes
+	FMOVQ (R0), F20 // y = bfloat16 of y[0], rest lanes
+
+no_piece_19:
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[0], rest lanes
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[0], rest lanes
+	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[0], rest lanes
+	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[0], rest lanes
+	CMP   $48, R2 // n < 48
+	BLT   less_20 // n < 48
+	VFMLA V20.S4, V16.S4, V12.S4 // s0_c3 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V13.S4 // s0_c3 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V14.S4 // s0_c3 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V15.S4 // s0_c3 += x * y, lanes 12..15
+	JMP   end_21
+
+less_20:
+	CMP   $32, R2 // n < 32
+	BLT   less_22 // n < 32
+	VFMLA V20.S4, V16.S4, V8.S4 // s0_c2 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // s0_c2 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // s0_c2 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // s0_c2 += x * y, lanes 12..15
+	JMP   end_23
+
+less_22:
+	CMP   $16, R2 // n < 16
+	BLT   less_24 // n < 16
+	VFMLA V20.S4, V16.S4, V4.S4 // s0_c1 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V5.S4 // s0_c1 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V6.S4 // s0_c1 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V7.S4 // s0_c1 += x * y, lanes 12..15
+	JMP   end_25
+
+less_24:
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
+
+end_25:
+end_23:
+end_21:
+less_11:
+less_10:
+less_5:
+	MOVD  acc+32(FP), R0 // acc
+	CMP   $1, R0 // acc < 1
+	BLT   less_26 // acc < 1
+	FMOVQ F0, (R0) // acc[0] = s0_c0, lanes 0..3
+	FMOVQ F1, 16(R0) // acc[0] = s0_c0, lanes 4..7
+	FMOVQ F2, 32(R0) // acc[0] = s0_c0, lanes 8..11
+	FMOVQ F3, 48(R0) // acc[0] = s0_c0, lanes 12..15
+	FMOVQ F4, 64(R0) // acc[16] = s0_c1, lanes 0..3
+	FMOVQ F5, 80(R0) // acc[16] = s0_c1, lanes 4..7
+	FMOVQ F6, 96(R0) // acc[16] = s0_c1, lanes 8..11
+	FMOVQ F7, 112(R0) // acc[16] = s0_c1, lanes 12..15
+	FMOVQ F8, 128(R0) // acc[32] = s0_c2, lanes 0..3
+	FMOVQ F9, 144(R0) // acc[32] = s0_c2, lanes 4..7
+	FMOVQ F10, 160(R0) // acc[32] = s0_c2, lanes 8..11
+	FMOVQ F11, 176(R0) // acc[32] = s0_c2, lanes 12..15
+	FMOVQ F12, 192(R0) // acc[48] = s0_c3, lanes 0..3
+	FMOVQ F13, 208(R0) // acc[48] = s0_c3, lanes 4..7
+	FMOVQ F14, 224(R0) // acc[48] = s0_c3, lanes 8..11
+	FMOVQ F15, 240(R0) // acc[48] = s0_c3, lanes 12..15
+
+less_26:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VEOR  V16.B16, V16.B16, V16.B16 // zero = 0, lanes 0..3
+	VEOR  V17.B16, V17.B16, V17.B16 // zero = 0, lanes 4..7
+	VEOR  V18.B16, V18.B16, V18.B16 // zero = 0, lanes 8..11
+	VEOR  V19.B16, V19.B16, V19.B16 // zero = 0, lanes 12..15
+	WORD  $0x4e24d400 // FADD V0.4S, V0.4S, V4.4S // s0_c0 = s0_c0 + s0_c1, lanes 0..3
+	WORD  $0x4e25d421 // FADD V1.4S, V1.4S, V5.4S // s0_c0 = s0_c0 + s0_c1, lanes 4..7
+	WORD  $0x4e26d442 // FADD V2.4S, V2.4S, V6.4S // s0_c0 = s0_c0 + s0_c1, lanes 8..11
+	WORD  $0x4e27d463 // FADD V3.4S, V3.4S, V7.4S // s0_c0 = s0_c0 + s0_c1, lanes 12..15
+	WORD  $0x4e2cd508 // FADD V8.4S, V8.4S, V12.4S // s0_c2 = s0_c2 + s0_c3, lanes 0..3
+	WORD  $0x4e2dd529 // FADD V9.4S, V9.4S, V13.4S // s0_c2 = s0_c2 + s0_c3, lanes 4..7
+	WORD  $0x4e2ed54a // FADD V10.4S, V10.4S, V14.4S // s0_c2 = s0_c2 + s0_c3, lanes 8..11
+	WORD  $0x4e2fd56b // FADD V11.4S, V11.4S, V15.4S // s0_c2 = s0_c2 + s0_c3, lanes 12..15
+	WORD  $0x4e28d400 // FADD V0.4S, V0.4S, V8.4S // s0_c0 = s0_c0 + s0_c2, lanes 0..3
+	WORD  $0x4e29d421 // FADD V1.4S, V1.4S, V9.4S // s0_c0 = s0_c0 + s0_c2, lanes 4..7
+	WORD  $0x4e2ad442 // FADD V2.4S, V2.4S, V10.4S // s0_c0 = s0_c0 + s0_c2, lanes 8..11
+	WORD  $0x4e2bd463 // FADD V3.4S, V3.4S, V11.4S // s0_c0 = s0_c0 + s0_c2, lanes 12..15
+	WORD  $0x4e22d400 // FADD V0.4S, V0.4S, V2.4S // s0_c0[0] = sum of lanes
+	WORD  $0x4e23d421 // FADD V1.4S, V1.4S, V3.4S // s0_c0[0] = sum of lanes
+	WORD  $0x4e21d400 // FADD V0.4S, V0.4S, V1.4S // s0_c0[0] = sum of lanes
+	VEXT  $8, V0.B16, V0.B16, V4.B16 // s0_c0[0] = sum of lanes
+	WORD  $0x4e24d400 // FADD V0.4S, V0.4S, V4.4S // s0_c0[0] = sum of lanes
+	VDUP  V0.S[1], V4.S4 // s0_c0[0] = sum of lanes
+	WORD  $0x4e24d400 // FADD V0.4S, V0.4S, V4.4S // s0_c0[0] = sum of lanes
+	WORD  $0x4e30d400 // FADD V0.4S, V0.4S, V16.4S // s0_c0 = s0_c0 + zero, lanes 0..3
+	WORD  $0x4e31d421 // FADD V1.4S, V1.4S, V17.4S // s0_c0 = s0_c0 + zero, lanes 4..7
+	WORD  $0x4e32d442 // FADD V2.4S, V2.4S, V18.4S // s0_c0 = s0_c0 + zero, lanes 8..11
+	WORD  $0x4e33d463 // FADD V3.4S, V3.4S, V19.4S // s0_c0 = s0_c0 + zero, lanes 12..15
+	MOVD  sums+0(FP), R0 // sums
+	FMOVS F0, (R0) // sums[0] = s0_c0[0]
+	RET
+
+// func l2PairBF16NEON(sums *float32, x *uint16, y *uint16, n int, acc *float32, resume int)
+TEXT ·l2PairBF16NEON(SB), NOSPLIT, $0-48
+	MOVD  resume+40(FP), R0 // resume
+	CMP   $1, R0 // resume < 1
+	BLT   less_1 // resume < 1
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ (R0), F0 // s0_c0 = acc[0], lanes 0..3
+	FMOVQ 16(R0), F1 // s0_c0 = acc[0], lanes 4..7
+	FMOVQ 32(R0), F2 // s0_c0 = acc[0], lanes 8..11
+	FMOVQ 48(R0), F3 // s0_c0 = acc[0], lanes 12..15
+	FMOVQ 64(R0), F4 // s0_c1 = acc[16], lanes 0..3
+	FMOVQ 80(R0), F5 // s0_c1 = acc[16], lanes 4..7
+	FMOVQ 96(R0), F6 // s0_c1 = acc[16], lanes 8..11
+	FMOVQ 112(R0), F7 // s0_c1 = acc[16], lanes 12..15
+	FMOVQ 128(R0), F8 // s0_c2 = acc[32], lanes 0..3
+	FMOVQ 144(R0), F9 // s0_c2 = acc[32], lanes 4..7
+	FMOVQ 160(R0), F10 // s0_c2 = acc[32], lanes 8..11
+	FMOVQ 176(R0), F11 // s0_c2 = acc[32], lanes 12..15
+	FMOVQ 192(R0), F12 // s0_c3 = acc[48], lanes 0..3
+	FMOVQ 208(R0), F13 // s0_c3 = acc[48], lanes 4..7
+	FMOVQ 224(R0), F14 // s0_c3 = acc[48], lanes 8..11
+	FMOVQ 240(R0), F15 // s0_c3 = acc[48], lanes 12..15
+	JMP   end_2
+
+less_1:
+	VEOR V0.B16, V0.B16, V0.B16 // s0_c0 = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // s0_c0 = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // s0_c0 = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // s0_c0 = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // s0_c1 = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // s0_c1 = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // s0_c1 = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // s0_c1 = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // s0_c2 = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // s0_c2 = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // s0_c2 = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // s0_c2 = 0, lanes 12..15
+	VEOR V12.B16, V12.B16, V12.B16 // s0_c3 = 0, lanes 0..3
+	VEOR V13.B16, V13.B16, V13.B16 // s0_c3 = 0, lanes 4..7
+	VEOR V14.B16, V14.B16, V14.B16 // s0_c3 = 0, lanes 8..11
+	VEOR V15.B16, V15.B16, V15.B16 // s0_c3 = 0, lanes 12..15
+
+end_2:
+	MOVD y+16(FP), R0 // y
+	MOVD x+8(FP), R1 // x
+	MOVD n+24(FP), R2 // n
+	CMP  $64, R2 // n < 64
+	BLT  chains_end_4 // n < 64
+
+chains_3:
+	FMOVQ (R1), F16 // x = bfloat16 of x[0]
+	FMOVQ 16(R1), F18 // x = bfloat16 of x[0]
+	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[0]
+	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // x = bfloat16 of x[0]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // x = bfloat16 of x[0]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // x = bfloat16 of x[0]
+	FMOVQ (R0), F20 // y = bfloat16 of y[0]
+	FMOVQ 16(R0), F22 // y = bfloat16 of y[0]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[0]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[0]
+	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[0]
+	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[0]
+	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
+	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
+	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
+	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
+	VFMLA V16.S4, V16.S4, V0.S4 // s0_c0 += x * x, lanes 0..3
+	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 4..7
+	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 8..11
+	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 12..15
+	FMOVQ 32(R1), F16 // x = bfloat16 of x[8]
+	FMOVQ 48(R1), F18 // x = bfloat16 of x[8]
+	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[8]
+	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // x = bfloat16 of x[8]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // x = bfloat16 of x[8]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // x = bfloat16 of x[8]
+	FMOVQ 32(R0), F20 // y = bfloat16 of y[8]
+	FMOVQ 48(R0), F22 // y = bfloat16 of y[8]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[8]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[8]
+	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[8]
+	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[8]
+	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
+	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
+	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
+	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
+	VFMLA V16.S4, V16.S4, V4.S4 // s0_c1 += x * x, lanes 0..3
+	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 4..7
+	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 8..11
+	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 12..15
+	FMOVQ 64(R1), F16 // x = bfloat16 of x[16]
+	FMOVQ 80(R1), F18 // x = bfloat16 of x[16]
+	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[16]
+	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // x = bfloat16 of x[16]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // x = bfloat16 of x[16]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // x = bfloat16 of x[16]
+	FMOVQ 64(R0), F20 // y = bfloat16 of y[16]
+	FMOVQ 80(R0), F22 // y = bfloat16 of y[16]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[16]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[16]
+	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[16]
+	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[16]
+	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
+	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
+	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
+	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
+	VFMLA V16.S4, V16.S4, V8.S4 // s0_c2 += x * x, lanes 0..3
+	VFMLA V17.S4, V17.S4, V9.S4 // s0_c2 += x * x, lanes 4..7
+	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 8..11
+	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 12..15
+	FMOVQ 96(R1), F16 // x = bfloat16 of x[24]
+	FMOVQ 112(R1), F18 // x = bfloat16 of x[24]
+	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[24]
+	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // x = bfloat16 of x[24]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // x = bfloat16 of x[24]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // x = bfloat16 of x[24]
+	FMOVQ 96(R0), F20 // y = bfloat16 of y[24]
+	FMOVQ 112(R0), F22 // y = bfloat16 of y[24]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[24]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[24]
+	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[24]
+	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[24]
+	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
+	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
+	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
+	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
+	VFMLA V16.S4, V16.S4, V12.S4 // s0_c3 += x * x, lanes 0..3
+	VFMLA V17.S4, V17.S4, V13.S4 // s0_c3 += x * x, lanes 4..7
+	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 8..11
+	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 12..15
+	ADD   $128, R1, R1 // x += 128
+	ADD   $128, R0, R0 // y += 128
+	SUB   $64, R2, R2 // n += -64
+	CMP   $64, R2 // n >= 64
+	BGE   chains_3 // n >= 64
+
+chains_end_4:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMP   $1, R2 // n < 1
+	BLT   less_5 // n < 1
+	CMP   $16, R2 // n < 16
+	BLT   less_6 // n < 16
+	FMOVQ (R1), F16 // x = bfloat16 of x[0]
+	FMOVQ 16(R1), F18 // x = bfloat16 of x[0]
+	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[0]
+	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // x = bfloat16 of x[0]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // x = bfloat16 of x[0]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // x = bfloat16 of x[0]
+	FMOVQ (R0), F20 // y = bfloat16 of y[0]
+	FMOVQ 16(R0), F22 // y = bfloat16 of y[0]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[0]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[0]
+	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[0]
+	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[0]
+	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
+	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
+	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
+	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
+	VFMLA V16.S4, V16.S4, V0.S4 // s0_c0 += x * x, lanes 0..3
+	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 4..7
+	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 8..11
+	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 12..15
+
+less_6:
+	CMP   $32, R2 // n < 32
+	BLT   less_7 // n < 32
+	FMOVQ 32(R1), F16 // x = bfloat16 of x[8]
+	FMOVQ 48(R1), F18 // x = bfloat16 of x[8]
+	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[8]
+	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // x = bfloat16 of x[8]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // x = bfloat16 of x[8]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // x = bfloat16 of x[8]
+	FMOVQ 32(R0), F20 // y = bfloat16 of y[8]
+	FMOVQ 48(R0), F22 // y = bfloat16 of y[8]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[8]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[8]
+	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[8]
+	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[8]
+	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
+	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
+	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
+	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
+	VFMLA V16.S4, V16.S4, V4.S4 // s0_c1 += x * x, lanes 0..3
+	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 4..7
+	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 8..11
+	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 12..15
+
+less_7:
+	CMP   $48, R2 // n < 48
+	BLT   less_8 // n < 48
+	FMOVQ 64(R1), F16 // x = bfloat16 of x[16]
+	FMOVQ 80(R1), F18 // x = bfloat16 of x[16]
+	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[16]
+	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // x = bfloat16 of x[16]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // x = bfloat16 of x[16]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // x = bfloat16 of x[16]
+	FMOVQ 64(R0), F20 // y = bfloat16 of y[16]
+	FMOVQ 80(R0), F22 // y = bfloat16 of y[16]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[16]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[16]
+	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[16]
+	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[16]
+	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
+	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
+	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
+	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
+	VFMLA V16.S4, V16.S4, V8.S4 // s0_c2 += x * x, lanes 0..3
+	VFMLA V17.S4, V17.S4, V9.S4 // s0_c2 += x * x, lanes 4..7
+	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 8..11
+	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 12..15
+
+less_8:
+	CMP   $64, R2 // n < 64
+	BLT   less_9 // n < 64
+	FMOVQ 96(R1), F16 // x = bfloat16 of x[24]
+	FMOVQ 112(R1), F18 // x = bfloat16 of x[24]
+	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[24]
+	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // x = bfloat16 of x[24]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // x = bfloat16 of x[24]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // x = bfloat16 of x[24]
+	FMOVQ 96(R0), F20 // y = bfloat16 of y[24]
+	FMOVQ 112(R0), F22 // y = bfloat16 of y[24]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[24]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[24]
+	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[24]
+	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[24]
+	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
+	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
+	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
+	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
+	VFMLA V16.S4, V16.S4, V12.S4 // s0_c3 += x * x, lanes 0..3
+	VFMLA V17.S4, V17.S4, V13.S4 // s0_c3 += x * x, lanes 4..7
+	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 8..11
+	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 12..15
+
+less_9:
+	MOVD  R2, R3 // rest = n
+	AND   $15, R3, R3 // rest &= 15
+	CMP   $1, R3 // rest < 1
+	BLT   less_10 // rest < 1
+	CMP   $0, R2 // n < 0
+	BLT   less_11 // n < 0
+	SUB   R3, R2, R2 // n -= rest
+	ADD   R2, R1, R1 // x += n
+	ADD   R2, R1, R1 // x += n
+	MOVD  R3, R6 // x = bfloat16 of x[0], rest lanes
+	LSL   $1, R6, R6 // x = bfloat16 of x[0], rest lanes
+	ADD   R1, R6, R6 // x = bfloat16 of x[0], rest lanes
+	MOVD  $0, R7 // x = bfloat16 of x[0], rest lanes
+	TBZ   $0, R3, no_piece_12 // x = bfloat16 of x[0], rest lanes
+	SUB   $2, R6, R6 // x = bfloat16 of x[0], rest lanes
+	MOVHU (R6), R8 // x = bfloat16 of x[0], rest lanes
+	LSL   $16, R7, R7 // x = bfloat16 of x[0], rest lanes
+	ORR   R8, R7, R7 // x = bfloat16 of x[0], rest lanes
+
+no_piece_12:
+	TBZ   $1, R3, no_piece_13 // x = bfloat16 of x[0], rest lanes
+	SUB   $4, R6, R6 // x = bfloat16 of x[0], rest lanes
+	MOVWU (R6), R8 // x = bfloat16 of x[0], rest lanes
+	LSL   $32, R7, R7 // x = bfloat16 of x[0], rest lanes
+	ORR   R8, R7, R7 // x = bfloat16 of x[0], rest lanes
+
+no_piece_13:
+	VEOR  V18.B16, V18.B16, V18.B16 // x = bfloat16 of x[0], rest lanes
+	FMOVD R7, F16 // x = bfloat16 of x[0], rest lanes
+	TBZ   $2, R3, no_piece_14 // x = bfloat16 of x[0], rest lanes
+	SUB   $8, R6, R6 // x = bfloat16 of x[0], rest lanes
+	FMOVD (R6), F17 // x = bfloat16 of x[0], rest lanes
+	VMOV  V16.D[0], V17.D[1] // x = bfloat16 of x[0], rest lanes
+	VMOV  V17.B16, V16.B16 // x = bfloat16 of x[0], rest lanes
+
+no_piece_14:
+	TBZ   $3, R3, no_piece_15 // x = bfloat16 of x[0], rest lanes
+	VMOV  V16.B16, V18.B16 // x = bfloat16 of x[0], rest lanes
+	FMOVQ (R1), F16 // x = bfloat16 of x[0], rest lanes
+
+no_piece_15:
+	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // x = bfloat16 of x[0], rest lanes
+	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // x = bfloat16 of x[0], rest lanes
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // x = bfloat16 of x[0], rest lanes
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // x = bfloat16 of x[0], rest lanes
+	ADD   R2, R0, R0 // y += n
+	ADD   R2, R0, R0 // y += n
+	MOVD  R3, R1 // y = bfloat16 of y[0], rest lanes
+	LSL   $1, R1, R1 // y = bfloat16 of y[0], rest lanes
+	ADD   R0, R1, R1 // y = bfloat16 of y[0], rest lanes
+	MOVD  $0, R6 // y = bfloat16 of y[0], rest lanes
+	TBZ   $0, R3, no_piece_16 // y = bfloat16 of y[0], rest lanes
+	SUB   $2, R1, R1 // y = bfloat16 of y[0], rest lanes
+	MOVHU (R1), R7 // y = bfloat16 of y[0], rest lanes
+	LSL   $16, R6, R6 // y = bfloat16 of y[0], rest lanes
+	ORR   R7, R6, R6 // y = bfloat16 of y[0], rest lanes
+
+no_piece_16:
+	TBZ   $1, R3, no_piece_17 // y = bfloat16 of y[0], rest lanes
+	SUB   $4, R1, R1 // y = bfloat16 of y[0], rest lanes
+	MOVWU (R1), R7 // y = bfloat16 of y[0], rest lanes
+	LSL   $32, R6, R6 // y = bfloat16 of y[0], rest lanes
+	ORR   R7, R6, R6 // y = bfloat16 of y[0], rest lanes
+
+no_piece_17:
+	VEOR  V22.B16, V22.B16, V22.B16 // y = bfloat16 of y[0], rest lanes
+	FMOVD R6, F20 // y = bfloat16 of y[0], rest lanes
+	TBZ   $2, R3, no_piece_18 // y = bfloat16 of y[0], rest lanes
+	SUB   $8, R1, R1 // y = bfloat16 of y[0], rest lanes
+	FMOVD (R1), F21 // y = bfloat16 of y[0], rest lanes
+	VMOV  V20.D[0], V21.D[1] // y = bfloat16 of y[0], rest lanes
+	VMOV  V21.B16, V20.B16 // y = bfloat16 of y[0], rest lanes
+
+no_piece_18:
+	TBZ   $3, R3, no_piece_19 // y = bfloat16 of y[0], rest lanes
+	VMOV  V20.B16, V22.B16 // y = bfloat16 of y[0], rest lanes
+	FMOVQ (R0), F20 // y = bfloat16 of y[0], rest lanes
+
+no_piece_19:
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[0], rest lanes
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[0], rest lanes
+	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[0], rest lanes
+	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[0], rest lanes
+	CMP   $48, R2 // n < 48
+	BLT   less_20 // n < 48
+	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
+	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
+	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
+	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
+	VFMLA V16.S4, V16.S4, V12.S4 // s0_c3 += x * x, lanes 0..3
+	VFMLA V17.S4, V17.S4, V13.S4 // s0_c3 += x * x, lanes 4..7
+	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 8..11
+	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 12..15
+	JMP   end_21
+
+less_20:
+	CMP   $32, R2 // n < 32
+	BLT   less_22 // n < 32
+	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
+	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
+	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
+	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
+	VFMLA V16.S4, V16.S4, V8.S4 // s0_c2 += x * x, lanes 0..3
+	VFMLA V17.S4, V17.S4, V9.S4 // s0_c2 += x * x, lanes 4..7
+	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 8..11
+	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 12..15
+	JMP   end_23
+
+less_22:
+	CMP   $16, R2 // n < 16
+	BLT   less_24 // n < 16
+	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
+	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
+	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
+	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
+	VFMLA V16.S4, V16.S4, V4.S4 // s0_c1 += x * x, lanes 0..3
+	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 4..7
+	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 8..11
+	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 12..15
+	JMP   end_25
+
+less_24:
+	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
+	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
+	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
+	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
+	VFMLA V16.S4, V16.S4, V0.S4 // s0_c0 += x * x, lanes 0..3
+	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 4..7
+	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 8..11
+	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 12..15
+
+end_25:
+end_23:
+end_21:
+less_11:
+less_10:
+less_5:
+	MOVD  acc+32(FP), R0 // acc
+	CMP   $1, R0 // acc < 1
+	BLT   less_26 // acc < 1
+	FMOVQ F0, (R0) // acc[0] = s0_c0, lanes 0..3
+	FMOVQ F1, 16(R0) // acc[0] = s0_c0, lanes 4..7
+	FMOVQ F2, 32(R0) // acc[0] = s0_c0, lanes 8..11
+	FMOVQ F3, 48(R0) // acc[0] = s0_c0, lanes 12..15
+	FMOVQ F4, 64(R0) // acc[16] = s0_c1, lanes 0..3
+	FMOVQ F5, 80(R0) // acc[16] = s0_c1, lanes 4..7
+	FMOVQ F6, 96(R0) // acc[16] = s0_c1, lanes 8..11
+	FMOVQ F7, 112(R0) // acc[16] = s0_c1, lanes 12..15
+	FMOVQ F8, 128(R0) // acc[32] = s0_c2, lanes 0..3
+	FMOVQ F9, 144(R0) // acc[32] = s0_c2, lanes 4..7
+	FMOVQ F10, 160(R0) // acc[32] = s0_c2, lanes 8..11
+	FMOVQ F11, 176(R0) // acc[32] = s0_c2, lanes 12..15
+	FMOVQ F12, 192(R0) // acc[48] = s0_c3, lanes 0..3
+	FMOVQ F13, 208(R0) // acc[48] = s0_c3, lanes 4..7
+	FMOVQ F14, 224(R0) // acc[48] = s0_c3, lanes 8..11
+	FMOVQ F15, 240(R0) // acc[48] = s0_c3, lanes 12..15
+
+less_26:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VEOR  V16.B16, V16.B16, V16.B16 // zero = 0, lanes 0..3
+	VEOR  V17.B16, V17.B16, V17.B16 // zero = 0, lanes 4..7
+	VEOR  V18.B16, V18.B16, V18.B16 // zero = 0, lanes 8..11
+	VEOR  V19.B16, V19.B16, V19.B16 // zero = 0, lanes 12..15
+	WORD  $0x4e24d400 // FADD V0.4S, V0.4S, V4.4S // s0_c0 = s0_c0 + s0_c1, lanes 0..3
+	WORD  $0x4e25d421 // FADD V1.4S, V1.4S, V5.4S // s0_c0 = s0_c0 + s0_c1, lanes 4..7
+	WORD  $0x4e26d442 // FADD V2.4S, V2.4S, V6.4S // s0_c0 = s0_c0 + s0_c1, lanes 8..11
+	WORD  $0x4e27d463 // FADD V3.4S, V3.4S, V7.4S // s0_c0 = s0_c0 + s0_c1, lanes 12..15
+	WORD  $0x4e2cd508 // FADD V8.4S, V8.4S, V12.4S // s0_c2 = s0_c2 + s0_c3, lanes 0..3
+	WORD  $0x4e2dd529 // FADD V9.4S, V9.4S, V13.4S // s0_c2 = s0_c2 + s0_c3, lanes 4..7
+	WORD  $0x4e2ed54a // FADD V10.4S, V10.4S, V14.4S // s0_c2 = s0_c2 + s0_c3, lanes 8..11
+	WORD  $0x4e2fd56b // FADD V11.4S, V11.4S, V15.4S // s0_c2 = s0_c2 + s0_c3, lanes 12..15
+	WORD  $0x4e28d400 // FADD V0.4S, V0.4S, V8.4S // s0_c0 = s0_c0 + s0_c2, lanes 0..3
+	WORD  $0x4e29d421 // FADD V1.4S, V1.4S, V9.4S // s0_c0 = s0_c0 + s0_c2, lanes 4..7
+	WORD  $0x4e2ad442 // FADD V2.4S, V2.4S, V10.4S // s0_c0 = s0_c0 + s0_c2, lanes 8..11
+	WORD  $0x4e2bd463 // FADD V3.4S, V3.4S, V11.4S // s0_c0 = s0_c0 + s0_c2, lanes 12..15
+	WORD  $0x4e22d400 // FADD V0.4S, V0.4S, V2.4S // s0_c0[0] = sum of lanes
+	WORD  $0x4e23d421 // FADD V1.4S, V1.4S, V3.4S // s0_c0[0] = sum of lanes
+	WORD  $0x4e21d400 // FADD V0.4S, V0.4S, V1.4S // s0_c0[0] = sum of lanes
+	VEXT  $8, V0.B16, V0.B16, V4.B16 // s0_c0[0] = sum of lanes
+	WORD  $0x4e24d400 // FADD V0.4S, V0.4S, V4.4S // s0_c0[0] = sum of lanes
+	VDUP  V0.S[1], V4.S4 // s0_c0[0] = sum of lanes
+	WORD  $0x4e24d400 // FADD V0.4S, V0.4S, V4.4S // s0_c0[0] = sum of lanes
+	WORD  $0x4e30d400 // FADD V0.4S, V0.4S, V16.4S // s0_c0 = s0_c0 + zero, lanes 0..3
+	WORD  $0x4e31d421 // FADD V1.4S, V1.4S, V17.4S // s0_c0 = s0_c0 + zero, lanes 4..7
+	WORD  $0x4e32d442 // FADD V2.4S, V2.4S, V18.4S // s0_c0 = s0_c0 + zero, lanes 8..11
+	WORD  $0x4e33d463 // FADD V3.4S, V3.4S, V19.4S // s0_c0 = s0_c0 + zero, lanes 12..15
+	MOVD  sums+0(FP), R0 // sums
+	FMOVS F0, (R0) // sums[0] = s0_c0[0]
+	RET
+
+// func cosinePairBF16NEON(sums *float32, x *uint16, y *uint16, n int, acc *float32, resume int)
+TEXT ·cosinePairBF16NEON(SB), NOSPLIT, $0-48
+	MOVD  resume+40(FP), R0 // resume
+	CMP   $1, R0 // resume < 1
+	BLT   less_1 // resume < 1
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ (R0), F0 // s0_c0 = acc[0], lanes 0..3
+	FMOVQ 16(R0), F1 // s0_c0 = acc[0], lanes 4..7
+	FMOVQ 32(R0), F2 // s0_c0 = acc[0], lanes 8..11
+	FMOVQ 48(R0), F3 // s0_c0 = acc[0], lanes 12..15
+	FMOVQ 256(R0), F4 // s1_c0 = acc[64], lanes 0..3
+	FMOVQ 272(R0), F5 // s1_c0 = acc[64], lanes 4..7
+	FMOVQ 288(R0), F6 // s1_c0 = acc[64], lanes 8..11
+	FMOVQ 304(R0), F7 // s1_c0 = acc[64], lanes 12..15
+	FMOVQ 512(R0), F8 // s2_c0 = acc[128], lanes 0..3
+	FMOVQ 528(R0), F9 // s2_c0 = acc[128], lanes 4..7
+	FMOVQ 544(R0), F10 // s2_c0 = acc[128], lanes 8..11
+	FMOVQ 560(R0), F11 // s2_c0 = acc[128], lanes 12..15
+	FMOVQ 64(R0), F12 // s0_c1 = acc[16], lanes 0..3
+	FMOVQ 80(R0), F13 // s0_c1 = acc[16], lanes 4..7
+	FMOVQ 96(R0), F14 // s0_c1 = acc[16], lanes 8..11
+	FMOVQ 112(R0), F15 // s0_c1 = acc[16], lanes 12..15
+	FMOVQ 320(R0), F16 // s1_c1 = acc[80], lanes 0..3
+	FMOVQ 336(R0), F17 // s1_c1 = acc[80], lanes 4..7
+	FMOVQ 352(R0), F18 // s1_c1 = acc[80], lanes 8..11
+	FMOVQ 368(R0), F19 // s1_c1 = acc[80], lanes 12..15
+	FMOVQ 576(R0), F20 // s2_c1 = acc[144], lanes 0..3
+	FMOVQ 592(R0), F21 // s2_c1 = acc[144], lanes 4..7
+	FMOVQ 608(R0), F22 // s2_c1 = acc[144], lanes 8..11
+	FMOVQ 624(R0), F23 // s2_c1 = acc[144], lanes 12..15
+	JMP   end_2
+
+less_1:
+	VEOR V0.B16, V0.B16, V0.B16 // s0_c0 = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // s0_c0 = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // s0_c0 = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // s0_c0 = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // s1_c0 = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // s1_c0 = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // s1_c0 = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // s1_c0 = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // s2_c0 = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // s2_c0 = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // s2_c0 = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // s2_c0 = 0, lanes 12..15
+	VEOR V12.B16, V12.B16, V12.B16 // s0_c1 = 0, lanes 0..3
+	VEOR V13.B16, V13.B16, V13.B16 // s0_c1 = 0, lanes 4..7
+	VEOR V14.B16, V14.B16, V14.B16 // s0_c1 = 0, lanes 8..11
+	VEOR V15.B16, V15.B16, V15.B16 // s0_c1 = 0, lanes 12..15
+	VEOR V16.B16, V16.B16, V16.B16 // s1_c1 = 0, lanes 0..3
+	VEOR V17.B16, V17.B16, V17.B16 // s1_c1 = 0, lanes 4..7
+	VEOR V18.B16, V18.B16, V18.B16 // s1_c1 = 0, lanes 8..11
+	VEOR V19.B16, V19.B16, V19.B16 // s1_c1 = 0, lanes 12..15
+	VEOR V20.B16, V20.B16, V20.B16 // s2_c1 = 0, lanes 0..3
+	VEOR V21.B16, V21.B16, V21.B16 // s2_c1 = 0, lanes 4..7
+	VEOR V22.B16, V22.B16, V22.B16 // s2_c1 = 0, lanes 8..11
+	VEOR V23.B16, V23.B16, V23.B16 // s2_c1 = 0, lanes 12..15
+
+end_2:
+	MOVD y+16(FP), R0 // y
+	MOVD x+8(FP), R1 // x
+	MOVD n+24(FP), R2 // n
+	CMP  $64, R2 // n < 64
+	BLT  chains_end_4 // n < 64
+
+chains_3:
+	FMOVQ (R1), F24 // x = bfloat16 of x[0]
+	FMOVQ 16(R1), F26 // x = bfloat16 of x[0]
+	WORD  $0x6e613b19 // SHLL2 V25.4S, V24.8H, #16 // x = bfloat16 of x[0]
+	WORD  $0x2e613b18 // SHLL V24.4S, V24.4H, #16 // x = bfloat16 of x[0]
+	WORD  $0x6e613b5b // SHLL2 V27.4S, V26.8H, #16 // x = bfloat16 of x[0]
+	WORD  $0x2e613b5a // SHLL V26.4S, V26.4H, #16 // x = bfloat16 of x[0]
+	FMOVQ (R0), F28 // y = bfloat16 of y[0]
+	FMOVQ 16(R0), F30 // y = bfloat16 of y[0]
+	WORD  $0x6e613b9d // SHLL2 V29.4S, V28.8H, #16 // y = bfloat16 of y[0]
+	WORD  $0x2e613b9c // SHLL V28.4S, V28.4H, #16 // y = bfloat16 of y[0]
+	WORD  $0x6e613bdf // SHLL2 V31.4S, V30.8H, #16 // y = bfloat16 of y[0]
+	WORD  $0x2e613bde // SHLL V30.4S, V30.4H, #16 // y = bfloat16 of y[0]
+	VFMLA V28.S4, V24.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
+	VFMLA V29.S4, V25.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
+	VFMLA V30.S4, V26.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
+	VFMLA V31.S4, V27.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
+	VFMLA V28.S4, V28.S4, V4.S4 // s1_c0 += y * y, lanes 0..3
+	VFMLA V29.S4, V29.S4, V5.S4 // s1_c0 += y * y, lanes 4..7
+	VFMLA V30.S4, V30.S4, V6.S4 // s1_c0 += y * y, lanes 8..11
+	VFMLA V31.S4, V31.S4, V7.S4 // s1_c0 += y * y, lanes 12..15
+	VFMLA V24.S4, V24.S4, V8.S4 // s2_c0 += x * x, lanes 0..3
+	VFMLA V25.S4, V25.S4, V9.S4 // s2_c0 += x * x, lanes 4..7
+	VFMLA V26.S4, V26.S4, V10.S4 // s2_c0 += x * x, lanes 8..11
+	VFMLA V27.S4, V27.S4, V11.S4 // s2_c0 += x * x, lanes 12..15
+	FMOVQ 32(R1), F24 // x = bfloat16 of x[8]
+	FMOVQ 48(R1), F26 // x = bfloat16 of x[8]
+	WORD  $0x6e613b19 // SHLL2 V25.4S, V24.8H, #16 // x = bfloat16 of x[8]
+	WORD  $0x2e613b18 // SHLL V24.4S, V24.4H, #16 // x = bfloat16 of x[8]
+	WORD  $0x6e613b5b // SHLL2 V27.4S, V26.8H, #16 // x = bfloat16 of x[8]
+	WORD  $0x2e613b5a // SHLL V26.4S, V26.4H, #16 // x = bfloat16 of x[8]
+	FMOVQ 32(R0), F28 // y = bfloat16 of y[8]
+	FMOVQ 48(R0), F30 // y = bfloat16 of y[8]
+	WORD  $0x6e613b9d // SHLL2 V29.4S, V28.8H, #16 // y = bfloat16 of y[8]
+	WORD  $0x2e613b9c // SHLL V28.4S, V28.4H, #16 // y = bfloat16 of y[8]
+	WORD  $0x6e613bdf // SHLL2 V31.4S, V30.8H, #16 // y = bfloat16 of y[8]
+	WORD  $0x2e613bde // SHLL V30.4S, V30.4H, #16 // y = bfloat16 of y[8]
+	VFMLA V28.S4, V24.S4, V12.S4 // s0_c1 += x * y, lanes 0..3
+	VFMLA V29.S4, V25.S4, V13.S4 // s0_c1 += x * y, lanes 4..7
+	VFMLA V30.S4, V26.S4, V14.S4 // s0_c1 += x * y, lanes 8..11
+	VFMLA V31.S4, V27.S4, V15.S4 // s0_c1 += x * y, lanes 12..15
+	VFMLA V28.S4, V28.S4, V16.S4 // s1_c1 += y * y, lanes 0..3
+	VFMLA V29.S4, V29.S4, V17.S4 // s1_c1 += y * y, lanes 4..7
+	VFMLA V30.S4, V30.S4, V18.S4 // s1_c1 += y * y, lanes 8..11
+	VFMLA V31.S4, V31.S4, V19.S4 // s1_c1 += y * y, lanes 12..15
+	VFMLA V24.S4, V24.S4, V20.S4 // s2_c1 += x * x, lanes 0..3
+	VFMLA V25.S4, V25.S4, V21.S4 // s2_c1 += x * x, lanes 4..7
+	VFMLA V26.S4, V26.S4, V22.S4 // s2_c1 += x * x, lanes 8..11
+	VFMLA V27.S4, V27.S4, V23.S4 // s2_c1 += x * x, lanes 12..15
+	ADD   $128, R1, R1 // x += 128
+	ADD   $128, R0, R0 // y += 128
+	SUB   $64, R2, R2 // n += -64
+	CMP   $64, R2 // n >= 64
+	BGE   chains_3 // n >= 64
+
+chains_end_4:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMP   $1, R2 // n < 1
+	BLT   less_5 // n < 1
+	CMP   $16, R2 // n < 16
+	BLT   less_6 // n < 16
+	FMOVQ (R1), F24 // x = bfloat16 of x[0]
+	FMOVQ 16(R1), F26 // x = bfloat16 of x[0]
+	WORD  $0x6e613b19 // SHLL2 V25.4S, V24.8H, #16 // x = bfloat16 of x[0]
+	WORD  $0x2e613b18 // SHLL V24.4S, V24.4H, #16 // x = bfloat16 of x[0]
+	WORD  $0x6e613b5b // SHLL2 V27.4S, V26.8H, #16 // x = bfloat16 of x[0]
+	WORD  $0x2e613b5a // SHLL V26.4S, V26.4H, #16 // x = bfloat16 of x[0]
+	FMOVQ (R0), F28 // y = bfloat16 of y[0]
+	FMOVQ 16(R0), F30 // y = bfloat16 of y[0]
+	WORD  $0x6e613b9d // SHLL2 V29.4S, V28.8H, #16 // y = bfloat16 of y[0]
+	WORD  $0x2e613b9c // SHLL V28.4S, V28.4H, #16 // y = bfloat16 of y[0]
+	WORD  $0x6e613bdf // SHLL2 V31.4S, V30.8H, #16 // y = bfloat16 of y[0]
+	WORD  $0x2e613bde // SHLL V30.4S, V30.4H, #16 // y = bfloat16 of y[0]
+	VFMLA V28.S4, V24.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
+	VFMLA V29.S4, V25.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
+	VFMLA V30.S4, V26.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
+	VFMLA V31.S4, V27.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
+	VFMLA V28.S4, V28.S4, V4.S4 // s1_c0 += y * y, lanes 0..3
+	VFMLA V29.S4, V29.S4, V5.S4 // s1_c0 += y * y, lanes 4..7
+	VFMLA V30.S4, V30.S4, V6.S4 // s1_c0 += y * y, lanes 8..11
+	VFMLA V31.S4, V31.S4, V7.S4 // s1_c0 += y * y, lanes 12..15
+	VFMLA V24.S4, V24.S4, V8.S4 // s2_c0 += x * x, lanes 0..3
+	VFMLA V25.S4, V25.S4, V9.S4 // s2_c0 += x * x, lanes 4..7
+	VFMLA V26.S4, V26.S4, V10.S4 // s2_c0 += x * x, lanes 8..11
+	VFMLA V27.S4, V27.S4, V11.S4 // s2_c0 += x * x, lanes 12..15
+
+less_6:
+	CMP   $32, R2 // n < 32
+	BLT   less_7 // n < 32
+	FMOVQ 32(R1), F24 // x = bfloat16 of x[8]
+	FMOVQ 48(R1), F26 // x = bfloat16 of x[8]
+	WORD  $0x6e613b19 // SHLL2 V25.4S, V24.8H, #16 // x = bfloat16 of x[8]
+	WORD  $0x2e613b18 // SHLL V24.4S, V24.4H, #16 // x = bfloat16 of x[8]
+	WORD  $0x6e613b5b // SHLL2 V27.4S, V26.8H, #16 // x = bfloat16 of x[8]
+	WORD  $0x2e613b5a // SHLL V26.4S, V26.4H, #16 // x = bfloat16 of x[8]
+	FMOVQ 32(R0), F28 // y = bfloat16 of y[8]
+	FMOVQ 48(R0), F30 // y = bfloat16 of y[8]
+	WORD  $0x6e613b9d // SHLL2 V29.4S, V28.8H, #16 // y = bfloat16 of y[8]
+	WORD  $0x2e613b9c // SHLL V28.4S, V28.4H, #16 // y = bfloat16 of y[8]
+	WORD  $0x6e613bdf // SHLL2 V31.4S, V30.8H, #16 // y = bfloat16 of y[8]
+	WORD  $0x2e613bde // SHLL V30.4S, V30.4H, #16 // y = bfloat16 of y[8]
+	VFMLA V28.S4, V24.S4, V12.S4 // s0_c1 += x * y, lanes 0..3
+	VFMLA V29.S4, V25.S4, V13.S4 // s0_c1 += x * y, lanes 4..7
+	VFMLA V30.S4, V26.S4, V14.S4 // s0_c1 += x * y, lanes 8..11
+	VFMLA V31.S4, V27.S4, V15.S4 // s0_c1 += x * y, lanes 12..15
+	VFMLA V28.S4, V28.S4, V16.S4 // s1_c1 += y * y, lanes 0..3
+	VFMLA V29.S4, V29.S4, V17.S4 // s1_c1 += y * y, lanes 4..7
+	VFMLA V30.S4, V30.S4, V18.S4 // s1_c1 += y * y, lanes 8..11
+	VFMLA V31.S4, V31.S4, V19.S4 // s1_c1 += y * y, lanes 12..15
+	VFMLA V24.S4, V24.S4, V20.S4 // s2_c1 += x * x, lanes 0..3
+	VFMLA V25.S4, V25.S4, V21.S4 // s2_c1 += x * x, lanes 4..7
+	VFMLA V26.S4, V26.S4, V22.S4 // s2_c1 += x * x, lanes 8..11
+	VFMLA V27.S4, V27.S4, V23.S4 // s2_c1 += x * x, lanes 12..15
+
+less_7:
+	MOVD R2, R3 // rest = n
+	AND  $15, R3, R3 // rest &= 15
+	CMP  $1, R3 // rest < 1
+	BLT  less_8 // rest < 1
+	CMP  $32, R2 // n < 32
+	BLT  less_9 // n < 32
+	JMP  end_10
+
+less_9:
+	SUB   R3, R2, R2 // n -= rest
+	ADD   R2, R1, R1 // x += n
+	ADD   R2, R1, R1 // x += n
+	MOVD  R3, R6 // x = bfloat16 of x[0], rest lanes
+	LSL   $1, R6, R6 // x = bfloat16 of x[0], rest lanes
+	ADD   R1, R6, R6 // x = bfloat16 of x[0], rest lanes
+	MOVD  $0, R7 // x = bfloat16 of x[0], rest lanes
+	TBZ   $0, R3, no_piece_11 // x = bfloat16 of x[0], rest lanes
+	SUB   $2, R6, R6 // x = bfloat16 of x[0], rest lanes
+	MOVHU (R6), R8 // x = bfloat16 of x[0], rest lanes
+	LSL   $16, R7, R7 // x = bfloat16 of x[0], rest lanes
+	ORR   R8, R7, R7 // x = bfloat16 of x[0], rest lanes
+
+no_piece_11:
+	TBZ   $1, R3, no_piece_12 // x = bfloat16 of x[0], rest lanes
+	SUB   $4, R6, R6 // x = bfloat16 of x[0], rest lanes
+	MOVWU (R6), R8 // x = bfloat16 of x[0], rest lanes
+	LSL   $32, R7, R7 // x = bfloat16 of x[0], rest lanes
+	ORR   R8, R7, R7 // x = bfloat16 of x[0], rest lanes
+
+no_piece_12:
+	VEOR  V26.B16, V26.B16, V26.B16 // x = bfloat16 of x[0], rest lanes
+	FMOVD R7, F24 // x = bfloat16 of x[0], rest lanes
+	TBZ   $2, R3, no_piece_13 // x = bfloat16 of x[0], rest lanes
+	SUB   $8, R6, R6 // x = bfloat16 of x[0], rest lanes
+	FMOVD (R6), F25 // x = bfloat16 of x[0], rest lanes
+	VMOV  V24.D[0], V25.D[1] // x = bfloat16 of x[0], rest lanes
+	VMOV  V25.B16, V24.B16 // x = bfloat16 of x[0], rest lanes
+
+no_piece_13:
+	TBZ   $3, R3, no_piece_14 // x = bfloat16 of x[0], rest lanes
+	VMOV  V24.B16, V26.B16 // x = bfloat16 of x[0], rest lanes
+	FMOVQ (R1), F24 // x = bfloat16 of x[0], rest lanes
+
+no_piece_14:
+	WORD  $0x6e613b19 // SHLL2 V25.4S, V24.8H, #16 // x = bfloat16 of x[0], rest lanes
+	WORD  $0x2e613b18 // SHLL V24.4S, V24.4H, #16 // x = bfloat16 of x[0], rest lanes
+	WORD  $0x6e613b5b // SHLL2 V27.4S, V26.8H, #16 // x = bfloat16 of x[0], rest lanes
+	WORD  $0x2e613b5a // SHLL V26.4S, V26.4H, #16 // x = bfloat16 of x[0], rest lanes
+	ADD   R2, R0, R0 // y += n
+	ADD   R2, R0, R0 // y += n
+	MOVD  R3, R1 // y = bfloat16 of y[0], rest lanes
+	LSL   $1, R1, R1 // y = bfloat16 of y[0], rest lanes
+	ADD   R0, R1, R1 // y = bfloat16 of y[0], rest lanes
+	MOVD  $0, R6 // y = bfloat16 of y[0], rest lanes
+	TBZ   $0, R3, no_piece_15 // y = bfloat16 of y[0], rest lanes
+	SUB   $2, R1, R1 // y = bfloat16 of y[0], rest lanes
+	MOVHU (R1), R7 // y = bfloat16 of y[0], rest lanes
+	LSL   $16, R6, R6 // y = bfloat16 of y[0], rest lanes
+	ORR   R7, R6, R6 // y = bfloat16 of y[0], rest lanes
+
+no_piece_15:
+	TBZ   $1, R3, no_piece_16 // y = bfloat16 of y[0], rest lanes
+	SUB   $4, R1, R1 // y = bfloat16 of y[0], rest lanes
+	MOVWU (R1), R7 // y = bfloat16 of y[0], rest lanes
+	LSL   $32, R6, R6 // y = bfloat16 of y[0], rest lanes
+	ORR   R7, R6, R6 // y = bfloat16 of y[0], rest lanes
+
+no_piece_16:
+	VEOR  V30.B16, V30.B16, V30.B16 // y = bfloat16 of y[0], rest lanes
+	FMOVD R6, F28 // y = bfloat16 of y[0], rest lanes
+	TBZ   $2, R3, no_piece_17 // y = bfloat16 of y[0], rest lanes
+	SUB   $8, R1, R1 // y = bfloat16 of y[0], rest lanes
+	FMOVD (R1), F29 // y = bfloat16 of y[0], rest lanes
+	VMOV  V28.D[0], V29.D[1] // y = bfloat16 of y[0], rest lanes
+	VMOV  V29.B16, V28.B16 // y = bfloat16 of y[0], rest lanes
+
+no_piece_17:
+	TBZ   $3, R3, no_piece_18 // y = bfloat16 of y[0], rest lanes
+	VMOV  V28.B16, V30.B16 // y = bfloat16 of y[0], rest lanes
+	FMOVQ (R0), F28 // y = bfloat16 of y[0], rest lanes
+
+no_piece_18:
+	WORD  $0x6e613b9d // SHLL2 V29.4S, V28.8H, #16 // y = bfloat16 of y[0], rest lanes
+	WORD  $0x2e613b9c // SHLL V28.4S, V28.4H, #16 // y = bfloat16 of y[0], rest lanes
+	WORD  $0x6e613bdf // SHLL2 V31.4S, V30.8H, #16 // y = bfloat16 of y[0], rest lanes
+	WORD  $0x2e613bde // SHLL V30.4S, V30.4H, #16 // y = bfloat16 of y[0], rest lanes
+	CMP   $16, R2 // n < 16
+	BLT   less_19 // n < 16
+	VFMLA V28.S4, V24.S4, V12.S4 // s0_c1 += x * y, lanes 0..3
+	VFMLA V29.S4, V25.S4, V13.S4 // s0_c1 += x * y, lanes 4..7
+	VFMLA V30.S4, V26.S4, V14.S4 // s0_c1 += x * y, lanes 8..11
+	VFMLA V31.S4, V27.S4, V15.S4 // s0_c1 += x * y, lanes 12..15
+	VFMLA V28.S4, V28.S4, V16.S4 // s1_c1 += y * y, lanes 0..3
+	VFMLA V29.S4, V29.S4, V17.S4 // s1_c1 += y * y, lanes 4..7
+	VFMLA V30.S4, V30.S4, V18.S4 // s1_c1 += y * y, lanes 8..11
+	VFMLA V31.S4, V31.S4, V19.S4 // s1_c1 += y * y, lanes 12..15
+	VFMLA V24.S4, V24.S4, V20.S4 // s2_c1 += x * x, lanes 0..3
+	VFMLA V25.S4, V25.S4, V21.S4 // s2_c1 += x * x, lanes 4..7
+	VFMLA V26.S4, V26.S4, V22.S4 // s2_c1 += x * x, lanes 8..11
+	VFMLA V27.S4, V27.S4, V23.S4 // s2_c1 += x * x, lanes 12..15
+	JMP   end_20
+
+less_19:
+	VFMLA V28.S4, V24.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
+	VFMLA V29.S4, V25.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
+	VFMLA V30.S4, V26.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
+	VFMLA V31.S4, V27.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
+	VFMLA V28.S4, V28.S4, V4.S4 // s1_c0 += y * y, lanes 0..3
+	VFMLA V29.S4, V29.S4, V5.S4 // s1_c0 += y * y, lanes 4..7
+	VFMLA V30.S4, V30.S4, V6.S4 // s1_c0 += y * y, lanes 8..11
+	VFMLA V31.S4, V31.S4, V7.S4 // s1_c0 += y * y, lanes 12..15
+	VFMLA V24.S4, V24.S4, V8.S4 // s2_c0 += x * x, lanes 0..3
+	VFMLA V25.S4, V25.S4, V9.S4 // s2_c0 += x * x, lanes 4..7
+	VFMLA V26.S4, V26.S4, V10.S4 // s2_c0 += x * x, lanes 8..11
+	VFMLA V27.S4, V27.S4, V11.S4 // s2_c0 += x * x, lanes 12..15
+
+end_20:
+end_10:
+less_8:
+less_5:
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ F0, (R0) // acc[0] = s0_c0, lanes 0..3
+	FMOVQ F1, 16(R0) // acc[0] = s0_c0, lanes 4..7
+	FMOVQ F2, 32(R0) // acc[0] = s0_c0, lanes 8..11
+	FMOVQ F3, 48(R0) // acc[0] = s0_c0, lanes 12..15
+	FMOVQ F4, 256(R0) // acc[64] = s1_c0, lanes 0..3
+	FMOVQ F5, 272(R0) // acc[64] = s1_c0, lanes 4..7
+	FMOVQ F6, 288(R0) // acc[64] = s1_c0, lanes 8..11
+	FMOVQ F7, 304(R0) // acc[64] = s1_c0, lanes 12..15
+	FMOVQ F8, 512(R0) // acc[128] = s2_c0, lanes 0..3
+	FMOVQ F9, 528(R0) // acc[128] = s2_c0, lanes 4..7
+	FMOVQ F10, 544(R0) // acc[128] = s2_c0, lanes 8..11
+	FMOVQ F11, 560(R0) // acc[128] = s2_c0, lanes 12..15
+	FMOVQ F12, 64(R0) // acc[16] = s0_c1, lanes 0..3
+	FMOVQ F13, 80(R0) // acc[16] = s0_c1, lanes 4..7
+	FMOVQ F14, 96(R0) // acc[16] = s0_c1, lanes 8..11
+	FMOVQ F15, 112(R0) // acc[16] = s0_c1, lanes 12..15
+	FMOVQ F16, 320(R0) // acc[80] = s1_c1, lanes 0..3
+	FMOVQ F17, 336(R0) // acc[80] = s1_c1, lanes 4..7
+	FMOVQ F18, 352(R0) // acc[80] = s1_c1, lanes 8..11
+	FMOVQ F19, 368(R0) // acc[80] = s1_c1, lanes 12..15
+	FMOVQ F20, 576(R0) // acc[144] = s2_c1, lanes 0..3
+	FMOVQ F21, 592(R0) // acc[144] = s2_c1, lanes 4..7
+	FMOVQ F22, 608(R0) // acc[144] = s2_c1, lanes 8..11
+	FMOVQ F23, 624(R0) // acc[144] = s2_c1, lanes 12..15
+	MOVD  resume+40(FP), R0 // resume
+	CMP   $1, R0 // resume < 1
+	BLT   less_21 // resume < 1
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ 128(R0), F0 // s0_c2 = acc[32], lanes 0..3
+	FMOVQ 144(R0), F1 // s0_c2 = acc[32], lanes 4..7
+	FMOVQ 160(R0), F2 // s0_c2 = acc[32], lanes 8..11
+	FMOVQ 176(R0), F3 // s0_c2 = acc[32], lanes 12..15
+	FMOVQ 384(R0), F4 // s1_c2 = acc[96], lanes 0..3
+	FMOVQ 400(R0), F5 // s1_c2 = acc[96], lanes 4..7
+	FMOVQ 416(R0), F6 // s1_c2 = acc[96], lanes 8..11
+	FMOVQ 432(R0), F7 // s1_c2 = acc[96], lanes 12..15
+	FMOVQ 640(R0), F8 // s2_c2 = acc[160], lanes 0..3
+	FMOVQ 656(R0), F9 // s2_c2 = acc[160], lanes 4..7
+	FMOVQ 672(R0), F10 // s2_c2 = acc[160], lanes 8..11
+	FMOVQ 688(R0), F11 // s2_c2 = acc[160], lanes 12..15
+	FMOVQ 192(R0), F12 // s0_c3 = acc[48], lanes 0..3
+	FMOVQ 208(R0), F13 // s0_c3 = acc[48], lanes 4..7
+	FMOVQ 224(R0), F14 // s0_c3 = acc[48], lanes 8..11
+	FMOVQ 240(R0), F15 // s0_c3 = acc[48], lanes 12..15
+	FMOVQ 448(R0), F16 // s1_c3 = acc[112], lanes 0..3
+	FMOVQ 464(R0), F17 // s1_c3 = acc[112], lanes 4..7
+	FMOVQ 480(R0), F18 // s1_c3 = acc[112], lanes 8..11
+	FMOVQ 496(R0), F19 // s1_c3 = acc[112], lanes 12..15
+	FMOVQ 704(R0), F20 // s2_c3 = acc[176], lanes 0..3
+	FMOVQ 720(R0), F21 // s2_c3 = acc[176], lanes 4..7
+	FMOVQ 736(R0), F22 // s2_c3 = acc[176], lanes 8..11
+	FMOVQ 752(R0), F23 // s2_c3 = acc[176], lanes 12..15
+	JMP   end_22
+
+less_21:
+	VEOR V0.B16, V0.B16, V0.B16 // s0_c2 = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // s0_c2 = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // s0_c2 = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // s0_c2 = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // s1_c2 = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // s1_c2 = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // s1_c2 = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // s1_c2 = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // s2_c2 = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // s2_c2 = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // s2_c2 = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // s2_c2 = 0, lanes 12..15
+	VEOR V12.B16, V12.B16, V12.B16 // s0_c3 = 0, lanes 0..3
+	VEOR V13.B16, V13.B16, V13.B16 // s0_c3 = 0, lanes 4..7
+	VEOR V14.B16, V14.B16, V14.B16 // s0_c3 = 0, lanes 8..11
+	VEOR V15.B16, V15.B16, V15.B16 // s0_c3 = 0, lanes 12..15
+	VEOR V16.B16, V16.B16, V16.B16 // s1_c3 = 0, lanes 0..3
+	VEOR V17.B16, V17.B16, V17.B16 // s1_c3 = 0, lanes 4..7
+	VEOR V18.B16, V18.B16, V18.B16 // s1_c3 = 0, lanes 8..11
+	VEOR V19.B16, V19.B16, V19.B16 // s1_c3 = 0, lanes 12..15
+	VEOR V20.B16, V20.B16, V20.B16 // s2_c3 = 0, lanes 0..3
+	VEOR V21.B16, V21.B16, V21.B16 // s2_c3 = 0, lanes 4..7
+	VEOR V22.B16, V22.B16, V22.B16 // s2_c3 = 0, lanes 8..11
+	VEOR V23.B16, V23.B16, V23.B16 // s2_c3 = 0, lanes 12..15
+
+end_22:
+	MOVD y+16(FP), R0 // y
+	MOVD x+8(FP), R1 // x
+	MOVD n+24(FP), R2 // n
+	CMP  $64, R2 // n < 64
+	BLT  chains_end_24 // n < 64
+
+chains_23:
+	FMOVQ 64(R1), F24 // x = bfloat16 of x[16]
+	FMOVQ 80(R1), F26 // x = bfloat16 of x[16]
+	WORD  $0x6e613b19 // SHLL2 V25.4S, V24.8H, #16 // x = bfloat16 of x[16]
+	WORD  $0x2e613b18 // SHLL V24.4S, V24.4H, #16 // x = bfloat16 of x[16]
+	WORD  $0x6e613b5b // SHLL2 V27.4S, V26.8H, #16 // x = bfloat16 of x[16]
+	WORD  $0x2e613b5a // SHLL V26.4S, V26.4H, #16 // x = bfloat16 of x[16]
+	FMOVQ 64(R0), F28 // y = bfloat16 of y[16]
+	FMOVQ 80(R0), F30 // y = bfloat16 of y[16]
+	WORD  $0x6e613b9d // SHLL2 V29.4S, V28.8H, #16 // y = bfloat16 of y[16]
+	WORD  $0x2e613b9c // SHLL V28.4S, V28.4H, #16 // y = bfloat16 of y[16]
+	WORD  $0x6e613bdf // SHLL2 V31.4S, V30.8H, #16 // y = bfloat16 of y[16]
+	WORD  $0x2e613bde // SHLL V30.4S, V30.4H, #16 // y = bfloat16 of y[16]
+	VFMLA V28.S4, V24.S4, V0.S4 // s0_c2 += x * y, lanes 0..3
+	VFMLA V29.S4, V25.S4, V1.S4 // s0_c2 += x * y, lanes 4..7
+	VFMLA V30.S4, V26.S4, V2.S4 // s0_c2 += x * y, lanes 8..11
+	VFMLA V31.S4, V27.S4, V3.S4 // s0_c2 += x * y, lanes 12..15
+	VFMLA V28.S4, V28.S4, V4.S4 // s1_c2 += y * y, lanes 0..3
+	VFMLA V29.S4, V29.S4, V5.S4 // s1_c2 += y * y, lanes 4..7
+	VFMLA V30.S4, V30.S4, V6.S4 // s1_c2 += y * y, lanes 8..11
+	VFMLA V31.S4, V31.S4, V7.S4 // s1_c2 += y * y, lanes 12..15
+	VFMLA V24.S4, V24.S4, V8.S4 // s2_c2 += x * x, lanes 0..3
+	VFMLA V25.S4, V25.S4, V9.S4 // s2_c2 += x * x, lanes 4..7
+	VFMLA V26.S4, V26.S4, V10.S4 // s2_c2 += x * x, lanes 8..11
+	VFMLA V27.S4, V27.S4, V11.S4 // s2_c2 += x * x, lanes 12..15
+	FMOVQ 96(R1), F24 // x = bfloat16 of x[24]
+	FMOVQ 112(R1), F26 // x = bfloat16 of x[24]
+	WORD  $0x6e613b19 // SHLL2 V25.4S, V24.8H, #16 // x = bfloat16 of x[24]
+	WORD  $0x2e613b18 // SHLL V24.4S, V24.4H, #16 // x = bfloat16 of x[24]
+	WORD  $0x6e613b5b // SHLL2 V27.4S, V26.8H, #16 // x = bfloat16 of x[24]
+	WORD  $0x2e613b5a // SHLL V26.4S, V26.4H, #16 // x = bfloat16 of x[24]
+	FMOVQ 96(R0), F28 // y = bfloat16 of y[24]
+	FMOVQ 112(R0), F30 // y = bfloat16 of y[24]
+	WORD  $0x6e613b9d // SHLL2 V29.4S, V28.8H, #16 // y = bfloat16 of y[24]
+	WORD  $0x2e613b9c // SHLL V28.4S, V28.4H, #16 // y = bfloat16 of y[24]
+	WORD  $0x6e613bdf // SHLL2 V31.4S, V30.8H, #16 // y = bfloat16 of y[24]
+	WORD  $0x2e613bde // SHLL V30.4S, V30.4H, #16 // y = bfloat16 of y[24]
+	VFMLA V28.S4, V24.S4, V12.S4 // s0_c3 += x * y, lanes 0..3
+	VFMLA V29.S4, V25.S4, V13.S4 // s0_c3 += x * y, lanes 4..7
+	VFMLA V30.S4, V26.S4, V14.S4 // s0_c3 += x * y, lanes 8..11
+	VFMLA V31.S4, V27.S4, V15.S4 // s0_c3 += x * y, lanes 12..15
+	VFMLA V28.S4, V28.S4, V16.S4 // s1_c3 += y * y, lanes 0..3
+	VFMLA V29.S4, V29.S4, V17.S4 // s1_c3 += y * y, lanes 4..7
+	VFMLA V30.S4, V30.S4, V18.S4 // s1_c3 += y * y, lanes 8..11
+	VFMLA V31.S4, V31.S4, V19.S4 // s1_c3 += y * y, lanes 12..15
+	VFMLA V24.S4, V24.S4, V20.S4 // s2_c3 += x * x, lanes 0..3
+	VFMLA V25.S4, V25.S4, V21.S4 // s2_c3 += x * x, lanes 4..7
+	VFMLA V26.S4, V26.S4, V22.S4 // s2_c3 += x * x, lanes 8..11
+	VFMLA V27.S4, V27.S4, V23.S4 // s2_c3 += x * x, lanes 12..15
+	ADD   $128, R1, R1 // x += 128
+	ADD   $128, R0, R0 // y += 128
+	SUB   $64, R2, R2 // n += -64
+	CMP   $64, R2 // n >= 64
+	BGE   chains_23 // n >= 64
+
+chains_end_24:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMP   $1, R2 // n < 1
+	BLT   less_25 // n < 1
+	CMP   $48, R2 // n < 48
+	BLT   less_26 // n < 48
+	FMOVQ 64(R1), F24 // x = bfloat16 of x[16]
+	FMOVQ 80(R1), F26 // x = bfloat16 of x[16]
+	WORD  $0x6e613b19 // SHLL2 V25.4S, V24.8H, #16 // x = bfloat16 of x[16]
+	WORD  $0x2e613b18 // SHLL V24.4S, V24.4H, #16 // x = bfloat16 of x[16]
+	WORD  $0x6e613b5b // SHLL2 V27.4S, V26.8H, #16 // x = bfloat16 of x[16]
+	WORD  $0x2e613b5a // SHLL V26.4S, V26.4H, #16 // x = bfloat16 of x[16]
+	FMOVQ 64(R0), F28 // y = bfloat16 of y[16]
+	FMOVQ 80(R0), F30 // y = bfloat16 of y[16]
+	WORD  $0x6e613b9d // SHLL2 V29.4S, V28.8H, #16 // y = bfloat16 of y[16]
+	WORD  $0x2e613b9c // SHLL V28.4S, V28.4H, #16 // y = bfloat16 of y[16]
+	WORD  $0x6e613bdf // SHLL2 V31.4S, V30.8H, #16 // y = bfloat16 of y[16]
+	WORD  $0x2e613bde // SHLL V30.4S, V30.4H, #16 // y = bfloat16 of y[16]
+	VFMLA V28.S4, V24.S4, V0.S4 // s0_c2 += x * y, lanes 0..3
+	VFMLA V29.S4, V25.S4, V1.S4 // s0_c2 += x * y, lanes 4..7
+	VFMLA V30.S4, V26.S4, V2.S4 // s0_c2 += x * y, lanes 8..11
+	VFMLA V31.S4, V27.S4, V3.S4 // s0_c2 += x * y, lanes 12..15
+	VFMLA V28.S4, V28.S4, V4.S4 // s1_c2 += y * y, lanes 0..3
+	VFMLA V29.S4, V29.S4, V5.S4 // s1_c2 += y * y, lanes 4..7
+	VFMLA V30.S4, V30.S4, V6.S4 // s1_c2 += y * y, lanes 8..11
+	VFMLA V31.S4, V31.S4, V7.S4 // s1_c2 += y * y, lanes 12..15
+	VFMLA V24.S4, V24.S4, V8.S4 // s2_c2 += x * x, lanes 0..3
+	VFMLA V25.S4, V25.S4, V9.S4 // s2_c2 += x * x, lanes 4..7
+	VFMLA V26.S4, V26.S4, V10.S4 // s2_c2 += x * x, lanes 8..11
+	VFMLA V27.S4, V27.S4, V11.S4 // s2_c2 += x * x, lanes 12..15
+
+less_26:
+	CMP   $64, R2 // n < 64
+	BLT   less_27 // n < 64
+	FMOVQ 96(R1), F24 // x = bfloat16 of x[24]
+	FMOVQ 112(R1), F26 // x = bfloat16 of x[24]
+	WORD  $0x6e613b19 // SHLL2 V25.4S, V24.8H, #16 // x = bfloat16 of x[24]
+	WORD  $0x2e613b18 // SHLL V24.4S, V24.4H, #16 // x = bfloat16 of x[24]
+	WORD  $0x6e613b5b // SHLL2 V27.4S, V26.8H, #16 // x = bfloat16 of x[24]
+	WORD  $0x2e613b5a // SHLL V26.4S, V26.4H, #16 // x = bfloat16 of x[24]
+	FMOVQ 96(R0), F28 // y = bfloat16 of y[24]
+	FMOVQ 112(R0), F30 // y = bfloat16 of y[24]
+	WORD  $0x6e613b9d // SHLL2 V29.4S, V28.8H, #16 // y = bfloat16 of y[24]
+	WORD  $0x2e613b9c // SHLL V28.4S, V28.4H, #16 // y = bfloat16 of y[24]
+	WORD  $0x6e613bdf // SHLL2 V31.4S, V30.8H, #16 // y = bfloat16 of y[24]
+	WORD  $0x2e613bde // SHLL V30.4S, V30.4H, #16 // y = bfloat16 of y[24]
+	VFMLA V28.S4, V24.S4, V12.S4 // s0_c3 += x * y, lanes 0..3
+	VFMLA V29.S4, V25.S4, V13.S4 // s0_c3 += x * y, lanes 4..7
+	VFMLA V30.S4, V26.S4, V14.S4 // s0_c3 += x * y, lanes 8..11
+	VFMLA V31.S4, V27.S4, V15.S4 // s0_c3 += x * y, lanes 12..15
+	VFMLA V28.S4, V28.S4, V16.S4 // s1_c3 += y * y, lanes 0..3
+	VFMLA V29.S4, V29.S4, V17.S4 // s1_c3 += y * y, lanes 4..7
+	VFMLA V30.S4, V30.S4, V18.S4 // s1_c3 += y * y, lanes 8..11
+	VFMLA V31.S4, V31.S4, V19.S4 // s1_c3 += y * y, lanes 12..15
+	VFMLA V24.S4, V24.S4, V20.S4 // s2_c3 += x * x, lanes 0..3
+	VFMLA V25.S4, V25.S4, V21.S4 // s2_c3 += x * x, lanes 4..7
+	VFMLA V26.S4, V26.S4, V22.S4 // s2_c3 += x * x, lanes 8..11
+	VFMLA V27.S4, V27.S4, V23.S4 // s2_c3 += x * x, lanes 12..15
+
+less_27:
+	MOVD  R2, R3 // rest = n
+	AND   $15, R3, R3 // rest &= 15
+	CMP   $1, R3 // rest < 1
+	BLT   less_28 // rest < 1
+	CMP   $32, R2 // n < 32
+	BLT   less_29 // n < 32
+	SUB   R3, R2, R2 // n -= rest
+	ADD   R2, R1, R1 // x += n
+	ADD   R2, R1, R1 // x += n
+	MOVD  R3, R6 // x = bfloat16 of x[0], rest lanes
+	LSL   $1, R6, R6 // x = bfloat16 of x[0], rest lanes
+	ADD   R1, R6, R6 // x = bfloat16 of x[0], rest lanes
+	MOVD  $0, R7 // x = bfloat16 of x[0], rest lanes
+	TBZ   $0, R3, no_piece_30 // x = bfloat16 of x[0], rest lanes
+	SUB   $2, R6, R6 // x = bfloat16 of x[0], rest lanes
+	MOVHU (R6), R8 // x = bfloat16 of x[0], rest lanes
+	LSL   $16, R7, R7 // x = bfloat16 of x[0], rest lanes
+	ORR   R8, R7, R7 // x = bfloat16 of x[0], rest lanes
+
+no_piece_30:
+	TBZ   $1, R3, no_piece_31 // x = bfloat16 of x[0], rest lanes
+	SUB   $4, R6, R6 // x = bfloat16 of x[0], rest lanes
+	MOVWU (R6), R8 // x = bfloat16 of x[0], rest lanes
+	LSL   $32, R7, R7 // x = bfloat16 of x[0], rest lanes
+	ORR   R8, R7, R7 // x = bfloat16 of x[0], rest lanes
+
+no_piece_31:
+	VEOR  V26.B16, V26.B16, V26.B16 // x = bfloat16 of x[0], rest lanes
+	FMOVD R7, F24 // x = bfloat16 of x[0], rest lanes
+	TBZ   $2, R3, no_piece_32 // x = bfloat16 of x[0], rest lanes
+	SUB   $8, R6, R6 // x = bfloat16 of x[0], rest lanes
+	FMOVD (R6), F25 // x = bfloat16 of x[0], rest lanes
+	VMOV  V24.D[0], V25.D[1] // x = bfloat16 of x[0], rest lanes
+	VMOV  V25.B16, V24.B16 // x = bfloat16 of x[0], rest lanes
+
+no_piece_32:
+	TBZ   $3, R3, no_piece_33 // x = bfloat16 of x[0], rest lanes
+	VMOV  V24.B16, V26.B16 // x = bfloat16 of x[0], rest lanes
+	FMOVQ (R1), F24 // x = bfloat16 of x[0], rest lanes
+
+no_piece_33:
+	WORD  $0x6e613b19 // SHLL2 V25.4S, V24.8H, #16 // x = bfloat16 of x[0], rest lanes
+	WORD  $0x2e613b18 // SHLL V24.4S, V24.4H, #16 // x = bfloat16 of x[0], rest lanes
+	WORD  $0x6e613b5b // SHLL2 V27.4S, V26.8H, #16 // x = bfloat16 of x[0], rest lanes
+	WORD  $0x2e613b5a // SHLL V26.4S, V26.4H, #16 // x = bfloat16 of x[0], rest lanes
+	ADD   R2, R0, R0 // y += n
+	ADD   R2, R0, R0 // y += n
+	MOVD  R3, R1 // y = bfloat16 of y[0], rest lanes
+	LSL   $1, R1, R1 // y = bfloat16 of y[0], rest lanes
+	ADD   R0, R1, R1 // y = bfloat16 of y[0], rest lanes
+	MOVD  $0, R6 // y = bfloat16 of y[0], rest lanes
+	TBZ   $0, R3, no_piece_34 // y = bfloat16 of y[0], rest lanes
+	SUB   $2, R1, R1 // y = bfloat16 of y[0], rest lanes
+	MOVHU (R1), R7 // y = bfloat16 of y[0], rest lanes
+	LSL   $16, R6, R6 // y = bfloat16 of y[0], rest lanes
+	ORR   R7, R6, R6 // y = bfloat16 of y[0], rest lanes
+
+no_piece_34:
+	TBZ   $1, R3, no_piece_35 // y = bfloat16 of y[0], rest lanes
+	SUB   $4, R1, R1 // y = bfloat16 of y[0], rest lanes
+	MOVWU (R1), R7 // y = bfloat16 of y[0], rest lanes
+	LSL   $32, R6, R6 // y = bfloat16 of y[0], rest lanes
+	ORR   R7, R6, R6 // y = bfloat16 of y[0], rest lanes
+
+no_piece_35:
+	VEOR  V30.B16, V30.B16, V30.B16 // y = bfloat16 of y[0], rest lanes
+	FMOVD R6, F28 // y = bfloat16 of y[0], rest lanes
+	TBZ   $2, R3, no_piece_36 // y = bfloat16 of y[0], rest lanes
+	SUB   $8, R1, R1 // y = bfloat16 of y[0], rest lanes
+	FMOVD (R1), F29 // y = bfloat16 of y[0], rest lanes
+	VMOV  V28.D[0], V29.D[1] // y = bfloat16 of y[0], rest lanes
+	VMOV  V29.B16, V28.B16 // y = bfloat16 of y[0], rest lanes
+
+no_piece_36:
+	TBZ   $3, R3, no_piece_37 // y = bfloat16 of y[0], rest lanes
+	VMOV  V28.B16, V30.B16 // y = bfloat16 of y[0], rest lanes
+	FMOVQ (R0), F28 // y = bfloat16 of y[0], rest lanes
+
+no_piece_37:
+	WORD  $0x6e613b9d // SHLL2 V29.4S, V28.8H, #16 // y = bfloat16 of y[0], rest lanes
+	WORD  $0x2e613b9c // SHLL V28.4S, V28.4H, #16 // y = bfloat16 of y[0], rest lanes
+	WORD  $0x6e613bdf // SHLL2 V31.4S, V30.8H, #16 // y = bfloat16 of y[0], rest lanes
+	WORD  $0x2e613bde // SHLL V30.4S, V30.4H, #16 // y = bfloat16 of y[0], rest lanes
+	CMP   $48, R2 // n < 48
+	BLT   less_38 // n < 48
+	VFMLA V28.S4, V24.S4, V12.S4 // s0_c3 += x * y, lanes 0..3
+	VFMLA V29.S4, V25.S4, V13.S4 // s0_c3 += x * y, lanes 4..7
+	VFMLA V30.S4, V26.S4, V14.S4 // s0_c3 += x * y, lanes 8..11
+	VFMLA V31.S4, V27.S4, V15.S4 // s0_c3 += x * y, lanes 12..15
+	VFMLA V28.S4, V28.S4, V16.S4 // s1_c3 += y * y, lanes 0..3
+	VFMLA V29.S4, V29.S4, V17.S4 // s1_c3 += y * y, lanes 4..7
+	VFMLA V30.S4, V30.S4, V18.S4 // s1_c3 += y * y, lanes 8..11
+	VFMLA V31.S4, V31.S4, V19.S4 // s1_c3 += y * y, lanes 12..15
+	VFMLA V24.S4, V24.S4, V20.S4 // s2_c3 += x * x, lanes 0..3
+	VFMLA V25.S4, V25.S4, V21.S4 // s2_c3 += x * x, lanes 4..7
+	VFMLA V26.S4, V26.S4, V22.S4 // s2_c3 += x * x, lanes 8..11
+	VFMLA V27.S4, V27.S4, V23.S4 // s2_c3 += x * x, lanes 12..15
+	JMP   end_39
+
+less_38:
+	VFMLA V28.S4, V24.S4, V0.S4 // s0_c2 += x * y, lanes 0..3
+	VFMLA V29.S4, V25.S4, V1.S4 // s0_c2 += x * y, lanes 4..7
+	VFMLA V30.S4, V26.S4, V2.S4 // s0_c2 += x * y, lanes 8..11
+	VFMLA V31.S4, V27.S4, V3.S4 // s0_c2 += x * y, lanes 12..15
+	VFMLA V28.S4, V28.S4, V4.S4 // s1_c2 += y * y, lanes 0..3
+	VFMLA V29.S4, V29.S4, V5.S4 // s1_c2 += y * y, lanes 4..7
+	VFMLA V30.S4, V30.S4, V6.S4 // s1_c2 += y * y, lanes 8..11
+	VFMLA V31.S4, V31.S4, V7.S4 // s1_c2 += y * y, lanes 12..15
+	VFMLA V24.S4, V24.S4, V8.S4 // s2_c2 += x * x, lanes 0..3
+	VFMLA V25.S4, V25.S4, V9.S4 // s2_c2 += x * x, lanes 4..7
+	VFMLA V26.S4, V26.S4, V10.S4 // s2_c2 += x * x, lanes 8..11
+	VFMLA V27.S4, V27.S4, V11.S4 // s2_c2 += x * x, lanes 12..15
+
+end_39:
+less_29:
+less_28:
+less_25:
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ F0, 128(R0) // acc[32] = s0_c2, lanes 0..3
+	FMOVQ F1, 144(R0) // acc[32] = s0_c2, lanes 4..7
+	FMOVQ F2, 160(R0) // acc[32] = s0_c2, lanes 8..11
+	FMOVQ F3, 176(R0) // acc[32] = s0_c2, lanes 12..15
+	FMOVQ F4, 384(R0) // acc[96] = s1_c2, lanes 0..3
+	FMOVQ F5, 400(R0) // acc[96] = s1_c2, lanes 4..7
+	FMOVQ F6, 416(R0) // acc[96] = s1_c2, lanes 8..11
+	FMOVQ F7, 432(R0) // acc[96] = s1_c2, lanes 12..15
+	FMOVQ F8, 640(R0) // acc[160] = s2_c2, lanes 0..3
+	FMOVQ F9, 656(R0) // acc[160] = s2_c2, lanes 4..7
+	FMOVQ F10, 672(R0) // acc[160] = s2_c2, lanes 8..11
+	FMOVQ F11, 688(R0) // acc[160] = s2_c2, lanes 12..15
+	FMOVQ F12, 192(R0) // acc[48] = s0_c3, lanes 0..3
+	FMOVQ F13, 208(R0) // acc[48] = s0_c3, lanes 4..7
+	FMOVQ F14, 224(R0) // acc[48] = s0_c3, lanes 8..11
+	FMOVQ F15, 240(R0) // acc[48] = s0_c3, lanes 12..15
+	FMOVQ F16, 448(R0) // acc[112] = s1_c3, lanes 0..3
+	FMOVQ F17, 464(R0) // acc[112] = s1_c3, lanes 4..7
+	FMOVQ F18, 480(R0) // acc[112] = s1_c3, lanes 8..11
+	FMOVQ F19, 496(R0) // acc[112] = s1_c3, lanes 12..15
+	FMOVQ F20, 704(R0) // acc[176] = s2_c3, lanes 0..3
+	FMOVQ F21, 720(R0) // acc[176] = s2_c3, lanes 4..7
+	FMOVQ F22, 736(R0) // acc[176] = s2_c3, lanes 8..11
+	FMOVQ F23, 752(R0) // acc[176] = s2_c3, lanes 12..15
+
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VEOR  V0.B16, V0.B16, V0.B16 // zero = 0, lanes 0..3
+	VEOR  V1.B16, V1.B16, V1.B16 // zero = 0, lanes 4..7
+	VEOR  V2.B16, V2.B16, V2.B16 // zero = 0, lanes 8..11
+	VEOR  V3.B16, V3.B16, V3.B16 // zero = 0, lanes 12..15
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ (R0), F4 // c0 = acc[0], lanes 0..3
+	FMOVQ 16(R0), F5 // c0 = acc[0], lanes 4..7
+	FMOVQ 32(R0), F6 // c0 = acc[0], lanes 8..11
+	FMOVQ 48(R0), F7 // c0 = acc[0], lanes 12..15
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ 64(R0), F8 // c1 = acc[16], lanes 0..3
+	FMOVQ 80(R0), F9 // c1 = acc[16], lanes 4..7
+	FMOVQ 96(R0), F10 // c1 = acc[16], lanes 8..11
+	FMOVQ 112(R0), F11 // c1 = acc[16], lanes 12..15
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ 128(R0), F12 // c2 = acc[32], lanes 0..3
+	FMOVQ 144(R0), F13 // c2 = acc[32], lanes 4..7
+	FMOVQ 160(R0), F14 // c2 = acc[32], lanes 8..11
+	FMOVQ 176(R0), F15 // c2 = acc[32], lanes 12..15
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ 192(R0), F16 // c3 = acc[48], lanes 0..3
+	FMOVQ 208(R0), F17 // c3 = acc[48], lanes 4..7
+	FMOVQ 224(R0), F18 // c3 = acc[48], lanes 8..11
+	FMOVQ 240(R0), F19 // c3 = acc[48], lanes 12..15
+	WORD  $0x4e28d484 // FADD V4.4S, V4.4S, V8.4S // c0 = c0 + c1, lanes 0..3
+	WORD  $0x4e29d4a5 // FADD V5.4S, V5.4S, V9.4S // c0 = c0 + c1, lanes 4..7
+	WORD  $0x4e2ad4c6 // FADD V6.4S, V6.4S, V10.4S // c0 = c0 + c1, lanes 8..11
+	WORD  $0x4e2bd4e7 // FADD V7.4S, V7.4S, V11.4S // c0 = c0 + c1, lanes 12..15
+	WORD  $0x4e30d58c // FADD V12.4S, V12.4S, V16.4S // c2 = c2 + c3, lanes 0..3
+	WORD  $0x4e31d5ad // FADD V13.4S, V13.4S, V17.4S // c2 = c2 + c3, lanes 4..7
+	WORD  $0x4e32d5ce // FADD V14.4S, V14.4S, V18.4S // c2 = c2 + c3, lanes 8..11
+	WORD  $0x4e33d5ef // FADD V15.4S, V15.4S, V19.4S // c2 = c2 + c3, lanes 12..15
+	WORD  $0x4e2cd484 // FADD V4.4S, V4.4S, V12.4S // c0 = c0 + c2, lanes 0..3
+	WORD  $0x4e2dd4a5 // FADD V5.4S, V5.4S, V13.4S // c0 = c0 + c2, lanes 4..7
+	WORD  $0x4e2ed4c6 // FADD V6.4S, V6.4S, V14.4S // c0 = c0 + c2, lanes 8..11
+	WORD  $0x4e2fd4e7 // FADD V7.4S, V7.4S, V15.4S // c0 = c0 + c2, lanes 12..15
+	WORD  $0x4e26d484 // FADD V4.4S, V4.4S, V6.4S // c0[0] = sum of lanes
+	WORD  $0x4e27d4a5 // FADD V5.4S, V5.4S, V7.4S // c0[0] = sum of lanes
+	WORD  $0x4e25d484 // FADD V4.4S, V4.4S, V5.4S // c0[0] = sum of lanes
+	VEXT  $8, V4.B16, V4.B16, V8.B16 // c0[0] = sum of lanes
+	WORD  $0x4e28d484 // FADD V4.4S, V4.4S, V8.4S // c0[0] = sum of lanes
+	VDUP  V4.S[1], V8.S4 // c0[0] = sum of lanes
+	WORD  $0x4e28d484 // FADD V4.4S, V4.4S, V8.4S // c0[0] = sum of lanes
+	WORD  $0x4e20d484 // FADD V4.4S, V4.4S, V0.4S // c0 = c0 + zero, lanes 0..3
+	WORD  $0x4e21d4a5 // FADD V5.4S, V5.4S, V1.4S // c0 = c0 + zero, lanes 4..7
+	WORD  $0x4e22d4c6 // FADD V6.4S, V6.4S, V2.4S // c0 = c0 + zero, lanes 8..11
+	WORD  $0x4e23d4e7 // FADD V7.4S, V7.4S, V3.4S // c0 = c0 + zero, lanes 12..15
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ 256(R0), F5 // c0 = acc[64], lanes 0..3
+	FMOVQ 272(R0), F6 // c0 = acc[64], lanes 4..7
+	FMOVQ 288(R0), F7 // c0 = acc[64], lanes 8..11
+	FMOVQ 304(R0), F8 // c0 = acc[64], lanes 12..15
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ 320(R0), F9 // c1 = acc[80], lanes 0..3
+	FMOVQ 336(R0), F10 // c1 = acc[80], lanes 4..7
+	FMOVQ 352(R0), F11 // c1 = acc[80], lanes 8..11
+	FMOVQ 368(R0), F12 // c1 = acc[80], lanes 12..15
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ 384(R0), F13 // c2 = acc[96], lanes 0..3
+	FMOVQ 400(R0), F14 // c2 = acc[96], lanes 4..7
+	FMOVQ 416(R0), F15 // c2 = acc[96], lanes 8..11
+	FMOVQ 432(R0), F16 // c2 = acc[96], lanes 12..15
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ 448(R0), F17 // c3 = acc[112], lanes 0..3
+	FMOVQ 464(R0), F18 // c3 = acc[112], lanes 4..7
+	FMOVQ 480(R0), F19 // c3 = acc[112], lanes 8..11
+	FMOVQ 496(R0), F20 // c3 = acc[112], lanes 12..15
+	WORD  $0x4e29d4a5 // FADD V5.4S, V5.4S, V9.4S // c0 = c0 + c1, lanes 0..3
+	WORD  $0x4e2ad4c6 // FADD V6.4S, V6.4S, V10.4S // c0 = c0 + c1, lanes 4..7
+	WORD  $0x4e2bd4e7 // FADD V7.4S, V7.4S, V11.4S // c0 = c0 + c1, lanes 8..11
+	WORD  $0x4e2cd508 // FADD V8.4S, V8.4S, V12.4S // c0 = c0 + c1, lanes 12..15
+	WORD  $0x4e31d5ad // FADD V13.4S, V13.4S, V17.4S // c2 = c2 + c3, lanes 0..3
+	WORD  $0x4e32d5ce // FADD V14.4S, V14.4S, V18.4S // c2 = c2 + c3, lanes 4..7
+	WORD  $0x4e33d5ef // FADD V15.4S, V15.4S, V19.4S // c2 = c2 + c3, lanes 8..11
+	WORD  $0x4e34d610 // FADD V16.4S, V16.4S, V20.4S // c2 = c2 + c3, lanes 12..15
+	WORD  $0x4e2dd4a5 // FADD V5.4S, V5.4S, V13.4S // c0 = c0 + c2, lanes 0..3
+	WORD  $0x4e2ed4c6 // FADD V6.4S, V6.4S, V14.4S // c0 = c0 + c2, lanes 4..7
+	WORD  $0x4e2fd4e7 // FADD V7.4S, V7.4S, V15.4S // c0 = c0 + c2, lanes 8..11
+	WORD  $0x4e30d508 // FADD V8.4S, V8.4S, V16.4S // c0 = c0 + c2, lanes 12..15
+	WORD  $0x4e27d4a5 // FADD V5.4S, V5.4S, V7.4S // c0[0] = sum of lanes
+	WORD  $0x4e28d4c6 // FADD V6.4S, V6.4S, V8.4S // c0[0] = sum of lanes
+	WORD  $0x4e26d4a5 // FADD V5.4S, V5.4S, V6.4S // c0[0] = sum of lanes
+	VEXT  $8, V5.B16, V5.B16, V9.B16 // c0[0] = sum of lanes
+	WORD  $0x4e29d4a5 // FADD V5.4S, V5.4S, V9.4S // c0[0] = sum of lanes
+	VDUP  V5.S[1], V9.S4 // c0[0] = sum of lanes
+	WORD  $0x4e29d4a5 // FADD V5.4S, V5.4S, V9.4S // c0[0] = sum of lanes
+	WORD  $0x4e20d4a5 // FADD V5.4S, V5.4S, V0.4S // c0 = c0 + zero, lanes 0..3
+	WORD  $0x4e21d4c6 // FADD V6.4S, V6.4S, V1.4S // c0 = c0 + zero, lanes 4..7
+	WORD  $0x4e22d4e7 // FADD V7.4S, V7.4S, V2.4S // c0 = c0 + zero, lanes 8..11
+	WORD  $0x4e23d508 // FADD V8.4S, V8.4S, V3.4S // c0 = c0 + zero, lanes 12..15
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ 512(R0), F6 // c0 = acc[128], lanes 0..3
+	FMOVQ 528(R0), F7 // c0 = acc[128], lanes 4..7
+	FMOVQ 544(R0), F8 // c0 = acc[128], lanes 8..11
+	FMOVQ 560(R0), F9 // c0 = acc[128], lanes 12..15
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ 576(R0), F10 // c1 = acc[144], lanes 0..3
+	FMOVQ 592(R0), F11 // c1 = acc[144], lanes 4..7
+	FMOVQ 608(R0), F12 // c1 = acc[144], lanes 8..11
+	FMOVQ 624(R0), F13 // c1 = acc[144], lanes 12..15
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ 640(R0), F14 // c2 = acc[160], lanes 0..3
+	FMOVQ 656(R0), F15 // c2 = acc[160], lanes 4..7
+	FMOVQ 672(R0), F16 // c2 = acc[160], lanes 8..11
+	FMOVQ 688(R0), F17 // c2 = acc[160], lanes 12..15
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ 704(R0), F18 // c3 = acc[176], lanes 0..3
+	FMOVQ 720(R0), F19 // c3 = acc[176], lanes 4..7
+	FMOVQ 736(R0), F20 // c3 = acc[176], lanes 8..11
+	FMOVQ 752(R0), F21 // c3 = acc[176], lanes 12..15
+	WORD  $0x4e2ad4c6 // FADD V6.4S, V6.4S, V10.4S // c0 = c0 + c1, lanes 0..3
+	WORD  $0x4e2bd4e7 // FADD V7.4S, V7.4S, V11.4S // c0 = c0 + c1, lanes 4..7
+	WORD  $0x4e2cd508 // FADD V8.4S, V8.4S, V12.4S // c0 = c0 + c1, lanes 8..11
+	WORD  $0x4e2dd529 // FADD V9.4S, V9.4S, V13.4S // c0 = c0 + c1, lanes 12..15
+	WORD  $0x4e32d5ce // FADD V14.4S, V14.4S, V18.4S // c2 = c2 + c3, lanes 0..3
+	WORD  $0x4e33d5ef // FADD V15.4S, V15.4S, V19.4S // c2 = c2 + c3, lanes 4..7
+	WORD  $0x4e34d610 // FADD V16.4S, V16.4S, V20.4S // c2 = c2 + c3, lanes 8..11
+	WORD  $0x4e35d631 // FADD V17.4S, V17.4S, V21.4S // c2 = c2 + c3, lanes 12..15
+	WORD  $0x4e2ed4c6 // FADD V6.4S, V6.4S, V14.4S // c0 = c0 + c2, lanes 0..3
+	WORD  $0x4e2fd4e7 // FADD V7.4S, V7.4S, V15.4S // c0 = c0 + c2, lanes 4..7
+	WORD  $0x4e30d508 // FADD V8.4S, V8.4S, V16.4S // c0 = c0 + c2, lanes 8..11
+	WORD  $0x4e31d529 // FADD V9.4S, V9.4S, V17.4S // c0 = c0 + c2, lanes 12..15
+	WORD  $0x4e28d4c6 // FADD V6.4S, V6.4S, V8.4S // c0[0] = sum of lanes
+	WORD  $0x4e29d4e7 // FADD V7.4S, V7.4S, V9.4S // c0[0] = sum of lanes
+	WORD  $0x4e27d4c6 // FADD V6.4S, V6.4S, V7.4S // c0[0] = sum of lanes
+	VEXT  $8, V6.B16, V6.B16, V10.B16 // c0[0] = sum of lanes
+	WORD  $0x4e2ad4c6 // FADD V6.4S, V6.4S, V10.4S // c0[0] = sum of lanes
+	VDUP  V6.S[1], V10.S4 // c0[0] = sum of lanes
+	WORD  $0x4e2ad4c6 // FADD V6.4S, V6.4S, V10.4S // c0[0] = sum of lanes
+	WORD  $0x4e20d4c6 // FADD V6.4S, V6.4S, V0.4S // c0 = c0 + zero, lanes 0..3
+	WORD  $0x4e21d4e7 // FADD V7.4S, V7.4S, V1.4S // c0 = c0 + zero, lanes 4..7
+	WORD  $0x4e22d508 // FADD V8.4S, V8.4S, V2.4S // c0 = c0 + zero, lanes 8..11
+	WORD  $0x4e23d529 // FADD V9.4S, V9.4S, V3.4S // c0 = c0 + zero, lanes 12..15
+	MOVD  sums+0(FP), R0 // sums
+	FMOVS F4, (R0) // sums[0] = c0[0]
+	FMOVS F5, 4(R0) // sums[1] = c0[0]
+	FMOVS F6, 8(R0) // sums[2] = c0[0]
+	RET
+
+// func dotPairF16NEON(sums *float32, x *uint16, y *uint16, n int, acc *float32, resume int)
+TEXT ·dotPairF16NEON(SB), NOSPLIT, $0-48
+	MOVD  resume+40(FP), R0 // resume
+	CMP   $1, R0 // resume < 1
+	BLT   less_1 // resume < 1
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ (R0), F0 // s0_c0 = acc[0], lanes 0..3
+	FMOVQ 16(R0), F1 // s0_c0 = acc[0], lanes 4..7
+	FMOVQ 32(R0), F2 // s0_c0 = acc[0], lanes 8..11
+	FMOVQ 48(R0), F3 // s0_c0 = acc[0], lanes 12..15
+	FMOVQ 64(R0), F4 // s0_c1 = acc[16], lanes 0..3
+	FMOVQ 80(R0), F5 // s0_c1 = acc[16], lanes 4..7
+	FMOVQ 96(R0), F6 // s0_c1 = acc[16], lanes 8..11
+	FMOVQ 112(R0), F7 // s0_c1 = acc[16], lanes 12..15
+	FMOVQ 128(R0), F8 // s0_c2 = acc[32], lanes 0..3
+	FMOVQ 144(R0), F9 // s0_c2 = acc[32], lanes 4..7
+	FMOVQ 160(R0), F10 // s0_c2 = acc[32], lanes 8..11
+	FMOVQ 176(R0), F11 // s0_c2 = acc[32], lanes 12..15
+	FMOVQ 192(R0), F12 // s0_c3 = acc[48], lanes 0..3
+	FMOVQ 208(R0), F13 // s0_c3 = acc[48], lanes 4..7
+	FMOVQ 224(R0), F14 // s0_c3 = acc[48], lanes 8..11
+	FMOVQ 240(R0), F15 // s0_c3 = acc[48], lanes 12..15
+	JMP   end_2
+
+less_1:
+	VEOR V0.B16, V0.B16, V0.B16 // s0_c0 = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // s0_c0 = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // s0_c0 = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // s0_c0 = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // s0_c1 = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // s0_c1 = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // s0_c1 = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // s0_c1 = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // s0_c2 = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // s0_c2 = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // s0_c2 = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // s0_c2 = 0, lanes 12..15
+	VEOR V12.B16, V12.B16, V12.B16 // s0_c3 = 0, lanes 0..3
+	VEOR V13.B16, V13.B16, V13.B16 // s0_c3 = 0, lanes 4..7
+	VEOR V14.B16, V14.B16, V14.B16 // s0_c3 = 0, lanes 8..11
+	VEOR V15.B16, V15.B16, V15.B16 // s0_c3 = 0, lanes 12..15
+
+end_2:
+	MOVD y+16(FP), R0 // y
+	MOVD x+8(FP), R1 // x
+	MOVD n+24(FP), R2 // n
+	CMP  $64, R2 // n < 64
+	BLT  chains_end_4 // n < 64
+
+chains_3:
+	FMOVQ (R1), F16 // x = float16 of x[0]
+	FMOVQ 16(R1), F18 // x = float16 of x[0]
+	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // x = float16 of x[0]
+	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // x = float16 of x[0]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // x = float16 of x[0]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // x = float16 of x[0]
+	FMOVQ (R0), F20 // y = float16 of y[0]
+	FMOVQ 16(R0), F22 // y = float16 of y[0]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[0]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[0]
+	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[0]
+	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[0]
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
+	FMOVQ 32(R1), F16 // x = float16 of x[8]
+	FMOVQ 48(R1), F18 // x = float16 of x[8]
+	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // x = float16 of x[8]
+	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // x = float16 of x[8]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // x = float16 of x[8]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // x = float16 of x[8]
+	FMOVQ 32(R0), F20 // y = float16 of y[8]
+	FMOVQ 48(R0), F22 // y = float16 of y[8]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[8]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[8]
+	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[8]
+	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[8]
+	VFMLA V20.S4, V16.S4, V4.S4 // s0_c1 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V5.S4 // s0_c1 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V6.S4 // s0_c1 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V7.S4 // s0_c1 += x * y, lanes 12..15
+	FMOVQ 64(R1), F16 // x = float16 of x[16]
+	FMOVQ 80(R1), F18 // x = float16 of x[16]
+	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // x = float16 of x[16]
+	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // x = float16 of x[16]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // x = float16 of x[16]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // x = float16 of x[16]
+	FMOVQ 64(R0), F20 // y = float16 of y[16]
+	FMOVQ 80(R0), F22 // y = float16 of y[16]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[16]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[16]
+	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[16]
+	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[16]
+	VFMLA V20.S4, V16.S4, V8.S4 // s0_c2 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // s0_c2 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // s0_c2 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // s0_c2 += x * y, lanes 12..15
+	FMOVQ 96(R1), F16 // x = float16 of x[24]
+	FMOVQ 112(R1), F18 // x = float16 of x[24]
+	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // x = float16 of x[24]
+	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // x = float16 of x[24]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // x = float16 of x[24]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // x = float16 of x[24]
+	FMOVQ 96(R0), F20 // y = float16 of y[24]
+	FMOVQ 112(R0), F22 // y = float16 of y[24]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[24]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[24]
+	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[24]
+	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[24]
+	VFMLA V20.S4, V16.S4, V12.S4 // s0_c3 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V13.S4 // s0_c3 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V14.S4 // s0_c3 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V15.S4 // s0_c3 += x * y, lanes 12..15
+	ADD   $128, R1, R1 // x += 128
+	ADD   $128, R0, R0 // y += 128
+	SUB   $64, R2, R2 // n += -64
+	CMP   $64, R2 // n >= 64
+	BGE   chains_3 // n >= 64
+
+chains_end_4:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMP   $1, R2 // n < 1
+	BLT   less_5 // n < 1
+	CMP   $16, R2 // n < 16
+	BLT   less_6 // n < 16
+	FMOVQ (R1), F16 // x = float16 of x[0]
+	FMOVQ 16(R1), F18 // x = float16 of x[0]
+	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // x = float16 of x[0]
+	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // x = float16 of x[0]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // x = float16 of x[0]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // x = float16 of x[0]
+	FMOVQ (R0), F20 // y = float16 of y[0]
+	FMOVQ 16(R0), F22 // y = float16 of y[0]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[0]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[0]
+	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[0]
+	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[0]
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
+
+less_6:
+	CMP   $32, R2 // n < 32
+	BLT   less_7 // n < 32
+	FMOVQ 32(R1), F16 // x = float16 of x[8]
+	FMOVQ 48(R1), F18 // x = float16 of x[8]
+	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // x = float16 of x[8]
+	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // x = float16 of x[8]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // x = float16 of x[8]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // x = float16 of x[8]
+	FMOVQ 32(R0), F20 // y = float16 of y[8]
+	FMOVQ 48(R0), F22 // y = float16 of y[8]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[8]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[8]
+	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[8]
+	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[8]
+	VFMLA V20.S4, V16.S4, V4.S4 // s0_c1 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V5.S4 // s0_c1 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V6.S4 // s0_c1 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V7.S4 // s0_c1 += x * y, lanes 12..15
+
+less_7:
+	CMP   $48, R2 // n < 48
+	BLT   less_8 // n < 48
+	FMOVQ 64(R1), F16 // x = float16 of x[16]
+	FMOVQ 80(R1), F18 // x = float16 of x[16]
+	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // x = float16 of x[16]
+	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // x = float16 of x[16]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // x = float16 of x[16]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // x = float16 of x[16]
+	FMOVQ 64(R0), F20 // y = float16 of y[16]
+	FMOVQ 80(R0), F22 // y = float16 of y[16]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[16]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[16]
+	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[16]
+	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[16]
+	VFMLA V20.S4, V16.S4, V8.S4 // s0_c2 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // s0_c2 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // s0_c2 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // s0_c2 += x * y, lanes 12..15
+
+less_8:
+	CMP   $64, R2 // n < 64
+	BLT   less_9 // n < 64
+	FMOVQ 96(R1), F16 // x = float16 of x[24]
+	FMOVQ 112(R1), F18 // x = float16 of x[24]
+	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // x = float16 of x[24]
+	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // x = float16 of x[24]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // x = float16 of x[24]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // x = float16 of x[24]
+	FMOVQ 96(R0), F20 // y = float16 of y[24]
+	FMOVQ 112(R0), F22 // y = float16 of y[24]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[24]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[24]
+	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[24]
+	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[24]
+	VFMLA V20.S4, V16.S4, V12.S4 // s0_c3 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V13.S4 // s0_c3 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V14.S4 // s0_c3 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V15.S4 // s0_c3 += x * y, lanes 12..15
+
+less_9:
+	MOVD  R2, R3 // rest = n
+	AND   $15, R3, R3 // rest &= 15
+	CMP   $1, R3 // rest < 1
+	BLT   less_10 // rest < 1
+	CMP   $0, R2 // n < 0
+	BLT   less_11 // n < 0
+	SUB   R3, R2, R2 // n -= rest
+	ADD   R2, R1, R1 // x += n
+	ADD   R2, R1, R1 // x += n
+	MOVD  R3, R6 // x = float16 of x[0], rest lanes
+	LSL   $1, R6, R6 // x = float16 of x[0], rest lanes
+	ADD   R1, R6, R6 // x = float16 of x[0], rest lanes
+	MOVD  $0, R7 // x = float16 of x[0], rest lanes
+	TBZ   $0, R3, no_piece_12 // x = float16 of x[0], rest lanes
+	SUB   $2, R6, R6 // x = float16 of x[0], rest lanes
+	MOVHU (R6), R8 // x = float16 of x[0], rest lanes
+	LSL   $16, R7, R7 // x = float16 of x[0], rest lanes
+	ORR   R8, R7, R7 // x = float16 of x[0], rest lanes
+
+no_piece_12:
+	TBZ   $1, R3, no_piece_13 // x = float16 of x[0], rest lanes
+	SUB   $4, R6, R6 // x = float16 of x[0], rest lanes
+	MOVWU (R6), R8 // x = float16 of x[0], rest lanes
+	LSL   $32, R7, R7 // x = float16 of x[0], rest lanes
+	ORR   R8, R7, R7 // x = float16 of x[0], rest lanes
+
+no_piece_13:
+	VEOR  V18.B16, V18.B16, V18.B16 // x = float16 of x[0], rest lanes
+	FMOVD R7, F16 // x = float16 of x[0], rest lanes
+	TBZ   $2, R3, no_piece_14 // x = float16 of x[0], rest lanes
+	SUB   $8, R6, R6 // x = float16 of x[0], rest lanes
+	FMOVD (R6), F17 // x = float16 of x[0], rest lanes
+	VMOV  V16.D[0], V17.D[1] // x = float16 of x[0], rest lanes
+	VMOV  V17.B16, V16.B16 // x = float16 of x[0], rest lanes
+
+no_piece_14:
+	TBZ   $3, R3, no_piece_15 // x = float16 of x[0], rest lanes
+	VMOV  V16.B16, V18.B16 // x = float16 of x[0], rest lanes
+	FMOVQ (R1), F16 // x = float16 of x[0], rest lanes
+
+no_piece_15:
+	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // x = float16 of x[0], rest lanes
+	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // x = float16 of x[0], rest lanes
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // x = float16 of x[0], rest lanes
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // x = float16 of x[0], rest lanes
+	ADD   R2, R0, R0 // y += n
+	ADD   R2, R0, R0 // y += n
+	MOVD  R3, R1 // y = float16 of y[0], rest lanes
+	LSL   $1, R1, R1 // y = float16 of y[0], rest lanes
+	ADD   R0, R1, R1 // y = float16 of y[0], rest lanes
+	MOVD  $0, R6 // y = float16 of y[0], rest lanes
+	TBZ   $0, R3, no_piece_16 // y = float16 of y[0], rest lanes
+	SUB   $2, R1, R1 // y = float16 of y[0], rest lanes
+	MOVHU (R1), R7 // y = float16 of y[0], rest lanes
+	LSL   $16, R6, R6 // y = float16 of y[0], rest lanes
+	ORR   R7, R6, R6 // y = float16 of y[0], rest lanes
+
+no_piece_16:
+	TBZ   $1, R3, no_piece_17 // y = float16 of y[0], rest lanes
+	SUB   $4, R1, R1 // y = float16 of y[0], rest lanes
+	MOVWU (R1), R7 // y = float16 of y[0], rest lanes
+	LSL   $32, R6, R6 // y = float16 of y[0], rest lanes
+	ORR   R7, R6, R6 // y = float16 of y[0], rest lanes
+
+no_piece_17:
+	VEOR  V22.B16, V22.B16, V22.B16 // y = float16 of y[0], rest lanes
+	FMOVD R6, F20 // y = float16 of y[0], rest lanes
+	TBZ   $2, R3, no_piece_18 // y = float16 of y[0], rest lanes
+	SUB   $8, R1, R1 // y = float16 of y[0], rest lanes
+	FMOVD (R1), F21 // y = float16 of y[0], rest lanes
+	VMOV  V20.D[0], V21.D[1] // y = float16 of y[0], rest lanes
+	VMOV  V21.B16, V20.B16 // y = float16 of y[0], rest lanes
+
+no_piece_18:
+	TBZ   $3, R3, no_piece_19 // y = float16 of y[0], rest lanes
+	VMOV  V20.B16, V22.B16 // y = float16 of y[0], rest lanes
+	FMOVQ (R0), F20 // y = float16 of y[0], rest lanes
+
+no_piece_19:
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[0], rest lanes
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[0], rest lanes
+	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[0], rest lanes
+	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[0], rest lanes
+	CMP   $48, R2 // n < 48
+	BLT   less_20 // n < 48
+	VFMLA V20.S4, V16.S4, V12.S4 // s0_c3 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V13.S4 // s0_c3 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V14.S4 // s0_c3 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V15.S4 // s0_c3 += x * y, lanes 12..15
+	JMP   end_21
+
+less_20:
+	CMP   $32, R2 // n < 32
+	BLT   less_22 // n < 32
+	VFMLA V20.S4, V16.S4, V8.S4 // s0_c2 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // s0_c2 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // s0_c2 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // s0_c2 += x * y, lanes 12..15
+	JMP   end_23
+
+less_22:
+	CMP   $16, R2 // n < 16
+	BLT   less_24 // n < 16
+	VFMLA V20.S4, V16.S4, V4.S4 // s0_c1 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V5.S4 // s0_c1 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V6.S4 // s0_c1 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V7.S4 // s0_c1 += x * y, lanes 12..15
+	JMP   end_25
+
+less_24:
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
+
+end_25:
+end_23:
+end_21:
+less_11:
+less_10:
+less_5:
+	MOVD  acc+32(FP), R0 // acc
+	CMP   $1, R0 // acc < 1
+	BLT   less_26 // acc < 1
+	FMOVQ F0, (R0) // acc[0] = s0_c0, lanes 0..3
+	FMOVQ F1, 16(R0) // acc[0] = s0_c0, lanes 4..7
+	FMOVQ F2, 32(R0) // acc[0] = s0_c0, lanes 8..11
+	FMOVQ F3, 48(R0) // acc[0] = s0_c0, lanes 12..15
+	FMOVQ F4, 64(R0) // acc[16] = s0_c1, lanes 0..3
+	FMOVQ F5, 80(R0) // acc[16] = s0_c1, lanes 4..7
+	FMOVQ F6, 96(R0) // acc[16] = s0_c1, lanes 8..11
+	FMOVQ F7, 112(R0) // acc[16] = s0_c1, lanes 12..15
+	FMOVQ F8, 128(R0) // acc[32] = s0_c2, lanes 0..3
+	FMOVQ F9, 144(R0) // acc[32] = s0_c2, lanes 4..7
+	FMOVQ F10, 160(R0) // acc[32] = s0_c2, lanes 8..11
+	FMOVQ F11, 176(R0) // acc[32] = s0_c2, lanes 12..15
+	FMOVQ F12, 192(R0) // acc[48] = s0_c3, lanes 0..3
+	FMOVQ F13, 208(R0) // acc[48] = s0_c3, lanes 4..7
+	FMOVQ F14, 224(R0) // acc[48] = s0_c3, lanes 8..11
+	FMOVQ F15, 240(R0) // acc[48] = s0_c3, lanes 12..15
+
+less_26:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VEOR  V16.B16, V16.B16, V16.B16 // zero = 0, lanes 0..3
+	VEOR  V17.B16, V17.B16, V17.B16 // zero = 0, lanes 4..7
+	VEOR  V18.B16, V18.B16, V18.B16 // zero = 0, lanes 8..11
+	VEOR  V19.B16, V19.B16, V19.B16 // zero = 0, lanes 12..15
+	WORD  $0x4e24d400 // FADD V0.4S, V0.4S, V4.4S // s0_c0 = s0_c0 + s0_c1, lanes 0..3
+	WORD  $0x4e25d421 // FADD V1.4S, V1.4S, V5.4S // s0_c0 = s0_c0 + s0_c1, lanes 4..7
+	WORD  $0x4e26d442 // FADD V2.4S, V2.4S, V6.4S // s0_c0 = s0_c0 + s0_c1, lanes 8..11
+	WORD  $0x4e27d463 // FADD V3.4S, V3.4S, V7.4S // s0_c0 = s0_c0 + s0_c1, lanes 12..15
+	WORD  $0x4e2cd508 // FADD V8.4S, V8.4S, V12.4S // s0_c2 = s0_c2 + s0_c3, lanes 0..3
+	WORD  $0x4e2dd529 // FADD V9.4S, V9.4S, V13.4S // s0_c2 = s0_c2 + s0_c3, lanes 4..7
+	WORD  $0x4e2ed54a // FADD V10.4S, V10.4S, V14.4S // s0_c2 = s0_c2 + s0_c3, lanes 8..11
+	WORD  $0x4e2fd56b // FADD V11.4S, V11.4S, V15.4S // s0_c2 = s0_c2 + s0_c3, lanes 12..15
+	WORD  $0x4e28d400 // FADD V0.4S, V0.4S, V8.4S // s0_c0 = s0_c0 + s0_c2, lanes 0..3
+	WORD  $0x4e29d421 // FADD V1.4S, V1.4S, V9.4S // s0_c0 = s0_c0 + s0_c2, lanes 4..7
+	WORD  $0x4e2ad442 // FADD V2.4S, V2.4S, V10.4S // s0_c0 = s0_c0 + s0_c2, lanes 8..11
+	WORD  $0x4e2bd463 // FADD V3.4S, V3.4S, V11.4S // s0_c0 = s0_c0 + s0_c2, lanes 12..15
+	WORD  $0x4e22d400 // FADD V0.4S, V0.4S, V2.4S // s0_c0[0] = sum of lanes
+	WORD  $0x4e23d421 // FADD V1.4S, V1.4S, V3.4S // s0_c0[0] = sum of lanes
+	WORD  $0x4e21d400 // FADD V0.4S, V0.4S, V1.4S // s0_c0[0] = sum of lanes
+	VEXT  $8, V0.B16, V0.B16, V4.B16 // s0_c0[0] = sum of lanes
+	WORD  $0x4e24d400 // FADD V0.4S, V0.4S, V4.4S // s0_c0[0] = sum of lanes
+	VDUP  V0.S[1], V4.S4 // s0_c0[0] = sum of lanes
+	WORD  $0x4e24d400 // FADD V0.4S, V0.4S, V4.4S // s0_c0[0] = sum of lanes
+	WORD  $0x4e30d400 // FADD V0.4S, V0.4S, V16.4S // s0_c0 = s0_c0 + zero, lanes 0..3
+	WORD  $0x4e31d421 // FADD V1.4S, V1.4S, V17.4S // s0_c0 = s0_c0 + zero, lanes 4..7
+	WORD  $0x4e32d442 // FADD V2.4S, V2.4S, V18.4S // s0_c0 = s0_c0 + zero, lanes 8..11
+	WORD  $0x4e33d463 // FADD V3.4S, V3.4S, V19.4S // s0_c0 = s0_c0 + zero, lanes 12..15
+	MOVD  sums+0(FP), R0 // sums
+	FMOVS F0, (R0) // sums[0] = s0_c0[0]
+	RET
+
+// func l2PairF16NEON(sums *float32, x *uint16, y *uint16, n int, acc *float32, resume int)
+TEXT ·l2PairF16NEON(SB), NOSPLIT, $0-48
+	MOVD  resume+40(FP), R0 // resume
+	CMP   $1, R0 // resume < 1
+	BLT   less_1 // resume < 1
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ (R0), F0 // s0_c0 = acc[0], lanes 0..3
+	FMOVQ 16(R0), F1 // s0_c0 = acc[0], lanes 4..7
+	FMOVQ 32(R0), F2 // s0_c0 = acc[0], lanes 8..11
+	FMOVQ 48(R0), F3 // s0_c0 = acc[0], lanes 12..15
+	FMOVQ 64(R0), F4 // s0_c1 = acc[16], lanes 0..3
+	FMOVQ 80(R0), F5 // s0_c1 = acc[16], lanes 4..7
+	FMOVQ 96(R0), F6 // s0_c1 = acc[16], lanes 8..11
+	FMOVQ 112(R0), F7 // s0_c1 = acc[16], lanes 12..15
+	FMOVQ 128(R0), F8 // s0_c2 = acc[32], lanes 0..3
+	FMOVQ 144(R0), F9 // s0_c2 = acc[32], lanes 4..7
+	FMOVQ 160(R0), F10 // s0_c2 = acc[32], lanes 8..11
+	FMOVQ 176(R0), F11 // s0_c2 = acc[32], lanes 12..15
+	FMOVQ 192(R0), F12 // s0_c3 = acc[48], lanes 0..3
+	FMOVQ 208(R0), F13 // s0_c3 = acc[48], lanes 4..7
+	FMOVQ 224(R0), F14 // s0_c3 = acc[48], lanes 8..11
+	FMOVQ 240(R0), F15 // s0_c3 = acc[48], lanes 12..15
+	JMP   end_2
+
+less_1:
+	VEOR V0.B16, V0.B16, V0.B16 // s0_c0 = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // s0_c0 = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // s0_c0 = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // s0_c0 = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // s0_c1 = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // s0_c1 = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // s0_c1 = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // s0_c1 = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // s0_c2 = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // s0_c2 = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // s0_c2 = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // s0_c2 = 0, lanes 12..15
+	VEOR V12.B16, V12.B16, V12.B16 // s0_c3 = 0, lanes 0..3
+	VEOR V13.B16, V13.B16, V13.B16 // s0_c3 = 0, lanes 4..7
+	VEOR V14.B16, V14.B16, V14.B16 // s0_c3 = 0, lanes 8..11
+	VEOR V15.B16, V15.B16, V15.B16 // s0_c3 = 0, lanes 12..15
+
+end_2:
+	MOVD y+16(FP), R0 // y
+	MOVD x+8(FP), R1 // x
+	MOVD n+24(FP), R2 // n
+	CMP  $64, R2 // n < 64
+	BLT  chains_end_4 // n < 64
+
+chains_3:
+	FMOVQ (R1), F16 // x = float16 of x[0]
+	FMOVQ 16(R1), F18 // x = float16 of x[0]
+	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // x = float16 of x[0]
+	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // x = float16 of x[0]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // x = float16 of x[0]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // x = float16 of x[0]
+	FMOVQ (R0), F20 // y = float16 of y[0]
+	FMOVQ 16(R0), F22 // y = float16 of y[0]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[0]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[0]
+	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[0]
+	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[0]
+	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
+	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
+	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
+	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
+	VFMLA V16.S4, V16.S4, V0.S4 // s0_c0 += x * x, lanes 0..3
+	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 4..7
+	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 8..11
+	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 12..15
+	FMOVQ 32(R1), F16 // x = float16 of x[8]
+	FMOVQ 48(R1), F18 // x = float16 of x[8]
+	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // x = float16 of x[8]
+	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // x = float16 of x[8]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // x = float16 of x[8]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // x = float16 of x[8]
+	FMOVQ 32(R0), F20 // y = float16 of y[8]
+	FMOVQ 48(R0), F22 // y = float16 of y[8]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[8]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[8]
+	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[8]
+	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[8]
+	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
+	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
+	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
+	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
+	VFMLA V16.S4, V16.S4, V4.S4 // s0_c1 += x * x, lanes 0..3
+	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 4..7
+	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 8..11
+	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 12..15
+	FMOVQ 64(R1), F16 // x = float16 of x[16]
+	FMOVQ 80(R1), F18 // x = float16 of x[16]
+	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // x = float16 of x[16]
+	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // x = float16 of x[16]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // x = float16 of x[16]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // x = float16 of x[16]
+	FMOVQ 64(R0), F20 // y = float16 of y[16]
+	FMOVQ 80(R0), F22 // y = float16 of y[16]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[16]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[16]
+	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[16]
+	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[16]
+	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
+	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
+	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
+	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
+	VFMLA V16.S4, V16.S4, V8.S4 // s0_c2 += x * x, lanes 0..3
+	VFMLA V17.S4, V17.S4, V9.S4 // s0_c2 += x * x, lanes 4..7
+	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 8..11
+	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 12..15
+	FMOVQ 96(R1), F16 // x = float16 of x[24]
+	FMOVQ 112(R1), F18 // x = float16 of x[24]
+	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // x = float16 of x[24]
+	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // x = float16 of x[24]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // x = float16 of x[24]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // x = float16 of x[24]
+	FMOVQ 96(R0), F20 // y = float16 of y[24]
+	FMOVQ 112(R0), F22 // y = float16 of y[24]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[24]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[24]
+	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[24]
+	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[24]
+	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
+	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
+	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
+	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
+	VFMLA V16.S4, V16.S4, V12.S4 // s0_c3 += x * x, lanes 0..3
+	VFMLA V17.S4, V17.S4, V13.S4 // s0_c3 += x * x, lanes 4..7
+	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 8..11
+	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 12..15
+	ADD   $128, R1, R1 // x += 128
+	ADD   $128, R0, R0 // y += 128
+	SUB   $64, R2, R2 // n += -64
+	CMP   $64, R2 // n >= 64
+	BGE   chains_3 // n >= 64
+
+chains_end_4:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMP   $1, R2 // n < 1
+	BLT   less_5 // n < 1
+	CMP   $16, R2 // n < 16
+	BLT   less_6 // n < 16
+	FMOVQ (R1), F16 // x = float16 of x[0]
+	FMOVQ 16(R1), F18 // x = float16 of x[0]
+	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // x = float16 of x[0]
+	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // x = float16 of x[0]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // x = float16 of x[0]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // x = float16 of x[0]
+	FMOVQ (R0), F20 // y = float16 of y[0]
+	FMOVQ 16(R0), F22 // y = float16 of y[0]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[0]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[0]
+	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[0]
+	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[0]
+	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
+	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
+	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
+	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
+	VFMLA V16.S4, V16.S4, V0.S4 // s0_c0 += x * x, lanes 0..3
+	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 4..7
+	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 8..11
+	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 12..15
+
+less_6:
+	CMP   $32, R2 // n < 32
+	BLT   less_7 // n < 32
+	FMOVQ 32(R1), F16 // x = float16 of x[8]
+	FMOVQ 48(R1), F18 // x = float16 of x[8]
+	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // x = float16 of x[8]
+	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // x = float16 of x[8]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // x = float16 of x[8]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // x = float16 of x[8]
+	FMOVQ 32(R0), F20 // y = float16 of y[8]
+	FMOVQ 48(R0), F22 // y = float16 of y[8]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[8]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[8]
+	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[8]
+	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[8]
+	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
+	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
+	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
+	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
+	VFMLA V16.S4, V16.S4, V4.S4 // s0_c1 += x * x, lanes 0..3
+	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 4..7
+	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 8..11
+	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 12..15
+
+less_7:
+	CMP   $48, R2 // n < 48
+	BLT   less_8 // n < 48
+	FMOVQ 64(R1), F16 // x = float16 of x[16]
+	FMOVQ 80(R1), F18 // x = float16 of x[16]
+	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // x = float16 of x[16]
+	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // x = float16 of x[16]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // x = float16 of x[16]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // x = float16 of x[16]
+	FMOVQ 64(R0), F20 // y = float16 of y[16]
+	FMOVQ 80(R0), F22 // y = float16 of y[16]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[16]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[16]
+	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[16]
+	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[16]
+	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
+	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
+	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
+	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
+	VFMLA V16.S4, V16.S4, V8.S4 // s0_c2 += x * x, lanes 0..3
+	VFMLA V17.S4, V17.S4, V9.S4 // s0_c2 += x * x, lanes 4..7
+	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 8..11
+	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 12..15
+
+less_8:
+	CMP   $64, R2 // n < 64
+	BLT   less_9 // n < 64
+	FMOVQ 96(R1), F16 // x = float16 of x[24]
+	FMOVQ 112(R1), F18 // x = float16 of x[24]
+	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // x = float16 of x[24]
+	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // x = float16 of x[24]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // x = float16 of x[24]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // x = float16 of x[24]
+	FMOVQ 96(R0), F20 // y = float16 of y[24]
+	FMOVQ 112(R0), F22 // y = float16 of y[24]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[24]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[24]
+	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[24]
+	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[24]
+	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
+	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
+	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
+	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
+	VFMLA V16.S4, V16.S4, V12.S4 // s0_c3 += x * x, lanes 0..3
+	VFMLA V17.S4, V17.S4, V13.S4 // s0_c3 += x * x, lanes 4..7
+	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 8..11
+	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 12..15
+
+less_9:
+	MOVD  R2, R3 // rest = n
+	AND   $15, R3, R3 // rest &= 15
+	CMP   $1, R3 // rest < 1
+	BLT   less_10 // rest < 1
+	CMP   $0, R2 // n < 0
+	BLT   less_11 // n < 0
+	SUB   R3, R2, R2 // n -= rest
+	ADD   R2, R1, R1 // x += n
+	ADD   R2, R1, R1 // x += n
+	MOVD  R3, R6 // x = float16 of x[0], rest lanes
+	LSL   $1, R6, R6 // x = float16 of x[0], rest lanes
+	ADD   R1, R6, R6 // x = float16 of x[0], rest lanes
+	MOVD  $0, R7 // x = float16 of x[0], rest lanes
+	TBZ   $0, R3, no_piece_12 // x = float16 of x[0], rest lanes
+	SUB   $2, R6, R6 // x = float16 of x[0], rest lanes
+	MOVHU (R6), R8 // x = float16 of x[0], rest lanes
+	LSL   $16, R7, R7 // x = float16 of x[0], rest lanes
+	ORR   R8, R7, R7 // x = float16 of x[0], rest lanes
+
+no_piece_12:
+	TBZ   $1, R3, no_piece_13 // x = float16 of x[0], rest lanes
+	SUB   $4, R6, R6 // x = float16 of x[0], rest lanes
+	MOVWU (R6), R8 // x = float16 of x[0], rest lanes
+	LSL   $32, R7, R7 // x = float16 of x[0], rest lanes
+	ORR   R8, R7, R7 // x = float16 of x[0], rest lanes
+
+no_piece_13:
+	VEOR  V18.B16, V18.B16, V18.B16 // x = float16 of x[0], rest lanes
+	FMOVD R7, F16 // x = float16 of x[0], rest lanes
+	TBZ   $2, R3, no_piece_14 // x = float16 of x[0], rest lanes
+	SUB   $8, R6, R6 // x = float16 of x[0], rest lanes
+	FMOVD (R6), F17 // x = float16 of x[0], rest lanes
+	VMOV  V16.D[0], V17.D[1] // x = float16 of x[0], rest lanes
+	VMOV  V17.B16, V16.B16 // x = float16 of x[0], rest lanes
+
+no_piece_14:
+	TBZ   $3, R3, no_piece_15 // x = float16 of x[0], rest lanes
+	VMOV  V16.B16, V18.B16 // x = float16 of x[0], rest lanes
+	FMOVQ (R1), F16 // x = float16 of x[0], rest lanes
+
+no_piece_15:
+	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // x = float16 of x[0], rest lanes
+	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // x = float16 of x[0], rest lanes
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // x = float16 of x[0], rest lanes
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // x = float16 of x[0], rest lanes
+	ADD   R2, R0, R0 // y += n
+	ADD   R2, R0, R0 // y += n
+	MOVD  R3, R1 // y = float16 of y[0], rest lanes
+	LSL   $1, R1, R1 // y = float16 of y[0], rest lanes
+	ADD   R0, R1, R1 // y = float16 of y[0], rest lanes
+	MOVD  $0, R6 // y = float16 of y[0], rest lanes
+	TBZ   $0, R3, no_piece_16 // y = float16 of y[0], rest lanes
+	SUB   $2, R1, R1 // y = float16 of y[0], rest lanes
+	MOVHU (R1), R7 // y = float16 of y[0], rest lanes
+	LSL   $16, R6, R6 // y = float16 of y[0], rest lanes
+	ORR   R7, R6, R6 // y = float16 of y[0], rest lanes
+
+no_piece_16:
+	TBZ   $1, R3, no_piece_17 // y = float16 of y[0], rest lanes
+	SUB   $4, R1, R1 // y = float16 of y[0], rest lanes
+	MOVWU (R1), R7 // y = float16 of y[0], rest lanes
+	LSL   $32, R6, R6 // y = float16 of y[0], rest lanes
+	ORR   R7, R6, R6 // y = float16 of y[0], rest lanes
+
+no_piece_17:
+	VEOR  V22.B16, V22.B16, V22.B16 // y = float16 of y[0], rest lanes
+	FMOVD R6, F20 // y = float16 of y[0], rest lanes
+	TBZ   $2, R3, no_piece_18 // y = float16 of y[0], rest lanes
+	SUB   $8, R1, R1 // y = float16 of y[0], rest lanes
+	FMOVD (R1), F21 // y = float16 of y[0], rest lanes
+	VMOV  V20.D[0], V21.D[1] // y = float16 of y[0], rest lanes
+	VMOV  V21.B16, V20.B16 // y = float16 of y[0], rest lanes
+
+no_piece_18:
+	TBZ   $3, R3, no_piece_19 // y = float16 of y[0], rest lanes
+	VMOV  V20.B16, V22.B16 // y = float16 of y[0], rest lanes
+	FMOVQ (R0), F20 // y = float16 of y[0], rest lanes
+
+no_piece_19:
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[0], rest lanes
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[0], rest lanes
+	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[0], rest lanes
+	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[0], rest lanes
+	CMP   $48, R2 // n < 48
+	BLT   less_20 // n < 48
+	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
+	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
+	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
+	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
+	VFMLA V16.S4, V16.S4, V12.S4 // s0_c3 += x * x, lanes 0..3
+	VFMLA V17.S4, V17.S4, V13.S4 // s0_c3 += x * x, lanes 4..7
+	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 8..11
+	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 12..15
+	JMP   end_21
+
+less_20:
+	CMP   $32, R2 // n < 32
+	BLT   less_22 // n < 32
+	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
+	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
+	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
+	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
+	VFMLA V16.S4, V16.S4, V8.S4 // s0_c2 += x * x, lanes 0..3
+	VFMLA V17.S4, V17.S4, V9.S4 // s0_c2 += x * x, lanes 4..7
+	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 8..11
+	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 12..15
+	JMP   end_23
+
+less_22:
+	CMP   $16, R2 // n < 16
+	BLT   less_24 // n < 16
+	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
+	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
+	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
+	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
+	VFMLA V16.S4, V16.S4, V4.S4 // s0_c1 += x * x, lanes 0..3
+	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 4..7
+	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 8..11
+	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 12..15
+	JMP   end_25
+
+less_24:
+	WORD  $0x4eb4d610 // FSUB V16.4S, V16.4S, V20.4S // x = x - y, lanes 0..3
+	WORD  $0x4eb5d631 // FSUB V17.4S, V17.4S, V21.4S // x = x - y, lanes 4..7
+	WORD  $0x4eb6d652 // FSUB V18.4S, V18.4S, V22.4S // x = x - y, lanes 8..11
+	WORD  $0x4eb7d673 // FSUB V19.4S, V19.4S, V23.4S // x = x - y, lanes 12..15
+	VFMLA V16.S4, V16.S4, V0.S4 // s0_c0 += x * x, lanes 0..3
+	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 4..7
+	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 8..11
+	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 12..15
+
+end_25:
+end_23:
+end_21:
+less_11:
+less_10:
+less_5:
+	MOVD  acc+32(FP), R0 // acc
+	CMP   $1, R0 // acc < 1
+	BLT   less_26 // acc < 1
+	FMOVQ F0, (R0) // acc[0] = s0_c0, lanes 0..3
+	FMOVQ F1, 16(R0) // acc[0] = s0_c0, lanes 4..7
+	FMOVQ F2, 32(R0) // acc[0] = s0_c0, lanes 8..11
+	FMOVQ F3, 48(R0) // acc[0] = s0_c0, lanes 12..15
+	FMOVQ F4, 64(R0) // acc[16] = s0_c1, lanes 0..3
+	FMOVQ F5, 80(R0) // acc[16] = s0_c1, lanes 4..7
+	FMOVQ F6, 96(R0) // acc[16] = s0_c1, lanes 8..11
+	FMOVQ F7, 112(R0) // acc[16] = s0_c1, lanes 12..15
+	FMOVQ F8, 128(R0) // acc[32] = s0_c2, lanes 0..3
+	FMOVQ F9, 144(R0) // acc[32] = s0_c2, lanes 4..7
+	FMOVQ F10, 160(R0) // acc[32] = s0_c2, lanes 8..11
+	FMOVQ F11, 176(R0) // acc[32] = s0_c2, lanes 12..15
+	FMOVQ F12, 192(R0) // acc[48] = s0_c3, lanes 0..3
+	FMOVQ F13, 208(R0) // acc[48] = s0_c3, lanes 4..7
+	FMOVQ F14, 224(R0) // acc[48] = s0_c3, lanes 8..11
+	FMOVQ F15, 240(R0) // acc[48] = s0_c3, lanes 12..15
+
+less_26:
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VEOR  V16.B16, V16.B16, V16.B16 // zero = 0, lanes 0..3
+	VEOR  V17.B16, V17.B16, V17.B16 // zero = 0, lanes 4..7
+	VEOR  V18.B16, V18.B16, V18.B16 // zero = 0, lanes 8..11
+	VEOR  V19.B16, V19.B16, V19.B16 // zero = 0, lanes 12..15
+	WORD  $0x4e24d400 // FADD V0.4S, V0.4S, V4.4S // s0_c0 = s0_c0 + s0_c1, lanes 0..3
+	WORD  $0x4e25d421 // FADD V1.4S, V1.4S, V5.4S // s0_c0 = s0_c0 + s0_c1, lanes 4..7
+	WORD  $0x4e26d442 // FADD V2.4S, V2.4S, V6.4S // s0_c0 = s0_c0 + s0_c1, lanes 8..11
+	WORD  $0x4e27d463 // FADD V3.4S, V3.4S, V7.4S // s0_c0 = s0_c0 + s0_c1, lanes 12..15
+	WORD  $0x4e2cd508 // FADD V8.4S, V8.4S, V12.4S // s0_c2 = s0_c2 + s0_c3, lanes 0..3
+	WORD  $0x4e2dd529 // FADD V9.4S, V9.4S, V13.4S // s0_c2 = s0_c2 + s0_c3, lanes 4..7
+	WORD  $0x4e2ed54a // FADD V10.4S, V10.4S, V14.4S // s0_c2 = s0_c2 + s0_c3, lanes 8..11
+	WORD  $0x4e2fd56b // FADD V11.4S, V11.4S, V15.4S // s0_c2 = s0_c2 + s0_c3, lanes 12..15
+	WORD  $0x4e28d400 // FADD V0.4S, V0.4S, V8.4S // s0_c0 = s0_c0 + s0_c2, lanes 0..3
+	WORD  $0x4e29d421 // FADD V1.4S, V1.4S, V9.4S // s0_c0 = s0_c0 + s0_c2, lanes 4..7
+	WORD  $0x4e2ad442 // FADD V2.4S, V2.4S, V10.4S // s0_c0 = s0_c0 + s0_c2, lanes 8..11
+	WORD  $0x4e2bd463 // FADD V3.4S, V3.4S, V11.4S // s0_c0 = s0_c0 + s0_c2, lanes 12..15
+	WORD  $0x4e22d400 // FADD V0.4S, V0.4S, V2.4S // s0_c0[0] = sum of lanes
+	WORD  $0x4e23d421 // FADD V1.4S, V1.4S, V3.4S // s0_c0[0] = sum of lanes
+	WORD  $0x4e21d400 // FADD V0.4S, V0.4S, V1.4S // s0_c0[0] = sum of lanes
+	VEXT  $8, V0.B16, V0.B16, V4.B16 // s0_c0[0] = sum of lanes
+	WORD  $0x4e24d400 // FADD V0.4S, V0.4S, V4.4S // s0_c0[0] = sum of lanes
+	VDUP  V0.S[1], V4.S4 // s0_c0[0] = sum of lanes
+	WORD  $0x4e24d400 // FADD V0.4S, V0.4S, V4.4S // s0_c0[0] = sum of lanes
+	WORD  $0x4e30d400 // FADD V0.4S, V0.4S, V16.4S // s0_c0 = s0_c0 + zero, lanes 0..3
+	WORD  $0x4e31d421 // FADD V1.4S, V1.4S, V17.4S // s0_c0 = s0_c0 + zero, lanes 4..7
+	WORD  $0x4e32d442 // FADD V2.4S, V2.4S, V18.4S // s0_c0 = s0_c0 + zero, lanes 8..11
+	WORD  $0x4e33d463 // FADD V3.4S, V3.4S, V19.4S // s0_c0 = s0_c0 + zero, lanes 12..15
+	MOVD  sums+0(FP), R0 // sums
+	FMOVS F0, (R0) // sums[0] = s0_c0[0]
+	RET
+
+// func cosinePairF16NEON(sums *float32, x *uint16, y *uint16, n int, acc *float32, resume int)
+TEXT ·cosinePairF16NEON(SB), NOSPLIT, $0-48
+	MOVD  resume+40(FP), R0 // resume
+	CMP   $1, R0 // resume < 1
+	BLT   less_1 // resume < 1
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ (R0), F0 // s0_c0 = acc[0], lanes 0..3
+	FMOVQ 16(R0), F1 // s0_c0 = acc[0], lanes 4..7
+	FMOVQ 32(R0), F2 // s0_c0 = acc[0], lanes 8..11
+	FMOVQ 48(R0), F3 // s0_c0 = acc[0], lanes 12..15
+	FMOVQ 256(R0), F4 // s1_c0 = acc[64], lanes 0..3
+	FMOVQ 272(R0), F5 // s1_c0 = acc[64], lanes 4..7
+	FMOVQ 288(R0), F6 // s1_c0 = acc[64], lanes 8..11
+	FMOVQ 304(R0), F7 // s1_c0 = acc[64], lanes 12..15
+	FMOVQ 512(R0), F8 // s2_c0 = acc[128], lanes 0..3
+	FMOVQ 528(R0), F9 // s2_c0 = acc[128], lanes 4..7
+	FMOVQ 544(R0), F10 // s2_c0 = acc[128], lanes 8..11
+	FMOVQ 560(R0), F11 // s2_c0 = acc[128], lanes 12..15
+	FMOVQ 64(R0), F12 // s0_c1 = acc[16], lanes 0..3
+	FMOVQ 80(R0), F13 // s0_c1 = acc[16], lanes 4..7
+	FMOVQ 96(R0), F14 // s0_c1 = acc[16], lanes 8..11
+	FMOVQ 112(R0), F15 // s0_c1 = acc[16], lanes 12..15
+	FMOVQ 320(R0), F16 // s1_c1 = acc[80], lanes 0..3
+	FMOVQ 336(R0), F17 // s1_c1 = acc[80], lanes 4..7
+	FMOVQ 352(R0), F18 // s1_c1 = acc[80], lanes 8..11
+	FMOVQ 368(R0), F19 // s1_c1 = acc[80], lanes 12..15
+	FMOVQ 576(R0), F20 // s2_c1 = acc[144], lanes 0..3
+	FMOVQ 592(R0), F21 // s2_c1 = acc[144], lanes 4..7
+	FMOVQ 608(R0), F22 // s2_c1 = acc[144], lanes 8..11
+	FMOVQ 624(R0), F23 // s2_c1 = acc[144], lanes 12..15
+	JMP   end_2
+
+less_1:
+	VEOR V0.B16, V0.B16, V0.B16 // s0_c0 = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // s0_c0 = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // s0_c0 = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // s0_c0 = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // s1_c0 = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // s1_c0 = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // s1_c0 = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // s1_c0 = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // s2_c0 = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // s2_c0 = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // s2_c0 = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // s2_c0 = 0, lanes 12..15
+	VEOR V12.B16, V12.B16, V12.B16 // s0_c1 = 0, lanes 0..3
+	VEOR V13.B16, V13.B16, V13.B16 // s0_c1 = 0, lanes 4..7
+	VEOR V14.B16, V14.B16, V14.B16 // s0_c1 = 0, lanes 8..11
+	VEOR V15.B16, V15.B16, V15.B16 // s0_c1 = 0, lanes 12..15
+	VEOR V16.B16, V16.B16, V16.B16 // s1_c1 = 0, lanes 0..3
+	VEOR V17.B16, V17.B16, V17.B16 // s1_c1 = 0, lanes 4..7
+	VEOR V18.B16, V18.B16, V18.B16 // s1_c1 = 0, lanes 8..11
+	VEOR V19.B16, V19.B16, V19.B16 // s1_c1 = 0, lanes 12..15
+	VEOR V20.B16, V20.B16, V20.B16 // s2_c1 = 0, lanes 0..3
+	VEOR V21.B16, V21.B16, V21.B16 // s2_c1 = 0, lanes 4..7
+	VEOR V22.B16, V22.B16, V22.B16 // s2_c1 = 0, lanes 8..11
+	VEOR V23.B16, V23.B16, V23.B16 // s2_c1 = 0, lanes 12..15
+
+end_2:
+	MOVD y+16(FP), R0 // y
+	MOVD x+8(FP), R1 // x
+	MOVD n+24(FP), R2 // n
+	CMP  $64, R2 // n < 64
+	BLT  chains_end_4 // n < 64
+
+chains_3:
+	FMOVQ (R1), F24 // x = float16 of x[0]
+	FMOVQ 16(R1), F26 // x = float16 of x[0]
+	WORD  $0x4e217b19 // FCVTL2 V25.4S, V24.8H // x = float16 of x[0]
+	WORD  $0x0e217b18 // FCVTL V24.4S, V24.4H // x = float16 of x[0]
+	WORD  $0x4e217b5b // FCVTL2 V27.4S, V26.8H // x = float16 of x[0]
+	WORD  $0x0e217b5a // FCVTL V26.4S, V26.4H // x = float16 of x[0]
+	FMOVQ (R0), F28 // y = float16 of y[0]
+	FMOVQ 16(R0), F30 // y = float16 of y[0]
+	WORD  $0x4e217b9d // FCVTL2 V29.4S, V28.8H // y = float16 of y[0]
+	WORD  $0x0e217b9c // FCVTL V28.4S, V28.4H // y = float16 of y[0]
+	WORD  $0x4e217bdf // FCVTL2 V31.4S, V30.8H // y = float16 of y[0]
+	WORD  $0x0e217bde // FCVTL V30.4S, V30.4H // y = float16 of y[0]
+	VFMLA V28.S4, V24.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
+	VFMLA V29.S4, V25.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
+	VFMLA V30.S4, V26.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
+	VFMLA V31.S4, V27.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
+	VFMLA V28.S4, V28.S4, V4.S4 // s1_c0 += y * y, lanes 0..3
+	VFMLA V29.S4, V29.S4, V5.S4 // s1_c0 += y * y, lanes 4..7
+	VFMLA V30.S4, V30.S4, V6.S4 // s1_c0 += y * y, lanes 8..11
+	VFMLA V31.S4, V31.S4, V7.S4 // s1_c0 += y * y, lanes 12..15
+	VFMLA V24.S4, V24.S4, V8.S4 // s2_c0 += x * x, lanes 0..3
+	VFMLA V25.S4, V25.S4, V9.S4 // s2_c0 += x * x, lanes 4..7
+	VFMLA V26.S4, V26.S4, V10.S4 // s2_c0 += x * x, lanes 8..11
+	VFMLA V27.S4, V27.S4, V11.S4 // s2_c0 += x * x, lanes 12..15
+	FMOVQ 32(R1), F24 // x = float16 of x[8]
+	FMOVQ 48(R1), F26 // x = float16 of x[8]
+	WORD  $0x4e217b19 // FCVTL2 V25.4S, V24.8H // x = float16 of x[8]
+	WORD  $0x0e217b18 // FCVTL V24.4S, V24.4H // x = float16 of x[8]
+	WORD  $0x4e217b5b // FCVTL2 V27.4S, V26.8H // x = float16 of x[8]
+	WORD  $0x0e217b5a // FCVTL V26.4S, V26.4H // x = float16 of x[8]
+	FMOVQ 32(R0), F28 // y = float16 of y[8]
+	FMOVQ 48(R0), F30 // y = float16 of y[8]
+	WORD  $0x4e217b9d // FCVTL2 V29.4S, V28.8H // y = float16 of y[8]
+	WORD  $0x0e217b9c // FCVTL V28.4S, V28.4H // y = float16 of y[8]
+	WORD  $0x4e217bdf // FCVTL2 V31.4S, V30.8H // y = float16 of y[8]
+	WORD  $0x0e217bde // FCVTL V30.4S, V30.4H // y = float16 of y[8]
+	VFMLA V28.S4, V24.S4, V12.S4 // s0_c1 += x * y, lanes 0..3
+	VFMLA V29.S4, V25.S4, V13.S4 // s0_c1 += x * y, lanes 4..7
+	VFMLA V30.S4, V26.S4, V14.S4 // s0_c1 += x * y, lanes 8..11
+	VFMLA V31.S4, V27.S4, V15.S4 // s0_c1 += x * y, lanes 12..15
+	VFMLA V28.S4, V28.S4, V16.S4 // s1_c1 += y * y, lanes 0..3
+	VFMLA V29.S4, V29.S4, V17.S4 // s1_c1 += y * y, lanes 4..7
+	VFMLA V30.S4, V30.S4, V18.S4 // s1_c1 += y * y, lanes 8..11
+	VFMLA V31.S4, V31.S4, V19.S4 // s1_c1 += y * y, lanes 12..15
+	VFMLA V24.S4, V24.S4, V20.S4 // s2_c1 += x * x, lanes 0..3
+	VFMLA V25.S4, V25.S4, V21.S4 // s2_c1 += x * x, lanes 4..7
+	VFMLA V26.S4, V26.S4, V22.S4 // s2_c1 += x * x, lanes 8..11
+	VFMLA V27.S4, V27.S4, V23.S4 // s2_c1 += x * x, lanes 12..15
+	ADD   $128, R1, R1 // x += 128
+	ADD   $128, R0, R0 // y += 128
+	SUB   $64, R2, R2 // n += -64
+	CMP   $64, R2 // n >= 64
+	BGE   chains_3 // n >= 64
+
+chains_end_4:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMP   $1, R2 // n < 1
+	BLT   less_5 // n < 1
+	CMP   $16, R2 // n < 16
+	BLT   less_6 // n < 16
+	FMOVQ (R1), F24 // x = float16 of x[0]
+	FMOVQ 16(R1), F26 // x = float16 of x[0]
+	WORD  $0x4e217b19 // FCVTL2 V25.4S, V24.8H // x = float16 of x[0]
+	WORD  $0x0e217b18 // FCVTL V24.4S, V24.4H // x = float16 of x[0]
+	WORD  $0x4e217b5b // FCVTL2 V27.4S, V26.8H // x = float16 of x[0]
+	WORD  $0x0e217b5a // FCVTL V26.4S, V26.4H // x = float16 of x[0]
+	FMOVQ (R0), F28 // y = float16 of y[0]
+	FMOVQ 16(R0), F30 // y = float16 of y[0]
+	WORD  $0x4e217b9d // FCVTL2 V29.4S, V28.8H // y = float16 of y[0]
+	WORD  $0x0e217b9c // FCVTL V28.4S, V28.4H // y = float16 of y[0]
+	WORD  $0x4e217bdf // FCVTL2 V31.4S, V30.8H // y = float16 of y[0]
+	WORD  $0x0e217bde // FCVTL V30.4S, V30.4H // y = float16 of y[0]
+	VFMLA V28.S4, V24.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
+	VFMLA V29.S4, V25.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
+	VFMLA V30.S4, V26.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
+	VFMLA V31.S4, V27.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
+	VFMLA V28.S4, V28.S4, V4.S4 // s1_c0 += y * y, lanes 0..3
+	VFMLA V29.S4, V29.S4, V5.S4 // s1_c0 += y * y, lanes 4..7
+	VFMLA V30.S4, V30.S4, V6.S4 // s1_c0 += y * y, lanes 8..11
+	VFMLA V31.S4, V31.S4, V7.S4 // s1_c0 += y * y, lanes 12..15
+	VFMLA V24.S4, V24.S4, V8.S4 // s2_c0 += x * x, lanes 0..3
+	VFMLA V25.S4, V25.S4, V9.S4 // s2_c0 += x * x, lanes 4..7
+	VFMLA V26.S4, V26.S4, V10.S4 // s2_c0 += x * x, lanes 8..11
+	VFMLA V27.S4, V27.S4, V11.S4 // s2_c0 += x * x, lanes 12..15
+
+less_6:
+	CMP   $32, R2 // n < 32
+	BLT   less_7 // n < 32
+	FMOVQ 32(R1), F24 // x = float16 of x[8]
+	FMOVQ 48(R1), F26 // x = float16 of x[8]
+	WORD  $0x4e217b19 // FCVTL2 V25.4S, V24.8H // x = float16 of x[8]
+	WORD  $0x0e217b18 // FCVTL V24.4S, V24.4H // x = float16 of x[8]
+	WORD  $0x4e217b5b // FCVTL2 V27.4S, V26.8H // x = float16 of x[8]
+	WORD  $0x0e217b5a // FCVTL V26.4S, V26.4H // x = float16 of x[8]
+	FMOVQ 32(R0), F28 // y = float16 of y[8]
+	FMOVQ 48(R0), F30 // y = float16 of y[8]
+	WORD  $0x4e217b9d // FCVTL2 V29.4S, V28.8H // y = float16 of y[8]
+	WORD  $0x0e217b9c // FCVTL V28.4S, V28.4H // y = float16 of y[8]
+	WORD  $0x4e217bdf // FCVTL2 V31.4S, V30.8H // y = float16 of y[8]
+	WORD  $0x0e217bde // FCVTL V30.4S, V30.4H // y = float16 of y[8]
+	VFMLA V28.S4, V24.S4, V12.S4 // s0_c1 += x * y, lanes 0..3
+	VFMLA V29.S4, V25.S4, V13.S4 // s0_c1 += x * y, lanes 4..7
+	VFMLA V30.S4, V26.S4, V14.S4 // s0_c1 += x * y, lanes 8..11
+	VFMLA V31.S4, V27.S4, V15.S4 // s0_c1 += x * y, lanes 12..15
+	VFMLA V28.S4, V28.S4, V16.S4 // s1_c1 += y * y, lanes 0..3
+	VFMLA V29.S4, V29.S4, V17.S4 // s1_c1 += y * y, lanes 4..7
+	VFMLA V30.S4, V30.S4, V18.S4 // s1_c1 += y * y, lanes 8..11
+	VFMLA V31.S4, V31.S4, V19.S4 // s1_c1 += y * y, lanes 12..15
+	VFMLA V24.S4, V24.S4, V20.S4 // s2_c1 += x * x, lanes 0..3
+	VFMLA V25.S4, V25.S4, V21.S4 // s2_c1 += x * x, lanes 4..7
+	VFMLA V26.S4, V26.S4, V22.S4 // s2_c1 += x * x, lanes 8..11
+	VFMLA V27.S4, V27.S4, V23.S4 // s2_c1 += x * x, lanes 12..15
+
+less_7:
+	MOVD R2, R3 // rest = n
+	AND  $15, R3, R3 // rest &= 15
+	CMP  $1, R3 // rest < 1
+	BLT  less_8 // rest < 1
+	CMP  $32, R2 // n < 32
+	BLT  less_9 // n < 32
+	JMP  end_10
+
+less_9:
+	SUB   R3, R2, R2 // n -= rest
+	ADD   R2, R1, R1 // x += n
+	ADD   R2, R1, R1 // x += n
+	MOVD  R3, R6 // x = float16 of x[0], rest lanes
+	LSL   $1, R6, R6 // x = float16 of x[0], rest lanes
+	ADD   R1, R6, R6 // x = float16 of x[0], rest lanes
+	MOVD  $0, R7 // x = float16 of x[0], rest lanes
+	TBZ   $0, R3, no_piece_11 // x = float16 of x[0], rest lanes
+	SUB   $2, R6, R6 // x = float16 of x[0], rest lanes
+	MOVHU (R6), R8 // x = float16 of x[0], rest lanes
+	LSL   $16, R7, R7 // x = float16 of x[0], rest lanes
+	ORR   R8, R7, R7 // x = float16 of x[0], rest lanes
+
+no_piece_11:
+	TBZ   $1, R3, no_piece_12 // x = float16 of x[0], rest lanes
+	SUB   $4, R6, R6 // x = float16 of x[0], rest lanes
+	MOVWU (R6), R8 // x = float16 of x[0], rest lanes
+	LSL   $32, R7, R7 // x = float16 of x[0], rest lanes
+	ORR   R8, R7, R7 // x = float16 of x[0], rest lanes
+
+no_piece_12:
+	VEOR  V26.B16, V26.B16, V26.B16 // x = float16 of x[0], rest lanes
+	FMOVD R7, F24 // x = float16 of x[0], rest lanes
+	TBZ   $2, R3, no_piece_13 // x = float16 of x[0], rest lanes
+	SUB   $8, R6, R6 // x = float16 of x[0], rest lanes
+	FMOVD (R6), F25 // x = float16 of x[0], rest lanes
+	VMOV  V24.D[0], V25.D[1] // x = float16 of x[0], rest lanes
+	VMOV  V25.B16, V24.B16 // x = float16 of x[0], rest lanes
+
+no_piece_13:
+	TBZ   $3, R3, no_piece_14 // x = float16 of x[0], rest lanes
+	VMOV  V24.B16, V26.B16 // x = float16 of x[0], rest lanes
+	FMOVQ (R1), F24 // x = float16 of x[0], rest lanes
+
+no_piece_14:
+	WORD  $0x4e217b19 // FCVTL2 V25.4S, V24.8H // x = float16 of x[0], rest lanes
+	WORD  $0x0e217b18 // FCVTL V24.4S, V24.4H // x = float16 of x[0], rest lanes
+	WORD  $0x4e217b5b // FCVTL2 V27.4S, V26.8H // x = float16 of x[0], rest lanes
+	WORD  $0x0e217b5a // FCVTL V26.4S, V26.4H // x = float16 of x[0], rest lanes
+	ADD   R2, R0, R0 // y += n
+	ADD   R2, R0, R0 // y += n
+	MOVD  R3, R1 // y = float16 of y[0], rest lanes
+	LSL   $1, R1, R1 // y = float16 of y[0], rest lanes
+	ADD   R0, R1, R1 // y = float16 of y[0], rest lanes
+	MOVD  $0, R6 // y = float16 of y[0], rest lanes
+	TBZ   $0, R3, no_piece_15 // y = float16 of y[0], rest lanes
+	SUB   $2, R1, R1 // y = float16 of y[0], rest lanes
+	MOVHU (R1), R7 // y = float16 of y[0], rest lanes
+	LSL   $16, R6, R6 // y = float16 of y[0], rest lanes
+	ORR   R7, R6, R6 // y = float16 of y[0], rest lanes
+
+no_piece_15:
+	TBZ   $1, R3, no_piece_16 // y = float16 of y[0], rest lanes
+	SUB   $4, R1, R1 // y = float16 of y[0], rest lanes
+	MOVWU (R1), R7 // y = float16 of y[0], rest lanes
+	LSL   $32, R6, R6 // y = float16 of y[0], rest lanes
+	ORR   R7, R6, R6 // y = float16 of y[0], rest lanes
+
+no_piece_16:
+	VEOR  V30.B16, V30.B16, V30.B16 // y = float16 of y[0], rest lanes
+	FMOVD R6, F28 // y = float16 of y[0], rest lanes
+	TBZ   $2, R3, no_piece_17 // y = float16 of y[0], rest lanes
+	SUB   $8, R1, R1 // y = float16 of y[0], rest lanes
+	FMOVD (R1), F29 // y = float16 of y[0], rest lanes
+	VMOV  V28.D[0], V29.D[1] // y = float16 of y[0], rest lanes
+	VMOV  V29.B16, V28.B16 // y = float16 of y[0], rest lanes
+
+no_piece_17:
+	TBZ   $3, R3, no_piece_18 // y = float16 of y[0], rest lanes
+	VMOV  V28.B16, V30.B16 // y = float16 of y[0], rest lanes
+	FMOVQ (R0), F28 // y = float16 of y[0], rest lanes
+
+no_piece_18:
+	WORD  $0x4e217b9d // FCVTL2 V29.4S, V28.8H // y = float16 of y[0], rest lanes
+	WORD  $0x0e217b9c // FCVTL V28.4S, V28.4H // y = float16 of y[0], rest lanes
+	WORD  $0x4e217bdf // FCVTL2 V31.4S, V30.8H // y = float16 of y[0], rest lanes
+	WORD  $0x0e217bde // FCVTL V30.4S, V30.4H // y = float16 of y[0], rest lanes
+	CMP   $16, R2 // n < 16
+	BLT   less_19 // n < 16
+	VFMLA V28.S4, V24.S4, V12.S4 // s0_c1 += x * y, lanes 0..3
+	VFMLA V29.S4, V25.S4, V13.S4 // s0_c1 += x * y, lanes 4..7
+	VFMLA V30.S4, V26.S4, V14.S4 // s0_c1 += x * y, lanes 8..11
+	VFMLA V31.S4, V27.S4, V15.S4 // s0_c1 += x * y, lanes 12..15
+	VFMLA V28.S4, V28.S4, V16.S4 // s1_c1 += y * y, lanes 0..3
+	VFMLA V29.S4, V29.S4, V17.S4 // s1_c1 += y * y, lanes 4..7
+	VFMLA V30.S4, V30.S4, V18.S4 // s1_c1 += y * y, lanes 8..11
+	VFMLA V31.S4, V31.S4, V19.S4 // s1_c1 += y * y, lanes 12..15
+	VFMLA V24.S4, V24.S4, V20.S4 // s2_c1 += x * x, lanes 0..3
+	VFMLA V25.S4, V25.S4, V21.S4 // s2_c1 += x * x, lanes 4..7
+	VFMLA V26.S4, V26.S4, V22.S4 // s2_c1 += x * x, lanes 8..11
+	VFMLA V27.S4, V27.S4, V23.S4 // s2_c1 += x * x, lanes 12..15
+	JMP   end_20
+
+less_19:
+	VFMLA V28.S4, V24.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
+	VFMLA V29.S4, V25.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
+	VFMLA V30.S4, V26.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
+	VFMLA V31.S4, V27.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
+	VFMLA V28.S4, V28.S4, V4.S4 // s1_c0 += y * y, lanes 0..3
+	VFMLA V29.S4, V29.S4, V5.S4 // s1_c0 += y * y, lanes 4..7
+	VFMLA V30.S4, V30.S4, V6.S4 // s1_c0 += y * y, lanes 8..11
+	VFMLA V31.S4, V31.S4, V7.S4 // s1_c0 += y * y, lanes 12..15
+	VFMLA V24.S4, V24.S4, V8.S4 // s2_c0 += x * x, lanes 0..3
+	VFMLA V25.S4, V25.S4, V9.S4 // s2_c0 += x * x, lanes 4..7
+	VFMLA V26.S4, V26.S4, V10.S4 // s2_c0 += x * x, lanes 8..11
+	VFMLA V27.S4, V27.S4, V11.S4 // s2_c0 += x * x, lanes 12..15
+
+end_20:
+end_10:
+less_8:
+less_5:
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ F0, (R0) // acc[0] = s0_c0, lanes 0..3
+	FMOVQ F1, 16(R0) // acc[0] = s0_c0, lanes 4..7
+	FMOVQ F2, 32(R0) // acc[0] = s0_c0, lanes 8..11
+	FMOVQ F3, 48(R0) // acc[0] = s0_c0, lanes 12..15
+	FMOVQ F4, 256(R0) // acc[64] = s1_c0, lanes 0..3
+	FMOVQ F5, 272(R0) // acc[64] = s1_c0, lanes 4..7
+	FMOVQ F6, 288(R0) // acc[64] = s1_c0, lanes 8..11
+	FMOVQ F7, 304(R0) // acc[64] = s1_c0, lanes 12..15
+	FMOVQ F8, 512(R0) // acc[128] = s2_c0, lanes 0..3
+	FMOVQ F9, 528(R0) // acc[128] = s2_c0, lanes 4..7
+	FMOVQ F10, 544(R0) // acc[128] = s2_c0, lanes 8..11
+	FMOVQ F11, 560(R0) // acc[128] = s2_c0, lanes 12..15
+	FMOVQ F12, 64(R0) // acc[16] = s0_c1, lanes 0..3
+	FMOVQ F13, 80(R0) // acc[16] = s0_c1, lanes 4..7
+	FMOVQ F14, 96(R0) // acc[16] = s0_c1, lanes 8..11
+	FMOVQ F15, 112(R0) // acc[16] = s0_c1, lanes 12..15
+	FMOVQ F16, 320(R0) // acc[80] = s1_c1, lanes 0..3
+	FMOVQ F17, 336(R0) // acc[80] = s1_c1, lanes 4..7
+	FMOVQ F18, 352(R0) // acc[80] = s1_c1, lanes 8..11
+	FMOVQ F19, 368(R0) // acc[80] = s1_c1, lanes 12..15
+	FMOVQ F20, 576(R0) // acc[144] = s2_c1, lanes 0..3
+	FMOVQ F21, 592(R0) // acc[144] = s2_c1, lanes 4..7
+	FMOVQ F22, 608(R0) // acc[144] = s2_c1, lanes 8..11
+	FMOVQ F23, 624(R0) // acc[144] = s2_c1, lanes 12..15
+	MOVD  resume+40(FP), R0 // resume
+	CMP   $1, R0 // resume < 1
+	BLT   less_21 // resume < 1
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ 128(R0), F0 // s0_c2 = acc[32], lanes 0..3
+	FMOVQ 144(R0), F1 // s0_c2 = acc[32], lanes 4..7
+	FMOVQ 160(R0), F2 // s0_c2 = acc[32], lanes 8..11
+	FMOVQ 176(R0), F3 // s0_c2 = acc[32], lanes 12..15
+	FMOVQ 384(R0), F4 // s1_c2 = acc[96], lanes 0..3
+	FMOVQ 400(R0), F5 // s1_c2 = acc[96], lanes 4..7
+	FMOVQ 416(R0), F6 // s1_c2 = acc[96], lanes 8..11
+	FMOVQ 432(R0), F7 // s1_c2 = acc[96], lanes 12..15
+	FMOVQ 640(R0), F8 // s2_c2 = acc[160], lanes 0..3
+	FMOVQ 656(R0), F9 // s2_c2 = acc[160], lanes 4..7
+	FMOVQ 672(R0), F10 // s2_c2 = acc[160], lanes 8..11
+	FMOVQ 688(R0), F11 // s2_c2 = acc[160], lanes 12..15
+	FMOVQ 192(R0), F12 // s0_c3 = acc[48], lanes 0..3
+	FMOVQ 208(R0), F13 // s0_c3 = acc[48], lanes 4..7
+	FMOVQ 224(R0), F14 // s0_c3 = acc[48], lanes 8..11
+	FMOVQ 240(R0), F15 // s0_c3 = acc[48], lanes 12..15
+	FMOVQ 448(R0), F16 // s1_c3 = acc[112], lanes 0..3
+	FMOVQ 464(R0), F17 // s1_c3 = acc[112], lanes 4..7
+	FMOVQ 480(R0), F18 // s1_c3 = acc[112], lanes 8..11
+	FMOVQ 496(R0), F19 // s1_c3 = acc[112], lanes 12..15
+	FMOVQ 704(R0), F20 // s2_c3 = acc[176], lanes 0..3
+	FMOVQ 720(R0), F21 // s2_c3 = acc[176], lanes 4..7
+	FMOVQ 736(R0), F22 // s2_c3 = acc[176], lanes 8..11
+	FMOVQ 752(R0), F23 // s2_c3 = acc[176], lanes 12..15
+	JMP   end_22
+
+less_21:
+	VEOR V0.B16, V0.B16, V0.B16 // s0_c2 = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // s0_c2 = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // s0_c2 = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // s0_c2 = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // s1_c2 = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // s1_c2 = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // s1_c2 = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // s1_c2 = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // s2_c2 = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // s2_c2 = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // s2_c2 = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // s2_c2 = 0, lanes 12..15
+	VEOR V12.B16, V12.B16, V12.B16 // s0_c3 = 0, lanes 0..3
+	VEOR V13.B16, V13.B16, V13.B16 // s0_c3 = 0, lanes 4..7
+	VEOR V14.B16, V14.B16, V14.B16 // s0_c3 = 0, lanes 8..11
+	VEOR V15.B16, V15.B16, V15.B16 // s0_c3 = 0, lanes 12..15
+	VEOR V16.B16, V16.B16, V16.B16 // s1_c3 = 0, lanes 0..3
+	VEOR V17.B16, V17.B16, V17.B16 // s1_c3 = 0, lanes 4..7
+	VEOR V18.B16, V18.B16, V18.B16 // s1_c3 = 0, lanes 8..11
+	VEOR V19.B16, V19.B16, V19.B16 // s1_c3 = 0, lanes 12..15
+	VEOR V20.B16, V20.B16, V20.B16 // s2_c3 = 0, lanes 0..3
+	VEOR V21.B16, V21.B16, V21.B16 // s2_c3 = 0, lanes 4..7
+	VEOR V22.B16, V22.B16, V22.B16 // s2_c3 = 0, lanes 8..11
+	VEOR V23.B16, V23.B16, V23.B16 // s2_c3 = 0, lanes 12..15
+
+end_22:
+	MOVD y+16(FP), R0 // y
+	MOVD x+8(FP), R1 // x
+	MOVD n+24(FP), R2 // n
+	CMP  $64, R2 // n < 64
+	BLT  chains_end_24 // n < 64
+
+chains_23:
+	FMOVQ 64(R1), F24 // x = float16 of x[16]
+	FMOVQ 80(R1), F26 // x = float16 of x[16]
+	WORD  $0x4e217b19 // FCVTL2 V25.4S, V24.8H // x = float16 of x[16]
+	WORD  $0x0e217b18 // FCVTL V24.4S, V24.4H // x = float16 of x[16]
+	WORD  $0x4e217b5b // FCVTL2 V27.4S, V26.8H // x = float16 of x[16]
+	WORD  $0x0e217b5a // FCVTL V26.4S, V26.4H // x = float16 of x[16]
+	FMOVQ 64(R0), F28 // y = float16 of y[16]
+	FMOVQ 80(R0), F30 // y = float16 of y[16]
+	WORD  $0x4e217b9d // FCVTL2 V29.4S, V28.8H // y = float16 of y[16]
+	WORD  $0x0e217b9c // FCVTL V28.4S, V28.4H // y = float16 of y[16]
+	WORD  $0x4e217bdf // FCVTL2 V31.4S, V30.8H // y = float16 of y[16]
+	WORD  $0x0e217bde // FCVTL V30.4S, V30.4H // y = float16 of y[16]
+	VFMLA V28.S4, V24.S4, V0.S4 // s0_c2 += x * y, lanes 0..3
+	VFMLA V29.S4, V25.S4, V1.S4 // s0_c2 += x * y, lanes 4..7
+	VFMLA V30.S4, V26.S4, V2.S4 // s0_c2 += x * y, lanes 8..11
+	VFMLA V31.S4, V27.S4, V3.S4 // s0_c2 += x * y, lanes 12..15
+	VFMLA V28.S4, V28.S4, V4.S4 // s1_c2 += y * y, lanes 0..3
+	VFMLA V29.S4, V29.S4, V5.S4 // s1_c2 += y * y, lanes 4..7
+	VFMLA V30.S4, V30.S4, V6.S4 // s1_c2 += y * y, lanes 8..11
+	VFMLA V31.S4, V31.S4, V7.S4 // s1_c2 += y * y, lanes 12..15
+	VFMLA V24.S4, V24.S4, V8.S4 // s2_c2 += x * x, lanes 0..3
+	VFMLA V25.S4, V25.S4, V9.S4 // s2_c2 += x * x, lanes 4..7
+	VFMLA V26.S4, V26.S4, V10.S4 // s2_c2 += x * x, lanes 8..11
+	VFMLA V27.S4, V27.S4, V11.S4 // s2_c2 += x * x, lanes 12..15
+	FMOVQ 96(R1), F24 // x = float16 of x[24]
+	FMOVQ 112(R1), F26 // x = float16 of x[24]
+	WORD  $0x4e217b19 // FCVTL2 V25.4S, V24.8H // x = float16 of x[24]
+	WORD  $0x0e217b18 // FCVTL V24.4S, V24.4H // x = float16 of x[24]
+	WORD  $0x4e217b5b // FCVTL2 V27.4S, V26.8H // x = float16 of x[24]
+	WORD  $0x0e217b5a // FCVTL V26.4S, V26.4H // x = float16 of x[24]
+	FMOVQ 96(R0), F28 // y = float16 of y[24]
+	FMOVQ 112(R0), F30 // y = float16 of y[24]
+	WORD  $0x4e217b9d // FCVTL2 V29.4S, V28.8H // y = float16 of y[24]
+	WORD  $0x0e217b9c // FCVTL V28.4S, V28.4H // y = float16 of y[24]
+	WORD  $0x4e217bdf // FCVTL2 V31.4S, V30.8H // y = float16 of y[24]
+	WORD  $0x0e217bde // FCVTL V30.4S, V30.4H // y = float16 of y[24]
+	VFMLA V28.S4, V24.S4, V12.S4 // s0_c3 += x * y, lanes 0..3
+	VFMLA V29.S4, V25.S4, V13.S4 // s0_c3 += x * y, lanes 4..7
+	VFMLA V30.S4, V26.S4, V14.S4 // s0_c3 += x * y, lanes 8..11
+	VFMLA V31.S4, V27.S4, V15.S4 // s0_c3 += x * y, lanes 12..15
+	VFMLA V28.S4, V28.S4, V16.S4 // s1_c3 += y * y, lanes 0..3
+	VFMLA V29.S4, V29.S4, V17.S4 // s1_c3 += y * y, lanes 4..7
+	VFMLA V30.S4, V30.S4, V18.S4 // s1_c3 += y * y, lanes 8..11
+	VFMLA V31.S4, V31.S4, V19.S4 // s1_c3 += y * y, lanes 12..15
+	VFMLA V24.S4, V24.S4, V20.S4 // s2_c3 += x * x, lanes 0..3
+	VFMLA V25.S4, V25.S4, V21.S4 // s2_c3 += x * x, lanes 4..7
+	VFMLA V26.S4, V26.S4, V22.S4 // s2_c3 += x * x, lanes 8..11
+	VFMLA V27.S4, V27.S4, V23.S4 // s2_c3 += x * x, lanes 12..15
+	ADD   $128, R1, R1 // x += 128
+	ADD   $128, R0, R0 // y += 128
+	SUB   $64, R2, R2 // n += -64
+	CMP   $64, R2 // n >= 64
+	BGE   chains_23 // n >= 64
+
+chains_end_24:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMP   $1, R2 // n < 1
+	BLT   less_25 // n < 1
+	CMP   $48, R2 // n < 48
+	BLT   less_26 // n < 48
+	FMOVQ 64(R1), F24 // x = float16 of x[16]
+	FMOVQ 80(R1), F26 // x = float16 of x[16]
+	WORD  $0x4e217b19 // FCVTL2 V25.4S, V24.8H // x = float16 of x[16]
+	WORD  $0x0e217b18 // FCVTL V24.4S, V24.4H // x = float16 of x[16]
+	WORD  $0x4e217b5b // FCVTL2 V27.4S, V26.8H // x = float16 of x[16]
+	WORD  $0x0e217b5a // FCVTL V26.4S, V26.4H // x = float16 of x[16]
+	FMOVQ 64(R0), F28 // y = float16 of y[16]
+	FMOVQ 80(R0), F30 // y = float16 of y[16]
+	WORD  $0x4e217b9d // FCVTL2 V29.4S, V28.8H // y = float16 of y[16]
+	WORD  $0x0e217b9c // FCVTL V28.4S, V28.4H // y = float16 of y[16]
+	WORD  $0x4e217bdf // FCVTL2 V31.4S, V30.8H // y = float16 of y[16]
+	WORD  $0x0e217bde // FCVTL V30.4S, V30.4H // y = float16 of y[16]
+	VFMLA V28.S4, V24.S4, V0.S4 // s0_c2 += x * y, lanes 0..3
+	VFMLA V29.S4, V25.S4, V1.S4 // s0_c2 += x * y, lanes 4..7
+	VFMLA V30.S4, V26.S4, V2.S4 // s0_c2 += x * y, lanes 8..11
+	VFMLA V31.S4, V27.S4, V3.S4 // s0_c2 += x * y, lanes 12..15
+	VFMLA V28.S4, V28.S4, V4.S4 // s1_c2 += y * y, lanes 0..3
+	VFMLA V29.S4, V29.S4, V5.S4 // s1_c2 += y * y, lanes 4..7
+	VFMLA V30.S4, V30.S4, V6.S4 // s1_c2 += y * y, lanes 8..11
+	VFMLA V31.S4, V31.S4, V7.S4 // s1_c2 += y * y, lanes 12..15
+	VFMLA V24.S4, V24.S4, V8.S4 // s2_c2 += x * x, lanes 0..3
+	VFMLA V25.S4, V25.S4, V9.S4 // s2_c2 += x * x, lanes 4..7
+	VFMLA V26.S4, V26.S4, V10.S4 // s2_c2 += x * x, lanes 8..11
+	VFMLA V27.S4, V27.S4, V11.S4 // s2_c2 += x * x, lanes 12..15
+
+less_26:
+	CMP   $64, R2 // n < 64
+	BLT   less_27 // n < 64
+	FMOVQ 96(R1), F24 // x = float16 of x[24]
+	FMOVQ 112(R1), F26 // x = float16 of x[24]
+	WORD  $0x4e217b19 // FCVTL2 V25.4S, V24.8H // x = float16 of x[24]
+	WORD  $0x0e217b18 // FCVTL V24.4S, V24.4H // x = float16 of x[24]
+	WORD  $0x4e217b5b // FCVTL2 V27.4S, V26.8H // x = float16 of x[24]
+	WORD  $0x0e217b5a // FCVTL V26.4S, V26.4H // x = float16 of x[24]
+	FMOVQ 96(R0), F28 // y = float16 of y[24]
+	FMOVQ 112(R0), F30 // y = float16 of y[24]
+	WORD  $0x4e217b9d // FCVTL2 V29.4S, V28.8H // y = float16 of y[24]
+	WORD  $0x0e217b9c // FCVTL V28.4S, V28.4H // y = float16 of y[24]
+	WORD  $0x4e217bdf // FCVTL2 V31.4S, V30.8H // y = float16 of y[24]
+	WORD  $0x0e217bde // FCVTL V30.4S, V30.4H // y = float16 of y[24]
+	VFMLA V28.S4, V24.S4, V12.S4 // s0_c3 += x * y, lanes 0..3
+	VFMLA V29.S4, V25.S4, V13.S4 // s0_c3 += x * y, lanes 4..7
+	VFMLA V30.S4, V26.S4, V14.S4 // s0_c3 += x * y, lanes 8..11
+	VFMLA V31.S4, V27.S4, V15.S4 // s0_c3 += x * y, lanes 12..15
+	VFMLA V28.S4, V28.S4, V16.S4 // s1_c3 += y * y, lanes 0..3
+	VFMLA V29.S4, V29.S4, V17.S4 // s1_c3 += y * y, lanes 4..7
+	VFMLA V30.S4, V30.S4, V18.S4 // s1_c3 += y * y, lanes 8..11
+	VFMLA V31.S4, V31.S4, V19.S4 // s1_c3 += y * y, lanes 12..15
+	VFMLA V24.S4, V24.S4, V20.S4 // s2_c3 += x * x, lanes 0..3
+	VFMLA V25.S4, V25.S4, V21.S4 // s2_c3 += x * x, lanes 4..7
+	VFMLA V26.S4, V26.S4, V22.S4 // s2_c3 += x * x, lanes 8..11
+	VFMLA V27.S4, V27.S4, V23.S4 // s2_c3 += x * x, lanes 12..15
+
+less_27:
+	MOVD  R2, R3 // rest = n
+	AND   $15, R3, R3 // rest &= 15
+	CMP   $1, R3 // rest < 1
+	BLT   less_28 // rest < 1
+	CMP   $32, R2 // n < 32
+	BLT   less_29 // n < 32
+	SUB   R3, R2, R2 // n -= rest
+	ADD   R2, R1, R1 // x += n
+	ADD   R2, R1, R1 // x += n
+	MOVD  R3, R6 // x = float16 of x[0], rest lanes
+	LSL   $1, R6, R6 // x = float16 of x[0], rest lanes
+	ADD   R1, R6, R6 // x = float16 of x[0], rest lanes
+	MOVD  $0, R7 // x = float16 of x[0], rest lanes
+	TBZ   $0, R3, no_piece_30 // x = float16 of x[0], rest lanes
+	SUB   $2, R6, R6 // x = float16 of x[0], rest lanes
+	MOVHU (R6), R8 // x = float16 of x[0], rest lanes
+	LSL   $16, R7, R7 // x = float16 of x[0], rest lanes
+	ORR   R8, R7, R7 // x = float16 of x[0], rest lanes
+
+no_piece_30:
+	TBZ   $1, R3, no_piece_31 // x = float16 of x[0], rest lanes
+	SUB   $4, R6, R6 // x = float16 of x[0], rest lanes
+	MOVWU (R6), R8 // x = float16 of x[0], rest lanes
+	LSL   $32, R7, R7 // x = float16 of x[0], rest lanes
+	ORR   R8, R7, R7 // x = float16 of x[0], rest lanes
+
+no_piece_31:
+	VEOR  V26.B16, V26.B16, V26.B16 // x = float16 of x[0], rest lanes
+	FMOVD R7, F24 // x = float16 of x[0], rest lanes
+	TBZ   $2, R3, no_piece_32 // x = float16 of x[0], rest lanes
+	SUB   $8, R6, R6 // x = float16 of x[0], rest lanes
+	FMOVD (R6), F25 // x = float16 of x[0], rest lanes
+	VMOV  V24.D[0], V25.D[1] // x = float16 of x[0], rest lanes
+	VMOV  V25.B16, V24.B16 // x = float16 of x[0], rest lanes
+
+no_piece_32:
+	TBZ   $3, R3, no_piece_33 // x = float16 of x[0], rest lanes
+	VMOV  V24.B16, V26.B16 // x = float16 of x[0], rest lanes
+	FMOVQ (R1), F24 // x = float16 of x[0], rest lanes
+
+no_piece_33:
+	WORD  $0x4e217b19 // FCVTL2 V25.4S, V24.8H // x = float16 of x[0], rest lanes
+	WORD  $0x0e217b18 // FCVTL V24.4S, V24.4H // x = float16 of x[0], rest lanes
+	WORD  $0x4e217b5b // FCVTL2 V27.4S, V26.8H // x = float16 of x[0], rest lanes
+	WORD  $0x0e217b5a // FCVTL V26.4S, V26.4H // x = float16 of x[0], rest lanes
+	ADD   R2, R0, R0 // y += n
+	ADD   R2, R0, R0 // y += n
+	MOVD  R3, R1 // y = float16 of y[0], rest lanes
+	LSL   $1, R1, R1 // y = float16 of y[0], rest lanes
+	ADD   R0, R1, R1 // y = float16 of y[0], rest lanes
+	MOVD  $0, R6 // y = float16 of y[0], rest lanes
+	TBZ   $0, R3, no_piece_34 // y = float16 of y[0], rest lanes
+	SUB   $2, R1, R1 // y = float16 of y[0], rest lanes
+	MOVHU (R1), R7 // y = float16 of y[0], rest lanes
+	LSL   $16, R6, R6 // y = float16 of y[0], rest lanes
+	ORR   R7, R6, R6 // y = float16 of y[0], rest lanes
+
+no_piece_34:
+	TBZ   $1, R3, no_piece_35 // y = float16 of y[0], rest lanes
+	SUB   $4, R1, R1 // y = float16 of y[0], rest lanes
+	MOVWU (R1), R7 // y = float16 of y[0], rest lanes
+	LSL   $32, R6, R6 // y = float16 of y[0], rest lanes
+	ORR   R7, R6, R6 // y = float16 of y[0], rest lanes
+
+no_piece_35:
+	VEOR  V30.B16, V30.B16, V30.B16 // y = float16 of y[0], rest lanes
+	FMOVD R6, F28 // y = float16 of y[0], rest lanes
+	TBZ   $2, R3, no_piece_36 // y = float16 of y[0], rest lanes
+	SUB   $8, R1, R1 // y = float16 of y[0], rest lanes
+	FMOVD (R1), F29 // y = float16 of y[0], rest lanes
+	VMOV  V28.D[0], V29.D[1] // y = float16 of y[0], rest lanes
+	VMOV  V29.B16, V28.B16 // y = float16 of y[0], rest lanes
+
+no_piece_36:
+	TBZ   $3, R3, no_piece_37 // y = float16 of y[0], rest lanes
+	VMOV  V28.B16, V30.B16 // y = float16 of y[0], rest lanes
+	FMOVQ (R0), F28 // y = float16 of y[0], rest lanes
+
+no_piece_37:
+	WORD  $0x4e217b9d // FCVTL2 V29.4S, V28.8H // y = float16 of y[0], rest lanes
+	WORD  $0x0e217b9c // FCVTL V28.4S, V28.4H // y = float16 of y[0], rest lanes
+	WORD  $0x4e217bdf // FCVTL2 V31.4S, V30.8H // y = float16 of y[0], rest lanes
+	WORD  $0x0e217bde // FCVTL V30.4S, V30.4H // y = float16 of y[0], rest lanes
+	CMP   $48, R2 // n < 48
+	BLT   less_38 // n < 48
+	VFMLA V28.S4, V24.S4, V12.S4 // s0_c3 += x * y, lanes 0..3
+	VFMLA V29.S4, V25.S4, V13.S4 // s0_c3 += x * y, lanes 4..7
+	VFMLA V30.S4, V26.S4, V14.S4 // s0_c3 += x * y, lanes 8..11
+	VFMLA V31.S4, V27.S4, V15.S4 // s0_c3 += x * y, lanes 12..15
+	VFMLA V28.S4, V28.S4, V16.S4 // s1_c3 += y * y, lanes 0..3
+	VFMLA V29.S4, V29.S4, V17.S4 // s1_c3 += y * y, lanes 4..7
+	VFMLA V30.S4, V30.S4, V18.S4 // s1_c3 += y * y, lanes 8..11
+	VFMLA V31.S4, V31.S4, V19.S4 // s1_c3 += y * y, lanes 12..15
+	VFMLA V24.S4, V24.S4, V20.S4 // s2_c3 += x * x, lanes 0..3
+	VFMLA V25.S4, V25.S4, V21.S4 // s2_c3 += x * x, lanes 4..7
+	VFMLA V26.S4, V26.S4, V22.S4 // s2_c3 += x * x, lanes 8..11
+	VFMLA V27.S4, V27.S4, V23.S4 // s2_c3 += x * x, lanes 12..15
+	JMP   end_39
+
+less_38:
+	VFMLA V28.S4, V24.S4, V0.S4 // s0_c2 += x * y, lanes 0..3
+	VFMLA V29.S4, V25.S4, V1.S4 // s0_c2 += x * y, lanes 4..7
+	VFMLA V30.S4, V26.S4, V2.S4 // s0_c2 += x * y, lanes 8..11
+	VFMLA V31.S4, V27.S4, V3.S4 // s0_c2 += x * y, lanes 12..15
+	VFMLA V28.S4, V28.S4, V4.S4 // s1_c2 += y * y, lanes 0..3
+	VFMLA V29.S4, V29.S4, V5.S4 // s1_c2 += y * y, lanes 4..7
+	VFMLA V30.S4, V30.S4, V6.S4 // s1_c2 += y * y, lanes 8..11
+	VFMLA V31.S4, V31.S4, V7.S4 // s1_c2 += y * y, lanes 12..15
+	VFMLA V24.S4, V24.S4, V8.S4 // s2_c2 += x * x, lanes 0..3
+	VFMLA V25.S4, V25.S4, V9.S4 // s2_c2 += x * x, lanes 4..7
+	VFMLA V26.S4, V26.S4, V10.S4 // s2_c2 += x * x, lanes 8..11
+	VFMLA V27.S4, V27.S4, V11.S4 // s2_c2 += x * x, lanes 12..15
+
+end_39:
+less_29:
+less_28:
+less_25:
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ F0, 128(R0) // acc[32] = s0_c2, lanes 0..3
+	FMOVQ F1, 144(R0) // acc[32] = s0_c2, lanes 4..7
+	FMOVQ F2, 160(R0) // acc[32] = s0_c2, lanes 8..11
+	FMOVQ F3, 176(R0) // acc[32] = s0_c2, lanes 12..15
+	FMOVQ F4, 384(R0) // acc[96] = s1_c2, lanes 0..3
+	FMOVQ F5, 400(R0) // acc[96] = s1_c2, lanes 4..7
+	FMOVQ F6, 416(R0) // acc[96] = s1_c2, lanes 8..11
+	FMOVQ F7, 432(R0) // acc[96] = s1_c2, lanes 12..15
+	FMOVQ F8, 640(R0) // acc[160] = s2_c2, lanes 0..3
+	FMOVQ F9, 656(R0) // acc[160] = s2_c2, lanes 4..7
+	FMOVQ F10, 672(R0) // acc[160] = s2_c2, lanes 8..11
+	FMOVQ F11, 688(R0) // acc[160] = s2_c2, lanes 12..15
+	FMOVQ F12, 192(R0) // acc[48] = s0_c3, lanes 0..3
+	FMOVQ F13, 208(R0) // acc[48] = s0_c3, lanes 4..7
+	FMOVQ F14, 224(R0) // acc[48] = s0_c3, lanes 8..11
+	FMOVQ F15, 240(R0) // acc[48] = s0_c3, lanes 12..15
+	FMOVQ F16, 448(R0) // acc[112] = s1_c3, lanes 0..3
+	FMOVQ F17, 464(R0) // acc[112] = s1_c3, lanes 4..7
+	FMOVQ F18, 480(R0) // acc[112] = s1_c3, lanes 8..11
+	FMOVQ F19, 496(R0) // acc[112] = s1_c3, lanes 12..15
+	FMOVQ F20, 704(R0) // acc[176] = s2_c3, lanes 0..3
+	FMOVQ F21, 720(R0) // acc[176] = s2_c3, lanes 4..7
+	FMOVQ F22, 736(R0) // acc[176] = s2_c3, lanes 8..11
+	FMOVQ F23, 752(R0) // acc[176] = s2_c3, lanes 12..15
+
+	// (c0+c1) + (c2+c3), then across lanes, then + 0
+	VEOR  V0.B16, V0.B16, V0.B16 // zero = 0, lanes 0..3
+	VEOR  V1.B16, V1.B16, V1.B16 // zero = 0, lanes 4..7
+	VEOR  V2.B16, V2.B16, V2.B16 // zero = 0, lanes 8..11
+	VEOR  V3.B16, V3.B16, V3.B16 // zero = 0, lanes 12..15
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ (R0), F4 // c0 = acc[0], lanes 0..3
+	FMOVQ 16(R0), F5 // c0 = acc[0], lanes 4..7
+	FMOVQ 32(R0), F6 // c0 = acc[0], lanes 8..11
+	FMOVQ 48(R0), F7 // c0 = acc[0], lanes 12..15
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ 64(R0), F8 // c1 = acc[16], lanes 0..3
+	FMOVQ 80(R0), F9 // c1 = acc[16], lanes 4..7
+	FMOVQ 96(R0), F10 // c1 = acc[16], lanes 8..11
+	FMOVQ 112(R0), F11 // c1 = acc[16], lanes 12..15
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ 128(R0), F12 // c2 = acc[32], lanes 0..3
+	FMOVQ 144(R0), F13 // c2 = acc[32], lanes 4..7
+	FMOVQ 160(R0), F14 // c2 = acc[32], lanes 8..11
+	FMOVQ 176(R0), F15 // c2 = acc[32], lanes 12..15
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ 192(R0), F16 // c3 = acc[48], lanes 0..3
+	FMOVQ 208(R0), F17 // c3 = acc[48], lanes 4..7
+	FMOVQ 224(R0), F18 // c3 = acc[48], lanes 8..11
+	FMOVQ 240(R0), F19 // c3 = acc[48], lanes 12..15
+	WORD  $0x4e28d484 // FADD V4.4S, V4.4S, V8.4S // c0 = c0 + c1, lanes 0..3
+	WORD  $0x4e29d4a5 // FADD V5.4S, V5.4S, V9.4S // c0 = c0 + c1, lanes 4..7
+	WORD  $0x4e2ad4c6 // FADD V6.4S, V6.4S, V10.4S // c0 = c0 + c1, lanes 8..11
+	WORD  $0x4e2bd4e7 // FADD V7.4S, V7.4S, V11.4S // c0 = c0 + c1, lanes 12..15
+	WORD  $0x4e30d58c // FADD V12.4S, V12.4S, V16.4S // c2 = c2 + c3, lanes 0..3
+	WORD  $0x4e31d5ad // FADD V13.4S, V13.4S, V17.4S // c2 = c2 + c3, lanes 4..7
+	WORD  $0x4e32d5ce // FADD V14.4S, V14.4S, V18.4S // c2 = c2 + c3, lanes 8..11
+	WORD  $0x4e33d5ef // FADD V15.4S, V15.4S, V19.4S // c2 = c2 + c3, lanes 12..15
+	WORD  $0x4e2cd484 // FADD V4.4S, V4.4S, V12.4S // c0 = c0 + c2, lanes 0..3
+	WORD  $0x4e2dd4a5 // FADD V5.4S, V5.4S, V13.4S // c0 = c0 + c2, lanes 4..7
+	WORD  $0x4e2ed4c6 // FADD V6.4S, V6.4S, V14.4S // c0 = c0 + c2, lanes 8..11
+	WORD  $0x4e2fd4e7 // FADD V7.4S, V7.4S, V15.4S // c0 = c0 + c2, lanes 12..15
+	WORD  $0x4e26d484 // FADD V4.4S, V4.4S, V6.4S // c0[0] = sum of lanes
+	WORD  $0x4e27d4a5 // FADD V5.4S, V5.4S, V7.4S // c0[0] = sum of lanes
+	WORD  $0x4e25d484 // FADD V4.4S, V4.4S, V5.4S // c0[0] = sum of lanes
+	VEXT  $8, V4.B16, V4.B16, V8.B16 // c0[0] = sum of lanes
+	WORD  $0x4e28d484 // FADD V4.4S, V4.4S, V8.4S // c0[0] = sum of lanes
+	VDUP  V4.S[1], V8.S4 // c0[0] = sum of lanes
+	WORD  $0x4e28d484 // FADD V4.4S, V4.4S, V8.4S // c0[0] = sum of lanes
+	WORD  $0x4e20d484 // FADD V4.4S, V4.4S, V0.4S // c0 = c0 + zero, lanes 0..3
+	WORD  $0x4e21d4a5 // FADD V5.4S, V5.4S, V1.4S // c0 = c0 + zero, lanes 4..7
+	WORD  $0x4e22d4c6 // FADD V6.4S, V6.4S, V2.4S // c0 = c0 + zero, lanes 8..11
+	WORD  $0x4e23d4e7 // FADD V7.4S, V7.4S, V3.4S // c0 = c0 + zero, lanes 12..15
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ 256(R0), F5 // c0 = acc[64], lanes 0..3
+	FMOVQ 272(R0), F6 // c0 = acc[64], lanes 4..7
+	FMOVQ 288(R0), F7 // c0 = acc[64], lanes 8..11
+	FMOVQ 304(R0), F8 // c0 = acc[64], lanes 12..15
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ 320(R0), F9 // c1 = acc[80], lanes 0..3
+	FMOVQ 336(R0), F10 // c1 = acc[80], lanes 4..7
+	FMOVQ 352(R0), F11 // c1 = acc[80], lanes 8..11
+	FMOVQ 368(R0), F12 // c1 = acc[80], lanes 12..15
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ 384(R0), F13 // c2 = acc[96], lanes 0..3
+	FMOVQ 400(R0), F14 // c2 = acc[96], lanes 4..7
+	FMOVQ 416(R0), F15 // c2 = acc[96], lanes 8..11
+	FMOVQ 432(R0), F16 // c2 = acc[96], lanes 12..15
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ 448(R0), F17 // c3 = acc[112], lanes 0..3
+	FMOVQ 464(R0), F18 // c3 = acc[112], lanes 4..7
+	FMOVQ 480(R0), F19 // c3 = acc[112], lanes 8..11
+	FMOVQ 496(R0), F20 // c3 = acc[112], lanes 12..15
+	WORD  $0x4e29d4a5 // FADD V5.4S, V5.4S, V9.4S // c0 = c0 + c1, lanes 0..3
+	WORD  $0x4e2ad4c6 // FADD V6.4S, V6.4S, V10.4S // c0 = c0 + c1, lanes 4..7
+	WORD  $0x4e2bd4e7 // FADD V7.4S, V7.4S, V11.4S // c0 = c0 + c1, lanes 8..11
+	WORD  $0x4e2cd508 // FADD V8.4S, V8.4S, V12.4S // c0 = c0 + c1, lanes 12..15
+	WORD  $0x4e31d5ad // FADD V13.4S, V13.4S, V17.4S // c2 = c2 + c3, lanes 0..3
+	WORD  $0x4e32d5ce // FADD V14.4S, V14.4S, V18.4S // c2 = c2 + c3, lanes 4..7
+	WORD  $0x4e33d5ef // FADD V15.4S, V15.4S, V19.4S // c2 = c2 + c3, lanes 8..11
+	WORD  $0x4e34d610 // FADD V16.4S, V16.4S, V20.4S // c2 = c2 + c3, lanes 12..15
+	WORD  $0x4e2dd4a5 // FADD V5.4S, V5.4S, V13.4S // c0 = c0 + c2, lanes 0..3
+	WORD  $0x4e2ed4c6 // FADD V6.4S, V6.4S, V14.4S // c0 = c0 + c2, lanes 4..7
+	WORD  $0x4e2fd4e7 // FADD V7.4S, V7.4S, V15.4S // c0 = c0 + c2, lanes 8..11
+	WORD  $0x4e30d508 // FADD V8.4S, V8.4S, V16.4S // c0 = c0 + c2, lanes 12..15
+	WORD  $0x4e27d4a5 // FADD V5.4S, V5.4S, V7.4S // c0[0] = sum of lanes
+	WORD  $0x4e28d4c6 // FADD V6.4S, V6.4S, V8.4S // c0[0] = sum of lanes
+	WORD  $0x4e26d4a5 // FADD V5.4S, V5.4S, V6.4S // c0[0] = sum of lanes
+	VEXT  $8, V5.B16, V5.B16, V9.B16 // c0[0] = sum of lanes
+	WORD  $0x4e29d4a5 // FADD V5.4S, V5.4S, V9.4S // c0[0] = sum of lanes
+	VDUP  V5.S[1], V9.S4 // c0[0] = sum of lanes
+	WORD  $0x4e29d4a5 // FADD V5.4S, V5.4S, V9.4S // c0[0] = sum of lanes
+	WORD  $0x4e20d4a5 // FADD V5.4S, V5.4S, V0.4S // c0 = c0 + zero, lanes 0..3
+	WORD  $0x4e21d4c6 // FADD V6.4S, V6.4S, V1.4S // c0 = c0 + zero, lanes 4..7
+	WORD  $0x4e22d4e7 // FADD V7.4S, V7.4S, V2.4S // c0 = c0 + zero, lanes 8..11
+	WORD  $0x4e23d508 // FADD V8.4S, V8.4S, V3.4S // c0 = c0 + zero, lanes 12..15
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ 512(R0), F6 // c0 = acc[128], lanes 0..3
+	FMOVQ 528(R0), F7 // c0 = acc[128], lanes 4..7
+	FMOVQ 544(R0), F8 // c0 = acc[128], lanes 8..11
+	FMOVQ 560(R0), F9 // c0 = acc[128], lanes 12..15
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ 576(R0), F10 // c1 = acc[144], lanes 0..3
+	FMOVQ 592(R0), F11 // c1 = acc[144], lanes 4..7
+	FMOVQ 608(R0), F12 // c1 = acc[144], lanes 8..11
+	FMOVQ 624(R0), F13 // c1 = acc[144], lanes 12..15
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ 640(R0), F14 // c2 = acc[160], lanes 0..3
+	FMOVQ 656(R0), F15 // c2 = acc[160], lanes 4..7
+	FMOVQ 672(R0), F16 // c2 = acc[160], lanes 8..11
+	FMOVQ 688(R0), F17 // c2 = acc[160], lanes 12..15
+	MOVD  acc+32(FP), R0 // acc
+	FMOVQ 704(R0), F18 // c3 = acc[176], lanes 0..3
+	FMOVQ 720(R0), F19 // c3 = acc[176], lanes 4..7
+	FMOVQ 736(R0), F20 // c3 = acc[176], lanes 8..11
+	FMOVQ 752(R0), F21 // c3 = acc[176], lanes 12..15
+	WORD  $0x4e2ad4c6 // FADD V6.4S, V6.4S, V10.4S // c0 = c0 + c1, lanes 0..3
+	WORD  $0x4e2bd4e7 // FADD V7.4S, V7.4S, V11.4S // c0 = c0 + c1, lanes 4..7
+	WORD  $0x4e2cd508 // FADD V8.4S, V8.4S, V12.4S // c0 = c0 + c1, lanes 8..11
+	WORD  $0x4e2dd529 // FADD V9.4S, V9.4S, V13.4S // c0 = c0 + c1, lanes 12..15
+	WORD  $0x4e32d5ce // FADD V14.4S, V14.4S, V18.4S // c2 = c2 + c3, lanes 0..3
+	WORD  $0x4e33d5ef // FADD V15.4S, V15.4S, V19.4S // c2 = c2 + c3, lanes 4..7
+	WORD  $0x4e34d610 // FADD V16.4S, V16.4S, V20.4S // c2 = c2 + c3, lanes 8..11
+	WORD  $0x4e35d631 // FADD V17.4S, V17.4S, V21.4S // c2 = c2 + c3, lanes 12..15
+	WORD  $0x4e2ed4c6 // FADD V6.4S, V6.4S, V14.4S // c0 = c0 + c2, lanes 0..3
+	WORD  $0x4e2fd4e7 // FADD V7.4S, V7.4S, V15.4S // c0 = c0 + c2, lanes 4..7
+	WORD  $0x4e30d508 // FADD V8.4S, V8.4S, V16.4S // c0 = c0 + c2, lanes 8..11
+	WORD  $0x4e31d529 // FADD V9.4S, V9.4S, V17.4S // c0 = c0 + c2, lanes 12..15
+	WORD  $0x4e28d4c6 // FADD V6.4S, V6.4S, V8.4S // c0[0] = sum of lanes
+	WORD  $0x4e29d4e7 // FADD V7.4S, V7.4S, V9.4S // c0[0] = sum of lanes
+	WORD  $0x4e27d4c6 // FADD V6.4S, V6.4S, V7.4S // c0[0] = sum of lanes
+	VEXT  $8, V6.B16, V6.B16, V10.B16 // c0[0] = sum of lanes
+	WORD  $0x4e2ad4c6 // FADD V6.4S, V6.4S, V10.4S // c0[0] = sum of lanes
+	VDUP  V6.S[1], V10.S4 // c0[0] = sum of lanes
+	WORD  $0x4e2ad4c6 // FADD V6.4S, V6.4S, V10.4S // c0[0] = sum of lanes
+	WORD  $0x4e20d4c6 // FADD V6.4S, V6.4S, V0.4S // c0 = c0 + zero, lanes 0..3
+	WORD  $0x4e21d4e7 // FADD V7.4S, V7.4S, V1.4S // c0 = c0 + zero, lanes 4..7
+	WORD  $0x4e22d508 // FADD V8.4S, V8.4S, V2.4S // c0 = c0 + zero, lanes 8..11
+	WORD  $0x4e23d529 // FADD V9.4S, V9.4S, V3.4S // c0 = c0 + zero, lanes 12..15
+	MOVD  sums+0(FP), R0 // sums
+	FMOVS F4, (R0) // sums[0] = c0[0]
+	FMOVS F5, 4(R0) // sums[1] = c0[0]
+	FMOVS F6, 8(R0) // sums[2] = c0[0]
+	RET
+
+// func dotInt8NEON(dst *int32, q *int8, rows *int8, dim int, stride int, count int, index *uint32, last *uint32, ahead int)
+TEXT ·dotInt8NEON(SB), NOSPLIT, $0-72
+	MOVD dst+0(FP), R0 // dst
+	MOVD rows+16(FP), R1 // rows
+	MOVD count+40(FP), R2 // count
+	MOVD index+48(FP), R3 // index
+	CMP  $1, R2 // count < 1
+	BLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVD  stride+32(FP), R8 // stride
+	CMP   $1, R3 // index < 1
+	BLT   less_3 // index < 1
+	MOVWU (R3), R6 // row = index[0]
+	MUL   R8, R6, R6 // row *= stride
+	ADD   R1, R6, R6 // row += rows
+	MOVD  ahead+64(FP), R7 // ahead
+	ADD   R3, R7, R7 // ahead += index
+	MOVD  last+56(FP), R9 // last
+	CMP   R9, R7 // ahead min= last
+	CSEL  LT, R7, R9, R7 // ahead min= last
+	MOVWU (R7), R7 // ahead = ahead[0]
+	MUL   R8, R7, R7 // ahead *= stride
+	ADD   R1, R7, R7 // ahead += rows
+	ADD   $4, R3, R3 // index += 4
+	JMP   end_4
+
+less_3:
+	MOVD R1, R6 // row = rows
+	MOVD ahead+64(FP), R7 // ahead
+	ADD  R1, R7, R7 // ahead += rows
+	ADD  R8, R1, R1 // rows += stride
+
+end_4:
+	MOVD q+8(FP), R8 // q
+	MOVD dim+24(FP), R9 // dim
+	VEOR V0.B16, V0.B16, V0.B16 // sum0 = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // sum0 = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // sum0 = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // sum0 = 0, lanes 12..15
+	CMP  $64, R9 // dim < 64
+	BLT  lines_end_6 // dim < 64
+
+lines_5:
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	FMOVQ (R8), F4 // x = 32 bytes of q[0]
+	FMOVQ 16(R8), F6 // x = 32 bytes of q[0]
+	WORD  $0x4f08a485 // SXTL2 V5.8H, V4.16B // x = 32 bytes of q[0]
+	WORD  $0x0f08a484 // SXTL V4.8H, V4.8B // x = 32 bytes of q[0]
+	WORD  $0x4f08a4c7 // SXTL2 V7.8H, V6.16B // x = 32 bytes of q[0]
+	WORD  $0x0f08a4c6 // SXTL V6.8H, V6.8B // x = 32 bytes of q[0]
+	FMOVQ (R6), F8 // y = 32 bytes of row[0]
+	FMOVQ 16(R6), F10 // y = 32 bytes of row[0]
+	WORD  $0x4f08a509 // SXTL2 V9.8H, V8.16B // y = 32 bytes of row[0]
+	WORD  $0x0f08a508 // SXTL V8.8H, V8.8B // y = 32 bytes of row[0]
+	WORD  $0x4f08a54b // SXTL2 V11.8H, V10.16B // y = 32 bytes of row[0]
+	WORD  $0x0f08a54a // SXTL V10.8H, V10.8B // y = 32 bytes of row[0]
+	WORD  $0x0e688080 // SMLAL V0.4S, V4.4H, V8.4H // sum0 += pairs of x * y, lanes 0..3
+	WORD  $0x4e688080 // SMLAL2 V0.4S, V4.8H, V8.8H // sum0 += pairs of x * y, lanes 0..3
+	WORD  $0x0e6980a1 // SMLAL V1.4S, V5.4H, V9.4H // sum0 += pairs of x * y, lanes 4..7
+	WORD  $0x4e6980a1 // SMLAL2 V1.4S, V5.8H, V9.8H // sum0 += pairs of x * y, lanes 4..7
+	WORD  $0x0e6a80c2 // SMLAL V2.4S, V6.4H, V10.4H // sum0 += pairs of x * y, lanes 8..11
+	WORD  $0x4e6a80c2 // SMLAL2 V2.4S, V6.8H, V10.8H // sum0 += pairs of x * y, lanes 8..11
+	WORD  $0x0e6b80e3 // SMLAL V3.4S, V7.4H, V11.4H // sum0 += pairs of x * y, lanes 12..15
+	WORD  $0x4e6b80e3 // SMLAL2 V3.4S, V7.8H, V11.8H // sum0 += pairs of x * y, lanes 12..15
+	FMOVQ 32(R8), F4 // x = 32 bytes of q[8]
+	FMOVQ 48(R8), F6 // x = 32 bytes of q[8]
+	WORD  $0x4f08a485 // SXTL2 V5.8H, V4.16B // x = 32 bytes of q[8]
+	WORD  $0x0f08a484 // SXTL V4.8H, V4.8B // x = 32 bytes of q[8]
+	WORD  $0x4f08a4c7 // SXTL2 V7.8H, V6.16B // x = 32 bytes of q[8]
+	WORD  $0x0f08a4c6 // SXTL V6.8H, V6.8B // x = 32 bytes of q[8]
+	FMOVQ 32(R6), F8 // y = 32 bytes of row[8]
+	FMOVQ 48(R6), F10 // y = 32 bytes of row[8]
+	WORD  $0x4f08a509 // SXTL2 V9.8H, V8.16B // y = 32 bytes of row[8]
+	WORD  $0x0f08a508 // SXTL V8.8H, V8.8B // y = 32 bytes of row[8]
+	WORD  $0x4f08a54b // SXTL2 V11.8H, V10.16B // y = 32 bytes of row[8]
+	WORD  $0x0f08a54a // SXTL V10.8H, V10.8B // y = 32 bytes of row[8]
+	WORD  $0x0e688080 // SMLAL V0.4S, V4.4H, V8.4H // sum0 += pairs of x * y, lanes 0..3
+	WORD  $0x4e688080 // SMLAL2 V0.4S, V4.8H, V8.8H // sum0 += pairs of x * y, lanes 0..3
+	WORD  $0x0e6980a1 // SMLAL V1.4S, V5.4H, V9.4H // sum0 += pairs of x * y, lanes 4..7
+	WORD  $0x4e6980a1 // SMLAL2 V1.4S, V5.8H, V9.8H // sum0 += pairs of x * y, lanes 4..7
+	WORD  $0x0e6a80c2 // SMLAL V2.4S, V6.4H, V10.4H // sum0 += pairs of x * y, lanes 8..11
+	WORD  $0x4e6a80c2 // SMLAL2 V2.4S, V6.8H, V10.8H // sum0 += pairs of x * y, lanes 8..11
+	WORD  $0x0e6b80e3 // SMLAL V3.4S, V7.4H, V11.4H // sum0 += pairs of x * y, lanes 12..15
+	WORD  $0x4e6b80e3 // SMLAL2 V3.4S, V7.8H, V11.8H // sum0 += pairs of x * y, lanes 12..15
+	ADD   $64, R8, R8 // q += 64
+	ADD   $64, R6, R6 // row += 64
+	ADD   $64, R7, R7 // ahead += 64
+	SUB   $64, R9, R9 // dim += -64
+	CMP   $64, R9 // dim >= 64
+	BGE   lines_5 // dim >= 64
+
+lines_end_6:
+	CMP $32, R9 // dim < 32
+	BLT half_line_end_8 // dim < 32
+
+half_line_7:
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	FMOVQ (R8), F4 // x = 32 bytes of q[0]
+	FMOVQ 16(R8), F6 // x = 32 bytes of q[0]
+	WORD  $0x4f08a485 // SXTL2 V5.8H, V4.16B // x = 32 bytes of q[0]
+	WORD  $0x0f08a484 // SXTL V4.8H, V4.8B // x = 32 bytes of q[0]
+	WORD  $0x4f08a4c7 // SXTL2 V7.8H, V6.16B // x = 32 bytes of q[0]
+	WORD  $0x0f08a4c6 // SXTL V6.8H, V6.8B // x = 32 bytes of q[0]
+	FMOVQ (R6), F8 // y = 32 bytes of row[0]
+	FMOVQ 16(R6), F10 // y = 32 bytes of row[0]
+	WORD  $0x4f08a509 // SXTL2 V9.8H, V8.16B // y = 32 bytes of row[0]
+	WORD  $0x0f08a508 // SXTL V8.8H, V8.8B // y = 32 bytes of row[0]
+	WORD  $0x4f08a54b // SXTL2 V11.8H, V10.16B // y = 32 bytes of row[0]
+	WORD  $0x0f08a54a // SXTL V10.8H, V10.8B // y = 32 bytes of row[0]
+	WORD  $0x0e688080 // SMLAL V0.4S, V4.4H, V8.4H // sum0 += pairs of x * y, lanes 0..3
+	WORD  $0x4e688080 // SMLAL2 V0.4S, V4.8H, V8.8H // sum0 += pairs of x * y, lanes 0..3
+	WORD  $0x0e6980a1 // SMLAL V1.4S, V5.4H, V9.4H // sum0 += pairs of x * y, lanes 4..7
+	WORD  $0x4e6980a1 // SMLAL2 V1.4S, V5.8H, V9.8H // sum0 += pairs of x * y, lanes 4..7
+	WORD  $0x0e6a80c2 // SMLAL V2.4S, V6.4H, V10.4H // sum0 += pairs of x * y, lanes 8..11
+	WORD  $0x4e6a80c2 // SMLAL2 V2.4S, V6.8H, V10.8H // sum0 += pairs of x * y, lanes 8..11
+	WORD  $0x0e6b80e3 // SMLAL V3.4S, V7.4H, V11.4H // sum0 += pairs of x * y, lanes 12..15
+	WORD  $0x4e6b80e3 // SMLAL2 V3.4S, V7.8H, V11.8H // sum0 += pairs of x * y, lanes 12..15
+	ADD   $32, R8, R8 // q += 32
+	ADD   $32, R6, R6 // row += 32
+	SUB   $32, R9, R9 // dim += -32
+	CMP   $32, R9 // dim >= 32
+	BGE   half_line_7 // dim >= 32
+
+half_line_end_8:
+	CMP   $1, R9 // dim < 1
+	BLT   less_9 // dim < 1
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	MOVD  R9, R7 // x = dim bytes of q[0]
+	ADD   R8, R7, R7 // x = dim bytes of q[0]
+	MOVD  $0, R10 // x = dim bytes of q[0]
+	TBZ   $0, R9, no_piece_10 // x = dim bytes of q[0]
+	SUB   $1, R7, R7 // x = dim bytes of q[0]
+	MOVBU (R7), R11 // x = dim bytes of q[0]
+	LSL   $8, R10, R10 // x = dim bytes of q[0]
+	ORR   R11, R10, R10 // x = dim bytes of q[0]
+
+no_piece_10:
+	TBZ   $1, R9, no_piece_11 // x = dim bytes of q[0]
+	SUB   $2, R7, R7 // x = dim bytes of q[0]
+	MOVHU (R7), R11 // x = dim bytes of q[0]
+	LSL   $16, R10, R10 // x = dim bytes of q[0]
+	ORR   R11, R10, R10 // x = dim bytes of q[0]
+
+no_piece_11:
+	TBZ   $2, R9, no_piece_12 // x = dim bytes of q[0]
+	SUB   $4, R7, R7 // x = dim bytes of q[0]
+	MOVWU (R7), R11 // x = dim bytes of q[0]
+	LSL   $32, R10, R10 // x = dim bytes of q[0]
+	ORR   R11, R10, R10 // x = dim bytes of q[0]
+
+no_piece_12:
+	VEOR  V6.B16, V6.B16, V6.B16 // x = dim bytes of q[0]
+	FMOVD R10, F4 // x = dim bytes of q[0]
+	TBZ   $3, R9, no_piece_13 // x = dim bytes of q[0]
+	SUB   $8, R7, R7 // x = dim bytes of q[0]
+	FMOVD (R7), F5 // x = dim bytes of q[0]
+	VMOV  V4.D[0], V5.D[1] // x = dim bytes of q[0]
+	VMOV  V5.B16, V4.B16 // x = dim bytes of q[0]
+
+no_piece_13:
+	TBZ   $4, R9, no_piece_14 // x = dim bytes of q[0]
+	VMOV  V4.B16, V6.B16 // x = dim bytes of q[0]
+	FMOVQ (R8), F4 // x = dim bytes of q[0]
+
+no_piece_14:
+	WORD  $0x4f08a485 // SXTL2 V5.8H, V4.16B // x = dim bytes of q[0]
+	WORD  $0x0f08a484 // SXTL V4.8H, V4.8B // x = dim bytes of q[0]
+	WORD  $0x4f08a4c7 // SXTL2 V7.8H, V6.16B // x = dim bytes of q[0]
+	WORD  $0x0f08a4c6 // SXTL V6.8H, V6.8B // x = dim bytes of q[0]
+	MOVD  R9, R7 // y = dim bytes of row[0]
+	ADD   R6, R7, R7 // y = dim bytes of row[0]
+	MOVD  $0, R8 // y = dim bytes of row[0]
+	TBZ   $0, R9, no_piece_15 // y = dim bytes of row[0]
+	SUB   $1, R7, R7 // y = dim bytes of row[0]
+	MOVBU (R7), R10 // y = dim bytes of row[0]
+	LSL   $8, R8, R8 // y = dim bytes of row[0]
+	ORR   R10, R8, R8 // y = dim bytes of row[0]
+
+no_piece_15:
+	TBZ   $1, R9, no_piece_16 // y = dim bytes of row[0]
+	SUB   $2, R7, R7 // y = dim bytes of row[0]
+	MOVHU (R7), R10 // y = dim bytes of row[0]
+	LSL   $16, R8, R8 // y = dim bytes of row[0]
+	ORR   R10, R8, R8 // y = dim bytes of row[0]
+
+no_piece_16:
+	TBZ   $2, R9, no_piece_17 // y = dim bytes of row[0]
+	SUB   $4, R7, R7 // y = dim bytes of row[0]
+	MOVWU (R7), R10 // y = dim bytes of row[0]
+	LSL   $32, R8, R8 // y = dim bytes of row[0]
+	ORR   R10, R8, R8 // y = dim bytes of row[0]
+
+no_piece_17:
+	VEOR  V10.B16, V10.B16, V10.B16 // y = dim bytes of row[0]
+	FMOVD R8, F8 // y = dim bytes of row[0]
+	TBZ   $3, R9, no_piece_18 // y = dim bytes of row[0]
+	SUB   $8, R7, R7 // y = dim bytes of row[0]
+	FMOVD (R7), F9 // y = dim bytes of row[0]
+	VMOV  V8.D[0], V9.D[1] // y = dim bytes of row[0]
+	VMOV  V9.B16, V8.B16 // y = dim bytes of row[0]
+
+no_piece_18:
+	TBZ   $4, R9, no_piece_19 // y = dim bytes of row[0]
+	VMOV  V8.B16, V10.B16 // y = dim bytes of row[0]
+	FMOVQ (R6), F8 // y = dim bytes of row[0]
+
+no_piece_19:
+	WORD $0x4f08a509 // SXTL2 V9.8H, V8.16B // y = dim bytes of row[0]
+	WORD $0x0f08a508 // SXTL V8.8H, V8.8B // y = dim bytes of row[0]
+	WORD $0x4f08a54b // SXTL2 V11.8H, V10.16B // y = dim bytes of row[0]
+	WORD $0x0f08a54a // SXTL V10.8H, V10.8B // y = dim bytes of row[0]
+	WORD $0x0e688080 // SMLAL V0.4S, V4.4H, V8.4H // sum0 += pairs of x * y, lanes 0..3
+	WORD $0x4e688080 // SMLAL2 V0.4S, V4.8H, V8.8H // sum0 += pairs of x * y, lanes 0..3
+	WORD $0x0e6980a1 // SMLAL V1.4S, V5.4H, V9.4H // sum0 += pairs of x * y, lanes 4..7
+	WORD $0x4e6980a1 // SMLAL2 V1.4S, V5.8H, V9.8H // sum0 += pairs of x * y, lanes 4..7
+	WORD $0x0e6a80c2 // SMLAL V2.4S, V6.4H, V10.4H // sum0 += pairs of x * y, lanes 8..11
+	WORD $0x4e6a80c2 // SMLAL2 V2.4S, V6.8H, V10.8H // sum0 += pairs of x * y, lanes 8..11
+	WORD $0x0e6b80e3 // SMLAL V3.4S, V7.4H, V11.4H // sum0 += pairs of x * y, lanes 12..15
+	WORD $0x4e6b80e3 // SMLAL2 V3.4S, V7.8H, V11.8H // sum0 += pairs of x * y, lanes 12..15
+
+less_9:
+	VADD  V1.S4, V0.S4, V0.S4 // sum0[0] = sum of lanes (int)
+	VADD  V3.S4, V2.S4, V2.S4 // sum0[0] = sum of lanes (int)
+	VADD  V2.S4, V0.S4, V0.S4 // sum0[0] = sum of lanes (int)
+	VADDV V0.S4, V0 // sum0[0] = sum of lanes (int)
+	FMOVS F0, (R0) // dst[0] = sum0[0]
+	ADD   $4, R0, R0 // dst += 4
+	SUB   $1, R2, R2 // count += -1
+	CMP   $1, R2 // count >= 1
+	BGE   rows_1 // count >= 1
+
+rows_end_2:
+	RET
+
+// func l2Int8NEON(dst *int32, q *int8, rows *int8, dim int, stride int, count int, index *uint32, last *uint32, ahead int)
+TEXT ·l2Int8NEON(SB), NOSPLIT, $0-72
+	MOVD dst+0(FP), R0 // dst
+	MOVD rows+16(FP), R1 // rows
+	MOVD count+40(FP), R2 // count
+	MOVD index+48(FP), R3 // index
+	CMP  $1, R2 // count < 1
+	BLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVD  stride+32(FP), R8 // stride
+	CMP   $1, R3 // index < 1
+	BLT   less_3 // index < 1
+	MOVWU (R3), R6 // row = index[0]
+	MUL   R8, R6, R6 // row *= stride
+	ADD   R1, R6, R6 // row += rows
+	MOVD  ahead+64(FP), R7 // ahead
+	ADD   R3, R7, R7 // ahead += index
+	MOVD  last+56(FP), R9 // last
+	CMP   R9, R7 // ahead min= last
+	CSEL  LT, R7, R9, R7 // ahead min= last
+	MOVWU (R7), R7 // ahead = ahead[0]
+	MUL   R8, R7, R7 // ahead *= stride
+	ADD   R1, R7, R7 // ahead += rows
+	ADD   $4, R3, R3 // index += 4
+	JMP   end_4
+
+less_3:
+	MOVD R1, R6 // row = rows
+	MOVD ahead+64(FP), R7 // ahead
+	ADD  R1, R7, R7 // ahead += rows
+	ADD  R8, R1, R1 // rows += stride
+
+end_4:
+	MOVD q+8(FP), R8 // q
+	MOVD dim+24(FP), R9 // dim
+	VEOR V0.B16, V0.B16, V0.B16 // sum0 = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // sum0 = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // sum0 = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // sum0 = 0, lanes 12..15
+	CMP  $64, R9 // dim < 64
+	BLT  lines_end_6 // dim < 64
+
+lines_5:
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	FMOVQ (R8), F4 // x = 32 bytes of q[0]
+	FMOVQ 16(R8), F6 // x = 32 bytes of q[0]
+	WORD  $0x4f08a485 // SXTL2 V5.8H, V4.16B // x = 32 bytes of q[0]
+	WORD  $0x0f08a484 // SXTL V4.8H, V4.8B // x = 32 bytes of q[0]
+	WORD  $0x4f08a4c7 // SXTL2 V7.8H, V6.16B // x = 32 bytes of q[0]
+	WORD  $0x0f08a4c6 // SXTL V6.8H, V6.8B // x = 32 bytes of q[0]
+	FMOVQ (R6), F8 // y = 32 bytes of row[0]
+	FMOVQ 16(R6), F10 // y = 32 bytes of row[0]
+	WORD  $0x4f08a509 // SXTL2 V9.8H, V8.16B // y = 32 bytes of row[0]
+	WORD  $0x0f08a508 // SXTL V8.8H, V8.8B // y = 32 bytes of row[0]
+	WORD  $0x4f08a54b // SXTL2 V11.8H, V10.16B // y = 32 bytes of row[0]
+	WORD  $0x0f08a54a // SXTL V10.8H, V10.8B // y = 32 bytes of row[0]
+	VSUB  V8.H8, V4.H8, V4.H8 // x = x - (int16) y, lanes 0..3
+	VSUB  V9.H8, V5.H8, V5.H8 // x = x - (int16) y, lanes 4..7
+	VSUB  V10.H8, V6.H8, V6.H8 // x = x - (int16) y, lanes 8..11
+	VSUB  V11.H8, V7.H8, V7.H8 // x = x - (int16) y, lanes 12..15
+	WORD  $0x0e648080 // SMLAL V0.4S, V4.4H, V4.4H // sum0 += pairs of x * x, lanes 0..3
+	WORD  $0x4e648080 // SMLAL2 V0.4S, V4.8H, V4.8H // sum0 += pairs of x * x, lanes 0..3
+	WORD  $0x0e6580a1 // SMLAL V1.4S, V5.4H, V5.4H // sum0 += pairs of x * x, lanes 4..7
+	WORD  $0x4e6580a1 // SMLAL2 V1.4S, V5.8H, V5.8H // sum0 += pairs of x * x, lanes 4..7
+	WORD  $0x0e6680c2 // SMLAL V2.4S, V6.4H, V6.4H // sum0 += pairs of x * x, lanes 8..11
+	WORD  $0x4e6680c2 // SMLAL2 V2.4S, V6.8H, V6.8H // sum0 += pairs of x * x, lanes 8..11
+	WORD  $0x0e6780e3 // SMLAL V3.4S, V7.4H, V7.4H // sum0 += pairs of x * x, lanes 12..15
+	WORD  $0x4e6780e3 // SMLAL2 V3.4S, V7.8H, V7.8H // sum0 += pairs of x * x, lanes 12..15
+	FMOVQ 32(R8), F4 // x = 32 bytes of q[8]
+	FMOVQ 48(R8), F6 // x = 32 bytes of q[8]
+	WORD  $0x4f08a485 // SXTL2 V5.8H, V4.16B // x = 32 bytes of q[8]
+	WORD  $0x0f08a484 // SXTL V4.8H, V4.8B // x = 32 bytes of q[8]
+	WORD  $0x4f08a4c7 // SXTL2 V7.8H, V6.16B // x = 32 bytes of q[8]
+	WORD  $0x0f08a4c6 // SXTL V6.8H, V6.8B // x = 32 bytes of q[8]
+	FMOVQ 32(R6), F8 // y = 32 bytes of row[8]
+	FMOVQ 48(R6), F10 // y = 32 bytes of row[8]
+	WORD  $0x4f08a509 // SXTL2 V9.8H, V8.16B // y = 32 bytes of row[8]
+	WORD  $0x0f08a508 // SXTL V8.8H, V8.8B // y = 32 bytes of row[8]
+	WORD  $0x4f08a54b // SXTL2 V11.8H, V10.16B // y = 32 bytes of row[8]
+	WORD  $0x0f08a54a // SXTL V10.8H, V10.8B // y = 32 bytes of row[8]
+	VSUB  V8.H8, V4.H8, V4.H8 // x = x - (int16) y, lanes 0..3
+	VSUB  V9.H8, V5.H8, V5.H8 // x = x - (int16) y, lanes 4..7
+	VSUB  V10.H8, V6.H8, V6.H8 // x = x - (int16) y, lanes 8..11
+	VSUB  V11.H8, V7.H8, V7.H8 // x = x - (int16) y, lanes 12..15
+	WORD  $0x0e648080 // SMLAL V0.4S, V4.4H, V4.4H // sum0 += pairs of x * x, lanes 0..3
+	WORD  $0x4e648080 // SMLAL2 V0.4S, V4.8H, V4.8H // sum0 += pairs of x * x, lanes 0..3
+	WORD  $0x0e6580a1 // SMLAL V1.4S, V5.4H, V5.4H // sum0 += pairs of x * x, lanes 4..7
+	WORD  $0x4e6580a1 // SMLAL2 V1.4S, V5.8H, V5.8H // sum0 += pairs of x * x, lanes 4..7
+	WORD  $0x0e6680c2 // SMLAL V2.4S, V6.4H, V6.4H // sum0 += pairs of x * x, lanes 8..11
+	WORD  $0x4e6680c2 // SMLAL2 V2.4S, V6.8H, V6.8H // sum0 += pairs of x * x, lanes 8..11
+	WORD  $0x0e6780e3 // SMLAL V3.4S, V7.4H, V7.4H // sum0 += pairs of x * x, lanes 12..15
+	WORD  $0x4e6780e3 // SMLAL2 V3.4S, V7.8H, V7.8H // sum0 += pairs of x * x, lanes 12..15
+	ADD   $64, R8, R8 // q += 64
+	ADD   $64, R6, R6 // row += 64
+	ADD   $64, R7, R7 // ahead += 64
+	SUB   $64, R9, R9 // dim += -64
+	CMP   $64, R9 // dim >= 64
+	BGE   lines_5 // dim >= 64
+
+lines_end_6:
+	CMP $32, R9 // dim < 32
+	BLT half_line_end_8 // dim < 32
+
+half_line_7:
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	FMOVQ (R8), F4 // x = 32 bytes of q[0]
+	FMOVQ 16(R8), F6 // x = 32 bytes of q[0]
+	WORD  $0x4f08a485 // SXTL2 V5.8H, V4.16B // x = 32 bytes of q[0]
+	WORD  $0x0f08a484 // SXTL V4.8H, V4.8B // x = 32 bytes of q[0]
+	WORD  $0x4f08a4c7 // SXTL2 V7.8H, V6.16B // x = 32 bytes of q[0]
+	WORD  $0x0f08a4c6 // SXTL V6.8H, V6.8B // x = 32 bytes of q[0]
+	FMOVQ (R6), F8 // y = 32 bytes of row[0]
+	FMOVQ 16(R6), F10 // y = 32 bytes of row[0]
+	WORD  $0x4f08a509 // SXTL2 V9.8H, V8.16B // y = 32 bytes of row[0]
+	WORD  $0x0f08a508 // SXTL V8.8H, V8.8B // y = 32 bytes of row[0]
+	WORD  $0x4f08a54b // SXTL2 V11.8H, V10.16B // y = 32 bytes of row[0]
+	WORD  $0x0f08a54a // SXTL V10.8H, V10.8B // y = 32 bytes of row[0]
+	VSUB  V8.H8, V4.H8, V4.H8 // x = x - (int16) y, lanes 0..3
+	VSUB  V9.H8, V5.H8, V5.H8 // x = x - (int16) y, lanes 4..7
+	VSUB  V10.H8, V6.H8, V6.H8 // x = x - (int16) y, lanes 8..11
+	VSUB  V11.H8, V7.H8, V7.H8 // x = x - (int16) y, lanes 12..15
+	WORD  $0x0e648080 // SMLAL V0.4S, V4.4H, V4.4H // sum0 += pairs of x * x, lanes 0..3
+	WORD  $0x4e648080 // SMLAL2 V0.4S, V4.8H, V4.8H // sum0 += pairs of x * x, lanes 0..3
+	WORD  $0x0e6580a1 // SMLAL V1.4S, V5.4H, V5.4H // sum0 += pairs of x * x, lanes 4..7
+	WORD  $0x4e6580a1 // SMLAL2 V1.4S, V5.8H, V5.8H // sum0 += pairs of x * x, lanes 4..7
+	WORD  $0x0e6680c2 // SMLAL V2.4S, V6.4H, V6.4H // sum0 += pairs of x * x, lanes 8..11
+	WORD  $0x4e6680c2 // SMLAL2 V2.4S, V6.8H, V6.8H // sum0 += pairs of x * x, lanes 8..11
+	WORD  $0x0e6780e3 // SMLAL V3.4S, V7.4H, V7.4H // sum0 += pairs of x * x, lanes 12..15
+	WORD  $0x4e6780e3 // SMLAL2 V3.4S, V7.8H, V7.8H // sum0 += pairs of x * x, lanes 12..15
+	ADD   $32, R8, R8 // q += 32
+	ADD   $32, R6, R6 // row += 32
+	SUB   $32, R9, R9 // dim += -32
+	CMP   $32, R9 // dim >= 32
+	BGE   half_line_7 // dim >= 32
+
+half_line_end_8:
+	CMP   $1, R9 // dim < 1
+	BLT   less_9 // dim < 1
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	MOVD  R9, R7 // x = dim bytes of q[0]
+	ADD   R8, R7, R7 // x = dim bytes of q[0]
+	MOVD  $0, R10 // x = dim bytes of q[0]
+	TBZ   $0, R9, no_piece_10 // x = dim bytes of q[0]
+	SUB   $1, R7, R7 // x = dim bytes of q[0]
+	MOVBU (R7), R11 // x = dim bytes of q[0]
+	LSL   $8, R10, R10 // x = dim bytes of q[0]
+	ORR   R11, R10, R10 // x = dim bytes of q[0]
+
+no_piece_10:
+	TBZ   $1, R9, no_piece_11 // x = dim bytes of q[0]
+	SUB   $2, R7, R7 // x = dim bytes of q[0]
+	MOVHU (R7), R11 // x = dim bytes of q[0]
+	LSL   $16, R10, R10 // x = dim bytes of q[0]
+	ORR   R11, R10, R10 // x = dim bytes of q[0]
+
+no_piece_11:
+	TBZ   $2, R9, no_piece_12 // x = dim bytes of q[0]
+	SUB   $4, R7, R7 // x = dim bytes of q[0]
+	MOVWU (R7), R11 // x = dim bytes of q[0]
+	LSL   $32, R10, R10 // x = dim bytes of q[0]
+	ORR   R11, R10, R10 // x = dim bytes of q[0]
+
+no_piece_12:
+	VEOR  V6.B16, V6.B16, V6.B16 // x = dim bytes of q[0]
+	FMOVD R10, F4 // x = dim bytes of q[0]
+	TBZ   $3, R9, no_piece_13 // x = dim bytes of q[0]
+	SUB   $8, R7, R7 // x = dim bytes of q[0]
+	FMOVD (R7), F5 // x = dim bytes of q[0]
+	VMOV  V4.D[0], V5.D[1] // x = dim bytes of q[0]
+	VMOV  V5.B16, V4.B16 // x = dim bytes of q[0]
+
+no_piece_13:
+	TBZ   $4, R9, no_piece_14 // x = dim bytes of q[0]
+	VMOV  V4.B16, V6.B16 // x = dim bytes of q[0]
+	FMOVQ (R8), F4 // x = dim bytes of q[0]
+
+no_piece_14:
+	WORD  $0x4f08a485 // SXTL2 V5.8H, V4.16B // x = dim bytes of q[0]
+	WORD  $0x0f08a484 // SXTL V4.8H, V4.8B // x = dim bytes of q[0]
+	WORD  $0x4f08a4c7 // SXTL2 V7.8H, V6.16B // x = dim bytes of q[0]
+	WORD  $0x0f08a4c6 // SXTL V6.8H, V6.8B // x = dim bytes of q[0]
+	MOVD  R9, R7 // y = dim bytes of row[0]
+	ADD   R6, R7, R7 // y = dim bytes of row[0]
+	MOVD  $0, R8 // y = dim bytes of row[0]
+	TBZ   $0, R9, no_piece_15 // y = dim bytes of row[0]
+	SUB   $1, R7, R7 // y = dim bytes of row[0]
+	MOVBU (R7), R10 // y = dim bytes of row[0]
+	LSL   $8, R8, R8 // y = dim bytes of row[0]
+	ORR   R10, R8, R8 // y = dim bytes of row[0]
+
+no_piece_15:
+	TBZ   $1, R9, no_piece_16 // y = dim bytes of row[0]
+	SUB   $2, R7, R7 // y = dim bytes of row[0]
+	MOVHU (R7), R10 // y = dim bytes of row[0]
+	LSL   $16, R8, R8 // y = dim bytes of row[0]
+	ORR   R10, R8, R8 // y = dim bytes of row[0]
+
+no_piece_16:
+	TBZ   $2, R9, no_piece_17 // y = dim bytes of row[0]
+	SUB   $4, R7, R7 // y = dim bytes of row[0]
+	MOVWU (R7), R10 // y = dim bytes of row[0]
+	LSL   $32, R8, R8 // y = dim bytes of row[0]
+	ORR   R10, R8, R8 // y = dim bytes of row[0]
+
+no_piece_17:
+	VEOR  V10.B16, V10.B16, V10.B16 // y = dim bytes of row[0]
+	FMOVD R8, F8 // y = dim bytes of row[0]
+	TBZ   $3, R9, no_piece_18 // y = dim bytes of row[0]
+	SUB   $8, R7, R7 // y = dim bytes of row[0]
+	FMOVD (R7), F9 // y = dim bytes of row[0]
+	VMOV  V8.D[0], V9.D[1] // y = dim bytes of row[0]
+	VMOV  V9.B16, V8.B16 // y = dim bytes of row[0]
+
+no_piece_18:
+	TBZ   $4, R9, no_piece_19 // y = dim bytes of row[0]
+	VMOV  V8.B16, V10.B16 // y = dim bytes of row[0]
+	FMOVQ (R6), F8 // y = dim bytes of row[0]
+
+no_piece_19:
+	WORD $0x4f08a509 // SXTL2 V9.8H, V8.16B // y = dim bytes of row[0]
+	WORD $0x0f08a508 // SXTL V8.8H, V8.8B // y = dim bytes of row[0]
+	WORD $0x4f08a54b // SXTL2 V11.8H, V10.16B // y = dim bytes of row[0]
+	WORD $0x0f08a54a // SXTL V10.8H, V10.8B // y = dim bytes of row[0]
+	VSUB V8.H8, V4.H8, V4.H8 // x = x - (int16) y, lanes 0..3
+	VSUB V9.H8, V5.H8, V5.H8 // x = x - (int16) y, lanes 4..7
+	VSUB V10.H8, V6.H8, V6.H8 // x = x - (int16) y, lanes 8..11
+	VSUB V11.H8, V7.H8, V7.H8 // x = x - (int16) y, lanes 12..15
+	WORD $0x0e648080 // SMLAL V0.4S, V4.4H, V4.4H // sum0 += pairs of x * x, lanes 0..3
+	WORD $0x4e648080 // SMLAL2 V0.4S, V4.8H, V4.8H // sum0 += pairs of x * x, lanes 0..3
+	WORD $0x0e6580a1 // SMLAL V1.4S, V5.4H, V5.4H // sum0 += pairs of x * x, lanes 4..7
+	WORD $0x4e6580a1 // SMLAL2 V1.4S, V5.8H, V5.8H // sum0 += pairs of x * x, lanes 4..7
+	WORD $0x0e6680c2 // SMLAL V2.4S, V6.4H, V6.4H // sum0 += pairs of x * x, lanes 8..11
+	WORD $0x4e6680c2 // SMLAL2 V2.4S, V6.8H, V6.8H // sum0 += pairs of x * x, lanes 8..11
+	WORD $0x0e6780e3 // SMLAL V3.4S, V7.4H, V7.4H // sum0 += pairs of x * x, lanes 12..15
+	WORD $0x4e6780e3 // SMLAL2 V3.4S, V7.8H, V7.8H // sum0 += pairs of x * x, lanes 12..15
+
+less_9:
+	VADD  V1.S4, V0.S4, V0.S4 // sum0[0] = sum of lanes (int)
+	VADD  V3.S4, V2.S4, V2.S4 // sum0[0] = sum of lanes (int)
+	VADD  V2.S4, V0.S4, V0.S4 // sum0[0] = sum of lanes (int)
+	VADDV V0.S4, V0 // sum0[0] = sum of lanes (int)
+	FMOVS F0, (R0) // dst[0] = sum0[0]
+	ADD   $4, R0, R0 // dst += 4
+	SUB   $1, R2, R2 // count += -1
+	CMP   $1, R2 // count >= 1
+	BGE   rows_1 // count >= 1
+
+rows_end_2:
+	RET
+
+// func cosineInt8NEON(dst *int32, q *int8, rows *int8, dim int, stride int, count int, index *uint32, last *uint32, ahead int)
+TEXT ·cosineInt8NEON(SB), NOSPLIT, $0-72
+	MOVD dst+0(FP), R0 // dst
+	MOVD rows+16(FP), R1 // rows
+	MOVD count+40(FP), R2 // count
+	MOVD index+48(FP), R3 // index
+	CMP  $1, R2 // count < 1
+	BLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVD  stride+32(FP), R8 // stride
+	CMP   $1, R3 // index < 1
+	BLT   less_3 // index < 1
+	MOVWU (R3), R6 // row = index[0]
+	MUL   R8, R6, R6 // row *= stride
+	ADD   R1, R6, R6 // row += rows
+	MOVD  ahead+64(FP), R7 // ahead
+	ADD   R3, R7, R7 // ahead += index
+	MOVD  last+56(FP), R9 // last
+	CMP   R9, R7 // ahead min= last
+	CSEL  LT, R7, R9, R7 // ahead min= last
+	MOVWU (R7), R7 // ahead = ahead[0]
+	MUL   R8, R7, R7 // ahead *= stride
+	ADD   R1, R7, R7 // ahead += rows
+	ADD   $4, R3, R3 // index += 4
+	JMP   end_4
+
+less_3:
+	MOVD R1, R6 // row = rows
+	MOVD ahead+64(FP), R7 // ahead
+	ADD  R1, R7, R7 // ahead += rows
+	ADD  R8, R1, R1 // rows += stride
+
+end_4:
+	MOVD q+8(FP), R8 // q
+	MOVD dim+24(FP), R9 // dim
+	VEOR V0.B16, V0.B16, V0.B16 // sum0 = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // sum0 = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // sum0 = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // sum0 = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // sum1 = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // sum1 = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // sum1 = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // sum1 = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // sum2 = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // sum2 = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // sum2 = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // sum2 = 0, lanes 12..15
+	CMP  $64, R9 // dim < 64
+	BLT  lines_end_6 // dim < 64
+
+lines_5:
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	FMOVQ (R8), F12 // x = 32 bytes of q[0]
+	FMOVQ 16(R8), F14 // x = 32 bytes of q[0]
+	WORD  $0x4f08a58d // SXTL2 V13.8H, V12.16B // x = 32 bytes of q[0]
+	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // x = 32 bytes of q[0]
+	WORD  $0x4f08a5cf // SXTL2 V15.8H, V14.16B // x = 32 bytes of q[0]
+	WORD  $0x0f08a5ce // SXTL V14.8H, V14.8B // x = 32 bytes of q[0]
+	FMOVQ (R6), F16 // y = 32 bytes of row[0]
+	FMOVQ 16(R6), F18 // y = 32 bytes of row[0]
+	WORD  $0x4f08a611 // SXTL2 V17.8H, V16.16B // y = 32 bytes of row[0]
+	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // y = 32 bytes of row[0]
+	WORD  $0x4f08a653 // SXTL2 V19.8H, V18.16B // y = 32 bytes of row[0]
+	WORD  $0x0f08a652 // SXTL V18.8H, V18.8B // y = 32 bytes of row[0]
+	WORD  $0x0e708180 // SMLAL V0.4S, V12.4H, V16.4H // sum0 += pairs of x * y, lanes 0..3
+	WORD  $0x4e708180 // SMLAL2 V0.4S, V12.8H, V16.8H // sum0 += pairs of x * y, lanes 0..3
+	WORD  $0x0e7181a1 // SMLAL V1.4S, V13.4H, V17.4H // sum0 += pairs of x * y, lanes 4..7
+	WORD  $0x4e7181a1 // SMLAL2 V1.4S, V13.8H, V17.8H // sum0 += pairs of x * y, lanes 4..7
+	WORD  $0x0e7281c2 // SMLAL V2.4S, V14.4H, V18.4H // sum0 += pairs of x * y, lanes 8..11
+	WORD  $0x4e7281c2 // SMLAL2 V2.4S, V14.8H, V18.8H // sum0 += pairs of x * y, lanes 8..11
+	WORD  $0x0e7381e3 // SMLAL V3.4S, V15.4H, V19.4H // sum0 += pairs of x * y, lanes 12..15
+	WORD  $0x4e7381e3 // SMLAL2 V3.4S, V15.8H, V19.8H // sum0 += pairs of x * y, lanes 12..15
+	WORD  $0x0e708204 // SMLAL V4.4S, V16.4H, V16.4H // sum1 += pairs of y * y, lanes 0..3
+	WORD  $0x4e708204 // SMLAL2 V4.4S, V16.8H, V16.8H // sum1 += pairs of y * y, lanes 0..3
+	WORD  $0x0e718225 // SMLAL V5.4S, V17.4H, V17.4H // sum1 += pairs of y * y, lanes 4..7
+	WORD  $0x4e718225 // SMLAL2 V5.4S, V17.8H, V17.8H // sum1 += pairs of y * y, lanes 4..7
+	WORD  $0x0e728246 // SMLAL V6.4S, V18.4H, V18.4H // sum1 += pairs of y * y, lanes 8..11
+	WORD  $0x4e728246 // SMLAL2 V6.4S, V18.8H, V18.8H // sum1 += pairs of y * y, lanes 8..11
+	WORD  $0x0e738267 // SMLAL V7.4S, V19.4H, V19.4H // sum1 += pairs of y * y, lanes 12..15
+	WORD  $0x4e738267 // SMLAL2 V7.4S, V19.8H, V19.8H // sum1 += pairs of y * y, lanes 12..15
+	WORD  $0x0e6c8188 // SMLAL V8.4S, V12.4H, V12.4H // sum2 += pairs of x * x, lanes 0..3
+	WORD  $0x4e6c8188 // SMLAL2 V8.4S, V12.8H, V12.8H // sum2 += pairs of x * x, lanes 0..3
+	WORD  $0x0e6d81a9 // SMLAL V9.4S, V13.4H, V13.4H // sum2 += pairs of x * x, lanes 4..7
+	WORD  $0x4e6d81a9 // SMLAL2 V9.4S, V13.8H, V13.8H // sum2 += pairs of x * x, lanes 4..7
+	WORD  $0x0e6e81ca // SMLAL V10.4S, V14.4H, V14.4H // sum2 += pairs of x * x, lanes 8..11
+	WORD  $0x4e6e81ca // SMLAL2 V10.4S, V14.8H, V14.8H // sum2 += pairs of x * x, lanes 8..11
+	WORD  $0x0e6f81eb // SMLAL V11.4S, V15.4H, V15.4H // sum2 += pairs of x * x, lanes 12..15
+	WORD  $0x4e6f81eb // SMLAL2 V11.4S, V15.8H, V15.8H // sum2 += pairs of x * x, lanes 12..15
+	FMOVQ 32(R8), F12 // x = 32 bytes of q[8]
+	FMOVQ 48(R8), F14 // x = 32 bytes of q[8]
+	WORD  $0x4f08a58d // SXTL2 V13.8H, V12.16B // x = 32 bytes of q[8]
+	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // x = 32 bytes of q[8]
+	WORD  $0x4f08a5cf // SXTL2 V15.8H, V14.16B // x = 32 bytes of q[8]
+	WORD  $0x0f08a5ce // SXTL V14.8H, V14.8B // x = 32 bytes of q[8]
+	FMOVQ 32(R6), F16 // y = 32 bytes of row[8]
+	FMOVQ 48(R6), F18 // y = 32 bytes of row[8]
+	WORD  $0x4f08a611 // SXTL2 V17.8H, V16.16B // y = 32 bytes of row[8]
+	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // y = 32 bytes of row[8]
+	WORD  $0x4f08a653 // SXTL2 V19.8H, V18.16B // y = 32 bytes of row[8]
+	WORD  $0x0f08a652 // SXTL V18.8H, V18.8B // y = 32 bytes of row[8]
+	WORD  $0x0e708180 // SMLAL V0.4S, V12.4H, V16.4H // sum0 += pairs of x * y, lanes 0..3
+	WORD  $0x4e708180 // SMLAL2 V0.4S, V12.8H, V16.8H // sum0 += pairs of x * y, lanes 0..3
+	WORD  $0x0e7181a1 // SMLAL V1.4S, V13.4H, V17.4H // sum0 += pairs of x * y, lanes 4..7
+	WORD  $0x4e7181a1 // SMLAL2 V1.4S, V13.8H, V17.8H // sum0 += pairs of x * y, lanes 4..7
+	WORD  $0x0e7281c2 // SMLAL V2.4S, V14.4H, V18.4H // sum0 += pairs of x * y, lanes 8..11
+	WORD  $0x4e7281c2 // SMLAL2 V2.4S, V14.8H, V18.8H // sum0 += pairs of x * y, lanes 8..11
+	WORD  $0x0e7381e3 // SMLAL V3.4S, V15.4H, V19.4H // sum0 += pairs of x * y, lanes 12..15
+	WORD  $0x4e7381e3 // SMLAL2 V3.4S, V15.8H, V19.8H // sum0 += pairs of x * y, lanes 12..15
+	WORD  $0x0e708204 // SMLAL V4.4S, V16.4H, V16.4H // sum1 += pairs of y * y, lanes 0..3
+	WORD  $0x4e708204 // SMLAL2 V4.4S, V16.8H, V16.8H // sum1 += pairs of y * y, lanes 0..3
+	WORD  $0x0e718225 // SMLAL V5.4S, V17.4H, V17.4H // sum1 += pairs of y * y, lanes 4..7
+	WORD  $0x4e718225 // SMLAL2 V5.4S, V17.8H, V17.8H // sum1 += pairs of y * y, lanes 4..7
+	WORD  $0x0e728246 // SMLAL V6.4S, V18.4H, V18.4H // sum1 += pairs of y * y, lanes 8..11
+	WORD  $0x4e728246 // SMLAL2 V6.4S, V18.8H, V18.8H // sum1 += pairs of y * y, lanes 8..11
+	WORD  $0x0e738267 // SMLAL V7.4S, V19.4H, V19.4H // sum1 += pairs of y * y, lanes 12..15
+	WORD  $0x4e738267 // SMLAL2 V7.4S, V19.8H, V19.8H // sum1 += pairs of y * y, lanes 12..15
+	WORD  $0x0e6c8188 // SMLAL V8.4S, V12.4H, V12.4H // sum2 += pairs of x * x, lanes 0..3
+	WORD  $0x4e6c8188 // SMLAL2 V8.4S, V12.8H, V12.8H // sum2 += pairs of x * x, lanes 0..3
+	WORD  $0x0e6d81a9 // SMLAL V9.4S, V13.4H, V13.4H // sum2 += pairs of x * x, lanes 4..7
+	WORD  $0x4e6d81a9 // SMLAL2 V9.4S, V13.8H, V13.8H // sum2 += pairs of x * x, lanes 4..7
+	WORD  $0x0e6e81ca // SMLAL V10.4S, V14.4H, V14.4H // sum2 += pairs of x * x, lanes 8..11
+	WORD  $0x4e6e81ca // SMLAL2 V10.4S, V14.8H, V14.8H // sum2 += pairs of x * x, lanes 8..11
+	WORD  $0x0e6f81eb // SMLAL V11.4S, V15.4H, V15.4H // sum2 += pairs of x * x, lanes 12..15
+	WORD  $0x4e6f81eb // SMLAL2 V11.4S, V15.8H, V15.8H // sum2 += pairs of x * x, lanes 12..15
+	ADD   $64, R8, R8 // q += 64
+	ADD   $64, R6, R6 // row += 64
+	ADD   $64, R7, R7 // ahead += 64
+	SUB   $64, R9, R9 // dim += -64
+	CMP   $64, R9 // dim >= 64
+	BGE   lines_5 // dim >= 64
+
+lines_end_6:
+	CMP $32, R9 // dim < 32
+	BLT half_line_end_8 // dim < 32
+
+half_line_7:
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	FMOVQ (R8), F12 // x = 32 bytes of q[0]
+	FMOVQ 16(R8), F14 // x = 32 bytes of q[0]
+	WORD  $0x4f08a58d // SXTL2 V13.8H, V12.16B // x = 32 bytes of q[0]
+	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // x = 32 bytes of q[0]
+	WORD  $0x4f08a5cf // SXTL2 V15.8H, V14.16B // x = 32 bytes of q[0]
+	WORD  $0x0f08a5ce // SXTL V14.8H, V14.8B // x = 32 bytes of q[0]
+	FMOVQ (R6), F16 // y = 32 bytes of row[0]
+	FMOVQ 16(R6), F18 // y = 32 bytes of row[0]
+	WORD  $0x4f08a611 // SXTL2 V17.8H, V16.16B // y = 32 bytes of row[0]
+	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // y = 32 bytes of row[0]
+	WORD  $0x4f08a653 // SXTL2 V19.8H, V18.16B // y = 32 bytes of row[0]
+	WORD  $0x0f08a652 // SXTL V18.8H, V18.8B // y = 32 bytes of row[0]
+	WORD  $0x0e708180 // SMLAL V0.4S, V12.4H, V16.4H // sum0 += pairs of x * y, lanes 0..3
+	WORD  $0x4e708180 // SMLAL2 V0.4S, V12.8H, V16.8H // sum0 += pairs of x * y, lanes 0..3
+	WORD  $0x0e7181a1 // SMLAL V1.4S, V13.4H, V17.4H // sum0 += pairs of x * y, lanes 4..7
+	WORD  $0x4e7181a1 // SMLAL2 V1.4S, V13.8H, V17.8H // sum0 += pairs of x * y, lanes 4..7
+	WORD  $0x0e7281c2 // SMLAL V2.4S, V14.4H, V18.4H // sum0 += pairs of x * y, lanes 8..11
+	WORD  $0x4e7281c2 // SMLAL2 V2.4S, V14.8H, V18.8H // sum0 += pairs of x * y, lanes 8..11
+	WORD  $0x0e7381e3 // SMLAL V3.4S, V15.4H, V19.4H // sum0 += pairs of x * y, lanes 12..15
+	WORD  $0x4e7381e3 // SMLAL2 V3.4S, V15.8H, V19.8H // sum0 += pairs of x * y, lanes 12..15
+	WORD  $0x0e708204 // SMLAL V4.4S, V16.4H, V16.4H // sum1 += pairs of y * y, lanes 0..3
+	WORD  $0x4e708204 // SMLAL2 V4.4S, V16.8H, V16.8H // sum1 += pairs of y * y, lanes 0..3
+	WORD  $0x0e718225 // SMLAL V5.4S, V17.4H, V17.4H // sum1 += pairs of y * y, lanes 4..7
+	WORD  $0x4e718225 // SMLAL2 V5.4S, V17.8H, V17.8H // sum1 += pairs of y * y, lanes 4..7
+	WORD  $0x0e728246 // SMLAL V6.4S, V18.4H, V18.4H // sum1 += pairs of y * y, lanes 8..11
+	WORD  $0x4e728246 // SMLAL2 V6.4S, V18.8H, V18.8H // sum1 += pairs of y * y, lanes 8..11
+	WORD  $0x0e738267 // SMLAL V7.4S, V19.4H, V19.4H // sum1 += pairs of y * y, lanes 12..15
+	WORD  $0x4e738267 // SMLAL2 V7.4S, V19.8H, V19.8H // sum1 += pairs of y * y, lanes 12..15
+	WORD  $0x0e6c8188 // SMLAL V8.4S, V12.4H, V12.4H // sum2 += pairs of x * x, lanes 0..3
+	WORD  $0x4e6c8188 // SMLAL2 V8.4S, V12.8H, V12.8H // sum2 += pairs of x * x, lanes 0..3
+	WORD  $0x0e6d81a9 // SMLAL V9.4S, V13.4H, V13.4H // sum2 += pairs of x * x, lanes 4..7
+	WORD  $0x4e6d81a9 // SMLAL2 V9.4S, V13.8H, V13.8H // sum2 += pairs of x * x, lanes 4..7
+	WORD  $0x0e6e81ca // SMLAL V10.4S, V14.4H, V14.4H // sum2 += pairs of x * x, lanes 8..11
+	WORD  $0x4e6e81ca // SMLAL2 V10.4S, V14.8H, V14.8H // sum2 += pairs of x * x, lanes 8..11
+	WORD  $0x0e6f81eb // SMLAL V11.4S, V15.4H, V15.4H // sum2 += pairs of x * x, lanes 12..15
+	WORD  $0x4e6f81eb // SMLAL2 V11.4S, V15.8H, V15.8H // sum2 += pairs of x * x, lanes 12..15
+	ADD   $32, R8, R8 // q += 32
+	ADD   $32, R6, R6 // row += 32
+	SUB   $32, R9, R9 // dim += -32
+	CMP   $32, R9 // dim >= 32
+	BGE   half_line_7 // dim >= 32
+
+half_line_end_8:
+	CMP   $1, R9 // dim < 1
+	BLT   less_9 // dim < 1
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	MOVD  R9, R7 // x = dim bytes of q[0]
+	ADD   R8, R7, R7 // x = dim bytes of q[0]
+	MOVD  $0, R10 // x = dim bytes of q[0]
+	TBZ   $0, R9, no_piece_10 // x = dim bytes of q[0]
+	SUB   $1, R7, R7 // x = dim bytes of q[0]
+	MOVBU (R7), R11 // x = dim bytes of q[0]
+	LSL   $8, R10, R10 // x = dim bytes of q[0]
+	ORR   R11, R10, R10 // x = dim bytes of q[0]
+
+no_piece_10:
+	TBZ   $1, R9, no_piece_11 // x = dim bytes of q[0]
+	SUB   $2, R7, R7 // x = dim bytes of q[0]
+	MOVHU (R7), R11 // x = dim bytes of q[0]
+	LSL   $16, R10, R10 // x = dim bytes of q[0]
+	ORR   R11, R10, R10 // x = dim bytes of q[0]
+
+no_piece_11:
+	TBZ   $2, R9, no_piece_12 // x = dim bytes of q[0]
+	SUB   $4, R7, R7 // x = dim bytes of q[0]
+	MOVWU (R7), R11 // x = dim bytes of q[0]
+	LSL   $32, R10, R10 // x = dim bytes of q[0]
+	ORR   R11, R10, R10 // x = dim bytes of q[0]
+
+no_piece_12:
+	VEOR  V14.B16, V14.B16, V14.B16 // x = dim bytes of q[0]
+	FMOVD R10, F12 // x = dim bytes of q[0]
+	TBZ   $3, R9, no_piece_13 // x = dim bytes of q[0]
+	SUB   $8, R7, R7 // x = dim bytes of q[0]
+	FMOVD (R7), F13 // x = dim bytes of q[0]
+	VMOV  V12.D[0], V13.D[1] // x = dim bytes of q[0]
+	VMOV  V13.B16, V12.B16 // x = dim bytes of q[0]
+
+no_piece_13:
+	TBZ   $4, R9, no_piece_14 // x = dim bytes of q[0]
+	VMOV  V12.B16, V14.B16 // x = dim bytes of q[0]
+	FMOVQ (R8), F12 // x = dim bytes of q[0]
+
+no_piece_14:
+	WORD  $0x4f08a58d // SXTL2 V13.8H, V12.16B // x = dim bytes of q[0]
+	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // x = dim bytes of q[0]
+	WORD  $0x4f08a5cf // SXTL2 V15.8H, V14.16B // x = dim bytes of q[0]
+	WORD  $0x0f08a5ce // SXTL V14.8H, V14.8B // x = dim bytes of q[0]
+	MOVD  R9, R7 // y = dim bytes of row[0]
+	ADD   R6, R7, R7 // y = dim bytes of row[0]
+	MOVD  $0, R8 // y = dim bytes of row[0]
+	TBZ   $0, R9, no_piece_15 // y = dim bytes of row[0]
+	SUB   $1, R7, R7 // y = dim bytes of row[0]
+	MOVBU (R7), R10 // y = dim bytes of row[0]
+	LSL   $8, R8, R8 // y = dim bytes of row[0]
+	ORR   R10, R8, R8 // y = dim bytes of row[0]
+
+no_piece_15:
+	TBZ   $1, R9, no_piece_16 // y = dim bytes of row[0]
+	SUB   $2, R7, R7 // y = dim bytes of row[0]
+	MOVHU (R7), R10 // y = dim bytes of row[0]
+	LSL   $16, R8, R8 // y = dim bytes of row[0]
+	ORR   R10, R8, R8 // y = dim bytes of row[0]
+
+no_piece_16:
+	TBZ   $2, R9, no_piece_17 // y = dim bytes of row[0]
+	SUB   $4, R7, R7 // y = dim bytes of row[0]
+	MOVWU (R7), R10 // y = dim bytes of row[0]
+	LSL   $32, R8, R8 // y = dim bytes of row[0]
+	ORR   R10, R8, R8 // y = dim bytes of row[0]
+
+no_piece_17:
+	VEOR  V18.B16, V18.B16, V18.B16 // y = dim bytes of row[0]
+	FMOVD R8, F16 // y = dim bytes of row[0]
+	TBZ   $3, R9, no_piece_18 // y = dim bytes of row[0]
+	SUB   $8, R7, R7 // y = dim bytes of row[0]
+	FMOVD (R7), F17 // y = dim bytes of row[0]
+	VMOV  V16.D[0], V17.D[1] // y = dim bytes of row[0]
+	VMOV  V17.B16, V16.B16 // y = dim bytes of row[0]
+
+no_piece_18:
+	TBZ   $4, R9, no_piece_19 // y = dim bytes of row[0]
+	VMOV  V16.B16, V18.B16 // y = dim bytes of row[0]
+	FMOVQ (R6), F16 // y = dim bytes of row[0]
+
+no_piece_19:
+	WORD $0x4f08a611 // SXTL2 V17.8H, V16.16B // y = dim bytes of row[0]
+	WORD $0x0f08a610 // SXTL V16.8H, V16.8B // y = dim bytes of row[0]
+	WORD $0x4f08a653 // SXTL2 V19.8H, V18.16B // y = dim bytes of row[0]
+	WORD $0x0f08a652 // SXTL V18.8H, V18.8B // y = dim bytes of row[0]
+	WORD $0x0e708180 // SMLAL V0.4S, V12.4H, V16.4H // sum0 += pairs of x * y, lanes 0..3
+	WORD $0x4e708180 // SMLAL2 V0.4S, V12.8H, V16.8H // sum0 += pairs of x * y, lanes 0..3
+	WORD $0x0e7181a1 // SMLAL V1.4S, V13.4H, V17.4H // sum0 += pairs of x * y, lanes 4..7
+	WORD $0x4e7181a1 // SMLAL2 V1.4S, V13.8H, V17.8H // sum0 += pairs of x * y, lanes 4..7
+	WORD $0x0e7281c2 // SMLAL V2.4S, V14.4H, V18.4H // sum0 += pairs of x * y, lanes 8..11
+	WORD $0x4e7281c2 // SMLAL2 V2.4S, V14.8H, V18.8H // sum0 += pairs of x * y, lanes 8..11
+	WORD $0x0e7381e3 // SMLAL V3.4S, V15.4H, V19.4H // sum0 += pairs of x * y, lanes 12..15
+	WORD $0x4e7381e3 // SMLAL2 V3.4S, V15.8H, V19.8H // sum0 += pairs of x * y, lanes 12..15
+	WORD $0x0e708204 // SMLAL V4.4S, V16.4H, V16.4H // sum1 += pairs of y * y, lanes 0..3
+	WORD $0x4e708204 // SMLAL2 V4.4S, V16.8H, V16.8H // sum1 += pairs of y * y, lanes 0..3
+	WORD $0x0e718225 // SMLAL V5.4S, V17.4H, V17.4H // sum1 += pairs of y * y, lanes 4..7
+	WORD $0x4e718225 // SMLAL2 V5.4S, V17.8H, V17.8H // sum1 += pairs of y * y, lanes 4..7
+	WORD $0x0e728246 // SMLAL V6.4S, V18.4H, V18.4H // sum1 += pairs of y * y, lanes 8..11
+	WORD $0x4e728246 // SMLAL2 V6.4S, V18.8H, V18.8H // sum1 += pairs of y * y, lanes 8..11
+	WORD $0x0e738267 // SMLAL V7.4S, V19.4H, V19.4H // sum1 += pairs of y * y, lanes 12..15
+	WORD $0x4e738267 // SMLAL2 V7.4S, V19.8H, V19.8H // sum1 += pairs of y * y, lanes 12..15
+	WORD $0x0e6c8188 // SMLAL V8.4S, V12.4H, V12.4H // sum2 += pairs of x * x, lanes 0..3
+	WORD $0x4e6c8188 // SMLAL2 V8.4S, V12.8H, V12.8H // sum2 += pairs of x * x, lanes 0..3
+	WORD $0x0e6d81a9 // SMLAL V9.4S, V13.4H, V13.4H // sum2 += pairs of x * x, lanes 4..7
+	WORD $0x4e6d81a9 // SMLAL2 V9.4S, V13.8H, V13.8H // sum2 += pairs of x * x, lanes 4..7
+	WORD $0x0e6e81ca // SMLAL V10.4S, V14.4H, V14.4H // sum2 += pairs of x * x, lanes 8..11
+	WORD $0x4e6e81ca // SMLAL2 V10.4S, V14.8H, V14.8H // sum2 += pairs of x * x, lanes 8..11
+	WORD $0x0e6f81eb // SMLAL V11.4S, V15.4H, V15.4H // sum2 += pairs of x * x, lanes 12..15
+	WORD $0x4e6f81eb // SMLAL2 V11.4S, V15.8H, V15.8H // sum2 += pairs of x * x, lanes 12..15
+
+less_9:
+	VADD  V1.S4, V0.S4, V0.S4 // sum0[0] = sum of lanes (int)
+	VADD  V3.S4, V2.S4, V2.S4 // sum0[0] = sum of lanes (int)
+	VADD  V2.S4, V0.S4, V0.S4 // sum0[0] = sum of lanes (int)
+	VADDV V0.S4, V0 // sum0[0] = sum of lanes (int)
+	FMOVS F0, (R0) // dst[0] = sum0[0]
+	VADD  V5.S4, V4.S4, V4.S4 // sum1[0] = sum of lanes (int)
+	VADD  V7.S4, V6.S4, V6.S4 // sum1[0] = sum of lanes (int)
+	VADD  V6.S4, V4.S4, V4.S4 // sum1[0] = sum of lanes (int)
+	VADDV V4.S4, V4 // sum1[0] = sum of lanes (int)
+	FMOVS F4, 4(R0) // dst[1] = sum1[0]
+	VADD  V9.S4, V8.S4, V8.S4 // sum2[0] = sum of lanes (int)
+	VADD  V11.S4, V10.S4, V10.S4 // sum2[0] = sum of lanes (int)
+	VADD  V10.S4, V8.S4, V8.S4 // sum2[0] = sum of lanes (int)
+	VADDV V8.S4, V8 // sum2[0] = sum of lanes (int)
+	FMOVS F8, 8(R0) // dst[2] = sum2[0]
+	ADD   $12, R0, R0 // dst += 12
+	SUB   $1, R2, R2 // count += -1
+	CMP   $1, R2 // count >= 1
+	BGE   rows_1 // count >= 1
+
+rows_end_2:
+	RET
+
+// func hammingRowsNEON(dst *int32, q *uint64, rows *uint64, dim int, stride int, count int, index *uint32, last *uint32, ahead int)
+TEXT ·hammingRowsNEON(SB), NOSPLIT, $0-72
+	MOVD dst+0(FP), R0 // dst
+	MOVD rows+16(FP), R1 // rows
+	MOVD count+40(FP), R2 // count
+	MOVD index+48(FP), R3 // index
+	CMP  $1, R2 // count < 1
+	BLT  rows_end_2 // count < 1
+
+rows_1:
+	MOVD  stride+32(FP), R8 // stride
+	LSL   $1, R8, R8 // stride <<= 1
+	LSL   $1, R8, R8 // stride <<= 1
+	LSL   $1, R8, R8 // stride <<= 1
+	CMP   $1, R3 // index < 1
+	BLT   less_3 // index < 1
+	MOVWU (R3), R6 // row = index[0]
+	MUL   R8, R6, R6 // row *= stride
+	ADD   R1, R6, R6 // row += rows
+	MOVD  ahead+64(FP), R7 // ahead
+	ADD   R3, R7, R7 // ahead += index
+	MOVD  last+56(FP), R9 // last
+	CMP   R9, R7 // ahead min= last
+	CSEL  LT, R7, R9, R7 // ahead min= last
+	MOVWU (R7), R7 // ahead = ahead[0]
+	MUL   R8, R7, R7 // ahead *= stride
+	ADD   R1, R7, R7 // ahead += rows
+	ADD   $4, R3, R3 // index += 4
+	JMP   end_4
+
+less_3:
+	MOVD R1, R6 // row = rows
+	MOVD ahead+64(FP), R7 // ahead
+	ADD  R1, R7, R7 // ahead += rows
+	ADD  R8, R1, R1 // rows += stride
+
+end_4:
+	MOVD q+8(FP), R8 // q
+	MOVD dim+24(FP), R9 // dim
+	VEOR V0.B16, V0.B16, V0.B16 // sum = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // sum = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // sum = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // sum = 0, lanes 12..15
+	CMP  $8, R9 // dim < 8
+	BLT  lines_end_6 // dim < 8
+
+lines_5:
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	FMOVQ (R8), F4 // x = q[0], lanes 0..3
+	FMOVQ 16(R8), F5 // x = q[0], lanes 4..7
+	FMOVQ 32(R8), F6 // x = q[0], lanes 8..11
+	FMOVQ 48(R8), F7 // x = q[0], lanes 12..15
+	FMOVQ (R6), F8 // y = row[0], lanes 0..3
+	FMOVQ 16(R6), F9 // y = row[0], lanes 4..7
+	FMOVQ 32(R6), F10 // y = row[0], lanes 8..11
+	FMOVQ 48(R6), F11 // y = row[0], lanes 12..15
+	VEOR  V8.B16, V4.B16, V4.B16 // x = x ^ y, lanes 0..3
+	VEOR  V9.B16, V5.B16, V5.B16 // x = x ^ y, lanes 4..7
+	VEOR  V10.B16, V6.B16, V6.B16 // x = x ^ y, lanes 8..11
+	VEOR  V11.B16, V7.B16, V7.B16 // x = x ^ y, lanes 12..15
+	VCNT  V4.B16, V4.B16 // sum += bits of x, lanes 0..3
+	WORD  $0x6e202884 // UADDLP V4.8H, V4.16B // sum += bits of x, lanes 0..3
+	WORD  $0x6e606880 // UADALP V0.4S, V4.8H // sum += bits of x, lanes 0..3
+	VCNT  V5.B16, V4.B16 // sum += bits of x, lanes 4..7
+	WORD  $0x6e202884 // UADDLP V4.8H, V4.16B // sum += bits of x, lanes 4..7
+	WORD  $0x6e606881 // UADALP V1.4S, V4.8H // sum += bits of x, lanes 4..7
+	VCNT  V6.B16, V4.B16 // sum += bits of x, lanes 8..11
+	WORD  $0x6e202884 // UADDLP V4.8H, V4.16B // sum += bits of x, lanes 8..11
+	WORD  $0x6e606882 // UADALP V2.4S, V4.8H // sum += bits of x, lanes 8..11
+	VCNT  V7.B16, V4.B16 // sum += bits of x, lanes 12..15
+	WORD  $0x6e202884 // UADDLP V4.8H, V4.16B // sum += bits of x, lanes 12..15
+	WORD  $0x6e606883 // UADALP V3.4S, V4.8H // sum += bits of x, lanes 12..15
+	ADD   $64, R8, R8 // q += 64
+	ADD   $64, R6, R6 // row += 64
+	ADD   $64, R7, R7 // ahead += 64
+	SUB   $8, R9, R9 // dim += -8
+	CMP   $8, R9 // dim >= 8
+	BGE   lines_5 // dim >= 8
+
+lines_end_6:
+	CMP   $1, R9 // dim < 1
+	BLT   less_7 // dim < 1
+	LSL   $1, R9, R9 // dim <<= 1
+	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
+	VEOR  V4.B16, V4.B16, V4.B16 // x = q[0], dim lanes
+	VEOR  V5.B16, V5.B16, V5.B16 // x = q[0], dim lanes
+	VEOR  V6.B16, V6.B16, V6.B16 // x = q[0], dim lanes
+	VEOR  V7.B16, V7.B16, V7.B16 // x = q[0], dim lanes
+	CMP   $4, R9 // x = q[0], dim lanes
+	BLT   tail_9 // x = q[0], dim lanes
+	FMOVQ (R8), F4 // x = q[0], dim lanes
+	CMP   $8, R9 // x = q[0], dim lanes
+	BLT   tail_10 // x = q[0], dim lanes
+	FMOVQ 16(R8), F5 // x = q[0], dim lanes
+	CMP   $12, R9 // x = q[0], dim lanes
+	BLT   tail_11 // x = q[0], dim lanes
+	FMOVQ 32(R8), F6 // x = q[0], dim lanes
+	CMP   $16, R9 // x = q[0], dim lanes
+	BLT   tail_12 // x = q[0], dim lanes
+	FMOVQ 48(R8), F7 // x = q[0], dim lanes
+	JMP   tail_done_8 // x = q[0], dim lanes
+
+tail_9:
+	TBZ   $1, R9, tail_one_13 // x = q[0], dim lanes
+	FMOVD (R8), F4 // x = q[0], dim lanes
+	TBZ   $0, R9, tail_done_8 // x = q[0], dim lanes
+	ADD   $8, R8, R7 // x = q[0], dim lanes
+	VLD1  (R7), V4.S[2] // x = q[0], dim lanes
+	JMP   tail_done_8 // x = q[0], dim lanes
+
+tail_one_13:
+	TBZ   $0, R9, tail_done_8 // x = q[0], dim lanes
+	FMOVS (R8), F4 // x = q[0], dim lanes
+	JMP   tail_done_8 // x = q[0], dim lanes
+
+tail_10:
+	TBZ   $1, R9, tail_one_14 // x = q[0], dim lanes
+	FMOVD 16(R8), F5 // x = q[0], dim lanes
+	TBZ   $0, R9, tail_done_8 // x = q[0], dim lanes
+	ADD   $24, R8, R7 // x = q[0], dim lanes
+	VLD1  (R7), V5.S[2] // x = q[0], dim lanes
+	JMP   tail_done_8 // x = q[0], dim lanes
+
+tail_one_14:
+	TBZ   $0, R9, tail_done_8 // x = q[0], dim lanes
+	FMOVS 16(R8), F5 // x = q[0], dim lanes
+	JMP   tail_done_8 // x = q[0], dim lanes
+
+tail_11:
+	TBZ   $1, R9, tail_one_15 // x = q[0], dim lanes
+	FMOVD 32(R8), F6 // x = q[0], dim lanes
+	TBZ   $0, R9, tail_done_8 // x = q[0], dim lanes
+	ADD   $40, R8, R7 // x = q[0], dim lanes
+	VLD1  (R7), V6.S[2] // x = q[0], dim lanes
+	JMP   tail_done_8 // x = q[0], dim lanes
+
+tail_one_15:
+	TBZ   $0, R9, tail_done_8 // x = q[0], dim lanes
+	FMOVS 32(R8), F6 // x = q[0], dim lanes
+	JMP   tail_done_8 // x = q[0], dim lanes
+
+tail_12:
+	TBZ   $1, R9, tail_one_16 // x = q[0], dim lanes
+	FMOVD 48(R8), F7 // x = q[0], dim lanes
+	TBZ   $0, R9, tail_done_8 // x = q[0], dim lanes
+	ADD   $56, R8, R7 // x = q[0], dim lanes
+	VLD1  (R7), V7.S[2] // x = q[0], dim lanes
+	JMP   tail_done_8 // x = q[0], dim lanes
+
+tail_one_16:
+	TBZ   $0, R9, tail_done_8 // x = q[0], dim lanes
+	FMOVS 48(R8), F7 // x = q[0], dim lanes
+
+tail_done_8:
+	VEOR  V8.B16, V8.B16, V8.B16 // y = row[0], dim lanes
+	VEOR  V9.B16, V9.B16, V9.B16 // y = row[0], dim lanes
+	VEOR  V10.B16, V10.B16, V10.B16 // y = row[0], dim lanes
+	VEOR  V11.B16, V11.B16, V11.B16 // y = row[0], dim lanes
+	CMP   $4, R9 // y = row[0], dim lanes
+	BLT   tail_18 // y = row[0], dim lanes
+	FMOVQ (R6), F8 // y = row[0], dim lanes
+	CMP   $8, R9 // y = row[0], dim lanes
+	BLT   tail_19 // y = row[0], dim lanes
+	FMOVQ 16(R6), F9 // y = row[0], dim lanes
+	CMP   $12, R9 // y = row[0], dim lanes
+	BLT   tail_20 // y = row[0], dim lanes
+	FMOVQ 32(R6), F10 // y = row[0], dim lanes
+	CMP   $16, R9 // y = row[0], dim lanes
+	BLT   tail_21 // y = row[0], dim lanes
+	FMOVQ 48(R6), F11 // y = row[0], dim lanes
+	JMP   tail_done_17 // y = row[0], dim lanes
+
+tail_18:
+	TBZ   $1, R9, tail_one_22 // y = row[0], dim lanes
+	FMOVD (R6), F8 // y = row[0], dim lanes
+	TBZ   $0, R9, tail_done_17 // y = row[0], dim lanes
+	ADD   $8, R6, R6 // y = row[0], dim lanes
+	VLD1  (R6), V8.S[2] // y = row[0], dim lanes
+	JMP   tail_done_17 // y = row[0], dim lanes
+
+tail_one_22:
+	TBZ   $0, R9, tail_done_17 // y = row[0], dim lanes
+	FMOVS (R6), F8 // y = row[0], dim lanes
+	JMP   tail_done_17 // y = row[0], dim lanes
+
+tail_19:
+	TBZ   $1, R9, tail_one_23 // y = row[0], dim lanes
+	FMOVD 16(R6), F9 // y = row[0], dim lanes
+	TBZ   $0, R9, tail_done_17 // y = row[0], dim lanes
+	ADD   $24, R6, R6 // y = row[0], dim lanes
+	VLD1  (R6), V9.S[2] // y = row[0], dim lanes
+	JMP   tail_done_17 // y = row[0], dim lanes
+
+tail_one_23:
+	TBZ   $0, R9, tail_done_17 // y = row[0], dim lanes
+	FMOVS 16(R6), F9 // y = row[0], dim lanes
+	JMP   tail_done_17 // y = row[0], dim lanes
+
+tail_20:
+	TBZ   $1, R9, tail_one_24 // y = row[0], dim lanes
+	FMOVD 32(R6), F10 // y = row[0], dim lanes
+	TBZ   $0, R9, tail_done_17 // y = row[0], dim lanes
+	ADD   $40, R6, R6 // y = row[0], dim lanes
+	VLD1  (R6), V10.S[2] // y = row[0], dim lanes
+	JMP   tail_done_17 // y = row[0], dim lanes
+
+tail_one_24:
+	TBZ   $0, R9, tail_done_17 // y = row[0], dim lanes
+	FMOVS 32(R6), F10 // y = row[0], dim lanes
+	JMP   tail_done_17 // y = row[0], dim lanes
+
+tail_21:
+	TBZ   $1, R9, tail_one_25 // y = row[0], dim lanes
+	FMOVD 48(R6), F11 // y = row[0], dim lanes
+	TBZ   $0, R9, tail_done_17 // y = row[0], dim lanes
+	ADD   $56, R6, R6 // y = row[0], dim lanes
+	VLD1  (R6), V11.S[2] // y = row[0], dim lanes
+	JMP   tail_done_17 // y = row[0], dim lanes
+
+tail_one_25:
+	TBZ   $0, R9, tail_done_17 // y = row[0], dim lanes
+	FMOVS 48(R6), F11 // y = row[0], dim lanes
+
+tail_done_17:
+	VEOR V8.B16, V4.B16, V4.B16 // x = x ^ y, lanes 0..3
+	VEOR V9.B16, V5.B16, V5.B16 // x = x ^ y, lanes 4..7
+	VEOR V10.B16, V6.B16, V6.B16 // x = x ^ y, lanes 8..11
+	VEOR V11.B16, V7.B16, V7.B16 // x = x ^ y, lanes 12..15
+	VCNT V4.B16, V4.B16 // sum += bits of x, lanes 0..3
+	WORD $0x6e202884 // UADDLP V4.8H, V4.16B // sum += bits of x, lanes 0..3
+	WORD $0x6e606880 // UADALP V0.4S, V4.8H // sum += bits of x, lanes 0..3
+	VCNT V5.B16, V4.B16 // sum += bits of x, lanes 4..7
+	WORD $0x6e202884 // UADDLP V4.8H, V4.16B // sum += bits of x, lanes 4..7
+	WORD $0x6e606881 // UADALP V1.4S, V4.8H // sum += bits of x, lanes 4..7
+	VCNT V6.B16, V4.B16 // sum += bits of x, lanes 8..11
+	WORD $0x6e202884 // UADDLP V4.8H, V4.16B // sum += bits of x, lanes 8..11
+	WORD $0x6e606882 // UADALP V2.4S, V4.8H // sum += bits of x, lanes 8..11
+	VCNT V7.B16, V4.B16 // sum += bits of x, lanes 12..15
+	WORD $0x6e202884 // UADDLP V4.8H, V4.16B // sum += bits of x, lanes 12..15
+	WORD $0x6e606883 // UADALP V3.4S, V4.8H // sum += bits of x, lanes 12..15
+
+less_7:
+	VADD  V1.S4, V0.S4, V0.S4 // sum[0] = sum of lanes (int)
+	VADD  V3.S4, V2.S4, V2.S4 // sum[0] = sum of lanes (int)
+	VADD  V2.S4, V0.S4, V0.S4 // sum[0] = sum of lanes (int)
+	VADDV V0.S4, V0 // sum[0] = sum of lanes (int)
+	FMOVS F0, (R0) // dst[0] = sum[0]
+	ADD   $4, R0, R0 // dst += 4
+	SUB   $1, R2, R2 // count += -1
+	CMP   $1, R2 // count >= 1
+	BGE   rows_1 // count >= 1
+
+rows_end_2:
 	RET

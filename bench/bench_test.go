@@ -10,6 +10,8 @@ import (
 )
 
 func BenchmarkAttention(b *testing.B) { benchmark[attention](b) }
+func BenchmarkMatMul(b *testing.B)    { benchmark[matmul](b) }
+func BenchmarkMultiHead(b *testing.B) { benchmark[multihead](b) }
 func BenchmarkExp(b *testing.B)       { benchmark[exp](b) }
 func BenchmarkSoftmax(b *testing.B)   { benchmark[softmax](b) }
 func BenchmarkDot(b *testing.B)       { benchmark[dot](b) }

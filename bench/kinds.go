@@ -27,7 +27,9 @@ type job struct {
 // attention is attention with a plan.
 type attention struct {
 	kernel.Shape
-	mask pattern
+	mask   pattern
+	opts   kernel.Options // but mask and workers
+	change string         // what opts does to scores
 }
 
 func (a attention) String() string {
@@ -41,14 +43,20 @@ func (a attention) String() string {
 	if a.ValueDim != a.Dim {
 		dim += fmt.Sprint(" Dv", a.ValueDim)
 	}
-	return fmt.Sprintf("attention B%d %s %s %s%s", a.Batch, heads, length, dim, a.mask.name)
+	change := ""
+	if a.change != "" {
+		change = " " + a.change
+	}
+	return fmt.Sprintf("attention B%d %s %s %s%s%s", a.Batch, heads, length, dim, a.mask.name, change)
 }
 
 func (a attention) prepare(workers int) *job {
 	x := newQKV(a.Shape)
 	out := x.newOutput()
 	plan := sync.OnceValue(func() *kernel.Plan {
-		return must(kernel.NewAttention(a.Shape, kernel.Options{Mask: a.mask.kernel, Workers: workers}))
+		opts := a.opts
+		opts.Mask, opts.Workers = a.mask.kernel, workers
+		return must(kernel.NewAttention(a.Shape, opts))
 	})
 	return &job{
 		run: func(calls int) {
@@ -58,7 +66,7 @@ func (a attention) prepare(workers int) *job {
 			}
 		},
 		output:  func() [][]float32 { return [][]float32{out} },
-		maxErr:  func() float64 { return x.maxErr(a.mask.ref, out) },
+		maxErr:  func() float64 { return x.maxErr(a.mask.ref, a.opts, out) },
 		workers: workers,
 		flops:   a.flops,
 	}
@@ -85,12 +93,20 @@ func (a attention) flops() float64 {
 }
 
 // maxErr compares out with ref on a sample of rows.
-func (x *qkv) maxErr(seen ref.Mask, out []float32) float64 {
+func (x *qkv) maxErr(seen ref.Mask, o kernel.Options, out []float32) float64 {
 	p := ref.Problem{
 		Batch: x.Batch, Hq: x.Heads, Hkv: x.KVHeads, L: x.Queries, N: x.Keys, D: x.Dim, Dv: x.ValueDim,
 		Q: ref.BHSD(x.q, x.Heads, x.Queries, x.Dim),
 		K: ref.BHSD(x.k, x.KVHeads, x.Keys, x.Dim),
 		V: ref.BHSD(x.v, x.KVHeads, x.Keys, x.ValueDim), Visible: seen,
+		Softcap: o.Softcap,
+	}
+	if o.Bias.Shape != [4]int{} {
+		bias := normal(9, x.Queries*x.Keys)
+		p.Bias = func(_, _, i, j int) float64 { return float64(bias[i*x.Keys+j]) }
+	}
+	for _, slope := range o.ALiBi.Slopes {
+		p.Slopes = append(p.Slopes, float64(slope))
 	}
 	rows := x.Batch * x.Heads * x.Queries
 	sample := []int{0, rows - 1}

@@ -94,7 +94,11 @@ func TestCases(t *testing.T) {
 				t.Skip("takes minutes on this ISA")
 			}
 			j.run(1)
-			require.Less(t, j.maxErr(), 1e-6)
+			most := 1e-6
+			if c.Name == "L1" {
+				most = 1e-4 // ALiBi moves its scores by up to 512, where float32 has steps of 3e-5
+			}
+			require.Less(t, j.maxErr(), most)
 			r := result{}
 			c.compare(&r, j)
 			if !*update {

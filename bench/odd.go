@@ -25,6 +25,7 @@ func oddCases() []oddCase {
 	l.batches()
 	l.layouts()
 	l.slices()
+	l.layer()
 	return l
 }
 

@@ -1,6 +1,7 @@
 package fuzz
 
 import (
+	"math"
 	"unsafe"
 
 	"github.com/quern-go/quern/asm"
@@ -106,6 +107,48 @@ var kernels = []kernel{
 			return 0
 		}
 	}},
+	{"Stream", 20, func(d *draw, n int) call {
+		depth := d.IntN(20)
+		c := d.out("c", d.matrix(n, 32), d.Float32, exact)
+		a, b := d.in("a", d.matrix(n, depth), d.Float32), d.in("b", panel(depth, 32), d.Float32)
+		alpha := d.orNil(d.in("alpha", vector(n), d.Float32))
+		return func(l isa.Level) float32 {
+			asm.Stream(l, c.Ptr(), c.Stride, a.Ptr(), a.Stride, b.Ptr(), depth, n, alpha)
+			return 0
+		}
+	}},
+	{"AffineRows", long, func(d *draw, n int) call {
+		rows := d.upTo(4)
+		dst, src := d.out("dst", d.matrix(rows, n), d.Float32, exact), d.in("src", d.matrix(rows, n), d.Float32)
+		scale, bias := d.in("scale", vector(n), d.Float32), d.in("bias", vector(n), d.Float32)
+		return func(l isa.Level) float32 {
+			asm.AffineRows(l, dst.Ptr(), dst.Stride, src.Ptr(), src.Stride, rows, n, scale.Ptr(), bias.Ptr())
+			return 0
+		}
+	}},
+	{"RotaryHalves", 100, func(d *draw, n int) call {
+		rows := d.upTo(4)
+		x := d.out("x", d.matrix(rows, 2*n), d.Float32, exact)
+		cos, sin := d.in("cos", vector(n), d.Float32), d.in("sin", vector(n), d.Float32)
+		return func(l isa.Level) float32 {
+			asm.RotaryHalves(l, x.Ptr(), x.Stride, rows, cos.Ptr(), sin.Ptr(), n)
+			return 0
+		}
+	}},
+	{"RotaryPairs", 100, func(d *draw, n int) call {
+		rows := d.upTo(4)
+		x := d.out("x", d.matrix(rows, 2*n), d.Float32, exact)
+		cos, sin := d.in("cos", vector(2*n), d.Float32), d.in("sin", vector(2*n), d.Float32)
+		return func(l isa.Level) float32 {
+			asm.RotaryPairs(l, x.Ptr(), x.Stride, rows, cos.Ptr(), sin.Ptr(), 2*n)
+			return 0
+		}
+	}},
+	{"Prefetch", 20, func(d *draw, n int) call {
+		// It reads nothing, not even where that would fault.
+		src := d.pool.get(0).Place("src", Outside, 1, 64*n, 64*n)
+		return func(l isa.Level) float32 { asm.Prefetch(l, src.Ptr(), 64*n); return 0 }
+	}},
 	{"SoftmaxTile", 16, func(d *draw, n int) call {
 		first := 16 * d.IntN(9)
 		s := d.out("s", d.matrix(n, 16*d.IntN(9-first/16)), d.Float32, exact)
@@ -123,6 +166,26 @@ var kernels = []kernel{
 		bits := d.in("bits", vector(4*n), d.bits)
 		return func(l isa.Level) float32 {
 			asm.MaskTile(l, s.Ptr(), s.Stride, n, first, s.Cols, (*uint64)(unsafe.Pointer(bits.Ptr())))
+			return 0
+		}
+	}},
+	{"CapTile", 6, func(d *draw, n int) call {
+		s := d.out("s", d.matrix(n, 16*d.IntN(9)), d.Float32, exact)
+		inverse, cap := d.Float32(), d.Float32()
+		return func(l isa.Level) float32 { asm.CapTile(l, s.Ptr(), s.Stride, n, s.Cols, inverse, cap); return 0 }
+	}},
+	{"BiasTile", 5 * 17, func(d *draw, n int) call {
+		rows := (n + 16) / 17
+		n %= 17
+		n += 16 * d.IntN(8)
+		s := d.out("s", d.matrix(rows, roundUp(n)), d.Float32, exact)
+		integer := func() float32 { return math.Float32frombits(uint32(int32(d.NormFloat64() * 1e8))) }
+		bias := d.in("bias", d.matrix(rows, n), d.Float32)
+		first, numbers := d.in("first", vector(rows), integer), d.in("numbers", vector(roundUp(n)), integer)
+		factor, slope, lowest, unit := d.Float32(), d.Float32(), -float32(math.Abs(float64(d.Float32()))), d.Float32()
+		return func(l isa.Level) float32 {
+			asm.BiasTile(l, s.Ptr(), s.Stride, bias.Ptr(), bias.Stride, rows, n, (*int32)(unsafe.Pointer(first.Ptr())),
+				(*int32)(unsafe.Pointer(numbers.Ptr())), factor, slope, lowest, unit)
 			return 0
 		}
 	}},

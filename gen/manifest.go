@@ -11,7 +11,7 @@ type kernel struct {
 	Text func(*machine.Machine)
 }
 
-var manifest = []kernel{
+var manifest = append([]kernel{
 	{
 		Name: "Dot",
 		Sig:  "func(x, y *float32, n int, acc *float32) float32",
@@ -73,6 +73,31 @@ var manifest = []kernel{
 		Doc:  "is dst = src·factor; each row of dst is written up to the next multiple of 16.",
 		Text: scaleRows,
 	}, {
+		Name: "Stream",
+		Sig:  "func(c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows int, alpha *float32)",
+		Doc:  "is Product for all 32 columns of a panel, made for few rows: it prefetches B.",
+		Text: stream,
+	}, {
+		Name: "RotaryHalves",
+		Sig:  "func(x *float32, stride, rows int, cos, sin *float32, n int)",
+		Doc:  "turns the pairs x[i], x[n+i] of each row: a·cos - b·sin and b·cos + a·sin.",
+		Text: rotaryHalves,
+	}, {
+		Name: "RotaryPairs",
+		Sig:  "func(x *float32, stride, rows int, cos, sin *float32, n int)",
+		Doc:  "turns the pairs x[2i], x[2i+1] of the n elements of each row: x·cos + partner·sin.",
+		Text: rotaryPairs,
+	}, {
+		Name: "AffineRows",
+		Sig:  "func(dst *float32, dstStride int, src *float32, srcStride, rows, cols int, scale, bias *float32)",
+		Doc:  "is dst = src·scale + bias by column, each operation rounded.",
+		Text: affineRows,
+	}, {
+		Name: "Prefetch",
+		Sig:  "func(src *float32, n int)",
+		Doc:  "asks for n numbers, a multiple of 64, to be brought into the cache.",
+		Text: prefetch,
+	}, {
 		Name: "SoftmaxTile",
 		Sig:  "func(s *float32, stride, rows, cols int, max, alpha, shift, l *float32)",
 		Doc:  "is the online softmax of up to 16 rows of scores and cols keys, a multiple of 16: max and l (16 lanes a row) are updated, alpha and shift written, S becomes P.",
@@ -82,6 +107,16 @@ var manifest = []kernel{
 		Sig:  "func(s *float32, stride, rows, first, cols int, bits *uint64)",
 		Doc:  "puts -Inf where a bit is 0; bits has 128 a row, of which s starts at first; first and cols are multiples of 16.",
 		Text: maskTile,
+	}, {
+		Name: "CapTile",
+		Sig:  "func(s *float32, stride, rows, cols int, inverse, cap float32)",
+		Doc:  "is s = cap·tanh(s·inverse) for rows of scores, cols a multiple of 16.",
+		Text: capTile,
+	}, {
+		Name: "BiasTile",
+		Sig:  "func(s *float32, stride int, bias *float32, biasStride, rows, cols int, first, numbers *int32, factor, slope, lowest, unit float32)",
+		Doc:  "is s = max(s + factor·bias + slope·(first[r]+numbers[c]), lowest)·unit, each step rounded once, and -Inf where the bias is -Inf; rows of s are read and written, and numbers read, up to the next multiple of 16.",
+		Text: biasTile,
 	}, {
 		Name: "CloseRows",
 		Sig:  "func(sum, l *float32, rows int)",
@@ -189,4 +224,4 @@ var manifest = []kernel{
 		Doc:  "reads n numbers, a multiple of 64, and does next to nothing with them: what loads can do at most.",
 		Text: readSum,
 	},
-}
+}, dots()...)

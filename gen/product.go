@@ -24,30 +24,45 @@ func product(m *machine.Machine) {
 			t := productTile{m: m, values: values, a: m.Arg("a"), b: b, c: m.Word("c_tile"), alpha: m.Arg("alpha")}
 			m.Set(t.c, c)
 			rows := m.Arg("rows")
-			for _, n := range tileRows(m.TileRows) {
-				m.While(rows, n, "rows", func() { t.emit(n) })
-			}
+			m.While(rows, 1, "rows", func() { t.split(rows) })
 			m.AddImm(c, 4*width)
 			m.AddImm(b, 4*width)
 		})
 	}
 }
 
-// tileRows lists the heights of tiles that make up any number of rows: the largest repeats.
-func tileRows(most int) []int {
-	rows := []int{most}
-	for _, n := range []int{8, 4, 2, 1} {
-		if n < most {
-			rows = append(rows, n)
+// split takes the next rows: a tile of the full height while two such are left, then one or two of
+// equal height. A low tile has too few accumulators to hide the latency of FMA, so that 13 rows go
+// faster as 7 and 6 than as 12 and 1.
+func (t productTile) split(rows machine.Word) {
+	m, most := t.m, t.m.TileRows
+	height := m.Word("height")
+	m.Set(height, rows)
+	m.If(rows, most+1, func() {
+		m.AddImm(height, 1)
+		m.ShiftDown(height, 1)
+		m.If(rows, 2*most, func() { m.SetImm(height, most) })
+	})
+	var choose func(n int)
+	choose = func(n int) {
+		tile := func() {
+			t.emit(n)
+			m.AddImm(rows, 1-n) // While takes off one more
 		}
+		if n == 1 {
+			tile()
+			return
+		}
+		m.IfElse(height, n, tile, func() { choose(n - 1) })
 	}
-	return rows
+	choose(most)
 }
 
 type productTile struct {
 	m              *machine.Machine
 	values         int
 	a, b, c, alpha machine.Word
+	ahead          int // bytes of B to prefetch ahead, or 0
 }
 
 func (t productTile) emit(rows int) {
@@ -84,13 +99,22 @@ func (t productTile) emit(rows int) {
 	a := m.Rows(t.a, aStride, rows)
 	b, depth := m.Word("b_k"), m.Arg("depth")
 	m.Set(b, t.b)
-	for _, steps := range []int{8, 1} {
+	// Many steps a round, because a branch is predicted better the fewer rounds there are; tiles of
+	// less than the full height are rare and stay short.
+	many := 4
+	if rows == m.TileRows {
+		many = 8
+	}
+	for _, steps := range []int{many, 1} {
 		m.While(depth, steps, "depth", func() {
 			for k := range steps {
 				column := make([]machine.Value, t.values)
 				for v := range column {
 					column[v] = m.Named("B[%d][%d]", k, v)
 					m.Load(column[v], b.At(panelPitch*k+64*v))
+					if t.ahead > 0 {
+						m.PrefetchFar(b.At(panelPitch*k + 64*v + t.ahead))
+					}
 				}
 				for r := range acc {
 					if len(column) == 1 {

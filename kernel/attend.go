@@ -73,9 +73,7 @@ func (a *Attender) Attend(out, q Tensor, caches []*Cache, opts Options) error {
 	if err := p.reset(shape, opts, caches); err != nil {
 		return err
 	}
-	p.tensors = tensors{out: out, q: q}
-	p.schedule.run(p)
-	return nil
+	return p.run(tensors{out: out, q: q})
 }
 
 // lock keeps all caches from changing. Everybody locks in the same order, and each cache once, because a
@@ -106,8 +104,10 @@ func (a *Attender) forget() {
 	}
 	clear(a.locked[:cap(a.locked)])
 	a.locked = a.locked[:0]
-	clear(a.plan.sequences)
-	a.plan.opts, a.plan.tensors = Options{}, tensors{}
+	a.plan.release()
+	for i := range a.plan.sequences {
+		a.plan.sequences[i].cache = nil
+	}
 }
 
 // layOutCaches makes one sequence of each cache.
@@ -146,13 +146,22 @@ type windowed struct {
 	first int
 }
 
-func (w *windowed) reach(i0, i1, keys int) (first, end int) {
-	first, end = w.visibility.reach(i0, i1, keys)
-	return max(first, i0+w.first), end
+func (w *windowed) reach(r region) (first, end int) {
+	first, end = w.visibility.reach(r)
+	return min(max(first, r.i0+w.first), end), end
 }
 
-func (w *windowed) all(i0, i1, j0, j1 int) bool {
-	return i1-1+w.first <= j0 && w.visibility.all(i0, i1, j0, j1)
+func (w *windowed) look(r region) view {
+	switch {
+	case r.j0 >= r.i1-1+w.first: // the last query's window has all
+		return w.visibility.look(r)
+	case r.j1 <= r.i0+w.first:
+		return view{kind: none}
+	}
+	if seen := w.visibility.look(r); seen.kind == none {
+		return seen
+	}
+	return view{}
 }
 
 func (w *windowed) see(h, i, j0 int, bits *[2]uint64) {
@@ -171,8 +180,8 @@ func (s *sequence) slideWindow() error {
 		return argument(ErrOption, "q", "has %d queries for sequence %d, the first of which sees the key %d, and those before %d are gone",
 			s.queries, s.index, oldest, s.cache.start())
 	}
-	s.places.windowed = windowed{s.visible, query0 - window + 1}
-	s.visible = &s.places.windowed
+	s.windowed = windowed{s.visible, query0 - window + 1}
+	s.visible = &s.windowed
 	return nil
 }
 
@@ -186,7 +195,7 @@ func (c *Cache) block(w *worker, t *tile, b int) (*packed, int) {
 	p.kScale, p.vScale = from.kScale, from.vScale
 	p.format, p.k, p.v = l.format, from.k, from.v
 	p.pitch, p.stride, p.staged = panel, blockKeys*panel, noPanel
-	if l.format != Float32 && t.r1-t.r0 > fewRows {
+	if l.format != Float32 && t.r1-t.r0 > directRows {
 		l.format.widen(w.level, at(w.own.ownK, 0), from.k, whole*l.dim)
 		for column := 0; column < l.valueDim; column += panel {
 			l.format.widen(w.level, at(w.own.ownV, column*blockKeys), unsafe.Add(from.v, column*blockKeys*l.format.size()), n*panel)

@@ -3,6 +3,7 @@ package kernel
 import (
 	"math"
 	"runtime"
+	"slices"
 	"sync"
 
 	"github.com/quern-go/quern/internal/isa"
@@ -36,6 +37,30 @@ type Options struct {
 	Mask Mask
 	// Ragged describes sequences of unequal length.
 	Ragged Ragged
+
+	// Softcap, if not 0, replaces each score s by Softcap·tanh(s/Softcap).
+	Softcap float64
+	// Bias is added to the scores, after Softcap. It is of shape [sequences or 1, Heads or 1, Queries or
+	// 1, keys], where a 1 stands for all, and may broadcast with stride 0; its rows and columns are
+	// positions within a sequence, as in masks. A bias of -Inf masks, and so does having no column for
+	// a key; the lowest finite numbers do not, and rows that see nothing else average. It is read when
+	// the plan is run. The zero Tensor is none.
+	Bias Tensor
+	// ALiBi adds slopes, after Bias.
+	ALiBi ALiBi
+	// ScoreFunc, if not nil, changes scores at last.
+	ScoreFunc ScoreFunc
+	// Sinks, if not nil, has a logit for each query head that takes part in its softmax and has no value:
+	// it takes weight away from the keys. -Inf is none.
+	Sinks []float32
+
+	// Scores, if not the zero Tensor, receives the scores at some Stage, [Batch, Heads, Queries, Keys]: for
+	// small problems, because it is Queries·Keys large and slow. Pairs of different sequences, and
+	// padding, are hidden in every stage: -Inf, and 0 as probabilities. Probabilities are those that
+	// sinks leave.
+	Scores Tensor
+	Stage  ScoreStage
+
 	// KeyOffset is the position of the first key given within its sequence, a multiple of 2048: the
 	// keys are a later piece of a longer sequence. Masks count positions from the start of it.
 	KeyOffset int
@@ -69,26 +94,23 @@ type sequence struct {
 	query0, key0  int // position of the first in the tensors
 	queries, keys int
 	keyOffset     int
+	heads         int
+	of            batchSize
 	visible       visibility
-	cache         *Cache // where the keys are, unless in tensors
-	places        *places
+	slopeOffset   int // of ALiBi
+
+	cache    *Cache   // where the keys are, unless in tensors
+	band     band     // what visible points to in the usual case of a cache, so that a call
+	windowed windowed // allocates nothing
 
 	tiles, spans   int // query tiles of a key/value head; tasks that each is split into
 	first          int // number of the first task
 	split, partial int // number of the first tile that is split, and row of its first partial state
 }
 
-// places is room for what a sequence sees, so that preparing one again allocates nothing.
-type places struct {
-	causal   causal
-	windowed windowed
-}
-
-// causal returns the visibility j ≤ i + offset.
-func (s *sequence) causal(offset int) visibility {
-	s.places.causal = causal(offset)
-	return &s.places.causal
-}
+// batchSize is what masks and biases that are tensors must broadcast to: the number of sequences, and
+// the most queries and keys that one may have, those before KeyOffset included.
+type batchSize struct{ sequences, queries, keys int }
 
 // Attention computes softmax(q·kᵀ·scale)·v for every query head into out. The tensors are described
 // at [Shape].
@@ -102,13 +124,29 @@ func (s *sequence) causal(offset int) visibility {
 //
 // The method is FlashAttention (Dao et al., 2022; Dao, 2023) with the online softmax in base 2.
 func Attention(out, q, k, v Tensor, opts Options) error {
-	p := plans.Get().(*Plan)
-	defer plans.Put(p)
-	if err := p.Reset(ShapeOf(q, k, v), opts); err != nil {
+	shape, t := ShapeOf(q, k, v), tensors{out, q, k, v}
+	if err := shape.check(); err != nil {
 		return err
 	}
-	defer func() { p.opts = Options{} }() // keep nothing of the caller's alive
-	return p.Run(out, q, k, v)
+	if err := t.check(shape); err != nil { // before memory is sized for them
+		return err
+	}
+	p := plans.Get().(*Plan)
+	defer plans.Put(p)
+	defer p.release()
+	if err := p.Reset(shape, opts); err != nil {
+		return err
+	}
+	return p.run(t)
+}
+
+// release keeps nothing of the caller's alive.
+func (p *Plan) release() {
+	p.opts = Options{}
+	p.changes.function = nil
+	for i := range p.sequences {
+		p.sequences[i].visible = nil
+	}
 }
 
 var plans = sync.Pool{New: func() any { return new(Plan) }}
@@ -120,12 +158,14 @@ type Plan struct {
 	opts  Options
 	level isa.Level
 
-	group     int // query heads that share a key/value head
-	factor    float32
+	group     int     // query heads that share a key/value head
+	factor    float32 // of Q: scale in the units of scores
+	changes   changes
+	sinks     []float32 // by head, in base 2
 	sequences []sequence
-	places    []places
 
 	tensors  tensors // of the call under way
+	into     *State  // where RunState wants states
 	schedule schedule
 	workers  []*worker
 	slots    []*slot
@@ -140,25 +180,23 @@ func NewAttention(shape Shape, opts Options) (*Plan, error) {
 	return p, nil
 }
 
-// Clone returns a plan for the same shape and options with memory of its own.
+// Clone returns a plan for the same shape and options with memory of its own. The output for LSE is the
+// same slice: give the clone another with Reset if both are to run at once.
 func (p *Plan) Clone() *Plan {
-	c, err := NewAttention(p.shape, p.opts)
-	if err != nil {
-		panic("quern: Clone of a plan that was not prepared: " + err.Error())
+	c := &Plan{shape: p.shape, opts: p.opts, level: p.level, group: p.group, factor: p.factor, sequences: slices.Clone(p.sequences), changes: p.changes, sinks: slices.Clone(p.sinks)}
+	c.changes.slopes = slices.Clone(p.changes.slopes)
+	c.changes.bind(&c.opts)
+	if p.shape != (Shape{}) {
+		c.prepare()
 	}
 	return c
 }
 
 // Limits on sizes, far beyond what memory holds, so that products of sizes do not overflow.
-const maxSize = 1 << 30
+const maxSize = 1 << 28
 
-// Reset prepares p for another shape or other options. It allocates only where more memory is
-// needed than before. After an error p must be Reset before it is Run.
-func (p *Plan) Reset(shape Shape, opts Options) error { return p.reset(shape, opts, nil) }
-
-// reset is Reset for keys that are in caches, one a sequence, or nil if they are in tensors.
-func (p *Plan) reset(shape Shape, opts Options, caches []*Cache) error {
-	p.shape = Shape{}
+// check reports what makes a shape impossible.
+func (shape Shape) check() error {
 	for _, size := range []struct {
 		name string
 		n    int
@@ -177,6 +215,19 @@ func (p *Plan) reset(shape Shape, opts Options, caches []*Cache) error {
 	if shape.Dim == 0 {
 		return argument(ErrShape, "Shape.Dim", "is 0, want at least 1")
 	}
+	return nil
+}
+
+// Reset prepares p for another shape or other options. It allocates only where more memory is
+// needed than before. After an error p must be Reset before it is Run.
+func (p *Plan) Reset(shape Shape, opts Options) error { return p.reset(shape, opts, nil) }
+
+// reset is Reset for keys that are in caches, one a sequence, or nil if they are in tensors.
+func (p *Plan) reset(shape Shape, opts Options, caches []*Cache) error {
+	p.shape = Shape{}
+	if err := shape.check(); err != nil {
+		return err
+	}
 	scale := opts.Scale
 	switch {
 	case math.IsNaN(scale) || math.IsInf(scale, 0):
@@ -190,12 +241,14 @@ func (p *Plan) reset(shape Shape, opts Options, caches []*Cache) error {
 	if opts.KeyOffset < 0 || opts.KeyOffset > maxSize || opts.KeyOffset%spanKeys != 0 {
 		return argument(ErrOption, "Options.KeyOffset", "is %d, want a multiple of %d up to %d", opts.KeyOffset, spanKeys, maxSize)
 	}
-	if want := shape.Batch * shape.Heads * shape.Queries; opts.LSE != nil && len(opts.LSE) != want {
+	if opts.LSE != nil && !equalsProduct(len(opts.LSE), shape.Batch, shape.Heads, shape.Queries) {
 		return argument(ErrShape, "Options.LSE", "has %d elements, want %d·%d·%d", len(opts.LSE), shape.Batch, shape.Heads, shape.Queries)
 	}
 	p.opts = opts
 	p.level = isa.Active()
-	p.factor = float32(scale * math.Log2E)
+	if err := p.prepareScores(shape, scale); err != nil {
+		return err
+	}
 	p.group = 1
 	if shape.KVHeads > 0 {
 		p.group = shape.Heads / shape.KVHeads
@@ -225,13 +278,9 @@ func (p *Plan) layOut(shape Shape, caches []*Cache) error {
 		n = len(r.CumQueries) - 1
 	}
 	p.sequences = p.sequences[:0]
-	n = max(n, 0)
-	if cap(p.places) < n {
-		p.places = make([]places, n)
-	}
-	for i := range n {
+	for i := range max(n, 0) {
 		p.sequences = append(p.sequences, sequence{
-			index: i, batch: i, queries: shape.Queries, keys: shape.Keys, keyOffset: p.opts.KeyOffset, visible: everything{}, places: &p.places[:n][i],
+			index: i, batch: i, queries: shape.Queries, keys: shape.Keys, keyOffset: p.opts.KeyOffset, heads: shape.Heads, visible: everything{},
 		})
 	}
 	var err error
@@ -246,12 +295,18 @@ func (p *Plan) layOut(shape Shape, caches []*Cache) error {
 	if err != nil {
 		return err
 	}
+	of := batchSize{len(p.sequences), shape.Queries, p.opts.KeyOffset + shape.Keys}
+	if packedLayout {
+		of.queries, of.keys = 0, 0
+	}
+	for _, s := range p.sequences {
+		of.queries, of.keys = max(of.queries, s.queries), max(of.keys, s.keyOffset+s.keys)
+	}
 	for i := range p.sequences {
 		s := &p.sequences[i]
-		if p.opts.Mask != nil {
-			if s.visible, err = p.opts.Mask.compile(*s); err != nil {
-				return err
-			}
+		s.of = of
+		if err = s.compile(p.opts.Mask); err != nil {
+			return err
 		}
 		if s.cache != nil {
 			if err = s.slideWindow(); err != nil {
@@ -259,7 +314,21 @@ func (p *Plan) layOut(shape Shape, caches []*Cache) error {
 			}
 		}
 	}
-	return nil
+	return p.bindScores()
+}
+
+// compile binds a mask to the sequence.
+func (s *sequence) compile(mask Mask) (err error) {
+	causal, ok := mask.(Causal)
+	switch {
+	case mask == nil:
+	case ok && s.cache != nil:
+		s.band, err = causal.band(s)
+		s.visible = &s.band
+	default:
+		s.visible, err = mask.compile(s)
+	}
+	return err
 }
 
 func (p *Plan) layOutPadded(shape Shape) error {
@@ -333,31 +402,64 @@ func (p *Plan) Run(out, q, k, v Tensor) error {
 	if s == (Shape{}) {
 		return argument(ErrOption, "Plan", "is not prepared")
 	}
-	if err := q.check("q", [4]int{s.Batch, s.Heads, s.Queries, s.Dim}); err != nil {
+	t := tensors{out, q, k, v}
+	if err := t.check(s); err != nil {
 		return err
 	}
-	if err := k.check("k", [4]int{s.Batch, s.KVHeads, s.Keys, s.Dim}); err != nil {
+	return p.run(t)
+}
+
+// run computes tensors that are checked.
+func (p *Plan) run(t tensors) error {
+	if lse := Strided(p.opts.LSE, [4]int{1, 1, 1, len(p.opts.LSE)}, [3]int{}); lse.overlaps(&t.q) || lse.overlaps(&t.k) || lse.overlaps(&t.v) || t.out.overlaps(&lse) {
+		return argument(ErrOverlap, "Options.LSE", "shares memory with a tensor")
+	}
+	if err := p.checkScores(&t); err != nil {
 		return err
 	}
-	if err := v.check("v", [4]int{s.Batch, s.KVHeads, s.Keys, s.ValueDim}); err != nil {
-		return err
-	}
-	if err := out.checkResult(&q, [4]int{s.Batch, s.Heads, s.Queries, s.ValueDim}); err != nil {
-		return err
-	}
-	if out.overlaps(&k) {
-		return argument(ErrOverlap, "out", "shares memory with k")
-	}
-	if out.overlaps(&v) {
-		return argument(ErrOverlap, "out", "shares memory with v")
-	}
-	p.tensors = tensors{out, q, k, v}
+	p.tensors = t
 	defer func() { p.tensors = tensors{} }() // keep nothing of the caller's alive
 	p.schedule.run(p)
 	return nil
 }
 
+// tensors are those of one call.
 type tensors struct{ out, q, k, v Tensor }
+
+// check reports what makes the tensors unusable for a shape.
+func (t *tensors) check(s Shape) error {
+	if err := t.checkInputs(s); err != nil {
+		return err
+	}
+	if err := t.out.checkResult(&t.q, [4]int{s.Batch, s.Heads, s.Queries, s.ValueDim}); err != nil {
+		return err
+	}
+	if t.out.overlaps(&t.k) {
+		return argument(ErrOverlap, "out", "shares memory with k")
+	}
+	if t.out.overlaps(&t.v) {
+		return argument(ErrOverlap, "out", "shares memory with v")
+	}
+	return nil
+}
+
+func (t *tensors) checkInputs(s Shape) error {
+	if err := t.q.check("q", [4]int{s.Batch, s.Heads, s.Queries, s.Dim}); err != nil {
+		return err
+	}
+	if err := t.k.check("k", [4]int{s.Batch, s.KVHeads, s.Keys, s.Dim}); err != nil {
+		return err
+	}
+	return t.v.check("v", [4]int{s.Batch, s.KVHeads, s.Keys, s.ValueDim})
+}
+
+// equalsProduct reports n = a·b·c for sizes that may overflow an int together.
+func equalsProduct(n, a, b, c int) bool {
+	if a == 0 || b == 0 || c == 0 {
+		return n == 0
+	}
+	return n%a == 0 && n/a%b == 0 && n/a/b == c
+}
 
 // workerCount is the number of goroutines worth starting for a number of tasks.
 func (p *Plan) workerCount(tasks int) int {

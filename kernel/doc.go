@@ -4,13 +4,14 @@
 //
 // Start with [Attention] for a single call, and [NewAttention] for a [Plan] that validates once and
 // then runs without allocating. To generate text, a [Cache] keeps keys and values, of which many share
-// a [Pool], and [Attend] computes attention over them. [Dot], [Exp], [Softmax], [LogSoftmax] and [LogSumExp] work on slices.
+// a [Pool], and [Attend] computes attention over them. [MatMul] multiplies with weights that [Pack] has laid out once,
+// [Rotary] turns queries and keys, and [MultiHead] is the whole layer, projections included. [Dot], [Exp], [Softmax], [LogSoftmax] and [LogSumExp] work on slices.
 //
 // # Promises
 //
 // Every result is defined by a formula (ARITHMETIC.md in this folder, version [ArithmeticVersion]),
 // and every instruction set gives exactly its bits: on every machine, for any number of workers,
-// whatever else is in the batch, with any strides, and for tokens attended at once or one at a time. NaN payloads are the one exception.
+// whatever else is in the batch, with any strides. NaN payloads are the one exception.
 //
 // Masked means absent: what a query may not see never reaches its output, NaN included, and costs
 // nothing where whole blocks are unseen. A query that sees no key gets 0, and -Inf as log-sum-exp.
@@ -20,8 +21,7 @@
 // Functions on slices panic if lengths do not match, before anything is read or written; tensor
 // functions return an [*ArgumentError] instead. Nothing is ever read or written outside the slices
 // given. The floating-point environment must be Go's own: round to nearest even, subnormals kept.
-// Functions may be called from many goroutines at once; a Plan or Attender serves one caller at a time,
-// and a Cache many.
+// Functions may be called from many goroutines at once; a Plan serves one caller at a time.
 package kernel
 
 import "github.com/quern-go/quern/internal/isa"

@@ -3,6 +3,7 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // The kinds of [ArgumentError], for errors.Is.
@@ -30,6 +31,14 @@ func (e *ArgumentError) Unwrap() error { return e.Kind }
 
 func argument(kind error, name, format string, args ...any) error {
 	return &ArgumentError{Argument: name, Detail: fmt.Sprintf(format, args...), Kind: kind}
+}
+
+// misuse is argument for an option, or for a mask, which is named within Options.Mask.
+func misuse(kind error, name, format string, args ...any) error {
+	if !strings.HasPrefix(name, "Options.") {
+		name, format = "Options.Mask", name+" "+format
+	}
+	return argument(kind, name, format, args...)
 }
 
 // mustMatch panics unless two slices are equally long.

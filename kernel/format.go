@@ -14,7 +14,7 @@ const (
 	Float32  Format = iota
 	BFloat16        // elements of type BF16
 	Float16         // elements of type F16
-	Int8            // signed bytes with one scale for each key and head; only in a Cache
+	Int8            // signed bytes with scales: one for each column of weights, or key and head of a Cache
 	formats
 )
 
@@ -31,14 +31,15 @@ func (f Format) size() int { return [...]int{4, 2, 2, 1}[f] }
 // Element is a type that tensors may hold.
 type Element interface{ float32 | BF16 | F16 }
 
-// formatOf returns the format of elements of type T.
-func formatOf[T Element]() Format {
+func formatOf[T MatrixElement]() Format {
 	var x T
 	switch any(x).(type) {
 	case BF16:
 		return BFloat16
 	case F16:
 		return Float16
+	case int8:
+		return Int8
 	}
 	return Float32
 }
@@ -92,7 +93,7 @@ func widenRows(level isa.Level, f Format, dst *float32, dstStride int, src unsaf
 	}
 }
 
-// few is O = α·O + A·B for at most fewRows rows, in calls that take less than 50 µs each.
+// few is O = α·O + A·B for at most directRows rows, in calls that take less than 50 µs each.
 func (w *worker) few(f Format, c *float32, cStride int, a *float32, aStride int, b unsafe.Pointer, pitch, panelStride, depth, rows, cols int, alpha *float32) {
 	for most := max(callWork/max(rows*cols, 1), 1); ; {
 		d := min(depth, most)

@@ -1,80 +1,144 @@
 package kernel
 
-// Mask says which keys a query may see. Its values are small and immutable; a nil Mask shows
-// everything.
+// Mask says which keys a query may see. Its values are small and are not changed by their use; a nil
+// Mask shows everything.
 //
-// Positions are those within a sequence: query 0 and key 0 are the first of their own sequence,
-// also in a packed or padded batch.
+// There are [Causal], [Window], [Prefix], the Sparse Transformer's [SparseStrided] and [SparseFixed],
+// [BlockMap], [BitMatrix], [BoolMask] and [MaskFunc], and to put them together [And], [Or] and
+// [PerHead]. Sequences of unequal length are not masks: see [Ragged].
+//
+// Positions are those within a sequence: query 0 and key 0 are the first of their own sequence, also in
+// a packed or padded batch. With Options.KeyOffset the first key given has that position.
+//
+// A mask costs what it lets through: blocks of 128 keys of which no query of a tile sees any are
+// neither read nor computed, and those that all of them see whole run without a test.
 type Mask interface {
 	// compile binds the mask to a sequence. It reports misuse as an *ArgumentError.
-	compile(sequence) (visibility, error)
+	compile(*sequence) (visibility, error)
 }
 
-// Alignment says which query the last key belongs to when there are more keys than queries.
+// Alignment says where among the keys the queries stand.
 type Alignment int
 
 const (
-	// BottomRight lets the last query see the last key: with n keys and L queries, query i sees
-	// the keys j ≤ i + n - L. It is the usual one with a cache.
+	// BottomRight puts the last query at the last key: with n keys and L queries, query i stands at
+	// key i + n - L. It is the usual one with a cache.
 	BottomRight Alignment = iota
-	// TopLeft lets query i see the keys j ≤ i.
+	// TopLeft puts query i at key i.
 	TopLeft
 )
 
-// Causal hides the future: query i sees the keys j ≤ i + offset. The zero value aligns the last query
-// with the last key.
-type Causal struct {
-	Align Alignment
-	// Offset, if not nil, replaces the alignment by one offset a sequence. Offsets may be negative:
-	// the first queries then see nothing.
-	Offset []int
-}
+// farthest is more than any position; offsets beyond it are as good as it.
+const farthest = maxSize
 
-func (c Causal) compile(s sequence) (visibility, error) {
+// offset is what an alignment adds to the number of a query to give its position among the keys: one
+// for each sequence if there are explicit ones.
+func (s *sequence) offset(name string, align Alignment, explicit []int) (int, error) {
 	switch {
-	case c.Offset != nil:
-		if s.index >= len(c.Offset) {
-			return nil, argument(ErrOption, "Options.Mask", "Causal has %d offsets, there are more sequences", len(c.Offset))
+	case explicit != nil:
+		if s.index >= len(explicit) {
+			return 0, misuse(ErrOption, name, "has %d offsets, there are more sequences", len(explicit))
 		}
-		return s.causal(c.Offset[s.index]), nil
-	case c.Align == BottomRight:
-		return s.causal(s.keyOffset + s.keys - s.queries), nil
-	case c.Align == TopLeft:
-		return s.causal(0), nil
+		return min(max(explicit[s.index], -farthest), farthest), nil
+	case align == BottomRight:
+		return s.keyOffset + s.keys - s.queries, nil
+	case align == TopLeft:
+		return 0, nil
 	}
-	return nil, argument(ErrOption, "Options.Mask", "Causal has the unknown alignment %d", c.Align)
+	return 0, misuse(ErrOption, name, "has the unknown alignment %d", align)
 }
 
 // visibility answers for one sequence. Positions are counted within it.
 type visibility interface {
-	// reach returns a range of keys [first, end) outside of which the queries [i0, i1) see nothing.
-	reach(i0, i1, keys int) (first, end int)
-	// all reports that the queries [i0, i1) see every key of [j0, j1).
-	all(i0, i1, j0, j1 int) bool
-	// see clears the bits of those keys among j0..j0+127 that query i of head h does not see.
+	// reach returns a range of keys [first, end) within r's outside of which its queries see nothing.
+	reach(r region) (first, end int)
+	// look says what the queries of r see of its keys, which lie in one block.
+	look(r region) view
+	// see clears the bits of those keys among j0..j0+127 that query i of head h does not see. j0 is a
+	// multiple of 128.
 	see(h, i, j0 int, bits *[2]uint64)
+}
+
+// region is queries [i0, i1) of heads [h0, h1) and keys [j0, j1). None of the ranges is empty.
+type region struct{ h0, h1, i0, i1, j0, j1 int }
+
+// view is what the queries of a region see of its keys.
+type view struct {
+	kind viewKind
+	bits [2]uint64 // of same: the keys that each query sees, counted from the first
+}
+
+type viewKind int
+
+const (
+	mixed viewKind = iota // queries may differ: ask for each
+	none                  // no query sees any key
+	all                   // every query sees every key
+	same                  // every query sees the same keys
+)
+
+// every has the bits of n keys.
+func every(n int) [2]uint64 { return [2]uint64{below(n), below(n - 64)} }
+
+// alike is the view of queries that all see these of n keys.
+func alike(bits [2]uint64, n int) view {
+	switch bits {
+	case [2]uint64{}:
+		return view{kind: none}
+	case every(n):
+		return view{kind: all}
+	}
+	return view{same, bits}
+}
+
+// of is the bits of n keys that a view other than mixed shows.
+func (v view) of(n int) [2]uint64 {
+	switch v.kind {
+	case all:
+		return every(n)
+	case same:
+		return v.bits
+	}
+	return [2]uint64{}
 }
 
 // everything is the visibility without a mask.
 type everything struct{}
 
-func (everything) reach(_, _, keys int) (int, int) { return 0, keys }
-func (everything) all(_, _, _, _ int) bool         { return true }
-func (everything) see(_, _, _ int, _ *[2]uint64)   {}
+func (everything) reach(r region) (first, end int)  { return r.j0, r.j1 }
+func (everything) look(region) view                 { return view{kind: all} }
+func (everything) see(_, _, _ int, bits *[2]uint64) {}
 
-// causal is j ≤ i + offset.
-type causal int
+// band is i + low ≤ j ≤ i + high.
+type band struct{ low, high int }
 
-func (c causal) reach(_, i1, keys int) (int, int) { return 0, min(max(i1+int(c), 0), keys) }
-func (c causal) all(i0, _, _, j1 int) bool        { return j1-1 <= i0+int(c) }
-func (c causal) see(_, i, j0 int, bits *[2]uint64) {
-	keep(bits, 0, i+int(c)-j0+1)
+func (b band) reach(r region) (first, end int) {
+	return max(r.j0, min(r.i0+b.low, r.j1)), min(r.j1, max(r.i1+b.high, r.j0))
 }
+
+func (b band) look(r region) view {
+	switch {
+	case r.j1-1 < r.i0+b.low || r.j0 > r.i1-1+b.high || b.low > b.high:
+		return view{kind: none}
+	case r.j0 >= r.i1-1+b.low && r.j1-1 <= r.i0+b.high:
+		return view{kind: all}
+	}
+	return view{}
+}
+
+func (b band) see(_, i, j0 int, bits *[2]uint64) { keep(bits, i+b.low-j0, i+b.high+1-j0) }
 
 // keep clears all bits outside of [from, to).
 func keep(bits *[2]uint64, from, to int) {
 	for w := range bits {
 		bits[w] &= below(to-64*w) &^ below(from-64*w)
+	}
+}
+
+// show sets the bits of [from, to).
+func show(bits *[2]uint64, from, to int) {
+	for w := range bits {
+		bits[w] |= below(to-64*w) &^ below(from-64*w)
 	}
 }
 

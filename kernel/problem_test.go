@@ -48,6 +48,9 @@ func (a array) tensor() kernel.Tensor { return kernel.Strided(a.data, a.shape, a
 func (a array) oracle() ref.Tensor { return ref.View(a.data, a.stride[0], a.stride[1], a.stride[2]) }
 
 func (a array) row(b, h, s int) []float32 {
+	if a.shape[3] == 0 {
+		return nil
+	}
 	from := b*a.stride[0] + h*a.stride[1] + s*a.stride[2]
 	return a.data[from : from+a.shape[3]]
 }
@@ -74,10 +77,10 @@ func (a array) part(batch, from, to int) array {
 	return a
 }
 
-// problem is inputs and options; LSE and Workers are chosen when it is run.
+// problem is inputs and options; LSE and Workers are chosen when it is run, and the bias is a field of its own.
 type problem struct {
-	q, k, v array
-	opts    kernel.Options
+	q, k, v, bias array // bias is usually empty
+	opts          kernel.Options
 }
 
 func (p problem) shape() kernel.Shape {
@@ -90,6 +93,9 @@ func (p problem) String() string {
 
 func (p problem) copy() problem {
 	p.q, p.k, p.v = p.q.copy(), p.k.copy(), p.v.copy()
+	if p.bias.shape != [4]int{} {
+		p.bias = p.bias.copy()
+	}
 	return p
 }
 
@@ -129,6 +135,7 @@ func (p problem) run(t testing.TB, workers int) result {
 	t.Helper()
 	s := p.shape()
 	r := result{make([]float32, s.Batch*s.Heads*s.Queries*s.ValueDim), make([]float32, s.Batch*s.Heads*s.Queries)}
+	p.opts = p.withBias()
 	p.opts.LSE, p.opts.Workers = r.lse, workers
 	out := dense(r.out, s.Batch, s.Heads, s.Queries, s.ValueDim)
 	require.NoError(t, kernel.Attention(out.tensor(), p.q.tensor(), p.k.tensor(), p.v.tensor(), p.opts), "%v", p)
@@ -138,25 +145,27 @@ func (p problem) run(t testing.TB, workers int) result {
 // oracle is p for package ref.
 func (p problem) oracle() ref.Problem {
 	s := p.shape()
-	return ref.Problem{
+	q := ref.Problem{
 		Batch: s.Batch, Hq: s.Heads, Hkv: s.KVHeads, L: s.Queries, N: s.Keys, D: s.Dim, Dv: s.ValueDim,
 		Q: p.q.oracle(), K: p.k.oracle(), V: p.v.oracle(), Scale: p.opts.Scale, Visible: p.sees(),
 	}
+	p.changeScores(&q)
+	return q
 }
 
 // sequence is one of a batch, whatever the layout.
 type sequence struct {
-	batch           int
+	index, batch    int
 	query0, queries int
 	key0, keys      int
-	offset          int // query i sees the keys j ≤ i + offset
+	keyOffset       int
 }
 
-func (p problem) sequences() []sequence {
-	s, r := p.shape(), p.opts.Ragged
+func sequences(s kernel.Shape, o kernel.Options) []sequence {
+	r := o.Ragged
 	var all []sequence
 	for i := range max(s.Batch, len(r.CumQueries)-1) {
-		q := sequence{batch: i, queries: s.Queries, keys: s.Keys}
+		q := sequence{index: i, batch: i, queries: s.Queries, keys: s.Keys, keyOffset: o.KeyOffset}
 		if r.KeyStart != nil {
 			q.key0 = r.KeyStart[i]
 			q.keys -= q.key0
@@ -168,35 +177,27 @@ func (p problem) sequences() []sequence {
 			if cumK == nil {
 				cumK = cumQ
 			}
-			q = sequence{0, cumQ[i], cumQ[i+1] - cumQ[i], cumK[i], cumK[i+1] - cumK[i], 0}
+			q = sequence{i, 0, cumQ[i], cumQ[i+1] - cumQ[i], cumK[i], cumK[i+1] - cumK[i], o.KeyOffset}
 		}
-		q.offset = p.offset(i, q)
 		all = append(all, q)
 	}
 	return all
 }
 
-func (p problem) offset(i int, s sequence) int {
-	c, ok := p.opts.Mask.(kernel.Causal)
-	switch {
-	case !ok:
-		return 1 << 40
-	case c.Offset != nil:
-		return c.Offset[i]
-	case c.Align == kernel.TopLeft:
-		return 0
-	}
-	return p.opts.KeyOffset + s.keys - s.queries
-}
+func (p problem) sequences() []sequence { return sequences(p.shape(), p.opts) }
 
 // sees is what p lets be seen.
 func (p problem) sees() ref.Mask {
 	all := p.sequences()
-	return func(b, _, i, j int) bool {
-		for _, s := range all {
+	var masks []ref.Mask
+	for _, s := range all {
+		masks = append(masks, s.oracle(p.opts.Mask))
+	}
+	return func(b, h, i, j int) bool {
+		for n, s := range all {
 			if s.batch == b && s.query0 <= i && i < s.query0+s.queries {
 				i, j := i-s.query0, j-s.key0
-				return 0 <= j && j < s.keys && j+p.opts.KeyOffset <= i+s.offset
+				return 0 <= j && j < s.keys && masks[n](b, h, i, j+s.keyOffset) && !math.IsInf(p.biasAt(s, h, i, j+s.keyOffset), -1)
 			}
 		}
 		return false
@@ -208,14 +209,28 @@ func (p problem) alone(s sequence) problem {
 	opts := p.opts
 	opts.Ragged = kernel.Ragged{}
 	if opts.Mask != nil {
-		opts.Mask = kernel.Causal{Offset: []int{s.offset}}
+		opts.Mask = s.isolated(opts.Mask)
 	}
-	return problem{
+	if slopes := &opts.ALiBi; slopes.Slopes != nil {
+		slopes.Offset = []int{s.offset(slopes.Align, slopes.Offset)}
+	}
+	alone := problem{
 		q:    p.q.part(s.batch, s.query0, s.query0+s.queries),
 		k:    p.k.part(s.batch, s.key0, s.key0+s.keys),
 		v:    p.v.part(s.batch, s.key0, s.key0+s.keys),
 		opts: opts,
 	}
+	if b := p.bias; b.shape != [4]int{} {
+		alone.bias = b.part(s.index%b.shape[0], 0, min(b.shape[2], max(s.queries, 1)))
+		if b.shape[2] > 1 {
+			alone.bias.shape[2] = s.queries
+		}
+		alone.bias.shape[3] = min(b.shape[3], s.keyOffset+s.keys)
+		if alone.bias.shape[2] == 0 {
+			alone.bias = array{}
+		}
+	}
+	return alone
 }
 
 // eachRow calls f for every row of the result of p.
@@ -362,6 +377,13 @@ func (a *arena) guard(s *fuzz.Source, shape kernel.Shape, opts kernel.Options) *
 		g.outputs = append(g.outputs, b)
 		return x
 	}
+	if size := biasShape(s.Rand, shape, opts); size != [4]int{} {
+		x, b := put("bias", layouts, size[:]...)
+		b.Fill(func() float32 { return biasElement(s.Rand, s.Float32) })
+		b.Seal()
+		g.inputs = append(g.inputs, b)
+		g.bias = x
+	}
 	writable := slices.DeleteFunc(slices.Clone(layouts), func(l layout) bool { return !l.writable })
 	g.q = in("q", shape.Batch, shape.Heads, shape.Queries, shape.Dim)
 	g.k = in("k", shape.Batch, shape.KVHeads, shape.Keys, shape.Dim)
@@ -374,7 +396,7 @@ func (a *arena) guard(s *fuzz.Source, shape kernel.Shape, opts kernel.Options) *
 // run is like that of problem, with one worker so that a fault can be recovered from.
 func (g *guarded) run(t testing.TB) result {
 	t.Helper()
-	opts := g.opts
+	opts := g.withBias()
 	opts.LSE, opts.Workers = g.lse, 1
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
@@ -421,7 +443,6 @@ func drawShape(r *rand.Rand, work int) (kernel.Shape, kernel.Options) {
 	if r.IntN(4) == 0 {
 		o.KeyOffset = 2048 * r.IntN(3)
 	}
-	sequences := s.Batch
 	switch r.IntN(4) {
 	case 0: // padded
 		for range s.Batch {
@@ -433,25 +454,32 @@ func drawShape(r *rand.Rand, work int) (kernel.Shape, kernel.Options) {
 			o.Ragged.KeyCount = nil
 		}
 	case 1: // packed
-		s.Batch, sequences = 1, 1+r.IntN(5)
-		o.Ragged.CumQueries = cuts(r, s.Queries, sequences)
+		s.Batch = 1
+		parts := 1 + r.IntN(5)
+		o.Ragged.CumQueries = cuts(r, s.Queries, parts)
 		if s.Queries != s.Keys || r.IntN(2) == 0 {
-			o.Ragged.CumKeys = cuts(r, s.Keys, sequences)
+			o.Ragged.CumKeys = cuts(r, s.Keys, parts)
 		}
 	}
-	switch r.IntN(5) {
-	case 0:
-		o.Mask = kernel.Causal{}
-	case 1:
-		o.Mask = kernel.Causal{Align: kernel.TopLeft}
-	case 2:
-		var offsets []int
-		for range sequences {
-			offsets = append(offsets, o.KeyOffset+r.IntN(s.Keys+s.Queries+3)-s.Queries-1)
-		}
-		o.Mask = kernel.Causal{Offset: offsets}
+	if r.IntN(4) > 0 {
+		o.Mask = drawMask(r, s, o, 2)
 	}
+	drawScores(r, s.Heads, sequences(s, o), &o)
 	return s, o
+}
+
+// drawProblem draws a problem of all kinds over N(0, 1).
+func drawProblem(r *rand.Rand, work int) problem {
+	s, o := drawShape(r, work)
+	p := normalProblem(r.Uint64(), s, o)
+	if size := biasShape(r, s, o); size != [4]int{} {
+		data := normal(r, size[0]*size[1]*size[2]*size[3])
+		for i, x := range data {
+			data[i] = biasElement(r, func() float32 { return x })
+		}
+		p.bias = dense(data, size[0], size[1], size[2], size[3])
+	}
+	return p
 }
 
 // cuts returns cumulative lengths of n parts of total, some of them empty.

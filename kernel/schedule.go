@@ -69,7 +69,7 @@ var errStopped = errors.New("quern: another worker has failed")
 func (p *Plan) prepare() {
 	s, shape := &p.schedule, p.shape
 	rows, keys, work := 0, 0, 0.
-	inCaches, nothing := false, shape.ValueDim == 0 && p.opts.LSE == nil
+	inCaches := false
 	for _, q := range p.sequences {
 		rows, keys = max(rows, q.queries*p.group), max(keys, q.keys)
 		work += float64(q.queries*p.group) * float64(q.keys) * float64(shape.KVHeads)
@@ -78,17 +78,16 @@ func (p *Plan) prepare() {
 	tiles := max((rows+tileRows-1)/tileRows, 1)
 	s.rows = roundUp((rows+tiles-1)/tiles, rowTile)
 
-	most := work * taskShare / float64(p.workerCount(maxInt)) // of a task
+	wanted := p.workerCount(maxInt)
+	most := work * taskShare / float64(wanted) // of a task
+	splittable := wanted > 1 && p.changes.output == nil
 	split, partial := 0, 0
 	s.groups, s.tasks = len(p.sequences)*shape.KVHeads, 0
 	for i := range p.sequences {
 		q := &p.sequences[i]
 		rows := q.queries * p.group
 		q.tiles, q.spans = (rows+s.rows-1)/max(s.rows, 1), 1
-		if nothing {
-			q.tiles = 0
-		}
-		if float64(min(rows, s.rows))*float64(q.keys) > most && p.workerCount(maxInt) > 1 {
+		if splittable && float64(min(rows, s.rows))*float64(q.keys) > most {
 			q.spans = max((q.keys+spanKeys-1)/spanKeys, 1)
 		}
 		q.first, q.split, q.partial = s.tasks, split, partial
@@ -101,10 +100,7 @@ func (p *Plan) prepare() {
 	s.done, s.left = counters(s.done, s.groups), counters(s.left, split)
 
 	workers := p.workerCount(s.tasks)
-	for len(p.workers) < workers {
-		p.workers = append(p.workers, new(worker))
-	}
-	p.workers = p.workers[:workers]
+	p.workers = extend(p.workers, workers, func() *worker { return new(worker) })
 	for _, w := range p.workers {
 		w.size(p, shape, s.rows, tiles == 1 || inCaches)
 	}
@@ -117,10 +113,7 @@ func (p *Plan) prepare() {
 	default:
 		slots = min(s.groups, 2+workers/tiles)
 	}
-	for len(p.slots) < slots {
-		p.slots = append(p.slots, &slot{schedule: s})
-	}
-	p.slots = p.slots[:slots]
+	p.slots = extend(p.slots, slots, func() *slot { return &slot{schedule: s} })
 	for _, slot := range p.slots {
 		blocks := (keys + blockKeys - 1) / blockKeys
 		slot.size(blocks, shape.Dim, shape.ValueDim)
@@ -138,10 +131,23 @@ func counters(c []atomic.Int32, n int) []atomic.Int32 {
 	return c[:n]
 }
 
+// extend makes s n long, from what it had been longer for once and then from new ones.
+func extend[T any](s []*T, n int, make func() *T) []*T {
+	for len(s) < n {
+		if len(s) < cap(s) && s[:len(s)+1][len(s)] != nil {
+			s = s[:len(s)+1]
+		} else {
+			s = append(s, make())
+		}
+	}
+	return s[:n]
+}
+
 // run does all tasks and returns when they are done. A panic in a worker, which only a user's
 // function can cause, reaches the caller after all workers have stopped.
 func (s *schedule) run(p *Plan) {
 	s.next.Store(0)
+	s.failed.Store(false)
 	s.epoch, s.last = s.last, s.last+uint64(s.groups)
 	for g := range s.done {
 		s.done[g].Store(0)
@@ -157,7 +163,6 @@ func (s *schedule) run(p *Plan) {
 		s.work(p, p.workers[0])
 		return
 	}
-	s.failed.Store(false)
 	s.cause, s.once = nil, sync.Once{}
 	s.share(p)
 	if s.failed.Load() {
@@ -192,7 +197,7 @@ func (s *schedule) guarded(p *Plan, w *worker) {
 // work takes tasks until there are none.
 func (s *schedule) work(p *Plan, w *worker) {
 	i := 0 // the sequence of the task: numbers only grow
-	for {
+	for !s.failed.Load() {
 		n := int(s.next.Add(1)) - 1
 		if n >= s.tasks {
 			return
@@ -207,7 +212,7 @@ func (s *schedule) work(p *Plan, w *worker) {
 		g := i*p.shape.KVHeads + kvHead
 
 		r0 := number * s.rows
-		w.task = tile{p, &p.tensors, seq, kvHead, r0, min(r0+s.rows, seq.queries*p.group), s.epoch + uint64(g), packing{}}
+		w.task = tile{p, &p.tensors, seq, kvHead, r0, min(r0+s.rows, seq.queries*p.group), s.epoch + uint64(g), packing{}, 0}
 		switch {
 		case seq.cache != nil:
 			w.task.keys = seq.cache
@@ -236,12 +241,15 @@ func (w *worker) runSpan(t *tile, number, span int) {
 	if (span+1)*spanKeys > first && span*spanKeys < end {
 		w.loadQueries(t)
 		w.span(t, span, first, end)
+		if t.p.into != nil {
+			w.keep(t, span)
+		}
 		closed := partial(span)
 		copy(closed.max, w.state.max[:rows])
 		copy(closed.sum, w.state.sum[:rows])
 		copy(closed.o, w.state.o[:rows*w.valuePitch])
 	}
-	if s.left[t.seq.split+number].Add(-1) > 0 {
+	if s.left[t.seq.split+number].Add(-1) > 0 || t.p.into != nil {
 		return
 	}
 	if first >= end {
@@ -256,14 +264,21 @@ func (w *worker) runSpan(t *tile, number, span int) {
 	w.finish(t, &all)
 }
 
-// await waits until all tasks of a group are done, or reports false if a worker has failed.
+// await waits until all tasks of a group are done that used the slot before, or reports false if a worker
+// has failed. A group without tasks stands for the one before it.
 func (s *schedule) await(p *Plan, group int) bool {
-	seq := &p.sequences[group/p.shape.KVHeads]
-	for int(s.done[group].Load()) < seq.tiles*seq.spans {
-		if s.failed.Load() {
-			return false
+	for ; group >= 0; group -= len(p.slots) {
+		seq := &p.sequences[group/p.shape.KVHeads]
+		tasks := seq.tiles * seq.spans
+		for int(s.done[group].Load()) < tasks {
+			if s.failed.Load() {
+				return false
+			}
+			runtime.Gosched()
 		}
-		runtime.Gosched()
+		if tasks > 0 {
+			break
+		}
 	}
 	return true
 }

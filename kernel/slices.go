@@ -2,7 +2,6 @@ package kernel
 
 import (
 	"math"
-	"unsafe"
 
 	"github.com/quern-go/quern/asm"
 	"github.com/quern-go/quern/internal/isa"
@@ -12,28 +11,6 @@ import (
 // chunk is the most elements that one call of assembly takes: assembly cannot be preempted, and this
 // many take less than 50 µs even from memory.
 const chunk = 1 << 15
-
-// Dot returns Σ x[i]·y[i]: four chains of 16 lanes, each product fused with its sum. Empty slices
-// give +0, and -0 is never returned. x and y may overlap. It panics if the lengths differ.
-//
-// For long vectors it reads memory as fast as the machine does; for short ones, in cache, two loads
-// for every fused multiply-add are the limit.
-func Dot(x, y []float32) float32 {
-	n := len(x)
-	if n != len(y) {
-		panicMismatch("Dot", "x", n, "y", len(y))
-	}
-	level := isa.Active()
-	if n <= chunk {
-		return asm.Dot(level, unsafe.SliceData(x), unsafe.SliceData(y), n, nil)
-	}
-	var chains [64]float32
-	for len(x) > chunk {
-		asm.DotChunk(level, &chains[0], &x[0], &y[0], chunk)
-		x, y = x[chunk:], y[chunk:]
-	}
-	return asm.Dot(level, &x[0], &y[0], len(x), &chains[0])
-}
 
 // Exp sets dst[i] to e^src[i], with an error of at most 1 ULP over every float32, subnormal results
 // included:
@@ -112,7 +89,7 @@ func softmaxBlocks(dst, src []float32, few *blockMemory) softmaxState {
 }
 
 // Softmax sets dst[i] to e^src[i] / Σ e^src[j]. It passes over memory twice and takes one
-// exponential an element; arguments more than 87 below the largest give +0.
+// exponential an element; an element more than 87 below the largest of its block of 1024 gives +0.
 //
 // Elements that are -Inf count as absent: they give +0, also where all are -Inf. A NaN or +Inf makes
 // every result NaN. Empty slices are left alone.

@@ -112,13 +112,18 @@ func (t *Tensor) check(name string, shape [4]int) error {
 	return nil
 }
 
-// checkOutput is check for a tensor that is written: no two elements may share memory.
-func (t *Tensor) checkOutput(name string, shape [4]int) error {
-	if err := t.check(name, shape); err != nil {
-		return err
-	}
+// checkFloat32 is check for a tensor that must be of float32.
+func (t *Tensor) checkFloat32(name string, shape [4]int) error {
 	if t.format != Float32 {
 		return argument(ErrFormat, name, "is %v, want float32", t.format)
+	}
+	return t.check(name, shape)
+}
+
+// checkOutput is check for a tensor that is written: it is of float32, and no two elements share memory.
+func (t *Tensor) checkOutput(name string, shape [4]int) error {
+	if err := t.checkFloat32(name, shape); err != nil {
+		return err
 	}
 	if t.empty() {
 		return nil
@@ -184,9 +189,16 @@ func (t *Tensor) meets(u *Tensor, distance, level int, order [3]int) bool {
 	if t.Stride[i] == 0 {
 		return t.meets(u, distance, level-1, order)
 	}
-	near := distance / t.Stride[i]
-	for steps := near - 1; steps <= near+1; steps++ {
-		if steps < t.Shape[i] && -steps < u.Shape[i] && t.meets(u, distance-steps*t.Stride[i], level-1, order) {
+	// What the axes below can make up for, either way.
+	ahead, behind := t.Shape[3]-1, u.Shape[3]-1
+	for _, a := range order[:level] {
+		ahead += (t.Shape[a] - 1) * t.Stride[a]
+		behind += (u.Shape[a] - 1) * t.Stride[a]
+	}
+	first := max((distance-ahead)/t.Stride[i]-1, 1-u.Shape[i])
+	last := min((distance+behind)/t.Stride[i]+1, t.Shape[i]-1)
+	for steps := first; steps <= last; steps++ {
+		if t.meets(u, distance-steps*t.Stride[i], level-1, order) {
 			return true
 		}
 	}

@@ -2,7 +2,7 @@ package kernel
 
 import (
 	"math"
-	"math/bits"
+	"slices"
 	"unsafe"
 
 	"github.com/quern-go/quern/asm"
@@ -17,13 +17,13 @@ const (
 
 // Sizes that bits do not depend on.
 const (
-	panel    = 32      // columns of a packed panel
-	lanes    = 16      // columns of half a panel; every row of scratch is a multiple of this
-	rowTile  = 12      // rows that masks are looked at together
-	fewRows  = 8       // most rows whose products read keys and values as they are stored
-	tileRows = 96      // most rows of a query tile
-	callWork = 1 << 19 // fused multiply-adds of one call of assembly: less than 50 µs anywhere
-	maxDepth = callWork / (rowTile * panel)
+	panel      = 32      // columns of a packed panel
+	lanes      = 16      // columns of half a panel; every row of scratch is a multiple of this
+	rowTile    = 12      // rows that masks are looked at together
+	directRows = 8       // most rows whose products read keys and values as they are stored
+	tileRows   = 96      // most rows of a query tile
+	callWork   = 1 << 19 // fused multiply-adds of one call of assembly: less than 50 µs anywhere
+	maxDepth   = callWork / (rowTile * panel)
 )
 
 func roundUp(n, to int) int { return (n + to - 1) / to * to }
@@ -33,7 +33,7 @@ func roundUp(n, to int) int { return (n + to - 1) / to * to }
 // K: for every 32 keys a panel of Dim rows, key along the vector. V: for every block of 128 keys and
 // every 32 columns a panel with a row for each key.
 //
-// Panels of float32 serve any number of rows, those of another format up to fewRows.
+// Panels of float32 serve any number of rows, those of another format up to directRows.
 type packed struct {
 	format        Format
 	k, v          unsafe.Pointer // in memory of its own, a page of a cache, or for V a tensor
@@ -136,9 +136,10 @@ type worker struct {
 	state, closed     state
 	alpha, shift, lse []float32
 	ones, weights     []float32
-	bits              [][2]uint64
-	edge              [][2]uint64
-	edgeKeys          int
+	first             []int32     // by row of a few: the position of its first column from itself
+	sinks, nothing    []float32   // state of a few rows' sinks
+	bits              [][2]uint64 // by row: the keys of the block at hand that it sees
+	blk               block
 }
 
 // state is the online softmax of the rows of a tile: maximum, sum over 16 lanes, sum, and O, not yet
@@ -182,14 +183,19 @@ func (w *worker) size(p *Plan, shape Shape, rows int, ownBlock bool) {
 	}
 	w.alpha, w.shift, w.lse = grow(w.alpha, rows), grow(w.shift, rows), grow(w.lse, rows)
 	w.weights = grow(w.weights, 2*lanes)
+	w.first = slices.Grow(w.first[:0], lanes)[:lanes]
+	if p.opts.Sinks != nil {
+		w.sinks, w.nothing = grow(w.sinks, lanes), grow(w.nothing, lanes*w.valuePitch)
+		clear(w.nothing)
+	}
 	if cap(w.bits) < rows {
-		w.bits, w.edge, w.edgeKeys = make([][2]uint64, rows), make([][2]uint64, rows), 0
+		w.bits = make([][2]uint64, rows)
 		w.ones = grow(w.ones, rows)
 		for i := range w.ones {
 			w.ones[i] = 1
 		}
 	}
-	w.bits, w.edge = w.bits[:cap(w.bits)], w.edge[:cap(w.edge)]
+	w.bits = w.bits[:cap(w.bits)]
 }
 
 // tile is a task: the rows [r0, r1) of one key/value head of a sequence, from tensors that share a
@@ -202,7 +208,11 @@ type tile struct {
 	r0, r1 int
 	group  uint64 // number of the key/value head among all of all runs
 	keys   source
+	row    int // where in the worker's memory the rows begin
 }
+
+// local is where in the worker's memory row r is.
+func (t *tile) local(r int) int { return r - t.r0 + t.row }
 
 // source hands out the keys and values of a tile block by block, packed.
 type source interface {
@@ -216,7 +226,7 @@ type packing struct{}
 
 func (packing) block(w *worker, t *tile, b int) (*packed, int) {
 	p, v := &w.own, &t.t.v
-	if t.r1-t.r0 > fewRows || v.format != Float32 || w.valueDim%lanes != 0 {
+	if t.r1-t.r0 > directRows || v.format != Float32 || w.valueDim%lanes != 0 {
 		p.use()
 		w.pack(t, p, b, 0)
 		return p, 0
@@ -233,14 +243,24 @@ func (w *worker) run(t *tile) {
 	rows := t.r1 - t.r0
 	w.loadQueries(t)
 	first, end := t.reach()
+	if t.p.changes.output != nil {
+		w.blank(t)
+	}
 	merged := 0
 	for span := first / spanKeys; span*spanKeys < end; span++ {
 		w.span(t, span, first, end)
+		if t.p.into != nil {
+			w.keep(t, span)
+			continue
+		}
 		if end <= (first/spanKeys+1)*spanKeys {
 			break // the only span: nothing to merge
 		}
 		w.merge(rows, merged)
 		merged++
+	}
+	if t.p.into != nil {
+		return
 	}
 	switch {
 	case first >= end:
@@ -262,9 +282,21 @@ func (w *worker) finishNothing(t *tile) {
 
 // reach returns the keys [first, end) that rows of the tile may see, as counted in the tensors.
 func (t *tile) reach() (first, end int) {
-	i0, i1 := t.r0/t.p.group, (t.r1-1)/t.p.group+1
-	first, end = t.seq.visible.reach(i0, i1, t.seq.keys+t.seq.keyOffset)
-	return max(first-t.seq.keyOffset, 0), end - t.seq.keyOffset
+	offset := t.seq.keyOffset
+	if t.seq.keys == 0 {
+		return 0, 0
+	}
+	if t.p.changes.output != nil {
+		return 0, t.seq.keys // whatever is seen
+	}
+	first, end = t.seq.visible.reach(t.region(t.r0, t.r1, offset, offset+t.seq.keys))
+	return first - offset, end - offset
+}
+
+// region is the rows [from, to) of a tile and the keys at the positions [j0, j1).
+func (t *tile) region(from, to, j0, j1 int) region {
+	g := t.p.group
+	return region{t.kvHead * g, (t.kvHead + 1) * g, from / g, (to-1)/g + 1, j0, j1}
 }
 
 // span leaves the closed state of one span in w.state.
@@ -273,8 +305,7 @@ func (w *worker) span(t *tile, span, first, end int) {
 	w.state.reset(rows, w.valuePitch)
 	from, to := max(span*spanKeys, first), min((span+1)*spanKeys, end)
 	for b := from / blockKeys; b*blockKeys < to; b++ {
-		p, slot := t.keys.block(w, t, b)
-		w.block(t, b, p, slot)
+		w.block(t, b)
 	}
 	asm.CloseRows(w.level, at(w.state.sum, 0), at(w.state.lanes, 0), rows)
 }
@@ -300,7 +331,7 @@ func mergeStates(level isa.Level, a, b *state, rows, pitch int, weights []float3
 func (w *worker) loadQueries(t *tile) {
 	q := &t.t.q
 	for r := t.r0; r < min(t.r0+w.group, t.r1); r++ {
-		to, pitch, rows := at(w.q, (r-t.r0)*w.dimPitch), w.group*w.dimPitch, (t.r1-r+w.group-1)/w.group
+		to, pitch, rows := at(w.q, t.local(r)*w.dimPitch), w.group*w.dimPitch, (t.r1-r+w.group-1)/w.group
 		from, stride := q.at(t.seq.batch, t.head(r), t.position(r)), q.Stride[2]
 		if q.format != Float32 {
 			widenRows(w.level, q.format, to, pitch, from, stride, rows, w.dim)
@@ -316,11 +347,17 @@ func (t *tile) position(r int) int { return t.seq.query0 + r/t.p.group }
 
 // finish writes O/l and the log-sum-exp.
 func (w *worker) finish(t *tile, s *state) {
+	if t.p.opts.Sinks != nil {
+		w.addSinks(t, s)
+	}
+	if t.p.changes.output != nil && t.p.opts.Stage == Probabilities {
+		w.probabilities(t, s)
+	}
 	for r := t.r0; r < min(t.r0+w.group, t.r1); r++ {
 		// 16 rows at a time, to bound a call.
 		for n := r; n < t.r1; n += lanes * w.group {
 			asm.FinishRows(w.level, t.t.out.row(t.seq.batch, t.head(n), t.position(n)), t.t.out.Stride[2],
-				at(s.o, (n-t.r0)*w.valuePitch), w.group*w.valuePitch, at(s.sum, n-t.r0), w.group,
+				at(s.o, t.local(n)*w.valuePitch), w.group*w.valuePitch, at(s.sum, t.local(n)), w.group,
 				min(lanes, (t.r1-n+w.group-1)/w.group), w.valueDim)
 		}
 	}
@@ -334,174 +371,55 @@ func (w *worker) finish(t *tile, s *state) {
 	}
 }
 
-// block takes the rows of a tile through one block of keys.
-func (w *worker) block(t *tile, b int, p *packed, slot int) {
-	n := min(t.seq.keys-b*blockKeys, blockKeys)
-	j0 := b*blockKeys + t.seq.keyOffset // the position of the first key
-	// Rows that see the whole block go together, others a few at a time.
-	whole := 0
-	for r := t.r0; r < t.r1; {
-		next := min(r+rowTile, t.r1)
-		if t.seq.visible.all(r/w.group, (next-1)/w.group+1, j0, j0+n) {
-			whole += next - r
-			r = next
-			continue
-		}
-		w.wholeRows(r-t.r0-whole, whole, n, p, slot)
-		whole = 0
-		w.partRows(t, r, next, j0, n, p, slot)
-		r = next
-	}
-	w.wholeRows(t.r1-t.r0-whole, whole, n, p, slot)
-}
-
-// wholeRows takes rows of the tile that see all n keys of a block.
-func (w *worker) wholeRows(row, rows, n int, p *packed, slot int) {
-	if rows == 0 {
-		return
-	}
-	w.scores(row, rows, 0, n, p, slot)
-	if rest := n % lanes; rest > 0 {
-		w.hideRest(rest)
-		asm.MaskTile(w.level, at(w.s, row*blockKeys+n-rest), blockKeys, rows, 0, lanes, &w.edge[0][0])
-	}
-	w.softmax(row, rows, 0, n)
-	w.weigh(row, rows, 0, n, p)
-	w.accumulate(row, rows, 0, n, p, slot, at(w.alpha, row))
-}
-
-// hideRest makes w.edge hide what lies behind the last keys.
-func (w *worker) hideRest(keys int) {
-	if w.edgeKeys != keys {
-		w.edgeKeys = keys
-		for i := range w.edge {
-			w.edge[i][0] = below(keys)
-		}
-	}
-}
-
-// partRows takes a few rows of which some do not see all keys of a block.
-func (w *worker) partRows(t *tile, from, to, j0, n int, p *packed, slot int) {
-	row, rows := from-t.r0, to-from
-	seen := w.bits[:rows]
-	var any [2]uint64
-	every := [2]uint64{below(n), below(n - 64)}
-	hidden := false
-	for i := range seen {
-		seen[i] = every
-		t.seq.visible.see(t.head(from+i), (from+i)/w.group, j0, &seen[i])
-		any[0] |= seen[i][0]
-		any[1] |= seen[i][1]
-		hidden = hidden || seen[i] != every
-	}
-	if any == [2]uint64{} {
-		return
-	}
-	first, end := lowest(any), highest(any)+1
-	start := first / lanes * lanes
-	w.scores(row, rows, start, end, p, slot)
-	cols := roundUp(end, lanes) - start
-	asm.MaskTile(w.level, at(w.s, row*blockKeys+start), blockKeys, rows, start, cols, &seen[0][0])
-	w.softmax(row, rows, start, end)
-	w.weigh(row, rows, start, end, p)
-	if !hidden || p.finite[slot] {
-		w.accumulate(row, rows, first, end, p, slot, at(w.alpha, row))
-		return
-	}
-	// 0·Inf would be NaN: each row takes the keys that it sees, run by run.
-	w.accumulate(row, rows, 0, 0, p, slot, at(w.alpha, row))
-	for i, left := range seen {
-		for left != [2]uint64{} {
-			j := lowest(left)
-			keep(&left, j, blockKeys)
-			gap := [2]uint64{^left[0], ^left[1]}
-			keep(&gap, j, blockKeys)
-			run := blockKeys
-			if gap != [2]uint64{} {
-				run = lowest(gap)
-			}
-			w.accumulate(row+i, 1, j, run, p, slot, at(w.ones, 0))
-			keep(&left, run, blockKeys)
-		}
-	}
-}
-
-// lowest is the first bit that is set, of which there must be one.
-func lowest(b [2]uint64) int {
-	if b[0] != 0 {
-		return bits.TrailingZeros64(b[0])
-	}
-	return 64 + bits.TrailingZeros64(b[1])
-}
-
-func highest(b [2]uint64) int {
-	if b[1] != 0 {
-		return 127 - bits.LeadingZeros64(b[1])
-	}
-	return 63 - bits.LeadingZeros64(b[0])
-}
-
-// scores is S = Q'·Kᵀ for the keys [start, end) of a block, start a multiple of 16.
-func (w *worker) scores(row, rows, start, end int, p *packed, slot int) {
-	q := at(w.q, row*w.dimPitch)
+// scores is S = Q'·Kᵀ for the keys [start, end) of a block, multiples of 16, from a column of S on.
+func (w *worker) scores(row, rows, start, end, column int, p *packed, slot int) {
+	q, s := at(w.q, row*w.dimPitch), at(w.s, row*blockKeys+column)
 	for j := start; j < end; {
-		// Up to the end of the panel, whole halves; few rows up to the end of the panels that lie together.
-		number, next := j/panel, roundUp(end, lanes)
+		// Up to the end of the panel; few rows up to the end of the panels that lie together.
+		number, next := j/panel, end
 		k, format := unsafe.Add(p.k, p.format.size()*(slot*blockKeys+number*panel)*w.dim), p.format
 		if number == p.staged {
 			k, format = unsafe.Pointer(p.stagedK), Float32
 		}
 		k = unsafe.Add(k, format.size()*(j%panel))
-		if number == p.staged || j%panel > 0 || rows > fewRows {
+		if number == p.staged || j%panel > 0 || rows > directRows {
 			next = min(next, (number+1)*panel)
 		} else if p.staged < noPanel {
 			next = min(next, p.staged*panel)
 		}
-		s := at(w.s, row*blockKeys+j)
-		if rows <= fewRows {
-			w.few(format, s, blockKeys, q, w.dimPitch, k, panel, panel*w.dim, w.dim, rows, next-j, nil)
+		to := offset(s, j-start)
+		if rows <= directRows {
+			w.few(format, to, blockKeys, q, w.dimPitch, k, panel, panel*w.dim, w.dim, rows, next-j, nil)
 		} else {
-			w.product(s, blockKeys, q, w.dimPitch, (*float32)(k), w.dim, rows, next-j, nil)
+			w.product(to, blockKeys, q, w.dimPitch, (*float32)(k), w.dim, rows, next-j, nil)
 		}
 		j = next
 	}
 	if p.kScale != nil {
-		w.scaleColumns(row, rows, start, end, p.kScale)
+		asm.ScaleColumns(w.level, s, blockKeys, rows, end-start, offset(p.kScale, start))
 	}
 }
 
-// weigh multiplies the probabilities by the scales of int8 values.
-func (w *worker) weigh(row, rows, start, end int, p *packed) {
-	if p.vScale != nil {
-		w.scaleColumns(row, rows, start, end, p.vScale)
-	}
-}
-
-func (w *worker) scaleColumns(row, rows, start, end int, factors *float32) {
-	asm.ScaleColumns(w.level, at(w.s, row*blockKeys+start), blockKeys, rows, roundUp(end, lanes)-start, offset(factors, start))
-}
-
-// softmax turns scores into P and α.
-func (w *worker) softmax(row, rows, start, end int) {
-	cols := roundUp(end, lanes) - start
+// softmax turns the first columns of S into P, and gives α.
+func (w *worker) softmax(row, rows, cols int) {
 	for r := row; r < row+rows; r += lanes {
-		asm.SoftmaxTile(w.level, at(w.s, r*blockKeys+start), blockKeys, min(lanes, row+rows-r), cols,
+		asm.SoftmaxTile(w.level, at(w.s, r*blockKeys), blockKeys, min(lanes, row+rows-r), cols,
 			at(w.state.max, r), at(w.alpha, r), at(w.shift, r), at(w.state.lanes, r*lanes))
 	}
 }
 
-// accumulate is O = α·O + P·V for the keys [from, to) of a block.
-func (w *worker) accumulate(row, rows, from, to int, p *packed, slot int, alpha *float32) {
-	first := slot*blockKeys*roundUp(w.valueDim, panel) + from*p.pitch
-	o, probabilities := at(w.state.o, row*w.valuePitch), at(w.s, row*blockKeys+from)
-	if rows <= fewRows {
-		v := unsafe.Add(p.v, p.format.size()*first)
-		w.few(p.format, o, w.valuePitch, probabilities, blockKeys, v, p.pitch, p.stride, to-from, rows, w.valuePitch, alpha)
+// accumulate is O = α·O + P·V for the keys [from, to) of a block, whose P begin at a column of S, and for the
+// columns [c0, c1) of O.
+func (w *worker) accumulate(row, rows, from, to, column, c0, c1 int, p *packed, slot int, alpha *float32) {
+	o, probabilities := at(w.state.o, row*w.valuePitch), at(w.s, row*blockKeys+column)
+	v := unsafe.Add(p.v, p.format.size()*(slot*blockKeys*roundUp(w.valueDim, panel)+from*p.pitch+c0/panel*p.stride))
+	if rows <= directRows {
+		w.few(p.format, offset(o, c0), w.valuePitch, probabilities, blockKeys, v, p.pitch, p.stride, to-from, rows, c1-c0, alpha)
 		return
 	}
-	v := offset((*float32)(p.v), first)
-	for c := 0; c < w.valuePitch; c += panel {
-		w.product(offset(o, c), w.valuePitch, probabilities, blockKeys, offset(v, c/panel*p.stride), to-from, rows, min(panel, w.valuePitch-c), alpha)
+	for c := c0; c < c1; c += panel {
+		w.product(offset(o, c), w.valuePitch, probabilities, blockKeys, (*float32)(v), to-from, rows, min(panel, c1-c), alpha)
+		v = unsafe.Add(v, p.format.size()*p.stride)
 	}
 }
 

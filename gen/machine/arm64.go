@@ -71,6 +71,8 @@ var arm64Ops = map[string]arm64Op{
 		return "VST1", fmt.Sprintf("%s.H[0], %s", v(o[0]), memory(o[1]))
 	}},
 
+	"PRFM_L2": {write: func(o []operand.Op) (string, string) { return "PRFM", memory(o[0]) + ", PLDL2KEEP" }},
+
 	// Formats.
 	"SHLL":    {write: encSHLL.write},
 	"SHLL2":   {write: encSHLL2.write},
@@ -100,6 +102,7 @@ var arm64Ops = map[string]arm64Op{
 	"FMLA_0": {updates: true, write: func(o []operand.Op) (string, string) {
 		return "WORD", encFMLALane.encode(vindex(o[0]), vindex(o[1]), vindex(o[2]), 0).Asm()
 	}},
+	"FMLS":   {updates: true, write: sourcesFirst("VFMLS", "S4")},
 	"CMGT":   {write: encCMGT.write},
 	"FNEG":   {write: encFNEG.write},
 	"FRINTN": {write: encFRINTN.write},
@@ -112,6 +115,7 @@ var arm64Ops = map[string]arm64Op{
 	"SUB":   {write: sourcesFirst("VSUB", "S4")},
 	"AND":   {write: sourcesFirst("VAND", "B16")},
 	"ORR":   {write: sourcesFirst("VORR", "B16")},
+	"EOR":   {write: sourcesFirst("VEOR", "B16")},
 	"BIC":   {write: encBIC.write},
 	"BIT":   {updates: true, write: sourcesFirst("VBIT", "B16")},
 	"BIF":   {updates: true, write: sourcesFirst("VBIF", "B16")},
@@ -122,6 +126,15 @@ var arm64Ops = map[string]arm64Op{
 	"CLEAR": {write: func(o []operand.Op) (string, string) {
 		return "VEOR", fmt.Sprintf("%[1]s.B16, %[1]s.B16, %[1]s.B16", v(o[0]))
 	}},
+
+	// Small integers.
+	"SUB16":  {write: sourcesFirst("VSUB", "H8")},
+	"SMLAL":  {updates: true, write: encSMLAL.write},
+	"SMLAL2": {updates: true, write: encSMLAL2.write},
+	"CNT":    {write: sourcesFirst("VCNT", "B16")},
+	"UADDLP": {write: encUADDLP.write},
+	"UADALP": {updates: true, write: encUADALP.write},
+	"ADDV":   {write: func(o []operand.Op) (string, string) { return "VADDV", v(o[1]) + ".S4, " + v(o[0]) }},
 
 	// Between and within vectors.
 	copyOp:  {write: func(o []operand.Op) (string, string) { return "VMOV", v(o[1]) + ".B16, " + v(o[0]) + ".B16" }},
@@ -137,6 +150,7 @@ var arm64Ops = map[string]arm64Op{
 	}},
 	"INS_D1": {updates: true, write: func(o []operand.Op) (string, string) { return "VMOV", v(o[1]) + ".D[0], " + v(o[0]) + ".D[1]" }},
 	"FROM":   {write: func(o []operand.Op) (string, string) { return "FMOVD", r(o[1]) + ", " + float(o[0]) }},
+	"REV64":  {write: sourcesFirst("VREV64", "S4")},
 	"DUP_0":  {write: func(o []operand.Op) (string, string) { return "VDUP", v(o[1]) + ".S[0], " + v(o[0]) + ".S4" }},
 	"DUP_1":  {write: func(o []operand.Op) (string, string) { return "VDUP", v(o[1]) + ".S[1], " + v(o[0]) + ".S4" }},
 	"DUP":    {write: func(o []operand.Op) (string, string) { return "VDUP", r(o[1]) + ", " + v(o[0]) + ".S4" }},
@@ -148,6 +162,8 @@ var arm64Ops = map[string]arm64Op{
 	"MOVHU": {write: wordText("MOVHU")},
 	"MOVWU": {write: wordText("MOVWU")},
 	"ORRX":  {write: wordText("ORR")},
+	"ANDX":  {write: wordText("AND")},
+	"MULX":  {write: wordText("MUL")},
 	"ADDX":  {write: wordText("ADD")},
 	"SUBX":  {write: wordText("SUB")},
 	"LSLX":  {write: wordText("LSL")},
@@ -256,6 +272,10 @@ func (e widening) write(o []operand.Op) (string, string) {
 	return "WORD", e.encode(vindex(o[0]), vindex(o[1])).Asm()
 }
 
+func (e long) write(o []operand.Op) (string, string) {
+	return "WORD", e.encode(vindex(o[0]), vindex(o[1]), vindex(o[2])).Asm()
+}
+
 func (e right) write(o []operand.Op) (string, string) {
 	return "WORD", e.encode(vindex(o[0]), vindex(o[1]), uint8(o[2].(operand.U8))).Asm()
 }
@@ -332,11 +352,14 @@ func (b *arm64Backend) factor(d operand.Op, a operand.Mem) { b.set("FMOVS", d, a
 
 func (b *arm64Backend) storeLane(a operand.Mem, s operand.Op) { b.put("FMOVS_st", s, a) }
 
-func (b *arm64Backend) prefetch(a operand.Mem) {
+func (b *arm64Backend) prefetch(a operand.Mem)    { b.prefetchTo("PRFM", a) }
+func (b *arm64Backend) prefetchFar(a operand.Mem) { b.prefetchTo("PRFM_L2", a) }
+
+func (b *arm64Backend) prefetchTo(name string, a operand.Mem) {
 	if a.Disp < 0 || a.Disp%8 != 0 || a.Disp > 8*4095 {
 		a = b.near(a)
 	}
-	b.m.op("PRFM", []operand.Op{a}, []operand.Op{a}, nil)
+	b.m.op(name, []operand.Op{a}, []operand.Op{a}, nil)
 }
 
 const tableName = "constants"
@@ -573,6 +596,8 @@ func (b *arm64Backend) storeBytes(a operand.Mem, s []operand.Op) {
 	b.store(a, bytes)
 }
 
+func (b *arm64Backend) swapPairs(d, x operand.Op) { b.set("REV64", d, x) }
+
 // Arithmetic.
 
 func (b *arm64Backend) add(d, x, y operand.Op) { b.set("FADD", d, x, y) }
@@ -605,6 +630,8 @@ func (b *arm64Backend) fms(acc, x, y operand.Op) {
 	b.set("FMLA", acc, x, y)
 }
 
+func (b *arm64Backend) subMul(acc, x, y operand.Op) { b.set("FMLS", acc, x, y) }
+
 // mulAdd accumulates onto a copy of c. The copy back into p falls away where p is not updated in
 // place afterwards: see forwardCopies.
 func (b *arm64Backend) mulAdd(p, f, c operand.Op) {
@@ -633,9 +660,48 @@ func (b *arm64Backend) intSub(d, x, y operand.Op) { b.set("SUB", d, x, y) }
 func (b *arm64Backend) and(d, x, y operand.Op)    { b.set("AND", d, x, y) }
 func (b *arm64Backend) or(d, x, y operand.Op)     { b.set("ORR", d, x, y) }
 
+func (b *arm64Backend) xor(d, x, y operand.Op) { b.set("EOR", d, x, y) }
+
 func (b *arm64Backend) shiftLeft(d, x operand.Op, n uint8) { b.set("SHL", d, x, operand.U8(n)) }
 
 func (b *arm64Backend) shiftRight(d, x operand.Op, n uint8) { b.set("SSHR", d, x, operand.U8(n)) }
+
+// Small integers.
+
+func (b *arm64Backend) loadInt16(d []operand.Op, a operand.Mem) {
+	b.load(d[0], a)
+	b.load(d[2], a.Offset(16))
+	b.bytesToInt16(d)
+}
+
+func (b *arm64Backend) loadTailInt16(d []operand.Op, a operand.Mem, t Tail) {
+	b.loadPart(d[0], d[2], a, t.n, 1)
+	b.bytesToInt16(d)
+}
+
+func (b *arm64Backend) bytesToInt16(d []operand.Op) {
+	for r := 0; r < 4; r += 2 {
+		b.set("SXTLB2", d[r+1], d[r])
+		b.set("SXTLB", d[r], d[r])
+	}
+}
+
+func (b *arm64Backend) sub16(d, x, y operand.Op) { b.set("SUB16", d, x, y) }
+
+func (b *arm64Backend) mulPairs(acc, x, y operand.Op) {
+	b.set("SMLAL", acc, x, y)
+	b.set("SMLAL2", acc, x, y)
+}
+
+func (b *arm64Backend) bitCounter() []operand.Op { return nil }
+
+// countBits counts in bytes, then adds neighbours twice.
+func (b *arm64Backend) countBits(acc, x operand.Op, _ []operand.Op) {
+	t := b.vector()
+	b.set("CNT", t, x)
+	b.set("UADDLP", t, t)
+	b.set("UADALP", acc, t)
+}
 
 // Masks: all ones or zeros in the lanes of a vector register.
 
@@ -697,6 +763,13 @@ func (b *arm64Backend) foldAdd(s []operand.Op) {
 
 func (b *arm64Backend) foldMax(s []operand.Op) { b.fold(s, b.max) }
 
+func (b *arm64Backend) foldInt(s []operand.Op) {
+	b.intAdd(s[0], s[0], s[1])
+	b.intAdd(s[2], s[2], s[3])
+	b.intAdd(s[0], s[0], s[2])
+	b.set("ADDV", s[0], s[0])
+}
+
 // fold combines lanes l with l+8, l+4, l+2 and l+1.
 func (b *arm64Backend) fold(s []operand.Op, combine func(d, x operand.Op)) {
 	combine(s[0], s[2])
@@ -743,6 +816,10 @@ func (b *arm64Backend) minWord(d, s operand.Op) {
 	b.compare(d, s)
 	b.set("CSEL_LT", d, d, s)
 }
+
+func (b *arm64Backend) mulWord(d, s operand.Op)              { b.set("MULX", d, d, s) }
+func (b *arm64Backend) andWord(d operand.Op, k int)          { b.set("ANDX", d, d, operand.I32(k)) }
+func (b *arm64Backend) index(d reg.GPVirtual, a operand.Mem) { b.set("MOVWU", d, a) }
 
 func (b *arm64Backend) jumpLess(x, y operand.Op, label string) {
 	b.compare(x, y)

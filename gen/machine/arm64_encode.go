@@ -62,6 +62,16 @@ func (e widening) encode(d, n vreg) word {
 	return word{e.code | rd(d) | rn(n), fmt.Sprintf("%s V%d.%s, V%d.%s%s", e.name, d, e.to, n, e.from, e.suffix)}
 }
 
+// long multiplies lanes of 16 bits into lanes of 32.
+type long struct {
+	name, from string
+	code       uint32
+}
+
+func (e long) encode(d, n, m vreg) word {
+	return word{e.code | rd(d) | rn(n) | rm(m), fmt.Sprintf("%s V%d.4S, V%d.%[4]s, V%[5]d.%[4]s", e.name, d, n, e.from, m)}
+}
+
 // byElement multiplies by one lane of its second source.
 type byElement struct {
 	name string
@@ -123,6 +133,11 @@ var (
 	encSXTLB2  = widening{"SXTL2", "8H", "16B", "", 0x4f08a400}
 	encSXTLH   = widening{"SXTL", "4S", "4H", "", 0x0f10a400}
 	encSXTLH2  = widening{"SXTL2", "4S", "8H", "", 0x4f10a400}
+
+	encUADDLP = widening{"UADDLP", "8H", "16B", "", 0x6e202800}
+	encUADALP = widening{"UADALP", "4S", "8H", "", 0x6e606800}
+	encSMLAL  = long{"SMLAL", "4H", 0x0e608000}
+	encSMLAL2 = long{"SMLAL2", "8H", 0x4e608000}
 
 	encFMLALane = byElement{"FMLA", 0x4f801000}
 

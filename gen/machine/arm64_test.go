@@ -58,9 +58,10 @@ var (
 	allTwo      = []two{encFNEG, encFRINTN, encFCVTNS, encSCVTF}
 	allWidening = []widening{
 		encSHLL, encSHLL2, encSHRN, encSHRN2, encFCVTL, encFCVTL2, encFCVTN, encFCVTN2,
-		encSXTLB, encSXTLB2, encSXTLH, encSXTLH2,
+		encSXTLB, encSXTLB2, encSXTLH, encSXTLH2, encUADDLP, encUADALP,
 		encSQXTNH, encSQXTNH2, encSQXTNB, encSQXTNB2,
 	}
+	allLong  = []long{encSMLAL, encSMLAL2}
 	allRight = []right{encSSHR, encFCVTZS}
 )
 
@@ -80,6 +81,9 @@ func TestARM64EncodersDecode(t *testing.T) {
 			}
 			for _, m := range registers {
 				for _, e := range allThree {
+					requireEncodes(t, e.encode(d, n, m))
+				}
+				for _, e := range allLong {
 					requireEncodes(t, e.encode(d, n, m))
 				}
 				for lane := range uint8(4) {
@@ -154,6 +158,7 @@ func everything(m *Machine) {
 	m.ShiftLeft(x, x, 23)
 	m.ShiftRight(x, x, 23)
 	m.ToFloat(x, x)
+	m.SwapPairs(y, x)
 	m.Copy(y, x)
 	m.Note("masks")
 	tail := m.Tail(n)

@@ -83,6 +83,7 @@ type backend interface {
 	loadTail(d []operand.Op, a operand.Mem, t Tail)
 	storeTail(a operand.Mem, s []operand.Op, t Tail)
 	prefetch(a operand.Mem)
+	prefetchFar(a operand.Mem)
 
 	// Formats other than Float32, a logical value at a time.
 	loadAs(f Format, d []operand.Op, a operand.Mem)
@@ -103,6 +104,7 @@ type backend interface {
 	fmaSplat(acc, x operand.Op, a operand.Mem)
 	mulAdd(p, f, c operand.Op)
 	fms(acc, x, y operand.Op)
+	subMul(acc, x, y operand.Op)
 	round(d, x operand.Op)
 	scale(p, n operand.Op)
 
@@ -113,8 +115,17 @@ type backend interface {
 	intSub(d, x, y operand.Op)
 	and(d, x, y operand.Op)
 	or(d, x, y operand.Op)
+	xor(d, x, y operand.Op)
 	shiftLeft(d, x operand.Op, n uint8)
 	shiftRight(d, x operand.Op, n uint8) // arithmetic
+
+	// Small integers.
+	loadInt16(d []operand.Op, a operand.Mem)
+	loadTailInt16(d []operand.Op, a operand.Mem, t Tail)
+	sub16(d, x, y operand.Op)
+	mulPairs(acc, x, y operand.Op)
+	bitCounter() []operand.Op
+	countBits(acc, x operand.Op, counter []operand.Op)
 
 	// Masks.
 	mask() reg.Register
@@ -128,7 +139,9 @@ type backend interface {
 	// Across lanes.
 	foldAdd(s []operand.Op)
 	foldMax(s []operand.Op)
+	foldInt(s []operand.Op)
 	transpose(v []operand.Op)
+	swapPairs(d, x operand.Op)
 
 	// Words and control.
 	param(d reg.Register, a operand.Mem)
@@ -138,6 +151,9 @@ type backend interface {
 	shiftWord(d operand.Op, n uint8)
 	shiftWordDown(d operand.Op, n uint8)
 	minWord(d, s operand.Op)
+	mulWord(d, s operand.Op)
+	andWord(d operand.Op, k int)
+	index(d reg.GPVirtual, a operand.Mem)
 	jumpLess(x, y operand.Op, label string)
 	jumpNotLess(x, y operand.Op, label string)
 	jump(label string)
@@ -395,6 +411,14 @@ func (m *Machine) Prefetch(a Addr) {
 	m.note = ""
 }
 
+// PrefetchFar asks for the cache line at a, but no nearer than the second-level cache, which takes
+// more such requests at a time.
+func (m *Machine) PrefetchFar(a Addr) {
+	m.explain("prefetch %s", a.name())
+	m.b.prefetchFar(a.mem(0))
+	m.note = ""
+}
+
 // Tail stands for the first n lanes of a value, n a word that is at most its number of lanes.
 type Tail struct {
 	n    Word
@@ -529,6 +553,9 @@ func (m *Machine) And(d, x, y Value) { m.binary(d, x, y, "&", m.b.and) }
 // Or sets d to the bits of x and of y.
 func (m *Machine) Or(d, x, y Value) { m.binary(d, x, y, "|", m.b.or) }
 
+// Xor sets d to the bits in which x and y differ.
+func (m *Machine) Xor(d, x, y Value) { m.binary(d, x, y, "^", m.b.xor) }
+
 func (m *Machine) binary(d, x, y Value, sign string, emit func(d, x, y operand.Op)) {
 	m.each(d, fmt.Sprintf("%s = %s %s %s", d.name, x.name, sign, y.name), func(i int) { emit(d.at(i), x.at(i), y.at(i)) })
 }
@@ -572,6 +599,11 @@ func (m *Machine) FMS(acc, x, y Value) {
 	m.each(acc, fmt.Sprintf("%s = %s * %s - %[1]s", acc.name, x.name, y.name), func(i int) { m.b.fms(acc.at(i), x.at(i), y.at(i)) })
 }
 
+// SubMul subtracts x · y from acc with one rounding.
+func (m *Machine) SubMul(acc, x, y Value) {
+	m.each(acc, fmt.Sprintf("%s -= %s * %s", acc.name, x.name, y.name), func(i int) { m.b.subMul(acc.at(i), x.at(i), y.at(i)) })
+}
+
 // Round sets d to the integer nearest to x, ties to even.
 func (m *Machine) Round(d, x Value) {
 	m.each(d, fmt.Sprintf("%s = round(%s)", d.name, x.name), func(i int) { m.b.round(d.at(i), x.at(i)) })
@@ -603,6 +635,57 @@ func (m *Machine) ShiftLeft(d, x Value, n uint8) {
 // ShiftRight shifts the bits of each lane, copying the sign.
 func (m *Machine) ShiftRight(d, x Value, n uint8) {
 	m.each(d, fmt.Sprintf("%s = %s >> %d", d.name, x.name, n), func(i int) { m.b.shiftRight(d.at(i), x.at(i), n) })
+}
+
+// ---------------------------------------------------------------------------------------------
+// Small integers
+//
+// Sums of integers are exact in any order. So it is left open in which of the 16 lanes of 32 bits a
+// term arrives: only their sum counts, which FoldInt gives.
+
+// LoadInt16 reads 32 signed bytes into lanes of 16 bits.
+func (m *Machine) LoadInt16(d Value, a Addr) {
+	m.explain("%s = 32 bytes of %s", d.name, a.name())
+	m.b.loadInt16(d.regs, a.mem(0))
+	m.note = ""
+}
+
+// LoadTailInt16 is LoadInt16 for the first bytes, as many as t says, which TailAs(Int8) made for
+// 0 ≤ n < 32. The other lanes are 0.
+func (m *Machine) LoadTailInt16(d Value, a Addr, t Tail) {
+	m.explain("%s = %s bytes of %s", d.name, t.n.name, a.name())
+	m.b.loadTailInt16(d.regs, a.mem(0), t)
+	m.note = ""
+}
+
+// Sub16 sets d to x - y in lanes of 16 bits.
+func (m *Machine) Sub16(d, x, y Value) { m.binary(d, x, y, "- (int16)", m.b.sub16) }
+
+// MulPairs adds the products of lanes of 16 bits, two to a lane of 32 bits.
+func (m *Machine) MulPairs(acc, x, y Value) {
+	m.each(acc, fmt.Sprintf("%s += pairs of %s * %s", acc.name, x.name, y.name), func(i int) { m.b.mulPairs(acc.at(i), x.at(i), y.at(i)) })
+}
+
+// BitCounter is what CountBits needs: tables, where there is no instruction.
+type BitCounter struct{ regs []operand.Op }
+
+// BitCounter prepares for CountBits.
+func (m *Machine) BitCounter() BitCounter {
+	m.explain("to count bits")
+	defer func() { m.note = "" }()
+	return BitCounter{m.b.bitCounter()}
+}
+
+// CountBits adds the number of bits set in x to the lanes of 32 bits of acc.
+func (m *Machine) CountBits(acc, x Value, c BitCounter) {
+	m.each(acc, fmt.Sprintf("%s += bits of %s", acc.name, x.name), func(i int) { m.b.countBits(acc.at(i), x.at(i), c.regs) })
+}
+
+// FoldInt sums the 16 lanes of 32 bits into lane 0. The other lanes are lost.
+func (m *Machine) FoldInt(s Value) {
+	m.explain("%s[0] = sum of lanes (int)", s.name)
+	m.b.foldInt(s.regs)
+	m.note = ""
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -700,6 +783,11 @@ func (m *Machine) Transpose(v []Value) {
 	}
 }
 
+// SwapPairs sets d to x with lanes 0 and 1, 2 and 3 and so on exchanged.
+func (m *Machine) SwapPairs(d, x Value) {
+	m.each(d, fmt.Sprintf("%s = %s, pairs swapped", d.name, x.name), func(i int) { m.b.swapPairs(d.at(i), x.at(i)) })
+}
+
 // ---------------------------------------------------------------------------------------------
 // Words, addresses and control
 
@@ -790,6 +878,23 @@ func (m *Machine) SubWord(d, s Word) { m.words("-=", d, s, m.b.subWord) }
 
 // MinWord sets d to the smaller of d and s.
 func (m *Machine) MinWord(d, s Word) { m.words("min=", d, s, m.b.minWord) }
+
+// MulWord multiplies d by s.
+func (m *Machine) MulWord(d, s Word) { m.words("*=", d, s, m.b.mulWord) }
+
+// AndImm keeps the bits of d that k has, k one less than a power of two.
+func (m *Machine) AndImm(d Word, k int) {
+	m.explain("%s &= %d", d.name, k)
+	m.b.andWord(d.reg, k)
+	m.note = ""
+}
+
+// Index sets d to the unsigned 32-bit integer at a.
+func (m *Machine) Index(d Word, a Addr) {
+	m.explain("%s = %s", d.name, a.name())
+	m.b.index(d.reg, a.mem(0))
+	m.note = ""
+}
 
 func (m *Machine) words(sign string, d, s Word, emit func(d, s operand.Op)) {
 	m.explain("%s %s %s", d.name, sign, s.name)

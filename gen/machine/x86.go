@@ -85,7 +85,8 @@ func (b *x86Backend) storeLane(a operand.Mem, s operand.Op) {
 	b.m.emit(x86.VMOVSS(s.(reg.Vec).AsX(), a))
 }
 
-func (b *x86Backend) prefetch(a operand.Mem) { b.m.emit(x86.PREFETCHT0(a)) }
+func (b *x86Backend) prefetch(a operand.Mem)    { b.m.emit(x86.PREFETCHT0(a)) }
+func (b *x86Backend) prefetchFar(a operand.Mem) { b.m.emit(x86.PREFETCHT1(a)) }
 
 // constant keeps constants in registers on AVX-512, which has 32, and in memory on AVX2.
 func (b *x86Backend) constant(bits uint32) operand.Op {
@@ -103,7 +104,7 @@ func (b *x86Backend) tail(n Word) Tail {
 		w, k := b.m.GP64(), b.m.K()
 		b.m.emit(x86.MOVQ(operand.I32(-1), w))
 		b.m.emit(x86.BZHIQ(n.reg, w, w))
-		b.m.emit(x86.KMOVW(w.As32(), k))
+		b.m.emit(x86.KMOVQ(w, k))
 		t.regs = []operand.Op{k}
 		return t
 	}
@@ -184,27 +185,27 @@ func (b *x86Backend) loadTailAs(f Format, d []operand.Op, a operand.Mem, t Tail)
 		}
 		return
 	}
-	part := b.m.YMM()
-	b.loadPart(part, a, t.n, f.Size())
-	b.widen(f, d[0], part.AsX())
+	b.loadPart(d[0], d[1], a, t.n, f.Size())
+	x, high := d[0].(reg.Vec).AsX(), d[1].(reg.Vec).AsX()
 	if f.Size() == 1 {
-		b.m.emit(x86.VPSRLDQ(operand.U8(8), part.AsX(), part.AsX()))
+		b.m.emit(x86.VPSRLDQ(operand.U8(8), x, high))
 	} else {
-		b.m.emit(x86.VEXTRACTI128(operand.U8(1), part, part.AsX()))
+		b.m.emit(x86.VEXTRACTI128(operand.U8(1), d[0], high))
 	}
-	b.widen(f, d[1], part.AsX())
+	b.widen(f, d[0], x)
+	b.widen(f, d[1], high)
 }
 
 // loadPart reads n elements of some size, less than 32 bytes in all, and fills up with zeros. It
 // puts together the pieces of 1, 2 and 4 bytes at the end in a word, those of 8 and 16 before them
-// in a vector.
-func (b *x86Backend) loadPart(d reg.VecVirtual, a operand.Mem, n Word, size int) {
+// in d; it overwrites spare.
+func (b *x86Backend) loadPart(d, spare operand.Op, a operand.Mem, n Word, size int) {
 	end, rest := b.m.GP64(), b.m.GP64()
 	at := a
 	at.Index, at.Scale = n.reg, uint8(size)
 	b.m.emit(x86.LEAQ(at, end))
 	piece := operand.Mem{Base: end}
-	b.m.emit(x86.XORL(rest.As32(), rest.As32()))
+	b.move(rest, operand.I32(0))
 	for _, bytes := range []int{1, 2, 4} {
 		b.ifPiece(n, size, bytes, func() {
 			b.m.emit(x86.SUBQ(operand.I32(bytes), end))
@@ -222,18 +223,20 @@ func (b *x86Backend) loadPart(d reg.VecVirtual, a operand.Mem, n Word, size int)
 			b.m.emit(x86.ORQ(w, rest))
 		})
 	}
-	x := d.AsX()
-	b.m.emit(x86.VMOVQ(rest, x))
+	x := d.(reg.Vec).AsX()
+	i, err := x86.VMOVQ(rest, x)
+	must(err)
+	i.Outputs = []operand.Op{d} // VEX instructions clear the rest of the register
+	b.m.emit(i, nil)
 	b.ifPiece(n, size, 8, func() {
 		b.m.emit(x86.SUBQ(operand.I32(8), end))
-		t := b.m.XMM()
-		b.m.emit(x86.VMOVQ(piece, t))
-		b.m.emit(x86.VPUNPCKLQDQ(x, t, x))
+		first := spare.(reg.Vec).AsX()
+		b.m.emit(x86.VMOVQ(piece, first))
+		b.m.emit(x86.VPUNPCKLQDQ(x, first, x))
 	})
 	b.ifPiece(n, size, 16, func() {
-		t := b.m.YMM()
-		b.m.emit(x86.VMOVDQU(a, t.AsX()))
-		b.m.emit(x86.VINSERTI128(operand.U8(1), x, t, d))
+		b.m.emit(x86.VINSERTI128(operand.U8(1), x, d, d))
+		b.m.emit(x86.VINSERTI128(operand.U8(0), a, d, d))
 	})
 }
 
@@ -353,6 +356,8 @@ func (b *x86Backend) fmaSplat(acc, x operand.Op, a operand.Mem) {
 func (b *x86Backend) mulAdd(p, f, c operand.Op) { b.m.emit(x86.VFMADD213PS(c, f, p)) }
 func (b *x86Backend) fms(acc, x, y operand.Op)  { b.m.emit(x86.VFMSUB231PS(y, x, acc)) }
 
+func (b *x86Backend) subMul(acc, x, y operand.Op) { b.m.emit(x86.VFNMADD231PS(y, x, acc)) }
+
 func (b *x86Backend) round(d, x operand.Op) {
 	if b.wide {
 		b.m.emit(x86.VRNDSCALEPS(operand.U8(0), x, d))
@@ -395,8 +400,71 @@ func (b *x86Backend) or(d, x, y operand.Op) {
 	}
 }
 
+func (b *x86Backend) xor(d, x, y operand.Op) {
+	if b.wide {
+		b.m.emit(x86.VPXORD(y, x, d))
+	} else {
+		b.m.emit(x86.VPXOR(y, x, d))
+	}
+}
+
 func (b *x86Backend) shiftLeft(d, x operand.Op, n uint8)  { b.m.emit(x86.VPSLLD(operand.U8(n), x, d)) }
 func (b *x86Backend) shiftRight(d, x operand.Op, n uint8) { b.m.emit(x86.VPSRAD(operand.U8(n), x, d)) }
+
+// Small integers.
+
+func (b *x86Backend) loadInt16(d []operand.Op, a operand.Mem) {
+	for r := range d {
+		b.m.emit(x86.VPMOVSXBW(a.Offset(2*b.m.Lanes*r), d[r]))
+	}
+}
+
+func (b *x86Backend) loadTailInt16(d []operand.Op, a operand.Mem, t Tail) {
+	if b.wide {
+		b.m.emit(x86.VPMOVSXBW_Z(a, t.regs[0], d[0]))
+		return
+	}
+	b.loadPart(d[0], d[1], a, t.n, 1)
+	high := d[1].(reg.Vec).AsX()
+	b.m.emit(x86.VEXTRACTI128(operand.U8(1), d[0], high))
+	b.m.emit(x86.VPMOVSXBW(d[0].(reg.Vec).AsX(), d[0]))
+	b.m.emit(x86.VPMOVSXBW(high, d[1]))
+}
+
+func (b *x86Backend) sub16(d, x, y operand.Op) { b.m.emit(x86.VPSUBW(y, x, d)) }
+
+func (b *x86Backend) mulPairs(acc, x, y operand.Op) {
+	t := b.vector()
+	b.m.emit(x86.VPMADDWD(y, x, t))
+	b.m.emit(x86.VPADDD(t, acc, acc))
+}
+
+// bitCounter holds the number of bits of 0 to 15, a mask of four bits, and zero.
+func (b *x86Backend) bitCounter() []operand.Op {
+	counts, low, zero := b.vector(), b.vector(), b.vector()
+	var table []uint32
+	for range b.m.Lanes / 4 {
+		table = append(table, 0x02010100, 0x03020201, 0x03020201, 0x04030302)
+	}
+	b.load(counts, b.table("bit_counts", table...))
+	b.load(low, b.table("low_nibbles", repeat(0x0f0f0f0f, b.m.Lanes)...))
+	b.zero(zero)
+	return []operand.Op{counts, low, zero}
+}
+
+// countBits looks up the bits of the lower and the upper half of each byte; VPSADBW sums bytes.
+func (b *x86Backend) countBits(acc, x operand.Op, counter []operand.Op) {
+	counts, low, zero := counter[0], counter[1], counter[2]
+	l, h := b.vector(), b.vector()
+	b.and(l, x, low)
+	b.m.emit(x86.VPSRLD(operand.U8(4), x, h))
+	b.and(h, h, low)
+	b.m.emit(x86.VPSHUFB(l, counts, l))
+	b.m.emit(x86.VPSHUFB(h, counts, h))
+	b.m.emit(x86.VPADDB(h, l, l))
+	b.m.emit(x86.VPSADBW(zero, l, l))
+	b.intAdd(acc, acc, l)
+}
 
 // Masks: K registers on AVX-512, all ones or zeros in a vector register on AVX2.
 
@@ -488,6 +556,10 @@ func (b *x86Backend) foldMax(s []operand.Op) {
 	b.fold(s, func(d, x reg.Register) { b.m.emit(x86.VMAXPS(d, x, d)) })
 }
 
+func (b *x86Backend) foldInt(s []operand.Op) {
+	b.fold(s, func(d, x reg.Register) { b.m.emit(x86.VPADDD(x, d, d)) })
+}
+
 // fold combines lanes l with l+8, l+4, l+2 and l+1.
 func (b *x86Backend) fold(s []operand.Op, combine func(d, x reg.Register)) {
 	y := s[0].(reg.Vec).AsY()
@@ -552,6 +624,10 @@ func (b *x86Backend) transpose(v []operand.Op) {
 	pairs(8, even, odd)
 }
 
+func (b *x86Backend) swapPairs(d, x operand.Op) {
+	b.m.emit(x86.VPERMILPS(operand.U8(0b_10_11_00_01), x, d))
+}
+
 // Words and control.
 
 func (b *x86Backend) param(d reg.Register, a operand.Mem) { b.m.emit(x86.MOVQ(a, d)) }
@@ -566,6 +642,12 @@ func (b *x86Backend) minWord(d, s operand.Op) {
 	b.m.emit(x86.CMPQ(s, d))
 	b.m.emit(x86.CMOVQLT(s, d))
 }
+
+func (b *x86Backend) mulWord(d, s operand.Op) { b.m.emit(x86.IMULQ(s, d)) }
+
+func (b *x86Backend) andWord(d operand.Op, k int) { b.m.emit(x86.ANDQ(operand.I32(k), d)) }
+
+func (b *x86Backend) index(d reg.GPVirtual, a operand.Mem) { b.m.emit(x86.MOVL(a, d.As32())) }
 
 func (b *x86Backend) jumpLess(x, y operand.Op, label string) {
 	b.m.emit(x86.CMPQ(x, y))

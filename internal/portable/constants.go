@@ -78,3 +78,7 @@ const (
 	TanhHi float32 = -2 * Log2eHi // -0x1.715476p+1, 0xc038aa3b
 	TanhLo float32 = -2 * Log2eLo // -0x1.4ae0c0p-25, 0xb3257060
 )
+
+// LowestScore is the least score in natural units that a bias or ALiBi can make: the lowest number whose product with
+// [Log2eHi] is still finite.
+const LowestScore float32 = -0x1.62e42ep+127 // 0xff317217

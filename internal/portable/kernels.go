@@ -83,6 +83,15 @@ func dotChains(x, y *float32, n int, acc *float32) (c [4][lanes]float32) {
 
 // Product is the kernel of that name.
 func Product(c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows, cols int, alpha *float32) {
+	tileProduct(c, cStride, a, aStride, b, depth, rows, cols, alpha)
+}
+
+// Stream is the kernel of that name.
+func Stream(c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows int, alpha *float32) {
+	tileProduct(c, cStride, a, aStride, b, depth, rows, panel, alpha)
+}
+
+func tileProduct(c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows, cols int, alpha *float32) {
 	for r := range rows {
 		out := at(c, r*cStride, cols)
 		if alpha == nil {
@@ -147,6 +156,46 @@ func ScaleRows(dst *float32, dstStride int, src *float32, srcStride, rows, cols 
 	}
 }
 
+// RotaryHalves is the kernel of that name.
+func RotaryHalves(x *float32, stride, rows int, cos, sin *float32, n int) {
+	cs, ss := at(cos, 0, n), at(sin, 0, n)
+	for r := range rows {
+		first, second := at(x, r*stride, n), at(x, r*stride+n, n)
+		for i, a := range first {
+			b := second[i]
+			first[i] = FMA(a, cs[i], -float32(b*ss[i]))
+			second[i] = FMA(b, cs[i], float32(a*ss[i]))
+		}
+	}
+}
+
+// RotaryPairs is the kernel of that name.
+func RotaryPairs(x *float32, stride, rows int, cos, sin *float32, n int) {
+	cs, ss := at(cos, 0, n), at(sin, 0, n)
+	for r := range rows {
+		row := at(x, r*stride, n)
+		for i := 0; i < n; i += 2 {
+			a, b := row[i], row[i+1]
+			row[i] = FMA(a, cs[i], float32(b*ss[i]))
+			row[i+1] = FMA(b, cs[i+1], float32(a*ss[i+1]))
+		}
+	}
+}
+
+// AffineRows is the kernel of that name.
+func AffineRows(dst *float32, dstStride int, src *float32, srcStride, rows, cols int, scale, bias *float32) {
+	scales, biases := at(scale, 0, cols), at(bias, 0, cols)
+	for r := range rows {
+		to := at(dst, r*dstStride, cols)
+		for i, v := range at(src, r*srcStride, cols) {
+			to[i] = float32(v*scales[i]) + biases[i]
+		}
+	}
+}
+
+// Prefetch is the kernel of that name: it changes no result.
+func Prefetch(*float32, int) {}
+
 // SoftmaxTile is the kernel of that name.
 func SoftmaxTile(s *float32, stride, rows, cols int, max, alpha, shift, l *float32) {
 	for r := range rows {
@@ -190,6 +239,41 @@ func MaskTile(s *float32, stride, rows, first, cols int, bits *uint64) {
 			if i := first + j; seen[i/64]>>(i%64)&1 == 0 {
 				row[j] = negInf
 			}
+		}
+	}
+}
+
+// CapTile is the kernel of that name.
+func CapTile(s *float32, stride, rows, cols int, inverse, cap float32) {
+	for r := range rows {
+		row := at(s, r*stride, cols)
+		for j, x := range row {
+			row[j] = cap * Tanh(x*inverse)
+		}
+	}
+}
+
+// BiasTile is the kernel of that name.
+func BiasTile(s *float32, stride int, bias *float32, biasStride, rows, cols int, first, numbers *int32, factor, slope, lowest, unit float32) {
+	number := unsafe.Slice(numbers, roundUp(cols, lanes))
+	for r, start := range unsafe.Slice(first, rows) {
+		row := at(s, r*stride, roundUp(cols, lanes))
+		biases := at(bias, r*biasStride, cols)
+		for j, t := range row {
+			var b float32
+			if j < cols {
+				b = biases[j]
+			}
+			t = FMA(b, factor, t)
+			t = FMA(float32(start+number[j]), slope, t)
+			if t < lowest {
+				t = lowest
+			}
+			t *= unit
+			if b == negInf {
+				t = negInf
+			}
+			row[j] = t
 		}
 	}
 }

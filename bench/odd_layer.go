@@ -1,0 +1,95 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/quern-go/quern/kernel"
+)
+
+// layer: matrix products, rotary positions and the multi-head layer.
+func (l *oddList) layer() {
+	for _, s := range [][3]int{{1, 1, 1}, {3, 0, 5}, {1, 70, 33}, {8, 129, 17}, {9, 65, 100}, {13, 300, 16}, {25, 2100, 31}} {
+		m, k, n := s[0], s[1], s[2]
+		product := func(x, w kernel.Matrix, workers int) [][]float32 {
+			y := make([]float32, m*n)
+			packed := must(kernel.PackScaled(w, normal(4, n)))
+			check(kernel.MatMul(kernel.RowMajor(y, m, n), x, packed, kernel.MatMulOptions{Bias: normal(3, n), Workers: workers}))
+			return [][]float32{y}
+		}
+		x, w := normal(1, m*k), normal(2, k*n)
+		name := fmt.Sprintf("matmul/%dx%dx%d", m, k, n)
+		l.add(name, func() [][]float32 { return product(kernel.RowMajor(x, m, k), kernel.RowMajor(w, k, n), 1) })
+		l.addSame(name+"/transposed", name, func() [][]float32 {
+			return product(kernel.RowMajor(turned(x, m, k), k, m).T(), kernel.RowMajor(turned(w, k, n), n, k).T(), 2)
+		})
+		l.add(name+"/bfloat16", func() [][]float32 {
+			half := make([]kernel.BF16, len(w))
+			kernel.Narrow(half, w)
+			return product(kernel.RowMajor(x, m, k), kernel.RowMajor(half, k, n), 1)
+		})
+		l.add(name+"/float16", func() [][]float32 {
+			half := make([]kernel.F16, len(w))
+			kernel.Narrow(half, w)
+			return product(kernel.RowMajor(x, m, k), kernel.RowMajor(half, k, n), 1)
+		})
+		l.add(name+"/int8", func() [][]float32 {
+			q, scale := make([]int8, len(w)), make([]float32, n)
+			check(kernel.Quantize(q, scale, kernel.RowMajor(w, k, n)))
+			return append(product(kernel.RowMajor(x, m, k), kernel.RowMajor(q, k, n), 1), scale)
+		})
+	}
+
+	for _, interleaved := range []bool{false, true} {
+		for _, dim := range []int{2, 30, 64} {
+			l.add(fmt.Sprintf("rotary/%d/interleaved=%v", dim, interleaved), func() [][]float32 {
+				r := must(kernel.NewRotary(kernel.RotaryOptions{Dim: dim, Positions: 5000, Interleaved: interleaved}))
+				x := normal(1, 3*40*66)
+				check(r.Apply(kernel.BSHD(x, 1, 40, 3, 66), kernel.Positions{Offset: 4321}))
+				return [][]float32{x}
+			})
+		}
+	}
+
+	const tokens, width, heads = 37, 24, 3
+	weights := func(seed uint64, rows, cols int) *kernel.Weights {
+		return must(kernel.Pack(kernel.RowMajor(normal(seed, rows*cols), rows, cols)))
+	}
+	multihead := func(name string, change func(*kernel.MultiHeadOptions)) {
+		l.add("multihead/"+name, func() [][]float32 {
+			o := kernel.MultiHeadOptions{
+				Heads: heads, Scale: 1.0 / 64, Workers: 1,
+				Query: weights(2, width, width), Key: weights(3, width, width), Value: weights(4, width, width), Out: weights(5, width, width),
+				QueryBias: normal(6, width), OutBias: normal(7, width),
+			}
+			change(&o)
+			x, y := normal(1, tokens*width), make([]float32, tokens*width)
+			view := func(data []float32) kernel.Tensor { return kernel.BHSD(data, 1, 1, tokens, width) }
+			check(must(kernel.NewMultiHead(o)).Forward(view(y), kernel.MultiHeadInput{X: view(x)}))
+			return [][]float32{y}
+		})
+	}
+	multihead("plain", func(*kernel.MultiHeadOptions) {})
+	multihead("causal", func(o *kernel.MultiHeadOptions) { o.Mask = kernel.Causal{} })
+	multihead("rotary", func(o *kernel.MultiHeadOptions) {
+		o.Rotary = must(kernel.NewRotary(kernel.RotaryOptions{Dim: 6, Positions: tokens}))
+	})
+	multihead("shared-keys", func(o *kernel.MultiHeadOptions) {
+		o.KVHeads, o.Key, o.Value = 1, weights(3, width, width/heads), weights(4, width, width/heads)
+	})
+	for _, overlap := range []int{1, 11} {
+		multihead(fmt.Sprintf("overlap-%d", overlap), func(o *kernel.MultiHeadOptions) {
+			o.Overlap, o.Out = overlap, weights(5, width+2*heads*overlap, width)
+		})
+	}
+}
+
+// turned is the transpose of a row-major matrix.
+func turned(x []float32, rows, cols int) []float32 {
+	t := make([]float32, len(x))
+	for i := range rows {
+		for j := range cols {
+			t[j*rows+i] = x[i*cols+j]
+		}
+	}
+	return t
+}

@@ -1,0 +1,79 @@
+package main
+
+import "github.com/quern-go/quern/gen/machine"
+
+// stream is product for a few rows and a whole panel, which then passes by at the speed of memory:
+// both halves at once, so that B is read in order, and asked for ahead of time.
+func stream(m *machine.Machine) {
+	const values = panel / machine.LogicalLanes
+	t := productTile{m: m, values: values, a: m.Arg("a"), b: m.Arg("b"), c: m.Arg("c"), alpha: m.Arg("alpha")}
+	rows := m.Arg("rows")
+	registers := machine.LogicalLanes / m.Lanes
+	for _, n := range []int{8, 4, 2, 1} {
+		// Rows of C, one of B, and two factors.
+		if (n+1)*values*registers+2 > m.Registers {
+			continue
+		}
+		// Where several tiles share a block of B, the first asks for the next block. A single row
+		// goes so fast that the hardware sees the stream; far ahead would only be in its way.
+		t.ahead = 64 * panelPitch
+		if n == 1 {
+			t.ahead = 16 * panelPitch
+		}
+		m.While(rows, n, "rows", func() { t.emit(n) })
+	}
+}
+
+// affineRows is the end of MatMul: dst = src·scale + bias, both by column, each operation rounded on
+// its own. Rows of dst are far apart and seldom in cache, so it asks for the place of the next tile.
+func affineRows(m *machine.Machine) {
+	var (
+		dst, src             = m.Arg("dst"), m.Arg("src")
+		dstStride, srcStride = m.Arg("dstStride"), m.Arg("srcStride")
+		scales, biases       = m.Arg("scale"), m.Arg("bias")
+		cols                 = m.Arg("cols")
+	)
+	m.Floats(dstStride)
+	m.Floats(srcStride)
+	column := func(load func(machine.Value, machine.Addr), store func(machine.Addr, machine.Value)) {
+		scale, bias := m.Named("scale"), m.Named("bias")
+		load(scale, scales.At(0))
+		load(bias, biases.At(0))
+		from, to, rows := m.Word("from"), m.Word("to"), m.Arg("rows")
+		m.Set(from, src)
+		m.Set(to, dst)
+		m.While(rows, 1, "rows", func() {
+			v := m.Named("v")
+			load(v, from.At(0))
+			m.Mul(v, v, scale)
+			m.Add(v, v, bias)
+			store(to.At(0), v)
+			m.PrefetchFar(to.At(panelPitch))
+			m.AddWord(from, srcStride)
+			m.AddWord(to, dstStride)
+		})
+	}
+	m.While(cols, 16, "cols", func() {
+		column(m.Load, m.Store)
+		for _, p := range []machine.Word{src, dst, scales, biases} {
+			m.AddImm(p, 64)
+		}
+	})
+	m.If(cols, 1, func() {
+		tail := m.Tail(cols)
+		column(
+			func(v machine.Value, a machine.Addr) { m.LoadTail(v, a, tail) },
+			func(a machine.Addr, v machine.Value) { m.StoreTail(a, v, tail) })
+	})
+}
+
+// prefetch asks for memory that will be read soon.
+func prefetch(m *machine.Machine) {
+	src, n := m.Arg("src"), m.Arg("n")
+	m.While(n, 64, "lines", func() {
+		for line := range 4 {
+			m.PrefetchFar(src.At(64 * line))
+		}
+		m.AddImm(src, 256)
+	})
+}

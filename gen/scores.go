@@ -1,0 +1,142 @@
+package main
+
+import (
+	"github.com/quern-go/quern/gen/machine"
+	"github.com/quern-go/quern/internal/portable"
+)
+
+// Changes of scores, in place: rows of S and whole vectors, stride apart.
+
+// capTile is softcap, s = cap·tanh(s·inverse).
+func capTile(m *machine.Machine) {
+	var (
+		s       = m.Arg("s")
+		stride  = m.Arg("stride")
+		rows    = m.Arg("rows")
+		inverse = m.ArgSplat("inverse")
+		top     = m.ArgSplat("cap")
+		tanh    = newTanh(m)
+	)
+	m.Floats(stride)
+	m.While(rows, 1, "rows", func() {
+		cols, p := m.Arg("cols"), m.Word("s_col")
+		m.Set(p, s)
+		m.While(cols, 16, "cols", func() {
+			x := m.Named("S")
+			m.Load(x, p.At(0))
+			m.Mul(x, x, inverse)
+			y := tanh.apply(x)
+			m.Mul(y, y, top)
+			m.Store(p.At(0), y)
+			m.AddImm(p, 64)
+		})
+		m.AddWord(s, stride)
+	})
+}
+
+// tanhText is the hyperbolic tangent.
+type tanhText struct {
+	powText
+	small                 []machine.Value
+	hi, lo, one           machine.Value
+	turn, sign, magnitude machine.Value
+}
+
+func newTanh(m *machine.Machine) tanhText {
+	return tanhText{
+		powText: newPow(m),
+		small:   coefficients(m, "tanh_", portable.TanhCoefficients[:]),
+		hi:      m.Const("-2 log2e_hi", portable.TanhHi), lo: m.Const("-2 log2e_lo", portable.TanhLo),
+		one:  m.Const("1", 1),
+		turn: m.Const("switch", portable.TanhSwitch),
+		sign: m.ConstBits("sign", 1<<31), magnitude: m.ConstBits("magnitude", 1<<31-1),
+	}
+}
+
+// apply returns tanh x and consumes x.
+func (e tanhText) apply(x machine.Value) machine.Value {
+	m := e.m
+	a := m.Like(x, "|x|")
+	m.And(a, x, e.magnitude)
+	m.And(x, x, e.sign)
+
+	// 1 - 2u/(1+u) with u = e^(-2|x|)
+	n, f := reduceExp(m, a, e.hi, e.lo)
+	u := e.powText.apply(f, n)
+	y := m.Like(x, "y")
+	m.Add(y, u, e.one)
+	m.Add(u, u, u)
+	m.Div(u, u, y)
+	m.Copy(y, e.one)
+	m.Sub(y, y, u)
+
+	// |x| + |x|·(s·q(s)) with s = x²
+	s, q, small := m.Like(x, "s"), m.Like(x, "q"), m.MaskFor(x, "small")
+	m.Mul(s, a, a)
+	horner(m, q, s, e.small)
+	m.Mul(s, s, q)
+	m.Less(small, a, e.turn)
+	m.Copy(q, a)
+	m.FMA(q, a, s)
+	m.Choose(y, small, q, y)
+	m.Or(y, y, x)
+	return y
+}
+
+// biasTile adds a bias and ALiBi, clamps, and changes units: s = max(fma(slope, position, fma(bias, factor,
+// s)), lowest)·unit, and -Inf where the bias is -Inf. The position of a column is the integer at its
+// place in numbers plus that of its row in first.
+func biasTile(m *machine.Machine) {
+	var (
+		s          = m.Arg("s")
+		stride     = m.Arg("stride")
+		bias       = m.Arg("bias")
+		biasStride = m.Arg("biasStride")
+		first      = m.Arg("first")
+		rows       = m.Arg("rows")
+		factor     = m.ArgSplat("factor")
+		slope      = m.ArgSplat("slope")
+		least      = m.ArgSplat("lowest")
+		unit       = m.ArgSplat("unit")
+		masked     = m.Const("-Inf", negInf)
+	)
+	m.Floats(stride)
+	m.Floats(biasStride)
+	m.While(rows, 1, "rows", func() {
+		cols, p, from, number := m.Arg("cols"), m.Word("s_col"), m.Word("bias_col"), m.Arg("numbers")
+		m.Set(p, s)
+		m.Set(from, bias)
+		start := m.Native("first")
+		m.Splat(start, first.At(0))
+		step := func(load func(b machine.Value)) {
+			b, t, x := m.Named("bias"), m.Named("S"), m.Named("position")
+			hidden, low := m.MaskFor(t, "hidden"), m.MaskFor(t, "low")
+			load(b)
+			m.Load(t, p.At(0))
+			m.FMA(t, b, factor)
+			m.Load(x, number.At(0))
+			m.IntAdd(x, x, start)
+			m.ToFloat(x, x)
+			m.FMA(t, x, slope)
+			m.Less(low, t, least)
+			m.Choose(t, low, least, t)
+			m.Mul(t, t, unit)
+			m.Equal(hidden, b, masked)
+			m.Choose(t, hidden, masked, t)
+			m.Store(p.At(0), t)
+		}
+		m.While(cols, 16, "cols", func() {
+			step(func(b machine.Value) { m.Load(b, from.At(0)) })
+			m.AddImm(p, 64)
+			m.AddImm(from, 64)
+			m.AddImm(number, 64)
+		})
+		m.If(cols, 1, func() {
+			tail := m.Tail(cols)
+			step(func(b machine.Value) { m.LoadTail(b, from.At(0), tail) })
+		})
+		m.AddWord(s, stride)
+		m.AddWord(bias, biasStride)
+		m.AddImm(first, 4)
+	})
+}

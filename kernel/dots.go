@@ -1,0 +1,255 @@
+package kernel
+
+import (
+	"math"
+	"unsafe"
+
+	"github.com/quern-go/quern/asm"
+	"github.com/quern-go/quern/internal/isa"
+)
+
+// Float is a floating-point element. [BF16] and [F16] are converted to float32, which is exact, and then
+// treated alike: results are those for the converted numbers, bit for bit.
+type Float interface{ float32 | BF16 | F16 }
+
+// Scalar is an element of a vector.
+type Scalar interface{ float32 | BF16 | F16 | int8 }
+
+// scalarKind is the type of elements as a value.
+type scalarKind uint8
+
+const (
+	kindFloat32 scalarKind = iota
+	kindBF16
+	kindF16
+	kindInt8
+)
+
+func kindOf[T Scalar]() scalarKind {
+	var zero T
+	switch any(zero).(type) {
+	case BF16:
+		return kindBF16
+	case F16:
+		return kindF16
+	case int8:
+		return kindInt8
+	}
+	return kindFloat32
+}
+
+func (k scalarKind) size() int { return [...]int{4, 2, 2, 1}[k] }
+
+// measure is what the kernels of the family compute for two vectors.
+type measure uint8
+
+const (
+	measureDot    measure = iota
+	measureL2             // squared Euclidean distance
+	measureCosine         // three sums: x·y, y·y, x·x
+)
+
+// Dot returns Σ x[i]·y[i]: four chains of 16 lanes, each product fused with its sum. Empty slices
+// give +0, and -0 is never returned. x and y may overlap. It panics if the lengths differ.
+//
+// For long vectors it reads memory as fast as the machine does; for short ones, in cache, two loads
+// for every fused multiply-add are the limit.
+func Dot[T Float](x, y []T) float32 {
+	var zero T
+	if unsafe.Sizeof(zero) != 4 { // known when this is compiled for T
+		return pair(measureDot, "Dot", x, y)
+	}
+	n := len(x)
+	mustMatch("Dot", "x", n, "y", len(y))
+	level := isa.Active()
+	px, py := (*float32)(unsafe.Pointer(unsafe.SliceData(x))), (*float32)(unsafe.Pointer(unsafe.SliceData(y)))
+	if n <= chunk {
+		return asm.Dot(level, px, py, n, nil)
+	}
+	return longDot(level, px, py, n)
+}
+
+func longDot(level isa.Level, x, y *float32, n int) float32 {
+	var chains [64]float32
+	for n > chunk {
+		asm.DotChunk(level, &chains[0], x, y, chunk)
+		x, y, n = offset(x, chunk), offset(y, chunk), n-chunk
+	}
+	return asm.Dot(level, x, y, n, &chains[0])
+}
+
+// SquaredL2 returns Σ (x[i]-y[i])², the square of the Euclidean distance, summed as [Dot] does. Empty
+// slices give +0. x and y may overlap. It panics if the lengths differ.
+func SquaredL2[T Float](x, y []T) float32 { return pair(measureL2, "SquaredL2", x, y) }
+
+// Cosine returns Σ x[i]·y[i] / √(Σ x[i]² · Σ y[i]²), the cosine of the angle between x and y, within
+// [-1, 1]. The three sums are those of [Dot], taken in one pass; the rest is float64 and rounded once.
+//
+// It is 0 if x or y is empty, zero, or so small that its squares vanish, and NaN if a NaN or
+// infinity is involved. x and y may overlap. It panics if the lengths differ.
+func Cosine[T Float](x, y []T) float32 { return pair(measureCosine, "Cosine", x, y) }
+
+// Norm returns √(Σ x[i]²), the Euclidean length, the sum being that of [Dot]. It is 0 for an empty
+// slice and +Inf if the sum overflows.
+func Norm[T Float](x []T) float32 {
+	return float32(math.Sqrt(float64(Dot(x, x)))) // rounding twice gives the nearest float32
+}
+
+// pair measures two slices.
+func pair[T Float](of measure, name string, x, y []T) float32 {
+	n := len(x)
+	mustMatch(name, "x", n, "y", len(y))
+	px, py := unsafe.Pointer(unsafe.SliceData(x)), unsafe.Pointer(unsafe.SliceData(y))
+	return pairs(of, kindOf[T](), px, py, n)
+}
+
+func pairs(of measure, kind scalarKind, x, y unsafe.Pointer, n int) float32 {
+	level := isa.Active()
+	var sums [3]float32
+	if of == measureCosine {
+		var chains [3 * 64]float32
+		longPair(level, of, kind, &sums, x, y, n, &chains[0])
+		return cosine(sums[0], sums[2], sums[1])
+	}
+	if n <= chunk {
+		pairStep(level, of, kind, &sums[0], x, y, n, nil, 0)
+	} else {
+		var chains [64]float32
+		longPair(level, of, kind, &sums, x, y, n, &chains[0])
+	}
+	return sums[0]
+}
+
+// longPair measures in chunks. The chains are handed from one to the next.
+func longPair(level isa.Level, of measure, kind scalarKind, sums *[3]float32, x, y unsafe.Pointer, n int, chains *float32) {
+	for resume := 0; ; resume = 1 {
+		m := min(n, chunk)
+		pairStep(level, of, kind, &sums[0], x, y, m, chains, resume)
+		if n -= m; n == 0 {
+			return
+		}
+		x, y = unsafe.Add(x, m*kind.size()), unsafe.Add(y, m*kind.size())
+	}
+}
+
+func pairStep(level isa.Level, of measure, kind scalarKind, sums *float32, x, y unsafe.Pointer, n int, chains *float32, resume int) {
+	xf, yf, xh, yh := (*float32)(x), (*float32)(y), (*uint16)(x), (*uint16)(y)
+	switch kind {
+	case kindFloat32:
+		switch of {
+		case measureL2:
+			asm.L2PairF32(level, sums, xf, yf, n, chains, resume)
+		case measureCosine:
+			asm.CosinePairF32(level, sums, xf, yf, n, chains, resume)
+		}
+	case kindBF16:
+		switch of {
+		case measureDot:
+			asm.DotPairBF16(level, sums, xh, yh, n, chains, resume)
+		case measureL2:
+			asm.L2PairBF16(level, sums, xh, yh, n, chains, resume)
+		case measureCosine:
+			asm.CosinePairBF16(level, sums, xh, yh, n, chains, resume)
+		}
+	case kindF16:
+		switch of {
+		case measureDot:
+			asm.DotPairF16(level, sums, xh, yh, n, chains, resume)
+		case measureL2:
+			asm.L2PairF16(level, sums, xh, yh, n, chains, resume)
+		case measureCosine:
+			asm.CosinePairF16(level, sums, xh, yh, n, chains, resume)
+		}
+	}
+}
+
+// cosine is xy / √(xx·yy). The product of two float32 is exact in float64, and neither overflows nor
+// vanishes.
+func cosine(xy, xx, yy float32) float32 {
+	if (xx == 0 || yy == 0) && xy == xy {
+		return 0
+	}
+	c := float32(float64(xy) / math.Sqrt(float64(xx)*float64(yy)))
+	if c > 1 {
+		return 1
+	}
+	if c < -1 {
+		return -1
+	}
+	return c + 0
+}
+
+// DotInt8 returns Σ x[i]·y[i], exactly. Empty slices give 0. x and y may overlap. It panics if the
+// lengths differ.
+func DotInt8(x, y []int8) int64 {
+	mustMatch("DotInt8", "x", len(x), "y", len(y))
+	return intPair(measureDot, x, y)[0]
+}
+
+// SquaredL2Int8 returns Σ (x[i]-y[i])², exactly. Empty slices give 0. x and y may overlap. It panics if
+// the lengths differ.
+func SquaredL2Int8(x, y []int8) int64 {
+	mustMatch("SquaredL2Int8", "x", len(x), "y", len(y))
+	return intPair(measureL2, x, y)[0]
+}
+
+// CosineInt8 returns the cosine of the angle between x and y from exact sums: 0 if x or y is empty or
+// zero. x and y may overlap. It panics if the lengths differ.
+func CosineInt8(x, y []int8) float32 {
+	mustMatch("CosineInt8", "x", len(x), "y", len(y))
+	s := intPair(measureCosine, x, y)
+	return intCosine(s[0], s[2], s[1])
+}
+
+// intChunk is the most bytes whose sums 32 bits are sure to hold: 255²·2¹⁵ < 2³¹.
+const intChunk = 1 << 15
+
+// intPair returns the sums of a measure over two slices of one length.
+func intPair(of measure, x, y []int8) (total [3]int64) {
+	level := isa.Active()
+	for len(x) > 0 {
+		n := min(len(x), intChunk)
+		var sums [3]int32
+		intStep(level, of, &sums[0], &x[0], &y[0], n, 0, 1, nil, nil, 0)
+		for i, s := range sums {
+			total[i] += int64(s)
+		}
+		x, y = x[n:], y[n:]
+	}
+	return total
+}
+
+func intStep(level isa.Level, of measure, dst *int32, q, rows *int8, dim, stride, count int, index, last *uint32, ahead int) {
+	switch of {
+	case measureDot:
+		asm.DotInt8(level, dst, q, rows, dim, stride, count, index, last, ahead)
+	case measureL2:
+		asm.L2Int8(level, dst, q, rows, dim, stride, count, index, last, ahead)
+	case measureCosine:
+		asm.CosineInt8(level, dst, q, rows, dim, stride, count, index, last, ahead)
+	}
+}
+
+// intCosine is xy / √(xx·yy) for exact sums. They are rounded to float64, which is exact below 2⁵³.
+func intCosine(xy, xx, yy int64) float32 {
+	if xx == 0 || yy == 0 {
+		return 0
+	}
+	c := float64(xy) / math.Sqrt(float64(xx)*float64(yy))
+	return float32(max(-1, min(c, 1))) + 0
+}
+
+// Hamming returns the number of bits in which x and y differ. Empty slices give 0. It panics if the
+// lengths differ.
+func Hamming(x, y []uint64) int {
+	mustMatch("Hamming", "x", len(x), "y", len(y))
+	level, total := isa.Active(), 0
+	for len(x) > 0 {
+		n := min(len(x), chunk)
+		var bits int32
+		asm.HammingRows(level, &bits, &x[0], &y[0], n, 0, 1, nil, nil, 0)
+		total += int(bits)
+		x, y = x[n:], y[n:]
+	}
+	return total
+}

@@ -1,0 +1,319 @@
+package kernel
+
+import (
+	"math"
+	"sync"
+
+	"github.com/quern-go/quern/asm"
+	"github.com/quern-go/quern/internal/isa"
+)
+
+// Sizes that only speed depends on.
+const (
+	// A block of a panel is 256 rows, 32 KiB, but less for fewer rows of X, to fetch the next in time.
+	blockDepth, blockDepthSome, blockDepthFew = 256, 128, 64
+	// blockSize is the number of elements of X, 1 MiB, that stay in the cache while panels pass by.
+	blockSize = 252 << 10
+	// mostRows is the most rows of such a block.
+	mostRows = 32 * rowTile
+	// chunkDepth is the most columns of X in such a block.
+	chunkDepth = 1024
+	// chunkPanels is the most panels of Y that wait for the next chunk.
+	chunkPanels = 64
+	// fewRows are read where they are, and W streams by; more are first copied together.
+	fewRows = 8
+	// pieceRows is the number of rows of one call, between which the next block is prefetched.
+	pieceRows = rowTile
+)
+
+// MatMulOptions says how to multiply. The zero value is Y = X·W on all cores.
+type MatMulOptions struct {
+	// Bias, if not nil, is added to every row: one number a column.
+	Bias []float32
+	// Workers is the number of goroutines that share the work, the caller's included. 0 means
+	// runtime.GOMAXPROCS. The result does not depend on it.
+	Workers int
+}
+
+// MatMul computes Y = X·W + bias. X may be a transposed view, Y may not.
+//
+// Each element is one chain of fused multiply-adds from +0 over ascending k. The scale of the column
+// multiplies it, if the weights have any, then the bias is added, each rounded once. So its bits depend
+// on nothing but its row, its column and its bias.
+//
+// Y must not share elements with X or the bias. Errors are of type [*ArgumentError]; nothing has
+// been written then. Sizes of 0 are allowed: where W has no rows Y is the bias.
+//
+// The blocking is that of Goto and van de Geijn, "Anatomy of high-performance matrix
+// multiplication" (2008).
+func MatMul(y, x Matrix, w *Weights, opts MatMulOptions) error {
+	if w == nil {
+		return argument(ErrShape, "w", "is nil")
+	}
+	if err := x.checkFloat32("x"); err != nil {
+		return err
+	}
+	if x.Cols != w.rows {
+		return argument(ErrShape, "x", "has %d columns, w has %d rows", x.Cols, w.rows)
+	}
+	if y.Rows != x.Rows || y.Cols != w.cols {
+		return argument(ErrShape, "y", "is %d×%d, want %d×%d", y.Rows, y.Cols, x.Rows, w.cols)
+	}
+	if err := y.checkOutput("y"); err != nil {
+		return err
+	}
+	if opts.Bias != nil && len(opts.Bias) != w.cols {
+		return argument(ErrShape, "Options.Bias", "has %d elements, w has %d columns", len(opts.Bias), w.cols)
+	}
+	if opts.Workers < 0 {
+		return argument(ErrOption, "Options.Workers", "is %d, want 0 or more", opts.Workers)
+	}
+	if y.overlaps(&x) {
+		return argument(ErrOverlap, "y", "shares memory with x")
+	}
+	if bias := RowMajor(opts.Bias, 1, len(opts.Bias)); y.overlaps(&bias) {
+		return argument(ErrOverlap, "y", "shares memory with Options.Bias")
+	}
+	m := multipliers.Get().(*multiplier)
+	m.begin(x, workersFor(opts.Workers))
+	m.add(y, w, opts.Bias)
+	m.run()
+	m.begin(Matrix{}, 0) // keep nothing of the caller's alive
+	multipliers.Put(m)
+	return nil
+}
+
+var multipliers = sync.Pool{New: func() any { return new(multiplier) }}
+
+// multiplier computes several products of one X at a time. Its tasks are blocks of rows by runs
+// of panels.
+type multiplier struct {
+	level    isa.Level
+	x        Matrix
+	products []product
+	rows     int // of a block
+	blocks   int // of rows
+	panels   int // of a task
+
+	count   int // workers
+	workers []multiplyScratch
+	crew    crew
+	task    func(worker, task int)
+}
+
+// product is one of the results of a multiplier.
+type product struct {
+	y    Matrix
+	w    *Weights
+	bias []float32
+	runs int // tasks of a block of rows
+}
+
+// multiplyScratch is the memory of one worker.
+type multiplyScratch struct {
+	x    []float32 // a block of X, its rows apart by an odd number of cache lines
+	y    []float32 // a tile of Y for each panel that is under way
+	b    []float32 // a block of a panel that is not stored in float32
+	held int       // the block of rows that x holds, or -1
+}
+
+// begin starts anew with another X.
+func (m *multiplier) begin(x Matrix, workers int) {
+	m.level, m.x, m.count = isa.Active(), x, workers
+	clear(m.products)
+	m.products = m.products[:0]
+	if m.task == nil {
+		m.task = m.block
+	}
+}
+
+// add asks for y = x·w + bias.
+func (m *multiplier) add(y Matrix, w *Weights, bias []float32) {
+	m.products = append(m.products, product{y: y, w: w, bias: bias})
+}
+
+// run computes all products.
+func (m *multiplier) run() {
+	rows, depth := m.x.Rows, m.x.Cols
+	most := min(max(blockSize/max(min(depth, chunkDepth), 1)/rowTile*rowTile, rowTile), mostRows)
+	m.blocks = (rows + most - 1) / most
+	if m.blocks == 0 {
+		return
+	}
+	m.rows = roundUp((rows+m.blocks-1)/m.blocks, rowTile)
+	m.panels = 0
+	for i := range m.products {
+		m.panels += m.products[i].w.panelCount()
+	}
+	if m.count > 1 {
+		// Some tasks for each worker, so that they finish together.
+		const tasks = 8
+		m.panels = max(1, m.panels*m.blocks/(tasks*m.count))
+	}
+	if depth > chunkDepth {
+		m.panels = min(m.panels, chunkPanels)
+	}
+	total := 0
+	for i := range m.products {
+		p := &m.products[i]
+		p.runs = (p.w.panelCount() + m.panels - 1) / max(m.panels, 1)
+		total += m.blocks * p.runs
+	}
+	for len(m.workers) < m.count {
+		m.workers = append(m.workers, multiplyScratch{})
+	}
+	for i := range min(m.count, total) {
+		w := &m.workers[i]
+		w.held = -1
+		tiles := 1
+		if depth > chunkDepth {
+			tiles = m.panels
+		}
+		w.y = grow(w.y, tiles*m.rows*panel)
+		if !m.inPlace() {
+			w.x = grow(w.x, m.rows*pitch(min(depth, chunkDepth)))
+		}
+	}
+	m.crew.run(m.count, total, m.task)
+}
+
+// pitch is the distance of rows in scratch: an odd number of cache lines, because rows at a power of
+// two would all compete for the same places of the cache.
+func pitch(n int) int { return roundUp(n, 2*lanes) + lanes }
+
+// inPlace reports that X is read where it is.
+func (m *multiplier) inPlace() bool { return m.x.Rows <= fewRows && !m.x.Transposed }
+
+// block is a task: one block of rows by one run of panels.
+func (m *multiplier) block(worker, task int) {
+	p := &m.products[0]
+	for i := 1; task >= m.blocks*p.runs; i++ {
+		task -= m.blocks * p.runs
+		p = &m.products[i]
+	}
+	w := &m.workers[worker]
+	row := task / p.runs * m.rows
+	rows := min(m.rows, m.x.Rows-row)
+	first := task % p.runs * m.panels
+	end := min(first+m.panels, p.w.panelCount())
+	depth := m.x.Cols
+	deep := blockDepth
+	switch {
+	case m.x.Rows <= fewRows:
+		deep = blockDepthFew
+	case rows < blockDepth/5:
+		deep = blockDepthSome
+	}
+
+	for from := 0; ; from += chunkDepth {
+		to := min(from+chunkDepth, depth)
+		x, stride := m.load(w, row, rows, from, to)
+		for n := first; n < end; n++ {
+			cols := min(panel, p.w.cols-n*panel)
+			tile := at(w.y, 0)
+			if depth > chunkDepth {
+				tile = at(w.y, (n-first)*rows*panel)
+			}
+			for k := from; ; k += deep {
+				here := (n*depth + k) * panel
+				next := here + deep*panel
+				if k+deep >= to {
+					next = ((n+1)*depth + from) * panel
+				}
+				size := min(deep, to-k) * panel
+				b := p.w.block(m.level, w, here, size)
+				m.multiply(tile, offset(x, k-from), stride, b, size/panel, rows, roundUp(cols, lanes), k > 0, p.w.ahead(next, size, rows))
+				if k+deep >= to {
+					break
+				}
+			}
+			if to == depth {
+				m.finish(p, tile, row, rows, n*panel, cols)
+			}
+		}
+		if to == depth {
+			return
+		}
+	}
+}
+
+// load returns the columns [from, to) of a block of rows of X.
+func (m *multiplier) load(w *multiplyScratch, row, rows, from, to int) (x *float32, stride int) {
+	if m.inPlace() {
+		return offset(m.x.row(row), from), m.x.Stride
+	}
+	stride = pitch(to - from)
+	if w.held == row && m.x.Cols <= chunkDepth {
+		return at(w.x, 0), stride
+	}
+	w.held = row
+	if m.x.Transposed {
+		m.loadTransposed(w, row, rows, from, to, stride)
+		return at(w.x, 0), stride
+	}
+	for r := 0; r < rows; r += lanes {
+		asm.ScaleRows(m.level, at(w.x, r*stride), stride, offset(m.x.row(row+r), from), m.x.Stride, min(lanes, rows-r), to-from, 1)
+	}
+	return at(w.x, 0), stride
+}
+
+// loadTransposed turns columns of X, that lie in memory as rows, by way of a panel.
+func (m *multiplier) loadTransposed(w *multiplyScratch, row, rows, from, to, stride int) {
+	const most = 64 // rows at a time
+	var turned [most * panel]float32
+	for k := from; k < to; k += panel {
+		cols := min(panel, to-k)
+		for r := 0; r < rows; r += most {
+			n := min(most, rows-r)
+			asm.PackPanel(m.level, &turned[0], offset(m.x.row(k), row+r), m.x.Stride, cols, n)
+			for i := range n {
+				copy(w.x[(r+i)*stride+k-from:][:cols], turned[i*panel:])
+			}
+		}
+	}
+}
+
+// multiply is a product of a tile with a block of a panel, or goes on with one, in calls of less than
+// 50 µs. Meanwhile the next block is brought into the cache, some of it with every call.
+func (m *multiplier) multiply(y, x *float32, stride int, b *float32, depth, rows, cols int, goOn bool, next []float32) {
+	var alpha *float32
+	if goOn {
+		alpha = &ones[0] // 1·y is y, bit for bit
+	}
+	fetch := roundUp(len(next)*pieceRows/rows, 64)
+	for r := 0; r < rows; r += pieceRows {
+		if n := min(fetch, len(next)/64*64); n > 0 {
+			asm.Prefetch(m.level, &next[0], n)
+			next = next[n:]
+		}
+		if rows <= fewRows {
+			asm.Stream(m.level, y, panel, x, stride, b, depth, rows, alpha)
+			return
+		}
+		asm.Product(m.level, offset(y, r*panel), panel, offset(x, r*stride), stride, b, depth, min(pieceRows, rows-r), cols, alpha)
+	}
+}
+
+// finish writes a tile to Y, with scale and bias.
+func (m *multiplier) finish(p *product, tile *float32, row, rows, col, cols int) {
+	scale, bias := &ones[0], &negativeZeros[0]
+	if p.w.scale != nil {
+		scale = &p.w.scale[col]
+	}
+	if p.bias != nil {
+		bias = &p.bias[col]
+	}
+	asm.AffineRows(m.level, offset(p.y.row(row), col), p.y.Stride, tile, panel, rows, cols, scale, bias)
+}
+
+// ones and negativeZeros are what multiplication and addition leave every number alone with: -0 is,
+// +0 would make +0 of -0.
+var ones, negativeZeros = func() (o [panel]float32, z [panel]float32) {
+	for i := range o {
+		o[i] = 1
+	}
+	for i := range z {
+		z[i] = float32(math.Copysign(0, -1))
+	}
+	return
+}()

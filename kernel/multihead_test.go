@@ -1,0 +1,396 @@
+package kernel
+
+import (
+	"math"
+	"math/rand"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/quern-go/quern/internal/isa"
+	"github.com/quern-go/quern/ref"
+)
+
+// testLayer is a random layer with its float64 twin.
+type testLayer struct {
+	MultiHeadOptions
+	twin                     ref.Layer
+	width, contextWidth, out int
+	wq, wk, wv, wo           []float32
+	fusable                  bool
+}
+
+func scaled(r *rand.Rand, rows, cols int) []float32 {
+	w := rv(r, rows*cols)
+	for i := range w {
+		w[i] /= float32(math.Sqrt(float64(max(rows, 1))))
+	}
+	return w
+}
+
+func pack(t testing.TB, w []float32, rows, cols int) *Weights {
+	t.Helper()
+	p, err := Pack(RowMajor(w, rows, cols))
+	require.NoError(t, err)
+	return p
+}
+
+func randomLayer(t testing.TB, r *rand.Rand, cross bool) *testLayer {
+	l := &testLayer{width: 1 + r.Intn(70), out: 1 + r.Intn(70)}
+	l.contextWidth = l.width
+	if cross {
+		l.contextWidth = 1 + r.Intn(50)
+	}
+	hkv := 1 + r.Intn(3)
+	heads := hkv * (1 + r.Intn(3))
+	d, dv := 1+r.Intn(20), 1+r.Intn(20)
+	overlap := 0
+	if r.Intn(3) == 0 {
+		hkv, overlap = heads, r.Intn(2*d)
+	}
+	bias := func(n int) []float32 {
+		if r.Intn(2) == 0 {
+			return nil
+		}
+		return rv(r, n)
+	}
+	l.wq, l.wk, l.wv = scaled(r, l.width, heads*d), scaled(r, l.contextWidth, hkv*d), scaled(r, l.contextWidth, hkv*dv)
+	l.wo = scaled(r, heads*(dv+2*overlap), l.out)
+	o := &l.MultiHeadOptions
+	*o = MultiHeadOptions{
+		Heads: heads, KVHeads: hkv, Overlap: overlap, Workers: 1 + r.Intn(3),
+		Query: pack(t, l.wq, l.width, heads*d), QueryBias: bias(heads * d),
+		Key: pack(t, l.wk, l.contextWidth, hkv*d), KeyBias: bias(hkv * d),
+		Value: pack(t, l.wv, l.contextWidth, hkv*dv), ValueBias: bias(hkv * dv),
+		Out: pack(t, l.wo, heads*(dv+2*overlap), l.out), OutBias: bias(l.out),
+	}
+	l.twin = ref.Layer{
+		Hq: heads, Hkv: hkv, D: d, Dv: dv, Wq: l.wq, Wk: l.wk, Wv: l.wv, Wo: l.wo,
+		Bq: o.QueryBias, Bk: o.KeyBias, Bv: o.ValueBias, Bo: o.OutBias, Overlap: overlap,
+	}
+	if r.Intn(2) == 0 {
+		ro := RotaryOptions{Dim: 2 * r.Intn(d/2+1), Positions: 100, Interleaved: r.Intn(2) == 0, Base: 100}
+		rotary, err := NewRotary(ro)
+		require.NoError(t, err)
+		o.Rotary = rotary
+		l.twin.Rotary, l.twin.Base, l.twin.Interleaved = ro.Dim, 100, ro.Interleaved
+	}
+	if r.Intn(4) == 0 {
+		o.Scale = 0.1 + r.Float64()
+		l.twin.Scale = o.Scale
+	}
+	l.fusable = !cross && overlap == 0
+	return l
+}
+
+func (l *testLayer) new(t testing.TB) *MultiHead {
+	t.Helper()
+	m, err := NewMultiHead(l.MultiHeadOptions)
+	require.NoError(t, err)
+	return m
+}
+
+// fused is the same layer with its projections side by side.
+func (l *testLayer) fused(t testing.TB) *MultiHead {
+	o := l.MultiHeadOptions
+	q, k, v := o.Query.cols, o.Key.cols, o.Value.cols
+	w, bias := make([]float32, l.width*(q+k+v)), make([]float32, q+k+v)
+	for i := range l.width {
+		row := w[i*(q+k+v):]
+		copy(row, l.wq[i*q:][:q])
+		copy(row[q:], l.wk[i*k:][:k])
+		copy(row[q+k:], l.wv[i*v:][:v])
+	}
+	copy(bias, o.QueryBias)
+	copy(bias[q:], o.KeyBias)
+	copy(bias[q+k:], o.ValueBias)
+	o.QKV, o.QKVBias = pack(t, w, l.width, q+k+v), bias
+	o.HeadDim, o.ValueDim = q/o.Heads, v/o.KVHeads
+	o.Query, o.Key, o.Value, o.QueryBias, o.KeyBias, o.ValueBias = nil, nil, nil, nil, nil, nil
+	m, err := NewMultiHead(o)
+	require.NoError(t, err)
+	return m
+}
+
+func requireBits(t testing.TB, want, got []float32, format string, args ...any) {
+	t.Helper()
+	require.Len(t, got, len(want))
+	for i := range want {
+		if !sameBits(want[i], got[i]) {
+			require.Failf(t, "bits differ", format+": element %d is %v, want %v", append(args, i, got[i], want[i])...)
+		}
+	}
+}
+
+// requireNear compares with float64: an error of 1e-5 of the largest number.
+func requireNear(t testing.TB, want []float64, got []float32) {
+	t.Helper()
+	require.Len(t, got, len(want))
+	largest := 1.0
+	for _, w := range want {
+		largest = max(largest, math.Abs(w))
+	}
+	for i, w := range want {
+		require.InDelta(t, w, float64(got[i]), 1e-5*largest, "element %d", i)
+	}
+}
+
+func checkRandomLayer(t testing.TB, r *rand.Rand) {
+	cross := r.Intn(3) == 0
+	l := randomLayer(t, r, cross)
+	batch, queries := 1+r.Intn(3), r.Intn(40)
+	keys := queries
+	if cross {
+		keys = r.Intn(40)
+	}
+	if r.Intn(3) == 0 {
+		l.Mask = Causal{}
+		l.twin.Visible = ref.Causal(keys - queries)
+	}
+	x, context := rv(r, batch*queries*l.width), rv(r, batch*keys*l.contextWidth)
+	in := MultiHeadInput{X: BHSD(x, batch, 1, queries, l.width)}
+	source := x
+	if cross {
+		in.Context, source = BHSD(context, batch, 1, keys, l.contextWidth), context
+	}
+	if r.Intn(3) == 0 {
+		start, count := make([]int, batch), make([]int, batch)
+		for b := range start {
+			start[b] = r.Intn(keys + 1)
+			count[b] = r.Intn(keys - start[b] + 1)
+		}
+		in.Ragged = Ragged{KeyStart: start, KeyCount: count}
+		l.Mask = nil
+		l.twin.Visible = func(b, _, _, j int) bool { return j >= start[b] && j < start[b]+count[b] }
+		l.twin.KeyAt = func(b, s int) int { return max(s-start[b], 0) }
+		if !cross {
+			l.twin.QueryAt = l.twin.KeyAt
+		}
+	} else if l.Rotary != nil && r.Intn(2) == 0 {
+		in.Positions.Offset = r.Intn(50)
+		l.twin.QueryAt = func(_, s int) int { return s + in.Positions.Offset }
+		if cross {
+			in.KeyPositions.Offset = r.Intn(50)
+			l.twin.KeyAt = func(_, s int) int { return s + in.KeyPositions.Offset }
+		} else {
+			l.twin.KeyAt = l.twin.QueryAt
+		}
+	}
+	want := l.twin.Forward(x, source, batch, queries, keys)
+	var first []float32
+	for _, level := range isa.Supported() {
+		restore := isa.Use(level)
+		y := make([]float32, batch*queries*l.out)
+		layer := l.new(t)
+		require.NoError(t, layer.Forward(BHSD(y, batch, 1, queries, l.out), in))
+		if first == nil {
+			first = y
+			requireNear(t, want, y)
+		}
+		requireBits(t, first, y, "%v", level)
+		if l.fusable {
+			fused := make([]float32, len(y))
+			require.NoError(t, l.fused(t).Forward(BHSD(fused, batch, 1, queries, l.out), in))
+			requireBits(t, first, fused, "%v, fused", level)
+		}
+		// Uneven strides, from a layer that has been used.
+		apart := func(x []float32, rows, width int) Tensor {
+			row, entry := width+1+r.Intn(3), 0
+			entry = rows*row + 1 + r.Intn(9)
+			data := make([]float32, batch*entry+row)
+			t := Strided(data, [4]int{batch, 1, rows, width}, [3]int{entry, entry, row})
+			for b := range batch {
+				for s := range rows {
+					copy(data[b*entry+s*row:][:width], x[(b*rows+s)*width:])
+				}
+			}
+			return t
+		}
+		strided := in
+		strided.X = apart(x, queries, l.width)
+		if cross {
+			strided.Context = apart(context, keys, l.contextWidth)
+		}
+		require.NoError(t, layer.Forward(BHSD(y, batch, 1, queries, l.out), strided))
+		requireBits(t, first, y, "%v, strided", level)
+		restore()
+	}
+}
+
+func TestMultiHeadAgainstFloat64(t *testing.T) {
+	for seed := range int64(60) {
+		checkRandomLayer(t, rand.New(rand.NewSource(seed)))
+	}
+}
+
+func FuzzMultiHead(f *testing.F) {
+	f.Add(int64(1))
+	f.Fuzz(func(t *testing.T, seed int64) { checkRandomLayer(t, rand.New(rand.NewSource(seed))) })
+}
+
+// A token gets the same bits alone, in a batch, and as the last of its prefix.
+func TestMultiHeadTokenByToken(t *testing.T) {
+	r := rand.New(rand.NewSource(5))
+	for range 6 {
+		l := randomLayer(t, r, false)
+		l.Mask = Causal{}
+		const batch, sequence = 2, 20
+		x, y := rv(r, batch*sequence*l.width), make([]float32, batch*sequence*l.out)
+		layer := l.new(t)
+		require.NoError(t, layer.Forward(BHSD(y, batch, 1, sequence, l.out), MultiHeadInput{X: BHSD(x, batch, 1, sequence, l.width)}))
+		for b := range batch {
+			for n := range sequence {
+				one := make([]float32, (n+1)*l.out)
+				require.NoError(t, layer.Clone().Forward(BHSD(one, 1, 1, n+1, l.out), MultiHeadInput{X: BHSD(x[b*sequence*l.width:], 1, 1, n+1, l.width)}))
+				requireBits(t, y[(b*sequence+n)*l.out:][:l.out], one[n*l.out:], "token %d of sequence %d", n, b)
+			}
+		}
+	}
+}
+
+// A document in a packed batch gets the bits that it gets alone, rotary positions included.
+func TestMultiHeadPackedDocuments(t *testing.T) {
+	r := rand.New(rand.NewSource(6))
+	for range 6 {
+		l := randomLayer(t, r, false)
+		l.Mask = Causal{}
+		cum := []int{0, 7, 7, 30, 41}
+		x, y := rv(r, 41*l.width), make([]float32, 41*l.out)
+		layer := l.new(t)
+		require.NoError(t, layer.Forward(BHSD(y, 1, 1, 41, l.out), MultiHeadInput{X: BHSD(x, 1, 1, 41, l.width), Ragged: Ragged{CumQueries: cum}}))
+		for i := 1; i < len(cum); i++ {
+			n := cum[i] - cum[i-1]
+			alone := make([]float32, n*l.out)
+			require.NoError(t, layer.Forward(BHSD(alone, 1, 1, n, l.out), MultiHeadInput{X: BHSD(x[cum[i-1]*l.width:], 1, 1, n, l.width)}))
+			requireBits(t, alone, y[cum[i-1]*l.out:cum[i]*l.out], "document %d", i)
+		}
+	}
+}
+
+// With overlap 0, and with W' 0 where neighbours come in, MOHSA's layer is the plain one.
+func TestOverlapZeroIsPlain(t *testing.T) {
+	r := rand.New(rand.NewSource(7))
+	l := randomLayer(t, r, false)
+	for l.Overlap != 0 || l.KVHeads != l.Heads {
+		l = randomLayer(t, r, false)
+	}
+	const sequence = 33
+	x := rv(r, sequence*l.width)
+	plain, zero := make([]float32, sequence*l.out), make([]float32, sequence*l.out)
+	in := MultiHeadInput{X: BHSD(x, 1, 1, sequence, l.width)}
+	require.NoError(t, l.new(t).Forward(BHSD(plain, 1, 1, sequence, l.out), in))
+
+	// The same by hand: projections, attention over heads side by side, W^O.
+	q, k, v := make([]float32, sequence*l.Query.cols), make([]float32, sequence*l.Key.cols), make([]float32, sequence*l.Value.cols)
+	o := make([]float32, sequence*l.Out.rows)
+	d, dv := l.Query.cols/l.Heads, l.Value.cols/l.Heads
+	X := RowMajor(x, sequence, l.width)
+	require.NoError(t, MatMul(RowMajor(q, sequence, l.Query.cols), X, l.Query, MatMulOptions{Bias: l.QueryBias}))
+	require.NoError(t, MatMul(RowMajor(k, sequence, l.Key.cols), X, l.Key, MatMulOptions{Bias: l.KeyBias}))
+	require.NoError(t, MatMul(RowMajor(v, sequence, l.Value.cols), X, l.Value, MatMulOptions{Bias: l.ValueBias}))
+	Q, K := BSHD(q, 1, sequence, l.Heads, d), BSHD(k, 1, sequence, l.Heads, d)
+	if l.Rotary != nil {
+		require.NoError(t, l.Rotary.Apply(Q, Positions{}))
+		require.NoError(t, l.Rotary.Apply(K, Positions{}))
+	}
+	require.NoError(t, Attention(BSHD(o, 1, sequence, l.Heads, dv), Q, K, BSHD(v, 1, sequence, l.Heads, dv), Options{Scale: l.Scale}))
+	require.NoError(t, MatMul(RowMajor(zero, sequence, l.out), RowMajor(o, sequence, l.Out.rows), l.Out, MatMulOptions{Bias: l.OutBias}))
+	requireBits(t, zero, plain, "overlap 0")
+}
+
+func TestOverlapSchedules(t *testing.T) {
+	at := func(s OverlapSchedule) (o []int) {
+		for layer := range 6 {
+			o = append(o, s.Overlap(layer, 6))
+		}
+		return
+	}
+	require.Equal(t, []int{0, 1, 2, 3, 4, 5}, at(OverlapSchedule{}))
+	require.Equal(t, []int{1, 2, 3, 4, 5, 6}, at(OverlapSchedule{PlusOne: true}))
+	require.Equal(t, []int{0, 0, 1, 1, 2, 2}, at(OverlapSchedule{Half: true}))
+	require.Equal(t, []int{1, 1, 2, 2, 3, 3}, at(OverlapSchedule{Half: true, PlusOne: true}))
+	require.Equal(t, []int{5, 4, 3, 2, 1, 0}, at(OverlapSchedule{Reversed: true}))
+	require.Equal(t, []int{6, 5, 4, 3, 2, 1}, at(OverlapSchedule{Reversed: true, PlusOne: true}))
+	require.Equal(t, []int{2, 2, 1, 1, 0, 0}, at(OverlapSchedule{Reversed: true, Half: true}))
+	require.Equal(t, []int{3, 3, 2, 2, 1, 1}, at(OverlapSchedule{Reversed: true, Half: true, PlusOne: true}))
+}
+
+func TestMultiHeadDoesNotAllocate(t *testing.T) {
+	r := rand.New(rand.NewSource(8))
+	for range 8 {
+		l := randomLayer(t, r, false)
+		l.Workers = 1
+		layer := l.new(t)
+		x, y := rv(r, 2*9*l.width), make([]float32, 2*9*l.out)
+		in := MultiHeadInput{X: BHSD(x, 2, 1, 9, l.width), Ragged: Ragged{KeyCount: []int{9, 4}}}
+		require.Zero(t, testing.AllocsPerRun(20, func() {
+			if err := layer.Forward(BHSD(y, 2, 1, 9, l.out), in); err != nil {
+				t.Fatal(err)
+			}
+		}))
+	}
+}
+
+func TestMultiHeadErrors(t *testing.T) {
+	r := rand.New(rand.NewSource(9))
+	w := func(rows, cols int) *Weights { return pack(t, rv(r, rows*cols), rows, cols) }
+	good := func() MultiHeadOptions {
+		return MultiHeadOptions{Heads: 4, KVHeads: 2, Query: w(10, 12), Key: w(10, 6), Value: w(10, 10), Out: w(20, 7)}
+	}
+	for name, c := range map[string]struct {
+		change   func(*MultiHeadOptions)
+		argument string
+	}{
+		"no heads":     {func(o *MultiHeadOptions) { o.Heads = 0; o.KVHeads = 0 }, "Heads"},
+		"groups":       {func(o *MultiHeadOptions) { o.KVHeads = 3 }, "KVHeads"},
+		"query":        {func(o *MultiHeadOptions) { o.Query = w(10, 13) }, "Query"},
+		"key":          {func(o *MultiHeadOptions) { o.Key = w(10, 8) }, "Key"},
+		"value":        {func(o *MultiHeadOptions) { o.Value = w(11, 10) }, "Value"},
+		"out":          {func(o *MultiHeadOptions) { o.Out = w(21, 7) }, "Out"},
+		"no out":       {func(o *MultiHeadOptions) { o.Out = nil }, "Out"},
+		"no key":       {func(o *MultiHeadOptions) { o.Key = nil }, "Query"},
+		"bias":         {func(o *MultiHeadOptions) { o.KeyBias = make([]float32, 5) }, "KeyBias"},
+		"lonely bias":  {func(o *MultiHeadOptions) { o.QKVBias = make([]float32, 5) }, "QKVBias"},
+		"both":         {func(o *MultiHeadOptions) { o.QKV = w(10, 28) }, "QKV"},
+		"overlap":      {func(o *MultiHeadOptions) { o.Overlap = 1 }, "Overlap"},
+		"less overlap": {func(o *MultiHeadOptions) { o.Overlap = -1 }, "Overlap"},
+		"workers":      {func(o *MultiHeadOptions) { o.Workers = -1 }, "Workers"},
+		"scale":        {func(o *MultiHeadOptions) { o.Scale = math.NaN() }, "Scale"},
+		"head dim":     {func(o *MultiHeadOptions) { o.HeadDim = 4 }, "Query"},
+		"rotary":       {func(o *MultiHeadOptions) { o.Rotary, _ = NewRotary(RotaryOptions{Dim: 4, Positions: 9}) }, "Rotary"},
+	} {
+		o := good()
+		c.change(&o)
+		_, err := NewMultiHead(o)
+		var e *ArgumentError
+		require.ErrorAs(t, err, &e, name)
+		require.Equal(t, c.argument, e.Argument, name)
+	}
+
+	o := good()
+	o.Rotary, _ = NewRotary(RotaryOptions{Dim: 2, Positions: 9})
+	l, err := NewMultiHead(o)
+	require.NoError(t, err)
+	x, y := BHSD(rv(r, 60), 2, 1, 3, 10), BHSD(make([]float32, 42), 2, 1, 3, 7)
+	require.NoError(t, l.Forward(y, MultiHeadInput{X: x}))
+	for name, in := range map[string]MultiHeadInput{
+		"in.X":                      {X: BHSD(rv(r, 66), 2, 1, 3, 11)},
+		"in.Context":                {X: x, Context: BHSD(rv(r, 90), 3, 1, 3, 10)},
+		"in.Positions":              {X: x, Positions: Positions{Offset: 7}},
+		"in.KeyPositions":           {X: x, Context: x, KeyPositions: Positions{Offset: 7}},
+		"Options.Ragged.KeyCount":   {X: x, Ragged: Ragged{KeyCount: []int{1, 4}}},
+		"Options.Ragged.CumQueries": {X: BHSD(rv(r, 60), 1, 1, 6, 10), Ragged: Ragged{CumQueries: []int{0, 5}}},
+	} {
+		y := y
+		if in.X.Shape[0] == 1 {
+			y = BHSD(make([]float32, 42), 1, 1, 6, 7)
+		}
+		var e *ArgumentError
+		require.ErrorAs(t, l.Forward(y, in), &e, name)
+		require.Equal(t, name, e.Argument)
+	}
+	var e *ArgumentError
+	require.ErrorAs(t, l.Forward(BHSD(make([]float32, 42), 2, 3, 1, 7), MultiHeadInput{X: x}), &e)
+	require.Equal(t, "y", e.Argument)
+	require.NoError(t, l.Forward(y, MultiHeadInput{X: x}), "after errors")
+}

@@ -1,0 +1,119 @@
+package kernel_test
+
+import (
+	"math"
+	"slices"
+	"testing"
+
+	"github.com/quern-go/quern/internal/onnx"
+	"github.com/quern-go/quern/kernel"
+	"github.com/stretchr/testify/require"
+)
+
+// supported are the features of ONNX cases that package kernel has. What it lacks skips a case; a feature that lands
+// goes here, and the cases run.
+var supported = []string{
+	"3d", "gqa", "value width", "scale", "causal", "offset by batch", "past", "nonpad", "softcap", "window", "bool mask",
+	"float mask", "short mask", "scores 0", "scores 1", "scores 2", "scores 3",
+}
+
+func TestONNXAttention(t *testing.T) {
+	ran, skipped := 0, map[string]int{}
+	for _, c := range onnx.Load(t, "attention") {
+		lacking := slices.DeleteFunc(onnx.Features(c), func(f string) bool { return slices.Contains(supported, f) })
+		if len(lacking) > 0 {
+			for _, f := range lacking {
+				skipped[f]++
+			}
+			continue
+		}
+		ran++
+		t.Run(c.Name, func(t *testing.T) {
+			a := c.Attention()
+			p := onnxProblem(a)
+			scores := make([]float32, a.Batch*a.Hq*a.L*a.N)
+			if a.Scores != nil {
+				p.opts.Scores, p.opts.Stage = kernel.BHSD(scores, a.Batch, a.Hq, a.L, a.N), kernel.ScoreStage(a.ScoresMode)
+			}
+			requireNear(t, a.Y, p.run(t, 2).out)
+			if a.Scores != nil {
+				requireNear(t, a.Scores, scores)
+			}
+		})
+	}
+	t.Logf("%d cases ran; of those skipped, this many lack: %v", ran, skipped)
+	require.NotZero(t, ran)
+}
+
+// onnxProblem says in this package's words what a case asks for.
+func onnxProblem(a onnx.Attention) problem {
+	p := problem{
+		q:    dense(a.Q, a.Batch, a.Hq, a.L, a.D),
+		k:    dense(a.K, a.Batch, a.Hkv, a.N, a.D),
+		v:    dense(a.V, a.Batch, a.Hkv, a.N, a.Dv),
+		opts: kernel.Options{Scale: a.Scale, Softcap: a.Softcap, Ragged: kernel.Ragged{KeyCount: a.Keys}},
+	}
+	var masks kernel.And
+	if a.Causal {
+		masks = append(masks, kernel.Causal{Offset: a.Offset})
+	}
+	if a.Left != -1 || a.Right != -1 {
+		masks = append(masks, kernel.Window{Left: a.Left, Right: a.Right, Offset: a.Offset})
+	}
+	eachPair := func(f func(b, h, i, j int)) {
+		for x := range a.Batch * a.Hq * a.L * a.N {
+			f(x/a.N/a.L/a.Hq, x/a.N/a.L%a.Hq, x/a.N%a.L, x%a.N)
+		}
+	}
+	if a.Mask != nil {
+		m := kernel.BoolMask{Shape: [4]int{a.Batch, a.Hq, a.L, a.N}}
+		eachPair(func(b, h, i, j int) { m.Data = append(m.Data, a.Mask(b, h, i, j)) })
+		masks = append(masks, m)
+	}
+	if a.Bias != nil {
+		var bias []float32
+		eachPair(func(b, h, i, j int) { bias = append(bias, a.Bias(b, h, i, j)) })
+		p.bias = dense(bias, a.Batch, a.Hq, a.L, a.N)
+	}
+	p.opts.Mask = masks
+	return p
+}
+
+func TestONNXSoftmax(t *testing.T) {
+	functions := map[string]func(dst, src []float32){"Softmax": kernel.Softmax, "LogSoftmax": kernel.LogSoftmax}
+	for _, c := range onnx.Load(t, "softmax") {
+		t.Run(c.Name, func(t *testing.T) {
+			in, out := c.Inputs["input"], c.Outputs["output"]
+			axis := (c.Attributes.Axis + len(in.Shape)) % len(in.Shape)
+			stride := 1 // between neighbours along the axis
+			for _, size := range in.Shape[axis+1:] {
+				stride *= size
+			}
+			length := in.Shape[axis] * stride
+			for start := range in.Float32 {
+				if start%length >= stride {
+					continue // not the first of its row
+				}
+				var x, want []float32
+				for i := start; i < start/length*length+length; i += stride {
+					x, want = append(x, in.Float32[i]), append(want, out.Float32[i])
+				}
+				functions[c.Op](x, x)
+				requireNear(t, want, x)
+			}
+		})
+	}
+}
+
+// requireNear wants equality to 1e-6, absolute below 1 and relative above.
+func requireNear(t *testing.T, want, got []float32) {
+	t.Helper()
+	require.Len(t, got, len(want))
+	for i, w := range want {
+		if math.IsInf(float64(w), 0) {
+			require.Equal(t, w, got[i], "element %d", i)
+			continue
+		}
+		require.InDelta(t, w, got[i], 1e-6*math.Max(1, math.Abs(float64(w))), "element %d", i)
+	}
+}

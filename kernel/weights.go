@@ -1,0 +1,195 @@
+package kernel
+
+import (
+	"math"
+	"unsafe"
+
+	"github.com/quern-go/quern/asm"
+	"github.com/quern-go/quern/internal/isa"
+)
+
+// Weights is a matrix that [Pack] has laid out for [MatMul]: for every 32 columns a panel with a row
+// of them for each row of the matrix, in the format that the matrix had. It never changes: layers
+// and goroutines may share it.
+type Weights struct {
+	rows, cols int
+	format     Format
+	scale      []float32 // by column; nil: 1
+
+	// One of these holds the panels, filled up with 0 to whole ones.
+	f32  []float32
+	half []uint16
+	int8 []int8
+}
+
+// Rows is the number of rows of the matrix, the width of what it is multiplied with.
+func (w *Weights) Rows() int { return w.rows }
+
+// Cols is the number of columns of the matrix, the width of the product.
+func (w *Weights) Cols() int { return w.cols }
+
+// Pack copies w into the layout of [MatMul]. The matrix may be a transposed view. One of bfloat16,
+// float16 or int8 takes half or a quarter of the memory of float32; its elements are converted, which
+// is exact, while they are used.
+func Pack(w Matrix) (*Weights, error) { return PackScaled(w, nil) }
+
+// PackScaled is [Pack] for a matrix whose column c is to be multiplied by scale[c], as [Quantize]
+// makes them. The scale multiplies elements of the product, not of the matrix.
+func PackScaled(w Matrix, scale []float32) (*Weights, error) {
+	if err := w.check("w"); err != nil {
+		return nil, err
+	}
+	if scale != nil && len(scale) != w.Cols {
+		return nil, argument(ErrShape, "scale", "has %d elements, w has %d columns", len(scale), w.Cols)
+	}
+	p := &Weights{rows: w.Rows, cols: w.Cols, format: w.format}
+	if scale != nil {
+		p.scale = append([]float32{}, scale...)
+	}
+	n := w.Rows * panel * p.panelCount()
+	switch w.format {
+	case Float32:
+		p.f32 = grow(nil, n)
+		p.packFloat32(&w)
+	case Int8:
+		p.int8 = make([]int8, n)
+		packElements(p.int8, &w)
+	default:
+		p.half = make([]uint16, n)
+		packElements(p.half, &w)
+	}
+	return p, nil
+}
+
+func (w *Weights) packFloat32(m *Matrix) {
+	// Pieces of 32 KiB that read and write 1 KiB at a time or more.
+	pieceRows, pieceCols := panel, 8*panel
+	if m.Transposed {
+		pieceRows, pieceCols = pieceCols, pieceRows
+	}
+	level := isa.Active()
+	for r := 0; r < m.Rows; r += pieceRows {
+		for c := 0; c < m.Cols; c += pieceCols {
+			dst := at(w.f32, c*m.Rows+r*panel)
+			rows, cols := min(pieceRows, m.Rows-r), min(pieceCols, m.Cols-c)
+			if m.Transposed {
+				asm.PackPanel(level, dst, offset(m.row(c), r), m.Stride, cols, rows)
+			} else {
+				asm.PackRows(level, dst, m.Rows*panel, offset(m.row(r), c), m.Stride, rows, cols)
+			}
+		}
+	}
+}
+
+// packElements packs elements of any type.
+func packElements[T uint16 | int8](dst []T, m *Matrix) {
+	src := elements[T](*m)
+	down, right := m.Stride, 1
+	if m.Transposed {
+		down, right = right, down
+	}
+	for c := range m.Cols {
+		for r := range m.Rows {
+			dst[c/panel*panel*m.Rows+r*panel+c%panel] = src[r*down+c*right]
+		}
+	}
+}
+
+// elements is the memory of a matrix.
+func elements[T float32 | uint16 | int8](m Matrix) []T {
+	return unsafe.Slice((*T)(m.data), m.length)
+}
+
+func (w *Weights) panelCount() int { return (w.cols + panel - 1) / panel }
+
+// block returns n numbers of the panels from index i on, in float32.
+func (w *Weights) block(level isa.Level, s *multiplyScratch, i, n int) *float32 {
+	if w.format == Float32 {
+		return at(w.f32, i)
+	}
+	s.b = grow(s.b, blockDepth*panel)
+	to := at(s.b, 0)
+	if n == 0 {
+		return to
+	}
+	switch w.format {
+	case BFloat16:
+		asm.WidenBF16(level, to, &w.half[i], n)
+	case Float16:
+		asm.WidenF16(level, to, &w.half[i], n)
+	case Int8:
+		asm.WidenInt8(level, to, &w.int8[i], n)
+	}
+	return to
+}
+
+// ahead returns the memory of n numbers of the panels from index i on, as far as there are any, that
+// is to be prefetched. For few rows Stream does that.
+func (w *Weights) ahead(i, n, rows int) []float32 {
+	if rows <= fewRows && w.format == Float32 {
+		return nil
+	}
+	n = min(n, w.rows*panel*w.panelCount()-i)
+	if n <= 0 {
+		return nil
+	}
+	switch w.format {
+	case Float32:
+		return w.f32[i : i+n]
+	case Int8:
+		return unsafe.Slice((*float32)(unsafe.Pointer(&w.int8[i])), n/4)
+	}
+	return unsafe.Slice((*float32)(unsafe.Pointer(&w.half[i])), n/2)
+}
+
+// Quantize rounds a float32 matrix to int8, row-major into dst, for [PackScaled]. The scale s of a column
+// is its largest magnitude divided by 127, or 1 if that is 0, and a number x becomes x·(1/s), rounded to
+// the nearest integer, ties to even. A column with Inf or NaN has a scale that is not finite, and so
+// have its products.
+func Quantize(dst []int8, scale []float32, w Matrix) error {
+	if err := w.checkFloat32("w"); err != nil {
+		return err
+	}
+	if len(dst) != w.Rows*w.Cols {
+		return argument(ErrShape, "dst", "has %d elements, w is %d×%d", len(dst), w.Rows, w.Cols)
+	}
+	if len(scale) != w.Cols {
+		return argument(ErrShape, "scale", "has %d elements, w has %d columns", len(scale), w.Cols)
+	}
+	src := elements[float32](w)
+	down, right := w.Stride, 1
+	if w.Transposed {
+		down, right = right, down
+	}
+	for c := range w.Cols {
+		var most float32
+		for r := range w.Rows {
+			x := src[r*down+c*right]
+			if x < 0 {
+				x = -x
+			}
+			if x > most || x != x { // NaN stays
+				most = x
+			}
+		}
+		scale[c] = most / 127
+		if most == 0 {
+			scale[c] = 1
+		}
+		inverse := 1 / scale[c]
+		for r := range w.Rows {
+			dst[r*w.Cols+c] = quantized(src[r*down+c*right] * inverse)
+		}
+	}
+	return nil
+}
+
+// quantized rounds to the nearest integer within ±127, and NaN, which only columns have whose scale is
+// not finite, to 0.
+func quantized(x float32) int8 {
+	q := math.RoundToEven(float64(x))
+	if q != q {
+		return 0
+	}
+	return int8(min(max(q, -127), 127))
+}
