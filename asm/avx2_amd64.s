@@ -1485,6 +1485,6647 @@ columns_end_2:
 	VZEROUPPER
 	RET
 
+// func fewF32AVX2(c *float32, cStride int, a *float32, aStride int, b *float32, pitch int, panelStride int, depth int, rows int, cols int, alpha *float32)
+TEXT ·fewF32AVX2(SB), NOSPLIT, $0-88
+	MOVQ c+0(FP), AX // c
+	MOVQ a+16(FP), CX // a
+	MOVQ rows+64(FP), DX // rows
+	CMPQ DX, $+4 // rows < 4
+	JLT  rows_end_2 // rows < 4
+
+rows_1:
+	MOVQ cols+72(FP), BX // cols
+	MOVQ b+32(FP), SI // b
+	CMPQ BX, $+32 // cols < 32
+	JLT  panels_end_4 // cols < 32
+
+panels_3:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), DI // alpha
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_5 // alpha < 1
+	MOVQ         rows+64(FP), R8 // rows
+	SUBQ         DX, R8 // rows -= rows
+	SHLQ         $0x02, R8 // rows in bytes
+	ADDQ         R8, DI // alpha += rows
+	MOVQ         cStride+8(FP), R8 // cStride
+	SHLQ         $0x02, R8 // cStride in bytes
+	MOVQ         AX, R9 // rows of c
+	LEAQ         (R9)(R8*2), R10 // rows of c
+	ADDQ         R8, R10 // rows of c
+	VBROADCASTSS (DI), Y2 // α[0] = all alpha[0]
+	VMOVUPS      (R9), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(R9), Y1 // C[0][0] = c[0][0], lanes 8..15
+	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	VBROADCASTSS 4(DI), Y4 // α[1] = all alpha[1]
+	VMOVUPS      (R9)(R8*1), Y2 // C[1][0] = c[1][0], lanes 0..7
+	VMOVUPS      32(R9)(R8*1), Y3 // C[1][0] = c[1][0], lanes 8..15
+	VMULPS       Y4, Y2, Y2 // C[1][0] = C[1][0] * α[1], lanes 0..7
+	VMULPS       Y4, Y3, Y3 // C[1][0] = C[1][0] * α[1], lanes 8..15
+	VBROADCASTSS 8(DI), Y6 // α[2] = all alpha[2]
+	VMOVUPS      (R9)(R8*2), Y4 // C[2][0] = c[2][0], lanes 0..7
+	VMOVUPS      32(R9)(R8*2), Y5 // C[2][0] = c[2][0], lanes 8..15
+	VMULPS       Y6, Y4, Y4 // C[2][0] = C[2][0] * α[2], lanes 0..7
+	VMULPS       Y6, Y5, Y5 // C[2][0] = C[2][0] * α[2], lanes 8..15
+	VBROADCASTSS 12(DI), Y8 // α[3] = all alpha[3]
+	VMOVUPS      (R10), Y6 // C[3][0] = c[3][0], lanes 0..7
+	VMOVUPS      32(R10), Y7 // C[3][0] = c[3][0], lanes 8..15
+	VMULPS       Y8, Y6, Y6 // C[3][0] = C[3][0] * α[3], lanes 0..7
+	VMULPS       Y8, Y7, Y7 // C[3][0] = C[3][0] * α[3], lanes 8..15
+	JMP          end_6
+
+less_5:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // C[1][0] = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // C[1][0] = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // C[2][0] = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // C[2][0] = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // C[3][0] = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // C[3][0] = 0, lanes 8..15
+
+end_6:
+	// C += A·B
+	MOVQ pitch+40(FP), DI // pitch
+	SHLQ $0x02, DI // pitch <<= 2
+	MOVQ depth+56(FP), R8 // depth
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ CX, R10 // rows of a
+	LEAQ (R10)(R9*2), R11 // rows of a
+	ADDQ R9, R11 // rows of a
+	MOVQ panelStride+48(FP), R12 // panelStride
+	SHLQ $0x02, R12 // panelStride <<= 2
+	MOVQ SI, R12 // rows of b
+	CMPQ R8, $+4 // depth < 4
+	JLT  depth_end_8 // depth < 4
+
+depth_7:
+	VMOVUPS      (R12), Y8 // B[0][0] = b[0][0], lanes 0..7
+	VMOVUPS      32(R12), Y9 // B[0][0] = b[0][0], lanes 8..15
+	VBROADCASTSS (R10), Y10 // a[0][0] = a[0][0]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*1), Y10 // a[1][0] = a[1][0]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*2), Y10 // a[2][0] = a[2][0]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R11), Y10 // a[3][0] = a[3][0]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
+	ADDQ         DI, R12 // b0 += pitch
+	VMOVUPS      (R12), Y8 // B[1][0] = b[0][0], lanes 0..7
+	VMOVUPS      32(R12), Y9 // B[1][0] = b[0][0], lanes 8..15
+	VBROADCASTSS 4(R10), Y10 // a[0][1] = a[0][1]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10)(R9*1), Y10 // a[1][1] = a[1][1]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10)(R9*2), Y10 // a[2][1] = a[2][1]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R11), Y10 // a[3][1] = a[3][1]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][1] * B[1][0], lanes 8..15
+	ADDQ         DI, R12 // b0 += pitch
+	VMOVUPS      (R12), Y8 // B[2][0] = b[0][0], lanes 0..7
+	VMOVUPS      32(R12), Y9 // B[2][0] = b[0][0], lanes 8..15
+	VBROADCASTSS 8(R10), Y10 // a[0][2] = a[0][2]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10)(R9*1), Y10 // a[1][2] = a[1][2]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10)(R9*2), Y10 // a[2][2] = a[2][2]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R11), Y10 // a[3][2] = a[3][2]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][2] * B[2][0], lanes 8..15
+	ADDQ         DI, R12 // b0 += pitch
+	VMOVUPS      (R12), Y8 // B[3][0] = b[0][0], lanes 0..7
+	VMOVUPS      32(R12), Y9 // B[3][0] = b[0][0], lanes 8..15
+	VBROADCASTSS 12(R10), Y10 // a[0][3] = a[0][3]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10)(R9*1), Y10 // a[1][3] = a[1][3]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10)(R9*2), Y10 // a[2][3] = a[2][3]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R11), Y10 // a[3][3] = a[3][3]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][3] * B[3][0], lanes 8..15
+	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         $+16, R10 // a0 += 16
+	ADDQ         $+16, R11 // a3 += 16
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
+	JGE          depth_7 // depth >= 4
+
+depth_end_8:
+	CMPQ R8, $+1 // depth < 1
+	JLT  depth_end_10 // depth < 1
+
+depth_9:
+	VMOVUPS      (R12), Y8 // B[0][0] = b[0][0], lanes 0..7
+	VMOVUPS      32(R12), Y9 // B[0][0] = b[0][0], lanes 8..15
+	VBROADCASTSS (R10), Y10 // a[0][0] = a[0][0]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*1), Y10 // a[1][0] = a[1][0]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*2), Y10 // a[2][0] = a[2][0]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R11), Y10 // a[3][0] = a[3][0]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
+	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         $+4, R10 // a0 += 4
+	ADDQ         $+4, R11 // a3 += 4
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
+	JGE          depth_9 // depth >= 1
+
+depth_end_10:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    AX, R8 // rows of c
+	LEAQ    (R8)(DI*2), R9 // rows of c
+	ADDQ    DI, R9 // rows of c
+	VMOVUPS Y0, (R8) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(R8) // c[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, (R8)(DI*1) // c[1][0] = C[1][0], lanes 0..7
+	VMOVUPS Y3, 32(R8)(DI*1) // c[1][0] = C[1][0], lanes 8..15
+	VMOVUPS Y4, (R8)(DI*2) // c[2][0] = C[2][0], lanes 0..7
+	VMOVUPS Y5, 32(R8)(DI*2) // c[2][0] = C[2][0], lanes 8..15
+	VMOVUPS Y6, (R9) // c[3][0] = C[3][0], lanes 0..7
+	VMOVUPS Y7, 32(R9) // c[3][0] = C[3][0], lanes 8..15
+	ADDQ    $+64, AX // c += 64
+
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), DI // alpha
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_11 // alpha < 1
+	MOVQ         rows+64(FP), R8 // rows
+	SUBQ         DX, R8 // rows -= rows
+	SHLQ         $0x02, R8 // rows in bytes
+	ADDQ         R8, DI // alpha += rows
+	MOVQ         cStride+8(FP), R8 // cStride
+	SHLQ         $0x02, R8 // cStride in bytes
+	MOVQ         AX, R9 // rows of c
+	LEAQ         (R9)(R8*2), R10 // rows of c
+	ADDQ         R8, R10 // rows of c
+	VBROADCASTSS (DI), Y2 // α[0] = all alpha[0]
+	VMOVUPS      (R9), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(R9), Y1 // C[0][0] = c[0][0], lanes 8..15
+	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	VBROADCASTSS 4(DI), Y4 // α[1] = all alpha[1]
+	VMOVUPS      (R9)(R8*1), Y2 // C[1][0] = c[1][0], lanes 0..7
+	VMOVUPS      32(R9)(R8*1), Y3 // C[1][0] = c[1][0], lanes 8..15
+	VMULPS       Y4, Y2, Y2 // C[1][0] = C[1][0] * α[1], lanes 0..7
+	VMULPS       Y4, Y3, Y3 // C[1][0] = C[1][0] * α[1], lanes 8..15
+	VBROADCASTSS 8(DI), Y6 // α[2] = all alpha[2]
+	VMOVUPS      (R9)(R8*2), Y4 // C[2][0] = c[2][0], lanes 0..7
+	VMOVUPS      32(R9)(R8*2), Y5 // C[2][0] = c[2][0], lanes 8..15
+	VMULPS       Y6, Y4, Y4 // C[2][0] = C[2][0] * α[2], lanes 0..7
+	VMULPS       Y6, Y5, Y5 // C[2][0] = C[2][0] * α[2], lanes 8..15
+	VBROADCASTSS 12(DI), Y8 // α[3] = all alpha[3]
+	VMOVUPS      (R10), Y6 // C[3][0] = c[3][0], lanes 0..7
+	VMOVUPS      32(R10), Y7 // C[3][0] = c[3][0], lanes 8..15
+	VMULPS       Y8, Y6, Y6 // C[3][0] = C[3][0] * α[3], lanes 0..7
+	VMULPS       Y8, Y7, Y7 // C[3][0] = C[3][0] * α[3], lanes 8..15
+	JMP          end_12
+
+less_11:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // C[1][0] = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // C[1][0] = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // C[2][0] = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // C[2][0] = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // C[3][0] = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // C[3][0] = 0, lanes 8..15
+
+end_12:
+	// C += A·B
+	MOVQ pitch+40(FP), DI // pitch
+	SHLQ $0x02, DI // pitch <<= 2
+	MOVQ depth+56(FP), R8 // depth
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ CX, R10 // rows of a
+	LEAQ (R10)(R9*2), R11 // rows of a
+	ADDQ R9, R11 // rows of a
+	MOVQ panelStride+48(FP), R12 // panelStride
+	SHLQ $0x02, R12 // panelStride <<= 2
+	MOVQ SI, R12 // rows of b
+	CMPQ R8, $+4 // depth < 4
+	JLT  depth_end_14 // depth < 4
+
+depth_13:
+	VMOVUPS      64(R12), Y8 // B[0][0] = b[0][16], lanes 0..7
+	VMOVUPS      96(R12), Y9 // B[0][0] = b[0][16], lanes 8..15
+	VBROADCASTSS (R10), Y10 // a[0][0] = a[0][0]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*1), Y10 // a[1][0] = a[1][0]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*2), Y10 // a[2][0] = a[2][0]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R11), Y10 // a[3][0] = a[3][0]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
+	ADDQ         DI, R12 // b0 += pitch
+	VMOVUPS      64(R12), Y8 // B[1][0] = b[0][16], lanes 0..7
+	VMOVUPS      96(R12), Y9 // B[1][0] = b[0][16], lanes 8..15
+	VBROADCASTSS 4(R10), Y10 // a[0][1] = a[0][1]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10)(R9*1), Y10 // a[1][1] = a[1][1]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10)(R9*2), Y10 // a[2][1] = a[2][1]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R11), Y10 // a[3][1] = a[3][1]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][1] * B[1][0], lanes 8..15
+	ADDQ         DI, R12 // b0 += pitch
+	VMOVUPS      64(R12), Y8 // B[2][0] = b[0][16], lanes 0..7
+	VMOVUPS      96(R12), Y9 // B[2][0] = b[0][16], lanes 8..15
+	VBROADCASTSS 8(R10), Y10 // a[0][2] = a[0][2]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10)(R9*1), Y10 // a[1][2] = a[1][2]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10)(R9*2), Y10 // a[2][2] = a[2][2]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R11), Y10 // a[3][2] = a[3][2]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][2] * B[2][0], lanes 8..15
+	ADDQ         DI, R12 // b0 += pitch
+	VMOVUPS      64(R12), Y8 // B[3][0] = b[0][16], lanes 0..7
+	VMOVUPS      96(R12), Y9 // B[3][0] = b[0][16], lanes 8..15
+	VBROADCASTSS 12(R10), Y10 // a[0][3] = a[0][3]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10)(R9*1), Y10 // a[1][3] = a[1][3]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10)(R9*2), Y10 // a[2][3] = a[2][3]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R11), Y10 // a[3][3] = a[3][3]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][3] * B[3][0], lanes 8..15
+	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         $+16, R10 // a0 += 16
+	ADDQ         $+16, R11 // a3 += 16
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
+	JGE          depth_13 // depth >= 4
+
+depth_end_14:
+	CMPQ R8, $+1 // depth < 1
+	JLT  depth_end_16 // depth < 1
+
+depth_15:
+	VMOVUPS      64(R12), Y8 // B[0][0] = b[0][16], lanes 0..7
+	VMOVUPS      96(R12), Y9 // B[0][0] = b[0][16], lanes 8..15
+	VBROADCASTSS (R10), Y10 // a[0][0] = a[0][0]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*1), Y10 // a[1][0] = a[1][0]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*2), Y10 // a[2][0] = a[2][0]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R11), Y10 // a[3][0] = a[3][0]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
+	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         $+4, R10 // a0 += 4
+	ADDQ         $+4, R11 // a3 += 4
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
+	JGE          depth_15 // depth >= 1
+
+depth_end_16:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    AX, R8 // rows of c
+	LEAQ    (R8)(DI*2), R9 // rows of c
+	ADDQ    DI, R9 // rows of c
+	VMOVUPS Y0, (R8) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(R8) // c[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, (R8)(DI*1) // c[1][0] = C[1][0], lanes 0..7
+	VMOVUPS Y3, 32(R8)(DI*1) // c[1][0] = C[1][0], lanes 8..15
+	VMOVUPS Y4, (R8)(DI*2) // c[2][0] = C[2][0], lanes 0..7
+	VMOVUPS Y5, 32(R8)(DI*2) // c[2][0] = C[2][0], lanes 8..15
+	VMOVUPS Y6, (R9) // c[3][0] = C[3][0], lanes 0..7
+	VMOVUPS Y7, 32(R9) // c[3][0] = C[3][0], lanes 8..15
+	ADDQ    $+64, AX // c += 64
+	MOVQ    panelStride+48(FP), DI // panelStride
+	SHLQ    $0x02, DI // panelStride <<= 2
+	ADDQ    DI, SI // b += panelStride
+	SUBQ    $+32, BX // cols += -32
+	CMPQ    BX, $+32 // cols >= 32
+	JGE     panels_3 // cols >= 32
+
+panels_end_4:
+	CMPQ BX, $+1 // cols < 1
+	JLT  less_17 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), BX // alpha
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_18 // alpha < 1
+	MOVQ         rows+64(FP), DI // rows
+	SUBQ         DX, DI // rows -= rows
+	SHLQ         $0x02, DI // rows in bytes
+	ADDQ         DI, BX // alpha += rows
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         AX, R8 // rows of c
+	LEAQ         (R8)(DI*2), R9 // rows of c
+	ADDQ         DI, R9 // rows of c
+	VBROADCASTSS (BX), Y2 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(R8), Y1 // C[0][0] = c[0][0], lanes 8..15
+	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	VBROADCASTSS 4(BX), Y4 // α[1] = all alpha[1]
+	VMOVUPS      (R8)(DI*1), Y2 // C[1][0] = c[1][0], lanes 0..7
+	VMOVUPS      32(R8)(DI*1), Y3 // C[1][0] = c[1][0], lanes 8..15
+	VMULPS       Y4, Y2, Y2 // C[1][0] = C[1][0] * α[1], lanes 0..7
+	VMULPS       Y4, Y3, Y3 // C[1][0] = C[1][0] * α[1], lanes 8..15
+	VBROADCASTSS 8(BX), Y6 // α[2] = all alpha[2]
+	VMOVUPS      (R8)(DI*2), Y4 // C[2][0] = c[2][0], lanes 0..7
+	VMOVUPS      32(R8)(DI*2), Y5 // C[2][0] = c[2][0], lanes 8..15
+	VMULPS       Y6, Y4, Y4 // C[2][0] = C[2][0] * α[2], lanes 0..7
+	VMULPS       Y6, Y5, Y5 // C[2][0] = C[2][0] * α[2], lanes 8..15
+	VBROADCASTSS 12(BX), Y8 // α[3] = all alpha[3]
+	VMOVUPS      (R9), Y6 // C[3][0] = c[3][0], lanes 0..7
+	VMOVUPS      32(R9), Y7 // C[3][0] = c[3][0], lanes 8..15
+	VMULPS       Y8, Y6, Y6 // C[3][0] = C[3][0] * α[3], lanes 0..7
+	VMULPS       Y8, Y7, Y7 // C[3][0] = C[3][0] * α[3], lanes 8..15
+	JMP          end_19
+
+less_18:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // C[1][0] = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // C[1][0] = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // C[2][0] = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // C[2][0] = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // C[3][0] = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // C[3][0] = 0, lanes 8..15
+
+end_19:
+	// C += A·B
+	MOVQ pitch+40(FP), BX // pitch
+	SHLQ $0x02, BX // pitch <<= 2
+	MOVQ depth+56(FP), DI // depth
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ CX, R9 // rows of a
+	LEAQ (R9)(R8*2), R10 // rows of a
+	ADDQ R8, R10 // rows of a
+	MOVQ panelStride+48(FP), R11 // panelStride
+	SHLQ $0x02, R11 // panelStride <<= 2
+	CMPQ DI, $+4 // depth < 4
+	JLT  depth_end_21 // depth < 4
+
+depth_20:
+	VMOVUPS      (SI), Y8 // B[0][0] = b[0][0], lanes 0..7
+	VMOVUPS      32(SI), Y9 // B[0][0] = b[0][0], lanes 8..15
+	VBROADCASTSS (R9), Y10 // a[0][0] = a[0][0]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R9)(R8*1), Y10 // a[1][0] = a[1][0]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R9)(R8*2), Y10 // a[2][0] = a[2][0]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10), Y10 // a[3][0] = a[3][0]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
+	ADDQ         BX, SI // b0 += pitch
+	VMOVUPS      (SI), Y8 // B[1][0] = b[0][0], lanes 0..7
+	VMOVUPS      32(SI), Y9 // B[1][0] = b[0][0], lanes 8..15
+	VBROADCASTSS 4(R9), Y10 // a[0][1] = a[0][1]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R9)(R8*1), Y10 // a[1][1] = a[1][1]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R9)(R8*2), Y10 // a[2][1] = a[2][1]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10), Y10 // a[3][1] = a[3][1]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][1] * B[1][0], lanes 8..15
+	ADDQ         BX, SI // b0 += pitch
+	VMOVUPS      (SI), Y8 // B[2][0] = b[0][0], lanes 0..7
+	VMOVUPS      32(SI), Y9 // B[2][0] = b[0][0], lanes 8..15
+	VBROADCASTSS 8(R9), Y10 // a[0][2] = a[0][2]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R9)(R8*1), Y10 // a[1][2] = a[1][2]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R9)(R8*2), Y10 // a[2][2] = a[2][2]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10), Y10 // a[3][2] = a[3][2]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][2] * B[2][0], lanes 8..15
+	ADDQ         BX, SI // b0 += pitch
+	VMOVUPS      (SI), Y8 // B[3][0] = b[0][0], lanes 0..7
+	VMOVUPS      32(SI), Y9 // B[3][0] = b[0][0], lanes 8..15
+	VBROADCASTSS 12(R9), Y10 // a[0][3] = a[0][3]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R9)(R8*1), Y10 // a[1][3] = a[1][3]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R9)(R8*2), Y10 // a[2][3] = a[2][3]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10), Y10 // a[3][3] = a[3][3]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][3] * B[3][0], lanes 8..15
+	ADDQ         BX, SI // b0 += pitch
+	ADDQ         $+16, R9 // a0 += 16
+	ADDQ         $+16, R10 // a3 += 16
+	SUBQ         $+4, DI // depth += -4
+	CMPQ         DI, $+4 // depth >= 4
+	JGE          depth_20 // depth >= 4
+
+depth_end_21:
+	CMPQ DI, $+1 // depth < 1
+	JLT  depth_end_23 // depth < 1
+
+depth_22:
+	VMOVUPS      (SI), Y8 // B[0][0] = b[0][0], lanes 0..7
+	VMOVUPS      32(SI), Y9 // B[0][0] = b[0][0], lanes 8..15
+	VBROADCASTSS (R9), Y10 // a[0][0] = a[0][0]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R9)(R8*1), Y10 // a[1][0] = a[1][0]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R9)(R8*2), Y10 // a[2][0] = a[2][0]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10), Y10 // a[3][0] = a[3][0]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
+	ADDQ         BX, SI // b0 += pitch
+	ADDQ         $+4, R9 // a0 += 4
+	ADDQ         $+4, R10 // a3 += 4
+	SUBQ         $+1, DI // depth += -1
+	CMPQ         DI, $+1 // depth >= 1
+	JGE          depth_22 // depth >= 1
+
+depth_end_23:
+	// store
+	MOVQ    cStride+8(FP), BX // cStride
+	SHLQ    $0x02, BX // cStride in bytes
+	MOVQ    AX, SI // rows of c
+	LEAQ    (SI)(BX*2), DI // rows of c
+	ADDQ    BX, DI // rows of c
+	VMOVUPS Y0, (SI) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(SI) // c[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, (SI)(BX*1) // c[1][0] = C[1][0], lanes 0..7
+	VMOVUPS Y3, 32(SI)(BX*1) // c[1][0] = C[1][0], lanes 8..15
+	VMOVUPS Y4, (SI)(BX*2) // c[2][0] = C[2][0], lanes 0..7
+	VMOVUPS Y5, 32(SI)(BX*2) // c[2][0] = C[2][0], lanes 8..15
+	VMOVUPS Y6, (DI) // c[3][0] = C[3][0], lanes 0..7
+	VMOVUPS Y7, 32(DI) // c[3][0] = C[3][0], lanes 8..15
+	ADDQ    $+64, AX // c += 64
+
+less_17:
+	// the next rows
+	MOVQ cols+72(FP), BX // cols
+	SHLQ $0x02, BX // cols in bytes
+	SUBQ BX, AX // c -= cols
+	MOVQ cStride+8(FP), BX // cStride
+	SHLQ $0x02, BX // cStride in bytes
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	MOVQ aStride+24(FP), BX // aStride
+	SHLQ $0x02, BX // aStride in bytes
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	SUBQ $+4, DX // rows += -4
+	CMPQ DX, $+4 // rows >= 4
+	JGE  rows_1 // rows >= 4
+
+rows_end_2:
+	CMPQ DX, $+3 // rows < 3
+	JLT  rows_end_25 // rows < 3
+
+rows_24:
+	MOVQ cols+72(FP), BX // cols
+	MOVQ b+32(FP), SI // b
+	CMPQ BX, $+32 // cols < 32
+	JLT  panels_end_27 // cols < 32
+
+panels_26:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), DI // alpha
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_28 // alpha < 1
+	MOVQ         rows+64(FP), R8 // rows
+	SUBQ         DX, R8 // rows -= rows
+	SHLQ         $0x02, R8 // rows in bytes
+	ADDQ         R8, DI // alpha += rows
+	MOVQ         cStride+8(FP), R8 // cStride
+	SHLQ         $0x02, R8 // cStride in bytes
+	MOVQ         AX, R9 // rows of c
+	VBROADCASTSS (DI), Y2 // α[0] = all alpha[0]
+	VMOVUPS      (R9), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(R9), Y1 // C[0][0] = c[0][0], lanes 8..15
+	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	VBROADCASTSS 4(DI), Y4 // α[1] = all alpha[1]
+	VMOVUPS      (R9)(R8*1), Y2 // C[1][0] = c[1][0], lanes 0..7
+	VMOVUPS      32(R9)(R8*1), Y3 // C[1][0] = c[1][0], lanes 8..15
+	VMULPS       Y4, Y2, Y2 // C[1][0] = C[1][0] * α[1], lanes 0..7
+	VMULPS       Y4, Y3, Y3 // C[1][0] = C[1][0] * α[1], lanes 8..15
+	VBROADCASTSS 8(DI), Y6 // α[2] = all alpha[2]
+	VMOVUPS      (R9)(R8*2), Y4 // C[2][0] = c[2][0], lanes 0..7
+	VMOVUPS      32(R9)(R8*2), Y5 // C[2][0] = c[2][0], lanes 8..15
+	VMULPS       Y6, Y4, Y4 // C[2][0] = C[2][0] * α[2], lanes 0..7
+	VMULPS       Y6, Y5, Y5 // C[2][0] = C[2][0] * α[2], lanes 8..15
+	JMP          end_29
+
+less_28:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // C[1][0] = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // C[1][0] = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // C[2][0] = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // C[2][0] = 0, lanes 8..15
+
+end_29:
+	// C += A·B
+	MOVQ pitch+40(FP), DI // pitch
+	SHLQ $0x02, DI // pitch <<= 2
+	MOVQ depth+56(FP), R8 // depth
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ CX, R10 // rows of a
+	MOVQ panelStride+48(FP), R11 // panelStride
+	SHLQ $0x02, R11 // panelStride <<= 2
+	MOVQ SI, R11 // rows of b
+	CMPQ R8, $+4 // depth < 4
+	JLT  depth_end_31 // depth < 4
+
+depth_30:
+	VMOVUPS      (R11), Y6 // B[0][0] = b[0][0], lanes 0..7
+	VMOVUPS      32(R11), Y7 // B[0][0] = b[0][0], lanes 8..15
+	VBROADCASTSS (R10), Y8 // a[0][0] = a[0][0]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*1), Y8 // a[1][0] = a[1][0]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*2), Y8 // a[2][0] = a[2][0]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	VMOVUPS      (R11), Y6 // B[1][0] = b[0][0], lanes 0..7
+	VMOVUPS      32(R11), Y7 // B[1][0] = b[0][0], lanes 8..15
+	VBROADCASTSS 4(R10), Y8 // a[0][1] = a[0][1]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10)(R9*1), Y8 // a[1][1] = a[1][1]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10)(R9*2), Y8 // a[2][1] = a[2][1]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	VMOVUPS      (R11), Y6 // B[2][0] = b[0][0], lanes 0..7
+	VMOVUPS      32(R11), Y7 // B[2][0] = b[0][0], lanes 8..15
+	VBROADCASTSS 8(R10), Y8 // a[0][2] = a[0][2]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10)(R9*1), Y8 // a[1][2] = a[1][2]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10)(R9*2), Y8 // a[2][2] = a[2][2]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	VMOVUPS      (R11), Y6 // B[3][0] = b[0][0], lanes 0..7
+	VMOVUPS      32(R11), Y7 // B[3][0] = b[0][0], lanes 8..15
+	VBROADCASTSS 12(R10), Y8 // a[0][3] = a[0][3]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10)(R9*1), Y8 // a[1][3] = a[1][3]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10)(R9*2), Y8 // a[2][3] = a[2][3]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         $+16, R10 // a0 += 16
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
+	JGE          depth_30 // depth >= 4
+
+depth_end_31:
+	CMPQ R8, $+1 // depth < 1
+	JLT  depth_end_33 // depth < 1
+
+depth_32:
+	VMOVUPS      (R11), Y6 // B[0][0] = b[0][0], lanes 0..7
+	VMOVUPS      32(R11), Y7 // B[0][0] = b[0][0], lanes 8..15
+	VBROADCASTSS (R10), Y8 // a[0][0] = a[0][0]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*1), Y8 // a[1][0] = a[1][0]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*2), Y8 // a[2][0] = a[2][0]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         $+4, R10 // a0 += 4
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
+	JGE          depth_32 // depth >= 1
+
+depth_end_33:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    AX, R8 // rows of c
+	VMOVUPS Y0, (R8) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(R8) // c[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, (R8)(DI*1) // c[1][0] = C[1][0], lanes 0..7
+	VMOVUPS Y3, 32(R8)(DI*1) // c[1][0] = C[1][0], lanes 8..15
+	VMOVUPS Y4, (R8)(DI*2) // c[2][0] = C[2][0], lanes 0..7
+	VMOVUPS Y5, 32(R8)(DI*2) // c[2][0] = C[2][0], lanes 8..15
+	ADDQ    $+64, AX // c += 64
+
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), DI // alpha
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_34 // alpha < 1
+	MOVQ         rows+64(FP), R8 // rows
+	SUBQ         DX, R8 // rows -= rows
+	SHLQ         $0x02, R8 // rows in bytes
+	ADDQ         R8, DI // alpha += rows
+	MOVQ         cStride+8(FP), R8 // cStride
+	SHLQ         $0x02, R8 // cStride in bytes
+	MOVQ         AX, R9 // rows of c
+	VBROADCASTSS (DI), Y2 // α[0] = all alpha[0]
+	VMOVUPS      (R9), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(R9), Y1 // C[0][0] = c[0][0], lanes 8..15
+	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	VBROADCASTSS 4(DI), Y4 // α[1] = all alpha[1]
+	VMOVUPS      (R9)(R8*1), Y2 // C[1][0] = c[1][0], lanes 0..7
+	VMOVUPS      32(R9)(R8*1), Y3 // C[1][0] = c[1][0], lanes 8..15
+	VMULPS       Y4, Y2, Y2 // C[1][0] = C[1][0] * α[1], lanes 0..7
+	VMULPS       Y4, Y3, Y3 // C[1][0] = C[1][0] * α[1], lanes 8..15
+	VBROADCASTSS 8(DI), Y6 // α[2] = all alpha[2]
+	VMOVUPS      (R9)(R8*2), Y4 // C[2][0] = c[2][0], lanes 0..7
+	VMOVUPS      32(R9)(R8*2), Y5 // C[2][0] = c[2][0], lanes 8..15
+	VMULPS       Y6, Y4, Y4 // C[2][0] = C[2][0] * α[2], lanes 0..7
+	VMULPS       Y6, Y5, Y5 // C[2][0] = C[2][0] * α[2], lanes 8..15
+	JMP          end_35
+
+less_34:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // C[1][0] = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // C[1][0] = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // C[2][0] = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // C[2][0] = 0, lanes 8..15
+
+end_35:
+	// C += A·B
+	MOVQ pitch+40(FP), DI // pitch
+	SHLQ $0x02, DI // pitch <<= 2
+	MOVQ depth+56(FP), R8 // depth
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ CX, R10 // rows of a
+	MOVQ panelStride+48(FP), R11 // panelStride
+	SHLQ $0x02, R11 // panelStride <<= 2
+	MOVQ SI, R11 // rows of b
+	CMPQ R8, $+4 // depth < 4
+	JLT  depth_end_37 // depth < 4
+
+depth_36:
+	VMOVUPS      64(R11), Y6 // B[0][0] = b[0][16], lanes 0..7
+	VMOVUPS      96(R11), Y7 // B[0][0] = b[0][16], lanes 8..15
+	VBROADCASTSS (R10), Y8 // a[0][0] = a[0][0]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*1), Y8 // a[1][0] = a[1][0]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*2), Y8 // a[2][0] = a[2][0]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	VMOVUPS      64(R11), Y6 // B[1][0] = b[0][16], lanes 0..7
+	VMOVUPS      96(R11), Y7 // B[1][0] = b[0][16], lanes 8..15
+	VBROADCASTSS 4(R10), Y8 // a[0][1] = a[0][1]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10)(R9*1), Y8 // a[1][1] = a[1][1]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10)(R9*2), Y8 // a[2][1] = a[2][1]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	VMOVUPS      64(R11), Y6 // B[2][0] = b[0][16], lanes 0..7
+	VMOVUPS      96(R11), Y7 // B[2][0] = b[0][16], lanes 8..15
+	VBROADCASTSS 8(R10), Y8 // a[0][2] = a[0][2]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10)(R9*1), Y8 // a[1][2] = a[1][2]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10)(R9*2), Y8 // a[2][2] = a[2][2]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	VMOVUPS      64(R11), Y6 // B[3][0] = b[0][16], lanes 0..7
+	VMOVUPS      96(R11), Y7 // B[3][0] = b[0][16], lanes 8..15
+	VBROADCASTSS 12(R10), Y8 // a[0][3] = a[0][3]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10)(R9*1), Y8 // a[1][3] = a[1][3]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10)(R9*2), Y8 // a[2][3] = a[2][3]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         $+16, R10 // a0 += 16
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
+	JGE          depth_36 // depth >= 4
+
+depth_end_37:
+	CMPQ R8, $+1 // depth < 1
+	JLT  depth_end_39 // depth < 1
+
+depth_38:
+	VMOVUPS      64(R11), Y6 // B[0][0] = b[0][16], lanes 0..7
+	VMOVUPS      96(R11), Y7 // B[0][0] = b[0][16], lanes 8..15
+	VBROADCASTSS (R10), Y8 // a[0][0] = a[0][0]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*1), Y8 // a[1][0] = a[1][0]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*2), Y8 // a[2][0] = a[2][0]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         $+4, R10 // a0 += 4
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
+	JGE          depth_38 // depth >= 1
+
+depth_end_39:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    AX, R8 // rows of c
+	VMOVUPS Y0, (R8) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(R8) // c[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, (R8)(DI*1) // c[1][0] = C[1][0], lanes 0..7
+	VMOVUPS Y3, 32(R8)(DI*1) // c[1][0] = C[1][0], lanes 8..15
+	VMOVUPS Y4, (R8)(DI*2) // c[2][0] = C[2][0], lanes 0..7
+	VMOVUPS Y5, 32(R8)(DI*2) // c[2][0] = C[2][0], lanes 8..15
+	ADDQ    $+64, AX // c += 64
+	MOVQ    panelStride+48(FP), DI // panelStride
+	SHLQ    $0x02, DI // panelStride <<= 2
+	ADDQ    DI, SI // b += panelStride
+	SUBQ    $+32, BX // cols += -32
+	CMPQ    BX, $+32 // cols >= 32
+	JGE     panels_26 // cols >= 32
+
+panels_end_27:
+	CMPQ BX, $+1 // cols < 1
+	JLT  less_40 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), BX // alpha
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_41 // alpha < 1
+	MOVQ         rows+64(FP), DI // rows
+	SUBQ         DX, DI // rows -= rows
+	SHLQ         $0x02, DI // rows in bytes
+	ADDQ         DI, BX // alpha += rows
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         AX, R8 // rows of c
+	VBROADCASTSS (BX), Y2 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(R8), Y1 // C[0][0] = c[0][0], lanes 8..15
+	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	VBROADCASTSS 4(BX), Y4 // α[1] = all alpha[1]
+	VMOVUPS      (R8)(DI*1), Y2 // C[1][0] = c[1][0], lanes 0..7
+	VMOVUPS      32(R8)(DI*1), Y3 // C[1][0] = c[1][0], lanes 8..15
+	VMULPS       Y4, Y2, Y2 // C[1][0] = C[1][0] * α[1], lanes 0..7
+	VMULPS       Y4, Y3, Y3 // C[1][0] = C[1][0] * α[1], lanes 8..15
+	VBROADCASTSS 8(BX), Y6 // α[2] = all alpha[2]
+	VMOVUPS      (R8)(DI*2), Y4 // C[2][0] = c[2][0], lanes 0..7
+	VMOVUPS      32(R8)(DI*2), Y5 // C[2][0] = c[2][0], lanes 8..15
+	VMULPS       Y6, Y4, Y4 // C[2][0] = C[2][0] * α[2], lanes 0..7
+	VMULPS       Y6, Y5, Y5 // C[2][0] = C[2][0] * α[2], lanes 8..15
+	JMP          end_42
+
+less_41:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // C[1][0] = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // C[1][0] = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // C[2][0] = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // C[2][0] = 0, lanes 8..15
+
+end_42:
+	// C += A·B
+	MOVQ pitch+40(FP), BX // pitch
+	SHLQ $0x02, BX // pitch <<= 2
+	MOVQ depth+56(FP), DI // depth
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ CX, R9 // rows of a
+	MOVQ panelStride+48(FP), R10 // panelStride
+	SHLQ $0x02, R10 // panelStride <<= 2
+	CMPQ DI, $+4 // depth < 4
+	JLT  depth_end_44 // depth < 4
+
+depth_43:
+	VMOVUPS      (SI), Y6 // B[0][0] = b[0][0], lanes 0..7
+	VMOVUPS      32(SI), Y7 // B[0][0] = b[0][0], lanes 8..15
+	VBROADCASTSS (R9), Y8 // a[0][0] = a[0][0]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R9)(R8*1), Y8 // a[1][0] = a[1][0]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R9)(R8*2), Y8 // a[2][0] = a[2][0]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	ADDQ         BX, SI // b0 += pitch
+	VMOVUPS      (SI), Y6 // B[1][0] = b[0][0], lanes 0..7
+	VMOVUPS      32(SI), Y7 // B[1][0] = b[0][0], lanes 8..15
+	VBROADCASTSS 4(R9), Y8 // a[0][1] = a[0][1]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R9)(R8*1), Y8 // a[1][1] = a[1][1]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R9)(R8*2), Y8 // a[2][1] = a[2][1]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
+	ADDQ         BX, SI // b0 += pitch
+	VMOVUPS      (SI), Y6 // B[2][0] = b[0][0], lanes 0..7
+	VMOVUPS      32(SI), Y7 // B[2][0] = b[0][0], lanes 8..15
+	VBROADCASTSS 8(R9), Y8 // a[0][2] = a[0][2]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R9)(R8*1), Y8 // a[1][2] = a[1][2]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R9)(R8*2), Y8 // a[2][2] = a[2][2]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
+	ADDQ         BX, SI // b0 += pitch
+	VMOVUPS      (SI), Y6 // B[3][0] = b[0][0], lanes 0..7
+	VMOVUPS      32(SI), Y7 // B[3][0] = b[0][0], lanes 8..15
+	VBROADCASTSS 12(R9), Y8 // a[0][3] = a[0][3]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R9)(R8*1), Y8 // a[1][3] = a[1][3]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R9)(R8*2), Y8 // a[2][3] = a[2][3]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
+	ADDQ         BX, SI // b0 += pitch
+	ADDQ         $+16, R9 // a0 += 16
+	SUBQ         $+4, DI // depth += -4
+	CMPQ         DI, $+4 // depth >= 4
+	JGE          depth_43 // depth >= 4
+
+depth_end_44:
+	CMPQ DI, $+1 // depth < 1
+	JLT  depth_end_46 // depth < 1
+
+depth_45:
+	VMOVUPS      (SI), Y6 // B[0][0] = b[0][0], lanes 0..7
+	VMOVUPS      32(SI), Y7 // B[0][0] = b[0][0], lanes 8..15
+	VBROADCASTSS (R9), Y8 // a[0][0] = a[0][0]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R9)(R8*1), Y8 // a[1][0] = a[1][0]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R9)(R8*2), Y8 // a[2][0] = a[2][0]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	ADDQ         BX, SI // b0 += pitch
+	ADDQ         $+4, R9 // a0 += 4
+	SUBQ         $+1, DI // depth += -1
+	CMPQ         DI, $+1 // depth >= 1
+	JGE          depth_45 // depth >= 1
+
+depth_end_46:
+	// store
+	MOVQ    cStride+8(FP), BX // cStride
+	SHLQ    $0x02, BX // cStride in bytes
+	MOVQ    AX, SI // rows of c
+	VMOVUPS Y0, (SI) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(SI) // c[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, (SI)(BX*1) // c[1][0] = C[1][0], lanes 0..7
+	VMOVUPS Y3, 32(SI)(BX*1) // c[1][0] = C[1][0], lanes 8..15
+	VMOVUPS Y4, (SI)(BX*2) // c[2][0] = C[2][0], lanes 0..7
+	VMOVUPS Y5, 32(SI)(BX*2) // c[2][0] = C[2][0], lanes 8..15
+	ADDQ    $+64, AX // c += 64
+
+less_40:
+	// the next rows
+	MOVQ cols+72(FP), BX // cols
+	SHLQ $0x02, BX // cols in bytes
+	SUBQ BX, AX // c -= cols
+	MOVQ cStride+8(FP), BX // cStride
+	SHLQ $0x02, BX // cStride in bytes
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	MOVQ aStride+24(FP), BX // aStride
+	SHLQ $0x02, BX // aStride in bytes
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	SUBQ $+3, DX // rows += -3
+	CMPQ DX, $+3 // rows >= 3
+	JGE  rows_24 // rows >= 3
+
+rows_end_25:
+	CMPQ DX, $+2 // rows < 2
+	JLT  rows_end_48 // rows < 2
+
+rows_47:
+	MOVQ cols+72(FP), BX // cols
+	MOVQ b+32(FP), SI // b
+	CMPQ BX, $+32 // cols < 32
+	JLT  panels_end_50 // cols < 32
+
+panels_49:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), DI // alpha
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_51 // alpha < 1
+	MOVQ         rows+64(FP), R8 // rows
+	SUBQ         DX, R8 // rows -= rows
+	SHLQ         $0x02, R8 // rows in bytes
+	ADDQ         R8, DI // alpha += rows
+	MOVQ         cStride+8(FP), R8 // cStride
+	SHLQ         $0x02, R8 // cStride in bytes
+	MOVQ         AX, R9 // rows of c
+	VBROADCASTSS (DI), Y4 // α[0] = all alpha[0]
+	VMOVUPS      (R9), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(R9), Y1 // C[0][0] = c[0][0], lanes 8..15
+	VMULPS       Y4, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y4, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	VMOVUPS      64(R9), Y2 // C[0][1] = c[0][16], lanes 0..7
+	VMOVUPS      96(R9), Y3 // C[0][1] = c[0][16], lanes 8..15
+	VMULPS       Y4, Y2, Y2 // C[0][1] = C[0][1] * α[0], lanes 0..7
+	VMULPS       Y4, Y3, Y3 // C[0][1] = C[0][1] * α[0], lanes 8..15
+	VBROADCASTSS 4(DI), Y8 // α[1] = all alpha[1]
+	VMOVUPS      (R9)(R8*1), Y4 // C[1][0] = c[1][0], lanes 0..7
+	VMOVUPS      32(R9)(R8*1), Y5 // C[1][0] = c[1][0], lanes 8..15
+	VMULPS       Y8, Y4, Y4 // C[1][0] = C[1][0] * α[1], lanes 0..7
+	VMULPS       Y8, Y5, Y5 // C[1][0] = C[1][0] * α[1], lanes 8..15
+	VMOVUPS      64(R9)(R8*1), Y6 // C[1][1] = c[1][16], lanes 0..7
+	VMOVUPS      96(R9)(R8*1), Y7 // C[1][1] = c[1][16], lanes 8..15
+	VMULPS       Y8, Y6, Y6 // C[1][1] = C[1][1] * α[1], lanes 0..7
+	VMULPS       Y8, Y7, Y7 // C[1][1] = C[1][1] * α[1], lanes 8..15
+	JMP          end_52
+
+less_51:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // C[0][1] = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // C[0][1] = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // C[1][0] = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // C[1][0] = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // C[1][1] = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // C[1][1] = 0, lanes 8..15
+
+end_52:
+	// C += A·B
+	MOVQ pitch+40(FP), DI // pitch
+	SHLQ $0x02, DI // pitch <<= 2
+	MOVQ depth+56(FP), R8 // depth
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ CX, R10 // rows of a
+	MOVQ panelStride+48(FP), R11 // panelStride
+	SHLQ $0x02, R11 // panelStride <<= 2
+	MOVQ SI, R11 // rows of b
+	CMPQ R8, $+4 // depth < 4
+	JLT  depth_end_54 // depth < 4
+
+depth_53:
+	VBROADCASTSS (R10), Y8 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Y9 // A[1][0] = a[1][0]
+	VMOVUPS      (R11), Y10 // B[0][0] = b[0][0], lanes 0..7
+	VMOVUPS      32(R11), Y11 // B[0][0] = b[0][0], lanes 8..15
+	VFMADD231PS  Y8, Y10, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y11, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
+	VFMADD231PS  Y9, Y10, Y4 // C[1][0] += A[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y9, Y11, Y5 // C[1][0] += A[1][0] * B[0][0], lanes 8..15
+	VMOVUPS      64(R11), Y10 // B[0][1] = b[0][16], lanes 0..7
+	VMOVUPS      96(R11), Y11 // B[0][1] = b[0][16], lanes 8..15
+	VFMADD231PS  Y8, Y10, Y2 // C[0][1] += A[0][0] * B[0][1], lanes 0..7
+	VFMADD231PS  Y8, Y11, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
+	VFMADD231PS  Y9, Y10, Y6 // C[1][1] += A[1][0] * B[0][1], lanes 0..7
+	VFMADD231PS  Y9, Y11, Y7 // C[1][1] += A[1][0] * B[0][1], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	VBROADCASTSS 4(R10), Y8 // A[0][1] = a[0][1]
+	VBROADCASTSS 4(R10)(R9*1), Y9 // A[1][1] = a[1][1]
+	VMOVUPS      (R11), Y10 // B[1][0] = b[0][0], lanes 0..7
+	VMOVUPS      32(R11), Y11 // B[1][0] = b[0][0], lanes 8..15
+	VFMADD231PS  Y8, Y10, Y0 // C[0][0] += A[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y8, Y11, Y1 // C[0][0] += A[0][1] * B[1][0], lanes 8..15
+	VFMADD231PS  Y9, Y10, Y4 // C[1][0] += A[1][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y9, Y11, Y5 // C[1][0] += A[1][1] * B[1][0], lanes 8..15
+	VMOVUPS      64(R11), Y10 // B[1][1] = b[0][16], lanes 0..7
+	VMOVUPS      96(R11), Y11 // B[1][1] = b[0][16], lanes 8..15
+	VFMADD231PS  Y8, Y10, Y2 // C[0][1] += A[0][1] * B[1][1], lanes 0..7
+	VFMADD231PS  Y8, Y11, Y3 // C[0][1] += A[0][1] * B[1][1], lanes 8..15
+	VFMADD231PS  Y9, Y10, Y6 // C[1][1] += A[1][1] * B[1][1], lanes 0..7
+	VFMADD231PS  Y9, Y11, Y7 // C[1][1] += A[1][1] * B[1][1], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	VBROADCASTSS 8(R10), Y8 // A[0][2] = a[0][2]
+	VBROADCASTSS 8(R10)(R9*1), Y9 // A[1][2] = a[1][2]
+	VMOVUPS      (R11), Y10 // B[2][0] = b[0][0], lanes 0..7
+	VMOVUPS      32(R11), Y11 // B[2][0] = b[0][0], lanes 8..15
+	VFMADD231PS  Y8, Y10, Y0 // C[0][0] += A[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y8, Y11, Y1 // C[0][0] += A[0][2] * B[2][0], lanes 8..15
+	VFMADD231PS  Y9, Y10, Y4 // C[1][0] += A[1][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y9, Y11, Y5 // C[1][0] += A[1][2] * B[2][0], lanes 8..15
+	VMOVUPS      64(R11), Y10 // B[2][1] = b[0][16], lanes 0..7
+	VMOVUPS      96(R11), Y11 // B[2][1] = b[0][16], lanes 8..15
+	VFMADD231PS  Y8, Y10, Y2 // C[0][1] += A[0][2] * B[2][1], lanes 0..7
+	VFMADD231PS  Y8, Y11, Y3 // C[0][1] += A[0][2] * B[2][1], lanes 8..15
+	VFMADD231PS  Y9, Y10, Y6 // C[1][1] += A[1][2] * B[2][1], lanes 0..7
+	VFMADD231PS  Y9, Y11, Y7 // C[1][1] += A[1][2] * B[2][1], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	VBROADCASTSS 12(R10), Y8 // A[0][3] = a[0][3]
+	VBROADCASTSS 12(R10)(R9*1), Y9 // A[1][3] = a[1][3]
+	VMOVUPS      (R11), Y10 // B[3][0] = b[0][0], lanes 0..7
+	VMOVUPS      32(R11), Y11 // B[3][0] = b[0][0], lanes 8..15
+	VFMADD231PS  Y8, Y10, Y0 // C[0][0] += A[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y8, Y11, Y1 // C[0][0] += A[0][3] * B[3][0], lanes 8..15
+	VFMADD231PS  Y9, Y10, Y4 // C[1][0] += A[1][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y9, Y11, Y5 // C[1][0] += A[1][3] * B[3][0], lanes 8..15
+	VMOVUPS      64(R11), Y10 // B[3][1] = b[0][16], lanes 0..7
+	VMOVUPS      96(R11), Y11 // B[3][1] = b[0][16], lanes 8..15
+	VFMADD231PS  Y8, Y10, Y2 // C[0][1] += A[0][3] * B[3][1], lanes 0..7
+	VFMADD231PS  Y8, Y11, Y3 // C[0][1] += A[0][3] * B[3][1], lanes 8..15
+	VFMADD231PS  Y9, Y10, Y6 // C[1][1] += A[1][3] * B[3][1], lanes 0..7
+	VFMADD231PS  Y9, Y11, Y7 // C[1][1] += A[1][3] * B[3][1], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         $+16, R10 // a0 += 16
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
+	JGE          depth_53 // depth >= 4
+
+depth_end_54:
+	CMPQ R8, $+1 // depth < 1
+	JLT  depth_end_56 // depth < 1
+
+depth_55:
+	VBROADCASTSS (R10), Y8 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Y9 // A[1][0] = a[1][0]
+	VMOVUPS      (R11), Y10 // B[0][0] = b[0][0], lanes 0..7
+	VMOVUPS      32(R11), Y11 // B[0][0] = b[0][0], lanes 8..15
+	VFMADD231PS  Y8, Y10, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y11, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
+	VFMADD231PS  Y9, Y10, Y4 // C[1][0] += A[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y9, Y11, Y5 // C[1][0] += A[1][0] * B[0][0], lanes 8..15
+	VMOVUPS      64(R11), Y10 // B[0][1] = b[0][16], lanes 0..7
+	VMOVUPS      96(R11), Y11 // B[0][1] = b[0][16], lanes 8..15
+	VFMADD231PS  Y8, Y10, Y2 // C[0][1] += A[0][0] * B[0][1], lanes 0..7
+	VFMADD231PS  Y8, Y11, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
+	VFMADD231PS  Y9, Y10, Y6 // C[1][1] += A[1][0] * B[0][1], lanes 0..7
+	VFMADD231PS  Y9, Y11, Y7 // C[1][1] += A[1][0] * B[0][1], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         $+4, R10 // a0 += 4
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
+	JGE          depth_55 // depth >= 1
+
+depth_end_56:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    AX, R8 // rows of c
+	VMOVUPS Y0, (R8) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(R8) // c[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, 64(R8) // c[0][16] = C[0][1], lanes 0..7
+	VMOVUPS Y3, 96(R8) // c[0][16] = C[0][1], lanes 8..15
+	VMOVUPS Y4, (R8)(DI*1) // c[1][0] = C[1][0], lanes 0..7
+	VMOVUPS Y5, 32(R8)(DI*1) // c[1][0] = C[1][0], lanes 8..15
+	VMOVUPS Y6, 64(R8)(DI*1) // c[1][16] = C[1][1], lanes 0..7
+	VMOVUPS Y7, 96(R8)(DI*1) // c[1][16] = C[1][1], lanes 8..15
+	ADDQ    $+128, AX // c += 128
+	MOVQ    panelStride+48(FP), DI // panelStride
+	SHLQ    $0x02, DI // panelStride <<= 2
+	ADDQ    DI, SI // b += panelStride
+	SUBQ    $+32, BX // cols += -32
+	CMPQ    BX, $+32 // cols >= 32
+	JGE     panels_49 // cols >= 32
+
+panels_end_50:
+	CMPQ BX, $+1 // cols < 1
+	JLT  less_57 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), BX // alpha
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_58 // alpha < 1
+	MOVQ         rows+64(FP), DI // rows
+	SUBQ         DX, DI // rows -= rows
+	SHLQ         $0x02, DI // rows in bytes
+	ADDQ         DI, BX // alpha += rows
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         AX, R8 // rows of c
+	VBROADCASTSS (BX), Y2 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(R8), Y1 // C[0][0] = c[0][0], lanes 8..15
+	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	VBROADCASTSS 4(BX), Y4 // α[1] = all alpha[1]
+	VMOVUPS      (R8)(DI*1), Y2 // C[1][0] = c[1][0], lanes 0..7
+	VMOVUPS      32(R8)(DI*1), Y3 // C[1][0] = c[1][0], lanes 8..15
+	VMULPS       Y4, Y2, Y2 // C[1][0] = C[1][0] * α[1], lanes 0..7
+	VMULPS       Y4, Y3, Y3 // C[1][0] = C[1][0] * α[1], lanes 8..15
+	JMP          end_59
+
+less_58:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // C[1][0] = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // C[1][0] = 0, lanes 8..15
+
+end_59:
+	// C += A·B
+	MOVQ pitch+40(FP), BX // pitch
+	SHLQ $0x02, BX // pitch <<= 2
+	MOVQ depth+56(FP), DI // depth
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ CX, R9 // rows of a
+	MOVQ panelStride+48(FP), R10 // panelStride
+	SHLQ $0x02, R10 // panelStride <<= 2
+	CMPQ DI, $+4 // depth < 4
+	JLT  depth_end_61 // depth < 4
+
+depth_60:
+	VMOVUPS      (SI), Y4 // B[0][0] = b[0][0], lanes 0..7
+	VMOVUPS      32(SI), Y5 // B[0][0] = b[0][0], lanes 8..15
+	VBROADCASTSS (R9), Y6 // a[0][0] = a[0][0]
+	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R9)(R8*1), Y6 // a[1][0] = a[1][0]
+	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	ADDQ         BX, SI // b0 += pitch
+	VMOVUPS      (SI), Y4 // B[1][0] = b[0][0], lanes 0..7
+	VMOVUPS      32(SI), Y5 // B[1][0] = b[0][0], lanes 8..15
+	VBROADCASTSS 4(R9), Y6 // a[0][1] = a[0][1]
+	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R9)(R8*1), Y6 // a[1][1] = a[1][1]
+	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][1] * B[1][0], lanes 8..15
+	ADDQ         BX, SI // b0 += pitch
+	VMOVUPS      (SI), Y4 // B[2][0] = b[0][0], lanes 0..7
+	VMOVUPS      32(SI), Y5 // B[2][0] = b[0][0], lanes 8..15
+	VBROADCASTSS 8(R9), Y6 // a[0][2] = a[0][2]
+	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R9)(R8*1), Y6 // a[1][2] = a[1][2]
+	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][2] * B[2][0], lanes 8..15
+	ADDQ         BX, SI // b0 += pitch
+	VMOVUPS      (SI), Y4 // B[3][0] = b[0][0], lanes 0..7
+	VMOVUPS      32(SI), Y5 // B[3][0] = b[0][0], lanes 8..15
+	VBROADCASTSS 12(R9), Y6 // a[0][3] = a[0][3]
+	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R9)(R8*1), Y6 // a[1][3] = a[1][3]
+	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
+	ADDQ         BX, SI // b0 += pitch
+	ADDQ         $+16, R9 // a0 += 16
+	SUBQ         $+4, DI // depth += -4
+	CMPQ         DI, $+4 // depth >= 4
+	JGE          depth_60 // depth >= 4
+
+depth_end_61:
+	CMPQ DI, $+1 // depth < 1
+	JLT  depth_end_63 // depth < 1
+
+depth_62:
+	VMOVUPS      (SI), Y4 // B[0][0] = b[0][0], lanes 0..7
+	VMOVUPS      32(SI), Y5 // B[0][0] = b[0][0], lanes 8..15
+	VBROADCASTSS (R9), Y6 // a[0][0] = a[0][0]
+	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R9)(R8*1), Y6 // a[1][0] = a[1][0]
+	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	ADDQ         BX, SI // b0 += pitch
+	ADDQ         $+4, R9 // a0 += 4
+	SUBQ         $+1, DI // depth += -1
+	CMPQ         DI, $+1 // depth >= 1
+	JGE          depth_62 // depth >= 1
+
+depth_end_63:
+	// store
+	MOVQ    cStride+8(FP), BX // cStride
+	SHLQ    $0x02, BX // cStride in bytes
+	MOVQ    AX, SI // rows of c
+	VMOVUPS Y0, (SI) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(SI) // c[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, (SI)(BX*1) // c[1][0] = C[1][0], lanes 0..7
+	VMOVUPS Y3, 32(SI)(BX*1) // c[1][0] = C[1][0], lanes 8..15
+	ADDQ    $+64, AX // c += 64
+
+less_57:
+	// the next rows
+	MOVQ cols+72(FP), BX // cols
+	SHLQ $0x02, BX // cols in bytes
+	SUBQ BX, AX // c -= cols
+	MOVQ cStride+8(FP), BX // cStride
+	SHLQ $0x02, BX // cStride in bytes
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	MOVQ aStride+24(FP), BX // aStride
+	SHLQ $0x02, BX // aStride in bytes
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	SUBQ $+2, DX // rows += -2
+	CMPQ DX, $+2 // rows >= 2
+	JGE  rows_47 // rows >= 2
+
+rows_end_48:
+	CMPQ DX, $+1 // rows < 1
+	JLT  rows_end_65 // rows < 1
+
+rows_64:
+	MOVQ cols+72(FP), BX // cols
+	MOVQ b+32(FP), SI // b
+	CMPQ BX, $+32 // cols < 32
+	JLT  panels_end_67 // cols < 32
+
+panels_66:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), DI // alpha
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_68 // alpha < 1
+	MOVQ         rows+64(FP), R8 // rows
+	SUBQ         DX, R8 // rows -= rows
+	SHLQ         $0x02, R8 // rows in bytes
+	ADDQ         R8, DI // alpha += rows
+	MOVQ         cStride+8(FP), R8 // cStride
+	SHLQ         $0x02, R8 // cStride in bytes
+	MOVQ         AX, R8 // rows of c
+	VBROADCASTSS (DI), Y4 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(R8), Y1 // C[0][0] = c[0][0], lanes 8..15
+	VMULPS       Y4, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y4, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	VMOVUPS      64(R8), Y2 // C[0][1] = c[0][16], lanes 0..7
+	VMOVUPS      96(R8), Y3 // C[0][1] = c[0][16], lanes 8..15
+	VMULPS       Y4, Y2, Y2 // C[0][1] = C[0][1] * α[0], lanes 0..7
+	VMULPS       Y4, Y3, Y3 // C[0][1] = C[0][1] * α[0], lanes 8..15
+	JMP          end_69
+
+less_68:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // C[0][1] = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // C[0][1] = 0, lanes 8..15
+
+end_69:
+	// C += A·B
+	MOVQ pitch+40(FP), DI // pitch
+	SHLQ $0x02, DI // pitch <<= 2
+	MOVQ depth+56(FP), R8 // depth
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ CX, R9 // rows of a
+	MOVQ panelStride+48(FP), R10 // panelStride
+	SHLQ $0x02, R10 // panelStride <<= 2
+	MOVQ SI, R10 // rows of b
+	CMPQ R8, $+4 // depth < 4
+	JLT  depth_end_71 // depth < 4
+
+depth_70:
+	VBROADCASTSS (R9), Y4 // A[0][0] = a[0][0]
+	VMOVUPS      (R10), Y5 // B[0][0] = b[0][0], lanes 0..7
+	VMOVUPS      32(R10), Y6 // B[0][0] = b[0][0], lanes 8..15
+	VFMADD231PS  Y4, Y5, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y4, Y6, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
+	VMOVUPS      64(R10), Y5 // B[0][1] = b[0][16], lanes 0..7
+	VMOVUPS      96(R10), Y6 // B[0][1] = b[0][16], lanes 8..15
+	VFMADD231PS  Y4, Y5, Y2 // C[0][1] += A[0][0] * B[0][1], lanes 0..7
+	VFMADD231PS  Y4, Y6, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
+	ADDQ         DI, R10 // b0 += pitch
+	VBROADCASTSS 4(R9), Y4 // A[0][1] = a[0][1]
+	VMOVUPS      (R10), Y5 // B[1][0] = b[0][0], lanes 0..7
+	VMOVUPS      32(R10), Y6 // B[1][0] = b[0][0], lanes 8..15
+	VFMADD231PS  Y4, Y5, Y0 // C[0][0] += A[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y4, Y6, Y1 // C[0][0] += A[0][1] * B[1][0], lanes 8..15
+	VMOVUPS      64(R10), Y5 // B[1][1] = b[0][16], lanes 0..7
+	VMOVUPS      96(R10), Y6 // B[1][1] = b[0][16], lanes 8..15
+	VFMADD231PS  Y4, Y5, Y2 // C[0][1] += A[0][1] * B[1][1], lanes 0..7
+	VFMADD231PS  Y4, Y6, Y3 // C[0][1] += A[0][1] * B[1][1], lanes 8..15
+	ADDQ         DI, R10 // b0 += pitch
+	VBROADCASTSS 8(R9), Y4 // A[0][2] = a[0][2]
+	VMOVUPS      (R10), Y5 // B[2][0] = b[0][0], lanes 0..7
+	VMOVUPS      32(R10), Y6 // B[2][0] = b[0][0], lanes 8..15
+	VFMADD231PS  Y4, Y5, Y0 // C[0][0] += A[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y4, Y6, Y1 // C[0][0] += A[0][2] * B[2][0], lanes 8..15
+	VMOVUPS      64(R10), Y5 // B[2][1] = b[0][16], lanes 0..7
+	VMOVUPS      96(R10), Y6 // B[2][1] = b[0][16], lanes 8..15
+	VFMADD231PS  Y4, Y5, Y2 // C[0][1] += A[0][2] * B[2][1], lanes 0..7
+	VFMADD231PS  Y4, Y6, Y3 // C[0][1] += A[0][2] * B[2][1], lanes 8..15
+	ADDQ         DI, R10 // b0 += pitch
+	VBROADCASTSS 12(R9), Y4 // A[0][3] = a[0][3]
+	VMOVUPS      (R10), Y5 // B[3][0] = b[0][0], lanes 0..7
+	VMOVUPS      32(R10), Y6 // B[3][0] = b[0][0], lanes 8..15
+	VFMADD231PS  Y4, Y5, Y0 // C[0][0] += A[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y4, Y6, Y1 // C[0][0] += A[0][3] * B[3][0], lanes 8..15
+	VMOVUPS      64(R10), Y5 // B[3][1] = b[0][16], lanes 0..7
+	VMOVUPS      96(R10), Y6 // B[3][1] = b[0][16], lanes 8..15
+	VFMADD231PS  Y4, Y5, Y2 // C[0][1] += A[0][3] * B[3][1], lanes 0..7
+	VFMADD231PS  Y4, Y6, Y3 // C[0][1] += A[0][3] * B[3][1], lanes 8..15
+	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         $+16, R9 // a0 += 16
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
+	JGE          depth_70 // depth >= 4
+
+depth_end_71:
+	CMPQ R8, $+1 // depth < 1
+	JLT  depth_end_73 // depth < 1
+
+depth_72:
+	VBROADCASTSS (R9), Y4 // A[0][0] = a[0][0]
+	VMOVUPS      (R10), Y5 // B[0][0] = b[0][0], lanes 0..7
+	VMOVUPS      32(R10), Y6 // B[0][0] = b[0][0], lanes 8..15
+	VFMADD231PS  Y4, Y5, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y4, Y6, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
+	VMOVUPS      64(R10), Y5 // B[0][1] = b[0][16], lanes 0..7
+	VMOVUPS      96(R10), Y6 // B[0][1] = b[0][16], lanes 8..15
+	VFMADD231PS  Y4, Y5, Y2 // C[0][1] += A[0][0] * B[0][1], lanes 0..7
+	VFMADD231PS  Y4, Y6, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
+	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         $+4, R9 // a0 += 4
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
+	JGE          depth_72 // depth >= 1
+
+depth_end_73:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    AX, DI // rows of c
+	VMOVUPS Y0, (DI) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(DI) // c[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, 64(DI) // c[0][16] = C[0][1], lanes 0..7
+	VMOVUPS Y3, 96(DI) // c[0][16] = C[0][1], lanes 8..15
+	ADDQ    $+128, AX // c += 128
+	MOVQ    panelStride+48(FP), DI // panelStride
+	SHLQ    $0x02, DI // panelStride <<= 2
+	ADDQ    DI, SI // b += panelStride
+	SUBQ    $+32, BX // cols += -32
+	CMPQ    BX, $+32 // cols >= 32
+	JGE     panels_66 // cols >= 32
+
+panels_end_67:
+	CMPQ BX, $+1 // cols < 1
+	JLT  less_74 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), BX // alpha
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_75 // alpha < 1
+	MOVQ         rows+64(FP), DI // rows
+	SUBQ         DX, DI // rows -= rows
+	SHLQ         $0x02, DI // rows in bytes
+	ADDQ         DI, BX // alpha += rows
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         AX, DI // rows of c
+	VBROADCASTSS (BX), Y2 // α[0] = all alpha[0]
+	VMOVUPS      (DI), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(DI), Y1 // C[0][0] = c[0][0], lanes 8..15
+	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	JMP          end_76
+
+less_75:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+
+end_76:
+	// C += A·B
+	MOVQ pitch+40(FP), BX // pitch
+	SHLQ $0x02, BX // pitch <<= 2
+	MOVQ depth+56(FP), DI // depth
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ CX, R8 // rows of a
+	MOVQ panelStride+48(FP), R9 // panelStride
+	SHLQ $0x02, R9 // panelStride <<= 2
+	CMPQ DI, $+4 // depth < 4
+	JLT  depth_end_78 // depth < 4
+
+depth_77:
+	VMOVUPS      (SI), Y2 // B[0][0] = b[0][0], lanes 0..7
+	VMOVUPS      32(SI), Y3 // B[0][0] = b[0][0], lanes 8..15
+	VBROADCASTSS (R8), Y4 // a[0][0] = a[0][0]
+	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	ADDQ         BX, SI // b0 += pitch
+	VMOVUPS      (SI), Y2 // B[1][0] = b[0][0], lanes 0..7
+	VMOVUPS      32(SI), Y3 // B[1][0] = b[0][0], lanes 8..15
+	VBROADCASTSS 4(R8), Y4 // a[0][1] = a[0][1]
+	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
+	ADDQ         BX, SI // b0 += pitch
+	VMOVUPS      (SI), Y2 // B[2][0] = b[0][0], lanes 0..7
+	VMOVUPS      32(SI), Y3 // B[2][0] = b[0][0], lanes 8..15
+	VBROADCASTSS 8(R8), Y4 // a[0][2] = a[0][2]
+	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
+	ADDQ         BX, SI // b0 += pitch
+	VMOVUPS      (SI), Y2 // B[3][0] = b[0][0], lanes 0..7
+	VMOVUPS      32(SI), Y3 // B[3][0] = b[0][0], lanes 8..15
+	VBROADCASTSS 12(R8), Y4 // a[0][3] = a[0][3]
+	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
+	ADDQ         BX, SI // b0 += pitch
+	ADDQ         $+16, R8 // a0 += 16
+	SUBQ         $+4, DI // depth += -4
+	CMPQ         DI, $+4 // depth >= 4
+	JGE          depth_77 // depth >= 4
+
+depth_end_78:
+	CMPQ DI, $+1 // depth < 1
+	JLT  depth_end_80 // depth < 1
+
+depth_79:
+	VMOVUPS      (SI), Y2 // B[0][0] = b[0][0], lanes 0..7
+	VMOVUPS      32(SI), Y3 // B[0][0] = b[0][0], lanes 8..15
+	VBROADCASTSS (R8), Y4 // a[0][0] = a[0][0]
+	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	ADDQ         BX, SI // b0 += pitch
+	ADDQ         $+4, R8 // a0 += 4
+	SUBQ         $+1, DI // depth += -1
+	CMPQ         DI, $+1 // depth >= 1
+	JGE          depth_79 // depth >= 1
+
+depth_end_80:
+	// store
+	MOVQ    cStride+8(FP), BX // cStride
+	SHLQ    $0x02, BX // cStride in bytes
+	MOVQ    AX, BX // rows of c
+	VMOVUPS Y0, (BX) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(BX) // c[0][0] = C[0][0], lanes 8..15
+	ADDQ    $+64, AX // c += 64
+
+less_74:
+	// the next rows
+	MOVQ cols+72(FP), BX // cols
+	SHLQ $0x02, BX // cols in bytes
+	SUBQ BX, AX // c -= cols
+	MOVQ cStride+8(FP), BX // cStride
+	SHLQ $0x02, BX // cStride in bytes
+	ADDQ BX, AX // c += cStride
+	MOVQ aStride+24(FP), BX // aStride
+	SHLQ $0x02, BX // aStride in bytes
+	ADDQ BX, CX // a += aStride
+	SUBQ $+1, DX // rows += -1
+	CMPQ DX, $+1 // rows >= 1
+	JGE  rows_64 // rows >= 1
+
+rows_end_65:
+	VZEROUPPER
+	RET
+
+// func fewBF16AVX2(c *float32, cStride int, a *float32, aStride int, b *uint16, pitch int, panelStride int, depth int, rows int, cols int, alpha *float32)
+TEXT ·fewBF16AVX2(SB), NOSPLIT, $0-88
+	MOVQ c+0(FP), AX // c
+	MOVQ a+16(FP), CX // a
+	MOVQ rows+64(FP), DX // rows
+	CMPQ DX, $+4 // rows < 4
+	JLT  rows_end_2 // rows < 4
+
+rows_1:
+	MOVQ cols+72(FP), BX // cols
+	MOVQ b+32(FP), SI // b
+	CMPQ BX, $+32 // cols < 32
+	JLT  panels_end_4 // cols < 32
+
+panels_3:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), DI // alpha
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_5 // alpha < 1
+	MOVQ         rows+64(FP), R8 // rows
+	SUBQ         DX, R8 // rows -= rows
+	SHLQ         $0x02, R8 // rows in bytes
+	ADDQ         R8, DI // alpha += rows
+	MOVQ         cStride+8(FP), R8 // cStride
+	SHLQ         $0x02, R8 // cStride in bytes
+	MOVQ         AX, R9 // rows of c
+	LEAQ         (R9)(R8*2), R10 // rows of c
+	ADDQ         R8, R10 // rows of c
+	VBROADCASTSS (DI), Y2 // α[0] = all alpha[0]
+	VMOVUPS      (R9), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(R9), Y1 // C[0][0] = c[0][0], lanes 8..15
+	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	VBROADCASTSS 4(DI), Y4 // α[1] = all alpha[1]
+	VMOVUPS      (R9)(R8*1), Y2 // C[1][0] = c[1][0], lanes 0..7
+	VMOVUPS      32(R9)(R8*1), Y3 // C[1][0] = c[1][0], lanes 8..15
+	VMULPS       Y4, Y2, Y2 // C[1][0] = C[1][0] * α[1], lanes 0..7
+	VMULPS       Y4, Y3, Y3 // C[1][0] = C[1][0] * α[1], lanes 8..15
+	VBROADCASTSS 8(DI), Y6 // α[2] = all alpha[2]
+	VMOVUPS      (R9)(R8*2), Y4 // C[2][0] = c[2][0], lanes 0..7
+	VMOVUPS      32(R9)(R8*2), Y5 // C[2][0] = c[2][0], lanes 8..15
+	VMULPS       Y6, Y4, Y4 // C[2][0] = C[2][0] * α[2], lanes 0..7
+	VMULPS       Y6, Y5, Y5 // C[2][0] = C[2][0] * α[2], lanes 8..15
+	VBROADCASTSS 12(DI), Y8 // α[3] = all alpha[3]
+	VMOVUPS      (R10), Y6 // C[3][0] = c[3][0], lanes 0..7
+	VMOVUPS      32(R10), Y7 // C[3][0] = c[3][0], lanes 8..15
+	VMULPS       Y8, Y6, Y6 // C[3][0] = C[3][0] * α[3], lanes 0..7
+	VMULPS       Y8, Y7, Y7 // C[3][0] = C[3][0] * α[3], lanes 8..15
+	JMP          end_6
+
+less_5:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // C[1][0] = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // C[1][0] = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // C[2][0] = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // C[2][0] = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // C[3][0] = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // C[3][0] = 0, lanes 8..15
+
+end_6:
+	// C += A·B
+	MOVQ pitch+40(FP), DI // pitch
+	SHLQ $0x01, DI // pitch <<= 1
+	MOVQ depth+56(FP), R8 // depth
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ CX, R10 // rows of a
+	LEAQ (R10)(R9*2), R11 // rows of a
+	ADDQ R9, R11 // rows of a
+	MOVQ panelStride+48(FP), R12 // panelStride
+	SHLQ $0x01, R12 // panelStride <<= 1
+	MOVQ SI, R12 // rows of b
+	MOVQ SI, R13 // ahead = b
+	CMPQ R8, $+4 // depth < 4
+	JLT  depth_end_8 // depth < 4
+
+depth_7:
+	VPMOVZXWD    (R12), Y8 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y8, Y8 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    16(R12), Y9 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y9, Y9 // B[0][0] = bfloat16 of b[0][0]
+	VBROADCASTSS (R10), Y10 // a[0][0] = a[0][0]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*1), Y10 // a[1][0] = a[1][0]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*2), Y10 // a[2][0] = a[2][0]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R11), Y10 // a[3][0] = a[3][0]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
+	ADDQ         DI, R12 // b0 += pitch
+	VPMOVZXWD    (R12), Y8 // B[1][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y8, Y8 // B[1][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    16(R12), Y9 // B[1][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y9, Y9 // B[1][0] = bfloat16 of b[0][0]
+	VBROADCASTSS 4(R10), Y10 // a[0][1] = a[0][1]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10)(R9*1), Y10 // a[1][1] = a[1][1]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10)(R9*2), Y10 // a[2][1] = a[2][1]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R11), Y10 // a[3][1] = a[3][1]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][1] * B[1][0], lanes 8..15
+	ADDQ         DI, R12 // b0 += pitch
+	VPMOVZXWD    (R12), Y8 // B[2][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y8, Y8 // B[2][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    16(R12), Y9 // B[2][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y9, Y9 // B[2][0] = bfloat16 of b[0][0]
+	VBROADCASTSS 8(R10), Y10 // a[0][2] = a[0][2]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10)(R9*1), Y10 // a[1][2] = a[1][2]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10)(R9*2), Y10 // a[2][2] = a[2][2]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R11), Y10 // a[3][2] = a[3][2]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][2] * B[2][0], lanes 8..15
+	ADDQ         DI, R12 // b0 += pitch
+	VPMOVZXWD    (R12), Y8 // B[3][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y8, Y8 // B[3][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    16(R12), Y9 // B[3][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y9, Y9 // B[3][0] = bfloat16 of b[0][0]
+	VBROADCASTSS 12(R10), Y10 // a[0][3] = a[0][3]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10)(R9*1), Y10 // a[1][3] = a[1][3]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10)(R9*2), Y10 // a[2][3] = a[2][3]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R11), Y10 // a[3][3] = a[3][3]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][3] * B[3][0], lanes 8..15
+	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         $+16, R10 // a0 += 16
+	ADDQ         $+16, R11 // a3 += 16
+	PREFETCHT0   12288(R13) // prefetch ahead[3072]
+	PREFETCHT0   12352(R13) // prefetch ahead[3088]
+	ADDQ         $+128, R13 // ahead += 128
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
+	JGE          depth_7 // depth >= 4
+
+depth_end_8:
+	CMPQ R8, $+1 // depth < 1
+	JLT  depth_end_10 // depth < 1
+
+depth_9:
+	VPMOVZXWD    (R12), Y8 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y8, Y8 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    16(R12), Y9 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y9, Y9 // B[0][0] = bfloat16 of b[0][0]
+	VBROADCASTSS (R10), Y10 // a[0][0] = a[0][0]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*1), Y10 // a[1][0] = a[1][0]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*2), Y10 // a[2][0] = a[2][0]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R11), Y10 // a[3][0] = a[3][0]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
+	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         $+4, R10 // a0 += 4
+	ADDQ         $+4, R11 // a3 += 4
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
+	JGE          depth_9 // depth >= 1
+
+depth_end_10:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    AX, R8 // rows of c
+	LEAQ    (R8)(DI*2), R9 // rows of c
+	ADDQ    DI, R9 // rows of c
+	VMOVUPS Y0, (R8) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(R8) // c[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, (R8)(DI*1) // c[1][0] = C[1][0], lanes 0..7
+	VMOVUPS Y3, 32(R8)(DI*1) // c[1][0] = C[1][0], lanes 8..15
+	VMOVUPS Y4, (R8)(DI*2) // c[2][0] = C[2][0], lanes 0..7
+	VMOVUPS Y5, 32(R8)(DI*2) // c[2][0] = C[2][0], lanes 8..15
+	VMOVUPS Y6, (R9) // c[3][0] = C[3][0], lanes 0..7
+	VMOVUPS Y7, 32(R9) // c[3][0] = C[3][0], lanes 8..15
+	ADDQ    $+64, AX // c += 64
+
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), DI // alpha
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_11 // alpha < 1
+	MOVQ         rows+64(FP), R8 // rows
+	SUBQ         DX, R8 // rows -= rows
+	SHLQ         $0x02, R8 // rows in bytes
+	ADDQ         R8, DI // alpha += rows
+	MOVQ         cStride+8(FP), R8 // cStride
+	SHLQ         $0x02, R8 // cStride in bytes
+	MOVQ         AX, R9 // rows of c
+	LEAQ         (R9)(R8*2), R10 // rows of c
+	ADDQ         R8, R10 // rows of c
+	VBROADCASTSS (DI), Y2 // α[0] = all alpha[0]
+	VMOVUPS      (R9), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(R9), Y1 // C[0][0] = c[0][0], lanes 8..15
+	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	VBROADCASTSS 4(DI), Y4 // α[1] = all alpha[1]
+	VMOVUPS      (R9)(R8*1), Y2 // C[1][0] = c[1][0], lanes 0..7
+	VMOVUPS      32(R9)(R8*1), Y3 // C[1][0] = c[1][0], lanes 8..15
+	VMULPS       Y4, Y2, Y2 // C[1][0] = C[1][0] * α[1], lanes 0..7
+	VMULPS       Y4, Y3, Y3 // C[1][0] = C[1][0] * α[1], lanes 8..15
+	VBROADCASTSS 8(DI), Y6 // α[2] = all alpha[2]
+	VMOVUPS      (R9)(R8*2), Y4 // C[2][0] = c[2][0], lanes 0..7
+	VMOVUPS      32(R9)(R8*2), Y5 // C[2][0] = c[2][0], lanes 8..15
+	VMULPS       Y6, Y4, Y4 // C[2][0] = C[2][0] * α[2], lanes 0..7
+	VMULPS       Y6, Y5, Y5 // C[2][0] = C[2][0] * α[2], lanes 8..15
+	VBROADCASTSS 12(DI), Y8 // α[3] = all alpha[3]
+	VMOVUPS      (R10), Y6 // C[3][0] = c[3][0], lanes 0..7
+	VMOVUPS      32(R10), Y7 // C[3][0] = c[3][0], lanes 8..15
+	VMULPS       Y8, Y6, Y6 // C[3][0] = C[3][0] * α[3], lanes 0..7
+	VMULPS       Y8, Y7, Y7 // C[3][0] = C[3][0] * α[3], lanes 8..15
+	JMP          end_12
+
+less_11:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // C[1][0] = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // C[1][0] = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // C[2][0] = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // C[2][0] = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // C[3][0] = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // C[3][0] = 0, lanes 8..15
+
+end_12:
+	// C += A·B
+	MOVQ pitch+40(FP), DI // pitch
+	SHLQ $0x01, DI // pitch <<= 1
+	MOVQ depth+56(FP), R8 // depth
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ CX, R10 // rows of a
+	LEAQ (R10)(R9*2), R11 // rows of a
+	ADDQ R9, R11 // rows of a
+	MOVQ panelStride+48(FP), R12 // panelStride
+	SHLQ $0x01, R12 // panelStride <<= 1
+	MOVQ SI, R12 // rows of b
+	MOVQ SI, R13 // ahead = b
+	CMPQ R8, $+4 // depth < 4
+	JLT  depth_end_14 // depth < 4
+
+depth_13:
+	VPMOVZXWD    32(R12), Y8 // B[0][0] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Y8, Y8 // B[0][0] = bfloat16 of b[0][8]
+	VPMOVZXWD    48(R12), Y9 // B[0][0] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Y9, Y9 // B[0][0] = bfloat16 of b[0][8]
+	VBROADCASTSS (R10), Y10 // a[0][0] = a[0][0]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*1), Y10 // a[1][0] = a[1][0]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*2), Y10 // a[2][0] = a[2][0]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R11), Y10 // a[3][0] = a[3][0]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
+	ADDQ         DI, R12 // b0 += pitch
+	VPMOVZXWD    32(R12), Y8 // B[1][0] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Y8, Y8 // B[1][0] = bfloat16 of b[0][8]
+	VPMOVZXWD    48(R12), Y9 // B[1][0] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Y9, Y9 // B[1][0] = bfloat16 of b[0][8]
+	VBROADCASTSS 4(R10), Y10 // a[0][1] = a[0][1]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10)(R9*1), Y10 // a[1][1] = a[1][1]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10)(R9*2), Y10 // a[2][1] = a[2][1]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R11), Y10 // a[3][1] = a[3][1]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][1] * B[1][0], lanes 8..15
+	ADDQ         DI, R12 // b0 += pitch
+	VPMOVZXWD    32(R12), Y8 // B[2][0] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Y8, Y8 // B[2][0] = bfloat16 of b[0][8]
+	VPMOVZXWD    48(R12), Y9 // B[2][0] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Y9, Y9 // B[2][0] = bfloat16 of b[0][8]
+	VBROADCASTSS 8(R10), Y10 // a[0][2] = a[0][2]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10)(R9*1), Y10 // a[1][2] = a[1][2]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10)(R9*2), Y10 // a[2][2] = a[2][2]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R11), Y10 // a[3][2] = a[3][2]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][2] * B[2][0], lanes 8..15
+	ADDQ         DI, R12 // b0 += pitch
+	VPMOVZXWD    32(R12), Y8 // B[3][0] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Y8, Y8 // B[3][0] = bfloat16 of b[0][8]
+	VPMOVZXWD    48(R12), Y9 // B[3][0] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Y9, Y9 // B[3][0] = bfloat16 of b[0][8]
+	VBROADCASTSS 12(R10), Y10 // a[0][3] = a[0][3]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10)(R9*1), Y10 // a[1][3] = a[1][3]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10)(R9*2), Y10 // a[2][3] = a[2][3]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R11), Y10 // a[3][3] = a[3][3]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][3] * B[3][0], lanes 8..15
+	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         $+16, R10 // a0 += 16
+	ADDQ         $+16, R11 // a3 += 16
+	PREFETCHT0   12288(R13) // prefetch ahead[3072]
+	PREFETCHT0   12352(R13) // prefetch ahead[3088]
+	ADDQ         $+128, R13 // ahead += 128
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
+	JGE          depth_13 // depth >= 4
+
+depth_end_14:
+	CMPQ R8, $+1 // depth < 1
+	JLT  depth_end_16 // depth < 1
+
+depth_15:
+	VPMOVZXWD    32(R12), Y8 // B[0][0] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Y8, Y8 // B[0][0] = bfloat16 of b[0][8]
+	VPMOVZXWD    48(R12), Y9 // B[0][0] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Y9, Y9 // B[0][0] = bfloat16 of b[0][8]
+	VBROADCASTSS (R10), Y10 // a[0][0] = a[0][0]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*1), Y10 // a[1][0] = a[1][0]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*2), Y10 // a[2][0] = a[2][0]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R11), Y10 // a[3][0] = a[3][0]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
+	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         $+4, R10 // a0 += 4
+	ADDQ         $+4, R11 // a3 += 4
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
+	JGE          depth_15 // depth >= 1
+
+depth_end_16:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    AX, R8 // rows of c
+	LEAQ    (R8)(DI*2), R9 // rows of c
+	ADDQ    DI, R9 // rows of c
+	VMOVUPS Y0, (R8) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(R8) // c[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, (R8)(DI*1) // c[1][0] = C[1][0], lanes 0..7
+	VMOVUPS Y3, 32(R8)(DI*1) // c[1][0] = C[1][0], lanes 8..15
+	VMOVUPS Y4, (R8)(DI*2) // c[2][0] = C[2][0], lanes 0..7
+	VMOVUPS Y5, 32(R8)(DI*2) // c[2][0] = C[2][0], lanes 8..15
+	VMOVUPS Y6, (R9) // c[3][0] = C[3][0], lanes 0..7
+	VMOVUPS Y7, 32(R9) // c[3][0] = C[3][0], lanes 8..15
+	ADDQ    $+64, AX // c += 64
+	MOVQ    panelStride+48(FP), DI // panelStride
+	SHLQ    $0x01, DI // panelStride <<= 1
+	ADDQ    DI, SI // b += panelStride
+	SUBQ    $+32, BX // cols += -32
+	CMPQ    BX, $+32 // cols >= 32
+	JGE     panels_3 // cols >= 32
+
+panels_end_4:
+	CMPQ BX, $+1 // cols < 1
+	JLT  less_17 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), BX // alpha
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_18 // alpha < 1
+	MOVQ         rows+64(FP), DI // rows
+	SUBQ         DX, DI // rows -= rows
+	SHLQ         $0x02, DI // rows in bytes
+	ADDQ         DI, BX // alpha += rows
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         AX, R8 // rows of c
+	LEAQ         (R8)(DI*2), R9 // rows of c
+	ADDQ         DI, R9 // rows of c
+	VBROADCASTSS (BX), Y2 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(R8), Y1 // C[0][0] = c[0][0], lanes 8..15
+	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	VBROADCASTSS 4(BX), Y4 // α[1] = all alpha[1]
+	VMOVUPS      (R8)(DI*1), Y2 // C[1][0] = c[1][0], lanes 0..7
+	VMOVUPS      32(R8)(DI*1), Y3 // C[1][0] = c[1][0], lanes 8..15
+	VMULPS       Y4, Y2, Y2 // C[1][0] = C[1][0] * α[1], lanes 0..7
+	VMULPS       Y4, Y3, Y3 // C[1][0] = C[1][0] * α[1], lanes 8..15
+	VBROADCASTSS 8(BX), Y6 // α[2] = all alpha[2]
+	VMOVUPS      (R8)(DI*2), Y4 // C[2][0] = c[2][0], lanes 0..7
+	VMOVUPS      32(R8)(DI*2), Y5 // C[2][0] = c[2][0], lanes 8..15
+	VMULPS       Y6, Y4, Y4 // C[2][0] = C[2][0] * α[2], lanes 0..7
+	VMULPS       Y6, Y5, Y5 // C[2][0] = C[2][0] * α[2], lanes 8..15
+	VBROADCASTSS 12(BX), Y8 // α[3] = all alpha[3]
+	VMOVUPS      (R9), Y6 // C[3][0] = c[3][0], lanes 0..7
+	VMOVUPS      32(R9), Y7 // C[3][0] = c[3][0], lanes 8..15
+	VMULPS       Y8, Y6, Y6 // C[3][0] = C[3][0] * α[3], lanes 0..7
+	VMULPS       Y8, Y7, Y7 // C[3][0] = C[3][0] * α[3], lanes 8..15
+	JMP          end_19
+
+less_18:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // C[1][0] = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // C[1][0] = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // C[2][0] = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // C[2][0] = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // C[3][0] = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // C[3][0] = 0, lanes 8..15
+
+end_19:
+	// C += A·B
+	MOVQ pitch+40(FP), BX // pitch
+	SHLQ $0x01, BX // pitch <<= 1
+	MOVQ depth+56(FP), DI // depth
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ CX, R9 // rows of a
+	LEAQ (R9)(R8*2), R10 // rows of a
+	ADDQ R8, R10 // rows of a
+	MOVQ panelStride+48(FP), R11 // panelStride
+	SHLQ $0x01, R11 // panelStride <<= 1
+	MOVQ SI, R11 // rows of b
+	CMPQ DI, $+4 // depth < 4
+	JLT  depth_end_21 // depth < 4
+
+depth_20:
+	VPMOVZXWD    (R11), Y8 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y8, Y8 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    16(R11), Y9 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y9, Y9 // B[0][0] = bfloat16 of b[0][0]
+	VBROADCASTSS (R9), Y10 // a[0][0] = a[0][0]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R9)(R8*1), Y10 // a[1][0] = a[1][0]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R9)(R8*2), Y10 // a[2][0] = a[2][0]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10), Y10 // a[3][0] = a[3][0]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
+	ADDQ         BX, R11 // b0 += pitch
+	VPMOVZXWD    (R11), Y8 // B[1][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y8, Y8 // B[1][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    16(R11), Y9 // B[1][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y9, Y9 // B[1][0] = bfloat16 of b[0][0]
+	VBROADCASTSS 4(R9), Y10 // a[0][1] = a[0][1]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R9)(R8*1), Y10 // a[1][1] = a[1][1]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R9)(R8*2), Y10 // a[2][1] = a[2][1]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10), Y10 // a[3][1] = a[3][1]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][1] * B[1][0], lanes 8..15
+	ADDQ         BX, R11 // b0 += pitch
+	VPMOVZXWD    (R11), Y8 // B[2][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y8, Y8 // B[2][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    16(R11), Y9 // B[2][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y9, Y9 // B[2][0] = bfloat16 of b[0][0]
+	VBROADCASTSS 8(R9), Y10 // a[0][2] = a[0][2]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R9)(R8*1), Y10 // a[1][2] = a[1][2]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R9)(R8*2), Y10 // a[2][2] = a[2][2]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10), Y10 // a[3][2] = a[3][2]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][2] * B[2][0], lanes 8..15
+	ADDQ         BX, R11 // b0 += pitch
+	VPMOVZXWD    (R11), Y8 // B[3][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y8, Y8 // B[3][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    16(R11), Y9 // B[3][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y9, Y9 // B[3][0] = bfloat16 of b[0][0]
+	VBROADCASTSS 12(R9), Y10 // a[0][3] = a[0][3]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R9)(R8*1), Y10 // a[1][3] = a[1][3]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R9)(R8*2), Y10 // a[2][3] = a[2][3]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10), Y10 // a[3][3] = a[3][3]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][3] * B[3][0], lanes 8..15
+	ADDQ         BX, R11 // b0 += pitch
+	ADDQ         $+16, R9 // a0 += 16
+	ADDQ         $+16, R10 // a3 += 16
+	PREFETCHT0   12288(SI) // prefetch ahead[3072]
+	PREFETCHT0   12352(SI) // prefetch ahead[3088]
+	ADDQ         $+128, SI // ahead += 128
+	SUBQ         $+4, DI // depth += -4
+	CMPQ         DI, $+4 // depth >= 4
+	JGE          depth_20 // depth >= 4
+
+depth_end_21:
+	CMPQ DI, $+1 // depth < 1
+	JLT  depth_end_23 // depth < 1
+
+depth_22:
+	VPMOVZXWD    (R11), Y8 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y8, Y8 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    16(R11), Y9 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y9, Y9 // B[0][0] = bfloat16 of b[0][0]
+	VBROADCASTSS (R9), Y10 // a[0][0] = a[0][0]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R9)(R8*1), Y10 // a[1][0] = a[1][0]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R9)(R8*2), Y10 // a[2][0] = a[2][0]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10), Y10 // a[3][0] = a[3][0]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
+	ADDQ         BX, R11 // b0 += pitch
+	ADDQ         $+4, R9 // a0 += 4
+	ADDQ         $+4, R10 // a3 += 4
+	SUBQ         $+1, DI // depth += -1
+	CMPQ         DI, $+1 // depth >= 1
+	JGE          depth_22 // depth >= 1
+
+depth_end_23:
+	// store
+	MOVQ    cStride+8(FP), BX // cStride
+	SHLQ    $0x02, BX // cStride in bytes
+	MOVQ    AX, SI // rows of c
+	LEAQ    (SI)(BX*2), DI // rows of c
+	ADDQ    BX, DI // rows of c
+	VMOVUPS Y0, (SI) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(SI) // c[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, (SI)(BX*1) // c[1][0] = C[1][0], lanes 0..7
+	VMOVUPS Y3, 32(SI)(BX*1) // c[1][0] = C[1][0], lanes 8..15
+	VMOVUPS Y4, (SI)(BX*2) // c[2][0] = C[2][0], lanes 0..7
+	VMOVUPS Y5, 32(SI)(BX*2) // c[2][0] = C[2][0], lanes 8..15
+	VMOVUPS Y6, (DI) // c[3][0] = C[3][0], lanes 0..7
+	VMOVUPS Y7, 32(DI) // c[3][0] = C[3][0], lanes 8..15
+	ADDQ    $+64, AX // c += 64
+
+less_17:
+	// the next rows
+	MOVQ cols+72(FP), BX // cols
+	SHLQ $0x02, BX // cols in bytes
+	SUBQ BX, AX // c -= cols
+	MOVQ cStride+8(FP), BX // cStride
+	SHLQ $0x02, BX // cStride in bytes
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	MOVQ aStride+24(FP), BX // aStride
+	SHLQ $0x02, BX // aStride in bytes
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	SUBQ $+4, DX // rows += -4
+	CMPQ DX, $+4 // rows >= 4
+	JGE  rows_1 // rows >= 4
+
+rows_end_2:
+	CMPQ DX, $+3 // rows < 3
+	JLT  rows_end_25 // rows < 3
+
+rows_24:
+	MOVQ cols+72(FP), BX // cols
+	MOVQ b+32(FP), SI // b
+	CMPQ BX, $+32 // cols < 32
+	JLT  panels_end_27 // cols < 32
+
+panels_26:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), DI // alpha
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_28 // alpha < 1
+	MOVQ         rows+64(FP), R8 // rows
+	SUBQ         DX, R8 // rows -= rows
+	SHLQ         $0x02, R8 // rows in bytes
+	ADDQ         R8, DI // alpha += rows
+	MOVQ         cStride+8(FP), R8 // cStride
+	SHLQ         $0x02, R8 // cStride in bytes
+	MOVQ         AX, R9 // rows of c
+	VBROADCASTSS (DI), Y2 // α[0] = all alpha[0]
+	VMOVUPS      (R9), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(R9), Y1 // C[0][0] = c[0][0], lanes 8..15
+	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	VBROADCASTSS 4(DI), Y4 // α[1] = all alpha[1]
+	VMOVUPS      (R9)(R8*1), Y2 // C[1][0] = c[1][0], lanes 0..7
+	VMOVUPS      32(R9)(R8*1), Y3 // C[1][0] = c[1][0], lanes 8..15
+	VMULPS       Y4, Y2, Y2 // C[1][0] = C[1][0] * α[1], lanes 0..7
+	VMULPS       Y4, Y3, Y3 // C[1][0] = C[1][0] * α[1], lanes 8..15
+	VBROADCASTSS 8(DI), Y6 // α[2] = all alpha[2]
+	VMOVUPS      (R9)(R8*2), Y4 // C[2][0] = c[2][0], lanes 0..7
+	VMOVUPS      32(R9)(R8*2), Y5 // C[2][0] = c[2][0], lanes 8..15
+	VMULPS       Y6, Y4, Y4 // C[2][0] = C[2][0] * α[2], lanes 0..7
+	VMULPS       Y6, Y5, Y5 // C[2][0] = C[2][0] * α[2], lanes 8..15
+	JMP          end_29
+
+less_28:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // C[1][0] = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // C[1][0] = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // C[2][0] = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // C[2][0] = 0, lanes 8..15
+
+end_29:
+	// C += A·B
+	MOVQ pitch+40(FP), DI // pitch
+	SHLQ $0x01, DI // pitch <<= 1
+	MOVQ depth+56(FP), R8 // depth
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ CX, R10 // rows of a
+	MOVQ panelStride+48(FP), R11 // panelStride
+	SHLQ $0x01, R11 // panelStride <<= 1
+	MOVQ SI, R11 // rows of b
+	MOVQ SI, R12 // ahead = b
+	CMPQ R8, $+4 // depth < 4
+	JLT  depth_end_31 // depth < 4
+
+depth_30:
+	VPMOVZXWD    (R11), Y6 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y6, Y6 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    16(R11), Y7 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y7, Y7 // B[0][0] = bfloat16 of b[0][0]
+	VBROADCASTSS (R10), Y8 // a[0][0] = a[0][0]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*1), Y8 // a[1][0] = a[1][0]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*2), Y8 // a[2][0] = a[2][0]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	VPMOVZXWD    (R11), Y6 // B[1][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y6, Y6 // B[1][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    16(R11), Y7 // B[1][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y7, Y7 // B[1][0] = bfloat16 of b[0][0]
+	VBROADCASTSS 4(R10), Y8 // a[0][1] = a[0][1]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10)(R9*1), Y8 // a[1][1] = a[1][1]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10)(R9*2), Y8 // a[2][1] = a[2][1]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	VPMOVZXWD    (R11), Y6 // B[2][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y6, Y6 // B[2][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    16(R11), Y7 // B[2][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y7, Y7 // B[2][0] = bfloat16 of b[0][0]
+	VBROADCASTSS 8(R10), Y8 // a[0][2] = a[0][2]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10)(R9*1), Y8 // a[1][2] = a[1][2]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10)(R9*2), Y8 // a[2][2] = a[2][2]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	VPMOVZXWD    (R11), Y6 // B[3][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y6, Y6 // B[3][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    16(R11), Y7 // B[3][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y7, Y7 // B[3][0] = bfloat16 of b[0][0]
+	VBROADCASTSS 12(R10), Y8 // a[0][3] = a[0][3]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10)(R9*1), Y8 // a[1][3] = a[1][3]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10)(R9*2), Y8 // a[2][3] = a[2][3]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         $+16, R10 // a0 += 16
+	PREFETCHT0   12288(R12) // prefetch ahead[3072]
+	PREFETCHT0   12352(R12) // prefetch ahead[3088]
+	ADDQ         $+128, R12 // ahead += 128
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
+	JGE          depth_30 // depth >= 4
+
+depth_end_31:
+	CMPQ R8, $+1 // depth < 1
+	JLT  depth_end_33 // depth < 1
+
+depth_32:
+	VPMOVZXWD    (R11), Y6 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y6, Y6 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    16(R11), Y7 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y7, Y7 // B[0][0] = bfloat16 of b[0][0]
+	VBROADCASTSS (R10), Y8 // a[0][0] = a[0][0]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*1), Y8 // a[1][0] = a[1][0]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*2), Y8 // a[2][0] = a[2][0]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         $+4, R10 // a0 += 4
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
+	JGE          depth_32 // depth >= 1
+
+depth_end_33:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    AX, R8 // rows of c
+	VMOVUPS Y0, (R8) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(R8) // c[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, (R8)(DI*1) // c[1][0] = C[1][0], lanes 0..7
+	VMOVUPS Y3, 32(R8)(DI*1) // c[1][0] = C[1][0], lanes 8..15
+	VMOVUPS Y4, (R8)(DI*2) // c[2][0] = C[2][0], lanes 0..7
+	VMOVUPS Y5, 32(R8)(DI*2) // c[2][0] = C[2][0], lanes 8..15
+	ADDQ    $+64, AX // c += 64
+
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), DI // alpha
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_34 // alpha < 1
+	MOVQ         rows+64(FP), R8 // rows
+	SUBQ         DX, R8 // rows -= rows
+	SHLQ         $0x02, R8 // rows in bytes
+	ADDQ         R8, DI // alpha += rows
+	MOVQ         cStride+8(FP), R8 // cStride
+	SHLQ         $0x02, R8 // cStride in bytes
+	MOVQ         AX, R9 // rows of c
+	VBROADCASTSS (DI), Y2 // α[0] = all alpha[0]
+	VMOVUPS      (R9), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(R9), Y1 // C[0][0] = c[0][0], lanes 8..15
+	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	VBROADCASTSS 4(DI), Y4 // α[1] = all alpha[1]
+	VMOVUPS      (R9)(R8*1), Y2 // C[1][0] = c[1][0], lanes 0..7
+	VMOVUPS      32(R9)(R8*1), Y3 // C[1][0] = c[1][0], lanes 8..15
+	VMULPS       Y4, Y2, Y2 // C[1][0] = C[1][0] * α[1], lanes 0..7
+	VMULPS       Y4, Y3, Y3 // C[1][0] = C[1][0] * α[1], lanes 8..15
+	VBROADCASTSS 8(DI), Y6 // α[2] = all alpha[2]
+	VMOVUPS      (R9)(R8*2), Y4 // C[2][0] = c[2][0], lanes 0..7
+	VMOVUPS      32(R9)(R8*2), Y5 // C[2][0] = c[2][0], lanes 8..15
+	VMULPS       Y6, Y4, Y4 // C[2][0] = C[2][0] * α[2], lanes 0..7
+	VMULPS       Y6, Y5, Y5 // C[2][0] = C[2][0] * α[2], lanes 8..15
+	JMP          end_35
+
+less_34:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // C[1][0] = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // C[1][0] = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // C[2][0] = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // C[2][0] = 0, lanes 8..15
+
+end_35:
+	// C += A·B
+	MOVQ pitch+40(FP), DI // pitch
+	SHLQ $0x01, DI // pitch <<= 1
+	MOVQ depth+56(FP), R8 // depth
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ CX, R10 // rows of a
+	MOVQ panelStride+48(FP), R11 // panelStride
+	SHLQ $0x01, R11 // panelStride <<= 1
+	MOVQ SI, R11 // rows of b
+	MOVQ SI, R12 // ahead = b
+	CMPQ R8, $+4 // depth < 4
+	JLT  depth_end_37 // depth < 4
+
+depth_36:
+	VPMOVZXWD    32(R11), Y6 // B[0][0] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Y6, Y6 // B[0][0] = bfloat16 of b[0][8]
+	VPMOVZXWD    48(R11), Y7 // B[0][0] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Y7, Y7 // B[0][0] = bfloat16 of b[0][8]
+	VBROADCASTSS (R10), Y8 // a[0][0] = a[0][0]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*1), Y8 // a[1][0] = a[1][0]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*2), Y8 // a[2][0] = a[2][0]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	VPMOVZXWD    32(R11), Y6 // B[1][0] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Y6, Y6 // B[1][0] = bfloat16 of b[0][8]
+	VPMOVZXWD    48(R11), Y7 // B[1][0] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Y7, Y7 // B[1][0] = bfloat16 of b[0][8]
+	VBROADCASTSS 4(R10), Y8 // a[0][1] = a[0][1]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10)(R9*1), Y8 // a[1][1] = a[1][1]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10)(R9*2), Y8 // a[2][1] = a[2][1]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	VPMOVZXWD    32(R11), Y6 // B[2][0] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Y6, Y6 // B[2][0] = bfloat16 of b[0][8]
+	VPMOVZXWD    48(R11), Y7 // B[2][0] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Y7, Y7 // B[2][0] = bfloat16 of b[0][8]
+	VBROADCASTSS 8(R10), Y8 // a[0][2] = a[0][2]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10)(R9*1), Y8 // a[1][2] = a[1][2]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10)(R9*2), Y8 // a[2][2] = a[2][2]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	VPMOVZXWD    32(R11), Y6 // B[3][0] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Y6, Y6 // B[3][0] = bfloat16 of b[0][8]
+	VPMOVZXWD    48(R11), Y7 // B[3][0] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Y7, Y7 // B[3][0] = bfloat16 of b[0][8]
+	VBROADCASTSS 12(R10), Y8 // a[0][3] = a[0][3]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10)(R9*1), Y8 // a[1][3] = a[1][3]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10)(R9*2), Y8 // a[2][3] = a[2][3]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         $+16, R10 // a0 += 16
+	PREFETCHT0   12288(R12) // prefetch ahead[3072]
+	PREFETCHT0   12352(R12) // prefetch ahead[3088]
+	ADDQ         $+128, R12 // ahead += 128
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
+	JGE          depth_36 // depth >= 4
+
+depth_end_37:
+	CMPQ R8, $+1 // depth < 1
+	JLT  depth_end_39 // depth < 1
+
+depth_38:
+	VPMOVZXWD    32(R11), Y6 // B[0][0] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Y6, Y6 // B[0][0] = bfloat16 of b[0][8]
+	VPMOVZXWD    48(R11), Y7 // B[0][0] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Y7, Y7 // B[0][0] = bfloat16 of b[0][8]
+	VBROADCASTSS (R10), Y8 // a[0][0] = a[0][0]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*1), Y8 // a[1][0] = a[1][0]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*2), Y8 // a[2][0] = a[2][0]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         $+4, R10 // a0 += 4
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
+	JGE          depth_38 // depth >= 1
+
+depth_end_39:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    AX, R8 // rows of c
+	VMOVUPS Y0, (R8) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(R8) // c[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, (R8)(DI*1) // c[1][0] = C[1][0], lanes 0..7
+	VMOVUPS Y3, 32(R8)(DI*1) // c[1][0] = C[1][0], lanes 8..15
+	VMOVUPS Y4, (R8)(DI*2) // c[2][0] = C[2][0], lanes 0..7
+	VMOVUPS Y5, 32(R8)(DI*2) // c[2][0] = C[2][0], lanes 8..15
+	ADDQ    $+64, AX // c += 64
+	MOVQ    panelStride+48(FP), DI // panelStride
+	SHLQ    $0x01, DI // panelStride <<= 1
+	ADDQ    DI, SI // b += panelStride
+	SUBQ    $+32, BX // cols += -32
+	CMPQ    BX, $+32 // cols >= 32
+	JGE     panels_26 // cols >= 32
+
+panels_end_27:
+	CMPQ BX, $+1 // cols < 1
+	JLT  less_40 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), BX // alpha
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_41 // alpha < 1
+	MOVQ         rows+64(FP), DI // rows
+	SUBQ         DX, DI // rows -= rows
+	SHLQ         $0x02, DI // rows in bytes
+	ADDQ         DI, BX // alpha += rows
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         AX, R8 // rows of c
+	VBROADCASTSS (BX), Y2 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(R8), Y1 // C[0][0] = c[0][0], lanes 8..15
+	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	VBROADCASTSS 4(BX), Y4 // α[1] = all alpha[1]
+	VMOVUPS      (R8)(DI*1), Y2 // C[1][0] = c[1][0], lanes 0..7
+	VMOVUPS      32(R8)(DI*1), Y3 // C[1][0] = c[1][0], lanes 8..15
+	VMULPS       Y4, Y2, Y2 // C[1][0] = C[1][0] * α[1], lanes 0..7
+	VMULPS       Y4, Y3, Y3 // C[1][0] = C[1][0] * α[1], lanes 8..15
+	VBROADCASTSS 8(BX), Y6 // α[2] = all alpha[2]
+	VMOVUPS      (R8)(DI*2), Y4 // C[2][0] = c[2][0], lanes 0..7
+	VMOVUPS      32(R8)(DI*2), Y5 // C[2][0] = c[2][0], lanes 8..15
+	VMULPS       Y6, Y4, Y4 // C[2][0] = C[2][0] * α[2], lanes 0..7
+	VMULPS       Y6, Y5, Y5 // C[2][0] = C[2][0] * α[2], lanes 8..15
+	JMP          end_42
+
+less_41:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // C[1][0] = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // C[1][0] = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // C[2][0] = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // C[2][0] = 0, lanes 8..15
+
+end_42:
+	// C += A·B
+	MOVQ pitch+40(FP), BX // pitch
+	SHLQ $0x01, BX // pitch <<= 1
+	MOVQ depth+56(FP), DI // depth
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ CX, R9 // rows of a
+	MOVQ panelStride+48(FP), R10 // panelStride
+	SHLQ $0x01, R10 // panelStride <<= 1
+	MOVQ SI, R10 // rows of b
+	CMPQ DI, $+4 // depth < 4
+	JLT  depth_end_44 // depth < 4
+
+depth_43:
+	VPMOVZXWD    (R10), Y6 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y6, Y6 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    16(R10), Y7 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y7, Y7 // B[0][0] = bfloat16 of b[0][0]
+	VBROADCASTSS (R9), Y8 // a[0][0] = a[0][0]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R9)(R8*1), Y8 // a[1][0] = a[1][0]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R9)(R8*2), Y8 // a[2][0] = a[2][0]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	ADDQ         BX, R10 // b0 += pitch
+	VPMOVZXWD    (R10), Y6 // B[1][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y6, Y6 // B[1][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    16(R10), Y7 // B[1][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y7, Y7 // B[1][0] = bfloat16 of b[0][0]
+	VBROADCASTSS 4(R9), Y8 // a[0][1] = a[0][1]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R9)(R8*1), Y8 // a[1][1] = a[1][1]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R9)(R8*2), Y8 // a[2][1] = a[2][1]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
+	ADDQ         BX, R10 // b0 += pitch
+	VPMOVZXWD    (R10), Y6 // B[2][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y6, Y6 // B[2][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    16(R10), Y7 // B[2][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y7, Y7 // B[2][0] = bfloat16 of b[0][0]
+	VBROADCASTSS 8(R9), Y8 // a[0][2] = a[0][2]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R9)(R8*1), Y8 // a[1][2] = a[1][2]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R9)(R8*2), Y8 // a[2][2] = a[2][2]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
+	ADDQ         BX, R10 // b0 += pitch
+	VPMOVZXWD    (R10), Y6 // B[3][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y6, Y6 // B[3][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    16(R10), Y7 // B[3][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y7, Y7 // B[3][0] = bfloat16 of b[0][0]
+	VBROADCASTSS 12(R9), Y8 // a[0][3] = a[0][3]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R9)(R8*1), Y8 // a[1][3] = a[1][3]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R9)(R8*2), Y8 // a[2][3] = a[2][3]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
+	ADDQ         BX, R10 // b0 += pitch
+	ADDQ         $+16, R9 // a0 += 16
+	PREFETCHT0   12288(SI) // prefetch ahead[3072]
+	PREFETCHT0   12352(SI) // prefetch ahead[3088]
+	ADDQ         $+128, SI // ahead += 128
+	SUBQ         $+4, DI // depth += -4
+	CMPQ         DI, $+4 // depth >= 4
+	JGE          depth_43 // depth >= 4
+
+depth_end_44:
+	CMPQ DI, $+1 // depth < 1
+	JLT  depth_end_46 // depth < 1
+
+depth_45:
+	VPMOVZXWD    (R10), Y6 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y6, Y6 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    16(R10), Y7 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y7, Y7 // B[0][0] = bfloat16 of b[0][0]
+	VBROADCASTSS (R9), Y8 // a[0][0] = a[0][0]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R9)(R8*1), Y8 // a[1][0] = a[1][0]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R9)(R8*2), Y8 // a[2][0] = a[2][0]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	ADDQ         BX, R10 // b0 += pitch
+	ADDQ         $+4, R9 // a0 += 4
+	SUBQ         $+1, DI // depth += -1
+	CMPQ         DI, $+1 // depth >= 1
+	JGE          depth_45 // depth >= 1
+
+depth_end_46:
+	// store
+	MOVQ    cStride+8(FP), BX // cStride
+	SHLQ    $0x02, BX // cStride in bytes
+	MOVQ    AX, SI // rows of c
+	VMOVUPS Y0, (SI) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(SI) // c[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, (SI)(BX*1) // c[1][0] = C[1][0], lanes 0..7
+	VMOVUPS Y3, 32(SI)(BX*1) // c[1][0] = C[1][0], lanes 8..15
+	VMOVUPS Y4, (SI)(BX*2) // c[2][0] = C[2][0], lanes 0..7
+	VMOVUPS Y5, 32(SI)(BX*2) // c[2][0] = C[2][0], lanes 8..15
+	ADDQ    $+64, AX // c += 64
+
+less_40:
+	// the next rows
+	MOVQ cols+72(FP), BX // cols
+	SHLQ $0x02, BX // cols in bytes
+	SUBQ BX, AX // c -= cols
+	MOVQ cStride+8(FP), BX // cStride
+	SHLQ $0x02, BX // cStride in bytes
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	MOVQ aStride+24(FP), BX // aStride
+	SHLQ $0x02, BX // aStride in bytes
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	SUBQ $+3, DX // rows += -3
+	CMPQ DX, $+3 // rows >= 3
+	JGE  rows_24 // rows >= 3
+
+rows_end_25:
+	CMPQ DX, $+2 // rows < 2
+	JLT  rows_end_48 // rows < 2
+
+rows_47:
+	MOVQ cols+72(FP), BX // cols
+	MOVQ b+32(FP), SI // b
+	CMPQ BX, $+32 // cols < 32
+	JLT  panels_end_50 // cols < 32
+
+panels_49:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), DI // alpha
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_51 // alpha < 1
+	MOVQ         rows+64(FP), R8 // rows
+	SUBQ         DX, R8 // rows -= rows
+	SHLQ         $0x02, R8 // rows in bytes
+	ADDQ         R8, DI // alpha += rows
+	MOVQ         cStride+8(FP), R8 // cStride
+	SHLQ         $0x02, R8 // cStride in bytes
+	MOVQ         AX, R9 // rows of c
+	VBROADCASTSS (DI), Y4 // α[0] = all alpha[0]
+	VMOVUPS      (R9), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(R9), Y1 // C[0][0] = c[0][0], lanes 8..15
+	VMULPS       Y4, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y4, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	VMOVUPS      64(R9), Y2 // C[0][1] = c[0][16], lanes 0..7
+	VMOVUPS      96(R9), Y3 // C[0][1] = c[0][16], lanes 8..15
+	VMULPS       Y4, Y2, Y2 // C[0][1] = C[0][1] * α[0], lanes 0..7
+	VMULPS       Y4, Y3, Y3 // C[0][1] = C[0][1] * α[0], lanes 8..15
+	VBROADCASTSS 4(DI), Y8 // α[1] = all alpha[1]
+	VMOVUPS      (R9)(R8*1), Y4 // C[1][0] = c[1][0], lanes 0..7
+	VMOVUPS      32(R9)(R8*1), Y5 // C[1][0] = c[1][0], lanes 8..15
+	VMULPS       Y8, Y4, Y4 // C[1][0] = C[1][0] * α[1], lanes 0..7
+	VMULPS       Y8, Y5, Y5 // C[1][0] = C[1][0] * α[1], lanes 8..15
+	VMOVUPS      64(R9)(R8*1), Y6 // C[1][1] = c[1][16], lanes 0..7
+	VMOVUPS      96(R9)(R8*1), Y7 // C[1][1] = c[1][16], lanes 8..15
+	VMULPS       Y8, Y6, Y6 // C[1][1] = C[1][1] * α[1], lanes 0..7
+	VMULPS       Y8, Y7, Y7 // C[1][1] = C[1][1] * α[1], lanes 8..15
+	JMP          end_52
+
+less_51:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // C[0][1] = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // C[0][1] = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // C[1][0] = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // C[1][0] = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // C[1][1] = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // C[1][1] = 0, lanes 8..15
+
+end_52:
+	// C += A·B
+	MOVQ pitch+40(FP), DI // pitch
+	SHLQ $0x01, DI // pitch <<= 1
+	MOVQ depth+56(FP), R8 // depth
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ CX, R10 // rows of a
+	MOVQ panelStride+48(FP), R11 // panelStride
+	SHLQ $0x01, R11 // panelStride <<= 1
+	MOVQ SI, R11 // rows of b
+	CMPQ R8, $+4 // depth < 4
+	JLT  depth_end_54 // depth < 4
+
+depth_53:
+	VBROADCASTSS (R10), Y8 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Y9 // A[1][0] = a[1][0]
+	VPMOVZXWD    (R11), Y10 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y10, Y10 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    16(R11), Y11 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y11, Y11 // B[0][0] = bfloat16 of b[0][0]
+	VFMADD231PS  Y8, Y10, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y11, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
+	VFMADD231PS  Y9, Y10, Y4 // C[1][0] += A[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y9, Y11, Y5 // C[1][0] += A[1][0] * B[0][0], lanes 8..15
+	VPMOVZXWD    32(R11), Y10 // B[0][1] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Y10, Y10 // B[0][1] = bfloat16 of b[0][8]
+	VPMOVZXWD    48(R11), Y11 // B[0][1] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Y11, Y11 // B[0][1] = bfloat16 of b[0][8]
+	VFMADD231PS  Y8, Y10, Y2 // C[0][1] += A[0][0] * B[0][1], lanes 0..7
+	VFMADD231PS  Y8, Y11, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
+	VFMADD231PS  Y9, Y10, Y6 // C[1][1] += A[1][0] * B[0][1], lanes 0..7
+	VFMADD231PS  Y9, Y11, Y7 // C[1][1] += A[1][0] * B[0][1], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	VBROADCASTSS 4(R10), Y8 // A[0][1] = a[0][1]
+	VBROADCASTSS 4(R10)(R9*1), Y9 // A[1][1] = a[1][1]
+	VPMOVZXWD    (R11), Y10 // B[1][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y10, Y10 // B[1][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    16(R11), Y11 // B[1][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y11, Y11 // B[1][0] = bfloat16 of b[0][0]
+	VFMADD231PS  Y8, Y10, Y0 // C[0][0] += A[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y8, Y11, Y1 // C[0][0] += A[0][1] * B[1][0], lanes 8..15
+	VFMADD231PS  Y9, Y10, Y4 // C[1][0] += A[1][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y9, Y11, Y5 // C[1][0] += A[1][1] * B[1][0], lanes 8..15
+	VPMOVZXWD    32(R11), Y10 // B[1][1] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Y10, Y10 // B[1][1] = bfloat16 of b[0][8]
+	VPMOVZXWD    48(R11), Y11 // B[1][1] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Y11, Y11 // B[1][1] = bfloat16 of b[0][8]
+	VFMADD231PS  Y8, Y10, Y2 // C[0][1] += A[0][1] * B[1][1], lanes 0..7
+	VFMADD231PS  Y8, Y11, Y3 // C[0][1] += A[0][1] * B[1][1], lanes 8..15
+	VFMADD231PS  Y9, Y10, Y6 // C[1][1] += A[1][1] * B[1][1], lanes 0..7
+	VFMADD231PS  Y9, Y11, Y7 // C[1][1] += A[1][1] * B[1][1], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	VBROADCASTSS 8(R10), Y8 // A[0][2] = a[0][2]
+	VBROADCASTSS 8(R10)(R9*1), Y9 // A[1][2] = a[1][2]
+	VPMOVZXWD    (R11), Y10 // B[2][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y10, Y10 // B[2][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    16(R11), Y11 // B[2][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y11, Y11 // B[2][0] = bfloat16 of b[0][0]
+	VFMADD231PS  Y8, Y10, Y0 // C[0][0] += A[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y8, Y11, Y1 // C[0][0] += A[0][2] * B[2][0], lanes 8..15
+	VFMADD231PS  Y9, Y10, Y4 // C[1][0] += A[1][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y9, Y11, Y5 // C[1][0] += A[1][2] * B[2][0], lanes 8..15
+	VPMOVZXWD    32(R11), Y10 // B[2][1] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Y10, Y10 // B[2][1] = bfloat16 of b[0][8]
+	VPMOVZXWD    48(R11), Y11 // B[2][1] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Y11, Y11 // B[2][1] = bfloat16 of b[0][8]
+	VFMADD231PS  Y8, Y10, Y2 // C[0][1] += A[0][2] * B[2][1], lanes 0..7
+	VFMADD231PS  Y8, Y11, Y3 // C[0][1] += A[0][2] * B[2][1], lanes 8..15
+	VFMADD231PS  Y9, Y10, Y6 // C[1][1] += A[1][2] * B[2][1], lanes 0..7
+	VFMADD231PS  Y9, Y11, Y7 // C[1][1] += A[1][2] * B[2][1], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	VBROADCASTSS 12(R10), Y8 // A[0][3] = a[0][3]
+	VBROADCASTSS 12(R10)(R9*1), Y9 // A[1][3] = a[1][3]
+	VPMOVZXWD    (R11), Y10 // B[3][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y10, Y10 // B[3][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    16(R11), Y11 // B[3][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y11, Y11 // B[3][0] = bfloat16 of b[0][0]
+	VFMADD231PS  Y8, Y10, Y0 // C[0][0] += A[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y8, Y11, Y1 // C[0][0] += A[0][3] * B[3][0], lanes 8..15
+	VFMADD231PS  Y9, Y10, Y4 // C[1][0] += A[1][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y9, Y11, Y5 // C[1][0] += A[1][3] * B[3][0], lanes 8..15
+	VPMOVZXWD    32(R11), Y10 // B[3][1] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Y10, Y10 // B[3][1] = bfloat16 of b[0][8]
+	VPMOVZXWD    48(R11), Y11 // B[3][1] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Y11, Y11 // B[3][1] = bfloat16 of b[0][8]
+	VFMADD231PS  Y8, Y10, Y2 // C[0][1] += A[0][3] * B[3][1], lanes 0..7
+	VFMADD231PS  Y8, Y11, Y3 // C[0][1] += A[0][3] * B[3][1], lanes 8..15
+	VFMADD231PS  Y9, Y10, Y6 // C[1][1] += A[1][3] * B[3][1], lanes 0..7
+	VFMADD231PS  Y9, Y11, Y7 // C[1][1] += A[1][3] * B[3][1], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         $+16, R10 // a0 += 16
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
+	JGE          depth_53 // depth >= 4
+
+depth_end_54:
+	CMPQ R8, $+1 // depth < 1
+	JLT  depth_end_56 // depth < 1
+
+depth_55:
+	VBROADCASTSS (R10), Y8 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Y9 // A[1][0] = a[1][0]
+	VPMOVZXWD    (R11), Y10 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y10, Y10 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    16(R11), Y11 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y11, Y11 // B[0][0] = bfloat16 of b[0][0]
+	VFMADD231PS  Y8, Y10, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y11, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
+	VFMADD231PS  Y9, Y10, Y4 // C[1][0] += A[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y9, Y11, Y5 // C[1][0] += A[1][0] * B[0][0], lanes 8..15
+	VPMOVZXWD    32(R11), Y10 // B[0][1] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Y10, Y10 // B[0][1] = bfloat16 of b[0][8]
+	VPMOVZXWD    48(R11), Y11 // B[0][1] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Y11, Y11 // B[0][1] = bfloat16 of b[0][8]
+	VFMADD231PS  Y8, Y10, Y2 // C[0][1] += A[0][0] * B[0][1], lanes 0..7
+	VFMADD231PS  Y8, Y11, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
+	VFMADD231PS  Y9, Y10, Y6 // C[1][1] += A[1][0] * B[0][1], lanes 0..7
+	VFMADD231PS  Y9, Y11, Y7 // C[1][1] += A[1][0] * B[0][1], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         $+4, R10 // a0 += 4
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
+	JGE          depth_55 // depth >= 1
+
+depth_end_56:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    AX, R8 // rows of c
+	VMOVUPS Y0, (R8) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(R8) // c[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, 64(R8) // c[0][16] = C[0][1], lanes 0..7
+	VMOVUPS Y3, 96(R8) // c[0][16] = C[0][1], lanes 8..15
+	VMOVUPS Y4, (R8)(DI*1) // c[1][0] = C[1][0], lanes 0..7
+	VMOVUPS Y5, 32(R8)(DI*1) // c[1][0] = C[1][0], lanes 8..15
+	VMOVUPS Y6, 64(R8)(DI*1) // c[1][16] = C[1][1], lanes 0..7
+	VMOVUPS Y7, 96(R8)(DI*1) // c[1][16] = C[1][1], lanes 8..15
+	ADDQ    $+128, AX // c += 128
+	MOVQ    panelStride+48(FP), DI // panelStride
+	SHLQ    $0x01, DI // panelStride <<= 1
+	ADDQ    DI, SI // b += panelStride
+	SUBQ    $+32, BX // cols += -32
+	CMPQ    BX, $+32 // cols >= 32
+	JGE     panels_49 // cols >= 32
+
+panels_end_50:
+	CMPQ BX, $+1 // cols < 1
+	JLT  less_57 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), BX // alpha
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_58 // alpha < 1
+	MOVQ         rows+64(FP), DI // rows
+	SUBQ         DX, DI // rows -= rows
+	SHLQ         $0x02, DI // rows in bytes
+	ADDQ         DI, BX // alpha += rows
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         AX, R8 // rows of c
+	VBROADCASTSS (BX), Y2 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(R8), Y1 // C[0][0] = c[0][0], lanes 8..15
+	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	VBROADCASTSS 4(BX), Y4 // α[1] = all alpha[1]
+	VMOVUPS      (R8)(DI*1), Y2 // C[1][0] = c[1][0], lanes 0..7
+	VMOVUPS      32(R8)(DI*1), Y3 // C[1][0] = c[1][0], lanes 8..15
+	VMULPS       Y4, Y2, Y2 // C[1][0] = C[1][0] * α[1], lanes 0..7
+	VMULPS       Y4, Y3, Y3 // C[1][0] = C[1][0] * α[1], lanes 8..15
+	JMP          end_59
+
+less_58:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // C[1][0] = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // C[1][0] = 0, lanes 8..15
+
+end_59:
+	// C += A·B
+	MOVQ pitch+40(FP), BX // pitch
+	SHLQ $0x01, BX // pitch <<= 1
+	MOVQ depth+56(FP), DI // depth
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ CX, R9 // rows of a
+	MOVQ panelStride+48(FP), R10 // panelStride
+	SHLQ $0x01, R10 // panelStride <<= 1
+	CMPQ DI, $+4 // depth < 4
+	JLT  depth_end_61 // depth < 4
+
+depth_60:
+	VPMOVZXWD    (SI), Y4 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y4, Y4 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    16(SI), Y5 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y5, Y5 // B[0][0] = bfloat16 of b[0][0]
+	VBROADCASTSS (R9), Y6 // a[0][0] = a[0][0]
+	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R9)(R8*1), Y6 // a[1][0] = a[1][0]
+	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	ADDQ         BX, SI // b0 += pitch
+	VPMOVZXWD    (SI), Y4 // B[1][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y4, Y4 // B[1][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    16(SI), Y5 // B[1][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y5, Y5 // B[1][0] = bfloat16 of b[0][0]
+	VBROADCASTSS 4(R9), Y6 // a[0][1] = a[0][1]
+	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R9)(R8*1), Y6 // a[1][1] = a[1][1]
+	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][1] * B[1][0], lanes 8..15
+	ADDQ         BX, SI // b0 += pitch
+	VPMOVZXWD    (SI), Y4 // B[2][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y4, Y4 // B[2][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    16(SI), Y5 // B[2][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y5, Y5 // B[2][0] = bfloat16 of b[0][0]
+	VBROADCASTSS 8(R9), Y6 // a[0][2] = a[0][2]
+	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R9)(R8*1), Y6 // a[1][2] = a[1][2]
+	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][2] * B[2][0], lanes 8..15
+	ADDQ         BX, SI // b0 += pitch
+	VPMOVZXWD    (SI), Y4 // B[3][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y4, Y4 // B[3][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    16(SI), Y5 // B[3][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y5, Y5 // B[3][0] = bfloat16 of b[0][0]
+	VBROADCASTSS 12(R9), Y6 // a[0][3] = a[0][3]
+	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R9)(R8*1), Y6 // a[1][3] = a[1][3]
+	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
+	ADDQ         BX, SI // b0 += pitch
+	ADDQ         $+16, R9 // a0 += 16
+	SUBQ         $+4, DI // depth += -4
+	CMPQ         DI, $+4 // depth >= 4
+	JGE          depth_60 // depth >= 4
+
+depth_end_61:
+	CMPQ DI, $+1 // depth < 1
+	JLT  depth_end_63 // depth < 1
+
+depth_62:
+	VPMOVZXWD    (SI), Y4 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y4, Y4 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    16(SI), Y5 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y5, Y5 // B[0][0] = bfloat16 of b[0][0]
+	VBROADCASTSS (R9), Y6 // a[0][0] = a[0][0]
+	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R9)(R8*1), Y6 // a[1][0] = a[1][0]
+	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	ADDQ         BX, SI // b0 += pitch
+	ADDQ         $+4, R9 // a0 += 4
+	SUBQ         $+1, DI // depth += -1
+	CMPQ         DI, $+1 // depth >= 1
+	JGE          depth_62 // depth >= 1
+
+depth_end_63:
+	// store
+	MOVQ    cStride+8(FP), BX // cStride
+	SHLQ    $0x02, BX // cStride in bytes
+	MOVQ    AX, SI // rows of c
+	VMOVUPS Y0, (SI) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(SI) // c[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, (SI)(BX*1) // c[1][0] = C[1][0], lanes 0..7
+	VMOVUPS Y3, 32(SI)(BX*1) // c[1][0] = C[1][0], lanes 8..15
+	ADDQ    $+64, AX // c += 64
+
+less_57:
+	// the next rows
+	MOVQ cols+72(FP), BX // cols
+	SHLQ $0x02, BX // cols in bytes
+	SUBQ BX, AX // c -= cols
+	MOVQ cStride+8(FP), BX // cStride
+	SHLQ $0x02, BX // cStride in bytes
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	MOVQ aStride+24(FP), BX // aStride
+	SHLQ $0x02, BX // aStride in bytes
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	SUBQ $+2, DX // rows += -2
+	CMPQ DX, $+2 // rows >= 2
+	JGE  rows_47 // rows >= 2
+
+rows_end_48:
+	CMPQ DX, $+1 // rows < 1
+	JLT  rows_end_65 // rows < 1
+
+rows_64:
+	MOVQ cols+72(FP), BX // cols
+	MOVQ b+32(FP), SI // b
+	CMPQ BX, $+32 // cols < 32
+	JLT  panels_end_67 // cols < 32
+
+panels_66:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), DI // alpha
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_68 // alpha < 1
+	MOVQ         rows+64(FP), R8 // rows
+	SUBQ         DX, R8 // rows -= rows
+	SHLQ         $0x02, R8 // rows in bytes
+	ADDQ         R8, DI // alpha += rows
+	MOVQ         cStride+8(FP), R8 // cStride
+	SHLQ         $0x02, R8 // cStride in bytes
+	MOVQ         AX, R8 // rows of c
+	VBROADCASTSS (DI), Y4 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(R8), Y1 // C[0][0] = c[0][0], lanes 8..15
+	VMULPS       Y4, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y4, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	VMOVUPS      64(R8), Y2 // C[0][1] = c[0][16], lanes 0..7
+	VMOVUPS      96(R8), Y3 // C[0][1] = c[0][16], lanes 8..15
+	VMULPS       Y4, Y2, Y2 // C[0][1] = C[0][1] * α[0], lanes 0..7
+	VMULPS       Y4, Y3, Y3 // C[0][1] = C[0][1] * α[0], lanes 8..15
+	JMP          end_69
+
+less_68:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // C[0][1] = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // C[0][1] = 0, lanes 8..15
+
+end_69:
+	// C += A·B
+	MOVQ pitch+40(FP), DI // pitch
+	SHLQ $0x01, DI // pitch <<= 1
+	MOVQ depth+56(FP), R8 // depth
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ CX, R9 // rows of a
+	MOVQ panelStride+48(FP), R10 // panelStride
+	SHLQ $0x01, R10 // panelStride <<= 1
+	MOVQ SI, R10 // rows of b
+	CMPQ R8, $+4 // depth < 4
+	JLT  depth_end_71 // depth < 4
+
+depth_70:
+	VBROADCASTSS (R9), Y4 // A[0][0] = a[0][0]
+	VPMOVZXWD    (R10), Y5 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y5, Y5 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    16(R10), Y6 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y6, Y6 // B[0][0] = bfloat16 of b[0][0]
+	VFMADD231PS  Y4, Y5, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y4, Y6, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
+	VPMOVZXWD    32(R10), Y5 // B[0][1] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Y5, Y5 // B[0][1] = bfloat16 of b[0][8]
+	VPMOVZXWD    48(R10), Y6 // B[0][1] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Y6, Y6 // B[0][1] = bfloat16 of b[0][8]
+	VFMADD231PS  Y4, Y5, Y2 // C[0][1] += A[0][0] * B[0][1], lanes 0..7
+	VFMADD231PS  Y4, Y6, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
+	ADDQ         DI, R10 // b0 += pitch
+	VBROADCASTSS 4(R9), Y4 // A[0][1] = a[0][1]
+	VPMOVZXWD    (R10), Y5 // B[1][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y5, Y5 // B[1][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    16(R10), Y6 // B[1][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y6, Y6 // B[1][0] = bfloat16 of b[0][0]
+	VFMADD231PS  Y4, Y5, Y0 // C[0][0] += A[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y4, Y6, Y1 // C[0][0] += A[0][1] * B[1][0], lanes 8..15
+	VPMOVZXWD    32(R10), Y5 // B[1][1] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Y5, Y5 // B[1][1] = bfloat16 of b[0][8]
+	VPMOVZXWD    48(R10), Y6 // B[1][1] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Y6, Y6 // B[1][1] = bfloat16 of b[0][8]
+	VFMADD231PS  Y4, Y5, Y2 // C[0][1] += A[0][1] * B[1][1], lanes 0..7
+	VFMADD231PS  Y4, Y6, Y3 // C[0][1] += A[0][1] * B[1][1], lanes 8..15
+	ADDQ         DI, R10 // b0 += pitch
+	VBROADCASTSS 8(R9), Y4 // A[0][2] = a[0][2]
+	VPMOVZXWD    (R10), Y5 // B[2][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y5, Y5 // B[2][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    16(R10), Y6 // B[2][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y6, Y6 // B[2][0] = bfloat16 of b[0][0]
+	VFMADD231PS  Y4, Y5, Y0 // C[0][0] += A[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y4, Y6, Y1 // C[0][0] += A[0][2] * B[2][0], lanes 8..15
+	VPMOVZXWD    32(R10), Y5 // B[2][1] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Y5, Y5 // B[2][1] = bfloat16 of b[0][8]
+	VPMOVZXWD    48(R10), Y6 // B[2][1] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Y6, Y6 // B[2][1] = bfloat16 of b[0][8]
+	VFMADD231PS  Y4, Y5, Y2 // C[0][1] += A[0][2] * B[2][1], lanes 0..7
+	VFMADD231PS  Y4, Y6, Y3 // C[0][1] += A[0][2] * B[2][1], lanes 8..15
+	ADDQ         DI, R10 // b0 += pitch
+	VBROADCASTSS 12(R9), Y4 // A[0][3] = a[0][3]
+	VPMOVZXWD    (R10), Y5 // B[3][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y5, Y5 // B[3][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    16(R10), Y6 // B[3][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y6, Y6 // B[3][0] = bfloat16 of b[0][0]
+	VFMADD231PS  Y4, Y5, Y0 // C[0][0] += A[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y4, Y6, Y1 // C[0][0] += A[0][3] * B[3][0], lanes 8..15
+	VPMOVZXWD    32(R10), Y5 // B[3][1] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Y5, Y5 // B[3][1] = bfloat16 of b[0][8]
+	VPMOVZXWD    48(R10), Y6 // B[3][1] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Y6, Y6 // B[3][1] = bfloat16 of b[0][8]
+	VFMADD231PS  Y4, Y5, Y2 // C[0][1] += A[0][3] * B[3][1], lanes 0..7
+	VFMADD231PS  Y4, Y6, Y3 // C[0][1] += A[0][3] * B[3][1], lanes 8..15
+	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         $+16, R9 // a0 += 16
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
+	JGE          depth_70 // depth >= 4
+
+depth_end_71:
+	CMPQ R8, $+1 // depth < 1
+	JLT  depth_end_73 // depth < 1
+
+depth_72:
+	VBROADCASTSS (R9), Y4 // A[0][0] = a[0][0]
+	VPMOVZXWD    (R10), Y5 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y5, Y5 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    16(R10), Y6 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y6, Y6 // B[0][0] = bfloat16 of b[0][0]
+	VFMADD231PS  Y4, Y5, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y4, Y6, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
+	VPMOVZXWD    32(R10), Y5 // B[0][1] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Y5, Y5 // B[0][1] = bfloat16 of b[0][8]
+	VPMOVZXWD    48(R10), Y6 // B[0][1] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Y6, Y6 // B[0][1] = bfloat16 of b[0][8]
+	VFMADD231PS  Y4, Y5, Y2 // C[0][1] += A[0][0] * B[0][1], lanes 0..7
+	VFMADD231PS  Y4, Y6, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
+	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         $+4, R9 // a0 += 4
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
+	JGE          depth_72 // depth >= 1
+
+depth_end_73:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    AX, DI // rows of c
+	VMOVUPS Y0, (DI) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(DI) // c[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, 64(DI) // c[0][16] = C[0][1], lanes 0..7
+	VMOVUPS Y3, 96(DI) // c[0][16] = C[0][1], lanes 8..15
+	ADDQ    $+128, AX // c += 128
+	MOVQ    panelStride+48(FP), DI // panelStride
+	SHLQ    $0x01, DI // panelStride <<= 1
+	ADDQ    DI, SI // b += panelStride
+	SUBQ    $+32, BX // cols += -32
+	CMPQ    BX, $+32 // cols >= 32
+	JGE     panels_66 // cols >= 32
+
+panels_end_67:
+	CMPQ BX, $+1 // cols < 1
+	JLT  less_74 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), BX // alpha
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_75 // alpha < 1
+	MOVQ         rows+64(FP), DI // rows
+	SUBQ         DX, DI // rows -= rows
+	SHLQ         $0x02, DI // rows in bytes
+	ADDQ         DI, BX // alpha += rows
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         AX, DI // rows of c
+	VBROADCASTSS (BX), Y2 // α[0] = all alpha[0]
+	VMOVUPS      (DI), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(DI), Y1 // C[0][0] = c[0][0], lanes 8..15
+	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	JMP          end_76
+
+less_75:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+
+end_76:
+	// C += A·B
+	MOVQ pitch+40(FP), BX // pitch
+	SHLQ $0x01, BX // pitch <<= 1
+	MOVQ depth+56(FP), DI // depth
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ CX, R8 // rows of a
+	MOVQ panelStride+48(FP), R9 // panelStride
+	SHLQ $0x01, R9 // panelStride <<= 1
+	CMPQ DI, $+4 // depth < 4
+	JLT  depth_end_78 // depth < 4
+
+depth_77:
+	VPMOVZXWD    (SI), Y2 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y2, Y2 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    16(SI), Y3 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y3, Y3 // B[0][0] = bfloat16 of b[0][0]
+	VBROADCASTSS (R8), Y4 // a[0][0] = a[0][0]
+	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	ADDQ         BX, SI // b0 += pitch
+	VPMOVZXWD    (SI), Y2 // B[1][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y2, Y2 // B[1][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    16(SI), Y3 // B[1][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y3, Y3 // B[1][0] = bfloat16 of b[0][0]
+	VBROADCASTSS 4(R8), Y4 // a[0][1] = a[0][1]
+	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
+	ADDQ         BX, SI // b0 += pitch
+	VPMOVZXWD    (SI), Y2 // B[2][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y2, Y2 // B[2][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    16(SI), Y3 // B[2][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y3, Y3 // B[2][0] = bfloat16 of b[0][0]
+	VBROADCASTSS 8(R8), Y4 // a[0][2] = a[0][2]
+	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
+	ADDQ         BX, SI // b0 += pitch
+	VPMOVZXWD    (SI), Y2 // B[3][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y2, Y2 // B[3][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    16(SI), Y3 // B[3][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y3, Y3 // B[3][0] = bfloat16 of b[0][0]
+	VBROADCASTSS 12(R8), Y4 // a[0][3] = a[0][3]
+	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
+	ADDQ         BX, SI // b0 += pitch
+	ADDQ         $+16, R8 // a0 += 16
+	SUBQ         $+4, DI // depth += -4
+	CMPQ         DI, $+4 // depth >= 4
+	JGE          depth_77 // depth >= 4
+
+depth_end_78:
+	CMPQ DI, $+1 // depth < 1
+	JLT  depth_end_80 // depth < 1
+
+depth_79:
+	VPMOVZXWD    (SI), Y2 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y2, Y2 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    16(SI), Y3 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Y3, Y3 // B[0][0] = bfloat16 of b[0][0]
+	VBROADCASTSS (R8), Y4 // a[0][0] = a[0][0]
+	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	ADDQ         BX, SI // b0 += pitch
+	ADDQ         $+4, R8 // a0 += 4
+	SUBQ         $+1, DI // depth += -1
+	CMPQ         DI, $+1 // depth >= 1
+	JGE          depth_79 // depth >= 1
+
+depth_end_80:
+	// store
+	MOVQ    cStride+8(FP), BX // cStride
+	SHLQ    $0x02, BX // cStride in bytes
+	MOVQ    AX, BX // rows of c
+	VMOVUPS Y0, (BX) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(BX) // c[0][0] = C[0][0], lanes 8..15
+	ADDQ    $+64, AX // c += 64
+
+less_74:
+	// the next rows
+	MOVQ cols+72(FP), BX // cols
+	SHLQ $0x02, BX // cols in bytes
+	SUBQ BX, AX // c -= cols
+	MOVQ cStride+8(FP), BX // cStride
+	SHLQ $0x02, BX // cStride in bytes
+	ADDQ BX, AX // c += cStride
+	MOVQ aStride+24(FP), BX // aStride
+	SHLQ $0x02, BX // aStride in bytes
+	ADDQ BX, CX // a += aStride
+	SUBQ $+1, DX // rows += -1
+	CMPQ DX, $+1 // rows >= 1
+	JGE  rows_64 // rows >= 1
+
+rows_end_65:
+	VZEROUPPER
+	RET
+
+// func fewF16AVX2(c *float32, cStride int, a *float32, aStride int, b *uint16, pitch int, panelStride int, depth int, rows int, cols int, alpha *float32)
+TEXT ·fewF16AVX2(SB), NOSPLIT, $0-88
+	MOVQ c+0(FP), AX // c
+	MOVQ a+16(FP), CX // a
+	MOVQ rows+64(FP), DX // rows
+	CMPQ DX, $+4 // rows < 4
+	JLT  rows_end_2 // rows < 4
+
+rows_1:
+	MOVQ cols+72(FP), BX // cols
+	MOVQ b+32(FP), SI // b
+	CMPQ BX, $+32 // cols < 32
+	JLT  panels_end_4 // cols < 32
+
+panels_3:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), DI // alpha
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_5 // alpha < 1
+	MOVQ         rows+64(FP), R8 // rows
+	SUBQ         DX, R8 // rows -= rows
+	SHLQ         $0x02, R8 // rows in bytes
+	ADDQ         R8, DI // alpha += rows
+	MOVQ         cStride+8(FP), R8 // cStride
+	SHLQ         $0x02, R8 // cStride in bytes
+	MOVQ         AX, R9 // rows of c
+	LEAQ         (R9)(R8*2), R10 // rows of c
+	ADDQ         R8, R10 // rows of c
+	VBROADCASTSS (DI), Y2 // α[0] = all alpha[0]
+	VMOVUPS      (R9), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(R9), Y1 // C[0][0] = c[0][0], lanes 8..15
+	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	VBROADCASTSS 4(DI), Y4 // α[1] = all alpha[1]
+	VMOVUPS      (R9)(R8*1), Y2 // C[1][0] = c[1][0], lanes 0..7
+	VMOVUPS      32(R9)(R8*1), Y3 // C[1][0] = c[1][0], lanes 8..15
+	VMULPS       Y4, Y2, Y2 // C[1][0] = C[1][0] * α[1], lanes 0..7
+	VMULPS       Y4, Y3, Y3 // C[1][0] = C[1][0] * α[1], lanes 8..15
+	VBROADCASTSS 8(DI), Y6 // α[2] = all alpha[2]
+	VMOVUPS      (R9)(R8*2), Y4 // C[2][0] = c[2][0], lanes 0..7
+	VMOVUPS      32(R9)(R8*2), Y5 // C[2][0] = c[2][0], lanes 8..15
+	VMULPS       Y6, Y4, Y4 // C[2][0] = C[2][0] * α[2], lanes 0..7
+	VMULPS       Y6, Y5, Y5 // C[2][0] = C[2][0] * α[2], lanes 8..15
+	VBROADCASTSS 12(DI), Y8 // α[3] = all alpha[3]
+	VMOVUPS      (R10), Y6 // C[3][0] = c[3][0], lanes 0..7
+	VMOVUPS      32(R10), Y7 // C[3][0] = c[3][0], lanes 8..15
+	VMULPS       Y8, Y6, Y6 // C[3][0] = C[3][0] * α[3], lanes 0..7
+	VMULPS       Y8, Y7, Y7 // C[3][0] = C[3][0] * α[3], lanes 8..15
+	JMP          end_6
+
+less_5:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // C[1][0] = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // C[1][0] = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // C[2][0] = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // C[2][0] = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // C[3][0] = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // C[3][0] = 0, lanes 8..15
+
+end_6:
+	// C += A·B
+	MOVQ pitch+40(FP), DI // pitch
+	SHLQ $0x01, DI // pitch <<= 1
+	MOVQ depth+56(FP), R8 // depth
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ CX, R10 // rows of a
+	LEAQ (R10)(R9*2), R11 // rows of a
+	ADDQ R9, R11 // rows of a
+	MOVQ panelStride+48(FP), R12 // panelStride
+	SHLQ $0x01, R12 // panelStride <<= 1
+	MOVQ SI, R12 // rows of b
+	MOVQ SI, R13 // ahead = b
+	CMPQ R8, $+4 // depth < 4
+	JLT  depth_end_8 // depth < 4
+
+depth_7:
+	VCVTPH2PS    (R12), Y8 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    16(R12), Y9 // B[0][0] = float16 of b[0][0]
+	VBROADCASTSS (R10), Y10 // a[0][0] = a[0][0]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*1), Y10 // a[1][0] = a[1][0]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*2), Y10 // a[2][0] = a[2][0]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R11), Y10 // a[3][0] = a[3][0]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
+	ADDQ         DI, R12 // b0 += pitch
+	VCVTPH2PS    (R12), Y8 // B[1][0] = float16 of b[0][0]
+	VCVTPH2PS    16(R12), Y9 // B[1][0] = float16 of b[0][0]
+	VBROADCASTSS 4(R10), Y10 // a[0][1] = a[0][1]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10)(R9*1), Y10 // a[1][1] = a[1][1]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10)(R9*2), Y10 // a[2][1] = a[2][1]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R11), Y10 // a[3][1] = a[3][1]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][1] * B[1][0], lanes 8..15
+	ADDQ         DI, R12 // b0 += pitch
+	VCVTPH2PS    (R12), Y8 // B[2][0] = float16 of b[0][0]
+	VCVTPH2PS    16(R12), Y9 // B[2][0] = float16 of b[0][0]
+	VBROADCASTSS 8(R10), Y10 // a[0][2] = a[0][2]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10)(R9*1), Y10 // a[1][2] = a[1][2]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10)(R9*2), Y10 // a[2][2] = a[2][2]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R11), Y10 // a[3][2] = a[3][2]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][2] * B[2][0], lanes 8..15
+	ADDQ         DI, R12 // b0 += pitch
+	VCVTPH2PS    (R12), Y8 // B[3][0] = float16 of b[0][0]
+	VCVTPH2PS    16(R12), Y9 // B[3][0] = float16 of b[0][0]
+	VBROADCASTSS 12(R10), Y10 // a[0][3] = a[0][3]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10)(R9*1), Y10 // a[1][3] = a[1][3]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10)(R9*2), Y10 // a[2][3] = a[2][3]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R11), Y10 // a[3][3] = a[3][3]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][3] * B[3][0], lanes 8..15
+	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         $+16, R10 // a0 += 16
+	ADDQ         $+16, R11 // a3 += 16
+	PREFETCHT0   12288(R13) // prefetch ahead[3072]
+	PREFETCHT0   12352(R13) // prefetch ahead[3088]
+	ADDQ         $+128, R13 // ahead += 128
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
+	JGE          depth_7 // depth >= 4
+
+depth_end_8:
+	CMPQ R8, $+1 // depth < 1
+	JLT  depth_end_10 // depth < 1
+
+depth_9:
+	VCVTPH2PS    (R12), Y8 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    16(R12), Y9 // B[0][0] = float16 of b[0][0]
+	VBROADCASTSS (R10), Y10 // a[0][0] = a[0][0]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*1), Y10 // a[1][0] = a[1][0]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*2), Y10 // a[2][0] = a[2][0]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R11), Y10 // a[3][0] = a[3][0]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
+	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         $+4, R10 // a0 += 4
+	ADDQ         $+4, R11 // a3 += 4
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
+	JGE          depth_9 // depth >= 1
+
+depth_end_10:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    AX, R8 // rows of c
+	LEAQ    (R8)(DI*2), R9 // rows of c
+	ADDQ    DI, R9 // rows of c
+	VMOVUPS Y0, (R8) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(R8) // c[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, (R8)(DI*1) // c[1][0] = C[1][0], lanes 0..7
+	VMOVUPS Y3, 32(R8)(DI*1) // c[1][0] = C[1][0], lanes 8..15
+	VMOVUPS Y4, (R8)(DI*2) // c[2][0] = C[2][0], lanes 0..7
+	VMOVUPS Y5, 32(R8)(DI*2) // c[2][0] = C[2][0], lanes 8..15
+	VMOVUPS Y6, (R9) // c[3][0] = C[3][0], lanes 0..7
+	VMOVUPS Y7, 32(R9) // c[3][0] = C[3][0], lanes 8..15
+	ADDQ    $+64, AX // c += 64
+
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), DI // alpha
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_11 // alpha < 1
+	MOVQ         rows+64(FP), R8 // rows
+	SUBQ         DX, R8 // rows -= rows
+	SHLQ         $0x02, R8 // rows in bytes
+	ADDQ         R8, DI // alpha += rows
+	MOVQ         cStride+8(FP), R8 // cStride
+	SHLQ         $0x02, R8 // cStride in bytes
+	MOVQ         AX, R9 // rows of c
+	LEAQ         (R9)(R8*2), R10 // rows of c
+	ADDQ         R8, R10 // rows of c
+	VBROADCASTSS (DI), Y2 // α[0] = all alpha[0]
+	VMOVUPS      (R9), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(R9), Y1 // C[0][0] = c[0][0], lanes 8..15
+	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	VBROADCASTSS 4(DI), Y4 // α[1] = all alpha[1]
+	VMOVUPS      (R9)(R8*1), Y2 // C[1][0] = c[1][0], lanes 0..7
+	VMOVUPS      32(R9)(R8*1), Y3 // C[1][0] = c[1][0], lanes 8..15
+	VMULPS       Y4, Y2, Y2 // C[1][0] = C[1][0] * α[1], lanes 0..7
+	VMULPS       Y4, Y3, Y3 // C[1][0] = C[1][0] * α[1], lanes 8..15
+	VBROADCASTSS 8(DI), Y6 // α[2] = all alpha[2]
+	VMOVUPS      (R9)(R8*2), Y4 // C[2][0] = c[2][0], lanes 0..7
+	VMOVUPS      32(R9)(R8*2), Y5 // C[2][0] = c[2][0], lanes 8..15
+	VMULPS       Y6, Y4, Y4 // C[2][0] = C[2][0] * α[2], lanes 0..7
+	VMULPS       Y6, Y5, Y5 // C[2][0] = C[2][0] * α[2], lanes 8..15
+	VBROADCASTSS 12(DI), Y8 // α[3] = all alpha[3]
+	VMOVUPS      (R10), Y6 // C[3][0] = c[3][0], lanes 0..7
+	VMOVUPS      32(R10), Y7 // C[3][0] = c[3][0], lanes 8..15
+	VMULPS       Y8, Y6, Y6 // C[3][0] = C[3][0] * α[3], lanes 0..7
+	VMULPS       Y8, Y7, Y7 // C[3][0] = C[3][0] * α[3], lanes 8..15
+	JMP          end_12
+
+less_11:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // C[1][0] = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // C[1][0] = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // C[2][0] = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // C[2][0] = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // C[3][0] = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // C[3][0] = 0, lanes 8..15
+
+end_12:
+	// C += A·B
+	MOVQ pitch+40(FP), DI // pitch
+	SHLQ $0x01, DI // pitch <<= 1
+	MOVQ depth+56(FP), R8 // depth
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ CX, R10 // rows of a
+	LEAQ (R10)(R9*2), R11 // rows of a
+	ADDQ R9, R11 // rows of a
+	MOVQ panelStride+48(FP), R12 // panelStride
+	SHLQ $0x01, R12 // panelStride <<= 1
+	MOVQ SI, R12 // rows of b
+	MOVQ SI, R13 // ahead = b
+	CMPQ R8, $+4 // depth < 4
+	JLT  depth_end_14 // depth < 4
+
+depth_13:
+	VCVTPH2PS    32(R12), Y8 // B[0][0] = float16 of b[0][8]
+	VCVTPH2PS    48(R12), Y9 // B[0][0] = float16 of b[0][8]
+	VBROADCASTSS (R10), Y10 // a[0][0] = a[0][0]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*1), Y10 // a[1][0] = a[1][0]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*2), Y10 // a[2][0] = a[2][0]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R11), Y10 // a[3][0] = a[3][0]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
+	ADDQ         DI, R12 // b0 += pitch
+	VCVTPH2PS    32(R12), Y8 // B[1][0] = float16 of b[0][8]
+	VCVTPH2PS    48(R12), Y9 // B[1][0] = float16 of b[0][8]
+	VBROADCASTSS 4(R10), Y10 // a[0][1] = a[0][1]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10)(R9*1), Y10 // a[1][1] = a[1][1]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10)(R9*2), Y10 // a[2][1] = a[2][1]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R11), Y10 // a[3][1] = a[3][1]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][1] * B[1][0], lanes 8..15
+	ADDQ         DI, R12 // b0 += pitch
+	VCVTPH2PS    32(R12), Y8 // B[2][0] = float16 of b[0][8]
+	VCVTPH2PS    48(R12), Y9 // B[2][0] = float16 of b[0][8]
+	VBROADCASTSS 8(R10), Y10 // a[0][2] = a[0][2]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10)(R9*1), Y10 // a[1][2] = a[1][2]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10)(R9*2), Y10 // a[2][2] = a[2][2]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R11), Y10 // a[3][2] = a[3][2]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][2] * B[2][0], lanes 8..15
+	ADDQ         DI, R12 // b0 += pitch
+	VCVTPH2PS    32(R12), Y8 // B[3][0] = float16 of b[0][8]
+	VCVTPH2PS    48(R12), Y9 // B[3][0] = float16 of b[0][8]
+	VBROADCASTSS 12(R10), Y10 // a[0][3] = a[0][3]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10)(R9*1), Y10 // a[1][3] = a[1][3]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10)(R9*2), Y10 // a[2][3] = a[2][3]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R11), Y10 // a[3][3] = a[3][3]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][3] * B[3][0], lanes 8..15
+	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         $+16, R10 // a0 += 16
+	ADDQ         $+16, R11 // a3 += 16
+	PREFETCHT0   12288(R13) // prefetch ahead[3072]
+	PREFETCHT0   12352(R13) // prefetch ahead[3088]
+	ADDQ         $+128, R13 // ahead += 128
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
+	JGE          depth_13 // depth >= 4
+
+depth_end_14:
+	CMPQ R8, $+1 // depth < 1
+	JLT  depth_end_16 // depth < 1
+
+depth_15:
+	VCVTPH2PS    32(R12), Y8 // B[0][0] = float16 of b[0][8]
+	VCVTPH2PS    48(R12), Y9 // B[0][0] = float16 of b[0][8]
+	VBROADCASTSS (R10), Y10 // a[0][0] = a[0][0]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*1), Y10 // a[1][0] = a[1][0]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*2), Y10 // a[2][0] = a[2][0]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R11), Y10 // a[3][0] = a[3][0]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
+	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         $+4, R10 // a0 += 4
+	ADDQ         $+4, R11 // a3 += 4
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
+	JGE          depth_15 // depth >= 1
+
+depth_end_16:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    AX, R8 // rows of c
+	LEAQ    (R8)(DI*2), R9 // rows of c
+	ADDQ    DI, R9 // rows of c
+	VMOVUPS Y0, (R8) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(R8) // c[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, (R8)(DI*1) // c[1][0] = C[1][0], lanes 0..7
+	VMOVUPS Y3, 32(R8)(DI*1) // c[1][0] = C[1][0], lanes 8..15
+	VMOVUPS Y4, (R8)(DI*2) // c[2][0] = C[2][0], lanes 0..7
+	VMOVUPS Y5, 32(R8)(DI*2) // c[2][0] = C[2][0], lanes 8..15
+	VMOVUPS Y6, (R9) // c[3][0] = C[3][0], lanes 0..7
+	VMOVUPS Y7, 32(R9) // c[3][0] = C[3][0], lanes 8..15
+	ADDQ    $+64, AX // c += 64
+	MOVQ    panelStride+48(FP), DI // panelStride
+	SHLQ    $0x01, DI // panelStride <<= 1
+	ADDQ    DI, SI // b += panelStride
+	SUBQ    $+32, BX // cols += -32
+	CMPQ    BX, $+32 // cols >= 32
+	JGE     panels_3 // cols >= 32
+
+panels_end_4:
+	CMPQ BX, $+1 // cols < 1
+	JLT  less_17 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), BX // alpha
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_18 // alpha < 1
+	MOVQ         rows+64(FP), DI // rows
+	SUBQ         DX, DI // rows -= rows
+	SHLQ         $0x02, DI // rows in bytes
+	ADDQ         DI, BX // alpha += rows
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         AX, R8 // rows of c
+	LEAQ         (R8)(DI*2), R9 // rows of c
+	ADDQ         DI, R9 // rows of c
+	VBROADCASTSS (BX), Y2 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(R8), Y1 // C[0][0] = c[0][0], lanes 8..15
+	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	VBROADCASTSS 4(BX), Y4 // α[1] = all alpha[1]
+	VMOVUPS      (R8)(DI*1), Y2 // C[1][0] = c[1][0], lanes 0..7
+	VMOVUPS      32(R8)(DI*1), Y3 // C[1][0] = c[1][0], lanes 8..15
+	VMULPS       Y4, Y2, Y2 // C[1][0] = C[1][0] * α[1], lanes 0..7
+	VMULPS       Y4, Y3, Y3 // C[1][0] = C[1][0] * α[1], lanes 8..15
+	VBROADCASTSS 8(BX), Y6 // α[2] = all alpha[2]
+	VMOVUPS      (R8)(DI*2), Y4 // C[2][0] = c[2][0], lanes 0..7
+	VMOVUPS      32(R8)(DI*2), Y5 // C[2][0] = c[2][0], lanes 8..15
+	VMULPS       Y6, Y4, Y4 // C[2][0] = C[2][0] * α[2], lanes 0..7
+	VMULPS       Y6, Y5, Y5 // C[2][0] = C[2][0] * α[2], lanes 8..15
+	VBROADCASTSS 12(BX), Y8 // α[3] = all alpha[3]
+	VMOVUPS      (R9), Y6 // C[3][0] = c[3][0], lanes 0..7
+	VMOVUPS      32(R9), Y7 // C[3][0] = c[3][0], lanes 8..15
+	VMULPS       Y8, Y6, Y6 // C[3][0] = C[3][0] * α[3], lanes 0..7
+	VMULPS       Y8, Y7, Y7 // C[3][0] = C[3][0] * α[3], lanes 8..15
+	JMP          end_19
+
+less_18:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // C[1][0] = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // C[1][0] = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // C[2][0] = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // C[2][0] = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // C[3][0] = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // C[3][0] = 0, lanes 8..15
+
+end_19:
+	// C += A·B
+	MOVQ pitch+40(FP), BX // pitch
+	SHLQ $0x01, BX // pitch <<= 1
+	MOVQ depth+56(FP), DI // depth
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ CX, R9 // rows of a
+	LEAQ (R9)(R8*2), R10 // rows of a
+	ADDQ R8, R10 // rows of a
+	MOVQ panelStride+48(FP), R11 // panelStride
+	SHLQ $0x01, R11 // panelStride <<= 1
+	MOVQ SI, R11 // rows of b
+	CMPQ DI, $+4 // depth < 4
+	JLT  depth_end_21 // depth < 4
+
+depth_20:
+	VCVTPH2PS    (R11), Y8 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    16(R11), Y9 // B[0][0] = float16 of b[0][0]
+	VBROADCASTSS (R9), Y10 // a[0][0] = a[0][0]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R9)(R8*1), Y10 // a[1][0] = a[1][0]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R9)(R8*2), Y10 // a[2][0] = a[2][0]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10), Y10 // a[3][0] = a[3][0]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
+	ADDQ         BX, R11 // b0 += pitch
+	VCVTPH2PS    (R11), Y8 // B[1][0] = float16 of b[0][0]
+	VCVTPH2PS    16(R11), Y9 // B[1][0] = float16 of b[0][0]
+	VBROADCASTSS 4(R9), Y10 // a[0][1] = a[0][1]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R9)(R8*1), Y10 // a[1][1] = a[1][1]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R9)(R8*2), Y10 // a[2][1] = a[2][1]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10), Y10 // a[3][1] = a[3][1]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][1] * B[1][0], lanes 8..15
+	ADDQ         BX, R11 // b0 += pitch
+	VCVTPH2PS    (R11), Y8 // B[2][0] = float16 of b[0][0]
+	VCVTPH2PS    16(R11), Y9 // B[2][0] = float16 of b[0][0]
+	VBROADCASTSS 8(R9), Y10 // a[0][2] = a[0][2]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R9)(R8*1), Y10 // a[1][2] = a[1][2]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R9)(R8*2), Y10 // a[2][2] = a[2][2]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10), Y10 // a[3][2] = a[3][2]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][2] * B[2][0], lanes 8..15
+	ADDQ         BX, R11 // b0 += pitch
+	VCVTPH2PS    (R11), Y8 // B[3][0] = float16 of b[0][0]
+	VCVTPH2PS    16(R11), Y9 // B[3][0] = float16 of b[0][0]
+	VBROADCASTSS 12(R9), Y10 // a[0][3] = a[0][3]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R9)(R8*1), Y10 // a[1][3] = a[1][3]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R9)(R8*2), Y10 // a[2][3] = a[2][3]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10), Y10 // a[3][3] = a[3][3]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][3] * B[3][0], lanes 8..15
+	ADDQ         BX, R11 // b0 += pitch
+	ADDQ         $+16, R9 // a0 += 16
+	ADDQ         $+16, R10 // a3 += 16
+	PREFETCHT0   12288(SI) // prefetch ahead[3072]
+	PREFETCHT0   12352(SI) // prefetch ahead[3088]
+	ADDQ         $+128, SI // ahead += 128
+	SUBQ         $+4, DI // depth += -4
+	CMPQ         DI, $+4 // depth >= 4
+	JGE          depth_20 // depth >= 4
+
+depth_end_21:
+	CMPQ DI, $+1 // depth < 1
+	JLT  depth_end_23 // depth < 1
+
+depth_22:
+	VCVTPH2PS    (R11), Y8 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    16(R11), Y9 // B[0][0] = float16 of b[0][0]
+	VBROADCASTSS (R9), Y10 // a[0][0] = a[0][0]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R9)(R8*1), Y10 // a[1][0] = a[1][0]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R9)(R8*2), Y10 // a[2][0] = a[2][0]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10), Y10 // a[3][0] = a[3][0]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
+	ADDQ         BX, R11 // b0 += pitch
+	ADDQ         $+4, R9 // a0 += 4
+	ADDQ         $+4, R10 // a3 += 4
+	SUBQ         $+1, DI // depth += -1
+	CMPQ         DI, $+1 // depth >= 1
+	JGE          depth_22 // depth >= 1
+
+depth_end_23:
+	// store
+	MOVQ    cStride+8(FP), BX // cStride
+	SHLQ    $0x02, BX // cStride in bytes
+	MOVQ    AX, SI // rows of c
+	LEAQ    (SI)(BX*2), DI // rows of c
+	ADDQ    BX, DI // rows of c
+	VMOVUPS Y0, (SI) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(SI) // c[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, (SI)(BX*1) // c[1][0] = C[1][0], lanes 0..7
+	VMOVUPS Y3, 32(SI)(BX*1) // c[1][0] = C[1][0], lanes 8..15
+	VMOVUPS Y4, (SI)(BX*2) // c[2][0] = C[2][0], lanes 0..7
+	VMOVUPS Y5, 32(SI)(BX*2) // c[2][0] = C[2][0], lanes 8..15
+	VMOVUPS Y6, (DI) // c[3][0] = C[3][0], lanes 0..7
+	VMOVUPS Y7, 32(DI) // c[3][0] = C[3][0], lanes 8..15
+	ADDQ    $+64, AX // c += 64
+
+less_17:
+	// the next rows
+	MOVQ cols+72(FP), BX // cols
+	SHLQ $0x02, BX // cols in bytes
+	SUBQ BX, AX // c -= cols
+	MOVQ cStride+8(FP), BX // cStride
+	SHLQ $0x02, BX // cStride in bytes
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	MOVQ aStride+24(FP), BX // aStride
+	SHLQ $0x02, BX // aStride in bytes
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	SUBQ $+4, DX // rows += -4
+	CMPQ DX, $+4 // rows >= 4
+	JGE  rows_1 // rows >= 4
+
+rows_end_2:
+	CMPQ DX, $+3 // rows < 3
+	JLT  rows_end_25 // rows < 3
+
+rows_24:
+	MOVQ cols+72(FP), BX // cols
+	MOVQ b+32(FP), SI // b
+	CMPQ BX, $+32 // cols < 32
+	JLT  panels_end_27 // cols < 32
+
+panels_26:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), DI // alpha
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_28 // alpha < 1
+	MOVQ         rows+64(FP), R8 // rows
+	SUBQ         DX, R8 // rows -= rows
+	SHLQ         $0x02, R8 // rows in bytes
+	ADDQ         R8, DI // alpha += rows
+	MOVQ         cStride+8(FP), R8 // cStride
+	SHLQ         $0x02, R8 // cStride in bytes
+	MOVQ         AX, R9 // rows of c
+	VBROADCASTSS (DI), Y2 // α[0] = all alpha[0]
+	VMOVUPS      (R9), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(R9), Y1 // C[0][0] = c[0][0], lanes 8..15
+	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	VBROADCASTSS 4(DI), Y4 // α[1] = all alpha[1]
+	VMOVUPS      (R9)(R8*1), Y2 // C[1][0] = c[1][0], lanes 0..7
+	VMOVUPS      32(R9)(R8*1), Y3 // C[1][0] = c[1][0], lanes 8..15
+	VMULPS       Y4, Y2, Y2 // C[1][0] = C[1][0] * α[1], lanes 0..7
+	VMULPS       Y4, Y3, Y3 // C[1][0] = C[1][0] * α[1], lanes 8..15
+	VBROADCASTSS 8(DI), Y6 // α[2] = all alpha[2]
+	VMOVUPS      (R9)(R8*2), Y4 // C[2][0] = c[2][0], lanes 0..7
+	VMOVUPS      32(R9)(R8*2), Y5 // C[2][0] = c[2][0], lanes 8..15
+	VMULPS       Y6, Y4, Y4 // C[2][0] = C[2][0] * α[2], lanes 0..7
+	VMULPS       Y6, Y5, Y5 // C[2][0] = C[2][0] * α[2], lanes 8..15
+	JMP          end_29
+
+less_28:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // C[1][0] = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // C[1][0] = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // C[2][0] = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // C[2][0] = 0, lanes 8..15
+
+end_29:
+	// C += A·B
+	MOVQ pitch+40(FP), DI // pitch
+	SHLQ $0x01, DI // pitch <<= 1
+	MOVQ depth+56(FP), R8 // depth
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ CX, R10 // rows of a
+	MOVQ panelStride+48(FP), R11 // panelStride
+	SHLQ $0x01, R11 // panelStride <<= 1
+	MOVQ SI, R11 // rows of b
+	MOVQ SI, R12 // ahead = b
+	CMPQ R8, $+4 // depth < 4
+	JLT  depth_end_31 // depth < 4
+
+depth_30:
+	VCVTPH2PS    (R11), Y6 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    16(R11), Y7 // B[0][0] = float16 of b[0][0]
+	VBROADCASTSS (R10), Y8 // a[0][0] = a[0][0]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*1), Y8 // a[1][0] = a[1][0]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*2), Y8 // a[2][0] = a[2][0]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	VCVTPH2PS    (R11), Y6 // B[1][0] = float16 of b[0][0]
+	VCVTPH2PS    16(R11), Y7 // B[1][0] = float16 of b[0][0]
+	VBROADCASTSS 4(R10), Y8 // a[0][1] = a[0][1]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10)(R9*1), Y8 // a[1][1] = a[1][1]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10)(R9*2), Y8 // a[2][1] = a[2][1]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	VCVTPH2PS    (R11), Y6 // B[2][0] = float16 of b[0][0]
+	VCVTPH2PS    16(R11), Y7 // B[2][0] = float16 of b[0][0]
+	VBROADCASTSS 8(R10), Y8 // a[0][2] = a[0][2]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10)(R9*1), Y8 // a[1][2] = a[1][2]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10)(R9*2), Y8 // a[2][2] = a[2][2]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	VCVTPH2PS    (R11), Y6 // B[3][0] = float16 of b[0][0]
+	VCVTPH2PS    16(R11), Y7 // B[3][0] = float16 of b[0][0]
+	VBROADCASTSS 12(R10), Y8 // a[0][3] = a[0][3]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10)(R9*1), Y8 // a[1][3] = a[1][3]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10)(R9*2), Y8 // a[2][3] = a[2][3]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         $+16, R10 // a0 += 16
+	PREFETCHT0   12288(R12) // prefetch ahead[3072]
+	PREFETCHT0   12352(R12) // prefetch ahead[3088]
+	ADDQ         $+128, R12 // ahead += 128
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
+	JGE          depth_30 // depth >= 4
+
+depth_end_31:
+	CMPQ R8, $+1 // depth < 1
+	JLT  depth_end_33 // depth < 1
+
+depth_32:
+	VCVTPH2PS    (R11), Y6 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    16(R11), Y7 // B[0][0] = float16 of b[0][0]
+	VBROADCASTSS (R10), Y8 // a[0][0] = a[0][0]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*1), Y8 // a[1][0] = a[1][0]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*2), Y8 // a[2][0] = a[2][0]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         $+4, R10 // a0 += 4
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
+	JGE          depth_32 // depth >= 1
+
+depth_end_33:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    AX, R8 // rows of c
+	VMOVUPS Y0, (R8) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(R8) // c[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, (R8)(DI*1) // c[1][0] = C[1][0], lanes 0..7
+	VMOVUPS Y3, 32(R8)(DI*1) // c[1][0] = C[1][0], lanes 8..15
+	VMOVUPS Y4, (R8)(DI*2) // c[2][0] = C[2][0], lanes 0..7
+	VMOVUPS Y5, 32(R8)(DI*2) // c[2][0] = C[2][0], lanes 8..15
+	ADDQ    $+64, AX // c += 64
+
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), DI // alpha
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_34 // alpha < 1
+	MOVQ         rows+64(FP), R8 // rows
+	SUBQ         DX, R8 // rows -= rows
+	SHLQ         $0x02, R8 // rows in bytes
+	ADDQ         R8, DI // alpha += rows
+	MOVQ         cStride+8(FP), R8 // cStride
+	SHLQ         $0x02, R8 // cStride in bytes
+	MOVQ         AX, R9 // rows of c
+	VBROADCASTSS (DI), Y2 // α[0] = all alpha[0]
+	VMOVUPS      (R9), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(R9), Y1 // C[0][0] = c[0][0], lanes 8..15
+	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	VBROADCASTSS 4(DI), Y4 // α[1] = all alpha[1]
+	VMOVUPS      (R9)(R8*1), Y2 // C[1][0] = c[1][0], lanes 0..7
+	VMOVUPS      32(R9)(R8*1), Y3 // C[1][0] = c[1][0], lanes 8..15
+	VMULPS       Y4, Y2, Y2 // C[1][0] = C[1][0] * α[1], lanes 0..7
+	VMULPS       Y4, Y3, Y3 // C[1][0] = C[1][0] * α[1], lanes 8..15
+	VBROADCASTSS 8(DI), Y6 // α[2] = all alpha[2]
+	VMOVUPS      (R9)(R8*2), Y4 // C[2][0] = c[2][0], lanes 0..7
+	VMOVUPS      32(R9)(R8*2), Y5 // C[2][0] = c[2][0], lanes 8..15
+	VMULPS       Y6, Y4, Y4 // C[2][0] = C[2][0] * α[2], lanes 0..7
+	VMULPS       Y6, Y5, Y5 // C[2][0] = C[2][0] * α[2], lanes 8..15
+	JMP          end_35
+
+less_34:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // C[1][0] = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // C[1][0] = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // C[2][0] = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // C[2][0] = 0, lanes 8..15
+
+end_35:
+	// C += A·B
+	MOVQ pitch+40(FP), DI // pitch
+	SHLQ $0x01, DI // pitch <<= 1
+	MOVQ depth+56(FP), R8 // depth
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ CX, R10 // rows of a
+	MOVQ panelStride+48(FP), R11 // panelStride
+	SHLQ $0x01, R11 // panelStride <<= 1
+	MOVQ SI, R11 // rows of b
+	MOVQ SI, R12 // ahead = b
+	CMPQ R8, $+4 // depth < 4
+	JLT  depth_end_37 // depth < 4
+
+depth_36:
+	VCVTPH2PS    32(R11), Y6 // B[0][0] = float16 of b[0][8]
+	VCVTPH2PS    48(R11), Y7 // B[0][0] = float16 of b[0][8]
+	VBROADCASTSS (R10), Y8 // a[0][0] = a[0][0]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*1), Y8 // a[1][0] = a[1][0]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*2), Y8 // a[2][0] = a[2][0]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	VCVTPH2PS    32(R11), Y6 // B[1][0] = float16 of b[0][8]
+	VCVTPH2PS    48(R11), Y7 // B[1][0] = float16 of b[0][8]
+	VBROADCASTSS 4(R10), Y8 // a[0][1] = a[0][1]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10)(R9*1), Y8 // a[1][1] = a[1][1]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10)(R9*2), Y8 // a[2][1] = a[2][1]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	VCVTPH2PS    32(R11), Y6 // B[2][0] = float16 of b[0][8]
+	VCVTPH2PS    48(R11), Y7 // B[2][0] = float16 of b[0][8]
+	VBROADCASTSS 8(R10), Y8 // a[0][2] = a[0][2]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10)(R9*1), Y8 // a[1][2] = a[1][2]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10)(R9*2), Y8 // a[2][2] = a[2][2]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	VCVTPH2PS    32(R11), Y6 // B[3][0] = float16 of b[0][8]
+	VCVTPH2PS    48(R11), Y7 // B[3][0] = float16 of b[0][8]
+	VBROADCASTSS 12(R10), Y8 // a[0][3] = a[0][3]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10)(R9*1), Y8 // a[1][3] = a[1][3]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10)(R9*2), Y8 // a[2][3] = a[2][3]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         $+16, R10 // a0 += 16
+	PREFETCHT0   12288(R12) // prefetch ahead[3072]
+	PREFETCHT0   12352(R12) // prefetch ahead[3088]
+	ADDQ         $+128, R12 // ahead += 128
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
+	JGE          depth_36 // depth >= 4
+
+depth_end_37:
+	CMPQ R8, $+1 // depth < 1
+	JLT  depth_end_39 // depth < 1
+
+depth_38:
+	VCVTPH2PS    32(R11), Y6 // B[0][0] = float16 of b[0][8]
+	VCVTPH2PS    48(R11), Y7 // B[0][0] = float16 of b[0][8]
+	VBROADCASTSS (R10), Y8 // a[0][0] = a[0][0]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*1), Y8 // a[1][0] = a[1][0]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*2), Y8 // a[2][0] = a[2][0]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         $+4, R10 // a0 += 4
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
+	JGE          depth_38 // depth >= 1
+
+depth_end_39:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    AX, R8 // rows of c
+	VMOVUPS Y0, (R8) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(R8) // c[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, (R8)(DI*1) // c[1][0] = C[1][0], lanes 0..7
+	VMOVUPS Y3, 32(R8)(DI*1) // c[1][0] = C[1][0], lanes 8..15
+	VMOVUPS Y4, (R8)(DI*2) // c[2][0] = C[2][0], lanes 0..7
+	VMOVUPS Y5, 32(R8)(DI*2) // c[2][0] = C[2][0], lanes 8..15
+	ADDQ    $+64, AX // c += 64
+	MOVQ    panelStride+48(FP), DI // panelStride
+	SHLQ    $0x01, DI // panelStride <<= 1
+	ADDQ    DI, SI // b += panelStride
+	SUBQ    $+32, BX // cols += -32
+	CMPQ    BX, $+32 // cols >= 32
+	JGE     panels_26 // cols >= 32
+
+panels_end_27:
+	CMPQ BX, $+1 // cols < 1
+	JLT  less_40 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), BX // alpha
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_41 // alpha < 1
+	MOVQ         rows+64(FP), DI // rows
+	SUBQ         DX, DI // rows -= rows
+	SHLQ         $0x02, DI // rows in bytes
+	ADDQ         DI, BX // alpha += rows
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         AX, R8 // rows of c
+	VBROADCASTSS (BX), Y2 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(R8), Y1 // C[0][0] = c[0][0], lanes 8..15
+	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	VBROADCASTSS 4(BX), Y4 // α[1] = all alpha[1]
+	VMOVUPS      (R8)(DI*1), Y2 // C[1][0] = c[1][0], lanes 0..7
+	VMOVUPS      32(R8)(DI*1), Y3 // C[1][0] = c[1][0], lanes 8..15
+	VMULPS       Y4, Y2, Y2 // C[1][0] = C[1][0] * α[1], lanes 0..7
+	VMULPS       Y4, Y3, Y3 // C[1][0] = C[1][0] * α[1], lanes 8..15
+	VBROADCASTSS 8(BX), Y6 // α[2] = all alpha[2]
+	VMOVUPS      (R8)(DI*2), Y4 // C[2][0] = c[2][0], lanes 0..7
+	VMOVUPS      32(R8)(DI*2), Y5 // C[2][0] = c[2][0], lanes 8..15
+	VMULPS       Y6, Y4, Y4 // C[2][0] = C[2][0] * α[2], lanes 0..7
+	VMULPS       Y6, Y5, Y5 // C[2][0] = C[2][0] * α[2], lanes 8..15
+	JMP          end_42
+
+less_41:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // C[1][0] = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // C[1][0] = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // C[2][0] = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // C[2][0] = 0, lanes 8..15
+
+end_42:
+	// C += A·B
+	MOVQ pitch+40(FP), BX // pitch
+	SHLQ $0x01, BX // pitch <<= 1
+	MOVQ depth+56(FP), DI // depth
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ CX, R9 // rows of a
+	MOVQ panelStride+48(FP), R10 // panelStride
+	SHLQ $0x01, R10 // panelStride <<= 1
+	MOVQ SI, R10 // rows of b
+	CMPQ DI, $+4 // depth < 4
+	JLT  depth_end_44 // depth < 4
+
+depth_43:
+	VCVTPH2PS    (R10), Y6 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    16(R10), Y7 // B[0][0] = float16 of b[0][0]
+	VBROADCASTSS (R9), Y8 // a[0][0] = a[0][0]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R9)(R8*1), Y8 // a[1][0] = a[1][0]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R9)(R8*2), Y8 // a[2][0] = a[2][0]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	ADDQ         BX, R10 // b0 += pitch
+	VCVTPH2PS    (R10), Y6 // B[1][0] = float16 of b[0][0]
+	VCVTPH2PS    16(R10), Y7 // B[1][0] = float16 of b[0][0]
+	VBROADCASTSS 4(R9), Y8 // a[0][1] = a[0][1]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R9)(R8*1), Y8 // a[1][1] = a[1][1]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R9)(R8*2), Y8 // a[2][1] = a[2][1]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
+	ADDQ         BX, R10 // b0 += pitch
+	VCVTPH2PS    (R10), Y6 // B[2][0] = float16 of b[0][0]
+	VCVTPH2PS    16(R10), Y7 // B[2][0] = float16 of b[0][0]
+	VBROADCASTSS 8(R9), Y8 // a[0][2] = a[0][2]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R9)(R8*1), Y8 // a[1][2] = a[1][2]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R9)(R8*2), Y8 // a[2][2] = a[2][2]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
+	ADDQ         BX, R10 // b0 += pitch
+	VCVTPH2PS    (R10), Y6 // B[3][0] = float16 of b[0][0]
+	VCVTPH2PS    16(R10), Y7 // B[3][0] = float16 of b[0][0]
+	VBROADCASTSS 12(R9), Y8 // a[0][3] = a[0][3]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R9)(R8*1), Y8 // a[1][3] = a[1][3]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R9)(R8*2), Y8 // a[2][3] = a[2][3]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
+	ADDQ         BX, R10 // b0 += pitch
+	ADDQ         $+16, R9 // a0 += 16
+	PREFETCHT0   12288(SI) // prefetch ahead[3072]
+	PREFETCHT0   12352(SI) // prefetch ahead[3088]
+	ADDQ         $+128, SI // ahead += 128
+	SUBQ         $+4, DI // depth += -4
+	CMPQ         DI, $+4 // depth >= 4
+	JGE          depth_43 // depth >= 4
+
+depth_end_44:
+	CMPQ DI, $+1 // depth < 1
+	JLT  depth_end_46 // depth < 1
+
+depth_45:
+	VCVTPH2PS    (R10), Y6 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    16(R10), Y7 // B[0][0] = float16 of b[0][0]
+	VBROADCASTSS (R9), Y8 // a[0][0] = a[0][0]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R9)(R8*1), Y8 // a[1][0] = a[1][0]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R9)(R8*2), Y8 // a[2][0] = a[2][0]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	ADDQ         BX, R10 // b0 += pitch
+	ADDQ         $+4, R9 // a0 += 4
+	SUBQ         $+1, DI // depth += -1
+	CMPQ         DI, $+1 // depth >= 1
+	JGE          depth_45 // depth >= 1
+
+depth_end_46:
+	// store
+	MOVQ    cStride+8(FP), BX // cStride
+	SHLQ    $0x02, BX // cStride in bytes
+	MOVQ    AX, SI // rows of c
+	VMOVUPS Y0, (SI) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(SI) // c[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, (SI)(BX*1) // c[1][0] = C[1][0], lanes 0..7
+	VMOVUPS Y3, 32(SI)(BX*1) // c[1][0] = C[1][0], lanes 8..15
+	VMOVUPS Y4, (SI)(BX*2) // c[2][0] = C[2][0], lanes 0..7
+	VMOVUPS Y5, 32(SI)(BX*2) // c[2][0] = C[2][0], lanes 8..15
+	ADDQ    $+64, AX // c += 64
+
+less_40:
+	// the next rows
+	MOVQ cols+72(FP), BX // cols
+	SHLQ $0x02, BX // cols in bytes
+	SUBQ BX, AX // c -= cols
+	MOVQ cStride+8(FP), BX // cStride
+	SHLQ $0x02, BX // cStride in bytes
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	MOVQ aStride+24(FP), BX // aStride
+	SHLQ $0x02, BX // aStride in bytes
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	SUBQ $+3, DX // rows += -3
+	CMPQ DX, $+3 // rows >= 3
+	JGE  rows_24 // rows >= 3
+
+rows_end_25:
+	CMPQ DX, $+2 // rows < 2
+	JLT  rows_end_48 // rows < 2
+
+rows_47:
+	MOVQ cols+72(FP), BX // cols
+	MOVQ b+32(FP), SI // b
+	CMPQ BX, $+32 // cols < 32
+	JLT  panels_end_50 // cols < 32
+
+panels_49:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), DI // alpha
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_51 // alpha < 1
+	MOVQ         rows+64(FP), R8 // rows
+	SUBQ         DX, R8 // rows -= rows
+	SHLQ         $0x02, R8 // rows in bytes
+	ADDQ         R8, DI // alpha += rows
+	MOVQ         cStride+8(FP), R8 // cStride
+	SHLQ         $0x02, R8 // cStride in bytes
+	MOVQ         AX, R9 // rows of c
+	VBROADCASTSS (DI), Y4 // α[0] = all alpha[0]
+	VMOVUPS      (R9), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(R9), Y1 // C[0][0] = c[0][0], lanes 8..15
+	VMULPS       Y4, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y4, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	VMOVUPS      64(R9), Y2 // C[0][1] = c[0][16], lanes 0..7
+	VMOVUPS      96(R9), Y3 // C[0][1] = c[0][16], lanes 8..15
+	VMULPS       Y4, Y2, Y2 // C[0][1] = C[0][1] * α[0], lanes 0..7
+	VMULPS       Y4, Y3, Y3 // C[0][1] = C[0][1] * α[0], lanes 8..15
+	VBROADCASTSS 4(DI), Y8 // α[1] = all alpha[1]
+	VMOVUPS      (R9)(R8*1), Y4 // C[1][0] = c[1][0], lanes 0..7
+	VMOVUPS      32(R9)(R8*1), Y5 // C[1][0] = c[1][0], lanes 8..15
+	VMULPS       Y8, Y4, Y4 // C[1][0] = C[1][0] * α[1], lanes 0..7
+	VMULPS       Y8, Y5, Y5 // C[1][0] = C[1][0] * α[1], lanes 8..15
+	VMOVUPS      64(R9)(R8*1), Y6 // C[1][1] = c[1][16], lanes 0..7
+	VMOVUPS      96(R9)(R8*1), Y7 // C[1][1] = c[1][16], lanes 8..15
+	VMULPS       Y8, Y6, Y6 // C[1][1] = C[1][1] * α[1], lanes 0..7
+	VMULPS       Y8, Y7, Y7 // C[1][1] = C[1][1] * α[1], lanes 8..15
+	JMP          end_52
+
+less_51:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // C[0][1] = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // C[0][1] = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // C[1][0] = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // C[1][0] = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // C[1][1] = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // C[1][1] = 0, lanes 8..15
+
+end_52:
+	// C += A·B
+	MOVQ pitch+40(FP), DI // pitch
+	SHLQ $0x01, DI // pitch <<= 1
+	MOVQ depth+56(FP), R8 // depth
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ CX, R10 // rows of a
+	MOVQ panelStride+48(FP), R11 // panelStride
+	SHLQ $0x01, R11 // panelStride <<= 1
+	MOVQ SI, R11 // rows of b
+	CMPQ R8, $+4 // depth < 4
+	JLT  depth_end_54 // depth < 4
+
+depth_53:
+	VBROADCASTSS (R10), Y8 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Y9 // A[1][0] = a[1][0]
+	VCVTPH2PS    (R11), Y10 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    16(R11), Y11 // B[0][0] = float16 of b[0][0]
+	VFMADD231PS  Y8, Y10, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y11, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
+	VFMADD231PS  Y9, Y10, Y4 // C[1][0] += A[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y9, Y11, Y5 // C[1][0] += A[1][0] * B[0][0], lanes 8..15
+	VCVTPH2PS    32(R11), Y10 // B[0][1] = float16 of b[0][8]
+	VCVTPH2PS    48(R11), Y11 // B[0][1] = float16 of b[0][8]
+	VFMADD231PS  Y8, Y10, Y2 // C[0][1] += A[0][0] * B[0][1], lanes 0..7
+	VFMADD231PS  Y8, Y11, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
+	VFMADD231PS  Y9, Y10, Y6 // C[1][1] += A[1][0] * B[0][1], lanes 0..7
+	VFMADD231PS  Y9, Y11, Y7 // C[1][1] += A[1][0] * B[0][1], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	VBROADCASTSS 4(R10), Y8 // A[0][1] = a[0][1]
+	VBROADCASTSS 4(R10)(R9*1), Y9 // A[1][1] = a[1][1]
+	VCVTPH2PS    (R11), Y10 // B[1][0] = float16 of b[0][0]
+	VCVTPH2PS    16(R11), Y11 // B[1][0] = float16 of b[0][0]
+	VFMADD231PS  Y8, Y10, Y0 // C[0][0] += A[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y8, Y11, Y1 // C[0][0] += A[0][1] * B[1][0], lanes 8..15
+	VFMADD231PS  Y9, Y10, Y4 // C[1][0] += A[1][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y9, Y11, Y5 // C[1][0] += A[1][1] * B[1][0], lanes 8..15
+	VCVTPH2PS    32(R11), Y10 // B[1][1] = float16 of b[0][8]
+	VCVTPH2PS    48(R11), Y11 // B[1][1] = float16 of b[0][8]
+	VFMADD231PS  Y8, Y10, Y2 // C[0][1] += A[0][1] * B[1][1], lanes 0..7
+	VFMADD231PS  Y8, Y11, Y3 // C[0][1] += A[0][1] * B[1][1], lanes 8..15
+	VFMADD231PS  Y9, Y10, Y6 // C[1][1] += A[1][1] * B[1][1], lanes 0..7
+	VFMADD231PS  Y9, Y11, Y7 // C[1][1] += A[1][1] * B[1][1], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	VBROADCASTSS 8(R10), Y8 // A[0][2] = a[0][2]
+	VBROADCASTSS 8(R10)(R9*1), Y9 // A[1][2] = a[1][2]
+	VCVTPH2PS    (R11), Y10 // B[2][0] = float16 of b[0][0]
+	VCVTPH2PS    16(R11), Y11 // B[2][0] = float16 of b[0][0]
+	VFMADD231PS  Y8, Y10, Y0 // C[0][0] += A[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y8, Y11, Y1 // C[0][0] += A[0][2] * B[2][0], lanes 8..15
+	VFMADD231PS  Y9, Y10, Y4 // C[1][0] += A[1][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y9, Y11, Y5 // C[1][0] += A[1][2] * B[2][0], lanes 8..15
+	VCVTPH2PS    32(R11), Y10 // B[2][1] = float16 of b[0][8]
+	VCVTPH2PS    48(R11), Y11 // B[2][1] = float16 of b[0][8]
+	VFMADD231PS  Y8, Y10, Y2 // C[0][1] += A[0][2] * B[2][1], lanes 0..7
+	VFMADD231PS  Y8, Y11, Y3 // C[0][1] += A[0][2] * B[2][1], lanes 8..15
+	VFMADD231PS  Y9, Y10, Y6 // C[1][1] += A[1][2] * B[2][1], lanes 0..7
+	VFMADD231PS  Y9, Y11, Y7 // C[1][1] += A[1][2] * B[2][1], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	VBROADCASTSS 12(R10), Y8 // A[0][3] = a[0][3]
+	VBROADCASTSS 12(R10)(R9*1), Y9 // A[1][3] = a[1][3]
+	VCVTPH2PS    (R11), Y10 // B[3][0] = float16 of b[0][0]
+	VCVTPH2PS    16(R11), Y11 // B[3][0] = float16 of b[0][0]
+	VFMADD231PS  Y8, Y10, Y0 // C[0][0] += A[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y8, Y11, Y1 // C[0][0] += A[0][3] * B[3][0], lanes 8..15
+	VFMADD231PS  Y9, Y10, Y4 // C[1][0] += A[1][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y9, Y11, Y5 // C[1][0] += A[1][3] * B[3][0], lanes 8..15
+	VCVTPH2PS    32(R11), Y10 // B[3][1] = float16 of b[0][8]
+	VCVTPH2PS    48(R11), Y11 // B[3][1] = float16 of b[0][8]
+	VFMADD231PS  Y8, Y10, Y2 // C[0][1] += A[0][3] * B[3][1], lanes 0..7
+	VFMADD231PS  Y8, Y11, Y3 // C[0][1] += A[0][3] * B[3][1], lanes 8..15
+	VFMADD231PS  Y9, Y10, Y6 // C[1][1] += A[1][3] * B[3][1], lanes 0..7
+	VFMADD231PS  Y9, Y11, Y7 // C[1][1] += A[1][3] * B[3][1], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         $+16, R10 // a0 += 16
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
+	JGE          depth_53 // depth >= 4
+
+depth_end_54:
+	CMPQ R8, $+1 // depth < 1
+	JLT  depth_end_56 // depth < 1
+
+depth_55:
+	VBROADCASTSS (R10), Y8 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Y9 // A[1][0] = a[1][0]
+	VCVTPH2PS    (R11), Y10 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    16(R11), Y11 // B[0][0] = float16 of b[0][0]
+	VFMADD231PS  Y8, Y10, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y11, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
+	VFMADD231PS  Y9, Y10, Y4 // C[1][0] += A[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y9, Y11, Y5 // C[1][0] += A[1][0] * B[0][0], lanes 8..15
+	VCVTPH2PS    32(R11), Y10 // B[0][1] = float16 of b[0][8]
+	VCVTPH2PS    48(R11), Y11 // B[0][1] = float16 of b[0][8]
+	VFMADD231PS  Y8, Y10, Y2 // C[0][1] += A[0][0] * B[0][1], lanes 0..7
+	VFMADD231PS  Y8, Y11, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
+	VFMADD231PS  Y9, Y10, Y6 // C[1][1] += A[1][0] * B[0][1], lanes 0..7
+	VFMADD231PS  Y9, Y11, Y7 // C[1][1] += A[1][0] * B[0][1], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         $+4, R10 // a0 += 4
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
+	JGE          depth_55 // depth >= 1
+
+depth_end_56:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    AX, R8 // rows of c
+	VMOVUPS Y0, (R8) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(R8) // c[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, 64(R8) // c[0][16] = C[0][1], lanes 0..7
+	VMOVUPS Y3, 96(R8) // c[0][16] = C[0][1], lanes 8..15
+	VMOVUPS Y4, (R8)(DI*1) // c[1][0] = C[1][0], lanes 0..7
+	VMOVUPS Y5, 32(R8)(DI*1) // c[1][0] = C[1][0], lanes 8..15
+	VMOVUPS Y6, 64(R8)(DI*1) // c[1][16] = C[1][1], lanes 0..7
+	VMOVUPS Y7, 96(R8)(DI*1) // c[1][16] = C[1][1], lanes 8..15
+	ADDQ    $+128, AX // c += 128
+	MOVQ    panelStride+48(FP), DI // panelStride
+	SHLQ    $0x01, DI // panelStride <<= 1
+	ADDQ    DI, SI // b += panelStride
+	SUBQ    $+32, BX // cols += -32
+	CMPQ    BX, $+32 // cols >= 32
+	JGE     panels_49 // cols >= 32
+
+panels_end_50:
+	CMPQ BX, $+1 // cols < 1
+	JLT  less_57 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), BX // alpha
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_58 // alpha < 1
+	MOVQ         rows+64(FP), DI // rows
+	SUBQ         DX, DI // rows -= rows
+	SHLQ         $0x02, DI // rows in bytes
+	ADDQ         DI, BX // alpha += rows
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         AX, R8 // rows of c
+	VBROADCASTSS (BX), Y2 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(R8), Y1 // C[0][0] = c[0][0], lanes 8..15
+	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	VBROADCASTSS 4(BX), Y4 // α[1] = all alpha[1]
+	VMOVUPS      (R8)(DI*1), Y2 // C[1][0] = c[1][0], lanes 0..7
+	VMOVUPS      32(R8)(DI*1), Y3 // C[1][0] = c[1][0], lanes 8..15
+	VMULPS       Y4, Y2, Y2 // C[1][0] = C[1][0] * α[1], lanes 0..7
+	VMULPS       Y4, Y3, Y3 // C[1][0] = C[1][0] * α[1], lanes 8..15
+	JMP          end_59
+
+less_58:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // C[1][0] = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // C[1][0] = 0, lanes 8..15
+
+end_59:
+	// C += A·B
+	MOVQ pitch+40(FP), BX // pitch
+	SHLQ $0x01, BX // pitch <<= 1
+	MOVQ depth+56(FP), DI // depth
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ CX, R9 // rows of a
+	MOVQ panelStride+48(FP), R10 // panelStride
+	SHLQ $0x01, R10 // panelStride <<= 1
+	CMPQ DI, $+4 // depth < 4
+	JLT  depth_end_61 // depth < 4
+
+depth_60:
+	VCVTPH2PS    (SI), Y4 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    16(SI), Y5 // B[0][0] = float16 of b[0][0]
+	VBROADCASTSS (R9), Y6 // a[0][0] = a[0][0]
+	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R9)(R8*1), Y6 // a[1][0] = a[1][0]
+	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	ADDQ         BX, SI // b0 += pitch
+	VCVTPH2PS    (SI), Y4 // B[1][0] = float16 of b[0][0]
+	VCVTPH2PS    16(SI), Y5 // B[1][0] = float16 of b[0][0]
+	VBROADCASTSS 4(R9), Y6 // a[0][1] = a[0][1]
+	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R9)(R8*1), Y6 // a[1][1] = a[1][1]
+	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][1] * B[1][0], lanes 8..15
+	ADDQ         BX, SI // b0 += pitch
+	VCVTPH2PS    (SI), Y4 // B[2][0] = float16 of b[0][0]
+	VCVTPH2PS    16(SI), Y5 // B[2][0] = float16 of b[0][0]
+	VBROADCASTSS 8(R9), Y6 // a[0][2] = a[0][2]
+	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R9)(R8*1), Y6 // a[1][2] = a[1][2]
+	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][2] * B[2][0], lanes 8..15
+	ADDQ         BX, SI // b0 += pitch
+	VCVTPH2PS    (SI), Y4 // B[3][0] = float16 of b[0][0]
+	VCVTPH2PS    16(SI), Y5 // B[3][0] = float16 of b[0][0]
+	VBROADCASTSS 12(R9), Y6 // a[0][3] = a[0][3]
+	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R9)(R8*1), Y6 // a[1][3] = a[1][3]
+	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
+	ADDQ         BX, SI // b0 += pitch
+	ADDQ         $+16, R9 // a0 += 16
+	SUBQ         $+4, DI // depth += -4
+	CMPQ         DI, $+4 // depth >= 4
+	JGE          depth_60 // depth >= 4
+
+depth_end_61:
+	CMPQ DI, $+1 // depth < 1
+	JLT  depth_end_63 // depth < 1
+
+depth_62:
+	VCVTPH2PS    (SI), Y4 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    16(SI), Y5 // B[0][0] = float16 of b[0][0]
+	VBROADCASTSS (R9), Y6 // a[0][0] = a[0][0]
+	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R9)(R8*1), Y6 // a[1][0] = a[1][0]
+	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	ADDQ         BX, SI // b0 += pitch
+	ADDQ         $+4, R9 // a0 += 4
+	SUBQ         $+1, DI // depth += -1
+	CMPQ         DI, $+1 // depth >= 1
+	JGE          depth_62 // depth >= 1
+
+depth_end_63:
+	// store
+	MOVQ    cStride+8(FP), BX // cStride
+	SHLQ    $0x02, BX // cStride in bytes
+	MOVQ    AX, SI // rows of c
+	VMOVUPS Y0, (SI) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(SI) // c[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, (SI)(BX*1) // c[1][0] = C[1][0], lanes 0..7
+	VMOVUPS Y3, 32(SI)(BX*1) // c[1][0] = C[1][0], lanes 8..15
+	ADDQ    $+64, AX // c += 64
+
+less_57:
+	// the next rows
+	MOVQ cols+72(FP), BX // cols
+	SHLQ $0x02, BX // cols in bytes
+	SUBQ BX, AX // c -= cols
+	MOVQ cStride+8(FP), BX // cStride
+	SHLQ $0x02, BX // cStride in bytes
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	MOVQ aStride+24(FP), BX // aStride
+	SHLQ $0x02, BX // aStride in bytes
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	SUBQ $+2, DX // rows += -2
+	CMPQ DX, $+2 // rows >= 2
+	JGE  rows_47 // rows >= 2
+
+rows_end_48:
+	CMPQ DX, $+1 // rows < 1
+	JLT  rows_end_65 // rows < 1
+
+rows_64:
+	MOVQ cols+72(FP), BX // cols
+	MOVQ b+32(FP), SI // b
+	CMPQ BX, $+32 // cols < 32
+	JLT  panels_end_67 // cols < 32
+
+panels_66:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), DI // alpha
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_68 // alpha < 1
+	MOVQ         rows+64(FP), R8 // rows
+	SUBQ         DX, R8 // rows -= rows
+	SHLQ         $0x02, R8 // rows in bytes
+	ADDQ         R8, DI // alpha += rows
+	MOVQ         cStride+8(FP), R8 // cStride
+	SHLQ         $0x02, R8 // cStride in bytes
+	MOVQ         AX, R8 // rows of c
+	VBROADCASTSS (DI), Y4 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(R8), Y1 // C[0][0] = c[0][0], lanes 8..15
+	VMULPS       Y4, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y4, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	VMOVUPS      64(R8), Y2 // C[0][1] = c[0][16], lanes 0..7
+	VMOVUPS      96(R8), Y3 // C[0][1] = c[0][16], lanes 8..15
+	VMULPS       Y4, Y2, Y2 // C[0][1] = C[0][1] * α[0], lanes 0..7
+	VMULPS       Y4, Y3, Y3 // C[0][1] = C[0][1] * α[0], lanes 8..15
+	JMP          end_69
+
+less_68:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // C[0][1] = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // C[0][1] = 0, lanes 8..15
+
+end_69:
+	// C += A·B
+	MOVQ pitch+40(FP), DI // pitch
+	SHLQ $0x01, DI // pitch <<= 1
+	MOVQ depth+56(FP), R8 // depth
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ CX, R9 // rows of a
+	MOVQ panelStride+48(FP), R10 // panelStride
+	SHLQ $0x01, R10 // panelStride <<= 1
+	MOVQ SI, R10 // rows of b
+	CMPQ R8, $+4 // depth < 4
+	JLT  depth_end_71 // depth < 4
+
+depth_70:
+	VBROADCASTSS (R9), Y4 // A[0][0] = a[0][0]
+	VCVTPH2PS    (R10), Y5 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    16(R10), Y6 // B[0][0] = float16 of b[0][0]
+	VFMADD231PS  Y4, Y5, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y4, Y6, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
+	VCVTPH2PS    32(R10), Y5 // B[0][1] = float16 of b[0][8]
+	VCVTPH2PS    48(R10), Y6 // B[0][1] = float16 of b[0][8]
+	VFMADD231PS  Y4, Y5, Y2 // C[0][1] += A[0][0] * B[0][1], lanes 0..7
+	VFMADD231PS  Y4, Y6, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
+	ADDQ         DI, R10 // b0 += pitch
+	VBROADCASTSS 4(R9), Y4 // A[0][1] = a[0][1]
+	VCVTPH2PS    (R10), Y5 // B[1][0] = float16 of b[0][0]
+	VCVTPH2PS    16(R10), Y6 // B[1][0] = float16 of b[0][0]
+	VFMADD231PS  Y4, Y5, Y0 // C[0][0] += A[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y4, Y6, Y1 // C[0][0] += A[0][1] * B[1][0], lanes 8..15
+	VCVTPH2PS    32(R10), Y5 // B[1][1] = float16 of b[0][8]
+	VCVTPH2PS    48(R10), Y6 // B[1][1] = float16 of b[0][8]
+	VFMADD231PS  Y4, Y5, Y2 // C[0][1] += A[0][1] * B[1][1], lanes 0..7
+	VFMADD231PS  Y4, Y6, Y3 // C[0][1] += A[0][1] * B[1][1], lanes 8..15
+	ADDQ         DI, R10 // b0 += pitch
+	VBROADCASTSS 8(R9), Y4 // A[0][2] = a[0][2]
+	VCVTPH2PS    (R10), Y5 // B[2][0] = float16 of b[0][0]
+	VCVTPH2PS    16(R10), Y6 // B[2][0] = float16 of b[0][0]
+	VFMADD231PS  Y4, Y5, Y0 // C[0][0] += A[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y4, Y6, Y1 // C[0][0] += A[0][2] * B[2][0], lanes 8..15
+	VCVTPH2PS    32(R10), Y5 // B[2][1] = float16 of b[0][8]
+	VCVTPH2PS    48(R10), Y6 // B[2][1] = float16 of b[0][8]
+	VFMADD231PS  Y4, Y5, Y2 // C[0][1] += A[0][2] * B[2][1], lanes 0..7
+	VFMADD231PS  Y4, Y6, Y3 // C[0][1] += A[0][2] * B[2][1], lanes 8..15
+	ADDQ         DI, R10 // b0 += pitch
+	VBROADCASTSS 12(R9), Y4 // A[0][3] = a[0][3]
+	VCVTPH2PS    (R10), Y5 // B[3][0] = float16 of b[0][0]
+	VCVTPH2PS    16(R10), Y6 // B[3][0] = float16 of b[0][0]
+	VFMADD231PS  Y4, Y5, Y0 // C[0][0] += A[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y4, Y6, Y1 // C[0][0] += A[0][3] * B[3][0], lanes 8..15
+	VCVTPH2PS    32(R10), Y5 // B[3][1] = float16 of b[0][8]
+	VCVTPH2PS    48(R10), Y6 // B[3][1] = float16 of b[0][8]
+	VFMADD231PS  Y4, Y5, Y2 // C[0][1] += A[0][3] * B[3][1], lanes 0..7
+	VFMADD231PS  Y4, Y6, Y3 // C[0][1] += A[0][3] * B[3][1], lanes 8..15
+	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         $+16, R9 // a0 += 16
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
+	JGE          depth_70 // depth >= 4
+
+depth_end_71:
+	CMPQ R8, $+1 // depth < 1
+	JLT  depth_end_73 // depth < 1
+
+depth_72:
+	VBROADCASTSS (R9), Y4 // A[0][0] = a[0][0]
+	VCVTPH2PS    (R10), Y5 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    16(R10), Y6 // B[0][0] = float16 of b[0][0]
+	VFMADD231PS  Y4, Y5, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y4, Y6, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
+	VCVTPH2PS    32(R10), Y5 // B[0][1] = float16 of b[0][8]
+	VCVTPH2PS    48(R10), Y6 // B[0][1] = float16 of b[0][8]
+	VFMADD231PS  Y4, Y5, Y2 // C[0][1] += A[0][0] * B[0][1], lanes 0..7
+	VFMADD231PS  Y4, Y6, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
+	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         $+4, R9 // a0 += 4
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
+	JGE          depth_72 // depth >= 1
+
+depth_end_73:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    AX, DI // rows of c
+	VMOVUPS Y0, (DI) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(DI) // c[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, 64(DI) // c[0][16] = C[0][1], lanes 0..7
+	VMOVUPS Y3, 96(DI) // c[0][16] = C[0][1], lanes 8..15
+	ADDQ    $+128, AX // c += 128
+	MOVQ    panelStride+48(FP), DI // panelStride
+	SHLQ    $0x01, DI // panelStride <<= 1
+	ADDQ    DI, SI // b += panelStride
+	SUBQ    $+32, BX // cols += -32
+	CMPQ    BX, $+32 // cols >= 32
+	JGE     panels_66 // cols >= 32
+
+panels_end_67:
+	CMPQ BX, $+1 // cols < 1
+	JLT  less_74 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), BX // alpha
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_75 // alpha < 1
+	MOVQ         rows+64(FP), DI // rows
+	SUBQ         DX, DI // rows -= rows
+	SHLQ         $0x02, DI // rows in bytes
+	ADDQ         DI, BX // alpha += rows
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         AX, DI // rows of c
+	VBROADCASTSS (BX), Y2 // α[0] = all alpha[0]
+	VMOVUPS      (DI), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(DI), Y1 // C[0][0] = c[0][0], lanes 8..15
+	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	JMP          end_76
+
+less_75:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+
+end_76:
+	// C += A·B
+	MOVQ pitch+40(FP), BX // pitch
+	SHLQ $0x01, BX // pitch <<= 1
+	MOVQ depth+56(FP), DI // depth
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ CX, R8 // rows of a
+	MOVQ panelStride+48(FP), R9 // panelStride
+	SHLQ $0x01, R9 // panelStride <<= 1
+	CMPQ DI, $+4 // depth < 4
+	JLT  depth_end_78 // depth < 4
+
+depth_77:
+	VCVTPH2PS    (SI), Y2 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    16(SI), Y3 // B[0][0] = float16 of b[0][0]
+	VBROADCASTSS (R8), Y4 // a[0][0] = a[0][0]
+	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	ADDQ         BX, SI // b0 += pitch
+	VCVTPH2PS    (SI), Y2 // B[1][0] = float16 of b[0][0]
+	VCVTPH2PS    16(SI), Y3 // B[1][0] = float16 of b[0][0]
+	VBROADCASTSS 4(R8), Y4 // a[0][1] = a[0][1]
+	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
+	ADDQ         BX, SI // b0 += pitch
+	VCVTPH2PS    (SI), Y2 // B[2][0] = float16 of b[0][0]
+	VCVTPH2PS    16(SI), Y3 // B[2][0] = float16 of b[0][0]
+	VBROADCASTSS 8(R8), Y4 // a[0][2] = a[0][2]
+	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
+	ADDQ         BX, SI // b0 += pitch
+	VCVTPH2PS    (SI), Y2 // B[3][0] = float16 of b[0][0]
+	VCVTPH2PS    16(SI), Y3 // B[3][0] = float16 of b[0][0]
+	VBROADCASTSS 12(R8), Y4 // a[0][3] = a[0][3]
+	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
+	ADDQ         BX, SI // b0 += pitch
+	ADDQ         $+16, R8 // a0 += 16
+	SUBQ         $+4, DI // depth += -4
+	CMPQ         DI, $+4 // depth >= 4
+	JGE          depth_77 // depth >= 4
+
+depth_end_78:
+	CMPQ DI, $+1 // depth < 1
+	JLT  depth_end_80 // depth < 1
+
+depth_79:
+	VCVTPH2PS    (SI), Y2 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    16(SI), Y3 // B[0][0] = float16 of b[0][0]
+	VBROADCASTSS (R8), Y4 // a[0][0] = a[0][0]
+	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	ADDQ         BX, SI // b0 += pitch
+	ADDQ         $+4, R8 // a0 += 4
+	SUBQ         $+1, DI // depth += -1
+	CMPQ         DI, $+1 // depth >= 1
+	JGE          depth_79 // depth >= 1
+
+depth_end_80:
+	// store
+	MOVQ    cStride+8(FP), BX // cStride
+	SHLQ    $0x02, BX // cStride in bytes
+	MOVQ    AX, BX // rows of c
+	VMOVUPS Y0, (BX) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(BX) // c[0][0] = C[0][0], lanes 8..15
+	ADDQ    $+64, AX // c += 64
+
+less_74:
+	// the next rows
+	MOVQ cols+72(FP), BX // cols
+	SHLQ $0x02, BX // cols in bytes
+	SUBQ BX, AX // c -= cols
+	MOVQ cStride+8(FP), BX // cStride
+	SHLQ $0x02, BX // cStride in bytes
+	ADDQ BX, AX // c += cStride
+	MOVQ aStride+24(FP), BX // aStride
+	SHLQ $0x02, BX // aStride in bytes
+	ADDQ BX, CX // a += aStride
+	SUBQ $+1, DX // rows += -1
+	CMPQ DX, $+1 // rows >= 1
+	JGE  rows_64 // rows >= 1
+
+rows_end_65:
+	VZEROUPPER
+	RET
+
+// func fewInt8AVX2(c *float32, cStride int, a *float32, aStride int, b *int8, pitch int, panelStride int, depth int, rows int, cols int, alpha *float32)
+TEXT ·fewInt8AVX2(SB), NOSPLIT, $0-88
+	MOVQ c+0(FP), AX // c
+	MOVQ a+16(FP), CX // a
+	MOVQ rows+64(FP), DX // rows
+	CMPQ DX, $+4 // rows < 4
+	JLT  rows_end_2 // rows < 4
+
+rows_1:
+	MOVQ cols+72(FP), BX // cols
+	MOVQ b+32(FP), SI // b
+	CMPQ BX, $+32 // cols < 32
+	JLT  panels_end_4 // cols < 32
+
+panels_3:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), DI // alpha
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_5 // alpha < 1
+	MOVQ         rows+64(FP), R8 // rows
+	SUBQ         DX, R8 // rows -= rows
+	SHLQ         $0x02, R8 // rows in bytes
+	ADDQ         R8, DI // alpha += rows
+	MOVQ         cStride+8(FP), R8 // cStride
+	SHLQ         $0x02, R8 // cStride in bytes
+	MOVQ         AX, R9 // rows of c
+	LEAQ         (R9)(R8*2), R10 // rows of c
+	ADDQ         R8, R10 // rows of c
+	VBROADCASTSS (DI), Y2 // α[0] = all alpha[0]
+	VMOVUPS      (R9), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(R9), Y1 // C[0][0] = c[0][0], lanes 8..15
+	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	VBROADCASTSS 4(DI), Y4 // α[1] = all alpha[1]
+	VMOVUPS      (R9)(R8*1), Y2 // C[1][0] = c[1][0], lanes 0..7
+	VMOVUPS      32(R9)(R8*1), Y3 // C[1][0] = c[1][0], lanes 8..15
+	VMULPS       Y4, Y2, Y2 // C[1][0] = C[1][0] * α[1], lanes 0..7
+	VMULPS       Y4, Y3, Y3 // C[1][0] = C[1][0] * α[1], lanes 8..15
+	VBROADCASTSS 8(DI), Y6 // α[2] = all alpha[2]
+	VMOVUPS      (R9)(R8*2), Y4 // C[2][0] = c[2][0], lanes 0..7
+	VMOVUPS      32(R9)(R8*2), Y5 // C[2][0] = c[2][0], lanes 8..15
+	VMULPS       Y6, Y4, Y4 // C[2][0] = C[2][0] * α[2], lanes 0..7
+	VMULPS       Y6, Y5, Y5 // C[2][0] = C[2][0] * α[2], lanes 8..15
+	VBROADCASTSS 12(DI), Y8 // α[3] = all alpha[3]
+	VMOVUPS      (R10), Y6 // C[3][0] = c[3][0], lanes 0..7
+	VMOVUPS      32(R10), Y7 // C[3][0] = c[3][0], lanes 8..15
+	VMULPS       Y8, Y6, Y6 // C[3][0] = C[3][0] * α[3], lanes 0..7
+	VMULPS       Y8, Y7, Y7 // C[3][0] = C[3][0] * α[3], lanes 8..15
+	JMP          end_6
+
+less_5:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // C[1][0] = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // C[1][0] = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // C[2][0] = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // C[2][0] = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // C[3][0] = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // C[3][0] = 0, lanes 8..15
+
+end_6:
+	// C += A·B
+	MOVQ pitch+40(FP), DI // pitch
+	MOVQ depth+56(FP), R8 // depth
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ CX, R10 // rows of a
+	LEAQ (R10)(R9*2), R11 // rows of a
+	ADDQ R9, R11 // rows of a
+	MOVQ panelStride+48(FP), R12 // panelStride
+	MOVQ SI, R12 // rows of b
+	MOVQ SI, R13 // ahead = b
+	CMPQ R8, $+4 // depth < 4
+	JLT  depth_end_8 // depth < 4
+
+depth_7:
+	VPMOVSXBD    (R12), Y8 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y8, Y8 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R12), Y9 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y9, Y9 // B[0][0] = int8 of b[0][0]
+	VBROADCASTSS (R10), Y10 // a[0][0] = a[0][0]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*1), Y10 // a[1][0] = a[1][0]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*2), Y10 // a[2][0] = a[2][0]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R11), Y10 // a[3][0] = a[3][0]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
+	ADDQ         DI, R12 // b0 += pitch
+	VPMOVSXBD    (R12), Y8 // B[1][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y8, Y8 // B[1][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R12), Y9 // B[1][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y9, Y9 // B[1][0] = int8 of b[0][0]
+	VBROADCASTSS 4(R10), Y10 // a[0][1] = a[0][1]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10)(R9*1), Y10 // a[1][1] = a[1][1]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10)(R9*2), Y10 // a[2][1] = a[2][1]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R11), Y10 // a[3][1] = a[3][1]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][1] * B[1][0], lanes 8..15
+	ADDQ         DI, R12 // b0 += pitch
+	VPMOVSXBD    (R12), Y8 // B[2][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y8, Y8 // B[2][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R12), Y9 // B[2][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y9, Y9 // B[2][0] = int8 of b[0][0]
+	VBROADCASTSS 8(R10), Y10 // a[0][2] = a[0][2]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10)(R9*1), Y10 // a[1][2] = a[1][2]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10)(R9*2), Y10 // a[2][2] = a[2][2]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R11), Y10 // a[3][2] = a[3][2]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][2] * B[2][0], lanes 8..15
+	ADDQ         DI, R12 // b0 += pitch
+	VPMOVSXBD    (R12), Y8 // B[3][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y8, Y8 // B[3][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R12), Y9 // B[3][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y9, Y9 // B[3][0] = int8 of b[0][0]
+	VBROADCASTSS 12(R10), Y10 // a[0][3] = a[0][3]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10)(R9*1), Y10 // a[1][3] = a[1][3]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10)(R9*2), Y10 // a[2][3] = a[2][3]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R11), Y10 // a[3][3] = a[3][3]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][3] * B[3][0], lanes 8..15
+	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         $+16, R10 // a0 += 16
+	ADDQ         $+16, R11 // a3 += 16
+	PREFETCHT0   12288(R13) // prefetch ahead[3072]
+	ADDQ         $+64, R13 // ahead += 64
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
+	JGE          depth_7 // depth >= 4
+
+depth_end_8:
+	CMPQ R8, $+1 // depth < 1
+	JLT  depth_end_10 // depth < 1
+
+depth_9:
+	VPMOVSXBD    (R12), Y8 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y8, Y8 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R12), Y9 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y9, Y9 // B[0][0] = int8 of b[0][0]
+	VBROADCASTSS (R10), Y10 // a[0][0] = a[0][0]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*1), Y10 // a[1][0] = a[1][0]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*2), Y10 // a[2][0] = a[2][0]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R11), Y10 // a[3][0] = a[3][0]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
+	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         $+4, R10 // a0 += 4
+	ADDQ         $+4, R11 // a3 += 4
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
+	JGE          depth_9 // depth >= 1
+
+depth_end_10:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    AX, R8 // rows of c
+	LEAQ    (R8)(DI*2), R9 // rows of c
+	ADDQ    DI, R9 // rows of c
+	VMOVUPS Y0, (R8) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(R8) // c[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, (R8)(DI*1) // c[1][0] = C[1][0], lanes 0..7
+	VMOVUPS Y3, 32(R8)(DI*1) // c[1][0] = C[1][0], lanes 8..15
+	VMOVUPS Y4, (R8)(DI*2) // c[2][0] = C[2][0], lanes 0..7
+	VMOVUPS Y5, 32(R8)(DI*2) // c[2][0] = C[2][0], lanes 8..15
+	VMOVUPS Y6, (R9) // c[3][0] = C[3][0], lanes 0..7
+	VMOVUPS Y7, 32(R9) // c[3][0] = C[3][0], lanes 8..15
+	ADDQ    $+64, AX // c += 64
+
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), DI // alpha
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_11 // alpha < 1
+	MOVQ         rows+64(FP), R8 // rows
+	SUBQ         DX, R8 // rows -= rows
+	SHLQ         $0x02, R8 // rows in bytes
+	ADDQ         R8, DI // alpha += rows
+	MOVQ         cStride+8(FP), R8 // cStride
+	SHLQ         $0x02, R8 // cStride in bytes
+	MOVQ         AX, R9 // rows of c
+	LEAQ         (R9)(R8*2), R10 // rows of c
+	ADDQ         R8, R10 // rows of c
+	VBROADCASTSS (DI), Y2 // α[0] = all alpha[0]
+	VMOVUPS      (R9), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(R9), Y1 // C[0][0] = c[0][0], lanes 8..15
+	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	VBROADCASTSS 4(DI), Y4 // α[1] = all alpha[1]
+	VMOVUPS      (R9)(R8*1), Y2 // C[1][0] = c[1][0], lanes 0..7
+	VMOVUPS      32(R9)(R8*1), Y3 // C[1][0] = c[1][0], lanes 8..15
+	VMULPS       Y4, Y2, Y2 // C[1][0] = C[1][0] * α[1], lanes 0..7
+	VMULPS       Y4, Y3, Y3 // C[1][0] = C[1][0] * α[1], lanes 8..15
+	VBROADCASTSS 8(DI), Y6 // α[2] = all alpha[2]
+	VMOVUPS      (R9)(R8*2), Y4 // C[2][0] = c[2][0], lanes 0..7
+	VMOVUPS      32(R9)(R8*2), Y5 // C[2][0] = c[2][0], lanes 8..15
+	VMULPS       Y6, Y4, Y4 // C[2][0] = C[2][0] * α[2], lanes 0..7
+	VMULPS       Y6, Y5, Y5 // C[2][0] = C[2][0] * α[2], lanes 8..15
+	VBROADCASTSS 12(DI), Y8 // α[3] = all alpha[3]
+	VMOVUPS      (R10), Y6 // C[3][0] = c[3][0], lanes 0..7
+	VMOVUPS      32(R10), Y7 // C[3][0] = c[3][0], lanes 8..15
+	VMULPS       Y8, Y6, Y6 // C[3][0] = C[3][0] * α[3], lanes 0..7
+	VMULPS       Y8, Y7, Y7 // C[3][0] = C[3][0] * α[3], lanes 8..15
+	JMP          end_12
+
+less_11:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // C[1][0] = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // C[1][0] = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // C[2][0] = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // C[2][0] = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // C[3][0] = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // C[3][0] = 0, lanes 8..15
+
+end_12:
+	// C += A·B
+	MOVQ pitch+40(FP), DI // pitch
+	MOVQ depth+56(FP), R8 // depth
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ CX, R10 // rows of a
+	LEAQ (R10)(R9*2), R11 // rows of a
+	ADDQ R9, R11 // rows of a
+	MOVQ panelStride+48(FP), R12 // panelStride
+	MOVQ SI, R12 // rows of b
+	MOVQ SI, R13 // ahead = b
+	CMPQ R8, $+4 // depth < 4
+	JLT  depth_end_14 // depth < 4
+
+depth_13:
+	VPMOVSXBD    16(R12), Y8 // B[0][0] = int8 of b[0][4]
+	VCVTDQ2PS    Y8, Y8 // B[0][0] = int8 of b[0][4]
+	VPMOVSXBD    24(R12), Y9 // B[0][0] = int8 of b[0][4]
+	VCVTDQ2PS    Y9, Y9 // B[0][0] = int8 of b[0][4]
+	VBROADCASTSS (R10), Y10 // a[0][0] = a[0][0]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*1), Y10 // a[1][0] = a[1][0]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*2), Y10 // a[2][0] = a[2][0]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R11), Y10 // a[3][0] = a[3][0]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
+	ADDQ         DI, R12 // b0 += pitch
+	VPMOVSXBD    16(R12), Y8 // B[1][0] = int8 of b[0][4]
+	VCVTDQ2PS    Y8, Y8 // B[1][0] = int8 of b[0][4]
+	VPMOVSXBD    24(R12), Y9 // B[1][0] = int8 of b[0][4]
+	VCVTDQ2PS    Y9, Y9 // B[1][0] = int8 of b[0][4]
+	VBROADCASTSS 4(R10), Y10 // a[0][1] = a[0][1]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10)(R9*1), Y10 // a[1][1] = a[1][1]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10)(R9*2), Y10 // a[2][1] = a[2][1]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R11), Y10 // a[3][1] = a[3][1]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][1] * B[1][0], lanes 8..15
+	ADDQ         DI, R12 // b0 += pitch
+	VPMOVSXBD    16(R12), Y8 // B[2][0] = int8 of b[0][4]
+	VCVTDQ2PS    Y8, Y8 // B[2][0] = int8 of b[0][4]
+	VPMOVSXBD    24(R12), Y9 // B[2][0] = int8 of b[0][4]
+	VCVTDQ2PS    Y9, Y9 // B[2][0] = int8 of b[0][4]
+	VBROADCASTSS 8(R10), Y10 // a[0][2] = a[0][2]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10)(R9*1), Y10 // a[1][2] = a[1][2]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10)(R9*2), Y10 // a[2][2] = a[2][2]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R11), Y10 // a[3][2] = a[3][2]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][2] * B[2][0], lanes 8..15
+	ADDQ         DI, R12 // b0 += pitch
+	VPMOVSXBD    16(R12), Y8 // B[3][0] = int8 of b[0][4]
+	VCVTDQ2PS    Y8, Y8 // B[3][0] = int8 of b[0][4]
+	VPMOVSXBD    24(R12), Y9 // B[3][0] = int8 of b[0][4]
+	VCVTDQ2PS    Y9, Y9 // B[3][0] = int8 of b[0][4]
+	VBROADCASTSS 12(R10), Y10 // a[0][3] = a[0][3]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10)(R9*1), Y10 // a[1][3] = a[1][3]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10)(R9*2), Y10 // a[2][3] = a[2][3]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R11), Y10 // a[3][3] = a[3][3]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][3] * B[3][0], lanes 8..15
+	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         $+16, R10 // a0 += 16
+	ADDQ         $+16, R11 // a3 += 16
+	PREFETCHT0   12288(R13) // prefetch ahead[3072]
+	ADDQ         $+64, R13 // ahead += 64
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
+	JGE          depth_13 // depth >= 4
+
+depth_end_14:
+	CMPQ R8, $+1 // depth < 1
+	JLT  depth_end_16 // depth < 1
+
+depth_15:
+	VPMOVSXBD    16(R12), Y8 // B[0][0] = int8 of b[0][4]
+	VCVTDQ2PS    Y8, Y8 // B[0][0] = int8 of b[0][4]
+	VPMOVSXBD    24(R12), Y9 // B[0][0] = int8 of b[0][4]
+	VCVTDQ2PS    Y9, Y9 // B[0][0] = int8 of b[0][4]
+	VBROADCASTSS (R10), Y10 // a[0][0] = a[0][0]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*1), Y10 // a[1][0] = a[1][0]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*2), Y10 // a[2][0] = a[2][0]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R11), Y10 // a[3][0] = a[3][0]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
+	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         $+4, R10 // a0 += 4
+	ADDQ         $+4, R11 // a3 += 4
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
+	JGE          depth_15 // depth >= 1
+
+depth_end_16:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    AX, R8 // rows of c
+	LEAQ    (R8)(DI*2), R9 // rows of c
+	ADDQ    DI, R9 // rows of c
+	VMOVUPS Y0, (R8) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(R8) // c[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, (R8)(DI*1) // c[1][0] = C[1][0], lanes 0..7
+	VMOVUPS Y3, 32(R8)(DI*1) // c[1][0] = C[1][0], lanes 8..15
+	VMOVUPS Y4, (R8)(DI*2) // c[2][0] = C[2][0], lanes 0..7
+	VMOVUPS Y5, 32(R8)(DI*2) // c[2][0] = C[2][0], lanes 8..15
+	VMOVUPS Y6, (R9) // c[3][0] = C[3][0], lanes 0..7
+	VMOVUPS Y7, 32(R9) // c[3][0] = C[3][0], lanes 8..15
+	ADDQ    $+64, AX // c += 64
+	MOVQ    panelStride+48(FP), DI // panelStride
+	ADDQ    DI, SI // b += panelStride
+	SUBQ    $+32, BX // cols += -32
+	CMPQ    BX, $+32 // cols >= 32
+	JGE     panels_3 // cols >= 32
+
+panels_end_4:
+	CMPQ BX, $+1 // cols < 1
+	JLT  less_17 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), BX // alpha
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_18 // alpha < 1
+	MOVQ         rows+64(FP), DI // rows
+	SUBQ         DX, DI // rows -= rows
+	SHLQ         $0x02, DI // rows in bytes
+	ADDQ         DI, BX // alpha += rows
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         AX, R8 // rows of c
+	LEAQ         (R8)(DI*2), R9 // rows of c
+	ADDQ         DI, R9 // rows of c
+	VBROADCASTSS (BX), Y2 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(R8), Y1 // C[0][0] = c[0][0], lanes 8..15
+	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	VBROADCASTSS 4(BX), Y4 // α[1] = all alpha[1]
+	VMOVUPS      (R8)(DI*1), Y2 // C[1][0] = c[1][0], lanes 0..7
+	VMOVUPS      32(R8)(DI*1), Y3 // C[1][0] = c[1][0], lanes 8..15
+	VMULPS       Y4, Y2, Y2 // C[1][0] = C[1][0] * α[1], lanes 0..7
+	VMULPS       Y4, Y3, Y3 // C[1][0] = C[1][0] * α[1], lanes 8..15
+	VBROADCASTSS 8(BX), Y6 // α[2] = all alpha[2]
+	VMOVUPS      (R8)(DI*2), Y4 // C[2][0] = c[2][0], lanes 0..7
+	VMOVUPS      32(R8)(DI*2), Y5 // C[2][0] = c[2][0], lanes 8..15
+	VMULPS       Y6, Y4, Y4 // C[2][0] = C[2][0] * α[2], lanes 0..7
+	VMULPS       Y6, Y5, Y5 // C[2][0] = C[2][0] * α[2], lanes 8..15
+	VBROADCASTSS 12(BX), Y8 // α[3] = all alpha[3]
+	VMOVUPS      (R9), Y6 // C[3][0] = c[3][0], lanes 0..7
+	VMOVUPS      32(R9), Y7 // C[3][0] = c[3][0], lanes 8..15
+	VMULPS       Y8, Y6, Y6 // C[3][0] = C[3][0] * α[3], lanes 0..7
+	VMULPS       Y8, Y7, Y7 // C[3][0] = C[3][0] * α[3], lanes 8..15
+	JMP          end_19
+
+less_18:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // C[1][0] = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // C[1][0] = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // C[2][0] = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // C[2][0] = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // C[3][0] = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // C[3][0] = 0, lanes 8..15
+
+end_19:
+	// C += A·B
+	MOVQ pitch+40(FP), BX // pitch
+	MOVQ depth+56(FP), DI // depth
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ CX, R9 // rows of a
+	LEAQ (R9)(R8*2), R10 // rows of a
+	ADDQ R8, R10 // rows of a
+	MOVQ panelStride+48(FP), R11 // panelStride
+	MOVQ SI, R11 // rows of b
+	CMPQ DI, $+4 // depth < 4
+	JLT  depth_end_21 // depth < 4
+
+depth_20:
+	VPMOVSXBD    (R11), Y8 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y8, Y8 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R11), Y9 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y9, Y9 // B[0][0] = int8 of b[0][0]
+	VBROADCASTSS (R9), Y10 // a[0][0] = a[0][0]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R9)(R8*1), Y10 // a[1][0] = a[1][0]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R9)(R8*2), Y10 // a[2][0] = a[2][0]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10), Y10 // a[3][0] = a[3][0]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
+	ADDQ         BX, R11 // b0 += pitch
+	VPMOVSXBD    (R11), Y8 // B[1][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y8, Y8 // B[1][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R11), Y9 // B[1][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y9, Y9 // B[1][0] = int8 of b[0][0]
+	VBROADCASTSS 4(R9), Y10 // a[0][1] = a[0][1]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R9)(R8*1), Y10 // a[1][1] = a[1][1]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R9)(R8*2), Y10 // a[2][1] = a[2][1]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10), Y10 // a[3][1] = a[3][1]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][1] * B[1][0], lanes 8..15
+	ADDQ         BX, R11 // b0 += pitch
+	VPMOVSXBD    (R11), Y8 // B[2][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y8, Y8 // B[2][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R11), Y9 // B[2][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y9, Y9 // B[2][0] = int8 of b[0][0]
+	VBROADCASTSS 8(R9), Y10 // a[0][2] = a[0][2]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R9)(R8*1), Y10 // a[1][2] = a[1][2]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R9)(R8*2), Y10 // a[2][2] = a[2][2]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10), Y10 // a[3][2] = a[3][2]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][2] * B[2][0], lanes 8..15
+	ADDQ         BX, R11 // b0 += pitch
+	VPMOVSXBD    (R11), Y8 // B[3][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y8, Y8 // B[3][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R11), Y9 // B[3][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y9, Y9 // B[3][0] = int8 of b[0][0]
+	VBROADCASTSS 12(R9), Y10 // a[0][3] = a[0][3]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R9)(R8*1), Y10 // a[1][3] = a[1][3]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R9)(R8*2), Y10 // a[2][3] = a[2][3]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10), Y10 // a[3][3] = a[3][3]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][3] * B[3][0], lanes 8..15
+	ADDQ         BX, R11 // b0 += pitch
+	ADDQ         $+16, R9 // a0 += 16
+	ADDQ         $+16, R10 // a3 += 16
+	PREFETCHT0   12288(SI) // prefetch ahead[3072]
+	ADDQ         $+64, SI // ahead += 64
+	SUBQ         $+4, DI // depth += -4
+	CMPQ         DI, $+4 // depth >= 4
+	JGE          depth_20 // depth >= 4
+
+depth_end_21:
+	CMPQ DI, $+1 // depth < 1
+	JLT  depth_end_23 // depth < 1
+
+depth_22:
+	VPMOVSXBD    (R11), Y8 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y8, Y8 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R11), Y9 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y9, Y9 // B[0][0] = int8 of b[0][0]
+	VBROADCASTSS (R9), Y10 // a[0][0] = a[0][0]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R9)(R8*1), Y10 // a[1][0] = a[1][0]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R9)(R8*2), Y10 // a[2][0] = a[2][0]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10), Y10 // a[3][0] = a[3][0]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
+	ADDQ         BX, R11 // b0 += pitch
+	ADDQ         $+4, R9 // a0 += 4
+	ADDQ         $+4, R10 // a3 += 4
+	SUBQ         $+1, DI // depth += -1
+	CMPQ         DI, $+1 // depth >= 1
+	JGE          depth_22 // depth >= 1
+
+depth_end_23:
+	// store
+	MOVQ    cStride+8(FP), BX // cStride
+	SHLQ    $0x02, BX // cStride in bytes
+	MOVQ    AX, SI // rows of c
+	LEAQ    (SI)(BX*2), DI // rows of c
+	ADDQ    BX, DI // rows of c
+	VMOVUPS Y0, (SI) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(SI) // c[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, (SI)(BX*1) // c[1][0] = C[1][0], lanes 0..7
+	VMOVUPS Y3, 32(SI)(BX*1) // c[1][0] = C[1][0], lanes 8..15
+	VMOVUPS Y4, (SI)(BX*2) // c[2][0] = C[2][0], lanes 0..7
+	VMOVUPS Y5, 32(SI)(BX*2) // c[2][0] = C[2][0], lanes 8..15
+	VMOVUPS Y6, (DI) // c[3][0] = C[3][0], lanes 0..7
+	VMOVUPS Y7, 32(DI) // c[3][0] = C[3][0], lanes 8..15
+	ADDQ    $+64, AX // c += 64
+
+less_17:
+	// the next rows
+	MOVQ cols+72(FP), BX // cols
+	SHLQ $0x02, BX // cols in bytes
+	SUBQ BX, AX // c -= cols
+	MOVQ cStride+8(FP), BX // cStride
+	SHLQ $0x02, BX // cStride in bytes
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	MOVQ aStride+24(FP), BX // aStride
+	SHLQ $0x02, BX // aStride in bytes
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	SUBQ $+4, DX // rows += -4
+	CMPQ DX, $+4 // rows >= 4
+	JGE  rows_1 // rows >= 4
+
+rows_end_2:
+	CMPQ DX, $+3 // rows < 3
+	JLT  rows_end_25 // rows < 3
+
+rows_24:
+	MOVQ cols+72(FP), BX // cols
+	MOVQ b+32(FP), SI // b
+	CMPQ BX, $+32 // cols < 32
+	JLT  panels_end_27 // cols < 32
+
+panels_26:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), DI // alpha
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_28 // alpha < 1
+	MOVQ         rows+64(FP), R8 // rows
+	SUBQ         DX, R8 // rows -= rows
+	SHLQ         $0x02, R8 // rows in bytes
+	ADDQ         R8, DI // alpha += rows
+	MOVQ         cStride+8(FP), R8 // cStride
+	SHLQ         $0x02, R8 // cStride in bytes
+	MOVQ         AX, R9 // rows of c
+	VBROADCASTSS (DI), Y2 // α[0] = all alpha[0]
+	VMOVUPS      (R9), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(R9), Y1 // C[0][0] = c[0][0], lanes 8..15
+	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	VBROADCASTSS 4(DI), Y4 // α[1] = all alpha[1]
+	VMOVUPS      (R9)(R8*1), Y2 // C[1][0] = c[1][0], lanes 0..7
+	VMOVUPS      32(R9)(R8*1), Y3 // C[1][0] = c[1][0], lanes 8..15
+	VMULPS       Y4, Y2, Y2 // C[1][0] = C[1][0] * α[1], lanes 0..7
+	VMULPS       Y4, Y3, Y3 // C[1][0] = C[1][0] * α[1], lanes 8..15
+	VBROADCASTSS 8(DI), Y6 // α[2] = all alpha[2]
+	VMOVUPS      (R9)(R8*2), Y4 // C[2][0] = c[2][0], lanes 0..7
+	VMOVUPS      32(R9)(R8*2), Y5 // C[2][0] = c[2][0], lanes 8..15
+	VMULPS       Y6, Y4, Y4 // C[2][0] = C[2][0] * α[2], lanes 0..7
+	VMULPS       Y6, Y5, Y5 // C[2][0] = C[2][0] * α[2], lanes 8..15
+	JMP          end_29
+
+less_28:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // C[1][0] = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // C[1][0] = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // C[2][0] = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // C[2][0] = 0, lanes 8..15
+
+end_29:
+	// C += A·B
+	MOVQ pitch+40(FP), DI // pitch
+	MOVQ depth+56(FP), R8 // depth
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ CX, R10 // rows of a
+	MOVQ panelStride+48(FP), R11 // panelStride
+	MOVQ SI, R11 // rows of b
+	MOVQ SI, R12 // ahead = b
+	CMPQ R8, $+4 // depth < 4
+	JLT  depth_end_31 // depth < 4
+
+depth_30:
+	VPMOVSXBD    (R11), Y6 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y6, Y6 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R11), Y7 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y7, Y7 // B[0][0] = int8 of b[0][0]
+	VBROADCASTSS (R10), Y8 // a[0][0] = a[0][0]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*1), Y8 // a[1][0] = a[1][0]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*2), Y8 // a[2][0] = a[2][0]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	VPMOVSXBD    (R11), Y6 // B[1][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y6, Y6 // B[1][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R11), Y7 // B[1][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y7, Y7 // B[1][0] = int8 of b[0][0]
+	VBROADCASTSS 4(R10), Y8 // a[0][1] = a[0][1]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10)(R9*1), Y8 // a[1][1] = a[1][1]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10)(R9*2), Y8 // a[2][1] = a[2][1]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	VPMOVSXBD    (R11), Y6 // B[2][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y6, Y6 // B[2][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R11), Y7 // B[2][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y7, Y7 // B[2][0] = int8 of b[0][0]
+	VBROADCASTSS 8(R10), Y8 // a[0][2] = a[0][2]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10)(R9*1), Y8 // a[1][2] = a[1][2]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10)(R9*2), Y8 // a[2][2] = a[2][2]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	VPMOVSXBD    (R11), Y6 // B[3][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y6, Y6 // B[3][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R11), Y7 // B[3][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y7, Y7 // B[3][0] = int8 of b[0][0]
+	VBROADCASTSS 12(R10), Y8 // a[0][3] = a[0][3]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10)(R9*1), Y8 // a[1][3] = a[1][3]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10)(R9*2), Y8 // a[2][3] = a[2][3]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         $+16, R10 // a0 += 16
+	PREFETCHT0   12288(R12) // prefetch ahead[3072]
+	ADDQ         $+64, R12 // ahead += 64
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
+	JGE          depth_30 // depth >= 4
+
+depth_end_31:
+	CMPQ R8, $+1 // depth < 1
+	JLT  depth_end_33 // depth < 1
+
+depth_32:
+	VPMOVSXBD    (R11), Y6 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y6, Y6 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R11), Y7 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y7, Y7 // B[0][0] = int8 of b[0][0]
+	VBROADCASTSS (R10), Y8 // a[0][0] = a[0][0]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*1), Y8 // a[1][0] = a[1][0]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*2), Y8 // a[2][0] = a[2][0]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         $+4, R10 // a0 += 4
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
+	JGE          depth_32 // depth >= 1
+
+depth_end_33:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    AX, R8 // rows of c
+	VMOVUPS Y0, (R8) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(R8) // c[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, (R8)(DI*1) // c[1][0] = C[1][0], lanes 0..7
+	VMOVUPS Y3, 32(R8)(DI*1) // c[1][0] = C[1][0], lanes 8..15
+	VMOVUPS Y4, (R8)(DI*2) // c[2][0] = C[2][0], lanes 0..7
+	VMOVUPS Y5, 32(R8)(DI*2) // c[2][0] = C[2][0], lanes 8..15
+	ADDQ    $+64, AX // c += 64
+
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), DI // alpha
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_34 // alpha < 1
+	MOVQ         rows+64(FP), R8 // rows
+	SUBQ         DX, R8 // rows -= rows
+	SHLQ         $0x02, R8 // rows in bytes
+	ADDQ         R8, DI // alpha += rows
+	MOVQ         cStride+8(FP), R8 // cStride
+	SHLQ         $0x02, R8 // cStride in bytes
+	MOVQ         AX, R9 // rows of c
+	VBROADCASTSS (DI), Y2 // α[0] = all alpha[0]
+	VMOVUPS      (R9), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(R9), Y1 // C[0][0] = c[0][0], lanes 8..15
+	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	VBROADCASTSS 4(DI), Y4 // α[1] = all alpha[1]
+	VMOVUPS      (R9)(R8*1), Y2 // C[1][0] = c[1][0], lanes 0..7
+	VMOVUPS      32(R9)(R8*1), Y3 // C[1][0] = c[1][0], lanes 8..15
+	VMULPS       Y4, Y2, Y2 // C[1][0] = C[1][0] * α[1], lanes 0..7
+	VMULPS       Y4, Y3, Y3 // C[1][0] = C[1][0] * α[1], lanes 8..15
+	VBROADCASTSS 8(DI), Y6 // α[2] = all alpha[2]
+	VMOVUPS      (R9)(R8*2), Y4 // C[2][0] = c[2][0], lanes 0..7
+	VMOVUPS      32(R9)(R8*2), Y5 // C[2][0] = c[2][0], lanes 8..15
+	VMULPS       Y6, Y4, Y4 // C[2][0] = C[2][0] * α[2], lanes 0..7
+	VMULPS       Y6, Y5, Y5 // C[2][0] = C[2][0] * α[2], lanes 8..15
+	JMP          end_35
+
+less_34:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // C[1][0] = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // C[1][0] = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // C[2][0] = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // C[2][0] = 0, lanes 8..15
+
+end_35:
+	// C += A·B
+	MOVQ pitch+40(FP), DI // pitch
+	MOVQ depth+56(FP), R8 // depth
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ CX, R10 // rows of a
+	MOVQ panelStride+48(FP), R11 // panelStride
+	MOVQ SI, R11 // rows of b
+	MOVQ SI, R12 // ahead = b
+	CMPQ R8, $+4 // depth < 4
+	JLT  depth_end_37 // depth < 4
+
+depth_36:
+	VPMOVSXBD    16(R11), Y6 // B[0][0] = int8 of b[0][4]
+	VCVTDQ2PS    Y6, Y6 // B[0][0] = int8 of b[0][4]
+	VPMOVSXBD    24(R11), Y7 // B[0][0] = int8 of b[0][4]
+	VCVTDQ2PS    Y7, Y7 // B[0][0] = int8 of b[0][4]
+	VBROADCASTSS (R10), Y8 // a[0][0] = a[0][0]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*1), Y8 // a[1][0] = a[1][0]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*2), Y8 // a[2][0] = a[2][0]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	VPMOVSXBD    16(R11), Y6 // B[1][0] = int8 of b[0][4]
+	VCVTDQ2PS    Y6, Y6 // B[1][0] = int8 of b[0][4]
+	VPMOVSXBD    24(R11), Y7 // B[1][0] = int8 of b[0][4]
+	VCVTDQ2PS    Y7, Y7 // B[1][0] = int8 of b[0][4]
+	VBROADCASTSS 4(R10), Y8 // a[0][1] = a[0][1]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10)(R9*1), Y8 // a[1][1] = a[1][1]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R10)(R9*2), Y8 // a[2][1] = a[2][1]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	VPMOVSXBD    16(R11), Y6 // B[2][0] = int8 of b[0][4]
+	VCVTDQ2PS    Y6, Y6 // B[2][0] = int8 of b[0][4]
+	VPMOVSXBD    24(R11), Y7 // B[2][0] = int8 of b[0][4]
+	VCVTDQ2PS    Y7, Y7 // B[2][0] = int8 of b[0][4]
+	VBROADCASTSS 8(R10), Y8 // a[0][2] = a[0][2]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10)(R9*1), Y8 // a[1][2] = a[1][2]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R10)(R9*2), Y8 // a[2][2] = a[2][2]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	VPMOVSXBD    16(R11), Y6 // B[3][0] = int8 of b[0][4]
+	VCVTDQ2PS    Y6, Y6 // B[3][0] = int8 of b[0][4]
+	VPMOVSXBD    24(R11), Y7 // B[3][0] = int8 of b[0][4]
+	VCVTDQ2PS    Y7, Y7 // B[3][0] = int8 of b[0][4]
+	VBROADCASTSS 12(R10), Y8 // a[0][3] = a[0][3]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10)(R9*1), Y8 // a[1][3] = a[1][3]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R10)(R9*2), Y8 // a[2][3] = a[2][3]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         $+16, R10 // a0 += 16
+	PREFETCHT0   12288(R12) // prefetch ahead[3072]
+	ADDQ         $+64, R12 // ahead += 64
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
+	JGE          depth_36 // depth >= 4
+
+depth_end_37:
+	CMPQ R8, $+1 // depth < 1
+	JLT  depth_end_39 // depth < 1
+
+depth_38:
+	VPMOVSXBD    16(R11), Y6 // B[0][0] = int8 of b[0][4]
+	VCVTDQ2PS    Y6, Y6 // B[0][0] = int8 of b[0][4]
+	VPMOVSXBD    24(R11), Y7 // B[0][0] = int8 of b[0][4]
+	VCVTDQ2PS    Y7, Y7 // B[0][0] = int8 of b[0][4]
+	VBROADCASTSS (R10), Y8 // a[0][0] = a[0][0]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*1), Y8 // a[1][0] = a[1][0]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R9*2), Y8 // a[2][0] = a[2][0]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         $+4, R10 // a0 += 4
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
+	JGE          depth_38 // depth >= 1
+
+depth_end_39:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    AX, R8 // rows of c
+	VMOVUPS Y0, (R8) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(R8) // c[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, (R8)(DI*1) // c[1][0] = C[1][0], lanes 0..7
+	VMOVUPS Y3, 32(R8)(DI*1) // c[1][0] = C[1][0], lanes 8..15
+	VMOVUPS Y4, (R8)(DI*2) // c[2][0] = C[2][0], lanes 0..7
+	VMOVUPS Y5, 32(R8)(DI*2) // c[2][0] = C[2][0], lanes 8..15
+	ADDQ    $+64, AX // c += 64
+	MOVQ    panelStride+48(FP), DI // panelStride
+	ADDQ    DI, SI // b += panelStride
+	SUBQ    $+32, BX // cols += -32
+	CMPQ    BX, $+32 // cols >= 32
+	JGE     panels_26 // cols >= 32
+
+panels_end_27:
+	CMPQ BX, $+1 // cols < 1
+	JLT  less_40 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), BX // alpha
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_41 // alpha < 1
+	MOVQ         rows+64(FP), DI // rows
+	SUBQ         DX, DI // rows -= rows
+	SHLQ         $0x02, DI // rows in bytes
+	ADDQ         DI, BX // alpha += rows
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         AX, R8 // rows of c
+	VBROADCASTSS (BX), Y2 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(R8), Y1 // C[0][0] = c[0][0], lanes 8..15
+	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	VBROADCASTSS 4(BX), Y4 // α[1] = all alpha[1]
+	VMOVUPS      (R8)(DI*1), Y2 // C[1][0] = c[1][0], lanes 0..7
+	VMOVUPS      32(R8)(DI*1), Y3 // C[1][0] = c[1][0], lanes 8..15
+	VMULPS       Y4, Y2, Y2 // C[1][0] = C[1][0] * α[1], lanes 0..7
+	VMULPS       Y4, Y3, Y3 // C[1][0] = C[1][0] * α[1], lanes 8..15
+	VBROADCASTSS 8(BX), Y6 // α[2] = all alpha[2]
+	VMOVUPS      (R8)(DI*2), Y4 // C[2][0] = c[2][0], lanes 0..7
+	VMOVUPS      32(R8)(DI*2), Y5 // C[2][0] = c[2][0], lanes 8..15
+	VMULPS       Y6, Y4, Y4 // C[2][0] = C[2][0] * α[2], lanes 0..7
+	VMULPS       Y6, Y5, Y5 // C[2][0] = C[2][0] * α[2], lanes 8..15
+	JMP          end_42
+
+less_41:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // C[1][0] = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // C[1][0] = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // C[2][0] = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // C[2][0] = 0, lanes 8..15
+
+end_42:
+	// C += A·B
+	MOVQ pitch+40(FP), BX // pitch
+	MOVQ depth+56(FP), DI // depth
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ CX, R9 // rows of a
+	MOVQ panelStride+48(FP), R10 // panelStride
+	MOVQ SI, R10 // rows of b
+	CMPQ DI, $+4 // depth < 4
+	JLT  depth_end_44 // depth < 4
+
+depth_43:
+	VPMOVSXBD    (R10), Y6 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y6, Y6 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R10), Y7 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y7, Y7 // B[0][0] = int8 of b[0][0]
+	VBROADCASTSS (R9), Y8 // a[0][0] = a[0][0]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R9)(R8*1), Y8 // a[1][0] = a[1][0]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R9)(R8*2), Y8 // a[2][0] = a[2][0]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	ADDQ         BX, R10 // b0 += pitch
+	VPMOVSXBD    (R10), Y6 // B[1][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y6, Y6 // B[1][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R10), Y7 // B[1][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y7, Y7 // B[1][0] = int8 of b[0][0]
+	VBROADCASTSS 4(R9), Y8 // a[0][1] = a[0][1]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R9)(R8*1), Y8 // a[1][1] = a[1][1]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R9)(R8*2), Y8 // a[2][1] = a[2][1]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
+	ADDQ         BX, R10 // b0 += pitch
+	VPMOVSXBD    (R10), Y6 // B[2][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y6, Y6 // B[2][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R10), Y7 // B[2][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y7, Y7 // B[2][0] = int8 of b[0][0]
+	VBROADCASTSS 8(R9), Y8 // a[0][2] = a[0][2]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R9)(R8*1), Y8 // a[1][2] = a[1][2]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R9)(R8*2), Y8 // a[2][2] = a[2][2]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
+	ADDQ         BX, R10 // b0 += pitch
+	VPMOVSXBD    (R10), Y6 // B[3][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y6, Y6 // B[3][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R10), Y7 // B[3][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y7, Y7 // B[3][0] = int8 of b[0][0]
+	VBROADCASTSS 12(R9), Y8 // a[0][3] = a[0][3]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R9)(R8*1), Y8 // a[1][3] = a[1][3]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R9)(R8*2), Y8 // a[2][3] = a[2][3]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
+	ADDQ         BX, R10 // b0 += pitch
+	ADDQ         $+16, R9 // a0 += 16
+	PREFETCHT0   12288(SI) // prefetch ahead[3072]
+	ADDQ         $+64, SI // ahead += 64
+	SUBQ         $+4, DI // depth += -4
+	CMPQ         DI, $+4 // depth >= 4
+	JGE          depth_43 // depth >= 4
+
+depth_end_44:
+	CMPQ DI, $+1 // depth < 1
+	JLT  depth_end_46 // depth < 1
+
+depth_45:
+	VPMOVSXBD    (R10), Y6 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y6, Y6 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R10), Y7 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y7, Y7 // B[0][0] = int8 of b[0][0]
+	VBROADCASTSS (R9), Y8 // a[0][0] = a[0][0]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R9)(R8*1), Y8 // a[1][0] = a[1][0]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R9)(R8*2), Y8 // a[2][0] = a[2][0]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	ADDQ         BX, R10 // b0 += pitch
+	ADDQ         $+4, R9 // a0 += 4
+	SUBQ         $+1, DI // depth += -1
+	CMPQ         DI, $+1 // depth >= 1
+	JGE          depth_45 // depth >= 1
+
+depth_end_46:
+	// store
+	MOVQ    cStride+8(FP), BX // cStride
+	SHLQ    $0x02, BX // cStride in bytes
+	MOVQ    AX, SI // rows of c
+	VMOVUPS Y0, (SI) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(SI) // c[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, (SI)(BX*1) // c[1][0] = C[1][0], lanes 0..7
+	VMOVUPS Y3, 32(SI)(BX*1) // c[1][0] = C[1][0], lanes 8..15
+	VMOVUPS Y4, (SI)(BX*2) // c[2][0] = C[2][0], lanes 0..7
+	VMOVUPS Y5, 32(SI)(BX*2) // c[2][0] = C[2][0], lanes 8..15
+	ADDQ    $+64, AX // c += 64
+
+less_40:
+	// the next rows
+	MOVQ cols+72(FP), BX // cols
+	SHLQ $0x02, BX // cols in bytes
+	SUBQ BX, AX // c -= cols
+	MOVQ cStride+8(FP), BX // cStride
+	SHLQ $0x02, BX // cStride in bytes
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	MOVQ aStride+24(FP), BX // aStride
+	SHLQ $0x02, BX // aStride in bytes
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	SUBQ $+3, DX // rows += -3
+	CMPQ DX, $+3 // rows >= 3
+	JGE  rows_24 // rows >= 3
+
+rows_end_25:
+	CMPQ DX, $+2 // rows < 2
+	JLT  rows_end_48 // rows < 2
+
+rows_47:
+	MOVQ cols+72(FP), BX // cols
+	MOVQ b+32(FP), SI // b
+	CMPQ BX, $+32 // cols < 32
+	JLT  panels_end_50 // cols < 32
+
+panels_49:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), DI // alpha
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_51 // alpha < 1
+	MOVQ         rows+64(FP), R8 // rows
+	SUBQ         DX, R8 // rows -= rows
+	SHLQ         $0x02, R8 // rows in bytes
+	ADDQ         R8, DI // alpha += rows
+	MOVQ         cStride+8(FP), R8 // cStride
+	SHLQ         $0x02, R8 // cStride in bytes
+	MOVQ         AX, R9 // rows of c
+	VBROADCASTSS (DI), Y4 // α[0] = all alpha[0]
+	VMOVUPS      (R9), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(R9), Y1 // C[0][0] = c[0][0], lanes 8..15
+	VMULPS       Y4, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y4, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	VMOVUPS      64(R9), Y2 // C[0][1] = c[0][16], lanes 0..7
+	VMOVUPS      96(R9), Y3 // C[0][1] = c[0][16], lanes 8..15
+	VMULPS       Y4, Y2, Y2 // C[0][1] = C[0][1] * α[0], lanes 0..7
+	VMULPS       Y4, Y3, Y3 // C[0][1] = C[0][1] * α[0], lanes 8..15
+	VBROADCASTSS 4(DI), Y8 // α[1] = all alpha[1]
+	VMOVUPS      (R9)(R8*1), Y4 // C[1][0] = c[1][0], lanes 0..7
+	VMOVUPS      32(R9)(R8*1), Y5 // C[1][0] = c[1][0], lanes 8..15
+	VMULPS       Y8, Y4, Y4 // C[1][0] = C[1][0] * α[1], lanes 0..7
+	VMULPS       Y8, Y5, Y5 // C[1][0] = C[1][0] * α[1], lanes 8..15
+	VMOVUPS      64(R9)(R8*1), Y6 // C[1][1] = c[1][16], lanes 0..7
+	VMOVUPS      96(R9)(R8*1), Y7 // C[1][1] = c[1][16], lanes 8..15
+	VMULPS       Y8, Y6, Y6 // C[1][1] = C[1][1] * α[1], lanes 0..7
+	VMULPS       Y8, Y7, Y7 // C[1][1] = C[1][1] * α[1], lanes 8..15
+	JMP          end_52
+
+less_51:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // C[0][1] = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // C[0][1] = 0, lanes 8..15
+	VXORPS Y4, Y4, Y4 // C[1][0] = 0, lanes 0..7
+	VXORPS Y5, Y5, Y5 // C[1][0] = 0, lanes 8..15
+	VXORPS Y6, Y6, Y6 // C[1][1] = 0, lanes 0..7
+	VXORPS Y7, Y7, Y7 // C[1][1] = 0, lanes 8..15
+
+end_52:
+	// C += A·B
+	MOVQ pitch+40(FP), DI // pitch
+	MOVQ depth+56(FP), R8 // depth
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ CX, R10 // rows of a
+	MOVQ panelStride+48(FP), R11 // panelStride
+	MOVQ SI, R11 // rows of b
+	MOVQ SI, R12 // ahead = b
+	CMPQ R8, $+4 // depth < 4
+	JLT  depth_end_54 // depth < 4
+
+depth_53:
+	VBROADCASTSS (R10), Y8 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Y9 // A[1][0] = a[1][0]
+	VPMOVSXBD    (R11), Y10 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y10, Y10 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R11), Y11 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y11, Y11 // B[0][0] = int8 of b[0][0]
+	VFMADD231PS  Y8, Y10, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y11, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
+	VFMADD231PS  Y9, Y10, Y4 // C[1][0] += A[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y9, Y11, Y5 // C[1][0] += A[1][0] * B[0][0], lanes 8..15
+	VPMOVSXBD    16(R11), Y10 // B[0][1] = int8 of b[0][4]
+	VCVTDQ2PS    Y10, Y10 // B[0][1] = int8 of b[0][4]
+	VPMOVSXBD    24(R11), Y11 // B[0][1] = int8 of b[0][4]
+	VCVTDQ2PS    Y11, Y11 // B[0][1] = int8 of b[0][4]
+	VFMADD231PS  Y8, Y10, Y2 // C[0][1] += A[0][0] * B[0][1], lanes 0..7
+	VFMADD231PS  Y8, Y11, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
+	VFMADD231PS  Y9, Y10, Y6 // C[1][1] += A[1][0] * B[0][1], lanes 0..7
+	VFMADD231PS  Y9, Y11, Y7 // C[1][1] += A[1][0] * B[0][1], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	VBROADCASTSS 4(R10), Y8 // A[0][1] = a[0][1]
+	VBROADCASTSS 4(R10)(R9*1), Y9 // A[1][1] = a[1][1]
+	VPMOVSXBD    (R11), Y10 // B[1][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y10, Y10 // B[1][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R11), Y11 // B[1][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y11, Y11 // B[1][0] = int8 of b[0][0]
+	VFMADD231PS  Y8, Y10, Y0 // C[0][0] += A[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y8, Y11, Y1 // C[0][0] += A[0][1] * B[1][0], lanes 8..15
+	VFMADD231PS  Y9, Y10, Y4 // C[1][0] += A[1][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y9, Y11, Y5 // C[1][0] += A[1][1] * B[1][0], lanes 8..15
+	VPMOVSXBD    16(R11), Y10 // B[1][1] = int8 of b[0][4]
+	VCVTDQ2PS    Y10, Y10 // B[1][1] = int8 of b[0][4]
+	VPMOVSXBD    24(R11), Y11 // B[1][1] = int8 of b[0][4]
+	VCVTDQ2PS    Y11, Y11 // B[1][1] = int8 of b[0][4]
+	VFMADD231PS  Y8, Y10, Y2 // C[0][1] += A[0][1] * B[1][1], lanes 0..7
+	VFMADD231PS  Y8, Y11, Y3 // C[0][1] += A[0][1] * B[1][1], lanes 8..15
+	VFMADD231PS  Y9, Y10, Y6 // C[1][1] += A[1][1] * B[1][1], lanes 0..7
+	VFMADD231PS  Y9, Y11, Y7 // C[1][1] += A[1][1] * B[1][1], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	VBROADCASTSS 8(R10), Y8 // A[0][2] = a[0][2]
+	VBROADCASTSS 8(R10)(R9*1), Y9 // A[1][2] = a[1][2]
+	VPMOVSXBD    (R11), Y10 // B[2][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y10, Y10 // B[2][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R11), Y11 // B[2][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y11, Y11 // B[2][0] = int8 of b[0][0]
+	VFMADD231PS  Y8, Y10, Y0 // C[0][0] += A[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y8, Y11, Y1 // C[0][0] += A[0][2] * B[2][0], lanes 8..15
+	VFMADD231PS  Y9, Y10, Y4 // C[1][0] += A[1][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y9, Y11, Y5 // C[1][0] += A[1][2] * B[2][0], lanes 8..15
+	VPMOVSXBD    16(R11), Y10 // B[2][1] = int8 of b[0][4]
+	VCVTDQ2PS    Y10, Y10 // B[2][1] = int8 of b[0][4]
+	VPMOVSXBD    24(R11), Y11 // B[2][1] = int8 of b[0][4]
+	VCVTDQ2PS    Y11, Y11 // B[2][1] = int8 of b[0][4]
+	VFMADD231PS  Y8, Y10, Y2 // C[0][1] += A[0][2] * B[2][1], lanes 0..7
+	VFMADD231PS  Y8, Y11, Y3 // C[0][1] += A[0][2] * B[2][1], lanes 8..15
+	VFMADD231PS  Y9, Y10, Y6 // C[1][1] += A[1][2] * B[2][1], lanes 0..7
+	VFMADD231PS  Y9, Y11, Y7 // C[1][1] += A[1][2] * B[2][1], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	VBROADCASTSS 12(R10), Y8 // A[0][3] = a[0][3]
+	VBROADCASTSS 12(R10)(R9*1), Y9 // A[1][3] = a[1][3]
+	VPMOVSXBD    (R11), Y10 // B[3][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y10, Y10 // B[3][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R11), Y11 // B[3][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y11, Y11 // B[3][0] = int8 of b[0][0]
+	VFMADD231PS  Y8, Y10, Y0 // C[0][0] += A[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y8, Y11, Y1 // C[0][0] += A[0][3] * B[3][0], lanes 8..15
+	VFMADD231PS  Y9, Y10, Y4 // C[1][0] += A[1][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y9, Y11, Y5 // C[1][0] += A[1][3] * B[3][0], lanes 8..15
+	VPMOVSXBD    16(R11), Y10 // B[3][1] = int8 of b[0][4]
+	VCVTDQ2PS    Y10, Y10 // B[3][1] = int8 of b[0][4]
+	VPMOVSXBD    24(R11), Y11 // B[3][1] = int8 of b[0][4]
+	VCVTDQ2PS    Y11, Y11 // B[3][1] = int8 of b[0][4]
+	VFMADD231PS  Y8, Y10, Y2 // C[0][1] += A[0][3] * B[3][1], lanes 0..7
+	VFMADD231PS  Y8, Y11, Y3 // C[0][1] += A[0][3] * B[3][1], lanes 8..15
+	VFMADD231PS  Y9, Y10, Y6 // C[1][1] += A[1][3] * B[3][1], lanes 0..7
+	VFMADD231PS  Y9, Y11, Y7 // C[1][1] += A[1][3] * B[3][1], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         $+16, R10 // a0 += 16
+	PREFETCHT0   12288(R12) // prefetch ahead[3072]
+	PREFETCHT0   12352(R12) // prefetch ahead[3088]
+	ADDQ         $+128, R12 // ahead += 128
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
+	JGE          depth_53 // depth >= 4
+
+depth_end_54:
+	CMPQ R8, $+1 // depth < 1
+	JLT  depth_end_56 // depth < 1
+
+depth_55:
+	VBROADCASTSS (R10), Y8 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Y9 // A[1][0] = a[1][0]
+	VPMOVSXBD    (R11), Y10 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y10, Y10 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R11), Y11 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y11, Y11 // B[0][0] = int8 of b[0][0]
+	VFMADD231PS  Y8, Y10, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y11, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
+	VFMADD231PS  Y9, Y10, Y4 // C[1][0] += A[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y9, Y11, Y5 // C[1][0] += A[1][0] * B[0][0], lanes 8..15
+	VPMOVSXBD    16(R11), Y10 // B[0][1] = int8 of b[0][4]
+	VCVTDQ2PS    Y10, Y10 // B[0][1] = int8 of b[0][4]
+	VPMOVSXBD    24(R11), Y11 // B[0][1] = int8 of b[0][4]
+	VCVTDQ2PS    Y11, Y11 // B[0][1] = int8 of b[0][4]
+	VFMADD231PS  Y8, Y10, Y2 // C[0][1] += A[0][0] * B[0][1], lanes 0..7
+	VFMADD231PS  Y8, Y11, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
+	VFMADD231PS  Y9, Y10, Y6 // C[1][1] += A[1][0] * B[0][1], lanes 0..7
+	VFMADD231PS  Y9, Y11, Y7 // C[1][1] += A[1][0] * B[0][1], lanes 8..15
+	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         $+4, R10 // a0 += 4
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
+	JGE          depth_55 // depth >= 1
+
+depth_end_56:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    AX, R8 // rows of c
+	VMOVUPS Y0, (R8) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(R8) // c[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, 64(R8) // c[0][16] = C[0][1], lanes 0..7
+	VMOVUPS Y3, 96(R8) // c[0][16] = C[0][1], lanes 8..15
+	VMOVUPS Y4, (R8)(DI*1) // c[1][0] = C[1][0], lanes 0..7
+	VMOVUPS Y5, 32(R8)(DI*1) // c[1][0] = C[1][0], lanes 8..15
+	VMOVUPS Y6, 64(R8)(DI*1) // c[1][16] = C[1][1], lanes 0..7
+	VMOVUPS Y7, 96(R8)(DI*1) // c[1][16] = C[1][1], lanes 8..15
+	ADDQ    $+128, AX // c += 128
+	MOVQ    panelStride+48(FP), DI // panelStride
+	ADDQ    DI, SI // b += panelStride
+	SUBQ    $+32, BX // cols += -32
+	CMPQ    BX, $+32 // cols >= 32
+	JGE     panels_49 // cols >= 32
+
+panels_end_50:
+	CMPQ BX, $+1 // cols < 1
+	JLT  less_57 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), BX // alpha
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_58 // alpha < 1
+	MOVQ         rows+64(FP), DI // rows
+	SUBQ         DX, DI // rows -= rows
+	SHLQ         $0x02, DI // rows in bytes
+	ADDQ         DI, BX // alpha += rows
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         AX, R8 // rows of c
+	VBROADCASTSS (BX), Y2 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(R8), Y1 // C[0][0] = c[0][0], lanes 8..15
+	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	VBROADCASTSS 4(BX), Y4 // α[1] = all alpha[1]
+	VMOVUPS      (R8)(DI*1), Y2 // C[1][0] = c[1][0], lanes 0..7
+	VMOVUPS      32(R8)(DI*1), Y3 // C[1][0] = c[1][0], lanes 8..15
+	VMULPS       Y4, Y2, Y2 // C[1][0] = C[1][0] * α[1], lanes 0..7
+	VMULPS       Y4, Y3, Y3 // C[1][0] = C[1][0] * α[1], lanes 8..15
+	JMP          end_59
+
+less_58:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // C[1][0] = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // C[1][0] = 0, lanes 8..15
+
+end_59:
+	// C += A·B
+	MOVQ pitch+40(FP), BX // pitch
+	MOVQ depth+56(FP), DI // depth
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ CX, R9 // rows of a
+	MOVQ panelStride+48(FP), R10 // panelStride
+	MOVQ SI, R10 // rows of b
+	CMPQ DI, $+4 // depth < 4
+	JLT  depth_end_61 // depth < 4
+
+depth_60:
+	VPMOVSXBD    (R10), Y4 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y4, Y4 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R10), Y5 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y5, Y5 // B[0][0] = int8 of b[0][0]
+	VBROADCASTSS (R9), Y6 // a[0][0] = a[0][0]
+	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R9)(R8*1), Y6 // a[1][0] = a[1][0]
+	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	ADDQ         BX, R10 // b0 += pitch
+	VPMOVSXBD    (R10), Y4 // B[1][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y4, Y4 // B[1][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R10), Y5 // B[1][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y5, Y5 // B[1][0] = int8 of b[0][0]
+	VBROADCASTSS 4(R9), Y6 // a[0][1] = a[0][1]
+	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R9)(R8*1), Y6 // a[1][1] = a[1][1]
+	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][1] * B[1][0], lanes 8..15
+	ADDQ         BX, R10 // b0 += pitch
+	VPMOVSXBD    (R10), Y4 // B[2][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y4, Y4 // B[2][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R10), Y5 // B[2][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y5, Y5 // B[2][0] = int8 of b[0][0]
+	VBROADCASTSS 8(R9), Y6 // a[0][2] = a[0][2]
+	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R9)(R8*1), Y6 // a[1][2] = a[1][2]
+	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][2] * B[2][0], lanes 8..15
+	ADDQ         BX, R10 // b0 += pitch
+	VPMOVSXBD    (R10), Y4 // B[3][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y4, Y4 // B[3][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R10), Y5 // B[3][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y5, Y5 // B[3][0] = int8 of b[0][0]
+	VBROADCASTSS 12(R9), Y6 // a[0][3] = a[0][3]
+	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R9)(R8*1), Y6 // a[1][3] = a[1][3]
+	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
+	ADDQ         BX, R10 // b0 += pitch
+	ADDQ         $+16, R9 // a0 += 16
+	PREFETCHT0   12288(SI) // prefetch ahead[3072]
+	ADDQ         $+64, SI // ahead += 64
+	SUBQ         $+4, DI // depth += -4
+	CMPQ         DI, $+4 // depth >= 4
+	JGE          depth_60 // depth >= 4
+
+depth_end_61:
+	CMPQ DI, $+1 // depth < 1
+	JLT  depth_end_63 // depth < 1
+
+depth_62:
+	VPMOVSXBD    (R10), Y4 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y4, Y4 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R10), Y5 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y5, Y5 // B[0][0] = int8 of b[0][0]
+	VBROADCASTSS (R9), Y6 // a[0][0] = a[0][0]
+	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R9)(R8*1), Y6 // a[1][0] = a[1][0]
+	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	ADDQ         BX, R10 // b0 += pitch
+	ADDQ         $+4, R9 // a0 += 4
+	SUBQ         $+1, DI // depth += -1
+	CMPQ         DI, $+1 // depth >= 1
+	JGE          depth_62 // depth >= 1
+
+depth_end_63:
+	// store
+	MOVQ    cStride+8(FP), BX // cStride
+	SHLQ    $0x02, BX // cStride in bytes
+	MOVQ    AX, SI // rows of c
+	VMOVUPS Y0, (SI) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(SI) // c[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, (SI)(BX*1) // c[1][0] = C[1][0], lanes 0..7
+	VMOVUPS Y3, 32(SI)(BX*1) // c[1][0] = C[1][0], lanes 8..15
+	ADDQ    $+64, AX // c += 64
+
+less_57:
+	// the next rows
+	MOVQ cols+72(FP), BX // cols
+	SHLQ $0x02, BX // cols in bytes
+	SUBQ BX, AX // c -= cols
+	MOVQ cStride+8(FP), BX // cStride
+	SHLQ $0x02, BX // cStride in bytes
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	MOVQ aStride+24(FP), BX // aStride
+	SHLQ $0x02, BX // aStride in bytes
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	SUBQ $+2, DX // rows += -2
+	CMPQ DX, $+2 // rows >= 2
+	JGE  rows_47 // rows >= 2
+
+rows_end_48:
+	CMPQ DX, $+1 // rows < 1
+	JLT  rows_end_65 // rows < 1
+
+rows_64:
+	MOVQ cols+72(FP), BX // cols
+	MOVQ b+32(FP), SI // b
+	CMPQ BX, $+32 // cols < 32
+	JLT  panels_end_67 // cols < 32
+
+panels_66:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), DI // alpha
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_68 // alpha < 1
+	MOVQ         rows+64(FP), R8 // rows
+	SUBQ         DX, R8 // rows -= rows
+	SHLQ         $0x02, R8 // rows in bytes
+	ADDQ         R8, DI // alpha += rows
+	MOVQ         cStride+8(FP), R8 // cStride
+	SHLQ         $0x02, R8 // cStride in bytes
+	MOVQ         AX, R8 // rows of c
+	VBROADCASTSS (DI), Y4 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(R8), Y1 // C[0][0] = c[0][0], lanes 8..15
+	VMULPS       Y4, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y4, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	VMOVUPS      64(R8), Y2 // C[0][1] = c[0][16], lanes 0..7
+	VMOVUPS      96(R8), Y3 // C[0][1] = c[0][16], lanes 8..15
+	VMULPS       Y4, Y2, Y2 // C[0][1] = C[0][1] * α[0], lanes 0..7
+	VMULPS       Y4, Y3, Y3 // C[0][1] = C[0][1] * α[0], lanes 8..15
+	JMP          end_69
+
+less_68:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // C[0][1] = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // C[0][1] = 0, lanes 8..15
+
+end_69:
+	// C += A·B
+	MOVQ pitch+40(FP), DI // pitch
+	MOVQ depth+56(FP), R8 // depth
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ CX, R9 // rows of a
+	MOVQ panelStride+48(FP), R10 // panelStride
+	MOVQ SI, R10 // rows of b
+	MOVQ SI, R11 // ahead = b
+	CMPQ R8, $+4 // depth < 4
+	JLT  depth_end_71 // depth < 4
+
+depth_70:
+	VBROADCASTSS (R9), Y4 // A[0][0] = a[0][0]
+	VPMOVSXBD    (R10), Y5 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y5, Y5 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R10), Y6 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y6, Y6 // B[0][0] = int8 of b[0][0]
+	VFMADD231PS  Y4, Y5, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y4, Y6, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
+	VPMOVSXBD    16(R10), Y5 // B[0][1] = int8 of b[0][4]
+	VCVTDQ2PS    Y5, Y5 // B[0][1] = int8 of b[0][4]
+	VPMOVSXBD    24(R10), Y6 // B[0][1] = int8 of b[0][4]
+	VCVTDQ2PS    Y6, Y6 // B[0][1] = int8 of b[0][4]
+	VFMADD231PS  Y4, Y5, Y2 // C[0][1] += A[0][0] * B[0][1], lanes 0..7
+	VFMADD231PS  Y4, Y6, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
+	ADDQ         DI, R10 // b0 += pitch
+	VBROADCASTSS 4(R9), Y4 // A[0][1] = a[0][1]
+	VPMOVSXBD    (R10), Y5 // B[1][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y5, Y5 // B[1][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R10), Y6 // B[1][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y6, Y6 // B[1][0] = int8 of b[0][0]
+	VFMADD231PS  Y4, Y5, Y0 // C[0][0] += A[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y4, Y6, Y1 // C[0][0] += A[0][1] * B[1][0], lanes 8..15
+	VPMOVSXBD    16(R10), Y5 // B[1][1] = int8 of b[0][4]
+	VCVTDQ2PS    Y5, Y5 // B[1][1] = int8 of b[0][4]
+	VPMOVSXBD    24(R10), Y6 // B[1][1] = int8 of b[0][4]
+	VCVTDQ2PS    Y6, Y6 // B[1][1] = int8 of b[0][4]
+	VFMADD231PS  Y4, Y5, Y2 // C[0][1] += A[0][1] * B[1][1], lanes 0..7
+	VFMADD231PS  Y4, Y6, Y3 // C[0][1] += A[0][1] * B[1][1], lanes 8..15
+	ADDQ         DI, R10 // b0 += pitch
+	VBROADCASTSS 8(R9), Y4 // A[0][2] = a[0][2]
+	VPMOVSXBD    (R10), Y5 // B[2][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y5, Y5 // B[2][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R10), Y6 // B[2][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y6, Y6 // B[2][0] = int8 of b[0][0]
+	VFMADD231PS  Y4, Y5, Y0 // C[0][0] += A[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y4, Y6, Y1 // C[0][0] += A[0][2] * B[2][0], lanes 8..15
+	VPMOVSXBD    16(R10), Y5 // B[2][1] = int8 of b[0][4]
+	VCVTDQ2PS    Y5, Y5 // B[2][1] = int8 of b[0][4]
+	VPMOVSXBD    24(R10), Y6 // B[2][1] = int8 of b[0][4]
+	VCVTDQ2PS    Y6, Y6 // B[2][1] = int8 of b[0][4]
+	VFMADD231PS  Y4, Y5, Y2 // C[0][1] += A[0][2] * B[2][1], lanes 0..7
+	VFMADD231PS  Y4, Y6, Y3 // C[0][1] += A[0][2] * B[2][1], lanes 8..15
+	ADDQ         DI, R10 // b0 += pitch
+	VBROADCASTSS 12(R9), Y4 // A[0][3] = a[0][3]
+	VPMOVSXBD    (R10), Y5 // B[3][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y5, Y5 // B[3][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R10), Y6 // B[3][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y6, Y6 // B[3][0] = int8 of b[0][0]
+	VFMADD231PS  Y4, Y5, Y0 // C[0][0] += A[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y4, Y6, Y1 // C[0][0] += A[0][3] * B[3][0], lanes 8..15
+	VPMOVSXBD    16(R10), Y5 // B[3][1] = int8 of b[0][4]
+	VCVTDQ2PS    Y5, Y5 // B[3][1] = int8 of b[0][4]
+	VPMOVSXBD    24(R10), Y6 // B[3][1] = int8 of b[0][4]
+	VCVTDQ2PS    Y6, Y6 // B[3][1] = int8 of b[0][4]
+	VFMADD231PS  Y4, Y5, Y2 // C[0][1] += A[0][3] * B[3][1], lanes 0..7
+	VFMADD231PS  Y4, Y6, Y3 // C[0][1] += A[0][3] * B[3][1], lanes 8..15
+	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         $+16, R9 // a0 += 16
+	PREFETCHT0   12288(R11) // prefetch ahead[3072]
+	PREFETCHT0   12352(R11) // prefetch ahead[3088]
+	ADDQ         $+128, R11 // ahead += 128
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
+	JGE          depth_70 // depth >= 4
+
+depth_end_71:
+	CMPQ R8, $+1 // depth < 1
+	JLT  depth_end_73 // depth < 1
+
+depth_72:
+	VBROADCASTSS (R9), Y4 // A[0][0] = a[0][0]
+	VPMOVSXBD    (R10), Y5 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y5, Y5 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R10), Y6 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y6, Y6 // B[0][0] = int8 of b[0][0]
+	VFMADD231PS  Y4, Y5, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y4, Y6, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
+	VPMOVSXBD    16(R10), Y5 // B[0][1] = int8 of b[0][4]
+	VCVTDQ2PS    Y5, Y5 // B[0][1] = int8 of b[0][4]
+	VPMOVSXBD    24(R10), Y6 // B[0][1] = int8 of b[0][4]
+	VCVTDQ2PS    Y6, Y6 // B[0][1] = int8 of b[0][4]
+	VFMADD231PS  Y4, Y5, Y2 // C[0][1] += A[0][0] * B[0][1], lanes 0..7
+	VFMADD231PS  Y4, Y6, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
+	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         $+4, R9 // a0 += 4
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
+	JGE          depth_72 // depth >= 1
+
+depth_end_73:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    AX, DI // rows of c
+	VMOVUPS Y0, (DI) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(DI) // c[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, 64(DI) // c[0][16] = C[0][1], lanes 0..7
+	VMOVUPS Y3, 96(DI) // c[0][16] = C[0][1], lanes 8..15
+	ADDQ    $+128, AX // c += 128
+	MOVQ    panelStride+48(FP), DI // panelStride
+	ADDQ    DI, SI // b += panelStride
+	SUBQ    $+32, BX // cols += -32
+	CMPQ    BX, $+32 // cols >= 32
+	JGE     panels_66 // cols >= 32
+
+panels_end_67:
+	CMPQ BX, $+1 // cols < 1
+	JLT  less_74 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), BX // alpha
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_75 // alpha < 1
+	MOVQ         rows+64(FP), DI // rows
+	SUBQ         DX, DI // rows -= rows
+	SHLQ         $0x02, DI // rows in bytes
+	ADDQ         DI, BX // alpha += rows
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         AX, DI // rows of c
+	VBROADCASTSS (BX), Y2 // α[0] = all alpha[0]
+	VMOVUPS      (DI), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(DI), Y1 // C[0][0] = c[0][0], lanes 8..15
+	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	JMP          end_76
+
+less_75:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+
+end_76:
+	// C += A·B
+	MOVQ pitch+40(FP), BX // pitch
+	MOVQ depth+56(FP), DI // depth
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ CX, R8 // rows of a
+	MOVQ panelStride+48(FP), R9 // panelStride
+	MOVQ SI, R9 // rows of b
+	CMPQ DI, $+4 // depth < 4
+	JLT  depth_end_78 // depth < 4
+
+depth_77:
+	VPMOVSXBD    (R9), Y2 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y2, Y2 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R9), Y3 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y3, Y3 // B[0][0] = int8 of b[0][0]
+	VBROADCASTSS (R8), Y4 // a[0][0] = a[0][0]
+	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	ADDQ         BX, R9 // b0 += pitch
+	VPMOVSXBD    (R9), Y2 // B[1][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y2, Y2 // B[1][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R9), Y3 // B[1][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y3, Y3 // B[1][0] = int8 of b[0][0]
+	VBROADCASTSS 4(R8), Y4 // a[0][1] = a[0][1]
+	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
+	ADDQ         BX, R9 // b0 += pitch
+	VPMOVSXBD    (R9), Y2 // B[2][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y2, Y2 // B[2][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R9), Y3 // B[2][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y3, Y3 // B[2][0] = int8 of b[0][0]
+	VBROADCASTSS 8(R8), Y4 // a[0][2] = a[0][2]
+	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
+	ADDQ         BX, R9 // b0 += pitch
+	VPMOVSXBD    (R9), Y2 // B[3][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y2, Y2 // B[3][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R9), Y3 // B[3][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y3, Y3 // B[3][0] = int8 of b[0][0]
+	VBROADCASTSS 12(R8), Y4 // a[0][3] = a[0][3]
+	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
+	ADDQ         BX, R9 // b0 += pitch
+	ADDQ         $+16, R8 // a0 += 16
+	PREFETCHT0   12288(SI) // prefetch ahead[3072]
+	ADDQ         $+64, SI // ahead += 64
+	SUBQ         $+4, DI // depth += -4
+	CMPQ         DI, $+4 // depth >= 4
+	JGE          depth_77 // depth >= 4
+
+depth_end_78:
+	CMPQ DI, $+1 // depth < 1
+	JLT  depth_end_80 // depth < 1
+
+depth_79:
+	VPMOVSXBD    (R9), Y2 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y2, Y2 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    8(R9), Y3 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS    Y3, Y3 // B[0][0] = int8 of b[0][0]
+	VBROADCASTSS (R8), Y4 // a[0][0] = a[0][0]
+	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	ADDQ         BX, R9 // b0 += pitch
+	ADDQ         $+4, R8 // a0 += 4
+	SUBQ         $+1, DI // depth += -1
+	CMPQ         DI, $+1 // depth >= 1
+	JGE          depth_79 // depth >= 1
+
+depth_end_80:
+	// store
+	MOVQ    cStride+8(FP), BX // cStride
+	SHLQ    $0x02, BX // cStride in bytes
+	MOVQ    AX, BX // rows of c
+	VMOVUPS Y0, (BX) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(BX) // c[0][0] = C[0][0], lanes 8..15
+	ADDQ    $+64, AX // c += 64
+
+less_74:
+	// the next rows
+	MOVQ cols+72(FP), BX // cols
+	SHLQ $0x02, BX // cols in bytes
+	SUBQ BX, AX // c -= cols
+	MOVQ cStride+8(FP), BX // cStride
+	SHLQ $0x02, BX // cStride in bytes
+	ADDQ BX, AX // c += cStride
+	MOVQ aStride+24(FP), BX // aStride
+	SHLQ $0x02, BX // aStride in bytes
+	ADDQ BX, CX // a += aStride
+	SUBQ $+1, DX // rows += -1
+	CMPQ DX, $+1 // rows >= 1
+	JGE  rows_64 // rows >= 1
+
+rows_end_65:
+	VZEROUPPER
+	RET
+
+// func scaleColumnsAVX2(s *float32, stride int, rows int, cols int, factors *float32)
+TEXT ·scaleColumnsAVX2(SB), NOSPLIT, $0-40
+	MOVQ s+0(FP), AX // s
+	MOVQ stride+8(FP), CX // stride
+	MOVQ rows+16(FP), DX // rows
+	SHLQ $0x02, CX // stride in bytes
+	CMPQ DX, $+1 // rows < 1
+	JLT  rows_end_2 // rows < 1
+
+rows_1:
+	MOVQ cols+24(FP), BX // cols
+	MOVQ factors+32(FP), DI // factors
+	MOVQ AX, SI // s_col = s
+	CMPQ BX, $+16 // cols < 16
+	JLT  cols_end_4 // cols < 16
+
+cols_3:
+	VMOVUPS (SI), Y0 // S = s_col[0], lanes 0..7
+	VMOVUPS 32(SI), Y1 // S = s_col[0], lanes 8..15
+	VMOVUPS (DI), Y2 // factor = factors[0], lanes 0..7
+	VMOVUPS 32(DI), Y3 // factor = factors[0], lanes 8..15
+	VMULPS  Y2, Y0, Y0 // S = S * factor, lanes 0..7
+	VMULPS  Y3, Y1, Y1 // S = S * factor, lanes 8..15
+	VMOVUPS Y0, (SI) // s_col[0] = S, lanes 0..7
+	VMOVUPS Y1, 32(SI) // s_col[0] = S, lanes 8..15
+	ADDQ    $+64, SI // s_col += 64
+	ADDQ    $+64, DI // factors += 64
+	SUBQ    $+16, BX // cols += -16
+	CMPQ    BX, $+16 // cols >= 16
+	JGE     cols_3 // cols >= 16
+
+cols_end_4:
+	ADDQ CX, AX // s += stride
+	SUBQ $+1, DX // rows += -1
+	CMPQ DX, $+1 // rows >= 1
+	JGE  rows_1 // rows >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
 // func packPanelAVX2(dst *float32, src *float32, srcStride int, rows int, dims int)
 TEXT ·packPanelAVX2(SB), NOSPLIT, $0-40
 	MOVQ dst+0(FP), AX // dst
@@ -5710,6 +12351,361 @@ no_piece_7:
 less_3:
 	VZEROUPPER
 	RET
+
+// func narrowInt8AVX2(dst *int8, src *float32, n int)
+TEXT ·narrowInt8AVX2(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), AX // dst
+	MOVQ src+8(FP), CX // src
+	MOVQ n+16(FP), DX // n
+	CMPQ DX, $+16 // n < 16
+	JLT  vectors_end_2 // n < 16
+
+vectors_1:
+	VMOVUPS      (CX), Y0 // x = src[0], lanes 0..7
+	VMOVUPS      32(CX), Y1 // x = src[0], lanes 8..15
+	VCVTPS2DQ    Y0, Y0 // x = int(x), lanes 0..7
+	VCVTPS2DQ    Y1, Y1 // x = int(x), lanes 8..15
+	VPACKSSDW    Y1, Y0, Y0 // dst[0] = bytes of x
+	VPERMQ       $0xd8, Y0, Y0 // dst[0] = bytes of x
+	VEXTRACTI128 $0x01, Y0, X1 // dst[0] = bytes of x
+	VPACKSSWB    X1, X0, X1 // dst[0] = bytes of x
+	VMOVDQU      X1, (AX) // dst[0] = bytes of x
+	ADDQ         $+64, CX // src += 64
+	ADDQ         $+16, AX // dst += 16
+	SUBQ         $+16, DX // n += -16
+	CMPQ         DX, $+16 // n >= 16
+	JGE          vectors_1 // n >= 16
+
+vectors_end_2:
+	VZEROUPPER
+	RET
+
+// func widenRowsBF16AVX2(dst *float32, dstStride int, src *uint16, srcStride int, rows int, cols int)
+TEXT ·widenRowsBF16AVX2(SB), NOSPLIT, $0-48
+	MOVQ dst+0(FP), AX // dst
+	MOVQ src+16(FP), CX // src
+	MOVQ rows+32(FP), DX // rows
+	MOVQ dstStride+8(FP), BX // dstStride
+	MOVQ srcStride+24(FP), SI // srcStride
+	SHLQ $0x02, BX // dstStride in bytes
+	SHLQ $0x01, SI // srcStride <<= 1
+	CMPQ DX, $+1 // rows < 1
+	JLT  rows_end_2 // rows < 1
+
+rows_1:
+	MOVQ cols+40(FP), DI // cols
+	MOVQ CX, R8 // from = src
+	MOVQ AX, R9 // to = dst
+	CMPQ DI, $+16 // cols < 16
+	JLT  vectors_end_4 // cols < 16
+
+vectors_3:
+	VPMOVZXWD (R8), Y0 // x = bfloat16 of from[0]
+	VPSLLD    $0x10, Y0, Y0 // x = bfloat16 of from[0]
+	VPMOVZXWD 16(R8), Y1 // x = bfloat16 of from[0]
+	VPSLLD    $0x10, Y1, Y1 // x = bfloat16 of from[0]
+	VMOVUPS   Y0, (R9) // to[0] = x, lanes 0..7
+	VMOVUPS   Y1, 32(R9) // to[0] = x, lanes 8..15
+	ADDQ      $+32, R8 // from += 32
+	ADDQ      $+64, R9 // to += 64
+	SUBQ      $+16, DI // cols += -16
+	CMPQ      DI, $+16 // cols >= 16
+	JGE       vectors_3 // cols >= 16
+
+vectors_end_4:
+	CMPQ    DI, $+1 // cols < 1
+	JLT     less_5 // cols < 1
+	LEAQ    (R8)(DI*2), R10 // x = bfloat16 of from[0], cols lanes
+	MOVQ    $+0, R11 // x = bfloat16 of from[0], cols lanes
+	TESTB   $0x01, DI // x = bfloat16 of from[0], cols lanes
+	JEQ     no_piece_6 // x = bfloat16 of from[0], cols lanes
+	SUBQ    $+2, R10 // x = bfloat16 of from[0], cols lanes
+	MOVWLZX (R10), R12 // x = bfloat16 of from[0], cols lanes
+	SHLQ    $0x10, R11 // x = bfloat16 of from[0], cols lanes
+	ORQ     R12, R11 // x = bfloat16 of from[0], cols lanes
+
+no_piece_6:
+	TESTB $0x02, DI // x = bfloat16 of from[0], cols lanes
+	JEQ   no_piece_7 // x = bfloat16 of from[0], cols lanes
+	SUBQ  $+4, R10 // x = bfloat16 of from[0], cols lanes
+	MOVL  (R10), R12 // x = bfloat16 of from[0], cols lanes
+	SHLQ  $0x20, R11 // x = bfloat16 of from[0], cols lanes
+	ORQ   R12, R11 // x = bfloat16 of from[0], cols lanes
+
+no_piece_7:
+	VMOVQ       R11, X0 // x = bfloat16 of from[0], cols lanes
+	TESTB       $0x04, DI // x = bfloat16 of from[0], cols lanes
+	JEQ         no_piece_8 // x = bfloat16 of from[0], cols lanes
+	SUBQ        $+8, R10 // x = bfloat16 of from[0], cols lanes
+	VMOVQ       (R10), X1 // x = bfloat16 of from[0], cols lanes
+	VPUNPCKLQDQ X0, X1, X0 // x = bfloat16 of from[0], cols lanes
+
+no_piece_8:
+	TESTB       $0x08, DI // x = bfloat16 of from[0], cols lanes
+	JEQ         no_piece_9 // x = bfloat16 of from[0], cols lanes
+	VINSERTI128 $0x01, X0, Y0, Y0 // x = bfloat16 of from[0], cols lanes
+	VINSERTI128 $0x00, (R8), Y0, Y0 // x = bfloat16 of from[0], cols lanes
+
+no_piece_9:
+	VEXTRACTI128 $0x01, Y0, X1 // x = bfloat16 of from[0], cols lanes
+	VPMOVZXWD    X0, Y0 // x = bfloat16 of from[0], cols lanes
+	VPSLLD       $0x10, Y0, Y0 // x = bfloat16 of from[0], cols lanes
+	VPMOVZXWD    X1, Y1 // x = bfloat16 of from[0], cols lanes
+	VPSLLD       $0x10, Y1, Y1 // x = bfloat16 of from[0], cols lanes
+	VMOVUPS      Y0, (R9) // to[0] = x, lanes 0..7
+	VMOVUPS      Y1, 32(R9) // to[0] = x, lanes 8..15
+
+less_5:
+	ADDQ SI, CX // src += srcStride
+	ADDQ BX, AX // dst += dstStride
+	SUBQ $+1, DX // rows += -1
+	CMPQ DX, $+1 // rows >= 1
+	JGE  rows_1 // rows >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func widenRowsF16AVX2(dst *float32, dstStride int, src *uint16, srcStride int, rows int, cols int)
+TEXT ·widenRowsF16AVX2(SB), NOSPLIT, $0-48
+	MOVQ dst+0(FP), AX // dst
+	MOVQ src+16(FP), CX // src
+	MOVQ rows+32(FP), DX // rows
+	MOVQ dstStride+8(FP), BX // dstStride
+	MOVQ srcStride+24(FP), SI // srcStride
+	SHLQ $0x02, BX // dstStride in bytes
+	SHLQ $0x01, SI // srcStride <<= 1
+	CMPQ DX, $+1 // rows < 1
+	JLT  rows_end_2 // rows < 1
+
+rows_1:
+	MOVQ cols+40(FP), DI // cols
+	MOVQ CX, R8 // from = src
+	MOVQ AX, R9 // to = dst
+	CMPQ DI, $+16 // cols < 16
+	JLT  vectors_end_4 // cols < 16
+
+vectors_3:
+	VCVTPH2PS (R8), Y0 // x = float16 of from[0]
+	VCVTPH2PS 16(R8), Y1 // x = float16 of from[0]
+	VMOVUPS   Y0, (R9) // to[0] = x, lanes 0..7
+	VMOVUPS   Y1, 32(R9) // to[0] = x, lanes 8..15
+	ADDQ      $+32, R8 // from += 32
+	ADDQ      $+64, R9 // to += 64
+	SUBQ      $+16, DI // cols += -16
+	CMPQ      DI, $+16 // cols >= 16
+	JGE       vectors_3 // cols >= 16
+
+vectors_end_4:
+	CMPQ    DI, $+1 // cols < 1
+	JLT     less_5 // cols < 1
+	LEAQ    (R8)(DI*2), R10 // x = float16 of from[0], cols lanes
+	MOVQ    $+0, R11 // x = float16 of from[0], cols lanes
+	TESTB   $0x01, DI // x = float16 of from[0], cols lanes
+	JEQ     no_piece_6 // x = float16 of from[0], cols lanes
+	SUBQ    $+2, R10 // x = float16 of from[0], cols lanes
+	MOVWLZX (R10), R12 // x = float16 of from[0], cols lanes
+	SHLQ    $0x10, R11 // x = float16 of from[0], cols lanes
+	ORQ     R12, R11 // x = float16 of from[0], cols lanes
+
+no_piece_6:
+	TESTB $0x02, DI // x = float16 of from[0], cols lanes
+	JEQ   no_piece_7 // x = float16 of from[0], cols lanes
+	SUBQ  $+4, R10 // x = float16 of from[0], cols lanes
+	MOVL  (R10), R12 // x = float16 of from[0], cols lanes
+	SHLQ  $0x20, R11 // x = float16 of from[0], cols lanes
+	ORQ   R12, R11 // x = float16 of from[0], cols lanes
+
+no_piece_7:
+	VMOVQ       R11, X0 // x = float16 of from[0], cols lanes
+	TESTB       $0x04, DI // x = float16 of from[0], cols lanes
+	JEQ         no_piece_8 // x = float16 of from[0], cols lanes
+	SUBQ        $+8, R10 // x = float16 of from[0], cols lanes
+	VMOVQ       (R10), X1 // x = float16 of from[0], cols lanes
+	VPUNPCKLQDQ X0, X1, X0 // x = float16 of from[0], cols lanes
+
+no_piece_8:
+	TESTB       $0x08, DI // x = float16 of from[0], cols lanes
+	JEQ         no_piece_9 // x = float16 of from[0], cols lanes
+	VINSERTI128 $0x01, X0, Y0, Y0 // x = float16 of from[0], cols lanes
+	VINSERTI128 $0x00, (R8), Y0, Y0 // x = float16 of from[0], cols lanes
+
+no_piece_9:
+	VEXTRACTI128 $0x01, Y0, X1 // x = float16 of from[0], cols lanes
+	VCVTPH2PS    X0, Y0 // x = float16 of from[0], cols lanes
+	VCVTPH2PS    X1, Y1 // x = float16 of from[0], cols lanes
+	VMOVUPS      Y0, (R9) // to[0] = x, lanes 0..7
+	VMOVUPS      Y1, 32(R9) // to[0] = x, lanes 8..15
+
+less_5:
+	ADDQ SI, CX // src += srcStride
+	ADDQ BX, AX // dst += dstStride
+	SUBQ $+1, DX // rows += -1
+	CMPQ DX, $+1 // rows >= 1
+	JGE  rows_1 // rows >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func quantizeRowsAVX2(dst *int8, dstStride int, scales *float32, src *float32, srcStride int, rows int, cols int)
+TEXT ·quantizeRowsAVX2(SB), NOSPLIT, $0-56
+	MOVQ dst+0(FP), AX // dst
+	MOVQ src+24(FP), CX // src
+	MOVQ scales+16(FP), DX // scales
+	MOVQ srcStride+32(FP), BX // srcStride
+	MOVQ rows+40(FP), SI // rows
+	SHLQ $0x02, BX // srcStride in bytes
+	CMPQ SI, $+1 // rows < 1
+	JLT  rows_end_2 // rows < 1
+
+rows_1:
+	VXORPS Y0, Y0, Y0 // largest = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // largest = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // bad = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // bad = 0, lanes 8..15
+	MOVQ   cols+48(FP), DI // cols
+	MOVQ   CX, R8 // from = src
+	CMPQ   DI, $+16 // cols < 16
+	JLT    vectors_end_4 // cols < 16
+
+vectors_3:
+	VMOVUPS     (R8), Y4 // x = from[0], lanes 0..7
+	VMOVUPS     32(R8), Y5 // x = from[0], lanes 8..15
+	VFMADD231PS x8_00000000<>+0(SB), Y4, Y2 // bad += x * 0, lanes 0..7
+	VFMADD231PS x8_00000000<>+0(SB), Y5, Y3 // bad += x * 0, lanes 8..15
+	VPAND       x8_7fffffff<>+0(SB), Y4, Y4 // x = x & magnitude, lanes 0..7
+	VPAND       x8_7fffffff<>+0(SB), Y5, Y5 // x = x & magnitude, lanes 8..15
+	VMAXPS      Y0, Y4, Y0 // largest = max(largest, x), lanes 0..7
+	VMAXPS      Y1, Y5, Y1 // largest = max(largest, x), lanes 8..15
+	ADDQ        $+64, R8 // from += 64
+	SUBQ        $+16, DI // cols += -16
+	CMPQ        DI, $+16 // cols >= 16
+	JGE         vectors_3 // cols >= 16
+
+vectors_end_4:
+	CMPQ        DI, $+1 // cols < 1
+	JLT         less_5 // cols < 1
+	LEAQ        tail_window<>+0(SB), R9 // first cols lanes
+	MOVQ        $+16, R10 // first cols lanes
+	SUBQ        DI, R10 // first cols lanes
+	VMOVUPS     (R9)(R10*4), Y4 // first cols lanes
+	VMOVUPS     32(R9)(R10*4), Y5 // first cols lanes
+	VMASKMOVPS  (R8), Y4, Y4 // x = from[0], cols lanes
+	VMASKMOVPS  32(R8), Y5, Y5 // x = from[0], cols lanes
+	VFMADD231PS x8_00000000<>+0(SB), Y4, Y2 // bad += x * 0, lanes 0..7
+	VFMADD231PS x8_00000000<>+0(SB), Y5, Y3 // bad += x * 0, lanes 8..15
+	VPAND       x8_7fffffff<>+0(SB), Y4, Y4 // x = x & magnitude, lanes 0..7
+	VPAND       x8_7fffffff<>+0(SB), Y5, Y5 // x = x & magnitude, lanes 8..15
+	VMAXPS      Y0, Y4, Y0 // largest = max(largest, x), lanes 0..7
+	VMAXPS      Y1, Y5, Y1 // largest = max(largest, x), lanes 8..15
+
+less_5:
+	VMAXPS       Y0, Y1, Y0 // largest[0] = max of lanes
+	VEXTRACTF128 $0x01, Y0, X4 // largest[0] = max of lanes
+	VMAXPS       X0, X4, X0 // largest[0] = max of lanes
+	VPSHUFD      $0xee, X0, X4 // largest[0] = max of lanes
+	VMAXPS       X0, X4, X0 // largest[0] = max of lanes
+	VPSHUFD      $0x55, X0, X4 // largest[0] = max of lanes
+	VMAXPS       X0, X4, X0 // largest[0] = max of lanes
+	VADDPS       Y3, Y2, Y2 // bad[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y2, X4 // bad[0] = sum of lanes
+	VADDPS       X4, X2, X2 // bad[0] = sum of lanes
+	VPSHUFD      $0xee, X2, X4 // bad[0] = sum of lanes
+	VADDPS       X4, X2, X2 // bad[0] = sum of lanes
+	VPSHUFD      $0x55, X2, X4 // bad[0] = sum of lanes
+	VADDPS       X4, X2, X2 // bad[0] = sum of lanes
+	VDIVPS       x8_42fe0000<>+0(SB), Y0, Y0 // largest = largest / 127, lanes 0..7
+	VDIVPS       x8_42fe0000<>+0(SB), Y1, Y1 // largest = largest / 127, lanes 8..15
+	VCMPPS       $0x11, x8_00800000<>+0(SB), Y0, Y4 // tiny = largest < 2**-126, lanes 0..7
+	VCMPPS       $0x11, x8_00800000<>+0(SB), Y1, Y5 // tiny = largest < 2**-126, lanes 8..15
+	VBLENDVPS    Y4, x8_3f800000<>+0(SB), Y0, Y0 // largest = tiny ? 1 : largest, lanes 0..7
+	VBLENDVPS    Y5, x8_3f800000<>+0(SB), Y1, Y1 // largest = tiny ? 1 : largest, lanes 8..15
+	VADDPS       Y2, Y0, Y0 // largest = largest + bad, lanes 0..7
+	VADDPS       Y3, Y1, Y1 // largest = largest + bad, lanes 8..15
+	VMOVSS       X0, (DX) // scales[0] = largest[0]
+	VBROADCASTSS (DX), Y0 // scale = all scales[0]
+	VMOVUPS      x8_3f800000<>+0(SB), Y1 // 1/scale = 1
+	VDIVPS       Y0, Y1, Y1 // 1/scale = 1/scale / scale
+	MOVQ         AX, DI // to = dst
+	MOVQ         cols+48(FP), R8 // cols
+	MOVQ         CX, R9 // from = src
+	CMPQ         R8, $+16 // cols < 16
+	JLT          vectors_end_7 // cols < 16
+
+vectors_6:
+	VMOVUPS      (R9), Y0 // x = from[0], lanes 0..7
+	VMOVUPS      32(R9), Y2 // x = from[0], lanes 8..15
+	VMULPS       Y1, Y0, Y0 // x = x * 1/scale, lanes 0..7
+	VMULPS       Y1, Y2, Y2 // x = x * 1/scale, lanes 8..15
+	VCMPPS       $0x00, Y0, Y0, Y3 // number = x == x, lanes 0..7
+	VCMPPS       $0x00, Y2, Y2, Y4 // number = x == x, lanes 8..15
+	VXORPS       Y5, Y5, Y5 // y = 0, lanes 0..7
+	VXORPS       Y6, Y6, Y6 // y = 0, lanes 8..15
+	VBLENDVPS    Y3, Y0, Y5, Y5 // y = number ? x : y, lanes 0..7
+	VBLENDVPS    Y4, Y2, Y6, Y6 // y = number ? x : y, lanes 8..15
+	VCVTPS2DQ    Y5, Y5 // y = int(y), lanes 0..7
+	VCVTPS2DQ    Y6, Y6 // y = int(y), lanes 8..15
+	VPACKSSDW    Y6, Y5, Y0 // to[0] = bytes of y
+	VPERMQ       $0xd8, Y0, Y0 // to[0] = bytes of y
+	VEXTRACTI128 $0x01, Y0, X2 // to[0] = bytes of y
+	VPACKSSWB    X2, X0, X2 // to[0] = bytes of y
+	VMOVDQU      X2, (DI) // to[0] = bytes of y
+	ADDQ         $+16, DI // to += 16
+	ADDQ         $+64, R9 // from += 64
+	SUBQ         $+16, R8 // cols += -16
+	CMPQ         R8, $+16 // cols >= 16
+	JGE          vectors_6 // cols >= 16
+
+vectors_end_7:
+	CMPQ         R8, $+1 // cols < 1
+	JLT          less_8 // cols < 1
+	LEAQ         tail_window<>+0(SB), R10 // first cols lanes
+	MOVQ         $+16, R11 // first cols lanes
+	SUBQ         R8, R11 // first cols lanes
+	VMOVUPS      (R10)(R11*4), Y0 // first cols lanes
+	VMOVUPS      32(R10)(R11*4), Y2 // first cols lanes
+	VMASKMOVPS   (R9), Y0, Y0 // x = from[0], cols lanes
+	VMASKMOVPS   32(R9), Y2, Y2 // x = from[0], cols lanes
+	VMULPS       Y1, Y0, Y0 // x = x * 1/scale, lanes 0..7
+	VMULPS       Y1, Y2, Y2 // x = x * 1/scale, lanes 8..15
+	VCMPPS       $0x00, Y0, Y0, Y1 // number = x == x, lanes 0..7
+	VCMPPS       $0x00, Y2, Y2, Y3 // number = x == x, lanes 8..15
+	VXORPS       Y4, Y4, Y4 // y = 0, lanes 0..7
+	VXORPS       Y5, Y5, Y5 // y = 0, lanes 8..15
+	VBLENDVPS    Y1, Y0, Y4, Y4 // y = number ? x : y, lanes 0..7
+	VBLENDVPS    Y3, Y2, Y5, Y5 // y = number ? x : y, lanes 8..15
+	VCVTPS2DQ    Y4, Y4 // y = int(y), lanes 0..7
+	VCVTPS2DQ    Y5, Y5 // y = int(y), lanes 8..15
+	VPACKSSDW    Y5, Y4, Y0 // to[0] = bytes of y
+	VPERMQ       $0xd8, Y0, Y0 // to[0] = bytes of y
+	VEXTRACTI128 $0x01, Y0, X1 // to[0] = bytes of y
+	VPACKSSWB    X1, X0, X1 // to[0] = bytes of y
+	VMOVDQU      X1, (DI) // to[0] = bytes of y
+	ADDQ         $+16, DI // to += 16
+
+less_8:
+	ADDQ BX, CX // src += srcStride
+	MOVQ dstStride+8(FP), DI // dstStride
+	ADDQ DI, AX // dst += dstStride
+	ADDQ $+4, DX // scales += 4
+	SUBQ $+1, SI // rows += -1
+	CMPQ SI, $+1 // rows >= 1
+	JGE  rows_1 // rows >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+DATA x8_42fe0000<>+0(SB)/4, $0x42fe0000
+DATA x8_42fe0000<>+4(SB)/4, $0x42fe0000
+DATA x8_42fe0000<>+8(SB)/4, $0x42fe0000
+DATA x8_42fe0000<>+12(SB)/4, $0x42fe0000
+DATA x8_42fe0000<>+16(SB)/4, $0x42fe0000
+DATA x8_42fe0000<>+20(SB)/4, $0x42fe0000
+DATA x8_42fe0000<>+24(SB)/4, $0x42fe0000
+DATA x8_42fe0000<>+28(SB)/4, $0x42fe0000
+GLOBL x8_42fe0000<>(SB), RODATA|NOPTR, $32
 
 // func peakFMAAVX2(n int) float32
 TEXT ·peakFMAAVX2(SB), NOSPLIT, $0-12

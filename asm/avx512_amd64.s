@@ -5254,6 +5254,8473 @@ columns_end_102:
 	VZEROUPPER
 	RET
 
+// func fewF32AVX512(c *float32, cStride int, a *float32, aStride int, b *float32, pitch int, panelStride int, depth int, rows int, cols int, alpha *float32)
+TEXT ·fewF32AVX512(SB), NOSPLIT, $0-88
+	MOVQ c+0(FP), AX // c
+	MOVQ a+16(FP), CX // a
+	MOVQ rows+64(FP), DX // rows
+	CMPQ DX, $+8 // rows < 8
+	JLT  rows_end_2 // rows < 8
+
+rows_1:
+	MOVQ cols+72(FP), BX // cols
+	MOVQ b+32(FP), SI // b
+	CMPQ BX, $+32 // cols < 32
+	JLT  panels_end_4 // cols < 32
+
+panels_3:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), DI // alpha
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_5 // alpha < 1
+	MOVQ         rows+64(FP), R8 // rows
+	SUBQ         DX, R8 // rows -= rows
+	SHLQ         $0x02, R8 // rows in bytes
+	ADDQ         R8, DI // alpha += rows
+	MOVQ         cStride+8(FP), R8 // cStride
+	SHLQ         $0x02, R8 // cStride in bytes
+	MOVQ         AX, R9 // rows of c
+	LEAQ         (R9)(R8*2), R10 // rows of c
+	ADDQ         R8, R10 // rows of c
+	LEAQ         (R10)(R8*2), R11 // rows of c
+	ADDQ         R8, R11 // rows of c
+	VBROADCASTSS (DI), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R9), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R9), Z1 // C[0][1] = c[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(DI), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R9)(R8*1), Z2 // C[1][0] = c[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R9)(R8*1), Z3 // C[1][1] = c[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	VBROADCASTSS 8(DI), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R9)(R8*2), Z4 // C[2][0] = c[2][0]
+	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
+	VMOVUPS      64(R9)(R8*2), Z5 // C[2][1] = c[2][16]
+	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
+	VBROADCASTSS 12(DI), Z8 // α[3] = all alpha[3]
+	VMOVUPS      (R10), Z6 // C[3][0] = c[3][0]
+	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
+	VMOVUPS      64(R10), Z7 // C[3][1] = c[3][16]
+	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
+	VBROADCASTSS 16(DI), Z10 // α[4] = all alpha[4]
+	VMOVUPS      (R10)(R8*1), Z8 // C[4][0] = c[4][0]
+	VMULPS       Z10, Z8, Z8 // C[4][0] = C[4][0] * α[4]
+	VMOVUPS      64(R10)(R8*1), Z9 // C[4][1] = c[4][16]
+	VMULPS       Z10, Z9, Z9 // C[4][1] = C[4][1] * α[4]
+	VBROADCASTSS 20(DI), Z12 // α[5] = all alpha[5]
+	VMOVUPS      (R10)(R8*2), Z10 // C[5][0] = c[5][0]
+	VMULPS       Z12, Z10, Z10 // C[5][0] = C[5][0] * α[5]
+	VMOVUPS      64(R10)(R8*2), Z11 // C[5][1] = c[5][16]
+	VMULPS       Z12, Z11, Z11 // C[5][1] = C[5][1] * α[5]
+	VBROADCASTSS 24(DI), Z14 // α[6] = all alpha[6]
+	VMOVUPS      (R11), Z12 // C[6][0] = c[6][0]
+	VMULPS       Z14, Z12, Z12 // C[6][0] = C[6][0] * α[6]
+	VMOVUPS      64(R11), Z13 // C[6][1] = c[6][16]
+	VMULPS       Z14, Z13, Z13 // C[6][1] = C[6][1] * α[6]
+	VBROADCASTSS 28(DI), Z16 // α[7] = all alpha[7]
+	VMOVUPS      (R11)(R8*1), Z14 // C[7][0] = c[7][0]
+	VMULPS       Z16, Z14, Z14 // C[7][0] = C[7][0] * α[7]
+	VMOVUPS      64(R11)(R8*1), Z15 // C[7][1] = c[7][16]
+	VMULPS       Z16, Z15, Z15 // C[7][1] = C[7][1] * α[7]
+	JMP          end_6
+
+less_5:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+	VPXORD Z2, Z2, Z2 // C[1][0] = 0
+	VPXORD Z3, Z3, Z3 // C[1][1] = 0
+	VPXORD Z4, Z4, Z4 // C[2][0] = 0
+	VPXORD Z5, Z5, Z5 // C[2][1] = 0
+	VPXORD Z6, Z6, Z6 // C[3][0] = 0
+	VPXORD Z7, Z7, Z7 // C[3][1] = 0
+	VPXORD Z8, Z8, Z8 // C[4][0] = 0
+	VPXORD Z9, Z9, Z9 // C[4][1] = 0
+	VPXORD Z10, Z10, Z10 // C[5][0] = 0
+	VPXORD Z11, Z11, Z11 // C[5][1] = 0
+	VPXORD Z12, Z12, Z12 // C[6][0] = 0
+	VPXORD Z13, Z13, Z13 // C[6][1] = 0
+	VPXORD Z14, Z14, Z14 // C[7][0] = 0
+	VPXORD Z15, Z15, Z15 // C[7][1] = 0
+
+end_6:
+	// C += A·B
+	MOVQ pitch+40(FP), DI // pitch
+	SHLQ $0x02, DI // pitch <<= 2
+	MOVQ depth+56(FP), R8 // depth
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ CX, R10 // rows of a
+	LEAQ (R10)(R9*2), R11 // rows of a
+	ADDQ R9, R11 // rows of a
+	LEAQ (R11)(R9*2), R12 // rows of a
+	ADDQ R9, R12 // rows of a
+	MOVQ panelStride+48(FP), R13 // panelStride
+	SHLQ $0x02, R13 // panelStride <<= 2
+	MOVQ SI, R13 // rows of b
+	CMPQ R8, $+4 // depth < 4
+	JLT  depth_end_8 // depth < 4
+
+depth_7:
+	VBROADCASTSS (R10), Z16 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Z17 // A[1][0] = a[1][0]
+	VBROADCASTSS (R10)(R9*2), Z18 // A[2][0] = a[2][0]
+	VBROADCASTSS (R11), Z19 // A[3][0] = a[3][0]
+	VBROADCASTSS (R11)(R9*1), Z20 // A[4][0] = a[4][0]
+	VBROADCASTSS (R11)(R9*2), Z21 // A[5][0] = a[5][0]
+	VBROADCASTSS (R12), Z22 // A[6][0] = a[6][0]
+	VBROADCASTSS (R12)(R9*1), Z23 // A[7][0] = a[7][0]
+	VMOVUPS      (R13), Z24 // B[0][0] = b[0][0]
+	VFMADD231PS  Z16, Z24, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z17, Z24, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z18, Z24, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z19, Z24, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z20, Z24, Z8 // C[4][0] += A[4][0] * B[0][0]
+	VFMADD231PS  Z21, Z24, Z10 // C[5][0] += A[5][0] * B[0][0]
+	VFMADD231PS  Z22, Z24, Z12 // C[6][0] += A[6][0] * B[0][0]
+	VFMADD231PS  Z23, Z24, Z14 // C[7][0] += A[7][0] * B[0][0]
+	VMOVUPS      64(R13), Z24 // B[0][1] = b[0][16]
+	VFMADD231PS  Z16, Z24, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VFMADD231PS  Z17, Z24, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VFMADD231PS  Z18, Z24, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VFMADD231PS  Z19, Z24, Z7 // C[3][1] += A[3][0] * B[0][1]
+	VFMADD231PS  Z20, Z24, Z9 // C[4][1] += A[4][0] * B[0][1]
+	VFMADD231PS  Z21, Z24, Z11 // C[5][1] += A[5][0] * B[0][1]
+	VFMADD231PS  Z22, Z24, Z13 // C[6][1] += A[6][0] * B[0][1]
+	VFMADD231PS  Z23, Z24, Z15 // C[7][1] += A[7][0] * B[0][1]
+	ADDQ         DI, R13 // b0 += pitch
+	VBROADCASTSS 4(R10), Z16 // A[0][1] = a[0][1]
+	VBROADCASTSS 4(R10)(R9*1), Z17 // A[1][1] = a[1][1]
+	VBROADCASTSS 4(R10)(R9*2), Z18 // A[2][1] = a[2][1]
+	VBROADCASTSS 4(R11), Z19 // A[3][1] = a[3][1]
+	VBROADCASTSS 4(R11)(R9*1), Z20 // A[4][1] = a[4][1]
+	VBROADCASTSS 4(R11)(R9*2), Z21 // A[5][1] = a[5][1]
+	VBROADCASTSS 4(R12), Z22 // A[6][1] = a[6][1]
+	VBROADCASTSS 4(R12)(R9*1), Z23 // A[7][1] = a[7][1]
+	VMOVUPS      (R13), Z24 // B[1][0] = b[0][0]
+	VFMADD231PS  Z16, Z24, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VFMADD231PS  Z17, Z24, Z2 // C[1][0] += A[1][1] * B[1][0]
+	VFMADD231PS  Z18, Z24, Z4 // C[2][0] += A[2][1] * B[1][0]
+	VFMADD231PS  Z19, Z24, Z6 // C[3][0] += A[3][1] * B[1][0]
+	VFMADD231PS  Z20, Z24, Z8 // C[4][0] += A[4][1] * B[1][0]
+	VFMADD231PS  Z21, Z24, Z10 // C[5][0] += A[5][1] * B[1][0]
+	VFMADD231PS  Z22, Z24, Z12 // C[6][0] += A[6][1] * B[1][0]
+	VFMADD231PS  Z23, Z24, Z14 // C[7][0] += A[7][1] * B[1][0]
+	VMOVUPS      64(R13), Z24 // B[1][1] = b[0][16]
+	VFMADD231PS  Z16, Z24, Z1 // C[0][1] += A[0][1] * B[1][1]
+	VFMADD231PS  Z17, Z24, Z3 // C[1][1] += A[1][1] * B[1][1]
+	VFMADD231PS  Z18, Z24, Z5 // C[2][1] += A[2][1] * B[1][1]
+	VFMADD231PS  Z19, Z24, Z7 // C[3][1] += A[3][1] * B[1][1]
+	VFMADD231PS  Z20, Z24, Z9 // C[4][1] += A[4][1] * B[1][1]
+	VFMADD231PS  Z21, Z24, Z11 // C[5][1] += A[5][1] * B[1][1]
+	VFMADD231PS  Z22, Z24, Z13 // C[6][1] += A[6][1] * B[1][1]
+	VFMADD231PS  Z23, Z24, Z15 // C[7][1] += A[7][1] * B[1][1]
+	ADDQ         DI, R13 // b0 += pitch
+	VBROADCASTSS 8(R10), Z16 // A[0][2] = a[0][2]
+	VBROADCASTSS 8(R10)(R9*1), Z17 // A[1][2] = a[1][2]
+	VBROADCASTSS 8(R10)(R9*2), Z18 // A[2][2] = a[2][2]
+	VBROADCASTSS 8(R11), Z19 // A[3][2] = a[3][2]
+	VBROADCASTSS 8(R11)(R9*1), Z20 // A[4][2] = a[4][2]
+	VBROADCASTSS 8(R11)(R9*2), Z21 // A[5][2] = a[5][2]
+	VBROADCASTSS 8(R12), Z22 // A[6][2] = a[6][2]
+	VBROADCASTSS 8(R12)(R9*1), Z23 // A[7][2] = a[7][2]
+	VMOVUPS      (R13), Z24 // B[2][0] = b[0][0]
+	VFMADD231PS  Z16, Z24, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VFMADD231PS  Z17, Z24, Z2 // C[1][0] += A[1][2] * B[2][0]
+	VFMADD231PS  Z18, Z24, Z4 // C[2][0] += A[2][2] * B[2][0]
+	VFMADD231PS  Z19, Z24, Z6 // C[3][0] += A[3][2] * B[2][0]
+	VFMADD231PS  Z20, Z24, Z8 // C[4][0] += A[4][2] * B[2][0]
+	VFMADD231PS  Z21, Z24, Z10 // C[5][0] += A[5][2] * B[2][0]
+	VFMADD231PS  Z22, Z24, Z12 // C[6][0] += A[6][2] * B[2][0]
+	VFMADD231PS  Z23, Z24, Z14 // C[7][0] += A[7][2] * B[2][0]
+	VMOVUPS      64(R13), Z24 // B[2][1] = b[0][16]
+	VFMADD231PS  Z16, Z24, Z1 // C[0][1] += A[0][2] * B[2][1]
+	VFMADD231PS  Z17, Z24, Z3 // C[1][1] += A[1][2] * B[2][1]
+	VFMADD231PS  Z18, Z24, Z5 // C[2][1] += A[2][2] * B[2][1]
+	VFMADD231PS  Z19, Z24, Z7 // C[3][1] += A[3][2] * B[2][1]
+	VFMADD231PS  Z20, Z24, Z9 // C[4][1] += A[4][2] * B[2][1]
+	VFMADD231PS  Z21, Z24, Z11 // C[5][1] += A[5][2] * B[2][1]
+	VFMADD231PS  Z22, Z24, Z13 // C[6][1] += A[6][2] * B[2][1]
+	VFMADD231PS  Z23, Z24, Z15 // C[7][1] += A[7][2] * B[2][1]
+	ADDQ         DI, R13 // b0 += pitch
+	VBROADCASTSS 12(R10), Z16 // A[0][3] = a[0][3]
+	VBROADCASTSS 12(R10)(R9*1), Z17 // A[1][3] = a[1][3]
+	VBROADCASTSS 12(R10)(R9*2), Z18 // A[2][3] = a[2][3]
+	VBROADCASTSS 12(R11), Z19 // A[3][3] = a[3][3]
+	VBROADCASTSS 12(R11)(R9*1), Z20 // A[4][3] = a[4][3]
+	VBROADCASTSS 12(R11)(R9*2), Z21 // A[5][3] = a[5][3]
+	VBROADCASTSS 12(R12), Z22 // A[6][3] = a[6][3]
+	VBROADCASTSS 12(R12)(R9*1), Z23 // A[7][3] = a[7][3]
+	VMOVUPS      (R13), Z24 // B[3][0] = b[0][0]
+	VFMADD231PS  Z16, Z24, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VFMADD231PS  Z17, Z24, Z2 // C[1][0] += A[1][3] * B[3][0]
+	VFMADD231PS  Z18, Z24, Z4 // C[2][0] += A[2][3] * B[3][0]
+	VFMADD231PS  Z19, Z24, Z6 // C[3][0] += A[3][3] * B[3][0]
+	VFMADD231PS  Z20, Z24, Z8 // C[4][0] += A[4][3] * B[3][0]
+	VFMADD231PS  Z21, Z24, Z10 // C[5][0] += A[5][3] * B[3][0]
+	VFMADD231PS  Z22, Z24, Z12 // C[6][0] += A[6][3] * B[3][0]
+	VFMADD231PS  Z23, Z24, Z14 // C[7][0] += A[7][3] * B[3][0]
+	VMOVUPS      64(R13), Z24 // B[3][1] = b[0][16]
+	VFMADD231PS  Z16, Z24, Z1 // C[0][1] += A[0][3] * B[3][1]
+	VFMADD231PS  Z17, Z24, Z3 // C[1][1] += A[1][3] * B[3][1]
+	VFMADD231PS  Z18, Z24, Z5 // C[2][1] += A[2][3] * B[3][1]
+	VFMADD231PS  Z19, Z24, Z7 // C[3][1] += A[3][3] * B[3][1]
+	VFMADD231PS  Z20, Z24, Z9 // C[4][1] += A[4][3] * B[3][1]
+	VFMADD231PS  Z21, Z24, Z11 // C[5][1] += A[5][3] * B[3][1]
+	VFMADD231PS  Z22, Z24, Z13 // C[6][1] += A[6][3] * B[3][1]
+	VFMADD231PS  Z23, Z24, Z15 // C[7][1] += A[7][3] * B[3][1]
+	ADDQ         DI, R13 // b0 += pitch
+	ADDQ         $+16, R10 // a0 += 16
+	ADDQ         $+16, R11 // a3 += 16
+	ADDQ         $+16, R12 // a6 += 16
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
+	JGE          depth_7 // depth >= 4
+
+depth_end_8:
+	CMPQ R8, $+1 // depth < 1
+	JLT  depth_end_10 // depth < 1
+
+depth_9:
+	VBROADCASTSS (R10), Z16 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Z17 // A[1][0] = a[1][0]
+	VBROADCASTSS (R10)(R9*2), Z18 // A[2][0] = a[2][0]
+	VBROADCASTSS (R11), Z19 // A[3][0] = a[3][0]
+	VBROADCASTSS (R11)(R9*1), Z20 // A[4][0] = a[4][0]
+	VBROADCASTSS (R11)(R9*2), Z21 // A[5][0] = a[5][0]
+	VBROADCASTSS (R12), Z22 // A[6][0] = a[6][0]
+	VBROADCASTSS (R12)(R9*1), Z23 // A[7][0] = a[7][0]
+	VMOVUPS      (R13), Z24 // B[0][0] = b[0][0]
+	VFMADD231PS  Z16, Z24, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z17, Z24, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z18, Z24, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z19, Z24, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z20, Z24, Z8 // C[4][0] += A[4][0] * B[0][0]
+	VFMADD231PS  Z21, Z24, Z10 // C[5][0] += A[5][0] * B[0][0]
+	VFMADD231PS  Z22, Z24, Z12 // C[6][0] += A[6][0] * B[0][0]
+	VFMADD231PS  Z23, Z24, Z14 // C[7][0] += A[7][0] * B[0][0]
+	VMOVUPS      64(R13), Z24 // B[0][1] = b[0][16]
+	VFMADD231PS  Z16, Z24, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VFMADD231PS  Z17, Z24, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VFMADD231PS  Z18, Z24, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VFMADD231PS  Z19, Z24, Z7 // C[3][1] += A[3][0] * B[0][1]
+	VFMADD231PS  Z20, Z24, Z9 // C[4][1] += A[4][0] * B[0][1]
+	VFMADD231PS  Z21, Z24, Z11 // C[5][1] += A[5][0] * B[0][1]
+	VFMADD231PS  Z22, Z24, Z13 // C[6][1] += A[6][0] * B[0][1]
+	VFMADD231PS  Z23, Z24, Z15 // C[7][1] += A[7][0] * B[0][1]
+	ADDQ         DI, R13 // b0 += pitch
+	ADDQ         $+4, R10 // a0 += 4
+	ADDQ         $+4, R11 // a3 += 4
+	ADDQ         $+4, R12 // a6 += 4
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
+	JGE          depth_9 // depth >= 1
+
+depth_end_10:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    AX, R8 // rows of c
+	LEAQ    (R8)(DI*2), R9 // rows of c
+	ADDQ    DI, R9 // rows of c
+	LEAQ    (R9)(DI*2), R10 // rows of c
+	ADDQ    DI, R10 // rows of c
+	VMOVUPS Z0, (R8) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R8) // c[0][16] = C[0][1]
+	VMOVUPS Z2, (R8)(DI*1) // c[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R8)(DI*1) // c[1][16] = C[1][1]
+	VMOVUPS Z4, (R8)(DI*2) // c[2][0] = C[2][0]
+	VMOVUPS Z5, 64(R8)(DI*2) // c[2][16] = C[2][1]
+	VMOVUPS Z6, (R9) // c[3][0] = C[3][0]
+	VMOVUPS Z7, 64(R9) // c[3][16] = C[3][1]
+	VMOVUPS Z8, (R9)(DI*1) // c[4][0] = C[4][0]
+	VMOVUPS Z9, 64(R9)(DI*1) // c[4][16] = C[4][1]
+	VMOVUPS Z10, (R9)(DI*2) // c[5][0] = C[5][0]
+	VMOVUPS Z11, 64(R9)(DI*2) // c[5][16] = C[5][1]
+	VMOVUPS Z12, (R10) // c[6][0] = C[6][0]
+	VMOVUPS Z13, 64(R10) // c[6][16] = C[6][1]
+	VMOVUPS Z14, (R10)(DI*1) // c[7][0] = C[7][0]
+	VMOVUPS Z15, 64(R10)(DI*1) // c[7][16] = C[7][1]
+	ADDQ    $+128, AX // c += 128
+	MOVQ    panelStride+48(FP), DI // panelStride
+	SHLQ    $0x02, DI // panelStride <<= 2
+	ADDQ    DI, SI // b += panelStride
+	SUBQ    $+32, BX // cols += -32
+	CMPQ    BX, $+32 // cols >= 32
+	JGE     panels_3 // cols >= 32
+
+panels_end_4:
+	CMPQ BX, $+1 // cols < 1
+	JLT  less_11 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), BX // alpha
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_12 // alpha < 1
+	MOVQ         rows+64(FP), DI // rows
+	SUBQ         DX, DI // rows -= rows
+	SHLQ         $0x02, DI // rows in bytes
+	ADDQ         DI, BX // alpha += rows
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         AX, R8 // rows of c
+	LEAQ         (R8)(DI*2), R9 // rows of c
+	ADDQ         DI, R9 // rows of c
+	LEAQ         (R9)(DI*2), R10 // rows of c
+	ADDQ         DI, R10 // rows of c
+	VBROADCASTSS (BX), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VBROADCASTSS 4(BX), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R8)(DI*1), Z1 // C[1][0] = c[1][0]
+	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
+	VBROADCASTSS 8(BX), Z3 // α[2] = all alpha[2]
+	VMOVUPS      (R8)(DI*2), Z2 // C[2][0] = c[2][0]
+	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
+	VBROADCASTSS 12(BX), Z4 // α[3] = all alpha[3]
+	VMOVUPS      (R9), Z3 // C[3][0] = c[3][0]
+	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
+	VBROADCASTSS 16(BX), Z5 // α[4] = all alpha[4]
+	VMOVUPS      (R9)(DI*1), Z4 // C[4][0] = c[4][0]
+	VMULPS       Z5, Z4, Z4 // C[4][0] = C[4][0] * α[4]
+	VBROADCASTSS 20(BX), Z6 // α[5] = all alpha[5]
+	VMOVUPS      (R9)(DI*2), Z5 // C[5][0] = c[5][0]
+	VMULPS       Z6, Z5, Z5 // C[5][0] = C[5][0] * α[5]
+	VBROADCASTSS 24(BX), Z7 // α[6] = all alpha[6]
+	VMOVUPS      (R10), Z6 // C[6][0] = c[6][0]
+	VMULPS       Z7, Z6, Z6 // C[6][0] = C[6][0] * α[6]
+	VBROADCASTSS 28(BX), Z8 // α[7] = all alpha[7]
+	VMOVUPS      (R10)(DI*1), Z7 // C[7][0] = c[7][0]
+	VMULPS       Z8, Z7, Z7 // C[7][0] = C[7][0] * α[7]
+	JMP          end_13
+
+less_12:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[1][0] = 0
+	VPXORD Z2, Z2, Z2 // C[2][0] = 0
+	VPXORD Z3, Z3, Z3 // C[3][0] = 0
+	VPXORD Z4, Z4, Z4 // C[4][0] = 0
+	VPXORD Z5, Z5, Z5 // C[5][0] = 0
+	VPXORD Z6, Z6, Z6 // C[6][0] = 0
+	VPXORD Z7, Z7, Z7 // C[7][0] = 0
+
+end_13:
+	// C += A·B
+	MOVQ pitch+40(FP), BX // pitch
+	SHLQ $0x02, BX // pitch <<= 2
+	MOVQ depth+56(FP), DI // depth
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ CX, R9 // rows of a
+	LEAQ (R9)(R8*2), R10 // rows of a
+	ADDQ R8, R10 // rows of a
+	LEAQ (R10)(R8*2), R11 // rows of a
+	ADDQ R8, R11 // rows of a
+	MOVQ panelStride+48(FP), R12 // panelStride
+	SHLQ $0x02, R12 // panelStride <<= 2
+	CMPQ DI, $+4 // depth < 4
+	JLT  depth_end_15 // depth < 4
+
+depth_14:
+	VMOVUPS          (SI), Z8 // B[0][0] = b[0][0]
+	VFMADD231PS.BCST (R9), Z8, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z8, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z8, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R10), Z8, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*1), Z8, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*2), Z8, Z5 // C[5][0] += a[5][0] * B[0][0]
+	VFMADD231PS.BCST (R11), Z8, Z6 // C[6][0] += a[6][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R8*1), Z8, Z7 // C[7][0] += a[7][0] * B[0][0]
+	ADDQ             BX, SI // b0 += pitch
+	VMOVUPS          (SI), Z8 // B[1][0] = b[0][0]
+	VFMADD231PS.BCST 4(R9), Z8, Z0 // C[0][0] += a[0][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*2), Z8, Z2 // C[2][0] += a[2][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10), Z8, Z3 // C[3][0] += a[3][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R8*1), Z8, Z4 // C[4][0] += a[4][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11), Z8, Z6 // C[6][0] += a[6][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][1] * B[1][0]
+	ADDQ             BX, SI // b0 += pitch
+	VMOVUPS          (SI), Z8 // B[2][0] = b[0][0]
+	VFMADD231PS.BCST 8(R9), Z8, Z0 // C[0][0] += a[0][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*2), Z8, Z2 // C[2][0] += a[2][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10), Z8, Z3 // C[3][0] += a[3][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R8*1), Z8, Z4 // C[4][0] += a[4][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11), Z8, Z6 // C[6][0] += a[6][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][2] * B[2][0]
+	ADDQ             BX, SI // b0 += pitch
+	VMOVUPS          (SI), Z8 // B[3][0] = b[0][0]
+	VFMADD231PS.BCST 12(R9), Z8, Z0 // C[0][0] += a[0][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*2), Z8, Z2 // C[2][0] += a[2][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10), Z8, Z3 // C[3][0] += a[3][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R8*1), Z8, Z4 // C[4][0] += a[4][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11), Z8, Z6 // C[6][0] += a[6][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][3] * B[3][0]
+	ADDQ             BX, SI // b0 += pitch
+	ADDQ             $+16, R9 // a0 += 16
+	ADDQ             $+16, R10 // a3 += 16
+	ADDQ             $+16, R11 // a6 += 16
+	SUBQ             $+4, DI // depth += -4
+	CMPQ             DI, $+4 // depth >= 4
+	JGE              depth_14 // depth >= 4
+
+depth_end_15:
+	CMPQ DI, $+1 // depth < 1
+	JLT  depth_end_17 // depth < 1
+
+depth_16:
+	VMOVUPS          (SI), Z8 // B[0][0] = b[0][0]
+	VFMADD231PS.BCST (R9), Z8, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z8, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z8, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R10), Z8, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*1), Z8, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*2), Z8, Z5 // C[5][0] += a[5][0] * B[0][0]
+	VFMADD231PS.BCST (R11), Z8, Z6 // C[6][0] += a[6][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R8*1), Z8, Z7 // C[7][0] += a[7][0] * B[0][0]
+	ADDQ             BX, SI // b0 += pitch
+	ADDQ             $+4, R9 // a0 += 4
+	ADDQ             $+4, R10 // a3 += 4
+	ADDQ             $+4, R11 // a6 += 4
+	SUBQ             $+1, DI // depth += -1
+	CMPQ             DI, $+1 // depth >= 1
+	JGE              depth_16 // depth >= 1
+
+depth_end_17:
+	// store
+	MOVQ    cStride+8(FP), BX // cStride
+	SHLQ    $0x02, BX // cStride in bytes
+	MOVQ    AX, SI // rows of c
+	LEAQ    (SI)(BX*2), DI // rows of c
+	ADDQ    BX, DI // rows of c
+	LEAQ    (DI)(BX*2), R8 // rows of c
+	ADDQ    BX, R8 // rows of c
+	VMOVUPS Z0, (SI) // c[0][0] = C[0][0]
+	VMOVUPS Z1, (SI)(BX*1) // c[1][0] = C[1][0]
+	VMOVUPS Z2, (SI)(BX*2) // c[2][0] = C[2][0]
+	VMOVUPS Z3, (DI) // c[3][0] = C[3][0]
+	VMOVUPS Z4, (DI)(BX*1) // c[4][0] = C[4][0]
+	VMOVUPS Z5, (DI)(BX*2) // c[5][0] = C[5][0]
+	VMOVUPS Z6, (R8) // c[6][0] = C[6][0]
+	VMOVUPS Z7, (R8)(BX*1) // c[7][0] = C[7][0]
+	ADDQ    $+64, AX // c += 64
+
+less_11:
+	// the next rows
+	MOVQ cols+72(FP), BX // cols
+	SHLQ $0x02, BX // cols in bytes
+	SUBQ BX, AX // c -= cols
+	MOVQ cStride+8(FP), BX // cStride
+	SHLQ $0x02, BX // cStride in bytes
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	MOVQ aStride+24(FP), BX // aStride
+	SHLQ $0x02, BX // aStride in bytes
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	SUBQ $+8, DX // rows += -8
+	CMPQ DX, $+8 // rows >= 8
+	JGE  rows_1 // rows >= 8
+
+rows_end_2:
+	CMPQ DX, $+6 // rows < 6
+	JLT  rows_end_19 // rows < 6
+
+rows_18:
+	MOVQ cols+72(FP), BX // cols
+	MOVQ b+32(FP), SI // b
+	CMPQ BX, $+32 // cols < 32
+	JLT  panels_end_21 // cols < 32
+
+panels_20:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), DI // alpha
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_22 // alpha < 1
+	MOVQ         rows+64(FP), R8 // rows
+	SUBQ         DX, R8 // rows -= rows
+	SHLQ         $0x02, R8 // rows in bytes
+	ADDQ         R8, DI // alpha += rows
+	MOVQ         cStride+8(FP), R8 // cStride
+	SHLQ         $0x02, R8 // cStride in bytes
+	MOVQ         AX, R9 // rows of c
+	LEAQ         (R9)(R8*2), R10 // rows of c
+	ADDQ         R8, R10 // rows of c
+	VBROADCASTSS (DI), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R9), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R9), Z1 // C[0][1] = c[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(DI), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R9)(R8*1), Z2 // C[1][0] = c[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R9)(R8*1), Z3 // C[1][1] = c[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	VBROADCASTSS 8(DI), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R9)(R8*2), Z4 // C[2][0] = c[2][0]
+	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
+	VMOVUPS      64(R9)(R8*2), Z5 // C[2][1] = c[2][16]
+	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
+	VBROADCASTSS 12(DI), Z8 // α[3] = all alpha[3]
+	VMOVUPS      (R10), Z6 // C[3][0] = c[3][0]
+	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
+	VMOVUPS      64(R10), Z7 // C[3][1] = c[3][16]
+	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
+	VBROADCASTSS 16(DI), Z10 // α[4] = all alpha[4]
+	VMOVUPS      (R10)(R8*1), Z8 // C[4][0] = c[4][0]
+	VMULPS       Z10, Z8, Z8 // C[4][0] = C[4][0] * α[4]
+	VMOVUPS      64(R10)(R8*1), Z9 // C[4][1] = c[4][16]
+	VMULPS       Z10, Z9, Z9 // C[4][1] = C[4][1] * α[4]
+	VBROADCASTSS 20(DI), Z12 // α[5] = all alpha[5]
+	VMOVUPS      (R10)(R8*2), Z10 // C[5][0] = c[5][0]
+	VMULPS       Z12, Z10, Z10 // C[5][0] = C[5][0] * α[5]
+	VMOVUPS      64(R10)(R8*2), Z11 // C[5][1] = c[5][16]
+	VMULPS       Z12, Z11, Z11 // C[5][1] = C[5][1] * α[5]
+	JMP          end_23
+
+less_22:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+	VPXORD Z2, Z2, Z2 // C[1][0] = 0
+	VPXORD Z3, Z3, Z3 // C[1][1] = 0
+	VPXORD Z4, Z4, Z4 // C[2][0] = 0
+	VPXORD Z5, Z5, Z5 // C[2][1] = 0
+	VPXORD Z6, Z6, Z6 // C[3][0] = 0
+	VPXORD Z7, Z7, Z7 // C[3][1] = 0
+	VPXORD Z8, Z8, Z8 // C[4][0] = 0
+	VPXORD Z9, Z9, Z9 // C[4][1] = 0
+	VPXORD Z10, Z10, Z10 // C[5][0] = 0
+	VPXORD Z11, Z11, Z11 // C[5][1] = 0
+
+end_23:
+	// C += A·B
+	MOVQ pitch+40(FP), DI // pitch
+	SHLQ $0x02, DI // pitch <<= 2
+	MOVQ depth+56(FP), R8 // depth
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ CX, R10 // rows of a
+	LEAQ (R10)(R9*2), R11 // rows of a
+	ADDQ R9, R11 // rows of a
+	MOVQ panelStride+48(FP), R12 // panelStride
+	SHLQ $0x02, R12 // panelStride <<= 2
+	MOVQ SI, R12 // rows of b
+	CMPQ R8, $+4 // depth < 4
+	JLT  depth_end_25 // depth < 4
+
+depth_24:
+	VBROADCASTSS (R10), Z12 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Z13 // A[1][0] = a[1][0]
+	VBROADCASTSS (R10)(R9*2), Z14 // A[2][0] = a[2][0]
+	VBROADCASTSS (R11), Z15 // A[3][0] = a[3][0]
+	VBROADCASTSS (R11)(R9*1), Z16 // A[4][0] = a[4][0]
+	VBROADCASTSS (R11)(R9*2), Z17 // A[5][0] = a[5][0]
+	VMOVUPS      (R12), Z18 // B[0][0] = b[0][0]
+	VFMADD231PS  Z12, Z18, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z13, Z18, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z14, Z18, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z15, Z18, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z16, Z18, Z8 // C[4][0] += A[4][0] * B[0][0]
+	VFMADD231PS  Z17, Z18, Z10 // C[5][0] += A[5][0] * B[0][0]
+	VMOVUPS      64(R12), Z18 // B[0][1] = b[0][16]
+	VFMADD231PS  Z12, Z18, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VFMADD231PS  Z13, Z18, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VFMADD231PS  Z14, Z18, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VFMADD231PS  Z15, Z18, Z7 // C[3][1] += A[3][0] * B[0][1]
+	VFMADD231PS  Z16, Z18, Z9 // C[4][1] += A[4][0] * B[0][1]
+	VFMADD231PS  Z17, Z18, Z11 // C[5][1] += A[5][0] * B[0][1]
+	ADDQ         DI, R12 // b0 += pitch
+	VBROADCASTSS 4(R10), Z12 // A[0][1] = a[0][1]
+	VBROADCASTSS 4(R10)(R9*1), Z13 // A[1][1] = a[1][1]
+	VBROADCASTSS 4(R10)(R9*2), Z14 // A[2][1] = a[2][1]
+	VBROADCASTSS 4(R11), Z15 // A[3][1] = a[3][1]
+	VBROADCASTSS 4(R11)(R9*1), Z16 // A[4][1] = a[4][1]
+	VBROADCASTSS 4(R11)(R9*2), Z17 // A[5][1] = a[5][1]
+	VMOVUPS      (R12), Z18 // B[1][0] = b[0][0]
+	VFMADD231PS  Z12, Z18, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VFMADD231PS  Z13, Z18, Z2 // C[1][0] += A[1][1] * B[1][0]
+	VFMADD231PS  Z14, Z18, Z4 // C[2][0] += A[2][1] * B[1][0]
+	VFMADD231PS  Z15, Z18, Z6 // C[3][0] += A[3][1] * B[1][0]
+	VFMADD231PS  Z16, Z18, Z8 // C[4][0] += A[4][1] * B[1][0]
+	VFMADD231PS  Z17, Z18, Z10 // C[5][0] += A[5][1] * B[1][0]
+	VMOVUPS      64(R12), Z18 // B[1][1] = b[0][16]
+	VFMADD231PS  Z12, Z18, Z1 // C[0][1] += A[0][1] * B[1][1]
+	VFMADD231PS  Z13, Z18, Z3 // C[1][1] += A[1][1] * B[1][1]
+	VFMADD231PS  Z14, Z18, Z5 // C[2][1] += A[2][1] * B[1][1]
+	VFMADD231PS  Z15, Z18, Z7 // C[3][1] += A[3][1] * B[1][1]
+	VFMADD231PS  Z16, Z18, Z9 // C[4][1] += A[4][1] * B[1][1]
+	VFMADD231PS  Z17, Z18, Z11 // C[5][1] += A[5][1] * B[1][1]
+	ADDQ         DI, R12 // b0 += pitch
+	VBROADCASTSS 8(R10), Z12 // A[0][2] = a[0][2]
+	VBROADCASTSS 8(R10)(R9*1), Z13 // A[1][2] = a[1][2]
+	VBROADCASTSS 8(R10)(R9*2), Z14 // A[2][2] = a[2][2]
+	VBROADCASTSS 8(R11), Z15 // A[3][2] = a[3][2]
+	VBROADCASTSS 8(R11)(R9*1), Z16 // A[4][2] = a[4][2]
+	VBROADCASTSS 8(R11)(R9*2), Z17 // A[5][2] = a[5][2]
+	VMOVUPS      (R12), Z18 // B[2][0] = b[0][0]
+	VFMADD231PS  Z12, Z18, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VFMADD231PS  Z13, Z18, Z2 // C[1][0] += A[1][2] * B[2][0]
+	VFMADD231PS  Z14, Z18, Z4 // C[2][0] += A[2][2] * B[2][0]
+	VFMADD231PS  Z15, Z18, Z6 // C[3][0] += A[3][2] * B[2][0]
+	VFMADD231PS  Z16, Z18, Z8 // C[4][0] += A[4][2] * B[2][0]
+	VFMADD231PS  Z17, Z18, Z10 // C[5][0] += A[5][2] * B[2][0]
+	VMOVUPS      64(R12), Z18 // B[2][1] = b[0][16]
+	VFMADD231PS  Z12, Z18, Z1 // C[0][1] += A[0][2] * B[2][1]
+	VFMADD231PS  Z13, Z18, Z3 // C[1][1] += A[1][2] * B[2][1]
+	VFMADD231PS  Z14, Z18, Z5 // C[2][1] += A[2][2] * B[2][1]
+	VFMADD231PS  Z15, Z18, Z7 // C[3][1] += A[3][2] * B[2][1]
+	VFMADD231PS  Z16, Z18, Z9 // C[4][1] += A[4][2] * B[2][1]
+	VFMADD231PS  Z17, Z18, Z11 // C[5][1] += A[5][2] * B[2][1]
+	ADDQ         DI, R12 // b0 += pitch
+	VBROADCASTSS 12(R10), Z12 // A[0][3] = a[0][3]
+	VBROADCASTSS 12(R10)(R9*1), Z13 // A[1][3] = a[1][3]
+	VBROADCASTSS 12(R10)(R9*2), Z14 // A[2][3] = a[2][3]
+	VBROADCASTSS 12(R11), Z15 // A[3][3] = a[3][3]
+	VBROADCASTSS 12(R11)(R9*1), Z16 // A[4][3] = a[4][3]
+	VBROADCASTSS 12(R11)(R9*2), Z17 // A[5][3] = a[5][3]
+	VMOVUPS      (R12), Z18 // B[3][0] = b[0][0]
+	VFMADD231PS  Z12, Z18, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VFMADD231PS  Z13, Z18, Z2 // C[1][0] += A[1][3] * B[3][0]
+	VFMADD231PS  Z14, Z18, Z4 // C[2][0] += A[2][3] * B[3][0]
+	VFMADD231PS  Z15, Z18, Z6 // C[3][0] += A[3][3] * B[3][0]
+	VFMADD231PS  Z16, Z18, Z8 // C[4][0] += A[4][3] * B[3][0]
+	VFMADD231PS  Z17, Z18, Z10 // C[5][0] += A[5][3] * B[3][0]
+	VMOVUPS      64(R12), Z18 // B[3][1] = b[0][16]
+	VFMADD231PS  Z12, Z18, Z1 // C[0][1] += A[0][3] * B[3][1]
+	VFMADD231PS  Z13, Z18, Z3 // C[1][1] += A[1][3] * B[3][1]
+	VFMADD231PS  Z14, Z18, Z5 // C[2][1] += A[2][3] * B[3][1]
+	VFMADD231PS  Z15, Z18, Z7 // C[3][1] += A[3][3] * B[3][1]
+	VFMADD231PS  Z16, Z18, Z9 // C[4][1] += A[4][3] * B[3][1]
+	VFMADD231PS  Z17, Z18, Z11 // C[5][1] += A[5][3] * B[3][1]
+	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         $+16, R10 // a0 += 16
+	ADDQ         $+16, R11 // a3 += 16
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
+	JGE          depth_24 // depth >= 4
+
+depth_end_25:
+	CMPQ R8, $+1 // depth < 1
+	JLT  depth_end_27 // depth < 1
+
+depth_26:
+	VBROADCASTSS (R10), Z12 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Z13 // A[1][0] = a[1][0]
+	VBROADCASTSS (R10)(R9*2), Z14 // A[2][0] = a[2][0]
+	VBROADCASTSS (R11), Z15 // A[3][0] = a[3][0]
+	VBROADCASTSS (R11)(R9*1), Z16 // A[4][0] = a[4][0]
+	VBROADCASTSS (R11)(R9*2), Z17 // A[5][0] = a[5][0]
+	VMOVUPS      (R12), Z18 // B[0][0] = b[0][0]
+	VFMADD231PS  Z12, Z18, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z13, Z18, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z14, Z18, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z15, Z18, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z16, Z18, Z8 // C[4][0] += A[4][0] * B[0][0]
+	VFMADD231PS  Z17, Z18, Z10 // C[5][0] += A[5][0] * B[0][0]
+	VMOVUPS      64(R12), Z18 // B[0][1] = b[0][16]
+	VFMADD231PS  Z12, Z18, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VFMADD231PS  Z13, Z18, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VFMADD231PS  Z14, Z18, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VFMADD231PS  Z15, Z18, Z7 // C[3][1] += A[3][0] * B[0][1]
+	VFMADD231PS  Z16, Z18, Z9 // C[4][1] += A[4][0] * B[0][1]
+	VFMADD231PS  Z17, Z18, Z11 // C[5][1] += A[5][0] * B[0][1]
+	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         $+4, R10 // a0 += 4
+	ADDQ         $+4, R11 // a3 += 4
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
+	JGE          depth_26 // depth >= 1
+
+depth_end_27:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    AX, R8 // rows of c
+	LEAQ    (R8)(DI*2), R9 // rows of c
+	ADDQ    DI, R9 // rows of c
+	VMOVUPS Z0, (R8) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R8) // c[0][16] = C[0][1]
+	VMOVUPS Z2, (R8)(DI*1) // c[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R8)(DI*1) // c[1][16] = C[1][1]
+	VMOVUPS Z4, (R8)(DI*2) // c[2][0] = C[2][0]
+	VMOVUPS Z5, 64(R8)(DI*2) // c[2][16] = C[2][1]
+	VMOVUPS Z6, (R9) // c[3][0] = C[3][0]
+	VMOVUPS Z7, 64(R9) // c[3][16] = C[3][1]
+	VMOVUPS Z8, (R9)(DI*1) // c[4][0] = C[4][0]
+	VMOVUPS Z9, 64(R9)(DI*1) // c[4][16] = C[4][1]
+	VMOVUPS Z10, (R9)(DI*2) // c[5][0] = C[5][0]
+	VMOVUPS Z11, 64(R9)(DI*2) // c[5][16] = C[5][1]
+	ADDQ    $+128, AX // c += 128
+	MOVQ    panelStride+48(FP), DI // panelStride
+	SHLQ    $0x02, DI // panelStride <<= 2
+	ADDQ    DI, SI // b += panelStride
+	SUBQ    $+32, BX // cols += -32
+	CMPQ    BX, $+32 // cols >= 32
+	JGE     panels_20 // cols >= 32
+
+panels_end_21:
+	CMPQ BX, $+1 // cols < 1
+	JLT  less_28 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), BX // alpha
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_29 // alpha < 1
+	MOVQ         rows+64(FP), DI // rows
+	SUBQ         DX, DI // rows -= rows
+	SHLQ         $0x02, DI // rows in bytes
+	ADDQ         DI, BX // alpha += rows
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         AX, R8 // rows of c
+	LEAQ         (R8)(DI*2), R9 // rows of c
+	ADDQ         DI, R9 // rows of c
+	VBROADCASTSS (BX), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VBROADCASTSS 4(BX), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R8)(DI*1), Z1 // C[1][0] = c[1][0]
+	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
+	VBROADCASTSS 8(BX), Z3 // α[2] = all alpha[2]
+	VMOVUPS      (R8)(DI*2), Z2 // C[2][0] = c[2][0]
+	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
+	VBROADCASTSS 12(BX), Z4 // α[3] = all alpha[3]
+	VMOVUPS      (R9), Z3 // C[3][0] = c[3][0]
+	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
+	VBROADCASTSS 16(BX), Z5 // α[4] = all alpha[4]
+	VMOVUPS      (R9)(DI*1), Z4 // C[4][0] = c[4][0]
+	VMULPS       Z5, Z4, Z4 // C[4][0] = C[4][0] * α[4]
+	VBROADCASTSS 20(BX), Z6 // α[5] = all alpha[5]
+	VMOVUPS      (R9)(DI*2), Z5 // C[5][0] = c[5][0]
+	VMULPS       Z6, Z5, Z5 // C[5][0] = C[5][0] * α[5]
+	JMP          end_30
+
+less_29:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[1][0] = 0
+	VPXORD Z2, Z2, Z2 // C[2][0] = 0
+	VPXORD Z3, Z3, Z3 // C[3][0] = 0
+	VPXORD Z4, Z4, Z4 // C[4][0] = 0
+	VPXORD Z5, Z5, Z5 // C[5][0] = 0
+
+end_30:
+	// C += A·B
+	MOVQ pitch+40(FP), BX // pitch
+	SHLQ $0x02, BX // pitch <<= 2
+	MOVQ depth+56(FP), DI // depth
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ CX, R9 // rows of a
+	LEAQ (R9)(R8*2), R10 // rows of a
+	ADDQ R8, R10 // rows of a
+	MOVQ panelStride+48(FP), R11 // panelStride
+	SHLQ $0x02, R11 // panelStride <<= 2
+	CMPQ DI, $+4 // depth < 4
+	JLT  depth_end_32 // depth < 4
+
+depth_31:
+	VMOVUPS          (SI), Z6 // B[0][0] = b[0][0]
+	VFMADD231PS.BCST (R9), Z6, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z6, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z6, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R10), Z6, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*1), Z6, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*2), Z6, Z5 // C[5][0] += a[5][0] * B[0][0]
+	ADDQ             BX, SI // b0 += pitch
+	VMOVUPS          (SI), Z6 // B[1][0] = b[0][0]
+	VFMADD231PS.BCST 4(R9), Z6, Z0 // C[0][0] += a[0][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*2), Z6, Z2 // C[2][0] += a[2][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10), Z6, Z3 // C[3][0] += a[3][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][1] * B[1][0]
+	ADDQ             BX, SI // b0 += pitch
+	VMOVUPS          (SI), Z6 // B[2][0] = b[0][0]
+	VFMADD231PS.BCST 8(R9), Z6, Z0 // C[0][0] += a[0][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*2), Z6, Z2 // C[2][0] += a[2][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10), Z6, Z3 // C[3][0] += a[3][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][2] * B[2][0]
+	ADDQ             BX, SI // b0 += pitch
+	VMOVUPS          (SI), Z6 // B[3][0] = b[0][0]
+	VFMADD231PS.BCST 12(R9), Z6, Z0 // C[0][0] += a[0][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*2), Z6, Z2 // C[2][0] += a[2][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10), Z6, Z3 // C[3][0] += a[3][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][3] * B[3][0]
+	ADDQ             BX, SI // b0 += pitch
+	ADDQ             $+16, R9 // a0 += 16
+	ADDQ             $+16, R10 // a3 += 16
+	SUBQ             $+4, DI // depth += -4
+	CMPQ             DI, $+4 // depth >= 4
+	JGE              depth_31 // depth >= 4
+
+depth_end_32:
+	CMPQ DI, $+1 // depth < 1
+	JLT  depth_end_34 // depth < 1
+
+depth_33:
+	VMOVUPS          (SI), Z6 // B[0][0] = b[0][0]
+	VFMADD231PS.BCST (R9), Z6, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z6, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z6, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R10), Z6, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*1), Z6, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*2), Z6, Z5 // C[5][0] += a[5][0] * B[0][0]
+	ADDQ             BX, SI // b0 += pitch
+	ADDQ             $+4, R9 // a0 += 4
+	ADDQ             $+4, R10 // a3 += 4
+	SUBQ             $+1, DI // depth += -1
+	CMPQ             DI, $+1 // depth >= 1
+	JGE              depth_33 // depth >= 1
+
+depth_end_34:
+	// store
+	MOVQ    cStride+8(FP), BX // cStride
+	SHLQ    $0x02, BX // cStride in bytes
+	MOVQ    AX, SI // rows of c
+	LEAQ    (SI)(BX*2), DI // rows of c
+	ADDQ    BX, DI // rows of c
+	VMOVUPS Z0, (SI) // c[0][0] = C[0][0]
+	VMOVUPS Z1, (SI)(BX*1) // c[1][0] = C[1][0]
+	VMOVUPS Z2, (SI)(BX*2) // c[2][0] = C[2][0]
+	VMOVUPS Z3, (DI) // c[3][0] = C[3][0]
+	VMOVUPS Z4, (DI)(BX*1) // c[4][0] = C[4][0]
+	VMOVUPS Z5, (DI)(BX*2) // c[5][0] = C[5][0]
+	ADDQ    $+64, AX // c += 64
+
+less_28:
+	// the next rows
+	MOVQ cols+72(FP), BX // cols
+	SHLQ $0x02, BX // cols in bytes
+	SUBQ BX, AX // c -= cols
+	MOVQ cStride+8(FP), BX // cStride
+	SHLQ $0x02, BX // cStride in bytes
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	MOVQ aStride+24(FP), BX // aStride
+	SHLQ $0x02, BX // aStride in bytes
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	SUBQ $+6, DX // rows += -6
+	CMPQ DX, $+6 // rows >= 6
+	JGE  rows_18 // rows >= 6
+
+rows_end_19:
+	CMPQ DX, $+4 // rows < 4
+	JLT  rows_end_36 // rows < 4
+
+rows_35:
+	MOVQ cols+72(FP), BX // cols
+	MOVQ b+32(FP), SI // b
+	CMPQ BX, $+32 // cols < 32
+	JLT  panels_end_38 // cols < 32
+
+panels_37:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), DI // alpha
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_39 // alpha < 1
+	MOVQ         rows+64(FP), R8 // rows
+	SUBQ         DX, R8 // rows -= rows
+	SHLQ         $0x02, R8 // rows in bytes
+	ADDQ         R8, DI // alpha += rows
+	MOVQ         cStride+8(FP), R8 // cStride
+	SHLQ         $0x02, R8 // cStride in bytes
+	MOVQ         AX, R9 // rows of c
+	LEAQ         (R9)(R8*2), R10 // rows of c
+	ADDQ         R8, R10 // rows of c
+	VBROADCASTSS (DI), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R9), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R9), Z1 // C[0][1] = c[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(DI), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R9)(R8*1), Z2 // C[1][0] = c[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R9)(R8*1), Z3 // C[1][1] = c[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	VBROADCASTSS 8(DI), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R9)(R8*2), Z4 // C[2][0] = c[2][0]
+	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
+	VMOVUPS      64(R9)(R8*2), Z5 // C[2][1] = c[2][16]
+	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
+	VBROADCASTSS 12(DI), Z8 // α[3] = all alpha[3]
+	VMOVUPS      (R10), Z6 // C[3][0] = c[3][0]
+	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
+	VMOVUPS      64(R10), Z7 // C[3][1] = c[3][16]
+	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
+	JMP          end_40
+
+less_39:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+	VPXORD Z2, Z2, Z2 // C[1][0] = 0
+	VPXORD Z3, Z3, Z3 // C[1][1] = 0
+	VPXORD Z4, Z4, Z4 // C[2][0] = 0
+	VPXORD Z5, Z5, Z5 // C[2][1] = 0
+	VPXORD Z6, Z6, Z6 // C[3][0] = 0
+	VPXORD Z7, Z7, Z7 // C[3][1] = 0
+
+end_40:
+	// C += A·B
+	MOVQ pitch+40(FP), DI // pitch
+	SHLQ $0x02, DI // pitch <<= 2
+	MOVQ depth+56(FP), R8 // depth
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ CX, R10 // rows of a
+	LEAQ (R10)(R9*2), R11 // rows of a
+	ADDQ R9, R11 // rows of a
+	MOVQ panelStride+48(FP), R12 // panelStride
+	SHLQ $0x02, R12 // panelStride <<= 2
+	MOVQ SI, R12 // rows of b
+	CMPQ R8, $+4 // depth < 4
+	JLT  depth_end_42 // depth < 4
+
+depth_41:
+	VBROADCASTSS (R10), Z8 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Z9 // A[1][0] = a[1][0]
+	VBROADCASTSS (R10)(R9*2), Z10 // A[2][0] = a[2][0]
+	VBROADCASTSS (R11), Z11 // A[3][0] = a[3][0]
+	VMOVUPS      (R12), Z12 // B[0][0] = b[0][0]
+	VFMADD231PS  Z8, Z12, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z9, Z12, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z10, Z12, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z11, Z12, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VMOVUPS      64(R12), Z12 // B[0][1] = b[0][16]
+	VFMADD231PS  Z8, Z12, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VFMADD231PS  Z9, Z12, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VFMADD231PS  Z10, Z12, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VFMADD231PS  Z11, Z12, Z7 // C[3][1] += A[3][0] * B[0][1]
+	ADDQ         DI, R12 // b0 += pitch
+	VBROADCASTSS 4(R10), Z8 // A[0][1] = a[0][1]
+	VBROADCASTSS 4(R10)(R9*1), Z9 // A[1][1] = a[1][1]
+	VBROADCASTSS 4(R10)(R9*2), Z10 // A[2][1] = a[2][1]
+	VBROADCASTSS 4(R11), Z11 // A[3][1] = a[3][1]
+	VMOVUPS      (R12), Z12 // B[1][0] = b[0][0]
+	VFMADD231PS  Z8, Z12, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VFMADD231PS  Z9, Z12, Z2 // C[1][0] += A[1][1] * B[1][0]
+	VFMADD231PS  Z10, Z12, Z4 // C[2][0] += A[2][1] * B[1][0]
+	VFMADD231PS  Z11, Z12, Z6 // C[3][0] += A[3][1] * B[1][0]
+	VMOVUPS      64(R12), Z12 // B[1][1] = b[0][16]
+	VFMADD231PS  Z8, Z12, Z1 // C[0][1] += A[0][1] * B[1][1]
+	VFMADD231PS  Z9, Z12, Z3 // C[1][1] += A[1][1] * B[1][1]
+	VFMADD231PS  Z10, Z12, Z5 // C[2][1] += A[2][1] * B[1][1]
+	VFMADD231PS  Z11, Z12, Z7 // C[3][1] += A[3][1] * B[1][1]
+	ADDQ         DI, R12 // b0 += pitch
+	VBROADCASTSS 8(R10), Z8 // A[0][2] = a[0][2]
+	VBROADCASTSS 8(R10)(R9*1), Z9 // A[1][2] = a[1][2]
+	VBROADCASTSS 8(R10)(R9*2), Z10 // A[2][2] = a[2][2]
+	VBROADCASTSS 8(R11), Z11 // A[3][2] = a[3][2]
+	VMOVUPS      (R12), Z12 // B[2][0] = b[0][0]
+	VFMADD231PS  Z8, Z12, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VFMADD231PS  Z9, Z12, Z2 // C[1][0] += A[1][2] * B[2][0]
+	VFMADD231PS  Z10, Z12, Z4 // C[2][0] += A[2][2] * B[2][0]
+	VFMADD231PS  Z11, Z12, Z6 // C[3][0] += A[3][2] * B[2][0]
+	VMOVUPS      64(R12), Z12 // B[2][1] = b[0][16]
+	VFMADD231PS  Z8, Z12, Z1 // C[0][1] += A[0][2] * B[2][1]
+	VFMADD231PS  Z9, Z12, Z3 // C[1][1] += A[1][2] * B[2][1]
+	VFMADD231PS  Z10, Z12, Z5 // C[2][1] += A[2][2] * B[2][1]
+	VFMADD231PS  Z11, Z12, Z7 // C[3][1] += A[3][2] * B[2][1]
+	ADDQ         DI, R12 // b0 += pitch
+	VBROADCASTSS 12(R10), Z8 // A[0][3] = a[0][3]
+	VBROADCASTSS 12(R10)(R9*1), Z9 // A[1][3] = a[1][3]
+	VBROADCASTSS 12(R10)(R9*2), Z10 // A[2][3] = a[2][3]
+	VBROADCASTSS 12(R11), Z11 // A[3][3] = a[3][3]
+	VMOVUPS      (R12), Z12 // B[3][0] = b[0][0]
+	VFMADD231PS  Z8, Z12, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VFMADD231PS  Z9, Z12, Z2 // C[1][0] += A[1][3] * B[3][0]
+	VFMADD231PS  Z10, Z12, Z4 // C[2][0] += A[2][3] * B[3][0]
+	VFMADD231PS  Z11, Z12, Z6 // C[3][0] += A[3][3] * B[3][0]
+	VMOVUPS      64(R12), Z12 // B[3][1] = b[0][16]
+	VFMADD231PS  Z8, Z12, Z1 // C[0][1] += A[0][3] * B[3][1]
+	VFMADD231PS  Z9, Z12, Z3 // C[1][1] += A[1][3] * B[3][1]
+	VFMADD231PS  Z10, Z12, Z5 // C[2][1] += A[2][3] * B[3][1]
+	VFMADD231PS  Z11, Z12, Z7 // C[3][1] += A[3][3] * B[3][1]
+	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         $+16, R10 // a0 += 16
+	ADDQ         $+16, R11 // a3 += 16
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
+	JGE          depth_41 // depth >= 4
+
+depth_end_42:
+	CMPQ R8, $+1 // depth < 1
+	JLT  depth_end_44 // depth < 1
+
+depth_43:
+	VBROADCASTSS (R10), Z8 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Z9 // A[1][0] = a[1][0]
+	VBROADCASTSS (R10)(R9*2), Z10 // A[2][0] = a[2][0]
+	VBROADCASTSS (R11), Z11 // A[3][0] = a[3][0]
+	VMOVUPS      (R12), Z12 // B[0][0] = b[0][0]
+	VFMADD231PS  Z8, Z12, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z9, Z12, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z10, Z12, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z11, Z12, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VMOVUPS      64(R12), Z12 // B[0][1] = b[0][16]
+	VFMADD231PS  Z8, Z12, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VFMADD231PS  Z9, Z12, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VFMADD231PS  Z10, Z12, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VFMADD231PS  Z11, Z12, Z7 // C[3][1] += A[3][0] * B[0][1]
+	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         $+4, R10 // a0 += 4
+	ADDQ         $+4, R11 // a3 += 4
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
+	JGE          depth_43 // depth >= 1
+
+depth_end_44:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    AX, R8 // rows of c
+	LEAQ    (R8)(DI*2), R9 // rows of c
+	ADDQ    DI, R9 // rows of c
+	VMOVUPS Z0, (R8) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R8) // c[0][16] = C[0][1]
+	VMOVUPS Z2, (R8)(DI*1) // c[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R8)(DI*1) // c[1][16] = C[1][1]
+	VMOVUPS Z4, (R8)(DI*2) // c[2][0] = C[2][0]
+	VMOVUPS Z5, 64(R8)(DI*2) // c[2][16] = C[2][1]
+	VMOVUPS Z6, (R9) // c[3][0] = C[3][0]
+	VMOVUPS Z7, 64(R9) // c[3][16] = C[3][1]
+	ADDQ    $+128, AX // c += 128
+	MOVQ    panelStride+48(FP), DI // panelStride
+	SHLQ    $0x02, DI // panelStride <<= 2
+	ADDQ    DI, SI // b += panelStride
+	SUBQ    $+32, BX // cols += -32
+	CMPQ    BX, $+32 // cols >= 32
+	JGE     panels_37 // cols >= 32
+
+panels_end_38:
+	CMPQ BX, $+1 // cols < 1
+	JLT  less_45 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), BX // alpha
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_46 // alpha < 1
+	MOVQ         rows+64(FP), DI // rows
+	SUBQ         DX, DI // rows -= rows
+	SHLQ         $0x02, DI // rows in bytes
+	ADDQ         DI, BX // alpha += rows
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         AX, R8 // rows of c
+	LEAQ         (R8)(DI*2), R9 // rows of c
+	ADDQ         DI, R9 // rows of c
+	VBROADCASTSS (BX), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VBROADCASTSS 4(BX), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R8)(DI*1), Z1 // C[1][0] = c[1][0]
+	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
+	VBROADCASTSS 8(BX), Z3 // α[2] = all alpha[2]
+	VMOVUPS      (R8)(DI*2), Z2 // C[2][0] = c[2][0]
+	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
+	VBROADCASTSS 12(BX), Z4 // α[3] = all alpha[3]
+	VMOVUPS      (R9), Z3 // C[3][0] = c[3][0]
+	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
+	JMP          end_47
+
+less_46:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[1][0] = 0
+	VPXORD Z2, Z2, Z2 // C[2][0] = 0
+	VPXORD Z3, Z3, Z3 // C[3][0] = 0
+
+end_47:
+	// C += A·B
+	MOVQ pitch+40(FP), BX // pitch
+	SHLQ $0x02, BX // pitch <<= 2
+	MOVQ depth+56(FP), DI // depth
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ CX, R9 // rows of a
+	LEAQ (R9)(R8*2), R10 // rows of a
+	ADDQ R8, R10 // rows of a
+	MOVQ panelStride+48(FP), R11 // panelStride
+	SHLQ $0x02, R11 // panelStride <<= 2
+	CMPQ DI, $+4 // depth < 4
+	JLT  depth_end_49 // depth < 4
+
+depth_48:
+	VMOVUPS          (SI), Z4 // B[0][0] = b[0][0]
+	VFMADD231PS.BCST (R9), Z4, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z4, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z4, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R10), Z4, Z3 // C[3][0] += a[3][0] * B[0][0]
+	ADDQ             BX, SI // b0 += pitch
+	VMOVUPS          (SI), Z4 // B[1][0] = b[0][0]
+	VFMADD231PS.BCST 4(R9), Z4, Z0 // C[0][0] += a[0][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10), Z4, Z3 // C[3][0] += a[3][1] * B[1][0]
+	ADDQ             BX, SI // b0 += pitch
+	VMOVUPS          (SI), Z4 // B[2][0] = b[0][0]
+	VFMADD231PS.BCST 8(R9), Z4, Z0 // C[0][0] += a[0][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10), Z4, Z3 // C[3][0] += a[3][2] * B[2][0]
+	ADDQ             BX, SI // b0 += pitch
+	VMOVUPS          (SI), Z4 // B[3][0] = b[0][0]
+	VFMADD231PS.BCST 12(R9), Z4, Z0 // C[0][0] += a[0][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10), Z4, Z3 // C[3][0] += a[3][3] * B[3][0]
+	ADDQ             BX, SI // b0 += pitch
+	ADDQ             $+16, R9 // a0 += 16
+	ADDQ             $+16, R10 // a3 += 16
+	SUBQ             $+4, DI // depth += -4
+	CMPQ             DI, $+4 // depth >= 4
+	JGE              depth_48 // depth >= 4
+
+depth_end_49:
+	CMPQ DI, $+1 // depth < 1
+	JLT  depth_end_51 // depth < 1
+
+depth_50:
+	VMOVUPS          (SI), Z4 // B[0][0] = b[0][0]
+	VFMADD231PS.BCST (R9), Z4, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z4, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z4, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R10), Z4, Z3 // C[3][0] += a[3][0] * B[0][0]
+	ADDQ             BX, SI // b0 += pitch
+	ADDQ             $+4, R9 // a0 += 4
+	ADDQ             $+4, R10 // a3 += 4
+	SUBQ             $+1, DI // depth += -1
+	CMPQ             DI, $+1 // depth >= 1
+	JGE              depth_50 // depth >= 1
+
+depth_end_51:
+	// store
+	MOVQ    cStride+8(FP), BX // cStride
+	SHLQ    $0x02, BX // cStride in bytes
+	MOVQ    AX, SI // rows of c
+	LEAQ    (SI)(BX*2), DI // rows of c
+	ADDQ    BX, DI // rows of c
+	VMOVUPS Z0, (SI) // c[0][0] = C[0][0]
+	VMOVUPS Z1, (SI)(BX*1) // c[1][0] = C[1][0]
+	VMOVUPS Z2, (SI)(BX*2) // c[2][0] = C[2][0]
+	VMOVUPS Z3, (DI) // c[3][0] = C[3][0]
+	ADDQ    $+64, AX // c += 64
+
+less_45:
+	// the next rows
+	MOVQ cols+72(FP), BX // cols
+	SHLQ $0x02, BX // cols in bytes
+	SUBQ BX, AX // c -= cols
+	MOVQ cStride+8(FP), BX // cStride
+	SHLQ $0x02, BX // cStride in bytes
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	MOVQ aStride+24(FP), BX // aStride
+	SHLQ $0x02, BX // aStride in bytes
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	SUBQ $+4, DX // rows += -4
+	CMPQ DX, $+4 // rows >= 4
+	JGE  rows_35 // rows >= 4
+
+rows_end_36:
+	CMPQ DX, $+3 // rows < 3
+	JLT  rows_end_53 // rows < 3
+
+rows_52:
+	MOVQ cols+72(FP), BX // cols
+	MOVQ b+32(FP), SI // b
+	CMPQ BX, $+32 // cols < 32
+	JLT  panels_end_55 // cols < 32
+
+panels_54:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), DI // alpha
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_56 // alpha < 1
+	MOVQ         rows+64(FP), R8 // rows
+	SUBQ         DX, R8 // rows -= rows
+	SHLQ         $0x02, R8 // rows in bytes
+	ADDQ         R8, DI // alpha += rows
+	MOVQ         cStride+8(FP), R8 // cStride
+	SHLQ         $0x02, R8 // cStride in bytes
+	MOVQ         AX, R9 // rows of c
+	VBROADCASTSS (DI), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R9), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R9), Z1 // C[0][1] = c[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(DI), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R9)(R8*1), Z2 // C[1][0] = c[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R9)(R8*1), Z3 // C[1][1] = c[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	VBROADCASTSS 8(DI), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R9)(R8*2), Z4 // C[2][0] = c[2][0]
+	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
+	VMOVUPS      64(R9)(R8*2), Z5 // C[2][1] = c[2][16]
+	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
+	JMP          end_57
+
+less_56:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+	VPXORD Z2, Z2, Z2 // C[1][0] = 0
+	VPXORD Z3, Z3, Z3 // C[1][1] = 0
+	VPXORD Z4, Z4, Z4 // C[2][0] = 0
+	VPXORD Z5, Z5, Z5 // C[2][1] = 0
+
+end_57:
+	// C += A·B
+	MOVQ pitch+40(FP), DI // pitch
+	SHLQ $0x02, DI // pitch <<= 2
+	MOVQ depth+56(FP), R8 // depth
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ CX, R10 // rows of a
+	MOVQ panelStride+48(FP), R11 // panelStride
+	SHLQ $0x02, R11 // panelStride <<= 2
+	MOVQ SI, R11 // rows of b
+	CMPQ R8, $+4 // depth < 4
+	JLT  depth_end_59 // depth < 4
+
+depth_58:
+	VBROADCASTSS (R10), Z6 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Z7 // A[1][0] = a[1][0]
+	VBROADCASTSS (R10)(R9*2), Z8 // A[2][0] = a[2][0]
+	VMOVUPS      (R11), Z9 // B[0][0] = b[0][0]
+	VFMADD231PS  Z6, Z9, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z7, Z9, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z8, Z9, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VMOVUPS      64(R11), Z9 // B[0][1] = b[0][16]
+	VFMADD231PS  Z6, Z9, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VFMADD231PS  Z7, Z9, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VFMADD231PS  Z8, Z9, Z5 // C[2][1] += A[2][0] * B[0][1]
+	ADDQ         DI, R11 // b0 += pitch
+	VBROADCASTSS 4(R10), Z6 // A[0][1] = a[0][1]
+	VBROADCASTSS 4(R10)(R9*1), Z7 // A[1][1] = a[1][1]
+	VBROADCASTSS 4(R10)(R9*2), Z8 // A[2][1] = a[2][1]
+	VMOVUPS      (R11), Z9 // B[1][0] = b[0][0]
+	VFMADD231PS  Z6, Z9, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VFMADD231PS  Z7, Z9, Z2 // C[1][0] += A[1][1] * B[1][0]
+	VFMADD231PS  Z8, Z9, Z4 // C[2][0] += A[2][1] * B[1][0]
+	VMOVUPS      64(R11), Z9 // B[1][1] = b[0][16]
+	VFMADD231PS  Z6, Z9, Z1 // C[0][1] += A[0][1] * B[1][1]
+	VFMADD231PS  Z7, Z9, Z3 // C[1][1] += A[1][1] * B[1][1]
+	VFMADD231PS  Z8, Z9, Z5 // C[2][1] += A[2][1] * B[1][1]
+	ADDQ         DI, R11 // b0 += pitch
+	VBROADCASTSS 8(R10), Z6 // A[0][2] = a[0][2]
+	VBROADCASTSS 8(R10)(R9*1), Z7 // A[1][2] = a[1][2]
+	VBROADCASTSS 8(R10)(R9*2), Z8 // A[2][2] = a[2][2]
+	VMOVUPS      (R11), Z9 // B[2][0] = b[0][0]
+	VFMADD231PS  Z6, Z9, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VFMADD231PS  Z7, Z9, Z2 // C[1][0] += A[1][2] * B[2][0]
+	VFMADD231PS  Z8, Z9, Z4 // C[2][0] += A[2][2] * B[2][0]
+	VMOVUPS      64(R11), Z9 // B[2][1] = b[0][16]
+	VFMADD231PS  Z6, Z9, Z1 // C[0][1] += A[0][2] * B[2][1]
+	VFMADD231PS  Z7, Z9, Z3 // C[1][1] += A[1][2] * B[2][1]
+	VFMADD231PS  Z8, Z9, Z5 // C[2][1] += A[2][2] * B[2][1]
+	ADDQ         DI, R11 // b0 += pitch
+	VBROADCASTSS 12(R10), Z6 // A[0][3] = a[0][3]
+	VBROADCASTSS 12(R10)(R9*1), Z7 // A[1][3] = a[1][3]
+	VBROADCASTSS 12(R10)(R9*2), Z8 // A[2][3] = a[2][3]
+	VMOVUPS      (R11), Z9 // B[3][0] = b[0][0]
+	VFMADD231PS  Z6, Z9, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VFMADD231PS  Z7, Z9, Z2 // C[1][0] += A[1][3] * B[3][0]
+	VFMADD231PS  Z8, Z9, Z4 // C[2][0] += A[2][3] * B[3][0]
+	VMOVUPS      64(R11), Z9 // B[3][1] = b[0][16]
+	VFMADD231PS  Z6, Z9, Z1 // C[0][1] += A[0][3] * B[3][1]
+	VFMADD231PS  Z7, Z9, Z3 // C[1][1] += A[1][3] * B[3][1]
+	VFMADD231PS  Z8, Z9, Z5 // C[2][1] += A[2][3] * B[3][1]
+	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         $+16, R10 // a0 += 16
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
+	JGE          depth_58 // depth >= 4
+
+depth_end_59:
+	CMPQ R8, $+1 // depth < 1
+	JLT  depth_end_61 // depth < 1
+
+depth_60:
+	VBROADCASTSS (R10), Z6 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Z7 // A[1][0] = a[1][0]
+	VBROADCASTSS (R10)(R9*2), Z8 // A[2][0] = a[2][0]
+	VMOVUPS      (R11), Z9 // B[0][0] = b[0][0]
+	VFMADD231PS  Z6, Z9, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z7, Z9, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z8, Z9, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VMOVUPS      64(R11), Z9 // B[0][1] = b[0][16]
+	VFMADD231PS  Z6, Z9, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VFMADD231PS  Z7, Z9, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VFMADD231PS  Z8, Z9, Z5 // C[2][1] += A[2][0] * B[0][1]
+	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         $+4, R10 // a0 += 4
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
+	JGE          depth_60 // depth >= 1
+
+depth_end_61:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    AX, R8 // rows of c
+	VMOVUPS Z0, (R8) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R8) // c[0][16] = C[0][1]
+	VMOVUPS Z2, (R8)(DI*1) // c[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R8)(DI*1) // c[1][16] = C[1][1]
+	VMOVUPS Z4, (R8)(DI*2) // c[2][0] = C[2][0]
+	VMOVUPS Z5, 64(R8)(DI*2) // c[2][16] = C[2][1]
+	ADDQ    $+128, AX // c += 128
+	MOVQ    panelStride+48(FP), DI // panelStride
+	SHLQ    $0x02, DI // panelStride <<= 2
+	ADDQ    DI, SI // b += panelStride
+	SUBQ    $+32, BX // cols += -32
+	CMPQ    BX, $+32 // cols >= 32
+	JGE     panels_54 // cols >= 32
+
+panels_end_55:
+	CMPQ BX, $+1 // cols < 1
+	JLT  less_62 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), BX // alpha
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_63 // alpha < 1
+	MOVQ         rows+64(FP), DI // rows
+	SUBQ         DX, DI // rows -= rows
+	SHLQ         $0x02, DI // rows in bytes
+	ADDQ         DI, BX // alpha += rows
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         AX, R8 // rows of c
+	VBROADCASTSS (BX), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VBROADCASTSS 4(BX), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R8)(DI*1), Z1 // C[1][0] = c[1][0]
+	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
+	VBROADCASTSS 8(BX), Z3 // α[2] = all alpha[2]
+	VMOVUPS      (R8)(DI*2), Z2 // C[2][0] = c[2][0]
+	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
+	JMP          end_64
+
+less_63:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[1][0] = 0
+	VPXORD Z2, Z2, Z2 // C[2][0] = 0
+
+end_64:
+	// C += A·B
+	MOVQ pitch+40(FP), BX // pitch
+	SHLQ $0x02, BX // pitch <<= 2
+	MOVQ depth+56(FP), DI // depth
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ CX, R9 // rows of a
+	MOVQ panelStride+48(FP), R10 // panelStride
+	SHLQ $0x02, R10 // panelStride <<= 2
+	CMPQ DI, $+4 // depth < 4
+	JLT  depth_end_66 // depth < 4
+
+depth_65:
+	VMOVUPS          (SI), Z3 // B[0][0] = b[0][0]
+	VFMADD231PS.BCST (R9), Z3, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z3, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z3, Z2 // C[2][0] += a[2][0] * B[0][0]
+	ADDQ             BX, SI // b0 += pitch
+	VMOVUPS          (SI), Z3 // B[1][0] = b[0][0]
+	VFMADD231PS.BCST 4(R9), Z3, Z0 // C[0][0] += a[0][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][1] * B[1][0]
+	ADDQ             BX, SI // b0 += pitch
+	VMOVUPS          (SI), Z3 // B[2][0] = b[0][0]
+	VFMADD231PS.BCST 8(R9), Z3, Z0 // C[0][0] += a[0][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][2] * B[2][0]
+	ADDQ             BX, SI // b0 += pitch
+	VMOVUPS          (SI), Z3 // B[3][0] = b[0][0]
+	VFMADD231PS.BCST 12(R9), Z3, Z0 // C[0][0] += a[0][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][3] * B[3][0]
+	ADDQ             BX, SI // b0 += pitch
+	ADDQ             $+16, R9 // a0 += 16
+	SUBQ             $+4, DI // depth += -4
+	CMPQ             DI, $+4 // depth >= 4
+	JGE              depth_65 // depth >= 4
+
+depth_end_66:
+	CMPQ DI, $+1 // depth < 1
+	JLT  depth_end_68 // depth < 1
+
+depth_67:
+	VMOVUPS          (SI), Z3 // B[0][0] = b[0][0]
+	VFMADD231PS.BCST (R9), Z3, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z3, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z3, Z2 // C[2][0] += a[2][0] * B[0][0]
+	ADDQ             BX, SI // b0 += pitch
+	ADDQ             $+4, R9 // a0 += 4
+	SUBQ             $+1, DI // depth += -1
+	CMPQ             DI, $+1 // depth >= 1
+	JGE              depth_67 // depth >= 1
+
+depth_end_68:
+	// store
+	MOVQ    cStride+8(FP), BX // cStride
+	SHLQ    $0x02, BX // cStride in bytes
+	MOVQ    AX, SI // rows of c
+	VMOVUPS Z0, (SI) // c[0][0] = C[0][0]
+	VMOVUPS Z1, (SI)(BX*1) // c[1][0] = C[1][0]
+	VMOVUPS Z2, (SI)(BX*2) // c[2][0] = C[2][0]
+	ADDQ    $+64, AX // c += 64
+
+less_62:
+	// the next rows
+	MOVQ cols+72(FP), BX // cols
+	SHLQ $0x02, BX // cols in bytes
+	SUBQ BX, AX // c -= cols
+	MOVQ cStride+8(FP), BX // cStride
+	SHLQ $0x02, BX // cStride in bytes
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	MOVQ aStride+24(FP), BX // aStride
+	SHLQ $0x02, BX // aStride in bytes
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	SUBQ $+3, DX // rows += -3
+	CMPQ DX, $+3 // rows >= 3
+	JGE  rows_52 // rows >= 3
+
+rows_end_53:
+	CMPQ DX, $+2 // rows < 2
+	JLT  rows_end_70 // rows < 2
+
+rows_69:
+	MOVQ cols+72(FP), BX // cols
+	MOVQ b+32(FP), SI // b
+	CMPQ BX, $+32 // cols < 32
+	JLT  panels_end_72 // cols < 32
+
+panels_71:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), DI // alpha
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_73 // alpha < 1
+	MOVQ         rows+64(FP), R8 // rows
+	SUBQ         DX, R8 // rows -= rows
+	SHLQ         $0x02, R8 // rows in bytes
+	ADDQ         R8, DI // alpha += rows
+	MOVQ         cStride+8(FP), R8 // cStride
+	SHLQ         $0x02, R8 // cStride in bytes
+	MOVQ         AX, R9 // rows of c
+	VBROADCASTSS (DI), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R9), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R9), Z1 // C[0][1] = c[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(DI), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R9)(R8*1), Z2 // C[1][0] = c[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R9)(R8*1), Z3 // C[1][1] = c[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	JMP          end_74
+
+less_73:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+	VPXORD Z2, Z2, Z2 // C[1][0] = 0
+	VPXORD Z3, Z3, Z3 // C[1][1] = 0
+
+end_74:
+	// C += A·B
+	MOVQ pitch+40(FP), DI // pitch
+	SHLQ $0x02, DI // pitch <<= 2
+	MOVQ depth+56(FP), R8 // depth
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ CX, R10 // rows of a
+	MOVQ panelStride+48(FP), R11 // panelStride
+	SHLQ $0x02, R11 // panelStride <<= 2
+	MOVQ SI, R11 // rows of b
+	CMPQ R8, $+4 // depth < 4
+	JLT  depth_end_76 // depth < 4
+
+depth_75:
+	VBROADCASTSS (R10), Z4 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Z5 // A[1][0] = a[1][0]
+	VMOVUPS      (R11), Z6 // B[0][0] = b[0][0]
+	VFMADD231PS  Z4, Z6, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z5, Z6, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VMOVUPS      64(R11), Z6 // B[0][1] = b[0][16]
+	VFMADD231PS  Z4, Z6, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VFMADD231PS  Z5, Z6, Z3 // C[1][1] += A[1][0] * B[0][1]
+	ADDQ         DI, R11 // b0 += pitch
+	VBROADCASTSS 4(R10), Z4 // A[0][1] = a[0][1]
+	VBROADCASTSS 4(R10)(R9*1), Z5 // A[1][1] = a[1][1]
+	VMOVUPS      (R11), Z6 // B[1][0] = b[0][0]
+	VFMADD231PS  Z4, Z6, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VFMADD231PS  Z5, Z6, Z2 // C[1][0] += A[1][1] * B[1][0]
+	VMOVUPS      64(R11), Z6 // B[1][1] = b[0][16]
+	VFMADD231PS  Z4, Z6, Z1 // C[0][1] += A[0][1] * B[1][1]
+	VFMADD231PS  Z5, Z6, Z3 // C[1][1] += A[1][1] * B[1][1]
+	ADDQ         DI, R11 // b0 += pitch
+	VBROADCASTSS 8(R10), Z4 // A[0][2] = a[0][2]
+	VBROADCASTSS 8(R10)(R9*1), Z5 // A[1][2] = a[1][2]
+	VMOVUPS      (R11), Z6 // B[2][0] = b[0][0]
+	VFMADD231PS  Z4, Z6, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VFMADD231PS  Z5, Z6, Z2 // C[1][0] += A[1][2] * B[2][0]
+	VMOVUPS      64(R11), Z6 // B[2][1] = b[0][16]
+	VFMADD231PS  Z4, Z6, Z1 // C[0][1] += A[0][2] * B[2][1]
+	VFMADD231PS  Z5, Z6, Z3 // C[1][1] += A[1][2] * B[2][1]
+	ADDQ         DI, R11 // b0 += pitch
+	VBROADCASTSS 12(R10), Z4 // A[0][3] = a[0][3]
+	VBROADCASTSS 12(R10)(R9*1), Z5 // A[1][3] = a[1][3]
+	VMOVUPS      (R11), Z6 // B[3][0] = b[0][0]
+	VFMADD231PS  Z4, Z6, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VFMADD231PS  Z5, Z6, Z2 // C[1][0] += A[1][3] * B[3][0]
+	VMOVUPS      64(R11), Z6 // B[3][1] = b[0][16]
+	VFMADD231PS  Z4, Z6, Z1 // C[0][1] += A[0][3] * B[3][1]
+	VFMADD231PS  Z5, Z6, Z3 // C[1][1] += A[1][3] * B[3][1]
+	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         $+16, R10 // a0 += 16
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
+	JGE          depth_75 // depth >= 4
+
+depth_end_76:
+	CMPQ R8, $+1 // depth < 1
+	JLT  depth_end_78 // depth < 1
+
+depth_77:
+	VBROADCASTSS (R10), Z4 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Z5 // A[1][0] = a[1][0]
+	VMOVUPS      (R11), Z6 // B[0][0] = b[0][0]
+	VFMADD231PS  Z4, Z6, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z5, Z6, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VMOVUPS      64(R11), Z6 // B[0][1] = b[0][16]
+	VFMADD231PS  Z4, Z6, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VFMADD231PS  Z5, Z6, Z3 // C[1][1] += A[1][0] * B[0][1]
+	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         $+4, R10 // a0 += 4
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
+	JGE          depth_77 // depth >= 1
+
+depth_end_78:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    AX, R8 // rows of c
+	VMOVUPS Z0, (R8) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R8) // c[0][16] = C[0][1]
+	VMOVUPS Z2, (R8)(DI*1) // c[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R8)(DI*1) // c[1][16] = C[1][1]
+	ADDQ    $+128, AX // c += 128
+	MOVQ    panelStride+48(FP), DI // panelStride
+	SHLQ    $0x02, DI // panelStride <<= 2
+	ADDQ    DI, SI // b += panelStride
+	SUBQ    $+32, BX // cols += -32
+	CMPQ    BX, $+32 // cols >= 32
+	JGE     panels_71 // cols >= 32
+
+panels_end_72:
+	CMPQ BX, $+1 // cols < 1
+	JLT  less_79 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), BX // alpha
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_80 // alpha < 1
+	MOVQ         rows+64(FP), DI // rows
+	SUBQ         DX, DI // rows -= rows
+	SHLQ         $0x02, DI // rows in bytes
+	ADDQ         DI, BX // alpha += rows
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         AX, R8 // rows of c
+	VBROADCASTSS (BX), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VBROADCASTSS 4(BX), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R8)(DI*1), Z1 // C[1][0] = c[1][0]
+	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
+	JMP          end_81
+
+less_80:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[1][0] = 0
+
+end_81:
+	// C += A·B
+	MOVQ pitch+40(FP), BX // pitch
+	SHLQ $0x02, BX // pitch <<= 2
+	MOVQ depth+56(FP), DI // depth
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ CX, R9 // rows of a
+	MOVQ panelStride+48(FP), R10 // panelStride
+	SHLQ $0x02, R10 // panelStride <<= 2
+	CMPQ DI, $+4 // depth < 4
+	JLT  depth_end_83 // depth < 4
+
+depth_82:
+	VMOVUPS          (SI), Z2 // B[0][0] = b[0][0]
+	VFMADD231PS.BCST (R9), Z2, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z2, Z1 // C[1][0] += a[1][0] * B[0][0]
+	ADDQ             BX, SI // b0 += pitch
+	VMOVUPS          (SI), Z2 // B[1][0] = b[0][0]
+	VFMADD231PS.BCST 4(R9), Z2, Z0 // C[0][0] += a[0][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*1), Z2, Z1 // C[1][0] += a[1][1] * B[1][0]
+	ADDQ             BX, SI // b0 += pitch
+	VMOVUPS          (SI), Z2 // B[2][0] = b[0][0]
+	VFMADD231PS.BCST 8(R9), Z2, Z0 // C[0][0] += a[0][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*1), Z2, Z1 // C[1][0] += a[1][2] * B[2][0]
+	ADDQ             BX, SI // b0 += pitch
+	VMOVUPS          (SI), Z2 // B[3][0] = b[0][0]
+	VFMADD231PS.BCST 12(R9), Z2, Z0 // C[0][0] += a[0][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*1), Z2, Z1 // C[1][0] += a[1][3] * B[3][0]
+	ADDQ             BX, SI // b0 += pitch
+	ADDQ             $+16, R9 // a0 += 16
+	SUBQ             $+4, DI // depth += -4
+	CMPQ             DI, $+4 // depth >= 4
+	JGE              depth_82 // depth >= 4
+
+depth_end_83:
+	CMPQ DI, $+1 // depth < 1
+	JLT  depth_end_85 // depth < 1
+
+depth_84:
+	VMOVUPS          (SI), Z2 // B[0][0] = b[0][0]
+	VFMADD231PS.BCST (R9), Z2, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z2, Z1 // C[1][0] += a[1][0] * B[0][0]
+	ADDQ             BX, SI // b0 += pitch
+	ADDQ             $+4, R9 // a0 += 4
+	SUBQ             $+1, DI // depth += -1
+	CMPQ             DI, $+1 // depth >= 1
+	JGE              depth_84 // depth >= 1
+
+depth_end_85:
+	// store
+	MOVQ    cStride+8(FP), BX // cStride
+	SHLQ    $0x02, BX // cStride in bytes
+	MOVQ    AX, SI // rows of c
+	VMOVUPS Z0, (SI) // c[0][0] = C[0][0]
+	VMOVUPS Z1, (SI)(BX*1) // c[1][0] = C[1][0]
+	ADDQ    $+64, AX // c += 64
+
+less_79:
+	// the next rows
+	MOVQ cols+72(FP), BX // cols
+	SHLQ $0x02, BX // cols in bytes
+	SUBQ BX, AX // c -= cols
+	MOVQ cStride+8(FP), BX // cStride
+	SHLQ $0x02, BX // cStride in bytes
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	MOVQ aStride+24(FP), BX // aStride
+	SHLQ $0x02, BX // aStride in bytes
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	SUBQ $+2, DX // rows += -2
+	CMPQ DX, $+2 // rows >= 2
+	JGE  rows_69 // rows >= 2
+
+rows_end_70:
+	CMPQ DX, $+1 // rows < 1
+	JLT  rows_end_87 // rows < 1
+
+rows_86:
+	MOVQ cols+72(FP), BX // cols
+	MOVQ b+32(FP), SI // b
+	CMPQ BX, $+32 // cols < 32
+	JLT  panels_end_89 // cols < 32
+
+panels_88:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), DI // alpha
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_90 // alpha < 1
+	MOVQ         rows+64(FP), R8 // rows
+	SUBQ         DX, R8 // rows -= rows
+	SHLQ         $0x02, R8 // rows in bytes
+	ADDQ         R8, DI // alpha += rows
+	MOVQ         cStride+8(FP), R8 // cStride
+	SHLQ         $0x02, R8 // cStride in bytes
+	MOVQ         AX, R8 // rows of c
+	VBROADCASTSS (DI), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R8), Z1 // C[0][1] = c[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	JMP          end_91
+
+less_90:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+
+end_91:
+	// C += A·B
+	MOVQ pitch+40(FP), DI // pitch
+	SHLQ $0x02, DI // pitch <<= 2
+	MOVQ depth+56(FP), R8 // depth
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ CX, R9 // rows of a
+	MOVQ panelStride+48(FP), R10 // panelStride
+	SHLQ $0x02, R10 // panelStride <<= 2
+	MOVQ SI, R10 // rows of b
+	CMPQ R8, $+4 // depth < 4
+	JLT  depth_end_93 // depth < 4
+
+depth_92:
+	VBROADCASTSS (R9), Z2 // A[0][0] = a[0][0]
+	VMOVUPS      (R10), Z3 // B[0][0] = b[0][0]
+	VFMADD231PS  Z2, Z3, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VMOVUPS      64(R10), Z3 // B[0][1] = b[0][16]
+	VFMADD231PS  Z2, Z3, Z1 // C[0][1] += A[0][0] * B[0][1]
+	ADDQ         DI, R10 // b0 += pitch
+	VBROADCASTSS 4(R9), Z2 // A[0][1] = a[0][1]
+	VMOVUPS      (R10), Z3 // B[1][0] = b[0][0]
+	VFMADD231PS  Z2, Z3, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VMOVUPS      64(R10), Z3 // B[1][1] = b[0][16]
+	VFMADD231PS  Z2, Z3, Z1 // C[0][1] += A[0][1] * B[1][1]
+	ADDQ         DI, R10 // b0 += pitch
+	VBROADCASTSS 8(R9), Z2 // A[0][2] = a[0][2]
+	VMOVUPS      (R10), Z3 // B[2][0] = b[0][0]
+	VFMADD231PS  Z2, Z3, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VMOVUPS      64(R10), Z3 // B[2][1] = b[0][16]
+	VFMADD231PS  Z2, Z3, Z1 // C[0][1] += A[0][2] * B[2][1]
+	ADDQ         DI, R10 // b0 += pitch
+	VBROADCASTSS 12(R9), Z2 // A[0][3] = a[0][3]
+	VMOVUPS      (R10), Z3 // B[3][0] = b[0][0]
+	VFMADD231PS  Z2, Z3, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VMOVUPS      64(R10), Z3 // B[3][1] = b[0][16]
+	VFMADD231PS  Z2, Z3, Z1 // C[0][1] += A[0][3] * B[3][1]
+	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         $+16, R9 // a0 += 16
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
+	JGE          depth_92 // depth >= 4
+
+depth_end_93:
+	CMPQ R8, $+1 // depth < 1
+	JLT  depth_end_95 // depth < 1
+
+depth_94:
+	VBROADCASTSS (R9), Z2 // A[0][0] = a[0][0]
+	VMOVUPS      (R10), Z3 // B[0][0] = b[0][0]
+	VFMADD231PS  Z2, Z3, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VMOVUPS      64(R10), Z3 // B[0][1] = b[0][16]
+	VFMADD231PS  Z2, Z3, Z1 // C[0][1] += A[0][0] * B[0][1]
+	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         $+4, R9 // a0 += 4
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
+	JGE          depth_94 // depth >= 1
+
+depth_end_95:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    AX, DI // rows of c
+	VMOVUPS Z0, (DI) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(DI) // c[0][16] = C[0][1]
+	ADDQ    $+128, AX // c += 128
+	MOVQ    panelStride+48(FP), DI // panelStride
+	SHLQ    $0x02, DI // panelStride <<= 2
+	ADDQ    DI, SI // b += panelStride
+	SUBQ    $+32, BX // cols += -32
+	CMPQ    BX, $+32 // cols >= 32
+	JGE     panels_88 // cols >= 32
+
+panels_end_89:
+	CMPQ BX, $+1 // cols < 1
+	JLT  less_96 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), BX // alpha
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_97 // alpha < 1
+	MOVQ         rows+64(FP), DI // rows
+	SUBQ         DX, DI // rows -= rows
+	SHLQ         $0x02, DI // rows in bytes
+	ADDQ         DI, BX // alpha += rows
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         AX, DI // rows of c
+	VBROADCASTSS (BX), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (DI), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	JMP          end_98
+
+less_97:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+
+end_98:
+	// C += A·B
+	MOVQ pitch+40(FP), BX // pitch
+	SHLQ $0x02, BX // pitch <<= 2
+	MOVQ depth+56(FP), DI // depth
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ CX, R8 // rows of a
+	MOVQ panelStride+48(FP), R9 // panelStride
+	SHLQ $0x02, R9 // panelStride <<= 2
+	CMPQ DI, $+4 // depth < 4
+	JLT  depth_end_100 // depth < 4
+
+depth_99:
+	VMOVUPS          (SI), Z1 // B[0][0] = b[0][0]
+	VFMADD231PS.BCST (R8), Z1, Z0 // C[0][0] += a[0][0] * B[0][0]
+	ADDQ             BX, SI // b0 += pitch
+	VMOVUPS          (SI), Z1 // B[1][0] = b[0][0]
+	VFMADD231PS.BCST 4(R8), Z1, Z0 // C[0][0] += a[0][1] * B[1][0]
+	ADDQ             BX, SI // b0 += pitch
+	VMOVUPS          (SI), Z1 // B[2][0] = b[0][0]
+	VFMADD231PS.BCST 8(R8), Z1, Z0 // C[0][0] += a[0][2] * B[2][0]
+	ADDQ             BX, SI // b0 += pitch
+	VMOVUPS          (SI), Z1 // B[3][0] = b[0][0]
+	VFMADD231PS.BCST 12(R8), Z1, Z0 // C[0][0] += a[0][3] * B[3][0]
+	ADDQ             BX, SI // b0 += pitch
+	ADDQ             $+16, R8 // a0 += 16
+	SUBQ             $+4, DI // depth += -4
+	CMPQ             DI, $+4 // depth >= 4
+	JGE              depth_99 // depth >= 4
+
+depth_end_100:
+	CMPQ DI, $+1 // depth < 1
+	JLT  depth_end_102 // depth < 1
+
+depth_101:
+	VMOVUPS          (SI), Z1 // B[0][0] = b[0][0]
+	VFMADD231PS.BCST (R8), Z1, Z0 // C[0][0] += a[0][0] * B[0][0]
+	ADDQ             BX, SI // b0 += pitch
+	ADDQ             $+4, R8 // a0 += 4
+	SUBQ             $+1, DI // depth += -1
+	CMPQ             DI, $+1 // depth >= 1
+	JGE              depth_101 // depth >= 1
+
+depth_end_102:
+	// store
+	MOVQ    cStride+8(FP), BX // cStride
+	SHLQ    $0x02, BX // cStride in bytes
+	MOVQ    AX, BX // rows of c
+	VMOVUPS Z0, (BX) // c[0][0] = C[0][0]
+	ADDQ    $+64, AX // c += 64
+
+less_96:
+	// the next rows
+	MOVQ cols+72(FP), BX // cols
+	SHLQ $0x02, BX // cols in bytes
+	SUBQ BX, AX // c -= cols
+	MOVQ cStride+8(FP), BX // cStride
+	SHLQ $0x02, BX // cStride in bytes
+	ADDQ BX, AX // c += cStride
+	MOVQ aStride+24(FP), BX // aStride
+	SHLQ $0x02, BX // aStride in bytes
+	ADDQ BX, CX // a += aStride
+	SUBQ $+1, DX // rows += -1
+	CMPQ DX, $+1 // rows >= 1
+	JGE  rows_86 // rows >= 1
+
+rows_end_87:
+	VZEROUPPER
+	RET
+
+// func fewBF16AVX512(c *float32, cStride int, a *float32, aStride int, b *uint16, pitch int, panelStride int, depth int, rows int, cols int, alpha *float32)
+TEXT ·fewBF16AVX512(SB), NOSPLIT, $0-88
+	MOVQ c+0(FP), AX // c
+	MOVQ a+16(FP), CX // a
+	MOVQ rows+64(FP), DX // rows
+	CMPQ DX, $+8 // rows < 8
+	JLT  rows_end_2 // rows < 8
+
+rows_1:
+	MOVQ cols+72(FP), BX // cols
+	MOVQ b+32(FP), SI // b
+	CMPQ BX, $+32 // cols < 32
+	JLT  panels_end_4 // cols < 32
+
+panels_3:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), DI // alpha
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_5 // alpha < 1
+	MOVQ         rows+64(FP), R8 // rows
+	SUBQ         DX, R8 // rows -= rows
+	SHLQ         $0x02, R8 // rows in bytes
+	ADDQ         R8, DI // alpha += rows
+	MOVQ         cStride+8(FP), R8 // cStride
+	SHLQ         $0x02, R8 // cStride in bytes
+	MOVQ         AX, R9 // rows of c
+	LEAQ         (R9)(R8*2), R10 // rows of c
+	ADDQ         R8, R10 // rows of c
+	LEAQ         (R10)(R8*2), R11 // rows of c
+	ADDQ         R8, R11 // rows of c
+	VBROADCASTSS (DI), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R9), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R9), Z1 // C[0][1] = c[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(DI), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R9)(R8*1), Z2 // C[1][0] = c[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R9)(R8*1), Z3 // C[1][1] = c[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	VBROADCASTSS 8(DI), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R9)(R8*2), Z4 // C[2][0] = c[2][0]
+	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
+	VMOVUPS      64(R9)(R8*2), Z5 // C[2][1] = c[2][16]
+	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
+	VBROADCASTSS 12(DI), Z8 // α[3] = all alpha[3]
+	VMOVUPS      (R10), Z6 // C[3][0] = c[3][0]
+	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
+	VMOVUPS      64(R10), Z7 // C[3][1] = c[3][16]
+	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
+	VBROADCASTSS 16(DI), Z10 // α[4] = all alpha[4]
+	VMOVUPS      (R10)(R8*1), Z8 // C[4][0] = c[4][0]
+	VMULPS       Z10, Z8, Z8 // C[4][0] = C[4][0] * α[4]
+	VMOVUPS      64(R10)(R8*1), Z9 // C[4][1] = c[4][16]
+	VMULPS       Z10, Z9, Z9 // C[4][1] = C[4][1] * α[4]
+	VBROADCASTSS 20(DI), Z12 // α[5] = all alpha[5]
+	VMOVUPS      (R10)(R8*2), Z10 // C[5][0] = c[5][0]
+	VMULPS       Z12, Z10, Z10 // C[5][0] = C[5][0] * α[5]
+	VMOVUPS      64(R10)(R8*2), Z11 // C[5][1] = c[5][16]
+	VMULPS       Z12, Z11, Z11 // C[5][1] = C[5][1] * α[5]
+	VBROADCASTSS 24(DI), Z14 // α[6] = all alpha[6]
+	VMOVUPS      (R11), Z12 // C[6][0] = c[6][0]
+	VMULPS       Z14, Z12, Z12 // C[6][0] = C[6][0] * α[6]
+	VMOVUPS      64(R11), Z13 // C[6][1] = c[6][16]
+	VMULPS       Z14, Z13, Z13 // C[6][1] = C[6][1] * α[6]
+	VBROADCASTSS 28(DI), Z16 // α[7] = all alpha[7]
+	VMOVUPS      (R11)(R8*1), Z14 // C[7][0] = c[7][0]
+	VMULPS       Z16, Z14, Z14 // C[7][0] = C[7][0] * α[7]
+	VMOVUPS      64(R11)(R8*1), Z15 // C[7][1] = c[7][16]
+	VMULPS       Z16, Z15, Z15 // C[7][1] = C[7][1] * α[7]
+	JMP          end_6
+
+less_5:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+	VPXORD Z2, Z2, Z2 // C[1][0] = 0
+	VPXORD Z3, Z3, Z3 // C[1][1] = 0
+	VPXORD Z4, Z4, Z4 // C[2][0] = 0
+	VPXORD Z5, Z5, Z5 // C[2][1] = 0
+	VPXORD Z6, Z6, Z6 // C[3][0] = 0
+	VPXORD Z7, Z7, Z7 // C[3][1] = 0
+	VPXORD Z8, Z8, Z8 // C[4][0] = 0
+	VPXORD Z9, Z9, Z9 // C[4][1] = 0
+	VPXORD Z10, Z10, Z10 // C[5][0] = 0
+	VPXORD Z11, Z11, Z11 // C[5][1] = 0
+	VPXORD Z12, Z12, Z12 // C[6][0] = 0
+	VPXORD Z13, Z13, Z13 // C[6][1] = 0
+	VPXORD Z14, Z14, Z14 // C[7][0] = 0
+	VPXORD Z15, Z15, Z15 // C[7][1] = 0
+
+end_6:
+	// C += A·B
+	MOVQ pitch+40(FP), DI // pitch
+	SHLQ $0x01, DI // pitch <<= 1
+	MOVQ depth+56(FP), R8 // depth
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ CX, R10 // rows of a
+	LEAQ (R10)(R9*2), R11 // rows of a
+	ADDQ R9, R11 // rows of a
+	LEAQ (R11)(R9*2), R12 // rows of a
+	ADDQ R9, R12 // rows of a
+	MOVQ panelStride+48(FP), R13 // panelStride
+	SHLQ $0x01, R13 // panelStride <<= 1
+	MOVQ SI, R13 // rows of b
+	MOVQ SI, R14 // ahead = b
+	CMPQ R8, $+4 // depth < 4
+	JLT  depth_end_8 // depth < 4
+
+depth_7:
+	VBROADCASTSS (R10), Z16 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Z17 // A[1][0] = a[1][0]
+	VBROADCASTSS (R10)(R9*2), Z18 // A[2][0] = a[2][0]
+	VBROADCASTSS (R11), Z19 // A[3][0] = a[3][0]
+	VBROADCASTSS (R11)(R9*1), Z20 // A[4][0] = a[4][0]
+	VBROADCASTSS (R11)(R9*2), Z21 // A[5][0] = a[5][0]
+	VBROADCASTSS (R12), Z22 // A[6][0] = a[6][0]
+	VBROADCASTSS (R12)(R9*1), Z23 // A[7][0] = a[7][0]
+	VPMOVZXWD    (R13), Z24 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Z24, Z24 // B[0][0] = bfloat16 of b[0][0]
+	VFMADD231PS  Z16, Z24, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z17, Z24, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z18, Z24, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z19, Z24, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z20, Z24, Z8 // C[4][0] += A[4][0] * B[0][0]
+	VFMADD231PS  Z21, Z24, Z10 // C[5][0] += A[5][0] * B[0][0]
+	VFMADD231PS  Z22, Z24, Z12 // C[6][0] += A[6][0] * B[0][0]
+	VFMADD231PS  Z23, Z24, Z14 // C[7][0] += A[7][0] * B[0][0]
+	VPMOVZXWD    32(R13), Z24 // B[0][1] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Z24, Z24 // B[0][1] = bfloat16 of b[0][8]
+	VFMADD231PS  Z16, Z24, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VFMADD231PS  Z17, Z24, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VFMADD231PS  Z18, Z24, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VFMADD231PS  Z19, Z24, Z7 // C[3][1] += A[3][0] * B[0][1]
+	VFMADD231PS  Z20, Z24, Z9 // C[4][1] += A[4][0] * B[0][1]
+	VFMADD231PS  Z21, Z24, Z11 // C[5][1] += A[5][0] * B[0][1]
+	VFMADD231PS  Z22, Z24, Z13 // C[6][1] += A[6][0] * B[0][1]
+	VFMADD231PS  Z23, Z24, Z15 // C[7][1] += A[7][0] * B[0][1]
+	ADDQ         DI, R13 // b0 += pitch
+	VBROADCASTSS 4(R10), Z16 // A[0][1] = a[0][1]
+	VBROADCASTSS 4(R10)(R9*1), Z17 // A[1][1] = a[1][1]
+	VBROADCASTSS 4(R10)(R9*2), Z18 // A[2][1] = a[2][1]
+	VBROADCASTSS 4(R11), Z19 // A[3][1] = a[3][1]
+	VBROADCASTSS 4(R11)(R9*1), Z20 // A[4][1] = a[4][1]
+	VBROADCASTSS 4(R11)(R9*2), Z21 // A[5][1] = a[5][1]
+	VBROADCASTSS 4(R12), Z22 // A[6][1] = a[6][1]
+	VBROADCASTSS 4(R12)(R9*1), Z23 // A[7][1] = a[7][1]
+	VPMOVZXWD    (R13), Z24 // B[1][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Z24, Z24 // B[1][0] = bfloat16 of b[0][0]
+	VFMADD231PS  Z16, Z24, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VFMADD231PS  Z17, Z24, Z2 // C[1][0] += A[1][1] * B[1][0]
+	VFMADD231PS  Z18, Z24, Z4 // C[2][0] += A[2][1] * B[1][0]
+	VFMADD231PS  Z19, Z24, Z6 // C[3][0] += A[3][1] * B[1][0]
+	VFMADD231PS  Z20, Z24, Z8 // C[4][0] += A[4][1] * B[1][0]
+	VFMADD231PS  Z21, Z24, Z10 // C[5][0] += A[5][1] * B[1][0]
+	VFMADD231PS  Z22, Z24, Z12 // C[6][0] += A[6][1] * B[1][0]
+	VFMADD231PS  Z23, Z24, Z14 // C[7][0] += A[7][1] * B[1][0]
+	VPMOVZXWD    32(R13), Z24 // B[1][1] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Z24, Z24 // B[1][1] = bfloat16 of b[0][8]
+	VFMADD231PS  Z16, Z24, Z1 // C[0][1] += A[0][1] * B[1][1]
+	VFMADD231PS  Z17, Z24, Z3 // C[1][1] += A[1][1] * B[1][1]
+	VFMADD231PS  Z18, Z24, Z5 // C[2][1] += A[2][1] * B[1][1]
+	VFMADD231PS  Z19, Z24, Z7 // C[3][1] += A[3][1] * B[1][1]
+	VFMADD231PS  Z20, Z24, Z9 // C[4][1] += A[4][1] * B[1][1]
+	VFMADD231PS  Z21, Z24, Z11 // C[5][1] += A[5][1] * B[1][1]
+	VFMADD231PS  Z22, Z24, Z13 // C[6][1] += A[6][1] * B[1][1]
+	VFMADD231PS  Z23, Z24, Z15 // C[7][1] += A[7][1] * B[1][1]
+	ADDQ         DI, R13 // b0 += pitch
+	VBROADCASTSS 8(R10), Z16 // A[0][2] = a[0][2]
+	VBROADCASTSS 8(R10)(R9*1), Z17 // A[1][2] = a[1][2]
+	VBROADCASTSS 8(R10)(R9*2), Z18 // A[2][2] = a[2][2]
+	VBROADCASTSS 8(R11), Z19 // A[3][2] = a[3][2]
+	VBROADCASTSS 8(R11)(R9*1), Z20 // A[4][2] = a[4][2]
+	VBROADCASTSS 8(R11)(R9*2), Z21 // A[5][2] = a[5][2]
+	VBROADCASTSS 8(R12), Z22 // A[6][2] = a[6][2]
+	VBROADCASTSS 8(R12)(R9*1), Z23 // A[7][2] = a[7][2]
+	VPMOVZXWD    (R13), Z24 // B[2][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Z24, Z24 // B[2][0] = bfloat16 of b[0][0]
+	VFMADD231PS  Z16, Z24, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VFMADD231PS  Z17, Z24, Z2 // C[1][0] += A[1][2] * B[2][0]
+	VFMADD231PS  Z18, Z24, Z4 // C[2][0] += A[2][2] * B[2][0]
+	VFMADD231PS  Z19, Z24, Z6 // C[3][0] += A[3][2] * B[2][0]
+	VFMADD231PS  Z20, Z24, Z8 // C[4][0] += A[4][2] * B[2][0]
+	VFMADD231PS  Z21, Z24, Z10 // C[5][0] += A[5][2] * B[2][0]
+	VFMADD231PS  Z22, Z24, Z12 // C[6][0] += A[6][2] * B[2][0]
+	VFMADD231PS  Z23, Z24, Z14 // C[7][0] += A[7][2] * B[2][0]
+	VPMOVZXWD    32(R13), Z24 // B[2][1] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Z24, Z24 // B[2][1] = bfloat16 of b[0][8]
+	VFMADD231PS  Z16, Z24, Z1 // C[0][1] += A[0][2] * B[2][1]
+	VFMADD231PS  Z17, Z24, Z3 // C[1][1] += A[1][2] * B[2][1]
+	VFMADD231PS  Z18, Z24, Z5 // C[2][1] += A[2][2] * B[2][1]
+	VFMADD231PS  Z19, Z24, Z7 // C[3][1] += A[3][2] * B[2][1]
+	VFMADD231PS  Z20, Z24, Z9 // C[4][1] += A[4][2] * B[2][1]
+	VFMADD231PS  Z21, Z24, Z11 // C[5][1] += A[5][2] * B[2][1]
+	VFMADD231PS  Z22, Z24, Z13 // C[6][1] += A[6][2] * B[2][1]
+	VFMADD231PS  Z23, Z24, Z15 // C[7][1] += A[7][2] * B[2][1]
+	ADDQ         DI, R13 // b0 += pitch
+	VBROADCASTSS 12(R10), Z16 // A[0][3] = a[0][3]
+	VBROADCASTSS 12(R10)(R9*1), Z17 // A[1][3] = a[1][3]
+	VBROADCASTSS 12(R10)(R9*2), Z18 // A[2][3] = a[2][3]
+	VBROADCASTSS 12(R11), Z19 // A[3][3] = a[3][3]
+	VBROADCASTSS 12(R11)(R9*1), Z20 // A[4][3] = a[4][3]
+	VBROADCASTSS 12(R11)(R9*2), Z21 // A[5][3] = a[5][3]
+	VBROADCASTSS 12(R12), Z22 // A[6][3] = a[6][3]
+	VBROADCASTSS 12(R12)(R9*1), Z23 // A[7][3] = a[7][3]
+	VPMOVZXWD    (R13), Z24 // B[3][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Z24, Z24 // B[3][0] = bfloat16 of b[0][0]
+	VFMADD231PS  Z16, Z24, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VFMADD231PS  Z17, Z24, Z2 // C[1][0] += A[1][3] * B[3][0]
+	VFMADD231PS  Z18, Z24, Z4 // C[2][0] += A[2][3] * B[3][0]
+	VFMADD231PS  Z19, Z24, Z6 // C[3][0] += A[3][3] * B[3][0]
+	VFMADD231PS  Z20, Z24, Z8 // C[4][0] += A[4][3] * B[3][0]
+	VFMADD231PS  Z21, Z24, Z10 // C[5][0] += A[5][3] * B[3][0]
+	VFMADD231PS  Z22, Z24, Z12 // C[6][0] += A[6][3] * B[3][0]
+	VFMADD231PS  Z23, Z24, Z14 // C[7][0] += A[7][3] * B[3][0]
+	VPMOVZXWD    32(R13), Z24 // B[3][1] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Z24, Z24 // B[3][1] = bfloat16 of b[0][8]
+	VFMADD231PS  Z16, Z24, Z1 // C[0][1] += A[0][3] * B[3][1]
+	VFMADD231PS  Z17, Z24, Z3 // C[1][1] += A[1][3] * B[3][1]
+	VFMADD231PS  Z18, Z24, Z5 // C[2][1] += A[2][3] * B[3][1]
+	VFMADD231PS  Z19, Z24, Z7 // C[3][1] += A[3][3] * B[3][1]
+	VFMADD231PS  Z20, Z24, Z9 // C[4][1] += A[4][3] * B[3][1]
+	VFMADD231PS  Z21, Z24, Z11 // C[5][1] += A[5][3] * B[3][1]
+	VFMADD231PS  Z22, Z24, Z13 // C[6][1] += A[6][3] * B[3][1]
+	VFMADD231PS  Z23, Z24, Z15 // C[7][1] += A[7][3] * B[3][1]
+	ADDQ         DI, R13 // b0 += pitch
+	ADDQ         $+16, R10 // a0 += 16
+	ADDQ         $+16, R11 // a3 += 16
+	ADDQ         $+16, R12 // a6 += 16
+	PREFETCHT0   12288(R14) // prefetch ahead[3072]
+	PREFETCHT0   12352(R14) // prefetch ahead[3088]
+	PREFETCHT0   12416(R14) // prefetch ahead[3104]
+	PREFETCHT0   12480(R14) // prefetch ahead[3120]
+	ADDQ         $+256, R14 // ahead += 256
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
+	JGE          depth_7 // depth >= 4
+
+depth_end_8:
+	CMPQ R8, $+1 // depth < 1
+	JLT  depth_end_10 // depth < 1
+
+depth_9:
+	VBROADCASTSS (R10), Z16 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Z17 // A[1][0] = a[1][0]
+	VBROADCASTSS (R10)(R9*2), Z18 // A[2][0] = a[2][0]
+	VBROADCASTSS (R11), Z19 // A[3][0] = a[3][0]
+	VBROADCASTSS (R11)(R9*1), Z20 // A[4][0] = a[4][0]
+	VBROADCASTSS (R11)(R9*2), Z21 // A[5][0] = a[5][0]
+	VBROADCASTSS (R12), Z22 // A[6][0] = a[6][0]
+	VBROADCASTSS (R12)(R9*1), Z23 // A[7][0] = a[7][0]
+	VPMOVZXWD    (R13), Z24 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Z24, Z24 // B[0][0] = bfloat16 of b[0][0]
+	VFMADD231PS  Z16, Z24, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z17, Z24, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z18, Z24, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z19, Z24, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z20, Z24, Z8 // C[4][0] += A[4][0] * B[0][0]
+	VFMADD231PS  Z21, Z24, Z10 // C[5][0] += A[5][0] * B[0][0]
+	VFMADD231PS  Z22, Z24, Z12 // C[6][0] += A[6][0] * B[0][0]
+	VFMADD231PS  Z23, Z24, Z14 // C[7][0] += A[7][0] * B[0][0]
+	VPMOVZXWD    32(R13), Z24 // B[0][1] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Z24, Z24 // B[0][1] = bfloat16 of b[0][8]
+	VFMADD231PS  Z16, Z24, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VFMADD231PS  Z17, Z24, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VFMADD231PS  Z18, Z24, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VFMADD231PS  Z19, Z24, Z7 // C[3][1] += A[3][0] * B[0][1]
+	VFMADD231PS  Z20, Z24, Z9 // C[4][1] += A[4][0] * B[0][1]
+	VFMADD231PS  Z21, Z24, Z11 // C[5][1] += A[5][0] * B[0][1]
+	VFMADD231PS  Z22, Z24, Z13 // C[6][1] += A[6][0] * B[0][1]
+	VFMADD231PS  Z23, Z24, Z15 // C[7][1] += A[7][0] * B[0][1]
+	ADDQ         DI, R13 // b0 += pitch
+	ADDQ         $+4, R10 // a0 += 4
+	ADDQ         $+4, R11 // a3 += 4
+	ADDQ         $+4, R12 // a6 += 4
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
+	JGE          depth_9 // depth >= 1
+
+depth_end_10:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    AX, R8 // rows of c
+	LEAQ    (R8)(DI*2), R9 // rows of c
+	ADDQ    DI, R9 // rows of c
+	LEAQ    (R9)(DI*2), R10 // rows of c
+	ADDQ    DI, R10 // rows of c
+	VMOVUPS Z0, (R8) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R8) // c[0][16] = C[0][1]
+	VMOVUPS Z2, (R8)(DI*1) // c[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R8)(DI*1) // c[1][16] = C[1][1]
+	VMOVUPS Z4, (R8)(DI*2) // c[2][0] = C[2][0]
+	VMOVUPS Z5, 64(R8)(DI*2) // c[2][16] = C[2][1]
+	VMOVUPS Z6, (R9) // c[3][0] = C[3][0]
+	VMOVUPS Z7, 64(R9) // c[3][16] = C[3][1]
+	VMOVUPS Z8, (R9)(DI*1) // c[4][0] = C[4][0]
+	VMOVUPS Z9, 64(R9)(DI*1) // c[4][16] = C[4][1]
+	VMOVUPS Z10, (R9)(DI*2) // c[5][0] = C[5][0]
+	VMOVUPS Z11, 64(R9)(DI*2) // c[5][16] = C[5][1]
+	VMOVUPS Z12, (R10) // c[6][0] = C[6][0]
+	VMOVUPS Z13, 64(R10) // c[6][16] = C[6][1]
+	VMOVUPS Z14, (R10)(DI*1) // c[7][0] = C[7][0]
+	VMOVUPS Z15, 64(R10)(DI*1) // c[7][16] = C[7][1]
+	ADDQ    $+128, AX // c += 128
+	MOVQ    panelStride+48(FP), DI // panelStride
+	SHLQ    $0x01, DI // panelStride <<= 1
+	ADDQ    DI, SI // b += panelStride
+	SUBQ    $+32, BX // cols += -32
+	CMPQ    BX, $+32 // cols >= 32
+	JGE     panels_3 // cols >= 32
+
+panels_end_4:
+	CMPQ BX, $+1 // cols < 1
+	JLT  less_11 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), BX // alpha
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_12 // alpha < 1
+	MOVQ         rows+64(FP), DI // rows
+	SUBQ         DX, DI // rows -= rows
+	SHLQ         $0x02, DI // rows in bytes
+	ADDQ         DI, BX // alpha += rows
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         AX, R8 // rows of c
+	LEAQ         (R8)(DI*2), R9 // rows of c
+	ADDQ         DI, R9 // rows of c
+	LEAQ         (R9)(DI*2), R10 // rows of c
+	ADDQ         DI, R10 // rows of c
+	VBROADCASTSS (BX), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VBROADCASTSS 4(BX), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R8)(DI*1), Z1 // C[1][0] = c[1][0]
+	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
+	VBROADCASTSS 8(BX), Z3 // α[2] = all alpha[2]
+	VMOVUPS      (R8)(DI*2), Z2 // C[2][0] = c[2][0]
+	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
+	VBROADCASTSS 12(BX), Z4 // α[3] = all alpha[3]
+	VMOVUPS      (R9), Z3 // C[3][0] = c[3][0]
+	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
+	VBROADCASTSS 16(BX), Z5 // α[4] = all alpha[4]
+	VMOVUPS      (R9)(DI*1), Z4 // C[4][0] = c[4][0]
+	VMULPS       Z5, Z4, Z4 // C[4][0] = C[4][0] * α[4]
+	VBROADCASTSS 20(BX), Z6 // α[5] = all alpha[5]
+	VMOVUPS      (R9)(DI*2), Z5 // C[5][0] = c[5][0]
+	VMULPS       Z6, Z5, Z5 // C[5][0] = C[5][0] * α[5]
+	VBROADCASTSS 24(BX), Z7 // α[6] = all alpha[6]
+	VMOVUPS      (R10), Z6 // C[6][0] = c[6][0]
+	VMULPS       Z7, Z6, Z6 // C[6][0] = C[6][0] * α[6]
+	VBROADCASTSS 28(BX), Z8 // α[7] = all alpha[7]
+	VMOVUPS      (R10)(DI*1), Z7 // C[7][0] = c[7][0]
+	VMULPS       Z8, Z7, Z7 // C[7][0] = C[7][0] * α[7]
+	JMP          end_13
+
+less_12:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[1][0] = 0
+	VPXORD Z2, Z2, Z2 // C[2][0] = 0
+	VPXORD Z3, Z3, Z3 // C[3][0] = 0
+	VPXORD Z4, Z4, Z4 // C[4][0] = 0
+	VPXORD Z5, Z5, Z5 // C[5][0] = 0
+	VPXORD Z6, Z6, Z6 // C[6][0] = 0
+	VPXORD Z7, Z7, Z7 // C[7][0] = 0
+
+end_13:
+	// C += A·B
+	MOVQ pitch+40(FP), BX // pitch
+	SHLQ $0x01, BX // pitch <<= 1
+	MOVQ depth+56(FP), DI // depth
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ CX, R9 // rows of a
+	LEAQ (R9)(R8*2), R10 // rows of a
+	ADDQ R8, R10 // rows of a
+	LEAQ (R10)(R8*2), R11 // rows of a
+	ADDQ R8, R11 // rows of a
+	MOVQ panelStride+48(FP), R12 // panelStride
+	SHLQ $0x01, R12 // panelStride <<= 1
+	MOVQ SI, R12 // rows of b
+	CMPQ DI, $+4 // depth < 4
+	JLT  depth_end_15 // depth < 4
+
+depth_14:
+	VPMOVZXWD        (R12), Z8 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD           $0x10, Z8, Z8 // B[0][0] = bfloat16 of b[0][0]
+	VFMADD231PS.BCST (R9), Z8, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z8, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z8, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R10), Z8, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*1), Z8, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*2), Z8, Z5 // C[5][0] += a[5][0] * B[0][0]
+	VFMADD231PS.BCST (R11), Z8, Z6 // C[6][0] += a[6][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R8*1), Z8, Z7 // C[7][0] += a[7][0] * B[0][0]
+	ADDQ             BX, R12 // b0 += pitch
+	VPMOVZXWD        (R12), Z8 // B[1][0] = bfloat16 of b[0][0]
+	VPSLLD           $0x10, Z8, Z8 // B[1][0] = bfloat16 of b[0][0]
+	VFMADD231PS.BCST 4(R9), Z8, Z0 // C[0][0] += a[0][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*2), Z8, Z2 // C[2][0] += a[2][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10), Z8, Z3 // C[3][0] += a[3][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R8*1), Z8, Z4 // C[4][0] += a[4][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11), Z8, Z6 // C[6][0] += a[6][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][1] * B[1][0]
+	ADDQ             BX, R12 // b0 += pitch
+	VPMOVZXWD        (R12), Z8 // B[2][0] = bfloat16 of b[0][0]
+	VPSLLD           $0x10, Z8, Z8 // B[2][0] = bfloat16 of b[0][0]
+	VFMADD231PS.BCST 8(R9), Z8, Z0 // C[0][0] += a[0][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*2), Z8, Z2 // C[2][0] += a[2][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10), Z8, Z3 // C[3][0] += a[3][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R8*1), Z8, Z4 // C[4][0] += a[4][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11), Z8, Z6 // C[6][0] += a[6][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][2] * B[2][0]
+	ADDQ             BX, R12 // b0 += pitch
+	VPMOVZXWD        (R12), Z8 // B[3][0] = bfloat16 of b[0][0]
+	VPSLLD           $0x10, Z8, Z8 // B[3][0] = bfloat16 of b[0][0]
+	VFMADD231PS.BCST 12(R9), Z8, Z0 // C[0][0] += a[0][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*2), Z8, Z2 // C[2][0] += a[2][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10), Z8, Z3 // C[3][0] += a[3][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R8*1), Z8, Z4 // C[4][0] += a[4][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11), Z8, Z6 // C[6][0] += a[6][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][3] * B[3][0]
+	ADDQ             BX, R12 // b0 += pitch
+	ADDQ             $+16, R9 // a0 += 16
+	ADDQ             $+16, R10 // a3 += 16
+	ADDQ             $+16, R11 // a6 += 16
+	PREFETCHT0       12288(SI) // prefetch ahead[3072]
+	PREFETCHT0       12352(SI) // prefetch ahead[3088]
+	ADDQ             $+128, SI // ahead += 128
+	SUBQ             $+4, DI // depth += -4
+	CMPQ             DI, $+4 // depth >= 4
+	JGE              depth_14 // depth >= 4
+
+depth_end_15:
+	CMPQ DI, $+1 // depth < 1
+	JLT  depth_end_17 // depth < 1
+
+depth_16:
+	VPMOVZXWD        (R12), Z8 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD           $0x10, Z8, Z8 // B[0][0] = bfloat16 of b[0][0]
+	VFMADD231PS.BCST (R9), Z8, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z8, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z8, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R10), Z8, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*1), Z8, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*2), Z8, Z5 // C[5][0] += a[5][0] * B[0][0]
+	VFMADD231PS.BCST (R11), Z8, Z6 // C[6][0] += a[6][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R8*1), Z8, Z7 // C[7][0] += a[7][0] * B[0][0]
+	ADDQ             BX, R12 // b0 += pitch
+	ADDQ             $+4, R9 // a0 += 4
+	ADDQ             $+4, R10 // a3 += 4
+	ADDQ             $+4, R11 // a6 += 4
+	SUBQ             $+1, DI // depth += -1
+	CMPQ             DI, $+1 // depth >= 1
+	JGE              depth_16 // depth >= 1
+
+depth_end_17:
+	// store
+	MOVQ    cStride+8(FP), BX // cStride
+	SHLQ    $0x02, BX // cStride in bytes
+	MOVQ    AX, SI // rows of c
+	LEAQ    (SI)(BX*2), DI // rows of c
+	ADDQ    BX, DI // rows of c
+	LEAQ    (DI)(BX*2), R8 // rows of c
+	ADDQ    BX, R8 // rows of c
+	VMOVUPS Z0, (SI) // c[0][0] = C[0][0]
+	VMOVUPS Z1, (SI)(BX*1) // c[1][0] = C[1][0]
+	VMOVUPS Z2, (SI)(BX*2) // c[2][0] = C[2][0]
+	VMOVUPS Z3, (DI) // c[3][0] = C[3][0]
+	VMOVUPS Z4, (DI)(BX*1) // c[4][0] = C[4][0]
+	VMOVUPS Z5, (DI)(BX*2) // c[5][0] = C[5][0]
+	VMOVUPS Z6, (R8) // c[6][0] = C[6][0]
+	VMOVUPS Z7, (R8)(BX*1) // c[7][0] = C[7][0]
+	ADDQ    $+64, AX // c += 64
+
+less_11:
+	// the next rows
+	MOVQ cols+72(FP), BX // cols
+	SHLQ $0x02, BX // cols in bytes
+	SUBQ BX, AX // c -= cols
+	MOVQ cStride+8(FP), BX // cStride
+	SHLQ $0x02, BX // cStride in bytes
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	MOVQ aStride+24(FP), BX // aStride
+	SHLQ $0x02, BX // aStride in bytes
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	SUBQ $+8, DX // rows += -8
+	CMPQ DX, $+8 // rows >= 8
+	JGE  rows_1 // rows >= 8
+
+rows_end_2:
+	CMPQ DX, $+6 // rows < 6
+	JLT  rows_end_19 // rows < 6
+
+rows_18:
+	MOVQ cols+72(FP), BX // cols
+	MOVQ b+32(FP), SI // b
+	CMPQ BX, $+32 // cols < 32
+	JLT  panels_end_21 // cols < 32
+
+panels_20:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), DI // alpha
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_22 // alpha < 1
+	MOVQ         rows+64(FP), R8 // rows
+	SUBQ         DX, R8 // rows -= rows
+	SHLQ         $0x02, R8 // rows in bytes
+	ADDQ         R8, DI // alpha += rows
+	MOVQ         cStride+8(FP), R8 // cStride
+	SHLQ         $0x02, R8 // cStride in bytes
+	MOVQ         AX, R9 // rows of c
+	LEAQ         (R9)(R8*2), R10 // rows of c
+	ADDQ         R8, R10 // rows of c
+	VBROADCASTSS (DI), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R9), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R9), Z1 // C[0][1] = c[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(DI), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R9)(R8*1), Z2 // C[1][0] = c[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R9)(R8*1), Z3 // C[1][1] = c[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	VBROADCASTSS 8(DI), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R9)(R8*2), Z4 // C[2][0] = c[2][0]
+	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
+	VMOVUPS      64(R9)(R8*2), Z5 // C[2][1] = c[2][16]
+	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
+	VBROADCASTSS 12(DI), Z8 // α[3] = all alpha[3]
+	VMOVUPS      (R10), Z6 // C[3][0] = c[3][0]
+	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
+	VMOVUPS      64(R10), Z7 // C[3][1] = c[3][16]
+	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
+	VBROADCASTSS 16(DI), Z10 // α[4] = all alpha[4]
+	VMOVUPS      (R10)(R8*1), Z8 // C[4][0] = c[4][0]
+	VMULPS       Z10, Z8, Z8 // C[4][0] = C[4][0] * α[4]
+	VMOVUPS      64(R10)(R8*1), Z9 // C[4][1] = c[4][16]
+	VMULPS       Z10, Z9, Z9 // C[4][1] = C[4][1] * α[4]
+	VBROADCASTSS 20(DI), Z12 // α[5] = all alpha[5]
+	VMOVUPS      (R10)(R8*2), Z10 // C[5][0] = c[5][0]
+	VMULPS       Z12, Z10, Z10 // C[5][0] = C[5][0] * α[5]
+	VMOVUPS      64(R10)(R8*2), Z11 // C[5][1] = c[5][16]
+	VMULPS       Z12, Z11, Z11 // C[5][1] = C[5][1] * α[5]
+	JMP          end_23
+
+less_22:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+	VPXORD Z2, Z2, Z2 // C[1][0] = 0
+	VPXORD Z3, Z3, Z3 // C[1][1] = 0
+	VPXORD Z4, Z4, Z4 // C[2][0] = 0
+	VPXORD Z5, Z5, Z5 // C[2][1] = 0
+	VPXORD Z6, Z6, Z6 // C[3][0] = 0
+	VPXORD Z7, Z7, Z7 // C[3][1] = 0
+	VPXORD Z8, Z8, Z8 // C[4][0] = 0
+	VPXORD Z9, Z9, Z9 // C[4][1] = 0
+	VPXORD Z10, Z10, Z10 // C[5][0] = 0
+	VPXORD Z11, Z11, Z11 // C[5][1] = 0
+
+end_23:
+	// C += A·B
+	MOVQ pitch+40(FP), DI // pitch
+	SHLQ $0x01, DI // pitch <<= 1
+	MOVQ depth+56(FP), R8 // depth
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ CX, R10 // rows of a
+	LEAQ (R10)(R9*2), R11 // rows of a
+	ADDQ R9, R11 // rows of a
+	MOVQ panelStride+48(FP), R12 // panelStride
+	SHLQ $0x01, R12 // panelStride <<= 1
+	MOVQ SI, R12 // rows of b
+	MOVQ SI, R13 // ahead = b
+	CMPQ R8, $+4 // depth < 4
+	JLT  depth_end_25 // depth < 4
+
+depth_24:
+	VBROADCASTSS (R10), Z12 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Z13 // A[1][0] = a[1][0]
+	VBROADCASTSS (R10)(R9*2), Z14 // A[2][0] = a[2][0]
+	VBROADCASTSS (R11), Z15 // A[3][0] = a[3][0]
+	VBROADCASTSS (R11)(R9*1), Z16 // A[4][0] = a[4][0]
+	VBROADCASTSS (R11)(R9*2), Z17 // A[5][0] = a[5][0]
+	VPMOVZXWD    (R12), Z18 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Z18, Z18 // B[0][0] = bfloat16 of b[0][0]
+	VFMADD231PS  Z12, Z18, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z13, Z18, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z14, Z18, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z15, Z18, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z16, Z18, Z8 // C[4][0] += A[4][0] * B[0][0]
+	VFMADD231PS  Z17, Z18, Z10 // C[5][0] += A[5][0] * B[0][0]
+	VPMOVZXWD    32(R12), Z18 // B[0][1] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Z18, Z18 // B[0][1] = bfloat16 of b[0][8]
+	VFMADD231PS  Z12, Z18, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VFMADD231PS  Z13, Z18, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VFMADD231PS  Z14, Z18, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VFMADD231PS  Z15, Z18, Z7 // C[3][1] += A[3][0] * B[0][1]
+	VFMADD231PS  Z16, Z18, Z9 // C[4][1] += A[4][0] * B[0][1]
+	VFMADD231PS  Z17, Z18, Z11 // C[5][1] += A[5][0] * B[0][1]
+	ADDQ         DI, R12 // b0 += pitch
+	VBROADCASTSS 4(R10), Z12 // A[0][1] = a[0][1]
+	VBROADCASTSS 4(R10)(R9*1), Z13 // A[1][1] = a[1][1]
+	VBROADCASTSS 4(R10)(R9*2), Z14 // A[2][1] = a[2][1]
+	VBROADCASTSS 4(R11), Z15 // A[3][1] = a[3][1]
+	VBROADCASTSS 4(R11)(R9*1), Z16 // A[4][1] = a[4][1]
+	VBROADCASTSS 4(R11)(R9*2), Z17 // A[5][1] = a[5][1]
+	VPMOVZXWD    (R12), Z18 // B[1][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Z18, Z18 // B[1][0] = bfloat16 of b[0][0]
+	VFMADD231PS  Z12, Z18, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VFMADD231PS  Z13, Z18, Z2 // C[1][0] += A[1][1] * B[1][0]
+	VFMADD231PS  Z14, Z18, Z4 // C[2][0] += A[2][1] * B[1][0]
+	VFMADD231PS  Z15, Z18, Z6 // C[3][0] += A[3][1] * B[1][0]
+	VFMADD231PS  Z16, Z18, Z8 // C[4][0] += A[4][1] * B[1][0]
+	VFMADD231PS  Z17, Z18, Z10 // C[5][0] += A[5][1] * B[1][0]
+	VPMOVZXWD    32(R12), Z18 // B[1][1] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Z18, Z18 // B[1][1] = bfloat16 of b[0][8]
+	VFMADD231PS  Z12, Z18, Z1 // C[0][1] += A[0][1] * B[1][1]
+	VFMADD231PS  Z13, Z18, Z3 // C[1][1] += A[1][1] * B[1][1]
+	VFMADD231PS  Z14, Z18, Z5 // C[2][1] += A[2][1] * B[1][1]
+	VFMADD231PS  Z15, Z18, Z7 // C[3][1] += A[3][1] * B[1][1]
+	VFMADD231PS  Z16, Z18, Z9 // C[4][1] += A[4][1] * B[1][1]
+	VFMADD231PS  Z17, Z18, Z11 // C[5][1] += A[5][1] * B[1][1]
+	ADDQ         DI, R12 // b0 += pitch
+	VBROADCASTSS 8(R10), Z12 // A[0][2] = a[0][2]
+	VBROADCASTSS 8(R10)(R9*1), Z13 // A[1][2] = a[1][2]
+	VBROADCASTSS 8(R10)(R9*2), Z14 // A[2][2] = a[2][2]
+	VBROADCASTSS 8(R11), Z15 // A[3][2] = a[3][2]
+	VBROADCASTSS 8(R11)(R9*1), Z16 // A[4][2] = a[4][2]
+	VBROADCASTSS 8(R11)(R9*2), Z17 // A[5][2] = a[5][2]
+	VPMOVZXWD    (R12), Z18 // B[2][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Z18, Z18 // B[2][0] = bfloat16 of b[0][0]
+	VFMADD231PS  Z12, Z18, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VFMADD231PS  Z13, Z18, Z2 // C[1][0] += A[1][2] * B[2][0]
+	VFMADD231PS  Z14, Z18, Z4 // C[2][0] += A[2][2] * B[2][0]
+	VFMADD231PS  Z15, Z18, Z6 // C[3][0] += A[3][2] * B[2][0]
+	VFMADD231PS  Z16, Z18, Z8 // C[4][0] += A[4][2] * B[2][0]
+	VFMADD231PS  Z17, Z18, Z10 // C[5][0] += A[5][2] * B[2][0]
+	VPMOVZXWD    32(R12), Z18 // B[2][1] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Z18, Z18 // B[2][1] = bfloat16 of b[0][8]
+	VFMADD231PS  Z12, Z18, Z1 // C[0][1] += A[0][2] * B[2][1]
+	VFMADD231PS  Z13, Z18, Z3 // C[1][1] += A[1][2] * B[2][1]
+	VFMADD231PS  Z14, Z18, Z5 // C[2][1] += A[2][2] * B[2][1]
+	VFMADD231PS  Z15, Z18, Z7 // C[3][1] += A[3][2] * B[2][1]
+	VFMADD231PS  Z16, Z18, Z9 // C[4][1] += A[4][2] * B[2][1]
+	VFMADD231PS  Z17, Z18, Z11 // C[5][1] += A[5][2] * B[2][1]
+	ADDQ         DI, R12 // b0 += pitch
+	VBROADCASTSS 12(R10), Z12 // A[0][3] = a[0][3]
+	VBROADCASTSS 12(R10)(R9*1), Z13 // A[1][3] = a[1][3]
+	VBROADCASTSS 12(R10)(R9*2), Z14 // A[2][3] = a[2][3]
+	VBROADCASTSS 12(R11), Z15 // A[3][3] = a[3][3]
+	VBROADCASTSS 12(R11)(R9*1), Z16 // A[4][3] = a[4][3]
+	VBROADCASTSS 12(R11)(R9*2), Z17 // A[5][3] = a[5][3]
+	VPMOVZXWD    (R12), Z18 // B[3][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Z18, Z18 // B[3][0] = bfloat16 of b[0][0]
+	VFMADD231PS  Z12, Z18, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VFMADD231PS  Z13, Z18, Z2 // C[1][0] += A[1][3] * B[3][0]
+	VFMADD231PS  Z14, Z18, Z4 // C[2][0] += A[2][3] * B[3][0]
+	VFMADD231PS  Z15, Z18, Z6 // C[3][0] += A[3][3] * B[3][0]
+	VFMADD231PS  Z16, Z18, Z8 // C[4][0] += A[4][3] * B[3][0]
+	VFMADD231PS  Z17, Z18, Z10 // C[5][0] += A[5][3] * B[3][0]
+	VPMOVZXWD    32(R12), Z18 // B[3][1] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Z18, Z18 // B[3][1] = bfloat16 of b[0][8]
+	VFMADD231PS  Z12, Z18, Z1 // C[0][1] += A[0][3] * B[3][1]
+	VFMADD231PS  Z13, Z18, Z3 // C[1][1] += A[1][3] * B[3][1]
+	VFMADD231PS  Z14, Z18, Z5 // C[2][1] += A[2][3] * B[3][1]
+	VFMADD231PS  Z15, Z18, Z7 // C[3][1] += A[3][3] * B[3][1]
+	VFMADD231PS  Z16, Z18, Z9 // C[4][1] += A[4][3] * B[3][1]
+	VFMADD231PS  Z17, Z18, Z11 // C[5][1] += A[5][3] * B[3][1]
+	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         $+16, R10 // a0 += 16
+	ADDQ         $+16, R11 // a3 += 16
+	PREFETCHT0   12288(R13) // prefetch ahead[3072]
+	PREFETCHT0   12352(R13) // prefetch ahead[3088]
+	PREFETCHT0   12416(R13) // prefetch ahead[3104]
+	PREFETCHT0   12480(R13) // prefetch ahead[3120]
+	ADDQ         $+256, R13 // ahead += 256
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
+	JGE          depth_24 // depth >= 4
+
+depth_end_25:
+	CMPQ R8, $+1 // depth < 1
+	JLT  depth_end_27 // depth < 1
+
+depth_26:
+	VBROADCASTSS (R10), Z12 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Z13 // A[1][0] = a[1][0]
+	VBROADCASTSS (R10)(R9*2), Z14 // A[2][0] = a[2][0]
+	VBROADCASTSS (R11), Z15 // A[3][0] = a[3][0]
+	VBROADCASTSS (R11)(R9*1), Z16 // A[4][0] = a[4][0]
+	VBROADCASTSS (R11)(R9*2), Z17 // A[5][0] = a[5][0]
+	VPMOVZXWD    (R12), Z18 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Z18, Z18 // B[0][0] = bfloat16 of b[0][0]
+	VFMADD231PS  Z12, Z18, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z13, Z18, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z14, Z18, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z15, Z18, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z16, Z18, Z8 // C[4][0] += A[4][0] * B[0][0]
+	VFMADD231PS  Z17, Z18, Z10 // C[5][0] += A[5][0] * B[0][0]
+	VPMOVZXWD    32(R12), Z18 // B[0][1] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Z18, Z18 // B[0][1] = bfloat16 of b[0][8]
+	VFMADD231PS  Z12, Z18, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VFMADD231PS  Z13, Z18, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VFMADD231PS  Z14, Z18, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VFMADD231PS  Z15, Z18, Z7 // C[3][1] += A[3][0] * B[0][1]
+	VFMADD231PS  Z16, Z18, Z9 // C[4][1] += A[4][0] * B[0][1]
+	VFMADD231PS  Z17, Z18, Z11 // C[5][1] += A[5][0] * B[0][1]
+	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         $+4, R10 // a0 += 4
+	ADDQ         $+4, R11 // a3 += 4
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
+	JGE          depth_26 // depth >= 1
+
+depth_end_27:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    AX, R8 // rows of c
+	LEAQ    (R8)(DI*2), R9 // rows of c
+	ADDQ    DI, R9 // rows of c
+	VMOVUPS Z0, (R8) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R8) // c[0][16] = C[0][1]
+	VMOVUPS Z2, (R8)(DI*1) // c[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R8)(DI*1) // c[1][16] = C[1][1]
+	VMOVUPS Z4, (R8)(DI*2) // c[2][0] = C[2][0]
+	VMOVUPS Z5, 64(R8)(DI*2) // c[2][16] = C[2][1]
+	VMOVUPS Z6, (R9) // c[3][0] = C[3][0]
+	VMOVUPS Z7, 64(R9) // c[3][16] = C[3][1]
+	VMOVUPS Z8, (R9)(DI*1) // c[4][0] = C[4][0]
+	VMOVUPS Z9, 64(R9)(DI*1) // c[4][16] = C[4][1]
+	VMOVUPS Z10, (R9)(DI*2) // c[5][0] = C[5][0]
+	VMOVUPS Z11, 64(R9)(DI*2) // c[5][16] = C[5][1]
+	ADDQ    $+128, AX // c += 128
+	MOVQ    panelStride+48(FP), DI // panelStride
+	SHLQ    $0x01, DI // panelStride <<= 1
+	ADDQ    DI, SI // b += panelStride
+	SUBQ    $+32, BX // cols += -32
+	CMPQ    BX, $+32 // cols >= 32
+	JGE     panels_20 // cols >= 32
+
+panels_end_21:
+	CMPQ BX, $+1 // cols < 1
+	JLT  less_28 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), BX // alpha
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_29 // alpha < 1
+	MOVQ         rows+64(FP), DI // rows
+	SUBQ         DX, DI // rows -= rows
+	SHLQ         $0x02, DI // rows in bytes
+	ADDQ         DI, BX // alpha += rows
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         AX, R8 // rows of c
+	LEAQ         (R8)(DI*2), R9 // rows of c
+	ADDQ         DI, R9 // rows of c
+	VBROADCASTSS (BX), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VBROADCASTSS 4(BX), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R8)(DI*1), Z1 // C[1][0] = c[1][0]
+	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
+	VBROADCASTSS 8(BX), Z3 // α[2] = all alpha[2]
+	VMOVUPS      (R8)(DI*2), Z2 // C[2][0] = c[2][0]
+	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
+	VBROADCASTSS 12(BX), Z4 // α[3] = all alpha[3]
+	VMOVUPS      (R9), Z3 // C[3][0] = c[3][0]
+	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
+	VBROADCASTSS 16(BX), Z5 // α[4] = all alpha[4]
+	VMOVUPS      (R9)(DI*1), Z4 // C[4][0] = c[4][0]
+	VMULPS       Z5, Z4, Z4 // C[4][0] = C[4][0] * α[4]
+	VBROADCASTSS 20(BX), Z6 // α[5] = all alpha[5]
+	VMOVUPS      (R9)(DI*2), Z5 // C[5][0] = c[5][0]
+	VMULPS       Z6, Z5, Z5 // C[5][0] = C[5][0] * α[5]
+	JMP          end_30
+
+less_29:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[1][0] = 0
+	VPXORD Z2, Z2, Z2 // C[2][0] = 0
+	VPXORD Z3, Z3, Z3 // C[3][0] = 0
+	VPXORD Z4, Z4, Z4 // C[4][0] = 0
+	VPXORD Z5, Z5, Z5 // C[5][0] = 0
+
+end_30:
+	// C += A·B
+	MOVQ pitch+40(FP), BX // pitch
+	SHLQ $0x01, BX // pitch <<= 1
+	MOVQ depth+56(FP), DI // depth
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ CX, R9 // rows of a
+	LEAQ (R9)(R8*2), R10 // rows of a
+	ADDQ R8, R10 // rows of a
+	MOVQ panelStride+48(FP), R11 // panelStride
+	SHLQ $0x01, R11 // panelStride <<= 1
+	MOVQ SI, R11 // rows of b
+	CMPQ DI, $+4 // depth < 4
+	JLT  depth_end_32 // depth < 4
+
+depth_31:
+	VPMOVZXWD        (R11), Z6 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD           $0x10, Z6, Z6 // B[0][0] = bfloat16 of b[0][0]
+	VFMADD231PS.BCST (R9), Z6, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z6, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z6, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R10), Z6, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*1), Z6, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*2), Z6, Z5 // C[5][0] += a[5][0] * B[0][0]
+	ADDQ             BX, R11 // b0 += pitch
+	VPMOVZXWD        (R11), Z6 // B[1][0] = bfloat16 of b[0][0]
+	VPSLLD           $0x10, Z6, Z6 // B[1][0] = bfloat16 of b[0][0]
+	VFMADD231PS.BCST 4(R9), Z6, Z0 // C[0][0] += a[0][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*2), Z6, Z2 // C[2][0] += a[2][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10), Z6, Z3 // C[3][0] += a[3][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][1] * B[1][0]
+	ADDQ             BX, R11 // b0 += pitch
+	VPMOVZXWD        (R11), Z6 // B[2][0] = bfloat16 of b[0][0]
+	VPSLLD           $0x10, Z6, Z6 // B[2][0] = bfloat16 of b[0][0]
+	VFMADD231PS.BCST 8(R9), Z6, Z0 // C[0][0] += a[0][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*2), Z6, Z2 // C[2][0] += a[2][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10), Z6, Z3 // C[3][0] += a[3][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][2] * B[2][0]
+	ADDQ             BX, R11 // b0 += pitch
+	VPMOVZXWD        (R11), Z6 // B[3][0] = bfloat16 of b[0][0]
+	VPSLLD           $0x10, Z6, Z6 // B[3][0] = bfloat16 of b[0][0]
+	VFMADD231PS.BCST 12(R9), Z6, Z0 // C[0][0] += a[0][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*2), Z6, Z2 // C[2][0] += a[2][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10), Z6, Z3 // C[3][0] += a[3][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][3] * B[3][0]
+	ADDQ             BX, R11 // b0 += pitch
+	ADDQ             $+16, R9 // a0 += 16
+	ADDQ             $+16, R10 // a3 += 16
+	PREFETCHT0       12288(SI) // prefetch ahead[3072]
+	PREFETCHT0       12352(SI) // prefetch ahead[3088]
+	ADDQ             $+128, SI // ahead += 128
+	SUBQ             $+4, DI // depth += -4
+	CMPQ             DI, $+4 // depth >= 4
+	JGE              depth_31 // depth >= 4
+
+depth_end_32:
+	CMPQ DI, $+1 // depth < 1
+	JLT  depth_end_34 // depth < 1
+
+depth_33:
+	VPMOVZXWD        (R11), Z6 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD           $0x10, Z6, Z6 // B[0][0] = bfloat16 of b[0][0]
+	VFMADD231PS.BCST (R9), Z6, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z6, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z6, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R10), Z6, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*1), Z6, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*2), Z6, Z5 // C[5][0] += a[5][0] * B[0][0]
+	ADDQ             BX, R11 // b0 += pitch
+	ADDQ             $+4, R9 // a0 += 4
+	ADDQ             $+4, R10 // a3 += 4
+	SUBQ             $+1, DI // depth += -1
+	CMPQ             DI, $+1 // depth >= 1
+	JGE              depth_33 // depth >= 1
+
+depth_end_34:
+	// store
+	MOVQ    cStride+8(FP), BX // cStride
+	SHLQ    $0x02, BX // cStride in bytes
+	MOVQ    AX, SI // rows of c
+	LEAQ    (SI)(BX*2), DI // rows of c
+	ADDQ    BX, DI // rows of c
+	VMOVUPS Z0, (SI) // c[0][0] = C[0][0]
+	VMOVUPS Z1, (SI)(BX*1) // c[1][0] = C[1][0]
+	VMOVUPS Z2, (SI)(BX*2) // c[2][0] = C[2][0]
+	VMOVUPS Z3, (DI) // c[3][0] = C[3][0]
+	VMOVUPS Z4, (DI)(BX*1) // c[4][0] = C[4][0]
+	VMOVUPS Z5, (DI)(BX*2) // c[5][0] = C[5][0]
+	ADDQ    $+64, AX // c += 64
+
+less_28:
+	// the next rows
+	MOVQ cols+72(FP), BX // cols
+	SHLQ $0x02, BX // cols in bytes
+	SUBQ BX, AX // c -= cols
+	MOVQ cStride+8(FP), BX // cStride
+	SHLQ $0x02, BX // cStride in bytes
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	MOVQ aStride+24(FP), BX // aStride
+	SHLQ $0x02, BX // aStride in bytes
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	SUBQ $+6, DX // rows += -6
+	CMPQ DX, $+6 // rows >= 6
+	JGE  rows_18 // rows >= 6
+
+rows_end_19:
+	CMPQ DX, $+4 // rows < 4
+	JLT  rows_end_36 // rows < 4
+
+rows_35:
+	MOVQ cols+72(FP), BX // cols
+	MOVQ b+32(FP), SI // b
+	CMPQ BX, $+32 // cols < 32
+	JLT  panels_end_38 // cols < 32
+
+panels_37:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), DI // alpha
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_39 // alpha < 1
+	MOVQ         rows+64(FP), R8 // rows
+	SUBQ         DX, R8 // rows -= rows
+	SHLQ         $0x02, R8 // rows in bytes
+	ADDQ         R8, DI // alpha += rows
+	MOVQ         cStride+8(FP), R8 // cStride
+	SHLQ         $0x02, R8 // cStride in bytes
+	MOVQ         AX, R9 // rows of c
+	LEAQ         (R9)(R8*2), R10 // rows of c
+	ADDQ         R8, R10 // rows of c
+	VBROADCASTSS (DI), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R9), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R9), Z1 // C[0][1] = c[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(DI), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R9)(R8*1), Z2 // C[1][0] = c[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R9)(R8*1), Z3 // C[1][1] = c[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	VBROADCASTSS 8(DI), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R9)(R8*2), Z4 // C[2][0] = c[2][0]
+	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
+	VMOVUPS      64(R9)(R8*2), Z5 // C[2][1] = c[2][16]
+	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
+	VBROADCASTSS 12(DI), Z8 // α[3] = all alpha[3]
+	VMOVUPS      (R10), Z6 // C[3][0] = c[3][0]
+	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
+	VMOVUPS      64(R10), Z7 // C[3][1] = c[3][16]
+	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
+	JMP          end_40
+
+less_39:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+	VPXORD Z2, Z2, Z2 // C[1][0] = 0
+	VPXORD Z3, Z3, Z3 // C[1][1] = 0
+	VPXORD Z4, Z4, Z4 // C[2][0] = 0
+	VPXORD Z5, Z5, Z5 // C[2][1] = 0
+	VPXORD Z6, Z6, Z6 // C[3][0] = 0
+	VPXORD Z7, Z7, Z7 // C[3][1] = 0
+
+end_40:
+	// C += A·B
+	MOVQ pitch+40(FP), DI // pitch
+	SHLQ $0x01, DI // pitch <<= 1
+	MOVQ depth+56(FP), R8 // depth
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ CX, R10 // rows of a
+	LEAQ (R10)(R9*2), R11 // rows of a
+	ADDQ R9, R11 // rows of a
+	MOVQ panelStride+48(FP), R12 // panelStride
+	SHLQ $0x01, R12 // panelStride <<= 1
+	MOVQ SI, R12 // rows of b
+	MOVQ SI, R13 // ahead = b
+	CMPQ R8, $+4 // depth < 4
+	JLT  depth_end_42 // depth < 4
+
+depth_41:
+	VBROADCASTSS (R10), Z8 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Z9 // A[1][0] = a[1][0]
+	VBROADCASTSS (R10)(R9*2), Z10 // A[2][0] = a[2][0]
+	VBROADCASTSS (R11), Z11 // A[3][0] = a[3][0]
+	VPMOVZXWD    (R12), Z12 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Z12, Z12 // B[0][0] = bfloat16 of b[0][0]
+	VFMADD231PS  Z8, Z12, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z9, Z12, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z10, Z12, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z11, Z12, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VPMOVZXWD    32(R12), Z12 // B[0][1] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Z12, Z12 // B[0][1] = bfloat16 of b[0][8]
+	VFMADD231PS  Z8, Z12, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VFMADD231PS  Z9, Z12, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VFMADD231PS  Z10, Z12, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VFMADD231PS  Z11, Z12, Z7 // C[3][1] += A[3][0] * B[0][1]
+	ADDQ         DI, R12 // b0 += pitch
+	VBROADCASTSS 4(R10), Z8 // A[0][1] = a[0][1]
+	VBROADCASTSS 4(R10)(R9*1), Z9 // A[1][1] = a[1][1]
+	VBROADCASTSS 4(R10)(R9*2), Z10 // A[2][1] = a[2][1]
+	VBROADCASTSS 4(R11), Z11 // A[3][1] = a[3][1]
+	VPMOVZXWD    (R12), Z12 // B[1][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Z12, Z12 // B[1][0] = bfloat16 of b[0][0]
+	VFMADD231PS  Z8, Z12, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VFMADD231PS  Z9, Z12, Z2 // C[1][0] += A[1][1] * B[1][0]
+	VFMADD231PS  Z10, Z12, Z4 // C[2][0] += A[2][1] * B[1][0]
+	VFMADD231PS  Z11, Z12, Z6 // C[3][0] += A[3][1] * B[1][0]
+	VPMOVZXWD    32(R12), Z12 // B[1][1] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Z12, Z12 // B[1][1] = bfloat16 of b[0][8]
+	VFMADD231PS  Z8, Z12, Z1 // C[0][1] += A[0][1] * B[1][1]
+	VFMADD231PS  Z9, Z12, Z3 // C[1][1] += A[1][1] * B[1][1]
+	VFMADD231PS  Z10, Z12, Z5 // C[2][1] += A[2][1] * B[1][1]
+	VFMADD231PS  Z11, Z12, Z7 // C[3][1] += A[3][1] * B[1][1]
+	ADDQ         DI, R12 // b0 += pitch
+	VBROADCASTSS 8(R10), Z8 // A[0][2] = a[0][2]
+	VBROADCASTSS 8(R10)(R9*1), Z9 // A[1][2] = a[1][2]
+	VBROADCASTSS 8(R10)(R9*2), Z10 // A[2][2] = a[2][2]
+	VBROADCASTSS 8(R11), Z11 // A[3][2] = a[3][2]
+	VPMOVZXWD    (R12), Z12 // B[2][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Z12, Z12 // B[2][0] = bfloat16 of b[0][0]
+	VFMADD231PS  Z8, Z12, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VFMADD231PS  Z9, Z12, Z2 // C[1][0] += A[1][2] * B[2][0]
+	VFMADD231PS  Z10, Z12, Z4 // C[2][0] += A[2][2] * B[2][0]
+	VFMADD231PS  Z11, Z12, Z6 // C[3][0] += A[3][2] * B[2][0]
+	VPMOVZXWD    32(R12), Z12 // B[2][1] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Z12, Z12 // B[2][1] = bfloat16 of b[0][8]
+	VFMADD231PS  Z8, Z12, Z1 // C[0][1] += A[0][2] * B[2][1]
+	VFMADD231PS  Z9, Z12, Z3 // C[1][1] += A[1][2] * B[2][1]
+	VFMADD231PS  Z10, Z12, Z5 // C[2][1] += A[2][2] * B[2][1]
+	VFMADD231PS  Z11, Z12, Z7 // C[3][1] += A[3][2] * B[2][1]
+	ADDQ         DI, R12 // b0 += pitch
+	VBROADCASTSS 12(R10), Z8 // A[0][3] = a[0][3]
+	VBROADCASTSS 12(R10)(R9*1), Z9 // A[1][3] = a[1][3]
+	VBROADCASTSS 12(R10)(R9*2), Z10 // A[2][3] = a[2][3]
+	VBROADCASTSS 12(R11), Z11 // A[3][3] = a[3][3]
+	VPMOVZXWD    (R12), Z12 // B[3][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Z12, Z12 // B[3][0] = bfloat16 of b[0][0]
+	VFMADD231PS  Z8, Z12, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VFMADD231PS  Z9, Z12, Z2 // C[1][0] += A[1][3] * B[3][0]
+	VFMADD231PS  Z10, Z12, Z4 // C[2][0] += A[2][3] * B[3][0]
+	VFMADD231PS  Z11, Z12, Z6 // C[3][0] += A[3][3] * B[3][0]
+	VPMOVZXWD    32(R12), Z12 // B[3][1] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Z12, Z12 // B[3][1] = bfloat16 of b[0][8]
+	VFMADD231PS  Z8, Z12, Z1 // C[0][1] += A[0][3] * B[3][1]
+	VFMADD231PS  Z9, Z12, Z3 // C[1][1] += A[1][3] * B[3][1]
+	VFMADD231PS  Z10, Z12, Z5 // C[2][1] += A[2][3] * B[3][1]
+	VFMADD231PS  Z11, Z12, Z7 // C[3][1] += A[3][3] * B[3][1]
+	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         $+16, R10 // a0 += 16
+	ADDQ         $+16, R11 // a3 += 16
+	PREFETCHT0   12288(R13) // prefetch ahead[3072]
+	PREFETCHT0   12352(R13) // prefetch ahead[3088]
+	PREFETCHT0   12416(R13) // prefetch ahead[3104]
+	PREFETCHT0   12480(R13) // prefetch ahead[3120]
+	ADDQ         $+256, R13 // ahead += 256
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
+	JGE          depth_41 // depth >= 4
+
+depth_end_42:
+	CMPQ R8, $+1 // depth < 1
+	JLT  depth_end_44 // depth < 1
+
+depth_43:
+	VBROADCASTSS (R10), Z8 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Z9 // A[1][0] = a[1][0]
+	VBROADCASTSS (R10)(R9*2), Z10 // A[2][0] = a[2][0]
+	VBROADCASTSS (R11), Z11 // A[3][0] = a[3][0]
+	VPMOVZXWD    (R12), Z12 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Z12, Z12 // B[0][0] = bfloat16 of b[0][0]
+	VFMADD231PS  Z8, Z12, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z9, Z12, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z10, Z12, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z11, Z12, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VPMOVZXWD    32(R12), Z12 // B[0][1] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Z12, Z12 // B[0][1] = bfloat16 of b[0][8]
+	VFMADD231PS  Z8, Z12, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VFMADD231PS  Z9, Z12, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VFMADD231PS  Z10, Z12, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VFMADD231PS  Z11, Z12, Z7 // C[3][1] += A[3][0] * B[0][1]
+	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         $+4, R10 // a0 += 4
+	ADDQ         $+4, R11 // a3 += 4
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
+	JGE          depth_43 // depth >= 1
+
+depth_end_44:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    AX, R8 // rows of c
+	LEAQ    (R8)(DI*2), R9 // rows of c
+	ADDQ    DI, R9 // rows of c
+	VMOVUPS Z0, (R8) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R8) // c[0][16] = C[0][1]
+	VMOVUPS Z2, (R8)(DI*1) // c[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R8)(DI*1) // c[1][16] = C[1][1]
+	VMOVUPS Z4, (R8)(DI*2) // c[2][0] = C[2][0]
+	VMOVUPS Z5, 64(R8)(DI*2) // c[2][16] = C[2][1]
+	VMOVUPS Z6, (R9) // c[3][0] = C[3][0]
+	VMOVUPS Z7, 64(R9) // c[3][16] = C[3][1]
+	ADDQ    $+128, AX // c += 128
+	MOVQ    panelStride+48(FP), DI // panelStride
+	SHLQ    $0x01, DI // panelStride <<= 1
+	ADDQ    DI, SI // b += panelStride
+	SUBQ    $+32, BX // cols += -32
+	CMPQ    BX, $+32 // cols >= 32
+	JGE     panels_37 // cols >= 32
+
+panels_end_38:
+	CMPQ BX, $+1 // cols < 1
+	JLT  less_45 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), BX // alpha
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_46 // alpha < 1
+	MOVQ         rows+64(FP), DI // rows
+	SUBQ         DX, DI // rows -= rows
+	SHLQ         $0x02, DI // rows in bytes
+	ADDQ         DI, BX // alpha += rows
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         AX, R8 // rows of c
+	LEAQ         (R8)(DI*2), R9 // rows of c
+	ADDQ         DI, R9 // rows of c
+	VBROADCASTSS (BX), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VBROADCASTSS 4(BX), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R8)(DI*1), Z1 // C[1][0] = c[1][0]
+	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
+	VBROADCASTSS 8(BX), Z3 // α[2] = all alpha[2]
+	VMOVUPS      (R8)(DI*2), Z2 // C[2][0] = c[2][0]
+	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
+	VBROADCASTSS 12(BX), Z4 // α[3] = all alpha[3]
+	VMOVUPS      (R9), Z3 // C[3][0] = c[3][0]
+	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
+	JMP          end_47
+
+less_46:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[1][0] = 0
+	VPXORD Z2, Z2, Z2 // C[2][0] = 0
+	VPXORD Z3, Z3, Z3 // C[3][0] = 0
+
+end_47:
+	// C += A·B
+	MOVQ pitch+40(FP), BX // pitch
+	SHLQ $0x01, BX // pitch <<= 1
+	MOVQ depth+56(FP), DI // depth
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ CX, R9 // rows of a
+	LEAQ (R9)(R8*2), R10 // rows of a
+	ADDQ R8, R10 // rows of a
+	MOVQ panelStride+48(FP), R11 // panelStride
+	SHLQ $0x01, R11 // panelStride <<= 1
+	MOVQ SI, R11 // rows of b
+	CMPQ DI, $+4 // depth < 4
+	JLT  depth_end_49 // depth < 4
+
+depth_48:
+	VPMOVZXWD        (R11), Z4 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD           $0x10, Z4, Z4 // B[0][0] = bfloat16 of b[0][0]
+	VFMADD231PS.BCST (R9), Z4, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z4, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z4, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R10), Z4, Z3 // C[3][0] += a[3][0] * B[0][0]
+	ADDQ             BX, R11 // b0 += pitch
+	VPMOVZXWD        (R11), Z4 // B[1][0] = bfloat16 of b[0][0]
+	VPSLLD           $0x10, Z4, Z4 // B[1][0] = bfloat16 of b[0][0]
+	VFMADD231PS.BCST 4(R9), Z4, Z0 // C[0][0] += a[0][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10), Z4, Z3 // C[3][0] += a[3][1] * B[1][0]
+	ADDQ             BX, R11 // b0 += pitch
+	VPMOVZXWD        (R11), Z4 // B[2][0] = bfloat16 of b[0][0]
+	VPSLLD           $0x10, Z4, Z4 // B[2][0] = bfloat16 of b[0][0]
+	VFMADD231PS.BCST 8(R9), Z4, Z0 // C[0][0] += a[0][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10), Z4, Z3 // C[3][0] += a[3][2] * B[2][0]
+	ADDQ             BX, R11 // b0 += pitch
+	VPMOVZXWD        (R11), Z4 // B[3][0] = bfloat16 of b[0][0]
+	VPSLLD           $0x10, Z4, Z4 // B[3][0] = bfloat16 of b[0][0]
+	VFMADD231PS.BCST 12(R9), Z4, Z0 // C[0][0] += a[0][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10), Z4, Z3 // C[3][0] += a[3][3] * B[3][0]
+	ADDQ             BX, R11 // b0 += pitch
+	ADDQ             $+16, R9 // a0 += 16
+	ADDQ             $+16, R10 // a3 += 16
+	PREFETCHT0       12288(SI) // prefetch ahead[3072]
+	PREFETCHT0       12352(SI) // prefetch ahead[3088]
+	ADDQ             $+128, SI // ahead += 128
+	SUBQ             $+4, DI // depth += -4
+	CMPQ             DI, $+4 // depth >= 4
+	JGE              depth_48 // depth >= 4
+
+depth_end_49:
+	CMPQ DI, $+1 // depth < 1
+	JLT  depth_end_51 // depth < 1
+
+depth_50:
+	VPMOVZXWD        (R11), Z4 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD           $0x10, Z4, Z4 // B[0][0] = bfloat16 of b[0][0]
+	VFMADD231PS.BCST (R9), Z4, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z4, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z4, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R10), Z4, Z3 // C[3][0] += a[3][0] * B[0][0]
+	ADDQ             BX, R11 // b0 += pitch
+	ADDQ             $+4, R9 // a0 += 4
+	ADDQ             $+4, R10 // a3 += 4
+	SUBQ             $+1, DI // depth += -1
+	CMPQ             DI, $+1 // depth >= 1
+	JGE              depth_50 // depth >= 1
+
+depth_end_51:
+	// store
+	MOVQ    cStride+8(FP), BX // cStride
+	SHLQ    $0x02, BX // cStride in bytes
+	MOVQ    AX, SI // rows of c
+	LEAQ    (SI)(BX*2), DI // rows of c
+	ADDQ    BX, DI // rows of c
+	VMOVUPS Z0, (SI) // c[0][0] = C[0][0]
+	VMOVUPS Z1, (SI)(BX*1) // c[1][0] = C[1][0]
+	VMOVUPS Z2, (SI)(BX*2) // c[2][0] = C[2][0]
+	VMOVUPS Z3, (DI) // c[3][0] = C[3][0]
+	ADDQ    $+64, AX // c += 64
+
+less_45:
+	// the next rows
+	MOVQ cols+72(FP), BX // cols
+	SHLQ $0x02, BX // cols in bytes
+	SUBQ BX, AX // c -= cols
+	MOVQ cStride+8(FP), BX // cStride
+	SHLQ $0x02, BX // cStride in bytes
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	MOVQ aStride+24(FP), BX // aStride
+	SHLQ $0x02, BX // aStride in bytes
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	SUBQ $+4, DX // rows += -4
+	CMPQ DX, $+4 // rows >= 4
+	JGE  rows_35 // rows >= 4
+
+rows_end_36:
+	CMPQ DX, $+3 // rows < 3
+	JLT  rows_end_53 // rows < 3
+
+rows_52:
+	MOVQ cols+72(FP), BX // cols
+	MOVQ b+32(FP), SI // b
+	CMPQ BX, $+32 // cols < 32
+	JLT  panels_end_55 // cols < 32
+
+panels_54:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), DI // alpha
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_56 // alpha < 1
+	MOVQ         rows+64(FP), R8 // rows
+	SUBQ         DX, R8 // rows -= rows
+	SHLQ         $0x02, R8 // rows in bytes
+	ADDQ         R8, DI // alpha += rows
+	MOVQ         cStride+8(FP), R8 // cStride
+	SHLQ         $0x02, R8 // cStride in bytes
+	MOVQ         AX, R9 // rows of c
+	VBROADCASTSS (DI), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R9), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R9), Z1 // C[0][1] = c[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(DI), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R9)(R8*1), Z2 // C[1][0] = c[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R9)(R8*1), Z3 // C[1][1] = c[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	VBROADCASTSS 8(DI), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R9)(R8*2), Z4 // C[2][0] = c[2][0]
+	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
+	VMOVUPS      64(R9)(R8*2), Z5 // C[2][1] = c[2][16]
+	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
+	JMP          end_57
+
+less_56:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+	VPXORD Z2, Z2, Z2 // C[1][0] = 0
+	VPXORD Z3, Z3, Z3 // C[1][1] = 0
+	VPXORD Z4, Z4, Z4 // C[2][0] = 0
+	VPXORD Z5, Z5, Z5 // C[2][1] = 0
+
+end_57:
+	// C += A·B
+	MOVQ pitch+40(FP), DI // pitch
+	SHLQ $0x01, DI // pitch <<= 1
+	MOVQ depth+56(FP), R8 // depth
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ CX, R10 // rows of a
+	MOVQ panelStride+48(FP), R11 // panelStride
+	SHLQ $0x01, R11 // panelStride <<= 1
+	MOVQ SI, R11 // rows of b
+	MOVQ SI, R12 // ahead = b
+	CMPQ R8, $+4 // depth < 4
+	JLT  depth_end_59 // depth < 4
+
+depth_58:
+	VBROADCASTSS (R10), Z6 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Z7 // A[1][0] = a[1][0]
+	VBROADCASTSS (R10)(R9*2), Z8 // A[2][0] = a[2][0]
+	VPMOVZXWD    (R11), Z9 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Z9, Z9 // B[0][0] = bfloat16 of b[0][0]
+	VFMADD231PS  Z6, Z9, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z7, Z9, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z8, Z9, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VPMOVZXWD    32(R11), Z9 // B[0][1] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Z9, Z9 // B[0][1] = bfloat16 of b[0][8]
+	VFMADD231PS  Z6, Z9, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VFMADD231PS  Z7, Z9, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VFMADD231PS  Z8, Z9, Z5 // C[2][1] += A[2][0] * B[0][1]
+	ADDQ         DI, R11 // b0 += pitch
+	VBROADCASTSS 4(R10), Z6 // A[0][1] = a[0][1]
+	VBROADCASTSS 4(R10)(R9*1), Z7 // A[1][1] = a[1][1]
+	VBROADCASTSS 4(R10)(R9*2), Z8 // A[2][1] = a[2][1]
+	VPMOVZXWD    (R11), Z9 // B[1][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Z9, Z9 // B[1][0] = bfloat16 of b[0][0]
+	VFMADD231PS  Z6, Z9, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VFMADD231PS  Z7, Z9, Z2 // C[1][0] += A[1][1] * B[1][0]
+	VFMADD231PS  Z8, Z9, Z4 // C[2][0] += A[2][1] * B[1][0]
+	VPMOVZXWD    32(R11), Z9 // B[1][1] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Z9, Z9 // B[1][1] = bfloat16 of b[0][8]
+	VFMADD231PS  Z6, Z9, Z1 // C[0][1] += A[0][1] * B[1][1]
+	VFMADD231PS  Z7, Z9, Z3 // C[1][1] += A[1][1] * B[1][1]
+	VFMADD231PS  Z8, Z9, Z5 // C[2][1] += A[2][1] * B[1][1]
+	ADDQ         DI, R11 // b0 += pitch
+	VBROADCASTSS 8(R10), Z6 // A[0][2] = a[0][2]
+	VBROADCASTSS 8(R10)(R9*1), Z7 // A[1][2] = a[1][2]
+	VBROADCASTSS 8(R10)(R9*2), Z8 // A[2][2] = a[2][2]
+	VPMOVZXWD    (R11), Z9 // B[2][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Z9, Z9 // B[2][0] = bfloat16 of b[0][0]
+	VFMADD231PS  Z6, Z9, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VFMADD231PS  Z7, Z9, Z2 // C[1][0] += A[1][2] * B[2][0]
+	VFMADD231PS  Z8, Z9, Z4 // C[2][0] += A[2][2] * B[2][0]
+	VPMOVZXWD    32(R11), Z9 // B[2][1] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Z9, Z9 // B[2][1] = bfloat16 of b[0][8]
+	VFMADD231PS  Z6, Z9, Z1 // C[0][1] += A[0][2] * B[2][1]
+	VFMADD231PS  Z7, Z9, Z3 // C[1][1] += A[1][2] * B[2][1]
+	VFMADD231PS  Z8, Z9, Z5 // C[2][1] += A[2][2] * B[2][1]
+	ADDQ         DI, R11 // b0 += pitch
+	VBROADCASTSS 12(R10), Z6 // A[0][3] = a[0][3]
+	VBROADCASTSS 12(R10)(R9*1), Z7 // A[1][3] = a[1][3]
+	VBROADCASTSS 12(R10)(R9*2), Z8 // A[2][3] = a[2][3]
+	VPMOVZXWD    (R11), Z9 // B[3][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Z9, Z9 // B[3][0] = bfloat16 of b[0][0]
+	VFMADD231PS  Z6, Z9, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VFMADD231PS  Z7, Z9, Z2 // C[1][0] += A[1][3] * B[3][0]
+	VFMADD231PS  Z8, Z9, Z4 // C[2][0] += A[2][3] * B[3][0]
+	VPMOVZXWD    32(R11), Z9 // B[3][1] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Z9, Z9 // B[3][1] = bfloat16 of b[0][8]
+	VFMADD231PS  Z6, Z9, Z1 // C[0][1] += A[0][3] * B[3][1]
+	VFMADD231PS  Z7, Z9, Z3 // C[1][1] += A[1][3] * B[3][1]
+	VFMADD231PS  Z8, Z9, Z5 // C[2][1] += A[2][3] * B[3][1]
+	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         $+16, R10 // a0 += 16
+	PREFETCHT0   12288(R12) // prefetch ahead[3072]
+	PREFETCHT0   12352(R12) // prefetch ahead[3088]
+	PREFETCHT0   12416(R12) // prefetch ahead[3104]
+	PREFETCHT0   12480(R12) // prefetch ahead[3120]
+	ADDQ         $+256, R12 // ahead += 256
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
+	JGE          depth_58 // depth >= 4
+
+depth_end_59:
+	CMPQ R8, $+1 // depth < 1
+	JLT  depth_end_61 // depth < 1
+
+depth_60:
+	VBROADCASTSS (R10), Z6 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Z7 // A[1][0] = a[1][0]
+	VBROADCASTSS (R10)(R9*2), Z8 // A[2][0] = a[2][0]
+	VPMOVZXWD    (R11), Z9 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Z9, Z9 // B[0][0] = bfloat16 of b[0][0]
+	VFMADD231PS  Z6, Z9, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z7, Z9, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z8, Z9, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VPMOVZXWD    32(R11), Z9 // B[0][1] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Z9, Z9 // B[0][1] = bfloat16 of b[0][8]
+	VFMADD231PS  Z6, Z9, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VFMADD231PS  Z7, Z9, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VFMADD231PS  Z8, Z9, Z5 // C[2][1] += A[2][0] * B[0][1]
+	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         $+4, R10 // a0 += 4
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
+	JGE          depth_60 // depth >= 1
+
+depth_end_61:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    AX, R8 // rows of c
+	VMOVUPS Z0, (R8) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R8) // c[0][16] = C[0][1]
+	VMOVUPS Z2, (R8)(DI*1) // c[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R8)(DI*1) // c[1][16] = C[1][1]
+	VMOVUPS Z4, (R8)(DI*2) // c[2][0] = C[2][0]
+	VMOVUPS Z5, 64(R8)(DI*2) // c[2][16] = C[2][1]
+	ADDQ    $+128, AX // c += 128
+	MOVQ    panelStride+48(FP), DI // panelStride
+	SHLQ    $0x01, DI // panelStride <<= 1
+	ADDQ    DI, SI // b += panelStride
+	SUBQ    $+32, BX // cols += -32
+	CMPQ    BX, $+32 // cols >= 32
+	JGE     panels_54 // cols >= 32
+
+panels_end_55:
+	CMPQ BX, $+1 // cols < 1
+	JLT  less_62 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), BX // alpha
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_63 // alpha < 1
+	MOVQ         rows+64(FP), DI // rows
+	SUBQ         DX, DI // rows -= rows
+	SHLQ         $0x02, DI // rows in bytes
+	ADDQ         DI, BX // alpha += rows
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         AX, R8 // rows of c
+	VBROADCASTSS (BX), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VBROADCASTSS 4(BX), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R8)(DI*1), Z1 // C[1][0] = c[1][0]
+	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
+	VBROADCASTSS 8(BX), Z3 // α[2] = all alpha[2]
+	VMOVUPS      (R8)(DI*2), Z2 // C[2][0] = c[2][0]
+	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
+	JMP          end_64
+
+less_63:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[1][0] = 0
+	VPXORD Z2, Z2, Z2 // C[2][0] = 0
+
+end_64:
+	// C += A·B
+	MOVQ pitch+40(FP), BX // pitch
+	SHLQ $0x01, BX // pitch <<= 1
+	MOVQ depth+56(FP), DI // depth
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ CX, R9 // rows of a
+	MOVQ panelStride+48(FP), R10 // panelStride
+	SHLQ $0x01, R10 // panelStride <<= 1
+	MOVQ SI, R10 // rows of b
+	CMPQ DI, $+4 // depth < 4
+	JLT  depth_end_66 // depth < 4
+
+depth_65:
+	VPMOVZXWD        (R10), Z3 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD           $0x10, Z3, Z3 // B[0][0] = bfloat16 of b[0][0]
+	VFMADD231PS.BCST (R9), Z3, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z3, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z3, Z2 // C[2][0] += a[2][0] * B[0][0]
+	ADDQ             BX, R10 // b0 += pitch
+	VPMOVZXWD        (R10), Z3 // B[1][0] = bfloat16 of b[0][0]
+	VPSLLD           $0x10, Z3, Z3 // B[1][0] = bfloat16 of b[0][0]
+	VFMADD231PS.BCST 4(R9), Z3, Z0 // C[0][0] += a[0][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][1] * B[1][0]
+	ADDQ             BX, R10 // b0 += pitch
+	VPMOVZXWD        (R10), Z3 // B[2][0] = bfloat16 of b[0][0]
+	VPSLLD           $0x10, Z3, Z3 // B[2][0] = bfloat16 of b[0][0]
+	VFMADD231PS.BCST 8(R9), Z3, Z0 // C[0][0] += a[0][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][2] * B[2][0]
+	ADDQ             BX, R10 // b0 += pitch
+	VPMOVZXWD        (R10), Z3 // B[3][0] = bfloat16 of b[0][0]
+	VPSLLD           $0x10, Z3, Z3 // B[3][0] = bfloat16 of b[0][0]
+	VFMADD231PS.BCST 12(R9), Z3, Z0 // C[0][0] += a[0][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][3] * B[3][0]
+	ADDQ             BX, R10 // b0 += pitch
+	ADDQ             $+16, R9 // a0 += 16
+	PREFETCHT0       12288(SI) // prefetch ahead[3072]
+	PREFETCHT0       12352(SI) // prefetch ahead[3088]
+	ADDQ             $+128, SI // ahead += 128
+	SUBQ             $+4, DI // depth += -4
+	CMPQ             DI, $+4 // depth >= 4
+	JGE              depth_65 // depth >= 4
+
+depth_end_66:
+	CMPQ DI, $+1 // depth < 1
+	JLT  depth_end_68 // depth < 1
+
+depth_67:
+	VPMOVZXWD        (R10), Z3 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD           $0x10, Z3, Z3 // B[0][0] = bfloat16 of b[0][0]
+	VFMADD231PS.BCST (R9), Z3, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z3, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z3, Z2 // C[2][0] += a[2][0] * B[0][0]
+	ADDQ             BX, R10 // b0 += pitch
+	ADDQ             $+4, R9 // a0 += 4
+	SUBQ             $+1, DI // depth += -1
+	CMPQ             DI, $+1 // depth >= 1
+	JGE              depth_67 // depth >= 1
+
+depth_end_68:
+	// store
+	MOVQ    cStride+8(FP), BX // cStride
+	SHLQ    $0x02, BX // cStride in bytes
+	MOVQ    AX, SI // rows of c
+	VMOVUPS Z0, (SI) // c[0][0] = C[0][0]
+	VMOVUPS Z1, (SI)(BX*1) // c[1][0] = C[1][0]
+	VMOVUPS Z2, (SI)(BX*2) // c[2][0] = C[2][0]
+	ADDQ    $+64, AX // c += 64
+
+less_62:
+	// the next rows
+	MOVQ cols+72(FP), BX // cols
+	SHLQ $0x02, BX // cols in bytes
+	SUBQ BX, AX // c -= cols
+	MOVQ cStride+8(FP), BX // cStride
+	SHLQ $0x02, BX // cStride in bytes
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	MOVQ aStride+24(FP), BX // aStride
+	SHLQ $0x02, BX // aStride in bytes
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	SUBQ $+3, DX // rows += -3
+	CMPQ DX, $+3 // rows >= 3
+	JGE  rows_52 // rows >= 3
+
+rows_end_53:
+	CMPQ DX, $+2 // rows < 2
+	JLT  rows_end_70 // rows < 2
+
+rows_69:
+	MOVQ cols+72(FP), BX // cols
+	MOVQ b+32(FP), SI // b
+	CMPQ BX, $+32 // cols < 32
+	JLT  panels_end_72 // cols < 32
+
+panels_71:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), DI // alpha
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_73 // alpha < 1
+	MOVQ         rows+64(FP), R8 // rows
+	SUBQ         DX, R8 // rows -= rows
+	SHLQ         $0x02, R8 // rows in bytes
+	ADDQ         R8, DI // alpha += rows
+	MOVQ         cStride+8(FP), R8 // cStride
+	SHLQ         $0x02, R8 // cStride in bytes
+	MOVQ         AX, R9 // rows of c
+	VBROADCASTSS (DI), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R9), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R9), Z1 // C[0][1] = c[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(DI), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R9)(R8*1), Z2 // C[1][0] = c[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R9)(R8*1), Z3 // C[1][1] = c[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	JMP          end_74
+
+less_73:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+	VPXORD Z2, Z2, Z2 // C[1][0] = 0
+	VPXORD Z3, Z3, Z3 // C[1][1] = 0
+
+end_74:
+	// C += A·B
+	MOVQ pitch+40(FP), DI // pitch
+	SHLQ $0x01, DI // pitch <<= 1
+	MOVQ depth+56(FP), R8 // depth
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ CX, R10 // rows of a
+	MOVQ panelStride+48(FP), R11 // panelStride
+	SHLQ $0x01, R11 // panelStride <<= 1
+	MOVQ SI, R11 // rows of b
+	CMPQ R8, $+4 // depth < 4
+	JLT  depth_end_76 // depth < 4
+
+depth_75:
+	VBROADCASTSS (R10), Z4 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Z5 // A[1][0] = a[1][0]
+	VPMOVZXWD    (R11), Z6 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Z6, Z6 // B[0][0] = bfloat16 of b[0][0]
+	VFMADD231PS  Z4, Z6, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z5, Z6, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VPMOVZXWD    32(R11), Z6 // B[0][1] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Z6, Z6 // B[0][1] = bfloat16 of b[0][8]
+	VFMADD231PS  Z4, Z6, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VFMADD231PS  Z5, Z6, Z3 // C[1][1] += A[1][0] * B[0][1]
+	ADDQ         DI, R11 // b0 += pitch
+	VBROADCASTSS 4(R10), Z4 // A[0][1] = a[0][1]
+	VBROADCASTSS 4(R10)(R9*1), Z5 // A[1][1] = a[1][1]
+	VPMOVZXWD    (R11), Z6 // B[1][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Z6, Z6 // B[1][0] = bfloat16 of b[0][0]
+	VFMADD231PS  Z4, Z6, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VFMADD231PS  Z5, Z6, Z2 // C[1][0] += A[1][1] * B[1][0]
+	VPMOVZXWD    32(R11), Z6 // B[1][1] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Z6, Z6 // B[1][1] = bfloat16 of b[0][8]
+	VFMADD231PS  Z4, Z6, Z1 // C[0][1] += A[0][1] * B[1][1]
+	VFMADD231PS  Z5, Z6, Z3 // C[1][1] += A[1][1] * B[1][1]
+	ADDQ         DI, R11 // b0 += pitch
+	VBROADCASTSS 8(R10), Z4 // A[0][2] = a[0][2]
+	VBROADCASTSS 8(R10)(R9*1), Z5 // A[1][2] = a[1][2]
+	VPMOVZXWD    (R11), Z6 // B[2][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Z6, Z6 // B[2][0] = bfloat16 of b[0][0]
+	VFMADD231PS  Z4, Z6, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VFMADD231PS  Z5, Z6, Z2 // C[1][0] += A[1][2] * B[2][0]
+	VPMOVZXWD    32(R11), Z6 // B[2][1] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Z6, Z6 // B[2][1] = bfloat16 of b[0][8]
+	VFMADD231PS  Z4, Z6, Z1 // C[0][1] += A[0][2] * B[2][1]
+	VFMADD231PS  Z5, Z6, Z3 // C[1][1] += A[1][2] * B[2][1]
+	ADDQ         DI, R11 // b0 += pitch
+	VBROADCASTSS 12(R10), Z4 // A[0][3] = a[0][3]
+	VBROADCASTSS 12(R10)(R9*1), Z5 // A[1][3] = a[1][3]
+	VPMOVZXWD    (R11), Z6 // B[3][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Z6, Z6 // B[3][0] = bfloat16 of b[0][0]
+	VFMADD231PS  Z4, Z6, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VFMADD231PS  Z5, Z6, Z2 // C[1][0] += A[1][3] * B[3][0]
+	VPMOVZXWD    32(R11), Z6 // B[3][1] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Z6, Z6 // B[3][1] = bfloat16 of b[0][8]
+	VFMADD231PS  Z4, Z6, Z1 // C[0][1] += A[0][3] * B[3][1]
+	VFMADD231PS  Z5, Z6, Z3 // C[1][1] += A[1][3] * B[3][1]
+	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         $+16, R10 // a0 += 16
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
+	JGE          depth_75 // depth >= 4
+
+depth_end_76:
+	CMPQ R8, $+1 // depth < 1
+	JLT  depth_end_78 // depth < 1
+
+depth_77:
+	VBROADCASTSS (R10), Z4 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Z5 // A[1][0] = a[1][0]
+	VPMOVZXWD    (R11), Z6 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Z6, Z6 // B[0][0] = bfloat16 of b[0][0]
+	VFMADD231PS  Z4, Z6, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z5, Z6, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VPMOVZXWD    32(R11), Z6 // B[0][1] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Z6, Z6 // B[0][1] = bfloat16 of b[0][8]
+	VFMADD231PS  Z4, Z6, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VFMADD231PS  Z5, Z6, Z3 // C[1][1] += A[1][0] * B[0][1]
+	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         $+4, R10 // a0 += 4
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
+	JGE          depth_77 // depth >= 1
+
+depth_end_78:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    AX, R8 // rows of c
+	VMOVUPS Z0, (R8) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R8) // c[0][16] = C[0][1]
+	VMOVUPS Z2, (R8)(DI*1) // c[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R8)(DI*1) // c[1][16] = C[1][1]
+	ADDQ    $+128, AX // c += 128
+	MOVQ    panelStride+48(FP), DI // panelStride
+	SHLQ    $0x01, DI // panelStride <<= 1
+	ADDQ    DI, SI // b += panelStride
+	SUBQ    $+32, BX // cols += -32
+	CMPQ    BX, $+32 // cols >= 32
+	JGE     panels_71 // cols >= 32
+
+panels_end_72:
+	CMPQ BX, $+1 // cols < 1
+	JLT  less_79 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), BX // alpha
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_80 // alpha < 1
+	MOVQ         rows+64(FP), DI // rows
+	SUBQ         DX, DI // rows -= rows
+	SHLQ         $0x02, DI // rows in bytes
+	ADDQ         DI, BX // alpha += rows
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         AX, R8 // rows of c
+	VBROADCASTSS (BX), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VBROADCASTSS 4(BX), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R8)(DI*1), Z1 // C[1][0] = c[1][0]
+	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
+	JMP          end_81
+
+less_80:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[1][0] = 0
+
+end_81:
+	// C += A·B
+	MOVQ pitch+40(FP), BX // pitch
+	SHLQ $0x01, BX // pitch <<= 1
+	MOVQ depth+56(FP), DI // depth
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ CX, R9 // rows of a
+	MOVQ panelStride+48(FP), R10 // panelStride
+	SHLQ $0x01, R10 // panelStride <<= 1
+	CMPQ DI, $+4 // depth < 4
+	JLT  depth_end_83 // depth < 4
+
+depth_82:
+	VPMOVZXWD        (SI), Z2 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD           $0x10, Z2, Z2 // B[0][0] = bfloat16 of b[0][0]
+	VFMADD231PS.BCST (R9), Z2, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z2, Z1 // C[1][0] += a[1][0] * B[0][0]
+	ADDQ             BX, SI // b0 += pitch
+	VPMOVZXWD        (SI), Z2 // B[1][0] = bfloat16 of b[0][0]
+	VPSLLD           $0x10, Z2, Z2 // B[1][0] = bfloat16 of b[0][0]
+	VFMADD231PS.BCST 4(R9), Z2, Z0 // C[0][0] += a[0][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*1), Z2, Z1 // C[1][0] += a[1][1] * B[1][0]
+	ADDQ             BX, SI // b0 += pitch
+	VPMOVZXWD        (SI), Z2 // B[2][0] = bfloat16 of b[0][0]
+	VPSLLD           $0x10, Z2, Z2 // B[2][0] = bfloat16 of b[0][0]
+	VFMADD231PS.BCST 8(R9), Z2, Z0 // C[0][0] += a[0][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*1), Z2, Z1 // C[1][0] += a[1][2] * B[2][0]
+	ADDQ             BX, SI // b0 += pitch
+	VPMOVZXWD        (SI), Z2 // B[3][0] = bfloat16 of b[0][0]
+	VPSLLD           $0x10, Z2, Z2 // B[3][0] = bfloat16 of b[0][0]
+	VFMADD231PS.BCST 12(R9), Z2, Z0 // C[0][0] += a[0][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*1), Z2, Z1 // C[1][0] += a[1][3] * B[3][0]
+	ADDQ             BX, SI // b0 += pitch
+	ADDQ             $+16, R9 // a0 += 16
+	SUBQ             $+4, DI // depth += -4
+	CMPQ             DI, $+4 // depth >= 4
+	JGE              depth_82 // depth >= 4
+
+depth_end_83:
+	CMPQ DI, $+1 // depth < 1
+	JLT  depth_end_85 // depth < 1
+
+depth_84:
+	VPMOVZXWD        (SI), Z2 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD           $0x10, Z2, Z2 // B[0][0] = bfloat16 of b[0][0]
+	VFMADD231PS.BCST (R9), Z2, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z2, Z1 // C[1][0] += a[1][0] * B[0][0]
+	ADDQ             BX, SI // b0 += pitch
+	ADDQ             $+4, R9 // a0 += 4
+	SUBQ             $+1, DI // depth += -1
+	CMPQ             DI, $+1 // depth >= 1
+	JGE              depth_84 // depth >= 1
+
+depth_end_85:
+	// store
+	MOVQ    cStride+8(FP), BX // cStride
+	SHLQ    $0x02, BX // cStride in bytes
+	MOVQ    AX, SI // rows of c
+	VMOVUPS Z0, (SI) // c[0][0] = C[0][0]
+	VMOVUPS Z1, (SI)(BX*1) // c[1][0] = C[1][0]
+	ADDQ    $+64, AX // c += 64
+
+less_79:
+	// the next rows
+	MOVQ cols+72(FP), BX // cols
+	SHLQ $0x02, BX // cols in bytes
+	SUBQ BX, AX // c -= cols
+	MOVQ cStride+8(FP), BX // cStride
+	SHLQ $0x02, BX // cStride in bytes
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	MOVQ aStride+24(FP), BX // aStride
+	SHLQ $0x02, BX // aStride in bytes
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	SUBQ $+2, DX // rows += -2
+	CMPQ DX, $+2 // rows >= 2
+	JGE  rows_69 // rows >= 2
+
+rows_end_70:
+	CMPQ DX, $+1 // rows < 1
+	JLT  rows_end_87 // rows < 1
+
+rows_86:
+	MOVQ cols+72(FP), BX // cols
+	MOVQ b+32(FP), SI // b
+	CMPQ BX, $+32 // cols < 32
+	JLT  panels_end_89 // cols < 32
+
+panels_88:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), DI // alpha
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_90 // alpha < 1
+	MOVQ         rows+64(FP), R8 // rows
+	SUBQ         DX, R8 // rows -= rows
+	SHLQ         $0x02, R8 // rows in bytes
+	ADDQ         R8, DI // alpha += rows
+	MOVQ         cStride+8(FP), R8 // cStride
+	SHLQ         $0x02, R8 // cStride in bytes
+	MOVQ         AX, R8 // rows of c
+	VBROADCASTSS (DI), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R8), Z1 // C[0][1] = c[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	JMP          end_91
+
+less_90:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+
+end_91:
+	// C += A·B
+	MOVQ pitch+40(FP), DI // pitch
+	SHLQ $0x01, DI // pitch <<= 1
+	MOVQ depth+56(FP), R8 // depth
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ CX, R9 // rows of a
+	MOVQ panelStride+48(FP), R10 // panelStride
+	SHLQ $0x01, R10 // panelStride <<= 1
+	MOVQ SI, R10 // rows of b
+	CMPQ R8, $+4 // depth < 4
+	JLT  depth_end_93 // depth < 4
+
+depth_92:
+	VBROADCASTSS (R9), Z2 // A[0][0] = a[0][0]
+	VPMOVZXWD    (R10), Z3 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Z3, Z3 // B[0][0] = bfloat16 of b[0][0]
+	VFMADD231PS  Z2, Z3, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VPMOVZXWD    32(R10), Z3 // B[0][1] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Z3, Z3 // B[0][1] = bfloat16 of b[0][8]
+	VFMADD231PS  Z2, Z3, Z1 // C[0][1] += A[0][0] * B[0][1]
+	ADDQ         DI, R10 // b0 += pitch
+	VBROADCASTSS 4(R9), Z2 // A[0][1] = a[0][1]
+	VPMOVZXWD    (R10), Z3 // B[1][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Z3, Z3 // B[1][0] = bfloat16 of b[0][0]
+	VFMADD231PS  Z2, Z3, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VPMOVZXWD    32(R10), Z3 // B[1][1] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Z3, Z3 // B[1][1] = bfloat16 of b[0][8]
+	VFMADD231PS  Z2, Z3, Z1 // C[0][1] += A[0][1] * B[1][1]
+	ADDQ         DI, R10 // b0 += pitch
+	VBROADCASTSS 8(R9), Z2 // A[0][2] = a[0][2]
+	VPMOVZXWD    (R10), Z3 // B[2][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Z3, Z3 // B[2][0] = bfloat16 of b[0][0]
+	VFMADD231PS  Z2, Z3, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VPMOVZXWD    32(R10), Z3 // B[2][1] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Z3, Z3 // B[2][1] = bfloat16 of b[0][8]
+	VFMADD231PS  Z2, Z3, Z1 // C[0][1] += A[0][2] * B[2][1]
+	ADDQ         DI, R10 // b0 += pitch
+	VBROADCASTSS 12(R9), Z2 // A[0][3] = a[0][3]
+	VPMOVZXWD    (R10), Z3 // B[3][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Z3, Z3 // B[3][0] = bfloat16 of b[0][0]
+	VFMADD231PS  Z2, Z3, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VPMOVZXWD    32(R10), Z3 // B[3][1] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Z3, Z3 // B[3][1] = bfloat16 of b[0][8]
+	VFMADD231PS  Z2, Z3, Z1 // C[0][1] += A[0][3] * B[3][1]
+	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         $+16, R9 // a0 += 16
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
+	JGE          depth_92 // depth >= 4
+
+depth_end_93:
+	CMPQ R8, $+1 // depth < 1
+	JLT  depth_end_95 // depth < 1
+
+depth_94:
+	VBROADCASTSS (R9), Z2 // A[0][0] = a[0][0]
+	VPMOVZXWD    (R10), Z3 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD       $0x10, Z3, Z3 // B[0][0] = bfloat16 of b[0][0]
+	VFMADD231PS  Z2, Z3, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VPMOVZXWD    32(R10), Z3 // B[0][1] = bfloat16 of b[0][8]
+	VPSLLD       $0x10, Z3, Z3 // B[0][1] = bfloat16 of b[0][8]
+	VFMADD231PS  Z2, Z3, Z1 // C[0][1] += A[0][0] * B[0][1]
+	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         $+4, R9 // a0 += 4
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
+	JGE          depth_94 // depth >= 1
+
+depth_end_95:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    AX, DI // rows of c
+	VMOVUPS Z0, (DI) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(DI) // c[0][16] = C[0][1]
+	ADDQ    $+128, AX // c += 128
+	MOVQ    panelStride+48(FP), DI // panelStride
+	SHLQ    $0x01, DI // panelStride <<= 1
+	ADDQ    DI, SI // b += panelStride
+	SUBQ    $+32, BX // cols += -32
+	CMPQ    BX, $+32 // cols >= 32
+	JGE     panels_88 // cols >= 32
+
+panels_end_89:
+	CMPQ BX, $+1 // cols < 1
+	JLT  less_96 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), BX // alpha
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_97 // alpha < 1
+	MOVQ         rows+64(FP), DI // rows
+	SUBQ         DX, DI // rows -= rows
+	SHLQ         $0x02, DI // rows in bytes
+	ADDQ         DI, BX // alpha += rows
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         AX, DI // rows of c
+	VBROADCASTSS (BX), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (DI), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	JMP          end_98
+
+less_97:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+
+end_98:
+	// C += A·B
+	MOVQ pitch+40(FP), BX // pitch
+	SHLQ $0x01, BX // pitch <<= 1
+	MOVQ depth+56(FP), DI // depth
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ CX, R8 // rows of a
+	MOVQ panelStride+48(FP), R9 // panelStride
+	SHLQ $0x01, R9 // panelStride <<= 1
+	CMPQ DI, $+4 // depth < 4
+	JLT  depth_end_100 // depth < 4
+
+depth_99:
+	VPMOVZXWD        (SI), Z1 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD           $0x10, Z1, Z1 // B[0][0] = bfloat16 of b[0][0]
+	VFMADD231PS.BCST (R8), Z1, Z0 // C[0][0] += a[0][0] * B[0][0]
+	ADDQ             BX, SI // b0 += pitch
+	VPMOVZXWD        (SI), Z1 // B[1][0] = bfloat16 of b[0][0]
+	VPSLLD           $0x10, Z1, Z1 // B[1][0] = bfloat16 of b[0][0]
+	VFMADD231PS.BCST 4(R8), Z1, Z0 // C[0][0] += a[0][1] * B[1][0]
+	ADDQ             BX, SI // b0 += pitch
+	VPMOVZXWD        (SI), Z1 // B[2][0] = bfloat16 of b[0][0]
+	VPSLLD           $0x10, Z1, Z1 // B[2][0] = bfloat16 of b[0][0]
+	VFMADD231PS.BCST 8(R8), Z1, Z0 // C[0][0] += a[0][2] * B[2][0]
+	ADDQ             BX, SI // b0 += pitch
+	VPMOVZXWD        (SI), Z1 // B[3][0] = bfloat16 of b[0][0]
+	VPSLLD           $0x10, Z1, Z1 // B[3][0] = bfloat16 of b[0][0]
+	VFMADD231PS.BCST 12(R8), Z1, Z0 // C[0][0] += a[0][3] * B[3][0]
+	ADDQ             BX, SI // b0 += pitch
+	ADDQ             $+16, R8 // a0 += 16
+	SUBQ             $+4, DI // depth += -4
+	CMPQ             DI, $+4 // depth >= 4
+	JGE              depth_99 // depth >= 4
+
+depth_end_100:
+	CMPQ DI, $+1 // depth < 1
+	JLT  depth_end_102 // depth < 1
+
+depth_101:
+	VPMOVZXWD        (SI), Z1 // B[0][0] = bfloat16 of b[0][0]
+	VPSLLD           $0x10, Z1, Z1 // B[0][0] = bfloat16 of b[0][0]
+	VFMADD231PS.BCST (R8), Z1, Z0 // C[0][0] += a[0][0] * B[0][0]
+	ADDQ             BX, SI // b0 += pitch
+	ADDQ             $+4, R8 // a0 += 4
+	SUBQ             $+1, DI // depth += -1
+	CMPQ             DI, $+1 // depth >= 1
+	JGE              depth_101 // depth >= 1
+
+depth_end_102:
+	// store
+	MOVQ    cStride+8(FP), BX // cStride
+	SHLQ    $0x02, BX // cStride in bytes
+	MOVQ    AX, BX // rows of c
+	VMOVUPS Z0, (BX) // c[0][0] = C[0][0]
+	ADDQ    $+64, AX // c += 64
+
+less_96:
+	// the next rows
+	MOVQ cols+72(FP), BX // cols
+	SHLQ $0x02, BX // cols in bytes
+	SUBQ BX, AX // c -= cols
+	MOVQ cStride+8(FP), BX // cStride
+	SHLQ $0x02, BX // cStride in bytes
+	ADDQ BX, AX // c += cStride
+	MOVQ aStride+24(FP), BX // aStride
+	SHLQ $0x02, BX // aStride in bytes
+	ADDQ BX, CX // a += aStride
+	SUBQ $+1, DX // rows += -1
+	CMPQ DX, $+1 // rows >= 1
+	JGE  rows_86 // rows >= 1
+
+rows_end_87:
+	VZEROUPPER
+	RET
+
+// func fewF16AVX512(c *float32, cStride int, a *float32, aStride int, b *uint16, pitch int, panelStride int, depth int, rows int, cols int, alpha *float32)
+TEXT ·fewF16AVX512(SB), NOSPLIT, $0-88
+	MOVQ c+0(FP), AX // c
+	MOVQ a+16(FP), CX // a
+	MOVQ rows+64(FP), DX // rows
+	CMPQ DX, $+8 // rows < 8
+	JLT  rows_end_2 // rows < 8
+
+rows_1:
+	MOVQ cols+72(FP), BX // cols
+	MOVQ b+32(FP), SI // b
+	CMPQ BX, $+32 // cols < 32
+	JLT  panels_end_4 // cols < 32
+
+panels_3:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), DI // alpha
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_5 // alpha < 1
+	MOVQ         rows+64(FP), R8 // rows
+	SUBQ         DX, R8 // rows -= rows
+	SHLQ         $0x02, R8 // rows in bytes
+	ADDQ         R8, DI // alpha += rows
+	MOVQ         cStride+8(FP), R8 // cStride
+	SHLQ         $0x02, R8 // cStride in bytes
+	MOVQ         AX, R9 // rows of c
+	LEAQ         (R9)(R8*2), R10 // rows of c
+	ADDQ         R8, R10 // rows of c
+	LEAQ         (R10)(R8*2), R11 // rows of c
+	ADDQ         R8, R11 // rows of c
+	VBROADCASTSS (DI), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R9), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R9), Z1 // C[0][1] = c[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(DI), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R9)(R8*1), Z2 // C[1][0] = c[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R9)(R8*1), Z3 // C[1][1] = c[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	VBROADCASTSS 8(DI), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R9)(R8*2), Z4 // C[2][0] = c[2][0]
+	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
+	VMOVUPS      64(R9)(R8*2), Z5 // C[2][1] = c[2][16]
+	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
+	VBROADCASTSS 12(DI), Z8 // α[3] = all alpha[3]
+	VMOVUPS      (R10), Z6 // C[3][0] = c[3][0]
+	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
+	VMOVUPS      64(R10), Z7 // C[3][1] = c[3][16]
+	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
+	VBROADCASTSS 16(DI), Z10 // α[4] = all alpha[4]
+	VMOVUPS      (R10)(R8*1), Z8 // C[4][0] = c[4][0]
+	VMULPS       Z10, Z8, Z8 // C[4][0] = C[4][0] * α[4]
+	VMOVUPS      64(R10)(R8*1), Z9 // C[4][1] = c[4][16]
+	VMULPS       Z10, Z9, Z9 // C[4][1] = C[4][1] * α[4]
+	VBROADCASTSS 20(DI), Z12 // α[5] = all alpha[5]
+	VMOVUPS      (R10)(R8*2), Z10 // C[5][0] = c[5][0]
+	VMULPS       Z12, Z10, Z10 // C[5][0] = C[5][0] * α[5]
+	VMOVUPS      64(R10)(R8*2), Z11 // C[5][1] = c[5][16]
+	VMULPS       Z12, Z11, Z11 // C[5][1] = C[5][1] * α[5]
+	VBROADCASTSS 24(DI), Z14 // α[6] = all alpha[6]
+	VMOVUPS      (R11), Z12 // C[6][0] = c[6][0]
+	VMULPS       Z14, Z12, Z12 // C[6][0] = C[6][0] * α[6]
+	VMOVUPS      64(R11), Z13 // C[6][1] = c[6][16]
+	VMULPS       Z14, Z13, Z13 // C[6][1] = C[6][1] * α[6]
+	VBROADCASTSS 28(DI), Z16 // α[7] = all alpha[7]
+	VMOVUPS      (R11)(R8*1), Z14 // C[7][0] = c[7][0]
+	VMULPS       Z16, Z14, Z14 // C[7][0] = C[7][0] * α[7]
+	VMOVUPS      64(R11)(R8*1), Z15 // C[7][1] = c[7][16]
+	VMULPS       Z16, Z15, Z15 // C[7][1] = C[7][1] * α[7]
+	JMP          end_6
+
+less_5:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+	VPXORD Z2, Z2, Z2 // C[1][0] = 0
+	VPXORD Z3, Z3, Z3 // C[1][1] = 0
+	VPXORD Z4, Z4, Z4 // C[2][0] = 0
+	VPXORD Z5, Z5, Z5 // C[2][1] = 0
+	VPXORD Z6, Z6, Z6 // C[3][0] = 0
+	VPXORD Z7, Z7, Z7 // C[3][1] = 0
+	VPXORD Z8, Z8, Z8 // C[4][0] = 0
+	VPXORD Z9, Z9, Z9 // C[4][1] = 0
+	VPXORD Z10, Z10, Z10 // C[5][0] = 0
+	VPXORD Z11, Z11, Z11 // C[5][1] = 0
+	VPXORD Z12, Z12, Z12 // C[6][0] = 0
+	VPXORD Z13, Z13, Z13 // C[6][1] = 0
+	VPXORD Z14, Z14, Z14 // C[7][0] = 0
+	VPXORD Z15, Z15, Z15 // C[7][1] = 0
+
+end_6:
+	// C += A·B
+	MOVQ pitch+40(FP), DI // pitch
+	SHLQ $0x01, DI // pitch <<= 1
+	MOVQ depth+56(FP), R8 // depth
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ CX, R10 // rows of a
+	LEAQ (R10)(R9*2), R11 // rows of a
+	ADDQ R9, R11 // rows of a
+	LEAQ (R11)(R9*2), R12 // rows of a
+	ADDQ R9, R12 // rows of a
+	MOVQ panelStride+48(FP), R13 // panelStride
+	SHLQ $0x01, R13 // panelStride <<= 1
+	MOVQ SI, R13 // rows of b
+	MOVQ SI, R14 // ahead = b
+	CMPQ R8, $+4 // depth < 4
+	JLT  depth_end_8 // depth < 4
+
+depth_7:
+	VBROADCASTSS (R10), Z16 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Z17 // A[1][0] = a[1][0]
+	VBROADCASTSS (R10)(R9*2), Z18 // A[2][0] = a[2][0]
+	VBROADCASTSS (R11), Z19 // A[3][0] = a[3][0]
+	VBROADCASTSS (R11)(R9*1), Z20 // A[4][0] = a[4][0]
+	VBROADCASTSS (R11)(R9*2), Z21 // A[5][0] = a[5][0]
+	VBROADCASTSS (R12), Z22 // A[6][0] = a[6][0]
+	VBROADCASTSS (R12)(R9*1), Z23 // A[7][0] = a[7][0]
+	VCVTPH2PS    (R13), Z24 // B[0][0] = float16 of b[0][0]
+	VFMADD231PS  Z16, Z24, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z17, Z24, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z18, Z24, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z19, Z24, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z20, Z24, Z8 // C[4][0] += A[4][0] * B[0][0]
+	VFMADD231PS  Z21, Z24, Z10 // C[5][0] += A[5][0] * B[0][0]
+	VFMADD231PS  Z22, Z24, Z12 // C[6][0] += A[6][0] * B[0][0]
+	VFMADD231PS  Z23, Z24, Z14 // C[7][0] += A[7][0] * B[0][0]
+	VCVTPH2PS    32(R13), Z24 // B[0][1] = float16 of b[0][8]
+	VFMADD231PS  Z16, Z24, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VFMADD231PS  Z17, Z24, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VFMADD231PS  Z18, Z24, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VFMADD231PS  Z19, Z24, Z7 // C[3][1] += A[3][0] * B[0][1]
+	VFMADD231PS  Z20, Z24, Z9 // C[4][1] += A[4][0] * B[0][1]
+	VFMADD231PS  Z21, Z24, Z11 // C[5][1] += A[5][0] * B[0][1]
+	VFMADD231PS  Z22, Z24, Z13 // C[6][1] += A[6][0] * B[0][1]
+	VFMADD231PS  Z23, Z24, Z15 // C[7][1] += A[7][0] * B[0][1]
+	ADDQ         DI, R13 // b0 += pitch
+	VBROADCASTSS 4(R10), Z16 // A[0][1] = a[0][1]
+	VBROADCASTSS 4(R10)(R9*1), Z17 // A[1][1] = a[1][1]
+	VBROADCASTSS 4(R10)(R9*2), Z18 // A[2][1] = a[2][1]
+	VBROADCASTSS 4(R11), Z19 // A[3][1] = a[3][1]
+	VBROADCASTSS 4(R11)(R9*1), Z20 // A[4][1] = a[4][1]
+	VBROADCASTSS 4(R11)(R9*2), Z21 // A[5][1] = a[5][1]
+	VBROADCASTSS 4(R12), Z22 // A[6][1] = a[6][1]
+	VBROADCASTSS 4(R12)(R9*1), Z23 // A[7][1] = a[7][1]
+	VCVTPH2PS    (R13), Z24 // B[1][0] = float16 of b[0][0]
+	VFMADD231PS  Z16, Z24, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VFMADD231PS  Z17, Z24, Z2 // C[1][0] += A[1][1] * B[1][0]
+	VFMADD231PS  Z18, Z24, Z4 // C[2][0] += A[2][1] * B[1][0]
+	VFMADD231PS  Z19, Z24, Z6 // C[3][0] += A[3][1] * B[1][0]
+	VFMADD231PS  Z20, Z24, Z8 // C[4][0] += A[4][1] * B[1][0]
+	VFMADD231PS  Z21, Z24, Z10 // C[5][0] += A[5][1] * B[1][0]
+	VFMADD231PS  Z22, Z24, Z12 // C[6][0] += A[6][1] * B[1][0]
+	VFMADD231PS  Z23, Z24, Z14 // C[7][0] += A[7][1] * B[1][0]
+	VCVTPH2PS    32(R13), Z24 // B[1][1] = float16 of b[0][8]
+	VFMADD231PS  Z16, Z24, Z1 // C[0][1] += A[0][1] * B[1][1]
+	VFMADD231PS  Z17, Z24, Z3 // C[1][1] += A[1][1] * B[1][1]
+	VFMADD231PS  Z18, Z24, Z5 // C[2][1] += A[2][1] * B[1][1]
+	VFMADD231PS  Z19, Z24, Z7 // C[3][1] += A[3][1] * B[1][1]
+	VFMADD231PS  Z20, Z24, Z9 // C[4][1] += A[4][1] * B[1][1]
+	VFMADD231PS  Z21, Z24, Z11 // C[5][1] += A[5][1] * B[1][1]
+	VFMADD231PS  Z22, Z24, Z13 // C[6][1] += A[6][1] * B[1][1]
+	VFMADD231PS  Z23, Z24, Z15 // C[7][1] += A[7][1] * B[1][1]
+	ADDQ         DI, R13 // b0 += pitch
+	VBROADCASTSS 8(R10), Z16 // A[0][2] = a[0][2]
+	VBROADCASTSS 8(R10)(R9*1), Z17 // A[1][2] = a[1][2]
+	VBROADCASTSS 8(R10)(R9*2), Z18 // A[2][2] = a[2][2]
+	VBROADCASTSS 8(R11), Z19 // A[3][2] = a[3][2]
+	VBROADCASTSS 8(R11)(R9*1), Z20 // A[4][2] = a[4][2]
+	VBROADCASTSS 8(R11)(R9*2), Z21 // A[5][2] = a[5][2]
+	VBROADCASTSS 8(R12), Z22 // A[6][2] = a[6][2]
+	VBROADCASTSS 8(R12)(R9*1), Z23 // A[7][2] = a[7][2]
+	VCVTPH2PS    (R13), Z24 // B[2][0] = float16 of b[0][0]
+	VFMADD231PS  Z16, Z24, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VFMADD231PS  Z17, Z24, Z2 // C[1][0] += A[1][2] * B[2][0]
+	VFMADD231PS  Z18, Z24, Z4 // C[2][0] += A[2][2] * B[2][0]
+	VFMADD231PS  Z19, Z24, Z6 // C[3][0] += A[3][2] * B[2][0]
+	VFMADD231PS  Z20, Z24, Z8 // C[4][0] += A[4][2] * B[2][0]
+	VFMADD231PS  Z21, Z24, Z10 // C[5][0] += A[5][2] * B[2][0]
+	VFMADD231PS  Z22, Z24, Z12 // C[6][0] += A[6][2] * B[2][0]
+	VFMADD231PS  Z23, Z24, Z14 // C[7][0] += A[7][2] * B[2][0]
+	VCVTPH2PS    32(R13), Z24 // B[2][1] = float16 of b[0][8]
+	VFMADD231PS  Z16, Z24, Z1 // C[0][1] += A[0][2] * B[2][1]
+	VFMADD231PS  Z17, Z24, Z3 // C[1][1] += A[1][2] * B[2][1]
+	VFMADD231PS  Z18, Z24, Z5 // C[2][1] += A[2][2] * B[2][1]
+	VFMADD231PS  Z19, Z24, Z7 // C[3][1] += A[3][2] * B[2][1]
+	VFMADD231PS  Z20, Z24, Z9 // C[4][1] += A[4][2] * B[2][1]
+	VFMADD231PS  Z21, Z24, Z11 // C[5][1] += A[5][2] * B[2][1]
+	VFMADD231PS  Z22, Z24, Z13 // C[6][1] += A[6][2] * B[2][1]
+	VFMADD231PS  Z23, Z24, Z15 // C[7][1] += A[7][2] * B[2][1]
+	ADDQ         DI, R13 // b0 += pitch
+	VBROADCASTSS 12(R10), Z16 // A[0][3] = a[0][3]
+	VBROADCASTSS 12(R10)(R9*1), Z17 // A[1][3] = a[1][3]
+	VBROADCASTSS 12(R10)(R9*2), Z18 // A[2][3] = a[2][3]
+	VBROADCASTSS 12(R11), Z19 // A[3][3] = a[3][3]
+	VBROADCASTSS 12(R11)(R9*1), Z20 // A[4][3] = a[4][3]
+	VBROADCASTSS 12(R11)(R9*2), Z21 // A[5][3] = a[5][3]
+	VBROADCASTSS 12(R12), Z22 // A[6][3] = a[6][3]
+	VBROADCASTSS 12(R12)(R9*1), Z23 // A[7][3] = a[7][3]
+	VCVTPH2PS    (R13), Z24 // B[3][0] = float16 of b[0][0]
+	VFMADD231PS  Z16, Z24, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VFMADD231PS  Z17, Z24, Z2 // C[1][0] += A[1][3] * B[3][0]
+	VFMADD231PS  Z18, Z24, Z4 // C[2][0] += A[2][3] * B[3][0]
+	VFMADD231PS  Z19, Z24, Z6 // C[3][0] += A[3][3] * B[3][0]
+	VFMADD231PS  Z20, Z24, Z8 // C[4][0] += A[4][3] * B[3][0]
+	VFMADD231PS  Z21, Z24, Z10 // C[5][0] += A[5][3] * B[3][0]
+	VFMADD231PS  Z22, Z24, Z12 // C[6][0] += A[6][3] * B[3][0]
+	VFMADD231PS  Z23, Z24, Z14 // C[7][0] += A[7][3] * B[3][0]
+	VCVTPH2PS    32(R13), Z24 // B[3][1] = float16 of b[0][8]
+	VFMADD231PS  Z16, Z24, Z1 // C[0][1] += A[0][3] * B[3][1]
+	VFMADD231PS  Z17, Z24, Z3 // C[1][1] += A[1][3] * B[3][1]
+	VFMADD231PS  Z18, Z24, Z5 // C[2][1] += A[2][3] * B[3][1]
+	VFMADD231PS  Z19, Z24, Z7 // C[3][1] += A[3][3] * B[3][1]
+	VFMADD231PS  Z20, Z24, Z9 // C[4][1] += A[4][3] * B[3][1]
+	VFMADD231PS  Z21, Z24, Z11 // C[5][1] += A[5][3] * B[3][1]
+	VFMADD231PS  Z22, Z24, Z13 // C[6][1] += A[6][3] * B[3][1]
+	VFMADD231PS  Z23, Z24, Z15 // C[7][1] += A[7][3] * B[3][1]
+	ADDQ         DI, R13 // b0 += pitch
+	ADDQ         $+16, R10 // a0 += 16
+	ADDQ         $+16, R11 // a3 += 16
+	ADDQ         $+16, R12 // a6 += 16
+	PREFETCHT0   12288(R14) // prefetch ahead[3072]
+	PREFETCHT0   12352(R14) // prefetch ahead[3088]
+	PREFETCHT0   12416(R14) // prefetch ahead[3104]
+	PREFETCHT0   12480(R14) // prefetch ahead[3120]
+	ADDQ         $+256, R14 // ahead += 256
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
+	JGE          depth_7 // depth >= 4
+
+depth_end_8:
+	CMPQ R8, $+1 // depth < 1
+	JLT  depth_end_10 // depth < 1
+
+depth_9:
+	VBROADCASTSS (R10), Z16 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Z17 // A[1][0] = a[1][0]
+	VBROADCASTSS (R10)(R9*2), Z18 // A[2][0] = a[2][0]
+	VBROADCASTSS (R11), Z19 // A[3][0] = a[3][0]
+	VBROADCASTSS (R11)(R9*1), Z20 // A[4][0] = a[4][0]
+	VBROADCASTSS (R11)(R9*2), Z21 // A[5][0] = a[5][0]
+	VBROADCASTSS (R12), Z22 // A[6][0] = a[6][0]
+	VBROADCASTSS (R12)(R9*1), Z23 // A[7][0] = a[7][0]
+	VCVTPH2PS    (R13), Z24 // B[0][0] = float16 of b[0][0]
+	VFMADD231PS  Z16, Z24, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z17, Z24, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z18, Z24, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z19, Z24, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z20, Z24, Z8 // C[4][0] += A[4][0] * B[0][0]
+	VFMADD231PS  Z21, Z24, Z10 // C[5][0] += A[5][0] * B[0][0]
+	VFMADD231PS  Z22, Z24, Z12 // C[6][0] += A[6][0] * B[0][0]
+	VFMADD231PS  Z23, Z24, Z14 // C[7][0] += A[7][0] * B[0][0]
+	VCVTPH2PS    32(R13), Z24 // B[0][1] = float16 of b[0][8]
+	VFMADD231PS  Z16, Z24, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VFMADD231PS  Z17, Z24, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VFMADD231PS  Z18, Z24, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VFMADD231PS  Z19, Z24, Z7 // C[3][1] += A[3][0] * B[0][1]
+	VFMADD231PS  Z20, Z24, Z9 // C[4][1] += A[4][0] * B[0][1]
+	VFMADD231PS  Z21, Z24, Z11 // C[5][1] += A[5][0] * B[0][1]
+	VFMADD231PS  Z22, Z24, Z13 // C[6][1] += A[6][0] * B[0][1]
+	VFMADD231PS  Z23, Z24, Z15 // C[7][1] += A[7][0] * B[0][1]
+	ADDQ         DI, R13 // b0 += pitch
+	ADDQ         $+4, R10 // a0 += 4
+	ADDQ         $+4, R11 // a3 += 4
+	ADDQ         $+4, R12 // a6 += 4
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
+	JGE          depth_9 // depth >= 1
+
+depth_end_10:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    AX, R8 // rows of c
+	LEAQ    (R8)(DI*2), R9 // rows of c
+	ADDQ    DI, R9 // rows of c
+	LEAQ    (R9)(DI*2), R10 // rows of c
+	ADDQ    DI, R10 // rows of c
+	VMOVUPS Z0, (R8) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R8) // c[0][16] = C[0][1]
+	VMOVUPS Z2, (R8)(DI*1) // c[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R8)(DI*1) // c[1][16] = C[1][1]
+	VMOVUPS Z4, (R8)(DI*2) // c[2][0] = C[2][0]
+	VMOVUPS Z5, 64(R8)(DI*2) // c[2][16] = C[2][1]
+	VMOVUPS Z6, (R9) // c[3][0] = C[3][0]
+	VMOVUPS Z7, 64(R9) // c[3][16] = C[3][1]
+	VMOVUPS Z8, (R9)(DI*1) // c[4][0] = C[4][0]
+	VMOVUPS Z9, 64(R9)(DI*1) // c[4][16] = C[4][1]
+	VMOVUPS Z10, (R9)(DI*2) // c[5][0] = C[5][0]
+	VMOVUPS Z11, 64(R9)(DI*2) // c[5][16] = C[5][1]
+	VMOVUPS Z12, (R10) // c[6][0] = C[6][0]
+	VMOVUPS Z13, 64(R10) // c[6][16] = C[6][1]
+	VMOVUPS Z14, (R10)(DI*1) // c[7][0] = C[7][0]
+	VMOVUPS Z15, 64(R10)(DI*1) // c[7][16] = C[7][1]
+	ADDQ    $+128, AX // c += 128
+	MOVQ    panelStride+48(FP), DI // panelStride
+	SHLQ    $0x01, DI // panelStride <<= 1
+	ADDQ    DI, SI // b += panelStride
+	SUBQ    $+32, BX // cols += -32
+	CMPQ    BX, $+32 // cols >= 32
+	JGE     panels_3 // cols >= 32
+
+panels_end_4:
+	CMPQ BX, $+1 // cols < 1
+	JLT  less_11 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), BX // alpha
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_12 // alpha < 1
+	MOVQ         rows+64(FP), DI // rows
+	SUBQ         DX, DI // rows -= rows
+	SHLQ         $0x02, DI // rows in bytes
+	ADDQ         DI, BX // alpha += rows
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         AX, R8 // rows of c
+	LEAQ         (R8)(DI*2), R9 // rows of c
+	ADDQ         DI, R9 // rows of c
+	LEAQ         (R9)(DI*2), R10 // rows of c
+	ADDQ         DI, R10 // rows of c
+	VBROADCASTSS (BX), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VBROADCASTSS 4(BX), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R8)(DI*1), Z1 // C[1][0] = c[1][0]
+	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
+	VBROADCASTSS 8(BX), Z3 // α[2] = all alpha[2]
+	VMOVUPS      (R8)(DI*2), Z2 // C[2][0] = c[2][0]
+	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
+	VBROADCASTSS 12(BX), Z4 // α[3] = all alpha[3]
+	VMOVUPS      (R9), Z3 // C[3][0] = c[3][0]
+	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
+	VBROADCASTSS 16(BX), Z5 // α[4] = all alpha[4]
+	VMOVUPS      (R9)(DI*1), Z4 // C[4][0] = c[4][0]
+	VMULPS       Z5, Z4, Z4 // C[4][0] = C[4][0] * α[4]
+	VBROADCASTSS 20(BX), Z6 // α[5] = all alpha[5]
+	VMOVUPS      (R9)(DI*2), Z5 // C[5][0] = c[5][0]
+	VMULPS       Z6, Z5, Z5 // C[5][0] = C[5][0] * α[5]
+	VBROADCASTSS 24(BX), Z7 // α[6] = all alpha[6]
+	VMOVUPS      (R10), Z6 // C[6][0] = c[6][0]
+	VMULPS       Z7, Z6, Z6 // C[6][0] = C[6][0] * α[6]
+	VBROADCASTSS 28(BX), Z8 // α[7] = all alpha[7]
+	VMOVUPS      (R10)(DI*1), Z7 // C[7][0] = c[7][0]
+	VMULPS       Z8, Z7, Z7 // C[7][0] = C[7][0] * α[7]
+	JMP          end_13
+
+less_12:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[1][0] = 0
+	VPXORD Z2, Z2, Z2 // C[2][0] = 0
+	VPXORD Z3, Z3, Z3 // C[3][0] = 0
+	VPXORD Z4, Z4, Z4 // C[4][0] = 0
+	VPXORD Z5, Z5, Z5 // C[5][0] = 0
+	VPXORD Z6, Z6, Z6 // C[6][0] = 0
+	VPXORD Z7, Z7, Z7 // C[7][0] = 0
+
+end_13:
+	// C += A·B
+	MOVQ pitch+40(FP), BX // pitch
+	SHLQ $0x01, BX // pitch <<= 1
+	MOVQ depth+56(FP), DI // depth
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ CX, R9 // rows of a
+	LEAQ (R9)(R8*2), R10 // rows of a
+	ADDQ R8, R10 // rows of a
+	LEAQ (R10)(R8*2), R11 // rows of a
+	ADDQ R8, R11 // rows of a
+	MOVQ panelStride+48(FP), R12 // panelStride
+	SHLQ $0x01, R12 // panelStride <<= 1
+	MOVQ SI, R12 // rows of b
+	CMPQ DI, $+4 // depth < 4
+	JLT  depth_end_15 // depth < 4
+
+depth_14:
+	VCVTPH2PS        (R12), Z8 // B[0][0] = float16 of b[0][0]
+	VFMADD231PS.BCST (R9), Z8, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z8, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z8, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R10), Z8, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*1), Z8, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*2), Z8, Z5 // C[5][0] += a[5][0] * B[0][0]
+	VFMADD231PS.BCST (R11), Z8, Z6 // C[6][0] += a[6][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R8*1), Z8, Z7 // C[7][0] += a[7][0] * B[0][0]
+	ADDQ             BX, R12 // b0 += pitch
+	VCVTPH2PS        (R12), Z8 // B[1][0] = float16 of b[0][0]
+	VFMADD231PS.BCST 4(R9), Z8, Z0 // C[0][0] += a[0][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*2), Z8, Z2 // C[2][0] += a[2][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10), Z8, Z3 // C[3][0] += a[3][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R8*1), Z8, Z4 // C[4][0] += a[4][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11), Z8, Z6 // C[6][0] += a[6][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][1] * B[1][0]
+	ADDQ             BX, R12 // b0 += pitch
+	VCVTPH2PS        (R12), Z8 // B[2][0] = float16 of b[0][0]
+	VFMADD231PS.BCST 8(R9), Z8, Z0 // C[0][0] += a[0][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*2), Z8, Z2 // C[2][0] += a[2][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10), Z8, Z3 // C[3][0] += a[3][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R8*1), Z8, Z4 // C[4][0] += a[4][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11), Z8, Z6 // C[6][0] += a[6][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][2] * B[2][0]
+	ADDQ             BX, R12 // b0 += pitch
+	VCVTPH2PS        (R12), Z8 // B[3][0] = float16 of b[0][0]
+	VFMADD231PS.BCST 12(R9), Z8, Z0 // C[0][0] += a[0][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*2), Z8, Z2 // C[2][0] += a[2][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10), Z8, Z3 // C[3][0] += a[3][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R8*1), Z8, Z4 // C[4][0] += a[4][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11), Z8, Z6 // C[6][0] += a[6][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][3] * B[3][0]
+	ADDQ             BX, R12 // b0 += pitch
+	ADDQ             $+16, R9 // a0 += 16
+	ADDQ             $+16, R10 // a3 += 16
+	ADDQ             $+16, R11 // a6 += 16
+	PREFETCHT0       12288(SI) // prefetch ahead[3072]
+	PREFETCHT0       12352(SI) // prefetch ahead[3088]
+	ADDQ             $+128, SI // ahead += 128
+	SUBQ             $+4, DI // depth += -4
+	CMPQ             DI, $+4 // depth >= 4
+	JGE              depth_14 // depth >= 4
+
+depth_end_15:
+	CMPQ DI, $+1 // depth < 1
+	JLT  depth_end_17 // depth < 1
+
+depth_16:
+	VCVTPH2PS        (R12), Z8 // B[0][0] = float16 of b[0][0]
+	VFMADD231PS.BCST (R9), Z8, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z8, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z8, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R10), Z8, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*1), Z8, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*2), Z8, Z5 // C[5][0] += a[5][0] * B[0][0]
+	VFMADD231PS.BCST (R11), Z8, Z6 // C[6][0] += a[6][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R8*1), Z8, Z7 // C[7][0] += a[7][0] * B[0][0]
+	ADDQ             BX, R12 // b0 += pitch
+	ADDQ             $+4, R9 // a0 += 4
+	ADDQ             $+4, R10 // a3 += 4
+	ADDQ             $+4, R11 // a6 += 4
+	SUBQ             $+1, DI // depth += -1
+	CMPQ             DI, $+1 // depth >= 1
+	JGE              depth_16 // depth >= 1
+
+depth_end_17:
+	// store
+	MOVQ    cStride+8(FP), BX // cStride
+	SHLQ    $0x02, BX // cStride in bytes
+	MOVQ    AX, SI // rows of c
+	LEAQ    (SI)(BX*2), DI // rows of c
+	ADDQ    BX, DI // rows of c
+	LEAQ    (DI)(BX*2), R8 // rows of c
+	ADDQ    BX, R8 // rows of c
+	VMOVUPS Z0, (SI) // c[0][0] = C[0][0]
+	VMOVUPS Z1, (SI)(BX*1) // c[1][0] = C[1][0]
+	VMOVUPS Z2, (SI)(BX*2) // c[2][0] = C[2][0]
+	VMOVUPS Z3, (DI) // c[3][0] = C[3][0]
+	VMOVUPS Z4, (DI)(BX*1) // c[4][0] = C[4][0]
+	VMOVUPS Z5, (DI)(BX*2) // c[5][0] = C[5][0]
+	VMOVUPS Z6, (R8) // c[6][0] = C[6][0]
+	VMOVUPS Z7, (R8)(BX*1) // c[7][0] = C[7][0]
+	ADDQ    $+64, AX // c += 64
+
+less_11:
+	// the next rows
+	MOVQ cols+72(FP), BX // cols
+	SHLQ $0x02, BX // cols in bytes
+	SUBQ BX, AX // c -= cols
+	MOVQ cStride+8(FP), BX // cStride
+	SHLQ $0x02, BX // cStride in bytes
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	MOVQ aStride+24(FP), BX // aStride
+	SHLQ $0x02, BX // aStride in bytes
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	SUBQ $+8, DX // rows += -8
+	CMPQ DX, $+8 // rows >= 8
+	JGE  rows_1 // rows >= 8
+
+rows_end_2:
+	CMPQ DX, $+6 // rows < 6
+	JLT  rows_end_19 // rows < 6
+
+rows_18:
+	MOVQ cols+72(FP), BX // cols
+	MOVQ b+32(FP), SI // b
+	CMPQ BX, $+32 // cols < 32
+	JLT  panels_end_21 // cols < 32
+
+panels_20:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), DI // alpha
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_22 // alpha < 1
+	MOVQ         rows+64(FP), R8 // rows
+	SUBQ         DX, R8 // rows -= rows
+	SHLQ         $0x02, R8 // rows in bytes
+	ADDQ         R8, DI // alpha += rows
+	MOVQ         cStride+8(FP), R8 // cStride
+	SHLQ         $0x02, R8 // cStride in bytes
+	MOVQ         AX, R9 // rows of c
+	LEAQ         (R9)(R8*2), R10 // rows of c
+	ADDQ         R8, R10 // rows of c
+	VBROADCASTSS (DI), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R9), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R9), Z1 // C[0][1] = c[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(DI), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R9)(R8*1), Z2 // C[1][0] = c[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R9)(R8*1), Z3 // C[1][1] = c[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	VBROADCASTSS 8(DI), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R9)(R8*2), Z4 // C[2][0] = c[2][0]
+	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
+	VMOVUPS      64(R9)(R8*2), Z5 // C[2][1] = c[2][16]
+	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
+	VBROADCASTSS 12(DI), Z8 // α[3] = all alpha[3]
+	VMOVUPS      (R10), Z6 // C[3][0] = c[3][0]
+	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
+	VMOVUPS      64(R10), Z7 // C[3][1] = c[3][16]
+	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
+	VBROADCASTSS 16(DI), Z10 // α[4] = all alpha[4]
+	VMOVUPS      (R10)(R8*1), Z8 // C[4][0] = c[4][0]
+	VMULPS       Z10, Z8, Z8 // C[4][0] = C[4][0] * α[4]
+	VMOVUPS      64(R10)(R8*1), Z9 // C[4][1] = c[4][16]
+	VMULPS       Z10, Z9, Z9 // C[4][1] = C[4][1] * α[4]
+	VBROADCASTSS 20(DI), Z12 // α[5] = all alpha[5]
+	VMOVUPS      (R10)(R8*2), Z10 // C[5][0] = c[5][0]
+	VMULPS       Z12, Z10, Z10 // C[5][0] = C[5][0] * α[5]
+	VMOVUPS      64(R10)(R8*2), Z11 // C[5][1] = c[5][16]
+	VMULPS       Z12, Z11, Z11 // C[5][1] = C[5][1] * α[5]
+	JMP          end_23
+
+less_22:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+	VPXORD Z2, Z2, Z2 // C[1][0] = 0
+	VPXORD Z3, Z3, Z3 // C[1][1] = 0
+	VPXORD Z4, Z4, Z4 // C[2][0] = 0
+	VPXORD Z5, Z5, Z5 // C[2][1] = 0
+	VPXORD Z6, Z6, Z6 // C[3][0] = 0
+	VPXORD Z7, Z7, Z7 // C[3][1] = 0
+	VPXORD Z8, Z8, Z8 // C[4][0] = 0
+	VPXORD Z9, Z9, Z9 // C[4][1] = 0
+	VPXORD Z10, Z10, Z10 // C[5][0] = 0
+	VPXORD Z11, Z11, Z11 // C[5][1] = 0
+
+end_23:
+	// C += A·B
+	MOVQ pitch+40(FP), DI // pitch
+	SHLQ $0x01, DI // pitch <<= 1
+	MOVQ depth+56(FP), R8 // depth
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ CX, R10 // rows of a
+	LEAQ (R10)(R9*2), R11 // rows of a
+	ADDQ R9, R11 // rows of a
+	MOVQ panelStride+48(FP), R12 // panelStride
+	SHLQ $0x01, R12 // panelStride <<= 1
+	MOVQ SI, R12 // rows of b
+	MOVQ SI, R13 // ahead = b
+	CMPQ R8, $+4 // depth < 4
+	JLT  depth_end_25 // depth < 4
+
+depth_24:
+	VBROADCASTSS (R10), Z12 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Z13 // A[1][0] = a[1][0]
+	VBROADCASTSS (R10)(R9*2), Z14 // A[2][0] = a[2][0]
+	VBROADCASTSS (R11), Z15 // A[3][0] = a[3][0]
+	VBROADCASTSS (R11)(R9*1), Z16 // A[4][0] = a[4][0]
+	VBROADCASTSS (R11)(R9*2), Z17 // A[5][0] = a[5][0]
+	VCVTPH2PS    (R12), Z18 // B[0][0] = float16 of b[0][0]
+	VFMADD231PS  Z12, Z18, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z13, Z18, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z14, Z18, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z15, Z18, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z16, Z18, Z8 // C[4][0] += A[4][0] * B[0][0]
+	VFMADD231PS  Z17, Z18, Z10 // C[5][0] += A[5][0] * B[0][0]
+	VCVTPH2PS    32(R12), Z18 // B[0][1] = float16 of b[0][8]
+	VFMADD231PS  Z12, Z18, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VFMADD231PS  Z13, Z18, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VFMADD231PS  Z14, Z18, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VFMADD231PS  Z15, Z18, Z7 // C[3][1] += A[3][0] * B[0][1]
+	VFMADD231PS  Z16, Z18, Z9 // C[4][1] += A[4][0] * B[0][1]
+	VFMADD231PS  Z17, Z18, Z11 // C[5][1] += A[5][0] * B[0][1]
+	ADDQ         DI, R12 // b0 += pitch
+	VBROADCASTSS 4(R10), Z12 // A[0][1] = a[0][1]
+	VBROADCASTSS 4(R10)(R9*1), Z13 // A[1][1] = a[1][1]
+	VBROADCASTSS 4(R10)(R9*2), Z14 // A[2][1] = a[2][1]
+	VBROADCASTSS 4(R11), Z15 // A[3][1] = a[3][1]
+	VBROADCASTSS 4(R11)(R9*1), Z16 // A[4][1] = a[4][1]
+	VBROADCASTSS 4(R11)(R9*2), Z17 // A[5][1] = a[5][1]
+	VCVTPH2PS    (R12), Z18 // B[1][0] = float16 of b[0][0]
+	VFMADD231PS  Z12, Z18, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VFMADD231PS  Z13, Z18, Z2 // C[1][0] += A[1][1] * B[1][0]
+	VFMADD231PS  Z14, Z18, Z4 // C[2][0] += A[2][1] * B[1][0]
+	VFMADD231PS  Z15, Z18, Z6 // C[3][0] += A[3][1] * B[1][0]
+	VFMADD231PS  Z16, Z18, Z8 // C[4][0] += A[4][1] * B[1][0]
+	VFMADD231PS  Z17, Z18, Z10 // C[5][0] += A[5][1] * B[1][0]
+	VCVTPH2PS    32(R12), Z18 // B[1][1] = float16 of b[0][8]
+	VFMADD231PS  Z12, Z18, Z1 // C[0][1] += A[0][1] * B[1][1]
+	VFMADD231PS  Z13, Z18, Z3 // C[1][1] += A[1][1] * B[1][1]
+	VFMADD231PS  Z14, Z18, Z5 // C[2][1] += A[2][1] * B[1][1]
+	VFMADD231PS  Z15, Z18, Z7 // C[3][1] += A[3][1] * B[1][1]
+	VFMADD231PS  Z16, Z18, Z9 // C[4][1] += A[4][1] * B[1][1]
+	VFMADD231PS  Z17, Z18, Z11 // C[5][1] += A[5][1] * B[1][1]
+	ADDQ         DI, R12 // b0 += pitch
+	VBROADCASTSS 8(R10), Z12 // A[0][2] = a[0][2]
+	VBROADCASTSS 8(R10)(R9*1), Z13 // A[1][2] = a[1][2]
+	VBROADCASTSS 8(R10)(R9*2), Z14 // A[2][2] = a[2][2]
+	VBROADCASTSS 8(R11), Z15 // A[3][2] = a[3][2]
+	VBROADCASTSS 8(R11)(R9*1), Z16 // A[4][2] = a[4][2]
+	VBROADCASTSS 8(R11)(R9*2), Z17 // A[5][2] = a[5][2]
+	VCVTPH2PS    (R12), Z18 // B[2][0] = float16 of b[0][0]
+	VFMADD231PS  Z12, Z18, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VFMADD231PS  Z13, Z18, Z2 // C[1][0] += A[1][2] * B[2][0]
+	VFMADD231PS  Z14, Z18, Z4 // C[2][0] += A[2][2] * B[2][0]
+	VFMADD231PS  Z15, Z18, Z6 // C[3][0] += A[3][2] * B[2][0]
+	VFMADD231PS  Z16, Z18, Z8 // C[4][0] += A[4][2] * B[2][0]
+	VFMADD231PS  Z17, Z18, Z10 // C[5][0] += A[5][2] * B[2][0]
+	VCVTPH2PS    32(R12), Z18 // B[2][1] = float16 of b[0][8]
+	VFMADD231PS  Z12, Z18, Z1 // C[0][1] += A[0][2] * B[2][1]
+	VFMADD231PS  Z13, Z18, Z3 // C[1][1] += A[1][2] * B[2][1]
+	VFMADD231PS  Z14, Z18, Z5 // C[2][1] += A[2][2] * B[2][1]
+	VFMADD231PS  Z15, Z18, Z7 // C[3][1] += A[3][2] * B[2][1]
+	VFMADD231PS  Z16, Z18, Z9 // C[4][1] += A[4][2] * B[2][1]
+	VFMADD231PS  Z17, Z18, Z11 // C[5][1] += A[5][2] * B[2][1]
+	ADDQ         DI, R12 // b0 += pitch
+	VBROADCASTSS 12(R10), Z12 // A[0][3] = a[0][3]
+	VBROADCASTSS 12(R10)(R9*1), Z13 // A[1][3] = a[1][3]
+	VBROADCASTSS 12(R10)(R9*2), Z14 // A[2][3] = a[2][3]
+	VBROADCASTSS 12(R11), Z15 // A[3][3] = a[3][3]
+	VBROADCASTSS 12(R11)(R9*1), Z16 // A[4][3] = a[4][3]
+	VBROADCASTSS 12(R11)(R9*2), Z17 // A[5][3] = a[5][3]
+	VCVTPH2PS    (R12), Z18 // B[3][0] = float16 of b[0][0]
+	VFMADD231PS  Z12, Z18, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VFMADD231PS  Z13, Z18, Z2 // C[1][0] += A[1][3] * B[3][0]
+	VFMADD231PS  Z14, Z18, Z4 // C[2][0] += A[2][3] * B[3][0]
+	VFMADD231PS  Z15, Z18, Z6 // C[3][0] += A[3][3] * B[3][0]
+	VFMADD231PS  Z16, Z18, Z8 // C[4][0] += A[4][3] * B[3][0]
+	VFMADD231PS  Z17, Z18, Z10 // C[5][0] += A[5][3] * B[3][0]
+	VCVTPH2PS    32(R12), Z18 // B[3][1] = float16 of b[0][8]
+	VFMADD231PS  Z12, Z18, Z1 // C[0][1] += A[0][3] * B[3][1]
+	VFMADD231PS  Z13, Z18, Z3 // C[1][1] += A[1][3] * B[3][1]
+	VFMADD231PS  Z14, Z18, Z5 // C[2][1] += A[2][3] * B[3][1]
+	VFMADD231PS  Z15, Z18, Z7 // C[3][1] += A[3][3] * B[3][1]
+	VFMADD231PS  Z16, Z18, Z9 // C[4][1] += A[4][3] * B[3][1]
+	VFMADD231PS  Z17, Z18, Z11 // C[5][1] += A[5][3] * B[3][1]
+	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         $+16, R10 // a0 += 16
+	ADDQ         $+16, R11 // a3 += 16
+	PREFETCHT0   12288(R13) // prefetch ahead[3072]
+	PREFETCHT0   12352(R13) // prefetch ahead[3088]
+	PREFETCHT0   12416(R13) // prefetch ahead[3104]
+	PREFETCHT0   12480(R13) // prefetch ahead[3120]
+	ADDQ         $+256, R13 // ahead += 256
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
+	JGE          depth_24 // depth >= 4
+
+depth_end_25:
+	CMPQ R8, $+1 // depth < 1
+	JLT  depth_end_27 // depth < 1
+
+depth_26:
+	VBROADCASTSS (R10), Z12 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Z13 // A[1][0] = a[1][0]
+	VBROADCASTSS (R10)(R9*2), Z14 // A[2][0] = a[2][0]
+	VBROADCASTSS (R11), Z15 // A[3][0] = a[3][0]
+	VBROADCASTSS (R11)(R9*1), Z16 // A[4][0] = a[4][0]
+	VBROADCASTSS (R11)(R9*2), Z17 // A[5][0] = a[5][0]
+	VCVTPH2PS    (R12), Z18 // B[0][0] = float16 of b[0][0]
+	VFMADD231PS  Z12, Z18, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z13, Z18, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z14, Z18, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z15, Z18, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z16, Z18, Z8 // C[4][0] += A[4][0] * B[0][0]
+	VFMADD231PS  Z17, Z18, Z10 // C[5][0] += A[5][0] * B[0][0]
+	VCVTPH2PS    32(R12), Z18 // B[0][1] = float16 of b[0][8]
+	VFMADD231PS  Z12, Z18, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VFMADD231PS  Z13, Z18, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VFMADD231PS  Z14, Z18, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VFMADD231PS  Z15, Z18, Z7 // C[3][1] += A[3][0] * B[0][1]
+	VFMADD231PS  Z16, Z18, Z9 // C[4][1] += A[4][0] * B[0][1]
+	VFMADD231PS  Z17, Z18, Z11 // C[5][1] += A[5][0] * B[0][1]
+	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         $+4, R10 // a0 += 4
+	ADDQ         $+4, R11 // a3 += 4
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
+	JGE          depth_26 // depth >= 1
+
+depth_end_27:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    AX, R8 // rows of c
+	LEAQ    (R8)(DI*2), R9 // rows of c
+	ADDQ    DI, R9 // rows of c
+	VMOVUPS Z0, (R8) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R8) // c[0][16] = C[0][1]
+	VMOVUPS Z2, (R8)(DI*1) // c[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R8)(DI*1) // c[1][16] = C[1][1]
+	VMOVUPS Z4, (R8)(DI*2) // c[2][0] = C[2][0]
+	VMOVUPS Z5, 64(R8)(DI*2) // c[2][16] = C[2][1]
+	VMOVUPS Z6, (R9) // c[3][0] = C[3][0]
+	VMOVUPS Z7, 64(R9) // c[3][16] = C[3][1]
+	VMOVUPS Z8, (R9)(DI*1) // c[4][0] = C[4][0]
+	VMOVUPS Z9, 64(R9)(DI*1) // c[4][16] = C[4][1]
+	VMOVUPS Z10, (R9)(DI*2) // c[5][0] = C[5][0]
+	VMOVUPS Z11, 64(R9)(DI*2) // c[5][16] = C[5][1]
+	ADDQ    $+128, AX // c += 128
+	MOVQ    panelStride+48(FP), DI // panelStride
+	SHLQ    $0x01, DI // panelStride <<= 1
+	ADDQ    DI, SI // b += panelStride
+	SUBQ    $+32, BX // cols += -32
+	CMPQ    BX, $+32 // cols >= 32
+	JGE     panels_20 // cols >= 32
+
+panels_end_21:
+	CMPQ BX, $+1 // cols < 1
+	JLT  less_28 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), BX // alpha
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_29 // alpha < 1
+	MOVQ         rows+64(FP), DI // rows
+	SUBQ         DX, DI // rows -= rows
+	SHLQ         $0x02, DI // rows in bytes
+	ADDQ         DI, BX // alpha += rows
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         AX, R8 // rows of c
+	LEAQ         (R8)(DI*2), R9 // rows of c
+	ADDQ         DI, R9 // rows of c
+	VBROADCASTSS (BX), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VBROADCASTSS 4(BX), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R8)(DI*1), Z1 // C[1][0] = c[1][0]
+	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
+	VBROADCASTSS 8(BX), Z3 // α[2] = all alpha[2]
+	VMOVUPS      (R8)(DI*2), Z2 // C[2][0] = c[2][0]
+	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
+	VBROADCASTSS 12(BX), Z4 // α[3] = all alpha[3]
+	VMOVUPS      (R9), Z3 // C[3][0] = c[3][0]
+	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
+	VBROADCASTSS 16(BX), Z5 // α[4] = all alpha[4]
+	VMOVUPS      (R9)(DI*1), Z4 // C[4][0] = c[4][0]
+	VMULPS       Z5, Z4, Z4 // C[4][0] = C[4][0] * α[4]
+	VBROADCASTSS 20(BX), Z6 // α[5] = all alpha[5]
+	VMOVUPS      (R9)(DI*2), Z5 // C[5][0] = c[5][0]
+	VMULPS       Z6, Z5, Z5 // C[5][0] = C[5][0] * α[5]
+	JMP          end_30
+
+less_29:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[1][0] = 0
+	VPXORD Z2, Z2, Z2 // C[2][0] = 0
+	VPXORD Z3, Z3, Z3 // C[3][0] = 0
+	VPXORD Z4, Z4, Z4 // C[4][0] = 0
+	VPXORD Z5, Z5, Z5 // C[5][0] = 0
+
+end_30:
+	// C += A·B
+	MOVQ pitch+40(FP), BX // pitch
+	SHLQ $0x01, BX // pitch <<= 1
+	MOVQ depth+56(FP), DI // depth
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ CX, R9 // rows of a
+	LEAQ (R9)(R8*2), R10 // rows of a
+	ADDQ R8, R10 // rows of a
+	MOVQ panelStride+48(FP), R11 // panelStride
+	SHLQ $0x01, R11 // panelStride <<= 1
+	MOVQ SI, R11 // rows of b
+	CMPQ DI, $+4 // depth < 4
+	JLT  depth_end_32 // depth < 4
+
+depth_31:
+	VCVTPH2PS        (R11), Z6 // B[0][0] = float16 of b[0][0]
+	VFMADD231PS.BCST (R9), Z6, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z6, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z6, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R10), Z6, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*1), Z6, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*2), Z6, Z5 // C[5][0] += a[5][0] * B[0][0]
+	ADDQ             BX, R11 // b0 += pitch
+	VCVTPH2PS        (R11), Z6 // B[1][0] = float16 of b[0][0]
+	VFMADD231PS.BCST 4(R9), Z6, Z0 // C[0][0] += a[0][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*2), Z6, Z2 // C[2][0] += a[2][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10), Z6, Z3 // C[3][0] += a[3][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][1] * B[1][0]
+	ADDQ             BX, R11 // b0 += pitch
+	VCVTPH2PS        (R11), Z6 // B[2][0] = float16 of b[0][0]
+	VFMADD231PS.BCST 8(R9), Z6, Z0 // C[0][0] += a[0][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*2), Z6, Z2 // C[2][0] += a[2][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10), Z6, Z3 // C[3][0] += a[3][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][2] * B[2][0]
+	ADDQ             BX, R11 // b0 += pitch
+	VCVTPH2PS        (R11), Z6 // B[3][0] = float16 of b[0][0]
+	VFMADD231PS.BCST 12(R9), Z6, Z0 // C[0][0] += a[0][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*2), Z6, Z2 // C[2][0] += a[2][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10), Z6, Z3 // C[3][0] += a[3][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][3] * B[3][0]
+	ADDQ             BX, R11 // b0 += pitch
+	ADDQ             $+16, R9 // a0 += 16
+	ADDQ             $+16, R10 // a3 += 16
+	PREFETCHT0       12288(SI) // prefetch ahead[3072]
+	PREFETCHT0       12352(SI) // prefetch ahead[3088]
+	ADDQ             $+128, SI // ahead += 128
+	SUBQ             $+4, DI // depth += -4
+	CMPQ             DI, $+4 // depth >= 4
+	JGE              depth_31 // depth >= 4
+
+depth_end_32:
+	CMPQ DI, $+1 // depth < 1
+	JLT  depth_end_34 // depth < 1
+
+depth_33:
+	VCVTPH2PS        (R11), Z6 // B[0][0] = float16 of b[0][0]
+	VFMADD231PS.BCST (R9), Z6, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z6, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z6, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R10), Z6, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*1), Z6, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*2), Z6, Z5 // C[5][0] += a[5][0] * B[0][0]
+	ADDQ             BX, R11 // b0 += pitch
+	ADDQ             $+4, R9 // a0 += 4
+	ADDQ             $+4, R10 // a3 += 4
+	SUBQ             $+1, DI // depth += -1
+	CMPQ             DI, $+1 // depth >= 1
+	JGE              depth_33 // depth >= 1
+
+depth_end_34:
+	// store
+	MOVQ    cStride+8(FP), BX // cStride
+	SHLQ    $0x02, BX // cStride in bytes
+	MOVQ    AX, SI // rows of c
+	LEAQ    (SI)(BX*2), DI // rows of c
+	ADDQ    BX, DI // rows of c
+	VMOVUPS Z0, (SI) // c[0][0] = C[0][0]
+	VMOVUPS Z1, (SI)(BX*1) // c[1][0] = C[1][0]
+	VMOVUPS Z2, (SI)(BX*2) // c[2][0] = C[2][0]
+	VMOVUPS Z3, (DI) // c[3][0] = C[3][0]
+	VMOVUPS Z4, (DI)(BX*1) // c[4][0] = C[4][0]
+	VMOVUPS Z5, (DI)(BX*2) // c[5][0] = C[5][0]
+	ADDQ    $+64, AX // c += 64
+
+less_28:
+	// the next rows
+	MOVQ cols+72(FP), BX // cols
+	SHLQ $0x02, BX // cols in bytes
+	SUBQ BX, AX // c -= cols
+	MOVQ cStride+8(FP), BX // cStride
+	SHLQ $0x02, BX // cStride in bytes
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	MOVQ aStride+24(FP), BX // aStride
+	SHLQ $0x02, BX // aStride in bytes
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	SUBQ $+6, DX // rows += -6
+	CMPQ DX, $+6 // rows >= 6
+	JGE  rows_18 // rows >= 6
+
+rows_end_19:
+	CMPQ DX, $+4 // rows < 4
+	JLT  rows_end_36 // rows < 4
+
+rows_35:
+	MOVQ cols+72(FP), BX // cols
+	MOVQ b+32(FP), SI // b
+	CMPQ BX, $+32 // cols < 32
+	JLT  panels_end_38 // cols < 32
+
+panels_37:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), DI // alpha
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_39 // alpha < 1
+	MOVQ         rows+64(FP), R8 // rows
+	SUBQ         DX, R8 // rows -= rows
+	SHLQ         $0x02, R8 // rows in bytes
+	ADDQ         R8, DI // alpha += rows
+	MOVQ         cStride+8(FP), R8 // cStride
+	SHLQ         $0x02, R8 // cStride in bytes
+	MOVQ         AX, R9 // rows of c
+	LEAQ         (R9)(R8*2), R10 // rows of c
+	ADDQ         R8, R10 // rows of c
+	VBROADCASTSS (DI), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R9), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R9), Z1 // C[0][1] = c[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(DI), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R9)(R8*1), Z2 // C[1][0] = c[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R9)(R8*1), Z3 // C[1][1] = c[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	VBROADCASTSS 8(DI), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R9)(R8*2), Z4 // C[2][0] = c[2][0]
+	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
+	VMOVUPS      64(R9)(R8*2), Z5 // C[2][1] = c[2][16]
+	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
+	VBROADCASTSS 12(DI), Z8 // α[3] = all alpha[3]
+	VMOVUPS      (R10), Z6 // C[3][0] = c[3][0]
+	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
+	VMOVUPS      64(R10), Z7 // C[3][1] = c[3][16]
+	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
+	JMP          end_40
+
+less_39:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+	VPXORD Z2, Z2, Z2 // C[1][0] = 0
+	VPXORD Z3, Z3, Z3 // C[1][1] = 0
+	VPXORD Z4, Z4, Z4 // C[2][0] = 0
+	VPXORD Z5, Z5, Z5 // C[2][1] = 0
+	VPXORD Z6, Z6, Z6 // C[3][0] = 0
+	VPXORD Z7, Z7, Z7 // C[3][1] = 0
+
+end_40:
+	// C += A·B
+	MOVQ pitch+40(FP), DI // pitch
+	SHLQ $0x01, DI // pitch <<= 1
+	MOVQ depth+56(FP), R8 // depth
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ CX, R10 // rows of a
+	LEAQ (R10)(R9*2), R11 // rows of a
+	ADDQ R9, R11 // rows of a
+	MOVQ panelStride+48(FP), R12 // panelStride
+	SHLQ $0x01, R12 // panelStride <<= 1
+	MOVQ SI, R12 // rows of b
+	MOVQ SI, R13 // ahead = b
+	CMPQ R8, $+4 // depth < 4
+	JLT  depth_end_42 // depth < 4
+
+depth_41:
+	VBROADCASTSS (R10), Z8 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Z9 // A[1][0] = a[1][0]
+	VBROADCASTSS (R10)(R9*2), Z10 // A[2][0] = a[2][0]
+	VBROADCASTSS (R11), Z11 // A[3][0] = a[3][0]
+	VCVTPH2PS    (R12), Z12 // B[0][0] = float16 of b[0][0]
+	VFMADD231PS  Z8, Z12, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z9, Z12, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z10, Z12, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z11, Z12, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VCVTPH2PS    32(R12), Z12 // B[0][1] = float16 of b[0][8]
+	VFMADD231PS  Z8, Z12, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VFMADD231PS  Z9, Z12, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VFMADD231PS  Z10, Z12, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VFMADD231PS  Z11, Z12, Z7 // C[3][1] += A[3][0] * B[0][1]
+	ADDQ         DI, R12 // b0 += pitch
+	VBROADCASTSS 4(R10), Z8 // A[0][1] = a[0][1]
+	VBROADCASTSS 4(R10)(R9*1), Z9 // A[1][1] = a[1][1]
+	VBROADCASTSS 4(R10)(R9*2), Z10 // A[2][1] = a[2][1]
+	VBROADCASTSS 4(R11), Z11 // A[3][1] = a[3][1]
+	VCVTPH2PS    (R12), Z12 // B[1][0] = float16 of b[0][0]
+	VFMADD231PS  Z8, Z12, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VFMADD231PS  Z9, Z12, Z2 // C[1][0] += A[1][1] * B[1][0]
+	VFMADD231PS  Z10, Z12, Z4 // C[2][0] += A[2][1] * B[1][0]
+	VFMADD231PS  Z11, Z12, Z6 // C[3][0] += A[3][1] * B[1][0]
+	VCVTPH2PS    32(R12), Z12 // B[1][1] = float16 of b[0][8]
+	VFMADD231PS  Z8, Z12, Z1 // C[0][1] += A[0][1] * B[1][1]
+	VFMADD231PS  Z9, Z12, Z3 // C[1][1] += A[1][1] * B[1][1]
+	VFMADD231PS  Z10, Z12, Z5 // C[2][1] += A[2][1] * B[1][1]
+	VFMADD231PS  Z11, Z12, Z7 // C[3][1] += A[3][1] * B[1][1]
+	ADDQ         DI, R12 // b0 += pitch
+	VBROADCASTSS 8(R10), Z8 // A[0][2] = a[0][2]
+	VBROADCASTSS 8(R10)(R9*1), Z9 // A[1][2] = a[1][2]
+	VBROADCASTSS 8(R10)(R9*2), Z10 // A[2][2] = a[2][2]
+	VBROADCASTSS 8(R11), Z11 // A[3][2] = a[3][2]
+	VCVTPH2PS    (R12), Z12 // B[2][0] = float16 of b[0][0]
+	VFMADD231PS  Z8, Z12, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VFMADD231PS  Z9, Z12, Z2 // C[1][0] += A[1][2] * B[2][0]
+	VFMADD231PS  Z10, Z12, Z4 // C[2][0] += A[2][2] * B[2][0]
+	VFMADD231PS  Z11, Z12, Z6 // C[3][0] += A[3][2] * B[2][0]
+	VCVTPH2PS    32(R12), Z12 // B[2][1] = float16 of b[0][8]
+	VFMADD231PS  Z8, Z12, Z1 // C[0][1] += A[0][2] * B[2][1]
+	VFMADD231PS  Z9, Z12, Z3 // C[1][1] += A[1][2] * B[2][1]
+	VFMADD231PS  Z10, Z12, Z5 // C[2][1] += A[2][2] * B[2][1]
+	VFMADD231PS  Z11, Z12, Z7 // C[3][1] += A[3][2] * B[2][1]
+	ADDQ         DI, R12 // b0 += pitch
+	VBROADCASTSS 12(R10), Z8 // A[0][3] = a[0][3]
+	VBROADCASTSS 12(R10)(R9*1), Z9 // A[1][3] = a[1][3]
+	VBROADCASTSS 12(R10)(R9*2), Z10 // A[2][3] = a[2][3]
+	VBROADCASTSS 12(R11), Z11 // A[3][3] = a[3][3]
+	VCVTPH2PS    (R12), Z12 // B[3][0] = float16 of b[0][0]
+	VFMADD231PS  Z8, Z12, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VFMADD231PS  Z9, Z12, Z2 // C[1][0] += A[1][3] * B[3][0]
+	VFMADD231PS  Z10, Z12, Z4 // C[2][0] += A[2][3] * B[3][0]
+	VFMADD231PS  Z11, Z12, Z6 // C[3][0] += A[3][3] * B[3][0]
+	VCVTPH2PS    32(R12), Z12 // B[3][1] = float16 of b[0][8]
+	VFMADD231PS  Z8, Z12, Z1 // C[0][1] += A[0][3] * B[3][1]
+	VFMADD231PS  Z9, Z12, Z3 // C[1][1] += A[1][3] * B[3][1]
+	VFMADD231PS  Z10, Z12, Z5 // C[2][1] += A[2][3] * B[3][1]
+	VFMADD231PS  Z11, Z12, Z7 // C[3][1] += A[3][3] * B[3][1]
+	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         $+16, R10 // a0 += 16
+	ADDQ         $+16, R11 // a3 += 16
+	PREFETCHT0   12288(R13) // prefetch ahead[3072]
+	PREFETCHT0   12352(R13) // prefetch ahead[3088]
+	PREFETCHT0   12416(R13) // prefetch ahead[3104]
+	PREFETCHT0   12480(R13) // prefetch ahead[3120]
+	ADDQ         $+256, R13 // ahead += 256
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
+	JGE          depth_41 // depth >= 4
+
+depth_end_42:
+	CMPQ R8, $+1 // depth < 1
+	JLT  depth_end_44 // depth < 1
+
+depth_43:
+	VBROADCASTSS (R10), Z8 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Z9 // A[1][0] = a[1][0]
+	VBROADCASTSS (R10)(R9*2), Z10 // A[2][0] = a[2][0]
+	VBROADCASTSS (R11), Z11 // A[3][0] = a[3][0]
+	VCVTPH2PS    (R12), Z12 // B[0][0] = float16 of b[0][0]
+	VFMADD231PS  Z8, Z12, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z9, Z12, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z10, Z12, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z11, Z12, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VCVTPH2PS    32(R12), Z12 // B[0][1] = float16 of b[0][8]
+	VFMADD231PS  Z8, Z12, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VFMADD231PS  Z9, Z12, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VFMADD231PS  Z10, Z12, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VFMADD231PS  Z11, Z12, Z7 // C[3][1] += A[3][0] * B[0][1]
+	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         $+4, R10 // a0 += 4
+	ADDQ         $+4, R11 // a3 += 4
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
+	JGE          depth_43 // depth >= 1
+
+depth_end_44:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    AX, R8 // rows of c
+	LEAQ    (R8)(DI*2), R9 // rows of c
+	ADDQ    DI, R9 // rows of c
+	VMOVUPS Z0, (R8) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R8) // c[0][16] = C[0][1]
+	VMOVUPS Z2, (R8)(DI*1) // c[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R8)(DI*1) // c[1][16] = C[1][1]
+	VMOVUPS Z4, (R8)(DI*2) // c[2][0] = C[2][0]
+	VMOVUPS Z5, 64(R8)(DI*2) // c[2][16] = C[2][1]
+	VMOVUPS Z6, (R9) // c[3][0] = C[3][0]
+	VMOVUPS Z7, 64(R9) // c[3][16] = C[3][1]
+	ADDQ    $+128, AX // c += 128
+	MOVQ    panelStride+48(FP), DI // panelStride
+	SHLQ    $0x01, DI // panelStride <<= 1
+	ADDQ    DI, SI // b += panelStride
+	SUBQ    $+32, BX // cols += -32
+	CMPQ    BX, $+32 // cols >= 32
+	JGE     panels_37 // cols >= 32
+
+panels_end_38:
+	CMPQ BX, $+1 // cols < 1
+	JLT  less_45 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), BX // alpha
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_46 // alpha < 1
+	MOVQ         rows+64(FP), DI // rows
+	SUBQ         DX, DI // rows -= rows
+	SHLQ         $0x02, DI // rows in bytes
+	ADDQ         DI, BX // alpha += rows
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         AX, R8 // rows of c
+	LEAQ         (R8)(DI*2), R9 // rows of c
+	ADDQ         DI, R9 // rows of c
+	VBROADCASTSS (BX), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VBROADCASTSS 4(BX), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R8)(DI*1), Z1 // C[1][0] = c[1][0]
+	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
+	VBROADCASTSS 8(BX), Z3 // α[2] = all alpha[2]
+	VMOVUPS      (R8)(DI*2), Z2 // C[2][0] = c[2][0]
+	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
+	VBROADCASTSS 12(BX), Z4 // α[3] = all alpha[3]
+	VMOVUPS      (R9), Z3 // C[3][0] = c[3][0]
+	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
+	JMP          end_47
+
+less_46:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[1][0] = 0
+	VPXORD Z2, Z2, Z2 // C[2][0] = 0
+	VPXORD Z3, Z3, Z3 // C[3][0] = 0
+
+end_47:
+	// C += A·B
+	MOVQ pitch+40(FP), BX // pitch
+	SHLQ $0x01, BX // pitch <<= 1
+	MOVQ depth+56(FP), DI // depth
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ CX, R9 // rows of a
+	LEAQ (R9)(R8*2), R10 // rows of a
+	ADDQ R8, R10 // rows of a
+	MOVQ panelStride+48(FP), R11 // panelStride
+	SHLQ $0x01, R11 // panelStride <<= 1
+	MOVQ SI, R11 // rows of b
+	CMPQ DI, $+4 // depth < 4
+	JLT  depth_end_49 // depth < 4
+
+depth_48:
+	VCVTPH2PS        (R11), Z4 // B[0][0] = float16 of b[0][0]
+	VFMADD231PS.BCST (R9), Z4, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z4, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z4, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R10), Z4, Z3 // C[3][0] += a[3][0] * B[0][0]
+	ADDQ             BX, R11 // b0 += pitch
+	VCVTPH2PS        (R11), Z4 // B[1][0] = float16 of b[0][0]
+	VFMADD231PS.BCST 4(R9), Z4, Z0 // C[0][0] += a[0][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10), Z4, Z3 // C[3][0] += a[3][1] * B[1][0]
+	ADDQ             BX, R11 // b0 += pitch
+	VCVTPH2PS        (R11), Z4 // B[2][0] = float16 of b[0][0]
+	VFMADD231PS.BCST 8(R9), Z4, Z0 // C[0][0] += a[0][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10), Z4, Z3 // C[3][0] += a[3][2] * B[2][0]
+	ADDQ             BX, R11 // b0 += pitch
+	VCVTPH2PS        (R11), Z4 // B[3][0] = float16 of b[0][0]
+	VFMADD231PS.BCST 12(R9), Z4, Z0 // C[0][0] += a[0][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10), Z4, Z3 // C[3][0] += a[3][3] * B[3][0]
+	ADDQ             BX, R11 // b0 += pitch
+	ADDQ             $+16, R9 // a0 += 16
+	ADDQ             $+16, R10 // a3 += 16
+	PREFETCHT0       12288(SI) // prefetch ahead[3072]
+	PREFETCHT0       12352(SI) // prefetch ahead[3088]
+	ADDQ             $+128, SI // ahead += 128
+	SUBQ             $+4, DI // depth += -4
+	CMPQ             DI, $+4 // depth >= 4
+	JGE              depth_48 // depth >= 4
+
+depth_end_49:
+	CMPQ DI, $+1 // depth < 1
+	JLT  depth_end_51 // depth < 1
+
+depth_50:
+	VCVTPH2PS        (R11), Z4 // B[0][0] = float16 of b[0][0]
+	VFMADD231PS.BCST (R9), Z4, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z4, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z4, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R10), Z4, Z3 // C[3][0] += a[3][0] * B[0][0]
+	ADDQ             BX, R11 // b0 += pitch
+	ADDQ             $+4, R9 // a0 += 4
+	ADDQ             $+4, R10 // a3 += 4
+	SUBQ             $+1, DI // depth += -1
+	CMPQ             DI, $+1 // depth >= 1
+	JGE              depth_50 // depth >= 1
+
+depth_end_51:
+	// store
+	MOVQ    cStride+8(FP), BX // cStride
+	SHLQ    $0x02, BX // cStride in bytes
+	MOVQ    AX, SI // rows of c
+	LEAQ    (SI)(BX*2), DI // rows of c
+	ADDQ    BX, DI // rows of c
+	VMOVUPS Z0, (SI) // c[0][0] = C[0][0]
+	VMOVUPS Z1, (SI)(BX*1) // c[1][0] = C[1][0]
+	VMOVUPS Z2, (SI)(BX*2) // c[2][0] = C[2][0]
+	VMOVUPS Z3, (DI) // c[3][0] = C[3][0]
+	ADDQ    $+64, AX // c += 64
+
+less_45:
+	// the next rows
+	MOVQ cols+72(FP), BX // cols
+	SHLQ $0x02, BX // cols in bytes
+	SUBQ BX, AX // c -= cols
+	MOVQ cStride+8(FP), BX // cStride
+	SHLQ $0x02, BX // cStride in bytes
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	MOVQ aStride+24(FP), BX // aStride
+	SHLQ $0x02, BX // aStride in bytes
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	SUBQ $+4, DX // rows += -4
+	CMPQ DX, $+4 // rows >= 4
+	JGE  rows_35 // rows >= 4
+
+rows_end_36:
+	CMPQ DX, $+3 // rows < 3
+	JLT  rows_end_53 // rows < 3
+
+rows_52:
+	MOVQ cols+72(FP), BX // cols
+	MOVQ b+32(FP), SI // b
+	CMPQ BX, $+32 // cols < 32
+	JLT  panels_end_55 // cols < 32
+
+panels_54:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), DI // alpha
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_56 // alpha < 1
+	MOVQ         rows+64(FP), R8 // rows
+	SUBQ         DX, R8 // rows -= rows
+	SHLQ         $0x02, R8 // rows in bytes
+	ADDQ         R8, DI // alpha += rows
+	MOVQ         cStride+8(FP), R8 // cStride
+	SHLQ         $0x02, R8 // cStride in bytes
+	MOVQ         AX, R9 // rows of c
+	VBROADCASTSS (DI), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R9), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R9), Z1 // C[0][1] = c[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(DI), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R9)(R8*1), Z2 // C[1][0] = c[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R9)(R8*1), Z3 // C[1][1] = c[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	VBROADCASTSS 8(DI), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R9)(R8*2), Z4 // C[2][0] = c[2][0]
+	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
+	VMOVUPS      64(R9)(R8*2), Z5 // C[2][1] = c[2][16]
+	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
+	JMP          end_57
+
+less_56:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+	VPXORD Z2, Z2, Z2 // C[1][0] = 0
+	VPXORD Z3, Z3, Z3 // C[1][1] = 0
+	VPXORD Z4, Z4, Z4 // C[2][0] = 0
+	VPXORD Z5, Z5, Z5 // C[2][1] = 0
+
+end_57:
+	// C += A·B
+	MOVQ pitch+40(FP), DI // pitch
+	SHLQ $0x01, DI // pitch <<= 1
+	MOVQ depth+56(FP), R8 // depth
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ CX, R10 // rows of a
+	MOVQ panelStride+48(FP), R11 // panelStride
+	SHLQ $0x01, R11 // panelStride <<= 1
+	MOVQ SI, R11 // rows of b
+	MOVQ SI, R12 // ahead = b
+	CMPQ R8, $+4 // depth < 4
+	JLT  depth_end_59 // depth < 4
+
+depth_58:
+	VBROADCASTSS (R10), Z6 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Z7 // A[1][0] = a[1][0]
+	VBROADCASTSS (R10)(R9*2), Z8 // A[2][0] = a[2][0]
+	VCVTPH2PS    (R11), Z9 // B[0][0] = float16 of b[0][0]
+	VFMADD231PS  Z6, Z9, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z7, Z9, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z8, Z9, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VCVTPH2PS    32(R11), Z9 // B[0][1] = float16 of b[0][8]
+	VFMADD231PS  Z6, Z9, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VFMADD231PS  Z7, Z9, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VFMADD231PS  Z8, Z9, Z5 // C[2][1] += A[2][0] * B[0][1]
+	ADDQ         DI, R11 // b0 += pitch
+	VBROADCASTSS 4(R10), Z6 // A[0][1] = a[0][1]
+	VBROADCASTSS 4(R10)(R9*1), Z7 // A[1][1] = a[1][1]
+	VBROADCASTSS 4(R10)(R9*2), Z8 // A[2][1] = a[2][1]
+	VCVTPH2PS    (R11), Z9 // B[1][0] = float16 of b[0][0]
+	VFMADD231PS  Z6, Z9, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VFMADD231PS  Z7, Z9, Z2 // C[1][0] += A[1][1] * B[1][0]
+	VFMADD231PS  Z8, Z9, Z4 // C[2][0] += A[2][1] * B[1][0]
+	VCVTPH2PS    32(R11), Z9 // B[1][1] = float16 of b[0][8]
+	VFMADD231PS  Z6, Z9, Z1 // C[0][1] += A[0][1] * B[1][1]
+	VFMADD231PS  Z7, Z9, Z3 // C[1][1] += A[1][1] * B[1][1]
+	VFMADD231PS  Z8, Z9, Z5 // C[2][1] += A[2][1] * B[1][1]
+	ADDQ         DI, R11 // b0 += pitch
+	VBROADCASTSS 8(R10), Z6 // A[0][2] = a[0][2]
+	VBROADCASTSS 8(R10)(R9*1), Z7 // A[1][2] = a[1][2]
+	VBROADCASTSS 8(R10)(R9*2), Z8 // A[2][2] = a[2][2]
+	VCVTPH2PS    (R11), Z9 // B[2][0] = float16 of b[0][0]
+	VFMADD231PS  Z6, Z9, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VFMADD231PS  Z7, Z9, Z2 // C[1][0] += A[1][2] * B[2][0]
+	VFMADD231PS  Z8, Z9, Z4 // C[2][0] += A[2][2] * B[2][0]
+	VCVTPH2PS    32(R11), Z9 // B[2][1] = float16 of b[0][8]
+	VFMADD231PS  Z6, Z9, Z1 // C[0][1] += A[0][2] * B[2][1]
+	VFMADD231PS  Z7, Z9, Z3 // C[1][1] += A[1][2] * B[2][1]
+	VFMADD231PS  Z8, Z9, Z5 // C[2][1] += A[2][2] * B[2][1]
+	ADDQ         DI, R11 // b0 += pitch
+	VBROADCASTSS 12(R10), Z6 // A[0][3] = a[0][3]
+	VBROADCASTSS 12(R10)(R9*1), Z7 // A[1][3] = a[1][3]
+	VBROADCASTSS 12(R10)(R9*2), Z8 // A[2][3] = a[2][3]
+	VCVTPH2PS    (R11), Z9 // B[3][0] = float16 of b[0][0]
+	VFMADD231PS  Z6, Z9, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VFMADD231PS  Z7, Z9, Z2 // C[1][0] += A[1][3] * B[3][0]
+	VFMADD231PS  Z8, Z9, Z4 // C[2][0] += A[2][3] * B[3][0]
+	VCVTPH2PS    32(R11), Z9 // B[3][1] = float16 of b[0][8]
+	VFMADD231PS  Z6, Z9, Z1 // C[0][1] += A[0][3] * B[3][1]
+	VFMADD231PS  Z7, Z9, Z3 // C[1][1] += A[1][3] * B[3][1]
+	VFMADD231PS  Z8, Z9, Z5 // C[2][1] += A[2][3] * B[3][1]
+	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         $+16, R10 // a0 += 16
+	PREFETCHT0   12288(R12) // prefetch ahead[3072]
+	PREFETCHT0   12352(R12) // prefetch ahead[3088]
+	PREFETCHT0   12416(R12) // prefetch ahead[3104]
+	PREFETCHT0   12480(R12) // prefetch ahead[3120]
+	ADDQ         $+256, R12 // ahead += 256
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
+	JGE          depth_58 // depth >= 4
+
+depth_end_59:
+	CMPQ R8, $+1 // depth < 1
+	JLT  depth_end_61 // depth < 1
+
+depth_60:
+	VBROADCASTSS (R10), Z6 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Z7 // A[1][0] = a[1][0]
+	VBROADCASTSS (R10)(R9*2), Z8 // A[2][0] = a[2][0]
+	VCVTPH2PS    (R11), Z9 // B[0][0] = float16 of b[0][0]
+	VFMADD231PS  Z6, Z9, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z7, Z9, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z8, Z9, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VCVTPH2PS    32(R11), Z9 // B[0][1] = float16 of b[0][8]
+	VFMADD231PS  Z6, Z9, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VFMADD231PS  Z7, Z9, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VFMADD231PS  Z8, Z9, Z5 // C[2][1] += A[2][0] * B[0][1]
+	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         $+4, R10 // a0 += 4
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
+	JGE          depth_60 // depth >= 1
+
+depth_end_61:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    AX, R8 // rows of c
+	VMOVUPS Z0, (R8) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R8) // c[0][16] = C[0][1]
+	VMOVUPS Z2, (R8)(DI*1) // c[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R8)(DI*1) // c[1][16] = C[1][1]
+	VMOVUPS Z4, (R8)(DI*2) // c[2][0] = C[2][0]
+	VMOVUPS Z5, 64(R8)(DI*2) // c[2][16] = C[2][1]
+	ADDQ    $+128, AX // c += 128
+	MOVQ    panelStride+48(FP), DI // panelStride
+	SHLQ    $0x01, DI // panelStride <<= 1
+	ADDQ    DI, SI // b += panelStride
+	SUBQ    $+32, BX // cols += -32
+	CMPQ    BX, $+32 // cols >= 32
+	JGE     panels_54 // cols >= 32
+
+panels_end_55:
+	CMPQ BX, $+1 // cols < 1
+	JLT  less_62 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), BX // alpha
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_63 // alpha < 1
+	MOVQ         rows+64(FP), DI // rows
+	SUBQ         DX, DI // rows -= rows
+	SHLQ         $0x02, DI // rows in bytes
+	ADDQ         DI, BX // alpha += rows
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         AX, R8 // rows of c
+	VBROADCASTSS (BX), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VBROADCASTSS 4(BX), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R8)(DI*1), Z1 // C[1][0] = c[1][0]
+	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
+	VBROADCASTSS 8(BX), Z3 // α[2] = all alpha[2]
+	VMOVUPS      (R8)(DI*2), Z2 // C[2][0] = c[2][0]
+	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
+	JMP          end_64
+
+less_63:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[1][0] = 0
+	VPXORD Z2, Z2, Z2 // C[2][0] = 0
+
+end_64:
+	// C += A·B
+	MOVQ pitch+40(FP), BX // pitch
+	SHLQ $0x01, BX // pitch <<= 1
+	MOVQ depth+56(FP), DI // depth
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ CX, R9 // rows of a
+	MOVQ panelStride+48(FP), R10 // panelStride
+	SHLQ $0x01, R10 // panelStride <<= 1
+	MOVQ SI, R10 // rows of b
+	CMPQ DI, $+4 // depth < 4
+	JLT  depth_end_66 // depth < 4
+
+depth_65:
+	VCVTPH2PS        (R10), Z3 // B[0][0] = float16 of b[0][0]
+	VFMADD231PS.BCST (R9), Z3, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z3, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z3, Z2 // C[2][0] += a[2][0] * B[0][0]
+	ADDQ             BX, R10 // b0 += pitch
+	VCVTPH2PS        (R10), Z3 // B[1][0] = float16 of b[0][0]
+	VFMADD231PS.BCST 4(R9), Z3, Z0 // C[0][0] += a[0][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][1] * B[1][0]
+	ADDQ             BX, R10 // b0 += pitch
+	VCVTPH2PS        (R10), Z3 // B[2][0] = float16 of b[0][0]
+	VFMADD231PS.BCST 8(R9), Z3, Z0 // C[0][0] += a[0][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][2] * B[2][0]
+	ADDQ             BX, R10 // b0 += pitch
+	VCVTPH2PS        (R10), Z3 // B[3][0] = float16 of b[0][0]
+	VFMADD231PS.BCST 12(R9), Z3, Z0 // C[0][0] += a[0][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][3] * B[3][0]
+	ADDQ             BX, R10 // b0 += pitch
+	ADDQ             $+16, R9 // a0 += 16
+	PREFETCHT0       12288(SI) // prefetch ahead[3072]
+	PREFETCHT0       12352(SI) // prefetch ahead[3088]
+	ADDQ             $+128, SI // ahead += 128
+	SUBQ             $+4, DI // depth += -4
+	CMPQ             DI, $+4 // depth >= 4
+	JGE              depth_65 // depth >= 4
+
+depth_end_66:
+	CMPQ DI, $+1 // depth < 1
+	JLT  depth_end_68 // depth < 1
+
+depth_67:
+	VCVTPH2PS        (R10), Z3 // B[0][0] = float16 of b[0][0]
+	VFMADD231PS.BCST (R9), Z3, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z3, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z3, Z2 // C[2][0] += a[2][0] * B[0][0]
+	ADDQ             BX, R10 // b0 += pitch
+	ADDQ             $+4, R9 // a0 += 4
+	SUBQ             $+1, DI // depth += -1
+	CMPQ             DI, $+1 // depth >= 1
+	JGE              depth_67 // depth >= 1
+
+depth_end_68:
+	// store
+	MOVQ    cStride+8(FP), BX // cStride
+	SHLQ    $0x02, BX // cStride in bytes
+	MOVQ    AX, SI // rows of c
+	VMOVUPS Z0, (SI) // c[0][0] = C[0][0]
+	VMOVUPS Z1, (SI)(BX*1) // c[1][0] = C[1][0]
+	VMOVUPS Z2, (SI)(BX*2) // c[2][0] = C[2][0]
+	ADDQ    $+64, AX // c += 64
+
+less_62:
+	// the next rows
+	MOVQ cols+72(FP), BX // cols
+	SHLQ $0x02, BX // cols in bytes
+	SUBQ BX, AX // c -= cols
+	MOVQ cStride+8(FP), BX // cStride
+	SHLQ $0x02, BX // cStride in bytes
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	MOVQ aStride+24(FP), BX // aStride
+	SHLQ $0x02, BX // aStride in bytes
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	SUBQ $+3, DX // rows += -3
+	CMPQ DX, $+3 // rows >= 3
+	JGE  rows_52 // rows >= 3
+
+rows_end_53:
+	CMPQ DX, $+2 // rows < 2
+	JLT  rows_end_70 // rows < 2
+
+rows_69:
+	MOVQ cols+72(FP), BX // cols
+	MOVQ b+32(FP), SI // b
+	CMPQ BX, $+32 // cols < 32
+	JLT  panels_end_72 // cols < 32
+
+panels_71:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), DI // alpha
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_73 // alpha < 1
+	MOVQ         rows+64(FP), R8 // rows
+	SUBQ         DX, R8 // rows -= rows
+	SHLQ         $0x02, R8 // rows in bytes
+	ADDQ         R8, DI // alpha += rows
+	MOVQ         cStride+8(FP), R8 // cStride
+	SHLQ         $0x02, R8 // cStride in bytes
+	MOVQ         AX, R9 // rows of c
+	VBROADCASTSS (DI), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R9), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R9), Z1 // C[0][1] = c[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(DI), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R9)(R8*1), Z2 // C[1][0] = c[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R9)(R8*1), Z3 // C[1][1] = c[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	JMP          end_74
+
+less_73:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+	VPXORD Z2, Z2, Z2 // C[1][0] = 0
+	VPXORD Z3, Z3, Z3 // C[1][1] = 0
+
+end_74:
+	// C += A·B
+	MOVQ pitch+40(FP), DI // pitch
+	SHLQ $0x01, DI // pitch <<= 1
+	MOVQ depth+56(FP), R8 // depth
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ CX, R10 // rows of a
+	MOVQ panelStride+48(FP), R11 // panelStride
+	SHLQ $0x01, R11 // panelStride <<= 1
+	MOVQ SI, R11 // rows of b
+	CMPQ R8, $+4 // depth < 4
+	JLT  depth_end_76 // depth < 4
+
+depth_75:
+	VBROADCASTSS (R10), Z4 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Z5 // A[1][0] = a[1][0]
+	VCVTPH2PS    (R11), Z6 // B[0][0] = float16 of b[0][0]
+	VFMADD231PS  Z4, Z6, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z5, Z6, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VCVTPH2PS    32(R11), Z6 // B[0][1] = float16 of b[0][8]
+	VFMADD231PS  Z4, Z6, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VFMADD231PS  Z5, Z6, Z3 // C[1][1] += A[1][0] * B[0][1]
+	ADDQ         DI, R11 // b0 += pitch
+	VBROADCASTSS 4(R10), Z4 // A[0][1] = a[0][1]
+	VBROADCASTSS 4(R10)(R9*1), Z5 // A[1][1] = a[1][1]
+	VCVTPH2PS    (R11), Z6 // B[1][0] = float16 of b[0][0]
+	VFMADD231PS  Z4, Z6, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VFMADD231PS  Z5, Z6, Z2 // C[1][0] += A[1][1] * B[1][0]
+	VCVTPH2PS    32(R11), Z6 // B[1][1] = float16 of b[0][8]
+	VFMADD231PS  Z4, Z6, Z1 // C[0][1] += A[0][1] * B[1][1]
+	VFMADD231PS  Z5, Z6, Z3 // C[1][1] += A[1][1] * B[1][1]
+	ADDQ         DI, R11 // b0 += pitch
+	VBROADCASTSS 8(R10), Z4 // A[0][2] = a[0][2]
+	VBROADCASTSS 8(R10)(R9*1), Z5 // A[1][2] = a[1][2]
+	VCVTPH2PS    (R11), Z6 // B[2][0] = float16 of b[0][0]
+	VFMADD231PS  Z4, Z6, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VFMADD231PS  Z5, Z6, Z2 // C[1][0] += A[1][2] * B[2][0]
+	VCVTPH2PS    32(R11), Z6 // B[2][1] = float16 of b[0][8]
+	VFMADD231PS  Z4, Z6, Z1 // C[0][1] += A[0][2] * B[2][1]
+	VFMADD231PS  Z5, Z6, Z3 // C[1][1] += A[1][2] * B[2][1]
+	ADDQ         DI, R11 // b0 += pitch
+	VBROADCASTSS 12(R10), Z4 // A[0][3] = a[0][3]
+	VBROADCASTSS 12(R10)(R9*1), Z5 // A[1][3] = a[1][3]
+	VCVTPH2PS    (R11), Z6 // B[3][0] = float16 of b[0][0]
+	VFMADD231PS  Z4, Z6, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VFMADD231PS  Z5, Z6, Z2 // C[1][0] += A[1][3] * B[3][0]
+	VCVTPH2PS    32(R11), Z6 // B[3][1] = float16 of b[0][8]
+	VFMADD231PS  Z4, Z6, Z1 // C[0][1] += A[0][3] * B[3][1]
+	VFMADD231PS  Z5, Z6, Z3 // C[1][1] += A[1][3] * B[3][1]
+	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         $+16, R10 // a0 += 16
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
+	JGE          depth_75 // depth >= 4
+
+depth_end_76:
+	CMPQ R8, $+1 // depth < 1
+	JLT  depth_end_78 // depth < 1
+
+depth_77:
+	VBROADCASTSS (R10), Z4 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Z5 // A[1][0] = a[1][0]
+	VCVTPH2PS    (R11), Z6 // B[0][0] = float16 of b[0][0]
+	VFMADD231PS  Z4, Z6, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z5, Z6, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VCVTPH2PS    32(R11), Z6 // B[0][1] = float16 of b[0][8]
+	VFMADD231PS  Z4, Z6, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VFMADD231PS  Z5, Z6, Z3 // C[1][1] += A[1][0] * B[0][1]
+	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         $+4, R10 // a0 += 4
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
+	JGE          depth_77 // depth >= 1
+
+depth_end_78:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    AX, R8 // rows of c
+	VMOVUPS Z0, (R8) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R8) // c[0][16] = C[0][1]
+	VMOVUPS Z2, (R8)(DI*1) // c[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R8)(DI*1) // c[1][16] = C[1][1]
+	ADDQ    $+128, AX // c += 128
+	MOVQ    panelStride+48(FP), DI // panelStride
+	SHLQ    $0x01, DI // panelStride <<= 1
+	ADDQ    DI, SI // b += panelStride
+	SUBQ    $+32, BX // cols += -32
+	CMPQ    BX, $+32 // cols >= 32
+	JGE     panels_71 // cols >= 32
+
+panels_end_72:
+	CMPQ BX, $+1 // cols < 1
+	JLT  less_79 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), BX // alpha
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_80 // alpha < 1
+	MOVQ         rows+64(FP), DI // rows
+	SUBQ         DX, DI // rows -= rows
+	SHLQ         $0x02, DI // rows in bytes
+	ADDQ         DI, BX // alpha += rows
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         AX, R8 // rows of c
+	VBROADCASTSS (BX), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VBROADCASTSS 4(BX), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R8)(DI*1), Z1 // C[1][0] = c[1][0]
+	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
+	JMP          end_81
+
+less_80:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[1][0] = 0
+
+end_81:
+	// C += A·B
+	MOVQ pitch+40(FP), BX // pitch
+	SHLQ $0x01, BX // pitch <<= 1
+	MOVQ depth+56(FP), DI // depth
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ CX, R9 // rows of a
+	MOVQ panelStride+48(FP), R10 // panelStride
+	SHLQ $0x01, R10 // panelStride <<= 1
+	CMPQ DI, $+4 // depth < 4
+	JLT  depth_end_83 // depth < 4
+
+depth_82:
+	VCVTPH2PS        (SI), Z2 // B[0][0] = float16 of b[0][0]
+	VFMADD231PS.BCST (R9), Z2, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z2, Z1 // C[1][0] += a[1][0] * B[0][0]
+	ADDQ             BX, SI // b0 += pitch
+	VCVTPH2PS        (SI), Z2 // B[1][0] = float16 of b[0][0]
+	VFMADD231PS.BCST 4(R9), Z2, Z0 // C[0][0] += a[0][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*1), Z2, Z1 // C[1][0] += a[1][1] * B[1][0]
+	ADDQ             BX, SI // b0 += pitch
+	VCVTPH2PS        (SI), Z2 // B[2][0] = float16 of b[0][0]
+	VFMADD231PS.BCST 8(R9), Z2, Z0 // C[0][0] += a[0][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*1), Z2, Z1 // C[1][0] += a[1][2] * B[2][0]
+	ADDQ             BX, SI // b0 += pitch
+	VCVTPH2PS        (SI), Z2 // B[3][0] = float16 of b[0][0]
+	VFMADD231PS.BCST 12(R9), Z2, Z0 // C[0][0] += a[0][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*1), Z2, Z1 // C[1][0] += a[1][3] * B[3][0]
+	ADDQ             BX, SI // b0 += pitch
+	ADDQ             $+16, R9 // a0 += 16
+	SUBQ             $+4, DI // depth += -4
+	CMPQ             DI, $+4 // depth >= 4
+	JGE              depth_82 // depth >= 4
+
+depth_end_83:
+	CMPQ DI, $+1 // depth < 1
+	JLT  depth_end_85 // depth < 1
+
+depth_84:
+	VCVTPH2PS        (SI), Z2 // B[0][0] = float16 of b[0][0]
+	VFMADD231PS.BCST (R9), Z2, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z2, Z1 // C[1][0] += a[1][0] * B[0][0]
+	ADDQ             BX, SI // b0 += pitch
+	ADDQ             $+4, R9 // a0 += 4
+	SUBQ             $+1, DI // depth += -1
+	CMPQ             DI, $+1 // depth >= 1
+	JGE              depth_84 // depth >= 1
+
+depth_end_85:
+	// store
+	MOVQ    cStride+8(FP), BX // cStride
+	SHLQ    $0x02, BX // cStride in bytes
+	MOVQ    AX, SI // rows of c
+	VMOVUPS Z0, (SI) // c[0][0] = C[0][0]
+	VMOVUPS Z1, (SI)(BX*1) // c[1][0] = C[1][0]
+	ADDQ    $+64, AX // c += 64
+
+less_79:
+	// the next rows
+	MOVQ cols+72(FP), BX // cols
+	SHLQ $0x02, BX // cols in bytes
+	SUBQ BX, AX // c -= cols
+	MOVQ cStride+8(FP), BX // cStride
+	SHLQ $0x02, BX // cStride in bytes
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	MOVQ aStride+24(FP), BX // aStride
+	SHLQ $0x02, BX // aStride in bytes
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	SUBQ $+2, DX // rows += -2
+	CMPQ DX, $+2 // rows >= 2
+	JGE  rows_69 // rows >= 2
+
+rows_end_70:
+	CMPQ DX, $+1 // rows < 1
+	JLT  rows_end_87 // rows < 1
+
+rows_86:
+	MOVQ cols+72(FP), BX // cols
+	MOVQ b+32(FP), SI // b
+	CMPQ BX, $+32 // cols < 32
+	JLT  panels_end_89 // cols < 32
+
+panels_88:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), DI // alpha
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_90 // alpha < 1
+	MOVQ         rows+64(FP), R8 // rows
+	SUBQ         DX, R8 // rows -= rows
+	SHLQ         $0x02, R8 // rows in bytes
+	ADDQ         R8, DI // alpha += rows
+	MOVQ         cStride+8(FP), R8 // cStride
+	SHLQ         $0x02, R8 // cStride in bytes
+	MOVQ         AX, R8 // rows of c
+	VBROADCASTSS (DI), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R8), Z1 // C[0][1] = c[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	JMP          end_91
+
+less_90:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+
+end_91:
+	// C += A·B
+	MOVQ pitch+40(FP), DI // pitch
+	SHLQ $0x01, DI // pitch <<= 1
+	MOVQ depth+56(FP), R8 // depth
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ CX, R9 // rows of a
+	MOVQ panelStride+48(FP), R10 // panelStride
+	SHLQ $0x01, R10 // panelStride <<= 1
+	MOVQ SI, R10 // rows of b
+	CMPQ R8, $+4 // depth < 4
+	JLT  depth_end_93 // depth < 4
+
+depth_92:
+	VBROADCASTSS (R9), Z2 // A[0][0] = a[0][0]
+	VCVTPH2PS    (R10), Z3 // B[0][0] = float16 of b[0][0]
+	VFMADD231PS  Z2, Z3, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VCVTPH2PS    32(R10), Z3 // B[0][1] = float16 of b[0][8]
+	VFMADD231PS  Z2, Z3, Z1 // C[0][1] += A[0][0] * B[0][1]
+	ADDQ         DI, R10 // b0 += pitch
+	VBROADCASTSS 4(R9), Z2 // A[0][1] = a[0][1]
+	VCVTPH2PS    (R10), Z3 // B[1][0] = float16 of b[0][0]
+	VFMADD231PS  Z2, Z3, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VCVTPH2PS    32(R10), Z3 // B[1][1] = float16 of b[0][8]
+	VFMADD231PS  Z2, Z3, Z1 // C[0][1] += A[0][1] * B[1][1]
+	ADDQ         DI, R10 // b0 += pitch
+	VBROADCASTSS 8(R9), Z2 // A[0][2] = a[0][2]
+	VCVTPH2PS    (R10), Z3 // B[2][0] = float16 of b[0][0]
+	VFMADD231PS  Z2, Z3, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VCVTPH2PS    32(R10), Z3 // B[2][1] = float16 of b[0][8]
+	VFMADD231PS  Z2, Z3, Z1 // C[0][1] += A[0][2] * B[2][1]
+	ADDQ         DI, R10 // b0 += pitch
+	VBROADCASTSS 12(R9), Z2 // A[0][3] = a[0][3]
+	VCVTPH2PS    (R10), Z3 // B[3][0] = float16 of b[0][0]
+	VFMADD231PS  Z2, Z3, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VCVTPH2PS    32(R10), Z3 // B[3][1] = float16 of b[0][8]
+	VFMADD231PS  Z2, Z3, Z1 // C[0][1] += A[0][3] * B[3][1]
+	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         $+16, R9 // a0 += 16
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
+	JGE          depth_92 // depth >= 4
+
+depth_end_93:
+	CMPQ R8, $+1 // depth < 1
+	JLT  depth_end_95 // depth < 1
+
+depth_94:
+	VBROADCASTSS (R9), Z2 // A[0][0] = a[0][0]
+	VCVTPH2PS    (R10), Z3 // B[0][0] = float16 of b[0][0]
+	VFMADD231PS  Z2, Z3, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VCVTPH2PS    32(R10), Z3 // B[0][1] = float16 of b[0][8]
+	VFMADD231PS  Z2, Z3, Z1 // C[0][1] += A[0][0] * B[0][1]
+	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         $+4, R9 // a0 += 4
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
+	JGE          depth_94 // depth >= 1
+
+depth_end_95:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    AX, DI // rows of c
+	VMOVUPS Z0, (DI) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(DI) // c[0][16] = C[0][1]
+	ADDQ    $+128, AX // c += 128
+	MOVQ    panelStride+48(FP), DI // panelStride
+	SHLQ    $0x01, DI // panelStride <<= 1
+	ADDQ    DI, SI // b += panelStride
+	SUBQ    $+32, BX // cols += -32
+	CMPQ    BX, $+32 // cols >= 32
+	JGE     panels_88 // cols >= 32
+
+panels_end_89:
+	CMPQ BX, $+1 // cols < 1
+	JLT  less_96 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), BX // alpha
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_97 // alpha < 1
+	MOVQ         rows+64(FP), DI // rows
+	SUBQ         DX, DI // rows -= rows
+	SHLQ         $0x02, DI // rows in bytes
+	ADDQ         DI, BX // alpha += rows
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         AX, DI // rows of c
+	VBROADCASTSS (BX), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (DI), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	JMP          end_98
+
+less_97:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+
+end_98:
+	// C += A·B
+	MOVQ pitch+40(FP), BX // pitch
+	SHLQ $0x01, BX // pitch <<= 1
+	MOVQ depth+56(FP), DI // depth
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ CX, R8 // rows of a
+	MOVQ panelStride+48(FP), R9 // panelStride
+	SHLQ $0x01, R9 // panelStride <<= 1
+	CMPQ DI, $+4 // depth < 4
+	JLT  depth_end_100 // depth < 4
+
+depth_99:
+	VCVTPH2PS        (SI), Z1 // B[0][0] = float16 of b[0][0]
+	VFMADD231PS.BCST (R8), Z1, Z0 // C[0][0] += a[0][0] * B[0][0]
+	ADDQ             BX, SI // b0 += pitch
+	VCVTPH2PS        (SI), Z1 // B[1][0] = float16 of b[0][0]
+	VFMADD231PS.BCST 4(R8), Z1, Z0 // C[0][0] += a[0][1] * B[1][0]
+	ADDQ             BX, SI // b0 += pitch
+	VCVTPH2PS        (SI), Z1 // B[2][0] = float16 of b[0][0]
+	VFMADD231PS.BCST 8(R8), Z1, Z0 // C[0][0] += a[0][2] * B[2][0]
+	ADDQ             BX, SI // b0 += pitch
+	VCVTPH2PS        (SI), Z1 // B[3][0] = float16 of b[0][0]
+	VFMADD231PS.BCST 12(R8), Z1, Z0 // C[0][0] += a[0][3] * B[3][0]
+	ADDQ             BX, SI // b0 += pitch
+	ADDQ             $+16, R8 // a0 += 16
+	SUBQ             $+4, DI // depth += -4
+	CMPQ             DI, $+4 // depth >= 4
+	JGE              depth_99 // depth >= 4
+
+depth_end_100:
+	CMPQ DI, $+1 // depth < 1
+	JLT  depth_end_102 // depth < 1
+
+depth_101:
+	VCVTPH2PS        (SI), Z1 // B[0][0] = float16 of b[0][0]
+	VFMADD231PS.BCST (R8), Z1, Z0 // C[0][0] += a[0][0] * B[0][0]
+	ADDQ             BX, SI // b0 += pitch
+	ADDQ             $+4, R8 // a0 += 4
+	SUBQ             $+1, DI // depth += -1
+	CMPQ             DI, $+1 // depth >= 1
+	JGE              depth_101 // depth >= 1
+
+depth_end_102:
+	// store
+	MOVQ    cStride+8(FP), BX // cStride
+	SHLQ    $0x02, BX // cStride in bytes
+	MOVQ    AX, BX // rows of c
+	VMOVUPS Z0, (BX) // c[0][0] = C[0][0]
+	ADDQ    $+64, AX // c += 64
+
+less_96:
+	// the next rows
+	MOVQ cols+72(FP), BX // cols
+	SHLQ $0x02, BX // cols in bytes
+	SUBQ BX, AX // c -= cols
+	MOVQ cStride+8(FP), BX // cStride
+	SHLQ $0x02, BX // cStride in bytes
+	ADDQ BX, AX // c += cStride
+	MOVQ aStride+24(FP), BX // aStride
+	SHLQ $0x02, BX // aStride in bytes
+	ADDQ BX, CX // a += aStride
+	SUBQ $+1, DX // rows += -1
+	CMPQ DX, $+1 // rows >= 1
+	JGE  rows_86 // rows >= 1
+
+rows_end_87:
+	VZEROUPPER
+	RET
+
+// func fewInt8AVX512(c *float32, cStride int, a *float32, aStride int, b *int8, pitch int, panelStride int, depth int, rows int, cols int, alpha *float32)
+TEXT ·fewInt8AVX512(SB), NOSPLIT, $0-88
+	MOVQ c+0(FP), AX // c
+	MOVQ a+16(FP), CX // a
+	MOVQ rows+64(FP), DX // rows
+	CMPQ DX, $+8 // rows < 8
+	JLT  rows_end_2 // rows < 8
+
+rows_1:
+	MOVQ cols+72(FP), BX // cols
+	MOVQ b+32(FP), SI // b
+	CMPQ BX, $+32 // cols < 32
+	JLT  panels_end_4 // cols < 32
+
+panels_3:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), DI // alpha
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_5 // alpha < 1
+	MOVQ         rows+64(FP), R8 // rows
+	SUBQ         DX, R8 // rows -= rows
+	SHLQ         $0x02, R8 // rows in bytes
+	ADDQ         R8, DI // alpha += rows
+	MOVQ         cStride+8(FP), R8 // cStride
+	SHLQ         $0x02, R8 // cStride in bytes
+	MOVQ         AX, R9 // rows of c
+	LEAQ         (R9)(R8*2), R10 // rows of c
+	ADDQ         R8, R10 // rows of c
+	LEAQ         (R10)(R8*2), R11 // rows of c
+	ADDQ         R8, R11 // rows of c
+	VBROADCASTSS (DI), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R9), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R9), Z1 // C[0][1] = c[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(DI), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R9)(R8*1), Z2 // C[1][0] = c[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R9)(R8*1), Z3 // C[1][1] = c[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	VBROADCASTSS 8(DI), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R9)(R8*2), Z4 // C[2][0] = c[2][0]
+	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
+	VMOVUPS      64(R9)(R8*2), Z5 // C[2][1] = c[2][16]
+	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
+	VBROADCASTSS 12(DI), Z8 // α[3] = all alpha[3]
+	VMOVUPS      (R10), Z6 // C[3][0] = c[3][0]
+	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
+	VMOVUPS      64(R10), Z7 // C[3][1] = c[3][16]
+	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
+	VBROADCASTSS 16(DI), Z10 // α[4] = all alpha[4]
+	VMOVUPS      (R10)(R8*1), Z8 // C[4][0] = c[4][0]
+	VMULPS       Z10, Z8, Z8 // C[4][0] = C[4][0] * α[4]
+	VMOVUPS      64(R10)(R8*1), Z9 // C[4][1] = c[4][16]
+	VMULPS       Z10, Z9, Z9 // C[4][1] = C[4][1] * α[4]
+	VBROADCASTSS 20(DI), Z12 // α[5] = all alpha[5]
+	VMOVUPS      (R10)(R8*2), Z10 // C[5][0] = c[5][0]
+	VMULPS       Z12, Z10, Z10 // C[5][0] = C[5][0] * α[5]
+	VMOVUPS      64(R10)(R8*2), Z11 // C[5][1] = c[5][16]
+	VMULPS       Z12, Z11, Z11 // C[5][1] = C[5][1] * α[5]
+	VBROADCASTSS 24(DI), Z14 // α[6] = all alpha[6]
+	VMOVUPS      (R11), Z12 // C[6][0] = c[6][0]
+	VMULPS       Z14, Z12, Z12 // C[6][0] = C[6][0] * α[6]
+	VMOVUPS      64(R11), Z13 // C[6][1] = c[6][16]
+	VMULPS       Z14, Z13, Z13 // C[6][1] = C[6][1] * α[6]
+	VBROADCASTSS 28(DI), Z16 // α[7] = all alpha[7]
+	VMOVUPS      (R11)(R8*1), Z14 // C[7][0] = c[7][0]
+	VMULPS       Z16, Z14, Z14 // C[7][0] = C[7][0] * α[7]
+	VMOVUPS      64(R11)(R8*1), Z15 // C[7][1] = c[7][16]
+	VMULPS       Z16, Z15, Z15 // C[7][1] = C[7][1] * α[7]
+	JMP          end_6
+
+less_5:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+	VPXORD Z2, Z2, Z2 // C[1][0] = 0
+	VPXORD Z3, Z3, Z3 // C[1][1] = 0
+	VPXORD Z4, Z4, Z4 // C[2][0] = 0
+	VPXORD Z5, Z5, Z5 // C[2][1] = 0
+	VPXORD Z6, Z6, Z6 // C[3][0] = 0
+	VPXORD Z7, Z7, Z7 // C[3][1] = 0
+	VPXORD Z8, Z8, Z8 // C[4][0] = 0
+	VPXORD Z9, Z9, Z9 // C[4][1] = 0
+	VPXORD Z10, Z10, Z10 // C[5][0] = 0
+	VPXORD Z11, Z11, Z11 // C[5][1] = 0
+	VPXORD Z12, Z12, Z12 // C[6][0] = 0
+	VPXORD Z13, Z13, Z13 // C[6][1] = 0
+	VPXORD Z14, Z14, Z14 // C[7][0] = 0
+	VPXORD Z15, Z15, Z15 // C[7][1] = 0
+
+end_6:
+	// C += A·B
+	MOVQ pitch+40(FP), DI // pitch
+	MOVQ depth+56(FP), R8 // depth
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ CX, R10 // rows of a
+	LEAQ (R10)(R9*2), R11 // rows of a
+	ADDQ R9, R11 // rows of a
+	LEAQ (R11)(R9*2), R12 // rows of a
+	ADDQ R9, R12 // rows of a
+	MOVQ panelStride+48(FP), R13 // panelStride
+	MOVQ SI, R13 // rows of b
+	MOVQ SI, R14 // ahead = b
+	CMPQ R8, $+4 // depth < 4
+	JLT  depth_end_8 // depth < 4
+
+depth_7:
+	VBROADCASTSS (R10), Z16 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Z17 // A[1][0] = a[1][0]
+	VBROADCASTSS (R10)(R9*2), Z18 // A[2][0] = a[2][0]
+	VBROADCASTSS (R11), Z19 // A[3][0] = a[3][0]
+	VBROADCASTSS (R11)(R9*1), Z20 // A[4][0] = a[4][0]
+	VBROADCASTSS (R11)(R9*2), Z21 // A[5][0] = a[5][0]
+	VBROADCASTSS (R12), Z22 // A[6][0] = a[6][0]
+	VBROADCASTSS (R12)(R9*1), Z23 // A[7][0] = a[7][0]
+	VPMOVSXBD    (R13), Z24 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS    Z24, Z24 // B[0][0] = int8 of b[0][0]
+	VFMADD231PS  Z16, Z24, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z17, Z24, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z18, Z24, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z19, Z24, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z20, Z24, Z8 // C[4][0] += A[4][0] * B[0][0]
+	VFMADD231PS  Z21, Z24, Z10 // C[5][0] += A[5][0] * B[0][0]
+	VFMADD231PS  Z22, Z24, Z12 // C[6][0] += A[6][0] * B[0][0]
+	VFMADD231PS  Z23, Z24, Z14 // C[7][0] += A[7][0] * B[0][0]
+	VPMOVSXBD    16(R13), Z24 // B[0][1] = int8 of b[0][4]
+	VCVTDQ2PS    Z24, Z24 // B[0][1] = int8 of b[0][4]
+	VFMADD231PS  Z16, Z24, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VFMADD231PS  Z17, Z24, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VFMADD231PS  Z18, Z24, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VFMADD231PS  Z19, Z24, Z7 // C[3][1] += A[3][0] * B[0][1]
+	VFMADD231PS  Z20, Z24, Z9 // C[4][1] += A[4][0] * B[0][1]
+	VFMADD231PS  Z21, Z24, Z11 // C[5][1] += A[5][0] * B[0][1]
+	VFMADD231PS  Z22, Z24, Z13 // C[6][1] += A[6][0] * B[0][1]
+	VFMADD231PS  Z23, Z24, Z15 // C[7][1] += A[7][0] * B[0][1]
+	ADDQ         DI, R13 // b0 += pitch
+	VBROADCASTSS 4(R10), Z16 // A[0][1] = a[0][1]
+	VBROADCASTSS 4(R10)(R9*1), Z17 // A[1][1] = a[1][1]
+	VBROADCASTSS 4(R10)(R9*2), Z18 // A[2][1] = a[2][1]
+	VBROADCASTSS 4(R11), Z19 // A[3][1] = a[3][1]
+	VBROADCASTSS 4(R11)(R9*1), Z20 // A[4][1] = a[4][1]
+	VBROADCASTSS 4(R11)(R9*2), Z21 // A[5][1] = a[5][1]
+	VBROADCASTSS 4(R12), Z22 // A[6][1] = a[6][1]
+	VBROADCASTSS 4(R12)(R9*1), Z23 // A[7][1] = a[7][1]
+	VPMOVSXBD    (R13), Z24 // B[1][0] = int8 of b[0][0]
+	VCVTDQ2PS    Z24, Z24 // B[1][0] = int8 of b[0][0]
+	VFMADD231PS  Z16, Z24, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VFMADD231PS  Z17, Z24, Z2 // C[1][0] += A[1][1] * B[1][0]
+	VFMADD231PS  Z18, Z24, Z4 // C[2][0] += A[2][1] * B[1][0]
+	VFMADD231PS  Z19, Z24, Z6 // C[3][0] += A[3][1] * B[1][0]
+	VFMADD231PS  Z20, Z24, Z8 // C[4][0] += A[4][1] * B[1][0]
+	VFMADD231PS  Z21, Z24, Z10 // C[5][0] += A[5][1] * B[1][0]
+	VFMADD231PS  Z22, Z24, Z12 // C[6][0] += A[6][1] * B[1][0]
+	VFMADD231PS  Z23, Z24, Z14 // C[7][0] += A[7][1] * B[1][0]
+	VPMOVSXBD    16(R13), Z24 // B[1][1] = int8 of b[0][4]
+	VCVTDQ2PS    Z24, Z24 // B[1][1] = int8 of b[0][4]
+	VFMADD231PS  Z16, Z24, Z1 // C[0][1] += A[0][1] * B[1][1]
+	VFMADD231PS  Z17, Z24, Z3 // C[1][1] += A[1][1] * B[1][1]
+	VFMADD231PS  Z18, Z24, Z5 // C[2][1] += A[2][1] * B[1][1]
+	VFMADD231PS  Z19, Z24, Z7 // C[3][1] += A[3][1] * B[1][1]
+	VFMADD231PS  Z20, Z24, Z9 // C[4][1] += A[4][1] * B[1][1]
+	VFMADD231PS  Z21, Z24, Z11 // C[5][1] += A[5][1] * B[1][1]
+	VFMADD231PS  Z22, Z24, Z13 // C[6][1] += A[6][1] * B[1][1]
+	VFMADD231PS  Z23, Z24, Z15 // C[7][1] += A[7][1] * B[1][1]
+	ADDQ         DI, R13 // b0 += pitch
+	VBROADCASTSS 8(R10), Z16 // A[0][2] = a[0][2]
+	VBROADCASTSS 8(R10)(R9*1), Z17 // A[1][2] = a[1][2]
+	VBROADCASTSS 8(R10)(R9*2), Z18 // A[2][2] = a[2][2]
+	VBROADCASTSS 8(R11), Z19 // A[3][2] = a[3][2]
+	VBROADCASTSS 8(R11)(R9*1), Z20 // A[4][2] = a[4][2]
+	VBROADCASTSS 8(R11)(R9*2), Z21 // A[5][2] = a[5][2]
+	VBROADCASTSS 8(R12), Z22 // A[6][2] = a[6][2]
+	VBROADCASTSS 8(R12)(R9*1), Z23 // A[7][2] = a[7][2]
+	VPMOVSXBD    (R13), Z24 // B[2][0] = int8 of b[0][0]
+	VCVTDQ2PS    Z24, Z24 // B[2][0] = int8 of b[0][0]
+	VFMADD231PS  Z16, Z24, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VFMADD231PS  Z17, Z24, Z2 // C[1][0] += A[1][2] * B[2][0]
+	VFMADD231PS  Z18, Z24, Z4 // C[2][0] += A[2][2] * B[2][0]
+	VFMADD231PS  Z19, Z24, Z6 // C[3][0] += A[3][2] * B[2][0]
+	VFMADD231PS  Z20, Z24, Z8 // C[4][0] += A[4][2] * B[2][0]
+	VFMADD231PS  Z21, Z24, Z10 // C[5][0] += A[5][2] * B[2][0]
+	VFMADD231PS  Z22, Z24, Z12 // C[6][0] += A[6][2] * B[2][0]
+	VFMADD231PS  Z23, Z24, Z14 // C[7][0] += A[7][2] * B[2][0]
+	VPMOVSXBD    16(R13), Z24 // B[2][1] = int8 of b[0][4]
+	VCVTDQ2PS    Z24, Z24 // B[2][1] = int8 of b[0][4]
+	VFMADD231PS  Z16, Z24, Z1 // C[0][1] += A[0][2] * B[2][1]
+	VFMADD231PS  Z17, Z24, Z3 // C[1][1] += A[1][2] * B[2][1]
+	VFMADD231PS  Z18, Z24, Z5 // C[2][1] += A[2][2] * B[2][1]
+	VFMADD231PS  Z19, Z24, Z7 // C[3][1] += A[3][2] * B[2][1]
+	VFMADD231PS  Z20, Z24, Z9 // C[4][1] += A[4][2] * B[2][1]
+	VFMADD231PS  Z21, Z24, Z11 // C[5][1] += A[5][2] * B[2][1]
+	VFMADD231PS  Z22, Z24, Z13 // C[6][1] += A[6][2] * B[2][1]
+	VFMADD231PS  Z23, Z24, Z15 // C[7][1] += A[7][2] * B[2][1]
+	ADDQ         DI, R13 // b0 += pitch
+	VBROADCASTSS 12(R10), Z16 // A[0][3] = a[0][3]
+	VBROADCASTSS 12(R10)(R9*1), Z17 // A[1][3] = a[1][3]
+	VBROADCASTSS 12(R10)(R9*2), Z18 // A[2][3] = a[2][3]
+	VBROADCASTSS 12(R11), Z19 // A[3][3] = a[3][3]
+	VBROADCASTSS 12(R11)(R9*1), Z20 // A[4][3] = a[4][3]
+	VBROADCASTSS 12(R11)(R9*2), Z21 // A[5][3] = a[5][3]
+	VBROADCASTSS 12(R12), Z22 // A[6][3] = a[6][3]
+	VBROADCASTSS 12(R12)(R9*1), Z23 // A[7][3] = a[7][3]
+	VPMOVSXBD    (R13), Z24 // B[3][0] = int8 of b[0][0]
+	VCVTDQ2PS    Z24, Z24 // B[3][0] = int8 of b[0][0]
+	VFMADD231PS  Z16, Z24, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VFMADD231PS  Z17, Z24, Z2 // C[1][0] += A[1][3] * B[3][0]
+	VFMADD231PS  Z18, Z24, Z4 // C[2][0] += A[2][3] * B[3][0]
+	VFMADD231PS  Z19, Z24, Z6 // C[3][0] += A[3][3] * B[3][0]
+	VFMADD231PS  Z20, Z24, Z8 // C[4][0] += A[4][3] * B[3][0]
+	VFMADD231PS  Z21, Z24, Z10 // C[5][0] += A[5][3] * B[3][0]
+	VFMADD231PS  Z22, Z24, Z12 // C[6][0] += A[6][3] * B[3][0]
+	VFMADD231PS  Z23, Z24, Z14 // C[7][0] += A[7][3] * B[3][0]
+	VPMOVSXBD    16(R13), Z24 // B[3][1] = int8 of b[0][4]
+	VCVTDQ2PS    Z24, Z24 // B[3][1] = int8 of b[0][4]
+	VFMADD231PS  Z16, Z24, Z1 // C[0][1] += A[0][3] * B[3][1]
+	VFMADD231PS  Z17, Z24, Z3 // C[1][1] += A[1][3] * B[3][1]
+	VFMADD231PS  Z18, Z24, Z5 // C[2][1] += A[2][3] * B[3][1]
+	VFMADD231PS  Z19, Z24, Z7 // C[3][1] += A[3][3] * B[3][1]
+	VFMADD231PS  Z20, Z24, Z9 // C[4][1] += A[4][3] * B[3][1]
+	VFMADD231PS  Z21, Z24, Z11 // C[5][1] += A[5][3] * B[3][1]
+	VFMADD231PS  Z22, Z24, Z13 // C[6][1] += A[6][3] * B[3][1]
+	VFMADD231PS  Z23, Z24, Z15 // C[7][1] += A[7][3] * B[3][1]
+	ADDQ         DI, R13 // b0 += pitch
+	ADDQ         $+16, R10 // a0 += 16
+	ADDQ         $+16, R11 // a3 += 16
+	ADDQ         $+16, R12 // a6 += 16
+	PREFETCHT0   12288(R14) // prefetch ahead[3072]
+	PREFETCHT0   12352(R14) // prefetch ahead[3088]
+	ADDQ         $+128, R14 // ahead += 128
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
+	JGE          depth_7 // depth >= 4
+
+depth_end_8:
+	CMPQ R8, $+1 // depth < 1
+	JLT  depth_end_10 // depth < 1
+
+depth_9:
+	VBROADCASTSS (R10), Z16 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Z17 // A[1][0] = a[1][0]
+	VBROADCASTSS (R10)(R9*2), Z18 // A[2][0] = a[2][0]
+	VBROADCASTSS (R11), Z19 // A[3][0] = a[3][0]
+	VBROADCASTSS (R11)(R9*1), Z20 // A[4][0] = a[4][0]
+	VBROADCASTSS (R11)(R9*2), Z21 // A[5][0] = a[5][0]
+	VBROADCASTSS (R12), Z22 // A[6][0] = a[6][0]
+	VBROADCASTSS (R12)(R9*1), Z23 // A[7][0] = a[7][0]
+	VPMOVSXBD    (R13), Z24 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS    Z24, Z24 // B[0][0] = int8 of b[0][0]
+	VFMADD231PS  Z16, Z24, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z17, Z24, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z18, Z24, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z19, Z24, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z20, Z24, Z8 // C[4][0] += A[4][0] * B[0][0]
+	VFMADD231PS  Z21, Z24, Z10 // C[5][0] += A[5][0] * B[0][0]
+	VFMADD231PS  Z22, Z24, Z12 // C[6][0] += A[6][0] * B[0][0]
+	VFMADD231PS  Z23, Z24, Z14 // C[7][0] += A[7][0] * B[0][0]
+	VPMOVSXBD    16(R13), Z24 // B[0][1] = int8 of b[0][4]
+	VCVTDQ2PS    Z24, Z24 // B[0][1] = int8 of b[0][4]
+	VFMADD231PS  Z16, Z24, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VFMADD231PS  Z17, Z24, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VFMADD231PS  Z18, Z24, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VFMADD231PS  Z19, Z24, Z7 // C[3][1] += A[3][0] * B[0][1]
+	VFMADD231PS  Z20, Z24, Z9 // C[4][1] += A[4][0] * B[0][1]
+	VFMADD231PS  Z21, Z24, Z11 // C[5][1] += A[5][0] * B[0][1]
+	VFMADD231PS  Z22, Z24, Z13 // C[6][1] += A[6][0] * B[0][1]
+	VFMADD231PS  Z23, Z24, Z15 // C[7][1] += A[7][0] * B[0][1]
+	ADDQ         DI, R13 // b0 += pitch
+	ADDQ         $+4, R10 // a0 += 4
+	ADDQ         $+4, R11 // a3 += 4
+	ADDQ         $+4, R12 // a6 += 4
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
+	JGE          depth_9 // depth >= 1
+
+depth_end_10:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    AX, R8 // rows of c
+	LEAQ    (R8)(DI*2), R9 // rows of c
+	ADDQ    DI, R9 // rows of c
+	LEAQ    (R9)(DI*2), R10 // rows of c
+	ADDQ    DI, R10 // rows of c
+	VMOVUPS Z0, (R8) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R8) // c[0][16] = C[0][1]
+	VMOVUPS Z2, (R8)(DI*1) // c[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R8)(DI*1) // c[1][16] = C[1][1]
+	VMOVUPS Z4, (R8)(DI*2) // c[2][0] = C[2][0]
+	VMOVUPS Z5, 64(R8)(DI*2) // c[2][16] = C[2][1]
+	VMOVUPS Z6, (R9) // c[3][0] = C[3][0]
+	VMOVUPS Z7, 64(R9) // c[3][16] = C[3][1]
+	VMOVUPS Z8, (R9)(DI*1) // c[4][0] = C[4][0]
+	VMOVUPS Z9, 64(R9)(DI*1) // c[4][16] = C[4][1]
+	VMOVUPS Z10, (R9)(DI*2) // c[5][0] = C[5][0]
+	VMOVUPS Z11, 64(R9)(DI*2) // c[5][16] = C[5][1]
+	VMOVUPS Z12, (R10) // c[6][0] = C[6][0]
+	VMOVUPS Z13, 64(R10) // c[6][16] = C[6][1]
+	VMOVUPS Z14, (R10)(DI*1) // c[7][0] = C[7][0]
+	VMOVUPS Z15, 64(R10)(DI*1) // c[7][16] = C[7][1]
+	ADDQ    $+128, AX // c += 128
+	MOVQ    panelStride+48(FP), DI // panelStride
+	ADDQ    DI, SI // b += panelStride
+	SUBQ    $+32, BX // cols += -32
+	CMPQ    BX, $+32 // cols >= 32
+	JGE     panels_3 // cols >= 32
+
+panels_end_4:
+	CMPQ BX, $+1 // cols < 1
+	JLT  less_11 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), BX // alpha
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_12 // alpha < 1
+	MOVQ         rows+64(FP), DI // rows
+	SUBQ         DX, DI // rows -= rows
+	SHLQ         $0x02, DI // rows in bytes
+	ADDQ         DI, BX // alpha += rows
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         AX, R8 // rows of c
+	LEAQ         (R8)(DI*2), R9 // rows of c
+	ADDQ         DI, R9 // rows of c
+	LEAQ         (R9)(DI*2), R10 // rows of c
+	ADDQ         DI, R10 // rows of c
+	VBROADCASTSS (BX), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VBROADCASTSS 4(BX), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R8)(DI*1), Z1 // C[1][0] = c[1][0]
+	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
+	VBROADCASTSS 8(BX), Z3 // α[2] = all alpha[2]
+	VMOVUPS      (R8)(DI*2), Z2 // C[2][0] = c[2][0]
+	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
+	VBROADCASTSS 12(BX), Z4 // α[3] = all alpha[3]
+	VMOVUPS      (R9), Z3 // C[3][0] = c[3][0]
+	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
+	VBROADCASTSS 16(BX), Z5 // α[4] = all alpha[4]
+	VMOVUPS      (R9)(DI*1), Z4 // C[4][0] = c[4][0]
+	VMULPS       Z5, Z4, Z4 // C[4][0] = C[4][0] * α[4]
+	VBROADCASTSS 20(BX), Z6 // α[5] = all alpha[5]
+	VMOVUPS      (R9)(DI*2), Z5 // C[5][0] = c[5][0]
+	VMULPS       Z6, Z5, Z5 // C[5][0] = C[5][0] * α[5]
+	VBROADCASTSS 24(BX), Z7 // α[6] = all alpha[6]
+	VMOVUPS      (R10), Z6 // C[6][0] = c[6][0]
+	VMULPS       Z7, Z6, Z6 // C[6][0] = C[6][0] * α[6]
+	VBROADCASTSS 28(BX), Z8 // α[7] = all alpha[7]
+	VMOVUPS      (R10)(DI*1), Z7 // C[7][0] = c[7][0]
+	VMULPS       Z8, Z7, Z7 // C[7][0] = C[7][0] * α[7]
+	JMP          end_13
+
+less_12:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[1][0] = 0
+	VPXORD Z2, Z2, Z2 // C[2][0] = 0
+	VPXORD Z3, Z3, Z3 // C[3][0] = 0
+	VPXORD Z4, Z4, Z4 // C[4][0] = 0
+	VPXORD Z5, Z5, Z5 // C[5][0] = 0
+	VPXORD Z6, Z6, Z6 // C[6][0] = 0
+	VPXORD Z7, Z7, Z7 // C[7][0] = 0
+
+end_13:
+	// C += A·B
+	MOVQ pitch+40(FP), BX // pitch
+	MOVQ depth+56(FP), DI // depth
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ CX, R9 // rows of a
+	LEAQ (R9)(R8*2), R10 // rows of a
+	ADDQ R8, R10 // rows of a
+	LEAQ (R10)(R8*2), R11 // rows of a
+	ADDQ R8, R11 // rows of a
+	MOVQ panelStride+48(FP), R12 // panelStride
+	MOVQ SI, R12 // rows of b
+	CMPQ DI, $+4 // depth < 4
+	JLT  depth_end_15 // depth < 4
+
+depth_14:
+	VPMOVSXBD        (R12), Z8 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS        Z8, Z8 // B[0][0] = int8 of b[0][0]
+	VFMADD231PS.BCST (R9), Z8, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z8, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z8, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R10), Z8, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*1), Z8, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*2), Z8, Z5 // C[5][0] += a[5][0] * B[0][0]
+	VFMADD231PS.BCST (R11), Z8, Z6 // C[6][0] += a[6][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R8*1), Z8, Z7 // C[7][0] += a[7][0] * B[0][0]
+	ADDQ             BX, R12 // b0 += pitch
+	VPMOVSXBD        (R12), Z8 // B[1][0] = int8 of b[0][0]
+	VCVTDQ2PS        Z8, Z8 // B[1][0] = int8 of b[0][0]
+	VFMADD231PS.BCST 4(R9), Z8, Z0 // C[0][0] += a[0][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*2), Z8, Z2 // C[2][0] += a[2][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10), Z8, Z3 // C[3][0] += a[3][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R8*1), Z8, Z4 // C[4][0] += a[4][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11), Z8, Z6 // C[6][0] += a[6][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][1] * B[1][0]
+	ADDQ             BX, R12 // b0 += pitch
+	VPMOVSXBD        (R12), Z8 // B[2][0] = int8 of b[0][0]
+	VCVTDQ2PS        Z8, Z8 // B[2][0] = int8 of b[0][0]
+	VFMADD231PS.BCST 8(R9), Z8, Z0 // C[0][0] += a[0][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*2), Z8, Z2 // C[2][0] += a[2][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10), Z8, Z3 // C[3][0] += a[3][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R8*1), Z8, Z4 // C[4][0] += a[4][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11), Z8, Z6 // C[6][0] += a[6][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][2] * B[2][0]
+	ADDQ             BX, R12 // b0 += pitch
+	VPMOVSXBD        (R12), Z8 // B[3][0] = int8 of b[0][0]
+	VCVTDQ2PS        Z8, Z8 // B[3][0] = int8 of b[0][0]
+	VFMADD231PS.BCST 12(R9), Z8, Z0 // C[0][0] += a[0][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*2), Z8, Z2 // C[2][0] += a[2][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10), Z8, Z3 // C[3][0] += a[3][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R8*1), Z8, Z4 // C[4][0] += a[4][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11), Z8, Z6 // C[6][0] += a[6][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][3] * B[3][0]
+	ADDQ             BX, R12 // b0 += pitch
+	ADDQ             $+16, R9 // a0 += 16
+	ADDQ             $+16, R10 // a3 += 16
+	ADDQ             $+16, R11 // a6 += 16
+	PREFETCHT0       12288(SI) // prefetch ahead[3072]
+	ADDQ             $+64, SI // ahead += 64
+	SUBQ             $+4, DI // depth += -4
+	CMPQ             DI, $+4 // depth >= 4
+	JGE              depth_14 // depth >= 4
+
+depth_end_15:
+	CMPQ DI, $+1 // depth < 1
+	JLT  depth_end_17 // depth < 1
+
+depth_16:
+	VPMOVSXBD        (R12), Z8 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS        Z8, Z8 // B[0][0] = int8 of b[0][0]
+	VFMADD231PS.BCST (R9), Z8, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z8, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z8, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R10), Z8, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*1), Z8, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*2), Z8, Z5 // C[5][0] += a[5][0] * B[0][0]
+	VFMADD231PS.BCST (R11), Z8, Z6 // C[6][0] += a[6][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R8*1), Z8, Z7 // C[7][0] += a[7][0] * B[0][0]
+	ADDQ             BX, R12 // b0 += pitch
+	ADDQ             $+4, R9 // a0 += 4
+	ADDQ             $+4, R10 // a3 += 4
+	ADDQ             $+4, R11 // a6 += 4
+	SUBQ             $+1, DI // depth += -1
+	CMPQ             DI, $+1 // depth >= 1
+	JGE              depth_16 // depth >= 1
+
+depth_end_17:
+	// store
+	MOVQ    cStride+8(FP), BX // cStride
+	SHLQ    $0x02, BX // cStride in bytes
+	MOVQ    AX, SI // rows of c
+	LEAQ    (SI)(BX*2), DI // rows of c
+	ADDQ    BX, DI // rows of c
+	LEAQ    (DI)(BX*2), R8 // rows of c
+	ADDQ    BX, R8 // rows of c
+	VMOVUPS Z0, (SI) // c[0][0] = C[0][0]
+	VMOVUPS Z1, (SI)(BX*1) // c[1][0] = C[1][0]
+	VMOVUPS Z2, (SI)(BX*2) // c[2][0] = C[2][0]
+	VMOVUPS Z3, (DI) // c[3][0] = C[3][0]
+	VMOVUPS Z4, (DI)(BX*1) // c[4][0] = C[4][0]
+	VMOVUPS Z5, (DI)(BX*2) // c[5][0] = C[5][0]
+	VMOVUPS Z6, (R8) // c[6][0] = C[6][0]
+	VMOVUPS Z7, (R8)(BX*1) // c[7][0] = C[7][0]
+	ADDQ    $+64, AX // c += 64
+
+less_11:
+	// the next rows
+	MOVQ cols+72(FP), BX // cols
+	SHLQ $0x02, BX // cols in bytes
+	SUBQ BX, AX // c -= cols
+	MOVQ cStride+8(FP), BX // cStride
+	SHLQ $0x02, BX // cStride in bytes
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	MOVQ aStride+24(FP), BX // aStride
+	SHLQ $0x02, BX // aStride in bytes
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	SUBQ $+8, DX // rows += -8
+	CMPQ DX, $+8 // rows >= 8
+	JGE  rows_1 // rows >= 8
+
+rows_end_2:
+	CMPQ DX, $+6 // rows < 6
+	JLT  rows_end_19 // rows < 6
+
+rows_18:
+	MOVQ cols+72(FP), BX // cols
+	MOVQ b+32(FP), SI // b
+	CMPQ BX, $+32 // cols < 32
+	JLT  panels_end_21 // cols < 32
+
+panels_20:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), DI // alpha
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_22 // alpha < 1
+	MOVQ         rows+64(FP), R8 // rows
+	SUBQ         DX, R8 // rows -= rows
+	SHLQ         $0x02, R8 // rows in bytes
+	ADDQ         R8, DI // alpha += rows
+	MOVQ         cStride+8(FP), R8 // cStride
+	SHLQ         $0x02, R8 // cStride in bytes
+	MOVQ         AX, R9 // rows of c
+	LEAQ         (R9)(R8*2), R10 // rows of c
+	ADDQ         R8, R10 // rows of c
+	VBROADCASTSS (DI), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R9), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R9), Z1 // C[0][1] = c[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(DI), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R9)(R8*1), Z2 // C[1][0] = c[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R9)(R8*1), Z3 // C[1][1] = c[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	VBROADCASTSS 8(DI), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R9)(R8*2), Z4 // C[2][0] = c[2][0]
+	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
+	VMOVUPS      64(R9)(R8*2), Z5 // C[2][1] = c[2][16]
+	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
+	VBROADCASTSS 12(DI), Z8 // α[3] = all alpha[3]
+	VMOVUPS      (R10), Z6 // C[3][0] = c[3][0]
+	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
+	VMOVUPS      64(R10), Z7 // C[3][1] = c[3][16]
+	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
+	VBROADCASTSS 16(DI), Z10 // α[4] = all alpha[4]
+	VMOVUPS      (R10)(R8*1), Z8 // C[4][0] = c[4][0]
+	VMULPS       Z10, Z8, Z8 // C[4][0] = C[4][0] * α[4]
+	VMOVUPS      64(R10)(R8*1), Z9 // C[4][1] = c[4][16]
+	VMULPS       Z10, Z9, Z9 // C[4][1] = C[4][1] * α[4]
+	VBROADCASTSS 20(DI), Z12 // α[5] = all alpha[5]
+	VMOVUPS      (R10)(R8*2), Z10 // C[5][0] = c[5][0]
+	VMULPS       Z12, Z10, Z10 // C[5][0] = C[5][0] * α[5]
+	VMOVUPS      64(R10)(R8*2), Z11 // C[5][1] = c[5][16]
+	VMULPS       Z12, Z11, Z11 // C[5][1] = C[5][1] * α[5]
+	JMP          end_23
+
+less_22:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+	VPXORD Z2, Z2, Z2 // C[1][0] = 0
+	VPXORD Z3, Z3, Z3 // C[1][1] = 0
+	VPXORD Z4, Z4, Z4 // C[2][0] = 0
+	VPXORD Z5, Z5, Z5 // C[2][1] = 0
+	VPXORD Z6, Z6, Z6 // C[3][0] = 0
+	VPXORD Z7, Z7, Z7 // C[3][1] = 0
+	VPXORD Z8, Z8, Z8 // C[4][0] = 0
+	VPXORD Z9, Z9, Z9 // C[4][1] = 0
+	VPXORD Z10, Z10, Z10 // C[5][0] = 0
+	VPXORD Z11, Z11, Z11 // C[5][1] = 0
+
+end_23:
+	// C += A·B
+	MOVQ pitch+40(FP), DI // pitch
+	MOVQ depth+56(FP), R8 // depth
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ CX, R10 // rows of a
+	LEAQ (R10)(R9*2), R11 // rows of a
+	ADDQ R9, R11 // rows of a
+	MOVQ panelStride+48(FP), R12 // panelStride
+	MOVQ SI, R12 // rows of b
+	MOVQ SI, R13 // ahead = b
+	CMPQ R8, $+4 // depth < 4
+	JLT  depth_end_25 // depth < 4
+
+depth_24:
+	VBROADCASTSS (R10), Z12 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Z13 // A[1][0] = a[1][0]
+	VBROADCASTSS (R10)(R9*2), Z14 // A[2][0] = a[2][0]
+	VBROADCASTSS (R11), Z15 // A[3][0] = a[3][0]
+	VBROADCASTSS (R11)(R9*1), Z16 // A[4][0] = a[4][0]
+	VBROADCASTSS (R11)(R9*2), Z17 // A[5][0] = a[5][0]
+	VPMOVSXBD    (R12), Z18 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS    Z18, Z18 // B[0][0] = int8 of b[0][0]
+	VFMADD231PS  Z12, Z18, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z13, Z18, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z14, Z18, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z15, Z18, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z16, Z18, Z8 // C[4][0] += A[4][0] * B[0][0]
+	VFMADD231PS  Z17, Z18, Z10 // C[5][0] += A[5][0] * B[0][0]
+	VPMOVSXBD    16(R12), Z18 // B[0][1] = int8 of b[0][4]
+	VCVTDQ2PS    Z18, Z18 // B[0][1] = int8 of b[0][4]
+	VFMADD231PS  Z12, Z18, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VFMADD231PS  Z13, Z18, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VFMADD231PS  Z14, Z18, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VFMADD231PS  Z15, Z18, Z7 // C[3][1] += A[3][0] * B[0][1]
+	VFMADD231PS  Z16, Z18, Z9 // C[4][1] += A[4][0] * B[0][1]
+	VFMADD231PS  Z17, Z18, Z11 // C[5][1] += A[5][0] * B[0][1]
+	ADDQ         DI, R12 // b0 += pitch
+	VBROADCASTSS 4(R10), Z12 // A[0][1] = a[0][1]
+	VBROADCASTSS 4(R10)(R9*1), Z13 // A[1][1] = a[1][1]
+	VBROADCASTSS 4(R10)(R9*2), Z14 // A[2][1] = a[2][1]
+	VBROADCASTSS 4(R11), Z15 // A[3][1] = a[3][1]
+	VBROADCASTSS 4(R11)(R9*1), Z16 // A[4][1] = a[4][1]
+	VBROADCASTSS 4(R11)(R9*2), Z17 // A[5][1] = a[5][1]
+	VPMOVSXBD    (R12), Z18 // B[1][0] = int8 of b[0][0]
+	VCVTDQ2PS    Z18, Z18 // B[1][0] = int8 of b[0][0]
+	VFMADD231PS  Z12, Z18, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VFMADD231PS  Z13, Z18, Z2 // C[1][0] += A[1][1] * B[1][0]
+	VFMADD231PS  Z14, Z18, Z4 // C[2][0] += A[2][1] * B[1][0]
+	VFMADD231PS  Z15, Z18, Z6 // C[3][0] += A[3][1] * B[1][0]
+	VFMADD231PS  Z16, Z18, Z8 // C[4][0] += A[4][1] * B[1][0]
+	VFMADD231PS  Z17, Z18, Z10 // C[5][0] += A[5][1] * B[1][0]
+	VPMOVSXBD    16(R12), Z18 // B[1][1] = int8 of b[0][4]
+	VCVTDQ2PS    Z18, Z18 // B[1][1] = int8 of b[0][4]
+	VFMADD231PS  Z12, Z18, Z1 // C[0][1] += A[0][1] * B[1][1]
+	VFMADD231PS  Z13, Z18, Z3 // C[1][1] += A[1][1] * B[1][1]
+	VFMADD231PS  Z14, Z18, Z5 // C[2][1] += A[2][1] * B[1][1]
+	VFMADD231PS  Z15, Z18, Z7 // C[3][1] += A[3][1] * B[1][1]
+	VFMADD231PS  Z16, Z18, Z9 // C[4][1] += A[4][1] * B[1][1]
+	VFMADD231PS  Z17, Z18, Z11 // C[5][1] += A[5][1] * B[1][1]
+	ADDQ         DI, R12 // b0 += pitch
+	VBROADCASTSS 8(R10), Z12 // A[0][2] = a[0][2]
+	VBROADCASTSS 8(R10)(R9*1), Z13 // A[1][2] = a[1][2]
+	VBROADCASTSS 8(R10)(R9*2), Z14 // A[2][2] = a[2][2]
+	VBROADCASTSS 8(R11), Z15 // A[3][2] = a[3][2]
+	VBROADCASTSS 8(R11)(R9*1), Z16 // A[4][2] = a[4][2]
+	VBROADCASTSS 8(R11)(R9*2), Z17 // A[5][2] = a[5][2]
+	VPMOVSXBD    (R12), Z18 // B[2][0] = int8 of b[0][0]
+	VCVTDQ2PS    Z18, Z18 // B[2][0] = int8 of b[0][0]
+	VFMADD231PS  Z12, Z18, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VFMADD231PS  Z13, Z18, Z2 // C[1][0] += A[1][2] * B[2][0]
+	VFMADD231PS  Z14, Z18, Z4 // C[2][0] += A[2][2] * B[2][0]
+	VFMADD231PS  Z15, Z18, Z6 // C[3][0] += A[3][2] * B[2][0]
+	VFMADD231PS  Z16, Z18, Z8 // C[4][0] += A[4][2] * B[2][0]
+	VFMADD231PS  Z17, Z18, Z10 // C[5][0] += A[5][2] * B[2][0]
+	VPMOVSXBD    16(R12), Z18 // B[2][1] = int8 of b[0][4]
+	VCVTDQ2PS    Z18, Z18 // B[2][1] = int8 of b[0][4]
+	VFMADD231PS  Z12, Z18, Z1 // C[0][1] += A[0][2] * B[2][1]
+	VFMADD231PS  Z13, Z18, Z3 // C[1][1] += A[1][2] * B[2][1]
+	VFMADD231PS  Z14, Z18, Z5 // C[2][1] += A[2][2] * B[2][1]
+	VFMADD231PS  Z15, Z18, Z7 // C[3][1] += A[3][2] * B[2][1]
+	VFMADD231PS  Z16, Z18, Z9 // C[4][1] += A[4][2] * B[2][1]
+	VFMADD231PS  Z17, Z18, Z11 // C[5][1] += A[5][2] * B[2][1]
+	ADDQ         DI, R12 // b0 += pitch
+	VBROADCASTSS 12(R10), Z12 // A[0][3] = a[0][3]
+	VBROADCASTSS 12(R10)(R9*1), Z13 // A[1][3] = a[1][3]
+	VBROADCASTSS 12(R10)(R9*2), Z14 // A[2][3] = a[2][3]
+	VBROADCASTSS 12(R11), Z15 // A[3][3] = a[3][3]
+	VBROADCASTSS 12(R11)(R9*1), Z16 // A[4][3] = a[4][3]
+	VBROADCASTSS 12(R11)(R9*2), Z17 // A[5][3] = a[5][3]
+	VPMOVSXBD    (R12), Z18 // B[3][0] = int8 of b[0][0]
+	VCVTDQ2PS    Z18, Z18 // B[3][0] = int8 of b[0][0]
+	VFMADD231PS  Z12, Z18, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VFMADD231PS  Z13, Z18, Z2 // C[1][0] += A[1][3] * B[3][0]
+	VFMADD231PS  Z14, Z18, Z4 // C[2][0] += A[2][3] * B[3][0]
+	VFMADD231PS  Z15, Z18, Z6 // C[3][0] += A[3][3] * B[3][0]
+	VFMADD231PS  Z16, Z18, Z8 // C[4][0] += A[4][3] * B[3][0]
+	VFMADD231PS  Z17, Z18, Z10 // C[5][0] += A[5][3] * B[3][0]
+	VPMOVSXBD    16(R12), Z18 // B[3][1] = int8 of b[0][4]
+	VCVTDQ2PS    Z18, Z18 // B[3][1] = int8 of b[0][4]
+	VFMADD231PS  Z12, Z18, Z1 // C[0][1] += A[0][3] * B[3][1]
+	VFMADD231PS  Z13, Z18, Z3 // C[1][1] += A[1][3] * B[3][1]
+	VFMADD231PS  Z14, Z18, Z5 // C[2][1] += A[2][3] * B[3][1]
+	VFMADD231PS  Z15, Z18, Z7 // C[3][1] += A[3][3] * B[3][1]
+	VFMADD231PS  Z16, Z18, Z9 // C[4][1] += A[4][3] * B[3][1]
+	VFMADD231PS  Z17, Z18, Z11 // C[5][1] += A[5][3] * B[3][1]
+	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         $+16, R10 // a0 += 16
+	ADDQ         $+16, R11 // a3 += 16
+	PREFETCHT0   12288(R13) // prefetch ahead[3072]
+	PREFETCHT0   12352(R13) // prefetch ahead[3088]
+	ADDQ         $+128, R13 // ahead += 128
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
+	JGE          depth_24 // depth >= 4
+
+depth_end_25:
+	CMPQ R8, $+1 // depth < 1
+	JLT  depth_end_27 // depth < 1
+
+depth_26:
+	VBROADCASTSS (R10), Z12 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Z13 // A[1][0] = a[1][0]
+	VBROADCASTSS (R10)(R9*2), Z14 // A[2][0] = a[2][0]
+	VBROADCASTSS (R11), Z15 // A[3][0] = a[3][0]
+	VBROADCASTSS (R11)(R9*1), Z16 // A[4][0] = a[4][0]
+	VBROADCASTSS (R11)(R9*2), Z17 // A[5][0] = a[5][0]
+	VPMOVSXBD    (R12), Z18 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS    Z18, Z18 // B[0][0] = int8 of b[0][0]
+	VFMADD231PS  Z12, Z18, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z13, Z18, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z14, Z18, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z15, Z18, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VFMADD231PS  Z16, Z18, Z8 // C[4][0] += A[4][0] * B[0][0]
+	VFMADD231PS  Z17, Z18, Z10 // C[5][0] += A[5][0] * B[0][0]
+	VPMOVSXBD    16(R12), Z18 // B[0][1] = int8 of b[0][4]
+	VCVTDQ2PS    Z18, Z18 // B[0][1] = int8 of b[0][4]
+	VFMADD231PS  Z12, Z18, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VFMADD231PS  Z13, Z18, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VFMADD231PS  Z14, Z18, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VFMADD231PS  Z15, Z18, Z7 // C[3][1] += A[3][0] * B[0][1]
+	VFMADD231PS  Z16, Z18, Z9 // C[4][1] += A[4][0] * B[0][1]
+	VFMADD231PS  Z17, Z18, Z11 // C[5][1] += A[5][0] * B[0][1]
+	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         $+4, R10 // a0 += 4
+	ADDQ         $+4, R11 // a3 += 4
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
+	JGE          depth_26 // depth >= 1
+
+depth_end_27:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    AX, R8 // rows of c
+	LEAQ    (R8)(DI*2), R9 // rows of c
+	ADDQ    DI, R9 // rows of c
+	VMOVUPS Z0, (R8) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R8) // c[0][16] = C[0][1]
+	VMOVUPS Z2, (R8)(DI*1) // c[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R8)(DI*1) // c[1][16] = C[1][1]
+	VMOVUPS Z4, (R8)(DI*2) // c[2][0] = C[2][0]
+	VMOVUPS Z5, 64(R8)(DI*2) // c[2][16] = C[2][1]
+	VMOVUPS Z6, (R9) // c[3][0] = C[3][0]
+	VMOVUPS Z7, 64(R9) // c[3][16] = C[3][1]
+	VMOVUPS Z8, (R9)(DI*1) // c[4][0] = C[4][0]
+	VMOVUPS Z9, 64(R9)(DI*1) // c[4][16] = C[4][1]
+	VMOVUPS Z10, (R9)(DI*2) // c[5][0] = C[5][0]
+	VMOVUPS Z11, 64(R9)(DI*2) // c[5][16] = C[5][1]
+	ADDQ    $+128, AX // c += 128
+	MOVQ    panelStride+48(FP), DI // panelStride
+	ADDQ    DI, SI // b += panelStride
+	SUBQ    $+32, BX // cols += -32
+	CMPQ    BX, $+32 // cols >= 32
+	JGE     panels_20 // cols >= 32
+
+panels_end_21:
+	CMPQ BX, $+1 // cols < 1
+	JLT  less_28 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), BX // alpha
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_29 // alpha < 1
+	MOVQ         rows+64(FP), DI // rows
+	SUBQ         DX, DI // rows -= rows
+	SHLQ         $0x02, DI // rows in bytes
+	ADDQ         DI, BX // alpha += rows
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         AX, R8 // rows of c
+	LEAQ         (R8)(DI*2), R9 // rows of c
+	ADDQ         DI, R9 // rows of c
+	VBROADCASTSS (BX), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VBROADCASTSS 4(BX), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R8)(DI*1), Z1 // C[1][0] = c[1][0]
+	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
+	VBROADCASTSS 8(BX), Z3 // α[2] = all alpha[2]
+	VMOVUPS      (R8)(DI*2), Z2 // C[2][0] = c[2][0]
+	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
+	VBROADCASTSS 12(BX), Z4 // α[3] = all alpha[3]
+	VMOVUPS      (R9), Z3 // C[3][0] = c[3][0]
+	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
+	VBROADCASTSS 16(BX), Z5 // α[4] = all alpha[4]
+	VMOVUPS      (R9)(DI*1), Z4 // C[4][0] = c[4][0]
+	VMULPS       Z5, Z4, Z4 // C[4][0] = C[4][0] * α[4]
+	VBROADCASTSS 20(BX), Z6 // α[5] = all alpha[5]
+	VMOVUPS      (R9)(DI*2), Z5 // C[5][0] = c[5][0]
+	VMULPS       Z6, Z5, Z5 // C[5][0] = C[5][0] * α[5]
+	JMP          end_30
+
+less_29:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[1][0] = 0
+	VPXORD Z2, Z2, Z2 // C[2][0] = 0
+	VPXORD Z3, Z3, Z3 // C[3][0] = 0
+	VPXORD Z4, Z4, Z4 // C[4][0] = 0
+	VPXORD Z5, Z5, Z5 // C[5][0] = 0
+
+end_30:
+	// C += A·B
+	MOVQ pitch+40(FP), BX // pitch
+	MOVQ depth+56(FP), DI // depth
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ CX, R9 // rows of a
+	LEAQ (R9)(R8*2), R10 // rows of a
+	ADDQ R8, R10 // rows of a
+	MOVQ panelStride+48(FP), R11 // panelStride
+	MOVQ SI, R11 // rows of b
+	CMPQ DI, $+4 // depth < 4
+	JLT  depth_end_32 // depth < 4
+
+depth_31:
+	VPMOVSXBD        (R11), Z6 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS        Z6, Z6 // B[0][0] = int8 of b[0][0]
+	VFMADD231PS.BCST (R9), Z6, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z6, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z6, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R10), Z6, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*1), Z6, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*2), Z6, Z5 // C[5][0] += a[5][0] * B[0][0]
+	ADDQ             BX, R11 // b0 += pitch
+	VPMOVSXBD        (R11), Z6 // B[1][0] = int8 of b[0][0]
+	VCVTDQ2PS        Z6, Z6 // B[1][0] = int8 of b[0][0]
+	VFMADD231PS.BCST 4(R9), Z6, Z0 // C[0][0] += a[0][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*2), Z6, Z2 // C[2][0] += a[2][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10), Z6, Z3 // C[3][0] += a[3][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][1] * B[1][0]
+	ADDQ             BX, R11 // b0 += pitch
+	VPMOVSXBD        (R11), Z6 // B[2][0] = int8 of b[0][0]
+	VCVTDQ2PS        Z6, Z6 // B[2][0] = int8 of b[0][0]
+	VFMADD231PS.BCST 8(R9), Z6, Z0 // C[0][0] += a[0][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*2), Z6, Z2 // C[2][0] += a[2][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10), Z6, Z3 // C[3][0] += a[3][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][2] * B[2][0]
+	ADDQ             BX, R11 // b0 += pitch
+	VPMOVSXBD        (R11), Z6 // B[3][0] = int8 of b[0][0]
+	VCVTDQ2PS        Z6, Z6 // B[3][0] = int8 of b[0][0]
+	VFMADD231PS.BCST 12(R9), Z6, Z0 // C[0][0] += a[0][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*2), Z6, Z2 // C[2][0] += a[2][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10), Z6, Z3 // C[3][0] += a[3][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][3] * B[3][0]
+	ADDQ             BX, R11 // b0 += pitch
+	ADDQ             $+16, R9 // a0 += 16
+	ADDQ             $+16, R10 // a3 += 16
+	PREFETCHT0       12288(SI) // prefetch ahead[3072]
+	ADDQ             $+64, SI // ahead += 64
+	SUBQ             $+4, DI // depth += -4
+	CMPQ             DI, $+4 // depth >= 4
+	JGE              depth_31 // depth >= 4
+
+depth_end_32:
+	CMPQ DI, $+1 // depth < 1
+	JLT  depth_end_34 // depth < 1
+
+depth_33:
+	VPMOVSXBD        (R11), Z6 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS        Z6, Z6 // B[0][0] = int8 of b[0][0]
+	VFMADD231PS.BCST (R9), Z6, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z6, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z6, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R10), Z6, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*1), Z6, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*2), Z6, Z5 // C[5][0] += a[5][0] * B[0][0]
+	ADDQ             BX, R11 // b0 += pitch
+	ADDQ             $+4, R9 // a0 += 4
+	ADDQ             $+4, R10 // a3 += 4
+	SUBQ             $+1, DI // depth += -1
+	CMPQ             DI, $+1 // depth >= 1
+	JGE              depth_33 // depth >= 1
+
+depth_end_34:
+	// store
+	MOVQ    cStride+8(FP), BX // cStride
+	SHLQ    $0x02, BX // cStride in bytes
+	MOVQ    AX, SI // rows of c
+	LEAQ    (SI)(BX*2), DI // rows of c
+	ADDQ    BX, DI // rows of c
+	VMOVUPS Z0, (SI) // c[0][0] = C[0][0]
+	VMOVUPS Z1, (SI)(BX*1) // c[1][0] = C[1][0]
+	VMOVUPS Z2, (SI)(BX*2) // c[2][0] = C[2][0]
+	VMOVUPS Z3, (DI) // c[3][0] = C[3][0]
+	VMOVUPS Z4, (DI)(BX*1) // c[4][0] = C[4][0]
+	VMOVUPS Z5, (DI)(BX*2) // c[5][0] = C[5][0]
+	ADDQ    $+64, AX // c += 64
+
+less_28:
+	// the next rows
+	MOVQ cols+72(FP), BX // cols
+	SHLQ $0x02, BX // cols in bytes
+	SUBQ BX, AX // c -= cols
+	MOVQ cStride+8(FP), BX // cStride
+	SHLQ $0x02, BX // cStride in bytes
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	MOVQ aStride+24(FP), BX // aStride
+	SHLQ $0x02, BX // aStride in bytes
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	SUBQ $+6, DX // rows += -6
+	CMPQ DX, $+6 // rows >= 6
+	JGE  rows_18 // rows >= 6
+
+rows_end_19:
+	CMPQ DX, $+4 // rows < 4
+	JLT  rows_end_36 // rows < 4
+
+rows_35:
+	MOVQ cols+72(FP), BX // cols
+	MOVQ b+32(FP), SI // b
+	CMPQ BX, $+64 // cols < 64
+	JLT  panels_end_38 // cols < 64
+
+panels_37:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), DI // alpha
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_39 // alpha < 1
+	MOVQ         rows+64(FP), R8 // rows
+	SUBQ         DX, R8 // rows -= rows
+	SHLQ         $0x02, R8 // rows in bytes
+	ADDQ         R8, DI // alpha += rows
+	MOVQ         cStride+8(FP), R8 // cStride
+	SHLQ         $0x02, R8 // cStride in bytes
+	MOVQ         AX, R9 // rows of c
+	LEAQ         (R9)(R8*2), R10 // rows of c
+	ADDQ         R8, R10 // rows of c
+	VBROADCASTSS (DI), Z4 // α[0] = all alpha[0]
+	VMOVUPS      (R9), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z4, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R9), Z1 // C[0][1] = c[0][16]
+	VMULPS       Z4, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VMOVUPS      128(R9), Z2 // C[0][2] = c[0][32]
+	VMULPS       Z4, Z2, Z2 // C[0][2] = C[0][2] * α[0]
+	VMOVUPS      192(R9), Z3 // C[0][3] = c[0][48]
+	VMULPS       Z4, Z3, Z3 // C[0][3] = C[0][3] * α[0]
+	VBROADCASTSS 4(DI), Z8 // α[1] = all alpha[1]
+	VMOVUPS      (R9)(R8*1), Z4 // C[1][0] = c[1][0]
+	VMULPS       Z8, Z4, Z4 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R9)(R8*1), Z5 // C[1][1] = c[1][16]
+	VMULPS       Z8, Z5, Z5 // C[1][1] = C[1][1] * α[1]
+	VMOVUPS      128(R9)(R8*1), Z6 // C[1][2] = c[1][32]
+	VMULPS       Z8, Z6, Z6 // C[1][2] = C[1][2] * α[1]
+	VMOVUPS      192(R9)(R8*1), Z7 // C[1][3] = c[1][48]
+	VMULPS       Z8, Z7, Z7 // C[1][3] = C[1][3] * α[1]
+	VBROADCASTSS 8(DI), Z12 // α[2] = all alpha[2]
+	VMOVUPS      (R9)(R8*2), Z8 // C[2][0] = c[2][0]
+	VMULPS       Z12, Z8, Z8 // C[2][0] = C[2][0] * α[2]
+	VMOVUPS      64(R9)(R8*2), Z9 // C[2][1] = c[2][16]
+	VMULPS       Z12, Z9, Z9 // C[2][1] = C[2][1] * α[2]
+	VMOVUPS      128(R9)(R8*2), Z10 // C[2][2] = c[2][32]
+	VMULPS       Z12, Z10, Z10 // C[2][2] = C[2][2] * α[2]
+	VMOVUPS      192(R9)(R8*2), Z11 // C[2][3] = c[2][48]
+	VMULPS       Z12, Z11, Z11 // C[2][3] = C[2][3] * α[2]
+	VBROADCASTSS 12(DI), Z16 // α[3] = all alpha[3]
+	VMOVUPS      (R10), Z12 // C[3][0] = c[3][0]
+	VMULPS       Z16, Z12, Z12 // C[3][0] = C[3][0] * α[3]
+	VMOVUPS      64(R10), Z13 // C[3][1] = c[3][16]
+	VMULPS       Z16, Z13, Z13 // C[3][1] = C[3][1] * α[3]
+	VMOVUPS      128(R10), Z14 // C[3][2] = c[3][32]
+	VMULPS       Z16, Z14, Z14 // C[3][2] = C[3][2] * α[3]
+	VMOVUPS      192(R10), Z15 // C[3][3] = c[3][48]
+	VMULPS       Z16, Z15, Z15 // C[3][3] = C[3][3] * α[3]
+	JMP          end_40
+
+less_39:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+	VPXORD Z2, Z2, Z2 // C[0][2] = 0
+	VPXORD Z3, Z3, Z3 // C[0][3] = 0
+	VPXORD Z4, Z4, Z4 // C[1][0] = 0
+	VPXORD Z5, Z5, Z5 // C[1][1] = 0
+	VPXORD Z6, Z6, Z6 // C[1][2] = 0
+	VPXORD Z7, Z7, Z7 // C[1][3] = 0
+	VPXORD Z8, Z8, Z8 // C[2][0] = 0
+	VPXORD Z9, Z9, Z9 // C[2][1] = 0
+	VPXORD Z10, Z10, Z10 // C[2][2] = 0
+	VPXORD Z11, Z11, Z11 // C[2][3] = 0
+	VPXORD Z12, Z12, Z12 // C[3][0] = 0
+	VPXORD Z13, Z13, Z13 // C[3][1] = 0
+	VPXORD Z14, Z14, Z14 // C[3][2] = 0
+	VPXORD Z15, Z15, Z15 // C[3][3] = 0
+
+end_40:
+	// C += A·B
+	MOVQ pitch+40(FP), DI // pitch
+	MOVQ depth+56(FP), R8 // depth
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ CX, R10 // rows of a
+	LEAQ (R10)(R9*2), R11 // rows of a
+	ADDQ R9, R11 // rows of a
+	MOVQ panelStride+48(FP), R12 // panelStride
+	MOVQ SI, R13 // rows of b
+	MOVQ SI, R14 // ahead = b
+	CMPQ R8, $+4 // depth < 4
+	JLT  depth_end_42 // depth < 4
+
+depth_41:
+	VBROADCASTSS (R10), Z16 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Z17 // A[1][0] = a[1][0]
+	VBROADCASTSS (R10)(R9*2), Z18 // A[2][0] = a[2][0]
+	VBROADCASTSS (R11), Z19 // A[3][0] = a[3][0]
+	VPMOVSXBD    (R13), Z20 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS    Z20, Z20 // B[0][0] = int8 of b[0][0]
+	VFMADD231PS  Z16, Z20, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z17, Z20, Z4 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z18, Z20, Z8 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z19, Z20, Z12 // C[3][0] += A[3][0] * B[0][0]
+	VPMOVSXBD    16(R13), Z20 // B[0][1] = int8 of b[0][4]
+	VCVTDQ2PS    Z20, Z20 // B[0][1] = int8 of b[0][4]
+	VFMADD231PS  Z16, Z20, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VFMADD231PS  Z17, Z20, Z5 // C[1][1] += A[1][0] * B[0][1]
+	VFMADD231PS  Z18, Z20, Z9 // C[2][1] += A[2][0] * B[0][1]
+	VFMADD231PS  Z19, Z20, Z13 // C[3][1] += A[3][0] * B[0][1]
+	VPMOVSXBD    (R13)(R12*1), Z20 // B[0][2] = int8 of b[1][0]
+	VCVTDQ2PS    Z20, Z20 // B[0][2] = int8 of b[1][0]
+	VFMADD231PS  Z16, Z20, Z2 // C[0][2] += A[0][0] * B[0][2]
+	VFMADD231PS  Z17, Z20, Z6 // C[1][2] += A[1][0] * B[0][2]
+	VFMADD231PS  Z18, Z20, Z10 // C[2][2] += A[2][0] * B[0][2]
+	VFMADD231PS  Z19, Z20, Z14 // C[3][2] += A[3][0] * B[0][2]
+	VPMOVSXBD    16(R13)(R12*1), Z20 // B[0][3] = int8 of b[1][4]
+	VCVTDQ2PS    Z20, Z20 // B[0][3] = int8 of b[1][4]
+	VFMADD231PS  Z16, Z20, Z3 // C[0][3] += A[0][0] * B[0][3]
+	VFMADD231PS  Z17, Z20, Z7 // C[1][3] += A[1][0] * B[0][3]
+	VFMADD231PS  Z18, Z20, Z11 // C[2][3] += A[2][0] * B[0][3]
+	VFMADD231PS  Z19, Z20, Z15 // C[3][3] += A[3][0] * B[0][3]
+	ADDQ         DI, R13 // b0 += pitch
+	VBROADCASTSS 4(R10), Z16 // A[0][1] = a[0][1]
+	VBROADCASTSS 4(R10)(R9*1), Z17 // A[1][1] = a[1][1]
+	VBROADCASTSS 4(R10)(R9*2), Z18 // A[2][1] = a[2][1]
+	VBROADCASTSS 4(R11), Z19 // A[3][1] = a[3][1]
+	VPMOVSXBD    (R13), Z20 // B[1][0] = int8 of b[0][0]
+	VCVTDQ2PS    Z20, Z20 // B[1][0] = int8 of b[0][0]
+	VFMADD231PS  Z16, Z20, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VFMADD231PS  Z17, Z20, Z4 // C[1][0] += A[1][1] * B[1][0]
+	VFMADD231PS  Z18, Z20, Z8 // C[2][0] += A[2][1] * B[1][0]
+	VFMADD231PS  Z19, Z20, Z12 // C[3][0] += A[3][1] * B[1][0]
+	VPMOVSXBD    16(R13), Z20 // B[1][1] = int8 of b[0][4]
+	VCVTDQ2PS    Z20, Z20 // B[1][1] = int8 of b[0][4]
+	VFMADD231PS  Z16, Z20, Z1 // C[0][1] += A[0][1] * B[1][1]
+	VFMADD231PS  Z17, Z20, Z5 // C[1][1] += A[1][1] * B[1][1]
+	VFMADD231PS  Z18, Z20, Z9 // C[2][1] += A[2][1] * B[1][1]
+	VFMADD231PS  Z19, Z20, Z13 // C[3][1] += A[3][1] * B[1][1]
+	VPMOVSXBD    (R13)(R12*1), Z20 // B[1][2] = int8 of b[1][0]
+	VCVTDQ2PS    Z20, Z20 // B[1][2] = int8 of b[1][0]
+	VFMADD231PS  Z16, Z20, Z2 // C[0][2] += A[0][1] * B[1][2]
+	VFMADD231PS  Z17, Z20, Z6 // C[1][2] += A[1][1] * B[1][2]
+	VFMADD231PS  Z18, Z20, Z10 // C[2][2] += A[2][1] * B[1][2]
+	VFMADD231PS  Z19, Z20, Z14 // C[3][2] += A[3][1] * B[1][2]
+	VPMOVSXBD    16(R13)(R12*1), Z20 // B[1][3] = int8 of b[1][4]
+	VCVTDQ2PS    Z20, Z20 // B[1][3] = int8 of b[1][4]
+	VFMADD231PS  Z16, Z20, Z3 // C[0][3] += A[0][1] * B[1][3]
+	VFMADD231PS  Z17, Z20, Z7 // C[1][3] += A[1][1] * B[1][3]
+	VFMADD231PS  Z18, Z20, Z11 // C[2][3] += A[2][1] * B[1][3]
+	VFMADD231PS  Z19, Z20, Z15 // C[3][3] += A[3][1] * B[1][3]
+	ADDQ         DI, R13 // b0 += pitch
+	VBROADCASTSS 8(R10), Z16 // A[0][2] = a[0][2]
+	VBROADCASTSS 8(R10)(R9*1), Z17 // A[1][2] = a[1][2]
+	VBROADCASTSS 8(R10)(R9*2), Z18 // A[2][2] = a[2][2]
+	VBROADCASTSS 8(R11), Z19 // A[3][2] = a[3][2]
+	VPMOVSXBD    (R13), Z20 // B[2][0] = int8 of b[0][0]
+	VCVTDQ2PS    Z20, Z20 // B[2][0] = int8 of b[0][0]
+	VFMADD231PS  Z16, Z20, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VFMADD231PS  Z17, Z20, Z4 // C[1][0] += A[1][2] * B[2][0]
+	VFMADD231PS  Z18, Z20, Z8 // C[2][0] += A[2][2] * B[2][0]
+	VFMADD231PS  Z19, Z20, Z12 // C[3][0] += A[3][2] * B[2][0]
+	VPMOVSXBD    16(R13), Z20 // B[2][1] = int8 of b[0][4]
+	VCVTDQ2PS    Z20, Z20 // B[2][1] = int8 of b[0][4]
+	VFMADD231PS  Z16, Z20, Z1 // C[0][1] += A[0][2] * B[2][1]
+	VFMADD231PS  Z17, Z20, Z5 // C[1][1] += A[1][2] * B[2][1]
+	VFMADD231PS  Z18, Z20, Z9 // C[2][1] += A[2][2] * B[2][1]
+	VFMADD231PS  Z19, Z20, Z13 // C[3][1] += A[3][2] * B[2][1]
+	VPMOVSXBD    (R13)(R12*1), Z20 // B[2][2] = int8 of b[1][0]
+	VCVTDQ2PS    Z20, Z20 // B[2][2] = int8 of b[1][0]
+	VFMADD231PS  Z16, Z20, Z2 // C[0][2] += A[0][2] * B[2][2]
+	VFMADD231PS  Z17, Z20, Z6 // C[1][2] += A[1][2] * B[2][2]
+	VFMADD231PS  Z18, Z20, Z10 // C[2][2] += A[2][2] * B[2][2]
+	VFMADD231PS  Z19, Z20, Z14 // C[3][2] += A[3][2] * B[2][2]
+	VPMOVSXBD    16(R13)(R12*1), Z20 // B[2][3] = int8 of b[1][4]
+	VCVTDQ2PS    Z20, Z20 // B[2][3] = int8 of b[1][4]
+	VFMADD231PS  Z16, Z20, Z3 // C[0][3] += A[0][2] * B[2][3]
+	VFMADD231PS  Z17, Z20, Z7 // C[1][3] += A[1][2] * B[2][3]
+	VFMADD231PS  Z18, Z20, Z11 // C[2][3] += A[2][2] * B[2][3]
+	VFMADD231PS  Z19, Z20, Z15 // C[3][3] += A[3][2] * B[2][3]
+	ADDQ         DI, R13 // b0 += pitch
+	VBROADCASTSS 12(R10), Z16 // A[0][3] = a[0][3]
+	VBROADCASTSS 12(R10)(R9*1), Z17 // A[1][3] = a[1][3]
+	VBROADCASTSS 12(R10)(R9*2), Z18 // A[2][3] = a[2][3]
+	VBROADCASTSS 12(R11), Z19 // A[3][3] = a[3][3]
+	VPMOVSXBD    (R13), Z20 // B[3][0] = int8 of b[0][0]
+	VCVTDQ2PS    Z20, Z20 // B[3][0] = int8 of b[0][0]
+	VFMADD231PS  Z16, Z20, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VFMADD231PS  Z17, Z20, Z4 // C[1][0] += A[1][3] * B[3][0]
+	VFMADD231PS  Z18, Z20, Z8 // C[2][0] += A[2][3] * B[3][0]
+	VFMADD231PS  Z19, Z20, Z12 // C[3][0] += A[3][3] * B[3][0]
+	VPMOVSXBD    16(R13), Z20 // B[3][1] = int8 of b[0][4]
+	VCVTDQ2PS    Z20, Z20 // B[3][1] = int8 of b[0][4]
+	VFMADD231PS  Z16, Z20, Z1 // C[0][1] += A[0][3] * B[3][1]
+	VFMADD231PS  Z17, Z20, Z5 // C[1][1] += A[1][3] * B[3][1]
+	VFMADD231PS  Z18, Z20, Z9 // C[2][1] += A[2][3] * B[3][1]
+	VFMADD231PS  Z19, Z20, Z13 // C[3][1] += A[3][3] * B[3][1]
+	VPMOVSXBD    (R13)(R12*1), Z20 // B[3][2] = int8 of b[1][0]
+	VCVTDQ2PS    Z20, Z20 // B[3][2] = int8 of b[1][0]
+	VFMADD231PS  Z16, Z20, Z2 // C[0][2] += A[0][3] * B[3][2]
+	VFMADD231PS  Z17, Z20, Z6 // C[1][2] += A[1][3] * B[3][2]
+	VFMADD231PS  Z18, Z20, Z10 // C[2][2] += A[2][3] * B[3][2]
+	VFMADD231PS  Z19, Z20, Z14 // C[3][2] += A[3][3] * B[3][2]
+	VPMOVSXBD    16(R13)(R12*1), Z20 // B[3][3] = int8 of b[1][4]
+	VCVTDQ2PS    Z20, Z20 // B[3][3] = int8 of b[1][4]
+	VFMADD231PS  Z16, Z20, Z3 // C[0][3] += A[0][3] * B[3][3]
+	VFMADD231PS  Z17, Z20, Z7 // C[1][3] += A[1][3] * B[3][3]
+	VFMADD231PS  Z18, Z20, Z11 // C[2][3] += A[2][3] * B[3][3]
+	VFMADD231PS  Z19, Z20, Z15 // C[3][3] += A[3][3] * B[3][3]
+	ADDQ         DI, R13 // b0 += pitch
+	ADDQ         $+16, R10 // a0 += 16
+	ADDQ         $+16, R11 // a3 += 16
+	PREFETCHT0   12288(R14) // prefetch ahead[3072]
+	PREFETCHT0   12352(R14) // prefetch ahead[3088]
+	PREFETCHT0   12416(R14) // prefetch ahead[3104]
+	PREFETCHT0   12480(R14) // prefetch ahead[3120]
+	ADDQ         $+256, R14 // ahead += 256
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
+	JGE          depth_41 // depth >= 4
+
+depth_end_42:
+	CMPQ R8, $+1 // depth < 1
+	JLT  depth_end_44 // depth < 1
+
+depth_43:
+	VBROADCASTSS (R10), Z16 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Z17 // A[1][0] = a[1][0]
+	VBROADCASTSS (R10)(R9*2), Z18 // A[2][0] = a[2][0]
+	VBROADCASTSS (R11), Z19 // A[3][0] = a[3][0]
+	VPMOVSXBD    (R13), Z20 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS    Z20, Z20 // B[0][0] = int8 of b[0][0]
+	VFMADD231PS  Z16, Z20, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z17, Z20, Z4 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z18, Z20, Z8 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z19, Z20, Z12 // C[3][0] += A[3][0] * B[0][0]
+	VPMOVSXBD    16(R13), Z20 // B[0][1] = int8 of b[0][4]
+	VCVTDQ2PS    Z20, Z20 // B[0][1] = int8 of b[0][4]
+	VFMADD231PS  Z16, Z20, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VFMADD231PS  Z17, Z20, Z5 // C[1][1] += A[1][0] * B[0][1]
+	VFMADD231PS  Z18, Z20, Z9 // C[2][1] += A[2][0] * B[0][1]
+	VFMADD231PS  Z19, Z20, Z13 // C[3][1] += A[3][0] * B[0][1]
+	VPMOVSXBD    (R13)(R12*1), Z20 // B[0][2] = int8 of b[1][0]
+	VCVTDQ2PS    Z20, Z20 // B[0][2] = int8 of b[1][0]
+	VFMADD231PS  Z16, Z20, Z2 // C[0][2] += A[0][0] * B[0][2]
+	VFMADD231PS  Z17, Z20, Z6 // C[1][2] += A[1][0] * B[0][2]
+	VFMADD231PS  Z18, Z20, Z10 // C[2][2] += A[2][0] * B[0][2]
+	VFMADD231PS  Z19, Z20, Z14 // C[3][2] += A[3][0] * B[0][2]
+	VPMOVSXBD    16(R13)(R12*1), Z20 // B[0][3] = int8 of b[1][4]
+	VCVTDQ2PS    Z20, Z20 // B[0][3] = int8 of b[1][4]
+	VFMADD231PS  Z16, Z20, Z3 // C[0][3] += A[0][0] * B[0][3]
+	VFMADD231PS  Z17, Z20, Z7 // C[1][3] += A[1][0] * B[0][3]
+	VFMADD231PS  Z18, Z20, Z11 // C[2][3] += A[2][0] * B[0][3]
+	VFMADD231PS  Z19, Z20, Z15 // C[3][3] += A[3][0] * B[0][3]
+	ADDQ         DI, R13 // b0 += pitch
+	ADDQ         $+4, R10 // a0 += 4
+	ADDQ         $+4, R11 // a3 += 4
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
+	JGE          depth_43 // depth >= 1
+
+depth_end_44:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    AX, R8 // rows of c
+	LEAQ    (R8)(DI*2), R9 // rows of c
+	ADDQ    DI, R9 // rows of c
+	VMOVUPS Z0, (R8) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R8) // c[0][16] = C[0][1]
+	VMOVUPS Z2, 128(R8) // c[0][32] = C[0][2]
+	VMOVUPS Z3, 192(R8) // c[0][48] = C[0][3]
+	VMOVUPS Z4, (R8)(DI*1) // c[1][0] = C[1][0]
+	VMOVUPS Z5, 64(R8)(DI*1) // c[1][16] = C[1][1]
+	VMOVUPS Z6, 128(R8)(DI*1) // c[1][32] = C[1][2]
+	VMOVUPS Z7, 192(R8)(DI*1) // c[1][48] = C[1][3]
+	VMOVUPS Z8, (R8)(DI*2) // c[2][0] = C[2][0]
+	VMOVUPS Z9, 64(R8)(DI*2) // c[2][16] = C[2][1]
+	VMOVUPS Z10, 128(R8)(DI*2) // c[2][32] = C[2][2]
+	VMOVUPS Z11, 192(R8)(DI*2) // c[2][48] = C[2][3]
+	VMOVUPS Z12, (R9) // c[3][0] = C[3][0]
+	VMOVUPS Z13, 64(R9) // c[3][16] = C[3][1]
+	VMOVUPS Z14, 128(R9) // c[3][32] = C[3][2]
+	VMOVUPS Z15, 192(R9) // c[3][48] = C[3][3]
+	ADDQ    $+256, AX // c += 256
+	MOVQ    panelStride+48(FP), DI // panelStride
+	ADDQ    DI, SI // b += panelStride
+	ADDQ    DI, SI // b += panelStride
+	SUBQ    $+64, BX // cols += -64
+	CMPQ    BX, $+64 // cols >= 64
+	JGE     panels_37 // cols >= 64
+
+panels_end_38:
+	CMPQ BX, $+32 // cols < 32
+	JLT  panels_end_46 // cols < 32
+
+panels_45:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), DI // alpha
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_47 // alpha < 1
+	MOVQ         rows+64(FP), R8 // rows
+	SUBQ         DX, R8 // rows -= rows
+	SHLQ         $0x02, R8 // rows in bytes
+	ADDQ         R8, DI // alpha += rows
+	MOVQ         cStride+8(FP), R8 // cStride
+	SHLQ         $0x02, R8 // cStride in bytes
+	MOVQ         AX, R9 // rows of c
+	LEAQ         (R9)(R8*2), R10 // rows of c
+	ADDQ         R8, R10 // rows of c
+	VBROADCASTSS (DI), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R9), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R9), Z1 // C[0][1] = c[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(DI), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R9)(R8*1), Z2 // C[1][0] = c[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R9)(R8*1), Z3 // C[1][1] = c[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	VBROADCASTSS 8(DI), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R9)(R8*2), Z4 // C[2][0] = c[2][0]
+	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
+	VMOVUPS      64(R9)(R8*2), Z5 // C[2][1] = c[2][16]
+	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
+	VBROADCASTSS 12(DI), Z8 // α[3] = all alpha[3]
+	VMOVUPS      (R10), Z6 // C[3][0] = c[3][0]
+	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
+	VMOVUPS      64(R10), Z7 // C[3][1] = c[3][16]
+	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
+	JMP          end_48
+
+less_47:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+	VPXORD Z2, Z2, Z2 // C[1][0] = 0
+	VPXORD Z3, Z3, Z3 // C[1][1] = 0
+	VPXORD Z4, Z4, Z4 // C[2][0] = 0
+	VPXORD Z5, Z5, Z5 // C[2][1] = 0
+	VPXORD Z6, Z6, Z6 // C[3][0] = 0
+	VPXORD Z7, Z7, Z7 // C[3][1] = 0
+
+end_48:
+	// C += A·B
+	MOVQ pitch+40(FP), DI // pitch
+	MOVQ depth+56(FP), R8 // depth
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ CX, R10 // rows of a
+	LEAQ (R10)(R9*2), R11 // rows of a
+	ADDQ R9, R11 // rows of a
+	MOVQ panelStride+48(FP), R12 // panelStride
+	MOVQ SI, R12 // rows of b
+	MOVQ SI, R13 // ahead = b
+	CMPQ R8, $+4 // depth < 4
+	JLT  depth_end_50 // depth < 4
+
+depth_49:
+	VBROADCASTSS (R10), Z8 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Z9 // A[1][0] = a[1][0]
+	VBROADCASTSS (R10)(R9*2), Z10 // A[2][0] = a[2][0]
+	VBROADCASTSS (R11), Z11 // A[3][0] = a[3][0]
+	VPMOVSXBD    (R12), Z12 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS    Z12, Z12 // B[0][0] = int8 of b[0][0]
+	VFMADD231PS  Z8, Z12, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z9, Z12, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z10, Z12, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z11, Z12, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VPMOVSXBD    16(R12), Z12 // B[0][1] = int8 of b[0][4]
+	VCVTDQ2PS    Z12, Z12 // B[0][1] = int8 of b[0][4]
+	VFMADD231PS  Z8, Z12, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VFMADD231PS  Z9, Z12, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VFMADD231PS  Z10, Z12, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VFMADD231PS  Z11, Z12, Z7 // C[3][1] += A[3][0] * B[0][1]
+	ADDQ         DI, R12 // b0 += pitch
+	VBROADCASTSS 4(R10), Z8 // A[0][1] = a[0][1]
+	VBROADCASTSS 4(R10)(R9*1), Z9 // A[1][1] = a[1][1]
+	VBROADCASTSS 4(R10)(R9*2), Z10 // A[2][1] = a[2][1]
+	VBROADCASTSS 4(R11), Z11 // A[3][1] = a[3][1]
+	VPMOVSXBD    (R12), Z12 // B[1][0] = int8 of b[0][0]
+	VCVTDQ2PS    Z12, Z12 // B[1][0] = int8 of b[0][0]
+	VFMADD231PS  Z8, Z12, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VFMADD231PS  Z9, Z12, Z2 // C[1][0] += A[1][1] * B[1][0]
+	VFMADD231PS  Z10, Z12, Z4 // C[2][0] += A[2][1] * B[1][0]
+	VFMADD231PS  Z11, Z12, Z6 // C[3][0] += A[3][1] * B[1][0]
+	VPMOVSXBD    16(R12), Z12 // B[1][1] = int8 of b[0][4]
+	VCVTDQ2PS    Z12, Z12 // B[1][1] = int8 of b[0][4]
+	VFMADD231PS  Z8, Z12, Z1 // C[0][1] += A[0][1] * B[1][1]
+	VFMADD231PS  Z9, Z12, Z3 // C[1][1] += A[1][1] * B[1][1]
+	VFMADD231PS  Z10, Z12, Z5 // C[2][1] += A[2][1] * B[1][1]
+	VFMADD231PS  Z11, Z12, Z7 // C[3][1] += A[3][1] * B[1][1]
+	ADDQ         DI, R12 // b0 += pitch
+	VBROADCASTSS 8(R10), Z8 // A[0][2] = a[0][2]
+	VBROADCASTSS 8(R10)(R9*1), Z9 // A[1][2] = a[1][2]
+	VBROADCASTSS 8(R10)(R9*2), Z10 // A[2][2] = a[2][2]
+	VBROADCASTSS 8(R11), Z11 // A[3][2] = a[3][2]
+	VPMOVSXBD    (R12), Z12 // B[2][0] = int8 of b[0][0]
+	VCVTDQ2PS    Z12, Z12 // B[2][0] = int8 of b[0][0]
+	VFMADD231PS  Z8, Z12, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VFMADD231PS  Z9, Z12, Z2 // C[1][0] += A[1][2] * B[2][0]
+	VFMADD231PS  Z10, Z12, Z4 // C[2][0] += A[2][2] * B[2][0]
+	VFMADD231PS  Z11, Z12, Z6 // C[3][0] += A[3][2] * B[2][0]
+	VPMOVSXBD    16(R12), Z12 // B[2][1] = int8 of b[0][4]
+	VCVTDQ2PS    Z12, Z12 // B[2][1] = int8 of b[0][4]
+	VFMADD231PS  Z8, Z12, Z1 // C[0][1] += A[0][2] * B[2][1]
+	VFMADD231PS  Z9, Z12, Z3 // C[1][1] += A[1][2] * B[2][1]
+	VFMADD231PS  Z10, Z12, Z5 // C[2][1] += A[2][2] * B[2][1]
+	VFMADD231PS  Z11, Z12, Z7 // C[3][1] += A[3][2] * B[2][1]
+	ADDQ         DI, R12 // b0 += pitch
+	VBROADCASTSS 12(R10), Z8 // A[0][3] = a[0][3]
+	VBROADCASTSS 12(R10)(R9*1), Z9 // A[1][3] = a[1][3]
+	VBROADCASTSS 12(R10)(R9*2), Z10 // A[2][3] = a[2][3]
+	VBROADCASTSS 12(R11), Z11 // A[3][3] = a[3][3]
+	VPMOVSXBD    (R12), Z12 // B[3][0] = int8 of b[0][0]
+	VCVTDQ2PS    Z12, Z12 // B[3][0] = int8 of b[0][0]
+	VFMADD231PS  Z8, Z12, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VFMADD231PS  Z9, Z12, Z2 // C[1][0] += A[1][3] * B[3][0]
+	VFMADD231PS  Z10, Z12, Z4 // C[2][0] += A[2][3] * B[3][0]
+	VFMADD231PS  Z11, Z12, Z6 // C[3][0] += A[3][3] * B[3][0]
+	VPMOVSXBD    16(R12), Z12 // B[3][1] = int8 of b[0][4]
+	VCVTDQ2PS    Z12, Z12 // B[3][1] = int8 of b[0][4]
+	VFMADD231PS  Z8, Z12, Z1 // C[0][1] += A[0][3] * B[3][1]
+	VFMADD231PS  Z9, Z12, Z3 // C[1][1] += A[1][3] * B[3][1]
+	VFMADD231PS  Z10, Z12, Z5 // C[2][1] += A[2][3] * B[3][1]
+	VFMADD231PS  Z11, Z12, Z7 // C[3][1] += A[3][3] * B[3][1]
+	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         $+16, R10 // a0 += 16
+	ADDQ         $+16, R11 // a3 += 16
+	PREFETCHT0   12288(R13) // prefetch ahead[3072]
+	PREFETCHT0   12352(R13) // prefetch ahead[3088]
+	ADDQ         $+128, R13 // ahead += 128
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
+	JGE          depth_49 // depth >= 4
+
+depth_end_50:
+	CMPQ R8, $+1 // depth < 1
+	JLT  depth_end_52 // depth < 1
+
+depth_51:
+	VBROADCASTSS (R10), Z8 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Z9 // A[1][0] = a[1][0]
+	VBROADCASTSS (R10)(R9*2), Z10 // A[2][0] = a[2][0]
+	VBROADCASTSS (R11), Z11 // A[3][0] = a[3][0]
+	VPMOVSXBD    (R12), Z12 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS    Z12, Z12 // B[0][0] = int8 of b[0][0]
+	VFMADD231PS  Z8, Z12, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z9, Z12, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z10, Z12, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VFMADD231PS  Z11, Z12, Z6 // C[3][0] += A[3][0] * B[0][0]
+	VPMOVSXBD    16(R12), Z12 // B[0][1] = int8 of b[0][4]
+	VCVTDQ2PS    Z12, Z12 // B[0][1] = int8 of b[0][4]
+	VFMADD231PS  Z8, Z12, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VFMADD231PS  Z9, Z12, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VFMADD231PS  Z10, Z12, Z5 // C[2][1] += A[2][0] * B[0][1]
+	VFMADD231PS  Z11, Z12, Z7 // C[3][1] += A[3][0] * B[0][1]
+	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         $+4, R10 // a0 += 4
+	ADDQ         $+4, R11 // a3 += 4
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
+	JGE          depth_51 // depth >= 1
+
+depth_end_52:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    AX, R8 // rows of c
+	LEAQ    (R8)(DI*2), R9 // rows of c
+	ADDQ    DI, R9 // rows of c
+	VMOVUPS Z0, (R8) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R8) // c[0][16] = C[0][1]
+	VMOVUPS Z2, (R8)(DI*1) // c[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R8)(DI*1) // c[1][16] = C[1][1]
+	VMOVUPS Z4, (R8)(DI*2) // c[2][0] = C[2][0]
+	VMOVUPS Z5, 64(R8)(DI*2) // c[2][16] = C[2][1]
+	VMOVUPS Z6, (R9) // c[3][0] = C[3][0]
+	VMOVUPS Z7, 64(R9) // c[3][16] = C[3][1]
+	ADDQ    $+128, AX // c += 128
+	MOVQ    panelStride+48(FP), DI // panelStride
+	ADDQ    DI, SI // b += panelStride
+	SUBQ    $+32, BX // cols += -32
+	CMPQ    BX, $+32 // cols >= 32
+	JGE     panels_45 // cols >= 32
+
+panels_end_46:
+	CMPQ BX, $+1 // cols < 1
+	JLT  less_53 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), BX // alpha
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_54 // alpha < 1
+	MOVQ         rows+64(FP), DI // rows
+	SUBQ         DX, DI // rows -= rows
+	SHLQ         $0x02, DI // rows in bytes
+	ADDQ         DI, BX // alpha += rows
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         AX, R8 // rows of c
+	LEAQ         (R8)(DI*2), R9 // rows of c
+	ADDQ         DI, R9 // rows of c
+	VBROADCASTSS (BX), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VBROADCASTSS 4(BX), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R8)(DI*1), Z1 // C[1][0] = c[1][0]
+	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
+	VBROADCASTSS 8(BX), Z3 // α[2] = all alpha[2]
+	VMOVUPS      (R8)(DI*2), Z2 // C[2][0] = c[2][0]
+	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
+	VBROADCASTSS 12(BX), Z4 // α[3] = all alpha[3]
+	VMOVUPS      (R9), Z3 // C[3][0] = c[3][0]
+	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
+	JMP          end_55
+
+less_54:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[1][0] = 0
+	VPXORD Z2, Z2, Z2 // C[2][0] = 0
+	VPXORD Z3, Z3, Z3 // C[3][0] = 0
+
+end_55:
+	// C += A·B
+	MOVQ pitch+40(FP), BX // pitch
+	MOVQ depth+56(FP), DI // depth
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ CX, R9 // rows of a
+	LEAQ (R9)(R8*2), R10 // rows of a
+	ADDQ R8, R10 // rows of a
+	MOVQ panelStride+48(FP), R11 // panelStride
+	MOVQ SI, R11 // rows of b
+	CMPQ DI, $+4 // depth < 4
+	JLT  depth_end_57 // depth < 4
+
+depth_56:
+	VPMOVSXBD        (R11), Z4 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS        Z4, Z4 // B[0][0] = int8 of b[0][0]
+	VFMADD231PS.BCST (R9), Z4, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z4, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z4, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R10), Z4, Z3 // C[3][0] += a[3][0] * B[0][0]
+	ADDQ             BX, R11 // b0 += pitch
+	VPMOVSXBD        (R11), Z4 // B[1][0] = int8 of b[0][0]
+	VCVTDQ2PS        Z4, Z4 // B[1][0] = int8 of b[0][0]
+	VFMADD231PS.BCST 4(R9), Z4, Z0 // C[0][0] += a[0][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10), Z4, Z3 // C[3][0] += a[3][1] * B[1][0]
+	ADDQ             BX, R11 // b0 += pitch
+	VPMOVSXBD        (R11), Z4 // B[2][0] = int8 of b[0][0]
+	VCVTDQ2PS        Z4, Z4 // B[2][0] = int8 of b[0][0]
+	VFMADD231PS.BCST 8(R9), Z4, Z0 // C[0][0] += a[0][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10), Z4, Z3 // C[3][0] += a[3][2] * B[2][0]
+	ADDQ             BX, R11 // b0 += pitch
+	VPMOVSXBD        (R11), Z4 // B[3][0] = int8 of b[0][0]
+	VCVTDQ2PS        Z4, Z4 // B[3][0] = int8 of b[0][0]
+	VFMADD231PS.BCST 12(R9), Z4, Z0 // C[0][0] += a[0][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10), Z4, Z3 // C[3][0] += a[3][3] * B[3][0]
+	ADDQ             BX, R11 // b0 += pitch
+	ADDQ             $+16, R9 // a0 += 16
+	ADDQ             $+16, R10 // a3 += 16
+	PREFETCHT0       12288(SI) // prefetch ahead[3072]
+	ADDQ             $+64, SI // ahead += 64
+	SUBQ             $+4, DI // depth += -4
+	CMPQ             DI, $+4 // depth >= 4
+	JGE              depth_56 // depth >= 4
+
+depth_end_57:
+	CMPQ DI, $+1 // depth < 1
+	JLT  depth_end_59 // depth < 1
+
+depth_58:
+	VPMOVSXBD        (R11), Z4 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS        Z4, Z4 // B[0][0] = int8 of b[0][0]
+	VFMADD231PS.BCST (R9), Z4, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z4, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z4, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R10), Z4, Z3 // C[3][0] += a[3][0] * B[0][0]
+	ADDQ             BX, R11 // b0 += pitch
+	ADDQ             $+4, R9 // a0 += 4
+	ADDQ             $+4, R10 // a3 += 4
+	SUBQ             $+1, DI // depth += -1
+	CMPQ             DI, $+1 // depth >= 1
+	JGE              depth_58 // depth >= 1
+
+depth_end_59:
+	// store
+	MOVQ    cStride+8(FP), BX // cStride
+	SHLQ    $0x02, BX // cStride in bytes
+	MOVQ    AX, SI // rows of c
+	LEAQ    (SI)(BX*2), DI // rows of c
+	ADDQ    BX, DI // rows of c
+	VMOVUPS Z0, (SI) // c[0][0] = C[0][0]
+	VMOVUPS Z1, (SI)(BX*1) // c[1][0] = C[1][0]
+	VMOVUPS Z2, (SI)(BX*2) // c[2][0] = C[2][0]
+	VMOVUPS Z3, (DI) // c[3][0] = C[3][0]
+	ADDQ    $+64, AX // c += 64
+
+less_53:
+	// the next rows
+	MOVQ cols+72(FP), BX // cols
+	SHLQ $0x02, BX // cols in bytes
+	SUBQ BX, AX // c -= cols
+	MOVQ cStride+8(FP), BX // cStride
+	SHLQ $0x02, BX // cStride in bytes
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	MOVQ aStride+24(FP), BX // aStride
+	SHLQ $0x02, BX // aStride in bytes
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	SUBQ $+4, DX // rows += -4
+	CMPQ DX, $+4 // rows >= 4
+	JGE  rows_35 // rows >= 4
+
+rows_end_36:
+	CMPQ DX, $+3 // rows < 3
+	JLT  rows_end_61 // rows < 3
+
+rows_60:
+	MOVQ cols+72(FP), BX // cols
+	MOVQ b+32(FP), SI // b
+	CMPQ BX, $+64 // cols < 64
+	JLT  panels_end_63 // cols < 64
+
+panels_62:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), DI // alpha
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_64 // alpha < 1
+	MOVQ         rows+64(FP), R8 // rows
+	SUBQ         DX, R8 // rows -= rows
+	SHLQ         $0x02, R8 // rows in bytes
+	ADDQ         R8, DI // alpha += rows
+	MOVQ         cStride+8(FP), R8 // cStride
+	SHLQ         $0x02, R8 // cStride in bytes
+	MOVQ         AX, R9 // rows of c
+	VBROADCASTSS (DI), Z4 // α[0] = all alpha[0]
+	VMOVUPS      (R9), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z4, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R9), Z1 // C[0][1] = c[0][16]
+	VMULPS       Z4, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VMOVUPS      128(R9), Z2 // C[0][2] = c[0][32]
+	VMULPS       Z4, Z2, Z2 // C[0][2] = C[0][2] * α[0]
+	VMOVUPS      192(R9), Z3 // C[0][3] = c[0][48]
+	VMULPS       Z4, Z3, Z3 // C[0][3] = C[0][3] * α[0]
+	VBROADCASTSS 4(DI), Z8 // α[1] = all alpha[1]
+	VMOVUPS      (R9)(R8*1), Z4 // C[1][0] = c[1][0]
+	VMULPS       Z8, Z4, Z4 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R9)(R8*1), Z5 // C[1][1] = c[1][16]
+	VMULPS       Z8, Z5, Z5 // C[1][1] = C[1][1] * α[1]
+	VMOVUPS      128(R9)(R8*1), Z6 // C[1][2] = c[1][32]
+	VMULPS       Z8, Z6, Z6 // C[1][2] = C[1][2] * α[1]
+	VMOVUPS      192(R9)(R8*1), Z7 // C[1][3] = c[1][48]
+	VMULPS       Z8, Z7, Z7 // C[1][3] = C[1][3] * α[1]
+	VBROADCASTSS 8(DI), Z12 // α[2] = all alpha[2]
+	VMOVUPS      (R9)(R8*2), Z8 // C[2][0] = c[2][0]
+	VMULPS       Z12, Z8, Z8 // C[2][0] = C[2][0] * α[2]
+	VMOVUPS      64(R9)(R8*2), Z9 // C[2][1] = c[2][16]
+	VMULPS       Z12, Z9, Z9 // C[2][1] = C[2][1] * α[2]
+	VMOVUPS      128(R9)(R8*2), Z10 // C[2][2] = c[2][32]
+	VMULPS       Z12, Z10, Z10 // C[2][2] = C[2][2] * α[2]
+	VMOVUPS      192(R9)(R8*2), Z11 // C[2][3] = c[2][48]
+	VMULPS       Z12, Z11, Z11 // C[2][3] = C[2][3] * α[2]
+	JMP          end_65
+
+less_64:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+	VPXORD Z2, Z2, Z2 // C[0][2] = 0
+	VPXORD Z3, Z3, Z3 // C[0][3] = 0
+	VPXORD Z4, Z4, Z4 // C[1][0] = 0
+	VPXORD Z5, Z5, Z5 // C[1][1] = 0
+	VPXORD Z6, Z6, Z6 // C[1][2] = 0
+	VPXORD Z7, Z7, Z7 // C[1][3] = 0
+	VPXORD Z8, Z8, Z8 // C[2][0] = 0
+	VPXORD Z9, Z9, Z9 // C[2][1] = 0
+	VPXORD Z10, Z10, Z10 // C[2][2] = 0
+	VPXORD Z11, Z11, Z11 // C[2][3] = 0
+
+end_65:
+	// C += A·B
+	MOVQ pitch+40(FP), DI // pitch
+	MOVQ depth+56(FP), R8 // depth
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ CX, R10 // rows of a
+	MOVQ panelStride+48(FP), R11 // panelStride
+	MOVQ SI, R12 // rows of b
+	MOVQ SI, R13 // ahead = b
+	CMPQ R8, $+4 // depth < 4
+	JLT  depth_end_67 // depth < 4
+
+depth_66:
+	VBROADCASTSS (R10), Z12 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Z13 // A[1][0] = a[1][0]
+	VBROADCASTSS (R10)(R9*2), Z14 // A[2][0] = a[2][0]
+	VPMOVSXBD    (R12), Z15 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS    Z15, Z15 // B[0][0] = int8 of b[0][0]
+	VFMADD231PS  Z12, Z15, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z13, Z15, Z4 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z14, Z15, Z8 // C[2][0] += A[2][0] * B[0][0]
+	VPMOVSXBD    16(R12), Z15 // B[0][1] = int8 of b[0][4]
+	VCVTDQ2PS    Z15, Z15 // B[0][1] = int8 of b[0][4]
+	VFMADD231PS  Z12, Z15, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VFMADD231PS  Z13, Z15, Z5 // C[1][1] += A[1][0] * B[0][1]
+	VFMADD231PS  Z14, Z15, Z9 // C[2][1] += A[2][0] * B[0][1]
+	VPMOVSXBD    (R12)(R11*1), Z15 // B[0][2] = int8 of b[1][0]
+	VCVTDQ2PS    Z15, Z15 // B[0][2] = int8 of b[1][0]
+	VFMADD231PS  Z12, Z15, Z2 // C[0][2] += A[0][0] * B[0][2]
+	VFMADD231PS  Z13, Z15, Z6 // C[1][2] += A[1][0] * B[0][2]
+	VFMADD231PS  Z14, Z15, Z10 // C[2][2] += A[2][0] * B[0][2]
+	VPMOVSXBD    16(R12)(R11*1), Z15 // B[0][3] = int8 of b[1][4]
+	VCVTDQ2PS    Z15, Z15 // B[0][3] = int8 of b[1][4]
+	VFMADD231PS  Z12, Z15, Z3 // C[0][3] += A[0][0] * B[0][3]
+	VFMADD231PS  Z13, Z15, Z7 // C[1][3] += A[1][0] * B[0][3]
+	VFMADD231PS  Z14, Z15, Z11 // C[2][3] += A[2][0] * B[0][3]
+	ADDQ         DI, R12 // b0 += pitch
+	VBROADCASTSS 4(R10), Z12 // A[0][1] = a[0][1]
+	VBROADCASTSS 4(R10)(R9*1), Z13 // A[1][1] = a[1][1]
+	VBROADCASTSS 4(R10)(R9*2), Z14 // A[2][1] = a[2][1]
+	VPMOVSXBD    (R12), Z15 // B[1][0] = int8 of b[0][0]
+	VCVTDQ2PS    Z15, Z15 // B[1][0] = int8 of b[0][0]
+	VFMADD231PS  Z12, Z15, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VFMADD231PS  Z13, Z15, Z4 // C[1][0] += A[1][1] * B[1][0]
+	VFMADD231PS  Z14, Z15, Z8 // C[2][0] += A[2][1] * B[1][0]
+	VPMOVSXBD    16(R12), Z15 // B[1][1] = int8 of b[0][4]
+	VCVTDQ2PS    Z15, Z15 // B[1][1] = int8 of b[0][4]
+	VFMADD231PS  Z12, Z15, Z1 // C[0][1] += A[0][1] * B[1][1]
+	VFMADD231PS  Z13, Z15, Z5 // C[1][1] += A[1][1] * B[1][1]
+	VFMADD231PS  Z14, Z15, Z9 // C[2][1] += A[2][1] * B[1][1]
+	VPMOVSXBD    (R12)(R11*1), Z15 // B[1][2] = int8 of b[1][0]
+	VCVTDQ2PS    Z15, Z15 // B[1][2] = int8 of b[1][0]
+	VFMADD231PS  Z12, Z15, Z2 // C[0][2] += A[0][1] * B[1][2]
+	VFMADD231PS  Z13, Z15, Z6 // C[1][2] += A[1][1] * B[1][2]
+	VFMADD231PS  Z14, Z15, Z10 // C[2][2] += A[2][1] * B[1][2]
+	VPMOVSXBD    16(R12)(R11*1), Z15 // B[1][3] = int8 of b[1][4]
+	VCVTDQ2PS    Z15, Z15 // B[1][3] = int8 of b[1][4]
+	VFMADD231PS  Z12, Z15, Z3 // C[0][3] += A[0][1] * B[1][3]
+	VFMADD231PS  Z13, Z15, Z7 // C[1][3] += A[1][1] * B[1][3]
+	VFMADD231PS  Z14, Z15, Z11 // C[2][3] += A[2][1] * B[1][3]
+	ADDQ         DI, R12 // b0 += pitch
+	VBROADCASTSS 8(R10), Z12 // A[0][2] = a[0][2]
+	VBROADCASTSS 8(R10)(R9*1), Z13 // A[1][2] = a[1][2]
+	VBROADCASTSS 8(R10)(R9*2), Z14 // A[2][2] = a[2][2]
+	VPMOVSXBD    (R12), Z15 // B[2][0] = int8 of b[0][0]
+	VCVTDQ2PS    Z15, Z15 // B[2][0] = int8 of b[0][0]
+	VFMADD231PS  Z12, Z15, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VFMADD231PS  Z13, Z15, Z4 // C[1][0] += A[1][2] * B[2][0]
+	VFMADD231PS  Z14, Z15, Z8 // C[2][0] += A[2][2] * B[2][0]
+	VPMOVSXBD    16(R12), Z15 // B[2][1] = int8 of b[0][4]
+	VCVTDQ2PS    Z15, Z15 // B[2][1] = int8 of b[0][4]
+	VFMADD231PS  Z12, Z15, Z1 // C[0][1] += A[0][2] * B[2][1]
+	VFMADD231PS  Z13, Z15, Z5 // C[1][1] += A[1][2] * B[2][1]
+	VFMADD231PS  Z14, Z15, Z9 // C[2][1] += A[2][2] * B[2][1]
+	VPMOVSXBD    (R12)(R11*1), Z15 // B[2][2] = int8 of b[1][0]
+	VCVTDQ2PS    Z15, Z15 // B[2][2] = int8 of b[1][0]
+	VFMADD231PS  Z12, Z15, Z2 // C[0][2] += A[0][2] * B[2][2]
+	VFMADD231PS  Z13, Z15, Z6 // C[1][2] += A[1][2] * B[2][2]
+	VFMADD231PS  Z14, Z15, Z10 // C[2][2] += A[2][2] * B[2][2]
+	VPMOVSXBD    16(R12)(R11*1), Z15 // B[2][3] = int8 of b[1][4]
+	VCVTDQ2PS    Z15, Z15 // B[2][3] = int8 of b[1][4]
+	VFMADD231PS  Z12, Z15, Z3 // C[0][3] += A[0][2] * B[2][3]
+	VFMADD231PS  Z13, Z15, Z7 // C[1][3] += A[1][2] * B[2][3]
+	VFMADD231PS  Z14, Z15, Z11 // C[2][3] += A[2][2] * B[2][3]
+	ADDQ         DI, R12 // b0 += pitch
+	VBROADCASTSS 12(R10), Z12 // A[0][3] = a[0][3]
+	VBROADCASTSS 12(R10)(R9*1), Z13 // A[1][3] = a[1][3]
+	VBROADCASTSS 12(R10)(R9*2), Z14 // A[2][3] = a[2][3]
+	VPMOVSXBD    (R12), Z15 // B[3][0] = int8 of b[0][0]
+	VCVTDQ2PS    Z15, Z15 // B[3][0] = int8 of b[0][0]
+	VFMADD231PS  Z12, Z15, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VFMADD231PS  Z13, Z15, Z4 // C[1][0] += A[1][3] * B[3][0]
+	VFMADD231PS  Z14, Z15, Z8 // C[2][0] += A[2][3] * B[3][0]
+	VPMOVSXBD    16(R12), Z15 // B[3][1] = int8 of b[0][4]
+	VCVTDQ2PS    Z15, Z15 // B[3][1] = int8 of b[0][4]
+	VFMADD231PS  Z12, Z15, Z1 // C[0][1] += A[0][3] * B[3][1]
+	VFMADD231PS  Z13, Z15, Z5 // C[1][1] += A[1][3] * B[3][1]
+	VFMADD231PS  Z14, Z15, Z9 // C[2][1] += A[2][3] * B[3][1]
+	VPMOVSXBD    (R12)(R11*1), Z15 // B[3][2] = int8 of b[1][0]
+	VCVTDQ2PS    Z15, Z15 // B[3][2] = int8 of b[1][0]
+	VFMADD231PS  Z12, Z15, Z2 // C[0][2] += A[0][3] * B[3][2]
+	VFMADD231PS  Z13, Z15, Z6 // C[1][2] += A[1][3] * B[3][2]
+	VFMADD231PS  Z14, Z15, Z10 // C[2][2] += A[2][3] * B[3][2]
+	VPMOVSXBD    16(R12)(R11*1), Z15 // B[3][3] = int8 of b[1][4]
+	VCVTDQ2PS    Z15, Z15 // B[3][3] = int8 of b[1][4]
+	VFMADD231PS  Z12, Z15, Z3 // C[0][3] += A[0][3] * B[3][3]
+	VFMADD231PS  Z13, Z15, Z7 // C[1][3] += A[1][3] * B[3][3]
+	VFMADD231PS  Z14, Z15, Z11 // C[2][3] += A[2][3] * B[3][3]
+	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         $+16, R10 // a0 += 16
+	PREFETCHT0   12288(R13) // prefetch ahead[3072]
+	PREFETCHT0   12352(R13) // prefetch ahead[3088]
+	PREFETCHT0   12416(R13) // prefetch ahead[3104]
+	PREFETCHT0   12480(R13) // prefetch ahead[3120]
+	ADDQ         $+256, R13 // ahead += 256
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
+	JGE          depth_66 // depth >= 4
+
+depth_end_67:
+	CMPQ R8, $+1 // depth < 1
+	JLT  depth_end_69 // depth < 1
+
+depth_68:
+	VBROADCASTSS (R10), Z12 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Z13 // A[1][0] = a[1][0]
+	VBROADCASTSS (R10)(R9*2), Z14 // A[2][0] = a[2][0]
+	VPMOVSXBD    (R12), Z15 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS    Z15, Z15 // B[0][0] = int8 of b[0][0]
+	VFMADD231PS  Z12, Z15, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z13, Z15, Z4 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z14, Z15, Z8 // C[2][0] += A[2][0] * B[0][0]
+	VPMOVSXBD    16(R12), Z15 // B[0][1] = int8 of b[0][4]
+	VCVTDQ2PS    Z15, Z15 // B[0][1] = int8 of b[0][4]
+	VFMADD231PS  Z12, Z15, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VFMADD231PS  Z13, Z15, Z5 // C[1][1] += A[1][0] * B[0][1]
+	VFMADD231PS  Z14, Z15, Z9 // C[2][1] += A[2][0] * B[0][1]
+	VPMOVSXBD    (R12)(R11*1), Z15 // B[0][2] = int8 of b[1][0]
+	VCVTDQ2PS    Z15, Z15 // B[0][2] = int8 of b[1][0]
+	VFMADD231PS  Z12, Z15, Z2 // C[0][2] += A[0][0] * B[0][2]
+	VFMADD231PS  Z13, Z15, Z6 // C[1][2] += A[1][0] * B[0][2]
+	VFMADD231PS  Z14, Z15, Z10 // C[2][2] += A[2][0] * B[0][2]
+	VPMOVSXBD    16(R12)(R11*1), Z15 // B[0][3] = int8 of b[1][4]
+	VCVTDQ2PS    Z15, Z15 // B[0][3] = int8 of b[1][4]
+	VFMADD231PS  Z12, Z15, Z3 // C[0][3] += A[0][0] * B[0][3]
+	VFMADD231PS  Z13, Z15, Z7 // C[1][3] += A[1][0] * B[0][3]
+	VFMADD231PS  Z14, Z15, Z11 // C[2][3] += A[2][0] * B[0][3]
+	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         $+4, R10 // a0 += 4
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
+	JGE          depth_68 // depth >= 1
+
+depth_end_69:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    AX, R8 // rows of c
+	VMOVUPS Z0, (R8) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R8) // c[0][16] = C[0][1]
+	VMOVUPS Z2, 128(R8) // c[0][32] = C[0][2]
+	VMOVUPS Z3, 192(R8) // c[0][48] = C[0][3]
+	VMOVUPS Z4, (R8)(DI*1) // c[1][0] = C[1][0]
+	VMOVUPS Z5, 64(R8)(DI*1) // c[1][16] = C[1][1]
+	VMOVUPS Z6, 128(R8)(DI*1) // c[1][32] = C[1][2]
+	VMOVUPS Z7, 192(R8)(DI*1) // c[1][48] = C[1][3]
+	VMOVUPS Z8, (R8)(DI*2) // c[2][0] = C[2][0]
+	VMOVUPS Z9, 64(R8)(DI*2) // c[2][16] = C[2][1]
+	VMOVUPS Z10, 128(R8)(DI*2) // c[2][32] = C[2][2]
+	VMOVUPS Z11, 192(R8)(DI*2) // c[2][48] = C[2][3]
+	ADDQ    $+256, AX // c += 256
+	MOVQ    panelStride+48(FP), DI // panelStride
+	ADDQ    DI, SI // b += panelStride
+	ADDQ    DI, SI // b += panelStride
+	SUBQ    $+64, BX // cols += -64
+	CMPQ    BX, $+64 // cols >= 64
+	JGE     panels_62 // cols >= 64
+
+panels_end_63:
+	CMPQ BX, $+32 // cols < 32
+	JLT  panels_end_71 // cols < 32
+
+panels_70:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), DI // alpha
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_72 // alpha < 1
+	MOVQ         rows+64(FP), R8 // rows
+	SUBQ         DX, R8 // rows -= rows
+	SHLQ         $0x02, R8 // rows in bytes
+	ADDQ         R8, DI // alpha += rows
+	MOVQ         cStride+8(FP), R8 // cStride
+	SHLQ         $0x02, R8 // cStride in bytes
+	MOVQ         AX, R9 // rows of c
+	VBROADCASTSS (DI), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R9), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R9), Z1 // C[0][1] = c[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(DI), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R9)(R8*1), Z2 // C[1][0] = c[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R9)(R8*1), Z3 // C[1][1] = c[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	VBROADCASTSS 8(DI), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R9)(R8*2), Z4 // C[2][0] = c[2][0]
+	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
+	VMOVUPS      64(R9)(R8*2), Z5 // C[2][1] = c[2][16]
+	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
+	JMP          end_73
+
+less_72:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+	VPXORD Z2, Z2, Z2 // C[1][0] = 0
+	VPXORD Z3, Z3, Z3 // C[1][1] = 0
+	VPXORD Z4, Z4, Z4 // C[2][0] = 0
+	VPXORD Z5, Z5, Z5 // C[2][1] = 0
+
+end_73:
+	// C += A·B
+	MOVQ pitch+40(FP), DI // pitch
+	MOVQ depth+56(FP), R8 // depth
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ CX, R10 // rows of a
+	MOVQ panelStride+48(FP), R11 // panelStride
+	MOVQ SI, R11 // rows of b
+	MOVQ SI, R12 // ahead = b
+	CMPQ R8, $+4 // depth < 4
+	JLT  depth_end_75 // depth < 4
+
+depth_74:
+	VBROADCASTSS (R10), Z6 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Z7 // A[1][0] = a[1][0]
+	VBROADCASTSS (R10)(R9*2), Z8 // A[2][0] = a[2][0]
+	VPMOVSXBD    (R11), Z9 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS    Z9, Z9 // B[0][0] = int8 of b[0][0]
+	VFMADD231PS  Z6, Z9, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z7, Z9, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z8, Z9, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VPMOVSXBD    16(R11), Z9 // B[0][1] = int8 of b[0][4]
+	VCVTDQ2PS    Z9, Z9 // B[0][1] = int8 of b[0][4]
+	VFMADD231PS  Z6, Z9, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VFMADD231PS  Z7, Z9, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VFMADD231PS  Z8, Z9, Z5 // C[2][1] += A[2][0] * B[0][1]
+	ADDQ         DI, R11 // b0 += pitch
+	VBROADCASTSS 4(R10), Z6 // A[0][1] = a[0][1]
+	VBROADCASTSS 4(R10)(R9*1), Z7 // A[1][1] = a[1][1]
+	VBROADCASTSS 4(R10)(R9*2), Z8 // A[2][1] = a[2][1]
+	VPMOVSXBD    (R11), Z9 // B[1][0] = int8 of b[0][0]
+	VCVTDQ2PS    Z9, Z9 // B[1][0] = int8 of b[0][0]
+	VFMADD231PS  Z6, Z9, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VFMADD231PS  Z7, Z9, Z2 // C[1][0] += A[1][1] * B[1][0]
+	VFMADD231PS  Z8, Z9, Z4 // C[2][0] += A[2][1] * B[1][0]
+	VPMOVSXBD    16(R11), Z9 // B[1][1] = int8 of b[0][4]
+	VCVTDQ2PS    Z9, Z9 // B[1][1] = int8 of b[0][4]
+	VFMADD231PS  Z6, Z9, Z1 // C[0][1] += A[0][1] * B[1][1]
+	VFMADD231PS  Z7, Z9, Z3 // C[1][1] += A[1][1] * B[1][1]
+	VFMADD231PS  Z8, Z9, Z5 // C[2][1] += A[2][1] * B[1][1]
+	ADDQ         DI, R11 // b0 += pitch
+	VBROADCASTSS 8(R10), Z6 // A[0][2] = a[0][2]
+	VBROADCASTSS 8(R10)(R9*1), Z7 // A[1][2] = a[1][2]
+	VBROADCASTSS 8(R10)(R9*2), Z8 // A[2][2] = a[2][2]
+	VPMOVSXBD    (R11), Z9 // B[2][0] = int8 of b[0][0]
+	VCVTDQ2PS    Z9, Z9 // B[2][0] = int8 of b[0][0]
+	VFMADD231PS  Z6, Z9, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VFMADD231PS  Z7, Z9, Z2 // C[1][0] += A[1][2] * B[2][0]
+	VFMADD231PS  Z8, Z9, Z4 // C[2][0] += A[2][2] * B[2][0]
+	VPMOVSXBD    16(R11), Z9 // B[2][1] = int8 of b[0][4]
+	VCVTDQ2PS    Z9, Z9 // B[2][1] = int8 of b[0][4]
+	VFMADD231PS  Z6, Z9, Z1 // C[0][1] += A[0][2] * B[2][1]
+	VFMADD231PS  Z7, Z9, Z3 // C[1][1] += A[1][2] * B[2][1]
+	VFMADD231PS  Z8, Z9, Z5 // C[2][1] += A[2][2] * B[2][1]
+	ADDQ         DI, R11 // b0 += pitch
+	VBROADCASTSS 12(R10), Z6 // A[0][3] = a[0][3]
+	VBROADCASTSS 12(R10)(R9*1), Z7 // A[1][3] = a[1][3]
+	VBROADCASTSS 12(R10)(R9*2), Z8 // A[2][3] = a[2][3]
+	VPMOVSXBD    (R11), Z9 // B[3][0] = int8 of b[0][0]
+	VCVTDQ2PS    Z9, Z9 // B[3][0] = int8 of b[0][0]
+	VFMADD231PS  Z6, Z9, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VFMADD231PS  Z7, Z9, Z2 // C[1][0] += A[1][3] * B[3][0]
+	VFMADD231PS  Z8, Z9, Z4 // C[2][0] += A[2][3] * B[3][0]
+	VPMOVSXBD    16(R11), Z9 // B[3][1] = int8 of b[0][4]
+	VCVTDQ2PS    Z9, Z9 // B[3][1] = int8 of b[0][4]
+	VFMADD231PS  Z6, Z9, Z1 // C[0][1] += A[0][3] * B[3][1]
+	VFMADD231PS  Z7, Z9, Z3 // C[1][1] += A[1][3] * B[3][1]
+	VFMADD231PS  Z8, Z9, Z5 // C[2][1] += A[2][3] * B[3][1]
+	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         $+16, R10 // a0 += 16
+	PREFETCHT0   12288(R12) // prefetch ahead[3072]
+	PREFETCHT0   12352(R12) // prefetch ahead[3088]
+	ADDQ         $+128, R12 // ahead += 128
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
+	JGE          depth_74 // depth >= 4
+
+depth_end_75:
+	CMPQ R8, $+1 // depth < 1
+	JLT  depth_end_77 // depth < 1
+
+depth_76:
+	VBROADCASTSS (R10), Z6 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Z7 // A[1][0] = a[1][0]
+	VBROADCASTSS (R10)(R9*2), Z8 // A[2][0] = a[2][0]
+	VPMOVSXBD    (R11), Z9 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS    Z9, Z9 // B[0][0] = int8 of b[0][0]
+	VFMADD231PS  Z6, Z9, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z7, Z9, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z8, Z9, Z4 // C[2][0] += A[2][0] * B[0][0]
+	VPMOVSXBD    16(R11), Z9 // B[0][1] = int8 of b[0][4]
+	VCVTDQ2PS    Z9, Z9 // B[0][1] = int8 of b[0][4]
+	VFMADD231PS  Z6, Z9, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VFMADD231PS  Z7, Z9, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VFMADD231PS  Z8, Z9, Z5 // C[2][1] += A[2][0] * B[0][1]
+	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         $+4, R10 // a0 += 4
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
+	JGE          depth_76 // depth >= 1
+
+depth_end_77:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    AX, R8 // rows of c
+	VMOVUPS Z0, (R8) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R8) // c[0][16] = C[0][1]
+	VMOVUPS Z2, (R8)(DI*1) // c[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R8)(DI*1) // c[1][16] = C[1][1]
+	VMOVUPS Z4, (R8)(DI*2) // c[2][0] = C[2][0]
+	VMOVUPS Z5, 64(R8)(DI*2) // c[2][16] = C[2][1]
+	ADDQ    $+128, AX // c += 128
+	MOVQ    panelStride+48(FP), DI // panelStride
+	ADDQ    DI, SI // b += panelStride
+	SUBQ    $+32, BX // cols += -32
+	CMPQ    BX, $+32 // cols >= 32
+	JGE     panels_70 // cols >= 32
+
+panels_end_71:
+	CMPQ BX, $+1 // cols < 1
+	JLT  less_78 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), BX // alpha
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_79 // alpha < 1
+	MOVQ         rows+64(FP), DI // rows
+	SUBQ         DX, DI // rows -= rows
+	SHLQ         $0x02, DI // rows in bytes
+	ADDQ         DI, BX // alpha += rows
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         AX, R8 // rows of c
+	VBROADCASTSS (BX), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VBROADCASTSS 4(BX), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R8)(DI*1), Z1 // C[1][0] = c[1][0]
+	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
+	VBROADCASTSS 8(BX), Z3 // α[2] = all alpha[2]
+	VMOVUPS      (R8)(DI*2), Z2 // C[2][0] = c[2][0]
+	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
+	JMP          end_80
+
+less_79:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[1][0] = 0
+	VPXORD Z2, Z2, Z2 // C[2][0] = 0
+
+end_80:
+	// C += A·B
+	MOVQ pitch+40(FP), BX // pitch
+	MOVQ depth+56(FP), DI // depth
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ CX, R9 // rows of a
+	MOVQ panelStride+48(FP), R10 // panelStride
+	MOVQ SI, R10 // rows of b
+	CMPQ DI, $+4 // depth < 4
+	JLT  depth_end_82 // depth < 4
+
+depth_81:
+	VPMOVSXBD        (R10), Z3 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS        Z3, Z3 // B[0][0] = int8 of b[0][0]
+	VFMADD231PS.BCST (R9), Z3, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z3, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z3, Z2 // C[2][0] += a[2][0] * B[0][0]
+	ADDQ             BX, R10 // b0 += pitch
+	VPMOVSXBD        (R10), Z3 // B[1][0] = int8 of b[0][0]
+	VCVTDQ2PS        Z3, Z3 // B[1][0] = int8 of b[0][0]
+	VFMADD231PS.BCST 4(R9), Z3, Z0 // C[0][0] += a[0][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][1] * B[1][0]
+	ADDQ             BX, R10 // b0 += pitch
+	VPMOVSXBD        (R10), Z3 // B[2][0] = int8 of b[0][0]
+	VCVTDQ2PS        Z3, Z3 // B[2][0] = int8 of b[0][0]
+	VFMADD231PS.BCST 8(R9), Z3, Z0 // C[0][0] += a[0][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][2] * B[2][0]
+	ADDQ             BX, R10 // b0 += pitch
+	VPMOVSXBD        (R10), Z3 // B[3][0] = int8 of b[0][0]
+	VCVTDQ2PS        Z3, Z3 // B[3][0] = int8 of b[0][0]
+	VFMADD231PS.BCST 12(R9), Z3, Z0 // C[0][0] += a[0][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][3] * B[3][0]
+	ADDQ             BX, R10 // b0 += pitch
+	ADDQ             $+16, R9 // a0 += 16
+	PREFETCHT0       12288(SI) // prefetch ahead[3072]
+	ADDQ             $+64, SI // ahead += 64
+	SUBQ             $+4, DI // depth += -4
+	CMPQ             DI, $+4 // depth >= 4
+	JGE              depth_81 // depth >= 4
+
+depth_end_82:
+	CMPQ DI, $+1 // depth < 1
+	JLT  depth_end_84 // depth < 1
+
+depth_83:
+	VPMOVSXBD        (R10), Z3 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS        Z3, Z3 // B[0][0] = int8 of b[0][0]
+	VFMADD231PS.BCST (R9), Z3, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z3, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z3, Z2 // C[2][0] += a[2][0] * B[0][0]
+	ADDQ             BX, R10 // b0 += pitch
+	ADDQ             $+4, R9 // a0 += 4
+	SUBQ             $+1, DI // depth += -1
+	CMPQ             DI, $+1 // depth >= 1
+	JGE              depth_83 // depth >= 1
+
+depth_end_84:
+	// store
+	MOVQ    cStride+8(FP), BX // cStride
+	SHLQ    $0x02, BX // cStride in bytes
+	MOVQ    AX, SI // rows of c
+	VMOVUPS Z0, (SI) // c[0][0] = C[0][0]
+	VMOVUPS Z1, (SI)(BX*1) // c[1][0] = C[1][0]
+	VMOVUPS Z2, (SI)(BX*2) // c[2][0] = C[2][0]
+	ADDQ    $+64, AX // c += 64
+
+less_78:
+	// the next rows
+	MOVQ cols+72(FP), BX // cols
+	SHLQ $0x02, BX // cols in bytes
+	SUBQ BX, AX // c -= cols
+	MOVQ cStride+8(FP), BX // cStride
+	SHLQ $0x02, BX // cStride in bytes
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	MOVQ aStride+24(FP), BX // aStride
+	SHLQ $0x02, BX // aStride in bytes
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	SUBQ $+3, DX // rows += -3
+	CMPQ DX, $+3 // rows >= 3
+	JGE  rows_60 // rows >= 3
+
+rows_end_61:
+	CMPQ DX, $+2 // rows < 2
+	JLT  rows_end_86 // rows < 2
+
+rows_85:
+	MOVQ cols+72(FP), BX // cols
+	MOVQ b+32(FP), SI // b
+	CMPQ BX, $+32 // cols < 32
+	JLT  panels_end_88 // cols < 32
+
+panels_87:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), DI // alpha
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_89 // alpha < 1
+	MOVQ         rows+64(FP), R8 // rows
+	SUBQ         DX, R8 // rows -= rows
+	SHLQ         $0x02, R8 // rows in bytes
+	ADDQ         R8, DI // alpha += rows
+	MOVQ         cStride+8(FP), R8 // cStride
+	SHLQ         $0x02, R8 // cStride in bytes
+	MOVQ         AX, R9 // rows of c
+	VBROADCASTSS (DI), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R9), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R9), Z1 // C[0][1] = c[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(DI), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R9)(R8*1), Z2 // C[1][0] = c[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R9)(R8*1), Z3 // C[1][1] = c[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	JMP          end_90
+
+less_89:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+	VPXORD Z2, Z2, Z2 // C[1][0] = 0
+	VPXORD Z3, Z3, Z3 // C[1][1] = 0
+
+end_90:
+	// C += A·B
+	MOVQ pitch+40(FP), DI // pitch
+	MOVQ depth+56(FP), R8 // depth
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ CX, R10 // rows of a
+	MOVQ panelStride+48(FP), R11 // panelStride
+	MOVQ SI, R11 // rows of b
+	MOVQ SI, R12 // ahead = b
+	CMPQ R8, $+4 // depth < 4
+	JLT  depth_end_92 // depth < 4
+
+depth_91:
+	VBROADCASTSS (R10), Z4 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Z5 // A[1][0] = a[1][0]
+	VPMOVSXBD    (R11), Z6 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS    Z6, Z6 // B[0][0] = int8 of b[0][0]
+	VFMADD231PS  Z4, Z6, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z5, Z6, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VPMOVSXBD    16(R11), Z6 // B[0][1] = int8 of b[0][4]
+	VCVTDQ2PS    Z6, Z6 // B[0][1] = int8 of b[0][4]
+	VFMADD231PS  Z4, Z6, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VFMADD231PS  Z5, Z6, Z3 // C[1][1] += A[1][0] * B[0][1]
+	ADDQ         DI, R11 // b0 += pitch
+	VBROADCASTSS 4(R10), Z4 // A[0][1] = a[0][1]
+	VBROADCASTSS 4(R10)(R9*1), Z5 // A[1][1] = a[1][1]
+	VPMOVSXBD    (R11), Z6 // B[1][0] = int8 of b[0][0]
+	VCVTDQ2PS    Z6, Z6 // B[1][0] = int8 of b[0][0]
+	VFMADD231PS  Z4, Z6, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VFMADD231PS  Z5, Z6, Z2 // C[1][0] += A[1][1] * B[1][0]
+	VPMOVSXBD    16(R11), Z6 // B[1][1] = int8 of b[0][4]
+	VCVTDQ2PS    Z6, Z6 // B[1][1] = int8 of b[0][4]
+	VFMADD231PS  Z4, Z6, Z1 // C[0][1] += A[0][1] * B[1][1]
+	VFMADD231PS  Z5, Z6, Z3 // C[1][1] += A[1][1] * B[1][1]
+	ADDQ         DI, R11 // b0 += pitch
+	VBROADCASTSS 8(R10), Z4 // A[0][2] = a[0][2]
+	VBROADCASTSS 8(R10)(R9*1), Z5 // A[1][2] = a[1][2]
+	VPMOVSXBD    (R11), Z6 // B[2][0] = int8 of b[0][0]
+	VCVTDQ2PS    Z6, Z6 // B[2][0] = int8 of b[0][0]
+	VFMADD231PS  Z4, Z6, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VFMADD231PS  Z5, Z6, Z2 // C[1][0] += A[1][2] * B[2][0]
+	VPMOVSXBD    16(R11), Z6 // B[2][1] = int8 of b[0][4]
+	VCVTDQ2PS    Z6, Z6 // B[2][1] = int8 of b[0][4]
+	VFMADD231PS  Z4, Z6, Z1 // C[0][1] += A[0][2] * B[2][1]
+	VFMADD231PS  Z5, Z6, Z3 // C[1][1] += A[1][2] * B[2][1]
+	ADDQ         DI, R11 // b0 += pitch
+	VBROADCASTSS 12(R10), Z4 // A[0][3] = a[0][3]
+	VBROADCASTSS 12(R10)(R9*1), Z5 // A[1][3] = a[1][3]
+	VPMOVSXBD    (R11), Z6 // B[3][0] = int8 of b[0][0]
+	VCVTDQ2PS    Z6, Z6 // B[3][0] = int8 of b[0][0]
+	VFMADD231PS  Z4, Z6, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VFMADD231PS  Z5, Z6, Z2 // C[1][0] += A[1][3] * B[3][0]
+	VPMOVSXBD    16(R11), Z6 // B[3][1] = int8 of b[0][4]
+	VCVTDQ2PS    Z6, Z6 // B[3][1] = int8 of b[0][4]
+	VFMADD231PS  Z4, Z6, Z1 // C[0][1] += A[0][3] * B[3][1]
+	VFMADD231PS  Z5, Z6, Z3 // C[1][1] += A[1][3] * B[3][1]
+	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         $+16, R10 // a0 += 16
+	PREFETCHT0   12288(R12) // prefetch ahead[3072]
+	PREFETCHT0   12352(R12) // prefetch ahead[3088]
+	ADDQ         $+128, R12 // ahead += 128
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
+	JGE          depth_91 // depth >= 4
+
+depth_end_92:
+	CMPQ R8, $+1 // depth < 1
+	JLT  depth_end_94 // depth < 1
+
+depth_93:
+	VBROADCASTSS (R10), Z4 // A[0][0] = a[0][0]
+	VBROADCASTSS (R10)(R9*1), Z5 // A[1][0] = a[1][0]
+	VPMOVSXBD    (R11), Z6 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS    Z6, Z6 // B[0][0] = int8 of b[0][0]
+	VFMADD231PS  Z4, Z6, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z5, Z6, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VPMOVSXBD    16(R11), Z6 // B[0][1] = int8 of b[0][4]
+	VCVTDQ2PS    Z6, Z6 // B[0][1] = int8 of b[0][4]
+	VFMADD231PS  Z4, Z6, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VFMADD231PS  Z5, Z6, Z3 // C[1][1] += A[1][0] * B[0][1]
+	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         $+4, R10 // a0 += 4
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
+	JGE          depth_93 // depth >= 1
+
+depth_end_94:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    AX, R8 // rows of c
+	VMOVUPS Z0, (R8) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R8) // c[0][16] = C[0][1]
+	VMOVUPS Z2, (R8)(DI*1) // c[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R8)(DI*1) // c[1][16] = C[1][1]
+	ADDQ    $+128, AX // c += 128
+	MOVQ    panelStride+48(FP), DI // panelStride
+	ADDQ    DI, SI // b += panelStride
+	SUBQ    $+32, BX // cols += -32
+	CMPQ    BX, $+32 // cols >= 32
+	JGE     panels_87 // cols >= 32
+
+panels_end_88:
+	CMPQ BX, $+1 // cols < 1
+	JLT  less_95 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), BX // alpha
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_96 // alpha < 1
+	MOVQ         rows+64(FP), DI // rows
+	SUBQ         DX, DI // rows -= rows
+	SHLQ         $0x02, DI // rows in bytes
+	ADDQ         DI, BX // alpha += rows
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         AX, R8 // rows of c
+	VBROADCASTSS (BX), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VBROADCASTSS 4(BX), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R8)(DI*1), Z1 // C[1][0] = c[1][0]
+	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
+	JMP          end_97
+
+less_96:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[1][0] = 0
+
+end_97:
+	// C += A·B
+	MOVQ pitch+40(FP), BX // pitch
+	MOVQ depth+56(FP), DI // depth
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ CX, R9 // rows of a
+	MOVQ panelStride+48(FP), R10 // panelStride
+	MOVQ SI, R10 // rows of b
+	CMPQ DI, $+4 // depth < 4
+	JLT  depth_end_99 // depth < 4
+
+depth_98:
+	VPMOVSXBD        (R10), Z2 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS        Z2, Z2 // B[0][0] = int8 of b[0][0]
+	VFMADD231PS.BCST (R9), Z2, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z2, Z1 // C[1][0] += a[1][0] * B[0][0]
+	ADDQ             BX, R10 // b0 += pitch
+	VPMOVSXBD        (R10), Z2 // B[1][0] = int8 of b[0][0]
+	VCVTDQ2PS        Z2, Z2 // B[1][0] = int8 of b[0][0]
+	VFMADD231PS.BCST 4(R9), Z2, Z0 // C[0][0] += a[0][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*1), Z2, Z1 // C[1][0] += a[1][1] * B[1][0]
+	ADDQ             BX, R10 // b0 += pitch
+	VPMOVSXBD        (R10), Z2 // B[2][0] = int8 of b[0][0]
+	VCVTDQ2PS        Z2, Z2 // B[2][0] = int8 of b[0][0]
+	VFMADD231PS.BCST 8(R9), Z2, Z0 // C[0][0] += a[0][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*1), Z2, Z1 // C[1][0] += a[1][2] * B[2][0]
+	ADDQ             BX, R10 // b0 += pitch
+	VPMOVSXBD        (R10), Z2 // B[3][0] = int8 of b[0][0]
+	VCVTDQ2PS        Z2, Z2 // B[3][0] = int8 of b[0][0]
+	VFMADD231PS.BCST 12(R9), Z2, Z0 // C[0][0] += a[0][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*1), Z2, Z1 // C[1][0] += a[1][3] * B[3][0]
+	ADDQ             BX, R10 // b0 += pitch
+	ADDQ             $+16, R9 // a0 += 16
+	PREFETCHT0       12288(SI) // prefetch ahead[3072]
+	ADDQ             $+64, SI // ahead += 64
+	SUBQ             $+4, DI // depth += -4
+	CMPQ             DI, $+4 // depth >= 4
+	JGE              depth_98 // depth >= 4
+
+depth_end_99:
+	CMPQ DI, $+1 // depth < 1
+	JLT  depth_end_101 // depth < 1
+
+depth_100:
+	VPMOVSXBD        (R10), Z2 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS        Z2, Z2 // B[0][0] = int8 of b[0][0]
+	VFMADD231PS.BCST (R9), Z2, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z2, Z1 // C[1][0] += a[1][0] * B[0][0]
+	ADDQ             BX, R10 // b0 += pitch
+	ADDQ             $+4, R9 // a0 += 4
+	SUBQ             $+1, DI // depth += -1
+	CMPQ             DI, $+1 // depth >= 1
+	JGE              depth_100 // depth >= 1
+
+depth_end_101:
+	// store
+	MOVQ    cStride+8(FP), BX // cStride
+	SHLQ    $0x02, BX // cStride in bytes
+	MOVQ    AX, SI // rows of c
+	VMOVUPS Z0, (SI) // c[0][0] = C[0][0]
+	VMOVUPS Z1, (SI)(BX*1) // c[1][0] = C[1][0]
+	ADDQ    $+64, AX // c += 64
+
+less_95:
+	// the next rows
+	MOVQ cols+72(FP), BX // cols
+	SHLQ $0x02, BX // cols in bytes
+	SUBQ BX, AX // c -= cols
+	MOVQ cStride+8(FP), BX // cStride
+	SHLQ $0x02, BX // cStride in bytes
+	ADDQ BX, AX // c += cStride
+	ADDQ BX, AX // c += cStride
+	MOVQ aStride+24(FP), BX // aStride
+	SHLQ $0x02, BX // aStride in bytes
+	ADDQ BX, CX // a += aStride
+	ADDQ BX, CX // a += aStride
+	SUBQ $+2, DX // rows += -2
+	CMPQ DX, $+2 // rows >= 2
+	JGE  rows_85 // rows >= 2
+
+rows_end_86:
+	CMPQ DX, $+1 // rows < 1
+	JLT  rows_end_103 // rows < 1
+
+rows_102:
+	MOVQ cols+72(FP), BX // cols
+	MOVQ b+32(FP), SI // b
+	CMPQ BX, $+32 // cols < 32
+	JLT  panels_end_105 // cols < 32
+
+panels_104:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), DI // alpha
+	CMPQ         DI, $+1 // alpha < 1
+	JLT          less_106 // alpha < 1
+	MOVQ         rows+64(FP), R8 // rows
+	SUBQ         DX, R8 // rows -= rows
+	SHLQ         $0x02, R8 // rows in bytes
+	ADDQ         R8, DI // alpha += rows
+	MOVQ         cStride+8(FP), R8 // cStride
+	SHLQ         $0x02, R8 // cStride in bytes
+	MOVQ         AX, R8 // rows of c
+	VBROADCASTSS (DI), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R8), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R8), Z1 // C[0][1] = c[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	JMP          end_107
+
+less_106:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+
+end_107:
+	// C += A·B
+	MOVQ pitch+40(FP), DI // pitch
+	MOVQ depth+56(FP), R8 // depth
+	MOVQ aStride+24(FP), R9 // aStride
+	SHLQ $0x02, R9 // aStride in bytes
+	MOVQ CX, R9 // rows of a
+	MOVQ panelStride+48(FP), R10 // panelStride
+	MOVQ SI, R10 // rows of b
+	MOVQ SI, R11 // ahead = b
+	CMPQ R8, $+4 // depth < 4
+	JLT  depth_end_109 // depth < 4
+
+depth_108:
+	VBROADCASTSS (R9), Z2 // A[0][0] = a[0][0]
+	VPMOVSXBD    (R10), Z3 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS    Z3, Z3 // B[0][0] = int8 of b[0][0]
+	VFMADD231PS  Z2, Z3, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VPMOVSXBD    16(R10), Z3 // B[0][1] = int8 of b[0][4]
+	VCVTDQ2PS    Z3, Z3 // B[0][1] = int8 of b[0][4]
+	VFMADD231PS  Z2, Z3, Z1 // C[0][1] += A[0][0] * B[0][1]
+	ADDQ         DI, R10 // b0 += pitch
+	VBROADCASTSS 4(R9), Z2 // A[0][1] = a[0][1]
+	VPMOVSXBD    (R10), Z3 // B[1][0] = int8 of b[0][0]
+	VCVTDQ2PS    Z3, Z3 // B[1][0] = int8 of b[0][0]
+	VFMADD231PS  Z2, Z3, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VPMOVSXBD    16(R10), Z3 // B[1][1] = int8 of b[0][4]
+	VCVTDQ2PS    Z3, Z3 // B[1][1] = int8 of b[0][4]
+	VFMADD231PS  Z2, Z3, Z1 // C[0][1] += A[0][1] * B[1][1]
+	ADDQ         DI, R10 // b0 += pitch
+	VBROADCASTSS 8(R9), Z2 // A[0][2] = a[0][2]
+	VPMOVSXBD    (R10), Z3 // B[2][0] = int8 of b[0][0]
+	VCVTDQ2PS    Z3, Z3 // B[2][0] = int8 of b[0][0]
+	VFMADD231PS  Z2, Z3, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VPMOVSXBD    16(R10), Z3 // B[2][1] = int8 of b[0][4]
+	VCVTDQ2PS    Z3, Z3 // B[2][1] = int8 of b[0][4]
+	VFMADD231PS  Z2, Z3, Z1 // C[0][1] += A[0][2] * B[2][1]
+	ADDQ         DI, R10 // b0 += pitch
+	VBROADCASTSS 12(R9), Z2 // A[0][3] = a[0][3]
+	VPMOVSXBD    (R10), Z3 // B[3][0] = int8 of b[0][0]
+	VCVTDQ2PS    Z3, Z3 // B[3][0] = int8 of b[0][0]
+	VFMADD231PS  Z2, Z3, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VPMOVSXBD    16(R10), Z3 // B[3][1] = int8 of b[0][4]
+	VCVTDQ2PS    Z3, Z3 // B[3][1] = int8 of b[0][4]
+	VFMADD231PS  Z2, Z3, Z1 // C[0][1] += A[0][3] * B[3][1]
+	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         $+16, R9 // a0 += 16
+	PREFETCHT0   12288(R11) // prefetch ahead[3072]
+	PREFETCHT0   12352(R11) // prefetch ahead[3088]
+	ADDQ         $+128, R11 // ahead += 128
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
+	JGE          depth_108 // depth >= 4
+
+depth_end_109:
+	CMPQ R8, $+1 // depth < 1
+	JLT  depth_end_111 // depth < 1
+
+depth_110:
+	VBROADCASTSS (R9), Z2 // A[0][0] = a[0][0]
+	VPMOVSXBD    (R10), Z3 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS    Z3, Z3 // B[0][0] = int8 of b[0][0]
+	VFMADD231PS  Z2, Z3, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VPMOVSXBD    16(R10), Z3 // B[0][1] = int8 of b[0][4]
+	VCVTDQ2PS    Z3, Z3 // B[0][1] = int8 of b[0][4]
+	VFMADD231PS  Z2, Z3, Z1 // C[0][1] += A[0][0] * B[0][1]
+	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         $+4, R9 // a0 += 4
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
+	JGE          depth_110 // depth >= 1
+
+depth_end_111:
+	// store
+	MOVQ    cStride+8(FP), DI // cStride
+	SHLQ    $0x02, DI // cStride in bytes
+	MOVQ    AX, DI // rows of c
+	VMOVUPS Z0, (DI) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(DI) // c[0][16] = C[0][1]
+	ADDQ    $+128, AX // c += 128
+	MOVQ    panelStride+48(FP), DI // panelStride
+	ADDQ    DI, SI // b += panelStride
+	SUBQ    $+32, BX // cols += -32
+	CMPQ    BX, $+32 // cols >= 32
+	JGE     panels_104 // cols >= 32
+
+panels_end_105:
+	CMPQ BX, $+1 // cols < 1
+	JLT  less_112 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVQ         alpha+80(FP), BX // alpha
+	CMPQ         BX, $+1 // alpha < 1
+	JLT          less_113 // alpha < 1
+	MOVQ         rows+64(FP), DI // rows
+	SUBQ         DX, DI // rows -= rows
+	SHLQ         $0x02, DI // rows in bytes
+	ADDQ         DI, BX // alpha += rows
+	MOVQ         cStride+8(FP), DI // cStride
+	SHLQ         $0x02, DI // cStride in bytes
+	MOVQ         AX, DI // rows of c
+	VBROADCASTSS (BX), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (DI), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	JMP          end_114
+
+less_113:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+
+end_114:
+	// C += A·B
+	MOVQ pitch+40(FP), BX // pitch
+	MOVQ depth+56(FP), DI // depth
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ CX, R8 // rows of a
+	MOVQ panelStride+48(FP), R9 // panelStride
+	MOVQ SI, R9 // rows of b
+	CMPQ DI, $+4 // depth < 4
+	JLT  depth_end_116 // depth < 4
+
+depth_115:
+	VPMOVSXBD        (R9), Z1 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS        Z1, Z1 // B[0][0] = int8 of b[0][0]
+	VFMADD231PS.BCST (R8), Z1, Z0 // C[0][0] += a[0][0] * B[0][0]
+	ADDQ             BX, R9 // b0 += pitch
+	VPMOVSXBD        (R9), Z1 // B[1][0] = int8 of b[0][0]
+	VCVTDQ2PS        Z1, Z1 // B[1][0] = int8 of b[0][0]
+	VFMADD231PS.BCST 4(R8), Z1, Z0 // C[0][0] += a[0][1] * B[1][0]
+	ADDQ             BX, R9 // b0 += pitch
+	VPMOVSXBD        (R9), Z1 // B[2][0] = int8 of b[0][0]
+	VCVTDQ2PS        Z1, Z1 // B[2][0] = int8 of b[0][0]
+	VFMADD231PS.BCST 8(R8), Z1, Z0 // C[0][0] += a[0][2] * B[2][0]
+	ADDQ             BX, R9 // b0 += pitch
+	VPMOVSXBD        (R9), Z1 // B[3][0] = int8 of b[0][0]
+	VCVTDQ2PS        Z1, Z1 // B[3][0] = int8 of b[0][0]
+	VFMADD231PS.BCST 12(R8), Z1, Z0 // C[0][0] += a[0][3] * B[3][0]
+	ADDQ             BX, R9 // b0 += pitch
+	ADDQ             $+16, R8 // a0 += 16
+	PREFETCHT0       12288(SI) // prefetch ahead[3072]
+	ADDQ             $+64, SI // ahead += 64
+	SUBQ             $+4, DI // depth += -4
+	CMPQ             DI, $+4 // depth >= 4
+	JGE              depth_115 // depth >= 4
+
+depth_end_116:
+	CMPQ DI, $+1 // depth < 1
+	JLT  depth_end_118 // depth < 1
+
+depth_117:
+	VPMOVSXBD        (R9), Z1 // B[0][0] = int8 of b[0][0]
+	VCVTDQ2PS        Z1, Z1 // B[0][0] = int8 of b[0][0]
+	VFMADD231PS.BCST (R8), Z1, Z0 // C[0][0] += a[0][0] * B[0][0]
+	ADDQ             BX, R9 // b0 += pitch
+	ADDQ             $+4, R8 // a0 += 4
+	SUBQ             $+1, DI // depth += -1
+	CMPQ             DI, $+1 // depth >= 1
+	JGE              depth_117 // depth >= 1
+
+depth_end_118:
+	// store
+	MOVQ    cStride+8(FP), BX // cStride
+	SHLQ    $0x02, BX // cStride in bytes
+	MOVQ    AX, BX // rows of c
+	VMOVUPS Z0, (BX) // c[0][0] = C[0][0]
+	ADDQ    $+64, AX // c += 64
+
+less_112:
+	// the next rows
+	MOVQ cols+72(FP), BX // cols
+	SHLQ $0x02, BX // cols in bytes
+	SUBQ BX, AX // c -= cols
+	MOVQ cStride+8(FP), BX // cStride
+	SHLQ $0x02, BX // cStride in bytes
+	ADDQ BX, AX // c += cStride
+	MOVQ aStride+24(FP), BX // aStride
+	SHLQ $0x02, BX // aStride in bytes
+	ADDQ BX, CX // a += aStride
+	SUBQ $+1, DX // rows += -1
+	CMPQ DX, $+1 // rows >= 1
+	JGE  rows_102 // rows >= 1
+
+rows_end_103:
+	VZEROUPPER
+	RET
+
+// func scaleColumnsAVX512(s *float32, stride int, rows int, cols int, factors *float32)
+TEXT ·scaleColumnsAVX512(SB), NOSPLIT, $0-40
+	MOVQ s+0(FP), AX // s
+	MOVQ stride+8(FP), CX // stride
+	MOVQ rows+16(FP), DX // rows
+	SHLQ $0x02, CX // stride in bytes
+	CMPQ DX, $+1 // rows < 1
+	JLT  rows_end_2 // rows < 1
+
+rows_1:
+	MOVQ cols+24(FP), BX // cols
+	MOVQ factors+32(FP), DI // factors
+	MOVQ AX, SI // s_col = s
+	CMPQ BX, $+16 // cols < 16
+	JLT  cols_end_4 // cols < 16
+
+cols_3:
+	VMOVUPS (SI), Z0 // S = s_col[0]
+	VMOVUPS (DI), Z1 // factor = factors[0]
+	VMULPS  Z1, Z0, Z0 // S = S * factor
+	VMOVUPS Z0, (SI) // s_col[0] = S
+	ADDQ    $+64, SI // s_col += 64
+	ADDQ    $+64, DI // factors += 64
+	SUBQ    $+16, BX // cols += -16
+	CMPQ    BX, $+16 // cols >= 16
+	JGE     cols_3 // cols >= 16
+
+cols_end_4:
+	ADDQ CX, AX // s += stride
+	SUBQ $+1, DX // rows += -1
+	CMPQ DX, $+1 // rows >= 1
+	JGE  rows_1 // rows >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
 // func packPanelAVX512(dst *float32, src *float32, srcStride int, rows int, dims int)
 TEXT ·packPanelAVX512(SB), NOSPLIT, $0-40
 	MOVQ dst+0(FP), AX // dst
@@ -9107,6 +17574,247 @@ vectors_end_2:
 less_3:
 	VZEROUPPER
 	RET
+
+// func narrowInt8AVX512(dst *int8, src *float32, n int)
+TEXT ·narrowInt8AVX512(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), AX // dst
+	MOVQ src+8(FP), CX // src
+	MOVQ n+16(FP), DX // n
+	CMPQ DX, $+16 // n < 16
+	JLT  vectors_end_2 // n < 16
+
+vectors_1:
+	VMOVUPS   (CX), Z0 // x = src[0]
+	VCVTPS2DQ Z0, Z0 // x = int(x)
+	VPMOVSDB  Z0, (AX) // dst[0] = bytes of x
+	ADDQ      $+64, CX // src += 64
+	ADDQ      $+16, AX // dst += 16
+	SUBQ      $+16, DX // n += -16
+	CMPQ      DX, $+16 // n >= 16
+	JGE       vectors_1 // n >= 16
+
+vectors_end_2:
+	VZEROUPPER
+	RET
+
+// func widenRowsBF16AVX512(dst *float32, dstStride int, src *uint16, srcStride int, rows int, cols int)
+TEXT ·widenRowsBF16AVX512(SB), NOSPLIT, $0-48
+	MOVQ dst+0(FP), AX // dst
+	MOVQ src+16(FP), CX // src
+	MOVQ rows+32(FP), DX // rows
+	MOVQ dstStride+8(FP), BX // dstStride
+	MOVQ srcStride+24(FP), SI // srcStride
+	SHLQ $0x02, BX // dstStride in bytes
+	SHLQ $0x01, SI // srcStride <<= 1
+	CMPQ DX, $+1 // rows < 1
+	JLT  rows_end_2 // rows < 1
+
+rows_1:
+	MOVQ cols+40(FP), DI // cols
+	MOVQ CX, R8 // from = src
+	MOVQ AX, R9 // to = dst
+	CMPQ DI, $+16 // cols < 16
+	JLT  vectors_end_4 // cols < 16
+
+vectors_3:
+	VPMOVZXWD (R8), Z0 // x = bfloat16 of from[0]
+	VPSLLD    $0x10, Z0, Z0 // x = bfloat16 of from[0]
+	VMOVUPS   Z0, (R9) // to[0] = x
+	ADDQ      $+32, R8 // from += 32
+	ADDQ      $+64, R9 // to += 64
+	SUBQ      $+16, DI // cols += -16
+	CMPQ      DI, $+16 // cols >= 16
+	JGE       vectors_3 // cols >= 16
+
+vectors_end_4:
+	CMPQ        DI, $+1 // cols < 1
+	JLT         less_5 // cols < 1
+	MOVQ        $-1, R10 // first cols lanes
+	BZHIQ       DI, R10, R10 // first cols lanes
+	KMOVQ       R10, K1 // first cols lanes
+	VPMOVZXWD.Z (R8), K1, Z0 // x = bfloat16 of from[0], cols lanes
+	VPSLLD      $0x10, Z0, Z0 // x = bfloat16 of from[0], cols lanes
+	VMOVUPS     Z0, (R9) // to[0] = x
+
+less_5:
+	ADDQ SI, CX // src += srcStride
+	ADDQ BX, AX // dst += dstStride
+	SUBQ $+1, DX // rows += -1
+	CMPQ DX, $+1 // rows >= 1
+	JGE  rows_1 // rows >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func widenRowsF16AVX512(dst *float32, dstStride int, src *uint16, srcStride int, rows int, cols int)
+TEXT ·widenRowsF16AVX512(SB), NOSPLIT, $0-48
+	MOVQ dst+0(FP), AX // dst
+	MOVQ src+16(FP), CX // src
+	MOVQ rows+32(FP), DX // rows
+	MOVQ dstStride+8(FP), BX // dstStride
+	MOVQ srcStride+24(FP), SI // srcStride
+	SHLQ $0x02, BX // dstStride in bytes
+	SHLQ $0x01, SI // srcStride <<= 1
+	CMPQ DX, $+1 // rows < 1
+	JLT  rows_end_2 // rows < 1
+
+rows_1:
+	MOVQ cols+40(FP), DI // cols
+	MOVQ CX, R8 // from = src
+	MOVQ AX, R9 // to = dst
+	CMPQ DI, $+16 // cols < 16
+	JLT  vectors_end_4 // cols < 16
+
+vectors_3:
+	VCVTPH2PS (R8), Z0 // x = float16 of from[0]
+	VMOVUPS   Z0, (R9) // to[0] = x
+	ADDQ      $+32, R8 // from += 32
+	ADDQ      $+64, R9 // to += 64
+	SUBQ      $+16, DI // cols += -16
+	CMPQ      DI, $+16 // cols >= 16
+	JGE       vectors_3 // cols >= 16
+
+vectors_end_4:
+	CMPQ        DI, $+1 // cols < 1
+	JLT         less_5 // cols < 1
+	MOVQ        $-1, R10 // first cols lanes
+	BZHIQ       DI, R10, R10 // first cols lanes
+	KMOVQ       R10, K1 // first cols lanes
+	VCVTPH2PS.Z (R8), K1, Z0 // x = float16 of from[0], cols lanes
+	VMOVUPS     Z0, (R9) // to[0] = x
+
+less_5:
+	ADDQ SI, CX // src += srcStride
+	ADDQ BX, AX // dst += dstStride
+	SUBQ $+1, DX // rows += -1
+	CMPQ DX, $+1 // rows >= 1
+	JGE  rows_1 // rows >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+// func quantizeRowsAVX512(dst *int8, dstStride int, scales *float32, src *float32, srcStride int, rows int, cols int)
+TEXT ·quantizeRowsAVX512(SB), NOSPLIT, $0-56
+	MOVQ         dst+0(FP), AX // dst
+	MOVQ         src+24(FP), CX // src
+	MOVQ         scales+16(FP), DX // scales
+	MOVQ         srcStride+32(FP), BX // srcStride
+	MOVQ         rows+40(FP), SI // rows
+	VBROADCASTSS x1_7fffffff<>+0(SB), Z0 // magnitude
+	VBROADCASTSS x1_00000000<>+0(SB), Z1 // 0
+	VBROADCASTSS x1_3f800000<>+0(SB), Z2 // 1
+	VBROADCASTSS x1_42fe0000<>+0(SB), Z3 // 127
+	VBROADCASTSS x1_00800000<>+0(SB), Z4 // 2**-126
+	SHLQ         $0x02, BX // srcStride in bytes
+	CMPQ         SI, $+1 // rows < 1
+	JLT          rows_end_2 // rows < 1
+
+rows_1:
+	VPXORD Z5, Z5, Z5 // largest = 0
+	VPXORD Z6, Z6, Z6 // bad = 0
+	MOVQ   cols+48(FP), DI // cols
+	MOVQ   CX, R8 // from = src
+	CMPQ   DI, $+16 // cols < 16
+	JLT    vectors_end_4 // cols < 16
+
+vectors_3:
+	VMOVUPS     (R8), Z7 // x = from[0]
+	VFMADD231PS Z1, Z7, Z6 // bad += x * 0
+	VPANDD      Z0, Z7, Z7 // x = x & magnitude
+	VMAXPS      Z5, Z7, Z5 // largest = max(largest, x)
+	ADDQ        $+64, R8 // from += 64
+	SUBQ        $+16, DI // cols += -16
+	CMPQ        DI, $+16 // cols >= 16
+	JGE         vectors_3 // cols >= 16
+
+vectors_end_4:
+	CMPQ        DI, $+1 // cols < 1
+	JLT         less_5 // cols < 1
+	MOVQ        $-1, R9 // first cols lanes
+	BZHIQ       DI, R9, R9 // first cols lanes
+	KMOVQ       R9, K1 // first cols lanes
+	VMOVUPS.Z   (R8), K1, Z7 // x = from[0], cols lanes
+	VFMADD231PS Z1, Z7, Z6 // bad += x * 0
+	VPANDD      Z0, Z7, Z7 // x = x & magnitude
+	VMAXPS      Z5, Z7, Z5 // largest = max(largest, x)
+
+less_5:
+	VEXTRACTF64X4 $0x01, Z5, Y7 // largest[0] = max of lanes
+	VMAXPS        Y5, Y7, Y5 // largest[0] = max of lanes
+	VEXTRACTF128  $0x01, Y5, X7 // largest[0] = max of lanes
+	VMAXPS        X5, X7, X5 // largest[0] = max of lanes
+	VPSHUFD       $0xee, X5, X7 // largest[0] = max of lanes
+	VMAXPS        X5, X7, X5 // largest[0] = max of lanes
+	VPSHUFD       $0x55, X5, X7 // largest[0] = max of lanes
+	VMAXPS        X5, X7, X5 // largest[0] = max of lanes
+	VEXTRACTF64X4 $0x01, Z6, Y7 // bad[0] = sum of lanes
+	VADDPS        Y7, Y6, Y6 // bad[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y6, X7 // bad[0] = sum of lanes
+	VADDPS        X7, X6, X6 // bad[0] = sum of lanes
+	VPSHUFD       $0xee, X6, X7 // bad[0] = sum of lanes
+	VADDPS        X7, X6, X6 // bad[0] = sum of lanes
+	VPSHUFD       $0x55, X6, X7 // bad[0] = sum of lanes
+	VADDPS        X7, X6, X6 // bad[0] = sum of lanes
+	VDIVPS        Z3, Z5, Z5 // largest = largest / 127
+	VCMPPS        $0x11, Z4, Z5, K1 // tiny = largest < 2**-126
+	VBLENDMPS     Z2, Z5, K1, Z5 // largest = tiny ? 1 : largest
+	VADDPS        Z6, Z5, Z5 // largest = largest + bad
+	VMOVSS        X5, (DX) // scales[0] = largest[0]
+	VBROADCASTSS  (DX), Z5 // scale = all scales[0]
+	VMOVAPS       Z2, Z6 // 1/scale = 1
+	VDIVPS        Z5, Z6, Z6 // 1/scale = 1/scale / scale
+	MOVQ          AX, DI // to = dst
+	MOVQ          cols+48(FP), R8 // cols
+	MOVQ          CX, R9 // from = src
+	CMPQ          R8, $+16 // cols < 16
+	JLT           vectors_end_7 // cols < 16
+
+vectors_6:
+	VMOVUPS   (R9), Z5 // x = from[0]
+	VMULPS    Z6, Z5, Z5 // x = x * 1/scale
+	VCMPPS    $0x00, Z5, Z5, K1 // number = x == x
+	VPXORD    Z7, Z7, Z7 // y = 0
+	VBLENDMPS Z5, Z7, K1, Z7 // y = number ? x : y
+	VCVTPS2DQ Z7, Z7 // y = int(y)
+	VPMOVSDB  Z7, (DI) // to[0] = bytes of y
+	ADDQ      $+16, DI // to += 16
+	ADDQ      $+64, R9 // from += 64
+	SUBQ      $+16, R8 // cols += -16
+	CMPQ      R8, $+16 // cols >= 16
+	JGE       vectors_6 // cols >= 16
+
+vectors_end_7:
+	CMPQ      R8, $+1 // cols < 1
+	JLT       less_8 // cols < 1
+	MOVQ      $-1, R10 // first cols lanes
+	BZHIQ     R8, R10, R10 // first cols lanes
+	KMOVQ     R10, K1 // first cols lanes
+	VMOVUPS.Z (R9), K1, Z5 // x = from[0], cols lanes
+	VMULPS    Z6, Z5, Z5 // x = x * 1/scale
+	VCMPPS    $0x00, Z5, Z5, K1 // number = x == x
+	VPXORD    Z6, Z6, Z6 // y = 0
+	VBLENDMPS Z5, Z6, K1, Z6 // y = number ? x : y
+	VCVTPS2DQ Z6, Z6 // y = int(y)
+	VPMOVSDB  Z6, (DI) // to[0] = bytes of y
+	ADDQ      $+16, DI // to += 16
+
+less_8:
+	ADDQ BX, CX // src += srcStride
+	MOVQ dstStride+8(FP), DI // dstStride
+	ADDQ DI, AX // dst += dstStride
+	ADDQ $+4, DX // scales += 4
+	SUBQ $+1, SI // rows += -1
+	CMPQ SI, $+1 // rows >= 1
+	JGE  rows_1 // rows >= 1
+
+rows_end_2:
+	VZEROUPPER
+	RET
+
+DATA x1_42fe0000<>+0(SB)/4, $0x42fe0000
+GLOBL x1_42fe0000<>(SB), RODATA|NOPTR, $4
 
 // func peakFMAAVX512(n int) float32
 TEXT ·peakFMAAVX512(SB), NOSPLIT, $0-12

@@ -89,6 +89,111 @@ func productAVX512(c *float32, cStride int, a *float32, aStride int, b *float32,
 //go:noescape
 func productAVX2(c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows, cols int, alpha *float32)
 
+// FewF32 is Product for a few rows over any number of panels of float32: that of depth k and column c is b[c/32*panelStride+k*pitch+c%32].
+//
+//go:noinline
+func FewF32(level isa.Level, c *float32, cStride int, a *float32, aStride int, b *float32, pitch, panelStride, depth, rows, cols int, alpha *float32) {
+	switch level {
+	case isa.AVX512:
+		fewF32AVX512(c, cStride, a, aStride, b, pitch, panelStride, depth, rows, cols, alpha)
+		return
+	case isa.AVX2:
+		fewF32AVX2(c, cStride, a, aStride, b, pitch, panelStride, depth, rows, cols, alpha)
+		return
+	}
+	portable.FewF32(c, cStride, a, aStride, b, pitch, panelStride, depth, rows, cols, alpha)
+}
+
+//go:noescape
+func fewF32AVX512(c *float32, cStride int, a *float32, aStride int, b *float32, pitch, panelStride, depth, rows, cols int, alpha *float32)
+
+//go:noescape
+func fewF32AVX2(c *float32, cStride int, a *float32, aStride int, b *float32, pitch, panelStride, depth, rows, cols int, alpha *float32)
+
+// FewBF16 is Product for a few rows over any number of panels of bfloat16: that of depth k and column c is b[c/32*panelStride+k*pitch+c%32].
+//
+//go:noinline
+func FewBF16(level isa.Level, c *float32, cStride int, a *float32, aStride int, b *uint16, pitch, panelStride, depth, rows, cols int, alpha *float32) {
+	switch level {
+	case isa.AVX512:
+		fewBF16AVX512(c, cStride, a, aStride, b, pitch, panelStride, depth, rows, cols, alpha)
+		return
+	case isa.AVX2:
+		fewBF16AVX2(c, cStride, a, aStride, b, pitch, panelStride, depth, rows, cols, alpha)
+		return
+	}
+	portable.FewBF16(c, cStride, a, aStride, b, pitch, panelStride, depth, rows, cols, alpha)
+}
+
+//go:noescape
+func fewBF16AVX512(c *float32, cStride int, a *float32, aStride int, b *uint16, pitch, panelStride, depth, rows, cols int, alpha *float32)
+
+//go:noescape
+func fewBF16AVX2(c *float32, cStride int, a *float32, aStride int, b *uint16, pitch, panelStride, depth, rows, cols int, alpha *float32)
+
+// FewF16 is Product for a few rows over any number of panels of float16: that of depth k and column c is b[c/32*panelStride+k*pitch+c%32].
+//
+//go:noinline
+func FewF16(level isa.Level, c *float32, cStride int, a *float32, aStride int, b *uint16, pitch, panelStride, depth, rows, cols int, alpha *float32) {
+	switch level {
+	case isa.AVX512:
+		fewF16AVX512(c, cStride, a, aStride, b, pitch, panelStride, depth, rows, cols, alpha)
+		return
+	case isa.AVX2:
+		fewF16AVX2(c, cStride, a, aStride, b, pitch, panelStride, depth, rows, cols, alpha)
+		return
+	}
+	portable.FewF16(c, cStride, a, aStride, b, pitch, panelStride, depth, rows, cols, alpha)
+}
+
+//go:noescape
+func fewF16AVX512(c *float32, cStride int, a *float32, aStride int, b *uint16, pitch, panelStride, depth, rows, cols int, alpha *float32)
+
+//go:noescape
+func fewF16AVX2(c *float32, cStride int, a *float32, aStride int, b *uint16, pitch, panelStride, depth, rows, cols int, alpha *float32)
+
+// FewInt8 is Product for a few rows over any number of panels of int8: that of depth k and column c is b[c/32*panelStride+k*pitch+c%32].
+//
+//go:noinline
+func FewInt8(level isa.Level, c *float32, cStride int, a *float32, aStride int, b *int8, pitch, panelStride, depth, rows, cols int, alpha *float32) {
+	switch level {
+	case isa.AVX512:
+		fewInt8AVX512(c, cStride, a, aStride, b, pitch, panelStride, depth, rows, cols, alpha)
+		return
+	case isa.AVX2:
+		fewInt8AVX2(c, cStride, a, aStride, b, pitch, panelStride, depth, rows, cols, alpha)
+		return
+	}
+	portable.FewInt8(c, cStride, a, aStride, b, pitch, panelStride, depth, rows, cols, alpha)
+}
+
+//go:noescape
+func fewInt8AVX512(c *float32, cStride int, a *float32, aStride int, b *int8, pitch, panelStride, depth, rows, cols int, alpha *float32)
+
+//go:noescape
+func fewInt8AVX2(c *float32, cStride int, a *float32, aStride int, b *int8, pitch, panelStride, depth, rows, cols int, alpha *float32)
+
+// ScaleColumns multiplies the columns of a tile, a multiple of 16, by a factor each.
+//
+//go:noinline
+func ScaleColumns(level isa.Level, s *float32, stride, rows, cols int, factors *float32) {
+	switch level {
+	case isa.AVX512:
+		scaleColumnsAVX512(s, stride, rows, cols, factors)
+		return
+	case isa.AVX2:
+		scaleColumnsAVX2(s, stride, rows, cols, factors)
+		return
+	}
+	portable.ScaleColumns(s, stride, rows, cols, factors)
+}
+
+//go:noescape
+func scaleColumnsAVX512(s *float32, stride, rows, cols int, factors *float32)
+
+//go:noescape
+func scaleColumnsAVX2(s *float32, stride, rows, cols int, factors *float32)
+
 // PackPanel transposes up to 32 rows of src into a panel: dst[d*32+r] = src[r*srcStride+d]. Columns are written in groups of the register's lanes.
 //
 //go:noinline
@@ -731,6 +836,90 @@ func narrowF16AVX512(dst *uint16, src *float32, n int)
 
 //go:noescape
 func narrowF16AVX2(dst *uint16, src *float32, n int)
+
+// NarrowInt8 converts n integers within a byte, a multiple of 16.
+//
+//go:noinline
+func NarrowInt8(level isa.Level, dst *int8, src *float32, n int) {
+	switch level {
+	case isa.AVX512:
+		narrowInt8AVX512(dst, src, n)
+		return
+	case isa.AVX2:
+		narrowInt8AVX2(dst, src, n)
+		return
+	}
+	portable.NarrowInt8(dst, src, n)
+}
+
+//go:noescape
+func narrowInt8AVX512(dst *int8, src *float32, n int)
+
+//go:noescape
+func narrowInt8AVX2(dst *int8, src *float32, n int)
+
+// WidenRowsBF16 converts rows of bfloat16 to float32, each filled up to a multiple of 16 with +0.
+//
+//go:noinline
+func WidenRowsBF16(level isa.Level, dst *float32, dstStride int, src *uint16, srcStride, rows, cols int) {
+	switch level {
+	case isa.AVX512:
+		widenRowsBF16AVX512(dst, dstStride, src, srcStride, rows, cols)
+		return
+	case isa.AVX2:
+		widenRowsBF16AVX2(dst, dstStride, src, srcStride, rows, cols)
+		return
+	}
+	portable.WidenRowsBF16(dst, dstStride, src, srcStride, rows, cols)
+}
+
+//go:noescape
+func widenRowsBF16AVX512(dst *float32, dstStride int, src *uint16, srcStride, rows, cols int)
+
+//go:noescape
+func widenRowsBF16AVX2(dst *float32, dstStride int, src *uint16, srcStride, rows, cols int)
+
+// WidenRowsF16 converts rows of float16 to float32, each filled up to a multiple of 16 with +0.
+//
+//go:noinline
+func WidenRowsF16(level isa.Level, dst *float32, dstStride int, src *uint16, srcStride, rows, cols int) {
+	switch level {
+	case isa.AVX512:
+		widenRowsF16AVX512(dst, dstStride, src, srcStride, rows, cols)
+		return
+	case isa.AVX2:
+		widenRowsF16AVX2(dst, dstStride, src, srcStride, rows, cols)
+		return
+	}
+	portable.WidenRowsF16(dst, dstStride, src, srcStride, rows, cols)
+}
+
+//go:noescape
+func widenRowsF16AVX512(dst *float32, dstStride int, src *uint16, srcStride, rows, cols int)
+
+//go:noescape
+func widenRowsF16AVX2(dst *float32, dstStride int, src *uint16, srcStride, rows, cols int)
+
+// QuantizeRows converts rows to bytes with a scale each, src = dst·scale, each filled up to a multiple of 16 with 0: the scale is max|src|/127, 1 if that is subnormal, and NaN for a row that is not finite.
+//
+//go:noinline
+func QuantizeRows(level isa.Level, dst *int8, dstStride int, scales, src *float32, srcStride, rows, cols int) {
+	switch level {
+	case isa.AVX512:
+		quantizeRowsAVX512(dst, dstStride, scales, src, srcStride, rows, cols)
+		return
+	case isa.AVX2:
+		quantizeRowsAVX2(dst, dstStride, scales, src, srcStride, rows, cols)
+		return
+	}
+	portable.QuantizeRows(dst, dstStride, scales, src, srcStride, rows, cols)
+}
+
+//go:noescape
+func quantizeRowsAVX512(dst *int8, dstStride int, scales, src *float32, srcStride, rows, cols int)
+
+//go:noescape
+func quantizeRowsAVX2(dst *int8, dstStride int, scales, src *float32, srcStride, rows, cols int)
 
 // PeakFMA runs n rounds of 24 independent fused multiply-adds of 16 lanes from registers: what the hardware can do at most.
 //

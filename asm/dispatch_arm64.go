@@ -67,6 +67,81 @@ func Product(level isa.Level, c *float32, cStride int, a *float32, aStride int, 
 //go:noescape
 func productNEON(c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows, cols int, alpha *float32)
 
+// FewF32 is Product for a few rows over any number of panels of float32: that of depth k and column c is b[c/32*panelStride+k*pitch+c%32].
+//
+//go:noinline
+func FewF32(level isa.Level, c *float32, cStride int, a *float32, aStride int, b *float32, pitch, panelStride, depth, rows, cols int, alpha *float32) {
+	switch level {
+	case isa.NEON:
+		fewF32NEON(c, cStride, a, aStride, b, pitch, panelStride, depth, rows, cols, alpha)
+		return
+	}
+	portable.FewF32(c, cStride, a, aStride, b, pitch, panelStride, depth, rows, cols, alpha)
+}
+
+//go:noescape
+func fewF32NEON(c *float32, cStride int, a *float32, aStride int, b *float32, pitch, panelStride, depth, rows, cols int, alpha *float32)
+
+// FewBF16 is Product for a few rows over any number of panels of bfloat16: that of depth k and column c is b[c/32*panelStride+k*pitch+c%32].
+//
+//go:noinline
+func FewBF16(level isa.Level, c *float32, cStride int, a *float32, aStride int, b *uint16, pitch, panelStride, depth, rows, cols int, alpha *float32) {
+	switch level {
+	case isa.NEON:
+		fewBF16NEON(c, cStride, a, aStride, b, pitch, panelStride, depth, rows, cols, alpha)
+		return
+	}
+	portable.FewBF16(c, cStride, a, aStride, b, pitch, panelStride, depth, rows, cols, alpha)
+}
+
+//go:noescape
+func fewBF16NEON(c *float32, cStride int, a *float32, aStride int, b *uint16, pitch, panelStride, depth, rows, cols int, alpha *float32)
+
+// FewF16 is Product for a few rows over any number of panels of float16: that of depth k and column c is b[c/32*panelStride+k*pitch+c%32].
+//
+//go:noinline
+func FewF16(level isa.Level, c *float32, cStride int, a *float32, aStride int, b *uint16, pitch, panelStride, depth, rows, cols int, alpha *float32) {
+	switch level {
+	case isa.NEON:
+		fewF16NEON(c, cStride, a, aStride, b, pitch, panelStride, depth, rows, cols, alpha)
+		return
+	}
+	portable.FewF16(c, cStride, a, aStride, b, pitch, panelStride, depth, rows, cols, alpha)
+}
+
+//go:noescape
+func fewF16NEON(c *float32, cStride int, a *float32, aStride int, b *uint16, pitch, panelStride, depth, rows, cols int, alpha *float32)
+
+// FewInt8 is Product for a few rows over any number of panels of int8: that of depth k and column c is b[c/32*panelStride+k*pitch+c%32].
+//
+//go:noinline
+func FewInt8(level isa.Level, c *float32, cStride int, a *float32, aStride int, b *int8, pitch, panelStride, depth, rows, cols int, alpha *float32) {
+	switch level {
+	case isa.NEON:
+		fewInt8NEON(c, cStride, a, aStride, b, pitch, panelStride, depth, rows, cols, alpha)
+		return
+	}
+	portable.FewInt8(c, cStride, a, aStride, b, pitch, panelStride, depth, rows, cols, alpha)
+}
+
+//go:noescape
+func fewInt8NEON(c *float32, cStride int, a *float32, aStride int, b *int8, pitch, panelStride, depth, rows, cols int, alpha *float32)
+
+// ScaleColumns multiplies the columns of a tile, a multiple of 16, by a factor each.
+//
+//go:noinline
+func ScaleColumns(level isa.Level, s *float32, stride, rows, cols int, factors *float32) {
+	switch level {
+	case isa.NEON:
+		scaleColumnsNEON(s, stride, rows, cols, factors)
+		return
+	}
+	portable.ScaleColumns(s, stride, rows, cols, factors)
+}
+
+//go:noescape
+func scaleColumnsNEON(s *float32, stride, rows, cols int, factors *float32)
+
 // PackPanel transposes up to 32 rows of src into a panel: dst[d*32+r] = src[r*srcStride+d]. Columns are written in groups of the register's lanes.
 //
 //go:noinline
@@ -527,6 +602,66 @@ func NarrowF16(level isa.Level, dst *uint16, src *float32, n int) {
 
 //go:noescape
 func narrowF16NEON(dst *uint16, src *float32, n int)
+
+// NarrowInt8 converts n integers within a byte, a multiple of 16.
+//
+//go:noinline
+func NarrowInt8(level isa.Level, dst *int8, src *float32, n int) {
+	switch level {
+	case isa.NEON:
+		narrowInt8NEON(dst, src, n)
+		return
+	}
+	portable.NarrowInt8(dst, src, n)
+}
+
+//go:noescape
+func narrowInt8NEON(dst *int8, src *float32, n int)
+
+// WidenRowsBF16 converts rows of bfloat16 to float32, each filled up to a multiple of 16 with +0.
+//
+//go:noinline
+func WidenRowsBF16(level isa.Level, dst *float32, dstStride int, src *uint16, srcStride, rows, cols int) {
+	switch level {
+	case isa.NEON:
+		widenRowsBF16NEON(dst, dstStride, src, srcStride, rows, cols)
+		return
+	}
+	portable.WidenRowsBF16(dst, dstStride, src, srcStride, rows, cols)
+}
+
+//go:noescape
+func widenRowsBF16NEON(dst *float32, dstStride int, src *uint16, srcStride, rows, cols int)
+
+// WidenRowsF16 converts rows of float16 to float32, each filled up to a multiple of 16 with +0.
+//
+//go:noinline
+func WidenRowsF16(level isa.Level, dst *float32, dstStride int, src *uint16, srcStride, rows, cols int) {
+	switch level {
+	case isa.NEON:
+		widenRowsF16NEON(dst, dstStride, src, srcStride, rows, cols)
+		return
+	}
+	portable.WidenRowsF16(dst, dstStride, src, srcStride, rows, cols)
+}
+
+//go:noescape
+func widenRowsF16NEON(dst *float32, dstStride int, src *uint16, srcStride, rows, cols int)
+
+// QuantizeRows converts rows to bytes with a scale each, src = dst·scale, each filled up to a multiple of 16 with 0: the scale is max|src|/127, 1 if that is subnormal, and NaN for a row that is not finite.
+//
+//go:noinline
+func QuantizeRows(level isa.Level, dst *int8, dstStride int, scales, src *float32, srcStride, rows, cols int) {
+	switch level {
+	case isa.NEON:
+		quantizeRowsNEON(dst, dstStride, scales, src, srcStride, rows, cols)
+		return
+	}
+	portable.QuantizeRows(dst, dstStride, scales, src, srcStride, rows, cols)
+}
+
+//go:noescape
+func quantizeRowsNEON(dst *int8, dstStride int, scales, src *float32, srcStride, rows, cols int)
 
 // PeakFMA runs n rounds of 24 independent fused multiply-adds of 16 lanes from registers: what the hardware can do at most.
 //

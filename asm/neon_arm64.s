@@ -3267,6 +3267,10030 @@ rows_end_4:
 columns_end_2:
 	RET
 
+// func fewF32NEON(c *float32, cStride int, a *float32, aStride int, b *float32, pitch int, panelStride int, depth int, rows int, cols int, alpha *float32)
+TEXT ·fewF32NEON(SB), NOSPLIT, $0-88
+	MOVD c+0(FP), R0 // c
+	MOVD a+16(FP), R1 // a
+	MOVD rows+64(FP), R2 // rows
+	CMP  $4, R2 // rows < 4
+	BLT  rows_end_2 // rows < 4
+
+rows_1:
+	MOVD cols+72(FP), R3 // cols
+	MOVD b+32(FP), R6 // b
+	CMP  $32, R3 // cols < 32
+	BLT  panels_end_4 // cols < 32
+
+panels_3:
+	// C = α·C, or 0 without α
+	MOVD  alpha+80(FP), R7 // alpha
+	CMP   $1, R7 // alpha < 1
+	BLT   less_5 // alpha < 1
+	MOVD  rows+64(FP), R8 // rows
+	SUB   R2, R8, R8 // rows -= rows
+	LSL   $2, R8, R8 // rows in bytes
+	ADD   R8, R7, R7 // alpha += rows
+	MOVD  cStride+8(FP), R8 // cStride
+	LSL   $2, R8, R8 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R8, R20, R21 // rows of c
+	ADD   R8, R21, R22 // rows of c
+	ADD   R8, R22, R23 // rows of c
+	VLD1R (R7), [V4.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c[0][0], lanes 12..15
+	WORD  $0x6e24dc00 // FMUL V0.4S, V0.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
+	WORD  $0x6e24dc21 // FMUL V1.4S, V1.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
+	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
+	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
+	FMOVS 4(R7), F8 // α[1] = all alpha[1]
+	VDUP  V8.S[0], V8.S4 // α[1] = all alpha[1]
+	FMOVQ (R21), F4 // C[1][0] = c[1][0], lanes 0..3
+	FMOVQ 16(R21), F5 // C[1][0] = c[1][0], lanes 4..7
+	FMOVQ 32(R21), F6 // C[1][0] = c[1][0], lanes 8..11
+	FMOVQ 48(R21), F7 // C[1][0] = c[1][0], lanes 12..15
+	WORD  $0x6e28dc84 // FMUL V4.4S, V4.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 0..3
+	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 4..7
+	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 8..11
+	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 12..15
+	FMOVS 8(R7), F12 // α[2] = all alpha[2]
+	VDUP  V12.S[0], V12.S4 // α[2] = all alpha[2]
+	FMOVQ (R22), F8 // C[2][0] = c[2][0], lanes 0..3
+	FMOVQ 16(R22), F9 // C[2][0] = c[2][0], lanes 4..7
+	FMOVQ 32(R22), F10 // C[2][0] = c[2][0], lanes 8..11
+	FMOVQ 48(R22), F11 // C[2][0] = c[2][0], lanes 12..15
+	WORD  $0x6e2cdd08 // FMUL V8.4S, V8.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 0..3
+	WORD  $0x6e2cdd29 // FMUL V9.4S, V9.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 4..7
+	WORD  $0x6e2cdd4a // FMUL V10.4S, V10.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 8..11
+	WORD  $0x6e2cdd6b // FMUL V11.4S, V11.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 12..15
+	FMOVS 12(R7), F16 // α[3] = all alpha[3]
+	VDUP  V16.S[0], V16.S4 // α[3] = all alpha[3]
+	FMOVQ (R23), F12 // C[3][0] = c[3][0], lanes 0..3
+	FMOVQ 16(R23), F13 // C[3][0] = c[3][0], lanes 4..7
+	FMOVQ 32(R23), F14 // C[3][0] = c[3][0], lanes 8..11
+	FMOVQ 48(R23), F15 // C[3][0] = c[3][0], lanes 12..15
+	WORD  $0x6e30dd8c // FMUL V12.4S, V12.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 0..3
+	WORD  $0x6e30ddad // FMUL V13.4S, V13.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 4..7
+	WORD  $0x6e30ddce // FMUL V14.4S, V14.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 8..11
+	WORD  $0x6e30ddef // FMUL V15.4S, V15.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 12..15
+	JMP   end_6
+
+less_5:
+	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // C[1][0] = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // C[1][0] = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // C[1][0] = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // C[1][0] = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // C[2][0] = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // C[2][0] = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // C[2][0] = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // C[2][0] = 0, lanes 12..15
+	VEOR V12.B16, V12.B16, V12.B16 // C[3][0] = 0, lanes 0..3
+	VEOR V13.B16, V13.B16, V13.B16 // C[3][0] = 0, lanes 4..7
+	VEOR V14.B16, V14.B16, V14.B16 // C[3][0] = 0, lanes 8..11
+	VEOR V15.B16, V15.B16, V15.B16 // C[3][0] = 0, lanes 12..15
+
+end_6:
+	// C += A·B
+	MOVD pitch+40(FP), R7 // pitch
+	LSL  $2, R7, R7 // pitch <<= 2
+	MOVD depth+56(FP), R8 // depth
+	MOVD aStride+24(FP), R9 // aStride
+	LSL  $2, R9, R9 // aStride in bytes
+	MOVD R1, R20 // rows of a
+	ADD  R9, R20, R21 // rows of a
+	ADD  R9, R21, R22 // rows of a
+	ADD  R9, R22, R23 // rows of a
+	MOVD panelStride+48(FP), R9 // panelStride
+	LSL  $2, R9, R9 // panelStride <<= 2
+	MOVD R6, R24 // rows of b
+	CMP  $4, R8 // depth < 4
+	BLT  depth_end_8 // depth < 4
+
+depth_7:
+	FMOVQ (R24), F16 // B[0][0] = b[0][0], lanes 0..3
+	FMOVQ 16(R24), F17 // B[0][0] = b[0][0], lanes 4..7
+	FMOVQ 32(R24), F18 // B[0][0] = b[0][0], lanes 8..11
+	FMOVQ 48(R24), F19 // B[0][0] = b[0][0], lanes 12..15
+	FMOVS (R20), F20 // a[0][0] = a[0][0]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F20 // a[1][0] = a[1][0]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F20 // a[2][0] = a[2][0]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	FMOVS (R23), F20 // a[3][0] = a[3][0]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
+	ADD   R7, R24, R24 // b0 += pitch
+	FMOVQ (R24), F16 // B[1][0] = b[0][0], lanes 0..3
+	FMOVQ 16(R24), F17 // B[1][0] = b[0][0], lanes 4..7
+	FMOVQ 32(R24), F18 // B[1][0] = b[0][0], lanes 8..11
+	FMOVQ 48(R24), F19 // B[1][0] = b[0][0], lanes 12..15
+	FMOVS 4(R20), F20 // a[0][1] = a[0][1]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 12..15
+	FMOVS 4(R21), F20 // a[1][1] = a[1][1]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 12..15
+	FMOVS 4(R22), F20 // a[2][1] = a[2][1]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 12..15
+	FMOVS 4(R23), F20 // a[3][1] = a[3][1]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 12..15
+	ADD   R7, R24, R24 // b0 += pitch
+	FMOVQ (R24), F16 // B[2][0] = b[0][0], lanes 0..3
+	FMOVQ 16(R24), F17 // B[2][0] = b[0][0], lanes 4..7
+	FMOVQ 32(R24), F18 // B[2][0] = b[0][0], lanes 8..11
+	FMOVQ 48(R24), F19 // B[2][0] = b[0][0], lanes 12..15
+	FMOVS 8(R20), F20 // a[0][2] = a[0][2]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 12..15
+	FMOVS 8(R21), F20 // a[1][2] = a[1][2]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 12..15
+	FMOVS 8(R22), F20 // a[2][2] = a[2][2]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 12..15
+	FMOVS 8(R23), F20 // a[3][2] = a[3][2]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 12..15
+	ADD   R7, R24, R24 // b0 += pitch
+	FMOVQ (R24), F16 // B[3][0] = b[0][0], lanes 0..3
+	FMOVQ 16(R24), F17 // B[3][0] = b[0][0], lanes 4..7
+	FMOVQ 32(R24), F18 // B[3][0] = b[0][0], lanes 8..11
+	FMOVQ 48(R24), F19 // B[3][0] = b[0][0], lanes 12..15
+	FMOVS 12(R20), F20 // a[0][3] = a[0][3]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
+	FMOVS 12(R21), F20 // a[1][3] = a[1][3]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 12..15
+	FMOVS 12(R22), F20 // a[2][3] = a[2][3]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 12..15
+	FMOVS 12(R23), F20 // a[3][3] = a[3][3]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 12..15
+	ADD   R7, R24, R24 // b0 += pitch
+	ADD   $16, R20, R20 // a0 += 16
+	ADD   $16, R21, R21 // a1 += 16
+	ADD   $16, R22, R22 // a2 += 16
+	ADD   $16, R23, R23 // a3 += 16
+	SUB   $4, R8, R8 // depth += -4
+	CMP   $4, R8 // depth >= 4
+	BGE   depth_7 // depth >= 4
+
+depth_end_8:
+	CMP $1, R8 // depth < 1
+	BLT depth_end_10 // depth < 1
+
+depth_9:
+	FMOVQ (R24), F16 // B[0][0] = b[0][0], lanes 0..3
+	FMOVQ 16(R24), F17 // B[0][0] = b[0][0], lanes 4..7
+	FMOVQ 32(R24), F18 // B[0][0] = b[0][0], lanes 8..11
+	FMOVQ 48(R24), F19 // B[0][0] = b[0][0], lanes 12..15
+	FMOVS (R20), F20 // a[0][0] = a[0][0]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F20 // a[1][0] = a[1][0]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F20 // a[2][0] = a[2][0]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	FMOVS (R23), F20 // a[3][0] = a[3][0]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
+	ADD   R7, R24, R24 // b0 += pitch
+	ADD   $4, R20, R20 // a0 += 4
+	ADD   $4, R21, R21 // a1 += 4
+	ADD   $4, R22, R22 // a2 += 4
+	ADD   $4, R23, R23 // a3 += 4
+	SUB   $1, R8, R8 // depth += -1
+	CMP   $1, R8 // depth >= 1
+	BGE   depth_9 // depth >= 1
+
+depth_end_10:
+	// store
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R7, R20, R21 // rows of c
+	ADD   R7, R21, R22 // rows of c
+	ADD   R7, R22, R23 // rows of c
+	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
+	FMOVQ F4, (R21) // c[1][0] = C[1][0], lanes 0..3
+	FMOVQ F5, 16(R21) // c[1][0] = C[1][0], lanes 4..7
+	FMOVQ F6, 32(R21) // c[1][0] = C[1][0], lanes 8..11
+	FMOVQ F7, 48(R21) // c[1][0] = C[1][0], lanes 12..15
+	FMOVQ F8, (R22) // c[2][0] = C[2][0], lanes 0..3
+	FMOVQ F9, 16(R22) // c[2][0] = C[2][0], lanes 4..7
+	FMOVQ F10, 32(R22) // c[2][0] = C[2][0], lanes 8..11
+	FMOVQ F11, 48(R22) // c[2][0] = C[2][0], lanes 12..15
+	FMOVQ F12, (R23) // c[3][0] = C[3][0], lanes 0..3
+	FMOVQ F13, 16(R23) // c[3][0] = C[3][0], lanes 4..7
+	FMOVQ F14, 32(R23) // c[3][0] = C[3][0], lanes 8..11
+	FMOVQ F15, 48(R23) // c[3][0] = C[3][0], lanes 12..15
+	ADD   $64, R0, R0 // c += 64
+
+	// C = α·C, or 0 without α
+	MOVD  alpha+80(FP), R7 // alpha
+	CMP   $1, R7 // alpha < 1
+	BLT   less_11 // alpha < 1
+	MOVD  rows+64(FP), R8 // rows
+	SUB   R2, R8, R8 // rows -= rows
+	LSL   $2, R8, R8 // rows in bytes
+	ADD   R8, R7, R7 // alpha += rows
+	MOVD  cStride+8(FP), R8 // cStride
+	LSL   $2, R8, R8 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R8, R20, R21 // rows of c
+	ADD   R8, R21, R22 // rows of c
+	ADD   R8, R22, R23 // rows of c
+	VLD1R (R7), [V4.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c[0][0], lanes 12..15
+	WORD  $0x6e24dc00 // FMUL V0.4S, V0.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
+	WORD  $0x6e24dc21 // FMUL V1.4S, V1.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
+	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
+	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
+	FMOVS 4(R7), F8 // α[1] = all alpha[1]
+	VDUP  V8.S[0], V8.S4 // α[1] = all alpha[1]
+	FMOVQ (R21), F4 // C[1][0] = c[1][0], lanes 0..3
+	FMOVQ 16(R21), F5 // C[1][0] = c[1][0], lanes 4..7
+	FMOVQ 32(R21), F6 // C[1][0] = c[1][0], lanes 8..11
+	FMOVQ 48(R21), F7 // C[1][0] = c[1][0], lanes 12..15
+	WORD  $0x6e28dc84 // FMUL V4.4S, V4.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 0..3
+	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 4..7
+	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 8..11
+	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 12..15
+	FMOVS 8(R7), F12 // α[2] = all alpha[2]
+	VDUP  V12.S[0], V12.S4 // α[2] = all alpha[2]
+	FMOVQ (R22), F8 // C[2][0] = c[2][0], lanes 0..3
+	FMOVQ 16(R22), F9 // C[2][0] = c[2][0], lanes 4..7
+	FMOVQ 32(R22), F10 // C[2][0] = c[2][0], lanes 8..11
+	FMOVQ 48(R22), F11 // C[2][0] = c[2][0], lanes 12..15
+	WORD  $0x6e2cdd08 // FMUL V8.4S, V8.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 0..3
+	WORD  $0x6e2cdd29 // FMUL V9.4S, V9.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 4..7
+	WORD  $0x6e2cdd4a // FMUL V10.4S, V10.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 8..11
+	WORD  $0x6e2cdd6b // FMUL V11.4S, V11.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 12..15
+	FMOVS 12(R7), F16 // α[3] = all alpha[3]
+	VDUP  V16.S[0], V16.S4 // α[3] = all alpha[3]
+	FMOVQ (R23), F12 // C[3][0] = c[3][0], lanes 0..3
+	FMOVQ 16(R23), F13 // C[3][0] = c[3][0], lanes 4..7
+	FMOVQ 32(R23), F14 // C[3][0] = c[3][0], lanes 8..11
+	FMOVQ 48(R23), F15 // C[3][0] = c[3][0], lanes 12..15
+	WORD  $0x6e30dd8c // FMUL V12.4S, V12.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 0..3
+	WORD  $0x6e30ddad // FMUL V13.4S, V13.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 4..7
+	WORD  $0x6e30ddce // FMUL V14.4S, V14.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 8..11
+	WORD  $0x6e30ddef // FMUL V15.4S, V15.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 12..15
+	JMP   end_12
+
+less_11:
+	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // C[1][0] = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // C[1][0] = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // C[1][0] = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // C[1][0] = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // C[2][0] = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // C[2][0] = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // C[2][0] = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // C[2][0] = 0, lanes 12..15
+	VEOR V12.B16, V12.B16, V12.B16 // C[3][0] = 0, lanes 0..3
+	VEOR V13.B16, V13.B16, V13.B16 // C[3][0] = 0, lanes 4..7
+	VEOR V14.B16, V14.B16, V14.B16 // C[3][0] = 0, lanes 8..11
+	VEOR V15.B16, V15.B16, V15.B16 // C[3][0] = 0, lanes 12..15
+
+end_12:
+	// C += A·B
+	MOVD pitch+40(FP), R7 // pitch
+	LSL  $2, R7, R7 // pitch <<= 2
+	MOVD depth+56(FP), R8 // depth
+	MOVD aStride+24(FP), R9 // aStride
+	LSL  $2, R9, R9 // aStride in bytes
+	MOVD R1, R20 // rows of a
+	ADD  R9, R20, R21 // rows of a
+	ADD  R9, R21, R22 // rows of a
+	ADD  R9, R22, R23 // rows of a
+	MOVD panelStride+48(FP), R9 // panelStride
+	LSL  $2, R9, R9 // panelStride <<= 2
+	MOVD R6, R24 // rows of b
+	CMP  $4, R8 // depth < 4
+	BLT  depth_end_14 // depth < 4
+
+depth_13:
+	FMOVQ 64(R24), F16 // B[0][0] = b[0][16], lanes 0..3
+	FMOVQ 80(R24), F17 // B[0][0] = b[0][16], lanes 4..7
+	FMOVQ 96(R24), F18 // B[0][0] = b[0][16], lanes 8..11
+	FMOVQ 112(R24), F19 // B[0][0] = b[0][16], lanes 12..15
+	FMOVS (R20), F20 // a[0][0] = a[0][0]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F20 // a[1][0] = a[1][0]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F20 // a[2][0] = a[2][0]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	FMOVS (R23), F20 // a[3][0] = a[3][0]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
+	ADD   R7, R24, R24 // b0 += pitch
+	FMOVQ 64(R24), F16 // B[1][0] = b[0][16], lanes 0..3
+	FMOVQ 80(R24), F17 // B[1][0] = b[0][16], lanes 4..7
+	FMOVQ 96(R24), F18 // B[1][0] = b[0][16], lanes 8..11
+	FMOVQ 112(R24), F19 // B[1][0] = b[0][16], lanes 12..15
+	FMOVS 4(R20), F20 // a[0][1] = a[0][1]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 12..15
+	FMOVS 4(R21), F20 // a[1][1] = a[1][1]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 12..15
+	FMOVS 4(R22), F20 // a[2][1] = a[2][1]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 12..15
+	FMOVS 4(R23), F20 // a[3][1] = a[3][1]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 12..15
+	ADD   R7, R24, R24 // b0 += pitch
+	FMOVQ 64(R24), F16 // B[2][0] = b[0][16], lanes 0..3
+	FMOVQ 80(R24), F17 // B[2][0] = b[0][16], lanes 4..7
+	FMOVQ 96(R24), F18 // B[2][0] = b[0][16], lanes 8..11
+	FMOVQ 112(R24), F19 // B[2][0] = b[0][16], lanes 12..15
+	FMOVS 8(R20), F20 // a[0][2] = a[0][2]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 12..15
+	FMOVS 8(R21), F20 // a[1][2] = a[1][2]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 12..15
+	FMOVS 8(R22), F20 // a[2][2] = a[2][2]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 12..15
+	FMOVS 8(R23), F20 // a[3][2] = a[3][2]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 12..15
+	ADD   R7, R24, R24 // b0 += pitch
+	FMOVQ 64(R24), F16 // B[3][0] = b[0][16], lanes 0..3
+	FMOVQ 80(R24), F17 // B[3][0] = b[0][16], lanes 4..7
+	FMOVQ 96(R24), F18 // B[3][0] = b[0][16], lanes 8..11
+	FMOVQ 112(R24), F19 // B[3][0] = b[0][16], lanes 12..15
+	FMOVS 12(R20), F20 // a[0][3] = a[0][3]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
+	FMOVS 12(R21), F20 // a[1][3] = a[1][3]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 12..15
+	FMOVS 12(R22), F20 // a[2][3] = a[2][3]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 12..15
+	FMOVS 12(R23), F20 // a[3][3] = a[3][3]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 12..15
+	ADD   R7, R24, R24 // b0 += pitch
+	ADD   $16, R20, R20 // a0 += 16
+	ADD   $16, R21, R21 // a1 += 16
+	ADD   $16, R22, R22 // a2 += 16
+	ADD   $16, R23, R23 // a3 += 16
+	SUB   $4, R8, R8 // depth += -4
+	CMP   $4, R8 // depth >= 4
+	BGE   depth_13 // depth >= 4
+
+depth_end_14:
+	CMP $1, R8 // depth < 1
+	BLT depth_end_16 // depth < 1
+
+depth_15:
+	FMOVQ 64(R24), F16 // B[0][0] = b[0][16], lanes 0..3
+	FMOVQ 80(R24), F17 // B[0][0] = b[0][16], lanes 4..7
+	FMOVQ 96(R24), F18 // B[0][0] = b[0][16], lanes 8..11
+	FMOVQ 112(R24), F19 // B[0][0] = b[0][16], lanes 12..15
+	FMOVS (R20), F20 // a[0][0] = a[0][0]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F20 // a[1][0] = a[1][0]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F20 // a[2][0] = a[2][0]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	FMOVS (R23), F20 // a[3][0] = a[3][0]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
+	ADD   R7, R24, R24 // b0 += pitch
+	ADD   $4, R20, R20 // a0 += 4
+	ADD   $4, R21, R21 // a1 += 4
+	ADD   $4, R22, R22 // a2 += 4
+	ADD   $4, R23, R23 // a3 += 4
+	SUB   $1, R8, R8 // depth += -1
+	CMP   $1, R8 // depth >= 1
+	BGE   depth_15 // depth >= 1
+
+depth_end_16:
+	// store
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R7, R20, R21 // rows of c
+	ADD   R7, R21, R22 // rows of c
+	ADD   R7, R22, R23 // rows of c
+	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
+	FMOVQ F4, (R21) // c[1][0] = C[1][0], lanes 0..3
+	FMOVQ F5, 16(R21) // c[1][0] = C[1][0], lanes 4..7
+	FMOVQ F6, 32(R21) // c[1][0] = C[1][0], lanes 8..11
+	FMOVQ F7, 48(R21) // c[1][0] = C[1][0], lanes 12..15
+	FMOVQ F8, (R22) // c[2][0] = C[2][0], lanes 0..3
+	FMOVQ F9, 16(R22) // c[2][0] = C[2][0], lanes 4..7
+	FMOVQ F10, 32(R22) // c[2][0] = C[2][0], lanes 8..11
+	FMOVQ F11, 48(R22) // c[2][0] = C[2][0], lanes 12..15
+	FMOVQ F12, (R23) // c[3][0] = C[3][0], lanes 0..3
+	FMOVQ F13, 16(R23) // c[3][0] = C[3][0], lanes 4..7
+	FMOVQ F14, 32(R23) // c[3][0] = C[3][0], lanes 8..11
+	FMOVQ F15, 48(R23) // c[3][0] = C[3][0], lanes 12..15
+	ADD   $64, R0, R0 // c += 64
+	MOVD  panelStride+48(FP), R7 // panelStride
+	LSL   $2, R7, R7 // panelStride <<= 2
+	ADD   R7, R6, R6 // b += panelStride
+	SUB   $32, R3, R3 // cols += -32
+	CMP   $32, R3 // cols >= 32
+	BGE   panels_3 // cols >= 32
+
+panels_end_4:
+	CMP $1, R3 // cols < 1
+	BLT less_17 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVD  alpha+80(FP), R3 // alpha
+	CMP   $1, R3 // alpha < 1
+	BLT   less_18 // alpha < 1
+	MOVD  rows+64(FP), R7 // rows
+	SUB   R2, R7, R7 // rows -= rows
+	LSL   $2, R7, R7 // rows in bytes
+	ADD   R7, R3, R3 // alpha += rows
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R7, R20, R21 // rows of c
+	ADD   R7, R21, R22 // rows of c
+	ADD   R7, R22, R23 // rows of c
+	VLD1R (R3), [V4.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c[0][0], lanes 12..15
+	WORD  $0x6e24dc00 // FMUL V0.4S, V0.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
+	WORD  $0x6e24dc21 // FMUL V1.4S, V1.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
+	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
+	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
+	FMOVS 4(R3), F8 // α[1] = all alpha[1]
+	VDUP  V8.S[0], V8.S4 // α[1] = all alpha[1]
+	FMOVQ (R21), F4 // C[1][0] = c[1][0], lanes 0..3
+	FMOVQ 16(R21), F5 // C[1][0] = c[1][0], lanes 4..7
+	FMOVQ 32(R21), F6 // C[1][0] = c[1][0], lanes 8..11
+	FMOVQ 48(R21), F7 // C[1][0] = c[1][0], lanes 12..15
+	WORD  $0x6e28dc84 // FMUL V4.4S, V4.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 0..3
+	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 4..7
+	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 8..11
+	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 12..15
+	FMOVS 8(R3), F12 // α[2] = all alpha[2]
+	VDUP  V12.S[0], V12.S4 // α[2] = all alpha[2]
+	FMOVQ (R22), F8 // C[2][0] = c[2][0], lanes 0..3
+	FMOVQ 16(R22), F9 // C[2][0] = c[2][0], lanes 4..7
+	FMOVQ 32(R22), F10 // C[2][0] = c[2][0], lanes 8..11
+	FMOVQ 48(R22), F11 // C[2][0] = c[2][0], lanes 12..15
+	WORD  $0x6e2cdd08 // FMUL V8.4S, V8.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 0..3
+	WORD  $0x6e2cdd29 // FMUL V9.4S, V9.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 4..7
+	WORD  $0x6e2cdd4a // FMUL V10.4S, V10.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 8..11
+	WORD  $0x6e2cdd6b // FMUL V11.4S, V11.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 12..15
+	FMOVS 12(R3), F16 // α[3] = all alpha[3]
+	VDUP  V16.S[0], V16.S4 // α[3] = all alpha[3]
+	FMOVQ (R23), F12 // C[3][0] = c[3][0], lanes 0..3
+	FMOVQ 16(R23), F13 // C[3][0] = c[3][0], lanes 4..7
+	FMOVQ 32(R23), F14 // C[3][0] = c[3][0], lanes 8..11
+	FMOVQ 48(R23), F15 // C[3][0] = c[3][0], lanes 12..15
+	WORD  $0x6e30dd8c // FMUL V12.4S, V12.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 0..3
+	WORD  $0x6e30ddad // FMUL V13.4S, V13.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 4..7
+	WORD  $0x6e30ddce // FMUL V14.4S, V14.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 8..11
+	WORD  $0x6e30ddef // FMUL V15.4S, V15.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 12..15
+	JMP   end_19
+
+less_18:
+	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // C[1][0] = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // C[1][0] = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // C[1][0] = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // C[1][0] = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // C[2][0] = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // C[2][0] = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // C[2][0] = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // C[2][0] = 0, lanes 12..15
+	VEOR V12.B16, V12.B16, V12.B16 // C[3][0] = 0, lanes 0..3
+	VEOR V13.B16, V13.B16, V13.B16 // C[3][0] = 0, lanes 4..7
+	VEOR V14.B16, V14.B16, V14.B16 // C[3][0] = 0, lanes 8..11
+	VEOR V15.B16, V15.B16, V15.B16 // C[3][0] = 0, lanes 12..15
+
+end_19:
+	// C += A·B
+	MOVD pitch+40(FP), R3 // pitch
+	LSL  $2, R3, R3 // pitch <<= 2
+	MOVD depth+56(FP), R7 // depth
+	MOVD aStride+24(FP), R8 // aStride
+	LSL  $2, R8, R8 // aStride in bytes
+	MOVD R1, R20 // rows of a
+	ADD  R8, R20, R21 // rows of a
+	ADD  R8, R21, R22 // rows of a
+	ADD  R8, R22, R23 // rows of a
+	MOVD panelStride+48(FP), R8 // panelStride
+	LSL  $2, R8, R8 // panelStride <<= 2
+	MOVD R6, R24 // rows of b
+	CMP  $4, R7 // depth < 4
+	BLT  depth_end_21 // depth < 4
+
+depth_20:
+	FMOVQ (R24), F16 // B[0][0] = b[0][0], lanes 0..3
+	FMOVQ 16(R24), F17 // B[0][0] = b[0][0], lanes 4..7
+	FMOVQ 32(R24), F18 // B[0][0] = b[0][0], lanes 8..11
+	FMOVQ 48(R24), F19 // B[0][0] = b[0][0], lanes 12..15
+	FMOVS (R20), F20 // a[0][0] = a[0][0]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F20 // a[1][0] = a[1][0]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F20 // a[2][0] = a[2][0]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	FMOVS (R23), F20 // a[3][0] = a[3][0]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
+	ADD   R3, R24, R24 // b0 += pitch
+	FMOVQ (R24), F16 // B[1][0] = b[0][0], lanes 0..3
+	FMOVQ 16(R24), F17 // B[1][0] = b[0][0], lanes 4..7
+	FMOVQ 32(R24), F18 // B[1][0] = b[0][0], lanes 8..11
+	FMOVQ 48(R24), F19 // B[1][0] = b[0][0], lanes 12..15
+	FMOVS 4(R20), F20 // a[0][1] = a[0][1]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 12..15
+	FMOVS 4(R21), F20 // a[1][1] = a[1][1]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 12..15
+	FMOVS 4(R22), F20 // a[2][1] = a[2][1]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 12..15
+	FMOVS 4(R23), F20 // a[3][1] = a[3][1]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 12..15
+	ADD   R3, R24, R24 // b0 += pitch
+	FMOVQ (R24), F16 // B[2][0] = b[0][0], lanes 0..3
+	FMOVQ 16(R24), F17 // B[2][0] = b[0][0], lanes 4..7
+	FMOVQ 32(R24), F18 // B[2][0] = b[0][0], lanes 8..11
+	FMOVQ 48(R24), F19 // B[2][0] = b[0][0], lanes 12..15
+	FMOVS 8(R20), F20 // a[0][2] = a[0][2]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 12..15
+	FMOVS 8(R21), F20 // a[1][2] = a[1][2]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 12..15
+	FMOVS 8(R22), F20 // a[2][2] = a[2][2]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 12..15
+	FMOVS 8(R23), F20 // a[3][2] = a[3][2]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 12..15
+	ADD   R3, R24, R24 // b0 += pitch
+	FMOVQ (R24), F16 // B[3][0] = b[0][0], lanes 0..3
+	FMOVQ 16(R24), F17 // B[3][0] = b[0][0], lanes 4..7
+	FMOVQ 32(R24), F18 // B[3][0] = b[0][0], lanes 8..11
+	FMOVQ 48(R24), F19 // B[3][0] = b[0][0], lanes 12..15
+	FMOVS 12(R20), F20 // a[0][3] = a[0][3]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
+	FMOVS 12(R21), F20 // a[1][3] = a[1][3]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 12..15
+	FMOVS 12(R22), F20 // a[2][3] = a[2][3]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 12..15
+	FMOVS 12(R23), F20 // a[3][3] = a[3][3]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 12..15
+	ADD   R3, R24, R24 // b0 += pitch
+	ADD   $16, R20, R20 // a0 += 16
+	ADD   $16, R21, R21 // a1 += 16
+	ADD   $16, R22, R22 // a2 += 16
+	ADD   $16, R23, R23 // a3 += 16
+	SUB   $4, R7, R7 // depth += -4
+	CMP   $4, R7 // depth >= 4
+	BGE   depth_20 // depth >= 4
+
+depth_end_21:
+	CMP $1, R7 // depth < 1
+	BLT depth_end_23 // depth < 1
+
+depth_22:
+	FMOVQ (R24), F16 // B[0][0] = b[0][0], lanes 0..3
+	FMOVQ 16(R24), F17 // B[0][0] = b[0][0], lanes 4..7
+	FMOVQ 32(R24), F18 // B[0][0] = b[0][0], lanes 8..11
+	FMOVQ 48(R24), F19 // B[0][0] = b[0][0], lanes 12..15
+	FMOVS (R20), F20 // a[0][0] = a[0][0]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F20 // a[1][0] = a[1][0]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F20 // a[2][0] = a[2][0]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	FMOVS (R23), F20 // a[3][0] = a[3][0]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
+	ADD   R3, R24, R24 // b0 += pitch
+	ADD   $4, R20, R20 // a0 += 4
+	ADD   $4, R21, R21 // a1 += 4
+	ADD   $4, R22, R22 // a2 += 4
+	ADD   $4, R23, R23 // a3 += 4
+	SUB   $1, R7, R7 // depth += -1
+	CMP   $1, R7 // depth >= 1
+	BGE   depth_22 // depth >= 1
+
+depth_end_23:
+	// store
+	MOVD  cStride+8(FP), R3 // cStride
+	LSL   $2, R3, R3 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R3, R20, R21 // rows of c
+	ADD   R3, R21, R22 // rows of c
+	ADD   R3, R22, R23 // rows of c
+	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
+	FMOVQ F4, (R21) // c[1][0] = C[1][0], lanes 0..3
+	FMOVQ F5, 16(R21) // c[1][0] = C[1][0], lanes 4..7
+	FMOVQ F6, 32(R21) // c[1][0] = C[1][0], lanes 8..11
+	FMOVQ F7, 48(R21) // c[1][0] = C[1][0], lanes 12..15
+	FMOVQ F8, (R22) // c[2][0] = C[2][0], lanes 0..3
+	FMOVQ F9, 16(R22) // c[2][0] = C[2][0], lanes 4..7
+	FMOVQ F10, 32(R22) // c[2][0] = C[2][0], lanes 8..11
+	FMOVQ F11, 48(R22) // c[2][0] = C[2][0], lanes 12..15
+	FMOVQ F12, (R23) // c[3][0] = C[3][0], lanes 0..3
+	FMOVQ F13, 16(R23) // c[3][0] = C[3][0], lanes 4..7
+	FMOVQ F14, 32(R23) // c[3][0] = C[3][0], lanes 8..11
+	FMOVQ F15, 48(R23) // c[3][0] = C[3][0], lanes 12..15
+	ADD   $64, R0, R0 // c += 64
+
+less_17:
+	// the next rows
+	MOVD cols+72(FP), R3 // cols
+	LSL  $2, R3, R3 // cols in bytes
+	SUB  R3, R0, R0 // c -= cols
+	MOVD cStride+8(FP), R3 // cStride
+	LSL  $2, R3, R3 // cStride in bytes
+	ADD  R3, R0, R0 // c += cStride
+	ADD  R3, R0, R0 // c += cStride
+	ADD  R3, R0, R0 // c += cStride
+	ADD  R3, R0, R0 // c += cStride
+	MOVD aStride+24(FP), R3 // aStride
+	LSL  $2, R3, R3 // aStride in bytes
+	ADD  R3, R1, R1 // a += aStride
+	ADD  R3, R1, R1 // a += aStride
+	ADD  R3, R1, R1 // a += aStride
+	ADD  R3, R1, R1 // a += aStride
+	SUB  $4, R2, R2 // rows += -4
+	CMP  $4, R2 // rows >= 4
+	BGE  rows_1 // rows >= 4
+
+rows_end_2:
+	CMP $3, R2 // rows < 3
+	BLT rows_end_25 // rows < 3
+
+rows_24:
+	MOVD cols+72(FP), R3 // cols
+	MOVD b+32(FP), R6 // b
+	CMP  $32, R3 // cols < 32
+	BLT  panels_end_27 // cols < 32
+
+panels_26:
+	// C = α·C, or 0 without α
+	MOVD  alpha+80(FP), R7 // alpha
+	CMP   $1, R7 // alpha < 1
+	BLT   less_28 // alpha < 1
+	MOVD  rows+64(FP), R8 // rows
+	SUB   R2, R8, R8 // rows -= rows
+	LSL   $2, R8, R8 // rows in bytes
+	ADD   R8, R7, R7 // alpha += rows
+	MOVD  cStride+8(FP), R8 // cStride
+	LSL   $2, R8, R8 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R8, R20, R21 // rows of c
+	ADD   R8, R21, R22 // rows of c
+	VLD1R (R7), [V4.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c[0][0], lanes 12..15
+	WORD  $0x6e24dc00 // FMUL V0.4S, V0.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
+	WORD  $0x6e24dc21 // FMUL V1.4S, V1.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
+	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
+	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
+	FMOVS 4(R7), F8 // α[1] = all alpha[1]
+	VDUP  V8.S[0], V8.S4 // α[1] = all alpha[1]
+	FMOVQ (R21), F4 // C[1][0] = c[1][0], lanes 0..3
+	FMOVQ 16(R21), F5 // C[1][0] = c[1][0], lanes 4..7
+	FMOVQ 32(R21), F6 // C[1][0] = c[1][0], lanes 8..11
+	FMOVQ 48(R21), F7 // C[1][0] = c[1][0], lanes 12..15
+	WORD  $0x6e28dc84 // FMUL V4.4S, V4.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 0..3
+	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 4..7
+	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 8..11
+	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 12..15
+	FMOVS 8(R7), F12 // α[2] = all alpha[2]
+	VDUP  V12.S[0], V12.S4 // α[2] = all alpha[2]
+	FMOVQ (R22), F8 // C[2][0] = c[2][0], lanes 0..3
+	FMOVQ 16(R22), F9 // C[2][0] = c[2][0], lanes 4..7
+	FMOVQ 32(R22), F10 // C[2][0] = c[2][0], lanes 8..11
+	FMOVQ 48(R22), F11 // C[2][0] = c[2][0], lanes 12..15
+	WORD  $0x6e2cdd08 // FMUL V8.4S, V8.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 0..3
+	WORD  $0x6e2cdd29 // FMUL V9.4S, V9.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 4..7
+	WORD  $0x6e2cdd4a // FMUL V10.4S, V10.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 8..11
+	WORD  $0x6e2cdd6b // FMUL V11.4S, V11.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 12..15
+	JMP   end_29
+
+less_28:
+	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // C[1][0] = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // C[1][0] = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // C[1][0] = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // C[1][0] = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // C[2][0] = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // C[2][0] = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // C[2][0] = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // C[2][0] = 0, lanes 12..15
+
+end_29:
+	// C += A·B
+	MOVD pitch+40(FP), R7 // pitch
+	LSL  $2, R7, R7 // pitch <<= 2
+	MOVD depth+56(FP), R8 // depth
+	MOVD aStride+24(FP), R9 // aStride
+	LSL  $2, R9, R9 // aStride in bytes
+	MOVD R1, R20 // rows of a
+	ADD  R9, R20, R21 // rows of a
+	ADD  R9, R21, R22 // rows of a
+	MOVD panelStride+48(FP), R9 // panelStride
+	LSL  $2, R9, R9 // panelStride <<= 2
+	MOVD R6, R23 // rows of b
+	CMP  $4, R8 // depth < 4
+	BLT  depth_end_31 // depth < 4
+
+depth_30:
+	FMOVQ (R23), F12 // B[0][0] = b[0][0], lanes 0..3
+	FMOVQ 16(R23), F13 // B[0][0] = b[0][0], lanes 4..7
+	FMOVQ 32(R23), F14 // B[0][0] = b[0][0], lanes 8..11
+	FMOVQ 48(R23), F15 // B[0][0] = b[0][0], lanes 12..15
+	FMOVS (R20), F16 // a[0][0] = a[0][0]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F16 // a[1][0] = a[1][0]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F16 // a[2][0] = a[2][0]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	ADD   R7, R23, R23 // b0 += pitch
+	FMOVQ (R23), F12 // B[1][0] = b[0][0], lanes 0..3
+	FMOVQ 16(R23), F13 // B[1][0] = b[0][0], lanes 4..7
+	FMOVQ 32(R23), F14 // B[1][0] = b[0][0], lanes 8..11
+	FMOVQ 48(R23), F15 // B[1][0] = b[0][0], lanes 12..15
+	FMOVS 4(R20), F16 // a[0][1] = a[0][1]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 12..15
+	FMOVS 4(R21), F16 // a[1][1] = a[1][1]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 12..15
+	FMOVS 4(R22), F16 // a[2][1] = a[2][1]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 12..15
+	ADD   R7, R23, R23 // b0 += pitch
+	FMOVQ (R23), F12 // B[2][0] = b[0][0], lanes 0..3
+	FMOVQ 16(R23), F13 // B[2][0] = b[0][0], lanes 4..7
+	FMOVQ 32(R23), F14 // B[2][0] = b[0][0], lanes 8..11
+	FMOVQ 48(R23), F15 // B[2][0] = b[0][0], lanes 12..15
+	FMOVS 8(R20), F16 // a[0][2] = a[0][2]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 12..15
+	FMOVS 8(R21), F16 // a[1][2] = a[1][2]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 12..15
+	FMOVS 8(R22), F16 // a[2][2] = a[2][2]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 12..15
+	ADD   R7, R23, R23 // b0 += pitch
+	FMOVQ (R23), F12 // B[3][0] = b[0][0], lanes 0..3
+	FMOVQ 16(R23), F13 // B[3][0] = b[0][0], lanes 4..7
+	FMOVQ 32(R23), F14 // B[3][0] = b[0][0], lanes 8..11
+	FMOVQ 48(R23), F15 // B[3][0] = b[0][0], lanes 12..15
+	FMOVS 12(R20), F16 // a[0][3] = a[0][3]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
+	FMOVS 12(R21), F16 // a[1][3] = a[1][3]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 12..15
+	FMOVS 12(R22), F16 // a[2][3] = a[2][3]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 12..15
+	ADD   R7, R23, R23 // b0 += pitch
+	ADD   $16, R20, R20 // a0 += 16
+	ADD   $16, R21, R21 // a1 += 16
+	ADD   $16, R22, R22 // a2 += 16
+	SUB   $4, R8, R8 // depth += -4
+	CMP   $4, R8 // depth >= 4
+	BGE   depth_30 // depth >= 4
+
+depth_end_31:
+	CMP $1, R8 // depth < 1
+	BLT depth_end_33 // depth < 1
+
+depth_32:
+	FMOVQ (R23), F12 // B[0][0] = b[0][0], lanes 0..3
+	FMOVQ 16(R23), F13 // B[0][0] = b[0][0], lanes 4..7
+	FMOVQ 32(R23), F14 // B[0][0] = b[0][0], lanes 8..11
+	FMOVQ 48(R23), F15 // B[0][0] = b[0][0], lanes 12..15
+	FMOVS (R20), F16 // a[0][0] = a[0][0]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F16 // a[1][0] = a[1][0]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F16 // a[2][0] = a[2][0]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	ADD   R7, R23, R23 // b0 += pitch
+	ADD   $4, R20, R20 // a0 += 4
+	ADD   $4, R21, R21 // a1 += 4
+	ADD   $4, R22, R22 // a2 += 4
+	SUB   $1, R8, R8 // depth += -1
+	CMP   $1, R8 // depth >= 1
+	BGE   depth_32 // depth >= 1
+
+depth_end_33:
+	// store
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R7, R20, R21 // rows of c
+	ADD   R7, R21, R22 // rows of c
+	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
+	FMOVQ F4, (R21) // c[1][0] = C[1][0], lanes 0..3
+	FMOVQ F5, 16(R21) // c[1][0] = C[1][0], lanes 4..7
+	FMOVQ F6, 32(R21) // c[1][0] = C[1][0], lanes 8..11
+	FMOVQ F7, 48(R21) // c[1][0] = C[1][0], lanes 12..15
+	FMOVQ F8, (R22) // c[2][0] = C[2][0], lanes 0..3
+	FMOVQ F9, 16(R22) // c[2][0] = C[2][0], lanes 4..7
+	FMOVQ F10, 32(R22) // c[2][0] = C[2][0], lanes 8..11
+	FMOVQ F11, 48(R22) // c[2][0] = C[2][0], lanes 12..15
+	ADD   $64, R0, R0 // c += 64
+
+	// C = α·C, or 0 without α
+	MOVD  alpha+80(FP), R7 // alpha
+	CMP   $1, R7 // alpha < 1
+	BLT   less_34 // alpha < 1
+	MOVD  rows+64(FP), R8 // rows
+	SUB   R2, R8, R8 // rows -= rows
+	LSL   $2, R8, R8 // rows in bytes
+	ADD   R8, R7, R7 // alpha += rows
+	MOVD  cStride+8(FP), R8 // cStride
+	LSL   $2, R8, R8 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R8, R20, R21 // rows of c
+	ADD   R8, R21, R22 // rows of c
+	VLD1R (R7), [V4.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c[0][0], lanes 12..15
+	WORD  $0x6e24dc00 // FMUL V0.4S, V0.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
+	WORD  $0x6e24dc21 // FMUL V1.4S, V1.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
+	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
+	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
+	FMOVS 4(R7), F8 // α[1] = all alpha[1]
+	VDUP  V8.S[0], V8.S4 // α[1] = all alpha[1]
+	FMOVQ (R21), F4 // C[1][0] = c[1][0], lanes 0..3
+	FMOVQ 16(R21), F5 // C[1][0] = c[1][0], lanes 4..7
+	FMOVQ 32(R21), F6 // C[1][0] = c[1][0], lanes 8..11
+	FMOVQ 48(R21), F7 // C[1][0] = c[1][0], lanes 12..15
+	WORD  $0x6e28dc84 // FMUL V4.4S, V4.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 0..3
+	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 4..7
+	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 8..11
+	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 12..15
+	FMOVS 8(R7), F12 // α[2] = all alpha[2]
+	VDUP  V12.S[0], V12.S4 // α[2] = all alpha[2]
+	FMOVQ (R22), F8 // C[2][0] = c[2][0], lanes 0..3
+	FMOVQ 16(R22), F9 // C[2][0] = c[2][0], lanes 4..7
+	FMOVQ 32(R22), F10 // C[2][0] = c[2][0], lanes 8..11
+	FMOVQ 48(R22), F11 // C[2][0] = c[2][0], lanes 12..15
+	WORD  $0x6e2cdd08 // FMUL V8.4S, V8.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 0..3
+	WORD  $0x6e2cdd29 // FMUL V9.4S, V9.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 4..7
+	WORD  $0x6e2cdd4a // FMUL V10.4S, V10.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 8..11
+	WORD  $0x6e2cdd6b // FMUL V11.4S, V11.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 12..15
+	JMP   end_35
+
+less_34:
+	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // C[1][0] = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // C[1][0] = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // C[1][0] = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // C[1][0] = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // C[2][0] = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // C[2][0] = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // C[2][0] = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // C[2][0] = 0, lanes 12..15
+
+end_35:
+	// C += A·B
+	MOVD pitch+40(FP), R7 // pitch
+	LSL  $2, R7, R7 // pitch <<= 2
+	MOVD depth+56(FP), R8 // depth
+	MOVD aStride+24(FP), R9 // aStride
+	LSL  $2, R9, R9 // aStride in bytes
+	MOVD R1, R20 // rows of a
+	ADD  R9, R20, R21 // rows of a
+	ADD  R9, R21, R22 // rows of a
+	MOVD panelStride+48(FP), R9 // panelStride
+	LSL  $2, R9, R9 // panelStride <<= 2
+	MOVD R6, R23 // rows of b
+	CMP  $4, R8 // depth < 4
+	BLT  depth_end_37 // depth < 4
+
+depth_36:
+	FMOVQ 64(R23), F12 // B[0][0] = b[0][16], lanes 0..3
+	FMOVQ 80(R23), F13 // B[0][0] = b[0][16], lanes 4..7
+	FMOVQ 96(R23), F14 // B[0][0] = b[0][16], lanes 8..11
+	FMOVQ 112(R23), F15 // B[0][0] = b[0][16], lanes 12..15
+	FMOVS (R20), F16 // a[0][0] = a[0][0]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F16 // a[1][0] = a[1][0]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F16 // a[2][0] = a[2][0]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	ADD   R7, R23, R23 // b0 += pitch
+	FMOVQ 64(R23), F12 // B[1][0] = b[0][16], lanes 0..3
+	FMOVQ 80(R23), F13 // B[1][0] = b[0][16], lanes 4..7
+	FMOVQ 96(R23), F14 // B[1][0] = b[0][16], lanes 8..11
+	FMOVQ 112(R23), F15 // B[1][0] = b[0][16], lanes 12..15
+	FMOVS 4(R20), F16 // a[0][1] = a[0][1]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 12..15
+	FMOVS 4(R21), F16 // a[1][1] = a[1][1]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 12..15
+	FMOVS 4(R22), F16 // a[2][1] = a[2][1]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 12..15
+	ADD   R7, R23, R23 // b0 += pitch
+	FMOVQ 64(R23), F12 // B[2][0] = b[0][16], lanes 0..3
+	FMOVQ 80(R23), F13 // B[2][0] = b[0][16], lanes 4..7
+	FMOVQ 96(R23), F14 // B[2][0] = b[0][16], lanes 8..11
+	FMOVQ 112(R23), F15 // B[2][0] = b[0][16], lanes 12..15
+	FMOVS 8(R20), F16 // a[0][2] = a[0][2]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 12..15
+	FMOVS 8(R21), F16 // a[1][2] = a[1][2]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 12..15
+	FMOVS 8(R22), F16 // a[2][2] = a[2][2]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 12..15
+	ADD   R7, R23, R23 // b0 += pitch
+	FMOVQ 64(R23), F12 // B[3][0] = b[0][16], lanes 0..3
+	FMOVQ 80(R23), F13 // B[3][0] = b[0][16], lanes 4..7
+	FMOVQ 96(R23), F14 // B[3][0] = b[0][16], lanes 8..11
+	FMOVQ 112(R23), F15 // B[3][0] = b[0][16], lanes 12..15
+	FMOVS 12(R20), F16 // a[0][3] = a[0][3]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
+	FMOVS 12(R21), F16 // a[1][3] = a[1][3]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 12..15
+	FMOVS 12(R22), F16 // a[2][3] = a[2][3]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 12..15
+	ADD   R7, R23, R23 // b0 += pitch
+	ADD   $16, R20, R20 // a0 += 16
+	ADD   $16, R21, R21 // a1 += 16
+	ADD   $16, R22, R22 // a2 += 16
+	SUB   $4, R8, R8 // depth += -4
+	CMP   $4, R8 // depth >= 4
+	BGE   depth_36 // depth >= 4
+
+depth_end_37:
+	CMP $1, R8 // depth < 1
+	BLT depth_end_39 // depth < 1
+
+depth_38:
+	FMOVQ 64(R23), F12 // B[0][0] = b[0][16], lanes 0..3
+	FMOVQ 80(R23), F13 // B[0][0] = b[0][16], lanes 4..7
+	FMOVQ 96(R23), F14 // B[0][0] = b[0][16], lanes 8..11
+	FMOVQ 112(R23), F15 // B[0][0] = b[0][16], lanes 12..15
+	FMOVS (R20), F16 // a[0][0] = a[0][0]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F16 // a[1][0] = a[1][0]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F16 // a[2][0] = a[2][0]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	ADD   R7, R23, R23 // b0 += pitch
+	ADD   $4, R20, R20 // a0 += 4
+	ADD   $4, R21, R21 // a1 += 4
+	ADD   $4, R22, R22 // a2 += 4
+	SUB   $1, R8, R8 // depth += -1
+	CMP   $1, R8 // depth >= 1
+	BGE   depth_38 // depth >= 1
+
+depth_end_39:
+	// store
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R7, R20, R21 // rows of c
+	ADD   R7, R21, R22 // rows of c
+	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
+	FMOVQ F4, (R21) // c[1][0] = C[1][0], lanes 0..3
+	FMOVQ F5, 16(R21) // c[1][0] = C[1][0], lanes 4..7
+	FMOVQ F6, 32(R21) // c[1][0] = C[1][0], lanes 8..11
+	FMOVQ F7, 48(R21) // c[1][0] = C[1][0], lanes 12..15
+	FMOVQ F8, (R22) // c[2][0] = C[2][0], lanes 0..3
+	FMOVQ F9, 16(R22) // c[2][0] = C[2][0], lanes 4..7
+	FMOVQ F10, 32(R22) // c[2][0] = C[2][0], lanes 8..11
+	FMOVQ F11, 48(R22) // c[2][0] = C[2][0], lanes 12..15
+	ADD   $64, R0, R0 // c += 64
+	MOVD  panelStride+48(FP), R7 // panelStride
+	LSL   $2, R7, R7 // panelStride <<= 2
+	ADD   R7, R6, R6 // b += panelStride
+	SUB   $32, R3, R3 // cols += -32
+	CMP   $32, R3 // cols >= 32
+	BGE   panels_26 // cols >= 32
+
+panels_end_27:
+	CMP $1, R3 // cols < 1
+	BLT less_40 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVD  alpha+80(FP), R3 // alpha
+	CMP   $1, R3 // alpha < 1
+	BLT   less_41 // alpha < 1
+	MOVD  rows+64(FP), R7 // rows
+	SUB   R2, R7, R7 // rows -= rows
+	LSL   $2, R7, R7 // rows in bytes
+	ADD   R7, R3, R3 // alpha += rows
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R7, R20, R21 // rows of c
+	ADD   R7, R21, R22 // rows of c
+	VLD1R (R3), [V4.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c[0][0], lanes 12..15
+	WORD  $0x6e24dc00 // FMUL V0.4S, V0.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
+	WORD  $0x6e24dc21 // FMUL V1.4S, V1.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
+	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
+	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
+	FMOVS 4(R3), F8 // α[1] = all alpha[1]
+	VDUP  V8.S[0], V8.S4 // α[1] = all alpha[1]
+	FMOVQ (R21), F4 // C[1][0] = c[1][0], lanes 0..3
+	FMOVQ 16(R21), F5 // C[1][0] = c[1][0], lanes 4..7
+	FMOVQ 32(R21), F6 // C[1][0] = c[1][0], lanes 8..11
+	FMOVQ 48(R21), F7 // C[1][0] = c[1][0], lanes 12..15
+	WORD  $0x6e28dc84 // FMUL V4.4S, V4.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 0..3
+	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 4..7
+	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 8..11
+	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 12..15
+	FMOVS 8(R3), F12 // α[2] = all alpha[2]
+	VDUP  V12.S[0], V12.S4 // α[2] = all alpha[2]
+	FMOVQ (R22), F8 // C[2][0] = c[2][0], lanes 0..3
+	FMOVQ 16(R22), F9 // C[2][0] = c[2][0], lanes 4..7
+	FMOVQ 32(R22), F10 // C[2][0] = c[2][0], lanes 8..11
+	FMOVQ 48(R22), F11 // C[2][0] = c[2][0], lanes 12..15
+	WORD  $0x6e2cdd08 // FMUL V8.4S, V8.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 0..3
+	WORD  $0x6e2cdd29 // FMUL V9.4S, V9.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 4..7
+	WORD  $0x6e2cdd4a // FMUL V10.4S, V10.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 8..11
+	WORD  $0x6e2cdd6b // FMUL V11.4S, V11.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 12..15
+	JMP   end_42
+
+less_41:
+	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // C[1][0] = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // C[1][0] = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // C[1][0] = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // C[1][0] = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // C[2][0] = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // C[2][0] = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // C[2][0] = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // C[2][0] = 0, lanes 12..15
+
+end_42:
+	// C += A·B
+	MOVD pitch+40(FP), R3 // pitch
+	LSL  $2, R3, R3 // pitch <<= 2
+	MOVD depth+56(FP), R7 // depth
+	MOVD aStride+24(FP), R8 // aStride
+	LSL  $2, R8, R8 // aStride in bytes
+	MOVD R1, R20 // rows of a
+	ADD  R8, R20, R21 // rows of a
+	ADD  R8, R21, R22 // rows of a
+	MOVD panelStride+48(FP), R8 // panelStride
+	LSL  $2, R8, R8 // panelStride <<= 2
+	MOVD R6, R23 // rows of b
+	CMP  $4, R7 // depth < 4
+	BLT  depth_end_44 // depth < 4
+
+depth_43:
+	FMOVQ (R23), F12 // B[0][0] = b[0][0], lanes 0..3
+	FMOVQ 16(R23), F13 // B[0][0] = b[0][0], lanes 4..7
+	FMOVQ 32(R23), F14 // B[0][0] = b[0][0], lanes 8..11
+	FMOVQ 48(R23), F15 // B[0][0] = b[0][0], lanes 12..15
+	FMOVS (R20), F16 // a[0][0] = a[0][0]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F16 // a[1][0] = a[1][0]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F16 // a[2][0] = a[2][0]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	ADD   R3, R23, R23 // b0 += pitch
+	FMOVQ (R23), F12 // B[1][0] = b[0][0], lanes 0..3
+	FMOVQ 16(R23), F13 // B[1][0] = b[0][0], lanes 4..7
+	FMOVQ 32(R23), F14 // B[1][0] = b[0][0], lanes 8..11
+	FMOVQ 48(R23), F15 // B[1][0] = b[0][0], lanes 12..15
+	FMOVS 4(R20), F16 // a[0][1] = a[0][1]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 12..15
+	FMOVS 4(R21), F16 // a[1][1] = a[1][1]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 12..15
+	FMOVS 4(R22), F16 // a[2][1] = a[2][1]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 12..15
+	ADD   R3, R23, R23 // b0 += pitch
+	FMOVQ (R23), F12 // B[2][0] = b[0][0], lanes 0..3
+	FMOVQ 16(R23), F13 // B[2][0] = b[0][0], lanes 4..7
+	FMOVQ 32(R23), F14 // B[2][0] = b[0][0], lanes 8..11
+	FMOVQ 48(R23), F15 // B[2][0] = b[0][0], lanes 12..15
+	FMOVS 8(R20), F16 // a[0][2] = a[0][2]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 12..15
+	FMOVS 8(R21), F16 // a[1][2] = a[1][2]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 12..15
+	FMOVS 8(R22), F16 // a[2][2] = a[2][2]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 12..15
+	ADD   R3, R23, R23 // b0 += pitch
+	FMOVQ (R23), F12 // B[3][0] = b[0][0], lanes 0..3
+	FMOVQ 16(R23), F13 // B[3][0] = b[0][0], lanes 4..7
+	FMOVQ 32(R23), F14 // B[3][0] = b[0][0], lanes 8..11
+	FMOVQ 48(R23), F15 // B[3][0] = b[0][0], lanes 12..15
+	FMOVS 12(R20), F16 // a[0][3] = a[0][3]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
+	FMOVS 12(R21), F16 // a[1][3] = a[1][3]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 12..15
+	FMOVS 12(R22), F16 // a[2][3] = a[2][3]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 12..15
+	ADD   R3, R23, R23 // b0 += pitch
+	ADD   $16, R20, R20 // a0 += 16
+	ADD   $16, R21, R21 // a1 += 16
+	ADD   $16, R22, R22 // a2 += 16
+	SUB   $4, R7, R7 // depth += -4
+	CMP   $4, R7 // depth >= 4
+	BGE   depth_43 // depth >= 4
+
+depth_end_44:
+	CMP $1, R7 // depth < 1
+	BLT depth_end_46 // depth < 1
+
+depth_45:
+	FMOVQ (R23), F12 // B[0][0] = b[0][0], lanes 0..3
+	FMOVQ 16(R23), F13 // B[0][0] = b[0][0], lanes 4..7
+	FMOVQ 32(R23), F14 // B[0][0] = b[0][0], lanes 8..11
+	FMOVQ 48(R23), F15 // B[0][0] = b[0][0], lanes 12..15
+	FMOVS (R20), F16 // a[0][0] = a[0][0]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F16 // a[1][0] = a[1][0]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F16 // a[2][0] = a[2][0]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	ADD   R3, R23, R23 // b0 += pitch
+	ADD   $4, R20, R20 // a0 += 4
+	ADD   $4, R21, R21 // a1 += 4
+	ADD   $4, R22, R22 // a2 += 4
+	SUB   $1, R7, R7 // depth += -1
+	CMP   $1, R7 // depth >= 1
+	BGE   depth_45 // depth >= 1
+
+depth_end_46:
+	// store
+	MOVD  cStride+8(FP), R3 // cStride
+	LSL   $2, R3, R3 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R3, R20, R21 // rows of c
+	ADD   R3, R21, R22 // rows of c
+	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
+	FMOVQ F4, (R21) // c[1][0] = C[1][0], lanes 0..3
+	FMOVQ F5, 16(R21) // c[1][0] = C[1][0], lanes 4..7
+	FMOVQ F6, 32(R21) // c[1][0] = C[1][0], lanes 8..11
+	FMOVQ F7, 48(R21) // c[1][0] = C[1][0], lanes 12..15
+	FMOVQ F8, (R22) // c[2][0] = C[2][0], lanes 0..3
+	FMOVQ F9, 16(R22) // c[2][0] = C[2][0], lanes 4..7
+	FMOVQ F10, 32(R22) // c[2][0] = C[2][0], lanes 8..11
+	FMOVQ F11, 48(R22) // c[2][0] = C[2][0], lanes 12..15
+	ADD   $64, R0, R0 // c += 64
+
+less_40:
+	// the next rows
+	MOVD cols+72(FP), R3 // cols
+	LSL  $2, R3, R3 // cols in bytes
+	SUB  R3, R0, R0 // c -= cols
+	MOVD cStride+8(FP), R3 // cStride
+	LSL  $2, R3, R3 // cStride in bytes
+	ADD  R3, R0, R0 // c += cStride
+	ADD  R3, R0, R0 // c += cStride
+	ADD  R3, R0, R0 // c += cStride
+	MOVD aStride+24(FP), R3 // aStride
+	LSL  $2, R3, R3 // aStride in bytes
+	ADD  R3, R1, R1 // a += aStride
+	ADD  R3, R1, R1 // a += aStride
+	ADD  R3, R1, R1 // a += aStride
+	SUB  $3, R2, R2 // rows += -3
+	CMP  $3, R2 // rows >= 3
+	BGE  rows_24 // rows >= 3
+
+rows_end_25:
+	CMP $2, R2 // rows < 2
+	BLT rows_end_48 // rows < 2
+
+rows_47:
+	MOVD cols+72(FP), R3 // cols
+	MOVD b+32(FP), R6 // b
+	CMP  $32, R3 // cols < 32
+	BLT  panels_end_50 // cols < 32
+
+panels_49:
+	// C = α·C, or 0 without α
+	MOVD  alpha+80(FP), R7 // alpha
+	CMP   $1, R7 // alpha < 1
+	BLT   less_51 // alpha < 1
+	MOVD  rows+64(FP), R8 // rows
+	SUB   R2, R8, R8 // rows -= rows
+	LSL   $2, R8, R8 // rows in bytes
+	ADD   R8, R7, R7 // alpha += rows
+	MOVD  cStride+8(FP), R8 // cStride
+	LSL   $2, R8, R8 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R8, R20, R21 // rows of c
+	VLD1R (R7), [V8.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c[0][0], lanes 12..15
+	WORD  $0x6e28dc00 // FMUL V0.4S, V0.4S, V8.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
+	WORD  $0x6e28dc21 // FMUL V1.4S, V1.4S, V8.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
+	WORD  $0x6e28dc42 // FMUL V2.4S, V2.4S, V8.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
+	WORD  $0x6e28dc63 // FMUL V3.4S, V3.4S, V8.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
+	FMOVQ 64(R20), F4 // C[0][1] = c[0][16], lanes 0..3
+	FMOVQ 80(R20), F5 // C[0][1] = c[0][16], lanes 4..7
+	FMOVQ 96(R20), F6 // C[0][1] = c[0][16], lanes 8..11
+	FMOVQ 112(R20), F7 // C[0][1] = c[0][16], lanes 12..15
+	WORD  $0x6e28dc84 // FMUL V4.4S, V4.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 0..3
+	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 4..7
+	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 8..11
+	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 12..15
+	FMOVS 4(R7), F16 // α[1] = all alpha[1]
+	VDUP  V16.S[0], V16.S4 // α[1] = all alpha[1]
+	FMOVQ (R21), F8 // C[1][0] = c[1][0], lanes 0..3
+	FMOVQ 16(R21), F9 // C[1][0] = c[1][0], lanes 4..7
+	FMOVQ 32(R21), F10 // C[1][0] = c[1][0], lanes 8..11
+	FMOVQ 48(R21), F11 // C[1][0] = c[1][0], lanes 12..15
+	WORD  $0x6e30dd08 // FMUL V8.4S, V8.4S, V16.4S // C[1][0] = C[1][0] * α[1], lanes 0..3
+	WORD  $0x6e30dd29 // FMUL V9.4S, V9.4S, V16.4S // C[1][0] = C[1][0] * α[1], lanes 4..7
+	WORD  $0x6e30dd4a // FMUL V10.4S, V10.4S, V16.4S // C[1][0] = C[1][0] * α[1], lanes 8..11
+	WORD  $0x6e30dd6b // FMUL V11.4S, V11.4S, V16.4S // C[1][0] = C[1][0] * α[1], lanes 12..15
+	FMOVQ 64(R21), F12 // C[1][1] = c[1][16], lanes 0..3
+	FMOVQ 80(R21), F13 // C[1][1] = c[1][16], lanes 4..7
+	FMOVQ 96(R21), F14 // C[1][1] = c[1][16], lanes 8..11
+	FMOVQ 112(R21), F15 // C[1][1] = c[1][16], lanes 12..15
+	WORD  $0x6e30dd8c // FMUL V12.4S, V12.4S, V16.4S // C[1][1] = C[1][1] * α[1], lanes 0..3
+	WORD  $0x6e30ddad // FMUL V13.4S, V13.4S, V16.4S // C[1][1] = C[1][1] * α[1], lanes 4..7
+	WORD  $0x6e30ddce // FMUL V14.4S, V14.4S, V16.4S // C[1][1] = C[1][1] * α[1], lanes 8..11
+	WORD  $0x6e30ddef // FMUL V15.4S, V15.4S, V16.4S // C[1][1] = C[1][1] * α[1], lanes 12..15
+	JMP   end_52
+
+less_51:
+	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // C[0][1] = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // C[0][1] = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // C[0][1] = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // C[0][1] = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // C[1][0] = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // C[1][0] = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // C[1][0] = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // C[1][0] = 0, lanes 12..15
+	VEOR V12.B16, V12.B16, V12.B16 // C[1][1] = 0, lanes 0..3
+	VEOR V13.B16, V13.B16, V13.B16 // C[1][1] = 0, lanes 4..7
+	VEOR V14.B16, V14.B16, V14.B16 // C[1][1] = 0, lanes 8..11
+	VEOR V15.B16, V15.B16, V15.B16 // C[1][1] = 0, lanes 12..15
+
+end_52:
+	// C += A·B
+	MOVD pitch+40(FP), R7 // pitch
+	LSL  $2, R7, R7 // pitch <<= 2
+	MOVD depth+56(FP), R8 // depth
+	MOVD aStride+24(FP), R9 // aStride
+	LSL  $2, R9, R9 // aStride in bytes
+	MOVD R1, R20 // rows of a
+	ADD  R9, R20, R21 // rows of a
+	MOVD panelStride+48(FP), R9 // panelStride
+	LSL  $2, R9, R9 // panelStride <<= 2
+	MOVD R6, R22 // rows of b
+	CMP  $4, R8 // depth < 4
+	BLT  depth_end_54 // depth < 4
+
+depth_53:
+	FMOVS (R20), F16 // A[0][0] = a[0][0]
+	FMOVS (R21), F17 // A[1][0] = a[1][0]
+	FMOVQ (R22), F18 // B[0][0] = b[0][0], lanes 0..3
+	FMOVQ 16(R22), F19 // B[0][0] = b[0][0], lanes 4..7
+	FMOVQ 32(R22), F20 // B[0][0] = b[0][0], lanes 8..11
+	FMOVQ 48(R22), F21 // B[0][0] = b[0][0], lanes 12..15
+	WORD  $0x4f901240 // FMLA V0.4S, V18.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f901261 // FMLA V1.4S, V19.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f901282 // FMLA V2.4S, V20.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9012a3 // FMLA V3.4S, V21.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 12..15
+	WORD  $0x4f911248 // FMLA V8.4S, V18.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f911269 // FMLA V9.4S, V19.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f91128a // FMLA V10.4S, V20.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9112ab // FMLA V11.4S, V21.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 12..15
+	FMOVQ 64(R22), F18 // B[0][1] = b[0][16], lanes 0..3
+	FMOVQ 80(R22), F19 // B[0][1] = b[0][16], lanes 4..7
+	FMOVQ 96(R22), F20 // B[0][1] = b[0][16], lanes 8..11
+	FMOVQ 112(R22), F21 // B[0][1] = b[0][16], lanes 12..15
+	WORD  $0x4f901244 // FMLA V4.4S, V18.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 0..3
+	WORD  $0x4f901265 // FMLA V5.4S, V19.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 4..7
+	WORD  $0x4f901286 // FMLA V6.4S, V20.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 8..11
+	WORD  $0x4f9012a7 // FMLA V7.4S, V21.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 12..15
+	WORD  $0x4f91124c // FMLA V12.4S, V18.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 0..3
+	WORD  $0x4f91126d // FMLA V13.4S, V19.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 4..7
+	WORD  $0x4f91128e // FMLA V14.4S, V20.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 8..11
+	WORD  $0x4f9112af // FMLA V15.4S, V21.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 12..15
+	ADD   R7, R22, R22 // b0 += pitch
+	FMOVS 4(R20), F16 // A[0][1] = a[0][1]
+	FMOVS 4(R21), F17 // A[1][1] = a[1][1]
+	FMOVQ (R22), F18 // B[1][0] = b[0][0], lanes 0..3
+	FMOVQ 16(R22), F19 // B[1][0] = b[0][0], lanes 4..7
+	FMOVQ 32(R22), F20 // B[1][0] = b[0][0], lanes 8..11
+	FMOVQ 48(R22), F21 // B[1][0] = b[0][0], lanes 12..15
+	WORD  $0x4f901240 // FMLA V0.4S, V18.4S, V16.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f901261 // FMLA V1.4S, V19.4S, V16.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f901282 // FMLA V2.4S, V20.4S, V16.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9012a3 // FMLA V3.4S, V21.4S, V16.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 12..15
+	WORD  $0x4f911248 // FMLA V8.4S, V18.4S, V17.S[0] // C[1][0] += A[1][1] * B[1][0], lanes 0..3
+	WORD  $0x4f911269 // FMLA V9.4S, V19.4S, V17.S[0] // C[1][0] += A[1][1] * B[1][0], lanes 4..7
+	WORD  $0x4f91128a // FMLA V10.4S, V20.4S, V17.S[0] // C[1][0] += A[1][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9112ab // FMLA V11.4S, V21.4S, V17.S[0] // C[1][0] += A[1][1] * B[1][0], lanes 12..15
+	FMOVQ 64(R22), F18 // B[1][1] = b[0][16], lanes 0..3
+	FMOVQ 80(R22), F19 // B[1][1] = b[0][16], lanes 4..7
+	FMOVQ 96(R22), F20 // B[1][1] = b[0][16], lanes 8..11
+	FMOVQ 112(R22), F21 // B[1][1] = b[0][16], lanes 12..15
+	WORD  $0x4f901244 // FMLA V4.4S, V18.4S, V16.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 0..3
+	WORD  $0x4f901265 // FMLA V5.4S, V19.4S, V16.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 4..7
+	WORD  $0x4f901286 // FMLA V6.4S, V20.4S, V16.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 8..11
+	WORD  $0x4f9012a7 // FMLA V7.4S, V21.4S, V16.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 12..15
+	WORD  $0x4f91124c // FMLA V12.4S, V18.4S, V17.S[0] // C[1][1] += A[1][1] * B[1][1], lanes 0..3
+	WORD  $0x4f91126d // FMLA V13.4S, V19.4S, V17.S[0] // C[1][1] += A[1][1] * B[1][1], lanes 4..7
+	WORD  $0x4f91128e // FMLA V14.4S, V20.4S, V17.S[0] // C[1][1] += A[1][1] * B[1][1], lanes 8..11
+	WORD  $0x4f9112af // FMLA V15.4S, V21.4S, V17.S[0] // C[1][1] += A[1][1] * B[1][1], lanes 12..15
+	ADD   R7, R22, R22 // b0 += pitch
+	FMOVS 8(R20), F16 // A[0][2] = a[0][2]
+	FMOVS 8(R21), F17 // A[1][2] = a[1][2]
+	FMOVQ (R22), F18 // B[2][0] = b[0][0], lanes 0..3
+	FMOVQ 16(R22), F19 // B[2][0] = b[0][0], lanes 4..7
+	FMOVQ 32(R22), F20 // B[2][0] = b[0][0], lanes 8..11
+	FMOVQ 48(R22), F21 // B[2][0] = b[0][0], lanes 12..15
+	WORD  $0x4f901240 // FMLA V0.4S, V18.4S, V16.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f901261 // FMLA V1.4S, V19.4S, V16.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f901282 // FMLA V2.4S, V20.4S, V16.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9012a3 // FMLA V3.4S, V21.4S, V16.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 12..15
+	WORD  $0x4f911248 // FMLA V8.4S, V18.4S, V17.S[0] // C[1][0] += A[1][2] * B[2][0], lanes 0..3
+	WORD  $0x4f911269 // FMLA V9.4S, V19.4S, V17.S[0] // C[1][0] += A[1][2] * B[2][0], lanes 4..7
+	WORD  $0x4f91128a // FMLA V10.4S, V20.4S, V17.S[0] // C[1][0] += A[1][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9112ab // FMLA V11.4S, V21.4S, V17.S[0] // C[1][0] += A[1][2] * B[2][0], lanes 12..15
+	FMOVQ 64(R22), F18 // B[2][1] = b[0][16], lanes 0..3
+	FMOVQ 80(R22), F19 // B[2][1] = b[0][16], lanes 4..7
+	FMOVQ 96(R22), F20 // B[2][1] = b[0][16], lanes 8..11
+	FMOVQ 112(R22), F21 // B[2][1] = b[0][16], lanes 12..15
+	WORD  $0x4f901244 // FMLA V4.4S, V18.4S, V16.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 0..3
+	WORD  $0x4f901265 // FMLA V5.4S, V19.4S, V16.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 4..7
+	WORD  $0x4f901286 // FMLA V6.4S, V20.4S, V16.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 8..11
+	WORD  $0x4f9012a7 // FMLA V7.4S, V21.4S, V16.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 12..15
+	WORD  $0x4f91124c // FMLA V12.4S, V18.4S, V17.S[0] // C[1][1] += A[1][2] * B[2][1], lanes 0..3
+	WORD  $0x4f91126d // FMLA V13.4S, V19.4S, V17.S[0] // C[1][1] += A[1][2] * B[2][1], lanes 4..7
+	WORD  $0x4f91128e // FMLA V14.4S, V20.4S, V17.S[0] // C[1][1] += A[1][2] * B[2][1], lanes 8..11
+	WORD  $0x4f9112af // FMLA V15.4S, V21.4S, V17.S[0] // C[1][1] += A[1][2] * B[2][1], lanes 12..15
+	ADD   R7, R22, R22 // b0 += pitch
+	FMOVS 12(R20), F16 // A[0][3] = a[0][3]
+	FMOVS 12(R21), F17 // A[1][3] = a[1][3]
+	FMOVQ (R22), F18 // B[3][0] = b[0][0], lanes 0..3
+	FMOVQ 16(R22), F19 // B[3][0] = b[0][0], lanes 4..7
+	FMOVQ 32(R22), F20 // B[3][0] = b[0][0], lanes 8..11
+	FMOVQ 48(R22), F21 // B[3][0] = b[0][0], lanes 12..15
+	WORD  $0x4f901240 // FMLA V0.4S, V18.4S, V16.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f901261 // FMLA V1.4S, V19.4S, V16.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f901282 // FMLA V2.4S, V20.4S, V16.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9012a3 // FMLA V3.4S, V21.4S, V16.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 12..15
+	WORD  $0x4f911248 // FMLA V8.4S, V18.4S, V17.S[0] // C[1][0] += A[1][3] * B[3][0], lanes 0..3
+	WORD  $0x4f911269 // FMLA V9.4S, V19.4S, V17.S[0] // C[1][0] += A[1][3] * B[3][0], lanes 4..7
+	WORD  $0x4f91128a // FMLA V10.4S, V20.4S, V17.S[0] // C[1][0] += A[1][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9112ab // FMLA V11.4S, V21.4S, V17.S[0] // C[1][0] += A[1][3] * B[3][0], lanes 12..15
+	FMOVQ 64(R22), F18 // B[3][1] = b[0][16], lanes 0..3
+	FMOVQ 80(R22), F19 // B[3][1] = b[0][16], lanes 4..7
+	FMOVQ 96(R22), F20 // B[3][1] = b[0][16], lanes 8..11
+	FMOVQ 112(R22), F21 // B[3][1] = b[0][16], lanes 12..15
+	WORD  $0x4f901244 // FMLA V4.4S, V18.4S, V16.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 0..3
+	WORD  $0x4f901265 // FMLA V5.4S, V19.4S, V16.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 4..7
+	WORD  $0x4f901286 // FMLA V6.4S, V20.4S, V16.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 8..11
+	WORD  $0x4f9012a7 // FMLA V7.4S, V21.4S, V16.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 12..15
+	WORD  $0x4f91124c // FMLA V12.4S, V18.4S, V17.S[0] // C[1][1] += A[1][3] * B[3][1], lanes 0..3
+	WORD  $0x4f91126d // FMLA V13.4S, V19.4S, V17.S[0] // C[1][1] += A[1][3] * B[3][1], lanes 4..7
+	WORD  $0x4f91128e // FMLA V14.4S, V20.4S, V17.S[0] // C[1][1] += A[1][3] * B[3][1], lanes 8..11
+	WORD  $0x4f9112af // FMLA V15.4S, V21.4S, V17.S[0] // C[1][1] += A[1][3] * B[3][1], lanes 12..15
+	ADD   R7, R22, R22 // b0 += pitch
+	ADD   $16, R20, R20 // a0 += 16
+	ADD   $16, R21, R21 // a1 += 16
+	SUB   $4, R8, R8 // depth += -4
+	CMP   $4, R8 // depth >= 4
+	BGE   depth_53 // depth >= 4
+
+depth_end_54:
+	CMP $1, R8 // depth < 1
+	BLT depth_end_56 // depth < 1
+
+depth_55:
+	FMOVS (R20), F16 // A[0][0] = a[0][0]
+	FMOVS (R21), F17 // A[1][0] = a[1][0]
+	FMOVQ (R22), F18 // B[0][0] = b[0][0], lanes 0..3
+	FMOVQ 16(R22), F19 // B[0][0] = b[0][0], lanes 4..7
+	FMOVQ 32(R22), F20 // B[0][0] = b[0][0], lanes 8..11
+	FMOVQ 48(R22), F21 // B[0][0] = b[0][0], lanes 12..15
+	WORD  $0x4f901240 // FMLA V0.4S, V18.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f901261 // FMLA V1.4S, V19.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f901282 // FMLA V2.4S, V20.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9012a3 // FMLA V3.4S, V21.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 12..15
+	WORD  $0x4f911248 // FMLA V8.4S, V18.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f911269 // FMLA V9.4S, V19.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f91128a // FMLA V10.4S, V20.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9112ab // FMLA V11.4S, V21.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 12..15
+	FMOVQ 64(R22), F18 // B[0][1] = b[0][16], lanes 0..3
+	FMOVQ 80(R22), F19 // B[0][1] = b[0][16], lanes 4..7
+	FMOVQ 96(R22), F20 // B[0][1] = b[0][16], lanes 8..11
+	FMOVQ 112(R22), F21 // B[0][1] = b[0][16], lanes 12..15
+	WORD  $0x4f901244 // FMLA V4.4S, V18.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 0..3
+	WORD  $0x4f901265 // FMLA V5.4S, V19.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 4..7
+	WORD  $0x4f901286 // FMLA V6.4S, V20.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 8..11
+	WORD  $0x4f9012a7 // FMLA V7.4S, V21.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 12..15
+	WORD  $0x4f91124c // FMLA V12.4S, V18.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 0..3
+	WORD  $0x4f91126d // FMLA V13.4S, V19.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 4..7
+	WORD  $0x4f91128e // FMLA V14.4S, V20.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 8..11
+	WORD  $0x4f9112af // FMLA V15.4S, V21.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 12..15
+	ADD   R7, R22, R22 // b0 += pitch
+	ADD   $4, R20, R20 // a0 += 4
+	ADD   $4, R21, R21 // a1 += 4
+	SUB   $1, R8, R8 // depth += -1
+	CMP   $1, R8 // depth >= 1
+	BGE   depth_55 // depth >= 1
+
+depth_end_56:
+	// store
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R7, R20, R21 // rows of c
+	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
+	FMOVQ F4, 64(R20) // c[0][16] = C[0][1], lanes 0..3
+	FMOVQ F5, 80(R20) // c[0][16] = C[0][1], lanes 4..7
+	FMOVQ F6, 96(R20) // c[0][16] = C[0][1], lanes 8..11
+	FMOVQ F7, 112(R20) // c[0][16] = C[0][1], lanes 12..15
+	FMOVQ F8, (R21) // c[1][0] = C[1][0], lanes 0..3
+	FMOVQ F9, 16(R21) // c[1][0] = C[1][0], lanes 4..7
+	FMOVQ F10, 32(R21) // c[1][0] = C[1][0], lanes 8..11
+	FMOVQ F11, 48(R21) // c[1][0] = C[1][0], lanes 12..15
+	FMOVQ F12, 64(R21) // c[1][16] = C[1][1], lanes 0..3
+	FMOVQ F13, 80(R21) // c[1][16] = C[1][1], lanes 4..7
+	FMOVQ F14, 96(R21) // c[1][16] = C[1][1], lanes 8..11
+	FMOVQ F15, 112(R21) // c[1][16] = C[1][1], lanes 12..15
+	ADD   $128, R0, R0 // c += 128
+	MOVD  panelStride+48(FP), R7 // panelStride
+	LSL   $2, R7, R7 // panelStride <<= 2
+	ADD   R7, R6, R6 // b += panelStride
+	SUB   $32, R3, R3 // cols += -32
+	CMP   $32, R3 // cols >= 32
+	BGE   panels_49 // cols >= 32
+
+panels_end_50:
+	CMP $1, R3 // cols < 1
+	BLT less_57 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVD  alpha+80(FP), R3 // alpha
+	CMP   $1, R3 // alpha < 1
+	BLT   less_58 // alpha < 1
+	MOVD  rows+64(FP), R7 // rows
+	SUB   R2, R7, R7 // rows -= rows
+	LSL   $2, R7, R7 // rows in bytes
+	ADD   R7, R3, R3 // alpha += rows
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R7, R20, R21 // rows of c
+	VLD1R (R3), [V4.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c[0][0], lanes 12..15
+	WORD  $0x6e24dc00 // FMUL V0.4S, V0.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
+	WORD  $0x6e24dc21 // FMUL V1.4S, V1.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
+	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
+	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
+	FMOVS 4(R3), F8 // α[1] = all alpha[1]
+	VDUP  V8.S[0], V8.S4 // α[1] = all alpha[1]
+	FMOVQ (R21), F4 // C[1][0] = c[1][0], lanes 0..3
+	FMOVQ 16(R21), F5 // C[1][0] = c[1][0], lanes 4..7
+	FMOVQ 32(R21), F6 // C[1][0] = c[1][0], lanes 8..11
+	FMOVQ 48(R21), F7 // C[1][0] = c[1][0], lanes 12..15
+	WORD  $0x6e28dc84 // FMUL V4.4S, V4.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 0..3
+	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 4..7
+	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 8..11
+	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 12..15
+	JMP   end_59
+
+less_58:
+	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // C[1][0] = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // C[1][0] = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // C[1][0] = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // C[1][0] = 0, lanes 12..15
+
+end_59:
+	// C += A·B
+	MOVD pitch+40(FP), R3 // pitch
+	LSL  $2, R3, R3 // pitch <<= 2
+	MOVD depth+56(FP), R7 // depth
+	MOVD aStride+24(FP), R8 // aStride
+	LSL  $2, R8, R8 // aStride in bytes
+	MOVD R1, R20 // rows of a
+	ADD  R8, R20, R21 // rows of a
+	MOVD panelStride+48(FP), R8 // panelStride
+	LSL  $2, R8, R8 // panelStride <<= 2
+	MOVD R6, R22 // rows of b
+	CMP  $4, R7 // depth < 4
+	BLT  depth_end_61 // depth < 4
+
+depth_60:
+	FMOVQ (R22), F8 // B[0][0] = b[0][0], lanes 0..3
+	FMOVQ 16(R22), F9 // B[0][0] = b[0][0], lanes 4..7
+	FMOVQ 32(R22), F10 // B[0][0] = b[0][0], lanes 8..11
+	FMOVQ 48(R22), F11 // B[0][0] = b[0][0], lanes 12..15
+	FMOVS (R20), F12 // a[0][0] = a[0][0]
+	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f8c1142 // FMLA V2.4S, V10.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f8c1163 // FMLA V3.4S, V11.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F12 // a[1][0] = a[1][0]
+	WORD  $0x4f8c1104 // FMLA V4.4S, V8.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	ADD   R3, R22, R22 // b0 += pitch
+	FMOVQ (R22), F8 // B[1][0] = b[0][0], lanes 0..3
+	FMOVQ 16(R22), F9 // B[1][0] = b[0][0], lanes 4..7
+	FMOVQ 32(R22), F10 // B[1][0] = b[0][0], lanes 8..11
+	FMOVQ 48(R22), F11 // B[1][0] = b[0][0], lanes 12..15
+	FMOVS 4(R20), F12 // a[0][1] = a[0][1]
+	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f8c1142 // FMLA V2.4S, V10.4S, V12.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f8c1163 // FMLA V3.4S, V11.4S, V12.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 12..15
+	FMOVS 4(R21), F12 // a[1][1] = a[1][1]
+	WORD  $0x4f8c1104 // FMLA V4.4S, V8.4S, V12.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 0..3
+	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 4..7
+	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 8..11
+	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 12..15
+	ADD   R3, R22, R22 // b0 += pitch
+	FMOVQ (R22), F8 // B[2][0] = b[0][0], lanes 0..3
+	FMOVQ 16(R22), F9 // B[2][0] = b[0][0], lanes 4..7
+	FMOVQ 32(R22), F10 // B[2][0] = b[0][0], lanes 8..11
+	FMOVQ 48(R22), F11 // B[2][0] = b[0][0], lanes 12..15
+	FMOVS 8(R20), F12 // a[0][2] = a[0][2]
+	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f8c1142 // FMLA V2.4S, V10.4S, V12.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f8c1163 // FMLA V3.4S, V11.4S, V12.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 12..15
+	FMOVS 8(R21), F12 // a[1][2] = a[1][2]
+	WORD  $0x4f8c1104 // FMLA V4.4S, V8.4S, V12.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 0..3
+	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 4..7
+	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 8..11
+	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 12..15
+	ADD   R3, R22, R22 // b0 += pitch
+	FMOVQ (R22), F8 // B[3][0] = b[0][0], lanes 0..3
+	FMOVQ 16(R22), F9 // B[3][0] = b[0][0], lanes 4..7
+	FMOVQ 32(R22), F10 // B[3][0] = b[0][0], lanes 8..11
+	FMOVQ 48(R22), F11 // B[3][0] = b[0][0], lanes 12..15
+	FMOVS 12(R20), F12 // a[0][3] = a[0][3]
+	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f8c1142 // FMLA V2.4S, V10.4S, V12.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f8c1163 // FMLA V3.4S, V11.4S, V12.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
+	FMOVS 12(R21), F12 // a[1][3] = a[1][3]
+	WORD  $0x4f8c1104 // FMLA V4.4S, V8.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 0..3
+	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 4..7
+	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 8..11
+	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 12..15
+	ADD   R3, R22, R22 // b0 += pitch
+	ADD   $16, R20, R20 // a0 += 16
+	ADD   $16, R21, R21 // a1 += 16
+	SUB   $4, R7, R7 // depth += -4
+	CMP   $4, R7 // depth >= 4
+	BGE   depth_60 // depth >= 4
+
+depth_end_61:
+	CMP $1, R7 // depth < 1
+	BLT depth_end_63 // depth < 1
+
+depth_62:
+	FMOVQ (R22), F8 // B[0][0] = b[0][0], lanes 0..3
+	FMOVQ 16(R22), F9 // B[0][0] = b[0][0], lanes 4..7
+	FMOVQ 32(R22), F10 // B[0][0] = b[0][0], lanes 8..11
+	FMOVQ 48(R22), F11 // B[0][0] = b[0][0], lanes 12..15
+	FMOVS (R20), F12 // a[0][0] = a[0][0]
+	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f8c1142 // FMLA V2.4S, V10.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f8c1163 // FMLA V3.4S, V11.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F12 // a[1][0] = a[1][0]
+	WORD  $0x4f8c1104 // FMLA V4.4S, V8.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	ADD   R3, R22, R22 // b0 += pitch
+	ADD   $4, R20, R20 // a0 += 4
+	ADD   $4, R21, R21 // a1 += 4
+	SUB   $1, R7, R7 // depth += -1
+	CMP   $1, R7 // depth >= 1
+	BGE   depth_62 // depth >= 1
+
+depth_end_63:
+	// store
+	MOVD  cStride+8(FP), R3 // cStride
+	LSL   $2, R3, R3 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R3, R20, R21 // rows of c
+	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
+	FMOVQ F4, (R21) // c[1][0] = C[1][0], lanes 0..3
+	FMOVQ F5, 16(R21) // c[1][0] = C[1][0], lanes 4..7
+	FMOVQ F6, 32(R21) // c[1][0] = C[1][0], lanes 8..11
+	FMOVQ F7, 48(R21) // c[1][0] = C[1][0], lanes 12..15
+	ADD   $64, R0, R0 // c += 64
+
+less_57:
+	// the next rows
+	MOVD cols+72(FP), R3 // cols
+	LSL  $2, R3, R3 // cols in bytes
+	SUB  R3, R0, R0 // c -= cols
+	MOVD cStride+8(FP), R3 // cStride
+	LSL  $2, R3, R3 // cStride in bytes
+	ADD  R3, R0, R0 // c += cStride
+	ADD  R3, R0, R0 // c += cStride
+	MOVD aStride+24(FP), R3 // aStride
+	LSL  $2, R3, R3 // aStride in bytes
+	ADD  R3, R1, R1 // a += aStride
+	ADD  R3, R1, R1 // a += aStride
+	SUB  $2, R2, R2 // rows += -2
+	CMP  $2, R2 // rows >= 2
+	BGE  rows_47 // rows >= 2
+
+rows_end_48:
+	CMP $1, R2 // rows < 1
+	BLT rows_end_65 // rows < 1
+
+rows_64:
+	MOVD cols+72(FP), R3 // cols
+	MOVD b+32(FP), R6 // b
+	CMP  $32, R3 // cols < 32
+	BLT  panels_end_67 // cols < 32
+
+panels_66:
+	// C = α·C, or 0 without α
+	MOVD  alpha+80(FP), R7 // alpha
+	CMP   $1, R7 // alpha < 1
+	BLT   less_68 // alpha < 1
+	MOVD  rows+64(FP), R8 // rows
+	SUB   R2, R8, R8 // rows -= rows
+	LSL   $2, R8, R8 // rows in bytes
+	ADD   R8, R7, R7 // alpha += rows
+	MOVD  cStride+8(FP), R8 // cStride
+	LSL   $2, R8, R8 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	VLD1R (R7), [V8.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c[0][0], lanes 12..15
+	WORD  $0x6e28dc00 // FMUL V0.4S, V0.4S, V8.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
+	WORD  $0x6e28dc21 // FMUL V1.4S, V1.4S, V8.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
+	WORD  $0x6e28dc42 // FMUL V2.4S, V2.4S, V8.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
+	WORD  $0x6e28dc63 // FMUL V3.4S, V3.4S, V8.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
+	FMOVQ 64(R20), F4 // C[0][1] = c[0][16], lanes 0..3
+	FMOVQ 80(R20), F5 // C[0][1] = c[0][16], lanes 4..7
+	FMOVQ 96(R20), F6 // C[0][1] = c[0][16], lanes 8..11
+	FMOVQ 112(R20), F7 // C[0][1] = c[0][16], lanes 12..15
+	WORD  $0x6e28dc84 // FMUL V4.4S, V4.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 0..3
+	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 4..7
+	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 8..11
+	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 12..15
+	JMP   end_69
+
+less_68:
+	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // C[0][1] = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // C[0][1] = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // C[0][1] = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // C[0][1] = 0, lanes 12..15
+
+end_69:
+	// C += A·B
+	MOVD pitch+40(FP), R7 // pitch
+	LSL  $2, R7, R7 // pitch <<= 2
+	MOVD depth+56(FP), R8 // depth
+	MOVD aStride+24(FP), R9 // aStride
+	LSL  $2, R9, R9 // aStride in bytes
+	MOVD R1, R20 // rows of a
+	MOVD panelStride+48(FP), R9 // panelStride
+	LSL  $2, R9, R9 // panelStride <<= 2
+	MOVD R6, R21 // rows of b
+	CMP  $4, R8 // depth < 4
+	BLT  depth_end_71 // depth < 4
+
+depth_70:
+	FMOVS (R20), F8 // A[0][0] = a[0][0]
+	FMOVQ (R21), F9 // B[0][0] = b[0][0], lanes 0..3
+	FMOVQ 16(R21), F10 // B[0][0] = b[0][0], lanes 4..7
+	FMOVQ 32(R21), F11 // B[0][0] = b[0][0], lanes 8..11
+	FMOVQ 48(R21), F12 // B[0][0] = b[0][0], lanes 12..15
+	WORD  $0x4f881120 // FMLA V0.4S, V9.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f881141 // FMLA V1.4S, V10.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f881162 // FMLA V2.4S, V11.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f881183 // FMLA V3.4S, V12.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 12..15
+	FMOVQ 64(R21), F9 // B[0][1] = b[0][16], lanes 0..3
+	FMOVQ 80(R21), F10 // B[0][1] = b[0][16], lanes 4..7
+	FMOVQ 96(R21), F11 // B[0][1] = b[0][16], lanes 8..11
+	FMOVQ 112(R21), F12 // B[0][1] = b[0][16], lanes 12..15
+	WORD  $0x4f881124 // FMLA V4.4S, V9.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 0..3
+	WORD  $0x4f881145 // FMLA V5.4S, V10.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 4..7
+	WORD  $0x4f881166 // FMLA V6.4S, V11.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 8..11
+	WORD  $0x4f881187 // FMLA V7.4S, V12.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 12..15
+	ADD   R7, R21, R21 // b0 += pitch
+	FMOVS 4(R20), F8 // A[0][1] = a[0][1]
+	FMOVQ (R21), F9 // B[1][0] = b[0][0], lanes 0..3
+	FMOVQ 16(R21), F10 // B[1][0] = b[0][0], lanes 4..7
+	FMOVQ 32(R21), F11 // B[1][0] = b[0][0], lanes 8..11
+	FMOVQ 48(R21), F12 // B[1][0] = b[0][0], lanes 12..15
+	WORD  $0x4f881120 // FMLA V0.4S, V9.4S, V8.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f881141 // FMLA V1.4S, V10.4S, V8.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f881162 // FMLA V2.4S, V11.4S, V8.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f881183 // FMLA V3.4S, V12.4S, V8.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 12..15
+	FMOVQ 64(R21), F9 // B[1][1] = b[0][16], lanes 0..3
+	FMOVQ 80(R21), F10 // B[1][1] = b[0][16], lanes 4..7
+	FMOVQ 96(R21), F11 // B[1][1] = b[0][16], lanes 8..11
+	FMOVQ 112(R21), F12 // B[1][1] = b[0][16], lanes 12..15
+	WORD  $0x4f881124 // FMLA V4.4S, V9.4S, V8.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 0..3
+	WORD  $0x4f881145 // FMLA V5.4S, V10.4S, V8.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 4..7
+	WORD  $0x4f881166 // FMLA V6.4S, V11.4S, V8.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 8..11
+	WORD  $0x4f881187 // FMLA V7.4S, V12.4S, V8.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 12..15
+	ADD   R7, R21, R21 // b0 += pitch
+	FMOVS 8(R20), F8 // A[0][2] = a[0][2]
+	FMOVQ (R21), F9 // B[2][0] = b[0][0], lanes 0..3
+	FMOVQ 16(R21), F10 // B[2][0] = b[0][0], lanes 4..7
+	FMOVQ 32(R21), F11 // B[2][0] = b[0][0], lanes 8..11
+	FMOVQ 48(R21), F12 // B[2][0] = b[0][0], lanes 12..15
+	WORD  $0x4f881120 // FMLA V0.4S, V9.4S, V8.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f881141 // FMLA V1.4S, V10.4S, V8.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f881162 // FMLA V2.4S, V11.4S, V8.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f881183 // FMLA V3.4S, V12.4S, V8.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 12..15
+	FMOVQ 64(R21), F9 // B[2][1] = b[0][16], lanes 0..3
+	FMOVQ 80(R21), F10 // B[2][1] = b[0][16], lanes 4..7
+	FMOVQ 96(R21), F11 // B[2][1] = b[0][16], lanes 8..11
+	FMOVQ 112(R21), F12 // B[2][1] = b[0][16], lanes 12..15
+	WORD  $0x4f881124 // FMLA V4.4S, V9.4S, V8.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 0..3
+	WORD  $0x4f881145 // FMLA V5.4S, V10.4S, V8.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 4..7
+	WORD  $0x4f881166 // FMLA V6.4S, V11.4S, V8.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 8..11
+	WORD  $0x4f881187 // FMLA V7.4S, V12.4S, V8.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 12..15
+	ADD   R7, R21, R21 // b0 += pitch
+	FMOVS 12(R20), F8 // A[0][3] = a[0][3]
+	FMOVQ (R21), F9 // B[3][0] = b[0][0], lanes 0..3
+	FMOVQ 16(R21), F10 // B[3][0] = b[0][0], lanes 4..7
+	FMOVQ 32(R21), F11 // B[3][0] = b[0][0], lanes 8..11
+	FMOVQ 48(R21), F12 // B[3][0] = b[0][0], lanes 12..15
+	WORD  $0x4f881120 // FMLA V0.4S, V9.4S, V8.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f881141 // FMLA V1.4S, V10.4S, V8.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f881162 // FMLA V2.4S, V11.4S, V8.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f881183 // FMLA V3.4S, V12.4S, V8.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 12..15
+	FMOVQ 64(R21), F9 // B[3][1] = b[0][16], lanes 0..3
+	FMOVQ 80(R21), F10 // B[3][1] = b[0][16], lanes 4..7
+	FMOVQ 96(R21), F11 // B[3][1] = b[0][16], lanes 8..11
+	FMOVQ 112(R21), F12 // B[3][1] = b[0][16], lanes 12..15
+	WORD  $0x4f881124 // FMLA V4.4S, V9.4S, V8.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 0..3
+	WORD  $0x4f881145 // FMLA V5.4S, V10.4S, V8.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 4..7
+	WORD  $0x4f881166 // FMLA V6.4S, V11.4S, V8.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 8..11
+	WORD  $0x4f881187 // FMLA V7.4S, V12.4S, V8.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 12..15
+	ADD   R7, R21, R21 // b0 += pitch
+	ADD   $16, R20, R20 // a0 += 16
+	SUB   $4, R8, R8 // depth += -4
+	CMP   $4, R8 // depth >= 4
+	BGE   depth_70 // depth >= 4
+
+depth_end_71:
+	CMP $1, R8 // depth < 1
+	BLT depth_end_73 // depth < 1
+
+depth_72:
+	FMOVS (R20), F8 // A[0][0] = a[0][0]
+	FMOVQ (R21), F9 // B[0][0] = b[0][0], lanes 0..3
+	FMOVQ 16(R21), F10 // B[0][0] = b[0][0], lanes 4..7
+	FMOVQ 32(R21), F11 // B[0][0] = b[0][0], lanes 8..11
+	FMOVQ 48(R21), F12 // B[0][0] = b[0][0], lanes 12..15
+	WORD  $0x4f881120 // FMLA V0.4S, V9.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f881141 // FMLA V1.4S, V10.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f881162 // FMLA V2.4S, V11.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f881183 // FMLA V3.4S, V12.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 12..15
+	FMOVQ 64(R21), F9 // B[0][1] = b[0][16], lanes 0..3
+	FMOVQ 80(R21), F10 // B[0][1] = b[0][16], lanes 4..7
+	FMOVQ 96(R21), F11 // B[0][1] = b[0][16], lanes 8..11
+	FMOVQ 112(R21), F12 // B[0][1] = b[0][16], lanes 12..15
+	WORD  $0x4f881124 // FMLA V4.4S, V9.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 0..3
+	WORD  $0x4f881145 // FMLA V5.4S, V10.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 4..7
+	WORD  $0x4f881166 // FMLA V6.4S, V11.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 8..11
+	WORD  $0x4f881187 // FMLA V7.4S, V12.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 12..15
+	ADD   R7, R21, R21 // b0 += pitch
+	ADD   $4, R20, R20 // a0 += 4
+	SUB   $1, R8, R8 // depth += -1
+	CMP   $1, R8 // depth >= 1
+	BGE   depth_72 // depth >= 1
+
+depth_end_73:
+	// store
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
+	FMOVQ F4, 64(R20) // c[0][16] = C[0][1], lanes 0..3
+	FMOVQ F5, 80(R20) // c[0][16] = C[0][1], lanes 4..7
+	FMOVQ F6, 96(R20) // c[0][16] = C[0][1], lanes 8..11
+	FMOVQ F7, 112(R20) // c[0][16] = C[0][1], lanes 12..15
+	ADD   $128, R0, R0 // c += 128
+	MOVD  panelStride+48(FP), R7 // panelStride
+	LSL   $2, R7, R7 // panelStride <<= 2
+	ADD   R7, R6, R6 // b += panelStride
+	SUB   $32, R3, R3 // cols += -32
+	CMP   $32, R3 // cols >= 32
+	BGE   panels_66 // cols >= 32
+
+panels_end_67:
+	CMP $1, R3 // cols < 1
+	BLT less_74 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVD  alpha+80(FP), R3 // alpha
+	CMP   $1, R3 // alpha < 1
+	BLT   less_75 // alpha < 1
+	MOVD  rows+64(FP), R7 // rows
+	SUB   R2, R7, R7 // rows -= rows
+	LSL   $2, R7, R7 // rows in bytes
+	ADD   R7, R3, R3 // alpha += rows
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	VLD1R (R3), [V4.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c[0][0], lanes 12..15
+	WORD  $0x6e24dc00 // FMUL V0.4S, V0.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
+	WORD  $0x6e24dc21 // FMUL V1.4S, V1.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
+	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
+	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
+	JMP   end_76
+
+less_75:
+	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
+
+end_76:
+	// C += A·B
+	MOVD pitch+40(FP), R3 // pitch
+	LSL  $2, R3, R3 // pitch <<= 2
+	MOVD depth+56(FP), R7 // depth
+	MOVD aStride+24(FP), R8 // aStride
+	LSL  $2, R8, R8 // aStride in bytes
+	MOVD R1, R20 // rows of a
+	MOVD panelStride+48(FP), R8 // panelStride
+	LSL  $2, R8, R8 // panelStride <<= 2
+	MOVD R6, R21 // rows of b
+	CMP  $4, R7 // depth < 4
+	BLT  depth_end_78 // depth < 4
+
+depth_77:
+	FMOVQ (R21), F4 // B[0][0] = b[0][0], lanes 0..3
+	FMOVQ 16(R21), F5 // B[0][0] = b[0][0], lanes 4..7
+	FMOVQ 32(R21), F6 // B[0][0] = b[0][0], lanes 8..11
+	FMOVQ 48(R21), F7 // B[0][0] = b[0][0], lanes 12..15
+	FMOVS (R20), F8 // a[0][0] = a[0][0]
+	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	ADD   R3, R21, R21 // b0 += pitch
+	FMOVQ (R21), F4 // B[1][0] = b[0][0], lanes 0..3
+	FMOVQ 16(R21), F5 // B[1][0] = b[0][0], lanes 4..7
+	FMOVQ 32(R21), F6 // B[1][0] = b[0][0], lanes 8..11
+	FMOVQ 48(R21), F7 // B[1][0] = b[0][0], lanes 12..15
+	FMOVS 4(R20), F8 // a[0][1] = a[0][1]
+	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 12..15
+	ADD   R3, R21, R21 // b0 += pitch
+	FMOVQ (R21), F4 // B[2][0] = b[0][0], lanes 0..3
+	FMOVQ 16(R21), F5 // B[2][0] = b[0][0], lanes 4..7
+	FMOVQ 32(R21), F6 // B[2][0] = b[0][0], lanes 8..11
+	FMOVQ 48(R21), F7 // B[2][0] = b[0][0], lanes 12..15
+	FMOVS 8(R20), F8 // a[0][2] = a[0][2]
+	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 12..15
+	ADD   R3, R21, R21 // b0 += pitch
+	FMOVQ (R21), F4 // B[3][0] = b[0][0], lanes 0..3
+	FMOVQ 16(R21), F5 // B[3][0] = b[0][0], lanes 4..7
+	FMOVQ 32(R21), F6 // B[3][0] = b[0][0], lanes 8..11
+	FMOVQ 48(R21), F7 // B[3][0] = b[0][0], lanes 12..15
+	FMOVS 12(R20), F8 // a[0][3] = a[0][3]
+	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
+	ADD   R3, R21, R21 // b0 += pitch
+	ADD   $16, R20, R20 // a0 += 16
+	SUB   $4, R7, R7 // depth += -4
+	CMP   $4, R7 // depth >= 4
+	BGE   depth_77 // depth >= 4
+
+depth_end_78:
+	CMP $1, R7 // depth < 1
+	BLT depth_end_80 // depth < 1
+
+depth_79:
+	FMOVQ (R21), F4 // B[0][0] = b[0][0], lanes 0..3
+	FMOVQ 16(R21), F5 // B[0][0] = b[0][0], lanes 4..7
+	FMOVQ 32(R21), F6 // B[0][0] = b[0][0], lanes 8..11
+	FMOVQ 48(R21), F7 // B[0][0] = b[0][0], lanes 12..15
+	FMOVS (R20), F8 // a[0][0] = a[0][0]
+	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	ADD   R3, R21, R21 // b0 += pitch
+	ADD   $4, R20, R20 // a0 += 4
+	SUB   $1, R7, R7 // depth += -1
+	CMP   $1, R7 // depth >= 1
+	BGE   depth_79 // depth >= 1
+
+depth_end_80:
+	// store
+	MOVD  cStride+8(FP), R3 // cStride
+	LSL   $2, R3, R3 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
+	ADD   $64, R0, R0 // c += 64
+
+less_74:
+	// the next rows
+	MOVD cols+72(FP), R3 // cols
+	LSL  $2, R3, R3 // cols in bytes
+	SUB  R3, R0, R0 // c -= cols
+	MOVD cStride+8(FP), R3 // cStride
+	LSL  $2, R3, R3 // cStride in bytes
+	ADD  R3, R0, R0 // c += cStride
+	MOVD aStride+24(FP), R3 // aStride
+	LSL  $2, R3, R3 // aStride in bytes
+	ADD  R3, R1, R1 // a += aStride
+	SUB  $1, R2, R2 // rows += -1
+	CMP  $1, R2 // rows >= 1
+	BGE  rows_64 // rows >= 1
+
+rows_end_65:
+	RET
+
+// func fewBF16NEON(c *float32, cStride int, a *float32, aStride int, b *uint16, pitch int, panelStride int, depth int, rows int, cols int, alpha *float32)
+TEXT ·fewBF16NEON(SB), NOSPLIT, $0-88
+	MOVD c+0(FP), R0 // c
+	MOVD a+16(FP), R1 // a
+	MOVD rows+64(FP), R2 // rows
+	CMP  $4, R2 // rows < 4
+	BLT  rows_end_2 // rows < 4
+
+rows_1:
+	MOVD cols+72(FP), R3 // cols
+	MOVD b+32(FP), R6 // b
+	CMP  $32, R3 // cols < 32
+	BLT  panels_end_4 // cols < 32
+
+panels_3:
+	// C = α·C, or 0 without α
+	MOVD  alpha+80(FP), R7 // alpha
+	CMP   $1, R7 // alpha < 1
+	BLT   less_5 // alpha < 1
+	MOVD  rows+64(FP), R8 // rows
+	SUB   R2, R8, R8 // rows -= rows
+	LSL   $2, R8, R8 // rows in bytes
+	ADD   R8, R7, R7 // alpha += rows
+	MOVD  cStride+8(FP), R8 // cStride
+	LSL   $2, R8, R8 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R8, R20, R21 // rows of c
+	ADD   R8, R21, R22 // rows of c
+	ADD   R8, R22, R23 // rows of c
+	VLD1R (R7), [V4.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c[0][0], lanes 12..15
+	WORD  $0x6e24dc00 // FMUL V0.4S, V0.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
+	WORD  $0x6e24dc21 // FMUL V1.4S, V1.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
+	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
+	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
+	FMOVS 4(R7), F8 // α[1] = all alpha[1]
+	VDUP  V8.S[0], V8.S4 // α[1] = all alpha[1]
+	FMOVQ (R21), F4 // C[1][0] = c[1][0], lanes 0..3
+	FMOVQ 16(R21), F5 // C[1][0] = c[1][0], lanes 4..7
+	FMOVQ 32(R21), F6 // C[1][0] = c[1][0], lanes 8..11
+	FMOVQ 48(R21), F7 // C[1][0] = c[1][0], lanes 12..15
+	WORD  $0x6e28dc84 // FMUL V4.4S, V4.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 0..3
+	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 4..7
+	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 8..11
+	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 12..15
+	FMOVS 8(R7), F12 // α[2] = all alpha[2]
+	VDUP  V12.S[0], V12.S4 // α[2] = all alpha[2]
+	FMOVQ (R22), F8 // C[2][0] = c[2][0], lanes 0..3
+	FMOVQ 16(R22), F9 // C[2][0] = c[2][0], lanes 4..7
+	FMOVQ 32(R22), F10 // C[2][0] = c[2][0], lanes 8..11
+	FMOVQ 48(R22), F11 // C[2][0] = c[2][0], lanes 12..15
+	WORD  $0x6e2cdd08 // FMUL V8.4S, V8.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 0..3
+	WORD  $0x6e2cdd29 // FMUL V9.4S, V9.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 4..7
+	WORD  $0x6e2cdd4a // FMUL V10.4S, V10.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 8..11
+	WORD  $0x6e2cdd6b // FMUL V11.4S, V11.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 12..15
+	FMOVS 12(R7), F16 // α[3] = all alpha[3]
+	VDUP  V16.S[0], V16.S4 // α[3] = all alpha[3]
+	FMOVQ (R23), F12 // C[3][0] = c[3][0], lanes 0..3
+	FMOVQ 16(R23), F13 // C[3][0] = c[3][0], lanes 4..7
+	FMOVQ 32(R23), F14 // C[3][0] = c[3][0], lanes 8..11
+	FMOVQ 48(R23), F15 // C[3][0] = c[3][0], lanes 12..15
+	WORD  $0x6e30dd8c // FMUL V12.4S, V12.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 0..3
+	WORD  $0x6e30ddad // FMUL V13.4S, V13.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 4..7
+	WORD  $0x6e30ddce // FMUL V14.4S, V14.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 8..11
+	WORD  $0x6e30ddef // FMUL V15.4S, V15.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 12..15
+	JMP   end_6
+
+less_5:
+	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // C[1][0] = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // C[1][0] = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // C[1][0] = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // C[1][0] = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // C[2][0] = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // C[2][0] = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // C[2][0] = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // C[2][0] = 0, lanes 12..15
+	VEOR V12.B16, V12.B16, V12.B16 // C[3][0] = 0, lanes 0..3
+	VEOR V13.B16, V13.B16, V13.B16 // C[3][0] = 0, lanes 4..7
+	VEOR V14.B16, V14.B16, V14.B16 // C[3][0] = 0, lanes 8..11
+	VEOR V15.B16, V15.B16, V15.B16 // C[3][0] = 0, lanes 12..15
+
+end_6:
+	// C += A·B
+	MOVD pitch+40(FP), R7 // pitch
+	LSL  $1, R7, R7 // pitch <<= 1
+	MOVD depth+56(FP), R8 // depth
+	MOVD aStride+24(FP), R9 // aStride
+	LSL  $2, R9, R9 // aStride in bytes
+	MOVD R1, R20 // rows of a
+	ADD  R9, R20, R21 // rows of a
+	ADD  R9, R21, R22 // rows of a
+	ADD  R9, R22, R23 // rows of a
+	MOVD panelStride+48(FP), R9 // panelStride
+	LSL  $1, R9, R9 // panelStride <<= 1
+	MOVD R6, R24 // rows of b
+	MOVD R6, R9 // ahead = b
+	CMP  $4, R8 // depth < 4
+	BLT  depth_end_8 // depth < 4
+
+depth_7:
+	FMOVQ (R24), F16 // B[0][0] = bfloat16 of b[0][0]
+	FMOVQ 16(R24), F18 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[0][0] = bfloat16 of b[0][0]
+	FMOVS (R20), F20 // a[0][0] = a[0][0]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F20 // a[1][0] = a[1][0]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F20 // a[2][0] = a[2][0]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	FMOVS (R23), F20 // a[3][0] = a[3][0]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
+	ADD   R7, R24, R24 // b0 += pitch
+	FMOVQ (R24), F16 // B[1][0] = bfloat16 of b[0][0]
+	FMOVQ 16(R24), F18 // B[1][0] = bfloat16 of b[0][0]
+	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // B[1][0] = bfloat16 of b[0][0]
+	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // B[1][0] = bfloat16 of b[0][0]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[1][0] = bfloat16 of b[0][0]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[1][0] = bfloat16 of b[0][0]
+	FMOVS 4(R20), F20 // a[0][1] = a[0][1]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 12..15
+	FMOVS 4(R21), F20 // a[1][1] = a[1][1]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 12..15
+	FMOVS 4(R22), F20 // a[2][1] = a[2][1]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 12..15
+	FMOVS 4(R23), F20 // a[3][1] = a[3][1]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 12..15
+	ADD   R7, R24, R24 // b0 += pitch
+	FMOVQ (R24), F16 // B[2][0] = bfloat16 of b[0][0]
+	FMOVQ 16(R24), F18 // B[2][0] = bfloat16 of b[0][0]
+	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // B[2][0] = bfloat16 of b[0][0]
+	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // B[2][0] = bfloat16 of b[0][0]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[2][0] = bfloat16 of b[0][0]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[2][0] = bfloat16 of b[0][0]
+	FMOVS 8(R20), F20 // a[0][2] = a[0][2]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 12..15
+	FMOVS 8(R21), F20 // a[1][2] = a[1][2]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 12..15
+	FMOVS 8(R22), F20 // a[2][2] = a[2][2]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 12..15
+	FMOVS 8(R23), F20 // a[3][2] = a[3][2]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 12..15
+	ADD   R7, R24, R24 // b0 += pitch
+	FMOVQ (R24), F16 // B[3][0] = bfloat16 of b[0][0]
+	FMOVQ 16(R24), F18 // B[3][0] = bfloat16 of b[0][0]
+	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // B[3][0] = bfloat16 of b[0][0]
+	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // B[3][0] = bfloat16 of b[0][0]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[3][0] = bfloat16 of b[0][0]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[3][0] = bfloat16 of b[0][0]
+	FMOVS 12(R20), F20 // a[0][3] = a[0][3]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
+	FMOVS 12(R21), F20 // a[1][3] = a[1][3]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 12..15
+	FMOVS 12(R22), F20 // a[2][3] = a[2][3]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 12..15
+	FMOVS 12(R23), F20 // a[3][3] = a[3][3]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 12..15
+	ADD   R7, R24, R24 // b0 += pitch
+	ADD   $16, R20, R20 // a0 += 16
+	ADD   $16, R21, R21 // a1 += 16
+	ADD   $16, R22, R22 // a2 += 16
+	ADD   $16, R23, R23 // a3 += 16
+	PRFM  12288(R9), PLDL1KEEP // prefetch ahead[3072]
+	PRFM  12352(R9), PLDL1KEEP // prefetch ahead[3088]
+	ADD   $128, R9, R9 // ahead += 128
+	SUB   $4, R8, R8 // depth += -4
+	CMP   $4, R8 // depth >= 4
+	BGE   depth_7 // depth >= 4
+
+depth_end_8:
+	CMP $1, R8 // depth < 1
+	BLT depth_end_10 // depth < 1
+
+depth_9:
+	FMOVQ (R24), F16 // B[0][0] = bfloat16 of b[0][0]
+	FMOVQ 16(R24), F18 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[0][0] = bfloat16 of b[0][0]
+	FMOVS (R20), F20 // a[0][0] = a[0][0]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F20 // a[1][0] = a[1][0]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F20 // a[2][0] = a[2][0]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	FMOVS (R23), F20 // a[3][0] = a[3][0]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
+	ADD   R7, R24, R24 // b0 += pitch
+	ADD   $4, R20, R20 // a0 += 4
+	ADD   $4, R21, R21 // a1 += 4
+	ADD   $4, R22, R22 // a2 += 4
+	ADD   $4, R23, R23 // a3 += 4
+	SUB   $1, R8, R8 // depth += -1
+	CMP   $1, R8 // depth >= 1
+	BGE   depth_9 // depth >= 1
+
+depth_end_10:
+	// store
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R7, R20, R21 // rows of c
+	ADD   R7, R21, R22 // rows of c
+	ADD   R7, R22, R23 // rows of c
+	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
+	FMOVQ F4, (R21) // c[1][0] = C[1][0], lanes 0..3
+	FMOVQ F5, 16(R21) // c[1][0] = C[1][0], lanes 4..7
+	FMOVQ F6, 32(R21) // c[1][0] = C[1][0], lanes 8..11
+	FMOVQ F7, 48(R21) // c[1][0] = C[1][0], lanes 12..15
+	FMOVQ F8, (R22) // c[2][0] = C[2][0], lanes 0..3
+	FMOVQ F9, 16(R22) // c[2][0] = C[2][0], lanes 4..7
+	FMOVQ F10, 32(R22) // c[2][0] = C[2][0], lanes 8..11
+	FMOVQ F11, 48(R22) // c[2][0] = C[2][0], lanes 12..15
+	FMOVQ F12, (R23) // c[3][0] = C[3][0], lanes 0..3
+	FMOVQ F13, 16(R23) // c[3][0] = C[3][0], lanes 4..7
+	FMOVQ F14, 32(R23) // c[3][0] = C[3][0], lanes 8..11
+	FMOVQ F15, 48(R23) // c[3][0] = C[3][0], lanes 12..15
+	ADD   $64, R0, R0 // c += 64
+
+	// C = α·C, or 0 without α
+	MOVD  alpha+80(FP), R7 // alpha
+	CMP   $1, R7 // alpha < 1
+	BLT   less_11 // alpha < 1
+	MOVD  rows+64(FP), R8 // rows
+	SUB   R2, R8, R8 // rows -= rows
+	LSL   $2, R8, R8 // rows in bytes
+	ADD   R8, R7, R7 // alpha += rows
+	MOVD  cStride+8(FP), R8 // cStride
+	LSL   $2, R8, R8 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R8, R20, R21 // rows of c
+	ADD   R8, R21, R22 // rows of c
+	ADD   R8, R22, R23 // rows of c
+	VLD1R (R7), [V4.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c[0][0], lanes 12..15
+	WORD  $0x6e24dc00 // FMUL V0.4S, V0.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
+	WORD  $0x6e24dc21 // FMUL V1.4S, V1.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
+	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
+	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
+	FMOVS 4(R7), F8 // α[1] = all alpha[1]
+	VDUP  V8.S[0], V8.S4 // α[1] = all alpha[1]
+	FMOVQ (R21), F4 // C[1][0] = c[1][0], lanes 0..3
+	FMOVQ 16(R21), F5 // C[1][0] = c[1][0], lanes 4..7
+	FMOVQ 32(R21), F6 // C[1][0] = c[1][0], lanes 8..11
+	FMOVQ 48(R21), F7 // C[1][0] = c[1][0], lanes 12..15
+	WORD  $0x6e28dc84 // FMUL V4.4S, V4.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 0..3
+	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 4..7
+	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 8..11
+	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 12..15
+	FMOVS 8(R7), F12 // α[2] = all alpha[2]
+	VDUP  V12.S[0], V12.S4 // α[2] = all alpha[2]
+	FMOVQ (R22), F8 // C[2][0] = c[2][0], lanes 0..3
+	FMOVQ 16(R22), F9 // C[2][0] = c[2][0], lanes 4..7
+	FMOVQ 32(R22), F10 // C[2][0] = c[2][0], lanes 8..11
+	FMOVQ 48(R22), F11 // C[2][0] = c[2][0], lanes 12..15
+	WORD  $0x6e2cdd08 // FMUL V8.4S, V8.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 0..3
+	WORD  $0x6e2cdd29 // FMUL V9.4S, V9.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 4..7
+	WORD  $0x6e2cdd4a // FMUL V10.4S, V10.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 8..11
+	WORD  $0x6e2cdd6b // FMUL V11.4S, V11.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 12..15
+	FMOVS 12(R7), F16 // α[3] = all alpha[3]
+	VDUP  V16.S[0], V16.S4 // α[3] = all alpha[3]
+	FMOVQ (R23), F12 // C[3][0] = c[3][0], lanes 0..3
+	FMOVQ 16(R23), F13 // C[3][0] = c[3][0], lanes 4..7
+	FMOVQ 32(R23), F14 // C[3][0] = c[3][0], lanes 8..11
+	FMOVQ 48(R23), F15 // C[3][0] = c[3][0], lanes 12..15
+	WORD  $0x6e30dd8c // FMUL V12.4S, V12.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 0..3
+	WORD  $0x6e30ddad // FMUL V13.4S, V13.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 4..7
+	WORD  $0x6e30ddce // FMUL V14.4S, V14.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 8..11
+	WORD  $0x6e30ddef // FMUL V15.4S, V15.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 12..15
+	JMP   end_12
+
+less_11:
+	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // C[1][0] = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // C[1][0] = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // C[1][0] = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // C[1][0] = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // C[2][0] = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // C[2][0] = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // C[2][0] = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // C[2][0] = 0, lanes 12..15
+	VEOR V12.B16, V12.B16, V12.B16 // C[3][0] = 0, lanes 0..3
+	VEOR V13.B16, V13.B16, V13.B16 // C[3][0] = 0, lanes 4..7
+	VEOR V14.B16, V14.B16, V14.B16 // C[3][0] = 0, lanes 8..11
+	VEOR V15.B16, V15.B16, V15.B16 // C[3][0] = 0, lanes 12..15
+
+end_12:
+	// C += A·B
+	MOVD pitch+40(FP), R7 // pitch
+	LSL  $1, R7, R7 // pitch <<= 1
+	MOVD depth+56(FP), R8 // depth
+	MOVD aStride+24(FP), R9 // aStride
+	LSL  $2, R9, R9 // aStride in bytes
+	MOVD R1, R20 // rows of a
+	ADD  R9, R20, R21 // rows of a
+	ADD  R9, R21, R22 // rows of a
+	ADD  R9, R22, R23 // rows of a
+	MOVD panelStride+48(FP), R9 // panelStride
+	LSL  $1, R9, R9 // panelStride <<= 1
+	MOVD R6, R24 // rows of b
+	MOVD R6, R9 // ahead = b
+	CMP  $4, R8 // depth < 4
+	BLT  depth_end_14 // depth < 4
+
+depth_13:
+	FMOVQ 32(R24), F16 // B[0][0] = bfloat16 of b[0][8]
+	FMOVQ 48(R24), F18 // B[0][0] = bfloat16 of b[0][8]
+	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // B[0][0] = bfloat16 of b[0][8]
+	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // B[0][0] = bfloat16 of b[0][8]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[0][0] = bfloat16 of b[0][8]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[0][0] = bfloat16 of b[0][8]
+	FMOVS (R20), F20 // a[0][0] = a[0][0]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F20 // a[1][0] = a[1][0]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F20 // a[2][0] = a[2][0]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	FMOVS (R23), F20 // a[3][0] = a[3][0]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
+	ADD   R7, R24, R24 // b0 += pitch
+	FMOVQ 32(R24), F16 // B[1][0] = bfloat16 of b[0][8]
+	FMOVQ 48(R24), F18 // B[1][0] = bfloat16 of b[0][8]
+	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // B[1][0] = bfloat16 of b[0][8]
+	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // B[1][0] = bfloat16 of b[0][8]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[1][0] = bfloat16 of b[0][8]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[1][0] = bfloat16 of b[0][8]
+	FMOVS 4(R20), F20 // a[0][1] = a[0][1]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 12..15
+	FMOVS 4(R21), F20 // a[1][1] = a[1][1]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 12..15
+	FMOVS 4(R22), F20 // a[2][1] = a[2][1]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 12..15
+	FMOVS 4(R23), F20 // a[3][1] = a[3][1]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 12..15
+	ADD   R7, R24, R24 // b0 += pitch
+	FMOVQ 32(R24), F16 // B[2][0] = bfloat16 of b[0][8]
+	FMOVQ 48(R24), F18 // B[2][0] = bfloat16 of b[0][8]
+	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // B[2][0] = bfloat16 of b[0][8]
+	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // B[2][0] = bfloat16 of b[0][8]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[2][0] = bfloat16 of b[0][8]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[2][0] = bfloat16 of b[0][8]
+	FMOVS 8(R20), F20 // a[0][2] = a[0][2]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 12..15
+	FMOVS 8(R21), F20 // a[1][2] = a[1][2]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 12..15
+	FMOVS 8(R22), F20 // a[2][2] = a[2][2]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 12..15
+	FMOVS 8(R23), F20 // a[3][2] = a[3][2]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 12..15
+	ADD   R7, R24, R24 // b0 += pitch
+	FMOVQ 32(R24), F16 // B[3][0] = bfloat16 of b[0][8]
+	FMOVQ 48(R24), F18 // B[3][0] = bfloat16 of b[0][8]
+	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // B[3][0] = bfloat16 of b[0][8]
+	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // B[3][0] = bfloat16 of b[0][8]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[3][0] = bfloat16 of b[0][8]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[3][0] = bfloat16 of b[0][8]
+	FMOVS 12(R20), F20 // a[0][3] = a[0][3]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
+	FMOVS 12(R21), F20 // a[1][3] = a[1][3]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 12..15
+	FMOVS 12(R22), F20 // a[2][3] = a[2][3]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 12..15
+	FMOVS 12(R23), F20 // a[3][3] = a[3][3]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 12..15
+	ADD   R7, R24, R24 // b0 += pitch
+	ADD   $16, R20, R20 // a0 += 16
+	ADD   $16, R21, R21 // a1 += 16
+	ADD   $16, R22, R22 // a2 += 16
+	ADD   $16, R23, R23 // a3 += 16
+	PRFM  12288(R9), PLDL1KEEP // prefetch ahead[3072]
+	PRFM  12352(R9), PLDL1KEEP // prefetch ahead[3088]
+	ADD   $128, R9, R9 // ahead += 128
+	SUB   $4, R8, R8 // depth += -4
+	CMP   $4, R8 // depth >= 4
+	BGE   depth_13 // depth >= 4
+
+depth_end_14:
+	CMP $1, R8 // depth < 1
+	BLT depth_end_16 // depth < 1
+
+depth_15:
+	FMOVQ 32(R24), F16 // B[0][0] = bfloat16 of b[0][8]
+	FMOVQ 48(R24), F18 // B[0][0] = bfloat16 of b[0][8]
+	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // B[0][0] = bfloat16 of b[0][8]
+	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // B[0][0] = bfloat16 of b[0][8]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[0][0] = bfloat16 of b[0][8]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[0][0] = bfloat16 of b[0][8]
+	FMOVS (R20), F20 // a[0][0] = a[0][0]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F20 // a[1][0] = a[1][0]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F20 // a[2][0] = a[2][0]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	FMOVS (R23), F20 // a[3][0] = a[3][0]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
+	ADD   R7, R24, R24 // b0 += pitch
+	ADD   $4, R20, R20 // a0 += 4
+	ADD   $4, R21, R21 // a1 += 4
+	ADD   $4, R22, R22 // a2 += 4
+	ADD   $4, R23, R23 // a3 += 4
+	SUB   $1, R8, R8 // depth += -1
+	CMP   $1, R8 // depth >= 1
+	BGE   depth_15 // depth >= 1
+
+depth_end_16:
+	// store
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R7, R20, R21 // rows of c
+	ADD   R7, R21, R22 // rows of c
+	ADD   R7, R22, R23 // rows of c
+	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
+	FMOVQ F4, (R21) // c[1][0] = C[1][0], lanes 0..3
+	FMOVQ F5, 16(R21) // c[1][0] = C[1][0], lanes 4..7
+	FMOVQ F6, 32(R21) // c[1][0] = C[1][0], lanes 8..11
+	FMOVQ F7, 48(R21) // c[1][0] = C[1][0], lanes 12..15
+	FMOVQ F8, (R22) // c[2][0] = C[2][0], lanes 0..3
+	FMOVQ F9, 16(R22) // c[2][0] = C[2][0], lanes 4..7
+	FMOVQ F10, 32(R22) // c[2][0] = C[2][0], lanes 8..11
+	FMOVQ F11, 48(R22) // c[2][0] = C[2][0], lanes 12..15
+	FMOVQ F12, (R23) // c[3][0] = C[3][0], lanes 0..3
+	FMOVQ F13, 16(R23) // c[3][0] = C[3][0], lanes 4..7
+	FMOVQ F14, 32(R23) // c[3][0] = C[3][0], lanes 8..11
+	FMOVQ F15, 48(R23) // c[3][0] = C[3][0], lanes 12..15
+	ADD   $64, R0, R0 // c += 64
+	MOVD  panelStride+48(FP), R7 // panelStride
+	LSL   $1, R7, R7 // panelStride <<= 1
+	ADD   R7, R6, R6 // b += panelStride
+	SUB   $32, R3, R3 // cols += -32
+	CMP   $32, R3 // cols >= 32
+	BGE   panels_3 // cols >= 32
+
+panels_end_4:
+	CMP $1, R3 // cols < 1
+	BLT less_17 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVD  alpha+80(FP), R3 // alpha
+	CMP   $1, R3 // alpha < 1
+	BLT   less_18 // alpha < 1
+	MOVD  rows+64(FP), R7 // rows
+	SUB   R2, R7, R7 // rows -= rows
+	LSL   $2, R7, R7 // rows in bytes
+	ADD   R7, R3, R3 // alpha += rows
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R7, R20, R21 // rows of c
+	ADD   R7, R21, R22 // rows of c
+	ADD   R7, R22, R23 // rows of c
+	VLD1R (R3), [V4.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c[0][0], lanes 12..15
+	WORD  $0x6e24dc00 // FMUL V0.4S, V0.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
+	WORD  $0x6e24dc21 // FMUL V1.4S, V1.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
+	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
+	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
+	FMOVS 4(R3), F8 // α[1] = all alpha[1]
+	VDUP  V8.S[0], V8.S4 // α[1] = all alpha[1]
+	FMOVQ (R21), F4 // C[1][0] = c[1][0], lanes 0..3
+	FMOVQ 16(R21), F5 // C[1][0] = c[1][0], lanes 4..7
+	FMOVQ 32(R21), F6 // C[1][0] = c[1][0], lanes 8..11
+	FMOVQ 48(R21), F7 // C[1][0] = c[1][0], lanes 12..15
+	WORD  $0x6e28dc84 // FMUL V4.4S, V4.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 0..3
+	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 4..7
+	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 8..11
+	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 12..15
+	FMOVS 8(R3), F12 // α[2] = all alpha[2]
+	VDUP  V12.S[0], V12.S4 // α[2] = all alpha[2]
+	FMOVQ (R22), F8 // C[2][0] = c[2][0], lanes 0..3
+	FMOVQ 16(R22), F9 // C[2][0] = c[2][0], lanes 4..7
+	FMOVQ 32(R22), F10 // C[2][0] = c[2][0], lanes 8..11
+	FMOVQ 48(R22), F11 // C[2][0] = c[2][0], lanes 12..15
+	WORD  $0x6e2cdd08 // FMUL V8.4S, V8.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 0..3
+	WORD  $0x6e2cdd29 // FMUL V9.4S, V9.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 4..7
+	WORD  $0x6e2cdd4a // FMUL V10.4S, V10.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 8..11
+	WORD  $0x6e2cdd6b // FMUL V11.4S, V11.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 12..15
+	FMOVS 12(R3), F16 // α[3] = all alpha[3]
+	VDUP  V16.S[0], V16.S4 // α[3] = all alpha[3]
+	FMOVQ (R23), F12 // C[3][0] = c[3][0], lanes 0..3
+	FMOVQ 16(R23), F13 // C[3][0] = c[3][0], lanes 4..7
+	FMOVQ 32(R23), F14 // C[3][0] = c[3][0], lanes 8..11
+	FMOVQ 48(R23), F15 // C[3][0] = c[3][0], lanes 12..15
+	WORD  $0x6e30dd8c // FMUL V12.4S, V12.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 0..3
+	WORD  $0x6e30ddad // FMUL V13.4S, V13.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 4..7
+	WORD  $0x6e30ddce // FMUL V14.4S, V14.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 8..11
+	WORD  $0x6e30ddef // FMUL V15.4S, V15.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 12..15
+	JMP   end_19
+
+less_18:
+	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // C[1][0] = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // C[1][0] = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // C[1][0] = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // C[1][0] = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // C[2][0] = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // C[2][0] = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // C[2][0] = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // C[2][0] = 0, lanes 12..15
+	VEOR V12.B16, V12.B16, V12.B16 // C[3][0] = 0, lanes 0..3
+	VEOR V13.B16, V13.B16, V13.B16 // C[3][0] = 0, lanes 4..7
+	VEOR V14.B16, V14.B16, V14.B16 // C[3][0] = 0, lanes 8..11
+	VEOR V15.B16, V15.B16, V15.B16 // C[3][0] = 0, lanes 12..15
+
+end_19:
+	// C += A·B
+	MOVD pitch+40(FP), R3 // pitch
+	LSL  $1, R3, R3 // pitch <<= 1
+	MOVD depth+56(FP), R7 // depth
+	MOVD aStride+24(FP), R8 // aStride
+	LSL  $2, R8, R8 // aStride in bytes
+	MOVD R1, R20 // rows of a
+	ADD  R8, R20, R21 // rows of a
+	ADD  R8, R21, R22 // rows of a
+	ADD  R8, R22, R23 // rows of a
+	MOVD panelStride+48(FP), R8 // panelStride
+	LSL  $1, R8, R8 // panelStride <<= 1
+	MOVD R6, R24 // rows of b
+	CMP  $4, R7 // depth < 4
+	BLT  depth_end_21 // depth < 4
+
+depth_20:
+	FMOVQ (R24), F16 // B[0][0] = bfloat16 of b[0][0]
+	FMOVQ 16(R24), F18 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[0][0] = bfloat16 of b[0][0]
+	FMOVS (R20), F20 // a[0][0] = a[0][0]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F20 // a[1][0] = a[1][0]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F20 // a[2][0] = a[2][0]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	FMOVS (R23), F20 // a[3][0] = a[3][0]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
+	ADD   R3, R24, R24 // b0 += pitch
+	FMOVQ (R24), F16 // B[1][0] = bfloat16 of b[0][0]
+	FMOVQ 16(R24), F18 // B[1][0] = bfloat16 of b[0][0]
+	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // B[1][0] = bfloat16 of b[0][0]
+	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // B[1][0] = bfloat16 of b[0][0]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[1][0] = bfloat16 of b[0][0]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[1][0] = bfloat16 of b[0][0]
+	FMOVS 4(R20), F20 // a[0][1] = a[0][1]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 12..15
+	FMOVS 4(R21), F20 // a[1][1] = a[1][1]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 12..15
+	FMOVS 4(R22), F20 // a[2][1] = a[2][1]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 12..15
+	FMOVS 4(R23), F20 // a[3][1] = a[3][1]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 12..15
+	ADD   R3, R24, R24 // b0 += pitch
+	FMOVQ (R24), F16 // B[2][0] = bfloat16 of b[0][0]
+	FMOVQ 16(R24), F18 // B[2][0] = bfloat16 of b[0][0]
+	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // B[2][0] = bfloat16 of b[0][0]
+	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // B[2][0] = bfloat16 of b[0][0]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[2][0] = bfloat16 of b[0][0]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[2][0] = bfloat16 of b[0][0]
+	FMOVS 8(R20), F20 // a[0][2] = a[0][2]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 12..15
+	FMOVS 8(R21), F20 // a[1][2] = a[1][2]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 12..15
+	FMOVS 8(R22), F20 // a[2][2] = a[2][2]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 12..15
+	FMOVS 8(R23), F20 // a[3][2] = a[3][2]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 12..15
+	ADD   R3, R24, R24 // b0 += pitch
+	FMOVQ (R24), F16 // B[3][0] = bfloat16 of b[0][0]
+	FMOVQ 16(R24), F18 // B[3][0] = bfloat16 of b[0][0]
+	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // B[3][0] = bfloat16 of b[0][0]
+	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // B[3][0] = bfloat16 of b[0][0]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[3][0] = bfloat16 of b[0][0]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[3][0] = bfloat16 of b[0][0]
+	FMOVS 12(R20), F20 // a[0][3] = a[0][3]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
+	FMOVS 12(R21), F20 // a[1][3] = a[1][3]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 12..15
+	FMOVS 12(R22), F20 // a[2][3] = a[2][3]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 12..15
+	FMOVS 12(R23), F20 // a[3][3] = a[3][3]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 12..15
+	ADD   R3, R24, R24 // b0 += pitch
+	ADD   $16, R20, R20 // a0 += 16
+	ADD   $16, R21, R21 // a1 += 16
+	ADD   $16, R22, R22 // a2 += 16
+	ADD   $16, R23, R23 // a3 += 16
+	PRFM  12288(R6), PLDL1KEEP // prefetch ahead[3072]
+	PRFM  12352(R6), PLDL1KEEP // prefetch ahead[3088]
+	ADD   $128, R6, R6 // ahead += 128
+	SUB   $4, R7, R7 // depth += -4
+	CMP   $4, R7 // depth >= 4
+	BGE   depth_20 // depth >= 4
+
+depth_end_21:
+	CMP $1, R7 // depth < 1
+	BLT depth_end_23 // depth < 1
+
+depth_22:
+	FMOVQ (R24), F16 // B[0][0] = bfloat16 of b[0][0]
+	FMOVQ 16(R24), F18 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[0][0] = bfloat16 of b[0][0]
+	FMOVS (R20), F20 // a[0][0] = a[0][0]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F20 // a[1][0] = a[1][0]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F20 // a[2][0] = a[2][0]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	FMOVS (R23), F20 // a[3][0] = a[3][0]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
+	ADD   R3, R24, R24 // b0 += pitch
+	ADD   $4, R20, R20 // a0 += 4
+	ADD   $4, R21, R21 // a1 += 4
+	ADD   $4, R22, R22 // a2 += 4
+	ADD   $4, R23, R23 // a3 += 4
+	SUB   $1, R7, R7 // depth += -1
+	CMP   $1, R7 // depth >= 1
+	BGE   depth_22 // depth >= 1
+
+depth_end_23:
+	// store
+	MOVD  cStride+8(FP), R3 // cStride
+	LSL   $2, R3, R3 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R3, R20, R21 // rows of c
+	ADD   R3, R21, R22 // rows of c
+	ADD   R3, R22, R23 // rows of c
+	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
+	FMOVQ F4, (R21) // c[1][0] = C[1][0], lanes 0..3
+	FMOVQ F5, 16(R21) // c[1][0] = C[1][0], lanes 4..7
+	FMOVQ F6, 32(R21) // c[1][0] = C[1][0], lanes 8..11
+	FMOVQ F7, 48(R21) // c[1][0] = C[1][0], lanes 12..15
+	FMOVQ F8, (R22) // c[2][0] = C[2][0], lanes 0..3
+	FMOVQ F9, 16(R22) // c[2][0] = C[2][0], lanes 4..7
+	FMOVQ F10, 32(R22) // c[2][0] = C[2][0], lanes 8..11
+	FMOVQ F11, 48(R22) // c[2][0] = C[2][0], lanes 12..15
+	FMOVQ F12, (R23) // c[3][0] = C[3][0], lanes 0..3
+	FMOVQ F13, 16(R23) // c[3][0] = C[3][0], lanes 4..7
+	FMOVQ F14, 32(R23) // c[3][0] = C[3][0], lanes 8..11
+	FMOVQ F15, 48(R23) // c[3][0] = C[3][0], lanes 12..15
+	ADD   $64, R0, R0 // c += 64
+
+less_17:
+	// the next rows
+	MOVD cols+72(FP), R3 // cols
+	LSL  $2, R3, R3 // cols in bytes
+	SUB  R3, R0, R0 // c -= cols
+	MOVD cStride+8(FP), R3 // cStride
+	LSL  $2, R3, R3 // cStride in bytes
+	ADD  R3, R0, R0 // c += cStride
+	ADD  R3, R0, R0 // c += cStride
+	ADD  R3, R0, R0 // c += cStride
+	ADD  R3, R0, R0 // c += cStride
+	MOVD aStride+24(FP), R3 // aStride
+	LSL  $2, R3, R3 // aStride in bytes
+	ADD  R3, R1, R1 // a += aStride
+	ADD  R3, R1, R1 // a += aStride
+	ADD  R3, R1, R1 // a += aStride
+	ADD  R3, R1, R1 // a += aStride
+	SUB  $4, R2, R2 // rows += -4
+	CMP  $4, R2 // rows >= 4
+	BGE  rows_1 // rows >= 4
+
+rows_end_2:
+	CMP $3, R2 // rows < 3
+	BLT rows_end_25 // rows < 3
+
+rows_24:
+	MOVD cols+72(FP), R3 // cols
+	MOVD b+32(FP), R6 // b
+	CMP  $32, R3 // cols < 32
+	BLT  panels_end_27 // cols < 32
+
+panels_26:
+	// C = α·C, or 0 without α
+	MOVD  alpha+80(FP), R7 // alpha
+	CMP   $1, R7 // alpha < 1
+	BLT   less_28 // alpha < 1
+	MOVD  rows+64(FP), R8 // rows
+	SUB   R2, R8, R8 // rows -= rows
+	LSL   $2, R8, R8 // rows in bytes
+	ADD   R8, R7, R7 // alpha += rows
+	MOVD  cStride+8(FP), R8 // cStride
+	LSL   $2, R8, R8 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R8, R20, R21 // rows of c
+	ADD   R8, R21, R22 // rows of c
+	VLD1R (R7), [V4.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c[0][0], lanes 12..15
+	WORD  $0x6e24dc00 // FMUL V0.4S, V0.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
+	WORD  $0x6e24dc21 // FMUL V1.4S, V1.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
+	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
+	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
+	FMOVS 4(R7), F8 // α[1] = all alpha[1]
+	VDUP  V8.S[0], V8.S4 // α[1] = all alpha[1]
+	FMOVQ (R21), F4 // C[1][0] = c[1][0], lanes 0..3
+	FMOVQ 16(R21), F5 // C[1][0] = c[1][0], lanes 4..7
+	FMOVQ 32(R21), F6 // C[1][0] = c[1][0], lanes 8..11
+	FMOVQ 48(R21), F7 // C[1][0] = c[1][0], lanes 12..15
+	WORD  $0x6e28dc84 // FMUL V4.4S, V4.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 0..3
+	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 4..7
+	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 8..11
+	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 12..15
+	FMOVS 8(R7), F12 // α[2] = all alpha[2]
+	VDUP  V12.S[0], V12.S4 // α[2] = all alpha[2]
+	FMOVQ (R22), F8 // C[2][0] = c[2][0], lanes 0..3
+	FMOVQ 16(R22), F9 // C[2][0] = c[2][0], lanes 4..7
+	FMOVQ 32(R22), F10 // C[2][0] = c[2][0], lanes 8..11
+	FMOVQ 48(R22), F11 // C[2][0] = c[2][0], lanes 12..15
+	WORD  $0x6e2cdd08 // FMUL V8.4S, V8.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 0..3
+	WORD  $0x6e2cdd29 // FMUL V9.4S, V9.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 4..7
+	WORD  $0x6e2cdd4a // FMUL V10.4S, V10.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 8..11
+	WORD  $0x6e2cdd6b // FMUL V11.4S, V11.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 12..15
+	JMP   end_29
+
+less_28:
+	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // C[1][0] = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // C[1][0] = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // C[1][0] = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // C[1][0] = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // C[2][0] = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // C[2][0] = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // C[2][0] = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // C[2][0] = 0, lanes 12..15
+
+end_29:
+	// C += A·B
+	MOVD pitch+40(FP), R7 // pitch
+	LSL  $1, R7, R7 // pitch <<= 1
+	MOVD depth+56(FP), R8 // depth
+	MOVD aStride+24(FP), R9 // aStride
+	LSL  $2, R9, R9 // aStride in bytes
+	MOVD R1, R20 // rows of a
+	ADD  R9, R20, R21 // rows of a
+	ADD  R9, R21, R22 // rows of a
+	MOVD panelStride+48(FP), R9 // panelStride
+	LSL  $1, R9, R9 // panelStride <<= 1
+	MOVD R6, R23 // rows of b
+	MOVD R6, R9 // ahead = b
+	CMP  $4, R8 // depth < 4
+	BLT  depth_end_31 // depth < 4
+
+depth_30:
+	FMOVQ (R23), F12 // B[0][0] = bfloat16 of b[0][0]
+	FMOVQ 16(R23), F14 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x6e61398d // SHLL2 V13.4S, V12.8H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x2e61398c // SHLL V12.4S, V12.4H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x6e6139cf // SHLL2 V15.4S, V14.8H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x2e6139ce // SHLL V14.4S, V14.4H, #16 // B[0][0] = bfloat16 of b[0][0]
+	FMOVS (R20), F16 // a[0][0] = a[0][0]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F16 // a[1][0] = a[1][0]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F16 // a[2][0] = a[2][0]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	ADD   R7, R23, R23 // b0 += pitch
+	FMOVQ (R23), F12 // B[1][0] = bfloat16 of b[0][0]
+	FMOVQ 16(R23), F14 // B[1][0] = bfloat16 of b[0][0]
+	WORD  $0x6e61398d // SHLL2 V13.4S, V12.8H, #16 // B[1][0] = bfloat16 of b[0][0]
+	WORD  $0x2e61398c // SHLL V12.4S, V12.4H, #16 // B[1][0] = bfloat16 of b[0][0]
+	WORD  $0x6e6139cf // SHLL2 V15.4S, V14.8H, #16 // B[1][0] = bfloat16 of b[0][0]
+	WORD  $0x2e6139ce // SHLL V14.4S, V14.4H, #16 // B[1][0] = bfloat16 of b[0][0]
+	FMOVS 4(R20), F16 // a[0][1] = a[0][1]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 12..15
+	FMOVS 4(R21), F16 // a[1][1] = a[1][1]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 12..15
+	FMOVS 4(R22), F16 // a[2][1] = a[2][1]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 12..15
+	ADD   R7, R23, R23 // b0 += pitch
+	FMOVQ (R23), F12 // B[2][0] = bfloat16 of b[0][0]
+	FMOVQ 16(R23), F14 // B[2][0] = bfloat16 of b[0][0]
+	WORD  $0x6e61398d // SHLL2 V13.4S, V12.8H, #16 // B[2][0] = bfloat16 of b[0][0]
+	WORD  $0x2e61398c // SHLL V12.4S, V12.4H, #16 // B[2][0] = bfloat16 of b[0][0]
+	WORD  $0x6e6139cf // SHLL2 V15.4S, V14.8H, #16 // B[2][0] = bfloat16 of b[0][0]
+	WORD  $0x2e6139ce // SHLL V14.4S, V14.4H, #16 // B[2][0] = bfloat16 of b[0][0]
+	FMOVS 8(R20), F16 // a[0][2] = a[0][2]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 12..15
+	FMOVS 8(R21), F16 // a[1][2] = a[1][2]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 12..15
+	FMOVS 8(R22), F16 // a[2][2] = a[2][2]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 12..15
+	ADD   R7, R23, R23 // b0 += pitch
+	FMOVQ (R23), F12 // B[3][0] = bfloat16 of b[0][0]
+	FMOVQ 16(R23), F14 // B[3][0] = bfloat16 of b[0][0]
+	WORD  $0x6e61398d // SHLL2 V13.4S, V12.8H, #16 // B[3][0] = bfloat16 of b[0][0]
+	WORD  $0x2e61398c // SHLL V12.4S, V12.4H, #16 // B[3][0] = bfloat16 of b[0][0]
+	WORD  $0x6e6139cf // SHLL2 V15.4S, V14.8H, #16 // B[3][0] = bfloat16 of b[0][0]
+	WORD  $0x2e6139ce // SHLL V14.4S, V14.4H, #16 // B[3][0] = bfloat16 of b[0][0]
+	FMOVS 12(R20), F16 // a[0][3] = a[0][3]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
+	FMOVS 12(R21), F16 // a[1][3] = a[1][3]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 12..15
+	FMOVS 12(R22), F16 // a[2][3] = a[2][3]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 12..15
+	ADD   R7, R23, R23 // b0 += pitch
+	ADD   $16, R20, R20 // a0 += 16
+	ADD   $16, R21, R21 // a1 += 16
+	ADD   $16, R22, R22 // a2 += 16
+	PRFM  12288(R9), PLDL1KEEP // prefetch ahead[3072]
+	PRFM  12352(R9), PLDL1KEEP // prefetch ahead[3088]
+	ADD   $128, R9, R9 // ahead += 128
+	SUB   $4, R8, R8 // depth += -4
+	CMP   $4, R8 // depth >= 4
+	BGE   depth_30 // depth >= 4
+
+depth_end_31:
+	CMP $1, R8 // depth < 1
+	BLT depth_end_33 // depth < 1
+
+depth_32:
+	FMOVQ (R23), F12 // B[0][0] = bfloat16 of b[0][0]
+	FMOVQ 16(R23), F14 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x6e61398d // SHLL2 V13.4S, V12.8H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x2e61398c // SHLL V12.4S, V12.4H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x6e6139cf // SHLL2 V15.4S, V14.8H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x2e6139ce // SHLL V14.4S, V14.4H, #16 // B[0][0] = bfloat16 of b[0][0]
+	FMOVS (R20), F16 // a[0][0] = a[0][0]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F16 // a[1][0] = a[1][0]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F16 // a[2][0] = a[2][0]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	ADD   R7, R23, R23 // b0 += pitch
+	ADD   $4, R20, R20 // a0 += 4
+	ADD   $4, R21, R21 // a1 += 4
+	ADD   $4, R22, R22 // a2 += 4
+	SUB   $1, R8, R8 // depth += -1
+	CMP   $1, R8 // depth >= 1
+	BGE   depth_32 // depth >= 1
+
+depth_end_33:
+	// store
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R7, R20, R21 // rows of c
+	ADD   R7, R21, R22 // rows of c
+	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
+	FMOVQ F4, (R21) // c[1][0] = C[1][0], lanes 0..3
+	FMOVQ F5, 16(R21) // c[1][0] = C[1][0], lanes 4..7
+	FMOVQ F6, 32(R21) // c[1][0] = C[1][0], lanes 8..11
+	FMOVQ F7, 48(R21) // c[1][0] = C[1][0], lanes 12..15
+	FMOVQ F8, (R22) // c[2][0] = C[2][0], lanes 0..3
+	FMOVQ F9, 16(R22) // c[2][0] = C[2][0], lanes 4..7
+	FMOVQ F10, 32(R22) // c[2][0] = C[2][0], lanes 8..11
+	FMOVQ F11, 48(R22) // c[2][0] = C[2][0], lanes 12..15
+	ADD   $64, R0, R0 // c += 64
+
+	// C = α·C, or 0 without α
+	MOVD  alpha+80(FP), R7 // alpha
+	CMP   $1, R7 // alpha < 1
+	BLT   less_34 // alpha < 1
+	MOVD  rows+64(FP), R8 // rows
+	SUB   R2, R8, R8 // rows -= rows
+	LSL   $2, R8, R8 // rows in bytes
+	ADD   R8, R7, R7 // alpha += rows
+	MOVD  cStride+8(FP), R8 // cStride
+	LSL   $2, R8, R8 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R8, R20, R21 // rows of c
+	ADD   R8, R21, R22 // rows of c
+	VLD1R (R7), [V4.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c[0][0], lanes 12..15
+	WORD  $0x6e24dc00 // FMUL V0.4S, V0.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
+	WORD  $0x6e24dc21 // FMUL V1.4S, V1.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
+	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
+	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
+	FMOVS 4(R7), F8 // α[1] = all alpha[1]
+	VDUP  V8.S[0], V8.S4 // α[1] = all alpha[1]
+	FMOVQ (R21), F4 // C[1][0] = c[1][0], lanes 0..3
+	FMOVQ 16(R21), F5 // C[1][0] = c[1][0], lanes 4..7
+	FMOVQ 32(R21), F6 // C[1][0] = c[1][0], lanes 8..11
+	FMOVQ 48(R21), F7 // C[1][0] = c[1][0], lanes 12..15
+	WORD  $0x6e28dc84 // FMUL V4.4S, V4.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 0..3
+	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 4..7
+	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 8..11
+	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 12..15
+	FMOVS 8(R7), F12 // α[2] = all alpha[2]
+	VDUP  V12.S[0], V12.S4 // α[2] = all alpha[2]
+	FMOVQ (R22), F8 // C[2][0] = c[2][0], lanes 0..3
+	FMOVQ 16(R22), F9 // C[2][0] = c[2][0], lanes 4..7
+	FMOVQ 32(R22), F10 // C[2][0] = c[2][0], lanes 8..11
+	FMOVQ 48(R22), F11 // C[2][0] = c[2][0], lanes 12..15
+	WORD  $0x6e2cdd08 // FMUL V8.4S, V8.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 0..3
+	WORD  $0x6e2cdd29 // FMUL V9.4S, V9.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 4..7
+	WORD  $0x6e2cdd4a // FMUL V10.4S, V10.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 8..11
+	WORD  $0x6e2cdd6b // FMUL V11.4S, V11.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 12..15
+	JMP   end_35
+
+less_34:
+	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // C[1][0] = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // C[1][0] = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // C[1][0] = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // C[1][0] = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // C[2][0] = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // C[2][0] = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // C[2][0] = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // C[2][0] = 0, lanes 12..15
+
+end_35:
+	// C += A·B
+	MOVD pitch+40(FP), R7 // pitch
+	LSL  $1, R7, R7 // pitch <<= 1
+	MOVD depth+56(FP), R8 // depth
+	MOVD aStride+24(FP), R9 // aStride
+	LSL  $2, R9, R9 // aStride in bytes
+	MOVD R1, R20 // rows of a
+	ADD  R9, R20, R21 // rows of a
+	ADD  R9, R21, R22 // rows of a
+	MOVD panelStride+48(FP), R9 // panelStride
+	LSL  $1, R9, R9 // panelStride <<= 1
+	MOVD R6, R23 // rows of b
+	MOVD R6, R9 // ahead = b
+	CMP  $4, R8 // depth < 4
+	BLT  depth_end_37 // depth < 4
+
+depth_36:
+	FMOVQ 32(R23), F12 // B[0][0] = bfloat16 of b[0][8]
+	FMOVQ 48(R23), F14 // B[0][0] = bfloat16 of b[0][8]
+	WORD  $0x6e61398d // SHLL2 V13.4S, V12.8H, #16 // B[0][0] = bfloat16 of b[0][8]
+	WORD  $0x2e61398c // SHLL V12.4S, V12.4H, #16 // B[0][0] = bfloat16 of b[0][8]
+	WORD  $0x6e6139cf // SHLL2 V15.4S, V14.8H, #16 // B[0][0] = bfloat16 of b[0][8]
+	WORD  $0x2e6139ce // SHLL V14.4S, V14.4H, #16 // B[0][0] = bfloat16 of b[0][8]
+	FMOVS (R20), F16 // a[0][0] = a[0][0]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F16 // a[1][0] = a[1][0]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F16 // a[2][0] = a[2][0]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	ADD   R7, R23, R23 // b0 += pitch
+	FMOVQ 32(R23), F12 // B[1][0] = bfloat16 of b[0][8]
+	FMOVQ 48(R23), F14 // B[1][0] = bfloat16 of b[0][8]
+	WORD  $0x6e61398d // SHLL2 V13.4S, V12.8H, #16 // B[1][0] = bfloat16 of b[0][8]
+	WORD  $0x2e61398c // SHLL V12.4S, V12.4H, #16 // B[1][0] = bfloat16 of b[0][8]
+	WORD  $0x6e6139cf // SHLL2 V15.4S, V14.8H, #16 // B[1][0] = bfloat16 of b[0][8]
+	WORD  $0x2e6139ce // SHLL V14.4S, V14.4H, #16 // B[1][0] = bfloat16 of b[0][8]
+	FMOVS 4(R20), F16 // a[0][1] = a[0][1]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 12..15
+	FMOVS 4(R21), F16 // a[1][1] = a[1][1]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 12..15
+	FMOVS 4(R22), F16 // a[2][1] = a[2][1]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 12..15
+	ADD   R7, R23, R23 // b0 += pitch
+	FMOVQ 32(R23), F12 // B[2][0] = bfloat16 of b[0][8]
+	FMOVQ 48(R23), F14 // B[2][0] = bfloat16 of b[0][8]
+	WORD  $0x6e61398d // SHLL2 V13.4S, V12.8H, #16 // B[2][0] = bfloat16 of b[0][8]
+	WORD  $0x2e61398c // SHLL V12.4S, V12.4H, #16 // B[2][0] = bfloat16 of b[0][8]
+	WORD  $0x6e6139cf // SHLL2 V15.4S, V14.8H, #16 // B[2][0] = bfloat16 of b[0][8]
+	WORD  $0x2e6139ce // SHLL V14.4S, V14.4H, #16 // B[2][0] = bfloat16 of b[0][8]
+	FMOVS 8(R20), F16 // a[0][2] = a[0][2]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 12..15
+	FMOVS 8(R21), F16 // a[1][2] = a[1][2]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 12..15
+	FMOVS 8(R22), F16 // a[2][2] = a[2][2]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 12..15
+	ADD   R7, R23, R23 // b0 += pitch
+	FMOVQ 32(R23), F12 // B[3][0] = bfloat16 of b[0][8]
+	FMOVQ 48(R23), F14 // B[3][0] = bfloat16 of b[0][8]
+	WORD  $0x6e61398d // SHLL2 V13.4S, V12.8H, #16 // B[3][0] = bfloat16 of b[0][8]
+	WORD  $0x2e61398c // SHLL V12.4S, V12.4H, #16 // B[3][0] = bfloat16 of b[0][8]
+	WORD  $0x6e6139cf // SHLL2 V15.4S, V14.8H, #16 // B[3][0] = bfloat16 of b[0][8]
+	WORD  $0x2e6139ce // SHLL V14.4S, V14.4H, #16 // B[3][0] = bfloat16 of b[0][8]
+	FMOVS 12(R20), F16 // a[0][3] = a[0][3]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
+	FMOVS 12(R21), F16 // a[1][3] = a[1][3]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 12..15
+	FMOVS 12(R22), F16 // a[2][3] = a[2][3]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 12..15
+	ADD   R7, R23, R23 // b0 += pitch
+	ADD   $16, R20, R20 // a0 += 16
+	ADD   $16, R21, R21 // a1 += 16
+	ADD   $16, R22, R22 // a2 += 16
+	PRFM  12288(R9), PLDL1KEEP // prefetch ahead[3072]
+	PRFM  12352(R9), PLDL1KEEP // prefetch ahead[3088]
+	ADD   $128, R9, R9 // ahead += 128
+	SUB   $4, R8, R8 // depth += -4
+	CMP   $4, R8 // depth >= 4
+	BGE   depth_36 // depth >= 4
+
+depth_end_37:
+	CMP $1, R8 // depth < 1
+	BLT depth_end_39 // depth < 1
+
+depth_38:
+	FMOVQ 32(R23), F12 // B[0][0] = bfloat16 of b[0][8]
+	FMOVQ 48(R23), F14 // B[0][0] = bfloat16 of b[0][8]
+	WORD  $0x6e61398d // SHLL2 V13.4S, V12.8H, #16 // B[0][0] = bfloat16 of b[0][8]
+	WORD  $0x2e61398c // SHLL V12.4S, V12.4H, #16 // B[0][0] = bfloat16 of b[0][8]
+	WORD  $0x6e6139cf // SHLL2 V15.4S, V14.8H, #16 // B[0][0] = bfloat16 of b[0][8]
+	WORD  $0x2e6139ce // SHLL V14.4S, V14.4H, #16 // B[0][0] = bfloat16 of b[0][8]
+	FMOVS (R20), F16 // a[0][0] = a[0][0]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F16 // a[1][0] = a[1][0]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F16 // a[2][0] = a[2][0]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	ADD   R7, R23, R23 // b0 += pitch
+	ADD   $4, R20, R20 // a0 += 4
+	ADD   $4, R21, R21 // a1 += 4
+	ADD   $4, R22, R22 // a2 += 4
+	SUB   $1, R8, R8 // depth += -1
+	CMP   $1, R8 // depth >= 1
+	BGE   depth_38 // depth >= 1
+
+depth_end_39:
+	// store
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R7, R20, R21 // rows of c
+	ADD   R7, R21, R22 // rows of c
+	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
+	FMOVQ F4, (R21) // c[1][0] = C[1][0], lanes 0..3
+	FMOVQ F5, 16(R21) // c[1][0] = C[1][0], lanes 4..7
+	FMOVQ F6, 32(R21) // c[1][0] = C[1][0], lanes 8..11
+	FMOVQ F7, 48(R21) // c[1][0] = C[1][0], lanes 12..15
+	FMOVQ F8, (R22) // c[2][0] = C[2][0], lanes 0..3
+	FMOVQ F9, 16(R22) // c[2][0] = C[2][0], lanes 4..7
+	FMOVQ F10, 32(R22) // c[2][0] = C[2][0], lanes 8..11
+	FMOVQ F11, 48(R22) // c[2][0] = C[2][0], lanes 12..15
+	ADD   $64, R0, R0 // c += 64
+	MOVD  panelStride+48(FP), R7 // panelStride
+	LSL   $1, R7, R7 // panelStride <<= 1
+	ADD   R7, R6, R6 // b += panelStride
+	SUB   $32, R3, R3 // cols += -32
+	CMP   $32, R3 // cols >= 32
+	BGE   panels_26 // cols >= 32
+
+panels_end_27:
+	CMP $1, R3 // cols < 1
+	BLT less_40 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVD  alpha+80(FP), R3 // alpha
+	CMP   $1, R3 // alpha < 1
+	BLT   less_41 // alpha < 1
+	MOVD  rows+64(FP), R7 // rows
+	SUB   R2, R7, R7 // rows -= rows
+	LSL   $2, R7, R7 // rows in bytes
+	ADD   R7, R3, R3 // alpha += rows
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R7, R20, R21 // rows of c
+	ADD   R7, R21, R22 // rows of c
+	VLD1R (R3), [V4.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c[0][0], lanes 12..15
+	WORD  $0x6e24dc00 // FMUL V0.4S, V0.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
+	WORD  $0x6e24dc21 // FMUL V1.4S, V1.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
+	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
+	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
+	FMOVS 4(R3), F8 // α[1] = all alpha[1]
+	VDUP  V8.S[0], V8.S4 // α[1] = all alpha[1]
+	FMOVQ (R21), F4 // C[1][0] = c[1][0], lanes 0..3
+	FMOVQ 16(R21), F5 // C[1][0] = c[1][0], lanes 4..7
+	FMOVQ 32(R21), F6 // C[1][0] = c[1][0], lanes 8..11
+	FMOVQ 48(R21), F7 // C[1][0] = c[1][0], lanes 12..15
+	WORD  $0x6e28dc84 // FMUL V4.4S, V4.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 0..3
+	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 4..7
+	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 8..11
+	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 12..15
+	FMOVS 8(R3), F12 // α[2] = all alpha[2]
+	VDUP  V12.S[0], V12.S4 // α[2] = all alpha[2]
+	FMOVQ (R22), F8 // C[2][0] = c[2][0], lanes 0..3
+	FMOVQ 16(R22), F9 // C[2][0] = c[2][0], lanes 4..7
+	FMOVQ 32(R22), F10 // C[2][0] = c[2][0], lanes 8..11
+	FMOVQ 48(R22), F11 // C[2][0] = c[2][0], lanes 12..15
+	WORD  $0x6e2cdd08 // FMUL V8.4S, V8.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 0..3
+	WORD  $0x6e2cdd29 // FMUL V9.4S, V9.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 4..7
+	WORD  $0x6e2cdd4a // FMUL V10.4S, V10.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 8..11
+	WORD  $0x6e2cdd6b // FMUL V11.4S, V11.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 12..15
+	JMP   end_42
+
+less_41:
+	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // C[1][0] = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // C[1][0] = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // C[1][0] = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // C[1][0] = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // C[2][0] = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // C[2][0] = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // C[2][0] = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // C[2][0] = 0, lanes 12..15
+
+end_42:
+	// C += A·B
+	MOVD pitch+40(FP), R3 // pitch
+	LSL  $1, R3, R3 // pitch <<= 1
+	MOVD depth+56(FP), R7 // depth
+	MOVD aStride+24(FP), R8 // aStride
+	LSL  $2, R8, R8 // aStride in bytes
+	MOVD R1, R20 // rows of a
+	ADD  R8, R20, R21 // rows of a
+	ADD  R8, R21, R22 // rows of a
+	MOVD panelStride+48(FP), R8 // panelStride
+	LSL  $1, R8, R8 // panelStride <<= 1
+	MOVD R6, R23 // rows of b
+	CMP  $4, R7 // depth < 4
+	BLT  depth_end_44 // depth < 4
+
+depth_43:
+	FMOVQ (R23), F12 // B[0][0] = bfloat16 of b[0][0]
+	FMOVQ 16(R23), F14 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x6e61398d // SHLL2 V13.4S, V12.8H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x2e61398c // SHLL V12.4S, V12.4H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x6e6139cf // SHLL2 V15.4S, V14.8H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x2e6139ce // SHLL V14.4S, V14.4H, #16 // B[0][0] = bfloat16 of b[0][0]
+	FMOVS (R20), F16 // a[0][0] = a[0][0]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F16 // a[1][0] = a[1][0]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F16 // a[2][0] = a[2][0]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	ADD   R3, R23, R23 // b0 += pitch
+	FMOVQ (R23), F12 // B[1][0] = bfloat16 of b[0][0]
+	FMOVQ 16(R23), F14 // B[1][0] = bfloat16 of b[0][0]
+	WORD  $0x6e61398d // SHLL2 V13.4S, V12.8H, #16 // B[1][0] = bfloat16 of b[0][0]
+	WORD  $0x2e61398c // SHLL V12.4S, V12.4H, #16 // B[1][0] = bfloat16 of b[0][0]
+	WORD  $0x6e6139cf // SHLL2 V15.4S, V14.8H, #16 // B[1][0] = bfloat16 of b[0][0]
+	WORD  $0x2e6139ce // SHLL V14.4S, V14.4H, #16 // B[1][0] = bfloat16 of b[0][0]
+	FMOVS 4(R20), F16 // a[0][1] = a[0][1]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 12..15
+	FMOVS 4(R21), F16 // a[1][1] = a[1][1]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 12..15
+	FMOVS 4(R22), F16 // a[2][1] = a[2][1]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 12..15
+	ADD   R3, R23, R23 // b0 += pitch
+	FMOVQ (R23), F12 // B[2][0] = bfloat16 of b[0][0]
+	FMOVQ 16(R23), F14 // B[2][0] = bfloat16 of b[0][0]
+	WORD  $0x6e61398d // SHLL2 V13.4S, V12.8H, #16 // B[2][0] = bfloat16 of b[0][0]
+	WORD  $0x2e61398c // SHLL V12.4S, V12.4H, #16 // B[2][0] = bfloat16 of b[0][0]
+	WORD  $0x6e6139cf // SHLL2 V15.4S, V14.8H, #16 // B[2][0] = bfloat16 of b[0][0]
+	WORD  $0x2e6139ce // SHLL V14.4S, V14.4H, #16 // B[2][0] = bfloat16 of b[0][0]
+	FMOVS 8(R20), F16 // a[0][2] = a[0][2]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 12..15
+	FMOVS 8(R21), F16 // a[1][2] = a[1][2]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 12..15
+	FMOVS 8(R22), F16 // a[2][2] = a[2][2]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 12..15
+	ADD   R3, R23, R23 // b0 += pitch
+	FMOVQ (R23), F12 // B[3][0] = bfloat16 of b[0][0]
+	FMOVQ 16(R23), F14 // B[3][0] = bfloat16 of b[0][0]
+	WORD  $0x6e61398d // SHLL2 V13.4S, V12.8H, #16 // B[3][0] = bfloat16 of b[0][0]
+	WORD  $0x2e61398c // SHLL V12.4S, V12.4H, #16 // B[3][0] = bfloat16 of b[0][0]
+	WORD  $0x6e6139cf // SHLL2 V15.4S, V14.8H, #16 // B[3][0] = bfloat16 of b[0][0]
+	WORD  $0x2e6139ce // SHLL V14.4S, V14.4H, #16 // B[3][0] = bfloat16 of b[0][0]
+	FMOVS 12(R20), F16 // a[0][3] = a[0][3]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
+	FMOVS 12(R21), F16 // a[1][3] = a[1][3]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 12..15
+	FMOVS 12(R22), F16 // a[2][3] = a[2][3]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 12..15
+	ADD   R3, R23, R23 // b0 += pitch
+	ADD   $16, R20, R20 // a0 += 16
+	ADD   $16, R21, R21 // a1 += 16
+	ADD   $16, R22, R22 // a2 += 16
+	PRFM  12288(R6), PLDL1KEEP // prefetch ahead[3072]
+	PRFM  12352(R6), PLDL1KEEP // prefetch ahead[3088]
+	ADD   $128, R6, R6 // ahead += 128
+	SUB   $4, R7, R7 // depth += -4
+	CMP   $4, R7 // depth >= 4
+	BGE   depth_43 // depth >= 4
+
+depth_end_44:
+	CMP $1, R7 // depth < 1
+	BLT depth_end_46 // depth < 1
+
+depth_45:
+	FMOVQ (R23), F12 // B[0][0] = bfloat16 of b[0][0]
+	FMOVQ 16(R23), F14 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x6e61398d // SHLL2 V13.4S, V12.8H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x2e61398c // SHLL V12.4S, V12.4H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x6e6139cf // SHLL2 V15.4S, V14.8H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x2e6139ce // SHLL V14.4S, V14.4H, #16 // B[0][0] = bfloat16 of b[0][0]
+	FMOVS (R20), F16 // a[0][0] = a[0][0]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F16 // a[1][0] = a[1][0]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F16 // a[2][0] = a[2][0]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	ADD   R3, R23, R23 // b0 += pitch
+	ADD   $4, R20, R20 // a0 += 4
+	ADD   $4, R21, R21 // a1 += 4
+	ADD   $4, R22, R22 // a2 += 4
+	SUB   $1, R7, R7 // depth += -1
+	CMP   $1, R7 // depth >= 1
+	BGE   depth_45 // depth >= 1
+
+depth_end_46:
+	// store
+	MOVD  cStride+8(FP), R3 // cStride
+	LSL   $2, R3, R3 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R3, R20, R21 // rows of c
+	ADD   R3, R21, R22 // rows of c
+	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
+	FMOVQ F4, (R21) // c[1][0] = C[1][0], lanes 0..3
+	FMOVQ F5, 16(R21) // c[1][0] = C[1][0], lanes 4..7
+	FMOVQ F6, 32(R21) // c[1][0] = C[1][0], lanes 8..11
+	FMOVQ F7, 48(R21) // c[1][0] = C[1][0], lanes 12..15
+	FMOVQ F8, (R22) // c[2][0] = C[2][0], lanes 0..3
+	FMOVQ F9, 16(R22) // c[2][0] = C[2][0], lanes 4..7
+	FMOVQ F10, 32(R22) // c[2][0] = C[2][0], lanes 8..11
+	FMOVQ F11, 48(R22) // c[2][0] = C[2][0], lanes 12..15
+	ADD   $64, R0, R0 // c += 64
+
+less_40:
+	// the next rows
+	MOVD cols+72(FP), R3 // cols
+	LSL  $2, R3, R3 // cols in bytes
+	SUB  R3, R0, R0 // c -= cols
+	MOVD cStride+8(FP), R3 // cStride
+	LSL  $2, R3, R3 // cStride in bytes
+	ADD  R3, R0, R0 // c += cStride
+	ADD  R3, R0, R0 // c += cStride
+	ADD  R3, R0, R0 // c += cStride
+	MOVD aStride+24(FP), R3 // aStride
+	LSL  $2, R3, R3 // aStride in bytes
+	ADD  R3, R1, R1 // a += aStride
+	ADD  R3, R1, R1 // a += aStride
+	ADD  R3, R1, R1 // a += aStride
+	SUB  $3, R2, R2 // rows += -3
+	CMP  $3, R2 // rows >= 3
+	BGE  rows_24 // rows >= 3
+
+rows_end_25:
+	CMP $2, R2 // rows < 2
+	BLT rows_end_48 // rows < 2
+
+rows_47:
+	MOVD cols+72(FP), R3 // cols
+	MOVD b+32(FP), R6 // b
+	CMP  $32, R3 // cols < 32
+	BLT  panels_end_50 // cols < 32
+
+panels_49:
+	// C = α·C, or 0 without α
+	MOVD  alpha+80(FP), R7 // alpha
+	CMP   $1, R7 // alpha < 1
+	BLT   less_51 // alpha < 1
+	MOVD  rows+64(FP), R8 // rows
+	SUB   R2, R8, R8 // rows -= rows
+	LSL   $2, R8, R8 // rows in bytes
+	ADD   R8, R7, R7 // alpha += rows
+	MOVD  cStride+8(FP), R8 // cStride
+	LSL   $2, R8, R8 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R8, R20, R21 // rows of c
+	VLD1R (R7), [V8.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c[0][0], lanes 12..15
+	WORD  $0x6e28dc00 // FMUL V0.4S, V0.4S, V8.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
+	WORD  $0x6e28dc21 // FMUL V1.4S, V1.4S, V8.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
+	WORD  $0x6e28dc42 // FMUL V2.4S, V2.4S, V8.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
+	WORD  $0x6e28dc63 // FMUL V3.4S, V3.4S, V8.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
+	FMOVQ 64(R20), F4 // C[0][1] = c[0][16], lanes 0..3
+	FMOVQ 80(R20), F5 // C[0][1] = c[0][16], lanes 4..7
+	FMOVQ 96(R20), F6 // C[0][1] = c[0][16], lanes 8..11
+	FMOVQ 112(R20), F7 // C[0][1] = c[0][16], lanes 12..15
+	WORD  $0x6e28dc84 // FMUL V4.4S, V4.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 0..3
+	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 4..7
+	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 8..11
+	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 12..15
+	FMOVS 4(R7), F16 // α[1] = all alpha[1]
+	VDUP  V16.S[0], V16.S4 // α[1] = all alpha[1]
+	FMOVQ (R21), F8 // C[1][0] = c[1][0], lanes 0..3
+	FMOVQ 16(R21), F9 // C[1][0] = c[1][0], lanes 4..7
+	FMOVQ 32(R21), F10 // C[1][0] = c[1][0], lanes 8..11
+	FMOVQ 48(R21), F11 // C[1][0] = c[1][0], lanes 12..15
+	WORD  $0x6e30dd08 // FMUL V8.4S, V8.4S, V16.4S // C[1][0] = C[1][0] * α[1], lanes 0..3
+	WORD  $0x6e30dd29 // FMUL V9.4S, V9.4S, V16.4S // C[1][0] = C[1][0] * α[1], lanes 4..7
+	WORD  $0x6e30dd4a // FMUL V10.4S, V10.4S, V16.4S // C[1][0] = C[1][0] * α[1], lanes 8..11
+	WORD  $0x6e30dd6b // FMUL V11.4S, V11.4S, V16.4S // C[1][0] = C[1][0] * α[1], lanes 12..15
+	FMOVQ 64(R21), F12 // C[1][1] = c[1][16], lanes 0..3
+	FMOVQ 80(R21), F13 // C[1][1] = c[1][16], lanes 4..7
+	FMOVQ 96(R21), F14 // C[1][1] = c[1][16], lanes 8..11
+	FMOVQ 112(R21), F15 // C[1][1] = c[1][16], lanes 12..15
+	WORD  $0x6e30dd8c // FMUL V12.4S, V12.4S, V16.4S // C[1][1] = C[1][1] * α[1], lanes 0..3
+	WORD  $0x6e30ddad // FMUL V13.4S, V13.4S, V16.4S // C[1][1] = C[1][1] * α[1], lanes 4..7
+	WORD  $0x6e30ddce // FMUL V14.4S, V14.4S, V16.4S // C[1][1] = C[1][1] * α[1], lanes 8..11
+	WORD  $0x6e30ddef // FMUL V15.4S, V15.4S, V16.4S // C[1][1] = C[1][1] * α[1], lanes 12..15
+	JMP   end_52
+
+less_51:
+	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // C[0][1] = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // C[0][1] = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // C[0][1] = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // C[0][1] = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // C[1][0] = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // C[1][0] = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // C[1][0] = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // C[1][0] = 0, lanes 12..15
+	VEOR V12.B16, V12.B16, V12.B16 // C[1][1] = 0, lanes 0..3
+	VEOR V13.B16, V13.B16, V13.B16 // C[1][1] = 0, lanes 4..7
+	VEOR V14.B16, V14.B16, V14.B16 // C[1][1] = 0, lanes 8..11
+	VEOR V15.B16, V15.B16, V15.B16 // C[1][1] = 0, lanes 12..15
+
+end_52:
+	// C += A·B
+	MOVD pitch+40(FP), R7 // pitch
+	LSL  $1, R7, R7 // pitch <<= 1
+	MOVD depth+56(FP), R8 // depth
+	MOVD aStride+24(FP), R9 // aStride
+	LSL  $2, R9, R9 // aStride in bytes
+	MOVD R1, R20 // rows of a
+	ADD  R9, R20, R21 // rows of a
+	MOVD panelStride+48(FP), R9 // panelStride
+	LSL  $1, R9, R9 // panelStride <<= 1
+	MOVD R6, R22 // rows of b
+	CMP  $4, R8 // depth < 4
+	BLT  depth_end_54 // depth < 4
+
+depth_53:
+	FMOVS (R20), F16 // A[0][0] = a[0][0]
+	FMOVS (R21), F17 // A[1][0] = a[1][0]
+	FMOVQ (R22), F18 // B[0][0] = bfloat16 of b[0][0]
+	FMOVQ 16(R22), F20 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x4f901240 // FMLA V0.4S, V18.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f901261 // FMLA V1.4S, V19.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f901282 // FMLA V2.4S, V20.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9012a3 // FMLA V3.4S, V21.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 12..15
+	WORD  $0x4f911248 // FMLA V8.4S, V18.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f911269 // FMLA V9.4S, V19.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f91128a // FMLA V10.4S, V20.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9112ab // FMLA V11.4S, V21.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 12..15
+	FMOVQ 32(R22), F18 // B[0][1] = bfloat16 of b[0][8]
+	FMOVQ 48(R22), F20 // B[0][1] = bfloat16 of b[0][8]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[0][1] = bfloat16 of b[0][8]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[0][1] = bfloat16 of b[0][8]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // B[0][1] = bfloat16 of b[0][8]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // B[0][1] = bfloat16 of b[0][8]
+	WORD  $0x4f901244 // FMLA V4.4S, V18.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 0..3
+	WORD  $0x4f901265 // FMLA V5.4S, V19.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 4..7
+	WORD  $0x4f901286 // FMLA V6.4S, V20.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 8..11
+	WORD  $0x4f9012a7 // FMLA V7.4S, V21.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 12..15
+	WORD  $0x4f91124c // FMLA V12.4S, V18.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 0..3
+	WORD  $0x4f91126d // FMLA V13.4S, V19.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 4..7
+	WORD  $0x4f91128e // FMLA V14.4S, V20.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 8..11
+	WORD  $0x4f9112af // FMLA V15.4S, V21.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 12..15
+	ADD   R7, R22, R22 // b0 += pitch
+	FMOVS 4(R20), F16 // A[0][1] = a[0][1]
+	FMOVS 4(R21), F17 // A[1][1] = a[1][1]
+	FMOVQ (R22), F18 // B[1][0] = bfloat16 of b[0][0]
+	FMOVQ 16(R22), F20 // B[1][0] = bfloat16 of b[0][0]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[1][0] = bfloat16 of b[0][0]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[1][0] = bfloat16 of b[0][0]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // B[1][0] = bfloat16 of b[0][0]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // B[1][0] = bfloat16 of b[0][0]
+	WORD  $0x4f901240 // FMLA V0.4S, V18.4S, V16.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f901261 // FMLA V1.4S, V19.4S, V16.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f901282 // FMLA V2.4S, V20.4S, V16.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9012a3 // FMLA V3.4S, V21.4S, V16.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 12..15
+	WORD  $0x4f911248 // FMLA V8.4S, V18.4S, V17.S[0] // C[1][0] += A[1][1] * B[1][0], lanes 0..3
+	WORD  $0x4f911269 // FMLA V9.4S, V19.4S, V17.S[0] // C[1][0] += A[1][1] * B[1][0], lanes 4..7
+	WORD  $0x4f91128a // FMLA V10.4S, V20.4S, V17.S[0] // C[1][0] += A[1][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9112ab // FMLA V11.4S, V21.4S, V17.S[0] // C[1][0] += A[1][1] * B[1][0], lanes 12..15
+	FMOVQ 32(R22), F18 // B[1][1] = bfloat16 of b[0][8]
+	FMOVQ 48(R22), F20 // B[1][1] = bfloat16 of b[0][8]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[1][1] = bfloat16 of b[0][8]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[1][1] = bfloat16 of b[0][8]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // B[1][1] = bfloat16 of b[0][8]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // B[1][1] = bfloat16 of b[0][8]
+	WORD  $0x4f901244 // FMLA V4.4S, V18.4S, V16.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 0..3
+	WORD  $0x4f901265 // FMLA V5.4S, V19.4S, V16.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 4..7
+	WORD  $0x4f901286 // FMLA V6.4S, V20.4S, V16.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 8..11
+	WORD  $0x4f9012a7 // FMLA V7.4S, V21.4S, V16.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 12..15
+	WORD  $0x4f91124c // FMLA V12.4S, V18.4S, V17.S[0] // C[1][1] += A[1][1] * B[1][1], lanes 0..3
+	WORD  $0x4f91126d // FMLA V13.4S, V19.4S, V17.S[0] // C[1][1] += A[1][1] * B[1][1], lanes 4..7
+	WORD  $0x4f91128e // FMLA V14.4S, V20.4S, V17.S[0] // C[1][1] += A[1][1] * B[1][1], lanes 8..11
+	WORD  $0x4f9112af // FMLA V15.4S, V21.4S, V17.S[0] // C[1][1] += A[1][1] * B[1][1], lanes 12..15
+	ADD   R7, R22, R22 // b0 += pitch
+	FMOVS 8(R20), F16 // A[0][2] = a[0][2]
+	FMOVS 8(R21), F17 // A[1][2] = a[1][2]
+	FMOVQ (R22), F18 // B[2][0] = bfloat16 of b[0][0]
+	FMOVQ 16(R22), F20 // B[2][0] = bfloat16 of b[0][0]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[2][0] = bfloat16 of b[0][0]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[2][0] = bfloat16 of b[0][0]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // B[2][0] = bfloat16 of b[0][0]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // B[2][0] = bfloat16 of b[0][0]
+	WORD  $0x4f901240 // FMLA V0.4S, V18.4S, V16.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f901261 // FMLA V1.4S, V19.4S, V16.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f901282 // FMLA V2.4S, V20.4S, V16.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9012a3 // FMLA V3.4S, V21.4S, V16.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 12..15
+	WORD  $0x4f911248 // FMLA V8.4S, V18.4S, V17.S[0] // C[1][0] += A[1][2] * B[2][0], lanes 0..3
+	WORD  $0x4f911269 // FMLA V9.4S, V19.4S, V17.S[0] // C[1][0] += A[1][2] * B[2][0], lanes 4..7
+	WORD  $0x4f91128a // FMLA V10.4S, V20.4S, V17.S[0] // C[1][0] += A[1][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9112ab // FMLA V11.4S, V21.4S, V17.S[0] // C[1][0] += A[1][2] * B[2][0], lanes 12..15
+	FMOVQ 32(R22), F18 // B[2][1] = bfloat16 of b[0][8]
+	FMOVQ 48(R22), F20 // B[2][1] = bfloat16 of b[0][8]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[2][1] = bfloat16 of b[0][8]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[2][1] = bfloat16 of b[0][8]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // B[2][1] = bfloat16 of b[0][8]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // B[2][1] = bfloat16 of b[0][8]
+	WORD  $0x4f901244 // FMLA V4.4S, V18.4S, V16.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 0..3
+	WORD  $0x4f901265 // FMLA V5.4S, V19.4S, V16.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 4..7
+	WORD  $0x4f901286 // FMLA V6.4S, V20.4S, V16.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 8..11
+	WORD  $0x4f9012a7 // FMLA V7.4S, V21.4S, V16.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 12..15
+	WORD  $0x4f91124c // FMLA V12.4S, V18.4S, V17.S[0] // C[1][1] += A[1][2] * B[2][1], lanes 0..3
+	WORD  $0x4f91126d // FMLA V13.4S, V19.4S, V17.S[0] // C[1][1] += A[1][2] * B[2][1], lanes 4..7
+	WORD  $0x4f91128e // FMLA V14.4S, V20.4S, V17.S[0] // C[1][1] += A[1][2] * B[2][1], lanes 8..11
+	WORD  $0x4f9112af // FMLA V15.4S, V21.4S, V17.S[0] // C[1][1] += A[1][2] * B[2][1], lanes 12..15
+	ADD   R7, R22, R22 // b0 += pitch
+	FMOVS 12(R20), F16 // A[0][3] = a[0][3]
+	FMOVS 12(R21), F17 // A[1][3] = a[1][3]
+	FMOVQ (R22), F18 // B[3][0] = bfloat16 of b[0][0]
+	FMOVQ 16(R22), F20 // B[3][0] = bfloat16 of b[0][0]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[3][0] = bfloat16 of b[0][0]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[3][0] = bfloat16 of b[0][0]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // B[3][0] = bfloat16 of b[0][0]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // B[3][0] = bfloat16 of b[0][0]
+	WORD  $0x4f901240 // FMLA V0.4S, V18.4S, V16.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f901261 // FMLA V1.4S, V19.4S, V16.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f901282 // FMLA V2.4S, V20.4S, V16.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9012a3 // FMLA V3.4S, V21.4S, V16.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 12..15
+	WORD  $0x4f911248 // FMLA V8.4S, V18.4S, V17.S[0] // C[1][0] += A[1][3] * B[3][0], lanes 0..3
+	WORD  $0x4f911269 // FMLA V9.4S, V19.4S, V17.S[0] // C[1][0] += A[1][3] * B[3][0], lanes 4..7
+	WORD  $0x4f91128a // FMLA V10.4S, V20.4S, V17.S[0] // C[1][0] += A[1][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9112ab // FMLA V11.4S, V21.4S, V17.S[0] // C[1][0] += A[1][3] * B[3][0], lanes 12..15
+	FMOVQ 32(R22), F18 // B[3][1] = bfloat16 of b[0][8]
+	FMOVQ 48(R22), F20 // B[3][1] = bfloat16 of b[0][8]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[3][1] = bfloat16 of b[0][8]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[3][1] = bfloat16 of b[0][8]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // B[3][1] = bfloat16 of b[0][8]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // B[3][1] = bfloat16 of b[0][8]
+	WORD  $0x4f901244 // FMLA V4.4S, V18.4S, V16.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 0..3
+	WORD  $0x4f901265 // FMLA V5.4S, V19.4S, V16.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 4..7
+	WORD  $0x4f901286 // FMLA V6.4S, V20.4S, V16.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 8..11
+	WORD  $0x4f9012a7 // FMLA V7.4S, V21.4S, V16.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 12..15
+	WORD  $0x4f91124c // FMLA V12.4S, V18.4S, V17.S[0] // C[1][1] += A[1][3] * B[3][1], lanes 0..3
+	WORD  $0x4f91126d // FMLA V13.4S, V19.4S, V17.S[0] // C[1][1] += A[1][3] * B[3][1], lanes 4..7
+	WORD  $0x4f91128e // FMLA V14.4S, V20.4S, V17.S[0] // C[1][1] += A[1][3] * B[3][1], lanes 8..11
+	WORD  $0x4f9112af // FMLA V15.4S, V21.4S, V17.S[0] // C[1][1] += A[1][3] * B[3][1], lanes 12..15
+	ADD   R7, R22, R22 // b0 += pitch
+	ADD   $16, R20, R20 // a0 += 16
+	ADD   $16, R21, R21 // a1 += 16
+	SUB   $4, R8, R8 // depth += -4
+	CMP   $4, R8 // depth >= 4
+	BGE   depth_53 // depth >= 4
+
+depth_end_54:
+	CMP $1, R8 // depth < 1
+	BLT depth_end_56 // depth < 1
+
+depth_55:
+	FMOVS (R20), F16 // A[0][0] = a[0][0]
+	FMOVS (R21), F17 // A[1][0] = a[1][0]
+	FMOVQ (R22), F18 // B[0][0] = bfloat16 of b[0][0]
+	FMOVQ 16(R22), F20 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x4f901240 // FMLA V0.4S, V18.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f901261 // FMLA V1.4S, V19.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f901282 // FMLA V2.4S, V20.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9012a3 // FMLA V3.4S, V21.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 12..15
+	WORD  $0x4f911248 // FMLA V8.4S, V18.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f911269 // FMLA V9.4S, V19.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f91128a // FMLA V10.4S, V20.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9112ab // FMLA V11.4S, V21.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 12..15
+	FMOVQ 32(R22), F18 // B[0][1] = bfloat16 of b[0][8]
+	FMOVQ 48(R22), F20 // B[0][1] = bfloat16 of b[0][8]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[0][1] = bfloat16 of b[0][8]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[0][1] = bfloat16 of b[0][8]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // B[0][1] = bfloat16 of b[0][8]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // B[0][1] = bfloat16 of b[0][8]
+	WORD  $0x4f901244 // FMLA V4.4S, V18.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 0..3
+	WORD  $0x4f901265 // FMLA V5.4S, V19.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 4..7
+	WORD  $0x4f901286 // FMLA V6.4S, V20.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 8..11
+	WORD  $0x4f9012a7 // FMLA V7.4S, V21.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 12..15
+	WORD  $0x4f91124c // FMLA V12.4S, V18.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 0..3
+	WORD  $0x4f91126d // FMLA V13.4S, V19.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 4..7
+	WORD  $0x4f91128e // FMLA V14.4S, V20.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 8..11
+	WORD  $0x4f9112af // FMLA V15.4S, V21.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 12..15
+	ADD   R7, R22, R22 // b0 += pitch
+	ADD   $4, R20, R20 // a0 += 4
+	ADD   $4, R21, R21 // a1 += 4
+	SUB   $1, R8, R8 // depth += -1
+	CMP   $1, R8 // depth >= 1
+	BGE   depth_55 // depth >= 1
+
+depth_end_56:
+	// store
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R7, R20, R21 // rows of c
+	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
+	FMOVQ F4, 64(R20) // c[0][16] = C[0][1], lanes 0..3
+	FMOVQ F5, 80(R20) // c[0][16] = C[0][1], lanes 4..7
+	FMOVQ F6, 96(R20) // c[0][16] = C[0][1], lanes 8..11
+	FMOVQ F7, 112(R20) // c[0][16] = C[0][1], lanes 12..15
+	FMOVQ F8, (R21) // c[1][0] = C[1][0], lanes 0..3
+	FMOVQ F9, 16(R21) // c[1][0] = C[1][0], lanes 4..7
+	FMOVQ F10, 32(R21) // c[1][0] = C[1][0], lanes 8..11
+	FMOVQ F11, 48(R21) // c[1][0] = C[1][0], lanes 12..15
+	FMOVQ F12, 64(R21) // c[1][16] = C[1][1], lanes 0..3
+	FMOVQ F13, 80(R21) // c[1][16] = C[1][1], lanes 4..7
+	FMOVQ F14, 96(R21) // c[1][16] = C[1][1], lanes 8..11
+	FMOVQ F15, 112(R21) // c[1][16] = C[1][1], lanes 12..15
+	ADD   $128, R0, R0 // c += 128
+	MOVD  panelStride+48(FP), R7 // panelStride
+	LSL   $1, R7, R7 // panelStride <<= 1
+	ADD   R7, R6, R6 // b += panelStride
+	SUB   $32, R3, R3 // cols += -32
+	CMP   $32, R3 // cols >= 32
+	BGE   panels_49 // cols >= 32
+
+panels_end_50:
+	CMP $1, R3 // cols < 1
+	BLT less_57 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVD  alpha+80(FP), R3 // alpha
+	CMP   $1, R3 // alpha < 1
+	BLT   less_58 // alpha < 1
+	MOVD  rows+64(FP), R7 // rows
+	SUB   R2, R7, R7 // rows -= rows
+	LSL   $2, R7, R7 // rows in bytes
+	ADD   R7, R3, R3 // alpha += rows
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R7, R20, R21 // rows of c
+	VLD1R (R3), [V4.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c[0][0], lanes 12..15
+	WORD  $0x6e24dc00 // FMUL V0.4S, V0.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
+	WORD  $0x6e24dc21 // FMUL V1.4S, V1.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
+	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
+	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
+	FMOVS 4(R3), F8 // α[1] = all alpha[1]
+	VDUP  V8.S[0], V8.S4 // α[1] = all alpha[1]
+	FMOVQ (R21), F4 // C[1][0] = c[1][0], lanes 0..3
+	FMOVQ 16(R21), F5 // C[1][0] = c[1][0], lanes 4..7
+	FMOVQ 32(R21), F6 // C[1][0] = c[1][0], lanes 8..11
+	FMOVQ 48(R21), F7 // C[1][0] = c[1][0], lanes 12..15
+	WORD  $0x6e28dc84 // FMUL V4.4S, V4.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 0..3
+	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 4..7
+	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 8..11
+	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 12..15
+	JMP   end_59
+
+less_58:
+	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // C[1][0] = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // C[1][0] = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // C[1][0] = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // C[1][0] = 0, lanes 12..15
+
+end_59:
+	// C += A·B
+	MOVD pitch+40(FP), R3 // pitch
+	LSL  $1, R3, R3 // pitch <<= 1
+	MOVD depth+56(FP), R7 // depth
+	MOVD aStride+24(FP), R8 // aStride
+	LSL  $2, R8, R8 // aStride in bytes
+	MOVD R1, R20 // rows of a
+	ADD  R8, R20, R21 // rows of a
+	MOVD panelStride+48(FP), R8 // panelStride
+	LSL  $1, R8, R8 // panelStride <<= 1
+	MOVD R6, R22 // rows of b
+	CMP  $4, R7 // depth < 4
+	BLT  depth_end_61 // depth < 4
+
+depth_60:
+	FMOVQ (R22), F8 // B[0][0] = bfloat16 of b[0][0]
+	FMOVQ 16(R22), F10 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x6e613909 // SHLL2 V9.4S, V8.8H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x2e613908 // SHLL V8.4S, V8.4H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x6e61394b // SHLL2 V11.4S, V10.8H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x2e61394a // SHLL V10.4S, V10.4H, #16 // B[0][0] = bfloat16 of b[0][0]
+	FMOVS (R20), F12 // a[0][0] = a[0][0]
+	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f8c1142 // FMLA V2.4S, V10.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f8c1163 // FMLA V3.4S, V11.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F12 // a[1][0] = a[1][0]
+	WORD  $0x4f8c1104 // FMLA V4.4S, V8.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	ADD   R3, R22, R22 // b0 += pitch
+	FMOVQ (R22), F8 // B[1][0] = bfloat16 of b[0][0]
+	FMOVQ 16(R22), F10 // B[1][0] = bfloat16 of b[0][0]
+	WORD  $0x6e613909 // SHLL2 V9.4S, V8.8H, #16 // B[1][0] = bfloat16 of b[0][0]
+	WORD  $0x2e613908 // SHLL V8.4S, V8.4H, #16 // B[1][0] = bfloat16 of b[0][0]
+	WORD  $0x6e61394b // SHLL2 V11.4S, V10.8H, #16 // B[1][0] = bfloat16 of b[0][0]
+	WORD  $0x2e61394a // SHLL V10.4S, V10.4H, #16 // B[1][0] = bfloat16 of b[0][0]
+	FMOVS 4(R20), F12 // a[0][1] = a[0][1]
+	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f8c1142 // FMLA V2.4S, V10.4S, V12.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f8c1163 // FMLA V3.4S, V11.4S, V12.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 12..15
+	FMOVS 4(R21), F12 // a[1][1] = a[1][1]
+	WORD  $0x4f8c1104 // FMLA V4.4S, V8.4S, V12.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 0..3
+	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 4..7
+	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 8..11
+	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 12..15
+	ADD   R3, R22, R22 // b0 += pitch
+	FMOVQ (R22), F8 // B[2][0] = bfloat16 of b[0][0]
+	FMOVQ 16(R22), F10 // B[2][0] = bfloat16 of b[0][0]
+	WORD  $0x6e613909 // SHLL2 V9.4S, V8.8H, #16 // B[2][0] = bfloat16 of b[0][0]
+	WORD  $0x2e613908 // SHLL V8.4S, V8.4H, #16 // B[2][0] = bfloat16 of b[0][0]
+	WORD  $0x6e61394b // SHLL2 V11.4S, V10.8H, #16 // B[2][0] = bfloat16 of b[0][0]
+	WORD  $0x2e61394a // SHLL V10.4S, V10.4H, #16 // B[2][0] = bfloat16 of b[0][0]
+	FMOVS 8(R20), F12 // a[0][2] = a[0][2]
+	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f8c1142 // FMLA V2.4S, V10.4S, V12.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f8c1163 // FMLA V3.4S, V11.4S, V12.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 12..15
+	FMOVS 8(R21), F12 // a[1][2] = a[1][2]
+	WORD  $0x4f8c1104 // FMLA V4.4S, V8.4S, V12.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 0..3
+	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 4..7
+	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 8..11
+	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 12..15
+	ADD   R3, R22, R22 // b0 += pitch
+	FMOVQ (R22), F8 // B[3][0] = bfloat16 of b[0][0]
+	FMOVQ 16(R22), F10 // B[3][0] = bfloat16 of b[0][0]
+	WORD  $0x6e613909 // SHLL2 V9.4S, V8.8H, #16 // B[3][0] = bfloat16 of b[0][0]
+	WORD  $0x2e613908 // SHLL V8.4S, V8.4H, #16 // B[3][0] = bfloat16 of b[0][0]
+	WORD  $0x6e61394b // SHLL2 V11.4S, V10.8H, #16 // B[3][0] = bfloat16 of b[0][0]
+	WORD  $0x2e61394a // SHLL V10.4S, V10.4H, #16 // B[3][0] = bfloat16 of b[0][0]
+	FMOVS 12(R20), F12 // a[0][3] = a[0][3]
+	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f8c1142 // FMLA V2.4S, V10.4S, V12.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f8c1163 // FMLA V3.4S, V11.4S, V12.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
+	FMOVS 12(R21), F12 // a[1][3] = a[1][3]
+	WORD  $0x4f8c1104 // FMLA V4.4S, V8.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 0..3
+	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 4..7
+	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 8..11
+	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 12..15
+	ADD   R3, R22, R22 // b0 += pitch
+	ADD   $16, R20, R20 // a0 += 16
+	ADD   $16, R21, R21 // a1 += 16
+	SUB   $4, R7, R7 // depth += -4
+	CMP   $4, R7 // depth >= 4
+	BGE   depth_60 // depth >= 4
+
+depth_end_61:
+	CMP $1, R7 // depth < 1
+	BLT depth_end_63 // depth < 1
+
+depth_62:
+	FMOVQ (R22), F8 // B[0][0] = bfloat16 of b[0][0]
+	FMOVQ 16(R22), F10 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x6e613909 // SHLL2 V9.4S, V8.8H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x2e613908 // SHLL V8.4S, V8.4H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x6e61394b // SHLL2 V11.4S, V10.8H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x2e61394a // SHLL V10.4S, V10.4H, #16 // B[0][0] = bfloat16 of b[0][0]
+	FMOVS (R20), F12 // a[0][0] = a[0][0]
+	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f8c1142 // FMLA V2.4S, V10.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f8c1163 // FMLA V3.4S, V11.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F12 // a[1][0] = a[1][0]
+	WORD  $0x4f8c1104 // FMLA V4.4S, V8.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	ADD   R3, R22, R22 // b0 += pitch
+	ADD   $4, R20, R20 // a0 += 4
+	ADD   $4, R21, R21 // a1 += 4
+	SUB   $1, R7, R7 // depth += -1
+	CMP   $1, R7 // depth >= 1
+	BGE   depth_62 // depth >= 1
+
+depth_end_63:
+	// store
+	MOVD  cStride+8(FP), R3 // cStride
+	LSL   $2, R3, R3 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R3, R20, R21 // rows of c
+	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
+	FMOVQ F4, (R21) // c[1][0] = C[1][0], lanes 0..3
+	FMOVQ F5, 16(R21) // c[1][0] = C[1][0], lanes 4..7
+	FMOVQ F6, 32(R21) // c[1][0] = C[1][0], lanes 8..11
+	FMOVQ F7, 48(R21) // c[1][0] = C[1][0], lanes 12..15
+	ADD   $64, R0, R0 // c += 64
+
+less_57:
+	// the next rows
+	MOVD cols+72(FP), R3 // cols
+	LSL  $2, R3, R3 // cols in bytes
+	SUB  R3, R0, R0 // c -= cols
+	MOVD cStride+8(FP), R3 // cStride
+	LSL  $2, R3, R3 // cStride in bytes
+	ADD  R3, R0, R0 // c += cStride
+	ADD  R3, R0, R0 // c += cStride
+	MOVD aStride+24(FP), R3 // aStride
+	LSL  $2, R3, R3 // aStride in bytes
+	ADD  R3, R1, R1 // a += aStride
+	ADD  R3, R1, R1 // a += aStride
+	SUB  $2, R2, R2 // rows += -2
+	CMP  $2, R2 // rows >= 2
+	BGE  rows_47 // rows >= 2
+
+rows_end_48:
+	CMP $1, R2 // rows < 1
+	BLT rows_end_65 // rows < 1
+
+rows_64:
+	MOVD cols+72(FP), R3 // cols
+	MOVD b+32(FP), R6 // b
+	CMP  $32, R3 // cols < 32
+	BLT  panels_end_67 // cols < 32
+
+panels_66:
+	// C = α·C, or 0 without α
+	MOVD  alpha+80(FP), R7 // alpha
+	CMP   $1, R7 // alpha < 1
+	BLT   less_68 // alpha < 1
+	MOVD  rows+64(FP), R8 // rows
+	SUB   R2, R8, R8 // rows -= rows
+	LSL   $2, R8, R8 // rows in bytes
+	ADD   R8, R7, R7 // alpha += rows
+	MOVD  cStride+8(FP), R8 // cStride
+	LSL   $2, R8, R8 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	VLD1R (R7), [V8.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c[0][0], lanes 12..15
+	WORD  $0x6e28dc00 // FMUL V0.4S, V0.4S, V8.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
+	WORD  $0x6e28dc21 // FMUL V1.4S, V1.4S, V8.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
+	WORD  $0x6e28dc42 // FMUL V2.4S, V2.4S, V8.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
+	WORD  $0x6e28dc63 // FMUL V3.4S, V3.4S, V8.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
+	FMOVQ 64(R20), F4 // C[0][1] = c[0][16], lanes 0..3
+	FMOVQ 80(R20), F5 // C[0][1] = c[0][16], lanes 4..7
+	FMOVQ 96(R20), F6 // C[0][1] = c[0][16], lanes 8..11
+	FMOVQ 112(R20), F7 // C[0][1] = c[0][16], lanes 12..15
+	WORD  $0x6e28dc84 // FMUL V4.4S, V4.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 0..3
+	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 4..7
+	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 8..11
+	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 12..15
+	JMP   end_69
+
+less_68:
+	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // C[0][1] = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // C[0][1] = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // C[0][1] = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // C[0][1] = 0, lanes 12..15
+
+end_69:
+	// C += A·B
+	MOVD pitch+40(FP), R7 // pitch
+	LSL  $1, R7, R7 // pitch <<= 1
+	MOVD depth+56(FP), R8 // depth
+	MOVD aStride+24(FP), R9 // aStride
+	LSL  $2, R9, R9 // aStride in bytes
+	MOVD R1, R20 // rows of a
+	MOVD panelStride+48(FP), R9 // panelStride
+	LSL  $1, R9, R9 // panelStride <<= 1
+	MOVD R6, R21 // rows of b
+	CMP  $4, R8 // depth < 4
+	BLT  depth_end_71 // depth < 4
+
+depth_70:
+	FMOVS (R20), F8 // A[0][0] = a[0][0]
+	FMOVQ (R21), F9 // B[0][0] = bfloat16 of b[0][0]
+	FMOVQ 16(R21), F11 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x6e61392a // SHLL2 V10.4S, V9.8H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x2e613929 // SHLL V9.4S, V9.4H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x6e61396c // SHLL2 V12.4S, V11.8H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x2e61396b // SHLL V11.4S, V11.4H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x4f881120 // FMLA V0.4S, V9.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f881141 // FMLA V1.4S, V10.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f881162 // FMLA V2.4S, V11.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f881183 // FMLA V3.4S, V12.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 12..15
+	FMOVQ 32(R21), F9 // B[0][1] = bfloat16 of b[0][8]
+	FMOVQ 48(R21), F11 // B[0][1] = bfloat16 of b[0][8]
+	WORD  $0x6e61392a // SHLL2 V10.4S, V9.8H, #16 // B[0][1] = bfloat16 of b[0][8]
+	WORD  $0x2e613929 // SHLL V9.4S, V9.4H, #16 // B[0][1] = bfloat16 of b[0][8]
+	WORD  $0x6e61396c // SHLL2 V12.4S, V11.8H, #16 // B[0][1] = bfloat16 of b[0][8]
+	WORD  $0x2e61396b // SHLL V11.4S, V11.4H, #16 // B[0][1] = bfloat16 of b[0][8]
+	WORD  $0x4f881124 // FMLA V4.4S, V9.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 0..3
+	WORD  $0x4f881145 // FMLA V5.4S, V10.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 4..7
+	WORD  $0x4f881166 // FMLA V6.4S, V11.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 8..11
+	WORD  $0x4f881187 // FMLA V7.4S, V12.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 12..15
+	ADD   R7, R21, R21 // b0 += pitch
+	FMOVS 4(R20), F8 // A[0][1] = a[0][1]
+	FMOVQ (R21), F9 // B[1][0] = bfloat16 of b[0][0]
+	FMOVQ 16(R21), F11 // B[1][0] = bfloat16 of b[0][0]
+	WORD  $0x6e61392a // SHLL2 V10.4S, V9.8H, #16 // B[1][0] = bfloat16 of b[0][0]
+	WORD  $0x2e613929 // SHLL V9.4S, V9.4H, #16 // B[1][0] = bfloat16 of b[0][0]
+	WORD  $0x6e61396c // SHLL2 V12.4S, V11.8H, #16 // B[1][0] = bfloat16 of b[0][0]
+	WORD  $0x2e61396b // SHLL V11.4S, V11.4H, #16 // B[1][0] = bfloat16 of b[0][0]
+	WORD  $0x4f881120 // FMLA V0.4S, V9.4S, V8.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f881141 // FMLA V1.4S, V10.4S, V8.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f881162 // FMLA V2.4S, V11.4S, V8.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f881183 // FMLA V3.4S, V12.4S, V8.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 12..15
+	FMOVQ 32(R21), F9 // B[1][1] = bfloat16 of b[0][8]
+	FMOVQ 48(R21), F11 // B[1][1] = bfloat16 of b[0][8]
+	WORD  $0x6e61392a // SHLL2 V10.4S, V9.8H, #16 // B[1][1] = bfloat16 of b[0][8]
+	WORD  $0x2e613929 // SHLL V9.4S, V9.4H, #16 // B[1][1] = bfloat16 of b[0][8]
+	WORD  $0x6e61396c // SHLL2 V12.4S, V11.8H, #16 // B[1][1] = bfloat16 of b[0][8]
+	WORD  $0x2e61396b // SHLL V11.4S, V11.4H, #16 // B[1][1] = bfloat16 of b[0][8]
+	WORD  $0x4f881124 // FMLA V4.4S, V9.4S, V8.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 0..3
+	WORD  $0x4f881145 // FMLA V5.4S, V10.4S, V8.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 4..7
+	WORD  $0x4f881166 // FMLA V6.4S, V11.4S, V8.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 8..11
+	WORD  $0x4f881187 // FMLA V7.4S, V12.4S, V8.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 12..15
+	ADD   R7, R21, R21 // b0 += pitch
+	FMOVS 8(R20), F8 // A[0][2] = a[0][2]
+	FMOVQ (R21), F9 // B[2][0] = bfloat16 of b[0][0]
+	FMOVQ 16(R21), F11 // B[2][0] = bfloat16 of b[0][0]
+	WORD  $0x6e61392a // SHLL2 V10.4S, V9.8H, #16 // B[2][0] = bfloat16 of b[0][0]
+	WORD  $0x2e613929 // SHLL V9.4S, V9.4H, #16 // B[2][0] = bfloat16 of b[0][0]
+	WORD  $0x6e61396c // SHLL2 V12.4S, V11.8H, #16 // B[2][0] = bfloat16 of b[0][0]
+	WORD  $0x2e61396b // SHLL V11.4S, V11.4H, #16 // B[2][0] = bfloat16 of b[0][0]
+	WORD  $0x4f881120 // FMLA V0.4S, V9.4S, V8.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f881141 // FMLA V1.4S, V10.4S, V8.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f881162 // FMLA V2.4S, V11.4S, V8.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f881183 // FMLA V3.4S, V12.4S, V8.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 12..15
+	FMOVQ 32(R21), F9 // B[2][1] = bfloat16 of b[0][8]
+	FMOVQ 48(R21), F11 // B[2][1] = bfloat16 of b[0][8]
+	WORD  $0x6e61392a // SHLL2 V10.4S, V9.8H, #16 // B[2][1] = bfloat16 of b[0][8]
+	WORD  $0x2e613929 // SHLL V9.4S, V9.4H, #16 // B[2][1] = bfloat16 of b[0][8]
+	WORD  $0x6e61396c // SHLL2 V12.4S, V11.8H, #16 // B[2][1] = bfloat16 of b[0][8]
+	WORD  $0x2e61396b // SHLL V11.4S, V11.4H, #16 // B[2][1] = bfloat16 of b[0][8]
+	WORD  $0x4f881124 // FMLA V4.4S, V9.4S, V8.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 0..3
+	WORD  $0x4f881145 // FMLA V5.4S, V10.4S, V8.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 4..7
+	WORD  $0x4f881166 // FMLA V6.4S, V11.4S, V8.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 8..11
+	WORD  $0x4f881187 // FMLA V7.4S, V12.4S, V8.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 12..15
+	ADD   R7, R21, R21 // b0 += pitch
+	FMOVS 12(R20), F8 // A[0][3] = a[0][3]
+	FMOVQ (R21), F9 // B[3][0] = bfloat16 of b[0][0]
+	FMOVQ 16(R21), F11 // B[3][0] = bfloat16 of b[0][0]
+	WORD  $0x6e61392a // SHLL2 V10.4S, V9.8H, #16 // B[3][0] = bfloat16 of b[0][0]
+	WORD  $0x2e613929 // SHLL V9.4S, V9.4H, #16 // B[3][0] = bfloat16 of b[0][0]
+	WORD  $0x6e61396c // SHLL2 V12.4S, V11.8H, #16 // B[3][0] = bfloat16 of b[0][0]
+	WORD  $0x2e61396b // SHLL V11.4S, V11.4H, #16 // B[3][0] = bfloat16 of b[0][0]
+	WORD  $0x4f881120 // FMLA V0.4S, V9.4S, V8.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f881141 // FMLA V1.4S, V10.4S, V8.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f881162 // FMLA V2.4S, V11.4S, V8.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f881183 // FMLA V3.4S, V12.4S, V8.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 12..15
+	FMOVQ 32(R21), F9 // B[3][1] = bfloat16 of b[0][8]
+	FMOVQ 48(R21), F11 // B[3][1] = bfloat16 of b[0][8]
+	WORD  $0x6e61392a // SHLL2 V10.4S, V9.8H, #16 // B[3][1] = bfloat16 of b[0][8]
+	WORD  $0x2e613929 // SHLL V9.4S, V9.4H, #16 // B[3][1] = bfloat16 of b[0][8]
+	WORD  $0x6e61396c // SHLL2 V12.4S, V11.8H, #16 // B[3][1] = bfloat16 of b[0][8]
+	WORD  $0x2e61396b // SHLL V11.4S, V11.4H, #16 // B[3][1] = bfloat16 of b[0][8]
+	WORD  $0x4f881124 // FMLA V4.4S, V9.4S, V8.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 0..3
+	WORD  $0x4f881145 // FMLA V5.4S, V10.4S, V8.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 4..7
+	WORD  $0x4f881166 // FMLA V6.4S, V11.4S, V8.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 8..11
+	WORD  $0x4f881187 // FMLA V7.4S, V12.4S, V8.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 12..15
+	ADD   R7, R21, R21 // b0 += pitch
+	ADD   $16, R20, R20 // a0 += 16
+	SUB   $4, R8, R8 // depth += -4
+	CMP   $4, R8 // depth >= 4
+	BGE   depth_70 // depth >= 4
+
+depth_end_71:
+	CMP $1, R8 // depth < 1
+	BLT depth_end_73 // depth < 1
+
+depth_72:
+	FMOVS (R20), F8 // A[0][0] = a[0][0]
+	FMOVQ (R21), F9 // B[0][0] = bfloat16 of b[0][0]
+	FMOVQ 16(R21), F11 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x6e61392a // SHLL2 V10.4S, V9.8H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x2e613929 // SHLL V9.4S, V9.4H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x6e61396c // SHLL2 V12.4S, V11.8H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x2e61396b // SHLL V11.4S, V11.4H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x4f881120 // FMLA V0.4S, V9.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f881141 // FMLA V1.4S, V10.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f881162 // FMLA V2.4S, V11.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f881183 // FMLA V3.4S, V12.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 12..15
+	FMOVQ 32(R21), F9 // B[0][1] = bfloat16 of b[0][8]
+	FMOVQ 48(R21), F11 // B[0][1] = bfloat16 of b[0][8]
+	WORD  $0x6e61392a // SHLL2 V10.4S, V9.8H, #16 // B[0][1] = bfloat16 of b[0][8]
+	WORD  $0x2e613929 // SHLL V9.4S, V9.4H, #16 // B[0][1] = bfloat16 of b[0][8]
+	WORD  $0x6e61396c // SHLL2 V12.4S, V11.8H, #16 // B[0][1] = bfloat16 of b[0][8]
+	WORD  $0x2e61396b // SHLL V11.4S, V11.4H, #16 // B[0][1] = bfloat16 of b[0][8]
+	WORD  $0x4f881124 // FMLA V4.4S, V9.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 0..3
+	WORD  $0x4f881145 // FMLA V5.4S, V10.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 4..7
+	WORD  $0x4f881166 // FMLA V6.4S, V11.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 8..11
+	WORD  $0x4f881187 // FMLA V7.4S, V12.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 12..15
+	ADD   R7, R21, R21 // b0 += pitch
+	ADD   $4, R20, R20 // a0 += 4
+	SUB   $1, R8, R8 // depth += -1
+	CMP   $1, R8 // depth >= 1
+	BGE   depth_72 // depth >= 1
+
+depth_end_73:
+	// store
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
+	FMOVQ F4, 64(R20) // c[0][16] = C[0][1], lanes 0..3
+	FMOVQ F5, 80(R20) // c[0][16] = C[0][1], lanes 4..7
+	FMOVQ F6, 96(R20) // c[0][16] = C[0][1], lanes 8..11
+	FMOVQ F7, 112(R20) // c[0][16] = C[0][1], lanes 12..15
+	ADD   $128, R0, R0 // c += 128
+	MOVD  panelStride+48(FP), R7 // panelStride
+	LSL   $1, R7, R7 // panelStride <<= 1
+	ADD   R7, R6, R6 // b += panelStride
+	SUB   $32, R3, R3 // cols += -32
+	CMP   $32, R3 // cols >= 32
+	BGE   panels_66 // cols >= 32
+
+panels_end_67:
+	CMP $1, R3 // cols < 1
+	BLT less_74 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVD  alpha+80(FP), R3 // alpha
+	CMP   $1, R3 // alpha < 1
+	BLT   less_75 // alpha < 1
+	MOVD  rows+64(FP), R7 // rows
+	SUB   R2, R7, R7 // rows -= rows
+	LSL   $2, R7, R7 // rows in bytes
+	ADD   R7, R3, R3 // alpha += rows
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	VLD1R (R3), [V4.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c[0][0], lanes 12..15
+	WORD  $0x6e24dc00 // FMUL V0.4S, V0.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
+	WORD  $0x6e24dc21 // FMUL V1.4S, V1.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
+	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
+	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
+	JMP   end_76
+
+less_75:
+	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
+
+end_76:
+	// C += A·B
+	MOVD pitch+40(FP), R3 // pitch
+	LSL  $1, R3, R3 // pitch <<= 1
+	MOVD depth+56(FP), R7 // depth
+	MOVD aStride+24(FP), R8 // aStride
+	LSL  $2, R8, R8 // aStride in bytes
+	MOVD R1, R20 // rows of a
+	MOVD panelStride+48(FP), R8 // panelStride
+	LSL  $1, R8, R8 // panelStride <<= 1
+	MOVD R6, R21 // rows of b
+	CMP  $4, R7 // depth < 4
+	BLT  depth_end_78 // depth < 4
+
+depth_77:
+	FMOVQ (R21), F4 // B[0][0] = bfloat16 of b[0][0]
+	FMOVQ 16(R21), F6 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x6e613885 // SHLL2 V5.4S, V4.8H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x2e613884 // SHLL V4.4S, V4.4H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x6e6138c7 // SHLL2 V7.4S, V6.8H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x2e6138c6 // SHLL V6.4S, V6.4H, #16 // B[0][0] = bfloat16 of b[0][0]
+	FMOVS (R20), F8 // a[0][0] = a[0][0]
+	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	ADD   R3, R21, R21 // b0 += pitch
+	FMOVQ (R21), F4 // B[1][0] = bfloat16 of b[0][0]
+	FMOVQ 16(R21), F6 // B[1][0] = bfloat16 of b[0][0]
+	WORD  $0x6e613885 // SHLL2 V5.4S, V4.8H, #16 // B[1][0] = bfloat16 of b[0][0]
+	WORD  $0x2e613884 // SHLL V4.4S, V4.4H, #16 // B[1][0] = bfloat16 of b[0][0]
+	WORD  $0x6e6138c7 // SHLL2 V7.4S, V6.8H, #16 // B[1][0] = bfloat16 of b[0][0]
+	WORD  $0x2e6138c6 // SHLL V6.4S, V6.4H, #16 // B[1][0] = bfloat16 of b[0][0]
+	FMOVS 4(R20), F8 // a[0][1] = a[0][1]
+	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 12..15
+	ADD   R3, R21, R21 // b0 += pitch
+	FMOVQ (R21), F4 // B[2][0] = bfloat16 of b[0][0]
+	FMOVQ 16(R21), F6 // B[2][0] = bfloat16 of b[0][0]
+	WORD  $0x6e613885 // SHLL2 V5.4S, V4.8H, #16 // B[2][0] = bfloat16 of b[0][0]
+	WORD  $0x2e613884 // SHLL V4.4S, V4.4H, #16 // B[2][0] = bfloat16 of b[0][0]
+	WORD  $0x6e6138c7 // SHLL2 V7.4S, V6.8H, #16 // B[2][0] = bfloat16 of b[0][0]
+	WORD  $0x2e6138c6 // SHLL V6.4S, V6.4H, #16 // B[2][0] = bfloat16 of b[0][0]
+	FMOVS 8(R20), F8 // a[0][2] = a[0][2]
+	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 12..15
+	ADD   R3, R21, R21 // b0 += pitch
+	FMOVQ (R21), F4 // B[3][0] = bfloat16 of b[0][0]
+	FMOVQ 16(R21), F6 // B[3][0] = bfloat16 of b[0][0]
+	WORD  $0x6e613885 // SHLL2 V5.4S, V4.8H, #16 // B[3][0] = bfloat16 of b[0][0]
+	WORD  $0x2e613884 // SHLL V4.4S, V4.4H, #16 // B[3][0] = bfloat16 of b[0][0]
+	WORD  $0x6e6138c7 // SHLL2 V7.4S, V6.8H, #16 // B[3][0] = bfloat16 of b[0][0]
+	WORD  $0x2e6138c6 // SHLL V6.4S, V6.4H, #16 // B[3][0] = bfloat16 of b[0][0]
+	FMOVS 12(R20), F8 // a[0][3] = a[0][3]
+	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
+	ADD   R3, R21, R21 // b0 += pitch
+	ADD   $16, R20, R20 // a0 += 16
+	SUB   $4, R7, R7 // depth += -4
+	CMP   $4, R7 // depth >= 4
+	BGE   depth_77 // depth >= 4
+
+depth_end_78:
+	CMP $1, R7 // depth < 1
+	BLT depth_end_80 // depth < 1
+
+depth_79:
+	FMOVQ (R21), F4 // B[0][0] = bfloat16 of b[0][0]
+	FMOVQ 16(R21), F6 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x6e613885 // SHLL2 V5.4S, V4.8H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x2e613884 // SHLL V4.4S, V4.4H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x6e6138c7 // SHLL2 V7.4S, V6.8H, #16 // B[0][0] = bfloat16 of b[0][0]
+	WORD  $0x2e6138c6 // SHLL V6.4S, V6.4H, #16 // B[0][0] = bfloat16 of b[0][0]
+	FMOVS (R20), F8 // a[0][0] = a[0][0]
+	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	ADD   R3, R21, R21 // b0 += pitch
+	ADD   $4, R20, R20 // a0 += 4
+	SUB   $1, R7, R7 // depth += -1
+	CMP   $1, R7 // depth >= 1
+	BGE   depth_79 // depth >= 1
+
+depth_end_80:
+	// store
+	MOVD  cStride+8(FP), R3 // cStride
+	LSL   $2, R3, R3 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
+	ADD   $64, R0, R0 // c += 64
+
+less_74:
+	// the next rows
+	MOVD cols+72(FP), R3 // cols
+	LSL  $2, R3, R3 // cols in bytes
+	SUB  R3, R0, R0 // c -= cols
+	MOVD cStride+8(FP), R3 // cStride
+	LSL  $2, R3, R3 // cStride in bytes
+	ADD  R3, R0, R0 // c += cStride
+	MOVD aStride+24(FP), R3 // aStride
+	LSL  $2, R3, R3 // aStride in bytes
+	ADD  R3, R1, R1 // a += aStride
+	SUB  $1, R2, R2 // rows += -1
+	CMP  $1, R2 // rows >= 1
+	BGE  rows_64 // rows >= 1
+
+rows_end_65:
+	RET
+
+// func fewF16NEON(c *float32, cStride int, a *float32, aStride int, b *uint16, pitch int, panelStride int, depth int, rows int, cols int, alpha *float32)
+TEXT ·fewF16NEON(SB), NOSPLIT, $0-88
+	MOVD c+0(FP), R0 // c
+	MOVD a+16(FP), R1 // a
+	MOVD rows+64(FP), R2 // rows
+	CMP  $4, R2 // rows < 4
+	BLT  rows_end_2 // rows < 4
+
+rows_1:
+	MOVD cols+72(FP), R3 // cols
+	MOVD b+32(FP), R6 // b
+	CMP  $32, R3 // cols < 32
+	BLT  panels_end_4 // cols < 32
+
+panels_3:
+	// C = α·C, or 0 without α
+	MOVD  alpha+80(FP), R7 // alpha
+	CMP   $1, R7 // alpha < 1
+	BLT   less_5 // alpha < 1
+	MOVD  rows+64(FP), R8 // rows
+	SUB   R2, R8, R8 // rows -= rows
+	LSL   $2, R8, R8 // rows in bytes
+	ADD   R8, R7, R7 // alpha += rows
+	MOVD  cStride+8(FP), R8 // cStride
+	LSL   $2, R8, R8 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R8, R20, R21 // rows of c
+	ADD   R8, R21, R22 // rows of c
+	ADD   R8, R22, R23 // rows of c
+	VLD1R (R7), [V4.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c[0][0], lanes 12..15
+	WORD  $0x6e24dc00 // FMUL V0.4S, V0.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
+	WORD  $0x6e24dc21 // FMUL V1.4S, V1.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
+	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
+	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
+	FMOVS 4(R7), F8 // α[1] = all alpha[1]
+	VDUP  V8.S[0], V8.S4 // α[1] = all alpha[1]
+	FMOVQ (R21), F4 // C[1][0] = c[1][0], lanes 0..3
+	FMOVQ 16(R21), F5 // C[1][0] = c[1][0], lanes 4..7
+	FMOVQ 32(R21), F6 // C[1][0] = c[1][0], lanes 8..11
+	FMOVQ 48(R21), F7 // C[1][0] = c[1][0], lanes 12..15
+	WORD  $0x6e28dc84 // FMUL V4.4S, V4.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 0..3
+	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 4..7
+	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 8..11
+	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 12..15
+	FMOVS 8(R7), F12 // α[2] = all alpha[2]
+	VDUP  V12.S[0], V12.S4 // α[2] = all alpha[2]
+	FMOVQ (R22), F8 // C[2][0] = c[2][0], lanes 0..3
+	FMOVQ 16(R22), F9 // C[2][0] = c[2][0], lanes 4..7
+	FMOVQ 32(R22), F10 // C[2][0] = c[2][0], lanes 8..11
+	FMOVQ 48(R22), F11 // C[2][0] = c[2][0], lanes 12..15
+	WORD  $0x6e2cdd08 // FMUL V8.4S, V8.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 0..3
+	WORD  $0x6e2cdd29 // FMUL V9.4S, V9.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 4..7
+	WORD  $0x6e2cdd4a // FMUL V10.4S, V10.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 8..11
+	WORD  $0x6e2cdd6b // FMUL V11.4S, V11.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 12..15
+	FMOVS 12(R7), F16 // α[3] = all alpha[3]
+	VDUP  V16.S[0], V16.S4 // α[3] = all alpha[3]
+	FMOVQ (R23), F12 // C[3][0] = c[3][0], lanes 0..3
+	FMOVQ 16(R23), F13 // C[3][0] = c[3][0], lanes 4..7
+	FMOVQ 32(R23), F14 // C[3][0] = c[3][0], lanes 8..11
+	FMOVQ 48(R23), F15 // C[3][0] = c[3][0], lanes 12..15
+	WORD  $0x6e30dd8c // FMUL V12.4S, V12.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 0..3
+	WORD  $0x6e30ddad // FMUL V13.4S, V13.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 4..7
+	WORD  $0x6e30ddce // FMUL V14.4S, V14.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 8..11
+	WORD  $0x6e30ddef // FMUL V15.4S, V15.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 12..15
+	JMP   end_6
+
+less_5:
+	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // C[1][0] = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // C[1][0] = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // C[1][0] = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // C[1][0] = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // C[2][0] = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // C[2][0] = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // C[2][0] = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // C[2][0] = 0, lanes 12..15
+	VEOR V12.B16, V12.B16, V12.B16 // C[3][0] = 0, lanes 0..3
+	VEOR V13.B16, V13.B16, V13.B16 // C[3][0] = 0, lanes 4..7
+	VEOR V14.B16, V14.B16, V14.B16 // C[3][0] = 0, lanes 8..11
+	VEOR V15.B16, V15.B16, V15.B16 // C[3][0] = 0, lanes 12..15
+
+end_6:
+	// C += A·B
+	MOVD pitch+40(FP), R7 // pitch
+	LSL  $1, R7, R7 // pitch <<= 1
+	MOVD depth+56(FP), R8 // depth
+	MOVD aStride+24(FP), R9 // aStride
+	LSL  $2, R9, R9 // aStride in bytes
+	MOVD R1, R20 // rows of a
+	ADD  R9, R20, R21 // rows of a
+	ADD  R9, R21, R22 // rows of a
+	ADD  R9, R22, R23 // rows of a
+	MOVD panelStride+48(FP), R9 // panelStride
+	LSL  $1, R9, R9 // panelStride <<= 1
+	MOVD R6, R24 // rows of b
+	MOVD R6, R9 // ahead = b
+	CMP  $4, R8 // depth < 4
+	BLT  depth_end_8 // depth < 4
+
+depth_7:
+	FMOVQ (R24), F16 // B[0][0] = float16 of b[0][0]
+	FMOVQ 16(R24), F18 // B[0][0] = float16 of b[0][0]
+	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // B[0][0] = float16 of b[0][0]
+	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // B[0][0] = float16 of b[0][0]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[0][0] = float16 of b[0][0]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[0][0] = float16 of b[0][0]
+	FMOVS (R20), F20 // a[0][0] = a[0][0]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F20 // a[1][0] = a[1][0]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F20 // a[2][0] = a[2][0]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	FMOVS (R23), F20 // a[3][0] = a[3][0]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
+	ADD   R7, R24, R24 // b0 += pitch
+	FMOVQ (R24), F16 // B[1][0] = float16 of b[0][0]
+	FMOVQ 16(R24), F18 // B[1][0] = float16 of b[0][0]
+	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // B[1][0] = float16 of b[0][0]
+	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // B[1][0] = float16 of b[0][0]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[1][0] = float16 of b[0][0]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[1][0] = float16 of b[0][0]
+	FMOVS 4(R20), F20 // a[0][1] = a[0][1]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 12..15
+	FMOVS 4(R21), F20 // a[1][1] = a[1][1]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 12..15
+	FMOVS 4(R22), F20 // a[2][1] = a[2][1]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 12..15
+	FMOVS 4(R23), F20 // a[3][1] = a[3][1]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 12..15
+	ADD   R7, R24, R24 // b0 += pitch
+	FMOVQ (R24), F16 // B[2][0] = float16 of b[0][0]
+	FMOVQ 16(R24), F18 // B[2][0] = float16 of b[0][0]
+	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // B[2][0] = float16 of b[0][0]
+	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // B[2][0] = float16 of b[0][0]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[2][0] = float16 of b[0][0]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[2][0] = float16 of b[0][0]
+	FMOVS 8(R20), F20 // a[0][2] = a[0][2]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 12..15
+	FMOVS 8(R21), F20 // a[1][2] = a[1][2]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 12..15
+	FMOVS 8(R22), F20 // a[2][2] = a[2][2]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 12..15
+	FMOVS 8(R23), F20 // a[3][2] = a[3][2]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 12..15
+	ADD   R7, R24, R24 // b0 += pitch
+	FMOVQ (R24), F16 // B[3][0] = float16 of b[0][0]
+	FMOVQ 16(R24), F18 // B[3][0] = float16 of b[0][0]
+	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // B[3][0] = float16 of b[0][0]
+	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // B[3][0] = float16 of b[0][0]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[3][0] = float16 of b[0][0]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[3][0] = float16 of b[0][0]
+	FMOVS 12(R20), F20 // a[0][3] = a[0][3]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
+	FMOVS 12(R21), F20 // a[1][3] = a[1][3]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 12..15
+	FMOVS 12(R22), F20 // a[2][3] = a[2][3]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 12..15
+	FMOVS 12(R23), F20 // a[3][3] = a[3][3]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 12..15
+	ADD   R7, R24, R24 // b0 += pitch
+	ADD   $16, R20, R20 // a0 += 16
+	ADD   $16, R21, R21 // a1 += 16
+	ADD   $16, R22, R22 // a2 += 16
+	ADD   $16, R23, R23 // a3 += 16
+	PRFM  12288(R9), PLDL1KEEP // prefetch ahead[3072]
+	PRFM  12352(R9), PLDL1KEEP // prefetch ahead[3088]
+	ADD   $128, R9, R9 // ahead += 128
+	SUB   $4, R8, R8 // depth += -4
+	CMP   $4, R8 // depth >= 4
+	BGE   depth_7 // depth >= 4
+
+depth_end_8:
+	CMP $1, R8 // depth < 1
+	BLT depth_end_10 // depth < 1
+
+depth_9:
+	FMOVQ (R24), F16 // B[0][0] = float16 of b[0][0]
+	FMOVQ 16(R24), F18 // B[0][0] = float16 of b[0][0]
+	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // B[0][0] = float16 of b[0][0]
+	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // B[0][0] = float16 of b[0][0]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[0][0] = float16 of b[0][0]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[0][0] = float16 of b[0][0]
+	FMOVS (R20), F20 // a[0][0] = a[0][0]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F20 // a[1][0] = a[1][0]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F20 // a[2][0] = a[2][0]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	FMOVS (R23), F20 // a[3][0] = a[3][0]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
+	ADD   R7, R24, R24 // b0 += pitch
+	ADD   $4, R20, R20 // a0 += 4
+	ADD   $4, R21, R21 // a1 += 4
+	ADD   $4, R22, R22 // a2 += 4
+	ADD   $4, R23, R23 // a3 += 4
+	SUB   $1, R8, R8 // depth += -1
+	CMP   $1, R8 // depth >= 1
+	BGE   depth_9 // depth >= 1
+
+depth_end_10:
+	// store
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R7, R20, R21 // rows of c
+	ADD   R7, R21, R22 // rows of c
+	ADD   R7, R22, R23 // rows of c
+	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
+	FMOVQ F4, (R21) // c[1][0] = C[1][0], lanes 0..3
+	FMOVQ F5, 16(R21) // c[1][0] = C[1][0], lanes 4..7
+	FMOVQ F6, 32(R21) // c[1][0] = C[1][0], lanes 8..11
+	FMOVQ F7, 48(R21) // c[1][0] = C[1][0], lanes 12..15
+	FMOVQ F8, (R22) // c[2][0] = C[2][0], lanes 0..3
+	FMOVQ F9, 16(R22) // c[2][0] = C[2][0], lanes 4..7
+	FMOVQ F10, 32(R22) // c[2][0] = C[2][0], lanes 8..11
+	FMOVQ F11, 48(R22) // c[2][0] = C[2][0], lanes 12..15
+	FMOVQ F12, (R23) // c[3][0] = C[3][0], lanes 0..3
+	FMOVQ F13, 16(R23) // c[3][0] = C[3][0], lanes 4..7
+	FMOVQ F14, 32(R23) // c[3][0] = C[3][0], lanes 8..11
+	FMOVQ F15, 48(R23) // c[3][0] = C[3][0], lanes 12..15
+	ADD   $64, R0, R0 // c += 64
+
+	// C = α·C, or 0 without α
+	MOVD  alpha+80(FP), R7 // alpha
+	CMP   $1, R7 // alpha < 1
+	BLT   less_11 // alpha < 1
+	MOVD  rows+64(FP), R8 // rows
+	SUB   R2, R8, R8 // rows -= rows
+	LSL   $2, R8, R8 // rows in bytes
+	ADD   R8, R7, R7 // alpha += rows
+	MOVD  cStride+8(FP), R8 // cStride
+	LSL   $2, R8, R8 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R8, R20, R21 // rows of c
+	ADD   R8, R21, R22 // rows of c
+	ADD   R8, R22, R23 // rows of c
+	VLD1R (R7), [V4.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c[0][0], lanes 12..15
+	WORD  $0x6e24dc00 // FMUL V0.4S, V0.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
+	WORD  $0x6e24dc21 // FMUL V1.4S, V1.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
+	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
+	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
+	FMOVS 4(R7), F8 // α[1] = all alpha[1]
+	VDUP  V8.S[0], V8.S4 // α[1] = all alpha[1]
+	FMOVQ (R21), F4 // C[1][0] = c[1][0], lanes 0..3
+	FMOVQ 16(R21), F5 // C[1][0] = c[1][0], lanes 4..7
+	FMOVQ 32(R21), F6 // C[1][0] = c[1][0], lanes 8..11
+	FMOVQ 48(R21), F7 // C[1][0] = c[1][0], lanes 12..15
+	WORD  $0x6e28dc84 // FMUL V4.4S, V4.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 0..3
+	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 4..7
+	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 8..11
+	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 12..15
+	FMOVS 8(R7), F12 // α[2] = all alpha[2]
+	VDUP  V12.S[0], V12.S4 // α[2] = all alpha[2]
+	FMOVQ (R22), F8 // C[2][0] = c[2][0], lanes 0..3
+	FMOVQ 16(R22), F9 // C[2][0] = c[2][0], lanes 4..7
+	FMOVQ 32(R22), F10 // C[2][0] = c[2][0], lanes 8..11
+	FMOVQ 48(R22), F11 // C[2][0] = c[2][0], lanes 12..15
+	WORD  $0x6e2cdd08 // FMUL V8.4S, V8.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 0..3
+	WORD  $0x6e2cdd29 // FMUL V9.4S, V9.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 4..7
+	WORD  $0x6e2cdd4a // FMUL V10.4S, V10.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 8..11
+	WORD  $0x6e2cdd6b // FMUL V11.4S, V11.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 12..15
+	FMOVS 12(R7), F16 // α[3] = all alpha[3]
+	VDUP  V16.S[0], V16.S4 // α[3] = all alpha[3]
+	FMOVQ (R23), F12 // C[3][0] = c[3][0], lanes 0..3
+	FMOVQ 16(R23), F13 // C[3][0] = c[3][0], lanes 4..7
+	FMOVQ 32(R23), F14 // C[3][0] = c[3][0], lanes 8..11
+	FMOVQ 48(R23), F15 // C[3][0] = c[3][0], lanes 12..15
+	WORD  $0x6e30dd8c // FMUL V12.4S, V12.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 0..3
+	WORD  $0x6e30ddad // FMUL V13.4S, V13.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 4..7
+	WORD  $0x6e30ddce // FMUL V14.4S, V14.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 8..11
+	WORD  $0x6e30ddef // FMUL V15.4S, V15.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 12..15
+	JMP   end_12
+
+less_11:
+	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // C[1][0] = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // C[1][0] = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // C[1][0] = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // C[1][0] = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // C[2][0] = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // C[2][0] = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // C[2][0] = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // C[2][0] = 0, lanes 12..15
+	VEOR V12.B16, V12.B16, V12.B16 // C[3][0] = 0, lanes 0..3
+	VEOR V13.B16, V13.B16, V13.B16 // C[3][0] = 0, lanes 4..7
+	VEOR V14.B16, V14.B16, V14.B16 // C[3][0] = 0, lanes 8..11
+	VEOR V15.B16, V15.B16, V15.B16 // C[3][0] = 0, lanes 12..15
+
+end_12:
+	// C += A·B
+	MOVD pitch+40(FP), R7 // pitch
+	LSL  $1, R7, R7 // pitch <<= 1
+	MOVD depth+56(FP), R8 // depth
+	MOVD aStride+24(FP), R9 // aStride
+	LSL  $2, R9, R9 // aStride in bytes
+	MOVD R1, R20 // rows of a
+	ADD  R9, R20, R21 // rows of a
+	ADD  R9, R21, R22 // rows of a
+	ADD  R9, R22, R23 // rows of a
+	MOVD panelStride+48(FP), R9 // panelStride
+	LSL  $1, R9, R9 // panelStride <<= 1
+	MOVD R6, R24 // rows of b
+	MOVD R6, R9 // ahead = b
+	CMP  $4, R8 // depth < 4
+	BLT  depth_end_14 // depth < 4
+
+depth_13:
+	FMOVQ 32(R24), F16 // B[0][0] = float16 of b[0][8]
+	FMOVQ 48(R24), F18 // B[0][0] = float16 of b[0][8]
+	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // B[0][0] = float16 of b[0][8]
+	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // B[0][0] = float16 of b[0][8]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[0][0] = float16 of b[0][8]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[0][0] = float16 of b[0][8]
+	FMOVS (R20), F20 // a[0][0] = a[0][0]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F20 // a[1][0] = a[1][0]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F20 // a[2][0] = a[2][0]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	FMOVS (R23), F20 // a[3][0] = a[3][0]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
+	ADD   R7, R24, R24 // b0 += pitch
+	FMOVQ 32(R24), F16 // B[1][0] = float16 of b[0][8]
+	FMOVQ 48(R24), F18 // B[1][0] = float16 of b[0][8]
+	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // B[1][0] = float16 of b[0][8]
+	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // B[1][0] = float16 of b[0][8]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[1][0] = float16 of b[0][8]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[1][0] = float16 of b[0][8]
+	FMOVS 4(R20), F20 // a[0][1] = a[0][1]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 12..15
+	FMOVS 4(R21), F20 // a[1][1] = a[1][1]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 12..15
+	FMOVS 4(R22), F20 // a[2][1] = a[2][1]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 12..15
+	FMOVS 4(R23), F20 // a[3][1] = a[3][1]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 12..15
+	ADD   R7, R24, R24 // b0 += pitch
+	FMOVQ 32(R24), F16 // B[2][0] = float16 of b[0][8]
+	FMOVQ 48(R24), F18 // B[2][0] = float16 of b[0][8]
+	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // B[2][0] = float16 of b[0][8]
+	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // B[2][0] = float16 of b[0][8]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[2][0] = float16 of b[0][8]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[2][0] = float16 of b[0][8]
+	FMOVS 8(R20), F20 // a[0][2] = a[0][2]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 12..15
+	FMOVS 8(R21), F20 // a[1][2] = a[1][2]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 12..15
+	FMOVS 8(R22), F20 // a[2][2] = a[2][2]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 12..15
+	FMOVS 8(R23), F20 // a[3][2] = a[3][2]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 12..15
+	ADD   R7, R24, R24 // b0 += pitch
+	FMOVQ 32(R24), F16 // B[3][0] = float16 of b[0][8]
+	FMOVQ 48(R24), F18 // B[3][0] = float16 of b[0][8]
+	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // B[3][0] = float16 of b[0][8]
+	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // B[3][0] = float16 of b[0][8]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[3][0] = float16 of b[0][8]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[3][0] = float16 of b[0][8]
+	FMOVS 12(R20), F20 // a[0][3] = a[0][3]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
+	FMOVS 12(R21), F20 // a[1][3] = a[1][3]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 12..15
+	FMOVS 12(R22), F20 // a[2][3] = a[2][3]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 12..15
+	FMOVS 12(R23), F20 // a[3][3] = a[3][3]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 12..15
+	ADD   R7, R24, R24 // b0 += pitch
+	ADD   $16, R20, R20 // a0 += 16
+	ADD   $16, R21, R21 // a1 += 16
+	ADD   $16, R22, R22 // a2 += 16
+	ADD   $16, R23, R23 // a3 += 16
+	PRFM  12288(R9), PLDL1KEEP // prefetch ahead[3072]
+	PRFM  12352(R9), PLDL1KEEP // prefetch ahead[3088]
+	ADD   $128, R9, R9 // ahead += 128
+	SUB   $4, R8, R8 // depth += -4
+	CMP   $4, R8 // depth >= 4
+	BGE   depth_13 // depth >= 4
+
+depth_end_14:
+	CMP $1, R8 // depth < 1
+	BLT depth_end_16 // depth < 1
+
+depth_15:
+	FMOVQ 32(R24), F16 // B[0][0] = float16 of b[0][8]
+	FMOVQ 48(R24), F18 // B[0][0] = float16 of b[0][8]
+	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // B[0][0] = float16 of b[0][8]
+	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // B[0][0] = float16 of b[0][8]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[0][0] = float16 of b[0][8]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[0][0] = float16 of b[0][8]
+	FMOVS (R20), F20 // a[0][0] = a[0][0]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F20 // a[1][0] = a[1][0]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F20 // a[2][0] = a[2][0]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	FMOVS (R23), F20 // a[3][0] = a[3][0]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
+	ADD   R7, R24, R24 // b0 += pitch
+	ADD   $4, R20, R20 // a0 += 4
+	ADD   $4, R21, R21 // a1 += 4
+	ADD   $4, R22, R22 // a2 += 4
+	ADD   $4, R23, R23 // a3 += 4
+	SUB   $1, R8, R8 // depth += -1
+	CMP   $1, R8 // depth >= 1
+	BGE   depth_15 // depth >= 1
+
+depth_end_16:
+	// store
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R7, R20, R21 // rows of c
+	ADD   R7, R21, R22 // rows of c
+	ADD   R7, R22, R23 // rows of c
+	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
+	FMOVQ F4, (R21) // c[1][0] = C[1][0], lanes 0..3
+	FMOVQ F5, 16(R21) // c[1][0] = C[1][0], lanes 4..7
+	FMOVQ F6, 32(R21) // c[1][0] = C[1][0], lanes 8..11
+	FMOVQ F7, 48(R21) // c[1][0] = C[1][0], lanes 12..15
+	FMOVQ F8, (R22) // c[2][0] = C[2][0], lanes 0..3
+	FMOVQ F9, 16(R22) // c[2][0] = C[2][0], lanes 4..7
+	FMOVQ F10, 32(R22) // c[2][0] = C[2][0], lanes 8..11
+	FMOVQ F11, 48(R22) // c[2][0] = C[2][0], lanes 12..15
+	FMOVQ F12, (R23) // c[3][0] = C[3][0], lanes 0..3
+	FMOVQ F13, 16(R23) // c[3][0] = C[3][0], lanes 4..7
+	FMOVQ F14, 32(R23) // c[3][0] = C[3][0], lanes 8..11
+	FMOVQ F15, 48(R23) // c[3][0] = C[3][0], lanes 12..15
+	ADD   $64, R0, R0 // c += 64
+	MOVD  panelStride+48(FP), R7 // panelStride
+	LSL   $1, R7, R7 // panelStride <<= 1
+	ADD   R7, R6, R6 // b += panelStride
+	SUB   $32, R3, R3 // cols += -32
+	CMP   $32, R3 // cols >= 32
+	BGE   panels_3 // cols >= 32
+
+panels_end_4:
+	CMP $1, R3 // cols < 1
+	BLT less_17 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVD  alpha+80(FP), R3 // alpha
+	CMP   $1, R3 // alpha < 1
+	BLT   less_18 // alpha < 1
+	MOVD  rows+64(FP), R7 // rows
+	SUB   R2, R7, R7 // rows -= rows
+	LSL   $2, R7, R7 // rows in bytes
+	ADD   R7, R3, R3 // alpha += rows
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R7, R20, R21 // rows of c
+	ADD   R7, R21, R22 // rows of c
+	ADD   R7, R22, R23 // rows of c
+	VLD1R (R3), [V4.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c[0][0], lanes 12..15
+	WORD  $0x6e24dc00 // FMUL V0.4S, V0.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
+	WORD  $0x6e24dc21 // FMUL V1.4S, V1.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
+	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
+	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
+	FMOVS 4(R3), F8 // α[1] = all alpha[1]
+	VDUP  V8.S[0], V8.S4 // α[1] = all alpha[1]
+	FMOVQ (R21), F4 // C[1][0] = c[1][0], lanes 0..3
+	FMOVQ 16(R21), F5 // C[1][0] = c[1][0], lanes 4..7
+	FMOVQ 32(R21), F6 // C[1][0] = c[1][0], lanes 8..11
+	FMOVQ 48(R21), F7 // C[1][0] = c[1][0], lanes 12..15
+	WORD  $0x6e28dc84 // FMUL V4.4S, V4.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 0..3
+	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 4..7
+	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 8..11
+	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 12..15
+	FMOVS 8(R3), F12 // α[2] = all alpha[2]
+	VDUP  V12.S[0], V12.S4 // α[2] = all alpha[2]
+	FMOVQ (R22), F8 // C[2][0] = c[2][0], lanes 0..3
+	FMOVQ 16(R22), F9 // C[2][0] = c[2][0], lanes 4..7
+	FMOVQ 32(R22), F10 // C[2][0] = c[2][0], lanes 8..11
+	FMOVQ 48(R22), F11 // C[2][0] = c[2][0], lanes 12..15
+	WORD  $0x6e2cdd08 // FMUL V8.4S, V8.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 0..3
+	WORD  $0x6e2cdd29 // FMUL V9.4S, V9.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 4..7
+	WORD  $0x6e2cdd4a // FMUL V10.4S, V10.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 8..11
+	WORD  $0x6e2cdd6b // FMUL V11.4S, V11.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 12..15
+	FMOVS 12(R3), F16 // α[3] = all alpha[3]
+	VDUP  V16.S[0], V16.S4 // α[3] = all alpha[3]
+	FMOVQ (R23), F12 // C[3][0] = c[3][0], lanes 0..3
+	FMOVQ 16(R23), F13 // C[3][0] = c[3][0], lanes 4..7
+	FMOVQ 32(R23), F14 // C[3][0] = c[3][0], lanes 8..11
+	FMOVQ 48(R23), F15 // C[3][0] = c[3][0], lanes 12..15
+	WORD  $0x6e30dd8c // FMUL V12.4S, V12.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 0..3
+	WORD  $0x6e30ddad // FMUL V13.4S, V13.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 4..7
+	WORD  $0x6e30ddce // FMUL V14.4S, V14.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 8..11
+	WORD  $0x6e30ddef // FMUL V15.4S, V15.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 12..15
+	JMP   end_19
+
+less_18:
+	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // C[1][0] = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // C[1][0] = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // C[1][0] = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // C[1][0] = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // C[2][0] = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // C[2][0] = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // C[2][0] = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // C[2][0] = 0, lanes 12..15
+	VEOR V12.B16, V12.B16, V12.B16 // C[3][0] = 0, lanes 0..3
+	VEOR V13.B16, V13.B16, V13.B16 // C[3][0] = 0, lanes 4..7
+	VEOR V14.B16, V14.B16, V14.B16 // C[3][0] = 0, lanes 8..11
+	VEOR V15.B16, V15.B16, V15.B16 // C[3][0] = 0, lanes 12..15
+
+end_19:
+	// C += A·B
+	MOVD pitch+40(FP), R3 // pitch
+	LSL  $1, R3, R3 // pitch <<= 1
+	MOVD depth+56(FP), R7 // depth
+	MOVD aStride+24(FP), R8 // aStride
+	LSL  $2, R8, R8 // aStride in bytes
+	MOVD R1, R20 // rows of a
+	ADD  R8, R20, R21 // rows of a
+	ADD  R8, R21, R22 // rows of a
+	ADD  R8, R22, R23 // rows of a
+	MOVD panelStride+48(FP), R8 // panelStride
+	LSL  $1, R8, R8 // panelStride <<= 1
+	MOVD R6, R24 // rows of b
+	CMP  $4, R7 // depth < 4
+	BLT  depth_end_21 // depth < 4
+
+depth_20:
+	FMOVQ (R24), F16 // B[0][0] = float16 of b[0][0]
+	FMOVQ 16(R24), F18 // B[0][0] = float16 of b[0][0]
+	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // B[0][0] = float16 of b[0][0]
+	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // B[0][0] = float16 of b[0][0]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[0][0] = float16 of b[0][0]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[0][0] = float16 of b[0][0]
+	FMOVS (R20), F20 // a[0][0] = a[0][0]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F20 // a[1][0] = a[1][0]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F20 // a[2][0] = a[2][0]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	FMOVS (R23), F20 // a[3][0] = a[3][0]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
+	ADD   R3, R24, R24 // b0 += pitch
+	FMOVQ (R24), F16 // B[1][0] = float16 of b[0][0]
+	FMOVQ 16(R24), F18 // B[1][0] = float16 of b[0][0]
+	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // B[1][0] = float16 of b[0][0]
+	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // B[1][0] = float16 of b[0][0]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[1][0] = float16 of b[0][0]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[1][0] = float16 of b[0][0]
+	FMOVS 4(R20), F20 // a[0][1] = a[0][1]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 12..15
+	FMOVS 4(R21), F20 // a[1][1] = a[1][1]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 12..15
+	FMOVS 4(R22), F20 // a[2][1] = a[2][1]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 12..15
+	FMOVS 4(R23), F20 // a[3][1] = a[3][1]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 12..15
+	ADD   R3, R24, R24 // b0 += pitch
+	FMOVQ (R24), F16 // B[2][0] = float16 of b[0][0]
+	FMOVQ 16(R24), F18 // B[2][0] = float16 of b[0][0]
+	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // B[2][0] = float16 of b[0][0]
+	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // B[2][0] = float16 of b[0][0]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[2][0] = float16 of b[0][0]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[2][0] = float16 of b[0][0]
+	FMOVS 8(R20), F20 // a[0][2] = a[0][2]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 12..15
+	FMOVS 8(R21), F20 // a[1][2] = a[1][2]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 12..15
+	FMOVS 8(R22), F20 // a[2][2] = a[2][2]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 12..15
+	FMOVS 8(R23), F20 // a[3][2] = a[3][2]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 12..15
+	ADD   R3, R24, R24 // b0 += pitch
+	FMOVQ (R24), F16 // B[3][0] = float16 of b[0][0]
+	FMOVQ 16(R24), F18 // B[3][0] = float16 of b[0][0]
+	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // B[3][0] = float16 of b[0][0]
+	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // B[3][0] = float16 of b[0][0]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[3][0] = float16 of b[0][0]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[3][0] = float16 of b[0][0]
+	FMOVS 12(R20), F20 // a[0][3] = a[0][3]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
+	FMOVS 12(R21), F20 // a[1][3] = a[1][3]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 12..15
+	FMOVS 12(R22), F20 // a[2][3] = a[2][3]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 12..15
+	FMOVS 12(R23), F20 // a[3][3] = a[3][3]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 12..15
+	ADD   R3, R24, R24 // b0 += pitch
+	ADD   $16, R20, R20 // a0 += 16
+	ADD   $16, R21, R21 // a1 += 16
+	ADD   $16, R22, R22 // a2 += 16
+	ADD   $16, R23, R23 // a3 += 16
+	PRFM  12288(R6), PLDL1KEEP // prefetch ahead[3072]
+	PRFM  12352(R6), PLDL1KEEP // prefetch ahead[3088]
+	ADD   $128, R6, R6 // ahead += 128
+	SUB   $4, R7, R7 // depth += -4
+	CMP   $4, R7 // depth >= 4
+	BGE   depth_20 // depth >= 4
+
+depth_end_21:
+	CMP $1, R7 // depth < 1
+	BLT depth_end_23 // depth < 1
+
+depth_22:
+	FMOVQ (R24), F16 // B[0][0] = float16 of b[0][0]
+	FMOVQ 16(R24), F18 // B[0][0] = float16 of b[0][0]
+	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // B[0][0] = float16 of b[0][0]
+	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // B[0][0] = float16 of b[0][0]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[0][0] = float16 of b[0][0]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[0][0] = float16 of b[0][0]
+	FMOVS (R20), F20 // a[0][0] = a[0][0]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F20 // a[1][0] = a[1][0]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F20 // a[2][0] = a[2][0]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	FMOVS (R23), F20 // a[3][0] = a[3][0]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
+	ADD   R3, R24, R24 // b0 += pitch
+	ADD   $4, R20, R20 // a0 += 4
+	ADD   $4, R21, R21 // a1 += 4
+	ADD   $4, R22, R22 // a2 += 4
+	ADD   $4, R23, R23 // a3 += 4
+	SUB   $1, R7, R7 // depth += -1
+	CMP   $1, R7 // depth >= 1
+	BGE   depth_22 // depth >= 1
+
+depth_end_23:
+	// store
+	MOVD  cStride+8(FP), R3 // cStride
+	LSL   $2, R3, R3 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R3, R20, R21 // rows of c
+	ADD   R3, R21, R22 // rows of c
+	ADD   R3, R22, R23 // rows of c
+	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
+	FMOVQ F4, (R21) // c[1][0] = C[1][0], lanes 0..3
+	FMOVQ F5, 16(R21) // c[1][0] = C[1][0], lanes 4..7
+	FMOVQ F6, 32(R21) // c[1][0] = C[1][0], lanes 8..11
+	FMOVQ F7, 48(R21) // c[1][0] = C[1][0], lanes 12..15
+	FMOVQ F8, (R22) // c[2][0] = C[2][0], lanes 0..3
+	FMOVQ F9, 16(R22) // c[2][0] = C[2][0], lanes 4..7
+	FMOVQ F10, 32(R22) // c[2][0] = C[2][0], lanes 8..11
+	FMOVQ F11, 48(R22) // c[2][0] = C[2][0], lanes 12..15
+	FMOVQ F12, (R23) // c[3][0] = C[3][0], lanes 0..3
+	FMOVQ F13, 16(R23) // c[3][0] = C[3][0], lanes 4..7
+	FMOVQ F14, 32(R23) // c[3][0] = C[3][0], lanes 8..11
+	FMOVQ F15, 48(R23) // c[3][0] = C[3][0], lanes 12..15
+	ADD   $64, R0, R0 // c += 64
+
+less_17:
+	// the next rows
+	MOVD cols+72(FP), R3 // cols
+	LSL  $2, R3, R3 // cols in bytes
+	SUB  R3, R0, R0 // c -= cols
+	MOVD cStride+8(FP), R3 // cStride
+	LSL  $2, R3, R3 // cStride in bytes
+	ADD  R3, R0, R0 // c += cStride
+	ADD  R3, R0, R0 // c += cStride
+	ADD  R3, R0, R0 // c += cStride
+	ADD  R3, R0, R0 // c += cStride
+	MOVD aStride+24(FP), R3 // aStride
+	LSL  $2, R3, R3 // aStride in bytes
+	ADD  R3, R1, R1 // a += aStride
+	ADD  R3, R1, R1 // a += aStride
+	ADD  R3, R1, R1 // a += aStride
+	ADD  R3, R1, R1 // a += aStride
+	SUB  $4, R2, R2 // rows += -4
+	CMP  $4, R2 // rows >= 4
+	BGE  rows_1 // rows >= 4
+
+rows_end_2:
+	CMP $3, R2 // rows < 3
+	BLT rows_end_25 // rows < 3
+
+rows_24:
+	MOVD cols+72(FP), R3 // cols
+	MOVD b+32(FP), R6 // b
+	CMP  $32, R3 // cols < 32
+	BLT  panels_end_27 // cols < 32
+
+panels_26:
+	// C = α·C, or 0 without α
+	MOVD  alpha+80(FP), R7 // alpha
+	CMP   $1, R7 // alpha < 1
+	BLT   less_28 // alpha < 1
+	MOVD  rows+64(FP), R8 // rows
+	SUB   R2, R8, R8 // rows -= rows
+	LSL   $2, R8, R8 // rows in bytes
+	ADD   R8, R7, R7 // alpha += rows
+	MOVD  cStride+8(FP), R8 // cStride
+	LSL   $2, R8, R8 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R8, R20, R21 // rows of c
+	ADD   R8, R21, R22 // rows of c
+	VLD1R (R7), [V4.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c[0][0], lanes 12..15
+	WORD  $0x6e24dc00 // FMUL V0.4S, V0.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
+	WORD  $0x6e24dc21 // FMUL V1.4S, V1.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
+	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
+	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
+	FMOVS 4(R7), F8 // α[1] = all alpha[1]
+	VDUP  V8.S[0], V8.S4 // α[1] = all alpha[1]
+	FMOVQ (R21), F4 // C[1][0] = c[1][0], lanes 0..3
+	FMOVQ 16(R21), F5 // C[1][0] = c[1][0], lanes 4..7
+	FMOVQ 32(R21), F6 // C[1][0] = c[1][0], lanes 8..11
+	FMOVQ 48(R21), F7 // C[1][0] = c[1][0], lanes 12..15
+	WORD  $0x6e28dc84 // FMUL V4.4S, V4.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 0..3
+	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 4..7
+	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 8..11
+	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 12..15
+	FMOVS 8(R7), F12 // α[2] = all alpha[2]
+	VDUP  V12.S[0], V12.S4 // α[2] = all alpha[2]
+	FMOVQ (R22), F8 // C[2][0] = c[2][0], lanes 0..3
+	FMOVQ 16(R22), F9 // C[2][0] = c[2][0], lanes 4..7
+	FMOVQ 32(R22), F10 // C[2][0] = c[2][0], lanes 8..11
+	FMOVQ 48(R22), F11 // C[2][0] = c[2][0], lanes 12..15
+	WORD  $0x6e2cdd08 // FMUL V8.4S, V8.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 0..3
+	WORD  $0x6e2cdd29 // FMUL V9.4S, V9.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 4..7
+	WORD  $0x6e2cdd4a // FMUL V10.4S, V10.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 8..11
+	WORD  $0x6e2cdd6b // FMUL V11.4S, V11.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 12..15
+	JMP   end_29
+
+less_28:
+	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // C[1][0] = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // C[1][0] = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // C[1][0] = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // C[1][0] = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // C[2][0] = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // C[2][0] = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // C[2][0] = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // C[2][0] = 0, lanes 12..15
+
+end_29:
+	// C += A·B
+	MOVD pitch+40(FP), R7 // pitch
+	LSL  $1, R7, R7 // pitch <<= 1
+	MOVD depth+56(FP), R8 // depth
+	MOVD aStride+24(FP), R9 // aStride
+	LSL  $2, R9, R9 // aStride in bytes
+	MOVD R1, R20 // rows of a
+	ADD  R9, R20, R21 // rows of a
+	ADD  R9, R21, R22 // rows of a
+	MOVD panelStride+48(FP), R9 // panelStride
+	LSL  $1, R9, R9 // panelStride <<= 1
+	MOVD R6, R23 // rows of b
+	MOVD R6, R9 // ahead = b
+	CMP  $4, R8 // depth < 4
+	BLT  depth_end_31 // depth < 4
+
+depth_30:
+	FMOVQ (R23), F12 // B[0][0] = float16 of b[0][0]
+	FMOVQ 16(R23), F14 // B[0][0] = float16 of b[0][0]
+	WORD  $0x4e21798d // FCVTL2 V13.4S, V12.8H // B[0][0] = float16 of b[0][0]
+	WORD  $0x0e21798c // FCVTL V12.4S, V12.4H // B[0][0] = float16 of b[0][0]
+	WORD  $0x4e2179cf // FCVTL2 V15.4S, V14.8H // B[0][0] = float16 of b[0][0]
+	WORD  $0x0e2179ce // FCVTL V14.4S, V14.4H // B[0][0] = float16 of b[0][0]
+	FMOVS (R20), F16 // a[0][0] = a[0][0]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F16 // a[1][0] = a[1][0]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F16 // a[2][0] = a[2][0]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	ADD   R7, R23, R23 // b0 += pitch
+	FMOVQ (R23), F12 // B[1][0] = float16 of b[0][0]
+	FMOVQ 16(R23), F14 // B[1][0] = float16 of b[0][0]
+	WORD  $0x4e21798d // FCVTL2 V13.4S, V12.8H // B[1][0] = float16 of b[0][0]
+	WORD  $0x0e21798c // FCVTL V12.4S, V12.4H // B[1][0] = float16 of b[0][0]
+	WORD  $0x4e2179cf // FCVTL2 V15.4S, V14.8H // B[1][0] = float16 of b[0][0]
+	WORD  $0x0e2179ce // FCVTL V14.4S, V14.4H // B[1][0] = float16 of b[0][0]
+	FMOVS 4(R20), F16 // a[0][1] = a[0][1]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 12..15
+	FMOVS 4(R21), F16 // a[1][1] = a[1][1]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 12..15
+	FMOVS 4(R22), F16 // a[2][1] = a[2][1]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 12..15
+	ADD   R7, R23, R23 // b0 += pitch
+	FMOVQ (R23), F12 // B[2][0] = float16 of b[0][0]
+	FMOVQ 16(R23), F14 // B[2][0] = float16 of b[0][0]
+	WORD  $0x4e21798d // FCVTL2 V13.4S, V12.8H // B[2][0] = float16 of b[0][0]
+	WORD  $0x0e21798c // FCVTL V12.4S, V12.4H // B[2][0] = float16 of b[0][0]
+	WORD  $0x4e2179cf // FCVTL2 V15.4S, V14.8H // B[2][0] = float16 of b[0][0]
+	WORD  $0x0e2179ce // FCVTL V14.4S, V14.4H // B[2][0] = float16 of b[0][0]
+	FMOVS 8(R20), F16 // a[0][2] = a[0][2]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 12..15
+	FMOVS 8(R21), F16 // a[1][2] = a[1][2]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 12..15
+	FMOVS 8(R22), F16 // a[2][2] = a[2][2]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 12..15
+	ADD   R7, R23, R23 // b0 += pitch
+	FMOVQ (R23), F12 // B[3][0] = float16 of b[0][0]
+	FMOVQ 16(R23), F14 // B[3][0] = float16 of b[0][0]
+	WORD  $0x4e21798d // FCVTL2 V13.4S, V12.8H // B[3][0] = float16 of b[0][0]
+	WORD  $0x0e21798c // FCVTL V12.4S, V12.4H // B[3][0] = float16 of b[0][0]
+	WORD  $0x4e2179cf // FCVTL2 V15.4S, V14.8H // B[3][0] = float16 of b[0][0]
+	WORD  $0x0e2179ce // FCVTL V14.4S, V14.4H // B[3][0] = float16 of b[0][0]
+	FMOVS 12(R20), F16 // a[0][3] = a[0][3]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
+	FMOVS 12(R21), F16 // a[1][3] = a[1][3]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 12..15
+	FMOVS 12(R22), F16 // a[2][3] = a[2][3]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 12..15
+	ADD   R7, R23, R23 // b0 += pitch
+	ADD   $16, R20, R20 // a0 += 16
+	ADD   $16, R21, R21 // a1 += 16
+	ADD   $16, R22, R22 // a2 += 16
+	PRFM  12288(R9), PLDL1KEEP // prefetch ahead[3072]
+	PRFM  12352(R9), PLDL1KEEP // prefetch ahead[3088]
+	ADD   $128, R9, R9 // ahead += 128
+	SUB   $4, R8, R8 // depth += -4
+	CMP   $4, R8 // depth >= 4
+	BGE   depth_30 // depth >= 4
+
+depth_end_31:
+	CMP $1, R8 // depth < 1
+	BLT depth_end_33 // depth < 1
+
+depth_32:
+	FMOVQ (R23), F12 // B[0][0] = float16 of b[0][0]
+	FMOVQ 16(R23), F14 // B[0][0] = float16 of b[0][0]
+	WORD  $0x4e21798d // FCVTL2 V13.4S, V12.8H // B[0][0] = float16 of b[0][0]
+	WORD  $0x0e21798c // FCVTL V12.4S, V12.4H // B[0][0] = float16 of b[0][0]
+	WORD  $0x4e2179cf // FCVTL2 V15.4S, V14.8H // B[0][0] = float16 of b[0][0]
+	WORD  $0x0e2179ce // FCVTL V14.4S, V14.4H // B[0][0] = float16 of b[0][0]
+	FMOVS (R20), F16 // a[0][0] = a[0][0]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F16 // a[1][0] = a[1][0]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F16 // a[2][0] = a[2][0]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	ADD   R7, R23, R23 // b0 += pitch
+	ADD   $4, R20, R20 // a0 += 4
+	ADD   $4, R21, R21 // a1 += 4
+	ADD   $4, R22, R22 // a2 += 4
+	SUB   $1, R8, R8 // depth += -1
+	CMP   $1, R8 // depth >= 1
+	BGE   depth_32 // depth >= 1
+
+depth_end_33:
+	// store
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R7, R20, R21 // rows of c
+	ADD   R7, R21, R22 // rows of c
+	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
+	FMOVQ F4, (R21) // c[1][0] = C[1][0], lanes 0..3
+	FMOVQ F5, 16(R21) // c[1][0] = C[1][0], lanes 4..7
+	FMOVQ F6, 32(R21) // c[1][0] = C[1][0], lanes 8..11
+	FMOVQ F7, 48(R21) // c[1][0] = C[1][0], lanes 12..15
+	FMOVQ F8, (R22) // c[2][0] = C[2][0], lanes 0..3
+	FMOVQ F9, 16(R22) // c[2][0] = C[2][0], lanes 4..7
+	FMOVQ F10, 32(R22) // c[2][0] = C[2][0], lanes 8..11
+	FMOVQ F11, 48(R22) // c[2][0] = C[2][0], lanes 12..15
+	ADD   $64, R0, R0 // c += 64
+
+	// C = α·C, or 0 without α
+	MOVD  alpha+80(FP), R7 // alpha
+	CMP   $1, R7 // alpha < 1
+	BLT   less_34 // alpha < 1
+	MOVD  rows+64(FP), R8 // rows
+	SUB   R2, R8, R8 // rows -= rows
+	LSL   $2, R8, R8 // rows in bytes
+	ADD   R8, R7, R7 // alpha += rows
+	MOVD  cStride+8(FP), R8 // cStride
+	LSL   $2, R8, R8 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R8, R20, R21 // rows of c
+	ADD   R8, R21, R22 // rows of c
+	VLD1R (R7), [V4.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c[0][0], lanes 12..15
+	WORD  $0x6e24dc00 // FMUL V0.4S, V0.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
+	WORD  $0x6e24dc21 // FMUL V1.4S, V1.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
+	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
+	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
+	FMOVS 4(R7), F8 // α[1] = all alpha[1]
+	VDUP  V8.S[0], V8.S4 // α[1] = all alpha[1]
+	FMOVQ (R21), F4 // C[1][0] = c[1][0], lanes 0..3
+	FMOVQ 16(R21), F5 // C[1][0] = c[1][0], lanes 4..7
+	FMOVQ 32(R21), F6 // C[1][0] = c[1][0], lanes 8..11
+	FMOVQ 48(R21), F7 // C[1][0] = c[1][0], lanes 12..15
+	WORD  $0x6e28dc84 // FMUL V4.4S, V4.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 0..3
+	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 4..7
+	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 8..11
+	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 12..15
+	FMOVS 8(R7), F12 // α[2] = all alpha[2]
+	VDUP  V12.S[0], V12.S4 // α[2] = all alpha[2]
+	FMOVQ (R22), F8 // C[2][0] = c[2][0], lanes 0..3
+	FMOVQ 16(R22), F9 // C[2][0] = c[2][0], lanes 4..7
+	FMOVQ 32(R22), F10 // C[2][0] = c[2][0], lanes 8..11
+	FMOVQ 48(R22), F11 // C[2][0] = c[2][0], lanes 12..15
+	WORD  $0x6e2cdd08 // FMUL V8.4S, V8.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 0..3
+	WORD  $0x6e2cdd29 // FMUL V9.4S, V9.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 4..7
+	WORD  $0x6e2cdd4a // FMUL V10.4S, V10.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 8..11
+	WORD  $0x6e2cdd6b // FMUL V11.4S, V11.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 12..15
+	JMP   end_35
+
+less_34:
+	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // C[1][0] = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // C[1][0] = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // C[1][0] = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // C[1][0] = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // C[2][0] = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // C[2][0] = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // C[2][0] = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // C[2][0] = 0, lanes 12..15
+
+end_35:
+	// C += A·B
+	MOVD pitch+40(FP), R7 // pitch
+	LSL  $1, R7, R7 // pitch <<= 1
+	MOVD depth+56(FP), R8 // depth
+	MOVD aStride+24(FP), R9 // aStride
+	LSL  $2, R9, R9 // aStride in bytes
+	MOVD R1, R20 // rows of a
+	ADD  R9, R20, R21 // rows of a
+	ADD  R9, R21, R22 // rows of a
+	MOVD panelStride+48(FP), R9 // panelStride
+	LSL  $1, R9, R9 // panelStride <<= 1
+	MOVD R6, R23 // rows of b
+	MOVD R6, R9 // ahead = b
+	CMP  $4, R8 // depth < 4
+	BLT  depth_end_37 // depth < 4
+
+depth_36:
+	FMOVQ 32(R23), F12 // B[0][0] = float16 of b[0][8]
+	FMOVQ 48(R23), F14 // B[0][0] = float16 of b[0][8]
+	WORD  $0x4e21798d // FCVTL2 V13.4S, V12.8H // B[0][0] = float16 of b[0][8]
+	WORD  $0x0e21798c // FCVTL V12.4S, V12.4H // B[0][0] = float16 of b[0][8]
+	WORD  $0x4e2179cf // FCVTL2 V15.4S, V14.8H // B[0][0] = float16 of b[0][8]
+	WORD  $0x0e2179ce // FCVTL V14.4S, V14.4H // B[0][0] = float16 of b[0][8]
+	FMOVS (R20), F16 // a[0][0] = a[0][0]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F16 // a[1][0] = a[1][0]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F16 // a[2][0] = a[2][0]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	ADD   R7, R23, R23 // b0 += pitch
+	FMOVQ 32(R23), F12 // B[1][0] = float16 of b[0][8]
+	FMOVQ 48(R23), F14 // B[1][0] = float16 of b[0][8]
+	WORD  $0x4e21798d // FCVTL2 V13.4S, V12.8H // B[1][0] = float16 of b[0][8]
+	WORD  $0x0e21798c // FCVTL V12.4S, V12.4H // B[1][0] = float16 of b[0][8]
+	WORD  $0x4e2179cf // FCVTL2 V15.4S, V14.8H // B[1][0] = float16 of b[0][8]
+	WORD  $0x0e2179ce // FCVTL V14.4S, V14.4H // B[1][0] = float16 of b[0][8]
+	FMOVS 4(R20), F16 // a[0][1] = a[0][1]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 12..15
+	FMOVS 4(R21), F16 // a[1][1] = a[1][1]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 12..15
+	FMOVS 4(R22), F16 // a[2][1] = a[2][1]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 12..15
+	ADD   R7, R23, R23 // b0 += pitch
+	FMOVQ 32(R23), F12 // B[2][0] = float16 of b[0][8]
+	FMOVQ 48(R23), F14 // B[2][0] = float16 of b[0][8]
+	WORD  $0x4e21798d // FCVTL2 V13.4S, V12.8H // B[2][0] = float16 of b[0][8]
+	WORD  $0x0e21798c // FCVTL V12.4S, V12.4H // B[2][0] = float16 of b[0][8]
+	WORD  $0x4e2179cf // FCVTL2 V15.4S, V14.8H // B[2][0] = float16 of b[0][8]
+	WORD  $0x0e2179ce // FCVTL V14.4S, V14.4H // B[2][0] = float16 of b[0][8]
+	FMOVS 8(R20), F16 // a[0][2] = a[0][2]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 12..15
+	FMOVS 8(R21), F16 // a[1][2] = a[1][2]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 12..15
+	FMOVS 8(R22), F16 // a[2][2] = a[2][2]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 12..15
+	ADD   R7, R23, R23 // b0 += pitch
+	FMOVQ 32(R23), F12 // B[3][0] = float16 of b[0][8]
+	FMOVQ 48(R23), F14 // B[3][0] = float16 of b[0][8]
+	WORD  $0x4e21798d // FCVTL2 V13.4S, V12.8H // B[3][0] = float16 of b[0][8]
+	WORD  $0x0e21798c // FCVTL V12.4S, V12.4H // B[3][0] = float16 of b[0][8]
+	WORD  $0x4e2179cf // FCVTL2 V15.4S, V14.8H // B[3][0] = float16 of b[0][8]
+	WORD  $0x0e2179ce // FCVTL V14.4S, V14.4H // B[3][0] = float16 of b[0][8]
+	FMOVS 12(R20), F16 // a[0][3] = a[0][3]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
+	FMOVS 12(R21), F16 // a[1][3] = a[1][3]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 12..15
+	FMOVS 12(R22), F16 // a[2][3] = a[2][3]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 12..15
+	ADD   R7, R23, R23 // b0 += pitch
+	ADD   $16, R20, R20 // a0 += 16
+	ADD   $16, R21, R21 // a1 += 16
+	ADD   $16, R22, R22 // a2 += 16
+	PRFM  12288(R9), PLDL1KEEP // prefetch ahead[3072]
+	PRFM  12352(R9), PLDL1KEEP // prefetch ahead[3088]
+	ADD   $128, R9, R9 // ahead += 128
+	SUB   $4, R8, R8 // depth += -4
+	CMP   $4, R8 // depth >= 4
+	BGE   depth_36 // depth >= 4
+
+depth_end_37:
+	CMP $1, R8 // depth < 1
+	BLT depth_end_39 // depth < 1
+
+depth_38:
+	FMOVQ 32(R23), F12 // B[0][0] = float16 of b[0][8]
+	FMOVQ 48(R23), F14 // B[0][0] = float16 of b[0][8]
+	WORD  $0x4e21798d // FCVTL2 V13.4S, V12.8H // B[0][0] = float16 of b[0][8]
+	WORD  $0x0e21798c // FCVTL V12.4S, V12.4H // B[0][0] = float16 of b[0][8]
+	WORD  $0x4e2179cf // FCVTL2 V15.4S, V14.8H // B[0][0] = float16 of b[0][8]
+	WORD  $0x0e2179ce // FCVTL V14.4S, V14.4H // B[0][0] = float16 of b[0][8]
+	FMOVS (R20), F16 // a[0][0] = a[0][0]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F16 // a[1][0] = a[1][0]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F16 // a[2][0] = a[2][0]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	ADD   R7, R23, R23 // b0 += pitch
+	ADD   $4, R20, R20 // a0 += 4
+	ADD   $4, R21, R21 // a1 += 4
+	ADD   $4, R22, R22 // a2 += 4
+	SUB   $1, R8, R8 // depth += -1
+	CMP   $1, R8 // depth >= 1
+	BGE   depth_38 // depth >= 1
+
+depth_end_39:
+	// store
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R7, R20, R21 // rows of c
+	ADD   R7, R21, R22 // rows of c
+	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
+	FMOVQ F4, (R21) // c[1][0] = C[1][0], lanes 0..3
+	FMOVQ F5, 16(R21) // c[1][0] = C[1][0], lanes 4..7
+	FMOVQ F6, 32(R21) // c[1][0] = C[1][0], lanes 8..11
+	FMOVQ F7, 48(R21) // c[1][0] = C[1][0], lanes 12..15
+	FMOVQ F8, (R22) // c[2][0] = C[2][0], lanes 0..3
+	FMOVQ F9, 16(R22) // c[2][0] = C[2][0], lanes 4..7
+	FMOVQ F10, 32(R22) // c[2][0] = C[2][0], lanes 8..11
+	FMOVQ F11, 48(R22) // c[2][0] = C[2][0], lanes 12..15
+	ADD   $64, R0, R0 // c += 64
+	MOVD  panelStride+48(FP), R7 // panelStride
+	LSL   $1, R7, R7 // panelStride <<= 1
+	ADD   R7, R6, R6 // b += panelStride
+	SUB   $32, R3, R3 // cols += -32
+	CMP   $32, R3 // cols >= 32
+	BGE   panels_26 // cols >= 32
+
+panels_end_27:
+	CMP $1, R3 // cols < 1
+	BLT less_40 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVD  alpha+80(FP), R3 // alpha
+	CMP   $1, R3 // alpha < 1
+	BLT   less_41 // alpha < 1
+	MOVD  rows+64(FP), R7 // rows
+	SUB   R2, R7, R7 // rows -= rows
+	LSL   $2, R7, R7 // rows in bytes
+	ADD   R7, R3, R3 // alpha += rows
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R7, R20, R21 // rows of c
+	ADD   R7, R21, R22 // rows of c
+	VLD1R (R3), [V4.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c[0][0], lanes 12..15
+	WORD  $0x6e24dc00 // FMUL V0.4S, V0.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
+	WORD  $0x6e24dc21 // FMUL V1.4S, V1.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
+	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
+	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
+	FMOVS 4(R3), F8 // α[1] = all alpha[1]
+	VDUP  V8.S[0], V8.S4 // α[1] = all alpha[1]
+	FMOVQ (R21), F4 // C[1][0] = c[1][0], lanes 0..3
+	FMOVQ 16(R21), F5 // C[1][0] = c[1][0], lanes 4..7
+	FMOVQ 32(R21), F6 // C[1][0] = c[1][0], lanes 8..11
+	FMOVQ 48(R21), F7 // C[1][0] = c[1][0], lanes 12..15
+	WORD  $0x6e28dc84 // FMUL V4.4S, V4.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 0..3
+	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 4..7
+	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 8..11
+	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 12..15
+	FMOVS 8(R3), F12 // α[2] = all alpha[2]
+	VDUP  V12.S[0], V12.S4 // α[2] = all alpha[2]
+	FMOVQ (R22), F8 // C[2][0] = c[2][0], lanes 0..3
+	FMOVQ 16(R22), F9 // C[2][0] = c[2][0], lanes 4..7
+	FMOVQ 32(R22), F10 // C[2][0] = c[2][0], lanes 8..11
+	FMOVQ 48(R22), F11 // C[2][0] = c[2][0], lanes 12..15
+	WORD  $0x6e2cdd08 // FMUL V8.4S, V8.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 0..3
+	WORD  $0x6e2cdd29 // FMUL V9.4S, V9.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 4..7
+	WORD  $0x6e2cdd4a // FMUL V10.4S, V10.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 8..11
+	WORD  $0x6e2cdd6b // FMUL V11.4S, V11.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 12..15
+	JMP   end_42
+
+less_41:
+	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // C[1][0] = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // C[1][0] = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // C[1][0] = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // C[1][0] = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // C[2][0] = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // C[2][0] = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // C[2][0] = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // C[2][0] = 0, lanes 12..15
+
+end_42:
+	// C += A·B
+	MOVD pitch+40(FP), R3 // pitch
+	LSL  $1, R3, R3 // pitch <<= 1
+	MOVD depth+56(FP), R7 // depth
+	MOVD aStride+24(FP), R8 // aStride
+	LSL  $2, R8, R8 // aStride in bytes
+	MOVD R1, R20 // rows of a
+	ADD  R8, R20, R21 // rows of a
+	ADD  R8, R21, R22 // rows of a
+	MOVD panelStride+48(FP), R8 // panelStride
+	LSL  $1, R8, R8 // panelStride <<= 1
+	MOVD R6, R23 // rows of b
+	CMP  $4, R7 // depth < 4
+	BLT  depth_end_44 // depth < 4
+
+depth_43:
+	FMOVQ (R23), F12 // B[0][0] = float16 of b[0][0]
+	FMOVQ 16(R23), F14 // B[0][0] = float16 of b[0][0]
+	WORD  $0x4e21798d // FCVTL2 V13.4S, V12.8H // B[0][0] = float16 of b[0][0]
+	WORD  $0x0e21798c // FCVTL V12.4S, V12.4H // B[0][0] = float16 of b[0][0]
+	WORD  $0x4e2179cf // FCVTL2 V15.4S, V14.8H // B[0][0] = float16 of b[0][0]
+	WORD  $0x0e2179ce // FCVTL V14.4S, V14.4H // B[0][0] = float16 of b[0][0]
+	FMOVS (R20), F16 // a[0][0] = a[0][0]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F16 // a[1][0] = a[1][0]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F16 // a[2][0] = a[2][0]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	ADD   R3, R23, R23 // b0 += pitch
+	FMOVQ (R23), F12 // B[1][0] = float16 of b[0][0]
+	FMOVQ 16(R23), F14 // B[1][0] = float16 of b[0][0]
+	WORD  $0x4e21798d // FCVTL2 V13.4S, V12.8H // B[1][0] = float16 of b[0][0]
+	WORD  $0x0e21798c // FCVTL V12.4S, V12.4H // B[1][0] = float16 of b[0][0]
+	WORD  $0x4e2179cf // FCVTL2 V15.4S, V14.8H // B[1][0] = float16 of b[0][0]
+	WORD  $0x0e2179ce // FCVTL V14.4S, V14.4H // B[1][0] = float16 of b[0][0]
+	FMOVS 4(R20), F16 // a[0][1] = a[0][1]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 12..15
+	FMOVS 4(R21), F16 // a[1][1] = a[1][1]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 12..15
+	FMOVS 4(R22), F16 // a[2][1] = a[2][1]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 12..15
+	ADD   R3, R23, R23 // b0 += pitch
+	FMOVQ (R23), F12 // B[2][0] = float16 of b[0][0]
+	FMOVQ 16(R23), F14 // B[2][0] = float16 of b[0][0]
+	WORD  $0x4e21798d // FCVTL2 V13.4S, V12.8H // B[2][0] = float16 of b[0][0]
+	WORD  $0x0e21798c // FCVTL V12.4S, V12.4H // B[2][0] = float16 of b[0][0]
+	WORD  $0x4e2179cf // FCVTL2 V15.4S, V14.8H // B[2][0] = float16 of b[0][0]
+	WORD  $0x0e2179ce // FCVTL V14.4S, V14.4H // B[2][0] = float16 of b[0][0]
+	FMOVS 8(R20), F16 // a[0][2] = a[0][2]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 12..15
+	FMOVS 8(R21), F16 // a[1][2] = a[1][2]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 12..15
+	FMOVS 8(R22), F16 // a[2][2] = a[2][2]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 12..15
+	ADD   R3, R23, R23 // b0 += pitch
+	FMOVQ (R23), F12 // B[3][0] = float16 of b[0][0]
+	FMOVQ 16(R23), F14 // B[3][0] = float16 of b[0][0]
+	WORD  $0x4e21798d // FCVTL2 V13.4S, V12.8H // B[3][0] = float16 of b[0][0]
+	WORD  $0x0e21798c // FCVTL V12.4S, V12.4H // B[3][0] = float16 of b[0][0]
+	WORD  $0x4e2179cf // FCVTL2 V15.4S, V14.8H // B[3][0] = float16 of b[0][0]
+	WORD  $0x0e2179ce // FCVTL V14.4S, V14.4H // B[3][0] = float16 of b[0][0]
+	FMOVS 12(R20), F16 // a[0][3] = a[0][3]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
+	FMOVS 12(R21), F16 // a[1][3] = a[1][3]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 12..15
+	FMOVS 12(R22), F16 // a[2][3] = a[2][3]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 12..15
+	ADD   R3, R23, R23 // b0 += pitch
+	ADD   $16, R20, R20 // a0 += 16
+	ADD   $16, R21, R21 // a1 += 16
+	ADD   $16, R22, R22 // a2 += 16
+	PRFM  12288(R6), PLDL1KEEP // prefetch ahead[3072]
+	PRFM  12352(R6), PLDL1KEEP // prefetch ahead[3088]
+	ADD   $128, R6, R6 // ahead += 128
+	SUB   $4, R7, R7 // depth += -4
+	CMP   $4, R7 // depth >= 4
+	BGE   depth_43 // depth >= 4
+
+depth_end_44:
+	CMP $1, R7 // depth < 1
+	BLT depth_end_46 // depth < 1
+
+depth_45:
+	FMOVQ (R23), F12 // B[0][0] = float16 of b[0][0]
+	FMOVQ 16(R23), F14 // B[0][0] = float16 of b[0][0]
+	WORD  $0x4e21798d // FCVTL2 V13.4S, V12.8H // B[0][0] = float16 of b[0][0]
+	WORD  $0x0e21798c // FCVTL V12.4S, V12.4H // B[0][0] = float16 of b[0][0]
+	WORD  $0x4e2179cf // FCVTL2 V15.4S, V14.8H // B[0][0] = float16 of b[0][0]
+	WORD  $0x0e2179ce // FCVTL V14.4S, V14.4H // B[0][0] = float16 of b[0][0]
+	FMOVS (R20), F16 // a[0][0] = a[0][0]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F16 // a[1][0] = a[1][0]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F16 // a[2][0] = a[2][0]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	ADD   R3, R23, R23 // b0 += pitch
+	ADD   $4, R20, R20 // a0 += 4
+	ADD   $4, R21, R21 // a1 += 4
+	ADD   $4, R22, R22 // a2 += 4
+	SUB   $1, R7, R7 // depth += -1
+	CMP   $1, R7 // depth >= 1
+	BGE   depth_45 // depth >= 1
+
+depth_end_46:
+	// store
+	MOVD  cStride+8(FP), R3 // cStride
+	LSL   $2, R3, R3 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R3, R20, R21 // rows of c
+	ADD   R3, R21, R22 // rows of c
+	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
+	FMOVQ F4, (R21) // c[1][0] = C[1][0], lanes 0..3
+	FMOVQ F5, 16(R21) // c[1][0] = C[1][0], lanes 4..7
+	FMOVQ F6, 32(R21) // c[1][0] = C[1][0], lanes 8..11
+	FMOVQ F7, 48(R21) // c[1][0] = C[1][0], lanes 12..15
+	FMOVQ F8, (R22) // c[2][0] = C[2][0], lanes 0..3
+	FMOVQ F9, 16(R22) // c[2][0] = C[2][0], lanes 4..7
+	FMOVQ F10, 32(R22) // c[2][0] = C[2][0], lanes 8..11
+	FMOVQ F11, 48(R22) // c[2][0] = C[2][0], lanes 12..15
+	ADD   $64, R0, R0 // c += 64
+
+less_40:
+	// the next rows
+	MOVD cols+72(FP), R3 // cols
+	LSL  $2, R3, R3 // cols in bytes
+	SUB  R3, R0, R0 // c -= cols
+	MOVD cStride+8(FP), R3 // cStride
+	LSL  $2, R3, R3 // cStride in bytes
+	ADD  R3, R0, R0 // c += cStride
+	ADD  R3, R0, R0 // c += cStride
+	ADD  R3, R0, R0 // c += cStride
+	MOVD aStride+24(FP), R3 // aStride
+	LSL  $2, R3, R3 // aStride in bytes
+	ADD  R3, R1, R1 // a += aStride
+	ADD  R3, R1, R1 // a += aStride
+	ADD  R3, R1, R1 // a += aStride
+	SUB  $3, R2, R2 // rows += -3
+	CMP  $3, R2 // rows >= 3
+	BGE  rows_24 // rows >= 3
+
+rows_end_25:
+	CMP $2, R2 // rows < 2
+	BLT rows_end_48 // rows < 2
+
+rows_47:
+	MOVD cols+72(FP), R3 // cols
+	MOVD b+32(FP), R6 // b
+	CMP  $32, R3 // cols < 32
+	BLT  panels_end_50 // cols < 32
+
+panels_49:
+	// C = α·C, or 0 without α
+	MOVD  alpha+80(FP), R7 // alpha
+	CMP   $1, R7 // alpha < 1
+	BLT   less_51 // alpha < 1
+	MOVD  rows+64(FP), R8 // rows
+	SUB   R2, R8, R8 // rows -= rows
+	LSL   $2, R8, R8 // rows in bytes
+	ADD   R8, R7, R7 // alpha += rows
+	MOVD  cStride+8(FP), R8 // cStride
+	LSL   $2, R8, R8 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R8, R20, R21 // rows of c
+	VLD1R (R7), [V8.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c[0][0], lanes 12..15
+	WORD  $0x6e28dc00 // FMUL V0.4S, V0.4S, V8.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
+	WORD  $0x6e28dc21 // FMUL V1.4S, V1.4S, V8.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
+	WORD  $0x6e28dc42 // FMUL V2.4S, V2.4S, V8.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
+	WORD  $0x6e28dc63 // FMUL V3.4S, V3.4S, V8.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
+	FMOVQ 64(R20), F4 // C[0][1] = c[0][16], lanes 0..3
+	FMOVQ 80(R20), F5 // C[0][1] = c[0][16], lanes 4..7
+	FMOVQ 96(R20), F6 // C[0][1] = c[0][16], lanes 8..11
+	FMOVQ 112(R20), F7 // C[0][1] = c[0][16], lanes 12..15
+	WORD  $0x6e28dc84 // FMUL V4.4S, V4.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 0..3
+	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 4..7
+	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 8..11
+	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 12..15
+	FMOVS 4(R7), F16 // α[1] = all alpha[1]
+	VDUP  V16.S[0], V16.S4 // α[1] = all alpha[1]
+	FMOVQ (R21), F8 // C[1][0] = c[1][0], lanes 0..3
+	FMOVQ 16(R21), F9 // C[1][0] = c[1][0], lanes 4..7
+	FMOVQ 32(R21), F10 // C[1][0] = c[1][0], lanes 8..11
+	FMOVQ 48(R21), F11 // C[1][0] = c[1][0], lanes 12..15
+	WORD  $0x6e30dd08 // FMUL V8.4S, V8.4S, V16.4S // C[1][0] = C[1][0] * α[1], lanes 0..3
+	WORD  $0x6e30dd29 // FMUL V9.4S, V9.4S, V16.4S // C[1][0] = C[1][0] * α[1], lanes 4..7
+	WORD  $0x6e30dd4a // FMUL V10.4S, V10.4S, V16.4S // C[1][0] = C[1][0] * α[1], lanes 8..11
+	WORD  $0x6e30dd6b // FMUL V11.4S, V11.4S, V16.4S // C[1][0] = C[1][0] * α[1], lanes 12..15
+	FMOVQ 64(R21), F12 // C[1][1] = c[1][16], lanes 0..3
+	FMOVQ 80(R21), F13 // C[1][1] = c[1][16], lanes 4..7
+	FMOVQ 96(R21), F14 // C[1][1] = c[1][16], lanes 8..11
+	FMOVQ 112(R21), F15 // C[1][1] = c[1][16], lanes 12..15
+	WORD  $0x6e30dd8c // FMUL V12.4S, V12.4S, V16.4S // C[1][1] = C[1][1] * α[1], lanes 0..3
+	WORD  $0x6e30ddad // FMUL V13.4S, V13.4S, V16.4S // C[1][1] = C[1][1] * α[1], lanes 4..7
+	WORD  $0x6e30ddce // FMUL V14.4S, V14.4S, V16.4S // C[1][1] = C[1][1] * α[1], lanes 8..11
+	WORD  $0x6e30ddef // FMUL V15.4S, V15.4S, V16.4S // C[1][1] = C[1][1] * α[1], lanes 12..15
+	JMP   end_52
+
+less_51:
+	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // C[0][1] = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // C[0][1] = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // C[0][1] = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // C[0][1] = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // C[1][0] = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // C[1][0] = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // C[1][0] = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // C[1][0] = 0, lanes 12..15
+	VEOR V12.B16, V12.B16, V12.B16 // C[1][1] = 0, lanes 0..3
+	VEOR V13.B16, V13.B16, V13.B16 // C[1][1] = 0, lanes 4..7
+	VEOR V14.B16, V14.B16, V14.B16 // C[1][1] = 0, lanes 8..11
+	VEOR V15.B16, V15.B16, V15.B16 // C[1][1] = 0, lanes 12..15
+
+end_52:
+	// C += A·B
+	MOVD pitch+40(FP), R7 // pitch
+	LSL  $1, R7, R7 // pitch <<= 1
+	MOVD depth+56(FP), R8 // depth
+	MOVD aStride+24(FP), R9 // aStride
+	LSL  $2, R9, R9 // aStride in bytes
+	MOVD R1, R20 // rows of a
+	ADD  R9, R20, R21 // rows of a
+	MOVD panelStride+48(FP), R9 // panelStride
+	LSL  $1, R9, R9 // panelStride <<= 1
+	MOVD R6, R22 // rows of b
+	CMP  $4, R8 // depth < 4
+	BLT  depth_end_54 // depth < 4
+
+depth_53:
+	FMOVS (R20), F16 // A[0][0] = a[0][0]
+	FMOVS (R21), F17 // A[1][0] = a[1][0]
+	FMOVQ (R22), F18 // B[0][0] = float16 of b[0][0]
+	FMOVQ 16(R22), F20 // B[0][0] = float16 of b[0][0]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[0][0] = float16 of b[0][0]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[0][0] = float16 of b[0][0]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // B[0][0] = float16 of b[0][0]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // B[0][0] = float16 of b[0][0]
+	WORD  $0x4f901240 // FMLA V0.4S, V18.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f901261 // FMLA V1.4S, V19.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f901282 // FMLA V2.4S, V20.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9012a3 // FMLA V3.4S, V21.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 12..15
+	WORD  $0x4f911248 // FMLA V8.4S, V18.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f911269 // FMLA V9.4S, V19.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f91128a // FMLA V10.4S, V20.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9112ab // FMLA V11.4S, V21.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 12..15
+	FMOVQ 32(R22), F18 // B[0][1] = float16 of b[0][8]
+	FMOVQ 48(R22), F20 // B[0][1] = float16 of b[0][8]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[0][1] = float16 of b[0][8]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[0][1] = float16 of b[0][8]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // B[0][1] = float16 of b[0][8]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // B[0][1] = float16 of b[0][8]
+	WORD  $0x4f901244 // FMLA V4.4S, V18.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 0..3
+	WORD  $0x4f901265 // FMLA V5.4S, V19.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 4..7
+	WORD  $0x4f901286 // FMLA V6.4S, V20.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 8..11
+	WORD  $0x4f9012a7 // FMLA V7.4S, V21.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 12..15
+	WORD  $0x4f91124c // FMLA V12.4S, V18.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 0..3
+	WORD  $0x4f91126d // FMLA V13.4S, V19.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 4..7
+	WORD  $0x4f91128e // FMLA V14.4S, V20.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 8..11
+	WORD  $0x4f9112af // FMLA V15.4S, V21.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 12..15
+	ADD   R7, R22, R22 // b0 += pitch
+	FMOVS 4(R20), F16 // A[0][1] = a[0][1]
+	FMOVS 4(R21), F17 // A[1][1] = a[1][1]
+	FMOVQ (R22), F18 // B[1][0] = float16 of b[0][0]
+	FMOVQ 16(R22), F20 // B[1][0] = float16 of b[0][0]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[1][0] = float16 of b[0][0]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[1][0] = float16 of b[0][0]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // B[1][0] = float16 of b[0][0]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // B[1][0] = float16 of b[0][0]
+	WORD  $0x4f901240 // FMLA V0.4S, V18.4S, V16.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f901261 // FMLA V1.4S, V19.4S, V16.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f901282 // FMLA V2.4S, V20.4S, V16.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9012a3 // FMLA V3.4S, V21.4S, V16.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 12..15
+	WORD  $0x4f911248 // FMLA V8.4S, V18.4S, V17.S[0] // C[1][0] += A[1][1] * B[1][0], lanes 0..3
+	WORD  $0x4f911269 // FMLA V9.4S, V19.4S, V17.S[0] // C[1][0] += A[1][1] * B[1][0], lanes 4..7
+	WORD  $0x4f91128a // FMLA V10.4S, V20.4S, V17.S[0] // C[1][0] += A[1][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9112ab // FMLA V11.4S, V21.4S, V17.S[0] // C[1][0] += A[1][1] * B[1][0], lanes 12..15
+	FMOVQ 32(R22), F18 // B[1][1] = float16 of b[0][8]
+	FMOVQ 48(R22), F20 // B[1][1] = float16 of b[0][8]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[1][1] = float16 of b[0][8]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[1][1] = float16 of b[0][8]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // B[1][1] = float16 of b[0][8]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // B[1][1] = float16 of b[0][8]
+	WORD  $0x4f901244 // FMLA V4.4S, V18.4S, V16.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 0..3
+	WORD  $0x4f901265 // FMLA V5.4S, V19.4S, V16.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 4..7
+	WORD  $0x4f901286 // FMLA V6.4S, V20.4S, V16.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 8..11
+	WORD  $0x4f9012a7 // FMLA V7.4S, V21.4S, V16.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 12..15
+	WORD  $0x4f91124c // FMLA V12.4S, V18.4S, V17.S[0] // C[1][1] += A[1][1] * B[1][1], lanes 0..3
+	WORD  $0x4f91126d // FMLA V13.4S, V19.4S, V17.S[0] // C[1][1] += A[1][1] * B[1][1], lanes 4..7
+	WORD  $0x4f91128e // FMLA V14.4S, V20.4S, V17.S[0] // C[1][1] += A[1][1] * B[1][1], lanes 8..11
+	WORD  $0x4f9112af // FMLA V15.4S, V21.4S, V17.S[0] // C[1][1] += A[1][1] * B[1][1], lanes 12..15
+	ADD   R7, R22, R22 // b0 += pitch
+	FMOVS 8(R20), F16 // A[0][2] = a[0][2]
+	FMOVS 8(R21), F17 // A[1][2] = a[1][2]
+	FMOVQ (R22), F18 // B[2][0] = float16 of b[0][0]
+	FMOVQ 16(R22), F20 // B[2][0] = float16 of b[0][0]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[2][0] = float16 of b[0][0]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[2][0] = float16 of b[0][0]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // B[2][0] = float16 of b[0][0]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // B[2][0] = float16 of b[0][0]
+	WORD  $0x4f901240 // FMLA V0.4S, V18.4S, V16.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f901261 // FMLA V1.4S, V19.4S, V16.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f901282 // FMLA V2.4S, V20.4S, V16.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9012a3 // FMLA V3.4S, V21.4S, V16.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 12..15
+	WORD  $0x4f911248 // FMLA V8.4S, V18.4S, V17.S[0] // C[1][0] += A[1][2] * B[2][0], lanes 0..3
+	WORD  $0x4f911269 // FMLA V9.4S, V19.4S, V17.S[0] // C[1][0] += A[1][2] * B[2][0], lanes 4..7
+	WORD  $0x4f91128a // FMLA V10.4S, V20.4S, V17.S[0] // C[1][0] += A[1][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9112ab // FMLA V11.4S, V21.4S, V17.S[0] // C[1][0] += A[1][2] * B[2][0], lanes 12..15
+	FMOVQ 32(R22), F18 // B[2][1] = float16 of b[0][8]
+	FMOVQ 48(R22), F20 // B[2][1] = float16 of b[0][8]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[2][1] = float16 of b[0][8]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[2][1] = float16 of b[0][8]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // B[2][1] = float16 of b[0][8]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // B[2][1] = float16 of b[0][8]
+	WORD  $0x4f901244 // FMLA V4.4S, V18.4S, V16.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 0..3
+	WORD  $0x4f901265 // FMLA V5.4S, V19.4S, V16.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 4..7
+	WORD  $0x4f901286 // FMLA V6.4S, V20.4S, V16.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 8..11
+	WORD  $0x4f9012a7 // FMLA V7.4S, V21.4S, V16.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 12..15
+	WORD  $0x4f91124c // FMLA V12.4S, V18.4S, V17.S[0] // C[1][1] += A[1][2] * B[2][1], lanes 0..3
+	WORD  $0x4f91126d // FMLA V13.4S, V19.4S, V17.S[0] // C[1][1] += A[1][2] * B[2][1], lanes 4..7
+	WORD  $0x4f91128e // FMLA V14.4S, V20.4S, V17.S[0] // C[1][1] += A[1][2] * B[2][1], lanes 8..11
+	WORD  $0x4f9112af // FMLA V15.4S, V21.4S, V17.S[0] // C[1][1] += A[1][2] * B[2][1], lanes 12..15
+	ADD   R7, R22, R22 // b0 += pitch
+	FMOVS 12(R20), F16 // A[0][3] = a[0][3]
+	FMOVS 12(R21), F17 // A[1][3] = a[1][3]
+	FMOVQ (R22), F18 // B[3][0] = float16 of b[0][0]
+	FMOVQ 16(R22), F20 // B[3][0] = float16 of b[0][0]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[3][0] = float16 of b[0][0]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[3][0] = float16 of b[0][0]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // B[3][0] = float16 of b[0][0]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // B[3][0] = float16 of b[0][0]
+	WORD  $0x4f901240 // FMLA V0.4S, V18.4S, V16.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f901261 // FMLA V1.4S, V19.4S, V16.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f901282 // FMLA V2.4S, V20.4S, V16.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9012a3 // FMLA V3.4S, V21.4S, V16.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 12..15
+	WORD  $0x4f911248 // FMLA V8.4S, V18.4S, V17.S[0] // C[1][0] += A[1][3] * B[3][0], lanes 0..3
+	WORD  $0x4f911269 // FMLA V9.4S, V19.4S, V17.S[0] // C[1][0] += A[1][3] * B[3][0], lanes 4..7
+	WORD  $0x4f91128a // FMLA V10.4S, V20.4S, V17.S[0] // C[1][0] += A[1][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9112ab // FMLA V11.4S, V21.4S, V17.S[0] // C[1][0] += A[1][3] * B[3][0], lanes 12..15
+	FMOVQ 32(R22), F18 // B[3][1] = float16 of b[0][8]
+	FMOVQ 48(R22), F20 // B[3][1] = float16 of b[0][8]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[3][1] = float16 of b[0][8]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[3][1] = float16 of b[0][8]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // B[3][1] = float16 of b[0][8]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // B[3][1] = float16 of b[0][8]
+	WORD  $0x4f901244 // FMLA V4.4S, V18.4S, V16.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 0..3
+	WORD  $0x4f901265 // FMLA V5.4S, V19.4S, V16.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 4..7
+	WORD  $0x4f901286 // FMLA V6.4S, V20.4S, V16.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 8..11
+	WORD  $0x4f9012a7 // FMLA V7.4S, V21.4S, V16.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 12..15
+	WORD  $0x4f91124c // FMLA V12.4S, V18.4S, V17.S[0] // C[1][1] += A[1][3] * B[3][1], lanes 0..3
+	WORD  $0x4f91126d // FMLA V13.4S, V19.4S, V17.S[0] // C[1][1] += A[1][3] * B[3][1], lanes 4..7
+	WORD  $0x4f91128e // FMLA V14.4S, V20.4S, V17.S[0] // C[1][1] += A[1][3] * B[3][1], lanes 8..11
+	WORD  $0x4f9112af // FMLA V15.4S, V21.4S, V17.S[0] // C[1][1] += A[1][3] * B[3][1], lanes 12..15
+	ADD   R7, R22, R22 // b0 += pitch
+	ADD   $16, R20, R20 // a0 += 16
+	ADD   $16, R21, R21 // a1 += 16
+	SUB   $4, R8, R8 // depth += -4
+	CMP   $4, R8 // depth >= 4
+	BGE   depth_53 // depth >= 4
+
+depth_end_54:
+	CMP $1, R8 // depth < 1
+	BLT depth_end_56 // depth < 1
+
+depth_55:
+	FMOVS (R20), F16 // A[0][0] = a[0][0]
+	FMOVS (R21), F17 // A[1][0] = a[1][0]
+	FMOVQ (R22), F18 // B[0][0] = float16 of b[0][0]
+	FMOVQ 16(R22), F20 // B[0][0] = float16 of b[0][0]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[0][0] = float16 of b[0][0]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[0][0] = float16 of b[0][0]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // B[0][0] = float16 of b[0][0]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // B[0][0] = float16 of b[0][0]
+	WORD  $0x4f901240 // FMLA V0.4S, V18.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f901261 // FMLA V1.4S, V19.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f901282 // FMLA V2.4S, V20.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9012a3 // FMLA V3.4S, V21.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 12..15
+	WORD  $0x4f911248 // FMLA V8.4S, V18.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f911269 // FMLA V9.4S, V19.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f91128a // FMLA V10.4S, V20.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9112ab // FMLA V11.4S, V21.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 12..15
+	FMOVQ 32(R22), F18 // B[0][1] = float16 of b[0][8]
+	FMOVQ 48(R22), F20 // B[0][1] = float16 of b[0][8]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[0][1] = float16 of b[0][8]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[0][1] = float16 of b[0][8]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // B[0][1] = float16 of b[0][8]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // B[0][1] = float16 of b[0][8]
+	WORD  $0x4f901244 // FMLA V4.4S, V18.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 0..3
+	WORD  $0x4f901265 // FMLA V5.4S, V19.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 4..7
+	WORD  $0x4f901286 // FMLA V6.4S, V20.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 8..11
+	WORD  $0x4f9012a7 // FMLA V7.4S, V21.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 12..15
+	WORD  $0x4f91124c // FMLA V12.4S, V18.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 0..3
+	WORD  $0x4f91126d // FMLA V13.4S, V19.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 4..7
+	WORD  $0x4f91128e // FMLA V14.4S, V20.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 8..11
+	WORD  $0x4f9112af // FMLA V15.4S, V21.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 12..15
+	ADD   R7, R22, R22 // b0 += pitch
+	ADD   $4, R20, R20 // a0 += 4
+	ADD   $4, R21, R21 // a1 += 4
+	SUB   $1, R8, R8 // depth += -1
+	CMP   $1, R8 // depth >= 1
+	BGE   depth_55 // depth >= 1
+
+depth_end_56:
+	// store
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R7, R20, R21 // rows of c
+	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
+	FMOVQ F4, 64(R20) // c[0][16] = C[0][1], lanes 0..3
+	FMOVQ F5, 80(R20) // c[0][16] = C[0][1], lanes 4..7
+	FMOVQ F6, 96(R20) // c[0][16] = C[0][1], lanes 8..11
+	FMOVQ F7, 112(R20) // c[0][16] = C[0][1], lanes 12..15
+	FMOVQ F8, (R21) // c[1][0] = C[1][0], lanes 0..3
+	FMOVQ F9, 16(R21) // c[1][0] = C[1][0], lanes 4..7
+	FMOVQ F10, 32(R21) // c[1][0] = C[1][0], lanes 8..11
+	FMOVQ F11, 48(R21) // c[1][0] = C[1][0], lanes 12..15
+	FMOVQ F12, 64(R21) // c[1][16] = C[1][1], lanes 0..3
+	FMOVQ F13, 80(R21) // c[1][16] = C[1][1], lanes 4..7
+	FMOVQ F14, 96(R21) // c[1][16] = C[1][1], lanes 8..11
+	FMOVQ F15, 112(R21) // c[1][16] = C[1][1], lanes 12..15
+	ADD   $128, R0, R0 // c += 128
+	MOVD  panelStride+48(FP), R7 // panelStride
+	LSL   $1, R7, R7 // panelStride <<= 1
+	ADD   R7, R6, R6 // b += panelStride
+	SUB   $32, R3, R3 // cols += -32
+	CMP   $32, R3 // cols >= 32
+	BGE   panels_49 // cols >= 32
+
+panels_end_50:
+	CMP $1, R3 // cols < 1
+	BLT less_57 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVD  alpha+80(FP), R3 // alpha
+	CMP   $1, R3 // alpha < 1
+	BLT   less_58 // alpha < 1
+	MOVD  rows+64(FP), R7 // rows
+	SUB   R2, R7, R7 // rows -= rows
+	LSL   $2, R7, R7 // rows in bytes
+	ADD   R7, R3, R3 // alpha += rows
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R7, R20, R21 // rows of c
+	VLD1R (R3), [V4.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c[0][0], lanes 12..15
+	WORD  $0x6e24dc00 // FMUL V0.4S, V0.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
+	WORD  $0x6e24dc21 // FMUL V1.4S, V1.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
+	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
+	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
+	FMOVS 4(R3), F8 // α[1] = all alpha[1]
+	VDUP  V8.S[0], V8.S4 // α[1] = all alpha[1]
+	FMOVQ (R21), F4 // C[1][0] = c[1][0], lanes 0..3
+	FMOVQ 16(R21), F5 // C[1][0] = c[1][0], lanes 4..7
+	FMOVQ 32(R21), F6 // C[1][0] = c[1][0], lanes 8..11
+	FMOVQ 48(R21), F7 // C[1][0] = c[1][0], lanes 12..15
+	WORD  $0x6e28dc84 // FMUL V4.4S, V4.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 0..3
+	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 4..7
+	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 8..11
+	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 12..15
+	JMP   end_59
+
+less_58:
+	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // C[1][0] = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // C[1][0] = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // C[1][0] = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // C[1][0] = 0, lanes 12..15
+
+end_59:
+	// C += A·B
+	MOVD pitch+40(FP), R3 // pitch
+	LSL  $1, R3, R3 // pitch <<= 1
+	MOVD depth+56(FP), R7 // depth
+	MOVD aStride+24(FP), R8 // aStride
+	LSL  $2, R8, R8 // aStride in bytes
+	MOVD R1, R20 // rows of a
+	ADD  R8, R20, R21 // rows of a
+	MOVD panelStride+48(FP), R8 // panelStride
+	LSL  $1, R8, R8 // panelStride <<= 1
+	MOVD R6, R22 // rows of b
+	CMP  $4, R7 // depth < 4
+	BLT  depth_end_61 // depth < 4
+
+depth_60:
+	FMOVQ (R22), F8 // B[0][0] = float16 of b[0][0]
+	FMOVQ 16(R22), F10 // B[0][0] = float16 of b[0][0]
+	WORD  $0x4e217909 // FCVTL2 V9.4S, V8.8H // B[0][0] = float16 of b[0][0]
+	WORD  $0x0e217908 // FCVTL V8.4S, V8.4H // B[0][0] = float16 of b[0][0]
+	WORD  $0x4e21794b // FCVTL2 V11.4S, V10.8H // B[0][0] = float16 of b[0][0]
+	WORD  $0x0e21794a // FCVTL V10.4S, V10.4H // B[0][0] = float16 of b[0][0]
+	FMOVS (R20), F12 // a[0][0] = a[0][0]
+	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f8c1142 // FMLA V2.4S, V10.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f8c1163 // FMLA V3.4S, V11.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F12 // a[1][0] = a[1][0]
+	WORD  $0x4f8c1104 // FMLA V4.4S, V8.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	ADD   R3, R22, R22 // b0 += pitch
+	FMOVQ (R22), F8 // B[1][0] = float16 of b[0][0]
+	FMOVQ 16(R22), F10 // B[1][0] = float16 of b[0][0]
+	WORD  $0x4e217909 // FCVTL2 V9.4S, V8.8H // B[1][0] = float16 of b[0][0]
+	WORD  $0x0e217908 // FCVTL V8.4S, V8.4H // B[1][0] = float16 of b[0][0]
+	WORD  $0x4e21794b // FCVTL2 V11.4S, V10.8H // B[1][0] = float16 of b[0][0]
+	WORD  $0x0e21794a // FCVTL V10.4S, V10.4H // B[1][0] = float16 of b[0][0]
+	FMOVS 4(R20), F12 // a[0][1] = a[0][1]
+	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f8c1142 // FMLA V2.4S, V10.4S, V12.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f8c1163 // FMLA V3.4S, V11.4S, V12.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 12..15
+	FMOVS 4(R21), F12 // a[1][1] = a[1][1]
+	WORD  $0x4f8c1104 // FMLA V4.4S, V8.4S, V12.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 0..3
+	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 4..7
+	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 8..11
+	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 12..15
+	ADD   R3, R22, R22 // b0 += pitch
+	FMOVQ (R22), F8 // B[2][0] = float16 of b[0][0]
+	FMOVQ 16(R22), F10 // B[2][0] = float16 of b[0][0]
+	WORD  $0x4e217909 // FCVTL2 V9.4S, V8.8H // B[2][0] = float16 of b[0][0]
+	WORD  $0x0e217908 // FCVTL V8.4S, V8.4H // B[2][0] = float16 of b[0][0]
+	WORD  $0x4e21794b // FCVTL2 V11.4S, V10.8H // B[2][0] = float16 of b[0][0]
+	WORD  $0x0e21794a // FCVTL V10.4S, V10.4H // B[2][0] = float16 of b[0][0]
+	FMOVS 8(R20), F12 // a[0][2] = a[0][2]
+	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f8c1142 // FMLA V2.4S, V10.4S, V12.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f8c1163 // FMLA V3.4S, V11.4S, V12.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 12..15
+	FMOVS 8(R21), F12 // a[1][2] = a[1][2]
+	WORD  $0x4f8c1104 // FMLA V4.4S, V8.4S, V12.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 0..3
+	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 4..7
+	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 8..11
+	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 12..15
+	ADD   R3, R22, R22 // b0 += pitch
+	FMOVQ (R22), F8 // B[3][0] = float16 of b[0][0]
+	FMOVQ 16(R22), F10 // B[3][0] = float16 of b[0][0]
+	WORD  $0x4e217909 // FCVTL2 V9.4S, V8.8H // B[3][0] = float16 of b[0][0]
+	WORD  $0x0e217908 // FCVTL V8.4S, V8.4H // B[3][0] = float16 of b[0][0]
+	WORD  $0x4e21794b // FCVTL2 V11.4S, V10.8H // B[3][0] = float16 of b[0][0]
+	WORD  $0x0e21794a // FCVTL V10.4S, V10.4H // B[3][0] = float16 of b[0][0]
+	FMOVS 12(R20), F12 // a[0][3] = a[0][3]
+	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f8c1142 // FMLA V2.4S, V10.4S, V12.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f8c1163 // FMLA V3.4S, V11.4S, V12.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
+	FMOVS 12(R21), F12 // a[1][3] = a[1][3]
+	WORD  $0x4f8c1104 // FMLA V4.4S, V8.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 0..3
+	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 4..7
+	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 8..11
+	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 12..15
+	ADD   R3, R22, R22 // b0 += pitch
+	ADD   $16, R20, R20 // a0 += 16
+	ADD   $16, R21, R21 // a1 += 16
+	SUB   $4, R7, R7 // depth += -4
+	CMP   $4, R7 // depth >= 4
+	BGE   depth_60 // depth >= 4
+
+depth_end_61:
+	CMP $1, R7 // depth < 1
+	BLT depth_end_63 // depth < 1
+
+depth_62:
+	FMOVQ (R22), F8 // B[0][0] = float16 of b[0][0]
+	FMOVQ 16(R22), F10 // B[0][0] = float16 of b[0][0]
+	WORD  $0x4e217909 // FCVTL2 V9.4S, V8.8H // B[0][0] = float16 of b[0][0]
+	WORD  $0x0e217908 // FCVTL V8.4S, V8.4H // B[0][0] = float16 of b[0][0]
+	WORD  $0x4e21794b // FCVTL2 V11.4S, V10.8H // B[0][0] = float16 of b[0][0]
+	WORD  $0x0e21794a // FCVTL V10.4S, V10.4H // B[0][0] = float16 of b[0][0]
+	FMOVS (R20), F12 // a[0][0] = a[0][0]
+	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f8c1142 // FMLA V2.4S, V10.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f8c1163 // FMLA V3.4S, V11.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F12 // a[1][0] = a[1][0]
+	WORD  $0x4f8c1104 // FMLA V4.4S, V8.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	ADD   R3, R22, R22 // b0 += pitch
+	ADD   $4, R20, R20 // a0 += 4
+	ADD   $4, R21, R21 // a1 += 4
+	SUB   $1, R7, R7 // depth += -1
+	CMP   $1, R7 // depth >= 1
+	BGE   depth_62 // depth >= 1
+
+depth_end_63:
+	// store
+	MOVD  cStride+8(FP), R3 // cStride
+	LSL   $2, R3, R3 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R3, R20, R21 // rows of c
+	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
+	FMOVQ F4, (R21) // c[1][0] = C[1][0], lanes 0..3
+	FMOVQ F5, 16(R21) // c[1][0] = C[1][0], lanes 4..7
+	FMOVQ F6, 32(R21) // c[1][0] = C[1][0], lanes 8..11
+	FMOVQ F7, 48(R21) // c[1][0] = C[1][0], lanes 12..15
+	ADD   $64, R0, R0 // c += 64
+
+less_57:
+	// the next rows
+	MOVD cols+72(FP), R3 // cols
+	LSL  $2, R3, R3 // cols in bytes
+	SUB  R3, R0, R0 // c -= cols
+	MOVD cStride+8(FP), R3 // cStride
+	LSL  $2, R3, R3 // cStride in bytes
+	ADD  R3, R0, R0 // c += cStride
+	ADD  R3, R0, R0 // c += cStride
+	MOVD aStride+24(FP), R3 // aStride
+	LSL  $2, R3, R3 // aStride in bytes
+	ADD  R3, R1, R1 // a += aStride
+	ADD  R3, R1, R1 // a += aStride
+	SUB  $2, R2, R2 // rows += -2
+	CMP  $2, R2 // rows >= 2
+	BGE  rows_47 // rows >= 2
+
+rows_end_48:
+	CMP $1, R2 // rows < 1
+	BLT rows_end_65 // rows < 1
+
+rows_64:
+	MOVD cols+72(FP), R3 // cols
+	MOVD b+32(FP), R6 // b
+	CMP  $32, R3 // cols < 32
+	BLT  panels_end_67 // cols < 32
+
+panels_66:
+	// C = α·C, or 0 without α
+	MOVD  alpha+80(FP), R7 // alpha
+	CMP   $1, R7 // alpha < 1
+	BLT   less_68 // alpha < 1
+	MOVD  rows+64(FP), R8 // rows
+	SUB   R2, R8, R8 // rows -= rows
+	LSL   $2, R8, R8 // rows in bytes
+	ADD   R8, R7, R7 // alpha += rows
+	MOVD  cStride+8(FP), R8 // cStride
+	LSL   $2, R8, R8 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	VLD1R (R7), [V8.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c[0][0], lanes 12..15
+	WORD  $0x6e28dc00 // FMUL V0.4S, V0.4S, V8.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
+	WORD  $0x6e28dc21 // FMUL V1.4S, V1.4S, V8.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
+	WORD  $0x6e28dc42 // FMUL V2.4S, V2.4S, V8.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
+	WORD  $0x6e28dc63 // FMUL V3.4S, V3.4S, V8.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
+	FMOVQ 64(R20), F4 // C[0][1] = c[0][16], lanes 0..3
+	FMOVQ 80(R20), F5 // C[0][1] = c[0][16], lanes 4..7
+	FMOVQ 96(R20), F6 // C[0][1] = c[0][16], lanes 8..11
+	FMOVQ 112(R20), F7 // C[0][1] = c[0][16], lanes 12..15
+	WORD  $0x6e28dc84 // FMUL V4.4S, V4.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 0..3
+	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 4..7
+	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 8..11
+	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 12..15
+	JMP   end_69
+
+less_68:
+	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // C[0][1] = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // C[0][1] = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // C[0][1] = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // C[0][1] = 0, lanes 12..15
+
+end_69:
+	// C += A·B
+	MOVD pitch+40(FP), R7 // pitch
+	LSL  $1, R7, R7 // pitch <<= 1
+	MOVD depth+56(FP), R8 // depth
+	MOVD aStride+24(FP), R9 // aStride
+	LSL  $2, R9, R9 // aStride in bytes
+	MOVD R1, R20 // rows of a
+	MOVD panelStride+48(FP), R9 // panelStride
+	LSL  $1, R9, R9 // panelStride <<= 1
+	MOVD R6, R21 // rows of b
+	CMP  $4, R8 // depth < 4
+	BLT  depth_end_71 // depth < 4
+
+depth_70:
+	FMOVS (R20), F8 // A[0][0] = a[0][0]
+	FMOVQ (R21), F9 // B[0][0] = float16 of b[0][0]
+	FMOVQ 16(R21), F11 // B[0][0] = float16 of b[0][0]
+	WORD  $0x4e21792a // FCVTL2 V10.4S, V9.8H // B[0][0] = float16 of b[0][0]
+	WORD  $0x0e217929 // FCVTL V9.4S, V9.4H // B[0][0] = float16 of b[0][0]
+	WORD  $0x4e21796c // FCVTL2 V12.4S, V11.8H // B[0][0] = float16 of b[0][0]
+	WORD  $0x0e21796b // FCVTL V11.4S, V11.4H // B[0][0] = float16 of b[0][0]
+	WORD  $0x4f881120 // FMLA V0.4S, V9.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f881141 // FMLA V1.4S, V10.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f881162 // FMLA V2.4S, V11.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f881183 // FMLA V3.4S, V12.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 12..15
+	FMOVQ 32(R21), F9 // B[0][1] = float16 of b[0][8]
+	FMOVQ 48(R21), F11 // B[0][1] = float16 of b[0][8]
+	WORD  $0x4e21792a // FCVTL2 V10.4S, V9.8H // B[0][1] = float16 of b[0][8]
+	WORD  $0x0e217929 // FCVTL V9.4S, V9.4H // B[0][1] = float16 of b[0][8]
+	WORD  $0x4e21796c // FCVTL2 V12.4S, V11.8H // B[0][1] = float16 of b[0][8]
+	WORD  $0x0e21796b // FCVTL V11.4S, V11.4H // B[0][1] = float16 of b[0][8]
+	WORD  $0x4f881124 // FMLA V4.4S, V9.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 0..3
+	WORD  $0x4f881145 // FMLA V5.4S, V10.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 4..7
+	WORD  $0x4f881166 // FMLA V6.4S, V11.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 8..11
+	WORD  $0x4f881187 // FMLA V7.4S, V12.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 12..15
+	ADD   R7, R21, R21 // b0 += pitch
+	FMOVS 4(R20), F8 // A[0][1] = a[0][1]
+	FMOVQ (R21), F9 // B[1][0] = float16 of b[0][0]
+	FMOVQ 16(R21), F11 // B[1][0] = float16 of b[0][0]
+	WORD  $0x4e21792a // FCVTL2 V10.4S, V9.8H // B[1][0] = float16 of b[0][0]
+	WORD  $0x0e217929 // FCVTL V9.4S, V9.4H // B[1][0] = float16 of b[0][0]
+	WORD  $0x4e21796c // FCVTL2 V12.4S, V11.8H // B[1][0] = float16 of b[0][0]
+	WORD  $0x0e21796b // FCVTL V11.4S, V11.4H // B[1][0] = float16 of b[0][0]
+	WORD  $0x4f881120 // FMLA V0.4S, V9.4S, V8.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f881141 // FMLA V1.4S, V10.4S, V8.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f881162 // FMLA V2.4S, V11.4S, V8.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f881183 // FMLA V3.4S, V12.4S, V8.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 12..15
+	FMOVQ 32(R21), F9 // B[1][1] = float16 of b[0][8]
+	FMOVQ 48(R21), F11 // B[1][1] = float16 of b[0][8]
+	WORD  $0x4e21792a // FCVTL2 V10.4S, V9.8H // B[1][1] = float16 of b[0][8]
+	WORD  $0x0e217929 // FCVTL V9.4S, V9.4H // B[1][1] = float16 of b[0][8]
+	WORD  $0x4e21796c // FCVTL2 V12.4S, V11.8H // B[1][1] = float16 of b[0][8]
+	WORD  $0x0e21796b // FCVTL V11.4S, V11.4H // B[1][1] = float16 of b[0][8]
+	WORD  $0x4f881124 // FMLA V4.4S, V9.4S, V8.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 0..3
+	WORD  $0x4f881145 // FMLA V5.4S, V10.4S, V8.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 4..7
+	WORD  $0x4f881166 // FMLA V6.4S, V11.4S, V8.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 8..11
+	WORD  $0x4f881187 // FMLA V7.4S, V12.4S, V8.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 12..15
+	ADD   R7, R21, R21 // b0 += pitch
+	FMOVS 8(R20), F8 // A[0][2] = a[0][2]
+	FMOVQ (R21), F9 // B[2][0] = float16 of b[0][0]
+	FMOVQ 16(R21), F11 // B[2][0] = float16 of b[0][0]
+	WORD  $0x4e21792a // FCVTL2 V10.4S, V9.8H // B[2][0] = float16 of b[0][0]
+	WORD  $0x0e217929 // FCVTL V9.4S, V9.4H // B[2][0] = float16 of b[0][0]
+	WORD  $0x4e21796c // FCVTL2 V12.4S, V11.8H // B[2][0] = float16 of b[0][0]
+	WORD  $0x0e21796b // FCVTL V11.4S, V11.4H // B[2][0] = float16 of b[0][0]
+	WORD  $0x4f881120 // FMLA V0.4S, V9.4S, V8.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f881141 // FMLA V1.4S, V10.4S, V8.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f881162 // FMLA V2.4S, V11.4S, V8.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f881183 // FMLA V3.4S, V12.4S, V8.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 12..15
+	FMOVQ 32(R21), F9 // B[2][1] = float16 of b[0][8]
+	FMOVQ 48(R21), F11 // B[2][1] = float16 of b[0][8]
+	WORD  $0x4e21792a // FCVTL2 V10.4S, V9.8H // B[2][1] = float16 of b[0][8]
+	WORD  $0x0e217929 // FCVTL V9.4S, V9.4H // B[2][1] = float16 of b[0][8]
+	WORD  $0x4e21796c // FCVTL2 V12.4S, V11.8H // B[2][1] = float16 of b[0][8]
+	WORD  $0x0e21796b // FCVTL V11.4S, V11.4H // B[2][1] = float16 of b[0][8]
+	WORD  $0x4f881124 // FMLA V4.4S, V9.4S, V8.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 0..3
+	WORD  $0x4f881145 // FMLA V5.4S, V10.4S, V8.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 4..7
+	WORD  $0x4f881166 // FMLA V6.4S, V11.4S, V8.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 8..11
+	WORD  $0x4f881187 // FMLA V7.4S, V12.4S, V8.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 12..15
+	ADD   R7, R21, R21 // b0 += pitch
+	FMOVS 12(R20), F8 // A[0][3] = a[0][3]
+	FMOVQ (R21), F9 // B[3][0] = float16 of b[0][0]
+	FMOVQ 16(R21), F11 // B[3][0] = float16 of b[0][0]
+	WORD  $0x4e21792a // FCVTL2 V10.4S, V9.8H // B[3][0] = float16 of b[0][0]
+	WORD  $0x0e217929 // FCVTL V9.4S, V9.4H // B[3][0] = float16 of b[0][0]
+	WORD  $0x4e21796c // FCVTL2 V12.4S, V11.8H // B[3][0] = float16 of b[0][0]
+	WORD  $0x0e21796b // FCVTL V11.4S, V11.4H // B[3][0] = float16 of b[0][0]
+	WORD  $0x4f881120 // FMLA V0.4S, V9.4S, V8.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f881141 // FMLA V1.4S, V10.4S, V8.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f881162 // FMLA V2.4S, V11.4S, V8.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f881183 // FMLA V3.4S, V12.4S, V8.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 12..15
+	FMOVQ 32(R21), F9 // B[3][1] = float16 of b[0][8]
+	FMOVQ 48(R21), F11 // B[3][1] = float16 of b[0][8]
+	WORD  $0x4e21792a // FCVTL2 V10.4S, V9.8H // B[3][1] = float16 of b[0][8]
+	WORD  $0x0e217929 // FCVTL V9.4S, V9.4H // B[3][1] = float16 of b[0][8]
+	WORD  $0x4e21796c // FCVTL2 V12.4S, V11.8H // B[3][1] = float16 of b[0][8]
+	WORD  $0x0e21796b // FCVTL V11.4S, V11.4H // B[3][1] = float16 of b[0][8]
+	WORD  $0x4f881124 // FMLA V4.4S, V9.4S, V8.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 0..3
+	WORD  $0x4f881145 // FMLA V5.4S, V10.4S, V8.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 4..7
+	WORD  $0x4f881166 // FMLA V6.4S, V11.4S, V8.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 8..11
+	WORD  $0x4f881187 // FMLA V7.4S, V12.4S, V8.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 12..15
+	ADD   R7, R21, R21 // b0 += pitch
+	ADD   $16, R20, R20 // a0 += 16
+	SUB   $4, R8, R8 // depth += -4
+	CMP   $4, R8 // depth >= 4
+	BGE   depth_70 // depth >= 4
+
+depth_end_71:
+	CMP $1, R8 // depth < 1
+	BLT depth_end_73 // depth < 1
+
+depth_72:
+	FMOVS (R20), F8 // A[0][0] = a[0][0]
+	FMOVQ (R21), F9 // B[0][0] = float16 of b[0][0]
+	FMOVQ 16(R21), F11 // B[0][0] = float16 of b[0][0]
+	WORD  $0x4e21792a // FCVTL2 V10.4S, V9.8H // B[0][0] = float16 of b[0][0]
+	WORD  $0x0e217929 // FCVTL V9.4S, V9.4H // B[0][0] = float16 of b[0][0]
+	WORD  $0x4e21796c // FCVTL2 V12.4S, V11.8H // B[0][0] = float16 of b[0][0]
+	WORD  $0x0e21796b // FCVTL V11.4S, V11.4H // B[0][0] = float16 of b[0][0]
+	WORD  $0x4f881120 // FMLA V0.4S, V9.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f881141 // FMLA V1.4S, V10.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f881162 // FMLA V2.4S, V11.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f881183 // FMLA V3.4S, V12.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 12..15
+	FMOVQ 32(R21), F9 // B[0][1] = float16 of b[0][8]
+	FMOVQ 48(R21), F11 // B[0][1] = float16 of b[0][8]
+	WORD  $0x4e21792a // FCVTL2 V10.4S, V9.8H // B[0][1] = float16 of b[0][8]
+	WORD  $0x0e217929 // FCVTL V9.4S, V9.4H // B[0][1] = float16 of b[0][8]
+	WORD  $0x4e21796c // FCVTL2 V12.4S, V11.8H // B[0][1] = float16 of b[0][8]
+	WORD  $0x0e21796b // FCVTL V11.4S, V11.4H // B[0][1] = float16 of b[0][8]
+	WORD  $0x4f881124 // FMLA V4.4S, V9.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 0..3
+	WORD  $0x4f881145 // FMLA V5.4S, V10.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 4..7
+	WORD  $0x4f881166 // FMLA V6.4S, V11.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 8..11
+	WORD  $0x4f881187 // FMLA V7.4S, V12.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 12..15
+	ADD   R7, R21, R21 // b0 += pitch
+	ADD   $4, R20, R20 // a0 += 4
+	SUB   $1, R8, R8 // depth += -1
+	CMP   $1, R8 // depth >= 1
+	BGE   depth_72 // depth >= 1
+
+depth_end_73:
+	// store
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
+	FMOVQ F4, 64(R20) // c[0][16] = C[0][1], lanes 0..3
+	FMOVQ F5, 80(R20) // c[0][16] = C[0][1], lanes 4..7
+	FMOVQ F6, 96(R20) // c[0][16] = C[0][1], lanes 8..11
+	FMOVQ F7, 112(R20) // c[0][16] = C[0][1], lanes 12..15
+	ADD   $128, R0, R0 // c += 128
+	MOVD  panelStride+48(FP), R7 // panelStride
+	LSL   $1, R7, R7 // panelStride <<= 1
+	ADD   R7, R6, R6 // b += panelStride
+	SUB   $32, R3, R3 // cols += -32
+	CMP   $32, R3 // cols >= 32
+	BGE   panels_66 // cols >= 32
+
+panels_end_67:
+	CMP $1, R3 // cols < 1
+	BLT less_74 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVD  alpha+80(FP), R3 // alpha
+	CMP   $1, R3 // alpha < 1
+	BLT   less_75 // alpha < 1
+	MOVD  rows+64(FP), R7 // rows
+	SUB   R2, R7, R7 // rows -= rows
+	LSL   $2, R7, R7 // rows in bytes
+	ADD   R7, R3, R3 // alpha += rows
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	VLD1R (R3), [V4.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c[0][0], lanes 12..15
+	WORD  $0x6e24dc00 // FMUL V0.4S, V0.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
+	WORD  $0x6e24dc21 // FMUL V1.4S, V1.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
+	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
+	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
+	JMP   end_76
+
+less_75:
+	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
+
+end_76:
+	// C += A·B
+	MOVD pitch+40(FP), R3 // pitch
+	LSL  $1, R3, R3 // pitch <<= 1
+	MOVD depth+56(FP), R7 // depth
+	MOVD aStride+24(FP), R8 // aStride
+	LSL  $2, R8, R8 // aStride in bytes
+	MOVD R1, R20 // rows of a
+	MOVD panelStride+48(FP), R8 // panelStride
+	LSL  $1, R8, R8 // panelStride <<= 1
+	MOVD R6, R21 // rows of b
+	CMP  $4, R7 // depth < 4
+	BLT  depth_end_78 // depth < 4
+
+depth_77:
+	FMOVQ (R21), F4 // B[0][0] = float16 of b[0][0]
+	FMOVQ 16(R21), F6 // B[0][0] = float16 of b[0][0]
+	WORD  $0x4e217885 // FCVTL2 V5.4S, V4.8H // B[0][0] = float16 of b[0][0]
+	WORD  $0x0e217884 // FCVTL V4.4S, V4.4H // B[0][0] = float16 of b[0][0]
+	WORD  $0x4e2178c7 // FCVTL2 V7.4S, V6.8H // B[0][0] = float16 of b[0][0]
+	WORD  $0x0e2178c6 // FCVTL V6.4S, V6.4H // B[0][0] = float16 of b[0][0]
+	FMOVS (R20), F8 // a[0][0] = a[0][0]
+	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	ADD   R3, R21, R21 // b0 += pitch
+	FMOVQ (R21), F4 // B[1][0] = float16 of b[0][0]
+	FMOVQ 16(R21), F6 // B[1][0] = float16 of b[0][0]
+	WORD  $0x4e217885 // FCVTL2 V5.4S, V4.8H // B[1][0] = float16 of b[0][0]
+	WORD  $0x0e217884 // FCVTL V4.4S, V4.4H // B[1][0] = float16 of b[0][0]
+	WORD  $0x4e2178c7 // FCVTL2 V7.4S, V6.8H // B[1][0] = float16 of b[0][0]
+	WORD  $0x0e2178c6 // FCVTL V6.4S, V6.4H // B[1][0] = float16 of b[0][0]
+	FMOVS 4(R20), F8 // a[0][1] = a[0][1]
+	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 12..15
+	ADD   R3, R21, R21 // b0 += pitch
+	FMOVQ (R21), F4 // B[2][0] = float16 of b[0][0]
+	FMOVQ 16(R21), F6 // B[2][0] = float16 of b[0][0]
+	WORD  $0x4e217885 // FCVTL2 V5.4S, V4.8H // B[2][0] = float16 of b[0][0]
+	WORD  $0x0e217884 // FCVTL V4.4S, V4.4H // B[2][0] = float16 of b[0][0]
+	WORD  $0x4e2178c7 // FCVTL2 V7.4S, V6.8H // B[2][0] = float16 of b[0][0]
+	WORD  $0x0e2178c6 // FCVTL V6.4S, V6.4H // B[2][0] = float16 of b[0][0]
+	FMOVS 8(R20), F8 // a[0][2] = a[0][2]
+	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 12..15
+	ADD   R3, R21, R21 // b0 += pitch
+	FMOVQ (R21), F4 // B[3][0] = float16 of b[0][0]
+	FMOVQ 16(R21), F6 // B[3][0] = float16 of b[0][0]
+	WORD  $0x4e217885 // FCVTL2 V5.4S, V4.8H // B[3][0] = float16 of b[0][0]
+	WORD  $0x0e217884 // FCVTL V4.4S, V4.4H // B[3][0] = float16 of b[0][0]
+	WORD  $0x4e2178c7 // FCVTL2 V7.4S, V6.8H // B[3][0] = float16 of b[0][0]
+	WORD  $0x0e2178c6 // FCVTL V6.4S, V6.4H // B[3][0] = float16 of b[0][0]
+	FMOVS 12(R20), F8 // a[0][3] = a[0][3]
+	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
+	ADD   R3, R21, R21 // b0 += pitch
+	ADD   $16, R20, R20 // a0 += 16
+	SUB   $4, R7, R7 // depth += -4
+	CMP   $4, R7 // depth >= 4
+	BGE   depth_77 // depth >= 4
+
+depth_end_78:
+	CMP $1, R7 // depth < 1
+	BLT depth_end_80 // depth < 1
+
+depth_79:
+	FMOVQ (R21), F4 // B[0][0] = float16 of b[0][0]
+	FMOVQ 16(R21), F6 // B[0][0] = float16 of b[0][0]
+	WORD  $0x4e217885 // FCVTL2 V5.4S, V4.8H // B[0][0] = float16 of b[0][0]
+	WORD  $0x0e217884 // FCVTL V4.4S, V4.4H // B[0][0] = float16 of b[0][0]
+	WORD  $0x4e2178c7 // FCVTL2 V7.4S, V6.8H // B[0][0] = float16 of b[0][0]
+	WORD  $0x0e2178c6 // FCVTL V6.4S, V6.4H // B[0][0] = float16 of b[0][0]
+	FMOVS (R20), F8 // a[0][0] = a[0][0]
+	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	ADD   R3, R21, R21 // b0 += pitch
+	ADD   $4, R20, R20 // a0 += 4
+	SUB   $1, R7, R7 // depth += -1
+	CMP   $1, R7 // depth >= 1
+	BGE   depth_79 // depth >= 1
+
+depth_end_80:
+	// store
+	MOVD  cStride+8(FP), R3 // cStride
+	LSL   $2, R3, R3 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
+	ADD   $64, R0, R0 // c += 64
+
+less_74:
+	// the next rows
+	MOVD cols+72(FP), R3 // cols
+	LSL  $2, R3, R3 // cols in bytes
+	SUB  R3, R0, R0 // c -= cols
+	MOVD cStride+8(FP), R3 // cStride
+	LSL  $2, R3, R3 // cStride in bytes
+	ADD  R3, R0, R0 // c += cStride
+	MOVD aStride+24(FP), R3 // aStride
+	LSL  $2, R3, R3 // aStride in bytes
+	ADD  R3, R1, R1 // a += aStride
+	SUB  $1, R2, R2 // rows += -1
+	CMP  $1, R2 // rows >= 1
+	BGE  rows_64 // rows >= 1
+
+rows_end_65:
+	RET
+
+// func fewInt8NEON(c *float32, cStride int, a *float32, aStride int, b *int8, pitch int, panelStride int, depth int, rows int, cols int, alpha *float32)
+TEXT ·fewInt8NEON(SB), NOSPLIT, $0-88
+	MOVD c+0(FP), R0 // c
+	MOVD a+16(FP), R1 // a
+	MOVD rows+64(FP), R2 // rows
+	CMP  $4, R2 // rows < 4
+	BLT  rows_end_2 // rows < 4
+
+rows_1:
+	MOVD cols+72(FP), R3 // cols
+	MOVD b+32(FP), R6 // b
+	CMP  $32, R3 // cols < 32
+	BLT  panels_end_4 // cols < 32
+
+panels_3:
+	// C = α·C, or 0 without α
+	MOVD  alpha+80(FP), R7 // alpha
+	CMP   $1, R7 // alpha < 1
+	BLT   less_5 // alpha < 1
+	MOVD  rows+64(FP), R8 // rows
+	SUB   R2, R8, R8 // rows -= rows
+	LSL   $2, R8, R8 // rows in bytes
+	ADD   R8, R7, R7 // alpha += rows
+	MOVD  cStride+8(FP), R8 // cStride
+	LSL   $2, R8, R8 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R8, R20, R21 // rows of c
+	ADD   R8, R21, R22 // rows of c
+	ADD   R8, R22, R23 // rows of c
+	VLD1R (R7), [V4.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c[0][0], lanes 12..15
+	WORD  $0x6e24dc00 // FMUL V0.4S, V0.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
+	WORD  $0x6e24dc21 // FMUL V1.4S, V1.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
+	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
+	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
+	FMOVS 4(R7), F8 // α[1] = all alpha[1]
+	VDUP  V8.S[0], V8.S4 // α[1] = all alpha[1]
+	FMOVQ (R21), F4 // C[1][0] = c[1][0], lanes 0..3
+	FMOVQ 16(R21), F5 // C[1][0] = c[1][0], lanes 4..7
+	FMOVQ 32(R21), F6 // C[1][0] = c[1][0], lanes 8..11
+	FMOVQ 48(R21), F7 // C[1][0] = c[1][0], lanes 12..15
+	WORD  $0x6e28dc84 // FMUL V4.4S, V4.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 0..3
+	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 4..7
+	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 8..11
+	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 12..15
+	FMOVS 8(R7), F12 // α[2] = all alpha[2]
+	VDUP  V12.S[0], V12.S4 // α[2] = all alpha[2]
+	FMOVQ (R22), F8 // C[2][0] = c[2][0], lanes 0..3
+	FMOVQ 16(R22), F9 // C[2][0] = c[2][0], lanes 4..7
+	FMOVQ 32(R22), F10 // C[2][0] = c[2][0], lanes 8..11
+	FMOVQ 48(R22), F11 // C[2][0] = c[2][0], lanes 12..15
+	WORD  $0x6e2cdd08 // FMUL V8.4S, V8.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 0..3
+	WORD  $0x6e2cdd29 // FMUL V9.4S, V9.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 4..7
+	WORD  $0x6e2cdd4a // FMUL V10.4S, V10.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 8..11
+	WORD  $0x6e2cdd6b // FMUL V11.4S, V11.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 12..15
+	FMOVS 12(R7), F16 // α[3] = all alpha[3]
+	VDUP  V16.S[0], V16.S4 // α[3] = all alpha[3]
+	FMOVQ (R23), F12 // C[3][0] = c[3][0], lanes 0..3
+	FMOVQ 16(R23), F13 // C[3][0] = c[3][0], lanes 4..7
+	FMOVQ 32(R23), F14 // C[3][0] = c[3][0], lanes 8..11
+	FMOVQ 48(R23), F15 // C[3][0] = c[3][0], lanes 12..15
+	WORD  $0x6e30dd8c // FMUL V12.4S, V12.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 0..3
+	WORD  $0x6e30ddad // FMUL V13.4S, V13.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 4..7
+	WORD  $0x6e30ddce // FMUL V14.4S, V14.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 8..11
+	WORD  $0x6e30ddef // FMUL V15.4S, V15.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 12..15
+	JMP   end_6
+
+less_5:
+	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // C[1][0] = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // C[1][0] = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // C[1][0] = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // C[1][0] = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // C[2][0] = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // C[2][0] = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // C[2][0] = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // C[2][0] = 0, lanes 12..15
+	VEOR V12.B16, V12.B16, V12.B16 // C[3][0] = 0, lanes 0..3
+	VEOR V13.B16, V13.B16, V13.B16 // C[3][0] = 0, lanes 4..7
+	VEOR V14.B16, V14.B16, V14.B16 // C[3][0] = 0, lanes 8..11
+	VEOR V15.B16, V15.B16, V15.B16 // C[3][0] = 0, lanes 12..15
+
+end_6:
+	// C += A·B
+	MOVD pitch+40(FP), R7 // pitch
+	MOVD depth+56(FP), R8 // depth
+	MOVD aStride+24(FP), R9 // aStride
+	LSL  $2, R9, R9 // aStride in bytes
+	MOVD R1, R20 // rows of a
+	ADD  R9, R20, R21 // rows of a
+	ADD  R9, R21, R22 // rows of a
+	ADD  R9, R22, R23 // rows of a
+	MOVD panelStride+48(FP), R9 // panelStride
+	MOVD R6, R24 // rows of b
+	MOVD R6, R9 // ahead = b
+	CMP  $4, R8 // depth < 4
+	BLT  depth_end_8 // depth < 4
+
+depth_7:
+	FMOVQ (R24), F16 // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f08a612 // SXTL2 V18.8H, V16.16B // B[0][0] = int8 of b[0][0]
+	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f10a611 // SXTL2 V17.4S, V16.8H // B[0][0] = int8 of b[0][0]
+	WORD  $0x0f10a610 // SXTL V16.4S, V16.4H // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[0][0] = int8 of b[0][0]
+	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[0][0] = int8 of b[0][0]
+	FMOVS (R20), F20 // a[0][0] = a[0][0]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F20 // a[1][0] = a[1][0]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F20 // a[2][0] = a[2][0]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	FMOVS (R23), F20 // a[3][0] = a[3][0]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
+	ADD   R7, R24, R24 // b0 += pitch
+	FMOVQ (R24), F16 // B[1][0] = int8 of b[0][0]
+	WORD  $0x4f08a612 // SXTL2 V18.8H, V16.16B // B[1][0] = int8 of b[0][0]
+	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // B[1][0] = int8 of b[0][0]
+	WORD  $0x4f10a611 // SXTL2 V17.4S, V16.8H // B[1][0] = int8 of b[0][0]
+	WORD  $0x0f10a610 // SXTL V16.4S, V16.4H // B[1][0] = int8 of b[0][0]
+	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[1][0] = int8 of b[0][0]
+	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[1][0] = int8 of b[0][0]
+	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // B[1][0] = int8 of b[0][0]
+	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[1][0] = int8 of b[0][0]
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[1][0] = int8 of b[0][0]
+	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[1][0] = int8 of b[0][0]
+	FMOVS 4(R20), F20 // a[0][1] = a[0][1]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 12..15
+	FMOVS 4(R21), F20 // a[1][1] = a[1][1]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 12..15
+	FMOVS 4(R22), F20 // a[2][1] = a[2][1]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 12..15
+	FMOVS 4(R23), F20 // a[3][1] = a[3][1]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 12..15
+	ADD   R7, R24, R24 // b0 += pitch
+	FMOVQ (R24), F16 // B[2][0] = int8 of b[0][0]
+	WORD  $0x4f08a612 // SXTL2 V18.8H, V16.16B // B[2][0] = int8 of b[0][0]
+	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // B[2][0] = int8 of b[0][0]
+	WORD  $0x4f10a611 // SXTL2 V17.4S, V16.8H // B[2][0] = int8 of b[0][0]
+	WORD  $0x0f10a610 // SXTL V16.4S, V16.4H // B[2][0] = int8 of b[0][0]
+	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[2][0] = int8 of b[0][0]
+	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[2][0] = int8 of b[0][0]
+	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // B[2][0] = int8 of b[0][0]
+	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[2][0] = int8 of b[0][0]
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[2][0] = int8 of b[0][0]
+	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[2][0] = int8 of b[0][0]
+	FMOVS 8(R20), F20 // a[0][2] = a[0][2]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 12..15
+	FMOVS 8(R21), F20 // a[1][2] = a[1][2]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 12..15
+	FMOVS 8(R22), F20 // a[2][2] = a[2][2]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 12..15
+	FMOVS 8(R23), F20 // a[3][2] = a[3][2]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 12..15
+	ADD   R7, R24, R24 // b0 += pitch
+	FMOVQ (R24), F16 // B[3][0] = int8 of b[0][0]
+	WORD  $0x4f08a612 // SXTL2 V18.8H, V16.16B // B[3][0] = int8 of b[0][0]
+	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // B[3][0] = int8 of b[0][0]
+	WORD  $0x4f10a611 // SXTL2 V17.4S, V16.8H // B[3][0] = int8 of b[0][0]
+	WORD  $0x0f10a610 // SXTL V16.4S, V16.4H // B[3][0] = int8 of b[0][0]
+	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[3][0] = int8 of b[0][0]
+	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[3][0] = int8 of b[0][0]
+	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // B[3][0] = int8 of b[0][0]
+	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[3][0] = int8 of b[0][0]
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[3][0] = int8 of b[0][0]
+	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[3][0] = int8 of b[0][0]
+	FMOVS 12(R20), F20 // a[0][3] = a[0][3]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
+	FMOVS 12(R21), F20 // a[1][3] = a[1][3]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 12..15
+	FMOVS 12(R22), F20 // a[2][3] = a[2][3]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 12..15
+	FMOVS 12(R23), F20 // a[3][3] = a[3][3]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 12..15
+	ADD   R7, R24, R24 // b0 += pitch
+	ADD   $16, R20, R20 // a0 += 16
+	ADD   $16, R21, R21 // a1 += 16
+	ADD   $16, R22, R22 // a2 += 16
+	ADD   $16, R23, R23 // a3 += 16
+	PRFM  12288(R9), PLDL1KEEP // prefetch ahead[3072]
+	ADD   $64, R9, R9 // ahead += 64
+	SUB   $4, R8, R8 // depth += -4
+	CMP   $4, R8 // depth >= 4
+	BGE   depth_7 // depth >= 4
+
+depth_end_8:
+	CMP $1, R8 // depth < 1
+	BLT depth_end_10 // depth < 1
+
+depth_9:
+	FMOVQ (R24), F16 // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f08a612 // SXTL2 V18.8H, V16.16B // B[0][0] = int8 of b[0][0]
+	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f10a611 // SXTL2 V17.4S, V16.8H // B[0][0] = int8 of b[0][0]
+	WORD  $0x0f10a610 // SXTL V16.4S, V16.4H // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[0][0] = int8 of b[0][0]
+	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[0][0] = int8 of b[0][0]
+	FMOVS (R20), F20 // a[0][0] = a[0][0]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F20 // a[1][0] = a[1][0]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F20 // a[2][0] = a[2][0]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	FMOVS (R23), F20 // a[3][0] = a[3][0]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
+	ADD   R7, R24, R24 // b0 += pitch
+	ADD   $4, R20, R20 // a0 += 4
+	ADD   $4, R21, R21 // a1 += 4
+	ADD   $4, R22, R22 // a2 += 4
+	ADD   $4, R23, R23 // a3 += 4
+	SUB   $1, R8, R8 // depth += -1
+	CMP   $1, R8 // depth >= 1
+	BGE   depth_9 // depth >= 1
+
+depth_end_10:
+	// store
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R7, R20, R21 // rows of c
+	ADD   R7, R21, R22 // rows of c
+	ADD   R7, R22, R23 // rows of c
+	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
+	FMOVQ F4, (R21) // c[1][0] = C[1][0], lanes 0..3
+	FMOVQ F5, 16(R21) // c[1][0] = C[1][0], lanes 4..7
+	FMOVQ F6, 32(R21) // c[1][0] = C[1][0], lanes 8..11
+	FMOVQ F7, 48(R21) // c[1][0] = C[1][0], lanes 12..15
+	FMOVQ F8, (R22) // c[2][0] = C[2][0], lanes 0..3
+	FMOVQ F9, 16(R22) // c[2][0] = C[2][0], lanes 4..7
+	FMOVQ F10, 32(R22) // c[2][0] = C[2][0], lanes 8..11
+	FMOVQ F11, 48(R22) // c[2][0] = C[2][0], lanes 12..15
+	FMOVQ F12, (R23) // c[3][0] = C[3][0], lanes 0..3
+	FMOVQ F13, 16(R23) // c[3][0] = C[3][0], lanes 4..7
+	FMOVQ F14, 32(R23) // c[3][0] = C[3][0], lanes 8..11
+	FMOVQ F15, 48(R23) // c[3][0] = C[3][0], lanes 12..15
+	ADD   $64, R0, R0 // c += 64
+
+	// C = α·C, or 0 without α
+	MOVD  alpha+80(FP), R7 // alpha
+	CMP   $1, R7 // alpha < 1
+	BLT   less_11 // alpha < 1
+	MOVD  rows+64(FP), R8 // rows
+	SUB   R2, R8, R8 // rows -= rows
+	LSL   $2, R8, R8 // rows in bytes
+	ADD   R8, R7, R7 // alpha += rows
+	MOVD  cStride+8(FP), R8 // cStride
+	LSL   $2, R8, R8 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R8, R20, R21 // rows of c
+	ADD   R8, R21, R22 // rows of c
+	ADD   R8, R22, R23 // rows of c
+	VLD1R (R7), [V4.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c[0][0], lanes 12..15
+	WORD  $0x6e24dc00 // FMUL V0.4S, V0.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
+	WORD  $0x6e24dc21 // FMUL V1.4S, V1.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
+	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
+	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
+	FMOVS 4(R7), F8 // α[1] = all alpha[1]
+	VDUP  V8.S[0], V8.S4 // α[1] = all alpha[1]
+	FMOVQ (R21), F4 // C[1][0] = c[1][0], lanes 0..3
+	FMOVQ 16(R21), F5 // C[1][0] = c[1][0], lanes 4..7
+	FMOVQ 32(R21), F6 // C[1][0] = c[1][0], lanes 8..11
+	FMOVQ 48(R21), F7 // C[1][0] = c[1][0], lanes 12..15
+	WORD  $0x6e28dc84 // FMUL V4.4S, V4.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 0..3
+	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 4..7
+	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 8..11
+	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 12..15
+	FMOVS 8(R7), F12 // α[2] = all alpha[2]
+	VDUP  V12.S[0], V12.S4 // α[2] = all alpha[2]
+	FMOVQ (R22), F8 // C[2][0] = c[2][0], lanes 0..3
+	FMOVQ 16(R22), F9 // C[2][0] = c[2][0], lanes 4..7
+	FMOVQ 32(R22), F10 // C[2][0] = c[2][0], lanes 8..11
+	FMOVQ 48(R22), F11 // C[2][0] = c[2][0], lanes 12..15
+	WORD  $0x6e2cdd08 // FMUL V8.4S, V8.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 0..3
+	WORD  $0x6e2cdd29 // FMUL V9.4S, V9.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 4..7
+	WORD  $0x6e2cdd4a // FMUL V10.4S, V10.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 8..11
+	WORD  $0x6e2cdd6b // FMUL V11.4S, V11.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 12..15
+	FMOVS 12(R7), F16 // α[3] = all alpha[3]
+	VDUP  V16.S[0], V16.S4 // α[3] = all alpha[3]
+	FMOVQ (R23), F12 // C[3][0] = c[3][0], lanes 0..3
+	FMOVQ 16(R23), F13 // C[3][0] = c[3][0], lanes 4..7
+	FMOVQ 32(R23), F14 // C[3][0] = c[3][0], lanes 8..11
+	FMOVQ 48(R23), F15 // C[3][0] = c[3][0], lanes 12..15
+	WORD  $0x6e30dd8c // FMUL V12.4S, V12.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 0..3
+	WORD  $0x6e30ddad // FMUL V13.4S, V13.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 4..7
+	WORD  $0x6e30ddce // FMUL V14.4S, V14.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 8..11
+	WORD  $0x6e30ddef // FMUL V15.4S, V15.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 12..15
+	JMP   end_12
+
+less_11:
+	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // C[1][0] = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // C[1][0] = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // C[1][0] = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // C[1][0] = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // C[2][0] = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // C[2][0] = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // C[2][0] = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // C[2][0] = 0, lanes 12..15
+	VEOR V12.B16, V12.B16, V12.B16 // C[3][0] = 0, lanes 0..3
+	VEOR V13.B16, V13.B16, V13.B16 // C[3][0] = 0, lanes 4..7
+	VEOR V14.B16, V14.B16, V14.B16 // C[3][0] = 0, lanes 8..11
+	VEOR V15.B16, V15.B16, V15.B16 // C[3][0] = 0, lanes 12..15
+
+end_12:
+	// C += A·B
+	MOVD pitch+40(FP), R7 // pitch
+	MOVD depth+56(FP), R8 // depth
+	MOVD aStride+24(FP), R9 // aStride
+	LSL  $2, R9, R9 // aStride in bytes
+	MOVD R1, R20 // rows of a
+	ADD  R9, R20, R21 // rows of a
+	ADD  R9, R21, R22 // rows of a
+	ADD  R9, R22, R23 // rows of a
+	MOVD panelStride+48(FP), R9 // panelStride
+	MOVD R6, R24 // rows of b
+	MOVD R6, R9 // ahead = b
+	CMP  $4, R8 // depth < 4
+	BLT  depth_end_14 // depth < 4
+
+depth_13:
+	FMOVQ 16(R24), F16 // B[0][0] = int8 of b[0][4]
+	WORD  $0x4f08a612 // SXTL2 V18.8H, V16.16B // B[0][0] = int8 of b[0][4]
+	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // B[0][0] = int8 of b[0][4]
+	WORD  $0x4f10a611 // SXTL2 V17.4S, V16.8H // B[0][0] = int8 of b[0][4]
+	WORD  $0x0f10a610 // SXTL V16.4S, V16.4H // B[0][0] = int8 of b[0][4]
+	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[0][0] = int8 of b[0][4]
+	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[0][0] = int8 of b[0][4]
+	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // B[0][0] = int8 of b[0][4]
+	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[0][0] = int8 of b[0][4]
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[0][0] = int8 of b[0][4]
+	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[0][0] = int8 of b[0][4]
+	FMOVS (R20), F20 // a[0][0] = a[0][0]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F20 // a[1][0] = a[1][0]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F20 // a[2][0] = a[2][0]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	FMOVS (R23), F20 // a[3][0] = a[3][0]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
+	ADD   R7, R24, R24 // b0 += pitch
+	FMOVQ 16(R24), F16 // B[1][0] = int8 of b[0][4]
+	WORD  $0x4f08a612 // SXTL2 V18.8H, V16.16B // B[1][0] = int8 of b[0][4]
+	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // B[1][0] = int8 of b[0][4]
+	WORD  $0x4f10a611 // SXTL2 V17.4S, V16.8H // B[1][0] = int8 of b[0][4]
+	WORD  $0x0f10a610 // SXTL V16.4S, V16.4H // B[1][0] = int8 of b[0][4]
+	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[1][0] = int8 of b[0][4]
+	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[1][0] = int8 of b[0][4]
+	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // B[1][0] = int8 of b[0][4]
+	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[1][0] = int8 of b[0][4]
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[1][0] = int8 of b[0][4]
+	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[1][0] = int8 of b[0][4]
+	FMOVS 4(R20), F20 // a[0][1] = a[0][1]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 12..15
+	FMOVS 4(R21), F20 // a[1][1] = a[1][1]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 12..15
+	FMOVS 4(R22), F20 // a[2][1] = a[2][1]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 12..15
+	FMOVS 4(R23), F20 // a[3][1] = a[3][1]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 12..15
+	ADD   R7, R24, R24 // b0 += pitch
+	FMOVQ 16(R24), F16 // B[2][0] = int8 of b[0][4]
+	WORD  $0x4f08a612 // SXTL2 V18.8H, V16.16B // B[2][0] = int8 of b[0][4]
+	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // B[2][0] = int8 of b[0][4]
+	WORD  $0x4f10a611 // SXTL2 V17.4S, V16.8H // B[2][0] = int8 of b[0][4]
+	WORD  $0x0f10a610 // SXTL V16.4S, V16.4H // B[2][0] = int8 of b[0][4]
+	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[2][0] = int8 of b[0][4]
+	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[2][0] = int8 of b[0][4]
+	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // B[2][0] = int8 of b[0][4]
+	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[2][0] = int8 of b[0][4]
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[2][0] = int8 of b[0][4]
+	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[2][0] = int8 of b[0][4]
+	FMOVS 8(R20), F20 // a[0][2] = a[0][2]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 12..15
+	FMOVS 8(R21), F20 // a[1][2] = a[1][2]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 12..15
+	FMOVS 8(R22), F20 // a[2][2] = a[2][2]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 12..15
+	FMOVS 8(R23), F20 // a[3][2] = a[3][2]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 12..15
+	ADD   R7, R24, R24 // b0 += pitch
+	FMOVQ 16(R24), F16 // B[3][0] = int8 of b[0][4]
+	WORD  $0x4f08a612 // SXTL2 V18.8H, V16.16B // B[3][0] = int8 of b[0][4]
+	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // B[3][0] = int8 of b[0][4]
+	WORD  $0x4f10a611 // SXTL2 V17.4S, V16.8H // B[3][0] = int8 of b[0][4]
+	WORD  $0x0f10a610 // SXTL V16.4S, V16.4H // B[3][0] = int8 of b[0][4]
+	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[3][0] = int8 of b[0][4]
+	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[3][0] = int8 of b[0][4]
+	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // B[3][0] = int8 of b[0][4]
+	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[3][0] = int8 of b[0][4]
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[3][0] = int8 of b[0][4]
+	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[3][0] = int8 of b[0][4]
+	FMOVS 12(R20), F20 // a[0][3] = a[0][3]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
+	FMOVS 12(R21), F20 // a[1][3] = a[1][3]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 12..15
+	FMOVS 12(R22), F20 // a[2][3] = a[2][3]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 12..15
+	FMOVS 12(R23), F20 // a[3][3] = a[3][3]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 12..15
+	ADD   R7, R24, R24 // b0 += pitch
+	ADD   $16, R20, R20 // a0 += 16
+	ADD   $16, R21, R21 // a1 += 16
+	ADD   $16, R22, R22 // a2 += 16
+	ADD   $16, R23, R23 // a3 += 16
+	PRFM  12288(R9), PLDL1KEEP // prefetch ahead[3072]
+	ADD   $64, R9, R9 // ahead += 64
+	SUB   $4, R8, R8 // depth += -4
+	CMP   $4, R8 // depth >= 4
+	BGE   depth_13 // depth >= 4
+
+depth_end_14:
+	CMP $1, R8 // depth < 1
+	BLT depth_end_16 // depth < 1
+
+depth_15:
+	FMOVQ 16(R24), F16 // B[0][0] = int8 of b[0][4]
+	WORD  $0x4f08a612 // SXTL2 V18.8H, V16.16B // B[0][0] = int8 of b[0][4]
+	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // B[0][0] = int8 of b[0][4]
+	WORD  $0x4f10a611 // SXTL2 V17.4S, V16.8H // B[0][0] = int8 of b[0][4]
+	WORD  $0x0f10a610 // SXTL V16.4S, V16.4H // B[0][0] = int8 of b[0][4]
+	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[0][0] = int8 of b[0][4]
+	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[0][0] = int8 of b[0][4]
+	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // B[0][0] = int8 of b[0][4]
+	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[0][0] = int8 of b[0][4]
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[0][0] = int8 of b[0][4]
+	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[0][0] = int8 of b[0][4]
+	FMOVS (R20), F20 // a[0][0] = a[0][0]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F20 // a[1][0] = a[1][0]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F20 // a[2][0] = a[2][0]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	FMOVS (R23), F20 // a[3][0] = a[3][0]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
+	ADD   R7, R24, R24 // b0 += pitch
+	ADD   $4, R20, R20 // a0 += 4
+	ADD   $4, R21, R21 // a1 += 4
+	ADD   $4, R22, R22 // a2 += 4
+	ADD   $4, R23, R23 // a3 += 4
+	SUB   $1, R8, R8 // depth += -1
+	CMP   $1, R8 // depth >= 1
+	BGE   depth_15 // depth >= 1
+
+depth_end_16:
+	// store
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R7, R20, R21 // rows of c
+	ADD   R7, R21, R22 // rows of c
+	ADD   R7, R22, R23 // rows of c
+	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
+	FMOVQ F4, (R21) // c[1][0] = C[1][0], lanes 0..3
+	FMOVQ F5, 16(R21) // c[1][0] = C[1][0], lanes 4..7
+	FMOVQ F6, 32(R21) // c[1][0] = C[1][0], lanes 8..11
+	FMOVQ F7, 48(R21) // c[1][0] = C[1][0], lanes 12..15
+	FMOVQ F8, (R22) // c[2][0] = C[2][0], lanes 0..3
+	FMOVQ F9, 16(R22) // c[2][0] = C[2][0], lanes 4..7
+	FMOVQ F10, 32(R22) // c[2][0] = C[2][0], lanes 8..11
+	FMOVQ F11, 48(R22) // c[2][0] = C[2][0], lanes 12..15
+	FMOVQ F12, (R23) // c[3][0] = C[3][0], lanes 0..3
+	FMOVQ F13, 16(R23) // c[3][0] = C[3][0], lanes 4..7
+	FMOVQ F14, 32(R23) // c[3][0] = C[3][0], lanes 8..11
+	FMOVQ F15, 48(R23) // c[3][0] = C[3][0], lanes 12..15
+	ADD   $64, R0, R0 // c += 64
+	MOVD  panelStride+48(FP), R7 // panelStride
+	ADD   R7, R6, R6 // b += panelStride
+	SUB   $32, R3, R3 // cols += -32
+	CMP   $32, R3 // cols >= 32
+	BGE   panels_3 // cols >= 32
+
+panels_end_4:
+	CMP $1, R3 // cols < 1
+	BLT less_17 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVD  alpha+80(FP), R3 // alpha
+	CMP   $1, R3 // alpha < 1
+	BLT   less_18 // alpha < 1
+	MOVD  rows+64(FP), R7 // rows
+	SUB   R2, R7, R7 // rows -= rows
+	LSL   $2, R7, R7 // rows in bytes
+	ADD   R7, R3, R3 // alpha += rows
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R7, R20, R21 // rows of c
+	ADD   R7, R21, R22 // rows of c
+	ADD   R7, R22, R23 // rows of c
+	VLD1R (R3), [V4.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c[0][0], lanes 12..15
+	WORD  $0x6e24dc00 // FMUL V0.4S, V0.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
+	WORD  $0x6e24dc21 // FMUL V1.4S, V1.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
+	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
+	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
+	FMOVS 4(R3), F8 // α[1] = all alpha[1]
+	VDUP  V8.S[0], V8.S4 // α[1] = all alpha[1]
+	FMOVQ (R21), F4 // C[1][0] = c[1][0], lanes 0..3
+	FMOVQ 16(R21), F5 // C[1][0] = c[1][0], lanes 4..7
+	FMOVQ 32(R21), F6 // C[1][0] = c[1][0], lanes 8..11
+	FMOVQ 48(R21), F7 // C[1][0] = c[1][0], lanes 12..15
+	WORD  $0x6e28dc84 // FMUL V4.4S, V4.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 0..3
+	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 4..7
+	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 8..11
+	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 12..15
+	FMOVS 8(R3), F12 // α[2] = all alpha[2]
+	VDUP  V12.S[0], V12.S4 // α[2] = all alpha[2]
+	FMOVQ (R22), F8 // C[2][0] = c[2][0], lanes 0..3
+	FMOVQ 16(R22), F9 // C[2][0] = c[2][0], lanes 4..7
+	FMOVQ 32(R22), F10 // C[2][0] = c[2][0], lanes 8..11
+	FMOVQ 48(R22), F11 // C[2][0] = c[2][0], lanes 12..15
+	WORD  $0x6e2cdd08 // FMUL V8.4S, V8.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 0..3
+	WORD  $0x6e2cdd29 // FMUL V9.4S, V9.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 4..7
+	WORD  $0x6e2cdd4a // FMUL V10.4S, V10.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 8..11
+	WORD  $0x6e2cdd6b // FMUL V11.4S, V11.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 12..15
+	FMOVS 12(R3), F16 // α[3] = all alpha[3]
+	VDUP  V16.S[0], V16.S4 // α[3] = all alpha[3]
+	FMOVQ (R23), F12 // C[3][0] = c[3][0], lanes 0..3
+	FMOVQ 16(R23), F13 // C[3][0] = c[3][0], lanes 4..7
+	FMOVQ 32(R23), F14 // C[3][0] = c[3][0], lanes 8..11
+	FMOVQ 48(R23), F15 // C[3][0] = c[3][0], lanes 12..15
+	WORD  $0x6e30dd8c // FMUL V12.4S, V12.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 0..3
+	WORD  $0x6e30ddad // FMUL V13.4S, V13.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 4..7
+	WORD  $0x6e30ddce // FMUL V14.4S, V14.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 8..11
+	WORD  $0x6e30ddef // FMUL V15.4S, V15.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 12..15
+	JMP   end_19
+
+less_18:
+	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // C[1][0] = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // C[1][0] = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // C[1][0] = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // C[1][0] = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // C[2][0] = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // C[2][0] = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // C[2][0] = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // C[2][0] = 0, lanes 12..15
+	VEOR V12.B16, V12.B16, V12.B16 // C[3][0] = 0, lanes 0..3
+	VEOR V13.B16, V13.B16, V13.B16 // C[3][0] = 0, lanes 4..7
+	VEOR V14.B16, V14.B16, V14.B16 // C[3][0] = 0, lanes 8..11
+	VEOR V15.B16, V15.B16, V15.B16 // C[3][0] = 0, lanes 12..15
+
+end_19:
+	// C += A·B
+	MOVD pitch+40(FP), R3 // pitch
+	MOVD depth+56(FP), R7 // depth
+	MOVD aStride+24(FP), R8 // aStride
+	LSL  $2, R8, R8 // aStride in bytes
+	MOVD R1, R20 // rows of a
+	ADD  R8, R20, R21 // rows of a
+	ADD  R8, R21, R22 // rows of a
+	ADD  R8, R22, R23 // rows of a
+	MOVD panelStride+48(FP), R8 // panelStride
+	MOVD R6, R24 // rows of b
+	CMP  $4, R7 // depth < 4
+	BLT  depth_end_21 // depth < 4
+
+depth_20:
+	FMOVQ (R24), F16 // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f08a612 // SXTL2 V18.8H, V16.16B // B[0][0] = int8 of b[0][0]
+	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f10a611 // SXTL2 V17.4S, V16.8H // B[0][0] = int8 of b[0][0]
+	WORD  $0x0f10a610 // SXTL V16.4S, V16.4H // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[0][0] = int8 of b[0][0]
+	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[0][0] = int8 of b[0][0]
+	FMOVS (R20), F20 // a[0][0] = a[0][0]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F20 // a[1][0] = a[1][0]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F20 // a[2][0] = a[2][0]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	FMOVS (R23), F20 // a[3][0] = a[3][0]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
+	ADD   R3, R24, R24 // b0 += pitch
+	FMOVQ (R24), F16 // B[1][0] = int8 of b[0][0]
+	WORD  $0x4f08a612 // SXTL2 V18.8H, V16.16B // B[1][0] = int8 of b[0][0]
+	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // B[1][0] = int8 of b[0][0]
+	WORD  $0x4f10a611 // SXTL2 V17.4S, V16.8H // B[1][0] = int8 of b[0][0]
+	WORD  $0x0f10a610 // SXTL V16.4S, V16.4H // B[1][0] = int8 of b[0][0]
+	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[1][0] = int8 of b[0][0]
+	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[1][0] = int8 of b[0][0]
+	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // B[1][0] = int8 of b[0][0]
+	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[1][0] = int8 of b[0][0]
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[1][0] = int8 of b[0][0]
+	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[1][0] = int8 of b[0][0]
+	FMOVS 4(R20), F20 // a[0][1] = a[0][1]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 12..15
+	FMOVS 4(R21), F20 // a[1][1] = a[1][1]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 12..15
+	FMOVS 4(R22), F20 // a[2][1] = a[2][1]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 12..15
+	FMOVS 4(R23), F20 // a[3][1] = a[3][1]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 12..15
+	ADD   R3, R24, R24 // b0 += pitch
+	FMOVQ (R24), F16 // B[2][0] = int8 of b[0][0]
+	WORD  $0x4f08a612 // SXTL2 V18.8H, V16.16B // B[2][0] = int8 of b[0][0]
+	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // B[2][0] = int8 of b[0][0]
+	WORD  $0x4f10a611 // SXTL2 V17.4S, V16.8H // B[2][0] = int8 of b[0][0]
+	WORD  $0x0f10a610 // SXTL V16.4S, V16.4H // B[2][0] = int8 of b[0][0]
+	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[2][0] = int8 of b[0][0]
+	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[2][0] = int8 of b[0][0]
+	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // B[2][0] = int8 of b[0][0]
+	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[2][0] = int8 of b[0][0]
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[2][0] = int8 of b[0][0]
+	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[2][0] = int8 of b[0][0]
+	FMOVS 8(R20), F20 // a[0][2] = a[0][2]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 12..15
+	FMOVS 8(R21), F20 // a[1][2] = a[1][2]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 12..15
+	FMOVS 8(R22), F20 // a[2][2] = a[2][2]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 12..15
+	FMOVS 8(R23), F20 // a[3][2] = a[3][2]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 12..15
+	ADD   R3, R24, R24 // b0 += pitch
+	FMOVQ (R24), F16 // B[3][0] = int8 of b[0][0]
+	WORD  $0x4f08a612 // SXTL2 V18.8H, V16.16B // B[3][0] = int8 of b[0][0]
+	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // B[3][0] = int8 of b[0][0]
+	WORD  $0x4f10a611 // SXTL2 V17.4S, V16.8H // B[3][0] = int8 of b[0][0]
+	WORD  $0x0f10a610 // SXTL V16.4S, V16.4H // B[3][0] = int8 of b[0][0]
+	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[3][0] = int8 of b[0][0]
+	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[3][0] = int8 of b[0][0]
+	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // B[3][0] = int8 of b[0][0]
+	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[3][0] = int8 of b[0][0]
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[3][0] = int8 of b[0][0]
+	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[3][0] = int8 of b[0][0]
+	FMOVS 12(R20), F20 // a[0][3] = a[0][3]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
+	FMOVS 12(R21), F20 // a[1][3] = a[1][3]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 12..15
+	FMOVS 12(R22), F20 // a[2][3] = a[2][3]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 12..15
+	FMOVS 12(R23), F20 // a[3][3] = a[3][3]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 12..15
+	ADD   R3, R24, R24 // b0 += pitch
+	ADD   $16, R20, R20 // a0 += 16
+	ADD   $16, R21, R21 // a1 += 16
+	ADD   $16, R22, R22 // a2 += 16
+	ADD   $16, R23, R23 // a3 += 16
+	PRFM  12288(R6), PLDL1KEEP // prefetch ahead[3072]
+	ADD   $64, R6, R6 // ahead += 64
+	SUB   $4, R7, R7 // depth += -4
+	CMP   $4, R7 // depth >= 4
+	BGE   depth_20 // depth >= 4
+
+depth_end_21:
+	CMP $1, R7 // depth < 1
+	BLT depth_end_23 // depth < 1
+
+depth_22:
+	FMOVQ (R24), F16 // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f08a612 // SXTL2 V18.8H, V16.16B // B[0][0] = int8 of b[0][0]
+	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f10a611 // SXTL2 V17.4S, V16.8H // B[0][0] = int8 of b[0][0]
+	WORD  $0x0f10a610 // SXTL V16.4S, V16.4H // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[0][0] = int8 of b[0][0]
+	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[0][0] = int8 of b[0][0]
+	FMOVS (R20), F20 // a[0][0] = a[0][0]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F20 // a[1][0] = a[1][0]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F20 // a[2][0] = a[2][0]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	FMOVS (R23), F20 // a[3][0] = a[3][0]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
+	ADD   R3, R24, R24 // b0 += pitch
+	ADD   $4, R20, R20 // a0 += 4
+	ADD   $4, R21, R21 // a1 += 4
+	ADD   $4, R22, R22 // a2 += 4
+	ADD   $4, R23, R23 // a3 += 4
+	SUB   $1, R7, R7 // depth += -1
+	CMP   $1, R7 // depth >= 1
+	BGE   depth_22 // depth >= 1
+
+depth_end_23:
+	// store
+	MOVD  cStride+8(FP), R3 // cStride
+	LSL   $2, R3, R3 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R3, R20, R21 // rows of c
+	ADD   R3, R21, R22 // rows of c
+	ADD   R3, R22, R23 // rows of c
+	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
+	FMOVQ F4, (R21) // c[1][0] = C[1][0], lanes 0..3
+	FMOVQ F5, 16(R21) // c[1][0] = C[1][0], lanes 4..7
+	FMOVQ F6, 32(R21) // c[1][0] = C[1][0], lanes 8..11
+	FMOVQ F7, 48(R21) // c[1][0] = C[1][0], lanes 12..15
+	FMOVQ F8, (R22) // c[2][0] = C[2][0], lanes 0..3
+	FMOVQ F9, 16(R22) // c[2][0] = C[2][0], lanes 4..7
+	FMOVQ F10, 32(R22) // c[2][0] = C[2][0], lanes 8..11
+	FMOVQ F11, 48(R22) // c[2][0] = C[2][0], lanes 12..15
+	FMOVQ F12, (R23) // c[3][0] = C[3][0], lanes 0..3
+	FMOVQ F13, 16(R23) // c[3][0] = C[3][0], lanes 4..7
+	FMOVQ F14, 32(R23) // c[3][0] = C[3][0], lanes 8..11
+	FMOVQ F15, 48(R23) // c[3][0] = C[3][0], lanes 12..15
+	ADD   $64, R0, R0 // c += 64
+
+less_17:
+	// the next rows
+	MOVD cols+72(FP), R3 // cols
+	LSL  $2, R3, R3 // cols in bytes
+	SUB  R3, R0, R0 // c -= cols
+	MOVD cStride+8(FP), R3 // cStride
+	LSL  $2, R3, R3 // cStride in bytes
+	ADD  R3, R0, R0 // c += cStride
+	ADD  R3, R0, R0 // c += cStride
+	ADD  R3, R0, R0 // c += cStride
+	ADD  R3, R0, R0 // c += cStride
+	MOVD aStride+24(FP), R3 // aStride
+	LSL  $2, R3, R3 // aStride in bytes
+	ADD  R3, R1, R1 // a += aStride
+	ADD  R3, R1, R1 // a += aStride
+	ADD  R3, R1, R1 // a += aStride
+	ADD  R3, R1, R1 // a += aStride
+	SUB  $4, R2, R2 // rows += -4
+	CMP  $4, R2 // rows >= 4
+	BGE  rows_1 // rows >= 4
+
+rows_end_2:
+	CMP $3, R2 // rows < 3
+	BLT rows_end_25 // rows < 3
+
+rows_24:
+	MOVD cols+72(FP), R3 // cols
+	MOVD b+32(FP), R6 // b
+	CMP  $32, R3 // cols < 32
+	BLT  panels_end_27 // cols < 32
+
+panels_26:
+	// C = α·C, or 0 without α
+	MOVD  alpha+80(FP), R7 // alpha
+	CMP   $1, R7 // alpha < 1
+	BLT   less_28 // alpha < 1
+	MOVD  rows+64(FP), R8 // rows
+	SUB   R2, R8, R8 // rows -= rows
+	LSL   $2, R8, R8 // rows in bytes
+	ADD   R8, R7, R7 // alpha += rows
+	MOVD  cStride+8(FP), R8 // cStride
+	LSL   $2, R8, R8 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R8, R20, R21 // rows of c
+	ADD   R8, R21, R22 // rows of c
+	VLD1R (R7), [V4.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c[0][0], lanes 12..15
+	WORD  $0x6e24dc00 // FMUL V0.4S, V0.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
+	WORD  $0x6e24dc21 // FMUL V1.4S, V1.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
+	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
+	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
+	FMOVS 4(R7), F8 // α[1] = all alpha[1]
+	VDUP  V8.S[0], V8.S4 // α[1] = all alpha[1]
+	FMOVQ (R21), F4 // C[1][0] = c[1][0], lanes 0..3
+	FMOVQ 16(R21), F5 // C[1][0] = c[1][0], lanes 4..7
+	FMOVQ 32(R21), F6 // C[1][0] = c[1][0], lanes 8..11
+	FMOVQ 48(R21), F7 // C[1][0] = c[1][0], lanes 12..15
+	WORD  $0x6e28dc84 // FMUL V4.4S, V4.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 0..3
+	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 4..7
+	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 8..11
+	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 12..15
+	FMOVS 8(R7), F12 // α[2] = all alpha[2]
+	VDUP  V12.S[0], V12.S4 // α[2] = all alpha[2]
+	FMOVQ (R22), F8 // C[2][0] = c[2][0], lanes 0..3
+	FMOVQ 16(R22), F9 // C[2][0] = c[2][0], lanes 4..7
+	FMOVQ 32(R22), F10 // C[2][0] = c[2][0], lanes 8..11
+	FMOVQ 48(R22), F11 // C[2][0] = c[2][0], lanes 12..15
+	WORD  $0x6e2cdd08 // FMUL V8.4S, V8.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 0..3
+	WORD  $0x6e2cdd29 // FMUL V9.4S, V9.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 4..7
+	WORD  $0x6e2cdd4a // FMUL V10.4S, V10.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 8..11
+	WORD  $0x6e2cdd6b // FMUL V11.4S, V11.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 12..15
+	JMP   end_29
+
+less_28:
+	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // C[1][0] = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // C[1][0] = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // C[1][0] = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // C[1][0] = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // C[2][0] = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // C[2][0] = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // C[2][0] = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // C[2][0] = 0, lanes 12..15
+
+end_29:
+	// C += A·B
+	MOVD pitch+40(FP), R7 // pitch
+	MOVD depth+56(FP), R8 // depth
+	MOVD aStride+24(FP), R9 // aStride
+	LSL  $2, R9, R9 // aStride in bytes
+	MOVD R1, R20 // rows of a
+	ADD  R9, R20, R21 // rows of a
+	ADD  R9, R21, R22 // rows of a
+	MOVD panelStride+48(FP), R9 // panelStride
+	MOVD R6, R23 // rows of b
+	MOVD R6, R9 // ahead = b
+	CMP  $4, R8 // depth < 4
+	BLT  depth_end_31 // depth < 4
+
+depth_30:
+	FMOVQ (R23), F12 // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f08a58e // SXTL2 V14.8H, V12.16B // B[0][0] = int8 of b[0][0]
+	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f10a58d // SXTL2 V13.4S, V12.8H // B[0][0] = int8 of b[0][0]
+	WORD  $0x0f10a58c // SXTL V12.4S, V12.4H // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f10a5cf // SXTL2 V15.4S, V14.8H // B[0][0] = int8 of b[0][0]
+	WORD  $0x0f10a5ce // SXTL V14.4S, V14.4H // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21d9ad // SCVTF V13.4S, V13.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21d9ce // SCVTF V14.4S, V14.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // B[0][0] = int8 of b[0][0]
+	FMOVS (R20), F16 // a[0][0] = a[0][0]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F16 // a[1][0] = a[1][0]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F16 // a[2][0] = a[2][0]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	ADD   R7, R23, R23 // b0 += pitch
+	FMOVQ (R23), F12 // B[1][0] = int8 of b[0][0]
+	WORD  $0x4f08a58e // SXTL2 V14.8H, V12.16B // B[1][0] = int8 of b[0][0]
+	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // B[1][0] = int8 of b[0][0]
+	WORD  $0x4f10a58d // SXTL2 V13.4S, V12.8H // B[1][0] = int8 of b[0][0]
+	WORD  $0x0f10a58c // SXTL V12.4S, V12.4H // B[1][0] = int8 of b[0][0]
+	WORD  $0x4f10a5cf // SXTL2 V15.4S, V14.8H // B[1][0] = int8 of b[0][0]
+	WORD  $0x0f10a5ce // SXTL V14.4S, V14.4H // B[1][0] = int8 of b[0][0]
+	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[1][0] = int8 of b[0][0]
+	WORD  $0x4e21d9ad // SCVTF V13.4S, V13.4S // B[1][0] = int8 of b[0][0]
+	WORD  $0x4e21d9ce // SCVTF V14.4S, V14.4S // B[1][0] = int8 of b[0][0]
+	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // B[1][0] = int8 of b[0][0]
+	FMOVS 4(R20), F16 // a[0][1] = a[0][1]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 12..15
+	FMOVS 4(R21), F16 // a[1][1] = a[1][1]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 12..15
+	FMOVS 4(R22), F16 // a[2][1] = a[2][1]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 12..15
+	ADD   R7, R23, R23 // b0 += pitch
+	FMOVQ (R23), F12 // B[2][0] = int8 of b[0][0]
+	WORD  $0x4f08a58e // SXTL2 V14.8H, V12.16B // B[2][0] = int8 of b[0][0]
+	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // B[2][0] = int8 of b[0][0]
+	WORD  $0x4f10a58d // SXTL2 V13.4S, V12.8H // B[2][0] = int8 of b[0][0]
+	WORD  $0x0f10a58c // SXTL V12.4S, V12.4H // B[2][0] = int8 of b[0][0]
+	WORD  $0x4f10a5cf // SXTL2 V15.4S, V14.8H // B[2][0] = int8 of b[0][0]
+	WORD  $0x0f10a5ce // SXTL V14.4S, V14.4H // B[2][0] = int8 of b[0][0]
+	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[2][0] = int8 of b[0][0]
+	WORD  $0x4e21d9ad // SCVTF V13.4S, V13.4S // B[2][0] = int8 of b[0][0]
+	WORD  $0x4e21d9ce // SCVTF V14.4S, V14.4S // B[2][0] = int8 of b[0][0]
+	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // B[2][0] = int8 of b[0][0]
+	FMOVS 8(R20), F16 // a[0][2] = a[0][2]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 12..15
+	FMOVS 8(R21), F16 // a[1][2] = a[1][2]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 12..15
+	FMOVS 8(R22), F16 // a[2][2] = a[2][2]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 12..15
+	ADD   R7, R23, R23 // b0 += pitch
+	FMOVQ (R23), F12 // B[3][0] = int8 of b[0][0]
+	WORD  $0x4f08a58e // SXTL2 V14.8H, V12.16B // B[3][0] = int8 of b[0][0]
+	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // B[3][0] = int8 of b[0][0]
+	WORD  $0x4f10a58d // SXTL2 V13.4S, V12.8H // B[3][0] = int8 of b[0][0]
+	WORD  $0x0f10a58c // SXTL V12.4S, V12.4H // B[3][0] = int8 of b[0][0]
+	WORD  $0x4f10a5cf // SXTL2 V15.4S, V14.8H // B[3][0] = int8 of b[0][0]
+	WORD  $0x0f10a5ce // SXTL V14.4S, V14.4H // B[3][0] = int8 of b[0][0]
+	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[3][0] = int8 of b[0][0]
+	WORD  $0x4e21d9ad // SCVTF V13.4S, V13.4S // B[3][0] = int8 of b[0][0]
+	WORD  $0x4e21d9ce // SCVTF V14.4S, V14.4S // B[3][0] = int8 of b[0][0]
+	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // B[3][0] = int8 of b[0][0]
+	FMOVS 12(R20), F16 // a[0][3] = a[0][3]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
+	FMOVS 12(R21), F16 // a[1][3] = a[1][3]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 12..15
+	FMOVS 12(R22), F16 // a[2][3] = a[2][3]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 12..15
+	ADD   R7, R23, R23 // b0 += pitch
+	ADD   $16, R20, R20 // a0 += 16
+	ADD   $16, R21, R21 // a1 += 16
+	ADD   $16, R22, R22 // a2 += 16
+	PRFM  12288(R9), PLDL1KEEP // prefetch ahead[3072]
+	ADD   $64, R9, R9 // ahead += 64
+	SUB   $4, R8, R8 // depth += -4
+	CMP   $4, R8 // depth >= 4
+	BGE   depth_30 // depth >= 4
+
+depth_end_31:
+	CMP $1, R8 // depth < 1
+	BLT depth_end_33 // depth < 1
+
+depth_32:
+	FMOVQ (R23), F12 // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f08a58e // SXTL2 V14.8H, V12.16B // B[0][0] = int8 of b[0][0]
+	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f10a58d // SXTL2 V13.4S, V12.8H // B[0][0] = int8 of b[0][0]
+	WORD  $0x0f10a58c // SXTL V12.4S, V12.4H // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f10a5cf // SXTL2 V15.4S, V14.8H // B[0][0] = int8 of b[0][0]
+	WORD  $0x0f10a5ce // SXTL V14.4S, V14.4H // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21d9ad // SCVTF V13.4S, V13.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21d9ce // SCVTF V14.4S, V14.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // B[0][0] = int8 of b[0][0]
+	FMOVS (R20), F16 // a[0][0] = a[0][0]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F16 // a[1][0] = a[1][0]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F16 // a[2][0] = a[2][0]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	ADD   R7, R23, R23 // b0 += pitch
+	ADD   $4, R20, R20 // a0 += 4
+	ADD   $4, R21, R21 // a1 += 4
+	ADD   $4, R22, R22 // a2 += 4
+	SUB   $1, R8, R8 // depth += -1
+	CMP   $1, R8 // depth >= 1
+	BGE   depth_32 // depth >= 1
+
+depth_end_33:
+	// store
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R7, R20, R21 // rows of c
+	ADD   R7, R21, R22 // rows of c
+	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
+	FMOVQ F4, (R21) // c[1][0] = C[1][0], lanes 0..3
+	FMOVQ F5, 16(R21) // c[1][0] = C[1][0], lanes 4..7
+	FMOVQ F6, 32(R21) // c[1][0] = C[1][0], lanes 8..11
+	FMOVQ F7, 48(R21) // c[1][0] = C[1][0], lanes 12..15
+	FMOVQ F8, (R22) // c[2][0] = C[2][0], lanes 0..3
+	FMOVQ F9, 16(R22) // c[2][0] = C[2][0], lanes 4..7
+	FMOVQ F10, 32(R22) // c[2][0] = C[2][0], lanes 8..11
+	FMOVQ F11, 48(R22) // c[2][0] = C[2][0], lanes 12..15
+	ADD   $64, R0, R0 // c += 64
+
+	// C = α·C, or 0 without α
+	MOVD  alpha+80(FP), R7 // alpha
+	CMP   $1, R7 // alpha < 1
+	BLT   less_34 // alpha < 1
+	MOVD  rows+64(FP), R8 // rows
+	SUB   R2, R8, R8 // rows -= rows
+	LSL   $2, R8, R8 // rows in bytes
+	ADD   R8, R7, R7 // alpha += rows
+	MOVD  cStride+8(FP), R8 // cStride
+	LSL   $2, R8, R8 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R8, R20, R21 // rows of c
+	ADD   R8, R21, R22 // rows of c
+	VLD1R (R7), [V4.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c[0][0], lanes 12..15
+	WORD  $0x6e24dc00 // FMUL V0.4S, V0.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
+	WORD  $0x6e24dc21 // FMUL V1.4S, V1.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
+	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
+	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
+	FMOVS 4(R7), F8 // α[1] = all alpha[1]
+	VDUP  V8.S[0], V8.S4 // α[1] = all alpha[1]
+	FMOVQ (R21), F4 // C[1][0] = c[1][0], lanes 0..3
+	FMOVQ 16(R21), F5 // C[1][0] = c[1][0], lanes 4..7
+	FMOVQ 32(R21), F6 // C[1][0] = c[1][0], lanes 8..11
+	FMOVQ 48(R21), F7 // C[1][0] = c[1][0], lanes 12..15
+	WORD  $0x6e28dc84 // FMUL V4.4S, V4.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 0..3
+	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 4..7
+	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 8..11
+	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 12..15
+	FMOVS 8(R7), F12 // α[2] = all alpha[2]
+	VDUP  V12.S[0], V12.S4 // α[2] = all alpha[2]
+	FMOVQ (R22), F8 // C[2][0] = c[2][0], lanes 0..3
+	FMOVQ 16(R22), F9 // C[2][0] = c[2][0], lanes 4..7
+	FMOVQ 32(R22), F10 // C[2][0] = c[2][0], lanes 8..11
+	FMOVQ 48(R22), F11 // C[2][0] = c[2][0], lanes 12..15
+	WORD  $0x6e2cdd08 // FMUL V8.4S, V8.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 0..3
+	WORD  $0x6e2cdd29 // FMUL V9.4S, V9.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 4..7
+	WORD  $0x6e2cdd4a // FMUL V10.4S, V10.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 8..11
+	WORD  $0x6e2cdd6b // FMUL V11.4S, V11.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 12..15
+	JMP   end_35
+
+less_34:
+	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // C[1][0] = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // C[1][0] = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // C[1][0] = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // C[1][0] = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // C[2][0] = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // C[2][0] = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // C[2][0] = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // C[2][0] = 0, lanes 12..15
+
+end_35:
+	// C += A·B
+	MOVD pitch+40(FP), R7 // pitch
+	MOVD depth+56(FP), R8 // depth
+	MOVD aStride+24(FP), R9 // aStride
+	LSL  $2, R9, R9 // aStride in bytes
+	MOVD R1, R20 // rows of a
+	ADD  R9, R20, R21 // rows of a
+	ADD  R9, R21, R22 // rows of a
+	MOVD panelStride+48(FP), R9 // panelStride
+	MOVD R6, R23 // rows of b
+	MOVD R6, R9 // ahead = b
+	CMP  $4, R8 // depth < 4
+	BLT  depth_end_37 // depth < 4
+
+depth_36:
+	FMOVQ 16(R23), F12 // B[0][0] = int8 of b[0][4]
+	WORD  $0x4f08a58e // SXTL2 V14.8H, V12.16B // B[0][0] = int8 of b[0][4]
+	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // B[0][0] = int8 of b[0][4]
+	WORD  $0x4f10a58d // SXTL2 V13.4S, V12.8H // B[0][0] = int8 of b[0][4]
+	WORD  $0x0f10a58c // SXTL V12.4S, V12.4H // B[0][0] = int8 of b[0][4]
+	WORD  $0x4f10a5cf // SXTL2 V15.4S, V14.8H // B[0][0] = int8 of b[0][4]
+	WORD  $0x0f10a5ce // SXTL V14.4S, V14.4H // B[0][0] = int8 of b[0][4]
+	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[0][0] = int8 of b[0][4]
+	WORD  $0x4e21d9ad // SCVTF V13.4S, V13.4S // B[0][0] = int8 of b[0][4]
+	WORD  $0x4e21d9ce // SCVTF V14.4S, V14.4S // B[0][0] = int8 of b[0][4]
+	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // B[0][0] = int8 of b[0][4]
+	FMOVS (R20), F16 // a[0][0] = a[0][0]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F16 // a[1][0] = a[1][0]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F16 // a[2][0] = a[2][0]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	ADD   R7, R23, R23 // b0 += pitch
+	FMOVQ 16(R23), F12 // B[1][0] = int8 of b[0][4]
+	WORD  $0x4f08a58e // SXTL2 V14.8H, V12.16B // B[1][0] = int8 of b[0][4]
+	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // B[1][0] = int8 of b[0][4]
+	WORD  $0x4f10a58d // SXTL2 V13.4S, V12.8H // B[1][0] = int8 of b[0][4]
+	WORD  $0x0f10a58c // SXTL V12.4S, V12.4H // B[1][0] = int8 of b[0][4]
+	WORD  $0x4f10a5cf // SXTL2 V15.4S, V14.8H // B[1][0] = int8 of b[0][4]
+	WORD  $0x0f10a5ce // SXTL V14.4S, V14.4H // B[1][0] = int8 of b[0][4]
+	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[1][0] = int8 of b[0][4]
+	WORD  $0x4e21d9ad // SCVTF V13.4S, V13.4S // B[1][0] = int8 of b[0][4]
+	WORD  $0x4e21d9ce // SCVTF V14.4S, V14.4S // B[1][0] = int8 of b[0][4]
+	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // B[1][0] = int8 of b[0][4]
+	FMOVS 4(R20), F16 // a[0][1] = a[0][1]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 12..15
+	FMOVS 4(R21), F16 // a[1][1] = a[1][1]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 12..15
+	FMOVS 4(R22), F16 // a[2][1] = a[2][1]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 12..15
+	ADD   R7, R23, R23 // b0 += pitch
+	FMOVQ 16(R23), F12 // B[2][0] = int8 of b[0][4]
+	WORD  $0x4f08a58e // SXTL2 V14.8H, V12.16B // B[2][0] = int8 of b[0][4]
+	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // B[2][0] = int8 of b[0][4]
+	WORD  $0x4f10a58d // SXTL2 V13.4S, V12.8H // B[2][0] = int8 of b[0][4]
+	WORD  $0x0f10a58c // SXTL V12.4S, V12.4H // B[2][0] = int8 of b[0][4]
+	WORD  $0x4f10a5cf // SXTL2 V15.4S, V14.8H // B[2][0] = int8 of b[0][4]
+	WORD  $0x0f10a5ce // SXTL V14.4S, V14.4H // B[2][0] = int8 of b[0][4]
+	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[2][0] = int8 of b[0][4]
+	WORD  $0x4e21d9ad // SCVTF V13.4S, V13.4S // B[2][0] = int8 of b[0][4]
+	WORD  $0x4e21d9ce // SCVTF V14.4S, V14.4S // B[2][0] = int8 of b[0][4]
+	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // B[2][0] = int8 of b[0][4]
+	FMOVS 8(R20), F16 // a[0][2] = a[0][2]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 12..15
+	FMOVS 8(R21), F16 // a[1][2] = a[1][2]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 12..15
+	FMOVS 8(R22), F16 // a[2][2] = a[2][2]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 12..15
+	ADD   R7, R23, R23 // b0 += pitch
+	FMOVQ 16(R23), F12 // B[3][0] = int8 of b[0][4]
+	WORD  $0x4f08a58e // SXTL2 V14.8H, V12.16B // B[3][0] = int8 of b[0][4]
+	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // B[3][0] = int8 of b[0][4]
+	WORD  $0x4f10a58d // SXTL2 V13.4S, V12.8H // B[3][0] = int8 of b[0][4]
+	WORD  $0x0f10a58c // SXTL V12.4S, V12.4H // B[3][0] = int8 of b[0][4]
+	WORD  $0x4f10a5cf // SXTL2 V15.4S, V14.8H // B[3][0] = int8 of b[0][4]
+	WORD  $0x0f10a5ce // SXTL V14.4S, V14.4H // B[3][0] = int8 of b[0][4]
+	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[3][0] = int8 of b[0][4]
+	WORD  $0x4e21d9ad // SCVTF V13.4S, V13.4S // B[3][0] = int8 of b[0][4]
+	WORD  $0x4e21d9ce // SCVTF V14.4S, V14.4S // B[3][0] = int8 of b[0][4]
+	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // B[3][0] = int8 of b[0][4]
+	FMOVS 12(R20), F16 // a[0][3] = a[0][3]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
+	FMOVS 12(R21), F16 // a[1][3] = a[1][3]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 12..15
+	FMOVS 12(R22), F16 // a[2][3] = a[2][3]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 12..15
+	ADD   R7, R23, R23 // b0 += pitch
+	ADD   $16, R20, R20 // a0 += 16
+	ADD   $16, R21, R21 // a1 += 16
+	ADD   $16, R22, R22 // a2 += 16
+	PRFM  12288(R9), PLDL1KEEP // prefetch ahead[3072]
+	ADD   $64, R9, R9 // ahead += 64
+	SUB   $4, R8, R8 // depth += -4
+	CMP   $4, R8 // depth >= 4
+	BGE   depth_36 // depth >= 4
+
+depth_end_37:
+	CMP $1, R8 // depth < 1
+	BLT depth_end_39 // depth < 1
+
+depth_38:
+	FMOVQ 16(R23), F12 // B[0][0] = int8 of b[0][4]
+	WORD  $0x4f08a58e // SXTL2 V14.8H, V12.16B // B[0][0] = int8 of b[0][4]
+	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // B[0][0] = int8 of b[0][4]
+	WORD  $0x4f10a58d // SXTL2 V13.4S, V12.8H // B[0][0] = int8 of b[0][4]
+	WORD  $0x0f10a58c // SXTL V12.4S, V12.4H // B[0][0] = int8 of b[0][4]
+	WORD  $0x4f10a5cf // SXTL2 V15.4S, V14.8H // B[0][0] = int8 of b[0][4]
+	WORD  $0x0f10a5ce // SXTL V14.4S, V14.4H // B[0][0] = int8 of b[0][4]
+	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[0][0] = int8 of b[0][4]
+	WORD  $0x4e21d9ad // SCVTF V13.4S, V13.4S // B[0][0] = int8 of b[0][4]
+	WORD  $0x4e21d9ce // SCVTF V14.4S, V14.4S // B[0][0] = int8 of b[0][4]
+	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // B[0][0] = int8 of b[0][4]
+	FMOVS (R20), F16 // a[0][0] = a[0][0]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F16 // a[1][0] = a[1][0]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F16 // a[2][0] = a[2][0]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	ADD   R7, R23, R23 // b0 += pitch
+	ADD   $4, R20, R20 // a0 += 4
+	ADD   $4, R21, R21 // a1 += 4
+	ADD   $4, R22, R22 // a2 += 4
+	SUB   $1, R8, R8 // depth += -1
+	CMP   $1, R8 // depth >= 1
+	BGE   depth_38 // depth >= 1
+
+depth_end_39:
+	// store
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R7, R20, R21 // rows of c
+	ADD   R7, R21, R22 // rows of c
+	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
+	FMOVQ F4, (R21) // c[1][0] = C[1][0], lanes 0..3
+	FMOVQ F5, 16(R21) // c[1][0] = C[1][0], lanes 4..7
+	FMOVQ F6, 32(R21) // c[1][0] = C[1][0], lanes 8..11
+	FMOVQ F7, 48(R21) // c[1][0] = C[1][0], lanes 12..15
+	FMOVQ F8, (R22) // c[2][0] = C[2][0], lanes 0..3
+	FMOVQ F9, 16(R22) // c[2][0] = C[2][0], lanes 4..7
+	FMOVQ F10, 32(R22) // c[2][0] = C[2][0], lanes 8..11
+	FMOVQ F11, 48(R22) // c[2][0] = C[2][0], lanes 12..15
+	ADD   $64, R0, R0 // c += 64
+	MOVD  panelStride+48(FP), R7 // panelStride
+	ADD   R7, R6, R6 // b += panelStride
+	SUB   $32, R3, R3 // cols += -32
+	CMP   $32, R3 // cols >= 32
+	BGE   panels_26 // cols >= 32
+
+panels_end_27:
+	CMP $1, R3 // cols < 1
+	BLT less_40 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVD  alpha+80(FP), R3 // alpha
+	CMP   $1, R3 // alpha < 1
+	BLT   less_41 // alpha < 1
+	MOVD  rows+64(FP), R7 // rows
+	SUB   R2, R7, R7 // rows -= rows
+	LSL   $2, R7, R7 // rows in bytes
+	ADD   R7, R3, R3 // alpha += rows
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R7, R20, R21 // rows of c
+	ADD   R7, R21, R22 // rows of c
+	VLD1R (R3), [V4.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c[0][0], lanes 12..15
+	WORD  $0x6e24dc00 // FMUL V0.4S, V0.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
+	WORD  $0x6e24dc21 // FMUL V1.4S, V1.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
+	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
+	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
+	FMOVS 4(R3), F8 // α[1] = all alpha[1]
+	VDUP  V8.S[0], V8.S4 // α[1] = all alpha[1]
+	FMOVQ (R21), F4 // C[1][0] = c[1][0], lanes 0..3
+	FMOVQ 16(R21), F5 // C[1][0] = c[1][0], lanes 4..7
+	FMOVQ 32(R21), F6 // C[1][0] = c[1][0], lanes 8..11
+	FMOVQ 48(R21), F7 // C[1][0] = c[1][0], lanes 12..15
+	WORD  $0x6e28dc84 // FMUL V4.4S, V4.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 0..3
+	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 4..7
+	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 8..11
+	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 12..15
+	FMOVS 8(R3), F12 // α[2] = all alpha[2]
+	VDUP  V12.S[0], V12.S4 // α[2] = all alpha[2]
+	FMOVQ (R22), F8 // C[2][0] = c[2][0], lanes 0..3
+	FMOVQ 16(R22), F9 // C[2][0] = c[2][0], lanes 4..7
+	FMOVQ 32(R22), F10 // C[2][0] = c[2][0], lanes 8..11
+	FMOVQ 48(R22), F11 // C[2][0] = c[2][0], lanes 12..15
+	WORD  $0x6e2cdd08 // FMUL V8.4S, V8.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 0..3
+	WORD  $0x6e2cdd29 // FMUL V9.4S, V9.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 4..7
+	WORD  $0x6e2cdd4a // FMUL V10.4S, V10.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 8..11
+	WORD  $0x6e2cdd6b // FMUL V11.4S, V11.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 12..15
+	JMP   end_42
+
+less_41:
+	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // C[1][0] = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // C[1][0] = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // C[1][0] = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // C[1][0] = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // C[2][0] = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // C[2][0] = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // C[2][0] = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // C[2][0] = 0, lanes 12..15
+
+end_42:
+	// C += A·B
+	MOVD pitch+40(FP), R3 // pitch
+	MOVD depth+56(FP), R7 // depth
+	MOVD aStride+24(FP), R8 // aStride
+	LSL  $2, R8, R8 // aStride in bytes
+	MOVD R1, R20 // rows of a
+	ADD  R8, R20, R21 // rows of a
+	ADD  R8, R21, R22 // rows of a
+	MOVD panelStride+48(FP), R8 // panelStride
+	MOVD R6, R23 // rows of b
+	CMP  $4, R7 // depth < 4
+	BLT  depth_end_44 // depth < 4
+
+depth_43:
+	FMOVQ (R23), F12 // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f08a58e // SXTL2 V14.8H, V12.16B // B[0][0] = int8 of b[0][0]
+	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f10a58d // SXTL2 V13.4S, V12.8H // B[0][0] = int8 of b[0][0]
+	WORD  $0x0f10a58c // SXTL V12.4S, V12.4H // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f10a5cf // SXTL2 V15.4S, V14.8H // B[0][0] = int8 of b[0][0]
+	WORD  $0x0f10a5ce // SXTL V14.4S, V14.4H // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21d9ad // SCVTF V13.4S, V13.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21d9ce // SCVTF V14.4S, V14.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // B[0][0] = int8 of b[0][0]
+	FMOVS (R20), F16 // a[0][0] = a[0][0]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F16 // a[1][0] = a[1][0]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F16 // a[2][0] = a[2][0]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	ADD   R3, R23, R23 // b0 += pitch
+	FMOVQ (R23), F12 // B[1][0] = int8 of b[0][0]
+	WORD  $0x4f08a58e // SXTL2 V14.8H, V12.16B // B[1][0] = int8 of b[0][0]
+	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // B[1][0] = int8 of b[0][0]
+	WORD  $0x4f10a58d // SXTL2 V13.4S, V12.8H // B[1][0] = int8 of b[0][0]
+	WORD  $0x0f10a58c // SXTL V12.4S, V12.4H // B[1][0] = int8 of b[0][0]
+	WORD  $0x4f10a5cf // SXTL2 V15.4S, V14.8H // B[1][0] = int8 of b[0][0]
+	WORD  $0x0f10a5ce // SXTL V14.4S, V14.4H // B[1][0] = int8 of b[0][0]
+	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[1][0] = int8 of b[0][0]
+	WORD  $0x4e21d9ad // SCVTF V13.4S, V13.4S // B[1][0] = int8 of b[0][0]
+	WORD  $0x4e21d9ce // SCVTF V14.4S, V14.4S // B[1][0] = int8 of b[0][0]
+	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // B[1][0] = int8 of b[0][0]
+	FMOVS 4(R20), F16 // a[0][1] = a[0][1]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 12..15
+	FMOVS 4(R21), F16 // a[1][1] = a[1][1]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 12..15
+	FMOVS 4(R22), F16 // a[2][1] = a[2][1]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 12..15
+	ADD   R3, R23, R23 // b0 += pitch
+	FMOVQ (R23), F12 // B[2][0] = int8 of b[0][0]
+	WORD  $0x4f08a58e // SXTL2 V14.8H, V12.16B // B[2][0] = int8 of b[0][0]
+	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // B[2][0] = int8 of b[0][0]
+	WORD  $0x4f10a58d // SXTL2 V13.4S, V12.8H // B[2][0] = int8 of b[0][0]
+	WORD  $0x0f10a58c // SXTL V12.4S, V12.4H // B[2][0] = int8 of b[0][0]
+	WORD  $0x4f10a5cf // SXTL2 V15.4S, V14.8H // B[2][0] = int8 of b[0][0]
+	WORD  $0x0f10a5ce // SXTL V14.4S, V14.4H // B[2][0] = int8 of b[0][0]
+	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[2][0] = int8 of b[0][0]
+	WORD  $0x4e21d9ad // SCVTF V13.4S, V13.4S // B[2][0] = int8 of b[0][0]
+	WORD  $0x4e21d9ce // SCVTF V14.4S, V14.4S // B[2][0] = int8 of b[0][0]
+	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // B[2][0] = int8 of b[0][0]
+	FMOVS 8(R20), F16 // a[0][2] = a[0][2]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 12..15
+	FMOVS 8(R21), F16 // a[1][2] = a[1][2]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 12..15
+	FMOVS 8(R22), F16 // a[2][2] = a[2][2]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 12..15
+	ADD   R3, R23, R23 // b0 += pitch
+	FMOVQ (R23), F12 // B[3][0] = int8 of b[0][0]
+	WORD  $0x4f08a58e // SXTL2 V14.8H, V12.16B // B[3][0] = int8 of b[0][0]
+	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // B[3][0] = int8 of b[0][0]
+	WORD  $0x4f10a58d // SXTL2 V13.4S, V12.8H // B[3][0] = int8 of b[0][0]
+	WORD  $0x0f10a58c // SXTL V12.4S, V12.4H // B[3][0] = int8 of b[0][0]
+	WORD  $0x4f10a5cf // SXTL2 V15.4S, V14.8H // B[3][0] = int8 of b[0][0]
+	WORD  $0x0f10a5ce // SXTL V14.4S, V14.4H // B[3][0] = int8 of b[0][0]
+	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[3][0] = int8 of b[0][0]
+	WORD  $0x4e21d9ad // SCVTF V13.4S, V13.4S // B[3][0] = int8 of b[0][0]
+	WORD  $0x4e21d9ce // SCVTF V14.4S, V14.4S // B[3][0] = int8 of b[0][0]
+	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // B[3][0] = int8 of b[0][0]
+	FMOVS 12(R20), F16 // a[0][3] = a[0][3]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
+	FMOVS 12(R21), F16 // a[1][3] = a[1][3]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 12..15
+	FMOVS 12(R22), F16 // a[2][3] = a[2][3]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 12..15
+	ADD   R3, R23, R23 // b0 += pitch
+	ADD   $16, R20, R20 // a0 += 16
+	ADD   $16, R21, R21 // a1 += 16
+	ADD   $16, R22, R22 // a2 += 16
+	PRFM  12288(R6), PLDL1KEEP // prefetch ahead[3072]
+	ADD   $64, R6, R6 // ahead += 64
+	SUB   $4, R7, R7 // depth += -4
+	CMP   $4, R7 // depth >= 4
+	BGE   depth_43 // depth >= 4
+
+depth_end_44:
+	CMP $1, R7 // depth < 1
+	BLT depth_end_46 // depth < 1
+
+depth_45:
+	FMOVQ (R23), F12 // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f08a58e // SXTL2 V14.8H, V12.16B // B[0][0] = int8 of b[0][0]
+	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f10a58d // SXTL2 V13.4S, V12.8H // B[0][0] = int8 of b[0][0]
+	WORD  $0x0f10a58c // SXTL V12.4S, V12.4H // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f10a5cf // SXTL2 V15.4S, V14.8H // B[0][0] = int8 of b[0][0]
+	WORD  $0x0f10a5ce // SXTL V14.4S, V14.4H // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21d9ad // SCVTF V13.4S, V13.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21d9ce // SCVTF V14.4S, V14.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // B[0][0] = int8 of b[0][0]
+	FMOVS (R20), F16 // a[0][0] = a[0][0]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F16 // a[1][0] = a[1][0]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	FMOVS (R22), F16 // a[2][0] = a[2][0]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
+	ADD   R3, R23, R23 // b0 += pitch
+	ADD   $4, R20, R20 // a0 += 4
+	ADD   $4, R21, R21 // a1 += 4
+	ADD   $4, R22, R22 // a2 += 4
+	SUB   $1, R7, R7 // depth += -1
+	CMP   $1, R7 // depth >= 1
+	BGE   depth_45 // depth >= 1
+
+depth_end_46:
+	// store
+	MOVD  cStride+8(FP), R3 // cStride
+	LSL   $2, R3, R3 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R3, R20, R21 // rows of c
+	ADD   R3, R21, R22 // rows of c
+	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
+	FMOVQ F4, (R21) // c[1][0] = C[1][0], lanes 0..3
+	FMOVQ F5, 16(R21) // c[1][0] = C[1][0], lanes 4..7
+	FMOVQ F6, 32(R21) // c[1][0] = C[1][0], lanes 8..11
+	FMOVQ F7, 48(R21) // c[1][0] = C[1][0], lanes 12..15
+	FMOVQ F8, (R22) // c[2][0] = C[2][0], lanes 0..3
+	FMOVQ F9, 16(R22) // c[2][0] = C[2][0], lanes 4..7
+	FMOVQ F10, 32(R22) // c[2][0] = C[2][0], lanes 8..11
+	FMOVQ F11, 48(R22) // c[2][0] = C[2][0], lanes 12..15
+	ADD   $64, R0, R0 // c += 64
+
+less_40:
+	// the next rows
+	MOVD cols+72(FP), R3 // cols
+	LSL  $2, R3, R3 // cols in bytes
+	SUB  R3, R0, R0 // c -= cols
+	MOVD cStride+8(FP), R3 // cStride
+	LSL  $2, R3, R3 // cStride in bytes
+	ADD  R3, R0, R0 // c += cStride
+	ADD  R3, R0, R0 // c += cStride
+	ADD  R3, R0, R0 // c += cStride
+	MOVD aStride+24(FP), R3 // aStride
+	LSL  $2, R3, R3 // aStride in bytes
+	ADD  R3, R1, R1 // a += aStride
+	ADD  R3, R1, R1 // a += aStride
+	ADD  R3, R1, R1 // a += aStride
+	SUB  $3, R2, R2 // rows += -3
+	CMP  $3, R2 // rows >= 3
+	BGE  rows_24 // rows >= 3
+
+rows_end_25:
+	CMP $2, R2 // rows < 2
+	BLT rows_end_48 // rows < 2
+
+rows_47:
+	MOVD cols+72(FP), R3 // cols
+	MOVD b+32(FP), R6 // b
+	CMP  $32, R3 // cols < 32
+	BLT  panels_end_50 // cols < 32
+
+panels_49:
+	// C = α·C, or 0 without α
+	MOVD  alpha+80(FP), R7 // alpha
+	CMP   $1, R7 // alpha < 1
+	BLT   less_51 // alpha < 1
+	MOVD  rows+64(FP), R8 // rows
+	SUB   R2, R8, R8 // rows -= rows
+	LSL   $2, R8, R8 // rows in bytes
+	ADD   R8, R7, R7 // alpha += rows
+	MOVD  cStride+8(FP), R8 // cStride
+	LSL   $2, R8, R8 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R8, R20, R21 // rows of c
+	VLD1R (R7), [V8.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c[0][0], lanes 12..15
+	WORD  $0x6e28dc00 // FMUL V0.4S, V0.4S, V8.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
+	WORD  $0x6e28dc21 // FMUL V1.4S, V1.4S, V8.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
+	WORD  $0x6e28dc42 // FMUL V2.4S, V2.4S, V8.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
+	WORD  $0x6e28dc63 // FMUL V3.4S, V3.4S, V8.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
+	FMOVQ 64(R20), F4 // C[0][1] = c[0][16], lanes 0..3
+	FMOVQ 80(R20), F5 // C[0][1] = c[0][16], lanes 4..7
+	FMOVQ 96(R20), F6 // C[0][1] = c[0][16], lanes 8..11
+	FMOVQ 112(R20), F7 // C[0][1] = c[0][16], lanes 12..15
+	WORD  $0x6e28dc84 // FMUL V4.4S, V4.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 0..3
+	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 4..7
+	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 8..11
+	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 12..15
+	FMOVS 4(R7), F16 // α[1] = all alpha[1]
+	VDUP  V16.S[0], V16.S4 // α[1] = all alpha[1]
+	FMOVQ (R21), F8 // C[1][0] = c[1][0], lanes 0..3
+	FMOVQ 16(R21), F9 // C[1][0] = c[1][0], lanes 4..7
+	FMOVQ 32(R21), F10 // C[1][0] = c[1][0], lanes 8..11
+	FMOVQ 48(R21), F11 // C[1][0] = c[1][0], lanes 12..15
+	WORD  $0x6e30dd08 // FMUL V8.4S, V8.4S, V16.4S // C[1][0] = C[1][0] * α[1], lanes 0..3
+	WORD  $0x6e30dd29 // FMUL V9.4S, V9.4S, V16.4S // C[1][0] = C[1][0] * α[1], lanes 4..7
+	WORD  $0x6e30dd4a // FMUL V10.4S, V10.4S, V16.4S // C[1][0] = C[1][0] * α[1], lanes 8..11
+	WORD  $0x6e30dd6b // FMUL V11.4S, V11.4S, V16.4S // C[1][0] = C[1][0] * α[1], lanes 12..15
+	FMOVQ 64(R21), F12 // C[1][1] = c[1][16], lanes 0..3
+	FMOVQ 80(R21), F13 // C[1][1] = c[1][16], lanes 4..7
+	FMOVQ 96(R21), F14 // C[1][1] = c[1][16], lanes 8..11
+	FMOVQ 112(R21), F15 // C[1][1] = c[1][16], lanes 12..15
+	WORD  $0x6e30dd8c // FMUL V12.4S, V12.4S, V16.4S // C[1][1] = C[1][1] * α[1], lanes 0..3
+	WORD  $0x6e30ddad // FMUL V13.4S, V13.4S, V16.4S // C[1][1] = C[1][1] * α[1], lanes 4..7
+	WORD  $0x6e30ddce // FMUL V14.4S, V14.4S, V16.4S // C[1][1] = C[1][1] * α[1], lanes 8..11
+	WORD  $0x6e30ddef // FMUL V15.4S, V15.4S, V16.4S // C[1][1] = C[1][1] * α[1], lanes 12..15
+	JMP   end_52
+
+less_51:
+	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // C[0][1] = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // C[0][1] = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // C[0][1] = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // C[0][1] = 0, lanes 12..15
+	VEOR V8.B16, V8.B16, V8.B16 // C[1][0] = 0, lanes 0..3
+	VEOR V9.B16, V9.B16, V9.B16 // C[1][0] = 0, lanes 4..7
+	VEOR V10.B16, V10.B16, V10.B16 // C[1][0] = 0, lanes 8..11
+	VEOR V11.B16, V11.B16, V11.B16 // C[1][0] = 0, lanes 12..15
+	VEOR V12.B16, V12.B16, V12.B16 // C[1][1] = 0, lanes 0..3
+	VEOR V13.B16, V13.B16, V13.B16 // C[1][1] = 0, lanes 4..7
+	VEOR V14.B16, V14.B16, V14.B16 // C[1][1] = 0, lanes 8..11
+	VEOR V15.B16, V15.B16, V15.B16 // C[1][1] = 0, lanes 12..15
+
+end_52:
+	// C += A·B
+	MOVD pitch+40(FP), R7 // pitch
+	MOVD depth+56(FP), R8 // depth
+	MOVD aStride+24(FP), R9 // aStride
+	LSL  $2, R9, R9 // aStride in bytes
+	MOVD R1, R20 // rows of a
+	ADD  R9, R20, R21 // rows of a
+	MOVD panelStride+48(FP), R9 // panelStride
+	MOVD R6, R22 // rows of b
+	MOVD R6, R9 // ahead = b
+	CMP  $4, R8 // depth < 4
+	BLT  depth_end_54 // depth < 4
+
+depth_53:
+	FMOVS (R20), F16 // A[0][0] = a[0][0]
+	FMOVS (R21), F17 // A[1][0] = a[1][0]
+	FMOVQ (R22), F18 // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f08a654 // SXTL2 V20.8H, V18.16B // B[0][0] = int8 of b[0][0]
+	WORD  $0x0f08a652 // SXTL V18.8H, V18.8B // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[0][0] = int8 of b[0][0]
+	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // B[0][0] = int8 of b[0][0]
+	WORD  $0x0f10a694 // SXTL V20.4S, V20.4H // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f901240 // FMLA V0.4S, V18.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f901261 // FMLA V1.4S, V19.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f901282 // FMLA V2.4S, V20.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9012a3 // FMLA V3.4S, V21.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 12..15
+	WORD  $0x4f911248 // FMLA V8.4S, V18.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f911269 // FMLA V9.4S, V19.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f91128a // FMLA V10.4S, V20.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9112ab // FMLA V11.4S, V21.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 12..15
+	FMOVQ 16(R22), F18 // B[0][1] = int8 of b[0][4]
+	WORD  $0x4f08a654 // SXTL2 V20.8H, V18.16B // B[0][1] = int8 of b[0][4]
+	WORD  $0x0f08a652 // SXTL V18.8H, V18.8B // B[0][1] = int8 of b[0][4]
+	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[0][1] = int8 of b[0][4]
+	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[0][1] = int8 of b[0][4]
+	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // B[0][1] = int8 of b[0][4]
+	WORD  $0x0f10a694 // SXTL V20.4S, V20.4H // B[0][1] = int8 of b[0][4]
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[0][1] = int8 of b[0][4]
+	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[0][1] = int8 of b[0][4]
+	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // B[0][1] = int8 of b[0][4]
+	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // B[0][1] = int8 of b[0][4]
+	WORD  $0x4f901244 // FMLA V4.4S, V18.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 0..3
+	WORD  $0x4f901265 // FMLA V5.4S, V19.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 4..7
+	WORD  $0x4f901286 // FMLA V6.4S, V20.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 8..11
+	WORD  $0x4f9012a7 // FMLA V7.4S, V21.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 12..15
+	WORD  $0x4f91124c // FMLA V12.4S, V18.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 0..3
+	WORD  $0x4f91126d // FMLA V13.4S, V19.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 4..7
+	WORD  $0x4f91128e // FMLA V14.4S, V20.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 8..11
+	WORD  $0x4f9112af // FMLA V15.4S, V21.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 12..15
+	ADD   R7, R22, R22 // b0 += pitch
+	FMOVS 4(R20), F16 // A[0][1] = a[0][1]
+	FMOVS 4(R21), F17 // A[1][1] = a[1][1]
+	FMOVQ (R22), F18 // B[1][0] = int8 of b[0][0]
+	WORD  $0x4f08a654 // SXTL2 V20.8H, V18.16B // B[1][0] = int8 of b[0][0]
+	WORD  $0x0f08a652 // SXTL V18.8H, V18.8B // B[1][0] = int8 of b[0][0]
+	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[1][0] = int8 of b[0][0]
+	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[1][0] = int8 of b[0][0]
+	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // B[1][0] = int8 of b[0][0]
+	WORD  $0x0f10a694 // SXTL V20.4S, V20.4H // B[1][0] = int8 of b[0][0]
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[1][0] = int8 of b[0][0]
+	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[1][0] = int8 of b[0][0]
+	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // B[1][0] = int8 of b[0][0]
+	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // B[1][0] = int8 of b[0][0]
+	WORD  $0x4f901240 // FMLA V0.4S, V18.4S, V16.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f901261 // FMLA V1.4S, V19.4S, V16.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f901282 // FMLA V2.4S, V20.4S, V16.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9012a3 // FMLA V3.4S, V21.4S, V16.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 12..15
+	WORD  $0x4f911248 // FMLA V8.4S, V18.4S, V17.S[0] // C[1][0] += A[1][1] * B[1][0], lanes 0..3
+	WORD  $0x4f911269 // FMLA V9.4S, V19.4S, V17.S[0] // C[1][0] += A[1][1] * B[1][0], lanes 4..7
+	WORD  $0x4f91128a // FMLA V10.4S, V20.4S, V17.S[0] // C[1][0] += A[1][1] * B[1][0], lanes 8..11
+	WORD  $0x4f9112ab // FMLA V11.4S, V21.4S, V17.S[0] // C[1][0] += A[1][1] * B[1][0], lanes 12..15
+	FMOVQ 16(R22), F18 // B[1][1] = int8 of b[0][4]
+	WORD  $0x4f08a654 // SXTL2 V20.8H, V18.16B // B[1][1] = int8 of b[0][4]
+	WORD  $0x0f08a652 // SXTL V18.8H, V18.8B // B[1][1] = int8 of b[0][4]
+	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[1][1] = int8 of b[0][4]
+	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[1][1] = int8 of b[0][4]
+	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // B[1][1] = int8 of b[0][4]
+	WORD  $0x0f10a694 // SXTL V20.4S, V20.4H // B[1][1] = int8 of b[0][4]
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[1][1] = int8 of b[0][4]
+	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[1][1] = int8 of b[0][4]
+	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // B[1][1] = int8 of b[0][4]
+	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // B[1][1] = int8 of b[0][4]
+	WORD  $0x4f901244 // FMLA V4.4S, V18.4S, V16.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 0..3
+	WORD  $0x4f901265 // FMLA V5.4S, V19.4S, V16.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 4..7
+	WORD  $0x4f901286 // FMLA V6.4S, V20.4S, V16.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 8..11
+	WORD  $0x4f9012a7 // FMLA V7.4S, V21.4S, V16.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 12..15
+	WORD  $0x4f91124c // FMLA V12.4S, V18.4S, V17.S[0] // C[1][1] += A[1][1] * B[1][1], lanes 0..3
+	WORD  $0x4f91126d // FMLA V13.4S, V19.4S, V17.S[0] // C[1][1] += A[1][1] * B[1][1], lanes 4..7
+	WORD  $0x4f91128e // FMLA V14.4S, V20.4S, V17.S[0] // C[1][1] += A[1][1] * B[1][1], lanes 8..11
+	WORD  $0x4f9112af // FMLA V15.4S, V21.4S, V17.S[0] // C[1][1] += A[1][1] * B[1][1], lanes 12..15
+	ADD   R7, R22, R22 // b0 += pitch
+	FMOVS 8(R20), F16 // A[0][2] = a[0][2]
+	FMOVS 8(R21), F17 // A[1][2] = a[1][2]
+	FMOVQ (R22), F18 // B[2][0] = int8 of b[0][0]
+	WORD  $0x4f08a654 // SXTL2 V20.8H, V18.16B // B[2][0] = int8 of b[0][0]
+	WORD  $0x0f08a652 // SXTL V18.8H, V18.8B // B[2][0] = int8 of b[0][0]
+	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[2][0] = int8 of b[0][0]
+	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[2][0] = int8 of b[0][0]
+	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // B[2][0] = int8 of b[0][0]
+	WORD  $0x0f10a694 // SXTL V20.4S, V20.4H // B[2][0] = int8 of b[0][0]
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[2][0] = int8 of b[0][0]
+	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[2][0] = int8 of b[0][0]
+	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // B[2][0] = int8 of b[0][0]
+	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // B[2][0] = int8 of b[0][0]
+	WORD  $0x4f901240 // FMLA V0.4S, V18.4S, V16.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f901261 // FMLA V1.4S, V19.4S, V16.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f901282 // FMLA V2.4S, V20.4S, V16.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9012a3 // FMLA V3.4S, V21.4S, V16.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 12..15
+	WORD  $0x4f911248 // FMLA V8.4S, V18.4S, V17.S[0] // C[1][0] += A[1][2] * B[2][0], lanes 0..3
+	WORD  $0x4f911269 // FMLA V9.4S, V19.4S, V17.S[0] // C[1][0] += A[1][2] * B[2][0], lanes 4..7
+	WORD  $0x4f91128a // FMLA V10.4S, V20.4S, V17.S[0] // C[1][0] += A[1][2] * B[2][0], lanes 8..11
+	WORD  $0x4f9112ab // FMLA V11.4S, V21.4S, V17.S[0] // C[1][0] += A[1][2] * B[2][0], lanes 12..15
+	FMOVQ 16(R22), F18 // B[2][1] = int8 of b[0][4]
+	WORD  $0x4f08a654 // SXTL2 V20.8H, V18.16B // B[2][1] = int8 of b[0][4]
+	WORD  $0x0f08a652 // SXTL V18.8H, V18.8B // B[2][1] = int8 of b[0][4]
+	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[2][1] = int8 of b[0][4]
+	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[2][1] = int8 of b[0][4]
+	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // B[2][1] = int8 of b[0][4]
+	WORD  $0x0f10a694 // SXTL V20.4S, V20.4H // B[2][1] = int8 of b[0][4]
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[2][1] = int8 of b[0][4]
+	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[2][1] = int8 of b[0][4]
+	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // B[2][1] = int8 of b[0][4]
+	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // B[2][1] = int8 of b[0][4]
+	WORD  $0x4f901244 // FMLA V4.4S, V18.4S, V16.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 0..3
+	WORD  $0x4f901265 // FMLA V5.4S, V19.4S, V16.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 4..7
+	WORD  $0x4f901286 // FMLA V6.4S, V20.4S, V16.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 8..11
+	WORD  $0x4f9012a7 // FMLA V7.4S, V21.4S, V16.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 12..15
+	WORD  $0x4f91124c // FMLA V12.4S, V18.4S, V17.S[0] // C[1][1] += A[1][2] * B[2][1], lanes 0..3
+	WORD  $0x4f91126d // FMLA V13.4S, V19.4S, V17.S[0] // C[1][1] += A[1][2] * B[2][1], lanes 4..7
+	WORD  $0x4f91128e // FMLA V14.4S, V20.4S, V17.S[0] // C[1][1] += A[1][2] * B[2][1], lanes 8..11
+	WORD  $0x4f9112af // FMLA V15.4S, V21.4S, V17.S[0] // C[1][1] += A[1][2] * B[2][1], lanes 12..15
+	ADD   R7, R22, R22 // b0 += pitch
+	FMOVS 12(R20), F16 // A[0][3] = a[0][3]
+	FMOVS 12(R21), F17 // A[1][3] = a[1][3]
+	FMOVQ (R22), F18 // B[3][0] = int8 of b[0][0]
+	WORD  $0x4f08a654 // SXTL2 V20.8H, V18.16B // B[3][0] = int8 of b[0][0]
+	WORD  $0x0f08a652 // SXTL V18.8H, V18.8B // B[3][0] = int8 of b[0][0]
+	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[3][0] = int8 of b[0][0]
+	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[3][0] = int8 of b[0][0]
+	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // B[3][0] = int8 of b[0][0]
+	WORD  $0x0f10a694 // SXTL V20.4S, V20.4H // B[3][0] = int8 of b[0][0]
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[3][0] = int8 of b[0][0]
+	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[3][0] = int8 of b[0][0]
+	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // B[3][0] = int8 of b[0][0]
+	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // B[3][0] = int8 of b[0][0]
+	WORD  $0x4f901240 // FMLA V0.4S, V18.4S, V16.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f901261 // FMLA V1.4S, V19.4S, V16.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f901282 // FMLA V2.4S, V20.4S, V16.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9012a3 // FMLA V3.4S, V21.4S, V16.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 12..15
+	WORD  $0x4f911248 // FMLA V8.4S, V18.4S, V17.S[0] // C[1][0] += A[1][3] * B[3][0], lanes 0..3
+	WORD  $0x4f911269 // FMLA V9.4S, V19.4S, V17.S[0] // C[1][0] += A[1][3] * B[3][0], lanes 4..7
+	WORD  $0x4f91128a // FMLA V10.4S, V20.4S, V17.S[0] // C[1][0] += A[1][3] * B[3][0], lanes 8..11
+	WORD  $0x4f9112ab // FMLA V11.4S, V21.4S, V17.S[0] // C[1][0] += A[1][3] * B[3][0], lanes 12..15
+	FMOVQ 16(R22), F18 // B[3][1] = int8 of b[0][4]
+	WORD  $0x4f08a654 // SXTL2 V20.8H, V18.16B // B[3][1] = int8 of b[0][4]
+	WORD  $0x0f08a652 // SXTL V18.8H, V18.8B // B[3][1] = int8 of b[0][4]
+	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[3][1] = int8 of b[0][4]
+	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[3][1] = int8 of b[0][4]
+	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // B[3][1] = int8 of b[0][4]
+	WORD  $0x0f10a694 // SXTL V20.4S, V20.4H // B[3][1] = int8 of b[0][4]
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[3][1] = int8 of b[0][4]
+	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[3][1] = int8 of b[0][4]
+	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // B[3][1] = int8 of b[0][4]
+	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // B[3][1] = int8 of b[0][4]
+	WORD  $0x4f901244 // FMLA V4.4S, V18.4S, V16.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 0..3
+	WORD  $0x4f901265 // FMLA V5.4S, V19.4S, V16.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 4..7
+	WORD  $0x4f901286 // FMLA V6.4S, V20.4S, V16.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 8..11
+	WORD  $0x4f9012a7 // FMLA V7.4S, V21.4S, V16.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 12..15
+	WORD  $0x4f91124c // FMLA V12.4S, V18.4S, V17.S[0] // C[1][1] += A[1][3] * B[3][1], lanes 0..3
+	WORD  $0x4f91126d // FMLA V13.4S, V19.4S, V17.S[0] // C[1][1] += A[1][3] * B[3][1], lanes 4..7
+	WORD  $0x4f91128e // FMLA V14.4S, V20.4S, V17.S[0] // C[1][1] += A[1][3] * B[3][1], lanes 8..11
+	WORD  $0x4f9112af // FMLA V15.4S, V21.4S, V17.S[0] // C[1][1] += A[1][3] * B[3][1], lanes 12..15
+	ADD   R7, R22, R22 // b0 += pitch
+	ADD   $16, R20, R20 // a0 += 16
+	ADD   $16, R21, R21 // a1 += 16
+	PRFM  12288(R9), PLDL1KEEP // prefetch ahead[3072]
+	PRFM  12352(R9), PLDL1KEEP // prefetch ahead[3088]
+	ADD   $128, R9, R9 // ahead += 128
+	SUB   $4, R8, R8 // depth += -4
+	CMP   $4, R8 // depth >= 4
+	BGE   depth_53 // depth >= 4
+
+depth_end_54:
+	CMP $1, R8 // depth < 1
+	BLT depth_end_56 // depth < 1
+
+depth_55:
+	FMOVS (R20), F16 // A[0][0] = a[0][0]
+	FMOVS (R21), F17 // A[1][0] = a[1][0]
+	FMOVQ (R22), F18 // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f08a654 // SXTL2 V20.8H, V18.16B // B[0][0] = int8 of b[0][0]
+	WORD  $0x0f08a652 // SXTL V18.8H, V18.8B // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[0][0] = int8 of b[0][0]
+	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // B[0][0] = int8 of b[0][0]
+	WORD  $0x0f10a694 // SXTL V20.4S, V20.4H // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f901240 // FMLA V0.4S, V18.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f901261 // FMLA V1.4S, V19.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f901282 // FMLA V2.4S, V20.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9012a3 // FMLA V3.4S, V21.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 12..15
+	WORD  $0x4f911248 // FMLA V8.4S, V18.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f911269 // FMLA V9.4S, V19.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f91128a // FMLA V10.4S, V20.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f9112ab // FMLA V11.4S, V21.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 12..15
+	FMOVQ 16(R22), F18 // B[0][1] = int8 of b[0][4]
+	WORD  $0x4f08a654 // SXTL2 V20.8H, V18.16B // B[0][1] = int8 of b[0][4]
+	WORD  $0x0f08a652 // SXTL V18.8H, V18.8B // B[0][1] = int8 of b[0][4]
+	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[0][1] = int8 of b[0][4]
+	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[0][1] = int8 of b[0][4]
+	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // B[0][1] = int8 of b[0][4]
+	WORD  $0x0f10a694 // SXTL V20.4S, V20.4H // B[0][1] = int8 of b[0][4]
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[0][1] = int8 of b[0][4]
+	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[0][1] = int8 of b[0][4]
+	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // B[0][1] = int8 of b[0][4]
+	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // B[0][1] = int8 of b[0][4]
+	WORD  $0x4f901244 // FMLA V4.4S, V18.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 0..3
+	WORD  $0x4f901265 // FMLA V5.4S, V19.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 4..7
+	WORD  $0x4f901286 // FMLA V6.4S, V20.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 8..11
+	WORD  $0x4f9012a7 // FMLA V7.4S, V21.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 12..15
+	WORD  $0x4f91124c // FMLA V12.4S, V18.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 0..3
+	WORD  $0x4f91126d // FMLA V13.4S, V19.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 4..7
+	WORD  $0x4f91128e // FMLA V14.4S, V20.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 8..11
+	WORD  $0x4f9112af // FMLA V15.4S, V21.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 12..15
+	ADD   R7, R22, R22 // b0 += pitch
+	ADD   $4, R20, R20 // a0 += 4
+	ADD   $4, R21, R21 // a1 += 4
+	SUB   $1, R8, R8 // depth += -1
+	CMP   $1, R8 // depth >= 1
+	BGE   depth_55 // depth >= 1
+
+depth_end_56:
+	// store
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R7, R20, R21 // rows of c
+	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
+	FMOVQ F4, 64(R20) // c[0][16] = C[0][1], lanes 0..3
+	FMOVQ F5, 80(R20) // c[0][16] = C[0][1], lanes 4..7
+	FMOVQ F6, 96(R20) // c[0][16] = C[0][1], lanes 8..11
+	FMOVQ F7, 112(R20) // c[0][16] = C[0][1], lanes 12..15
+	FMOVQ F8, (R21) // c[1][0] = C[1][0], lanes 0..3
+	FMOVQ F9, 16(R21) // c[1][0] = C[1][0], lanes 4..7
+	FMOVQ F10, 32(R21) // c[1][0] = C[1][0], lanes 8..11
+	FMOVQ F11, 48(R21) // c[1][0] = C[1][0], lanes 12..15
+	FMOVQ F12, 64(R21) // c[1][16] = C[1][1], lanes 0..3
+	FMOVQ F13, 80(R21) // c[1][16] = C[1][1], lanes 4..7
+	FMOVQ F14, 96(R21) // c[1][16] = C[1][1], lanes 8..11
+	FMOVQ F15, 112(R21) // c[1][16] = C[1][1], lanes 12..15
+	ADD   $128, R0, R0 // c += 128
+	MOVD  panelStride+48(FP), R7 // panelStride
+	ADD   R7, R6, R6 // b += panelStride
+	SUB   $32, R3, R3 // cols += -32
+	CMP   $32, R3 // cols >= 32
+	BGE   panels_49 // cols >= 32
+
+panels_end_50:
+	CMP $1, R3 // cols < 1
+	BLT less_57 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVD  alpha+80(FP), R3 // alpha
+	CMP   $1, R3 // alpha < 1
+	BLT   less_58 // alpha < 1
+	MOVD  rows+64(FP), R7 // rows
+	SUB   R2, R7, R7 // rows -= rows
+	LSL   $2, R7, R7 // rows in bytes
+	ADD   R7, R3, R3 // alpha += rows
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R7, R20, R21 // rows of c
+	VLD1R (R3), [V4.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c[0][0], lanes 12..15
+	WORD  $0x6e24dc00 // FMUL V0.4S, V0.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
+	WORD  $0x6e24dc21 // FMUL V1.4S, V1.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
+	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
+	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
+	FMOVS 4(R3), F8 // α[1] = all alpha[1]
+	VDUP  V8.S[0], V8.S4 // α[1] = all alpha[1]
+	FMOVQ (R21), F4 // C[1][0] = c[1][0], lanes 0..3
+	FMOVQ 16(R21), F5 // C[1][0] = c[1][0], lanes 4..7
+	FMOVQ 32(R21), F6 // C[1][0] = c[1][0], lanes 8..11
+	FMOVQ 48(R21), F7 // C[1][0] = c[1][0], lanes 12..15
+	WORD  $0x6e28dc84 // FMUL V4.4S, V4.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 0..3
+	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 4..7
+	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 8..11
+	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 12..15
+	JMP   end_59
+
+less_58:
+	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // C[1][0] = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // C[1][0] = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // C[1][0] = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // C[1][0] = 0, lanes 12..15
+
+end_59:
+	// C += A·B
+	MOVD pitch+40(FP), R3 // pitch
+	MOVD depth+56(FP), R7 // depth
+	MOVD aStride+24(FP), R8 // aStride
+	LSL  $2, R8, R8 // aStride in bytes
+	MOVD R1, R20 // rows of a
+	ADD  R8, R20, R21 // rows of a
+	MOVD panelStride+48(FP), R8 // panelStride
+	MOVD R6, R22 // rows of b
+	CMP  $4, R7 // depth < 4
+	BLT  depth_end_61 // depth < 4
+
+depth_60:
+	FMOVQ (R22), F8 // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f08a50a // SXTL2 V10.8H, V8.16B // B[0][0] = int8 of b[0][0]
+	WORD  $0x0f08a508 // SXTL V8.8H, V8.8B // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f10a509 // SXTL2 V9.4S, V8.8H // B[0][0] = int8 of b[0][0]
+	WORD  $0x0f10a508 // SXTL V8.4S, V8.4H // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f10a54b // SXTL2 V11.4S, V10.8H // B[0][0] = int8 of b[0][0]
+	WORD  $0x0f10a54a // SXTL V10.4S, V10.4H // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21d908 // SCVTF V8.4S, V8.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21d929 // SCVTF V9.4S, V9.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21d94a // SCVTF V10.4S, V10.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21d96b // SCVTF V11.4S, V11.4S // B[0][0] = int8 of b[0][0]
+	FMOVS (R20), F12 // a[0][0] = a[0][0]
+	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f8c1142 // FMLA V2.4S, V10.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f8c1163 // FMLA V3.4S, V11.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F12 // a[1][0] = a[1][0]
+	WORD  $0x4f8c1104 // FMLA V4.4S, V8.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	ADD   R3, R22, R22 // b0 += pitch
+	FMOVQ (R22), F8 // B[1][0] = int8 of b[0][0]
+	WORD  $0x4f08a50a // SXTL2 V10.8H, V8.16B // B[1][0] = int8 of b[0][0]
+	WORD  $0x0f08a508 // SXTL V8.8H, V8.8B // B[1][0] = int8 of b[0][0]
+	WORD  $0x4f10a509 // SXTL2 V9.4S, V8.8H // B[1][0] = int8 of b[0][0]
+	WORD  $0x0f10a508 // SXTL V8.4S, V8.4H // B[1][0] = int8 of b[0][0]
+	WORD  $0x4f10a54b // SXTL2 V11.4S, V10.8H // B[1][0] = int8 of b[0][0]
+	WORD  $0x0f10a54a // SXTL V10.4S, V10.4H // B[1][0] = int8 of b[0][0]
+	WORD  $0x4e21d908 // SCVTF V8.4S, V8.4S // B[1][0] = int8 of b[0][0]
+	WORD  $0x4e21d929 // SCVTF V9.4S, V9.4S // B[1][0] = int8 of b[0][0]
+	WORD  $0x4e21d94a // SCVTF V10.4S, V10.4S // B[1][0] = int8 of b[0][0]
+	WORD  $0x4e21d96b // SCVTF V11.4S, V11.4S // B[1][0] = int8 of b[0][0]
+	FMOVS 4(R20), F12 // a[0][1] = a[0][1]
+	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f8c1142 // FMLA V2.4S, V10.4S, V12.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f8c1163 // FMLA V3.4S, V11.4S, V12.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 12..15
+	FMOVS 4(R21), F12 // a[1][1] = a[1][1]
+	WORD  $0x4f8c1104 // FMLA V4.4S, V8.4S, V12.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 0..3
+	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 4..7
+	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 8..11
+	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 12..15
+	ADD   R3, R22, R22 // b0 += pitch
+	FMOVQ (R22), F8 // B[2][0] = int8 of b[0][0]
+	WORD  $0x4f08a50a // SXTL2 V10.8H, V8.16B // B[2][0] = int8 of b[0][0]
+	WORD  $0x0f08a508 // SXTL V8.8H, V8.8B // B[2][0] = int8 of b[0][0]
+	WORD  $0x4f10a509 // SXTL2 V9.4S, V8.8H // B[2][0] = int8 of b[0][0]
+	WORD  $0x0f10a508 // SXTL V8.4S, V8.4H // B[2][0] = int8 of b[0][0]
+	WORD  $0x4f10a54b // SXTL2 V11.4S, V10.8H // B[2][0] = int8 of b[0][0]
+	WORD  $0x0f10a54a // SXTL V10.4S, V10.4H // B[2][0] = int8 of b[0][0]
+	WORD  $0x4e21d908 // SCVTF V8.4S, V8.4S // B[2][0] = int8 of b[0][0]
+	WORD  $0x4e21d929 // SCVTF V9.4S, V9.4S // B[2][0] = int8 of b[0][0]
+	WORD  $0x4e21d94a // SCVTF V10.4S, V10.4S // B[2][0] = int8 of b[0][0]
+	WORD  $0x4e21d96b // SCVTF V11.4S, V11.4S // B[2][0] = int8 of b[0][0]
+	FMOVS 8(R20), F12 // a[0][2] = a[0][2]
+	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f8c1142 // FMLA V2.4S, V10.4S, V12.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f8c1163 // FMLA V3.4S, V11.4S, V12.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 12..15
+	FMOVS 8(R21), F12 // a[1][2] = a[1][2]
+	WORD  $0x4f8c1104 // FMLA V4.4S, V8.4S, V12.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 0..3
+	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 4..7
+	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 8..11
+	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 12..15
+	ADD   R3, R22, R22 // b0 += pitch
+	FMOVQ (R22), F8 // B[3][0] = int8 of b[0][0]
+	WORD  $0x4f08a50a // SXTL2 V10.8H, V8.16B // B[3][0] = int8 of b[0][0]
+	WORD  $0x0f08a508 // SXTL V8.8H, V8.8B // B[3][0] = int8 of b[0][0]
+	WORD  $0x4f10a509 // SXTL2 V9.4S, V8.8H // B[3][0] = int8 of b[0][0]
+	WORD  $0x0f10a508 // SXTL V8.4S, V8.4H // B[3][0] = int8 of b[0][0]
+	WORD  $0x4f10a54b // SXTL2 V11.4S, V10.8H // B[3][0] = int8 of b[0][0]
+	WORD  $0x0f10a54a // SXTL V10.4S, V10.4H // B[3][0] = int8 of b[0][0]
+	WORD  $0x4e21d908 // SCVTF V8.4S, V8.4S // B[3][0] = int8 of b[0][0]
+	WORD  $0x4e21d929 // SCVTF V9.4S, V9.4S // B[3][0] = int8 of b[0][0]
+	WORD  $0x4e21d94a // SCVTF V10.4S, V10.4S // B[3][0] = int8 of b[0][0]
+	WORD  $0x4e21d96b // SCVTF V11.4S, V11.4S // B[3][0] = int8 of b[0][0]
+	FMOVS 12(R20), F12 // a[0][3] = a[0][3]
+	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f8c1142 // FMLA V2.4S, V10.4S, V12.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f8c1163 // FMLA V3.4S, V11.4S, V12.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
+	FMOVS 12(R21), F12 // a[1][3] = a[1][3]
+	WORD  $0x4f8c1104 // FMLA V4.4S, V8.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 0..3
+	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 4..7
+	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 8..11
+	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 12..15
+	ADD   R3, R22, R22 // b0 += pitch
+	ADD   $16, R20, R20 // a0 += 16
+	ADD   $16, R21, R21 // a1 += 16
+	PRFM  12288(R6), PLDL1KEEP // prefetch ahead[3072]
+	ADD   $64, R6, R6 // ahead += 64
+	SUB   $4, R7, R7 // depth += -4
+	CMP   $4, R7 // depth >= 4
+	BGE   depth_60 // depth >= 4
+
+depth_end_61:
+	CMP $1, R7 // depth < 1
+	BLT depth_end_63 // depth < 1
+
+depth_62:
+	FMOVQ (R22), F8 // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f08a50a // SXTL2 V10.8H, V8.16B // B[0][0] = int8 of b[0][0]
+	WORD  $0x0f08a508 // SXTL V8.8H, V8.8B // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f10a509 // SXTL2 V9.4S, V8.8H // B[0][0] = int8 of b[0][0]
+	WORD  $0x0f10a508 // SXTL V8.4S, V8.4H // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f10a54b // SXTL2 V11.4S, V10.8H // B[0][0] = int8 of b[0][0]
+	WORD  $0x0f10a54a // SXTL V10.4S, V10.4H // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21d908 // SCVTF V8.4S, V8.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21d929 // SCVTF V9.4S, V9.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21d94a // SCVTF V10.4S, V10.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21d96b // SCVTF V11.4S, V11.4S // B[0][0] = int8 of b[0][0]
+	FMOVS (R20), F12 // a[0][0] = a[0][0]
+	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f8c1142 // FMLA V2.4S, V10.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f8c1163 // FMLA V3.4S, V11.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	FMOVS (R21), F12 // a[1][0] = a[1][0]
+	WORD  $0x4f8c1104 // FMLA V4.4S, V8.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 0..3
+	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
+	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
+	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
+	ADD   R3, R22, R22 // b0 += pitch
+	ADD   $4, R20, R20 // a0 += 4
+	ADD   $4, R21, R21 // a1 += 4
+	SUB   $1, R7, R7 // depth += -1
+	CMP   $1, R7 // depth >= 1
+	BGE   depth_62 // depth >= 1
+
+depth_end_63:
+	// store
+	MOVD  cStride+8(FP), R3 // cStride
+	LSL   $2, R3, R3 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	ADD   R3, R20, R21 // rows of c
+	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
+	FMOVQ F4, (R21) // c[1][0] = C[1][0], lanes 0..3
+	FMOVQ F5, 16(R21) // c[1][0] = C[1][0], lanes 4..7
+	FMOVQ F6, 32(R21) // c[1][0] = C[1][0], lanes 8..11
+	FMOVQ F7, 48(R21) // c[1][0] = C[1][0], lanes 12..15
+	ADD   $64, R0, R0 // c += 64
+
+less_57:
+	// the next rows
+	MOVD cols+72(FP), R3 // cols
+	LSL  $2, R3, R3 // cols in bytes
+	SUB  R3, R0, R0 // c -= cols
+	MOVD cStride+8(FP), R3 // cStride
+	LSL  $2, R3, R3 // cStride in bytes
+	ADD  R3, R0, R0 // c += cStride
+	ADD  R3, R0, R0 // c += cStride
+	MOVD aStride+24(FP), R3 // aStride
+	LSL  $2, R3, R3 // aStride in bytes
+	ADD  R3, R1, R1 // a += aStride
+	ADD  R3, R1, R1 // a += aStride
+	SUB  $2, R2, R2 // rows += -2
+	CMP  $2, R2 // rows >= 2
+	BGE  rows_47 // rows >= 2
+
+rows_end_48:
+	CMP $1, R2 // rows < 1
+	BLT rows_end_65 // rows < 1
+
+rows_64:
+	MOVD cols+72(FP), R3 // cols
+	MOVD b+32(FP), R6 // b
+	CMP  $32, R3 // cols < 32
+	BLT  panels_end_67 // cols < 32
+
+panels_66:
+	// C = α·C, or 0 without α
+	MOVD  alpha+80(FP), R7 // alpha
+	CMP   $1, R7 // alpha < 1
+	BLT   less_68 // alpha < 1
+	MOVD  rows+64(FP), R8 // rows
+	SUB   R2, R8, R8 // rows -= rows
+	LSL   $2, R8, R8 // rows in bytes
+	ADD   R8, R7, R7 // alpha += rows
+	MOVD  cStride+8(FP), R8 // cStride
+	LSL   $2, R8, R8 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	VLD1R (R7), [V8.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c[0][0], lanes 12..15
+	WORD  $0x6e28dc00 // FMUL V0.4S, V0.4S, V8.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
+	WORD  $0x6e28dc21 // FMUL V1.4S, V1.4S, V8.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
+	WORD  $0x6e28dc42 // FMUL V2.4S, V2.4S, V8.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
+	WORD  $0x6e28dc63 // FMUL V3.4S, V3.4S, V8.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
+	FMOVQ 64(R20), F4 // C[0][1] = c[0][16], lanes 0..3
+	FMOVQ 80(R20), F5 // C[0][1] = c[0][16], lanes 4..7
+	FMOVQ 96(R20), F6 // C[0][1] = c[0][16], lanes 8..11
+	FMOVQ 112(R20), F7 // C[0][1] = c[0][16], lanes 12..15
+	WORD  $0x6e28dc84 // FMUL V4.4S, V4.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 0..3
+	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 4..7
+	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 8..11
+	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 12..15
+	JMP   end_69
+
+less_68:
+	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
+	VEOR V4.B16, V4.B16, V4.B16 // C[0][1] = 0, lanes 0..3
+	VEOR V5.B16, V5.B16, V5.B16 // C[0][1] = 0, lanes 4..7
+	VEOR V6.B16, V6.B16, V6.B16 // C[0][1] = 0, lanes 8..11
+	VEOR V7.B16, V7.B16, V7.B16 // C[0][1] = 0, lanes 12..15
+
+end_69:
+	// C += A·B
+	MOVD pitch+40(FP), R7 // pitch
+	MOVD depth+56(FP), R8 // depth
+	MOVD aStride+24(FP), R9 // aStride
+	LSL  $2, R9, R9 // aStride in bytes
+	MOVD R1, R20 // rows of a
+	MOVD panelStride+48(FP), R9 // panelStride
+	MOVD R6, R21 // rows of b
+	MOVD R6, R9 // ahead = b
+	CMP  $4, R8 // depth < 4
+	BLT  depth_end_71 // depth < 4
+
+depth_70:
+	FMOVS (R20), F8 // A[0][0] = a[0][0]
+	FMOVQ (R21), F9 // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f08a52b // SXTL2 V11.8H, V9.16B // B[0][0] = int8 of b[0][0]
+	WORD  $0x0f08a529 // SXTL V9.8H, V9.8B // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f10a52a // SXTL2 V10.4S, V9.8H // B[0][0] = int8 of b[0][0]
+	WORD  $0x0f10a529 // SXTL V9.4S, V9.4H // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f10a56c // SXTL2 V12.4S, V11.8H // B[0][0] = int8 of b[0][0]
+	WORD  $0x0f10a56b // SXTL V11.4S, V11.4H // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21d929 // SCVTF V9.4S, V9.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21d94a // SCVTF V10.4S, V10.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21d96b // SCVTF V11.4S, V11.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f881120 // FMLA V0.4S, V9.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f881141 // FMLA V1.4S, V10.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f881162 // FMLA V2.4S, V11.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f881183 // FMLA V3.4S, V12.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 12..15
+	FMOVQ 16(R21), F9 // B[0][1] = int8 of b[0][4]
+	WORD  $0x4f08a52b // SXTL2 V11.8H, V9.16B // B[0][1] = int8 of b[0][4]
+	WORD  $0x0f08a529 // SXTL V9.8H, V9.8B // B[0][1] = int8 of b[0][4]
+	WORD  $0x4f10a52a // SXTL2 V10.4S, V9.8H // B[0][1] = int8 of b[0][4]
+	WORD  $0x0f10a529 // SXTL V9.4S, V9.4H // B[0][1] = int8 of b[0][4]
+	WORD  $0x4f10a56c // SXTL2 V12.4S, V11.8H // B[0][1] = int8 of b[0][4]
+	WORD  $0x0f10a56b // SXTL V11.4S, V11.4H // B[0][1] = int8 of b[0][4]
+	WORD  $0x4e21d929 // SCVTF V9.4S, V9.4S // B[0][1] = int8 of b[0][4]
+	WORD  $0x4e21d94a // SCVTF V10.4S, V10.4S // B[0][1] = int8 of b[0][4]
+	WORD  $0x4e21d96b // SCVTF V11.4S, V11.4S // B[0][1] = int8 of b[0][4]
+	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[0][1] = int8 of b[0][4]
+	WORD  $0x4f881124 // FMLA V4.4S, V9.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 0..3
+	WORD  $0x4f881145 // FMLA V5.4S, V10.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 4..7
+	WORD  $0x4f881166 // FMLA V6.4S, V11.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 8..11
+	WORD  $0x4f881187 // FMLA V7.4S, V12.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 12..15
+	ADD   R7, R21, R21 // b0 += pitch
+	FMOVS 4(R20), F8 // A[0][1] = a[0][1]
+	FMOVQ (R21), F9 // B[1][0] = int8 of b[0][0]
+	WORD  $0x4f08a52b // SXTL2 V11.8H, V9.16B // B[1][0] = int8 of b[0][0]
+	WORD  $0x0f08a529 // SXTL V9.8H, V9.8B // B[1][0] = int8 of b[0][0]
+	WORD  $0x4f10a52a // SXTL2 V10.4S, V9.8H // B[1][0] = int8 of b[0][0]
+	WORD  $0x0f10a529 // SXTL V9.4S, V9.4H // B[1][0] = int8 of b[0][0]
+	WORD  $0x4f10a56c // SXTL2 V12.4S, V11.8H // B[1][0] = int8 of b[0][0]
+	WORD  $0x0f10a56b // SXTL V11.4S, V11.4H // B[1][0] = int8 of b[0][0]
+	WORD  $0x4e21d929 // SCVTF V9.4S, V9.4S // B[1][0] = int8 of b[0][0]
+	WORD  $0x4e21d94a // SCVTF V10.4S, V10.4S // B[1][0] = int8 of b[0][0]
+	WORD  $0x4e21d96b // SCVTF V11.4S, V11.4S // B[1][0] = int8 of b[0][0]
+	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[1][0] = int8 of b[0][0]
+	WORD  $0x4f881120 // FMLA V0.4S, V9.4S, V8.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f881141 // FMLA V1.4S, V10.4S, V8.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f881162 // FMLA V2.4S, V11.4S, V8.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f881183 // FMLA V3.4S, V12.4S, V8.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 12..15
+	FMOVQ 16(R21), F9 // B[1][1] = int8 of b[0][4]
+	WORD  $0x4f08a52b // SXTL2 V11.8H, V9.16B // B[1][1] = int8 of b[0][4]
+	WORD  $0x0f08a529 // SXTL V9.8H, V9.8B // B[1][1] = int8 of b[0][4]
+	WORD  $0x4f10a52a // SXTL2 V10.4S, V9.8H // B[1][1] = int8 of b[0][4]
+	WORD  $0x0f10a529 // SXTL V9.4S, V9.4H // B[1][1] = int8 of b[0][4]
+	WORD  $0x4f10a56c // SXTL2 V12.4S, V11.8H // B[1][1] = int8 of b[0][4]
+	WORD  $0x0f10a56b // SXTL V11.4S, V11.4H // B[1][1] = int8 of b[0][4]
+	WORD  $0x4e21d929 // SCVTF V9.4S, V9.4S // B[1][1] = int8 of b[0][4]
+	WORD  $0x4e21d94a // SCVTF V10.4S, V10.4S // B[1][1] = int8 of b[0][4]
+	WORD  $0x4e21d96b // SCVTF V11.4S, V11.4S // B[1][1] = int8 of b[0][4]
+	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[1][1] = int8 of b[0][4]
+	WORD  $0x4f881124 // FMLA V4.4S, V9.4S, V8.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 0..3
+	WORD  $0x4f881145 // FMLA V5.4S, V10.4S, V8.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 4..7
+	WORD  $0x4f881166 // FMLA V6.4S, V11.4S, V8.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 8..11
+	WORD  $0x4f881187 // FMLA V7.4S, V12.4S, V8.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 12..15
+	ADD   R7, R21, R21 // b0 += pitch
+	FMOVS 8(R20), F8 // A[0][2] = a[0][2]
+	FMOVQ (R21), F9 // B[2][0] = int8 of b[0][0]
+	WORD  $0x4f08a52b // SXTL2 V11.8H, V9.16B // B[2][0] = int8 of b[0][0]
+	WORD  $0x0f08a529 // SXTL V9.8H, V9.8B // B[2][0] = int8 of b[0][0]
+	WORD  $0x4f10a52a // SXTL2 V10.4S, V9.8H // B[2][0] = int8 of b[0][0]
+	WORD  $0x0f10a529 // SXTL V9.4S, V9.4H // B[2][0] = int8 of b[0][0]
+	WORD  $0x4f10a56c // SXTL2 V12.4S, V11.8H // B[2][0] = int8 of b[0][0]
+	WORD  $0x0f10a56b // SXTL V11.4S, V11.4H // B[2][0] = int8 of b[0][0]
+	WORD  $0x4e21d929 // SCVTF V9.4S, V9.4S // B[2][0] = int8 of b[0][0]
+	WORD  $0x4e21d94a // SCVTF V10.4S, V10.4S // B[2][0] = int8 of b[0][0]
+	WORD  $0x4e21d96b // SCVTF V11.4S, V11.4S // B[2][0] = int8 of b[0][0]
+	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[2][0] = int8 of b[0][0]
+	WORD  $0x4f881120 // FMLA V0.4S, V9.4S, V8.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f881141 // FMLA V1.4S, V10.4S, V8.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f881162 // FMLA V2.4S, V11.4S, V8.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f881183 // FMLA V3.4S, V12.4S, V8.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 12..15
+	FMOVQ 16(R21), F9 // B[2][1] = int8 of b[0][4]
+	WORD  $0x4f08a52b // SXTL2 V11.8H, V9.16B // B[2][1] = int8 of b[0][4]
+	WORD  $0x0f08a529 // SXTL V9.8H, V9.8B // B[2][1] = int8 of b[0][4]
+	WORD  $0x4f10a52a // SXTL2 V10.4S, V9.8H // B[2][1] = int8 of b[0][4]
+	WORD  $0x0f10a529 // SXTL V9.4S, V9.4H // B[2][1] = int8 of b[0][4]
+	WORD  $0x4f10a56c // SXTL2 V12.4S, V11.8H // B[2][1] = int8 of b[0][4]
+	WORD  $0x0f10a56b // SXTL V11.4S, V11.4H // B[2][1] = int8 of b[0][4]
+	WORD  $0x4e21d929 // SCVTF V9.4S, V9.4S // B[2][1] = int8 of b[0][4]
+	WORD  $0x4e21d94a // SCVTF V10.4S, V10.4S // B[2][1] = int8 of b[0][4]
+	WORD  $0x4e21d96b // SCVTF V11.4S, V11.4S // B[2][1] = int8 of b[0][4]
+	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[2][1] = int8 of b[0][4]
+	WORD  $0x4f881124 // FMLA V4.4S, V9.4S, V8.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 0..3
+	WORD  $0x4f881145 // FMLA V5.4S, V10.4S, V8.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 4..7
+	WORD  $0x4f881166 // FMLA V6.4S, V11.4S, V8.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 8..11
+	WORD  $0x4f881187 // FMLA V7.4S, V12.4S, V8.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 12..15
+	ADD   R7, R21, R21 // b0 += pitch
+	FMOVS 12(R20), F8 // A[0][3] = a[0][3]
+	FMOVQ (R21), F9 // B[3][0] = int8 of b[0][0]
+	WORD  $0x4f08a52b // SXTL2 V11.8H, V9.16B // B[3][0] = int8 of b[0][0]
+	WORD  $0x0f08a529 // SXTL V9.8H, V9.8B // B[3][0] = int8 of b[0][0]
+	WORD  $0x4f10a52a // SXTL2 V10.4S, V9.8H // B[3][0] = int8 of b[0][0]
+	WORD  $0x0f10a529 // SXTL V9.4S, V9.4H // B[3][0] = int8 of b[0][0]
+	WORD  $0x4f10a56c // SXTL2 V12.4S, V11.8H // B[3][0] = int8 of b[0][0]
+	WORD  $0x0f10a56b // SXTL V11.4S, V11.4H // B[3][0] = int8 of b[0][0]
+	WORD  $0x4e21d929 // SCVTF V9.4S, V9.4S // B[3][0] = int8 of b[0][0]
+	WORD  $0x4e21d94a // SCVTF V10.4S, V10.4S // B[3][0] = int8 of b[0][0]
+	WORD  $0x4e21d96b // SCVTF V11.4S, V11.4S // B[3][0] = int8 of b[0][0]
+	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[3][0] = int8 of b[0][0]
+	WORD  $0x4f881120 // FMLA V0.4S, V9.4S, V8.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f881141 // FMLA V1.4S, V10.4S, V8.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f881162 // FMLA V2.4S, V11.4S, V8.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f881183 // FMLA V3.4S, V12.4S, V8.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 12..15
+	FMOVQ 16(R21), F9 // B[3][1] = int8 of b[0][4]
+	WORD  $0x4f08a52b // SXTL2 V11.8H, V9.16B // B[3][1] = int8 of b[0][4]
+	WORD  $0x0f08a529 // SXTL V9.8H, V9.8B // B[3][1] = int8 of b[0][4]
+	WORD  $0x4f10a52a // SXTL2 V10.4S, V9.8H // B[3][1] = int8 of b[0][4]
+	WORD  $0x0f10a529 // SXTL V9.4S, V9.4H // B[3][1] = int8 of b[0][4]
+	WORD  $0x4f10a56c // SXTL2 V12.4S, V11.8H // B[3][1] = int8 of b[0][4]
+	WORD  $0x0f10a56b // SXTL V11.4S, V11.4H // B[3][1] = int8 of b[0][4]
+	WORD  $0x4e21d929 // SCVTF V9.4S, V9.4S // B[3][1] = int8 of b[0][4]
+	WORD  $0x4e21d94a // SCVTF V10.4S, V10.4S // B[3][1] = int8 of b[0][4]
+	WORD  $0x4e21d96b // SCVTF V11.4S, V11.4S // B[3][1] = int8 of b[0][4]
+	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[3][1] = int8 of b[0][4]
+	WORD  $0x4f881124 // FMLA V4.4S, V9.4S, V8.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 0..3
+	WORD  $0x4f881145 // FMLA V5.4S, V10.4S, V8.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 4..7
+	WORD  $0x4f881166 // FMLA V6.4S, V11.4S, V8.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 8..11
+	WORD  $0x4f881187 // FMLA V7.4S, V12.4S, V8.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 12..15
+	ADD   R7, R21, R21 // b0 += pitch
+	ADD   $16, R20, R20 // a0 += 16
+	PRFM  12288(R9), PLDL1KEEP // prefetch ahead[3072]
+	PRFM  12352(R9), PLDL1KEEP // prefetch ahead[3088]
+	ADD   $128, R9, R9 // ahead += 128
+	SUB   $4, R8, R8 // depth += -4
+	CMP   $4, R8 // depth >= 4
+	BGE   depth_70 // depth >= 4
+
+depth_end_71:
+	CMP $1, R8 // depth < 1
+	BLT depth_end_73 // depth < 1
+
+depth_72:
+	FMOVS (R20), F8 // A[0][0] = a[0][0]
+	FMOVQ (R21), F9 // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f08a52b // SXTL2 V11.8H, V9.16B // B[0][0] = int8 of b[0][0]
+	WORD  $0x0f08a529 // SXTL V9.8H, V9.8B // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f10a52a // SXTL2 V10.4S, V9.8H // B[0][0] = int8 of b[0][0]
+	WORD  $0x0f10a529 // SXTL V9.4S, V9.4H // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f10a56c // SXTL2 V12.4S, V11.8H // B[0][0] = int8 of b[0][0]
+	WORD  $0x0f10a56b // SXTL V11.4S, V11.4H // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21d929 // SCVTF V9.4S, V9.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21d94a // SCVTF V10.4S, V10.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21d96b // SCVTF V11.4S, V11.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f881120 // FMLA V0.4S, V9.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f881141 // FMLA V1.4S, V10.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f881162 // FMLA V2.4S, V11.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f881183 // FMLA V3.4S, V12.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 12..15
+	FMOVQ 16(R21), F9 // B[0][1] = int8 of b[0][4]
+	WORD  $0x4f08a52b // SXTL2 V11.8H, V9.16B // B[0][1] = int8 of b[0][4]
+	WORD  $0x0f08a529 // SXTL V9.8H, V9.8B // B[0][1] = int8 of b[0][4]
+	WORD  $0x4f10a52a // SXTL2 V10.4S, V9.8H // B[0][1] = int8 of b[0][4]
+	WORD  $0x0f10a529 // SXTL V9.4S, V9.4H // B[0][1] = int8 of b[0][4]
+	WORD  $0x4f10a56c // SXTL2 V12.4S, V11.8H // B[0][1] = int8 of b[0][4]
+	WORD  $0x0f10a56b // SXTL V11.4S, V11.4H // B[0][1] = int8 of b[0][4]
+	WORD  $0x4e21d929 // SCVTF V9.4S, V9.4S // B[0][1] = int8 of b[0][4]
+	WORD  $0x4e21d94a // SCVTF V10.4S, V10.4S // B[0][1] = int8 of b[0][4]
+	WORD  $0x4e21d96b // SCVTF V11.4S, V11.4S // B[0][1] = int8 of b[0][4]
+	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[0][1] = int8 of b[0][4]
+	WORD  $0x4f881124 // FMLA V4.4S, V9.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 0..3
+	WORD  $0x4f881145 // FMLA V5.4S, V10.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 4..7
+	WORD  $0x4f881166 // FMLA V6.4S, V11.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 8..11
+	WORD  $0x4f881187 // FMLA V7.4S, V12.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 12..15
+	ADD   R7, R21, R21 // b0 += pitch
+	ADD   $4, R20, R20 // a0 += 4
+	SUB   $1, R8, R8 // depth += -1
+	CMP   $1, R8 // depth >= 1
+	BGE   depth_72 // depth >= 1
+
+depth_end_73:
+	// store
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
+	FMOVQ F4, 64(R20) // c[0][16] = C[0][1], lanes 0..3
+	FMOVQ F5, 80(R20) // c[0][16] = C[0][1], lanes 4..7
+	FMOVQ F6, 96(R20) // c[0][16] = C[0][1], lanes 8..11
+	FMOVQ F7, 112(R20) // c[0][16] = C[0][1], lanes 12..15
+	ADD   $128, R0, R0 // c += 128
+	MOVD  panelStride+48(FP), R7 // panelStride
+	ADD   R7, R6, R6 // b += panelStride
+	SUB   $32, R3, R3 // cols += -32
+	CMP   $32, R3 // cols >= 32
+	BGE   panels_66 // cols >= 32
+
+panels_end_67:
+	CMP $1, R3 // cols < 1
+	BLT less_74 // cols < 1
+
+	// C = α·C, or 0 without α
+	MOVD  alpha+80(FP), R3 // alpha
+	CMP   $1, R3 // alpha < 1
+	BLT   less_75 // alpha < 1
+	MOVD  rows+64(FP), R7 // rows
+	SUB   R2, R7, R7 // rows -= rows
+	LSL   $2, R7, R7 // rows in bytes
+	ADD   R7, R3, R3 // alpha += rows
+	MOVD  cStride+8(FP), R7 // cStride
+	LSL   $2, R7, R7 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	VLD1R (R3), [V4.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c[0][0], lanes 12..15
+	WORD  $0x6e24dc00 // FMUL V0.4S, V0.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
+	WORD  $0x6e24dc21 // FMUL V1.4S, V1.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
+	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
+	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
+	JMP   end_76
+
+less_75:
+	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
+	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
+	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
+	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
+
+end_76:
+	// C += A·B
+	MOVD pitch+40(FP), R3 // pitch
+	MOVD depth+56(FP), R7 // depth
+	MOVD aStride+24(FP), R8 // aStride
+	LSL  $2, R8, R8 // aStride in bytes
+	MOVD R1, R20 // rows of a
+	MOVD panelStride+48(FP), R8 // panelStride
+	MOVD R6, R21 // rows of b
+	CMP  $4, R7 // depth < 4
+	BLT  depth_end_78 // depth < 4
+
+depth_77:
+	FMOVQ (R21), F4 // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f08a486 // SXTL2 V6.8H, V4.16B // B[0][0] = int8 of b[0][0]
+	WORD  $0x0f08a484 // SXTL V4.8H, V4.8B // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f10a485 // SXTL2 V5.4S, V4.8H // B[0][0] = int8 of b[0][0]
+	WORD  $0x0f10a484 // SXTL V4.4S, V4.4H // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f10a4c7 // SXTL2 V7.4S, V6.8H // B[0][0] = int8 of b[0][0]
+	WORD  $0x0f10a4c6 // SXTL V6.4S, V6.4H // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21d884 // SCVTF V4.4S, V4.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21d8a5 // SCVTF V5.4S, V5.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21d8c6 // SCVTF V6.4S, V6.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21d8e7 // SCVTF V7.4S, V7.4S // B[0][0] = int8 of b[0][0]
+	FMOVS (R20), F8 // a[0][0] = a[0][0]
+	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	ADD   R3, R21, R21 // b0 += pitch
+	FMOVQ (R21), F4 // B[1][0] = int8 of b[0][0]
+	WORD  $0x4f08a486 // SXTL2 V6.8H, V4.16B // B[1][0] = int8 of b[0][0]
+	WORD  $0x0f08a484 // SXTL V4.8H, V4.8B // B[1][0] = int8 of b[0][0]
+	WORD  $0x4f10a485 // SXTL2 V5.4S, V4.8H // B[1][0] = int8 of b[0][0]
+	WORD  $0x0f10a484 // SXTL V4.4S, V4.4H // B[1][0] = int8 of b[0][0]
+	WORD  $0x4f10a4c7 // SXTL2 V7.4S, V6.8H // B[1][0] = int8 of b[0][0]
+	WORD  $0x0f10a4c6 // SXTL V6.4S, V6.4H // B[1][0] = int8 of b[0][0]
+	WORD  $0x4e21d884 // SCVTF V4.4S, V4.4S // B[1][0] = int8 of b[0][0]
+	WORD  $0x4e21d8a5 // SCVTF V5.4S, V5.4S // B[1][0] = int8 of b[0][0]
+	WORD  $0x4e21d8c6 // SCVTF V6.4S, V6.4S // B[1][0] = int8 of b[0][0]
+	WORD  $0x4e21d8e7 // SCVTF V7.4S, V7.4S // B[1][0] = int8 of b[0][0]
+	FMOVS 4(R20), F8 // a[0][1] = a[0][1]
+	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
+	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
+	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 8..11
+	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 12..15
+	ADD   R3, R21, R21 // b0 += pitch
+	FMOVQ (R21), F4 // B[2][0] = int8 of b[0][0]
+	WORD  $0x4f08a486 // SXTL2 V6.8H, V4.16B // B[2][0] = int8 of b[0][0]
+	WORD  $0x0f08a484 // SXTL V4.8H, V4.8B // B[2][0] = int8 of b[0][0]
+	WORD  $0x4f10a485 // SXTL2 V5.4S, V4.8H // B[2][0] = int8 of b[0][0]
+	WORD  $0x0f10a484 // SXTL V4.4S, V4.4H // B[2][0] = int8 of b[0][0]
+	WORD  $0x4f10a4c7 // SXTL2 V7.4S, V6.8H // B[2][0] = int8 of b[0][0]
+	WORD  $0x0f10a4c6 // SXTL V6.4S, V6.4H // B[2][0] = int8 of b[0][0]
+	WORD  $0x4e21d884 // SCVTF V4.4S, V4.4S // B[2][0] = int8 of b[0][0]
+	WORD  $0x4e21d8a5 // SCVTF V5.4S, V5.4S // B[2][0] = int8 of b[0][0]
+	WORD  $0x4e21d8c6 // SCVTF V6.4S, V6.4S // B[2][0] = int8 of b[0][0]
+	WORD  $0x4e21d8e7 // SCVTF V7.4S, V7.4S // B[2][0] = int8 of b[0][0]
+	FMOVS 8(R20), F8 // a[0][2] = a[0][2]
+	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
+	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
+	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 8..11
+	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 12..15
+	ADD   R3, R21, R21 // b0 += pitch
+	FMOVQ (R21), F4 // B[3][0] = int8 of b[0][0]
+	WORD  $0x4f08a486 // SXTL2 V6.8H, V4.16B // B[3][0] = int8 of b[0][0]
+	WORD  $0x0f08a484 // SXTL V4.8H, V4.8B // B[3][0] = int8 of b[0][0]
+	WORD  $0x4f10a485 // SXTL2 V5.4S, V4.8H // B[3][0] = int8 of b[0][0]
+	WORD  $0x0f10a484 // SXTL V4.4S, V4.4H // B[3][0] = int8 of b[0][0]
+	WORD  $0x4f10a4c7 // SXTL2 V7.4S, V6.8H // B[3][0] = int8 of b[0][0]
+	WORD  $0x0f10a4c6 // SXTL V6.4S, V6.4H // B[3][0] = int8 of b[0][0]
+	WORD  $0x4e21d884 // SCVTF V4.4S, V4.4S // B[3][0] = int8 of b[0][0]
+	WORD  $0x4e21d8a5 // SCVTF V5.4S, V5.4S // B[3][0] = int8 of b[0][0]
+	WORD  $0x4e21d8c6 // SCVTF V6.4S, V6.4S // B[3][0] = int8 of b[0][0]
+	WORD  $0x4e21d8e7 // SCVTF V7.4S, V7.4S // B[3][0] = int8 of b[0][0]
+	FMOVS 12(R20), F8 // a[0][3] = a[0][3]
+	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
+	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
+	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
+	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
+	ADD   R3, R21, R21 // b0 += pitch
+	ADD   $16, R20, R20 // a0 += 16
+	PRFM  12288(R6), PLDL1KEEP // prefetch ahead[3072]
+	ADD   $64, R6, R6 // ahead += 64
+	SUB   $4, R7, R7 // depth += -4
+	CMP   $4, R7 // depth >= 4
+	BGE   depth_77 // depth >= 4
+
+depth_end_78:
+	CMP $1, R7 // depth < 1
+	BLT depth_end_80 // depth < 1
+
+depth_79:
+	FMOVQ (R21), F4 // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f08a486 // SXTL2 V6.8H, V4.16B // B[0][0] = int8 of b[0][0]
+	WORD  $0x0f08a484 // SXTL V4.8H, V4.8B // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f10a485 // SXTL2 V5.4S, V4.8H // B[0][0] = int8 of b[0][0]
+	WORD  $0x0f10a484 // SXTL V4.4S, V4.4H // B[0][0] = int8 of b[0][0]
+	WORD  $0x4f10a4c7 // SXTL2 V7.4S, V6.8H // B[0][0] = int8 of b[0][0]
+	WORD  $0x0f10a4c6 // SXTL V6.4S, V6.4H // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21d884 // SCVTF V4.4S, V4.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21d8a5 // SCVTF V5.4S, V5.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21d8c6 // SCVTF V6.4S, V6.4S // B[0][0] = int8 of b[0][0]
+	WORD  $0x4e21d8e7 // SCVTF V7.4S, V7.4S // B[0][0] = int8 of b[0][0]
+	FMOVS (R20), F8 // a[0][0] = a[0][0]
+	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
+	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
+	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
+	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
+	ADD   R3, R21, R21 // b0 += pitch
+	ADD   $4, R20, R20 // a0 += 4
+	SUB   $1, R7, R7 // depth += -1
+	CMP   $1, R7 // depth >= 1
+	BGE   depth_79 // depth >= 1
+
+depth_end_80:
+	// store
+	MOVD  cStride+8(FP), R3 // cStride
+	LSL   $2, R3, R3 // cStride in bytes
+	MOVD  R0, R20 // rows of c
+	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
+	ADD   $64, R0, R0 // c += 64
+
+less_74:
+	// the next rows
+	MOVD cols+72(FP), R3 // cols
+	LSL  $2, R3, R3 // cols in bytes
+	SUB  R3, R0, R0 // c -= cols
+	MOVD cStride+8(FP), R3 // cStride
+	LSL  $2, R3, R3 // cStride in bytes
+	ADD  R3, R0, R0 // c += cStride
+	MOVD aStride+24(FP), R3 // aStride
+	LSL  $2, R3, R3 // aStride in bytes
+	ADD  R3, R1, R1 // a += aStride
+	SUB  $1, R2, R2 // rows += -1
+	CMP  $1, R2 // rows >= 1
+	BGE  rows_64 // rows >= 1
+
+rows_end_65:
+	RET
+
+// func scaleColumnsNEON(s *float32, stride int, rows int, cols int, factors *float32)
+TEXT ·scaleColumnsNEON(SB), NOSPLIT, $0-40
+	MOVD s+0(FP), R0 // s
+	MOVD stride+8(FP), R1 // stride
+	MOVD rows+16(FP), R2 // rows
+	LSL  $2, R1, R1 // stride in bytes
+	CMP  $1, R2 // rows < 1
+	BLT  rows_end_2 // rows < 1
+
+rows_1:
+	MOVD cols+24(FP), R3 // cols
+	MOVD factors+32(FP), R7 // factors
+	MOVD R0, R6 // s_col = s
+	CMP  $16, R3 // cols < 16
+	BLT  cols_end_4 // cols < 16
+
+cols_3:
+	FMOVQ (R6), F0 // S = s_col[0], lanes 0..3
+	FMOVQ 16(R6), F1 // S = s_col[0], lanes 4..7
+	FMOVQ 32(R6), F2 // S = s_col[0], lanes 8..11
+	FMOVQ 48(R6), F3 // S = s_col[0], lanes 12..15
+	FMOVQ (R7), F4 // factor = factors[0], lanes 0..3
+	FMOVQ 16(R7), F5 // factor = factors[0], lanes 4..7
+	FMOVQ 32(R7), F6 // factor = factors[0], lanes 8..11
+	FMOVQ 48(R7), F7 // factor = factors[0], lanes 12..15
+	WORD  $0x6e24dc00 // FMUL V0.4S, V0.4S, V4.4S // S = S * factor, lanes 0..3
+	WORD  $0x6e25dc21 // FMUL V1.4S, V1.4S, V5.4S // S = S * factor, lanes 4..7
+	WORD  $0x6e26dc42 // FMUL V2.4S, V2.4S, V6.4S // S = S * factor, lanes 8..11
+	WORD  $0x6e27dc63 // FMUL V3.4S, V3.4S, V7.4S // S = S * factor, lanes 12..15
+	FMOVQ F0, (R6) // s_col[0] = S, lanes 0..3
+	FMOVQ F1, 16(R6) // s_col[0] = S, lanes 4..7
+	FMOVQ F2, 32(R6) // s_col[0] = S, lanes 8..11
+	FMOVQ F3, 48(R6) // s_col[0] = S, lanes 12..15
+	ADD   $64, R6, R6 // s_col += 64
+	ADD   $64, R7, R7 // factors += 64
+	SUB   $16, R3, R3 // cols += -16
+	CMP   $16, R3 // cols >= 16
+	BGE   cols_3 // cols >= 16
+
+cols_end_4:
+	ADD R1, R0, R0 // s += stride
+	SUB $1, R2, R2 // rows += -1
+	CMP $1, R2 // rows >= 1
+	BGE rows_1 // rows >= 1
+
+rows_end_2:
+	RET
+
 // func packPanelNEON(dst *float32, src *float32, srcStride int, rows int, dims int)
 TEXT ·packPanelNEON(SB), NOSPLIT, $0-40
 	MOVD dst+0(FP), R0 // dst
@@ -6519,11 +16543,15 @@ DATA constants<>+752(SB)/4, $0x00400000
 DATA constants<>+756(SB)/4, $0x00400000
 DATA constants<>+760(SB)/4, $0x00400000
 DATA constants<>+764(SB)/4, $0x00400000
-DATA constants<>+768(SB)/4, $0xffff0000
-DATA constants<>+772(SB)/4, $0xffff0000
-DATA constants<>+776(SB)/4, $0xffff0000
-DATA constants<>+780(SB)/4, $0xffff0000
-GLOBL constants<>(SB), RODATA|NOPTR, $784
+DATA constants<>+768(SB)/4, $0x42fe0000
+DATA constants<>+772(SB)/4, $0x42fe0000
+DATA constants<>+776(SB)/4, $0x42fe0000
+DATA constants<>+780(SB)/4, $0x42fe0000
+DATA constants<>+784(SB)/4, $0xffff0000
+DATA constants<>+788(SB)/4, $0xffff0000
+DATA constants<>+792(SB)/4, $0xffff0000
+DATA constants<>+796(SB)/4, $0xffff0000
+GLOBL constants<>(SB), RODATA|NOPTR, $800
 
 // func maskTileNEON(s *float32, stride int, rows int, first int, cols int, bits *uint64)
 TEXT ·maskTileNEON(SB), NOSPLIT, $0-48
@@ -11366,6 +21394,563 @@ no_piece_15:
 
 no_piece_16:
 less_3:
+	RET
+
+// func narrowInt8NEON(dst *int8, src *float32, n int)
+TEXT ·narrowInt8NEON(SB), NOSPLIT, $0-24
+	MOVD dst+0(FP), R0 // dst
+	MOVD src+8(FP), R1 // src
+	MOVD n+16(FP), R2 // n
+	CMP  $16, R2 // n < 16
+	BLT  vectors_end_2 // n < 16
+
+vectors_1:
+	FMOVQ (R1), F0 // x = src[0], lanes 0..3
+	FMOVQ 16(R1), F1 // x = src[0], lanes 4..7
+	FMOVQ 32(R1), F2 // x = src[0], lanes 8..11
+	FMOVQ 48(R1), F3 // x = src[0], lanes 12..15
+	WORD  $0x4e21a800 // FCVTNS V0.4S, V0.4S // x = int(x), lanes 0..3
+	WORD  $0x4e21a821 // FCVTNS V1.4S, V1.4S // x = int(x), lanes 4..7
+	WORD  $0x4e21a842 // FCVTNS V2.4S, V2.4S // x = int(x), lanes 8..11
+	WORD  $0x4e21a863 // FCVTNS V3.4S, V3.4S // x = int(x), lanes 12..15
+	WORD  $0x0e614800 // SQXTN V0.4H, V0.4S // dst[0] = bytes of x
+	WORD  $0x4e614820 // SQXTN2 V0.8H, V1.4S // dst[0] = bytes of x
+	WORD  $0x0e614841 // SQXTN V1.4H, V2.4S // dst[0] = bytes of x
+	WORD  $0x4e614861 // SQXTN2 V1.8H, V3.4S // dst[0] = bytes of x
+	WORD  $0x0e214800 // SQXTN V0.8B, V0.8H // dst[0] = bytes of x
+	WORD  $0x4e214820 // SQXTN2 V0.16B, V1.8H // dst[0] = bytes of x
+	FMOVQ F0, (R0) // dst[0] = bytes of x
+	ADD   $64, R1, R1 // src += 64
+	ADD   $16, R0, R0 // dst += 16
+	SUB   $16, R2, R2 // n += -16
+	CMP   $16, R2 // n >= 16
+	BGE   vectors_1 // n >= 16
+
+vectors_end_2:
+	RET
+
+// func widenRowsBF16NEON(dst *float32, dstStride int, src *uint16, srcStride int, rows int, cols int)
+TEXT ·widenRowsBF16NEON(SB), NOSPLIT, $0-48
+	MOVD dst+0(FP), R0 // dst
+	MOVD src+16(FP), R1 // src
+	MOVD rows+32(FP), R2 // rows
+	MOVD dstStride+8(FP), R3 // dstStride
+	MOVD srcStride+24(FP), R6 // srcStride
+	LSL  $2, R3, R3 // dstStride in bytes
+	LSL  $1, R6, R6 // srcStride <<= 1
+	CMP  $1, R2 // rows < 1
+	BLT  rows_end_2 // rows < 1
+
+rows_1:
+	MOVD cols+40(FP), R7 // cols
+	MOVD R1, R8 // from = src
+	MOVD R0, R9 // to = dst
+	CMP  $16, R7 // cols < 16
+	BLT  vectors_end_4 // cols < 16
+
+vectors_3:
+	FMOVQ (R8), F0 // x = bfloat16 of from[0]
+	FMOVQ 16(R8), F2 // x = bfloat16 of from[0]
+	WORD  $0x6e613801 // SHLL2 V1.4S, V0.8H, #16 // x = bfloat16 of from[0]
+	WORD  $0x2e613800 // SHLL V0.4S, V0.4H, #16 // x = bfloat16 of from[0]
+	WORD  $0x6e613843 // SHLL2 V3.4S, V2.8H, #16 // x = bfloat16 of from[0]
+	WORD  $0x2e613842 // SHLL V2.4S, V2.4H, #16 // x = bfloat16 of from[0]
+	FMOVQ F0, (R9) // to[0] = x, lanes 0..3
+	FMOVQ F1, 16(R9) // to[0] = x, lanes 4..7
+	FMOVQ F2, 32(R9) // to[0] = x, lanes 8..11
+	FMOVQ F3, 48(R9) // to[0] = x, lanes 12..15
+	ADD   $32, R8, R8 // from += 32
+	ADD   $64, R9, R9 // to += 64
+	SUB   $16, R7, R7 // cols += -16
+	CMP   $16, R7 // cols >= 16
+	BGE   vectors_3 // cols >= 16
+
+vectors_end_4:
+	CMP   $1, R7 // cols < 1
+	BLT   less_5 // cols < 1
+	MOVD  R7, R10 // x = bfloat16 of from[0], cols lanes
+	LSL   $1, R10, R10 // x = bfloat16 of from[0], cols lanes
+	ADD   R8, R10, R10 // x = bfloat16 of from[0], cols lanes
+	MOVD  $0, R11 // x = bfloat16 of from[0], cols lanes
+	TBZ   $0, R7, no_piece_6 // x = bfloat16 of from[0], cols lanes
+	SUB   $2, R10, R10 // x = bfloat16 of from[0], cols lanes
+	MOVHU (R10), R12 // x = bfloat16 of from[0], cols lanes
+	LSL   $16, R11, R11 // x = bfloat16 of from[0], cols lanes
+	ORR   R12, R11, R11 // x = bfloat16 of from[0], cols lanes
+
+no_piece_6:
+	TBZ   $1, R7, no_piece_7 // x = bfloat16 of from[0], cols lanes
+	SUB   $4, R10, R10 // x = bfloat16 of from[0], cols lanes
+	MOVWU (R10), R12 // x = bfloat16 of from[0], cols lanes
+	LSL   $32, R11, R11 // x = bfloat16 of from[0], cols lanes
+	ORR   R12, R11, R11 // x = bfloat16 of from[0], cols lanes
+
+no_piece_7:
+	VEOR  V2.B16, V2.B16, V2.B16 // x = bfloat16 of from[0], cols lanes
+	FMOVD R11, F0 // x = bfloat16 of from[0], cols lanes
+	TBZ   $2, R7, no_piece_8 // x = bfloat16 of from[0], cols lanes
+	SUB   $8, R10, R10 // x = bfloat16 of from[0], cols lanes
+	FMOVD (R10), F1 // x = bfloat16 of from[0], cols lanes
+	VMOV  V0.D[0], V1.D[1] // x = bfloat16 of from[0], cols lanes
+	VMOV  V1.B16, V0.B16 // x = bfloat16 of from[0], cols lanes
+
+no_piece_8:
+	TBZ   $3, R7, no_piece_9 // x = bfloat16 of from[0], cols lanes
+	VMOV  V0.B16, V2.B16 // x = bfloat16 of from[0], cols lanes
+	FMOVQ (R8), F0 // x = bfloat16 of from[0], cols lanes
+
+no_piece_9:
+	WORD  $0x6e613801 // SHLL2 V1.4S, V0.8H, #16 // x = bfloat16 of from[0], cols lanes
+	WORD  $0x2e613800 // SHLL V0.4S, V0.4H, #16 // x = bfloat16 of from[0], cols lanes
+	WORD  $0x6e613843 // SHLL2 V3.4S, V2.8H, #16 // x = bfloat16 of from[0], cols lanes
+	WORD  $0x2e613842 // SHLL V2.4S, V2.4H, #16 // x = bfloat16 of from[0], cols lanes
+	FMOVQ F0, (R9) // to[0] = x, lanes 0..3
+	FMOVQ F1, 16(R9) // to[0] = x, lanes 4..7
+	FMOVQ F2, 32(R9) // to[0] = x, lanes 8..11
+	FMOVQ F3, 48(R9) // to[0] = x, lanes 12..15
+
+less_5:
+	ADD R6, R1, R1 // src += srcStride
+	ADD R3, R0, R0 // dst += dstStride
+	SUB $1, R2, R2 // rows += -1
+	CMP $1, R2 // rows >= 1
+	BGE rows_1 // rows >= 1
+
+rows_end_2:
+	RET
+
+// func widenRowsF16NEON(dst *float32, dstStride int, src *uint16, srcStride int, rows int, cols int)
+TEXT ·widenRowsF16NEON(SB), NOSPLIT, $0-48
+	MOVD dst+0(FP), R0 // dst
+	MOVD src+16(FP), R1 // src
+	MOVD rows+32(FP), R2 // rows
+	MOVD dstStride+8(FP), R3 // dstStride
+	MOVD srcStride+24(FP), R6 // srcStride
+	LSL  $2, R3, R3 // dstStride in bytes
+	LSL  $1, R6, R6 // srcStride <<= 1
+	CMP  $1, R2 // rows < 1
+	BLT  rows_end_2 // rows < 1
+
+rows_1:
+	MOVD cols+40(FP), R7 // cols
+	MOVD R1, R8 // from = src
+	MOVD R0, R9 // to = dst
+	CMP  $16, R7 // cols < 16
+	BLT  vectors_end_4 // cols < 16
+
+vectors_3:
+	FMOVQ (R8), F0 // x = float16 of from[0]
+	FMOVQ 16(R8), F2 // x = float16 of from[0]
+	WORD  $0x4e217801 // FCVTL2 V1.4S, V0.8H // x = float16 of from[0]
+	WORD  $0x0e217800 // FCVTL V0.4S, V0.4H // x = float16 of from[0]
+	WORD  $0x4e217843 // FCVTL2 V3.4S, V2.8H // x = float16 of from[0]
+	WORD  $0x0e217842 // FCVTL V2.4S, V2.4H // x = float16 of from[0]
+	FMOVQ F0, (R9) // to[0] = x, lanes 0..3
+	FMOVQ F1, 16(R9) // to[0] = x, lanes 4..7
+	FMOVQ F2, 32(R9) // to[0] = x, lanes 8..11
+	FMOVQ F3, 48(R9) // to[0] = x, lanes 12..15
+	ADD   $32, R8, R8 // from += 32
+	ADD   $64, R9, R9 // to += 64
+	SUB   $16, R7, R7 // cols += -16
+	CMP   $16, R7 // cols >= 16
+	BGE   vectors_3 // cols >= 16
+
+vectors_end_4:
+	CMP   $1, R7 // cols < 1
+	BLT   less_5 // cols < 1
+	MOVD  R7, R10 // x = float16 of from[0], cols lanes
+	LSL   $1, R10, R10 // x = float16 of from[0], cols lanes
+	ADD   R8, R10, R10 // x = float16 of from[0], cols lanes
+	MOVD  $0, R11 // x = float16 of from[0], cols lanes
+	TBZ   $0, R7, no_piece_6 // x = float16 of from[0], cols lanes
+	SUB   $2, R10, R10 // x = float16 of from[0], cols lanes
+	MOVHU (R10), R12 // x = float16 of from[0], cols lanes
+	LSL   $16, R11, R11 // x = float16 of from[0], cols lanes
+	ORR   R12, R11, R11 // x = float16 of from[0], cols lanes
+
+no_piece_6:
+	TBZ   $1, R7, no_piece_7 // x = float16 of from[0], cols lanes
+	SUB   $4, R10, R10 // x = float16 of from[0], cols lanes
+	MOVWU (R10), R12 // x = float16 of from[0], cols lanes
+	LSL   $32, R11, R11 // x = float16 of from[0], cols lanes
+	ORR   R12, R11, R11 // x = float16 of from[0], cols lanes
+
+no_piece_7:
+	VEOR  V2.B16, V2.B16, V2.B16 // x = float16 of from[0], cols lanes
+	FMOVD R11, F0 // x = float16 of from[0], cols lanes
+	TBZ   $2, R7, no_piece_8 // x = float16 of from[0], cols lanes
+	SUB   $8, R10, R10 // x = float16 of from[0], cols lanes
+	FMOVD (R10), F1 // x = float16 of from[0], cols lanes
+	VMOV  V0.D[0], V1.D[1] // x = float16 of from[0], cols lanes
+	VMOV  V1.B16, V0.B16 // x = float16 of from[0], cols lanes
+
+no_piece_8:
+	TBZ   $3, R7, no_piece_9 // x = float16 of from[0], cols lanes
+	VMOV  V0.B16, V2.B16 // x = float16 of from[0], cols lanes
+	FMOVQ (R8), F0 // x = float16 of from[0], cols lanes
+
+no_piece_9:
+	WORD  $0x4e217801 // FCVTL2 V1.4S, V0.8H // x = float16 of from[0], cols lanes
+	WORD  $0x0e217800 // FCVTL V0.4S, V0.4H // x = float16 of from[0], cols lanes
+	WORD  $0x4e217843 // FCVTL2 V3.4S, V2.8H // x = float16 of from[0], cols lanes
+	WORD  $0x0e217842 // FCVTL V2.4S, V2.4H // x = float16 of from[0], cols lanes
+	FMOVQ F0, (R9) // to[0] = x, lanes 0..3
+	FMOVQ F1, 16(R9) // to[0] = x, lanes 4..7
+	FMOVQ F2, 32(R9) // to[0] = x, lanes 8..11
+	FMOVQ F3, 48(R9) // to[0] = x, lanes 12..15
+
+less_5:
+	ADD R6, R1, R1 // src += srcStride
+	ADD R3, R0, R0 // dst += dstStride
+	SUB $1, R2, R2 // rows += -1
+	CMP $1, R2 // rows >= 1
+	BGE rows_1 // rows >= 1
+
+rows_end_2:
+	RET
+
+// func quantizeRowsNEON(dst *int8, dstStride int, scales *float32, src *float32, srcStride int, rows int, cols int)
+TEXT ·quantizeRowsNEON(SB), NOSPLIT, $0-56
+	MOVD  $constants<>(SB), R20 // constants
+	MOVD  dst+0(FP), R0 // dst
+	MOVD  src+24(FP), R1 // src
+	MOVD  scales+16(FP), R2 // scales
+	MOVD  srcStride+32(FP), R3 // srcStride
+	MOVD  rows+40(FP), R6 // rows
+	FMOVQ 320(R20), F0 // magnitude
+	VEOR  V1.B16, V1.B16, V1.B16 // 0
+	FMOVQ 16(R20), F2 // 1
+	FMOVQ 768(R20), F3 // 127
+	FMOVQ 544(R20), F4 // 2**-126
+	LSL   $2, R3, R3 // srcStride in bytes
+	CMP   $1, R6 // rows < 1
+	BLT   rows_end_2 // rows < 1
+
+rows_1:
+	VEOR V5.B16, V5.B16, V5.B16 // largest = 0, lanes 0..3
+	VEOR V6.B16, V6.B16, V6.B16 // largest = 0, lanes 4..7
+	VEOR V7.B16, V7.B16, V7.B16 // largest = 0, lanes 8..11
+	VEOR V8.B16, V8.B16, V8.B16 // largest = 0, lanes 12..15
+	VEOR V9.B16, V9.B16, V9.B16 // bad = 0, lanes 0..3
+	VEOR V10.B16, V10.B16, V10.B16 // bad = 0, lanes 4..7
+	VEOR V11.B16, V11.B16, V11.B16 // bad = 0, lanes 8..11
+	VEOR V12.B16, V12.B16, V12.B16 // bad = 0, lanes 12..15
+	MOVD cols+48(FP), R7 // cols
+	MOVD R1, R8 // from = src
+	CMP  $16, R7 // cols < 16
+	BLT  vectors_end_4 // cols < 16
+
+vectors_3:
+	FMOVQ (R8), F13 // x = from[0], lanes 0..3
+	FMOVQ 16(R8), F14 // x = from[0], lanes 4..7
+	FMOVQ 32(R8), F15 // x = from[0], lanes 8..11
+	FMOVQ 48(R8), F16 // x = from[0], lanes 12..15
+	VFMLA V1.S4, V13.S4, V9.S4 // bad += x * 0, lanes 0..3
+	VFMLA V1.S4, V14.S4, V10.S4 // bad += x * 0, lanes 4..7
+	VFMLA V1.S4, V15.S4, V11.S4 // bad += x * 0, lanes 8..11
+	VFMLA V1.S4, V16.S4, V12.S4 // bad += x * 0, lanes 12..15
+	VAND  V0.B16, V13.B16, V13.B16 // x = x & magnitude, lanes 0..3
+	VAND  V0.B16, V14.B16, V14.B16 // x = x & magnitude, lanes 4..7
+	VAND  V0.B16, V15.B16, V15.B16 // x = x & magnitude, lanes 8..11
+	VAND  V0.B16, V16.B16, V16.B16 // x = x & magnitude, lanes 12..15
+	WORD  $0x6ea5e5b1 // FCMGT V17.4S, V13.4S, V5.4S // largest = max(largest, x), lanes 0..3
+	VBIT  V17.B16, V13.B16, V5.B16 // largest = max(largest, x), lanes 0..3
+	WORD  $0x6ea6e5cd // FCMGT V13.4S, V14.4S, V6.4S // largest = max(largest, x), lanes 4..7
+	VBIT  V13.B16, V14.B16, V6.B16 // largest = max(largest, x), lanes 4..7
+	WORD  $0x6ea7e5ed // FCMGT V13.4S, V15.4S, V7.4S // largest = max(largest, x), lanes 8..11
+	VBIT  V13.B16, V15.B16, V7.B16 // largest = max(largest, x), lanes 8..11
+	WORD  $0x6ea8e60d // FCMGT V13.4S, V16.4S, V8.4S // largest = max(largest, x), lanes 12..15
+	VBIT  V13.B16, V16.B16, V8.B16 // largest = max(largest, x), lanes 12..15
+	ADD   $64, R8, R8 // from += 64
+	SUB   $16, R7, R7 // cols += -16
+	CMP   $16, R7 // cols >= 16
+	BGE   vectors_3 // cols >= 16
+
+vectors_end_4:
+	CMP   $1, R7 // cols < 1
+	BLT   less_5 // cols < 1
+	VEOR  V13.B16, V13.B16, V13.B16 // x = from[0], cols lanes
+	VEOR  V14.B16, V14.B16, V14.B16 // x = from[0], cols lanes
+	VEOR  V15.B16, V15.B16, V15.B16 // x = from[0], cols lanes
+	VEOR  V16.B16, V16.B16, V16.B16 // x = from[0], cols lanes
+	CMP   $4, R7 // x = from[0], cols lanes
+	BLT   tail_7 // x = from[0], cols lanes
+	FMOVQ (R8), F13 // x = from[0], cols lanes
+	CMP   $8, R7 // x = from[0], cols lanes
+	BLT   tail_8 // x = from[0], cols lanes
+	FMOVQ 16(R8), F14 // x = from[0], cols lanes
+	CMP   $12, R7 // x = from[0], cols lanes
+	BLT   tail_9 // x = from[0], cols lanes
+	FMOVQ 32(R8), F15 // x = from[0], cols lanes
+	CMP   $16, R7 // x = from[0], cols lanes
+	BLT   tail_10 // x = from[0], cols lanes
+	FMOVQ 48(R8), F16 // x = from[0], cols lanes
+	JMP   tail_done_6 // x = from[0], cols lanes
+
+tail_7:
+	TBZ   $1, R7, tail_one_11 // x = from[0], cols lanes
+	FMOVD (R8), F13 // x = from[0], cols lanes
+	TBZ   $0, R7, tail_done_6 // x = from[0], cols lanes
+	ADD   $8, R8, R7 // x = from[0], cols lanes
+	VLD1  (R7), V13.S[2] // x = from[0], cols lanes
+	JMP   tail_done_6 // x = from[0], cols lanes
+
+tail_one_11:
+	TBZ   $0, R7, tail_done_6 // x = from[0], cols lanes
+	FMOVS (R8), F13 // x = from[0], cols lanes
+	JMP   tail_done_6 // x = from[0], cols lanes
+
+tail_8:
+	TBZ   $1, R7, tail_one_12 // x = from[0], cols lanes
+	FMOVD 16(R8), F14 // x = from[0], cols lanes
+	TBZ   $0, R7, tail_done_6 // x = from[0], cols lanes
+	ADD   $24, R8, R7 // x = from[0], cols lanes
+	VLD1  (R7), V14.S[2] // x = from[0], cols lanes
+	JMP   tail_done_6 // x = from[0], cols lanes
+
+tail_one_12:
+	TBZ   $0, R7, tail_done_6 // x = from[0], cols lanes
+	FMOVS 16(R8), F14 // x = from[0], cols lanes
+	JMP   tail_done_6 // x = from[0], cols lanes
+
+tail_9:
+	TBZ   $1, R7, tail_one_13 // x = from[0], cols lanes
+	FMOVD 32(R8), F15 // x = from[0], cols lanes
+	TBZ   $0, R7, tail_done_6 // x = from[0], cols lanes
+	ADD   $40, R8, R7 // x = from[0], cols lanes
+	VLD1  (R7), V15.S[2] // x = from[0], cols lanes
+	JMP   tail_done_6 // x = from[0], cols lanes
+
+tail_one_13:
+	TBZ   $0, R7, tail_done_6 // x = from[0], cols lanes
+	FMOVS 32(R8), F15 // x = from[0], cols lanes
+	JMP   tail_done_6 // x = from[0], cols lanes
+
+tail_10:
+	TBZ   $1, R7, tail_one_14 // x = from[0], cols lanes
+	FMOVD 48(R8), F16 // x = from[0], cols lanes
+	TBZ   $0, R7, tail_done_6 // x = from[0], cols lanes
+	ADD   $56, R8, R7 // x = from[0], cols lanes
+	VLD1  (R7), V16.S[2] // x = from[0], cols lanes
+	JMP   tail_done_6 // x = from[0], cols lanes
+
+tail_one_14:
+	TBZ   $0, R7, tail_done_6 // x = from[0], cols lanes
+	FMOVS 48(R8), F16 // x = from[0], cols lanes
+
+tail_done_6:
+	VFMLA V1.S4, V13.S4, V9.S4 // bad += x * 0, lanes 0..3
+	VFMLA V1.S4, V14.S4, V10.S4 // bad += x * 0, lanes 4..7
+	VFMLA V1.S4, V15.S4, V11.S4 // bad += x * 0, lanes 8..11
+	VFMLA V1.S4, V16.S4, V12.S4 // bad += x * 0, lanes 12..15
+	VAND  V0.B16, V13.B16, V13.B16 // x = x & magnitude, lanes 0..3
+	VAND  V0.B16, V14.B16, V14.B16 // x = x & magnitude, lanes 4..7
+	VAND  V0.B16, V15.B16, V15.B16 // x = x & magnitude, lanes 8..11
+	VAND  V0.B16, V16.B16, V16.B16 // x = x & magnitude, lanes 12..15
+	WORD  $0x6ea5e5b1 // FCMGT V17.4S, V13.4S, V5.4S // largest = max(largest, x), lanes 0..3
+	VBIT  V17.B16, V13.B16, V5.B16 // largest = max(largest, x), lanes 0..3
+	WORD  $0x6ea6e5cd // FCMGT V13.4S, V14.4S, V6.4S // largest = max(largest, x), lanes 4..7
+	VBIT  V13.B16, V14.B16, V6.B16 // largest = max(largest, x), lanes 4..7
+	WORD  $0x6ea7e5ed // FCMGT V13.4S, V15.4S, V7.4S // largest = max(largest, x), lanes 8..11
+	VBIT  V13.B16, V15.B16, V7.B16 // largest = max(largest, x), lanes 8..11
+	WORD  $0x6ea8e60d // FCMGT V13.4S, V16.4S, V8.4S // largest = max(largest, x), lanes 12..15
+	VBIT  V13.B16, V16.B16, V8.B16 // largest = max(largest, x), lanes 12..15
+
+less_5:
+	WORD  $0x6ea5e4ed // FCMGT V13.4S, V7.4S, V5.4S // largest[0] = max of lanes
+	VBIT  V13.B16, V7.B16, V5.B16 // largest[0] = max of lanes
+	WORD  $0x6ea6e50d // FCMGT V13.4S, V8.4S, V6.4S // largest[0] = max of lanes
+	VBIT  V13.B16, V8.B16, V6.B16 // largest[0] = max of lanes
+	WORD  $0x6ea5e4cd // FCMGT V13.4S, V6.4S, V5.4S // largest[0] = max of lanes
+	VBIT  V13.B16, V6.B16, V5.B16 // largest[0] = max of lanes
+	VEXT  $8, V5.B16, V5.B16, V13.B16 // largest[0] = max of lanes
+	WORD  $0x6ea5e5ae // FCMGT V14.4S, V13.4S, V5.4S // largest[0] = max of lanes
+	VBIT  V14.B16, V13.B16, V5.B16 // largest[0] = max of lanes
+	VDUP  V5.S[1], V13.S4 // largest[0] = max of lanes
+	WORD  $0x6ea5e5ae // FCMGT V14.4S, V13.4S, V5.4S // largest[0] = max of lanes
+	VBIT  V14.B16, V13.B16, V5.B16 // largest[0] = max of lanes
+	WORD  $0x4e2bd529 // FADD V9.4S, V9.4S, V11.4S // bad[0] = sum of lanes
+	WORD  $0x4e2cd54a // FADD V10.4S, V10.4S, V12.4S // bad[0] = sum of lanes
+	WORD  $0x4e2ad529 // FADD V9.4S, V9.4S, V10.4S // bad[0] = sum of lanes
+	VEXT  $8, V9.B16, V9.B16, V13.B16 // bad[0] = sum of lanes
+	WORD  $0x4e2dd529 // FADD V9.4S, V9.4S, V13.4S // bad[0] = sum of lanes
+	VDUP  V9.S[1], V13.S4 // bad[0] = sum of lanes
+	WORD  $0x4e2dd529 // FADD V9.4S, V9.4S, V13.4S // bad[0] = sum of lanes
+	WORD  $0x6e23fca5 // FDIV V5.4S, V5.4S, V3.4S // largest = largest / 127, lanes 0..3
+	WORD  $0x6e23fcc6 // FDIV V6.4S, V6.4S, V3.4S // largest = largest / 127, lanes 4..7
+	WORD  $0x6e23fce7 // FDIV V7.4S, V7.4S, V3.4S // largest = largest / 127, lanes 8..11
+	WORD  $0x6e23fd08 // FDIV V8.4S, V8.4S, V3.4S // largest = largest / 127, lanes 12..15
+	WORD  $0x6ea5e48d // FCMGT V13.4S, V4.4S, V5.4S // tiny = largest < 2**-126, lanes 0..3
+	WORD  $0x6ea6e48e // FCMGT V14.4S, V4.4S, V6.4S // tiny = largest < 2**-126, lanes 4..7
+	WORD  $0x6ea7e48f // FCMGT V15.4S, V4.4S, V7.4S // tiny = largest < 2**-126, lanes 8..11
+	WORD  $0x6ea8e490 // FCMGT V16.4S, V4.4S, V8.4S // tiny = largest < 2**-126, lanes 12..15
+	VBIT  V13.B16, V2.B16, V5.B16 // largest = tiny ? 1 : largest, lanes 0..3
+	VBIT  V14.B16, V2.B16, V6.B16 // largest = tiny ? 1 : largest, lanes 4..7
+	VBIT  V15.B16, V2.B16, V7.B16 // largest = tiny ? 1 : largest, lanes 8..11
+	VBIT  V16.B16, V2.B16, V8.B16 // largest = tiny ? 1 : largest, lanes 12..15
+	WORD  $0x4e29d4a5 // FADD V5.4S, V5.4S, V9.4S // largest = largest + bad, lanes 0..3
+	WORD  $0x4e2ad4c6 // FADD V6.4S, V6.4S, V10.4S // largest = largest + bad, lanes 4..7
+	WORD  $0x4e2bd4e7 // FADD V7.4S, V7.4S, V11.4S // largest = largest + bad, lanes 8..11
+	WORD  $0x4e2cd508 // FADD V8.4S, V8.4S, V12.4S // largest = largest + bad, lanes 12..15
+	FMOVS F5, (R2) // scales[0] = largest[0]
+	VLD1R (R2), [V5.S4] // scale = all scales[0]
+	WORD  $0x6e25fc45 // FDIV V5.4S, V2.4S, V5.4S // 1/scale = 1/scale / scale
+	MOVD  R0, R7 // to = dst
+	MOVD  cols+48(FP), R8 // cols
+	MOVD  R1, R9 // from = src
+	CMP   $16, R8 // cols < 16
+	BLT   vectors_end_16 // cols < 16
+
+vectors_15:
+	FMOVQ (R9), F6 // x = from[0], lanes 0..3
+	FMOVQ 16(R9), F7 // x = from[0], lanes 4..7
+	FMOVQ 32(R9), F8 // x = from[0], lanes 8..11
+	FMOVQ 48(R9), F9 // x = from[0], lanes 12..15
+	WORD  $0x6e25dcc6 // FMUL V6.4S, V6.4S, V5.4S // x = x * 1/scale, lanes 0..3
+	WORD  $0x6e25dce7 // FMUL V7.4S, V7.4S, V5.4S // x = x * 1/scale, lanes 4..7
+	WORD  $0x6e25dd08 // FMUL V8.4S, V8.4S, V5.4S // x = x * 1/scale, lanes 8..11
+	WORD  $0x6e25dd29 // FMUL V9.4S, V9.4S, V5.4S // x = x * 1/scale, lanes 12..15
+	WORD  $0x4e26e4ca // FCMEQ V10.4S, V6.4S, V6.4S // number = x == x, lanes 0..3
+	WORD  $0x4e27e4eb // FCMEQ V11.4S, V7.4S, V7.4S // number = x == x, lanes 4..7
+	WORD  $0x4e28e50c // FCMEQ V12.4S, V8.4S, V8.4S // number = x == x, lanes 8..11
+	WORD  $0x4e29e52d // FCMEQ V13.4S, V9.4S, V9.4S // number = x == x, lanes 12..15
+	VEOR  V14.B16, V14.B16, V14.B16 // y = 0, lanes 0..3
+	VEOR  V15.B16, V15.B16, V15.B16 // y = 0, lanes 4..7
+	VEOR  V16.B16, V16.B16, V16.B16 // y = 0, lanes 8..11
+	VEOR  V17.B16, V17.B16, V17.B16 // y = 0, lanes 12..15
+	VBIT  V10.B16, V6.B16, V14.B16 // y = number ? x : y, lanes 0..3
+	VBIT  V11.B16, V7.B16, V15.B16 // y = number ? x : y, lanes 4..7
+	VBIT  V12.B16, V8.B16, V16.B16 // y = number ? x : y, lanes 8..11
+	VBIT  V13.B16, V9.B16, V17.B16 // y = number ? x : y, lanes 12..15
+	WORD  $0x4e21a9ce // FCVTNS V14.4S, V14.4S // y = int(y), lanes 0..3
+	WORD  $0x4e21a9ef // FCVTNS V15.4S, V15.4S // y = int(y), lanes 4..7
+	WORD  $0x4e21aa10 // FCVTNS V16.4S, V16.4S // y = int(y), lanes 8..11
+	WORD  $0x4e21aa31 // FCVTNS V17.4S, V17.4S // y = int(y), lanes 12..15
+	WORD  $0x0e6149c6 // SQXTN V6.4H, V14.4S // to[0] = bytes of y
+	WORD  $0x4e6149e6 // SQXTN2 V6.8H, V15.4S // to[0] = bytes of y
+	WORD  $0x0e614a07 // SQXTN V7.4H, V16.4S // to[0] = bytes of y
+	WORD  $0x4e614a27 // SQXTN2 V7.8H, V17.4S // to[0] = bytes of y
+	WORD  $0x0e2148c6 // SQXTN V6.8B, V6.8H // to[0] = bytes of y
+	WORD  $0x4e2148e6 // SQXTN2 V6.16B, V7.8H // to[0] = bytes of y
+	FMOVQ F6, (R7) // to[0] = bytes of y
+	ADD   $16, R7, R7 // to += 16
+	ADD   $64, R9, R9 // from += 64
+	SUB   $16, R8, R8 // cols += -16
+	CMP   $16, R8 // cols >= 16
+	BGE   vectors_15 // cols >= 16
+
+vectors_end_16:
+	CMP   $1, R8 // cols < 1
+	BLT   less_17 // cols < 1
+	VEOR  V6.B16, V6.B16, V6.B16 // x = from[0], cols lanes
+	VEOR  V7.B16, V7.B16, V7.B16 // x = from[0], cols lanes
+	VEOR  V8.B16, V8.B16, V8.B16 // x = from[0], cols lanes
+	VEOR  V9.B16, V9.B16, V9.B16 // x = from[0], cols lanes
+	CMP   $4, R8 // x = from[0], cols lanes
+	BLT   tail_19 // x = from[0], cols lanes
+	FMOVQ (R9), F6 // x = from[0], cols lanes
+	CMP   $8, R8 // x = from[0], cols lanes
+	BLT   tail_20 // x = from[0], cols lanes
+	FMOVQ 16(R9), F7 // x = from[0], cols lanes
+	CMP   $12, R8 // x = from[0], cols lanes
+	BLT   tail_21 // x = from[0], cols lanes
+	FMOVQ 32(R9), F8 // x = from[0], cols lanes
+	CMP   $16, R8 // x = from[0], cols lanes
+	BLT   tail_22 // x = from[0], cols lanes
+	FMOVQ 48(R9), F9 // x = from[0], cols lanes
+	JMP   tail_done_18 // x = from[0], cols lanes
+
+tail_19:
+	TBZ   $1, R8, tail_one_23 // x = from[0], cols lanes
+	FMOVD (R9), F6 // x = from[0], cols lanes
+	TBZ   $0, R8, tail_done_18 // x = from[0], cols lanes
+	ADD   $8, R9, R8 // x = from[0], cols lanes
+	VLD1  (R8), V6.S[2] // x = from[0], cols lanes
+	JMP   tail_done_18 // x = from[0], cols lanes
+
+tail_one_23:
+	TBZ   $0, R8, tail_done_18 // x = from[0], cols lanes
+	FMOVS (R9), F6 // x = from[0], cols lanes
+	JMP   tail_done_18 // x = from[0], cols lanes
+
+tail_20:
+	TBZ   $1, R8, tail_one_24 // x = from[0], cols lanes
+	FMOVD 16(R9), F7 // x = from[0], cols lanes
+	TBZ   $0, R8, tail_done_18 // x = from[0], cols lanes
+	ADD   $24, R9, R8 // x = from[0], cols lanes
+	VLD1  (R8), V7.S[2] // x = from[0], cols lanes
+	JMP   tail_done_18 // x = from[0], cols lanes
+
+tail_one_24:
+	TBZ   $0, R8, tail_done_18 // x = from[0], cols lanes
+	FMOVS 16(R9), F7 // x = from[0], cols lanes
+	JMP   tail_done_18 // x = from[0], cols lanes
+
+tail_21:
+	TBZ   $1, R8, tail_one_25 // x = from[0], cols lanes
+	FMOVD 32(R9), F8 // x = from[0], cols lanes
+	TBZ   $0, R8, tail_done_18 // x = from[0], cols lanes
+	ADD   $40, R9, R8 // x = from[0], cols lanes
+	VLD1  (R8), V8.S[2] // x = from[0], cols lanes
+	JMP   tail_done_18 // x = from[0], cols lanes
+
+tail_one_25:
+	TBZ   $0, R8, tail_done_18 // x = from[0], cols lanes
+	FMOVS 32(R9), F8 // x = from[0], cols lanes
+	JMP   tail_done_18 // x = from[0], cols lanes
+
+tail_22:
+	TBZ   $1, R8, tail_one_26 // x = from[0], cols lanes
+	FMOVD 48(R9), F9 // x = from[0], cols lanes
+	TBZ   $0, R8, tail_done_18 // x = from[0], cols lanes
+	ADD   $56, R9, R8 // x = from[0], cols lanes
+	VLD1  (R8), V9.S[2] // x = from[0], cols lanes
+	JMP   tail_done_18 // x = from[0], cols lanes
+
+tail_one_26:
+	TBZ   $0, R8, tail_done_18 // x = from[0], cols lanes
+	FMOVS 48(R9), F9 // x = from[0], cols lanes
+
+tail_done_18:
+	WORD  $0x6e25dcc6 // FMUL V6.4S, V6.4S, V5.4S // x = x * 1/scale, lanes 0..3
+	WORD  $0x6e25dce7 // FMUL V7.4S, V7.4S, V5.4S // x = x * 1/scale, lanes 4..7
+	WORD  $0x6e25dd08 // FMUL V8.4S, V8.4S, V5.4S // x = x * 1/scale, lanes 8..11
+	WORD  $0x6e25dd29 // FMUL V9.4S, V9.4S, V5.4S // x = x * 1/scale, lanes 12..15
+	WORD  $0x4e26e4c5 // FCMEQ V5.4S, V6.4S, V6.4S // number = x == x, lanes 0..3
+	WORD  $0x4e27e4ea // FCMEQ V10.4S, V7.4S, V7.4S // number = x == x, lanes 4..7
+	WORD  $0x4e28e50b // FCMEQ V11.4S, V8.4S, V8.4S // number = x == x, lanes 8..11
+	WORD  $0x4e29e52c // FCMEQ V12.4S, V9.4S, V9.4S // number = x == x, lanes 12..15
+	VEOR  V13.B16, V13.B16, V13.B16 // y = 0, lanes 0..3
+	VEOR  V14.B16, V14.B16, V14.B16 // y = 0, lanes 4..7
+	VEOR  V15.B16, V15.B16, V15.B16 // y = 0, lanes 8..11
+	VEOR  V16.B16, V16.B16, V16.B16 // y = 0, lanes 12..15
+	VBIT  V5.B16, V6.B16, V13.B16 // y = number ? x : y, lanes 0..3
+	VBIT  V10.B16, V7.B16, V14.B16 // y = number ? x : y, lanes 4..7
+	VBIT  V11.B16, V8.B16, V15.B16 // y = number ? x : y, lanes 8..11
+	VBIT  V12.B16, V9.B16, V16.B16 // y = number ? x : y, lanes 12..15
+	WORD  $0x4e21a9ad // FCVTNS V13.4S, V13.4S // y = int(y), lanes 0..3
+	WORD  $0x4e21a9ce // FCVTNS V14.4S, V14.4S // y = int(y), lanes 4..7
+	WORD  $0x4e21a9ef // FCVTNS V15.4S, V15.4S // y = int(y), lanes 8..11
+	WORD  $0x4e21aa10 // FCVTNS V16.4S, V16.4S // y = int(y), lanes 12..15
+	WORD  $0x0e6149a5 // SQXTN V5.4H, V13.4S // to[0] = bytes of y
+	WORD  $0x4e6149c5 // SQXTN2 V5.8H, V14.4S // to[0] = bytes of y
+	WORD  $0x0e6149e6 // SQXTN V6.4H, V15.4S // to[0] = bytes of y
+	WORD  $0x4e614a06 // SQXTN2 V6.8H, V16.4S // to[0] = bytes of y
+	WORD  $0x0e2148a5 // SQXTN V5.8B, V5.8H // to[0] = bytes of y
+	WORD  $0x4e2148c5 // SQXTN2 V5.16B, V6.8H // to[0] = bytes of y
+	FMOVQ F5, (R7) // to[0] = bytes of y
+	ADD   $16, R7, R7 // to += 16
+
+less_17:
+	ADD  R3, R1, R1 // src += srcStride
+	MOVD dstStride+8(FP), R7 // dstStride
+	ADD  R7, R0, R0 // dst += dstStride
+	ADD  $4, R2, R2 // scales += 4
+	SUB  $1, R6, R6 // rows += -1
+	CMP  $1, R6 // rows >= 1
+	BGE  rows_1 // rows >= 1
+
+rows_end_2:
 	RET
 
 // func peakFMANEON(n int) float32

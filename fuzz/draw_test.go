@@ -3,6 +3,9 @@ package fuzz
 import (
 	"math"
 	"testing"
+	"unsafe"
+
+	"github.com/quern-go/quern/internal/portable"
 )
 
 // draw makes the arguments of one call. Whatever it draws is determined by its Source; where the
@@ -128,3 +131,39 @@ func (d *draw) below(max float32) func() float32 {
 func (d *draw) bits() float32 {
 	return math.Float32frombits([]uint32{0, math.MaxUint32, d.Uint32(), d.Uint32()}[d.IntN(4)])
 }
+
+// sameBits is for words that are not float32.
+func sameBits(_ int, got, want float32) bool { return math.Float32bits(got) == math.Float32bits(want) }
+
+// small is a matrix of elements of less than 32 bits, which end where their buffer does.
+type small struct {
+	buffer       *Buffer
+	size, stride int // bytes of an element, and elements from row to row
+	skip         int // bytes from the buffer to the first element
+}
+
+// small draws rows of elements, made from float32 by narrow, all of one size in bytes. With a rule it is an output.
+func (d *draw) small(name string, s shape, size int, narrow func(float32) uint32, same rule) small {
+	n := 0
+	if s.rows > 0 && s.cols > 0 {
+		n = (s.rows-1)*s.stride + s.cols
+	}
+	words := (n*size + 3) / 4
+	b := d.out(name, vector(words), func() float32 {
+		w := uint32(0)
+		for at := 0; at < 32; at += 8 * size {
+			w |= narrow(d.Float32()) << at
+		}
+		return math.Float32frombits(w)
+	}, same)
+	return small{b, size, s.stride, 4*words - n*size}
+}
+
+func (s small) half() *uint16 { return (*uint16)(s.ptr()) }
+func (s small) byte() *int8   { return (*int8)(s.ptr()) }
+
+func (s small) ptr() unsafe.Pointer { return unsafe.Add(unsafe.Pointer(s.buffer.Ptr()), s.skip) }
+
+func bf16(f float32) uint32   { return uint32(portable.Float32ToBF16(f)) }
+func f16(f float32) uint32    { return uint32(portable.Float32ToF16(f)) }
+func byteOf(f float32) uint32 { return math.Float32bits(f) * 0x9e3779b1 >> 24 }

@@ -46,6 +46,43 @@ var kernels = append([]kernel{
 			return 0
 		}
 	}},
+	{"FewF32", 12, func(d *draw, n int) call {
+		f := d.few(n)
+		b := d.in("b", f.b, d.Float32)
+		return func(l isa.Level) float32 {
+			asm.FewF32(l, f.c.Ptr(), f.c.Stride, f.a.Ptr(), f.a.Stride, b.Ptr(), f.pitch, f.panelStride, f.depth, n, f.cols, f.alpha)
+			return 0
+		}
+	}},
+	{"FewBF16", 12, func(d *draw, n int) call {
+		f := d.few(n)
+		b := d.small("b", f.b, 2, bf16, nil)
+		return func(l isa.Level) float32 {
+			asm.FewBF16(l, f.c.Ptr(), f.c.Stride, f.a.Ptr(), f.a.Stride, b.half(), f.pitch, f.panelStride, f.depth, n, f.cols, f.alpha)
+			return 0
+		}
+	}},
+	{"FewF16", 12, func(d *draw, n int) call {
+		f := d.few(n)
+		b := d.small("b", f.b, 2, f16, nil)
+		return func(l isa.Level) float32 {
+			asm.FewF16(l, f.c.Ptr(), f.c.Stride, f.a.Ptr(), f.a.Stride, b.half(), f.pitch, f.panelStride, f.depth, n, f.cols, f.alpha)
+			return 0
+		}
+	}},
+	{"FewInt8", 12, func(d *draw, n int) call {
+		f := d.few(n)
+		b := d.small("b", f.b, 1, byteOf, nil)
+		return func(l isa.Level) float32 {
+			asm.FewInt8(l, f.c.Ptr(), f.c.Stride, f.a.Ptr(), f.a.Stride, b.byte(), f.pitch, f.panelStride, f.depth, n, f.cols, f.alpha)
+			return 0
+		}
+	}},
+	{"ScaleColumns", 20, func(d *draw, n int) call {
+		s := d.out("s", d.matrix(n, 16*d.IntN(9)), d.Float32, exact)
+		factors := d.in("factors", vector(s.Cols), d.Float32)
+		return func(l isa.Level) float32 { asm.ScaleColumns(l, s.Ptr(), s.Stride, n, s.Cols, factors.Ptr()); return 0 }
+	}},
 	{"PackPanel", 32, func(d *draw, n int) call {
 		dims := d.upTo(40)
 		dst := d.out("dst", panel(dims, roundUp(n)), d.Float32, firstColumns(n))
@@ -243,6 +280,59 @@ var kernels = append([]kernel{
 		dst, src := d.elementwise(n, d.Float32)
 		return func(l isa.Level) float32 { asm.Subtract(l, dst.Ptr(), src.Ptr(), n, a, b); return 0 }
 	}},
+	{"WidenBF16", long, func(d *draw, n int) call {
+		dst, src := d.out("dst", vector(n), d.Float32, exact), d.small("src", vector(n), 2, bf16, nil)
+		return func(l isa.Level) float32 { asm.WidenBF16(l, dst.Ptr(), src.half(), n); return 0 }
+	}},
+	{"WidenF16", long, func(d *draw, n int) call {
+		dst, src := d.out("dst", vector(n), d.Float32, exact), d.small("src", vector(n), 2, f16, nil)
+		return func(l isa.Level) float32 { asm.WidenF16(l, dst.Ptr(), src.half(), n); return 0 }
+	}},
+	{"WidenInt8", long, func(d *draw, n int) call {
+		dst, src := d.out("dst", vector(n), d.Float32, exact), d.small("src", vector(n), 1, byteOf, nil)
+		return func(l isa.Level) float32 { asm.WidenInt8(l, dst.Ptr(), src.byte(), n); return 0 }
+	}},
+	{"NarrowBF16", long, func(d *draw, n int) call {
+		dst, src := d.small("dst", vector(n), 2, bf16, sameBits), d.in("src", vector(n), d.Float32)
+		return func(l isa.Level) float32 { asm.NarrowBF16(l, dst.half(), src.Ptr(), n); return 0 }
+	}},
+	{"NarrowF16", long, func(d *draw, n int) call {
+		dst, src := d.small("dst", vector(n), 2, f16, sameBits), d.in("src", vector(n), d.Float32)
+		return func(l isa.Level) float32 { asm.NarrowF16(l, dst.half(), src.Ptr(), n); return 0 }
+	}},
+	{"NarrowInt8", 10, func(d *draw, n int) call {
+		n *= 16
+		dst := d.small("dst", vector(n), 1, byteOf, sameBits)
+		src := d.in("src", vector(n), func() float32 { return float32(d.IntN(256) - 128) })
+		return func(l isa.Level) float32 { asm.NarrowInt8(l, dst.byte(), src.Ptr(), n); return 0 }
+	}},
+	{"WidenRowsBF16", long, func(d *draw, n int) call {
+		rows := d.upTo(4)
+		dst := d.out("dst", d.matrix(rows, roundUp(n)), d.Float32, exact)
+		src := d.small("src", d.matrix(rows, n), 2, bf16, nil)
+		return func(l isa.Level) float32 {
+			asm.WidenRowsBF16(l, dst.Ptr(), dst.Stride, src.half(), src.stride, rows, n)
+			return 0
+		}
+	}},
+	{"WidenRowsF16", long, func(d *draw, n int) call {
+		rows := d.upTo(4)
+		dst := d.out("dst", d.matrix(rows, roundUp(n)), d.Float32, exact)
+		src := d.small("src", d.matrix(rows, n), 2, f16, nil)
+		return func(l isa.Level) float32 {
+			asm.WidenRowsF16(l, dst.Ptr(), dst.Stride, src.half(), src.stride, rows, n)
+			return 0
+		}
+	}},
+	{"QuantizeRows", long, func(d *draw, n int) call {
+		rows := d.upTo(4)
+		dst := d.small("dst", shape{rows, roundUp(n), roundUp(n) + 16*d.IntN(2)}, 1, byteOf, sameBits)
+		scales, src := d.out("scales", vector(rows), d.Float32, exact), d.in("src", d.matrix(rows, n), d.Float32)
+		return func(l isa.Level) float32 {
+			asm.QuantizeRows(l, dst.byte(), dst.stride, scales.Ptr(), src.Ptr(), src.Stride, rows, n)
+			return 0
+		}
+	}},
 	{"PeakFMA", 3, func(d *draw, n int) call {
 		return func(l isa.Level) float32 { asm.PeakFMA(l, n); return 0 } // only how long it takes matters
 	}},
@@ -252,3 +342,30 @@ var kernels = append([]kernel{
 		return func(l isa.Level) float32 { asm.ReadSum(l, src.Ptr(), n); return 0 }
 	}},
 }, dotKernels...)
+
+// fewArguments are what the kernels for a few rows have in common.
+type fewArguments struct {
+	c, a                            *Buffer
+	b                               shape // of B: panels of 32 columns, or rows
+	pitch, panelStride, depth, cols int
+	alpha                           *float32
+}
+
+func (d *draw) few(rows int) fewArguments {
+	f := fewArguments{depth: d.IntN(20), cols: 16 * d.upTo(7)}
+	if d.IntN(2) == 0 { // panels one behind the other
+		f.pitch, f.panelStride = 32, 32*f.depth+d.IntN(40)
+		last := (f.cols - 1) / 32
+		f.b = vector(0)
+		if f.depth > 0 {
+			f.b = vector(last*f.panelStride + 32*(f.depth-1) + f.cols - 32*last)
+		}
+	} else { // rows
+		f.pitch, f.panelStride = f.cols+d.IntN(19), 32
+		f.b = shape{f.depth, f.cols, f.pitch}
+	}
+	f.c = d.out("c", d.matrix(rows, f.cols), d.Float32, exact)
+	f.a = d.in("a", d.matrix(rows, f.depth), d.Float32)
+	f.alpha = d.orNil(d.in("alpha", vector(rows), d.Float32))
+	return f
+}

@@ -36,6 +36,31 @@ var manifest = append([]kernel{
 		Doc:  "is C = α·C + A·B for rows of A and one panel B of up to 32 columns, cols a multiple of 16; without alpha C starts at 0.",
 		Text: product,
 	}, {
+		Name: "FewF32",
+		Sig:  "func(c *float32, cStride int, a *float32, aStride int, b *float32, pitch, panelStride, depth, rows, cols int, alpha *float32)",
+		Doc:  "is Product for a few rows over any number of panels of float32: that of depth k and column c is b[c/32*panelStride+k*pitch+c%32].",
+		Text: few(machine.Float32),
+	}, {
+		Name: "FewBF16",
+		Sig:  "func(c *float32, cStride int, a *float32, aStride int, b *uint16, pitch, panelStride, depth, rows, cols int, alpha *float32)",
+		Doc:  "is Product for a few rows over any number of panels of bfloat16: that of depth k and column c is b[c/32*panelStride+k*pitch+c%32].",
+		Text: few(machine.BFloat16),
+	}, {
+		Name: "FewF16",
+		Sig:  "func(c *float32, cStride int, a *float32, aStride int, b *uint16, pitch, panelStride, depth, rows, cols int, alpha *float32)",
+		Doc:  "is Product for a few rows over any number of panels of float16: that of depth k and column c is b[c/32*panelStride+k*pitch+c%32].",
+		Text: few(machine.Float16),
+	}, {
+		Name: "FewInt8",
+		Sig:  "func(c *float32, cStride int, a *float32, aStride int, b *int8, pitch, panelStride, depth, rows, cols int, alpha *float32)",
+		Doc:  "is Product for a few rows over any number of panels of int8: that of depth k and column c is b[c/32*panelStride+k*pitch+c%32].",
+		Text: few(machine.Int8),
+	}, {
+		Name: "ScaleColumns",
+		Sig:  "func(s *float32, stride, rows, cols int, factors *float32)",
+		Doc:  "multiplies the columns of a tile, a multiple of 16, by a factor each.",
+		Text: scaleColumns,
+	}, {
 		Name: "PackPanel",
 		Sig:  "func(dst, src *float32, srcStride, rows, dims int)",
 		Doc:  "transposes up to 32 rows of src into a panel: dst[d*32+r] = src[r*srcStride+d]. Columns are written in groups of the register's lanes.",
@@ -191,6 +216,26 @@ var manifest = append([]kernel{
 		Sig:  "func(dst *uint16, src *float32, n int)",
 		Doc:  "converts n float32 to the nearest float16, ties to even.",
 		Text: narrowF16,
+	}, {
+		Name: "NarrowInt8",
+		Sig:  "func(dst *int8, src *float32, n int)",
+		Doc:  "converts n integers within a byte, a multiple of 16.",
+		Text: narrowInt8,
+	}, {
+		Name: "WidenRowsBF16",
+		Sig:  "func(dst *float32, dstStride int, src *uint16, srcStride, rows, cols int)",
+		Doc:  "converts rows of bfloat16 to float32, each filled up to a multiple of 16 with +0.",
+		Text: widenRows(machine.BFloat16),
+	}, {
+		Name: "WidenRowsF16",
+		Sig:  "func(dst *float32, dstStride int, src *uint16, srcStride, rows, cols int)",
+		Doc:  "converts rows of float16 to float32, each filled up to a multiple of 16 with +0.",
+		Text: widenRows(machine.Float16),
+	}, {
+		Name: "QuantizeRows",
+		Sig:  "func(dst *int8, dstStride int, scales, src *float32, srcStride, rows, cols int)",
+		Doc:  "converts rows to bytes with a scale each, src = dst·scale, each filled up to a multiple of 16 with 0: the scale is max|src|/127, 1 if that is subnormal, and NaN for a row that is not finite.",
+		Text: quantizeRows,
 	}, {
 		Name: "PeakFMA",
 		Sig:  "func(n int) float32",

@@ -98,6 +98,14 @@ type sequence struct {
 	of            batchSize
 	visible       visibility
 	slopeOffset   int // of ALiBi
+
+	cache    *Cache   // where the keys are, unless in tensors
+	band     band     // what visible points to in the usual case of a cache, so that a call
+	windowed windowed // allocates nothing
+
+	tiles, spans   int // query tiles of a key/value head; tasks that each is split into
+	first          int // number of the first task
+	split, partial int // number of the first tile that is split, and row of its first partial state
 }
 
 // batchSize is what masks and biases that are tensors must broadcast to: the number of sequences, and
@@ -212,7 +220,10 @@ func (shape Shape) check() error {
 
 // Reset prepares p for another shape or other options. It allocates only where more memory is
 // needed than before. After an error p must be Reset before it is Run.
-func (p *Plan) Reset(shape Shape, opts Options) error {
+func (p *Plan) Reset(shape Shape, opts Options) error { return p.reset(shape, opts, nil) }
+
+// reset is Reset for keys that are in caches, one a sequence, or nil if they are in tensors.
+func (p *Plan) reset(shape Shape, opts Options, caches []*Cache) error {
 	p.shape = Shape{}
 	if err := shape.check(); err != nil {
 		return err
@@ -242,7 +253,7 @@ func (p *Plan) Reset(shape Shape, opts Options) error {
 	if shape.KVHeads > 0 {
 		p.group = shape.Heads / shape.KVHeads
 	}
-	if err := p.layOut(shape); err != nil {
+	if err := p.layOut(shape, caches); err != nil {
 		return err
 	}
 	p.shape = shape
@@ -251,7 +262,7 @@ func (p *Plan) Reset(shape Shape, opts Options) error {
 }
 
 // layOut turns both layouts of Ragged into sequences.
-func (p *Plan) layOut(shape Shape) error {
+func (p *Plan) layOut(shape Shape, caches []*Cache) error {
 	r, n := &p.opts.Ragged, shape.Batch
 	packedLayout := r.CumQueries != nil || r.CumKeys != nil
 	if packedLayout {
@@ -273,9 +284,12 @@ func (p *Plan) layOut(shape Shape) error {
 		})
 	}
 	var err error
-	if packedLayout {
+	switch {
+	case caches != nil:
+		err = p.layOutCaches(shape, caches)
+	case packedLayout:
 		err = p.layOutPacked(shape)
-	} else {
+	default:
 		err = p.layOutPadded(shape)
 	}
 	if err != nil {
@@ -291,14 +305,30 @@ func (p *Plan) layOut(shape Shape) error {
 	for i := range p.sequences {
 		s := &p.sequences[i]
 		s.of = of
-		if p.opts.Mask == nil {
-			continue
-		}
-		if s.visible, err = p.opts.Mask.compile(s); err != nil {
+		if err = s.compile(p.opts.Mask); err != nil {
 			return err
+		}
+		if s.cache != nil {
+			if err = s.slideWindow(); err != nil {
+				return err
+			}
 		}
 	}
 	return p.bindScores()
+}
+
+// compile binds a mask to the sequence.
+func (s *sequence) compile(mask Mask) (err error) {
+	causal, ok := mask.(Causal)
+	switch {
+	case mask == nil:
+	case ok && s.cache != nil:
+		s.band, err = causal.band(s)
+		s.visible = &s.band
+	default:
+		s.visible, err = mask.compile(s)
+	}
+	return err
 }
 
 func (p *Plan) layOutPadded(shape Shape) error {
@@ -333,24 +363,10 @@ func (p *Plan) layOutPacked(shape Shape) error {
 	if keys == nil {
 		keys = queries
 	}
-	check := func(name string, cum []int, total int) error {
-		if len(cum) != len(queries) || len(cum) == 0 {
-			return argument(ErrShape, name, "has %d entries, CumQueries has %d, and at least 1 is needed", len(cum), len(queries))
-		}
-		if cum[0] != 0 || cum[len(cum)-1] != total {
-			return argument(ErrOption, name, "runs from %d to %d, want 0 to %d", cum[0], cum[len(cum)-1], total)
-		}
-		for i := 1; i < len(cum); i++ {
-			if cum[i] < cum[i-1] {
-				return argument(ErrOption, name, "decreases from %d to %d at entry %d", cum[i-1], cum[i], i)
-			}
-		}
-		return nil
-	}
-	if err := check("Options.Ragged.CumQueries", queries, shape.Queries); err != nil {
+	if err := checkCumulative("Options.Ragged.CumQueries", queries, len(queries), shape.Queries); err != nil {
 		return err
 	}
-	if err := check("Options.Ragged.CumKeys", keys, shape.Keys); err != nil {
+	if err := checkCumulative("Options.Ragged.CumKeys", keys, len(queries), shape.Keys); err != nil {
 		return err
 	}
 	for i := range p.sequences {
@@ -358,6 +374,22 @@ func (p *Plan) layOutPacked(shape Shape) error {
 		s.batch = 0
 		s.query0, s.queries = queries[i], queries[i+1]-queries[i]
 		s.key0, s.keys = keys[i], keys[i+1]-keys[i]
+	}
+	return nil
+}
+
+// checkCumulative reports what makes cum unusable as n cumulative lengths up to total.
+func checkCumulative(name string, cum []int, n, total int) error {
+	if len(cum) != n || n == 0 {
+		return argument(ErrShape, name, "has %d entries, want %d", len(cum), max(n, 1))
+	}
+	if cum[0] != 0 || cum[n-1] != total {
+		return argument(ErrOption, name, "runs from %d to %d, want 0 to %d", cum[0], cum[n-1], total)
+	}
+	for i := 1; i < n; i++ {
+		if cum[i] < cum[i-1] {
+			return argument(ErrOption, name, "decreases from %d to %d at entry %d", cum[i-1], cum[i], i)
+		}
 	}
 	return nil
 }
@@ -399,11 +431,8 @@ func (t *tensors) check(s Shape) error {
 	if err := t.checkInputs(s); err != nil {
 		return err
 	}
-	if err := t.out.checkOutput("out", [4]int{s.Batch, s.Heads, s.Queries, s.ValueDim}); err != nil {
+	if err := t.out.checkResult(&t.q, [4]int{s.Batch, s.Heads, s.Queries, s.ValueDim}); err != nil {
 		return err
-	}
-	if !t.out.same(&t.q) && t.out.overlaps(&t.q) {
-		return argument(ErrOverlap, "out", "shares memory with q without being the same view")
 	}
 	if t.out.overlaps(&t.k) {
 		return argument(ErrOverlap, "out", "shares memory with k")

@@ -181,6 +181,13 @@ func (w *worker) probability(t *tile, p *batch) {
 		}
 		w.hide(row, rows, p)
 		w.softmax(row, rows, p.used.columns())
+		if scale := w.blk.keys.vScale; scale != nil {
+			for used := p.used; used != 0; {
+				var start, end int
+				start, end, used = used.next()
+				asm.ScaleColumns(w.level, at(w.s, row*blockKeys+p.used.column(start)), blockKeys, rows, end-start, offset(scale, start))
+			}
+		}
 	}
 }
 

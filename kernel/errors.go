@@ -12,6 +12,7 @@ var (
 	ErrStride  = errors.New("strides are not usable")
 	ErrOption  = errors.New("option is not valid")
 	ErrOverlap = errors.New("memory overlaps")
+	ErrFormat  = errors.New("elements have the wrong type")
 )
 
 // ArgumentError reports an argument that cannot be used. Nothing has been computed or written.

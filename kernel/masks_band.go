@@ -9,7 +9,9 @@ type Causal struct {
 	Offset []int
 }
 
-func (c Causal) compile(s *sequence) (visibility, error) {
+func (c Causal) compile(s *sequence) (visibility, error) { return c.band(s) }
+
+func (c Causal) band(s *sequence) (band, error) {
 	offset, err := s.offset("Causal", c.Align, c.Offset)
 	return band{-farthest, offset}, err
 }

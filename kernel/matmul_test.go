@@ -146,13 +146,13 @@ func transposed(m Matrix) Matrix {
 		}
 	}
 	switch m.format {
-	case formatBF16, formatF16:
+	case BFloat16, Float16:
 		from, to := elements[uint16](m), make([]BF16, m.length)
 		swap(func(t, f int) { to[t] = BF16(from[f]) })
 		v := RowMajor(to, m.Cols, m.Rows).T()
 		v.format = m.format
 		return v
-	case formatInt8:
+	case Int8:
 		from, to := elements[int8](m), make([]int8, m.length)
 		swap(func(t, f int) { to[t] = from[f] })
 		return RowMajor(to, m.Cols, m.Rows).T()

@@ -5,36 +5,11 @@ import "unsafe"
 // MatrixElement is a type that matrices may hold. Only weights may be other than float32.
 type MatrixElement interface{ float32 | BF16 | F16 | int8 }
 
-// format says how numbers are stored.
-type format uint8
-
-const (
-	formatF32 format = iota
-	formatBF16
-	formatF16
-	formatInt8
-)
-
-func (f format) String() string { return [...]string{"float32", "bfloat16", "float16", "int8"}[f] }
-
-func formatOf[T MatrixElement]() format {
-	var x T
-	switch any(x).(type) {
-	case BF16:
-		return formatBF16
-	case F16:
-		return formatF16
-	case int8:
-		return formatInt8
-	}
-	return formatF32
-}
-
 // Matrix is a view of memory as rows and columns. It copies nothing. The zero Matrix is empty.
 type Matrix struct {
 	data   unsafe.Pointer
 	length int // elements that data points to
-	format format
+	format Format
 
 	// Rows and Cols are the size of the matrix as it is seen, that is, after transposition.
 	Rows, Cols int
@@ -102,8 +77,8 @@ func (m *Matrix) stored() Tensor {
 
 // checkFloat32 is check for a matrix that is not weights.
 func (m *Matrix) checkFloat32(name string) error {
-	if m.format != formatF32 {
-		return argument(ErrOption, name, "holds %v, want %v", m.format, formatF32)
+	if m.format != Float32 {
+		return argument(ErrOption, name, "holds %v, want %v", m.format, Float32)
 	}
 	return m.check(name)
 }

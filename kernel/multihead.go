@@ -270,14 +270,14 @@ func (l *MultiHead) checkInput(y *Tensor, in *MultiHeadInput, source *Tensor, se
 		}
 		queryWeights, keyWeights = o.QKV, o.QKV
 	}
-	if err := in.X.check("in.X", [4]int{in.X.Shape[0], 1, in.X.Shape[2], queryWeights.rows}); err != nil {
+	if err := in.X.checkFloat32("in.X", [4]int{in.X.Shape[0], 1, in.X.Shape[2], queryWeights.rows}); err != nil {
 		return err
 	}
 	name := "in.X"
 	if !self {
 		name = "in.Context"
 	}
-	if err := source.check(name, [4]int{in.X.Shape[0], 1, source.Shape[2], keyWeights.rows}); err != nil {
+	if err := source.checkFloat32(name, [4]int{in.X.Shape[0], 1, source.Shape[2], keyWeights.rows}); err != nil {
 		return err
 	}
 	return y.checkOutput("y", [4]int{in.X.Shape[0], 1, in.X.Shape[2], o.Out.cols})

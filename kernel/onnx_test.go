@@ -13,7 +13,7 @@ import (
 // supported are the features of ONNX cases that package kernel has. What it lacks skips a case; a feature that lands
 // goes here, and the cases run.
 var supported = []string{
-	"3d", "gqa", "value width", "scale", "causal", "offset by batch", "past", "nonpad", "softcap", "window", "bool mask",
+	"float16", "3d", "gqa", "value width", "scale", "causal", "offset by batch", "past", "nonpad", "softcap", "window", "bool mask",
 	"float mask", "short mask", "scores 0", "scores 1", "scores 2", "scores 3",
 }
 
@@ -35,7 +35,14 @@ func TestONNXAttention(t *testing.T) {
 			if a.Scores != nil {
 				p.opts.Scores, p.opts.Stage = kernel.BHSD(scores, a.Batch, a.Hq, a.L, a.N), kernel.ScoreStage(a.ScoresMode)
 			}
+			if slices.Contains(onnx.Features(c), "float16") {
+				requireHalvesNear(t, a.Y, p)
+				return
+			}
 			requireNear(t, a.Y, p.run(t, 2).out)
+			if !slices.Contains(onnx.Features(c), "nonpad") {
+				requireNear(t, a.Y, fromCaches(t, p, a))
+			}
 			if a.Scores != nil {
 				requireNear(t, a.Scores, scores)
 			}
@@ -43,6 +50,37 @@ func TestONNXAttention(t *testing.T) {
 	}
 	t.Logf("%d cases ran; of those skipped, this many lack: %v", ran, skipped)
 	require.NotZero(t, ran)
+}
+
+// requireHalvesNear runs a problem over tensors of float16, and wants its result as near as that is.
+func requireHalvesNear(t *testing.T, want []float32, p problem) {
+	s := p.shape()
+	out := make([]float32, len(want))
+	half := func(x array) kernel.Tensor { return numbers{x, kernel.Float16}.as(nil) }
+	require.NoError(t, kernel.Attention(kernel.BHSD(out, s.Batch, s.Heads, s.Queries, s.ValueDim), half(p.q), half(p.k), half(p.v), p.withBias()))
+	for i, w := range want {
+		require.InDelta(t, w, out[i], 0x1p-11*math.Max(1, math.Abs(float64(w))), "element %d", i)
+	}
+}
+
+// fromCaches runs a problem over caches to which the past and then the new keys were appended.
+func fromCaches(t *testing.T, p problem, a onnx.Attention) []float32 {
+	pool, err := kernel.NewPool(kernel.CacheConfig{KVHeads: a.Hkv, Dim: a.D, ValueDim: a.Dv})
+	require.NoError(t, err)
+	var caches []*kernel.Cache
+	for b := range a.Batch {
+		c := pool.NewCache()
+		past := max(a.N-a.L, 0)
+		for _, cut := range [][2]int{{0, past}, {past, a.N}} {
+			require.NoError(t, c.Append(p.k.part(b, cut[0], cut[1]).tensor(), p.v.part(b, cut[0], cut[1]).tensor()))
+		}
+		caches = append(caches, c)
+	}
+	opts := p.withBias()
+	opts.Ragged, opts.Scores = kernel.Ragged{}, kernel.Tensor{}
+	out := make([]float32, a.Batch*a.Hq*a.L*a.Dv)
+	require.NoError(t, kernel.Attend(kernel.BHSD(out, a.Batch, a.Hq, a.L, a.Dv), p.q.tensor(), caches, opts))
+	return out
 }
 
 // onnxProblem says in this package's words what a case asks for.

@@ -90,7 +90,9 @@ func (s *scan) gather(dst []float32, from, n int) {
 			case kindInt8:
 				asm.WidenInt8(s.level, &to[0], (*int8)(src), m)
 			}
-			to, src, left = to[m:], unsafe.Add(src, m*s.kind.size()), left-m
+			if left -= m; left > 0 { // no pointer behind the row
+				to, src = to[m:], unsafe.Add(src, m*s.kind.size())
+			}
 		}
 	}
 }

@@ -9,20 +9,29 @@ import (
 
 // schedule shares out the tiles of a plan.
 //
-// A group is one key/value head of one sequence. Tiles are numbered group by group, those with the most
-// keys first, and workers take them in that order from a counter. The tiles of a group share its packed
-// keys, which lie in a slot; there are a few slots, used in turn, and a tile waits until the tiles of
-// the slot's group before are done: always for earlier tiles, so somebody is at work on them.
+// A group is one key/value head of one sequence. Tasks are numbered group by group, the tiles with the
+// most keys first, and workers take them in that order from a counter. The tiles of a group share its packed
+// keys, which lie in a slot; there are a few slots, used in turn, and a task waits until those of
+// the slot's group before are done: always for earlier tasks, so somebody is at work on them.
+//
+// A task is a tile, unless there are so few of them that workers would run out of work: then each span
+// of its keys is a task of its own. It leaves its closed state in the plan's memory, and whoever does the
+// last task of the tile folds them, left to right as always.
 type schedule struct {
-	groups, tiles int // tiles of a group
+	groups, tasks int
 	rows          int // most rows of a tile
 	next          atomic.Int64
-	done          []atomic.Int32 // tiles finished, by group
+	done          []atomic.Int32 // tasks finished, by group
+	left          []atomic.Int32 // tasks not finished, by tile that is split
+	partial       state          // of the tasks of tiles that are split
 	epoch, last   uint64         // numbers of this run's groups among those of all runs: [epoch, last)
 	failed        atomic.Bool
 	once          sync.Once
 	cause         any
 }
+
+// taskShare is how much of the work one task should be at most, as a part of a worker's.
+const taskShare = 1. / 8
 
 // slot holds the keys of a group, packed block by block when a tile first needs them: the memory they
 // come from is then read while others compute, and blocks that nobody sees are not read at all.
@@ -47,7 +56,7 @@ func (s *slot) block(w *worker, t *tile, b int) (*packed, int) {
 			}
 			runtime.Gosched()
 		case s.states[b].CompareAndSwap(state, busy):
-			s.pack(w.level, t.t, t.seq, t.kvHead, b, b)
+			w.pack(t, &s.packed, b, b)
 			s.states[b].Store(busy + 1)
 		}
 	}
@@ -59,41 +68,64 @@ var errStopped = errors.New("quern: another worker has failed")
 // prepare sizes the schedule, workers and slots of a plan.
 func (p *Plan) prepare() {
 	s, shape := &p.schedule, p.shape
-	rows, keys := 0, 0
+	rows, keys, work := 0, 0, 0.
+	inCaches := false
 	for _, q := range p.sequences {
 		rows, keys = max(rows, q.queries*p.group), max(keys, q.keys)
+		work += float64(q.queries*p.group) * float64(q.keys) * float64(shape.KVHeads)
+		inCaches = inCaches || q.cache != nil
 	}
-	s.groups = len(p.sequences) * shape.KVHeads
-	s.tiles = (rows + tileRows - 1) / tileRows
-	if s.tiles == 0 {
-		s.groups, s.tiles = 0, 1
-	}
-	s.rows = roundUp((rows+s.tiles-1)/s.tiles, rowTile)
-	most := s.rows
-	p.eachStrided(func(d strides) { s.tiles, most = max(s.tiles, d.tiles()), max(most, d.rows(p.group)) })
-	if cap(s.done) < s.groups {
-		s.done = make([]atomic.Int32, s.groups)
-	}
-	s.done = s.done[:s.groups]
+	tiles := max((rows+tileRows-1)/tileRows, 1)
+	s.rows = roundUp((rows+tiles-1)/tiles, rowTile)
+	largest := s.rows
+	p.eachStrided(func(d strides) { tiles, largest = max(tiles, d.tiles()), max(largest, d.rows(p.group)) })
 
-	workers := p.workerCount(s.groups * s.tiles)
+	wanted := p.workerCount(maxInt)
+	most := work * taskShare / float64(wanted) // of a task
+	splittable := wanted > 1 && p.changes.output == nil
+	split, partial := 0, 0
+	s.groups, s.tasks = len(p.sequences)*shape.KVHeads, 0
+	for i := range p.sequences {
+		q := &p.sequences[i]
+		rows := q.queries * p.group
+		q.tiles, q.spans = (rows+s.rows-1)/max(s.rows, 1), 1
+		strided := false
+		for kvHead := range shape.KVHeads {
+			if d, ok := p.strides(q, kvHead); ok {
+				q.tiles, strided = max(q.tiles, d.tiles()), true
+			}
+		}
+		if splittable && !strided && float64(min(rows, s.rows))*float64(q.keys) > most {
+			q.spans = max((q.keys+spanKeys-1)/spanKeys, 1)
+		}
+		q.first, q.split, q.partial = s.tasks, split, partial
+		s.tasks += shape.KVHeads * q.tiles * q.spans
+		if q.spans > 1 {
+			split += shape.KVHeads * q.tiles
+			partial += shape.KVHeads * q.tiles * q.spans * s.rows
+		}
+	}
+	s.done, s.left = counters(s.done, s.groups), counters(s.left, split)
+
+	workers := p.workerCount(s.tasks)
 	p.workers = extend(p.workers, workers, func() *worker { return new(worker) })
 	for _, w := range p.workers {
-		w.size(p, shape, most, s.tiles == 1)
+		w.size(p, shape, largest, tiles == 1 || inCaches)
 	}
+	s.partial.size(partial, p.workers[0].valuePitch)
 	slots := 0
 	switch {
-	case s.tiles == 1: // a worker packs for itself
+	case tiles == 1 || inCaches: // a worker packs for itself, if at all
 	case workers == 1:
 		slots = 1
 	default:
-		slots = min(s.groups, 2+workers/s.tiles)
+		slots = min(s.groups, 2+workers/tiles)
 	}
 	p.slots = extend(p.slots, slots, func() *slot { return &slot{schedule: s} })
 	p.eachStrided(func(d strides) {
 		for _, w := range p.workers {
 			w.far.size(d, shape, p.group)
-			w.closed.size(most, w.valuePitch)
+			w.closed.size(largest, w.valuePitch)
 		}
 	})
 	for _, slot := range p.slots {
@@ -104,6 +136,13 @@ func (p *Plan) prepare() {
 		}
 		slot.states = slot.states[:blocks]
 	}
+}
+
+func counters(c []atomic.Int32, n int) []atomic.Int32 {
+	if cap(c) < n {
+		return make([]atomic.Int32, n)
+	}
+	return c[:n]
 }
 
 // extend makes s n long, from what it had been longer for once and then from new ones.
@@ -126,6 +165,13 @@ func (s *schedule) run(p *Plan) {
 	s.epoch, s.last = s.last, s.last+uint64(s.groups)
 	for g := range s.done {
 		s.done[g].Store(0)
+	}
+	for i := range p.sequences {
+		if q := &p.sequences[i]; q.spans > 1 {
+			for n := range p.shape.KVHeads * q.tiles {
+				s.left[q.split+n].Store(int32(q.spans))
+			}
+		}
 	}
 	if len(p.workers) == 1 {
 		s.work(p, p.workers[0])
@@ -162,43 +208,99 @@ func (s *schedule) guarded(p *Plan, w *worker) {
 	s.work(p, w)
 }
 
-// work takes tiles until there are none.
+// work takes tasks until there are none.
 func (s *schedule) work(p *Plan, w *worker) {
+	i := 0 // the sequence of the task: numbers only grow
 	for !s.failed.Load() {
 		n := int(s.next.Add(1)) - 1
-		if n >= s.groups*s.tiles {
+		if n >= s.tasks {
 			return
 		}
-		g, number := n/s.tiles, n%s.tiles
-		// A tile without rows waits too: done must say that the groups before are done as well.
-		if before := g - len(p.slots); len(p.slots) > 0 && before >= 0 && !s.await(&s.done[before], s.tiles) {
-			return
+		for i+1 < len(p.sequences) && n >= p.sequences[i+1].first {
+			i++
 		}
-		seq := &p.sequences[g/p.shape.KVHeads]
-		w.task = tile{p, &p.tensors, seq, g % p.shape.KVHeads, 0, seq.queries * p.group, s.epoch + uint64(g), packing{}, 0}
-		if len(p.slots) > 0 {
+		seq := &p.sequences[i]
+		n -= seq.first
+		kvHead, n := n/(seq.tiles*seq.spans), n%(seq.tiles*seq.spans)
+		number, span := seq.tiles-1-n/seq.spans, n%seq.spans // the last rows see the most keys
+		g := i*p.shape.KVHeads + kvHead
+
+		r0 := number * s.rows
+		w.task = tile{p, &p.tensors, seq, kvHead, r0, min(r0+s.rows, seq.queries*p.group), s.epoch + uint64(g), packing{}, 0}
+		switch {
+		case seq.cache != nil:
+			w.task.keys = seq.cache
+		case len(p.slots) > 0:
+			if g >= len(p.slots) && !s.await(p, g-len(p.slots)) {
+				return
+			}
 			w.task.keys = p.slots[g%len(p.slots)]
 		}
-		if d, ok := p.strides(seq, w.task.kvHead); ok {
-			if number < d.tiles() {
+		if d, ok := p.strides(seq, kvHead); ok {
+			if number = n; number < d.tiles() {
+				w.task.r0, w.task.r1 = 0, seq.queries*p.group
 				w.far.begin(d, &w.task, number)
 				w.runStrided()
 			}
-		} else if r0 := (s.tiles - 1 - number) * s.rows; r0 < w.task.r1 { // the last rows see the most keys
-			w.task.r0, w.task.r1 = r0, min(r0+s.rows, w.task.r1)
+		} else if r0 >= w.task.r1 {
+			// Another head has more tiles.
+		} else if seq.spans == 1 {
 			w.run(&w.task)
+		} else {
+			w.runSpan(&w.task, kvHead*seq.tiles+number, span)
 		}
 		s.done[g].Add(1)
 	}
 }
 
-// await waits until n tasks are counted, or reports false if a worker has failed.
-func (s *schedule) await(count *atomic.Int32, n int) bool {
-	for int(count.Load()) < n {
-		if s.failed.Load() {
-			return false
+// runSpan computes one span of a tile that is split, and the tile if it was the last.
+func (w *worker) runSpan(t *tile, number, span int) {
+	s, rows := &t.p.schedule, t.r1-t.r0
+	first, end := t.reach()
+	partial := func(span int) state {
+		return s.partial.from(t.seq.partial+(number*t.seq.spans+span)*s.rows, w.valuePitch)
+	}
+	if (span+1)*spanKeys > first && span*spanKeys < end {
+		w.loadQueries(t)
+		w.span(t, span, first, end)
+		if t.p.into != nil {
+			w.keep(t, span)
 		}
-		runtime.Gosched()
+		closed := partial(span)
+		copy(closed.max, w.state.max[:rows])
+		copy(closed.sum, w.state.sum[:rows])
+		copy(closed.o, w.state.o[:rows*w.valuePitch])
+	}
+	if s.left[t.seq.split+number].Add(-1) > 0 || t.p.into != nil {
+		return
+	}
+	if first >= end {
+		w.finishNothing(t)
+		return
+	}
+	all := partial(first / spanKeys)
+	for span := first/spanKeys + 1; span*spanKeys < end; span++ {
+		next := partial(span)
+		mergeStates(w.level, &all, &next, rows, w.valuePitch, w.weights)
+	}
+	w.finish(t, &all)
+}
+
+// await waits until all tasks of a group are done that used the slot before, or reports false if a worker
+// has failed. A group without tasks stands for the one before it.
+func (s *schedule) await(p *Plan, group int) bool {
+	for ; group >= 0; group -= len(p.slots) {
+		seq := &p.sequences[group/p.shape.KVHeads]
+		tasks := seq.tiles * seq.spans
+		for int(s.done[group].Load()) < tasks {
+			if s.failed.Load() {
+				return false
+			}
+			runtime.Gosched()
+		}
+		if tasks > 0 {
+			break
+		}
 	}
 	return true
 }

@@ -129,7 +129,7 @@ func (p *Plan) bindScores() error {
 		}
 		const name = "Options.Bias"
 		if i == 0 {
-			if err := bias.check(name, bias.Shape); err != nil {
+			if err := bias.checkFloat32(name, bias.Shape); err != nil {
 				return err
 			}
 			if err := s.checkTensor(name, bias.Shape[0], bias.Shape[1], bias.Shape[2]); err != nil {

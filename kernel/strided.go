@@ -36,6 +36,10 @@ func (p *Plan) strides(seq *sequence, kvHead int) (s strides, ok bool) {
 	if !ok || m.stride < minStride || m.offset < 0 || seq.keyOffset != 0 || seq.queries == 0 || !p.changes.none() || p.into != nil {
 		return s, false
 	}
+	// It gathers rows as they lie in tensors.
+	if t := &p.tensors; seq.cache != nil || t.q.format != Float32 || t.k.format != Float32 || t.v.format != Float32 {
+		return s, false
+	}
 	s = strides{strided: m, width: min((rowTile+p.group-1)/p.group, m.stride)}
 	s.classes = (m.stride + s.width - 1) / s.width
 	s.first = m.offset / m.stride

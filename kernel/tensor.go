@@ -2,16 +2,16 @@ package kernel
 
 import (
 	"cmp"
+	"fmt"
 	"math/bits"
 	"slices"
 	"unsafe"
 )
 
-// Element is a type that tensors may hold.
-type Element interface{ float32 }
-
 // Tensor is a view of memory as [batch, heads, sequence, dim] with any strides; the last dimension
 // is contiguous. It copies nothing. The zero Tensor is empty.
+//
+// Elements are float32, [BF16] or [F16].
 //
 // Whatever the order of dimensions in memory, they are named in this order. Strides are in
 // elements. An input may use stride 0 to broadcast a dimension; elements of an output must not
@@ -19,6 +19,7 @@ type Element interface{ float32 }
 type Tensor struct {
 	data   unsafe.Pointer
 	length int // elements that data points to
+	format Format
 	// Shape is batch, heads, sequence, dim.
 	Shape [4]int
 	// Stride is the distance between batches, heads and positions.
@@ -40,15 +41,32 @@ func BSHD[T Element](data []T, batch, sequence, heads, dim int) Tensor {
 // fused QKV projection, overlapping heads, or a broadcast dimension. That the view lies within data
 // is checked where it is used.
 func Strided[T Element](data []T, shape [4]int, stride [3]int) Tensor {
-	return Tensor{data: unsafe.Pointer(unsafe.SliceData(data)), length: len(data), Shape: shape, Stride: stride}
+	return Tensor{data: unsafe.Pointer(unsafe.SliceData(data)), length: len(data), format: formatOf[T](), Shape: shape, Stride: stride}
+}
+
+// Format returns the format of the elements, [Float32] for the zero Tensor.
+func (t Tensor) Format() Format { return t.format }
+
+// Batch returns a view of one batch entry, which must exist: a Tensor whose batch is 1.
+func (t Tensor) Batch(b int) Tensor {
+	if b < 0 || b >= t.Shape[0] {
+		panic(fmt.Sprintf("quern: Batch: %d of %d", b, t.Shape[0]))
+	}
+	skip := min(max(b*t.Stride[0], 0), t.length) // what is out of range is found out where t is used
+	t.data, t.length = unsafe.Add(t.data, skip*t.format.size()), t.length-skip
+	t.Shape[0] = 1
+	return t
 }
 
 func (t *Tensor) empty() bool { return slices.Contains(t.Shape[:], 0) }
 
-// row returns the address of the first element of a row, which must exist.
-func (t *Tensor) row(b, h, s int) *float32 {
-	return (*float32)(unsafe.Add(t.data, 4*(b*t.Stride[0]+h*t.Stride[1]+s*t.Stride[2])))
+// at returns the address of the first element of a row, which must exist.
+func (t *Tensor) at(b, h, s int) unsafe.Pointer {
+	return unsafe.Add(t.data, t.format.size()*(b*t.Stride[0]+h*t.Stride[1]+s*t.Stride[2]))
 }
+
+// row is at for a tensor of float32.
+func (t *Tensor) row(b, h, s int) *float32 { return (*float32)(t.at(b, h, s)) }
 
 // extent is the number of elements from the first to behind the last, or ok = false if it
 // overflows.
@@ -94,9 +112,17 @@ func (t *Tensor) check(name string, shape [4]int) error {
 	return nil
 }
 
-// checkOutput is check for a tensor that is written: no two elements may share memory.
+// checkFloat32 is check for a tensor that must be of float32.
+func (t *Tensor) checkFloat32(name string, shape [4]int) error {
+	if t.format != Float32 {
+		return argument(ErrFormat, name, "is %v, want float32", t.format)
+	}
+	return t.check(name, shape)
+}
+
+// checkOutput is check for a tensor that is written: it is of float32, and no two elements share memory.
 func (t *Tensor) checkOutput(name string, shape [4]int) error {
-	if err := t.check(name, shape); err != nil {
+	if err := t.checkFloat32(name, shape); err != nil {
 		return err
 	}
 	if t.empty() {
@@ -112,6 +138,17 @@ func (t *Tensor) checkOutput(name string, shape [4]int) error {
 			return argument(ErrOverlap, name, "shape %v with strides %v writes an element twice: a stride of %d is less than the %d elements below it", t.Shape, t.Stride, t.Stride[i], reach)
 		}
 		reach += (t.Shape[i] - 1) * t.Stride[i]
+	}
+	return nil
+}
+
+// checkResult is checkOutput for the output of attention, which may be q but not overlap it otherwise.
+func (t *Tensor) checkResult(q *Tensor, shape [4]int) error {
+	if err := t.checkOutput("out", shape); err != nil {
+		return err
+	}
+	if !t.same(q) && t.overlaps(q) {
+		return argument(ErrOverlap, "out", "shares memory with q without being the same view")
 	}
 	return nil
 }
@@ -133,13 +170,13 @@ func (t *Tensor) overlaps(u *Tensor) bool {
 	nt, _ := t.extent()
 	nu, _ := u.extent()
 	a, b := uintptr(t.data), uintptr(u.data)
-	if a+4*uintptr(nt) <= b || b+4*uintptr(nu) <= a {
+	if a+uintptr(nt*t.format.size()) <= b || b+uintptr(nu*u.format.size()) <= a {
 		return false
 	}
-	if t.Stride != u.Stride {
+	if t.Stride != u.Stride || t.format != u.format {
 		return true
 	}
-	return t.meets(u, int(int64(b-a))/4, 2, t.order())
+	return t.meets(u, int(int64(b-a))/t.format.size(), 2, t.order())
 }
 
 // meets reports whether an element of u, whose strides are t's and which begins distance elements
@@ -170,5 +207,5 @@ func (t *Tensor) meets(u *Tensor, distance, level int, order [3]int) bool {
 
 // same reports whether two tensors are the same view.
 func (t *Tensor) same(u *Tensor) bool {
-	return t.data == u.data && t.Shape == u.Shape && t.Stride == u.Stride
+	return t.data == u.data && t.format == u.format && t.Shape == u.Shape && t.Stride == u.Stride
 }

@@ -17,12 +17,13 @@ const (
 
 // Sizes that bits do not depend on.
 const (
-	panel    = 32      // columns of a packed panel
-	lanes    = 16      // columns of half a panel; every row of scratch is a multiple of this
-	rowTile  = 12      // rows that masks are looked at together
-	tileRows = 96      // most rows of a query tile
-	callWork = 1 << 19 // fused multiply-adds of one call of assembly: less than 50 µs anywhere
-	maxDepth = callWork / (rowTile * panel)
+	panel      = 32      // columns of a packed panel
+	lanes      = 16      // columns of half a panel; every row of scratch is a multiple of this
+	rowTile    = 12      // rows that masks are looked at together
+	directRows = 8       // most rows whose products read keys and values as they are stored
+	tileRows   = 96      // most rows of a query tile
+	callWork   = 1 << 19 // fused multiply-adds of one call of assembly: less than 50 µs anywhere
+	maxDepth   = callWork / (rowTile * panel)
 )
 
 func roundUp(n, to int) int { return (n + to - 1) / to * to }
@@ -31,10 +32,24 @@ func roundUp(n, to int) int { return (n + to - 1) / to * to }
 //
 // K: for every 32 keys a panel of Dim rows, key along the vector. V: for every block of 128 keys and
 // every 32 columns a panel with a row for each key.
+//
+// Panels of float32 serve any number of rows, those of another format up to directRows.
 type packed struct {
-	k, v   []float32
-	finite []bool // per block: every element of V is finite
+	format        Format
+	k, v          unsafe.Pointer // in memory of its own, a page of a cache, or for V a tensor
+	pitch, stride int            // of V: elements from key to key, and from 32 columns to the next
+	finite        []bool         // per block: every element of V is finite
+
+	// A block of a cache may have its last keys elsewhere, as float32.
+	staged  int      // number of that panel, or noPanel
+	stagedK *float32 // its K
+
+	kScale, vScale *float32 // of int8: what each key's elements are multiplied by; nil otherwise
+
+	ownK, ownV []float32
 }
+
+const noPanel = math.MaxInt
 
 // at returns the address of element i.
 func at(s []float32, i int) *float32 {
@@ -52,32 +67,55 @@ func grow(s []float32, n int) []float32 {
 	return s[skip : skip+n : skip+n]
 }
 
-// size makes room for a number of blocks.
+// size makes room of its own for a number of blocks.
 func (p *packed) size(blocks, dim, valueDim int) {
-	p.k = grow(p.k, blocks*blockKeys*dim)
-	p.v = grow(p.v, blocks*blockKeys*roundUp(valueDim, panel))
+	p.ownK = grow(p.ownK, blocks*blockKeys*dim)
+	p.ownV = grow(p.ownV, blocks*blockKeys*roundUp(valueDim, panel))
+	p.use()
 	if cap(p.finite) < blocks {
 		p.finite = make([]bool, blocks)
 	}
 	p.finite = p.finite[:blocks]
 }
 
-// pack packs block b of a sequence of k and v into place slot.
-func (p *packed) pack(level isa.Level, t *tensors, s *sequence, kvHead, b, slot int) {
-	dim, valueDim := t.k.Shape[3], t.v.Shape[3]
-	j0 := b * blockKeys
-	n := min(s.keys-j0, blockKeys)
-	if ahead := min(s.keys-j0-n, blockKeys); ahead > 0 {
-		// Packing computes too much between loads to keep memory busy: ask for the next block now.
-		asm.PrefetchRows(level, t.k.row(s.batch, kvHead, s.key0+j0+n), t.k.Stride[2], ahead, dim)
-		asm.PrefetchRows(level, t.v.row(s.batch, kvHead, s.key0+j0+n), t.v.Stride[2], ahead, valueDim)
-	}
-	for j := 0; j < n; j += panel {
-		asm.PackPanel(level, at(p.k, (slot*blockKeys+j)*dim), t.k.row(s.batch, kvHead, s.key0+j0+j), t.k.Stride[2], min(panel, n-j), dim)
-	}
-	bad := asm.PackRows(level, at(p.v, slot*blockKeys*roundUp(valueDim, panel)), blockKeys*panel,
-		t.v.row(s.batch, kvHead, s.key0+j0), t.v.Stride[2], n, valueDim)
+// use makes p stand for its own memory.
+func (p *packed) use() {
+	p.format, p.k, p.v = Float32, unsafe.Pointer(unsafe.SliceData(p.ownK)), unsafe.Pointer(unsafe.SliceData(p.ownV))
+	p.pitch, p.stride, p.staged = panel, blockKeys*panel, noPanel
+}
+
+// pack packs block b of a tile's keys, which are in tensors, into place slot of p's own memory.
+func (w *worker) pack(t *tile, p *packed, b, slot int) {
+	w.packKeys(t, p, b, slot)
+	v, stride, n := w.rows(t, &t.t.v, b)
+	bad := asm.PackRows(w.level, at(p.ownV, slot*blockKeys*roundUp(w.valueDim, panel)), blockKeys*panel, v, stride, n, w.valueDim)
 	p.finite[slot] = bad == 0
+}
+
+func (w *worker) packKeys(t *tile, p *packed, b, slot int) {
+	k, stride, n := w.rows(t, &t.t.k, b)
+	for j := 0; j < n; j += panel {
+		asm.PackPanel(w.level, at(p.ownK, (slot*blockKeys+j)*w.dim), offset(k, j*stride), stride, min(panel, n-j), w.dim)
+	}
+}
+
+// rows returns the n rows of block b of k or v as float32, converted unless they are, and asks for those
+// of the next block: what is done with them leaves too much time between loads to keep memory busy.
+func (w *worker) rows(t *tile, x *Tensor, b int) (rows *float32, stride, n int) {
+	seq, dim := t.seq, x.Shape[3]
+	first := seq.key0 + b*blockKeys
+	n = min(seq.keys-b*blockKeys, blockKeys)
+	src := x.at(seq.batch, t.kvHead, first)
+	if x.format == Float32 {
+		if ahead := min(seq.keys-b*blockKeys-n, blockKeys); ahead > 0 {
+			asm.PrefetchRows(w.level, x.row(seq.batch, t.kvHead, first+n), x.Stride[2], ahead, dim)
+		}
+		return (*float32)(src), x.Stride[2], n
+	}
+	stride = roundUp(dim, lanes)
+	w.wide = grow(w.wide, blockKeys*stride)
+	widenRows(w.level, x.format, at(w.wide, 0), stride, src, x.Stride[2], n, dim)
+	return at(w.wide, 0), stride, n
 }
 
 // worker holds the scratch of one goroutine: a tile of query rows and its state.
@@ -89,7 +127,10 @@ type worker struct {
 	dim, valueDim, group int
 	dimPitch, valuePitch int
 	own                  packed // for tiles that nobody shares their keys with: one block
+	page                 packed // one block of a cache, where it lies
 	task                 tile
+
+	wide []float32 // rows of another format, converted
 
 	q, s              []float32
 	state, closed     state
@@ -112,6 +153,11 @@ func (s *state) size(rows, pitch int) {
 	s.max, s.sum = grow(s.max, rows), grow(s.sum, rows)
 	s.lanes = grow(s.lanes, rows*lanes)
 	s.o = grow(s.o, rows*pitch)
+}
+
+// from returns the part of a closed state that begins with a row.
+func (s *state) from(row, pitch int) state {
+	return state{max: s.max[row:], sum: s.sum[row:], o: s.o[row*pitch:]}
 }
 
 // reset makes rows that have seen nothing.
@@ -180,8 +226,17 @@ type source interface {
 type packing struct{}
 
 func (packing) block(w *worker, t *tile, b int) (*packed, int) {
-	w.own.pack(w.level, t.t, t.seq, t.kvHead, b, 0)
-	return &w.own, 0
+	p, v := &w.own, &t.t.v
+	if t.r1-t.r0 > directRows || v.format != Float32 || w.valueDim%lanes != 0 {
+		p.use()
+		w.pack(t, p, b, 0)
+		return p, 0
+	}
+	// Few rows take values from where they are.
+	w.packKeys(t, p, b, 0)
+	p.v, p.pitch, p.stride = v.at(t.seq.batch, t.kvHead, t.seq.key0+b*blockKeys), v.Stride[2], panel
+	p.finite[0] = false // as far as anyone knows
+	return p, 0
 }
 
 // run computes all of a tile.
@@ -208,15 +263,22 @@ func (w *worker) run(t *tile) {
 	if t.p.into != nil {
 		return
 	}
-	final := &w.closed
-	if merged == 0 {
-		if first >= end {
-			w.state.reset(rows, w.valuePitch)
-			clear(w.state.sum[:rows])
-		}
-		final = &w.state
+	switch {
+	case first >= end:
+		w.finishNothing(t)
+	case merged == 0:
+		w.finish(t, &w.state)
+	default:
+		w.finish(t, &w.closed)
 	}
-	w.finish(t, final)
+}
+
+// finishNothing finishes a tile whose rows see no keys.
+func (w *worker) finishNothing(t *tile) {
+	rows := t.r1 - t.r0
+	w.state.reset(rows, w.valuePitch)
+	clear(w.state.sum[:rows])
+	w.finish(t, &w.state)
 }
 
 // reach returns the keys [first, end) that rows of the tile may see, as counted in the tensors.
@@ -268,10 +330,15 @@ func mergeStates(level isa.Level, a, b *state, rows, pitch int, weights []float3
 
 // loadQueries is Q' = Q·scale·log2 e.
 func (w *worker) loadQueries(t *tile) {
+	q := &t.t.q
 	for r := t.r0; r < min(t.r0+w.group, t.r1); r++ {
-		asm.ScaleRows(w.level, at(w.q, t.local(r)*w.dimPitch), w.group*w.dimPitch,
-			t.t.q.row(t.seq.batch, t.head(r), t.position(r)), t.t.q.Stride[2],
-			(t.r1-r+w.group-1)/w.group, w.dim, t.p.factor)
+		to, pitch, rows := at(w.q, t.local(r)*w.dimPitch), w.group*w.dimPitch, (t.r1-r+w.group-1)/w.group
+		from, stride := q.at(t.seq.batch, t.head(r), t.position(r)), q.Stride[2]
+		if q.format != Float32 {
+			widenRows(w.level, q.format, to, pitch, from, stride, rows, w.dim)
+			from, stride = unsafe.Pointer(to), pitch
+		}
+		asm.ScaleRows(w.level, to, pitch, (*float32)(from), stride, rows, w.dim, t.p.factor)
 	}
 }
 
@@ -307,11 +374,30 @@ func (w *worker) finish(t *tile, s *state) {
 
 // scores is S = Q'·Kᵀ for the keys [start, end) of a block, multiples of 16, from a column of S on.
 func (w *worker) scores(row, rows, start, end, column int, p *packed, slot int) {
+	q, s := at(w.q, row*w.dimPitch), at(w.s, row*blockKeys+column)
 	for j := start; j < end; {
-		next := min(j/panel*panel+panel, end) // up to the end of the panel
-		k := (slot*blockKeys+j/panel*panel)*w.dim + j%panel
-		w.product(at(w.s, row*blockKeys+column+j-start), blockKeys, at(w.q, row*w.dimPitch), w.dimPitch, at(p.k, k), w.dim, rows, next-j, nil)
+		// Up to the end of the panel; few rows up to the end of the panels that lie together.
+		number, next := j/panel, end
+		k, format := unsafe.Add(p.k, p.format.size()*(slot*blockKeys+number*panel)*w.dim), p.format
+		if number == p.staged {
+			k, format = unsafe.Pointer(p.stagedK), Float32
+		}
+		k = unsafe.Add(k, format.size()*(j%panel))
+		if number == p.staged || j%panel > 0 || rows > directRows {
+			next = min(next, (number+1)*panel)
+		} else if p.staged < noPanel {
+			next = min(next, p.staged*panel)
+		}
+		to := offset(s, j-start)
+		if rows <= directRows {
+			w.few(format, to, blockKeys, q, w.dimPitch, k, panel, panel*w.dim, w.dim, rows, next-j, nil)
+		} else {
+			w.product(to, blockKeys, q, w.dimPitch, (*float32)(k), w.dim, rows, next-j, nil)
+		}
 		j = next
+	}
+	if p.kScale != nil {
+		asm.ScaleColumns(w.level, s, blockKeys, rows, end-start, offset(p.kScale, start))
 	}
 }
 
@@ -326,11 +412,15 @@ func (w *worker) softmax(row, rows, cols int) {
 // accumulate is O = α·O + P·V for the keys [from, to) of a block, whose P begin at a column of S, and for the
 // columns [c0, c1) of O.
 func (w *worker) accumulate(row, rows, from, to, column, c0, c1 int, p *packed, slot int, alpha *float32) {
-	width := roundUp(w.valueDim, panel)
+	o, probabilities := at(w.state.o, row*w.valuePitch), at(w.s, row*blockKeys+column)
+	v := unsafe.Add(p.v, p.format.size()*(slot*blockKeys*roundUp(w.valueDim, panel)+from*p.pitch+c0/panel*p.stride))
+	if rows <= directRows {
+		w.few(p.format, offset(o, c0), w.valuePitch, probabilities, blockKeys, v, p.pitch, p.stride, to-from, rows, c1-c0, alpha)
+		return
+	}
 	for c := c0; c < c1; c += panel {
-		v := slot*blockKeys*width + c*blockKeys + from*panel
-		w.product(at(w.state.o, row*w.valuePitch+c), w.valuePitch, at(w.s, row*blockKeys+column), blockKeys,
-			at(p.v, v), to-from, rows, min(panel, c1-c), alpha)
+		w.product(offset(o, c), w.valuePitch, probabilities, blockKeys, (*float32)(v), to-from, rows, min(panel, c1-c), alpha)
+		v = unsafe.Add(v, p.format.size()*p.stride)
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 // and goroutines may share it.
 type Weights struct {
 	rows, cols int
-	format     format
+	format     Format
 	scale      []float32 // by column; nil: 1
 
 	// One of these holds the panels, filled up with 0 to whole ones.
@@ -48,10 +48,10 @@ func PackScaled(w Matrix, scale []float32) (*Weights, error) {
 	}
 	n := w.Rows * panel * p.panelCount()
 	switch w.format {
-	case formatF32:
+	case Float32:
 		p.f32 = grow(nil, n)
 		p.packFloat32(&w)
-	case formatInt8:
+	case Int8:
 		p.int8 = make([]int8, n)
 		packElements(p.int8, &w)
 	default:
@@ -104,7 +104,7 @@ func (w *Weights) panelCount() int { return (w.cols + panel - 1) / panel }
 
 // block returns n numbers of the panels from index i on, in float32.
 func (w *Weights) block(level isa.Level, s *multiplyScratch, i, n int) *float32 {
-	if w.format == formatF32 {
+	if w.format == Float32 {
 		return at(w.f32, i)
 	}
 	s.b = grow(s.b, blockDepth*panel)
@@ -113,11 +113,11 @@ func (w *Weights) block(level isa.Level, s *multiplyScratch, i, n int) *float32 
 		return to
 	}
 	switch w.format {
-	case formatBF16:
+	case BFloat16:
 		asm.WidenBF16(level, to, &w.half[i], n)
-	case formatF16:
+	case Float16:
 		asm.WidenF16(level, to, &w.half[i], n)
-	case formatInt8:
+	case Int8:
 		asm.WidenInt8(level, to, &w.int8[i], n)
 	}
 	return to
@@ -126,7 +126,7 @@ func (w *Weights) block(level isa.Level, s *multiplyScratch, i, n int) *float32 
 // ahead returns the memory of n numbers of the panels from index i on, as far as there are any, that
 // is to be prefetched. For few rows Stream does that.
 func (w *Weights) ahead(i, n, rows int) []float32 {
-	if rows <= fewRows && w.format == formatF32 {
+	if rows <= fewRows && w.format == Float32 {
 		return nil
 	}
 	n = min(n, w.rows*panel*w.panelCount()-i)
@@ -134,9 +134,9 @@ func (w *Weights) ahead(i, n, rows int) []float32 {
 		return nil
 	}
 	switch w.format {
-	case formatF32:
+	case Float32:
 		return w.f32[i : i+n]
-	case formatInt8:
+	case Int8:
 		return unsafe.Slice((*float32)(unsafe.Pointer(&w.int8[i])), n/4)
 	}
 	return unsafe.Slice((*float32)(unsafe.Pointer(&w.half[i])), n/2)

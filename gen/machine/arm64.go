@@ -74,18 +74,22 @@ var arm64Ops = map[string]arm64Op{
 	"PRFM_L2": {write: func(o []operand.Op) (string, string) { return "PRFM", memory(o[0]) + ", PLDL2KEEP" }},
 
 	// Formats.
-	"SHLL":   {write: encSHLL.write},
-	"SHLL2":  {write: encSHLL2.write},
-	"SHRN":   {write: encSHRN.write},
-	"SHRN2":  {updates: true, write: encSHRN2.write},
-	"FCVTL":  {write: encFCVTL.write},
-	"FCVTL2": {write: encFCVTL2.write},
-	"FCVTN":  {write: encFCVTN.write},
-	"FCVTN2": {updates: true, write: encFCVTN2.write},
-	"SXTLB":  {write: encSXTLB.write},
-	"SXTLB2": {write: encSXTLB2.write},
-	"SXTLH":  {write: encSXTLH.write},
-	"SXTLH2": {write: encSXTLH2.write},
+	"SHLL":    {write: encSHLL.write},
+	"SHLL2":   {write: encSHLL2.write},
+	"SHRN":    {write: encSHRN.write},
+	"SHRN2":   {updates: true, write: encSHRN2.write},
+	"FCVTL":   {write: encFCVTL.write},
+	"FCVTL2":  {write: encFCVTL2.write},
+	"FCVTN":   {write: encFCVTN.write},
+	"FCVTN2":  {updates: true, write: encFCVTN2.write},
+	"SQXTNH":  {write: encSQXTNH.write},
+	"SQXTNH2": {updates: true, write: encSQXTNH2.write},
+	"SQXTNB":  {write: encSQXTNB.write},
+	"SQXTNB2": {updates: true, write: encSQXTNB2.write},
+	"SXTLB":   {write: encSXTLB.write},
+	"SXTLB2":  {write: encSXTLB2.write},
+	"SXTLH":   {write: encSXTLH.write},
+	"SXTLH2":  {write: encSXTLH2.write},
 
 	// Arithmetic.
 	"FADD":  {write: encFADD.write},
@@ -622,6 +626,18 @@ func (b *arm64Backend) storeTailAs(f Format, a operand.Mem, s []operand.Op, t Ta
 			b.set("ADDX", p, p, operand.I32(bytes))
 		})
 	}
+}
+
+func (b *arm64Backend) storeBytes(a operand.Mem, s []operand.Op) {
+	words := []operand.Op{b.vector(), b.vector()}
+	for r := range words {
+		b.set("SQXTNH", words[r], s[2*r])
+		b.set("SQXTNH2", words[r], s[2*r+1])
+	}
+	bytes := b.vector()
+	b.set("SQXTNB", bytes, words[0])
+	b.set("SQXTNB2", bytes, words[1])
+	b.store(a, bytes)
 }
 
 func (b *arm64Backend) swapPairs(d, x operand.Op) { b.set("REV64", d, x) }

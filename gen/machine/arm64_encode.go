@@ -117,18 +117,22 @@ var (
 	encFCVTNS = two{"FCVTNS", 0x4e21a800}
 	encSCVTF  = two{"SCVTF", 0x4e21d800}
 
-	encSHLL   = widening{"SHLL", "4S", "4H", ", #16", 0x2e613800}
-	encSHLL2  = widening{"SHLL2", "4S", "8H", ", #16", 0x6e613800}
-	encSHRN   = widening{"SHRN", "4H", "4S", ", #16", 0x0f108400}
-	encSHRN2  = widening{"SHRN2", "8H", "4S", ", #16", 0x4f108400}
-	encFCVTL  = widening{"FCVTL", "4S", "4H", "", 0x0e217800}
-	encFCVTL2 = widening{"FCVTL2", "4S", "8H", "", 0x4e217800}
-	encFCVTN  = widening{"FCVTN", "4H", "4S", "", 0x0e216800}
-	encFCVTN2 = widening{"FCVTN2", "8H", "4S", "", 0x4e216800}
-	encSXTLB  = widening{"SXTL", "8H", "8B", "", 0x0f08a400}
-	encSXTLB2 = widening{"SXTL2", "8H", "16B", "", 0x4f08a400}
-	encSXTLH  = widening{"SXTL", "4S", "4H", "", 0x0f10a400}
-	encSXTLH2 = widening{"SXTL2", "4S", "8H", "", 0x4f10a400}
+	encSHLL    = widening{"SHLL", "4S", "4H", ", #16", 0x2e613800}
+	encSHLL2   = widening{"SHLL2", "4S", "8H", ", #16", 0x6e613800}
+	encSHRN    = widening{"SHRN", "4H", "4S", ", #16", 0x0f108400}
+	encSHRN2   = widening{"SHRN2", "8H", "4S", ", #16", 0x4f108400}
+	encFCVTL   = widening{"FCVTL", "4S", "4H", "", 0x0e217800}
+	encFCVTL2  = widening{"FCVTL2", "4S", "8H", "", 0x4e217800}
+	encFCVTN   = widening{"FCVTN", "4H", "4S", "", 0x0e216800}
+	encFCVTN2  = widening{"FCVTN2", "8H", "4S", "", 0x4e216800}
+	encSQXTNH  = widening{"SQXTN", "4H", "4S", "", 0x0e614800}
+	encSQXTNH2 = widening{"SQXTN2", "8H", "4S", "", 0x4e614800}
+	encSQXTNB  = widening{"SQXTN", "8B", "8H", "", 0x0e214800}
+	encSQXTNB2 = widening{"SQXTN2", "16B", "8H", "", 0x4e214800}
+	encSXTLB   = widening{"SXTL", "8H", "8B", "", 0x0f08a400}
+	encSXTLB2  = widening{"SXTL2", "8H", "16B", "", 0x4f08a400}
+	encSXTLH   = widening{"SXTL", "4S", "4H", "", 0x0f10a400}
+	encSXTLH2  = widening{"SXTL2", "4S", "8H", "", 0x4f10a400}
 
 	encUADDLP = widening{"UADDLP", "8H", "16B", "", 0x6e202800}
 	encUADALP = widening{"UADALP", "4S", "8H", "", 0x6e606800}

@@ -59,6 +59,7 @@ var (
 	allWidening = []widening{
 		encSHLL, encSHLL2, encSHRN, encSHRN2, encFCVTL, encFCVTL2, encFCVTN, encFCVTN2,
 		encSXTLB, encSXTLB2, encSXTLH, encSXTLH2, encUADDLP, encUADALP,
+		encSQXTNH, encSQXTNH2, encSQXTNB, encSQXTNB2,
 	}
 	allLong  = []long{encSMLAL, encSMLAL2}
 	allRight = []right{encSSHR, encFCVTZS}

@@ -98,6 +98,7 @@ type backend interface {
 	narrowTail(n Word) Tail
 	loadTailAs(f Format, d []operand.Op, a operand.Mem, t Tail)
 	storeTailAs(f Format, a operand.Mem, s []operand.Op, t Tail)
+	storeBytes(a operand.Mem, s []operand.Op)
 
 	// Arithmetic. x and y are the sources in mathematical order.
 	add(d, x, y operand.Op)
@@ -549,6 +550,14 @@ func (m *Machine) StoreTailAs(f Format, a Addr, s Value, t Tail) {
 	}
 	m.explain("%s = %s of %s, %s lanes", a.name(), f, s.name, t.n.name)
 	m.b.storeTailAs(f, a.mem(0), s.regs, t)
+	m.note = ""
+}
+
+// StoreBytes writes the 16 lanes of s, 32-bit integers, as signed bytes, saturating.
+func (m *Machine) StoreBytes(a Addr, s Value) {
+	m.mustBeLogical(s.regs)
+	m.explain("%s = bytes of %s", a.name(), s.name)
+	m.b.storeBytes(a.mem(0), s.regs)
 	m.note = ""
 }
 
@@ -1048,6 +1057,13 @@ func (r Rows) At(row, disp int) Addr {
 func (m *Machine) Advance(r Rows, bytes int) {
 	for _, p := range r.pointers {
 		m.AddImm(p, bytes)
+	}
+}
+
+// AdvanceBy moves all rows forward by a number of bytes.
+func (m *Machine) AdvanceBy(r Rows, bytes Word) {
+	for _, p := range r.pointers {
+		m.AddWord(p, bytes)
 	}
 }
 

@@ -383,6 +383,19 @@ func (b *x86Backend) storeTailAs(f Format, a operand.Mem, s []operand.Op, t Tail
 	}
 }
 
+func (b *x86Backend) storeBytes(a operand.Mem, s []operand.Op) {
+	if b.wide {
+		b.m.emit(x86.VPMOVSDB(s[0], a))
+		return
+	}
+	words, high := b.m.YMM(), b.m.XMM()
+	b.m.emit(x86.VPACKSSDW(s[1], s[0], words))
+	b.m.emit(x86.VPERMQ(operand.U8(0b_11_01_10_00), words, words)) // packing works within 128 bits
+	b.m.emit(x86.VEXTRACTI128(operand.U8(1), words, high))
+	b.m.emit(x86.VPACKSSWB(high, words.AsX(), high))
+	b.m.emit(x86.VMOVDQU(high, a))
+}
+
 // Arithmetic. Go's operand order is the reverse of Intel's: the last source comes first.
 
 func (b *x86Backend) add(d, x, y operand.Op) { b.m.emit(x86.VADDPS(y, x, d)) }

@@ -78,3 +78,56 @@ func convert[To, From any](dst *To, src *From, n int, f func(From) To) {
 		to[i] = f(x)
 	}
 }
+
+// WidenRowsBF16 is the kernel of that name.
+func WidenRowsBF16(dst *float32, dstStride int, src *uint16, srcStride, rows, cols int) {
+	widenRows(dst, dstStride, src, srcStride, rows, cols, BF16ToFloat32)
+}
+
+// WidenRowsF16 is the kernel of that name.
+func WidenRowsF16(dst *float32, dstStride int, src *uint16, srcStride, rows, cols int) {
+	widenRows(dst, dstStride, src, srcStride, rows, cols, F16ToFloat32)
+}
+
+func widenRows(dst *float32, dstStride int, src *uint16, srcStride, rows, cols int, f func(uint16) float32) {
+	for r := range rows {
+		to := at(dst, r*dstStride, roundUp(cols, lanes))
+		if cols > 0 {
+			for i, x := range elements((*uint16)(unsafe.Add(unsafe.Pointer(src), 2*r*srcStride)), cols) {
+				to[i] = f(x)
+			}
+		}
+		clear(to[max(cols, 0):])
+	}
+}
+
+// NarrowInt8 is the kernel of that name.
+func NarrowInt8(dst *int8, src *float32, n int) {
+	convert(dst, src, n, func(x float32) int8 { return int8(x) })
+}
+
+// QuantizeRows is the kernel of that name.
+func QuantizeRows(dst *int8, dstStride int, scales, src *float32, srcStride, rows, cols int) {
+	for r := range rows {
+		row := at(src, r*srcStride, cols)
+		var largest, bad float32
+		for _, x := range row {
+			bad += float32(x * 0)
+			largest = larger(largest, float32(math.Abs(float64(x))))
+		}
+		scale := largest / 127
+		if scale < 0x1p-126 {
+			scale = 1
+		}
+		scale += bad
+		at(scales, r, 1)[0] = scale
+		inverse := 1 / scale
+		to := elements((*int8)(unsafe.Add(unsafe.Pointer(dst), r*dstStride)), roundUp(cols, lanes))
+		clear(to)
+		for i, x := range row {
+			if y := float32(x * inverse); y == y {
+				to[i] = int8(math.RoundToEven(float64(y)))
+			}
+		}
+	}
+}

@@ -442,3 +442,57 @@ func ReadSum(src *float32, n int) float32 {
 	}
 	return math.Float32frombits(or)
 }
+
+// FewF32 is the kernel of that name.
+func FewF32(c *float32, cStride int, a *float32, aStride int, b *float32, pitch, panelStride, depth, rows, cols int, alpha *float32) {
+	few(c, cStride, a, aStride, b, pitch, panelStride, depth, rows, cols, alpha, func(x float32) float32 { return x })
+}
+
+// FewBF16 is the kernel of that name.
+func FewBF16(c *float32, cStride int, a *float32, aStride int, b *uint16, pitch, panelStride, depth, rows, cols int, alpha *float32) {
+	few(c, cStride, a, aStride, b, pitch, panelStride, depth, rows, cols, alpha, BF16ToFloat32)
+}
+
+// FewF16 is the kernel of that name.
+func FewF16(c *float32, cStride int, a *float32, aStride int, b *uint16, pitch, panelStride, depth, rows, cols int, alpha *float32) {
+	few(c, cStride, a, aStride, b, pitch, panelStride, depth, rows, cols, alpha, F16ToFloat32)
+}
+
+// FewInt8 is the kernel of that name.
+func FewInt8(c *float32, cStride int, a *float32, aStride int, b *int8, pitch, panelStride, depth, rows, cols int, alpha *float32) {
+	few(c, cStride, a, aStride, b, pitch, panelStride, depth, rows, cols, alpha, func(x int8) float32 { return float32(x) })
+}
+
+func few[T any](c *float32, cStride int, a *float32, aStride int, b *T, pitch, panelStride, depth, rows, cols int, alpha *float32, widen func(T) float32) {
+	for r := range rows {
+		out := at(c, r*cStride, cols)
+		if alpha == nil {
+			clear(out)
+		} else {
+			scale := at(alpha, r, 1)[0]
+			for j := range out {
+				out[j] *= scale
+			}
+		}
+		for k, f := range at(a, r*aStride, depth) {
+			for j := 0; j < cols; j += panel {
+				n := min(panel, cols-j)
+				first := (*T)(unsafe.Add(unsafe.Pointer(b), (j/panel*panelStride+k*pitch)*int(unsafe.Sizeof(*b))))
+				for i, x := range elements(first, n) {
+					out[j+i] = FMA(f, widen(x), out[j+i])
+				}
+			}
+		}
+	}
+}
+
+// ScaleColumns is the kernel of that name.
+func ScaleColumns(s *float32, stride, rows, cols int, factors *float32) {
+	by := at(factors, 0, cols)
+	for r := range rows {
+		row := at(s, r*stride, cols)
+		for i := range row {
+			row[i] *= by[i]
+		}
+	}
+}

@@ -1,0 +1,222 @@
+package main
+
+import "github.com/quern-go/quern/gen/machine"
+
+// few is product for a few rows, the query heads that share a key in decoding, over any number of
+// panels and every format that keys are stored in. It is bound by memory: it reads B once from one
+// end to the other and converts in registers.
+//
+// Measured on a Zen 4, GB/s out of DRAM where plain reading gives 25 to 28, for 1, 2 and 4 rows:
+//
+//	one panel at a time    float32 27 28 27   bfloat16 29 28 20   int8 24 18 11
+//	two panels side by side        18 17 16            16 16 14        25 20 13   with prefetch
+//	four panels                    21 18 15            17 17 13        15 14 10
+//
+// One panel at a time is what the hardware's prefetching understands best, although one row then
+// has two accumulators only. With three rows and more of int8, which are bound by arithmetic, two
+// panels hide the latency of conversion.
+//
+// Where arithmetic takes about as long as memory, the two overlap only if lines are asked for by hand,
+// because the hardware stops at the end of each 4 KiB: int8 decodes 15 to 20 % faster so, four rows of 16 bits
+// 8 %, and one row of 16 bits 5 % slower.
+func few(f machine.Format) func(*machine.Machine) {
+	return func(m *machine.Machine) {
+		t := fewTile{m: m, f: f, c: m.Arg("c"), a: m.Arg("a")}
+		rows := m.Arg("rows")
+		for _, n := range []int{8, 6, 4, 3, 2, 1} {
+			if t.values(n) > 0 {
+				m.While(rows, n, "rows", func() { t.pass(n, rows) })
+			}
+		}
+	}
+}
+
+type fewTile struct {
+	m    *machine.Machine
+	f    machine.Format
+	c, a machine.Word
+}
+
+// values is how many logical values of columns a pass of some rows takes at a time: accumulators are
+// at most half of the registers.
+func (t fewTile) values(rows int) int {
+	values := 2
+	if t.f == machine.Int8 && rows > 2 {
+		values = 4
+	}
+	for values*rows*machine.LogicalLanes/t.m.Lanes > t.m.Registers/2 {
+		values /= 2
+	}
+	return values
+}
+
+// pass takes some rows through all columns.
+func (t fewTile) pass(rows int, left machine.Word) {
+	m := t.m
+	cols, b := m.Arg("cols"), m.Arg("b")
+	most := t.values(rows)
+	for values := max(most, 2); values >= 2; values /= 2 { // panels side by side, then one
+		m.While(cols, values*machine.LogicalLanes, "panels", func() {
+			for v := 0; v < values; v += min(values, most) {
+				t.emit(rows, min(values, most), b, v, left)
+			}
+			next := t.elements("panelStride")
+			for range values / 2 {
+				m.AddWord(b, next)
+			}
+		})
+	}
+	m.If(cols, 1, func() { t.emit(rows, 1, b, 0, left) })
+
+	m.Note("the next rows")
+	whole := m.Arg("cols")
+	m.Floats(whole)
+	m.SubWord(t.c, whole)
+	t.down(t.c, "cStride", rows)
+	t.down(t.a, "aStride", rows)
+}
+
+// down moves a row pointer.
+func (t fewTile) down(p machine.Word, stride string, rows int) {
+	w := t.floats(stride)
+	for range rows {
+		t.m.AddWord(p, w)
+	}
+}
+
+// floats is a stride of float32 in bytes, and elements one of the numbers of B.
+func (t fewTile) floats(name string) machine.Word {
+	w := t.m.Arg(name)
+	t.m.Floats(w)
+	return w
+}
+
+func (t fewTile) elements(name string) machine.Word {
+	w := t.m.Arg(name)
+	if s := t.f.Size(); s > 1 {
+		t.m.Shift(w, uint8(s/2))
+	}
+	return w
+}
+
+// emit computes rows by values of C, from the value first of a group of panels on.
+func (t fewTile) emit(rows, values int, group machine.Word, first int, left machine.Word) {
+	m := t.m
+	acc := make([][]machine.Value, rows)
+	for r := range acc {
+		for v := range values {
+			acc[r] = append(acc[r], m.Named("C[%d][%d]", r, v))
+		}
+	}
+
+	m.Note("C = α·C, or 0 without α")
+	alpha := m.Arg("alpha")
+	m.IfElse(alpha, 1, func() {
+		done := m.Arg("rows")
+		m.SubWord(done, left)
+		m.Floats(done)
+		m.AddWord(alpha, done)
+		c := m.Rows(t.c, t.floats("cStride"), rows)
+		for r := range acc {
+			scale := m.Native("α[%d]", r)
+			m.Splat(scale, alpha.At(4*r))
+			for v := range acc[r] {
+				m.Load(acc[r][v], c.At(r, 64*v))
+				m.Mul(acc[r][v], acc[r][v], scale)
+			}
+		}
+	}, func() {
+		for r := range acc {
+			for v := range acc[r] {
+				m.Zero(acc[r][v])
+			}
+		}
+	})
+
+	m.Note("C += A·B")
+	panels, vector := (values+1)/2, machine.LogicalLanes*t.f.Size()
+	pitch, depth := t.elements("pitch"), m.Arg("depth")
+	a := m.Rows(t.a, t.floats("aStride"), rows)
+	b := m.Rows(group, t.elements("panelStride"), panels)
+	ahead, ask := m.Word("ahead"), t.f == machine.Int8 || t.f.Size() == 2 && rows > 2
+	if ask {
+		m.Set(ahead, group)
+	}
+	for _, steps := range []int{4, 1} {
+		m.While(depth, steps, "depth", func() {
+			for k := range steps {
+				t.step(acc, a, b, k, first)
+				m.AdvanceBy(b, pitch)
+			}
+			m.Advance(a, 4*steps)
+			if ask && steps > 1 {
+				lines := steps * values * vector / 64
+				for i := range lines {
+					m.Prefetch(ahead.At(askAhead + 64*i))
+				}
+				m.AddImm(ahead, 64*lines)
+			}
+		})
+	}
+
+	m.Note("store")
+	c := m.Rows(t.c, t.floats("cStride"), rows)
+	for r := range acc {
+		for v := range acc[r] {
+			m.Store(c.At(r, 64*v), acc[r][v])
+		}
+	}
+	m.AddImm(t.c, 64*values)
+}
+
+// step adds the products of one depth, the factors of A k numbers on.
+func (t fewTile) step(acc [][]machine.Value, a, b machine.Rows, k, first int) {
+	m, values, vector := t.m, len(acc[0]), machine.LogicalLanes*t.f.Size()
+	column := func(v int) machine.Value {
+		x := m.Named("B[%d][%d]", k, v)
+		m.LoadAs(t.f, x, b.At(v/2, (first+v)%2*vector))
+		return x
+	}
+	if values == 1 {
+		x := column(0)
+		for r := range acc {
+			m.FMASplat(acc[r][0], x, a.At(r, 4*k))
+		}
+		return
+	}
+	factor := make([]machine.Value, len(acc))
+	for r := range factor {
+		factor[r] = m.Native("A[%d][%d]", r, k)
+		m.Factor(factor[r], a.At(r, 4*k))
+	}
+	for v := range values {
+		x := column(v)
+		for r := range acc {
+			m.FMAFactor(acc[r][v], x, factor[r])
+		}
+	}
+}
+
+// scaleColumns multiplies each column of a tile by a factor of its own: what int8 keys and values
+// stand for.
+func scaleColumns(m *machine.Machine) {
+	s, stride, rows := m.Arg("s"), m.Arg("stride"), m.Arg("rows")
+	m.Floats(stride)
+	m.While(rows, 1, "rows", func() {
+		cols, p, f := m.Arg("cols"), m.Word("s_col"), m.Arg("factors")
+		m.Set(p, s)
+		m.While(cols, 16, "cols", func() {
+			x, factor := m.Named("S"), m.Named("factor")
+			m.Load(x, p.At(0))
+			m.Load(factor, f.At(0))
+			m.Mul(x, x, factor)
+			m.Store(p.At(0), x)
+			m.AddImm(p, 64)
+			m.AddImm(f, 64)
+		})
+		m.AddWord(s, stride)
+	})
+}
+
+// askAhead is how many bytes ahead of where B is read lines are asked for.
+const askAhead = 12 << 10

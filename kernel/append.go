@@ -1,0 +1,274 @@
+package kernel
+
+import (
+	"slices"
+	"sync"
+	"unsafe"
+
+	"github.com/quern-go/quern/asm"
+	"github.com/quern-go/quern/internal/isa"
+)
+
+// Append adds the keys and values of new positions to the end of the sequence: k is [1, KVHeads, n, Dim] and
+// v [1, KVHeads, n, ValueDim], with any strides, of float32, [BF16] or [F16].
+//
+// They are converted to the format of the cache: to the nearest 16-bit number, ties to even, and to
+// infinity beyond its range; to int8 with one scale for each key and head such that its largest magnitude is
+// 127. A NaN stays one; in int8, a key or value of a head that has a NaN or infinity is NaN as a whole.
+//
+// Errors are of type [*ArgumentError], or of kind [ErrPool] if the pool has not enough pages; nothing has
+// changed then. It allocates nothing but pages, now and then.
+func (c *Cache) Append(k, v Tensor) error {
+	config := &c.pool.config
+	n := k.Shape[2]
+	if err := k.check("k", [4]int{1, config.KVHeads, n, config.Dim}); err != nil {
+		return err
+	}
+	if err := v.check("v", [4]int{1, config.KVHeads, n, config.ValueDim}); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return argument(ErrOption, "Cache", "was freed")
+	}
+	if n == 0 {
+		return nil
+	}
+	if n > maxSize-c.len {
+		return argument(ErrShape, "k", "makes a sequence of %d keys and %d more, want at most %d", c.len, n, maxSize)
+	}
+	if err := c.reserve(n); err != nil {
+		return err
+	}
+	a := appenders.Get().(*appender)
+	a.size(c)
+	if n < panel {
+		a.ask(c, &k, &v, n)
+	}
+	for head := range config.KVHeads {
+		for i := 0; i < n; {
+			j := c.len + i
+			rows := min(panel-j%panel, n-i)
+			b := c.at(head, j/blockKeys)
+			if j%blockKeys == 0 {
+				*b.finite = true
+			}
+			from, stride := a.float32Rows(&k, head, i, rows)
+			a.storeKeys(b, j%blockKeys, from, stride, rows, j < c.packed)
+			from, stride = a.float32Rows(&v, head, i, rows)
+			a.storeValues(b, j%blockKeys, from, stride, rows)
+			i += rows
+		}
+	}
+	appenders.Put(a)
+	c.len += n
+	c.packed = c.len / panel * panel
+	return nil
+}
+
+// reserve makes the pages for n more keys ready to be written, and gives back those that no query from here
+// on sees. It does nothing if there are not enough.
+func (c *Cache) reserve(n int) error {
+	p, size := c.pool, c.pool.config.PageKeys
+	old := min(c.oldest(c.len)/size-c.first, len(c.pages))
+	fresh := (c.len+n-1)/size + 1 - c.first - len(c.pages)
+	shared := -1 // the last page, if it will be written and others hold it too
+	if last := len(c.pages) - 1; c.len%size != 0 {
+		p.mu.Lock()
+		if c.pages[last].refs > 1 {
+			shared = last
+			fresh++
+		}
+		p.mu.Unlock()
+	}
+	pages, err := p.exchange(c.pages[:old], c.pages, fresh)
+	if err != nil {
+		return err
+	}
+	c.pages = pages
+	if shared >= 0 {
+		// Copied before it is given back, when another may begin to write it.
+		last := len(c.pages) - 1
+		mine, theirs := c.pages[last], c.pages[shared]
+		copy(mine.memory, theirs.memory)
+		copy(mine.finite, theirs.finite)
+		c.pages[shared], c.pages[last] = mine, theirs
+		c.drop(last, last+1)
+	}
+	c.pages = slices.Delete(c.pages, 0, old)
+	c.first += old
+	return nil
+}
+
+// appender converts keys and values and puts them into pages.
+type appender struct {
+	level         isa.Level
+	format        Format
+	dim, valueDim int
+	rows, turned  []float32 // a panel of keys, or rows of a tensor
+	zeros         []float32
+	small         []float32 // a row in another format
+	scales        [panel]float32
+}
+
+var appenders = sync.Pool{New: func() any { return new(appender) }}
+
+func (a *appender) size(c *Cache) {
+	a.level, a.format = isa.Active(), c.pool.config.Format
+	a.dim, a.valueDim = c.pool.config.Dim, c.pool.config.ValueDim
+	widest := roundUp(max(a.dim, a.valueDim), lanes)
+	a.rows, a.turned = grow(a.rows, panel*widest), grow(a.turned, panel*widest)
+	a.small = grow(a.small, panel*widest)
+	if len(a.zeros) < widest {
+		a.zeros = make([]float32, widest)
+	}
+}
+
+// ask asks for the memory that a few new keys come from and go to. It lies in two places of each head,
+// far from each other, which memory can look for all at once but stores would wait for one by one.
+func (a *appender) ask(c *Cache, k, v *Tensor, n int) {
+	l, size, heads := &c.pool.layout, a.format.size(), c.pool.config.KVHeads
+	b, j := c.at(0, c.len/blockKeys), c.len%blockKeys
+	next := l.blocks * l.block / 4 // from head to head, as PrefetchRows counts
+	rows := func(p unsafe.Pointer, bytes int) {
+		asm.PrefetchRows(a.level, (*float32)(p), next, heads, (bytes+3)/4)
+	}
+	for _, x := range []*Tensor{k, v} {
+		if x.format == Float32 {
+			asm.PrefetchRows(a.level, x.row(0, 0, 0), x.Stride[1], heads, x.Shape[3])
+		}
+	}
+	rows(unsafe.Add(b.k, j*l.dim*size), n*l.dim*size)
+	for column := 0; column < l.valueDim; column += panel {
+		rows(unsafe.Add(b.v, (column*blockKeys+j*panel)*size), min(n, blockKeys-j)*panel*size)
+	}
+	if a.format == Int8 {
+		rows(unsafe.Pointer(offset(b.kScale, j)), 4)
+		rows(unsafe.Pointer(offset(b.vScale, j)), 4)
+	}
+}
+
+// float32Rows returns rows of a tensor as float32, converted unless they are.
+func (a *appender) float32Rows(x *Tensor, head, i, rows int) (from *float32, stride int) {
+	src, dim := x.at(0, head, i), x.Shape[3]
+	if x.format == Float32 {
+		return (*float32)(src), x.Stride[2]
+	}
+	stride = roundUp(dim, lanes)
+	widenRows(a.level, x.format, at(a.rows, 0), stride, src, x.Stride[2], rows, dim)
+	return at(a.rows, 0), stride
+}
+
+// storeKeys writes rows of K from place j of a block on, all into one panel. Dimension-major says that
+// the panel, which then lacks keys since a Truncate, is not row-major.
+func (a *appender) storeKeys(b pageBlock, j int, from *float32, stride, rows int, dimensionMajor bool) {
+	size := a.format.size()
+	to := unsafe.Add(b.k, size*(j/panel*panel*a.dim))
+	if a.format == Float32 && rows == panel {
+		asm.PackPanel(a.level, (*float32)(to), from, stride, panel, a.dim)
+		return
+	}
+	if dimensionMajor {
+		a.turnBack(to)
+	}
+	row := unsafe.Add(to, size*(j%panel*a.dim))
+	if a.format == Int8 {
+		a.quantize(offset(b.kScale, j), from, stride, rows, a.dim)
+		for r := range rows {
+			copy(bytesAt(row, r*a.dim, a.dim), bytesAt(unsafe.Pointer(&a.small[0]), r*roundUp(a.dim, lanes), a.dim))
+		}
+	} else {
+		for r := range rows {
+			a.format.narrow(a.level, unsafe.Add(row, r*size*a.dim), offset(from, r*stride), a.dim)
+		}
+	}
+	if j%panel+rows == panel {
+		a.turn(to)
+	}
+}
+
+// turn makes a row-major panel of keys dimension-major, in place.
+func (a *appender) turn(k unsafe.Pointer) {
+	a.format.widen(a.level, at(a.turned, 0), k, panel*a.dim)
+	if a.format == Float32 {
+		asm.PackPanel(a.level, (*float32)(k), at(a.turned, 0), a.dim, panel, a.dim)
+		return
+	}
+	asm.PackPanel(a.level, at(a.small, 0), at(a.turned, 0), a.dim, panel, a.dim)
+	a.format.narrow(a.level, k, at(a.small, 0), panel*a.dim)
+}
+
+// turnBack is the inverse of turn. It leaves a.rows alone, where the keys to be stored may be.
+func (a *appender) turnBack(k unsafe.Pointer) {
+	a.format.widen(a.level, at(a.turned, 0), k, panel*a.dim)
+	var square [panel * panel]float32
+	for d := 0; d < a.dim; d += panel {
+		n := min(panel, a.dim-d)
+		asm.PackPanel(a.level, &square[0], at(a.turned, d*panel), panel, n, panel)
+		for j := range panel {
+			copy(a.small[j*a.dim+d:][:n], square[j*panel:])
+		}
+	}
+	a.format.narrow(a.level, k, at(a.small, 0), panel*a.dim)
+}
+
+// storeValues writes rows of V from place j of a block on.
+func (a *appender) storeValues(b pageBlock, j int, from *float32, stride, rows int) {
+	size := a.format.size()
+	to := unsafe.Add(b.v, j*size*panel)
+	finite := true
+	switch a.format {
+	case Float32:
+		finite = asm.PackRows(a.level, (*float32)(to), blockKeys*panel, from, stride, rows, a.valueDim) == 0
+	case Int8:
+		a.quantize(offset(b.vScale, j), from, stride, rows, a.valueDim)
+		for r := range rows {
+			a.spread(to, r, unsafe.Add(unsafe.Pointer(&a.small[0]), r*roundUp(a.valueDim, lanes)))
+			finite = finite && a.scales[r] == a.scales[r]
+		}
+	default:
+		for r := range rows {
+			small := unsafe.Pointer(&a.small[0])
+			a.format.narrow(a.level, small, offset(from, r*stride), a.valueDim)
+			a.spread(to, r, small)
+			a.format.widen(a.level, at(a.turned, 0), small, a.valueDim)
+			finite = finite && a.finite(at(a.turned, 0), a.valueDim)
+		}
+	}
+	*b.finite = *b.finite && finite
+}
+
+// finite reports whether n numbers are: their products with 0 are 0.
+func (a *appender) finite(x *float32, n int) bool {
+	for from := 0; from < n; from += chunk {
+		if asm.Dot(a.level, offset(x, from), at(a.zeros, 0), min(n-from, chunk)) != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// quantize leaves rows as bytes in a.small, each filled up to a multiple of 16, and their scales in
+// scales and a.scales.
+func (a *appender) quantize(scales, from *float32, stride, rows, cols int) {
+	pitch := roundUp(cols, lanes)
+	for r := 0; r < rows; {
+		n := min(rows-r, max(chunk/cols, 1))
+		asm.QuantizeRows(a.level, (*int8)(unsafe.Add(unsafe.Pointer(&a.small[0]), r*pitch)), pitch, &a.scales[r], offset(from, r*stride), stride, n, cols)
+		r += n
+	}
+	copy(unsafe.Slice(scales, rows), a.scales[:rows])
+}
+
+// spread copies a row of V, in the format of the cache, to row r of the panels at v.
+func (a *appender) spread(v unsafe.Pointer, r int, row unsafe.Pointer) {
+	size := a.format.size()
+	for c := 0; c < a.valueDim; c += panel {
+		copy(bytesAt(v, (c*blockKeys+r*panel)*size, min(panel, a.valueDim-c)*size), bytesAt(row, c*size, panel*size))
+	}
+}
+
+func bytesAt(p unsafe.Pointer, at, n int) []byte {
+	return unsafe.Slice((*byte)(unsafe.Add(p, at)), n)
+}

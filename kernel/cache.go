@@ -1,0 +1,146 @@
+package kernel
+
+import (
+	"slices"
+	"sync"
+)
+
+// Cache holds the keys and values of one sequence, for all its key/value heads, in the order and
+// format in which attention reads them: for queries that come later, as in generating text.
+//
+// The key at position j is the j-th that was appended. [Attend] computes attention over it; results have
+// the bits of [Attention] over the same keys, however they were appended: for float32 those that were
+// given, for bfloat16 and float16 those converted, and for int8 of the formula in ARITHMETIC.md.
+//
+// A Cache may be used from many goroutines: any number may read it in Attend or Fork it at the same
+// time, and a call that changes it waits for them and keeps others waiting. Caches that share pages do
+// not wait for each other.
+type Cache struct {
+	pool *Pool
+	id   uint64 // readers lock caches in this order
+
+	mu     sync.RWMutex
+	closed bool
+	len    int     // position behind the last key
+	packed int     // panels that begin before this position are dimension-major; a multiple of 32
+	first  int     // number of the first page that is kept
+	pages  []*page // from there on
+}
+
+// NewCache returns an empty cache with a pool of its own. Errors are of type [*ArgumentError].
+func NewCache(config CacheConfig) (*Cache, error) {
+	p, err := NewPool(config)
+	if err != nil {
+		return nil, err
+	}
+	return p.NewCache(), nil
+}
+
+// NewCache returns an empty cache whose pages come from p.
+func (p *Pool) NewCache() *Cache {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.caches++
+	return &Cache{pool: p, id: p.caches}
+}
+
+// Pool returns the pool that c takes its pages from.
+func (c *Cache) Pool() *Pool { return c.pool }
+
+// Len returns the position behind the last key: the number of keys, those included that a window has
+// left behind.
+func (c *Cache) Len() int {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.len
+}
+
+// Bytes returns the memory of the pages that c holds, those included that it shares.
+func (c *Cache) Bytes() int64 {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return int64(len(c.pages)) * int64(c.pool.layout.bytes)
+}
+
+// Fork returns a cache with the same keys, which shares all pages with c until one of them writes: only the last
+// page is ever copied. A fork of a freed cache is empty.
+func (c *Cache) Fork() *Cache {
+	f := c.pool.NewCache()
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	f.len, f.packed, f.first = c.len, c.packed, c.first
+	f.pages = slices.Clone(c.pages)
+	c.pool.mu.Lock()
+	defer c.pool.mu.Unlock()
+	for _, g := range f.pages {
+		g.refs++
+	}
+	return f
+}
+
+// Truncate forgets all keys from position n on, as after speculative decoding, and gives back the pages
+// that it no longer needs. n must be 0 to Len. With a window, n must be 0 or such that the keys which a query
+// at position n sees are still there: as far back as the keys appended last is always possible.
+func (c *Cache) Truncate(n int) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n < 0 || n > c.len {
+		return argument(ErrOption, "n", "is %d, want 0 to the %d keys of the cache", n, c.len)
+	}
+	if n > 0 && c.oldest(n) < c.start() {
+		return argument(ErrOption, "n", "is %d, but a query there sees the key %d, and those before %d are gone", n, c.oldest(n), c.start())
+	}
+	c.truncate(n)
+	return nil
+}
+
+func (c *Cache) truncate(n int) {
+	keep := 0
+	if n > 0 {
+		keep = (n-1)/c.pool.config.PageKeys + 1 - c.first
+	} else {
+		c.first = 0
+	}
+	c.drop(keep, len(c.pages))
+	c.len, c.packed = n, min(c.packed, roundUp(n, panel))
+}
+
+// drop gives back the pages [from, to) of c.pages.
+func (c *Cache) drop(from, to int) {
+	c.pool.mu.Lock()
+	c.pool.release(c.pages[from:to])
+	c.pool.mu.Unlock()
+	c.pages = slices.Delete(c.pages, from, to)
+}
+
+// Reset forgets all keys and gives back all pages.
+func (c *Cache) Reset() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.truncate(0)
+}
+
+// Free is Reset for good: keys can no longer be appended. It may be called again.
+func (c *Cache) Free() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.truncate(0)
+	c.closed = true
+}
+
+// start is the position of the first key that is there.
+func (c *Cache) start() int { return c.first * c.pool.config.PageKeys }
+
+// oldest is the first key that a query at position p sees.
+func (c *Cache) oldest(p int) int {
+	if w := c.pool.config.Window; w > 0 {
+		return max(p-w+1, 0)
+	}
+	return 0
+}
+
+// at returns block b of a head.
+func (c *Cache) at(head, b int) pageBlock {
+	l := &c.pool.layout
+	return l.at(c.pages[b/l.blocks-c.first], head, b%l.blocks)
+}

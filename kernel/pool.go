@@ -1,0 +1,219 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"unsafe"
+)
+
+// CacheConfig describes the keys and values that a [Pool] or [Cache] holds.
+type CacheConfig struct {
+	KVHeads  int // key/value heads
+	Dim      int // width of a key
+	ValueDim int // width of a value; 0 means Dim
+	// Format is how keys and values are stored. The zero value is Float32.
+	Format Format
+	// Window is the number of keys that a query sees, its own position included: a query at position p
+	// sees the keys p-Window+1 to p at most. Pages that no later query can see are given back.
+	// 0 means that all keys stay.
+	Window int
+	// PageKeys is the number of keys of a page, a multiple of 128. 0 means 512: int8 is read 5 % faster
+	// than in pages of 128, and nothing much is gained beyond.
+	PageKeys int
+	// MaxBytes bounds the memory of all pages together; at least one page must fit. 0 means no bound.
+	MaxBytes int64
+}
+
+// ErrPool is the kind of error that reports a [Pool] without enough free pages, for errors.Is. The cache
+// that asked for them has not changed.
+var ErrPool = errors.New("page pool is exhausted")
+
+// Pool is memory for the keys and values of many sequences: pages of equal size, which [Cache]s take as they
+// grow, share after a [Cache.Fork], and give back. Pages are allocated when they are first needed and
+// then used again.
+//
+// All methods may be called at any time from any goroutine.
+type Pool struct {
+	config CacheConfig
+	layout pageLayout
+
+	mu     sync.Mutex
+	free   []*page
+	pages  int // allocated so far, free or not
+	most   int // how many there may be
+	caches uint64
+}
+
+// page holds some blocks of every key/value head. A page that several caches share is not written.
+type page struct {
+	memory []float32 // whatever the format is
+	finite []bool    // by head and block: every element of V is finite
+	refs   int       // caches that hold it, guarded by the pool's mutex
+}
+
+// pageLayout says where things are in a page. The blocks of a head lie one behind the other, each K, V
+// and, with int8, the scales of 128 keys and 128 values.
+//
+// A panel of K with all its 32 keys is dimension-major, as products want it. The last, as long as it
+// lacks keys, is row-major: one key more then touches few cache lines instead of one for every dimension.
+type pageLayout struct {
+	format        Format
+	dim, valueDim int
+	blocks        int // of a head
+	v, scales     int // bytes from the start of a block
+	block         int // bytes of a block
+	bytes         int // of a page
+}
+
+// blockGap is left behind each block, in bytes: heads at multiples of a large power of two would
+// all compete for the same few sets of the caches when a key is appended to each of them.
+const blockGap = 17 * 64
+
+func (c CacheConfig) layout() pageLayout {
+	l := pageLayout{format: c.Format, dim: c.Dim, valueDim: c.ValueDim, blocks: c.PageKeys / blockKeys}
+	l.v = roundUp(blockKeys*c.Dim*c.Format.size(), 64)
+	l.scales = l.v + blockKeys*roundUp(c.ValueDim, panel)*c.Format.size()
+	l.block = l.scales + blockGap
+	if c.Format == Int8 {
+		l.block += 2 * blockKeys * 4
+	}
+	l.bytes = c.KVHeads * l.blocks * l.block
+	return l
+}
+
+// pageBlock is one block of one head.
+type pageBlock struct {
+	k, v           unsafe.Pointer
+	kScale, vScale *float32 // with int8
+	finite         *bool
+}
+
+func (l *pageLayout) at(p *page, head, block int) pageBlock {
+	n := head*l.blocks + block
+	base := unsafe.Add(unsafe.Pointer(unsafe.SliceData(p.memory)), n*l.block)
+	b := pageBlock{k: base, v: unsafe.Add(base, l.v), finite: &p.finite[n]}
+	if l.format == Int8 {
+		b.kScale = (*float32)(unsafe.Add(base, l.scales))
+		b.vScale = offset(b.kScale, blockKeys)
+	}
+	return b
+}
+
+// NewPool returns a pool without pages. Errors are of type [*ArgumentError].
+func NewPool(config CacheConfig) (*Pool, error) {
+	if config.ValueDim == 0 {
+		config.ValueDim = config.Dim
+	}
+	if config.PageKeys == 0 {
+		config.PageKeys = 4 * blockKeys
+	}
+	const most = 1 << 20
+	for _, size := range []struct {
+		name string
+		n    int
+	}{
+		{"CacheConfig.KVHeads", config.KVHeads}, {"CacheConfig.Dim", config.Dim}, {"CacheConfig.ValueDim", config.ValueDim},
+	} {
+		if size.n < 1 || size.n > most {
+			return nil, argument(ErrShape, size.name, "is %d, want 1 to %d", size.n, most)
+		}
+	}
+	if config.Format >= formats {
+		return nil, argument(ErrFormat, "CacheConfig.Format", "is %d, which does not exist", config.Format)
+	}
+	if config.Window < 0 {
+		return nil, argument(ErrOption, "CacheConfig.Window", "is %d, want 0 or more", config.Window)
+	}
+	if config.PageKeys < 0 || config.PageKeys%blockKeys != 0 || config.PageKeys > most {
+		return nil, argument(ErrOption, "CacheConfig.PageKeys", "is %d, want a multiple of %d up to %d", config.PageKeys, blockKeys, most)
+	}
+	// In floating point, because sizes at their limits overflow.
+	if n := float64(config.KVHeads) * float64(config.PageKeys) * float64(config.Dim+config.ValueDim+panel); n > float64(maxInt/64) {
+		return nil, argument(ErrShape, "CacheConfig", "has pages of %g numbers", n)
+	}
+	p := &Pool{config: config, layout: config.layout(), most: maxInt}
+	if config.MaxBytes != 0 {
+		if config.MaxBytes < int64(p.layout.bytes) {
+			return nil, argument(ErrOption, "CacheConfig.MaxBytes", "is %d, a page has %d bytes", config.MaxBytes, p.layout.bytes)
+		}
+		p.most = int(config.MaxBytes / int64(p.layout.bytes))
+	}
+	return p, nil
+}
+
+// PageBytes returns the size of a page.
+func (p *Pool) PageBytes() int { return p.layout.bytes }
+
+// Bytes returns the memory of the pages that caches hold, shared pages counted once.
+func (p *Pool) Bytes() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return int64(p.pages-len(p.free)) * int64(p.layout.bytes)
+}
+
+// FreeBytes returns the memory of the pages that caches can still take: those that were given back, and
+// those that MaxBytes allows besides.
+func (p *Pool) FreeBytes() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := p.most - p.pages + len(p.free)
+	return int64(min(n, (1<<62)/p.layout.bytes)) * int64(p.layout.bytes)
+}
+
+// exchange gives pages back and appends n others to got, or returns an error and does neither.
+func (p *Pool) exchange(back []*page, got []*page, n int) ([]*page, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	freed := 0
+	for _, g := range back {
+		if g.refs == 1 {
+			freed++
+		}
+	}
+	if have := p.most - p.pages + len(p.free) + freed; n > have {
+		return got, fmt.Errorf("quern: %w: %d pages of %d bytes are needed, %d of %d are free", ErrPool, n, p.layout.bytes, have, p.most)
+	}
+	p.release(back)
+	for range n {
+		got = append(got, p.take())
+	}
+	return got, nil
+}
+
+// release gives pages back. The mutex is held.
+func (p *Pool) release(back []*page) {
+	for _, g := range back {
+		if g.refs--; g.refs == 0 {
+			p.free = append(p.free, g)
+		}
+	}
+}
+
+// take returns a page of which there must be one. The mutex is held.
+func (p *Pool) take() *page {
+	if len(p.free) == 0 {
+		p.allocate()
+	}
+	n := len(p.free) - 1
+	g := p.free[n]
+	p.free = p.free[:n]
+	g.refs = 1
+	return g
+}
+
+// slabBytes is the most memory that is allocated at once, unless a page is larger.
+const slabBytes = 32 << 20
+
+// allocate adds free pages: as many as there are, so that their memory soon lies in large pieces, and
+// few where few are needed.
+func (p *Pool) allocate() {
+	n := min(max(p.pages, 1), max(slabBytes/p.layout.bytes, 1), p.most-p.pages)
+	words, blocks := roundUp(p.layout.bytes, 64)/4, p.config.KVHeads*p.layout.blocks
+	memory, finite := grow(nil, n*words), make([]bool, n*blocks)
+	hugePages(memory)
+	for i := range n {
+		p.free = append(p.free, &page{memory: memory[i*words:][:words], finite: finite[i*blocks:][:blocks]})
+	}
+	p.pages += n
+}
