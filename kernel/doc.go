@@ -3,9 +3,14 @@
 // everywhere else, without cgo.
 //
 // Start with [Attention] for a single call, and [NewAttention] for a [Plan] that validates once and
-// then runs without allocating. To generate text, a [Cache] keeps keys and values, of which many share
-// a [Pool], and [Attend] computes attention over them. [MatMul] multiplies with weights that [Pack] has laid out once,
+// then runs without allocating. [MatMul] multiplies with weights that [Pack] has laid out once,
 // [Rotary] turns queries and keys, and [MultiHead] is the whole layer, projections included. [Dot], [Exp], [Softmax], [LogSoftmax] and [LogSumExp] work on slices.
+//
+// # Who sees whom
+//
+// A [Mask] says which keys a query sees; [Options] has the bias, [ALiBi] slopes, softcap, sinks and the
+// [ScoreFunc] that change scores, and [Ragged] the sequences of unequal length. Attention over keys that
+// arrive in pieces is a [State].
 //
 // # Promises
 //
