@@ -280,26 +280,6 @@ var kernels = append([]kernel{
 		dst, src := d.elementwise(n, d.Float32)
 		return func(l isa.Level) float32 { asm.Subtract(l, dst.Ptr(), src.Ptr(), n, a, b); return 0 }
 	}},
-	{"WidenBF16", long, func(d *draw, n int) call {
-		dst, src := d.out("dst", vector(n), d.Float32, exact), d.small("src", vector(n), 2, bf16, nil)
-		return func(l isa.Level) float32 { asm.WidenBF16(l, dst.Ptr(), src.half(), n); return 0 }
-	}},
-	{"WidenF16", long, func(d *draw, n int) call {
-		dst, src := d.out("dst", vector(n), d.Float32, exact), d.small("src", vector(n), 2, f16, nil)
-		return func(l isa.Level) float32 { asm.WidenF16(l, dst.Ptr(), src.half(), n); return 0 }
-	}},
-	{"WidenInt8", long, func(d *draw, n int) call {
-		dst, src := d.out("dst", vector(n), d.Float32, exact), d.small("src", vector(n), 1, byteOf, nil)
-		return func(l isa.Level) float32 { asm.WidenInt8(l, dst.Ptr(), src.byte(), n); return 0 }
-	}},
-	{"NarrowBF16", long, func(d *draw, n int) call {
-		dst, src := d.small("dst", vector(n), 2, bf16, sameBits), d.in("src", vector(n), d.Float32)
-		return func(l isa.Level) float32 { asm.NarrowBF16(l, dst.half(), src.Ptr(), n); return 0 }
-	}},
-	{"NarrowF16", long, func(d *draw, n int) call {
-		dst, src := d.small("dst", vector(n), 2, f16, sameBits), d.in("src", vector(n), d.Float32)
-		return func(l isa.Level) float32 { asm.NarrowF16(l, dst.half(), src.Ptr(), n); return 0 }
-	}},
 	{"NarrowInt8", 10, func(d *draw, n int) call {
 		n *= 16
 		dst := d.small("dst", vector(n), 1, byteOf, sameBits)

@@ -290,40 +290,40 @@ func (s *scan) oneScore(id int) float32 {
 
 // run calls the kernel for the measure and the type of rows.
 func (s *scan) run(dst *float32, p *piece) {
-	q, f, h, i := (*float32)(p.q), (*float32)(p.rows), (*uint16)(p.rows), (*int8)(p.rows)
+	// Rows are converted where their type is known: a pointer to something larger may reach behind them.
 	switch s.of {
 	case measureDot:
 		switch s.kind {
 		case kindFloat32:
-			asm.DotRowsF32(s.level, dst, q, f, p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume)
+			asm.DotRowsF32(s.level, dst, (*float32)(p.q), (*float32)(p.rows), p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume)
 		case kindBF16:
-			asm.DotRowsBF16(s.level, dst, q, h, p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume)
+			asm.DotRowsBF16(s.level, dst, (*float32)(p.q), (*uint16)(p.rows), p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume)
 		case kindF16:
-			asm.DotRowsF16(s.level, dst, q, h, p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume)
+			asm.DotRowsF16(s.level, dst, (*float32)(p.q), (*uint16)(p.rows), p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume)
 		case kindInt8:
-			asm.DotRowsInt8(s.level, dst, q, i, p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume)
+			asm.DotRowsInt8(s.level, dst, (*float32)(p.q), (*int8)(p.rows), p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume)
 		}
 	case measureL2:
 		switch s.kind {
 		case kindFloat32:
-			asm.L2RowsF32(s.level, dst, q, f, p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume, p.scale)
+			asm.L2RowsF32(s.level, dst, (*float32)(p.q), (*float32)(p.rows), p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume, p.scale)
 		case kindBF16:
-			asm.L2RowsBF16(s.level, dst, q, h, p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume, p.scale)
+			asm.L2RowsBF16(s.level, dst, (*float32)(p.q), (*uint16)(p.rows), p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume, p.scale)
 		case kindF16:
-			asm.L2RowsF16(s.level, dst, q, h, p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume, p.scale)
+			asm.L2RowsF16(s.level, dst, (*float32)(p.q), (*uint16)(p.rows), p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume, p.scale)
 		case kindInt8:
-			asm.L2RowsInt8(s.level, dst, q, i, p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume, p.scale)
+			asm.L2RowsInt8(s.level, dst, (*float32)(p.q), (*int8)(p.rows), p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume, p.scale)
 		}
 	case measureCosine:
 		switch s.kind {
 		case kindFloat32:
-			asm.CosineRowsF32(s.level, dst, q, f, p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume)
+			asm.CosineRowsF32(s.level, dst, (*float32)(p.q), (*float32)(p.rows), p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume)
 		case kindBF16:
-			asm.CosineRowsBF16(s.level, dst, q, h, p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume)
+			asm.CosineRowsBF16(s.level, dst, (*float32)(p.q), (*uint16)(p.rows), p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume)
 		case kindF16:
-			asm.CosineRowsF16(s.level, dst, q, h, p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume)
+			asm.CosineRowsF16(s.level, dst, (*float32)(p.q), (*uint16)(p.rows), p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume)
 		case kindInt8:
-			asm.CosineRowsInt8(s.level, dst, q, i, p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume)
+			asm.CosineRowsInt8(s.level, dst, (*float32)(p.q), (*int8)(p.rows), p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume)
 		}
 	}
 }
