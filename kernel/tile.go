@@ -419,8 +419,8 @@ func (w *worker) accumulate(row, rows, from, to, column, c0, c1 int, p *packed, 
 		return
 	}
 	for c := c0; c < c1; c += panel {
-		w.product(offset(o, c), w.valuePitch, probabilities, blockKeys, (*float32)(v), to-from, rows, min(panel, c1-c), alpha)
-		v = unsafe.Add(v, p.format.size()*p.stride)
+		from32 := (*float32)(unsafe.Add(v, p.format.size()*((c-c0)/panel)*p.stride)) // no pointer behind the last panel
+		w.product(offset(o, c), w.valuePitch, probabilities, blockKeys, from32, to-from, rows, min(panel, c1-c), alpha)
 	}
 }
 
