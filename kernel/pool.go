@@ -3,6 +3,7 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"unsafe"
 )
@@ -157,8 +158,8 @@ func (p *Pool) Bytes() int64 {
 func (p *Pool) FreeBytes() int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	n := p.most - p.pages + len(p.free)
-	return int64(min(n, (1<<62)/p.layout.bytes)) * int64(p.layout.bytes)
+	n, bytes := p.most-p.pages+len(p.free), int64(p.layout.bytes)
+	return int64(min(int64(n), math.MaxInt64/bytes)) * bytes
 }
 
 // exchange gives pages back and appends n others to got, or returns an error and does neither.
