@@ -8744,15 +8744,15 @@ depth_5:
 	VMOVUPS      96(R9), Y11 // B[0][1] = b_k[16], lanes 8..15
 	PREFETCHT1   8256(R9) // prefetch b_k[2064]
 	VBROADCASTSS (R8), Y12 // A[0][0] = a[0][0]
+	VBROADCASTSS (R8)(DI*1), Y13 // A[1][0] = a[1][0]
 	VFMADD231PS  Y12, Y8, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y12, Y9, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
+	VFMADD231PS  Y13, Y8, Y4 // C[1][0] += A[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y13, Y9, Y5 // C[1][0] += A[1][0] * B[0][0], lanes 8..15
 	VFMADD231PS  Y12, Y10, Y2 // C[0][1] += A[0][0] * B[0][1], lanes 0..7
 	VFMADD231PS  Y12, Y11, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
-	VBROADCASTSS (R8)(DI*1), Y12 // A[1][0] = a[1][0]
-	VFMADD231PS  Y12, Y8, Y4 // C[1][0] += A[1][0] * B[0][0], lanes 0..7
-	VFMADD231PS  Y12, Y9, Y5 // C[1][0] += A[1][0] * B[0][0], lanes 8..15
-	VFMADD231PS  Y12, Y10, Y6 // C[1][1] += A[1][0] * B[0][1], lanes 0..7
-	VFMADD231PS  Y12, Y11, Y7 // C[1][1] += A[1][0] * B[0][1], lanes 8..15
+	VFMADD231PS  Y13, Y10, Y6 // C[1][1] += A[1][0] * B[0][1], lanes 0..7
+	VFMADD231PS  Y13, Y11, Y7 // C[1][1] += A[1][0] * B[0][1], lanes 8..15
 	VMOVUPS      128(R9), Y8 // B[1][0] = b_k[32], lanes 0..7
 	VMOVUPS      160(R9), Y9 // B[1][0] = b_k[32], lanes 8..15
 	PREFETCHT1   8320(R9) // prefetch b_k[2080]
@@ -8760,15 +8760,15 @@ depth_5:
 	VMOVUPS      224(R9), Y11 // B[1][1] = b_k[48], lanes 8..15
 	PREFETCHT1   8384(R9) // prefetch b_k[2096]
 	VBROADCASTSS 4(R8), Y12 // A[0][1] = a[0][1]
+	VBROADCASTSS 4(R8)(DI*1), Y13 // A[1][1] = a[1][1]
 	VFMADD231PS  Y12, Y8, Y0 // C[0][0] += A[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y12, Y9, Y1 // C[0][0] += A[0][1] * B[1][0], lanes 8..15
+	VFMADD231PS  Y13, Y8, Y4 // C[1][0] += A[1][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y13, Y9, Y5 // C[1][0] += A[1][1] * B[1][0], lanes 8..15
 	VFMADD231PS  Y12, Y10, Y2 // C[0][1] += A[0][1] * B[1][1], lanes 0..7
 	VFMADD231PS  Y12, Y11, Y3 // C[0][1] += A[0][1] * B[1][1], lanes 8..15
-	VBROADCASTSS 4(R8)(DI*1), Y12 // A[1][1] = a[1][1]
-	VFMADD231PS  Y12, Y8, Y4 // C[1][0] += A[1][1] * B[1][0], lanes 0..7
-	VFMADD231PS  Y12, Y9, Y5 // C[1][0] += A[1][1] * B[1][0], lanes 8..15
-	VFMADD231PS  Y12, Y10, Y6 // C[1][1] += A[1][1] * B[1][1], lanes 0..7
-	VFMADD231PS  Y12, Y11, Y7 // C[1][1] += A[1][1] * B[1][1], lanes 8..15
+	VFMADD231PS  Y13, Y10, Y6 // C[1][1] += A[1][1] * B[1][1], lanes 0..7
+	VFMADD231PS  Y13, Y11, Y7 // C[1][1] += A[1][1] * B[1][1], lanes 8..15
 	VMOVUPS      256(R9), Y8 // B[2][0] = b_k[64], lanes 0..7
 	VMOVUPS      288(R9), Y9 // B[2][0] = b_k[64], lanes 8..15
 	PREFETCHT1   8448(R9) // prefetch b_k[2112]
@@ -8776,15 +8776,15 @@ depth_5:
 	VMOVUPS      352(R9), Y11 // B[2][1] = b_k[80], lanes 8..15
 	PREFETCHT1   8512(R9) // prefetch b_k[2128]
 	VBROADCASTSS 8(R8), Y12 // A[0][2] = a[0][2]
+	VBROADCASTSS 8(R8)(DI*1), Y13 // A[1][2] = a[1][2]
 	VFMADD231PS  Y12, Y8, Y0 // C[0][0] += A[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y12, Y9, Y1 // C[0][0] += A[0][2] * B[2][0], lanes 8..15
+	VFMADD231PS  Y13, Y8, Y4 // C[1][0] += A[1][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y13, Y9, Y5 // C[1][0] += A[1][2] * B[2][0], lanes 8..15
 	VFMADD231PS  Y12, Y10, Y2 // C[0][1] += A[0][2] * B[2][1], lanes 0..7
 	VFMADD231PS  Y12, Y11, Y3 // C[0][1] += A[0][2] * B[2][1], lanes 8..15
-	VBROADCASTSS 8(R8)(DI*1), Y12 // A[1][2] = a[1][2]
-	VFMADD231PS  Y12, Y8, Y4 // C[1][0] += A[1][2] * B[2][0], lanes 0..7
-	VFMADD231PS  Y12, Y9, Y5 // C[1][0] += A[1][2] * B[2][0], lanes 8..15
-	VFMADD231PS  Y12, Y10, Y6 // C[1][1] += A[1][2] * B[2][1], lanes 0..7
-	VFMADD231PS  Y12, Y11, Y7 // C[1][1] += A[1][2] * B[2][1], lanes 8..15
+	VFMADD231PS  Y13, Y10, Y6 // C[1][1] += A[1][2] * B[2][1], lanes 0..7
+	VFMADD231PS  Y13, Y11, Y7 // C[1][1] += A[1][2] * B[2][1], lanes 8..15
 	VMOVUPS      384(R9), Y8 // B[3][0] = b_k[96], lanes 0..7
 	VMOVUPS      416(R9), Y9 // B[3][0] = b_k[96], lanes 8..15
 	PREFETCHT1   8576(R9) // prefetch b_k[2144]
@@ -8792,15 +8792,15 @@ depth_5:
 	VMOVUPS      480(R9), Y11 // B[3][1] = b_k[112], lanes 8..15
 	PREFETCHT1   8640(R9) // prefetch b_k[2160]
 	VBROADCASTSS 12(R8), Y12 // A[0][3] = a[0][3]
+	VBROADCASTSS 12(R8)(DI*1), Y13 // A[1][3] = a[1][3]
 	VFMADD231PS  Y12, Y8, Y0 // C[0][0] += A[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y12, Y9, Y1 // C[0][0] += A[0][3] * B[3][0], lanes 8..15
+	VFMADD231PS  Y13, Y8, Y4 // C[1][0] += A[1][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y13, Y9, Y5 // C[1][0] += A[1][3] * B[3][0], lanes 8..15
 	VFMADD231PS  Y12, Y10, Y2 // C[0][1] += A[0][3] * B[3][1], lanes 0..7
 	VFMADD231PS  Y12, Y11, Y3 // C[0][1] += A[0][3] * B[3][1], lanes 8..15
-	VBROADCASTSS 12(R8)(DI*1), Y12 // A[1][3] = a[1][3]
-	VFMADD231PS  Y12, Y8, Y4 // C[1][0] += A[1][3] * B[3][0], lanes 0..7
-	VFMADD231PS  Y12, Y9, Y5 // C[1][0] += A[1][3] * B[3][0], lanes 8..15
-	VFMADD231PS  Y12, Y10, Y6 // C[1][1] += A[1][3] * B[3][1], lanes 0..7
-	VFMADD231PS  Y12, Y11, Y7 // C[1][1] += A[1][3] * B[3][1], lanes 8..15
+	VFMADD231PS  Y13, Y10, Y6 // C[1][1] += A[1][3] * B[3][1], lanes 0..7
+	VFMADD231PS  Y13, Y11, Y7 // C[1][1] += A[1][3] * B[3][1], lanes 8..15
 	ADDQ         $+16, R8 // a0 += 16
 	ADDQ         $+512, R9 // b_k += 512
 	SUBQ         $+4, R10 // depth += -4
@@ -8819,15 +8819,15 @@ depth_7:
 	VMOVUPS      96(R9), Y11 // B[0][1] = b_k[16], lanes 8..15
 	PREFETCHT1   8256(R9) // prefetch b_k[2064]
 	VBROADCASTSS (R8), Y12 // A[0][0] = a[0][0]
+	VBROADCASTSS (R8)(DI*1), Y13 // A[1][0] = a[1][0]
 	VFMADD231PS  Y12, Y8, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y12, Y9, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
+	VFMADD231PS  Y13, Y8, Y4 // C[1][0] += A[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y13, Y9, Y5 // C[1][0] += A[1][0] * B[0][0], lanes 8..15
 	VFMADD231PS  Y12, Y10, Y2 // C[0][1] += A[0][0] * B[0][1], lanes 0..7
 	VFMADD231PS  Y12, Y11, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
-	VBROADCASTSS (R8)(DI*1), Y12 // A[1][0] = a[1][0]
-	VFMADD231PS  Y12, Y8, Y4 // C[1][0] += A[1][0] * B[0][0], lanes 0..7
-	VFMADD231PS  Y12, Y9, Y5 // C[1][0] += A[1][0] * B[0][0], lanes 8..15
-	VFMADD231PS  Y12, Y10, Y6 // C[1][1] += A[1][0] * B[0][1], lanes 0..7
-	VFMADD231PS  Y12, Y11, Y7 // C[1][1] += A[1][0] * B[0][1], lanes 8..15
+	VFMADD231PS  Y13, Y10, Y6 // C[1][1] += A[1][0] * B[0][1], lanes 0..7
+	VFMADD231PS  Y13, Y11, Y7 // C[1][1] += A[1][0] * B[0][1], lanes 8..15
 	ADDQ         $+4, R8 // a0 += 4
 	ADDQ         $+128, R9 // b_k += 128
 	SUBQ         $+1, R10 // depth += -1
