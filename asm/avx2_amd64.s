@@ -9362,36 +9362,36 @@ max_end_2:
 	VMASKMOVPS  Y7, Y1, 32(DI) // shift[0] = m', rows lanes
 	VSUBPS      Y6, Y2, Y2 // m = m - m', lanes 0..7
 	VSUBPS      Y7, Y3, Y3 // m = m - m', lanes 8..15
-	VROUNDPS    $0x00, Y2, Y4 // n = round(m), lanes 0..7
-	VROUNDPS    $0x00, Y3, Y5 // n = round(m), lanes 8..15
+	VMOVUPS     x8_c2fc0000<>+0(SB), Y4 // m = m or at least least, lanes 0..7
+	VMAXPS      Y2, Y4, Y2 // m = m or at least least, lanes 0..7
+	VMOVUPS     x8_c2fc0000<>+0(SB), Y4 // m = m or at least least, lanes 8..15
+	VMAXPS      Y3, Y4, Y3 // m = m or at least least, lanes 8..15
+	VADDPS      x8_4b40007e<>+0(SB), Y2, Y6 // k = m + round, lanes 0..7
+	VADDPS      x8_4b40007e<>+0(SB), Y3, Y7 // k = m + round, lanes 8..15
+	VSUBPS      x8_4b40007e<>+0(SB), Y6, Y4 // n = k - round, lanes 0..7
+	VSUBPS      x8_4b40007e<>+0(SB), Y7, Y5 // n = k - round, lanes 8..15
 	VSUBPS      Y4, Y2, Y2 // m = m - n, lanes 0..7
 	VSUBPS      Y5, Y3, Y3 // m = m - n, lanes 8..15
-	VMOVUPS     x8_391fa028<>+0(SB), Y6 // p = exp2_6, lanes 0..7
-	VMOVUPS     x8_391fa028<>+0(SB), Y7 // p = exp2_6, lanes 8..15
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y2, Y6 // p = p*m + exp2_5, lanes 0..7
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y3, Y7 // p = p*m + exp2_5, lanes 8..15
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y2, Y6 // p = p*m + exp2_4, lanes 0..7
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y3, Y7 // p = p*m + exp2_4, lanes 8..15
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y2, Y6 // p = p*m + exp2_3, lanes 0..7
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y3, Y7 // p = p*m + exp2_3, lanes 8..15
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y2, Y6 // p = p*m + exp2_2, lanes 0..7
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y3, Y7 // p = p*m + exp2_2, lanes 8..15
-	VFMADD213PS x8_3f317218<>+0(SB), Y2, Y6 // p = p*m + exp2_1, lanes 0..7
-	VFMADD213PS x8_3f317218<>+0(SB), Y3, Y7 // p = p*m + exp2_1, lanes 8..15
-	VFMADD213PS x8_3f800000<>+0(SB), Y2, Y6 // p = p*m + exp2_0, lanes 0..7
-	VFMADD213PS x8_3f800000<>+0(SB), Y3, Y7 // p = p*m + exp2_0, lanes 8..15
-	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y4, Y2 // small = n < -125, lanes 0..7
-	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y5, Y3 // small = n < -125, lanes 8..15
-	VCVTPS2DQ   Y4, Y4 // p *= 2**n, lanes 0..7
-	VPSLLD      $0x17, Y4, Y4 // p *= 2**n, lanes 0..7
-	VPADDD      Y4, Y6, Y6 // p *= 2**n, lanes 0..7
-	VCVTPS2DQ   Y5, Y4 // p *= 2**n, lanes 8..15
-	VPSLLD      $0x17, Y4, Y4 // p *= 2**n, lanes 8..15
-	VPADDD      Y4, Y7, Y7 // p *= 2**n, lanes 8..15
-	VANDNPS     Y6, Y2, Y6 // p = 0 where small, lanes 0..7
-	VANDNPS     Y7, Y3, Y7 // p = 0 where small, lanes 8..15
-	VMASKMOVPS  Y6, Y0, (SI) // alpha[0] = p, rows lanes
-	VMASKMOVPS  Y7, Y1, 32(SI) // alpha[0] = p, rows lanes
+	VMOVUPS     x8_399fa028<>+0(SB), Y4 // p = 2 exp2_6, lanes 0..7
+	VMOVUPS     x8_399fa028<>+0(SB), Y5 // p = 2 exp2_6, lanes 8..15
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y2, Y4 // p = p*m + 2 exp2_5, lanes 0..7
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y3, Y5 // p = p*m + 2 exp2_5, lanes 8..15
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y2, Y4 // p = p*m + 2 exp2_4, lanes 0..7
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y3, Y5 // p = p*m + 2 exp2_4, lanes 8..15
+	VFMADD213PS x8_3de357c2<>+0(SB), Y2, Y4 // p = p*m + 2 exp2_3, lanes 0..7
+	VFMADD213PS x8_3de357c2<>+0(SB), Y3, Y5 // p = p*m + 2 exp2_3, lanes 8..15
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y2, Y4 // p = p*m + 2 exp2_2, lanes 0..7
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y3, Y5 // p = p*m + 2 exp2_2, lanes 8..15
+	VFMADD213PS x8_3fb17218<>+0(SB), Y2, Y4 // p = p*m + 2 exp2_1, lanes 0..7
+	VFMADD213PS x8_3fb17218<>+0(SB), Y3, Y5 // p = p*m + 2 exp2_1, lanes 8..15
+	VFMADD213PS x8_40000000<>+0(SB), Y2, Y4 // p = p*m + 2 exp2_0, lanes 0..7
+	VFMADD213PS x8_40000000<>+0(SB), Y3, Y5 // p = p*m + 2 exp2_0, lanes 8..15
+	VPSLLD      $0x17, Y6, Y6 // k = k << 23, lanes 0..7
+	VPSLLD      $0x17, Y7, Y7 // k = k << 23, lanes 8..15
+	VMULPS      Y6, Y4, Y4 // p = p * k, lanes 0..7
+	VMULPS      Y7, Y5, Y5 // p = p * k, lanes 8..15
+	VMASKMOVPS  Y4, Y0, (SI) // alpha[0] = p, rows lanes
+	VMASKMOVPS  Y5, Y1, 32(SI) // alpha[0] = p, rows lanes
 
 	// P = 2^(S-m'), l = α·l + P
 	MOVQ l+56(FP), BX // l
@@ -9419,70 +9419,70 @@ exp_cols_9:
 	VSUBPS      Y0, Y4, Y4 // S = S - m', lanes 8..15
 	VSUBPS      Y0, Y5, Y5 // S = S - m', lanes 16..23
 	VSUBPS      Y0, Y6, Y6 // S = S - m', lanes 24..31
-	VROUNDPS    $0x00, Y1, Y7 // n = round(S), lanes 0..7
-	VROUNDPS    $0x00, Y4, Y8 // n = round(S), lanes 8..15
-	VROUNDPS    $0x00, Y5, Y9 // n = round(S), lanes 16..23
-	VROUNDPS    $0x00, Y6, Y10 // n = round(S), lanes 24..31
+	VMOVUPS     x8_c2fc0000<>+0(SB), Y7 // S = S or at least least, lanes 0..7
+	VMAXPS      Y1, Y7, Y1 // S = S or at least least, lanes 0..7
+	VMOVUPS     x8_c2fc0000<>+0(SB), Y7 // S = S or at least least, lanes 8..15
+	VMAXPS      Y4, Y7, Y4 // S = S or at least least, lanes 8..15
+	VMOVUPS     x8_c2fc0000<>+0(SB), Y7 // S = S or at least least, lanes 16..23
+	VMAXPS      Y5, Y7, Y5 // S = S or at least least, lanes 16..23
+	VMOVUPS     x8_c2fc0000<>+0(SB), Y7 // S = S or at least least, lanes 24..31
+	VMAXPS      Y6, Y7, Y6 // S = S or at least least, lanes 24..31
+	VADDPS      x8_4b40007e<>+0(SB), Y1, Y11 // k = S + round, lanes 0..7
+	VADDPS      x8_4b40007e<>+0(SB), Y4, Y12 // k = S + round, lanes 8..15
+	VADDPS      x8_4b40007e<>+0(SB), Y5, Y13 // k = S + round, lanes 16..23
+	VADDPS      x8_4b40007e<>+0(SB), Y6, Y14 // k = S + round, lanes 24..31
+	VSUBPS      x8_4b40007e<>+0(SB), Y11, Y7 // n = k - round, lanes 0..7
+	VSUBPS      x8_4b40007e<>+0(SB), Y12, Y8 // n = k - round, lanes 8..15
+	VSUBPS      x8_4b40007e<>+0(SB), Y13, Y9 // n = k - round, lanes 16..23
+	VSUBPS      x8_4b40007e<>+0(SB), Y14, Y10 // n = k - round, lanes 24..31
 	VSUBPS      Y7, Y1, Y1 // S = S - n, lanes 0..7
 	VSUBPS      Y8, Y4, Y4 // S = S - n, lanes 8..15
 	VSUBPS      Y9, Y5, Y5 // S = S - n, lanes 16..23
 	VSUBPS      Y10, Y6, Y6 // S = S - n, lanes 24..31
-	VMOVUPS     x8_391fa028<>+0(SB), Y11 // p = exp2_6, lanes 0..7
-	VMOVUPS     x8_391fa028<>+0(SB), Y12 // p = exp2_6, lanes 8..15
-	VMOVUPS     x8_391fa028<>+0(SB), Y13 // p = exp2_6, lanes 16..23
-	VMOVUPS     x8_391fa028<>+0(SB), Y14 // p = exp2_6, lanes 24..31
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y1, Y11 // p = p*S + exp2_5, lanes 0..7
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y4, Y12 // p = p*S + exp2_5, lanes 8..15
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y5, Y13 // p = p*S + exp2_5, lanes 16..23
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y6, Y14 // p = p*S + exp2_5, lanes 24..31
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y1, Y11 // p = p*S + exp2_4, lanes 0..7
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y4, Y12 // p = p*S + exp2_4, lanes 8..15
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y5, Y13 // p = p*S + exp2_4, lanes 16..23
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y6, Y14 // p = p*S + exp2_4, lanes 24..31
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y1, Y11 // p = p*S + exp2_3, lanes 0..7
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y4, Y12 // p = p*S + exp2_3, lanes 8..15
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y5, Y13 // p = p*S + exp2_3, lanes 16..23
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y6, Y14 // p = p*S + exp2_3, lanes 24..31
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y1, Y11 // p = p*S + exp2_2, lanes 0..7
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y4, Y12 // p = p*S + exp2_2, lanes 8..15
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y5, Y13 // p = p*S + exp2_2, lanes 16..23
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y6, Y14 // p = p*S + exp2_2, lanes 24..31
-	VFMADD213PS x8_3f317218<>+0(SB), Y1, Y11 // p = p*S + exp2_1, lanes 0..7
-	VFMADD213PS x8_3f317218<>+0(SB), Y4, Y12 // p = p*S + exp2_1, lanes 8..15
-	VFMADD213PS x8_3f317218<>+0(SB), Y5, Y13 // p = p*S + exp2_1, lanes 16..23
-	VFMADD213PS x8_3f317218<>+0(SB), Y6, Y14 // p = p*S + exp2_1, lanes 24..31
-	VFMADD213PS x8_3f800000<>+0(SB), Y1, Y11 // p = p*S + exp2_0, lanes 0..7
-	VFMADD213PS x8_3f800000<>+0(SB), Y4, Y12 // p = p*S + exp2_0, lanes 8..15
-	VFMADD213PS x8_3f800000<>+0(SB), Y5, Y13 // p = p*S + exp2_0, lanes 16..23
-	VFMADD213PS x8_3f800000<>+0(SB), Y6, Y14 // p = p*S + exp2_0, lanes 24..31
-	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y7, Y1 // small = n < -125, lanes 0..7
-	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y8, Y4 // small = n < -125, lanes 8..15
-	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y9, Y5 // small = n < -125, lanes 16..23
-	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y10, Y6 // small = n < -125, lanes 24..31
-	VCVTPS2DQ   Y7, Y7 // p *= 2**n, lanes 0..7
-	VPSLLD      $0x17, Y7, Y7 // p *= 2**n, lanes 0..7
-	VPADDD      Y7, Y11, Y11 // p *= 2**n, lanes 0..7
-	VCVTPS2DQ   Y8, Y7 // p *= 2**n, lanes 8..15
-	VPSLLD      $0x17, Y7, Y7 // p *= 2**n, lanes 8..15
-	VPADDD      Y7, Y12, Y12 // p *= 2**n, lanes 8..15
-	VCVTPS2DQ   Y9, Y7 // p *= 2**n, lanes 16..23
-	VPSLLD      $0x17, Y7, Y7 // p *= 2**n, lanes 16..23
-	VPADDD      Y7, Y13, Y13 // p *= 2**n, lanes 16..23
-	VCVTPS2DQ   Y10, Y7 // p *= 2**n, lanes 24..31
-	VPSLLD      $0x17, Y7, Y7 // p *= 2**n, lanes 24..31
-	VPADDD      Y7, Y14, Y14 // p *= 2**n, lanes 24..31
-	VANDNPS     Y11, Y1, Y11 // p = 0 where small, lanes 0..7
-	VANDNPS     Y12, Y4, Y12 // p = 0 where small, lanes 8..15
-	VANDNPS     Y13, Y5, Y13 // p = 0 where small, lanes 16..23
-	VANDNPS     Y14, Y6, Y14 // p = 0 where small, lanes 24..31
-	VADDPS      Y11, Y2, Y2 // l = l + p.0, lanes 0..7
-	VADDPS      Y12, Y3, Y3 // l = l + p.0, lanes 8..15
-	VADDPS      Y13, Y2, Y2 // l = l + p.1, lanes 0..7
-	VADDPS      Y14, Y3, Y3 // l = l + p.1, lanes 8..15
-	VMOVUPS     Y11, (R9) // s_col[0] = p, lanes 0..7
-	VMOVUPS     Y12, 32(R9) // s_col[0] = p, lanes 8..15
-	VMOVUPS     Y13, 64(R9) // s_col[0] = p, lanes 16..23
-	VMOVUPS     Y14, 96(R9) // s_col[0] = p, lanes 24..31
+	VMOVUPS     x8_399fa028<>+0(SB), Y7 // p = 2 exp2_6, lanes 0..7
+	VMOVUPS     x8_399fa028<>+0(SB), Y8 // p = 2 exp2_6, lanes 8..15
+	VMOVUPS     x8_399fa028<>+0(SB), Y9 // p = 2 exp2_6, lanes 16..23
+	VMOVUPS     x8_399fa028<>+0(SB), Y10 // p = 2 exp2_6, lanes 24..31
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y1, Y7 // p = p*S + 2 exp2_5, lanes 0..7
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y4, Y8 // p = p*S + 2 exp2_5, lanes 8..15
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y5, Y9 // p = p*S + 2 exp2_5, lanes 16..23
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y6, Y10 // p = p*S + 2 exp2_5, lanes 24..31
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y1, Y7 // p = p*S + 2 exp2_4, lanes 0..7
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y4, Y8 // p = p*S + 2 exp2_4, lanes 8..15
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y5, Y9 // p = p*S + 2 exp2_4, lanes 16..23
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y6, Y10 // p = p*S + 2 exp2_4, lanes 24..31
+	VFMADD213PS x8_3de357c2<>+0(SB), Y1, Y7 // p = p*S + 2 exp2_3, lanes 0..7
+	VFMADD213PS x8_3de357c2<>+0(SB), Y4, Y8 // p = p*S + 2 exp2_3, lanes 8..15
+	VFMADD213PS x8_3de357c2<>+0(SB), Y5, Y9 // p = p*S + 2 exp2_3, lanes 16..23
+	VFMADD213PS x8_3de357c2<>+0(SB), Y6, Y10 // p = p*S + 2 exp2_3, lanes 24..31
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y1, Y7 // p = p*S + 2 exp2_2, lanes 0..7
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y4, Y8 // p = p*S + 2 exp2_2, lanes 8..15
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y5, Y9 // p = p*S + 2 exp2_2, lanes 16..23
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y6, Y10 // p = p*S + 2 exp2_2, lanes 24..31
+	VFMADD213PS x8_3fb17218<>+0(SB), Y1, Y7 // p = p*S + 2 exp2_1, lanes 0..7
+	VFMADD213PS x8_3fb17218<>+0(SB), Y4, Y8 // p = p*S + 2 exp2_1, lanes 8..15
+	VFMADD213PS x8_3fb17218<>+0(SB), Y5, Y9 // p = p*S + 2 exp2_1, lanes 16..23
+	VFMADD213PS x8_3fb17218<>+0(SB), Y6, Y10 // p = p*S + 2 exp2_1, lanes 24..31
+	VFMADD213PS x8_40000000<>+0(SB), Y1, Y7 // p = p*S + 2 exp2_0, lanes 0..7
+	VFMADD213PS x8_40000000<>+0(SB), Y4, Y8 // p = p*S + 2 exp2_0, lanes 8..15
+	VFMADD213PS x8_40000000<>+0(SB), Y5, Y9 // p = p*S + 2 exp2_0, lanes 16..23
+	VFMADD213PS x8_40000000<>+0(SB), Y6, Y10 // p = p*S + 2 exp2_0, lanes 24..31
+	VPSLLD      $0x17, Y11, Y11 // k = k << 23, lanes 0..7
+	VPSLLD      $0x17, Y12, Y12 // k = k << 23, lanes 8..15
+	VPSLLD      $0x17, Y13, Y13 // k = k << 23, lanes 16..23
+	VPSLLD      $0x17, Y14, Y14 // k = k << 23, lanes 24..31
+	VMULPS      Y11, Y7, Y7 // p = p * k, lanes 0..7
+	VMULPS      Y12, Y8, Y8 // p = p * k, lanes 8..15
+	VMULPS      Y13, Y9, Y9 // p = p * k, lanes 16..23
+	VMULPS      Y14, Y10, Y10 // p = p * k, lanes 24..31
+	VADDPS      Y7, Y2, Y2 // l = l + p.0, lanes 0..7
+	VADDPS      Y8, Y3, Y3 // l = l + p.0, lanes 8..15
+	VADDPS      Y9, Y2, Y2 // l = l + p.1, lanes 0..7
+	VADDPS      Y10, Y3, Y3 // l = l + p.1, lanes 8..15
+	VMOVUPS     Y7, (R9) // s_col[0] = p, lanes 0..7
+	VMOVUPS     Y8, 32(R9) // s_col[0] = p, lanes 8..15
+	VMOVUPS     Y9, 64(R9) // s_col[0] = p, lanes 16..23
+	VMOVUPS     Y10, 96(R9) // s_col[0] = p, lanes 24..31
 	ADDQ        $+128, R9 // s_col += 128
 	SUBQ        $+32, R8 // cols += -32
 	CMPQ        R8, $+32 // cols >= 32
@@ -9497,38 +9497,38 @@ exp_cols_11:
 	VMOVUPS     32(R9), Y4 // S = s_col[0], lanes 8..15
 	VSUBPS      Y0, Y1, Y1 // S = S - m', lanes 0..7
 	VSUBPS      Y0, Y4, Y4 // S = S - m', lanes 8..15
-	VROUNDPS    $0x00, Y1, Y5 // n = round(S), lanes 0..7
-	VROUNDPS    $0x00, Y4, Y6 // n = round(S), lanes 8..15
+	VMOVUPS     x8_c2fc0000<>+0(SB), Y5 // S = S or at least least, lanes 0..7
+	VMAXPS      Y1, Y5, Y1 // S = S or at least least, lanes 0..7
+	VMOVUPS     x8_c2fc0000<>+0(SB), Y5 // S = S or at least least, lanes 8..15
+	VMAXPS      Y4, Y5, Y4 // S = S or at least least, lanes 8..15
+	VADDPS      x8_4b40007e<>+0(SB), Y1, Y7 // k = S + round, lanes 0..7
+	VADDPS      x8_4b40007e<>+0(SB), Y4, Y8 // k = S + round, lanes 8..15
+	VSUBPS      x8_4b40007e<>+0(SB), Y7, Y5 // n = k - round, lanes 0..7
+	VSUBPS      x8_4b40007e<>+0(SB), Y8, Y6 // n = k - round, lanes 8..15
 	VSUBPS      Y5, Y1, Y1 // S = S - n, lanes 0..7
 	VSUBPS      Y6, Y4, Y4 // S = S - n, lanes 8..15
-	VMOVUPS     x8_391fa028<>+0(SB), Y7 // p = exp2_6, lanes 0..7
-	VMOVUPS     x8_391fa028<>+0(SB), Y8 // p = exp2_6, lanes 8..15
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y1, Y7 // p = p*S + exp2_5, lanes 0..7
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y4, Y8 // p = p*S + exp2_5, lanes 8..15
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y1, Y7 // p = p*S + exp2_4, lanes 0..7
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y4, Y8 // p = p*S + exp2_4, lanes 8..15
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y1, Y7 // p = p*S + exp2_3, lanes 0..7
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y4, Y8 // p = p*S + exp2_3, lanes 8..15
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y1, Y7 // p = p*S + exp2_2, lanes 0..7
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y4, Y8 // p = p*S + exp2_2, lanes 8..15
-	VFMADD213PS x8_3f317218<>+0(SB), Y1, Y7 // p = p*S + exp2_1, lanes 0..7
-	VFMADD213PS x8_3f317218<>+0(SB), Y4, Y8 // p = p*S + exp2_1, lanes 8..15
-	VFMADD213PS x8_3f800000<>+0(SB), Y1, Y7 // p = p*S + exp2_0, lanes 0..7
-	VFMADD213PS x8_3f800000<>+0(SB), Y4, Y8 // p = p*S + exp2_0, lanes 8..15
-	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y5, Y1 // small = n < -125, lanes 0..7
-	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y6, Y4 // small = n < -125, lanes 8..15
-	VCVTPS2DQ   Y5, Y5 // p *= 2**n, lanes 0..7
-	VPSLLD      $0x17, Y5, Y5 // p *= 2**n, lanes 0..7
-	VPADDD      Y5, Y7, Y7 // p *= 2**n, lanes 0..7
-	VCVTPS2DQ   Y6, Y5 // p *= 2**n, lanes 8..15
-	VPSLLD      $0x17, Y5, Y5 // p *= 2**n, lanes 8..15
-	VPADDD      Y5, Y8, Y8 // p *= 2**n, lanes 8..15
-	VANDNPS     Y7, Y1, Y7 // p = 0 where small, lanes 0..7
-	VANDNPS     Y8, Y4, Y8 // p = 0 where small, lanes 8..15
-	VADDPS      Y7, Y2, Y2 // l = l + p.0, lanes 0..7
-	VADDPS      Y8, Y3, Y3 // l = l + p.0, lanes 8..15
-	VMOVUPS     Y7, (R9) // s_col[0] = p, lanes 0..7
-	VMOVUPS     Y8, 32(R9) // s_col[0] = p, lanes 8..15
+	VMOVUPS     x8_399fa028<>+0(SB), Y5 // p = 2 exp2_6, lanes 0..7
+	VMOVUPS     x8_399fa028<>+0(SB), Y6 // p = 2 exp2_6, lanes 8..15
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y1, Y5 // p = p*S + 2 exp2_5, lanes 0..7
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y4, Y6 // p = p*S + 2 exp2_5, lanes 8..15
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y1, Y5 // p = p*S + 2 exp2_4, lanes 0..7
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y4, Y6 // p = p*S + 2 exp2_4, lanes 8..15
+	VFMADD213PS x8_3de357c2<>+0(SB), Y1, Y5 // p = p*S + 2 exp2_3, lanes 0..7
+	VFMADD213PS x8_3de357c2<>+0(SB), Y4, Y6 // p = p*S + 2 exp2_3, lanes 8..15
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y1, Y5 // p = p*S + 2 exp2_2, lanes 0..7
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y4, Y6 // p = p*S + 2 exp2_2, lanes 8..15
+	VFMADD213PS x8_3fb17218<>+0(SB), Y1, Y5 // p = p*S + 2 exp2_1, lanes 0..7
+	VFMADD213PS x8_3fb17218<>+0(SB), Y4, Y6 // p = p*S + 2 exp2_1, lanes 8..15
+	VFMADD213PS x8_40000000<>+0(SB), Y1, Y5 // p = p*S + 2 exp2_0, lanes 0..7
+	VFMADD213PS x8_40000000<>+0(SB), Y4, Y6 // p = p*S + 2 exp2_0, lanes 8..15
+	VPSLLD      $0x17, Y7, Y7 // k = k << 23, lanes 0..7
+	VPSLLD      $0x17, Y8, Y8 // k = k << 23, lanes 8..15
+	VMULPS      Y7, Y5, Y5 // p = p * k, lanes 0..7
+	VMULPS      Y8, Y6, Y6 // p = p * k, lanes 8..15
+	VADDPS      Y5, Y2, Y2 // l = l + p.0, lanes 0..7
+	VADDPS      Y6, Y3, Y3 // l = l + p.0, lanes 8..15
+	VMOVUPS     Y5, (R9) // s_col[0] = p, lanes 0..7
+	VMOVUPS     Y6, 32(R9) // s_col[0] = p, lanes 8..15
 	ADDQ        $+64, R9 // s_col += 64
 	SUBQ        $+16, R8 // cols += -16
 	CMPQ        R8, $+16 // cols >= 16
@@ -9569,85 +9569,95 @@ DATA x8_00000000<>+24(SB)/4, $0x00000000
 DATA x8_00000000<>+28(SB)/4, $0x00000000
 GLOBL x8_00000000<>(SB), RODATA|NOPTR, $32
 
-DATA x8_3f800000<>+0(SB)/4, $0x3f800000
-DATA x8_3f800000<>+4(SB)/4, $0x3f800000
-DATA x8_3f800000<>+8(SB)/4, $0x3f800000
-DATA x8_3f800000<>+12(SB)/4, $0x3f800000
-DATA x8_3f800000<>+16(SB)/4, $0x3f800000
-DATA x8_3f800000<>+20(SB)/4, $0x3f800000
-DATA x8_3f800000<>+24(SB)/4, $0x3f800000
-DATA x8_3f800000<>+28(SB)/4, $0x3f800000
-GLOBL x8_3f800000<>(SB), RODATA|NOPTR, $32
+DATA x8_40000000<>+0(SB)/4, $0x40000000
+DATA x8_40000000<>+4(SB)/4, $0x40000000
+DATA x8_40000000<>+8(SB)/4, $0x40000000
+DATA x8_40000000<>+12(SB)/4, $0x40000000
+DATA x8_40000000<>+16(SB)/4, $0x40000000
+DATA x8_40000000<>+20(SB)/4, $0x40000000
+DATA x8_40000000<>+24(SB)/4, $0x40000000
+DATA x8_40000000<>+28(SB)/4, $0x40000000
+GLOBL x8_40000000<>(SB), RODATA|NOPTR, $32
 
-DATA x8_3f317218<>+0(SB)/4, $0x3f317218
-DATA x8_3f317218<>+4(SB)/4, $0x3f317218
-DATA x8_3f317218<>+8(SB)/4, $0x3f317218
-DATA x8_3f317218<>+12(SB)/4, $0x3f317218
-DATA x8_3f317218<>+16(SB)/4, $0x3f317218
-DATA x8_3f317218<>+20(SB)/4, $0x3f317218
-DATA x8_3f317218<>+24(SB)/4, $0x3f317218
-DATA x8_3f317218<>+28(SB)/4, $0x3f317218
-GLOBL x8_3f317218<>(SB), RODATA|NOPTR, $32
+DATA x8_3fb17218<>+0(SB)/4, $0x3fb17218
+DATA x8_3fb17218<>+4(SB)/4, $0x3fb17218
+DATA x8_3fb17218<>+8(SB)/4, $0x3fb17218
+DATA x8_3fb17218<>+12(SB)/4, $0x3fb17218
+DATA x8_3fb17218<>+16(SB)/4, $0x3fb17218
+DATA x8_3fb17218<>+20(SB)/4, $0x3fb17218
+DATA x8_3fb17218<>+24(SB)/4, $0x3fb17218
+DATA x8_3fb17218<>+28(SB)/4, $0x3fb17218
+GLOBL x8_3fb17218<>(SB), RODATA|NOPTR, $32
 
-DATA x8_3e75fdef<>+0(SB)/4, $0x3e75fdef
-DATA x8_3e75fdef<>+4(SB)/4, $0x3e75fdef
-DATA x8_3e75fdef<>+8(SB)/4, $0x3e75fdef
-DATA x8_3e75fdef<>+12(SB)/4, $0x3e75fdef
-DATA x8_3e75fdef<>+16(SB)/4, $0x3e75fdef
-DATA x8_3e75fdef<>+20(SB)/4, $0x3e75fdef
-DATA x8_3e75fdef<>+24(SB)/4, $0x3e75fdef
-DATA x8_3e75fdef<>+28(SB)/4, $0x3e75fdef
-GLOBL x8_3e75fdef<>(SB), RODATA|NOPTR, $32
+DATA x8_3ef5fdef<>+0(SB)/4, $0x3ef5fdef
+DATA x8_3ef5fdef<>+4(SB)/4, $0x3ef5fdef
+DATA x8_3ef5fdef<>+8(SB)/4, $0x3ef5fdef
+DATA x8_3ef5fdef<>+12(SB)/4, $0x3ef5fdef
+DATA x8_3ef5fdef<>+16(SB)/4, $0x3ef5fdef
+DATA x8_3ef5fdef<>+20(SB)/4, $0x3ef5fdef
+DATA x8_3ef5fdef<>+24(SB)/4, $0x3ef5fdef
+DATA x8_3ef5fdef<>+28(SB)/4, $0x3ef5fdef
+GLOBL x8_3ef5fdef<>(SB), RODATA|NOPTR, $32
 
-DATA x8_3d6357c2<>+0(SB)/4, $0x3d6357c2
-DATA x8_3d6357c2<>+4(SB)/4, $0x3d6357c2
-DATA x8_3d6357c2<>+8(SB)/4, $0x3d6357c2
-DATA x8_3d6357c2<>+12(SB)/4, $0x3d6357c2
-DATA x8_3d6357c2<>+16(SB)/4, $0x3d6357c2
-DATA x8_3d6357c2<>+20(SB)/4, $0x3d6357c2
-DATA x8_3d6357c2<>+24(SB)/4, $0x3d6357c2
-DATA x8_3d6357c2<>+28(SB)/4, $0x3d6357c2
-GLOBL x8_3d6357c2<>(SB), RODATA|NOPTR, $32
+DATA x8_3de357c2<>+0(SB)/4, $0x3de357c2
+DATA x8_3de357c2<>+4(SB)/4, $0x3de357c2
+DATA x8_3de357c2<>+8(SB)/4, $0x3de357c2
+DATA x8_3de357c2<>+12(SB)/4, $0x3de357c2
+DATA x8_3de357c2<>+16(SB)/4, $0x3de357c2
+DATA x8_3de357c2<>+20(SB)/4, $0x3de357c2
+DATA x8_3de357c2<>+24(SB)/4, $0x3de357c2
+DATA x8_3de357c2<>+28(SB)/4, $0x3de357c2
+GLOBL x8_3de357c2<>(SB), RODATA|NOPTR, $32
 
-DATA x8_3c1d979c<>+0(SB)/4, $0x3c1d979c
-DATA x8_3c1d979c<>+4(SB)/4, $0x3c1d979c
-DATA x8_3c1d979c<>+8(SB)/4, $0x3c1d979c
-DATA x8_3c1d979c<>+12(SB)/4, $0x3c1d979c
-DATA x8_3c1d979c<>+16(SB)/4, $0x3c1d979c
-DATA x8_3c1d979c<>+20(SB)/4, $0x3c1d979c
-DATA x8_3c1d979c<>+24(SB)/4, $0x3c1d979c
-DATA x8_3c1d979c<>+28(SB)/4, $0x3c1d979c
-GLOBL x8_3c1d979c<>(SB), RODATA|NOPTR, $32
+DATA x8_3c9d979c<>+0(SB)/4, $0x3c9d979c
+DATA x8_3c9d979c<>+4(SB)/4, $0x3c9d979c
+DATA x8_3c9d979c<>+8(SB)/4, $0x3c9d979c
+DATA x8_3c9d979c<>+12(SB)/4, $0x3c9d979c
+DATA x8_3c9d979c<>+16(SB)/4, $0x3c9d979c
+DATA x8_3c9d979c<>+20(SB)/4, $0x3c9d979c
+DATA x8_3c9d979c<>+24(SB)/4, $0x3c9d979c
+DATA x8_3c9d979c<>+28(SB)/4, $0x3c9d979c
+GLOBL x8_3c9d979c<>(SB), RODATA|NOPTR, $32
 
-DATA x8_3aaf80da<>+0(SB)/4, $0x3aaf80da
-DATA x8_3aaf80da<>+4(SB)/4, $0x3aaf80da
-DATA x8_3aaf80da<>+8(SB)/4, $0x3aaf80da
-DATA x8_3aaf80da<>+12(SB)/4, $0x3aaf80da
-DATA x8_3aaf80da<>+16(SB)/4, $0x3aaf80da
-DATA x8_3aaf80da<>+20(SB)/4, $0x3aaf80da
-DATA x8_3aaf80da<>+24(SB)/4, $0x3aaf80da
-DATA x8_3aaf80da<>+28(SB)/4, $0x3aaf80da
-GLOBL x8_3aaf80da<>(SB), RODATA|NOPTR, $32
+DATA x8_3b2f80da<>+0(SB)/4, $0x3b2f80da
+DATA x8_3b2f80da<>+4(SB)/4, $0x3b2f80da
+DATA x8_3b2f80da<>+8(SB)/4, $0x3b2f80da
+DATA x8_3b2f80da<>+12(SB)/4, $0x3b2f80da
+DATA x8_3b2f80da<>+16(SB)/4, $0x3b2f80da
+DATA x8_3b2f80da<>+20(SB)/4, $0x3b2f80da
+DATA x8_3b2f80da<>+24(SB)/4, $0x3b2f80da
+DATA x8_3b2f80da<>+28(SB)/4, $0x3b2f80da
+GLOBL x8_3b2f80da<>(SB), RODATA|NOPTR, $32
 
-DATA x8_391fa028<>+0(SB)/4, $0x391fa028
-DATA x8_391fa028<>+4(SB)/4, $0x391fa028
-DATA x8_391fa028<>+8(SB)/4, $0x391fa028
-DATA x8_391fa028<>+12(SB)/4, $0x391fa028
-DATA x8_391fa028<>+16(SB)/4, $0x391fa028
-DATA x8_391fa028<>+20(SB)/4, $0x391fa028
-DATA x8_391fa028<>+24(SB)/4, $0x391fa028
-DATA x8_391fa028<>+28(SB)/4, $0x391fa028
-GLOBL x8_391fa028<>(SB), RODATA|NOPTR, $32
+DATA x8_399fa028<>+0(SB)/4, $0x399fa028
+DATA x8_399fa028<>+4(SB)/4, $0x399fa028
+DATA x8_399fa028<>+8(SB)/4, $0x399fa028
+DATA x8_399fa028<>+12(SB)/4, $0x399fa028
+DATA x8_399fa028<>+16(SB)/4, $0x399fa028
+DATA x8_399fa028<>+20(SB)/4, $0x399fa028
+DATA x8_399fa028<>+24(SB)/4, $0x399fa028
+DATA x8_399fa028<>+28(SB)/4, $0x399fa028
+GLOBL x8_399fa028<>(SB), RODATA|NOPTR, $32
 
-DATA x8_c2fa0000<>+0(SB)/4, $0xc2fa0000
-DATA x8_c2fa0000<>+4(SB)/4, $0xc2fa0000
-DATA x8_c2fa0000<>+8(SB)/4, $0xc2fa0000
-DATA x8_c2fa0000<>+12(SB)/4, $0xc2fa0000
-DATA x8_c2fa0000<>+16(SB)/4, $0xc2fa0000
-DATA x8_c2fa0000<>+20(SB)/4, $0xc2fa0000
-DATA x8_c2fa0000<>+24(SB)/4, $0xc2fa0000
-DATA x8_c2fa0000<>+28(SB)/4, $0xc2fa0000
-GLOBL x8_c2fa0000<>(SB), RODATA|NOPTR, $32
+DATA x8_4b40007e<>+0(SB)/4, $0x4b40007e
+DATA x8_4b40007e<>+4(SB)/4, $0x4b40007e
+DATA x8_4b40007e<>+8(SB)/4, $0x4b40007e
+DATA x8_4b40007e<>+12(SB)/4, $0x4b40007e
+DATA x8_4b40007e<>+16(SB)/4, $0x4b40007e
+DATA x8_4b40007e<>+20(SB)/4, $0x4b40007e
+DATA x8_4b40007e<>+24(SB)/4, $0x4b40007e
+DATA x8_4b40007e<>+28(SB)/4, $0x4b40007e
+GLOBL x8_4b40007e<>(SB), RODATA|NOPTR, $32
+
+DATA x8_c2fc0000<>+0(SB)/4, $0xc2fc0000
+DATA x8_c2fc0000<>+4(SB)/4, $0xc2fc0000
+DATA x8_c2fc0000<>+8(SB)/4, $0xc2fc0000
+DATA x8_c2fc0000<>+12(SB)/4, $0xc2fc0000
+DATA x8_c2fc0000<>+16(SB)/4, $0xc2fc0000
+DATA x8_c2fc0000<>+20(SB)/4, $0xc2fc0000
+DATA x8_c2fc0000<>+24(SB)/4, $0xc2fc0000
+DATA x8_c2fc0000<>+28(SB)/4, $0xc2fc0000
+GLOBL x8_c2fc0000<>(SB), RODATA|NOPTR, $32
 
 // func maskTileAVX2(s *float32, stride int, rows int, first int, cols int, bits *uint64)
 TEXT ·maskTileAVX2(SB), NOSPLIT, $0-48
@@ -9744,42 +9754,40 @@ cols_3:
 	VMULPS      Y0, Y3, Y3 // S = S * inverse, lanes 8..15
 	VPAND       x8_7fffffff<>+0(SB), Y2, Y4 // |x| = S & magnitude, lanes 0..7
 	VPAND       x8_7fffffff<>+0(SB), Y3, Y5 // |x| = S & magnitude, lanes 8..15
+	VMOVUPS     x8_422eac50<>+0(SB), Y6 // |x| = |x| or at most most, lanes 0..7
+	VMINPS      Y4, Y6, Y4 // |x| = |x| or at most most, lanes 0..7
+	VMOVUPS     x8_422eac50<>+0(SB), Y6 // |x| = |x| or at most most, lanes 8..15
+	VMINPS      Y5, Y6, Y5 // |x| = |x| or at most most, lanes 8..15
 	VPAND       x8_80000000<>+0(SB), Y2, Y2 // S = S & sign, lanes 0..7
 	VPAND       x8_80000000<>+0(SB), Y3, Y3 // S = S & sign, lanes 8..15
-	VMULPS      x8_c038aa3b<>+0(SB), Y4, Y6 // n = |x| * -2 log2e_hi, lanes 0..7
-	VMULPS      x8_c038aa3b<>+0(SB), Y5, Y7 // n = |x| * -2 log2e_hi, lanes 8..15
-	VROUNDPS    $0x00, Y6, Y6 // n = round(n), lanes 0..7
-	VROUNDPS    $0x00, Y7, Y7 // n = round(n), lanes 8..15
-	VMOVAPS     Y6, Y8 // f = n, lanes 0..7
-	VMOVAPS     Y7, Y9 // f = n, lanes 8..15
-	VFMSUB231PS x8_c038aa3b<>+0(SB), Y4, Y8 // f = |x| * -2 log2e_hi - f, lanes 0..7
-	VFMSUB231PS x8_c038aa3b<>+0(SB), Y5, Y9 // f = |x| * -2 log2e_hi - f, lanes 8..15
-	VFMADD231PS x8_b3257060<>+0(SB), Y4, Y8 // f += |x| * -2 log2e_lo, lanes 0..7
-	VFMADD231PS x8_b3257060<>+0(SB), Y5, Y9 // f += |x| * -2 log2e_lo, lanes 8..15
-	VMOVUPS     x8_391fa028<>+0(SB), Y10 // p = exp2_6, lanes 0..7
-	VMOVUPS     x8_391fa028<>+0(SB), Y11 // p = exp2_6, lanes 8..15
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y8, Y10 // p = p*f + exp2_5, lanes 0..7
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y9, Y11 // p = p*f + exp2_5, lanes 8..15
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y8, Y10 // p = p*f + exp2_4, lanes 0..7
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y9, Y11 // p = p*f + exp2_4, lanes 8..15
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y8, Y10 // p = p*f + exp2_3, lanes 0..7
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y9, Y11 // p = p*f + exp2_3, lanes 8..15
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y8, Y10 // p = p*f + exp2_2, lanes 0..7
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y9, Y11 // p = p*f + exp2_2, lanes 8..15
-	VFMADD213PS x8_3f317218<>+0(SB), Y8, Y10 // p = p*f + exp2_1, lanes 0..7
-	VFMADD213PS x8_3f317218<>+0(SB), Y9, Y11 // p = p*f + exp2_1, lanes 8..15
-	VFMADD213PS x8_3f800000<>+0(SB), Y8, Y10 // p = p*f + exp2_0, lanes 0..7
-	VFMADD213PS x8_3f800000<>+0(SB), Y9, Y11 // p = p*f + exp2_0, lanes 8..15
-	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y6, Y8 // small = n < -125, lanes 0..7
-	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y7, Y9 // small = n < -125, lanes 8..15
-	VCVTPS2DQ   Y6, Y6 // p *= 2**n, lanes 0..7
-	VPSLLD      $0x17, Y6, Y6 // p *= 2**n, lanes 0..7
-	VPADDD      Y6, Y10, Y10 // p *= 2**n, lanes 0..7
-	VCVTPS2DQ   Y7, Y6 // p *= 2**n, lanes 8..15
-	VPSLLD      $0x17, Y6, Y6 // p *= 2**n, lanes 8..15
-	VPADDD      Y6, Y11, Y11 // p *= 2**n, lanes 8..15
-	VANDNPS     Y10, Y8, Y10 // p = 0 where small, lanes 0..7
-	VANDNPS     Y11, Y9, Y11 // p = 0 where small, lanes 8..15
+	VMULPS      x8_c038aa3b<>+0(SB), Y4, Y8 // k = |x| * -2 log2e_hi, lanes 0..7
+	VMULPS      x8_c038aa3b<>+0(SB), Y5, Y9 // k = |x| * -2 log2e_hi, lanes 8..15
+	VADDPS      x8_4b40007e<>+0(SB), Y8, Y8 // k = k + round, lanes 0..7
+	VADDPS      x8_4b40007e<>+0(SB), Y9, Y9 // k = k + round, lanes 8..15
+	VSUBPS      x8_4b40007e<>+0(SB), Y8, Y6 // f = k - round, lanes 0..7
+	VSUBPS      x8_4b40007e<>+0(SB), Y9, Y7 // f = k - round, lanes 8..15
+	VFMSUB231PS x8_c038aa3b<>+0(SB), Y4, Y6 // f = |x| * -2 log2e_hi - f, lanes 0..7
+	VFMSUB231PS x8_c038aa3b<>+0(SB), Y5, Y7 // f = |x| * -2 log2e_hi - f, lanes 8..15
+	VFMADD231PS x8_b3257060<>+0(SB), Y4, Y6 // f += |x| * -2 log2e_lo, lanes 0..7
+	VFMADD231PS x8_b3257060<>+0(SB), Y5, Y7 // f += |x| * -2 log2e_lo, lanes 8..15
+	VMOVUPS     x8_399fa028<>+0(SB), Y10 // p = 2 exp2_6, lanes 0..7
+	VMOVUPS     x8_399fa028<>+0(SB), Y11 // p = 2 exp2_6, lanes 8..15
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y6, Y10 // p = p*f + 2 exp2_5, lanes 0..7
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y7, Y11 // p = p*f + 2 exp2_5, lanes 8..15
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y6, Y10 // p = p*f + 2 exp2_4, lanes 0..7
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y7, Y11 // p = p*f + 2 exp2_4, lanes 8..15
+	VFMADD213PS x8_3de357c2<>+0(SB), Y6, Y10 // p = p*f + 2 exp2_3, lanes 0..7
+	VFMADD213PS x8_3de357c2<>+0(SB), Y7, Y11 // p = p*f + 2 exp2_3, lanes 8..15
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y6, Y10 // p = p*f + 2 exp2_2, lanes 0..7
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y7, Y11 // p = p*f + 2 exp2_2, lanes 8..15
+	VFMADD213PS x8_3fb17218<>+0(SB), Y6, Y10 // p = p*f + 2 exp2_1, lanes 0..7
+	VFMADD213PS x8_3fb17218<>+0(SB), Y7, Y11 // p = p*f + 2 exp2_1, lanes 8..15
+	VFMADD213PS x8_40000000<>+0(SB), Y6, Y10 // p = p*f + 2 exp2_0, lanes 0..7
+	VFMADD213PS x8_40000000<>+0(SB), Y7, Y11 // p = p*f + 2 exp2_0, lanes 8..15
+	VPSLLD      $0x17, Y8, Y8 // k = k << 23, lanes 0..7
+	VPSLLD      $0x17, Y9, Y9 // k = k << 23, lanes 8..15
+	VMULPS      Y8, Y10, Y10 // p = p * k, lanes 0..7
+	VMULPS      Y9, Y11, Y11 // p = p * k, lanes 8..15
 	VADDPS      x8_3f800000<>+0(SB), Y10, Y6 // y = p + 1, lanes 0..7
 	VADDPS      x8_3f800000<>+0(SB), Y11, Y7 // y = p + 1, lanes 8..15
 	VADDPS      Y10, Y10, Y10 // p = p + p, lanes 0..7
@@ -9834,6 +9842,26 @@ cols_end_4:
 rows_end_2:
 	VZEROUPPER
 	RET
+
+DATA x8_c038aa3b<>+0(SB)/4, $0xc038aa3b
+DATA x8_c038aa3b<>+4(SB)/4, $0xc038aa3b
+DATA x8_c038aa3b<>+8(SB)/4, $0xc038aa3b
+DATA x8_c038aa3b<>+12(SB)/4, $0xc038aa3b
+DATA x8_c038aa3b<>+16(SB)/4, $0xc038aa3b
+DATA x8_c038aa3b<>+20(SB)/4, $0xc038aa3b
+DATA x8_c038aa3b<>+24(SB)/4, $0xc038aa3b
+DATA x8_c038aa3b<>+28(SB)/4, $0xc038aa3b
+GLOBL x8_c038aa3b<>(SB), RODATA|NOPTR, $32
+
+DATA x8_b3257060<>+0(SB)/4, $0xb3257060
+DATA x8_b3257060<>+4(SB)/4, $0xb3257060
+DATA x8_b3257060<>+8(SB)/4, $0xb3257060
+DATA x8_b3257060<>+12(SB)/4, $0xb3257060
+DATA x8_b3257060<>+16(SB)/4, $0xb3257060
+DATA x8_b3257060<>+20(SB)/4, $0xb3257060
+DATA x8_b3257060<>+24(SB)/4, $0xb3257060
+DATA x8_b3257060<>+28(SB)/4, $0xb3257060
+GLOBL x8_b3257060<>(SB), RODATA|NOPTR, $32
 
 DATA x8_beaaaa8c<>+0(SB)/4, $0xbeaaaa8c
 DATA x8_beaaaa8c<>+4(SB)/4, $0xbeaaaa8c
@@ -9895,25 +9923,25 @@ DATA x8_3ab39914<>+24(SB)/4, $0x3ab39914
 DATA x8_3ab39914<>+28(SB)/4, $0x3ab39914
 GLOBL x8_3ab39914<>(SB), RODATA|NOPTR, $32
 
-DATA x8_c038aa3b<>+0(SB)/4, $0xc038aa3b
-DATA x8_c038aa3b<>+4(SB)/4, $0xc038aa3b
-DATA x8_c038aa3b<>+8(SB)/4, $0xc038aa3b
-DATA x8_c038aa3b<>+12(SB)/4, $0xc038aa3b
-DATA x8_c038aa3b<>+16(SB)/4, $0xc038aa3b
-DATA x8_c038aa3b<>+20(SB)/4, $0xc038aa3b
-DATA x8_c038aa3b<>+24(SB)/4, $0xc038aa3b
-DATA x8_c038aa3b<>+28(SB)/4, $0xc038aa3b
-GLOBL x8_c038aa3b<>(SB), RODATA|NOPTR, $32
+DATA x8_3f800000<>+0(SB)/4, $0x3f800000
+DATA x8_3f800000<>+4(SB)/4, $0x3f800000
+DATA x8_3f800000<>+8(SB)/4, $0x3f800000
+DATA x8_3f800000<>+12(SB)/4, $0x3f800000
+DATA x8_3f800000<>+16(SB)/4, $0x3f800000
+DATA x8_3f800000<>+20(SB)/4, $0x3f800000
+DATA x8_3f800000<>+24(SB)/4, $0x3f800000
+DATA x8_3f800000<>+28(SB)/4, $0x3f800000
+GLOBL x8_3f800000<>(SB), RODATA|NOPTR, $32
 
-DATA x8_b3257060<>+0(SB)/4, $0xb3257060
-DATA x8_b3257060<>+4(SB)/4, $0xb3257060
-DATA x8_b3257060<>+8(SB)/4, $0xb3257060
-DATA x8_b3257060<>+12(SB)/4, $0xb3257060
-DATA x8_b3257060<>+16(SB)/4, $0xb3257060
-DATA x8_b3257060<>+20(SB)/4, $0xb3257060
-DATA x8_b3257060<>+24(SB)/4, $0xb3257060
-DATA x8_b3257060<>+28(SB)/4, $0xb3257060
-GLOBL x8_b3257060<>(SB), RODATA|NOPTR, $32
+DATA x8_422eac50<>+0(SB)/4, $0x422eac50
+DATA x8_422eac50<>+4(SB)/4, $0x422eac50
+DATA x8_422eac50<>+8(SB)/4, $0x422eac50
+DATA x8_422eac50<>+12(SB)/4, $0x422eac50
+DATA x8_422eac50<>+16(SB)/4, $0x422eac50
+DATA x8_422eac50<>+20(SB)/4, $0x422eac50
+DATA x8_422eac50<>+24(SB)/4, $0x422eac50
+DATA x8_422eac50<>+28(SB)/4, $0x422eac50
+GLOBL x8_422eac50<>(SB), RODATA|NOPTR, $32
 
 DATA x8_3f600000<>+0(SB)/4, $0x3f600000
 DATA x8_3f600000<>+4(SB)/4, $0x3f600000
@@ -10100,34 +10128,34 @@ keys_end_4:
 	VMOVUPS     Y3, 32(SI) // shift[0] = m', lanes 8..15
 	VSUBPS      Y2, Y0, Y0 // m = m - m', lanes 0..7
 	VSUBPS      Y3, Y1, Y1 // m = m - m', lanes 8..15
-	VROUNDPS    $0x00, Y0, Y4 // n = round(m), lanes 0..7
-	VROUNDPS    $0x00, Y1, Y5 // n = round(m), lanes 8..15
-	VSUBPS      Y4, Y0, Y0 // m = m - n, lanes 0..7
-	VSUBPS      Y5, Y1, Y1 // m = m - n, lanes 8..15
-	VMOVUPS     x8_391fa028<>+0(SB), Y2 // p = exp2_6, lanes 0..7
-	VMOVUPS     x8_391fa028<>+0(SB), Y3 // p = exp2_6, lanes 8..15
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y0, Y2 // p = p*m + exp2_5, lanes 0..7
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y1, Y3 // p = p*m + exp2_5, lanes 8..15
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y0, Y2 // p = p*m + exp2_4, lanes 0..7
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y1, Y3 // p = p*m + exp2_4, lanes 8..15
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y0, Y2 // p = p*m + exp2_3, lanes 0..7
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y1, Y3 // p = p*m + exp2_3, lanes 8..15
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y0, Y2 // p = p*m + exp2_2, lanes 0..7
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y1, Y3 // p = p*m + exp2_2, lanes 8..15
-	VFMADD213PS x8_3f317218<>+0(SB), Y0, Y2 // p = p*m + exp2_1, lanes 0..7
-	VFMADD213PS x8_3f317218<>+0(SB), Y1, Y3 // p = p*m + exp2_1, lanes 8..15
-	VFMADD213PS x8_3f800000<>+0(SB), Y0, Y2 // p = p*m + exp2_0, lanes 0..7
-	VFMADD213PS x8_3f800000<>+0(SB), Y1, Y3 // p = p*m + exp2_0, lanes 8..15
-	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y4, Y0 // small = n < -125, lanes 0..7
-	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y5, Y1 // small = n < -125, lanes 8..15
-	VCVTPS2DQ   Y4, Y4 // p *= 2**n, lanes 0..7
-	VPSLLD      $0x17, Y4, Y4 // p *= 2**n, lanes 0..7
-	VPADDD      Y4, Y2, Y2 // p *= 2**n, lanes 0..7
-	VCVTPS2DQ   Y5, Y4 // p *= 2**n, lanes 8..15
-	VPSLLD      $0x17, Y4, Y4 // p *= 2**n, lanes 8..15
-	VPADDD      Y4, Y3, Y3 // p *= 2**n, lanes 8..15
-	VANDNPS     Y2, Y0, Y2 // p = 0 where small, lanes 0..7
-	VANDNPS     Y3, Y1, Y3 // p = 0 where small, lanes 8..15
+	VMOVUPS     x8_c2fc0000<>+0(SB), Y2 // m = m or at least least, lanes 0..7
+	VMAXPS      Y0, Y2, Y0 // m = m or at least least, lanes 0..7
+	VMOVUPS     x8_c2fc0000<>+0(SB), Y2 // m = m or at least least, lanes 8..15
+	VMAXPS      Y1, Y2, Y1 // m = m or at least least, lanes 8..15
+	VADDPS      x8_4b40007e<>+0(SB), Y0, Y4 // k = m + round, lanes 0..7
+	VADDPS      x8_4b40007e<>+0(SB), Y1, Y5 // k = m + round, lanes 8..15
+	VSUBPS      x8_4b40007e<>+0(SB), Y4, Y2 // n = k - round, lanes 0..7
+	VSUBPS      x8_4b40007e<>+0(SB), Y5, Y3 // n = k - round, lanes 8..15
+	VSUBPS      Y2, Y0, Y0 // m = m - n, lanes 0..7
+	VSUBPS      Y3, Y1, Y1 // m = m - n, lanes 8..15
+	VMOVUPS     x8_399fa028<>+0(SB), Y2 // p = 2 exp2_6, lanes 0..7
+	VMOVUPS     x8_399fa028<>+0(SB), Y3 // p = 2 exp2_6, lanes 8..15
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y0, Y2 // p = p*m + 2 exp2_5, lanes 0..7
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y1, Y3 // p = p*m + 2 exp2_5, lanes 8..15
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y0, Y2 // p = p*m + 2 exp2_4, lanes 0..7
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y1, Y3 // p = p*m + 2 exp2_4, lanes 8..15
+	VFMADD213PS x8_3de357c2<>+0(SB), Y0, Y2 // p = p*m + 2 exp2_3, lanes 0..7
+	VFMADD213PS x8_3de357c2<>+0(SB), Y1, Y3 // p = p*m + 2 exp2_3, lanes 8..15
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y0, Y2 // p = p*m + 2 exp2_2, lanes 0..7
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y1, Y3 // p = p*m + 2 exp2_2, lanes 8..15
+	VFMADD213PS x8_3fb17218<>+0(SB), Y0, Y2 // p = p*m + 2 exp2_1, lanes 0..7
+	VFMADD213PS x8_3fb17218<>+0(SB), Y1, Y3 // p = p*m + 2 exp2_1, lanes 8..15
+	VFMADD213PS x8_40000000<>+0(SB), Y0, Y2 // p = p*m + 2 exp2_0, lanes 0..7
+	VFMADD213PS x8_40000000<>+0(SB), Y1, Y3 // p = p*m + 2 exp2_0, lanes 8..15
+	VPSLLD      $0x17, Y4, Y4 // k = k << 23, lanes 0..7
+	VPSLLD      $0x17, Y5, Y5 // k = k << 23, lanes 8..15
+	VMULPS      Y4, Y2, Y2 // p = p * k, lanes 0..7
+	VMULPS      Y5, Y3, Y3 // p = p * k, lanes 8..15
 	VMOVUPS     Y2, (BX) // alpha[0] = p, lanes 0..7
 	VMOVUPS     Y3, 32(BX) // alpha[0] = p, lanes 8..15
 	MOVQ        DI, R10 // s_row = l
@@ -10177,34 +10205,34 @@ cols_1:
 	VMOVUPS     32(CX), Y3 // m' = shift[0], lanes 8..15
 	VSUBPS      Y2, Y0, Y0 // S = S - m', lanes 0..7
 	VSUBPS      Y3, Y1, Y1 // S = S - m', lanes 8..15
-	VROUNDPS    $0x00, Y0, Y2 // n = round(S), lanes 0..7
-	VROUNDPS    $0x00, Y1, Y3 // n = round(S), lanes 8..15
-	VSUBPS      Y2, Y0, Y0 // S = S - n, lanes 0..7
-	VSUBPS      Y3, Y1, Y1 // S = S - n, lanes 8..15
-	VMOVUPS     x8_391fa028<>+0(SB), Y4 // p = exp2_6, lanes 0..7
-	VMOVUPS     x8_391fa028<>+0(SB), Y5 // p = exp2_6, lanes 8..15
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y0, Y4 // p = p*S + exp2_5, lanes 0..7
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y1, Y5 // p = p*S + exp2_5, lanes 8..15
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y0, Y4 // p = p*S + exp2_4, lanes 0..7
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y1, Y5 // p = p*S + exp2_4, lanes 8..15
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y0, Y4 // p = p*S + exp2_3, lanes 0..7
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y1, Y5 // p = p*S + exp2_3, lanes 8..15
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y0, Y4 // p = p*S + exp2_2, lanes 0..7
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y1, Y5 // p = p*S + exp2_2, lanes 8..15
-	VFMADD213PS x8_3f317218<>+0(SB), Y0, Y4 // p = p*S + exp2_1, lanes 0..7
-	VFMADD213PS x8_3f317218<>+0(SB), Y1, Y5 // p = p*S + exp2_1, lanes 8..15
-	VFMADD213PS x8_3f800000<>+0(SB), Y0, Y4 // p = p*S + exp2_0, lanes 0..7
-	VFMADD213PS x8_3f800000<>+0(SB), Y1, Y5 // p = p*S + exp2_0, lanes 8..15
-	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y2, Y0 // small = n < -125, lanes 0..7
-	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y3, Y1 // small = n < -125, lanes 8..15
-	VCVTPS2DQ   Y2, Y2 // p *= 2**n, lanes 0..7
-	VPSLLD      $0x17, Y2, Y2 // p *= 2**n, lanes 0..7
-	VPADDD      Y2, Y4, Y4 // p *= 2**n, lanes 0..7
-	VCVTPS2DQ   Y3, Y2 // p *= 2**n, lanes 8..15
-	VPSLLD      $0x17, Y2, Y2 // p *= 2**n, lanes 8..15
-	VPADDD      Y2, Y5, Y5 // p *= 2**n, lanes 8..15
-	VANDNPS     Y4, Y0, Y4 // p = 0 where small, lanes 0..7
-	VANDNPS     Y5, Y1, Y5 // p = 0 where small, lanes 8..15
+	VMOVUPS     x8_c2fc0000<>+0(SB), Y2 // S = S or at least least, lanes 0..7
+	VMAXPS      Y0, Y2, Y0 // S = S or at least least, lanes 0..7
+	VMOVUPS     x8_c2fc0000<>+0(SB), Y2 // S = S or at least least, lanes 8..15
+	VMAXPS      Y1, Y2, Y1 // S = S or at least least, lanes 8..15
+	VADDPS      x8_4b40007e<>+0(SB), Y0, Y2 // k = S + round, lanes 0..7
+	VADDPS      x8_4b40007e<>+0(SB), Y1, Y3 // k = S + round, lanes 8..15
+	VSUBPS      x8_4b40007e<>+0(SB), Y2, Y4 // n = k - round, lanes 0..7
+	VSUBPS      x8_4b40007e<>+0(SB), Y3, Y5 // n = k - round, lanes 8..15
+	VSUBPS      Y4, Y0, Y0 // S = S - n, lanes 0..7
+	VSUBPS      Y5, Y1, Y1 // S = S - n, lanes 8..15
+	VMOVUPS     x8_399fa028<>+0(SB), Y4 // p = 2 exp2_6, lanes 0..7
+	VMOVUPS     x8_399fa028<>+0(SB), Y5 // p = 2 exp2_6, lanes 8..15
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y0, Y4 // p = p*S + 2 exp2_5, lanes 0..7
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y1, Y5 // p = p*S + 2 exp2_5, lanes 8..15
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y0, Y4 // p = p*S + 2 exp2_4, lanes 0..7
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y1, Y5 // p = p*S + 2 exp2_4, lanes 8..15
+	VFMADD213PS x8_3de357c2<>+0(SB), Y0, Y4 // p = p*S + 2 exp2_3, lanes 0..7
+	VFMADD213PS x8_3de357c2<>+0(SB), Y1, Y5 // p = p*S + 2 exp2_3, lanes 8..15
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y0, Y4 // p = p*S + 2 exp2_2, lanes 0..7
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y1, Y5 // p = p*S + 2 exp2_2, lanes 8..15
+	VFMADD213PS x8_3fb17218<>+0(SB), Y0, Y4 // p = p*S + 2 exp2_1, lanes 0..7
+	VFMADD213PS x8_3fb17218<>+0(SB), Y1, Y5 // p = p*S + 2 exp2_1, lanes 8..15
+	VFMADD213PS x8_40000000<>+0(SB), Y0, Y4 // p = p*S + 2 exp2_0, lanes 0..7
+	VFMADD213PS x8_40000000<>+0(SB), Y1, Y5 // p = p*S + 2 exp2_0, lanes 8..15
+	VPSLLD      $0x17, Y2, Y2 // k = k << 23, lanes 0..7
+	VPSLLD      $0x17, Y3, Y3 // k = k << 23, lanes 8..15
+	VMULPS      Y2, Y4, Y4 // p = p * k, lanes 0..7
+	VMULPS      Y3, Y5, Y5 // p = p * k, lanes 8..15
 	VMOVUPS     Y4, (AX) // s[0] = p, lanes 0..7
 	VMOVUPS     Y5, 32(AX) // s[0] = p, lanes 8..15
 	VMOVUPS     (DX), Y2 // m' = l[0], lanes 0..7
@@ -10452,74 +10480,74 @@ TEXT ·mergeRowsAVX2(SB), NOSPLIT, $0-80
 	VSUBPS      Y7, Y3, Y3 // wa = wa - m', lanes 8..15
 	VSUBPS      Y6, Y4, Y4 // wb = wb - m', lanes 0..7
 	VSUBPS      Y7, Y5, Y5 // wb = wb - m', lanes 8..15
-	VROUNDPS    $0x00, Y2, Y6 // n = round(wa), lanes 0..7
-	VROUNDPS    $0x00, Y3, Y7 // n = round(wa), lanes 8..15
+	VMOVUPS     x8_c2fc0000<>+0(SB), Y6 // wa = wa or at least least, lanes 0..7
+	VMAXPS      Y2, Y6, Y2 // wa = wa or at least least, lanes 0..7
+	VMOVUPS     x8_c2fc0000<>+0(SB), Y6 // wa = wa or at least least, lanes 8..15
+	VMAXPS      Y3, Y6, Y3 // wa = wa or at least least, lanes 8..15
+	VADDPS      x8_4b40007e<>+0(SB), Y2, Y8 // k = wa + round, lanes 0..7
+	VADDPS      x8_4b40007e<>+0(SB), Y3, Y9 // k = wa + round, lanes 8..15
+	VSUBPS      x8_4b40007e<>+0(SB), Y8, Y6 // n = k - round, lanes 0..7
+	VSUBPS      x8_4b40007e<>+0(SB), Y9, Y7 // n = k - round, lanes 8..15
 	VSUBPS      Y6, Y2, Y2 // wa = wa - n, lanes 0..7
 	VSUBPS      Y7, Y3, Y3 // wa = wa - n, lanes 8..15
-	VMOVUPS     x8_391fa028<>+0(SB), Y8 // p = exp2_6, lanes 0..7
-	VMOVUPS     x8_391fa028<>+0(SB), Y9 // p = exp2_6, lanes 8..15
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y2, Y8 // p = p*wa + exp2_5, lanes 0..7
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y3, Y9 // p = p*wa + exp2_5, lanes 8..15
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y2, Y8 // p = p*wa + exp2_4, lanes 0..7
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y3, Y9 // p = p*wa + exp2_4, lanes 8..15
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y2, Y8 // p = p*wa + exp2_3, lanes 0..7
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y3, Y9 // p = p*wa + exp2_3, lanes 8..15
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y2, Y8 // p = p*wa + exp2_2, lanes 0..7
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y3, Y9 // p = p*wa + exp2_2, lanes 8..15
-	VFMADD213PS x8_3f317218<>+0(SB), Y2, Y8 // p = p*wa + exp2_1, lanes 0..7
-	VFMADD213PS x8_3f317218<>+0(SB), Y3, Y9 // p = p*wa + exp2_1, lanes 8..15
-	VFMADD213PS x8_3f800000<>+0(SB), Y2, Y8 // p = p*wa + exp2_0, lanes 0..7
-	VFMADD213PS x8_3f800000<>+0(SB), Y3, Y9 // p = p*wa + exp2_0, lanes 8..15
-	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y6, Y2 // small = n < -125, lanes 0..7
-	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y7, Y3 // small = n < -125, lanes 8..15
-	VCVTPS2DQ   Y6, Y6 // p *= 2**n, lanes 0..7
-	VPSLLD      $0x17, Y6, Y6 // p *= 2**n, lanes 0..7
-	VPADDD      Y6, Y8, Y8 // p *= 2**n, lanes 0..7
-	VCVTPS2DQ   Y7, Y6 // p *= 2**n, lanes 8..15
-	VPSLLD      $0x17, Y6, Y6 // p *= 2**n, lanes 8..15
-	VPADDD      Y6, Y9, Y9 // p *= 2**n, lanes 8..15
-	VANDNPS     Y8, Y2, Y8 // p = 0 where small, lanes 0..7
-	VANDNPS     Y9, Y3, Y9 // p = 0 where small, lanes 8..15
-	VMOVUPS     Y8, (R8) // weights[0] = p, lanes 0..7
-	VMOVUPS     Y9, 32(R8) // weights[0] = p, lanes 8..15
+	VMOVUPS     x8_399fa028<>+0(SB), Y6 // p = 2 exp2_6, lanes 0..7
+	VMOVUPS     x8_399fa028<>+0(SB), Y7 // p = 2 exp2_6, lanes 8..15
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y2, Y6 // p = p*wa + 2 exp2_5, lanes 0..7
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y3, Y7 // p = p*wa + 2 exp2_5, lanes 8..15
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y2, Y6 // p = p*wa + 2 exp2_4, lanes 0..7
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y3, Y7 // p = p*wa + 2 exp2_4, lanes 8..15
+	VFMADD213PS x8_3de357c2<>+0(SB), Y2, Y6 // p = p*wa + 2 exp2_3, lanes 0..7
+	VFMADD213PS x8_3de357c2<>+0(SB), Y3, Y7 // p = p*wa + 2 exp2_3, lanes 8..15
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y2, Y6 // p = p*wa + 2 exp2_2, lanes 0..7
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y3, Y7 // p = p*wa + 2 exp2_2, lanes 8..15
+	VFMADD213PS x8_3fb17218<>+0(SB), Y2, Y6 // p = p*wa + 2 exp2_1, lanes 0..7
+	VFMADD213PS x8_3fb17218<>+0(SB), Y3, Y7 // p = p*wa + 2 exp2_1, lanes 8..15
+	VFMADD213PS x8_40000000<>+0(SB), Y2, Y6 // p = p*wa + 2 exp2_0, lanes 0..7
+	VFMADD213PS x8_40000000<>+0(SB), Y3, Y7 // p = p*wa + 2 exp2_0, lanes 8..15
+	VPSLLD      $0x17, Y8, Y8 // k = k << 23, lanes 0..7
+	VPSLLD      $0x17, Y9, Y9 // k = k << 23, lanes 8..15
+	VMULPS      Y8, Y6, Y6 // p = p * k, lanes 0..7
+	VMULPS      Y9, Y7, Y7 // p = p * k, lanes 8..15
+	VMOVUPS     Y6, (R8) // weights[0] = p, lanes 0..7
+	VMOVUPS     Y7, 32(R8) // weights[0] = p, lanes 8..15
 	VMASKMOVPS  (CX), Y0, Y2 // la = la[0], rows lanes
 	VMASKMOVPS  32(CX), Y1, Y3 // la = la[0], rows lanes
-	VMULPS      Y8, Y2, Y2 // la = la * p, lanes 0..7
-	VMULPS      Y9, Y3, Y3 // la = la * p, lanes 8..15
-	VROUNDPS    $0x00, Y4, Y6 // n = round(wb), lanes 0..7
-	VROUNDPS    $0x00, Y5, Y7 // n = round(wb), lanes 8..15
+	VMULPS      Y6, Y2, Y2 // la = la * p, lanes 0..7
+	VMULPS      Y7, Y3, Y3 // la = la * p, lanes 8..15
+	VMOVUPS     x8_c2fc0000<>+0(SB), Y6 // wb = wb or at least least, lanes 0..7
+	VMAXPS      Y4, Y6, Y4 // wb = wb or at least least, lanes 0..7
+	VMOVUPS     x8_c2fc0000<>+0(SB), Y6 // wb = wb or at least least, lanes 8..15
+	VMAXPS      Y5, Y6, Y5 // wb = wb or at least least, lanes 8..15
+	VADDPS      x8_4b40007e<>+0(SB), Y4, Y8 // k = wb + round, lanes 0..7
+	VADDPS      x8_4b40007e<>+0(SB), Y5, Y9 // k = wb + round, lanes 8..15
+	VSUBPS      x8_4b40007e<>+0(SB), Y8, Y6 // n = k - round, lanes 0..7
+	VSUBPS      x8_4b40007e<>+0(SB), Y9, Y7 // n = k - round, lanes 8..15
 	VSUBPS      Y6, Y4, Y4 // wb = wb - n, lanes 0..7
 	VSUBPS      Y7, Y5, Y5 // wb = wb - n, lanes 8..15
-	VMOVUPS     x8_391fa028<>+0(SB), Y8 // p = exp2_6, lanes 0..7
-	VMOVUPS     x8_391fa028<>+0(SB), Y9 // p = exp2_6, lanes 8..15
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y4, Y8 // p = p*wb + exp2_5, lanes 0..7
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y5, Y9 // p = p*wb + exp2_5, lanes 8..15
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y4, Y8 // p = p*wb + exp2_4, lanes 0..7
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y5, Y9 // p = p*wb + exp2_4, lanes 8..15
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y4, Y8 // p = p*wb + exp2_3, lanes 0..7
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y5, Y9 // p = p*wb + exp2_3, lanes 8..15
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y4, Y8 // p = p*wb + exp2_2, lanes 0..7
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y5, Y9 // p = p*wb + exp2_2, lanes 8..15
-	VFMADD213PS x8_3f317218<>+0(SB), Y4, Y8 // p = p*wb + exp2_1, lanes 0..7
-	VFMADD213PS x8_3f317218<>+0(SB), Y5, Y9 // p = p*wb + exp2_1, lanes 8..15
-	VFMADD213PS x8_3f800000<>+0(SB), Y4, Y8 // p = p*wb + exp2_0, lanes 0..7
-	VFMADD213PS x8_3f800000<>+0(SB), Y5, Y9 // p = p*wb + exp2_0, lanes 8..15
-	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y6, Y4 // small = n < -125, lanes 0..7
-	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y7, Y5 // small = n < -125, lanes 8..15
-	VCVTPS2DQ   Y6, Y6 // p *= 2**n, lanes 0..7
-	VPSLLD      $0x17, Y6, Y6 // p *= 2**n, lanes 0..7
-	VPADDD      Y6, Y8, Y8 // p *= 2**n, lanes 0..7
-	VCVTPS2DQ   Y7, Y6 // p *= 2**n, lanes 8..15
-	VPSLLD      $0x17, Y6, Y6 // p *= 2**n, lanes 8..15
-	VPADDD      Y6, Y9, Y9 // p *= 2**n, lanes 8..15
-	VANDNPS     Y8, Y4, Y8 // p = 0 where small, lanes 0..7
-	VANDNPS     Y9, Y5, Y9 // p = 0 where small, lanes 8..15
-	VMOVUPS     Y8, 64(R8) // weights[16] = p, lanes 0..7
-	VMOVUPS     Y9, 96(R8) // weights[16] = p, lanes 8..15
+	VMOVUPS     x8_399fa028<>+0(SB), Y6 // p = 2 exp2_6, lanes 0..7
+	VMOVUPS     x8_399fa028<>+0(SB), Y7 // p = 2 exp2_6, lanes 8..15
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y4, Y6 // p = p*wb + 2 exp2_5, lanes 0..7
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y5, Y7 // p = p*wb + 2 exp2_5, lanes 8..15
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y4, Y6 // p = p*wb + 2 exp2_4, lanes 0..7
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y5, Y7 // p = p*wb + 2 exp2_4, lanes 8..15
+	VFMADD213PS x8_3de357c2<>+0(SB), Y4, Y6 // p = p*wb + 2 exp2_3, lanes 0..7
+	VFMADD213PS x8_3de357c2<>+0(SB), Y5, Y7 // p = p*wb + 2 exp2_3, lanes 8..15
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y4, Y6 // p = p*wb + 2 exp2_2, lanes 0..7
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y5, Y7 // p = p*wb + 2 exp2_2, lanes 8..15
+	VFMADD213PS x8_3fb17218<>+0(SB), Y4, Y6 // p = p*wb + 2 exp2_1, lanes 0..7
+	VFMADD213PS x8_3fb17218<>+0(SB), Y5, Y7 // p = p*wb + 2 exp2_1, lanes 8..15
+	VFMADD213PS x8_40000000<>+0(SB), Y4, Y6 // p = p*wb + 2 exp2_0, lanes 0..7
+	VFMADD213PS x8_40000000<>+0(SB), Y5, Y7 // p = p*wb + 2 exp2_0, lanes 8..15
+	VPSLLD      $0x17, Y8, Y8 // k = k << 23, lanes 0..7
+	VPSLLD      $0x17, Y9, Y9 // k = k << 23, lanes 8..15
+	VMULPS      Y8, Y6, Y6 // p = p * k, lanes 0..7
+	VMULPS      Y9, Y7, Y7 // p = p * k, lanes 8..15
+	VMOVUPS     Y6, 64(R8) // weights[16] = p, lanes 0..7
+	VMOVUPS     Y7, 96(R8) // weights[16] = p, lanes 8..15
 	VMASKMOVPS  (SI), Y0, Y4 // lb = lb[0], rows lanes
 	VMASKMOVPS  32(SI), Y1, Y5 // lb = lb[0], rows lanes
-	VFMADD231PS Y8, Y4, Y2 // la += lb * p, lanes 0..7
-	VFMADD231PS Y9, Y5, Y3 // la += lb * p, lanes 8..15
+	VFMADD231PS Y6, Y4, Y2 // la += lb * p, lanes 0..7
+	VFMADD231PS Y7, Y5, Y3 // la += lb * p, lanes 8..15
 	VMASKMOVPS  Y2, Y0, (CX) // la[0] = la, rows lanes
 	VMASKMOVPS  Y3, Y1, 32(CX) // la[0] = la, rows lanes
 
@@ -10840,6 +10868,16 @@ vectors_end_2:
 less_3:
 	VZEROUPPER
 	RET
+
+DATA x8_3f317218<>+0(SB)/4, $0x3f317218
+DATA x8_3f317218<>+4(SB)/4, $0x3f317218
+DATA x8_3f317218<>+8(SB)/4, $0x3f317218
+DATA x8_3f317218<>+12(SB)/4, $0x3f317218
+DATA x8_3f317218<>+16(SB)/4, $0x3f317218
+DATA x8_3f317218<>+20(SB)/4, $0x3f317218
+DATA x8_3f317218<>+24(SB)/4, $0x3f317218
+DATA x8_3f317218<>+28(SB)/4, $0x3f317218
+GLOBL x8_3f317218<>(SB), RODATA|NOPTR, $32
 
 DATA x8_bf38aa38<>+0(SB)/4, $0xbf38aa38
 DATA x8_bf38aa38<>+4(SB)/4, $0xbf38aa38
@@ -11266,6 +11304,56 @@ less_5:
 	VZEROUPPER
 	RET
 
+DATA x8_3e75fdef<>+0(SB)/4, $0x3e75fdef
+DATA x8_3e75fdef<>+4(SB)/4, $0x3e75fdef
+DATA x8_3e75fdef<>+8(SB)/4, $0x3e75fdef
+DATA x8_3e75fdef<>+12(SB)/4, $0x3e75fdef
+DATA x8_3e75fdef<>+16(SB)/4, $0x3e75fdef
+DATA x8_3e75fdef<>+20(SB)/4, $0x3e75fdef
+DATA x8_3e75fdef<>+24(SB)/4, $0x3e75fdef
+DATA x8_3e75fdef<>+28(SB)/4, $0x3e75fdef
+GLOBL x8_3e75fdef<>(SB), RODATA|NOPTR, $32
+
+DATA x8_3d6357c2<>+0(SB)/4, $0x3d6357c2
+DATA x8_3d6357c2<>+4(SB)/4, $0x3d6357c2
+DATA x8_3d6357c2<>+8(SB)/4, $0x3d6357c2
+DATA x8_3d6357c2<>+12(SB)/4, $0x3d6357c2
+DATA x8_3d6357c2<>+16(SB)/4, $0x3d6357c2
+DATA x8_3d6357c2<>+20(SB)/4, $0x3d6357c2
+DATA x8_3d6357c2<>+24(SB)/4, $0x3d6357c2
+DATA x8_3d6357c2<>+28(SB)/4, $0x3d6357c2
+GLOBL x8_3d6357c2<>(SB), RODATA|NOPTR, $32
+
+DATA x8_3c1d979c<>+0(SB)/4, $0x3c1d979c
+DATA x8_3c1d979c<>+4(SB)/4, $0x3c1d979c
+DATA x8_3c1d979c<>+8(SB)/4, $0x3c1d979c
+DATA x8_3c1d979c<>+12(SB)/4, $0x3c1d979c
+DATA x8_3c1d979c<>+16(SB)/4, $0x3c1d979c
+DATA x8_3c1d979c<>+20(SB)/4, $0x3c1d979c
+DATA x8_3c1d979c<>+24(SB)/4, $0x3c1d979c
+DATA x8_3c1d979c<>+28(SB)/4, $0x3c1d979c
+GLOBL x8_3c1d979c<>(SB), RODATA|NOPTR, $32
+
+DATA x8_3aaf80da<>+0(SB)/4, $0x3aaf80da
+DATA x8_3aaf80da<>+4(SB)/4, $0x3aaf80da
+DATA x8_3aaf80da<>+8(SB)/4, $0x3aaf80da
+DATA x8_3aaf80da<>+12(SB)/4, $0x3aaf80da
+DATA x8_3aaf80da<>+16(SB)/4, $0x3aaf80da
+DATA x8_3aaf80da<>+20(SB)/4, $0x3aaf80da
+DATA x8_3aaf80da<>+24(SB)/4, $0x3aaf80da
+DATA x8_3aaf80da<>+28(SB)/4, $0x3aaf80da
+GLOBL x8_3aaf80da<>(SB), RODATA|NOPTR, $32
+
+DATA x8_391fa028<>+0(SB)/4, $0x391fa028
+DATA x8_391fa028<>+4(SB)/4, $0x391fa028
+DATA x8_391fa028<>+8(SB)/4, $0x391fa028
+DATA x8_391fa028<>+12(SB)/4, $0x391fa028
+DATA x8_391fa028<>+16(SB)/4, $0x391fa028
+DATA x8_391fa028<>+20(SB)/4, $0x391fa028
+DATA x8_391fa028<>+24(SB)/4, $0x391fa028
+DATA x8_391fa028<>+28(SB)/4, $0x391fa028
+GLOBL x8_391fa028<>(SB), RODATA|NOPTR, $32
+
 DATA x8_42b17217<>+0(SB)/4, $0x42b17217
 DATA x8_42b17217<>+4(SB)/4, $0x42b17217
 DATA x8_42b17217<>+8(SB)/4, $0x42b17217
@@ -11383,74 +11471,70 @@ vectors_1:
 	VSUBPS      Y0, Y4, Y4 // x = x - shift, lanes 8..15
 	VSUBPS      Y0, Y5, Y5 // x = x - shift, lanes 16..23
 	VSUBPS      Y0, Y6, Y6 // x = x - shift, lanes 24..31
-	VMULPS      x8_3fb8aa3b<>+0(SB), Y3, Y7 // n = x * log2e_hi, lanes 0..7
-	VMULPS      x8_3fb8aa3b<>+0(SB), Y4, Y8 // n = x * log2e_hi, lanes 8..15
-	VMULPS      x8_3fb8aa3b<>+0(SB), Y5, Y9 // n = x * log2e_hi, lanes 16..23
-	VMULPS      x8_3fb8aa3b<>+0(SB), Y6, Y10 // n = x * log2e_hi, lanes 24..31
-	VROUNDPS    $0x00, Y7, Y7 // n = round(n), lanes 0..7
-	VROUNDPS    $0x00, Y8, Y8 // n = round(n), lanes 8..15
-	VROUNDPS    $0x00, Y9, Y9 // n = round(n), lanes 16..23
-	VROUNDPS    $0x00, Y10, Y10 // n = round(n), lanes 24..31
-	VMOVAPS     Y7, Y11 // f = n, lanes 0..7
-	VMOVAPS     Y8, Y12 // f = n, lanes 8..15
-	VMOVAPS     Y9, Y13 // f = n, lanes 16..23
-	VMOVAPS     Y10, Y14 // f = n, lanes 24..31
-	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y3, Y11 // f = x * log2e_hi - f, lanes 0..7
-	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y4, Y12 // f = x * log2e_hi - f, lanes 8..15
-	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y5, Y13 // f = x * log2e_hi - f, lanes 16..23
-	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y6, Y14 // f = x * log2e_hi - f, lanes 24..31
-	VFMADD231PS x8_32a57060<>+0(SB), Y3, Y11 // f += x * log2e_lo, lanes 0..7
-	VFMADD231PS x8_32a57060<>+0(SB), Y4, Y12 // f += x * log2e_lo, lanes 8..15
-	VFMADD231PS x8_32a57060<>+0(SB), Y5, Y13 // f += x * log2e_lo, lanes 16..23
-	VFMADD231PS x8_32a57060<>+0(SB), Y6, Y14 // f += x * log2e_lo, lanes 24..31
-	VMOVUPS     x8_391fa028<>+0(SB), Y3 // p = exp2_6, lanes 0..7
-	VMOVUPS     x8_391fa028<>+0(SB), Y4 // p = exp2_6, lanes 8..15
-	VMOVUPS     x8_391fa028<>+0(SB), Y5 // p = exp2_6, lanes 16..23
-	VMOVUPS     x8_391fa028<>+0(SB), Y6 // p = exp2_6, lanes 24..31
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y11, Y3 // p = p*f + exp2_5, lanes 0..7
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y12, Y4 // p = p*f + exp2_5, lanes 8..15
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y13, Y5 // p = p*f + exp2_5, lanes 16..23
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y14, Y6 // p = p*f + exp2_5, lanes 24..31
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y11, Y3 // p = p*f + exp2_4, lanes 0..7
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y12, Y4 // p = p*f + exp2_4, lanes 8..15
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y13, Y5 // p = p*f + exp2_4, lanes 16..23
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y14, Y6 // p = p*f + exp2_4, lanes 24..31
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y11, Y3 // p = p*f + exp2_3, lanes 0..7
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y12, Y4 // p = p*f + exp2_3, lanes 8..15
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y13, Y5 // p = p*f + exp2_3, lanes 16..23
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y14, Y6 // p = p*f + exp2_3, lanes 24..31
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y11, Y3 // p = p*f + exp2_2, lanes 0..7
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y12, Y4 // p = p*f + exp2_2, lanes 8..15
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y13, Y5 // p = p*f + exp2_2, lanes 16..23
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y14, Y6 // p = p*f + exp2_2, lanes 24..31
-	VFMADD213PS x8_3f317218<>+0(SB), Y11, Y3 // p = p*f + exp2_1, lanes 0..7
-	VFMADD213PS x8_3f317218<>+0(SB), Y12, Y4 // p = p*f + exp2_1, lanes 8..15
-	VFMADD213PS x8_3f317218<>+0(SB), Y13, Y5 // p = p*f + exp2_1, lanes 16..23
-	VFMADD213PS x8_3f317218<>+0(SB), Y14, Y6 // p = p*f + exp2_1, lanes 24..31
-	VFMADD213PS x8_3f800000<>+0(SB), Y11, Y3 // p = p*f + exp2_0, lanes 0..7
-	VFMADD213PS x8_3f800000<>+0(SB), Y12, Y4 // p = p*f + exp2_0, lanes 8..15
-	VFMADD213PS x8_3f800000<>+0(SB), Y13, Y5 // p = p*f + exp2_0, lanes 16..23
-	VFMADD213PS x8_3f800000<>+0(SB), Y14, Y6 // p = p*f + exp2_0, lanes 24..31
-	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y7, Y11 // small = n < -125, lanes 0..7
-	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y8, Y12 // small = n < -125, lanes 8..15
-	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y9, Y13 // small = n < -125, lanes 16..23
-	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y10, Y14 // small = n < -125, lanes 24..31
-	VCVTPS2DQ   Y7, Y7 // p *= 2**n, lanes 0..7
-	VPSLLD      $0x17, Y7, Y7 // p *= 2**n, lanes 0..7
-	VPADDD      Y7, Y3, Y3 // p *= 2**n, lanes 0..7
-	VCVTPS2DQ   Y8, Y7 // p *= 2**n, lanes 8..15
-	VPSLLD      $0x17, Y7, Y7 // p *= 2**n, lanes 8..15
-	VPADDD      Y7, Y4, Y4 // p *= 2**n, lanes 8..15
-	VCVTPS2DQ   Y9, Y7 // p *= 2**n, lanes 16..23
-	VPSLLD      $0x17, Y7, Y7 // p *= 2**n, lanes 16..23
-	VPADDD      Y7, Y5, Y5 // p *= 2**n, lanes 16..23
-	VCVTPS2DQ   Y10, Y7 // p *= 2**n, lanes 24..31
-	VPSLLD      $0x17, Y7, Y7 // p *= 2**n, lanes 24..31
-	VPADDD      Y7, Y6, Y6 // p *= 2**n, lanes 24..31
-	VANDNPS     Y3, Y11, Y3 // p = 0 where small, lanes 0..7
-	VANDNPS     Y4, Y12, Y4 // p = 0 where small, lanes 8..15
-	VANDNPS     Y5, Y13, Y5 // p = 0 where small, lanes 16..23
-	VANDNPS     Y6, Y14, Y6 // p = 0 where small, lanes 24..31
+	VMOVUPS     x8_c2aeac50<>+0(SB), Y7 // x = x or at least least, lanes 0..7
+	VMAXPS      Y3, Y7, Y3 // x = x or at least least, lanes 0..7
+	VMOVUPS     x8_c2aeac50<>+0(SB), Y7 // x = x or at least least, lanes 8..15
+	VMAXPS      Y4, Y7, Y4 // x = x or at least least, lanes 8..15
+	VMOVUPS     x8_c2aeac50<>+0(SB), Y7 // x = x or at least least, lanes 16..23
+	VMAXPS      Y5, Y7, Y5 // x = x or at least least, lanes 16..23
+	VMOVUPS     x8_c2aeac50<>+0(SB), Y7 // x = x or at least least, lanes 24..31
+	VMAXPS      Y6, Y7, Y6 // x = x or at least least, lanes 24..31
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y3, Y11 // k = x * log2e_hi, lanes 0..7
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y4, Y12 // k = x * log2e_hi, lanes 8..15
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y5, Y13 // k = x * log2e_hi, lanes 16..23
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y6, Y14 // k = x * log2e_hi, lanes 24..31
+	VADDPS      x8_4b40007e<>+0(SB), Y11, Y11 // k = k + round, lanes 0..7
+	VADDPS      x8_4b40007e<>+0(SB), Y12, Y12 // k = k + round, lanes 8..15
+	VADDPS      x8_4b40007e<>+0(SB), Y13, Y13 // k = k + round, lanes 16..23
+	VADDPS      x8_4b40007e<>+0(SB), Y14, Y14 // k = k + round, lanes 24..31
+	VSUBPS      x8_4b40007e<>+0(SB), Y11, Y7 // f = k - round, lanes 0..7
+	VSUBPS      x8_4b40007e<>+0(SB), Y12, Y8 // f = k - round, lanes 8..15
+	VSUBPS      x8_4b40007e<>+0(SB), Y13, Y9 // f = k - round, lanes 16..23
+	VSUBPS      x8_4b40007e<>+0(SB), Y14, Y10 // f = k - round, lanes 24..31
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y3, Y7 // f = x * log2e_hi - f, lanes 0..7
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y4, Y8 // f = x * log2e_hi - f, lanes 8..15
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y5, Y9 // f = x * log2e_hi - f, lanes 16..23
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y6, Y10 // f = x * log2e_hi - f, lanes 24..31
+	VFMADD231PS x8_32a57060<>+0(SB), Y3, Y7 // f += x * log2e_lo, lanes 0..7
+	VFMADD231PS x8_32a57060<>+0(SB), Y4, Y8 // f += x * log2e_lo, lanes 8..15
+	VFMADD231PS x8_32a57060<>+0(SB), Y5, Y9 // f += x * log2e_lo, lanes 16..23
+	VFMADD231PS x8_32a57060<>+0(SB), Y6, Y10 // f += x * log2e_lo, lanes 24..31
+	VMOVUPS     x8_399fa028<>+0(SB), Y3 // p = 2 exp2_6, lanes 0..7
+	VMOVUPS     x8_399fa028<>+0(SB), Y4 // p = 2 exp2_6, lanes 8..15
+	VMOVUPS     x8_399fa028<>+0(SB), Y5 // p = 2 exp2_6, lanes 16..23
+	VMOVUPS     x8_399fa028<>+0(SB), Y6 // p = 2 exp2_6, lanes 24..31
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y7, Y3 // p = p*f + 2 exp2_5, lanes 0..7
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y8, Y4 // p = p*f + 2 exp2_5, lanes 8..15
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y9, Y5 // p = p*f + 2 exp2_5, lanes 16..23
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y10, Y6 // p = p*f + 2 exp2_5, lanes 24..31
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y7, Y3 // p = p*f + 2 exp2_4, lanes 0..7
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y8, Y4 // p = p*f + 2 exp2_4, lanes 8..15
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y9, Y5 // p = p*f + 2 exp2_4, lanes 16..23
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y10, Y6 // p = p*f + 2 exp2_4, lanes 24..31
+	VFMADD213PS x8_3de357c2<>+0(SB), Y7, Y3 // p = p*f + 2 exp2_3, lanes 0..7
+	VFMADD213PS x8_3de357c2<>+0(SB), Y8, Y4 // p = p*f + 2 exp2_3, lanes 8..15
+	VFMADD213PS x8_3de357c2<>+0(SB), Y9, Y5 // p = p*f + 2 exp2_3, lanes 16..23
+	VFMADD213PS x8_3de357c2<>+0(SB), Y10, Y6 // p = p*f + 2 exp2_3, lanes 24..31
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y7, Y3 // p = p*f + 2 exp2_2, lanes 0..7
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y8, Y4 // p = p*f + 2 exp2_2, lanes 8..15
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y9, Y5 // p = p*f + 2 exp2_2, lanes 16..23
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y10, Y6 // p = p*f + 2 exp2_2, lanes 24..31
+	VFMADD213PS x8_3fb17218<>+0(SB), Y7, Y3 // p = p*f + 2 exp2_1, lanes 0..7
+	VFMADD213PS x8_3fb17218<>+0(SB), Y8, Y4 // p = p*f + 2 exp2_1, lanes 8..15
+	VFMADD213PS x8_3fb17218<>+0(SB), Y9, Y5 // p = p*f + 2 exp2_1, lanes 16..23
+	VFMADD213PS x8_3fb17218<>+0(SB), Y10, Y6 // p = p*f + 2 exp2_1, lanes 24..31
+	VFMADD213PS x8_40000000<>+0(SB), Y7, Y3 // p = p*f + 2 exp2_0, lanes 0..7
+	VFMADD213PS x8_40000000<>+0(SB), Y8, Y4 // p = p*f + 2 exp2_0, lanes 8..15
+	VFMADD213PS x8_40000000<>+0(SB), Y9, Y5 // p = p*f + 2 exp2_0, lanes 16..23
+	VFMADD213PS x8_40000000<>+0(SB), Y10, Y6 // p = p*f + 2 exp2_0, lanes 24..31
+	VPSLLD      $0x17, Y11, Y11 // k = k << 23, lanes 0..7
+	VPSLLD      $0x17, Y12, Y12 // k = k << 23, lanes 8..15
+	VPSLLD      $0x17, Y13, Y13 // k = k << 23, lanes 16..23
+	VPSLLD      $0x17, Y14, Y14 // k = k << 23, lanes 24..31
+	VMULPS      Y11, Y3, Y3 // p = p * k, lanes 0..7
+	VMULPS      Y12, Y4, Y4 // p = p * k, lanes 8..15
+	VMULPS      Y13, Y5, Y5 // p = p * k, lanes 16..23
+	VMULPS      Y14, Y6, Y6 // p = p * k, lanes 24..31
 	VADDPS      Y3, Y1, Y1 // sum = sum + p.0, lanes 0..7
 	VADDPS      Y4, Y2, Y2 // sum = sum + p.0, lanes 8..15
 	VADDPS      Y5, Y1, Y1 // sum = sum + p.1, lanes 0..7
@@ -11474,40 +11558,38 @@ vectors_3:
 	VMOVUPS     32(AX), Y4 // x = src[0], lanes 8..15
 	VSUBPS      Y0, Y3, Y3 // x = x - shift, lanes 0..7
 	VSUBPS      Y0, Y4, Y4 // x = x - shift, lanes 8..15
-	VMULPS      x8_3fb8aa3b<>+0(SB), Y3, Y5 // n = x * log2e_hi, lanes 0..7
-	VMULPS      x8_3fb8aa3b<>+0(SB), Y4, Y6 // n = x * log2e_hi, lanes 8..15
-	VROUNDPS    $0x00, Y5, Y5 // n = round(n), lanes 0..7
-	VROUNDPS    $0x00, Y6, Y6 // n = round(n), lanes 8..15
-	VMOVAPS     Y5, Y7 // f = n, lanes 0..7
-	VMOVAPS     Y6, Y8 // f = n, lanes 8..15
-	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y3, Y7 // f = x * log2e_hi - f, lanes 0..7
-	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y4, Y8 // f = x * log2e_hi - f, lanes 8..15
-	VFMADD231PS x8_32a57060<>+0(SB), Y3, Y7 // f += x * log2e_lo, lanes 0..7
-	VFMADD231PS x8_32a57060<>+0(SB), Y4, Y8 // f += x * log2e_lo, lanes 8..15
-	VMOVUPS     x8_391fa028<>+0(SB), Y3 // p = exp2_6, lanes 0..7
-	VMOVUPS     x8_391fa028<>+0(SB), Y4 // p = exp2_6, lanes 8..15
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y7, Y3 // p = p*f + exp2_5, lanes 0..7
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y8, Y4 // p = p*f + exp2_5, lanes 8..15
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y7, Y3 // p = p*f + exp2_4, lanes 0..7
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y8, Y4 // p = p*f + exp2_4, lanes 8..15
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y7, Y3 // p = p*f + exp2_3, lanes 0..7
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y8, Y4 // p = p*f + exp2_3, lanes 8..15
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y7, Y3 // p = p*f + exp2_2, lanes 0..7
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y8, Y4 // p = p*f + exp2_2, lanes 8..15
-	VFMADD213PS x8_3f317218<>+0(SB), Y7, Y3 // p = p*f + exp2_1, lanes 0..7
-	VFMADD213PS x8_3f317218<>+0(SB), Y8, Y4 // p = p*f + exp2_1, lanes 8..15
-	VFMADD213PS x8_3f800000<>+0(SB), Y7, Y3 // p = p*f + exp2_0, lanes 0..7
-	VFMADD213PS x8_3f800000<>+0(SB), Y8, Y4 // p = p*f + exp2_0, lanes 8..15
-	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y5, Y7 // small = n < -125, lanes 0..7
-	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y6, Y8 // small = n < -125, lanes 8..15
-	VCVTPS2DQ   Y5, Y5 // p *= 2**n, lanes 0..7
-	VPSLLD      $0x17, Y5, Y5 // p *= 2**n, lanes 0..7
-	VPADDD      Y5, Y3, Y3 // p *= 2**n, lanes 0..7
-	VCVTPS2DQ   Y6, Y5 // p *= 2**n, lanes 8..15
-	VPSLLD      $0x17, Y5, Y5 // p *= 2**n, lanes 8..15
-	VPADDD      Y5, Y4, Y4 // p *= 2**n, lanes 8..15
-	VANDNPS     Y3, Y7, Y3 // p = 0 where small, lanes 0..7
-	VANDNPS     Y4, Y8, Y4 // p = 0 where small, lanes 8..15
+	VMOVUPS     x8_c2aeac50<>+0(SB), Y5 // x = x or at least least, lanes 0..7
+	VMAXPS      Y3, Y5, Y3 // x = x or at least least, lanes 0..7
+	VMOVUPS     x8_c2aeac50<>+0(SB), Y5 // x = x or at least least, lanes 8..15
+	VMAXPS      Y4, Y5, Y4 // x = x or at least least, lanes 8..15
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y3, Y7 // k = x * log2e_hi, lanes 0..7
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y4, Y8 // k = x * log2e_hi, lanes 8..15
+	VADDPS      x8_4b40007e<>+0(SB), Y7, Y7 // k = k + round, lanes 0..7
+	VADDPS      x8_4b40007e<>+0(SB), Y8, Y8 // k = k + round, lanes 8..15
+	VSUBPS      x8_4b40007e<>+0(SB), Y7, Y5 // f = k - round, lanes 0..7
+	VSUBPS      x8_4b40007e<>+0(SB), Y8, Y6 // f = k - round, lanes 8..15
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y3, Y5 // f = x * log2e_hi - f, lanes 0..7
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y4, Y6 // f = x * log2e_hi - f, lanes 8..15
+	VFMADD231PS x8_32a57060<>+0(SB), Y3, Y5 // f += x * log2e_lo, lanes 0..7
+	VFMADD231PS x8_32a57060<>+0(SB), Y4, Y6 // f += x * log2e_lo, lanes 8..15
+	VMOVUPS     x8_399fa028<>+0(SB), Y3 // p = 2 exp2_6, lanes 0..7
+	VMOVUPS     x8_399fa028<>+0(SB), Y4 // p = 2 exp2_6, lanes 8..15
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y5, Y3 // p = p*f + 2 exp2_5, lanes 0..7
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y6, Y4 // p = p*f + 2 exp2_5, lanes 8..15
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y5, Y3 // p = p*f + 2 exp2_4, lanes 0..7
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y6, Y4 // p = p*f + 2 exp2_4, lanes 8..15
+	VFMADD213PS x8_3de357c2<>+0(SB), Y5, Y3 // p = p*f + 2 exp2_3, lanes 0..7
+	VFMADD213PS x8_3de357c2<>+0(SB), Y6, Y4 // p = p*f + 2 exp2_3, lanes 8..15
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y5, Y3 // p = p*f + 2 exp2_2, lanes 0..7
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y6, Y4 // p = p*f + 2 exp2_2, lanes 8..15
+	VFMADD213PS x8_3fb17218<>+0(SB), Y5, Y3 // p = p*f + 2 exp2_1, lanes 0..7
+	VFMADD213PS x8_3fb17218<>+0(SB), Y6, Y4 // p = p*f + 2 exp2_1, lanes 8..15
+	VFMADD213PS x8_40000000<>+0(SB), Y5, Y3 // p = p*f + 2 exp2_0, lanes 0..7
+	VFMADD213PS x8_40000000<>+0(SB), Y6, Y4 // p = p*f + 2 exp2_0, lanes 8..15
+	VPSLLD      $0x17, Y7, Y7 // k = k << 23, lanes 0..7
+	VPSLLD      $0x17, Y8, Y8 // k = k << 23, lanes 8..15
+	VMULPS      Y7, Y3, Y3 // p = p * k, lanes 0..7
+	VMULPS      Y8, Y4, Y4 // p = p * k, lanes 8..15
 	VADDPS      Y3, Y1, Y1 // sum = sum + p.0, lanes 0..7
 	VADDPS      Y4, Y2, Y2 // sum = sum + p.0, lanes 8..15
 	ADDQ        $+64, AX // src += 64
@@ -11530,40 +11612,38 @@ vectors_end_4:
 	VMASKMOVPS  32(AX), Y4, Y6 // x = src[0], n lanes
 	VSUBPS      Y0, Y5, Y5 // x = x - shift, lanes 0..7
 	VSUBPS      Y0, Y6, Y6 // x = x - shift, lanes 8..15
-	VMULPS      x8_3fb8aa3b<>+0(SB), Y5, Y0 // n = x * log2e_hi, lanes 0..7
-	VMULPS      x8_3fb8aa3b<>+0(SB), Y6, Y7 // n = x * log2e_hi, lanes 8..15
-	VROUNDPS    $0x00, Y0, Y0 // n = round(n), lanes 0..7
-	VROUNDPS    $0x00, Y7, Y7 // n = round(n), lanes 8..15
-	VMOVAPS     Y0, Y8 // f = n, lanes 0..7
-	VMOVAPS     Y7, Y9 // f = n, lanes 8..15
-	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y5, Y8 // f = x * log2e_hi - f, lanes 0..7
-	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y6, Y9 // f = x * log2e_hi - f, lanes 8..15
-	VFMADD231PS x8_32a57060<>+0(SB), Y5, Y8 // f += x * log2e_lo, lanes 0..7
-	VFMADD231PS x8_32a57060<>+0(SB), Y6, Y9 // f += x * log2e_lo, lanes 8..15
-	VMOVUPS     x8_391fa028<>+0(SB), Y5 // p = exp2_6, lanes 0..7
-	VMOVUPS     x8_391fa028<>+0(SB), Y6 // p = exp2_6, lanes 8..15
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y8, Y5 // p = p*f + exp2_5, lanes 0..7
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y9, Y6 // p = p*f + exp2_5, lanes 8..15
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y8, Y5 // p = p*f + exp2_4, lanes 0..7
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y9, Y6 // p = p*f + exp2_4, lanes 8..15
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y8, Y5 // p = p*f + exp2_3, lanes 0..7
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y9, Y6 // p = p*f + exp2_3, lanes 8..15
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y8, Y5 // p = p*f + exp2_2, lanes 0..7
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y9, Y6 // p = p*f + exp2_2, lanes 8..15
-	VFMADD213PS x8_3f317218<>+0(SB), Y8, Y5 // p = p*f + exp2_1, lanes 0..7
-	VFMADD213PS x8_3f317218<>+0(SB), Y9, Y6 // p = p*f + exp2_1, lanes 8..15
-	VFMADD213PS x8_3f800000<>+0(SB), Y8, Y5 // p = p*f + exp2_0, lanes 0..7
-	VFMADD213PS x8_3f800000<>+0(SB), Y9, Y6 // p = p*f + exp2_0, lanes 8..15
-	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y0, Y8 // small = n < -125, lanes 0..7
-	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y7, Y9 // small = n < -125, lanes 8..15
-	VCVTPS2DQ   Y0, Y0 // p *= 2**n, lanes 0..7
-	VPSLLD      $0x17, Y0, Y0 // p *= 2**n, lanes 0..7
-	VPADDD      Y0, Y5, Y5 // p *= 2**n, lanes 0..7
-	VCVTPS2DQ   Y7, Y0 // p *= 2**n, lanes 8..15
-	VPSLLD      $0x17, Y0, Y0 // p *= 2**n, lanes 8..15
-	VPADDD      Y0, Y6, Y6 // p *= 2**n, lanes 8..15
-	VANDNPS     Y5, Y8, Y5 // p = 0 where small, lanes 0..7
-	VANDNPS     Y6, Y9, Y6 // p = 0 where small, lanes 8..15
+	VMOVUPS     x8_c2aeac50<>+0(SB), Y0 // x = x or at least least, lanes 0..7
+	VMAXPS      Y5, Y0, Y5 // x = x or at least least, lanes 0..7
+	VMOVUPS     x8_c2aeac50<>+0(SB), Y0 // x = x or at least least, lanes 8..15
+	VMAXPS      Y6, Y0, Y6 // x = x or at least least, lanes 8..15
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y5, Y8 // k = x * log2e_hi, lanes 0..7
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y6, Y9 // k = x * log2e_hi, lanes 8..15
+	VADDPS      x8_4b40007e<>+0(SB), Y8, Y8 // k = k + round, lanes 0..7
+	VADDPS      x8_4b40007e<>+0(SB), Y9, Y9 // k = k + round, lanes 8..15
+	VSUBPS      x8_4b40007e<>+0(SB), Y8, Y0 // f = k - round, lanes 0..7
+	VSUBPS      x8_4b40007e<>+0(SB), Y9, Y7 // f = k - round, lanes 8..15
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y5, Y0 // f = x * log2e_hi - f, lanes 0..7
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y6, Y7 // f = x * log2e_hi - f, lanes 8..15
+	VFMADD231PS x8_32a57060<>+0(SB), Y5, Y0 // f += x * log2e_lo, lanes 0..7
+	VFMADD231PS x8_32a57060<>+0(SB), Y6, Y7 // f += x * log2e_lo, lanes 8..15
+	VMOVUPS     x8_399fa028<>+0(SB), Y5 // p = 2 exp2_6, lanes 0..7
+	VMOVUPS     x8_399fa028<>+0(SB), Y6 // p = 2 exp2_6, lanes 8..15
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y0, Y5 // p = p*f + 2 exp2_5, lanes 0..7
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y7, Y6 // p = p*f + 2 exp2_5, lanes 8..15
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y0, Y5 // p = p*f + 2 exp2_4, lanes 0..7
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y7, Y6 // p = p*f + 2 exp2_4, lanes 8..15
+	VFMADD213PS x8_3de357c2<>+0(SB), Y0, Y5 // p = p*f + 2 exp2_3, lanes 0..7
+	VFMADD213PS x8_3de357c2<>+0(SB), Y7, Y6 // p = p*f + 2 exp2_3, lanes 8..15
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y0, Y5 // p = p*f + 2 exp2_2, lanes 0..7
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y7, Y6 // p = p*f + 2 exp2_2, lanes 8..15
+	VFMADD213PS x8_3fb17218<>+0(SB), Y0, Y5 // p = p*f + 2 exp2_1, lanes 0..7
+	VFMADD213PS x8_3fb17218<>+0(SB), Y7, Y6 // p = p*f + 2 exp2_1, lanes 8..15
+	VFMADD213PS x8_40000000<>+0(SB), Y0, Y5 // p = p*f + 2 exp2_0, lanes 0..7
+	VFMADD213PS x8_40000000<>+0(SB), Y7, Y6 // p = p*f + 2 exp2_0, lanes 8..15
+	VPSLLD      $0x17, Y8, Y8 // k = k << 23, lanes 0..7
+	VPSLLD      $0x17, Y9, Y9 // k = k << 23, lanes 8..15
+	VMULPS      Y8, Y5, Y5 // p = p * k, lanes 0..7
+	VMULPS      Y9, Y6, Y6 // p = p * k, lanes 8..15
 	VMOVAPS     Y3, Y0 // first = first n lanes
 	VMOVAPS     Y4, Y7 // first = first n lanes
 	VMOVUPS     x8_00000000<>+0(SB), Y8 // p = first ? p : 0, lanes 0..7
@@ -11587,6 +11667,16 @@ less_5:
 	VZEROUPPER
 	RET
 
+DATA x8_c2aeac50<>+0(SB)/4, $0xc2aeac50
+DATA x8_c2aeac50<>+4(SB)/4, $0xc2aeac50
+DATA x8_c2aeac50<>+8(SB)/4, $0xc2aeac50
+DATA x8_c2aeac50<>+12(SB)/4, $0xc2aeac50
+DATA x8_c2aeac50<>+16(SB)/4, $0xc2aeac50
+DATA x8_c2aeac50<>+20(SB)/4, $0xc2aeac50
+DATA x8_c2aeac50<>+24(SB)/4, $0xc2aeac50
+DATA x8_c2aeac50<>+28(SB)/4, $0xc2aeac50
+GLOBL x8_c2aeac50<>(SB), RODATA|NOPTR, $32
+
 // func sumExpAVX2(src *float32, n int, shift float32) float32
 TEXT ·sumExpAVX2(SB), NOSPLIT, $0-28
 	MOVQ         src+0(FP), AX // src
@@ -11606,74 +11696,70 @@ vectors_1:
 	VSUBPS      Y0, Y4, Y4 // x = x - shift, lanes 8..15
 	VSUBPS      Y0, Y5, Y5 // x = x - shift, lanes 16..23
 	VSUBPS      Y0, Y6, Y6 // x = x - shift, lanes 24..31
-	VMULPS      x8_3fb8aa3b<>+0(SB), Y3, Y7 // n = x * log2e_hi, lanes 0..7
-	VMULPS      x8_3fb8aa3b<>+0(SB), Y4, Y8 // n = x * log2e_hi, lanes 8..15
-	VMULPS      x8_3fb8aa3b<>+0(SB), Y5, Y9 // n = x * log2e_hi, lanes 16..23
-	VMULPS      x8_3fb8aa3b<>+0(SB), Y6, Y10 // n = x * log2e_hi, lanes 24..31
-	VROUNDPS    $0x00, Y7, Y7 // n = round(n), lanes 0..7
-	VROUNDPS    $0x00, Y8, Y8 // n = round(n), lanes 8..15
-	VROUNDPS    $0x00, Y9, Y9 // n = round(n), lanes 16..23
-	VROUNDPS    $0x00, Y10, Y10 // n = round(n), lanes 24..31
-	VMOVAPS     Y7, Y11 // f = n, lanes 0..7
-	VMOVAPS     Y8, Y12 // f = n, lanes 8..15
-	VMOVAPS     Y9, Y13 // f = n, lanes 16..23
-	VMOVAPS     Y10, Y14 // f = n, lanes 24..31
-	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y3, Y11 // f = x * log2e_hi - f, lanes 0..7
-	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y4, Y12 // f = x * log2e_hi - f, lanes 8..15
-	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y5, Y13 // f = x * log2e_hi - f, lanes 16..23
-	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y6, Y14 // f = x * log2e_hi - f, lanes 24..31
-	VFMADD231PS x8_32a57060<>+0(SB), Y3, Y11 // f += x * log2e_lo, lanes 0..7
-	VFMADD231PS x8_32a57060<>+0(SB), Y4, Y12 // f += x * log2e_lo, lanes 8..15
-	VFMADD231PS x8_32a57060<>+0(SB), Y5, Y13 // f += x * log2e_lo, lanes 16..23
-	VFMADD231PS x8_32a57060<>+0(SB), Y6, Y14 // f += x * log2e_lo, lanes 24..31
-	VMOVUPS     x8_391fa028<>+0(SB), Y3 // p = exp2_6, lanes 0..7
-	VMOVUPS     x8_391fa028<>+0(SB), Y4 // p = exp2_6, lanes 8..15
-	VMOVUPS     x8_391fa028<>+0(SB), Y5 // p = exp2_6, lanes 16..23
-	VMOVUPS     x8_391fa028<>+0(SB), Y6 // p = exp2_6, lanes 24..31
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y11, Y3 // p = p*f + exp2_5, lanes 0..7
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y12, Y4 // p = p*f + exp2_5, lanes 8..15
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y13, Y5 // p = p*f + exp2_5, lanes 16..23
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y14, Y6 // p = p*f + exp2_5, lanes 24..31
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y11, Y3 // p = p*f + exp2_4, lanes 0..7
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y12, Y4 // p = p*f + exp2_4, lanes 8..15
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y13, Y5 // p = p*f + exp2_4, lanes 16..23
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y14, Y6 // p = p*f + exp2_4, lanes 24..31
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y11, Y3 // p = p*f + exp2_3, lanes 0..7
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y12, Y4 // p = p*f + exp2_3, lanes 8..15
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y13, Y5 // p = p*f + exp2_3, lanes 16..23
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y14, Y6 // p = p*f + exp2_3, lanes 24..31
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y11, Y3 // p = p*f + exp2_2, lanes 0..7
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y12, Y4 // p = p*f + exp2_2, lanes 8..15
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y13, Y5 // p = p*f + exp2_2, lanes 16..23
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y14, Y6 // p = p*f + exp2_2, lanes 24..31
-	VFMADD213PS x8_3f317218<>+0(SB), Y11, Y3 // p = p*f + exp2_1, lanes 0..7
-	VFMADD213PS x8_3f317218<>+0(SB), Y12, Y4 // p = p*f + exp2_1, lanes 8..15
-	VFMADD213PS x8_3f317218<>+0(SB), Y13, Y5 // p = p*f + exp2_1, lanes 16..23
-	VFMADD213PS x8_3f317218<>+0(SB), Y14, Y6 // p = p*f + exp2_1, lanes 24..31
-	VFMADD213PS x8_3f800000<>+0(SB), Y11, Y3 // p = p*f + exp2_0, lanes 0..7
-	VFMADD213PS x8_3f800000<>+0(SB), Y12, Y4 // p = p*f + exp2_0, lanes 8..15
-	VFMADD213PS x8_3f800000<>+0(SB), Y13, Y5 // p = p*f + exp2_0, lanes 16..23
-	VFMADD213PS x8_3f800000<>+0(SB), Y14, Y6 // p = p*f + exp2_0, lanes 24..31
-	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y7, Y11 // small = n < -125, lanes 0..7
-	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y8, Y12 // small = n < -125, lanes 8..15
-	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y9, Y13 // small = n < -125, lanes 16..23
-	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y10, Y14 // small = n < -125, lanes 24..31
-	VCVTPS2DQ   Y7, Y7 // p *= 2**n, lanes 0..7
-	VPSLLD      $0x17, Y7, Y7 // p *= 2**n, lanes 0..7
-	VPADDD      Y7, Y3, Y3 // p *= 2**n, lanes 0..7
-	VCVTPS2DQ   Y8, Y7 // p *= 2**n, lanes 8..15
-	VPSLLD      $0x17, Y7, Y7 // p *= 2**n, lanes 8..15
-	VPADDD      Y7, Y4, Y4 // p *= 2**n, lanes 8..15
-	VCVTPS2DQ   Y9, Y7 // p *= 2**n, lanes 16..23
-	VPSLLD      $0x17, Y7, Y7 // p *= 2**n, lanes 16..23
-	VPADDD      Y7, Y5, Y5 // p *= 2**n, lanes 16..23
-	VCVTPS2DQ   Y10, Y7 // p *= 2**n, lanes 24..31
-	VPSLLD      $0x17, Y7, Y7 // p *= 2**n, lanes 24..31
-	VPADDD      Y7, Y6, Y6 // p *= 2**n, lanes 24..31
-	VANDNPS     Y3, Y11, Y3 // p = 0 where small, lanes 0..7
-	VANDNPS     Y4, Y12, Y4 // p = 0 where small, lanes 8..15
-	VANDNPS     Y5, Y13, Y5 // p = 0 where small, lanes 16..23
-	VANDNPS     Y6, Y14, Y6 // p = 0 where small, lanes 24..31
+	VMOVUPS     x8_c2aeac50<>+0(SB), Y7 // x = x or at least least, lanes 0..7
+	VMAXPS      Y3, Y7, Y3 // x = x or at least least, lanes 0..7
+	VMOVUPS     x8_c2aeac50<>+0(SB), Y7 // x = x or at least least, lanes 8..15
+	VMAXPS      Y4, Y7, Y4 // x = x or at least least, lanes 8..15
+	VMOVUPS     x8_c2aeac50<>+0(SB), Y7 // x = x or at least least, lanes 16..23
+	VMAXPS      Y5, Y7, Y5 // x = x or at least least, lanes 16..23
+	VMOVUPS     x8_c2aeac50<>+0(SB), Y7 // x = x or at least least, lanes 24..31
+	VMAXPS      Y6, Y7, Y6 // x = x or at least least, lanes 24..31
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y3, Y11 // k = x * log2e_hi, lanes 0..7
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y4, Y12 // k = x * log2e_hi, lanes 8..15
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y5, Y13 // k = x * log2e_hi, lanes 16..23
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y6, Y14 // k = x * log2e_hi, lanes 24..31
+	VADDPS      x8_4b40007e<>+0(SB), Y11, Y11 // k = k + round, lanes 0..7
+	VADDPS      x8_4b40007e<>+0(SB), Y12, Y12 // k = k + round, lanes 8..15
+	VADDPS      x8_4b40007e<>+0(SB), Y13, Y13 // k = k + round, lanes 16..23
+	VADDPS      x8_4b40007e<>+0(SB), Y14, Y14 // k = k + round, lanes 24..31
+	VSUBPS      x8_4b40007e<>+0(SB), Y11, Y7 // f = k - round, lanes 0..7
+	VSUBPS      x8_4b40007e<>+0(SB), Y12, Y8 // f = k - round, lanes 8..15
+	VSUBPS      x8_4b40007e<>+0(SB), Y13, Y9 // f = k - round, lanes 16..23
+	VSUBPS      x8_4b40007e<>+0(SB), Y14, Y10 // f = k - round, lanes 24..31
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y3, Y7 // f = x * log2e_hi - f, lanes 0..7
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y4, Y8 // f = x * log2e_hi - f, lanes 8..15
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y5, Y9 // f = x * log2e_hi - f, lanes 16..23
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y6, Y10 // f = x * log2e_hi - f, lanes 24..31
+	VFMADD231PS x8_32a57060<>+0(SB), Y3, Y7 // f += x * log2e_lo, lanes 0..7
+	VFMADD231PS x8_32a57060<>+0(SB), Y4, Y8 // f += x * log2e_lo, lanes 8..15
+	VFMADD231PS x8_32a57060<>+0(SB), Y5, Y9 // f += x * log2e_lo, lanes 16..23
+	VFMADD231PS x8_32a57060<>+0(SB), Y6, Y10 // f += x * log2e_lo, lanes 24..31
+	VMOVUPS     x8_399fa028<>+0(SB), Y3 // p = 2 exp2_6, lanes 0..7
+	VMOVUPS     x8_399fa028<>+0(SB), Y4 // p = 2 exp2_6, lanes 8..15
+	VMOVUPS     x8_399fa028<>+0(SB), Y5 // p = 2 exp2_6, lanes 16..23
+	VMOVUPS     x8_399fa028<>+0(SB), Y6 // p = 2 exp2_6, lanes 24..31
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y7, Y3 // p = p*f + 2 exp2_5, lanes 0..7
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y8, Y4 // p = p*f + 2 exp2_5, lanes 8..15
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y9, Y5 // p = p*f + 2 exp2_5, lanes 16..23
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y10, Y6 // p = p*f + 2 exp2_5, lanes 24..31
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y7, Y3 // p = p*f + 2 exp2_4, lanes 0..7
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y8, Y4 // p = p*f + 2 exp2_4, lanes 8..15
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y9, Y5 // p = p*f + 2 exp2_4, lanes 16..23
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y10, Y6 // p = p*f + 2 exp2_4, lanes 24..31
+	VFMADD213PS x8_3de357c2<>+0(SB), Y7, Y3 // p = p*f + 2 exp2_3, lanes 0..7
+	VFMADD213PS x8_3de357c2<>+0(SB), Y8, Y4 // p = p*f + 2 exp2_3, lanes 8..15
+	VFMADD213PS x8_3de357c2<>+0(SB), Y9, Y5 // p = p*f + 2 exp2_3, lanes 16..23
+	VFMADD213PS x8_3de357c2<>+0(SB), Y10, Y6 // p = p*f + 2 exp2_3, lanes 24..31
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y7, Y3 // p = p*f + 2 exp2_2, lanes 0..7
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y8, Y4 // p = p*f + 2 exp2_2, lanes 8..15
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y9, Y5 // p = p*f + 2 exp2_2, lanes 16..23
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y10, Y6 // p = p*f + 2 exp2_2, lanes 24..31
+	VFMADD213PS x8_3fb17218<>+0(SB), Y7, Y3 // p = p*f + 2 exp2_1, lanes 0..7
+	VFMADD213PS x8_3fb17218<>+0(SB), Y8, Y4 // p = p*f + 2 exp2_1, lanes 8..15
+	VFMADD213PS x8_3fb17218<>+0(SB), Y9, Y5 // p = p*f + 2 exp2_1, lanes 16..23
+	VFMADD213PS x8_3fb17218<>+0(SB), Y10, Y6 // p = p*f + 2 exp2_1, lanes 24..31
+	VFMADD213PS x8_40000000<>+0(SB), Y7, Y3 // p = p*f + 2 exp2_0, lanes 0..7
+	VFMADD213PS x8_40000000<>+0(SB), Y8, Y4 // p = p*f + 2 exp2_0, lanes 8..15
+	VFMADD213PS x8_40000000<>+0(SB), Y9, Y5 // p = p*f + 2 exp2_0, lanes 16..23
+	VFMADD213PS x8_40000000<>+0(SB), Y10, Y6 // p = p*f + 2 exp2_0, lanes 24..31
+	VPSLLD      $0x17, Y11, Y11 // k = k << 23, lanes 0..7
+	VPSLLD      $0x17, Y12, Y12 // k = k << 23, lanes 8..15
+	VPSLLD      $0x17, Y13, Y13 // k = k << 23, lanes 16..23
+	VPSLLD      $0x17, Y14, Y14 // k = k << 23, lanes 24..31
+	VMULPS      Y11, Y3, Y3 // p = p * k, lanes 0..7
+	VMULPS      Y12, Y4, Y4 // p = p * k, lanes 8..15
+	VMULPS      Y13, Y5, Y5 // p = p * k, lanes 16..23
+	VMULPS      Y14, Y6, Y6 // p = p * k, lanes 24..31
 	VADDPS      Y3, Y1, Y1 // sum = sum + p.0, lanes 0..7
 	VADDPS      Y4, Y2, Y2 // sum = sum + p.0, lanes 8..15
 	VADDPS      Y5, Y1, Y1 // sum = sum + p.1, lanes 0..7
@@ -11692,40 +11778,38 @@ vectors_3:
 	VMOVUPS     32(AX), Y4 // x = src[0], lanes 8..15
 	VSUBPS      Y0, Y3, Y3 // x = x - shift, lanes 0..7
 	VSUBPS      Y0, Y4, Y4 // x = x - shift, lanes 8..15
-	VMULPS      x8_3fb8aa3b<>+0(SB), Y3, Y5 // n = x * log2e_hi, lanes 0..7
-	VMULPS      x8_3fb8aa3b<>+0(SB), Y4, Y6 // n = x * log2e_hi, lanes 8..15
-	VROUNDPS    $0x00, Y5, Y5 // n = round(n), lanes 0..7
-	VROUNDPS    $0x00, Y6, Y6 // n = round(n), lanes 8..15
-	VMOVAPS     Y5, Y7 // f = n, lanes 0..7
-	VMOVAPS     Y6, Y8 // f = n, lanes 8..15
-	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y3, Y7 // f = x * log2e_hi - f, lanes 0..7
-	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y4, Y8 // f = x * log2e_hi - f, lanes 8..15
-	VFMADD231PS x8_32a57060<>+0(SB), Y3, Y7 // f += x * log2e_lo, lanes 0..7
-	VFMADD231PS x8_32a57060<>+0(SB), Y4, Y8 // f += x * log2e_lo, lanes 8..15
-	VMOVUPS     x8_391fa028<>+0(SB), Y3 // p = exp2_6, lanes 0..7
-	VMOVUPS     x8_391fa028<>+0(SB), Y4 // p = exp2_6, lanes 8..15
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y7, Y3 // p = p*f + exp2_5, lanes 0..7
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y8, Y4 // p = p*f + exp2_5, lanes 8..15
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y7, Y3 // p = p*f + exp2_4, lanes 0..7
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y8, Y4 // p = p*f + exp2_4, lanes 8..15
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y7, Y3 // p = p*f + exp2_3, lanes 0..7
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y8, Y4 // p = p*f + exp2_3, lanes 8..15
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y7, Y3 // p = p*f + exp2_2, lanes 0..7
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y8, Y4 // p = p*f + exp2_2, lanes 8..15
-	VFMADD213PS x8_3f317218<>+0(SB), Y7, Y3 // p = p*f + exp2_1, lanes 0..7
-	VFMADD213PS x8_3f317218<>+0(SB), Y8, Y4 // p = p*f + exp2_1, lanes 8..15
-	VFMADD213PS x8_3f800000<>+0(SB), Y7, Y3 // p = p*f + exp2_0, lanes 0..7
-	VFMADD213PS x8_3f800000<>+0(SB), Y8, Y4 // p = p*f + exp2_0, lanes 8..15
-	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y5, Y7 // small = n < -125, lanes 0..7
-	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y6, Y8 // small = n < -125, lanes 8..15
-	VCVTPS2DQ   Y5, Y5 // p *= 2**n, lanes 0..7
-	VPSLLD      $0x17, Y5, Y5 // p *= 2**n, lanes 0..7
-	VPADDD      Y5, Y3, Y3 // p *= 2**n, lanes 0..7
-	VCVTPS2DQ   Y6, Y5 // p *= 2**n, lanes 8..15
-	VPSLLD      $0x17, Y5, Y5 // p *= 2**n, lanes 8..15
-	VPADDD      Y5, Y4, Y4 // p *= 2**n, lanes 8..15
-	VANDNPS     Y3, Y7, Y3 // p = 0 where small, lanes 0..7
-	VANDNPS     Y4, Y8, Y4 // p = 0 where small, lanes 8..15
+	VMOVUPS     x8_c2aeac50<>+0(SB), Y5 // x = x or at least least, lanes 0..7
+	VMAXPS      Y3, Y5, Y3 // x = x or at least least, lanes 0..7
+	VMOVUPS     x8_c2aeac50<>+0(SB), Y5 // x = x or at least least, lanes 8..15
+	VMAXPS      Y4, Y5, Y4 // x = x or at least least, lanes 8..15
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y3, Y7 // k = x * log2e_hi, lanes 0..7
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y4, Y8 // k = x * log2e_hi, lanes 8..15
+	VADDPS      x8_4b40007e<>+0(SB), Y7, Y7 // k = k + round, lanes 0..7
+	VADDPS      x8_4b40007e<>+0(SB), Y8, Y8 // k = k + round, lanes 8..15
+	VSUBPS      x8_4b40007e<>+0(SB), Y7, Y5 // f = k - round, lanes 0..7
+	VSUBPS      x8_4b40007e<>+0(SB), Y8, Y6 // f = k - round, lanes 8..15
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y3, Y5 // f = x * log2e_hi - f, lanes 0..7
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y4, Y6 // f = x * log2e_hi - f, lanes 8..15
+	VFMADD231PS x8_32a57060<>+0(SB), Y3, Y5 // f += x * log2e_lo, lanes 0..7
+	VFMADD231PS x8_32a57060<>+0(SB), Y4, Y6 // f += x * log2e_lo, lanes 8..15
+	VMOVUPS     x8_399fa028<>+0(SB), Y3 // p = 2 exp2_6, lanes 0..7
+	VMOVUPS     x8_399fa028<>+0(SB), Y4 // p = 2 exp2_6, lanes 8..15
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y5, Y3 // p = p*f + 2 exp2_5, lanes 0..7
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y6, Y4 // p = p*f + 2 exp2_5, lanes 8..15
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y5, Y3 // p = p*f + 2 exp2_4, lanes 0..7
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y6, Y4 // p = p*f + 2 exp2_4, lanes 8..15
+	VFMADD213PS x8_3de357c2<>+0(SB), Y5, Y3 // p = p*f + 2 exp2_3, lanes 0..7
+	VFMADD213PS x8_3de357c2<>+0(SB), Y6, Y4 // p = p*f + 2 exp2_3, lanes 8..15
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y5, Y3 // p = p*f + 2 exp2_2, lanes 0..7
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y6, Y4 // p = p*f + 2 exp2_2, lanes 8..15
+	VFMADD213PS x8_3fb17218<>+0(SB), Y5, Y3 // p = p*f + 2 exp2_1, lanes 0..7
+	VFMADD213PS x8_3fb17218<>+0(SB), Y6, Y4 // p = p*f + 2 exp2_1, lanes 8..15
+	VFMADD213PS x8_40000000<>+0(SB), Y5, Y3 // p = p*f + 2 exp2_0, lanes 0..7
+	VFMADD213PS x8_40000000<>+0(SB), Y6, Y4 // p = p*f + 2 exp2_0, lanes 8..15
+	VPSLLD      $0x17, Y7, Y7 // k = k << 23, lanes 0..7
+	VPSLLD      $0x17, Y8, Y8 // k = k << 23, lanes 8..15
+	VMULPS      Y7, Y3, Y3 // p = p * k, lanes 0..7
+	VMULPS      Y8, Y4, Y4 // p = p * k, lanes 8..15
 	VADDPS      Y3, Y1, Y1 // sum = sum + p.0, lanes 0..7
 	VADDPS      Y4, Y2, Y2 // sum = sum + p.0, lanes 8..15
 	ADDQ        $+64, AX // src += 64
@@ -11745,40 +11829,38 @@ vectors_end_4:
 	VMASKMOVPS  32(AX), Y4, Y6 // x = src[0], n lanes
 	VSUBPS      Y0, Y5, Y5 // x = x - shift, lanes 0..7
 	VSUBPS      Y0, Y6, Y6 // x = x - shift, lanes 8..15
-	VMULPS      x8_3fb8aa3b<>+0(SB), Y5, Y0 // n = x * log2e_hi, lanes 0..7
-	VMULPS      x8_3fb8aa3b<>+0(SB), Y6, Y7 // n = x * log2e_hi, lanes 8..15
-	VROUNDPS    $0x00, Y0, Y0 // n = round(n), lanes 0..7
-	VROUNDPS    $0x00, Y7, Y7 // n = round(n), lanes 8..15
-	VMOVAPS     Y0, Y8 // f = n, lanes 0..7
-	VMOVAPS     Y7, Y9 // f = n, lanes 8..15
-	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y5, Y8 // f = x * log2e_hi - f, lanes 0..7
-	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y6, Y9 // f = x * log2e_hi - f, lanes 8..15
-	VFMADD231PS x8_32a57060<>+0(SB), Y5, Y8 // f += x * log2e_lo, lanes 0..7
-	VFMADD231PS x8_32a57060<>+0(SB), Y6, Y9 // f += x * log2e_lo, lanes 8..15
-	VMOVUPS     x8_391fa028<>+0(SB), Y5 // p = exp2_6, lanes 0..7
-	VMOVUPS     x8_391fa028<>+0(SB), Y6 // p = exp2_6, lanes 8..15
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y8, Y5 // p = p*f + exp2_5, lanes 0..7
-	VFMADD213PS x8_3aaf80da<>+0(SB), Y9, Y6 // p = p*f + exp2_5, lanes 8..15
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y8, Y5 // p = p*f + exp2_4, lanes 0..7
-	VFMADD213PS x8_3c1d979c<>+0(SB), Y9, Y6 // p = p*f + exp2_4, lanes 8..15
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y8, Y5 // p = p*f + exp2_3, lanes 0..7
-	VFMADD213PS x8_3d6357c2<>+0(SB), Y9, Y6 // p = p*f + exp2_3, lanes 8..15
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y8, Y5 // p = p*f + exp2_2, lanes 0..7
-	VFMADD213PS x8_3e75fdef<>+0(SB), Y9, Y6 // p = p*f + exp2_2, lanes 8..15
-	VFMADD213PS x8_3f317218<>+0(SB), Y8, Y5 // p = p*f + exp2_1, lanes 0..7
-	VFMADD213PS x8_3f317218<>+0(SB), Y9, Y6 // p = p*f + exp2_1, lanes 8..15
-	VFMADD213PS x8_3f800000<>+0(SB), Y8, Y5 // p = p*f + exp2_0, lanes 0..7
-	VFMADD213PS x8_3f800000<>+0(SB), Y9, Y6 // p = p*f + exp2_0, lanes 8..15
-	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y0, Y8 // small = n < -125, lanes 0..7
-	VCMPPS      $0x11, x8_c2fa0000<>+0(SB), Y7, Y9 // small = n < -125, lanes 8..15
-	VCVTPS2DQ   Y0, Y0 // p *= 2**n, lanes 0..7
-	VPSLLD      $0x17, Y0, Y0 // p *= 2**n, lanes 0..7
-	VPADDD      Y0, Y5, Y5 // p *= 2**n, lanes 0..7
-	VCVTPS2DQ   Y7, Y0 // p *= 2**n, lanes 8..15
-	VPSLLD      $0x17, Y0, Y0 // p *= 2**n, lanes 8..15
-	VPADDD      Y0, Y6, Y6 // p *= 2**n, lanes 8..15
-	VANDNPS     Y5, Y8, Y5 // p = 0 where small, lanes 0..7
-	VANDNPS     Y6, Y9, Y6 // p = 0 where small, lanes 8..15
+	VMOVUPS     x8_c2aeac50<>+0(SB), Y0 // x = x or at least least, lanes 0..7
+	VMAXPS      Y5, Y0, Y5 // x = x or at least least, lanes 0..7
+	VMOVUPS     x8_c2aeac50<>+0(SB), Y0 // x = x or at least least, lanes 8..15
+	VMAXPS      Y6, Y0, Y6 // x = x or at least least, lanes 8..15
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y5, Y8 // k = x * log2e_hi, lanes 0..7
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y6, Y9 // k = x * log2e_hi, lanes 8..15
+	VADDPS      x8_4b40007e<>+0(SB), Y8, Y8 // k = k + round, lanes 0..7
+	VADDPS      x8_4b40007e<>+0(SB), Y9, Y9 // k = k + round, lanes 8..15
+	VSUBPS      x8_4b40007e<>+0(SB), Y8, Y0 // f = k - round, lanes 0..7
+	VSUBPS      x8_4b40007e<>+0(SB), Y9, Y7 // f = k - round, lanes 8..15
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y5, Y0 // f = x * log2e_hi - f, lanes 0..7
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y6, Y7 // f = x * log2e_hi - f, lanes 8..15
+	VFMADD231PS x8_32a57060<>+0(SB), Y5, Y0 // f += x * log2e_lo, lanes 0..7
+	VFMADD231PS x8_32a57060<>+0(SB), Y6, Y7 // f += x * log2e_lo, lanes 8..15
+	VMOVUPS     x8_399fa028<>+0(SB), Y5 // p = 2 exp2_6, lanes 0..7
+	VMOVUPS     x8_399fa028<>+0(SB), Y6 // p = 2 exp2_6, lanes 8..15
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y0, Y5 // p = p*f + 2 exp2_5, lanes 0..7
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y7, Y6 // p = p*f + 2 exp2_5, lanes 8..15
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y0, Y5 // p = p*f + 2 exp2_4, lanes 0..7
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y7, Y6 // p = p*f + 2 exp2_4, lanes 8..15
+	VFMADD213PS x8_3de357c2<>+0(SB), Y0, Y5 // p = p*f + 2 exp2_3, lanes 0..7
+	VFMADD213PS x8_3de357c2<>+0(SB), Y7, Y6 // p = p*f + 2 exp2_3, lanes 8..15
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y0, Y5 // p = p*f + 2 exp2_2, lanes 0..7
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y7, Y6 // p = p*f + 2 exp2_2, lanes 8..15
+	VFMADD213PS x8_3fb17218<>+0(SB), Y0, Y5 // p = p*f + 2 exp2_1, lanes 0..7
+	VFMADD213PS x8_3fb17218<>+0(SB), Y7, Y6 // p = p*f + 2 exp2_1, lanes 8..15
+	VFMADD213PS x8_40000000<>+0(SB), Y0, Y5 // p = p*f + 2 exp2_0, lanes 0..7
+	VFMADD213PS x8_40000000<>+0(SB), Y7, Y6 // p = p*f + 2 exp2_0, lanes 8..15
+	VPSLLD      $0x17, Y8, Y8 // k = k << 23, lanes 0..7
+	VPSLLD      $0x17, Y9, Y9 // k = k << 23, lanes 8..15
+	VMULPS      Y8, Y5, Y5 // p = p * k, lanes 0..7
+	VMULPS      Y9, Y6, Y6 // p = p * k, lanes 8..15
 	VMOVAPS     Y3, Y0 // first = first n lanes
 	VMOVAPS     Y4, Y3 // first = first n lanes
 	VMOVUPS     x8_00000000<>+0(SB), Y4 // p = first ? p : 0, lanes 0..7

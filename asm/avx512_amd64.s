@@ -15540,14 +15540,15 @@ TEXT ·softmaxTileAVX512(SB), NOSPLIT, $0-64
 	MOVQ         shift+48(FP), DI // shift
 	VBROADCASTSS x1_ff800000<>+0(SB), Z0 // -Inf
 	VBROADCASTSS x1_00000000<>+0(SB), Z1 // 0
-	VBROADCASTSS x1_3f800000<>+0(SB), Z2 // exp2_0
-	VBROADCASTSS x1_3f317218<>+0(SB), Z3 // exp2_1
-	VBROADCASTSS x1_3e75fdef<>+0(SB), Z4 // exp2_2
-	VBROADCASTSS x1_3d6357c2<>+0(SB), Z5 // exp2_3
-	VBROADCASTSS x1_3c1d979c<>+0(SB), Z6 // exp2_4
-	VBROADCASTSS x1_3aaf80da<>+0(SB), Z7 // exp2_5
-	VBROADCASTSS x1_391fa028<>+0(SB), Z8 // exp2_6
-	VBROADCASTSS x1_c2fa0000<>+0(SB), Z9 // -125
+	VBROADCASTSS x1_40000000<>+0(SB), Z2 // 2 exp2_0
+	VBROADCASTSS x1_3fb17218<>+0(SB), Z3 // 2 exp2_1
+	VBROADCASTSS x1_3ef5fdef<>+0(SB), Z4 // 2 exp2_2
+	VBROADCASTSS x1_3de357c2<>+0(SB), Z5 // 2 exp2_3
+	VBROADCASTSS x1_3c9d979c<>+0(SB), Z6 // 2 exp2_4
+	VBROADCASTSS x1_3b2f80da<>+0(SB), Z7 // 2 exp2_5
+	VBROADCASTSS x1_399fa028<>+0(SB), Z8 // 2 exp2_6
+	VBROADCASTSS x1_4b40007e<>+0(SB), Z9 // round
+	VBROADCASTSS x1_c2fc0000<>+0(SB), Z10 // least
 	SHLQ         $0x02, CX // stride in bytes
 
 	// the largest score of each row, ignoring NaN
@@ -15560,19 +15561,19 @@ TEXT ·softmaxTileAVX512(SB), NOSPLIT, $0-64
 max_1:
 	MOVQ    cols+24(FP), R11 // cols
 	MOVQ    R8, R12 // s_col = s_row
-	VMOVAPS Z0, Z10 // max = -Inf
+	VMOVAPS Z0, Z11 // max = -Inf
 	CMPQ    R11, $+64 // cols < 64
 	JLT     max_cols_end_4 // cols < 64
 
 max_cols_3:
-	VMOVUPS (R12), Z11 // S = s_col[0], lanes 0..15
-	VMOVUPS 64(R12), Z12 // S = s_col[0], lanes 16..31
-	VMOVUPS 128(R12), Z13 // S = s_col[0], lanes 32..47
-	VMOVUPS 192(R12), Z14 // S = s_col[0], lanes 48..63
-	VMAXPS  Z10, Z11, Z10 // max = max(max, S.0)
-	VMAXPS  Z10, Z12, Z10 // max = max(max, S.1)
-	VMAXPS  Z10, Z13, Z10 // max = max(max, S.2)
-	VMAXPS  Z10, Z14, Z10 // max = max(max, S.3)
+	VMOVUPS (R12), Z12 // S = s_col[0], lanes 0..15
+	VMOVUPS 64(R12), Z13 // S = s_col[0], lanes 16..31
+	VMOVUPS 128(R12), Z14 // S = s_col[0], lanes 32..47
+	VMOVUPS 192(R12), Z15 // S = s_col[0], lanes 48..63
+	VMAXPS  Z11, Z12, Z11 // max = max(max, S.0)
+	VMAXPS  Z11, Z13, Z11 // max = max(max, S.1)
+	VMAXPS  Z11, Z14, Z11 // max = max(max, S.2)
+	VMAXPS  Z11, Z15, Z11 // max = max(max, S.3)
 	ADDQ    $+256, R12 // s_col += 256
 	SUBQ    $+64, R11 // cols += -64
 	CMPQ    R11, $+64 // cols >= 64
@@ -15583,23 +15584,23 @@ max_cols_end_4:
 	JLT  max_cols_end_6 // cols < 16
 
 max_cols_5:
-	VMOVUPS (R12), Z11 // S = s_col[0]
-	VMAXPS  Z10, Z11, Z10 // max = max(max, S.0)
+	VMOVUPS (R12), Z12 // S = s_col[0]
+	VMAXPS  Z11, Z12, Z11 // max = max(max, S.0)
 	ADDQ    $+64, R12 // s_col += 64
 	SUBQ    $+16, R11 // cols += -16
 	CMPQ    R11, $+16 // cols >= 16
 	JGE     max_cols_5 // cols >= 16
 
 max_cols_end_6:
-	VEXTRACTF64X4 $0x01, Z10, Y11 // max[0] = max of lanes
-	VMAXPS        Y10, Y11, Y10 // max[0] = max of lanes
-	VEXTRACTF128  $0x01, Y10, X11 // max[0] = max of lanes
-	VMAXPS        X10, X11, X10 // max[0] = max of lanes
-	VPSHUFD       $0xee, X10, X11 // max[0] = max of lanes
-	VMAXPS        X10, X11, X10 // max[0] = max of lanes
-	VPSHUFD       $0x55, X10, X11 // max[0] = max of lanes
-	VMAXPS        X10, X11, X10 // max[0] = max of lanes
-	VMOVSS        X10, (R9) // best[0] = max[0]
+	VEXTRACTF64X4 $0x01, Z11, Y12 // max[0] = max of lanes
+	VMAXPS        Y11, Y12, Y11 // max[0] = max of lanes
+	VEXTRACTF128  $0x01, Y11, X12 // max[0] = max of lanes
+	VMAXPS        X11, X12, X11 // max[0] = max of lanes
+	VPSHUFD       $0xee, X11, X12 // max[0] = max of lanes
+	VMAXPS        X11, X12, X11 // max[0] = max of lanes
+	VPSHUFD       $0x55, X11, X12 // max[0] = max of lanes
+	VMAXPS        X11, X12, X11 // max[0] = max of lanes
+	VMOVSS        X11, (R9) // best[0] = max[0]
 	ADDQ          $+4, R9 // best += 4
 	ADDQ          CX, R8 // s_row += stride
 	SUBQ          $+1, R10 // rows_left += -1
@@ -15611,29 +15612,30 @@ max_end_2:
 	MOVQ        $-1, R8 // first rows lanes
 	BZHIQ       DX, R8, R8 // first rows lanes
 	KMOVQ       R8, K1 // first rows lanes
-	VMOVUPS.Z   (BX), K1, Z10 // m = max[0], rows lanes
-	VMOVUPS.Z   (DI), K1, Z11 // S = shift[0], rows lanes
-	VMOVAPS     Z10, Z12 // m' = m
-	VMAXPS      Z12, Z11, Z12 // m' = max(m', S)
-	VADDPS      Z1, Z12, Z12 // m' = m' + 0
-	VMOVUPS     Z12, K1, (BX) // max[0] = m', rows lanes
-	VCMPPS      $0x00, Z0, Z12, K2 // none = m' == -Inf
-	VPXORD      Z12, Z12, K2, Z12 // m' = 0 where none
-	VMOVUPS     Z12, K1, (DI) // shift[0] = m', rows lanes
-	VSUBPS      Z12, Z10, Z10 // m = m - m'
-	VRNDSCALEPS $0x00, Z10, Z0 // n = round(m)
-	VSUBPS      Z0, Z10, Z10 // m = m - n
-	VMOVAPS     Z8, Z1 // p = exp2_6
-	VFMADD213PS Z7, Z10, Z1 // p = p*m + exp2_5
-	VFMADD213PS Z6, Z10, Z1 // p = p*m + exp2_4
-	VFMADD213PS Z5, Z10, Z1 // p = p*m + exp2_3
-	VFMADD213PS Z4, Z10, Z1 // p = p*m + exp2_2
-	VFMADD213PS Z3, Z10, Z1 // p = p*m + exp2_1
-	VFMADD213PS Z2, Z10, Z1 // p = p*m + exp2_0
-	VCMPPS      $0x11, Z9, Z0, K2 // small = n < -125
-	VSCALEFPS   Z0, Z1, Z1 // p *= 2**n
-	VPXORD      Z1, Z1, K2, Z1 // p = 0 where small
-	VMOVUPS     Z1, K1, (SI) // alpha[0] = p, rows lanes
+	VMOVUPS.Z   (BX), K1, Z11 // m = max[0], rows lanes
+	VMOVUPS.Z   (DI), K1, Z12 // S = shift[0], rows lanes
+	VMOVAPS     Z11, Z13 // m' = m
+	VMAXPS      Z13, Z12, Z13 // m' = max(m', S)
+	VADDPS      Z1, Z13, Z13 // m' = m' + 0
+	VMOVUPS     Z13, K1, (BX) // max[0] = m', rows lanes
+	VCMPPS      $0x00, Z0, Z13, K2 // none = m' == -Inf
+	VPXORD      Z13, Z13, K2, Z13 // m' = 0 where none
+	VMOVUPS     Z13, K1, (DI) // shift[0] = m', rows lanes
+	VSUBPS      Z13, Z11, Z11 // m = m - m'
+	VMAXPS      Z11, Z10, Z11 // m = m or at least least
+	VADDPS      Z9, Z11, Z1 // k = m + round
+	VSUBPS      Z9, Z1, Z0 // n = k - round
+	VSUBPS      Z0, Z11, Z11 // m = m - n
+	VMOVAPS     Z8, Z0 // p = 2 exp2_6
+	VFMADD213PS Z7, Z11, Z0 // p = p*m + 2 exp2_5
+	VFMADD213PS Z6, Z11, Z0 // p = p*m + 2 exp2_4
+	VFMADD213PS Z5, Z11, Z0 // p = p*m + 2 exp2_3
+	VFMADD213PS Z4, Z11, Z0 // p = p*m + 2 exp2_2
+	VFMADD213PS Z3, Z11, Z0 // p = p*m + 2 exp2_1
+	VFMADD213PS Z2, Z11, Z0 // p = p*m + 2 exp2_0
+	VPSLLD      $0x17, Z1, Z1 // k = k << 23
+	VMULPS      Z1, Z0, Z0 // p = p * k
+	VMOVUPS     Z0, K1, (SI) // alpha[0] = p, rows lanes
 
 	// P = 2^(S-m'), l = α·l + P
 	MOVQ l+56(FP), BX // l
@@ -15645,76 +15647,80 @@ exp_7:
 	MOVQ         AX, R9 // s_col = s
 	VBROADCASTSS (DI), Z0 // m' = all shift[0]
 	VBROADCASTSS (SI), Z1 // α = all alpha[0]
-	VMOVUPS      (BX), Z10 // l = l[0]
-	VMULPS       Z1, Z10, Z10 // l = l * α
+	VMOVUPS      (BX), Z11 // l = l[0]
+	VMULPS       Z1, Z11, Z11 // l = l * α
 	CMPQ         R8, $+64 // cols < 64
 	JLT          exp_cols_end_10 // cols < 64
 
 exp_cols_9:
 	VMOVUPS     (R9), Z1 // S = s_col[0], lanes 0..15
-	VMOVUPS     64(R9), Z11 // S = s_col[0], lanes 16..31
-	VMOVUPS     128(R9), Z12 // S = s_col[0], lanes 32..47
-	VMOVUPS     192(R9), Z13 // S = s_col[0], lanes 48..63
+	VMOVUPS     64(R9), Z12 // S = s_col[0], lanes 16..31
+	VMOVUPS     128(R9), Z13 // S = s_col[0], lanes 32..47
+	VMOVUPS     192(R9), Z14 // S = s_col[0], lanes 48..63
 	VSUBPS      Z0, Z1, Z1 // S = S - m', lanes 0..15
-	VSUBPS      Z0, Z11, Z11 // S = S - m', lanes 16..31
-	VSUBPS      Z0, Z12, Z12 // S = S - m', lanes 32..47
-	VSUBPS      Z0, Z13, Z13 // S = S - m', lanes 48..63
-	VRNDSCALEPS $0x00, Z1, Z14 // n = round(S), lanes 0..15
-	VRNDSCALEPS $0x00, Z11, Z15 // n = round(S), lanes 16..31
-	VRNDSCALEPS $0x00, Z12, Z16 // n = round(S), lanes 32..47
-	VRNDSCALEPS $0x00, Z13, Z17 // n = round(S), lanes 48..63
-	VSUBPS      Z14, Z1, Z1 // S = S - n, lanes 0..15
-	VSUBPS      Z15, Z11, Z11 // S = S - n, lanes 16..31
-	VSUBPS      Z16, Z12, Z12 // S = S - n, lanes 32..47
-	VSUBPS      Z17, Z13, Z13 // S = S - n, lanes 48..63
-	VMOVAPS     Z8, Z18 // p = exp2_6, lanes 0..15
-	VMOVAPS     Z8, Z19 // p = exp2_6, lanes 16..31
-	VMOVAPS     Z8, Z20 // p = exp2_6, lanes 32..47
-	VMOVAPS     Z8, Z21 // p = exp2_6, lanes 48..63
-	VFMADD213PS Z7, Z1, Z18 // p = p*S + exp2_5, lanes 0..15
-	VFMADD213PS Z7, Z11, Z19 // p = p*S + exp2_5, lanes 16..31
-	VFMADD213PS Z7, Z12, Z20 // p = p*S + exp2_5, lanes 32..47
-	VFMADD213PS Z7, Z13, Z21 // p = p*S + exp2_5, lanes 48..63
-	VFMADD213PS Z6, Z1, Z18 // p = p*S + exp2_4, lanes 0..15
-	VFMADD213PS Z6, Z11, Z19 // p = p*S + exp2_4, lanes 16..31
-	VFMADD213PS Z6, Z12, Z20 // p = p*S + exp2_4, lanes 32..47
-	VFMADD213PS Z6, Z13, Z21 // p = p*S + exp2_4, lanes 48..63
-	VFMADD213PS Z5, Z1, Z18 // p = p*S + exp2_3, lanes 0..15
-	VFMADD213PS Z5, Z11, Z19 // p = p*S + exp2_3, lanes 16..31
-	VFMADD213PS Z5, Z12, Z20 // p = p*S + exp2_3, lanes 32..47
-	VFMADD213PS Z5, Z13, Z21 // p = p*S + exp2_3, lanes 48..63
-	VFMADD213PS Z4, Z1, Z18 // p = p*S + exp2_2, lanes 0..15
-	VFMADD213PS Z4, Z11, Z19 // p = p*S + exp2_2, lanes 16..31
-	VFMADD213PS Z4, Z12, Z20 // p = p*S + exp2_2, lanes 32..47
-	VFMADD213PS Z4, Z13, Z21 // p = p*S + exp2_2, lanes 48..63
-	VFMADD213PS Z3, Z1, Z18 // p = p*S + exp2_1, lanes 0..15
-	VFMADD213PS Z3, Z11, Z19 // p = p*S + exp2_1, lanes 16..31
-	VFMADD213PS Z3, Z12, Z20 // p = p*S + exp2_1, lanes 32..47
-	VFMADD213PS Z3, Z13, Z21 // p = p*S + exp2_1, lanes 48..63
-	VFMADD213PS Z2, Z1, Z18 // p = p*S + exp2_0, lanes 0..15
-	VFMADD213PS Z2, Z11, Z19 // p = p*S + exp2_0, lanes 16..31
-	VFMADD213PS Z2, Z12, Z20 // p = p*S + exp2_0, lanes 32..47
-	VFMADD213PS Z2, Z13, Z21 // p = p*S + exp2_0, lanes 48..63
-	VCMPPS      $0x11, Z9, Z14, K1 // small = n < -125, lanes 0..15
-	VCMPPS      $0x11, Z9, Z15, K2 // small = n < -125, lanes 16..31
-	VCMPPS      $0x11, Z9, Z16, K3 // small = n < -125, lanes 32..47
-	VCMPPS      $0x11, Z9, Z17, K4 // small = n < -125, lanes 48..63
-	VSCALEFPS   Z14, Z18, Z18 // p *= 2**n, lanes 0..15
-	VSCALEFPS   Z15, Z19, Z19 // p *= 2**n, lanes 16..31
-	VSCALEFPS   Z16, Z20, Z20 // p *= 2**n, lanes 32..47
-	VSCALEFPS   Z17, Z21, Z21 // p *= 2**n, lanes 48..63
-	VPXORD      Z18, Z18, K1, Z18 // p = 0 where small, lanes 0..15
-	VPXORD      Z19, Z19, K2, Z19 // p = 0 where small, lanes 16..31
-	VPXORD      Z20, Z20, K3, Z20 // p = 0 where small, lanes 32..47
-	VPXORD      Z21, Z21, K4, Z21 // p = 0 where small, lanes 48..63
-	VADDPS      Z18, Z10, Z10 // l = l + p.0
-	VADDPS      Z19, Z10, Z10 // l = l + p.1
-	VADDPS      Z20, Z10, Z10 // l = l + p.2
-	VADDPS      Z21, Z10, Z10 // l = l + p.3
-	VMOVUPS     Z18, (R9) // s_col[0] = p, lanes 0..15
-	VMOVUPS     Z19, 64(R9) // s_col[0] = p, lanes 16..31
-	VMOVUPS     Z20, 128(R9) // s_col[0] = p, lanes 32..47
-	VMOVUPS     Z21, 192(R9) // s_col[0] = p, lanes 48..63
+	VSUBPS      Z0, Z12, Z12 // S = S - m', lanes 16..31
+	VSUBPS      Z0, Z13, Z13 // S = S - m', lanes 32..47
+	VSUBPS      Z0, Z14, Z14 // S = S - m', lanes 48..63
+	VMAXPS      Z1, Z10, Z1 // S = S or at least least, lanes 0..15
+	VMAXPS      Z12, Z10, Z12 // S = S or at least least, lanes 16..31
+	VMAXPS      Z13, Z10, Z13 // S = S or at least least, lanes 32..47
+	VMAXPS      Z14, Z10, Z14 // S = S or at least least, lanes 48..63
+	VADDPS      Z9, Z1, Z19 // k = S + round, lanes 0..15
+	VADDPS      Z9, Z12, Z20 // k = S + round, lanes 16..31
+	VADDPS      Z9, Z13, Z21 // k = S + round, lanes 32..47
+	VADDPS      Z9, Z14, Z22 // k = S + round, lanes 48..63
+	VSUBPS      Z9, Z19, Z15 // n = k - round, lanes 0..15
+	VSUBPS      Z9, Z20, Z16 // n = k - round, lanes 16..31
+	VSUBPS      Z9, Z21, Z17 // n = k - round, lanes 32..47
+	VSUBPS      Z9, Z22, Z18 // n = k - round, lanes 48..63
+	VSUBPS      Z15, Z1, Z1 // S = S - n, lanes 0..15
+	VSUBPS      Z16, Z12, Z12 // S = S - n, lanes 16..31
+	VSUBPS      Z17, Z13, Z13 // S = S - n, lanes 32..47
+	VSUBPS      Z18, Z14, Z14 // S = S - n, lanes 48..63
+	VMOVAPS     Z8, Z15 // p = 2 exp2_6, lanes 0..15
+	VMOVAPS     Z8, Z16 // p = 2 exp2_6, lanes 16..31
+	VMOVAPS     Z8, Z17 // p = 2 exp2_6, lanes 32..47
+	VMOVAPS     Z8, Z18 // p = 2 exp2_6, lanes 48..63
+	VFMADD213PS Z7, Z1, Z15 // p = p*S + 2 exp2_5, lanes 0..15
+	VFMADD213PS Z7, Z12, Z16 // p = p*S + 2 exp2_5, lanes 16..31
+	VFMADD213PS Z7, Z13, Z17 // p = p*S + 2 exp2_5, lanes 32..47
+	VFMADD213PS Z7, Z14, Z18 // p = p*S + 2 exp2_5, lanes 48..63
+	VFMADD213PS Z6, Z1, Z15 // p = p*S + 2 exp2_4, lanes 0..15
+	VFMADD213PS Z6, Z12, Z16 // p = p*S + 2 exp2_4, lanes 16..31
+	VFMADD213PS Z6, Z13, Z17 // p = p*S + 2 exp2_4, lanes 32..47
+	VFMADD213PS Z6, Z14, Z18 // p = p*S + 2 exp2_4, lanes 48..63
+	VFMADD213PS Z5, Z1, Z15 // p = p*S + 2 exp2_3, lanes 0..15
+	VFMADD213PS Z5, Z12, Z16 // p = p*S + 2 exp2_3, lanes 16..31
+	VFMADD213PS Z5, Z13, Z17 // p = p*S + 2 exp2_3, lanes 32..47
+	VFMADD213PS Z5, Z14, Z18 // p = p*S + 2 exp2_3, lanes 48..63
+	VFMADD213PS Z4, Z1, Z15 // p = p*S + 2 exp2_2, lanes 0..15
+	VFMADD213PS Z4, Z12, Z16 // p = p*S + 2 exp2_2, lanes 16..31
+	VFMADD213PS Z4, Z13, Z17 // p = p*S + 2 exp2_2, lanes 32..47
+	VFMADD213PS Z4, Z14, Z18 // p = p*S + 2 exp2_2, lanes 48..63
+	VFMADD213PS Z3, Z1, Z15 // p = p*S + 2 exp2_1, lanes 0..15
+	VFMADD213PS Z3, Z12, Z16 // p = p*S + 2 exp2_1, lanes 16..31
+	VFMADD213PS Z3, Z13, Z17 // p = p*S + 2 exp2_1, lanes 32..47
+	VFMADD213PS Z3, Z14, Z18 // p = p*S + 2 exp2_1, lanes 48..63
+	VFMADD213PS Z2, Z1, Z15 // p = p*S + 2 exp2_0, lanes 0..15
+	VFMADD213PS Z2, Z12, Z16 // p = p*S + 2 exp2_0, lanes 16..31
+	VFMADD213PS Z2, Z13, Z17 // p = p*S + 2 exp2_0, lanes 32..47
+	VFMADD213PS Z2, Z14, Z18 // p = p*S + 2 exp2_0, lanes 48..63
+	VPSLLD      $0x17, Z19, Z19 // k = k << 23, lanes 0..15
+	VPSLLD      $0x17, Z20, Z20 // k = k << 23, lanes 16..31
+	VPSLLD      $0x17, Z21, Z21 // k = k << 23, lanes 32..47
+	VPSLLD      $0x17, Z22, Z22 // k = k << 23, lanes 48..63
+	VMULPS      Z19, Z15, Z15 // p = p * k, lanes 0..15
+	VMULPS      Z20, Z16, Z16 // p = p * k, lanes 16..31
+	VMULPS      Z21, Z17, Z17 // p = p * k, lanes 32..47
+	VMULPS      Z22, Z18, Z18 // p = p * k, lanes 48..63
+	VADDPS      Z15, Z11, Z11 // l = l + p.0
+	VADDPS      Z16, Z11, Z11 // l = l + p.1
+	VADDPS      Z17, Z11, Z11 // l = l + p.2
+	VADDPS      Z18, Z11, Z11 // l = l + p.3
+	VMOVUPS     Z15, (R9) // s_col[0] = p, lanes 0..15
+	VMOVUPS     Z16, 64(R9) // s_col[0] = p, lanes 16..31
+	VMOVUPS     Z17, 128(R9) // s_col[0] = p, lanes 32..47
+	VMOVUPS     Z18, 192(R9) // s_col[0] = p, lanes 48..63
 	ADDQ        $+256, R9 // s_col += 256
 	SUBQ        $+64, R8 // cols += -64
 	CMPQ        R8, $+64 // cols >= 64
@@ -15727,19 +15733,20 @@ exp_cols_end_10:
 exp_cols_11:
 	VMOVUPS     (R9), Z1 // S = s_col[0]
 	VSUBPS      Z0, Z1, Z1 // S = S - m'
-	VRNDSCALEPS $0x00, Z1, Z11 // n = round(S)
-	VSUBPS      Z11, Z1, Z1 // S = S - n
-	VMOVAPS     Z8, Z12 // p = exp2_6
-	VFMADD213PS Z7, Z1, Z12 // p = p*S + exp2_5
-	VFMADD213PS Z6, Z1, Z12 // p = p*S + exp2_4
-	VFMADD213PS Z5, Z1, Z12 // p = p*S + exp2_3
-	VFMADD213PS Z4, Z1, Z12 // p = p*S + exp2_2
-	VFMADD213PS Z3, Z1, Z12 // p = p*S + exp2_1
-	VFMADD213PS Z2, Z1, Z12 // p = p*S + exp2_0
-	VCMPPS      $0x11, Z9, Z11, K1 // small = n < -125
-	VSCALEFPS   Z11, Z12, Z12 // p *= 2**n
-	VPXORD      Z12, Z12, K1, Z12 // p = 0 where small
-	VADDPS      Z12, Z10, Z10 // l = l + p.0
+	VMAXPS      Z1, Z10, Z1 // S = S or at least least
+	VADDPS      Z9, Z1, Z13 // k = S + round
+	VSUBPS      Z9, Z13, Z12 // n = k - round
+	VSUBPS      Z12, Z1, Z1 // S = S - n
+	VMOVAPS     Z8, Z12 // p = 2 exp2_6
+	VFMADD213PS Z7, Z1, Z12 // p = p*S + 2 exp2_5
+	VFMADD213PS Z6, Z1, Z12 // p = p*S + 2 exp2_4
+	VFMADD213PS Z5, Z1, Z12 // p = p*S + 2 exp2_3
+	VFMADD213PS Z4, Z1, Z12 // p = p*S + 2 exp2_2
+	VFMADD213PS Z3, Z1, Z12 // p = p*S + 2 exp2_1
+	VFMADD213PS Z2, Z1, Z12 // p = p*S + 2 exp2_0
+	VPSLLD      $0x17, Z13, Z13 // k = k << 23
+	VMULPS      Z13, Z12, Z12 // p = p * k
+	VADDPS      Z12, Z11, Z11 // l = l + p.0
 	VMOVUPS     Z12, (R9) // s_col[0] = p
 	ADDQ        $+64, R9 // s_col += 64
 	SUBQ        $+16, R8 // cols += -16
@@ -15747,7 +15754,7 @@ exp_cols_11:
 	JGE         exp_cols_11 // cols >= 16
 
 exp_cols_end_12:
-	VMOVUPS Z10, (BX) // l[0] = l
+	VMOVUPS Z11, (BX) // l[0] = l
 	ADDQ    $+4, DI // shift += 4
 	ADDQ    $+4, SI // alpha += 4
 	ADDQ    $+64, BX // l += 64
@@ -15766,29 +15773,32 @@ GLOBL x1_ff800000<>(SB), RODATA|NOPTR, $4
 DATA x1_00000000<>+0(SB)/4, $0x00000000
 GLOBL x1_00000000<>(SB), RODATA|NOPTR, $4
 
-DATA x1_3f800000<>+0(SB)/4, $0x3f800000
-GLOBL x1_3f800000<>(SB), RODATA|NOPTR, $4
+DATA x1_40000000<>+0(SB)/4, $0x40000000
+GLOBL x1_40000000<>(SB), RODATA|NOPTR, $4
 
-DATA x1_3f317218<>+0(SB)/4, $0x3f317218
-GLOBL x1_3f317218<>(SB), RODATA|NOPTR, $4
+DATA x1_3fb17218<>+0(SB)/4, $0x3fb17218
+GLOBL x1_3fb17218<>(SB), RODATA|NOPTR, $4
 
-DATA x1_3e75fdef<>+0(SB)/4, $0x3e75fdef
-GLOBL x1_3e75fdef<>(SB), RODATA|NOPTR, $4
+DATA x1_3ef5fdef<>+0(SB)/4, $0x3ef5fdef
+GLOBL x1_3ef5fdef<>(SB), RODATA|NOPTR, $4
 
-DATA x1_3d6357c2<>+0(SB)/4, $0x3d6357c2
-GLOBL x1_3d6357c2<>(SB), RODATA|NOPTR, $4
+DATA x1_3de357c2<>+0(SB)/4, $0x3de357c2
+GLOBL x1_3de357c2<>(SB), RODATA|NOPTR, $4
 
-DATA x1_3c1d979c<>+0(SB)/4, $0x3c1d979c
-GLOBL x1_3c1d979c<>(SB), RODATA|NOPTR, $4
+DATA x1_3c9d979c<>+0(SB)/4, $0x3c9d979c
+GLOBL x1_3c9d979c<>(SB), RODATA|NOPTR, $4
 
-DATA x1_3aaf80da<>+0(SB)/4, $0x3aaf80da
-GLOBL x1_3aaf80da<>(SB), RODATA|NOPTR, $4
+DATA x1_3b2f80da<>+0(SB)/4, $0x3b2f80da
+GLOBL x1_3b2f80da<>(SB), RODATA|NOPTR, $4
 
-DATA x1_391fa028<>+0(SB)/4, $0x391fa028
-GLOBL x1_391fa028<>(SB), RODATA|NOPTR, $4
+DATA x1_399fa028<>+0(SB)/4, $0x399fa028
+GLOBL x1_399fa028<>(SB), RODATA|NOPTR, $4
 
-DATA x1_c2fa0000<>+0(SB)/4, $0xc2fa0000
-GLOBL x1_c2fa0000<>(SB), RODATA|NOPTR, $4
+DATA x1_4b40007e<>+0(SB)/4, $0x4b40007e
+GLOBL x1_4b40007e<>(SB), RODATA|NOPTR, $4
+
+DATA x1_c2fc0000<>+0(SB)/4, $0xc2fc0000
+GLOBL x1_c2fc0000<>(SB), RODATA|NOPTR, $4
 
 // func maskTileAVX512(s *float32, stride int, rows int, first int, cols int, bits *uint64)
 TEXT ·maskTileAVX512(SB), NOSPLIT, $0-48
@@ -15840,25 +15850,27 @@ TEXT ·capTileAVX512(SB), NOSPLIT, $0-40
 	MOVQ         rows+16(FP), DX // rows
 	VBROADCASTSS inverse+32(FP), Z0 // inverse in all lanes
 	VBROADCASTSS cap+36(FP), Z1 // cap in all lanes
-	VBROADCASTSS x1_3f800000<>+0(SB), Z2 // exp2_0
-	VBROADCASTSS x1_3f317218<>+0(SB), Z3 // exp2_1
-	VBROADCASTSS x1_3e75fdef<>+0(SB), Z4 // exp2_2
-	VBROADCASTSS x1_3d6357c2<>+0(SB), Z5 // exp2_3
-	VBROADCASTSS x1_3c1d979c<>+0(SB), Z6 // exp2_4
-	VBROADCASTSS x1_3aaf80da<>+0(SB), Z7 // exp2_5
-	VBROADCASTSS x1_391fa028<>+0(SB), Z8 // exp2_6
-	VBROADCASTSS x1_c2fa0000<>+0(SB), Z9 // -125
-	VBROADCASTSS x1_beaaaa8c<>+0(SB), Z10 // tanh_0
-	VBROADCASTSS x1_3e088257<>+0(SB), Z11 // tanh_1
-	VBROADCASTSS x1_bd5c34b2<>+0(SB), Z12 // tanh_2
-	VBROADCASTSS x1_3cac28fe<>+0(SB), Z13 // tanh_3
-	VBROADCASTSS x1_bbe56bbc<>+0(SB), Z14 // tanh_4
-	VBROADCASTSS x1_3ab39914<>+0(SB), Z15 // tanh_5
-	VBROADCASTSS x1_c038aa3b<>+0(SB), Z16 // -2 log2e_hi
-	VBROADCASTSS x1_b3257060<>+0(SB), Z17 // -2 log2e_lo
-	VBROADCASTSS x1_3f600000<>+0(SB), Z18 // switch
-	VBROADCASTSS x1_80000000<>+0(SB), Z19 // sign
-	VBROADCASTSS x1_7fffffff<>+0(SB), Z20 // magnitude
+	VBROADCASTSS x1_40000000<>+0(SB), Z2 // 2 exp2_0
+	VBROADCASTSS x1_3fb17218<>+0(SB), Z3 // 2 exp2_1
+	VBROADCASTSS x1_3ef5fdef<>+0(SB), Z4 // 2 exp2_2
+	VBROADCASTSS x1_3de357c2<>+0(SB), Z5 // 2 exp2_3
+	VBROADCASTSS x1_3c9d979c<>+0(SB), Z6 // 2 exp2_4
+	VBROADCASTSS x1_3b2f80da<>+0(SB), Z7 // 2 exp2_5
+	VBROADCASTSS x1_399fa028<>+0(SB), Z8 // 2 exp2_6
+	VBROADCASTSS x1_4b40007e<>+0(SB), Z9 // round
+	VBROADCASTSS x1_c038aa3b<>+0(SB), Z10 // -2 log2e_hi
+	VBROADCASTSS x1_b3257060<>+0(SB), Z11 // -2 log2e_lo
+	VBROADCASTSS x1_beaaaa8c<>+0(SB), Z12 // tanh_0
+	VBROADCASTSS x1_3e088257<>+0(SB), Z13 // tanh_1
+	VBROADCASTSS x1_bd5c34b2<>+0(SB), Z14 // tanh_2
+	VBROADCASTSS x1_3cac28fe<>+0(SB), Z15 // tanh_3
+	VBROADCASTSS x1_bbe56bbc<>+0(SB), Z16 // tanh_4
+	VBROADCASTSS x1_3ab39914<>+0(SB), Z17 // tanh_5
+	VBROADCASTSS x1_3f800000<>+0(SB), Z18 // 1
+	VBROADCASTSS x1_422eac50<>+0(SB), Z19 // most
+	VBROADCASTSS x1_3f600000<>+0(SB), Z20 // switch
+	VBROADCASTSS x1_80000000<>+0(SB), Z21 // sign
+	VBROADCASTSS x1_7fffffff<>+0(SB), Z22 // magnitude
 	SHLQ         $0x02, CX // stride in bytes
 	CMPQ         DX, $+1 // rows < 1
 	JLT          rows_end_2 // rows < 1
@@ -15870,45 +15882,45 @@ rows_1:
 	JLT  cols_end_4 // cols < 16
 
 cols_3:
-	VMOVUPS     (SI), Z21 // S = s_col[0]
-	VMULPS      Z0, Z21, Z21 // S = S * inverse
-	VPANDD      Z20, Z21, Z22 // |x| = S & magnitude
-	VPANDD      Z19, Z21, Z21 // S = S & sign
-	VMULPS      Z16, Z22, Z23 // n = |x| * -2 log2e_hi
-	VRNDSCALEPS $0x00, Z23, Z23 // n = round(n)
-	VMOVAPS     Z23, Z24 // f = n
-	VFMSUB231PS Z16, Z22, Z24 // f = |x| * -2 log2e_hi - f
-	VFMADD231PS Z17, Z22, Z24 // f += |x| * -2 log2e_lo
-	VMOVAPS     Z8, Z25 // p = exp2_6
-	VFMADD213PS Z7, Z24, Z25 // p = p*f + exp2_5
-	VFMADD213PS Z6, Z24, Z25 // p = p*f + exp2_4
-	VFMADD213PS Z5, Z24, Z25 // p = p*f + exp2_3
-	VFMADD213PS Z4, Z24, Z25 // p = p*f + exp2_2
-	VFMADD213PS Z3, Z24, Z25 // p = p*f + exp2_1
-	VFMADD213PS Z2, Z24, Z25 // p = p*f + exp2_0
-	VCMPPS      $0x11, Z9, Z23, K1 // small = n < -125
-	VSCALEFPS   Z23, Z25, Z25 // p *= 2**n
-	VPXORD      Z25, Z25, K1, Z25 // p = 0 where small
-	VADDPS      Z2, Z25, Z23 // y = p + 1
-	VADDPS      Z25, Z25, Z25 // p = p + p
-	VDIVPS      Z23, Z25, Z25 // p = p / y
-	VMOVAPS     Z2, Z23 // y = 1
-	VSUBPS      Z25, Z23, Z23 // y = y - p
-	VMULPS      Z22, Z22, Z24 // s = |x| * |x|
-	VMOVAPS     Z15, Z25 // q = tanh_5
-	VFMADD213PS Z14, Z24, Z25 // q = q*s + tanh_4
-	VFMADD213PS Z13, Z24, Z25 // q = q*s + tanh_3
-	VFMADD213PS Z12, Z24, Z25 // q = q*s + tanh_2
-	VFMADD213PS Z11, Z24, Z25 // q = q*s + tanh_1
-	VFMADD213PS Z10, Z24, Z25 // q = q*s + tanh_0
-	VMULPS      Z25, Z24, Z24 // s = s * q
-	VCMPPS      $0x11, Z18, Z22, K1 // small = |x| < switch
-	VMOVAPS     Z22, Z25 // q = |x|
-	VFMADD231PS Z24, Z22, Z25 // q += |x| * s
-	VBLENDMPS   Z25, Z23, K1, Z23 // y = small ? q : y
-	VPORD       Z21, Z23, Z23 // y = y | S
-	VMULPS      Z1, Z23, Z23 // y = y * cap
-	VMOVUPS     Z23, (SI) // s_col[0] = y
+	VMOVUPS     (SI), Z23 // S = s_col[0]
+	VMULPS      Z0, Z23, Z23 // S = S * inverse
+	VPANDD      Z22, Z23, Z24 // |x| = S & magnitude
+	VMINPS      Z24, Z19, Z24 // |x| = |x| or at most most
+	VPANDD      Z21, Z23, Z23 // S = S & sign
+	VMULPS      Z10, Z24, Z26 // k = |x| * -2 log2e_hi
+	VADDPS      Z9, Z26, Z26 // k = k + round
+	VSUBPS      Z9, Z26, Z25 // f = k - round
+	VFMSUB231PS Z10, Z24, Z25 // f = |x| * -2 log2e_hi - f
+	VFMADD231PS Z11, Z24, Z25 // f += |x| * -2 log2e_lo
+	VMOVAPS     Z8, Z27 // p = 2 exp2_6
+	VFMADD213PS Z7, Z25, Z27 // p = p*f + 2 exp2_5
+	VFMADD213PS Z6, Z25, Z27 // p = p*f + 2 exp2_4
+	VFMADD213PS Z5, Z25, Z27 // p = p*f + 2 exp2_3
+	VFMADD213PS Z4, Z25, Z27 // p = p*f + 2 exp2_2
+	VFMADD213PS Z3, Z25, Z27 // p = p*f + 2 exp2_1
+	VFMADD213PS Z2, Z25, Z27 // p = p*f + 2 exp2_0
+	VPSLLD      $0x17, Z26, Z26 // k = k << 23
+	VMULPS      Z26, Z27, Z27 // p = p * k
+	VADDPS      Z18, Z27, Z25 // y = p + 1
+	VADDPS      Z27, Z27, Z27 // p = p + p
+	VDIVPS      Z25, Z27, Z27 // p = p / y
+	VMOVAPS     Z18, Z25 // y = 1
+	VSUBPS      Z27, Z25, Z25 // y = y - p
+	VMULPS      Z24, Z24, Z26 // s = |x| * |x|
+	VMOVAPS     Z17, Z27 // q = tanh_5
+	VFMADD213PS Z16, Z26, Z27 // q = q*s + tanh_4
+	VFMADD213PS Z15, Z26, Z27 // q = q*s + tanh_3
+	VFMADD213PS Z14, Z26, Z27 // q = q*s + tanh_2
+	VFMADD213PS Z13, Z26, Z27 // q = q*s + tanh_1
+	VFMADD213PS Z12, Z26, Z27 // q = q*s + tanh_0
+	VMULPS      Z27, Z26, Z26 // s = s * q
+	VCMPPS      $0x11, Z20, Z24, K1 // small = |x| < switch
+	VMOVAPS     Z24, Z27 // q = |x|
+	VFMADD231PS Z26, Z24, Z27 // q += |x| * s
+	VBLENDMPS   Z27, Z25, K1, Z25 // y = small ? q : y
+	VPORD       Z23, Z25, Z25 // y = y | S
+	VMULPS      Z1, Z25, Z25 // y = y * cap
+	VMOVUPS     Z25, (SI) // s_col[0] = y
 	ADDQ        $+64, SI // s_col += 64
 	SUBQ        $+16, BX // cols += -16
 	CMPQ        BX, $+16 // cols >= 16
@@ -15923,6 +15935,12 @@ cols_end_4:
 rows_end_2:
 	VZEROUPPER
 	RET
+
+DATA x1_c038aa3b<>+0(SB)/4, $0xc038aa3b
+GLOBL x1_c038aa3b<>(SB), RODATA|NOPTR, $4
+
+DATA x1_b3257060<>+0(SB)/4, $0xb3257060
+GLOBL x1_b3257060<>(SB), RODATA|NOPTR, $4
 
 DATA x1_beaaaa8c<>+0(SB)/4, $0xbeaaaa8c
 GLOBL x1_beaaaa8c<>(SB), RODATA|NOPTR, $4
@@ -15942,11 +15960,11 @@ GLOBL x1_bbe56bbc<>(SB), RODATA|NOPTR, $4
 DATA x1_3ab39914<>+0(SB)/4, $0x3ab39914
 GLOBL x1_3ab39914<>(SB), RODATA|NOPTR, $4
 
-DATA x1_c038aa3b<>+0(SB)/4, $0xc038aa3b
-GLOBL x1_c038aa3b<>(SB), RODATA|NOPTR, $4
+DATA x1_3f800000<>+0(SB)/4, $0x3f800000
+GLOBL x1_3f800000<>(SB), RODATA|NOPTR, $4
 
-DATA x1_b3257060<>+0(SB)/4, $0xb3257060
-GLOBL x1_b3257060<>(SB), RODATA|NOPTR, $4
+DATA x1_422eac50<>+0(SB)/4, $0x422eac50
+GLOBL x1_422eac50<>(SB), RODATA|NOPTR, $4
 
 DATA x1_3f600000<>+0(SB)/4, $0x3f600000
 GLOBL x1_3f600000<>(SB), RODATA|NOPTR, $4
@@ -16049,64 +16067,66 @@ TEXT ·columnMaxAVX512(SB), NOSPLIT, $0-80
 	MOVQ         cols+24(FP), R9 // cols
 	VBROADCASTSS x1_ff800000<>+0(SB), Z0 // -Inf
 	VBROADCASTSS x1_00000000<>+0(SB), Z1 // 0
-	VBROADCASTSS x1_3f800000<>+0(SB), Z2 // exp2_0
-	VBROADCASTSS x1_3f317218<>+0(SB), Z3 // exp2_1
-	VBROADCASTSS x1_3e75fdef<>+0(SB), Z4 // exp2_2
-	VBROADCASTSS x1_3d6357c2<>+0(SB), Z5 // exp2_3
-	VBROADCASTSS x1_3c1d979c<>+0(SB), Z6 // exp2_4
-	VBROADCASTSS x1_3aaf80da<>+0(SB), Z7 // exp2_5
-	VBROADCASTSS x1_391fa028<>+0(SB), Z8 // exp2_6
-	VBROADCASTSS x1_c2fa0000<>+0(SB), Z9 // -125
+	VBROADCASTSS x1_40000000<>+0(SB), Z2 // 2 exp2_0
+	VBROADCASTSS x1_3fb17218<>+0(SB), Z3 // 2 exp2_1
+	VBROADCASTSS x1_3ef5fdef<>+0(SB), Z4 // 2 exp2_2
+	VBROADCASTSS x1_3de357c2<>+0(SB), Z5 // 2 exp2_3
+	VBROADCASTSS x1_3c9d979c<>+0(SB), Z6 // 2 exp2_4
+	VBROADCASTSS x1_3b2f80da<>+0(SB), Z7 // 2 exp2_5
+	VBROADCASTSS x1_399fa028<>+0(SB), Z8 // 2 exp2_6
+	VBROADCASTSS x1_4b40007e<>+0(SB), Z9 // round
+	VBROADCASTSS x1_c2fc0000<>+0(SB), Z10 // least
 	SHLQ         $0x02, CX // stride in bytes
 	SHLQ         $0x02, R8 // lStride in bytes
 	CMPQ         R9, $+16 // cols < 16
 	JLT          cols_end_2 // cols < 16
 
 cols_1:
-	VMOVUPS (DX), Z10 // m = max[0]
-	VMOVAPS Z10, Z11 // m' = m
+	VMOVUPS (DX), Z11 // m = max[0]
+	VMOVAPS Z11, Z12 // m' = m
 	MOVQ    keys+16(FP), R11 // keys
 	MOVQ    AX, R10 // s_row = s
 	CMPQ    R11, $+1 // keys < 1
 	JLT     keys_end_4 // keys < 1
 
 keys_3:
-	VMOVUPS (R10), Z12 // S = s_row[0]
-	VMAXPS  Z11, Z12, Z11 // m' = max(m', S)
+	VMOVUPS (R10), Z13 // S = s_row[0]
+	VMAXPS  Z12, Z13, Z12 // m' = max(m', S)
 	ADDQ    CX, R10 // s_row += stride
 	SUBQ    $+1, R11 // keys += -1
 	CMPQ    R11, $+1 // keys >= 1
 	JGE     keys_3 // keys >= 1
 
 keys_end_4:
-	VADDPS      Z1, Z11, Z11 // m' = m' + 0
-	VMOVUPS     Z11, (DX) // max[0] = m'
-	VCMPPS      $0x00, Z0, Z11, K1 // none = m' == -Inf
-	VPXORD      Z11, Z11, K1, Z11 // m' = 0 where none
-	VMOVUPS     Z11, (SI) // shift[0] = m'
-	VSUBPS      Z11, Z10, Z10 // m = m - m'
-	VRNDSCALEPS $0x00, Z10, Z12 // n = round(m)
-	VSUBPS      Z12, Z10, Z10 // m = m - n
-	VMOVAPS     Z8, Z11 // p = exp2_6
-	VFMADD213PS Z7, Z10, Z11 // p = p*m + exp2_5
-	VFMADD213PS Z6, Z10, Z11 // p = p*m + exp2_4
-	VFMADD213PS Z5, Z10, Z11 // p = p*m + exp2_3
-	VFMADD213PS Z4, Z10, Z11 // p = p*m + exp2_2
-	VFMADD213PS Z3, Z10, Z11 // p = p*m + exp2_1
-	VFMADD213PS Z2, Z10, Z11 // p = p*m + exp2_0
-	VCMPPS      $0x11, Z9, Z12, K1 // small = n < -125
-	VSCALEFPS   Z12, Z11, Z11 // p *= 2**n
-	VPXORD      Z11, Z11, K1, Z11 // p = 0 where small
-	VMOVUPS     Z11, (BX) // alpha[0] = p
+	VADDPS      Z1, Z12, Z12 // m' = m' + 0
+	VMOVUPS     Z12, (DX) // max[0] = m'
+	VCMPPS      $0x00, Z0, Z12, K1 // none = m' == -Inf
+	VPXORD      Z12, Z12, K1, Z12 // m' = 0 where none
+	VMOVUPS     Z12, (SI) // shift[0] = m'
+	VSUBPS      Z12, Z11, Z11 // m = m - m'
+	VMAXPS      Z11, Z10, Z11 // m = m or at least least
+	VADDPS      Z9, Z11, Z13 // k = m + round
+	VSUBPS      Z9, Z13, Z12 // n = k - round
+	VSUBPS      Z12, Z11, Z11 // m = m - n
+	VMOVAPS     Z8, Z12 // p = 2 exp2_6
+	VFMADD213PS Z7, Z11, Z12 // p = p*m + 2 exp2_5
+	VFMADD213PS Z6, Z11, Z12 // p = p*m + 2 exp2_4
+	VFMADD213PS Z5, Z11, Z12 // p = p*m + 2 exp2_3
+	VFMADD213PS Z4, Z11, Z12 // p = p*m + 2 exp2_2
+	VFMADD213PS Z3, Z11, Z12 // p = p*m + 2 exp2_1
+	VFMADD213PS Z2, Z11, Z12 // p = p*m + 2 exp2_0
+	VPSLLD      $0x17, Z13, Z13 // k = k << 23
+	VMULPS      Z13, Z12, Z12 // p = p * k
+	VMOVUPS     Z12, (BX) // alpha[0] = p
 	MOVQ        DI, R10 // s_row = l
 	MOVQ        lRows+72(FP), R11 // lRows
 	CMPQ        R11, $+1 // lRows < 1
 	JLT         lanes_end_6 // lRows < 1
 
 lanes_5:
-	VMOVUPS (R10), Z12 // S = s_row[0]
-	VMULPS  Z11, Z12, Z12 // S = S * p
-	VMOVUPS Z12, (R10) // s_row[0] = S
+	VMOVUPS (R10), Z13 // S = s_row[0]
+	VMULPS  Z12, Z13, Z13 // S = S * p
+	VMOVUPS Z13, (R10) // s_row[0] = S
 	ADDQ    R8, R10 // s_row += lStride
 	SUBQ    $+1, R11 // lRows += -1
 	CMPQ    R11, $+1 // lRows >= 1
@@ -16132,37 +16152,39 @@ TEXT ·columnExpAVX512(SB), NOSPLIT, $0-32
 	MOVQ         shift+8(FP), CX // shift
 	MOVQ         l+16(FP), DX // l
 	MOVQ         n+24(FP), BX // n
-	VBROADCASTSS x1_3f800000<>+0(SB), Z0 // exp2_0
-	VBROADCASTSS x1_3f317218<>+0(SB), Z1 // exp2_1
-	VBROADCASTSS x1_3e75fdef<>+0(SB), Z2 // exp2_2
-	VBROADCASTSS x1_3d6357c2<>+0(SB), Z3 // exp2_3
-	VBROADCASTSS x1_3c1d979c<>+0(SB), Z4 // exp2_4
-	VBROADCASTSS x1_3aaf80da<>+0(SB), Z5 // exp2_5
-	VBROADCASTSS x1_391fa028<>+0(SB), Z6 // exp2_6
-	VBROADCASTSS x1_c2fa0000<>+0(SB), Z7 // -125
+	VBROADCASTSS x1_40000000<>+0(SB), Z0 // 2 exp2_0
+	VBROADCASTSS x1_3fb17218<>+0(SB), Z1 // 2 exp2_1
+	VBROADCASTSS x1_3ef5fdef<>+0(SB), Z2 // 2 exp2_2
+	VBROADCASTSS x1_3de357c2<>+0(SB), Z3 // 2 exp2_3
+	VBROADCASTSS x1_3c9d979c<>+0(SB), Z4 // 2 exp2_4
+	VBROADCASTSS x1_3b2f80da<>+0(SB), Z5 // 2 exp2_5
+	VBROADCASTSS x1_399fa028<>+0(SB), Z6 // 2 exp2_6
+	VBROADCASTSS x1_4b40007e<>+0(SB), Z7 // round
+	VBROADCASTSS x1_c2fc0000<>+0(SB), Z8 // least
 	CMPQ         BX, $+16 // n < 16
 	JLT          cols_end_2 // n < 16
 
 cols_1:
-	VMOVUPS     (AX), Z8 // S = s[0]
-	VMOVUPS     (CX), Z9 // m' = shift[0]
-	VSUBPS      Z9, Z8, Z8 // S = S - m'
-	VRNDSCALEPS $0x00, Z8, Z9 // n = round(S)
-	VSUBPS      Z9, Z8, Z8 // S = S - n
-	VMOVAPS     Z6, Z10 // p = exp2_6
-	VFMADD213PS Z5, Z8, Z10 // p = p*S + exp2_5
-	VFMADD213PS Z4, Z8, Z10 // p = p*S + exp2_4
-	VFMADD213PS Z3, Z8, Z10 // p = p*S + exp2_3
-	VFMADD213PS Z2, Z8, Z10 // p = p*S + exp2_2
-	VFMADD213PS Z1, Z8, Z10 // p = p*S + exp2_1
-	VFMADD213PS Z0, Z8, Z10 // p = p*S + exp2_0
-	VCMPPS      $0x11, Z7, Z9, K1 // small = n < -125
-	VSCALEFPS   Z9, Z10, Z10 // p *= 2**n
-	VPXORD      Z10, Z10, K1, Z10 // p = 0 where small
-	VMOVUPS     Z10, (AX) // s[0] = p
-	VMOVUPS     (DX), Z9 // m' = l[0]
-	VADDPS      Z10, Z9, Z9 // m' = m' + p
-	VMOVUPS     Z9, (DX) // l[0] = m'
+	VMOVUPS     (AX), Z9 // S = s[0]
+	VMOVUPS     (CX), Z10 // m' = shift[0]
+	VSUBPS      Z10, Z9, Z9 // S = S - m'
+	VMAXPS      Z9, Z8, Z9 // S = S or at least least
+	VADDPS      Z7, Z9, Z10 // k = S + round
+	VSUBPS      Z7, Z10, Z11 // n = k - round
+	VSUBPS      Z11, Z9, Z9 // S = S - n
+	VMOVAPS     Z6, Z11 // p = 2 exp2_6
+	VFMADD213PS Z5, Z9, Z11 // p = p*S + 2 exp2_5
+	VFMADD213PS Z4, Z9, Z11 // p = p*S + 2 exp2_4
+	VFMADD213PS Z3, Z9, Z11 // p = p*S + 2 exp2_3
+	VFMADD213PS Z2, Z9, Z11 // p = p*S + 2 exp2_2
+	VFMADD213PS Z1, Z9, Z11 // p = p*S + 2 exp2_1
+	VFMADD213PS Z0, Z9, Z11 // p = p*S + 2 exp2_0
+	VPSLLD      $0x17, Z10, Z10 // k = k << 23
+	VMULPS      Z10, Z11, Z11 // p = p * k
+	VMOVUPS     Z11, (AX) // s[0] = p
+	VMOVUPS     (DX), Z10 // m' = l[0]
+	VADDPS      Z11, Z10, Z10 // m' = m' + p
+	VMOVUPS     Z10, (DX) // l[0] = m'
 	ADDQ        $+64, AX // s += 64
 	ADDQ        $+64, CX // shift += 64
 	ADDQ        $+64, DX // l += 64
@@ -16351,61 +16373,64 @@ TEXT ·mergeRowsAVX512(SB), NOSPLIT, $0-80
 	MOVQ         rows+56(FP), R10 // rows
 	VBROADCASTSS x1_ff800000<>+0(SB), Z0 // -Inf
 	VBROADCASTSS x1_00000000<>+0(SB), Z1 // 0
-	VBROADCASTSS x1_3f800000<>+0(SB), Z2 // exp2_0
-	VBROADCASTSS x1_3f317218<>+0(SB), Z3 // exp2_1
-	VBROADCASTSS x1_3e75fdef<>+0(SB), Z4 // exp2_2
-	VBROADCASTSS x1_3d6357c2<>+0(SB), Z5 // exp2_3
-	VBROADCASTSS x1_3c1d979c<>+0(SB), Z6 // exp2_4
-	VBROADCASTSS x1_3aaf80da<>+0(SB), Z7 // exp2_5
-	VBROADCASTSS x1_391fa028<>+0(SB), Z8 // exp2_6
-	VBROADCASTSS x1_c2fa0000<>+0(SB), Z9 // -125
+	VBROADCASTSS x1_40000000<>+0(SB), Z2 // 2 exp2_0
+	VBROADCASTSS x1_3fb17218<>+0(SB), Z3 // 2 exp2_1
+	VBROADCASTSS x1_3ef5fdef<>+0(SB), Z4 // 2 exp2_2
+	VBROADCASTSS x1_3de357c2<>+0(SB), Z5 // 2 exp2_3
+	VBROADCASTSS x1_3c9d979c<>+0(SB), Z6 // 2 exp2_4
+	VBROADCASTSS x1_3b2f80da<>+0(SB), Z7 // 2 exp2_5
+	VBROADCASTSS x1_399fa028<>+0(SB), Z8 // 2 exp2_6
+	VBROADCASTSS x1_4b40007e<>+0(SB), Z9 // round
+	VBROADCASTSS x1_c2fc0000<>+0(SB), Z10 // least
 	SHLQ         $0x02, R9 // stride in bytes
 
 	// w = 2^(m - max), l = la·wa + lb·wb
 	MOVQ        $-1, R11 // first rows lanes
 	BZHIQ       R10, R11, R11 // first rows lanes
 	KMOVQ       R11, K1 // first rows lanes
-	VMOVUPS.Z   (AX), K1, Z10 // wa = ma[0], rows lanes
-	VMOVUPS.Z   (BX), K1, Z11 // wb = mb[0], rows lanes
-	VMOVAPS     Z10, Z12 // m' = wa
-	VMAXPS      Z12, Z11, Z12 // m' = max(m', wb)
-	VADDPS      Z1, Z12, Z12 // m' = m' + 0
-	VMOVUPS     Z12, K1, (AX) // ma[0] = m', rows lanes
-	VCMPPS      $0x00, Z0, Z12, K2 // none = m' == -Inf
-	VPXORD      Z12, Z12, K2, Z12 // m' = 0 where none
-	VSUBPS      Z12, Z10, Z10 // wa = wa - m'
-	VSUBPS      Z12, Z11, Z11 // wb = wb - m'
-	VRNDSCALEPS $0x00, Z10, Z0 // n = round(wa)
-	VSUBPS      Z0, Z10, Z10 // wa = wa - n
-	VMOVAPS     Z8, Z1 // p = exp2_6
-	VFMADD213PS Z7, Z10, Z1 // p = p*wa + exp2_5
-	VFMADD213PS Z6, Z10, Z1 // p = p*wa + exp2_4
-	VFMADD213PS Z5, Z10, Z1 // p = p*wa + exp2_3
-	VFMADD213PS Z4, Z10, Z1 // p = p*wa + exp2_2
-	VFMADD213PS Z3, Z10, Z1 // p = p*wa + exp2_1
-	VFMADD213PS Z2, Z10, Z1 // p = p*wa + exp2_0
-	VCMPPS      $0x11, Z9, Z0, K2 // small = n < -125
-	VSCALEFPS   Z0, Z1, Z1 // p *= 2**n
-	VPXORD      Z1, Z1, K2, Z1 // p = 0 where small
-	VMOVUPS     Z1, (R8) // weights[0] = p
-	VMOVUPS.Z   (CX), K1, Z0 // la = la[0], rows lanes
-	VMULPS      Z1, Z0, Z0 // la = la * p
-	VRNDSCALEPS $0x00, Z11, Z1 // n = round(wb)
-	VSUBPS      Z1, Z11, Z11 // wb = wb - n
-	VMOVAPS     Z8, Z8 // p = exp2_6
-	VFMADD213PS Z7, Z11, Z8 // p = p*wb + exp2_5
-	VFMADD213PS Z6, Z11, Z8 // p = p*wb + exp2_4
-	VFMADD213PS Z5, Z11, Z8 // p = p*wb + exp2_3
-	VFMADD213PS Z4, Z11, Z8 // p = p*wb + exp2_2
-	VFMADD213PS Z3, Z11, Z8 // p = p*wb + exp2_1
-	VFMADD213PS Z2, Z11, Z8 // p = p*wb + exp2_0
-	VCMPPS      $0x11, Z9, Z1, K2 // small = n < -125
-	VSCALEFPS   Z1, Z8, Z8 // p *= 2**n
-	VPXORD      Z8, Z8, K2, Z8 // p = 0 where small
+	VMOVUPS.Z   (AX), K1, Z11 // wa = ma[0], rows lanes
+	VMOVUPS.Z   (BX), K1, Z12 // wb = mb[0], rows lanes
+	VMOVAPS     Z11, Z13 // m' = wa
+	VMAXPS      Z13, Z12, Z13 // m' = max(m', wb)
+	VADDPS      Z1, Z13, Z13 // m' = m' + 0
+	VMOVUPS     Z13, K1, (AX) // ma[0] = m', rows lanes
+	VCMPPS      $0x00, Z0, Z13, K2 // none = m' == -Inf
+	VPXORD      Z13, Z13, K2, Z13 // m' = 0 where none
+	VSUBPS      Z13, Z11, Z11 // wa = wa - m'
+	VSUBPS      Z13, Z12, Z12 // wb = wb - m'
+	VMAXPS      Z11, Z10, Z11 // wa = wa or at least least
+	VADDPS      Z9, Z11, Z1 // k = wa + round
+	VSUBPS      Z9, Z1, Z0 // n = k - round
+	VSUBPS      Z0, Z11, Z11 // wa = wa - n
+	VMOVAPS     Z8, Z0 // p = 2 exp2_6
+	VFMADD213PS Z7, Z11, Z0 // p = p*wa + 2 exp2_5
+	VFMADD213PS Z6, Z11, Z0 // p = p*wa + 2 exp2_4
+	VFMADD213PS Z5, Z11, Z0 // p = p*wa + 2 exp2_3
+	VFMADD213PS Z4, Z11, Z0 // p = p*wa + 2 exp2_2
+	VFMADD213PS Z3, Z11, Z0 // p = p*wa + 2 exp2_1
+	VFMADD213PS Z2, Z11, Z0 // p = p*wa + 2 exp2_0
+	VPSLLD      $0x17, Z1, Z1 // k = k << 23
+	VMULPS      Z1, Z0, Z0 // p = p * k
+	VMOVUPS     Z0, (R8) // weights[0] = p
+	VMOVUPS.Z   (CX), K1, Z1 // la = la[0], rows lanes
+	VMULPS      Z0, Z1, Z1 // la = la * p
+	VMAXPS      Z12, Z10, Z12 // wb = wb or at least least
+	VADDPS      Z9, Z12, Z0 // k = wb + round
+	VSUBPS      Z9, Z0, Z9 // n = k - round
+	VSUBPS      Z9, Z12, Z12 // wb = wb - n
+	VMOVAPS     Z8, Z8 // p = 2 exp2_6
+	VFMADD213PS Z7, Z12, Z8 // p = p*wb + 2 exp2_5
+	VFMADD213PS Z6, Z12, Z8 // p = p*wb + 2 exp2_4
+	VFMADD213PS Z5, Z12, Z8 // p = p*wb + 2 exp2_3
+	VFMADD213PS Z4, Z12, Z8 // p = p*wb + 2 exp2_2
+	VFMADD213PS Z3, Z12, Z8 // p = p*wb + 2 exp2_1
+	VFMADD213PS Z2, Z12, Z8 // p = p*wb + 2 exp2_0
+	VPSLLD      $0x17, Z0, Z0 // k = k << 23
+	VMULPS      Z0, Z8, Z8 // p = p * k
 	VMOVUPS     Z8, 64(R8) // weights[16] = p
-	VMOVUPS.Z   (SI), K1, Z1 // lb = lb[0], rows lanes
-	VFMADD231PS Z8, Z1, Z0 // la += lb * p
-	VMOVUPS     Z0, K1, (CX) // la[0] = la, rows lanes
+	VMOVUPS.Z   (SI), K1, Z0 // lb = lb[0], rows lanes
+	VFMADD231PS Z8, Z0, Z1 // la += lb * p
+	VMOVUPS     Z1, K1, (CX) // la[0] = la, rows lanes
 
 	// O likewise
 	CMPQ R10, $+1 // rows < 1
@@ -16642,6 +16667,9 @@ less_3:
 	VZEROUPPER
 	RET
 
+DATA x1_3f317218<>+0(SB)/4, $0x3f317218
+GLOBL x1_3f317218<>(SB), RODATA|NOPTR, $4
+
 DATA x1_bf38aa38<>+0(SB)/4, $0xbf38aa38
 GLOBL x1_bf38aa38<>(SB), RODATA|NOPTR, $4
 
@@ -16851,6 +16879,21 @@ less_5:
 	VZEROUPPER
 	RET
 
+DATA x1_3e75fdef<>+0(SB)/4, $0x3e75fdef
+GLOBL x1_3e75fdef<>(SB), RODATA|NOPTR, $4
+
+DATA x1_3d6357c2<>+0(SB)/4, $0x3d6357c2
+GLOBL x1_3d6357c2<>(SB), RODATA|NOPTR, $4
+
+DATA x1_3c1d979c<>+0(SB)/4, $0x3c1d979c
+GLOBL x1_3c1d979c<>(SB), RODATA|NOPTR, $4
+
+DATA x1_3aaf80da<>+0(SB)/4, $0x3aaf80da
+GLOBL x1_3aaf80da<>(SB), RODATA|NOPTR, $4
+
+DATA x1_391fa028<>+0(SB)/4, $0x391fa028
+GLOBL x1_391fa028<>(SB), RODATA|NOPTR, $4
+
 DATA x1_42b17217<>+0(SB)/4, $0x42b17217
 GLOBL x1_42b17217<>(SB), RODATA|NOPTR, $4
 
@@ -16924,99 +16967,100 @@ TEXT ·expSumAVX512(SB), NOSPLIT, $0-36
 	MOVQ         n+16(FP), CX // n
 	MOVQ         dst+0(FP), DX // dst
 	VBROADCASTSS shift+24(FP), Z0 // shift in all lanes
-	VBROADCASTSS x1_3f800000<>+0(SB), Z1 // exp2_0
-	VBROADCASTSS x1_3f317218<>+0(SB), Z2 // exp2_1
-	VBROADCASTSS x1_3e75fdef<>+0(SB), Z3 // exp2_2
-	VBROADCASTSS x1_3d6357c2<>+0(SB), Z4 // exp2_3
-	VBROADCASTSS x1_3c1d979c<>+0(SB), Z5 // exp2_4
-	VBROADCASTSS x1_3aaf80da<>+0(SB), Z6 // exp2_5
-	VBROADCASTSS x1_391fa028<>+0(SB), Z7 // exp2_6
-	VBROADCASTSS x1_c2fa0000<>+0(SB), Z8 // -125
+	VBROADCASTSS x1_40000000<>+0(SB), Z1 // 2 exp2_0
+	VBROADCASTSS x1_3fb17218<>+0(SB), Z2 // 2 exp2_1
+	VBROADCASTSS x1_3ef5fdef<>+0(SB), Z3 // 2 exp2_2
+	VBROADCASTSS x1_3de357c2<>+0(SB), Z4 // 2 exp2_3
+	VBROADCASTSS x1_3c9d979c<>+0(SB), Z5 // 2 exp2_4
+	VBROADCASTSS x1_3b2f80da<>+0(SB), Z6 // 2 exp2_5
+	VBROADCASTSS x1_399fa028<>+0(SB), Z7 // 2 exp2_6
+	VBROADCASTSS x1_4b40007e<>+0(SB), Z8 // round
 	VBROADCASTSS x1_3fb8aa3b<>+0(SB), Z9 // log2e_hi
 	VBROADCASTSS x1_32a57060<>+0(SB), Z10 // log2e_lo
-	VBROADCASTSS x1_00000000<>+0(SB), Z12 // 0
-	VPXORD       Z11, Z11, Z11 // sum = 0
+	VBROADCASTSS x1_c2aeac50<>+0(SB), Z11 // least
+	VBROADCASTSS x1_00000000<>+0(SB), Z13 // 0
+	VPXORD       Z12, Z12, Z12 // sum = 0
 	CMPQ         CX, $+64 // n < 64
 	JLT          vectors_end_2 // n < 64
 
 vectors_1:
-	VMOVUPS     (AX), Z13 // x = src[0], lanes 0..15
-	VMOVUPS     64(AX), Z14 // x = src[0], lanes 16..31
-	VMOVUPS     128(AX), Z15 // x = src[0], lanes 32..47
-	VMOVUPS     192(AX), Z16 // x = src[0], lanes 48..63
-	VSUBPS      Z0, Z13, Z13 // x = x - shift, lanes 0..15
-	VSUBPS      Z0, Z14, Z14 // x = x - shift, lanes 16..31
-	VSUBPS      Z0, Z15, Z15 // x = x - shift, lanes 32..47
-	VSUBPS      Z0, Z16, Z16 // x = x - shift, lanes 48..63
-	VMULPS      Z9, Z13, Z17 // n = x * log2e_hi, lanes 0..15
-	VMULPS      Z9, Z14, Z18 // n = x * log2e_hi, lanes 16..31
-	VMULPS      Z9, Z15, Z19 // n = x * log2e_hi, lanes 32..47
-	VMULPS      Z9, Z16, Z20 // n = x * log2e_hi, lanes 48..63
-	VRNDSCALEPS $0x00, Z17, Z17 // n = round(n), lanes 0..15
-	VRNDSCALEPS $0x00, Z18, Z18 // n = round(n), lanes 16..31
-	VRNDSCALEPS $0x00, Z19, Z19 // n = round(n), lanes 32..47
-	VRNDSCALEPS $0x00, Z20, Z20 // n = round(n), lanes 48..63
-	VMOVAPS     Z17, Z21 // f = n, lanes 0..15
-	VMOVAPS     Z18, Z22 // f = n, lanes 16..31
-	VMOVAPS     Z19, Z23 // f = n, lanes 32..47
-	VMOVAPS     Z20, Z24 // f = n, lanes 48..63
-	VFMSUB231PS Z9, Z13, Z21 // f = x * log2e_hi - f, lanes 0..15
-	VFMSUB231PS Z9, Z14, Z22 // f = x * log2e_hi - f, lanes 16..31
-	VFMSUB231PS Z9, Z15, Z23 // f = x * log2e_hi - f, lanes 32..47
-	VFMSUB231PS Z9, Z16, Z24 // f = x * log2e_hi - f, lanes 48..63
-	VFMADD231PS Z10, Z13, Z21 // f += x * log2e_lo, lanes 0..15
-	VFMADD231PS Z10, Z14, Z22 // f += x * log2e_lo, lanes 16..31
-	VFMADD231PS Z10, Z15, Z23 // f += x * log2e_lo, lanes 32..47
-	VFMADD231PS Z10, Z16, Z24 // f += x * log2e_lo, lanes 48..63
-	VMOVAPS     Z7, Z13 // p = exp2_6, lanes 0..15
-	VMOVAPS     Z7, Z14 // p = exp2_6, lanes 16..31
-	VMOVAPS     Z7, Z15 // p = exp2_6, lanes 32..47
-	VMOVAPS     Z7, Z16 // p = exp2_6, lanes 48..63
-	VFMADD213PS Z6, Z21, Z13 // p = p*f + exp2_5, lanes 0..15
-	VFMADD213PS Z6, Z22, Z14 // p = p*f + exp2_5, lanes 16..31
-	VFMADD213PS Z6, Z23, Z15 // p = p*f + exp2_5, lanes 32..47
-	VFMADD213PS Z6, Z24, Z16 // p = p*f + exp2_5, lanes 48..63
-	VFMADD213PS Z5, Z21, Z13 // p = p*f + exp2_4, lanes 0..15
-	VFMADD213PS Z5, Z22, Z14 // p = p*f + exp2_4, lanes 16..31
-	VFMADD213PS Z5, Z23, Z15 // p = p*f + exp2_4, lanes 32..47
-	VFMADD213PS Z5, Z24, Z16 // p = p*f + exp2_4, lanes 48..63
-	VFMADD213PS Z4, Z21, Z13 // p = p*f + exp2_3, lanes 0..15
-	VFMADD213PS Z4, Z22, Z14 // p = p*f + exp2_3, lanes 16..31
-	VFMADD213PS Z4, Z23, Z15 // p = p*f + exp2_3, lanes 32..47
-	VFMADD213PS Z4, Z24, Z16 // p = p*f + exp2_3, lanes 48..63
-	VFMADD213PS Z3, Z21, Z13 // p = p*f + exp2_2, lanes 0..15
-	VFMADD213PS Z3, Z22, Z14 // p = p*f + exp2_2, lanes 16..31
-	VFMADD213PS Z3, Z23, Z15 // p = p*f + exp2_2, lanes 32..47
-	VFMADD213PS Z3, Z24, Z16 // p = p*f + exp2_2, lanes 48..63
-	VFMADD213PS Z2, Z21, Z13 // p = p*f + exp2_1, lanes 0..15
-	VFMADD213PS Z2, Z22, Z14 // p = p*f + exp2_1, lanes 16..31
-	VFMADD213PS Z2, Z23, Z15 // p = p*f + exp2_1, lanes 32..47
-	VFMADD213PS Z2, Z24, Z16 // p = p*f + exp2_1, lanes 48..63
-	VFMADD213PS Z1, Z21, Z13 // p = p*f + exp2_0, lanes 0..15
-	VFMADD213PS Z1, Z22, Z14 // p = p*f + exp2_0, lanes 16..31
-	VFMADD213PS Z1, Z23, Z15 // p = p*f + exp2_0, lanes 32..47
-	VFMADD213PS Z1, Z24, Z16 // p = p*f + exp2_0, lanes 48..63
-	VCMPPS      $0x11, Z8, Z17, K1 // small = n < -125, lanes 0..15
-	VCMPPS      $0x11, Z8, Z18, K2 // small = n < -125, lanes 16..31
-	VCMPPS      $0x11, Z8, Z19, K3 // small = n < -125, lanes 32..47
-	VCMPPS      $0x11, Z8, Z20, K4 // small = n < -125, lanes 48..63
-	VSCALEFPS   Z17, Z13, Z13 // p *= 2**n, lanes 0..15
-	VSCALEFPS   Z18, Z14, Z14 // p *= 2**n, lanes 16..31
-	VSCALEFPS   Z19, Z15, Z15 // p *= 2**n, lanes 32..47
-	VSCALEFPS   Z20, Z16, Z16 // p *= 2**n, lanes 48..63
-	VPXORD      Z13, Z13, K1, Z13 // p = 0 where small, lanes 0..15
-	VPXORD      Z14, Z14, K2, Z14 // p = 0 where small, lanes 16..31
-	VPXORD      Z15, Z15, K3, Z15 // p = 0 where small, lanes 32..47
-	VPXORD      Z16, Z16, K4, Z16 // p = 0 where small, lanes 48..63
-	VADDPS      Z13, Z11, Z11 // sum = sum + p.0
-	VADDPS      Z14, Z11, Z11 // sum = sum + p.1
-	VADDPS      Z15, Z11, Z11 // sum = sum + p.2
-	VADDPS      Z16, Z11, Z11 // sum = sum + p.3
+	VMOVUPS     (AX), Z14 // x = src[0], lanes 0..15
+	VMOVUPS     64(AX), Z15 // x = src[0], lanes 16..31
+	VMOVUPS     128(AX), Z16 // x = src[0], lanes 32..47
+	VMOVUPS     192(AX), Z17 // x = src[0], lanes 48..63
+	VSUBPS      Z0, Z14, Z14 // x = x - shift, lanes 0..15
+	VSUBPS      Z0, Z15, Z15 // x = x - shift, lanes 16..31
+	VSUBPS      Z0, Z16, Z16 // x = x - shift, lanes 32..47
+	VSUBPS      Z0, Z17, Z17 // x = x - shift, lanes 48..63
+	VMAXPS      Z14, Z11, Z14 // x = x or at least least, lanes 0..15
+	VMAXPS      Z15, Z11, Z15 // x = x or at least least, lanes 16..31
+	VMAXPS      Z16, Z11, Z16 // x = x or at least least, lanes 32..47
+	VMAXPS      Z17, Z11, Z17 // x = x or at least least, lanes 48..63
+	VMULPS      Z9, Z14, Z22 // k = x * log2e_hi, lanes 0..15
+	VMULPS      Z9, Z15, Z23 // k = x * log2e_hi, lanes 16..31
+	VMULPS      Z9, Z16, Z24 // k = x * log2e_hi, lanes 32..47
+	VMULPS      Z9, Z17, Z25 // k = x * log2e_hi, lanes 48..63
+	VADDPS      Z8, Z22, Z22 // k = k + round, lanes 0..15
+	VADDPS      Z8, Z23, Z23 // k = k + round, lanes 16..31
+	VADDPS      Z8, Z24, Z24 // k = k + round, lanes 32..47
+	VADDPS      Z8, Z25, Z25 // k = k + round, lanes 48..63
+	VSUBPS      Z8, Z22, Z18 // f = k - round, lanes 0..15
+	VSUBPS      Z8, Z23, Z19 // f = k - round, lanes 16..31
+	VSUBPS      Z8, Z24, Z20 // f = k - round, lanes 32..47
+	VSUBPS      Z8, Z25, Z21 // f = k - round, lanes 48..63
+	VFMSUB231PS Z9, Z14, Z18 // f = x * log2e_hi - f, lanes 0..15
+	VFMSUB231PS Z9, Z15, Z19 // f = x * log2e_hi - f, lanes 16..31
+	VFMSUB231PS Z9, Z16, Z20 // f = x * log2e_hi - f, lanes 32..47
+	VFMSUB231PS Z9, Z17, Z21 // f = x * log2e_hi - f, lanes 48..63
+	VFMADD231PS Z10, Z14, Z18 // f += x * log2e_lo, lanes 0..15
+	VFMADD231PS Z10, Z15, Z19 // f += x * log2e_lo, lanes 16..31
+	VFMADD231PS Z10, Z16, Z20 // f += x * log2e_lo, lanes 32..47
+	VFMADD231PS Z10, Z17, Z21 // f += x * log2e_lo, lanes 48..63
+	VMOVAPS     Z7, Z14 // p = 2 exp2_6, lanes 0..15
+	VMOVAPS     Z7, Z15 // p = 2 exp2_6, lanes 16..31
+	VMOVAPS     Z7, Z16 // p = 2 exp2_6, lanes 32..47
+	VMOVAPS     Z7, Z17 // p = 2 exp2_6, lanes 48..63
+	VFMADD213PS Z6, Z18, Z14 // p = p*f + 2 exp2_5, lanes 0..15
+	VFMADD213PS Z6, Z19, Z15 // p = p*f + 2 exp2_5, lanes 16..31
+	VFMADD213PS Z6, Z20, Z16 // p = p*f + 2 exp2_5, lanes 32..47
+	VFMADD213PS Z6, Z21, Z17 // p = p*f + 2 exp2_5, lanes 48..63
+	VFMADD213PS Z5, Z18, Z14 // p = p*f + 2 exp2_4, lanes 0..15
+	VFMADD213PS Z5, Z19, Z15 // p = p*f + 2 exp2_4, lanes 16..31
+	VFMADD213PS Z5, Z20, Z16 // p = p*f + 2 exp2_4, lanes 32..47
+	VFMADD213PS Z5, Z21, Z17 // p = p*f + 2 exp2_4, lanes 48..63
+	VFMADD213PS Z4, Z18, Z14 // p = p*f + 2 exp2_3, lanes 0..15
+	VFMADD213PS Z4, Z19, Z15 // p = p*f + 2 exp2_3, lanes 16..31
+	VFMADD213PS Z4, Z20, Z16 // p = p*f + 2 exp2_3, lanes 32..47
+	VFMADD213PS Z4, Z21, Z17 // p = p*f + 2 exp2_3, lanes 48..63
+	VFMADD213PS Z3, Z18, Z14 // p = p*f + 2 exp2_2, lanes 0..15
+	VFMADD213PS Z3, Z19, Z15 // p = p*f + 2 exp2_2, lanes 16..31
+	VFMADD213PS Z3, Z20, Z16 // p = p*f + 2 exp2_2, lanes 32..47
+	VFMADD213PS Z3, Z21, Z17 // p = p*f + 2 exp2_2, lanes 48..63
+	VFMADD213PS Z2, Z18, Z14 // p = p*f + 2 exp2_1, lanes 0..15
+	VFMADD213PS Z2, Z19, Z15 // p = p*f + 2 exp2_1, lanes 16..31
+	VFMADD213PS Z2, Z20, Z16 // p = p*f + 2 exp2_1, lanes 32..47
+	VFMADD213PS Z2, Z21, Z17 // p = p*f + 2 exp2_1, lanes 48..63
+	VFMADD213PS Z1, Z18, Z14 // p = p*f + 2 exp2_0, lanes 0..15
+	VFMADD213PS Z1, Z19, Z15 // p = p*f + 2 exp2_0, lanes 16..31
+	VFMADD213PS Z1, Z20, Z16 // p = p*f + 2 exp2_0, lanes 32..47
+	VFMADD213PS Z1, Z21, Z17 // p = p*f + 2 exp2_0, lanes 48..63
+	VPSLLD      $0x17, Z22, Z22 // k = k << 23, lanes 0..15
+	VPSLLD      $0x17, Z23, Z23 // k = k << 23, lanes 16..31
+	VPSLLD      $0x17, Z24, Z24 // k = k << 23, lanes 32..47
+	VPSLLD      $0x17, Z25, Z25 // k = k << 23, lanes 48..63
+	VMULPS      Z22, Z14, Z14 // p = p * k, lanes 0..15
+	VMULPS      Z23, Z15, Z15 // p = p * k, lanes 16..31
+	VMULPS      Z24, Z16, Z16 // p = p * k, lanes 32..47
+	VMULPS      Z25, Z17, Z17 // p = p * k, lanes 48..63
+	VADDPS      Z14, Z12, Z12 // sum = sum + p.0
+	VADDPS      Z15, Z12, Z12 // sum = sum + p.1
+	VADDPS      Z16, Z12, Z12 // sum = sum + p.2
+	VADDPS      Z17, Z12, Z12 // sum = sum + p.3
 	ADDQ        $+256, AX // src += 256
-	VMOVUPS     Z13, (DX) // dst[0] = p, lanes 0..15
-	VMOVUPS     Z14, 64(DX) // dst[0] = p, lanes 16..31
-	VMOVUPS     Z15, 128(DX) // dst[0] = p, lanes 32..47
-	VMOVUPS     Z16, 192(DX) // dst[0] = p, lanes 48..63
+	VMOVUPS     Z14, (DX) // dst[0] = p, lanes 0..15
+	VMOVUPS     Z15, 64(DX) // dst[0] = p, lanes 16..31
+	VMOVUPS     Z16, 128(DX) // dst[0] = p, lanes 32..47
+	VMOVUPS     Z17, 192(DX) // dst[0] = p, lanes 48..63
 	ADDQ        $+256, DX // dst += 256
 	SUBQ        $+64, CX // n += -64
 	CMPQ        CX, $+64 // n >= 64
@@ -17027,26 +17071,26 @@ vectors_end_2:
 	JLT  vectors_end_4 // n < 16
 
 vectors_3:
-	VMOVUPS     (AX), Z13 // x = src[0]
-	VSUBPS      Z0, Z13, Z13 // x = x - shift
-	VMULPS      Z9, Z13, Z14 // n = x * log2e_hi
-	VRNDSCALEPS $0x00, Z14, Z14 // n = round(n)
-	VMOVAPS     Z14, Z15 // f = n
-	VFMSUB231PS Z9, Z13, Z15 // f = x * log2e_hi - f
-	VFMADD231PS Z10, Z13, Z15 // f += x * log2e_lo
-	VMOVAPS     Z7, Z13 // p = exp2_6
-	VFMADD213PS Z6, Z15, Z13 // p = p*f + exp2_5
-	VFMADD213PS Z5, Z15, Z13 // p = p*f + exp2_4
-	VFMADD213PS Z4, Z15, Z13 // p = p*f + exp2_3
-	VFMADD213PS Z3, Z15, Z13 // p = p*f + exp2_2
-	VFMADD213PS Z2, Z15, Z13 // p = p*f + exp2_1
-	VFMADD213PS Z1, Z15, Z13 // p = p*f + exp2_0
-	VCMPPS      $0x11, Z8, Z14, K1 // small = n < -125
-	VSCALEFPS   Z14, Z13, Z13 // p *= 2**n
-	VPXORD      Z13, Z13, K1, Z13 // p = 0 where small
-	VADDPS      Z13, Z11, Z11 // sum = sum + p.0
+	VMOVUPS     (AX), Z14 // x = src[0]
+	VSUBPS      Z0, Z14, Z14 // x = x - shift
+	VMAXPS      Z14, Z11, Z14 // x = x or at least least
+	VMULPS      Z9, Z14, Z16 // k = x * log2e_hi
+	VADDPS      Z8, Z16, Z16 // k = k + round
+	VSUBPS      Z8, Z16, Z15 // f = k - round
+	VFMSUB231PS Z9, Z14, Z15 // f = x * log2e_hi - f
+	VFMADD231PS Z10, Z14, Z15 // f += x * log2e_lo
+	VMOVAPS     Z7, Z14 // p = 2 exp2_6
+	VFMADD213PS Z6, Z15, Z14 // p = p*f + 2 exp2_5
+	VFMADD213PS Z5, Z15, Z14 // p = p*f + 2 exp2_4
+	VFMADD213PS Z4, Z15, Z14 // p = p*f + 2 exp2_3
+	VFMADD213PS Z3, Z15, Z14 // p = p*f + 2 exp2_2
+	VFMADD213PS Z2, Z15, Z14 // p = p*f + 2 exp2_1
+	VFMADD213PS Z1, Z15, Z14 // p = p*f + 2 exp2_0
+	VPSLLD      $0x17, Z16, Z16 // k = k << 23
+	VMULPS      Z16, Z14, Z14 // p = p * k
+	VADDPS      Z14, Z12, Z12 // sum = sum + p.0
 	ADDQ        $+64, AX // src += 64
-	VMOVUPS     Z13, (DX) // dst[0] = p
+	VMOVUPS     Z14, (DX) // dst[0] = p
 	ADDQ        $+64, DX // dst += 64
 	SUBQ        $+16, CX // n += -16
 	CMPQ        CX, $+16 // n >= 16
@@ -17058,134 +17102,138 @@ vectors_end_4:
 	MOVQ        $-1, BX // first n lanes
 	BZHIQ       CX, BX, BX // first n lanes
 	KMOVQ       BX, K1 // first n lanes
-	VMOVUPS.Z   (AX), K1, Z13 // x = src[0], n lanes
-	VSUBPS      Z0, Z13, Z13 // x = x - shift
-	VMULPS      Z9, Z13, Z0 // n = x * log2e_hi
-	VRNDSCALEPS $0x00, Z0, Z0 // n = round(n)
-	VMOVAPS     Z0, Z14 // f = n
-	VFMSUB231PS Z9, Z13, Z14 // f = x * log2e_hi - f
-	VFMADD231PS Z10, Z13, Z14 // f += x * log2e_lo
-	VMOVAPS     Z7, Z7 // p = exp2_6
-	VFMADD213PS Z6, Z14, Z7 // p = p*f + exp2_5
-	VFMADD213PS Z5, Z14, Z7 // p = p*f + exp2_4
-	VFMADD213PS Z4, Z14, Z7 // p = p*f + exp2_3
-	VFMADD213PS Z3, Z14, Z7 // p = p*f + exp2_2
-	VFMADD213PS Z2, Z14, Z7 // p = p*f + exp2_1
-	VFMADD213PS Z1, Z14, Z7 // p = p*f + exp2_0
-	VCMPPS      $0x11, Z8, Z0, K2 // small = n < -125
-	VSCALEFPS   Z0, Z7, Z7 // p *= 2**n
-	VPXORD      Z7, Z7, K2, Z7 // p = 0 where small
+	VMOVUPS.Z   (AX), K1, Z14 // x = src[0], n lanes
+	VSUBPS      Z0, Z14, Z14 // x = x - shift
+	VMAXPS      Z14, Z11, Z14 // x = x or at least least
+	VMULPS      Z9, Z14, Z0 // k = x * log2e_hi
+	VADDPS      Z8, Z0, Z0 // k = k + round
+	VSUBPS      Z8, Z0, Z8 // f = k - round
+	VFMSUB231PS Z9, Z14, Z8 // f = x * log2e_hi - f
+	VFMADD231PS Z10, Z14, Z8 // f += x * log2e_lo
+	VMOVAPS     Z7, Z7 // p = 2 exp2_6
+	VFMADD213PS Z6, Z8, Z7 // p = p*f + 2 exp2_5
+	VFMADD213PS Z5, Z8, Z7 // p = p*f + 2 exp2_4
+	VFMADD213PS Z4, Z8, Z7 // p = p*f + 2 exp2_3
+	VFMADD213PS Z3, Z8, Z7 // p = p*f + 2 exp2_2
+	VFMADD213PS Z2, Z8, Z7 // p = p*f + 2 exp2_1
+	VFMADD213PS Z1, Z8, Z7 // p = p*f + 2 exp2_0
+	VPSLLD      $0x17, Z0, Z0 // k = k << 23
+	VMULPS      Z0, Z7, Z7 // p = p * k
 	KMOVW       K1, K2 // first = first n lanes
-	VBLENDMPS   Z7, Z12, K2, Z7 // p = first ? p : 0
-	VADDPS      Z7, Z11, Z11 // sum = sum + p
+	VBLENDMPS   Z7, Z13, K2, Z7 // p = first ? p : 0
+	VADDPS      Z7, Z12, Z12 // sum = sum + p
 	VMOVUPS     Z7, K1, (DX) // dst[0] = p, n lanes
 
 less_5:
-	VEXTRACTF64X4 $0x01, Z11, Y0 // sum[0] = sum of lanes
-	VADDPS        Y0, Y11, Y11 // sum[0] = sum of lanes
-	VEXTRACTF128  $0x01, Y11, X0 // sum[0] = sum of lanes
-	VADDPS        X0, X11, X11 // sum[0] = sum of lanes
-	VPSHUFD       $0xee, X11, X0 // sum[0] = sum of lanes
-	VADDPS        X0, X11, X11 // sum[0] = sum of lanes
-	VPSHUFD       $0x55, X11, X0 // sum[0] = sum of lanes
-	VADDPS        X0, X11, X11 // sum[0] = sum of lanes
-	VMOVSS        X11, ret+32(FP) // return sum[0]
+	VEXTRACTF64X4 $0x01, Z12, Y0 // sum[0] = sum of lanes
+	VADDPS        Y0, Y12, Y12 // sum[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y12, X0 // sum[0] = sum of lanes
+	VADDPS        X0, X12, X12 // sum[0] = sum of lanes
+	VPSHUFD       $0xee, X12, X0 // sum[0] = sum of lanes
+	VADDPS        X0, X12, X12 // sum[0] = sum of lanes
+	VPSHUFD       $0x55, X12, X0 // sum[0] = sum of lanes
+	VADDPS        X0, X12, X12 // sum[0] = sum of lanes
+	VMOVSS        X12, ret+32(FP) // return sum[0]
 	VZEROUPPER
 	RET
+
+DATA x1_c2aeac50<>+0(SB)/4, $0xc2aeac50
+GLOBL x1_c2aeac50<>(SB), RODATA|NOPTR, $4
 
 // func sumExpAVX512(src *float32, n int, shift float32) float32
 TEXT ·sumExpAVX512(SB), NOSPLIT, $0-28
 	MOVQ         src+0(FP), AX // src
 	MOVQ         n+8(FP), CX // n
 	VBROADCASTSS shift+16(FP), Z0 // shift in all lanes
-	VBROADCASTSS x1_3f800000<>+0(SB), Z1 // exp2_0
-	VBROADCASTSS x1_3f317218<>+0(SB), Z2 // exp2_1
-	VBROADCASTSS x1_3e75fdef<>+0(SB), Z3 // exp2_2
-	VBROADCASTSS x1_3d6357c2<>+0(SB), Z4 // exp2_3
-	VBROADCASTSS x1_3c1d979c<>+0(SB), Z5 // exp2_4
-	VBROADCASTSS x1_3aaf80da<>+0(SB), Z6 // exp2_5
-	VBROADCASTSS x1_391fa028<>+0(SB), Z7 // exp2_6
-	VBROADCASTSS x1_c2fa0000<>+0(SB), Z8 // -125
+	VBROADCASTSS x1_40000000<>+0(SB), Z1 // 2 exp2_0
+	VBROADCASTSS x1_3fb17218<>+0(SB), Z2 // 2 exp2_1
+	VBROADCASTSS x1_3ef5fdef<>+0(SB), Z3 // 2 exp2_2
+	VBROADCASTSS x1_3de357c2<>+0(SB), Z4 // 2 exp2_3
+	VBROADCASTSS x1_3c9d979c<>+0(SB), Z5 // 2 exp2_4
+	VBROADCASTSS x1_3b2f80da<>+0(SB), Z6 // 2 exp2_5
+	VBROADCASTSS x1_399fa028<>+0(SB), Z7 // 2 exp2_6
+	VBROADCASTSS x1_4b40007e<>+0(SB), Z8 // round
 	VBROADCASTSS x1_3fb8aa3b<>+0(SB), Z9 // log2e_hi
 	VBROADCASTSS x1_32a57060<>+0(SB), Z10 // log2e_lo
-	VBROADCASTSS x1_00000000<>+0(SB), Z12 // 0
-	VPXORD       Z11, Z11, Z11 // sum = 0
+	VBROADCASTSS x1_c2aeac50<>+0(SB), Z11 // least
+	VBROADCASTSS x1_00000000<>+0(SB), Z13 // 0
+	VPXORD       Z12, Z12, Z12 // sum = 0
 	CMPQ         CX, $+64 // n < 64
 	JLT          vectors_end_2 // n < 64
 
 vectors_1:
-	VMOVUPS     (AX), Z13 // x = src[0], lanes 0..15
-	VMOVUPS     64(AX), Z14 // x = src[0], lanes 16..31
-	VMOVUPS     128(AX), Z15 // x = src[0], lanes 32..47
-	VMOVUPS     192(AX), Z16 // x = src[0], lanes 48..63
-	VSUBPS      Z0, Z13, Z13 // x = x - shift, lanes 0..15
-	VSUBPS      Z0, Z14, Z14 // x = x - shift, lanes 16..31
-	VSUBPS      Z0, Z15, Z15 // x = x - shift, lanes 32..47
-	VSUBPS      Z0, Z16, Z16 // x = x - shift, lanes 48..63
-	VMULPS      Z9, Z13, Z17 // n = x * log2e_hi, lanes 0..15
-	VMULPS      Z9, Z14, Z18 // n = x * log2e_hi, lanes 16..31
-	VMULPS      Z9, Z15, Z19 // n = x * log2e_hi, lanes 32..47
-	VMULPS      Z9, Z16, Z20 // n = x * log2e_hi, lanes 48..63
-	VRNDSCALEPS $0x00, Z17, Z17 // n = round(n), lanes 0..15
-	VRNDSCALEPS $0x00, Z18, Z18 // n = round(n), lanes 16..31
-	VRNDSCALEPS $0x00, Z19, Z19 // n = round(n), lanes 32..47
-	VRNDSCALEPS $0x00, Z20, Z20 // n = round(n), lanes 48..63
-	VMOVAPS     Z17, Z21 // f = n, lanes 0..15
-	VMOVAPS     Z18, Z22 // f = n, lanes 16..31
-	VMOVAPS     Z19, Z23 // f = n, lanes 32..47
-	VMOVAPS     Z20, Z24 // f = n, lanes 48..63
-	VFMSUB231PS Z9, Z13, Z21 // f = x * log2e_hi - f, lanes 0..15
-	VFMSUB231PS Z9, Z14, Z22 // f = x * log2e_hi - f, lanes 16..31
-	VFMSUB231PS Z9, Z15, Z23 // f = x * log2e_hi - f, lanes 32..47
-	VFMSUB231PS Z9, Z16, Z24 // f = x * log2e_hi - f, lanes 48..63
-	VFMADD231PS Z10, Z13, Z21 // f += x * log2e_lo, lanes 0..15
-	VFMADD231PS Z10, Z14, Z22 // f += x * log2e_lo, lanes 16..31
-	VFMADD231PS Z10, Z15, Z23 // f += x * log2e_lo, lanes 32..47
-	VFMADD231PS Z10, Z16, Z24 // f += x * log2e_lo, lanes 48..63
-	VMOVAPS     Z7, Z13 // p = exp2_6, lanes 0..15
-	VMOVAPS     Z7, Z14 // p = exp2_6, lanes 16..31
-	VMOVAPS     Z7, Z15 // p = exp2_6, lanes 32..47
-	VMOVAPS     Z7, Z16 // p = exp2_6, lanes 48..63
-	VFMADD213PS Z6, Z21, Z13 // p = p*f + exp2_5, lanes 0..15
-	VFMADD213PS Z6, Z22, Z14 // p = p*f + exp2_5, lanes 16..31
-	VFMADD213PS Z6, Z23, Z15 // p = p*f + exp2_5, lanes 32..47
-	VFMADD213PS Z6, Z24, Z16 // p = p*f + exp2_5, lanes 48..63
-	VFMADD213PS Z5, Z21, Z13 // p = p*f + exp2_4, lanes 0..15
-	VFMADD213PS Z5, Z22, Z14 // p = p*f + exp2_4, lanes 16..31
-	VFMADD213PS Z5, Z23, Z15 // p = p*f + exp2_4, lanes 32..47
-	VFMADD213PS Z5, Z24, Z16 // p = p*f + exp2_4, lanes 48..63
-	VFMADD213PS Z4, Z21, Z13 // p = p*f + exp2_3, lanes 0..15
-	VFMADD213PS Z4, Z22, Z14 // p = p*f + exp2_3, lanes 16..31
-	VFMADD213PS Z4, Z23, Z15 // p = p*f + exp2_3, lanes 32..47
-	VFMADD213PS Z4, Z24, Z16 // p = p*f + exp2_3, lanes 48..63
-	VFMADD213PS Z3, Z21, Z13 // p = p*f + exp2_2, lanes 0..15
-	VFMADD213PS Z3, Z22, Z14 // p = p*f + exp2_2, lanes 16..31
-	VFMADD213PS Z3, Z23, Z15 // p = p*f + exp2_2, lanes 32..47
-	VFMADD213PS Z3, Z24, Z16 // p = p*f + exp2_2, lanes 48..63
-	VFMADD213PS Z2, Z21, Z13 // p = p*f + exp2_1, lanes 0..15
-	VFMADD213PS Z2, Z22, Z14 // p = p*f + exp2_1, lanes 16..31
-	VFMADD213PS Z2, Z23, Z15 // p = p*f + exp2_1, lanes 32..47
-	VFMADD213PS Z2, Z24, Z16 // p = p*f + exp2_1, lanes 48..63
-	VFMADD213PS Z1, Z21, Z13 // p = p*f + exp2_0, lanes 0..15
-	VFMADD213PS Z1, Z22, Z14 // p = p*f + exp2_0, lanes 16..31
-	VFMADD213PS Z1, Z23, Z15 // p = p*f + exp2_0, lanes 32..47
-	VFMADD213PS Z1, Z24, Z16 // p = p*f + exp2_0, lanes 48..63
-	VCMPPS      $0x11, Z8, Z17, K1 // small = n < -125, lanes 0..15
-	VCMPPS      $0x11, Z8, Z18, K2 // small = n < -125, lanes 16..31
-	VCMPPS      $0x11, Z8, Z19, K3 // small = n < -125, lanes 32..47
-	VCMPPS      $0x11, Z8, Z20, K4 // small = n < -125, lanes 48..63
-	VSCALEFPS   Z17, Z13, Z13 // p *= 2**n, lanes 0..15
-	VSCALEFPS   Z18, Z14, Z14 // p *= 2**n, lanes 16..31
-	VSCALEFPS   Z19, Z15, Z15 // p *= 2**n, lanes 32..47
-	VSCALEFPS   Z20, Z16, Z16 // p *= 2**n, lanes 48..63
-	VPXORD      Z13, Z13, K1, Z13 // p = 0 where small, lanes 0..15
-	VPXORD      Z14, Z14, K2, Z14 // p = 0 where small, lanes 16..31
-	VPXORD      Z15, Z15, K3, Z15 // p = 0 where small, lanes 32..47
-	VPXORD      Z16, Z16, K4, Z16 // p = 0 where small, lanes 48..63
-	VADDPS      Z13, Z11, Z11 // sum = sum + p.0
-	VADDPS      Z14, Z11, Z11 // sum = sum + p.1
-	VADDPS      Z15, Z11, Z11 // sum = sum + p.2
-	VADDPS      Z16, Z11, Z11 // sum = sum + p.3
+	VMOVUPS     (AX), Z14 // x = src[0], lanes 0..15
+	VMOVUPS     64(AX), Z15 // x = src[0], lanes 16..31
+	VMOVUPS     128(AX), Z16 // x = src[0], lanes 32..47
+	VMOVUPS     192(AX), Z17 // x = src[0], lanes 48..63
+	VSUBPS      Z0, Z14, Z14 // x = x - shift, lanes 0..15
+	VSUBPS      Z0, Z15, Z15 // x = x - shift, lanes 16..31
+	VSUBPS      Z0, Z16, Z16 // x = x - shift, lanes 32..47
+	VSUBPS      Z0, Z17, Z17 // x = x - shift, lanes 48..63
+	VMAXPS      Z14, Z11, Z14 // x = x or at least least, lanes 0..15
+	VMAXPS      Z15, Z11, Z15 // x = x or at least least, lanes 16..31
+	VMAXPS      Z16, Z11, Z16 // x = x or at least least, lanes 32..47
+	VMAXPS      Z17, Z11, Z17 // x = x or at least least, lanes 48..63
+	VMULPS      Z9, Z14, Z22 // k = x * log2e_hi, lanes 0..15
+	VMULPS      Z9, Z15, Z23 // k = x * log2e_hi, lanes 16..31
+	VMULPS      Z9, Z16, Z24 // k = x * log2e_hi, lanes 32..47
+	VMULPS      Z9, Z17, Z25 // k = x * log2e_hi, lanes 48..63
+	VADDPS      Z8, Z22, Z22 // k = k + round, lanes 0..15
+	VADDPS      Z8, Z23, Z23 // k = k + round, lanes 16..31
+	VADDPS      Z8, Z24, Z24 // k = k + round, lanes 32..47
+	VADDPS      Z8, Z25, Z25 // k = k + round, lanes 48..63
+	VSUBPS      Z8, Z22, Z18 // f = k - round, lanes 0..15
+	VSUBPS      Z8, Z23, Z19 // f = k - round, lanes 16..31
+	VSUBPS      Z8, Z24, Z20 // f = k - round, lanes 32..47
+	VSUBPS      Z8, Z25, Z21 // f = k - round, lanes 48..63
+	VFMSUB231PS Z9, Z14, Z18 // f = x * log2e_hi - f, lanes 0..15
+	VFMSUB231PS Z9, Z15, Z19 // f = x * log2e_hi - f, lanes 16..31
+	VFMSUB231PS Z9, Z16, Z20 // f = x * log2e_hi - f, lanes 32..47
+	VFMSUB231PS Z9, Z17, Z21 // f = x * log2e_hi - f, lanes 48..63
+	VFMADD231PS Z10, Z14, Z18 // f += x * log2e_lo, lanes 0..15
+	VFMADD231PS Z10, Z15, Z19 // f += x * log2e_lo, lanes 16..31
+	VFMADD231PS Z10, Z16, Z20 // f += x * log2e_lo, lanes 32..47
+	VFMADD231PS Z10, Z17, Z21 // f += x * log2e_lo, lanes 48..63
+	VMOVAPS     Z7, Z14 // p = 2 exp2_6, lanes 0..15
+	VMOVAPS     Z7, Z15 // p = 2 exp2_6, lanes 16..31
+	VMOVAPS     Z7, Z16 // p = 2 exp2_6, lanes 32..47
+	VMOVAPS     Z7, Z17 // p = 2 exp2_6, lanes 48..63
+	VFMADD213PS Z6, Z18, Z14 // p = p*f + 2 exp2_5, lanes 0..15
+	VFMADD213PS Z6, Z19, Z15 // p = p*f + 2 exp2_5, lanes 16..31
+	VFMADD213PS Z6, Z20, Z16 // p = p*f + 2 exp2_5, lanes 32..47
+	VFMADD213PS Z6, Z21, Z17 // p = p*f + 2 exp2_5, lanes 48..63
+	VFMADD213PS Z5, Z18, Z14 // p = p*f + 2 exp2_4, lanes 0..15
+	VFMADD213PS Z5, Z19, Z15 // p = p*f + 2 exp2_4, lanes 16..31
+	VFMADD213PS Z5, Z20, Z16 // p = p*f + 2 exp2_4, lanes 32..47
+	VFMADD213PS Z5, Z21, Z17 // p = p*f + 2 exp2_4, lanes 48..63
+	VFMADD213PS Z4, Z18, Z14 // p = p*f + 2 exp2_3, lanes 0..15
+	VFMADD213PS Z4, Z19, Z15 // p = p*f + 2 exp2_3, lanes 16..31
+	VFMADD213PS Z4, Z20, Z16 // p = p*f + 2 exp2_3, lanes 32..47
+	VFMADD213PS Z4, Z21, Z17 // p = p*f + 2 exp2_3, lanes 48..63
+	VFMADD213PS Z3, Z18, Z14 // p = p*f + 2 exp2_2, lanes 0..15
+	VFMADD213PS Z3, Z19, Z15 // p = p*f + 2 exp2_2, lanes 16..31
+	VFMADD213PS Z3, Z20, Z16 // p = p*f + 2 exp2_2, lanes 32..47
+	VFMADD213PS Z3, Z21, Z17 // p = p*f + 2 exp2_2, lanes 48..63
+	VFMADD213PS Z2, Z18, Z14 // p = p*f + 2 exp2_1, lanes 0..15
+	VFMADD213PS Z2, Z19, Z15 // p = p*f + 2 exp2_1, lanes 16..31
+	VFMADD213PS Z2, Z20, Z16 // p = p*f + 2 exp2_1, lanes 32..47
+	VFMADD213PS Z2, Z21, Z17 // p = p*f + 2 exp2_1, lanes 48..63
+	VFMADD213PS Z1, Z18, Z14 // p = p*f + 2 exp2_0, lanes 0..15
+	VFMADD213PS Z1, Z19, Z15 // p = p*f + 2 exp2_0, lanes 16..31
+	VFMADD213PS Z1, Z20, Z16 // p = p*f + 2 exp2_0, lanes 32..47
+	VFMADD213PS Z1, Z21, Z17 // p = p*f + 2 exp2_0, lanes 48..63
+	VPSLLD      $0x17, Z22, Z22 // k = k << 23, lanes 0..15
+	VPSLLD      $0x17, Z23, Z23 // k = k << 23, lanes 16..31
+	VPSLLD      $0x17, Z24, Z24 // k = k << 23, lanes 32..47
+	VPSLLD      $0x17, Z25, Z25 // k = k << 23, lanes 48..63
+	VMULPS      Z22, Z14, Z14 // p = p * k, lanes 0..15
+	VMULPS      Z23, Z15, Z15 // p = p * k, lanes 16..31
+	VMULPS      Z24, Z16, Z16 // p = p * k, lanes 32..47
+	VMULPS      Z25, Z17, Z17 // p = p * k, lanes 48..63
+	VADDPS      Z14, Z12, Z12 // sum = sum + p.0
+	VADDPS      Z15, Z12, Z12 // sum = sum + p.1
+	VADDPS      Z16, Z12, Z12 // sum = sum + p.2
+	VADDPS      Z17, Z12, Z12 // sum = sum + p.3
 	ADDQ        $+256, AX // src += 256
 	SUBQ        $+64, CX // n += -64
 	CMPQ        CX, $+64 // n >= 64
@@ -17196,24 +17244,24 @@ vectors_end_2:
 	JLT  vectors_end_4 // n < 16
 
 vectors_3:
-	VMOVUPS     (AX), Z13 // x = src[0]
-	VSUBPS      Z0, Z13, Z13 // x = x - shift
-	VMULPS      Z9, Z13, Z14 // n = x * log2e_hi
-	VRNDSCALEPS $0x00, Z14, Z14 // n = round(n)
-	VMOVAPS     Z14, Z15 // f = n
-	VFMSUB231PS Z9, Z13, Z15 // f = x * log2e_hi - f
-	VFMADD231PS Z10, Z13, Z15 // f += x * log2e_lo
-	VMOVAPS     Z7, Z13 // p = exp2_6
-	VFMADD213PS Z6, Z15, Z13 // p = p*f + exp2_5
-	VFMADD213PS Z5, Z15, Z13 // p = p*f + exp2_4
-	VFMADD213PS Z4, Z15, Z13 // p = p*f + exp2_3
-	VFMADD213PS Z3, Z15, Z13 // p = p*f + exp2_2
-	VFMADD213PS Z2, Z15, Z13 // p = p*f + exp2_1
-	VFMADD213PS Z1, Z15, Z13 // p = p*f + exp2_0
-	VCMPPS      $0x11, Z8, Z14, K1 // small = n < -125
-	VSCALEFPS   Z14, Z13, Z13 // p *= 2**n
-	VPXORD      Z13, Z13, K1, Z13 // p = 0 where small
-	VADDPS      Z13, Z11, Z11 // sum = sum + p.0
+	VMOVUPS     (AX), Z14 // x = src[0]
+	VSUBPS      Z0, Z14, Z14 // x = x - shift
+	VMAXPS      Z14, Z11, Z14 // x = x or at least least
+	VMULPS      Z9, Z14, Z16 // k = x * log2e_hi
+	VADDPS      Z8, Z16, Z16 // k = k + round
+	VSUBPS      Z8, Z16, Z15 // f = k - round
+	VFMSUB231PS Z9, Z14, Z15 // f = x * log2e_hi - f
+	VFMADD231PS Z10, Z14, Z15 // f += x * log2e_lo
+	VMOVAPS     Z7, Z14 // p = 2 exp2_6
+	VFMADD213PS Z6, Z15, Z14 // p = p*f + 2 exp2_5
+	VFMADD213PS Z5, Z15, Z14 // p = p*f + 2 exp2_4
+	VFMADD213PS Z4, Z15, Z14 // p = p*f + 2 exp2_3
+	VFMADD213PS Z3, Z15, Z14 // p = p*f + 2 exp2_2
+	VFMADD213PS Z2, Z15, Z14 // p = p*f + 2 exp2_1
+	VFMADD213PS Z1, Z15, Z14 // p = p*f + 2 exp2_0
+	VPSLLD      $0x17, Z16, Z16 // k = k << 23
+	VMULPS      Z16, Z14, Z14 // p = p * k
+	VADDPS      Z14, Z12, Z12 // sum = sum + p.0
 	ADDQ        $+64, AX // src += 64
 	SUBQ        $+16, CX // n += -16
 	CMPQ        CX, $+16 // n >= 16
@@ -17225,37 +17273,37 @@ vectors_end_4:
 	MOVQ        $-1, DX // first n lanes
 	BZHIQ       CX, DX, DX // first n lanes
 	KMOVQ       DX, K1 // first n lanes
-	VMOVUPS.Z   (AX), K1, Z13 // x = src[0], n lanes
-	VSUBPS      Z0, Z13, Z13 // x = x - shift
-	VMULPS      Z9, Z13, Z0 // n = x * log2e_hi
-	VRNDSCALEPS $0x00, Z0, Z0 // n = round(n)
-	VMOVAPS     Z0, Z14 // f = n
-	VFMSUB231PS Z9, Z13, Z14 // f = x * log2e_hi - f
-	VFMADD231PS Z10, Z13, Z14 // f += x * log2e_lo
-	VMOVAPS     Z7, Z7 // p = exp2_6
-	VFMADD213PS Z6, Z14, Z7 // p = p*f + exp2_5
-	VFMADD213PS Z5, Z14, Z7 // p = p*f + exp2_4
-	VFMADD213PS Z4, Z14, Z7 // p = p*f + exp2_3
-	VFMADD213PS Z3, Z14, Z7 // p = p*f + exp2_2
-	VFMADD213PS Z2, Z14, Z7 // p = p*f + exp2_1
-	VFMADD213PS Z1, Z14, Z7 // p = p*f + exp2_0
-	VCMPPS      $0x11, Z8, Z0, K2 // small = n < -125
-	VSCALEFPS   Z0, Z7, Z7 // p *= 2**n
-	VPXORD      Z7, Z7, K2, Z7 // p = 0 where small
+	VMOVUPS.Z   (AX), K1, Z14 // x = src[0], n lanes
+	VSUBPS      Z0, Z14, Z14 // x = x - shift
+	VMAXPS      Z14, Z11, Z14 // x = x or at least least
+	VMULPS      Z9, Z14, Z0 // k = x * log2e_hi
+	VADDPS      Z8, Z0, Z0 // k = k + round
+	VSUBPS      Z8, Z0, Z8 // f = k - round
+	VFMSUB231PS Z9, Z14, Z8 // f = x * log2e_hi - f
+	VFMADD231PS Z10, Z14, Z8 // f += x * log2e_lo
+	VMOVAPS     Z7, Z7 // p = 2 exp2_6
+	VFMADD213PS Z6, Z8, Z7 // p = p*f + 2 exp2_5
+	VFMADD213PS Z5, Z8, Z7 // p = p*f + 2 exp2_4
+	VFMADD213PS Z4, Z8, Z7 // p = p*f + 2 exp2_3
+	VFMADD213PS Z3, Z8, Z7 // p = p*f + 2 exp2_2
+	VFMADD213PS Z2, Z8, Z7 // p = p*f + 2 exp2_1
+	VFMADD213PS Z1, Z8, Z7 // p = p*f + 2 exp2_0
+	VPSLLD      $0x17, Z0, Z0 // k = k << 23
+	VMULPS      Z0, Z7, Z7 // p = p * k
 	KMOVW       K1, K1 // first = first n lanes
-	VBLENDMPS   Z7, Z12, K1, Z7 // p = first ? p : 0
-	VADDPS      Z7, Z11, Z11 // sum = sum + p
+	VBLENDMPS   Z7, Z13, K1, Z7 // p = first ? p : 0
+	VADDPS      Z7, Z12, Z12 // sum = sum + p
 
 less_5:
-	VEXTRACTF64X4 $0x01, Z11, Y0 // sum[0] = sum of lanes
-	VADDPS        Y0, Y11, Y11 // sum[0] = sum of lanes
-	VEXTRACTF128  $0x01, Y11, X0 // sum[0] = sum of lanes
-	VADDPS        X0, X11, X11 // sum[0] = sum of lanes
-	VPSHUFD       $0xee, X11, X0 // sum[0] = sum of lanes
-	VADDPS        X0, X11, X11 // sum[0] = sum of lanes
-	VPSHUFD       $0x55, X11, X0 // sum[0] = sum of lanes
-	VADDPS        X0, X11, X11 // sum[0] = sum of lanes
-	VMOVSS        X11, ret+24(FP) // return sum[0]
+	VEXTRACTF64X4 $0x01, Z12, Y0 // sum[0] = sum of lanes
+	VADDPS        Y0, Y12, Y12 // sum[0] = sum of lanes
+	VEXTRACTF128  $0x01, Y12, X0 // sum[0] = sum of lanes
+	VADDPS        X0, X12, X12 // sum[0] = sum of lanes
+	VPSHUFD       $0xee, X12, X0 // sum[0] = sum of lanes
+	VADDPS        X0, X12, X12 // sum[0] = sum of lanes
+	VPSHUFD       $0x55, X12, X0 // sum[0] = sum of lanes
+	VADDPS        X0, X12, X12 // sum[0] = sum of lanes
+	VMOVSS        X12, ret+24(FP) // return sum[0]
 	VZEROUPPER
 	RET
 

@@ -15721,8 +15721,9 @@ TEXT ·softmaxTileNEON(SB), NOSPLIT, $0-64
 	MOVD  shift+48(FP), R7 // shift
 	FMOVQ (R20), F0 // -Inf
 	VEOR  V1.B16, V1.B16, V1.B16 // 0
-	FMOVQ 112(R20), F2 // exp2_6
-	FMOVQ 128(R20), F3 // -125
+	FMOVQ 112(R20), F2 // 2 exp2_6
+	FMOVQ 128(R20), F3 // round
+	FMOVQ 144(R20), F4 // least
 	LSL   $2, R1, R1 // stride in bytes
 
 	// the largest score of each row, ignoring NaN
@@ -15735,45 +15736,45 @@ TEXT ·softmaxTileNEON(SB), NOSPLIT, $0-64
 max_1:
 	MOVD  cols+24(FP), R11 // cols
 	MOVD  R8, R12 // s_col = s_row
-	FMOVQ (R20), F4 // max = -Inf, lanes 0..3
-	FMOVQ (R20), F5 // max = -Inf, lanes 4..7
-	FMOVQ (R20), F6 // max = -Inf, lanes 8..11
-	FMOVQ (R20), F7 // max = -Inf, lanes 12..15
+	FMOVQ (R20), F5 // max = -Inf, lanes 0..3
+	FMOVQ (R20), F6 // max = -Inf, lanes 4..7
+	FMOVQ (R20), F7 // max = -Inf, lanes 8..11
+	FMOVQ (R20), F8 // max = -Inf, lanes 12..15
 	CMP   $16, R11 // cols < 16
 	BLT   max_cols_end_4 // cols < 16
 
 max_cols_3:
-	FMOVQ (R12), F8 // S = s_col[0], lanes 0..3
-	FMOVQ 16(R12), F9 // S = s_col[0], lanes 4..7
-	FMOVQ 32(R12), F10 // S = s_col[0], lanes 8..11
-	FMOVQ 48(R12), F11 // S = s_col[0], lanes 12..15
-	WORD  $0x6ea4e50c // FCMGT V12.4S, V8.4S, V4.4S // max = max(max, S.0), lanes 0..3
-	VBIT  V12.B16, V8.B16, V4.B16 // max = max(max, S.0), lanes 0..3
-	WORD  $0x6ea5e528 // FCMGT V8.4S, V9.4S, V5.4S // max = max(max, S.0), lanes 4..7
-	VBIT  V8.B16, V9.B16, V5.B16 // max = max(max, S.0), lanes 4..7
-	WORD  $0x6ea6e548 // FCMGT V8.4S, V10.4S, V6.4S // max = max(max, S.0), lanes 8..11
-	VBIT  V8.B16, V10.B16, V6.B16 // max = max(max, S.0), lanes 8..11
-	WORD  $0x6ea7e568 // FCMGT V8.4S, V11.4S, V7.4S // max = max(max, S.0), lanes 12..15
-	VBIT  V8.B16, V11.B16, V7.B16 // max = max(max, S.0), lanes 12..15
+	FMOVQ (R12), F9 // S = s_col[0], lanes 0..3
+	FMOVQ 16(R12), F10 // S = s_col[0], lanes 4..7
+	FMOVQ 32(R12), F11 // S = s_col[0], lanes 8..11
+	FMOVQ 48(R12), F12 // S = s_col[0], lanes 12..15
+	WORD  $0x6ea5e52d // FCMGT V13.4S, V9.4S, V5.4S // max = max(max, S.0), lanes 0..3
+	VBIT  V13.B16, V9.B16, V5.B16 // max = max(max, S.0), lanes 0..3
+	WORD  $0x6ea6e549 // FCMGT V9.4S, V10.4S, V6.4S // max = max(max, S.0), lanes 4..7
+	VBIT  V9.B16, V10.B16, V6.B16 // max = max(max, S.0), lanes 4..7
+	WORD  $0x6ea7e569 // FCMGT V9.4S, V11.4S, V7.4S // max = max(max, S.0), lanes 8..11
+	VBIT  V9.B16, V11.B16, V7.B16 // max = max(max, S.0), lanes 8..11
+	WORD  $0x6ea8e589 // FCMGT V9.4S, V12.4S, V8.4S // max = max(max, S.0), lanes 12..15
+	VBIT  V9.B16, V12.B16, V8.B16 // max = max(max, S.0), lanes 12..15
 	ADD   $64, R12, R12 // s_col += 64
 	SUB   $16, R11, R11 // cols += -16
 	CMP   $16, R11 // cols >= 16
 	BGE   max_cols_3 // cols >= 16
 
 max_cols_end_4:
-	WORD  $0x6ea4e4c8 // FCMGT V8.4S, V6.4S, V4.4S // max[0] = max of lanes
-	VBIT  V8.B16, V6.B16, V4.B16 // max[0] = max of lanes
-	WORD  $0x6ea5e4e6 // FCMGT V6.4S, V7.4S, V5.4S // max[0] = max of lanes
-	VBIT  V6.B16, V7.B16, V5.B16 // max[0] = max of lanes
-	WORD  $0x6ea4e4a6 // FCMGT V6.4S, V5.4S, V4.4S // max[0] = max of lanes
-	VBIT  V6.B16, V5.B16, V4.B16 // max[0] = max of lanes
-	VEXT  $8, V4.B16, V4.B16, V5.B16 // max[0] = max of lanes
-	WORD  $0x6ea4e4a6 // FCMGT V6.4S, V5.4S, V4.4S // max[0] = max of lanes
-	VBIT  V6.B16, V5.B16, V4.B16 // max[0] = max of lanes
-	VDUP  V4.S[1], V5.S4 // max[0] = max of lanes
-	WORD  $0x6ea4e4a6 // FCMGT V6.4S, V5.4S, V4.4S // max[0] = max of lanes
-	VBIT  V6.B16, V5.B16, V4.B16 // max[0] = max of lanes
-	FMOVS F4, (R9) // best[0] = max[0]
+	WORD  $0x6ea5e4e9 // FCMGT V9.4S, V7.4S, V5.4S // max[0] = max of lanes
+	VBIT  V9.B16, V7.B16, V5.B16 // max[0] = max of lanes
+	WORD  $0x6ea6e507 // FCMGT V7.4S, V8.4S, V6.4S // max[0] = max of lanes
+	VBIT  V7.B16, V8.B16, V6.B16 // max[0] = max of lanes
+	WORD  $0x6ea5e4c7 // FCMGT V7.4S, V6.4S, V5.4S // max[0] = max of lanes
+	VBIT  V7.B16, V6.B16, V5.B16 // max[0] = max of lanes
+	VEXT  $8, V5.B16, V5.B16, V6.B16 // max[0] = max of lanes
+	WORD  $0x6ea5e4c7 // FCMGT V7.4S, V6.4S, V5.4S // max[0] = max of lanes
+	VBIT  V7.B16, V6.B16, V5.B16 // max[0] = max of lanes
+	VDUP  V5.S[1], V6.S4 // max[0] = max of lanes
+	WORD  $0x6ea5e4c7 // FCMGT V7.4S, V6.4S, V5.4S // max[0] = max of lanes
+	VBIT  V7.B16, V6.B16, V5.B16 // max[0] = max of lanes
+	FMOVS F5, (R9) // best[0] = max[0]
 	ADD   $4, R9, R9 // best += 4
 	ADD   R1, R8, R8 // s_row += stride
 	SUB   $1, R10, R10 // rows_left += -1
@@ -15782,378 +15783,378 @@ max_cols_end_4:
 
 max_end_2:
 	// m' = max(m, scores); α = 2^(m-m'); a row that has seen nothing yet subtracts 0
-	VEOR  V4.B16, V4.B16, V4.B16 // m = max[0], rows lanes
 	VEOR  V5.B16, V5.B16, V5.B16 // m = max[0], rows lanes
 	VEOR  V6.B16, V6.B16, V6.B16 // m = max[0], rows lanes
 	VEOR  V7.B16, V7.B16, V7.B16 // m = max[0], rows lanes
+	VEOR  V8.B16, V8.B16, V8.B16 // m = max[0], rows lanes
 	CMP   $4, R2 // m = max[0], rows lanes
 	BLT   tail_6 // m = max[0], rows lanes
-	FMOVQ (R3), F4 // m = max[0], rows lanes
+	FMOVQ (R3), F5 // m = max[0], rows lanes
 	CMP   $8, R2 // m = max[0], rows lanes
 	BLT   tail_7 // m = max[0], rows lanes
-	FMOVQ 16(R3), F5 // m = max[0], rows lanes
+	FMOVQ 16(R3), F6 // m = max[0], rows lanes
 	CMP   $12, R2 // m = max[0], rows lanes
 	BLT   tail_8 // m = max[0], rows lanes
-	FMOVQ 32(R3), F6 // m = max[0], rows lanes
+	FMOVQ 32(R3), F7 // m = max[0], rows lanes
 	CMP   $16, R2 // m = max[0], rows lanes
 	BLT   tail_9 // m = max[0], rows lanes
-	FMOVQ 48(R3), F7 // m = max[0], rows lanes
+	FMOVQ 48(R3), F8 // m = max[0], rows lanes
 	JMP   tail_done_5 // m = max[0], rows lanes
 
 tail_6:
 	TBZ   $1, R2, tail_one_10 // m = max[0], rows lanes
-	FMOVD (R3), F4 // m = max[0], rows lanes
+	FMOVD (R3), F5 // m = max[0], rows lanes
 	TBZ   $0, R2, tail_done_5 // m = max[0], rows lanes
 	ADD   $8, R3, R8 // m = max[0], rows lanes
-	VLD1  (R8), V4.S[2] // m = max[0], rows lanes
+	VLD1  (R8), V5.S[2] // m = max[0], rows lanes
 	JMP   tail_done_5 // m = max[0], rows lanes
 
 tail_one_10:
 	TBZ   $0, R2, tail_done_5 // m = max[0], rows lanes
-	FMOVS (R3), F4 // m = max[0], rows lanes
+	FMOVS (R3), F5 // m = max[0], rows lanes
 	JMP   tail_done_5 // m = max[0], rows lanes
 
 tail_7:
 	TBZ   $1, R2, tail_one_11 // m = max[0], rows lanes
-	FMOVD 16(R3), F5 // m = max[0], rows lanes
+	FMOVD 16(R3), F6 // m = max[0], rows lanes
 	TBZ   $0, R2, tail_done_5 // m = max[0], rows lanes
 	ADD   $24, R3, R8 // m = max[0], rows lanes
-	VLD1  (R8), V5.S[2] // m = max[0], rows lanes
+	VLD1  (R8), V6.S[2] // m = max[0], rows lanes
 	JMP   tail_done_5 // m = max[0], rows lanes
 
 tail_one_11:
 	TBZ   $0, R2, tail_done_5 // m = max[0], rows lanes
-	FMOVS 16(R3), F5 // m = max[0], rows lanes
+	FMOVS 16(R3), F6 // m = max[0], rows lanes
 	JMP   tail_done_5 // m = max[0], rows lanes
 
 tail_8:
 	TBZ   $1, R2, tail_one_12 // m = max[0], rows lanes
-	FMOVD 32(R3), F6 // m = max[0], rows lanes
+	FMOVD 32(R3), F7 // m = max[0], rows lanes
 	TBZ   $0, R2, tail_done_5 // m = max[0], rows lanes
 	ADD   $40, R3, R8 // m = max[0], rows lanes
-	VLD1  (R8), V6.S[2] // m = max[0], rows lanes
+	VLD1  (R8), V7.S[2] // m = max[0], rows lanes
 	JMP   tail_done_5 // m = max[0], rows lanes
 
 tail_one_12:
 	TBZ   $0, R2, tail_done_5 // m = max[0], rows lanes
-	FMOVS 32(R3), F6 // m = max[0], rows lanes
+	FMOVS 32(R3), F7 // m = max[0], rows lanes
 	JMP   tail_done_5 // m = max[0], rows lanes
 
 tail_9:
 	TBZ   $1, R2, tail_one_13 // m = max[0], rows lanes
-	FMOVD 48(R3), F7 // m = max[0], rows lanes
+	FMOVD 48(R3), F8 // m = max[0], rows lanes
 	TBZ   $0, R2, tail_done_5 // m = max[0], rows lanes
 	ADD   $56, R3, R8 // m = max[0], rows lanes
-	VLD1  (R8), V7.S[2] // m = max[0], rows lanes
+	VLD1  (R8), V8.S[2] // m = max[0], rows lanes
 	JMP   tail_done_5 // m = max[0], rows lanes
 
 tail_one_13:
 	TBZ   $0, R2, tail_done_5 // m = max[0], rows lanes
-	FMOVS 48(R3), F7 // m = max[0], rows lanes
+	FMOVS 48(R3), F8 // m = max[0], rows lanes
 
 tail_done_5:
-	VEOR  V8.B16, V8.B16, V8.B16 // S = shift[0], rows lanes
 	VEOR  V9.B16, V9.B16, V9.B16 // S = shift[0], rows lanes
 	VEOR  V10.B16, V10.B16, V10.B16 // S = shift[0], rows lanes
 	VEOR  V11.B16, V11.B16, V11.B16 // S = shift[0], rows lanes
+	VEOR  V12.B16, V12.B16, V12.B16 // S = shift[0], rows lanes
 	CMP   $4, R2 // S = shift[0], rows lanes
 	BLT   tail_15 // S = shift[0], rows lanes
-	FMOVQ (R7), F8 // S = shift[0], rows lanes
+	FMOVQ (R7), F9 // S = shift[0], rows lanes
 	CMP   $8, R2 // S = shift[0], rows lanes
 	BLT   tail_16 // S = shift[0], rows lanes
-	FMOVQ 16(R7), F9 // S = shift[0], rows lanes
+	FMOVQ 16(R7), F10 // S = shift[0], rows lanes
 	CMP   $12, R2 // S = shift[0], rows lanes
 	BLT   tail_17 // S = shift[0], rows lanes
-	FMOVQ 32(R7), F10 // S = shift[0], rows lanes
+	FMOVQ 32(R7), F11 // S = shift[0], rows lanes
 	CMP   $16, R2 // S = shift[0], rows lanes
 	BLT   tail_18 // S = shift[0], rows lanes
-	FMOVQ 48(R7), F11 // S = shift[0], rows lanes
+	FMOVQ 48(R7), F12 // S = shift[0], rows lanes
 	JMP   tail_done_14 // S = shift[0], rows lanes
 
 tail_15:
 	TBZ   $1, R2, tail_one_19 // S = shift[0], rows lanes
-	FMOVD (R7), F8 // S = shift[0], rows lanes
+	FMOVD (R7), F9 // S = shift[0], rows lanes
 	TBZ   $0, R2, tail_done_14 // S = shift[0], rows lanes
 	ADD   $8, R7, R8 // S = shift[0], rows lanes
-	VLD1  (R8), V8.S[2] // S = shift[0], rows lanes
+	VLD1  (R8), V9.S[2] // S = shift[0], rows lanes
 	JMP   tail_done_14 // S = shift[0], rows lanes
 
 tail_one_19:
 	TBZ   $0, R2, tail_done_14 // S = shift[0], rows lanes
-	FMOVS (R7), F8 // S = shift[0], rows lanes
+	FMOVS (R7), F9 // S = shift[0], rows lanes
 	JMP   tail_done_14 // S = shift[0], rows lanes
 
 tail_16:
 	TBZ   $1, R2, tail_one_20 // S = shift[0], rows lanes
-	FMOVD 16(R7), F9 // S = shift[0], rows lanes
+	FMOVD 16(R7), F10 // S = shift[0], rows lanes
 	TBZ   $0, R2, tail_done_14 // S = shift[0], rows lanes
 	ADD   $24, R7, R8 // S = shift[0], rows lanes
-	VLD1  (R8), V9.S[2] // S = shift[0], rows lanes
+	VLD1  (R8), V10.S[2] // S = shift[0], rows lanes
 	JMP   tail_done_14 // S = shift[0], rows lanes
 
 tail_one_20:
 	TBZ   $0, R2, tail_done_14 // S = shift[0], rows lanes
-	FMOVS 16(R7), F9 // S = shift[0], rows lanes
+	FMOVS 16(R7), F10 // S = shift[0], rows lanes
 	JMP   tail_done_14 // S = shift[0], rows lanes
 
 tail_17:
 	TBZ   $1, R2, tail_one_21 // S = shift[0], rows lanes
-	FMOVD 32(R7), F10 // S = shift[0], rows lanes
+	FMOVD 32(R7), F11 // S = shift[0], rows lanes
 	TBZ   $0, R2, tail_done_14 // S = shift[0], rows lanes
 	ADD   $40, R7, R8 // S = shift[0], rows lanes
-	VLD1  (R8), V10.S[2] // S = shift[0], rows lanes
+	VLD1  (R8), V11.S[2] // S = shift[0], rows lanes
 	JMP   tail_done_14 // S = shift[0], rows lanes
 
 tail_one_21:
 	TBZ   $0, R2, tail_done_14 // S = shift[0], rows lanes
-	FMOVS 32(R7), F10 // S = shift[0], rows lanes
+	FMOVS 32(R7), F11 // S = shift[0], rows lanes
 	JMP   tail_done_14 // S = shift[0], rows lanes
 
 tail_18:
 	TBZ   $1, R2, tail_one_22 // S = shift[0], rows lanes
-	FMOVD 48(R7), F11 // S = shift[0], rows lanes
+	FMOVD 48(R7), F12 // S = shift[0], rows lanes
 	TBZ   $0, R2, tail_done_14 // S = shift[0], rows lanes
 	ADD   $56, R7, R8 // S = shift[0], rows lanes
-	VLD1  (R8), V11.S[2] // S = shift[0], rows lanes
+	VLD1  (R8), V12.S[2] // S = shift[0], rows lanes
 	JMP   tail_done_14 // S = shift[0], rows lanes
 
 tail_one_22:
 	TBZ   $0, R2, tail_done_14 // S = shift[0], rows lanes
-	FMOVS 48(R7), F11 // S = shift[0], rows lanes
+	FMOVS 48(R7), F12 // S = shift[0], rows lanes
 
 tail_done_14:
-	VMOV  V4.B16, V12.B16 // m' = m, lanes 0..3
-	VMOV  V5.B16, V13.B16 // m' = m, lanes 4..7
-	VMOV  V6.B16, V14.B16 // m' = m, lanes 8..11
-	VMOV  V7.B16, V15.B16 // m' = m, lanes 12..15
-	WORD  $0x6eace510 // FCMGT V16.4S, V8.4S, V12.4S // m' = max(m', S), lanes 0..3
-	VBIT  V16.B16, V8.B16, V12.B16 // m' = max(m', S), lanes 0..3
-	WORD  $0x6eade528 // FCMGT V8.4S, V9.4S, V13.4S // m' = max(m', S), lanes 4..7
-	VBIT  V8.B16, V9.B16, V13.B16 // m' = max(m', S), lanes 4..7
-	WORD  $0x6eaee548 // FCMGT V8.4S, V10.4S, V14.4S // m' = max(m', S), lanes 8..11
-	VBIT  V8.B16, V10.B16, V14.B16 // m' = max(m', S), lanes 8..11
-	WORD  $0x6eafe568 // FCMGT V8.4S, V11.4S, V15.4S // m' = max(m', S), lanes 12..15
-	VBIT  V8.B16, V11.B16, V15.B16 // m' = max(m', S), lanes 12..15
-	WORD  $0x4e21d58c // FADD V12.4S, V12.4S, V1.4S // m' = m' + 0, lanes 0..3
-	WORD  $0x4e21d5ad // FADD V13.4S, V13.4S, V1.4S // m' = m' + 0, lanes 4..7
-	WORD  $0x4e21d5ce // FADD V14.4S, V14.4S, V1.4S // m' = m' + 0, lanes 8..11
-	WORD  $0x4e21d5ef // FADD V15.4S, V15.4S, V1.4S // m' = m' + 0, lanes 12..15
+	VMOV  V5.B16, V13.B16 // m' = m, lanes 0..3
+	VMOV  V6.B16, V14.B16 // m' = m, lanes 4..7
+	VMOV  V7.B16, V15.B16 // m' = m, lanes 8..11
+	VMOV  V8.B16, V16.B16 // m' = m, lanes 12..15
+	WORD  $0x6eade531 // FCMGT V17.4S, V9.4S, V13.4S // m' = max(m', S), lanes 0..3
+	VBIT  V17.B16, V9.B16, V13.B16 // m' = max(m', S), lanes 0..3
+	WORD  $0x6eaee549 // FCMGT V9.4S, V10.4S, V14.4S // m' = max(m', S), lanes 4..7
+	VBIT  V9.B16, V10.B16, V14.B16 // m' = max(m', S), lanes 4..7
+	WORD  $0x6eafe569 // FCMGT V9.4S, V11.4S, V15.4S // m' = max(m', S), lanes 8..11
+	VBIT  V9.B16, V11.B16, V15.B16 // m' = max(m', S), lanes 8..11
+	WORD  $0x6eb0e589 // FCMGT V9.4S, V12.4S, V16.4S // m' = max(m', S), lanes 12..15
+	VBIT  V9.B16, V12.B16, V16.B16 // m' = max(m', S), lanes 12..15
+	WORD  $0x4e21d5ad // FADD V13.4S, V13.4S, V1.4S // m' = m' + 0, lanes 0..3
+	WORD  $0x4e21d5ce // FADD V14.4S, V14.4S, V1.4S // m' = m' + 0, lanes 4..7
+	WORD  $0x4e21d5ef // FADD V15.4S, V15.4S, V1.4S // m' = m' + 0, lanes 8..11
+	WORD  $0x4e21d610 // FADD V16.4S, V16.4S, V1.4S // m' = m' + 0, lanes 12..15
 	CMP   $4, R2 // max[0] = m', rows lanes
 	BLT   tail_24 // max[0] = m', rows lanes
-	FMOVQ F12, (R3) // max[0] = m', rows lanes
+	FMOVQ F13, (R3) // max[0] = m', rows lanes
 	CMP   $8, R2 // max[0] = m', rows lanes
 	BLT   tail_25 // max[0] = m', rows lanes
-	FMOVQ F13, 16(R3) // max[0] = m', rows lanes
+	FMOVQ F14, 16(R3) // max[0] = m', rows lanes
 	CMP   $12, R2 // max[0] = m', rows lanes
 	BLT   tail_26 // max[0] = m', rows lanes
-	FMOVQ F14, 32(R3) // max[0] = m', rows lanes
+	FMOVQ F15, 32(R3) // max[0] = m', rows lanes
 	CMP   $16, R2 // max[0] = m', rows lanes
 	BLT   tail_27 // max[0] = m', rows lanes
-	FMOVQ F15, 48(R3) // max[0] = m', rows lanes
+	FMOVQ F16, 48(R3) // max[0] = m', rows lanes
 	JMP   tail_done_23 // max[0] = m', rows lanes
 
 tail_24:
 	TBZ   $1, R2, tail_one_28 // max[0] = m', rows lanes
-	FMOVD F12, (R3) // max[0] = m', rows lanes
+	FMOVD F13, (R3) // max[0] = m', rows lanes
 	TBZ   $0, R2, tail_done_23 // max[0] = m', rows lanes
 	ADD   $8, R3, R3 // max[0] = m', rows lanes
-	VST1  V12.S[2], (R3) // max[0] = m', rows lanes
+	VST1  V13.S[2], (R3) // max[0] = m', rows lanes
 	JMP   tail_done_23 // max[0] = m', rows lanes
 
 tail_one_28:
 	TBZ   $0, R2, tail_done_23 // max[0] = m', rows lanes
-	FMOVS F12, (R3) // max[0] = m', rows lanes
+	FMOVS F13, (R3) // max[0] = m', rows lanes
 	JMP   tail_done_23 // max[0] = m', rows lanes
 
 tail_25:
 	TBZ   $1, R2, tail_one_29 // max[0] = m', rows lanes
-	FMOVD F13, 16(R3) // max[0] = m', rows lanes
+	FMOVD F14, 16(R3) // max[0] = m', rows lanes
 	TBZ   $0, R2, tail_done_23 // max[0] = m', rows lanes
 	ADD   $24, R3, R3 // max[0] = m', rows lanes
-	VST1  V13.S[2], (R3) // max[0] = m', rows lanes
+	VST1  V14.S[2], (R3) // max[0] = m', rows lanes
 	JMP   tail_done_23 // max[0] = m', rows lanes
 
 tail_one_29:
 	TBZ   $0, R2, tail_done_23 // max[0] = m', rows lanes
-	FMOVS F13, 16(R3) // max[0] = m', rows lanes
+	FMOVS F14, 16(R3) // max[0] = m', rows lanes
 	JMP   tail_done_23 // max[0] = m', rows lanes
 
 tail_26:
 	TBZ   $1, R2, tail_one_30 // max[0] = m', rows lanes
-	FMOVD F14, 32(R3) // max[0] = m', rows lanes
+	FMOVD F15, 32(R3) // max[0] = m', rows lanes
 	TBZ   $0, R2, tail_done_23 // max[0] = m', rows lanes
 	ADD   $40, R3, R3 // max[0] = m', rows lanes
-	VST1  V14.S[2], (R3) // max[0] = m', rows lanes
+	VST1  V15.S[2], (R3) // max[0] = m', rows lanes
 	JMP   tail_done_23 // max[0] = m', rows lanes
 
 tail_one_30:
 	TBZ   $0, R2, tail_done_23 // max[0] = m', rows lanes
-	FMOVS F14, 32(R3) // max[0] = m', rows lanes
+	FMOVS F15, 32(R3) // max[0] = m', rows lanes
 	JMP   tail_done_23 // max[0] = m', rows lanes
 
 tail_27:
 	TBZ   $1, R2, tail_one_31 // max[0] = m', rows lanes
-	FMOVD F15, 48(R3) // max[0] = m', rows lanes
+	FMOVD F16, 48(R3) // max[0] = m', rows lanes
 	TBZ   $0, R2, tail_done_23 // max[0] = m', rows lanes
 	ADD   $56, R3, R3 // max[0] = m', rows lanes
-	VST1  V15.S[2], (R3) // max[0] = m', rows lanes
+	VST1  V16.S[2], (R3) // max[0] = m', rows lanes
 	JMP   tail_done_23 // max[0] = m', rows lanes
 
 tail_one_31:
 	TBZ   $0, R2, tail_done_23 // max[0] = m', rows lanes
-	FMOVS F15, 48(R3) // max[0] = m', rows lanes
+	FMOVS F16, 48(R3) // max[0] = m', rows lanes
 
 tail_done_23:
-	WORD  $0x4e20e581 // FCMEQ V1.4S, V12.4S, V0.4S // none = m' == -Inf, lanes 0..3
-	WORD  $0x4e20e5a8 // FCMEQ V8.4S, V13.4S, V0.4S // none = m' == -Inf, lanes 4..7
-	WORD  $0x4e20e5c9 // FCMEQ V9.4S, V14.4S, V0.4S // none = m' == -Inf, lanes 8..11
-	WORD  $0x4e20e5e0 // FCMEQ V0.4S, V15.4S, V0.4S // none = m' == -Inf, lanes 12..15
-	WORD  $0x4e611d8c // BIC V12.16B, V12.16B, V1.16B // m' = 0 where none, lanes 0..3
-	WORD  $0x4e681dad // BIC V13.16B, V13.16B, V8.16B // m' = 0 where none, lanes 4..7
-	WORD  $0x4e691dce // BIC V14.16B, V14.16B, V9.16B // m' = 0 where none, lanes 8..11
-	WORD  $0x4e601def // BIC V15.16B, V15.16B, V0.16B // m' = 0 where none, lanes 12..15
+	WORD  $0x4e20e5a1 // FCMEQ V1.4S, V13.4S, V0.4S // none = m' == -Inf, lanes 0..3
+	WORD  $0x4e20e5c9 // FCMEQ V9.4S, V14.4S, V0.4S // none = m' == -Inf, lanes 4..7
+	WORD  $0x4e20e5ea // FCMEQ V10.4S, V15.4S, V0.4S // none = m' == -Inf, lanes 8..11
+	WORD  $0x4e20e600 // FCMEQ V0.4S, V16.4S, V0.4S // none = m' == -Inf, lanes 12..15
+	WORD  $0x4e611dad // BIC V13.16B, V13.16B, V1.16B // m' = 0 where none, lanes 0..3
+	WORD  $0x4e691dce // BIC V14.16B, V14.16B, V9.16B // m' = 0 where none, lanes 4..7
+	WORD  $0x4e6a1def // BIC V15.16B, V15.16B, V10.16B // m' = 0 where none, lanes 8..11
+	WORD  $0x4e601e10 // BIC V16.16B, V16.16B, V0.16B // m' = 0 where none, lanes 12..15
 	CMP   $4, R2 // shift[0] = m', rows lanes
 	BLT   tail_33 // shift[0] = m', rows lanes
-	FMOVQ F12, (R7) // shift[0] = m', rows lanes
+	FMOVQ F13, (R7) // shift[0] = m', rows lanes
 	CMP   $8, R2 // shift[0] = m', rows lanes
 	BLT   tail_34 // shift[0] = m', rows lanes
-	FMOVQ F13, 16(R7) // shift[0] = m', rows lanes
+	FMOVQ F14, 16(R7) // shift[0] = m', rows lanes
 	CMP   $12, R2 // shift[0] = m', rows lanes
 	BLT   tail_35 // shift[0] = m', rows lanes
-	FMOVQ F14, 32(R7) // shift[0] = m', rows lanes
+	FMOVQ F15, 32(R7) // shift[0] = m', rows lanes
 	CMP   $16, R2 // shift[0] = m', rows lanes
 	BLT   tail_36 // shift[0] = m', rows lanes
-	FMOVQ F15, 48(R7) // shift[0] = m', rows lanes
+	FMOVQ F16, 48(R7) // shift[0] = m', rows lanes
 	JMP   tail_done_32 // shift[0] = m', rows lanes
 
 tail_33:
 	TBZ   $1, R2, tail_one_37 // shift[0] = m', rows lanes
-	FMOVD F12, (R7) // shift[0] = m', rows lanes
+	FMOVD F13, (R7) // shift[0] = m', rows lanes
 	TBZ   $0, R2, tail_done_32 // shift[0] = m', rows lanes
 	ADD   $8, R7, R3 // shift[0] = m', rows lanes
-	VST1  V12.S[2], (R3) // shift[0] = m', rows lanes
+	VST1  V13.S[2], (R3) // shift[0] = m', rows lanes
 	JMP   tail_done_32 // shift[0] = m', rows lanes
 
 tail_one_37:
 	TBZ   $0, R2, tail_done_32 // shift[0] = m', rows lanes
-	FMOVS F12, (R7) // shift[0] = m', rows lanes
+	FMOVS F13, (R7) // shift[0] = m', rows lanes
 	JMP   tail_done_32 // shift[0] = m', rows lanes
 
 tail_34:
 	TBZ   $1, R2, tail_one_38 // shift[0] = m', rows lanes
-	FMOVD F13, 16(R7) // shift[0] = m', rows lanes
+	FMOVD F14, 16(R7) // shift[0] = m', rows lanes
 	TBZ   $0, R2, tail_done_32 // shift[0] = m', rows lanes
 	ADD   $24, R7, R3 // shift[0] = m', rows lanes
-	VST1  V13.S[2], (R3) // shift[0] = m', rows lanes
+	VST1  V14.S[2], (R3) // shift[0] = m', rows lanes
 	JMP   tail_done_32 // shift[0] = m', rows lanes
 
 tail_one_38:
 	TBZ   $0, R2, tail_done_32 // shift[0] = m', rows lanes
-	FMOVS F13, 16(R7) // shift[0] = m', rows lanes
+	FMOVS F14, 16(R7) // shift[0] = m', rows lanes
 	JMP   tail_done_32 // shift[0] = m', rows lanes
 
 tail_35:
 	TBZ   $1, R2, tail_one_39 // shift[0] = m', rows lanes
-	FMOVD F14, 32(R7) // shift[0] = m', rows lanes
+	FMOVD F15, 32(R7) // shift[0] = m', rows lanes
 	TBZ   $0, R2, tail_done_32 // shift[0] = m', rows lanes
 	ADD   $40, R7, R3 // shift[0] = m', rows lanes
-	VST1  V14.S[2], (R3) // shift[0] = m', rows lanes
+	VST1  V15.S[2], (R3) // shift[0] = m', rows lanes
 	JMP   tail_done_32 // shift[0] = m', rows lanes
 
 tail_one_39:
 	TBZ   $0, R2, tail_done_32 // shift[0] = m', rows lanes
-	FMOVS F14, 32(R7) // shift[0] = m', rows lanes
+	FMOVS F15, 32(R7) // shift[0] = m', rows lanes
 	JMP   tail_done_32 // shift[0] = m', rows lanes
 
 tail_36:
 	TBZ   $1, R2, tail_one_40 // shift[0] = m', rows lanes
-	FMOVD F15, 48(R7) // shift[0] = m', rows lanes
+	FMOVD F16, 48(R7) // shift[0] = m', rows lanes
 	TBZ   $0, R2, tail_done_32 // shift[0] = m', rows lanes
 	ADD   $56, R7, R3 // shift[0] = m', rows lanes
-	VST1  V15.S[2], (R3) // shift[0] = m', rows lanes
+	VST1  V16.S[2], (R3) // shift[0] = m', rows lanes
 	JMP   tail_done_32 // shift[0] = m', rows lanes
 
 tail_one_40:
 	TBZ   $0, R2, tail_done_32 // shift[0] = m', rows lanes
-	FMOVS F15, 48(R7) // shift[0] = m', rows lanes
+	FMOVS F16, 48(R7) // shift[0] = m', rows lanes
 
 tail_done_32:
-	WORD  $0x4eacd484 // FSUB V4.4S, V4.4S, V12.4S // m = m - m', lanes 0..3
-	WORD  $0x4eadd4a5 // FSUB V5.4S, V5.4S, V13.4S // m = m - m', lanes 4..7
-	WORD  $0x4eaed4c6 // FSUB V6.4S, V6.4S, V14.4S // m = m - m', lanes 8..11
-	WORD  $0x4eafd4e7 // FSUB V7.4S, V7.4S, V15.4S // m = m - m', lanes 12..15
-	WORD  $0x4e218880 // FRINTN V0.4S, V4.4S // n = round(m), lanes 0..3
-	WORD  $0x4e2188a1 // FRINTN V1.4S, V5.4S // n = round(m), lanes 4..7
-	WORD  $0x4e2188c8 // FRINTN V8.4S, V6.4S // n = round(m), lanes 8..11
-	WORD  $0x4e2188e9 // FRINTN V9.4S, V7.4S // n = round(m), lanes 12..15
-	WORD  $0x4ea0d484 // FSUB V4.4S, V4.4S, V0.4S // m = m - n, lanes 0..3
-	WORD  $0x4ea1d4a5 // FSUB V5.4S, V5.4S, V1.4S // m = m - n, lanes 4..7
-	WORD  $0x4ea8d4c6 // FSUB V6.4S, V6.4S, V8.4S // m = m - n, lanes 8..11
-	WORD  $0x4ea9d4e7 // FSUB V7.4S, V7.4S, V9.4S // m = m - n, lanes 12..15
-	FMOVQ 96(R20), F10 // p = p*m + exp2_5, lanes 0..3
-	VFMLA V4.S4, V2.S4, V10.S4 // p = p*m + exp2_5, lanes 0..3
-	FMOVQ 96(R20), F11 // p = p*m + exp2_5, lanes 4..7
-	VFMLA V5.S4, V2.S4, V11.S4 // p = p*m + exp2_5, lanes 4..7
-	FMOVQ 96(R20), F12 // p = p*m + exp2_5, lanes 8..11
-	VFMLA V6.S4, V2.S4, V12.S4 // p = p*m + exp2_5, lanes 8..11
-	FMOVQ 96(R20), F13 // p = p*m + exp2_5, lanes 12..15
-	VFMLA V7.S4, V2.S4, V13.S4 // p = p*m + exp2_5, lanes 12..15
-	FMOVQ 80(R20), F14 // p = p*m + exp2_4, lanes 0..3
-	VFMLA V4.S4, V10.S4, V14.S4 // p = p*m + exp2_4, lanes 0..3
-	FMOVQ 80(R20), F10 // p = p*m + exp2_4, lanes 4..7
-	VFMLA V5.S4, V11.S4, V10.S4 // p = p*m + exp2_4, lanes 4..7
-	FMOVQ 80(R20), F11 // p = p*m + exp2_4, lanes 8..11
-	VFMLA V6.S4, V12.S4, V11.S4 // p = p*m + exp2_4, lanes 8..11
-	FMOVQ 80(R20), F12 // p = p*m + exp2_4, lanes 12..15
-	VFMLA V7.S4, V13.S4, V12.S4 // p = p*m + exp2_4, lanes 12..15
-	FMOVQ 64(R20), F13 // p = p*m + exp2_3, lanes 0..3
-	VFMLA V4.S4, V14.S4, V13.S4 // p = p*m + exp2_3, lanes 0..3
-	FMOVQ 64(R20), F14 // p = p*m + exp2_3, lanes 4..7
-	VFMLA V5.S4, V10.S4, V14.S4 // p = p*m + exp2_3, lanes 4..7
-	FMOVQ 64(R20), F10 // p = p*m + exp2_3, lanes 8..11
-	VFMLA V6.S4, V11.S4, V10.S4 // p = p*m + exp2_3, lanes 8..11
-	FMOVQ 64(R20), F11 // p = p*m + exp2_3, lanes 12..15
-	VFMLA V7.S4, V12.S4, V11.S4 // p = p*m + exp2_3, lanes 12..15
-	FMOVQ 48(R20), F12 // p = p*m + exp2_2, lanes 0..3
-	VFMLA V4.S4, V13.S4, V12.S4 // p = p*m + exp2_2, lanes 0..3
-	FMOVQ 48(R20), F13 // p = p*m + exp2_2, lanes 4..7
-	VFMLA V5.S4, V14.S4, V13.S4 // p = p*m + exp2_2, lanes 4..7
-	FMOVQ 48(R20), F14 // p = p*m + exp2_2, lanes 8..11
-	VFMLA V6.S4, V10.S4, V14.S4 // p = p*m + exp2_2, lanes 8..11
-	FMOVQ 48(R20), F10 // p = p*m + exp2_2, lanes 12..15
-	VFMLA V7.S4, V11.S4, V10.S4 // p = p*m + exp2_2, lanes 12..15
-	FMOVQ 32(R20), F11 // p = p*m + exp2_1, lanes 0..3
-	VFMLA V4.S4, V12.S4, V11.S4 // p = p*m + exp2_1, lanes 0..3
-	FMOVQ 32(R20), F12 // p = p*m + exp2_1, lanes 4..7
-	VFMLA V5.S4, V13.S4, V12.S4 // p = p*m + exp2_1, lanes 4..7
-	FMOVQ 32(R20), F13 // p = p*m + exp2_1, lanes 8..11
-	VFMLA V6.S4, V14.S4, V13.S4 // p = p*m + exp2_1, lanes 8..11
-	FMOVQ 32(R20), F14 // p = p*m + exp2_1, lanes 12..15
-	VFMLA V7.S4, V10.S4, V14.S4 // p = p*m + exp2_1, lanes 12..15
-	FMOVQ 16(R20), F10 // p = p*m + exp2_0, lanes 0..3
-	VFMLA V4.S4, V11.S4, V10.S4 // p = p*m + exp2_0, lanes 0..3
-	FMOVQ 16(R20), F4 // p = p*m + exp2_0, lanes 4..7
-	VFMLA V5.S4, V12.S4, V4.S4 // p = p*m + exp2_0, lanes 4..7
-	FMOVQ 16(R20), F5 // p = p*m + exp2_0, lanes 8..11
-	VFMLA V6.S4, V13.S4, V5.S4 // p = p*m + exp2_0, lanes 8..11
-	FMOVQ 16(R20), F6 // p = p*m + exp2_0, lanes 12..15
-	VFMLA V7.S4, V14.S4, V6.S4 // p = p*m + exp2_0, lanes 12..15
-	WORD  $0x6ea0e467 // FCMGT V7.4S, V3.4S, V0.4S // small = n < -125, lanes 0..3
-	WORD  $0x6ea1e46b // FCMGT V11.4S, V3.4S, V1.4S // small = n < -125, lanes 4..7
-	WORD  $0x6ea8e46c // FCMGT V12.4S, V3.4S, V8.4S // small = n < -125, lanes 8..11
-	WORD  $0x6ea9e46d // FCMGT V13.4S, V3.4S, V9.4S // small = n < -125, lanes 12..15
-	WORD  $0x4f29fc00 // FCVTZS V0.4S, V0.4S, #23 // p *= 2**n, lanes 0..3
-	VADD  V0.S4, V10.S4, V0.S4 // p *= 2**n, lanes 0..3
-	WORD  $0x4f29fc21 // FCVTZS V1.4S, V1.4S, #23 // p *= 2**n, lanes 4..7
-	VADD  V1.S4, V4.S4, V1.S4 // p *= 2**n, lanes 4..7
-	WORD  $0x4f29fd04 // FCVTZS V4.4S, V8.4S, #23 // p *= 2**n, lanes 8..11
-	VADD  V4.S4, V5.S4, V4.S4 // p *= 2**n, lanes 8..11
-	WORD  $0x4f29fd25 // FCVTZS V5.4S, V9.4S, #23 // p *= 2**n, lanes 12..15
-	VADD  V5.S4, V6.S4, V5.S4 // p *= 2**n, lanes 12..15
-	WORD  $0x4e671c00 // BIC V0.16B, V0.16B, V7.16B // p = 0 where small, lanes 0..3
-	WORD  $0x4e6b1c21 // BIC V1.16B, V1.16B, V11.16B // p = 0 where small, lanes 4..7
-	WORD  $0x4e6c1c84 // BIC V4.16B, V4.16B, V12.16B // p = 0 where small, lanes 8..11
-	WORD  $0x4e6d1ca5 // BIC V5.16B, V5.16B, V13.16B // p = 0 where small, lanes 12..15
+	WORD  $0x4eadd4a5 // FSUB V5.4S, V5.4S, V13.4S // m = m - m', lanes 0..3
+	WORD  $0x4eaed4c6 // FSUB V6.4S, V6.4S, V14.4S // m = m - m', lanes 4..7
+	WORD  $0x4eafd4e7 // FSUB V7.4S, V7.4S, V15.4S // m = m - m', lanes 8..11
+	WORD  $0x4eb0d508 // FSUB V8.4S, V8.4S, V16.4S // m = m - m', lanes 12..15
+	WORD  $0x4e24f4a5 // FMAX V5.4S, V5.4S, V4.4S // m = m or at least least, lanes 0..3
+	WORD  $0x4e24f4c6 // FMAX V6.4S, V6.4S, V4.4S // m = m or at least least, lanes 4..7
+	WORD  $0x4e24f4e7 // FMAX V7.4S, V7.4S, V4.4S // m = m or at least least, lanes 8..11
+	WORD  $0x4e24f508 // FMAX V8.4S, V8.4S, V4.4S // m = m or at least least, lanes 12..15
+	WORD  $0x4e23d4ab // FADD V11.4S, V5.4S, V3.4S // k = m + round, lanes 0..3
+	WORD  $0x4e23d4cc // FADD V12.4S, V6.4S, V3.4S // k = m + round, lanes 4..7
+	WORD  $0x4e23d4ed // FADD V13.4S, V7.4S, V3.4S // k = m + round, lanes 8..11
+	WORD  $0x4e23d50e // FADD V14.4S, V8.4S, V3.4S // k = m + round, lanes 12..15
+	WORD  $0x4ea3d560 // FSUB V0.4S, V11.4S, V3.4S // n = k - round, lanes 0..3
+	WORD  $0x4ea3d581 // FSUB V1.4S, V12.4S, V3.4S // n = k - round, lanes 4..7
+	WORD  $0x4ea3d5a9 // FSUB V9.4S, V13.4S, V3.4S // n = k - round, lanes 8..11
+	WORD  $0x4ea3d5ca // FSUB V10.4S, V14.4S, V3.4S // n = k - round, lanes 12..15
+	WORD  $0x4ea0d4a5 // FSUB V5.4S, V5.4S, V0.4S // m = m - n, lanes 0..3
+	WORD  $0x4ea1d4c6 // FSUB V6.4S, V6.4S, V1.4S // m = m - n, lanes 4..7
+	WORD  $0x4ea9d4e7 // FSUB V7.4S, V7.4S, V9.4S // m = m - n, lanes 8..11
+	WORD  $0x4eaad508 // FSUB V8.4S, V8.4S, V10.4S // m = m - n, lanes 12..15
+	FMOVQ 96(R20), F0 // p = p*m + 2 exp2_5, lanes 0..3
+	VFMLA V5.S4, V2.S4, V0.S4 // p = p*m + 2 exp2_5, lanes 0..3
+	FMOVQ 96(R20), F1 // p = p*m + 2 exp2_5, lanes 4..7
+	VFMLA V6.S4, V2.S4, V1.S4 // p = p*m + 2 exp2_5, lanes 4..7
+	FMOVQ 96(R20), F9 // p = p*m + 2 exp2_5, lanes 8..11
+	VFMLA V7.S4, V2.S4, V9.S4 // p = p*m + 2 exp2_5, lanes 8..11
+	FMOVQ 96(R20), F10 // p = p*m + 2 exp2_5, lanes 12..15
+	VFMLA V8.S4, V2.S4, V10.S4 // p = p*m + 2 exp2_5, lanes 12..15
+	FMOVQ 80(R20), F15 // p = p*m + 2 exp2_4, lanes 0..3
+	VFMLA V5.S4, V0.S4, V15.S4 // p = p*m + 2 exp2_4, lanes 0..3
+	FMOVQ 80(R20), F0 // p = p*m + 2 exp2_4, lanes 4..7
+	VFMLA V6.S4, V1.S4, V0.S4 // p = p*m + 2 exp2_4, lanes 4..7
+	FMOVQ 80(R20), F1 // p = p*m + 2 exp2_4, lanes 8..11
+	VFMLA V7.S4, V9.S4, V1.S4 // p = p*m + 2 exp2_4, lanes 8..11
+	FMOVQ 80(R20), F9 // p = p*m + 2 exp2_4, lanes 12..15
+	VFMLA V8.S4, V10.S4, V9.S4 // p = p*m + 2 exp2_4, lanes 12..15
+	FMOVQ 64(R20), F10 // p = p*m + 2 exp2_3, lanes 0..3
+	VFMLA V5.S4, V15.S4, V10.S4 // p = p*m + 2 exp2_3, lanes 0..3
+	FMOVQ 64(R20), F15 // p = p*m + 2 exp2_3, lanes 4..7
+	VFMLA V6.S4, V0.S4, V15.S4 // p = p*m + 2 exp2_3, lanes 4..7
+	FMOVQ 64(R20), F0 // p = p*m + 2 exp2_3, lanes 8..11
+	VFMLA V7.S4, V1.S4, V0.S4 // p = p*m + 2 exp2_3, lanes 8..11
+	FMOVQ 64(R20), F1 // p = p*m + 2 exp2_3, lanes 12..15
+	VFMLA V8.S4, V9.S4, V1.S4 // p = p*m + 2 exp2_3, lanes 12..15
+	FMOVQ 48(R20), F9 // p = p*m + 2 exp2_2, lanes 0..3
+	VFMLA V5.S4, V10.S4, V9.S4 // p = p*m + 2 exp2_2, lanes 0..3
+	FMOVQ 48(R20), F10 // p = p*m + 2 exp2_2, lanes 4..7
+	VFMLA V6.S4, V15.S4, V10.S4 // p = p*m + 2 exp2_2, lanes 4..7
+	FMOVQ 48(R20), F15 // p = p*m + 2 exp2_2, lanes 8..11
+	VFMLA V7.S4, V0.S4, V15.S4 // p = p*m + 2 exp2_2, lanes 8..11
+	FMOVQ 48(R20), F0 // p = p*m + 2 exp2_2, lanes 12..15
+	VFMLA V8.S4, V1.S4, V0.S4 // p = p*m + 2 exp2_2, lanes 12..15
+	FMOVQ 32(R20), F1 // p = p*m + 2 exp2_1, lanes 0..3
+	VFMLA V5.S4, V9.S4, V1.S4 // p = p*m + 2 exp2_1, lanes 0..3
+	FMOVQ 32(R20), F9 // p = p*m + 2 exp2_1, lanes 4..7
+	VFMLA V6.S4, V10.S4, V9.S4 // p = p*m + 2 exp2_1, lanes 4..7
+	FMOVQ 32(R20), F10 // p = p*m + 2 exp2_1, lanes 8..11
+	VFMLA V7.S4, V15.S4, V10.S4 // p = p*m + 2 exp2_1, lanes 8..11
+	FMOVQ 32(R20), F15 // p = p*m + 2 exp2_1, lanes 12..15
+	VFMLA V8.S4, V0.S4, V15.S4 // p = p*m + 2 exp2_1, lanes 12..15
+	FMOVQ 16(R20), F0 // p = p*m + 2 exp2_0, lanes 0..3
+	VFMLA V5.S4, V1.S4, V0.S4 // p = p*m + 2 exp2_0, lanes 0..3
+	FMOVQ 16(R20), F1 // p = p*m + 2 exp2_0, lanes 4..7
+	VFMLA V6.S4, V9.S4, V1.S4 // p = p*m + 2 exp2_0, lanes 4..7
+	FMOVQ 16(R20), F5 // p = p*m + 2 exp2_0, lanes 8..11
+	VFMLA V7.S4, V10.S4, V5.S4 // p = p*m + 2 exp2_0, lanes 8..11
+	FMOVQ 16(R20), F6 // p = p*m + 2 exp2_0, lanes 12..15
+	VFMLA V8.S4, V15.S4, V6.S4 // p = p*m + 2 exp2_0, lanes 12..15
+	VSHL  $23, V11.S4, V11.S4 // k = k << 23, lanes 0..3
+	VSHL  $23, V12.S4, V12.S4 // k = k << 23, lanes 4..7
+	VSHL  $23, V13.S4, V13.S4 // k = k << 23, lanes 8..11
+	VSHL  $23, V14.S4, V14.S4 // k = k << 23, lanes 12..15
+	WORD  $0x6e2bdc00 // FMUL V0.4S, V0.4S, V11.4S // p = p * k, lanes 0..3
+	WORD  $0x6e2cdc21 // FMUL V1.4S, V1.4S, V12.4S // p = p * k, lanes 4..7
+	WORD  $0x6e2ddca5 // FMUL V5.4S, V5.4S, V13.4S // p = p * k, lanes 8..11
+	WORD  $0x6e2edcc6 // FMUL V6.4S, V6.4S, V14.4S // p = p * k, lanes 12..15
 	CMP   $4, R2 // alpha[0] = p, rows lanes
 	BLT   tail_42 // alpha[0] = p, rows lanes
 	FMOVQ F0, (R6) // alpha[0] = p, rows lanes
@@ -16162,10 +16163,10 @@ tail_done_32:
 	FMOVQ F1, 16(R6) // alpha[0] = p, rows lanes
 	CMP   $12, R2 // alpha[0] = p, rows lanes
 	BLT   tail_44 // alpha[0] = p, rows lanes
-	FMOVQ F4, 32(R6) // alpha[0] = p, rows lanes
+	FMOVQ F5, 32(R6) // alpha[0] = p, rows lanes
 	CMP   $16, R2 // alpha[0] = p, rows lanes
 	BLT   tail_45 // alpha[0] = p, rows lanes
-	FMOVQ F5, 48(R6) // alpha[0] = p, rows lanes
+	FMOVQ F6, 48(R6) // alpha[0] = p, rows lanes
 	JMP   tail_done_41 // alpha[0] = p, rows lanes
 
 tail_42:
@@ -16196,28 +16197,28 @@ tail_one_47:
 
 tail_44:
 	TBZ   $1, R2, tail_one_48 // alpha[0] = p, rows lanes
-	FMOVD F4, 32(R6) // alpha[0] = p, rows lanes
+	FMOVD F5, 32(R6) // alpha[0] = p, rows lanes
 	TBZ   $0, R2, tail_done_41 // alpha[0] = p, rows lanes
 	ADD   $40, R6, R3 // alpha[0] = p, rows lanes
-	VST1  V4.S[2], (R3) // alpha[0] = p, rows lanes
+	VST1  V5.S[2], (R3) // alpha[0] = p, rows lanes
 	JMP   tail_done_41 // alpha[0] = p, rows lanes
 
 tail_one_48:
 	TBZ   $0, R2, tail_done_41 // alpha[0] = p, rows lanes
-	FMOVS F4, 32(R6) // alpha[0] = p, rows lanes
+	FMOVS F5, 32(R6) // alpha[0] = p, rows lanes
 	JMP   tail_done_41 // alpha[0] = p, rows lanes
 
 tail_45:
 	TBZ   $1, R2, tail_one_49 // alpha[0] = p, rows lanes
-	FMOVD F5, 48(R6) // alpha[0] = p, rows lanes
+	FMOVD F6, 48(R6) // alpha[0] = p, rows lanes
 	TBZ   $0, R2, tail_done_41 // alpha[0] = p, rows lanes
 	ADD   $56, R6, R3 // alpha[0] = p, rows lanes
-	VST1  V5.S[2], (R3) // alpha[0] = p, rows lanes
+	VST1  V6.S[2], (R3) // alpha[0] = p, rows lanes
 	JMP   tail_done_41 // alpha[0] = p, rows lanes
 
 tail_one_49:
 	TBZ   $0, R2, tail_done_41 // alpha[0] = p, rows lanes
-	FMOVS F5, 48(R6) // alpha[0] = p, rows lanes
+	FMOVS F6, 48(R6) // alpha[0] = p, rows lanes
 
 tail_done_41:
 	// P = 2^(S-m'), l = α·l + P
@@ -16230,116 +16231,116 @@ exp_50:
 	MOVD  R0, R9 // s_col = s
 	VLD1R (R7), [V0.S4] // m' = all shift[0]
 	VLD1R (R6), [V1.S4] // α = all alpha[0]
-	FMOVQ (R3), F4 // l = l[0], lanes 0..3
-	FMOVQ 16(R3), F5 // l = l[0], lanes 4..7
-	FMOVQ 32(R3), F6 // l = l[0], lanes 8..11
-	FMOVQ 48(R3), F7 // l = l[0], lanes 12..15
-	WORD  $0x6e21dc84 // FMUL V4.4S, V4.4S, V1.4S // l = l * α, lanes 0..3
-	WORD  $0x6e21dca5 // FMUL V5.4S, V5.4S, V1.4S // l = l * α, lanes 4..7
-	WORD  $0x6e21dcc6 // FMUL V6.4S, V6.4S, V1.4S // l = l * α, lanes 8..11
-	WORD  $0x6e21dce7 // FMUL V7.4S, V7.4S, V1.4S // l = l * α, lanes 12..15
+	FMOVQ (R3), F5 // l = l[0], lanes 0..3
+	FMOVQ 16(R3), F6 // l = l[0], lanes 4..7
+	FMOVQ 32(R3), F7 // l = l[0], lanes 8..11
+	FMOVQ 48(R3), F8 // l = l[0], lanes 12..15
+	WORD  $0x6e21dca5 // FMUL V5.4S, V5.4S, V1.4S // l = l * α, lanes 0..3
+	WORD  $0x6e21dcc6 // FMUL V6.4S, V6.4S, V1.4S // l = l * α, lanes 4..7
+	WORD  $0x6e21dce7 // FMUL V7.4S, V7.4S, V1.4S // l = l * α, lanes 8..11
+	WORD  $0x6e21dd08 // FMUL V8.4S, V8.4S, V1.4S // l = l * α, lanes 12..15
 	CMP   $16, R8 // cols < 16
 	BLT   exp_cols_end_53 // cols < 16
 
 exp_cols_52:
 	FMOVQ (R9), F1 // S = s_col[0], lanes 0..3
-	FMOVQ 16(R9), F8 // S = s_col[0], lanes 4..7
-	FMOVQ 32(R9), F9 // S = s_col[0], lanes 8..11
-	FMOVQ 48(R9), F10 // S = s_col[0], lanes 12..15
+	FMOVQ 16(R9), F9 // S = s_col[0], lanes 4..7
+	FMOVQ 32(R9), F10 // S = s_col[0], lanes 8..11
+	FMOVQ 48(R9), F11 // S = s_col[0], lanes 12..15
 	WORD  $0x4ea0d421 // FSUB V1.4S, V1.4S, V0.4S // S = S - m', lanes 0..3
-	WORD  $0x4ea0d508 // FSUB V8.4S, V8.4S, V0.4S // S = S - m', lanes 4..7
-	WORD  $0x4ea0d529 // FSUB V9.4S, V9.4S, V0.4S // S = S - m', lanes 8..11
-	WORD  $0x4ea0d54a // FSUB V10.4S, V10.4S, V0.4S // S = S - m', lanes 12..15
-	WORD  $0x4e21882b // FRINTN V11.4S, V1.4S // n = round(S), lanes 0..3
-	WORD  $0x4e21890c // FRINTN V12.4S, V8.4S // n = round(S), lanes 4..7
-	WORD  $0x4e21892d // FRINTN V13.4S, V9.4S // n = round(S), lanes 8..11
-	WORD  $0x4e21894e // FRINTN V14.4S, V10.4S // n = round(S), lanes 12..15
-	WORD  $0x4eabd421 // FSUB V1.4S, V1.4S, V11.4S // S = S - n, lanes 0..3
-	WORD  $0x4eacd508 // FSUB V8.4S, V8.4S, V12.4S // S = S - n, lanes 4..7
-	WORD  $0x4eadd529 // FSUB V9.4S, V9.4S, V13.4S // S = S - n, lanes 8..11
-	WORD  $0x4eaed54a // FSUB V10.4S, V10.4S, V14.4S // S = S - n, lanes 12..15
-	FMOVQ 96(R20), F15 // p = p*S + exp2_5, lanes 0..3
-	VFMLA V1.S4, V2.S4, V15.S4 // p = p*S + exp2_5, lanes 0..3
-	FMOVQ 96(R20), F16 // p = p*S + exp2_5, lanes 4..7
-	VFMLA V8.S4, V2.S4, V16.S4 // p = p*S + exp2_5, lanes 4..7
-	FMOVQ 96(R20), F17 // p = p*S + exp2_5, lanes 8..11
-	VFMLA V9.S4, V2.S4, V17.S4 // p = p*S + exp2_5, lanes 8..11
-	FMOVQ 96(R20), F18 // p = p*S + exp2_5, lanes 12..15
-	VFMLA V10.S4, V2.S4, V18.S4 // p = p*S + exp2_5, lanes 12..15
-	FMOVQ 80(R20), F19 // p = p*S + exp2_4, lanes 0..3
-	VFMLA V1.S4, V15.S4, V19.S4 // p = p*S + exp2_4, lanes 0..3
-	FMOVQ 80(R20), F15 // p = p*S + exp2_4, lanes 4..7
-	VFMLA V8.S4, V16.S4, V15.S4 // p = p*S + exp2_4, lanes 4..7
-	FMOVQ 80(R20), F16 // p = p*S + exp2_4, lanes 8..11
-	VFMLA V9.S4, V17.S4, V16.S4 // p = p*S + exp2_4, lanes 8..11
-	FMOVQ 80(R20), F17 // p = p*S + exp2_4, lanes 12..15
-	VFMLA V10.S4, V18.S4, V17.S4 // p = p*S + exp2_4, lanes 12..15
-	FMOVQ 64(R20), F18 // p = p*S + exp2_3, lanes 0..3
-	VFMLA V1.S4, V19.S4, V18.S4 // p = p*S + exp2_3, lanes 0..3
-	FMOVQ 64(R20), F19 // p = p*S + exp2_3, lanes 4..7
-	VFMLA V8.S4, V15.S4, V19.S4 // p = p*S + exp2_3, lanes 4..7
-	FMOVQ 64(R20), F15 // p = p*S + exp2_3, lanes 8..11
-	VFMLA V9.S4, V16.S4, V15.S4 // p = p*S + exp2_3, lanes 8..11
-	FMOVQ 64(R20), F16 // p = p*S + exp2_3, lanes 12..15
-	VFMLA V10.S4, V17.S4, V16.S4 // p = p*S + exp2_3, lanes 12..15
-	FMOVQ 48(R20), F17 // p = p*S + exp2_2, lanes 0..3
-	VFMLA V1.S4, V18.S4, V17.S4 // p = p*S + exp2_2, lanes 0..3
-	FMOVQ 48(R20), F18 // p = p*S + exp2_2, lanes 4..7
-	VFMLA V8.S4, V19.S4, V18.S4 // p = p*S + exp2_2, lanes 4..7
-	FMOVQ 48(R20), F19 // p = p*S + exp2_2, lanes 8..11
-	VFMLA V9.S4, V15.S4, V19.S4 // p = p*S + exp2_2, lanes 8..11
-	FMOVQ 48(R20), F15 // p = p*S + exp2_2, lanes 12..15
-	VFMLA V10.S4, V16.S4, V15.S4 // p = p*S + exp2_2, lanes 12..15
-	FMOVQ 32(R20), F16 // p = p*S + exp2_1, lanes 0..3
-	VFMLA V1.S4, V17.S4, V16.S4 // p = p*S + exp2_1, lanes 0..3
-	FMOVQ 32(R20), F17 // p = p*S + exp2_1, lanes 4..7
-	VFMLA V8.S4, V18.S4, V17.S4 // p = p*S + exp2_1, lanes 4..7
-	FMOVQ 32(R20), F18 // p = p*S + exp2_1, lanes 8..11
-	VFMLA V9.S4, V19.S4, V18.S4 // p = p*S + exp2_1, lanes 8..11
-	FMOVQ 32(R20), F19 // p = p*S + exp2_1, lanes 12..15
-	VFMLA V10.S4, V15.S4, V19.S4 // p = p*S + exp2_1, lanes 12..15
-	FMOVQ 16(R20), F15 // p = p*S + exp2_0, lanes 0..3
-	VFMLA V1.S4, V16.S4, V15.S4 // p = p*S + exp2_0, lanes 0..3
-	FMOVQ 16(R20), F1 // p = p*S + exp2_0, lanes 4..7
-	VFMLA V8.S4, V17.S4, V1.S4 // p = p*S + exp2_0, lanes 4..7
-	FMOVQ 16(R20), F8 // p = p*S + exp2_0, lanes 8..11
-	VFMLA V9.S4, V18.S4, V8.S4 // p = p*S + exp2_0, lanes 8..11
-	FMOVQ 16(R20), F9 // p = p*S + exp2_0, lanes 12..15
-	VFMLA V10.S4, V19.S4, V9.S4 // p = p*S + exp2_0, lanes 12..15
-	WORD  $0x6eabe46a // FCMGT V10.4S, V3.4S, V11.4S // small = n < -125, lanes 0..3
-	WORD  $0x6eace470 // FCMGT V16.4S, V3.4S, V12.4S // small = n < -125, lanes 4..7
-	WORD  $0x6eade471 // FCMGT V17.4S, V3.4S, V13.4S // small = n < -125, lanes 8..11
-	WORD  $0x6eaee472 // FCMGT V18.4S, V3.4S, V14.4S // small = n < -125, lanes 12..15
-	WORD  $0x4f29fd6b // FCVTZS V11.4S, V11.4S, #23 // p *= 2**n, lanes 0..3
-	VADD  V11.S4, V15.S4, V11.S4 // p *= 2**n, lanes 0..3
-	WORD  $0x4f29fd8c // FCVTZS V12.4S, V12.4S, #23 // p *= 2**n, lanes 4..7
-	VADD  V12.S4, V1.S4, V1.S4 // p *= 2**n, lanes 4..7
-	WORD  $0x4f29fdac // FCVTZS V12.4S, V13.4S, #23 // p *= 2**n, lanes 8..11
-	VADD  V12.S4, V8.S4, V8.S4 // p *= 2**n, lanes 8..11
-	WORD  $0x4f29fdcc // FCVTZS V12.4S, V14.4S, #23 // p *= 2**n, lanes 12..15
-	VADD  V12.S4, V9.S4, V9.S4 // p *= 2**n, lanes 12..15
-	WORD  $0x4e6a1d6b // BIC V11.16B, V11.16B, V10.16B // p = 0 where small, lanes 0..3
-	WORD  $0x4e701c21 // BIC V1.16B, V1.16B, V16.16B // p = 0 where small, lanes 4..7
-	WORD  $0x4e711d08 // BIC V8.16B, V8.16B, V17.16B // p = 0 where small, lanes 8..11
-	WORD  $0x4e721d29 // BIC V9.16B, V9.16B, V18.16B // p = 0 where small, lanes 12..15
-	WORD  $0x4e2bd484 // FADD V4.4S, V4.4S, V11.4S // l = l + p.0, lanes 0..3
-	WORD  $0x4e21d4a5 // FADD V5.4S, V5.4S, V1.4S // l = l + p.0, lanes 4..7
-	WORD  $0x4e28d4c6 // FADD V6.4S, V6.4S, V8.4S // l = l + p.0, lanes 8..11
-	WORD  $0x4e29d4e7 // FADD V7.4S, V7.4S, V9.4S // l = l + p.0, lanes 12..15
+	WORD  $0x4ea0d529 // FSUB V9.4S, V9.4S, V0.4S // S = S - m', lanes 4..7
+	WORD  $0x4ea0d54a // FSUB V10.4S, V10.4S, V0.4S // S = S - m', lanes 8..11
+	WORD  $0x4ea0d56b // FSUB V11.4S, V11.4S, V0.4S // S = S - m', lanes 12..15
+	WORD  $0x4e24f421 // FMAX V1.4S, V1.4S, V4.4S // S = S or at least least, lanes 0..3
+	WORD  $0x4e24f529 // FMAX V9.4S, V9.4S, V4.4S // S = S or at least least, lanes 4..7
+	WORD  $0x4e24f54a // FMAX V10.4S, V10.4S, V4.4S // S = S or at least least, lanes 8..11
+	WORD  $0x4e24f56b // FMAX V11.4S, V11.4S, V4.4S // S = S or at least least, lanes 12..15
+	WORD  $0x4e23d430 // FADD V16.4S, V1.4S, V3.4S // k = S + round, lanes 0..3
+	WORD  $0x4e23d531 // FADD V17.4S, V9.4S, V3.4S // k = S + round, lanes 4..7
+	WORD  $0x4e23d552 // FADD V18.4S, V10.4S, V3.4S // k = S + round, lanes 8..11
+	WORD  $0x4e23d573 // FADD V19.4S, V11.4S, V3.4S // k = S + round, lanes 12..15
+	WORD  $0x4ea3d60c // FSUB V12.4S, V16.4S, V3.4S // n = k - round, lanes 0..3
+	WORD  $0x4ea3d62d // FSUB V13.4S, V17.4S, V3.4S // n = k - round, lanes 4..7
+	WORD  $0x4ea3d64e // FSUB V14.4S, V18.4S, V3.4S // n = k - round, lanes 8..11
+	WORD  $0x4ea3d66f // FSUB V15.4S, V19.4S, V3.4S // n = k - round, lanes 12..15
+	WORD  $0x4eacd421 // FSUB V1.4S, V1.4S, V12.4S // S = S - n, lanes 0..3
+	WORD  $0x4eadd529 // FSUB V9.4S, V9.4S, V13.4S // S = S - n, lanes 4..7
+	WORD  $0x4eaed54a // FSUB V10.4S, V10.4S, V14.4S // S = S - n, lanes 8..11
+	WORD  $0x4eafd56b // FSUB V11.4S, V11.4S, V15.4S // S = S - n, lanes 12..15
+	FMOVQ 96(R20), F12 // p = p*S + 2 exp2_5, lanes 0..3
+	VFMLA V1.S4, V2.S4, V12.S4 // p = p*S + 2 exp2_5, lanes 0..3
+	FMOVQ 96(R20), F13 // p = p*S + 2 exp2_5, lanes 4..7
+	VFMLA V9.S4, V2.S4, V13.S4 // p = p*S + 2 exp2_5, lanes 4..7
+	FMOVQ 96(R20), F14 // p = p*S + 2 exp2_5, lanes 8..11
+	VFMLA V10.S4, V2.S4, V14.S4 // p = p*S + 2 exp2_5, lanes 8..11
+	FMOVQ 96(R20), F15 // p = p*S + 2 exp2_5, lanes 12..15
+	VFMLA V11.S4, V2.S4, V15.S4 // p = p*S + 2 exp2_5, lanes 12..15
+	FMOVQ 80(R20), F20 // p = p*S + 2 exp2_4, lanes 0..3
+	VFMLA V1.S4, V12.S4, V20.S4 // p = p*S + 2 exp2_4, lanes 0..3
+	FMOVQ 80(R20), F12 // p = p*S + 2 exp2_4, lanes 4..7
+	VFMLA V9.S4, V13.S4, V12.S4 // p = p*S + 2 exp2_4, lanes 4..7
+	FMOVQ 80(R20), F13 // p = p*S + 2 exp2_4, lanes 8..11
+	VFMLA V10.S4, V14.S4, V13.S4 // p = p*S + 2 exp2_4, lanes 8..11
+	FMOVQ 80(R20), F14 // p = p*S + 2 exp2_4, lanes 12..15
+	VFMLA V11.S4, V15.S4, V14.S4 // p = p*S + 2 exp2_4, lanes 12..15
+	FMOVQ 64(R20), F15 // p = p*S + 2 exp2_3, lanes 0..3
+	VFMLA V1.S4, V20.S4, V15.S4 // p = p*S + 2 exp2_3, lanes 0..3
+	FMOVQ 64(R20), F20 // p = p*S + 2 exp2_3, lanes 4..7
+	VFMLA V9.S4, V12.S4, V20.S4 // p = p*S + 2 exp2_3, lanes 4..7
+	FMOVQ 64(R20), F12 // p = p*S + 2 exp2_3, lanes 8..11
+	VFMLA V10.S4, V13.S4, V12.S4 // p = p*S + 2 exp2_3, lanes 8..11
+	FMOVQ 64(R20), F13 // p = p*S + 2 exp2_3, lanes 12..15
+	VFMLA V11.S4, V14.S4, V13.S4 // p = p*S + 2 exp2_3, lanes 12..15
+	FMOVQ 48(R20), F14 // p = p*S + 2 exp2_2, lanes 0..3
+	VFMLA V1.S4, V15.S4, V14.S4 // p = p*S + 2 exp2_2, lanes 0..3
+	FMOVQ 48(R20), F15 // p = p*S + 2 exp2_2, lanes 4..7
+	VFMLA V9.S4, V20.S4, V15.S4 // p = p*S + 2 exp2_2, lanes 4..7
+	FMOVQ 48(R20), F20 // p = p*S + 2 exp2_2, lanes 8..11
+	VFMLA V10.S4, V12.S4, V20.S4 // p = p*S + 2 exp2_2, lanes 8..11
+	FMOVQ 48(R20), F12 // p = p*S + 2 exp2_2, lanes 12..15
+	VFMLA V11.S4, V13.S4, V12.S4 // p = p*S + 2 exp2_2, lanes 12..15
+	FMOVQ 32(R20), F13 // p = p*S + 2 exp2_1, lanes 0..3
+	VFMLA V1.S4, V14.S4, V13.S4 // p = p*S + 2 exp2_1, lanes 0..3
+	FMOVQ 32(R20), F14 // p = p*S + 2 exp2_1, lanes 4..7
+	VFMLA V9.S4, V15.S4, V14.S4 // p = p*S + 2 exp2_1, lanes 4..7
+	FMOVQ 32(R20), F15 // p = p*S + 2 exp2_1, lanes 8..11
+	VFMLA V10.S4, V20.S4, V15.S4 // p = p*S + 2 exp2_1, lanes 8..11
+	FMOVQ 32(R20), F20 // p = p*S + 2 exp2_1, lanes 12..15
+	VFMLA V11.S4, V12.S4, V20.S4 // p = p*S + 2 exp2_1, lanes 12..15
+	FMOVQ 16(R20), F12 // p = p*S + 2 exp2_0, lanes 0..3
+	VFMLA V1.S4, V13.S4, V12.S4 // p = p*S + 2 exp2_0, lanes 0..3
+	FMOVQ 16(R20), F1 // p = p*S + 2 exp2_0, lanes 4..7
+	VFMLA V9.S4, V14.S4, V1.S4 // p = p*S + 2 exp2_0, lanes 4..7
+	FMOVQ 16(R20), F9 // p = p*S + 2 exp2_0, lanes 8..11
+	VFMLA V10.S4, V15.S4, V9.S4 // p = p*S + 2 exp2_0, lanes 8..11
+	FMOVQ 16(R20), F10 // p = p*S + 2 exp2_0, lanes 12..15
+	VFMLA V11.S4, V20.S4, V10.S4 // p = p*S + 2 exp2_0, lanes 12..15
+	VSHL  $23, V16.S4, V16.S4 // k = k << 23, lanes 0..3
+	VSHL  $23, V17.S4, V17.S4 // k = k << 23, lanes 4..7
+	VSHL  $23, V18.S4, V18.S4 // k = k << 23, lanes 8..11
+	VSHL  $23, V19.S4, V19.S4 // k = k << 23, lanes 12..15
+	WORD  $0x6e30dd8b // FMUL V11.4S, V12.4S, V16.4S // p = p * k, lanes 0..3
+	WORD  $0x6e31dc21 // FMUL V1.4S, V1.4S, V17.4S // p = p * k, lanes 4..7
+	WORD  $0x6e32dd29 // FMUL V9.4S, V9.4S, V18.4S // p = p * k, lanes 8..11
+	WORD  $0x6e33dd4a // FMUL V10.4S, V10.4S, V19.4S // p = p * k, lanes 12..15
+	WORD  $0x4e2bd4a5 // FADD V5.4S, V5.4S, V11.4S // l = l + p.0, lanes 0..3
+	WORD  $0x4e21d4c6 // FADD V6.4S, V6.4S, V1.4S // l = l + p.0, lanes 4..7
+	WORD  $0x4e29d4e7 // FADD V7.4S, V7.4S, V9.4S // l = l + p.0, lanes 8..11
+	WORD  $0x4e2ad508 // FADD V8.4S, V8.4S, V10.4S // l = l + p.0, lanes 12..15
 	FMOVQ F11, (R9) // s_col[0] = p, lanes 0..3
 	FMOVQ F1, 16(R9) // s_col[0] = p, lanes 4..7
-	FMOVQ F8, 32(R9) // s_col[0] = p, lanes 8..11
-	FMOVQ F9, 48(R9) // s_col[0] = p, lanes 12..15
+	FMOVQ F9, 32(R9) // s_col[0] = p, lanes 8..11
+	FMOVQ F10, 48(R9) // s_col[0] = p, lanes 12..15
 	ADD   $64, R9, R9 // s_col += 64
 	SUB   $16, R8, R8 // cols += -16
 	CMP   $16, R8 // cols >= 16
 	BGE   exp_cols_52 // cols >= 16
 
 exp_cols_end_53:
-	FMOVQ F4, (R3) // l[0] = l, lanes 0..3
-	FMOVQ F5, 16(R3) // l[0] = l, lanes 4..7
-	FMOVQ F6, 32(R3) // l[0] = l, lanes 8..11
-	FMOVQ F7, 48(R3) // l[0] = l, lanes 12..15
+	FMOVQ F5, (R3) // l[0] = l, lanes 0..3
+	FMOVQ F6, 16(R3) // l[0] = l, lanes 4..7
+	FMOVQ F7, 32(R3) // l[0] = l, lanes 8..11
+	FMOVQ F8, 48(R3) // l[0] = l, lanes 12..15
 	ADD   $4, R7, R7 // shift += 4
 	ADD   $4, R6, R6 // alpha += 4
 	ADD   $64, R3, R3 // l += 64
@@ -16355,208 +16356,248 @@ DATA constants<>+0(SB)/4, $0xff800000
 DATA constants<>+4(SB)/4, $0xff800000
 DATA constants<>+8(SB)/4, $0xff800000
 DATA constants<>+12(SB)/4, $0xff800000
-DATA constants<>+16(SB)/4, $0x3f800000
-DATA constants<>+20(SB)/4, $0x3f800000
-DATA constants<>+24(SB)/4, $0x3f800000
-DATA constants<>+28(SB)/4, $0x3f800000
-DATA constants<>+32(SB)/4, $0x3f317218
-DATA constants<>+36(SB)/4, $0x3f317218
-DATA constants<>+40(SB)/4, $0x3f317218
-DATA constants<>+44(SB)/4, $0x3f317218
-DATA constants<>+48(SB)/4, $0x3e75fdef
-DATA constants<>+52(SB)/4, $0x3e75fdef
-DATA constants<>+56(SB)/4, $0x3e75fdef
-DATA constants<>+60(SB)/4, $0x3e75fdef
-DATA constants<>+64(SB)/4, $0x3d6357c2
-DATA constants<>+68(SB)/4, $0x3d6357c2
-DATA constants<>+72(SB)/4, $0x3d6357c2
-DATA constants<>+76(SB)/4, $0x3d6357c2
-DATA constants<>+80(SB)/4, $0x3c1d979c
-DATA constants<>+84(SB)/4, $0x3c1d979c
-DATA constants<>+88(SB)/4, $0x3c1d979c
-DATA constants<>+92(SB)/4, $0x3c1d979c
-DATA constants<>+96(SB)/4, $0x3aaf80da
-DATA constants<>+100(SB)/4, $0x3aaf80da
-DATA constants<>+104(SB)/4, $0x3aaf80da
-DATA constants<>+108(SB)/4, $0x3aaf80da
-DATA constants<>+112(SB)/4, $0x391fa028
-DATA constants<>+116(SB)/4, $0x391fa028
-DATA constants<>+120(SB)/4, $0x391fa028
-DATA constants<>+124(SB)/4, $0x391fa028
-DATA constants<>+128(SB)/4, $0xc2fa0000
-DATA constants<>+132(SB)/4, $0xc2fa0000
-DATA constants<>+136(SB)/4, $0xc2fa0000
-DATA constants<>+140(SB)/4, $0xc2fa0000
-DATA constants<>+144(SB)/4, $0x00000001
-DATA constants<>+148(SB)/4, $0x00000002
-DATA constants<>+152(SB)/4, $0x00000004
-DATA constants<>+156(SB)/4, $0x00000008
-DATA constants<>+160(SB)/4, $0xbeaaaa8c
-DATA constants<>+164(SB)/4, $0xbeaaaa8c
-DATA constants<>+168(SB)/4, $0xbeaaaa8c
-DATA constants<>+172(SB)/4, $0xbeaaaa8c
-DATA constants<>+176(SB)/4, $0x3e088257
-DATA constants<>+180(SB)/4, $0x3e088257
-DATA constants<>+184(SB)/4, $0x3e088257
-DATA constants<>+188(SB)/4, $0x3e088257
-DATA constants<>+192(SB)/4, $0xbd5c34b2
-DATA constants<>+196(SB)/4, $0xbd5c34b2
-DATA constants<>+200(SB)/4, $0xbd5c34b2
-DATA constants<>+204(SB)/4, $0xbd5c34b2
-DATA constants<>+208(SB)/4, $0x3cac28fe
-DATA constants<>+212(SB)/4, $0x3cac28fe
-DATA constants<>+216(SB)/4, $0x3cac28fe
-DATA constants<>+220(SB)/4, $0x3cac28fe
-DATA constants<>+224(SB)/4, $0xbbe56bbc
-DATA constants<>+228(SB)/4, $0xbbe56bbc
-DATA constants<>+232(SB)/4, $0xbbe56bbc
-DATA constants<>+236(SB)/4, $0xbbe56bbc
-DATA constants<>+240(SB)/4, $0x3ab39914
-DATA constants<>+244(SB)/4, $0x3ab39914
-DATA constants<>+248(SB)/4, $0x3ab39914
-DATA constants<>+252(SB)/4, $0x3ab39914
-DATA constants<>+256(SB)/4, $0xc038aa3b
-DATA constants<>+260(SB)/4, $0xc038aa3b
-DATA constants<>+264(SB)/4, $0xc038aa3b
-DATA constants<>+268(SB)/4, $0xc038aa3b
-DATA constants<>+272(SB)/4, $0xb3257060
-DATA constants<>+276(SB)/4, $0xb3257060
-DATA constants<>+280(SB)/4, $0xb3257060
-DATA constants<>+284(SB)/4, $0xb3257060
-DATA constants<>+288(SB)/4, $0x3f600000
-DATA constants<>+292(SB)/4, $0x3f600000
-DATA constants<>+296(SB)/4, $0x3f600000
-DATA constants<>+300(SB)/4, $0x3f600000
-DATA constants<>+304(SB)/4, $0x80000000
-DATA constants<>+308(SB)/4, $0x80000000
-DATA constants<>+312(SB)/4, $0x80000000
-DATA constants<>+316(SB)/4, $0x80000000
-DATA constants<>+320(SB)/4, $0x7fffffff
-DATA constants<>+324(SB)/4, $0x7fffffff
-DATA constants<>+328(SB)/4, $0x7fffffff
-DATA constants<>+332(SB)/4, $0x7fffffff
-DATA constants<>+336(SB)/4, $0xbf38aa38
-DATA constants<>+340(SB)/4, $0xbf38aa38
-DATA constants<>+344(SB)/4, $0xbf38aa38
-DATA constants<>+348(SB)/4, $0xbf38aa38
-DATA constants<>+352(SB)/4, $0x3ef6384a
-DATA constants<>+356(SB)/4, $0x3ef6384a
-DATA constants<>+360(SB)/4, $0x3ef6384a
-DATA constants<>+364(SB)/4, $0x3ef6384a
-DATA constants<>+368(SB)/4, $0xbeb8ad7d
-DATA constants<>+372(SB)/4, $0xbeb8ad7d
-DATA constants<>+376(SB)/4, $0xbeb8ad7d
-DATA constants<>+380(SB)/4, $0xbeb8ad7d
-DATA constants<>+384(SB)/4, $0x3e93bfa3
-DATA constants<>+388(SB)/4, $0x3e93bfa3
-DATA constants<>+392(SB)/4, $0x3e93bfa3
-DATA constants<>+396(SB)/4, $0x3e93bfa3
-DATA constants<>+400(SB)/4, $0xbe755347
-DATA constants<>+404(SB)/4, $0xbe755347
-DATA constants<>+408(SB)/4, $0xbe755347
-DATA constants<>+412(SB)/4, $0xbe755347
-DATA constants<>+416(SB)/4, $0x3e51644f
-DATA constants<>+420(SB)/4, $0x3e51644f
-DATA constants<>+424(SB)/4, $0x3e51644f
-DATA constants<>+428(SB)/4, $0x3e51644f
-DATA constants<>+432(SB)/4, $0xbe43dcf7
-DATA constants<>+436(SB)/4, $0xbe43dcf7
-DATA constants<>+440(SB)/4, $0xbe43dcf7
-DATA constants<>+444(SB)/4, $0xbe43dcf7
-DATA constants<>+448(SB)/4, $0x3e3f898c
-DATA constants<>+452(SB)/4, $0x3e3f898c
-DATA constants<>+456(SB)/4, $0x3e3f898c
-DATA constants<>+460(SB)/4, $0x3e3f898c
-DATA constants<>+464(SB)/4, $0xbde26f90
-DATA constants<>+468(SB)/4, $0xbde26f90
-DATA constants<>+472(SB)/4, $0xbde26f90
-DATA constants<>+476(SB)/4, $0xbde26f90
-DATA constants<>+480(SB)/4, $0x3fb8aa3b
-DATA constants<>+484(SB)/4, $0x3fb8aa3b
-DATA constants<>+488(SB)/4, $0x3fb8aa3b
-DATA constants<>+492(SB)/4, $0x3fb8aa3b
-DATA constants<>+496(SB)/4, $0x32a57060
-DATA constants<>+500(SB)/4, $0x32a57060
-DATA constants<>+504(SB)/4, $0x32a57060
-DATA constants<>+508(SB)/4, $0x32a57060
-DATA constants<>+512(SB)/4, $0x7f800000
-DATA constants<>+516(SB)/4, $0x7f800000
-DATA constants<>+520(SB)/4, $0x7f800000
-DATA constants<>+524(SB)/4, $0x7f800000
-DATA constants<>+528(SB)/4, $0x7fc00000
-DATA constants<>+532(SB)/4, $0x7fc00000
-DATA constants<>+536(SB)/4, $0x7fc00000
-DATA constants<>+540(SB)/4, $0x7fc00000
-DATA constants<>+544(SB)/4, $0x00800000
-DATA constants<>+548(SB)/4, $0x00800000
-DATA constants<>+552(SB)/4, $0x00800000
-DATA constants<>+556(SB)/4, $0x00800000
-DATA constants<>+560(SB)/4, $0x4b000000
-DATA constants<>+564(SB)/4, $0x4b000000
-DATA constants<>+568(SB)/4, $0x4b000000
-DATA constants<>+572(SB)/4, $0x4b000000
-DATA constants<>+576(SB)/4, $0xc1b80000
-DATA constants<>+580(SB)/4, $0xc1b80000
-DATA constants<>+584(SB)/4, $0xc1b80000
-DATA constants<>+588(SB)/4, $0xc1b80000
-DATA constants<>+592(SB)/4, $0x3f3504f3
-DATA constants<>+596(SB)/4, $0x3f3504f3
-DATA constants<>+600(SB)/4, $0x3f3504f3
-DATA constants<>+604(SB)/4, $0x3f3504f3
-DATA constants<>+608(SB)/4, $0x42b17217
-DATA constants<>+612(SB)/4, $0x42b17217
-DATA constants<>+616(SB)/4, $0x42b17217
-DATA constants<>+620(SB)/4, $0x42b17217
-DATA constants<>+624(SB)/4, $0xc2cff1b4
-DATA constants<>+628(SB)/4, $0xc2cff1b4
-DATA constants<>+632(SB)/4, $0xc2cff1b4
-DATA constants<>+636(SB)/4, $0xc2cff1b4
-DATA constants<>+640(SB)/4, $0x0000007f
-DATA constants<>+644(SB)/4, $0x0000007f
-DATA constants<>+648(SB)/4, $0x0000007f
-DATA constants<>+652(SB)/4, $0x0000007f
-DATA constants<>+656(SB)/4, $0x00000000
-DATA constants<>+660(SB)/4, $0x00000001
-DATA constants<>+664(SB)/4, $0x00000002
-DATA constants<>+668(SB)/4, $0x00000003
-DATA constants<>+672(SB)/4, $0x00000004
-DATA constants<>+676(SB)/4, $0x00000005
-DATA constants<>+680(SB)/4, $0x00000006
-DATA constants<>+684(SB)/4, $0x00000007
-DATA constants<>+688(SB)/4, $0x00000008
-DATA constants<>+692(SB)/4, $0x00000009
-DATA constants<>+696(SB)/4, $0x0000000a
-DATA constants<>+700(SB)/4, $0x0000000b
-DATA constants<>+704(SB)/4, $0x0000000c
-DATA constants<>+708(SB)/4, $0x0000000d
-DATA constants<>+712(SB)/4, $0x0000000e
-DATA constants<>+716(SB)/4, $0x0000000f
-DATA constants<>+720(SB)/4, $0x00000001
-DATA constants<>+724(SB)/4, $0x00000001
-DATA constants<>+728(SB)/4, $0x00000001
-DATA constants<>+732(SB)/4, $0x00000001
-DATA constants<>+736(SB)/4, $0x00007fff
-DATA constants<>+740(SB)/4, $0x00007fff
-DATA constants<>+744(SB)/4, $0x00007fff
-DATA constants<>+748(SB)/4, $0x00007fff
-DATA constants<>+752(SB)/4, $0x00400000
-DATA constants<>+756(SB)/4, $0x00400000
-DATA constants<>+760(SB)/4, $0x00400000
-DATA constants<>+764(SB)/4, $0x00400000
-DATA constants<>+768(SB)/4, $0x42fe0000
-DATA constants<>+772(SB)/4, $0x42fe0000
-DATA constants<>+776(SB)/4, $0x42fe0000
-DATA constants<>+780(SB)/4, $0x42fe0000
-DATA constants<>+784(SB)/4, $0xffff0000
-DATA constants<>+788(SB)/4, $0xffff0000
-DATA constants<>+792(SB)/4, $0xffff0000
-DATA constants<>+796(SB)/4, $0xffff0000
-GLOBL constants<>(SB), RODATA|NOPTR, $800
+DATA constants<>+16(SB)/4, $0x40000000
+DATA constants<>+20(SB)/4, $0x40000000
+DATA constants<>+24(SB)/4, $0x40000000
+DATA constants<>+28(SB)/4, $0x40000000
+DATA constants<>+32(SB)/4, $0x3fb17218
+DATA constants<>+36(SB)/4, $0x3fb17218
+DATA constants<>+40(SB)/4, $0x3fb17218
+DATA constants<>+44(SB)/4, $0x3fb17218
+DATA constants<>+48(SB)/4, $0x3ef5fdef
+DATA constants<>+52(SB)/4, $0x3ef5fdef
+DATA constants<>+56(SB)/4, $0x3ef5fdef
+DATA constants<>+60(SB)/4, $0x3ef5fdef
+DATA constants<>+64(SB)/4, $0x3de357c2
+DATA constants<>+68(SB)/4, $0x3de357c2
+DATA constants<>+72(SB)/4, $0x3de357c2
+DATA constants<>+76(SB)/4, $0x3de357c2
+DATA constants<>+80(SB)/4, $0x3c9d979c
+DATA constants<>+84(SB)/4, $0x3c9d979c
+DATA constants<>+88(SB)/4, $0x3c9d979c
+DATA constants<>+92(SB)/4, $0x3c9d979c
+DATA constants<>+96(SB)/4, $0x3b2f80da
+DATA constants<>+100(SB)/4, $0x3b2f80da
+DATA constants<>+104(SB)/4, $0x3b2f80da
+DATA constants<>+108(SB)/4, $0x3b2f80da
+DATA constants<>+112(SB)/4, $0x399fa028
+DATA constants<>+116(SB)/4, $0x399fa028
+DATA constants<>+120(SB)/4, $0x399fa028
+DATA constants<>+124(SB)/4, $0x399fa028
+DATA constants<>+128(SB)/4, $0x4b40007e
+DATA constants<>+132(SB)/4, $0x4b40007e
+DATA constants<>+136(SB)/4, $0x4b40007e
+DATA constants<>+140(SB)/4, $0x4b40007e
+DATA constants<>+144(SB)/4, $0xc2fc0000
+DATA constants<>+148(SB)/4, $0xc2fc0000
+DATA constants<>+152(SB)/4, $0xc2fc0000
+DATA constants<>+156(SB)/4, $0xc2fc0000
+DATA constants<>+160(SB)/4, $0x00000001
+DATA constants<>+164(SB)/4, $0x00000002
+DATA constants<>+168(SB)/4, $0x00000004
+DATA constants<>+172(SB)/4, $0x00000008
+DATA constants<>+176(SB)/4, $0xc038aa3b
+DATA constants<>+180(SB)/4, $0xc038aa3b
+DATA constants<>+184(SB)/4, $0xc038aa3b
+DATA constants<>+188(SB)/4, $0xc038aa3b
+DATA constants<>+192(SB)/4, $0xb3257060
+DATA constants<>+196(SB)/4, $0xb3257060
+DATA constants<>+200(SB)/4, $0xb3257060
+DATA constants<>+204(SB)/4, $0xb3257060
+DATA constants<>+208(SB)/4, $0xbeaaaa8c
+DATA constants<>+212(SB)/4, $0xbeaaaa8c
+DATA constants<>+216(SB)/4, $0xbeaaaa8c
+DATA constants<>+220(SB)/4, $0xbeaaaa8c
+DATA constants<>+224(SB)/4, $0x3e088257
+DATA constants<>+228(SB)/4, $0x3e088257
+DATA constants<>+232(SB)/4, $0x3e088257
+DATA constants<>+236(SB)/4, $0x3e088257
+DATA constants<>+240(SB)/4, $0xbd5c34b2
+DATA constants<>+244(SB)/4, $0xbd5c34b2
+DATA constants<>+248(SB)/4, $0xbd5c34b2
+DATA constants<>+252(SB)/4, $0xbd5c34b2
+DATA constants<>+256(SB)/4, $0x3cac28fe
+DATA constants<>+260(SB)/4, $0x3cac28fe
+DATA constants<>+264(SB)/4, $0x3cac28fe
+DATA constants<>+268(SB)/4, $0x3cac28fe
+DATA constants<>+272(SB)/4, $0xbbe56bbc
+DATA constants<>+276(SB)/4, $0xbbe56bbc
+DATA constants<>+280(SB)/4, $0xbbe56bbc
+DATA constants<>+284(SB)/4, $0xbbe56bbc
+DATA constants<>+288(SB)/4, $0x3ab39914
+DATA constants<>+292(SB)/4, $0x3ab39914
+DATA constants<>+296(SB)/4, $0x3ab39914
+DATA constants<>+300(SB)/4, $0x3ab39914
+DATA constants<>+304(SB)/4, $0x3f800000
+DATA constants<>+308(SB)/4, $0x3f800000
+DATA constants<>+312(SB)/4, $0x3f800000
+DATA constants<>+316(SB)/4, $0x3f800000
+DATA constants<>+320(SB)/4, $0x422eac50
+DATA constants<>+324(SB)/4, $0x422eac50
+DATA constants<>+328(SB)/4, $0x422eac50
+DATA constants<>+332(SB)/4, $0x422eac50
+DATA constants<>+336(SB)/4, $0x3f600000
+DATA constants<>+340(SB)/4, $0x3f600000
+DATA constants<>+344(SB)/4, $0x3f600000
+DATA constants<>+348(SB)/4, $0x3f600000
+DATA constants<>+352(SB)/4, $0x80000000
+DATA constants<>+356(SB)/4, $0x80000000
+DATA constants<>+360(SB)/4, $0x80000000
+DATA constants<>+364(SB)/4, $0x80000000
+DATA constants<>+368(SB)/4, $0x7fffffff
+DATA constants<>+372(SB)/4, $0x7fffffff
+DATA constants<>+376(SB)/4, $0x7fffffff
+DATA constants<>+380(SB)/4, $0x7fffffff
+DATA constants<>+384(SB)/4, $0x3f317218
+DATA constants<>+388(SB)/4, $0x3f317218
+DATA constants<>+392(SB)/4, $0x3f317218
+DATA constants<>+396(SB)/4, $0x3f317218
+DATA constants<>+400(SB)/4, $0xbf38aa38
+DATA constants<>+404(SB)/4, $0xbf38aa38
+DATA constants<>+408(SB)/4, $0xbf38aa38
+DATA constants<>+412(SB)/4, $0xbf38aa38
+DATA constants<>+416(SB)/4, $0x3ef6384a
+DATA constants<>+420(SB)/4, $0x3ef6384a
+DATA constants<>+424(SB)/4, $0x3ef6384a
+DATA constants<>+428(SB)/4, $0x3ef6384a
+DATA constants<>+432(SB)/4, $0xbeb8ad7d
+DATA constants<>+436(SB)/4, $0xbeb8ad7d
+DATA constants<>+440(SB)/4, $0xbeb8ad7d
+DATA constants<>+444(SB)/4, $0xbeb8ad7d
+DATA constants<>+448(SB)/4, $0x3e93bfa3
+DATA constants<>+452(SB)/4, $0x3e93bfa3
+DATA constants<>+456(SB)/4, $0x3e93bfa3
+DATA constants<>+460(SB)/4, $0x3e93bfa3
+DATA constants<>+464(SB)/4, $0xbe755347
+DATA constants<>+468(SB)/4, $0xbe755347
+DATA constants<>+472(SB)/4, $0xbe755347
+DATA constants<>+476(SB)/4, $0xbe755347
+DATA constants<>+480(SB)/4, $0x3e51644f
+DATA constants<>+484(SB)/4, $0x3e51644f
+DATA constants<>+488(SB)/4, $0x3e51644f
+DATA constants<>+492(SB)/4, $0x3e51644f
+DATA constants<>+496(SB)/4, $0xbe43dcf7
+DATA constants<>+500(SB)/4, $0xbe43dcf7
+DATA constants<>+504(SB)/4, $0xbe43dcf7
+DATA constants<>+508(SB)/4, $0xbe43dcf7
+DATA constants<>+512(SB)/4, $0x3e3f898c
+DATA constants<>+516(SB)/4, $0x3e3f898c
+DATA constants<>+520(SB)/4, $0x3e3f898c
+DATA constants<>+524(SB)/4, $0x3e3f898c
+DATA constants<>+528(SB)/4, $0xbde26f90
+DATA constants<>+532(SB)/4, $0xbde26f90
+DATA constants<>+536(SB)/4, $0xbde26f90
+DATA constants<>+540(SB)/4, $0xbde26f90
+DATA constants<>+544(SB)/4, $0x3fb8aa3b
+DATA constants<>+548(SB)/4, $0x3fb8aa3b
+DATA constants<>+552(SB)/4, $0x3fb8aa3b
+DATA constants<>+556(SB)/4, $0x3fb8aa3b
+DATA constants<>+560(SB)/4, $0x32a57060
+DATA constants<>+564(SB)/4, $0x32a57060
+DATA constants<>+568(SB)/4, $0x32a57060
+DATA constants<>+572(SB)/4, $0x32a57060
+DATA constants<>+576(SB)/4, $0x7f800000
+DATA constants<>+580(SB)/4, $0x7f800000
+DATA constants<>+584(SB)/4, $0x7f800000
+DATA constants<>+588(SB)/4, $0x7f800000
+DATA constants<>+592(SB)/4, $0x7fc00000
+DATA constants<>+596(SB)/4, $0x7fc00000
+DATA constants<>+600(SB)/4, $0x7fc00000
+DATA constants<>+604(SB)/4, $0x7fc00000
+DATA constants<>+608(SB)/4, $0x00800000
+DATA constants<>+612(SB)/4, $0x00800000
+DATA constants<>+616(SB)/4, $0x00800000
+DATA constants<>+620(SB)/4, $0x00800000
+DATA constants<>+624(SB)/4, $0x4b000000
+DATA constants<>+628(SB)/4, $0x4b000000
+DATA constants<>+632(SB)/4, $0x4b000000
+DATA constants<>+636(SB)/4, $0x4b000000
+DATA constants<>+640(SB)/4, $0xc1b80000
+DATA constants<>+644(SB)/4, $0xc1b80000
+DATA constants<>+648(SB)/4, $0xc1b80000
+DATA constants<>+652(SB)/4, $0xc1b80000
+DATA constants<>+656(SB)/4, $0x3f3504f3
+DATA constants<>+660(SB)/4, $0x3f3504f3
+DATA constants<>+664(SB)/4, $0x3f3504f3
+DATA constants<>+668(SB)/4, $0x3f3504f3
+DATA constants<>+672(SB)/4, $0x3e75fdef
+DATA constants<>+676(SB)/4, $0x3e75fdef
+DATA constants<>+680(SB)/4, $0x3e75fdef
+DATA constants<>+684(SB)/4, $0x3e75fdef
+DATA constants<>+688(SB)/4, $0x3d6357c2
+DATA constants<>+692(SB)/4, $0x3d6357c2
+DATA constants<>+696(SB)/4, $0x3d6357c2
+DATA constants<>+700(SB)/4, $0x3d6357c2
+DATA constants<>+704(SB)/4, $0x3c1d979c
+DATA constants<>+708(SB)/4, $0x3c1d979c
+DATA constants<>+712(SB)/4, $0x3c1d979c
+DATA constants<>+716(SB)/4, $0x3c1d979c
+DATA constants<>+720(SB)/4, $0x3aaf80da
+DATA constants<>+724(SB)/4, $0x3aaf80da
+DATA constants<>+728(SB)/4, $0x3aaf80da
+DATA constants<>+732(SB)/4, $0x3aaf80da
+DATA constants<>+736(SB)/4, $0x391fa028
+DATA constants<>+740(SB)/4, $0x391fa028
+DATA constants<>+744(SB)/4, $0x391fa028
+DATA constants<>+748(SB)/4, $0x391fa028
+DATA constants<>+752(SB)/4, $0x42b17217
+DATA constants<>+756(SB)/4, $0x42b17217
+DATA constants<>+760(SB)/4, $0x42b17217
+DATA constants<>+764(SB)/4, $0x42b17217
+DATA constants<>+768(SB)/4, $0xc2cff1b4
+DATA constants<>+772(SB)/4, $0xc2cff1b4
+DATA constants<>+776(SB)/4, $0xc2cff1b4
+DATA constants<>+780(SB)/4, $0xc2cff1b4
+DATA constants<>+784(SB)/4, $0x0000007f
+DATA constants<>+788(SB)/4, $0x0000007f
+DATA constants<>+792(SB)/4, $0x0000007f
+DATA constants<>+796(SB)/4, $0x0000007f
+DATA constants<>+800(SB)/4, $0xc2aeac50
+DATA constants<>+804(SB)/4, $0xc2aeac50
+DATA constants<>+808(SB)/4, $0xc2aeac50
+DATA constants<>+812(SB)/4, $0xc2aeac50
+DATA constants<>+816(SB)/4, $0x00000000
+DATA constants<>+820(SB)/4, $0x00000001
+DATA constants<>+824(SB)/4, $0x00000002
+DATA constants<>+828(SB)/4, $0x00000003
+DATA constants<>+832(SB)/4, $0x00000004
+DATA constants<>+836(SB)/4, $0x00000005
+DATA constants<>+840(SB)/4, $0x00000006
+DATA constants<>+844(SB)/4, $0x00000007
+DATA constants<>+848(SB)/4, $0x00000008
+DATA constants<>+852(SB)/4, $0x00000009
+DATA constants<>+856(SB)/4, $0x0000000a
+DATA constants<>+860(SB)/4, $0x0000000b
+DATA constants<>+864(SB)/4, $0x0000000c
+DATA constants<>+868(SB)/4, $0x0000000d
+DATA constants<>+872(SB)/4, $0x0000000e
+DATA constants<>+876(SB)/4, $0x0000000f
+DATA constants<>+880(SB)/4, $0x00000001
+DATA constants<>+884(SB)/4, $0x00000001
+DATA constants<>+888(SB)/4, $0x00000001
+DATA constants<>+892(SB)/4, $0x00000001
+DATA constants<>+896(SB)/4, $0x00007fff
+DATA constants<>+900(SB)/4, $0x00007fff
+DATA constants<>+904(SB)/4, $0x00007fff
+DATA constants<>+908(SB)/4, $0x00007fff
+DATA constants<>+912(SB)/4, $0x00400000
+DATA constants<>+916(SB)/4, $0x00400000
+DATA constants<>+920(SB)/4, $0x00400000
+DATA constants<>+924(SB)/4, $0x00400000
+DATA constants<>+928(SB)/4, $0x42fe0000
+DATA constants<>+932(SB)/4, $0x42fe0000
+DATA constants<>+936(SB)/4, $0x42fe0000
+DATA constants<>+940(SB)/4, $0x42fe0000
+DATA constants<>+944(SB)/4, $0xffff0000
+DATA constants<>+948(SB)/4, $0xffff0000
+DATA constants<>+952(SB)/4, $0xffff0000
+DATA constants<>+956(SB)/4, $0xffff0000
+GLOBL constants<>(SB), RODATA|NOPTR, $960
 
 // func maskTileNEON(s *float32, stride int, rows int, first int, cols int, bits *uint64)
 TEXT ·maskTileNEON(SB), NOSPLIT, $0-48
 	MOVD  $constants<>(SB), R20 // constants
-	FMOVQ 144(R20), F9 // 1, 2, 4, 8
+	FMOVQ 160(R20), F9 // 1, 2, 4, 8
 	MOVD  s+0(FP), R0 // s
 	MOVD  stride+8(FP), R1 // stride
 	MOVD  rows+16(FP), R2 // rows
@@ -16624,12 +16665,12 @@ TEXT ·capTileNEON(SB), NOSPLIT, $0-40
 	VDUP  V0.S[0], V0.S4 // inverse in all lanes
 	FMOVS cap+36(FP), F1 // cap in all lanes
 	VDUP  V1.S[0], V1.S4 // cap in all lanes
-	FMOVQ 16(R20), F2 // exp2_0
-	FMOVQ 256(R20), F3 // -2 log2e_hi
-	FMOVQ 272(R20), F4 // -2 log2e_lo
-	FMOVQ 288(R20), F5 // switch
-	FMOVQ 304(R20), F6 // sign
-	FMOVQ 320(R20), F7 // magnitude
+	FMOVQ 128(R20), F2 // round
+	FMOVQ 176(R20), F3 // -2 log2e_hi
+	FMOVQ 304(R20), F4 // 1
+	FMOVQ 336(R20), F5 // switch
+	FMOVQ 352(R20), F6 // sign
+	FMOVQ 368(R20), F7 // magnitude
 	LSL   $2, R1, R1 // stride in bytes
 	CMP   $1, R2 // rows < 1
 	BLT   rows_end_2 // rows < 1
@@ -16653,156 +16694,157 @@ cols_3:
 	VAND  V7.B16, V9.B16, V13.B16 // |x| = S & magnitude, lanes 4..7
 	VAND  V7.B16, V10.B16, V14.B16 // |x| = S & magnitude, lanes 8..11
 	VAND  V7.B16, V11.B16, V15.B16 // |x| = S & magnitude, lanes 12..15
+	FMOVQ 320(R20), F16 // most
+	WORD  $0x4eb0f58c // FMIN V12.4S, V12.4S, V16.4S // |x| = |x| or at most most, lanes 0..3
+	WORD  $0x4eb0f5ad // FMIN V13.4S, V13.4S, V16.4S // |x| = |x| or at most most, lanes 4..7
+	WORD  $0x4eb0f5ce // FMIN V14.4S, V14.4S, V16.4S // |x| = |x| or at most most, lanes 8..11
+	WORD  $0x4eb0f5ef // FMIN V15.4S, V15.4S, V16.4S // |x| = |x| or at most most, lanes 12..15
 	VAND  V6.B16, V8.B16, V8.B16 // S = S & sign, lanes 0..3
 	VAND  V6.B16, V9.B16, V9.B16 // S = S & sign, lanes 4..7
 	VAND  V6.B16, V10.B16, V10.B16 // S = S & sign, lanes 8..11
 	VAND  V6.B16, V11.B16, V11.B16 // S = S & sign, lanes 12..15
-	WORD  $0x6e23dd90 // FMUL V16.4S, V12.4S, V3.4S // n = |x| * -2 log2e_hi, lanes 0..3
-	WORD  $0x6e23ddb1 // FMUL V17.4S, V13.4S, V3.4S // n = |x| * -2 log2e_hi, lanes 4..7
-	WORD  $0x6e23ddd2 // FMUL V18.4S, V14.4S, V3.4S // n = |x| * -2 log2e_hi, lanes 8..11
-	WORD  $0x6e23ddf3 // FMUL V19.4S, V15.4S, V3.4S // n = |x| * -2 log2e_hi, lanes 12..15
-	WORD  $0x4e218a10 // FRINTN V16.4S, V16.4S // n = round(n), lanes 0..3
-	WORD  $0x4e218a31 // FRINTN V17.4S, V17.4S // n = round(n), lanes 4..7
-	WORD  $0x4e218a52 // FRINTN V18.4S, V18.4S // n = round(n), lanes 8..11
-	WORD  $0x4e218a73 // FRINTN V19.4S, V19.4S // n = round(n), lanes 12..15
-	WORD  $0x6ea0fa14 // FNEG V20.4S, V16.4S // f = |x| * -2 log2e_hi - f, lanes 0..3
-	VFMLA V3.S4, V12.S4, V20.S4 // f = |x| * -2 log2e_hi - f, lanes 0..3
-	WORD  $0x6ea0fa35 // FNEG V21.4S, V17.4S // f = |x| * -2 log2e_hi - f, lanes 4..7
-	VFMLA V3.S4, V13.S4, V21.S4 // f = |x| * -2 log2e_hi - f, lanes 4..7
-	WORD  $0x6ea0fa56 // FNEG V22.4S, V18.4S // f = |x| * -2 log2e_hi - f, lanes 8..11
-	VFMLA V3.S4, V14.S4, V22.S4 // f = |x| * -2 log2e_hi - f, lanes 8..11
-	WORD  $0x6ea0fa77 // FNEG V23.4S, V19.4S // f = |x| * -2 log2e_hi - f, lanes 12..15
-	VFMLA V3.S4, V15.S4, V23.S4 // f = |x| * -2 log2e_hi - f, lanes 12..15
-	VFMLA V4.S4, V12.S4, V20.S4 // f += |x| * -2 log2e_lo, lanes 0..3
-	VFMLA V4.S4, V13.S4, V21.S4 // f += |x| * -2 log2e_lo, lanes 4..7
-	VFMLA V4.S4, V14.S4, V22.S4 // f += |x| * -2 log2e_lo, lanes 8..11
-	VFMLA V4.S4, V15.S4, V23.S4 // f += |x| * -2 log2e_lo, lanes 12..15
-	FMOVQ 96(R20), F24 // p = p*f + exp2_5, lanes 0..3
-	FMOVQ 112(R20), F28 // exp2_6
-	VFMLA V20.S4, V28.S4, V24.S4 // p = p*f + exp2_5, lanes 0..3
-	FMOVQ 96(R20), F25 // p = p*f + exp2_5, lanes 4..7
-	VFMLA V21.S4, V28.S4, V25.S4 // p = p*f + exp2_5, lanes 4..7
-	FMOVQ 96(R20), F26 // p = p*f + exp2_5, lanes 8..11
-	VFMLA V22.S4, V28.S4, V26.S4 // p = p*f + exp2_5, lanes 8..11
-	FMOVQ 96(R20), F27 // p = p*f + exp2_5, lanes 12..15
-	VFMLA V23.S4, V28.S4, V27.S4 // p = p*f + exp2_5, lanes 12..15
-	FMOVQ 80(R20), F28 // p = p*f + exp2_4, lanes 0..3
-	VFMLA V20.S4, V24.S4, V28.S4 // p = p*f + exp2_4, lanes 0..3
-	FMOVQ 80(R20), F24 // p = p*f + exp2_4, lanes 4..7
-	VFMLA V21.S4, V25.S4, V24.S4 // p = p*f + exp2_4, lanes 4..7
-	FMOVQ 80(R20), F25 // p = p*f + exp2_4, lanes 8..11
-	VFMLA V22.S4, V26.S4, V25.S4 // p = p*f + exp2_4, lanes 8..11
-	FMOVQ 80(R20), F26 // p = p*f + exp2_4, lanes 12..15
-	VFMLA V23.S4, V27.S4, V26.S4 // p = p*f + exp2_4, lanes 12..15
-	FMOVQ 64(R20), F27 // p = p*f + exp2_3, lanes 0..3
-	VFMLA V20.S4, V28.S4, V27.S4 // p = p*f + exp2_3, lanes 0..3
-	FMOVQ 64(R20), F28 // p = p*f + exp2_3, lanes 4..7
-	VFMLA V21.S4, V24.S4, V28.S4 // p = p*f + exp2_3, lanes 4..7
-	FMOVQ 64(R20), F24 // p = p*f + exp2_3, lanes 8..11
-	VFMLA V22.S4, V25.S4, V24.S4 // p = p*f + exp2_3, lanes 8..11
-	FMOVQ 64(R20), F25 // p = p*f + exp2_3, lanes 12..15
-	VFMLA V23.S4, V26.S4, V25.S4 // p = p*f + exp2_3, lanes 12..15
-	FMOVQ 48(R20), F26 // p = p*f + exp2_2, lanes 0..3
-	VFMLA V20.S4, V27.S4, V26.S4 // p = p*f + exp2_2, lanes 0..3
-	FMOVQ 48(R20), F27 // p = p*f + exp2_2, lanes 4..7
-	VFMLA V21.S4, V28.S4, V27.S4 // p = p*f + exp2_2, lanes 4..7
-	FMOVQ 48(R20), F28 // p = p*f + exp2_2, lanes 8..11
-	VFMLA V22.S4, V24.S4, V28.S4 // p = p*f + exp2_2, lanes 8..11
-	FMOVQ 48(R20), F24 // p = p*f + exp2_2, lanes 12..15
-	VFMLA V23.S4, V25.S4, V24.S4 // p = p*f + exp2_2, lanes 12..15
-	FMOVQ 32(R20), F25 // p = p*f + exp2_1, lanes 0..3
-	VFMLA V20.S4, V26.S4, V25.S4 // p = p*f + exp2_1, lanes 0..3
-	FMOVQ 32(R20), F26 // p = p*f + exp2_1, lanes 4..7
-	VFMLA V21.S4, V27.S4, V26.S4 // p = p*f + exp2_1, lanes 4..7
-	FMOVQ 32(R20), F27 // p = p*f + exp2_1, lanes 8..11
-	VFMLA V22.S4, V28.S4, V27.S4 // p = p*f + exp2_1, lanes 8..11
-	FMOVQ 32(R20), F28 // p = p*f + exp2_1, lanes 12..15
-	VFMLA V23.S4, V24.S4, V28.S4 // p = p*f + exp2_1, lanes 12..15
-	FMOVQ 16(R20), F24 // p = p*f + exp2_0, lanes 0..3
-	VFMLA V20.S4, V25.S4, V24.S4 // p = p*f + exp2_0, lanes 0..3
-	FMOVQ 16(R20), F20 // p = p*f + exp2_0, lanes 4..7
-	VFMLA V21.S4, V26.S4, V20.S4 // p = p*f + exp2_0, lanes 4..7
-	FMOVQ 16(R20), F21 // p = p*f + exp2_0, lanes 8..11
-	VFMLA V22.S4, V27.S4, V21.S4 // p = p*f + exp2_0, lanes 8..11
-	FMOVQ 16(R20), F22 // p = p*f + exp2_0, lanes 12..15
-	VFMLA V23.S4, V28.S4, V22.S4 // p = p*f + exp2_0, lanes 12..15
-	FMOVQ 128(R20), F27 // -125
-	WORD  $0x6eb0e777 // FCMGT V23.4S, V27.4S, V16.4S // small = n < -125, lanes 0..3
-	WORD  $0x6eb1e779 // FCMGT V25.4S, V27.4S, V17.4S // small = n < -125, lanes 4..7
-	WORD  $0x6eb2e77a // FCMGT V26.4S, V27.4S, V18.4S // small = n < -125, lanes 8..11
-	WORD  $0x6eb3e77b // FCMGT V27.4S, V27.4S, V19.4S // small = n < -125, lanes 12..15
-	WORD  $0x4f29fe10 // FCVTZS V16.4S, V16.4S, #23 // p *= 2**n, lanes 0..3
-	VADD  V16.S4, V24.S4, V16.S4 // p *= 2**n, lanes 0..3
-	WORD  $0x4f29fe31 // FCVTZS V17.4S, V17.4S, #23 // p *= 2**n, lanes 4..7
-	VADD  V17.S4, V20.S4, V17.S4 // p *= 2**n, lanes 4..7
-	WORD  $0x4f29fe52 // FCVTZS V18.4S, V18.4S, #23 // p *= 2**n, lanes 8..11
-	VADD  V18.S4, V21.S4, V18.S4 // p *= 2**n, lanes 8..11
-	WORD  $0x4f29fe73 // FCVTZS V19.4S, V19.4S, #23 // p *= 2**n, lanes 12..15
-	VADD  V19.S4, V22.S4, V19.S4 // p *= 2**n, lanes 12..15
-	WORD  $0x4e771e10 // BIC V16.16B, V16.16B, V23.16B // p = 0 where small, lanes 0..3
-	WORD  $0x4e791e31 // BIC V17.16B, V17.16B, V25.16B // p = 0 where small, lanes 4..7
-	WORD  $0x4e7a1e52 // BIC V18.16B, V18.16B, V26.16B // p = 0 where small, lanes 8..11
-	WORD  $0x4e7b1e73 // BIC V19.16B, V19.16B, V27.16B // p = 0 where small, lanes 12..15
-	WORD  $0x4e22d614 // FADD V20.4S, V16.4S, V2.4S // y = p + 1, lanes 0..3
-	WORD  $0x4e22d635 // FADD V21.4S, V17.4S, V2.4S // y = p + 1, lanes 4..7
-	WORD  $0x4e22d656 // FADD V22.4S, V18.4S, V2.4S // y = p + 1, lanes 8..11
-	WORD  $0x4e22d677 // FADD V23.4S, V19.4S, V2.4S // y = p + 1, lanes 12..15
-	WORD  $0x4e30d610 // FADD V16.4S, V16.4S, V16.4S // p = p + p, lanes 0..3
-	WORD  $0x4e31d631 // FADD V17.4S, V17.4S, V17.4S // p = p + p, lanes 4..7
-	WORD  $0x4e32d652 // FADD V18.4S, V18.4S, V18.4S // p = p + p, lanes 8..11
-	WORD  $0x4e33d673 // FADD V19.4S, V19.4S, V19.4S // p = p + p, lanes 12..15
-	WORD  $0x6e34fe10 // FDIV V16.4S, V16.4S, V20.4S // p = p / y, lanes 0..3
-	WORD  $0x6e35fe31 // FDIV V17.4S, V17.4S, V21.4S // p = p / y, lanes 4..7
-	WORD  $0x6e36fe52 // FDIV V18.4S, V18.4S, V22.4S // p = p / y, lanes 8..11
-	WORD  $0x6e37fe73 // FDIV V19.4S, V19.4S, V23.4S // p = p / y, lanes 12..15
-	WORD  $0x4eb0d454 // FSUB V20.4S, V2.4S, V16.4S // y = y - p, lanes 0..3
-	WORD  $0x4eb1d455 // FSUB V21.4S, V2.4S, V17.4S // y = y - p, lanes 4..7
-	WORD  $0x4eb2d456 // FSUB V22.4S, V2.4S, V18.4S // y = y - p, lanes 8..11
-	WORD  $0x4eb3d457 // FSUB V23.4S, V2.4S, V19.4S // y = y - p, lanes 12..15
+	WORD  $0x6e23dd94 // FMUL V20.4S, V12.4S, V3.4S // k = |x| * -2 log2e_hi, lanes 0..3
+	WORD  $0x6e23ddb5 // FMUL V21.4S, V13.4S, V3.4S // k = |x| * -2 log2e_hi, lanes 4..7
+	WORD  $0x6e23ddd6 // FMUL V22.4S, V14.4S, V3.4S // k = |x| * -2 log2e_hi, lanes 8..11
+	WORD  $0x6e23ddf7 // FMUL V23.4S, V15.4S, V3.4S // k = |x| * -2 log2e_hi, lanes 12..15
+	WORD  $0x4e22d694 // FADD V20.4S, V20.4S, V2.4S // k = k + round, lanes 0..3
+	WORD  $0x4e22d6b5 // FADD V21.4S, V21.4S, V2.4S // k = k + round, lanes 4..7
+	WORD  $0x4e22d6d6 // FADD V22.4S, V22.4S, V2.4S // k = k + round, lanes 8..11
+	WORD  $0x4e22d6f7 // FADD V23.4S, V23.4S, V2.4S // k = k + round, lanes 12..15
+	WORD  $0x4ea2d690 // FSUB V16.4S, V20.4S, V2.4S // f = k - round, lanes 0..3
+	WORD  $0x4ea2d6b1 // FSUB V17.4S, V21.4S, V2.4S // f = k - round, lanes 4..7
+	WORD  $0x4ea2d6d2 // FSUB V18.4S, V22.4S, V2.4S // f = k - round, lanes 8..11
+	WORD  $0x4ea2d6f3 // FSUB V19.4S, V23.4S, V2.4S // f = k - round, lanes 12..15
+	WORD  $0x6ea0fa10 // FNEG V16.4S, V16.4S // f = |x| * -2 log2e_hi - f, lanes 0..3
+	VFMLA V3.S4, V12.S4, V16.S4 // f = |x| * -2 log2e_hi - f, lanes 0..3
+	WORD  $0x6ea0fa31 // FNEG V17.4S, V17.4S // f = |x| * -2 log2e_hi - f, lanes 4..7
+	VFMLA V3.S4, V13.S4, V17.S4 // f = |x| * -2 log2e_hi - f, lanes 4..7
+	WORD  $0x6ea0fa52 // FNEG V18.4S, V18.4S // f = |x| * -2 log2e_hi - f, lanes 8..11
+	VFMLA V3.S4, V14.S4, V18.S4 // f = |x| * -2 log2e_hi - f, lanes 8..11
+	WORD  $0x6ea0fa73 // FNEG V19.4S, V19.4S // f = |x| * -2 log2e_hi - f, lanes 12..15
+	VFMLA V3.S4, V15.S4, V19.S4 // f = |x| * -2 log2e_hi - f, lanes 12..15
+	FMOVQ 192(R20), F24 // -2 log2e_lo
+	VFMLA V24.S4, V12.S4, V16.S4 // f += |x| * -2 log2e_lo, lanes 0..3
+	VFMLA V24.S4, V13.S4, V17.S4 // f += |x| * -2 log2e_lo, lanes 4..7
+	VFMLA V24.S4, V14.S4, V18.S4 // f += |x| * -2 log2e_lo, lanes 8..11
+	VFMLA V24.S4, V15.S4, V19.S4 // f += |x| * -2 log2e_lo, lanes 12..15
+	FMOVQ 96(R20), F24 // p = p*f + 2 exp2_5, lanes 0..3
+	FMOVQ 112(R20), F28 // 2 exp2_6
+	VFMLA V16.S4, V28.S4, V24.S4 // p = p*f + 2 exp2_5, lanes 0..3
+	FMOVQ 96(R20), F25 // p = p*f + 2 exp2_5, lanes 4..7
+	VFMLA V17.S4, V28.S4, V25.S4 // p = p*f + 2 exp2_5, lanes 4..7
+	FMOVQ 96(R20), F26 // p = p*f + 2 exp2_5, lanes 8..11
+	VFMLA V18.S4, V28.S4, V26.S4 // p = p*f + 2 exp2_5, lanes 8..11
+	FMOVQ 96(R20), F27 // p = p*f + 2 exp2_5, lanes 12..15
+	VFMLA V19.S4, V28.S4, V27.S4 // p = p*f + 2 exp2_5, lanes 12..15
+	FMOVQ 80(R20), F28 // p = p*f + 2 exp2_4, lanes 0..3
+	VFMLA V16.S4, V24.S4, V28.S4 // p = p*f + 2 exp2_4, lanes 0..3
+	FMOVQ 80(R20), F24 // p = p*f + 2 exp2_4, lanes 4..7
+	VFMLA V17.S4, V25.S4, V24.S4 // p = p*f + 2 exp2_4, lanes 4..7
+	FMOVQ 80(R20), F25 // p = p*f + 2 exp2_4, lanes 8..11
+	VFMLA V18.S4, V26.S4, V25.S4 // p = p*f + 2 exp2_4, lanes 8..11
+	FMOVQ 80(R20), F26 // p = p*f + 2 exp2_4, lanes 12..15
+	VFMLA V19.S4, V27.S4, V26.S4 // p = p*f + 2 exp2_4, lanes 12..15
+	FMOVQ 64(R20), F27 // p = p*f + 2 exp2_3, lanes 0..3
+	VFMLA V16.S4, V28.S4, V27.S4 // p = p*f + 2 exp2_3, lanes 0..3
+	FMOVQ 64(R20), F28 // p = p*f + 2 exp2_3, lanes 4..7
+	VFMLA V17.S4, V24.S4, V28.S4 // p = p*f + 2 exp2_3, lanes 4..7
+	FMOVQ 64(R20), F24 // p = p*f + 2 exp2_3, lanes 8..11
+	VFMLA V18.S4, V25.S4, V24.S4 // p = p*f + 2 exp2_3, lanes 8..11
+	FMOVQ 64(R20), F25 // p = p*f + 2 exp2_3, lanes 12..15
+	VFMLA V19.S4, V26.S4, V25.S4 // p = p*f + 2 exp2_3, lanes 12..15
+	FMOVQ 48(R20), F26 // p = p*f + 2 exp2_2, lanes 0..3
+	VFMLA V16.S4, V27.S4, V26.S4 // p = p*f + 2 exp2_2, lanes 0..3
+	FMOVQ 48(R20), F27 // p = p*f + 2 exp2_2, lanes 4..7
+	VFMLA V17.S4, V28.S4, V27.S4 // p = p*f + 2 exp2_2, lanes 4..7
+	FMOVQ 48(R20), F28 // p = p*f + 2 exp2_2, lanes 8..11
+	VFMLA V18.S4, V24.S4, V28.S4 // p = p*f + 2 exp2_2, lanes 8..11
+	FMOVQ 48(R20), F24 // p = p*f + 2 exp2_2, lanes 12..15
+	VFMLA V19.S4, V25.S4, V24.S4 // p = p*f + 2 exp2_2, lanes 12..15
+	FMOVQ 32(R20), F25 // p = p*f + 2 exp2_1, lanes 0..3
+	VFMLA V16.S4, V26.S4, V25.S4 // p = p*f + 2 exp2_1, lanes 0..3
+	FMOVQ 32(R20), F26 // p = p*f + 2 exp2_1, lanes 4..7
+	VFMLA V17.S4, V27.S4, V26.S4 // p = p*f + 2 exp2_1, lanes 4..7
+	FMOVQ 32(R20), F27 // p = p*f + 2 exp2_1, lanes 8..11
+	VFMLA V18.S4, V28.S4, V27.S4 // p = p*f + 2 exp2_1, lanes 8..11
+	FMOVQ 32(R20), F28 // p = p*f + 2 exp2_1, lanes 12..15
+	VFMLA V19.S4, V24.S4, V28.S4 // p = p*f + 2 exp2_1, lanes 12..15
+	FMOVQ 16(R20), F24 // p = p*f + 2 exp2_0, lanes 0..3
+	VFMLA V16.S4, V25.S4, V24.S4 // p = p*f + 2 exp2_0, lanes 0..3
+	FMOVQ 16(R20), F16 // p = p*f + 2 exp2_0, lanes 4..7
+	VFMLA V17.S4, V26.S4, V16.S4 // p = p*f + 2 exp2_0, lanes 4..7
+	FMOVQ 16(R20), F17 // p = p*f + 2 exp2_0, lanes 8..11
+	VFMLA V18.S4, V27.S4, V17.S4 // p = p*f + 2 exp2_0, lanes 8..11
+	FMOVQ 16(R20), F18 // p = p*f + 2 exp2_0, lanes 12..15
+	VFMLA V19.S4, V28.S4, V18.S4 // p = p*f + 2 exp2_0, lanes 12..15
+	VSHL  $23, V20.S4, V20.S4 // k = k << 23, lanes 0..3
+	VSHL  $23, V21.S4, V21.S4 // k = k << 23, lanes 4..7
+	VSHL  $23, V22.S4, V22.S4 // k = k << 23, lanes 8..11
+	VSHL  $23, V23.S4, V23.S4 // k = k << 23, lanes 12..15
+	WORD  $0x6e34df13 // FMUL V19.4S, V24.4S, V20.4S // p = p * k, lanes 0..3
+	WORD  $0x6e35de10 // FMUL V16.4S, V16.4S, V21.4S // p = p * k, lanes 4..7
+	WORD  $0x6e36de31 // FMUL V17.4S, V17.4S, V22.4S // p = p * k, lanes 8..11
+	WORD  $0x6e37de52 // FMUL V18.4S, V18.4S, V23.4S // p = p * k, lanes 12..15
+	WORD  $0x4e24d674 // FADD V20.4S, V19.4S, V4.4S // y = p + 1, lanes 0..3
+	WORD  $0x4e24d615 // FADD V21.4S, V16.4S, V4.4S // y = p + 1, lanes 4..7
+	WORD  $0x4e24d636 // FADD V22.4S, V17.4S, V4.4S // y = p + 1, lanes 8..11
+	WORD  $0x4e24d657 // FADD V23.4S, V18.4S, V4.4S // y = p + 1, lanes 12..15
+	WORD  $0x4e33d673 // FADD V19.4S, V19.4S, V19.4S // p = p + p, lanes 0..3
+	WORD  $0x4e30d610 // FADD V16.4S, V16.4S, V16.4S // p = p + p, lanes 4..7
+	WORD  $0x4e31d631 // FADD V17.4S, V17.4S, V17.4S // p = p + p, lanes 8..11
+	WORD  $0x4e32d652 // FADD V18.4S, V18.4S, V18.4S // p = p + p, lanes 12..15
+	WORD  $0x6e34fe73 // FDIV V19.4S, V19.4S, V20.4S // p = p / y, lanes 0..3
+	WORD  $0x6e35fe10 // FDIV V16.4S, V16.4S, V21.4S // p = p / y, lanes 4..7
+	WORD  $0x6e36fe31 // FDIV V17.4S, V17.4S, V22.4S // p = p / y, lanes 8..11
+	WORD  $0x6e37fe52 // FDIV V18.4S, V18.4S, V23.4S // p = p / y, lanes 12..15
+	WORD  $0x4eb3d494 // FSUB V20.4S, V4.4S, V19.4S // y = y - p, lanes 0..3
+	WORD  $0x4eb0d495 // FSUB V21.4S, V4.4S, V16.4S // y = y - p, lanes 4..7
+	WORD  $0x4eb1d496 // FSUB V22.4S, V4.4S, V17.4S // y = y - p, lanes 8..11
+	WORD  $0x4eb2d497 // FSUB V23.4S, V4.4S, V18.4S // y = y - p, lanes 12..15
 	WORD  $0x6e2cdd90 // FMUL V16.4S, V12.4S, V12.4S // s = |x| * |x|, lanes 0..3
 	WORD  $0x6e2dddb1 // FMUL V17.4S, V13.4S, V13.4S // s = |x| * |x|, lanes 4..7
 	WORD  $0x6e2eddd2 // FMUL V18.4S, V14.4S, V14.4S // s = |x| * |x|, lanes 8..11
 	WORD  $0x6e2fddf3 // FMUL V19.4S, V15.4S, V15.4S // s = |x| * |x|, lanes 12..15
-	FMOVQ 224(R20), F24 // q = q*s + tanh_4, lanes 0..3
-	FMOVQ 240(R20), F28 // tanh_5
+	FMOVQ 272(R20), F24 // q = q*s + tanh_4, lanes 0..3
+	FMOVQ 288(R20), F28 // tanh_5
 	VFMLA V16.S4, V28.S4, V24.S4 // q = q*s + tanh_4, lanes 0..3
-	FMOVQ 224(R20), F25 // q = q*s + tanh_4, lanes 4..7
+	FMOVQ 272(R20), F25 // q = q*s + tanh_4, lanes 4..7
 	VFMLA V17.S4, V28.S4, V25.S4 // q = q*s + tanh_4, lanes 4..7
-	FMOVQ 224(R20), F26 // q = q*s + tanh_4, lanes 8..11
+	FMOVQ 272(R20), F26 // q = q*s + tanh_4, lanes 8..11
 	VFMLA V18.S4, V28.S4, V26.S4 // q = q*s + tanh_4, lanes 8..11
-	FMOVQ 224(R20), F27 // q = q*s + tanh_4, lanes 12..15
+	FMOVQ 272(R20), F27 // q = q*s + tanh_4, lanes 12..15
 	VFMLA V19.S4, V28.S4, V27.S4 // q = q*s + tanh_4, lanes 12..15
-	FMOVQ 208(R20), F28 // q = q*s + tanh_3, lanes 0..3
+	FMOVQ 256(R20), F28 // q = q*s + tanh_3, lanes 0..3
 	VFMLA V16.S4, V24.S4, V28.S4 // q = q*s + tanh_3, lanes 0..3
-	FMOVQ 208(R20), F24 // q = q*s + tanh_3, lanes 4..7
+	FMOVQ 256(R20), F24 // q = q*s + tanh_3, lanes 4..7
 	VFMLA V17.S4, V25.S4, V24.S4 // q = q*s + tanh_3, lanes 4..7
-	FMOVQ 208(R20), F25 // q = q*s + tanh_3, lanes 8..11
+	FMOVQ 256(R20), F25 // q = q*s + tanh_3, lanes 8..11
 	VFMLA V18.S4, V26.S4, V25.S4 // q = q*s + tanh_3, lanes 8..11
-	FMOVQ 208(R20), F26 // q = q*s + tanh_3, lanes 12..15
+	FMOVQ 256(R20), F26 // q = q*s + tanh_3, lanes 12..15
 	VFMLA V19.S4, V27.S4, V26.S4 // q = q*s + tanh_3, lanes 12..15
-	FMOVQ 192(R20), F27 // q = q*s + tanh_2, lanes 0..3
+	FMOVQ 240(R20), F27 // q = q*s + tanh_2, lanes 0..3
 	VFMLA V16.S4, V28.S4, V27.S4 // q = q*s + tanh_2, lanes 0..3
-	FMOVQ 192(R20), F28 // q = q*s + tanh_2, lanes 4..7
+	FMOVQ 240(R20), F28 // q = q*s + tanh_2, lanes 4..7
 	VFMLA V17.S4, V24.S4, V28.S4 // q = q*s + tanh_2, lanes 4..7
-	FMOVQ 192(R20), F24 // q = q*s + tanh_2, lanes 8..11
+	FMOVQ 240(R20), F24 // q = q*s + tanh_2, lanes 8..11
 	VFMLA V18.S4, V25.S4, V24.S4 // q = q*s + tanh_2, lanes 8..11
-	FMOVQ 192(R20), F25 // q = q*s + tanh_2, lanes 12..15
+	FMOVQ 240(R20), F25 // q = q*s + tanh_2, lanes 12..15
 	VFMLA V19.S4, V26.S4, V25.S4 // q = q*s + tanh_2, lanes 12..15
-	FMOVQ 176(R20), F26 // q = q*s + tanh_1, lanes 0..3
+	FMOVQ 224(R20), F26 // q = q*s + tanh_1, lanes 0..3
 	VFMLA V16.S4, V27.S4, V26.S4 // q = q*s + tanh_1, lanes 0..3
-	FMOVQ 176(R20), F27 // q = q*s + tanh_1, lanes 4..7
+	FMOVQ 224(R20), F27 // q = q*s + tanh_1, lanes 4..7
 	VFMLA V17.S4, V28.S4, V27.S4 // q = q*s + tanh_1, lanes 4..7
-	FMOVQ 176(R20), F28 // q = q*s + tanh_1, lanes 8..11
+	FMOVQ 224(R20), F28 // q = q*s + tanh_1, lanes 8..11
 	VFMLA V18.S4, V24.S4, V28.S4 // q = q*s + tanh_1, lanes 8..11
-	FMOVQ 176(R20), F24 // q = q*s + tanh_1, lanes 12..15
+	FMOVQ 224(R20), F24 // q = q*s + tanh_1, lanes 12..15
 	VFMLA V19.S4, V25.S4, V24.S4 // q = q*s + tanh_1, lanes 12..15
-	FMOVQ 160(R20), F25 // q = q*s + tanh_0, lanes 0..3
+	FMOVQ 208(R20), F25 // q = q*s + tanh_0, lanes 0..3
 	VFMLA V16.S4, V26.S4, V25.S4 // q = q*s + tanh_0, lanes 0..3
-	FMOVQ 160(R20), F26 // q = q*s + tanh_0, lanes 4..7
+	FMOVQ 208(R20), F26 // q = q*s + tanh_0, lanes 4..7
 	VFMLA V17.S4, V27.S4, V26.S4 // q = q*s + tanh_0, lanes 4..7
-	FMOVQ 160(R20), F27 // q = q*s + tanh_0, lanes 8..11
+	FMOVQ 208(R20), F27 // q = q*s + tanh_0, lanes 8..11
 	VFMLA V18.S4, V28.S4, V27.S4 // q = q*s + tanh_0, lanes 8..11
-	FMOVQ 160(R20), F28 // q = q*s + tanh_0, lanes 12..15
+	FMOVQ 208(R20), F28 // q = q*s + tanh_0, lanes 12..15
 	VFMLA V19.S4, V24.S4, V28.S4 // q = q*s + tanh_0, lanes 12..15
 	WORD  $0x6e39de10 // FMUL V16.4S, V16.4S, V25.4S // s = s * q, lanes 0..3
 	WORD  $0x6e3ade31 // FMUL V17.4S, V17.4S, V26.4S // s = s * q, lanes 4..7
@@ -17088,164 +17130,165 @@ TEXT ·columnMaxNEON(SB), NOSPLIT, $0-80
 	MOVD  cols+24(FP), R9 // cols
 	FMOVQ (R20), F0 // -Inf
 	VEOR  V1.B16, V1.B16, V1.B16 // 0
-	FMOVQ 112(R20), F2 // exp2_6
-	FMOVQ 128(R20), F3 // -125
+	FMOVQ 112(R20), F2 // 2 exp2_6
+	FMOVQ 128(R20), F3 // round
+	FMOVQ 144(R20), F4 // least
 	LSL   $2, R1, R1 // stride in bytes
 	LSL   $2, R8, R8 // lStride in bytes
 	CMP   $16, R9 // cols < 16
 	BLT   cols_end_2 // cols < 16
 
 cols_1:
-	FMOVQ (R2), F4 // m = max[0], lanes 0..3
-	FMOVQ 16(R2), F5 // m = max[0], lanes 4..7
-	FMOVQ 32(R2), F6 // m = max[0], lanes 8..11
-	FMOVQ 48(R2), F7 // m = max[0], lanes 12..15
-	VMOV  V4.B16, V8.B16 // m' = m, lanes 0..3
-	VMOV  V5.B16, V9.B16 // m' = m, lanes 4..7
-	VMOV  V6.B16, V10.B16 // m' = m, lanes 8..11
-	VMOV  V7.B16, V11.B16 // m' = m, lanes 12..15
+	FMOVQ (R2), F5 // m = max[0], lanes 0..3
+	FMOVQ 16(R2), F6 // m = max[0], lanes 4..7
+	FMOVQ 32(R2), F7 // m = max[0], lanes 8..11
+	FMOVQ 48(R2), F8 // m = max[0], lanes 12..15
+	VMOV  V5.B16, V9.B16 // m' = m, lanes 0..3
+	VMOV  V6.B16, V10.B16 // m' = m, lanes 4..7
+	VMOV  V7.B16, V11.B16 // m' = m, lanes 8..11
+	VMOV  V8.B16, V12.B16 // m' = m, lanes 12..15
 	MOVD  keys+16(FP), R11 // keys
 	MOVD  R0, R10 // s_row = s
 	CMP   $1, R11 // keys < 1
 	BLT   keys_end_4 // keys < 1
 
 keys_3:
-	FMOVQ (R10), F12 // S = s_row[0], lanes 0..3
-	FMOVQ 16(R10), F13 // S = s_row[0], lanes 4..7
-	FMOVQ 32(R10), F14 // S = s_row[0], lanes 8..11
-	FMOVQ 48(R10), F15 // S = s_row[0], lanes 12..15
-	WORD  $0x6ea8e590 // FCMGT V16.4S, V12.4S, V8.4S // m' = max(m', S), lanes 0..3
-	VBIT  V16.B16, V12.B16, V8.B16 // m' = max(m', S), lanes 0..3
-	WORD  $0x6ea9e5ac // FCMGT V12.4S, V13.4S, V9.4S // m' = max(m', S), lanes 4..7
-	VBIT  V12.B16, V13.B16, V9.B16 // m' = max(m', S), lanes 4..7
-	WORD  $0x6eaae5cc // FCMGT V12.4S, V14.4S, V10.4S // m' = max(m', S), lanes 8..11
-	VBIT  V12.B16, V14.B16, V10.B16 // m' = max(m', S), lanes 8..11
-	WORD  $0x6eabe5ec // FCMGT V12.4S, V15.4S, V11.4S // m' = max(m', S), lanes 12..15
-	VBIT  V12.B16, V15.B16, V11.B16 // m' = max(m', S), lanes 12..15
+	FMOVQ (R10), F13 // S = s_row[0], lanes 0..3
+	FMOVQ 16(R10), F14 // S = s_row[0], lanes 4..7
+	FMOVQ 32(R10), F15 // S = s_row[0], lanes 8..11
+	FMOVQ 48(R10), F16 // S = s_row[0], lanes 12..15
+	WORD  $0x6ea9e5b1 // FCMGT V17.4S, V13.4S, V9.4S // m' = max(m', S), lanes 0..3
+	VBIT  V17.B16, V13.B16, V9.B16 // m' = max(m', S), lanes 0..3
+	WORD  $0x6eaae5cd // FCMGT V13.4S, V14.4S, V10.4S // m' = max(m', S), lanes 4..7
+	VBIT  V13.B16, V14.B16, V10.B16 // m' = max(m', S), lanes 4..7
+	WORD  $0x6eabe5ed // FCMGT V13.4S, V15.4S, V11.4S // m' = max(m', S), lanes 8..11
+	VBIT  V13.B16, V15.B16, V11.B16 // m' = max(m', S), lanes 8..11
+	WORD  $0x6eace60d // FCMGT V13.4S, V16.4S, V12.4S // m' = max(m', S), lanes 12..15
+	VBIT  V13.B16, V16.B16, V12.B16 // m' = max(m', S), lanes 12..15
 	ADD   R1, R10, R10 // s_row += stride
 	SUB   $1, R11, R11 // keys += -1
 	CMP   $1, R11 // keys >= 1
 	BGE   keys_3 // keys >= 1
 
 keys_end_4:
-	WORD  $0x4e21d508 // FADD V8.4S, V8.4S, V1.4S // m' = m' + 0, lanes 0..3
-	WORD  $0x4e21d529 // FADD V9.4S, V9.4S, V1.4S // m' = m' + 0, lanes 4..7
-	WORD  $0x4e21d54a // FADD V10.4S, V10.4S, V1.4S // m' = m' + 0, lanes 8..11
-	WORD  $0x4e21d56b // FADD V11.4S, V11.4S, V1.4S // m' = m' + 0, lanes 12..15
-	FMOVQ F8, (R2) // max[0] = m', lanes 0..3
-	FMOVQ F9, 16(R2) // max[0] = m', lanes 4..7
-	FMOVQ F10, 32(R2) // max[0] = m', lanes 8..11
-	FMOVQ F11, 48(R2) // max[0] = m', lanes 12..15
-	WORD  $0x4e20e50c // FCMEQ V12.4S, V8.4S, V0.4S // none = m' == -Inf, lanes 0..3
-	WORD  $0x4e20e52d // FCMEQ V13.4S, V9.4S, V0.4S // none = m' == -Inf, lanes 4..7
-	WORD  $0x4e20e54e // FCMEQ V14.4S, V10.4S, V0.4S // none = m' == -Inf, lanes 8..11
-	WORD  $0x4e20e56f // FCMEQ V15.4S, V11.4S, V0.4S // none = m' == -Inf, lanes 12..15
-	WORD  $0x4e6c1d08 // BIC V8.16B, V8.16B, V12.16B // m' = 0 where none, lanes 0..3
-	WORD  $0x4e6d1d29 // BIC V9.16B, V9.16B, V13.16B // m' = 0 where none, lanes 4..7
-	WORD  $0x4e6e1d4a // BIC V10.16B, V10.16B, V14.16B // m' = 0 where none, lanes 8..11
-	WORD  $0x4e6f1d6b // BIC V11.16B, V11.16B, V15.16B // m' = 0 where none, lanes 12..15
-	FMOVQ F8, (R6) // shift[0] = m', lanes 0..3
-	FMOVQ F9, 16(R6) // shift[0] = m', lanes 4..7
-	FMOVQ F10, 32(R6) // shift[0] = m', lanes 8..11
-	FMOVQ F11, 48(R6) // shift[0] = m', lanes 12..15
-	WORD  $0x4ea8d484 // FSUB V4.4S, V4.4S, V8.4S // m = m - m', lanes 0..3
-	WORD  $0x4ea9d4a5 // FSUB V5.4S, V5.4S, V9.4S // m = m - m', lanes 4..7
-	WORD  $0x4eaad4c6 // FSUB V6.4S, V6.4S, V10.4S // m = m - m', lanes 8..11
-	WORD  $0x4eabd4e7 // FSUB V7.4S, V7.4S, V11.4S // m = m - m', lanes 12..15
-	WORD  $0x4e218888 // FRINTN V8.4S, V4.4S // n = round(m), lanes 0..3
-	WORD  $0x4e2188a9 // FRINTN V9.4S, V5.4S // n = round(m), lanes 4..7
-	WORD  $0x4e2188ca // FRINTN V10.4S, V6.4S // n = round(m), lanes 8..11
-	WORD  $0x4e2188eb // FRINTN V11.4S, V7.4S // n = round(m), lanes 12..15
-	WORD  $0x4ea8d484 // FSUB V4.4S, V4.4S, V8.4S // m = m - n, lanes 0..3
-	WORD  $0x4ea9d4a5 // FSUB V5.4S, V5.4S, V9.4S // m = m - n, lanes 4..7
-	WORD  $0x4eaad4c6 // FSUB V6.4S, V6.4S, V10.4S // m = m - n, lanes 8..11
-	WORD  $0x4eabd4e7 // FSUB V7.4S, V7.4S, V11.4S // m = m - n, lanes 12..15
-	FMOVQ 96(R20), F12 // p = p*m + exp2_5, lanes 0..3
-	VFMLA V4.S4, V2.S4, V12.S4 // p = p*m + exp2_5, lanes 0..3
-	FMOVQ 96(R20), F13 // p = p*m + exp2_5, lanes 4..7
-	VFMLA V5.S4, V2.S4, V13.S4 // p = p*m + exp2_5, lanes 4..7
-	FMOVQ 96(R20), F14 // p = p*m + exp2_5, lanes 8..11
-	VFMLA V6.S4, V2.S4, V14.S4 // p = p*m + exp2_5, lanes 8..11
-	FMOVQ 96(R20), F15 // p = p*m + exp2_5, lanes 12..15
-	VFMLA V7.S4, V2.S4, V15.S4 // p = p*m + exp2_5, lanes 12..15
-	FMOVQ 80(R20), F16 // p = p*m + exp2_4, lanes 0..3
-	VFMLA V4.S4, V12.S4, V16.S4 // p = p*m + exp2_4, lanes 0..3
-	FMOVQ 80(R20), F12 // p = p*m + exp2_4, lanes 4..7
-	VFMLA V5.S4, V13.S4, V12.S4 // p = p*m + exp2_4, lanes 4..7
-	FMOVQ 80(R20), F13 // p = p*m + exp2_4, lanes 8..11
-	VFMLA V6.S4, V14.S4, V13.S4 // p = p*m + exp2_4, lanes 8..11
-	FMOVQ 80(R20), F14 // p = p*m + exp2_4, lanes 12..15
-	VFMLA V7.S4, V15.S4, V14.S4 // p = p*m + exp2_4, lanes 12..15
-	FMOVQ 64(R20), F15 // p = p*m + exp2_3, lanes 0..3
-	VFMLA V4.S4, V16.S4, V15.S4 // p = p*m + exp2_3, lanes 0..3
-	FMOVQ 64(R20), F16 // p = p*m + exp2_3, lanes 4..7
-	VFMLA V5.S4, V12.S4, V16.S4 // p = p*m + exp2_3, lanes 4..7
-	FMOVQ 64(R20), F12 // p = p*m + exp2_3, lanes 8..11
-	VFMLA V6.S4, V13.S4, V12.S4 // p = p*m + exp2_3, lanes 8..11
-	FMOVQ 64(R20), F13 // p = p*m + exp2_3, lanes 12..15
-	VFMLA V7.S4, V14.S4, V13.S4 // p = p*m + exp2_3, lanes 12..15
-	FMOVQ 48(R20), F14 // p = p*m + exp2_2, lanes 0..3
-	VFMLA V4.S4, V15.S4, V14.S4 // p = p*m + exp2_2, lanes 0..3
-	FMOVQ 48(R20), F15 // p = p*m + exp2_2, lanes 4..7
-	VFMLA V5.S4, V16.S4, V15.S4 // p = p*m + exp2_2, lanes 4..7
-	FMOVQ 48(R20), F16 // p = p*m + exp2_2, lanes 8..11
-	VFMLA V6.S4, V12.S4, V16.S4 // p = p*m + exp2_2, lanes 8..11
-	FMOVQ 48(R20), F12 // p = p*m + exp2_2, lanes 12..15
-	VFMLA V7.S4, V13.S4, V12.S4 // p = p*m + exp2_2, lanes 12..15
-	FMOVQ 32(R20), F13 // p = p*m + exp2_1, lanes 0..3
-	VFMLA V4.S4, V14.S4, V13.S4 // p = p*m + exp2_1, lanes 0..3
-	FMOVQ 32(R20), F14 // p = p*m + exp2_1, lanes 4..7
-	VFMLA V5.S4, V15.S4, V14.S4 // p = p*m + exp2_1, lanes 4..7
-	FMOVQ 32(R20), F15 // p = p*m + exp2_1, lanes 8..11
-	VFMLA V6.S4, V16.S4, V15.S4 // p = p*m + exp2_1, lanes 8..11
-	FMOVQ 32(R20), F16 // p = p*m + exp2_1, lanes 12..15
-	VFMLA V7.S4, V12.S4, V16.S4 // p = p*m + exp2_1, lanes 12..15
-	FMOVQ 16(R20), F12 // p = p*m + exp2_0, lanes 0..3
-	VFMLA V4.S4, V13.S4, V12.S4 // p = p*m + exp2_0, lanes 0..3
-	FMOVQ 16(R20), F4 // p = p*m + exp2_0, lanes 4..7
-	VFMLA V5.S4, V14.S4, V4.S4 // p = p*m + exp2_0, lanes 4..7
-	FMOVQ 16(R20), F5 // p = p*m + exp2_0, lanes 8..11
-	VFMLA V6.S4, V15.S4, V5.S4 // p = p*m + exp2_0, lanes 8..11
-	FMOVQ 16(R20), F13 // p = p*m + exp2_0, lanes 12..15
-	VFMLA V7.S4, V16.S4, V13.S4 // p = p*m + exp2_0, lanes 12..15
-	WORD  $0x6ea8e467 // FCMGT V7.4S, V3.4S, V8.4S // small = n < -125, lanes 0..3
-	WORD  $0x6ea9e46e // FCMGT V14.4S, V3.4S, V9.4S // small = n < -125, lanes 4..7
-	WORD  $0x6eaae46f // FCMGT V15.4S, V3.4S, V10.4S // small = n < -125, lanes 8..11
-	WORD  $0x6eabe470 // FCMGT V16.4S, V3.4S, V11.4S // small = n < -125, lanes 12..15
-	WORD  $0x4f29fd06 // FCVTZS V6.4S, V8.4S, #23 // p *= 2**n, lanes 0..3
-	VADD  V6.S4, V12.S4, V6.S4 // p *= 2**n, lanes 0..3
-	WORD  $0x4f29fd28 // FCVTZS V8.4S, V9.4S, #23 // p *= 2**n, lanes 4..7
-	VADD  V8.S4, V4.S4, V4.S4 // p *= 2**n, lanes 4..7
-	WORD  $0x4f29fd48 // FCVTZS V8.4S, V10.4S, #23 // p *= 2**n, lanes 8..11
-	VADD  V8.S4, V5.S4, V5.S4 // p *= 2**n, lanes 8..11
-	WORD  $0x4f29fd68 // FCVTZS V8.4S, V11.4S, #23 // p *= 2**n, lanes 12..15
-	VADD  V8.S4, V13.S4, V8.S4 // p *= 2**n, lanes 12..15
-	WORD  $0x4e671cc6 // BIC V6.16B, V6.16B, V7.16B // p = 0 where small, lanes 0..3
-	WORD  $0x4e6e1c84 // BIC V4.16B, V4.16B, V14.16B // p = 0 where small, lanes 4..7
-	WORD  $0x4e6f1ca5 // BIC V5.16B, V5.16B, V15.16B // p = 0 where small, lanes 8..11
-	WORD  $0x4e701d08 // BIC V8.16B, V8.16B, V16.16B // p = 0 where small, lanes 12..15
-	FMOVQ F6, (R3) // alpha[0] = p, lanes 0..3
-	FMOVQ F4, 16(R3) // alpha[0] = p, lanes 4..7
-	FMOVQ F5, 32(R3) // alpha[0] = p, lanes 8..11
-	FMOVQ F8, 48(R3) // alpha[0] = p, lanes 12..15
+	WORD  $0x4e21d529 // FADD V9.4S, V9.4S, V1.4S // m' = m' + 0, lanes 0..3
+	WORD  $0x4e21d54a // FADD V10.4S, V10.4S, V1.4S // m' = m' + 0, lanes 4..7
+	WORD  $0x4e21d56b // FADD V11.4S, V11.4S, V1.4S // m' = m' + 0, lanes 8..11
+	WORD  $0x4e21d58c // FADD V12.4S, V12.4S, V1.4S // m' = m' + 0, lanes 12..15
+	FMOVQ F9, (R2) // max[0] = m', lanes 0..3
+	FMOVQ F10, 16(R2) // max[0] = m', lanes 4..7
+	FMOVQ F11, 32(R2) // max[0] = m', lanes 8..11
+	FMOVQ F12, 48(R2) // max[0] = m', lanes 12..15
+	WORD  $0x4e20e52d // FCMEQ V13.4S, V9.4S, V0.4S // none = m' == -Inf, lanes 0..3
+	WORD  $0x4e20e54e // FCMEQ V14.4S, V10.4S, V0.4S // none = m' == -Inf, lanes 4..7
+	WORD  $0x4e20e56f // FCMEQ V15.4S, V11.4S, V0.4S // none = m' == -Inf, lanes 8..11
+	WORD  $0x4e20e590 // FCMEQ V16.4S, V12.4S, V0.4S // none = m' == -Inf, lanes 12..15
+	WORD  $0x4e6d1d29 // BIC V9.16B, V9.16B, V13.16B // m' = 0 where none, lanes 0..3
+	WORD  $0x4e6e1d4a // BIC V10.16B, V10.16B, V14.16B // m' = 0 where none, lanes 4..7
+	WORD  $0x4e6f1d6b // BIC V11.16B, V11.16B, V15.16B // m' = 0 where none, lanes 8..11
+	WORD  $0x4e701d8c // BIC V12.16B, V12.16B, V16.16B // m' = 0 where none, lanes 12..15
+	FMOVQ F9, (R6) // shift[0] = m', lanes 0..3
+	FMOVQ F10, 16(R6) // shift[0] = m', lanes 4..7
+	FMOVQ F11, 32(R6) // shift[0] = m', lanes 8..11
+	FMOVQ F12, 48(R6) // shift[0] = m', lanes 12..15
+	WORD  $0x4ea9d4a5 // FSUB V5.4S, V5.4S, V9.4S // m = m - m', lanes 0..3
+	WORD  $0x4eaad4c6 // FSUB V6.4S, V6.4S, V10.4S // m = m - m', lanes 4..7
+	WORD  $0x4eabd4e7 // FSUB V7.4S, V7.4S, V11.4S // m = m - m', lanes 8..11
+	WORD  $0x4eacd508 // FSUB V8.4S, V8.4S, V12.4S // m = m - m', lanes 12..15
+	WORD  $0x4e24f4a5 // FMAX V5.4S, V5.4S, V4.4S // m = m or at least least, lanes 0..3
+	WORD  $0x4e24f4c6 // FMAX V6.4S, V6.4S, V4.4S // m = m or at least least, lanes 4..7
+	WORD  $0x4e24f4e7 // FMAX V7.4S, V7.4S, V4.4S // m = m or at least least, lanes 8..11
+	WORD  $0x4e24f508 // FMAX V8.4S, V8.4S, V4.4S // m = m or at least least, lanes 12..15
+	WORD  $0x4e23d4ad // FADD V13.4S, V5.4S, V3.4S // k = m + round, lanes 0..3
+	WORD  $0x4e23d4ce // FADD V14.4S, V6.4S, V3.4S // k = m + round, lanes 4..7
+	WORD  $0x4e23d4ef // FADD V15.4S, V7.4S, V3.4S // k = m + round, lanes 8..11
+	WORD  $0x4e23d510 // FADD V16.4S, V8.4S, V3.4S // k = m + round, lanes 12..15
+	WORD  $0x4ea3d5a9 // FSUB V9.4S, V13.4S, V3.4S // n = k - round, lanes 0..3
+	WORD  $0x4ea3d5ca // FSUB V10.4S, V14.4S, V3.4S // n = k - round, lanes 4..7
+	WORD  $0x4ea3d5eb // FSUB V11.4S, V15.4S, V3.4S // n = k - round, lanes 8..11
+	WORD  $0x4ea3d60c // FSUB V12.4S, V16.4S, V3.4S // n = k - round, lanes 12..15
+	WORD  $0x4ea9d4a5 // FSUB V5.4S, V5.4S, V9.4S // m = m - n, lanes 0..3
+	WORD  $0x4eaad4c6 // FSUB V6.4S, V6.4S, V10.4S // m = m - n, lanes 4..7
+	WORD  $0x4eabd4e7 // FSUB V7.4S, V7.4S, V11.4S // m = m - n, lanes 8..11
+	WORD  $0x4eacd508 // FSUB V8.4S, V8.4S, V12.4S // m = m - n, lanes 12..15
+	FMOVQ 96(R20), F9 // p = p*m + 2 exp2_5, lanes 0..3
+	VFMLA V5.S4, V2.S4, V9.S4 // p = p*m + 2 exp2_5, lanes 0..3
+	FMOVQ 96(R20), F10 // p = p*m + 2 exp2_5, lanes 4..7
+	VFMLA V6.S4, V2.S4, V10.S4 // p = p*m + 2 exp2_5, lanes 4..7
+	FMOVQ 96(R20), F11 // p = p*m + 2 exp2_5, lanes 8..11
+	VFMLA V7.S4, V2.S4, V11.S4 // p = p*m + 2 exp2_5, lanes 8..11
+	FMOVQ 96(R20), F12 // p = p*m + 2 exp2_5, lanes 12..15
+	VFMLA V8.S4, V2.S4, V12.S4 // p = p*m + 2 exp2_5, lanes 12..15
+	FMOVQ 80(R20), F17 // p = p*m + 2 exp2_4, lanes 0..3
+	VFMLA V5.S4, V9.S4, V17.S4 // p = p*m + 2 exp2_4, lanes 0..3
+	FMOVQ 80(R20), F9 // p = p*m + 2 exp2_4, lanes 4..7
+	VFMLA V6.S4, V10.S4, V9.S4 // p = p*m + 2 exp2_4, lanes 4..7
+	FMOVQ 80(R20), F10 // p = p*m + 2 exp2_4, lanes 8..11
+	VFMLA V7.S4, V11.S4, V10.S4 // p = p*m + 2 exp2_4, lanes 8..11
+	FMOVQ 80(R20), F11 // p = p*m + 2 exp2_4, lanes 12..15
+	VFMLA V8.S4, V12.S4, V11.S4 // p = p*m + 2 exp2_4, lanes 12..15
+	FMOVQ 64(R20), F12 // p = p*m + 2 exp2_3, lanes 0..3
+	VFMLA V5.S4, V17.S4, V12.S4 // p = p*m + 2 exp2_3, lanes 0..3
+	FMOVQ 64(R20), F17 // p = p*m + 2 exp2_3, lanes 4..7
+	VFMLA V6.S4, V9.S4, V17.S4 // p = p*m + 2 exp2_3, lanes 4..7
+	FMOVQ 64(R20), F9 // p = p*m + 2 exp2_3, lanes 8..11
+	VFMLA V7.S4, V10.S4, V9.S4 // p = p*m + 2 exp2_3, lanes 8..11
+	FMOVQ 64(R20), F10 // p = p*m + 2 exp2_3, lanes 12..15
+	VFMLA V8.S4, V11.S4, V10.S4 // p = p*m + 2 exp2_3, lanes 12..15
+	FMOVQ 48(R20), F11 // p = p*m + 2 exp2_2, lanes 0..3
+	VFMLA V5.S4, V12.S4, V11.S4 // p = p*m + 2 exp2_2, lanes 0..3
+	FMOVQ 48(R20), F12 // p = p*m + 2 exp2_2, lanes 4..7
+	VFMLA V6.S4, V17.S4, V12.S4 // p = p*m + 2 exp2_2, lanes 4..7
+	FMOVQ 48(R20), F17 // p = p*m + 2 exp2_2, lanes 8..11
+	VFMLA V7.S4, V9.S4, V17.S4 // p = p*m + 2 exp2_2, lanes 8..11
+	FMOVQ 48(R20), F9 // p = p*m + 2 exp2_2, lanes 12..15
+	VFMLA V8.S4, V10.S4, V9.S4 // p = p*m + 2 exp2_2, lanes 12..15
+	FMOVQ 32(R20), F10 // p = p*m + 2 exp2_1, lanes 0..3
+	VFMLA V5.S4, V11.S4, V10.S4 // p = p*m + 2 exp2_1, lanes 0..3
+	FMOVQ 32(R20), F11 // p = p*m + 2 exp2_1, lanes 4..7
+	VFMLA V6.S4, V12.S4, V11.S4 // p = p*m + 2 exp2_1, lanes 4..7
+	FMOVQ 32(R20), F12 // p = p*m + 2 exp2_1, lanes 8..11
+	VFMLA V7.S4, V17.S4, V12.S4 // p = p*m + 2 exp2_1, lanes 8..11
+	FMOVQ 32(R20), F17 // p = p*m + 2 exp2_1, lanes 12..15
+	VFMLA V8.S4, V9.S4, V17.S4 // p = p*m + 2 exp2_1, lanes 12..15
+	FMOVQ 16(R20), F9 // p = p*m + 2 exp2_0, lanes 0..3
+	VFMLA V5.S4, V10.S4, V9.S4 // p = p*m + 2 exp2_0, lanes 0..3
+	FMOVQ 16(R20), F5 // p = p*m + 2 exp2_0, lanes 4..7
+	VFMLA V6.S4, V11.S4, V5.S4 // p = p*m + 2 exp2_0, lanes 4..7
+	FMOVQ 16(R20), F6 // p = p*m + 2 exp2_0, lanes 8..11
+	VFMLA V7.S4, V12.S4, V6.S4 // p = p*m + 2 exp2_0, lanes 8..11
+	FMOVQ 16(R20), F7 // p = p*m + 2 exp2_0, lanes 12..15
+	VFMLA V8.S4, V17.S4, V7.S4 // p = p*m + 2 exp2_0, lanes 12..15
+	VSHL  $23, V13.S4, V13.S4 // k = k << 23, lanes 0..3
+	VSHL  $23, V14.S4, V14.S4 // k = k << 23, lanes 4..7
+	VSHL  $23, V15.S4, V15.S4 // k = k << 23, lanes 8..11
+	VSHL  $23, V16.S4, V16.S4 // k = k << 23, lanes 12..15
+	WORD  $0x6e2ddd28 // FMUL V8.4S, V9.4S, V13.4S // p = p * k, lanes 0..3
+	WORD  $0x6e2edca5 // FMUL V5.4S, V5.4S, V14.4S // p = p * k, lanes 4..7
+	WORD  $0x6e2fdcc6 // FMUL V6.4S, V6.4S, V15.4S // p = p * k, lanes 8..11
+	WORD  $0x6e30dce7 // FMUL V7.4S, V7.4S, V16.4S // p = p * k, lanes 12..15
+	FMOVQ F8, (R3) // alpha[0] = p, lanes 0..3
+	FMOVQ F5, 16(R3) // alpha[0] = p, lanes 4..7
+	FMOVQ F6, 32(R3) // alpha[0] = p, lanes 8..11
+	FMOVQ F7, 48(R3) // alpha[0] = p, lanes 12..15
 	MOVD  R7, R10 // s_row = l
 	MOVD  lRows+72(FP), R11 // lRows
 	CMP   $1, R11 // lRows < 1
 	BLT   lanes_end_6 // lRows < 1
 
 lanes_5:
-	FMOVQ (R10), F12 // S = s_row[0], lanes 0..3
-	FMOVQ 16(R10), F13 // S = s_row[0], lanes 4..7
-	FMOVQ 32(R10), F14 // S = s_row[0], lanes 8..11
-	FMOVQ 48(R10), F15 // S = s_row[0], lanes 12..15
-	WORD  $0x6e26dd8c // FMUL V12.4S, V12.4S, V6.4S // S = S * p, lanes 0..3
-	WORD  $0x6e24ddad // FMUL V13.4S, V13.4S, V4.4S // S = S * p, lanes 4..7
-	WORD  $0x6e25ddce // FMUL V14.4S, V14.4S, V5.4S // S = S * p, lanes 8..11
-	WORD  $0x6e28ddef // FMUL V15.4S, V15.4S, V8.4S // S = S * p, lanes 12..15
-	FMOVQ F12, (R10) // s_row[0] = S, lanes 0..3
-	FMOVQ F13, 16(R10) // s_row[0] = S, lanes 4..7
-	FMOVQ F14, 32(R10) // s_row[0] = S, lanes 8..11
-	FMOVQ F15, 48(R10) // s_row[0] = S, lanes 12..15
+	FMOVQ (R10), F13 // S = s_row[0], lanes 0..3
+	FMOVQ 16(R10), F14 // S = s_row[0], lanes 4..7
+	FMOVQ 32(R10), F15 // S = s_row[0], lanes 8..11
+	FMOVQ 48(R10), F16 // S = s_row[0], lanes 12..15
+	WORD  $0x6e28ddad // FMUL V13.4S, V13.4S, V8.4S // S = S * p, lanes 0..3
+	WORD  $0x6e25ddce // FMUL V14.4S, V14.4S, V5.4S // S = S * p, lanes 4..7
+	WORD  $0x6e26ddef // FMUL V15.4S, V15.4S, V6.4S // S = S * p, lanes 8..11
+	WORD  $0x6e27de10 // FMUL V16.4S, V16.4S, V7.4S // S = S * p, lanes 12..15
+	FMOVQ F13, (R10) // s_row[0] = S, lanes 0..3
+	FMOVQ F14, 16(R10) // s_row[0] = S, lanes 4..7
+	FMOVQ F15, 32(R10) // s_row[0] = S, lanes 8..11
+	FMOVQ F16, 48(R10) // s_row[0] = S, lanes 12..15
 	ADD   R8, R10, R10 // s_row += lStride
 	SUB   $1, R11, R11 // lRows += -1
 	CMP   $1, R11 // lRows >= 1
@@ -17271,112 +17314,113 @@ TEXT ·columnExpNEON(SB), NOSPLIT, $0-32
 	MOVD  shift+8(FP), R1 // shift
 	MOVD  l+16(FP), R2 // l
 	MOVD  n+24(FP), R3 // n
-	FMOVQ 112(R20), F0 // exp2_6
-	FMOVQ 128(R20), F1 // -125
+	FMOVQ 112(R20), F0 // 2 exp2_6
+	FMOVQ 128(R20), F1 // round
+	FMOVQ 144(R20), F2 // least
 	CMP   $16, R3 // n < 16
 	BLT   cols_end_2 // n < 16
 
 cols_1:
-	FMOVQ (R0), F2 // S = s[0], lanes 0..3
-	FMOVQ 16(R0), F3 // S = s[0], lanes 4..7
-	FMOVQ 32(R0), F4 // S = s[0], lanes 8..11
-	FMOVQ 48(R0), F5 // S = s[0], lanes 12..15
-	FMOVQ (R1), F6 // m' = shift[0], lanes 0..3
-	FMOVQ 16(R1), F7 // m' = shift[0], lanes 4..7
-	FMOVQ 32(R1), F8 // m' = shift[0], lanes 8..11
-	FMOVQ 48(R1), F9 // m' = shift[0], lanes 12..15
-	WORD  $0x4ea6d442 // FSUB V2.4S, V2.4S, V6.4S // S = S - m', lanes 0..3
-	WORD  $0x4ea7d463 // FSUB V3.4S, V3.4S, V7.4S // S = S - m', lanes 4..7
-	WORD  $0x4ea8d484 // FSUB V4.4S, V4.4S, V8.4S // S = S - m', lanes 8..11
-	WORD  $0x4ea9d4a5 // FSUB V5.4S, V5.4S, V9.4S // S = S - m', lanes 12..15
-	WORD  $0x4e218846 // FRINTN V6.4S, V2.4S // n = round(S), lanes 0..3
-	WORD  $0x4e218867 // FRINTN V7.4S, V3.4S // n = round(S), lanes 4..7
-	WORD  $0x4e218888 // FRINTN V8.4S, V4.4S // n = round(S), lanes 8..11
-	WORD  $0x4e2188a9 // FRINTN V9.4S, V5.4S // n = round(S), lanes 12..15
-	WORD  $0x4ea6d442 // FSUB V2.4S, V2.4S, V6.4S // S = S - n, lanes 0..3
-	WORD  $0x4ea7d463 // FSUB V3.4S, V3.4S, V7.4S // S = S - n, lanes 4..7
-	WORD  $0x4ea8d484 // FSUB V4.4S, V4.4S, V8.4S // S = S - n, lanes 8..11
-	WORD  $0x4ea9d4a5 // FSUB V5.4S, V5.4S, V9.4S // S = S - n, lanes 12..15
-	FMOVQ 96(R20), F10 // p = p*S + exp2_5, lanes 0..3
-	VFMLA V2.S4, V0.S4, V10.S4 // p = p*S + exp2_5, lanes 0..3
-	FMOVQ 96(R20), F11 // p = p*S + exp2_5, lanes 4..7
-	VFMLA V3.S4, V0.S4, V11.S4 // p = p*S + exp2_5, lanes 4..7
-	FMOVQ 96(R20), F12 // p = p*S + exp2_5, lanes 8..11
-	VFMLA V4.S4, V0.S4, V12.S4 // p = p*S + exp2_5, lanes 8..11
-	FMOVQ 96(R20), F13 // p = p*S + exp2_5, lanes 12..15
-	VFMLA V5.S4, V0.S4, V13.S4 // p = p*S + exp2_5, lanes 12..15
-	FMOVQ 80(R20), F14 // p = p*S + exp2_4, lanes 0..3
-	VFMLA V2.S4, V10.S4, V14.S4 // p = p*S + exp2_4, lanes 0..3
-	FMOVQ 80(R20), F10 // p = p*S + exp2_4, lanes 4..7
-	VFMLA V3.S4, V11.S4, V10.S4 // p = p*S + exp2_4, lanes 4..7
-	FMOVQ 80(R20), F11 // p = p*S + exp2_4, lanes 8..11
-	VFMLA V4.S4, V12.S4, V11.S4 // p = p*S + exp2_4, lanes 8..11
-	FMOVQ 80(R20), F12 // p = p*S + exp2_4, lanes 12..15
-	VFMLA V5.S4, V13.S4, V12.S4 // p = p*S + exp2_4, lanes 12..15
-	FMOVQ 64(R20), F13 // p = p*S + exp2_3, lanes 0..3
-	VFMLA V2.S4, V14.S4, V13.S4 // p = p*S + exp2_3, lanes 0..3
-	FMOVQ 64(R20), F14 // p = p*S + exp2_3, lanes 4..7
-	VFMLA V3.S4, V10.S4, V14.S4 // p = p*S + exp2_3, lanes 4..7
-	FMOVQ 64(R20), F10 // p = p*S + exp2_3, lanes 8..11
-	VFMLA V4.S4, V11.S4, V10.S4 // p = p*S + exp2_3, lanes 8..11
-	FMOVQ 64(R20), F11 // p = p*S + exp2_3, lanes 12..15
-	VFMLA V5.S4, V12.S4, V11.S4 // p = p*S + exp2_3, lanes 12..15
-	FMOVQ 48(R20), F12 // p = p*S + exp2_2, lanes 0..3
-	VFMLA V2.S4, V13.S4, V12.S4 // p = p*S + exp2_2, lanes 0..3
-	FMOVQ 48(R20), F13 // p = p*S + exp2_2, lanes 4..7
-	VFMLA V3.S4, V14.S4, V13.S4 // p = p*S + exp2_2, lanes 4..7
-	FMOVQ 48(R20), F14 // p = p*S + exp2_2, lanes 8..11
-	VFMLA V4.S4, V10.S4, V14.S4 // p = p*S + exp2_2, lanes 8..11
-	FMOVQ 48(R20), F10 // p = p*S + exp2_2, lanes 12..15
-	VFMLA V5.S4, V11.S4, V10.S4 // p = p*S + exp2_2, lanes 12..15
-	FMOVQ 32(R20), F11 // p = p*S + exp2_1, lanes 0..3
-	VFMLA V2.S4, V12.S4, V11.S4 // p = p*S + exp2_1, lanes 0..3
-	FMOVQ 32(R20), F12 // p = p*S + exp2_1, lanes 4..7
-	VFMLA V3.S4, V13.S4, V12.S4 // p = p*S + exp2_1, lanes 4..7
-	FMOVQ 32(R20), F13 // p = p*S + exp2_1, lanes 8..11
-	VFMLA V4.S4, V14.S4, V13.S4 // p = p*S + exp2_1, lanes 8..11
-	FMOVQ 32(R20), F14 // p = p*S + exp2_1, lanes 12..15
-	VFMLA V5.S4, V10.S4, V14.S4 // p = p*S + exp2_1, lanes 12..15
-	FMOVQ 16(R20), F10 // p = p*S + exp2_0, lanes 0..3
-	VFMLA V2.S4, V11.S4, V10.S4 // p = p*S + exp2_0, lanes 0..3
-	FMOVQ 16(R20), F2 // p = p*S + exp2_0, lanes 4..7
-	VFMLA V3.S4, V12.S4, V2.S4 // p = p*S + exp2_0, lanes 4..7
-	FMOVQ 16(R20), F3 // p = p*S + exp2_0, lanes 8..11
-	VFMLA V4.S4, V13.S4, V3.S4 // p = p*S + exp2_0, lanes 8..11
-	FMOVQ 16(R20), F4 // p = p*S + exp2_0, lanes 12..15
-	VFMLA V5.S4, V14.S4, V4.S4 // p = p*S + exp2_0, lanes 12..15
-	WORD  $0x6ea6e425 // FCMGT V5.4S, V1.4S, V6.4S // small = n < -125, lanes 0..3
-	WORD  $0x6ea7e42b // FCMGT V11.4S, V1.4S, V7.4S // small = n < -125, lanes 4..7
-	WORD  $0x6ea8e42c // FCMGT V12.4S, V1.4S, V8.4S // small = n < -125, lanes 8..11
-	WORD  $0x6ea9e42d // FCMGT V13.4S, V1.4S, V9.4S // small = n < -125, lanes 12..15
-	WORD  $0x4f29fcc6 // FCVTZS V6.4S, V6.4S, #23 // p *= 2**n, lanes 0..3
-	VADD  V6.S4, V10.S4, V10.S4 // p *= 2**n, lanes 0..3
-	WORD  $0x4f29fce6 // FCVTZS V6.4S, V7.4S, #23 // p *= 2**n, lanes 4..7
-	VADD  V6.S4, V2.S4, V2.S4 // p *= 2**n, lanes 4..7
-	WORD  $0x4f29fd06 // FCVTZS V6.4S, V8.4S, #23 // p *= 2**n, lanes 8..11
-	VADD  V6.S4, V3.S4, V3.S4 // p *= 2**n, lanes 8..11
-	WORD  $0x4f29fd26 // FCVTZS V6.4S, V9.4S, #23 // p *= 2**n, lanes 12..15
-	VADD  V6.S4, V4.S4, V4.S4 // p *= 2**n, lanes 12..15
-	WORD  $0x4e651d4a // BIC V10.16B, V10.16B, V5.16B // p = 0 where small, lanes 0..3
-	WORD  $0x4e6b1c42 // BIC V2.16B, V2.16B, V11.16B // p = 0 where small, lanes 4..7
-	WORD  $0x4e6c1c63 // BIC V3.16B, V3.16B, V12.16B // p = 0 where small, lanes 8..11
-	WORD  $0x4e6d1c84 // BIC V4.16B, V4.16B, V13.16B // p = 0 where small, lanes 12..15
-	FMOVQ F10, (R0) // s[0] = p, lanes 0..3
-	FMOVQ F2, 16(R0) // s[0] = p, lanes 4..7
-	FMOVQ F3, 32(R0) // s[0] = p, lanes 8..11
-	FMOVQ F4, 48(R0) // s[0] = p, lanes 12..15
-	FMOVQ (R2), F6 // m' = l[0], lanes 0..3
-	FMOVQ 16(R2), F7 // m' = l[0], lanes 4..7
-	FMOVQ 32(R2), F8 // m' = l[0], lanes 8..11
-	FMOVQ 48(R2), F9 // m' = l[0], lanes 12..15
-	WORD  $0x4e2ad4c6 // FADD V6.4S, V6.4S, V10.4S // m' = m' + p, lanes 0..3
-	WORD  $0x4e22d4e7 // FADD V7.4S, V7.4S, V2.4S // m' = m' + p, lanes 4..7
-	WORD  $0x4e23d508 // FADD V8.4S, V8.4S, V3.4S // m' = m' + p, lanes 8..11
-	WORD  $0x4e24d529 // FADD V9.4S, V9.4S, V4.4S // m' = m' + p, lanes 12..15
-	FMOVQ F6, (R2) // l[0] = m', lanes 0..3
-	FMOVQ F7, 16(R2) // l[0] = m', lanes 4..7
-	FMOVQ F8, 32(R2) // l[0] = m', lanes 8..11
-	FMOVQ F9, 48(R2) // l[0] = m', lanes 12..15
+	FMOVQ (R0), F3 // S = s[0], lanes 0..3
+	FMOVQ 16(R0), F4 // S = s[0], lanes 4..7
+	FMOVQ 32(R0), F5 // S = s[0], lanes 8..11
+	FMOVQ 48(R0), F6 // S = s[0], lanes 12..15
+	FMOVQ (R1), F7 // m' = shift[0], lanes 0..3
+	FMOVQ 16(R1), F8 // m' = shift[0], lanes 4..7
+	FMOVQ 32(R1), F9 // m' = shift[0], lanes 8..11
+	FMOVQ 48(R1), F10 // m' = shift[0], lanes 12..15
+	WORD  $0x4ea7d463 // FSUB V3.4S, V3.4S, V7.4S // S = S - m', lanes 0..3
+	WORD  $0x4ea8d484 // FSUB V4.4S, V4.4S, V8.4S // S = S - m', lanes 4..7
+	WORD  $0x4ea9d4a5 // FSUB V5.4S, V5.4S, V9.4S // S = S - m', lanes 8..11
+	WORD  $0x4eaad4c6 // FSUB V6.4S, V6.4S, V10.4S // S = S - m', lanes 12..15
+	WORD  $0x4e22f463 // FMAX V3.4S, V3.4S, V2.4S // S = S or at least least, lanes 0..3
+	WORD  $0x4e22f484 // FMAX V4.4S, V4.4S, V2.4S // S = S or at least least, lanes 4..7
+	WORD  $0x4e22f4a5 // FMAX V5.4S, V5.4S, V2.4S // S = S or at least least, lanes 8..11
+	WORD  $0x4e22f4c6 // FMAX V6.4S, V6.4S, V2.4S // S = S or at least least, lanes 12..15
+	WORD  $0x4e21d46b // FADD V11.4S, V3.4S, V1.4S // k = S + round, lanes 0..3
+	WORD  $0x4e21d48c // FADD V12.4S, V4.4S, V1.4S // k = S + round, lanes 4..7
+	WORD  $0x4e21d4ad // FADD V13.4S, V5.4S, V1.4S // k = S + round, lanes 8..11
+	WORD  $0x4e21d4ce // FADD V14.4S, V6.4S, V1.4S // k = S + round, lanes 12..15
+	WORD  $0x4ea1d567 // FSUB V7.4S, V11.4S, V1.4S // n = k - round, lanes 0..3
+	WORD  $0x4ea1d588 // FSUB V8.4S, V12.4S, V1.4S // n = k - round, lanes 4..7
+	WORD  $0x4ea1d5a9 // FSUB V9.4S, V13.4S, V1.4S // n = k - round, lanes 8..11
+	WORD  $0x4ea1d5ca // FSUB V10.4S, V14.4S, V1.4S // n = k - round, lanes 12..15
+	WORD  $0x4ea7d463 // FSUB V3.4S, V3.4S, V7.4S // S = S - n, lanes 0..3
+	WORD  $0x4ea8d484 // FSUB V4.4S, V4.4S, V8.4S // S = S - n, lanes 4..7
+	WORD  $0x4ea9d4a5 // FSUB V5.4S, V5.4S, V9.4S // S = S - n, lanes 8..11
+	WORD  $0x4eaad4c6 // FSUB V6.4S, V6.4S, V10.4S // S = S - n, lanes 12..15
+	FMOVQ 96(R20), F7 // p = p*S + 2 exp2_5, lanes 0..3
+	VFMLA V3.S4, V0.S4, V7.S4 // p = p*S + 2 exp2_5, lanes 0..3
+	FMOVQ 96(R20), F8 // p = p*S + 2 exp2_5, lanes 4..7
+	VFMLA V4.S4, V0.S4, V8.S4 // p = p*S + 2 exp2_5, lanes 4..7
+	FMOVQ 96(R20), F9 // p = p*S + 2 exp2_5, lanes 8..11
+	VFMLA V5.S4, V0.S4, V9.S4 // p = p*S + 2 exp2_5, lanes 8..11
+	FMOVQ 96(R20), F10 // p = p*S + 2 exp2_5, lanes 12..15
+	VFMLA V6.S4, V0.S4, V10.S4 // p = p*S + 2 exp2_5, lanes 12..15
+	FMOVQ 80(R20), F15 // p = p*S + 2 exp2_4, lanes 0..3
+	VFMLA V3.S4, V7.S4, V15.S4 // p = p*S + 2 exp2_4, lanes 0..3
+	FMOVQ 80(R20), F7 // p = p*S + 2 exp2_4, lanes 4..7
+	VFMLA V4.S4, V8.S4, V7.S4 // p = p*S + 2 exp2_4, lanes 4..7
+	FMOVQ 80(R20), F8 // p = p*S + 2 exp2_4, lanes 8..11
+	VFMLA V5.S4, V9.S4, V8.S4 // p = p*S + 2 exp2_4, lanes 8..11
+	FMOVQ 80(R20), F9 // p = p*S + 2 exp2_4, lanes 12..15
+	VFMLA V6.S4, V10.S4, V9.S4 // p = p*S + 2 exp2_4, lanes 12..15
+	FMOVQ 64(R20), F10 // p = p*S + 2 exp2_3, lanes 0..3
+	VFMLA V3.S4, V15.S4, V10.S4 // p = p*S + 2 exp2_3, lanes 0..3
+	FMOVQ 64(R20), F15 // p = p*S + 2 exp2_3, lanes 4..7
+	VFMLA V4.S4, V7.S4, V15.S4 // p = p*S + 2 exp2_3, lanes 4..7
+	FMOVQ 64(R20), F7 // p = p*S + 2 exp2_3, lanes 8..11
+	VFMLA V5.S4, V8.S4, V7.S4 // p = p*S + 2 exp2_3, lanes 8..11
+	FMOVQ 64(R20), F8 // p = p*S + 2 exp2_3, lanes 12..15
+	VFMLA V6.S4, V9.S4, V8.S4 // p = p*S + 2 exp2_3, lanes 12..15
+	FMOVQ 48(R20), F9 // p = p*S + 2 exp2_2, lanes 0..3
+	VFMLA V3.S4, V10.S4, V9.S4 // p = p*S + 2 exp2_2, lanes 0..3
+	FMOVQ 48(R20), F10 // p = p*S + 2 exp2_2, lanes 4..7
+	VFMLA V4.S4, V15.S4, V10.S4 // p = p*S + 2 exp2_2, lanes 4..7
+	FMOVQ 48(R20), F15 // p = p*S + 2 exp2_2, lanes 8..11
+	VFMLA V5.S4, V7.S4, V15.S4 // p = p*S + 2 exp2_2, lanes 8..11
+	FMOVQ 48(R20), F7 // p = p*S + 2 exp2_2, lanes 12..15
+	VFMLA V6.S4, V8.S4, V7.S4 // p = p*S + 2 exp2_2, lanes 12..15
+	FMOVQ 32(R20), F8 // p = p*S + 2 exp2_1, lanes 0..3
+	VFMLA V3.S4, V9.S4, V8.S4 // p = p*S + 2 exp2_1, lanes 0..3
+	FMOVQ 32(R20), F9 // p = p*S + 2 exp2_1, lanes 4..7
+	VFMLA V4.S4, V10.S4, V9.S4 // p = p*S + 2 exp2_1, lanes 4..7
+	FMOVQ 32(R20), F10 // p = p*S + 2 exp2_1, lanes 8..11
+	VFMLA V5.S4, V15.S4, V10.S4 // p = p*S + 2 exp2_1, lanes 8..11
+	FMOVQ 32(R20), F15 // p = p*S + 2 exp2_1, lanes 12..15
+	VFMLA V6.S4, V7.S4, V15.S4 // p = p*S + 2 exp2_1, lanes 12..15
+	FMOVQ 16(R20), F7 // p = p*S + 2 exp2_0, lanes 0..3
+	VFMLA V3.S4, V8.S4, V7.S4 // p = p*S + 2 exp2_0, lanes 0..3
+	FMOVQ 16(R20), F3 // p = p*S + 2 exp2_0, lanes 4..7
+	VFMLA V4.S4, V9.S4, V3.S4 // p = p*S + 2 exp2_0, lanes 4..7
+	FMOVQ 16(R20), F4 // p = p*S + 2 exp2_0, lanes 8..11
+	VFMLA V5.S4, V10.S4, V4.S4 // p = p*S + 2 exp2_0, lanes 8..11
+	FMOVQ 16(R20), F8 // p = p*S + 2 exp2_0, lanes 12..15
+	VFMLA V6.S4, V15.S4, V8.S4 // p = p*S + 2 exp2_0, lanes 12..15
+	VSHL  $23, V11.S4, V11.S4 // k = k << 23, lanes 0..3
+	VSHL  $23, V12.S4, V12.S4 // k = k << 23, lanes 4..7
+	VSHL  $23, V13.S4, V13.S4 // k = k << 23, lanes 8..11
+	VSHL  $23, V14.S4, V14.S4 // k = k << 23, lanes 12..15
+	WORD  $0x6e2bdce5 // FMUL V5.4S, V7.4S, V11.4S // p = p * k, lanes 0..3
+	WORD  $0x6e2cdc63 // FMUL V3.4S, V3.4S, V12.4S // p = p * k, lanes 4..7
+	WORD  $0x6e2ddc84 // FMUL V4.4S, V4.4S, V13.4S // p = p * k, lanes 8..11
+	WORD  $0x6e2edd06 // FMUL V6.4S, V8.4S, V14.4S // p = p * k, lanes 12..15
+	FMOVQ F5, (R0) // s[0] = p, lanes 0..3
+	FMOVQ F3, 16(R0) // s[0] = p, lanes 4..7
+	FMOVQ F4, 32(R0) // s[0] = p, lanes 8..11
+	FMOVQ F6, 48(R0) // s[0] = p, lanes 12..15
+	FMOVQ (R2), F7 // m' = l[0], lanes 0..3
+	FMOVQ 16(R2), F8 // m' = l[0], lanes 4..7
+	FMOVQ 32(R2), F9 // m' = l[0], lanes 8..11
+	FMOVQ 48(R2), F10 // m' = l[0], lanes 12..15
+	WORD  $0x4e25d4e7 // FADD V7.4S, V7.4S, V5.4S // m' = m' + p, lanes 0..3
+	WORD  $0x4e23d508 // FADD V8.4S, V8.4S, V3.4S // m' = m' + p, lanes 4..7
+	WORD  $0x4e24d529 // FADD V9.4S, V9.4S, V4.4S // m' = m' + p, lanes 8..11
+	WORD  $0x4e26d54a // FADD V10.4S, V10.4S, V6.4S // m' = m' + p, lanes 12..15
+	FMOVQ F7, (R2) // l[0] = m', lanes 0..3
+	FMOVQ F8, 16(R2) // l[0] = m', lanes 4..7
+	FMOVQ F9, 32(R2) // l[0] = m', lanes 8..11
+	FMOVQ F10, 48(R2) // l[0] = m', lanes 12..15
 	ADD   $64, R0, R0 // s += 64
 	ADD   $64, R1, R1 // shift += 64
 	ADD   $64, R2, R2 // l += 64
@@ -17640,613 +17684,614 @@ TEXT ·mergeRowsNEON(SB), NOSPLIT, $0-80
 	MOVD  rows+56(FP), R10 // rows
 	FMOVQ (R20), F0 // -Inf
 	VEOR  V1.B16, V1.B16, V1.B16 // 0
-	FMOVQ 112(R20), F2 // exp2_6
-	FMOVQ 128(R20), F3 // -125
+	FMOVQ 112(R20), F2 // 2 exp2_6
+	FMOVQ 128(R20), F3 // round
+	FMOVQ 144(R20), F4 // least
 	LSL   $2, R9, R9 // stride in bytes
 
 	// w = 2^(m - max), l = la·wa + lb·wb
-	VEOR  V4.B16, V4.B16, V4.B16 // wa = ma[0], rows lanes
 	VEOR  V5.B16, V5.B16, V5.B16 // wa = ma[0], rows lanes
 	VEOR  V6.B16, V6.B16, V6.B16 // wa = ma[0], rows lanes
 	VEOR  V7.B16, V7.B16, V7.B16 // wa = ma[0], rows lanes
+	VEOR  V8.B16, V8.B16, V8.B16 // wa = ma[0], rows lanes
 	CMP   $4, R10 // wa = ma[0], rows lanes
 	BLT   tail_2 // wa = ma[0], rows lanes
-	FMOVQ (R0), F4 // wa = ma[0], rows lanes
+	FMOVQ (R0), F5 // wa = ma[0], rows lanes
 	CMP   $8, R10 // wa = ma[0], rows lanes
 	BLT   tail_3 // wa = ma[0], rows lanes
-	FMOVQ 16(R0), F5 // wa = ma[0], rows lanes
+	FMOVQ 16(R0), F6 // wa = ma[0], rows lanes
 	CMP   $12, R10 // wa = ma[0], rows lanes
 	BLT   tail_4 // wa = ma[0], rows lanes
-	FMOVQ 32(R0), F6 // wa = ma[0], rows lanes
+	FMOVQ 32(R0), F7 // wa = ma[0], rows lanes
 	CMP   $16, R10 // wa = ma[0], rows lanes
 	BLT   tail_5 // wa = ma[0], rows lanes
-	FMOVQ 48(R0), F7 // wa = ma[0], rows lanes
+	FMOVQ 48(R0), F8 // wa = ma[0], rows lanes
 	JMP   tail_done_1 // wa = ma[0], rows lanes
 
 tail_2:
 	TBZ   $1, R10, tail_one_6 // wa = ma[0], rows lanes
-	FMOVD (R0), F4 // wa = ma[0], rows lanes
+	FMOVD (R0), F5 // wa = ma[0], rows lanes
 	TBZ   $0, R10, tail_done_1 // wa = ma[0], rows lanes
 	ADD   $8, R0, R11 // wa = ma[0], rows lanes
-	VLD1  (R11), V4.S[2] // wa = ma[0], rows lanes
+	VLD1  (R11), V5.S[2] // wa = ma[0], rows lanes
 	JMP   tail_done_1 // wa = ma[0], rows lanes
 
 tail_one_6:
 	TBZ   $0, R10, tail_done_1 // wa = ma[0], rows lanes
-	FMOVS (R0), F4 // wa = ma[0], rows lanes
+	FMOVS (R0), F5 // wa = ma[0], rows lanes
 	JMP   tail_done_1 // wa = ma[0], rows lanes
 
 tail_3:
 	TBZ   $1, R10, tail_one_7 // wa = ma[0], rows lanes
-	FMOVD 16(R0), F5 // wa = ma[0], rows lanes
+	FMOVD 16(R0), F6 // wa = ma[0], rows lanes
 	TBZ   $0, R10, tail_done_1 // wa = ma[0], rows lanes
 	ADD   $24, R0, R11 // wa = ma[0], rows lanes
-	VLD1  (R11), V5.S[2] // wa = ma[0], rows lanes
+	VLD1  (R11), V6.S[2] // wa = ma[0], rows lanes
 	JMP   tail_done_1 // wa = ma[0], rows lanes
 
 tail_one_7:
 	TBZ   $0, R10, tail_done_1 // wa = ma[0], rows lanes
-	FMOVS 16(R0), F5 // wa = ma[0], rows lanes
+	FMOVS 16(R0), F6 // wa = ma[0], rows lanes
 	JMP   tail_done_1 // wa = ma[0], rows lanes
 
 tail_4:
 	TBZ   $1, R10, tail_one_8 // wa = ma[0], rows lanes
-	FMOVD 32(R0), F6 // wa = ma[0], rows lanes
+	FMOVD 32(R0), F7 // wa = ma[0], rows lanes
 	TBZ   $0, R10, tail_done_1 // wa = ma[0], rows lanes
 	ADD   $40, R0, R11 // wa = ma[0], rows lanes
-	VLD1  (R11), V6.S[2] // wa = ma[0], rows lanes
+	VLD1  (R11), V7.S[2] // wa = ma[0], rows lanes
 	JMP   tail_done_1 // wa = ma[0], rows lanes
 
 tail_one_8:
 	TBZ   $0, R10, tail_done_1 // wa = ma[0], rows lanes
-	FMOVS 32(R0), F6 // wa = ma[0], rows lanes
+	FMOVS 32(R0), F7 // wa = ma[0], rows lanes
 	JMP   tail_done_1 // wa = ma[0], rows lanes
 
 tail_5:
 	TBZ   $1, R10, tail_one_9 // wa = ma[0], rows lanes
-	FMOVD 48(R0), F7 // wa = ma[0], rows lanes
+	FMOVD 48(R0), F8 // wa = ma[0], rows lanes
 	TBZ   $0, R10, tail_done_1 // wa = ma[0], rows lanes
 	ADD   $56, R0, R11 // wa = ma[0], rows lanes
-	VLD1  (R11), V7.S[2] // wa = ma[0], rows lanes
+	VLD1  (R11), V8.S[2] // wa = ma[0], rows lanes
 	JMP   tail_done_1 // wa = ma[0], rows lanes
 
 tail_one_9:
 	TBZ   $0, R10, tail_done_1 // wa = ma[0], rows lanes
-	FMOVS 48(R0), F7 // wa = ma[0], rows lanes
+	FMOVS 48(R0), F8 // wa = ma[0], rows lanes
 
 tail_done_1:
-	VEOR  V8.B16, V8.B16, V8.B16 // wb = mb[0], rows lanes
 	VEOR  V9.B16, V9.B16, V9.B16 // wb = mb[0], rows lanes
 	VEOR  V10.B16, V10.B16, V10.B16 // wb = mb[0], rows lanes
 	VEOR  V11.B16, V11.B16, V11.B16 // wb = mb[0], rows lanes
+	VEOR  V12.B16, V12.B16, V12.B16 // wb = mb[0], rows lanes
 	CMP   $4, R10 // wb = mb[0], rows lanes
 	BLT   tail_11 // wb = mb[0], rows lanes
-	FMOVQ (R3), F8 // wb = mb[0], rows lanes
+	FMOVQ (R3), F9 // wb = mb[0], rows lanes
 	CMP   $8, R10 // wb = mb[0], rows lanes
 	BLT   tail_12 // wb = mb[0], rows lanes
-	FMOVQ 16(R3), F9 // wb = mb[0], rows lanes
+	FMOVQ 16(R3), F10 // wb = mb[0], rows lanes
 	CMP   $12, R10 // wb = mb[0], rows lanes
 	BLT   tail_13 // wb = mb[0], rows lanes
-	FMOVQ 32(R3), F10 // wb = mb[0], rows lanes
+	FMOVQ 32(R3), F11 // wb = mb[0], rows lanes
 	CMP   $16, R10 // wb = mb[0], rows lanes
 	BLT   tail_14 // wb = mb[0], rows lanes
-	FMOVQ 48(R3), F11 // wb = mb[0], rows lanes
+	FMOVQ 48(R3), F12 // wb = mb[0], rows lanes
 	JMP   tail_done_10 // wb = mb[0], rows lanes
 
 tail_11:
 	TBZ   $1, R10, tail_one_15 // wb = mb[0], rows lanes
-	FMOVD (R3), F8 // wb = mb[0], rows lanes
+	FMOVD (R3), F9 // wb = mb[0], rows lanes
 	TBZ   $0, R10, tail_done_10 // wb = mb[0], rows lanes
 	ADD   $8, R3, R3 // wb = mb[0], rows lanes
-	VLD1  (R3), V8.S[2] // wb = mb[0], rows lanes
+	VLD1  (R3), V9.S[2] // wb = mb[0], rows lanes
 	JMP   tail_done_10 // wb = mb[0], rows lanes
 
 tail_one_15:
 	TBZ   $0, R10, tail_done_10 // wb = mb[0], rows lanes
-	FMOVS (R3), F8 // wb = mb[0], rows lanes
+	FMOVS (R3), F9 // wb = mb[0], rows lanes
 	JMP   tail_done_10 // wb = mb[0], rows lanes
 
 tail_12:
 	TBZ   $1, R10, tail_one_16 // wb = mb[0], rows lanes
-	FMOVD 16(R3), F9 // wb = mb[0], rows lanes
+	FMOVD 16(R3), F10 // wb = mb[0], rows lanes
 	TBZ   $0, R10, tail_done_10 // wb = mb[0], rows lanes
 	ADD   $24, R3, R3 // wb = mb[0], rows lanes
-	VLD1  (R3), V9.S[2] // wb = mb[0], rows lanes
+	VLD1  (R3), V10.S[2] // wb = mb[0], rows lanes
 	JMP   tail_done_10 // wb = mb[0], rows lanes
 
 tail_one_16:
 	TBZ   $0, R10, tail_done_10 // wb = mb[0], rows lanes
-	FMOVS 16(R3), F9 // wb = mb[0], rows lanes
+	FMOVS 16(R3), F10 // wb = mb[0], rows lanes
 	JMP   tail_done_10 // wb = mb[0], rows lanes
 
 tail_13:
 	TBZ   $1, R10, tail_one_17 // wb = mb[0], rows lanes
-	FMOVD 32(R3), F10 // wb = mb[0], rows lanes
+	FMOVD 32(R3), F11 // wb = mb[0], rows lanes
 	TBZ   $0, R10, tail_done_10 // wb = mb[0], rows lanes
 	ADD   $40, R3, R3 // wb = mb[0], rows lanes
-	VLD1  (R3), V10.S[2] // wb = mb[0], rows lanes
+	VLD1  (R3), V11.S[2] // wb = mb[0], rows lanes
 	JMP   tail_done_10 // wb = mb[0], rows lanes
 
 tail_one_17:
 	TBZ   $0, R10, tail_done_10 // wb = mb[0], rows lanes
-	FMOVS 32(R3), F10 // wb = mb[0], rows lanes
+	FMOVS 32(R3), F11 // wb = mb[0], rows lanes
 	JMP   tail_done_10 // wb = mb[0], rows lanes
 
 tail_14:
 	TBZ   $1, R10, tail_one_18 // wb = mb[0], rows lanes
-	FMOVD 48(R3), F11 // wb = mb[0], rows lanes
+	FMOVD 48(R3), F12 // wb = mb[0], rows lanes
 	TBZ   $0, R10, tail_done_10 // wb = mb[0], rows lanes
 	ADD   $56, R3, R3 // wb = mb[0], rows lanes
-	VLD1  (R3), V11.S[2] // wb = mb[0], rows lanes
+	VLD1  (R3), V12.S[2] // wb = mb[0], rows lanes
 	JMP   tail_done_10 // wb = mb[0], rows lanes
 
 tail_one_18:
 	TBZ   $0, R10, tail_done_10 // wb = mb[0], rows lanes
-	FMOVS 48(R3), F11 // wb = mb[0], rows lanes
+	FMOVS 48(R3), F12 // wb = mb[0], rows lanes
 
 tail_done_10:
-	VMOV  V4.B16, V12.B16 // m' = wa, lanes 0..3
-	VMOV  V5.B16, V13.B16 // m' = wa, lanes 4..7
-	VMOV  V6.B16, V14.B16 // m' = wa, lanes 8..11
-	VMOV  V7.B16, V15.B16 // m' = wa, lanes 12..15
-	WORD  $0x6eace510 // FCMGT V16.4S, V8.4S, V12.4S // m' = max(m', wb), lanes 0..3
-	VBIT  V16.B16, V8.B16, V12.B16 // m' = max(m', wb), lanes 0..3
-	WORD  $0x6eade530 // FCMGT V16.4S, V9.4S, V13.4S // m' = max(m', wb), lanes 4..7
-	VBIT  V16.B16, V9.B16, V13.B16 // m' = max(m', wb), lanes 4..7
-	WORD  $0x6eaee550 // FCMGT V16.4S, V10.4S, V14.4S // m' = max(m', wb), lanes 8..11
-	VBIT  V16.B16, V10.B16, V14.B16 // m' = max(m', wb), lanes 8..11
-	WORD  $0x6eafe570 // FCMGT V16.4S, V11.4S, V15.4S // m' = max(m', wb), lanes 12..15
-	VBIT  V16.B16, V11.B16, V15.B16 // m' = max(m', wb), lanes 12..15
-	WORD  $0x4e21d58c // FADD V12.4S, V12.4S, V1.4S // m' = m' + 0, lanes 0..3
-	WORD  $0x4e21d5ad // FADD V13.4S, V13.4S, V1.4S // m' = m' + 0, lanes 4..7
-	WORD  $0x4e21d5ce // FADD V14.4S, V14.4S, V1.4S // m' = m' + 0, lanes 8..11
-	WORD  $0x4e21d5ef // FADD V15.4S, V15.4S, V1.4S // m' = m' + 0, lanes 12..15
+	VMOV  V5.B16, V13.B16 // m' = wa, lanes 0..3
+	VMOV  V6.B16, V14.B16 // m' = wa, lanes 4..7
+	VMOV  V7.B16, V15.B16 // m' = wa, lanes 8..11
+	VMOV  V8.B16, V16.B16 // m' = wa, lanes 12..15
+	WORD  $0x6eade531 // FCMGT V17.4S, V9.4S, V13.4S // m' = max(m', wb), lanes 0..3
+	VBIT  V17.B16, V9.B16, V13.B16 // m' = max(m', wb), lanes 0..3
+	WORD  $0x6eaee551 // FCMGT V17.4S, V10.4S, V14.4S // m' = max(m', wb), lanes 4..7
+	VBIT  V17.B16, V10.B16, V14.B16 // m' = max(m', wb), lanes 4..7
+	WORD  $0x6eafe571 // FCMGT V17.4S, V11.4S, V15.4S // m' = max(m', wb), lanes 8..11
+	VBIT  V17.B16, V11.B16, V15.B16 // m' = max(m', wb), lanes 8..11
+	WORD  $0x6eb0e591 // FCMGT V17.4S, V12.4S, V16.4S // m' = max(m', wb), lanes 12..15
+	VBIT  V17.B16, V12.B16, V16.B16 // m' = max(m', wb), lanes 12..15
+	WORD  $0x4e21d5ad // FADD V13.4S, V13.4S, V1.4S // m' = m' + 0, lanes 0..3
+	WORD  $0x4e21d5ce // FADD V14.4S, V14.4S, V1.4S // m' = m' + 0, lanes 4..7
+	WORD  $0x4e21d5ef // FADD V15.4S, V15.4S, V1.4S // m' = m' + 0, lanes 8..11
+	WORD  $0x4e21d610 // FADD V16.4S, V16.4S, V1.4S // m' = m' + 0, lanes 12..15
 	CMP   $4, R10 // ma[0] = m', rows lanes
 	BLT   tail_20 // ma[0] = m', rows lanes
-	FMOVQ F12, (R0) // ma[0] = m', rows lanes
+	FMOVQ F13, (R0) // ma[0] = m', rows lanes
 	CMP   $8, R10 // ma[0] = m', rows lanes
 	BLT   tail_21 // ma[0] = m', rows lanes
-	FMOVQ F13, 16(R0) // ma[0] = m', rows lanes
+	FMOVQ F14, 16(R0) // ma[0] = m', rows lanes
 	CMP   $12, R10 // ma[0] = m', rows lanes
 	BLT   tail_22 // ma[0] = m', rows lanes
-	FMOVQ F14, 32(R0) // ma[0] = m', rows lanes
+	FMOVQ F15, 32(R0) // ma[0] = m', rows lanes
 	CMP   $16, R10 // ma[0] = m', rows lanes
 	BLT   tail_23 // ma[0] = m', rows lanes
-	FMOVQ F15, 48(R0) // ma[0] = m', rows lanes
+	FMOVQ F16, 48(R0) // ma[0] = m', rows lanes
 	JMP   tail_done_19 // ma[0] = m', rows lanes
 
 tail_20:
 	TBZ   $1, R10, tail_one_24 // ma[0] = m', rows lanes
-	FMOVD F12, (R0) // ma[0] = m', rows lanes
+	FMOVD F13, (R0) // ma[0] = m', rows lanes
 	TBZ   $0, R10, tail_done_19 // ma[0] = m', rows lanes
 	ADD   $8, R0, R0 // ma[0] = m', rows lanes
-	VST1  V12.S[2], (R0) // ma[0] = m', rows lanes
+	VST1  V13.S[2], (R0) // ma[0] = m', rows lanes
 	JMP   tail_done_19 // ma[0] = m', rows lanes
 
 tail_one_24:
 	TBZ   $0, R10, tail_done_19 // ma[0] = m', rows lanes
-	FMOVS F12, (R0) // ma[0] = m', rows lanes
+	FMOVS F13, (R0) // ma[0] = m', rows lanes
 	JMP   tail_done_19 // ma[0] = m', rows lanes
 
 tail_21:
 	TBZ   $1, R10, tail_one_25 // ma[0] = m', rows lanes
-	FMOVD F13, 16(R0) // ma[0] = m', rows lanes
+	FMOVD F14, 16(R0) // ma[0] = m', rows lanes
 	TBZ   $0, R10, tail_done_19 // ma[0] = m', rows lanes
 	ADD   $24, R0, R0 // ma[0] = m', rows lanes
-	VST1  V13.S[2], (R0) // ma[0] = m', rows lanes
+	VST1  V14.S[2], (R0) // ma[0] = m', rows lanes
 	JMP   tail_done_19 // ma[0] = m', rows lanes
 
 tail_one_25:
 	TBZ   $0, R10, tail_done_19 // ma[0] = m', rows lanes
-	FMOVS F13, 16(R0) // ma[0] = m', rows lanes
+	FMOVS F14, 16(R0) // ma[0] = m', rows lanes
 	JMP   tail_done_19 // ma[0] = m', rows lanes
 
 tail_22:
 	TBZ   $1, R10, tail_one_26 // ma[0] = m', rows lanes
-	FMOVD F14, 32(R0) // ma[0] = m', rows lanes
+	FMOVD F15, 32(R0) // ma[0] = m', rows lanes
 	TBZ   $0, R10, tail_done_19 // ma[0] = m', rows lanes
 	ADD   $40, R0, R0 // ma[0] = m', rows lanes
-	VST1  V14.S[2], (R0) // ma[0] = m', rows lanes
+	VST1  V15.S[2], (R0) // ma[0] = m', rows lanes
 	JMP   tail_done_19 // ma[0] = m', rows lanes
 
 tail_one_26:
 	TBZ   $0, R10, tail_done_19 // ma[0] = m', rows lanes
-	FMOVS F14, 32(R0) // ma[0] = m', rows lanes
+	FMOVS F15, 32(R0) // ma[0] = m', rows lanes
 	JMP   tail_done_19 // ma[0] = m', rows lanes
 
 tail_23:
 	TBZ   $1, R10, tail_one_27 // ma[0] = m', rows lanes
-	FMOVD F15, 48(R0) // ma[0] = m', rows lanes
+	FMOVD F16, 48(R0) // ma[0] = m', rows lanes
 	TBZ   $0, R10, tail_done_19 // ma[0] = m', rows lanes
 	ADD   $56, R0, R0 // ma[0] = m', rows lanes
-	VST1  V15.S[2], (R0) // ma[0] = m', rows lanes
+	VST1  V16.S[2], (R0) // ma[0] = m', rows lanes
 	JMP   tail_done_19 // ma[0] = m', rows lanes
 
 tail_one_27:
 	TBZ   $0, R10, tail_done_19 // ma[0] = m', rows lanes
-	FMOVS F15, 48(R0) // ma[0] = m', rows lanes
+	FMOVS F16, 48(R0) // ma[0] = m', rows lanes
 
 tail_done_19:
-	WORD  $0x4e20e581 // FCMEQ V1.4S, V12.4S, V0.4S // none = m' == -Inf, lanes 0..3
-	WORD  $0x4e20e5b0 // FCMEQ V16.4S, V13.4S, V0.4S // none = m' == -Inf, lanes 4..7
-	WORD  $0x4e20e5d1 // FCMEQ V17.4S, V14.4S, V0.4S // none = m' == -Inf, lanes 8..11
-	WORD  $0x4e20e5e0 // FCMEQ V0.4S, V15.4S, V0.4S // none = m' == -Inf, lanes 12..15
-	WORD  $0x4e611d8c // BIC V12.16B, V12.16B, V1.16B // m' = 0 where none, lanes 0..3
-	WORD  $0x4e701dad // BIC V13.16B, V13.16B, V16.16B // m' = 0 where none, lanes 4..7
-	WORD  $0x4e711dce // BIC V14.16B, V14.16B, V17.16B // m' = 0 where none, lanes 8..11
-	WORD  $0x4e601def // BIC V15.16B, V15.16B, V0.16B // m' = 0 where none, lanes 12..15
-	WORD  $0x4eacd484 // FSUB V4.4S, V4.4S, V12.4S // wa = wa - m', lanes 0..3
-	WORD  $0x4eadd4a5 // FSUB V5.4S, V5.4S, V13.4S // wa = wa - m', lanes 4..7
-	WORD  $0x4eaed4c6 // FSUB V6.4S, V6.4S, V14.4S // wa = wa - m', lanes 8..11
-	WORD  $0x4eafd4e7 // FSUB V7.4S, V7.4S, V15.4S // wa = wa - m', lanes 12..15
-	WORD  $0x4eacd508 // FSUB V8.4S, V8.4S, V12.4S // wb = wb - m', lanes 0..3
-	WORD  $0x4eadd529 // FSUB V9.4S, V9.4S, V13.4S // wb = wb - m', lanes 4..7
-	WORD  $0x4eaed54a // FSUB V10.4S, V10.4S, V14.4S // wb = wb - m', lanes 8..11
-	WORD  $0x4eafd56b // FSUB V11.4S, V11.4S, V15.4S // wb = wb - m', lanes 12..15
-	WORD  $0x4e218880 // FRINTN V0.4S, V4.4S // n = round(wa), lanes 0..3
-	WORD  $0x4e2188a1 // FRINTN V1.4S, V5.4S // n = round(wa), lanes 4..7
-	WORD  $0x4e2188cc // FRINTN V12.4S, V6.4S // n = round(wa), lanes 8..11
-	WORD  $0x4e2188ed // FRINTN V13.4S, V7.4S // n = round(wa), lanes 12..15
-	WORD  $0x4ea0d484 // FSUB V4.4S, V4.4S, V0.4S // wa = wa - n, lanes 0..3
-	WORD  $0x4ea1d4a5 // FSUB V5.4S, V5.4S, V1.4S // wa = wa - n, lanes 4..7
-	WORD  $0x4eacd4c6 // FSUB V6.4S, V6.4S, V12.4S // wa = wa - n, lanes 8..11
-	WORD  $0x4eadd4e7 // FSUB V7.4S, V7.4S, V13.4S // wa = wa - n, lanes 12..15
-	FMOVQ 96(R20), F14 // p = p*wa + exp2_5, lanes 0..3
-	VFMLA V4.S4, V2.S4, V14.S4 // p = p*wa + exp2_5, lanes 0..3
-	FMOVQ 96(R20), F15 // p = p*wa + exp2_5, lanes 4..7
-	VFMLA V5.S4, V2.S4, V15.S4 // p = p*wa + exp2_5, lanes 4..7
-	FMOVQ 96(R20), F16 // p = p*wa + exp2_5, lanes 8..11
-	VFMLA V6.S4, V2.S4, V16.S4 // p = p*wa + exp2_5, lanes 8..11
-	FMOVQ 96(R20), F17 // p = p*wa + exp2_5, lanes 12..15
-	VFMLA V7.S4, V2.S4, V17.S4 // p = p*wa + exp2_5, lanes 12..15
-	FMOVQ 80(R20), F18 // p = p*wa + exp2_4, lanes 0..3
-	VFMLA V4.S4, V14.S4, V18.S4 // p = p*wa + exp2_4, lanes 0..3
-	FMOVQ 80(R20), F14 // p = p*wa + exp2_4, lanes 4..7
-	VFMLA V5.S4, V15.S4, V14.S4 // p = p*wa + exp2_4, lanes 4..7
-	FMOVQ 80(R20), F15 // p = p*wa + exp2_4, lanes 8..11
-	VFMLA V6.S4, V16.S4, V15.S4 // p = p*wa + exp2_4, lanes 8..11
-	FMOVQ 80(R20), F16 // p = p*wa + exp2_4, lanes 12..15
-	VFMLA V7.S4, V17.S4, V16.S4 // p = p*wa + exp2_4, lanes 12..15
-	FMOVQ 64(R20), F17 // p = p*wa + exp2_3, lanes 0..3
-	VFMLA V4.S4, V18.S4, V17.S4 // p = p*wa + exp2_3, lanes 0..3
-	FMOVQ 64(R20), F18 // p = p*wa + exp2_3, lanes 4..7
-	VFMLA V5.S4, V14.S4, V18.S4 // p = p*wa + exp2_3, lanes 4..7
-	FMOVQ 64(R20), F14 // p = p*wa + exp2_3, lanes 8..11
-	VFMLA V6.S4, V15.S4, V14.S4 // p = p*wa + exp2_3, lanes 8..11
-	FMOVQ 64(R20), F15 // p = p*wa + exp2_3, lanes 12..15
-	VFMLA V7.S4, V16.S4, V15.S4 // p = p*wa + exp2_3, lanes 12..15
-	FMOVQ 48(R20), F16 // p = p*wa + exp2_2, lanes 0..3
-	VFMLA V4.S4, V17.S4, V16.S4 // p = p*wa + exp2_2, lanes 0..3
-	FMOVQ 48(R20), F17 // p = p*wa + exp2_2, lanes 4..7
-	VFMLA V5.S4, V18.S4, V17.S4 // p = p*wa + exp2_2, lanes 4..7
-	FMOVQ 48(R20), F18 // p = p*wa + exp2_2, lanes 8..11
-	VFMLA V6.S4, V14.S4, V18.S4 // p = p*wa + exp2_2, lanes 8..11
-	FMOVQ 48(R20), F14 // p = p*wa + exp2_2, lanes 12..15
-	VFMLA V7.S4, V15.S4, V14.S4 // p = p*wa + exp2_2, lanes 12..15
-	FMOVQ 32(R20), F15 // p = p*wa + exp2_1, lanes 0..3
-	VFMLA V4.S4, V16.S4, V15.S4 // p = p*wa + exp2_1, lanes 0..3
-	FMOVQ 32(R20), F16 // p = p*wa + exp2_1, lanes 4..7
-	VFMLA V5.S4, V17.S4, V16.S4 // p = p*wa + exp2_1, lanes 4..7
-	FMOVQ 32(R20), F17 // p = p*wa + exp2_1, lanes 8..11
-	VFMLA V6.S4, V18.S4, V17.S4 // p = p*wa + exp2_1, lanes 8..11
-	FMOVQ 32(R20), F18 // p = p*wa + exp2_1, lanes 12..15
-	VFMLA V7.S4, V14.S4, V18.S4 // p = p*wa + exp2_1, lanes 12..15
-	FMOVQ 16(R20), F14 // p = p*wa + exp2_0, lanes 0..3
-	VFMLA V4.S4, V15.S4, V14.S4 // p = p*wa + exp2_0, lanes 0..3
-	FMOVQ 16(R20), F4 // p = p*wa + exp2_0, lanes 4..7
-	VFMLA V5.S4, V16.S4, V4.S4 // p = p*wa + exp2_0, lanes 4..7
-	FMOVQ 16(R20), F5 // p = p*wa + exp2_0, lanes 8..11
-	VFMLA V6.S4, V17.S4, V5.S4 // p = p*wa + exp2_0, lanes 8..11
-	FMOVQ 16(R20), F6 // p = p*wa + exp2_0, lanes 12..15
-	VFMLA V7.S4, V18.S4, V6.S4 // p = p*wa + exp2_0, lanes 12..15
-	WORD  $0x6ea0e467 // FCMGT V7.4S, V3.4S, V0.4S // small = n < -125, lanes 0..3
-	WORD  $0x6ea1e46f // FCMGT V15.4S, V3.4S, V1.4S // small = n < -125, lanes 4..7
-	WORD  $0x6eace470 // FCMGT V16.4S, V3.4S, V12.4S // small = n < -125, lanes 8..11
-	WORD  $0x6eade471 // FCMGT V17.4S, V3.4S, V13.4S // small = n < -125, lanes 12..15
-	WORD  $0x4f29fc00 // FCVTZS V0.4S, V0.4S, #23 // p *= 2**n, lanes 0..3
-	VADD  V0.S4, V14.S4, V0.S4 // p *= 2**n, lanes 0..3
-	WORD  $0x4f29fc21 // FCVTZS V1.4S, V1.4S, #23 // p *= 2**n, lanes 4..7
-	VADD  V1.S4, V4.S4, V1.S4 // p *= 2**n, lanes 4..7
-	WORD  $0x4f29fd84 // FCVTZS V4.4S, V12.4S, #23 // p *= 2**n, lanes 8..11
-	VADD  V4.S4, V5.S4, V4.S4 // p *= 2**n, lanes 8..11
-	WORD  $0x4f29fda5 // FCVTZS V5.4S, V13.4S, #23 // p *= 2**n, lanes 12..15
-	VADD  V5.S4, V6.S4, V5.S4 // p *= 2**n, lanes 12..15
-	WORD  $0x4e671c00 // BIC V0.16B, V0.16B, V7.16B // p = 0 where small, lanes 0..3
-	WORD  $0x4e6f1c21 // BIC V1.16B, V1.16B, V15.16B // p = 0 where small, lanes 4..7
-	WORD  $0x4e701c84 // BIC V4.16B, V4.16B, V16.16B // p = 0 where small, lanes 8..11
-	WORD  $0x4e711ca5 // BIC V5.16B, V5.16B, V17.16B // p = 0 where small, lanes 12..15
+	WORD  $0x4e20e5a1 // FCMEQ V1.4S, V13.4S, V0.4S // none = m' == -Inf, lanes 0..3
+	WORD  $0x4e20e5d1 // FCMEQ V17.4S, V14.4S, V0.4S // none = m' == -Inf, lanes 4..7
+	WORD  $0x4e20e5f2 // FCMEQ V18.4S, V15.4S, V0.4S // none = m' == -Inf, lanes 8..11
+	WORD  $0x4e20e600 // FCMEQ V0.4S, V16.4S, V0.4S // none = m' == -Inf, lanes 12..15
+	WORD  $0x4e611dad // BIC V13.16B, V13.16B, V1.16B // m' = 0 where none, lanes 0..3
+	WORD  $0x4e711dce // BIC V14.16B, V14.16B, V17.16B // m' = 0 where none, lanes 4..7
+	WORD  $0x4e721def // BIC V15.16B, V15.16B, V18.16B // m' = 0 where none, lanes 8..11
+	WORD  $0x4e601e10 // BIC V16.16B, V16.16B, V0.16B // m' = 0 where none, lanes 12..15
+	WORD  $0x4eadd4a5 // FSUB V5.4S, V5.4S, V13.4S // wa = wa - m', lanes 0..3
+	WORD  $0x4eaed4c6 // FSUB V6.4S, V6.4S, V14.4S // wa = wa - m', lanes 4..7
+	WORD  $0x4eafd4e7 // FSUB V7.4S, V7.4S, V15.4S // wa = wa - m', lanes 8..11
+	WORD  $0x4eb0d508 // FSUB V8.4S, V8.4S, V16.4S // wa = wa - m', lanes 12..15
+	WORD  $0x4eadd529 // FSUB V9.4S, V9.4S, V13.4S // wb = wb - m', lanes 0..3
+	WORD  $0x4eaed54a // FSUB V10.4S, V10.4S, V14.4S // wb = wb - m', lanes 4..7
+	WORD  $0x4eafd56b // FSUB V11.4S, V11.4S, V15.4S // wb = wb - m', lanes 8..11
+	WORD  $0x4eb0d58c // FSUB V12.4S, V12.4S, V16.4S // wb = wb - m', lanes 12..15
+	WORD  $0x4e24f4a5 // FMAX V5.4S, V5.4S, V4.4S // wa = wa or at least least, lanes 0..3
+	WORD  $0x4e24f4c6 // FMAX V6.4S, V6.4S, V4.4S // wa = wa or at least least, lanes 4..7
+	WORD  $0x4e24f4e7 // FMAX V7.4S, V7.4S, V4.4S // wa = wa or at least least, lanes 8..11
+	WORD  $0x4e24f508 // FMAX V8.4S, V8.4S, V4.4S // wa = wa or at least least, lanes 12..15
+	WORD  $0x4e23d4af // FADD V15.4S, V5.4S, V3.4S // k = wa + round, lanes 0..3
+	WORD  $0x4e23d4d0 // FADD V16.4S, V6.4S, V3.4S // k = wa + round, lanes 4..7
+	WORD  $0x4e23d4f1 // FADD V17.4S, V7.4S, V3.4S // k = wa + round, lanes 8..11
+	WORD  $0x4e23d512 // FADD V18.4S, V8.4S, V3.4S // k = wa + round, lanes 12..15
+	WORD  $0x4ea3d5e0 // FSUB V0.4S, V15.4S, V3.4S // n = k - round, lanes 0..3
+	WORD  $0x4ea3d601 // FSUB V1.4S, V16.4S, V3.4S // n = k - round, lanes 4..7
+	WORD  $0x4ea3d62d // FSUB V13.4S, V17.4S, V3.4S // n = k - round, lanes 8..11
+	WORD  $0x4ea3d64e // FSUB V14.4S, V18.4S, V3.4S // n = k - round, lanes 12..15
+	WORD  $0x4ea0d4a5 // FSUB V5.4S, V5.4S, V0.4S // wa = wa - n, lanes 0..3
+	WORD  $0x4ea1d4c6 // FSUB V6.4S, V6.4S, V1.4S // wa = wa - n, lanes 4..7
+	WORD  $0x4eadd4e7 // FSUB V7.4S, V7.4S, V13.4S // wa = wa - n, lanes 8..11
+	WORD  $0x4eaed508 // FSUB V8.4S, V8.4S, V14.4S // wa = wa - n, lanes 12..15
+	FMOVQ 96(R20), F0 // p = p*wa + 2 exp2_5, lanes 0..3
+	VFMLA V5.S4, V2.S4, V0.S4 // p = p*wa + 2 exp2_5, lanes 0..3
+	FMOVQ 96(R20), F1 // p = p*wa + 2 exp2_5, lanes 4..7
+	VFMLA V6.S4, V2.S4, V1.S4 // p = p*wa + 2 exp2_5, lanes 4..7
+	FMOVQ 96(R20), F13 // p = p*wa + 2 exp2_5, lanes 8..11
+	VFMLA V7.S4, V2.S4, V13.S4 // p = p*wa + 2 exp2_5, lanes 8..11
+	FMOVQ 96(R20), F14 // p = p*wa + 2 exp2_5, lanes 12..15
+	VFMLA V8.S4, V2.S4, V14.S4 // p = p*wa + 2 exp2_5, lanes 12..15
+	FMOVQ 80(R20), F19 // p = p*wa + 2 exp2_4, lanes 0..3
+	VFMLA V5.S4, V0.S4, V19.S4 // p = p*wa + 2 exp2_4, lanes 0..3
+	FMOVQ 80(R20), F0 // p = p*wa + 2 exp2_4, lanes 4..7
+	VFMLA V6.S4, V1.S4, V0.S4 // p = p*wa + 2 exp2_4, lanes 4..7
+	FMOVQ 80(R20), F1 // p = p*wa + 2 exp2_4, lanes 8..11
+	VFMLA V7.S4, V13.S4, V1.S4 // p = p*wa + 2 exp2_4, lanes 8..11
+	FMOVQ 80(R20), F13 // p = p*wa + 2 exp2_4, lanes 12..15
+	VFMLA V8.S4, V14.S4, V13.S4 // p = p*wa + 2 exp2_4, lanes 12..15
+	FMOVQ 64(R20), F14 // p = p*wa + 2 exp2_3, lanes 0..3
+	VFMLA V5.S4, V19.S4, V14.S4 // p = p*wa + 2 exp2_3, lanes 0..3
+	FMOVQ 64(R20), F19 // p = p*wa + 2 exp2_3, lanes 4..7
+	VFMLA V6.S4, V0.S4, V19.S4 // p = p*wa + 2 exp2_3, lanes 4..7
+	FMOVQ 64(R20), F0 // p = p*wa + 2 exp2_3, lanes 8..11
+	VFMLA V7.S4, V1.S4, V0.S4 // p = p*wa + 2 exp2_3, lanes 8..11
+	FMOVQ 64(R20), F1 // p = p*wa + 2 exp2_3, lanes 12..15
+	VFMLA V8.S4, V13.S4, V1.S4 // p = p*wa + 2 exp2_3, lanes 12..15
+	FMOVQ 48(R20), F13 // p = p*wa + 2 exp2_2, lanes 0..3
+	VFMLA V5.S4, V14.S4, V13.S4 // p = p*wa + 2 exp2_2, lanes 0..3
+	FMOVQ 48(R20), F14 // p = p*wa + 2 exp2_2, lanes 4..7
+	VFMLA V6.S4, V19.S4, V14.S4 // p = p*wa + 2 exp2_2, lanes 4..7
+	FMOVQ 48(R20), F19 // p = p*wa + 2 exp2_2, lanes 8..11
+	VFMLA V7.S4, V0.S4, V19.S4 // p = p*wa + 2 exp2_2, lanes 8..11
+	FMOVQ 48(R20), F0 // p = p*wa + 2 exp2_2, lanes 12..15
+	VFMLA V8.S4, V1.S4, V0.S4 // p = p*wa + 2 exp2_2, lanes 12..15
+	FMOVQ 32(R20), F1 // p = p*wa + 2 exp2_1, lanes 0..3
+	VFMLA V5.S4, V13.S4, V1.S4 // p = p*wa + 2 exp2_1, lanes 0..3
+	FMOVQ 32(R20), F13 // p = p*wa + 2 exp2_1, lanes 4..7
+	VFMLA V6.S4, V14.S4, V13.S4 // p = p*wa + 2 exp2_1, lanes 4..7
+	FMOVQ 32(R20), F14 // p = p*wa + 2 exp2_1, lanes 8..11
+	VFMLA V7.S4, V19.S4, V14.S4 // p = p*wa + 2 exp2_1, lanes 8..11
+	FMOVQ 32(R20), F19 // p = p*wa + 2 exp2_1, lanes 12..15
+	VFMLA V8.S4, V0.S4, V19.S4 // p = p*wa + 2 exp2_1, lanes 12..15
+	FMOVQ 16(R20), F0 // p = p*wa + 2 exp2_0, lanes 0..3
+	VFMLA V5.S4, V1.S4, V0.S4 // p = p*wa + 2 exp2_0, lanes 0..3
+	FMOVQ 16(R20), F1 // p = p*wa + 2 exp2_0, lanes 4..7
+	VFMLA V6.S4, V13.S4, V1.S4 // p = p*wa + 2 exp2_0, lanes 4..7
+	FMOVQ 16(R20), F5 // p = p*wa + 2 exp2_0, lanes 8..11
+	VFMLA V7.S4, V14.S4, V5.S4 // p = p*wa + 2 exp2_0, lanes 8..11
+	FMOVQ 16(R20), F6 // p = p*wa + 2 exp2_0, lanes 12..15
+	VFMLA V8.S4, V19.S4, V6.S4 // p = p*wa + 2 exp2_0, lanes 12..15
+	VSHL  $23, V15.S4, V15.S4 // k = k << 23, lanes 0..3
+	VSHL  $23, V16.S4, V16.S4 // k = k << 23, lanes 4..7
+	VSHL  $23, V17.S4, V17.S4 // k = k << 23, lanes 8..11
+	VSHL  $23, V18.S4, V18.S4 // k = k << 23, lanes 12..15
+	WORD  $0x6e2fdc00 // FMUL V0.4S, V0.4S, V15.4S // p = p * k, lanes 0..3
+	WORD  $0x6e30dc21 // FMUL V1.4S, V1.4S, V16.4S // p = p * k, lanes 4..7
+	WORD  $0x6e31dca5 // FMUL V5.4S, V5.4S, V17.4S // p = p * k, lanes 8..11
+	WORD  $0x6e32dcc6 // FMUL V6.4S, V6.4S, V18.4S // p = p * k, lanes 12..15
 	FMOVQ F0, (R8) // weights[0] = p, lanes 0..3
 	FMOVQ F1, 16(R8) // weights[0] = p, lanes 4..7
-	FMOVQ F4, 32(R8) // weights[0] = p, lanes 8..11
-	FMOVQ F5, 48(R8) // weights[0] = p, lanes 12..15
-	VEOR  V6.B16, V6.B16, V6.B16 // la = la[0], rows lanes
+	FMOVQ F5, 32(R8) // weights[0] = p, lanes 8..11
+	FMOVQ F6, 48(R8) // weights[0] = p, lanes 12..15
 	VEOR  V7.B16, V7.B16, V7.B16 // la = la[0], rows lanes
-	VEOR  V12.B16, V12.B16, V12.B16 // la = la[0], rows lanes
+	VEOR  V8.B16, V8.B16, V8.B16 // la = la[0], rows lanes
 	VEOR  V13.B16, V13.B16, V13.B16 // la = la[0], rows lanes
+	VEOR  V14.B16, V14.B16, V14.B16 // la = la[0], rows lanes
 	CMP   $4, R10 // la = la[0], rows lanes
 	BLT   tail_29 // la = la[0], rows lanes
-	FMOVQ (R1), F6 // la = la[0], rows lanes
+	FMOVQ (R1), F7 // la = la[0], rows lanes
 	CMP   $8, R10 // la = la[0], rows lanes
 	BLT   tail_30 // la = la[0], rows lanes
-	FMOVQ 16(R1), F7 // la = la[0], rows lanes
+	FMOVQ 16(R1), F8 // la = la[0], rows lanes
 	CMP   $12, R10 // la = la[0], rows lanes
 	BLT   tail_31 // la = la[0], rows lanes
-	FMOVQ 32(R1), F12 // la = la[0], rows lanes
+	FMOVQ 32(R1), F13 // la = la[0], rows lanes
 	CMP   $16, R10 // la = la[0], rows lanes
 	BLT   tail_32 // la = la[0], rows lanes
-	FMOVQ 48(R1), F13 // la = la[0], rows lanes
+	FMOVQ 48(R1), F14 // la = la[0], rows lanes
 	JMP   tail_done_28 // la = la[0], rows lanes
 
 tail_29:
 	TBZ   $1, R10, tail_one_33 // la = la[0], rows lanes
-	FMOVD (R1), F6 // la = la[0], rows lanes
+	FMOVD (R1), F7 // la = la[0], rows lanes
 	TBZ   $0, R10, tail_done_28 // la = la[0], rows lanes
 	ADD   $8, R1, R0 // la = la[0], rows lanes
-	VLD1  (R0), V6.S[2] // la = la[0], rows lanes
+	VLD1  (R0), V7.S[2] // la = la[0], rows lanes
 	JMP   tail_done_28 // la = la[0], rows lanes
 
 tail_one_33:
 	TBZ   $0, R10, tail_done_28 // la = la[0], rows lanes
-	FMOVS (R1), F6 // la = la[0], rows lanes
+	FMOVS (R1), F7 // la = la[0], rows lanes
 	JMP   tail_done_28 // la = la[0], rows lanes
 
 tail_30:
 	TBZ   $1, R10, tail_one_34 // la = la[0], rows lanes
-	FMOVD 16(R1), F7 // la = la[0], rows lanes
+	FMOVD 16(R1), F8 // la = la[0], rows lanes
 	TBZ   $0, R10, tail_done_28 // la = la[0], rows lanes
 	ADD   $24, R1, R0 // la = la[0], rows lanes
-	VLD1  (R0), V7.S[2] // la = la[0], rows lanes
+	VLD1  (R0), V8.S[2] // la = la[0], rows lanes
 	JMP   tail_done_28 // la = la[0], rows lanes
 
 tail_one_34:
 	TBZ   $0, R10, tail_done_28 // la = la[0], rows lanes
-	FMOVS 16(R1), F7 // la = la[0], rows lanes
+	FMOVS 16(R1), F8 // la = la[0], rows lanes
 	JMP   tail_done_28 // la = la[0], rows lanes
 
 tail_31:
 	TBZ   $1, R10, tail_one_35 // la = la[0], rows lanes
-	FMOVD 32(R1), F12 // la = la[0], rows lanes
+	FMOVD 32(R1), F13 // la = la[0], rows lanes
 	TBZ   $0, R10, tail_done_28 // la = la[0], rows lanes
 	ADD   $40, R1, R0 // la = la[0], rows lanes
-	VLD1  (R0), V12.S[2] // la = la[0], rows lanes
+	VLD1  (R0), V13.S[2] // la = la[0], rows lanes
 	JMP   tail_done_28 // la = la[0], rows lanes
 
 tail_one_35:
 	TBZ   $0, R10, tail_done_28 // la = la[0], rows lanes
-	FMOVS 32(R1), F12 // la = la[0], rows lanes
+	FMOVS 32(R1), F13 // la = la[0], rows lanes
 	JMP   tail_done_28 // la = la[0], rows lanes
 
 tail_32:
 	TBZ   $1, R10, tail_one_36 // la = la[0], rows lanes
-	FMOVD 48(R1), F13 // la = la[0], rows lanes
+	FMOVD 48(R1), F14 // la = la[0], rows lanes
 	TBZ   $0, R10, tail_done_28 // la = la[0], rows lanes
 	ADD   $56, R1, R0 // la = la[0], rows lanes
-	VLD1  (R0), V13.S[2] // la = la[0], rows lanes
+	VLD1  (R0), V14.S[2] // la = la[0], rows lanes
 	JMP   tail_done_28 // la = la[0], rows lanes
 
 tail_one_36:
 	TBZ   $0, R10, tail_done_28 // la = la[0], rows lanes
-	FMOVS 48(R1), F13 // la = la[0], rows lanes
+	FMOVS 48(R1), F14 // la = la[0], rows lanes
 
 tail_done_28:
-	WORD  $0x6e20dcc6 // FMUL V6.4S, V6.4S, V0.4S // la = la * p, lanes 0..3
-	WORD  $0x6e21dce7 // FMUL V7.4S, V7.4S, V1.4S // la = la * p, lanes 4..7
-	WORD  $0x6e24dd8c // FMUL V12.4S, V12.4S, V4.4S // la = la * p, lanes 8..11
-	WORD  $0x6e25ddad // FMUL V13.4S, V13.4S, V5.4S // la = la * p, lanes 12..15
-	WORD  $0x4e218900 // FRINTN V0.4S, V8.4S // n = round(wb), lanes 0..3
-	WORD  $0x4e218921 // FRINTN V1.4S, V9.4S // n = round(wb), lanes 4..7
-	WORD  $0x4e218944 // FRINTN V4.4S, V10.4S // n = round(wb), lanes 8..11
-	WORD  $0x4e218965 // FRINTN V5.4S, V11.4S // n = round(wb), lanes 12..15
-	WORD  $0x4ea0d508 // FSUB V8.4S, V8.4S, V0.4S // wb = wb - n, lanes 0..3
-	WORD  $0x4ea1d529 // FSUB V9.4S, V9.4S, V1.4S // wb = wb - n, lanes 4..7
-	WORD  $0x4ea4d54a // FSUB V10.4S, V10.4S, V4.4S // wb = wb - n, lanes 8..11
-	WORD  $0x4ea5d56b // FSUB V11.4S, V11.4S, V5.4S // wb = wb - n, lanes 12..15
-	FMOVQ 96(R20), F14 // p = p*wb + exp2_5, lanes 0..3
-	VFMLA V8.S4, V2.S4, V14.S4 // p = p*wb + exp2_5, lanes 0..3
-	FMOVQ 96(R20), F15 // p = p*wb + exp2_5, lanes 4..7
-	VFMLA V9.S4, V2.S4, V15.S4 // p = p*wb + exp2_5, lanes 4..7
-	FMOVQ 96(R20), F16 // p = p*wb + exp2_5, lanes 8..11
-	VFMLA V10.S4, V2.S4, V16.S4 // p = p*wb + exp2_5, lanes 8..11
-	FMOVQ 96(R20), F17 // p = p*wb + exp2_5, lanes 12..15
-	VFMLA V11.S4, V2.S4, V17.S4 // p = p*wb + exp2_5, lanes 12..15
-	FMOVQ 80(R20), F2 // p = p*wb + exp2_4, lanes 0..3
-	VFMLA V8.S4, V14.S4, V2.S4 // p = p*wb + exp2_4, lanes 0..3
-	FMOVQ 80(R20), F14 // p = p*wb + exp2_4, lanes 4..7
-	VFMLA V9.S4, V15.S4, V14.S4 // p = p*wb + exp2_4, lanes 4..7
-	FMOVQ 80(R20), F15 // p = p*wb + exp2_4, lanes 8..11
-	VFMLA V10.S4, V16.S4, V15.S4 // p = p*wb + exp2_4, lanes 8..11
-	FMOVQ 80(R20), F16 // p = p*wb + exp2_4, lanes 12..15
-	VFMLA V11.S4, V17.S4, V16.S4 // p = p*wb + exp2_4, lanes 12..15
-	FMOVQ 64(R20), F17 // p = p*wb + exp2_3, lanes 0..3
-	VFMLA V8.S4, V2.S4, V17.S4 // p = p*wb + exp2_3, lanes 0..3
-	FMOVQ 64(R20), F2 // p = p*wb + exp2_3, lanes 4..7
-	VFMLA V9.S4, V14.S4, V2.S4 // p = p*wb + exp2_3, lanes 4..7
-	FMOVQ 64(R20), F14 // p = p*wb + exp2_3, lanes 8..11
-	VFMLA V10.S4, V15.S4, V14.S4 // p = p*wb + exp2_3, lanes 8..11
-	FMOVQ 64(R20), F15 // p = p*wb + exp2_3, lanes 12..15
-	VFMLA V11.S4, V16.S4, V15.S4 // p = p*wb + exp2_3, lanes 12..15
-	FMOVQ 48(R20), F16 // p = p*wb + exp2_2, lanes 0..3
-	VFMLA V8.S4, V17.S4, V16.S4 // p = p*wb + exp2_2, lanes 0..3
-	FMOVQ 48(R20), F17 // p = p*wb + exp2_2, lanes 4..7
-	VFMLA V9.S4, V2.S4, V17.S4 // p = p*wb + exp2_2, lanes 4..7
-	FMOVQ 48(R20), F2 // p = p*wb + exp2_2, lanes 8..11
-	VFMLA V10.S4, V14.S4, V2.S4 // p = p*wb + exp2_2, lanes 8..11
-	FMOVQ 48(R20), F14 // p = p*wb + exp2_2, lanes 12..15
-	VFMLA V11.S4, V15.S4, V14.S4 // p = p*wb + exp2_2, lanes 12..15
-	FMOVQ 32(R20), F15 // p = p*wb + exp2_1, lanes 0..3
-	VFMLA V8.S4, V16.S4, V15.S4 // p = p*wb + exp2_1, lanes 0..3
-	FMOVQ 32(R20), F16 // p = p*wb + exp2_1, lanes 4..7
-	VFMLA V9.S4, V17.S4, V16.S4 // p = p*wb + exp2_1, lanes 4..7
-	FMOVQ 32(R20), F17 // p = p*wb + exp2_1, lanes 8..11
-	VFMLA V10.S4, V2.S4, V17.S4 // p = p*wb + exp2_1, lanes 8..11
-	FMOVQ 32(R20), F2 // p = p*wb + exp2_1, lanes 12..15
-	VFMLA V11.S4, V14.S4, V2.S4 // p = p*wb + exp2_1, lanes 12..15
-	FMOVQ 16(R20), F14 // p = p*wb + exp2_0, lanes 0..3
-	VFMLA V8.S4, V15.S4, V14.S4 // p = p*wb + exp2_0, lanes 0..3
-	FMOVQ 16(R20), F8 // p = p*wb + exp2_0, lanes 4..7
-	VFMLA V9.S4, V16.S4, V8.S4 // p = p*wb + exp2_0, lanes 4..7
-	FMOVQ 16(R20), F9 // p = p*wb + exp2_0, lanes 8..11
-	VFMLA V10.S4, V17.S4, V9.S4 // p = p*wb + exp2_0, lanes 8..11
-	FMOVQ 16(R20), F10 // p = p*wb + exp2_0, lanes 12..15
-	VFMLA V11.S4, V2.S4, V10.S4 // p = p*wb + exp2_0, lanes 12..15
-	WORD  $0x6ea0e462 // FCMGT V2.4S, V3.4S, V0.4S // small = n < -125, lanes 0..3
-	WORD  $0x6ea1e46b // FCMGT V11.4S, V3.4S, V1.4S // small = n < -125, lanes 4..7
-	WORD  $0x6ea4e46f // FCMGT V15.4S, V3.4S, V4.4S // small = n < -125, lanes 8..11
-	WORD  $0x6ea5e463 // FCMGT V3.4S, V3.4S, V5.4S // small = n < -125, lanes 12..15
-	WORD  $0x4f29fc00 // FCVTZS V0.4S, V0.4S, #23 // p *= 2**n, lanes 0..3
-	VADD  V0.S4, V14.S4, V0.S4 // p *= 2**n, lanes 0..3
-	WORD  $0x4f29fc21 // FCVTZS V1.4S, V1.4S, #23 // p *= 2**n, lanes 4..7
-	VADD  V1.S4, V8.S4, V1.S4 // p *= 2**n, lanes 4..7
-	WORD  $0x4f29fc84 // FCVTZS V4.4S, V4.4S, #23 // p *= 2**n, lanes 8..11
-	VADD  V4.S4, V9.S4, V4.S4 // p *= 2**n, lanes 8..11
-	WORD  $0x4f29fca5 // FCVTZS V5.4S, V5.4S, #23 // p *= 2**n, lanes 12..15
-	VADD  V5.S4, V10.S4, V5.S4 // p *= 2**n, lanes 12..15
-	WORD  $0x4e621c00 // BIC V0.16B, V0.16B, V2.16B // p = 0 where small, lanes 0..3
-	WORD  $0x4e6b1c21 // BIC V1.16B, V1.16B, V11.16B // p = 0 where small, lanes 4..7
-	WORD  $0x4e6f1c84 // BIC V4.16B, V4.16B, V15.16B // p = 0 where small, lanes 8..11
-	WORD  $0x4e631ca5 // BIC V5.16B, V5.16B, V3.16B // p = 0 where small, lanes 12..15
+	WORD  $0x6e20dce7 // FMUL V7.4S, V7.4S, V0.4S // la = la * p, lanes 0..3
+	WORD  $0x6e21dd08 // FMUL V8.4S, V8.4S, V1.4S // la = la * p, lanes 4..7
+	WORD  $0x6e25ddad // FMUL V13.4S, V13.4S, V5.4S // la = la * p, lanes 8..11
+	WORD  $0x6e26ddce // FMUL V14.4S, V14.4S, V6.4S // la = la * p, lanes 12..15
+	WORD  $0x4e24f529 // FMAX V9.4S, V9.4S, V4.4S // wb = wb or at least least, lanes 0..3
+	WORD  $0x4e24f54a // FMAX V10.4S, V10.4S, V4.4S // wb = wb or at least least, lanes 4..7
+	WORD  $0x4e24f56b // FMAX V11.4S, V11.4S, V4.4S // wb = wb or at least least, lanes 8..11
+	WORD  $0x4e24f58c // FMAX V12.4S, V12.4S, V4.4S // wb = wb or at least least, lanes 12..15
+	WORD  $0x4e23d525 // FADD V5.4S, V9.4S, V3.4S // k = wb + round, lanes 0..3
+	WORD  $0x4e23d546 // FADD V6.4S, V10.4S, V3.4S // k = wb + round, lanes 4..7
+	WORD  $0x4e23d56f // FADD V15.4S, V11.4S, V3.4S // k = wb + round, lanes 8..11
+	WORD  $0x4e23d590 // FADD V16.4S, V12.4S, V3.4S // k = wb + round, lanes 12..15
+	WORD  $0x4ea3d4a0 // FSUB V0.4S, V5.4S, V3.4S // n = k - round, lanes 0..3
+	WORD  $0x4ea3d4c1 // FSUB V1.4S, V6.4S, V3.4S // n = k - round, lanes 4..7
+	WORD  $0x4ea3d5e4 // FSUB V4.4S, V15.4S, V3.4S // n = k - round, lanes 8..11
+	WORD  $0x4ea3d603 // FSUB V3.4S, V16.4S, V3.4S // n = k - round, lanes 12..15
+	WORD  $0x4ea0d529 // FSUB V9.4S, V9.4S, V0.4S // wb = wb - n, lanes 0..3
+	WORD  $0x4ea1d54a // FSUB V10.4S, V10.4S, V1.4S // wb = wb - n, lanes 4..7
+	WORD  $0x4ea4d56b // FSUB V11.4S, V11.4S, V4.4S // wb = wb - n, lanes 8..11
+	WORD  $0x4ea3d58c // FSUB V12.4S, V12.4S, V3.4S // wb = wb - n, lanes 12..15
+	FMOVQ 96(R20), F0 // p = p*wb + 2 exp2_5, lanes 0..3
+	VFMLA V9.S4, V2.S4, V0.S4 // p = p*wb + 2 exp2_5, lanes 0..3
+	FMOVQ 96(R20), F1 // p = p*wb + 2 exp2_5, lanes 4..7
+	VFMLA V10.S4, V2.S4, V1.S4 // p = p*wb + 2 exp2_5, lanes 4..7
+	FMOVQ 96(R20), F3 // p = p*wb + 2 exp2_5, lanes 8..11
+	VFMLA V11.S4, V2.S4, V3.S4 // p = p*wb + 2 exp2_5, lanes 8..11
+	FMOVQ 96(R20), F4 // p = p*wb + 2 exp2_5, lanes 12..15
+	VFMLA V12.S4, V2.S4, V4.S4 // p = p*wb + 2 exp2_5, lanes 12..15
+	FMOVQ 80(R20), F2 // p = p*wb + 2 exp2_4, lanes 0..3
+	VFMLA V9.S4, V0.S4, V2.S4 // p = p*wb + 2 exp2_4, lanes 0..3
+	FMOVQ 80(R20), F0 // p = p*wb + 2 exp2_4, lanes 4..7
+	VFMLA V10.S4, V1.S4, V0.S4 // p = p*wb + 2 exp2_4, lanes 4..7
+	FMOVQ 80(R20), F1 // p = p*wb + 2 exp2_4, lanes 8..11
+	VFMLA V11.S4, V3.S4, V1.S4 // p = p*wb + 2 exp2_4, lanes 8..11
+	FMOVQ 80(R20), F3 // p = p*wb + 2 exp2_4, lanes 12..15
+	VFMLA V12.S4, V4.S4, V3.S4 // p = p*wb + 2 exp2_4, lanes 12..15
+	FMOVQ 64(R20), F4 // p = p*wb + 2 exp2_3, lanes 0..3
+	VFMLA V9.S4, V2.S4, V4.S4 // p = p*wb + 2 exp2_3, lanes 0..3
+	FMOVQ 64(R20), F2 // p = p*wb + 2 exp2_3, lanes 4..7
+	VFMLA V10.S4, V0.S4, V2.S4 // p = p*wb + 2 exp2_3, lanes 4..7
+	FMOVQ 64(R20), F0 // p = p*wb + 2 exp2_3, lanes 8..11
+	VFMLA V11.S4, V1.S4, V0.S4 // p = p*wb + 2 exp2_3, lanes 8..11
+	FMOVQ 64(R20), F1 // p = p*wb + 2 exp2_3, lanes 12..15
+	VFMLA V12.S4, V3.S4, V1.S4 // p = p*wb + 2 exp2_3, lanes 12..15
+	FMOVQ 48(R20), F3 // p = p*wb + 2 exp2_2, lanes 0..3
+	VFMLA V9.S4, V4.S4, V3.S4 // p = p*wb + 2 exp2_2, lanes 0..3
+	FMOVQ 48(R20), F4 // p = p*wb + 2 exp2_2, lanes 4..7
+	VFMLA V10.S4, V2.S4, V4.S4 // p = p*wb + 2 exp2_2, lanes 4..7
+	FMOVQ 48(R20), F2 // p = p*wb + 2 exp2_2, lanes 8..11
+	VFMLA V11.S4, V0.S4, V2.S4 // p = p*wb + 2 exp2_2, lanes 8..11
+	FMOVQ 48(R20), F0 // p = p*wb + 2 exp2_2, lanes 12..15
+	VFMLA V12.S4, V1.S4, V0.S4 // p = p*wb + 2 exp2_2, lanes 12..15
+	FMOVQ 32(R20), F1 // p = p*wb + 2 exp2_1, lanes 0..3
+	VFMLA V9.S4, V3.S4, V1.S4 // p = p*wb + 2 exp2_1, lanes 0..3
+	FMOVQ 32(R20), F3 // p = p*wb + 2 exp2_1, lanes 4..7
+	VFMLA V10.S4, V4.S4, V3.S4 // p = p*wb + 2 exp2_1, lanes 4..7
+	FMOVQ 32(R20), F4 // p = p*wb + 2 exp2_1, lanes 8..11
+	VFMLA V11.S4, V2.S4, V4.S4 // p = p*wb + 2 exp2_1, lanes 8..11
+	FMOVQ 32(R20), F2 // p = p*wb + 2 exp2_1, lanes 12..15
+	VFMLA V12.S4, V0.S4, V2.S4 // p = p*wb + 2 exp2_1, lanes 12..15
+	FMOVQ 16(R20), F0 // p = p*wb + 2 exp2_0, lanes 0..3
+	VFMLA V9.S4, V1.S4, V0.S4 // p = p*wb + 2 exp2_0, lanes 0..3
+	FMOVQ 16(R20), F1 // p = p*wb + 2 exp2_0, lanes 4..7
+	VFMLA V10.S4, V3.S4, V1.S4 // p = p*wb + 2 exp2_0, lanes 4..7
+	FMOVQ 16(R20), F3 // p = p*wb + 2 exp2_0, lanes 8..11
+	VFMLA V11.S4, V4.S4, V3.S4 // p = p*wb + 2 exp2_0, lanes 8..11
+	FMOVQ 16(R20), F4 // p = p*wb + 2 exp2_0, lanes 12..15
+	VFMLA V12.S4, V2.S4, V4.S4 // p = p*wb + 2 exp2_0, lanes 12..15
+	VSHL  $23, V5.S4, V5.S4 // k = k << 23, lanes 0..3
+	VSHL  $23, V6.S4, V6.S4 // k = k << 23, lanes 4..7
+	VSHL  $23, V15.S4, V15.S4 // k = k << 23, lanes 8..11
+	VSHL  $23, V16.S4, V16.S4 // k = k << 23, lanes 12..15
+	WORD  $0x6e25dc00 // FMUL V0.4S, V0.4S, V5.4S // p = p * k, lanes 0..3
+	WORD  $0x6e26dc21 // FMUL V1.4S, V1.4S, V6.4S // p = p * k, lanes 4..7
+	WORD  $0x6e2fdc62 // FMUL V2.4S, V3.4S, V15.4S // p = p * k, lanes 8..11
+	WORD  $0x6e30dc89 // FMUL V9.4S, V4.4S, V16.4S // p = p * k, lanes 12..15
 	FMOVQ F0, 64(R8) // weights[16] = p, lanes 0..3
 	FMOVQ F1, 80(R8) // weights[16] = p, lanes 4..7
-	FMOVQ F4, 96(R8) // weights[16] = p, lanes 8..11
-	FMOVQ F5, 112(R8) // weights[16] = p, lanes 12..15
-	VEOR  V2.B16, V2.B16, V2.B16 // lb = lb[0], rows lanes
+	FMOVQ F2, 96(R8) // weights[16] = p, lanes 8..11
+	FMOVQ F9, 112(R8) // weights[16] = p, lanes 12..15
 	VEOR  V3.B16, V3.B16, V3.B16 // lb = lb[0], rows lanes
-	VEOR  V8.B16, V8.B16, V8.B16 // lb = lb[0], rows lanes
-	VEOR  V9.B16, V9.B16, V9.B16 // lb = lb[0], rows lanes
+	VEOR  V4.B16, V4.B16, V4.B16 // lb = lb[0], rows lanes
+	VEOR  V5.B16, V5.B16, V5.B16 // lb = lb[0], rows lanes
+	VEOR  V6.B16, V6.B16, V6.B16 // lb = lb[0], rows lanes
 	CMP   $4, R10 // lb = lb[0], rows lanes
 	BLT   tail_38 // lb = lb[0], rows lanes
-	FMOVQ (R6), F2 // lb = lb[0], rows lanes
+	FMOVQ (R6), F3 // lb = lb[0], rows lanes
 	CMP   $8, R10 // lb = lb[0], rows lanes
 	BLT   tail_39 // lb = lb[0], rows lanes
-	FMOVQ 16(R6), F3 // lb = lb[0], rows lanes
+	FMOVQ 16(R6), F4 // lb = lb[0], rows lanes
 	CMP   $12, R10 // lb = lb[0], rows lanes
 	BLT   tail_40 // lb = lb[0], rows lanes
-	FMOVQ 32(R6), F8 // lb = lb[0], rows lanes
+	FMOVQ 32(R6), F5 // lb = lb[0], rows lanes
 	CMP   $16, R10 // lb = lb[0], rows lanes
 	BLT   tail_41 // lb = lb[0], rows lanes
-	FMOVQ 48(R6), F9 // lb = lb[0], rows lanes
+	FMOVQ 48(R6), F6 // lb = lb[0], rows lanes
 	JMP   tail_done_37 // lb = lb[0], rows lanes
 
 tail_38:
 	TBZ   $1, R10, tail_one_42 // lb = lb[0], rows lanes
-	FMOVD (R6), F2 // lb = lb[0], rows lanes
+	FMOVD (R6), F3 // lb = lb[0], rows lanes
 	TBZ   $0, R10, tail_done_37 // lb = lb[0], rows lanes
 	ADD   $8, R6, R0 // lb = lb[0], rows lanes
-	VLD1  (R0), V2.S[2] // lb = lb[0], rows lanes
+	VLD1  (R0), V3.S[2] // lb = lb[0], rows lanes
 	JMP   tail_done_37 // lb = lb[0], rows lanes
 
 tail_one_42:
 	TBZ   $0, R10, tail_done_37 // lb = lb[0], rows lanes
-	FMOVS (R6), F2 // lb = lb[0], rows lanes
+	FMOVS (R6), F3 // lb = lb[0], rows lanes
 	JMP   tail_done_37 // lb = lb[0], rows lanes
 
 tail_39:
 	TBZ   $1, R10, tail_one_43 // lb = lb[0], rows lanes
-	FMOVD 16(R6), F3 // lb = lb[0], rows lanes
+	FMOVD 16(R6), F4 // lb = lb[0], rows lanes
 	TBZ   $0, R10, tail_done_37 // lb = lb[0], rows lanes
 	ADD   $24, R6, R0 // lb = lb[0], rows lanes
-	VLD1  (R0), V3.S[2] // lb = lb[0], rows lanes
+	VLD1  (R0), V4.S[2] // lb = lb[0], rows lanes
 	JMP   tail_done_37 // lb = lb[0], rows lanes
 
 tail_one_43:
 	TBZ   $0, R10, tail_done_37 // lb = lb[0], rows lanes
-	FMOVS 16(R6), F3 // lb = lb[0], rows lanes
+	FMOVS 16(R6), F4 // lb = lb[0], rows lanes
 	JMP   tail_done_37 // lb = lb[0], rows lanes
 
 tail_40:
 	TBZ   $1, R10, tail_one_44 // lb = lb[0], rows lanes
-	FMOVD 32(R6), F8 // lb = lb[0], rows lanes
+	FMOVD 32(R6), F5 // lb = lb[0], rows lanes
 	TBZ   $0, R10, tail_done_37 // lb = lb[0], rows lanes
 	ADD   $40, R6, R0 // lb = lb[0], rows lanes
-	VLD1  (R0), V8.S[2] // lb = lb[0], rows lanes
+	VLD1  (R0), V5.S[2] // lb = lb[0], rows lanes
 	JMP   tail_done_37 // lb = lb[0], rows lanes
 
 tail_one_44:
 	TBZ   $0, R10, tail_done_37 // lb = lb[0], rows lanes
-	FMOVS 32(R6), F8 // lb = lb[0], rows lanes
+	FMOVS 32(R6), F5 // lb = lb[0], rows lanes
 	JMP   tail_done_37 // lb = lb[0], rows lanes
 
 tail_41:
 	TBZ   $1, R10, tail_one_45 // lb = lb[0], rows lanes
-	FMOVD 48(R6), F9 // lb = lb[0], rows lanes
+	FMOVD 48(R6), F6 // lb = lb[0], rows lanes
 	TBZ   $0, R10, tail_done_37 // lb = lb[0], rows lanes
 	ADD   $56, R6, R0 // lb = lb[0], rows lanes
-	VLD1  (R0), V9.S[2] // lb = lb[0], rows lanes
+	VLD1  (R0), V6.S[2] // lb = lb[0], rows lanes
 	JMP   tail_done_37 // lb = lb[0], rows lanes
 
 tail_one_45:
 	TBZ   $0, R10, tail_done_37 // lb = lb[0], rows lanes
-	FMOVS 48(R6), F9 // lb = lb[0], rows lanes
+	FMOVS 48(R6), F6 // lb = lb[0], rows lanes
 
 tail_done_37:
-	VFMLA V0.S4, V2.S4, V6.S4 // la += lb * p, lanes 0..3
-	VFMLA V1.S4, V3.S4, V7.S4 // la += lb * p, lanes 4..7
-	VFMLA V4.S4, V8.S4, V12.S4 // la += lb * p, lanes 8..11
-	VFMLA V5.S4, V9.S4, V13.S4 // la += lb * p, lanes 12..15
+	VFMLA V0.S4, V3.S4, V7.S4 // la += lb * p, lanes 0..3
+	VFMLA V1.S4, V4.S4, V8.S4 // la += lb * p, lanes 4..7
+	VFMLA V2.S4, V5.S4, V13.S4 // la += lb * p, lanes 8..11
+	VFMLA V9.S4, V6.S4, V14.S4 // la += lb * p, lanes 12..15
 	CMP   $4, R10 // la[0] = la, rows lanes
 	BLT   tail_47 // la[0] = la, rows lanes
-	FMOVQ F6, (R1) // la[0] = la, rows lanes
+	FMOVQ F7, (R1) // la[0] = la, rows lanes
 	CMP   $8, R10 // la[0] = la, rows lanes
 	BLT   tail_48 // la[0] = la, rows lanes
-	FMOVQ F7, 16(R1) // la[0] = la, rows lanes
+	FMOVQ F8, 16(R1) // la[0] = la, rows lanes
 	CMP   $12, R10 // la[0] = la, rows lanes
 	BLT   tail_49 // la[0] = la, rows lanes
-	FMOVQ F12, 32(R1) // la[0] = la, rows lanes
+	FMOVQ F13, 32(R1) // la[0] = la, rows lanes
 	CMP   $16, R10 // la[0] = la, rows lanes
 	BLT   tail_50 // la[0] = la, rows lanes
-	FMOVQ F13, 48(R1) // la[0] = la, rows lanes
+	FMOVQ F14, 48(R1) // la[0] = la, rows lanes
 	JMP   tail_done_46 // la[0] = la, rows lanes
 
 tail_47:
 	TBZ   $1, R10, tail_one_51 // la[0] = la, rows lanes
-	FMOVD F6, (R1) // la[0] = la, rows lanes
+	FMOVD F7, (R1) // la[0] = la, rows lanes
 	TBZ   $0, R10, tail_done_46 // la[0] = la, rows lanes
 	ADD   $8, R1, R0 // la[0] = la, rows lanes
-	VST1  V6.S[2], (R0) // la[0] = la, rows lanes
+	VST1  V7.S[2], (R0) // la[0] = la, rows lanes
 	JMP   tail_done_46 // la[0] = la, rows lanes
 
 tail_one_51:
 	TBZ   $0, R10, tail_done_46 // la[0] = la, rows lanes
-	FMOVS F6, (R1) // la[0] = la, rows lanes
+	FMOVS F7, (R1) // la[0] = la, rows lanes
 	JMP   tail_done_46 // la[0] = la, rows lanes
 
 tail_48:
 	TBZ   $1, R10, tail_one_52 // la[0] = la, rows lanes
-	FMOVD F7, 16(R1) // la[0] = la, rows lanes
+	FMOVD F8, 16(R1) // la[0] = la, rows lanes
 	TBZ   $0, R10, tail_done_46 // la[0] = la, rows lanes
 	ADD   $24, R1, R0 // la[0] = la, rows lanes
-	VST1  V7.S[2], (R0) // la[0] = la, rows lanes
+	VST1  V8.S[2], (R0) // la[0] = la, rows lanes
 	JMP   tail_done_46 // la[0] = la, rows lanes
 
 tail_one_52:
 	TBZ   $0, R10, tail_done_46 // la[0] = la, rows lanes
-	FMOVS F7, 16(R1) // la[0] = la, rows lanes
+	FMOVS F8, 16(R1) // la[0] = la, rows lanes
 	JMP   tail_done_46 // la[0] = la, rows lanes
 
 tail_49:
 	TBZ   $1, R10, tail_one_53 // la[0] = la, rows lanes
-	FMOVD F12, 32(R1) // la[0] = la, rows lanes
+	FMOVD F13, 32(R1) // la[0] = la, rows lanes
 	TBZ   $0, R10, tail_done_46 // la[0] = la, rows lanes
 	ADD   $40, R1, R0 // la[0] = la, rows lanes
-	VST1  V12.S[2], (R0) // la[0] = la, rows lanes
+	VST1  V13.S[2], (R0) // la[0] = la, rows lanes
 	JMP   tail_done_46 // la[0] = la, rows lanes
 
 tail_one_53:
 	TBZ   $0, R10, tail_done_46 // la[0] = la, rows lanes
-	FMOVS F12, 32(R1) // la[0] = la, rows lanes
+	FMOVS F13, 32(R1) // la[0] = la, rows lanes
 	JMP   tail_done_46 // la[0] = la, rows lanes
 
 tail_50:
 	TBZ   $1, R10, tail_one_54 // la[0] = la, rows lanes
-	FMOVD F13, 48(R1) // la[0] = la, rows lanes
+	FMOVD F14, 48(R1) // la[0] = la, rows lanes
 	TBZ   $0, R10, tail_done_46 // la[0] = la, rows lanes
 	ADD   $56, R1, R0 // la[0] = la, rows lanes
-	VST1  V13.S[2], (R0) // la[0] = la, rows lanes
+	VST1  V14.S[2], (R0) // la[0] = la, rows lanes
 	JMP   tail_done_46 // la[0] = la, rows lanes
 
 tail_one_54:
 	TBZ   $0, R10, tail_done_46 // la[0] = la, rows lanes
-	FMOVS F13, 48(R1) // la[0] = la, rows lanes
+	FMOVS F14, 48(R1) // la[0] = la, rows lanes
 
 tail_done_46:
 	// O likewise
@@ -18461,16 +18506,16 @@ TEXT ·logSumRowsNEON(SB), NOSPLIT, $0-32
 	MOVD  max+8(FP), R0 // max
 	FMOVQ (R20), F0 // -Inf
 	VEOR  V1.B16, V1.B16, V1.B16 // 0
-	FMOVQ 32(R20), F2 // ln 2
-	FMOVQ 464(R20), F3 // log2_8
-	FMOVQ 480(R20), F4 // log2e_hi
-	FMOVQ 16(R20), F5 // 1
-	FMOVQ 512(R20), F6 // +Inf
-	FMOVQ 528(R20), F7 // NaN
-	FMOVQ 544(R20), F8 // 2**-126
-	FMOVQ 560(R20), F9 // 2**23
-	FMOVQ 576(R20), F10 // -23
-	FMOVQ 592(R20), F11 // bits of √½
+	FMOVQ 384(R20), F2 // ln 2
+	FMOVQ 528(R20), F3 // log2_8
+	FMOVQ 544(R20), F4 // log2e_hi
+	FMOVQ 304(R20), F5 // 1
+	FMOVQ 576(R20), F6 // +Inf
+	FMOVQ 592(R20), F7 // NaN
+	FMOVQ 608(R20), F8 // 2**-126
+	FMOVQ 624(R20), F9 // 2**23
+	FMOVQ 640(R20), F10 // -23
+	FMOVQ 656(R20), F11 // bits of √½
 	MOVD  n+24(FP), R1 // n
 	MOVD  sum+16(FP), R2 // sum
 	MOVD  dst+0(FP), R3 // dst
@@ -18530,77 +18575,77 @@ vectors_1:
 	WORD  $0x4e2dd739 // FADD V25.4S, V25.4S, V13.4S // k = k + bias, lanes 4..7
 	WORD  $0x4e2ed75a // FADD V26.4S, V26.4S, V14.4S // k = k + bias, lanes 8..11
 	WORD  $0x4e2fd77b // FADD V27.4S, V27.4S, V15.4S // k = k + bias, lanes 12..15
-	FMOVQ 448(R20), F12 // q = q*z + log2_7, lanes 0..3
+	FMOVQ 512(R20), F12 // q = q*z + log2_7, lanes 0..3
 	VFMLA V28.S4, V3.S4, V12.S4 // q = q*z + log2_7, lanes 0..3
-	FMOVQ 448(R20), F15 // q = q*z + log2_7, lanes 4..7
+	FMOVQ 512(R20), F15 // q = q*z + log2_7, lanes 4..7
 	VFMLA V29.S4, V3.S4, V15.S4 // q = q*z + log2_7, lanes 4..7
-	FMOVQ 448(R20), F20 // q = q*z + log2_7, lanes 8..11
+	FMOVQ 512(R20), F20 // q = q*z + log2_7, lanes 8..11
 	VFMLA V30.S4, V3.S4, V20.S4 // q = q*z + log2_7, lanes 8..11
-	FMOVQ 448(R20), F14 // q = q*z + log2_7, lanes 12..15
+	FMOVQ 512(R20), F14 // q = q*z + log2_7, lanes 12..15
 	VFMLA V31.S4, V3.S4, V14.S4 // q = q*z + log2_7, lanes 12..15
-	FMOVQ 432(R20), F13 // q = q*z + log2_6, lanes 0..3
+	FMOVQ 496(R20), F13 // q = q*z + log2_6, lanes 0..3
 	VFMLA V28.S4, V12.S4, V13.S4 // q = q*z + log2_6, lanes 0..3
-	FMOVQ 432(R20), F12 // q = q*z + log2_6, lanes 4..7
+	FMOVQ 496(R20), F12 // q = q*z + log2_6, lanes 4..7
 	VFMLA V29.S4, V15.S4, V12.S4 // q = q*z + log2_6, lanes 4..7
-	FMOVQ 432(R20), F15 // q = q*z + log2_6, lanes 8..11
+	FMOVQ 496(R20), F15 // q = q*z + log2_6, lanes 8..11
 	VFMLA V30.S4, V20.S4, V15.S4 // q = q*z + log2_6, lanes 8..11
-	FMOVQ 432(R20), F20 // q = q*z + log2_6, lanes 12..15
+	FMOVQ 496(R20), F20 // q = q*z + log2_6, lanes 12..15
 	VFMLA V31.S4, V14.S4, V20.S4 // q = q*z + log2_6, lanes 12..15
-	FMOVQ 416(R20), F14 // q = q*z + log2_5, lanes 0..3
+	FMOVQ 480(R20), F14 // q = q*z + log2_5, lanes 0..3
 	VFMLA V28.S4, V13.S4, V14.S4 // q = q*z + log2_5, lanes 0..3
-	FMOVQ 416(R20), F13 // q = q*z + log2_5, lanes 4..7
+	FMOVQ 480(R20), F13 // q = q*z + log2_5, lanes 4..7
 	VFMLA V29.S4, V12.S4, V13.S4 // q = q*z + log2_5, lanes 4..7
-	FMOVQ 416(R20), F12 // q = q*z + log2_5, lanes 8..11
+	FMOVQ 480(R20), F12 // q = q*z + log2_5, lanes 8..11
 	VFMLA V30.S4, V15.S4, V12.S4 // q = q*z + log2_5, lanes 8..11
-	FMOVQ 416(R20), F15 // q = q*z + log2_5, lanes 12..15
+	FMOVQ 480(R20), F15 // q = q*z + log2_5, lanes 12..15
 	VFMLA V31.S4, V20.S4, V15.S4 // q = q*z + log2_5, lanes 12..15
-	FMOVQ 400(R20), F20 // q = q*z + log2_4, lanes 0..3
+	FMOVQ 464(R20), F20 // q = q*z + log2_4, lanes 0..3
 	VFMLA V28.S4, V14.S4, V20.S4 // q = q*z + log2_4, lanes 0..3
-	FMOVQ 400(R20), F14 // q = q*z + log2_4, lanes 4..7
+	FMOVQ 464(R20), F14 // q = q*z + log2_4, lanes 4..7
 	VFMLA V29.S4, V13.S4, V14.S4 // q = q*z + log2_4, lanes 4..7
-	FMOVQ 400(R20), F13 // q = q*z + log2_4, lanes 8..11
+	FMOVQ 464(R20), F13 // q = q*z + log2_4, lanes 8..11
 	VFMLA V30.S4, V12.S4, V13.S4 // q = q*z + log2_4, lanes 8..11
-	FMOVQ 400(R20), F12 // q = q*z + log2_4, lanes 12..15
+	FMOVQ 464(R20), F12 // q = q*z + log2_4, lanes 12..15
 	VFMLA V31.S4, V15.S4, V12.S4 // q = q*z + log2_4, lanes 12..15
-	FMOVQ 384(R20), F15 // q = q*z + log2_3, lanes 0..3
+	FMOVQ 448(R20), F15 // q = q*z + log2_3, lanes 0..3
 	VFMLA V28.S4, V20.S4, V15.S4 // q = q*z + log2_3, lanes 0..3
-	FMOVQ 384(R20), F20 // q = q*z + log2_3, lanes 4..7
+	FMOVQ 448(R20), F20 // q = q*z + log2_3, lanes 4..7
 	VFMLA V29.S4, V14.S4, V20.S4 // q = q*z + log2_3, lanes 4..7
-	FMOVQ 384(R20), F14 // q = q*z + log2_3, lanes 8..11
+	FMOVQ 448(R20), F14 // q = q*z + log2_3, lanes 8..11
 	VFMLA V30.S4, V13.S4, V14.S4 // q = q*z + log2_3, lanes 8..11
-	FMOVQ 384(R20), F13 // q = q*z + log2_3, lanes 12..15
+	FMOVQ 448(R20), F13 // q = q*z + log2_3, lanes 12..15
 	VFMLA V31.S4, V12.S4, V13.S4 // q = q*z + log2_3, lanes 12..15
-	FMOVQ 368(R20), F12 // q = q*z + log2_2, lanes 0..3
+	FMOVQ 432(R20), F12 // q = q*z + log2_2, lanes 0..3
 	VFMLA V28.S4, V15.S4, V12.S4 // q = q*z + log2_2, lanes 0..3
-	FMOVQ 368(R20), F15 // q = q*z + log2_2, lanes 4..7
+	FMOVQ 432(R20), F15 // q = q*z + log2_2, lanes 4..7
 	VFMLA V29.S4, V20.S4, V15.S4 // q = q*z + log2_2, lanes 4..7
-	FMOVQ 368(R20), F20 // q = q*z + log2_2, lanes 8..11
+	FMOVQ 432(R20), F20 // q = q*z + log2_2, lanes 8..11
 	VFMLA V30.S4, V14.S4, V20.S4 // q = q*z + log2_2, lanes 8..11
-	FMOVQ 368(R20), F14 // q = q*z + log2_2, lanes 12..15
+	FMOVQ 432(R20), F14 // q = q*z + log2_2, lanes 12..15
 	VFMLA V31.S4, V13.S4, V14.S4 // q = q*z + log2_2, lanes 12..15
-	FMOVQ 352(R20), F13 // q = q*z + log2_1, lanes 0..3
+	FMOVQ 416(R20), F13 // q = q*z + log2_1, lanes 0..3
 	VFMLA V28.S4, V12.S4, V13.S4 // q = q*z + log2_1, lanes 0..3
-	FMOVQ 352(R20), F12 // q = q*z + log2_1, lanes 4..7
+	FMOVQ 416(R20), F12 // q = q*z + log2_1, lanes 4..7
 	VFMLA V29.S4, V15.S4, V12.S4 // q = q*z + log2_1, lanes 4..7
-	FMOVQ 352(R20), F15 // q = q*z + log2_1, lanes 8..11
+	FMOVQ 416(R20), F15 // q = q*z + log2_1, lanes 8..11
 	VFMLA V30.S4, V20.S4, V15.S4 // q = q*z + log2_1, lanes 8..11
-	FMOVQ 352(R20), F20 // q = q*z + log2_1, lanes 12..15
+	FMOVQ 416(R20), F20 // q = q*z + log2_1, lanes 12..15
 	VFMLA V31.S4, V14.S4, V20.S4 // q = q*z + log2_1, lanes 12..15
-	FMOVQ 336(R20), F14 // q = q*z + log2_0, lanes 0..3
+	FMOVQ 400(R20), F14 // q = q*z + log2_0, lanes 0..3
 	VFMLA V28.S4, V13.S4, V14.S4 // q = q*z + log2_0, lanes 0..3
-	FMOVQ 336(R20), F13 // q = q*z + log2_0, lanes 4..7
+	FMOVQ 400(R20), F13 // q = q*z + log2_0, lanes 4..7
 	VFMLA V29.S4, V12.S4, V13.S4 // q = q*z + log2_0, lanes 4..7
-	FMOVQ 336(R20), F12 // q = q*z + log2_0, lanes 8..11
+	FMOVQ 400(R20), F12 // q = q*z + log2_0, lanes 8..11
 	VFMLA V30.S4, V15.S4, V12.S4 // q = q*z + log2_0, lanes 8..11
-	FMOVQ 336(R20), F15 // q = q*z + log2_0, lanes 12..15
+	FMOVQ 400(R20), F15 // q = q*z + log2_0, lanes 12..15
 	VFMLA V31.S4, V20.S4, V15.S4 // q = q*z + log2_0, lanes 12..15
-	FMOVQ 496(R20), F20 // q = q*z + log2e_lo, lanes 0..3
+	FMOVQ 560(R20), F20 // q = q*z + log2e_lo, lanes 0..3
 	VFMLA V28.S4, V14.S4, V20.S4 // q = q*z + log2e_lo, lanes 0..3
-	FMOVQ 496(R20), F14 // q = q*z + log2e_lo, lanes 4..7
+	FMOVQ 560(R20), F14 // q = q*z + log2e_lo, lanes 4..7
 	VFMLA V29.S4, V13.S4, V14.S4 // q = q*z + log2e_lo, lanes 4..7
-	FMOVQ 496(R20), F13 // q = q*z + log2e_lo, lanes 8..11
+	FMOVQ 560(R20), F13 // q = q*z + log2e_lo, lanes 8..11
 	VFMLA V30.S4, V12.S4, V13.S4 // q = q*z + log2e_lo, lanes 8..11
-	FMOVQ 496(R20), F12 // q = q*z + log2e_lo, lanes 12..15
+	FMOVQ 560(R20), F12 // q = q*z + log2e_lo, lanes 12..15
 	VFMLA V31.S4, V15.S4, V12.S4 // q = q*z + log2e_lo, lanes 12..15
 	WORD  $0x6e3cde8f // FMUL V15.4S, V20.4S, V28.4S // q = q * z, lanes 0..3
 	WORD  $0x6e3dddce // FMUL V14.4S, V14.4S, V29.4S // q = q * z, lanes 4..7
@@ -18804,77 +18849,77 @@ tail_done_4:
 	WORD  $0x4e37d610 // FADD V16.4S, V16.4S, V23.4S // k = k + bias, lanes 4..7
 	WORD  $0x4e38d631 // FADD V17.4S, V17.4S, V24.4S // k = k + bias, lanes 8..11
 	WORD  $0x4e39d56b // FADD V11.4S, V11.4S, V25.4S // k = k + bias, lanes 12..15
-	FMOVQ 448(R20), F5 // q = q*z + log2_7, lanes 0..3
+	FMOVQ 512(R20), F5 // q = q*z + log2_7, lanes 0..3
 	VFMLA V18.S4, V3.S4, V5.S4 // q = q*z + log2_7, lanes 0..3
-	FMOVQ 448(R20), F8 // q = q*z + log2_7, lanes 4..7
+	FMOVQ 512(R20), F8 // q = q*z + log2_7, lanes 4..7
 	VFMLA V21.S4, V3.S4, V8.S4 // q = q*z + log2_7, lanes 4..7
-	FMOVQ 448(R20), F9 // q = q*z + log2_7, lanes 8..11
+	FMOVQ 512(R20), F9 // q = q*z + log2_7, lanes 8..11
 	VFMLA V26.S4, V3.S4, V9.S4 // q = q*z + log2_7, lanes 8..11
-	FMOVQ 448(R20), F19 // q = q*z + log2_7, lanes 12..15
+	FMOVQ 512(R20), F19 // q = q*z + log2_7, lanes 12..15
 	VFMLA V27.S4, V3.S4, V19.S4 // q = q*z + log2_7, lanes 12..15
-	FMOVQ 432(R20), F3 // q = q*z + log2_6, lanes 0..3
+	FMOVQ 496(R20), F3 // q = q*z + log2_6, lanes 0..3
 	VFMLA V18.S4, V5.S4, V3.S4 // q = q*z + log2_6, lanes 0..3
-	FMOVQ 432(R20), F5 // q = q*z + log2_6, lanes 4..7
+	FMOVQ 496(R20), F5 // q = q*z + log2_6, lanes 4..7
 	VFMLA V21.S4, V8.S4, V5.S4 // q = q*z + log2_6, lanes 4..7
-	FMOVQ 432(R20), F8 // q = q*z + log2_6, lanes 8..11
+	FMOVQ 496(R20), F8 // q = q*z + log2_6, lanes 8..11
 	VFMLA V26.S4, V9.S4, V8.S4 // q = q*z + log2_6, lanes 8..11
-	FMOVQ 432(R20), F9 // q = q*z + log2_6, lanes 12..15
+	FMOVQ 496(R20), F9 // q = q*z + log2_6, lanes 12..15
 	VFMLA V27.S4, V19.S4, V9.S4 // q = q*z + log2_6, lanes 12..15
-	FMOVQ 416(R20), F19 // q = q*z + log2_5, lanes 0..3
+	FMOVQ 480(R20), F19 // q = q*z + log2_5, lanes 0..3
 	VFMLA V18.S4, V3.S4, V19.S4 // q = q*z + log2_5, lanes 0..3
-	FMOVQ 416(R20), F3 // q = q*z + log2_5, lanes 4..7
+	FMOVQ 480(R20), F3 // q = q*z + log2_5, lanes 4..7
 	VFMLA V21.S4, V5.S4, V3.S4 // q = q*z + log2_5, lanes 4..7
-	FMOVQ 416(R20), F5 // q = q*z + log2_5, lanes 8..11
+	FMOVQ 480(R20), F5 // q = q*z + log2_5, lanes 8..11
 	VFMLA V26.S4, V8.S4, V5.S4 // q = q*z + log2_5, lanes 8..11
-	FMOVQ 416(R20), F8 // q = q*z + log2_5, lanes 12..15
+	FMOVQ 480(R20), F8 // q = q*z + log2_5, lanes 12..15
 	VFMLA V27.S4, V9.S4, V8.S4 // q = q*z + log2_5, lanes 12..15
-	FMOVQ 400(R20), F9 // q = q*z + log2_4, lanes 0..3
+	FMOVQ 464(R20), F9 // q = q*z + log2_4, lanes 0..3
 	VFMLA V18.S4, V19.S4, V9.S4 // q = q*z + log2_4, lanes 0..3
-	FMOVQ 400(R20), F19 // q = q*z + log2_4, lanes 4..7
+	FMOVQ 464(R20), F19 // q = q*z + log2_4, lanes 4..7
 	VFMLA V21.S4, V3.S4, V19.S4 // q = q*z + log2_4, lanes 4..7
-	FMOVQ 400(R20), F3 // q = q*z + log2_4, lanes 8..11
+	FMOVQ 464(R20), F3 // q = q*z + log2_4, lanes 8..11
 	VFMLA V26.S4, V5.S4, V3.S4 // q = q*z + log2_4, lanes 8..11
-	FMOVQ 400(R20), F5 // q = q*z + log2_4, lanes 12..15
+	FMOVQ 464(R20), F5 // q = q*z + log2_4, lanes 12..15
 	VFMLA V27.S4, V8.S4, V5.S4 // q = q*z + log2_4, lanes 12..15
-	FMOVQ 384(R20), F8 // q = q*z + log2_3, lanes 0..3
+	FMOVQ 448(R20), F8 // q = q*z + log2_3, lanes 0..3
 	VFMLA V18.S4, V9.S4, V8.S4 // q = q*z + log2_3, lanes 0..3
-	FMOVQ 384(R20), F9 // q = q*z + log2_3, lanes 4..7
+	FMOVQ 448(R20), F9 // q = q*z + log2_3, lanes 4..7
 	VFMLA V21.S4, V19.S4, V9.S4 // q = q*z + log2_3, lanes 4..7
-	FMOVQ 384(R20), F19 // q = q*z + log2_3, lanes 8..11
+	FMOVQ 448(R20), F19 // q = q*z + log2_3, lanes 8..11
 	VFMLA V26.S4, V3.S4, V19.S4 // q = q*z + log2_3, lanes 8..11
-	FMOVQ 384(R20), F3 // q = q*z + log2_3, lanes 12..15
+	FMOVQ 448(R20), F3 // q = q*z + log2_3, lanes 12..15
 	VFMLA V27.S4, V5.S4, V3.S4 // q = q*z + log2_3, lanes 12..15
-	FMOVQ 368(R20), F5 // q = q*z + log2_2, lanes 0..3
+	FMOVQ 432(R20), F5 // q = q*z + log2_2, lanes 0..3
 	VFMLA V18.S4, V8.S4, V5.S4 // q = q*z + log2_2, lanes 0..3
-	FMOVQ 368(R20), F8 // q = q*z + log2_2, lanes 4..7
+	FMOVQ 432(R20), F8 // q = q*z + log2_2, lanes 4..7
 	VFMLA V21.S4, V9.S4, V8.S4 // q = q*z + log2_2, lanes 4..7
-	FMOVQ 368(R20), F9 // q = q*z + log2_2, lanes 8..11
+	FMOVQ 432(R20), F9 // q = q*z + log2_2, lanes 8..11
 	VFMLA V26.S4, V19.S4, V9.S4 // q = q*z + log2_2, lanes 8..11
-	FMOVQ 368(R20), F19 // q = q*z + log2_2, lanes 12..15
+	FMOVQ 432(R20), F19 // q = q*z + log2_2, lanes 12..15
 	VFMLA V27.S4, V3.S4, V19.S4 // q = q*z + log2_2, lanes 12..15
-	FMOVQ 352(R20), F3 // q = q*z + log2_1, lanes 0..3
+	FMOVQ 416(R20), F3 // q = q*z + log2_1, lanes 0..3
 	VFMLA V18.S4, V5.S4, V3.S4 // q = q*z + log2_1, lanes 0..3
-	FMOVQ 352(R20), F5 // q = q*z + log2_1, lanes 4..7
+	FMOVQ 416(R20), F5 // q = q*z + log2_1, lanes 4..7
 	VFMLA V21.S4, V8.S4, V5.S4 // q = q*z + log2_1, lanes 4..7
-	FMOVQ 352(R20), F8 // q = q*z + log2_1, lanes 8..11
+	FMOVQ 416(R20), F8 // q = q*z + log2_1, lanes 8..11
 	VFMLA V26.S4, V9.S4, V8.S4 // q = q*z + log2_1, lanes 8..11
-	FMOVQ 352(R20), F9 // q = q*z + log2_1, lanes 12..15
+	FMOVQ 416(R20), F9 // q = q*z + log2_1, lanes 12..15
 	VFMLA V27.S4, V19.S4, V9.S4 // q = q*z + log2_1, lanes 12..15
-	FMOVQ 336(R20), F19 // q = q*z + log2_0, lanes 0..3
+	FMOVQ 400(R20), F19 // q = q*z + log2_0, lanes 0..3
 	VFMLA V18.S4, V3.S4, V19.S4 // q = q*z + log2_0, lanes 0..3
-	FMOVQ 336(R20), F3 // q = q*z + log2_0, lanes 4..7
+	FMOVQ 400(R20), F3 // q = q*z + log2_0, lanes 4..7
 	VFMLA V21.S4, V5.S4, V3.S4 // q = q*z + log2_0, lanes 4..7
-	FMOVQ 336(R20), F5 // q = q*z + log2_0, lanes 8..11
+	FMOVQ 400(R20), F5 // q = q*z + log2_0, lanes 8..11
 	VFMLA V26.S4, V8.S4, V5.S4 // q = q*z + log2_0, lanes 8..11
-	FMOVQ 336(R20), F8 // q = q*z + log2_0, lanes 12..15
+	FMOVQ 400(R20), F8 // q = q*z + log2_0, lanes 12..15
 	VFMLA V27.S4, V9.S4, V8.S4 // q = q*z + log2_0, lanes 12..15
-	FMOVQ 496(R20), F9 // q = q*z + log2e_lo, lanes 0..3
+	FMOVQ 560(R20), F9 // q = q*z + log2e_lo, lanes 0..3
 	VFMLA V18.S4, V19.S4, V9.S4 // q = q*z + log2e_lo, lanes 0..3
-	FMOVQ 496(R20), F19 // q = q*z + log2e_lo, lanes 4..7
+	FMOVQ 560(R20), F19 // q = q*z + log2e_lo, lanes 4..7
 	VFMLA V21.S4, V3.S4, V19.S4 // q = q*z + log2e_lo, lanes 4..7
-	FMOVQ 496(R20), F3 // q = q*z + log2e_lo, lanes 8..11
+	FMOVQ 560(R20), F3 // q = q*z + log2e_lo, lanes 8..11
 	VFMLA V26.S4, V5.S4, V3.S4 // q = q*z + log2e_lo, lanes 8..11
-	FMOVQ 496(R20), F5 // q = q*z + log2e_lo, lanes 12..15
+	FMOVQ 560(R20), F5 // q = q*z + log2e_lo, lanes 12..15
 	VFMLA V27.S4, V8.S4, V5.S4 // q = q*z + log2e_lo, lanes 12..15
 	WORD  $0x6e32dd28 // FMUL V8.4S, V9.4S, V18.4S // q = q * z, lanes 0..3
 	WORD  $0x6e35de69 // FMUL V9.4S, V19.4S, V21.4S // q = q * z, lanes 4..7
@@ -19084,13 +19129,13 @@ less_3:
 // func expArrayNEON(dst *float32, src *float32, n int)
 TEXT ·expArrayNEON(SB), NOSPLIT, $0-24
 	MOVD  $constants<>(SB), R20 // constants
-	FMOVQ 112(R20), F0 // exp2_6
-	FMOVQ 480(R20), F1 // log2e_hi
-	FMOVQ 496(R20), F2 // log2e_lo
-	FMOVQ 608(R20), F3 // max
-	FMOVQ 624(R20), F4 // min
-	FMOVQ 512(R20), F5 // +Inf
-	FMOVQ 640(R20), F6 // 127
+	FMOVQ 736(R20), F0 // exp2_6
+	FMOVQ 544(R20), F1 // log2e_hi
+	FMOVQ 560(R20), F2 // log2e_lo
+	FMOVQ 752(R20), F3 // max
+	FMOVQ 768(R20), F4 // min
+	FMOVQ 576(R20), F5 // +Inf
+	FMOVQ 784(R20), F6 // 127
 	MOVD  dst+0(FP), R0 // dst
 	MOVD  src+8(FP), R1 // src
 	MOVD  n+16(FP), R2 // n
@@ -19122,53 +19167,53 @@ vectors_1:
 	VFMLA V2.S4, V8.S4, V16.S4 // f += x * log2e_lo, lanes 4..7
 	VFMLA V2.S4, V9.S4, V17.S4 // f += x * log2e_lo, lanes 8..11
 	VFMLA V2.S4, V10.S4, V18.S4 // f += x * log2e_lo, lanes 12..15
-	FMOVQ 96(R20), F19 // p = p*f + exp2_5, lanes 0..3
+	FMOVQ 720(R20), F19 // p = p*f + exp2_5, lanes 0..3
 	VFMLA V15.S4, V0.S4, V19.S4 // p = p*f + exp2_5, lanes 0..3
-	FMOVQ 96(R20), F20 // p = p*f + exp2_5, lanes 4..7
+	FMOVQ 720(R20), F20 // p = p*f + exp2_5, lanes 4..7
 	VFMLA V16.S4, V0.S4, V20.S4 // p = p*f + exp2_5, lanes 4..7
-	FMOVQ 96(R20), F21 // p = p*f + exp2_5, lanes 8..11
+	FMOVQ 720(R20), F21 // p = p*f + exp2_5, lanes 8..11
 	VFMLA V17.S4, V0.S4, V21.S4 // p = p*f + exp2_5, lanes 8..11
-	FMOVQ 96(R20), F22 // p = p*f + exp2_5, lanes 12..15
+	FMOVQ 720(R20), F22 // p = p*f + exp2_5, lanes 12..15
 	VFMLA V18.S4, V0.S4, V22.S4 // p = p*f + exp2_5, lanes 12..15
-	FMOVQ 80(R20), F23 // p = p*f + exp2_4, lanes 0..3
+	FMOVQ 704(R20), F23 // p = p*f + exp2_4, lanes 0..3
 	VFMLA V15.S4, V19.S4, V23.S4 // p = p*f + exp2_4, lanes 0..3
-	FMOVQ 80(R20), F19 // p = p*f + exp2_4, lanes 4..7
+	FMOVQ 704(R20), F19 // p = p*f + exp2_4, lanes 4..7
 	VFMLA V16.S4, V20.S4, V19.S4 // p = p*f + exp2_4, lanes 4..7
-	FMOVQ 80(R20), F20 // p = p*f + exp2_4, lanes 8..11
+	FMOVQ 704(R20), F20 // p = p*f + exp2_4, lanes 8..11
 	VFMLA V17.S4, V21.S4, V20.S4 // p = p*f + exp2_4, lanes 8..11
-	FMOVQ 80(R20), F21 // p = p*f + exp2_4, lanes 12..15
+	FMOVQ 704(R20), F21 // p = p*f + exp2_4, lanes 12..15
 	VFMLA V18.S4, V22.S4, V21.S4 // p = p*f + exp2_4, lanes 12..15
-	FMOVQ 64(R20), F22 // p = p*f + exp2_3, lanes 0..3
+	FMOVQ 688(R20), F22 // p = p*f + exp2_3, lanes 0..3
 	VFMLA V15.S4, V23.S4, V22.S4 // p = p*f + exp2_3, lanes 0..3
-	FMOVQ 64(R20), F23 // p = p*f + exp2_3, lanes 4..7
+	FMOVQ 688(R20), F23 // p = p*f + exp2_3, lanes 4..7
 	VFMLA V16.S4, V19.S4, V23.S4 // p = p*f + exp2_3, lanes 4..7
-	FMOVQ 64(R20), F19 // p = p*f + exp2_3, lanes 8..11
+	FMOVQ 688(R20), F19 // p = p*f + exp2_3, lanes 8..11
 	VFMLA V17.S4, V20.S4, V19.S4 // p = p*f + exp2_3, lanes 8..11
-	FMOVQ 64(R20), F20 // p = p*f + exp2_3, lanes 12..15
+	FMOVQ 688(R20), F20 // p = p*f + exp2_3, lanes 12..15
 	VFMLA V18.S4, V21.S4, V20.S4 // p = p*f + exp2_3, lanes 12..15
-	FMOVQ 48(R20), F21 // p = p*f + exp2_2, lanes 0..3
+	FMOVQ 672(R20), F21 // p = p*f + exp2_2, lanes 0..3
 	VFMLA V15.S4, V22.S4, V21.S4 // p = p*f + exp2_2, lanes 0..3
-	FMOVQ 48(R20), F22 // p = p*f + exp2_2, lanes 4..7
+	FMOVQ 672(R20), F22 // p = p*f + exp2_2, lanes 4..7
 	VFMLA V16.S4, V23.S4, V22.S4 // p = p*f + exp2_2, lanes 4..7
-	FMOVQ 48(R20), F23 // p = p*f + exp2_2, lanes 8..11
+	FMOVQ 672(R20), F23 // p = p*f + exp2_2, lanes 8..11
 	VFMLA V17.S4, V19.S4, V23.S4 // p = p*f + exp2_2, lanes 8..11
-	FMOVQ 48(R20), F19 // p = p*f + exp2_2, lanes 12..15
+	FMOVQ 672(R20), F19 // p = p*f + exp2_2, lanes 12..15
 	VFMLA V18.S4, V20.S4, V19.S4 // p = p*f + exp2_2, lanes 12..15
-	FMOVQ 32(R20), F20 // p = p*f + exp2_1, lanes 0..3
+	FMOVQ 384(R20), F20 // p = p*f + exp2_1, lanes 0..3
 	VFMLA V15.S4, V21.S4, V20.S4 // p = p*f + exp2_1, lanes 0..3
-	FMOVQ 32(R20), F21 // p = p*f + exp2_1, lanes 4..7
+	FMOVQ 384(R20), F21 // p = p*f + exp2_1, lanes 4..7
 	VFMLA V16.S4, V22.S4, V21.S4 // p = p*f + exp2_1, lanes 4..7
-	FMOVQ 32(R20), F22 // p = p*f + exp2_1, lanes 8..11
+	FMOVQ 384(R20), F22 // p = p*f + exp2_1, lanes 8..11
 	VFMLA V17.S4, V23.S4, V22.S4 // p = p*f + exp2_1, lanes 8..11
-	FMOVQ 32(R20), F23 // p = p*f + exp2_1, lanes 12..15
+	FMOVQ 384(R20), F23 // p = p*f + exp2_1, lanes 12..15
 	VFMLA V18.S4, V19.S4, V23.S4 // p = p*f + exp2_1, lanes 12..15
-	FMOVQ 16(R20), F19 // p = p*f + exp2_0, lanes 0..3
+	FMOVQ 304(R20), F19 // p = p*f + exp2_0, lanes 0..3
 	VFMLA V15.S4, V20.S4, V19.S4 // p = p*f + exp2_0, lanes 0..3
-	FMOVQ 16(R20), F15 // p = p*f + exp2_0, lanes 4..7
+	FMOVQ 304(R20), F15 // p = p*f + exp2_0, lanes 4..7
 	VFMLA V16.S4, V21.S4, V15.S4 // p = p*f + exp2_0, lanes 4..7
-	FMOVQ 16(R20), F16 // p = p*f + exp2_0, lanes 8..11
+	FMOVQ 304(R20), F16 // p = p*f + exp2_0, lanes 8..11
 	VFMLA V17.S4, V22.S4, V16.S4 // p = p*f + exp2_0, lanes 8..11
-	FMOVQ 16(R20), F17 // p = p*f + exp2_0, lanes 12..15
+	FMOVQ 304(R20), F17 // p = p*f + exp2_0, lanes 12..15
 	VFMLA V18.S4, V23.S4, V17.S4 // p = p*f + exp2_0, lanes 12..15
 	WORD  $0x4e21a96b // FCVTNS V11.4S, V11.4S // n = int(n), lanes 0..3
 	WORD  $0x4e21a98c // FCVTNS V12.4S, V12.4S // n = int(n), lanes 4..7
@@ -19325,53 +19370,53 @@ tail_done_4:
 	VFMLA V2.S4, V8.S4, V16.S4 // f += x * log2e_lo, lanes 4..7
 	VFMLA V2.S4, V9.S4, V17.S4 // f += x * log2e_lo, lanes 8..11
 	VFMLA V2.S4, V10.S4, V18.S4 // f += x * log2e_lo, lanes 12..15
-	FMOVQ 96(R20), F1 // p = p*f + exp2_5, lanes 0..3
+	FMOVQ 720(R20), F1 // p = p*f + exp2_5, lanes 0..3
 	VFMLA V15.S4, V0.S4, V1.S4 // p = p*f + exp2_5, lanes 0..3
-	FMOVQ 96(R20), F2 // p = p*f + exp2_5, lanes 4..7
+	FMOVQ 720(R20), F2 // p = p*f + exp2_5, lanes 4..7
 	VFMLA V16.S4, V0.S4, V2.S4 // p = p*f + exp2_5, lanes 4..7
-	FMOVQ 96(R20), F19 // p = p*f + exp2_5, lanes 8..11
+	FMOVQ 720(R20), F19 // p = p*f + exp2_5, lanes 8..11
 	VFMLA V17.S4, V0.S4, V19.S4 // p = p*f + exp2_5, lanes 8..11
-	FMOVQ 96(R20), F20 // p = p*f + exp2_5, lanes 12..15
+	FMOVQ 720(R20), F20 // p = p*f + exp2_5, lanes 12..15
 	VFMLA V18.S4, V0.S4, V20.S4 // p = p*f + exp2_5, lanes 12..15
-	FMOVQ 80(R20), F0 // p = p*f + exp2_4, lanes 0..3
+	FMOVQ 704(R20), F0 // p = p*f + exp2_4, lanes 0..3
 	VFMLA V15.S4, V1.S4, V0.S4 // p = p*f + exp2_4, lanes 0..3
-	FMOVQ 80(R20), F1 // p = p*f + exp2_4, lanes 4..7
+	FMOVQ 704(R20), F1 // p = p*f + exp2_4, lanes 4..7
 	VFMLA V16.S4, V2.S4, V1.S4 // p = p*f + exp2_4, lanes 4..7
-	FMOVQ 80(R20), F2 // p = p*f + exp2_4, lanes 8..11
+	FMOVQ 704(R20), F2 // p = p*f + exp2_4, lanes 8..11
 	VFMLA V17.S4, V19.S4, V2.S4 // p = p*f + exp2_4, lanes 8..11
-	FMOVQ 80(R20), F19 // p = p*f + exp2_4, lanes 12..15
+	FMOVQ 704(R20), F19 // p = p*f + exp2_4, lanes 12..15
 	VFMLA V18.S4, V20.S4, V19.S4 // p = p*f + exp2_4, lanes 12..15
-	FMOVQ 64(R20), F20 // p = p*f + exp2_3, lanes 0..3
+	FMOVQ 688(R20), F20 // p = p*f + exp2_3, lanes 0..3
 	VFMLA V15.S4, V0.S4, V20.S4 // p = p*f + exp2_3, lanes 0..3
-	FMOVQ 64(R20), F0 // p = p*f + exp2_3, lanes 4..7
+	FMOVQ 688(R20), F0 // p = p*f + exp2_3, lanes 4..7
 	VFMLA V16.S4, V1.S4, V0.S4 // p = p*f + exp2_3, lanes 4..7
-	FMOVQ 64(R20), F1 // p = p*f + exp2_3, lanes 8..11
+	FMOVQ 688(R20), F1 // p = p*f + exp2_3, lanes 8..11
 	VFMLA V17.S4, V2.S4, V1.S4 // p = p*f + exp2_3, lanes 8..11
-	FMOVQ 64(R20), F2 // p = p*f + exp2_3, lanes 12..15
+	FMOVQ 688(R20), F2 // p = p*f + exp2_3, lanes 12..15
 	VFMLA V18.S4, V19.S4, V2.S4 // p = p*f + exp2_3, lanes 12..15
-	FMOVQ 48(R20), F19 // p = p*f + exp2_2, lanes 0..3
+	FMOVQ 672(R20), F19 // p = p*f + exp2_2, lanes 0..3
 	VFMLA V15.S4, V20.S4, V19.S4 // p = p*f + exp2_2, lanes 0..3
-	FMOVQ 48(R20), F20 // p = p*f + exp2_2, lanes 4..7
+	FMOVQ 672(R20), F20 // p = p*f + exp2_2, lanes 4..7
 	VFMLA V16.S4, V0.S4, V20.S4 // p = p*f + exp2_2, lanes 4..7
-	FMOVQ 48(R20), F0 // p = p*f + exp2_2, lanes 8..11
+	FMOVQ 672(R20), F0 // p = p*f + exp2_2, lanes 8..11
 	VFMLA V17.S4, V1.S4, V0.S4 // p = p*f + exp2_2, lanes 8..11
-	FMOVQ 48(R20), F1 // p = p*f + exp2_2, lanes 12..15
+	FMOVQ 672(R20), F1 // p = p*f + exp2_2, lanes 12..15
 	VFMLA V18.S4, V2.S4, V1.S4 // p = p*f + exp2_2, lanes 12..15
-	FMOVQ 32(R20), F2 // p = p*f + exp2_1, lanes 0..3
+	FMOVQ 384(R20), F2 // p = p*f + exp2_1, lanes 0..3
 	VFMLA V15.S4, V19.S4, V2.S4 // p = p*f + exp2_1, lanes 0..3
-	FMOVQ 32(R20), F19 // p = p*f + exp2_1, lanes 4..7
+	FMOVQ 384(R20), F19 // p = p*f + exp2_1, lanes 4..7
 	VFMLA V16.S4, V20.S4, V19.S4 // p = p*f + exp2_1, lanes 4..7
-	FMOVQ 32(R20), F20 // p = p*f + exp2_1, lanes 8..11
+	FMOVQ 384(R20), F20 // p = p*f + exp2_1, lanes 8..11
 	VFMLA V17.S4, V0.S4, V20.S4 // p = p*f + exp2_1, lanes 8..11
-	FMOVQ 32(R20), F0 // p = p*f + exp2_1, lanes 12..15
+	FMOVQ 384(R20), F0 // p = p*f + exp2_1, lanes 12..15
 	VFMLA V18.S4, V1.S4, V0.S4 // p = p*f + exp2_1, lanes 12..15
-	FMOVQ 16(R20), F1 // p = p*f + exp2_0, lanes 0..3
+	FMOVQ 304(R20), F1 // p = p*f + exp2_0, lanes 0..3
 	VFMLA V15.S4, V2.S4, V1.S4 // p = p*f + exp2_0, lanes 0..3
-	FMOVQ 16(R20), F2 // p = p*f + exp2_0, lanes 4..7
+	FMOVQ 304(R20), F2 // p = p*f + exp2_0, lanes 4..7
 	VFMLA V16.S4, V19.S4, V2.S4 // p = p*f + exp2_0, lanes 4..7
-	FMOVQ 16(R20), F15 // p = p*f + exp2_0, lanes 8..11
+	FMOVQ 304(R20), F15 // p = p*f + exp2_0, lanes 8..11
 	VFMLA V17.S4, V20.S4, V15.S4 // p = p*f + exp2_0, lanes 8..11
-	FMOVQ 16(R20), F16 // p = p*f + exp2_0, lanes 12..15
+	FMOVQ 304(R20), F16 // p = p*f + exp2_0, lanes 12..15
 	VFMLA V18.S4, V0.S4, V16.S4 // p = p*f + exp2_0, lanes 12..15
 	WORD  $0x4e21a96b // FCVTNS V11.4S, V11.4S // n = int(n), lanes 0..3
 	WORD  $0x4e21a98c // FCVTNS V12.4S, V12.4S // n = int(n), lanes 4..7
@@ -19616,120 +19661,121 @@ TEXT ·expSumNEON(SB), NOSPLIT, $0-36
 	MOVD  dst+0(FP), R2 // dst
 	FMOVS shift+24(FP), F0 // shift in all lanes
 	VDUP  V0.S[0], V0.S4 // shift in all lanes
-	FMOVQ 112(R20), F1 // exp2_6
-	FMOVQ 128(R20), F2 // -125
-	FMOVQ 480(R20), F3 // log2e_hi
-	FMOVQ 496(R20), F4 // log2e_lo
-	VEOR  V9.B16, V9.B16, V9.B16 // 0
-	VEOR  V5.B16, V5.B16, V5.B16 // sum = 0, lanes 0..3
-	VEOR  V6.B16, V6.B16, V6.B16 // sum = 0, lanes 4..7
-	VEOR  V7.B16, V7.B16, V7.B16 // sum = 0, lanes 8..11
-	VEOR  V8.B16, V8.B16, V8.B16 // sum = 0, lanes 12..15
+	FMOVQ 112(R20), F1 // 2 exp2_6
+	FMOVQ 128(R20), F2 // round
+	FMOVQ 544(R20), F3 // log2e_hi
+	FMOVQ 560(R20), F4 // log2e_lo
+	FMOVQ 800(R20), F5 // least
+	VEOR  V10.B16, V10.B16, V10.B16 // 0
+	VEOR  V6.B16, V6.B16, V6.B16 // sum = 0, lanes 0..3
+	VEOR  V7.B16, V7.B16, V7.B16 // sum = 0, lanes 4..7
+	VEOR  V8.B16, V8.B16, V8.B16 // sum = 0, lanes 8..11
+	VEOR  V9.B16, V9.B16, V9.B16 // sum = 0, lanes 12..15
 	CMP   $16, R1 // n < 16
 	BLT   vectors_end_2 // n < 16
 
 vectors_1:
-	FMOVQ (R0), F10 // x = src[0], lanes 0..3
-	FMOVQ 16(R0), F11 // x = src[0], lanes 4..7
-	FMOVQ 32(R0), F12 // x = src[0], lanes 8..11
-	FMOVQ 48(R0), F13 // x = src[0], lanes 12..15
-	WORD  $0x4ea0d54a // FSUB V10.4S, V10.4S, V0.4S // x = x - shift, lanes 0..3
-	WORD  $0x4ea0d56b // FSUB V11.4S, V11.4S, V0.4S // x = x - shift, lanes 4..7
-	WORD  $0x4ea0d58c // FSUB V12.4S, V12.4S, V0.4S // x = x - shift, lanes 8..11
-	WORD  $0x4ea0d5ad // FSUB V13.4S, V13.4S, V0.4S // x = x - shift, lanes 12..15
-	WORD  $0x6e23dd4e // FMUL V14.4S, V10.4S, V3.4S // n = x * log2e_hi, lanes 0..3
-	WORD  $0x6e23dd6f // FMUL V15.4S, V11.4S, V3.4S // n = x * log2e_hi, lanes 4..7
-	WORD  $0x6e23dd90 // FMUL V16.4S, V12.4S, V3.4S // n = x * log2e_hi, lanes 8..11
-	WORD  $0x6e23ddb1 // FMUL V17.4S, V13.4S, V3.4S // n = x * log2e_hi, lanes 12..15
-	WORD  $0x4e2189ce // FRINTN V14.4S, V14.4S // n = round(n), lanes 0..3
-	WORD  $0x4e2189ef // FRINTN V15.4S, V15.4S // n = round(n), lanes 4..7
-	WORD  $0x4e218a10 // FRINTN V16.4S, V16.4S // n = round(n), lanes 8..11
-	WORD  $0x4e218a31 // FRINTN V17.4S, V17.4S // n = round(n), lanes 12..15
-	WORD  $0x6ea0f9d2 // FNEG V18.4S, V14.4S // f = x * log2e_hi - f, lanes 0..3
-	VFMLA V3.S4, V10.S4, V18.S4 // f = x * log2e_hi - f, lanes 0..3
-	WORD  $0x6ea0f9f3 // FNEG V19.4S, V15.4S // f = x * log2e_hi - f, lanes 4..7
-	VFMLA V3.S4, V11.S4, V19.S4 // f = x * log2e_hi - f, lanes 4..7
-	WORD  $0x6ea0fa14 // FNEG V20.4S, V16.4S // f = x * log2e_hi - f, lanes 8..11
-	VFMLA V3.S4, V12.S4, V20.S4 // f = x * log2e_hi - f, lanes 8..11
-	WORD  $0x6ea0fa35 // FNEG V21.4S, V17.4S // f = x * log2e_hi - f, lanes 12..15
-	VFMLA V3.S4, V13.S4, V21.S4 // f = x * log2e_hi - f, lanes 12..15
-	VFMLA V4.S4, V10.S4, V18.S4 // f += x * log2e_lo, lanes 0..3
-	VFMLA V4.S4, V11.S4, V19.S4 // f += x * log2e_lo, lanes 4..7
-	VFMLA V4.S4, V12.S4, V20.S4 // f += x * log2e_lo, lanes 8..11
-	VFMLA V4.S4, V13.S4, V21.S4 // f += x * log2e_lo, lanes 12..15
-	FMOVQ 96(R20), F10 // p = p*f + exp2_5, lanes 0..3
-	VFMLA V18.S4, V1.S4, V10.S4 // p = p*f + exp2_5, lanes 0..3
-	FMOVQ 96(R20), F11 // p = p*f + exp2_5, lanes 4..7
-	VFMLA V19.S4, V1.S4, V11.S4 // p = p*f + exp2_5, lanes 4..7
-	FMOVQ 96(R20), F12 // p = p*f + exp2_5, lanes 8..11
-	VFMLA V20.S4, V1.S4, V12.S4 // p = p*f + exp2_5, lanes 8..11
-	FMOVQ 96(R20), F13 // p = p*f + exp2_5, lanes 12..15
-	VFMLA V21.S4, V1.S4, V13.S4 // p = p*f + exp2_5, lanes 12..15
-	FMOVQ 80(R20), F22 // p = p*f + exp2_4, lanes 0..3
-	VFMLA V18.S4, V10.S4, V22.S4 // p = p*f + exp2_4, lanes 0..3
-	FMOVQ 80(R20), F10 // p = p*f + exp2_4, lanes 4..7
-	VFMLA V19.S4, V11.S4, V10.S4 // p = p*f + exp2_4, lanes 4..7
-	FMOVQ 80(R20), F11 // p = p*f + exp2_4, lanes 8..11
-	VFMLA V20.S4, V12.S4, V11.S4 // p = p*f + exp2_4, lanes 8..11
-	FMOVQ 80(R20), F12 // p = p*f + exp2_4, lanes 12..15
-	VFMLA V21.S4, V13.S4, V12.S4 // p = p*f + exp2_4, lanes 12..15
-	FMOVQ 64(R20), F13 // p = p*f + exp2_3, lanes 0..3
-	VFMLA V18.S4, V22.S4, V13.S4 // p = p*f + exp2_3, lanes 0..3
-	FMOVQ 64(R20), F22 // p = p*f + exp2_3, lanes 4..7
-	VFMLA V19.S4, V10.S4, V22.S4 // p = p*f + exp2_3, lanes 4..7
-	FMOVQ 64(R20), F10 // p = p*f + exp2_3, lanes 8..11
-	VFMLA V20.S4, V11.S4, V10.S4 // p = p*f + exp2_3, lanes 8..11
-	FMOVQ 64(R20), F11 // p = p*f + exp2_3, lanes 12..15
-	VFMLA V21.S4, V12.S4, V11.S4 // p = p*f + exp2_3, lanes 12..15
-	FMOVQ 48(R20), F12 // p = p*f + exp2_2, lanes 0..3
-	VFMLA V18.S4, V13.S4, V12.S4 // p = p*f + exp2_2, lanes 0..3
-	FMOVQ 48(R20), F13 // p = p*f + exp2_2, lanes 4..7
-	VFMLA V19.S4, V22.S4, V13.S4 // p = p*f + exp2_2, lanes 4..7
-	FMOVQ 48(R20), F22 // p = p*f + exp2_2, lanes 8..11
-	VFMLA V20.S4, V10.S4, V22.S4 // p = p*f + exp2_2, lanes 8..11
-	FMOVQ 48(R20), F10 // p = p*f + exp2_2, lanes 12..15
-	VFMLA V21.S4, V11.S4, V10.S4 // p = p*f + exp2_2, lanes 12..15
-	FMOVQ 32(R20), F11 // p = p*f + exp2_1, lanes 0..3
-	VFMLA V18.S4, V12.S4, V11.S4 // p = p*f + exp2_1, lanes 0..3
-	FMOVQ 32(R20), F12 // p = p*f + exp2_1, lanes 4..7
-	VFMLA V19.S4, V13.S4, V12.S4 // p = p*f + exp2_1, lanes 4..7
-	FMOVQ 32(R20), F13 // p = p*f + exp2_1, lanes 8..11
-	VFMLA V20.S4, V22.S4, V13.S4 // p = p*f + exp2_1, lanes 8..11
-	FMOVQ 32(R20), F22 // p = p*f + exp2_1, lanes 12..15
-	VFMLA V21.S4, V10.S4, V22.S4 // p = p*f + exp2_1, lanes 12..15
-	FMOVQ 16(R20), F10 // p = p*f + exp2_0, lanes 0..3
-	VFMLA V18.S4, V11.S4, V10.S4 // p = p*f + exp2_0, lanes 0..3
-	FMOVQ 16(R20), F11 // p = p*f + exp2_0, lanes 4..7
-	VFMLA V19.S4, V12.S4, V11.S4 // p = p*f + exp2_0, lanes 4..7
-	FMOVQ 16(R20), F12 // p = p*f + exp2_0, lanes 8..11
-	VFMLA V20.S4, V13.S4, V12.S4 // p = p*f + exp2_0, lanes 8..11
-	FMOVQ 16(R20), F13 // p = p*f + exp2_0, lanes 12..15
-	VFMLA V21.S4, V22.S4, V13.S4 // p = p*f + exp2_0, lanes 12..15
-	WORD  $0x6eaee452 // FCMGT V18.4S, V2.4S, V14.4S // small = n < -125, lanes 0..3
-	WORD  $0x6eafe453 // FCMGT V19.4S, V2.4S, V15.4S // small = n < -125, lanes 4..7
-	WORD  $0x6eb0e454 // FCMGT V20.4S, V2.4S, V16.4S // small = n < -125, lanes 8..11
-	WORD  $0x6eb1e455 // FCMGT V21.4S, V2.4S, V17.4S // small = n < -125, lanes 12..15
-	WORD  $0x4f29fdce // FCVTZS V14.4S, V14.4S, #23 // p *= 2**n, lanes 0..3
-	VADD  V14.S4, V10.S4, V10.S4 // p *= 2**n, lanes 0..3
-	WORD  $0x4f29fdee // FCVTZS V14.4S, V15.4S, #23 // p *= 2**n, lanes 4..7
-	VADD  V14.S4, V11.S4, V11.S4 // p *= 2**n, lanes 4..7
-	WORD  $0x4f29fe0e // FCVTZS V14.4S, V16.4S, #23 // p *= 2**n, lanes 8..11
-	VADD  V14.S4, V12.S4, V12.S4 // p *= 2**n, lanes 8..11
-	WORD  $0x4f29fe2e // FCVTZS V14.4S, V17.4S, #23 // p *= 2**n, lanes 12..15
-	VADD  V14.S4, V13.S4, V13.S4 // p *= 2**n, lanes 12..15
-	WORD  $0x4e721d4a // BIC V10.16B, V10.16B, V18.16B // p = 0 where small, lanes 0..3
-	WORD  $0x4e731d6b // BIC V11.16B, V11.16B, V19.16B // p = 0 where small, lanes 4..7
-	WORD  $0x4e741d8c // BIC V12.16B, V12.16B, V20.16B // p = 0 where small, lanes 8..11
-	WORD  $0x4e751dad // BIC V13.16B, V13.16B, V21.16B // p = 0 where small, lanes 12..15
-	WORD  $0x4e2ad4a5 // FADD V5.4S, V5.4S, V10.4S // sum = sum + p.0, lanes 0..3
-	WORD  $0x4e2bd4c6 // FADD V6.4S, V6.4S, V11.4S // sum = sum + p.0, lanes 4..7
-	WORD  $0x4e2cd4e7 // FADD V7.4S, V7.4S, V12.4S // sum = sum + p.0, lanes 8..11
-	WORD  $0x4e2dd508 // FADD V8.4S, V8.4S, V13.4S // sum = sum + p.0, lanes 12..15
+	FMOVQ (R0), F11 // x = src[0], lanes 0..3
+	FMOVQ 16(R0), F12 // x = src[0], lanes 4..7
+	FMOVQ 32(R0), F13 // x = src[0], lanes 8..11
+	FMOVQ 48(R0), F14 // x = src[0], lanes 12..15
+	WORD  $0x4ea0d56b // FSUB V11.4S, V11.4S, V0.4S // x = x - shift, lanes 0..3
+	WORD  $0x4ea0d58c // FSUB V12.4S, V12.4S, V0.4S // x = x - shift, lanes 4..7
+	WORD  $0x4ea0d5ad // FSUB V13.4S, V13.4S, V0.4S // x = x - shift, lanes 8..11
+	WORD  $0x4ea0d5ce // FSUB V14.4S, V14.4S, V0.4S // x = x - shift, lanes 12..15
+	WORD  $0x4e25f56b // FMAX V11.4S, V11.4S, V5.4S // x = x or at least least, lanes 0..3
+	WORD  $0x4e25f58c // FMAX V12.4S, V12.4S, V5.4S // x = x or at least least, lanes 4..7
+	WORD  $0x4e25f5ad // FMAX V13.4S, V13.4S, V5.4S // x = x or at least least, lanes 8..11
+	WORD  $0x4e25f5ce // FMAX V14.4S, V14.4S, V5.4S // x = x or at least least, lanes 12..15
+	WORD  $0x6e23dd73 // FMUL V19.4S, V11.4S, V3.4S // k = x * log2e_hi, lanes 0..3
+	WORD  $0x6e23dd94 // FMUL V20.4S, V12.4S, V3.4S // k = x * log2e_hi, lanes 4..7
+	WORD  $0x6e23ddb5 // FMUL V21.4S, V13.4S, V3.4S // k = x * log2e_hi, lanes 8..11
+	WORD  $0x6e23ddd6 // FMUL V22.4S, V14.4S, V3.4S // k = x * log2e_hi, lanes 12..15
+	WORD  $0x4e22d673 // FADD V19.4S, V19.4S, V2.4S // k = k + round, lanes 0..3
+	WORD  $0x4e22d694 // FADD V20.4S, V20.4S, V2.4S // k = k + round, lanes 4..7
+	WORD  $0x4e22d6b5 // FADD V21.4S, V21.4S, V2.4S // k = k + round, lanes 8..11
+	WORD  $0x4e22d6d6 // FADD V22.4S, V22.4S, V2.4S // k = k + round, lanes 12..15
+	WORD  $0x4ea2d66f // FSUB V15.4S, V19.4S, V2.4S // f = k - round, lanes 0..3
+	WORD  $0x4ea2d690 // FSUB V16.4S, V20.4S, V2.4S // f = k - round, lanes 4..7
+	WORD  $0x4ea2d6b1 // FSUB V17.4S, V21.4S, V2.4S // f = k - round, lanes 8..11
+	WORD  $0x4ea2d6d2 // FSUB V18.4S, V22.4S, V2.4S // f = k - round, lanes 12..15
+	WORD  $0x6ea0f9ef // FNEG V15.4S, V15.4S // f = x * log2e_hi - f, lanes 0..3
+	VFMLA V3.S4, V11.S4, V15.S4 // f = x * log2e_hi - f, lanes 0..3
+	WORD  $0x6ea0fa10 // FNEG V16.4S, V16.4S // f = x * log2e_hi - f, lanes 4..7
+	VFMLA V3.S4, V12.S4, V16.S4 // f = x * log2e_hi - f, lanes 4..7
+	WORD  $0x6ea0fa31 // FNEG V17.4S, V17.4S // f = x * log2e_hi - f, lanes 8..11
+	VFMLA V3.S4, V13.S4, V17.S4 // f = x * log2e_hi - f, lanes 8..11
+	WORD  $0x6ea0fa52 // FNEG V18.4S, V18.4S // f = x * log2e_hi - f, lanes 12..15
+	VFMLA V3.S4, V14.S4, V18.S4 // f = x * log2e_hi - f, lanes 12..15
+	VFMLA V4.S4, V11.S4, V15.S4 // f += x * log2e_lo, lanes 0..3
+	VFMLA V4.S4, V12.S4, V16.S4 // f += x * log2e_lo, lanes 4..7
+	VFMLA V4.S4, V13.S4, V17.S4 // f += x * log2e_lo, lanes 8..11
+	VFMLA V4.S4, V14.S4, V18.S4 // f += x * log2e_lo, lanes 12..15
+	FMOVQ 96(R20), F11 // p = p*f + 2 exp2_5, lanes 0..3
+	VFMLA V15.S4, V1.S4, V11.S4 // p = p*f + 2 exp2_5, lanes 0..3
+	FMOVQ 96(R20), F12 // p = p*f + 2 exp2_5, lanes 4..7
+	VFMLA V16.S4, V1.S4, V12.S4 // p = p*f + 2 exp2_5, lanes 4..7
+	FMOVQ 96(R20), F13 // p = p*f + 2 exp2_5, lanes 8..11
+	VFMLA V17.S4, V1.S4, V13.S4 // p = p*f + 2 exp2_5, lanes 8..11
+	FMOVQ 96(R20), F14 // p = p*f + 2 exp2_5, lanes 12..15
+	VFMLA V18.S4, V1.S4, V14.S4 // p = p*f + 2 exp2_5, lanes 12..15
+	FMOVQ 80(R20), F23 // p = p*f + 2 exp2_4, lanes 0..3
+	VFMLA V15.S4, V11.S4, V23.S4 // p = p*f + 2 exp2_4, lanes 0..3
+	FMOVQ 80(R20), F11 // p = p*f + 2 exp2_4, lanes 4..7
+	VFMLA V16.S4, V12.S4, V11.S4 // p = p*f + 2 exp2_4, lanes 4..7
+	FMOVQ 80(R20), F12 // p = p*f + 2 exp2_4, lanes 8..11
+	VFMLA V17.S4, V13.S4, V12.S4 // p = p*f + 2 exp2_4, lanes 8..11
+	FMOVQ 80(R20), F13 // p = p*f + 2 exp2_4, lanes 12..15
+	VFMLA V18.S4, V14.S4, V13.S4 // p = p*f + 2 exp2_4, lanes 12..15
+	FMOVQ 64(R20), F14 // p = p*f + 2 exp2_3, lanes 0..3
+	VFMLA V15.S4, V23.S4, V14.S4 // p = p*f + 2 exp2_3, lanes 0..3
+	FMOVQ 64(R20), F23 // p = p*f + 2 exp2_3, lanes 4..7
+	VFMLA V16.S4, V11.S4, V23.S4 // p = p*f + 2 exp2_3, lanes 4..7
+	FMOVQ 64(R20), F11 // p = p*f + 2 exp2_3, lanes 8..11
+	VFMLA V17.S4, V12.S4, V11.S4 // p = p*f + 2 exp2_3, lanes 8..11
+	FMOVQ 64(R20), F12 // p = p*f + 2 exp2_3, lanes 12..15
+	VFMLA V18.S4, V13.S4, V12.S4 // p = p*f + 2 exp2_3, lanes 12..15
+	FMOVQ 48(R20), F13 // p = p*f + 2 exp2_2, lanes 0..3
+	VFMLA V15.S4, V14.S4, V13.S4 // p = p*f + 2 exp2_2, lanes 0..3
+	FMOVQ 48(R20), F14 // p = p*f + 2 exp2_2, lanes 4..7
+	VFMLA V16.S4, V23.S4, V14.S4 // p = p*f + 2 exp2_2, lanes 4..7
+	FMOVQ 48(R20), F23 // p = p*f + 2 exp2_2, lanes 8..11
+	VFMLA V17.S4, V11.S4, V23.S4 // p = p*f + 2 exp2_2, lanes 8..11
+	FMOVQ 48(R20), F11 // p = p*f + 2 exp2_2, lanes 12..15
+	VFMLA V18.S4, V12.S4, V11.S4 // p = p*f + 2 exp2_2, lanes 12..15
+	FMOVQ 32(R20), F12 // p = p*f + 2 exp2_1, lanes 0..3
+	VFMLA V15.S4, V13.S4, V12.S4 // p = p*f + 2 exp2_1, lanes 0..3
+	FMOVQ 32(R20), F13 // p = p*f + 2 exp2_1, lanes 4..7
+	VFMLA V16.S4, V14.S4, V13.S4 // p = p*f + 2 exp2_1, lanes 4..7
+	FMOVQ 32(R20), F14 // p = p*f + 2 exp2_1, lanes 8..11
+	VFMLA V17.S4, V23.S4, V14.S4 // p = p*f + 2 exp2_1, lanes 8..11
+	FMOVQ 32(R20), F23 // p = p*f + 2 exp2_1, lanes 12..15
+	VFMLA V18.S4, V11.S4, V23.S4 // p = p*f + 2 exp2_1, lanes 12..15
+	FMOVQ 16(R20), F11 // p = p*f + 2 exp2_0, lanes 0..3
+	VFMLA V15.S4, V12.S4, V11.S4 // p = p*f + 2 exp2_0, lanes 0..3
+	FMOVQ 16(R20), F12 // p = p*f + 2 exp2_0, lanes 4..7
+	VFMLA V16.S4, V13.S4, V12.S4 // p = p*f + 2 exp2_0, lanes 4..7
+	FMOVQ 16(R20), F13 // p = p*f + 2 exp2_0, lanes 8..11
+	VFMLA V17.S4, V14.S4, V13.S4 // p = p*f + 2 exp2_0, lanes 8..11
+	FMOVQ 16(R20), F14 // p = p*f + 2 exp2_0, lanes 12..15
+	VFMLA V18.S4, V23.S4, V14.S4 // p = p*f + 2 exp2_0, lanes 12..15
+	VSHL  $23, V19.S4, V19.S4 // k = k << 23, lanes 0..3
+	VSHL  $23, V20.S4, V20.S4 // k = k << 23, lanes 4..7
+	VSHL  $23, V21.S4, V21.S4 // k = k << 23, lanes 8..11
+	VSHL  $23, V22.S4, V22.S4 // k = k << 23, lanes 12..15
+	WORD  $0x6e33dd6b // FMUL V11.4S, V11.4S, V19.4S // p = p * k, lanes 0..3
+	WORD  $0x6e34dd8c // FMUL V12.4S, V12.4S, V20.4S // p = p * k, lanes 4..7
+	WORD  $0x6e35ddad // FMUL V13.4S, V13.4S, V21.4S // p = p * k, lanes 8..11
+	WORD  $0x6e36ddce // FMUL V14.4S, V14.4S, V22.4S // p = p * k, lanes 12..15
+	WORD  $0x4e2bd4c6 // FADD V6.4S, V6.4S, V11.4S // sum = sum + p.0, lanes 0..3
+	WORD  $0x4e2cd4e7 // FADD V7.4S, V7.4S, V12.4S // sum = sum + p.0, lanes 4..7
+	WORD  $0x4e2dd508 // FADD V8.4S, V8.4S, V13.4S // sum = sum + p.0, lanes 8..11
+	WORD  $0x4e2ed529 // FADD V9.4S, V9.4S, V14.4S // sum = sum + p.0, lanes 12..15
 	ADD   $64, R0, R0 // src += 64
-	FMOVQ F10, (R2) // dst[0] = p, lanes 0..3
-	FMOVQ F11, 16(R2) // dst[0] = p, lanes 4..7
-	FMOVQ F12, 32(R2) // dst[0] = p, lanes 8..11
-	FMOVQ F13, 48(R2) // dst[0] = p, lanes 12..15
+	FMOVQ F11, (R2) // dst[0] = p, lanes 0..3
+	FMOVQ F12, 16(R2) // dst[0] = p, lanes 4..7
+	FMOVQ F13, 32(R2) // dst[0] = p, lanes 8..11
+	FMOVQ F14, 48(R2) // dst[0] = p, lanes 12..15
 	ADD   $64, R2, R2 // dst += 64
 	SUB   $16, R1, R1 // n += -16
 	CMP   $16, R1 // n >= 16
@@ -19738,256 +19784,256 @@ vectors_1:
 vectors_end_2:
 	CMP   $1, R1 // n < 1
 	BLT   less_3 // n < 1
-	VEOR  V10.B16, V10.B16, V10.B16 // x = src[0], n lanes
 	VEOR  V11.B16, V11.B16, V11.B16 // x = src[0], n lanes
 	VEOR  V12.B16, V12.B16, V12.B16 // x = src[0], n lanes
 	VEOR  V13.B16, V13.B16, V13.B16 // x = src[0], n lanes
+	VEOR  V14.B16, V14.B16, V14.B16 // x = src[0], n lanes
 	CMP   $4, R1 // x = src[0], n lanes
 	BLT   tail_5 // x = src[0], n lanes
-	FMOVQ (R0), F10 // x = src[0], n lanes
+	FMOVQ (R0), F11 // x = src[0], n lanes
 	CMP   $8, R1 // x = src[0], n lanes
 	BLT   tail_6 // x = src[0], n lanes
-	FMOVQ 16(R0), F11 // x = src[0], n lanes
+	FMOVQ 16(R0), F12 // x = src[0], n lanes
 	CMP   $12, R1 // x = src[0], n lanes
 	BLT   tail_7 // x = src[0], n lanes
-	FMOVQ 32(R0), F12 // x = src[0], n lanes
+	FMOVQ 32(R0), F13 // x = src[0], n lanes
 	CMP   $16, R1 // x = src[0], n lanes
 	BLT   tail_8 // x = src[0], n lanes
-	FMOVQ 48(R0), F13 // x = src[0], n lanes
+	FMOVQ 48(R0), F14 // x = src[0], n lanes
 	JMP   tail_done_4 // x = src[0], n lanes
 
 tail_5:
 	TBZ   $1, R1, tail_one_9 // x = src[0], n lanes
-	FMOVD (R0), F10 // x = src[0], n lanes
+	FMOVD (R0), F11 // x = src[0], n lanes
 	TBZ   $0, R1, tail_done_4 // x = src[0], n lanes
 	ADD   $8, R0, R0 // x = src[0], n lanes
-	VLD1  (R0), V10.S[2] // x = src[0], n lanes
+	VLD1  (R0), V11.S[2] // x = src[0], n lanes
 	JMP   tail_done_4 // x = src[0], n lanes
 
 tail_one_9:
 	TBZ   $0, R1, tail_done_4 // x = src[0], n lanes
-	FMOVS (R0), F10 // x = src[0], n lanes
+	FMOVS (R0), F11 // x = src[0], n lanes
 	JMP   tail_done_4 // x = src[0], n lanes
 
 tail_6:
 	TBZ   $1, R1, tail_one_10 // x = src[0], n lanes
-	FMOVD 16(R0), F11 // x = src[0], n lanes
+	FMOVD 16(R0), F12 // x = src[0], n lanes
 	TBZ   $0, R1, tail_done_4 // x = src[0], n lanes
 	ADD   $24, R0, R0 // x = src[0], n lanes
-	VLD1  (R0), V11.S[2] // x = src[0], n lanes
+	VLD1  (R0), V12.S[2] // x = src[0], n lanes
 	JMP   tail_done_4 // x = src[0], n lanes
 
 tail_one_10:
 	TBZ   $0, R1, tail_done_4 // x = src[0], n lanes
-	FMOVS 16(R0), F11 // x = src[0], n lanes
+	FMOVS 16(R0), F12 // x = src[0], n lanes
 	JMP   tail_done_4 // x = src[0], n lanes
 
 tail_7:
 	TBZ   $1, R1, tail_one_11 // x = src[0], n lanes
-	FMOVD 32(R0), F12 // x = src[0], n lanes
+	FMOVD 32(R0), F13 // x = src[0], n lanes
 	TBZ   $0, R1, tail_done_4 // x = src[0], n lanes
 	ADD   $40, R0, R0 // x = src[0], n lanes
-	VLD1  (R0), V12.S[2] // x = src[0], n lanes
+	VLD1  (R0), V13.S[2] // x = src[0], n lanes
 	JMP   tail_done_4 // x = src[0], n lanes
 
 tail_one_11:
 	TBZ   $0, R1, tail_done_4 // x = src[0], n lanes
-	FMOVS 32(R0), F12 // x = src[0], n lanes
+	FMOVS 32(R0), F13 // x = src[0], n lanes
 	JMP   tail_done_4 // x = src[0], n lanes
 
 tail_8:
 	TBZ   $1, R1, tail_one_12 // x = src[0], n lanes
-	FMOVD 48(R0), F13 // x = src[0], n lanes
+	FMOVD 48(R0), F14 // x = src[0], n lanes
 	TBZ   $0, R1, tail_done_4 // x = src[0], n lanes
 	ADD   $56, R0, R0 // x = src[0], n lanes
-	VLD1  (R0), V13.S[2] // x = src[0], n lanes
+	VLD1  (R0), V14.S[2] // x = src[0], n lanes
 	JMP   tail_done_4 // x = src[0], n lanes
 
 tail_one_12:
 	TBZ   $0, R1, tail_done_4 // x = src[0], n lanes
-	FMOVS 48(R0), F13 // x = src[0], n lanes
+	FMOVS 48(R0), F14 // x = src[0], n lanes
 
 tail_done_4:
-	WORD  $0x4ea0d54a // FSUB V10.4S, V10.4S, V0.4S // x = x - shift, lanes 0..3
-	WORD  $0x4ea0d56b // FSUB V11.4S, V11.4S, V0.4S // x = x - shift, lanes 4..7
-	WORD  $0x4ea0d58c // FSUB V12.4S, V12.4S, V0.4S // x = x - shift, lanes 8..11
-	WORD  $0x4ea0d5ad // FSUB V13.4S, V13.4S, V0.4S // x = x - shift, lanes 12..15
-	WORD  $0x6e23dd40 // FMUL V0.4S, V10.4S, V3.4S // n = x * log2e_hi, lanes 0..3
-	WORD  $0x6e23dd6e // FMUL V14.4S, V11.4S, V3.4S // n = x * log2e_hi, lanes 4..7
-	WORD  $0x6e23dd8f // FMUL V15.4S, V12.4S, V3.4S // n = x * log2e_hi, lanes 8..11
-	WORD  $0x6e23ddb0 // FMUL V16.4S, V13.4S, V3.4S // n = x * log2e_hi, lanes 12..15
-	WORD  $0x4e218800 // FRINTN V0.4S, V0.4S // n = round(n), lanes 0..3
-	WORD  $0x4e2189ce // FRINTN V14.4S, V14.4S // n = round(n), lanes 4..7
-	WORD  $0x4e2189ef // FRINTN V15.4S, V15.4S // n = round(n), lanes 8..11
-	WORD  $0x4e218a10 // FRINTN V16.4S, V16.4S // n = round(n), lanes 12..15
-	WORD  $0x6ea0f811 // FNEG V17.4S, V0.4S // f = x * log2e_hi - f, lanes 0..3
-	VFMLA V3.S4, V10.S4, V17.S4 // f = x * log2e_hi - f, lanes 0..3
-	WORD  $0x6ea0f9d2 // FNEG V18.4S, V14.4S // f = x * log2e_hi - f, lanes 4..7
-	VFMLA V3.S4, V11.S4, V18.S4 // f = x * log2e_hi - f, lanes 4..7
-	WORD  $0x6ea0f9f3 // FNEG V19.4S, V15.4S // f = x * log2e_hi - f, lanes 8..11
-	VFMLA V3.S4, V12.S4, V19.S4 // f = x * log2e_hi - f, lanes 8..11
-	WORD  $0x6ea0fa14 // FNEG V20.4S, V16.4S // f = x * log2e_hi - f, lanes 12..15
-	VFMLA V3.S4, V13.S4, V20.S4 // f = x * log2e_hi - f, lanes 12..15
-	VFMLA V4.S4, V10.S4, V17.S4 // f += x * log2e_lo, lanes 0..3
-	VFMLA V4.S4, V11.S4, V18.S4 // f += x * log2e_lo, lanes 4..7
-	VFMLA V4.S4, V12.S4, V19.S4 // f += x * log2e_lo, lanes 8..11
-	VFMLA V4.S4, V13.S4, V20.S4 // f += x * log2e_lo, lanes 12..15
-	FMOVQ 96(R20), F3 // p = p*f + exp2_5, lanes 0..3
-	VFMLA V17.S4, V1.S4, V3.S4 // p = p*f + exp2_5, lanes 0..3
-	FMOVQ 96(R20), F4 // p = p*f + exp2_5, lanes 4..7
-	VFMLA V18.S4, V1.S4, V4.S4 // p = p*f + exp2_5, lanes 4..7
-	FMOVQ 96(R20), F10 // p = p*f + exp2_5, lanes 8..11
-	VFMLA V19.S4, V1.S4, V10.S4 // p = p*f + exp2_5, lanes 8..11
-	FMOVQ 96(R20), F11 // p = p*f + exp2_5, lanes 12..15
-	VFMLA V20.S4, V1.S4, V11.S4 // p = p*f + exp2_5, lanes 12..15
-	FMOVQ 80(R20), F1 // p = p*f + exp2_4, lanes 0..3
-	VFMLA V17.S4, V3.S4, V1.S4 // p = p*f + exp2_4, lanes 0..3
-	FMOVQ 80(R20), F3 // p = p*f + exp2_4, lanes 4..7
-	VFMLA V18.S4, V4.S4, V3.S4 // p = p*f + exp2_4, lanes 4..7
-	FMOVQ 80(R20), F4 // p = p*f + exp2_4, lanes 8..11
-	VFMLA V19.S4, V10.S4, V4.S4 // p = p*f + exp2_4, lanes 8..11
-	FMOVQ 80(R20), F10 // p = p*f + exp2_4, lanes 12..15
-	VFMLA V20.S4, V11.S4, V10.S4 // p = p*f + exp2_4, lanes 12..15
-	FMOVQ 64(R20), F11 // p = p*f + exp2_3, lanes 0..3
-	VFMLA V17.S4, V1.S4, V11.S4 // p = p*f + exp2_3, lanes 0..3
-	FMOVQ 64(R20), F1 // p = p*f + exp2_3, lanes 4..7
-	VFMLA V18.S4, V3.S4, V1.S4 // p = p*f + exp2_3, lanes 4..7
-	FMOVQ 64(R20), F3 // p = p*f + exp2_3, lanes 8..11
-	VFMLA V19.S4, V4.S4, V3.S4 // p = p*f + exp2_3, lanes 8..11
-	FMOVQ 64(R20), F4 // p = p*f + exp2_3, lanes 12..15
-	VFMLA V20.S4, V10.S4, V4.S4 // p = p*f + exp2_3, lanes 12..15
-	FMOVQ 48(R20), F10 // p = p*f + exp2_2, lanes 0..3
-	VFMLA V17.S4, V11.S4, V10.S4 // p = p*f + exp2_2, lanes 0..3
-	FMOVQ 48(R20), F11 // p = p*f + exp2_2, lanes 4..7
-	VFMLA V18.S4, V1.S4, V11.S4 // p = p*f + exp2_2, lanes 4..7
-	FMOVQ 48(R20), F1 // p = p*f + exp2_2, lanes 8..11
-	VFMLA V19.S4, V3.S4, V1.S4 // p = p*f + exp2_2, lanes 8..11
-	FMOVQ 48(R20), F3 // p = p*f + exp2_2, lanes 12..15
-	VFMLA V20.S4, V4.S4, V3.S4 // p = p*f + exp2_2, lanes 12..15
-	FMOVQ 32(R20), F4 // p = p*f + exp2_1, lanes 0..3
-	VFMLA V17.S4, V10.S4, V4.S4 // p = p*f + exp2_1, lanes 0..3
-	FMOVQ 32(R20), F10 // p = p*f + exp2_1, lanes 4..7
-	VFMLA V18.S4, V11.S4, V10.S4 // p = p*f + exp2_1, lanes 4..7
-	FMOVQ 32(R20), F11 // p = p*f + exp2_1, lanes 8..11
-	VFMLA V19.S4, V1.S4, V11.S4 // p = p*f + exp2_1, lanes 8..11
-	FMOVQ 32(R20), F1 // p = p*f + exp2_1, lanes 12..15
-	VFMLA V20.S4, V3.S4, V1.S4 // p = p*f + exp2_1, lanes 12..15
-	FMOVQ 16(R20), F3 // p = p*f + exp2_0, lanes 0..3
-	VFMLA V17.S4, V4.S4, V3.S4 // p = p*f + exp2_0, lanes 0..3
-	FMOVQ 16(R20), F4 // p = p*f + exp2_0, lanes 4..7
-	VFMLA V18.S4, V10.S4, V4.S4 // p = p*f + exp2_0, lanes 4..7
-	FMOVQ 16(R20), F10 // p = p*f + exp2_0, lanes 8..11
-	VFMLA V19.S4, V11.S4, V10.S4 // p = p*f + exp2_0, lanes 8..11
-	FMOVQ 16(R20), F11 // p = p*f + exp2_0, lanes 12..15
-	VFMLA V20.S4, V1.S4, V11.S4 // p = p*f + exp2_0, lanes 12..15
-	WORD  $0x6ea0e441 // FCMGT V1.4S, V2.4S, V0.4S // small = n < -125, lanes 0..3
-	WORD  $0x6eaee44c // FCMGT V12.4S, V2.4S, V14.4S // small = n < -125, lanes 4..7
-	WORD  $0x6eafe44d // FCMGT V13.4S, V2.4S, V15.4S // small = n < -125, lanes 8..11
-	WORD  $0x6eb0e442 // FCMGT V2.4S, V2.4S, V16.4S // small = n < -125, lanes 12..15
-	WORD  $0x4f29fc00 // FCVTZS V0.4S, V0.4S, #23 // p *= 2**n, lanes 0..3
-	VADD  V0.S4, V3.S4, V0.S4 // p *= 2**n, lanes 0..3
-	WORD  $0x4f29fdc3 // FCVTZS V3.4S, V14.4S, #23 // p *= 2**n, lanes 4..7
-	VADD  V3.S4, V4.S4, V3.S4 // p *= 2**n, lanes 4..7
-	WORD  $0x4f29fde4 // FCVTZS V4.4S, V15.4S, #23 // p *= 2**n, lanes 8..11
-	VADD  V4.S4, V10.S4, V4.S4 // p *= 2**n, lanes 8..11
-	WORD  $0x4f29fe0a // FCVTZS V10.4S, V16.4S, #23 // p *= 2**n, lanes 12..15
-	VADD  V10.S4, V11.S4, V10.S4 // p *= 2**n, lanes 12..15
-	WORD  $0x4e611c00 // BIC V0.16B, V0.16B, V1.16B // p = 0 where small, lanes 0..3
-	WORD  $0x4e6c1c63 // BIC V3.16B, V3.16B, V12.16B // p = 0 where small, lanes 4..7
-	WORD  $0x4e6d1c84 // BIC V4.16B, V4.16B, V13.16B // p = 0 where small, lanes 8..11
-	WORD  $0x4e621d4a // BIC V10.16B, V10.16B, V2.16B // p = 0 where small, lanes 12..15
+	WORD  $0x4ea0d56b // FSUB V11.4S, V11.4S, V0.4S // x = x - shift, lanes 0..3
+	WORD  $0x4ea0d58c // FSUB V12.4S, V12.4S, V0.4S // x = x - shift, lanes 4..7
+	WORD  $0x4ea0d5ad // FSUB V13.4S, V13.4S, V0.4S // x = x - shift, lanes 8..11
+	WORD  $0x4ea0d5ce // FSUB V14.4S, V14.4S, V0.4S // x = x - shift, lanes 12..15
+	WORD  $0x4e25f56b // FMAX V11.4S, V11.4S, V5.4S // x = x or at least least, lanes 0..3
+	WORD  $0x4e25f58c // FMAX V12.4S, V12.4S, V5.4S // x = x or at least least, lanes 4..7
+	WORD  $0x4e25f5ad // FMAX V13.4S, V13.4S, V5.4S // x = x or at least least, lanes 8..11
+	WORD  $0x4e25f5ce // FMAX V14.4S, V14.4S, V5.4S // x = x or at least least, lanes 12..15
+	WORD  $0x6e23dd70 // FMUL V16.4S, V11.4S, V3.4S // k = x * log2e_hi, lanes 0..3
+	WORD  $0x6e23dd91 // FMUL V17.4S, V12.4S, V3.4S // k = x * log2e_hi, lanes 4..7
+	WORD  $0x6e23ddb2 // FMUL V18.4S, V13.4S, V3.4S // k = x * log2e_hi, lanes 8..11
+	WORD  $0x6e23ddd3 // FMUL V19.4S, V14.4S, V3.4S // k = x * log2e_hi, lanes 12..15
+	WORD  $0x4e22d610 // FADD V16.4S, V16.4S, V2.4S // k = k + round, lanes 0..3
+	WORD  $0x4e22d631 // FADD V17.4S, V17.4S, V2.4S // k = k + round, lanes 4..7
+	WORD  $0x4e22d652 // FADD V18.4S, V18.4S, V2.4S // k = k + round, lanes 8..11
+	WORD  $0x4e22d673 // FADD V19.4S, V19.4S, V2.4S // k = k + round, lanes 12..15
+	WORD  $0x4ea2d600 // FSUB V0.4S, V16.4S, V2.4S // f = k - round, lanes 0..3
+	WORD  $0x4ea2d625 // FSUB V5.4S, V17.4S, V2.4S // f = k - round, lanes 4..7
+	WORD  $0x4ea2d64f // FSUB V15.4S, V18.4S, V2.4S // f = k - round, lanes 8..11
+	WORD  $0x4ea2d662 // FSUB V2.4S, V19.4S, V2.4S // f = k - round, lanes 12..15
+	WORD  $0x6ea0f800 // FNEG V0.4S, V0.4S // f = x * log2e_hi - f, lanes 0..3
+	VFMLA V3.S4, V11.S4, V0.S4 // f = x * log2e_hi - f, lanes 0..3
+	WORD  $0x6ea0f8a5 // FNEG V5.4S, V5.4S // f = x * log2e_hi - f, lanes 4..7
+	VFMLA V3.S4, V12.S4, V5.S4 // f = x * log2e_hi - f, lanes 4..7
+	WORD  $0x6ea0f9ef // FNEG V15.4S, V15.4S // f = x * log2e_hi - f, lanes 8..11
+	VFMLA V3.S4, V13.S4, V15.S4 // f = x * log2e_hi - f, lanes 8..11
+	WORD  $0x6ea0f842 // FNEG V2.4S, V2.4S // f = x * log2e_hi - f, lanes 12..15
+	VFMLA V3.S4, V14.S4, V2.S4 // f = x * log2e_hi - f, lanes 12..15
+	VFMLA V4.S4, V11.S4, V0.S4 // f += x * log2e_lo, lanes 0..3
+	VFMLA V4.S4, V12.S4, V5.S4 // f += x * log2e_lo, lanes 4..7
+	VFMLA V4.S4, V13.S4, V15.S4 // f += x * log2e_lo, lanes 8..11
+	VFMLA V4.S4, V14.S4, V2.S4 // f += x * log2e_lo, lanes 12..15
+	FMOVQ 96(R20), F3 // p = p*f + 2 exp2_5, lanes 0..3
+	VFMLA V0.S4, V1.S4, V3.S4 // p = p*f + 2 exp2_5, lanes 0..3
+	FMOVQ 96(R20), F4 // p = p*f + 2 exp2_5, lanes 4..7
+	VFMLA V5.S4, V1.S4, V4.S4 // p = p*f + 2 exp2_5, lanes 4..7
+	FMOVQ 96(R20), F11 // p = p*f + 2 exp2_5, lanes 8..11
+	VFMLA V15.S4, V1.S4, V11.S4 // p = p*f + 2 exp2_5, lanes 8..11
+	FMOVQ 96(R20), F12 // p = p*f + 2 exp2_5, lanes 12..15
+	VFMLA V2.S4, V1.S4, V12.S4 // p = p*f + 2 exp2_5, lanes 12..15
+	FMOVQ 80(R20), F1 // p = p*f + 2 exp2_4, lanes 0..3
+	VFMLA V0.S4, V3.S4, V1.S4 // p = p*f + 2 exp2_4, lanes 0..3
+	FMOVQ 80(R20), F3 // p = p*f + 2 exp2_4, lanes 4..7
+	VFMLA V5.S4, V4.S4, V3.S4 // p = p*f + 2 exp2_4, lanes 4..7
+	FMOVQ 80(R20), F4 // p = p*f + 2 exp2_4, lanes 8..11
+	VFMLA V15.S4, V11.S4, V4.S4 // p = p*f + 2 exp2_4, lanes 8..11
+	FMOVQ 80(R20), F11 // p = p*f + 2 exp2_4, lanes 12..15
+	VFMLA V2.S4, V12.S4, V11.S4 // p = p*f + 2 exp2_4, lanes 12..15
+	FMOVQ 64(R20), F12 // p = p*f + 2 exp2_3, lanes 0..3
+	VFMLA V0.S4, V1.S4, V12.S4 // p = p*f + 2 exp2_3, lanes 0..3
+	FMOVQ 64(R20), F1 // p = p*f + 2 exp2_3, lanes 4..7
+	VFMLA V5.S4, V3.S4, V1.S4 // p = p*f + 2 exp2_3, lanes 4..7
+	FMOVQ 64(R20), F3 // p = p*f + 2 exp2_3, lanes 8..11
+	VFMLA V15.S4, V4.S4, V3.S4 // p = p*f + 2 exp2_3, lanes 8..11
+	FMOVQ 64(R20), F4 // p = p*f + 2 exp2_3, lanes 12..15
+	VFMLA V2.S4, V11.S4, V4.S4 // p = p*f + 2 exp2_3, lanes 12..15
+	FMOVQ 48(R20), F11 // p = p*f + 2 exp2_2, lanes 0..3
+	VFMLA V0.S4, V12.S4, V11.S4 // p = p*f + 2 exp2_2, lanes 0..3
+	FMOVQ 48(R20), F12 // p = p*f + 2 exp2_2, lanes 4..7
+	VFMLA V5.S4, V1.S4, V12.S4 // p = p*f + 2 exp2_2, lanes 4..7
+	FMOVQ 48(R20), F1 // p = p*f + 2 exp2_2, lanes 8..11
+	VFMLA V15.S4, V3.S4, V1.S4 // p = p*f + 2 exp2_2, lanes 8..11
+	FMOVQ 48(R20), F3 // p = p*f + 2 exp2_2, lanes 12..15
+	VFMLA V2.S4, V4.S4, V3.S4 // p = p*f + 2 exp2_2, lanes 12..15
+	FMOVQ 32(R20), F4 // p = p*f + 2 exp2_1, lanes 0..3
+	VFMLA V0.S4, V11.S4, V4.S4 // p = p*f + 2 exp2_1, lanes 0..3
+	FMOVQ 32(R20), F11 // p = p*f + 2 exp2_1, lanes 4..7
+	VFMLA V5.S4, V12.S4, V11.S4 // p = p*f + 2 exp2_1, lanes 4..7
+	FMOVQ 32(R20), F12 // p = p*f + 2 exp2_1, lanes 8..11
+	VFMLA V15.S4, V1.S4, V12.S4 // p = p*f + 2 exp2_1, lanes 8..11
+	FMOVQ 32(R20), F1 // p = p*f + 2 exp2_1, lanes 12..15
+	VFMLA V2.S4, V3.S4, V1.S4 // p = p*f + 2 exp2_1, lanes 12..15
+	FMOVQ 16(R20), F3 // p = p*f + 2 exp2_0, lanes 0..3
+	VFMLA V0.S4, V4.S4, V3.S4 // p = p*f + 2 exp2_0, lanes 0..3
+	FMOVQ 16(R20), F0 // p = p*f + 2 exp2_0, lanes 4..7
+	VFMLA V5.S4, V11.S4, V0.S4 // p = p*f + 2 exp2_0, lanes 4..7
+	FMOVQ 16(R20), F4 // p = p*f + 2 exp2_0, lanes 8..11
+	VFMLA V15.S4, V12.S4, V4.S4 // p = p*f + 2 exp2_0, lanes 8..11
+	FMOVQ 16(R20), F5 // p = p*f + 2 exp2_0, lanes 12..15
+	VFMLA V2.S4, V1.S4, V5.S4 // p = p*f + 2 exp2_0, lanes 12..15
+	VSHL  $23, V16.S4, V16.S4 // k = k << 23, lanes 0..3
+	VSHL  $23, V17.S4, V17.S4 // k = k << 23, lanes 4..7
+	VSHL  $23, V18.S4, V18.S4 // k = k << 23, lanes 8..11
+	VSHL  $23, V19.S4, V19.S4 // k = k << 23, lanes 12..15
+	WORD  $0x6e30dc61 // FMUL V1.4S, V3.4S, V16.4S // p = p * k, lanes 0..3
+	WORD  $0x6e31dc00 // FMUL V0.4S, V0.4S, V17.4S // p = p * k, lanes 4..7
+	WORD  $0x6e32dc82 // FMUL V2.4S, V4.4S, V18.4S // p = p * k, lanes 8..11
+	WORD  $0x6e33dcac // FMUL V12.4S, V5.4S, V19.4S // p = p * k, lanes 12..15
 	VDUP  R1, V13.S4 // first = first n lanes
-	FMOVQ 656(R20), F1 // first = first n lanes
-	WORD  $0x4ea135a1 // CMGT V1.4S, V13.4S, V1.4S // first = first n lanes
-	FMOVQ 672(R20), F2 // first = first n lanes
-	WORD  $0x4ea235a2 // CMGT V2.4S, V13.4S, V2.4S // first = first n lanes
-	FMOVQ 688(R20), F11 // first = first n lanes
+	FMOVQ 816(R20), F3 // first = first n lanes
+	WORD  $0x4ea335a3 // CMGT V3.4S, V13.4S, V3.4S // first = first n lanes
+	FMOVQ 832(R20), F4 // first = first n lanes
+	WORD  $0x4ea435a4 // CMGT V4.4S, V13.4S, V4.4S // first = first n lanes
+	FMOVQ 848(R20), F5 // first = first n lanes
+	WORD  $0x4ea535a5 // CMGT V5.4S, V13.4S, V5.4S // first = first n lanes
+	FMOVQ 864(R20), F11 // first = first n lanes
 	WORD  $0x4eab35ab // CMGT V11.4S, V13.4S, V11.4S // first = first n lanes
-	FMOVQ 704(R20), F12 // first = first n lanes
-	WORD  $0x4eac35ac // CMGT V12.4S, V13.4S, V12.4S // first = first n lanes
-	VBIF  V1.B16, V9.B16, V0.B16 // p = first ? p : 0, lanes 0..3
-	VBIF  V2.B16, V9.B16, V3.B16 // p = first ? p : 0, lanes 4..7
-	VBIF  V11.B16, V9.B16, V4.B16 // p = first ? p : 0, lanes 8..11
-	VBIF  V12.B16, V9.B16, V10.B16 // p = first ? p : 0, lanes 12..15
-	WORD  $0x4e20d4a5 // FADD V5.4S, V5.4S, V0.4S // sum = sum + p, lanes 0..3
-	WORD  $0x4e23d4c6 // FADD V6.4S, V6.4S, V3.4S // sum = sum + p, lanes 4..7
-	WORD  $0x4e24d4e7 // FADD V7.4S, V7.4S, V4.4S // sum = sum + p, lanes 8..11
-	WORD  $0x4e2ad508 // FADD V8.4S, V8.4S, V10.4S // sum = sum + p, lanes 12..15
+	VBIF  V3.B16, V10.B16, V1.B16 // p = first ? p : 0, lanes 0..3
+	VBIF  V4.B16, V10.B16, V0.B16 // p = first ? p : 0, lanes 4..7
+	VBIF  V5.B16, V10.B16, V2.B16 // p = first ? p : 0, lanes 8..11
+	VBIF  V11.B16, V10.B16, V12.B16 // p = first ? p : 0, lanes 12..15
+	WORD  $0x4e21d4c6 // FADD V6.4S, V6.4S, V1.4S // sum = sum + p, lanes 0..3
+	WORD  $0x4e20d4e7 // FADD V7.4S, V7.4S, V0.4S // sum = sum + p, lanes 4..7
+	WORD  $0x4e22d508 // FADD V8.4S, V8.4S, V2.4S // sum = sum + p, lanes 8..11
+	WORD  $0x4e2cd529 // FADD V9.4S, V9.4S, V12.4S // sum = sum + p, lanes 12..15
 	CMP   $4, R1 // dst[0] = p, n lanes
 	BLT   tail_14 // dst[0] = p, n lanes
-	FMOVQ F0, (R2) // dst[0] = p, n lanes
+	FMOVQ F1, (R2) // dst[0] = p, n lanes
 	CMP   $8, R1 // dst[0] = p, n lanes
 	BLT   tail_15 // dst[0] = p, n lanes
-	FMOVQ F3, 16(R2) // dst[0] = p, n lanes
+	FMOVQ F0, 16(R2) // dst[0] = p, n lanes
 	CMP   $12, R1 // dst[0] = p, n lanes
 	BLT   tail_16 // dst[0] = p, n lanes
-	FMOVQ F4, 32(R2) // dst[0] = p, n lanes
+	FMOVQ F2, 32(R2) // dst[0] = p, n lanes
 	CMP   $16, R1 // dst[0] = p, n lanes
 	BLT   tail_17 // dst[0] = p, n lanes
-	FMOVQ F10, 48(R2) // dst[0] = p, n lanes
+	FMOVQ F12, 48(R2) // dst[0] = p, n lanes
 	JMP   tail_done_13 // dst[0] = p, n lanes
 
 tail_14:
 	TBZ   $1, R1, tail_one_18 // dst[0] = p, n lanes
-	FMOVD F0, (R2) // dst[0] = p, n lanes
+	FMOVD F1, (R2) // dst[0] = p, n lanes
 	TBZ   $0, R1, tail_done_13 // dst[0] = p, n lanes
 	ADD   $8, R2, R0 // dst[0] = p, n lanes
-	VST1  V0.S[2], (R0) // dst[0] = p, n lanes
+	VST1  V1.S[2], (R0) // dst[0] = p, n lanes
 	JMP   tail_done_13 // dst[0] = p, n lanes
 
 tail_one_18:
 	TBZ   $0, R1, tail_done_13 // dst[0] = p, n lanes
-	FMOVS F0, (R2) // dst[0] = p, n lanes
+	FMOVS F1, (R2) // dst[0] = p, n lanes
 	JMP   tail_done_13 // dst[0] = p, n lanes
 
 tail_15:
 	TBZ   $1, R1, tail_one_19 // dst[0] = p, n lanes
-	FMOVD F3, 16(R2) // dst[0] = p, n lanes
+	FMOVD F0, 16(R2) // dst[0] = p, n lanes
 	TBZ   $0, R1, tail_done_13 // dst[0] = p, n lanes
 	ADD   $24, R2, R0 // dst[0] = p, n lanes
-	VST1  V3.S[2], (R0) // dst[0] = p, n lanes
+	VST1  V0.S[2], (R0) // dst[0] = p, n lanes
 	JMP   tail_done_13 // dst[0] = p, n lanes
 
 tail_one_19:
 	TBZ   $0, R1, tail_done_13 // dst[0] = p, n lanes
-	FMOVS F3, 16(R2) // dst[0] = p, n lanes
+	FMOVS F0, 16(R2) // dst[0] = p, n lanes
 	JMP   tail_done_13 // dst[0] = p, n lanes
 
 tail_16:
 	TBZ   $1, R1, tail_one_20 // dst[0] = p, n lanes
-	FMOVD F4, 32(R2) // dst[0] = p, n lanes
+	FMOVD F2, 32(R2) // dst[0] = p, n lanes
 	TBZ   $0, R1, tail_done_13 // dst[0] = p, n lanes
 	ADD   $40, R2, R0 // dst[0] = p, n lanes
-	VST1  V4.S[2], (R0) // dst[0] = p, n lanes
+	VST1  V2.S[2], (R0) // dst[0] = p, n lanes
 	JMP   tail_done_13 // dst[0] = p, n lanes
 
 tail_one_20:
 	TBZ   $0, R1, tail_done_13 // dst[0] = p, n lanes
-	FMOVS F4, 32(R2) // dst[0] = p, n lanes
+	FMOVS F2, 32(R2) // dst[0] = p, n lanes
 	JMP   tail_done_13 // dst[0] = p, n lanes
 
 tail_17:
 	TBZ   $1, R1, tail_one_21 // dst[0] = p, n lanes
-	FMOVD F10, 48(R2) // dst[0] = p, n lanes
+	FMOVD F12, 48(R2) // dst[0] = p, n lanes
 	TBZ   $0, R1, tail_done_13 // dst[0] = p, n lanes
 	ADD   $56, R2, R0 // dst[0] = p, n lanes
-	VST1  V10.S[2], (R0) // dst[0] = p, n lanes
+	VST1  V12.S[2], (R0) // dst[0] = p, n lanes
 	JMP   tail_done_13 // dst[0] = p, n lanes
 
 tail_one_21:
 	TBZ   $0, R1, tail_done_13 // dst[0] = p, n lanes
-	FMOVS F10, 48(R2) // dst[0] = p, n lanes
+	FMOVS F12, 48(R2) // dst[0] = p, n lanes
 
 tail_done_13:
 less_3:
-	WORD  $0x4e27d4a5 // FADD V5.4S, V5.4S, V7.4S // sum[0] = sum of lanes
 	WORD  $0x4e28d4c6 // FADD V6.4S, V6.4S, V8.4S // sum[0] = sum of lanes
-	WORD  $0x4e26d4a5 // FADD V5.4S, V5.4S, V6.4S // sum[0] = sum of lanes
-	VEXT  $8, V5.B16, V5.B16, V0.B16 // sum[0] = sum of lanes
-	WORD  $0x4e20d4a5 // FADD V5.4S, V5.4S, V0.4S // sum[0] = sum of lanes
-	VDUP  V5.S[1], V0.S4 // sum[0] = sum of lanes
-	WORD  $0x4e20d4a5 // FADD V5.4S, V5.4S, V0.4S // sum[0] = sum of lanes
-	FMOVS F5, ret+32(FP) // return sum[0]
+	WORD  $0x4e29d4e7 // FADD V7.4S, V7.4S, V9.4S // sum[0] = sum of lanes
+	WORD  $0x4e27d4c6 // FADD V6.4S, V6.4S, V7.4S // sum[0] = sum of lanes
+	VEXT  $8, V6.B16, V6.B16, V0.B16 // sum[0] = sum of lanes
+	WORD  $0x4e20d4c6 // FADD V6.4S, V6.4S, V0.4S // sum[0] = sum of lanes
+	VDUP  V6.S[1], V0.S4 // sum[0] = sum of lanes
+	WORD  $0x4e20d4c6 // FADD V6.4S, V6.4S, V0.4S // sum[0] = sum of lanes
+	FMOVS F6, ret+32(FP) // return sum[0]
 	RET
 
 // func sumExpNEON(src *float32, n int, shift float32) float32
@@ -19997,115 +20043,116 @@ TEXT ·sumExpNEON(SB), NOSPLIT, $0-28
 	MOVD  n+8(FP), R1 // n
 	FMOVS shift+16(FP), F0 // shift in all lanes
 	VDUP  V0.S[0], V0.S4 // shift in all lanes
-	FMOVQ 112(R20), F1 // exp2_6
-	FMOVQ 128(R20), F2 // -125
-	FMOVQ 480(R20), F3 // log2e_hi
-	FMOVQ 496(R20), F4 // log2e_lo
-	VEOR  V9.B16, V9.B16, V9.B16 // 0
-	VEOR  V5.B16, V5.B16, V5.B16 // sum = 0, lanes 0..3
-	VEOR  V6.B16, V6.B16, V6.B16 // sum = 0, lanes 4..7
-	VEOR  V7.B16, V7.B16, V7.B16 // sum = 0, lanes 8..11
-	VEOR  V8.B16, V8.B16, V8.B16 // sum = 0, lanes 12..15
+	FMOVQ 112(R20), F1 // 2 exp2_6
+	FMOVQ 128(R20), F2 // round
+	FMOVQ 544(R20), F3 // log2e_hi
+	FMOVQ 560(R20), F4 // log2e_lo
+	FMOVQ 800(R20), F5 // least
+	VEOR  V10.B16, V10.B16, V10.B16 // 0
+	VEOR  V6.B16, V6.B16, V6.B16 // sum = 0, lanes 0..3
+	VEOR  V7.B16, V7.B16, V7.B16 // sum = 0, lanes 4..7
+	VEOR  V8.B16, V8.B16, V8.B16 // sum = 0, lanes 8..11
+	VEOR  V9.B16, V9.B16, V9.B16 // sum = 0, lanes 12..15
 	CMP   $16, R1 // n < 16
 	BLT   vectors_end_2 // n < 16
 
 vectors_1:
-	FMOVQ (R0), F10 // x = src[0], lanes 0..3
-	FMOVQ 16(R0), F11 // x = src[0], lanes 4..7
-	FMOVQ 32(R0), F12 // x = src[0], lanes 8..11
-	FMOVQ 48(R0), F13 // x = src[0], lanes 12..15
-	WORD  $0x4ea0d54a // FSUB V10.4S, V10.4S, V0.4S // x = x - shift, lanes 0..3
-	WORD  $0x4ea0d56b // FSUB V11.4S, V11.4S, V0.4S // x = x - shift, lanes 4..7
-	WORD  $0x4ea0d58c // FSUB V12.4S, V12.4S, V0.4S // x = x - shift, lanes 8..11
-	WORD  $0x4ea0d5ad // FSUB V13.4S, V13.4S, V0.4S // x = x - shift, lanes 12..15
-	WORD  $0x6e23dd4e // FMUL V14.4S, V10.4S, V3.4S // n = x * log2e_hi, lanes 0..3
-	WORD  $0x6e23dd6f // FMUL V15.4S, V11.4S, V3.4S // n = x * log2e_hi, lanes 4..7
-	WORD  $0x6e23dd90 // FMUL V16.4S, V12.4S, V3.4S // n = x * log2e_hi, lanes 8..11
-	WORD  $0x6e23ddb1 // FMUL V17.4S, V13.4S, V3.4S // n = x * log2e_hi, lanes 12..15
-	WORD  $0x4e2189ce // FRINTN V14.4S, V14.4S // n = round(n), lanes 0..3
-	WORD  $0x4e2189ef // FRINTN V15.4S, V15.4S // n = round(n), lanes 4..7
-	WORD  $0x4e218a10 // FRINTN V16.4S, V16.4S // n = round(n), lanes 8..11
-	WORD  $0x4e218a31 // FRINTN V17.4S, V17.4S // n = round(n), lanes 12..15
-	WORD  $0x6ea0f9d2 // FNEG V18.4S, V14.4S // f = x * log2e_hi - f, lanes 0..3
-	VFMLA V3.S4, V10.S4, V18.S4 // f = x * log2e_hi - f, lanes 0..3
-	WORD  $0x6ea0f9f3 // FNEG V19.4S, V15.4S // f = x * log2e_hi - f, lanes 4..7
-	VFMLA V3.S4, V11.S4, V19.S4 // f = x * log2e_hi - f, lanes 4..7
-	WORD  $0x6ea0fa14 // FNEG V20.4S, V16.4S // f = x * log2e_hi - f, lanes 8..11
-	VFMLA V3.S4, V12.S4, V20.S4 // f = x * log2e_hi - f, lanes 8..11
-	WORD  $0x6ea0fa35 // FNEG V21.4S, V17.4S // f = x * log2e_hi - f, lanes 12..15
-	VFMLA V3.S4, V13.S4, V21.S4 // f = x * log2e_hi - f, lanes 12..15
-	VFMLA V4.S4, V10.S4, V18.S4 // f += x * log2e_lo, lanes 0..3
-	VFMLA V4.S4, V11.S4, V19.S4 // f += x * log2e_lo, lanes 4..7
-	VFMLA V4.S4, V12.S4, V20.S4 // f += x * log2e_lo, lanes 8..11
-	VFMLA V4.S4, V13.S4, V21.S4 // f += x * log2e_lo, lanes 12..15
-	FMOVQ 96(R20), F10 // p = p*f + exp2_5, lanes 0..3
-	VFMLA V18.S4, V1.S4, V10.S4 // p = p*f + exp2_5, lanes 0..3
-	FMOVQ 96(R20), F11 // p = p*f + exp2_5, lanes 4..7
-	VFMLA V19.S4, V1.S4, V11.S4 // p = p*f + exp2_5, lanes 4..7
-	FMOVQ 96(R20), F12 // p = p*f + exp2_5, lanes 8..11
-	VFMLA V20.S4, V1.S4, V12.S4 // p = p*f + exp2_5, lanes 8..11
-	FMOVQ 96(R20), F13 // p = p*f + exp2_5, lanes 12..15
-	VFMLA V21.S4, V1.S4, V13.S4 // p = p*f + exp2_5, lanes 12..15
-	FMOVQ 80(R20), F22 // p = p*f + exp2_4, lanes 0..3
-	VFMLA V18.S4, V10.S4, V22.S4 // p = p*f + exp2_4, lanes 0..3
-	FMOVQ 80(R20), F10 // p = p*f + exp2_4, lanes 4..7
-	VFMLA V19.S4, V11.S4, V10.S4 // p = p*f + exp2_4, lanes 4..7
-	FMOVQ 80(R20), F11 // p = p*f + exp2_4, lanes 8..11
-	VFMLA V20.S4, V12.S4, V11.S4 // p = p*f + exp2_4, lanes 8..11
-	FMOVQ 80(R20), F12 // p = p*f + exp2_4, lanes 12..15
-	VFMLA V21.S4, V13.S4, V12.S4 // p = p*f + exp2_4, lanes 12..15
-	FMOVQ 64(R20), F13 // p = p*f + exp2_3, lanes 0..3
-	VFMLA V18.S4, V22.S4, V13.S4 // p = p*f + exp2_3, lanes 0..3
-	FMOVQ 64(R20), F22 // p = p*f + exp2_3, lanes 4..7
-	VFMLA V19.S4, V10.S4, V22.S4 // p = p*f + exp2_3, lanes 4..7
-	FMOVQ 64(R20), F10 // p = p*f + exp2_3, lanes 8..11
-	VFMLA V20.S4, V11.S4, V10.S4 // p = p*f + exp2_3, lanes 8..11
-	FMOVQ 64(R20), F11 // p = p*f + exp2_3, lanes 12..15
-	VFMLA V21.S4, V12.S4, V11.S4 // p = p*f + exp2_3, lanes 12..15
-	FMOVQ 48(R20), F12 // p = p*f + exp2_2, lanes 0..3
-	VFMLA V18.S4, V13.S4, V12.S4 // p = p*f + exp2_2, lanes 0..3
-	FMOVQ 48(R20), F13 // p = p*f + exp2_2, lanes 4..7
-	VFMLA V19.S4, V22.S4, V13.S4 // p = p*f + exp2_2, lanes 4..7
-	FMOVQ 48(R20), F22 // p = p*f + exp2_2, lanes 8..11
-	VFMLA V20.S4, V10.S4, V22.S4 // p = p*f + exp2_2, lanes 8..11
-	FMOVQ 48(R20), F10 // p = p*f + exp2_2, lanes 12..15
-	VFMLA V21.S4, V11.S4, V10.S4 // p = p*f + exp2_2, lanes 12..15
-	FMOVQ 32(R20), F11 // p = p*f + exp2_1, lanes 0..3
-	VFMLA V18.S4, V12.S4, V11.S4 // p = p*f + exp2_1, lanes 0..3
-	FMOVQ 32(R20), F12 // p = p*f + exp2_1, lanes 4..7
-	VFMLA V19.S4, V13.S4, V12.S4 // p = p*f + exp2_1, lanes 4..7
-	FMOVQ 32(R20), F13 // p = p*f + exp2_1, lanes 8..11
-	VFMLA V20.S4, V22.S4, V13.S4 // p = p*f + exp2_1, lanes 8..11
-	FMOVQ 32(R20), F22 // p = p*f + exp2_1, lanes 12..15
-	VFMLA V21.S4, V10.S4, V22.S4 // p = p*f + exp2_1, lanes 12..15
-	FMOVQ 16(R20), F10 // p = p*f + exp2_0, lanes 0..3
-	VFMLA V18.S4, V11.S4, V10.S4 // p = p*f + exp2_0, lanes 0..3
-	FMOVQ 16(R20), F11 // p = p*f + exp2_0, lanes 4..7
-	VFMLA V19.S4, V12.S4, V11.S4 // p = p*f + exp2_0, lanes 4..7
-	FMOVQ 16(R20), F12 // p = p*f + exp2_0, lanes 8..11
-	VFMLA V20.S4, V13.S4, V12.S4 // p = p*f + exp2_0, lanes 8..11
-	FMOVQ 16(R20), F13 // p = p*f + exp2_0, lanes 12..15
-	VFMLA V21.S4, V22.S4, V13.S4 // p = p*f + exp2_0, lanes 12..15
-	WORD  $0x6eaee452 // FCMGT V18.4S, V2.4S, V14.4S // small = n < -125, lanes 0..3
-	WORD  $0x6eafe453 // FCMGT V19.4S, V2.4S, V15.4S // small = n < -125, lanes 4..7
-	WORD  $0x6eb0e454 // FCMGT V20.4S, V2.4S, V16.4S // small = n < -125, lanes 8..11
-	WORD  $0x6eb1e455 // FCMGT V21.4S, V2.4S, V17.4S // small = n < -125, lanes 12..15
-	WORD  $0x4f29fdce // FCVTZS V14.4S, V14.4S, #23 // p *= 2**n, lanes 0..3
-	VADD  V14.S4, V10.S4, V10.S4 // p *= 2**n, lanes 0..3
-	WORD  $0x4f29fdee // FCVTZS V14.4S, V15.4S, #23 // p *= 2**n, lanes 4..7
-	VADD  V14.S4, V11.S4, V11.S4 // p *= 2**n, lanes 4..7
-	WORD  $0x4f29fe0e // FCVTZS V14.4S, V16.4S, #23 // p *= 2**n, lanes 8..11
-	VADD  V14.S4, V12.S4, V12.S4 // p *= 2**n, lanes 8..11
-	WORD  $0x4f29fe2e // FCVTZS V14.4S, V17.4S, #23 // p *= 2**n, lanes 12..15
-	VADD  V14.S4, V13.S4, V13.S4 // p *= 2**n, lanes 12..15
-	WORD  $0x4e721d4a // BIC V10.16B, V10.16B, V18.16B // p = 0 where small, lanes 0..3
-	WORD  $0x4e731d6b // BIC V11.16B, V11.16B, V19.16B // p = 0 where small, lanes 4..7
-	WORD  $0x4e741d8c // BIC V12.16B, V12.16B, V20.16B // p = 0 where small, lanes 8..11
-	WORD  $0x4e751dad // BIC V13.16B, V13.16B, V21.16B // p = 0 where small, lanes 12..15
-	WORD  $0x4e2ad4a5 // FADD V5.4S, V5.4S, V10.4S // sum = sum + p.0, lanes 0..3
-	WORD  $0x4e2bd4c6 // FADD V6.4S, V6.4S, V11.4S // sum = sum + p.0, lanes 4..7
-	WORD  $0x4e2cd4e7 // FADD V7.4S, V7.4S, V12.4S // sum = sum + p.0, lanes 8..11
-	WORD  $0x4e2dd508 // FADD V8.4S, V8.4S, V13.4S // sum = sum + p.0, lanes 12..15
+	FMOVQ (R0), F11 // x = src[0], lanes 0..3
+	FMOVQ 16(R0), F12 // x = src[0], lanes 4..7
+	FMOVQ 32(R0), F13 // x = src[0], lanes 8..11
+	FMOVQ 48(R0), F14 // x = src[0], lanes 12..15
+	WORD  $0x4ea0d56b // FSUB V11.4S, V11.4S, V0.4S // x = x - shift, lanes 0..3
+	WORD  $0x4ea0d58c // FSUB V12.4S, V12.4S, V0.4S // x = x - shift, lanes 4..7
+	WORD  $0x4ea0d5ad // FSUB V13.4S, V13.4S, V0.4S // x = x - shift, lanes 8..11
+	WORD  $0x4ea0d5ce // FSUB V14.4S, V14.4S, V0.4S // x = x - shift, lanes 12..15
+	WORD  $0x4e25f56b // FMAX V11.4S, V11.4S, V5.4S // x = x or at least least, lanes 0..3
+	WORD  $0x4e25f58c // FMAX V12.4S, V12.4S, V5.4S // x = x or at least least, lanes 4..7
+	WORD  $0x4e25f5ad // FMAX V13.4S, V13.4S, V5.4S // x = x or at least least, lanes 8..11
+	WORD  $0x4e25f5ce // FMAX V14.4S, V14.4S, V5.4S // x = x or at least least, lanes 12..15
+	WORD  $0x6e23dd73 // FMUL V19.4S, V11.4S, V3.4S // k = x * log2e_hi, lanes 0..3
+	WORD  $0x6e23dd94 // FMUL V20.4S, V12.4S, V3.4S // k = x * log2e_hi, lanes 4..7
+	WORD  $0x6e23ddb5 // FMUL V21.4S, V13.4S, V3.4S // k = x * log2e_hi, lanes 8..11
+	WORD  $0x6e23ddd6 // FMUL V22.4S, V14.4S, V3.4S // k = x * log2e_hi, lanes 12..15
+	WORD  $0x4e22d673 // FADD V19.4S, V19.4S, V2.4S // k = k + round, lanes 0..3
+	WORD  $0x4e22d694 // FADD V20.4S, V20.4S, V2.4S // k = k + round, lanes 4..7
+	WORD  $0x4e22d6b5 // FADD V21.4S, V21.4S, V2.4S // k = k + round, lanes 8..11
+	WORD  $0x4e22d6d6 // FADD V22.4S, V22.4S, V2.4S // k = k + round, lanes 12..15
+	WORD  $0x4ea2d66f // FSUB V15.4S, V19.4S, V2.4S // f = k - round, lanes 0..3
+	WORD  $0x4ea2d690 // FSUB V16.4S, V20.4S, V2.4S // f = k - round, lanes 4..7
+	WORD  $0x4ea2d6b1 // FSUB V17.4S, V21.4S, V2.4S // f = k - round, lanes 8..11
+	WORD  $0x4ea2d6d2 // FSUB V18.4S, V22.4S, V2.4S // f = k - round, lanes 12..15
+	WORD  $0x6ea0f9ef // FNEG V15.4S, V15.4S // f = x * log2e_hi - f, lanes 0..3
+	VFMLA V3.S4, V11.S4, V15.S4 // f = x * log2e_hi - f, lanes 0..3
+	WORD  $0x6ea0fa10 // FNEG V16.4S, V16.4S // f = x * log2e_hi - f, lanes 4..7
+	VFMLA V3.S4, V12.S4, V16.S4 // f = x * log2e_hi - f, lanes 4..7
+	WORD  $0x6ea0fa31 // FNEG V17.4S, V17.4S // f = x * log2e_hi - f, lanes 8..11
+	VFMLA V3.S4, V13.S4, V17.S4 // f = x * log2e_hi - f, lanes 8..11
+	WORD  $0x6ea0fa52 // FNEG V18.4S, V18.4S // f = x * log2e_hi - f, lanes 12..15
+	VFMLA V3.S4, V14.S4, V18.S4 // f = x * log2e_hi - f, lanes 12..15
+	VFMLA V4.S4, V11.S4, V15.S4 // f += x * log2e_lo, lanes 0..3
+	VFMLA V4.S4, V12.S4, V16.S4 // f += x * log2e_lo, lanes 4..7
+	VFMLA V4.S4, V13.S4, V17.S4 // f += x * log2e_lo, lanes 8..11
+	VFMLA V4.S4, V14.S4, V18.S4 // f += x * log2e_lo, lanes 12..15
+	FMOVQ 96(R20), F11 // p = p*f + 2 exp2_5, lanes 0..3
+	VFMLA V15.S4, V1.S4, V11.S4 // p = p*f + 2 exp2_5, lanes 0..3
+	FMOVQ 96(R20), F12 // p = p*f + 2 exp2_5, lanes 4..7
+	VFMLA V16.S4, V1.S4, V12.S4 // p = p*f + 2 exp2_5, lanes 4..7
+	FMOVQ 96(R20), F13 // p = p*f + 2 exp2_5, lanes 8..11
+	VFMLA V17.S4, V1.S4, V13.S4 // p = p*f + 2 exp2_5, lanes 8..11
+	FMOVQ 96(R20), F14 // p = p*f + 2 exp2_5, lanes 12..15
+	VFMLA V18.S4, V1.S4, V14.S4 // p = p*f + 2 exp2_5, lanes 12..15
+	FMOVQ 80(R20), F23 // p = p*f + 2 exp2_4, lanes 0..3
+	VFMLA V15.S4, V11.S4, V23.S4 // p = p*f + 2 exp2_4, lanes 0..3
+	FMOVQ 80(R20), F11 // p = p*f + 2 exp2_4, lanes 4..7
+	VFMLA V16.S4, V12.S4, V11.S4 // p = p*f + 2 exp2_4, lanes 4..7
+	FMOVQ 80(R20), F12 // p = p*f + 2 exp2_4, lanes 8..11
+	VFMLA V17.S4, V13.S4, V12.S4 // p = p*f + 2 exp2_4, lanes 8..11
+	FMOVQ 80(R20), F13 // p = p*f + 2 exp2_4, lanes 12..15
+	VFMLA V18.S4, V14.S4, V13.S4 // p = p*f + 2 exp2_4, lanes 12..15
+	FMOVQ 64(R20), F14 // p = p*f + 2 exp2_3, lanes 0..3
+	VFMLA V15.S4, V23.S4, V14.S4 // p = p*f + 2 exp2_3, lanes 0..3
+	FMOVQ 64(R20), F23 // p = p*f + 2 exp2_3, lanes 4..7
+	VFMLA V16.S4, V11.S4, V23.S4 // p = p*f + 2 exp2_3, lanes 4..7
+	FMOVQ 64(R20), F11 // p = p*f + 2 exp2_3, lanes 8..11
+	VFMLA V17.S4, V12.S4, V11.S4 // p = p*f + 2 exp2_3, lanes 8..11
+	FMOVQ 64(R20), F12 // p = p*f + 2 exp2_3, lanes 12..15
+	VFMLA V18.S4, V13.S4, V12.S4 // p = p*f + 2 exp2_3, lanes 12..15
+	FMOVQ 48(R20), F13 // p = p*f + 2 exp2_2, lanes 0..3
+	VFMLA V15.S4, V14.S4, V13.S4 // p = p*f + 2 exp2_2, lanes 0..3
+	FMOVQ 48(R20), F14 // p = p*f + 2 exp2_2, lanes 4..7
+	VFMLA V16.S4, V23.S4, V14.S4 // p = p*f + 2 exp2_2, lanes 4..7
+	FMOVQ 48(R20), F23 // p = p*f + 2 exp2_2, lanes 8..11
+	VFMLA V17.S4, V11.S4, V23.S4 // p = p*f + 2 exp2_2, lanes 8..11
+	FMOVQ 48(R20), F11 // p = p*f + 2 exp2_2, lanes 12..15
+	VFMLA V18.S4, V12.S4, V11.S4 // p = p*f + 2 exp2_2, lanes 12..15
+	FMOVQ 32(R20), F12 // p = p*f + 2 exp2_1, lanes 0..3
+	VFMLA V15.S4, V13.S4, V12.S4 // p = p*f + 2 exp2_1, lanes 0..3
+	FMOVQ 32(R20), F13 // p = p*f + 2 exp2_1, lanes 4..7
+	VFMLA V16.S4, V14.S4, V13.S4 // p = p*f + 2 exp2_1, lanes 4..7
+	FMOVQ 32(R20), F14 // p = p*f + 2 exp2_1, lanes 8..11
+	VFMLA V17.S4, V23.S4, V14.S4 // p = p*f + 2 exp2_1, lanes 8..11
+	FMOVQ 32(R20), F23 // p = p*f + 2 exp2_1, lanes 12..15
+	VFMLA V18.S4, V11.S4, V23.S4 // p = p*f + 2 exp2_1, lanes 12..15
+	FMOVQ 16(R20), F11 // p = p*f + 2 exp2_0, lanes 0..3
+	VFMLA V15.S4, V12.S4, V11.S4 // p = p*f + 2 exp2_0, lanes 0..3
+	FMOVQ 16(R20), F12 // p = p*f + 2 exp2_0, lanes 4..7
+	VFMLA V16.S4, V13.S4, V12.S4 // p = p*f + 2 exp2_0, lanes 4..7
+	FMOVQ 16(R20), F13 // p = p*f + 2 exp2_0, lanes 8..11
+	VFMLA V17.S4, V14.S4, V13.S4 // p = p*f + 2 exp2_0, lanes 8..11
+	FMOVQ 16(R20), F14 // p = p*f + 2 exp2_0, lanes 12..15
+	VFMLA V18.S4, V23.S4, V14.S4 // p = p*f + 2 exp2_0, lanes 12..15
+	VSHL  $23, V19.S4, V19.S4 // k = k << 23, lanes 0..3
+	VSHL  $23, V20.S4, V20.S4 // k = k << 23, lanes 4..7
+	VSHL  $23, V21.S4, V21.S4 // k = k << 23, lanes 8..11
+	VSHL  $23, V22.S4, V22.S4 // k = k << 23, lanes 12..15
+	WORD  $0x6e33dd6b // FMUL V11.4S, V11.4S, V19.4S // p = p * k, lanes 0..3
+	WORD  $0x6e34dd8c // FMUL V12.4S, V12.4S, V20.4S // p = p * k, lanes 4..7
+	WORD  $0x6e35ddad // FMUL V13.4S, V13.4S, V21.4S // p = p * k, lanes 8..11
+	WORD  $0x6e36ddce // FMUL V14.4S, V14.4S, V22.4S // p = p * k, lanes 12..15
+	WORD  $0x4e2bd4c6 // FADD V6.4S, V6.4S, V11.4S // sum = sum + p.0, lanes 0..3
+	WORD  $0x4e2cd4e7 // FADD V7.4S, V7.4S, V12.4S // sum = sum + p.0, lanes 4..7
+	WORD  $0x4e2dd508 // FADD V8.4S, V8.4S, V13.4S // sum = sum + p.0, lanes 8..11
+	WORD  $0x4e2ed529 // FADD V9.4S, V9.4S, V14.4S // sum = sum + p.0, lanes 12..15
 	ADD   $64, R0, R0 // src += 64
 	SUB   $16, R1, R1 // n += -16
 	CMP   $16, R1 // n >= 16
@@ -20114,191 +20161,191 @@ vectors_1:
 vectors_end_2:
 	CMP   $1, R1 // n < 1
 	BLT   less_3 // n < 1
-	VEOR  V10.B16, V10.B16, V10.B16 // x = src[0], n lanes
 	VEOR  V11.B16, V11.B16, V11.B16 // x = src[0], n lanes
 	VEOR  V12.B16, V12.B16, V12.B16 // x = src[0], n lanes
 	VEOR  V13.B16, V13.B16, V13.B16 // x = src[0], n lanes
+	VEOR  V14.B16, V14.B16, V14.B16 // x = src[0], n lanes
 	CMP   $4, R1 // x = src[0], n lanes
 	BLT   tail_5 // x = src[0], n lanes
-	FMOVQ (R0), F10 // x = src[0], n lanes
+	FMOVQ (R0), F11 // x = src[0], n lanes
 	CMP   $8, R1 // x = src[0], n lanes
 	BLT   tail_6 // x = src[0], n lanes
-	FMOVQ 16(R0), F11 // x = src[0], n lanes
+	FMOVQ 16(R0), F12 // x = src[0], n lanes
 	CMP   $12, R1 // x = src[0], n lanes
 	BLT   tail_7 // x = src[0], n lanes
-	FMOVQ 32(R0), F12 // x = src[0], n lanes
+	FMOVQ 32(R0), F13 // x = src[0], n lanes
 	CMP   $16, R1 // x = src[0], n lanes
 	BLT   tail_8 // x = src[0], n lanes
-	FMOVQ 48(R0), F13 // x = src[0], n lanes
+	FMOVQ 48(R0), F14 // x = src[0], n lanes
 	JMP   tail_done_4 // x = src[0], n lanes
 
 tail_5:
 	TBZ   $1, R1, tail_one_9 // x = src[0], n lanes
-	FMOVD (R0), F10 // x = src[0], n lanes
+	FMOVD (R0), F11 // x = src[0], n lanes
 	TBZ   $0, R1, tail_done_4 // x = src[0], n lanes
 	ADD   $8, R0, R0 // x = src[0], n lanes
-	VLD1  (R0), V10.S[2] // x = src[0], n lanes
+	VLD1  (R0), V11.S[2] // x = src[0], n lanes
 	JMP   tail_done_4 // x = src[0], n lanes
 
 tail_one_9:
 	TBZ   $0, R1, tail_done_4 // x = src[0], n lanes
-	FMOVS (R0), F10 // x = src[0], n lanes
+	FMOVS (R0), F11 // x = src[0], n lanes
 	JMP   tail_done_4 // x = src[0], n lanes
 
 tail_6:
 	TBZ   $1, R1, tail_one_10 // x = src[0], n lanes
-	FMOVD 16(R0), F11 // x = src[0], n lanes
+	FMOVD 16(R0), F12 // x = src[0], n lanes
 	TBZ   $0, R1, tail_done_4 // x = src[0], n lanes
 	ADD   $24, R0, R0 // x = src[0], n lanes
-	VLD1  (R0), V11.S[2] // x = src[0], n lanes
+	VLD1  (R0), V12.S[2] // x = src[0], n lanes
 	JMP   tail_done_4 // x = src[0], n lanes
 
 tail_one_10:
 	TBZ   $0, R1, tail_done_4 // x = src[0], n lanes
-	FMOVS 16(R0), F11 // x = src[0], n lanes
+	FMOVS 16(R0), F12 // x = src[0], n lanes
 	JMP   tail_done_4 // x = src[0], n lanes
 
 tail_7:
 	TBZ   $1, R1, tail_one_11 // x = src[0], n lanes
-	FMOVD 32(R0), F12 // x = src[0], n lanes
+	FMOVD 32(R0), F13 // x = src[0], n lanes
 	TBZ   $0, R1, tail_done_4 // x = src[0], n lanes
 	ADD   $40, R0, R0 // x = src[0], n lanes
-	VLD1  (R0), V12.S[2] // x = src[0], n lanes
+	VLD1  (R0), V13.S[2] // x = src[0], n lanes
 	JMP   tail_done_4 // x = src[0], n lanes
 
 tail_one_11:
 	TBZ   $0, R1, tail_done_4 // x = src[0], n lanes
-	FMOVS 32(R0), F12 // x = src[0], n lanes
+	FMOVS 32(R0), F13 // x = src[0], n lanes
 	JMP   tail_done_4 // x = src[0], n lanes
 
 tail_8:
 	TBZ   $1, R1, tail_one_12 // x = src[0], n lanes
-	FMOVD 48(R0), F13 // x = src[0], n lanes
+	FMOVD 48(R0), F14 // x = src[0], n lanes
 	TBZ   $0, R1, tail_done_4 // x = src[0], n lanes
 	ADD   $56, R0, R0 // x = src[0], n lanes
-	VLD1  (R0), V13.S[2] // x = src[0], n lanes
+	VLD1  (R0), V14.S[2] // x = src[0], n lanes
 	JMP   tail_done_4 // x = src[0], n lanes
 
 tail_one_12:
 	TBZ   $0, R1, tail_done_4 // x = src[0], n lanes
-	FMOVS 48(R0), F13 // x = src[0], n lanes
+	FMOVS 48(R0), F14 // x = src[0], n lanes
 
 tail_done_4:
-	WORD  $0x4ea0d54a // FSUB V10.4S, V10.4S, V0.4S // x = x - shift, lanes 0..3
-	WORD  $0x4ea0d56b // FSUB V11.4S, V11.4S, V0.4S // x = x - shift, lanes 4..7
-	WORD  $0x4ea0d58c // FSUB V12.4S, V12.4S, V0.4S // x = x - shift, lanes 8..11
-	WORD  $0x4ea0d5ad // FSUB V13.4S, V13.4S, V0.4S // x = x - shift, lanes 12..15
-	WORD  $0x6e23dd40 // FMUL V0.4S, V10.4S, V3.4S // n = x * log2e_hi, lanes 0..3
-	WORD  $0x6e23dd6e // FMUL V14.4S, V11.4S, V3.4S // n = x * log2e_hi, lanes 4..7
-	WORD  $0x6e23dd8f // FMUL V15.4S, V12.4S, V3.4S // n = x * log2e_hi, lanes 8..11
-	WORD  $0x6e23ddb0 // FMUL V16.4S, V13.4S, V3.4S // n = x * log2e_hi, lanes 12..15
-	WORD  $0x4e218800 // FRINTN V0.4S, V0.4S // n = round(n), lanes 0..3
-	WORD  $0x4e2189ce // FRINTN V14.4S, V14.4S // n = round(n), lanes 4..7
-	WORD  $0x4e2189ef // FRINTN V15.4S, V15.4S // n = round(n), lanes 8..11
-	WORD  $0x4e218a10 // FRINTN V16.4S, V16.4S // n = round(n), lanes 12..15
-	WORD  $0x6ea0f811 // FNEG V17.4S, V0.4S // f = x * log2e_hi - f, lanes 0..3
-	VFMLA V3.S4, V10.S4, V17.S4 // f = x * log2e_hi - f, lanes 0..3
-	WORD  $0x6ea0f9d2 // FNEG V18.4S, V14.4S // f = x * log2e_hi - f, lanes 4..7
-	VFMLA V3.S4, V11.S4, V18.S4 // f = x * log2e_hi - f, lanes 4..7
-	WORD  $0x6ea0f9f3 // FNEG V19.4S, V15.4S // f = x * log2e_hi - f, lanes 8..11
-	VFMLA V3.S4, V12.S4, V19.S4 // f = x * log2e_hi - f, lanes 8..11
-	WORD  $0x6ea0fa14 // FNEG V20.4S, V16.4S // f = x * log2e_hi - f, lanes 12..15
-	VFMLA V3.S4, V13.S4, V20.S4 // f = x * log2e_hi - f, lanes 12..15
-	VFMLA V4.S4, V10.S4, V17.S4 // f += x * log2e_lo, lanes 0..3
-	VFMLA V4.S4, V11.S4, V18.S4 // f += x * log2e_lo, lanes 4..7
-	VFMLA V4.S4, V12.S4, V19.S4 // f += x * log2e_lo, lanes 8..11
-	VFMLA V4.S4, V13.S4, V20.S4 // f += x * log2e_lo, lanes 12..15
-	FMOVQ 96(R20), F3 // p = p*f + exp2_5, lanes 0..3
-	VFMLA V17.S4, V1.S4, V3.S4 // p = p*f + exp2_5, lanes 0..3
-	FMOVQ 96(R20), F4 // p = p*f + exp2_5, lanes 4..7
-	VFMLA V18.S4, V1.S4, V4.S4 // p = p*f + exp2_5, lanes 4..7
-	FMOVQ 96(R20), F10 // p = p*f + exp2_5, lanes 8..11
-	VFMLA V19.S4, V1.S4, V10.S4 // p = p*f + exp2_5, lanes 8..11
-	FMOVQ 96(R20), F11 // p = p*f + exp2_5, lanes 12..15
-	VFMLA V20.S4, V1.S4, V11.S4 // p = p*f + exp2_5, lanes 12..15
-	FMOVQ 80(R20), F1 // p = p*f + exp2_4, lanes 0..3
-	VFMLA V17.S4, V3.S4, V1.S4 // p = p*f + exp2_4, lanes 0..3
-	FMOVQ 80(R20), F3 // p = p*f + exp2_4, lanes 4..7
-	VFMLA V18.S4, V4.S4, V3.S4 // p = p*f + exp2_4, lanes 4..7
-	FMOVQ 80(R20), F4 // p = p*f + exp2_4, lanes 8..11
-	VFMLA V19.S4, V10.S4, V4.S4 // p = p*f + exp2_4, lanes 8..11
-	FMOVQ 80(R20), F10 // p = p*f + exp2_4, lanes 12..15
-	VFMLA V20.S4, V11.S4, V10.S4 // p = p*f + exp2_4, lanes 12..15
-	FMOVQ 64(R20), F11 // p = p*f + exp2_3, lanes 0..3
-	VFMLA V17.S4, V1.S4, V11.S4 // p = p*f + exp2_3, lanes 0..3
-	FMOVQ 64(R20), F1 // p = p*f + exp2_3, lanes 4..7
-	VFMLA V18.S4, V3.S4, V1.S4 // p = p*f + exp2_3, lanes 4..7
-	FMOVQ 64(R20), F3 // p = p*f + exp2_3, lanes 8..11
-	VFMLA V19.S4, V4.S4, V3.S4 // p = p*f + exp2_3, lanes 8..11
-	FMOVQ 64(R20), F4 // p = p*f + exp2_3, lanes 12..15
-	VFMLA V20.S4, V10.S4, V4.S4 // p = p*f + exp2_3, lanes 12..15
-	FMOVQ 48(R20), F10 // p = p*f + exp2_2, lanes 0..3
-	VFMLA V17.S4, V11.S4, V10.S4 // p = p*f + exp2_2, lanes 0..3
-	FMOVQ 48(R20), F11 // p = p*f + exp2_2, lanes 4..7
-	VFMLA V18.S4, V1.S4, V11.S4 // p = p*f + exp2_2, lanes 4..7
-	FMOVQ 48(R20), F1 // p = p*f + exp2_2, lanes 8..11
-	VFMLA V19.S4, V3.S4, V1.S4 // p = p*f + exp2_2, lanes 8..11
-	FMOVQ 48(R20), F3 // p = p*f + exp2_2, lanes 12..15
-	VFMLA V20.S4, V4.S4, V3.S4 // p = p*f + exp2_2, lanes 12..15
-	FMOVQ 32(R20), F4 // p = p*f + exp2_1, lanes 0..3
-	VFMLA V17.S4, V10.S4, V4.S4 // p = p*f + exp2_1, lanes 0..3
-	FMOVQ 32(R20), F10 // p = p*f + exp2_1, lanes 4..7
-	VFMLA V18.S4, V11.S4, V10.S4 // p = p*f + exp2_1, lanes 4..7
-	FMOVQ 32(R20), F11 // p = p*f + exp2_1, lanes 8..11
-	VFMLA V19.S4, V1.S4, V11.S4 // p = p*f + exp2_1, lanes 8..11
-	FMOVQ 32(R20), F1 // p = p*f + exp2_1, lanes 12..15
-	VFMLA V20.S4, V3.S4, V1.S4 // p = p*f + exp2_1, lanes 12..15
-	FMOVQ 16(R20), F3 // p = p*f + exp2_0, lanes 0..3
-	VFMLA V17.S4, V4.S4, V3.S4 // p = p*f + exp2_0, lanes 0..3
-	FMOVQ 16(R20), F4 // p = p*f + exp2_0, lanes 4..7
-	VFMLA V18.S4, V10.S4, V4.S4 // p = p*f + exp2_0, lanes 4..7
-	FMOVQ 16(R20), F10 // p = p*f + exp2_0, lanes 8..11
-	VFMLA V19.S4, V11.S4, V10.S4 // p = p*f + exp2_0, lanes 8..11
-	FMOVQ 16(R20), F11 // p = p*f + exp2_0, lanes 12..15
-	VFMLA V20.S4, V1.S4, V11.S4 // p = p*f + exp2_0, lanes 12..15
-	WORD  $0x6ea0e441 // FCMGT V1.4S, V2.4S, V0.4S // small = n < -125, lanes 0..3
-	WORD  $0x6eaee44c // FCMGT V12.4S, V2.4S, V14.4S // small = n < -125, lanes 4..7
-	WORD  $0x6eafe44d // FCMGT V13.4S, V2.4S, V15.4S // small = n < -125, lanes 8..11
-	WORD  $0x6eb0e442 // FCMGT V2.4S, V2.4S, V16.4S // small = n < -125, lanes 12..15
-	WORD  $0x4f29fc00 // FCVTZS V0.4S, V0.4S, #23 // p *= 2**n, lanes 0..3
-	VADD  V0.S4, V3.S4, V0.S4 // p *= 2**n, lanes 0..3
-	WORD  $0x4f29fdc3 // FCVTZS V3.4S, V14.4S, #23 // p *= 2**n, lanes 4..7
-	VADD  V3.S4, V4.S4, V3.S4 // p *= 2**n, lanes 4..7
-	WORD  $0x4f29fde4 // FCVTZS V4.4S, V15.4S, #23 // p *= 2**n, lanes 8..11
-	VADD  V4.S4, V10.S4, V4.S4 // p *= 2**n, lanes 8..11
-	WORD  $0x4f29fe0a // FCVTZS V10.4S, V16.4S, #23 // p *= 2**n, lanes 12..15
-	VADD  V10.S4, V11.S4, V10.S4 // p *= 2**n, lanes 12..15
-	WORD  $0x4e611c00 // BIC V0.16B, V0.16B, V1.16B // p = 0 where small, lanes 0..3
-	WORD  $0x4e6c1c63 // BIC V3.16B, V3.16B, V12.16B // p = 0 where small, lanes 4..7
-	WORD  $0x4e6d1c84 // BIC V4.16B, V4.16B, V13.16B // p = 0 where small, lanes 8..11
-	WORD  $0x4e621d4a // BIC V10.16B, V10.16B, V2.16B // p = 0 where small, lanes 12..15
+	WORD  $0x4ea0d56b // FSUB V11.4S, V11.4S, V0.4S // x = x - shift, lanes 0..3
+	WORD  $0x4ea0d58c // FSUB V12.4S, V12.4S, V0.4S // x = x - shift, lanes 4..7
+	WORD  $0x4ea0d5ad // FSUB V13.4S, V13.4S, V0.4S // x = x - shift, lanes 8..11
+	WORD  $0x4ea0d5ce // FSUB V14.4S, V14.4S, V0.4S // x = x - shift, lanes 12..15
+	WORD  $0x4e25f56b // FMAX V11.4S, V11.4S, V5.4S // x = x or at least least, lanes 0..3
+	WORD  $0x4e25f58c // FMAX V12.4S, V12.4S, V5.4S // x = x or at least least, lanes 4..7
+	WORD  $0x4e25f5ad // FMAX V13.4S, V13.4S, V5.4S // x = x or at least least, lanes 8..11
+	WORD  $0x4e25f5ce // FMAX V14.4S, V14.4S, V5.4S // x = x or at least least, lanes 12..15
+	WORD  $0x6e23dd70 // FMUL V16.4S, V11.4S, V3.4S // k = x * log2e_hi, lanes 0..3
+	WORD  $0x6e23dd91 // FMUL V17.4S, V12.4S, V3.4S // k = x * log2e_hi, lanes 4..7
+	WORD  $0x6e23ddb2 // FMUL V18.4S, V13.4S, V3.4S // k = x * log2e_hi, lanes 8..11
+	WORD  $0x6e23ddd3 // FMUL V19.4S, V14.4S, V3.4S // k = x * log2e_hi, lanes 12..15
+	WORD  $0x4e22d610 // FADD V16.4S, V16.4S, V2.4S // k = k + round, lanes 0..3
+	WORD  $0x4e22d631 // FADD V17.4S, V17.4S, V2.4S // k = k + round, lanes 4..7
+	WORD  $0x4e22d652 // FADD V18.4S, V18.4S, V2.4S // k = k + round, lanes 8..11
+	WORD  $0x4e22d673 // FADD V19.4S, V19.4S, V2.4S // k = k + round, lanes 12..15
+	WORD  $0x4ea2d600 // FSUB V0.4S, V16.4S, V2.4S // f = k - round, lanes 0..3
+	WORD  $0x4ea2d625 // FSUB V5.4S, V17.4S, V2.4S // f = k - round, lanes 4..7
+	WORD  $0x4ea2d64f // FSUB V15.4S, V18.4S, V2.4S // f = k - round, lanes 8..11
+	WORD  $0x4ea2d662 // FSUB V2.4S, V19.4S, V2.4S // f = k - round, lanes 12..15
+	WORD  $0x6ea0f800 // FNEG V0.4S, V0.4S // f = x * log2e_hi - f, lanes 0..3
+	VFMLA V3.S4, V11.S4, V0.S4 // f = x * log2e_hi - f, lanes 0..3
+	WORD  $0x6ea0f8a5 // FNEG V5.4S, V5.4S // f = x * log2e_hi - f, lanes 4..7
+	VFMLA V3.S4, V12.S4, V5.S4 // f = x * log2e_hi - f, lanes 4..7
+	WORD  $0x6ea0f9ef // FNEG V15.4S, V15.4S // f = x * log2e_hi - f, lanes 8..11
+	VFMLA V3.S4, V13.S4, V15.S4 // f = x * log2e_hi - f, lanes 8..11
+	WORD  $0x6ea0f842 // FNEG V2.4S, V2.4S // f = x * log2e_hi - f, lanes 12..15
+	VFMLA V3.S4, V14.S4, V2.S4 // f = x * log2e_hi - f, lanes 12..15
+	VFMLA V4.S4, V11.S4, V0.S4 // f += x * log2e_lo, lanes 0..3
+	VFMLA V4.S4, V12.S4, V5.S4 // f += x * log2e_lo, lanes 4..7
+	VFMLA V4.S4, V13.S4, V15.S4 // f += x * log2e_lo, lanes 8..11
+	VFMLA V4.S4, V14.S4, V2.S4 // f += x * log2e_lo, lanes 12..15
+	FMOVQ 96(R20), F3 // p = p*f + 2 exp2_5, lanes 0..3
+	VFMLA V0.S4, V1.S4, V3.S4 // p = p*f + 2 exp2_5, lanes 0..3
+	FMOVQ 96(R20), F4 // p = p*f + 2 exp2_5, lanes 4..7
+	VFMLA V5.S4, V1.S4, V4.S4 // p = p*f + 2 exp2_5, lanes 4..7
+	FMOVQ 96(R20), F11 // p = p*f + 2 exp2_5, lanes 8..11
+	VFMLA V15.S4, V1.S4, V11.S4 // p = p*f + 2 exp2_5, lanes 8..11
+	FMOVQ 96(R20), F12 // p = p*f + 2 exp2_5, lanes 12..15
+	VFMLA V2.S4, V1.S4, V12.S4 // p = p*f + 2 exp2_5, lanes 12..15
+	FMOVQ 80(R20), F1 // p = p*f + 2 exp2_4, lanes 0..3
+	VFMLA V0.S4, V3.S4, V1.S4 // p = p*f + 2 exp2_4, lanes 0..3
+	FMOVQ 80(R20), F3 // p = p*f + 2 exp2_4, lanes 4..7
+	VFMLA V5.S4, V4.S4, V3.S4 // p = p*f + 2 exp2_4, lanes 4..7
+	FMOVQ 80(R20), F4 // p = p*f + 2 exp2_4, lanes 8..11
+	VFMLA V15.S4, V11.S4, V4.S4 // p = p*f + 2 exp2_4, lanes 8..11
+	FMOVQ 80(R20), F11 // p = p*f + 2 exp2_4, lanes 12..15
+	VFMLA V2.S4, V12.S4, V11.S4 // p = p*f + 2 exp2_4, lanes 12..15
+	FMOVQ 64(R20), F12 // p = p*f + 2 exp2_3, lanes 0..3
+	VFMLA V0.S4, V1.S4, V12.S4 // p = p*f + 2 exp2_3, lanes 0..3
+	FMOVQ 64(R20), F1 // p = p*f + 2 exp2_3, lanes 4..7
+	VFMLA V5.S4, V3.S4, V1.S4 // p = p*f + 2 exp2_3, lanes 4..7
+	FMOVQ 64(R20), F3 // p = p*f + 2 exp2_3, lanes 8..11
+	VFMLA V15.S4, V4.S4, V3.S4 // p = p*f + 2 exp2_3, lanes 8..11
+	FMOVQ 64(R20), F4 // p = p*f + 2 exp2_3, lanes 12..15
+	VFMLA V2.S4, V11.S4, V4.S4 // p = p*f + 2 exp2_3, lanes 12..15
+	FMOVQ 48(R20), F11 // p = p*f + 2 exp2_2, lanes 0..3
+	VFMLA V0.S4, V12.S4, V11.S4 // p = p*f + 2 exp2_2, lanes 0..3
+	FMOVQ 48(R20), F12 // p = p*f + 2 exp2_2, lanes 4..7
+	VFMLA V5.S4, V1.S4, V12.S4 // p = p*f + 2 exp2_2, lanes 4..7
+	FMOVQ 48(R20), F1 // p = p*f + 2 exp2_2, lanes 8..11
+	VFMLA V15.S4, V3.S4, V1.S4 // p = p*f + 2 exp2_2, lanes 8..11
+	FMOVQ 48(R20), F3 // p = p*f + 2 exp2_2, lanes 12..15
+	VFMLA V2.S4, V4.S4, V3.S4 // p = p*f + 2 exp2_2, lanes 12..15
+	FMOVQ 32(R20), F4 // p = p*f + 2 exp2_1, lanes 0..3
+	VFMLA V0.S4, V11.S4, V4.S4 // p = p*f + 2 exp2_1, lanes 0..3
+	FMOVQ 32(R20), F11 // p = p*f + 2 exp2_1, lanes 4..7
+	VFMLA V5.S4, V12.S4, V11.S4 // p = p*f + 2 exp2_1, lanes 4..7
+	FMOVQ 32(R20), F12 // p = p*f + 2 exp2_1, lanes 8..11
+	VFMLA V15.S4, V1.S4, V12.S4 // p = p*f + 2 exp2_1, lanes 8..11
+	FMOVQ 32(R20), F1 // p = p*f + 2 exp2_1, lanes 12..15
+	VFMLA V2.S4, V3.S4, V1.S4 // p = p*f + 2 exp2_1, lanes 12..15
+	FMOVQ 16(R20), F3 // p = p*f + 2 exp2_0, lanes 0..3
+	VFMLA V0.S4, V4.S4, V3.S4 // p = p*f + 2 exp2_0, lanes 0..3
+	FMOVQ 16(R20), F0 // p = p*f + 2 exp2_0, lanes 4..7
+	VFMLA V5.S4, V11.S4, V0.S4 // p = p*f + 2 exp2_0, lanes 4..7
+	FMOVQ 16(R20), F4 // p = p*f + 2 exp2_0, lanes 8..11
+	VFMLA V15.S4, V12.S4, V4.S4 // p = p*f + 2 exp2_0, lanes 8..11
+	FMOVQ 16(R20), F5 // p = p*f + 2 exp2_0, lanes 12..15
+	VFMLA V2.S4, V1.S4, V5.S4 // p = p*f + 2 exp2_0, lanes 12..15
+	VSHL  $23, V16.S4, V16.S4 // k = k << 23, lanes 0..3
+	VSHL  $23, V17.S4, V17.S4 // k = k << 23, lanes 4..7
+	VSHL  $23, V18.S4, V18.S4 // k = k << 23, lanes 8..11
+	VSHL  $23, V19.S4, V19.S4 // k = k << 23, lanes 12..15
+	WORD  $0x6e30dc61 // FMUL V1.4S, V3.4S, V16.4S // p = p * k, lanes 0..3
+	WORD  $0x6e31dc00 // FMUL V0.4S, V0.4S, V17.4S // p = p * k, lanes 4..7
+	WORD  $0x6e32dc82 // FMUL V2.4S, V4.4S, V18.4S // p = p * k, lanes 8..11
+	WORD  $0x6e33dcac // FMUL V12.4S, V5.4S, V19.4S // p = p * k, lanes 12..15
 	VDUP  R1, V13.S4 // first = first n lanes
-	FMOVQ 656(R20), F1 // first = first n lanes
-	WORD  $0x4ea135a1 // CMGT V1.4S, V13.4S, V1.4S // first = first n lanes
-	FMOVQ 672(R20), F2 // first = first n lanes
-	WORD  $0x4ea235a2 // CMGT V2.4S, V13.4S, V2.4S // first = first n lanes
-	FMOVQ 688(R20), F11 // first = first n lanes
+	FMOVQ 816(R20), F3 // first = first n lanes
+	WORD  $0x4ea335a3 // CMGT V3.4S, V13.4S, V3.4S // first = first n lanes
+	FMOVQ 832(R20), F4 // first = first n lanes
+	WORD  $0x4ea435a4 // CMGT V4.4S, V13.4S, V4.4S // first = first n lanes
+	FMOVQ 848(R20), F5 // first = first n lanes
+	WORD  $0x4ea535a5 // CMGT V5.4S, V13.4S, V5.4S // first = first n lanes
+	FMOVQ 864(R20), F11 // first = first n lanes
 	WORD  $0x4eab35ab // CMGT V11.4S, V13.4S, V11.4S // first = first n lanes
-	FMOVQ 704(R20), F12 // first = first n lanes
-	WORD  $0x4eac35ac // CMGT V12.4S, V13.4S, V12.4S // first = first n lanes
-	VBIF  V1.B16, V9.B16, V0.B16 // p = first ? p : 0, lanes 0..3
-	VBIF  V2.B16, V9.B16, V3.B16 // p = first ? p : 0, lanes 4..7
-	VBIF  V11.B16, V9.B16, V4.B16 // p = first ? p : 0, lanes 8..11
-	VBIF  V12.B16, V9.B16, V10.B16 // p = first ? p : 0, lanes 12..15
-	WORD  $0x4e20d4a5 // FADD V5.4S, V5.4S, V0.4S // sum = sum + p, lanes 0..3
-	WORD  $0x4e23d4c6 // FADD V6.4S, V6.4S, V3.4S // sum = sum + p, lanes 4..7
-	WORD  $0x4e24d4e7 // FADD V7.4S, V7.4S, V4.4S // sum = sum + p, lanes 8..11
-	WORD  $0x4e2ad508 // FADD V8.4S, V8.4S, V10.4S // sum = sum + p, lanes 12..15
+	VBIF  V3.B16, V10.B16, V1.B16 // p = first ? p : 0, lanes 0..3
+	VBIF  V4.B16, V10.B16, V0.B16 // p = first ? p : 0, lanes 4..7
+	VBIF  V5.B16, V10.B16, V2.B16 // p = first ? p : 0, lanes 8..11
+	VBIF  V11.B16, V10.B16, V12.B16 // p = first ? p : 0, lanes 12..15
+	WORD  $0x4e21d4c6 // FADD V6.4S, V6.4S, V1.4S // sum = sum + p, lanes 0..3
+	WORD  $0x4e20d4e7 // FADD V7.4S, V7.4S, V0.4S // sum = sum + p, lanes 4..7
+	WORD  $0x4e22d508 // FADD V8.4S, V8.4S, V2.4S // sum = sum + p, lanes 8..11
+	WORD  $0x4e2cd529 // FADD V9.4S, V9.4S, V12.4S // sum = sum + p, lanes 12..15
 
 less_3:
-	WORD  $0x4e27d4a5 // FADD V5.4S, V5.4S, V7.4S // sum[0] = sum of lanes
 	WORD  $0x4e28d4c6 // FADD V6.4S, V6.4S, V8.4S // sum[0] = sum of lanes
-	WORD  $0x4e26d4a5 // FADD V5.4S, V5.4S, V6.4S // sum[0] = sum of lanes
-	VEXT  $8, V5.B16, V5.B16, V0.B16 // sum[0] = sum of lanes
-	WORD  $0x4e20d4a5 // FADD V5.4S, V5.4S, V0.4S // sum[0] = sum of lanes
-	VDUP  V5.S[1], V0.S4 // sum[0] = sum of lanes
-	WORD  $0x4e20d4a5 // FADD V5.4S, V5.4S, V0.4S // sum[0] = sum of lanes
-	FMOVS F5, ret+24(FP) // return sum[0]
+	WORD  $0x4e29d4e7 // FADD V7.4S, V7.4S, V9.4S // sum[0] = sum of lanes
+	WORD  $0x4e27d4c6 // FADD V6.4S, V6.4S, V7.4S // sum[0] = sum of lanes
+	VEXT  $8, V6.B16, V6.B16, V0.B16 // sum[0] = sum of lanes
+	WORD  $0x4e20d4c6 // FADD V6.4S, V6.4S, V0.4S // sum[0] = sum of lanes
+	VDUP  V6.S[1], V0.S4 // sum[0] = sum of lanes
+	WORD  $0x4e20d4c6 // FADD V6.4S, V6.4S, V0.4S // sum[0] = sum of lanes
+	FMOVS F6, ret+24(FP) // return sum[0]
 	RET
 
 // func scaleVectorNEON(dst *float32, src *float32, n int, factor float32)
@@ -21082,9 +21129,9 @@ TEXT ·narrowBF16NEON(SB), NOSPLIT, $0-24
 	MOVD  dst+0(FP), R0 // dst
 	MOVD  src+8(FP), R1 // src
 	MOVD  n+16(FP), R2 // n
-	FMOVQ 720(R20), F0 // 1
-	FMOVQ 736(R20), F1 // half - 1
-	FMOVQ 752(R20), F2 // quiet
+	FMOVQ 880(R20), F0 // 1
+	FMOVQ 896(R20), F1 // half - 1
+	FMOVQ 912(R20), F2 // quiet
 	CMP   $16, R2 // n < 16
 	BLT   vectors_end_2 // n < 16
 
@@ -21617,11 +21664,11 @@ TEXT ·quantizeRowsNEON(SB), NOSPLIT, $0-56
 	MOVD  scales+16(FP), R2 // scales
 	MOVD  srcStride+32(FP), R3 // srcStride
 	MOVD  rows+40(FP), R6 // rows
-	FMOVQ 320(R20), F0 // magnitude
+	FMOVQ 368(R20), F0 // magnitude
 	VEOR  V1.B16, V1.B16, V1.B16 // 0
-	FMOVQ 16(R20), F2 // 1
-	FMOVQ 768(R20), F3 // 127
-	FMOVQ 544(R20), F4 // 2**-126
+	FMOVQ 304(R20), F2 // 1
+	FMOVQ 928(R20), F3 // 127
+	FMOVQ 608(R20), F4 // 2**-126
 	LSL   $2, R3, R3 // srcStride in bytes
 	CMP   $1, R6 // rows < 1
 	BLT   rows_end_2 // rows < 1

@@ -34,67 +34,100 @@ func horner(m *machine.Machine, p, f machine.Value, poly []machine.Value) {
 	}
 }
 
-// powText is 2^f·2ⁿ with +0 for n below MinExponent: what the exponentials of softmax share.
+// powText is 2^f·2ⁿ, +0 for n below MinExponent: what the exponentials of softmax share.
+//
+// n is rounded by adding a number so large that its sum has no bits for fractions. The number is chosen so that the
+// sum's low bits are n+126: shifted into the exponent they are 2^(n-1), and +0 for n = -126. So the
+// polynomial gives 2·2^f, and arguments are kept from lower n beforehand, which leaves neither a comparison nor a
+// conversion to be done. A NaN loses its payload to the shift, but the polynomial is NaN then, and so
+// is its product with anything.
 type powText struct {
-	m    *machine.Machine
-	poly []machine.Value
-	min  machine.Value
+	m     *machine.Machine
+	poly  []machine.Value
+	round machine.Value
 }
 
 func newPow(m *machine.Machine) powText {
-	return powText{m, coefficients(m, "exp2_", portable.Exp2Coefficients[:]), m.Const("-125", portable.MinExponent)}
+	doubled := portable.Exp2Coefficients
+	for i := range doubled {
+		doubled[i] *= 2
+	}
+	return powText{m, coefficients(m, "2 exp2_", doubled[:]), m.Const("round", 0x1.8p23+1-portable.MinExponent)}
 }
 
-// apply consumes f and n. The comparison comes last, because f is free by then: on AVX2 every
-// register counts.
-func (e powText) apply(f, n machine.Value) machine.Value {
+// split sets n to the integer nearest to t and k, which may be t, to what apply takes in its place.
+func (e powText) split(n, k, t machine.Value) {
+	e.m.Add(k, t, e.round)
+	e.m.Sub(n, k, e.round)
+}
+
+// apply consumes f and k.
+func (e powText) apply(f, k machine.Value) machine.Value {
 	m := e.m
-	p, small := m.Like(f, "p"), m.MaskFor(f, "small")
+	p := m.Like(f, "p")
 	horner(m, p, f, e.poly)
-	m.Less(small, n, e.min)
-	m.Scale(p, n)
-	m.ZeroWhere(p, small)
+	m.ShiftLeft(k, k, 23)
+	m.Mul(p, p, k)
 	return p
 }
 
 // exp2Text is 2ᵗ for t ≤ 0: the exponential of attention.
-type exp2Text struct{ powText }
+type exp2Text struct {
+	powText
+	least machine.Value
+}
 
-func newExp2(m *machine.Machine) exp2Text { return exp2Text{newPow(m)} }
+func newExp2(m *machine.Machine) exp2Text {
+	return exp2Text{newPow(m), m.Const("least", portable.MinExponent-1)}
+}
 
 // apply returns 2ᵗ and consumes t.
 func (e exp2Text) apply(t machine.Value) machine.Value {
-	n := e.m.Like(t, "n")
-	e.m.Round(n, t)
+	n, k := e.m.Like(t, "n"), e.m.Like(t, "k")
+	e.m.AtLeast(t, t, e.least)
+	e.split(n, k, t)
 	e.m.Sub(t, t, n)
-	return e.powText.apply(t, n)
+	return e.powText.apply(t, k)
 }
 
-// softExpText is eᵈ for d ≤ 0: the exponential of the softmax of a slice.
-type softExpText struct {
+// powEText is e to the power of a multiple of x, with log2 e times the multiple as the sum of two numbers.
+type powEText struct {
 	powText
 	hi, lo machine.Value
 }
 
-func newSoftExp(m *machine.Machine) softExpText {
-	return softExpText{newPow(m), m.Const("log2e_hi", portable.Log2eHi), m.Const("log2e_lo", portable.Log2eLo)}
+// apply returns the power of x, for which n is at least -126.
+func (e powEText) apply(x machine.Value) machine.Value {
+	f, k := e.m.Like(x, "f"), e.m.Like(x, "k")
+	e.m.Mul(k, x, e.hi)
+	e.split(f, k, k)
+	reduce(e.m, f, x, e.hi, e.lo)
+	return e.powText.apply(f, k)
 }
 
-// apply returns eᵈ.
-func (e softExpText) apply(d machine.Value) machine.Value {
-	n, f := reduceExp(e.m, d, e.hi, e.lo)
-	return e.powText.apply(f, n)
-}
-
-// reduceExp returns n = round(x·log2 e) and f = x·log2 e - n, the latter with log2 e to 49 bits.
-func reduceExp(m *machine.Machine, x, hi, lo machine.Value) (n, f machine.Value) {
-	n, f = m.Like(x, "n"), m.Like(x, "f")
-	m.Mul(n, x, hi)
-	m.Round(n, n)
-	m.Copy(f, n)
+// reduce sets f from n to x·(hi + lo) - n.
+func reduce(m *machine.Machine, f, x, hi, lo machine.Value) {
 	m.FMS(f, x, hi)
 	m.FMA(f, x, lo)
-	return n, f
+}
+
+// softExpText is eᵈ for d ≤ 0: the exponential of the softmax of a slice.
+type softExpText struct {
+	powEText
+	least machine.Value
+}
+
+func newSoftExp(m *machine.Machine) softExpText {
+	return softExpText{
+		powEText{newPow(m), m.Const("log2e_hi", portable.Log2eHi), m.Const("log2e_lo", portable.Log2eLo)},
+		m.Const("least", (portable.MinExponent-1)/portable.Log2eHi),
+	}
+}
+
+// apply returns eᵈ and changes d.
+func (e softExpText) apply(d machine.Value) machine.Value {
+	e.m.AtLeast(d, d, e.least)
+	return e.powEText.apply(d)
 }
 
 // expArray is eˣ over the whole range: the polynomial times two halves of 2ⁿ, of which only the
@@ -108,8 +141,11 @@ func expArray(m *machine.Machine) {
 		bias     = m.ConstBits("127", 127)
 	)
 	eachVector(m, 2, func(x machine.Value) machine.Value {
-		n, f := reduceExp(m, x, hi, lo)
-		p := m.Like(x, "p")
+		n, f, p := m.Like(x, "n"), m.Like(x, "f"), m.Like(x, "p")
+		m.Mul(n, x, hi)
+		m.Round(n, n)
+		m.Copy(f, n)
+		reduce(m, f, x, hi, lo)
 		horner(m, p, f, poly)
 		half := m.Like(x, "n/2")
 		m.ToInt(n, n)

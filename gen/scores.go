@@ -36,18 +36,17 @@ func capTile(m *machine.Machine) {
 
 // tanhText is the hyperbolic tangent.
 type tanhText struct {
-	powText
+	powEText
 	small                 []machine.Value
-	hi, lo, one           machine.Value
+	one, most             machine.Value
 	turn, sign, magnitude machine.Value
 }
 
 func newTanh(m *machine.Machine) tanhText {
 	return tanhText{
-		powText: newPow(m),
-		small:   coefficients(m, "tanh_", portable.TanhCoefficients[:]),
-		hi:      m.Const("-2 log2e_hi", portable.TanhHi), lo: m.Const("-2 log2e_lo", portable.TanhLo),
-		one:  m.Const("1", 1),
+		powEText: powEText{newPow(m), m.Const("-2 log2e_hi", portable.TanhHi), m.Const("-2 log2e_lo", portable.TanhLo)},
+		small:    coefficients(m, "tanh_", portable.TanhCoefficients[:]),
+		one:      m.Const("1", 1), most: m.Const("most", (portable.MinExponent-1)/portable.TanhHi),
 		turn: m.Const("switch", portable.TanhSwitch),
 		sign: m.ConstBits("sign", 1<<31), magnitude: m.ConstBits("magnitude", 1<<31-1),
 	}
@@ -58,11 +57,11 @@ func (e tanhText) apply(x machine.Value) machine.Value {
 	m := e.m
 	a := m.Like(x, "|x|")
 	m.And(a, x, e.magnitude)
+	m.AtMost(a, a, e.most)
 	m.And(x, x, e.sign)
 
 	// 1 - 2u/(1+u) with u = e^(-2|x|)
-	n, f := reduceExp(m, a, e.hi, e.lo)
-	u := e.powText.apply(f, n)
+	u := e.powEText.apply(a)
 	y := m.Like(x, "y")
 	m.Add(y, u, e.one)
 	m.Add(u, u, u)

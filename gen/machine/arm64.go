@@ -96,6 +96,8 @@ var arm64Ops = map[string]arm64Op{
 	"FSUB":  {write: encFSUB.write},
 	"FMUL":  {write: encFMUL.write},
 	"FDIV":  {write: encFDIV.write},
+	"FMAX":  {write: encFMAX.write},
+	"FMIN":  {write: encFMIN.write},
 	"FCMGT": {write: encFCMGT.write},
 	"FCMEQ": {write: encFCMEQ.write},
 	"FMLA":  {updates: true, write: sourcesFirst("VFMLA", "S4")},
@@ -108,7 +110,6 @@ var arm64Ops = map[string]arm64Op{
 	"FRINTN": {write: encFRINTN.write},
 	"FCVTNS": {write: encFCVTNS.write},
 	"SCVTF":  {write: encSCVTF.write},
-	"FCVTZS": {write: encFCVTZS.write},
 
 	// Bits and integers.
 	"ADD":   {write: sourcesFirst("VADD", "S4")},
@@ -656,6 +657,9 @@ func (b *arm64Backend) max(acc, x operand.Op) {
 	b.set("BIT", acc, x, k)
 }
 
+func (b *arm64Backend) atLeast(d, x, bound operand.Op) { b.set("FMAX", d, x, bound) }
+func (b *arm64Backend) atMost(d, x, bound operand.Op)  { b.set("FMIN", d, x, bound) }
+
 func (b *arm64Backend) fma(acc, x, y operand.Op) { b.set("FMLA", acc, x, y) }
 func (b *arm64Backend) fmaLoad(acc, x operand.Op, a operand.Mem) {
 	y := b.vector()
@@ -692,14 +696,6 @@ func (b *arm64Backend) mulAdd(p, f, c operand.Op) {
 }
 
 func (b *arm64Backend) round(d, x operand.Op) { b.set("FRINTN", d, x) }
-
-// scale adds n to the exponent. The conversion to fixed point with 23 fraction bits gives int(n)<<23
-// at once; it saturates, so that no n turns a quiet NaN into a number.
-func (b *arm64Backend) scale(p, n operand.Op) {
-	e := b.vector()
-	b.set("FCVTZS", e, n, operand.U8(23))
-	b.set("ADD", p, p, e)
-}
 
 // Bits and integers.
 

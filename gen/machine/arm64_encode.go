@@ -87,8 +87,7 @@ func (e byElement) encode(d, n, m vreg, lane uint8) word {
 	}
 }
 
-// right is an instruction with a count of bits from 1 to 32, which is encoded as 64 minus the count:
-// a shift to the right, or a conversion to fixed point.
+// right is a shift to the right by 1 to 32 bits, which is encoded as 64 minus the count.
 type right struct {
 	name string
 	code uint32
@@ -107,6 +106,8 @@ var (
 	encFSUB  = three{"FSUB", "4S", 0x4ea0d400}
 	encFMUL  = three{"FMUL", "4S", 0x6e20dc00}
 	encFDIV  = three{"FDIV", "4S", 0x6e20fc00}
+	encFMAX  = three{"FMAX", "4S", 0x4e20f400}
+	encFMIN  = three{"FMIN", "4S", 0x4ea0f400}
 	encFCMGT = three{"FCMGT", "4S", 0x6ea0e400}
 	encFCMEQ = three{"FCMEQ", "4S", 0x4e20e400}
 	encCMGT  = three{"CMGT", "4S", 0x4ea03400}
@@ -141,6 +142,5 @@ var (
 
 	encFMLALane = byElement{"FMLA", 0x4f801000}
 
-	encSSHR   = right{"SSHR", 0x4f000400}
-	encFCVTZS = right{"FCVTZS", 0x4f00fc00}
+	encSSHR = right{"SSHR", 0x4f000400}
 )

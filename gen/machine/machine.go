@@ -106,6 +106,8 @@ type backend interface {
 	mul(d, x, y operand.Op)
 	div(d, x, y operand.Op)
 	max(acc, x operand.Op)
+	atLeast(d, x, bound operand.Op)
+	atMost(d, x, bound operand.Op)
 	fma(acc, x, y operand.Op)
 	fmaFactor(acc, x, factor operand.Op)
 	fmaSplat(acc, x operand.Op, a operand.Mem)
@@ -114,7 +116,6 @@ type backend interface {
 	fms(acc, x, y operand.Op)
 	subMul(acc, x, y operand.Op)
 	round(d, x operand.Op)
-	scale(p, n operand.Op)
 
 	// Bits and integers.
 	toInt(d, x operand.Op)
@@ -599,6 +600,12 @@ func (m *Machine) Max(acc, x Value) {
 	m.each(acc, fmt.Sprintf("%s = max(%[1]s, %s)", acc.name, x.name), func(i int) { m.b.max(acc.at(i), x.at(i)) })
 }
 
+// AtLeast sets d to x, or to bound where x is less. A NaN in x stays one.
+func (m *Machine) AtLeast(d, x, bound Value) { m.binary(d, x, bound, "or at least", m.b.atLeast) }
+
+// AtMost sets d to x, or to bound where x is greater. A NaN in x stays one.
+func (m *Machine) AtMost(d, x, bound Value) { m.binary(d, x, bound, "or at most", m.b.atMost) }
+
 // FMA adds x · y to acc with one rounding.
 func (m *Machine) FMA(acc, x, y Value) {
 	m.each(acc, fmt.Sprintf("%s += %s * %s", acc.name, x.name, y.name), func(i int) { m.b.fma(acc.at(i), x.at(i), y.at(i)) })
@@ -646,13 +653,6 @@ func (m *Machine) SubMul(acc, x, y Value) {
 // Round sets d to the integer nearest to x, ties to even.
 func (m *Machine) Round(d, x Value) {
 	m.each(d, fmt.Sprintf("%s = round(%s)", d.name, x.name), func(i int) { m.b.round(d.at(i), x.at(i)) })
-}
-
-// Scale multiplies p, within [1/2, 2], by 2ⁿ, n an integral float in [-126, 127] such that p·2ⁿ is
-// a normal number. A NaN in p stays one if n is NaN too, as it is where both come from the same NaN;
-// anything else is unspecified.
-func (m *Machine) Scale(p, n Value) {
-	m.each(p, fmt.Sprintf("%s *= 2**%s", p.name, n.name), func(i int) { m.b.scale(p.at(i), n.at(i)) })
 }
 
 // ToInt converts to 32-bit integers, nearest even. What NaN and numbers out of range become

@@ -406,6 +406,21 @@ func (b *x86Backend) div(d, x, y operand.Op) { b.m.emit(x86.VDIVPS(y, x, d)) }
 // max keeps the accumulator as Intel's second source, which MAXPS returns for NaN and for equals.
 func (b *x86Backend) max(acc, x operand.Op) { b.m.emit(x86.VMAXPS(acc, x, acc)) }
 
+// The last source, first in Go's order, is what comes out of a comparison with NaN.
+func (b *x86Backend) atLeast(d, x, bound operand.Op) { b.m.emit(x86.VMAXPS(x, b.inRegister(bound), d)) }
+func (b *x86Backend) atMost(d, x, bound operand.Op)  { b.m.emit(x86.VMINPS(x, b.inRegister(bound), d)) }
+
+// inRegister loads a constant that is in memory.
+func (b *x86Backend) inRegister(s operand.Op) operand.Op {
+	a, mem := s.(operand.Mem)
+	if !mem {
+		return s
+	}
+	v := b.vector()
+	b.load(v, a)
+	return v
+}
+
 func (b *x86Backend) fma(acc, x, y operand.Op)            { b.m.emit(x86.VFMADD231PS(y, x, acc)) }
 func (b *x86Backend) fmaFactor(acc, x, factor operand.Op) { b.m.emit(x86.VFMADD231PS(factor, x, acc)) }
 
@@ -432,17 +447,6 @@ func (b *x86Backend) round(d, x operand.Op) {
 	} else {
 		b.m.emit(x86.VROUNDPS(operand.U8(0), x, d))
 	}
-}
-
-func (b *x86Backend) scale(p, n operand.Op) {
-	if b.wide {
-		b.m.emit(x86.VSCALEFPS(n, p, p))
-		return
-	}
-	e := b.vector()
-	b.m.emit(x86.VCVTPS2DQ(n, e))
-	b.m.emit(x86.VPSLLD(operand.U8(23), e, e))
-	b.m.emit(x86.VPADDD(e, p, p))
 }
 
 // Bits and integers.
@@ -604,12 +608,7 @@ func (b *x86Backend) choose(d, k, x, y operand.Op) {
 		b.m.emit(x86.VBLENDMPS(x, y, k, d))
 		return
 	}
-	if _, mem := y.(operand.Mem); mem {
-		v := b.vector()
-		b.m.emit(x86.VMOVUPS(y, v))
-		y = v
-	}
-	b.m.emit(x86.VBLENDVPS(k, x, y, d))
+	b.m.emit(x86.VBLENDVPS(k, x, b.inRegister(y), d))
 }
 
 func (b *x86Backend) zeroWhere(d, k operand.Op) {
