@@ -402,19 +402,19 @@ chains_end_2:
 	VZEROUPPER
 	RET
 
-// func productAVX2(c *float32, cStride int, a *float32, aStride int, b *float32, depth int, rows int, cols int, alpha *float32)
-TEXT ·productAVX2(SB), NOSPLIT, $0-72
+// func productAVX2(c *float32, cStride int, a *float32, aStride int, b *float32, depth int, rows int, cols int, alpha *float32, next *float32)
+TEXT ·productAVX2(SB), NOSPLIT, $0-80
 	MOVQ c+0(FP), AX // c
 	MOVQ b+32(FP), CX // b
 	MOVQ cols+56(FP), DX // cols
+	MOVQ next+72(FP), BX // next
 	CMPQ DX, $+16 // cols < 16
 	JLT  columns_end_2 // cols < 16
 
 columns_1:
-	MOVQ a+16(FP), BX // a
-	MOVQ alpha+64(FP), DI // alpha
-	MOVQ AX, SI // c_tile = c
+	MOVQ a+16(FP), SI // a
 	MOVQ rows+48(FP), R8 // rows
+	MOVQ AX, DI // c_tile = c
 	CMPQ R8, $+1 // rows < 1
 	JLT  rows_end_4 // rows < 1
 
@@ -434,44 +434,48 @@ less_5:
 	JLT  less_7 // height < 6
 
 	// C = α·C, or 0 without α
-	CMPQ         DI, $+1 // alpha < 1
+	MOVQ         alpha+64(FP), R9 // alpha
+	CMPQ         R9, $+1 // alpha < 1
 	JLT          less_9 // alpha < 1
-	MOVQ         cStride+8(FP), R9 // cStride
-	SHLQ         $0x02, R9 // cStride in bytes
-	MOVQ         SI, R10 // rows of c_tile
-	LEAQ         (R10)(R9*2), R11 // rows of c_tile
-	ADDQ         R9, R11 // rows of c_tile
-	VBROADCASTSS (DI), Y2 // α[0] = all alpha[0]
-	VMOVUPS      (R10), Y0 // C[0][0] = c_tile[0][0], lanes 0..7
-	VMOVUPS      32(R10), Y1 // C[0][0] = c_tile[0][0], lanes 8..15
+	MOVQ         rows+48(FP), R10 // rows
+	SUBQ         R8, R10 // rows -= rows
+	SHLQ         $0x02, R10 // rows in bytes
+	ADDQ         R10, R9 // alpha += rows
+	MOVQ         cStride+8(FP), R10 // cStride
+	SHLQ         $0x02, R10 // cStride in bytes
+	MOVQ         DI, R11 // rows of c_tile
+	LEAQ         (R11)(R10*2), R12 // rows of c_tile
+	ADDQ         R10, R12 // rows of c_tile
+	VBROADCASTSS (R9), Y2 // α[0] = all alpha[0]
+	VMOVUPS      (R11), Y0 // C[0][0] = c_tile[0][0], lanes 0..7
+	VMOVUPS      32(R11), Y1 // C[0][0] = c_tile[0][0], lanes 8..15
 	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
 	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
-	VBROADCASTSS 4(DI), Y4 // α[1] = all alpha[1]
-	VMOVUPS      (R10)(R9*1), Y2 // C[1][0] = c_tile[1][0], lanes 0..7
-	VMOVUPS      32(R10)(R9*1), Y3 // C[1][0] = c_tile[1][0], lanes 8..15
+	VBROADCASTSS 4(R9), Y4 // α[1] = all alpha[1]
+	VMOVUPS      (R11)(R10*1), Y2 // C[1][0] = c_tile[1][0], lanes 0..7
+	VMOVUPS      32(R11)(R10*1), Y3 // C[1][0] = c_tile[1][0], lanes 8..15
 	VMULPS       Y4, Y2, Y2 // C[1][0] = C[1][0] * α[1], lanes 0..7
 	VMULPS       Y4, Y3, Y3 // C[1][0] = C[1][0] * α[1], lanes 8..15
-	VBROADCASTSS 8(DI), Y6 // α[2] = all alpha[2]
-	VMOVUPS      (R10)(R9*2), Y4 // C[2][0] = c_tile[2][0], lanes 0..7
-	VMOVUPS      32(R10)(R9*2), Y5 // C[2][0] = c_tile[2][0], lanes 8..15
+	VBROADCASTSS 8(R9), Y6 // α[2] = all alpha[2]
+	VMOVUPS      (R11)(R10*2), Y4 // C[2][0] = c_tile[2][0], lanes 0..7
+	VMOVUPS      32(R11)(R10*2), Y5 // C[2][0] = c_tile[2][0], lanes 8..15
 	VMULPS       Y6, Y4, Y4 // C[2][0] = C[2][0] * α[2], lanes 0..7
 	VMULPS       Y6, Y5, Y5 // C[2][0] = C[2][0] * α[2], lanes 8..15
-	VBROADCASTSS 12(DI), Y8 // α[3] = all alpha[3]
-	VMOVUPS      (R11), Y6 // C[3][0] = c_tile[3][0], lanes 0..7
-	VMOVUPS      32(R11), Y7 // C[3][0] = c_tile[3][0], lanes 8..15
+	VBROADCASTSS 12(R9), Y8 // α[3] = all alpha[3]
+	VMOVUPS      (R12), Y6 // C[3][0] = c_tile[3][0], lanes 0..7
+	VMOVUPS      32(R12), Y7 // C[3][0] = c_tile[3][0], lanes 8..15
 	VMULPS       Y8, Y6, Y6 // C[3][0] = C[3][0] * α[3], lanes 0..7
 	VMULPS       Y8, Y7, Y7 // C[3][0] = C[3][0] * α[3], lanes 8..15
-	VBROADCASTSS 16(DI), Y10 // α[4] = all alpha[4]
-	VMOVUPS      (R11)(R9*1), Y8 // C[4][0] = c_tile[4][0], lanes 0..7
-	VMOVUPS      32(R11)(R9*1), Y9 // C[4][0] = c_tile[4][0], lanes 8..15
+	VBROADCASTSS 16(R9), Y10 // α[4] = all alpha[4]
+	VMOVUPS      (R12)(R10*1), Y8 // C[4][0] = c_tile[4][0], lanes 0..7
+	VMOVUPS      32(R12)(R10*1), Y9 // C[4][0] = c_tile[4][0], lanes 8..15
 	VMULPS       Y10, Y8, Y8 // C[4][0] = C[4][0] * α[4], lanes 0..7
 	VMULPS       Y10, Y9, Y9 // C[4][0] = C[4][0] * α[4], lanes 8..15
-	VBROADCASTSS 20(DI), Y12 // α[5] = all alpha[5]
-	VMOVUPS      (R11)(R9*2), Y10 // C[5][0] = c_tile[5][0], lanes 0..7
-	VMOVUPS      32(R11)(R9*2), Y11 // C[5][0] = c_tile[5][0], lanes 8..15
+	VBROADCASTSS 20(R9), Y12 // α[5] = all alpha[5]
+	VMOVUPS      (R12)(R10*2), Y10 // C[5][0] = c_tile[5][0], lanes 0..7
+	VMOVUPS      32(R12)(R10*2), Y11 // C[5][0] = c_tile[5][0], lanes 8..15
 	VMULPS       Y12, Y10, Y10 // C[5][0] = C[5][0] * α[5], lanes 0..7
 	VMULPS       Y12, Y11, Y11 // C[5][0] = C[5][0] * α[5], lanes 8..15
-	ADDQ         $+24, DI // alpha += 24
 	JMP          end_10
 
 less_9:
@@ -492,7 +496,7 @@ end_10:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ BX, R10 // rows of a
+	MOVQ SI, R10 // rows of a
 	LEAQ (R10)(R9*2), R11 // rows of a
 	ADDQ R9, R11 // rows of a
 	MOVQ depth+40(FP), R13 // depth
@@ -581,6 +585,7 @@ depth_11:
 	VBROADCASTSS 12(R11)(R9*2), Y14 // a[5][3] = a[5][3]
 	VFMADD231PS  Y14, Y12, Y10 // C[5][0] += a[5][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y11 // C[5][0] += a[5][3] * B[3][0], lanes 8..15
+	PREFETCHT1   (BX) // prefetch next[0]
 	VMOVUPS      512(R12), Y12 // B[4][0] = b_k[128], lanes 0..7
 	VMOVUPS      544(R12), Y13 // B[4][0] = b_k[128], lanes 8..15
 	VBROADCASTSS 16(R10), Y14 // a[0][4] = a[0][4]
@@ -661,9 +666,11 @@ depth_11:
 	VBROADCASTSS 28(R11)(R9*2), Y14 // a[5][7] = a[5][7]
 	VFMADD231PS  Y14, Y12, Y10 // C[5][0] += a[5][7] * B[7][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y11 // C[5][0] += a[5][7] * B[7][0], lanes 8..15
+	PREFETCHT1   64(BX) // prefetch next[16]
 	ADDQ         $+32, R10 // a0 += 32
 	ADDQ         $+32, R11 // a3 += 32
 	ADDQ         $+1024, R12 // b_k += 1024
+	ADDQ         $+128, BX // next += 128
 	SUBQ         $+8, R13 // depth += -8
 	CMPQ         R13, $+8 // depth >= 8
 	JGE          depth_11 // depth >= 8
@@ -704,7 +711,7 @@ depth_end_14:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    SI, R10 // rows of c_tile
+	MOVQ    DI, R10 // rows of c_tile
 	LEAQ    (R10)(R9*2), R11 // rows of c_tile
 	ADDQ    R9, R11 // rows of c_tile
 	VMOVUPS Y0, (R10) // c_tile[0][0] = C[0][0], lanes 0..7
@@ -723,18 +730,18 @@ depth_end_14:
 	SHLQ    $0x02, R9 // cStride in bytes
 	MOVQ    R9, R10 // cStride = cStride
 	SHLQ    $0x01, R10 // cStride <<= 1
-	ADDQ    R10, SI // c_tile += cStride
+	ADDQ    R10, DI // c_tile += cStride
 	SHLQ    $0x01, R9 // cStride <<= 1
 	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, SI // c_tile += cStride
+	ADDQ    R9, DI // c_tile += cStride
 	MOVQ    aStride+24(FP), R9 // aStride
 	SHLQ    $0x02, R9 // aStride in bytes
 	MOVQ    R9, R10 // aStride = aStride
 	SHLQ    $0x01, R10 // aStride <<= 1
-	ADDQ    R10, BX // a += aStride
+	ADDQ    R10, SI // a += aStride
 	SHLQ    $0x01, R9 // aStride <<= 1
 	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, BX // a += aStride
+	ADDQ    R9, SI // a += aStride
 	SUBQ    $+5, R8 // rows += -5
 	JMP     end_8
 
@@ -743,39 +750,43 @@ less_7:
 	JLT  less_15 // height < 5
 
 	// C = α·C, or 0 without α
-	CMPQ         DI, $+1 // alpha < 1
+	MOVQ         alpha+64(FP), R9 // alpha
+	CMPQ         R9, $+1 // alpha < 1
 	JLT          less_17 // alpha < 1
-	MOVQ         cStride+8(FP), R9 // cStride
-	SHLQ         $0x02, R9 // cStride in bytes
-	MOVQ         SI, R10 // rows of c_tile
-	LEAQ         (R10)(R9*2), R11 // rows of c_tile
-	ADDQ         R9, R11 // rows of c_tile
-	VBROADCASTSS (DI), Y2 // α[0] = all alpha[0]
-	VMOVUPS      (R10), Y0 // C[0][0] = c_tile[0][0], lanes 0..7
-	VMOVUPS      32(R10), Y1 // C[0][0] = c_tile[0][0], lanes 8..15
+	MOVQ         rows+48(FP), R10 // rows
+	SUBQ         R8, R10 // rows -= rows
+	SHLQ         $0x02, R10 // rows in bytes
+	ADDQ         R10, R9 // alpha += rows
+	MOVQ         cStride+8(FP), R10 // cStride
+	SHLQ         $0x02, R10 // cStride in bytes
+	MOVQ         DI, R11 // rows of c_tile
+	LEAQ         (R11)(R10*2), R12 // rows of c_tile
+	ADDQ         R10, R12 // rows of c_tile
+	VBROADCASTSS (R9), Y2 // α[0] = all alpha[0]
+	VMOVUPS      (R11), Y0 // C[0][0] = c_tile[0][0], lanes 0..7
+	VMOVUPS      32(R11), Y1 // C[0][0] = c_tile[0][0], lanes 8..15
 	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
 	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
-	VBROADCASTSS 4(DI), Y4 // α[1] = all alpha[1]
-	VMOVUPS      (R10)(R9*1), Y2 // C[1][0] = c_tile[1][0], lanes 0..7
-	VMOVUPS      32(R10)(R9*1), Y3 // C[1][0] = c_tile[1][0], lanes 8..15
+	VBROADCASTSS 4(R9), Y4 // α[1] = all alpha[1]
+	VMOVUPS      (R11)(R10*1), Y2 // C[1][0] = c_tile[1][0], lanes 0..7
+	VMOVUPS      32(R11)(R10*1), Y3 // C[1][0] = c_tile[1][0], lanes 8..15
 	VMULPS       Y4, Y2, Y2 // C[1][0] = C[1][0] * α[1], lanes 0..7
 	VMULPS       Y4, Y3, Y3 // C[1][0] = C[1][0] * α[1], lanes 8..15
-	VBROADCASTSS 8(DI), Y6 // α[2] = all alpha[2]
-	VMOVUPS      (R10)(R9*2), Y4 // C[2][0] = c_tile[2][0], lanes 0..7
-	VMOVUPS      32(R10)(R9*2), Y5 // C[2][0] = c_tile[2][0], lanes 8..15
+	VBROADCASTSS 8(R9), Y6 // α[2] = all alpha[2]
+	VMOVUPS      (R11)(R10*2), Y4 // C[2][0] = c_tile[2][0], lanes 0..7
+	VMOVUPS      32(R11)(R10*2), Y5 // C[2][0] = c_tile[2][0], lanes 8..15
 	VMULPS       Y6, Y4, Y4 // C[2][0] = C[2][0] * α[2], lanes 0..7
 	VMULPS       Y6, Y5, Y5 // C[2][0] = C[2][0] * α[2], lanes 8..15
-	VBROADCASTSS 12(DI), Y8 // α[3] = all alpha[3]
-	VMOVUPS      (R11), Y6 // C[3][0] = c_tile[3][0], lanes 0..7
-	VMOVUPS      32(R11), Y7 // C[3][0] = c_tile[3][0], lanes 8..15
+	VBROADCASTSS 12(R9), Y8 // α[3] = all alpha[3]
+	VMOVUPS      (R12), Y6 // C[3][0] = c_tile[3][0], lanes 0..7
+	VMOVUPS      32(R12), Y7 // C[3][0] = c_tile[3][0], lanes 8..15
 	VMULPS       Y8, Y6, Y6 // C[3][0] = C[3][0] * α[3], lanes 0..7
 	VMULPS       Y8, Y7, Y7 // C[3][0] = C[3][0] * α[3], lanes 8..15
-	VBROADCASTSS 16(DI), Y10 // α[4] = all alpha[4]
-	VMOVUPS      (R11)(R9*1), Y8 // C[4][0] = c_tile[4][0], lanes 0..7
-	VMOVUPS      32(R11)(R9*1), Y9 // C[4][0] = c_tile[4][0], lanes 8..15
+	VBROADCASTSS 16(R9), Y10 // α[4] = all alpha[4]
+	VMOVUPS      (R12)(R10*1), Y8 // C[4][0] = c_tile[4][0], lanes 0..7
+	VMOVUPS      32(R12)(R10*1), Y9 // C[4][0] = c_tile[4][0], lanes 8..15
 	VMULPS       Y10, Y8, Y8 // C[4][0] = C[4][0] * α[4], lanes 0..7
 	VMULPS       Y10, Y9, Y9 // C[4][0] = C[4][0] * α[4], lanes 8..15
-	ADDQ         $+20, DI // alpha += 20
 	JMP          end_18
 
 less_17:
@@ -794,7 +805,7 @@ end_18:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ BX, R10 // rows of a
+	MOVQ SI, R10 // rows of a
 	LEAQ (R10)(R9*2), R11 // rows of a
 	ADDQ R9, R11 // rows of a
 	MOVQ depth+40(FP), R13 // depth
@@ -871,9 +882,11 @@ depth_19:
 	VBROADCASTSS 12(R11)(R9*1), Y12 // a[4][3] = a[4][3]
 	VFMADD231PS  Y12, Y10, Y8 // C[4][0] += a[4][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y12, Y11, Y9 // C[4][0] += a[4][3] * B[3][0], lanes 8..15
+	PREFETCHT1   (BX) // prefetch next[0]
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
 	ADDQ         $+512, R12 // b_k += 512
+	ADDQ         $+64, BX // next += 64
 	SUBQ         $+4, R13 // depth += -4
 	CMPQ         R13, $+4 // depth >= 4
 	JGE          depth_19 // depth >= 4
@@ -911,7 +924,7 @@ depth_end_22:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    SI, R10 // rows of c_tile
+	MOVQ    DI, R10 // rows of c_tile
 	LEAQ    (R10)(R9*2), R11 // rows of c_tile
 	ADDQ    R9, R11 // rows of c_tile
 	VMOVUPS Y0, (R10) // c_tile[0][0] = C[0][0], lanes 0..7
@@ -927,17 +940,17 @@ depth_end_22:
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
 	MOVQ    R9, R10 // cStride = cStride
-	ADDQ    R10, SI // c_tile += cStride
+	ADDQ    R10, DI // c_tile += cStride
 	SHLQ    $0x01, R9 // cStride <<= 1
 	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, SI // c_tile += cStride
+	ADDQ    R9, DI // c_tile += cStride
 	MOVQ    aStride+24(FP), R9 // aStride
 	SHLQ    $0x02, R9 // aStride in bytes
 	MOVQ    R9, R10 // aStride = aStride
-	ADDQ    R10, BX // a += aStride
+	ADDQ    R10, SI // a += aStride
 	SHLQ    $0x01, R9 // aStride <<= 1
 	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, BX // a += aStride
+	ADDQ    R9, SI // a += aStride
 	SUBQ    $+4, R8 // rows += -4
 	JMP     end_16
 
@@ -946,34 +959,38 @@ less_15:
 	JLT  less_23 // height < 4
 
 	// C = α·C, or 0 without α
-	CMPQ         DI, $+1 // alpha < 1
+	MOVQ         alpha+64(FP), R9 // alpha
+	CMPQ         R9, $+1 // alpha < 1
 	JLT          less_25 // alpha < 1
-	MOVQ         cStride+8(FP), R9 // cStride
-	SHLQ         $0x02, R9 // cStride in bytes
-	MOVQ         SI, R10 // rows of c_tile
-	LEAQ         (R10)(R9*2), R11 // rows of c_tile
-	ADDQ         R9, R11 // rows of c_tile
-	VBROADCASTSS (DI), Y2 // α[0] = all alpha[0]
-	VMOVUPS      (R10), Y0 // C[0][0] = c_tile[0][0], lanes 0..7
-	VMOVUPS      32(R10), Y1 // C[0][0] = c_tile[0][0], lanes 8..15
+	MOVQ         rows+48(FP), R10 // rows
+	SUBQ         R8, R10 // rows -= rows
+	SHLQ         $0x02, R10 // rows in bytes
+	ADDQ         R10, R9 // alpha += rows
+	MOVQ         cStride+8(FP), R10 // cStride
+	SHLQ         $0x02, R10 // cStride in bytes
+	MOVQ         DI, R11 // rows of c_tile
+	LEAQ         (R11)(R10*2), R12 // rows of c_tile
+	ADDQ         R10, R12 // rows of c_tile
+	VBROADCASTSS (R9), Y2 // α[0] = all alpha[0]
+	VMOVUPS      (R11), Y0 // C[0][0] = c_tile[0][0], lanes 0..7
+	VMOVUPS      32(R11), Y1 // C[0][0] = c_tile[0][0], lanes 8..15
 	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
 	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
-	VBROADCASTSS 4(DI), Y4 // α[1] = all alpha[1]
-	VMOVUPS      (R10)(R9*1), Y2 // C[1][0] = c_tile[1][0], lanes 0..7
-	VMOVUPS      32(R10)(R9*1), Y3 // C[1][0] = c_tile[1][0], lanes 8..15
+	VBROADCASTSS 4(R9), Y4 // α[1] = all alpha[1]
+	VMOVUPS      (R11)(R10*1), Y2 // C[1][0] = c_tile[1][0], lanes 0..7
+	VMOVUPS      32(R11)(R10*1), Y3 // C[1][0] = c_tile[1][0], lanes 8..15
 	VMULPS       Y4, Y2, Y2 // C[1][0] = C[1][0] * α[1], lanes 0..7
 	VMULPS       Y4, Y3, Y3 // C[1][0] = C[1][0] * α[1], lanes 8..15
-	VBROADCASTSS 8(DI), Y6 // α[2] = all alpha[2]
-	VMOVUPS      (R10)(R9*2), Y4 // C[2][0] = c_tile[2][0], lanes 0..7
-	VMOVUPS      32(R10)(R9*2), Y5 // C[2][0] = c_tile[2][0], lanes 8..15
+	VBROADCASTSS 8(R9), Y6 // α[2] = all alpha[2]
+	VMOVUPS      (R11)(R10*2), Y4 // C[2][0] = c_tile[2][0], lanes 0..7
+	VMOVUPS      32(R11)(R10*2), Y5 // C[2][0] = c_tile[2][0], lanes 8..15
 	VMULPS       Y6, Y4, Y4 // C[2][0] = C[2][0] * α[2], lanes 0..7
 	VMULPS       Y6, Y5, Y5 // C[2][0] = C[2][0] * α[2], lanes 8..15
-	VBROADCASTSS 12(DI), Y8 // α[3] = all alpha[3]
-	VMOVUPS      (R11), Y6 // C[3][0] = c_tile[3][0], lanes 0..7
-	VMOVUPS      32(R11), Y7 // C[3][0] = c_tile[3][0], lanes 8..15
+	VBROADCASTSS 12(R9), Y8 // α[3] = all alpha[3]
+	VMOVUPS      (R12), Y6 // C[3][0] = c_tile[3][0], lanes 0..7
+	VMOVUPS      32(R12), Y7 // C[3][0] = c_tile[3][0], lanes 8..15
 	VMULPS       Y8, Y6, Y6 // C[3][0] = C[3][0] * α[3], lanes 0..7
 	VMULPS       Y8, Y7, Y7 // C[3][0] = C[3][0] * α[3], lanes 8..15
-	ADDQ         $+16, DI // alpha += 16
 	JMP          end_26
 
 less_25:
@@ -990,7 +1007,7 @@ end_26:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ BX, R10 // rows of a
+	MOVQ SI, R10 // rows of a
 	LEAQ (R10)(R9*2), R11 // rows of a
 	ADDQ R9, R11 // rows of a
 	MOVQ depth+40(FP), R13 // depth
@@ -1055,9 +1072,11 @@ depth_27:
 	VBROADCASTSS 12(R11), Y10 // a[3][3] = a[3][3]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][3] * B[3][0], lanes 8..15
+	PREFETCHT1   (BX) // prefetch next[0]
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
 	ADDQ         $+512, R12 // b_k += 512
+	ADDQ         $+64, BX // next += 64
 	SUBQ         $+4, R13 // depth += -4
 	CMPQ         R13, $+4 // depth >= 4
 	JGE          depth_27 // depth >= 4
@@ -1092,7 +1111,7 @@ depth_end_30:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    SI, R10 // rows of c_tile
+	MOVQ    DI, R10 // rows of c_tile
 	LEAQ    (R10)(R9*2), R11 // rows of c_tile
 	ADDQ    R9, R11 // rows of c_tile
 	VMOVUPS Y0, (R10) // c_tile[0][0] = C[0][0], lanes 0..7
@@ -1107,12 +1126,12 @@ depth_end_30:
 	SHLQ    $0x02, R9 // cStride in bytes
 	SHLQ    $0x01, R9 // cStride <<= 1
 	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, SI // c_tile += cStride
+	ADDQ    R9, DI // c_tile += cStride
 	MOVQ    aStride+24(FP), R9 // aStride
 	SHLQ    $0x02, R9 // aStride in bytes
 	SHLQ    $0x01, R9 // aStride <<= 1
 	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, BX // a += aStride
+	ADDQ    R9, SI // a += aStride
 	SUBQ    $+3, R8 // rows += -3
 	JMP     end_24
 
@@ -1121,27 +1140,31 @@ less_23:
 	JLT  less_31 // height < 3
 
 	// C = α·C, or 0 without α
-	CMPQ         DI, $+1 // alpha < 1
+	MOVQ         alpha+64(FP), R9 // alpha
+	CMPQ         R9, $+1 // alpha < 1
 	JLT          less_33 // alpha < 1
-	MOVQ         cStride+8(FP), R9 // cStride
-	SHLQ         $0x02, R9 // cStride in bytes
-	MOVQ         SI, R10 // rows of c_tile
-	VBROADCASTSS (DI), Y2 // α[0] = all alpha[0]
-	VMOVUPS      (R10), Y0 // C[0][0] = c_tile[0][0], lanes 0..7
-	VMOVUPS      32(R10), Y1 // C[0][0] = c_tile[0][0], lanes 8..15
+	MOVQ         rows+48(FP), R10 // rows
+	SUBQ         R8, R10 // rows -= rows
+	SHLQ         $0x02, R10 // rows in bytes
+	ADDQ         R10, R9 // alpha += rows
+	MOVQ         cStride+8(FP), R10 // cStride
+	SHLQ         $0x02, R10 // cStride in bytes
+	MOVQ         DI, R11 // rows of c_tile
+	VBROADCASTSS (R9), Y2 // α[0] = all alpha[0]
+	VMOVUPS      (R11), Y0 // C[0][0] = c_tile[0][0], lanes 0..7
+	VMOVUPS      32(R11), Y1 // C[0][0] = c_tile[0][0], lanes 8..15
 	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
 	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
-	VBROADCASTSS 4(DI), Y4 // α[1] = all alpha[1]
-	VMOVUPS      (R10)(R9*1), Y2 // C[1][0] = c_tile[1][0], lanes 0..7
-	VMOVUPS      32(R10)(R9*1), Y3 // C[1][0] = c_tile[1][0], lanes 8..15
+	VBROADCASTSS 4(R9), Y4 // α[1] = all alpha[1]
+	VMOVUPS      (R11)(R10*1), Y2 // C[1][0] = c_tile[1][0], lanes 0..7
+	VMOVUPS      32(R11)(R10*1), Y3 // C[1][0] = c_tile[1][0], lanes 8..15
 	VMULPS       Y4, Y2, Y2 // C[1][0] = C[1][0] * α[1], lanes 0..7
 	VMULPS       Y4, Y3, Y3 // C[1][0] = C[1][0] * α[1], lanes 8..15
-	VBROADCASTSS 8(DI), Y6 // α[2] = all alpha[2]
-	VMOVUPS      (R10)(R9*2), Y4 // C[2][0] = c_tile[2][0], lanes 0..7
-	VMOVUPS      32(R10)(R9*2), Y5 // C[2][0] = c_tile[2][0], lanes 8..15
+	VBROADCASTSS 8(R9), Y6 // α[2] = all alpha[2]
+	VMOVUPS      (R11)(R10*2), Y4 // C[2][0] = c_tile[2][0], lanes 0..7
+	VMOVUPS      32(R11)(R10*2), Y5 // C[2][0] = c_tile[2][0], lanes 8..15
 	VMULPS       Y6, Y4, Y4 // C[2][0] = C[2][0] * α[2], lanes 0..7
 	VMULPS       Y6, Y5, Y5 // C[2][0] = C[2][0] * α[2], lanes 8..15
-	ADDQ         $+12, DI // alpha += 12
 	JMP          end_34
 
 less_33:
@@ -1156,7 +1179,7 @@ end_34:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ BX, R10 // rows of a
+	MOVQ SI, R10 // rows of a
 	MOVQ depth+40(FP), R12 // depth
 	MOVQ CX, R11 // b_k = b
 	CMPQ R12, $+4 // depth < 4
@@ -1207,8 +1230,10 @@ depth_35:
 	VBROADCASTSS 12(R10)(R9*2), Y8 // a[2][3] = a[2][3]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
+	PREFETCHT1   (BX) // prefetch next[0]
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+512, R11 // b_k += 512
+	ADDQ         $+64, BX // next += 64
 	SUBQ         $+4, R12 // depth += -4
 	CMPQ         R12, $+4 // depth >= 4
 	JGE          depth_35 // depth >= 4
@@ -1239,7 +1264,7 @@ depth_end_38:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    SI, R10 // rows of c_tile
+	MOVQ    DI, R10 // rows of c_tile
 	VMOVUPS Y0, (R10) // c_tile[0][0] = C[0][0], lanes 0..7
 	VMOVUPS Y1, 32(R10) // c_tile[0][0] = C[0][0], lanes 8..15
 	VMOVUPS Y2, (R10)(R9*1) // c_tile[1][0] = C[1][0], lanes 0..7
@@ -1249,15 +1274,15 @@ depth_end_38:
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
 	MOVQ    R9, R10 // cStride = cStride
-	ADDQ    R10, SI // c_tile += cStride
+	ADDQ    R10, DI // c_tile += cStride
 	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, SI // c_tile += cStride
+	ADDQ    R9, DI // c_tile += cStride
 	MOVQ    aStride+24(FP), R9 // aStride
 	SHLQ    $0x02, R9 // aStride in bytes
 	MOVQ    R9, R10 // aStride = aStride
-	ADDQ    R10, BX // a += aStride
+	ADDQ    R10, SI // a += aStride
 	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, BX // a += aStride
+	ADDQ    R9, SI // a += aStride
 	SUBQ    $+2, R8 // rows += -2
 	JMP     end_32
 
@@ -1266,22 +1291,26 @@ less_31:
 	JLT  less_39 // height < 2
 
 	// C = α·C, or 0 without α
-	CMPQ         DI, $+1 // alpha < 1
+	MOVQ         alpha+64(FP), R9 // alpha
+	CMPQ         R9, $+1 // alpha < 1
 	JLT          less_41 // alpha < 1
-	MOVQ         cStride+8(FP), R9 // cStride
-	SHLQ         $0x02, R9 // cStride in bytes
-	MOVQ         SI, R10 // rows of c_tile
-	VBROADCASTSS (DI), Y2 // α[0] = all alpha[0]
-	VMOVUPS      (R10), Y0 // C[0][0] = c_tile[0][0], lanes 0..7
-	VMOVUPS      32(R10), Y1 // C[0][0] = c_tile[0][0], lanes 8..15
+	MOVQ         rows+48(FP), R10 // rows
+	SUBQ         R8, R10 // rows -= rows
+	SHLQ         $0x02, R10 // rows in bytes
+	ADDQ         R10, R9 // alpha += rows
+	MOVQ         cStride+8(FP), R10 // cStride
+	SHLQ         $0x02, R10 // cStride in bytes
+	MOVQ         DI, R11 // rows of c_tile
+	VBROADCASTSS (R9), Y2 // α[0] = all alpha[0]
+	VMOVUPS      (R11), Y0 // C[0][0] = c_tile[0][0], lanes 0..7
+	VMOVUPS      32(R11), Y1 // C[0][0] = c_tile[0][0], lanes 8..15
 	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
 	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
-	VBROADCASTSS 4(DI), Y4 // α[1] = all alpha[1]
-	VMOVUPS      (R10)(R9*1), Y2 // C[1][0] = c_tile[1][0], lanes 0..7
-	VMOVUPS      32(R10)(R9*1), Y3 // C[1][0] = c_tile[1][0], lanes 8..15
+	VBROADCASTSS 4(R9), Y4 // α[1] = all alpha[1]
+	VMOVUPS      (R11)(R10*1), Y2 // C[1][0] = c_tile[1][0], lanes 0..7
+	VMOVUPS      32(R11)(R10*1), Y3 // C[1][0] = c_tile[1][0], lanes 8..15
 	VMULPS       Y4, Y2, Y2 // C[1][0] = C[1][0] * α[1], lanes 0..7
 	VMULPS       Y4, Y3, Y3 // C[1][0] = C[1][0] * α[1], lanes 8..15
-	ADDQ         $+8, DI // alpha += 8
 	JMP          end_42
 
 less_41:
@@ -1294,7 +1323,7 @@ end_42:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ BX, R10 // rows of a
+	MOVQ SI, R10 // rows of a
 	MOVQ depth+40(FP), R12 // depth
 	MOVQ CX, R11 // b_k = b
 	CMPQ R12, $+4 // depth < 4
@@ -1333,8 +1362,10 @@ depth_43:
 	VBROADCASTSS 12(R10)(R9*1), Y6 // a[1][3] = a[1][3]
 	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
+	PREFETCHT1   (BX) // prefetch next[0]
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+512, R11 // b_k += 512
+	ADDQ         $+64, BX // next += 64
 	SUBQ         $+4, R12 // depth += -4
 	CMPQ         R12, $+4 // depth >= 4
 	JGE          depth_43 // depth >= 4
@@ -1362,7 +1393,7 @@ depth_end_46:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    SI, R10 // rows of c_tile
+	MOVQ    DI, R10 // rows of c_tile
 	VMOVUPS Y0, (R10) // c_tile[0][0] = C[0][0], lanes 0..7
 	VMOVUPS Y1, 32(R10) // c_tile[0][0] = C[0][0], lanes 8..15
 	VMOVUPS Y2, (R10)(R9*1) // c_tile[1][0] = C[1][0], lanes 0..7
@@ -1370,27 +1401,31 @@ depth_end_46:
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
 	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, SI // c_tile += cStride
+	ADDQ    R9, DI // c_tile += cStride
 	MOVQ    aStride+24(FP), R9 // aStride
 	SHLQ    $0x02, R9 // aStride in bytes
 	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, BX // a += aStride
+	ADDQ    R9, SI // a += aStride
 	SUBQ    $+1, R8 // rows += -1
 	JMP     end_40
 
 less_39:
 	// C = α·C, or 0 without α
-	CMPQ         DI, $+1 // alpha < 1
+	MOVQ         alpha+64(FP), R9 // alpha
+	CMPQ         R9, $+1 // alpha < 1
 	JLT          less_47 // alpha < 1
-	MOVQ         cStride+8(FP), R9 // cStride
-	SHLQ         $0x02, R9 // cStride in bytes
-	MOVQ         SI, R9 // rows of c_tile
-	VBROADCASTSS (DI), Y2 // α[0] = all alpha[0]
-	VMOVUPS      (R9), Y0 // C[0][0] = c_tile[0][0], lanes 0..7
-	VMOVUPS      32(R9), Y1 // C[0][0] = c_tile[0][0], lanes 8..15
+	MOVQ         rows+48(FP), R10 // rows
+	SUBQ         R8, R10 // rows -= rows
+	SHLQ         $0x02, R10 // rows in bytes
+	ADDQ         R10, R9 // alpha += rows
+	MOVQ         cStride+8(FP), R10 // cStride
+	SHLQ         $0x02, R10 // cStride in bytes
+	MOVQ         DI, R10 // rows of c_tile
+	VBROADCASTSS (R9), Y2 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Y0 // C[0][0] = c_tile[0][0], lanes 0..7
+	VMOVUPS      32(R10), Y1 // C[0][0] = c_tile[0][0], lanes 8..15
 	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
 	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
-	ADDQ         $+4, DI // alpha += 4
 	JMP          end_48
 
 less_47:
@@ -1401,7 +1436,7 @@ end_48:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ BX, R9 // rows of a
+	MOVQ SI, R9 // rows of a
 	MOVQ depth+40(FP), R11 // depth
 	MOVQ CX, R10 // b_k = b
 	CMPQ R11, $+4 // depth < 4
@@ -1428,8 +1463,10 @@ depth_49:
 	VBROADCASTSS 12(R9), Y4 // a[0][3] = a[0][3]
 	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
+	PREFETCHT1   (BX) // prefetch next[0]
 	ADDQ         $+16, R9 // a0 += 16
 	ADDQ         $+512, R10 // b_k += 512
+	ADDQ         $+64, BX // next += 64
 	SUBQ         $+4, R11 // depth += -4
 	CMPQ         R11, $+4 // depth >= 4
 	JGE          depth_49 // depth >= 4
@@ -1454,15 +1491,15 @@ depth_end_52:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    SI, R9 // rows of c_tile
+	MOVQ    DI, R9 // rows of c_tile
 	VMOVUPS Y0, (R9) // c_tile[0][0] = C[0][0], lanes 0..7
 	VMOVUPS Y1, 32(R9) // c_tile[0][0] = C[0][0], lanes 8..15
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
-	ADDQ    R9, SI // c_tile += cStride
+	ADDQ    R9, DI // c_tile += cStride
 	MOVQ    aStride+24(FP), R9 // aStride
 	SHLQ    $0x02, R9 // aStride in bytes
-	ADDQ    R9, BX // a += aStride
+	ADDQ    R9, SI // a += aStride
 	ADDQ    $+0, R8 // rows += 0
 
 end_40:
@@ -8683,19 +8720,23 @@ TEXT ·streamAVX2(SB), NOSPLIT, $0-64
 	MOVQ a+16(FP), AX // a
 	MOVQ b+32(FP), CX // b
 	MOVQ c+0(FP), DX // c
-	MOVQ alpha+56(FP), BX // alpha
-	MOVQ rows+48(FP), SI // rows
-	CMPQ SI, $+2 // rows < 2
+	MOVQ rows+48(FP), BX // rows
+	CMPQ BX, $+2 // rows < 2
 	JLT  rows_end_2 // rows < 2
 
 rows_1:
 	// C = α·C, or 0 without α
-	CMPQ         BX, $+1 // alpha < 1
+	MOVQ         alpha+56(FP), SI // alpha
+	CMPQ         SI, $+1 // alpha < 1
 	JLT          less_3 // alpha < 1
+	MOVQ         rows+48(FP), DI // rows
+	SUBQ         BX, DI // rows -= rows
+	SHLQ         $0x02, DI // rows in bytes
+	ADDQ         DI, SI // alpha += rows
 	MOVQ         cStride+8(FP), DI // cStride
 	SHLQ         $0x02, DI // cStride in bytes
 	MOVQ         DX, R8 // rows of c
-	VBROADCASTSS (BX), Y4 // α[0] = all alpha[0]
+	VBROADCASTSS (SI), Y4 // α[0] = all alpha[0]
 	VMOVUPS      (R8), Y0 // C[0][0] = c[0][0], lanes 0..7
 	VMOVUPS      32(R8), Y1 // C[0][0] = c[0][0], lanes 8..15
 	VMULPS       Y4, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
@@ -8704,7 +8745,7 @@ rows_1:
 	VMOVUPS      96(R8), Y3 // C[0][1] = c[0][16], lanes 8..15
 	VMULPS       Y4, Y2, Y2 // C[0][1] = C[0][1] * α[0], lanes 0..7
 	VMULPS       Y4, Y3, Y3 // C[0][1] = C[0][1] * α[0], lanes 8..15
-	VBROADCASTSS 4(BX), Y8 // α[1] = all alpha[1]
+	VBROADCASTSS 4(SI), Y8 // α[1] = all alpha[1]
 	VMOVUPS      (R8)(DI*1), Y4 // C[1][0] = c[1][0], lanes 0..7
 	VMOVUPS      32(R8)(DI*1), Y5 // C[1][0] = c[1][0], lanes 8..15
 	VMULPS       Y8, Y4, Y4 // C[1][0] = C[1][0] * α[1], lanes 0..7
@@ -8713,7 +8754,6 @@ rows_1:
 	VMOVUPS      96(R8)(DI*1), Y7 // C[1][1] = c[1][16], lanes 8..15
 	VMULPS       Y8, Y6, Y6 // C[1][1] = C[1][1] * α[1], lanes 0..7
 	VMULPS       Y8, Y7, Y7 // C[1][1] = C[1][1] * α[1], lanes 8..15
-	ADDQ         $+8, BX // alpha += 8
 	JMP          end_4
 
 less_3:
@@ -8728,23 +8768,23 @@ less_3:
 
 end_4:
 	// C += A·B
-	MOVQ aStride+24(FP), DI // aStride
-	SHLQ $0x02, DI // aStride in bytes
-	MOVQ AX, R8 // rows of a
-	MOVQ depth+40(FP), R10 // depth
-	MOVQ CX, R9 // b_k = b
-	CMPQ R10, $+4 // depth < 4
+	MOVQ aStride+24(FP), SI // aStride
+	SHLQ $0x02, SI // aStride in bytes
+	MOVQ AX, DI // rows of a
+	MOVQ depth+40(FP), R9 // depth
+	MOVQ CX, R8 // b_k = b
+	CMPQ R9, $+4 // depth < 4
 	JLT  depth_end_6 // depth < 4
 
 depth_5:
-	VMOVUPS      (R9), Y8 // B[0][0] = b_k[0], lanes 0..7
-	VMOVUPS      32(R9), Y9 // B[0][0] = b_k[0], lanes 8..15
-	PREFETCHT1   8192(R9) // prefetch b_k[2048]
-	VMOVUPS      64(R9), Y10 // B[0][1] = b_k[16], lanes 0..7
-	VMOVUPS      96(R9), Y11 // B[0][1] = b_k[16], lanes 8..15
-	PREFETCHT1   8256(R9) // prefetch b_k[2064]
-	VBROADCASTSS (R8), Y12 // A[0][0] = a[0][0]
-	VBROADCASTSS (R8)(DI*1), Y13 // A[1][0] = a[1][0]
+	VMOVUPS      (R8), Y8 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R8), Y9 // B[0][0] = b_k[0], lanes 8..15
+	PREFETCHT1   8192(R8) // prefetch b_k[2048]
+	VMOVUPS      64(R8), Y10 // B[0][1] = b_k[16], lanes 0..7
+	VMOVUPS      96(R8), Y11 // B[0][1] = b_k[16], lanes 8..15
+	PREFETCHT1   8256(R8) // prefetch b_k[2064]
+	VBROADCASTSS (DI), Y12 // A[0][0] = a[0][0]
+	VBROADCASTSS (DI)(SI*1), Y13 // A[1][0] = a[1][0]
 	VFMADD231PS  Y12, Y8, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y12, Y9, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
 	VFMADD231PS  Y13, Y8, Y4 // C[1][0] += A[1][0] * B[0][0], lanes 0..7
@@ -8753,14 +8793,14 @@ depth_5:
 	VFMADD231PS  Y12, Y11, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
 	VFMADD231PS  Y13, Y10, Y6 // C[1][1] += A[1][0] * B[0][1], lanes 0..7
 	VFMADD231PS  Y13, Y11, Y7 // C[1][1] += A[1][0] * B[0][1], lanes 8..15
-	VMOVUPS      128(R9), Y8 // B[1][0] = b_k[32], lanes 0..7
-	VMOVUPS      160(R9), Y9 // B[1][0] = b_k[32], lanes 8..15
-	PREFETCHT1   8320(R9) // prefetch b_k[2080]
-	VMOVUPS      192(R9), Y10 // B[1][1] = b_k[48], lanes 0..7
-	VMOVUPS      224(R9), Y11 // B[1][1] = b_k[48], lanes 8..15
-	PREFETCHT1   8384(R9) // prefetch b_k[2096]
-	VBROADCASTSS 4(R8), Y12 // A[0][1] = a[0][1]
-	VBROADCASTSS 4(R8)(DI*1), Y13 // A[1][1] = a[1][1]
+	VMOVUPS      128(R8), Y8 // B[1][0] = b_k[32], lanes 0..7
+	VMOVUPS      160(R8), Y9 // B[1][0] = b_k[32], lanes 8..15
+	PREFETCHT1   8320(R8) // prefetch b_k[2080]
+	VMOVUPS      192(R8), Y10 // B[1][1] = b_k[48], lanes 0..7
+	VMOVUPS      224(R8), Y11 // B[1][1] = b_k[48], lanes 8..15
+	PREFETCHT1   8384(R8) // prefetch b_k[2096]
+	VBROADCASTSS 4(DI), Y12 // A[0][1] = a[0][1]
+	VBROADCASTSS 4(DI)(SI*1), Y13 // A[1][1] = a[1][1]
 	VFMADD231PS  Y12, Y8, Y0 // C[0][0] += A[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y12, Y9, Y1 // C[0][0] += A[0][1] * B[1][0], lanes 8..15
 	VFMADD231PS  Y13, Y8, Y4 // C[1][0] += A[1][1] * B[1][0], lanes 0..7
@@ -8769,14 +8809,14 @@ depth_5:
 	VFMADD231PS  Y12, Y11, Y3 // C[0][1] += A[0][1] * B[1][1], lanes 8..15
 	VFMADD231PS  Y13, Y10, Y6 // C[1][1] += A[1][1] * B[1][1], lanes 0..7
 	VFMADD231PS  Y13, Y11, Y7 // C[1][1] += A[1][1] * B[1][1], lanes 8..15
-	VMOVUPS      256(R9), Y8 // B[2][0] = b_k[64], lanes 0..7
-	VMOVUPS      288(R9), Y9 // B[2][0] = b_k[64], lanes 8..15
-	PREFETCHT1   8448(R9) // prefetch b_k[2112]
-	VMOVUPS      320(R9), Y10 // B[2][1] = b_k[80], lanes 0..7
-	VMOVUPS      352(R9), Y11 // B[2][1] = b_k[80], lanes 8..15
-	PREFETCHT1   8512(R9) // prefetch b_k[2128]
-	VBROADCASTSS 8(R8), Y12 // A[0][2] = a[0][2]
-	VBROADCASTSS 8(R8)(DI*1), Y13 // A[1][2] = a[1][2]
+	VMOVUPS      256(R8), Y8 // B[2][0] = b_k[64], lanes 0..7
+	VMOVUPS      288(R8), Y9 // B[2][0] = b_k[64], lanes 8..15
+	PREFETCHT1   8448(R8) // prefetch b_k[2112]
+	VMOVUPS      320(R8), Y10 // B[2][1] = b_k[80], lanes 0..7
+	VMOVUPS      352(R8), Y11 // B[2][1] = b_k[80], lanes 8..15
+	PREFETCHT1   8512(R8) // prefetch b_k[2128]
+	VBROADCASTSS 8(DI), Y12 // A[0][2] = a[0][2]
+	VBROADCASTSS 8(DI)(SI*1), Y13 // A[1][2] = a[1][2]
 	VFMADD231PS  Y12, Y8, Y0 // C[0][0] += A[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y12, Y9, Y1 // C[0][0] += A[0][2] * B[2][0], lanes 8..15
 	VFMADD231PS  Y13, Y8, Y4 // C[1][0] += A[1][2] * B[2][0], lanes 0..7
@@ -8785,14 +8825,14 @@ depth_5:
 	VFMADD231PS  Y12, Y11, Y3 // C[0][1] += A[0][2] * B[2][1], lanes 8..15
 	VFMADD231PS  Y13, Y10, Y6 // C[1][1] += A[1][2] * B[2][1], lanes 0..7
 	VFMADD231PS  Y13, Y11, Y7 // C[1][1] += A[1][2] * B[2][1], lanes 8..15
-	VMOVUPS      384(R9), Y8 // B[3][0] = b_k[96], lanes 0..7
-	VMOVUPS      416(R9), Y9 // B[3][0] = b_k[96], lanes 8..15
-	PREFETCHT1   8576(R9) // prefetch b_k[2144]
-	VMOVUPS      448(R9), Y10 // B[3][1] = b_k[112], lanes 0..7
-	VMOVUPS      480(R9), Y11 // B[3][1] = b_k[112], lanes 8..15
-	PREFETCHT1   8640(R9) // prefetch b_k[2160]
-	VBROADCASTSS 12(R8), Y12 // A[0][3] = a[0][3]
-	VBROADCASTSS 12(R8)(DI*1), Y13 // A[1][3] = a[1][3]
+	VMOVUPS      384(R8), Y8 // B[3][0] = b_k[96], lanes 0..7
+	VMOVUPS      416(R8), Y9 // B[3][0] = b_k[96], lanes 8..15
+	PREFETCHT1   8576(R8) // prefetch b_k[2144]
+	VMOVUPS      448(R8), Y10 // B[3][1] = b_k[112], lanes 0..7
+	VMOVUPS      480(R8), Y11 // B[3][1] = b_k[112], lanes 8..15
+	PREFETCHT1   8640(R8) // prefetch b_k[2160]
+	VBROADCASTSS 12(DI), Y12 // A[0][3] = a[0][3]
+	VBROADCASTSS 12(DI)(SI*1), Y13 // A[1][3] = a[1][3]
 	VFMADD231PS  Y12, Y8, Y0 // C[0][0] += A[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y12, Y9, Y1 // C[0][0] += A[0][3] * B[3][0], lanes 8..15
 	VFMADD231PS  Y13, Y8, Y4 // C[1][0] += A[1][3] * B[3][0], lanes 0..7
@@ -8801,25 +8841,25 @@ depth_5:
 	VFMADD231PS  Y12, Y11, Y3 // C[0][1] += A[0][3] * B[3][1], lanes 8..15
 	VFMADD231PS  Y13, Y10, Y6 // C[1][1] += A[1][3] * B[3][1], lanes 0..7
 	VFMADD231PS  Y13, Y11, Y7 // C[1][1] += A[1][3] * B[3][1], lanes 8..15
-	ADDQ         $+16, R8 // a0 += 16
-	ADDQ         $+512, R9 // b_k += 512
-	SUBQ         $+4, R10 // depth += -4
-	CMPQ         R10, $+4 // depth >= 4
+	ADDQ         $+16, DI // a0 += 16
+	ADDQ         $+512, R8 // b_k += 512
+	SUBQ         $+4, R9 // depth += -4
+	CMPQ         R9, $+4 // depth >= 4
 	JGE          depth_5 // depth >= 4
 
 depth_end_6:
-	CMPQ R10, $+1 // depth < 1
+	CMPQ R9, $+1 // depth < 1
 	JLT  depth_end_8 // depth < 1
 
 depth_7:
-	VMOVUPS      (R9), Y8 // B[0][0] = b_k[0], lanes 0..7
-	VMOVUPS      32(R9), Y9 // B[0][0] = b_k[0], lanes 8..15
-	PREFETCHT1   8192(R9) // prefetch b_k[2048]
-	VMOVUPS      64(R9), Y10 // B[0][1] = b_k[16], lanes 0..7
-	VMOVUPS      96(R9), Y11 // B[0][1] = b_k[16], lanes 8..15
-	PREFETCHT1   8256(R9) // prefetch b_k[2064]
-	VBROADCASTSS (R8), Y12 // A[0][0] = a[0][0]
-	VBROADCASTSS (R8)(DI*1), Y13 // A[1][0] = a[1][0]
+	VMOVUPS      (R8), Y8 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R8), Y9 // B[0][0] = b_k[0], lanes 8..15
+	PREFETCHT1   8192(R8) // prefetch b_k[2048]
+	VMOVUPS      64(R8), Y10 // B[0][1] = b_k[16], lanes 0..7
+	VMOVUPS      96(R8), Y11 // B[0][1] = b_k[16], lanes 8..15
+	PREFETCHT1   8256(R8) // prefetch b_k[2064]
+	VBROADCASTSS (DI), Y12 // A[0][0] = a[0][0]
+	VBROADCASTSS (DI)(SI*1), Y13 // A[1][0] = a[1][0]
 	VFMADD231PS  Y12, Y8, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y12, Y9, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
 	VFMADD231PS  Y13, Y8, Y4 // C[1][0] += A[1][0] * B[0][0], lanes 0..7
@@ -8828,49 +8868,54 @@ depth_7:
 	VFMADD231PS  Y12, Y11, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
 	VFMADD231PS  Y13, Y10, Y6 // C[1][1] += A[1][0] * B[0][1], lanes 0..7
 	VFMADD231PS  Y13, Y11, Y7 // C[1][1] += A[1][0] * B[0][1], lanes 8..15
-	ADDQ         $+4, R8 // a0 += 4
-	ADDQ         $+128, R9 // b_k += 128
-	SUBQ         $+1, R10 // depth += -1
-	CMPQ         R10, $+1 // depth >= 1
+	ADDQ         $+4, DI // a0 += 4
+	ADDQ         $+128, R8 // b_k += 128
+	SUBQ         $+1, R9 // depth += -1
+	CMPQ         R9, $+1 // depth >= 1
 	JGE          depth_7 // depth >= 1
 
 depth_end_8:
 	// store
-	MOVQ    cStride+8(FP), DI // cStride
-	SHLQ    $0x02, DI // cStride in bytes
-	MOVQ    DX, R8 // rows of c
-	VMOVUPS Y0, (R8) // c[0][0] = C[0][0], lanes 0..7
-	VMOVUPS Y1, 32(R8) // c[0][0] = C[0][0], lanes 8..15
-	VMOVUPS Y2, 64(R8) // c[0][16] = C[0][1], lanes 0..7
-	VMOVUPS Y3, 96(R8) // c[0][16] = C[0][1], lanes 8..15
-	VMOVUPS Y4, (R8)(DI*1) // c[1][0] = C[1][0], lanes 0..7
-	VMOVUPS Y5, 32(R8)(DI*1) // c[1][0] = C[1][0], lanes 8..15
-	VMOVUPS Y6, 64(R8)(DI*1) // c[1][16] = C[1][1], lanes 0..7
-	VMOVUPS Y7, 96(R8)(DI*1) // c[1][16] = C[1][1], lanes 8..15
-	MOVQ    cStride+8(FP), DI // cStride
-	SHLQ    $0x02, DI // cStride in bytes
-	SHLQ    $0x01, DI // cStride <<= 1
-	ADDQ    DI, DX // c += cStride
-	MOVQ    aStride+24(FP), DI // aStride
-	SHLQ    $0x02, DI // aStride in bytes
-	SHLQ    $0x01, DI // aStride <<= 1
-	ADDQ    DI, AX // a += aStride
-	SUBQ    $+2, SI // rows += -2
-	CMPQ    SI, $+2 // rows >= 2
+	MOVQ    cStride+8(FP), SI // cStride
+	SHLQ    $0x02, SI // cStride in bytes
+	MOVQ    DX, DI // rows of c
+	VMOVUPS Y0, (DI) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(DI) // c[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, 64(DI) // c[0][16] = C[0][1], lanes 0..7
+	VMOVUPS Y3, 96(DI) // c[0][16] = C[0][1], lanes 8..15
+	VMOVUPS Y4, (DI)(SI*1) // c[1][0] = C[1][0], lanes 0..7
+	VMOVUPS Y5, 32(DI)(SI*1) // c[1][0] = C[1][0], lanes 8..15
+	VMOVUPS Y6, 64(DI)(SI*1) // c[1][16] = C[1][1], lanes 0..7
+	VMOVUPS Y7, 96(DI)(SI*1) // c[1][16] = C[1][1], lanes 8..15
+	MOVQ    cStride+8(FP), SI // cStride
+	SHLQ    $0x02, SI // cStride in bytes
+	SHLQ    $0x01, SI // cStride <<= 1
+	ADDQ    SI, DX // c += cStride
+	MOVQ    aStride+24(FP), SI // aStride
+	SHLQ    $0x02, SI // aStride in bytes
+	SHLQ    $0x01, SI // aStride <<= 1
+	ADDQ    SI, AX // a += aStride
+	SUBQ    $+2, BX // rows += -2
+	CMPQ    BX, $+2 // rows >= 2
 	JGE     rows_1 // rows >= 2
 
 rows_end_2:
-	CMPQ SI, $+1 // rows < 1
+	CMPQ BX, $+1 // rows < 1
 	JLT  rows_end_10 // rows < 1
 
 rows_9:
 	// C = α·C, or 0 without α
-	CMPQ         BX, $+1 // alpha < 1
+	MOVQ         alpha+56(FP), SI // alpha
+	CMPQ         SI, $+1 // alpha < 1
 	JLT          less_11 // alpha < 1
+	MOVQ         rows+48(FP), DI // rows
+	SUBQ         BX, DI // rows -= rows
+	SHLQ         $0x02, DI // rows in bytes
+	ADDQ         DI, SI // alpha += rows
 	MOVQ         cStride+8(FP), DI // cStride
 	SHLQ         $0x02, DI // cStride in bytes
 	MOVQ         DX, DI // rows of c
-	VBROADCASTSS (BX), Y4 // α[0] = all alpha[0]
+	VBROADCASTSS (SI), Y4 // α[0] = all alpha[0]
 	VMOVUPS      (DI), Y0 // C[0][0] = c[0][0], lanes 0..7
 	VMOVUPS      32(DI), Y1 // C[0][0] = c[0][0], lanes 8..15
 	VMULPS       Y4, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
@@ -8879,7 +8924,6 @@ rows_9:
 	VMOVUPS      96(DI), Y3 // C[0][1] = c[0][16], lanes 8..15
 	VMULPS       Y4, Y2, Y2 // C[0][1] = C[0][1] * α[0], lanes 0..7
 	VMULPS       Y4, Y3, Y3 // C[0][1] = C[0][1] * α[0], lanes 8..15
-	ADDQ         $+4, BX // alpha += 4
 	JMP          end_12
 
 less_11:
@@ -8890,104 +8934,104 @@ less_11:
 
 end_12:
 	// C += A·B
-	MOVQ aStride+24(FP), DI // aStride
-	SHLQ $0x02, DI // aStride in bytes
-	MOVQ AX, DI // rows of a
-	MOVQ depth+40(FP), R9 // depth
-	MOVQ CX, R8 // b_k = b
-	CMPQ R9, $+4 // depth < 4
+	MOVQ aStride+24(FP), SI // aStride
+	SHLQ $0x02, SI // aStride in bytes
+	MOVQ AX, SI // rows of a
+	MOVQ depth+40(FP), R8 // depth
+	MOVQ CX, DI // b_k = b
+	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_14 // depth < 4
 
 depth_13:
-	VMOVUPS      (R8), Y4 // B[0][0] = b_k[0], lanes 0..7
-	VMOVUPS      32(R8), Y5 // B[0][0] = b_k[0], lanes 8..15
-	PREFETCHT1   2048(R8) // prefetch b_k[512]
-	VMOVUPS      64(R8), Y6 // B[0][1] = b_k[16], lanes 0..7
-	VMOVUPS      96(R8), Y7 // B[0][1] = b_k[16], lanes 8..15
-	PREFETCHT1   2112(R8) // prefetch b_k[528]
-	VBROADCASTSS (DI), Y8 // A[0][0] = a[0][0]
+	VMOVUPS      (DI), Y4 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(DI), Y5 // B[0][0] = b_k[0], lanes 8..15
+	PREFETCHT1   2048(DI) // prefetch b_k[512]
+	VMOVUPS      64(DI), Y6 // B[0][1] = b_k[16], lanes 0..7
+	VMOVUPS      96(DI), Y7 // B[0][1] = b_k[16], lanes 8..15
+	PREFETCHT1   2112(DI) // prefetch b_k[528]
+	VBROADCASTSS (SI), Y8 // A[0][0] = a[0][0]
 	VFMADD231PS  Y8, Y4, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y5, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
 	VFMADD231PS  Y8, Y6, Y2 // C[0][1] += A[0][0] * B[0][1], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
-	VMOVUPS      128(R8), Y4 // B[1][0] = b_k[32], lanes 0..7
-	VMOVUPS      160(R8), Y5 // B[1][0] = b_k[32], lanes 8..15
-	PREFETCHT1   2176(R8) // prefetch b_k[544]
-	VMOVUPS      192(R8), Y6 // B[1][1] = b_k[48], lanes 0..7
-	VMOVUPS      224(R8), Y7 // B[1][1] = b_k[48], lanes 8..15
-	PREFETCHT1   2240(R8) // prefetch b_k[560]
-	VBROADCASTSS 4(DI), Y8 // A[0][1] = a[0][1]
+	VMOVUPS      128(DI), Y4 // B[1][0] = b_k[32], lanes 0..7
+	VMOVUPS      160(DI), Y5 // B[1][0] = b_k[32], lanes 8..15
+	PREFETCHT1   2176(DI) // prefetch b_k[544]
+	VMOVUPS      192(DI), Y6 // B[1][1] = b_k[48], lanes 0..7
+	VMOVUPS      224(DI), Y7 // B[1][1] = b_k[48], lanes 8..15
+	PREFETCHT1   2240(DI) // prefetch b_k[560]
+	VBROADCASTSS 4(SI), Y8 // A[0][1] = a[0][1]
 	VFMADD231PS  Y8, Y4, Y0 // C[0][0] += A[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y8, Y5, Y1 // C[0][0] += A[0][1] * B[1][0], lanes 8..15
 	VFMADD231PS  Y8, Y6, Y2 // C[0][1] += A[0][1] * B[1][1], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y3 // C[0][1] += A[0][1] * B[1][1], lanes 8..15
-	VMOVUPS      256(R8), Y4 // B[2][0] = b_k[64], lanes 0..7
-	VMOVUPS      288(R8), Y5 // B[2][0] = b_k[64], lanes 8..15
-	PREFETCHT1   2304(R8) // prefetch b_k[576]
-	VMOVUPS      320(R8), Y6 // B[2][1] = b_k[80], lanes 0..7
-	VMOVUPS      352(R8), Y7 // B[2][1] = b_k[80], lanes 8..15
-	PREFETCHT1   2368(R8) // prefetch b_k[592]
-	VBROADCASTSS 8(DI), Y8 // A[0][2] = a[0][2]
+	VMOVUPS      256(DI), Y4 // B[2][0] = b_k[64], lanes 0..7
+	VMOVUPS      288(DI), Y5 // B[2][0] = b_k[64], lanes 8..15
+	PREFETCHT1   2304(DI) // prefetch b_k[576]
+	VMOVUPS      320(DI), Y6 // B[2][1] = b_k[80], lanes 0..7
+	VMOVUPS      352(DI), Y7 // B[2][1] = b_k[80], lanes 8..15
+	PREFETCHT1   2368(DI) // prefetch b_k[592]
+	VBROADCASTSS 8(SI), Y8 // A[0][2] = a[0][2]
 	VFMADD231PS  Y8, Y4, Y0 // C[0][0] += A[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y8, Y5, Y1 // C[0][0] += A[0][2] * B[2][0], lanes 8..15
 	VFMADD231PS  Y8, Y6, Y2 // C[0][1] += A[0][2] * B[2][1], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y3 // C[0][1] += A[0][2] * B[2][1], lanes 8..15
-	VMOVUPS      384(R8), Y4 // B[3][0] = b_k[96], lanes 0..7
-	VMOVUPS      416(R8), Y5 // B[3][0] = b_k[96], lanes 8..15
-	PREFETCHT1   2432(R8) // prefetch b_k[608]
-	VMOVUPS      448(R8), Y6 // B[3][1] = b_k[112], lanes 0..7
-	VMOVUPS      480(R8), Y7 // B[3][1] = b_k[112], lanes 8..15
-	PREFETCHT1   2496(R8) // prefetch b_k[624]
-	VBROADCASTSS 12(DI), Y8 // A[0][3] = a[0][3]
+	VMOVUPS      384(DI), Y4 // B[3][0] = b_k[96], lanes 0..7
+	VMOVUPS      416(DI), Y5 // B[3][0] = b_k[96], lanes 8..15
+	PREFETCHT1   2432(DI) // prefetch b_k[608]
+	VMOVUPS      448(DI), Y6 // B[3][1] = b_k[112], lanes 0..7
+	VMOVUPS      480(DI), Y7 // B[3][1] = b_k[112], lanes 8..15
+	PREFETCHT1   2496(DI) // prefetch b_k[624]
+	VBROADCASTSS 12(SI), Y8 // A[0][3] = a[0][3]
 	VFMADD231PS  Y8, Y4, Y0 // C[0][0] += A[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y8, Y5, Y1 // C[0][0] += A[0][3] * B[3][0], lanes 8..15
 	VFMADD231PS  Y8, Y6, Y2 // C[0][1] += A[0][3] * B[3][1], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y3 // C[0][1] += A[0][3] * B[3][1], lanes 8..15
-	ADDQ         $+16, DI // a0 += 16
-	ADDQ         $+512, R8 // b_k += 512
-	SUBQ         $+4, R9 // depth += -4
-	CMPQ         R9, $+4 // depth >= 4
+	ADDQ         $+16, SI // a0 += 16
+	ADDQ         $+512, DI // b_k += 512
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_13 // depth >= 4
 
 depth_end_14:
-	CMPQ R9, $+1 // depth < 1
+	CMPQ R8, $+1 // depth < 1
 	JLT  depth_end_16 // depth < 1
 
 depth_15:
-	VMOVUPS      (R8), Y4 // B[0][0] = b_k[0], lanes 0..7
-	VMOVUPS      32(R8), Y5 // B[0][0] = b_k[0], lanes 8..15
-	PREFETCHT1   2048(R8) // prefetch b_k[512]
-	VMOVUPS      64(R8), Y6 // B[0][1] = b_k[16], lanes 0..7
-	VMOVUPS      96(R8), Y7 // B[0][1] = b_k[16], lanes 8..15
-	PREFETCHT1   2112(R8) // prefetch b_k[528]
-	VBROADCASTSS (DI), Y8 // A[0][0] = a[0][0]
+	VMOVUPS      (DI), Y4 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(DI), Y5 // B[0][0] = b_k[0], lanes 8..15
+	PREFETCHT1   2048(DI) // prefetch b_k[512]
+	VMOVUPS      64(DI), Y6 // B[0][1] = b_k[16], lanes 0..7
+	VMOVUPS      96(DI), Y7 // B[0][1] = b_k[16], lanes 8..15
+	PREFETCHT1   2112(DI) // prefetch b_k[528]
+	VBROADCASTSS (SI), Y8 // A[0][0] = a[0][0]
 	VFMADD231PS  Y8, Y4, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y5, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
 	VFMADD231PS  Y8, Y6, Y2 // C[0][1] += A[0][0] * B[0][1], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
-	ADDQ         $+4, DI // a0 += 4
-	ADDQ         $+128, R8 // b_k += 128
-	SUBQ         $+1, R9 // depth += -1
-	CMPQ         R9, $+1 // depth >= 1
+	ADDQ         $+4, SI // a0 += 4
+	ADDQ         $+128, DI // b_k += 128
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
 	JGE          depth_15 // depth >= 1
 
 depth_end_16:
 	// store
-	MOVQ    cStride+8(FP), DI // cStride
-	SHLQ    $0x02, DI // cStride in bytes
-	MOVQ    DX, DI // rows of c
-	VMOVUPS Y0, (DI) // c[0][0] = C[0][0], lanes 0..7
-	VMOVUPS Y1, 32(DI) // c[0][0] = C[0][0], lanes 8..15
-	VMOVUPS Y2, 64(DI) // c[0][16] = C[0][1], lanes 0..7
-	VMOVUPS Y3, 96(DI) // c[0][16] = C[0][1], lanes 8..15
-	MOVQ    cStride+8(FP), DI // cStride
-	SHLQ    $0x02, DI // cStride in bytes
-	ADDQ    DI, DX // c += cStride
-	MOVQ    aStride+24(FP), DI // aStride
-	SHLQ    $0x02, DI // aStride in bytes
-	ADDQ    DI, AX // a += aStride
-	SUBQ    $+1, SI // rows += -1
-	CMPQ    SI, $+1 // rows >= 1
+	MOVQ    cStride+8(FP), SI // cStride
+	SHLQ    $0x02, SI // cStride in bytes
+	MOVQ    DX, SI // rows of c
+	VMOVUPS Y0, (SI) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(SI) // c[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, 64(SI) // c[0][16] = C[0][1], lanes 0..7
+	VMOVUPS Y3, 96(SI) // c[0][16] = C[0][1], lanes 8..15
+	MOVQ    cStride+8(FP), SI // cStride
+	SHLQ    $0x02, SI // cStride in bytes
+	ADDQ    SI, DX // c += cStride
+	MOVQ    aStride+24(FP), SI // aStride
+	SHLQ    $0x02, SI // aStride in bytes
+	ADDQ    SI, AX // a += aStride
+	SUBQ    $+1, BX // rows += -1
+	CMPQ    BX, $+1 // rows >= 1
 	JGE     rows_9 // rows >= 1
 
 rows_end_10:
@@ -9169,10 +9213,61 @@ TEXT ·affineRowsAVX2(SB), NOSPLIT, $0-64
 	MOVQ cols+40(FP), R8 // cols
 	SHLQ $0x02, DX // dstStride in bytes
 	SHLQ $0x02, BX // srcStride in bytes
-	CMPQ R8, $+16 // cols < 16
-	JLT  cols_end_2 // cols < 16
+	CMPQ R8, $+32 // cols < 32
+	JLT  cols_end_2 // cols < 32
 
 cols_1:
+	VMOVUPS (SI), Y0 // scale = scale[0], lanes 0..7
+	VMOVUPS 32(SI), Y1 // scale = scale[0], lanes 8..15
+	VMOVUPS 64(SI), Y2 // scale = scale[0], lanes 16..23
+	VMOVUPS 96(SI), Y3 // scale = scale[0], lanes 24..31
+	VMOVUPS (DI), Y4 // bias = bias[0], lanes 0..7
+	VMOVUPS 32(DI), Y5 // bias = bias[0], lanes 8..15
+	VMOVUPS 64(DI), Y6 // bias = bias[0], lanes 16..23
+	VMOVUPS 96(DI), Y7 // bias = bias[0], lanes 24..31
+	MOVQ    rows+32(FP), R11 // rows
+	MOVQ    CX, R9 // from = src
+	MOVQ    AX, R10 // to = dst
+	CMPQ    R11, $+1 // rows < 1
+	JLT     rows_end_4 // rows < 1
+
+rows_3:
+	VMOVUPS (R9), Y8 // v = from[0], lanes 0..7
+	VMOVUPS 32(R9), Y9 // v = from[0], lanes 8..15
+	VMOVUPS 64(R9), Y10 // v = from[0], lanes 16..23
+	VMOVUPS 96(R9), Y11 // v = from[0], lanes 24..31
+	VMULPS  Y0, Y8, Y8 // v = v * scale, lanes 0..7
+	VMULPS  Y1, Y9, Y9 // v = v * scale, lanes 8..15
+	VMULPS  Y2, Y10, Y10 // v = v * scale, lanes 16..23
+	VMULPS  Y3, Y11, Y11 // v = v * scale, lanes 24..31
+	VADDPS  Y4, Y8, Y8 // v = v + bias, lanes 0..7
+	VADDPS  Y5, Y9, Y9 // v = v + bias, lanes 8..15
+	VADDPS  Y6, Y10, Y10 // v = v + bias, lanes 16..23
+	VADDPS  Y7, Y11, Y11 // v = v + bias, lanes 24..31
+	VMOVUPS Y8, (R10) // to[0] = v, lanes 0..7
+	VMOVUPS Y9, 32(R10) // to[0] = v, lanes 8..15
+	VMOVUPS Y10, 64(R10) // to[0] = v, lanes 16..23
+	VMOVUPS Y11, 96(R10) // to[0] = v, lanes 24..31
+	ADDQ    BX, R9 // from += srcStride
+	ADDQ    DX, R10 // to += dstStride
+	SUBQ    $+1, R11 // rows += -1
+	CMPQ    R11, $+1 // rows >= 1
+	JGE     rows_3 // rows >= 1
+
+rows_end_4:
+	ADDQ $+128, CX // src += 128
+	ADDQ $+128, AX // dst += 128
+	ADDQ $+128, SI // scale += 128
+	ADDQ $+128, DI // bias += 128
+	SUBQ $+32, R8 // cols += -32
+	CMPQ R8, $+32 // cols >= 32
+	JGE  cols_1 // cols >= 32
+
+cols_end_2:
+	CMPQ R8, $+16 // cols < 16
+	JLT  cols_end_6 // cols < 16
+
+cols_5:
 	VMOVUPS (SI), Y0 // scale = scale[0], lanes 0..7
 	VMOVUPS 32(SI), Y1 // scale = scale[0], lanes 8..15
 	VMOVUPS (DI), Y2 // bias = bias[0], lanes 0..7
@@ -9181,36 +9276,35 @@ cols_1:
 	MOVQ    CX, R9 // from = src
 	MOVQ    AX, R10 // to = dst
 	CMPQ    R11, $+1 // rows < 1
-	JLT     rows_end_4 // rows < 1
+	JLT     rows_end_8 // rows < 1
 
-rows_3:
-	VMOVUPS    (R9), Y4 // v = from[0], lanes 0..7
-	VMOVUPS    32(R9), Y5 // v = from[0], lanes 8..15
-	VMULPS     Y0, Y4, Y4 // v = v * scale, lanes 0..7
-	VMULPS     Y1, Y5, Y5 // v = v * scale, lanes 8..15
-	VADDPS     Y2, Y4, Y4 // v = v + bias, lanes 0..7
-	VADDPS     Y3, Y5, Y5 // v = v + bias, lanes 8..15
-	VMOVUPS    Y4, (R10) // to[0] = v, lanes 0..7
-	VMOVUPS    Y5, 32(R10) // to[0] = v, lanes 8..15
-	PREFETCHT1 128(R10) // prefetch to[32]
-	ADDQ       BX, R9 // from += srcStride
-	ADDQ       DX, R10 // to += dstStride
-	SUBQ       $+1, R11 // rows += -1
-	CMPQ       R11, $+1 // rows >= 1
-	JGE        rows_3 // rows >= 1
+rows_7:
+	VMOVUPS (R9), Y4 // v = from[0], lanes 0..7
+	VMOVUPS 32(R9), Y5 // v = from[0], lanes 8..15
+	VMULPS  Y0, Y4, Y4 // v = v * scale, lanes 0..7
+	VMULPS  Y1, Y5, Y5 // v = v * scale, lanes 8..15
+	VADDPS  Y2, Y4, Y4 // v = v + bias, lanes 0..7
+	VADDPS  Y3, Y5, Y5 // v = v + bias, lanes 8..15
+	VMOVUPS Y4, (R10) // to[0] = v, lanes 0..7
+	VMOVUPS Y5, 32(R10) // to[0] = v, lanes 8..15
+	ADDQ    BX, R9 // from += srcStride
+	ADDQ    DX, R10 // to += dstStride
+	SUBQ    $+1, R11 // rows += -1
+	CMPQ    R11, $+1 // rows >= 1
+	JGE     rows_7 // rows >= 1
 
-rows_end_4:
+rows_end_8:
 	ADDQ $+64, CX // src += 64
 	ADDQ $+64, AX // dst += 64
 	ADDQ $+64, SI // scale += 64
 	ADDQ $+64, DI // bias += 64
 	SUBQ $+16, R8 // cols += -16
 	CMPQ R8, $+16 // cols >= 16
-	JGE  cols_1 // cols >= 16
+	JGE  cols_5 // cols >= 16
 
-cols_end_2:
+cols_end_6:
 	CMPQ       R8, $+1 // cols < 1
-	JLT        less_5 // cols < 1
+	JLT        less_9 // cols < 1
 	LEAQ       tail_window<>+0(SB), R9 // first cols lanes
 	MOVQ       $+16, R10 // first cols lanes
 	SUBQ       R8, R10 // first cols lanes
@@ -9223,9 +9317,9 @@ cols_end_2:
 	MOVQ       rows+32(FP), SI // rows
 	MOVQ       AX, AX // to = dst
 	CMPQ       SI, $+1 // rows < 1
-	JLT        rows_end_7 // rows < 1
+	JLT        rows_end_11 // rows < 1
 
-rows_6:
+rows_10:
 	VMASKMOVPS (CX), Y0, Y6 // v = from[0], cols lanes
 	VMASKMOVPS 32(CX), Y1, Y7 // v = from[0], cols lanes
 	VMULPS     Y2, Y6, Y6 // v = v * scale, lanes 0..7
@@ -9234,15 +9328,14 @@ rows_6:
 	VADDPS     Y5, Y7, Y7 // v = v + bias, lanes 8..15
 	VMASKMOVPS Y6, Y0, (AX) // to[0] = v, cols lanes
 	VMASKMOVPS Y7, Y1, 32(AX) // to[0] = v, cols lanes
-	PREFETCHT1 128(AX) // prefetch to[32]
 	ADDQ       BX, CX // from += srcStride
 	ADDQ       DX, AX // to += dstStride
 	SUBQ       $+1, SI // rows += -1
 	CMPQ       SI, $+1 // rows >= 1
-	JGE        rows_6 // rows >= 1
+	JGE        rows_10 // rows >= 1
 
-rows_end_7:
-less_5:
+rows_end_11:
+less_9:
 	VZEROUPPER
 	RET
 

@@ -268,19 +268,19 @@ chains_end_2:
 	VZEROUPPER
 	RET
 
-// func productAVX512(c *float32, cStride int, a *float32, aStride int, b *float32, depth int, rows int, cols int, alpha *float32)
-TEXT ·productAVX512(SB), NOSPLIT, $0-72
+// func productAVX512(c *float32, cStride int, a *float32, aStride int, b *float32, depth int, rows int, cols int, alpha *float32, next *float32)
+TEXT ·productAVX512(SB), NOSPLIT, $0-80
 	MOVQ c+0(FP), AX // c
 	MOVQ b+32(FP), CX // b
 	MOVQ cols+56(FP), DX // cols
+	MOVQ next+72(FP), BX // next
 	CMPQ DX, $+32 // cols < 32
 	JLT  columns_end_2 // cols < 32
 
 columns_1:
-	MOVQ a+16(FP), BX // a
-	MOVQ alpha+64(FP), DI // alpha
-	MOVQ AX, SI // c_tile = c
+	MOVQ a+16(FP), SI // a
 	MOVQ rows+48(FP), R8 // rows
+	MOVQ AX, DI // c_tile = c
 	CMPQ R8, $+1 // rows < 1
 	JLT  rows_end_4 // rows < 1
 
@@ -300,78 +300,82 @@ less_5:
 	JLT  less_7 // height < 12
 
 	// C = α·C, or 0 without α
-	CMPQ         DI, $+1 // alpha < 1
+	MOVQ         alpha+64(FP), R9 // alpha
+	CMPQ         R9, $+1 // alpha < 1
 	JLT          less_9 // alpha < 1
-	MOVQ         cStride+8(FP), R9 // cStride
-	SHLQ         $0x02, R9 // cStride in bytes
-	MOVQ         SI, R10 // rows of c_tile
-	LEAQ         (R10)(R9*2), R11 // rows of c_tile
-	ADDQ         R9, R11 // rows of c_tile
-	LEAQ         (R11)(R9*2), R12 // rows of c_tile
-	ADDQ         R9, R12 // rows of c_tile
-	LEAQ         (R12)(R9*2), R13 // rows of c_tile
-	ADDQ         R9, R13 // rows of c_tile
-	VBROADCASTSS (DI), Z2 // α[0] = all alpha[0]
-	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
+	MOVQ         rows+48(FP), R10 // rows
+	SUBQ         R8, R10 // rows -= rows
+	SHLQ         $0x02, R10 // rows in bytes
+	ADDQ         R10, R9 // alpha += rows
+	MOVQ         cStride+8(FP), R10 // cStride
+	SHLQ         $0x02, R10 // cStride in bytes
+	MOVQ         DI, R11 // rows of c_tile
+	LEAQ         (R11)(R10*2), R12 // rows of c_tile
+	ADDQ         R10, R12 // rows of c_tile
+	LEAQ         (R12)(R10*2), R13 // rows of c_tile
+	ADDQ         R10, R13 // rows of c_tile
+	LEAQ         (R13)(R10*2), R14 // rows of c_tile
+	ADDQ         R10, R14 // rows of c_tile
+	VBROADCASTSS (R9), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R11), Z0 // C[0][0] = c_tile[0][0]
 	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	VMOVUPS      64(R10), Z1 // C[0][1] = c_tile[0][16]
+	VMOVUPS      64(R11), Z1 // C[0][1] = c_tile[0][16]
 	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
-	VBROADCASTSS 4(DI), Z4 // α[1] = all alpha[1]
-	VMOVUPS      (R10)(R9*1), Z2 // C[1][0] = c_tile[1][0]
+	VBROADCASTSS 4(R9), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R11)(R10*1), Z2 // C[1][0] = c_tile[1][0]
 	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
-	VMOVUPS      64(R10)(R9*1), Z3 // C[1][1] = c_tile[1][16]
+	VMOVUPS      64(R11)(R10*1), Z3 // C[1][1] = c_tile[1][16]
 	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
-	VBROADCASTSS 8(DI), Z6 // α[2] = all alpha[2]
-	VMOVUPS      (R10)(R9*2), Z4 // C[2][0] = c_tile[2][0]
+	VBROADCASTSS 8(R9), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R11)(R10*2), Z4 // C[2][0] = c_tile[2][0]
 	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
-	VMOVUPS      64(R10)(R9*2), Z5 // C[2][1] = c_tile[2][16]
+	VMOVUPS      64(R11)(R10*2), Z5 // C[2][1] = c_tile[2][16]
 	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
-	VBROADCASTSS 12(DI), Z8 // α[3] = all alpha[3]
-	VMOVUPS      (R11), Z6 // C[3][0] = c_tile[3][0]
+	VBROADCASTSS 12(R9), Z8 // α[3] = all alpha[3]
+	VMOVUPS      (R12), Z6 // C[3][0] = c_tile[3][0]
 	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
-	VMOVUPS      64(R11), Z7 // C[3][1] = c_tile[3][16]
+	VMOVUPS      64(R12), Z7 // C[3][1] = c_tile[3][16]
 	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
-	VBROADCASTSS 16(DI), Z10 // α[4] = all alpha[4]
-	VMOVUPS      (R11)(R9*1), Z8 // C[4][0] = c_tile[4][0]
+	VBROADCASTSS 16(R9), Z10 // α[4] = all alpha[4]
+	VMOVUPS      (R12)(R10*1), Z8 // C[4][0] = c_tile[4][0]
 	VMULPS       Z10, Z8, Z8 // C[4][0] = C[4][0] * α[4]
-	VMOVUPS      64(R11)(R9*1), Z9 // C[4][1] = c_tile[4][16]
+	VMOVUPS      64(R12)(R10*1), Z9 // C[4][1] = c_tile[4][16]
 	VMULPS       Z10, Z9, Z9 // C[4][1] = C[4][1] * α[4]
-	VBROADCASTSS 20(DI), Z12 // α[5] = all alpha[5]
-	VMOVUPS      (R11)(R9*2), Z10 // C[5][0] = c_tile[5][0]
+	VBROADCASTSS 20(R9), Z12 // α[5] = all alpha[5]
+	VMOVUPS      (R12)(R10*2), Z10 // C[5][0] = c_tile[5][0]
 	VMULPS       Z12, Z10, Z10 // C[5][0] = C[5][0] * α[5]
-	VMOVUPS      64(R11)(R9*2), Z11 // C[5][1] = c_tile[5][16]
+	VMOVUPS      64(R12)(R10*2), Z11 // C[5][1] = c_tile[5][16]
 	VMULPS       Z12, Z11, Z11 // C[5][1] = C[5][1] * α[5]
-	VBROADCASTSS 24(DI), Z14 // α[6] = all alpha[6]
-	VMOVUPS      (R12), Z12 // C[6][0] = c_tile[6][0]
+	VBROADCASTSS 24(R9), Z14 // α[6] = all alpha[6]
+	VMOVUPS      (R13), Z12 // C[6][0] = c_tile[6][0]
 	VMULPS       Z14, Z12, Z12 // C[6][0] = C[6][0] * α[6]
-	VMOVUPS      64(R12), Z13 // C[6][1] = c_tile[6][16]
+	VMOVUPS      64(R13), Z13 // C[6][1] = c_tile[6][16]
 	VMULPS       Z14, Z13, Z13 // C[6][1] = C[6][1] * α[6]
-	VBROADCASTSS 28(DI), Z16 // α[7] = all alpha[7]
-	VMOVUPS      (R12)(R9*1), Z14 // C[7][0] = c_tile[7][0]
+	VBROADCASTSS 28(R9), Z16 // α[7] = all alpha[7]
+	VMOVUPS      (R13)(R10*1), Z14 // C[7][0] = c_tile[7][0]
 	VMULPS       Z16, Z14, Z14 // C[7][0] = C[7][0] * α[7]
-	VMOVUPS      64(R12)(R9*1), Z15 // C[7][1] = c_tile[7][16]
+	VMOVUPS      64(R13)(R10*1), Z15 // C[7][1] = c_tile[7][16]
 	VMULPS       Z16, Z15, Z15 // C[7][1] = C[7][1] * α[7]
-	VBROADCASTSS 32(DI), Z18 // α[8] = all alpha[8]
-	VMOVUPS      (R12)(R9*2), Z16 // C[8][0] = c_tile[8][0]
+	VBROADCASTSS 32(R9), Z18 // α[8] = all alpha[8]
+	VMOVUPS      (R13)(R10*2), Z16 // C[8][0] = c_tile[8][0]
 	VMULPS       Z18, Z16, Z16 // C[8][0] = C[8][0] * α[8]
-	VMOVUPS      64(R12)(R9*2), Z17 // C[8][1] = c_tile[8][16]
+	VMOVUPS      64(R13)(R10*2), Z17 // C[8][1] = c_tile[8][16]
 	VMULPS       Z18, Z17, Z17 // C[8][1] = C[8][1] * α[8]
-	VBROADCASTSS 36(DI), Z20 // α[9] = all alpha[9]
-	VMOVUPS      (R13), Z18 // C[9][0] = c_tile[9][0]
+	VBROADCASTSS 36(R9), Z20 // α[9] = all alpha[9]
+	VMOVUPS      (R14), Z18 // C[9][0] = c_tile[9][0]
 	VMULPS       Z20, Z18, Z18 // C[9][0] = C[9][0] * α[9]
-	VMOVUPS      64(R13), Z19 // C[9][1] = c_tile[9][16]
+	VMOVUPS      64(R14), Z19 // C[9][1] = c_tile[9][16]
 	VMULPS       Z20, Z19, Z19 // C[9][1] = C[9][1] * α[9]
-	VBROADCASTSS 40(DI), Z22 // α[10] = all alpha[10]
-	VMOVUPS      (R13)(R9*1), Z20 // C[10][0] = c_tile[10][0]
+	VBROADCASTSS 40(R9), Z22 // α[10] = all alpha[10]
+	VMOVUPS      (R14)(R10*1), Z20 // C[10][0] = c_tile[10][0]
 	VMULPS       Z22, Z20, Z20 // C[10][0] = C[10][0] * α[10]
-	VMOVUPS      64(R13)(R9*1), Z21 // C[10][1] = c_tile[10][16]
+	VMOVUPS      64(R14)(R10*1), Z21 // C[10][1] = c_tile[10][16]
 	VMULPS       Z22, Z21, Z21 // C[10][1] = C[10][1] * α[10]
-	VBROADCASTSS 44(DI), Z24 // α[11] = all alpha[11]
-	VMOVUPS      (R13)(R9*2), Z22 // C[11][0] = c_tile[11][0]
+	VBROADCASTSS 44(R9), Z24 // α[11] = all alpha[11]
+	VMOVUPS      (R14)(R10*2), Z22 // C[11][0] = c_tile[11][0]
 	VMULPS       Z24, Z22, Z22 // C[11][0] = C[11][0] * α[11]
-	VMOVUPS      64(R13)(R9*2), Z23 // C[11][1] = c_tile[11][16]
+	VMOVUPS      64(R14)(R10*2), Z23 // C[11][1] = c_tile[11][16]
 	VMULPS       Z24, Z23, Z23 // C[11][1] = C[11][1] * α[11]
-	ADDQ         $+48, DI // alpha += 48
 	JMP          end_10
 
 less_9:
@@ -404,7 +408,7 @@ end_10:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ BX, R10 // rows of a
+	MOVQ SI, R10 // rows of a
 	LEAQ (R10)(R9*2), R11 // rows of a
 	ADDQ R9, R11 // rows of a
 	LEAQ (R11)(R9*2), R12 // rows of a
@@ -569,6 +573,7 @@ depth_11:
 	VFMADD231PS  Z26, Z25, Z19 // C[9][1] += A[9][3] * B[3][1]
 	VFMADD231PS  Z27, Z25, Z21 // C[10][1] += A[10][3] * B[3][1]
 	VFMADD231PS  Z28, Z25, Z23 // C[11][1] += A[11][3] * B[3][1]
+	PREFETCHT1   (BX) // prefetch next[0]
 	VMOVUPS      512(R14), Z24 // B[4][0] = b_k[128]
 	VMOVUPS      576(R14), Z25 // B[4][1] = b_k[144]
 	VBROADCASTSS 16(R10), Z26 // A[0][4] = a[0][4]
@@ -721,11 +726,13 @@ depth_11:
 	VFMADD231PS  Z26, Z25, Z19 // C[9][1] += A[9][7] * B[7][1]
 	VFMADD231PS  Z27, Z25, Z21 // C[10][1] += A[10][7] * B[7][1]
 	VFMADD231PS  Z28, Z25, Z23 // C[11][1] += A[11][7] * B[7][1]
+	PREFETCHT1   64(BX) // prefetch next[16]
 	ADDQ         $+32, R10 // a0 += 32
 	ADDQ         $+32, R11 // a3 += 32
 	ADDQ         $+32, R12 // a6 += 32
 	ADDQ         $+32, R13 // a9 += 32
 	ADDQ         $+1024, R14 // b_k += 1024
+	ADDQ         $+128, BX // next += 128
 	SUBQ         $+8, R15 // depth += -8
 	CMPQ         R15, $+8 // depth >= 8
 	JGE          depth_11 // depth >= 8
@@ -786,7 +793,7 @@ depth_end_14:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    SI, R10 // rows of c_tile
+	MOVQ    DI, R10 // rows of c_tile
 	LEAQ    (R10)(R9*2), R11 // rows of c_tile
 	ADDQ    R9, R11 // rows of c_tile
 	LEAQ    (R11)(R9*2), R12 // rows of c_tile
@@ -822,21 +829,21 @@ depth_end_14:
 	MOVQ    R9, R10 // cStride = cStride
 	SHLQ    $0x01, R10 // cStride <<= 1
 	SHLQ    $0x01, R10 // cStride <<= 1
-	ADDQ    R10, SI // c_tile += cStride
+	ADDQ    R10, DI // c_tile += cStride
 	SHLQ    $0x01, R9 // cStride <<= 1
 	SHLQ    $0x01, R9 // cStride <<= 1
 	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, SI // c_tile += cStride
+	ADDQ    R9, DI // c_tile += cStride
 	MOVQ    aStride+24(FP), R9 // aStride
 	SHLQ    $0x02, R9 // aStride in bytes
 	MOVQ    R9, R10 // aStride = aStride
 	SHLQ    $0x01, R10 // aStride <<= 1
 	SHLQ    $0x01, R10 // aStride <<= 1
-	ADDQ    R10, BX // a += aStride
+	ADDQ    R10, SI // a += aStride
 	SHLQ    $0x01, R9 // aStride <<= 1
 	SHLQ    $0x01, R9 // aStride <<= 1
 	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, BX // a += aStride
+	ADDQ    R9, SI // a += aStride
 	SUBQ    $+11, R8 // rows += -11
 	JMP     end_8
 
@@ -845,73 +852,77 @@ less_7:
 	JLT  less_15 // height < 11
 
 	// C = α·C, or 0 without α
-	CMPQ         DI, $+1 // alpha < 1
+	MOVQ         alpha+64(FP), R9 // alpha
+	CMPQ         R9, $+1 // alpha < 1
 	JLT          less_17 // alpha < 1
-	MOVQ         cStride+8(FP), R9 // cStride
-	SHLQ         $0x02, R9 // cStride in bytes
-	MOVQ         SI, R10 // rows of c_tile
-	LEAQ         (R10)(R9*2), R11 // rows of c_tile
-	ADDQ         R9, R11 // rows of c_tile
-	LEAQ         (R11)(R9*2), R12 // rows of c_tile
-	ADDQ         R9, R12 // rows of c_tile
-	LEAQ         (R12)(R9*2), R13 // rows of c_tile
-	ADDQ         R9, R13 // rows of c_tile
-	VBROADCASTSS (DI), Z2 // α[0] = all alpha[0]
-	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
+	MOVQ         rows+48(FP), R10 // rows
+	SUBQ         R8, R10 // rows -= rows
+	SHLQ         $0x02, R10 // rows in bytes
+	ADDQ         R10, R9 // alpha += rows
+	MOVQ         cStride+8(FP), R10 // cStride
+	SHLQ         $0x02, R10 // cStride in bytes
+	MOVQ         DI, R11 // rows of c_tile
+	LEAQ         (R11)(R10*2), R12 // rows of c_tile
+	ADDQ         R10, R12 // rows of c_tile
+	LEAQ         (R12)(R10*2), R13 // rows of c_tile
+	ADDQ         R10, R13 // rows of c_tile
+	LEAQ         (R13)(R10*2), R14 // rows of c_tile
+	ADDQ         R10, R14 // rows of c_tile
+	VBROADCASTSS (R9), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R11), Z0 // C[0][0] = c_tile[0][0]
 	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	VMOVUPS      64(R10), Z1 // C[0][1] = c_tile[0][16]
+	VMOVUPS      64(R11), Z1 // C[0][1] = c_tile[0][16]
 	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
-	VBROADCASTSS 4(DI), Z4 // α[1] = all alpha[1]
-	VMOVUPS      (R10)(R9*1), Z2 // C[1][0] = c_tile[1][0]
+	VBROADCASTSS 4(R9), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R11)(R10*1), Z2 // C[1][0] = c_tile[1][0]
 	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
-	VMOVUPS      64(R10)(R9*1), Z3 // C[1][1] = c_tile[1][16]
+	VMOVUPS      64(R11)(R10*1), Z3 // C[1][1] = c_tile[1][16]
 	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
-	VBROADCASTSS 8(DI), Z6 // α[2] = all alpha[2]
-	VMOVUPS      (R10)(R9*2), Z4 // C[2][0] = c_tile[2][0]
+	VBROADCASTSS 8(R9), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R11)(R10*2), Z4 // C[2][0] = c_tile[2][0]
 	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
-	VMOVUPS      64(R10)(R9*2), Z5 // C[2][1] = c_tile[2][16]
+	VMOVUPS      64(R11)(R10*2), Z5 // C[2][1] = c_tile[2][16]
 	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
-	VBROADCASTSS 12(DI), Z8 // α[3] = all alpha[3]
-	VMOVUPS      (R11), Z6 // C[3][0] = c_tile[3][0]
+	VBROADCASTSS 12(R9), Z8 // α[3] = all alpha[3]
+	VMOVUPS      (R12), Z6 // C[3][0] = c_tile[3][0]
 	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
-	VMOVUPS      64(R11), Z7 // C[3][1] = c_tile[3][16]
+	VMOVUPS      64(R12), Z7 // C[3][1] = c_tile[3][16]
 	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
-	VBROADCASTSS 16(DI), Z10 // α[4] = all alpha[4]
-	VMOVUPS      (R11)(R9*1), Z8 // C[4][0] = c_tile[4][0]
+	VBROADCASTSS 16(R9), Z10 // α[4] = all alpha[4]
+	VMOVUPS      (R12)(R10*1), Z8 // C[4][0] = c_tile[4][0]
 	VMULPS       Z10, Z8, Z8 // C[4][0] = C[4][0] * α[4]
-	VMOVUPS      64(R11)(R9*1), Z9 // C[4][1] = c_tile[4][16]
+	VMOVUPS      64(R12)(R10*1), Z9 // C[4][1] = c_tile[4][16]
 	VMULPS       Z10, Z9, Z9 // C[4][1] = C[4][1] * α[4]
-	VBROADCASTSS 20(DI), Z12 // α[5] = all alpha[5]
-	VMOVUPS      (R11)(R9*2), Z10 // C[5][0] = c_tile[5][0]
+	VBROADCASTSS 20(R9), Z12 // α[5] = all alpha[5]
+	VMOVUPS      (R12)(R10*2), Z10 // C[5][0] = c_tile[5][0]
 	VMULPS       Z12, Z10, Z10 // C[5][0] = C[5][0] * α[5]
-	VMOVUPS      64(R11)(R9*2), Z11 // C[5][1] = c_tile[5][16]
+	VMOVUPS      64(R12)(R10*2), Z11 // C[5][1] = c_tile[5][16]
 	VMULPS       Z12, Z11, Z11 // C[5][1] = C[5][1] * α[5]
-	VBROADCASTSS 24(DI), Z14 // α[6] = all alpha[6]
-	VMOVUPS      (R12), Z12 // C[6][0] = c_tile[6][0]
+	VBROADCASTSS 24(R9), Z14 // α[6] = all alpha[6]
+	VMOVUPS      (R13), Z12 // C[6][0] = c_tile[6][0]
 	VMULPS       Z14, Z12, Z12 // C[6][0] = C[6][0] * α[6]
-	VMOVUPS      64(R12), Z13 // C[6][1] = c_tile[6][16]
+	VMOVUPS      64(R13), Z13 // C[6][1] = c_tile[6][16]
 	VMULPS       Z14, Z13, Z13 // C[6][1] = C[6][1] * α[6]
-	VBROADCASTSS 28(DI), Z16 // α[7] = all alpha[7]
-	VMOVUPS      (R12)(R9*1), Z14 // C[7][0] = c_tile[7][0]
+	VBROADCASTSS 28(R9), Z16 // α[7] = all alpha[7]
+	VMOVUPS      (R13)(R10*1), Z14 // C[7][0] = c_tile[7][0]
 	VMULPS       Z16, Z14, Z14 // C[7][0] = C[7][0] * α[7]
-	VMOVUPS      64(R12)(R9*1), Z15 // C[7][1] = c_tile[7][16]
+	VMOVUPS      64(R13)(R10*1), Z15 // C[7][1] = c_tile[7][16]
 	VMULPS       Z16, Z15, Z15 // C[7][1] = C[7][1] * α[7]
-	VBROADCASTSS 32(DI), Z18 // α[8] = all alpha[8]
-	VMOVUPS      (R12)(R9*2), Z16 // C[8][0] = c_tile[8][0]
+	VBROADCASTSS 32(R9), Z18 // α[8] = all alpha[8]
+	VMOVUPS      (R13)(R10*2), Z16 // C[8][0] = c_tile[8][0]
 	VMULPS       Z18, Z16, Z16 // C[8][0] = C[8][0] * α[8]
-	VMOVUPS      64(R12)(R9*2), Z17 // C[8][1] = c_tile[8][16]
+	VMOVUPS      64(R13)(R10*2), Z17 // C[8][1] = c_tile[8][16]
 	VMULPS       Z18, Z17, Z17 // C[8][1] = C[8][1] * α[8]
-	VBROADCASTSS 36(DI), Z20 // α[9] = all alpha[9]
-	VMOVUPS      (R13), Z18 // C[9][0] = c_tile[9][0]
+	VBROADCASTSS 36(R9), Z20 // α[9] = all alpha[9]
+	VMOVUPS      (R14), Z18 // C[9][0] = c_tile[9][0]
 	VMULPS       Z20, Z18, Z18 // C[9][0] = C[9][0] * α[9]
-	VMOVUPS      64(R13), Z19 // C[9][1] = c_tile[9][16]
+	VMOVUPS      64(R14), Z19 // C[9][1] = c_tile[9][16]
 	VMULPS       Z20, Z19, Z19 // C[9][1] = C[9][1] * α[9]
-	VBROADCASTSS 40(DI), Z22 // α[10] = all alpha[10]
-	VMOVUPS      (R13)(R9*1), Z20 // C[10][0] = c_tile[10][0]
+	VBROADCASTSS 40(R9), Z22 // α[10] = all alpha[10]
+	VMOVUPS      (R14)(R10*1), Z20 // C[10][0] = c_tile[10][0]
 	VMULPS       Z22, Z20, Z20 // C[10][0] = C[10][0] * α[10]
-	VMOVUPS      64(R13)(R9*1), Z21 // C[10][1] = c_tile[10][16]
+	VMOVUPS      64(R14)(R10*1), Z21 // C[10][1] = c_tile[10][16]
 	VMULPS       Z22, Z21, Z21 // C[10][1] = C[10][1] * α[10]
-	ADDQ         $+44, DI // alpha += 44
 	JMP          end_18
 
 less_17:
@@ -942,7 +953,7 @@ end_18:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ BX, R10 // rows of a
+	MOVQ SI, R10 // rows of a
 	LEAQ (R10)(R9*2), R11 // rows of a
 	ADDQ R9, R11 // rows of a
 	LEAQ (R11)(R9*2), R12 // rows of a
@@ -1095,11 +1106,13 @@ depth_19:
 	VFMADD231PS  Z25, Z22, Z20 // C[10][0] += A[10][3] * B[3][0]
 	VFMADD231PS  Z24, Z23, Z19 // C[9][1] += A[9][3] * B[3][1]
 	VFMADD231PS  Z25, Z23, Z21 // C[10][1] += A[10][3] * B[3][1]
+	PREFETCHT1   (BX) // prefetch next[0]
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
 	ADDQ         $+16, R12 // a6 += 16
 	ADDQ         $+16, R13 // a9 += 16
 	ADDQ         $+512, R14 // b_k += 512
+	ADDQ         $+64, BX // next += 64
 	SUBQ         $+4, R15 // depth += -4
 	CMPQ         R15, $+4 // depth >= 4
 	JGE          depth_19 // depth >= 4
@@ -1157,7 +1170,7 @@ depth_end_22:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    SI, R10 // rows of c_tile
+	MOVQ    DI, R10 // rows of c_tile
 	LEAQ    (R10)(R9*2), R11 // rows of c_tile
 	ADDQ    R9, R11 // rows of c_tile
 	LEAQ    (R11)(R9*2), R12 // rows of c_tile
@@ -1189,25 +1202,25 @@ depth_end_22:
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
 	MOVQ    R9, R10 // cStride = cStride
-	ADDQ    R10, SI // c_tile += cStride
+	ADDQ    R10, DI // c_tile += cStride
 	MOVQ    R9, R10 // cStride = cStride
 	SHLQ    $0x01, R10 // cStride <<= 1
-	ADDQ    R10, SI // c_tile += cStride
+	ADDQ    R10, DI // c_tile += cStride
 	SHLQ    $0x01, R9 // cStride <<= 1
 	SHLQ    $0x01, R9 // cStride <<= 1
 	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, SI // c_tile += cStride
+	ADDQ    R9, DI // c_tile += cStride
 	MOVQ    aStride+24(FP), R9 // aStride
 	SHLQ    $0x02, R9 // aStride in bytes
 	MOVQ    R9, R10 // aStride = aStride
-	ADDQ    R10, BX // a += aStride
+	ADDQ    R10, SI // a += aStride
 	MOVQ    R9, R10 // aStride = aStride
 	SHLQ    $0x01, R10 // aStride <<= 1
-	ADDQ    R10, BX // a += aStride
+	ADDQ    R10, SI // a += aStride
 	SHLQ    $0x01, R9 // aStride <<= 1
 	SHLQ    $0x01, R9 // aStride <<= 1
 	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, BX // a += aStride
+	ADDQ    R9, SI // a += aStride
 	SUBQ    $+10, R8 // rows += -10
 	JMP     end_16
 
@@ -1216,68 +1229,72 @@ less_15:
 	JLT  less_23 // height < 10
 
 	// C = α·C, or 0 without α
-	CMPQ         DI, $+1 // alpha < 1
+	MOVQ         alpha+64(FP), R9 // alpha
+	CMPQ         R9, $+1 // alpha < 1
 	JLT          less_25 // alpha < 1
-	MOVQ         cStride+8(FP), R9 // cStride
-	SHLQ         $0x02, R9 // cStride in bytes
-	MOVQ         SI, R10 // rows of c_tile
-	LEAQ         (R10)(R9*2), R11 // rows of c_tile
-	ADDQ         R9, R11 // rows of c_tile
-	LEAQ         (R11)(R9*2), R12 // rows of c_tile
-	ADDQ         R9, R12 // rows of c_tile
-	LEAQ         (R12)(R9*2), R13 // rows of c_tile
-	ADDQ         R9, R13 // rows of c_tile
-	VBROADCASTSS (DI), Z2 // α[0] = all alpha[0]
-	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
+	MOVQ         rows+48(FP), R10 // rows
+	SUBQ         R8, R10 // rows -= rows
+	SHLQ         $0x02, R10 // rows in bytes
+	ADDQ         R10, R9 // alpha += rows
+	MOVQ         cStride+8(FP), R10 // cStride
+	SHLQ         $0x02, R10 // cStride in bytes
+	MOVQ         DI, R11 // rows of c_tile
+	LEAQ         (R11)(R10*2), R12 // rows of c_tile
+	ADDQ         R10, R12 // rows of c_tile
+	LEAQ         (R12)(R10*2), R13 // rows of c_tile
+	ADDQ         R10, R13 // rows of c_tile
+	LEAQ         (R13)(R10*2), R14 // rows of c_tile
+	ADDQ         R10, R14 // rows of c_tile
+	VBROADCASTSS (R9), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R11), Z0 // C[0][0] = c_tile[0][0]
 	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	VMOVUPS      64(R10), Z1 // C[0][1] = c_tile[0][16]
+	VMOVUPS      64(R11), Z1 // C[0][1] = c_tile[0][16]
 	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
-	VBROADCASTSS 4(DI), Z4 // α[1] = all alpha[1]
-	VMOVUPS      (R10)(R9*1), Z2 // C[1][0] = c_tile[1][0]
+	VBROADCASTSS 4(R9), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R11)(R10*1), Z2 // C[1][0] = c_tile[1][0]
 	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
-	VMOVUPS      64(R10)(R9*1), Z3 // C[1][1] = c_tile[1][16]
+	VMOVUPS      64(R11)(R10*1), Z3 // C[1][1] = c_tile[1][16]
 	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
-	VBROADCASTSS 8(DI), Z6 // α[2] = all alpha[2]
-	VMOVUPS      (R10)(R9*2), Z4 // C[2][0] = c_tile[2][0]
+	VBROADCASTSS 8(R9), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R11)(R10*2), Z4 // C[2][0] = c_tile[2][0]
 	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
-	VMOVUPS      64(R10)(R9*2), Z5 // C[2][1] = c_tile[2][16]
+	VMOVUPS      64(R11)(R10*2), Z5 // C[2][1] = c_tile[2][16]
 	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
-	VBROADCASTSS 12(DI), Z8 // α[3] = all alpha[3]
-	VMOVUPS      (R11), Z6 // C[3][0] = c_tile[3][0]
+	VBROADCASTSS 12(R9), Z8 // α[3] = all alpha[3]
+	VMOVUPS      (R12), Z6 // C[3][0] = c_tile[3][0]
 	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
-	VMOVUPS      64(R11), Z7 // C[3][1] = c_tile[3][16]
+	VMOVUPS      64(R12), Z7 // C[3][1] = c_tile[3][16]
 	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
-	VBROADCASTSS 16(DI), Z10 // α[4] = all alpha[4]
-	VMOVUPS      (R11)(R9*1), Z8 // C[4][0] = c_tile[4][0]
+	VBROADCASTSS 16(R9), Z10 // α[4] = all alpha[4]
+	VMOVUPS      (R12)(R10*1), Z8 // C[4][0] = c_tile[4][0]
 	VMULPS       Z10, Z8, Z8 // C[4][0] = C[4][0] * α[4]
-	VMOVUPS      64(R11)(R9*1), Z9 // C[4][1] = c_tile[4][16]
+	VMOVUPS      64(R12)(R10*1), Z9 // C[4][1] = c_tile[4][16]
 	VMULPS       Z10, Z9, Z9 // C[4][1] = C[4][1] * α[4]
-	VBROADCASTSS 20(DI), Z12 // α[5] = all alpha[5]
-	VMOVUPS      (R11)(R9*2), Z10 // C[5][0] = c_tile[5][0]
+	VBROADCASTSS 20(R9), Z12 // α[5] = all alpha[5]
+	VMOVUPS      (R12)(R10*2), Z10 // C[5][0] = c_tile[5][0]
 	VMULPS       Z12, Z10, Z10 // C[5][0] = C[5][0] * α[5]
-	VMOVUPS      64(R11)(R9*2), Z11 // C[5][1] = c_tile[5][16]
+	VMOVUPS      64(R12)(R10*2), Z11 // C[5][1] = c_tile[5][16]
 	VMULPS       Z12, Z11, Z11 // C[5][1] = C[5][1] * α[5]
-	VBROADCASTSS 24(DI), Z14 // α[6] = all alpha[6]
-	VMOVUPS      (R12), Z12 // C[6][0] = c_tile[6][0]
+	VBROADCASTSS 24(R9), Z14 // α[6] = all alpha[6]
+	VMOVUPS      (R13), Z12 // C[6][0] = c_tile[6][0]
 	VMULPS       Z14, Z12, Z12 // C[6][0] = C[6][0] * α[6]
-	VMOVUPS      64(R12), Z13 // C[6][1] = c_tile[6][16]
+	VMOVUPS      64(R13), Z13 // C[6][1] = c_tile[6][16]
 	VMULPS       Z14, Z13, Z13 // C[6][1] = C[6][1] * α[6]
-	VBROADCASTSS 28(DI), Z16 // α[7] = all alpha[7]
-	VMOVUPS      (R12)(R9*1), Z14 // C[7][0] = c_tile[7][0]
+	VBROADCASTSS 28(R9), Z16 // α[7] = all alpha[7]
+	VMOVUPS      (R13)(R10*1), Z14 // C[7][0] = c_tile[7][0]
 	VMULPS       Z16, Z14, Z14 // C[7][0] = C[7][0] * α[7]
-	VMOVUPS      64(R12)(R9*1), Z15 // C[7][1] = c_tile[7][16]
+	VMOVUPS      64(R13)(R10*1), Z15 // C[7][1] = c_tile[7][16]
 	VMULPS       Z16, Z15, Z15 // C[7][1] = C[7][1] * α[7]
-	VBROADCASTSS 32(DI), Z18 // α[8] = all alpha[8]
-	VMOVUPS      (R12)(R9*2), Z16 // C[8][0] = c_tile[8][0]
+	VBROADCASTSS 32(R9), Z18 // α[8] = all alpha[8]
+	VMOVUPS      (R13)(R10*2), Z16 // C[8][0] = c_tile[8][0]
 	VMULPS       Z18, Z16, Z16 // C[8][0] = C[8][0] * α[8]
-	VMOVUPS      64(R12)(R9*2), Z17 // C[8][1] = c_tile[8][16]
+	VMOVUPS      64(R13)(R10*2), Z17 // C[8][1] = c_tile[8][16]
 	VMULPS       Z18, Z17, Z17 // C[8][1] = C[8][1] * α[8]
-	VBROADCASTSS 36(DI), Z20 // α[9] = all alpha[9]
-	VMOVUPS      (R13), Z18 // C[9][0] = c_tile[9][0]
+	VBROADCASTSS 36(R9), Z20 // α[9] = all alpha[9]
+	VMOVUPS      (R14), Z18 // C[9][0] = c_tile[9][0]
 	VMULPS       Z20, Z18, Z18 // C[9][0] = C[9][0] * α[9]
-	VMOVUPS      64(R13), Z19 // C[9][1] = c_tile[9][16]
+	VMOVUPS      64(R14), Z19 // C[9][1] = c_tile[9][16]
 	VMULPS       Z20, Z19, Z19 // C[9][1] = C[9][1] * α[9]
-	ADDQ         $+40, DI // alpha += 40
 	JMP          end_26
 
 less_25:
@@ -1306,7 +1323,7 @@ end_26:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ BX, R10 // rows of a
+	MOVQ SI, R10 // rows of a
 	LEAQ (R10)(R9*2), R11 // rows of a
 	ADDQ R9, R11 // rows of a
 	LEAQ (R11)(R9*2), R12 // rows of a
@@ -1447,11 +1464,13 @@ depth_27:
 	VBROADCASTSS 12(R13), Z22 // A[9][3] = a[9][3]
 	VFMADD231PS  Z22, Z20, Z18 // C[9][0] += A[9][3] * B[3][0]
 	VFMADD231PS  Z22, Z21, Z19 // C[9][1] += A[9][3] * B[3][1]
+	PREFETCHT1   (BX) // prefetch next[0]
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
 	ADDQ         $+16, R12 // a6 += 16
 	ADDQ         $+16, R13 // a9 += 16
 	ADDQ         $+512, R14 // b_k += 512
+	ADDQ         $+64, BX // next += 64
 	SUBQ         $+4, R15 // depth += -4
 	CMPQ         R15, $+4 // depth >= 4
 	JGE          depth_27 // depth >= 4
@@ -1506,7 +1525,7 @@ depth_end_30:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    SI, R10 // rows of c_tile
+	MOVQ    DI, R10 // rows of c_tile
 	LEAQ    (R10)(R9*2), R11 // rows of c_tile
 	ADDQ    R9, R11 // rows of c_tile
 	LEAQ    (R11)(R9*2), R12 // rows of c_tile
@@ -1537,20 +1556,20 @@ depth_end_30:
 	SHLQ    $0x02, R9 // cStride in bytes
 	MOVQ    R9, R10 // cStride = cStride
 	SHLQ    $0x01, R10 // cStride <<= 1
-	ADDQ    R10, SI // c_tile += cStride
+	ADDQ    R10, DI // c_tile += cStride
 	SHLQ    $0x01, R9 // cStride <<= 1
 	SHLQ    $0x01, R9 // cStride <<= 1
 	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, SI // c_tile += cStride
+	ADDQ    R9, DI // c_tile += cStride
 	MOVQ    aStride+24(FP), R9 // aStride
 	SHLQ    $0x02, R9 // aStride in bytes
 	MOVQ    R9, R10 // aStride = aStride
 	SHLQ    $0x01, R10 // aStride <<= 1
-	ADDQ    R10, BX // a += aStride
+	ADDQ    R10, SI // a += aStride
 	SHLQ    $0x01, R9 // aStride <<= 1
 	SHLQ    $0x01, R9 // aStride <<= 1
 	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, BX // a += aStride
+	ADDQ    R9, SI // a += aStride
 	SUBQ    $+9, R8 // rows += -9
 	JMP     end_24
 
@@ -1559,61 +1578,65 @@ less_23:
 	JLT  less_31 // height < 9
 
 	// C = α·C, or 0 without α
-	CMPQ         DI, $+1 // alpha < 1
+	MOVQ         alpha+64(FP), R9 // alpha
+	CMPQ         R9, $+1 // alpha < 1
 	JLT          less_33 // alpha < 1
-	MOVQ         cStride+8(FP), R9 // cStride
-	SHLQ         $0x02, R9 // cStride in bytes
-	MOVQ         SI, R10 // rows of c_tile
-	LEAQ         (R10)(R9*2), R11 // rows of c_tile
-	ADDQ         R9, R11 // rows of c_tile
-	LEAQ         (R11)(R9*2), R12 // rows of c_tile
-	ADDQ         R9, R12 // rows of c_tile
-	VBROADCASTSS (DI), Z2 // α[0] = all alpha[0]
-	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
+	MOVQ         rows+48(FP), R10 // rows
+	SUBQ         R8, R10 // rows -= rows
+	SHLQ         $0x02, R10 // rows in bytes
+	ADDQ         R10, R9 // alpha += rows
+	MOVQ         cStride+8(FP), R10 // cStride
+	SHLQ         $0x02, R10 // cStride in bytes
+	MOVQ         DI, R11 // rows of c_tile
+	LEAQ         (R11)(R10*2), R12 // rows of c_tile
+	ADDQ         R10, R12 // rows of c_tile
+	LEAQ         (R12)(R10*2), R13 // rows of c_tile
+	ADDQ         R10, R13 // rows of c_tile
+	VBROADCASTSS (R9), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R11), Z0 // C[0][0] = c_tile[0][0]
 	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	VMOVUPS      64(R10), Z1 // C[0][1] = c_tile[0][16]
+	VMOVUPS      64(R11), Z1 // C[0][1] = c_tile[0][16]
 	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
-	VBROADCASTSS 4(DI), Z4 // α[1] = all alpha[1]
-	VMOVUPS      (R10)(R9*1), Z2 // C[1][0] = c_tile[1][0]
+	VBROADCASTSS 4(R9), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R11)(R10*1), Z2 // C[1][0] = c_tile[1][0]
 	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
-	VMOVUPS      64(R10)(R9*1), Z3 // C[1][1] = c_tile[1][16]
+	VMOVUPS      64(R11)(R10*1), Z3 // C[1][1] = c_tile[1][16]
 	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
-	VBROADCASTSS 8(DI), Z6 // α[2] = all alpha[2]
-	VMOVUPS      (R10)(R9*2), Z4 // C[2][0] = c_tile[2][0]
+	VBROADCASTSS 8(R9), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R11)(R10*2), Z4 // C[2][0] = c_tile[2][0]
 	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
-	VMOVUPS      64(R10)(R9*2), Z5 // C[2][1] = c_tile[2][16]
+	VMOVUPS      64(R11)(R10*2), Z5 // C[2][1] = c_tile[2][16]
 	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
-	VBROADCASTSS 12(DI), Z8 // α[3] = all alpha[3]
-	VMOVUPS      (R11), Z6 // C[3][0] = c_tile[3][0]
+	VBROADCASTSS 12(R9), Z8 // α[3] = all alpha[3]
+	VMOVUPS      (R12), Z6 // C[3][0] = c_tile[3][0]
 	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
-	VMOVUPS      64(R11), Z7 // C[3][1] = c_tile[3][16]
+	VMOVUPS      64(R12), Z7 // C[3][1] = c_tile[3][16]
 	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
-	VBROADCASTSS 16(DI), Z10 // α[4] = all alpha[4]
-	VMOVUPS      (R11)(R9*1), Z8 // C[4][0] = c_tile[4][0]
+	VBROADCASTSS 16(R9), Z10 // α[4] = all alpha[4]
+	VMOVUPS      (R12)(R10*1), Z8 // C[4][0] = c_tile[4][0]
 	VMULPS       Z10, Z8, Z8 // C[4][0] = C[4][0] * α[4]
-	VMOVUPS      64(R11)(R9*1), Z9 // C[4][1] = c_tile[4][16]
+	VMOVUPS      64(R12)(R10*1), Z9 // C[4][1] = c_tile[4][16]
 	VMULPS       Z10, Z9, Z9 // C[4][1] = C[4][1] * α[4]
-	VBROADCASTSS 20(DI), Z12 // α[5] = all alpha[5]
-	VMOVUPS      (R11)(R9*2), Z10 // C[5][0] = c_tile[5][0]
+	VBROADCASTSS 20(R9), Z12 // α[5] = all alpha[5]
+	VMOVUPS      (R12)(R10*2), Z10 // C[5][0] = c_tile[5][0]
 	VMULPS       Z12, Z10, Z10 // C[5][0] = C[5][0] * α[5]
-	VMOVUPS      64(R11)(R9*2), Z11 // C[5][1] = c_tile[5][16]
+	VMOVUPS      64(R12)(R10*2), Z11 // C[5][1] = c_tile[5][16]
 	VMULPS       Z12, Z11, Z11 // C[5][1] = C[5][1] * α[5]
-	VBROADCASTSS 24(DI), Z14 // α[6] = all alpha[6]
-	VMOVUPS      (R12), Z12 // C[6][0] = c_tile[6][0]
+	VBROADCASTSS 24(R9), Z14 // α[6] = all alpha[6]
+	VMOVUPS      (R13), Z12 // C[6][0] = c_tile[6][0]
 	VMULPS       Z14, Z12, Z12 // C[6][0] = C[6][0] * α[6]
-	VMOVUPS      64(R12), Z13 // C[6][1] = c_tile[6][16]
+	VMOVUPS      64(R13), Z13 // C[6][1] = c_tile[6][16]
 	VMULPS       Z14, Z13, Z13 // C[6][1] = C[6][1] * α[6]
-	VBROADCASTSS 28(DI), Z16 // α[7] = all alpha[7]
-	VMOVUPS      (R12)(R9*1), Z14 // C[7][0] = c_tile[7][0]
+	VBROADCASTSS 28(R9), Z16 // α[7] = all alpha[7]
+	VMOVUPS      (R13)(R10*1), Z14 // C[7][0] = c_tile[7][0]
 	VMULPS       Z16, Z14, Z14 // C[7][0] = C[7][0] * α[7]
-	VMOVUPS      64(R12)(R9*1), Z15 // C[7][1] = c_tile[7][16]
+	VMOVUPS      64(R13)(R10*1), Z15 // C[7][1] = c_tile[7][16]
 	VMULPS       Z16, Z15, Z15 // C[7][1] = C[7][1] * α[7]
-	VBROADCASTSS 32(DI), Z18 // α[8] = all alpha[8]
-	VMOVUPS      (R12)(R9*2), Z16 // C[8][0] = c_tile[8][0]
+	VBROADCASTSS 32(R9), Z18 // α[8] = all alpha[8]
+	VMOVUPS      (R13)(R10*2), Z16 // C[8][0] = c_tile[8][0]
 	VMULPS       Z18, Z16, Z16 // C[8][0] = C[8][0] * α[8]
-	VMOVUPS      64(R12)(R9*2), Z17 // C[8][1] = c_tile[8][16]
+	VMOVUPS      64(R13)(R10*2), Z17 // C[8][1] = c_tile[8][16]
 	VMULPS       Z18, Z17, Z17 // C[8][1] = C[8][1] * α[8]
-	ADDQ         $+36, DI // alpha += 36
 	JMP          end_34
 
 less_33:
@@ -1640,7 +1663,7 @@ end_34:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ BX, R10 // rows of a
+	MOVQ SI, R10 // rows of a
 	LEAQ (R10)(R9*2), R11 // rows of a
 	ADDQ R9, R11 // rows of a
 	LEAQ (R11)(R9*2), R12 // rows of a
@@ -1767,10 +1790,12 @@ depth_35:
 	VFMADD231PS  Z20, Z19, Z13 // C[6][1] += A[6][3] * B[3][1]
 	VFMADD231PS  Z21, Z19, Z15 // C[7][1] += A[7][3] * B[3][1]
 	VFMADD231PS  Z22, Z19, Z17 // C[8][1] += A[8][3] * B[3][1]
+	PREFETCHT1   (BX) // prefetch next[0]
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
 	ADDQ         $+16, R12 // a6 += 16
 	ADDQ         $+512, R13 // b_k += 512
+	ADDQ         $+64, BX // next += 64
 	SUBQ         $+4, R14 // depth += -4
 	CMPQ         R14, $+4 // depth >= 4
 	JGE          depth_35 // depth >= 4
@@ -1821,7 +1846,7 @@ depth_end_38:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    SI, R10 // rows of c_tile
+	MOVQ    DI, R10 // rows of c_tile
 	LEAQ    (R10)(R9*2), R11 // rows of c_tile
 	ADDQ    R9, R11 // rows of c_tile
 	LEAQ    (R11)(R9*2), R12 // rows of c_tile
@@ -1847,19 +1872,19 @@ depth_end_38:
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
 	MOVQ    R9, R10 // cStride = cStride
-	ADDQ    R10, SI // c_tile += cStride
+	ADDQ    R10, DI // c_tile += cStride
 	SHLQ    $0x01, R9 // cStride <<= 1
 	SHLQ    $0x01, R9 // cStride <<= 1
 	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, SI // c_tile += cStride
+	ADDQ    R9, DI // c_tile += cStride
 	MOVQ    aStride+24(FP), R9 // aStride
 	SHLQ    $0x02, R9 // aStride in bytes
 	MOVQ    R9, R10 // aStride = aStride
-	ADDQ    R10, BX // a += aStride
+	ADDQ    R10, SI // a += aStride
 	SHLQ    $0x01, R9 // aStride <<= 1
 	SHLQ    $0x01, R9 // aStride <<= 1
 	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, BX // a += aStride
+	ADDQ    R9, SI // a += aStride
 	SUBQ    $+8, R8 // rows += -8
 	JMP     end_32
 
@@ -1868,56 +1893,60 @@ less_31:
 	JLT  less_39 // height < 8
 
 	// C = α·C, or 0 without α
-	CMPQ         DI, $+1 // alpha < 1
+	MOVQ         alpha+64(FP), R9 // alpha
+	CMPQ         R9, $+1 // alpha < 1
 	JLT          less_41 // alpha < 1
-	MOVQ         cStride+8(FP), R9 // cStride
-	SHLQ         $0x02, R9 // cStride in bytes
-	MOVQ         SI, R10 // rows of c_tile
-	LEAQ         (R10)(R9*2), R11 // rows of c_tile
-	ADDQ         R9, R11 // rows of c_tile
-	LEAQ         (R11)(R9*2), R12 // rows of c_tile
-	ADDQ         R9, R12 // rows of c_tile
-	VBROADCASTSS (DI), Z2 // α[0] = all alpha[0]
-	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
+	MOVQ         rows+48(FP), R10 // rows
+	SUBQ         R8, R10 // rows -= rows
+	SHLQ         $0x02, R10 // rows in bytes
+	ADDQ         R10, R9 // alpha += rows
+	MOVQ         cStride+8(FP), R10 // cStride
+	SHLQ         $0x02, R10 // cStride in bytes
+	MOVQ         DI, R11 // rows of c_tile
+	LEAQ         (R11)(R10*2), R12 // rows of c_tile
+	ADDQ         R10, R12 // rows of c_tile
+	LEAQ         (R12)(R10*2), R13 // rows of c_tile
+	ADDQ         R10, R13 // rows of c_tile
+	VBROADCASTSS (R9), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R11), Z0 // C[0][0] = c_tile[0][0]
 	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	VMOVUPS      64(R10), Z1 // C[0][1] = c_tile[0][16]
+	VMOVUPS      64(R11), Z1 // C[0][1] = c_tile[0][16]
 	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
-	VBROADCASTSS 4(DI), Z4 // α[1] = all alpha[1]
-	VMOVUPS      (R10)(R9*1), Z2 // C[1][0] = c_tile[1][0]
+	VBROADCASTSS 4(R9), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R11)(R10*1), Z2 // C[1][0] = c_tile[1][0]
 	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
-	VMOVUPS      64(R10)(R9*1), Z3 // C[1][1] = c_tile[1][16]
+	VMOVUPS      64(R11)(R10*1), Z3 // C[1][1] = c_tile[1][16]
 	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
-	VBROADCASTSS 8(DI), Z6 // α[2] = all alpha[2]
-	VMOVUPS      (R10)(R9*2), Z4 // C[2][0] = c_tile[2][0]
+	VBROADCASTSS 8(R9), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R11)(R10*2), Z4 // C[2][0] = c_tile[2][0]
 	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
-	VMOVUPS      64(R10)(R9*2), Z5 // C[2][1] = c_tile[2][16]
+	VMOVUPS      64(R11)(R10*2), Z5 // C[2][1] = c_tile[2][16]
 	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
-	VBROADCASTSS 12(DI), Z8 // α[3] = all alpha[3]
-	VMOVUPS      (R11), Z6 // C[3][0] = c_tile[3][0]
+	VBROADCASTSS 12(R9), Z8 // α[3] = all alpha[3]
+	VMOVUPS      (R12), Z6 // C[3][0] = c_tile[3][0]
 	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
-	VMOVUPS      64(R11), Z7 // C[3][1] = c_tile[3][16]
+	VMOVUPS      64(R12), Z7 // C[3][1] = c_tile[3][16]
 	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
-	VBROADCASTSS 16(DI), Z10 // α[4] = all alpha[4]
-	VMOVUPS      (R11)(R9*1), Z8 // C[4][0] = c_tile[4][0]
+	VBROADCASTSS 16(R9), Z10 // α[4] = all alpha[4]
+	VMOVUPS      (R12)(R10*1), Z8 // C[4][0] = c_tile[4][0]
 	VMULPS       Z10, Z8, Z8 // C[4][0] = C[4][0] * α[4]
-	VMOVUPS      64(R11)(R9*1), Z9 // C[4][1] = c_tile[4][16]
+	VMOVUPS      64(R12)(R10*1), Z9 // C[4][1] = c_tile[4][16]
 	VMULPS       Z10, Z9, Z9 // C[4][1] = C[4][1] * α[4]
-	VBROADCASTSS 20(DI), Z12 // α[5] = all alpha[5]
-	VMOVUPS      (R11)(R9*2), Z10 // C[5][0] = c_tile[5][0]
+	VBROADCASTSS 20(R9), Z12 // α[5] = all alpha[5]
+	VMOVUPS      (R12)(R10*2), Z10 // C[5][0] = c_tile[5][0]
 	VMULPS       Z12, Z10, Z10 // C[5][0] = C[5][0] * α[5]
-	VMOVUPS      64(R11)(R9*2), Z11 // C[5][1] = c_tile[5][16]
+	VMOVUPS      64(R12)(R10*2), Z11 // C[5][1] = c_tile[5][16]
 	VMULPS       Z12, Z11, Z11 // C[5][1] = C[5][1] * α[5]
-	VBROADCASTSS 24(DI), Z14 // α[6] = all alpha[6]
-	VMOVUPS      (R12), Z12 // C[6][0] = c_tile[6][0]
+	VBROADCASTSS 24(R9), Z14 // α[6] = all alpha[6]
+	VMOVUPS      (R13), Z12 // C[6][0] = c_tile[6][0]
 	VMULPS       Z14, Z12, Z12 // C[6][0] = C[6][0] * α[6]
-	VMOVUPS      64(R12), Z13 // C[6][1] = c_tile[6][16]
+	VMOVUPS      64(R13), Z13 // C[6][1] = c_tile[6][16]
 	VMULPS       Z14, Z13, Z13 // C[6][1] = C[6][1] * α[6]
-	VBROADCASTSS 28(DI), Z16 // α[7] = all alpha[7]
-	VMOVUPS      (R12)(R9*1), Z14 // C[7][0] = c_tile[7][0]
+	VBROADCASTSS 28(R9), Z16 // α[7] = all alpha[7]
+	VMOVUPS      (R13)(R10*1), Z14 // C[7][0] = c_tile[7][0]
 	VMULPS       Z16, Z14, Z14 // C[7][0] = C[7][0] * α[7]
-	VMOVUPS      64(R12)(R9*1), Z15 // C[7][1] = c_tile[7][16]
+	VMOVUPS      64(R13)(R10*1), Z15 // C[7][1] = c_tile[7][16]
 	VMULPS       Z16, Z15, Z15 // C[7][1] = C[7][1] * α[7]
-	ADDQ         $+32, DI // alpha += 32
 	JMP          end_42
 
 less_41:
@@ -1942,7 +1971,7 @@ end_42:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ BX, R10 // rows of a
+	MOVQ SI, R10 // rows of a
 	LEAQ (R10)(R9*2), R11 // rows of a
 	ADDQ R9, R11 // rows of a
 	LEAQ (R11)(R9*2), R12 // rows of a
@@ -2057,10 +2086,12 @@ depth_43:
 	VFMADD231PS  Z19, Z16, Z14 // C[7][0] += A[7][3] * B[3][0]
 	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][3] * B[3][1]
 	VFMADD231PS  Z19, Z17, Z15 // C[7][1] += A[7][3] * B[3][1]
+	PREFETCHT1   (BX) // prefetch next[0]
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
 	ADDQ         $+16, R12 // a6 += 16
 	ADDQ         $+512, R13 // b_k += 512
+	ADDQ         $+64, BX // next += 64
 	SUBQ         $+4, R14 // depth += -4
 	CMPQ         R14, $+4 // depth >= 4
 	JGE          depth_43 // depth >= 4
@@ -2108,7 +2139,7 @@ depth_end_46:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    SI, R10 // rows of c_tile
+	MOVQ    DI, R10 // rows of c_tile
 	LEAQ    (R10)(R9*2), R11 // rows of c_tile
 	ADDQ    R9, R11 // rows of c_tile
 	LEAQ    (R11)(R9*2), R12 // rows of c_tile
@@ -2134,13 +2165,13 @@ depth_end_46:
 	SHLQ    $0x01, R9 // cStride <<= 1
 	SHLQ    $0x01, R9 // cStride <<= 1
 	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, SI // c_tile += cStride
+	ADDQ    R9, DI // c_tile += cStride
 	MOVQ    aStride+24(FP), R9 // aStride
 	SHLQ    $0x02, R9 // aStride in bytes
 	SHLQ    $0x01, R9 // aStride <<= 1
 	SHLQ    $0x01, R9 // aStride <<= 1
 	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, BX // a += aStride
+	ADDQ    R9, SI // a += aStride
 	SUBQ    $+7, R8 // rows += -7
 	JMP     end_40
 
@@ -2149,51 +2180,55 @@ less_39:
 	JLT  less_47 // height < 7
 
 	// C = α·C, or 0 without α
-	CMPQ         DI, $+1 // alpha < 1
+	MOVQ         alpha+64(FP), R9 // alpha
+	CMPQ         R9, $+1 // alpha < 1
 	JLT          less_49 // alpha < 1
-	MOVQ         cStride+8(FP), R9 // cStride
-	SHLQ         $0x02, R9 // cStride in bytes
-	MOVQ         SI, R10 // rows of c_tile
-	LEAQ         (R10)(R9*2), R11 // rows of c_tile
-	ADDQ         R9, R11 // rows of c_tile
-	LEAQ         (R11)(R9*2), R12 // rows of c_tile
-	ADDQ         R9, R12 // rows of c_tile
-	VBROADCASTSS (DI), Z2 // α[0] = all alpha[0]
-	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
+	MOVQ         rows+48(FP), R10 // rows
+	SUBQ         R8, R10 // rows -= rows
+	SHLQ         $0x02, R10 // rows in bytes
+	ADDQ         R10, R9 // alpha += rows
+	MOVQ         cStride+8(FP), R10 // cStride
+	SHLQ         $0x02, R10 // cStride in bytes
+	MOVQ         DI, R11 // rows of c_tile
+	LEAQ         (R11)(R10*2), R12 // rows of c_tile
+	ADDQ         R10, R12 // rows of c_tile
+	LEAQ         (R12)(R10*2), R13 // rows of c_tile
+	ADDQ         R10, R13 // rows of c_tile
+	VBROADCASTSS (R9), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R11), Z0 // C[0][0] = c_tile[0][0]
 	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	VMOVUPS      64(R10), Z1 // C[0][1] = c_tile[0][16]
+	VMOVUPS      64(R11), Z1 // C[0][1] = c_tile[0][16]
 	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
-	VBROADCASTSS 4(DI), Z4 // α[1] = all alpha[1]
-	VMOVUPS      (R10)(R9*1), Z2 // C[1][0] = c_tile[1][0]
+	VBROADCASTSS 4(R9), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R11)(R10*1), Z2 // C[1][0] = c_tile[1][0]
 	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
-	VMOVUPS      64(R10)(R9*1), Z3 // C[1][1] = c_tile[1][16]
+	VMOVUPS      64(R11)(R10*1), Z3 // C[1][1] = c_tile[1][16]
 	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
-	VBROADCASTSS 8(DI), Z6 // α[2] = all alpha[2]
-	VMOVUPS      (R10)(R9*2), Z4 // C[2][0] = c_tile[2][0]
+	VBROADCASTSS 8(R9), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R11)(R10*2), Z4 // C[2][0] = c_tile[2][0]
 	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
-	VMOVUPS      64(R10)(R9*2), Z5 // C[2][1] = c_tile[2][16]
+	VMOVUPS      64(R11)(R10*2), Z5 // C[2][1] = c_tile[2][16]
 	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
-	VBROADCASTSS 12(DI), Z8 // α[3] = all alpha[3]
-	VMOVUPS      (R11), Z6 // C[3][0] = c_tile[3][0]
+	VBROADCASTSS 12(R9), Z8 // α[3] = all alpha[3]
+	VMOVUPS      (R12), Z6 // C[3][0] = c_tile[3][0]
 	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
-	VMOVUPS      64(R11), Z7 // C[3][1] = c_tile[3][16]
+	VMOVUPS      64(R12), Z7 // C[3][1] = c_tile[3][16]
 	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
-	VBROADCASTSS 16(DI), Z10 // α[4] = all alpha[4]
-	VMOVUPS      (R11)(R9*1), Z8 // C[4][0] = c_tile[4][0]
+	VBROADCASTSS 16(R9), Z10 // α[4] = all alpha[4]
+	VMOVUPS      (R12)(R10*1), Z8 // C[4][0] = c_tile[4][0]
 	VMULPS       Z10, Z8, Z8 // C[4][0] = C[4][0] * α[4]
-	VMOVUPS      64(R11)(R9*1), Z9 // C[4][1] = c_tile[4][16]
+	VMOVUPS      64(R12)(R10*1), Z9 // C[4][1] = c_tile[4][16]
 	VMULPS       Z10, Z9, Z9 // C[4][1] = C[4][1] * α[4]
-	VBROADCASTSS 20(DI), Z12 // α[5] = all alpha[5]
-	VMOVUPS      (R11)(R9*2), Z10 // C[5][0] = c_tile[5][0]
+	VBROADCASTSS 20(R9), Z12 // α[5] = all alpha[5]
+	VMOVUPS      (R12)(R10*2), Z10 // C[5][0] = c_tile[5][0]
 	VMULPS       Z12, Z10, Z10 // C[5][0] = C[5][0] * α[5]
-	VMOVUPS      64(R11)(R9*2), Z11 // C[5][1] = c_tile[5][16]
+	VMOVUPS      64(R12)(R10*2), Z11 // C[5][1] = c_tile[5][16]
 	VMULPS       Z12, Z11, Z11 // C[5][1] = C[5][1] * α[5]
-	VBROADCASTSS 24(DI), Z14 // α[6] = all alpha[6]
-	VMOVUPS      (R12), Z12 // C[6][0] = c_tile[6][0]
+	VBROADCASTSS 24(R9), Z14 // α[6] = all alpha[6]
+	VMOVUPS      (R13), Z12 // C[6][0] = c_tile[6][0]
 	VMULPS       Z14, Z12, Z12 // C[6][0] = C[6][0] * α[6]
-	VMOVUPS      64(R12), Z13 // C[6][1] = c_tile[6][16]
+	VMOVUPS      64(R13), Z13 // C[6][1] = c_tile[6][16]
 	VMULPS       Z14, Z13, Z13 // C[6][1] = C[6][1] * α[6]
-	ADDQ         $+28, DI // alpha += 28
 	JMP          end_50
 
 less_49:
@@ -2216,7 +2251,7 @@ end_50:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ BX, R10 // rows of a
+	MOVQ SI, R10 // rows of a
 	LEAQ (R10)(R9*2), R11 // rows of a
 	ADDQ R9, R11 // rows of a
 	LEAQ (R11)(R9*2), R12 // rows of a
@@ -2319,10 +2354,12 @@ depth_51:
 	VBROADCASTSS 12(R12), Z16 // A[6][3] = a[6][3]
 	VFMADD231PS  Z16, Z14, Z12 // C[6][0] += A[6][3] * B[3][0]
 	VFMADD231PS  Z16, Z15, Z13 // C[6][1] += A[6][3] * B[3][1]
+	PREFETCHT1   (BX) // prefetch next[0]
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
 	ADDQ         $+16, R12 // a6 += 16
 	ADDQ         $+512, R13 // b_k += 512
+	ADDQ         $+64, BX // next += 64
 	SUBQ         $+4, R14 // depth += -4
 	CMPQ         R14, $+4 // depth >= 4
 	JGE          depth_51 // depth >= 4
@@ -2367,7 +2404,7 @@ depth_end_54:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    SI, R10 // rows of c_tile
+	MOVQ    DI, R10 // rows of c_tile
 	LEAQ    (R10)(R9*2), R11 // rows of c_tile
 	ADDQ    R9, R11 // rows of c_tile
 	LEAQ    (R11)(R9*2), R12 // rows of c_tile
@@ -2389,23 +2426,23 @@ depth_end_54:
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
 	MOVQ    R9, R10 // cStride = cStride
-	ADDQ    R10, SI // c_tile += cStride
+	ADDQ    R10, DI // c_tile += cStride
 	MOVQ    R9, R10 // cStride = cStride
 	SHLQ    $0x01, R10 // cStride <<= 1
-	ADDQ    R10, SI // c_tile += cStride
+	ADDQ    R10, DI // c_tile += cStride
 	SHLQ    $0x01, R9 // cStride <<= 1
 	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, SI // c_tile += cStride
+	ADDQ    R9, DI // c_tile += cStride
 	MOVQ    aStride+24(FP), R9 // aStride
 	SHLQ    $0x02, R9 // aStride in bytes
 	MOVQ    R9, R10 // aStride = aStride
-	ADDQ    R10, BX // a += aStride
+	ADDQ    R10, SI // a += aStride
 	MOVQ    R9, R10 // aStride = aStride
 	SHLQ    $0x01, R10 // aStride <<= 1
-	ADDQ    R10, BX // a += aStride
+	ADDQ    R10, SI // a += aStride
 	SHLQ    $0x01, R9 // aStride <<= 1
 	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, BX // a += aStride
+	ADDQ    R9, SI // a += aStride
 	SUBQ    $+6, R8 // rows += -6
 	JMP     end_48
 
@@ -2414,44 +2451,48 @@ less_47:
 	JLT  less_55 // height < 6
 
 	// C = α·C, or 0 without α
-	CMPQ         DI, $+1 // alpha < 1
+	MOVQ         alpha+64(FP), R9 // alpha
+	CMPQ         R9, $+1 // alpha < 1
 	JLT          less_57 // alpha < 1
-	MOVQ         cStride+8(FP), R9 // cStride
-	SHLQ         $0x02, R9 // cStride in bytes
-	MOVQ         SI, R10 // rows of c_tile
-	LEAQ         (R10)(R9*2), R11 // rows of c_tile
-	ADDQ         R9, R11 // rows of c_tile
-	VBROADCASTSS (DI), Z2 // α[0] = all alpha[0]
-	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
+	MOVQ         rows+48(FP), R10 // rows
+	SUBQ         R8, R10 // rows -= rows
+	SHLQ         $0x02, R10 // rows in bytes
+	ADDQ         R10, R9 // alpha += rows
+	MOVQ         cStride+8(FP), R10 // cStride
+	SHLQ         $0x02, R10 // cStride in bytes
+	MOVQ         DI, R11 // rows of c_tile
+	LEAQ         (R11)(R10*2), R12 // rows of c_tile
+	ADDQ         R10, R12 // rows of c_tile
+	VBROADCASTSS (R9), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R11), Z0 // C[0][0] = c_tile[0][0]
 	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	VMOVUPS      64(R10), Z1 // C[0][1] = c_tile[0][16]
+	VMOVUPS      64(R11), Z1 // C[0][1] = c_tile[0][16]
 	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
-	VBROADCASTSS 4(DI), Z4 // α[1] = all alpha[1]
-	VMOVUPS      (R10)(R9*1), Z2 // C[1][0] = c_tile[1][0]
+	VBROADCASTSS 4(R9), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R11)(R10*1), Z2 // C[1][0] = c_tile[1][0]
 	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
-	VMOVUPS      64(R10)(R9*1), Z3 // C[1][1] = c_tile[1][16]
+	VMOVUPS      64(R11)(R10*1), Z3 // C[1][1] = c_tile[1][16]
 	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
-	VBROADCASTSS 8(DI), Z6 // α[2] = all alpha[2]
-	VMOVUPS      (R10)(R9*2), Z4 // C[2][0] = c_tile[2][0]
+	VBROADCASTSS 8(R9), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R11)(R10*2), Z4 // C[2][0] = c_tile[2][0]
 	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
-	VMOVUPS      64(R10)(R9*2), Z5 // C[2][1] = c_tile[2][16]
+	VMOVUPS      64(R11)(R10*2), Z5 // C[2][1] = c_tile[2][16]
 	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
-	VBROADCASTSS 12(DI), Z8 // α[3] = all alpha[3]
-	VMOVUPS      (R11), Z6 // C[3][0] = c_tile[3][0]
+	VBROADCASTSS 12(R9), Z8 // α[3] = all alpha[3]
+	VMOVUPS      (R12), Z6 // C[3][0] = c_tile[3][0]
 	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
-	VMOVUPS      64(R11), Z7 // C[3][1] = c_tile[3][16]
+	VMOVUPS      64(R12), Z7 // C[3][1] = c_tile[3][16]
 	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
-	VBROADCASTSS 16(DI), Z10 // α[4] = all alpha[4]
-	VMOVUPS      (R11)(R9*1), Z8 // C[4][0] = c_tile[4][0]
+	VBROADCASTSS 16(R9), Z10 // α[4] = all alpha[4]
+	VMOVUPS      (R12)(R10*1), Z8 // C[4][0] = c_tile[4][0]
 	VMULPS       Z10, Z8, Z8 // C[4][0] = C[4][0] * α[4]
-	VMOVUPS      64(R11)(R9*1), Z9 // C[4][1] = c_tile[4][16]
+	VMOVUPS      64(R12)(R10*1), Z9 // C[4][1] = c_tile[4][16]
 	VMULPS       Z10, Z9, Z9 // C[4][1] = C[4][1] * α[4]
-	VBROADCASTSS 20(DI), Z12 // α[5] = all alpha[5]
-	VMOVUPS      (R11)(R9*2), Z10 // C[5][0] = c_tile[5][0]
+	VBROADCASTSS 20(R9), Z12 // α[5] = all alpha[5]
+	VMOVUPS      (R12)(R10*2), Z10 // C[5][0] = c_tile[5][0]
 	VMULPS       Z12, Z10, Z10 // C[5][0] = C[5][0] * α[5]
-	VMOVUPS      64(R11)(R9*2), Z11 // C[5][1] = c_tile[5][16]
+	VMOVUPS      64(R12)(R10*2), Z11 // C[5][1] = c_tile[5][16]
 	VMULPS       Z12, Z11, Z11 // C[5][1] = C[5][1] * α[5]
-	ADDQ         $+24, DI // alpha += 24
 	JMP          end_58
 
 less_57:
@@ -2472,7 +2513,7 @@ end_58:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ BX, R10 // rows of a
+	MOVQ SI, R10 // rows of a
 	LEAQ (R10)(R9*2), R11 // rows of a
 	ADDQ R9, R11 // rows of a
 	MOVQ depth+40(FP), R13 // depth
@@ -2561,9 +2602,11 @@ depth_59:
 	VFMADD231PS  Z14, Z13, Z7 // C[3][1] += A[3][3] * B[3][1]
 	VFMADD231PS  Z15, Z13, Z9 // C[4][1] += A[4][3] * B[3][1]
 	VFMADD231PS  Z16, Z13, Z11 // C[5][1] += A[5][3] * B[3][1]
+	PREFETCHT1   (BX) // prefetch next[0]
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
 	ADDQ         $+512, R12 // b_k += 512
+	ADDQ         $+64, BX // next += 64
 	SUBQ         $+4, R13 // depth += -4
 	CMPQ         R13, $+4 // depth >= 4
 	JGE          depth_59 // depth >= 4
@@ -2604,7 +2647,7 @@ depth_end_62:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    SI, R10 // rows of c_tile
+	MOVQ    DI, R10 // rows of c_tile
 	LEAQ    (R10)(R9*2), R11 // rows of c_tile
 	ADDQ    R9, R11 // rows of c_tile
 	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
@@ -2623,18 +2666,18 @@ depth_end_62:
 	SHLQ    $0x02, R9 // cStride in bytes
 	MOVQ    R9, R10 // cStride = cStride
 	SHLQ    $0x01, R10 // cStride <<= 1
-	ADDQ    R10, SI // c_tile += cStride
+	ADDQ    R10, DI // c_tile += cStride
 	SHLQ    $0x01, R9 // cStride <<= 1
 	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, SI // c_tile += cStride
+	ADDQ    R9, DI // c_tile += cStride
 	MOVQ    aStride+24(FP), R9 // aStride
 	SHLQ    $0x02, R9 // aStride in bytes
 	MOVQ    R9, R10 // aStride = aStride
 	SHLQ    $0x01, R10 // aStride <<= 1
-	ADDQ    R10, BX // a += aStride
+	ADDQ    R10, SI // a += aStride
 	SHLQ    $0x01, R9 // aStride <<= 1
 	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, BX // a += aStride
+	ADDQ    R9, SI // a += aStride
 	SUBQ    $+5, R8 // rows += -5
 	JMP     end_56
 
@@ -2643,39 +2686,43 @@ less_55:
 	JLT  less_63 // height < 5
 
 	// C = α·C, or 0 without α
-	CMPQ         DI, $+1 // alpha < 1
+	MOVQ         alpha+64(FP), R9 // alpha
+	CMPQ         R9, $+1 // alpha < 1
 	JLT          less_65 // alpha < 1
-	MOVQ         cStride+8(FP), R9 // cStride
-	SHLQ         $0x02, R9 // cStride in bytes
-	MOVQ         SI, R10 // rows of c_tile
-	LEAQ         (R10)(R9*2), R11 // rows of c_tile
-	ADDQ         R9, R11 // rows of c_tile
-	VBROADCASTSS (DI), Z2 // α[0] = all alpha[0]
-	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
+	MOVQ         rows+48(FP), R10 // rows
+	SUBQ         R8, R10 // rows -= rows
+	SHLQ         $0x02, R10 // rows in bytes
+	ADDQ         R10, R9 // alpha += rows
+	MOVQ         cStride+8(FP), R10 // cStride
+	SHLQ         $0x02, R10 // cStride in bytes
+	MOVQ         DI, R11 // rows of c_tile
+	LEAQ         (R11)(R10*2), R12 // rows of c_tile
+	ADDQ         R10, R12 // rows of c_tile
+	VBROADCASTSS (R9), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R11), Z0 // C[0][0] = c_tile[0][0]
 	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	VMOVUPS      64(R10), Z1 // C[0][1] = c_tile[0][16]
+	VMOVUPS      64(R11), Z1 // C[0][1] = c_tile[0][16]
 	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
-	VBROADCASTSS 4(DI), Z4 // α[1] = all alpha[1]
-	VMOVUPS      (R10)(R9*1), Z2 // C[1][0] = c_tile[1][0]
+	VBROADCASTSS 4(R9), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R11)(R10*1), Z2 // C[1][0] = c_tile[1][0]
 	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
-	VMOVUPS      64(R10)(R9*1), Z3 // C[1][1] = c_tile[1][16]
+	VMOVUPS      64(R11)(R10*1), Z3 // C[1][1] = c_tile[1][16]
 	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
-	VBROADCASTSS 8(DI), Z6 // α[2] = all alpha[2]
-	VMOVUPS      (R10)(R9*2), Z4 // C[2][0] = c_tile[2][0]
+	VBROADCASTSS 8(R9), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R11)(R10*2), Z4 // C[2][0] = c_tile[2][0]
 	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
-	VMOVUPS      64(R10)(R9*2), Z5 // C[2][1] = c_tile[2][16]
+	VMOVUPS      64(R11)(R10*2), Z5 // C[2][1] = c_tile[2][16]
 	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
-	VBROADCASTSS 12(DI), Z8 // α[3] = all alpha[3]
-	VMOVUPS      (R11), Z6 // C[3][0] = c_tile[3][0]
+	VBROADCASTSS 12(R9), Z8 // α[3] = all alpha[3]
+	VMOVUPS      (R12), Z6 // C[3][0] = c_tile[3][0]
 	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
-	VMOVUPS      64(R11), Z7 // C[3][1] = c_tile[3][16]
+	VMOVUPS      64(R12), Z7 // C[3][1] = c_tile[3][16]
 	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
-	VBROADCASTSS 16(DI), Z10 // α[4] = all alpha[4]
-	VMOVUPS      (R11)(R9*1), Z8 // C[4][0] = c_tile[4][0]
+	VBROADCASTSS 16(R9), Z10 // α[4] = all alpha[4]
+	VMOVUPS      (R12)(R10*1), Z8 // C[4][0] = c_tile[4][0]
 	VMULPS       Z10, Z8, Z8 // C[4][0] = C[4][0] * α[4]
-	VMOVUPS      64(R11)(R9*1), Z9 // C[4][1] = c_tile[4][16]
+	VMOVUPS      64(R12)(R10*1), Z9 // C[4][1] = c_tile[4][16]
 	VMULPS       Z10, Z9, Z9 // C[4][1] = C[4][1] * α[4]
-	ADDQ         $+20, DI // alpha += 20
 	JMP          end_66
 
 less_65:
@@ -2694,7 +2741,7 @@ end_66:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ BX, R10 // rows of a
+	MOVQ SI, R10 // rows of a
 	LEAQ (R10)(R9*2), R11 // rows of a
 	ADDQ R9, R11 // rows of a
 	MOVQ depth+40(FP), R13 // depth
@@ -2771,9 +2818,11 @@ depth_67:
 	VFMADD231PS  Z13, Z10, Z8 // C[4][0] += A[4][3] * B[3][0]
 	VFMADD231PS  Z12, Z11, Z7 // C[3][1] += A[3][3] * B[3][1]
 	VFMADD231PS  Z13, Z11, Z9 // C[4][1] += A[4][3] * B[3][1]
+	PREFETCHT1   (BX) // prefetch next[0]
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
 	ADDQ         $+512, R12 // b_k += 512
+	ADDQ         $+64, BX // next += 64
 	SUBQ         $+4, R13 // depth += -4
 	CMPQ         R13, $+4 // depth >= 4
 	JGE          depth_67 // depth >= 4
@@ -2811,7 +2860,7 @@ depth_end_70:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    SI, R10 // rows of c_tile
+	MOVQ    DI, R10 // rows of c_tile
 	LEAQ    (R10)(R9*2), R11 // rows of c_tile
 	ADDQ    R9, R11 // rows of c_tile
 	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
@@ -2827,17 +2876,17 @@ depth_end_70:
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
 	MOVQ    R9, R10 // cStride = cStride
-	ADDQ    R10, SI // c_tile += cStride
+	ADDQ    R10, DI // c_tile += cStride
 	SHLQ    $0x01, R9 // cStride <<= 1
 	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, SI // c_tile += cStride
+	ADDQ    R9, DI // c_tile += cStride
 	MOVQ    aStride+24(FP), R9 // aStride
 	SHLQ    $0x02, R9 // aStride in bytes
 	MOVQ    R9, R10 // aStride = aStride
-	ADDQ    R10, BX // a += aStride
+	ADDQ    R10, SI // a += aStride
 	SHLQ    $0x01, R9 // aStride <<= 1
 	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, BX // a += aStride
+	ADDQ    R9, SI // a += aStride
 	SUBQ    $+4, R8 // rows += -4
 	JMP     end_64
 
@@ -2846,34 +2895,38 @@ less_63:
 	JLT  less_71 // height < 4
 
 	// C = α·C, or 0 without α
-	CMPQ         DI, $+1 // alpha < 1
+	MOVQ         alpha+64(FP), R9 // alpha
+	CMPQ         R9, $+1 // alpha < 1
 	JLT          less_73 // alpha < 1
-	MOVQ         cStride+8(FP), R9 // cStride
-	SHLQ         $0x02, R9 // cStride in bytes
-	MOVQ         SI, R10 // rows of c_tile
-	LEAQ         (R10)(R9*2), R11 // rows of c_tile
-	ADDQ         R9, R11 // rows of c_tile
-	VBROADCASTSS (DI), Z2 // α[0] = all alpha[0]
-	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
+	MOVQ         rows+48(FP), R10 // rows
+	SUBQ         R8, R10 // rows -= rows
+	SHLQ         $0x02, R10 // rows in bytes
+	ADDQ         R10, R9 // alpha += rows
+	MOVQ         cStride+8(FP), R10 // cStride
+	SHLQ         $0x02, R10 // cStride in bytes
+	MOVQ         DI, R11 // rows of c_tile
+	LEAQ         (R11)(R10*2), R12 // rows of c_tile
+	ADDQ         R10, R12 // rows of c_tile
+	VBROADCASTSS (R9), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R11), Z0 // C[0][0] = c_tile[0][0]
 	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	VMOVUPS      64(R10), Z1 // C[0][1] = c_tile[0][16]
+	VMOVUPS      64(R11), Z1 // C[0][1] = c_tile[0][16]
 	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
-	VBROADCASTSS 4(DI), Z4 // α[1] = all alpha[1]
-	VMOVUPS      (R10)(R9*1), Z2 // C[1][0] = c_tile[1][0]
+	VBROADCASTSS 4(R9), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R11)(R10*1), Z2 // C[1][0] = c_tile[1][0]
 	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
-	VMOVUPS      64(R10)(R9*1), Z3 // C[1][1] = c_tile[1][16]
+	VMOVUPS      64(R11)(R10*1), Z3 // C[1][1] = c_tile[1][16]
 	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
-	VBROADCASTSS 8(DI), Z6 // α[2] = all alpha[2]
-	VMOVUPS      (R10)(R9*2), Z4 // C[2][0] = c_tile[2][0]
+	VBROADCASTSS 8(R9), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R11)(R10*2), Z4 // C[2][0] = c_tile[2][0]
 	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
-	VMOVUPS      64(R10)(R9*2), Z5 // C[2][1] = c_tile[2][16]
+	VMOVUPS      64(R11)(R10*2), Z5 // C[2][1] = c_tile[2][16]
 	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
-	VBROADCASTSS 12(DI), Z8 // α[3] = all alpha[3]
-	VMOVUPS      (R11), Z6 // C[3][0] = c_tile[3][0]
+	VBROADCASTSS 12(R9), Z8 // α[3] = all alpha[3]
+	VMOVUPS      (R12), Z6 // C[3][0] = c_tile[3][0]
 	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
-	VMOVUPS      64(R11), Z7 // C[3][1] = c_tile[3][16]
+	VMOVUPS      64(R12), Z7 // C[3][1] = c_tile[3][16]
 	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
-	ADDQ         $+16, DI // alpha += 16
 	JMP          end_74
 
 less_73:
@@ -2890,7 +2943,7 @@ end_74:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ BX, R10 // rows of a
+	MOVQ SI, R10 // rows of a
 	LEAQ (R10)(R9*2), R11 // rows of a
 	ADDQ R9, R11 // rows of a
 	MOVQ depth+40(FP), R13 // depth
@@ -2955,9 +3008,11 @@ depth_75:
 	VBROADCASTSS 12(R11), Z10 // A[3][3] = a[3][3]
 	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][3] * B[3][0]
 	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][3] * B[3][1]
+	PREFETCHT1   (BX) // prefetch next[0]
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
 	ADDQ         $+512, R12 // b_k += 512
+	ADDQ         $+64, BX // next += 64
 	SUBQ         $+4, R13 // depth += -4
 	CMPQ         R13, $+4 // depth >= 4
 	JGE          depth_75 // depth >= 4
@@ -2992,7 +3047,7 @@ depth_end_78:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    SI, R10 // rows of c_tile
+	MOVQ    DI, R10 // rows of c_tile
 	LEAQ    (R10)(R9*2), R11 // rows of c_tile
 	ADDQ    R9, R11 // rows of c_tile
 	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
@@ -3007,12 +3062,12 @@ depth_end_78:
 	SHLQ    $0x02, R9 // cStride in bytes
 	SHLQ    $0x01, R9 // cStride <<= 1
 	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, SI // c_tile += cStride
+	ADDQ    R9, DI // c_tile += cStride
 	MOVQ    aStride+24(FP), R9 // aStride
 	SHLQ    $0x02, R9 // aStride in bytes
 	SHLQ    $0x01, R9 // aStride <<= 1
 	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, BX // a += aStride
+	ADDQ    R9, SI // a += aStride
 	SUBQ    $+3, R8 // rows += -3
 	JMP     end_72
 
@@ -3021,27 +3076,31 @@ less_71:
 	JLT  less_79 // height < 3
 
 	// C = α·C, or 0 without α
-	CMPQ         DI, $+1 // alpha < 1
+	MOVQ         alpha+64(FP), R9 // alpha
+	CMPQ         R9, $+1 // alpha < 1
 	JLT          less_81 // alpha < 1
-	MOVQ         cStride+8(FP), R9 // cStride
-	SHLQ         $0x02, R9 // cStride in bytes
-	MOVQ         SI, R10 // rows of c_tile
-	VBROADCASTSS (DI), Z2 // α[0] = all alpha[0]
-	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
+	MOVQ         rows+48(FP), R10 // rows
+	SUBQ         R8, R10 // rows -= rows
+	SHLQ         $0x02, R10 // rows in bytes
+	ADDQ         R10, R9 // alpha += rows
+	MOVQ         cStride+8(FP), R10 // cStride
+	SHLQ         $0x02, R10 // cStride in bytes
+	MOVQ         DI, R11 // rows of c_tile
+	VBROADCASTSS (R9), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R11), Z0 // C[0][0] = c_tile[0][0]
 	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	VMOVUPS      64(R10), Z1 // C[0][1] = c_tile[0][16]
+	VMOVUPS      64(R11), Z1 // C[0][1] = c_tile[0][16]
 	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
-	VBROADCASTSS 4(DI), Z4 // α[1] = all alpha[1]
-	VMOVUPS      (R10)(R9*1), Z2 // C[1][0] = c_tile[1][0]
+	VBROADCASTSS 4(R9), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R11)(R10*1), Z2 // C[1][0] = c_tile[1][0]
 	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
-	VMOVUPS      64(R10)(R9*1), Z3 // C[1][1] = c_tile[1][16]
+	VMOVUPS      64(R11)(R10*1), Z3 // C[1][1] = c_tile[1][16]
 	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
-	VBROADCASTSS 8(DI), Z6 // α[2] = all alpha[2]
-	VMOVUPS      (R10)(R9*2), Z4 // C[2][0] = c_tile[2][0]
+	VBROADCASTSS 8(R9), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R11)(R10*2), Z4 // C[2][0] = c_tile[2][0]
 	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
-	VMOVUPS      64(R10)(R9*2), Z5 // C[2][1] = c_tile[2][16]
+	VMOVUPS      64(R11)(R10*2), Z5 // C[2][1] = c_tile[2][16]
 	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
-	ADDQ         $+12, DI // alpha += 12
 	JMP          end_82
 
 less_81:
@@ -3056,7 +3115,7 @@ end_82:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ BX, R10 // rows of a
+	MOVQ SI, R10 // rows of a
 	MOVQ depth+40(FP), R12 // depth
 	MOVQ CX, R11 // b_k = b
 	CMPQ R12, $+4 // depth < 4
@@ -3107,8 +3166,10 @@ depth_83:
 	VFMADD231PS  Z8, Z7, Z1 // C[0][1] += A[0][3] * B[3][1]
 	VFMADD231PS  Z9, Z7, Z3 // C[1][1] += A[1][3] * B[3][1]
 	VFMADD231PS  Z10, Z7, Z5 // C[2][1] += A[2][3] * B[3][1]
+	PREFETCHT1   (BX) // prefetch next[0]
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+512, R11 // b_k += 512
+	ADDQ         $+64, BX // next += 64
 	SUBQ         $+4, R12 // depth += -4
 	CMPQ         R12, $+4 // depth >= 4
 	JGE          depth_83 // depth >= 4
@@ -3139,7 +3200,7 @@ depth_end_86:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    SI, R10 // rows of c_tile
+	MOVQ    DI, R10 // rows of c_tile
 	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
 	VMOVUPS Z1, 64(R10) // c_tile[0][16] = C[0][1]
 	VMOVUPS Z2, (R10)(R9*1) // c_tile[1][0] = C[1][0]
@@ -3149,15 +3210,15 @@ depth_end_86:
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
 	MOVQ    R9, R10 // cStride = cStride
-	ADDQ    R10, SI // c_tile += cStride
+	ADDQ    R10, DI // c_tile += cStride
 	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, SI // c_tile += cStride
+	ADDQ    R9, DI // c_tile += cStride
 	MOVQ    aStride+24(FP), R9 // aStride
 	SHLQ    $0x02, R9 // aStride in bytes
 	MOVQ    R9, R10 // aStride = aStride
-	ADDQ    R10, BX // a += aStride
+	ADDQ    R10, SI // a += aStride
 	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, BX // a += aStride
+	ADDQ    R9, SI // a += aStride
 	SUBQ    $+2, R8 // rows += -2
 	JMP     end_80
 
@@ -3166,22 +3227,26 @@ less_79:
 	JLT  less_87 // height < 2
 
 	// C = α·C, or 0 without α
-	CMPQ         DI, $+1 // alpha < 1
+	MOVQ         alpha+64(FP), R9 // alpha
+	CMPQ         R9, $+1 // alpha < 1
 	JLT          less_89 // alpha < 1
-	MOVQ         cStride+8(FP), R9 // cStride
-	SHLQ         $0x02, R9 // cStride in bytes
-	MOVQ         SI, R10 // rows of c_tile
-	VBROADCASTSS (DI), Z2 // α[0] = all alpha[0]
-	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
+	MOVQ         rows+48(FP), R10 // rows
+	SUBQ         R8, R10 // rows -= rows
+	SHLQ         $0x02, R10 // rows in bytes
+	ADDQ         R10, R9 // alpha += rows
+	MOVQ         cStride+8(FP), R10 // cStride
+	SHLQ         $0x02, R10 // cStride in bytes
+	MOVQ         DI, R11 // rows of c_tile
+	VBROADCASTSS (R9), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R11), Z0 // C[0][0] = c_tile[0][0]
 	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	VMOVUPS      64(R10), Z1 // C[0][1] = c_tile[0][16]
+	VMOVUPS      64(R11), Z1 // C[0][1] = c_tile[0][16]
 	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
-	VBROADCASTSS 4(DI), Z4 // α[1] = all alpha[1]
-	VMOVUPS      (R10)(R9*1), Z2 // C[1][0] = c_tile[1][0]
+	VBROADCASTSS 4(R9), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R11)(R10*1), Z2 // C[1][0] = c_tile[1][0]
 	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
-	VMOVUPS      64(R10)(R9*1), Z3 // C[1][1] = c_tile[1][16]
+	VMOVUPS      64(R11)(R10*1), Z3 // C[1][1] = c_tile[1][16]
 	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
-	ADDQ         $+8, DI // alpha += 8
 	JMP          end_90
 
 less_89:
@@ -3194,7 +3259,7 @@ end_90:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ BX, R10 // rows of a
+	MOVQ SI, R10 // rows of a
 	MOVQ depth+40(FP), R12 // depth
 	MOVQ CX, R11 // b_k = b
 	CMPQ R12, $+4 // depth < 4
@@ -3233,8 +3298,10 @@ depth_91:
 	VFMADD231PS  Z7, Z4, Z2 // C[1][0] += A[1][3] * B[3][0]
 	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][3] * B[3][1]
 	VFMADD231PS  Z7, Z5, Z3 // C[1][1] += A[1][3] * B[3][1]
+	PREFETCHT1   (BX) // prefetch next[0]
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+512, R11 // b_k += 512
+	ADDQ         $+64, BX // next += 64
 	SUBQ         $+4, R12 // depth += -4
 	CMPQ         R12, $+4 // depth >= 4
 	JGE          depth_91 // depth >= 4
@@ -3262,7 +3329,7 @@ depth_end_94:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    SI, R10 // rows of c_tile
+	MOVQ    DI, R10 // rows of c_tile
 	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
 	VMOVUPS Z1, 64(R10) // c_tile[0][16] = C[0][1]
 	VMOVUPS Z2, (R10)(R9*1) // c_tile[1][0] = C[1][0]
@@ -3270,27 +3337,31 @@ depth_end_94:
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
 	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, SI // c_tile += cStride
+	ADDQ    R9, DI // c_tile += cStride
 	MOVQ    aStride+24(FP), R9 // aStride
 	SHLQ    $0x02, R9 // aStride in bytes
 	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, BX // a += aStride
+	ADDQ    R9, SI // a += aStride
 	SUBQ    $+1, R8 // rows += -1
 	JMP     end_88
 
 less_87:
 	// C = α·C, or 0 without α
-	CMPQ         DI, $+1 // alpha < 1
+	MOVQ         alpha+64(FP), R9 // alpha
+	CMPQ         R9, $+1 // alpha < 1
 	JLT          less_95 // alpha < 1
-	MOVQ         cStride+8(FP), R9 // cStride
-	SHLQ         $0x02, R9 // cStride in bytes
-	MOVQ         SI, R9 // rows of c_tile
-	VBROADCASTSS (DI), Z2 // α[0] = all alpha[0]
-	VMOVUPS      (R9), Z0 // C[0][0] = c_tile[0][0]
+	MOVQ         rows+48(FP), R10 // rows
+	SUBQ         R8, R10 // rows -= rows
+	SHLQ         $0x02, R10 // rows in bytes
+	ADDQ         R10, R9 // alpha += rows
+	MOVQ         cStride+8(FP), R10 // cStride
+	SHLQ         $0x02, R10 // cStride in bytes
+	MOVQ         DI, R10 // rows of c_tile
+	VBROADCASTSS (R9), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
 	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	VMOVUPS      64(R9), Z1 // C[0][1] = c_tile[0][16]
+	VMOVUPS      64(R10), Z1 // C[0][1] = c_tile[0][16]
 	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
-	ADDQ         $+4, DI // alpha += 4
 	JMP          end_96
 
 less_95:
@@ -3301,7 +3372,7 @@ end_96:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ BX, R9 // rows of a
+	MOVQ SI, R9 // rows of a
 	MOVQ depth+40(FP), R11 // depth
 	MOVQ CX, R10 // b_k = b
 	CMPQ R11, $+4 // depth < 4
@@ -3328,8 +3399,10 @@ depth_97:
 	VBROADCASTSS 12(R9), Z4 // A[0][3] = a[0][3]
 	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][3] * B[3][0]
 	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][3] * B[3][1]
+	PREFETCHT1   (BX) // prefetch next[0]
 	ADDQ         $+16, R9 // a0 += 16
 	ADDQ         $+512, R10 // b_k += 512
+	ADDQ         $+64, BX // next += 64
 	SUBQ         $+4, R11 // depth += -4
 	CMPQ         R11, $+4 // depth >= 4
 	JGE          depth_97 // depth >= 4
@@ -3354,15 +3427,15 @@ depth_end_100:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    SI, R9 // rows of c_tile
+	MOVQ    DI, R9 // rows of c_tile
 	VMOVUPS Z0, (R9) // c_tile[0][0] = C[0][0]
 	VMOVUPS Z1, 64(R9) // c_tile[0][16] = C[0][1]
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
-	ADDQ    R9, SI // c_tile += cStride
+	ADDQ    R9, DI // c_tile += cStride
 	MOVQ    aStride+24(FP), R9 // aStride
 	SHLQ    $0x02, R9 // aStride in bytes
-	ADDQ    R9, BX // a += aStride
+	ADDQ    R9, SI // a += aStride
 	ADDQ    $+0, R8 // rows += 0
 
 end_88:
@@ -3392,10 +3465,9 @@ columns_end_2:
 	JLT  columns_end_102 // cols < 16
 
 columns_101:
-	MOVQ a+16(FP), BX // a
-	MOVQ alpha+64(FP), DI // alpha
-	MOVQ AX, SI // c_tile = c
+	MOVQ a+16(FP), SI // a
 	MOVQ rows+48(FP), R8 // rows
+	MOVQ AX, DI // c_tile = c
 	CMPQ R8, $+1 // rows < 1
 	JLT  rows_end_104 // rows < 1
 
@@ -3415,54 +3487,58 @@ less_105:
 	JLT  less_107 // height < 12
 
 	// C = α·C, or 0 without α
-	CMPQ         DI, $+1 // alpha < 1
+	MOVQ         alpha+64(FP), R9 // alpha
+	CMPQ         R9, $+1 // alpha < 1
 	JLT          less_109 // alpha < 1
-	MOVQ         cStride+8(FP), R9 // cStride
-	SHLQ         $0x02, R9 // cStride in bytes
-	MOVQ         SI, R10 // rows of c_tile
-	LEAQ         (R10)(R9*2), R11 // rows of c_tile
-	ADDQ         R9, R11 // rows of c_tile
-	LEAQ         (R11)(R9*2), R12 // rows of c_tile
-	ADDQ         R9, R12 // rows of c_tile
-	LEAQ         (R12)(R9*2), R13 // rows of c_tile
-	ADDQ         R9, R13 // rows of c_tile
-	VBROADCASTSS (DI), Z1 // α[0] = all alpha[0]
-	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
+	MOVQ         rows+48(FP), R10 // rows
+	SUBQ         R8, R10 // rows -= rows
+	SHLQ         $0x02, R10 // rows in bytes
+	ADDQ         R10, R9 // alpha += rows
+	MOVQ         cStride+8(FP), R10 // cStride
+	SHLQ         $0x02, R10 // cStride in bytes
+	MOVQ         DI, R11 // rows of c_tile
+	LEAQ         (R11)(R10*2), R12 // rows of c_tile
+	ADDQ         R10, R12 // rows of c_tile
+	LEAQ         (R12)(R10*2), R13 // rows of c_tile
+	ADDQ         R10, R13 // rows of c_tile
+	LEAQ         (R13)(R10*2), R14 // rows of c_tile
+	ADDQ         R10, R14 // rows of c_tile
+	VBROADCASTSS (R9), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R11), Z0 // C[0][0] = c_tile[0][0]
 	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	VBROADCASTSS 4(DI), Z2 // α[1] = all alpha[1]
-	VMOVUPS      (R10)(R9*1), Z1 // C[1][0] = c_tile[1][0]
+	VBROADCASTSS 4(R9), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R11)(R10*1), Z1 // C[1][0] = c_tile[1][0]
 	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
-	VBROADCASTSS 8(DI), Z3 // α[2] = all alpha[2]
-	VMOVUPS      (R10)(R9*2), Z2 // C[2][0] = c_tile[2][0]
+	VBROADCASTSS 8(R9), Z3 // α[2] = all alpha[2]
+	VMOVUPS      (R11)(R10*2), Z2 // C[2][0] = c_tile[2][0]
 	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
-	VBROADCASTSS 12(DI), Z4 // α[3] = all alpha[3]
-	VMOVUPS      (R11), Z3 // C[3][0] = c_tile[3][0]
+	VBROADCASTSS 12(R9), Z4 // α[3] = all alpha[3]
+	VMOVUPS      (R12), Z3 // C[3][0] = c_tile[3][0]
 	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
-	VBROADCASTSS 16(DI), Z5 // α[4] = all alpha[4]
-	VMOVUPS      (R11)(R9*1), Z4 // C[4][0] = c_tile[4][0]
+	VBROADCASTSS 16(R9), Z5 // α[4] = all alpha[4]
+	VMOVUPS      (R12)(R10*1), Z4 // C[4][0] = c_tile[4][0]
 	VMULPS       Z5, Z4, Z4 // C[4][0] = C[4][0] * α[4]
-	VBROADCASTSS 20(DI), Z6 // α[5] = all alpha[5]
-	VMOVUPS      (R11)(R9*2), Z5 // C[5][0] = c_tile[5][0]
+	VBROADCASTSS 20(R9), Z6 // α[5] = all alpha[5]
+	VMOVUPS      (R12)(R10*2), Z5 // C[5][0] = c_tile[5][0]
 	VMULPS       Z6, Z5, Z5 // C[5][0] = C[5][0] * α[5]
-	VBROADCASTSS 24(DI), Z7 // α[6] = all alpha[6]
-	VMOVUPS      (R12), Z6 // C[6][0] = c_tile[6][0]
+	VBROADCASTSS 24(R9), Z7 // α[6] = all alpha[6]
+	VMOVUPS      (R13), Z6 // C[6][0] = c_tile[6][0]
 	VMULPS       Z7, Z6, Z6 // C[6][0] = C[6][0] * α[6]
-	VBROADCASTSS 28(DI), Z8 // α[7] = all alpha[7]
-	VMOVUPS      (R12)(R9*1), Z7 // C[7][0] = c_tile[7][0]
+	VBROADCASTSS 28(R9), Z8 // α[7] = all alpha[7]
+	VMOVUPS      (R13)(R10*1), Z7 // C[7][0] = c_tile[7][0]
 	VMULPS       Z8, Z7, Z7 // C[7][0] = C[7][0] * α[7]
-	VBROADCASTSS 32(DI), Z9 // α[8] = all alpha[8]
-	VMOVUPS      (R12)(R9*2), Z8 // C[8][0] = c_tile[8][0]
+	VBROADCASTSS 32(R9), Z9 // α[8] = all alpha[8]
+	VMOVUPS      (R13)(R10*2), Z8 // C[8][0] = c_tile[8][0]
 	VMULPS       Z9, Z8, Z8 // C[8][0] = C[8][0] * α[8]
-	VBROADCASTSS 36(DI), Z10 // α[9] = all alpha[9]
-	VMOVUPS      (R13), Z9 // C[9][0] = c_tile[9][0]
+	VBROADCASTSS 36(R9), Z10 // α[9] = all alpha[9]
+	VMOVUPS      (R14), Z9 // C[9][0] = c_tile[9][0]
 	VMULPS       Z10, Z9, Z9 // C[9][0] = C[9][0] * α[9]
-	VBROADCASTSS 40(DI), Z11 // α[10] = all alpha[10]
-	VMOVUPS      (R13)(R9*1), Z10 // C[10][0] = c_tile[10][0]
+	VBROADCASTSS 40(R9), Z11 // α[10] = all alpha[10]
+	VMOVUPS      (R14)(R10*1), Z10 // C[10][0] = c_tile[10][0]
 	VMULPS       Z11, Z10, Z10 // C[10][0] = C[10][0] * α[10]
-	VBROADCASTSS 44(DI), Z12 // α[11] = all alpha[11]
-	VMOVUPS      (R13)(R9*2), Z11 // C[11][0] = c_tile[11][0]
+	VBROADCASTSS 44(R9), Z12 // α[11] = all alpha[11]
+	VMOVUPS      (R14)(R10*2), Z11 // C[11][0] = c_tile[11][0]
 	VMULPS       Z12, Z11, Z11 // C[11][0] = C[11][0] * α[11]
-	ADDQ         $+48, DI // alpha += 48
 	JMP          end_110
 
 less_109:
@@ -3483,7 +3559,7 @@ end_110:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ BX, R10 // rows of a
+	MOVQ SI, R10 // rows of a
 	LEAQ (R10)(R9*2), R11 // rows of a
 	ADDQ R9, R11 // rows of a
 	LEAQ (R11)(R9*2), R12 // rows of a
@@ -3548,6 +3624,7 @@ depth_111:
 	VFMADD231PS.BCST 12(R13), Z12, Z9 // C[9][0] += a[9][3] * B[3][0]
 	VFMADD231PS.BCST 12(R13)(R9*1), Z12, Z10 // C[10][0] += a[10][3] * B[3][0]
 	VFMADD231PS.BCST 12(R13)(R9*2), Z12, Z11 // C[11][0] += a[11][3] * B[3][0]
+	PREFETCHT1       (BX) // prefetch next[0]
 	VMOVUPS          512(R14), Z12 // B[4][0] = b_k[128]
 	VFMADD231PS.BCST 16(R10), Z12, Z0 // C[0][0] += a[0][4] * B[4][0]
 	VFMADD231PS.BCST 16(R10)(R9*1), Z12, Z1 // C[1][0] += a[1][4] * B[4][0]
@@ -3600,11 +3677,13 @@ depth_111:
 	VFMADD231PS.BCST 28(R13), Z12, Z9 // C[9][0] += a[9][7] * B[7][0]
 	VFMADD231PS.BCST 28(R13)(R9*1), Z12, Z10 // C[10][0] += a[10][7] * B[7][0]
 	VFMADD231PS.BCST 28(R13)(R9*2), Z12, Z11 // C[11][0] += a[11][7] * B[7][0]
+	PREFETCHT1       64(BX) // prefetch next[16]
 	ADDQ             $+32, R10 // a0 += 32
 	ADDQ             $+32, R11 // a3 += 32
 	ADDQ             $+32, R12 // a6 += 32
 	ADDQ             $+32, R13 // a9 += 32
 	ADDQ             $+1024, R14 // b_k += 1024
+	ADDQ             $+128, BX // next += 128
 	SUBQ             $+8, R15 // depth += -8
 	CMPQ             R15, $+8 // depth >= 8
 	JGE              depth_111 // depth >= 8
@@ -3640,7 +3719,7 @@ depth_end_114:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    SI, R10 // rows of c_tile
+	MOVQ    DI, R10 // rows of c_tile
 	LEAQ    (R10)(R9*2), R11 // rows of c_tile
 	ADDQ    R9, R11 // rows of c_tile
 	LEAQ    (R11)(R9*2), R12 // rows of c_tile
@@ -3664,21 +3743,21 @@ depth_end_114:
 	MOVQ    R9, R10 // cStride = cStride
 	SHLQ    $0x01, R10 // cStride <<= 1
 	SHLQ    $0x01, R10 // cStride <<= 1
-	ADDQ    R10, SI // c_tile += cStride
+	ADDQ    R10, DI // c_tile += cStride
 	SHLQ    $0x01, R9 // cStride <<= 1
 	SHLQ    $0x01, R9 // cStride <<= 1
 	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, SI // c_tile += cStride
+	ADDQ    R9, DI // c_tile += cStride
 	MOVQ    aStride+24(FP), R9 // aStride
 	SHLQ    $0x02, R9 // aStride in bytes
 	MOVQ    R9, R10 // aStride = aStride
 	SHLQ    $0x01, R10 // aStride <<= 1
 	SHLQ    $0x01, R10 // aStride <<= 1
-	ADDQ    R10, BX // a += aStride
+	ADDQ    R10, SI // a += aStride
 	SHLQ    $0x01, R9 // aStride <<= 1
 	SHLQ    $0x01, R9 // aStride <<= 1
 	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, BX // a += aStride
+	ADDQ    R9, SI // a += aStride
 	SUBQ    $+11, R8 // rows += -11
 	JMP     end_108
 
@@ -3687,51 +3766,55 @@ less_107:
 	JLT  less_115 // height < 11
 
 	// C = α·C, or 0 without α
-	CMPQ         DI, $+1 // alpha < 1
+	MOVQ         alpha+64(FP), R9 // alpha
+	CMPQ         R9, $+1 // alpha < 1
 	JLT          less_117 // alpha < 1
-	MOVQ         cStride+8(FP), R9 // cStride
-	SHLQ         $0x02, R9 // cStride in bytes
-	MOVQ         SI, R10 // rows of c_tile
-	LEAQ         (R10)(R9*2), R11 // rows of c_tile
-	ADDQ         R9, R11 // rows of c_tile
-	LEAQ         (R11)(R9*2), R12 // rows of c_tile
-	ADDQ         R9, R12 // rows of c_tile
-	LEAQ         (R12)(R9*2), R13 // rows of c_tile
-	ADDQ         R9, R13 // rows of c_tile
-	VBROADCASTSS (DI), Z1 // α[0] = all alpha[0]
-	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
+	MOVQ         rows+48(FP), R10 // rows
+	SUBQ         R8, R10 // rows -= rows
+	SHLQ         $0x02, R10 // rows in bytes
+	ADDQ         R10, R9 // alpha += rows
+	MOVQ         cStride+8(FP), R10 // cStride
+	SHLQ         $0x02, R10 // cStride in bytes
+	MOVQ         DI, R11 // rows of c_tile
+	LEAQ         (R11)(R10*2), R12 // rows of c_tile
+	ADDQ         R10, R12 // rows of c_tile
+	LEAQ         (R12)(R10*2), R13 // rows of c_tile
+	ADDQ         R10, R13 // rows of c_tile
+	LEAQ         (R13)(R10*2), R14 // rows of c_tile
+	ADDQ         R10, R14 // rows of c_tile
+	VBROADCASTSS (R9), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R11), Z0 // C[0][0] = c_tile[0][0]
 	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	VBROADCASTSS 4(DI), Z2 // α[1] = all alpha[1]
-	VMOVUPS      (R10)(R9*1), Z1 // C[1][0] = c_tile[1][0]
+	VBROADCASTSS 4(R9), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R11)(R10*1), Z1 // C[1][0] = c_tile[1][0]
 	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
-	VBROADCASTSS 8(DI), Z3 // α[2] = all alpha[2]
-	VMOVUPS      (R10)(R9*2), Z2 // C[2][0] = c_tile[2][0]
+	VBROADCASTSS 8(R9), Z3 // α[2] = all alpha[2]
+	VMOVUPS      (R11)(R10*2), Z2 // C[2][0] = c_tile[2][0]
 	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
-	VBROADCASTSS 12(DI), Z4 // α[3] = all alpha[3]
-	VMOVUPS      (R11), Z3 // C[3][0] = c_tile[3][0]
+	VBROADCASTSS 12(R9), Z4 // α[3] = all alpha[3]
+	VMOVUPS      (R12), Z3 // C[3][0] = c_tile[3][0]
 	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
-	VBROADCASTSS 16(DI), Z5 // α[4] = all alpha[4]
-	VMOVUPS      (R11)(R9*1), Z4 // C[4][0] = c_tile[4][0]
+	VBROADCASTSS 16(R9), Z5 // α[4] = all alpha[4]
+	VMOVUPS      (R12)(R10*1), Z4 // C[4][0] = c_tile[4][0]
 	VMULPS       Z5, Z4, Z4 // C[4][0] = C[4][0] * α[4]
-	VBROADCASTSS 20(DI), Z6 // α[5] = all alpha[5]
-	VMOVUPS      (R11)(R9*2), Z5 // C[5][0] = c_tile[5][0]
+	VBROADCASTSS 20(R9), Z6 // α[5] = all alpha[5]
+	VMOVUPS      (R12)(R10*2), Z5 // C[5][0] = c_tile[5][0]
 	VMULPS       Z6, Z5, Z5 // C[5][0] = C[5][0] * α[5]
-	VBROADCASTSS 24(DI), Z7 // α[6] = all alpha[6]
-	VMOVUPS      (R12), Z6 // C[6][0] = c_tile[6][0]
+	VBROADCASTSS 24(R9), Z7 // α[6] = all alpha[6]
+	VMOVUPS      (R13), Z6 // C[6][0] = c_tile[6][0]
 	VMULPS       Z7, Z6, Z6 // C[6][0] = C[6][0] * α[6]
-	VBROADCASTSS 28(DI), Z8 // α[7] = all alpha[7]
-	VMOVUPS      (R12)(R9*1), Z7 // C[7][0] = c_tile[7][0]
+	VBROADCASTSS 28(R9), Z8 // α[7] = all alpha[7]
+	VMOVUPS      (R13)(R10*1), Z7 // C[7][0] = c_tile[7][0]
 	VMULPS       Z8, Z7, Z7 // C[7][0] = C[7][0] * α[7]
-	VBROADCASTSS 32(DI), Z9 // α[8] = all alpha[8]
-	VMOVUPS      (R12)(R9*2), Z8 // C[8][0] = c_tile[8][0]
+	VBROADCASTSS 32(R9), Z9 // α[8] = all alpha[8]
+	VMOVUPS      (R13)(R10*2), Z8 // C[8][0] = c_tile[8][0]
 	VMULPS       Z9, Z8, Z8 // C[8][0] = C[8][0] * α[8]
-	VBROADCASTSS 36(DI), Z10 // α[9] = all alpha[9]
-	VMOVUPS      (R13), Z9 // C[9][0] = c_tile[9][0]
+	VBROADCASTSS 36(R9), Z10 // α[9] = all alpha[9]
+	VMOVUPS      (R14), Z9 // C[9][0] = c_tile[9][0]
 	VMULPS       Z10, Z9, Z9 // C[9][0] = C[9][0] * α[9]
-	VBROADCASTSS 40(DI), Z11 // α[10] = all alpha[10]
-	VMOVUPS      (R13)(R9*1), Z10 // C[10][0] = c_tile[10][0]
+	VBROADCASTSS 40(R9), Z11 // α[10] = all alpha[10]
+	VMOVUPS      (R14)(R10*1), Z10 // C[10][0] = c_tile[10][0]
 	VMULPS       Z11, Z10, Z10 // C[10][0] = C[10][0] * α[10]
-	ADDQ         $+44, DI // alpha += 44
 	JMP          end_118
 
 less_117:
@@ -3751,7 +3834,7 @@ end_118:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ BX, R10 // rows of a
+	MOVQ SI, R10 // rows of a
 	LEAQ (R10)(R9*2), R11 // rows of a
 	ADDQ R9, R11 // rows of a
 	LEAQ (R11)(R9*2), R12 // rows of a
@@ -3812,11 +3895,13 @@ depth_119:
 	VFMADD231PS.BCST 12(R12)(R9*2), Z11, Z8 // C[8][0] += a[8][3] * B[3][0]
 	VFMADD231PS.BCST 12(R13), Z11, Z9 // C[9][0] += a[9][3] * B[3][0]
 	VFMADD231PS.BCST 12(R13)(R9*1), Z11, Z10 // C[10][0] += a[10][3] * B[3][0]
+	PREFETCHT1       (BX) // prefetch next[0]
 	ADDQ             $+16, R10 // a0 += 16
 	ADDQ             $+16, R11 // a3 += 16
 	ADDQ             $+16, R12 // a6 += 16
 	ADDQ             $+16, R13 // a9 += 16
 	ADDQ             $+512, R14 // b_k += 512
+	ADDQ             $+64, BX // next += 64
 	SUBQ             $+4, R15 // depth += -4
 	CMPQ             R15, $+4 // depth >= 4
 	JGE              depth_119 // depth >= 4
@@ -3851,7 +3936,7 @@ depth_end_122:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    SI, R10 // rows of c_tile
+	MOVQ    DI, R10 // rows of c_tile
 	LEAQ    (R10)(R9*2), R11 // rows of c_tile
 	ADDQ    R9, R11 // rows of c_tile
 	LEAQ    (R11)(R9*2), R12 // rows of c_tile
@@ -3872,25 +3957,25 @@ depth_end_122:
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
 	MOVQ    R9, R10 // cStride = cStride
-	ADDQ    R10, SI // c_tile += cStride
+	ADDQ    R10, DI // c_tile += cStride
 	MOVQ    R9, R10 // cStride = cStride
 	SHLQ    $0x01, R10 // cStride <<= 1
-	ADDQ    R10, SI // c_tile += cStride
+	ADDQ    R10, DI // c_tile += cStride
 	SHLQ    $0x01, R9 // cStride <<= 1
 	SHLQ    $0x01, R9 // cStride <<= 1
 	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, SI // c_tile += cStride
+	ADDQ    R9, DI // c_tile += cStride
 	MOVQ    aStride+24(FP), R9 // aStride
 	SHLQ    $0x02, R9 // aStride in bytes
 	MOVQ    R9, R10 // aStride = aStride
-	ADDQ    R10, BX // a += aStride
+	ADDQ    R10, SI // a += aStride
 	MOVQ    R9, R10 // aStride = aStride
 	SHLQ    $0x01, R10 // aStride <<= 1
-	ADDQ    R10, BX // a += aStride
+	ADDQ    R10, SI // a += aStride
 	SHLQ    $0x01, R9 // aStride <<= 1
 	SHLQ    $0x01, R9 // aStride <<= 1
 	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, BX // a += aStride
+	ADDQ    R9, SI // a += aStride
 	SUBQ    $+10, R8 // rows += -10
 	JMP     end_116
 
@@ -3899,48 +3984,52 @@ less_115:
 	JLT  less_123 // height < 10
 
 	// C = α·C, or 0 without α
-	CMPQ         DI, $+1 // alpha < 1
+	MOVQ         alpha+64(FP), R9 // alpha
+	CMPQ         R9, $+1 // alpha < 1
 	JLT          less_125 // alpha < 1
-	MOVQ         cStride+8(FP), R9 // cStride
-	SHLQ         $0x02, R9 // cStride in bytes
-	MOVQ         SI, R10 // rows of c_tile
-	LEAQ         (R10)(R9*2), R11 // rows of c_tile
-	ADDQ         R9, R11 // rows of c_tile
-	LEAQ         (R11)(R9*2), R12 // rows of c_tile
-	ADDQ         R9, R12 // rows of c_tile
-	LEAQ         (R12)(R9*2), R13 // rows of c_tile
-	ADDQ         R9, R13 // rows of c_tile
-	VBROADCASTSS (DI), Z1 // α[0] = all alpha[0]
-	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
+	MOVQ         rows+48(FP), R10 // rows
+	SUBQ         R8, R10 // rows -= rows
+	SHLQ         $0x02, R10 // rows in bytes
+	ADDQ         R10, R9 // alpha += rows
+	MOVQ         cStride+8(FP), R10 // cStride
+	SHLQ         $0x02, R10 // cStride in bytes
+	MOVQ         DI, R11 // rows of c_tile
+	LEAQ         (R11)(R10*2), R12 // rows of c_tile
+	ADDQ         R10, R12 // rows of c_tile
+	LEAQ         (R12)(R10*2), R13 // rows of c_tile
+	ADDQ         R10, R13 // rows of c_tile
+	LEAQ         (R13)(R10*2), R14 // rows of c_tile
+	ADDQ         R10, R14 // rows of c_tile
+	VBROADCASTSS (R9), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R11), Z0 // C[0][0] = c_tile[0][0]
 	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	VBROADCASTSS 4(DI), Z2 // α[1] = all alpha[1]
-	VMOVUPS      (R10)(R9*1), Z1 // C[1][0] = c_tile[1][0]
+	VBROADCASTSS 4(R9), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R11)(R10*1), Z1 // C[1][0] = c_tile[1][0]
 	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
-	VBROADCASTSS 8(DI), Z3 // α[2] = all alpha[2]
-	VMOVUPS      (R10)(R9*2), Z2 // C[2][0] = c_tile[2][0]
+	VBROADCASTSS 8(R9), Z3 // α[2] = all alpha[2]
+	VMOVUPS      (R11)(R10*2), Z2 // C[2][0] = c_tile[2][0]
 	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
-	VBROADCASTSS 12(DI), Z4 // α[3] = all alpha[3]
-	VMOVUPS      (R11), Z3 // C[3][0] = c_tile[3][0]
+	VBROADCASTSS 12(R9), Z4 // α[3] = all alpha[3]
+	VMOVUPS      (R12), Z3 // C[3][0] = c_tile[3][0]
 	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
-	VBROADCASTSS 16(DI), Z5 // α[4] = all alpha[4]
-	VMOVUPS      (R11)(R9*1), Z4 // C[4][0] = c_tile[4][0]
+	VBROADCASTSS 16(R9), Z5 // α[4] = all alpha[4]
+	VMOVUPS      (R12)(R10*1), Z4 // C[4][0] = c_tile[4][0]
 	VMULPS       Z5, Z4, Z4 // C[4][0] = C[4][0] * α[4]
-	VBROADCASTSS 20(DI), Z6 // α[5] = all alpha[5]
-	VMOVUPS      (R11)(R9*2), Z5 // C[5][0] = c_tile[5][0]
+	VBROADCASTSS 20(R9), Z6 // α[5] = all alpha[5]
+	VMOVUPS      (R12)(R10*2), Z5 // C[5][0] = c_tile[5][0]
 	VMULPS       Z6, Z5, Z5 // C[5][0] = C[5][0] * α[5]
-	VBROADCASTSS 24(DI), Z7 // α[6] = all alpha[6]
-	VMOVUPS      (R12), Z6 // C[6][0] = c_tile[6][0]
+	VBROADCASTSS 24(R9), Z7 // α[6] = all alpha[6]
+	VMOVUPS      (R13), Z6 // C[6][0] = c_tile[6][0]
 	VMULPS       Z7, Z6, Z6 // C[6][0] = C[6][0] * α[6]
-	VBROADCASTSS 28(DI), Z8 // α[7] = all alpha[7]
-	VMOVUPS      (R12)(R9*1), Z7 // C[7][0] = c_tile[7][0]
+	VBROADCASTSS 28(R9), Z8 // α[7] = all alpha[7]
+	VMOVUPS      (R13)(R10*1), Z7 // C[7][0] = c_tile[7][0]
 	VMULPS       Z8, Z7, Z7 // C[7][0] = C[7][0] * α[7]
-	VBROADCASTSS 32(DI), Z9 // α[8] = all alpha[8]
-	VMOVUPS      (R12)(R9*2), Z8 // C[8][0] = c_tile[8][0]
+	VBROADCASTSS 32(R9), Z9 // α[8] = all alpha[8]
+	VMOVUPS      (R13)(R10*2), Z8 // C[8][0] = c_tile[8][0]
 	VMULPS       Z9, Z8, Z8 // C[8][0] = C[8][0] * α[8]
-	VBROADCASTSS 36(DI), Z10 // α[9] = all alpha[9]
-	VMOVUPS      (R13), Z9 // C[9][0] = c_tile[9][0]
+	VBROADCASTSS 36(R9), Z10 // α[9] = all alpha[9]
+	VMOVUPS      (R14), Z9 // C[9][0] = c_tile[9][0]
 	VMULPS       Z10, Z9, Z9 // C[9][0] = C[9][0] * α[9]
-	ADDQ         $+40, DI // alpha += 40
 	JMP          end_126
 
 less_125:
@@ -3959,7 +4048,7 @@ end_126:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ BX, R10 // rows of a
+	MOVQ SI, R10 // rows of a
 	LEAQ (R10)(R9*2), R11 // rows of a
 	ADDQ R9, R11 // rows of a
 	LEAQ (R11)(R9*2), R12 // rows of a
@@ -4016,11 +4105,13 @@ depth_127:
 	VFMADD231PS.BCST 12(R12)(R9*1), Z10, Z7 // C[7][0] += a[7][3] * B[3][0]
 	VFMADD231PS.BCST 12(R12)(R9*2), Z10, Z8 // C[8][0] += a[8][3] * B[3][0]
 	VFMADD231PS.BCST 12(R13), Z10, Z9 // C[9][0] += a[9][3] * B[3][0]
+	PREFETCHT1       (BX) // prefetch next[0]
 	ADDQ             $+16, R10 // a0 += 16
 	ADDQ             $+16, R11 // a3 += 16
 	ADDQ             $+16, R12 // a6 += 16
 	ADDQ             $+16, R13 // a9 += 16
 	ADDQ             $+512, R14 // b_k += 512
+	ADDQ             $+64, BX // next += 64
 	SUBQ             $+4, R15 // depth += -4
 	CMPQ             R15, $+4 // depth >= 4
 	JGE              depth_127 // depth >= 4
@@ -4054,7 +4145,7 @@ depth_end_130:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    SI, R10 // rows of c_tile
+	MOVQ    DI, R10 // rows of c_tile
 	LEAQ    (R10)(R9*2), R11 // rows of c_tile
 	ADDQ    R9, R11 // rows of c_tile
 	LEAQ    (R11)(R9*2), R12 // rows of c_tile
@@ -4075,20 +4166,20 @@ depth_end_130:
 	SHLQ    $0x02, R9 // cStride in bytes
 	MOVQ    R9, R10 // cStride = cStride
 	SHLQ    $0x01, R10 // cStride <<= 1
-	ADDQ    R10, SI // c_tile += cStride
+	ADDQ    R10, DI // c_tile += cStride
 	SHLQ    $0x01, R9 // cStride <<= 1
 	SHLQ    $0x01, R9 // cStride <<= 1
 	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, SI // c_tile += cStride
+	ADDQ    R9, DI // c_tile += cStride
 	MOVQ    aStride+24(FP), R9 // aStride
 	SHLQ    $0x02, R9 // aStride in bytes
 	MOVQ    R9, R10 // aStride = aStride
 	SHLQ    $0x01, R10 // aStride <<= 1
-	ADDQ    R10, BX // a += aStride
+	ADDQ    R10, SI // a += aStride
 	SHLQ    $0x01, R9 // aStride <<= 1
 	SHLQ    $0x01, R9 // aStride <<= 1
 	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, BX // a += aStride
+	ADDQ    R9, SI // a += aStride
 	SUBQ    $+9, R8 // rows += -9
 	JMP     end_124
 
@@ -4097,43 +4188,47 @@ less_123:
 	JLT  less_131 // height < 9
 
 	// C = α·C, or 0 without α
-	CMPQ         DI, $+1 // alpha < 1
+	MOVQ         alpha+64(FP), R9 // alpha
+	CMPQ         R9, $+1 // alpha < 1
 	JLT          less_133 // alpha < 1
-	MOVQ         cStride+8(FP), R9 // cStride
-	SHLQ         $0x02, R9 // cStride in bytes
-	MOVQ         SI, R10 // rows of c_tile
-	LEAQ         (R10)(R9*2), R11 // rows of c_tile
-	ADDQ         R9, R11 // rows of c_tile
-	LEAQ         (R11)(R9*2), R12 // rows of c_tile
-	ADDQ         R9, R12 // rows of c_tile
-	VBROADCASTSS (DI), Z1 // α[0] = all alpha[0]
-	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
+	MOVQ         rows+48(FP), R10 // rows
+	SUBQ         R8, R10 // rows -= rows
+	SHLQ         $0x02, R10 // rows in bytes
+	ADDQ         R10, R9 // alpha += rows
+	MOVQ         cStride+8(FP), R10 // cStride
+	SHLQ         $0x02, R10 // cStride in bytes
+	MOVQ         DI, R11 // rows of c_tile
+	LEAQ         (R11)(R10*2), R12 // rows of c_tile
+	ADDQ         R10, R12 // rows of c_tile
+	LEAQ         (R12)(R10*2), R13 // rows of c_tile
+	ADDQ         R10, R13 // rows of c_tile
+	VBROADCASTSS (R9), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R11), Z0 // C[0][0] = c_tile[0][0]
 	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	VBROADCASTSS 4(DI), Z2 // α[1] = all alpha[1]
-	VMOVUPS      (R10)(R9*1), Z1 // C[1][0] = c_tile[1][0]
+	VBROADCASTSS 4(R9), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R11)(R10*1), Z1 // C[1][0] = c_tile[1][0]
 	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
-	VBROADCASTSS 8(DI), Z3 // α[2] = all alpha[2]
-	VMOVUPS      (R10)(R9*2), Z2 // C[2][0] = c_tile[2][0]
+	VBROADCASTSS 8(R9), Z3 // α[2] = all alpha[2]
+	VMOVUPS      (R11)(R10*2), Z2 // C[2][0] = c_tile[2][0]
 	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
-	VBROADCASTSS 12(DI), Z4 // α[3] = all alpha[3]
-	VMOVUPS      (R11), Z3 // C[3][0] = c_tile[3][0]
+	VBROADCASTSS 12(R9), Z4 // α[3] = all alpha[3]
+	VMOVUPS      (R12), Z3 // C[3][0] = c_tile[3][0]
 	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
-	VBROADCASTSS 16(DI), Z5 // α[4] = all alpha[4]
-	VMOVUPS      (R11)(R9*1), Z4 // C[4][0] = c_tile[4][0]
+	VBROADCASTSS 16(R9), Z5 // α[4] = all alpha[4]
+	VMOVUPS      (R12)(R10*1), Z4 // C[4][0] = c_tile[4][0]
 	VMULPS       Z5, Z4, Z4 // C[4][0] = C[4][0] * α[4]
-	VBROADCASTSS 20(DI), Z6 // α[5] = all alpha[5]
-	VMOVUPS      (R11)(R9*2), Z5 // C[5][0] = c_tile[5][0]
+	VBROADCASTSS 20(R9), Z6 // α[5] = all alpha[5]
+	VMOVUPS      (R12)(R10*2), Z5 // C[5][0] = c_tile[5][0]
 	VMULPS       Z6, Z5, Z5 // C[5][0] = C[5][0] * α[5]
-	VBROADCASTSS 24(DI), Z7 // α[6] = all alpha[6]
-	VMOVUPS      (R12), Z6 // C[6][0] = c_tile[6][0]
+	VBROADCASTSS 24(R9), Z7 // α[6] = all alpha[6]
+	VMOVUPS      (R13), Z6 // C[6][0] = c_tile[6][0]
 	VMULPS       Z7, Z6, Z6 // C[6][0] = C[6][0] * α[6]
-	VBROADCASTSS 28(DI), Z8 // α[7] = all alpha[7]
-	VMOVUPS      (R12)(R9*1), Z7 // C[7][0] = c_tile[7][0]
+	VBROADCASTSS 28(R9), Z8 // α[7] = all alpha[7]
+	VMOVUPS      (R13)(R10*1), Z7 // C[7][0] = c_tile[7][0]
 	VMULPS       Z8, Z7, Z7 // C[7][0] = C[7][0] * α[7]
-	VBROADCASTSS 32(DI), Z9 // α[8] = all alpha[8]
-	VMOVUPS      (R12)(R9*2), Z8 // C[8][0] = c_tile[8][0]
+	VBROADCASTSS 32(R9), Z9 // α[8] = all alpha[8]
+	VMOVUPS      (R13)(R10*2), Z8 // C[8][0] = c_tile[8][0]
 	VMULPS       Z9, Z8, Z8 // C[8][0] = C[8][0] * α[8]
-	ADDQ         $+36, DI // alpha += 36
 	JMP          end_134
 
 less_133:
@@ -4151,7 +4246,7 @@ end_134:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ BX, R10 // rows of a
+	MOVQ SI, R10 // rows of a
 	LEAQ (R10)(R9*2), R11 // rows of a
 	ADDQ R9, R11 // rows of a
 	LEAQ (R11)(R9*2), R12 // rows of a
@@ -4202,10 +4297,12 @@ depth_135:
 	VFMADD231PS.BCST 12(R12), Z9, Z6 // C[6][0] += a[6][3] * B[3][0]
 	VFMADD231PS.BCST 12(R12)(R9*1), Z9, Z7 // C[7][0] += a[7][3] * B[3][0]
 	VFMADD231PS.BCST 12(R12)(R9*2), Z9, Z8 // C[8][0] += a[8][3] * B[3][0]
+	PREFETCHT1       (BX) // prefetch next[0]
 	ADDQ             $+16, R10 // a0 += 16
 	ADDQ             $+16, R11 // a3 += 16
 	ADDQ             $+16, R12 // a6 += 16
 	ADDQ             $+512, R13 // b_k += 512
+	ADDQ             $+64, BX // next += 64
 	SUBQ             $+4, R14 // depth += -4
 	CMPQ             R14, $+4 // depth >= 4
 	JGE              depth_135 // depth >= 4
@@ -4237,7 +4334,7 @@ depth_end_138:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    SI, R10 // rows of c_tile
+	MOVQ    DI, R10 // rows of c_tile
 	LEAQ    (R10)(R9*2), R11 // rows of c_tile
 	ADDQ    R9, R11 // rows of c_tile
 	LEAQ    (R11)(R9*2), R12 // rows of c_tile
@@ -4254,19 +4351,19 @@ depth_end_138:
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
 	MOVQ    R9, R10 // cStride = cStride
-	ADDQ    R10, SI // c_tile += cStride
+	ADDQ    R10, DI // c_tile += cStride
 	SHLQ    $0x01, R9 // cStride <<= 1
 	SHLQ    $0x01, R9 // cStride <<= 1
 	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, SI // c_tile += cStride
+	ADDQ    R9, DI // c_tile += cStride
 	MOVQ    aStride+24(FP), R9 // aStride
 	SHLQ    $0x02, R9 // aStride in bytes
 	MOVQ    R9, R10 // aStride = aStride
-	ADDQ    R10, BX // a += aStride
+	ADDQ    R10, SI // a += aStride
 	SHLQ    $0x01, R9 // aStride <<= 1
 	SHLQ    $0x01, R9 // aStride <<= 1
 	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, BX // a += aStride
+	ADDQ    R9, SI // a += aStride
 	SUBQ    $+8, R8 // rows += -8
 	JMP     end_132
 
@@ -4275,40 +4372,44 @@ less_131:
 	JLT  less_139 // height < 8
 
 	// C = α·C, or 0 without α
-	CMPQ         DI, $+1 // alpha < 1
+	MOVQ         alpha+64(FP), R9 // alpha
+	CMPQ         R9, $+1 // alpha < 1
 	JLT          less_141 // alpha < 1
-	MOVQ         cStride+8(FP), R9 // cStride
-	SHLQ         $0x02, R9 // cStride in bytes
-	MOVQ         SI, R10 // rows of c_tile
-	LEAQ         (R10)(R9*2), R11 // rows of c_tile
-	ADDQ         R9, R11 // rows of c_tile
-	LEAQ         (R11)(R9*2), R12 // rows of c_tile
-	ADDQ         R9, R12 // rows of c_tile
-	VBROADCASTSS (DI), Z1 // α[0] = all alpha[0]
-	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
+	MOVQ         rows+48(FP), R10 // rows
+	SUBQ         R8, R10 // rows -= rows
+	SHLQ         $0x02, R10 // rows in bytes
+	ADDQ         R10, R9 // alpha += rows
+	MOVQ         cStride+8(FP), R10 // cStride
+	SHLQ         $0x02, R10 // cStride in bytes
+	MOVQ         DI, R11 // rows of c_tile
+	LEAQ         (R11)(R10*2), R12 // rows of c_tile
+	ADDQ         R10, R12 // rows of c_tile
+	LEAQ         (R12)(R10*2), R13 // rows of c_tile
+	ADDQ         R10, R13 // rows of c_tile
+	VBROADCASTSS (R9), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R11), Z0 // C[0][0] = c_tile[0][0]
 	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	VBROADCASTSS 4(DI), Z2 // α[1] = all alpha[1]
-	VMOVUPS      (R10)(R9*1), Z1 // C[1][0] = c_tile[1][0]
+	VBROADCASTSS 4(R9), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R11)(R10*1), Z1 // C[1][0] = c_tile[1][0]
 	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
-	VBROADCASTSS 8(DI), Z3 // α[2] = all alpha[2]
-	VMOVUPS      (R10)(R9*2), Z2 // C[2][0] = c_tile[2][0]
+	VBROADCASTSS 8(R9), Z3 // α[2] = all alpha[2]
+	VMOVUPS      (R11)(R10*2), Z2 // C[2][0] = c_tile[2][0]
 	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
-	VBROADCASTSS 12(DI), Z4 // α[3] = all alpha[3]
-	VMOVUPS      (R11), Z3 // C[3][0] = c_tile[3][0]
+	VBROADCASTSS 12(R9), Z4 // α[3] = all alpha[3]
+	VMOVUPS      (R12), Z3 // C[3][0] = c_tile[3][0]
 	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
-	VBROADCASTSS 16(DI), Z5 // α[4] = all alpha[4]
-	VMOVUPS      (R11)(R9*1), Z4 // C[4][0] = c_tile[4][0]
+	VBROADCASTSS 16(R9), Z5 // α[4] = all alpha[4]
+	VMOVUPS      (R12)(R10*1), Z4 // C[4][0] = c_tile[4][0]
 	VMULPS       Z5, Z4, Z4 // C[4][0] = C[4][0] * α[4]
-	VBROADCASTSS 20(DI), Z6 // α[5] = all alpha[5]
-	VMOVUPS      (R11)(R9*2), Z5 // C[5][0] = c_tile[5][0]
+	VBROADCASTSS 20(R9), Z6 // α[5] = all alpha[5]
+	VMOVUPS      (R12)(R10*2), Z5 // C[5][0] = c_tile[5][0]
 	VMULPS       Z6, Z5, Z5 // C[5][0] = C[5][0] * α[5]
-	VBROADCASTSS 24(DI), Z7 // α[6] = all alpha[6]
-	VMOVUPS      (R12), Z6 // C[6][0] = c_tile[6][0]
+	VBROADCASTSS 24(R9), Z7 // α[6] = all alpha[6]
+	VMOVUPS      (R13), Z6 // C[6][0] = c_tile[6][0]
 	VMULPS       Z7, Z6, Z6 // C[6][0] = C[6][0] * α[6]
-	VBROADCASTSS 28(DI), Z8 // α[7] = all alpha[7]
-	VMOVUPS      (R12)(R9*1), Z7 // C[7][0] = c_tile[7][0]
+	VBROADCASTSS 28(R9), Z8 // α[7] = all alpha[7]
+	VMOVUPS      (R13)(R10*1), Z7 // C[7][0] = c_tile[7][0]
 	VMULPS       Z8, Z7, Z7 // C[7][0] = C[7][0] * α[7]
-	ADDQ         $+32, DI // alpha += 32
 	JMP          end_142
 
 less_141:
@@ -4325,7 +4426,7 @@ end_142:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ BX, R10 // rows of a
+	MOVQ SI, R10 // rows of a
 	LEAQ (R10)(R9*2), R11 // rows of a
 	ADDQ R9, R11 // rows of a
 	LEAQ (R11)(R9*2), R12 // rows of a
@@ -4372,10 +4473,12 @@ depth_143:
 	VFMADD231PS.BCST 12(R11)(R9*2), Z8, Z5 // C[5][0] += a[5][3] * B[3][0]
 	VFMADD231PS.BCST 12(R12), Z8, Z6 // C[6][0] += a[6][3] * B[3][0]
 	VFMADD231PS.BCST 12(R12)(R9*1), Z8, Z7 // C[7][0] += a[7][3] * B[3][0]
+	PREFETCHT1       (BX) // prefetch next[0]
 	ADDQ             $+16, R10 // a0 += 16
 	ADDQ             $+16, R11 // a3 += 16
 	ADDQ             $+16, R12 // a6 += 16
 	ADDQ             $+512, R13 // b_k += 512
+	ADDQ             $+64, BX // next += 64
 	SUBQ             $+4, R14 // depth += -4
 	CMPQ             R14, $+4 // depth >= 4
 	JGE              depth_143 // depth >= 4
@@ -4406,7 +4509,7 @@ depth_end_146:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    SI, R10 // rows of c_tile
+	MOVQ    DI, R10 // rows of c_tile
 	LEAQ    (R10)(R9*2), R11 // rows of c_tile
 	ADDQ    R9, R11 // rows of c_tile
 	LEAQ    (R11)(R9*2), R12 // rows of c_tile
@@ -4424,13 +4527,13 @@ depth_end_146:
 	SHLQ    $0x01, R9 // cStride <<= 1
 	SHLQ    $0x01, R9 // cStride <<= 1
 	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, SI // c_tile += cStride
+	ADDQ    R9, DI // c_tile += cStride
 	MOVQ    aStride+24(FP), R9 // aStride
 	SHLQ    $0x02, R9 // aStride in bytes
 	SHLQ    $0x01, R9 // aStride <<= 1
 	SHLQ    $0x01, R9 // aStride <<= 1
 	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, BX // a += aStride
+	ADDQ    R9, SI // a += aStride
 	SUBQ    $+7, R8 // rows += -7
 	JMP     end_140
 
@@ -4439,37 +4542,41 @@ less_139:
 	JLT  less_147 // height < 7
 
 	// C = α·C, or 0 without α
-	CMPQ         DI, $+1 // alpha < 1
+	MOVQ         alpha+64(FP), R9 // alpha
+	CMPQ         R9, $+1 // alpha < 1
 	JLT          less_149 // alpha < 1
-	MOVQ         cStride+8(FP), R9 // cStride
-	SHLQ         $0x02, R9 // cStride in bytes
-	MOVQ         SI, R10 // rows of c_tile
-	LEAQ         (R10)(R9*2), R11 // rows of c_tile
-	ADDQ         R9, R11 // rows of c_tile
-	LEAQ         (R11)(R9*2), R12 // rows of c_tile
-	ADDQ         R9, R12 // rows of c_tile
-	VBROADCASTSS (DI), Z1 // α[0] = all alpha[0]
-	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
+	MOVQ         rows+48(FP), R10 // rows
+	SUBQ         R8, R10 // rows -= rows
+	SHLQ         $0x02, R10 // rows in bytes
+	ADDQ         R10, R9 // alpha += rows
+	MOVQ         cStride+8(FP), R10 // cStride
+	SHLQ         $0x02, R10 // cStride in bytes
+	MOVQ         DI, R11 // rows of c_tile
+	LEAQ         (R11)(R10*2), R12 // rows of c_tile
+	ADDQ         R10, R12 // rows of c_tile
+	LEAQ         (R12)(R10*2), R13 // rows of c_tile
+	ADDQ         R10, R13 // rows of c_tile
+	VBROADCASTSS (R9), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R11), Z0 // C[0][0] = c_tile[0][0]
 	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	VBROADCASTSS 4(DI), Z2 // α[1] = all alpha[1]
-	VMOVUPS      (R10)(R9*1), Z1 // C[1][0] = c_tile[1][0]
+	VBROADCASTSS 4(R9), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R11)(R10*1), Z1 // C[1][0] = c_tile[1][0]
 	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
-	VBROADCASTSS 8(DI), Z3 // α[2] = all alpha[2]
-	VMOVUPS      (R10)(R9*2), Z2 // C[2][0] = c_tile[2][0]
+	VBROADCASTSS 8(R9), Z3 // α[2] = all alpha[2]
+	VMOVUPS      (R11)(R10*2), Z2 // C[2][0] = c_tile[2][0]
 	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
-	VBROADCASTSS 12(DI), Z4 // α[3] = all alpha[3]
-	VMOVUPS      (R11), Z3 // C[3][0] = c_tile[3][0]
+	VBROADCASTSS 12(R9), Z4 // α[3] = all alpha[3]
+	VMOVUPS      (R12), Z3 // C[3][0] = c_tile[3][0]
 	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
-	VBROADCASTSS 16(DI), Z5 // α[4] = all alpha[4]
-	VMOVUPS      (R11)(R9*1), Z4 // C[4][0] = c_tile[4][0]
+	VBROADCASTSS 16(R9), Z5 // α[4] = all alpha[4]
+	VMOVUPS      (R12)(R10*1), Z4 // C[4][0] = c_tile[4][0]
 	VMULPS       Z5, Z4, Z4 // C[4][0] = C[4][0] * α[4]
-	VBROADCASTSS 20(DI), Z6 // α[5] = all alpha[5]
-	VMOVUPS      (R11)(R9*2), Z5 // C[5][0] = c_tile[5][0]
+	VBROADCASTSS 20(R9), Z6 // α[5] = all alpha[5]
+	VMOVUPS      (R12)(R10*2), Z5 // C[5][0] = c_tile[5][0]
 	VMULPS       Z6, Z5, Z5 // C[5][0] = C[5][0] * α[5]
-	VBROADCASTSS 24(DI), Z7 // α[6] = all alpha[6]
-	VMOVUPS      (R12), Z6 // C[6][0] = c_tile[6][0]
+	VBROADCASTSS 24(R9), Z7 // α[6] = all alpha[6]
+	VMOVUPS      (R13), Z6 // C[6][0] = c_tile[6][0]
 	VMULPS       Z7, Z6, Z6 // C[6][0] = C[6][0] * α[6]
-	ADDQ         $+28, DI // alpha += 28
 	JMP          end_150
 
 less_149:
@@ -4485,7 +4592,7 @@ end_150:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ BX, R10 // rows of a
+	MOVQ SI, R10 // rows of a
 	LEAQ (R10)(R9*2), R11 // rows of a
 	ADDQ R9, R11 // rows of a
 	LEAQ (R11)(R9*2), R12 // rows of a
@@ -4528,10 +4635,12 @@ depth_151:
 	VFMADD231PS.BCST 12(R11)(R9*1), Z7, Z4 // C[4][0] += a[4][3] * B[3][0]
 	VFMADD231PS.BCST 12(R11)(R9*2), Z7, Z5 // C[5][0] += a[5][3] * B[3][0]
 	VFMADD231PS.BCST 12(R12), Z7, Z6 // C[6][0] += a[6][3] * B[3][0]
+	PREFETCHT1       (BX) // prefetch next[0]
 	ADDQ             $+16, R10 // a0 += 16
 	ADDQ             $+16, R11 // a3 += 16
 	ADDQ             $+16, R12 // a6 += 16
 	ADDQ             $+512, R13 // b_k += 512
+	ADDQ             $+64, BX // next += 64
 	SUBQ             $+4, R14 // depth += -4
 	CMPQ             R14, $+4 // depth >= 4
 	JGE              depth_151 // depth >= 4
@@ -4561,7 +4670,7 @@ depth_end_154:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    SI, R10 // rows of c_tile
+	MOVQ    DI, R10 // rows of c_tile
 	LEAQ    (R10)(R9*2), R11 // rows of c_tile
 	ADDQ    R9, R11 // rows of c_tile
 	LEAQ    (R11)(R9*2), R12 // rows of c_tile
@@ -4576,23 +4685,23 @@ depth_end_154:
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
 	MOVQ    R9, R10 // cStride = cStride
-	ADDQ    R10, SI // c_tile += cStride
+	ADDQ    R10, DI // c_tile += cStride
 	MOVQ    R9, R10 // cStride = cStride
 	SHLQ    $0x01, R10 // cStride <<= 1
-	ADDQ    R10, SI // c_tile += cStride
+	ADDQ    R10, DI // c_tile += cStride
 	SHLQ    $0x01, R9 // cStride <<= 1
 	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, SI // c_tile += cStride
+	ADDQ    R9, DI // c_tile += cStride
 	MOVQ    aStride+24(FP), R9 // aStride
 	SHLQ    $0x02, R9 // aStride in bytes
 	MOVQ    R9, R10 // aStride = aStride
-	ADDQ    R10, BX // a += aStride
+	ADDQ    R10, SI // a += aStride
 	MOVQ    R9, R10 // aStride = aStride
 	SHLQ    $0x01, R10 // aStride <<= 1
-	ADDQ    R10, BX // a += aStride
+	ADDQ    R10, SI // a += aStride
 	SHLQ    $0x01, R9 // aStride <<= 1
 	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, BX // a += aStride
+	ADDQ    R9, SI // a += aStride
 	SUBQ    $+6, R8 // rows += -6
 	JMP     end_148
 
@@ -4601,32 +4710,36 @@ less_147:
 	JLT  less_155 // height < 6
 
 	// C = α·C, or 0 without α
-	CMPQ         DI, $+1 // alpha < 1
+	MOVQ         alpha+64(FP), R9 // alpha
+	CMPQ         R9, $+1 // alpha < 1
 	JLT          less_157 // alpha < 1
-	MOVQ         cStride+8(FP), R9 // cStride
-	SHLQ         $0x02, R9 // cStride in bytes
-	MOVQ         SI, R10 // rows of c_tile
-	LEAQ         (R10)(R9*2), R11 // rows of c_tile
-	ADDQ         R9, R11 // rows of c_tile
-	VBROADCASTSS (DI), Z1 // α[0] = all alpha[0]
-	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
+	MOVQ         rows+48(FP), R10 // rows
+	SUBQ         R8, R10 // rows -= rows
+	SHLQ         $0x02, R10 // rows in bytes
+	ADDQ         R10, R9 // alpha += rows
+	MOVQ         cStride+8(FP), R10 // cStride
+	SHLQ         $0x02, R10 // cStride in bytes
+	MOVQ         DI, R11 // rows of c_tile
+	LEAQ         (R11)(R10*2), R12 // rows of c_tile
+	ADDQ         R10, R12 // rows of c_tile
+	VBROADCASTSS (R9), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R11), Z0 // C[0][0] = c_tile[0][0]
 	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	VBROADCASTSS 4(DI), Z2 // α[1] = all alpha[1]
-	VMOVUPS      (R10)(R9*1), Z1 // C[1][0] = c_tile[1][0]
+	VBROADCASTSS 4(R9), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R11)(R10*1), Z1 // C[1][0] = c_tile[1][0]
 	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
-	VBROADCASTSS 8(DI), Z3 // α[2] = all alpha[2]
-	VMOVUPS      (R10)(R9*2), Z2 // C[2][0] = c_tile[2][0]
+	VBROADCASTSS 8(R9), Z3 // α[2] = all alpha[2]
+	VMOVUPS      (R11)(R10*2), Z2 // C[2][0] = c_tile[2][0]
 	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
-	VBROADCASTSS 12(DI), Z4 // α[3] = all alpha[3]
-	VMOVUPS      (R11), Z3 // C[3][0] = c_tile[3][0]
+	VBROADCASTSS 12(R9), Z4 // α[3] = all alpha[3]
+	VMOVUPS      (R12), Z3 // C[3][0] = c_tile[3][0]
 	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
-	VBROADCASTSS 16(DI), Z5 // α[4] = all alpha[4]
-	VMOVUPS      (R11)(R9*1), Z4 // C[4][0] = c_tile[4][0]
+	VBROADCASTSS 16(R9), Z5 // α[4] = all alpha[4]
+	VMOVUPS      (R12)(R10*1), Z4 // C[4][0] = c_tile[4][0]
 	VMULPS       Z5, Z4, Z4 // C[4][0] = C[4][0] * α[4]
-	VBROADCASTSS 20(DI), Z6 // α[5] = all alpha[5]
-	VMOVUPS      (R11)(R9*2), Z5 // C[5][0] = c_tile[5][0]
+	VBROADCASTSS 20(R9), Z6 // α[5] = all alpha[5]
+	VMOVUPS      (R12)(R10*2), Z5 // C[5][0] = c_tile[5][0]
 	VMULPS       Z6, Z5, Z5 // C[5][0] = C[5][0] * α[5]
-	ADDQ         $+24, DI // alpha += 24
 	JMP          end_158
 
 less_157:
@@ -4641,7 +4754,7 @@ end_158:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ BX, R10 // rows of a
+	MOVQ SI, R10 // rows of a
 	LEAQ (R10)(R9*2), R11 // rows of a
 	ADDQ R9, R11 // rows of a
 	MOVQ depth+40(FP), R13 // depth
@@ -4678,9 +4791,11 @@ depth_159:
 	VFMADD231PS.BCST 12(R11), Z6, Z3 // C[3][0] += a[3][3] * B[3][0]
 	VFMADD231PS.BCST 12(R11)(R9*1), Z6, Z4 // C[4][0] += a[4][3] * B[3][0]
 	VFMADD231PS.BCST 12(R11)(R9*2), Z6, Z5 // C[5][0] += a[5][3] * B[3][0]
+	PREFETCHT1       (BX) // prefetch next[0]
 	ADDQ             $+16, R10 // a0 += 16
 	ADDQ             $+16, R11 // a3 += 16
 	ADDQ             $+512, R12 // b_k += 512
+	ADDQ             $+64, BX // next += 64
 	SUBQ             $+4, R13 // depth += -4
 	CMPQ             R13, $+4 // depth >= 4
 	JGE              depth_159 // depth >= 4
@@ -4708,7 +4823,7 @@ depth_end_162:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    SI, R10 // rows of c_tile
+	MOVQ    DI, R10 // rows of c_tile
 	LEAQ    (R10)(R9*2), R11 // rows of c_tile
 	ADDQ    R9, R11 // rows of c_tile
 	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
@@ -4721,18 +4836,18 @@ depth_end_162:
 	SHLQ    $0x02, R9 // cStride in bytes
 	MOVQ    R9, R10 // cStride = cStride
 	SHLQ    $0x01, R10 // cStride <<= 1
-	ADDQ    R10, SI // c_tile += cStride
+	ADDQ    R10, DI // c_tile += cStride
 	SHLQ    $0x01, R9 // cStride <<= 1
 	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, SI // c_tile += cStride
+	ADDQ    R9, DI // c_tile += cStride
 	MOVQ    aStride+24(FP), R9 // aStride
 	SHLQ    $0x02, R9 // aStride in bytes
 	MOVQ    R9, R10 // aStride = aStride
 	SHLQ    $0x01, R10 // aStride <<= 1
-	ADDQ    R10, BX // a += aStride
+	ADDQ    R10, SI // a += aStride
 	SHLQ    $0x01, R9 // aStride <<= 1
 	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, BX // a += aStride
+	ADDQ    R9, SI // a += aStride
 	SUBQ    $+5, R8 // rows += -5
 	JMP     end_156
 
@@ -4741,29 +4856,33 @@ less_155:
 	JLT  less_163 // height < 5
 
 	// C = α·C, or 0 without α
-	CMPQ         DI, $+1 // alpha < 1
+	MOVQ         alpha+64(FP), R9 // alpha
+	CMPQ         R9, $+1 // alpha < 1
 	JLT          less_165 // alpha < 1
-	MOVQ         cStride+8(FP), R9 // cStride
-	SHLQ         $0x02, R9 // cStride in bytes
-	MOVQ         SI, R10 // rows of c_tile
-	LEAQ         (R10)(R9*2), R11 // rows of c_tile
-	ADDQ         R9, R11 // rows of c_tile
-	VBROADCASTSS (DI), Z1 // α[0] = all alpha[0]
-	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
+	MOVQ         rows+48(FP), R10 // rows
+	SUBQ         R8, R10 // rows -= rows
+	SHLQ         $0x02, R10 // rows in bytes
+	ADDQ         R10, R9 // alpha += rows
+	MOVQ         cStride+8(FP), R10 // cStride
+	SHLQ         $0x02, R10 // cStride in bytes
+	MOVQ         DI, R11 // rows of c_tile
+	LEAQ         (R11)(R10*2), R12 // rows of c_tile
+	ADDQ         R10, R12 // rows of c_tile
+	VBROADCASTSS (R9), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R11), Z0 // C[0][0] = c_tile[0][0]
 	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	VBROADCASTSS 4(DI), Z2 // α[1] = all alpha[1]
-	VMOVUPS      (R10)(R9*1), Z1 // C[1][0] = c_tile[1][0]
+	VBROADCASTSS 4(R9), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R11)(R10*1), Z1 // C[1][0] = c_tile[1][0]
 	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
-	VBROADCASTSS 8(DI), Z3 // α[2] = all alpha[2]
-	VMOVUPS      (R10)(R9*2), Z2 // C[2][0] = c_tile[2][0]
+	VBROADCASTSS 8(R9), Z3 // α[2] = all alpha[2]
+	VMOVUPS      (R11)(R10*2), Z2 // C[2][0] = c_tile[2][0]
 	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
-	VBROADCASTSS 12(DI), Z4 // α[3] = all alpha[3]
-	VMOVUPS      (R11), Z3 // C[3][0] = c_tile[3][0]
+	VBROADCASTSS 12(R9), Z4 // α[3] = all alpha[3]
+	VMOVUPS      (R12), Z3 // C[3][0] = c_tile[3][0]
 	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
-	VBROADCASTSS 16(DI), Z5 // α[4] = all alpha[4]
-	VMOVUPS      (R11)(R9*1), Z4 // C[4][0] = c_tile[4][0]
+	VBROADCASTSS 16(R9), Z5 // α[4] = all alpha[4]
+	VMOVUPS      (R12)(R10*1), Z4 // C[4][0] = c_tile[4][0]
 	VMULPS       Z5, Z4, Z4 // C[4][0] = C[4][0] * α[4]
-	ADDQ         $+20, DI // alpha += 20
 	JMP          end_166
 
 less_165:
@@ -4777,7 +4896,7 @@ end_166:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ BX, R10 // rows of a
+	MOVQ SI, R10 // rows of a
 	LEAQ (R10)(R9*2), R11 // rows of a
 	ADDQ R9, R11 // rows of a
 	MOVQ depth+40(FP), R13 // depth
@@ -4810,9 +4929,11 @@ depth_167:
 	VFMADD231PS.BCST 12(R10)(R9*2), Z5, Z2 // C[2][0] += a[2][3] * B[3][0]
 	VFMADD231PS.BCST 12(R11), Z5, Z3 // C[3][0] += a[3][3] * B[3][0]
 	VFMADD231PS.BCST 12(R11)(R9*1), Z5, Z4 // C[4][0] += a[4][3] * B[3][0]
+	PREFETCHT1       (BX) // prefetch next[0]
 	ADDQ             $+16, R10 // a0 += 16
 	ADDQ             $+16, R11 // a3 += 16
 	ADDQ             $+512, R12 // b_k += 512
+	ADDQ             $+64, BX // next += 64
 	SUBQ             $+4, R13 // depth += -4
 	CMPQ             R13, $+4 // depth >= 4
 	JGE              depth_167 // depth >= 4
@@ -4839,7 +4960,7 @@ depth_end_170:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    SI, R10 // rows of c_tile
+	MOVQ    DI, R10 // rows of c_tile
 	LEAQ    (R10)(R9*2), R11 // rows of c_tile
 	ADDQ    R9, R11 // rows of c_tile
 	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
@@ -4850,17 +4971,17 @@ depth_end_170:
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
 	MOVQ    R9, R10 // cStride = cStride
-	ADDQ    R10, SI // c_tile += cStride
+	ADDQ    R10, DI // c_tile += cStride
 	SHLQ    $0x01, R9 // cStride <<= 1
 	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, SI // c_tile += cStride
+	ADDQ    R9, DI // c_tile += cStride
 	MOVQ    aStride+24(FP), R9 // aStride
 	SHLQ    $0x02, R9 // aStride in bytes
 	MOVQ    R9, R10 // aStride = aStride
-	ADDQ    R10, BX // a += aStride
+	ADDQ    R10, SI // a += aStride
 	SHLQ    $0x01, R9 // aStride <<= 1
 	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, BX // a += aStride
+	ADDQ    R9, SI // a += aStride
 	SUBQ    $+4, R8 // rows += -4
 	JMP     end_164
 
@@ -4869,26 +4990,30 @@ less_163:
 	JLT  less_171 // height < 4
 
 	// C = α·C, or 0 without α
-	CMPQ         DI, $+1 // alpha < 1
+	MOVQ         alpha+64(FP), R9 // alpha
+	CMPQ         R9, $+1 // alpha < 1
 	JLT          less_173 // alpha < 1
-	MOVQ         cStride+8(FP), R9 // cStride
-	SHLQ         $0x02, R9 // cStride in bytes
-	MOVQ         SI, R10 // rows of c_tile
-	LEAQ         (R10)(R9*2), R11 // rows of c_tile
-	ADDQ         R9, R11 // rows of c_tile
-	VBROADCASTSS (DI), Z1 // α[0] = all alpha[0]
-	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
+	MOVQ         rows+48(FP), R10 // rows
+	SUBQ         R8, R10 // rows -= rows
+	SHLQ         $0x02, R10 // rows in bytes
+	ADDQ         R10, R9 // alpha += rows
+	MOVQ         cStride+8(FP), R10 // cStride
+	SHLQ         $0x02, R10 // cStride in bytes
+	MOVQ         DI, R11 // rows of c_tile
+	LEAQ         (R11)(R10*2), R12 // rows of c_tile
+	ADDQ         R10, R12 // rows of c_tile
+	VBROADCASTSS (R9), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R11), Z0 // C[0][0] = c_tile[0][0]
 	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	VBROADCASTSS 4(DI), Z2 // α[1] = all alpha[1]
-	VMOVUPS      (R10)(R9*1), Z1 // C[1][0] = c_tile[1][0]
+	VBROADCASTSS 4(R9), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R11)(R10*1), Z1 // C[1][0] = c_tile[1][0]
 	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
-	VBROADCASTSS 8(DI), Z3 // α[2] = all alpha[2]
-	VMOVUPS      (R10)(R9*2), Z2 // C[2][0] = c_tile[2][0]
+	VBROADCASTSS 8(R9), Z3 // α[2] = all alpha[2]
+	VMOVUPS      (R11)(R10*2), Z2 // C[2][0] = c_tile[2][0]
 	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
-	VBROADCASTSS 12(DI), Z4 // α[3] = all alpha[3]
-	VMOVUPS      (R11), Z3 // C[3][0] = c_tile[3][0]
+	VBROADCASTSS 12(R9), Z4 // α[3] = all alpha[3]
+	VMOVUPS      (R12), Z3 // C[3][0] = c_tile[3][0]
 	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
-	ADDQ         $+16, DI // alpha += 16
 	JMP          end_174
 
 less_173:
@@ -4901,7 +5026,7 @@ end_174:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ BX, R10 // rows of a
+	MOVQ SI, R10 // rows of a
 	LEAQ (R10)(R9*2), R11 // rows of a
 	ADDQ R9, R11 // rows of a
 	MOVQ depth+40(FP), R13 // depth
@@ -4930,9 +5055,11 @@ depth_175:
 	VFMADD231PS.BCST 12(R10)(R9*1), Z4, Z1 // C[1][0] += a[1][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10)(R9*2), Z4, Z2 // C[2][0] += a[2][3] * B[3][0]
 	VFMADD231PS.BCST 12(R11), Z4, Z3 // C[3][0] += a[3][3] * B[3][0]
+	PREFETCHT1       (BX) // prefetch next[0]
 	ADDQ             $+16, R10 // a0 += 16
 	ADDQ             $+16, R11 // a3 += 16
 	ADDQ             $+512, R12 // b_k += 512
+	ADDQ             $+64, BX // next += 64
 	SUBQ             $+4, R13 // depth += -4
 	CMPQ             R13, $+4 // depth >= 4
 	JGE              depth_175 // depth >= 4
@@ -4958,7 +5085,7 @@ depth_end_178:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    SI, R10 // rows of c_tile
+	MOVQ    DI, R10 // rows of c_tile
 	LEAQ    (R10)(R9*2), R11 // rows of c_tile
 	ADDQ    R9, R11 // rows of c_tile
 	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
@@ -4969,12 +5096,12 @@ depth_end_178:
 	SHLQ    $0x02, R9 // cStride in bytes
 	SHLQ    $0x01, R9 // cStride <<= 1
 	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, SI // c_tile += cStride
+	ADDQ    R9, DI // c_tile += cStride
 	MOVQ    aStride+24(FP), R9 // aStride
 	SHLQ    $0x02, R9 // aStride in bytes
 	SHLQ    $0x01, R9 // aStride <<= 1
 	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, BX // a += aStride
+	ADDQ    R9, SI // a += aStride
 	SUBQ    $+3, R8 // rows += -3
 	JMP     end_172
 
@@ -4983,21 +5110,25 @@ less_171:
 	JLT  less_179 // height < 3
 
 	// C = α·C, or 0 without α
-	CMPQ         DI, $+1 // alpha < 1
+	MOVQ         alpha+64(FP), R9 // alpha
+	CMPQ         R9, $+1 // alpha < 1
 	JLT          less_181 // alpha < 1
-	MOVQ         cStride+8(FP), R9 // cStride
-	SHLQ         $0x02, R9 // cStride in bytes
-	MOVQ         SI, R10 // rows of c_tile
-	VBROADCASTSS (DI), Z1 // α[0] = all alpha[0]
-	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
+	MOVQ         rows+48(FP), R10 // rows
+	SUBQ         R8, R10 // rows -= rows
+	SHLQ         $0x02, R10 // rows in bytes
+	ADDQ         R10, R9 // alpha += rows
+	MOVQ         cStride+8(FP), R10 // cStride
+	SHLQ         $0x02, R10 // cStride in bytes
+	MOVQ         DI, R11 // rows of c_tile
+	VBROADCASTSS (R9), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R11), Z0 // C[0][0] = c_tile[0][0]
 	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	VBROADCASTSS 4(DI), Z2 // α[1] = all alpha[1]
-	VMOVUPS      (R10)(R9*1), Z1 // C[1][0] = c_tile[1][0]
+	VBROADCASTSS 4(R9), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R11)(R10*1), Z1 // C[1][0] = c_tile[1][0]
 	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
-	VBROADCASTSS 8(DI), Z3 // α[2] = all alpha[2]
-	VMOVUPS      (R10)(R9*2), Z2 // C[2][0] = c_tile[2][0]
+	VBROADCASTSS 8(R9), Z3 // α[2] = all alpha[2]
+	VMOVUPS      (R11)(R10*2), Z2 // C[2][0] = c_tile[2][0]
 	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
-	ADDQ         $+12, DI // alpha += 12
 	JMP          end_182
 
 less_181:
@@ -5009,7 +5140,7 @@ end_182:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ BX, R10 // rows of a
+	MOVQ SI, R10 // rows of a
 	MOVQ depth+40(FP), R12 // depth
 	MOVQ CX, R11 // b_k = b
 	CMPQ R12, $+4 // depth < 4
@@ -5032,8 +5163,10 @@ depth_183:
 	VFMADD231PS.BCST 12(R10), Z3, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10)(R9*1), Z3, Z1 // C[1][0] += a[1][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10)(R9*2), Z3, Z2 // C[2][0] += a[2][3] * B[3][0]
+	PREFETCHT1       (BX) // prefetch next[0]
 	ADDQ             $+16, R10 // a0 += 16
 	ADDQ             $+512, R11 // b_k += 512
+	ADDQ             $+64, BX // next += 64
 	SUBQ             $+4, R12 // depth += -4
 	CMPQ             R12, $+4 // depth >= 4
 	JGE              depth_183 // depth >= 4
@@ -5057,22 +5190,22 @@ depth_end_186:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    SI, R10 // rows of c_tile
+	MOVQ    DI, R10 // rows of c_tile
 	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
 	VMOVUPS Z1, (R10)(R9*1) // c_tile[1][0] = C[1][0]
 	VMOVUPS Z2, (R10)(R9*2) // c_tile[2][0] = C[2][0]
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
 	MOVQ    R9, R10 // cStride = cStride
-	ADDQ    R10, SI // c_tile += cStride
+	ADDQ    R10, DI // c_tile += cStride
 	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, SI // c_tile += cStride
+	ADDQ    R9, DI // c_tile += cStride
 	MOVQ    aStride+24(FP), R9 // aStride
 	SHLQ    $0x02, R9 // aStride in bytes
 	MOVQ    R9, R10 // aStride = aStride
-	ADDQ    R10, BX // a += aStride
+	ADDQ    R10, SI // a += aStride
 	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, BX // a += aStride
+	ADDQ    R9, SI // a += aStride
 	SUBQ    $+2, R8 // rows += -2
 	JMP     end_180
 
@@ -5081,18 +5214,22 @@ less_179:
 	JLT  less_187 // height < 2
 
 	// C = α·C, or 0 without α
-	CMPQ         DI, $+1 // alpha < 1
+	MOVQ         alpha+64(FP), R9 // alpha
+	CMPQ         R9, $+1 // alpha < 1
 	JLT          less_189 // alpha < 1
-	MOVQ         cStride+8(FP), R9 // cStride
-	SHLQ         $0x02, R9 // cStride in bytes
-	MOVQ         SI, R10 // rows of c_tile
-	VBROADCASTSS (DI), Z1 // α[0] = all alpha[0]
-	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
+	MOVQ         rows+48(FP), R10 // rows
+	SUBQ         R8, R10 // rows -= rows
+	SHLQ         $0x02, R10 // rows in bytes
+	ADDQ         R10, R9 // alpha += rows
+	MOVQ         cStride+8(FP), R10 // cStride
+	SHLQ         $0x02, R10 // cStride in bytes
+	MOVQ         DI, R11 // rows of c_tile
+	VBROADCASTSS (R9), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R11), Z0 // C[0][0] = c_tile[0][0]
 	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	VBROADCASTSS 4(DI), Z2 // α[1] = all alpha[1]
-	VMOVUPS      (R10)(R9*1), Z1 // C[1][0] = c_tile[1][0]
+	VBROADCASTSS 4(R9), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R11)(R10*1), Z1 // C[1][0] = c_tile[1][0]
 	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
-	ADDQ         $+8, DI // alpha += 8
 	JMP          end_190
 
 less_189:
@@ -5103,7 +5240,7 @@ end_190:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ BX, R10 // rows of a
+	MOVQ SI, R10 // rows of a
 	MOVQ depth+40(FP), R12 // depth
 	MOVQ CX, R11 // b_k = b
 	CMPQ R12, $+4 // depth < 4
@@ -5122,8 +5259,10 @@ depth_191:
 	VMOVUPS          384(R11), Z2 // B[3][0] = b_k[96]
 	VFMADD231PS.BCST 12(R10), Z2, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10)(R9*1), Z2, Z1 // C[1][0] += a[1][3] * B[3][0]
+	PREFETCHT1       (BX) // prefetch next[0]
 	ADDQ             $+16, R10 // a0 += 16
 	ADDQ             $+512, R11 // b_k += 512
+	ADDQ             $+64, BX // next += 64
 	SUBQ             $+4, R12 // depth += -4
 	CMPQ             R12, $+4 // depth >= 4
 	JGE              depth_191 // depth >= 4
@@ -5146,31 +5285,35 @@ depth_end_194:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    SI, R10 // rows of c_tile
+	MOVQ    DI, R10 // rows of c_tile
 	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
 	VMOVUPS Z1, (R10)(R9*1) // c_tile[1][0] = C[1][0]
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
 	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, SI // c_tile += cStride
+	ADDQ    R9, DI // c_tile += cStride
 	MOVQ    aStride+24(FP), R9 // aStride
 	SHLQ    $0x02, R9 // aStride in bytes
 	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, BX // a += aStride
+	ADDQ    R9, SI // a += aStride
 	SUBQ    $+1, R8 // rows += -1
 	JMP     end_188
 
 less_187:
 	// C = α·C, or 0 without α
-	CMPQ         DI, $+1 // alpha < 1
+	MOVQ         alpha+64(FP), R9 // alpha
+	CMPQ         R9, $+1 // alpha < 1
 	JLT          less_195 // alpha < 1
-	MOVQ         cStride+8(FP), R9 // cStride
-	SHLQ         $0x02, R9 // cStride in bytes
-	MOVQ         SI, R9 // rows of c_tile
-	VBROADCASTSS (DI), Z1 // α[0] = all alpha[0]
-	VMOVUPS      (R9), Z0 // C[0][0] = c_tile[0][0]
+	MOVQ         rows+48(FP), R10 // rows
+	SUBQ         R8, R10 // rows -= rows
+	SHLQ         $0x02, R10 // rows in bytes
+	ADDQ         R10, R9 // alpha += rows
+	MOVQ         cStride+8(FP), R10 // cStride
+	SHLQ         $0x02, R10 // cStride in bytes
+	MOVQ         DI, R10 // rows of c_tile
+	VBROADCASTSS (R9), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
 	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	ADDQ         $+4, DI // alpha += 4
 	JMP          end_196
 
 less_195:
@@ -5180,7 +5323,7 @@ end_196:
 	// C += A·B
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ BX, R9 // rows of a
+	MOVQ SI, R9 // rows of a
 	MOVQ depth+40(FP), R11 // depth
 	MOVQ CX, R10 // b_k = b
 	CMPQ R11, $+4 // depth < 4
@@ -5195,8 +5338,10 @@ depth_197:
 	VFMADD231PS.BCST 8(R9), Z1, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VMOVUPS          384(R10), Z1 // B[3][0] = b_k[96]
 	VFMADD231PS.BCST 12(R9), Z1, Z0 // C[0][0] += a[0][3] * B[3][0]
+	PREFETCHT1       (BX) // prefetch next[0]
 	ADDQ             $+16, R9 // a0 += 16
 	ADDQ             $+512, R10 // b_k += 512
+	ADDQ             $+64, BX // next += 64
 	SUBQ             $+4, R11 // depth += -4
 	CMPQ             R11, $+4 // depth >= 4
 	JGE              depth_197 // depth >= 4
@@ -5218,14 +5363,14 @@ depth_end_200:
 	// store
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    SI, R9 // rows of c_tile
+	MOVQ    DI, R9 // rows of c_tile
 	VMOVUPS Z0, (R9) // c_tile[0][0] = C[0][0]
 	MOVQ    cStride+8(FP), R9 // cStride
 	SHLQ    $0x02, R9 // cStride in bytes
-	ADDQ    R9, SI // c_tile += cStride
+	ADDQ    R9, DI // c_tile += cStride
 	MOVQ    aStride+24(FP), R9 // aStride
 	SHLQ    $0x02, R9 // aStride in bytes
-	ADDQ    R9, BX // a += aStride
+	ADDQ    R9, SI // a += aStride
 	ADDQ    $+0, R8 // rows += 0
 
 end_188:
@@ -14592,15 +14737,19 @@ TEXT ·streamAVX512(SB), NOSPLIT, $0-64
 	MOVQ a+16(FP), AX // a
 	MOVQ b+32(FP), CX // b
 	MOVQ c+0(FP), DX // c
-	MOVQ alpha+56(FP), BX // alpha
-	MOVQ rows+48(FP), SI // rows
-	CMPQ SI, $+8 // rows < 8
+	MOVQ rows+48(FP), BX // rows
+	CMPQ BX, $+8 // rows < 8
 	JLT  rows_end_2 // rows < 8
 
 rows_1:
 	// C = α·C, or 0 without α
-	CMPQ         BX, $+1 // alpha < 1
+	MOVQ         alpha+56(FP), SI // alpha
+	CMPQ         SI, $+1 // alpha < 1
 	JLT          less_3 // alpha < 1
+	MOVQ         rows+48(FP), DI // rows
+	SUBQ         BX, DI // rows -= rows
+	SHLQ         $0x02, DI // rows in bytes
+	ADDQ         DI, SI // alpha += rows
 	MOVQ         cStride+8(FP), DI // cStride
 	SHLQ         $0x02, DI // cStride in bytes
 	MOVQ         DX, R8 // rows of c
@@ -14608,47 +14757,46 @@ rows_1:
 	ADDQ         DI, R9 // rows of c
 	LEAQ         (R9)(DI*2), R10 // rows of c
 	ADDQ         DI, R10 // rows of c
-	VBROADCASTSS (BX), Z2 // α[0] = all alpha[0]
+	VBROADCASTSS (SI), Z2 // α[0] = all alpha[0]
 	VMOVUPS      (R8), Z0 // C[0][0] = c[0][0]
 	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
 	VMOVUPS      64(R8), Z1 // C[0][1] = c[0][16]
 	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
-	VBROADCASTSS 4(BX), Z4 // α[1] = all alpha[1]
+	VBROADCASTSS 4(SI), Z4 // α[1] = all alpha[1]
 	VMOVUPS      (R8)(DI*1), Z2 // C[1][0] = c[1][0]
 	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
 	VMOVUPS      64(R8)(DI*1), Z3 // C[1][1] = c[1][16]
 	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
-	VBROADCASTSS 8(BX), Z6 // α[2] = all alpha[2]
+	VBROADCASTSS 8(SI), Z6 // α[2] = all alpha[2]
 	VMOVUPS      (R8)(DI*2), Z4 // C[2][0] = c[2][0]
 	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
 	VMOVUPS      64(R8)(DI*2), Z5 // C[2][1] = c[2][16]
 	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
-	VBROADCASTSS 12(BX), Z8 // α[3] = all alpha[3]
+	VBROADCASTSS 12(SI), Z8 // α[3] = all alpha[3]
 	VMOVUPS      (R9), Z6 // C[3][0] = c[3][0]
 	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
 	VMOVUPS      64(R9), Z7 // C[3][1] = c[3][16]
 	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
-	VBROADCASTSS 16(BX), Z10 // α[4] = all alpha[4]
+	VBROADCASTSS 16(SI), Z10 // α[4] = all alpha[4]
 	VMOVUPS      (R9)(DI*1), Z8 // C[4][0] = c[4][0]
 	VMULPS       Z10, Z8, Z8 // C[4][0] = C[4][0] * α[4]
 	VMOVUPS      64(R9)(DI*1), Z9 // C[4][1] = c[4][16]
 	VMULPS       Z10, Z9, Z9 // C[4][1] = C[4][1] * α[4]
-	VBROADCASTSS 20(BX), Z12 // α[5] = all alpha[5]
+	VBROADCASTSS 20(SI), Z12 // α[5] = all alpha[5]
 	VMOVUPS      (R9)(DI*2), Z10 // C[5][0] = c[5][0]
 	VMULPS       Z12, Z10, Z10 // C[5][0] = C[5][0] * α[5]
 	VMOVUPS      64(R9)(DI*2), Z11 // C[5][1] = c[5][16]
 	VMULPS       Z12, Z11, Z11 // C[5][1] = C[5][1] * α[5]
-	VBROADCASTSS 24(BX), Z14 // α[6] = all alpha[6]
+	VBROADCASTSS 24(SI), Z14 // α[6] = all alpha[6]
 	VMOVUPS      (R10), Z12 // C[6][0] = c[6][0]
 	VMULPS       Z14, Z12, Z12 // C[6][0] = C[6][0] * α[6]
 	VMOVUPS      64(R10), Z13 // C[6][1] = c[6][16]
 	VMULPS       Z14, Z13, Z13 // C[6][1] = C[6][1] * α[6]
-	VBROADCASTSS 28(BX), Z16 // α[7] = all alpha[7]
+	VBROADCASTSS 28(SI), Z16 // α[7] = all alpha[7]
 	VMOVUPS      (R10)(DI*1), Z14 // C[7][0] = c[7][0]
 	VMULPS       Z16, Z14, Z14 // C[7][0] = C[7][0] * α[7]
 	VMOVUPS      64(R10)(DI*1), Z15 // C[7][1] = c[7][16]
 	VMULPS       Z16, Z15, Z15 // C[7][1] = C[7][1] * α[7]
-	ADDQ         $+32, BX // alpha += 32
 	JMP          end_4
 
 less_3:
@@ -14671,255 +14819,259 @@ less_3:
 
 end_4:
 	// C += A·B
-	MOVQ aStride+24(FP), DI // aStride
-	SHLQ $0x02, DI // aStride in bytes
-	MOVQ AX, R8 // rows of a
-	LEAQ (R8)(DI*2), R9 // rows of a
-	ADDQ DI, R9 // rows of a
-	LEAQ (R9)(DI*2), R10 // rows of a
-	ADDQ DI, R10 // rows of a
-	MOVQ depth+40(FP), R12 // depth
-	MOVQ CX, R11 // b_k = b
-	CMPQ R12, $+4 // depth < 4
+	MOVQ aStride+24(FP), SI // aStride
+	SHLQ $0x02, SI // aStride in bytes
+	MOVQ AX, DI // rows of a
+	LEAQ (DI)(SI*2), R8 // rows of a
+	ADDQ SI, R8 // rows of a
+	LEAQ (R8)(SI*2), R9 // rows of a
+	ADDQ SI, R9 // rows of a
+	MOVQ depth+40(FP), R11 // depth
+	MOVQ CX, R10 // b_k = b
+	CMPQ R11, $+4 // depth < 4
 	JLT  depth_end_6 // depth < 4
 
 depth_5:
-	VMOVUPS      (R11), Z16 // B[0][0] = b_k[0]
-	PREFETCHT1   8192(R11) // prefetch b_k[2048]
-	VMOVUPS      64(R11), Z17 // B[0][1] = b_k[16]
-	PREFETCHT1   8256(R11) // prefetch b_k[2064]
-	VBROADCASTSS (R8), Z18 // A[0][0] = a[0][0]
-	VBROADCASTSS (R8)(DI*1), Z19 // A[1][0] = a[1][0]
-	VBROADCASTSS (R8)(DI*2), Z20 // A[2][0] = a[2][0]
+	VMOVUPS      (R10), Z16 // B[0][0] = b_k[0]
+	PREFETCHT1   8192(R10) // prefetch b_k[2048]
+	VMOVUPS      64(R10), Z17 // B[0][1] = b_k[16]
+	PREFETCHT1   8256(R10) // prefetch b_k[2064]
+	VBROADCASTSS (DI), Z18 // A[0][0] = a[0][0]
+	VBROADCASTSS (DI)(SI*1), Z19 // A[1][0] = a[1][0]
+	VBROADCASTSS (DI)(SI*2), Z20 // A[2][0] = a[2][0]
 	VFMADD231PS  Z18, Z16, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z19, Z16, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z20, Z16, Z4 // C[2][0] += A[2][0] * B[0][0]
 	VFMADD231PS  Z18, Z17, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z19, Z17, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z20, Z17, Z5 // C[2][1] += A[2][0] * B[0][1]
-	VBROADCASTSS (R9), Z18 // A[3][0] = a[3][0]
-	VBROADCASTSS (R9)(DI*1), Z19 // A[4][0] = a[4][0]
-	VBROADCASTSS (R9)(DI*2), Z20 // A[5][0] = a[5][0]
+	VBROADCASTSS (R8), Z18 // A[3][0] = a[3][0]
+	VBROADCASTSS (R8)(SI*1), Z19 // A[4][0] = a[4][0]
+	VBROADCASTSS (R8)(SI*2), Z20 // A[5][0] = a[5][0]
 	VFMADD231PS  Z18, Z16, Z6 // C[3][0] += A[3][0] * B[0][0]
 	VFMADD231PS  Z19, Z16, Z8 // C[4][0] += A[4][0] * B[0][0]
 	VFMADD231PS  Z20, Z16, Z10 // C[5][0] += A[5][0] * B[0][0]
 	VFMADD231PS  Z18, Z17, Z7 // C[3][1] += A[3][0] * B[0][1]
 	VFMADD231PS  Z19, Z17, Z9 // C[4][1] += A[4][0] * B[0][1]
 	VFMADD231PS  Z20, Z17, Z11 // C[5][1] += A[5][0] * B[0][1]
-	VBROADCASTSS (R10), Z18 // A[6][0] = a[6][0]
-	VBROADCASTSS (R10)(DI*1), Z19 // A[7][0] = a[7][0]
+	VBROADCASTSS (R9), Z18 // A[6][0] = a[6][0]
+	VBROADCASTSS (R9)(SI*1), Z19 // A[7][0] = a[7][0]
 	VFMADD231PS  Z18, Z16, Z12 // C[6][0] += A[6][0] * B[0][0]
 	VFMADD231PS  Z19, Z16, Z14 // C[7][0] += A[7][0] * B[0][0]
 	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][0] * B[0][1]
 	VFMADD231PS  Z19, Z17, Z15 // C[7][1] += A[7][0] * B[0][1]
-	VMOVUPS      128(R11), Z16 // B[1][0] = b_k[32]
-	PREFETCHT1   8320(R11) // prefetch b_k[2080]
-	VMOVUPS      192(R11), Z17 // B[1][1] = b_k[48]
-	PREFETCHT1   8384(R11) // prefetch b_k[2096]
-	VBROADCASTSS 4(R8), Z18 // A[0][1] = a[0][1]
-	VBROADCASTSS 4(R8)(DI*1), Z19 // A[1][1] = a[1][1]
-	VBROADCASTSS 4(R8)(DI*2), Z20 // A[2][1] = a[2][1]
+	VMOVUPS      128(R10), Z16 // B[1][0] = b_k[32]
+	PREFETCHT1   8320(R10) // prefetch b_k[2080]
+	VMOVUPS      192(R10), Z17 // B[1][1] = b_k[48]
+	PREFETCHT1   8384(R10) // prefetch b_k[2096]
+	VBROADCASTSS 4(DI), Z18 // A[0][1] = a[0][1]
+	VBROADCASTSS 4(DI)(SI*1), Z19 // A[1][1] = a[1][1]
+	VBROADCASTSS 4(DI)(SI*2), Z20 // A[2][1] = a[2][1]
 	VFMADD231PS  Z18, Z16, Z0 // C[0][0] += A[0][1] * B[1][0]
 	VFMADD231PS  Z19, Z16, Z2 // C[1][0] += A[1][1] * B[1][0]
 	VFMADD231PS  Z20, Z16, Z4 // C[2][0] += A[2][1] * B[1][0]
 	VFMADD231PS  Z18, Z17, Z1 // C[0][1] += A[0][1] * B[1][1]
 	VFMADD231PS  Z19, Z17, Z3 // C[1][1] += A[1][1] * B[1][1]
 	VFMADD231PS  Z20, Z17, Z5 // C[2][1] += A[2][1] * B[1][1]
-	VBROADCASTSS 4(R9), Z18 // A[3][1] = a[3][1]
-	VBROADCASTSS 4(R9)(DI*1), Z19 // A[4][1] = a[4][1]
-	VBROADCASTSS 4(R9)(DI*2), Z20 // A[5][1] = a[5][1]
+	VBROADCASTSS 4(R8), Z18 // A[3][1] = a[3][1]
+	VBROADCASTSS 4(R8)(SI*1), Z19 // A[4][1] = a[4][1]
+	VBROADCASTSS 4(R8)(SI*2), Z20 // A[5][1] = a[5][1]
 	VFMADD231PS  Z18, Z16, Z6 // C[3][0] += A[3][1] * B[1][0]
 	VFMADD231PS  Z19, Z16, Z8 // C[4][0] += A[4][1] * B[1][0]
 	VFMADD231PS  Z20, Z16, Z10 // C[5][0] += A[5][1] * B[1][0]
 	VFMADD231PS  Z18, Z17, Z7 // C[3][1] += A[3][1] * B[1][1]
 	VFMADD231PS  Z19, Z17, Z9 // C[4][1] += A[4][1] * B[1][1]
 	VFMADD231PS  Z20, Z17, Z11 // C[5][1] += A[5][1] * B[1][1]
-	VBROADCASTSS 4(R10), Z18 // A[6][1] = a[6][1]
-	VBROADCASTSS 4(R10)(DI*1), Z19 // A[7][1] = a[7][1]
+	VBROADCASTSS 4(R9), Z18 // A[6][1] = a[6][1]
+	VBROADCASTSS 4(R9)(SI*1), Z19 // A[7][1] = a[7][1]
 	VFMADD231PS  Z18, Z16, Z12 // C[6][0] += A[6][1] * B[1][0]
 	VFMADD231PS  Z19, Z16, Z14 // C[7][0] += A[7][1] * B[1][0]
 	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][1] * B[1][1]
 	VFMADD231PS  Z19, Z17, Z15 // C[7][1] += A[7][1] * B[1][1]
-	VMOVUPS      256(R11), Z16 // B[2][0] = b_k[64]
-	PREFETCHT1   8448(R11) // prefetch b_k[2112]
-	VMOVUPS      320(R11), Z17 // B[2][1] = b_k[80]
-	PREFETCHT1   8512(R11) // prefetch b_k[2128]
-	VBROADCASTSS 8(R8), Z18 // A[0][2] = a[0][2]
-	VBROADCASTSS 8(R8)(DI*1), Z19 // A[1][2] = a[1][2]
-	VBROADCASTSS 8(R8)(DI*2), Z20 // A[2][2] = a[2][2]
+	VMOVUPS      256(R10), Z16 // B[2][0] = b_k[64]
+	PREFETCHT1   8448(R10) // prefetch b_k[2112]
+	VMOVUPS      320(R10), Z17 // B[2][1] = b_k[80]
+	PREFETCHT1   8512(R10) // prefetch b_k[2128]
+	VBROADCASTSS 8(DI), Z18 // A[0][2] = a[0][2]
+	VBROADCASTSS 8(DI)(SI*1), Z19 // A[1][2] = a[1][2]
+	VBROADCASTSS 8(DI)(SI*2), Z20 // A[2][2] = a[2][2]
 	VFMADD231PS  Z18, Z16, Z0 // C[0][0] += A[0][2] * B[2][0]
 	VFMADD231PS  Z19, Z16, Z2 // C[1][0] += A[1][2] * B[2][0]
 	VFMADD231PS  Z20, Z16, Z4 // C[2][0] += A[2][2] * B[2][0]
 	VFMADD231PS  Z18, Z17, Z1 // C[0][1] += A[0][2] * B[2][1]
 	VFMADD231PS  Z19, Z17, Z3 // C[1][1] += A[1][2] * B[2][1]
 	VFMADD231PS  Z20, Z17, Z5 // C[2][1] += A[2][2] * B[2][1]
-	VBROADCASTSS 8(R9), Z18 // A[3][2] = a[3][2]
-	VBROADCASTSS 8(R9)(DI*1), Z19 // A[4][2] = a[4][2]
-	VBROADCASTSS 8(R9)(DI*2), Z20 // A[5][2] = a[5][2]
+	VBROADCASTSS 8(R8), Z18 // A[3][2] = a[3][2]
+	VBROADCASTSS 8(R8)(SI*1), Z19 // A[4][2] = a[4][2]
+	VBROADCASTSS 8(R8)(SI*2), Z20 // A[5][2] = a[5][2]
 	VFMADD231PS  Z18, Z16, Z6 // C[3][0] += A[3][2] * B[2][0]
 	VFMADD231PS  Z19, Z16, Z8 // C[4][0] += A[4][2] * B[2][0]
 	VFMADD231PS  Z20, Z16, Z10 // C[5][0] += A[5][2] * B[2][0]
 	VFMADD231PS  Z18, Z17, Z7 // C[3][1] += A[3][2] * B[2][1]
 	VFMADD231PS  Z19, Z17, Z9 // C[4][1] += A[4][2] * B[2][1]
 	VFMADD231PS  Z20, Z17, Z11 // C[5][1] += A[5][2] * B[2][1]
-	VBROADCASTSS 8(R10), Z18 // A[6][2] = a[6][2]
-	VBROADCASTSS 8(R10)(DI*1), Z19 // A[7][2] = a[7][2]
+	VBROADCASTSS 8(R9), Z18 // A[6][2] = a[6][2]
+	VBROADCASTSS 8(R9)(SI*1), Z19 // A[7][2] = a[7][2]
 	VFMADD231PS  Z18, Z16, Z12 // C[6][0] += A[6][2] * B[2][0]
 	VFMADD231PS  Z19, Z16, Z14 // C[7][0] += A[7][2] * B[2][0]
 	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][2] * B[2][1]
 	VFMADD231PS  Z19, Z17, Z15 // C[7][1] += A[7][2] * B[2][1]
-	VMOVUPS      384(R11), Z16 // B[3][0] = b_k[96]
-	PREFETCHT1   8576(R11) // prefetch b_k[2144]
-	VMOVUPS      448(R11), Z17 // B[3][1] = b_k[112]
-	PREFETCHT1   8640(R11) // prefetch b_k[2160]
-	VBROADCASTSS 12(R8), Z18 // A[0][3] = a[0][3]
-	VBROADCASTSS 12(R8)(DI*1), Z19 // A[1][3] = a[1][3]
-	VBROADCASTSS 12(R8)(DI*2), Z20 // A[2][3] = a[2][3]
+	VMOVUPS      384(R10), Z16 // B[3][0] = b_k[96]
+	PREFETCHT1   8576(R10) // prefetch b_k[2144]
+	VMOVUPS      448(R10), Z17 // B[3][1] = b_k[112]
+	PREFETCHT1   8640(R10) // prefetch b_k[2160]
+	VBROADCASTSS 12(DI), Z18 // A[0][3] = a[0][3]
+	VBROADCASTSS 12(DI)(SI*1), Z19 // A[1][3] = a[1][3]
+	VBROADCASTSS 12(DI)(SI*2), Z20 // A[2][3] = a[2][3]
 	VFMADD231PS  Z18, Z16, Z0 // C[0][0] += A[0][3] * B[3][0]
 	VFMADD231PS  Z19, Z16, Z2 // C[1][0] += A[1][3] * B[3][0]
 	VFMADD231PS  Z20, Z16, Z4 // C[2][0] += A[2][3] * B[3][0]
 	VFMADD231PS  Z18, Z17, Z1 // C[0][1] += A[0][3] * B[3][1]
 	VFMADD231PS  Z19, Z17, Z3 // C[1][1] += A[1][3] * B[3][1]
 	VFMADD231PS  Z20, Z17, Z5 // C[2][1] += A[2][3] * B[3][1]
-	VBROADCASTSS 12(R9), Z18 // A[3][3] = a[3][3]
-	VBROADCASTSS 12(R9)(DI*1), Z19 // A[4][3] = a[4][3]
-	VBROADCASTSS 12(R9)(DI*2), Z20 // A[5][3] = a[5][3]
+	VBROADCASTSS 12(R8), Z18 // A[3][3] = a[3][3]
+	VBROADCASTSS 12(R8)(SI*1), Z19 // A[4][3] = a[4][3]
+	VBROADCASTSS 12(R8)(SI*2), Z20 // A[5][3] = a[5][3]
 	VFMADD231PS  Z18, Z16, Z6 // C[3][0] += A[3][3] * B[3][0]
 	VFMADD231PS  Z19, Z16, Z8 // C[4][0] += A[4][3] * B[3][0]
 	VFMADD231PS  Z20, Z16, Z10 // C[5][0] += A[5][3] * B[3][0]
 	VFMADD231PS  Z18, Z17, Z7 // C[3][1] += A[3][3] * B[3][1]
 	VFMADD231PS  Z19, Z17, Z9 // C[4][1] += A[4][3] * B[3][1]
 	VFMADD231PS  Z20, Z17, Z11 // C[5][1] += A[5][3] * B[3][1]
-	VBROADCASTSS 12(R10), Z18 // A[6][3] = a[6][3]
-	VBROADCASTSS 12(R10)(DI*1), Z19 // A[7][3] = a[7][3]
+	VBROADCASTSS 12(R9), Z18 // A[6][3] = a[6][3]
+	VBROADCASTSS 12(R9)(SI*1), Z19 // A[7][3] = a[7][3]
 	VFMADD231PS  Z18, Z16, Z12 // C[6][0] += A[6][3] * B[3][0]
 	VFMADD231PS  Z19, Z16, Z14 // C[7][0] += A[7][3] * B[3][0]
 	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][3] * B[3][1]
 	VFMADD231PS  Z19, Z17, Z15 // C[7][1] += A[7][3] * B[3][1]
-	ADDQ         $+16, R8 // a0 += 16
-	ADDQ         $+16, R9 // a3 += 16
-	ADDQ         $+16, R10 // a6 += 16
-	ADDQ         $+512, R11 // b_k += 512
-	SUBQ         $+4, R12 // depth += -4
-	CMPQ         R12, $+4 // depth >= 4
+	ADDQ         $+16, DI // a0 += 16
+	ADDQ         $+16, R8 // a3 += 16
+	ADDQ         $+16, R9 // a6 += 16
+	ADDQ         $+512, R10 // b_k += 512
+	SUBQ         $+4, R11 // depth += -4
+	CMPQ         R11, $+4 // depth >= 4
 	JGE          depth_5 // depth >= 4
 
 depth_end_6:
-	CMPQ R12, $+1 // depth < 1
+	CMPQ R11, $+1 // depth < 1
 	JLT  depth_end_8 // depth < 1
 
 depth_7:
-	VMOVUPS      (R11), Z16 // B[0][0] = b_k[0]
-	PREFETCHT1   8192(R11) // prefetch b_k[2048]
-	VMOVUPS      64(R11), Z17 // B[0][1] = b_k[16]
-	PREFETCHT1   8256(R11) // prefetch b_k[2064]
-	VBROADCASTSS (R8), Z18 // A[0][0] = a[0][0]
-	VBROADCASTSS (R8)(DI*1), Z19 // A[1][0] = a[1][0]
-	VBROADCASTSS (R8)(DI*2), Z20 // A[2][0] = a[2][0]
+	VMOVUPS      (R10), Z16 // B[0][0] = b_k[0]
+	PREFETCHT1   8192(R10) // prefetch b_k[2048]
+	VMOVUPS      64(R10), Z17 // B[0][1] = b_k[16]
+	PREFETCHT1   8256(R10) // prefetch b_k[2064]
+	VBROADCASTSS (DI), Z18 // A[0][0] = a[0][0]
+	VBROADCASTSS (DI)(SI*1), Z19 // A[1][0] = a[1][0]
+	VBROADCASTSS (DI)(SI*2), Z20 // A[2][0] = a[2][0]
 	VFMADD231PS  Z18, Z16, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z19, Z16, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z20, Z16, Z4 // C[2][0] += A[2][0] * B[0][0]
 	VFMADD231PS  Z18, Z17, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z19, Z17, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z20, Z17, Z5 // C[2][1] += A[2][0] * B[0][1]
-	VBROADCASTSS (R9), Z18 // A[3][0] = a[3][0]
-	VBROADCASTSS (R9)(DI*1), Z19 // A[4][0] = a[4][0]
-	VBROADCASTSS (R9)(DI*2), Z20 // A[5][0] = a[5][0]
+	VBROADCASTSS (R8), Z18 // A[3][0] = a[3][0]
+	VBROADCASTSS (R8)(SI*1), Z19 // A[4][0] = a[4][0]
+	VBROADCASTSS (R8)(SI*2), Z20 // A[5][0] = a[5][0]
 	VFMADD231PS  Z18, Z16, Z6 // C[3][0] += A[3][0] * B[0][0]
 	VFMADD231PS  Z19, Z16, Z8 // C[4][0] += A[4][0] * B[0][0]
 	VFMADD231PS  Z20, Z16, Z10 // C[5][0] += A[5][0] * B[0][0]
 	VFMADD231PS  Z18, Z17, Z7 // C[3][1] += A[3][0] * B[0][1]
 	VFMADD231PS  Z19, Z17, Z9 // C[4][1] += A[4][0] * B[0][1]
 	VFMADD231PS  Z20, Z17, Z11 // C[5][1] += A[5][0] * B[0][1]
-	VBROADCASTSS (R10), Z18 // A[6][0] = a[6][0]
-	VBROADCASTSS (R10)(DI*1), Z19 // A[7][0] = a[7][0]
+	VBROADCASTSS (R9), Z18 // A[6][0] = a[6][0]
+	VBROADCASTSS (R9)(SI*1), Z19 // A[7][0] = a[7][0]
 	VFMADD231PS  Z18, Z16, Z12 // C[6][0] += A[6][0] * B[0][0]
 	VFMADD231PS  Z19, Z16, Z14 // C[7][0] += A[7][0] * B[0][0]
 	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][0] * B[0][1]
 	VFMADD231PS  Z19, Z17, Z15 // C[7][1] += A[7][0] * B[0][1]
-	ADDQ         $+4, R8 // a0 += 4
-	ADDQ         $+4, R9 // a3 += 4
-	ADDQ         $+4, R10 // a6 += 4
-	ADDQ         $+128, R11 // b_k += 128
-	SUBQ         $+1, R12 // depth += -1
-	CMPQ         R12, $+1 // depth >= 1
+	ADDQ         $+4, DI // a0 += 4
+	ADDQ         $+4, R8 // a3 += 4
+	ADDQ         $+4, R9 // a6 += 4
+	ADDQ         $+128, R10 // b_k += 128
+	SUBQ         $+1, R11 // depth += -1
+	CMPQ         R11, $+1 // depth >= 1
 	JGE          depth_7 // depth >= 1
 
 depth_end_8:
 	// store
-	MOVQ    cStride+8(FP), DI // cStride
-	SHLQ    $0x02, DI // cStride in bytes
-	MOVQ    DX, R8 // rows of c
-	LEAQ    (R8)(DI*2), R9 // rows of c
-	ADDQ    DI, R9 // rows of c
-	LEAQ    (R9)(DI*2), R10 // rows of c
-	ADDQ    DI, R10 // rows of c
-	VMOVUPS Z0, (R8) // c[0][0] = C[0][0]
-	VMOVUPS Z1, 64(R8) // c[0][16] = C[0][1]
-	VMOVUPS Z2, (R8)(DI*1) // c[1][0] = C[1][0]
-	VMOVUPS Z3, 64(R8)(DI*1) // c[1][16] = C[1][1]
-	VMOVUPS Z4, (R8)(DI*2) // c[2][0] = C[2][0]
-	VMOVUPS Z5, 64(R8)(DI*2) // c[2][16] = C[2][1]
-	VMOVUPS Z6, (R9) // c[3][0] = C[3][0]
-	VMOVUPS Z7, 64(R9) // c[3][16] = C[3][1]
-	VMOVUPS Z8, (R9)(DI*1) // c[4][0] = C[4][0]
-	VMOVUPS Z9, 64(R9)(DI*1) // c[4][16] = C[4][1]
-	VMOVUPS Z10, (R9)(DI*2) // c[5][0] = C[5][0]
-	VMOVUPS Z11, 64(R9)(DI*2) // c[5][16] = C[5][1]
-	VMOVUPS Z12, (R10) // c[6][0] = C[6][0]
-	VMOVUPS Z13, 64(R10) // c[6][16] = C[6][1]
-	VMOVUPS Z14, (R10)(DI*1) // c[7][0] = C[7][0]
-	VMOVUPS Z15, 64(R10)(DI*1) // c[7][16] = C[7][1]
-	MOVQ    cStride+8(FP), DI // cStride
-	SHLQ    $0x02, DI // cStride in bytes
-	SHLQ    $0x01, DI // cStride <<= 1
-	SHLQ    $0x01, DI // cStride <<= 1
-	SHLQ    $0x01, DI // cStride <<= 1
-	ADDQ    DI, DX // c += cStride
-	MOVQ    aStride+24(FP), DI // aStride
-	SHLQ    $0x02, DI // aStride in bytes
-	SHLQ    $0x01, DI // aStride <<= 1
-	SHLQ    $0x01, DI // aStride <<= 1
-	SHLQ    $0x01, DI // aStride <<= 1
-	ADDQ    DI, AX // a += aStride
-	SUBQ    $+8, SI // rows += -8
-	CMPQ    SI, $+8 // rows >= 8
+	MOVQ    cStride+8(FP), SI // cStride
+	SHLQ    $0x02, SI // cStride in bytes
+	MOVQ    DX, DI // rows of c
+	LEAQ    (DI)(SI*2), R8 // rows of c
+	ADDQ    SI, R8 // rows of c
+	LEAQ    (R8)(SI*2), R9 // rows of c
+	ADDQ    SI, R9 // rows of c
+	VMOVUPS Z0, (DI) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(DI) // c[0][16] = C[0][1]
+	VMOVUPS Z2, (DI)(SI*1) // c[1][0] = C[1][0]
+	VMOVUPS Z3, 64(DI)(SI*1) // c[1][16] = C[1][1]
+	VMOVUPS Z4, (DI)(SI*2) // c[2][0] = C[2][0]
+	VMOVUPS Z5, 64(DI)(SI*2) // c[2][16] = C[2][1]
+	VMOVUPS Z6, (R8) // c[3][0] = C[3][0]
+	VMOVUPS Z7, 64(R8) // c[3][16] = C[3][1]
+	VMOVUPS Z8, (R8)(SI*1) // c[4][0] = C[4][0]
+	VMOVUPS Z9, 64(R8)(SI*1) // c[4][16] = C[4][1]
+	VMOVUPS Z10, (R8)(SI*2) // c[5][0] = C[5][0]
+	VMOVUPS Z11, 64(R8)(SI*2) // c[5][16] = C[5][1]
+	VMOVUPS Z12, (R9) // c[6][0] = C[6][0]
+	VMOVUPS Z13, 64(R9) // c[6][16] = C[6][1]
+	VMOVUPS Z14, (R9)(SI*1) // c[7][0] = C[7][0]
+	VMOVUPS Z15, 64(R9)(SI*1) // c[7][16] = C[7][1]
+	MOVQ    cStride+8(FP), SI // cStride
+	SHLQ    $0x02, SI // cStride in bytes
+	SHLQ    $0x01, SI // cStride <<= 1
+	SHLQ    $0x01, SI // cStride <<= 1
+	SHLQ    $0x01, SI // cStride <<= 1
+	ADDQ    SI, DX // c += cStride
+	MOVQ    aStride+24(FP), SI // aStride
+	SHLQ    $0x02, SI // aStride in bytes
+	SHLQ    $0x01, SI // aStride <<= 1
+	SHLQ    $0x01, SI // aStride <<= 1
+	SHLQ    $0x01, SI // aStride <<= 1
+	ADDQ    SI, AX // a += aStride
+	SUBQ    $+8, BX // rows += -8
+	CMPQ    BX, $+8 // rows >= 8
 	JGE     rows_1 // rows >= 8
 
 rows_end_2:
-	CMPQ SI, $+4 // rows < 4
+	CMPQ BX, $+4 // rows < 4
 	JLT  rows_end_10 // rows < 4
 
 rows_9:
 	// C = α·C, or 0 without α
-	CMPQ         BX, $+1 // alpha < 1
+	MOVQ         alpha+56(FP), SI // alpha
+	CMPQ         SI, $+1 // alpha < 1
 	JLT          less_11 // alpha < 1
+	MOVQ         rows+48(FP), DI // rows
+	SUBQ         BX, DI // rows -= rows
+	SHLQ         $0x02, DI // rows in bytes
+	ADDQ         DI, SI // alpha += rows
 	MOVQ         cStride+8(FP), DI // cStride
 	SHLQ         $0x02, DI // cStride in bytes
 	MOVQ         DX, R8 // rows of c
 	LEAQ         (R8)(DI*2), R9 // rows of c
 	ADDQ         DI, R9 // rows of c
-	VBROADCASTSS (BX), Z2 // α[0] = all alpha[0]
+	VBROADCASTSS (SI), Z2 // α[0] = all alpha[0]
 	VMOVUPS      (R8), Z0 // C[0][0] = c[0][0]
 	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
 	VMOVUPS      64(R8), Z1 // C[0][1] = c[0][16]
 	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
-	VBROADCASTSS 4(BX), Z4 // α[1] = all alpha[1]
+	VBROADCASTSS 4(SI), Z4 // α[1] = all alpha[1]
 	VMOVUPS      (R8)(DI*1), Z2 // C[1][0] = c[1][0]
 	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
 	VMOVUPS      64(R8)(DI*1), Z3 // C[1][1] = c[1][16]
 	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
-	VBROADCASTSS 8(BX), Z6 // α[2] = all alpha[2]
+	VBROADCASTSS 8(SI), Z6 // α[2] = all alpha[2]
 	VMOVUPS      (R8)(DI*2), Z4 // C[2][0] = c[2][0]
 	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
 	VMOVUPS      64(R8)(DI*2), Z5 // C[2][1] = c[2][16]
 	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
-	VBROADCASTSS 12(BX), Z8 // α[3] = all alpha[3]
+	VBROADCASTSS 12(SI), Z8 // α[3] = all alpha[3]
 	VMOVUPS      (R9), Z6 // C[3][0] = c[3][0]
 	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
 	VMOVUPS      64(R9), Z7 // C[3][1] = c[3][16]
 	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
-	ADDQ         $+16, BX // alpha += 16
 	JMP          end_12
 
 less_11:
@@ -14934,167 +15086,171 @@ less_11:
 
 end_12:
 	// C += A·B
-	MOVQ aStride+24(FP), DI // aStride
-	SHLQ $0x02, DI // aStride in bytes
-	MOVQ AX, R8 // rows of a
-	LEAQ (R8)(DI*2), R9 // rows of a
-	ADDQ DI, R9 // rows of a
-	MOVQ depth+40(FP), R11 // depth
-	MOVQ CX, R10 // b_k = b
-	CMPQ R11, $+4 // depth < 4
+	MOVQ aStride+24(FP), SI // aStride
+	SHLQ $0x02, SI // aStride in bytes
+	MOVQ AX, DI // rows of a
+	LEAQ (DI)(SI*2), R8 // rows of a
+	ADDQ SI, R8 // rows of a
+	MOVQ depth+40(FP), R10 // depth
+	MOVQ CX, R9 // b_k = b
+	CMPQ R10, $+4 // depth < 4
 	JLT  depth_end_14 // depth < 4
 
 depth_13:
-	VMOVUPS      (R10), Z8 // B[0][0] = b_k[0]
-	PREFETCHT1   8192(R10) // prefetch b_k[2048]
-	VMOVUPS      64(R10), Z9 // B[0][1] = b_k[16]
-	PREFETCHT1   8256(R10) // prefetch b_k[2064]
-	VBROADCASTSS (R8), Z10 // A[0][0] = a[0][0]
-	VBROADCASTSS (R8)(DI*1), Z11 // A[1][0] = a[1][0]
-	VBROADCASTSS (R8)(DI*2), Z12 // A[2][0] = a[2][0]
+	VMOVUPS      (R9), Z8 // B[0][0] = b_k[0]
+	PREFETCHT1   8192(R9) // prefetch b_k[2048]
+	VMOVUPS      64(R9), Z9 // B[0][1] = b_k[16]
+	PREFETCHT1   8256(R9) // prefetch b_k[2064]
+	VBROADCASTSS (DI), Z10 // A[0][0] = a[0][0]
+	VBROADCASTSS (DI)(SI*1), Z11 // A[1][0] = a[1][0]
+	VBROADCASTSS (DI)(SI*2), Z12 // A[2][0] = a[2][0]
 	VFMADD231PS  Z10, Z8, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z11, Z8, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z12, Z8, Z4 // C[2][0] += A[2][0] * B[0][0]
 	VFMADD231PS  Z10, Z9, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z11, Z9, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z12, Z9, Z5 // C[2][1] += A[2][0] * B[0][1]
-	VBROADCASTSS (R9), Z10 // A[3][0] = a[3][0]
+	VBROADCASTSS (R8), Z10 // A[3][0] = a[3][0]
 	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][0] * B[0][0]
 	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][0] * B[0][1]
-	VMOVUPS      128(R10), Z8 // B[1][0] = b_k[32]
-	PREFETCHT1   8320(R10) // prefetch b_k[2080]
-	VMOVUPS      192(R10), Z9 // B[1][1] = b_k[48]
-	PREFETCHT1   8384(R10) // prefetch b_k[2096]
-	VBROADCASTSS 4(R8), Z10 // A[0][1] = a[0][1]
-	VBROADCASTSS 4(R8)(DI*1), Z11 // A[1][1] = a[1][1]
-	VBROADCASTSS 4(R8)(DI*2), Z12 // A[2][1] = a[2][1]
+	VMOVUPS      128(R9), Z8 // B[1][0] = b_k[32]
+	PREFETCHT1   8320(R9) // prefetch b_k[2080]
+	VMOVUPS      192(R9), Z9 // B[1][1] = b_k[48]
+	PREFETCHT1   8384(R9) // prefetch b_k[2096]
+	VBROADCASTSS 4(DI), Z10 // A[0][1] = a[0][1]
+	VBROADCASTSS 4(DI)(SI*1), Z11 // A[1][1] = a[1][1]
+	VBROADCASTSS 4(DI)(SI*2), Z12 // A[2][1] = a[2][1]
 	VFMADD231PS  Z10, Z8, Z0 // C[0][0] += A[0][1] * B[1][0]
 	VFMADD231PS  Z11, Z8, Z2 // C[1][0] += A[1][1] * B[1][0]
 	VFMADD231PS  Z12, Z8, Z4 // C[2][0] += A[2][1] * B[1][0]
 	VFMADD231PS  Z10, Z9, Z1 // C[0][1] += A[0][1] * B[1][1]
 	VFMADD231PS  Z11, Z9, Z3 // C[1][1] += A[1][1] * B[1][1]
 	VFMADD231PS  Z12, Z9, Z5 // C[2][1] += A[2][1] * B[1][1]
-	VBROADCASTSS 4(R9), Z10 // A[3][1] = a[3][1]
+	VBROADCASTSS 4(R8), Z10 // A[3][1] = a[3][1]
 	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][1] * B[1][0]
 	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][1] * B[1][1]
-	VMOVUPS      256(R10), Z8 // B[2][0] = b_k[64]
-	PREFETCHT1   8448(R10) // prefetch b_k[2112]
-	VMOVUPS      320(R10), Z9 // B[2][1] = b_k[80]
-	PREFETCHT1   8512(R10) // prefetch b_k[2128]
-	VBROADCASTSS 8(R8), Z10 // A[0][2] = a[0][2]
-	VBROADCASTSS 8(R8)(DI*1), Z11 // A[1][2] = a[1][2]
-	VBROADCASTSS 8(R8)(DI*2), Z12 // A[2][2] = a[2][2]
+	VMOVUPS      256(R9), Z8 // B[2][0] = b_k[64]
+	PREFETCHT1   8448(R9) // prefetch b_k[2112]
+	VMOVUPS      320(R9), Z9 // B[2][1] = b_k[80]
+	PREFETCHT1   8512(R9) // prefetch b_k[2128]
+	VBROADCASTSS 8(DI), Z10 // A[0][2] = a[0][2]
+	VBROADCASTSS 8(DI)(SI*1), Z11 // A[1][2] = a[1][2]
+	VBROADCASTSS 8(DI)(SI*2), Z12 // A[2][2] = a[2][2]
 	VFMADD231PS  Z10, Z8, Z0 // C[0][0] += A[0][2] * B[2][0]
 	VFMADD231PS  Z11, Z8, Z2 // C[1][0] += A[1][2] * B[2][0]
 	VFMADD231PS  Z12, Z8, Z4 // C[2][0] += A[2][2] * B[2][0]
 	VFMADD231PS  Z10, Z9, Z1 // C[0][1] += A[0][2] * B[2][1]
 	VFMADD231PS  Z11, Z9, Z3 // C[1][1] += A[1][2] * B[2][1]
 	VFMADD231PS  Z12, Z9, Z5 // C[2][1] += A[2][2] * B[2][1]
-	VBROADCASTSS 8(R9), Z10 // A[3][2] = a[3][2]
+	VBROADCASTSS 8(R8), Z10 // A[3][2] = a[3][2]
 	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][2] * B[2][0]
 	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][2] * B[2][1]
-	VMOVUPS      384(R10), Z8 // B[3][0] = b_k[96]
-	PREFETCHT1   8576(R10) // prefetch b_k[2144]
-	VMOVUPS      448(R10), Z9 // B[3][1] = b_k[112]
-	PREFETCHT1   8640(R10) // prefetch b_k[2160]
-	VBROADCASTSS 12(R8), Z10 // A[0][3] = a[0][3]
-	VBROADCASTSS 12(R8)(DI*1), Z11 // A[1][3] = a[1][3]
-	VBROADCASTSS 12(R8)(DI*2), Z12 // A[2][3] = a[2][3]
+	VMOVUPS      384(R9), Z8 // B[3][0] = b_k[96]
+	PREFETCHT1   8576(R9) // prefetch b_k[2144]
+	VMOVUPS      448(R9), Z9 // B[3][1] = b_k[112]
+	PREFETCHT1   8640(R9) // prefetch b_k[2160]
+	VBROADCASTSS 12(DI), Z10 // A[0][3] = a[0][3]
+	VBROADCASTSS 12(DI)(SI*1), Z11 // A[1][3] = a[1][3]
+	VBROADCASTSS 12(DI)(SI*2), Z12 // A[2][3] = a[2][3]
 	VFMADD231PS  Z10, Z8, Z0 // C[0][0] += A[0][3] * B[3][0]
 	VFMADD231PS  Z11, Z8, Z2 // C[1][0] += A[1][3] * B[3][0]
 	VFMADD231PS  Z12, Z8, Z4 // C[2][0] += A[2][3] * B[3][0]
 	VFMADD231PS  Z10, Z9, Z1 // C[0][1] += A[0][3] * B[3][1]
 	VFMADD231PS  Z11, Z9, Z3 // C[1][1] += A[1][3] * B[3][1]
 	VFMADD231PS  Z12, Z9, Z5 // C[2][1] += A[2][3] * B[3][1]
-	VBROADCASTSS 12(R9), Z10 // A[3][3] = a[3][3]
+	VBROADCASTSS 12(R8), Z10 // A[3][3] = a[3][3]
 	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][3] * B[3][0]
 	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][3] * B[3][1]
-	ADDQ         $+16, R8 // a0 += 16
-	ADDQ         $+16, R9 // a3 += 16
-	ADDQ         $+512, R10 // b_k += 512
-	SUBQ         $+4, R11 // depth += -4
-	CMPQ         R11, $+4 // depth >= 4
+	ADDQ         $+16, DI // a0 += 16
+	ADDQ         $+16, R8 // a3 += 16
+	ADDQ         $+512, R9 // b_k += 512
+	SUBQ         $+4, R10 // depth += -4
+	CMPQ         R10, $+4 // depth >= 4
 	JGE          depth_13 // depth >= 4
 
 depth_end_14:
-	CMPQ R11, $+1 // depth < 1
+	CMPQ R10, $+1 // depth < 1
 	JLT  depth_end_16 // depth < 1
 
 depth_15:
-	VMOVUPS      (R10), Z8 // B[0][0] = b_k[0]
-	PREFETCHT1   8192(R10) // prefetch b_k[2048]
-	VMOVUPS      64(R10), Z9 // B[0][1] = b_k[16]
-	PREFETCHT1   8256(R10) // prefetch b_k[2064]
-	VBROADCASTSS (R8), Z10 // A[0][0] = a[0][0]
-	VBROADCASTSS (R8)(DI*1), Z11 // A[1][0] = a[1][0]
-	VBROADCASTSS (R8)(DI*2), Z12 // A[2][0] = a[2][0]
+	VMOVUPS      (R9), Z8 // B[0][0] = b_k[0]
+	PREFETCHT1   8192(R9) // prefetch b_k[2048]
+	VMOVUPS      64(R9), Z9 // B[0][1] = b_k[16]
+	PREFETCHT1   8256(R9) // prefetch b_k[2064]
+	VBROADCASTSS (DI), Z10 // A[0][0] = a[0][0]
+	VBROADCASTSS (DI)(SI*1), Z11 // A[1][0] = a[1][0]
+	VBROADCASTSS (DI)(SI*2), Z12 // A[2][0] = a[2][0]
 	VFMADD231PS  Z10, Z8, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z11, Z8, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z12, Z8, Z4 // C[2][0] += A[2][0] * B[0][0]
 	VFMADD231PS  Z10, Z9, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z11, Z9, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z12, Z9, Z5 // C[2][1] += A[2][0] * B[0][1]
-	VBROADCASTSS (R9), Z10 // A[3][0] = a[3][0]
+	VBROADCASTSS (R8), Z10 // A[3][0] = a[3][0]
 	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][0] * B[0][0]
 	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][0] * B[0][1]
-	ADDQ         $+4, R8 // a0 += 4
-	ADDQ         $+4, R9 // a3 += 4
-	ADDQ         $+128, R10 // b_k += 128
-	SUBQ         $+1, R11 // depth += -1
-	CMPQ         R11, $+1 // depth >= 1
+	ADDQ         $+4, DI // a0 += 4
+	ADDQ         $+4, R8 // a3 += 4
+	ADDQ         $+128, R9 // b_k += 128
+	SUBQ         $+1, R10 // depth += -1
+	CMPQ         R10, $+1 // depth >= 1
 	JGE          depth_15 // depth >= 1
 
 depth_end_16:
 	// store
-	MOVQ    cStride+8(FP), DI // cStride
-	SHLQ    $0x02, DI // cStride in bytes
-	MOVQ    DX, R8 // rows of c
-	LEAQ    (R8)(DI*2), R9 // rows of c
-	ADDQ    DI, R9 // rows of c
-	VMOVUPS Z0, (R8) // c[0][0] = C[0][0]
-	VMOVUPS Z1, 64(R8) // c[0][16] = C[0][1]
-	VMOVUPS Z2, (R8)(DI*1) // c[1][0] = C[1][0]
-	VMOVUPS Z3, 64(R8)(DI*1) // c[1][16] = C[1][1]
-	VMOVUPS Z4, (R8)(DI*2) // c[2][0] = C[2][0]
-	VMOVUPS Z5, 64(R8)(DI*2) // c[2][16] = C[2][1]
-	VMOVUPS Z6, (R9) // c[3][0] = C[3][0]
-	VMOVUPS Z7, 64(R9) // c[3][16] = C[3][1]
-	MOVQ    cStride+8(FP), DI // cStride
-	SHLQ    $0x02, DI // cStride in bytes
-	SHLQ    $0x01, DI // cStride <<= 1
-	SHLQ    $0x01, DI // cStride <<= 1
-	ADDQ    DI, DX // c += cStride
-	MOVQ    aStride+24(FP), DI // aStride
-	SHLQ    $0x02, DI // aStride in bytes
-	SHLQ    $0x01, DI // aStride <<= 1
-	SHLQ    $0x01, DI // aStride <<= 1
-	ADDQ    DI, AX // a += aStride
-	SUBQ    $+4, SI // rows += -4
-	CMPQ    SI, $+4 // rows >= 4
+	MOVQ    cStride+8(FP), SI // cStride
+	SHLQ    $0x02, SI // cStride in bytes
+	MOVQ    DX, DI // rows of c
+	LEAQ    (DI)(SI*2), R8 // rows of c
+	ADDQ    SI, R8 // rows of c
+	VMOVUPS Z0, (DI) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(DI) // c[0][16] = C[0][1]
+	VMOVUPS Z2, (DI)(SI*1) // c[1][0] = C[1][0]
+	VMOVUPS Z3, 64(DI)(SI*1) // c[1][16] = C[1][1]
+	VMOVUPS Z4, (DI)(SI*2) // c[2][0] = C[2][0]
+	VMOVUPS Z5, 64(DI)(SI*2) // c[2][16] = C[2][1]
+	VMOVUPS Z6, (R8) // c[3][0] = C[3][0]
+	VMOVUPS Z7, 64(R8) // c[3][16] = C[3][1]
+	MOVQ    cStride+8(FP), SI // cStride
+	SHLQ    $0x02, SI // cStride in bytes
+	SHLQ    $0x01, SI // cStride <<= 1
+	SHLQ    $0x01, SI // cStride <<= 1
+	ADDQ    SI, DX // c += cStride
+	MOVQ    aStride+24(FP), SI // aStride
+	SHLQ    $0x02, SI // aStride in bytes
+	SHLQ    $0x01, SI // aStride <<= 1
+	SHLQ    $0x01, SI // aStride <<= 1
+	ADDQ    SI, AX // a += aStride
+	SUBQ    $+4, BX // rows += -4
+	CMPQ    BX, $+4 // rows >= 4
 	JGE     rows_9 // rows >= 4
 
 rows_end_10:
-	CMPQ SI, $+2 // rows < 2
+	CMPQ BX, $+2 // rows < 2
 	JLT  rows_end_18 // rows < 2
 
 rows_17:
 	// C = α·C, or 0 without α
-	CMPQ         BX, $+1 // alpha < 1
+	MOVQ         alpha+56(FP), SI // alpha
+	CMPQ         SI, $+1 // alpha < 1
 	JLT          less_19 // alpha < 1
+	MOVQ         rows+48(FP), DI // rows
+	SUBQ         BX, DI // rows -= rows
+	SHLQ         $0x02, DI // rows in bytes
+	ADDQ         DI, SI // alpha += rows
 	MOVQ         cStride+8(FP), DI // cStride
 	SHLQ         $0x02, DI // cStride in bytes
 	MOVQ         DX, R8 // rows of c
-	VBROADCASTSS (BX), Z2 // α[0] = all alpha[0]
+	VBROADCASTSS (SI), Z2 // α[0] = all alpha[0]
 	VMOVUPS      (R8), Z0 // C[0][0] = c[0][0]
 	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
 	VMOVUPS      64(R8), Z1 // C[0][1] = c[0][16]
 	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
-	VBROADCASTSS 4(BX), Z4 // α[1] = all alpha[1]
+	VBROADCASTSS 4(SI), Z4 // α[1] = all alpha[1]
 	VMOVUPS      (R8)(DI*1), Z2 // C[1][0] = c[1][0]
 	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
 	VMOVUPS      64(R8)(DI*1), Z3 // C[1][1] = c[1][16]
 	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
-	ADDQ         $+8, BX // alpha += 8
 	JMP          end_20
 
 less_19:
@@ -15105,120 +15261,124 @@ less_19:
 
 end_20:
 	// C += A·B
-	MOVQ aStride+24(FP), DI // aStride
-	SHLQ $0x02, DI // aStride in bytes
-	MOVQ AX, R8 // rows of a
-	MOVQ depth+40(FP), R10 // depth
-	MOVQ CX, R9 // b_k = b
-	CMPQ R10, $+4 // depth < 4
+	MOVQ aStride+24(FP), SI // aStride
+	SHLQ $0x02, SI // aStride in bytes
+	MOVQ AX, DI // rows of a
+	MOVQ depth+40(FP), R9 // depth
+	MOVQ CX, R8 // b_k = b
+	CMPQ R9, $+4 // depth < 4
 	JLT  depth_end_22 // depth < 4
 
 depth_21:
-	VMOVUPS      (R9), Z4 // B[0][0] = b_k[0]
-	PREFETCHT1   8192(R9) // prefetch b_k[2048]
-	VMOVUPS      64(R9), Z5 // B[0][1] = b_k[16]
-	PREFETCHT1   8256(R9) // prefetch b_k[2064]
-	VBROADCASTSS (R8), Z6 // A[0][0] = a[0][0]
-	VBROADCASTSS (R8)(DI*1), Z7 // A[1][0] = a[1][0]
+	VMOVUPS      (R8), Z4 // B[0][0] = b_k[0]
+	PREFETCHT1   8192(R8) // prefetch b_k[2048]
+	VMOVUPS      64(R8), Z5 // B[0][1] = b_k[16]
+	PREFETCHT1   8256(R8) // prefetch b_k[2064]
+	VBROADCASTSS (DI), Z6 // A[0][0] = a[0][0]
+	VBROADCASTSS (DI)(SI*1), Z7 // A[1][0] = a[1][0]
 	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z7, Z4, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z7, Z5, Z3 // C[1][1] += A[1][0] * B[0][1]
-	VMOVUPS      128(R9), Z4 // B[1][0] = b_k[32]
-	PREFETCHT1   8320(R9) // prefetch b_k[2080]
-	VMOVUPS      192(R9), Z5 // B[1][1] = b_k[48]
-	PREFETCHT1   8384(R9) // prefetch b_k[2096]
-	VBROADCASTSS 4(R8), Z6 // A[0][1] = a[0][1]
-	VBROADCASTSS 4(R8)(DI*1), Z7 // A[1][1] = a[1][1]
+	VMOVUPS      128(R8), Z4 // B[1][0] = b_k[32]
+	PREFETCHT1   8320(R8) // prefetch b_k[2080]
+	VMOVUPS      192(R8), Z5 // B[1][1] = b_k[48]
+	PREFETCHT1   8384(R8) // prefetch b_k[2096]
+	VBROADCASTSS 4(DI), Z6 // A[0][1] = a[0][1]
+	VBROADCASTSS 4(DI)(SI*1), Z7 // A[1][1] = a[1][1]
 	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][1] * B[1][0]
 	VFMADD231PS  Z7, Z4, Z2 // C[1][0] += A[1][1] * B[1][0]
 	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][1] * B[1][1]
 	VFMADD231PS  Z7, Z5, Z3 // C[1][1] += A[1][1] * B[1][1]
-	VMOVUPS      256(R9), Z4 // B[2][0] = b_k[64]
-	PREFETCHT1   8448(R9) // prefetch b_k[2112]
-	VMOVUPS      320(R9), Z5 // B[2][1] = b_k[80]
-	PREFETCHT1   8512(R9) // prefetch b_k[2128]
-	VBROADCASTSS 8(R8), Z6 // A[0][2] = a[0][2]
-	VBROADCASTSS 8(R8)(DI*1), Z7 // A[1][2] = a[1][2]
+	VMOVUPS      256(R8), Z4 // B[2][0] = b_k[64]
+	PREFETCHT1   8448(R8) // prefetch b_k[2112]
+	VMOVUPS      320(R8), Z5 // B[2][1] = b_k[80]
+	PREFETCHT1   8512(R8) // prefetch b_k[2128]
+	VBROADCASTSS 8(DI), Z6 // A[0][2] = a[0][2]
+	VBROADCASTSS 8(DI)(SI*1), Z7 // A[1][2] = a[1][2]
 	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][2] * B[2][0]
 	VFMADD231PS  Z7, Z4, Z2 // C[1][0] += A[1][2] * B[2][0]
 	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][2] * B[2][1]
 	VFMADD231PS  Z7, Z5, Z3 // C[1][1] += A[1][2] * B[2][1]
-	VMOVUPS      384(R9), Z4 // B[3][0] = b_k[96]
-	PREFETCHT1   8576(R9) // prefetch b_k[2144]
-	VMOVUPS      448(R9), Z5 // B[3][1] = b_k[112]
-	PREFETCHT1   8640(R9) // prefetch b_k[2160]
-	VBROADCASTSS 12(R8), Z6 // A[0][3] = a[0][3]
-	VBROADCASTSS 12(R8)(DI*1), Z7 // A[1][3] = a[1][3]
+	VMOVUPS      384(R8), Z4 // B[3][0] = b_k[96]
+	PREFETCHT1   8576(R8) // prefetch b_k[2144]
+	VMOVUPS      448(R8), Z5 // B[3][1] = b_k[112]
+	PREFETCHT1   8640(R8) // prefetch b_k[2160]
+	VBROADCASTSS 12(DI), Z6 // A[0][3] = a[0][3]
+	VBROADCASTSS 12(DI)(SI*1), Z7 // A[1][3] = a[1][3]
 	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][3] * B[3][0]
 	VFMADD231PS  Z7, Z4, Z2 // C[1][0] += A[1][3] * B[3][0]
 	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][3] * B[3][1]
 	VFMADD231PS  Z7, Z5, Z3 // C[1][1] += A[1][3] * B[3][1]
-	ADDQ         $+16, R8 // a0 += 16
-	ADDQ         $+512, R9 // b_k += 512
-	SUBQ         $+4, R10 // depth += -4
-	CMPQ         R10, $+4 // depth >= 4
+	ADDQ         $+16, DI // a0 += 16
+	ADDQ         $+512, R8 // b_k += 512
+	SUBQ         $+4, R9 // depth += -4
+	CMPQ         R9, $+4 // depth >= 4
 	JGE          depth_21 // depth >= 4
 
 depth_end_22:
-	CMPQ R10, $+1 // depth < 1
+	CMPQ R9, $+1 // depth < 1
 	JLT  depth_end_24 // depth < 1
 
 depth_23:
-	VMOVUPS      (R9), Z4 // B[0][0] = b_k[0]
-	PREFETCHT1   8192(R9) // prefetch b_k[2048]
-	VMOVUPS      64(R9), Z5 // B[0][1] = b_k[16]
-	PREFETCHT1   8256(R9) // prefetch b_k[2064]
-	VBROADCASTSS (R8), Z6 // A[0][0] = a[0][0]
-	VBROADCASTSS (R8)(DI*1), Z7 // A[1][0] = a[1][0]
+	VMOVUPS      (R8), Z4 // B[0][0] = b_k[0]
+	PREFETCHT1   8192(R8) // prefetch b_k[2048]
+	VMOVUPS      64(R8), Z5 // B[0][1] = b_k[16]
+	PREFETCHT1   8256(R8) // prefetch b_k[2064]
+	VBROADCASTSS (DI), Z6 // A[0][0] = a[0][0]
+	VBROADCASTSS (DI)(SI*1), Z7 // A[1][0] = a[1][0]
 	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z7, Z4, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z7, Z5, Z3 // C[1][1] += A[1][0] * B[0][1]
-	ADDQ         $+4, R8 // a0 += 4
-	ADDQ         $+128, R9 // b_k += 128
-	SUBQ         $+1, R10 // depth += -1
-	CMPQ         R10, $+1 // depth >= 1
+	ADDQ         $+4, DI // a0 += 4
+	ADDQ         $+128, R8 // b_k += 128
+	SUBQ         $+1, R9 // depth += -1
+	CMPQ         R9, $+1 // depth >= 1
 	JGE          depth_23 // depth >= 1
 
 depth_end_24:
 	// store
-	MOVQ    cStride+8(FP), DI // cStride
-	SHLQ    $0x02, DI // cStride in bytes
-	MOVQ    DX, R8 // rows of c
-	VMOVUPS Z0, (R8) // c[0][0] = C[0][0]
-	VMOVUPS Z1, 64(R8) // c[0][16] = C[0][1]
-	VMOVUPS Z2, (R8)(DI*1) // c[1][0] = C[1][0]
-	VMOVUPS Z3, 64(R8)(DI*1) // c[1][16] = C[1][1]
-	MOVQ    cStride+8(FP), DI // cStride
-	SHLQ    $0x02, DI // cStride in bytes
-	SHLQ    $0x01, DI // cStride <<= 1
-	ADDQ    DI, DX // c += cStride
-	MOVQ    aStride+24(FP), DI // aStride
-	SHLQ    $0x02, DI // aStride in bytes
-	SHLQ    $0x01, DI // aStride <<= 1
-	ADDQ    DI, AX // a += aStride
-	SUBQ    $+2, SI // rows += -2
-	CMPQ    SI, $+2 // rows >= 2
+	MOVQ    cStride+8(FP), SI // cStride
+	SHLQ    $0x02, SI // cStride in bytes
+	MOVQ    DX, DI // rows of c
+	VMOVUPS Z0, (DI) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(DI) // c[0][16] = C[0][1]
+	VMOVUPS Z2, (DI)(SI*1) // c[1][0] = C[1][0]
+	VMOVUPS Z3, 64(DI)(SI*1) // c[1][16] = C[1][1]
+	MOVQ    cStride+8(FP), SI // cStride
+	SHLQ    $0x02, SI // cStride in bytes
+	SHLQ    $0x01, SI // cStride <<= 1
+	ADDQ    SI, DX // c += cStride
+	MOVQ    aStride+24(FP), SI // aStride
+	SHLQ    $0x02, SI // aStride in bytes
+	SHLQ    $0x01, SI // aStride <<= 1
+	ADDQ    SI, AX // a += aStride
+	SUBQ    $+2, BX // rows += -2
+	CMPQ    BX, $+2 // rows >= 2
 	JGE     rows_17 // rows >= 2
 
 rows_end_18:
-	CMPQ SI, $+1 // rows < 1
+	CMPQ BX, $+1 // rows < 1
 	JLT  rows_end_26 // rows < 1
 
 rows_25:
 	// C = α·C, or 0 without α
-	CMPQ         BX, $+1 // alpha < 1
+	MOVQ         alpha+56(FP), SI // alpha
+	CMPQ         SI, $+1 // alpha < 1
 	JLT          less_27 // alpha < 1
+	MOVQ         rows+48(FP), DI // rows
+	SUBQ         BX, DI // rows -= rows
+	SHLQ         $0x02, DI // rows in bytes
+	ADDQ         DI, SI // alpha += rows
 	MOVQ         cStride+8(FP), DI // cStride
 	SHLQ         $0x02, DI // cStride in bytes
 	MOVQ         DX, DI // rows of c
-	VBROADCASTSS (BX), Z2 // α[0] = all alpha[0]
+	VBROADCASTSS (SI), Z2 // α[0] = all alpha[0]
 	VMOVUPS      (DI), Z0 // C[0][0] = c[0][0]
 	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
 	VMOVUPS      64(DI), Z1 // C[0][1] = c[0][16]
 	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
-	ADDQ         $+4, BX // alpha += 4
 	JMP          end_28
 
 less_27:
@@ -15227,82 +15387,82 @@ less_27:
 
 end_28:
 	// C += A·B
-	MOVQ aStride+24(FP), DI // aStride
-	SHLQ $0x02, DI // aStride in bytes
-	MOVQ AX, DI // rows of a
-	MOVQ depth+40(FP), R9 // depth
-	MOVQ CX, R8 // b_k = b
-	CMPQ R9, $+4 // depth < 4
+	MOVQ aStride+24(FP), SI // aStride
+	SHLQ $0x02, SI // aStride in bytes
+	MOVQ AX, SI // rows of a
+	MOVQ depth+40(FP), R8 // depth
+	MOVQ CX, DI // b_k = b
+	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_30 // depth < 4
 
 depth_29:
-	VMOVUPS      (R8), Z2 // B[0][0] = b_k[0]
-	PREFETCHT1   2048(R8) // prefetch b_k[512]
-	VMOVUPS      64(R8), Z3 // B[0][1] = b_k[16]
-	PREFETCHT1   2112(R8) // prefetch b_k[528]
-	VBROADCASTSS (DI), Z4 // A[0][0] = a[0][0]
+	VMOVUPS      (DI), Z2 // B[0][0] = b_k[0]
+	PREFETCHT1   2048(DI) // prefetch b_k[512]
+	VMOVUPS      64(DI), Z3 // B[0][1] = b_k[16]
+	PREFETCHT1   2112(DI) // prefetch b_k[528]
+	VBROADCASTSS (SI), Z4 // A[0][0] = a[0][0]
 	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][0] * B[0][1]
-	VMOVUPS      128(R8), Z2 // B[1][0] = b_k[32]
-	PREFETCHT1   2176(R8) // prefetch b_k[544]
-	VMOVUPS      192(R8), Z3 // B[1][1] = b_k[48]
-	PREFETCHT1   2240(R8) // prefetch b_k[560]
-	VBROADCASTSS 4(DI), Z4 // A[0][1] = a[0][1]
+	VMOVUPS      128(DI), Z2 // B[1][0] = b_k[32]
+	PREFETCHT1   2176(DI) // prefetch b_k[544]
+	VMOVUPS      192(DI), Z3 // B[1][1] = b_k[48]
+	PREFETCHT1   2240(DI) // prefetch b_k[560]
+	VBROADCASTSS 4(SI), Z4 // A[0][1] = a[0][1]
 	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][1] * B[1][0]
 	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][1] * B[1][1]
-	VMOVUPS      256(R8), Z2 // B[2][0] = b_k[64]
-	PREFETCHT1   2304(R8) // prefetch b_k[576]
-	VMOVUPS      320(R8), Z3 // B[2][1] = b_k[80]
-	PREFETCHT1   2368(R8) // prefetch b_k[592]
-	VBROADCASTSS 8(DI), Z4 // A[0][2] = a[0][2]
+	VMOVUPS      256(DI), Z2 // B[2][0] = b_k[64]
+	PREFETCHT1   2304(DI) // prefetch b_k[576]
+	VMOVUPS      320(DI), Z3 // B[2][1] = b_k[80]
+	PREFETCHT1   2368(DI) // prefetch b_k[592]
+	VBROADCASTSS 8(SI), Z4 // A[0][2] = a[0][2]
 	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][2] * B[2][0]
 	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][2] * B[2][1]
-	VMOVUPS      384(R8), Z2 // B[3][0] = b_k[96]
-	PREFETCHT1   2432(R8) // prefetch b_k[608]
-	VMOVUPS      448(R8), Z3 // B[3][1] = b_k[112]
-	PREFETCHT1   2496(R8) // prefetch b_k[624]
-	VBROADCASTSS 12(DI), Z4 // A[0][3] = a[0][3]
+	VMOVUPS      384(DI), Z2 // B[3][0] = b_k[96]
+	PREFETCHT1   2432(DI) // prefetch b_k[608]
+	VMOVUPS      448(DI), Z3 // B[3][1] = b_k[112]
+	PREFETCHT1   2496(DI) // prefetch b_k[624]
+	VBROADCASTSS 12(SI), Z4 // A[0][3] = a[0][3]
 	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][3] * B[3][0]
 	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][3] * B[3][1]
-	ADDQ         $+16, DI // a0 += 16
-	ADDQ         $+512, R8 // b_k += 512
-	SUBQ         $+4, R9 // depth += -4
-	CMPQ         R9, $+4 // depth >= 4
+	ADDQ         $+16, SI // a0 += 16
+	ADDQ         $+512, DI // b_k += 512
+	SUBQ         $+4, R8 // depth += -4
+	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_29 // depth >= 4
 
 depth_end_30:
-	CMPQ R9, $+1 // depth < 1
+	CMPQ R8, $+1 // depth < 1
 	JLT  depth_end_32 // depth < 1
 
 depth_31:
-	VMOVUPS      (R8), Z2 // B[0][0] = b_k[0]
-	PREFETCHT1   2048(R8) // prefetch b_k[512]
-	VMOVUPS      64(R8), Z3 // B[0][1] = b_k[16]
-	PREFETCHT1   2112(R8) // prefetch b_k[528]
-	VBROADCASTSS (DI), Z4 // A[0][0] = a[0][0]
+	VMOVUPS      (DI), Z2 // B[0][0] = b_k[0]
+	PREFETCHT1   2048(DI) // prefetch b_k[512]
+	VMOVUPS      64(DI), Z3 // B[0][1] = b_k[16]
+	PREFETCHT1   2112(DI) // prefetch b_k[528]
+	VBROADCASTSS (SI), Z4 // A[0][0] = a[0][0]
 	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][0] * B[0][1]
-	ADDQ         $+4, DI // a0 += 4
-	ADDQ         $+128, R8 // b_k += 128
-	SUBQ         $+1, R9 // depth += -1
-	CMPQ         R9, $+1 // depth >= 1
+	ADDQ         $+4, SI // a0 += 4
+	ADDQ         $+128, DI // b_k += 128
+	SUBQ         $+1, R8 // depth += -1
+	CMPQ         R8, $+1 // depth >= 1
 	JGE          depth_31 // depth >= 1
 
 depth_end_32:
 	// store
-	MOVQ    cStride+8(FP), DI // cStride
-	SHLQ    $0x02, DI // cStride in bytes
-	MOVQ    DX, DI // rows of c
-	VMOVUPS Z0, (DI) // c[0][0] = C[0][0]
-	VMOVUPS Z1, 64(DI) // c[0][16] = C[0][1]
-	MOVQ    cStride+8(FP), DI // cStride
-	SHLQ    $0x02, DI // cStride in bytes
-	ADDQ    DI, DX // c += cStride
-	MOVQ    aStride+24(FP), DI // aStride
-	SHLQ    $0x02, DI // aStride in bytes
-	ADDQ    DI, AX // a += aStride
-	SUBQ    $+1, SI // rows += -1
-	CMPQ    SI, $+1 // rows >= 1
+	MOVQ    cStride+8(FP), SI // cStride
+	SHLQ    $0x02, SI // cStride in bytes
+	MOVQ    DX, SI // rows of c
+	VMOVUPS Z0, (SI) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(SI) // c[0][16] = C[0][1]
+	MOVQ    cStride+8(FP), SI // cStride
+	SHLQ    $0x02, SI // cStride in bytes
+	ADDQ    SI, DX // c += cStride
+	MOVQ    aStride+24(FP), SI // aStride
+	SHLQ    $0x02, SI // aStride in bytes
+	ADDQ    SI, AX // a += aStride
+	SUBQ    $+1, BX // rows += -1
+	CMPQ    BX, $+1 // rows >= 1
 	JGE     rows_25 // rows >= 1
 
 rows_end_26:
@@ -15446,12 +15606,14 @@ TEXT ·affineRowsAVX512(SB), NOSPLIT, $0-64
 	MOVQ cols+40(FP), R8 // cols
 	SHLQ $0x02, DX // dstStride in bytes
 	SHLQ $0x02, BX // srcStride in bytes
-	CMPQ R8, $+16 // cols < 16
-	JLT  cols_end_2 // cols < 16
+	CMPQ R8, $+32 // cols < 32
+	JLT  cols_end_2 // cols < 32
 
 cols_1:
-	VMOVUPS (SI), Z0 // scale = scale[0]
-	VMOVUPS (DI), Z1 // bias = bias[0]
+	VMOVUPS (SI), Z0 // scale = scale[0], lanes 0..15
+	VMOVUPS 64(SI), Z1 // scale = scale[0], lanes 16..31
+	VMOVUPS (DI), Z2 // bias = bias[0], lanes 0..15
+	VMOVUPS 64(DI), Z3 // bias = bias[0], lanes 16..31
 	MOVQ    rows+32(FP), R11 // rows
 	MOVQ    CX, R9 // from = src
 	MOVQ    AX, R10 // to = dst
@@ -15459,29 +15621,65 @@ cols_1:
 	JLT     rows_end_4 // rows < 1
 
 rows_3:
-	VMOVUPS    (R9), Z2 // v = from[0]
-	VMULPS     Z0, Z2, Z2 // v = v * scale
-	VADDPS     Z1, Z2, Z2 // v = v + bias
-	VMOVUPS    Z2, (R10) // to[0] = v
-	PREFETCHT1 128(R10) // prefetch to[32]
-	ADDQ       BX, R9 // from += srcStride
-	ADDQ       DX, R10 // to += dstStride
-	SUBQ       $+1, R11 // rows += -1
-	CMPQ       R11, $+1 // rows >= 1
-	JGE        rows_3 // rows >= 1
+	VMOVUPS (R9), Z4 // v = from[0], lanes 0..15
+	VMOVUPS 64(R9), Z5 // v = from[0], lanes 16..31
+	VMULPS  Z0, Z4, Z4 // v = v * scale, lanes 0..15
+	VMULPS  Z1, Z5, Z5 // v = v * scale, lanes 16..31
+	VADDPS  Z2, Z4, Z4 // v = v + bias, lanes 0..15
+	VADDPS  Z3, Z5, Z5 // v = v + bias, lanes 16..31
+	VMOVUPS Z4, (R10) // to[0] = v, lanes 0..15
+	VMOVUPS Z5, 64(R10) // to[0] = v, lanes 16..31
+	ADDQ    BX, R9 // from += srcStride
+	ADDQ    DX, R10 // to += dstStride
+	SUBQ    $+1, R11 // rows += -1
+	CMPQ    R11, $+1 // rows >= 1
+	JGE     rows_3 // rows >= 1
 
 rows_end_4:
+	ADDQ $+128, CX // src += 128
+	ADDQ $+128, AX // dst += 128
+	ADDQ $+128, SI // scale += 128
+	ADDQ $+128, DI // bias += 128
+	SUBQ $+32, R8 // cols += -32
+	CMPQ R8, $+32 // cols >= 32
+	JGE  cols_1 // cols >= 32
+
+cols_end_2:
+	CMPQ R8, $+16 // cols < 16
+	JLT  cols_end_6 // cols < 16
+
+cols_5:
+	VMOVUPS (SI), Z0 // scale = scale[0]
+	VMOVUPS (DI), Z1 // bias = bias[0]
+	MOVQ    rows+32(FP), R11 // rows
+	MOVQ    CX, R9 // from = src
+	MOVQ    AX, R10 // to = dst
+	CMPQ    R11, $+1 // rows < 1
+	JLT     rows_end_8 // rows < 1
+
+rows_7:
+	VMOVUPS (R9), Z2 // v = from[0]
+	VMULPS  Z0, Z2, Z2 // v = v * scale
+	VADDPS  Z1, Z2, Z2 // v = v + bias
+	VMOVUPS Z2, (R10) // to[0] = v
+	ADDQ    BX, R9 // from += srcStride
+	ADDQ    DX, R10 // to += dstStride
+	SUBQ    $+1, R11 // rows += -1
+	CMPQ    R11, $+1 // rows >= 1
+	JGE     rows_7 // rows >= 1
+
+rows_end_8:
 	ADDQ $+64, CX // src += 64
 	ADDQ $+64, AX // dst += 64
 	ADDQ $+64, SI // scale += 64
 	ADDQ $+64, DI // bias += 64
 	SUBQ $+16, R8 // cols += -16
 	CMPQ R8, $+16 // cols >= 16
-	JGE  cols_1 // cols >= 16
+	JGE  cols_5 // cols >= 16
 
-cols_end_2:
+cols_end_6:
 	CMPQ      R8, $+1 // cols < 1
-	JLT       less_5 // cols < 1
+	JLT       less_9 // cols < 1
 	MOVQ      $-1, R9 // first cols lanes
 	BZHIQ     R8, R9, R9 // first cols lanes
 	KMOVQ     R9, K1 // first cols lanes
@@ -15490,22 +15688,21 @@ cols_end_2:
 	MOVQ      rows+32(FP), SI // rows
 	MOVQ      AX, AX // to = dst
 	CMPQ      SI, $+1 // rows < 1
-	JLT       rows_end_7 // rows < 1
+	JLT       rows_end_11 // rows < 1
 
-rows_6:
-	VMOVUPS.Z  (CX), K1, Z2 // v = from[0], cols lanes
-	VMULPS     Z0, Z2, Z2 // v = v * scale
-	VADDPS     Z1, Z2, Z2 // v = v + bias
-	VMOVUPS    Z2, K1, (AX) // to[0] = v, cols lanes
-	PREFETCHT1 128(AX) // prefetch to[32]
-	ADDQ       BX, CX // from += srcStride
-	ADDQ       DX, AX // to += dstStride
-	SUBQ       $+1, SI // rows += -1
-	CMPQ       SI, $+1 // rows >= 1
-	JGE        rows_6 // rows >= 1
+rows_10:
+	VMOVUPS.Z (CX), K1, Z2 // v = from[0], cols lanes
+	VMULPS    Z0, Z2, Z2 // v = v * scale
+	VADDPS    Z1, Z2, Z2 // v = v + bias
+	VMOVUPS   Z2, K1, (AX) // to[0] = v, cols lanes
+	ADDQ      BX, CX // from += srcStride
+	ADDQ      DX, AX // to += dstStride
+	SUBQ      $+1, SI // rows += -1
+	CMPQ      SI, $+1 // rows >= 1
+	JGE       rows_10 // rows >= 1
 
-rows_end_7:
-less_5:
+rows_end_11:
+less_9:
 	VZEROUPPER
 	RET
 

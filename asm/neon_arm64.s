@@ -1625,19 +1625,19 @@ chains_end_2:
 	FMOVQ F15, 240(R0) // acc[48] = c3, lanes 12..15
 	RET
 
-// func productNEON(c *float32, cStride int, a *float32, aStride int, b *float32, depth int, rows int, cols int, alpha *float32)
-TEXT ·productNEON(SB), NOSPLIT, $0-72
+// func productNEON(c *float32, cStride int, a *float32, aStride int, b *float32, depth int, rows int, cols int, alpha *float32, next *float32)
+TEXT ·productNEON(SB), NOSPLIT, $0-80
 	MOVD c+0(FP), R0 // c
 	MOVD b+32(FP), R1 // b
 	MOVD cols+56(FP), R2 // cols
+	MOVD next+72(FP), R3 // next
 	CMP  $16, R2 // cols < 16
 	BLT  columns_end_2 // cols < 16
 
 columns_1:
-	MOVD a+16(FP), R3 // a
-	MOVD alpha+64(FP), R7 // alpha
-	MOVD R0, R6 // c_tile = c
+	MOVD a+16(FP), R6 // a
 	MOVD rows+48(FP), R8 // rows
+	MOVD R0, R7 // c_tile = c
 	CMP  $1, R8 // rows < 1
 	BLT  rows_end_4 // rows < 1
 
@@ -1657,17 +1657,22 @@ less_5:
 	BLT less_7 // height < 6
 
 	// C = α·C, or 0 without α
-	CMP   $1, R7 // alpha < 1
+	MOVD  alpha+64(FP), R9 // alpha
+	CMP   $1, R9 // alpha < 1
 	BLT   less_9 // alpha < 1
-	MOVD  cStride+8(FP), R9 // cStride
-	LSL   $2, R9, R9 // cStride in bytes
-	MOVD  R6, R20 // rows of c_tile
-	ADD   R9, R20, R21 // rows of c_tile
-	ADD   R9, R21, R22 // rows of c_tile
-	ADD   R9, R22, R23 // rows of c_tile
-	ADD   R9, R23, R24 // rows of c_tile
-	ADD   R9, R24, R25 // rows of c_tile
-	VLD1R (R7), [V4.S4] // α[0] = all alpha[0]
+	MOVD  rows+48(FP), R10 // rows
+	SUB   R8, R10, R10 // rows -= rows
+	LSL   $2, R10, R10 // rows in bytes
+	ADD   R10, R9, R9 // alpha += rows
+	MOVD  cStride+8(FP), R10 // cStride
+	LSL   $2, R10, R10 // cStride in bytes
+	MOVD  R7, R20 // rows of c_tile
+	ADD   R10, R20, R21 // rows of c_tile
+	ADD   R10, R21, R22 // rows of c_tile
+	ADD   R10, R22, R23 // rows of c_tile
+	ADD   R10, R23, R24 // rows of c_tile
+	ADD   R10, R24, R25 // rows of c_tile
+	VLD1R (R9), [V4.S4] // α[0] = all alpha[0]
 	FMOVQ (R20), F0 // C[0][0] = c_tile[0][0], lanes 0..3
 	FMOVQ 16(R20), F1 // C[0][0] = c_tile[0][0], lanes 4..7
 	FMOVQ 32(R20), F2 // C[0][0] = c_tile[0][0], lanes 8..11
@@ -1676,7 +1681,7 @@ less_5:
 	WORD  $0x6e24dc21 // FMUL V1.4S, V1.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
 	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
 	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
-	FMOVS 4(R7), F8 // α[1] = all alpha[1]
+	FMOVS 4(R9), F8 // α[1] = all alpha[1]
 	VDUP  V8.S[0], V8.S4 // α[1] = all alpha[1]
 	FMOVQ (R21), F4 // C[1][0] = c_tile[1][0], lanes 0..3
 	FMOVQ 16(R21), F5 // C[1][0] = c_tile[1][0], lanes 4..7
@@ -1686,7 +1691,7 @@ less_5:
 	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 4..7
 	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 8..11
 	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 12..15
-	FMOVS 8(R7), F12 // α[2] = all alpha[2]
+	FMOVS 8(R9), F12 // α[2] = all alpha[2]
 	VDUP  V12.S[0], V12.S4 // α[2] = all alpha[2]
 	FMOVQ (R22), F8 // C[2][0] = c_tile[2][0], lanes 0..3
 	FMOVQ 16(R22), F9 // C[2][0] = c_tile[2][0], lanes 4..7
@@ -1696,7 +1701,7 @@ less_5:
 	WORD  $0x6e2cdd29 // FMUL V9.4S, V9.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 4..7
 	WORD  $0x6e2cdd4a // FMUL V10.4S, V10.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 8..11
 	WORD  $0x6e2cdd6b // FMUL V11.4S, V11.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 12..15
-	FMOVS 12(R7), F16 // α[3] = all alpha[3]
+	FMOVS 12(R9), F16 // α[3] = all alpha[3]
 	VDUP  V16.S[0], V16.S4 // α[3] = all alpha[3]
 	FMOVQ (R23), F12 // C[3][0] = c_tile[3][0], lanes 0..3
 	FMOVQ 16(R23), F13 // C[3][0] = c_tile[3][0], lanes 4..7
@@ -1706,7 +1711,7 @@ less_5:
 	WORD  $0x6e30ddad // FMUL V13.4S, V13.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 4..7
 	WORD  $0x6e30ddce // FMUL V14.4S, V14.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 8..11
 	WORD  $0x6e30ddef // FMUL V15.4S, V15.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 12..15
-	FMOVS 16(R7), F20 // α[4] = all alpha[4]
+	FMOVS 16(R9), F20 // α[4] = all alpha[4]
 	VDUP  V20.S[0], V20.S4 // α[4] = all alpha[4]
 	FMOVQ (R24), F16 // C[4][0] = c_tile[4][0], lanes 0..3
 	FMOVQ 16(R24), F17 // C[4][0] = c_tile[4][0], lanes 4..7
@@ -1716,7 +1721,7 @@ less_5:
 	WORD  $0x6e34de31 // FMUL V17.4S, V17.4S, V20.4S // C[4][0] = C[4][0] * α[4], lanes 4..7
 	WORD  $0x6e34de52 // FMUL V18.4S, V18.4S, V20.4S // C[4][0] = C[4][0] * α[4], lanes 8..11
 	WORD  $0x6e34de73 // FMUL V19.4S, V19.4S, V20.4S // C[4][0] = C[4][0] * α[4], lanes 12..15
-	FMOVS 20(R7), F24 // α[5] = all alpha[5]
+	FMOVS 20(R9), F24 // α[5] = all alpha[5]
 	VDUP  V24.S[0], V24.S4 // α[5] = all alpha[5]
 	FMOVQ (R25), F20 // C[5][0] = c_tile[5][0], lanes 0..3
 	FMOVQ 16(R25), F21 // C[5][0] = c_tile[5][0], lanes 4..7
@@ -1726,7 +1731,6 @@ less_5:
 	WORD  $0x6e38deb5 // FMUL V21.4S, V21.4S, V24.4S // C[5][0] = C[5][0] * α[5], lanes 4..7
 	WORD  $0x6e38ded6 // FMUL V22.4S, V22.4S, V24.4S // C[5][0] = C[5][0] * α[5], lanes 8..11
 	WORD  $0x6e38def7 // FMUL V23.4S, V23.4S, V24.4S // C[5][0] = C[5][0] * α[5], lanes 12..15
-	ADD   $24, R7, R7 // alpha += 24
 	JMP   end_10
 
 less_9:
@@ -1759,7 +1763,7 @@ end_10:
 	// C += A·B
 	MOVD aStride+24(FP), R9 // aStride
 	LSL  $2, R9, R9 // aStride in bytes
-	MOVD R3, R20 // rows of a
+	MOVD R6, R20 // rows of a
 	ADD  R9, R20, R21 // rows of a
 	ADD  R9, R21, R22 // rows of a
 	ADD  R9, R22, R23 // rows of a
@@ -1907,6 +1911,7 @@ depth_11:
 	WORD  $0x4f9c1335 // FMLA V21.4S, V25.4S, V28.S[0] // C[5][0] += a[5][3] * B[3][0], lanes 4..7
 	WORD  $0x4f9c1356 // FMLA V22.4S, V26.4S, V28.S[0] // C[5][0] += a[5][3] * B[3][0], lanes 8..11
 	WORD  $0x4f9c1377 // FMLA V23.4S, V27.4S, V28.S[0] // C[5][0] += a[5][3] * B[3][0], lanes 12..15
+	PRFM  (R3), PLDL2KEEP // prefetch next[0]
 	FMOVQ 512(R9), F24 // B[4][0] = b_k[128], lanes 0..3
 	FMOVQ 528(R9), F25 // B[4][0] = b_k[128], lanes 4..7
 	FMOVQ 544(R9), F26 // B[4][0] = b_k[128], lanes 8..11
@@ -2043,6 +2048,7 @@ depth_11:
 	WORD  $0x4f9c1335 // FMLA V21.4S, V25.4S, V28.S[0] // C[5][0] += a[5][7] * B[7][0], lanes 4..7
 	WORD  $0x4f9c1356 // FMLA V22.4S, V26.4S, V28.S[0] // C[5][0] += a[5][7] * B[7][0], lanes 8..11
 	WORD  $0x4f9c1377 // FMLA V23.4S, V27.4S, V28.S[0] // C[5][0] += a[5][7] * B[7][0], lanes 12..15
+	PRFM  64(R3), PLDL2KEEP // prefetch next[16]
 	ADD   $32, R20, R20 // a0 += 32
 	ADD   $32, R21, R21 // a1 += 32
 	ADD   $32, R22, R22 // a2 += 32
@@ -2050,6 +2056,7 @@ depth_11:
 	ADD   $32, R24, R24 // a4 += 32
 	ADD   $32, R25, R25 // a5 += 32
 	ADD   $1024, R9, R9 // b_k += 1024
+	ADD   $128, R3, R3 // next += 128
 	SUB   $8, R10, R10 // depth += -8
 	CMP   $8, R10 // depth >= 8
 	BGE   depth_11 // depth >= 8
@@ -2108,7 +2115,7 @@ depth_end_14:
 	// store
 	MOVD  cStride+8(FP), R9 // cStride
 	LSL   $2, R9, R9 // cStride in bytes
-	MOVD  R6, R20 // rows of c_tile
+	MOVD  R7, R20 // rows of c_tile
 	ADD   R9, R20, R21 // rows of c_tile
 	ADD   R9, R21, R22 // rows of c_tile
 	ADD   R9, R22, R23 // rows of c_tile
@@ -2142,18 +2149,18 @@ depth_end_14:
 	LSL   $2, R9, R9 // cStride in bytes
 	MOVD  R9, R10 // cStride = cStride
 	LSL   $1, R10, R10 // cStride <<= 1
-	ADD   R10, R6, R6 // c_tile += cStride
+	ADD   R10, R7, R7 // c_tile += cStride
 	LSL   $1, R9, R9 // cStride <<= 1
 	LSL   $1, R9, R9 // cStride <<= 1
-	ADD   R9, R6, R6 // c_tile += cStride
+	ADD   R9, R7, R7 // c_tile += cStride
 	MOVD  aStride+24(FP), R9 // aStride
 	LSL   $2, R9, R9 // aStride in bytes
 	MOVD  R9, R10 // aStride = aStride
 	LSL   $1, R10, R10 // aStride <<= 1
-	ADD   R10, R3, R3 // a += aStride
+	ADD   R10, R6, R6 // a += aStride
 	LSL   $1, R9, R9 // aStride <<= 1
 	LSL   $1, R9, R9 // aStride <<= 1
-	ADD   R9, R3, R3 // a += aStride
+	ADD   R9, R6, R6 // a += aStride
 	SUB   $5, R8, R8 // rows += -5
 	JMP   end_8
 
@@ -2162,16 +2169,21 @@ less_7:
 	BLT less_15 // height < 5
 
 	// C = α·C, or 0 without α
-	CMP   $1, R7 // alpha < 1
+	MOVD  alpha+64(FP), R9 // alpha
+	CMP   $1, R9 // alpha < 1
 	BLT   less_17 // alpha < 1
-	MOVD  cStride+8(FP), R9 // cStride
-	LSL   $2, R9, R9 // cStride in bytes
-	MOVD  R6, R20 // rows of c_tile
-	ADD   R9, R20, R21 // rows of c_tile
-	ADD   R9, R21, R22 // rows of c_tile
-	ADD   R9, R22, R23 // rows of c_tile
-	ADD   R9, R23, R24 // rows of c_tile
-	VLD1R (R7), [V4.S4] // α[0] = all alpha[0]
+	MOVD  rows+48(FP), R10 // rows
+	SUB   R8, R10, R10 // rows -= rows
+	LSL   $2, R10, R10 // rows in bytes
+	ADD   R10, R9, R9 // alpha += rows
+	MOVD  cStride+8(FP), R10 // cStride
+	LSL   $2, R10, R10 // cStride in bytes
+	MOVD  R7, R20 // rows of c_tile
+	ADD   R10, R20, R21 // rows of c_tile
+	ADD   R10, R21, R22 // rows of c_tile
+	ADD   R10, R22, R23 // rows of c_tile
+	ADD   R10, R23, R24 // rows of c_tile
+	VLD1R (R9), [V4.S4] // α[0] = all alpha[0]
 	FMOVQ (R20), F0 // C[0][0] = c_tile[0][0], lanes 0..3
 	FMOVQ 16(R20), F1 // C[0][0] = c_tile[0][0], lanes 4..7
 	FMOVQ 32(R20), F2 // C[0][0] = c_tile[0][0], lanes 8..11
@@ -2180,7 +2192,7 @@ less_7:
 	WORD  $0x6e24dc21 // FMUL V1.4S, V1.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
 	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
 	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
-	FMOVS 4(R7), F8 // α[1] = all alpha[1]
+	FMOVS 4(R9), F8 // α[1] = all alpha[1]
 	VDUP  V8.S[0], V8.S4 // α[1] = all alpha[1]
 	FMOVQ (R21), F4 // C[1][0] = c_tile[1][0], lanes 0..3
 	FMOVQ 16(R21), F5 // C[1][0] = c_tile[1][0], lanes 4..7
@@ -2190,7 +2202,7 @@ less_7:
 	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 4..7
 	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 8..11
 	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 12..15
-	FMOVS 8(R7), F12 // α[2] = all alpha[2]
+	FMOVS 8(R9), F12 // α[2] = all alpha[2]
 	VDUP  V12.S[0], V12.S4 // α[2] = all alpha[2]
 	FMOVQ (R22), F8 // C[2][0] = c_tile[2][0], lanes 0..3
 	FMOVQ 16(R22), F9 // C[2][0] = c_tile[2][0], lanes 4..7
@@ -2200,7 +2212,7 @@ less_7:
 	WORD  $0x6e2cdd29 // FMUL V9.4S, V9.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 4..7
 	WORD  $0x6e2cdd4a // FMUL V10.4S, V10.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 8..11
 	WORD  $0x6e2cdd6b // FMUL V11.4S, V11.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 12..15
-	FMOVS 12(R7), F16 // α[3] = all alpha[3]
+	FMOVS 12(R9), F16 // α[3] = all alpha[3]
 	VDUP  V16.S[0], V16.S4 // α[3] = all alpha[3]
 	FMOVQ (R23), F12 // C[3][0] = c_tile[3][0], lanes 0..3
 	FMOVQ 16(R23), F13 // C[3][0] = c_tile[3][0], lanes 4..7
@@ -2210,7 +2222,7 @@ less_7:
 	WORD  $0x6e30ddad // FMUL V13.4S, V13.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 4..7
 	WORD  $0x6e30ddce // FMUL V14.4S, V14.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 8..11
 	WORD  $0x6e30ddef // FMUL V15.4S, V15.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 12..15
-	FMOVS 16(R7), F20 // α[4] = all alpha[4]
+	FMOVS 16(R9), F20 // α[4] = all alpha[4]
 	VDUP  V20.S[0], V20.S4 // α[4] = all alpha[4]
 	FMOVQ (R24), F16 // C[4][0] = c_tile[4][0], lanes 0..3
 	FMOVQ 16(R24), F17 // C[4][0] = c_tile[4][0], lanes 4..7
@@ -2220,7 +2232,6 @@ less_7:
 	WORD  $0x6e34de31 // FMUL V17.4S, V17.4S, V20.4S // C[4][0] = C[4][0] * α[4], lanes 4..7
 	WORD  $0x6e34de52 // FMUL V18.4S, V18.4S, V20.4S // C[4][0] = C[4][0] * α[4], lanes 8..11
 	WORD  $0x6e34de73 // FMUL V19.4S, V19.4S, V20.4S // C[4][0] = C[4][0] * α[4], lanes 12..15
-	ADD   $20, R7, R7 // alpha += 20
 	JMP   end_18
 
 less_17:
@@ -2249,7 +2260,7 @@ end_18:
 	// C += A·B
 	MOVD aStride+24(FP), R9 // aStride
 	LSL  $2, R9, R9 // aStride in bytes
-	MOVD R3, R20 // rows of a
+	MOVD R6, R20 // rows of a
 	ADD  R9, R20, R21 // rows of a
 	ADD  R9, R21, R22 // rows of a
 	ADD  R9, R22, R23 // rows of a
@@ -2376,12 +2387,14 @@ depth_19:
 	WORD  $0x4f9812b1 // FMLA V17.4S, V21.4S, V24.S[0] // C[4][0] += a[4][3] * B[3][0], lanes 4..7
 	WORD  $0x4f9812d2 // FMLA V18.4S, V22.4S, V24.S[0] // C[4][0] += a[4][3] * B[3][0], lanes 8..11
 	WORD  $0x4f9812f3 // FMLA V19.4S, V23.4S, V24.S[0] // C[4][0] += a[4][3] * B[3][0], lanes 12..15
+	PRFM  (R3), PLDL2KEEP // prefetch next[0]
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
 	ADD   $16, R23, R23 // a3 += 16
 	ADD   $16, R24, R24 // a4 += 16
 	ADD   $512, R9, R9 // b_k += 512
+	ADD   $64, R3, R3 // next += 64
 	SUB   $4, R10, R10 // depth += -4
 	CMP   $4, R10 // depth >= 4
 	BGE   depth_19 // depth >= 4
@@ -2434,7 +2447,7 @@ depth_end_22:
 	// store
 	MOVD  cStride+8(FP), R9 // cStride
 	LSL   $2, R9, R9 // cStride in bytes
-	MOVD  R6, R20 // rows of c_tile
+	MOVD  R7, R20 // rows of c_tile
 	ADD   R9, R20, R21 // rows of c_tile
 	ADD   R9, R21, R22 // rows of c_tile
 	ADD   R9, R22, R23 // rows of c_tile
@@ -2462,17 +2475,17 @@ depth_end_22:
 	MOVD  cStride+8(FP), R9 // cStride
 	LSL   $2, R9, R9 // cStride in bytes
 	MOVD  R9, R10 // cStride = cStride
-	ADD   R10, R6, R6 // c_tile += cStride
+	ADD   R10, R7, R7 // c_tile += cStride
 	LSL   $1, R9, R9 // cStride <<= 1
 	LSL   $1, R9, R9 // cStride <<= 1
-	ADD   R9, R6, R6 // c_tile += cStride
+	ADD   R9, R7, R7 // c_tile += cStride
 	MOVD  aStride+24(FP), R9 // aStride
 	LSL   $2, R9, R9 // aStride in bytes
 	MOVD  R9, R10 // aStride = aStride
-	ADD   R10, R3, R3 // a += aStride
+	ADD   R10, R6, R6 // a += aStride
 	LSL   $1, R9, R9 // aStride <<= 1
 	LSL   $1, R9, R9 // aStride <<= 1
-	ADD   R9, R3, R3 // a += aStride
+	ADD   R9, R6, R6 // a += aStride
 	SUB   $4, R8, R8 // rows += -4
 	JMP   end_16
 
@@ -2481,15 +2494,20 @@ less_15:
 	BLT less_23 // height < 4
 
 	// C = α·C, or 0 without α
-	CMP   $1, R7 // alpha < 1
+	MOVD  alpha+64(FP), R9 // alpha
+	CMP   $1, R9 // alpha < 1
 	BLT   less_25 // alpha < 1
-	MOVD  cStride+8(FP), R9 // cStride
-	LSL   $2, R9, R9 // cStride in bytes
-	MOVD  R6, R20 // rows of c_tile
-	ADD   R9, R20, R21 // rows of c_tile
-	ADD   R9, R21, R22 // rows of c_tile
-	ADD   R9, R22, R23 // rows of c_tile
-	VLD1R (R7), [V4.S4] // α[0] = all alpha[0]
+	MOVD  rows+48(FP), R10 // rows
+	SUB   R8, R10, R10 // rows -= rows
+	LSL   $2, R10, R10 // rows in bytes
+	ADD   R10, R9, R9 // alpha += rows
+	MOVD  cStride+8(FP), R10 // cStride
+	LSL   $2, R10, R10 // cStride in bytes
+	MOVD  R7, R20 // rows of c_tile
+	ADD   R10, R20, R21 // rows of c_tile
+	ADD   R10, R21, R22 // rows of c_tile
+	ADD   R10, R22, R23 // rows of c_tile
+	VLD1R (R9), [V4.S4] // α[0] = all alpha[0]
 	FMOVQ (R20), F0 // C[0][0] = c_tile[0][0], lanes 0..3
 	FMOVQ 16(R20), F1 // C[0][0] = c_tile[0][0], lanes 4..7
 	FMOVQ 32(R20), F2 // C[0][0] = c_tile[0][0], lanes 8..11
@@ -2498,7 +2516,7 @@ less_15:
 	WORD  $0x6e24dc21 // FMUL V1.4S, V1.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
 	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
 	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
-	FMOVS 4(R7), F8 // α[1] = all alpha[1]
+	FMOVS 4(R9), F8 // α[1] = all alpha[1]
 	VDUP  V8.S[0], V8.S4 // α[1] = all alpha[1]
 	FMOVQ (R21), F4 // C[1][0] = c_tile[1][0], lanes 0..3
 	FMOVQ 16(R21), F5 // C[1][0] = c_tile[1][0], lanes 4..7
@@ -2508,7 +2526,7 @@ less_15:
 	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 4..7
 	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 8..11
 	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 12..15
-	FMOVS 8(R7), F12 // α[2] = all alpha[2]
+	FMOVS 8(R9), F12 // α[2] = all alpha[2]
 	VDUP  V12.S[0], V12.S4 // α[2] = all alpha[2]
 	FMOVQ (R22), F8 // C[2][0] = c_tile[2][0], lanes 0..3
 	FMOVQ 16(R22), F9 // C[2][0] = c_tile[2][0], lanes 4..7
@@ -2518,7 +2536,7 @@ less_15:
 	WORD  $0x6e2cdd29 // FMUL V9.4S, V9.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 4..7
 	WORD  $0x6e2cdd4a // FMUL V10.4S, V10.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 8..11
 	WORD  $0x6e2cdd6b // FMUL V11.4S, V11.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 12..15
-	FMOVS 12(R7), F16 // α[3] = all alpha[3]
+	FMOVS 12(R9), F16 // α[3] = all alpha[3]
 	VDUP  V16.S[0], V16.S4 // α[3] = all alpha[3]
 	FMOVQ (R23), F12 // C[3][0] = c_tile[3][0], lanes 0..3
 	FMOVQ 16(R23), F13 // C[3][0] = c_tile[3][0], lanes 4..7
@@ -2528,7 +2546,6 @@ less_15:
 	WORD  $0x6e30ddad // FMUL V13.4S, V13.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 4..7
 	WORD  $0x6e30ddce // FMUL V14.4S, V14.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 8..11
 	WORD  $0x6e30ddef // FMUL V15.4S, V15.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 12..15
-	ADD   $16, R7, R7 // alpha += 16
 	JMP   end_26
 
 less_25:
@@ -2553,7 +2570,7 @@ end_26:
 	// C += A·B
 	MOVD aStride+24(FP), R9 // aStride
 	LSL  $2, R9, R9 // aStride in bytes
-	MOVD R3, R20 // rows of a
+	MOVD R6, R20 // rows of a
 	ADD  R9, R20, R21 // rows of a
 	ADD  R9, R21, R22 // rows of a
 	ADD  R9, R22, R23 // rows of a
@@ -2659,11 +2676,13 @@ depth_27:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 12..15
+	PRFM  (R3), PLDL2KEEP // prefetch next[0]
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
 	ADD   $16, R23, R23 // a3 += 16
 	ADD   $512, R9, R9 // b_k += 512
+	ADD   $64, R3, R3 // next += 64
 	SUB   $4, R10, R10 // depth += -4
 	CMP   $4, R10 // depth >= 4
 	BGE   depth_27 // depth >= 4
@@ -2710,7 +2729,7 @@ depth_end_30:
 	// store
 	MOVD  cStride+8(FP), R9 // cStride
 	LSL   $2, R9, R9 // cStride in bytes
-	MOVD  R6, R20 // rows of c_tile
+	MOVD  R7, R20 // rows of c_tile
 	ADD   R9, R20, R21 // rows of c_tile
 	ADD   R9, R21, R22 // rows of c_tile
 	ADD   R9, R22, R23 // rows of c_tile
@@ -2734,12 +2753,12 @@ depth_end_30:
 	LSL   $2, R9, R9 // cStride in bytes
 	LSL   $1, R9, R9 // cStride <<= 1
 	LSL   $1, R9, R9 // cStride <<= 1
-	ADD   R9, R6, R6 // c_tile += cStride
+	ADD   R9, R7, R7 // c_tile += cStride
 	MOVD  aStride+24(FP), R9 // aStride
 	LSL   $2, R9, R9 // aStride in bytes
 	LSL   $1, R9, R9 // aStride <<= 1
 	LSL   $1, R9, R9 // aStride <<= 1
-	ADD   R9, R3, R3 // a += aStride
+	ADD   R9, R6, R6 // a += aStride
 	SUB   $3, R8, R8 // rows += -3
 	JMP   end_24
 
@@ -2748,14 +2767,19 @@ less_23:
 	BLT less_31 // height < 3
 
 	// C = α·C, or 0 without α
-	CMP   $1, R7 // alpha < 1
+	MOVD  alpha+64(FP), R9 // alpha
+	CMP   $1, R9 // alpha < 1
 	BLT   less_33 // alpha < 1
-	MOVD  cStride+8(FP), R9 // cStride
-	LSL   $2, R9, R9 // cStride in bytes
-	MOVD  R6, R20 // rows of c_tile
-	ADD   R9, R20, R21 // rows of c_tile
-	ADD   R9, R21, R22 // rows of c_tile
-	VLD1R (R7), [V4.S4] // α[0] = all alpha[0]
+	MOVD  rows+48(FP), R10 // rows
+	SUB   R8, R10, R10 // rows -= rows
+	LSL   $2, R10, R10 // rows in bytes
+	ADD   R10, R9, R9 // alpha += rows
+	MOVD  cStride+8(FP), R10 // cStride
+	LSL   $2, R10, R10 // cStride in bytes
+	MOVD  R7, R20 // rows of c_tile
+	ADD   R10, R20, R21 // rows of c_tile
+	ADD   R10, R21, R22 // rows of c_tile
+	VLD1R (R9), [V4.S4] // α[0] = all alpha[0]
 	FMOVQ (R20), F0 // C[0][0] = c_tile[0][0], lanes 0..3
 	FMOVQ 16(R20), F1 // C[0][0] = c_tile[0][0], lanes 4..7
 	FMOVQ 32(R20), F2 // C[0][0] = c_tile[0][0], lanes 8..11
@@ -2764,7 +2788,7 @@ less_23:
 	WORD  $0x6e24dc21 // FMUL V1.4S, V1.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
 	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
 	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
-	FMOVS 4(R7), F8 // α[1] = all alpha[1]
+	FMOVS 4(R9), F8 // α[1] = all alpha[1]
 	VDUP  V8.S[0], V8.S4 // α[1] = all alpha[1]
 	FMOVQ (R21), F4 // C[1][0] = c_tile[1][0], lanes 0..3
 	FMOVQ 16(R21), F5 // C[1][0] = c_tile[1][0], lanes 4..7
@@ -2774,7 +2798,7 @@ less_23:
 	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 4..7
 	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 8..11
 	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 12..15
-	FMOVS 8(R7), F12 // α[2] = all alpha[2]
+	FMOVS 8(R9), F12 // α[2] = all alpha[2]
 	VDUP  V12.S[0], V12.S4 // α[2] = all alpha[2]
 	FMOVQ (R22), F8 // C[2][0] = c_tile[2][0], lanes 0..3
 	FMOVQ 16(R22), F9 // C[2][0] = c_tile[2][0], lanes 4..7
@@ -2784,7 +2808,6 @@ less_23:
 	WORD  $0x6e2cdd29 // FMUL V9.4S, V9.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 4..7
 	WORD  $0x6e2cdd4a // FMUL V10.4S, V10.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 8..11
 	WORD  $0x6e2cdd6b // FMUL V11.4S, V11.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 12..15
-	ADD   $12, R7, R7 // alpha += 12
 	JMP   end_34
 
 less_33:
@@ -2805,7 +2828,7 @@ end_34:
 	// C += A·B
 	MOVD aStride+24(FP), R9 // aStride
 	LSL  $2, R9, R9 // aStride in bytes
-	MOVD R3, R20 // rows of a
+	MOVD R6, R20 // rows of a
 	ADD  R9, R20, R21 // rows of a
 	ADD  R9, R21, R22 // rows of a
 	MOVD depth+40(FP), R10 // depth
@@ -2890,10 +2913,12 @@ depth_35:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 12..15
+	PRFM  (R3), PLDL2KEEP // prefetch next[0]
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
 	ADD   $512, R9, R9 // b_k += 512
+	ADD   $64, R3, R3 // next += 64
 	SUB   $4, R10, R10 // depth += -4
 	CMP   $4, R10 // depth >= 4
 	BGE   depth_35 // depth >= 4
@@ -2934,7 +2959,7 @@ depth_end_38:
 	// store
 	MOVD  cStride+8(FP), R9 // cStride
 	LSL   $2, R9, R9 // cStride in bytes
-	MOVD  R6, R20 // rows of c_tile
+	MOVD  R7, R20 // rows of c_tile
 	ADD   R9, R20, R21 // rows of c_tile
 	ADD   R9, R21, R22 // rows of c_tile
 	FMOVQ F0, (R20) // c_tile[0][0] = C[0][0], lanes 0..3
@@ -2952,15 +2977,15 @@ depth_end_38:
 	MOVD  cStride+8(FP), R9 // cStride
 	LSL   $2, R9, R9 // cStride in bytes
 	MOVD  R9, R10 // cStride = cStride
-	ADD   R10, R6, R6 // c_tile += cStride
+	ADD   R10, R7, R7 // c_tile += cStride
 	LSL   $1, R9, R9 // cStride <<= 1
-	ADD   R9, R6, R6 // c_tile += cStride
+	ADD   R9, R7, R7 // c_tile += cStride
 	MOVD  aStride+24(FP), R9 // aStride
 	LSL   $2, R9, R9 // aStride in bytes
 	MOVD  R9, R10 // aStride = aStride
-	ADD   R10, R3, R3 // a += aStride
+	ADD   R10, R6, R6 // a += aStride
 	LSL   $1, R9, R9 // aStride <<= 1
-	ADD   R9, R3, R3 // a += aStride
+	ADD   R9, R6, R6 // a += aStride
 	SUB   $2, R8, R8 // rows += -2
 	JMP   end_32
 
@@ -2969,13 +2994,18 @@ less_31:
 	BLT less_39 // height < 2
 
 	// C = α·C, or 0 without α
-	CMP   $1, R7 // alpha < 1
+	MOVD  alpha+64(FP), R9 // alpha
+	CMP   $1, R9 // alpha < 1
 	BLT   less_41 // alpha < 1
-	MOVD  cStride+8(FP), R9 // cStride
-	LSL   $2, R9, R9 // cStride in bytes
-	MOVD  R6, R20 // rows of c_tile
-	ADD   R9, R20, R21 // rows of c_tile
-	VLD1R (R7), [V4.S4] // α[0] = all alpha[0]
+	MOVD  rows+48(FP), R10 // rows
+	SUB   R8, R10, R10 // rows -= rows
+	LSL   $2, R10, R10 // rows in bytes
+	ADD   R10, R9, R9 // alpha += rows
+	MOVD  cStride+8(FP), R10 // cStride
+	LSL   $2, R10, R10 // cStride in bytes
+	MOVD  R7, R20 // rows of c_tile
+	ADD   R10, R20, R21 // rows of c_tile
+	VLD1R (R9), [V4.S4] // α[0] = all alpha[0]
 	FMOVQ (R20), F0 // C[0][0] = c_tile[0][0], lanes 0..3
 	FMOVQ 16(R20), F1 // C[0][0] = c_tile[0][0], lanes 4..7
 	FMOVQ 32(R20), F2 // C[0][0] = c_tile[0][0], lanes 8..11
@@ -2984,7 +3014,7 @@ less_31:
 	WORD  $0x6e24dc21 // FMUL V1.4S, V1.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
 	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
 	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
-	FMOVS 4(R7), F8 // α[1] = all alpha[1]
+	FMOVS 4(R9), F8 // α[1] = all alpha[1]
 	VDUP  V8.S[0], V8.S4 // α[1] = all alpha[1]
 	FMOVQ (R21), F4 // C[1][0] = c_tile[1][0], lanes 0..3
 	FMOVQ 16(R21), F5 // C[1][0] = c_tile[1][0], lanes 4..7
@@ -2994,7 +3024,6 @@ less_31:
 	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 4..7
 	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 8..11
 	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 12..15
-	ADD   $8, R7, R7 // alpha += 8
 	JMP   end_42
 
 less_41:
@@ -3011,7 +3040,7 @@ end_42:
 	// C += A·B
 	MOVD aStride+24(FP), R9 // aStride
 	LSL  $2, R9, R9 // aStride in bytes
-	MOVD R3, R20 // rows of a
+	MOVD R6, R20 // rows of a
 	ADD  R9, R20, R21 // rows of a
 	MOVD depth+40(FP), R10 // depth
 	MOVD R1, R9 // b_k = b
@@ -3075,9 +3104,11 @@ depth_43:
 	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 4..7
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 12..15
+	PRFM  (R3), PLDL2KEEP // prefetch next[0]
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $512, R9, R9 // b_k += 512
+	ADD   $64, R3, R3 // next += 64
 	SUB   $4, R10, R10 // depth += -4
 	CMP   $4, R10 // depth >= 4
 	BGE   depth_43 // depth >= 4
@@ -3112,7 +3143,7 @@ depth_end_46:
 	// store
 	MOVD  cStride+8(FP), R9 // cStride
 	LSL   $2, R9, R9 // cStride in bytes
-	MOVD  R6, R20 // rows of c_tile
+	MOVD  R7, R20 // rows of c_tile
 	ADD   R9, R20, R21 // rows of c_tile
 	FMOVQ F0, (R20) // c_tile[0][0] = C[0][0], lanes 0..3
 	FMOVQ F1, 16(R20) // c_tile[0][0] = C[0][0], lanes 4..7
@@ -3125,22 +3156,27 @@ depth_end_46:
 	MOVD  cStride+8(FP), R9 // cStride
 	LSL   $2, R9, R9 // cStride in bytes
 	LSL   $1, R9, R9 // cStride <<= 1
-	ADD   R9, R6, R6 // c_tile += cStride
+	ADD   R9, R7, R7 // c_tile += cStride
 	MOVD  aStride+24(FP), R9 // aStride
 	LSL   $2, R9, R9 // aStride in bytes
 	LSL   $1, R9, R9 // aStride <<= 1
-	ADD   R9, R3, R3 // a += aStride
+	ADD   R9, R6, R6 // a += aStride
 	SUB   $1, R8, R8 // rows += -1
 	JMP   end_40
 
 less_39:
 	// C = α·C, or 0 without α
-	CMP   $1, R7 // alpha < 1
+	MOVD  alpha+64(FP), R9 // alpha
+	CMP   $1, R9 // alpha < 1
 	BLT   less_47 // alpha < 1
-	MOVD  cStride+8(FP), R9 // cStride
-	LSL   $2, R9, R9 // cStride in bytes
-	MOVD  R6, R20 // rows of c_tile
-	VLD1R (R7), [V4.S4] // α[0] = all alpha[0]
+	MOVD  rows+48(FP), R10 // rows
+	SUB   R8, R10, R10 // rows -= rows
+	LSL   $2, R10, R10 // rows in bytes
+	ADD   R10, R9, R9 // alpha += rows
+	MOVD  cStride+8(FP), R10 // cStride
+	LSL   $2, R10, R10 // cStride in bytes
+	MOVD  R7, R20 // rows of c_tile
+	VLD1R (R9), [V4.S4] // α[0] = all alpha[0]
 	FMOVQ (R20), F0 // C[0][0] = c_tile[0][0], lanes 0..3
 	FMOVQ 16(R20), F1 // C[0][0] = c_tile[0][0], lanes 4..7
 	FMOVQ 32(R20), F2 // C[0][0] = c_tile[0][0], lanes 8..11
@@ -3149,7 +3185,6 @@ less_39:
 	WORD  $0x6e24dc21 // FMUL V1.4S, V1.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
 	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
 	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
-	ADD   $4, R7, R7 // alpha += 4
 	JMP   end_48
 
 less_47:
@@ -3162,7 +3197,7 @@ end_48:
 	// C += A·B
 	MOVD aStride+24(FP), R9 // aStride
 	LSL  $2, R9, R9 // aStride in bytes
-	MOVD R3, R20 // rows of a
+	MOVD R6, R20 // rows of a
 	MOVD depth+40(FP), R10 // depth
 	MOVD R1, R9 // b_k = b
 	CMP  $4, R10 // depth < 4
@@ -3205,8 +3240,10 @@ depth_49:
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
+	PRFM  (R3), PLDL2KEEP // prefetch next[0]
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $512, R9, R9 // b_k += 512
+	ADD   $64, R3, R3 // next += 64
 	SUB   $4, R10, R10 // depth += -4
 	CMP   $4, R10 // depth >= 4
 	BGE   depth_49 // depth >= 4
@@ -3235,17 +3272,17 @@ depth_end_52:
 	// store
 	MOVD  cStride+8(FP), R9 // cStride
 	LSL   $2, R9, R9 // cStride in bytes
-	MOVD  R6, R20 // rows of c_tile
+	MOVD  R7, R20 // rows of c_tile
 	FMOVQ F0, (R20) // c_tile[0][0] = C[0][0], lanes 0..3
 	FMOVQ F1, 16(R20) // c_tile[0][0] = C[0][0], lanes 4..7
 	FMOVQ F2, 32(R20) // c_tile[0][0] = C[0][0], lanes 8..11
 	FMOVQ F3, 48(R20) // c_tile[0][0] = C[0][0], lanes 12..15
 	MOVD  cStride+8(FP), R9 // cStride
 	LSL   $2, R9, R9 // cStride in bytes
-	ADD   R9, R6, R6 // c_tile += cStride
+	ADD   R9, R7, R7 // c_tile += cStride
 	MOVD  aStride+24(FP), R9 // aStride
 	LSL   $2, R9, R9 // aStride in bytes
-	ADD   R9, R3, R3 // a += aStride
+	ADD   R9, R6, R6 // a += aStride
 	ADD   $0, R8, R8 // rows += 0
 
 end_40:
@@ -13987,20 +14024,24 @@ TEXT ·streamNEON(SB), NOSPLIT, $0-64
 	MOVD a+16(FP), R0 // a
 	MOVD b+32(FP), R1 // b
 	MOVD c+0(FP), R2 // c
-	MOVD alpha+56(FP), R3 // alpha
-	MOVD rows+48(FP), R6 // rows
-	CMP  $2, R6 // rows < 2
+	MOVD rows+48(FP), R3 // rows
+	CMP  $2, R3 // rows < 2
 	BLT  rows_end_2 // rows < 2
 
 rows_1:
 	// C = α·C, or 0 without α
-	CMP   $1, R3 // alpha < 1
+	MOVD  alpha+56(FP), R6 // alpha
+	CMP   $1, R6 // alpha < 1
 	BLT   less_3 // alpha < 1
+	MOVD  rows+48(FP), R7 // rows
+	SUB   R3, R7, R7 // rows -= rows
+	LSL   $2, R7, R7 // rows in bytes
+	ADD   R7, R6, R6 // alpha += rows
 	MOVD  cStride+8(FP), R7 // cStride
 	LSL   $2, R7, R7 // cStride in bytes
 	MOVD  R2, R20 // rows of c
 	ADD   R7, R20, R21 // rows of c
-	VLD1R (R3), [V8.S4] // α[0] = all alpha[0]
+	VLD1R (R6), [V8.S4] // α[0] = all alpha[0]
 	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
 	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
 	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
@@ -14017,7 +14058,7 @@ rows_1:
 	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 4..7
 	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 8..11
 	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 12..15
-	FMOVS 4(R3), F16 // α[1] = all alpha[1]
+	FMOVS 4(R6), F16 // α[1] = all alpha[1]
 	VDUP  V16.S[0], V16.S4 // α[1] = all alpha[1]
 	FMOVQ (R21), F8 // C[1][0] = c[1][0], lanes 0..3
 	FMOVQ 16(R21), F9 // C[1][0] = c[1][0], lanes 4..7
@@ -14035,7 +14076,6 @@ rows_1:
 	WORD  $0x6e30ddad // FMUL V13.4S, V13.4S, V16.4S // C[1][1] = C[1][1] * α[1], lanes 4..7
 	WORD  $0x6e30ddce // FMUL V14.4S, V14.4S, V16.4S // C[1][1] = C[1][1] * α[1], lanes 8..11
 	WORD  $0x6e30ddef // FMUL V15.4S, V15.4S, V16.4S // C[1][1] = C[1][1] * α[1], lanes 12..15
-	ADD   $8, R3, R3 // alpha += 8
 	JMP   end_4
 
 less_3:
@@ -14058,26 +14098,26 @@ less_3:
 
 end_4:
 	// C += A·B
-	MOVD aStride+24(FP), R7 // aStride
-	LSL  $2, R7, R7 // aStride in bytes
+	MOVD aStride+24(FP), R6 // aStride
+	LSL  $2, R6, R6 // aStride in bytes
 	MOVD R0, R20 // rows of a
-	ADD  R7, R20, R21 // rows of a
-	MOVD depth+40(FP), R8 // depth
-	MOVD R1, R7 // b_k = b
-	CMP  $4, R8 // depth < 4
+	ADD  R6, R20, R21 // rows of a
+	MOVD depth+40(FP), R7 // depth
+	MOVD R1, R6 // b_k = b
+	CMP  $4, R7 // depth < 4
 	BLT  depth_end_6 // depth < 4
 
 depth_5:
-	FMOVQ (R7), F16 // B[0][0] = b_k[0], lanes 0..3
-	FMOVQ 16(R7), F17 // B[0][0] = b_k[0], lanes 4..7
-	FMOVQ 32(R7), F18 // B[0][0] = b_k[0], lanes 8..11
-	FMOVQ 48(R7), F19 // B[0][0] = b_k[0], lanes 12..15
-	PRFM  8192(R7), PLDL2KEEP // prefetch b_k[2048]
-	FMOVQ 64(R7), F20 // B[0][1] = b_k[16], lanes 0..3
-	FMOVQ 80(R7), F21 // B[0][1] = b_k[16], lanes 4..7
-	FMOVQ 96(R7), F22 // B[0][1] = b_k[16], lanes 8..11
-	FMOVQ 112(R7), F23 // B[0][1] = b_k[16], lanes 12..15
-	PRFM  8256(R7), PLDL2KEEP // prefetch b_k[2064]
+	FMOVQ (R6), F16 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R6), F17 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R6), F18 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R6), F19 // B[0][0] = b_k[0], lanes 12..15
+	PRFM  8192(R6), PLDL2KEEP // prefetch b_k[2048]
+	FMOVQ 64(R6), F20 // B[0][1] = b_k[16], lanes 0..3
+	FMOVQ 80(R6), F21 // B[0][1] = b_k[16], lanes 4..7
+	FMOVQ 96(R6), F22 // B[0][1] = b_k[16], lanes 8..11
+	FMOVQ 112(R6), F23 // B[0][1] = b_k[16], lanes 12..15
+	PRFM  8256(R6), PLDL2KEEP // prefetch b_k[2064]
 	FMOVS (R20), F24 // A[0][0] = a[0][0]
 	FMOVS (R21), F25 // A[1][0] = a[1][0]
 	WORD  $0x4f981200 // FMLA V0.4S, V16.4S, V24.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
@@ -14096,16 +14136,16 @@ depth_5:
 	WORD  $0x4f9912ad // FMLA V13.4S, V21.4S, V25.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 4..7
 	WORD  $0x4f9912ce // FMLA V14.4S, V22.4S, V25.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 8..11
 	WORD  $0x4f9912ef // FMLA V15.4S, V23.4S, V25.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 12..15
-	FMOVQ 128(R7), F16 // B[1][0] = b_k[32], lanes 0..3
-	FMOVQ 144(R7), F17 // B[1][0] = b_k[32], lanes 4..7
-	FMOVQ 160(R7), F18 // B[1][0] = b_k[32], lanes 8..11
-	FMOVQ 176(R7), F19 // B[1][0] = b_k[32], lanes 12..15
-	PRFM  8320(R7), PLDL2KEEP // prefetch b_k[2080]
-	FMOVQ 192(R7), F20 // B[1][1] = b_k[48], lanes 0..3
-	FMOVQ 208(R7), F21 // B[1][1] = b_k[48], lanes 4..7
-	FMOVQ 224(R7), F22 // B[1][1] = b_k[48], lanes 8..11
-	FMOVQ 240(R7), F23 // B[1][1] = b_k[48], lanes 12..15
-	PRFM  8384(R7), PLDL2KEEP // prefetch b_k[2096]
+	FMOVQ 128(R6), F16 // B[1][0] = b_k[32], lanes 0..3
+	FMOVQ 144(R6), F17 // B[1][0] = b_k[32], lanes 4..7
+	FMOVQ 160(R6), F18 // B[1][0] = b_k[32], lanes 8..11
+	FMOVQ 176(R6), F19 // B[1][0] = b_k[32], lanes 12..15
+	PRFM  8320(R6), PLDL2KEEP // prefetch b_k[2080]
+	FMOVQ 192(R6), F20 // B[1][1] = b_k[48], lanes 0..3
+	FMOVQ 208(R6), F21 // B[1][1] = b_k[48], lanes 4..7
+	FMOVQ 224(R6), F22 // B[1][1] = b_k[48], lanes 8..11
+	FMOVQ 240(R6), F23 // B[1][1] = b_k[48], lanes 12..15
+	PRFM  8384(R6), PLDL2KEEP // prefetch b_k[2096]
 	FMOVS 4(R20), F24 // A[0][1] = a[0][1]
 	FMOVS 4(R21), F25 // A[1][1] = a[1][1]
 	WORD  $0x4f981200 // FMLA V0.4S, V16.4S, V24.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 0..3
@@ -14124,16 +14164,16 @@ depth_5:
 	WORD  $0x4f9912ad // FMLA V13.4S, V21.4S, V25.S[0] // C[1][1] += A[1][1] * B[1][1], lanes 4..7
 	WORD  $0x4f9912ce // FMLA V14.4S, V22.4S, V25.S[0] // C[1][1] += A[1][1] * B[1][1], lanes 8..11
 	WORD  $0x4f9912ef // FMLA V15.4S, V23.4S, V25.S[0] // C[1][1] += A[1][1] * B[1][1], lanes 12..15
-	FMOVQ 256(R7), F16 // B[2][0] = b_k[64], lanes 0..3
-	FMOVQ 272(R7), F17 // B[2][0] = b_k[64], lanes 4..7
-	FMOVQ 288(R7), F18 // B[2][0] = b_k[64], lanes 8..11
-	FMOVQ 304(R7), F19 // B[2][0] = b_k[64], lanes 12..15
-	PRFM  8448(R7), PLDL2KEEP // prefetch b_k[2112]
-	FMOVQ 320(R7), F20 // B[2][1] = b_k[80], lanes 0..3
-	FMOVQ 336(R7), F21 // B[2][1] = b_k[80], lanes 4..7
-	FMOVQ 352(R7), F22 // B[2][1] = b_k[80], lanes 8..11
-	FMOVQ 368(R7), F23 // B[2][1] = b_k[80], lanes 12..15
-	PRFM  8512(R7), PLDL2KEEP // prefetch b_k[2128]
+	FMOVQ 256(R6), F16 // B[2][0] = b_k[64], lanes 0..3
+	FMOVQ 272(R6), F17 // B[2][0] = b_k[64], lanes 4..7
+	FMOVQ 288(R6), F18 // B[2][0] = b_k[64], lanes 8..11
+	FMOVQ 304(R6), F19 // B[2][0] = b_k[64], lanes 12..15
+	PRFM  8448(R6), PLDL2KEEP // prefetch b_k[2112]
+	FMOVQ 320(R6), F20 // B[2][1] = b_k[80], lanes 0..3
+	FMOVQ 336(R6), F21 // B[2][1] = b_k[80], lanes 4..7
+	FMOVQ 352(R6), F22 // B[2][1] = b_k[80], lanes 8..11
+	FMOVQ 368(R6), F23 // B[2][1] = b_k[80], lanes 12..15
+	PRFM  8512(R6), PLDL2KEEP // prefetch b_k[2128]
 	FMOVS 8(R20), F24 // A[0][2] = a[0][2]
 	FMOVS 8(R21), F25 // A[1][2] = a[1][2]
 	WORD  $0x4f981200 // FMLA V0.4S, V16.4S, V24.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 0..3
@@ -14152,16 +14192,16 @@ depth_5:
 	WORD  $0x4f9912ad // FMLA V13.4S, V21.4S, V25.S[0] // C[1][1] += A[1][2] * B[2][1], lanes 4..7
 	WORD  $0x4f9912ce // FMLA V14.4S, V22.4S, V25.S[0] // C[1][1] += A[1][2] * B[2][1], lanes 8..11
 	WORD  $0x4f9912ef // FMLA V15.4S, V23.4S, V25.S[0] // C[1][1] += A[1][2] * B[2][1], lanes 12..15
-	FMOVQ 384(R7), F16 // B[3][0] = b_k[96], lanes 0..3
-	FMOVQ 400(R7), F17 // B[3][0] = b_k[96], lanes 4..7
-	FMOVQ 416(R7), F18 // B[3][0] = b_k[96], lanes 8..11
-	FMOVQ 432(R7), F19 // B[3][0] = b_k[96], lanes 12..15
-	PRFM  8576(R7), PLDL2KEEP // prefetch b_k[2144]
-	FMOVQ 448(R7), F20 // B[3][1] = b_k[112], lanes 0..3
-	FMOVQ 464(R7), F21 // B[3][1] = b_k[112], lanes 4..7
-	FMOVQ 480(R7), F22 // B[3][1] = b_k[112], lanes 8..11
-	FMOVQ 496(R7), F23 // B[3][1] = b_k[112], lanes 12..15
-	PRFM  8640(R7), PLDL2KEEP // prefetch b_k[2160]
+	FMOVQ 384(R6), F16 // B[3][0] = b_k[96], lanes 0..3
+	FMOVQ 400(R6), F17 // B[3][0] = b_k[96], lanes 4..7
+	FMOVQ 416(R6), F18 // B[3][0] = b_k[96], lanes 8..11
+	FMOVQ 432(R6), F19 // B[3][0] = b_k[96], lanes 12..15
+	PRFM  8576(R6), PLDL2KEEP // prefetch b_k[2144]
+	FMOVQ 448(R6), F20 // B[3][1] = b_k[112], lanes 0..3
+	FMOVQ 464(R6), F21 // B[3][1] = b_k[112], lanes 4..7
+	FMOVQ 480(R6), F22 // B[3][1] = b_k[112], lanes 8..11
+	FMOVQ 496(R6), F23 // B[3][1] = b_k[112], lanes 12..15
+	PRFM  8640(R6), PLDL2KEEP // prefetch b_k[2160]
 	FMOVS 12(R20), F24 // A[0][3] = a[0][3]
 	FMOVS 12(R21), F25 // A[1][3] = a[1][3]
 	WORD  $0x4f981200 // FMLA V0.4S, V16.4S, V24.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 0..3
@@ -14182,26 +14222,26 @@ depth_5:
 	WORD  $0x4f9912ef // FMLA V15.4S, V23.4S, V25.S[0] // C[1][1] += A[1][3] * B[3][1], lanes 12..15
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
-	ADD   $512, R7, R7 // b_k += 512
-	SUB   $4, R8, R8 // depth += -4
-	CMP   $4, R8 // depth >= 4
+	ADD   $512, R6, R6 // b_k += 512
+	SUB   $4, R7, R7 // depth += -4
+	CMP   $4, R7 // depth >= 4
 	BGE   depth_5 // depth >= 4
 
 depth_end_6:
-	CMP $1, R8 // depth < 1
+	CMP $1, R7 // depth < 1
 	BLT depth_end_8 // depth < 1
 
 depth_7:
-	FMOVQ (R7), F16 // B[0][0] = b_k[0], lanes 0..3
-	FMOVQ 16(R7), F17 // B[0][0] = b_k[0], lanes 4..7
-	FMOVQ 32(R7), F18 // B[0][0] = b_k[0], lanes 8..11
-	FMOVQ 48(R7), F19 // B[0][0] = b_k[0], lanes 12..15
-	PRFM  8192(R7), PLDL2KEEP // prefetch b_k[2048]
-	FMOVQ 64(R7), F20 // B[0][1] = b_k[16], lanes 0..3
-	FMOVQ 80(R7), F21 // B[0][1] = b_k[16], lanes 4..7
-	FMOVQ 96(R7), F22 // B[0][1] = b_k[16], lanes 8..11
-	FMOVQ 112(R7), F23 // B[0][1] = b_k[16], lanes 12..15
-	PRFM  8256(R7), PLDL2KEEP // prefetch b_k[2064]
+	FMOVQ (R6), F16 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R6), F17 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R6), F18 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R6), F19 // B[0][0] = b_k[0], lanes 12..15
+	PRFM  8192(R6), PLDL2KEEP // prefetch b_k[2048]
+	FMOVQ 64(R6), F20 // B[0][1] = b_k[16], lanes 0..3
+	FMOVQ 80(R6), F21 // B[0][1] = b_k[16], lanes 4..7
+	FMOVQ 96(R6), F22 // B[0][1] = b_k[16], lanes 8..11
+	FMOVQ 112(R6), F23 // B[0][1] = b_k[16], lanes 12..15
+	PRFM  8256(R6), PLDL2KEEP // prefetch b_k[2064]
 	FMOVS (R20), F24 // A[0][0] = a[0][0]
 	FMOVS (R21), F25 // A[1][0] = a[1][0]
 	WORD  $0x4f981200 // FMLA V0.4S, V16.4S, V24.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
@@ -14222,17 +14262,17 @@ depth_7:
 	WORD  $0x4f9912ef // FMLA V15.4S, V23.4S, V25.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 12..15
 	ADD   $4, R20, R20 // a0 += 4
 	ADD   $4, R21, R21 // a1 += 4
-	ADD   $128, R7, R7 // b_k += 128
-	SUB   $1, R8, R8 // depth += -1
-	CMP   $1, R8 // depth >= 1
+	ADD   $128, R6, R6 // b_k += 128
+	SUB   $1, R7, R7 // depth += -1
+	CMP   $1, R7 // depth >= 1
 	BGE   depth_7 // depth >= 1
 
 depth_end_8:
 	// store
-	MOVD  cStride+8(FP), R7 // cStride
-	LSL   $2, R7, R7 // cStride in bytes
+	MOVD  cStride+8(FP), R6 // cStride
+	LSL   $2, R6, R6 // cStride in bytes
 	MOVD  R2, R20 // rows of c
-	ADD   R7, R20, R21 // rows of c
+	ADD   R6, R20, R21 // rows of c
 	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
 	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
 	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
@@ -14249,30 +14289,35 @@ depth_end_8:
 	FMOVQ F13, 80(R21) // c[1][16] = C[1][1], lanes 4..7
 	FMOVQ F14, 96(R21) // c[1][16] = C[1][1], lanes 8..11
 	FMOVQ F15, 112(R21) // c[1][16] = C[1][1], lanes 12..15
-	MOVD  cStride+8(FP), R7 // cStride
-	LSL   $2, R7, R7 // cStride in bytes
-	LSL   $1, R7, R7 // cStride <<= 1
-	ADD   R7, R2, R2 // c += cStride
-	MOVD  aStride+24(FP), R7 // aStride
-	LSL   $2, R7, R7 // aStride in bytes
-	LSL   $1, R7, R7 // aStride <<= 1
-	ADD   R7, R0, R0 // a += aStride
-	SUB   $2, R6, R6 // rows += -2
-	CMP   $2, R6 // rows >= 2
+	MOVD  cStride+8(FP), R6 // cStride
+	LSL   $2, R6, R6 // cStride in bytes
+	LSL   $1, R6, R6 // cStride <<= 1
+	ADD   R6, R2, R2 // c += cStride
+	MOVD  aStride+24(FP), R6 // aStride
+	LSL   $2, R6, R6 // aStride in bytes
+	LSL   $1, R6, R6 // aStride <<= 1
+	ADD   R6, R0, R0 // a += aStride
+	SUB   $2, R3, R3 // rows += -2
+	CMP   $2, R3 // rows >= 2
 	BGE   rows_1 // rows >= 2
 
 rows_end_2:
-	CMP $1, R6 // rows < 1
+	CMP $1, R3 // rows < 1
 	BLT rows_end_10 // rows < 1
 
 rows_9:
 	// C = α·C, or 0 without α
-	CMP   $1, R3 // alpha < 1
+	MOVD  alpha+56(FP), R6 // alpha
+	CMP   $1, R6 // alpha < 1
 	BLT   less_11 // alpha < 1
+	MOVD  rows+48(FP), R7 // rows
+	SUB   R3, R7, R7 // rows -= rows
+	LSL   $2, R7, R7 // rows in bytes
+	ADD   R7, R6, R6 // alpha += rows
 	MOVD  cStride+8(FP), R7 // cStride
 	LSL   $2, R7, R7 // cStride in bytes
 	MOVD  R2, R20 // rows of c
-	VLD1R (R3), [V8.S4] // α[0] = all alpha[0]
+	VLD1R (R6), [V8.S4] // α[0] = all alpha[0]
 	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
 	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
 	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
@@ -14289,7 +14334,6 @@ rows_9:
 	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 4..7
 	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 8..11
 	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[0][1] = C[0][1] * α[0], lanes 12..15
-	ADD   $4, R3, R3 // alpha += 4
 	JMP   end_12
 
 less_11:
@@ -14304,25 +14348,25 @@ less_11:
 
 end_12:
 	// C += A·B
-	MOVD aStride+24(FP), R7 // aStride
-	LSL  $2, R7, R7 // aStride in bytes
+	MOVD aStride+24(FP), R6 // aStride
+	LSL  $2, R6, R6 // aStride in bytes
 	MOVD R0, R20 // rows of a
-	MOVD depth+40(FP), R8 // depth
-	MOVD R1, R7 // b_k = b
-	CMP  $4, R8 // depth < 4
+	MOVD depth+40(FP), R7 // depth
+	MOVD R1, R6 // b_k = b
+	CMP  $4, R7 // depth < 4
 	BLT  depth_end_14 // depth < 4
 
 depth_13:
-	FMOVQ (R7), F8 // B[0][0] = b_k[0], lanes 0..3
-	FMOVQ 16(R7), F9 // B[0][0] = b_k[0], lanes 4..7
-	FMOVQ 32(R7), F10 // B[0][0] = b_k[0], lanes 8..11
-	FMOVQ 48(R7), F11 // B[0][0] = b_k[0], lanes 12..15
-	PRFM  2048(R7), PLDL2KEEP // prefetch b_k[512]
-	FMOVQ 64(R7), F12 // B[0][1] = b_k[16], lanes 0..3
-	FMOVQ 80(R7), F13 // B[0][1] = b_k[16], lanes 4..7
-	FMOVQ 96(R7), F14 // B[0][1] = b_k[16], lanes 8..11
-	FMOVQ 112(R7), F15 // B[0][1] = b_k[16], lanes 12..15
-	PRFM  2112(R7), PLDL2KEEP // prefetch b_k[528]
+	FMOVQ (R6), F8 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R6), F9 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R6), F10 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R6), F11 // B[0][0] = b_k[0], lanes 12..15
+	PRFM  2048(R6), PLDL2KEEP // prefetch b_k[512]
+	FMOVQ 64(R6), F12 // B[0][1] = b_k[16], lanes 0..3
+	FMOVQ 80(R6), F13 // B[0][1] = b_k[16], lanes 4..7
+	FMOVQ 96(R6), F14 // B[0][1] = b_k[16], lanes 8..11
+	FMOVQ 112(R6), F15 // B[0][1] = b_k[16], lanes 12..15
+	PRFM  2112(R6), PLDL2KEEP // prefetch b_k[528]
 	FMOVS (R20), F16 // A[0][0] = a[0][0]
 	WORD  $0x4f901100 // FMLA V0.4S, V8.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f901121 // FMLA V1.4S, V9.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
@@ -14332,16 +14376,16 @@ depth_13:
 	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 4..7
 	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 8..11
 	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 12..15
-	FMOVQ 128(R7), F8 // B[1][0] = b_k[32], lanes 0..3
-	FMOVQ 144(R7), F9 // B[1][0] = b_k[32], lanes 4..7
-	FMOVQ 160(R7), F10 // B[1][0] = b_k[32], lanes 8..11
-	FMOVQ 176(R7), F11 // B[1][0] = b_k[32], lanes 12..15
-	PRFM  2176(R7), PLDL2KEEP // prefetch b_k[544]
-	FMOVQ 192(R7), F12 // B[1][1] = b_k[48], lanes 0..3
-	FMOVQ 208(R7), F13 // B[1][1] = b_k[48], lanes 4..7
-	FMOVQ 224(R7), F14 // B[1][1] = b_k[48], lanes 8..11
-	FMOVQ 240(R7), F15 // B[1][1] = b_k[48], lanes 12..15
-	PRFM  2240(R7), PLDL2KEEP // prefetch b_k[560]
+	FMOVQ 128(R6), F8 // B[1][0] = b_k[32], lanes 0..3
+	FMOVQ 144(R6), F9 // B[1][0] = b_k[32], lanes 4..7
+	FMOVQ 160(R6), F10 // B[1][0] = b_k[32], lanes 8..11
+	FMOVQ 176(R6), F11 // B[1][0] = b_k[32], lanes 12..15
+	PRFM  2176(R6), PLDL2KEEP // prefetch b_k[544]
+	FMOVQ 192(R6), F12 // B[1][1] = b_k[48], lanes 0..3
+	FMOVQ 208(R6), F13 // B[1][1] = b_k[48], lanes 4..7
+	FMOVQ 224(R6), F14 // B[1][1] = b_k[48], lanes 8..11
+	FMOVQ 240(R6), F15 // B[1][1] = b_k[48], lanes 12..15
+	PRFM  2240(R6), PLDL2KEEP // prefetch b_k[560]
 	FMOVS 4(R20), F16 // A[0][1] = a[0][1]
 	WORD  $0x4f901100 // FMLA V0.4S, V8.4S, V16.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 0..3
 	WORD  $0x4f901121 // FMLA V1.4S, V9.4S, V16.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 4..7
@@ -14351,16 +14395,16 @@ depth_13:
 	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 4..7
 	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 8..11
 	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 12..15
-	FMOVQ 256(R7), F8 // B[2][0] = b_k[64], lanes 0..3
-	FMOVQ 272(R7), F9 // B[2][0] = b_k[64], lanes 4..7
-	FMOVQ 288(R7), F10 // B[2][0] = b_k[64], lanes 8..11
-	FMOVQ 304(R7), F11 // B[2][0] = b_k[64], lanes 12..15
-	PRFM  2304(R7), PLDL2KEEP // prefetch b_k[576]
-	FMOVQ 320(R7), F12 // B[2][1] = b_k[80], lanes 0..3
-	FMOVQ 336(R7), F13 // B[2][1] = b_k[80], lanes 4..7
-	FMOVQ 352(R7), F14 // B[2][1] = b_k[80], lanes 8..11
-	FMOVQ 368(R7), F15 // B[2][1] = b_k[80], lanes 12..15
-	PRFM  2368(R7), PLDL2KEEP // prefetch b_k[592]
+	FMOVQ 256(R6), F8 // B[2][0] = b_k[64], lanes 0..3
+	FMOVQ 272(R6), F9 // B[2][0] = b_k[64], lanes 4..7
+	FMOVQ 288(R6), F10 // B[2][0] = b_k[64], lanes 8..11
+	FMOVQ 304(R6), F11 // B[2][0] = b_k[64], lanes 12..15
+	PRFM  2304(R6), PLDL2KEEP // prefetch b_k[576]
+	FMOVQ 320(R6), F12 // B[2][1] = b_k[80], lanes 0..3
+	FMOVQ 336(R6), F13 // B[2][1] = b_k[80], lanes 4..7
+	FMOVQ 352(R6), F14 // B[2][1] = b_k[80], lanes 8..11
+	FMOVQ 368(R6), F15 // B[2][1] = b_k[80], lanes 12..15
+	PRFM  2368(R6), PLDL2KEEP // prefetch b_k[592]
 	FMOVS 8(R20), F16 // A[0][2] = a[0][2]
 	WORD  $0x4f901100 // FMLA V0.4S, V8.4S, V16.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 0..3
 	WORD  $0x4f901121 // FMLA V1.4S, V9.4S, V16.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 4..7
@@ -14370,16 +14414,16 @@ depth_13:
 	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 4..7
 	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 8..11
 	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 12..15
-	FMOVQ 384(R7), F8 // B[3][0] = b_k[96], lanes 0..3
-	FMOVQ 400(R7), F9 // B[3][0] = b_k[96], lanes 4..7
-	FMOVQ 416(R7), F10 // B[3][0] = b_k[96], lanes 8..11
-	FMOVQ 432(R7), F11 // B[3][0] = b_k[96], lanes 12..15
-	PRFM  2432(R7), PLDL2KEEP // prefetch b_k[608]
-	FMOVQ 448(R7), F12 // B[3][1] = b_k[112], lanes 0..3
-	FMOVQ 464(R7), F13 // B[3][1] = b_k[112], lanes 4..7
-	FMOVQ 480(R7), F14 // B[3][1] = b_k[112], lanes 8..11
-	FMOVQ 496(R7), F15 // B[3][1] = b_k[112], lanes 12..15
-	PRFM  2496(R7), PLDL2KEEP // prefetch b_k[624]
+	FMOVQ 384(R6), F8 // B[3][0] = b_k[96], lanes 0..3
+	FMOVQ 400(R6), F9 // B[3][0] = b_k[96], lanes 4..7
+	FMOVQ 416(R6), F10 // B[3][0] = b_k[96], lanes 8..11
+	FMOVQ 432(R6), F11 // B[3][0] = b_k[96], lanes 12..15
+	PRFM  2432(R6), PLDL2KEEP // prefetch b_k[608]
+	FMOVQ 448(R6), F12 // B[3][1] = b_k[112], lanes 0..3
+	FMOVQ 464(R6), F13 // B[3][1] = b_k[112], lanes 4..7
+	FMOVQ 480(R6), F14 // B[3][1] = b_k[112], lanes 8..11
+	FMOVQ 496(R6), F15 // B[3][1] = b_k[112], lanes 12..15
+	PRFM  2496(R6), PLDL2KEEP // prefetch b_k[624]
 	FMOVS 12(R20), F16 // A[0][3] = a[0][3]
 	WORD  $0x4f901100 // FMLA V0.4S, V8.4S, V16.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 0..3
 	WORD  $0x4f901121 // FMLA V1.4S, V9.4S, V16.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 4..7
@@ -14390,26 +14434,26 @@ depth_13:
 	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 8..11
 	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 12..15
 	ADD   $16, R20, R20 // a0 += 16
-	ADD   $512, R7, R7 // b_k += 512
-	SUB   $4, R8, R8 // depth += -4
-	CMP   $4, R8 // depth >= 4
+	ADD   $512, R6, R6 // b_k += 512
+	SUB   $4, R7, R7 // depth += -4
+	CMP   $4, R7 // depth >= 4
 	BGE   depth_13 // depth >= 4
 
 depth_end_14:
-	CMP $1, R8 // depth < 1
+	CMP $1, R7 // depth < 1
 	BLT depth_end_16 // depth < 1
 
 depth_15:
-	FMOVQ (R7), F8 // B[0][0] = b_k[0], lanes 0..3
-	FMOVQ 16(R7), F9 // B[0][0] = b_k[0], lanes 4..7
-	FMOVQ 32(R7), F10 // B[0][0] = b_k[0], lanes 8..11
-	FMOVQ 48(R7), F11 // B[0][0] = b_k[0], lanes 12..15
-	PRFM  2048(R7), PLDL2KEEP // prefetch b_k[512]
-	FMOVQ 64(R7), F12 // B[0][1] = b_k[16], lanes 0..3
-	FMOVQ 80(R7), F13 // B[0][1] = b_k[16], lanes 4..7
-	FMOVQ 96(R7), F14 // B[0][1] = b_k[16], lanes 8..11
-	FMOVQ 112(R7), F15 // B[0][1] = b_k[16], lanes 12..15
-	PRFM  2112(R7), PLDL2KEEP // prefetch b_k[528]
+	FMOVQ (R6), F8 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R6), F9 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R6), F10 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R6), F11 // B[0][0] = b_k[0], lanes 12..15
+	PRFM  2048(R6), PLDL2KEEP // prefetch b_k[512]
+	FMOVQ 64(R6), F12 // B[0][1] = b_k[16], lanes 0..3
+	FMOVQ 80(R6), F13 // B[0][1] = b_k[16], lanes 4..7
+	FMOVQ 96(R6), F14 // B[0][1] = b_k[16], lanes 8..11
+	FMOVQ 112(R6), F15 // B[0][1] = b_k[16], lanes 12..15
+	PRFM  2112(R6), PLDL2KEEP // prefetch b_k[528]
 	FMOVS (R20), F16 // A[0][0] = a[0][0]
 	WORD  $0x4f901100 // FMLA V0.4S, V8.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f901121 // FMLA V1.4S, V9.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
@@ -14420,15 +14464,15 @@ depth_15:
 	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 8..11
 	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 12..15
 	ADD   $4, R20, R20 // a0 += 4
-	ADD   $128, R7, R7 // b_k += 128
-	SUB   $1, R8, R8 // depth += -1
-	CMP   $1, R8 // depth >= 1
+	ADD   $128, R6, R6 // b_k += 128
+	SUB   $1, R7, R7 // depth += -1
+	CMP   $1, R7 // depth >= 1
 	BGE   depth_15 // depth >= 1
 
 depth_end_16:
 	// store
-	MOVD  cStride+8(FP), R7 // cStride
-	LSL   $2, R7, R7 // cStride in bytes
+	MOVD  cStride+8(FP), R6 // cStride
+	LSL   $2, R6, R6 // cStride in bytes
 	MOVD  R2, R20 // rows of c
 	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
 	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
@@ -14438,14 +14482,14 @@ depth_end_16:
 	FMOVQ F5, 80(R20) // c[0][16] = C[0][1], lanes 4..7
 	FMOVQ F6, 96(R20) // c[0][16] = C[0][1], lanes 8..11
 	FMOVQ F7, 112(R20) // c[0][16] = C[0][1], lanes 12..15
-	MOVD  cStride+8(FP), R7 // cStride
-	LSL   $2, R7, R7 // cStride in bytes
-	ADD   R7, R2, R2 // c += cStride
-	MOVD  aStride+24(FP), R7 // aStride
-	LSL   $2, R7, R7 // aStride in bytes
-	ADD   R7, R0, R0 // a += aStride
-	SUB   $1, R6, R6 // rows += -1
-	CMP   $1, R6 // rows >= 1
+	MOVD  cStride+8(FP), R6 // cStride
+	LSL   $2, R6, R6 // cStride in bytes
+	ADD   R6, R2, R2 // c += cStride
+	MOVD  aStride+24(FP), R6 // aStride
+	LSL   $2, R6, R6 // aStride in bytes
+	ADD   R6, R0, R0 // a += aStride
+	SUB   $1, R3, R3 // rows += -1
+	CMP   $1, R3 // rows >= 1
 	BGE   rows_9 // rows >= 1
 
 rows_end_10:
@@ -15336,10 +15380,85 @@ TEXT ·affineRowsNEON(SB), NOSPLIT, $0-64
 	MOVD cols+40(FP), R8 // cols
 	LSL  $2, R2, R2 // dstStride in bytes
 	LSL  $2, R3, R3 // srcStride in bytes
-	CMP  $16, R8 // cols < 16
-	BLT  cols_end_2 // cols < 16
+	CMP  $32, R8 // cols < 32
+	BLT  cols_end_2 // cols < 32
 
 cols_1:
+	FMOVQ (R6), F0 // scale = scale[0], lanes 0..3
+	FMOVQ 16(R6), F1 // scale = scale[0], lanes 4..7
+	FMOVQ 32(R6), F2 // scale = scale[0], lanes 8..11
+	FMOVQ 48(R6), F3 // scale = scale[0], lanes 12..15
+	FMOVQ 64(R6), F4 // scale = scale[0], lanes 16..19
+	FMOVQ 80(R6), F5 // scale = scale[0], lanes 20..23
+	FMOVQ 96(R6), F6 // scale = scale[0], lanes 24..27
+	FMOVQ 112(R6), F7 // scale = scale[0], lanes 28..31
+	FMOVQ (R7), F8 // bias = bias[0], lanes 0..3
+	FMOVQ 16(R7), F9 // bias = bias[0], lanes 4..7
+	FMOVQ 32(R7), F10 // bias = bias[0], lanes 8..11
+	FMOVQ 48(R7), F11 // bias = bias[0], lanes 12..15
+	FMOVQ 64(R7), F12 // bias = bias[0], lanes 16..19
+	FMOVQ 80(R7), F13 // bias = bias[0], lanes 20..23
+	FMOVQ 96(R7), F14 // bias = bias[0], lanes 24..27
+	FMOVQ 112(R7), F15 // bias = bias[0], lanes 28..31
+	MOVD  rows+32(FP), R11 // rows
+	MOVD  R1, R9 // from = src
+	MOVD  R0, R10 // to = dst
+	CMP   $1, R11 // rows < 1
+	BLT   rows_end_4 // rows < 1
+
+rows_3:
+	FMOVQ (R9), F16 // v = from[0], lanes 0..3
+	FMOVQ 16(R9), F17 // v = from[0], lanes 4..7
+	FMOVQ 32(R9), F18 // v = from[0], lanes 8..11
+	FMOVQ 48(R9), F19 // v = from[0], lanes 12..15
+	FMOVQ 64(R9), F20 // v = from[0], lanes 16..19
+	FMOVQ 80(R9), F21 // v = from[0], lanes 20..23
+	FMOVQ 96(R9), F22 // v = from[0], lanes 24..27
+	FMOVQ 112(R9), F23 // v = from[0], lanes 28..31
+	WORD  $0x6e20de10 // FMUL V16.4S, V16.4S, V0.4S // v = v * scale, lanes 0..3
+	WORD  $0x6e21de31 // FMUL V17.4S, V17.4S, V1.4S // v = v * scale, lanes 4..7
+	WORD  $0x6e22de52 // FMUL V18.4S, V18.4S, V2.4S // v = v * scale, lanes 8..11
+	WORD  $0x6e23de73 // FMUL V19.4S, V19.4S, V3.4S // v = v * scale, lanes 12..15
+	WORD  $0x6e24de94 // FMUL V20.4S, V20.4S, V4.4S // v = v * scale, lanes 16..19
+	WORD  $0x6e25deb5 // FMUL V21.4S, V21.4S, V5.4S // v = v * scale, lanes 20..23
+	WORD  $0x6e26ded6 // FMUL V22.4S, V22.4S, V6.4S // v = v * scale, lanes 24..27
+	WORD  $0x6e27def7 // FMUL V23.4S, V23.4S, V7.4S // v = v * scale, lanes 28..31
+	WORD  $0x4e28d610 // FADD V16.4S, V16.4S, V8.4S // v = v + bias, lanes 0..3
+	WORD  $0x4e29d631 // FADD V17.4S, V17.4S, V9.4S // v = v + bias, lanes 4..7
+	WORD  $0x4e2ad652 // FADD V18.4S, V18.4S, V10.4S // v = v + bias, lanes 8..11
+	WORD  $0x4e2bd673 // FADD V19.4S, V19.4S, V11.4S // v = v + bias, lanes 12..15
+	WORD  $0x4e2cd694 // FADD V20.4S, V20.4S, V12.4S // v = v + bias, lanes 16..19
+	WORD  $0x4e2dd6b5 // FADD V21.4S, V21.4S, V13.4S // v = v + bias, lanes 20..23
+	WORD  $0x4e2ed6d6 // FADD V22.4S, V22.4S, V14.4S // v = v + bias, lanes 24..27
+	WORD  $0x4e2fd6f7 // FADD V23.4S, V23.4S, V15.4S // v = v + bias, lanes 28..31
+	FMOVQ F16, (R10) // to[0] = v, lanes 0..3
+	FMOVQ F17, 16(R10) // to[0] = v, lanes 4..7
+	FMOVQ F18, 32(R10) // to[0] = v, lanes 8..11
+	FMOVQ F19, 48(R10) // to[0] = v, lanes 12..15
+	FMOVQ F20, 64(R10) // to[0] = v, lanes 16..19
+	FMOVQ F21, 80(R10) // to[0] = v, lanes 20..23
+	FMOVQ F22, 96(R10) // to[0] = v, lanes 24..27
+	FMOVQ F23, 112(R10) // to[0] = v, lanes 28..31
+	ADD   R3, R9, R9 // from += srcStride
+	ADD   R2, R10, R10 // to += dstStride
+	SUB   $1, R11, R11 // rows += -1
+	CMP   $1, R11 // rows >= 1
+	BGE   rows_3 // rows >= 1
+
+rows_end_4:
+	ADD $128, R1, R1 // src += 128
+	ADD $128, R0, R0 // dst += 128
+	ADD $128, R6, R6 // scale += 128
+	ADD $128, R7, R7 // bias += 128
+	SUB $32, R8, R8 // cols += -32
+	CMP $32, R8 // cols >= 32
+	BGE cols_1 // cols >= 32
+
+cols_end_2:
+	CMP $16, R8 // cols < 16
+	BLT cols_end_6 // cols < 16
+
+cols_5:
 	FMOVQ (R6), F0 // scale = scale[0], lanes 0..3
 	FMOVQ 16(R6), F1 // scale = scale[0], lanes 4..7
 	FMOVQ 32(R6), F2 // scale = scale[0], lanes 8..11
@@ -15352,9 +15471,9 @@ cols_1:
 	MOVD  R1, R9 // from = src
 	MOVD  R0, R10 // to = dst
 	CMP   $1, R11 // rows < 1
-	BLT   rows_end_4 // rows < 1
+	BLT   rows_end_8 // rows < 1
 
-rows_3:
+rows_7:
 	FMOVQ (R9), F8 // v = from[0], lanes 0..3
 	FMOVQ 16(R9), F9 // v = from[0], lanes 4..7
 	FMOVQ 32(R9), F10 // v = from[0], lanes 8..11
@@ -15371,240 +15490,239 @@ rows_3:
 	FMOVQ F9, 16(R10) // to[0] = v, lanes 4..7
 	FMOVQ F10, 32(R10) // to[0] = v, lanes 8..11
 	FMOVQ F11, 48(R10) // to[0] = v, lanes 12..15
-	PRFM  128(R10), PLDL2KEEP // prefetch to[32]
 	ADD   R3, R9, R9 // from += srcStride
 	ADD   R2, R10, R10 // to += dstStride
 	SUB   $1, R11, R11 // rows += -1
 	CMP   $1, R11 // rows >= 1
-	BGE   rows_3 // rows >= 1
+	BGE   rows_7 // rows >= 1
 
-rows_end_4:
+rows_end_8:
 	ADD $64, R1, R1 // src += 64
 	ADD $64, R0, R0 // dst += 64
 	ADD $64, R6, R6 // scale += 64
 	ADD $64, R7, R7 // bias += 64
 	SUB $16, R8, R8 // cols += -16
 	CMP $16, R8 // cols >= 16
-	BGE cols_1 // cols >= 16
+	BGE cols_5 // cols >= 16
 
-cols_end_2:
+cols_end_6:
 	CMP   $1, R8 // cols < 1
-	BLT   less_5 // cols < 1
+	BLT   less_9 // cols < 1
 	VEOR  V0.B16, V0.B16, V0.B16 // scale = scale[0], cols lanes
 	VEOR  V1.B16, V1.B16, V1.B16 // scale = scale[0], cols lanes
 	VEOR  V2.B16, V2.B16, V2.B16 // scale = scale[0], cols lanes
 	VEOR  V3.B16, V3.B16, V3.B16 // scale = scale[0], cols lanes
 	CMP   $4, R8 // scale = scale[0], cols lanes
-	BLT   tail_7 // scale = scale[0], cols lanes
+	BLT   tail_11 // scale = scale[0], cols lanes
 	FMOVQ (R6), F0 // scale = scale[0], cols lanes
 	CMP   $8, R8 // scale = scale[0], cols lanes
-	BLT   tail_8 // scale = scale[0], cols lanes
+	BLT   tail_12 // scale = scale[0], cols lanes
 	FMOVQ 16(R6), F1 // scale = scale[0], cols lanes
 	CMP   $12, R8 // scale = scale[0], cols lanes
-	BLT   tail_9 // scale = scale[0], cols lanes
+	BLT   tail_13 // scale = scale[0], cols lanes
 	FMOVQ 32(R6), F2 // scale = scale[0], cols lanes
 	CMP   $16, R8 // scale = scale[0], cols lanes
-	BLT   tail_10 // scale = scale[0], cols lanes
+	BLT   tail_14 // scale = scale[0], cols lanes
 	FMOVQ 48(R6), F3 // scale = scale[0], cols lanes
-	JMP   tail_done_6 // scale = scale[0], cols lanes
+	JMP   tail_done_10 // scale = scale[0], cols lanes
 
-tail_7:
-	TBZ   $1, R8, tail_one_11 // scale = scale[0], cols lanes
+tail_11:
+	TBZ   $1, R8, tail_one_15 // scale = scale[0], cols lanes
 	FMOVD (R6), F0 // scale = scale[0], cols lanes
-	TBZ   $0, R8, tail_done_6 // scale = scale[0], cols lanes
+	TBZ   $0, R8, tail_done_10 // scale = scale[0], cols lanes
 	ADD   $8, R6, R6 // scale = scale[0], cols lanes
 	VLD1  (R6), V0.S[2] // scale = scale[0], cols lanes
-	JMP   tail_done_6 // scale = scale[0], cols lanes
+	JMP   tail_done_10 // scale = scale[0], cols lanes
 
-tail_one_11:
-	TBZ   $0, R8, tail_done_6 // scale = scale[0], cols lanes
+tail_one_15:
+	TBZ   $0, R8, tail_done_10 // scale = scale[0], cols lanes
 	FMOVS (R6), F0 // scale = scale[0], cols lanes
-	JMP   tail_done_6 // scale = scale[0], cols lanes
+	JMP   tail_done_10 // scale = scale[0], cols lanes
 
-tail_8:
-	TBZ   $1, R8, tail_one_12 // scale = scale[0], cols lanes
+tail_12:
+	TBZ   $1, R8, tail_one_16 // scale = scale[0], cols lanes
 	FMOVD 16(R6), F1 // scale = scale[0], cols lanes
-	TBZ   $0, R8, tail_done_6 // scale = scale[0], cols lanes
+	TBZ   $0, R8, tail_done_10 // scale = scale[0], cols lanes
 	ADD   $24, R6, R6 // scale = scale[0], cols lanes
 	VLD1  (R6), V1.S[2] // scale = scale[0], cols lanes
-	JMP   tail_done_6 // scale = scale[0], cols lanes
+	JMP   tail_done_10 // scale = scale[0], cols lanes
 
-tail_one_12:
-	TBZ   $0, R8, tail_done_6 // scale = scale[0], cols lanes
+tail_one_16:
+	TBZ   $0, R8, tail_done_10 // scale = scale[0], cols lanes
 	FMOVS 16(R6), F1 // scale = scale[0], cols lanes
-	JMP   tail_done_6 // scale = scale[0], cols lanes
+	JMP   tail_done_10 // scale = scale[0], cols lanes
 
-tail_9:
-	TBZ   $1, R8, tail_one_13 // scale = scale[0], cols lanes
+tail_13:
+	TBZ   $1, R8, tail_one_17 // scale = scale[0], cols lanes
 	FMOVD 32(R6), F2 // scale = scale[0], cols lanes
-	TBZ   $0, R8, tail_done_6 // scale = scale[0], cols lanes
+	TBZ   $0, R8, tail_done_10 // scale = scale[0], cols lanes
 	ADD   $40, R6, R6 // scale = scale[0], cols lanes
 	VLD1  (R6), V2.S[2] // scale = scale[0], cols lanes
-	JMP   tail_done_6 // scale = scale[0], cols lanes
+	JMP   tail_done_10 // scale = scale[0], cols lanes
 
-tail_one_13:
-	TBZ   $0, R8, tail_done_6 // scale = scale[0], cols lanes
+tail_one_17:
+	TBZ   $0, R8, tail_done_10 // scale = scale[0], cols lanes
 	FMOVS 32(R6), F2 // scale = scale[0], cols lanes
-	JMP   tail_done_6 // scale = scale[0], cols lanes
+	JMP   tail_done_10 // scale = scale[0], cols lanes
 
-tail_10:
-	TBZ   $1, R8, tail_one_14 // scale = scale[0], cols lanes
+tail_14:
+	TBZ   $1, R8, tail_one_18 // scale = scale[0], cols lanes
 	FMOVD 48(R6), F3 // scale = scale[0], cols lanes
-	TBZ   $0, R8, tail_done_6 // scale = scale[0], cols lanes
+	TBZ   $0, R8, tail_done_10 // scale = scale[0], cols lanes
 	ADD   $56, R6, R6 // scale = scale[0], cols lanes
 	VLD1  (R6), V3.S[2] // scale = scale[0], cols lanes
-	JMP   tail_done_6 // scale = scale[0], cols lanes
+	JMP   tail_done_10 // scale = scale[0], cols lanes
 
-tail_one_14:
-	TBZ   $0, R8, tail_done_6 // scale = scale[0], cols lanes
+tail_one_18:
+	TBZ   $0, R8, tail_done_10 // scale = scale[0], cols lanes
 	FMOVS 48(R6), F3 // scale = scale[0], cols lanes
 
-tail_done_6:
+tail_done_10:
 	VEOR  V4.B16, V4.B16, V4.B16 // bias = bias[0], cols lanes
 	VEOR  V5.B16, V5.B16, V5.B16 // bias = bias[0], cols lanes
 	VEOR  V6.B16, V6.B16, V6.B16 // bias = bias[0], cols lanes
 	VEOR  V7.B16, V7.B16, V7.B16 // bias = bias[0], cols lanes
 	CMP   $4, R8 // bias = bias[0], cols lanes
-	BLT   tail_16 // bias = bias[0], cols lanes
+	BLT   tail_20 // bias = bias[0], cols lanes
 	FMOVQ (R7), F4 // bias = bias[0], cols lanes
 	CMP   $8, R8 // bias = bias[0], cols lanes
-	BLT   tail_17 // bias = bias[0], cols lanes
+	BLT   tail_21 // bias = bias[0], cols lanes
 	FMOVQ 16(R7), F5 // bias = bias[0], cols lanes
 	CMP   $12, R8 // bias = bias[0], cols lanes
-	BLT   tail_18 // bias = bias[0], cols lanes
+	BLT   tail_22 // bias = bias[0], cols lanes
 	FMOVQ 32(R7), F6 // bias = bias[0], cols lanes
 	CMP   $16, R8 // bias = bias[0], cols lanes
-	BLT   tail_19 // bias = bias[0], cols lanes
+	BLT   tail_23 // bias = bias[0], cols lanes
 	FMOVQ 48(R7), F7 // bias = bias[0], cols lanes
-	JMP   tail_done_15 // bias = bias[0], cols lanes
+	JMP   tail_done_19 // bias = bias[0], cols lanes
 
-tail_16:
-	TBZ   $1, R8, tail_one_20 // bias = bias[0], cols lanes
+tail_20:
+	TBZ   $1, R8, tail_one_24 // bias = bias[0], cols lanes
 	FMOVD (R7), F4 // bias = bias[0], cols lanes
-	TBZ   $0, R8, tail_done_15 // bias = bias[0], cols lanes
+	TBZ   $0, R8, tail_done_19 // bias = bias[0], cols lanes
 	ADD   $8, R7, R6 // bias = bias[0], cols lanes
 	VLD1  (R6), V4.S[2] // bias = bias[0], cols lanes
-	JMP   tail_done_15 // bias = bias[0], cols lanes
+	JMP   tail_done_19 // bias = bias[0], cols lanes
 
-tail_one_20:
-	TBZ   $0, R8, tail_done_15 // bias = bias[0], cols lanes
+tail_one_24:
+	TBZ   $0, R8, tail_done_19 // bias = bias[0], cols lanes
 	FMOVS (R7), F4 // bias = bias[0], cols lanes
-	JMP   tail_done_15 // bias = bias[0], cols lanes
+	JMP   tail_done_19 // bias = bias[0], cols lanes
 
-tail_17:
-	TBZ   $1, R8, tail_one_21 // bias = bias[0], cols lanes
+tail_21:
+	TBZ   $1, R8, tail_one_25 // bias = bias[0], cols lanes
 	FMOVD 16(R7), F5 // bias = bias[0], cols lanes
-	TBZ   $0, R8, tail_done_15 // bias = bias[0], cols lanes
+	TBZ   $0, R8, tail_done_19 // bias = bias[0], cols lanes
 	ADD   $24, R7, R6 // bias = bias[0], cols lanes
 	VLD1  (R6), V5.S[2] // bias = bias[0], cols lanes
-	JMP   tail_done_15 // bias = bias[0], cols lanes
+	JMP   tail_done_19 // bias = bias[0], cols lanes
 
-tail_one_21:
-	TBZ   $0, R8, tail_done_15 // bias = bias[0], cols lanes
+tail_one_25:
+	TBZ   $0, R8, tail_done_19 // bias = bias[0], cols lanes
 	FMOVS 16(R7), F5 // bias = bias[0], cols lanes
-	JMP   tail_done_15 // bias = bias[0], cols lanes
+	JMP   tail_done_19 // bias = bias[0], cols lanes
 
-tail_18:
-	TBZ   $1, R8, tail_one_22 // bias = bias[0], cols lanes
+tail_22:
+	TBZ   $1, R8, tail_one_26 // bias = bias[0], cols lanes
 	FMOVD 32(R7), F6 // bias = bias[0], cols lanes
-	TBZ   $0, R8, tail_done_15 // bias = bias[0], cols lanes
+	TBZ   $0, R8, tail_done_19 // bias = bias[0], cols lanes
 	ADD   $40, R7, R6 // bias = bias[0], cols lanes
 	VLD1  (R6), V6.S[2] // bias = bias[0], cols lanes
-	JMP   tail_done_15 // bias = bias[0], cols lanes
+	JMP   tail_done_19 // bias = bias[0], cols lanes
 
-tail_one_22:
-	TBZ   $0, R8, tail_done_15 // bias = bias[0], cols lanes
+tail_one_26:
+	TBZ   $0, R8, tail_done_19 // bias = bias[0], cols lanes
 	FMOVS 32(R7), F6 // bias = bias[0], cols lanes
-	JMP   tail_done_15 // bias = bias[0], cols lanes
+	JMP   tail_done_19 // bias = bias[0], cols lanes
 
-tail_19:
-	TBZ   $1, R8, tail_one_23 // bias = bias[0], cols lanes
+tail_23:
+	TBZ   $1, R8, tail_one_27 // bias = bias[0], cols lanes
 	FMOVD 48(R7), F7 // bias = bias[0], cols lanes
-	TBZ   $0, R8, tail_done_15 // bias = bias[0], cols lanes
+	TBZ   $0, R8, tail_done_19 // bias = bias[0], cols lanes
 	ADD   $56, R7, R6 // bias = bias[0], cols lanes
 	VLD1  (R6), V7.S[2] // bias = bias[0], cols lanes
-	JMP   tail_done_15 // bias = bias[0], cols lanes
+	JMP   tail_done_19 // bias = bias[0], cols lanes
 
-tail_one_23:
-	TBZ   $0, R8, tail_done_15 // bias = bias[0], cols lanes
+tail_one_27:
+	TBZ   $0, R8, tail_done_19 // bias = bias[0], cols lanes
 	FMOVS 48(R7), F7 // bias = bias[0], cols lanes
 
-tail_done_15:
+tail_done_19:
 	MOVD rows+32(FP), R6 // rows
 	CMP  $1, R6 // rows < 1
-	BLT  rows_end_25 // rows < 1
+	BLT  rows_end_29 // rows < 1
 
-rows_24:
+rows_28:
 	VEOR  V8.B16, V8.B16, V8.B16 // v = from[0], cols lanes
 	VEOR  V9.B16, V9.B16, V9.B16 // v = from[0], cols lanes
 	VEOR  V10.B16, V10.B16, V10.B16 // v = from[0], cols lanes
 	VEOR  V11.B16, V11.B16, V11.B16 // v = from[0], cols lanes
 	CMP   $4, R8 // v = from[0], cols lanes
-	BLT   tail_27 // v = from[0], cols lanes
+	BLT   tail_31 // v = from[0], cols lanes
 	FMOVQ (R1), F8 // v = from[0], cols lanes
 	CMP   $8, R8 // v = from[0], cols lanes
-	BLT   tail_28 // v = from[0], cols lanes
+	BLT   tail_32 // v = from[0], cols lanes
 	FMOVQ 16(R1), F9 // v = from[0], cols lanes
 	CMP   $12, R8 // v = from[0], cols lanes
-	BLT   tail_29 // v = from[0], cols lanes
+	BLT   tail_33 // v = from[0], cols lanes
 	FMOVQ 32(R1), F10 // v = from[0], cols lanes
 	CMP   $16, R8 // v = from[0], cols lanes
-	BLT   tail_30 // v = from[0], cols lanes
+	BLT   tail_34 // v = from[0], cols lanes
 	FMOVQ 48(R1), F11 // v = from[0], cols lanes
-	JMP   tail_done_26 // v = from[0], cols lanes
+	JMP   tail_done_30 // v = from[0], cols lanes
 
-tail_27:
-	TBZ   $1, R8, tail_one_31 // v = from[0], cols lanes
+tail_31:
+	TBZ   $1, R8, tail_one_35 // v = from[0], cols lanes
 	FMOVD (R1), F8 // v = from[0], cols lanes
-	TBZ   $0, R8, tail_done_26 // v = from[0], cols lanes
+	TBZ   $0, R8, tail_done_30 // v = from[0], cols lanes
 	ADD   $8, R1, R7 // v = from[0], cols lanes
 	VLD1  (R7), V8.S[2] // v = from[0], cols lanes
-	JMP   tail_done_26 // v = from[0], cols lanes
+	JMP   tail_done_30 // v = from[0], cols lanes
 
-tail_one_31:
-	TBZ   $0, R8, tail_done_26 // v = from[0], cols lanes
+tail_one_35:
+	TBZ   $0, R8, tail_done_30 // v = from[0], cols lanes
 	FMOVS (R1), F8 // v = from[0], cols lanes
-	JMP   tail_done_26 // v = from[0], cols lanes
+	JMP   tail_done_30 // v = from[0], cols lanes
 
-tail_28:
-	TBZ   $1, R8, tail_one_32 // v = from[0], cols lanes
+tail_32:
+	TBZ   $1, R8, tail_one_36 // v = from[0], cols lanes
 	FMOVD 16(R1), F9 // v = from[0], cols lanes
-	TBZ   $0, R8, tail_done_26 // v = from[0], cols lanes
+	TBZ   $0, R8, tail_done_30 // v = from[0], cols lanes
 	ADD   $24, R1, R7 // v = from[0], cols lanes
 	VLD1  (R7), V9.S[2] // v = from[0], cols lanes
-	JMP   tail_done_26 // v = from[0], cols lanes
+	JMP   tail_done_30 // v = from[0], cols lanes
 
-tail_one_32:
-	TBZ   $0, R8, tail_done_26 // v = from[0], cols lanes
+tail_one_36:
+	TBZ   $0, R8, tail_done_30 // v = from[0], cols lanes
 	FMOVS 16(R1), F9 // v = from[0], cols lanes
-	JMP   tail_done_26 // v = from[0], cols lanes
+	JMP   tail_done_30 // v = from[0], cols lanes
 
-tail_29:
-	TBZ   $1, R8, tail_one_33 // v = from[0], cols lanes
+tail_33:
+	TBZ   $1, R8, tail_one_37 // v = from[0], cols lanes
 	FMOVD 32(R1), F10 // v = from[0], cols lanes
-	TBZ   $0, R8, tail_done_26 // v = from[0], cols lanes
+	TBZ   $0, R8, tail_done_30 // v = from[0], cols lanes
 	ADD   $40, R1, R7 // v = from[0], cols lanes
 	VLD1  (R7), V10.S[2] // v = from[0], cols lanes
-	JMP   tail_done_26 // v = from[0], cols lanes
+	JMP   tail_done_30 // v = from[0], cols lanes
 
-tail_one_33:
-	TBZ   $0, R8, tail_done_26 // v = from[0], cols lanes
+tail_one_37:
+	TBZ   $0, R8, tail_done_30 // v = from[0], cols lanes
 	FMOVS 32(R1), F10 // v = from[0], cols lanes
-	JMP   tail_done_26 // v = from[0], cols lanes
+	JMP   tail_done_30 // v = from[0], cols lanes
 
-tail_30:
-	TBZ   $1, R8, tail_one_34 // v = from[0], cols lanes
+tail_34:
+	TBZ   $1, R8, tail_one_38 // v = from[0], cols lanes
 	FMOVD 48(R1), F11 // v = from[0], cols lanes
-	TBZ   $0, R8, tail_done_26 // v = from[0], cols lanes
+	TBZ   $0, R8, tail_done_30 // v = from[0], cols lanes
 	ADD   $56, R1, R7 // v = from[0], cols lanes
 	VLD1  (R7), V11.S[2] // v = from[0], cols lanes
-	JMP   tail_done_26 // v = from[0], cols lanes
+	JMP   tail_done_30 // v = from[0], cols lanes
 
-tail_one_34:
-	TBZ   $0, R8, tail_done_26 // v = from[0], cols lanes
+tail_one_38:
+	TBZ   $0, R8, tail_done_30 // v = from[0], cols lanes
 	FMOVS 48(R1), F11 // v = from[0], cols lanes
 
-tail_done_26:
+tail_done_30:
 	WORD  $0x6e20dd08 // FMUL V8.4S, V8.4S, V0.4S // v = v * scale, lanes 0..3
 	WORD  $0x6e21dd29 // FMUL V9.4S, V9.4S, V1.4S // v = v * scale, lanes 4..7
 	WORD  $0x6e22dd4a // FMUL V10.4S, V10.4S, V2.4S // v = v * scale, lanes 8..11
@@ -15614,80 +15732,79 @@ tail_done_26:
 	WORD  $0x4e26d54a // FADD V10.4S, V10.4S, V6.4S // v = v + bias, lanes 8..11
 	WORD  $0x4e27d56b // FADD V11.4S, V11.4S, V7.4S // v = v + bias, lanes 12..15
 	CMP   $4, R8 // to[0] = v, cols lanes
-	BLT   tail_36 // to[0] = v, cols lanes
+	BLT   tail_40 // to[0] = v, cols lanes
 	FMOVQ F8, (R0) // to[0] = v, cols lanes
 	CMP   $8, R8 // to[0] = v, cols lanes
-	BLT   tail_37 // to[0] = v, cols lanes
+	BLT   tail_41 // to[0] = v, cols lanes
 	FMOVQ F9, 16(R0) // to[0] = v, cols lanes
 	CMP   $12, R8 // to[0] = v, cols lanes
-	BLT   tail_38 // to[0] = v, cols lanes
+	BLT   tail_42 // to[0] = v, cols lanes
 	FMOVQ F10, 32(R0) // to[0] = v, cols lanes
 	CMP   $16, R8 // to[0] = v, cols lanes
-	BLT   tail_39 // to[0] = v, cols lanes
+	BLT   tail_43 // to[0] = v, cols lanes
 	FMOVQ F11, 48(R0) // to[0] = v, cols lanes
-	JMP   tail_done_35 // to[0] = v, cols lanes
+	JMP   tail_done_39 // to[0] = v, cols lanes
 
-tail_36:
-	TBZ   $1, R8, tail_one_40 // to[0] = v, cols lanes
+tail_40:
+	TBZ   $1, R8, tail_one_44 // to[0] = v, cols lanes
 	FMOVD F8, (R0) // to[0] = v, cols lanes
-	TBZ   $0, R8, tail_done_35 // to[0] = v, cols lanes
+	TBZ   $0, R8, tail_done_39 // to[0] = v, cols lanes
 	ADD   $8, R0, R7 // to[0] = v, cols lanes
 	VST1  V8.S[2], (R7) // to[0] = v, cols lanes
-	JMP   tail_done_35 // to[0] = v, cols lanes
+	JMP   tail_done_39 // to[0] = v, cols lanes
 
-tail_one_40:
-	TBZ   $0, R8, tail_done_35 // to[0] = v, cols lanes
+tail_one_44:
+	TBZ   $0, R8, tail_done_39 // to[0] = v, cols lanes
 	FMOVS F8, (R0) // to[0] = v, cols lanes
-	JMP   tail_done_35 // to[0] = v, cols lanes
+	JMP   tail_done_39 // to[0] = v, cols lanes
 
-tail_37:
-	TBZ   $1, R8, tail_one_41 // to[0] = v, cols lanes
+tail_41:
+	TBZ   $1, R8, tail_one_45 // to[0] = v, cols lanes
 	FMOVD F9, 16(R0) // to[0] = v, cols lanes
-	TBZ   $0, R8, tail_done_35 // to[0] = v, cols lanes
+	TBZ   $0, R8, tail_done_39 // to[0] = v, cols lanes
 	ADD   $24, R0, R7 // to[0] = v, cols lanes
 	VST1  V9.S[2], (R7) // to[0] = v, cols lanes
-	JMP   tail_done_35 // to[0] = v, cols lanes
+	JMP   tail_done_39 // to[0] = v, cols lanes
 
-tail_one_41:
-	TBZ   $0, R8, tail_done_35 // to[0] = v, cols lanes
+tail_one_45:
+	TBZ   $0, R8, tail_done_39 // to[0] = v, cols lanes
 	FMOVS F9, 16(R0) // to[0] = v, cols lanes
-	JMP   tail_done_35 // to[0] = v, cols lanes
+	JMP   tail_done_39 // to[0] = v, cols lanes
 
-tail_38:
-	TBZ   $1, R8, tail_one_42 // to[0] = v, cols lanes
+tail_42:
+	TBZ   $1, R8, tail_one_46 // to[0] = v, cols lanes
 	FMOVD F10, 32(R0) // to[0] = v, cols lanes
-	TBZ   $0, R8, tail_done_35 // to[0] = v, cols lanes
+	TBZ   $0, R8, tail_done_39 // to[0] = v, cols lanes
 	ADD   $40, R0, R7 // to[0] = v, cols lanes
 	VST1  V10.S[2], (R7) // to[0] = v, cols lanes
-	JMP   tail_done_35 // to[0] = v, cols lanes
+	JMP   tail_done_39 // to[0] = v, cols lanes
 
-tail_one_42:
-	TBZ   $0, R8, tail_done_35 // to[0] = v, cols lanes
+tail_one_46:
+	TBZ   $0, R8, tail_done_39 // to[0] = v, cols lanes
 	FMOVS F10, 32(R0) // to[0] = v, cols lanes
-	JMP   tail_done_35 // to[0] = v, cols lanes
+	JMP   tail_done_39 // to[0] = v, cols lanes
 
-tail_39:
-	TBZ   $1, R8, tail_one_43 // to[0] = v, cols lanes
+tail_43:
+	TBZ   $1, R8, tail_one_47 // to[0] = v, cols lanes
 	FMOVD F11, 48(R0) // to[0] = v, cols lanes
-	TBZ   $0, R8, tail_done_35 // to[0] = v, cols lanes
+	TBZ   $0, R8, tail_done_39 // to[0] = v, cols lanes
 	ADD   $56, R0, R7 // to[0] = v, cols lanes
 	VST1  V11.S[2], (R7) // to[0] = v, cols lanes
-	JMP   tail_done_35 // to[0] = v, cols lanes
+	JMP   tail_done_39 // to[0] = v, cols lanes
 
-tail_one_43:
-	TBZ   $0, R8, tail_done_35 // to[0] = v, cols lanes
+tail_one_47:
+	TBZ   $0, R8, tail_done_39 // to[0] = v, cols lanes
 	FMOVS F11, 48(R0) // to[0] = v, cols lanes
 
-tail_done_35:
-	PRFM 128(R0), PLDL2KEEP // prefetch to[32]
-	ADD  R3, R1, R1 // from += srcStride
-	ADD  R2, R0, R0 // to += dstStride
-	SUB  $1, R6, R6 // rows += -1
-	CMP  $1, R6 // rows >= 1
-	BGE  rows_24 // rows >= 1
+tail_done_39:
+	ADD R3, R1, R1 // from += srcStride
+	ADD R2, R0, R0 // to += dstStride
+	SUB $1, R6, R6 // rows += -1
+	CMP $1, R6 // rows >= 1
+	BGE rows_28 // rows >= 1
 
-rows_end_25:
-less_5:
+rows_end_29:
+less_9:
 	RET
 
 // func prefetchNEON(src *float32, n int)

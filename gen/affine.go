@@ -6,8 +6,7 @@ import "github.com/quern-go/quern/gen/machine"
 // both halves at once, so that B is read in order, and asked for ahead of time.
 func stream(m *machine.Machine) {
 	const values = panel / machine.LogicalLanes
-	t := productTile{m: m, values: values, a: m.Arg("a"), b: m.Arg("b"), c: m.Arg("c"), alpha: m.Arg("alpha")}
-	rows := m.Arg("rows")
+	t := productTile{m: m, values: values, a: m.Arg("a"), b: m.Arg("b"), c: m.Arg("c"), rows: m.Arg("rows")}
 	registers := machine.LogicalLanes / m.Lanes
 	for _, n := range []int{8, 4, 2, 1} {
 		// Rows of C, one of B, and two factors.
@@ -20,12 +19,12 @@ func stream(m *machine.Machine) {
 		if n == 1 {
 			t.ahead = 16 * panelPitch
 		}
-		m.While(rows, n, "rows", func() { t.emit(n) })
+		m.While(t.rows, n, "rows", func() { t.emit(n) })
 	}
 }
 
 // affineRows is the end of MatMul: dst = src·scale + bias, both by column, each operation rounded on
-// its own. Rows of dst are far apart and seldom in cache, so it asks for the place of the next tile.
+// its own. A panel's two halves go together, because rows of dst are far apart.
 func affineRows(m *machine.Machine) {
 	var (
 		dst, src             = m.Arg("dst"), m.Arg("src")
@@ -35,33 +34,34 @@ func affineRows(m *machine.Machine) {
 	)
 	m.Floats(dstStride)
 	m.Floats(srcStride)
-	column := func(load func(machine.Value, machine.Addr), store func(machine.Addr, machine.Value)) {
-		scale, bias := m.Named("scale"), m.Named("bias")
+	column := func(wide int, load func(machine.Value, machine.Addr), store func(machine.Addr, machine.Value)) {
+		scale, bias := m.Wide(wide, "scale"), m.Wide(wide, "bias")
 		load(scale, scales.At(0))
 		load(bias, biases.At(0))
 		from, to, rows := m.Word("from"), m.Word("to"), m.Arg("rows")
 		m.Set(from, src)
 		m.Set(to, dst)
 		m.While(rows, 1, "rows", func() {
-			v := m.Named("v")
+			v := m.Wide(wide, "v")
 			load(v, from.At(0))
 			m.Mul(v, v, scale)
 			m.Add(v, v, bias)
 			store(to.At(0), v)
-			m.PrefetchFar(to.At(panelPitch))
 			m.AddWord(from, srcStride)
 			m.AddWord(to, dstStride)
 		})
 	}
-	m.While(cols, 16, "cols", func() {
-		column(m.Load, m.Store)
-		for _, p := range []machine.Word{src, dst, scales, biases} {
-			m.AddImm(p, 64)
-		}
-	})
+	for _, wide := range []int{panel / machine.LogicalLanes, 1} {
+		m.While(cols, 16*wide, "cols", func() {
+			column(wide, m.Load, m.Store)
+			for _, p := range []machine.Word{src, dst, scales, biases} {
+				m.AddImm(p, 64*wide)
+			}
+		})
+	}
 	m.If(cols, 1, func() {
 		tail := m.Tail(cols)
-		column(
+		column(1,
 			func(v machine.Value, a machine.Addr) { m.LoadTail(v, a, tail) },
 			func(a machine.Addr, v machine.Value) { m.StoreTail(a, v, tail) })
 	})

@@ -17,14 +17,13 @@ const (
 func product(m *machine.Machine) {
 	// What the inner loop does not need is loaded from the arguments again where it is used: the
 	// pointers and counters of three loops fill the general-purpose registers.
-	c, b, cols := m.Arg("c"), m.Arg("b"), m.Arg("cols")
+	c, b, cols, next := m.Arg("c"), m.Arg("b"), m.Arg("cols"), m.Arg("next")
 	for values := m.TileValues; values >= 1; values /= 2 {
 		width := values * machine.LogicalLanes
 		m.While(cols, width, "columns", func() {
-			t := productTile{m: m, values: values, a: m.Arg("a"), b: b, c: m.Word("c_tile"), alpha: m.Arg("alpha")}
+			t := productTile{m: m, values: values, a: m.Arg("a"), b: b, c: m.Word("c_tile"), rows: m.Arg("rows"), next: next}
 			m.Set(t.c, c)
-			rows := m.Arg("rows")
-			m.While(rows, 1, "rows", func() { t.split(rows) })
+			m.While(t.rows, 1, "rows", t.split)
 			m.AddImm(c, 4*width)
 			m.AddImm(b, 4*width)
 		})
@@ -34,8 +33,8 @@ func product(m *machine.Machine) {
 // split takes the next rows: a tile of the full height while two such are left, then one or two of
 // equal height. A low tile has too few accumulators to hide the latency of FMA, so that 13 rows go
 // faster as 7 and 6 than as 12 and 1.
-func (t productTile) split(rows machine.Word) {
-	m, most := t.m, t.m.TileRows
+func (t productTile) split() {
+	m, rows, most := t.m, t.rows, t.m.TileRows
 	height := m.Word("height")
 	m.Set(height, rows)
 	m.If(rows, most+1, func() {
@@ -59,11 +58,17 @@ func (t productTile) split(rows machine.Word) {
 }
 
 type productTile struct {
-	m              *machine.Machine
-	values         int
-	a, b, c, alpha machine.Word
-	ahead          int // bytes of B to prefetch ahead, or 0
+	m       *machine.Machine
+	values  int
+	a, b, c machine.Word
+	rows    machine.Word // that are left, those of the tile included
+	next    machine.Word // what to prefetch, if it is not B
+	ahead   int          // bytes of B to prefetch ahead, or 0
 }
+
+// requestSteps is how many steps of depth go by for each line of next that is asked for: in the time of 12 rows
+// by 32 columns memory has delivered one, and 96 rows take as long as the panel that comes next.
+const requestSteps = 4
 
 func (t productTile) emit(rows int) {
 	m := t.m
@@ -75,17 +80,21 @@ func (t productTile) emit(rows int) {
 	}
 
 	m.Note("C = α·C, or 0 without α")
-	m.IfElse(t.alpha, 1, func() {
+	alpha := m.Arg("alpha")
+	m.IfElse(alpha, 1, func() {
+		done := m.Arg("rows")
+		m.SubWord(done, t.rows)
+		m.Floats(done)
+		m.AddWord(alpha, done)
 		c := m.Rows(t.c, t.stride("cStride"), rows)
 		for r := range acc {
 			scale := m.Native("α[%d]", r)
-			m.Splat(scale, t.alpha.At(4*r))
+			m.Splat(scale, alpha.At(4*r))
 			for v := range acc[r] {
 				m.Load(acc[r][v], c.At(r, 64*v))
 				m.Mul(acc[r][v], acc[r][v], scale)
 			}
 		}
-		m.AddImm(t.alpha, 4*rows)
 	}, func() {
 		for r := range acc {
 			for v := range acc[r] {
@@ -117,9 +126,15 @@ func (t productTile) emit(rows int) {
 					}
 				}
 				t.outer(acc, column, a, k)
+				if t.ahead == 0 && k%requestSteps == requestSteps-1 {
+					m.PrefetchFar(t.next.At(k / requestSteps * 64))
+				}
 			}
 			m.Advance(a, 4*steps)
 			m.AddImm(b, panelPitch*steps)
+			if t.ahead == 0 && steps >= requestSteps {
+				m.AddImm(t.next, steps/requestSteps*64)
+			}
 		})
 	}
 
@@ -131,8 +146,8 @@ func (t productTile) emit(rows int) {
 			m.Store(c.At(r, 64*v), acc[r][v])
 		}
 	}
-	t.next(t.c, "cStride", rows)
-	t.next(t.a, "aStride", rows)
+	t.down(t.c, "cStride", rows)
+	t.down(t.a, "aStride", rows)
 }
 
 // factors is how many rows multiply the columns of B at a time: first all by one column, then all by the
@@ -170,8 +185,8 @@ func (t productTile) stride(name string) machine.Word {
 	return w
 }
 
-// next moves a row pointer down by the height of the tile.
-func (t productTile) next(p machine.Word, stride string, rows int) {
+// down moves a row pointer down by the height of the tile.
+func (t productTile) down(p machine.Word, stride string, rows int) {
 	w := t.stride(stride)
 	for ; rows > 0; rows &= rows - 1 {
 		// One set bit of rows at a time: p += stride << bit.

@@ -209,10 +209,9 @@ func (m *multiplier) block(worker, task int) {
 		to := min(from+chunkDepth, depth)
 		x, stride := m.load(w, row, rows, from, to)
 		for n := first; n < end; n++ {
-			cols := min(panel, p.w.cols-n*panel)
-			tile := at(w.y, 0)
+			y := strip{p: p, tile: at(w.y, 0), row: row, rows: rows, panel: n}
 			if depth > chunkDepth {
-				tile = at(w.y, (n-first)*rows*panel)
+				y.tile = at(w.y, (n-first)*rows*panel)
 			}
 			for k := from; ; k += deep {
 				here := (n*depth + k) * panel
@@ -221,14 +220,11 @@ func (m *multiplier) block(worker, task int) {
 					next = ((n+1)*depth + from) * panel
 				}
 				size := min(deep, to-k) * panel
-				b := p.w.block(m.level, w, here, size)
-				m.multiply(tile, offset(x, k-from), stride, b, size/panel, rows, roundUp(cols, lanes), k > 0, p.w.ahead(next, size, rows))
+				y.begun, y.last = k > 0, k+deep >= depth
+				m.multiply(&y, offset(x, k-from), stride, p.w.block(m.level, w, here, size), size/panel, p.w.ahead(next, size, rows))
 				if k+deep >= to {
 					break
 				}
-			}
-			if to == depth {
-				m.finish(p, tile, row, rows, n*panel, cols)
 			}
 		}
 		if to == depth {
@@ -273,29 +269,50 @@ func (m *multiplier) loadTransposed(w *multiplyScratch, row, rows, from, to, str
 	}
 }
 
-// multiply is a product of a tile with a block of a panel, or goes on with one, in calls of less than
-// 50 µs. Meanwhile the next block is brought into the cache, some of it with every call.
-func (m *multiplier) multiply(y, x *float32, stride int, b *float32, depth, rows, cols int, goOn bool, next []float32) {
+// strip is the part of a result that a task computes at a time: some rows of a panel.
+type strip struct {
+	p         *product
+	tile      *float32 // what there is of it so far
+	row, rows int
+	panel     int
+	begun     bool // there is something
+	last      bool // with the next product it is done
+}
+
+// multiply goes on with a strip for some more depth, in calls of less than 50 µs. Meanwhile the next block of
+// the weights is brought nearer, some of it with every call, and what is done goes out to memory.
+func (m *multiplier) multiply(y *strip, x *float32, stride int, b *float32, depth int, next []float32) {
 	var alpha *float32
-	if goOn {
+	if y.begun {
 		alpha = &ones[0] // 1·y is y, bit for bit
 	}
-	fetch := roundUp(len(next)*pieceRows/rows, 64)
-	for r := 0; r < rows; r += pieceRows {
-		if n := min(fetch, len(next)/64*64); n > 0 {
+	if y.rows <= fewRows {
+		if n := len(next) / 64 * 64; n > 0 {
 			asm.Prefetch(m.level, &next[0], n)
-			next = next[n:]
 		}
-		if rows <= fewRows {
-			asm.Stream(m.level, y, panel, x, stride, b, depth, rows, alpha)
-			return
+		asm.Stream(m.level, y.tile, panel, x, stride, b, depth, y.rows, alpha)
+		if y.last {
+			m.finish(y, 0, y.rows)
 		}
-		asm.Product(m.level, offset(y, r*panel), panel, offset(x, r*stride), stride, b, depth, min(pieceRows, rows-r), cols, alpha)
+		return
+	}
+	cols := roundUp(min(panel, y.p.w.cols-y.panel*panel), lanes)
+	share := roundUp(len(next)*pieceRows/y.rows, 64)
+	for r := 0; r < y.rows; r += pieceRows {
+		ahead, rows := b, min(pieceRows, y.rows-r)
+		if len(next) > 0 {
+			ahead, next = &next[0], next[min(share, len(next)):]
+		}
+		asm.Product(m.level, offset(y.tile, r*panel), panel, offset(x, r*stride), stride, b, depth, rows, cols, alpha, ahead)
+		if y.last {
+			m.finish(y, r, rows)
+		}
 	}
 }
 
-// finish writes a tile to Y, with scale and bias.
-func (m *multiplier) finish(p *product, tile *float32, row, rows, col, cols int) {
+// finish writes rows of a strip, from the row r of it on, to Y, with scale and bias.
+func (m *multiplier) finish(y *strip, r, rows int) {
+	p, col := y.p, y.panel*panel
 	scale, bias := &ones[0], &negativeZeros[0]
 	if p.w.scale != nil {
 		scale = &p.w.scale[col]
@@ -303,7 +320,7 @@ func (m *multiplier) finish(p *product, tile *float32, row, rows, col, cols int)
 	if p.bias != nil {
 		bias = &p.bias[col]
 	}
-	asm.AffineRows(m.level, offset(p.y.row(row), col), p.y.Stride, tile, panel, rows, cols, scale, bias)
+	asm.AffineRows(m.level, offset(p.y.row(y.row+r), col), p.y.Stride, offset(y.tile, r*panel), panel, rows, min(panel, p.w.cols-col), scale, bias)
 }
 
 // ones and negativeZeros are what multiplication and addition leave every number alone with: -0 is,

@@ -434,7 +434,7 @@ func (w *worker) product(c *float32, cStride int, a *float32, aStride int, b *fl
 		}
 		for {
 			d := min(depth-from, maxDepth)
-			asm.Product(w.level, offset(c, row*cStride), cStride, offset(a, row*aStride+from), aStride, offset(b, from*panel), d, n, cols, scale)
+			asm.Product(w.level, offset(c, row*cStride), cStride, offset(a, row*aStride+from), aStride, offset(b, from*panel), d, n, cols, scale, offset(b, depth*panel))
 			if from += d; from >= depth {
 				break
 			}
