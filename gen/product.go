@@ -66,8 +66,8 @@ type productTile struct {
 	ahead   int          // bytes of B to prefetch ahead, or 0
 }
 
-// requestSteps is how many steps of depth go by for each line of next that is asked for: in the time of 12 rows
-// by 32 columns memory has delivered one, and 96 rows take as long as the panel that comes next.
+// requestSteps is how many steps of depth go by for each line of next that is asked for: enough that 96 rows
+// ask for the next panel, and few enough that memory keeps up.
 const requestSteps = 4
 
 func (t productTile) emit(rows int) {

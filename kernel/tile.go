@@ -86,6 +86,7 @@ func (p *packed) use() {
 
 // pack packs block b of a tile's keys, which are in tensors, into place slot of p's own memory.
 func (w *worker) pack(t *tile, p *packed, b, slot int) {
+	w.errands = w.errands[:0]
 	w.packKeys(t, p, b, slot)
 	v, stride, n := w.rows(t, &t.t.v, b)
 	bad := asm.PackRows(w.level, at(p.ownV, slot*blockKeys*roundUp(w.valueDim, panel)), blockKeys*panel, v, stride, n, w.valueDim)
@@ -99,17 +100,15 @@ func (w *worker) packKeys(t *tile, p *packed, b, slot int) {
 	}
 }
 
-// rows returns the n rows of block b of k or v as float32, converted unless they are, and asks for those
-// of the next block: what is done with them leaves too much time between loads to keep memory busy.
+// rows returns the n rows of block b of k or v as float32, converted unless they are, and has those of
+// the next block fetched: what is done with them leaves too much time between loads to keep memory busy.
 func (w *worker) rows(t *tile, x *Tensor, b int) (rows *float32, stride, n int) {
 	seq, dim := t.seq, x.Shape[3]
 	first := seq.key0 + b*blockKeys
 	n = min(seq.keys-b*blockKeys, blockKeys)
 	src := x.at(seq.batch, t.kvHead, first)
 	if x.format == Float32 {
-		if ahead := min(seq.keys-b*blockKeys-n, blockKeys); ahead > 0 {
-			asm.PrefetchRows(w.level, x.row(seq.batch, t.kvHead, first+n), x.Stride[2], ahead, dim)
-		}
+		w.fetchBlock(t, x, b)
 		return (*float32)(src), x.Stride[2], n
 	}
 	stride = roundUp(dim, lanes)
@@ -141,6 +140,7 @@ type worker struct {
 	bits              [][2]uint64 // by row: the keys of the block at hand that it sees
 	blk               block
 	far               stridedTile
+	errands           []errand
 }
 
 // state is the online softmax of the rows of a tile: maximum, sum over 16 lanes, sum, and O, not yet
@@ -306,6 +306,9 @@ func (w *worker) span(t *tile, span, first, end int) {
 	w.state.reset(rows, w.valuePitch)
 	from, to := max(span*spanKeys, first), min((span+1)*spanKeys, end)
 	for b := from / blockKeys; b*blockKeys < to; b++ {
+		if (b+1)*blockKeys >= end {
+			w.fetchTile(t)
+		}
 		w.block(t, b)
 	}
 	asm.CloseRows(w.level, at(w.state.sum, 0), at(w.state.lanes, 0), rows)
@@ -427,6 +430,7 @@ func (w *worker) accumulate(row, rows, from, to, column, c0, c1 int, p *packed, 
 // product calls the kernel of that name in pieces that take less than 50 µs each.
 func (w *worker) product(c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows, cols int, alpha *float32) {
 	most := max(callWork/(panel*max(min(depth, maxDepth), 1))/rowTile*rowTile, rowTile)
+	next := w.errand(rows, depth, offset(b, depth*panel))
 	for row := 0; row < rows; row += most {
 		n, from, scale := min(most, rows-row), 0, alpha
 		if alpha != nil {
@@ -434,7 +438,7 @@ func (w *worker) product(c *float32, cStride int, a *float32, aStride int, b *fl
 		}
 		for {
 			d := min(depth-from, maxDepth)
-			asm.Product(w.level, offset(c, row*cStride), cStride, offset(a, row*aStride+from), aStride, offset(b, from*panel), d, n, cols, scale, offset(b, depth*panel))
+			asm.Product(w.level, offset(c, row*cStride), cStride, offset(a, row*aStride+from), aStride, offset(b, from*panel), d, n, cols, scale, next)
 			if from += d; from >= depth {
 				break
 			}
