@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/quern-go/quern/kernel"
@@ -15,12 +16,16 @@ import (
 type table struct {
 	w       io.Writer
 	workers int
+	cold    bool   // some cases are
 	isa     string // of the last row
 }
 
-func newTable(w io.Writer, workers int) *table { return &table{w: w, workers: workers} }
+func newTable(w io.Writer, workers int, cases []Case) *table {
+	cold := slices.ContainsFunc(cases, func(c Case) bool { return c.cold() })
+	return &table{w: w, workers: workers, cold: cold}
+}
 
-const columns = "%-6s %-40s %8s %8s %13s  %-27s  %7s  %s\n"
+const columns = "%-7s %-50s %8s %8s %8s %13s  %-27s  %7s  %s\n"
 
 func (t *table) row(r result) {
 	if r.ISA != t.isa {
@@ -31,7 +36,11 @@ func (t *table) row(r result) {
 	if len(r.Differs) > 0 {
 		bits = "DIFFER from " + strings.Join(r.Differs, " ")
 	}
-	fmt.Fprintf(t.w, columns, r.Case, r.What, duration(r.NS), duration(r.FirstNS), rate, share, fmt.Sprintf("%.1e", r.MaxErr), bits)
+	warm := ""
+	if r.WarmNS != nil {
+		warm = duration(*r.WarmNS)
+	}
+	fmt.Fprintf(t.w, columns, r.Case, r.What, duration(r.NS), warm, duration(r.FirstNS), rate, share, fmt.Sprintf("%.1e", r.MaxErr), bits)
 }
 
 // limit writes how fast the case is, and its share of the limit that is nearer.
@@ -52,9 +61,14 @@ func (t *table) head(isa string) {
 		fmt.Fprintln(t.w)
 	}
 	t.isa = isa
-	fmt.Fprintf(t.w, "%s, %d CPUs, %s/%s, %s, ISA %s, workers %d, arithmetic version %d\n\n", cpuName(), runtime.NumCPU(),
+	fmt.Fprintf(t.w, "%s, %d CPUs, %s/%s, %s, ISA %s, workers %d, arithmetic version %d\n", cpuName(), runtime.NumCPU(),
 		runtime.GOOS, runtime.GOARCH, runtime.Version(), isa, t.workers, kernel.ArithmeticVersion)
-	fmt.Fprintf(t.w, columns, "case", "what", "time", "first", "rate", "share of the limit", "max err", "bits")
+	if t.cold {
+		fmt.Fprintf(t.w, "Cases with a warm time read %s or more before they read any of it again, which is %.1f × the last-level cache, %s.\n",
+			size(coldBytes()), float64(coldBytes())/float64(lastLevelCache()), size(lastLevelCache()))
+	}
+	fmt.Fprintln(t.w)
+	fmt.Fprintf(t.w, columns, "case", "what", "time", "warm", "first", "rate", "share of the limit", "max err", "bits")
 }
 
 // bar draws a percentage in 16 cells, and says it.
