@@ -1,6 +1,7 @@
 package main
 
 import (
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -17,12 +18,12 @@ import (
 // which together are coldFactor times the last-level cache, or coldMost bytes if that is less. What
 // streams as many bytes does the same, with the same copies or, where it cannot see them, with as much
 // memory of its own.
-const (
-	coldFactor = 4
-	coldMost   = 1<<31 - 1
-	// llcDefault is for systems that do not tell: more than most have.
-	llcDefault = 32 << 20
-)
+const coldFactor = 4
+
+var coldMost = math.MaxInt32 // but for tests
+
+// llcDefault is the last-level cache of systems that do not tell: more than most have.
+const llcDefault = 32 << 20
 
 // coldBytes is how much memory cold cases go through before they read any of it again, at least.
 func coldBytes() int { return min(lastLevelCache(), coldMost/coldFactor) * coldFactor }
@@ -48,12 +49,12 @@ func parseSize(text string) int {
 	text = strings.TrimSpace(text)
 	digits := strings.TrimRight(text, "KMG")
 	n, err := strconv.Atoi(digits)
-	if err != nil || n < 0 {
+	shift, ok := map[string]uint{"": 0, "K": 10, "M": 20, "G": 30}[text[len(digits):]]
+	if err != nil || n < 0 || !ok {
 		return 0
 	}
-	shift := map[string]uint{"": 0, "K": 10, "M": 20, "G": 30}[text[len(digits):]]
-	if n > coldMost>>shift {
-		return coldMost
+	if n > math.MaxInt32>>shift {
+		return math.MaxInt32
 	}
 	return n << shift
 }
