@@ -205,6 +205,12 @@ func TestMedian(t *testing.T) {
 	require.Equal(t, 2.0, median([]float64{9, 3, 1, 0}))
 }
 
+func TestSize(t *testing.T) {
+	for bytes, want := range map[int]string{512: "512 B", 1536: "1.5 KiB", 8 << 20: "8 MiB", 1920 << 20: "1920 MiB"} {
+		require.Equal(t, want, size(bytes))
+	}
+}
+
 func TestCaseNames(t *testing.T) {
 	var names []string
 	for _, g := range groups {

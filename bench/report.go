@@ -3,10 +3,12 @@ package main
 import (
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/quern-go/quern/kernel"
@@ -91,13 +93,16 @@ func duration(ns float64) string {
 	return fmt.Sprintf("%.3g ns", ns)
 }
 
-// size writes a number of bytes.
+// size writes a number of bytes, with a decimal where it is not whole.
 func size(bytes int) string {
-	switch {
-	case bytes >= 1<<20:
-		return fmt.Sprintf("%d MiB", bytes>>20)
-	case bytes >= 1<<10:
-		return fmt.Sprintf("%d KiB", bytes>>10)
+	for _, u := range []struct {
+		name  string
+		bytes int
+	}{{"MiB", 1 << 20}, {"KiB", 1 << 10}} {
+		if bytes >= u.bytes {
+			tenths := math.Round(10 * float64(bytes) / float64(u.bytes))
+			return strconv.FormatFloat(tenths/10, 'f', -1, 64) + " " + u.name
+		}
 	}
 	return fmt.Sprintf("%d B", bytes)
 }
