@@ -10,20 +10,29 @@ import (
 )
 
 func BenchmarkAttention(b *testing.B) { benchmark[attention](b) }
+func BenchmarkCached(b *testing.B)    { benchmark[cached](b) }
+func BenchmarkAppend(b *testing.B)    { benchmark[appended](b) }
 func BenchmarkMatMul(b *testing.B)    { benchmark[matmul](b) }
 func BenchmarkMultiHead(b *testing.B) { benchmark[multihead](b) }
 func BenchmarkExp(b *testing.B)       { benchmark[exp](b) }
 func BenchmarkSoftmax(b *testing.B)   { benchmark[softmax](b) }
 func BenchmarkDot(b *testing.B)       { benchmark[dot](b) }
+func BenchmarkScan(b *testing.B)      { benchmark[scan](b) }
+func BenchmarkPairwise(b *testing.B)  { benchmark[pairwise](b) }
 
 // benchmark runs all cases of one kind, with the limits that the report has, on every ISA but portable
-// Go. That, or any other alone, is measured with QUERN_ISA.
+// Go. That, or any other alone, is measured with QUERN_ISA. With -short, those that take minutes and
+// gigabytes are left out.
 func benchmark[K Kind](b *testing.B) {
 	levels := []isa.Level{isa.Active()}
 	if os.Getenv(isa.ForceVariable) == "" && len(isa.Supported()) > 1 {
 		levels = slices.DeleteFunc(isa.Supported(), func(l isa.Level) bool { return l == isa.Go })
 	}
-	for _, c := range cases {
+	some := everyGroup
+	if testing.Short() {
+		some = shortGroup
+	}
+	for _, c := range cases(some) {
 		if _, ok := c.Kind.(K); !ok {
 			continue
 		}
@@ -45,12 +54,15 @@ func (r *race) benchmark(b *testing.B) {
 	b.ResetTimer()
 	rounds := min(b.N, 8)
 	var peak, read []float64
+	ns := 0.0
 	for i := range rounds {
-		t := r.roundOf((b.N+i)/rounds, b.StartTimer, b.StopTimer)
+		calls := (b.N + i) / rounds
+		t := r.roundOf(calls, b.StartTimer, b.StopTimer)
+		ns += t.ns * float64(calls) / float64(b.N)
 		peak = append(peak, t.peak)
 		read = append(read, t.read)
 	}
-	ns := float64(b.Elapsed().Nanoseconds()) / float64(b.N)
+	b.ReportMetric(ns, "ns/op") // b's own counts what comes before a call
 	if r.flops > 0 {
 		b.ReportMetric(r.flops/ns, "GFLOP/s")
 		b.ReportMetric(median(peak), "peak_pct")

@@ -22,6 +22,10 @@ type job struct {
 	elements int             // in a call, where time is told by the element
 	bytes    int             // that a call must read, where memory is the limit
 	read     func(calls int) // reads as many, and does nothing else
+
+	inputs []inputs // of a cold case, the first those of run; nil where calls take the same again
+	before func()   // what comes before each call that is timed, without being timed; or nil
+	calls  int      // in a round; 0 is as many as fill a slice of time
 }
 
 // attention is attention with a plan.
@@ -108,13 +112,8 @@ func (x *qkv) maxErr(seen ref.Mask, o kernel.Options, out []float32) float64 {
 	for _, slope := range o.ALiBi.Slopes {
 		p.Slopes = append(p.Slopes, float64(slope))
 	}
-	rows := x.Batch * x.Heads * x.Queries
-	sample := []int{0, rows - 1}
-	for random := source(99); len(sample) < 64; {
-		sample = append(sample, int(random.next()%uint64(rows)))
-	}
 	worst := 0.0
-	for _, row := range sample {
+	for _, row := range sample(x.Batch * x.Heads * x.Queries) {
 		b, h, i := row/x.Queries/x.Heads, row/x.Queries%x.Heads, row%x.Queries
 		want, _ := ref.Partial(p, b, h, i, 0, x.Keys).Finish()
 		worst = max(worst, maxErr(out[row*x.ValueDim:][:x.ValueDim], want, func(int) float64 { return 1 }))
@@ -122,34 +121,20 @@ func (x *qkv) maxErr(seen ref.Mask, o kernel.Options, out []float32) float64 {
 	return worst
 }
 
-// dot is a dot product of so many elements. Both vectors lie in one piece of memory, which the
-// limit reads from end to end: from L1 for a short one, from the cache it fits or from DRAM for a
-// long one.
-type dot int
-
-func (n dot) String() string { return fmt.Sprintf("dot n=%d (%s)", int(n), size(8*int(n))) }
-
-func (n dot) prepare(int) *job {
-	both := normal(1, 2*int(n))
-	x, y := both[:n], both[n:]
-	result := make([]float32, 1)
-	return &job{
-		run: func(calls int) {
-			var r float32
-			for range calls {
-				r = kernel.Dot(x, y)
-			}
-			result[0] = r
-		},
-		output: func() [][]float32 { return [][]float32{result} },
-		maxErr: func() float64 {
-			return maxErr(result, []float64{ref.Dot(x, y)}, func(int) float64 { return ref.AbsDot(x, y) })
-		},
-		workers: 1,
-		flops:   func() float64 { return 2 * float64(n) },
-		bytes:   8 * int(n),
-		read:    stream(both, 1),
+// sample is 64 numbers below n, the first and the last among them, or all if there are no more.
+func sample(n int) []int {
+	var numbers []int
+	if n <= 64 {
+		for i := range n {
+			numbers = append(numbers, i)
+		}
+		return numbers
 	}
+	numbers = []int{0, n - 1}
+	for random := source(99); len(numbers) < 64; {
+		numbers = append(numbers, int(random.next()%uint64(n)))
+	}
+	return numbers
 }
 
 // exp is e^x of so many elements.

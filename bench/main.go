@@ -1,17 +1,24 @@
 // Command bench measures Quern's kernels on this machine, against what the machine can do.
 //
-//	go run ./bench                      the report, about half a minute
+//	go run ./bench                      the report, about a minute
+//	go run ./bench -all                 with the groups decode and scans too: minutes, and 5 GB of memory
 //	go run ./bench -case P1,S1 -workers 2
+//	go run ./bench -case decode,R1      a group of cases, and one of another
 //	go run ./bench -isa avx512,avx2     one instruction set after the other
 //	go run ./bench -json                one JSON object a line and nothing else
 //	go run ./bench -digest              digests of small odd cases: the same lines on every machine
-//	go run ./bench -list                the cases
+//	go run ./bench -list                all cases with their groups
 //
 // A time is the median over several rounds. In each round the case alternates with its limit: a loop
 // of fused multiply-adds on as many goroutines, or a streaming read of the same bytes. The share of
 // the limit is the median of the rounds' ratios, so a machine whose clock wanders still gives a
 // steady number. Attention is timed with its packing of Q, K and V, and only useful FLOPs count: 2·D
 // for a score and 2·Dv for its value, over the pairs that the mask shows.
+//
+// A cold case, of which decoding is the most important, has its input come from memory: calls take copies
+// of it in turn that together are four times the last-level cache, though not much more than 2 GiB. So
+// does the streaming read. The operating system says how large that cache is; where it does not, 32 MiB are
+// assumed. Its warm time is that of calls which take the same copy every time.
 //
 // The exit status is 1 if any bits differ from the committed ones or between instruction sets, and 2
 // if the command line or the environment cannot be obeyed.
@@ -24,7 +31,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -39,7 +45,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	var (
-		names   = flags.String("case", "", "only these cases, separated by commas")
+		names   = flags.String("case", "", "only these cases or groups of cases, separated by commas")
+		all     = flags.Bool("all", false, "all cases, those too that take minutes and gigabytes")
 		levels  = flags.String("isa", kernel.ISA(), "instruction sets, separated by commas: "+strings.Join(kernel.ISAs(), ", "))
 		workers = flags.Int("workers", 1, "goroutines that share a case, where it can be shared")
 		rounds  = flags.Int("rounds", 9, "rounds of measurement")
@@ -65,7 +72,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if *workers < 1 || *rounds < 1 {
 		return fail(errors.New("bench: -workers and -rounds must be at least 1"))
 	}
-	chosen, err := choose(*names)
+	chosen, err := choose(*names, *all || *list)
 	if err != nil {
 		return fail(err)
 	}
@@ -80,7 +87,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		printList(stdout, chosen)
 		return 0
 	}
-	show := newTable(stdout, *workers).row
+	show := newTable(stdout, *workers, chosen).row
 	if *asJSON {
 		encoder := json.NewEncoder(stdout)
 		show = func(r result) { _ = encoder.Encode(r) }
@@ -110,18 +117,27 @@ func run(args []string, stdout, stderr io.Writer) int {
 	return status
 }
 
-// choose returns the cases of a comma-separated list of names, all if it is empty.
-func choose(names string) ([]Case, error) {
-	if names == "" {
-		return cases, nil
+// choose returns the cases of a comma-separated list of names, which may also be groups. If it is empty they are
+// all, or those that do not take long.
+func choose(names string, all bool) ([]Case, error) {
+	switch {
+	case names == "" && all:
+		return cases(everyGroup), nil
+	case names == "":
+		return cases(shortGroup), nil
 	}
 	var chosen []Case
 	for name := range strings.SplitSeq(names, ",") {
-		i := slices.IndexFunc(cases, func(c Case) bool { return c.Name == name })
-		if i < 0 {
+		found := cases(func(g group) bool { return g.name == name })
+		for _, c := range cases(everyGroup) {
+			if c.Name == name {
+				found = append(found, c)
+			}
+		}
+		if len(found) == 0 {
 			return nil, fmt.Errorf("bench: there is no case %q; -list shows all", name)
 		}
-		chosen = append(chosen, cases[i])
+		chosen = append(chosen, found...)
 	}
 	return chosen, nil
 }
@@ -143,7 +159,12 @@ func parseLevels(names string) ([]isa.Level, error) {
 func printList(w io.Writer, cases []Case) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, c := range cases {
-		fmt.Fprintf(t, "%s\t%v\n", c.Name, c.Kind)
+		g := c.group()
+		long := ""
+		if g.long {
+			long = "\tonly with -all or by name"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%v%s\n", c.Name, g.name, c.Kind, long)
 	}
 	_ = t.Flush()
 }

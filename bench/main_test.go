@@ -87,7 +87,11 @@ func TestCases(t *testing.T) {
 		t.Skip("takes some seconds")
 	}
 	lines := ""
-	for _, c := range cases {
+	some := shortGroup
+	if *update {
+		some = everyGroup
+	}
+	for _, c := range cases(some) {
 		t.Run(c.Name, func(t *testing.T) {
 			j := c.prepare(2)
 			if !slices.Contains(j.levels(), isa.Active()) {
@@ -109,7 +113,7 @@ func TestCases(t *testing.T) {
 		})
 	}
 	if *update {
-		require.Equal(t, len(cases), strings.Count(lines, "\n"), "cases failed or were skipped")
+		require.Equal(t, len(cases(everyGroup)), strings.Count(lines, "\n"), "cases failed or were skipped")
 		golden(t, isa.Active(), "cases.txt", lines)
 	}
 }
@@ -152,8 +156,11 @@ func TestReport(t *testing.T) {
 func TestList(t *testing.T) {
 	status, out, _ := command("-list")
 	require.Zero(t, status)
-	require.Len(t, strings.Split(strings.TrimSpace(out), "\n"), len(cases))
-	require.Contains(t, out, "G1      attention B1 Hq32 Hkv8 S1024 D128 causal\n")
+	require.Len(t, strings.Split(strings.TrimSpace(out), "\n"), len(cases(everyGroup)))
+	require.Regexp(t, `(?m)^G1 +prefill +attention B1 Hq32 Hkv8 S1024 D128 causal$`, out)
+	require.Regexp(t, `(?m)^D2i8 +decode +attention .* int8 cache +only with -all or by name$`, out)
+	_, out, _ = command("-list", "-case", "elementwise,PW")
+	require.Len(t, strings.Split(strings.TrimSpace(out), "\n"), 4)
 }
 
 func TestUsage(t *testing.T) {
@@ -177,7 +184,7 @@ func TestFLOPs(t *testing.T) {
 	// 3 queries of 2 heads see 1, 2 and 3 keys.
 	require.EqualValues(t, 2*(5+7)*2*6, attention{Shape: kernel.Shape{
 		Batch: 1, Heads: 2, KVHeads: 1, Queries: 3, Keys: 3, Dim: 5, ValueDim: 7}, mask: causal}.flops())
-	require.Equal(t, 4*64*8*1024*1024.0, cases[0].prepare(1).flops())
+	require.Equal(t, 4*64*8*1024*1024.0, groups[0].cases[0].prepare(1).flops())
 }
 
 func TestNormal(t *testing.T) {
@@ -198,10 +205,21 @@ func TestMedian(t *testing.T) {
 	require.Equal(t, 2.0, median([]float64{9, 3, 1, 0}))
 }
 
+func TestSize(t *testing.T) {
+	for bytes, want := range map[int]string{512: "512 B", 1536: "1.5 KiB", 8 << 20: "8 MiB", 1920 << 20: "1920 MiB"} {
+		require.Equal(t, want, size(bytes))
+	}
+}
+
 func TestCaseNames(t *testing.T) {
 	var names []string
-	for _, c := range cases {
-		require.False(t, slices.Contains(names, c.Name), c.Name)
-		names = append(names, c.Name)
+	for _, g := range groups {
+		require.NotContains(t, names, g.name)
+		names = append(names, g.name)
+		for _, c := range g.cases {
+			require.NotContains(t, names, c.Name)
+			names = append(names, c.Name)
+			require.Equal(t, g.name, c.group().name)
+		}
 	}
 }

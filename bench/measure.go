@@ -1,12 +1,13 @@
 package main
 
 import (
+	"iter"
 	"math"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
-	"unsafe"
 
 	"github.com/quern-go/quern/asm"
 	"github.com/quern-go/quern/internal/isa"
@@ -25,13 +26,15 @@ type result struct {
 	Workers int      `json:"workers"`
 	NS      float64  `json:"ns"`       // of a call, median
 	BestNS  float64  `json:"best_ns"`  // least
-	FirstNS float64  `json:"first_ns"` // of the first, with making the plan
+	FirstNS float64  `json:"first_ns"` // of the first, with making the plan or filling the cache
+	WarmNS  *float64 `json:"warm_ns"`  // median of calls that take the same input again, of a cold case
 	GFLOPS  *float64 `json:"gflops"`   // useful ones
 	PeakPct *float64 `json:"peak_pct"` // share of the peak of fused multiply-add
 	Element *float64 `json:"ns_per_element"`
-	GBS     *float64 `json:"gbs"`     // that must be read
-	BWPct   *float64 `json:"bw_pct"`  // share of the speed at which the same bytes can be read
-	MaxErr  float64  `json:"max_err"` // see job
+	GBS     *float64 `json:"gbs"`        // that must be read
+	BWPct   *float64 `json:"bw_pct"`     // share of the speed at which the same bytes can be read
+	Cold    *int     `json:"cold_bytes"` // that a cold case reads before any of them again
+	MaxErr  float64  `json:"max_err"`    // see job
 	Digest  string   `json:"digest"`
 	Same    []string `json:"same"`    // the other ISAs that gave this digest, and "golden" for the committed one
 	Differs []string `json:"differs"` // those that did not
@@ -52,8 +55,8 @@ func (c Case) measure(workers, rounds int, progress *progress) result {
 
 	var times, peak, read []float64
 	r.Allocs = math.Inf(1)
-	for start := time.Now(); r.Rounds < rounds && (r.Rounds == 0 || time.Since(start) < patience); r.Rounds++ {
-		progress.show("%s on %v: round %d of %d", c.Name, isa.Active(), r.Rounds+1, rounds)
+	for r.Rounds = range patiently(rounds) {
+		progress.show("%s on %v: round %d of %d", c.Name, isa.Active(), r.Rounds, rounds)
 		round := race.round()
 		times = append(times, round.ns)
 		peak = append(peak, round.peak)
@@ -70,7 +73,20 @@ func (c Case) measure(workers, rounds int, progress *progress) result {
 	if j.elements > 0 {
 		r.Element = pointer(r.NS / float64(j.elements))
 	}
+	if j.inputs != nil {
+		r.Cold = &race.cold
+		r.WarmNS = pointer(race.warm(rounds))
+		debug.FreeOSMemory() // all but one copy is garbage
+	}
 	return r
+}
+
+// patiently counts rounds from 1 on, until there are enough or patience is at an end.
+func patiently(rounds int) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for start, n := time.Now(), 1; n <= rounds && (n == 1 || time.Since(start) < patience) && yield(n); n++ {
+		}
+	}
 }
 
 // compare fills in the digest of j, which has run, and who agrees with it.
@@ -113,7 +129,8 @@ type race struct {
 	job        *job
 	flops      float64 // in a call
 	first      float64 // time of the first call
-	calls      int     // that fill a slice of time
+	calls      int     // in a round
+	cold       int     // bytes of all inputs, of a cold job
 	peak, read pace
 }
 
@@ -125,10 +142,18 @@ type pace struct {
 
 func newPace(run func(int)) pace { return pace{run, enough(run, clock(run, 1))} }
 
-// newRace makes the first call of a job.
+// newRace makes the first call of a job, and then the copies of its inputs.
 func newRace(j *job) *race {
-	r := &race{job: j, first: clock(j.run, 1)}
-	r.calls = enough(j.run, r.first)
+	r := &race{job: j, first: clock(j.run, 1), calls: j.calls}
+	for i, in := range j.inputs {
+		bytes := in.grow(coldBytes())
+		if i == 0 {
+			r.cold = bytes
+		}
+	}
+	if r.calls == 0 {
+		r.calls = enough(j.run, clock(j.run, 1))
+	}
 	if j.flops != nil {
 		r.flops = j.flops()
 		r.peak = newPace(peakFMA(j.workers))
@@ -137,6 +162,19 @@ func newRace(j *job) *race {
 		r.read = newPace(j.read)
 	}
 	return r
+}
+
+// warm is the median time of a call that takes the same input as the one before. It ends the race.
+func (r *race) warm(rounds int) float64 {
+	for _, in := range r.job.inputs {
+		in.shrink()
+	}
+	r.job.run(1)
+	var times []float64
+	for range patiently(rounds) {
+		times = append(times, clock(r.job.run, r.calls))
+	}
+	return median(times)
 }
 
 // round is one alternation: the time of a call, and the shares of the limits in percent.
@@ -155,12 +193,25 @@ func (r *race) roundOf(calls int, before, after func()) (t round) {
 	}
 	start := mallocs()
 	before()
-	t.ns = clock(r.job.run, calls)
+	t.ns = r.job.clock(calls)
 	after()
 	t.allocs = math.Floor(float64(mallocs()-start) / float64(calls))
 	t.peak *= 100 / t.ns
 	t.read *= 100 / t.ns
 	return t
+}
+
+// clock is the time of a call in nanoseconds.
+func (j *job) clock(calls int) float64 {
+	if j.before == nil {
+		return clock(j.run, calls)
+	}
+	sum := 0.0
+	for range calls {
+		j.before()
+		sum += clock(j.run, 1)
+	}
+	return sum / float64(calls)
 }
 
 // peakRounds is the number of rounds in a call of the peak loop, 24 fused multiply-adds of 16 lanes
@@ -177,24 +228,6 @@ func peakFMA(workers int) func(calls int) {
 		parallel(workers, func(int) {
 			for range calls {
 				asm.PeakFMA(level, peakRounds)
-			}
-		})
-	}
-}
-
-// stream reads data, a multiple of 64 numbers for every worker, from end to end, with as many workers.
-func stream(data []float32, workers int) func(calls int) {
-	const most = 1 << 15 // in a call of assembly, which cannot be preempted
-	level := isa.Active()
-	return func(calls int) {
-		parallel(workers, func(w int) {
-			part := data[len(data)/workers*w:][:len(data)/workers]
-			for range calls {
-				for rest := part; len(rest) > 0; {
-					n := min(len(rest), most)
-					asm.ReadSum(level, unsafe.SliceData(rest), n)
-					rest = rest[n:]
-				}
 			}
 		})
 	}

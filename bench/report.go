@@ -3,9 +3,12 @@ package main
 import (
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/quern-go/quern/kernel"
@@ -15,12 +18,16 @@ import (
 type table struct {
 	w       io.Writer
 	workers int
+	cold    bool   // some cases are
 	isa     string // of the last row
 }
 
-func newTable(w io.Writer, workers int) *table { return &table{w: w, workers: workers} }
+func newTable(w io.Writer, workers int, cases []Case) *table {
+	cold := slices.ContainsFunc(cases, func(c Case) bool { return c.cold() })
+	return &table{w: w, workers: workers, cold: cold}
+}
 
-const columns = "%-6s %-40s %8s %8s %13s  %-27s  %7s  %s\n"
+const columns = "%-7s %-50s %8s %8s %8s %13s  %-27s  %7s  %s\n"
 
 func (t *table) row(r result) {
 	if r.ISA != t.isa {
@@ -31,7 +38,11 @@ func (t *table) row(r result) {
 	if len(r.Differs) > 0 {
 		bits = "DIFFER from " + strings.Join(r.Differs, " ")
 	}
-	fmt.Fprintf(t.w, columns, r.Case, r.What, duration(r.NS), duration(r.FirstNS), rate, share, fmt.Sprintf("%.1e", r.MaxErr), bits)
+	warm := ""
+	if r.WarmNS != nil {
+		warm = duration(*r.WarmNS)
+	}
+	fmt.Fprintf(t.w, columns, r.Case, r.What, duration(r.NS), warm, duration(r.FirstNS), rate, share, fmt.Sprintf("%.1e", r.MaxErr), bits)
 }
 
 // limit writes how fast the case is, and its share of the limit that is nearer.
@@ -52,9 +63,14 @@ func (t *table) head(isa string) {
 		fmt.Fprintln(t.w)
 	}
 	t.isa = isa
-	fmt.Fprintf(t.w, "%s, %d CPUs, %s/%s, %s, ISA %s, workers %d, arithmetic version %d\n\n", cpuName(), runtime.NumCPU(),
+	fmt.Fprintf(t.w, "%s, %d CPUs, %s/%s, %s, ISA %s, workers %d, arithmetic version %d\n", cpuName(), runtime.NumCPU(),
 		runtime.GOOS, runtime.GOARCH, runtime.Version(), isa, t.workers, kernel.ArithmeticVersion)
-	fmt.Fprintf(t.w, columns, "case", "what", "time", "first", "rate", "share of the limit", "max err", "bits")
+	if t.cold {
+		fmt.Fprintf(t.w, "Cases with a warm time read %s or more before they read any of it again, which is %.1f × the last-level cache, %s.\n",
+			size(coldBytes()), float64(coldBytes())/float64(lastLevelCache()), size(lastLevelCache()))
+	}
+	fmt.Fprintln(t.w)
+	fmt.Fprintf(t.w, columns, "case", "what", "time", "warm", "first", "rate", "share of the limit", "max err", "bits")
 }
 
 // bar draws a percentage in 16 cells, and says it.
@@ -77,13 +93,16 @@ func duration(ns float64) string {
 	return fmt.Sprintf("%.3g ns", ns)
 }
 
-// size writes a number of bytes.
+// size writes a number of bytes, with a decimal where it is not whole.
 func size(bytes int) string {
-	switch {
-	case bytes >= 1<<20:
-		return fmt.Sprintf("%d MiB", bytes>>20)
-	case bytes >= 1<<10:
-		return fmt.Sprintf("%d KiB", bytes>>10)
+	for _, u := range []struct {
+		name  string
+		bytes int
+	}{{"MiB", 1 << 20}, {"KiB", 1 << 10}} {
+		if bytes >= u.bytes {
+			tenths := math.Round(10 * float64(bytes) / float64(u.bytes))
+			return strconv.FormatFloat(tenths/10, 'f', -1, 64) + " " + u.name
+		}
 	}
 	return fmt.Sprintf("%d B", bytes)
 }

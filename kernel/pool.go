@@ -6,6 +6,8 @@ import (
 	"math"
 	"sync"
 	"unsafe"
+
+	"github.com/quern-go/quern/internal/hugepages"
 )
 
 // CacheConfig describes the keys and values that a [Pool] or [Cache] holds.
@@ -212,7 +214,7 @@ func (p *Pool) allocate() {
 	n := min(max(p.pages, 1), max(slabBytes/p.layout.bytes, 1), p.most-p.pages)
 	words, blocks := roundUp(p.layout.bytes, 64)/4, p.config.KVHeads*p.layout.blocks
 	memory, finite := grow(nil, n*words), make([]bool, n*blocks)
-	hugePages(memory)
+	hugepages.Ask(memory)
 	for i := range n {
 		p.free = append(p.free, &page{memory: memory[i*words:][:words], finite: finite[i*blocks:][:blocks]})
 	}

@@ -22,6 +22,25 @@ func AbsDot(x, y []float32) float64 {
 	return sum
 }
 
+// SquaredL2 returns Σ (x[i]-y[i])², 0 for empty slices.
+func SquaredL2(x, y []float32) float64 {
+	sum := 0.0
+	for i := range x {
+		d := float64(x[i]) - float64(y[i])
+		sum += d * d
+	}
+	return sum
+}
+
+// Cosine returns x·y / √(x·x · y·y), or 0 where one of the vectors has no length.
+func Cosine(x, y []float32) float64 {
+	xx, yy := Dot(x, x), Dot(y, y)
+	if xx == 0 || yy == 0 {
+		return 0
+	}
+	return Dot(x, y) / math.Sqrt(xx*yy)
+}
+
 // MatMul returns C = A·B of shape [m, n], where A is [m, k] and B is [k, n], all row after row. With
 // k = 0 it is all 0.
 func MatMul(a, b []float32, m, k, n int) []float64 {

@@ -22,6 +22,18 @@ func TestDot(t *testing.T) {
 	require.Equal(t, 1.0, Dot([]float32{0x1p30, 1, -0x1p30}, []float32{1, 1, 1}), "float32 sums would give 0")
 }
 
+func TestSquaredL2(t *testing.T) {
+	require.Equal(t, 9+49+6.25, SquaredL2([]float32{1, -2, 3}, []float32{4, 5, 0.5}))
+	require.Zero(t, SquaredL2(nil, nil))
+}
+
+func TestCosine(t *testing.T) {
+	require.InDelta(t, math.Sqrt(0.5), Cosine([]float32{3, 0}, []float32{-2, 2})*-1, delta)
+	require.InDelta(t, 1, Cosine([]float32{1, 2, 3}, []float32{2, 4, 6}), delta)
+	require.Zero(t, Cosine([]float32{1, 2}, []float32{0, 0}))
+	require.Zero(t, Cosine(nil, nil))
+}
+
 func TestMatMul(t *testing.T) {
 	a := []float32{1, 2, 3, 4, 5, 6}
 	b := []float32{1, 0, 2, 1, 0, 1, 1, 2, 3, 1, 0, 1}
