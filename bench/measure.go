@@ -4,12 +4,10 @@ import (
 	"math"
 	"runtime"
 	"slices"
-	"sync"
 	"time"
-	"unsafe"
 
-	"github.com/quern-go/quern/asm"
 	"github.com/quern-go/quern/internal/isa"
+	"github.com/quern-go/quern/internal/measure"
 )
 
 const (
@@ -148,7 +146,7 @@ func (r *race) round() round { return r.roundOf(r.calls, func() {}, func() {}) }
 func (r *race) roundOf(calls int, before, after func()) (t round) {
 	if r.peak.run != nil {
 		// the least time that so many FLOPs can take
-		t.peak = clock(r.peak.run, r.peak.calls) * r.flops / (peakFLOPs * float64(r.job.workers))
+		t.peak = clock(r.peak.run, r.peak.calls) * r.flops / (measure.PeakFLOPs * float64(r.job.workers))
 	}
 	if r.read.run != nil {
 		t.read = clock(r.read.run, r.read.calls)
@@ -163,80 +161,22 @@ func (r *race) roundOf(calls int, before, after func()) (t round) {
 	return t
 }
 
-// peakRounds is the number of rounds in a call of the peak loop, 24 fused multiply-adds of 16 lanes
-// each: about 30 µs.
-const (
-	peakRounds = 4096
-	peakFLOPs  = peakRounds * 24 * 16 * 2
-)
-
-// peakFMA runs the peak loop on so many goroutines at once.
-func peakFMA(workers int) func(calls int) {
-	level := isa.Active()
-	return func(calls int) {
-		parallel(workers, func(int) {
-			for range calls {
-				asm.PeakFMA(level, peakRounds)
-			}
-		})
-	}
-}
-
-// stream reads data, a multiple of 64 numbers for every worker, from end to end, with as many workers.
-func stream(data []float32, workers int) func(calls int) {
-	const most = 1 << 15 // in a call of assembly, which cannot be preempted
-	level := isa.Active()
-	return func(calls int) {
-		parallel(workers, func(w int) {
-			part := data[len(data)/workers*w:][:len(data)/workers]
-			for range calls {
-				for rest := part; len(rest) > 0; {
-					n := min(len(rest), most)
-					asm.ReadSum(level, unsafe.SliceData(rest), n)
-					rest = rest[n:]
-				}
-			}
-		})
-	}
-}
-
-// parallel calls f(0) to f(workers-1) at once.
-func parallel(workers int, f func(worker int)) {
-	var all sync.WaitGroup
-	for w := 1; w < workers; w++ {
-		all.Go(func() { f(w) })
-	}
-	f(0)
-	all.Wait()
-}
-
-// clock is the time of a call in nanoseconds.
-func clock(run func(calls int), calls int) float64 {
-	start := time.Now()
-	run(calls)
-	return float64(time.Since(start).Nanoseconds()) / float64(calls)
-}
-
 // enough is the number of calls that take a slice of time, if one took ns nanoseconds.
-func enough(run func(calls int), ns float64) int {
-	for calls := 1; ; ns = clock(run, calls) {
-		missing := float64(slice.Nanoseconds()) / (ns * float64(calls))
-		if missing <= 1.1 {
-			return calls
-		}
-		calls = int(math.Ceil(float64(calls) * min(missing, 100)))
-	}
-}
+func enough(run func(calls int), ns float64) int { return measure.Enough(run, ns, slice) }
+
+// The clock and the limits, which the modules beside this folder's use too.
+var (
+	clock   = measure.Clock
+	median  = measure.Median
+	peakFMA = measure.PeakFMA
+	stream  = measure.Stream
+	cpuName = measure.CPUName
+)
 
 func mallocs() uint64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return m.Mallocs
-}
-
-func median(x []float64) float64 {
-	s := slices.Sorted(slices.Values(x))
-	return (s[len(s)/2] + s[(len(s)-1)/2]) / 2
 }
 
 func pointer(x float64) *float64 { return &x }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"runtime"
 	"strings"
 
@@ -86,28 +85,6 @@ func size(bytes int) string {
 		return fmt.Sprintf("%d KiB", bytes>>10)
 	}
 	return fmt.Sprintf("%d B", bytes)
-}
-
-// cpuName asks the operating system what CPU this is.
-func cpuName() string {
-	switch runtime.GOOS {
-	case "linux":
-		info, _ := os.ReadFile("/proc/cpuinfo")
-		for line := range strings.Lines(string(info)) {
-			if key, value, _ := strings.Cut(line, ":"); strings.TrimSpace(key) == "model name" {
-				return strings.TrimSpace(value)
-			}
-		}
-	case "darwin":
-		if name, err := exec.Command("sysctl", "-n", "machdep.cpu.brand_string").Output(); err == nil {
-			return strings.TrimSpace(string(name))
-		}
-	case "windows":
-		if name := os.Getenv("PROCESSOR_IDENTIFIER"); name != "" {
-			return name
-		}
-	}
-	return "unknown CPU"
 }
 
 // progress is a line that comes and goes on a terminal; elsewhere it is nothing.
