@@ -162,7 +162,7 @@ func (r *race) roundOf(calls int, before, after func()) (t round) {
 }
 
 // enough is the number of calls that take a slice of time, if one took ns nanoseconds.
-func enough(run func(calls int), ns float64) int { return measure.Enough(run, ns, slice) }
+func enough(run func(calls int), ns float64) int { return measure.Enough(clock, run, ns, slice) }
 
 // The clock and the limits, which the modules beside this folder's use too.
 var (

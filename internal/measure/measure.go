@@ -23,9 +23,16 @@ func Clock(run func(calls int), calls int) float64 {
 	return float64(time.Since(start).Nanoseconds()) / float64(calls)
 }
 
-// Enough is the number of calls that take a slice of time, if one took ns nanoseconds.
-func Enough(run func(calls int), ns float64, slice time.Duration) int {
-	for calls := 1; ; ns = Clock(run, calls) {
+// CPUClock is the [CPUTime] of a call.
+func CPUClock(run func(calls int), calls int) float64 {
+	start := CPUTime()
+	run(calls)
+	return float64(CPUTime()-start) / float64(calls)
+}
+
+// Enough is the number of calls that take a slice of time by some clock, if one took ns nanoseconds.
+func Enough(clock func(run func(calls int), calls int) float64, run func(calls int), ns float64, slice time.Duration) int {
+	for calls := 1; ; ns = clock(run, calls) {
 		missing := float64(slice.Nanoseconds()) / (ns * float64(calls))
 		if missing <= 1.1 {
 			return calls
