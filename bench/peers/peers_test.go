@@ -31,9 +31,15 @@ func TestPeersAreRight(t *testing.T) {
 	}
 }
 
-// TestWrongIsShown has a peer that computes nothing, and one that has nothing.
+// TestWrongIsShown has a peer that computes but keeps the result to itself, and one that has nothing.
 func TestWrongIsShown(t *testing.T) {
-	idle := &peer{name: "idle", dot: func(*dot) *entry { return &entry{run: func(int) {}} }}
+	idle := &peer{name: "idle", dot: func(d *dot) *entry {
+		return &entry{run: func(calls int) {
+			for range calls {
+				plainDot(d.x, d.y)
+			}
+		}}
+	}}
 	c := &contest{peers: append(quern()[:1], idle, &peer{name: "empty"}), rounds: 1, rates: map[string]float64{}, note: t.Logf}
 	rows := c.run(newDot(64))
 	require.Len(t, rows, 2)

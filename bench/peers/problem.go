@@ -65,7 +65,7 @@ func (d *dot) start(p *peer) *entry {
 }
 
 func (d *dot) maxErr() float64 {
-	return math.Abs(float64(d.result[0])-ref.Dot(d.x, d.y)) / ref.AbsDot(d.x, d.y)
+	return greater(0, math.Abs(float64(d.result[0])-ref.Dot(d.x, d.y))/ref.AbsDot(d.x, d.y))
 }
 
 // softmax is a softmax of one row.
