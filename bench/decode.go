@@ -5,7 +5,7 @@ import (
 	"math"
 	"sync"
 
-	"github.com/quern-go/quern/internal/isa"
+	"github.com/quern-go/quern/internal/measure"
 	"github.com/quern-go/quern/kernel"
 )
 
@@ -137,11 +137,10 @@ func (a appended) prepare(int) *job {
 		check(kernel.Attend(x.view(out, a.heads, 1, a.dim), x.Q(), []*kernel.Cache{cache()}, kernel.Options{Workers: 1}))
 		return [][]float32{out}
 	}
-	level := isa.Active()
-	other := sync.OnceValue(func() []float32 {
+	flush := sync.OnceValue(func() func(calls int) {
 		data := make([]float32, a.flush/4)
 		fill(data, 1)
-		return data
+		return measure.Stream(data, 1)
 	})
 	return &job{
 		run: run,
@@ -149,7 +148,7 @@ func (a appended) prepare(int) *job {
 			if full() {
 				check(cache().Truncate(first))
 			}
-			readAll(level, other())
+			flush()(1)
 		},
 		calls:   last - first,
 		output:  output,

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/quern-go/quern/internal/measure"
 	"github.com/quern-go/quern/kernel"
 	"github.com/quern-go/quern/ref"
 )
@@ -78,16 +79,16 @@ func dotInt8(x, y []int8, calls int) float32 {
 	return float32(r) // exact below 2²⁴
 }
 
-func prepareDot[T kernel.Scalar](d dot, measure func(x, y []T, calls int) float32) *job {
+func prepareDot[T kernel.Scalar](d dot, of func(x, y []T, calls int) float32) *job {
 	both := elements[T](normal(1, 2*d.n))
 	result := make([]float32, 1)
 	j := &job{
-		run:     func(calls int) { result[0] = measure(both[:d.n], both[d.n:], calls) },
+		run:     func(calls int) { result[0] = of(both[:d.n], both[d.n:], calls) },
 		output:  func() [][]float32 { return [][]float32{result} },
 		maxErr:  func() float64 { return d.maxErr(result, widened(both)) },
 		workers: 1,
 		bytes:   d.bytes(),
-		read:    stream(words(both), 1),
+		read:    measure.Stream(words(both), 1),
 	}
 	if d.format != kernel.Int8 {
 		each := [...]float64{kernel.MetricDot: 2, kernel.MetricSquaredL2: 3, kernel.MetricCosine: 6}[d.of]
@@ -98,7 +99,7 @@ func prepareDot[T kernel.Scalar](d dot, measure func(x, y []T, calls int) float3
 		j.run = func(calls int) {
 			for range calls {
 				both := copies.take()
-				result[0] = measure(both[:d.n], both[d.n:], 1)
+				result[0] = of(both[:d.n], both[d.n:], 1)
 			}
 		}
 		j.read, j.inputs = streamRing(copies, 1, words[T]), []inputs{copies}

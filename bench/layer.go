@@ -5,6 +5,7 @@ import (
 	"math"
 	"sync"
 
+	"github.com/quern-go/quern/internal/measure"
 	"github.com/quern-go/quern/kernel"
 	"github.com/quern-go/quern/ref"
 )
@@ -33,7 +34,7 @@ func (m matmul) prepare(workers int) *job {
 		flops:   func() float64 { return 2 * float64(m.rows) * float64(m.depth) * float64(m.cols) },
 	}
 	if m.rows <= 8 {
-		j.bytes, j.read = 4*len(w), stream(w, workers)
+		j.bytes, j.read = 4*len(w), measure.Stream(w, workers)
 	}
 	return j
 }

@@ -9,8 +9,9 @@
 //	go run ./bench -digest              digests of small odd cases: the same lines on every machine
 //	go run ./bench -list                all cases with their groups
 //
-// A time is the median over several rounds. In each round the case alternates with its limit: a loop
-// of fused multiply-adds on as many goroutines, or a streaming read of the same bytes. The share of
+// A time is the median over several rounds. In each round the case alternates with its limit: short bursts
+// of a loop of fused multiply-adds on as many goroutines, at the clock that the case leaves the CPU at, or a
+// streaming read of the same bytes. The share of
 // the limit is the median of the rounds' ratios, so a machine whose clock wanders still gives a
 // steady number. Attention is timed with its packing of Q, K and V, and only useful FLOPs count: 2·D
 // for a score and 2·Dv for its value, over the pairs that the mask shows.

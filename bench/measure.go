@@ -6,16 +6,17 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
-	"sync"
 	"time"
 
-	"github.com/quern-go/quern/asm"
 	"github.com/quern-go/quern/internal/isa"
+	"github.com/quern-go/quern/internal/measure"
 )
 
 const (
-	slice    = 20 * time.Millisecond // the least time that a case or its limit runs in a round
-	patience = 4 * time.Second       // after which a case gets no further round
+	slice    = 20 * time.Millisecond // the least time that a case, or reading its input, takes in a round
+	portions = 10                    // that a round of a case is divided into, with a burst of the peak loop behind each
+	burst    = slice / portions / 8
+	patience = 4 * time.Second // after which a case gets no further round
 )
 
 // result is what the report says about a case; a nil pointer is a number that makes no sense for it.
@@ -140,7 +141,9 @@ type pace struct {
 	calls int
 }
 
-func newPace(run func(int)) pace { return pace{run, enough(run, clock(run, 1))} }
+func newPace(run func(int), least time.Duration) pace {
+	return pace{run, enough(run, clock(run, 1), least)}
+}
 
 // newRace makes the first call of a job, and then the copies of its inputs.
 func newRace(j *job) *race {
@@ -152,14 +155,14 @@ func newRace(j *job) *race {
 		}
 	}
 	if r.calls == 0 {
-		r.calls = enough(j.run, clock(j.run, 1))
+		r.calls = enough(j.run, clock(j.run, 1), slice)
 	}
 	if j.flops != nil {
 		r.flops = j.flops()
-		r.peak = newPace(peakFMA(j.workers))
+		r.peak = newPace(measure.PeakFMA(j.workers), burst)
 	}
 	if j.read != nil {
-		r.read = newPace(j.read)
+		r.read = newPace(j.read, slice)
 	}
 	return r
 }
@@ -183,19 +186,35 @@ type round struct{ ns, peak, read, allocs float64 }
 func (r *race) round() round { return r.roundOf(r.calls, func() {}, func() {}) }
 
 // roundOf makes a given number of calls of the job, between two functions.
+//
+// The peak loop runs in bursts so short that the clock stays what the job has made it: a CPU that slows down for
+// work that moves data, as Intel's servers do by an eighth, speeds up again some milliseconds into a loop that
+// moves none.
 func (r *race) roundOf(calls int, before, after func()) (t round) {
-	if r.peak.run != nil {
-		// the least time that so many FLOPs can take
-		t.peak = clock(r.peak.run, r.peak.calls) * r.flops / (peakFLOPs * float64(r.job.workers))
-	}
 	if r.read.run != nil {
 		t.read = clock(r.read.run, r.read.calls)
 	}
-	start := mallocs()
-	before()
-	t.ns = r.job.clock(calls)
-	after()
-	t.allocs = math.Floor(float64(mallocs()-start) / float64(calls))
+	bursts := 0.0
+	for done := 0; done < calls; {
+		n := min(max(calls/portions, 1), calls-done)
+		start := mallocs()
+		before()
+		t.ns += r.job.clock(n) * float64(n)
+		after()
+		if r.peak.run != nil {
+			t.peak += clock(r.peak.run, r.peak.calls)
+			bursts++
+		}
+		if done == 0 {
+			t.allocs = math.Floor(float64(mallocs()-start) / float64(n))
+		}
+		done += n
+	}
+	t.ns /= float64(calls)
+	if bursts > 0 {
+		// the least time that so many FLOPs can take
+		t.peak *= r.flops / (measure.PeakFLOPs * float64(r.job.workers) * bursts)
+	}
 	t.peak *= 100 / t.ns
 	t.read *= 100 / t.ns
 	return t
@@ -214,62 +233,21 @@ func (j *job) clock(calls int) float64 {
 	return sum / float64(calls)
 }
 
-// peakRounds is the number of rounds in a call of the peak loop, 24 fused multiply-adds of 16 lanes
-// each: about 30 µs.
-const (
-	peakRounds = 4096
-	peakFLOPs  = peakRounds * 24 * 16 * 2
+// enough is the number of calls that take at least so long, if one took ns nanoseconds.
+func enough(run func(calls int), ns float64, least time.Duration) int {
+	return measure.Enough(clock, run, ns, least)
+}
+
+// The clock, which the modules beside this folder's use too.
+var (
+	clock  = measure.Clock
+	median = measure.Median
 )
-
-// peakFMA runs the peak loop on so many goroutines at once.
-func peakFMA(workers int) func(calls int) {
-	level := isa.Active()
-	return func(calls int) {
-		parallel(workers, func(int) {
-			for range calls {
-				asm.PeakFMA(level, peakRounds)
-			}
-		})
-	}
-}
-
-// parallel calls f(0) to f(workers-1) at once.
-func parallel(workers int, f func(worker int)) {
-	var all sync.WaitGroup
-	for w := 1; w < workers; w++ {
-		all.Go(func() { f(w) })
-	}
-	f(0)
-	all.Wait()
-}
-
-// clock is the time of a call in nanoseconds.
-func clock(run func(calls int), calls int) float64 {
-	start := time.Now()
-	run(calls)
-	return float64(time.Since(start).Nanoseconds()) / float64(calls)
-}
-
-// enough is the number of calls that take a slice of time, if one took ns nanoseconds.
-func enough(run func(calls int), ns float64) int {
-	for calls := 1; ; ns = clock(run, calls) {
-		missing := float64(slice.Nanoseconds()) / (ns * float64(calls))
-		if missing <= 1.1 {
-			return calls
-		}
-		calls = int(math.Ceil(float64(calls) * min(missing, 100)))
-	}
-}
 
 func mallocs() uint64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return m.Mallocs
-}
-
-func median(x []float64) float64 {
-	s := slices.Sorted(slices.Values(x))
-	return (s[len(s)/2] + s[(len(s)-1)/2]) / 2
 }
 
 func pointer(x float64) *float64 { return &x }

@@ -9,9 +9,8 @@ import (
 	"strings"
 	"unsafe"
 
-	"github.com/quern-go/quern/asm"
 	"github.com/quern-go/quern/internal/hugepages"
-	"github.com/quern-go/quern/internal/isa"
+	"github.com/quern-go/quern/internal/measure"
 )
 
 // A cold case reads its input from memory and not from a cache: it takes copies of the input in turn,
@@ -98,26 +97,11 @@ type inputs interface {
 	shrink()
 }
 
-// stream reads data from end to end, with so many workers.
-func stream(data []float32, workers int) func(calls int) {
-	level := isa.Active()
-	return func(calls int) {
-		parallel(workers, func(w int) {
-			part := share(data, w, workers)
-			for range calls {
-				readAll(level, part)
-			}
-		})
-	}
-}
-
-// streamRing is stream for what a ring holds, seen as numbers: one copy a call.
+// streamRing is [measure.Stream] for what a ring holds, seen as numbers: one copy a call.
 func streamRing[T any](r *ring[T], workers int, see func(T) []float32) func(calls int) {
-	level := isa.Active()
 	return func(calls int) {
 		for range calls {
-			data := see(r.take())
-			parallel(workers, func(w int) { readAll(level, share(data, w, workers)) })
+			measure.Stream(see(r.take()), workers)(1)
 		}
 	}
 }
@@ -132,23 +116,6 @@ func streamMemory(bytes, workers int) (*ring[[]float32], func(calls int)) {
 		return data
 	}}
 	return r, streamRing(r, workers, func(data []float32) []float32 { return data })
-}
-
-// share is the part of data that a worker reads. All but the last 63 numbers are read by somebody.
-func share(data []float32, worker, workers int) []float32 {
-	const unit = 64 // numbers that ReadSum reads at least
-	units := len(data) / unit
-	return data[units*worker/workers*unit : units*(worker+1)/workers*unit]
-}
-
-// readAll reads data, a multiple of 64 numbers.
-func readAll(level isa.Level, data []float32) {
-	const most = 1 << 15 // in a call of assembly, which cannot be preempted
-	for len(data) > 0 {
-		n := min(len(data), most)
-		asm.ReadSum(level, unsafe.SliceData(data), n)
-		data = data[n:]
-	}
 }
 
 // words is data as float32, as far as there are whole ones.

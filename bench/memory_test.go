@@ -50,20 +50,6 @@ func TestRing(t *testing.T) {
 	require.Equal(t, []int{7, 7}, take(2))
 }
 
-// Workers read everything but less than 64 numbers, once.
-func TestShare(t *testing.T) {
-	data := normal(1, 1000)
-	for workers := 1; workers < 20; workers++ {
-		var all []float32
-		for w := range workers {
-			part := share(data, w, workers)
-			require.Zero(t, len(part)%64)
-			all = append(all, part...)
-		}
-		require.Equal(t, data[:960], all)
-	}
-}
-
 func TestStreams(t *testing.T) {
 	rows := copiesOf(elements[int8](normal(1, 4096)))
 	rows.grow(3 * 4096)

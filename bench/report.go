@@ -5,12 +5,12 @@ import (
 	"io"
 	"math"
 	"os"
-	"os/exec"
 	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/quern-go/quern/internal/measure"
 	"github.com/quern-go/quern/kernel"
 )
 
@@ -63,7 +63,7 @@ func (t *table) head(isa string) {
 		fmt.Fprintln(t.w)
 	}
 	t.isa = isa
-	fmt.Fprintf(t.w, "%s, %d CPUs, %s/%s, %s, ISA %s, workers %d, arithmetic version %d\n", cpuName(), runtime.NumCPU(),
+	fmt.Fprintf(t.w, "%s, %d CPUs, %s/%s, %s, ISA %s, workers %d, arithmetic version %d\n", measure.CPUName(), runtime.NumCPU(),
 		runtime.GOOS, runtime.GOARCH, runtime.Version(), isa, t.workers, kernel.ArithmeticVersion)
 	if t.cold {
 		fmt.Fprintf(t.w, "Cases with a warm time read %s or more before they read any of it again, which is %.1f × the last-level cache, %s.\n",
@@ -105,28 +105,6 @@ func size(bytes int) string {
 		}
 	}
 	return fmt.Sprintf("%d B", bytes)
-}
-
-// cpuName asks the operating system what CPU this is.
-func cpuName() string {
-	switch runtime.GOOS {
-	case "linux":
-		info, _ := os.ReadFile("/proc/cpuinfo")
-		for line := range strings.Lines(string(info)) {
-			if key, value, _ := strings.Cut(line, ":"); strings.TrimSpace(key) == "model name" {
-				return strings.TrimSpace(value)
-			}
-		}
-	case "darwin":
-		if name, err := exec.Command("sysctl", "-n", "machdep.cpu.brand_string").Output(); err == nil {
-			return strings.TrimSpace(string(name))
-		}
-	case "windows":
-		if name := os.Getenv("PROCESSOR_IDENTIFIER"); name != "" {
-			return name
-		}
-	}
-	return "unknown CPU"
 }
 
 // progress is a line that comes and goes on a terminal; elsewhere it is nothing.
