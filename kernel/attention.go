@@ -2,7 +2,6 @@ package kernel
 
 import (
 	"math"
-	"runtime"
 	"slices"
 	"sync"
 
@@ -462,10 +461,4 @@ func equalsProduct(n, a, b, c int) bool {
 }
 
 // workerCount is the number of goroutines worth starting for a number of tasks.
-func (p *Plan) workerCount(tasks int) int {
-	n := p.opts.Workers
-	if n == 0 {
-		n = runtime.GOMAXPROCS(0)
-	}
-	return max(1, min(n, tasks))
-}
+func (p *Plan) workerCount(tasks int) int { return workerCount(p.opts.Workers, tasks) }

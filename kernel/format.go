@@ -28,10 +28,14 @@ func (f Format) String() string {
 // size is the number of bytes of an element.
 func (f Format) size() int { return [...]int{4, 2, 2, 1}[f] }
 
-// Element is a type that tensors may hold.
-type Element interface{ float32 | BF16 | F16 }
+// Float is a floating-point element, of a tensor or a vector. [BF16] and [F16] are converted to float32,
+// which is exact, and then treated alike: results are those for the converted numbers, bit for bit.
+type Float interface{ float32 | BF16 | F16 }
 
-func formatOf[T MatrixElement]() Format {
+// Scalar is an element of a vector or a matrix. Of matrices only weights may be other than float32.
+type Scalar interface{ float32 | BF16 | F16 | int8 }
+
+func formatOf[T Scalar]() Format {
 	var x T
 	switch any(x).(type) {
 	case BF16:

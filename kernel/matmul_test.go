@@ -223,7 +223,7 @@ func TestMatMulErrors(t *testing.T) {
 		"bias":         {func(_, _ *Matrix, o *MatMulOptions) { o.Bias = make([]float32, 3) }, "Options.Bias", ErrShape},
 		"bias in y":    {func(_, _ *Matrix, o *MatMulOptions) { o.Bias = y[16:20] }, "y", ErrOverlap},
 		"workers":      {func(_, _ *Matrix, o *MatMulOptions) { o.Workers = -1 }, "Options.Workers", ErrOption},
-		"format":       {func(_, x *Matrix, _ *MatMulOptions) { *x = RowMajor(make([]BF16, 15), 5, 3) }, "x", ErrOption},
+		"format":       {func(_, x *Matrix, _ *MatMulOptions) { *x = RowMajor(make([]BF16, 15), 5, 3) }, "x", ErrFormat},
 	} {
 		y2, x2, o := good()
 		c.change(&y2, &x2, &o)

@@ -27,20 +27,20 @@ type Tensor struct {
 }
 
 // BHSD views data as contiguous [batch, heads, sequence, dim].
-func BHSD[T Element](data []T, batch, heads, sequence, dim int) Tensor {
+func BHSD[T Float](data []T, batch, heads, sequence, dim int) Tensor {
 	return Strided(data, [4]int{batch, heads, sequence, dim}, [3]int{heads * sequence * dim, sequence * dim, dim})
 }
 
 // BSHD views data as contiguous [batch, sequence, heads, dim]: the output of a projection, in which
 // heads lie beside each other.
-func BSHD[T Element](data []T, batch, sequence, heads, dim int) Tensor {
+func BSHD[T Float](data []T, batch, sequence, heads, dim int) Tensor {
 	return Strided(data, [4]int{batch, heads, sequence, dim}, [3]int{sequence * heads * dim, dim, heads * dim})
 }
 
 // Strided views data with explicit strides, both in the order batch, heads, sequence: a slice of a
 // fused QKV projection, overlapping heads, or a broadcast dimension. That the view lies within data
 // is checked where it is used.
-func Strided[T Element](data []T, shape [4]int, stride [3]int) Tensor {
+func Strided[T Float](data []T, shape [4]int, stride [3]int) Tensor {
 	return Tensor{data: unsafe.Pointer(unsafe.SliceData(data)), length: len(data), format: formatOf[T](), Shape: shape, Stride: stride}
 }
 
