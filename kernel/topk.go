@@ -86,7 +86,7 @@ func (b *selection) compare(x, y Match) int {
 	return cmp.Compare(x.ID, y.ID)
 }
 
-// rank maps scores to integers, the better the lower. No score is -0.
+// rank maps scores to integers, the better the lower. Both zeros are 0.
 func (b *selection) rank(score float32) int64 {
 	if score != score {
 		return math.MaxInt64
