@@ -28,26 +28,3 @@
 // given. The floating-point environment must be Go's own: round to nearest even, subnormals kept.
 // Functions may be called from many goroutines at once; a Plan serves one caller at a time.
 package kernel
-
-import "github.com/quern-go/quern/internal/isa"
-
-// ArithmeticVersion names the specification that results follow bit for bit, ARITHMETIC.md. It
-// changes whenever a bit of any result does.
-const ArithmeticVersion = 1
-
-// ISA returns the instruction set in use: "avx512", "avx2", "neon" or "go". It is the best that the
-// CPU has unless the environment variable QUERN_ISA names another.
-func ISA() string { return isa.Active().String() }
-
-// ISAs returns the names that QUERN_ISA may have on this CPU, best first.
-func ISAs() []string {
-	var names []string
-	for _, l := range isa.Supported() {
-		names = append(names, l.String())
-	}
-	return names
-}
-
-// ISAError returns an error if QUERN_ISA names an instruction set that is unknown or that this CPU
-// lacks. It is then not obeyed: a library must not panic because of its environment.
-func ISAError() error { return isa.Err() }
