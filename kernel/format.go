@@ -10,6 +10,7 @@ import (
 // Format is how numbers are stored. Arithmetic is float32 whatever the format.
 type Format uint8
 
+// The formats. The zero Format is Float32.
 const (
 	Float32  Format = iota
 	BFloat16        // elements of type BF16
@@ -18,6 +19,7 @@ const (
 	formats
 )
 
+// String returns "float32", "bfloat16", "float16" or "int8".
 func (f Format) String() string {
 	if f >= formats {
 		return "unknown"

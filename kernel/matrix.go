@@ -2,7 +2,8 @@ package kernel
 
 import "unsafe"
 
-// Matrix is a view of memory as rows and columns. It copies nothing. The zero Matrix is empty.
+// Matrix is a view of memory as rows and columns. It copies nothing. The zero Matrix is empty. Neither size
+// may be more than 2²⁸.
 type Matrix struct {
 	data   unsafe.Pointer
 	length int // elements that data points to
@@ -16,7 +17,8 @@ type Matrix struct {
 	Transposed bool
 }
 
-// RowMajor views data as rows that follow each other.
+// RowMajor views data as rows that follow each other, rows·cols elements. That data holds as many is checked
+// where the view is used.
 func RowMajor[T Scalar](data []T, rows, cols int) Matrix {
 	return StridedRows(data, rows, cols, cols)
 }

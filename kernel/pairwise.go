@@ -14,7 +14,7 @@ import (
 // the same bits as many. Elements are converted to float32, int8 as well. The chain is then multiplied
 // by the Scale of the row and by that of the query, where there are any. It may be -0.
 //
-// Up to workers goroutines share the rows, as many as there are processors if workers is 0; the bits do
+// Up to workers goroutines share the rows, as many as GOMAXPROCS if workers is 0 or less; the bits do
 // not depend on it. It allocates a copy of the queries, and scratch for each worker.
 //
 // It panics, before anything is read or written, if len(dst) is not queries.Len()·rows.Len(), if the

@@ -8,7 +8,8 @@ import (
 	"github.com/quern-go/quern/internal/isa"
 )
 
-// Rows is a set of vectors in memory, one after the other. It copies nothing. The zero Rows is empty.
+// Rows is a set of vectors in memory, one after the other. It copies nothing. The zero Rows is empty. Sizes
+// that contradict each other make the functions panic that are given it.
 type Rows[T Scalar] struct {
 	Data []T
 	Dim  int // numbers in a vector
@@ -82,7 +83,7 @@ func (r *Rows[T]) mustFit(function string, q int) {
 // Otherwise, if q is not float32, it is converted in newly allocated memory.
 //
 // Rows are read in order, at the speed of memory; indexed ones are prefetched. Up to workers
-// goroutines share them, as many as there are processors if workers is 0; short scans use fewer. The
+// goroutines share them, as many as GOMAXPROCS if workers is 0 or less; short scans use fewer. The
 // bits do not depend on it. With one worker it does not allocate.
 //
 // It panics, before anything is read or written, if len(dst) is not rows.Len(), if len(q) is not
@@ -351,7 +352,8 @@ func (s *scan) share(workers int, work func(worker, from, to int)) {
 }
 
 // HammingRows sets dst[i] to the number of bits in which q and the i-th code differ. The codes lie one
-// after the other, each len(q) words long. It panics if len(codes) is not len(q)·len(dst).
+// after the other, each len(q) words long. It panics if len(codes) is not len(q)·len(dst). It runs on the
+// caller's goroutine alone and does not allocate.
 func HammingRows(dst []int32, q, codes []uint64) {
 	if len(codes) != len(q)*len(dst) {
 		panic(fmt.Sprintf("quern: HammingRows: len(codes) is %d, len(q) is %d, len(dst) is %d", len(codes), len(q), len(dst)))

@@ -11,7 +11,7 @@ import (
 // Tensor is a view of memory as [batch, heads, sequence, dim] with any strides; the last dimension
 // is contiguous. It copies nothing. The zero Tensor is empty.
 //
-// Elements are float32, [BF16] or [F16].
+// Elements are float32, [BF16] or [F16]; what is written, or is no query, key or value, is float32.
 //
 // Whatever the order of dimensions in memory, they are named in this order. Strides are in
 // elements. An input may use stride 0 to broadcast a dimension; elements of an output must not
@@ -26,7 +26,8 @@ type Tensor struct {
 	Stride [3]int
 }
 
-// BHSD views data as contiguous [batch, heads, sequence, dim].
+// BHSD views data as contiguous [batch, heads, sequence, dim]. That data holds as many elements is checked
+// where the view is used, here as in [BSHD].
 func BHSD[T Float](data []T, batch, heads, sequence, dim int) Tensor {
 	return Strided(data, [4]int{batch, heads, sequence, dim}, [3]int{heads * sequence * dim, sequence * dim, dim})
 }
@@ -47,7 +48,7 @@ func Strided[T Float](data []T, shape [4]int, stride [3]int) Tensor {
 // Format returns the format of the elements, [Float32] for the zero Tensor.
 func (t Tensor) Format() Format { return t.format }
 
-// Batch returns a view of one batch entry, which must exist: a Tensor whose batch is 1.
+// Batch returns a view of batch entry b: a Tensor whose batch is 1. It panics if there is no such entry.
 func (t Tensor) Batch(b int) Tensor {
 	if b < 0 || b >= t.Shape[0] {
 		panic(fmt.Sprintf("quern: Batch: %d of %d", b, t.Shape[0]))
