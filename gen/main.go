@@ -12,6 +12,7 @@ import (
 	"log"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/template"
 
@@ -35,9 +36,19 @@ func main() {
 		write(*out, fmt.Sprintf("%s_%s.s", strings.ToLower(isa.Name), isa.GOARCH), text)
 	}
 	write(*out, "doc.go", []byte(packageDoc))
-	for _, arch := range []string{"amd64", "arm64", "other"} {
+	for _, arch := range append(architectures(), "other") {
 		write(*out, "dispatch_"+arch+".go", dispatch(arch))
 	}
+}
+
+// architectures are those that there is assembly for.
+func architectures() (names []string) {
+	for _, isa := range machine.ISAs {
+		if !slices.Contains(names, isa.GOARCH) {
+			names = append(names, isa.GOARCH)
+		}
+	}
+	return names
 }
 
 // assemble runs every kernel against the machine of one instruction set.
@@ -112,7 +123,7 @@ func {{$k.Stub}}{{.Name}}{{.Extension}}({{$k.Params}}){{$k.Result}}
 {{- end}}
 {{end}}{{end}}`))
 
-// dispatch writes the switches for one GOARCH: direct calls, because a table of function values
+// dispatch writes the switches for one GOARCH, or for all without assembly: direct calls, because a table of function values
 // makes every argument escape to the heap. They are not inlined, so that each call of assembly,
 // which cannot be preempted, stands behind the stack check of a Go function.
 func dispatch(arch string) []byte {
@@ -131,7 +142,7 @@ func dispatch(arch string) []byte {
 		}
 	}
 	if len(data.Levels) == 0 {
-		data.Build = "purego || !(amd64 || arm64)"
+		data.Build = fmt.Sprintf("purego || !(%s)", strings.Join(architectures(), " || "))
 	}
 	for _, k := range manifest {
 		params, result, _ := strings.Cut(strings.TrimPrefix(k.Sig, "func("), ")")
