@@ -15,8 +15,8 @@
 //     many, [TopK] finds the nearest, [PairwiseDot] is many with many.
 //   - [Exp], [Softmax], [LogSoftmax] and [LogSumExp] work on slices.
 //
-// docs/CHOOSING.md in the repository helps to choose between them, between element types and between numbers of
-// workers. EXAMPLES.md in this folder lists an example for every name.
+// In this folder of the repository CHOOSING.md helps to choose between them, between element types and between
+// numbers of workers; NUMERICS.md says what is promised of results; EXAMPLES.md lists an example for every name.
 //
 // # Tensors
 //

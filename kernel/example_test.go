@@ -10,23 +10,20 @@ import (
 	"github.com/quern-go/quern/kernel"
 )
 
-// Two tokens attend to each other: one head, vectors of two elements.
+// Three tokens of two channels, one head: each attends to itself and to those before it.
 func Example() {
-	q := []float32{1, 0, 0, 1}
-	k := []float32{1, 0, 0, 1}
-	v := []float32{10, 20, 30, 40}
-	out := make([]float32, 4)
-	view := func(x []float32) kernel.Tensor { return kernel.BHSD(x, 1, 1, 2, 2) } // batch, heads, sequence, dim
-
-	err := kernel.Attention(view(out), view(q), view(k), view(v), kernel.Options{})
-	fmt.Printf("%.2f %v\n", out, err)
-	// Output: [16.60 26.60 23.40 33.40] <nil>
+	x := []float32{1, 0, 0, 1, 1, 1}
+	out := make([]float32, len(x))
+	view := func(x []float32) kernel.Tensor { return kernel.BHSD(x, 1, 1, 3, 2) } // batch, heads, sequence, dim
+	err := kernel.Attention(view(out), view(x), view(x), view(x), kernel.Options{Mask: kernel.Causal{}})
+	fmt.Printf("%.3f %v\n", out, err)
+	// Output: [1.000 0.000 0.330 0.670 0.752 0.752] <nil>
 }
 
-// Three tokens, each of which sees itself and those before it.
+// With all scores 0 a token gets the mean of what it sees: itself and those before it.
 func ExampleAttention() {
 	q := kernel.BHSD([]float32{1, 1, 1}, 1, 1, 3, 1)
-	k := kernel.BHSD([]float32{0, 0, 0}, 1, 1, 3, 1) // all scores are 0, so that out is the mean
+	k := kernel.BHSD([]float32{0, 0, 0}, 1, 1, 3, 1)
 	v := kernel.BHSD([]float32{3, 6, 9}, 1, 1, 3, 1)
 	out, lse := make([]float32, 3), make([]float32, 3)
 
