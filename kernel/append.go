@@ -17,7 +17,8 @@ import (
 // 127. A NaN stays one; in int8, a key or value of a head that has a NaN or infinity is NaN as a whole.
 //
 // Errors are of type [*ArgumentError], or of kind [ErrPool] if the pool has not enough pages; nothing has
-// changed then. It allocates nothing but pages, now and then.
+// changed then. It allocates nothing but pages, now and then. k and v may share memory, and are not needed
+// when it returns. Rotary positions, if there are any, are applied before: see [Rotary.Apply].
 func (c *Cache) Append(k, v Tensor) error {
 	config := &c.pool.config
 	n := k.Shape[2]

@@ -12,7 +12,7 @@ import (
 // Attend computes attention of new queries over what caches hold: for each sequence of a batch, q·kᵀ over all
 // keys of its cache that the mask shows, and with a windowed cache, that the window does.
 //
-// q is [len(caches), Heads, Queries, Dim] and out alike with ValueDim. Sequences with different numbers of
+// q is [len(caches), Heads, Queries, Dim], of any type of elements, and out alike with ValueDim, of float32. Sequences with different numbers of
 // queries lie end to end in tensors whose batch is 1, cut by Options.Ragged.CumQueries. Heads must be a
 // multiple of the caches' key/value heads. The last query of a sequence belongs to the last key, as in
 // BottomRight: append the new keys first, then attend with [Causal]. Without a mask every query sees all
@@ -39,7 +39,7 @@ type Attender struct {
 	locked []*Cache // each once, in the order of locking
 }
 
-// Attend is the function of that name.
+// Attend does what the function [Attend] does.
 func (a *Attender) Attend(out, q Tensor, caches []*Cache, opts Options) error {
 	defer a.forget()
 	if err := a.lock(caches); err != nil {

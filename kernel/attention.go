@@ -2,7 +2,6 @@ package kernel
 
 import (
 	"math"
-	"runtime"
 	"slices"
 	"sync"
 
@@ -14,13 +13,16 @@ import (
 // With Batch sequences of equal size, Q is [Batch, Heads, Queries, Dim], K is [Batch, KVHeads, Keys,
 // Dim], V is [Batch, KVHeads, Keys, ValueDim] and the output [Batch, Heads, Queries, ValueDim].
 // Query head h uses key/value head h/(Heads/KVHeads).
+//
+// Heads must be a multiple of KVHeads and Dim at least 1; all other sizes may be 0, and none may be more
+// than 2²⁸. Widths need not be multiples of anything.
 type Shape struct {
 	Batch, Heads, KVHeads int
 	Queries, Keys         int
 	Dim, ValueDim         int
 }
 
-// ShapeOf reads the shape off the three inputs.
+// ShapeOf reads the shape off the three inputs. Whether they fit each other is found out where it is used.
 func ShapeOf(q, k, v Tensor) Shape {
 	return Shape{
 		Batch: q.Shape[0], Heads: q.Shape[1], KVHeads: k.Shape[1],
@@ -30,17 +32,22 @@ func ShapeOf(q, k, v Tensor) Shape {
 
 // Options says what attention to compute. The zero Options is plain bidirectional attention with
 // scale 1/√Dim on all cores.
+//
+// A score is changed in this order: Scale, Softcap, Bias, ALiBi, ScoreFunc, Mask.
+//
+// A plan reads what masks and slices hold when it is made. Only Bias, LSE and Scores are memory that it
+// uses in every run.
 type Options struct {
 	// Scale multiplies q·k. 0 means 1/√Dim.
 	Scale float64
 	// Mask says which keys a query sees; nil is all of them.
 	Mask Mask
-	// Ragged describes sequences of unequal length.
+	// Ragged describes sequences of unequal length; the zero Ragged is one a batch entry, all of it.
 	Ragged Ragged
 
-	// Softcap, if not 0, replaces each score s by Softcap·tanh(s/Softcap).
+	// Softcap, if not 0, replaces each score s by Softcap·tanh(s/Softcap). It must be positive.
 	Softcap float64
-	// Bias is added to the scores, after Softcap. It is of shape [sequences or 1, Heads or 1, Queries or
+	// Bias is added to the scores, after Softcap. It is of float32 and of shape [sequences or 1, Heads or 1, Queries or
 	// 1, keys], where a 1 stands for all, and may broadcast with stride 0; its rows and columns are
 	// positions within a sequence, as in masks. A bias of -Inf masks, and so does having no column for
 	// a key; the lowest finite numbers do not, and rows that see nothing else average. It is read when
@@ -54,8 +61,8 @@ type Options struct {
 	// it takes weight away from the keys. -Inf is none.
 	Sinks []float32
 
-	// Scores, if not the zero Tensor, receives the scores at some Stage, [Batch, Heads, Queries, Keys]: for
-	// small problems, because it is Queries·Keys large and slow. Pairs of different sequences, and
+	// Scores, if not the zero Tensor, receives the scores at some Stage, [Batch, Heads, Queries, Keys] in
+	// float32 and in natural units: for small problems, because it is Queries·Keys large and slow. Pairs of different sequences, and
 	// padding, are hidden in every stage: -Inf, and 0 as probabilities. Probabilities are those that
 	// sinks leave.
 	Scores Tensor
@@ -64,8 +71,9 @@ type Options struct {
 	// KeyOffset is the position of the first key given within its sequence, a multiple of 2048: the
 	// keys are a later piece of a longer sequence. Masks count positions from the start of it.
 	KeyOffset int
-	// LSE, if not nil, receives the natural log-sum-exp of each row's scores, [Batch, Heads, Queries]
-	// contiguous; -Inf for a row that sees no key.
+	// LSE, if not nil, receives the natural log-sum-exp of each row's scores and its sink, [Batch, Heads,
+	// Queries] contiguous; -Inf for a row that sees no key and has no sink. It must not share memory
+	// with a tensor.
 	LSE []float32
 	// Workers is the number of goroutines that share the work, the caller's included. 0 means
 	// runtime.GOMAXPROCS. The result does not depend on it.
@@ -82,7 +90,8 @@ type Options struct {
 // Sequence s has the queries [CumQueries[s], CumQueries[s+1]) and the keys [CumKeys[s],
 // CumKeys[s+1]). A nil CumKeys is the same as CumQueries.
 //
-// Either way a sequence gets the same bits as alone.
+// Either way a sequence gets the same bits as alone. Rows of the output that belong to no sequence's
+// queries do not exist: in the padded layout all queries are computed, padding or not.
 type Ragged struct {
 	KeyStart, KeyCount  []int
 	CumQueries, CumKeys []int
@@ -113,7 +122,7 @@ type sequence struct {
 type batchSize struct{ sequences, queries, keys int }
 
 // Attention computes softmax(q·kᵀ·scale)·v for every query head into out. The tensors are described
-// at [Shape].
+// at [Shape]. q, k and v may be of float32, [BF16] or [F16], each of its own; out is of float32.
 //
 // out may be the very same view as q; otherwise it must not overlap an input. Inputs may overlap
 // each other, and may broadcast with stride 0. Sizes of 0 are allowed: without keys the output is 0.
@@ -152,7 +161,7 @@ func (p *Plan) release() {
 var plans = sync.Pool{New: func() any { return new(Plan) }}
 
 // Plan is a prepared attention: shape and options are validated, memory is there. It serves one
-// caller at a time; [Plan.Clone] makes another for another goroutine.
+// caller at a time; [Plan.Clone] makes another for another goroutine. The zero Plan is one to be Reset.
 type Plan struct {
 	shape Shape
 	opts  Options
@@ -171,7 +180,8 @@ type Plan struct {
 	slots    []*slot
 }
 
-// NewAttention prepares attention of one shape.
+// NewAttention prepares attention of one shape. Errors are of type [*ArgumentError]. It allocates what
+// runs need: O(S·Dim), never O(S²), but for masks that are tables of bits.
 func NewAttention(shape Shape, opts Options) (*Plan, error) {
 	p := new(Plan)
 	if err := p.Reset(shape, opts); err != nil {
@@ -180,8 +190,8 @@ func NewAttention(shape Shape, opts Options) (*Plan, error) {
 	return p, nil
 }
 
-// Clone returns a plan for the same shape and options with memory of its own. The output for LSE is the
-// same slice: give the clone another with Reset if both are to run at once.
+// Clone returns a plan for the same shape and options with memory of its own. The outputs LSE and Scores
+// are the same memory: give the clone another with Reset if both are to run at once.
 func (p *Plan) Clone() *Plan {
 	c := &Plan{shape: p.shape, opts: p.opts, level: p.level, group: p.group, factor: p.factor, sequences: slices.Clone(p.sequences), changes: p.changes, sinks: slices.Clone(p.sinks)}
 	c.changes.slopes = slices.Clone(p.changes.slopes)
@@ -219,7 +229,8 @@ func (shape Shape) check() error {
 }
 
 // Reset prepares p for another shape or other options. It allocates only where more memory is
-// needed than before. After an error p must be Reset before it is Run.
+// needed than before, and for masks that are tables. Errors are of type [*ArgumentError]; after one p
+// must be Reset before it is Run.
 func (p *Plan) Reset(shape Shape, opts Options) error { return p.reset(shape, opts, nil) }
 
 // reset is Reset for keys that are in caches, one a sequence, or nil if they are in tensors.
@@ -394,9 +405,9 @@ func checkCumulative(name string, cum []int, n, total int) error {
 	return nil
 }
 
-// Run computes attention of the prepared shape; see [Attention] for what it does to its arguments.
-// With one worker it does not allocate; with several it starts that many goroutines less one,
-// which are gone when it returns.
+// Run computes attention of the prepared shape; see [Attention] for what it does to its arguments and
+// for errors. With one worker it does not allocate; with several it starts that many goroutines less
+// one, which are gone when it returns.
 func (p *Plan) Run(out, q, k, v Tensor) error {
 	s := p.shape
 	if s == (Shape{}) {
@@ -462,10 +473,4 @@ func equalsProduct(n, a, b, c int) bool {
 }
 
 // workerCount is the number of goroutines worth starting for a number of tasks.
-func (p *Plan) workerCount(tasks int) int {
-	n := p.opts.Workers
-	if n == 0 {
-		n = runtime.GOMAXPROCS(0)
-	}
-	return max(1, min(n, tasks))
-}
+func (p *Plan) workerCount(tasks int) int { return workerCount(p.opts.Workers, tasks) }

@@ -14,7 +14,7 @@ import (
 //
 // A Cache may be used from many goroutines: any number may read it in Attend or Fork it at the same
 // time, and a call that changes it waits for them and keeps others waiting. Caches that share pages do
-// not wait for each other.
+// not wait for each other. [NewCache] and [Pool.NewCache] make caches; the zero Cache is none.
 type Cache struct {
 	pool *Pool
 	id   uint64 // readers lock caches in this order
@@ -27,7 +27,8 @@ type Cache struct {
 	pages  []*page // from there on
 }
 
-// NewCache returns an empty cache with a pool of its own. Errors are of type [*ArgumentError].
+// NewCache returns an empty cache with a pool of its own. Errors are of type [*ArgumentError]. No page
+// is allocated before keys are appended.
 func NewCache(config CacheConfig) (*Cache, error) {
 	p, err := NewPool(config)
 	if err != nil {
@@ -55,7 +56,7 @@ func (c *Cache) Len() int {
 	return c.len
 }
 
-// Bytes returns the memory of the pages that c holds, those included that it shares.
+// Bytes returns the memory of the pages that c holds, in bytes, those included that it shares.
 func (c *Cache) Bytes() int64 {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
@@ -63,7 +64,7 @@ func (c *Cache) Bytes() int64 {
 }
 
 // Fork returns a cache with the same keys, which shares all pages with c until one of them writes: only the last
-// page is ever copied. A fork of a freed cache is empty.
+// page is ever copied. The two are alike from there on, whichever is freed first. A fork of a freed cache is empty.
 func (c *Cache) Fork() *Cache {
 	f := c.pool.NewCache()
 	c.mu.RLock()
@@ -80,7 +81,8 @@ func (c *Cache) Fork() *Cache {
 
 // Truncate forgets all keys from position n on, as after speculative decoding, and gives back the pages
 // that it no longer needs. n must be 0 to Len. With a window, n must be 0 or such that the keys which a query
-// at position n sees are still there: as far back as the keys appended last is always possible.
+// at position n sees are still there: as far back as the keys appended last is always possible. Otherwise
+// the error is an [*ArgumentError], and nothing has changed.
 func (c *Cache) Truncate(n int) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -113,14 +115,15 @@ func (c *Cache) drop(from, to int) {
 	c.pages = slices.Delete(c.pages, from, to)
 }
 
-// Reset forgets all keys and gives back all pages.
+// Reset forgets all keys and gives back all pages to the pool. The next key has position 0.
 func (c *Cache) Reset() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.truncate(0)
 }
 
-// Free is Reset for good: keys can no longer be appended. It may be called again.
+// Free is Reset for good: keys can no longer be appended, and [Attend] refuses the cache. It may be called
+// again. A cache that is not freed keeps its pages from the pool's other caches for ever.
 func (c *Cache) Free() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

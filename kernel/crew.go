@@ -50,8 +50,11 @@ func (c *crew) work(worker int) {
 
 // workersFor is the number of goroutines that an option Workers asks for.
 func workersFor(option int) int {
-	if option == 0 {
+	if option <= 0 {
 		return runtime.GOMAXPROCS(0)
 	}
 	return option
 }
+
+// workerCount is the number of them worth starting for a number of tasks.
+func workerCount(option, tasks int) int { return max(1, min(workersFor(option), tasks)) }

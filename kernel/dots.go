@@ -8,38 +8,6 @@ import (
 	"github.com/quern-go/quern/internal/isa"
 )
 
-// Float is a floating-point element. [BF16] and [F16] are converted to float32, which is exact, and then
-// treated alike: results are those for the converted numbers, bit for bit.
-type Float interface{ float32 | BF16 | F16 }
-
-// Scalar is an element of a vector.
-type Scalar interface{ float32 | BF16 | F16 | int8 }
-
-// scalarKind is the type of elements as a value.
-type scalarKind uint8
-
-const (
-	kindFloat32 scalarKind = iota
-	kindBF16
-	kindF16
-	kindInt8
-)
-
-func kindOf[T Scalar]() scalarKind {
-	var zero T
-	switch any(zero).(type) {
-	case BF16:
-		return kindBF16
-	case F16:
-		return kindF16
-	case int8:
-		return kindInt8
-	}
-	return kindFloat32
-}
-
-func (k scalarKind) size() int { return [...]int{4, 2, 2, 1}[k] }
-
 // measure is what the kernels of the family compute for two vectors.
 type measure uint8
 
@@ -62,7 +30,7 @@ func Dot[T Float](x, y []T) float32 {
 	px, py := unsafe.Pointer(unsafe.SliceData(x)), unsafe.Pointer(unsafe.SliceData(y))
 	var zero T
 	if unsafe.Sizeof(zero) != 4 { // known when this is compiled for T
-		return dotHalf(kindOf[T](), (*uint16)(px), (*uint16)(py), n)
+		return dotHalf(formatOf[T](), (*uint16)(px), (*uint16)(py), n)
 	}
 	if n <= chunk {
 		return asm.Dot(isa.Active(), (*float32)(px), (*float32)(py), n)
@@ -71,11 +39,11 @@ func Dot[T Float](x, y []T) float32 {
 }
 
 // dotHalf is Dot for 16-bit elements, in fewer calls than pairs where the vectors are short.
-func dotHalf(kind scalarKind, x, y *uint16, n int) (sum float32) {
+func dotHalf(format Format, x, y *uint16, n int) (sum float32) {
 	switch {
 	case n > chunk:
-		return pairs(measureDot, kind, unsafe.Pointer(x), unsafe.Pointer(y), n)
-	case kind == kindBF16:
+		return pairs(measureDot, format, unsafe.Pointer(x), unsafe.Pointer(y), n)
+	case format == BFloat16:
 		asm.DotPairBF16(isa.Active(), &sum, x, y, n, nil, 0)
 	default:
 		asm.DotPairF16(isa.Active(), &sum, x, y, n, nil, 0)
@@ -114,49 +82,49 @@ func pair[T Float](of measure, name string, x, y []T) float32 {
 	n := len(x)
 	mustMatch(name, "x", n, "y", len(y))
 	px, py := unsafe.Pointer(unsafe.SliceData(x)), unsafe.Pointer(unsafe.SliceData(y))
-	return pairs(of, kindOf[T](), px, py, n)
+	return pairs(of, formatOf[T](), px, py, n)
 }
 
-func pairs(of measure, kind scalarKind, x, y unsafe.Pointer, n int) float32 {
+func pairs(of measure, format Format, x, y unsafe.Pointer, n int) float32 {
 	level := isa.Active()
 	var sums [3]float32
 	if of == measureCosine {
 		var chains [3 * 64]float32
-		longPair(level, of, kind, &sums, x, y, n, &chains[0])
+		longPair(level, of, format, &sums, x, y, n, &chains[0])
 		return cosine(sums[0], sums[2], sums[1])
 	}
 	if n <= chunk {
-		pairStep(level, of, kind, &sums[0], x, y, n, nil, 0)
+		pairStep(level, of, format, &sums[0], x, y, n, nil, 0)
 	} else {
 		var chains [64]float32
-		longPair(level, of, kind, &sums, x, y, n, &chains[0])
+		longPair(level, of, format, &sums, x, y, n, &chains[0])
 	}
 	return sums[0]
 }
 
 // longPair measures in chunks. The chains are handed from one to the next.
-func longPair(level isa.Level, of measure, kind scalarKind, sums *[3]float32, x, y unsafe.Pointer, n int, chains *float32) {
+func longPair(level isa.Level, of measure, format Format, sums *[3]float32, x, y unsafe.Pointer, n int, chains *float32) {
 	for resume := 0; ; resume = 1 {
 		m := min(n, chunk)
-		pairStep(level, of, kind, &sums[0], x, y, m, chains, resume)
+		pairStep(level, of, format, &sums[0], x, y, m, chains, resume)
 		if n -= m; n == 0 {
 			return
 		}
-		x, y = unsafe.Add(x, m*kind.size()), unsafe.Add(y, m*kind.size())
+		x, y = unsafe.Add(x, m*format.size()), unsafe.Add(y, m*format.size())
 	}
 }
 
-func pairStep(level isa.Level, of measure, kind scalarKind, sums *float32, x, y unsafe.Pointer, n int, chains *float32, resume int) {
+func pairStep(level isa.Level, of measure, format Format, sums *float32, x, y unsafe.Pointer, n int, chains *float32, resume int) {
 	xf, yf, xh, yh := (*float32)(x), (*float32)(y), (*uint16)(x), (*uint16)(y)
-	switch kind {
-	case kindFloat32:
+	switch format {
+	case Float32:
 		switch of {
 		case measureL2:
 			asm.L2PairF32(level, sums, xf, yf, n, chains, resume)
 		case measureCosine:
 			asm.CosinePairF32(level, sums, xf, yf, n, chains, resume)
 		}
-	case kindBF16:
+	case BFloat16:
 		switch of {
 		case measureDot:
 			asm.DotPairBF16(level, sums, xh, yh, n, chains, resume)
@@ -165,7 +133,7 @@ func pairStep(level isa.Level, of measure, kind scalarKind, sums *float32, x, y 
 		case measureCosine:
 			asm.CosinePairBF16(level, sums, xh, yh, n, chains, resume)
 		}
-	case kindF16:
+	case Float16:
 		switch of {
 		case measureDot:
 			asm.DotPairF16(level, sums, xh, yh, n, chains, resume)

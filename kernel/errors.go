@@ -8,11 +8,11 @@ import (
 
 // The kinds of [ArgumentError], for errors.Is.
 var (
-	ErrShape   = errors.New("shape does not match")
-	ErrStride  = errors.New("strides are not usable")
-	ErrOption  = errors.New("option is not valid")
-	ErrOverlap = errors.New("memory overlaps")
-	ErrFormat  = errors.New("elements have the wrong type")
+	ErrShape   = errors.New("shape does not match")         // sizes contradict each other, or data is too short
+	ErrStride  = errors.New("strides are not usable")       // negative, or beyond the address space
+	ErrOption  = errors.New("option is not valid")          // a value that does not exist or makes no sense
+	ErrOverlap = errors.New("memory overlaps")              // what is written would be read, or written twice
+	ErrFormat  = errors.New("elements have the wrong type") // such as an output that is not float32
 )
 
 // ArgumentError reports an argument that cannot be used. Nothing has been computed or written.
@@ -22,11 +22,12 @@ type ArgumentError struct {
 	Kind     error  // one of the Err variables
 }
 
+// Error names the argument, the kind and the detail.
 func (e *ArgumentError) Error() string {
 	return fmt.Sprintf("quern: %s: %v: %s", e.Argument, e.Kind, e.Detail)
 }
 
-// Unwrap returns the kind.
+// Unwrap returns the kind, so that errors.Is finds it.
 func (e *ArgumentError) Unwrap() error { return e.Kind }
 
 func argument(kind error, name, format string, args ...any) error {

@@ -1,6 +1,7 @@
 package kernel_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -81,4 +82,104 @@ func ExamplePool() {
 	// Output:
 	// 1001 1001 keys in 9 pages
 	// <nil> 998
+}
+
+// What a page of 128 keys of one head takes: 128 numbers a key and as many a value.
+func ExampleFormat() {
+	for _, format := range []kernel.Format{kernel.Float32, kernel.BFloat16, kernel.Float16, kernel.Int8} {
+		pool, err := kernel.NewPool(kernel.CacheConfig{KVHeads: 1, Dim: 128, PageKeys: 128, Format: format})
+		if err != nil {
+			panic(err)
+		}
+		fmt.Printf("%-8v %d KiB\n", format, pool.PageBytes()>>10)
+	}
+	// Output:
+	// float32  129 KiB
+	// bfloat16 65 KiB
+	// float16  65 KiB
+	// int8     34 KiB
+}
+
+// Guesses are appended and attended to, and those that turn out wrong forgotten.
+func ExampleCache_Truncate() {
+	cache, err := kernel.NewCache(kernel.CacheConfig{KVHeads: 1, Dim: 1})
+	if err != nil {
+		panic(err)
+	}
+	add := func(values ...float32) {
+		x := kernel.BHSD(values, 1, 1, len(values), 1)
+		if err := cache.Append(x, x); err != nil {
+			panic(err)
+		}
+	}
+	add(1, 2, 3)
+	add(10, 20) // guesses
+	err = cache.Truncate(3)
+	fmt.Println(cache.Len(), err)
+	cache.Reset() // another sequence
+	fmt.Println(cache.Len(), cache.Bytes())
+	cache.Free() // for good
+	// Output:
+	// 3 <nil>
+	// 0 0
+}
+
+// A budget for all sequences: one that finds no room can make some.
+func ExampleErrPool() {
+	pool, err := kernel.NewPool(kernel.CacheConfig{KVHeads: 1, Dim: 64, PageKeys: 128, MaxBytes: 200_000})
+	if err != nil {
+		panic(err)
+	}
+	prompt := kernel.BHSD(make([]float32, 200*64), 1, 1, 200, 64)
+	old, next := pool.NewCache(), pool.NewCache()
+	fmt.Println(old.Append(prompt, prompt), pool.FreeBytes()/int64(pool.PageBytes()), "page is free")
+	if err := next.Append(prompt, prompt); errors.Is(err, kernel.ErrPool) {
+		old.Free()
+	}
+	fmt.Println(next.Append(prompt, prompt), next.Len(), next.Pool() == pool)
+	// Output:
+	// <nil> 1 page is free
+	// <nil> 200 true
+}
+
+// Of a sliding window of 300 keys, pages that nobody can see any more are given back.
+func ExampleCacheConfig_window() {
+	cache, err := kernel.NewCache(kernel.CacheConfig{KVHeads: 1, Dim: 8, Window: 300, PageKeys: 128})
+	if err != nil {
+		panic(err)
+	}
+	chunk := kernel.BHSD(make([]float32, 100*8), 1, 1, 100, 8)
+	for range 50 {
+		if err := cache.Append(chunk, chunk); err != nil {
+			panic(err)
+		}
+	}
+	fmt.Println(cache.Len(), "keys so far,", cache.Bytes()/int64(cache.Pool().PageBytes()), "pages")
+	// Output: 5000 keys so far, 5 pages
+}
+
+// One step of a server: a sequence whose prompt arrives, three tokens, beside one that generates its second token. Their
+// queries lie end to end. All scores are 0, so that a query gets the mean of the values that it sees.
+func ExampleAttend() {
+	pool, err := kernel.NewPool(kernel.CacheConfig{KVHeads: 1, Dim: 1})
+	if err != nil {
+		panic(err)
+	}
+	caches := []*kernel.Cache{pool.NewCache(), pool.NewCache()}
+	add := func(c *kernel.Cache, values ...float32) {
+		keys := make([]float32, len(values))
+		if err := c.Append(kernel.BHSD(keys, 1, 1, len(keys), 1), kernel.BHSD(values, 1, 1, len(values), 1)); err != nil {
+			panic(err)
+		}
+	}
+	add(caches[1], 10) // before
+	add(caches[0], 3, 6, 9)
+	add(caches[1], 30)
+
+	q, out := make([]float32, 4), make([]float32, 4)
+	err = kernel.Attend(kernel.BHSD(out, 1, 1, 4, 1), kernel.BHSD(q, 1, 1, 4, 1), caches, kernel.Options{
+		Mask: kernel.Causal{}, Ragged: kernel.Ragged{CumQueries: []int{0, 3, 4}},
+	})
+	fmt.Println(out, err)
+	// Output: [3 4.5 6 20] <nil>
 }

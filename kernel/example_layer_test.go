@@ -217,3 +217,50 @@ func ExampleOverlapSchedule() {
 	}
 	// Output: 1 1 2 2 3 3
 }
+
+// Some of the columns of a wider matrix.
+func ExampleStridedRows() {
+	wide := []float32{
+		1, 2, 9, 9,
+		3, 4, 9, 9,
+	}
+	x, y := kernel.StridedRows(wide, 2, 2, 4), make([]float32, 2)
+	err := kernel.MatMul(kernel.RowMajor(y, 2, 1), x, packed([]float32{1, 1}, 2, 1), kernel.MatMulOptions{})
+	fmt.Println(y, err)
+	// Output: [3 7] <nil>
+}
+
+func ExampleWeights() {
+	w, err := kernel.Pack(kernel.RowMajor(make([]float32, 768*2304), 768, 2304))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println("from", w.Rows(), "channels to", w.Cols())
+	// Output: from 768 channels to 2304
+}
+
+// Goroutines that share the weights of a layer.
+func ExampleMultiHead_Clone() {
+	identity := packed([]float32{1}, 1, 1)
+	layer, err := kernel.NewMultiHead(kernel.MultiHeadOptions{
+		Heads: 1, Query: identity, Key: identity, Value: identity, Out: identity, Workers: 1,
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	done := make(chan float32)
+	for range 2 {
+		layer := layer.Clone()
+		go func() {
+			x, y := []float32{7}, []float32{0}
+			if err := layer.Forward(kernel.BHSD(y, 1, 1, 1, 1), kernel.MultiHeadInput{X: kernel.BHSD(x, 1, 1, 1, 1)}); err != nil {
+				panic(err)
+			}
+			done <- y[0]
+		}()
+	}
+	fmt.Println(<-done, <-done)
+	// Output: 7 7
+}

@@ -210,3 +210,109 @@ func ExampleOptions_scores() {
 	fmt.Printf("%.3f %v\n", scores, err)
 	// Output: [-10.076 1.023 1.810] <nil>
 }
+
+// Two queries among four keys.
+func ExampleAlignment() {
+	show(2, 4, kernel.Causal{Align: kernel.BottomRight})
+	fmt.Println()
+	show(2, 4, kernel.Causal{Align: kernel.TopLeft})
+	// Output:
+	// xxx.
+	// xxxx
+	//
+	// x...
+	// xx..
+}
+
+// The two parts of a pattern, for layers or heads that take turns.
+func ExampleSparsePart() {
+	for _, part := range []kernel.SparsePart{kernel.Merged, kernel.FirstPart, kernel.SecondPart} {
+		show(6, 6, kernel.SparseStrided{Stride: 2, Part: part})
+		fmt.Println()
+	}
+	// Output:
+	// x.....
+	// xx....
+	// xxx...
+	// .xxx..
+	// x.xxx.
+	// .x.xxx
+	//
+	// x.....
+	// xx....
+	// xxx...
+	// .xxx..
+	// ..xxx.
+	// ...xxx
+	//
+	// x.....
+	// .x....
+	// x.x...
+	// .x.x..
+	// x.x.x.
+	// .x.x.x
+}
+
+// A query, two keys of which it sees the first, and what becomes of the scores.
+func ExampleScoreStage() {
+	q, k := kernel.BHSD([]float32{1}, 1, 1, 1, 1), kernel.BHSD([]float32{3, 5}, 1, 1, 2, 1)
+	out, scores := make([]float32, 1), make([]float32, 2)
+	for _, stage := range []kernel.ScoreStage{kernel.ScaledScores, kernel.CappedScores, kernel.FinalScores, kernel.Probabilities} {
+		err := kernel.Attention(kernel.BHSD(out, 1, 1, 1, 1), q, k, k, kernel.Options{
+			Mask: kernel.Causal{Align: kernel.TopLeft}, Softcap: 2, Scores: kernel.BHSD(scores, 1, 1, 1, 2), Stage: stage,
+		})
+		fmt.Printf("%.3f %v\n", scores, err)
+	}
+	// Output:
+	// [3.000 5.000] <nil>
+	// [1.810 1.973] <nil>
+	// [1.810 -Inf] <nil>
+	// [1.000 0.000] <nil>
+}
+
+// A prepared plan fills the same state again and again.
+func ExamplePlan_RunState() {
+	shape := kernel.Shape{Batch: 1, Heads: 1, KVHeads: 1, Queries: 1, Keys: 2, Dim: 1, ValueDim: 1}
+	plan, err := kernel.NewAttention(shape, kernel.Options{Workers: 1})
+	if err != nil {
+		panic(err)
+	}
+	q, k := kernel.BHSD([]float32{0}, 1, 1, 1, 1), kernel.BHSD([]float32{1, 2}, 1, 1, 2, 1)
+	var state kernel.State
+	out := make([]float32, 1)
+	for _, values := range [][]float32{{1, 3}, {10, 30}} {
+		if err := plan.RunState(&state, q, k, kernel.BHSD(values, 1, 1, 2, 1)); err != nil {
+			panic(err)
+		}
+		fmt.Println(state.Finish(kernel.BHSD(out, 1, 1, 1, 1), nil, nil), out)
+	}
+	// Output:
+	// <nil> [2]
+	// <nil> [20]
+}
+
+// A state goes to another machine, which has the other keys.
+func ExampleState_MarshalBinary() {
+	q, near, far := []float32{0}, []float32{1, 3}, []float32{8}
+	view := func(x []float32) kernel.Tensor { return kernel.BHSD(x, 1, 1, len(x), 1) }
+	here, err := kernel.AttentionState(view(q), view(near), view(near), kernel.Options{})
+	if err != nil {
+		panic(err)
+	}
+	message, err := here.MarshalBinary()
+	if err != nil {
+		panic(err)
+	}
+
+	var there kernel.State
+	if err := there.UnmarshalBinary(message); err != nil {
+		panic(err)
+	}
+	later, err := kernel.AttentionState(view(q), view(far), view(far), kernel.Options{})
+	if err != nil {
+		panic(err)
+	}
+	out := make([]float32, 1)
+	fmt.Println(there.Merge(later), there.Finish(view(out), nil, nil), out)
+	// Output: <nil> <nil> [4]
+}

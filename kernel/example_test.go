@@ -4,27 +4,26 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
+	"strings"
 
 	"github.com/quern-go/quern/kernel"
 )
 
-// Two tokens attend to each other: one head, vectors of two elements.
+// Three tokens of two channels, one head: each attends to itself and to those before it.
 func Example() {
-	q := []float32{1, 0, 0, 1}
-	k := []float32{1, 0, 0, 1}
-	v := []float32{10, 20, 30, 40}
-	out := make([]float32, 4)
-	view := func(x []float32) kernel.Tensor { return kernel.BHSD(x, 1, 1, 2, 2) } // batch, heads, sequence, dim
-
-	err := kernel.Attention(view(out), view(q), view(k), view(v), kernel.Options{})
-	fmt.Printf("%.2f %v\n", out, err)
-	// Output: [16.60 26.60 23.40 33.40] <nil>
+	x := []float32{1, 0, 0, 1, 1, 1}
+	out := make([]float32, len(x))
+	view := func(x []float32) kernel.Tensor { return kernel.BHSD(x, 1, 1, 3, 2) } // batch, heads, sequence, dim
+	err := kernel.Attention(view(out), view(x), view(x), view(x), kernel.Options{Mask: kernel.Causal{}})
+	fmt.Printf("%.3f %v\n", out, err)
+	// Output: [1.000 0.000 0.330 0.670 0.752 0.752] <nil>
 }
 
-// Three tokens, each of which sees itself and those before it.
+// With all scores 0 a token gets the mean of what it sees: itself and those before it.
 func ExampleAttention() {
 	q := kernel.BHSD([]float32{1, 1, 1}, 1, 1, 3, 1)
-	k := kernel.BHSD([]float32{0, 0, 0}, 1, 1, 3, 1) // all scores are 0, so that out is the mean
+	k := kernel.BHSD([]float32{0, 0, 0}, 1, 1, 3, 1)
 	v := kernel.BHSD([]float32{3, 6, 9}, 1, 1, 3, 1)
 	out, lse := make([]float32, 3), make([]float32, 3)
 
@@ -231,6 +230,61 @@ func ExampleLogSumExp() {
 }
 
 func ExampleISA() {
-	fmt.Println(kernel.ISA() == kernel.ISAs()[0], kernel.ISAError())
-	// without QUERN_ISA, it prints true <nil>
+	if err := kernel.ISAError(); err != nil {
+		fmt.Println(err) // QUERN_ISA asks for what there is not
+	}
+	all := kernel.ISAs() // best first
+	fmt.Println(slices.Contains(all, kernel.ISA()), all[len(all)-1])
+	// Output: true go
+}
+
+// What to put into the report of a bug.
+func ExampleVersion() {
+	fmt.Println(strings.HasPrefix(kernel.Version(), "quern "))
+	// Output: true
+}
+
+// Results that are kept to be compared with later ones, bit for bit, belong to a version of the arithmetic.
+func ExampleArithmeticVersion() {
+	fmt.Println("results of arithmetic", kernel.ArithmeticVersion)
+	// Output: results of arithmetic 1
+}
+
+// One wrong argument of each kind.
+func ExampleErrShape() {
+	vectors := func(n int) kernel.Tensor { return kernel.BHSD(make([]float32, n), 1, 1, n, 1) }
+	half := kernel.BHSD(make([]kernel.F16, 3), 1, 1, 3, 1)
+	backwards := kernel.Strided(make([]float32, 3), [4]int{1, 1, 3, 1}, [3]int{0, 0, -1})
+	kinds := []error{kernel.ErrShape, kernel.ErrStride, kernel.ErrOption, kernel.ErrOverlap, kernel.ErrFormat}
+	x := vectors(3)
+	for _, err := range []error{
+		kernel.Attention(vectors(2), x, x, x, kernel.Options{}),
+		kernel.Attention(vectors(3), x, backwards, x, kernel.Options{}),
+		kernel.Attention(vectors(3), x, x, x, kernel.Options{Workers: -1}),
+		kernel.Attention(x, vectors(3), x, x, kernel.Options{}),
+		kernel.Attention(half, x, x, x, kernel.Options{}),
+	} {
+		for _, kind := range kinds {
+			if errors.Is(err, kind) {
+				fmt.Println(err)
+			}
+		}
+	}
+	// Output:
+	// quern: out: shape does not match: is [1 1 2 1] (batch, heads, sequence, dim), want [1 1 3 1]
+	// quern: k: strides are not usable: stride 2 is -1, want 0 or more
+	// quern: Options.Workers: option is not valid: is -1, want 0 or more
+	// quern: out: memory overlaps: shares memory with k
+	// quern: out: elements have the wrong type: is float16, want float32
+}
+
+// Keys and values in half the memory: queries and the output stay float32.
+func ExampleTensor_Format() {
+	half := make([]kernel.BF16, 2)
+	kernel.Narrow(half, []float32{1, 3})
+	q, kv := kernel.BHSD([]float32{0}, 1, 1, 1, 1), kernel.BHSD(half, 1, 1, 2, 1)
+	out := make([]float32, 1)
+	err := kernel.Attention(kernel.BHSD(out, 1, 1, 1, 1), q, kv, kv, kernel.Options{})
+	fmt.Println(q.Format(), kv.Format(), out, err)
+	// Output: float32 bfloat16 [2] <nil>
 }

@@ -10,6 +10,7 @@ import (
 // Format is how numbers are stored. Arithmetic is float32 whatever the format.
 type Format uint8
 
+// The formats. The zero Format is Float32.
 const (
 	Float32  Format = iota
 	BFloat16        // elements of type BF16
@@ -18,6 +19,7 @@ const (
 	formats
 )
 
+// String returns "float32", "bfloat16", "float16" or "int8".
 func (f Format) String() string {
 	if f >= formats {
 		return "unknown"
@@ -28,10 +30,14 @@ func (f Format) String() string {
 // size is the number of bytes of an element.
 func (f Format) size() int { return [...]int{4, 2, 2, 1}[f] }
 
-// Element is a type that tensors may hold.
-type Element interface{ float32 | BF16 | F16 }
+// Float is a floating-point element, of a tensor or a vector. [BF16] and [F16] are converted to float32,
+// which is exact, and then treated alike: results are those for the converted numbers, bit for bit.
+type Float interface{ float32 | BF16 | F16 }
 
-func formatOf[T MatrixElement]() Format {
+// Scalar is an element of a vector or a matrix. Of matrices only weights may be other than float32.
+type Scalar interface{ float32 | BF16 | F16 | int8 }
+
+func formatOf[T Scalar]() Format {
 	var x T
 	switch any(x).(type) {
 	case BF16:

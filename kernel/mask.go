@@ -17,14 +17,15 @@ type Mask interface {
 	compile(*sequence) (visibility, error)
 }
 
-// Alignment says where among the keys the queries stand.
+// Alignment says where among the keys the queries stand: query i at key i + offset.
 type Alignment int
 
+// The alignments.
 const (
-	// BottomRight puts the last query at the last key: with n keys and L queries, query i stands at
-	// key i + n - L. It is the usual one with a cache.
+	// BottomRight puts the last query at the last key: with n keys and L queries the offset is n - L. It
+	// is the usual one with a cache.
 	BottomRight Alignment = iota
-	// TopLeft puts query i at key i.
+	// TopLeft puts query i at key i: the offset is 0.
 	TopLeft
 )
 

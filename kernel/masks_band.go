@@ -1,11 +1,11 @@
 package kernel
 
-// Causal hides the future: query i sees the keys j ≤ i + offset. The zero value aligns the last query
-// with the last key.
+// Causal hides the future: query i sees the keys j ≤ i + offset, where the offset is what [Alignment] says.
+// The zero value aligns the last query with the last key.
 type Causal struct {
 	Align Alignment
-	// Offset, if not nil, replaces the alignment by one offset a sequence. Offsets may be negative:
-	// the first queries then see nothing.
+	// Offset, if not nil, replaces the alignment by one offset for each sequence of the batch. Offsets may
+	// be negative: the first queries then see nothing.
 	Offset []int
 }
 
@@ -17,7 +17,7 @@ func (c Causal) band(s *sequence) (band, error) {
 }
 
 // Window shows the keys around a query: i + offset - Left ≤ j ≤ i + offset + Right, where -1 is
-// unbounded. The last w tokens are Window{Left: w - 1}.
+// unbounded. The last w tokens are Window{Left: w - 1}, because Right is then 0: no key of the future.
 type Window struct {
 	Left, Right int
 	Align       Alignment

@@ -3,6 +3,7 @@ package kernel
 // SparsePart chooses a part of a pattern of the Sparse Transformer.
 type SparsePart int
 
+// The parts of a pattern.
 const (
 	Merged     SparsePart = iota // both parts
 	FirstPart                    // what is near
@@ -12,6 +13,7 @@ const (
 // SparseStrided is the strided pattern of the Sparse Transformer (Child et al., 2019). A query at position
 // p = i + offset sees, of the keys j ≤ p, in the first part those with j ≥ p - Stride, and in the second
 // those with (p - j) mod Stride = 0. A stride of about √n lets through n·√n pairs, and costs as much.
+// Stride must be at least 1.
 type SparseStrided struct {
 	Stride int
 	Part   SparsePart
@@ -22,6 +24,7 @@ type SparseStrided struct {
 // SparseFixed is the fixed pattern of the Sparse Transformer (Child et al., 2019). A query at position
 // p = i + offset sees, of the keys j ≤ p, in the first part those of its own stride, ⌊j/Stride⌋ =
 // ⌊p/Stride⌋, and in the second the Summary last ones of every stride, j mod Stride ≥ Stride - Summary.
+// Summary must be 1 to Stride.
 type SparseFixed struct {
 	Stride, Summary int
 	Part            SparsePart

@@ -3,7 +3,8 @@ package kernel
 // MaskFunc shows the keys for which See returns true. It is called once for every head, query and key
 // of every sequence when a plan is made, which keeps the answers as bits; never when the plan is run.
 //
-// A panic in See reaches the caller of [NewAttention], [Plan.Reset] or [Attention].
+// See is called by the goroutine that makes the plan. A panic in it reaches the caller of [NewAttention],
+// [Plan.Reset] or [Attention].
 type MaskFunc struct {
 	See func(head, query, key int) bool
 	// AllHeadsAlike says that See does not depend on the head; it is then asked for head 0 only.

@@ -36,18 +36,18 @@ func TestMatMulIsItsDefinition(t *testing.T) {
 		view := func(rows, cols int, transposed bool) (Matrix, func(i, j int) float32) {
 			if transposed {
 				stride := rows + r.Intn(5)
-				data := rv(r, cols*stride)
+				data := gaussian(r, cols*stride)
 				return StridedRows(data, cols, rows, stride).T(), func(i, j int) float32 { return data[j*stride+i] }
 			}
 			stride := cols + r.Intn(5)
-			data := rv(r, rows*stride)
+			data := gaussian(r, rows*stride)
 			return StridedRows(data, rows, cols, stride), func(i, j int) float32 { return data[i*stride+j] }
 		}
 		x, xAt := view(m, k, xt)
 		w, wAt := view(k, n, wt)
 		var bias []float32
 		if r.Intn(2) == 0 {
-			bias = rv(r, n)
+			bias = gaussian(r, n)
 		}
 		stride := n + r.Intn(4)
 		for _, l := range isa.Supported() {
@@ -58,7 +58,7 @@ func TestMatMulIsItsDefinition(t *testing.T) {
 					t.Fatal(err)
 				}
 				for _, workers := range []int{1, 3} {
-					got := rv(r, m*stride)
+					got := gaussian(r, m*stride)
 					before := append([]float32(nil), got...)
 					if err := MatMul(StridedRows(got, m, n, stride), x, packed, MatMulOptions{Bias: bias, Workers: workers}); err != nil {
 						t.Fatal(err)
@@ -94,13 +94,13 @@ func TestMatMulFormats(t *testing.T) {
 		if r.Intn(6) == 0 {
 			k = 1100
 		}
-		w := rv(r, k*n)
+		w := gaussian(r, k*n)
 		bf16, f16, i8 := make([]BF16, k*n), make([]F16, k*n), make([]int8, k*n)
 		Narrow(bf16, w)
 		Narrow(f16, w)
 		scale := make([]float32, n)
 		require.NoError(t, Quantize(i8, scale, RowMajor(w, k, n)))
-		x, bias := rv(r, m*k), rv(r, n)
+		x, bias := gaussian(r, m*k), gaussian(r, n)
 		check := func(name string, w Matrix, scale []float32, at func(i int) float32) {
 			wide := make([]float32, k*n)
 			for i := range wide {
@@ -223,7 +223,7 @@ func TestMatMulErrors(t *testing.T) {
 		"bias":         {func(_, _ *Matrix, o *MatMulOptions) { o.Bias = make([]float32, 3) }, "Options.Bias", ErrShape},
 		"bias in y":    {func(_, _ *Matrix, o *MatMulOptions) { o.Bias = y[16:20] }, "y", ErrOverlap},
 		"workers":      {func(_, _ *Matrix, o *MatMulOptions) { o.Workers = -1 }, "Options.Workers", ErrOption},
-		"format":       {func(_, x *Matrix, _ *MatMulOptions) { *x = RowMajor(make([]BF16, 15), 5, 3) }, "x", ErrOption},
+		"format":       {func(_, x *Matrix, _ *MatMulOptions) { *x = RowMajor(make([]BF16, 15), 5, 3) }, "x", ErrFormat},
 	} {
 		y2, x2, o := good()
 		c.change(&y2, &x2, &o)
@@ -255,7 +255,7 @@ func TestMatMulAccuracy(t *testing.T) {
 	}{{2, 0.95}, {32, 1}, {1024, 1.02}} {
 		var ours, plain float64
 		for range 40 {
-			x, wd, y := rv(r, m*c.k), rv(r, c.k*n), make([]float32, m*n)
+			x, wd, y := gaussian(r, m*c.k), gaussian(r, c.k*n), make([]float32, m*n)
 			require.NoError(t, MatMul(RowMajor(y, m, n), RowMajor(x, m, c.k), pack(t, wd, c.k, n), MatMulOptions{}))
 			want := ref.MatMul(x, wd, m, c.k, n)
 			for i := range m {
@@ -279,7 +279,7 @@ func FuzzMatMul(f *testing.F) {
 	f.Fuzz(func(t *testing.T, seed int64) {
 		r := rand.New(rand.NewSource(seed))
 		m, k, n := r.Intn(60), r.Intn(400), r.Intn(100)
-		x, w := rv(r, m*k), pack(t, rv(r, k*n), k, n)
+		x, w := gaussian(r, m*k), pack(t, gaussian(r, k*n), k, n)
 		var first []float32
 		for _, l := range isa.Supported() {
 			restore := isa.Use(l)
@@ -298,4 +298,13 @@ func FuzzMatMul(f *testing.F) {
 			restore()
 		}
 	})
+}
+
+// gaussian is n numbers from N(0, 1).
+func gaussian(r *rand.Rand, n int) []float32 {
+	x := make([]float32, n)
+	for i := range x {
+		x[i] = float32(r.NormFloat64())
+	}
+	return x
 }

@@ -2,10 +2,8 @@ package kernel
 
 import "unsafe"
 
-// MatrixElement is a type that matrices may hold. Only weights may be other than float32.
-type MatrixElement interface{ float32 | BF16 | F16 | int8 }
-
-// Matrix is a view of memory as rows and columns. It copies nothing. The zero Matrix is empty.
+// Matrix is a view of memory as rows and columns. It copies nothing. The zero Matrix is empty. Neither size
+// may be more than 2²⁸.
 type Matrix struct {
 	data   unsafe.Pointer
 	length int // elements that data points to
@@ -19,14 +17,15 @@ type Matrix struct {
 	Transposed bool
 }
 
-// RowMajor views data as rows that follow each other.
-func RowMajor[T MatrixElement](data []T, rows, cols int) Matrix {
+// RowMajor views data as rows that follow each other, rows·cols elements. That data holds as many is checked
+// where the view is used.
+func RowMajor[T Scalar](data []T, rows, cols int) Matrix {
 	return StridedRows(data, rows, cols, cols)
 }
 
 // StridedRows views data as rows that begin stride elements apart, such as some of the columns of a
 // wider matrix. That the view lies within data is checked where it is used.
-func StridedRows[T MatrixElement](data []T, rows, cols, stride int) Matrix {
+func StridedRows[T Scalar](data []T, rows, cols, stride int) Matrix {
 	return Matrix{data: unsafe.Pointer(unsafe.SliceData(data)), length: len(data), format: formatOf[T](), Rows: rows, Cols: cols, Stride: stride}
 }
 
@@ -78,7 +77,7 @@ func (m *Matrix) stored() Tensor {
 // checkFloat32 is check for a matrix that is not weights.
 func (m *Matrix) checkFloat32(name string) error {
 	if m.format != Float32 {
-		return argument(ErrOption, name, "holds %v, want %v", m.format, Float32)
+		return argument(ErrFormat, name, "is %v, want float32", m.format)
 	}
 	return m.check(name)
 }

@@ -7,8 +7,8 @@ import (
 	"github.com/quern-go/quern/internal/isa"
 )
 
-// MultiHeadOptions describes a multi-head attention layer: Y = concat(heads)·W^O, where head h attends
-// with its own channels of X·W^Q, X·W^K and X·W^V.
+// MultiHeadOptions describes a multi-head attention layer (Vaswani et al., 2017): Y = concat(heads)·W^O,
+// where head h attends with its own channels of X·W^Q, X·W^K and X·W^V.
 type MultiHeadOptions struct {
 	// Heads is the number of query heads, KVHeads that of key and value heads; 0 means Heads. Query
 	// head h uses key/value head h/(Heads/KVHeads).
@@ -46,7 +46,7 @@ type MultiHeadOptions struct {
 	Workers int
 }
 
-// MultiHeadInput is what a layer is given.
+// MultiHeadInput is what a layer is given. Its tensors are of float32.
 type MultiHeadInput struct {
 	// X is [batch, 1, queries, width]: a row for each token.
 	X Tensor
@@ -93,7 +93,8 @@ type projected struct {
 	origin Tensor    // heads without overlap, which are turned
 }
 
-// NewMultiHead checks the description of a layer and prepares it.
+// NewMultiHead checks the description of a layer and prepares it. Errors are of type [*ArgumentError]. Weights
+// and biases are used where they are, and must not change as long as the layer is used.
 func NewMultiHead(o MultiHeadOptions) (*MultiHead, error) {
 	if o.KVHeads == 0 {
 		o.KVHeads = o.Heads
@@ -197,7 +198,7 @@ func (l *MultiHead) checkWeights() error {
 	return nil
 }
 
-// Clone returns a layer with the same weights and memory of its own.
+// Clone returns a layer with the same weights and memory of its own. It may be called while l is in use.
 func (l *MultiHead) Clone() *MultiHead {
 	c := &MultiHead{o: l.o, dim: l.dim, valueDim: l.valueDim}
 	c.turn = c.turnRows
@@ -477,7 +478,7 @@ type OverlapSchedule struct {
 	Reversed bool // T-l-1 instead of l
 }
 
-// Overlap returns the overlap for one of a number of layers, counted from 0.
+// Overlap returns the overlap for a layer, counted from 0, of a number of layers, in channels on each side.
 func (s OverlapSchedule) Overlap(layer, layers int) int {
 	if s.Reversed {
 		layer = layers - layer - 1

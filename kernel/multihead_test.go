@@ -21,7 +21,7 @@ type testLayer struct {
 }
 
 func scaled(r *rand.Rand, rows, cols int) []float32 {
-	w := rv(r, rows*cols)
+	w := gaussian(r, rows*cols)
 	for i := range w {
 		w[i] /= float32(math.Sqrt(float64(max(rows, 1))))
 	}
@@ -52,7 +52,7 @@ func randomLayer(t testing.TB, r *rand.Rand, cross bool) *testLayer {
 		if r.Intn(2) == 0 {
 			return nil
 		}
-		return rv(r, n)
+		return gaussian(r, n)
 	}
 	l.wq, l.wk, l.wv = scaled(r, l.width, heads*d), scaled(r, l.contextWidth, hkv*d), scaled(r, l.contextWidth, hkv*dv)
 	l.wo = scaled(r, heads*(dv+2*overlap), l.out)
@@ -147,7 +147,7 @@ func checkRandomLayer(t testing.TB, r *rand.Rand) {
 		l.Mask = Causal{}
 		l.twin.Visible = ref.Causal(keys - queries)
 	}
-	x, context := rv(r, batch*queries*l.width), rv(r, batch*keys*l.contextWidth)
+	x, context := gaussian(r, batch*queries*l.width), gaussian(r, batch*keys*l.contextWidth)
 	in := MultiHeadInput{X: BHSD(x, batch, 1, queries, l.width)}
 	source := x
 	if cross {
@@ -235,7 +235,7 @@ func TestMultiHeadTokenByToken(t *testing.T) {
 		l := randomLayer(t, r, false)
 		l.Mask = Causal{}
 		const batch, sequence = 2, 20
-		x, y := rv(r, batch*sequence*l.width), make([]float32, batch*sequence*l.out)
+		x, y := gaussian(r, batch*sequence*l.width), make([]float32, batch*sequence*l.out)
 		layer := l.new(t)
 		require.NoError(t, layer.Forward(BHSD(y, batch, 1, sequence, l.out), MultiHeadInput{X: BHSD(x, batch, 1, sequence, l.width)}))
 		for b := range batch {
@@ -255,7 +255,7 @@ func TestMultiHeadPackedDocuments(t *testing.T) {
 		l := randomLayer(t, r, false)
 		l.Mask = Causal{}
 		cum := []int{0, 7, 7, 30, 41}
-		x, y := rv(r, 41*l.width), make([]float32, 41*l.out)
+		x, y := gaussian(r, 41*l.width), make([]float32, 41*l.out)
 		layer := l.new(t)
 		require.NoError(t, layer.Forward(BHSD(y, 1, 1, 41, l.out), MultiHeadInput{X: BHSD(x, 1, 1, 41, l.width), Ragged: Ragged{CumQueries: cum}}))
 		for i := 1; i < len(cum); i++ {
@@ -275,7 +275,7 @@ func TestOverlapZeroIsPlain(t *testing.T) {
 		l = randomLayer(t, r, false)
 	}
 	const sequence = 33
-	x := rv(r, sequence*l.width)
+	x := gaussian(r, sequence*l.width)
 	plain, zero := make([]float32, sequence*l.out), make([]float32, sequence*l.out)
 	in := MultiHeadInput{X: BHSD(x, 1, 1, sequence, l.width)}
 	require.NoError(t, l.new(t).Forward(BHSD(plain, 1, 1, sequence, l.out), in))
@@ -321,7 +321,7 @@ func TestMultiHeadDoesNotAllocate(t *testing.T) {
 		l := randomLayer(t, r, false)
 		l.Workers = 1
 		layer := l.new(t)
-		x, y := rv(r, 2*9*l.width), make([]float32, 2*9*l.out)
+		x, y := gaussian(r, 2*9*l.width), make([]float32, 2*9*l.out)
 		in := MultiHeadInput{X: BHSD(x, 2, 1, 9, l.width), Ragged: Ragged{KeyCount: []int{9, 4}}}
 		require.Zero(t, testing.AllocsPerRun(20, func() {
 			if err := layer.Forward(BHSD(y, 2, 1, 9, l.out), in); err != nil {
@@ -333,7 +333,7 @@ func TestMultiHeadDoesNotAllocate(t *testing.T) {
 
 func TestMultiHeadErrors(t *testing.T) {
 	r := rand.New(rand.NewSource(9))
-	w := func(rows, cols int) *Weights { return pack(t, rv(r, rows*cols), rows, cols) }
+	w := func(rows, cols int) *Weights { return pack(t, gaussian(r, rows*cols), rows, cols) }
 	good := func() MultiHeadOptions {
 		return MultiHeadOptions{Heads: 4, KVHeads: 2, Query: w(10, 12), Key: w(10, 6), Value: w(10, 10), Out: w(20, 7)}
 	}
@@ -371,15 +371,15 @@ func TestMultiHeadErrors(t *testing.T) {
 	o.Rotary, _ = NewRotary(RotaryOptions{Dim: 2, Positions: 9})
 	l, err := NewMultiHead(o)
 	require.NoError(t, err)
-	x, y := BHSD(rv(r, 60), 2, 1, 3, 10), BHSD(make([]float32, 42), 2, 1, 3, 7)
+	x, y := BHSD(gaussian(r, 60), 2, 1, 3, 10), BHSD(make([]float32, 42), 2, 1, 3, 7)
 	require.NoError(t, l.Forward(y, MultiHeadInput{X: x}))
 	for name, in := range map[string]MultiHeadInput{
-		"in.X":                      {X: BHSD(rv(r, 66), 2, 1, 3, 11)},
-		"in.Context":                {X: x, Context: BHSD(rv(r, 90), 3, 1, 3, 10)},
+		"in.X":                      {X: BHSD(gaussian(r, 66), 2, 1, 3, 11)},
+		"in.Context":                {X: x, Context: BHSD(gaussian(r, 90), 3, 1, 3, 10)},
 		"in.Positions":              {X: x, Positions: Positions{Offset: 7}},
 		"in.KeyPositions":           {X: x, Context: x, KeyPositions: Positions{Offset: 7}},
 		"Options.Ragged.KeyCount":   {X: x, Ragged: Ragged{KeyCount: []int{1, 4}}},
-		"Options.Ragged.CumQueries": {X: BHSD(rv(r, 60), 1, 1, 6, 10), Ragged: Ragged{CumQueries: []int{0, 5}}},
+		"Options.Ragged.CumQueries": {X: BHSD(gaussian(r, 60), 1, 1, 6, 10), Ragged: Ragged{CumQueries: []int{0, 5}}},
 	} {
 		y := y
 		if in.X.Shape[0] == 1 {

@@ -2,7 +2,6 @@ package kernel
 
 import (
 	"fmt"
-	"unsafe"
 
 	"github.com/quern-go/quern/asm"
 )
@@ -15,7 +14,7 @@ import (
 // the same bits as many. Elements are converted to float32, int8 as well. The chain is then multiplied
 // by the Scale of the row and by that of the query, where there are any. It may be -0.
 //
-// Up to workers goroutines share the rows, as many as there are processors if workers is 0; the bits do
+// Up to workers goroutines share the rows, as many as GOMAXPROCS if workers is 0 or less; the bits do
 // not depend on it. It allocates a copy of the queries, and scratch for each worker.
 //
 // It panics, before anything is read or written, if len(dst) is not queries.Len()·rows.Len(), if the
@@ -38,7 +37,7 @@ func PairwiseDot[Q, T Scalar](dst []float32, queries Rows[Q], rows Rows[T], work
 	for w := range scratch {
 		scratch[w] = p.newScratch()
 	}
-	shareTasks(len(scratch), tasks, func(w, task int) {
+	new(crew).run(len(scratch), tasks, func(w, task int) {
 		p.block(scratch[w], task*blockRows, min((task+1)*blockRows, count))
 	})
 }
@@ -77,23 +76,7 @@ func (p *pairwise) packQueries(q scan) {
 // gather copies n rows as float32, one after the other.
 func (s *scan) gather(dst []float32, from, n int) {
 	for i := range n {
-		to, src := dst[i*s.dim:], s.row(s.id(from+i))
-		for left := s.dim; left > 0; {
-			m := min(left, chunk)
-			switch s.kind {
-			case kindFloat32:
-				copy(to, unsafe.Slice((*float32)(src), m))
-			case kindBF16:
-				asm.WidenBF16(s.level, &to[0], (*uint16)(src), m)
-			case kindF16:
-				asm.WidenF16(s.level, &to[0], (*uint16)(src), m)
-			case kindInt8:
-				asm.WidenInt8(s.level, &to[0], (*int8)(src), m)
-			}
-			if left -= m; left > 0 { // no pointer behind the row
-				to, src = to[m:], unsafe.Add(src, m*s.kind.size())
-			}
-		}
+		s.format.widen(s.level, &dst[i*s.dim], s.row(s.id(from+i)), s.dim)
 	}
 }
 
@@ -112,7 +95,7 @@ func (p *pairwise) newScratch() *pairwiseScratch {
 	for i := range s.tile.ones {
 		s.tile.ones[i] = 1
 	}
-	if p.rows.kind != kindFloat32 || p.rows.index != nil {
+	if p.rows.format != Float32 || p.rows.index != nil {
 		s.rows = make([]float32, blockRows*p.rows.dim)
 	}
 	return s

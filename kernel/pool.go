@@ -24,7 +24,8 @@ type CacheConfig struct {
 	// PageKeys is the number of keys of a page, a multiple of 128. 0 means 512: int8 is read 5 % faster
 	// than in pages of 128, and nothing much is gained beyond.
 	PageKeys int
-	// MaxBytes bounds the memory of all pages together; at least one page must fit. 0 means no bound.
+	// MaxBytes bounds the memory of all pages together, in bytes; at least one page must fit. 0 means no
+	// bound.
 	MaxBytes int64
 }
 
@@ -32,11 +33,11 @@ type CacheConfig struct {
 // that asked for them has not changed.
 var ErrPool = errors.New("page pool is exhausted")
 
-// Pool is memory for the keys and values of many sequences: pages of equal size, which [Cache]s take as they
-// grow, share after a [Cache.Fork], and give back. Pages are allocated when they are first needed and
+// Pool is memory for the keys and values of many sequences: pages of equal size, which a [Cache] of each takes as
+// it grows; caches share them after a [Cache.Fork], and give back. Pages are allocated when they are first needed and
 // then used again.
 //
-// All methods may be called at any time from any goroutine.
+// All methods may be called at any time from any goroutine. [NewPool] makes pools; the zero Pool is none.
 type Pool struct {
 	config CacheConfig
 	layout pageLayout
@@ -103,7 +104,8 @@ func (l *pageLayout) at(p *page, head, block int) pageBlock {
 	return b
 }
 
-// NewPool returns a pool without pages. Errors are of type [*ArgumentError].
+// NewPool returns a pool without pages: memory is allocated as caches need it, and stays with the pool.
+// Errors are of type [*ArgumentError].
 func NewPool(config CacheConfig) (*Pool, error) {
 	if config.ValueDim == 0 {
 		config.ValueDim = config.Dim
@@ -145,10 +147,11 @@ func NewPool(config CacheConfig) (*Pool, error) {
 	return p, nil
 }
 
-// PageBytes returns the size of a page.
+// PageBytes returns the size of a page in bytes: keys, values filled up to a multiple of 32 columns, scales, and
+// about a KiB more for each 128 keys of a head.
 func (p *Pool) PageBytes() int { return p.layout.bytes }
 
-// Bytes returns the memory of the pages that caches hold, shared pages counted once.
+// Bytes returns the memory of the pages that caches hold, in bytes, shared pages counted once.
 func (p *Pool) Bytes() int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -156,7 +159,7 @@ func (p *Pool) Bytes() int64 {
 }
 
 // FreeBytes returns the memory of the pages that caches can still take: those that were given back, and
-// those that MaxBytes allows besides.
+// those that MaxBytes allows besides. Without MaxBytes it is close to the largest int64.
 func (p *Pool) FreeBytes() int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()

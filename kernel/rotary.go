@@ -40,7 +40,7 @@ type Rotary struct {
 
 // NewRotary makes tables. The frequencies are rounded to float64 once, the angle, a float64 product,
 // once more, and its sine and cosine, within 1 ULP in float64, to float32: the same bits on every
-// machine.
+// machine. Errors are of type [*ArgumentError].
 func NewRotary(o RotaryOptions) (*Rotary, error) {
 	switch {
 	case o.Dim < 0 || o.Dim%2 != 0 || o.Dim > maxSize:
@@ -126,8 +126,8 @@ func rotaryFrequencies(base float64, pairs int) []float64 {
 	return frequencies
 }
 
-// Positions says which position the rows of a tensor have. The zero value counts from 0 in each batch
-// entry.
+// Positions says which position the rows of a tensor have, the same in all heads. The zero value counts from
+// 0 in each batch entry.
 type Positions struct {
 	// Offset is the position of the first row.
 	Offset int
@@ -187,8 +187,10 @@ func (p *Positions) at(b, s, sequence int) int {
 	return p.Offset + s
 }
 
-// Apply turns every head of x in place: queries, or keys before attention or a cache sees them. Elements
-// of x must not overlap.
+// Apply turns every head of x in place: queries, or keys before attention or a cache sees them. x is of
+// float32, at least Dim channels wide, and its elements must not overlap. Positions must be among those that
+// there are tables for. Errors are of type [*ArgumentError]; nothing has been written then. It does not
+// allocate.
 //
 // With a and b the channels of a pair, the results are fma(a, cos, -(b·sin)) and fma(b, cos, a·sin):
 // the product with sin is rounded, the other one fused with the sum.

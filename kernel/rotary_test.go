@@ -36,7 +36,7 @@ func TestRotaryIsItsDefinition(t *testing.T) {
 		require.NoError(t, err)
 		frequencies := rotaryFrequencies(10000, o.Dim/2)
 		batch, heads, sequence, dim := 1+r.Intn(2), r.Intn(4), r.Intn(6), o.Dim+r.Intn(5)
-		data := rv(r, batch*heads*sequence*dim)
+		data := gaussian(r, batch*heads*sequence*dim)
 		if len(data) > 3 {
 			data[1], data[3] = float32(math.Inf(1)), float32(math.NaN())
 		}

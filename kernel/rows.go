@@ -2,16 +2,14 @@ package kernel
 
 import (
 	"fmt"
-	"runtime"
-	"sync"
-	"sync/atomic"
 	"unsafe"
 
 	"github.com/quern-go/quern/asm"
 	"github.com/quern-go/quern/internal/isa"
 )
 
-// Rows is a set of vectors in memory, one after the other. It copies nothing. The zero Rows is empty.
+// Rows is a set of vectors in memory, one after the other. It copies nothing. The zero Rows is empty. Sizes
+// that contradict each other make the functions panic that are given it.
 type Rows[T Scalar] struct {
 	Data []T
 	Dim  int // numbers in a vector
@@ -85,7 +83,7 @@ func (r *Rows[T]) mustFit(function string, q int) {
 // Otherwise, if q is not float32, it is converted in newly allocated memory.
 //
 // Rows are read in order, at the speed of memory; indexed ones are prefetched. Up to workers
-// goroutines share them, as many as there are processors if workers is 0; short scans use fewer. The
+// goroutines share them, as many as GOMAXPROCS if workers is 0 or less; short scans use fewer. The
 // bits do not depend on it. With one worker it does not allocate.
 //
 // It panics, before anything is read or written, if len(dst) is not rows.Len(), if len(q) is not
@@ -141,7 +139,7 @@ const (
 type scan struct {
 	level       isa.Level
 	of          measure
-	kind        scalarKind
+	format      Format
 	exact       bool // q and the rows are int8, sums integers
 	q           unsafe.Pointer
 	rows        unsafe.Pointer
@@ -154,38 +152,24 @@ type scan struct {
 
 func newScan[Q, T Scalar](of measure, q []Q, rows *Rows[T]) scan {
 	s := scan{
-		level: isa.Active(), of: of, kind: kindOf[T](),
+		level: isa.Active(), of: of, format: formatOf[T](),
 		q: unsafe.Pointer(unsafe.SliceData(q)), rows: unsafe.Pointer(unsafe.SliceData(rows.Data)),
 		dim: rows.Dim, stride: rows.pitch(), count: rows.Len(), index: rows.Index, scale: rows.Scale,
 	}
 	if of == measureCosine {
 		s.scale = nil
 	}
-	from := kindOf[Q]()
-	s.exact = from == kindInt8 && s.kind == kindInt8 && (of != measureL2 || s.scale == nil)
-	if from != kindFloat32 && !s.exact {
-		s.q = unsafe.Pointer(unsafe.SliceData(toFloat32(from, s.q, s.dim)))
+	from := formatOf[Q]()
+	s.exact = from == Int8 && s.format == Int8 && (of != measureL2 || s.scale == nil)
+	if from != Float32 && !s.exact {
+		wide := make([]float32, s.dim)
+		from.widen(s.level, unsafe.SliceData(wide), s.q, s.dim)
+		s.q = unsafe.Pointer(unsafe.SliceData(wide))
 	}
 	if of == measureCosine && !s.exact {
 		s.norm = Dot(unsafe.Slice((*float32)(s.q), s.dim), unsafe.Slice((*float32)(s.q), s.dim))
 	}
 	return s
-}
-
-// toFloat32 converts n numbers.
-func toFloat32(kind scalarKind, src unsafe.Pointer, n int) []float32 {
-	dst := make([]float32, n)
-	switch kind {
-	case kindBF16:
-		Widen(dst, unsafe.Slice((*BF16)(src), n))
-	case kindF16:
-		Widen(dst, unsafe.Slice((*F16)(src), n))
-	case kindInt8:
-		for i, x := range unsafe.Slice((*int8)(src), n) {
-			dst[i] = float32(x)
-		}
-	}
-	return dst
 }
 
 // id returns which vector of the data row i is.
@@ -214,17 +198,17 @@ func (s *scan) rowsFrom(i, count int) piece {
 		p.rows = s.row(i)
 		// float32 in order is best left to the hardware, 1.02 of a plain stream against 0.91 with prefetching;
 		// smaller types, which take longer for a line, gain: int8 0.94 against 0.63 (768 numbers, Zen 4).
-		if s.kind != kindFloat32 {
+		if s.format != Float32 {
 			p.ahead = farAhead
 		}
 	} else {
 		p.rows, p.index, p.last = s.rows, &s.index[i], &s.index[len(s.index)-1]
-		p.ahead = 4 * max(1, farAhead/max(s.dim*s.kind.size(), 1))
+		p.ahead = 4 * max(1, farAhead/max(s.dim*s.format.size(), 1))
 	}
 	return p
 }
 
-func (s *scan) row(id int) unsafe.Pointer { return unsafe.Add(s.rows, id*s.stride*s.kind.size()) }
+func (s *scan) row(id int) unsafe.Pointer { return unsafe.Add(s.rows, id*s.stride*s.format.size()) }
 
 // scores writes the scores of the rows from a first one on.
 func (s *scan) scores(dst []float32, from int) {
@@ -280,7 +264,7 @@ func (s *scan) oneScore(id int) float32 {
 		if left -= p.dim; left == 0 {
 			break
 		}
-		p.q, p.rows = unsafe.Add(p.q, 4*p.dim), unsafe.Add(p.rows, p.dim*s.kind.size())
+		p.q, p.rows = unsafe.Add(p.q, 4*p.dim), unsafe.Add(p.rows, p.dim*s.format.size())
 	}
 	if s.of == measureCosine {
 		return cosine(sums[0], s.norm, sums[1])
@@ -293,36 +277,36 @@ func (s *scan) run(dst *float32, p *piece) {
 	// Rows are converted where their type is known: a pointer to something larger may reach behind them.
 	switch s.of {
 	case measureDot:
-		switch s.kind {
-		case kindFloat32:
+		switch s.format {
+		case Float32:
 			asm.DotRowsF32(s.level, dst, (*float32)(p.q), (*float32)(p.rows), p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume)
-		case kindBF16:
+		case BFloat16:
 			asm.DotRowsBF16(s.level, dst, (*float32)(p.q), (*uint16)(p.rows), p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume)
-		case kindF16:
+		case Float16:
 			asm.DotRowsF16(s.level, dst, (*float32)(p.q), (*uint16)(p.rows), p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume)
-		case kindInt8:
+		case Int8:
 			asm.DotRowsInt8(s.level, dst, (*float32)(p.q), (*int8)(p.rows), p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume)
 		}
 	case measureL2:
-		switch s.kind {
-		case kindFloat32:
+		switch s.format {
+		case Float32:
 			asm.L2RowsF32(s.level, dst, (*float32)(p.q), (*float32)(p.rows), p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume, p.scale)
-		case kindBF16:
+		case BFloat16:
 			asm.L2RowsBF16(s.level, dst, (*float32)(p.q), (*uint16)(p.rows), p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume, p.scale)
-		case kindF16:
+		case Float16:
 			asm.L2RowsF16(s.level, dst, (*float32)(p.q), (*uint16)(p.rows), p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume, p.scale)
-		case kindInt8:
+		case Int8:
 			asm.L2RowsInt8(s.level, dst, (*float32)(p.q), (*int8)(p.rows), p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume, p.scale)
 		}
 	case measureCosine:
-		switch s.kind {
-		case kindFloat32:
+		switch s.format {
+		case Float32:
 			asm.CosineRowsF32(s.level, dst, (*float32)(p.q), (*float32)(p.rows), p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume)
-		case kindBF16:
+		case BFloat16:
 			asm.CosineRowsBF16(s.level, dst, (*float32)(p.q), (*uint16)(p.rows), p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume)
-		case kindF16:
+		case Float16:
 			asm.CosineRowsF16(s.level, dst, (*float32)(p.q), (*uint16)(p.rows), p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume)
-		case kindInt8:
+		case Int8:
 			asm.CosineRowsInt8(s.level, dst, (*float32)(p.q), (*int8)(p.rows), p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume)
 		}
 	}
@@ -357,51 +341,19 @@ func (s *scan) fromInts(sums [3]int64) float32 {
 }
 
 // taskRows is the number of rows that a worker takes at a time.
-func (s *scan) taskRows() int { return max(1, taskBytes/max(s.dim*s.kind.size(), 1)) }
+func (s *scan) taskRows() int { return max(1, taskBytes/max(s.dim*s.format.size(), 1)) }
 
 func (s *scan) tasks() int { return (s.count + s.taskRows() - 1) / s.taskRows() }
 
 // share splits the rows between workers: work gets the number of its worker and a range of rows.
 func (s *scan) share(workers int, work func(worker, from, to int)) {
 	each := s.taskRows()
-	shareTasks(workers, s.tasks(), func(worker, task int) { work(worker, task*each, min((task+1)*each, s.count)) })
-}
-
-// workerCount is the number of goroutines for some tasks, at most as many as wanted; 0 stands for one a
-// processor.
-func workerCount(wanted, tasks int) int {
-	if wanted <= 0 {
-		wanted = runtime.GOMAXPROCS(0)
-	}
-	return max(1, min(wanted, tasks))
-}
-
-// shareTasks does tasks on some goroutines, the caller's among them.
-func shareTasks(workers, tasks int, do func(worker, task int)) {
-	var next atomic.Int64
-	var all sync.WaitGroup
-	run := func(worker int) {
-		for {
-			task := int(next.Add(1)) - 1
-			if task >= tasks {
-				return
-			}
-			do(worker, task)
-		}
-	}
-	for w := 1; w < workers; w++ {
-		all.Add(1)
-		go func() {
-			defer all.Done()
-			run(w)
-		}()
-	}
-	run(0)
-	all.Wait()
+	new(crew).run(workers, s.tasks(), func(worker, task int) { work(worker, task*each, min((task+1)*each, s.count)) })
 }
 
 // HammingRows sets dst[i] to the number of bits in which q and the i-th code differ. The codes lie one
-// after the other, each len(q) words long. It panics if len(codes) is not len(q)·len(dst).
+// after the other, each len(q) words long. It panics if len(codes) is not len(q)·len(dst). It runs on the
+// caller's goroutine alone and does not allocate.
 func HammingRows(dst []int32, q, codes []uint64) {
 	if len(codes) != len(q)*len(dst) {
 		panic(fmt.Sprintf("quern: HammingRows: len(codes) is %d, len(q) is %d, len(dst) is %d", len(codes), len(q), len(dst)))

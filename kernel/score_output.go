@@ -10,6 +10,7 @@ import (
 // ScoreStage says how far scores have come.
 type ScoreStage int
 
+// The stages, in the order in which a score passes them.
 const (
 	ScaledScores  ScoreStage = iota // q·k·scale, of all keys: for them keys are read that no query sees
 	CappedScores                    // after Softcap, likewise

@@ -7,8 +7,8 @@ import (
 	"github.com/quern-go/quern/internal/portable"
 )
 
-// ALiBi adds Slopes[h]·(j - i - offset) to the score of query i and key j in head h. There is one slope
-// for each query head; nil is none.
+// ALiBi adds Slopes[h]·(j - i - offset) to the score of query i and key j in head h (Press et al., 2022). There
+// is one slope for each query head, a finite number; nil is none. The offset is what [Alignment] says.
 type ALiBi struct {
 	Slopes []float32
 	Align  Alignment

@@ -54,6 +54,21 @@ func specifiedDot(x, y []float32) float32 {
 	return fold(c[0]) + 0
 }
 
+// specifiedCosine takes the sums of x·y, x·x and y·y.
+func specifiedCosine(xy, xx, yy float32) float32 {
+	if (xx == 0 || yy == 0) && xy == xy {
+		return 0
+	}
+	c := float32(float64(xy) / math.Sqrt(float64(float64(xx)*float64(yy))))
+	if c > 1 {
+		return 1
+	}
+	if c < -1 {
+		return -1
+	}
+	return c + 0
+}
+
 // specifiedSoftmax returns Softmax, LogSoftmax and LogSumExp of x.
 func specifiedSoftmax(x []float32) (softmax, logSoftmax []float32, logSumExp float32) {
 	M, l := -infinity, float32(0)
@@ -267,7 +282,20 @@ func TestSlicesAreAsSpecified(t *testing.T) {
 		if n > 0 && r.IntN(8) == 0 {
 			x[r.IntN(n)] = poison[r.IntN(len(poison))]
 		}
-		requireSameBits(t, []float32{specifiedDot(x, y)}, []float32{kernel.Dot(x, y)}, "Dot of ", n)
+		difference, scaled, s := make([]float32, n), make([]float32, n), float32(r.NormFloat64())
+		for i := range x {
+			difference[i], scaled[i] = x[i]-y[i], fma(-s, y[i], x[i])
+		}
+		xy, xx, yy := specifiedDot(x, y), specifiedDot(x, x), specifiedDot(y, y)
+		requireSameBits(t,
+			[]float32{xy, specifiedDot(difference, difference), specifiedCosine(xy, xx, yy), float32(math.Sqrt(float64(xx)))},
+			[]float32{kernel.Dot(x, y), kernel.SquaredL2(x, y), kernel.Cosine(x, y), kernel.Norm(x)}, "Dot, SquaredL2, Cosine, Norm of ", n)
+		if n > 0 {
+			row, got := kernel.Rows[float32]{Data: y, Dim: n, Scale: []float32{s}}, make([]float32, 2)
+			kernel.DotRows(got[:1], x, row, 1)
+			kernel.SquaredL2Rows(got[1:], x, row, 1)
+			requireSameBits(t, []float32{xy * s, specifiedDot(scaled, scaled)}, got, "DotRows, SquaredL2Rows of ", n)
+		}
 		softmax, logSoftmax, logSumExp := specifiedSoftmax(x)
 		kernel.Softmax(dst, x)
 		requireSameBits(t, softmax, dst, "Softmax of ", n)

@@ -22,6 +22,9 @@ import (
 // in order, until Finish folds them from left to right. Pieces that are cut at multiples of 2048 keys
 // and merged in the order of their keys thus give the bits of the undivided call. It holds
 // ⌈keys/2048⌉·Batch·Heads·Queries·(ValueDim + 2) numbers.
+//
+// The zero State is of no queries, to be filled by [Plan.RunState] or UnmarshalBinary. A State serves one
+// caller at a time, in Finish too. Errors are of type [*ArgumentError]; nothing has changed then.
 type State struct {
 	batch, heads, queries, valueDim int
 	spans                           []state // of all rows: batch, head, query
@@ -29,7 +32,8 @@ type State struct {
 }
 
 // AttentionState computes the state of queries over keys; see [Attention] for the arguments. LSE, Sinks
-// and Scores are not for states: the first two belong to [State.Finish].
+// and Scores are not for states: the first two belong to [State.Finish]. Errors are of type
+// [*ArgumentError].
 func AttentionState(q, k, v Tensor, opts Options) (*State, error) {
 	shape, t := ShapeOf(q, k, v), tensors{q: q, k: k, v: v}
 	if err := shape.check(); err != nil {
@@ -49,7 +53,8 @@ func AttentionState(q, k, v Tensor, opts Options) (*State, error) {
 }
 
 // RunState computes the state of queries over keys into s, in place of what it was. It allocates only
-// where s has less memory than it needs.
+// where s has less memory than it needs. See [AttentionState] for what it cannot be asked for, and for
+// errors.
 func (p *Plan) RunState(s *State, q, k, v Tensor) error {
 	if p.shape == (Shape{}) {
 		return argument(ErrOption, "Plan", "is not prepared")
@@ -131,8 +136,9 @@ func (s *State) Merge(later *State) error {
 	return nil
 }
 
-// Finish writes the output, of shape [batch, heads, queries, value width], and if they are not nil the
-// log-sum-exp, as Options.LSE, taking Options.Sinks into account. The state stays as it is.
+// Finish writes the output, of shape [batch, heads, queries, value width] and of float32, and if lse is not
+// nil, the log-sum-exp, as Options.LSE; sinks, if not nil, are as Options.Sinks. Rows that saw no key are 0, and
+// -Inf in lse. The state stays as it is.
 func (s *State) Finish(out Tensor, lse, sinks []float32) error {
 	if err := out.checkOutput("out", [4]int{s.batch, s.heads, s.queries, s.valueDim}); err != nil {
 		return err
@@ -190,7 +196,8 @@ func baseTwo(x float32) float32 { return float32(float64(x) * math.Log2E) }
 
 const stateVersion = 1
 
-// MarshalBinary encodes a state for another machine: little-endian, the same bytes everywhere.
+// MarshalBinary encodes a state for another machine: little-endian, the same bytes everywhere. The error is
+// nil.
 func (s *State) MarshalBinary() ([]byte, error) {
 	b := []byte("quern state")
 	for _, n := range []int{stateVersion, s.batch, s.heads, s.queries, s.valueDim, len(s.spans)} {
@@ -215,7 +222,8 @@ func (s *state) eachPart(rows, width, pitch int, f func([]float32)) {
 	}
 }
 
-// UnmarshalBinary sets s to what MarshalBinary encoded.
+// UnmarshalBinary sets s to what MarshalBinary encoded. Bytes that are no state, or of another version of
+// the encoding, are an error.
 func (s *State) UnmarshalBinary(b []byte) error {
 	const magic = "quern state"
 	const header = len(magic) + 4*6

@@ -11,7 +11,7 @@ import (
 // Tensor is a view of memory as [batch, heads, sequence, dim] with any strides; the last dimension
 // is contiguous. It copies nothing. The zero Tensor is empty.
 //
-// Elements are float32, [BF16] or [F16].
+// Elements are float32, [BF16] or [F16]; what is written, or is no query, key or value, is float32.
 //
 // Whatever the order of dimensions in memory, they are named in this order. Strides are in
 // elements. An input may use stride 0 to broadcast a dimension; elements of an output must not
@@ -26,28 +26,29 @@ type Tensor struct {
 	Stride [3]int
 }
 
-// BHSD views data as contiguous [batch, heads, sequence, dim].
-func BHSD[T Element](data []T, batch, heads, sequence, dim int) Tensor {
+// BHSD views data as contiguous [batch, heads, sequence, dim]. That data holds as many elements is checked
+// where the view is used, here as in [BSHD].
+func BHSD[T Float](data []T, batch, heads, sequence, dim int) Tensor {
 	return Strided(data, [4]int{batch, heads, sequence, dim}, [3]int{heads * sequence * dim, sequence * dim, dim})
 }
 
 // BSHD views data as contiguous [batch, sequence, heads, dim]: the output of a projection, in which
 // heads lie beside each other.
-func BSHD[T Element](data []T, batch, sequence, heads, dim int) Tensor {
+func BSHD[T Float](data []T, batch, sequence, heads, dim int) Tensor {
 	return Strided(data, [4]int{batch, heads, sequence, dim}, [3]int{sequence * heads * dim, dim, heads * dim})
 }
 
 // Strided views data with explicit strides, both in the order batch, heads, sequence: a slice of a
 // fused QKV projection, overlapping heads, or a broadcast dimension. That the view lies within data
 // is checked where it is used.
-func Strided[T Element](data []T, shape [4]int, stride [3]int) Tensor {
+func Strided[T Float](data []T, shape [4]int, stride [3]int) Tensor {
 	return Tensor{data: unsafe.Pointer(unsafe.SliceData(data)), length: len(data), format: formatOf[T](), Shape: shape, Stride: stride}
 }
 
 // Format returns the format of the elements, [Float32] for the zero Tensor.
 func (t Tensor) Format() Format { return t.format }
 
-// Batch returns a view of one batch entry, which must exist: a Tensor whose batch is 1.
+// Batch returns a view of batch entry b: a Tensor whose batch is 1. It panics if there is no such entry.
 func (t Tensor) Batch(b int) Tensor {
 	if b < 0 || b >= t.Shape[0] {
 		panic(fmt.Sprintf("quern: Batch: %d of %d", b, t.Shape[0]))

@@ -10,7 +10,7 @@ import (
 // Metric says what makes vectors near to each other.
 type Metric uint8
 
-// The metrics.
+// The metrics. The score of a [Match] is what is compared: a product, a distance or a cosine.
 const (
 	MetricDot       Metric = iota // the larger the dot product, the nearer
 	MetricSquaredL2               // the smaller the distance, the nearer
@@ -29,7 +29,7 @@ type Match struct {
 // scores the lower ID comes first; NaN comes last. It returns the part of dst that it has filled,
 // which is shorter if there are fewer rows.
 //
-// Up to workers goroutines share the rows, as many as there are processors if workers is 0. The result
+// Up to workers goroutines share the rows, as many as GOMAXPROCS if workers is 0 or less. The result
 // does not depend on it. With one worker it allocates as [DotRows] does, with more, 8 bytes for each of
 // len(dst) and worker.
 //
@@ -86,7 +86,7 @@ func (b *selection) compare(x, y Match) int {
 	return cmp.Compare(x.ID, y.ID)
 }
 
-// rank maps scores to integers, the better the lower. No score is -0.
+// rank maps scores to integers, the better the lower. Both zeros are 0.
 func (b *selection) rank(score float32) int64 {
 	if score != score {
 		return math.MaxInt64

@@ -30,11 +30,13 @@ func (w *Weights) Cols() int { return w.cols }
 
 // Pack copies w into the layout of [MatMul]. The matrix may be a transposed view. One of bfloat16,
 // float16 or int8 takes half or a quarter of the memory of float32; its elements are converted, which
-// is exact, while they are used.
+// is exact, while they are used. Sizes may be 0. Errors are of type [*ArgumentError]. The matrix is not
+// needed when it returns.
 func Pack(w Matrix) (*Weights, error) { return PackScaled(w, nil) }
 
 // PackScaled is [Pack] for a matrix whose column c is to be multiplied by scale[c], as [Quantize]
-// makes them. The scale multiplies elements of the product, not of the matrix.
+// makes them: one number a column, or nil for none, copied. The scale multiplies elements of the product,
+// not of the matrix.
 func PackScaled(w Matrix, scale []float32) (*Weights, error) {
 	if err := w.check("w"); err != nil {
 		return nil, err
@@ -146,6 +148,9 @@ func (w *Weights) ahead(i, n, rows int) []float32 {
 // is its largest magnitude divided by 127, or 1 if that is 0, and a number x becomes x·(1/s), rounded to
 // the nearest integer, ties to even. A column with Inf or NaN has a scale that is not finite, and so
 // have its products.
+//
+// dst has w.Rows·w.Cols elements, of which row r and column c is number r·w.Cols + c, and scale has w.Cols.
+// Neither may overlap w. Errors are of type [*ArgumentError]; nothing has been written then.
 func Quantize(dst []int8, scale []float32, w Matrix) error {
 	if err := w.checkFloat32("w"); err != nil {
 		return err

@@ -40,27 +40,9 @@ func TestONNXAttention(t *testing.T) {
 
 func TestONNXSoftmax(t *testing.T) {
 	functions := map[string]func([]float32) []float64{"Softmax": Softmax, "LogSoftmax": LogSoftmax}
-	for _, c := range onnx.Load(t, "softmax") {
-		t.Run(c.Name, func(t *testing.T) {
-			in, out := c.Inputs["input"], c.Outputs["output"]
-			axis := (c.Attributes.Axis + len(in.Shape)) % len(in.Shape)
-			stride := 1 // between neighbours along the axis
-			for _, size := range in.Shape[axis+1:] {
-				stride *= size
-			}
-			length := in.Shape[axis] * stride
-			for start := range in.Float32 {
-				if start%length >= stride {
-					continue // not the first of its row
-				}
-				var x, want []float32
-				for i := start; i < start/length*length+length; i += stride {
-					x, want = append(x, in.Float32[i]), append(want, out.Float32[i])
-				}
-				requireNear(t, want, functions[c.Op](x), 1e-6)
-			}
-		})
-	}
+	onnx.EachSoftmax(t, func(t *testing.T, op string, x, want []float32) {
+		requireNear(t, want, functions[op](x), 1e-6)
+	})
 }
 
 // requireNear wants equality to the tolerance, absolute below 1 and relative above.

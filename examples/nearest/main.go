@@ -25,22 +25,9 @@ func main() {
 	)
 	flag.Parse()
 
-	r := rand.New(rand.NewPCG(1, 2))
-	data := make([]float32, *dim**count)
-	for i := range data {
-		data[i] = float32(r.NormFloat64())
-	}
+	data, asked := generate(*dim, *count, *queries)
 	half := make([]kernel.BF16, len(data))
 	kernel.Narrow(half, data)
-	asked := make([][]float32, *queries)
-	for i := range asked {
-		// Near one of the vectors, and not quite there.
-		from := r.IntN(*count) * *dim
-		asked[i] = slices.Clone(data[from : from+*dim])
-		for d := range asked[i] {
-			asked[i][d] += float32(r.NormFloat64())
-		}
-	}
 
 	fmt.Printf("%d vectors of %d numbers, %d nearest, %s\n", *count, *dim, *k, kernel.ISA())
 	bandwidth := streaming(data)
@@ -49,7 +36,26 @@ func main() {
 	search("bfloat16", asked, kernel.RowsOf(half, *dim), *k, *workers, 2, bandwidth)
 }
 
-func search[T kernel.Float](name string, queries [][]float32, rows kernel.Rows[T], k, workers, size int, bandwidth float64) {
+// generate makes vectors, and queries that are near one of them each, but not quite there.
+func generate(dim, count, queries int) (data []float32, asked [][]float32) {
+	r := rand.New(rand.NewPCG(1, 2))
+	data = make([]float32, dim*count)
+	for i := range data {
+		data[i] = float32(r.NormFloat64())
+	}
+	asked = make([][]float32, queries)
+	for i := range asked {
+		from := r.IntN(count) * dim
+		asked[i] = slices.Clone(data[from : from+dim])
+		for d := range asked[i] {
+			asked[i][d] += float32(r.NormFloat64())
+		}
+	}
+	return data, asked
+}
+
+// search prints what it measures, and returns the recall.
+func search[T kernel.Float](name string, queries [][]float32, rows kernel.Rows[T], k, workers, size int, bandwidth float64) (recall float64) {
 	best := make([]kernel.Match, k)
 	var spent time.Duration
 	found := 0
@@ -60,9 +66,11 @@ func search[T kernel.Float](name string, queries [][]float32, rows kernel.Rows[T
 		found += overlap(best, plain(q, rows, k))
 	}
 	scanned := float64(len(queries) * rows.Len())
+	recall = float64(found) / float64(len(queries)*min(k, rows.Len()))
 	rate := scanned / spent.Seconds()
 	fmt.Printf("%-8s recall %.3f, %.1f million vectors/s, %.0f %% of that bandwidth\n", name,
-		float64(found)/float64(len(queries)*min(k, rows.Len())), rate/1e6, 100*rate*float64(rows.Dim*size)/bandwidth)
+		recall, rate/1e6, 100*rate*float64(rows.Dim*size)/bandwidth)
+	return recall
 }
 
 // streaming is the rate, in bytes per second, at which one goroutine reads the data to sum it.

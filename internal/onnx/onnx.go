@@ -155,3 +155,29 @@ func Load(t testing.TB, suite string) []Case {
 	}
 	return cases
 }
+
+// EachSoftmax runs a subtest for each case of Softmax and LogSoftmax. Check gets every row along the case's
+// axis and what is to come out, in slices of its own.
+func EachSoftmax(t *testing.T, check func(t *testing.T, op string, x, want []float32)) {
+	for _, c := range Load(t, "softmax") {
+		t.Run(c.Name, func(t *testing.T) {
+			in, out := c.Inputs["input"], c.Outputs["output"]
+			axis := (c.Attributes.Axis + len(in.Shape)) % len(in.Shape)
+			stride := 1 // between neighbours along the axis
+			for _, size := range in.Shape[axis+1:] {
+				stride *= size
+			}
+			length := in.Shape[axis] * stride
+			for start := range in.Float32 {
+				if start%length >= stride {
+					continue // not the first of its row
+				}
+				var x, want []float32
+				for i := start; i < start/length*length+length; i += stride {
+					x, want = append(x, in.Float32[i]), append(want, out.Float32[i])
+				}
+				check(t, c.Op, x, want)
+			}
+		})
+	}
+}
