@@ -9847,84 +9847,89 @@ cols_3:
 	VMULPS      Y0, Y3, Y3 // S = S * inverse, lanes 8..15
 	VPAND       x8_7fffffff<>+0(SB), Y2, Y4 // |x| = S & magnitude, lanes 0..7
 	VPAND       x8_7fffffff<>+0(SB), Y3, Y5 // |x| = S & magnitude, lanes 8..15
+	VPXOR       Y4, Y2, Y2 // S = S ^ |x|, lanes 0..7
+	VPXOR       Y5, Y3, Y3 // S = S ^ |x|, lanes 8..15
 	VMOVUPS     x8_422eac50<>+0(SB), Y6 // |x| = |x| or at most most, lanes 0..7
 	VMINPS      Y4, Y6, Y4 // |x| = |x| or at most most, lanes 0..7
 	VMOVUPS     x8_422eac50<>+0(SB), Y6 // |x| = |x| or at most most, lanes 8..15
 	VMINPS      Y5, Y6, Y5 // |x| = |x| or at most most, lanes 8..15
-	VPAND       x8_80000000<>+0(SB), Y2, Y2 // S = S & sign, lanes 0..7
-	VPAND       x8_80000000<>+0(SB), Y3, Y3 // S = S & sign, lanes 8..15
-	VMULPS      x8_c038aa3b<>+0(SB), Y4, Y8 // k = |x| * -2 log2e_hi, lanes 0..7
-	VMULPS      x8_c038aa3b<>+0(SB), Y5, Y9 // k = |x| * -2 log2e_hi, lanes 8..15
-	VADDPS      x8_4b40007e<>+0(SB), Y8, Y8 // k = k + round, lanes 0..7
-	VADDPS      x8_4b40007e<>+0(SB), Y9, Y9 // k = k + round, lanes 8..15
-	VSUBPS      x8_4b40007e<>+0(SB), Y8, Y6 // f = k - round, lanes 0..7
-	VSUBPS      x8_4b40007e<>+0(SB), Y9, Y7 // f = k - round, lanes 8..15
-	VFMSUB231PS x8_c038aa3b<>+0(SB), Y4, Y6 // f = |x| * -2 log2e_hi - f, lanes 0..7
-	VFMSUB231PS x8_c038aa3b<>+0(SB), Y5, Y7 // f = |x| * -2 log2e_hi - f, lanes 8..15
-	VFMADD231PS x8_b3257060<>+0(SB), Y4, Y6 // f += |x| * -2 log2e_lo, lanes 0..7
-	VFMADD231PS x8_b3257060<>+0(SB), Y5, Y7 // f += |x| * -2 log2e_lo, lanes 8..15
-	VMOVUPS     x8_399fa028<>+0(SB), Y10 // p = 2 exp2_6, lanes 0..7
-	VMOVUPS     x8_399fa028<>+0(SB), Y11 // p = 2 exp2_6, lanes 8..15
-	VFMADD213PS x8_3b2f80da<>+0(SB), Y6, Y10 // p = p*f + 2 exp2_5, lanes 0..7
-	VFMADD213PS x8_3b2f80da<>+0(SB), Y7, Y11 // p = p*f + 2 exp2_5, lanes 8..15
-	VFMADD213PS x8_3c9d979c<>+0(SB), Y6, Y10 // p = p*f + 2 exp2_4, lanes 0..7
-	VFMADD213PS x8_3c9d979c<>+0(SB), Y7, Y11 // p = p*f + 2 exp2_4, lanes 8..15
-	VFMADD213PS x8_3de357c2<>+0(SB), Y6, Y10 // p = p*f + 2 exp2_3, lanes 0..7
-	VFMADD213PS x8_3de357c2<>+0(SB), Y7, Y11 // p = p*f + 2 exp2_3, lanes 8..15
-	VFMADD213PS x8_3ef5fdef<>+0(SB), Y6, Y10 // p = p*f + 2 exp2_2, lanes 0..7
-	VFMADD213PS x8_3ef5fdef<>+0(SB), Y7, Y11 // p = p*f + 2 exp2_2, lanes 8..15
-	VFMADD213PS x8_3fb17218<>+0(SB), Y6, Y10 // p = p*f + 2 exp2_1, lanes 0..7
-	VFMADD213PS x8_3fb17218<>+0(SB), Y7, Y11 // p = p*f + 2 exp2_1, lanes 8..15
-	VFMADD213PS x8_40000000<>+0(SB), Y6, Y10 // p = p*f + 2 exp2_0, lanes 0..7
-	VFMADD213PS x8_40000000<>+0(SB), Y7, Y11 // p = p*f + 2 exp2_0, lanes 8..15
-	VPSLLD      $0x17, Y8, Y8 // k = k << 23, lanes 0..7
-	VPSLLD      $0x17, Y9, Y9 // k = k << 23, lanes 8..15
-	VMULPS      Y8, Y10, Y10 // p = p * k, lanes 0..7
-	VMULPS      Y9, Y11, Y11 // p = p * k, lanes 8..15
-	VADDPS      x8_3f800000<>+0(SB), Y10, Y6 // y = p + 1, lanes 0..7
-	VADDPS      x8_3f800000<>+0(SB), Y11, Y7 // y = p + 1, lanes 8..15
-	VADDPS      Y10, Y10, Y10 // p = p + p, lanes 0..7
-	VADDPS      Y11, Y11, Y11 // p = p + p, lanes 8..15
-	VDIVPS      Y6, Y10, Y10 // p = p / y, lanes 0..7
-	VDIVPS      Y7, Y11, Y11 // p = p / y, lanes 8..15
-	VMOVUPS     x8_3f800000<>+0(SB), Y6 // y = 1, lanes 0..7
-	VMOVUPS     x8_3f800000<>+0(SB), Y7 // y = 1, lanes 8..15
-	VSUBPS      Y10, Y6, Y6 // y = y - p, lanes 0..7
-	VSUBPS      Y11, Y7, Y7 // y = y - p, lanes 8..15
 	VMULPS      Y4, Y4, Y8 // s = |x| * |x|, lanes 0..7
 	VMULPS      Y5, Y5, Y9 // s = |x| * |x|, lanes 8..15
-	VMOVUPS     x8_3ab39914<>+0(SB), Y10 // q = tanh_5, lanes 0..7
-	VMOVUPS     x8_3ab39914<>+0(SB), Y11 // q = tanh_5, lanes 8..15
-	VFMADD213PS x8_bbe56bbc<>+0(SB), Y8, Y10 // q = q*s + tanh_4, lanes 0..7
-	VFMADD213PS x8_bbe56bbc<>+0(SB), Y9, Y11 // q = q*s + tanh_4, lanes 8..15
-	VFMADD213PS x8_3cac28fe<>+0(SB), Y8, Y10 // q = q*s + tanh_3, lanes 0..7
-	VFMADD213PS x8_3cac28fe<>+0(SB), Y9, Y11 // q = q*s + tanh_3, lanes 8..15
-	VFMADD213PS x8_bd5c34b2<>+0(SB), Y8, Y10 // q = q*s + tanh_2, lanes 0..7
-	VFMADD213PS x8_bd5c34b2<>+0(SB), Y9, Y11 // q = q*s + tanh_2, lanes 8..15
-	VFMADD213PS x8_3e088257<>+0(SB), Y8, Y10 // q = q*s + tanh_1, lanes 0..7
-	VFMADD213PS x8_3e088257<>+0(SB), Y9, Y11 // q = q*s + tanh_1, lanes 8..15
-	VFMADD213PS x8_beaaaa8c<>+0(SB), Y8, Y10 // q = q*s + tanh_0, lanes 0..7
-	VFMADD213PS x8_beaaaa8c<>+0(SB), Y9, Y11 // q = q*s + tanh_0, lanes 8..15
-	VMULPS      Y10, Y8, Y8 // s = s * q, lanes 0..7
-	VMULPS      Y11, Y9, Y9 // s = s * q, lanes 8..15
-	VCMPPS      $0x11, x8_3f600000<>+0(SB), Y4, Y12 // small = |x| < switch, lanes 0..7
-	VCMPPS      $0x11, x8_3f600000<>+0(SB), Y5, Y13 // small = |x| < switch, lanes 8..15
-	VMOVAPS     Y4, Y10 // q = |x|, lanes 0..7
-	VMOVAPS     Y5, Y11 // q = |x|, lanes 8..15
-	VFMADD231PS Y8, Y4, Y10 // q += |x| * s, lanes 0..7
-	VFMADD231PS Y9, Y5, Y11 // q += |x| * s, lanes 8..15
-	VBLENDVPS   Y12, Y10, Y6, Y6 // y = small ? q : y, lanes 0..7
-	VBLENDVPS   Y13, Y11, Y7, Y7 // y = small ? q : y, lanes 8..15
-	VPOR        Y2, Y6, Y6 // y = y | S, lanes 0..7
-	VPOR        Y3, Y7, Y7 // y = y | S, lanes 8..15
-	VMULPS      Y1, Y6, Y6 // y = y * cap, lanes 0..7
-	VMULPS      Y1, Y7, Y7 // y = y * cap, lanes 8..15
-	VMOVUPS     Y6, (SI) // s_col[0] = y, lanes 0..7
-	VMOVUPS     Y7, 32(SI) // s_col[0] = y, lanes 8..15
-	ADDQ        $+64, SI // s_col += 64
-	SUBQ        $+16, BX // cols += -16
-	CMPQ        BX, $+16 // cols >= 16
-	JGE         cols_3 // cols >= 16
+	VMOVUPS     x8_3ab39914<>+0(SB), Y6 // y = tanh_5, lanes 0..7
+	VMOVUPS     x8_3ab39914<>+0(SB), Y7 // y = tanh_5, lanes 8..15
+	VFMADD213PS x8_bbe56bbc<>+0(SB), Y8, Y6 // y = y*s + tanh_4, lanes 0..7
+	VFMADD213PS x8_bbe56bbc<>+0(SB), Y9, Y7 // y = y*s + tanh_4, lanes 8..15
+	VFMADD213PS x8_3cac28fe<>+0(SB), Y8, Y6 // y = y*s + tanh_3, lanes 0..7
+	VFMADD213PS x8_3cac28fe<>+0(SB), Y9, Y7 // y = y*s + tanh_3, lanes 8..15
+	VFMADD213PS x8_bd5c34b2<>+0(SB), Y8, Y6 // y = y*s + tanh_2, lanes 0..7
+	VFMADD213PS x8_bd5c34b2<>+0(SB), Y9, Y7 // y = y*s + tanh_2, lanes 8..15
+	VFMADD213PS x8_3e088257<>+0(SB), Y8, Y6 // y = y*s + tanh_1, lanes 0..7
+	VFMADD213PS x8_3e088257<>+0(SB), Y9, Y7 // y = y*s + tanh_1, lanes 8..15
+	VFMADD213PS x8_beaaaa8c<>+0(SB), Y8, Y6 // y = y*s + tanh_0, lanes 0..7
+	VFMADD213PS x8_beaaaa8c<>+0(SB), Y9, Y7 // y = y*s + tanh_0, lanes 8..15
+	VMULPS      Y6, Y8, Y8 // s = s * y, lanes 0..7
+	VMULPS      Y7, Y9, Y9 // s = s * y, lanes 8..15
+	VMOVAPS     Y4, Y6 // y = |x|, lanes 0..7
+	VMOVAPS     Y5, Y7 // y = |x|, lanes 8..15
+	VFMADD231PS Y8, Y4, Y6 // y += |x| * s, lanes 0..7
+	VFMADD231PS Y9, Y5, Y7 // y += |x| * s, lanes 8..15
+	VCMPPS      $0x1e, x8_3f5fffff<>+0(SB), Y4, Y8 // large = below switch < |x|, lanes 0..7
+	VCMPPS      $0x1e, x8_3f5fffff<>+0(SB), Y5, Y9 // large = below switch < |x|, lanes 8..15
+	VORPS       Y9, Y8, Y10 // any large
+	VPTEST      Y10, Y10 // any large
+	JEQ         none_5 // any large
+	VMULPS      x8_c038aa3b<>+0(SB), Y4, Y12 // k = |x| * -2 log2e_hi, lanes 0..7
+	VMULPS      x8_c038aa3b<>+0(SB), Y5, Y13 // k = |x| * -2 log2e_hi, lanes 8..15
+	VADDPS      x8_4b40007e<>+0(SB), Y12, Y12 // k = k + round, lanes 0..7
+	VADDPS      x8_4b40007e<>+0(SB), Y13, Y13 // k = k + round, lanes 8..15
+	VSUBPS      x8_4b40007e<>+0(SB), Y12, Y10 // f = k - round, lanes 0..7
+	VSUBPS      x8_4b40007e<>+0(SB), Y13, Y11 // f = k - round, lanes 8..15
+	VFMSUB231PS x8_c038aa3b<>+0(SB), Y4, Y10 // f = |x| * -2 log2e_hi - f, lanes 0..7
+	VFMSUB231PS x8_c038aa3b<>+0(SB), Y5, Y11 // f = |x| * -2 log2e_hi - f, lanes 8..15
+	VFMADD231PS x8_b3257060<>+0(SB), Y4, Y10 // f += |x| * -2 log2e_lo, lanes 0..7
+	VFMADD231PS x8_b3257060<>+0(SB), Y5, Y11 // f += |x| * -2 log2e_lo, lanes 8..15
+	VMOVUPS     x8_399fa028<>+0(SB), Y4 // p = 2 exp2_6, lanes 0..7
+	VMOVUPS     x8_399fa028<>+0(SB), Y5 // p = 2 exp2_6, lanes 8..15
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y10, Y4 // p = p*f + 2 exp2_5, lanes 0..7
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y11, Y5 // p = p*f + 2 exp2_5, lanes 8..15
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y10, Y4 // p = p*f + 2 exp2_4, lanes 0..7
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y11, Y5 // p = p*f + 2 exp2_4, lanes 8..15
+	VFMADD213PS x8_3de357c2<>+0(SB), Y10, Y4 // p = p*f + 2 exp2_3, lanes 0..7
+	VFMADD213PS x8_3de357c2<>+0(SB), Y11, Y5 // p = p*f + 2 exp2_3, lanes 8..15
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y10, Y4 // p = p*f + 2 exp2_2, lanes 0..7
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y11, Y5 // p = p*f + 2 exp2_2, lanes 8..15
+	VFMADD213PS x8_3fb17218<>+0(SB), Y10, Y4 // p = p*f + 2 exp2_1, lanes 0..7
+	VFMADD213PS x8_3fb17218<>+0(SB), Y11, Y5 // p = p*f + 2 exp2_1, lanes 8..15
+	VFMADD213PS x8_40000000<>+0(SB), Y10, Y4 // p = p*f + 2 exp2_0, lanes 0..7
+	VFMADD213PS x8_40000000<>+0(SB), Y11, Y5 // p = p*f + 2 exp2_0, lanes 8..15
+	VPSLLD      $0x17, Y12, Y12 // k = k << 23, lanes 0..7
+	VPSLLD      $0x17, Y13, Y13 // k = k << 23, lanes 8..15
+	VMULPS      Y12, Y4, Y4 // p = p * k, lanes 0..7
+	VMULPS      Y13, Y5, Y5 // p = p * k, lanes 8..15
+	VADDPS      x8_3f800000<>+0(SB), Y4, Y10 // 1+u = p + 1, lanes 0..7
+	VADDPS      x8_3f800000<>+0(SB), Y5, Y11 // 1+u = p + 1, lanes 8..15
+	VADDPS      Y4, Y4, Y4 // p = p + p, lanes 0..7
+	VADDPS      Y5, Y5, Y5 // p = p + p, lanes 8..15
+	VDIVPS      Y10, Y4, Y4 // p = p / 1+u, lanes 0..7
+	VDIVPS      Y11, Y5, Y5 // p = p / 1+u, lanes 8..15
+	VMOVUPS     x8_3f800000<>+0(SB), Y10 // 1+u = 1, lanes 0..7
+	VMOVUPS     x8_3f800000<>+0(SB), Y11 // 1+u = 1, lanes 8..15
+	VSUBPS      Y4, Y10, Y10 // 1+u = 1+u - p, lanes 0..7
+	VSUBPS      Y5, Y11, Y11 // 1+u = 1+u - p, lanes 8..15
+	VBLENDVPS   Y8, Y10, Y6, Y6 // y = large ? 1+u : y, lanes 0..7
+	VBLENDVPS   Y9, Y11, Y7, Y7 // y = large ? 1+u : y, lanes 8..15
+
+none_5:
+	VPOR    Y2, Y6, Y6 // y = y | S, lanes 0..7
+	VPOR    Y3, Y7, Y7 // y = y | S, lanes 8..15
+	VMULPS  Y1, Y6, Y6 // y = y * cap, lanes 0..7
+	VMULPS  Y1, Y7, Y7 // y = y * cap, lanes 8..15
+	VMOVUPS Y6, (SI) // s_col[0] = y, lanes 0..7
+	VMOVUPS Y7, 32(SI) // s_col[0] = y, lanes 8..15
+	ADDQ    $+64, SI // s_col += 64
+	SUBQ    $+16, BX // cols += -16
+	CMPQ    BX, $+16 // cols >= 16
+	JGE     cols_3 // cols >= 16
 
 cols_end_4:
 	ADDQ CX, AX // s += stride
@@ -10036,25 +10041,15 @@ DATA x8_422eac50<>+24(SB)/4, $0x422eac50
 DATA x8_422eac50<>+28(SB)/4, $0x422eac50
 GLOBL x8_422eac50<>(SB), RODATA|NOPTR, $32
 
-DATA x8_3f600000<>+0(SB)/4, $0x3f600000
-DATA x8_3f600000<>+4(SB)/4, $0x3f600000
-DATA x8_3f600000<>+8(SB)/4, $0x3f600000
-DATA x8_3f600000<>+12(SB)/4, $0x3f600000
-DATA x8_3f600000<>+16(SB)/4, $0x3f600000
-DATA x8_3f600000<>+20(SB)/4, $0x3f600000
-DATA x8_3f600000<>+24(SB)/4, $0x3f600000
-DATA x8_3f600000<>+28(SB)/4, $0x3f600000
-GLOBL x8_3f600000<>(SB), RODATA|NOPTR, $32
-
-DATA x8_80000000<>+0(SB)/4, $0x80000000
-DATA x8_80000000<>+4(SB)/4, $0x80000000
-DATA x8_80000000<>+8(SB)/4, $0x80000000
-DATA x8_80000000<>+12(SB)/4, $0x80000000
-DATA x8_80000000<>+16(SB)/4, $0x80000000
-DATA x8_80000000<>+20(SB)/4, $0x80000000
-DATA x8_80000000<>+24(SB)/4, $0x80000000
-DATA x8_80000000<>+28(SB)/4, $0x80000000
-GLOBL x8_80000000<>(SB), RODATA|NOPTR, $32
+DATA x8_3f5fffff<>+0(SB)/4, $0x3f5fffff
+DATA x8_3f5fffff<>+4(SB)/4, $0x3f5fffff
+DATA x8_3f5fffff<>+8(SB)/4, $0x3f5fffff
+DATA x8_3f5fffff<>+12(SB)/4, $0x3f5fffff
+DATA x8_3f5fffff<>+16(SB)/4, $0x3f5fffff
+DATA x8_3f5fffff<>+20(SB)/4, $0x3f5fffff
+DATA x8_3f5fffff<>+24(SB)/4, $0x3f5fffff
+DATA x8_3f5fffff<>+28(SB)/4, $0x3f5fffff
+GLOBL x8_3f5fffff<>(SB), RODATA|NOPTR, $32
 
 DATA x8_7fffffff<>+0(SB)/4, $0x7fffffff
 DATA x8_7fffffff<>+4(SB)/4, $0x7fffffff

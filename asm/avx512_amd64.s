@@ -16065,9 +16065,8 @@ TEXT ·capTileAVX512(SB), NOSPLIT, $0-40
 	VBROADCASTSS x1_3ab39914<>+0(SB), Z17 // tanh_5
 	VBROADCASTSS x1_3f800000<>+0(SB), Z18 // 1
 	VBROADCASTSS x1_422eac50<>+0(SB), Z19 // most
-	VBROADCASTSS x1_3f600000<>+0(SB), Z20 // switch
-	VBROADCASTSS x1_80000000<>+0(SB), Z21 // sign
-	VBROADCASTSS x1_7fffffff<>+0(SB), Z22 // magnitude
+	VBROADCASTSS x1_3f5fffff<>+0(SB), Z20 // below switch
+	VBROADCASTSS x1_7fffffff<>+0(SB), Z21 // magnitude
 	SHLQ         $0x02, CX // stride in bytes
 	CMPQ         DX, $+1 // rows < 1
 	JLT          rows_end_2 // rows < 1
@@ -16075,55 +16074,152 @@ TEXT ·capTileAVX512(SB), NOSPLIT, $0-40
 rows_1:
 	MOVQ cols+24(FP), BX // cols
 	MOVQ AX, SI // s_col = s
-	CMPQ BX, $+16 // cols < 16
-	JLT  cols_end_4 // cols < 16
+	CMPQ BX, $+32 // cols < 32
+	JLT  cols_end_4 // cols < 32
 
 cols_3:
-	VMOVUPS     (SI), Z23 // S = s_col[0]
-	VMULPS      Z0, Z23, Z23 // S = S * inverse
-	VPANDD      Z22, Z23, Z24 // |x| = S & magnitude
-	VMINPS      Z24, Z19, Z24 // |x| = |x| or at most most
-	VPANDD      Z21, Z23, Z23 // S = S & sign
-	VMULPS      Z10, Z24, Z26 // k = |x| * -2 log2e_hi
-	VADDPS      Z9, Z26, Z26 // k = k + round
-	VSUBPS      Z9, Z26, Z25 // f = k - round
-	VFMSUB231PS Z10, Z24, Z25 // f = |x| * -2 log2e_hi - f
-	VFMADD231PS Z11, Z24, Z25 // f += |x| * -2 log2e_lo
-	VMOVAPS     Z8, Z27 // p = 2 exp2_6
-	VFMADD213PS Z7, Z25, Z27 // p = p*f + 2 exp2_5
-	VFMADD213PS Z6, Z25, Z27 // p = p*f + 2 exp2_4
-	VFMADD213PS Z5, Z25, Z27 // p = p*f + 2 exp2_3
-	VFMADD213PS Z4, Z25, Z27 // p = p*f + 2 exp2_2
-	VFMADD213PS Z3, Z25, Z27 // p = p*f + 2 exp2_1
-	VFMADD213PS Z2, Z25, Z27 // p = p*f + 2 exp2_0
-	VPSLLD      $0x17, Z26, Z26 // k = k << 23
-	VMULPS      Z26, Z27, Z27 // p = p * k
-	VADDPS      Z18, Z27, Z25 // y = p + 1
-	VADDPS      Z27, Z27, Z27 // p = p + p
-	VDIVPS      Z25, Z27, Z27 // p = p / y
-	VMOVAPS     Z18, Z25 // y = 1
-	VSUBPS      Z27, Z25, Z25 // y = y - p
-	VMULPS      Z24, Z24, Z26 // s = |x| * |x|
-	VMOVAPS     Z17, Z27 // q = tanh_5
-	VFMADD213PS Z16, Z26, Z27 // q = q*s + tanh_4
-	VFMADD213PS Z15, Z26, Z27 // q = q*s + tanh_3
-	VFMADD213PS Z14, Z26, Z27 // q = q*s + tanh_2
-	VFMADD213PS Z13, Z26, Z27 // q = q*s + tanh_1
-	VFMADD213PS Z12, Z26, Z27 // q = q*s + tanh_0
-	VMULPS      Z27, Z26, Z26 // s = s * q
-	VCMPPS      $0x11, Z20, Z24, K1 // small = |x| < switch
-	VMOVAPS     Z24, Z27 // q = |x|
-	VFMADD231PS Z26, Z24, Z27 // q += |x| * s
-	VBLENDMPS   Z27, Z25, K1, Z25 // y = small ? q : y
-	VPORD       Z23, Z25, Z25 // y = y | S
-	VMULPS      Z1, Z25, Z25 // y = y * cap
-	VMOVUPS     Z25, (SI) // s_col[0] = y
-	ADDQ        $+64, SI // s_col += 64
-	SUBQ        $+16, BX // cols += -16
-	CMPQ        BX, $+16 // cols >= 16
-	JGE         cols_3 // cols >= 16
+	VMOVUPS     (SI), Z22 // S = s_col[0], lanes 0..15
+	VMOVUPS     64(SI), Z23 // S = s_col[0], lanes 16..31
+	VMULPS      Z0, Z22, Z22 // S = S * inverse, lanes 0..15
+	VMULPS      Z0, Z23, Z23 // S = S * inverse, lanes 16..31
+	VPANDD      Z21, Z22, Z24 // |x| = S & magnitude, lanes 0..15
+	VPANDD      Z21, Z23, Z25 // |x| = S & magnitude, lanes 16..31
+	VPXORD      Z24, Z22, Z22 // S = S ^ |x|, lanes 0..15
+	VPXORD      Z25, Z23, Z23 // S = S ^ |x|, lanes 16..31
+	VMINPS      Z24, Z19, Z24 // |x| = |x| or at most most, lanes 0..15
+	VMINPS      Z25, Z19, Z25 // |x| = |x| or at most most, lanes 16..31
+	VMULPS      Z24, Z24, Z28 // s = |x| * |x|, lanes 0..15
+	VMULPS      Z25, Z25, Z29 // s = |x| * |x|, lanes 16..31
+	VMOVAPS     Z17, Z26 // y = tanh_5, lanes 0..15
+	VMOVAPS     Z17, Z27 // y = tanh_5, lanes 16..31
+	VFMADD213PS Z16, Z28, Z26 // y = y*s + tanh_4, lanes 0..15
+	VFMADD213PS Z16, Z29, Z27 // y = y*s + tanh_4, lanes 16..31
+	VFMADD213PS Z15, Z28, Z26 // y = y*s + tanh_3, lanes 0..15
+	VFMADD213PS Z15, Z29, Z27 // y = y*s + tanh_3, lanes 16..31
+	VFMADD213PS Z14, Z28, Z26 // y = y*s + tanh_2, lanes 0..15
+	VFMADD213PS Z14, Z29, Z27 // y = y*s + tanh_2, lanes 16..31
+	VFMADD213PS Z13, Z28, Z26 // y = y*s + tanh_1, lanes 0..15
+	VFMADD213PS Z13, Z29, Z27 // y = y*s + tanh_1, lanes 16..31
+	VFMADD213PS Z12, Z28, Z26 // y = y*s + tanh_0, lanes 0..15
+	VFMADD213PS Z12, Z29, Z27 // y = y*s + tanh_0, lanes 16..31
+	VMULPS      Z26, Z28, Z28 // s = s * y, lanes 0..15
+	VMULPS      Z27, Z29, Z29 // s = s * y, lanes 16..31
+	VMOVAPS     Z24, Z26 // y = |x|, lanes 0..15
+	VMOVAPS     Z25, Z27 // y = |x|, lanes 16..31
+	VFMADD231PS Z28, Z24, Z26 // y += |x| * s, lanes 0..15
+	VFMADD231PS Z29, Z25, Z27 // y += |x| * s, lanes 16..31
+	VCMPPS      $0x11, Z24, Z20, K1 // large = below switch < |x|, lanes 0..15
+	VCMPPS      $0x11, Z25, Z20, K2 // large = below switch < |x|, lanes 16..31
+	KORW        K2, K1, K3 // any large
+	KORTESTW    K3, K3 // any large
+	JEQ         none_5 // any large
+	VMULPS      Z10, Z24, Z30 // k = |x| * -2 log2e_hi, lanes 0..15
+	VMULPS      Z10, Z25, Z31 // k = |x| * -2 log2e_hi, lanes 16..31
+	VADDPS      Z9, Z30, Z30 // k = k + round, lanes 0..15
+	VADDPS      Z9, Z31, Z31 // k = k + round, lanes 16..31
+	VSUBPS      Z9, Z30, Z28 // f = k - round, lanes 0..15
+	VSUBPS      Z9, Z31, Z29 // f = k - round, lanes 16..31
+	VFMSUB231PS Z10, Z24, Z28 // f = |x| * -2 log2e_hi - f, lanes 0..15
+	VFMSUB231PS Z10, Z25, Z29 // f = |x| * -2 log2e_hi - f, lanes 16..31
+	VFMADD231PS Z11, Z24, Z28 // f += |x| * -2 log2e_lo, lanes 0..15
+	VFMADD231PS Z11, Z25, Z29 // f += |x| * -2 log2e_lo, lanes 16..31
+	VMOVAPS     Z8, Z24 // p = 2 exp2_6, lanes 0..15
+	VMOVAPS     Z8, Z25 // p = 2 exp2_6, lanes 16..31
+	VFMADD213PS Z7, Z28, Z24 // p = p*f + 2 exp2_5, lanes 0..15
+	VFMADD213PS Z7, Z29, Z25 // p = p*f + 2 exp2_5, lanes 16..31
+	VFMADD213PS Z6, Z28, Z24 // p = p*f + 2 exp2_4, lanes 0..15
+	VFMADD213PS Z6, Z29, Z25 // p = p*f + 2 exp2_4, lanes 16..31
+	VFMADD213PS Z5, Z28, Z24 // p = p*f + 2 exp2_3, lanes 0..15
+	VFMADD213PS Z5, Z29, Z25 // p = p*f + 2 exp2_3, lanes 16..31
+	VFMADD213PS Z4, Z28, Z24 // p = p*f + 2 exp2_2, lanes 0..15
+	VFMADD213PS Z4, Z29, Z25 // p = p*f + 2 exp2_2, lanes 16..31
+	VFMADD213PS Z3, Z28, Z24 // p = p*f + 2 exp2_1, lanes 0..15
+	VFMADD213PS Z3, Z29, Z25 // p = p*f + 2 exp2_1, lanes 16..31
+	VFMADD213PS Z2, Z28, Z24 // p = p*f + 2 exp2_0, lanes 0..15
+	VFMADD213PS Z2, Z29, Z25 // p = p*f + 2 exp2_0, lanes 16..31
+	VPSLLD      $0x17, Z30, Z30 // k = k << 23, lanes 0..15
+	VPSLLD      $0x17, Z31, Z31 // k = k << 23, lanes 16..31
+	VMULPS      Z30, Z24, Z24 // p = p * k, lanes 0..15
+	VMULPS      Z31, Z25, Z25 // p = p * k, lanes 16..31
+	VADDPS      Z18, Z24, Z28 // 1+u = p + 1, lanes 0..15
+	VADDPS      Z18, Z25, Z29 // 1+u = p + 1, lanes 16..31
+	VADDPS      Z24, Z24, Z24 // p = p + p, lanes 0..15
+	VADDPS      Z25, Z25, Z25 // p = p + p, lanes 16..31
+	VDIVPS      Z28, Z24, Z24 // p = p / 1+u, lanes 0..15
+	VDIVPS      Z29, Z25, Z25 // p = p / 1+u, lanes 16..31
+	VMOVAPS     Z18, Z28 // 1+u = 1, lanes 0..15
+	VMOVAPS     Z18, Z29 // 1+u = 1, lanes 16..31
+	VSUBPS      Z24, Z28, Z28 // 1+u = 1+u - p, lanes 0..15
+	VSUBPS      Z25, Z29, Z29 // 1+u = 1+u - p, lanes 16..31
+	VBLENDMPS   Z28, Z26, K1, Z26 // y = large ? 1+u : y, lanes 0..15
+	VBLENDMPS   Z29, Z27, K2, Z27 // y = large ? 1+u : y, lanes 16..31
+
+none_5:
+	VPORD   Z22, Z26, Z26 // y = y | S, lanes 0..15
+	VPORD   Z23, Z27, Z27 // y = y | S, lanes 16..31
+	VMULPS  Z1, Z26, Z26 // y = y * cap, lanes 0..15
+	VMULPS  Z1, Z27, Z27 // y = y * cap, lanes 16..31
+	VMOVUPS Z26, (SI) // s_col[0] = y, lanes 0..15
+	VMOVUPS Z27, 64(SI) // s_col[0] = y, lanes 16..31
+	ADDQ    $+128, SI // s_col += 128
+	SUBQ    $+32, BX // cols += -32
+	CMPQ    BX, $+32 // cols >= 32
+	JGE     cols_3 // cols >= 32
 
 cols_end_4:
+	CMPQ BX, $+16 // cols < 16
+	JLT  cols_end_7 // cols < 16
+
+cols_6:
+	VMOVUPS     (SI), Z22 // S = s_col[0]
+	VMULPS      Z0, Z22, Z22 // S = S * inverse
+	VPANDD      Z21, Z22, Z23 // |x| = S & magnitude
+	VPXORD      Z23, Z22, Z22 // S = S ^ |x|
+	VMINPS      Z23, Z19, Z23 // |x| = |x| or at most most
+	VMULPS      Z23, Z23, Z25 // s = |x| * |x|
+	VMOVAPS     Z17, Z24 // y = tanh_5
+	VFMADD213PS Z16, Z25, Z24 // y = y*s + tanh_4
+	VFMADD213PS Z15, Z25, Z24 // y = y*s + tanh_3
+	VFMADD213PS Z14, Z25, Z24 // y = y*s + tanh_2
+	VFMADD213PS Z13, Z25, Z24 // y = y*s + tanh_1
+	VFMADD213PS Z12, Z25, Z24 // y = y*s + tanh_0
+	VMULPS      Z24, Z25, Z25 // s = s * y
+	VMOVAPS     Z23, Z24 // y = |x|
+	VFMADD231PS Z25, Z23, Z24 // y += |x| * s
+	VCMPPS      $0x11, Z23, Z20, K1 // large = below switch < |x|
+	KORTESTW    K1, K1 // any large
+	JEQ         none_8 // any large
+	VMULPS      Z10, Z23, Z26 // k = |x| * -2 log2e_hi
+	VADDPS      Z9, Z26, Z26 // k = k + round
+	VSUBPS      Z9, Z26, Z25 // f = k - round
+	VFMSUB231PS Z10, Z23, Z25 // f = |x| * -2 log2e_hi - f
+	VFMADD231PS Z11, Z23, Z25 // f += |x| * -2 log2e_lo
+	VMOVAPS     Z8, Z23 // p = 2 exp2_6
+	VFMADD213PS Z7, Z25, Z23 // p = p*f + 2 exp2_5
+	VFMADD213PS Z6, Z25, Z23 // p = p*f + 2 exp2_4
+	VFMADD213PS Z5, Z25, Z23 // p = p*f + 2 exp2_3
+	VFMADD213PS Z4, Z25, Z23 // p = p*f + 2 exp2_2
+	VFMADD213PS Z3, Z25, Z23 // p = p*f + 2 exp2_1
+	VFMADD213PS Z2, Z25, Z23 // p = p*f + 2 exp2_0
+	VPSLLD      $0x17, Z26, Z26 // k = k << 23
+	VMULPS      Z26, Z23, Z23 // p = p * k
+	VADDPS      Z18, Z23, Z25 // 1+u = p + 1
+	VADDPS      Z23, Z23, Z23 // p = p + p
+	VDIVPS      Z25, Z23, Z23 // p = p / 1+u
+	VMOVAPS     Z18, Z25 // 1+u = 1
+	VSUBPS      Z23, Z25, Z25 // 1+u = 1+u - p
+	VBLENDMPS   Z25, Z24, K1, Z24 // y = large ? 1+u : y
+
+none_8:
+	VPORD   Z22, Z24, Z24 // y = y | S
+	VMULPS  Z1, Z24, Z24 // y = y * cap
+	VMOVUPS Z24, (SI) // s_col[0] = y
+	ADDQ    $+64, SI // s_col += 64
+	SUBQ    $+16, BX // cols += -16
+	CMPQ    BX, $+16 // cols >= 16
+	JGE     cols_6 // cols >= 16
+
+cols_end_7:
 	ADDQ CX, AX // s += stride
 	SUBQ $+1, DX // rows += -1
 	CMPQ DX, $+1 // rows >= 1
@@ -16163,11 +16259,8 @@ GLOBL x1_3f800000<>(SB), RODATA|NOPTR, $4
 DATA x1_422eac50<>+0(SB)/4, $0x422eac50
 GLOBL x1_422eac50<>(SB), RODATA|NOPTR, $4
 
-DATA x1_3f600000<>+0(SB)/4, $0x3f600000
-GLOBL x1_3f600000<>(SB), RODATA|NOPTR, $4
-
-DATA x1_80000000<>+0(SB)/4, $0x80000000
-GLOBL x1_80000000<>(SB), RODATA|NOPTR, $4
+DATA x1_3f5fffff<>+0(SB)/4, $0x3f5fffff
+GLOBL x1_3f5fffff<>(SB), RODATA|NOPTR, $4
 
 DATA x1_7fffffff<>+0(SB)/4, $0x7fffffff
 GLOBL x1_7fffffff<>(SB), RODATA|NOPTR, $4

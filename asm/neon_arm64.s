@@ -16553,163 +16553,159 @@ DATA constants<>+320(SB)/4, $0x422eac50
 DATA constants<>+324(SB)/4, $0x422eac50
 DATA constants<>+328(SB)/4, $0x422eac50
 DATA constants<>+332(SB)/4, $0x422eac50
-DATA constants<>+336(SB)/4, $0x3f600000
-DATA constants<>+340(SB)/4, $0x3f600000
-DATA constants<>+344(SB)/4, $0x3f600000
-DATA constants<>+348(SB)/4, $0x3f600000
-DATA constants<>+352(SB)/4, $0x80000000
-DATA constants<>+356(SB)/4, $0x80000000
-DATA constants<>+360(SB)/4, $0x80000000
-DATA constants<>+364(SB)/4, $0x80000000
-DATA constants<>+368(SB)/4, $0x7fffffff
-DATA constants<>+372(SB)/4, $0x7fffffff
-DATA constants<>+376(SB)/4, $0x7fffffff
-DATA constants<>+380(SB)/4, $0x7fffffff
-DATA constants<>+384(SB)/4, $0x3f317218
-DATA constants<>+388(SB)/4, $0x3f317218
-DATA constants<>+392(SB)/4, $0x3f317218
-DATA constants<>+396(SB)/4, $0x3f317218
-DATA constants<>+400(SB)/4, $0xbf38aa38
-DATA constants<>+404(SB)/4, $0xbf38aa38
-DATA constants<>+408(SB)/4, $0xbf38aa38
-DATA constants<>+412(SB)/4, $0xbf38aa38
-DATA constants<>+416(SB)/4, $0x3ef6384a
-DATA constants<>+420(SB)/4, $0x3ef6384a
-DATA constants<>+424(SB)/4, $0x3ef6384a
-DATA constants<>+428(SB)/4, $0x3ef6384a
-DATA constants<>+432(SB)/4, $0xbeb8ad7d
-DATA constants<>+436(SB)/4, $0xbeb8ad7d
-DATA constants<>+440(SB)/4, $0xbeb8ad7d
-DATA constants<>+444(SB)/4, $0xbeb8ad7d
-DATA constants<>+448(SB)/4, $0x3e93bfa3
-DATA constants<>+452(SB)/4, $0x3e93bfa3
-DATA constants<>+456(SB)/4, $0x3e93bfa3
-DATA constants<>+460(SB)/4, $0x3e93bfa3
-DATA constants<>+464(SB)/4, $0xbe755347
-DATA constants<>+468(SB)/4, $0xbe755347
-DATA constants<>+472(SB)/4, $0xbe755347
-DATA constants<>+476(SB)/4, $0xbe755347
-DATA constants<>+480(SB)/4, $0x3e51644f
-DATA constants<>+484(SB)/4, $0x3e51644f
-DATA constants<>+488(SB)/4, $0x3e51644f
-DATA constants<>+492(SB)/4, $0x3e51644f
-DATA constants<>+496(SB)/4, $0xbe43dcf7
-DATA constants<>+500(SB)/4, $0xbe43dcf7
-DATA constants<>+504(SB)/4, $0xbe43dcf7
-DATA constants<>+508(SB)/4, $0xbe43dcf7
-DATA constants<>+512(SB)/4, $0x3e3f898c
-DATA constants<>+516(SB)/4, $0x3e3f898c
-DATA constants<>+520(SB)/4, $0x3e3f898c
-DATA constants<>+524(SB)/4, $0x3e3f898c
-DATA constants<>+528(SB)/4, $0xbde26f90
-DATA constants<>+532(SB)/4, $0xbde26f90
-DATA constants<>+536(SB)/4, $0xbde26f90
-DATA constants<>+540(SB)/4, $0xbde26f90
-DATA constants<>+544(SB)/4, $0x3fb8aa3b
-DATA constants<>+548(SB)/4, $0x3fb8aa3b
-DATA constants<>+552(SB)/4, $0x3fb8aa3b
-DATA constants<>+556(SB)/4, $0x3fb8aa3b
-DATA constants<>+560(SB)/4, $0x32a57060
-DATA constants<>+564(SB)/4, $0x32a57060
-DATA constants<>+568(SB)/4, $0x32a57060
-DATA constants<>+572(SB)/4, $0x32a57060
-DATA constants<>+576(SB)/4, $0x7f800000
-DATA constants<>+580(SB)/4, $0x7f800000
-DATA constants<>+584(SB)/4, $0x7f800000
-DATA constants<>+588(SB)/4, $0x7f800000
-DATA constants<>+592(SB)/4, $0x7fc00000
-DATA constants<>+596(SB)/4, $0x7fc00000
-DATA constants<>+600(SB)/4, $0x7fc00000
-DATA constants<>+604(SB)/4, $0x7fc00000
-DATA constants<>+608(SB)/4, $0x00800000
-DATA constants<>+612(SB)/4, $0x00800000
-DATA constants<>+616(SB)/4, $0x00800000
-DATA constants<>+620(SB)/4, $0x00800000
-DATA constants<>+624(SB)/4, $0x4b000000
-DATA constants<>+628(SB)/4, $0x4b000000
-DATA constants<>+632(SB)/4, $0x4b000000
-DATA constants<>+636(SB)/4, $0x4b000000
-DATA constants<>+640(SB)/4, $0xc1b80000
-DATA constants<>+644(SB)/4, $0xc1b80000
-DATA constants<>+648(SB)/4, $0xc1b80000
-DATA constants<>+652(SB)/4, $0xc1b80000
-DATA constants<>+656(SB)/4, $0x3f3504f3
-DATA constants<>+660(SB)/4, $0x3f3504f3
-DATA constants<>+664(SB)/4, $0x3f3504f3
-DATA constants<>+668(SB)/4, $0x3f3504f3
-DATA constants<>+672(SB)/4, $0x3e75fdef
-DATA constants<>+676(SB)/4, $0x3e75fdef
-DATA constants<>+680(SB)/4, $0x3e75fdef
-DATA constants<>+684(SB)/4, $0x3e75fdef
-DATA constants<>+688(SB)/4, $0x3d6357c2
-DATA constants<>+692(SB)/4, $0x3d6357c2
-DATA constants<>+696(SB)/4, $0x3d6357c2
-DATA constants<>+700(SB)/4, $0x3d6357c2
-DATA constants<>+704(SB)/4, $0x3c1d979c
-DATA constants<>+708(SB)/4, $0x3c1d979c
-DATA constants<>+712(SB)/4, $0x3c1d979c
-DATA constants<>+716(SB)/4, $0x3c1d979c
-DATA constants<>+720(SB)/4, $0x3aaf80da
-DATA constants<>+724(SB)/4, $0x3aaf80da
-DATA constants<>+728(SB)/4, $0x3aaf80da
-DATA constants<>+732(SB)/4, $0x3aaf80da
-DATA constants<>+736(SB)/4, $0x391fa028
-DATA constants<>+740(SB)/4, $0x391fa028
-DATA constants<>+744(SB)/4, $0x391fa028
-DATA constants<>+748(SB)/4, $0x391fa028
-DATA constants<>+752(SB)/4, $0x42b17217
-DATA constants<>+756(SB)/4, $0x42b17217
-DATA constants<>+760(SB)/4, $0x42b17217
-DATA constants<>+764(SB)/4, $0x42b17217
-DATA constants<>+768(SB)/4, $0xc2cff1b4
-DATA constants<>+772(SB)/4, $0xc2cff1b4
-DATA constants<>+776(SB)/4, $0xc2cff1b4
-DATA constants<>+780(SB)/4, $0xc2cff1b4
-DATA constants<>+784(SB)/4, $0x0000007f
-DATA constants<>+788(SB)/4, $0x0000007f
-DATA constants<>+792(SB)/4, $0x0000007f
-DATA constants<>+796(SB)/4, $0x0000007f
-DATA constants<>+800(SB)/4, $0xc2aeac50
-DATA constants<>+804(SB)/4, $0xc2aeac50
-DATA constants<>+808(SB)/4, $0xc2aeac50
-DATA constants<>+812(SB)/4, $0xc2aeac50
-DATA constants<>+816(SB)/4, $0x00000000
-DATA constants<>+820(SB)/4, $0x00000001
-DATA constants<>+824(SB)/4, $0x00000002
-DATA constants<>+828(SB)/4, $0x00000003
-DATA constants<>+832(SB)/4, $0x00000004
-DATA constants<>+836(SB)/4, $0x00000005
-DATA constants<>+840(SB)/4, $0x00000006
-DATA constants<>+844(SB)/4, $0x00000007
-DATA constants<>+848(SB)/4, $0x00000008
-DATA constants<>+852(SB)/4, $0x00000009
-DATA constants<>+856(SB)/4, $0x0000000a
-DATA constants<>+860(SB)/4, $0x0000000b
-DATA constants<>+864(SB)/4, $0x0000000c
-DATA constants<>+868(SB)/4, $0x0000000d
-DATA constants<>+872(SB)/4, $0x0000000e
-DATA constants<>+876(SB)/4, $0x0000000f
-DATA constants<>+880(SB)/4, $0x00000001
-DATA constants<>+884(SB)/4, $0x00000001
-DATA constants<>+888(SB)/4, $0x00000001
-DATA constants<>+892(SB)/4, $0x00000001
-DATA constants<>+896(SB)/4, $0x00007fff
-DATA constants<>+900(SB)/4, $0x00007fff
-DATA constants<>+904(SB)/4, $0x00007fff
-DATA constants<>+908(SB)/4, $0x00007fff
-DATA constants<>+912(SB)/4, $0x00400000
-DATA constants<>+916(SB)/4, $0x00400000
-DATA constants<>+920(SB)/4, $0x00400000
-DATA constants<>+924(SB)/4, $0x00400000
-DATA constants<>+928(SB)/4, $0x42fe0000
-DATA constants<>+932(SB)/4, $0x42fe0000
-DATA constants<>+936(SB)/4, $0x42fe0000
-DATA constants<>+940(SB)/4, $0x42fe0000
-DATA constants<>+944(SB)/4, $0xffff0000
-DATA constants<>+948(SB)/4, $0xffff0000
-DATA constants<>+952(SB)/4, $0xffff0000
-DATA constants<>+956(SB)/4, $0xffff0000
-GLOBL constants<>(SB), RODATA|NOPTR, $960
+DATA constants<>+336(SB)/4, $0x3f5fffff
+DATA constants<>+340(SB)/4, $0x3f5fffff
+DATA constants<>+344(SB)/4, $0x3f5fffff
+DATA constants<>+348(SB)/4, $0x3f5fffff
+DATA constants<>+352(SB)/4, $0x7fffffff
+DATA constants<>+356(SB)/4, $0x7fffffff
+DATA constants<>+360(SB)/4, $0x7fffffff
+DATA constants<>+364(SB)/4, $0x7fffffff
+DATA constants<>+368(SB)/4, $0x3f317218
+DATA constants<>+372(SB)/4, $0x3f317218
+DATA constants<>+376(SB)/4, $0x3f317218
+DATA constants<>+380(SB)/4, $0x3f317218
+DATA constants<>+384(SB)/4, $0xbf38aa38
+DATA constants<>+388(SB)/4, $0xbf38aa38
+DATA constants<>+392(SB)/4, $0xbf38aa38
+DATA constants<>+396(SB)/4, $0xbf38aa38
+DATA constants<>+400(SB)/4, $0x3ef6384a
+DATA constants<>+404(SB)/4, $0x3ef6384a
+DATA constants<>+408(SB)/4, $0x3ef6384a
+DATA constants<>+412(SB)/4, $0x3ef6384a
+DATA constants<>+416(SB)/4, $0xbeb8ad7d
+DATA constants<>+420(SB)/4, $0xbeb8ad7d
+DATA constants<>+424(SB)/4, $0xbeb8ad7d
+DATA constants<>+428(SB)/4, $0xbeb8ad7d
+DATA constants<>+432(SB)/4, $0x3e93bfa3
+DATA constants<>+436(SB)/4, $0x3e93bfa3
+DATA constants<>+440(SB)/4, $0x3e93bfa3
+DATA constants<>+444(SB)/4, $0x3e93bfa3
+DATA constants<>+448(SB)/4, $0xbe755347
+DATA constants<>+452(SB)/4, $0xbe755347
+DATA constants<>+456(SB)/4, $0xbe755347
+DATA constants<>+460(SB)/4, $0xbe755347
+DATA constants<>+464(SB)/4, $0x3e51644f
+DATA constants<>+468(SB)/4, $0x3e51644f
+DATA constants<>+472(SB)/4, $0x3e51644f
+DATA constants<>+476(SB)/4, $0x3e51644f
+DATA constants<>+480(SB)/4, $0xbe43dcf7
+DATA constants<>+484(SB)/4, $0xbe43dcf7
+DATA constants<>+488(SB)/4, $0xbe43dcf7
+DATA constants<>+492(SB)/4, $0xbe43dcf7
+DATA constants<>+496(SB)/4, $0x3e3f898c
+DATA constants<>+500(SB)/4, $0x3e3f898c
+DATA constants<>+504(SB)/4, $0x3e3f898c
+DATA constants<>+508(SB)/4, $0x3e3f898c
+DATA constants<>+512(SB)/4, $0xbde26f90
+DATA constants<>+516(SB)/4, $0xbde26f90
+DATA constants<>+520(SB)/4, $0xbde26f90
+DATA constants<>+524(SB)/4, $0xbde26f90
+DATA constants<>+528(SB)/4, $0x3fb8aa3b
+DATA constants<>+532(SB)/4, $0x3fb8aa3b
+DATA constants<>+536(SB)/4, $0x3fb8aa3b
+DATA constants<>+540(SB)/4, $0x3fb8aa3b
+DATA constants<>+544(SB)/4, $0x32a57060
+DATA constants<>+548(SB)/4, $0x32a57060
+DATA constants<>+552(SB)/4, $0x32a57060
+DATA constants<>+556(SB)/4, $0x32a57060
+DATA constants<>+560(SB)/4, $0x7f800000
+DATA constants<>+564(SB)/4, $0x7f800000
+DATA constants<>+568(SB)/4, $0x7f800000
+DATA constants<>+572(SB)/4, $0x7f800000
+DATA constants<>+576(SB)/4, $0x7fc00000
+DATA constants<>+580(SB)/4, $0x7fc00000
+DATA constants<>+584(SB)/4, $0x7fc00000
+DATA constants<>+588(SB)/4, $0x7fc00000
+DATA constants<>+592(SB)/4, $0x00800000
+DATA constants<>+596(SB)/4, $0x00800000
+DATA constants<>+600(SB)/4, $0x00800000
+DATA constants<>+604(SB)/4, $0x00800000
+DATA constants<>+608(SB)/4, $0x4b000000
+DATA constants<>+612(SB)/4, $0x4b000000
+DATA constants<>+616(SB)/4, $0x4b000000
+DATA constants<>+620(SB)/4, $0x4b000000
+DATA constants<>+624(SB)/4, $0xc1b80000
+DATA constants<>+628(SB)/4, $0xc1b80000
+DATA constants<>+632(SB)/4, $0xc1b80000
+DATA constants<>+636(SB)/4, $0xc1b80000
+DATA constants<>+640(SB)/4, $0x3f3504f3
+DATA constants<>+644(SB)/4, $0x3f3504f3
+DATA constants<>+648(SB)/4, $0x3f3504f3
+DATA constants<>+652(SB)/4, $0x3f3504f3
+DATA constants<>+656(SB)/4, $0x3e75fdef
+DATA constants<>+660(SB)/4, $0x3e75fdef
+DATA constants<>+664(SB)/4, $0x3e75fdef
+DATA constants<>+668(SB)/4, $0x3e75fdef
+DATA constants<>+672(SB)/4, $0x3d6357c2
+DATA constants<>+676(SB)/4, $0x3d6357c2
+DATA constants<>+680(SB)/4, $0x3d6357c2
+DATA constants<>+684(SB)/4, $0x3d6357c2
+DATA constants<>+688(SB)/4, $0x3c1d979c
+DATA constants<>+692(SB)/4, $0x3c1d979c
+DATA constants<>+696(SB)/4, $0x3c1d979c
+DATA constants<>+700(SB)/4, $0x3c1d979c
+DATA constants<>+704(SB)/4, $0x3aaf80da
+DATA constants<>+708(SB)/4, $0x3aaf80da
+DATA constants<>+712(SB)/4, $0x3aaf80da
+DATA constants<>+716(SB)/4, $0x3aaf80da
+DATA constants<>+720(SB)/4, $0x391fa028
+DATA constants<>+724(SB)/4, $0x391fa028
+DATA constants<>+728(SB)/4, $0x391fa028
+DATA constants<>+732(SB)/4, $0x391fa028
+DATA constants<>+736(SB)/4, $0x42b17217
+DATA constants<>+740(SB)/4, $0x42b17217
+DATA constants<>+744(SB)/4, $0x42b17217
+DATA constants<>+748(SB)/4, $0x42b17217
+DATA constants<>+752(SB)/4, $0xc2cff1b4
+DATA constants<>+756(SB)/4, $0xc2cff1b4
+DATA constants<>+760(SB)/4, $0xc2cff1b4
+DATA constants<>+764(SB)/4, $0xc2cff1b4
+DATA constants<>+768(SB)/4, $0x0000007f
+DATA constants<>+772(SB)/4, $0x0000007f
+DATA constants<>+776(SB)/4, $0x0000007f
+DATA constants<>+780(SB)/4, $0x0000007f
+DATA constants<>+784(SB)/4, $0xc2aeac50
+DATA constants<>+788(SB)/4, $0xc2aeac50
+DATA constants<>+792(SB)/4, $0xc2aeac50
+DATA constants<>+796(SB)/4, $0xc2aeac50
+DATA constants<>+800(SB)/4, $0x00000000
+DATA constants<>+804(SB)/4, $0x00000001
+DATA constants<>+808(SB)/4, $0x00000002
+DATA constants<>+812(SB)/4, $0x00000003
+DATA constants<>+816(SB)/4, $0x00000004
+DATA constants<>+820(SB)/4, $0x00000005
+DATA constants<>+824(SB)/4, $0x00000006
+DATA constants<>+828(SB)/4, $0x00000007
+DATA constants<>+832(SB)/4, $0x00000008
+DATA constants<>+836(SB)/4, $0x00000009
+DATA constants<>+840(SB)/4, $0x0000000a
+DATA constants<>+844(SB)/4, $0x0000000b
+DATA constants<>+848(SB)/4, $0x0000000c
+DATA constants<>+852(SB)/4, $0x0000000d
+DATA constants<>+856(SB)/4, $0x0000000e
+DATA constants<>+860(SB)/4, $0x0000000f
+DATA constants<>+864(SB)/4, $0x00000001
+DATA constants<>+868(SB)/4, $0x00000001
+DATA constants<>+872(SB)/4, $0x00000001
+DATA constants<>+876(SB)/4, $0x00000001
+DATA constants<>+880(SB)/4, $0x00007fff
+DATA constants<>+884(SB)/4, $0x00007fff
+DATA constants<>+888(SB)/4, $0x00007fff
+DATA constants<>+892(SB)/4, $0x00007fff
+DATA constants<>+896(SB)/4, $0x00400000
+DATA constants<>+900(SB)/4, $0x00400000
+DATA constants<>+904(SB)/4, $0x00400000
+DATA constants<>+908(SB)/4, $0x00400000
+DATA constants<>+912(SB)/4, $0x42fe0000
+DATA constants<>+916(SB)/4, $0x42fe0000
+DATA constants<>+920(SB)/4, $0x42fe0000
+DATA constants<>+924(SB)/4, $0x42fe0000
+DATA constants<>+928(SB)/4, $0xffff0000
+DATA constants<>+932(SB)/4, $0xffff0000
+DATA constants<>+936(SB)/4, $0xffff0000
+DATA constants<>+940(SB)/4, $0xffff0000
+GLOBL constants<>(SB), RODATA|NOPTR, $944
 
 // func maskTileNEON(s *float32, stride int, rows int, first int, cols int, bits *uint64)
 TEXT ·maskTileNEON(SB), NOSPLIT, $0-48
@@ -16785,9 +16781,8 @@ TEXT ·capTileNEON(SB), NOSPLIT, $0-40
 	FMOVQ 128(R20), F2 // round
 	FMOVQ 176(R20), F3 // -2 log2e_hi
 	FMOVQ 304(R20), F4 // 1
-	FMOVQ 336(R20), F5 // switch
-	FMOVQ 352(R20), F6 // sign
-	FMOVQ 368(R20), F7 // magnitude
+	FMOVQ 336(R20), F5 // below switch
+	FMOVQ 352(R20), F6 // magnitude
 	LSL   $2, R1, R1 // stride in bytes
 	CMP   $1, R2 // rows < 1
 	BLT   rows_end_2 // rows < 1
@@ -16799,202 +16794,212 @@ rows_1:
 	BLT  cols_end_4 // cols < 16
 
 cols_3:
-	FMOVQ (R6), F8 // S = s_col[0], lanes 0..3
-	FMOVQ 16(R6), F9 // S = s_col[0], lanes 4..7
-	FMOVQ 32(R6), F10 // S = s_col[0], lanes 8..11
-	FMOVQ 48(R6), F11 // S = s_col[0], lanes 12..15
-	WORD  $0x6e20dd08 // FMUL V8.4S, V8.4S, V0.4S // S = S * inverse, lanes 0..3
-	WORD  $0x6e20dd29 // FMUL V9.4S, V9.4S, V0.4S // S = S * inverse, lanes 4..7
-	WORD  $0x6e20dd4a // FMUL V10.4S, V10.4S, V0.4S // S = S * inverse, lanes 8..11
-	WORD  $0x6e20dd6b // FMUL V11.4S, V11.4S, V0.4S // S = S * inverse, lanes 12..15
-	VAND  V7.B16, V8.B16, V12.B16 // |x| = S & magnitude, lanes 0..3
-	VAND  V7.B16, V9.B16, V13.B16 // |x| = S & magnitude, lanes 4..7
-	VAND  V7.B16, V10.B16, V14.B16 // |x| = S & magnitude, lanes 8..11
-	VAND  V7.B16, V11.B16, V15.B16 // |x| = S & magnitude, lanes 12..15
-	FMOVQ 320(R20), F16 // most
-	WORD  $0x4eb0f58c // FMIN V12.4S, V12.4S, V16.4S // |x| = |x| or at most most, lanes 0..3
-	WORD  $0x4eb0f5ad // FMIN V13.4S, V13.4S, V16.4S // |x| = |x| or at most most, lanes 4..7
-	WORD  $0x4eb0f5ce // FMIN V14.4S, V14.4S, V16.4S // |x| = |x| or at most most, lanes 8..11
-	WORD  $0x4eb0f5ef // FMIN V15.4S, V15.4S, V16.4S // |x| = |x| or at most most, lanes 12..15
-	VAND  V6.B16, V8.B16, V8.B16 // S = S & sign, lanes 0..3
-	VAND  V6.B16, V9.B16, V9.B16 // S = S & sign, lanes 4..7
-	VAND  V6.B16, V10.B16, V10.B16 // S = S & sign, lanes 8..11
-	VAND  V6.B16, V11.B16, V11.B16 // S = S & sign, lanes 12..15
-	WORD  $0x6e23dd94 // FMUL V20.4S, V12.4S, V3.4S // k = |x| * -2 log2e_hi, lanes 0..3
-	WORD  $0x6e23ddb5 // FMUL V21.4S, V13.4S, V3.4S // k = |x| * -2 log2e_hi, lanes 4..7
-	WORD  $0x6e23ddd6 // FMUL V22.4S, V14.4S, V3.4S // k = |x| * -2 log2e_hi, lanes 8..11
-	WORD  $0x6e23ddf7 // FMUL V23.4S, V15.4S, V3.4S // k = |x| * -2 log2e_hi, lanes 12..15
-	WORD  $0x4e22d694 // FADD V20.4S, V20.4S, V2.4S // k = k + round, lanes 0..3
-	WORD  $0x4e22d6b5 // FADD V21.4S, V21.4S, V2.4S // k = k + round, lanes 4..7
-	WORD  $0x4e22d6d6 // FADD V22.4S, V22.4S, V2.4S // k = k + round, lanes 8..11
-	WORD  $0x4e22d6f7 // FADD V23.4S, V23.4S, V2.4S // k = k + round, lanes 12..15
-	WORD  $0x4ea2d690 // FSUB V16.4S, V20.4S, V2.4S // f = k - round, lanes 0..3
-	WORD  $0x4ea2d6b1 // FSUB V17.4S, V21.4S, V2.4S // f = k - round, lanes 4..7
-	WORD  $0x4ea2d6d2 // FSUB V18.4S, V22.4S, V2.4S // f = k - round, lanes 8..11
-	WORD  $0x4ea2d6f3 // FSUB V19.4S, V23.4S, V2.4S // f = k - round, lanes 12..15
-	WORD  $0x6ea0fa10 // FNEG V16.4S, V16.4S // f = |x| * -2 log2e_hi - f, lanes 0..3
-	VFMLA V3.S4, V12.S4, V16.S4 // f = |x| * -2 log2e_hi - f, lanes 0..3
-	WORD  $0x6ea0fa31 // FNEG V17.4S, V17.4S // f = |x| * -2 log2e_hi - f, lanes 4..7
-	VFMLA V3.S4, V13.S4, V17.S4 // f = |x| * -2 log2e_hi - f, lanes 4..7
-	WORD  $0x6ea0fa52 // FNEG V18.4S, V18.4S // f = |x| * -2 log2e_hi - f, lanes 8..11
-	VFMLA V3.S4, V14.S4, V18.S4 // f = |x| * -2 log2e_hi - f, lanes 8..11
-	WORD  $0x6ea0fa73 // FNEG V19.4S, V19.4S // f = |x| * -2 log2e_hi - f, lanes 12..15
-	VFMLA V3.S4, V15.S4, V19.S4 // f = |x| * -2 log2e_hi - f, lanes 12..15
-	FMOVQ 192(R20), F24 // -2 log2e_lo
-	VFMLA V24.S4, V12.S4, V16.S4 // f += |x| * -2 log2e_lo, lanes 0..3
-	VFMLA V24.S4, V13.S4, V17.S4 // f += |x| * -2 log2e_lo, lanes 4..7
-	VFMLA V24.S4, V14.S4, V18.S4 // f += |x| * -2 log2e_lo, lanes 8..11
-	VFMLA V24.S4, V15.S4, V19.S4 // f += |x| * -2 log2e_lo, lanes 12..15
-	FMOVQ 96(R20), F24 // p = p*f + 2 exp2_5, lanes 0..3
-	FMOVQ 112(R20), F28 // 2 exp2_6
-	VFMLA V16.S4, V28.S4, V24.S4 // p = p*f + 2 exp2_5, lanes 0..3
-	FMOVQ 96(R20), F25 // p = p*f + 2 exp2_5, lanes 4..7
-	VFMLA V17.S4, V28.S4, V25.S4 // p = p*f + 2 exp2_5, lanes 4..7
-	FMOVQ 96(R20), F26 // p = p*f + 2 exp2_5, lanes 8..11
-	VFMLA V18.S4, V28.S4, V26.S4 // p = p*f + 2 exp2_5, lanes 8..11
-	FMOVQ 96(R20), F27 // p = p*f + 2 exp2_5, lanes 12..15
-	VFMLA V19.S4, V28.S4, V27.S4 // p = p*f + 2 exp2_5, lanes 12..15
-	FMOVQ 80(R20), F28 // p = p*f + 2 exp2_4, lanes 0..3
-	VFMLA V16.S4, V24.S4, V28.S4 // p = p*f + 2 exp2_4, lanes 0..3
-	FMOVQ 80(R20), F24 // p = p*f + 2 exp2_4, lanes 4..7
-	VFMLA V17.S4, V25.S4, V24.S4 // p = p*f + 2 exp2_4, lanes 4..7
-	FMOVQ 80(R20), F25 // p = p*f + 2 exp2_4, lanes 8..11
-	VFMLA V18.S4, V26.S4, V25.S4 // p = p*f + 2 exp2_4, lanes 8..11
-	FMOVQ 80(R20), F26 // p = p*f + 2 exp2_4, lanes 12..15
-	VFMLA V19.S4, V27.S4, V26.S4 // p = p*f + 2 exp2_4, lanes 12..15
-	FMOVQ 64(R20), F27 // p = p*f + 2 exp2_3, lanes 0..3
-	VFMLA V16.S4, V28.S4, V27.S4 // p = p*f + 2 exp2_3, lanes 0..3
-	FMOVQ 64(R20), F28 // p = p*f + 2 exp2_3, lanes 4..7
-	VFMLA V17.S4, V24.S4, V28.S4 // p = p*f + 2 exp2_3, lanes 4..7
-	FMOVQ 64(R20), F24 // p = p*f + 2 exp2_3, lanes 8..11
-	VFMLA V18.S4, V25.S4, V24.S4 // p = p*f + 2 exp2_3, lanes 8..11
-	FMOVQ 64(R20), F25 // p = p*f + 2 exp2_3, lanes 12..15
-	VFMLA V19.S4, V26.S4, V25.S4 // p = p*f + 2 exp2_3, lanes 12..15
-	FMOVQ 48(R20), F26 // p = p*f + 2 exp2_2, lanes 0..3
-	VFMLA V16.S4, V27.S4, V26.S4 // p = p*f + 2 exp2_2, lanes 0..3
-	FMOVQ 48(R20), F27 // p = p*f + 2 exp2_2, lanes 4..7
-	VFMLA V17.S4, V28.S4, V27.S4 // p = p*f + 2 exp2_2, lanes 4..7
-	FMOVQ 48(R20), F28 // p = p*f + 2 exp2_2, lanes 8..11
-	VFMLA V18.S4, V24.S4, V28.S4 // p = p*f + 2 exp2_2, lanes 8..11
-	FMOVQ 48(R20), F24 // p = p*f + 2 exp2_2, lanes 12..15
-	VFMLA V19.S4, V25.S4, V24.S4 // p = p*f + 2 exp2_2, lanes 12..15
-	FMOVQ 32(R20), F25 // p = p*f + 2 exp2_1, lanes 0..3
-	VFMLA V16.S4, V26.S4, V25.S4 // p = p*f + 2 exp2_1, lanes 0..3
-	FMOVQ 32(R20), F26 // p = p*f + 2 exp2_1, lanes 4..7
-	VFMLA V17.S4, V27.S4, V26.S4 // p = p*f + 2 exp2_1, lanes 4..7
-	FMOVQ 32(R20), F27 // p = p*f + 2 exp2_1, lanes 8..11
-	VFMLA V18.S4, V28.S4, V27.S4 // p = p*f + 2 exp2_1, lanes 8..11
-	FMOVQ 32(R20), F28 // p = p*f + 2 exp2_1, lanes 12..15
-	VFMLA V19.S4, V24.S4, V28.S4 // p = p*f + 2 exp2_1, lanes 12..15
-	FMOVQ 16(R20), F24 // p = p*f + 2 exp2_0, lanes 0..3
-	VFMLA V16.S4, V25.S4, V24.S4 // p = p*f + 2 exp2_0, lanes 0..3
-	FMOVQ 16(R20), F16 // p = p*f + 2 exp2_0, lanes 4..7
-	VFMLA V17.S4, V26.S4, V16.S4 // p = p*f + 2 exp2_0, lanes 4..7
-	FMOVQ 16(R20), F17 // p = p*f + 2 exp2_0, lanes 8..11
-	VFMLA V18.S4, V27.S4, V17.S4 // p = p*f + 2 exp2_0, lanes 8..11
-	FMOVQ 16(R20), F18 // p = p*f + 2 exp2_0, lanes 12..15
-	VFMLA V19.S4, V28.S4, V18.S4 // p = p*f + 2 exp2_0, lanes 12..15
-	VSHL  $23, V20.S4, V20.S4 // k = k << 23, lanes 0..3
-	VSHL  $23, V21.S4, V21.S4 // k = k << 23, lanes 4..7
-	VSHL  $23, V22.S4, V22.S4 // k = k << 23, lanes 8..11
-	VSHL  $23, V23.S4, V23.S4 // k = k << 23, lanes 12..15
-	WORD  $0x6e34df13 // FMUL V19.4S, V24.4S, V20.4S // p = p * k, lanes 0..3
-	WORD  $0x6e35de10 // FMUL V16.4S, V16.4S, V21.4S // p = p * k, lanes 4..7
-	WORD  $0x6e36de31 // FMUL V17.4S, V17.4S, V22.4S // p = p * k, lanes 8..11
-	WORD  $0x6e37de52 // FMUL V18.4S, V18.4S, V23.4S // p = p * k, lanes 12..15
-	WORD  $0x4e24d674 // FADD V20.4S, V19.4S, V4.4S // y = p + 1, lanes 0..3
-	WORD  $0x4e24d615 // FADD V21.4S, V16.4S, V4.4S // y = p + 1, lanes 4..7
-	WORD  $0x4e24d636 // FADD V22.4S, V17.4S, V4.4S // y = p + 1, lanes 8..11
-	WORD  $0x4e24d657 // FADD V23.4S, V18.4S, V4.4S // y = p + 1, lanes 12..15
-	WORD  $0x4e33d673 // FADD V19.4S, V19.4S, V19.4S // p = p + p, lanes 0..3
-	WORD  $0x4e30d610 // FADD V16.4S, V16.4S, V16.4S // p = p + p, lanes 4..7
-	WORD  $0x4e31d631 // FADD V17.4S, V17.4S, V17.4S // p = p + p, lanes 8..11
-	WORD  $0x4e32d652 // FADD V18.4S, V18.4S, V18.4S // p = p + p, lanes 12..15
-	WORD  $0x6e34fe73 // FDIV V19.4S, V19.4S, V20.4S // p = p / y, lanes 0..3
-	WORD  $0x6e35fe10 // FDIV V16.4S, V16.4S, V21.4S // p = p / y, lanes 4..7
-	WORD  $0x6e36fe31 // FDIV V17.4S, V17.4S, V22.4S // p = p / y, lanes 8..11
-	WORD  $0x6e37fe52 // FDIV V18.4S, V18.4S, V23.4S // p = p / y, lanes 12..15
-	WORD  $0x4eb3d494 // FSUB V20.4S, V4.4S, V19.4S // y = y - p, lanes 0..3
-	WORD  $0x4eb0d495 // FSUB V21.4S, V4.4S, V16.4S // y = y - p, lanes 4..7
-	WORD  $0x4eb1d496 // FSUB V22.4S, V4.4S, V17.4S // y = y - p, lanes 8..11
-	WORD  $0x4eb2d497 // FSUB V23.4S, V4.4S, V18.4S // y = y - p, lanes 12..15
-	WORD  $0x6e2cdd90 // FMUL V16.4S, V12.4S, V12.4S // s = |x| * |x|, lanes 0..3
-	WORD  $0x6e2dddb1 // FMUL V17.4S, V13.4S, V13.4S // s = |x| * |x|, lanes 4..7
-	WORD  $0x6e2eddd2 // FMUL V18.4S, V14.4S, V14.4S // s = |x| * |x|, lanes 8..11
-	WORD  $0x6e2fddf3 // FMUL V19.4S, V15.4S, V15.4S // s = |x| * |x|, lanes 12..15
-	FMOVQ 272(R20), F24 // q = q*s + tanh_4, lanes 0..3
-	FMOVQ 288(R20), F28 // tanh_5
-	VFMLA V16.S4, V28.S4, V24.S4 // q = q*s + tanh_4, lanes 0..3
-	FMOVQ 272(R20), F25 // q = q*s + tanh_4, lanes 4..7
-	VFMLA V17.S4, V28.S4, V25.S4 // q = q*s + tanh_4, lanes 4..7
-	FMOVQ 272(R20), F26 // q = q*s + tanh_4, lanes 8..11
-	VFMLA V18.S4, V28.S4, V26.S4 // q = q*s + tanh_4, lanes 8..11
-	FMOVQ 272(R20), F27 // q = q*s + tanh_4, lanes 12..15
-	VFMLA V19.S4, V28.S4, V27.S4 // q = q*s + tanh_4, lanes 12..15
-	FMOVQ 256(R20), F28 // q = q*s + tanh_3, lanes 0..3
-	VFMLA V16.S4, V24.S4, V28.S4 // q = q*s + tanh_3, lanes 0..3
-	FMOVQ 256(R20), F24 // q = q*s + tanh_3, lanes 4..7
-	VFMLA V17.S4, V25.S4, V24.S4 // q = q*s + tanh_3, lanes 4..7
-	FMOVQ 256(R20), F25 // q = q*s + tanh_3, lanes 8..11
-	VFMLA V18.S4, V26.S4, V25.S4 // q = q*s + tanh_3, lanes 8..11
-	FMOVQ 256(R20), F26 // q = q*s + tanh_3, lanes 12..15
-	VFMLA V19.S4, V27.S4, V26.S4 // q = q*s + tanh_3, lanes 12..15
-	FMOVQ 240(R20), F27 // q = q*s + tanh_2, lanes 0..3
-	VFMLA V16.S4, V28.S4, V27.S4 // q = q*s + tanh_2, lanes 0..3
-	FMOVQ 240(R20), F28 // q = q*s + tanh_2, lanes 4..7
-	VFMLA V17.S4, V24.S4, V28.S4 // q = q*s + tanh_2, lanes 4..7
-	FMOVQ 240(R20), F24 // q = q*s + tanh_2, lanes 8..11
-	VFMLA V18.S4, V25.S4, V24.S4 // q = q*s + tanh_2, lanes 8..11
-	FMOVQ 240(R20), F25 // q = q*s + tanh_2, lanes 12..15
-	VFMLA V19.S4, V26.S4, V25.S4 // q = q*s + tanh_2, lanes 12..15
-	FMOVQ 224(R20), F26 // q = q*s + tanh_1, lanes 0..3
-	VFMLA V16.S4, V27.S4, V26.S4 // q = q*s + tanh_1, lanes 0..3
-	FMOVQ 224(R20), F27 // q = q*s + tanh_1, lanes 4..7
-	VFMLA V17.S4, V28.S4, V27.S4 // q = q*s + tanh_1, lanes 4..7
-	FMOVQ 224(R20), F28 // q = q*s + tanh_1, lanes 8..11
-	VFMLA V18.S4, V24.S4, V28.S4 // q = q*s + tanh_1, lanes 8..11
-	FMOVQ 224(R20), F24 // q = q*s + tanh_1, lanes 12..15
-	VFMLA V19.S4, V25.S4, V24.S4 // q = q*s + tanh_1, lanes 12..15
-	FMOVQ 208(R20), F25 // q = q*s + tanh_0, lanes 0..3
-	VFMLA V16.S4, V26.S4, V25.S4 // q = q*s + tanh_0, lanes 0..3
-	FMOVQ 208(R20), F26 // q = q*s + tanh_0, lanes 4..7
-	VFMLA V17.S4, V27.S4, V26.S4 // q = q*s + tanh_0, lanes 4..7
-	FMOVQ 208(R20), F27 // q = q*s + tanh_0, lanes 8..11
-	VFMLA V18.S4, V28.S4, V27.S4 // q = q*s + tanh_0, lanes 8..11
-	FMOVQ 208(R20), F28 // q = q*s + tanh_0, lanes 12..15
-	VFMLA V19.S4, V24.S4, V28.S4 // q = q*s + tanh_0, lanes 12..15
-	WORD  $0x6e39de10 // FMUL V16.4S, V16.4S, V25.4S // s = s * q, lanes 0..3
-	WORD  $0x6e3ade31 // FMUL V17.4S, V17.4S, V26.4S // s = s * q, lanes 4..7
-	WORD  $0x6e3bde52 // FMUL V18.4S, V18.4S, V27.4S // s = s * q, lanes 8..11
-	WORD  $0x6e3cde73 // FMUL V19.4S, V19.4S, V28.4S // s = s * q, lanes 12..15
-	WORD  $0x6eace4bc // FCMGT V28.4S, V5.4S, V12.4S // small = |x| < switch, lanes 0..3
-	WORD  $0x6eade4bd // FCMGT V29.4S, V5.4S, V13.4S // small = |x| < switch, lanes 4..7
-	WORD  $0x6eaee4be // FCMGT V30.4S, V5.4S, V14.4S // small = |x| < switch, lanes 8..11
-	WORD  $0x6eafe4bf // FCMGT V31.4S, V5.4S, V15.4S // small = |x| < switch, lanes 12..15
-	VMOV  V12.B16, V24.B16 // q = |x|, lanes 0..3
-	VMOV  V13.B16, V25.B16 // q = |x|, lanes 4..7
-	VMOV  V14.B16, V26.B16 // q = |x|, lanes 8..11
-	VMOV  V15.B16, V27.B16 // q = |x|, lanes 12..15
-	VFMLA V16.S4, V12.S4, V24.S4 // q += |x| * s, lanes 0..3
-	VFMLA V17.S4, V13.S4, V25.S4 // q += |x| * s, lanes 4..7
-	VFMLA V18.S4, V14.S4, V26.S4 // q += |x| * s, lanes 8..11
-	VFMLA V19.S4, V15.S4, V27.S4 // q += |x| * s, lanes 12..15
-	VBIT  V28.B16, V24.B16, V20.B16 // y = small ? q : y, lanes 0..3
-	VBIT  V29.B16, V25.B16, V21.B16 // y = small ? q : y, lanes 4..7
-	VBIT  V30.B16, V26.B16, V22.B16 // y = small ? q : y, lanes 8..11
-	VBIT  V31.B16, V27.B16, V23.B16 // y = small ? q : y, lanes 12..15
-	VORR  V8.B16, V20.B16, V20.B16 // y = y | S, lanes 0..3
-	VORR  V9.B16, V21.B16, V21.B16 // y = y | S, lanes 4..7
-	VORR  V10.B16, V22.B16, V22.B16 // y = y | S, lanes 8..11
-	VORR  V11.B16, V23.B16, V23.B16 // y = y | S, lanes 12..15
-	WORD  $0x6e21de94 // FMUL V20.4S, V20.4S, V1.4S // y = y * cap, lanes 0..3
-	WORD  $0x6e21deb5 // FMUL V21.4S, V21.4S, V1.4S // y = y * cap, lanes 4..7
-	WORD  $0x6e21ded6 // FMUL V22.4S, V22.4S, V1.4S // y = y * cap, lanes 8..11
-	WORD  $0x6e21def7 // FMUL V23.4S, V23.4S, V1.4S // y = y * cap, lanes 12..15
-	FMOVQ F20, (R6) // s_col[0] = y, lanes 0..3
-	FMOVQ F21, 16(R6) // s_col[0] = y, lanes 4..7
-	FMOVQ F22, 32(R6) // s_col[0] = y, lanes 8..11
-	FMOVQ F23, 48(R6) // s_col[0] = y, lanes 12..15
+	FMOVQ (R6), F7 // S = s_col[0], lanes 0..3
+	FMOVQ 16(R6), F8 // S = s_col[0], lanes 4..7
+	FMOVQ 32(R6), F9 // S = s_col[0], lanes 8..11
+	FMOVQ 48(R6), F10 // S = s_col[0], lanes 12..15
+	WORD  $0x6e20dce7 // FMUL V7.4S, V7.4S, V0.4S // S = S * inverse, lanes 0..3
+	WORD  $0x6e20dd08 // FMUL V8.4S, V8.4S, V0.4S // S = S * inverse, lanes 4..7
+	WORD  $0x6e20dd29 // FMUL V9.4S, V9.4S, V0.4S // S = S * inverse, lanes 8..11
+	WORD  $0x6e20dd4a // FMUL V10.4S, V10.4S, V0.4S // S = S * inverse, lanes 12..15
+	VAND  V6.B16, V7.B16, V11.B16 // |x| = S & magnitude, lanes 0..3
+	VAND  V6.B16, V8.B16, V12.B16 // |x| = S & magnitude, lanes 4..7
+	VAND  V6.B16, V9.B16, V13.B16 // |x| = S & magnitude, lanes 8..11
+	VAND  V6.B16, V10.B16, V14.B16 // |x| = S & magnitude, lanes 12..15
+	VEOR  V11.B16, V7.B16, V7.B16 // S = S ^ |x|, lanes 0..3
+	VEOR  V12.B16, V8.B16, V8.B16 // S = S ^ |x|, lanes 4..7
+	VEOR  V13.B16, V9.B16, V9.B16 // S = S ^ |x|, lanes 8..11
+	VEOR  V14.B16, V10.B16, V10.B16 // S = S ^ |x|, lanes 12..15
+	FMOVQ 320(R20), F15 // most
+	WORD  $0x4eaff56b // FMIN V11.4S, V11.4S, V15.4S // |x| = |x| or at most most, lanes 0..3
+	WORD  $0x4eaff58c // FMIN V12.4S, V12.4S, V15.4S // |x| = |x| or at most most, lanes 4..7
+	WORD  $0x4eaff5ad // FMIN V13.4S, V13.4S, V15.4S // |x| = |x| or at most most, lanes 8..11
+	WORD  $0x4eaff5ce // FMIN V14.4S, V14.4S, V15.4S // |x| = |x| or at most most, lanes 12..15
+	WORD  $0x6e2bdd73 // FMUL V19.4S, V11.4S, V11.4S // s = |x| * |x|, lanes 0..3
+	WORD  $0x6e2cdd94 // FMUL V20.4S, V12.4S, V12.4S // s = |x| * |x|, lanes 4..7
+	WORD  $0x6e2dddb5 // FMUL V21.4S, V13.4S, V13.4S // s = |x| * |x|, lanes 8..11
+	WORD  $0x6e2eddd6 // FMUL V22.4S, V14.4S, V14.4S // s = |x| * |x|, lanes 12..15
+	FMOVQ 272(R20), F15 // y = y*s + tanh_4, lanes 0..3
+	FMOVQ 288(R20), F23 // tanh_5
+	VFMLA V19.S4, V23.S4, V15.S4 // y = y*s + tanh_4, lanes 0..3
+	FMOVQ 272(R20), F16 // y = y*s + tanh_4, lanes 4..7
+	VFMLA V20.S4, V23.S4, V16.S4 // y = y*s + tanh_4, lanes 4..7
+	FMOVQ 272(R20), F17 // y = y*s + tanh_4, lanes 8..11
+	VFMLA V21.S4, V23.S4, V17.S4 // y = y*s + tanh_4, lanes 8..11
+	FMOVQ 272(R20), F18 // y = y*s + tanh_4, lanes 12..15
+	VFMLA V22.S4, V23.S4, V18.S4 // y = y*s + tanh_4, lanes 12..15
+	FMOVQ 256(R20), F23 // y = y*s + tanh_3, lanes 0..3
+	VFMLA V19.S4, V15.S4, V23.S4 // y = y*s + tanh_3, lanes 0..3
+	FMOVQ 256(R20), F15 // y = y*s + tanh_3, lanes 4..7
+	VFMLA V20.S4, V16.S4, V15.S4 // y = y*s + tanh_3, lanes 4..7
+	FMOVQ 256(R20), F16 // y = y*s + tanh_3, lanes 8..11
+	VFMLA V21.S4, V17.S4, V16.S4 // y = y*s + tanh_3, lanes 8..11
+	FMOVQ 256(R20), F17 // y = y*s + tanh_3, lanes 12..15
+	VFMLA V22.S4, V18.S4, V17.S4 // y = y*s + tanh_3, lanes 12..15
+	FMOVQ 240(R20), F18 // y = y*s + tanh_2, lanes 0..3
+	VFMLA V19.S4, V23.S4, V18.S4 // y = y*s + tanh_2, lanes 0..3
+	FMOVQ 240(R20), F23 // y = y*s + tanh_2, lanes 4..7
+	VFMLA V20.S4, V15.S4, V23.S4 // y = y*s + tanh_2, lanes 4..7
+	FMOVQ 240(R20), F15 // y = y*s + tanh_2, lanes 8..11
+	VFMLA V21.S4, V16.S4, V15.S4 // y = y*s + tanh_2, lanes 8..11
+	FMOVQ 240(R20), F16 // y = y*s + tanh_2, lanes 12..15
+	VFMLA V22.S4, V17.S4, V16.S4 // y = y*s + tanh_2, lanes 12..15
+	FMOVQ 224(R20), F17 // y = y*s + tanh_1, lanes 0..3
+	VFMLA V19.S4, V18.S4, V17.S4 // y = y*s + tanh_1, lanes 0..3
+	FMOVQ 224(R20), F18 // y = y*s + tanh_1, lanes 4..7
+	VFMLA V20.S4, V23.S4, V18.S4 // y = y*s + tanh_1, lanes 4..7
+	FMOVQ 224(R20), F23 // y = y*s + tanh_1, lanes 8..11
+	VFMLA V21.S4, V15.S4, V23.S4 // y = y*s + tanh_1, lanes 8..11
+	FMOVQ 224(R20), F15 // y = y*s + tanh_1, lanes 12..15
+	VFMLA V22.S4, V16.S4, V15.S4 // y = y*s + tanh_1, lanes 12..15
+	FMOVQ 208(R20), F16 // y = y*s + tanh_0, lanes 0..3
+	VFMLA V19.S4, V17.S4, V16.S4 // y = y*s + tanh_0, lanes 0..3
+	FMOVQ 208(R20), F17 // y = y*s + tanh_0, lanes 4..7
+	VFMLA V20.S4, V18.S4, V17.S4 // y = y*s + tanh_0, lanes 4..7
+	FMOVQ 208(R20), F18 // y = y*s + tanh_0, lanes 8..11
+	VFMLA V21.S4, V23.S4, V18.S4 // y = y*s + tanh_0, lanes 8..11
+	FMOVQ 208(R20), F23 // y = y*s + tanh_0, lanes 12..15
+	VFMLA V22.S4, V15.S4, V23.S4 // y = y*s + tanh_0, lanes 12..15
+	WORD  $0x6e30de73 // FMUL V19.4S, V19.4S, V16.4S // s = s * y, lanes 0..3
+	WORD  $0x6e31de94 // FMUL V20.4S, V20.4S, V17.4S // s = s * y, lanes 4..7
+	WORD  $0x6e32deb5 // FMUL V21.4S, V21.4S, V18.4S // s = s * y, lanes 8..11
+	WORD  $0x6e37ded6 // FMUL V22.4S, V22.4S, V23.4S // s = s * y, lanes 12..15
+	VMOV  V11.B16, V15.B16 // y = |x|, lanes 0..3
+	VMOV  V12.B16, V16.B16 // y = |x|, lanes 4..7
+	VMOV  V13.B16, V17.B16 // y = |x|, lanes 8..11
+	VMOV  V14.B16, V18.B16 // y = |x|, lanes 12..15
+	VFMLA V19.S4, V11.S4, V15.S4 // y += |x| * s, lanes 0..3
+	VFMLA V20.S4, V12.S4, V16.S4 // y += |x| * s, lanes 4..7
+	VFMLA V21.S4, V13.S4, V17.S4 // y += |x| * s, lanes 8..11
+	VFMLA V22.S4, V14.S4, V18.S4 // y += |x| * s, lanes 12..15
+	WORD  $0x6ea5e573 // FCMGT V19.4S, V11.4S, V5.4S // large = below switch < |x|, lanes 0..3
+	WORD  $0x6ea5e594 // FCMGT V20.4S, V12.4S, V5.4S // large = below switch < |x|, lanes 4..7
+	WORD  $0x6ea5e5b5 // FCMGT V21.4S, V13.4S, V5.4S // large = below switch < |x|, lanes 8..11
+	WORD  $0x6ea5e5d6 // FCMGT V22.4S, V14.4S, V5.4S // large = below switch < |x|, lanes 12..15
+	VORR  V20.B16, V19.B16, V23.B16 // any large
+	VORR  V21.B16, V23.B16, V23.B16 // any large
+	VORR  V22.B16, V23.B16, V23.B16 // any large
+	VEXT  $8, V23.B16, V23.B16, V24.B16 // any large
+	VORR  V24.B16, V23.B16, V23.B16 // any large
+	FMOVD F23, R7 // any large
+	CMP   $0, R7 // any large
+	BEQ   none_5 // any large
+	WORD  $0x6e23dd7b // FMUL V27.4S, V11.4S, V3.4S // k = |x| * -2 log2e_hi, lanes 0..3
+	WORD  $0x6e23dd9c // FMUL V28.4S, V12.4S, V3.4S // k = |x| * -2 log2e_hi, lanes 4..7
+	WORD  $0x6e23ddbd // FMUL V29.4S, V13.4S, V3.4S // k = |x| * -2 log2e_hi, lanes 8..11
+	WORD  $0x6e23ddde // FMUL V30.4S, V14.4S, V3.4S // k = |x| * -2 log2e_hi, lanes 12..15
+	WORD  $0x4e22d77b // FADD V27.4S, V27.4S, V2.4S // k = k + round, lanes 0..3
+	WORD  $0x4e22d79c // FADD V28.4S, V28.4S, V2.4S // k = k + round, lanes 4..7
+	WORD  $0x4e22d7bd // FADD V29.4S, V29.4S, V2.4S // k = k + round, lanes 8..11
+	WORD  $0x4e22d7de // FADD V30.4S, V30.4S, V2.4S // k = k + round, lanes 12..15
+	WORD  $0x4ea2d777 // FSUB V23.4S, V27.4S, V2.4S // f = k - round, lanes 0..3
+	WORD  $0x4ea2d798 // FSUB V24.4S, V28.4S, V2.4S // f = k - round, lanes 4..7
+	WORD  $0x4ea2d7b9 // FSUB V25.4S, V29.4S, V2.4S // f = k - round, lanes 8..11
+	WORD  $0x4ea2d7da // FSUB V26.4S, V30.4S, V2.4S // f = k - round, lanes 12..15
+	WORD  $0x6ea0faf7 // FNEG V23.4S, V23.4S // f = |x| * -2 log2e_hi - f, lanes 0..3
+	VFMLA V3.S4, V11.S4, V23.S4 // f = |x| * -2 log2e_hi - f, lanes 0..3
+	WORD  $0x6ea0fb18 // FNEG V24.4S, V24.4S // f = |x| * -2 log2e_hi - f, lanes 4..7
+	VFMLA V3.S4, V12.S4, V24.S4 // f = |x| * -2 log2e_hi - f, lanes 4..7
+	WORD  $0x6ea0fb39 // FNEG V25.4S, V25.4S // f = |x| * -2 log2e_hi - f, lanes 8..11
+	VFMLA V3.S4, V13.S4, V25.S4 // f = |x| * -2 log2e_hi - f, lanes 8..11
+	WORD  $0x6ea0fb5a // FNEG V26.4S, V26.4S // f = |x| * -2 log2e_hi - f, lanes 12..15
+	VFMLA V3.S4, V14.S4, V26.S4 // f = |x| * -2 log2e_hi - f, lanes 12..15
+	FMOVQ 192(R20), F31 // -2 log2e_lo
+	VFMLA V31.S4, V11.S4, V23.S4 // f += |x| * -2 log2e_lo, lanes 0..3
+	VFMLA V31.S4, V12.S4, V24.S4 // f += |x| * -2 log2e_lo, lanes 4..7
+	VFMLA V31.S4, V13.S4, V25.S4 // f += |x| * -2 log2e_lo, lanes 8..11
+	VFMLA V31.S4, V14.S4, V26.S4 // f += |x| * -2 log2e_lo, lanes 12..15
+	FMOVQ 96(R20), F11 // p = p*f + 2 exp2_5, lanes 0..3
+	FMOVQ 112(R20), F31 // 2 exp2_6
+	VFMLA V23.S4, V31.S4, V11.S4 // p = p*f + 2 exp2_5, lanes 0..3
+	FMOVQ 96(R20), F12 // p = p*f + 2 exp2_5, lanes 4..7
+	VFMLA V24.S4, V31.S4, V12.S4 // p = p*f + 2 exp2_5, lanes 4..7
+	FMOVQ 96(R20), F13 // p = p*f + 2 exp2_5, lanes 8..11
+	VFMLA V25.S4, V31.S4, V13.S4 // p = p*f + 2 exp2_5, lanes 8..11
+	FMOVQ 96(R20), F14 // p = p*f + 2 exp2_5, lanes 12..15
+	VFMLA V26.S4, V31.S4, V14.S4 // p = p*f + 2 exp2_5, lanes 12..15
+	FMOVQ 80(R20), F31 // p = p*f + 2 exp2_4, lanes 0..3
+	VFMLA V23.S4, V11.S4, V31.S4 // p = p*f + 2 exp2_4, lanes 0..3
+	FMOVQ 80(R20), F11 // p = p*f + 2 exp2_4, lanes 4..7
+	VFMLA V24.S4, V12.S4, V11.S4 // p = p*f + 2 exp2_4, lanes 4..7
+	FMOVQ 80(R20), F12 // p = p*f + 2 exp2_4, lanes 8..11
+	VFMLA V25.S4, V13.S4, V12.S4 // p = p*f + 2 exp2_4, lanes 8..11
+	FMOVQ 80(R20), F13 // p = p*f + 2 exp2_4, lanes 12..15
+	VFMLA V26.S4, V14.S4, V13.S4 // p = p*f + 2 exp2_4, lanes 12..15
+	FMOVQ 64(R20), F14 // p = p*f + 2 exp2_3, lanes 0..3
+	VFMLA V23.S4, V31.S4, V14.S4 // p = p*f + 2 exp2_3, lanes 0..3
+	FMOVQ 64(R20), F31 // p = p*f + 2 exp2_3, lanes 4..7
+	VFMLA V24.S4, V11.S4, V31.S4 // p = p*f + 2 exp2_3, lanes 4..7
+	FMOVQ 64(R20), F11 // p = p*f + 2 exp2_3, lanes 8..11
+	VFMLA V25.S4, V12.S4, V11.S4 // p = p*f + 2 exp2_3, lanes 8..11
+	FMOVQ 64(R20), F12 // p = p*f + 2 exp2_3, lanes 12..15
+	VFMLA V26.S4, V13.S4, V12.S4 // p = p*f + 2 exp2_3, lanes 12..15
+	FMOVQ 48(R20), F13 // p = p*f + 2 exp2_2, lanes 0..3
+	VFMLA V23.S4, V14.S4, V13.S4 // p = p*f + 2 exp2_2, lanes 0..3
+	FMOVQ 48(R20), F14 // p = p*f + 2 exp2_2, lanes 4..7
+	VFMLA V24.S4, V31.S4, V14.S4 // p = p*f + 2 exp2_2, lanes 4..7
+	FMOVQ 48(R20), F31 // p = p*f + 2 exp2_2, lanes 8..11
+	VFMLA V25.S4, V11.S4, V31.S4 // p = p*f + 2 exp2_2, lanes 8..11
+	FMOVQ 48(R20), F11 // p = p*f + 2 exp2_2, lanes 12..15
+	VFMLA V26.S4, V12.S4, V11.S4 // p = p*f + 2 exp2_2, lanes 12..15
+	FMOVQ 32(R20), F12 // p = p*f + 2 exp2_1, lanes 0..3
+	VFMLA V23.S4, V13.S4, V12.S4 // p = p*f + 2 exp2_1, lanes 0..3
+	FMOVQ 32(R20), F13 // p = p*f + 2 exp2_1, lanes 4..7
+	VFMLA V24.S4, V14.S4, V13.S4 // p = p*f + 2 exp2_1, lanes 4..7
+	FMOVQ 32(R20), F14 // p = p*f + 2 exp2_1, lanes 8..11
+	VFMLA V25.S4, V31.S4, V14.S4 // p = p*f + 2 exp2_1, lanes 8..11
+	FMOVQ 32(R20), F31 // p = p*f + 2 exp2_1, lanes 12..15
+	VFMLA V26.S4, V11.S4, V31.S4 // p = p*f + 2 exp2_1, lanes 12..15
+	FMOVQ 16(R20), F11 // p = p*f + 2 exp2_0, lanes 0..3
+	VFMLA V23.S4, V12.S4, V11.S4 // p = p*f + 2 exp2_0, lanes 0..3
+	FMOVQ 16(R20), F12 // p = p*f + 2 exp2_0, lanes 4..7
+	VFMLA V24.S4, V13.S4, V12.S4 // p = p*f + 2 exp2_0, lanes 4..7
+	FMOVQ 16(R20), F13 // p = p*f + 2 exp2_0, lanes 8..11
+	VFMLA V25.S4, V14.S4, V13.S4 // p = p*f + 2 exp2_0, lanes 8..11
+	FMOVQ 16(R20), F14 // p = p*f + 2 exp2_0, lanes 12..15
+	VFMLA V26.S4, V31.S4, V14.S4 // p = p*f + 2 exp2_0, lanes 12..15
+	VSHL  $23, V27.S4, V27.S4 // k = k << 23, lanes 0..3
+	VSHL  $23, V28.S4, V28.S4 // k = k << 23, lanes 4..7
+	VSHL  $23, V29.S4, V29.S4 // k = k << 23, lanes 8..11
+	VSHL  $23, V30.S4, V30.S4 // k = k << 23, lanes 12..15
+	WORD  $0x6e3bdd6b // FMUL V11.4S, V11.4S, V27.4S // p = p * k, lanes 0..3
+	WORD  $0x6e3cdd8c // FMUL V12.4S, V12.4S, V28.4S // p = p * k, lanes 4..7
+	WORD  $0x6e3dddad // FMUL V13.4S, V13.4S, V29.4S // p = p * k, lanes 8..11
+	WORD  $0x6e3eddce // FMUL V14.4S, V14.4S, V30.4S // p = p * k, lanes 12..15
+	WORD  $0x4e24d577 // FADD V23.4S, V11.4S, V4.4S // 1+u = p + 1, lanes 0..3
+	WORD  $0x4e24d598 // FADD V24.4S, V12.4S, V4.4S // 1+u = p + 1, lanes 4..7
+	WORD  $0x4e24d5b9 // FADD V25.4S, V13.4S, V4.4S // 1+u = p + 1, lanes 8..11
+	WORD  $0x4e24d5da // FADD V26.4S, V14.4S, V4.4S // 1+u = p + 1, lanes 12..15
+	WORD  $0x4e2bd56b // FADD V11.4S, V11.4S, V11.4S // p = p + p, lanes 0..3
+	WORD  $0x4e2cd58c // FADD V12.4S, V12.4S, V12.4S // p = p + p, lanes 4..7
+	WORD  $0x4e2dd5ad // FADD V13.4S, V13.4S, V13.4S // p = p + p, lanes 8..11
+	WORD  $0x4e2ed5ce // FADD V14.4S, V14.4S, V14.4S // p = p + p, lanes 12..15
+	WORD  $0x6e37fd6b // FDIV V11.4S, V11.4S, V23.4S // p = p / 1+u, lanes 0..3
+	WORD  $0x6e38fd8c // FDIV V12.4S, V12.4S, V24.4S // p = p / 1+u, lanes 4..7
+	WORD  $0x6e39fdad // FDIV V13.4S, V13.4S, V25.4S // p = p / 1+u, lanes 8..11
+	WORD  $0x6e3afdce // FDIV V14.4S, V14.4S, V26.4S // p = p / 1+u, lanes 12..15
+	WORD  $0x4eabd497 // FSUB V23.4S, V4.4S, V11.4S // 1+u = 1+u - p, lanes 0..3
+	WORD  $0x4eacd498 // FSUB V24.4S, V4.4S, V12.4S // 1+u = 1+u - p, lanes 4..7
+	WORD  $0x4eadd499 // FSUB V25.4S, V4.4S, V13.4S // 1+u = 1+u - p, lanes 8..11
+	WORD  $0x4eaed49a // FSUB V26.4S, V4.4S, V14.4S // 1+u = 1+u - p, lanes 12..15
+	VBIT  V19.B16, V23.B16, V15.B16 // y = large ? 1+u : y, lanes 0..3
+	VBIT  V20.B16, V24.B16, V16.B16 // y = large ? 1+u : y, lanes 4..7
+	VBIT  V21.B16, V25.B16, V17.B16 // y = large ? 1+u : y, lanes 8..11
+	VBIT  V22.B16, V26.B16, V18.B16 // y = large ? 1+u : y, lanes 12..15
+
+none_5:
+	VORR  V7.B16, V15.B16, V15.B16 // y = y | S, lanes 0..3
+	VORR  V8.B16, V16.B16, V16.B16 // y = y | S, lanes 4..7
+	VORR  V9.B16, V17.B16, V17.B16 // y = y | S, lanes 8..11
+	VORR  V10.B16, V18.B16, V18.B16 // y = y | S, lanes 12..15
+	WORD  $0x6e21ddef // FMUL V15.4S, V15.4S, V1.4S // y = y * cap, lanes 0..3
+	WORD  $0x6e21de10 // FMUL V16.4S, V16.4S, V1.4S // y = y * cap, lanes 4..7
+	WORD  $0x6e21de31 // FMUL V17.4S, V17.4S, V1.4S // y = y * cap, lanes 8..11
+	WORD  $0x6e21de52 // FMUL V18.4S, V18.4S, V1.4S // y = y * cap, lanes 12..15
+	FMOVQ F15, (R6) // s_col[0] = y, lanes 0..3
+	FMOVQ F16, 16(R6) // s_col[0] = y, lanes 4..7
+	FMOVQ F17, 32(R6) // s_col[0] = y, lanes 8..11
+	FMOVQ F18, 48(R6) // s_col[0] = y, lanes 12..15
 	ADD   $64, R6, R6 // s_col += 64
 	SUB   $16, R3, R3 // cols += -16
 	CMP   $16, R3 // cols >= 16
@@ -18623,16 +18628,16 @@ TEXT ·logSumRowsNEON(SB), NOSPLIT, $0-32
 	MOVD  max+8(FP), R0 // max
 	FMOVQ (R20), F0 // -Inf
 	VEOR  V1.B16, V1.B16, V1.B16 // 0
-	FMOVQ 384(R20), F2 // ln 2
-	FMOVQ 528(R20), F3 // log2_8
-	FMOVQ 544(R20), F4 // log2e_hi
+	FMOVQ 368(R20), F2 // ln 2
+	FMOVQ 512(R20), F3 // log2_8
+	FMOVQ 528(R20), F4 // log2e_hi
 	FMOVQ 304(R20), F5 // 1
-	FMOVQ 576(R20), F6 // +Inf
-	FMOVQ 592(R20), F7 // NaN
-	FMOVQ 608(R20), F8 // 2**-126
-	FMOVQ 624(R20), F9 // 2**23
-	FMOVQ 640(R20), F10 // -23
-	FMOVQ 656(R20), F11 // bits of √½
+	FMOVQ 560(R20), F6 // +Inf
+	FMOVQ 576(R20), F7 // NaN
+	FMOVQ 592(R20), F8 // 2**-126
+	FMOVQ 608(R20), F9 // 2**23
+	FMOVQ 624(R20), F10 // -23
+	FMOVQ 640(R20), F11 // bits of √½
 	MOVD  n+24(FP), R1 // n
 	MOVD  sum+16(FP), R2 // sum
 	MOVD  dst+0(FP), R3 // dst
@@ -18692,77 +18697,77 @@ vectors_1:
 	WORD  $0x4e2dd739 // FADD V25.4S, V25.4S, V13.4S // k = k + bias, lanes 4..7
 	WORD  $0x4e2ed75a // FADD V26.4S, V26.4S, V14.4S // k = k + bias, lanes 8..11
 	WORD  $0x4e2fd77b // FADD V27.4S, V27.4S, V15.4S // k = k + bias, lanes 12..15
-	FMOVQ 512(R20), F12 // q = q*z + log2_7, lanes 0..3
+	FMOVQ 496(R20), F12 // q = q*z + log2_7, lanes 0..3
 	VFMLA V28.S4, V3.S4, V12.S4 // q = q*z + log2_7, lanes 0..3
-	FMOVQ 512(R20), F15 // q = q*z + log2_7, lanes 4..7
+	FMOVQ 496(R20), F15 // q = q*z + log2_7, lanes 4..7
 	VFMLA V29.S4, V3.S4, V15.S4 // q = q*z + log2_7, lanes 4..7
-	FMOVQ 512(R20), F20 // q = q*z + log2_7, lanes 8..11
+	FMOVQ 496(R20), F20 // q = q*z + log2_7, lanes 8..11
 	VFMLA V30.S4, V3.S4, V20.S4 // q = q*z + log2_7, lanes 8..11
-	FMOVQ 512(R20), F14 // q = q*z + log2_7, lanes 12..15
+	FMOVQ 496(R20), F14 // q = q*z + log2_7, lanes 12..15
 	VFMLA V31.S4, V3.S4, V14.S4 // q = q*z + log2_7, lanes 12..15
-	FMOVQ 496(R20), F13 // q = q*z + log2_6, lanes 0..3
+	FMOVQ 480(R20), F13 // q = q*z + log2_6, lanes 0..3
 	VFMLA V28.S4, V12.S4, V13.S4 // q = q*z + log2_6, lanes 0..3
-	FMOVQ 496(R20), F12 // q = q*z + log2_6, lanes 4..7
+	FMOVQ 480(R20), F12 // q = q*z + log2_6, lanes 4..7
 	VFMLA V29.S4, V15.S4, V12.S4 // q = q*z + log2_6, lanes 4..7
-	FMOVQ 496(R20), F15 // q = q*z + log2_6, lanes 8..11
+	FMOVQ 480(R20), F15 // q = q*z + log2_6, lanes 8..11
 	VFMLA V30.S4, V20.S4, V15.S4 // q = q*z + log2_6, lanes 8..11
-	FMOVQ 496(R20), F20 // q = q*z + log2_6, lanes 12..15
+	FMOVQ 480(R20), F20 // q = q*z + log2_6, lanes 12..15
 	VFMLA V31.S4, V14.S4, V20.S4 // q = q*z + log2_6, lanes 12..15
-	FMOVQ 480(R20), F14 // q = q*z + log2_5, lanes 0..3
+	FMOVQ 464(R20), F14 // q = q*z + log2_5, lanes 0..3
 	VFMLA V28.S4, V13.S4, V14.S4 // q = q*z + log2_5, lanes 0..3
-	FMOVQ 480(R20), F13 // q = q*z + log2_5, lanes 4..7
+	FMOVQ 464(R20), F13 // q = q*z + log2_5, lanes 4..7
 	VFMLA V29.S4, V12.S4, V13.S4 // q = q*z + log2_5, lanes 4..7
-	FMOVQ 480(R20), F12 // q = q*z + log2_5, lanes 8..11
+	FMOVQ 464(R20), F12 // q = q*z + log2_5, lanes 8..11
 	VFMLA V30.S4, V15.S4, V12.S4 // q = q*z + log2_5, lanes 8..11
-	FMOVQ 480(R20), F15 // q = q*z + log2_5, lanes 12..15
+	FMOVQ 464(R20), F15 // q = q*z + log2_5, lanes 12..15
 	VFMLA V31.S4, V20.S4, V15.S4 // q = q*z + log2_5, lanes 12..15
-	FMOVQ 464(R20), F20 // q = q*z + log2_4, lanes 0..3
+	FMOVQ 448(R20), F20 // q = q*z + log2_4, lanes 0..3
 	VFMLA V28.S4, V14.S4, V20.S4 // q = q*z + log2_4, lanes 0..3
-	FMOVQ 464(R20), F14 // q = q*z + log2_4, lanes 4..7
+	FMOVQ 448(R20), F14 // q = q*z + log2_4, lanes 4..7
 	VFMLA V29.S4, V13.S4, V14.S4 // q = q*z + log2_4, lanes 4..7
-	FMOVQ 464(R20), F13 // q = q*z + log2_4, lanes 8..11
+	FMOVQ 448(R20), F13 // q = q*z + log2_4, lanes 8..11
 	VFMLA V30.S4, V12.S4, V13.S4 // q = q*z + log2_4, lanes 8..11
-	FMOVQ 464(R20), F12 // q = q*z + log2_4, lanes 12..15
+	FMOVQ 448(R20), F12 // q = q*z + log2_4, lanes 12..15
 	VFMLA V31.S4, V15.S4, V12.S4 // q = q*z + log2_4, lanes 12..15
-	FMOVQ 448(R20), F15 // q = q*z + log2_3, lanes 0..3
+	FMOVQ 432(R20), F15 // q = q*z + log2_3, lanes 0..3
 	VFMLA V28.S4, V20.S4, V15.S4 // q = q*z + log2_3, lanes 0..3
-	FMOVQ 448(R20), F20 // q = q*z + log2_3, lanes 4..7
+	FMOVQ 432(R20), F20 // q = q*z + log2_3, lanes 4..7
 	VFMLA V29.S4, V14.S4, V20.S4 // q = q*z + log2_3, lanes 4..7
-	FMOVQ 448(R20), F14 // q = q*z + log2_3, lanes 8..11
+	FMOVQ 432(R20), F14 // q = q*z + log2_3, lanes 8..11
 	VFMLA V30.S4, V13.S4, V14.S4 // q = q*z + log2_3, lanes 8..11
-	FMOVQ 448(R20), F13 // q = q*z + log2_3, lanes 12..15
+	FMOVQ 432(R20), F13 // q = q*z + log2_3, lanes 12..15
 	VFMLA V31.S4, V12.S4, V13.S4 // q = q*z + log2_3, lanes 12..15
-	FMOVQ 432(R20), F12 // q = q*z + log2_2, lanes 0..3
+	FMOVQ 416(R20), F12 // q = q*z + log2_2, lanes 0..3
 	VFMLA V28.S4, V15.S4, V12.S4 // q = q*z + log2_2, lanes 0..3
-	FMOVQ 432(R20), F15 // q = q*z + log2_2, lanes 4..7
+	FMOVQ 416(R20), F15 // q = q*z + log2_2, lanes 4..7
 	VFMLA V29.S4, V20.S4, V15.S4 // q = q*z + log2_2, lanes 4..7
-	FMOVQ 432(R20), F20 // q = q*z + log2_2, lanes 8..11
+	FMOVQ 416(R20), F20 // q = q*z + log2_2, lanes 8..11
 	VFMLA V30.S4, V14.S4, V20.S4 // q = q*z + log2_2, lanes 8..11
-	FMOVQ 432(R20), F14 // q = q*z + log2_2, lanes 12..15
+	FMOVQ 416(R20), F14 // q = q*z + log2_2, lanes 12..15
 	VFMLA V31.S4, V13.S4, V14.S4 // q = q*z + log2_2, lanes 12..15
-	FMOVQ 416(R20), F13 // q = q*z + log2_1, lanes 0..3
+	FMOVQ 400(R20), F13 // q = q*z + log2_1, lanes 0..3
 	VFMLA V28.S4, V12.S4, V13.S4 // q = q*z + log2_1, lanes 0..3
-	FMOVQ 416(R20), F12 // q = q*z + log2_1, lanes 4..7
+	FMOVQ 400(R20), F12 // q = q*z + log2_1, lanes 4..7
 	VFMLA V29.S4, V15.S4, V12.S4 // q = q*z + log2_1, lanes 4..7
-	FMOVQ 416(R20), F15 // q = q*z + log2_1, lanes 8..11
+	FMOVQ 400(R20), F15 // q = q*z + log2_1, lanes 8..11
 	VFMLA V30.S4, V20.S4, V15.S4 // q = q*z + log2_1, lanes 8..11
-	FMOVQ 416(R20), F20 // q = q*z + log2_1, lanes 12..15
+	FMOVQ 400(R20), F20 // q = q*z + log2_1, lanes 12..15
 	VFMLA V31.S4, V14.S4, V20.S4 // q = q*z + log2_1, lanes 12..15
-	FMOVQ 400(R20), F14 // q = q*z + log2_0, lanes 0..3
+	FMOVQ 384(R20), F14 // q = q*z + log2_0, lanes 0..3
 	VFMLA V28.S4, V13.S4, V14.S4 // q = q*z + log2_0, lanes 0..3
-	FMOVQ 400(R20), F13 // q = q*z + log2_0, lanes 4..7
+	FMOVQ 384(R20), F13 // q = q*z + log2_0, lanes 4..7
 	VFMLA V29.S4, V12.S4, V13.S4 // q = q*z + log2_0, lanes 4..7
-	FMOVQ 400(R20), F12 // q = q*z + log2_0, lanes 8..11
+	FMOVQ 384(R20), F12 // q = q*z + log2_0, lanes 8..11
 	VFMLA V30.S4, V15.S4, V12.S4 // q = q*z + log2_0, lanes 8..11
-	FMOVQ 400(R20), F15 // q = q*z + log2_0, lanes 12..15
+	FMOVQ 384(R20), F15 // q = q*z + log2_0, lanes 12..15
 	VFMLA V31.S4, V20.S4, V15.S4 // q = q*z + log2_0, lanes 12..15
-	FMOVQ 560(R20), F20 // q = q*z + log2e_lo, lanes 0..3
+	FMOVQ 544(R20), F20 // q = q*z + log2e_lo, lanes 0..3
 	VFMLA V28.S4, V14.S4, V20.S4 // q = q*z + log2e_lo, lanes 0..3
-	FMOVQ 560(R20), F14 // q = q*z + log2e_lo, lanes 4..7
+	FMOVQ 544(R20), F14 // q = q*z + log2e_lo, lanes 4..7
 	VFMLA V29.S4, V13.S4, V14.S4 // q = q*z + log2e_lo, lanes 4..7
-	FMOVQ 560(R20), F13 // q = q*z + log2e_lo, lanes 8..11
+	FMOVQ 544(R20), F13 // q = q*z + log2e_lo, lanes 8..11
 	VFMLA V30.S4, V12.S4, V13.S4 // q = q*z + log2e_lo, lanes 8..11
-	FMOVQ 560(R20), F12 // q = q*z + log2e_lo, lanes 12..15
+	FMOVQ 544(R20), F12 // q = q*z + log2e_lo, lanes 12..15
 	VFMLA V31.S4, V15.S4, V12.S4 // q = q*z + log2e_lo, lanes 12..15
 	WORD  $0x6e3cde8f // FMUL V15.4S, V20.4S, V28.4S // q = q * z, lanes 0..3
 	WORD  $0x6e3dddce // FMUL V14.4S, V14.4S, V29.4S // q = q * z, lanes 4..7
@@ -18966,77 +18971,77 @@ tail_done_4:
 	WORD  $0x4e37d610 // FADD V16.4S, V16.4S, V23.4S // k = k + bias, lanes 4..7
 	WORD  $0x4e38d631 // FADD V17.4S, V17.4S, V24.4S // k = k + bias, lanes 8..11
 	WORD  $0x4e39d56b // FADD V11.4S, V11.4S, V25.4S // k = k + bias, lanes 12..15
-	FMOVQ 512(R20), F5 // q = q*z + log2_7, lanes 0..3
+	FMOVQ 496(R20), F5 // q = q*z + log2_7, lanes 0..3
 	VFMLA V18.S4, V3.S4, V5.S4 // q = q*z + log2_7, lanes 0..3
-	FMOVQ 512(R20), F8 // q = q*z + log2_7, lanes 4..7
+	FMOVQ 496(R20), F8 // q = q*z + log2_7, lanes 4..7
 	VFMLA V21.S4, V3.S4, V8.S4 // q = q*z + log2_7, lanes 4..7
-	FMOVQ 512(R20), F9 // q = q*z + log2_7, lanes 8..11
+	FMOVQ 496(R20), F9 // q = q*z + log2_7, lanes 8..11
 	VFMLA V26.S4, V3.S4, V9.S4 // q = q*z + log2_7, lanes 8..11
-	FMOVQ 512(R20), F19 // q = q*z + log2_7, lanes 12..15
+	FMOVQ 496(R20), F19 // q = q*z + log2_7, lanes 12..15
 	VFMLA V27.S4, V3.S4, V19.S4 // q = q*z + log2_7, lanes 12..15
-	FMOVQ 496(R20), F3 // q = q*z + log2_6, lanes 0..3
+	FMOVQ 480(R20), F3 // q = q*z + log2_6, lanes 0..3
 	VFMLA V18.S4, V5.S4, V3.S4 // q = q*z + log2_6, lanes 0..3
-	FMOVQ 496(R20), F5 // q = q*z + log2_6, lanes 4..7
+	FMOVQ 480(R20), F5 // q = q*z + log2_6, lanes 4..7
 	VFMLA V21.S4, V8.S4, V5.S4 // q = q*z + log2_6, lanes 4..7
-	FMOVQ 496(R20), F8 // q = q*z + log2_6, lanes 8..11
+	FMOVQ 480(R20), F8 // q = q*z + log2_6, lanes 8..11
 	VFMLA V26.S4, V9.S4, V8.S4 // q = q*z + log2_6, lanes 8..11
-	FMOVQ 496(R20), F9 // q = q*z + log2_6, lanes 12..15
+	FMOVQ 480(R20), F9 // q = q*z + log2_6, lanes 12..15
 	VFMLA V27.S4, V19.S4, V9.S4 // q = q*z + log2_6, lanes 12..15
-	FMOVQ 480(R20), F19 // q = q*z + log2_5, lanes 0..3
+	FMOVQ 464(R20), F19 // q = q*z + log2_5, lanes 0..3
 	VFMLA V18.S4, V3.S4, V19.S4 // q = q*z + log2_5, lanes 0..3
-	FMOVQ 480(R20), F3 // q = q*z + log2_5, lanes 4..7
+	FMOVQ 464(R20), F3 // q = q*z + log2_5, lanes 4..7
 	VFMLA V21.S4, V5.S4, V3.S4 // q = q*z + log2_5, lanes 4..7
-	FMOVQ 480(R20), F5 // q = q*z + log2_5, lanes 8..11
+	FMOVQ 464(R20), F5 // q = q*z + log2_5, lanes 8..11
 	VFMLA V26.S4, V8.S4, V5.S4 // q = q*z + log2_5, lanes 8..11
-	FMOVQ 480(R20), F8 // q = q*z + log2_5, lanes 12..15
+	FMOVQ 464(R20), F8 // q = q*z + log2_5, lanes 12..15
 	VFMLA V27.S4, V9.S4, V8.S4 // q = q*z + log2_5, lanes 12..15
-	FMOVQ 464(R20), F9 // q = q*z + log2_4, lanes 0..3
+	FMOVQ 448(R20), F9 // q = q*z + log2_4, lanes 0..3
 	VFMLA V18.S4, V19.S4, V9.S4 // q = q*z + log2_4, lanes 0..3
-	FMOVQ 464(R20), F19 // q = q*z + log2_4, lanes 4..7
+	FMOVQ 448(R20), F19 // q = q*z + log2_4, lanes 4..7
 	VFMLA V21.S4, V3.S4, V19.S4 // q = q*z + log2_4, lanes 4..7
-	FMOVQ 464(R20), F3 // q = q*z + log2_4, lanes 8..11
+	FMOVQ 448(R20), F3 // q = q*z + log2_4, lanes 8..11
 	VFMLA V26.S4, V5.S4, V3.S4 // q = q*z + log2_4, lanes 8..11
-	FMOVQ 464(R20), F5 // q = q*z + log2_4, lanes 12..15
+	FMOVQ 448(R20), F5 // q = q*z + log2_4, lanes 12..15
 	VFMLA V27.S4, V8.S4, V5.S4 // q = q*z + log2_4, lanes 12..15
-	FMOVQ 448(R20), F8 // q = q*z + log2_3, lanes 0..3
+	FMOVQ 432(R20), F8 // q = q*z + log2_3, lanes 0..3
 	VFMLA V18.S4, V9.S4, V8.S4 // q = q*z + log2_3, lanes 0..3
-	FMOVQ 448(R20), F9 // q = q*z + log2_3, lanes 4..7
+	FMOVQ 432(R20), F9 // q = q*z + log2_3, lanes 4..7
 	VFMLA V21.S4, V19.S4, V9.S4 // q = q*z + log2_3, lanes 4..7
-	FMOVQ 448(R20), F19 // q = q*z + log2_3, lanes 8..11
+	FMOVQ 432(R20), F19 // q = q*z + log2_3, lanes 8..11
 	VFMLA V26.S4, V3.S4, V19.S4 // q = q*z + log2_3, lanes 8..11
-	FMOVQ 448(R20), F3 // q = q*z + log2_3, lanes 12..15
+	FMOVQ 432(R20), F3 // q = q*z + log2_3, lanes 12..15
 	VFMLA V27.S4, V5.S4, V3.S4 // q = q*z + log2_3, lanes 12..15
-	FMOVQ 432(R20), F5 // q = q*z + log2_2, lanes 0..3
+	FMOVQ 416(R20), F5 // q = q*z + log2_2, lanes 0..3
 	VFMLA V18.S4, V8.S4, V5.S4 // q = q*z + log2_2, lanes 0..3
-	FMOVQ 432(R20), F8 // q = q*z + log2_2, lanes 4..7
+	FMOVQ 416(R20), F8 // q = q*z + log2_2, lanes 4..7
 	VFMLA V21.S4, V9.S4, V8.S4 // q = q*z + log2_2, lanes 4..7
-	FMOVQ 432(R20), F9 // q = q*z + log2_2, lanes 8..11
+	FMOVQ 416(R20), F9 // q = q*z + log2_2, lanes 8..11
 	VFMLA V26.S4, V19.S4, V9.S4 // q = q*z + log2_2, lanes 8..11
-	FMOVQ 432(R20), F19 // q = q*z + log2_2, lanes 12..15
+	FMOVQ 416(R20), F19 // q = q*z + log2_2, lanes 12..15
 	VFMLA V27.S4, V3.S4, V19.S4 // q = q*z + log2_2, lanes 12..15
-	FMOVQ 416(R20), F3 // q = q*z + log2_1, lanes 0..3
+	FMOVQ 400(R20), F3 // q = q*z + log2_1, lanes 0..3
 	VFMLA V18.S4, V5.S4, V3.S4 // q = q*z + log2_1, lanes 0..3
-	FMOVQ 416(R20), F5 // q = q*z + log2_1, lanes 4..7
+	FMOVQ 400(R20), F5 // q = q*z + log2_1, lanes 4..7
 	VFMLA V21.S4, V8.S4, V5.S4 // q = q*z + log2_1, lanes 4..7
-	FMOVQ 416(R20), F8 // q = q*z + log2_1, lanes 8..11
+	FMOVQ 400(R20), F8 // q = q*z + log2_1, lanes 8..11
 	VFMLA V26.S4, V9.S4, V8.S4 // q = q*z + log2_1, lanes 8..11
-	FMOVQ 416(R20), F9 // q = q*z + log2_1, lanes 12..15
+	FMOVQ 400(R20), F9 // q = q*z + log2_1, lanes 12..15
 	VFMLA V27.S4, V19.S4, V9.S4 // q = q*z + log2_1, lanes 12..15
-	FMOVQ 400(R20), F19 // q = q*z + log2_0, lanes 0..3
+	FMOVQ 384(R20), F19 // q = q*z + log2_0, lanes 0..3
 	VFMLA V18.S4, V3.S4, V19.S4 // q = q*z + log2_0, lanes 0..3
-	FMOVQ 400(R20), F3 // q = q*z + log2_0, lanes 4..7
+	FMOVQ 384(R20), F3 // q = q*z + log2_0, lanes 4..7
 	VFMLA V21.S4, V5.S4, V3.S4 // q = q*z + log2_0, lanes 4..7
-	FMOVQ 400(R20), F5 // q = q*z + log2_0, lanes 8..11
+	FMOVQ 384(R20), F5 // q = q*z + log2_0, lanes 8..11
 	VFMLA V26.S4, V8.S4, V5.S4 // q = q*z + log2_0, lanes 8..11
-	FMOVQ 400(R20), F8 // q = q*z + log2_0, lanes 12..15
+	FMOVQ 384(R20), F8 // q = q*z + log2_0, lanes 12..15
 	VFMLA V27.S4, V9.S4, V8.S4 // q = q*z + log2_0, lanes 12..15
-	FMOVQ 560(R20), F9 // q = q*z + log2e_lo, lanes 0..3
+	FMOVQ 544(R20), F9 // q = q*z + log2e_lo, lanes 0..3
 	VFMLA V18.S4, V19.S4, V9.S4 // q = q*z + log2e_lo, lanes 0..3
-	FMOVQ 560(R20), F19 // q = q*z + log2e_lo, lanes 4..7
+	FMOVQ 544(R20), F19 // q = q*z + log2e_lo, lanes 4..7
 	VFMLA V21.S4, V3.S4, V19.S4 // q = q*z + log2e_lo, lanes 4..7
-	FMOVQ 560(R20), F3 // q = q*z + log2e_lo, lanes 8..11
+	FMOVQ 544(R20), F3 // q = q*z + log2e_lo, lanes 8..11
 	VFMLA V26.S4, V5.S4, V3.S4 // q = q*z + log2e_lo, lanes 8..11
-	FMOVQ 560(R20), F5 // q = q*z + log2e_lo, lanes 12..15
+	FMOVQ 544(R20), F5 // q = q*z + log2e_lo, lanes 12..15
 	VFMLA V27.S4, V8.S4, V5.S4 // q = q*z + log2e_lo, lanes 12..15
 	WORD  $0x6e32dd28 // FMUL V8.4S, V9.4S, V18.4S // q = q * z, lanes 0..3
 	WORD  $0x6e35de69 // FMUL V9.4S, V19.4S, V21.4S // q = q * z, lanes 4..7
@@ -19246,13 +19251,13 @@ less_3:
 // func expArrayNEON(dst *float32, src *float32, n int)
 TEXT ·expArrayNEON(SB), NOSPLIT, $0-24
 	MOVD  $constants<>(SB), R20 // constants
-	FMOVQ 736(R20), F0 // exp2_6
-	FMOVQ 544(R20), F1 // log2e_hi
-	FMOVQ 560(R20), F2 // log2e_lo
-	FMOVQ 752(R20), F3 // max
-	FMOVQ 768(R20), F4 // min
-	FMOVQ 576(R20), F5 // +Inf
-	FMOVQ 784(R20), F6 // 127
+	FMOVQ 720(R20), F0 // exp2_6
+	FMOVQ 528(R20), F1 // log2e_hi
+	FMOVQ 544(R20), F2 // log2e_lo
+	FMOVQ 736(R20), F3 // max
+	FMOVQ 752(R20), F4 // min
+	FMOVQ 560(R20), F5 // +Inf
+	FMOVQ 768(R20), F6 // 127
 	MOVD  dst+0(FP), R0 // dst
 	MOVD  src+8(FP), R1 // src
 	MOVD  n+16(FP), R2 // n
@@ -19284,45 +19289,45 @@ vectors_1:
 	VFMLA V2.S4, V8.S4, V16.S4 // f += x * log2e_lo, lanes 4..7
 	VFMLA V2.S4, V9.S4, V17.S4 // f += x * log2e_lo, lanes 8..11
 	VFMLA V2.S4, V10.S4, V18.S4 // f += x * log2e_lo, lanes 12..15
-	FMOVQ 720(R20), F19 // p = p*f + exp2_5, lanes 0..3
+	FMOVQ 704(R20), F19 // p = p*f + exp2_5, lanes 0..3
 	VFMLA V15.S4, V0.S4, V19.S4 // p = p*f + exp2_5, lanes 0..3
-	FMOVQ 720(R20), F20 // p = p*f + exp2_5, lanes 4..7
+	FMOVQ 704(R20), F20 // p = p*f + exp2_5, lanes 4..7
 	VFMLA V16.S4, V0.S4, V20.S4 // p = p*f + exp2_5, lanes 4..7
-	FMOVQ 720(R20), F21 // p = p*f + exp2_5, lanes 8..11
+	FMOVQ 704(R20), F21 // p = p*f + exp2_5, lanes 8..11
 	VFMLA V17.S4, V0.S4, V21.S4 // p = p*f + exp2_5, lanes 8..11
-	FMOVQ 720(R20), F22 // p = p*f + exp2_5, lanes 12..15
+	FMOVQ 704(R20), F22 // p = p*f + exp2_5, lanes 12..15
 	VFMLA V18.S4, V0.S4, V22.S4 // p = p*f + exp2_5, lanes 12..15
-	FMOVQ 704(R20), F23 // p = p*f + exp2_4, lanes 0..3
+	FMOVQ 688(R20), F23 // p = p*f + exp2_4, lanes 0..3
 	VFMLA V15.S4, V19.S4, V23.S4 // p = p*f + exp2_4, lanes 0..3
-	FMOVQ 704(R20), F19 // p = p*f + exp2_4, lanes 4..7
+	FMOVQ 688(R20), F19 // p = p*f + exp2_4, lanes 4..7
 	VFMLA V16.S4, V20.S4, V19.S4 // p = p*f + exp2_4, lanes 4..7
-	FMOVQ 704(R20), F20 // p = p*f + exp2_4, lanes 8..11
+	FMOVQ 688(R20), F20 // p = p*f + exp2_4, lanes 8..11
 	VFMLA V17.S4, V21.S4, V20.S4 // p = p*f + exp2_4, lanes 8..11
-	FMOVQ 704(R20), F21 // p = p*f + exp2_4, lanes 12..15
+	FMOVQ 688(R20), F21 // p = p*f + exp2_4, lanes 12..15
 	VFMLA V18.S4, V22.S4, V21.S4 // p = p*f + exp2_4, lanes 12..15
-	FMOVQ 688(R20), F22 // p = p*f + exp2_3, lanes 0..3
+	FMOVQ 672(R20), F22 // p = p*f + exp2_3, lanes 0..3
 	VFMLA V15.S4, V23.S4, V22.S4 // p = p*f + exp2_3, lanes 0..3
-	FMOVQ 688(R20), F23 // p = p*f + exp2_3, lanes 4..7
+	FMOVQ 672(R20), F23 // p = p*f + exp2_3, lanes 4..7
 	VFMLA V16.S4, V19.S4, V23.S4 // p = p*f + exp2_3, lanes 4..7
-	FMOVQ 688(R20), F19 // p = p*f + exp2_3, lanes 8..11
+	FMOVQ 672(R20), F19 // p = p*f + exp2_3, lanes 8..11
 	VFMLA V17.S4, V20.S4, V19.S4 // p = p*f + exp2_3, lanes 8..11
-	FMOVQ 688(R20), F20 // p = p*f + exp2_3, lanes 12..15
+	FMOVQ 672(R20), F20 // p = p*f + exp2_3, lanes 12..15
 	VFMLA V18.S4, V21.S4, V20.S4 // p = p*f + exp2_3, lanes 12..15
-	FMOVQ 672(R20), F21 // p = p*f + exp2_2, lanes 0..3
+	FMOVQ 656(R20), F21 // p = p*f + exp2_2, lanes 0..3
 	VFMLA V15.S4, V22.S4, V21.S4 // p = p*f + exp2_2, lanes 0..3
-	FMOVQ 672(R20), F22 // p = p*f + exp2_2, lanes 4..7
+	FMOVQ 656(R20), F22 // p = p*f + exp2_2, lanes 4..7
 	VFMLA V16.S4, V23.S4, V22.S4 // p = p*f + exp2_2, lanes 4..7
-	FMOVQ 672(R20), F23 // p = p*f + exp2_2, lanes 8..11
+	FMOVQ 656(R20), F23 // p = p*f + exp2_2, lanes 8..11
 	VFMLA V17.S4, V19.S4, V23.S4 // p = p*f + exp2_2, lanes 8..11
-	FMOVQ 672(R20), F19 // p = p*f + exp2_2, lanes 12..15
+	FMOVQ 656(R20), F19 // p = p*f + exp2_2, lanes 12..15
 	VFMLA V18.S4, V20.S4, V19.S4 // p = p*f + exp2_2, lanes 12..15
-	FMOVQ 384(R20), F20 // p = p*f + exp2_1, lanes 0..3
+	FMOVQ 368(R20), F20 // p = p*f + exp2_1, lanes 0..3
 	VFMLA V15.S4, V21.S4, V20.S4 // p = p*f + exp2_1, lanes 0..3
-	FMOVQ 384(R20), F21 // p = p*f + exp2_1, lanes 4..7
+	FMOVQ 368(R20), F21 // p = p*f + exp2_1, lanes 4..7
 	VFMLA V16.S4, V22.S4, V21.S4 // p = p*f + exp2_1, lanes 4..7
-	FMOVQ 384(R20), F22 // p = p*f + exp2_1, lanes 8..11
+	FMOVQ 368(R20), F22 // p = p*f + exp2_1, lanes 8..11
 	VFMLA V17.S4, V23.S4, V22.S4 // p = p*f + exp2_1, lanes 8..11
-	FMOVQ 384(R20), F23 // p = p*f + exp2_1, lanes 12..15
+	FMOVQ 368(R20), F23 // p = p*f + exp2_1, lanes 12..15
 	VFMLA V18.S4, V19.S4, V23.S4 // p = p*f + exp2_1, lanes 12..15
 	FMOVQ 304(R20), F19 // p = p*f + exp2_0, lanes 0..3
 	VFMLA V15.S4, V20.S4, V19.S4 // p = p*f + exp2_0, lanes 0..3
@@ -19487,45 +19492,45 @@ tail_done_4:
 	VFMLA V2.S4, V8.S4, V16.S4 // f += x * log2e_lo, lanes 4..7
 	VFMLA V2.S4, V9.S4, V17.S4 // f += x * log2e_lo, lanes 8..11
 	VFMLA V2.S4, V10.S4, V18.S4 // f += x * log2e_lo, lanes 12..15
-	FMOVQ 720(R20), F1 // p = p*f + exp2_5, lanes 0..3
+	FMOVQ 704(R20), F1 // p = p*f + exp2_5, lanes 0..3
 	VFMLA V15.S4, V0.S4, V1.S4 // p = p*f + exp2_5, lanes 0..3
-	FMOVQ 720(R20), F2 // p = p*f + exp2_5, lanes 4..7
+	FMOVQ 704(R20), F2 // p = p*f + exp2_5, lanes 4..7
 	VFMLA V16.S4, V0.S4, V2.S4 // p = p*f + exp2_5, lanes 4..7
-	FMOVQ 720(R20), F19 // p = p*f + exp2_5, lanes 8..11
+	FMOVQ 704(R20), F19 // p = p*f + exp2_5, lanes 8..11
 	VFMLA V17.S4, V0.S4, V19.S4 // p = p*f + exp2_5, lanes 8..11
-	FMOVQ 720(R20), F20 // p = p*f + exp2_5, lanes 12..15
+	FMOVQ 704(R20), F20 // p = p*f + exp2_5, lanes 12..15
 	VFMLA V18.S4, V0.S4, V20.S4 // p = p*f + exp2_5, lanes 12..15
-	FMOVQ 704(R20), F0 // p = p*f + exp2_4, lanes 0..3
+	FMOVQ 688(R20), F0 // p = p*f + exp2_4, lanes 0..3
 	VFMLA V15.S4, V1.S4, V0.S4 // p = p*f + exp2_4, lanes 0..3
-	FMOVQ 704(R20), F1 // p = p*f + exp2_4, lanes 4..7
+	FMOVQ 688(R20), F1 // p = p*f + exp2_4, lanes 4..7
 	VFMLA V16.S4, V2.S4, V1.S4 // p = p*f + exp2_4, lanes 4..7
-	FMOVQ 704(R20), F2 // p = p*f + exp2_4, lanes 8..11
+	FMOVQ 688(R20), F2 // p = p*f + exp2_4, lanes 8..11
 	VFMLA V17.S4, V19.S4, V2.S4 // p = p*f + exp2_4, lanes 8..11
-	FMOVQ 704(R20), F19 // p = p*f + exp2_4, lanes 12..15
+	FMOVQ 688(R20), F19 // p = p*f + exp2_4, lanes 12..15
 	VFMLA V18.S4, V20.S4, V19.S4 // p = p*f + exp2_4, lanes 12..15
-	FMOVQ 688(R20), F20 // p = p*f + exp2_3, lanes 0..3
+	FMOVQ 672(R20), F20 // p = p*f + exp2_3, lanes 0..3
 	VFMLA V15.S4, V0.S4, V20.S4 // p = p*f + exp2_3, lanes 0..3
-	FMOVQ 688(R20), F0 // p = p*f + exp2_3, lanes 4..7
+	FMOVQ 672(R20), F0 // p = p*f + exp2_3, lanes 4..7
 	VFMLA V16.S4, V1.S4, V0.S4 // p = p*f + exp2_3, lanes 4..7
-	FMOVQ 688(R20), F1 // p = p*f + exp2_3, lanes 8..11
+	FMOVQ 672(R20), F1 // p = p*f + exp2_3, lanes 8..11
 	VFMLA V17.S4, V2.S4, V1.S4 // p = p*f + exp2_3, lanes 8..11
-	FMOVQ 688(R20), F2 // p = p*f + exp2_3, lanes 12..15
+	FMOVQ 672(R20), F2 // p = p*f + exp2_3, lanes 12..15
 	VFMLA V18.S4, V19.S4, V2.S4 // p = p*f + exp2_3, lanes 12..15
-	FMOVQ 672(R20), F19 // p = p*f + exp2_2, lanes 0..3
+	FMOVQ 656(R20), F19 // p = p*f + exp2_2, lanes 0..3
 	VFMLA V15.S4, V20.S4, V19.S4 // p = p*f + exp2_2, lanes 0..3
-	FMOVQ 672(R20), F20 // p = p*f + exp2_2, lanes 4..7
+	FMOVQ 656(R20), F20 // p = p*f + exp2_2, lanes 4..7
 	VFMLA V16.S4, V0.S4, V20.S4 // p = p*f + exp2_2, lanes 4..7
-	FMOVQ 672(R20), F0 // p = p*f + exp2_2, lanes 8..11
+	FMOVQ 656(R20), F0 // p = p*f + exp2_2, lanes 8..11
 	VFMLA V17.S4, V1.S4, V0.S4 // p = p*f + exp2_2, lanes 8..11
-	FMOVQ 672(R20), F1 // p = p*f + exp2_2, lanes 12..15
+	FMOVQ 656(R20), F1 // p = p*f + exp2_2, lanes 12..15
 	VFMLA V18.S4, V2.S4, V1.S4 // p = p*f + exp2_2, lanes 12..15
-	FMOVQ 384(R20), F2 // p = p*f + exp2_1, lanes 0..3
+	FMOVQ 368(R20), F2 // p = p*f + exp2_1, lanes 0..3
 	VFMLA V15.S4, V19.S4, V2.S4 // p = p*f + exp2_1, lanes 0..3
-	FMOVQ 384(R20), F19 // p = p*f + exp2_1, lanes 4..7
+	FMOVQ 368(R20), F19 // p = p*f + exp2_1, lanes 4..7
 	VFMLA V16.S4, V20.S4, V19.S4 // p = p*f + exp2_1, lanes 4..7
-	FMOVQ 384(R20), F20 // p = p*f + exp2_1, lanes 8..11
+	FMOVQ 368(R20), F20 // p = p*f + exp2_1, lanes 8..11
 	VFMLA V17.S4, V0.S4, V20.S4 // p = p*f + exp2_1, lanes 8..11
-	FMOVQ 384(R20), F0 // p = p*f + exp2_1, lanes 12..15
+	FMOVQ 368(R20), F0 // p = p*f + exp2_1, lanes 12..15
 	VFMLA V18.S4, V1.S4, V0.S4 // p = p*f + exp2_1, lanes 12..15
 	FMOVQ 304(R20), F1 // p = p*f + exp2_0, lanes 0..3
 	VFMLA V15.S4, V2.S4, V1.S4 // p = p*f + exp2_0, lanes 0..3
@@ -19780,9 +19785,9 @@ TEXT ·expSumNEON(SB), NOSPLIT, $0-36
 	VDUP  V0.S[0], V0.S4 // shift in all lanes
 	FMOVQ 112(R20), F1 // 2 exp2_6
 	FMOVQ 128(R20), F2 // round
-	FMOVQ 544(R20), F3 // log2e_hi
-	FMOVQ 560(R20), F4 // log2e_lo
-	FMOVQ 800(R20), F5 // least
+	FMOVQ 528(R20), F3 // log2e_hi
+	FMOVQ 544(R20), F4 // log2e_lo
+	FMOVQ 784(R20), F5 // least
 	VEOR  V10.B16, V10.B16, V10.B16 // 0
 	VEOR  V6.B16, V6.B16, V6.B16 // sum = 0, lanes 0..3
 	VEOR  V7.B16, V7.B16, V7.B16 // sum = 0, lanes 4..7
@@ -20060,13 +20065,13 @@ tail_done_4:
 	WORD  $0x6e32dc82 // FMUL V2.4S, V4.4S, V18.4S // p = p * k, lanes 8..11
 	WORD  $0x6e33dcac // FMUL V12.4S, V5.4S, V19.4S // p = p * k, lanes 12..15
 	VDUP  R1, V13.S4 // first = first n lanes
-	FMOVQ 816(R20), F3 // first = first n lanes
+	FMOVQ 800(R20), F3 // first = first n lanes
 	WORD  $0x4ea335a3 // CMGT V3.4S, V13.4S, V3.4S // first = first n lanes
-	FMOVQ 832(R20), F4 // first = first n lanes
+	FMOVQ 816(R20), F4 // first = first n lanes
 	WORD  $0x4ea435a4 // CMGT V4.4S, V13.4S, V4.4S // first = first n lanes
-	FMOVQ 848(R20), F5 // first = first n lanes
+	FMOVQ 832(R20), F5 // first = first n lanes
 	WORD  $0x4ea535a5 // CMGT V5.4S, V13.4S, V5.4S // first = first n lanes
-	FMOVQ 864(R20), F11 // first = first n lanes
+	FMOVQ 848(R20), F11 // first = first n lanes
 	WORD  $0x4eab35ab // CMGT V11.4S, V13.4S, V11.4S // first = first n lanes
 	VBIF  V3.B16, V10.B16, V1.B16 // p = first ? p : 0, lanes 0..3
 	VBIF  V4.B16, V10.B16, V0.B16 // p = first ? p : 0, lanes 4..7
@@ -20162,9 +20167,9 @@ TEXT ·sumExpNEON(SB), NOSPLIT, $0-28
 	VDUP  V0.S[0], V0.S4 // shift in all lanes
 	FMOVQ 112(R20), F1 // 2 exp2_6
 	FMOVQ 128(R20), F2 // round
-	FMOVQ 544(R20), F3 // log2e_hi
-	FMOVQ 560(R20), F4 // log2e_lo
-	FMOVQ 800(R20), F5 // least
+	FMOVQ 528(R20), F3 // log2e_hi
+	FMOVQ 544(R20), F4 // log2e_lo
+	FMOVQ 784(R20), F5 // least
 	VEOR  V10.B16, V10.B16, V10.B16 // 0
 	VEOR  V6.B16, V6.B16, V6.B16 // sum = 0, lanes 0..3
 	VEOR  V7.B16, V7.B16, V7.B16 // sum = 0, lanes 4..7
@@ -20437,13 +20442,13 @@ tail_done_4:
 	WORD  $0x6e32dc82 // FMUL V2.4S, V4.4S, V18.4S // p = p * k, lanes 8..11
 	WORD  $0x6e33dcac // FMUL V12.4S, V5.4S, V19.4S // p = p * k, lanes 12..15
 	VDUP  R1, V13.S4 // first = first n lanes
-	FMOVQ 816(R20), F3 // first = first n lanes
+	FMOVQ 800(R20), F3 // first = first n lanes
 	WORD  $0x4ea335a3 // CMGT V3.4S, V13.4S, V3.4S // first = first n lanes
-	FMOVQ 832(R20), F4 // first = first n lanes
+	FMOVQ 816(R20), F4 // first = first n lanes
 	WORD  $0x4ea435a4 // CMGT V4.4S, V13.4S, V4.4S // first = first n lanes
-	FMOVQ 848(R20), F5 // first = first n lanes
+	FMOVQ 832(R20), F5 // first = first n lanes
 	WORD  $0x4ea535a5 // CMGT V5.4S, V13.4S, V5.4S // first = first n lanes
-	FMOVQ 864(R20), F11 // first = first n lanes
+	FMOVQ 848(R20), F11 // first = first n lanes
 	WORD  $0x4eab35ab // CMGT V11.4S, V13.4S, V11.4S // first = first n lanes
 	VBIF  V3.B16, V10.B16, V1.B16 // p = first ? p : 0, lanes 0..3
 	VBIF  V4.B16, V10.B16, V0.B16 // p = first ? p : 0, lanes 4..7
@@ -21246,9 +21251,9 @@ TEXT ·narrowBF16NEON(SB), NOSPLIT, $0-24
 	MOVD  dst+0(FP), R0 // dst
 	MOVD  src+8(FP), R1 // src
 	MOVD  n+16(FP), R2 // n
-	FMOVQ 880(R20), F0 // 1
-	FMOVQ 896(R20), F1 // half - 1
-	FMOVQ 912(R20), F2 // quiet
+	FMOVQ 864(R20), F0 // 1
+	FMOVQ 880(R20), F1 // half - 1
+	FMOVQ 896(R20), F2 // quiet
 	CMP   $16, R2 // n < 16
 	BLT   vectors_end_2 // n < 16
 
@@ -21781,11 +21786,11 @@ TEXT ·quantizeRowsNEON(SB), NOSPLIT, $0-56
 	MOVD  scales+16(FP), R2 // scales
 	MOVD  srcStride+32(FP), R3 // srcStride
 	MOVD  rows+40(FP), R6 // rows
-	FMOVQ 368(R20), F0 // magnitude
+	FMOVQ 352(R20), F0 // magnitude
 	VEOR  V1.B16, V1.B16, V1.B16 // 0
 	FMOVQ 304(R20), F2 // 1
-	FMOVQ 928(R20), F3 // 127
-	FMOVQ 608(R20), F4 // 2**-126
+	FMOVQ 912(R20), F3 // 127
+	FMOVQ 592(R20), F4 // 2**-126
 	LSL   $2, R3, R3 // srcStride in bytes
 	CMP   $1, R6 // rows < 1
 	BLT   rows_end_2 // rows < 1

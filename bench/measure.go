@@ -197,7 +197,6 @@ func (r *race) roundOf(calls int, before, after func()) (t round) {
 	bursts := 0.0
 	for done := 0; done < calls; {
 		n := min(max(calls/portions, 1), calls-done)
-		start := mallocs()
 		before()
 		t.ns += r.job.clock(n) * float64(n)
 		after()
@@ -205,12 +204,12 @@ func (r *race) roundOf(calls int, before, after func()) (t round) {
 			t.peak += clock(r.peak.run, r.peak.calls)
 			bursts++
 		}
-		if done == 0 {
-			t.allocs = math.Floor(float64(mallocs()-start) / float64(n))
-		}
 		done += n
 	}
 	t.ns /= float64(calls)
+	start := mallocs() // afterwards, because asking stops the world
+	r.job.clock(1)
+	t.allocs = float64(mallocs() - start)
 	if bursts > 0 {
 		// the least time that so many FLOPs can take
 		t.peak *= r.flops / (measure.PeakFLOPs * float64(r.job.workers) * bursts)

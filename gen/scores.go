@@ -1,6 +1,8 @@
 package main
 
 import (
+	"math"
+
 	"github.com/quern-go/quern/gen/machine"
 	"github.com/quern-go/quern/internal/portable"
 )
@@ -21,15 +23,17 @@ func capTile(m *machine.Machine) {
 	m.While(rows, 1, "rows", func() {
 		cols, p := m.Arg("cols"), m.Word("s_col")
 		m.Set(p, s)
-		m.While(cols, 16, "cols", func() {
-			x := m.Named("S")
-			m.Load(x, p.At(0))
-			m.Mul(x, x, inverse)
-			y := tanh.apply(x)
-			m.Mul(y, y, top)
-			m.Store(p.At(0), y)
-			m.AddImm(p, 64)
-		})
+		for _, wide := range widths(m, m.Interleave/2) {
+			m.While(cols, 16*wide, "cols", func() {
+				x := m.Wide(wide, "S")
+				m.Load(x, p.At(0))
+				m.Mul(x, x, inverse)
+				y := tanh.apply(x)
+				m.Mul(y, y, top)
+				m.Store(p.At(0), y)
+				m.AddImm(p, 64*wide)
+			})
+		}
 		m.AddWord(s, stride)
 	})
 }
@@ -37,9 +41,8 @@ func capTile(m *machine.Machine) {
 // tanhText is the hyperbolic tangent.
 type tanhText struct {
 	powEText
-	small                 []machine.Value
-	one, most             machine.Value
-	turn, sign, magnitude machine.Value
+	small                       []machine.Value
+	one, most, below, magnitude machine.Value
 }
 
 func newTanh(m *machine.Machine) tanhText {
@@ -47,8 +50,8 @@ func newTanh(m *machine.Machine) tanhText {
 		powEText: powEText{newPow(m), m.Const("-2 log2e_hi", portable.TanhHi), m.Const("-2 log2e_lo", portable.TanhLo)},
 		small:    coefficients(m, "tanh_", portable.TanhCoefficients[:]),
 		one:      m.Const("1", 1), most: m.Const("most", (portable.MinExponent-1)/portable.TanhHi),
-		turn: m.Const("switch", portable.TanhSwitch),
-		sign: m.ConstBits("sign", 1<<31), magnitude: m.ConstBits("magnitude", 1<<31-1),
+		below:     m.Const("below switch", math.Nextafter32(portable.TanhSwitch, 0)),
+		magnitude: m.ConstBits("magnitude", 1<<31-1),
 	}
 }
 
@@ -57,27 +60,28 @@ func (e tanhText) apply(x machine.Value) machine.Value {
 	m := e.m
 	a := m.Like(x, "|x|")
 	m.And(a, x, e.magnitude)
+	m.Xor(x, x, a) // the sign
 	m.AtMost(a, a, e.most)
-	m.And(x, x, e.sign)
-
-	// 1 - 2u/(1+u) with u = e^(-2|x|)
-	u := e.powEText.apply(a)
-	y := m.Like(x, "y")
-	m.Add(y, u, e.one)
-	m.Add(u, u, u)
-	m.Div(u, u, y)
-	m.Copy(y, e.one)
-	m.Sub(y, y, u)
 
 	// |x| + |x|·(s·q(s)) with s = x²
-	s, q, small := m.Like(x, "s"), m.Like(x, "q"), m.MaskFor(x, "small")
+	y, s, large := m.Like(x, "y"), m.Like(x, "s"), m.MaskFor(x, "large")
 	m.Mul(s, a, a)
-	horner(m, q, s, e.small)
-	m.Mul(s, s, q)
-	m.Less(small, a, e.turn)
-	m.Copy(q, a)
-	m.FMA(q, a, s)
-	m.Choose(y, small, q, y)
+	horner(m, y, s, e.small)
+	m.Mul(s, s, y)
+	m.Copy(y, a)
+	m.FMA(y, a, s)
+
+	// 1 - 2u/(1+u) with u = e^(-2|x|), if any lane needs it: scores are seldom near their cap
+	m.Less(large, e.below, a)
+	m.IfAny(large, func() {
+		u, v := e.powEText.apply(a), m.Like(x, "1+u")
+		m.Add(v, u, e.one)
+		m.Add(u, u, u)
+		m.Div(u, u, v)
+		m.Copy(v, e.one)
+		m.Sub(v, v, u)
+		m.Choose(y, large, v, y)
+	})
 	m.Or(y, y, x)
 	return y
 }

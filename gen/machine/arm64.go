@@ -155,6 +155,7 @@ var arm64Ops = map[string]arm64Op{
 	}},
 	"INS_D1": {updates: true, write: func(o []operand.Op) (string, string) { return "VMOV", v(o[1]) + ".D[0], " + v(o[0]) + ".D[1]" }},
 	"FROM":   {write: func(o []operand.Op) (string, string) { return "FMOVD", r(o[1]) + ", " + float(o[0]) }},
+	"TO":     {write: func(o []operand.Op) (string, string) { return "FMOVD", float(o[1]) + ", " + r(o[0]) }},
 	"REV64":  {write: sourcesFirst("VREV64", "S4")},
 	"DUP_0":  {write: func(o []operand.Op) (string, string) { return "VDUP", v(o[1]) + ".S[0], " + v(o[0]) + ".S4" }},
 	"DUP_1":  {write: func(o []operand.Op) (string, string) { return "VDUP", v(o[1]) + ".S[1], " + v(o[0]) + ".S4" }},
@@ -180,6 +181,7 @@ var arm64Ops = map[string]arm64Op{
 
 	// Control. avo looks for the label in front.
 	"BLT": {write: func(o []operand.Op) (string, string) { return "BLT", o[0].Asm() }},
+	"BEQ": {write: func(o []operand.Op) (string, string) { return "BEQ", o[0].Asm() }},
 	"BGE": {write: func(o []operand.Op) (string, string) { return "BGE", o[0].Asm() }},
 	"JMP": {write: func(o []operand.Op) (string, string) { return "JMP", o[0].Asm() }},
 	"TBZ": {write: func(o []operand.Op) (string, string) {
@@ -880,6 +882,20 @@ func (b *arm64Backend) jumpLess(x, y operand.Op, label string) {
 func (b *arm64Backend) jumpNotLess(x, y operand.Op, label string) {
 	b.compare(x, y)
 	b.branch("BGE", label)
+}
+
+// jumpNone folds the masks into 64 bits.
+func (b *arm64Backend) jumpNone(k []operand.Op, label string) {
+	all, high, word := b.vector(), b.vector(), b.m.GP64()
+	b.copy(all, k[0])
+	for _, other := range k[1:] {
+		b.or(all, all, other)
+	}
+	b.set("HIGH", high, all)
+	b.or(all, all, high)
+	b.set("TO", word, all)
+	b.compare(word, operand.I32(0))
+	b.branch("BEQ", label)
 }
 
 func (b *arm64Backend) jump(label string) { b.branch("JMP", label) }

@@ -169,7 +169,7 @@ func everything(m *Machine) {
 	m.Equal(k, x, y)
 	m.Choose(x, k, x, y)
 	m.Bits(k, src.At(2))
-	m.ZeroWhere(x, k)
+	m.IfAny(k, func() { m.ZeroWhere(x, k) })
 	m.First(k, tail)
 	m.Choose(acc, k, x, zero)
 	m.Note("memory")

@@ -167,6 +167,7 @@ type backend interface {
 	index(d reg.GPVirtual, a operand.Mem)
 	jumpLess(x, y operand.Op, label string)
 	jumpNotLess(x, y operand.Op, label string)
+	jumpNone(k []operand.Op, label string)
 	jump(label string)
 	rows(base, stride Word, n int) Rows
 	epilogue()
@@ -1033,6 +1034,16 @@ func (m *Machine) jumpNotLess(n Word, k int, label string) {
 	m.explain("%s >= %d", n.name, k)
 	m.b.jumpNotLess(n.reg, operand.I32(k), label)
 	m.note = ""
+}
+
+// IfAny runs body when some lane of k is set.
+func (m *Machine) IfAny(k Mask, body func()) {
+	end := m.label("none")
+	m.explain("any %s", k.name)
+	m.b.jumpNone(k.regs, end)
+	m.note = ""
+	body()
+	m.fn.AddLabel(ir.Label(end))
 }
 
 // Rows gives the addresses of several rows that lie a stride apart.

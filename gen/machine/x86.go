@@ -732,6 +732,27 @@ func (b *x86Backend) jumpNotLess(x, y operand.Op, label string) {
 	b.m.emit(x86.JGE(operand.LabelRef(label)))
 }
 
+func (b *x86Backend) jumpNone(k []operand.Op, label string) {
+	all := k[0]
+	if len(k) > 1 {
+		all = b.mask()
+		or := func(x, y, d operand.Op) (*ir.Instruction, error) { return x86.VORPS(x, y, d) }
+		if b.wide {
+			or = x86.KORW
+		}
+		b.m.emit(or(k[1], k[0], all))
+		for _, other := range k[2:] {
+			b.m.emit(or(other, all, all))
+		}
+	}
+	if b.wide {
+		b.m.emit(x86.KORTESTW(all, all))
+	} else {
+		b.m.emit(x86.VPTEST(all, all))
+	}
+	b.m.emit(x86.JEQ(operand.LabelRef(label)))
+}
+
 func (b *x86Backend) jump(label string) { b.m.emit(x86.JMP(operand.LabelRef(label))) }
 
 // rows uses a base for every three rows: base, base+stride and base+2·stride are addressing modes.
