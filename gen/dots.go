@@ -371,12 +371,8 @@ func (s *sumsText) store(dst machine.Word) {
 	}
 }
 
-// intMeasure is a measure of signed bytes, exact.
-type intMeasure struct {
-	name, formula string
-	sums          int
-	add           func(m *machine.Machine, sum []machine.Value, x, y machine.Value)
-}
+// intMeasure is a measure of signed bytes, exact: what it adds to is one chain for each sum.
+type intMeasure measure
 
 var (
 	intDot = intMeasure{"Dot", "Σ x·y", 1, func(m *machine.Machine, sum []machine.Value, x, y machine.Value) {

@@ -222,12 +222,9 @@ func (s *state) resetRows(row, rows, pitch int) {
 
 // closeRows closes rows of w.state and folds them into w.closed.
 func (w *worker) closeRows(row, rows int) {
-	a, b, pitch := &w.closed, &w.state, w.valuePitch
-	asm.CloseRows(w.level, at(b.sum, row), at(b.lanes, row*lanes), rows)
-	for r := row; r < row+rows; r += lanes {
-		asm.MergeRows(w.level, at(a.max, r), at(a.sum, r), at(a.o, r*pitch), at(b.max, r), at(b.sum, r), at(b.o, r*pitch),
-			pitch, min(lanes, row+rows-r), pitch, at(w.weights, 0))
-	}
+	closed, now := w.closed.from(row, w.valuePitch), w.state.from(row, w.valuePitch)
+	asm.CloseRows(w.level, at(now.sum, 0), at(w.state.lanes, row*lanes), rows)
+	mergeStates(w.level, &closed, &now, rows, w.valuePitch, w.weights)
 }
 
 // farKeys leaves in w.state what rows see, apart from near blocks, of the span from a key on.

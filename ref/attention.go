@@ -52,7 +52,7 @@ type Result struct {
 	P      []float64 // probabilities, masked ones 0; with a sink they sum to less than 1
 }
 
-// Attention computes p in float64.
+// Attention computes p in float64. It panics if Hq is no multiple of Hkv.
 func Attention(p Problem) Result {
 	p = p.withDefaults()
 	rows := p.Batch * p.Hq * p.L

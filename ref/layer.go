@@ -3,7 +3,7 @@ package ref
 import "math"
 
 // Layer is a multi-head attention layer, with overlapping heads and rotary positions if asked for.
-// Weights are row-major, [in, out]; a nil bias is 0.
+// Weights are row-major, [in, out], with as many rows as what they multiply has columns; a nil bias is 0.
 type Layer struct {
 	Hq, Hkv int // 0: Hkv = Hq
 	D, Dv   int // width of a head of Q and K, and of V; Dv = 0: D

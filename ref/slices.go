@@ -4,7 +4,7 @@ import "math"
 
 var negInf = math.Inf(-1)
 
-// Dot returns Σ x[i]·y[i], 0 for empty slices.
+// Dot returns Σ x[i]·y[i], 0 for empty slices. x and y are of one length.
 func Dot(x, y []float32) float64 {
 	sum := 0.0
 	for i := range x {
@@ -13,7 +13,8 @@ func Dot(x, y []float32) float64 {
 	return sum
 }
 
-// AbsDot returns Σ |x[i]·y[i]|: the scale of the error that a dot product in lower precision may have.
+// AbsDot returns Σ |x[i]·y[i]|: the scale of the error that a dot product in lower precision may have. x and
+// y are of one length.
 func AbsDot(x, y []float32) float64 {
 	sum := 0.0
 	for i := range x {

@@ -91,17 +91,22 @@ func Stream(c *float32, cStride int, a *float32, aStride int, b *float32, depth,
 	tileProduct(c, cStride, a, aStride, b, depth, rows, panel, alpha)
 }
 
+// begin makes α·C of row r of C, or 0 without alpha.
+func begin(out []float32, alpha *float32, r int) {
+	if alpha == nil {
+		clear(out)
+		return
+	}
+	scale := at(alpha, r, 1)[0]
+	for j := range out {
+		out[j] *= scale
+	}
+}
+
 func tileProduct(c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows, cols int, alpha *float32) {
 	for r := range rows {
 		out := at(c, r*cStride, cols)
-		if alpha == nil {
-			clear(out)
-		} else {
-			scale := at(alpha, r, 1)[0]
-			for j := range out {
-				out[j] *= scale
-			}
-		}
+		begin(out, alpha, r)
 		for k, f := range at(a, r*aStride, depth) {
 			for j, v := range at(b, k*panel, cols) {
 				out[j] = FMA(f, v, out[j])
@@ -466,14 +471,7 @@ func FewInt8(c *float32, cStride int, a *float32, aStride int, b *int8, pitch, p
 func few[T any](c *float32, cStride int, a *float32, aStride int, b *T, pitch, panelStride, depth, rows, cols int, alpha *float32, widen func(T) float32) {
 	for r := range rows {
 		out := at(c, r*cStride, cols)
-		if alpha == nil {
-			clear(out)
-		} else {
-			scale := at(alpha, r, 1)[0]
-			for j := range out {
-				out[j] *= scale
-			}
-		}
+		begin(out, alpha, r)
 		for k, f := range at(a, r*aStride, depth) {
 			for j := 0; j < cols; j += panel {
 				n := min(panel, cols-j)
