@@ -19,6 +19,9 @@ import (
 // Errors are of type [*ArgumentError], or of kind [ErrPool] if the pool has not enough pages; nothing has
 // changed then. It allocates nothing but pages, now and then.
 func (c *Cache) Append(k, v Tensor) error {
+	if !c.made() {
+		return argument(ErrOption, "Cache", "was not made by NewCache")
+	}
 	config := &c.pool.config
 	n := k.Shape[2]
 	if err := k.check("k", [4]int{1, config.KVHeads, n, config.Dim}); err != nil {

@@ -42,7 +42,7 @@ func (r Rows[T]) Len() int {
 
 // stored returns the number of vectors in Data.
 func (r *Rows[T]) stored() int {
-	if r.Dim <= 0 || len(r.Data) < r.Dim {
+	if r.Dim <= 0 || len(r.Data) < r.Dim || r.Stride < 0 {
 		return 0
 	}
 	return (len(r.Data)-r.Dim)/r.pitch() + 1
@@ -403,7 +403,7 @@ func shareTasks(workers, tasks int, do func(worker, task int)) {
 // HammingRows sets dst[i] to the number of bits in which q and the i-th code differ. The codes lie one
 // after the other, each len(q) words long. It panics if len(codes) is not len(q)·len(dst).
 func HammingRows(dst []int32, q, codes []uint64) {
-	if len(codes) != len(q)*len(dst) {
+	if !equalsProduct(len(codes), len(q), len(dst), 1) {
 		panic(fmt.Sprintf("quern: HammingRows: len(codes) is %d, len(q) is %d, len(dst) is %d", len(codes), len(q), len(dst)))
 	}
 	if len(q) > chunk {
