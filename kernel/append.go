@@ -20,6 +20,9 @@ import (
 // changed then. It allocates nothing but pages, now and then. k and v may share memory, and are not needed
 // when it returns. Rotary positions, if there are any, are applied before: see [Rotary.Apply].
 func (c *Cache) Append(k, v Tensor) error {
+	if !c.made() {
+		return argument(ErrOption, "Cache", "was not made by NewCache")
+	}
 	config := &c.pool.config
 	n := k.Shape[2]
 	if err := k.check("k", [4]int{1, config.KVHeads, n, config.Dim}); err != nil {

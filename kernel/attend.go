@@ -83,6 +83,9 @@ func (a *Attender) lock(caches []*Cache) error {
 		if c == nil {
 			return argument(ErrOption, "caches", "entry %d is nil", i)
 		}
+		if !c.made() {
+			return argument(ErrOption, "caches", "entry %d was not made by NewCache", i)
+		}
 		if had, has := caches[0].pool.config, c.pool.config; had.KVHeads != has.KVHeads || had.Dim != has.Dim || had.ValueDim != has.ValueDim {
 			return argument(ErrShape, "caches", "entry %d has %d heads of %d and %d, entry 0 has %d heads of %d and %d",
 				i, has.KVHeads, has.Dim, has.ValueDim, had.KVHeads, had.Dim, had.ValueDim)

@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"math"
+	"math/bits"
 	"slices"
 	"sync"
 
@@ -202,8 +203,25 @@ func (p *Plan) Clone() *Plan {
 	return c
 }
 
-// Limits on sizes, far beyond what memory holds, so that products of sizes do not overflow.
-const maxSize = 1 << 28
+// Limits on sizes, far beyond what memory holds, so that products of sizes do not overflow: on one
+// dimension, and on the numbers of a tensor or of scratch.
+const (
+	maxSize    = 1 << 28
+	maxNumbers = 1 << (27 + bits.UintSize/64*13)
+)
+
+// fits reports that sizes of 0 to maxSize have a product of at most maxNumbers. Those of 0 count as 1:
+// what has no elements may still be counted row by row.
+func fits(sizes ...int) bool {
+	product := 1
+	for _, n := range sizes {
+		if n > maxNumbers/product {
+			return false
+		}
+		product *= max(n, 1)
+	}
+	return true
+}
 
 // check reports what makes a shape impossible.
 func (shape Shape) check() error {
@@ -224,6 +242,10 @@ func (shape Shape) check() error {
 	}
 	if shape.Dim == 0 {
 		return argument(ErrShape, "Shape.Dim", "is 0, want at least 1")
+	}
+	widest := roundUp(max(shape.Dim, shape.ValueDim), panel)
+	if !fits(shape.Batch, shape.Heads, shape.Queries, widest) || !fits(shape.Batch, shape.KVHeads, roundUp(shape.Keys, blockKeys), widest) || !fits(2*blockKeys, widest) {
+		return argument(ErrShape, "Shape", "%+v takes tensors or scratch of more than %d numbers", shape, maxNumbers)
 	}
 	return nil
 }
@@ -287,6 +309,9 @@ func (p *Plan) layOut(shape Shape, caches []*Cache) error {
 			return argument(ErrOption, "Options.Ragged.CumQueries", "is nil, but CumKeys is not")
 		}
 		n = len(r.CumQueries) - 1
+		if !fits(max(n, 0), shape.Heads) {
+			return argument(ErrShape, "Options.Ragged.CumQueries", "has %d entries with %d heads, too many", len(r.CumQueries), shape.Heads)
+		}
 	}
 	p.sequences = p.sequences[:0]
 	for i := range max(n, 0) {

@@ -14,7 +14,9 @@ import (
 //
 // A Cache may be used from many goroutines: any number may read it in Attend or Fork it at the same
 // time, and a call that changes it waits for them and keeps others waiting. Caches that share pages do
-// not wait for each other. [NewCache] and [Pool.NewCache] make caches; the zero Cache is none.
+// not wait for each other.
+//
+// [NewCache] or [Pool.NewCache] makes it; the zero Cache is empty and stays so.
 type Cache struct {
 	pool *Pool
 	id   uint64 // readers lock caches in this order
@@ -60,12 +62,18 @@ func (c *Cache) Len() int {
 func (c *Cache) Bytes() int64 {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
+	if len(c.pages) == 0 {
+		return 0
+	}
 	return int64(len(c.pages)) * int64(c.pool.layout.bytes)
 }
 
 // Fork returns a cache with the same keys, which shares all pages with c until one of them writes: only the last
 // page is ever copied. The two are alike from there on, whichever is freed first. A fork of a freed cache is empty.
 func (c *Cache) Fork() *Cache {
+	if c.pool == nil {
+		return new(Cache)
+	}
 	f := c.pool.NewCache()
 	c.mu.RLock()
 	defer c.mu.RUnlock()
@@ -109,6 +117,9 @@ func (c *Cache) truncate(n int) {
 
 // drop gives back the pages [from, to) of c.pages.
 func (c *Cache) drop(from, to int) {
+	if from == to {
+		return
+	}
 	c.pool.mu.Lock()
 	c.pool.release(c.pages[from:to])
 	c.pool.mu.Unlock()
@@ -130,6 +141,9 @@ func (c *Cache) Free() {
 	c.truncate(0)
 	c.closed = true
 }
+
+// made reports that c was made for keys, and is not the zero Cache or one of the zero Pool.
+func (c *Cache) made() bool { return c.pool != nil && c.pool.layout.bytes > 0 }
 
 // start is the position of the first key that is there.
 func (c *Cache) start() int { return c.first * c.pool.config.PageKeys }

@@ -1,5 +1,7 @@
 package kernel
 
+import "math"
+
 // MaskFunc shows the keys for which See returns true. It is called once for every head, query and key
 // of every sequence when a plan is made, which keeps the answers as bits; never when the plan is run.
 //
@@ -54,14 +56,14 @@ func (m MaskFunc) compile(s *sequence) (visibility, error) {
 	if m.AllHeadsAlike {
 		heads = 1
 	}
-	return tabulate(heads, s, func(h, i, j0, n int) (bits [2]uint64) {
+	return tabulate("MaskFunc", heads, s, func(h, i, j0, n int) (bits [2]uint64) {
 		for x := range n {
 			if m.See(h, i, j0+x) {
 				bits[x/64] |= 1 << (x % 64)
 			}
 		}
 		return bits
-	}), nil
+	})
 }
 
 // checkBroadcast reports a size that is neither 1 nor the full one.
@@ -109,7 +111,7 @@ func (m BoolMask) compile(s *sequence) (visibility, error) {
 	if err := checkLength(name, len(m.Data), m.Shape[:], 1); err != nil {
 		return nil, err
 	}
-	return tabulate(m.Shape[1], s, func(h, i, j0, n int) (bits [2]uint64) {
+	return tabulate(name, m.Shape[1], s, func(h, i, j0, n int) (bits [2]uint64) {
 		row := ((s.index%m.Shape[0])*m.Shape[1]+h)*m.Shape[2] + i%m.Shape[2]
 		for x, seen := range m.Data[row*m.Shape[3]+min(j0, m.Shape[3]) : row*m.Shape[3]+min(j0+n, m.Shape[3])] {
 			if seen {
@@ -117,7 +119,7 @@ func (m BoolMask) compile(s *sequence) (visibility, error) {
 			}
 		}
 		return bits
-	}), nil
+	})
 }
 
 func (m BitMatrix) compile(s *sequence) (visibility, error) {
@@ -141,7 +143,7 @@ func (m BitMatrix) compile(s *sequence) (visibility, error) {
 			return nil, misuse(ErrOption, name, "has the first key %d, want 0 to %d", from, maxSize)
 		}
 	}
-	return tabulate(m.Shape[1], s, func(h, i, j0, n int) (bits [2]uint64) {
+	return tabulate(name, m.Shape[1], s, func(h, i, j0, n int) (bits [2]uint64) {
 		show(&bits, 0, from-j0)
 		row := m.Bits[(((s.index%m.Shape[0])*m.Shape[1]+h)*m.Shape[2]+i%m.Shape[2])*words:][:words]
 		for x := max(from-j0, 0); x < min(n, from+m.Keys-j0); x++ {
@@ -149,7 +151,7 @@ func (m BitMatrix) compile(s *sequence) (visibility, error) {
 			bits[x/64] |= row[b/64] >> (b % 64) & 1 << (x % 64)
 		}
 		return bits
-	}), nil
+	})
 }
 
 func (m BlockMap) compile(s *sequence) (visibility, error) {
@@ -160,6 +162,7 @@ func (m BlockMap) compile(s *sequence) (visibility, error) {
 	if err := s.checkTensor(name, m.Shape[0], m.Shape[1], s.of.queries); err != nil {
 		return nil, err
 	}
+	m.Queries, m.Keys = min(m.Queries, maxSize), min(m.Keys, 2*maxSize) // so that sums do not overflow
 	for i, want := range []int{(s.of.queries + m.Queries - 1) / m.Queries, (s.of.keys + m.Keys - 1) / m.Keys} {
 		if m.Shape[2+i] != want {
 			return nil, misuse(ErrShape, name, "has %d by %d tiles of %d by %d, want %d in dimension %d", m.Shape[2], m.Shape[3], m.Queries, m.Keys, want, 2+i)
@@ -168,7 +171,7 @@ func (m BlockMap) compile(s *sequence) (visibility, error) {
 	if err := checkLength(name, len(m.Bits), m.Shape[:], 64); err != nil {
 		return nil, err
 	}
-	return tabulate(m.Shape[1], s, func(h, i, j0, n int) (bits [2]uint64) {
+	return tabulate(name, m.Shape[1], s, func(h, i, j0, n int) (bits [2]uint64) {
 		row := (((s.index%m.Shape[0])*m.Shape[1]+h)*m.Shape[2] + i/m.Queries) * m.Shape[3]
 		for j := j0 / m.Keys * m.Keys; j < j0+n; j += m.Keys {
 			if tile := row + j/m.Keys; m.Bits[tile/64]>>(tile%64)&1 == 1 {
@@ -176,7 +179,7 @@ func (m BlockMap) compile(s *sequence) (visibility, error) {
 			}
 		}
 		return bits
-	}), nil
+	})
 }
 
 // table is a visibility as a block map and bits: for every head, every few queries and every block of
@@ -191,16 +194,22 @@ type table struct {
 const (
 	tableRows = 4 // queries of an entry
 
+	// mostEntries is such that their bits can be counted in 32 bits.
+	mostEntries = math.MaxInt32 / tableRows
+
 	tableNone = -1
 	tableAll  = -2
 )
 
 // tabulate asks for the bits of n keys from j0 on, for each head, query and block of a sequence, a block
 // being 128 keys or the rest.
-func tabulate(heads int, s *sequence, ask func(h, i, j0, n int) [2]uint64) *table {
+func tabulate(name string, heads int, s *sequence, ask func(h, i, j0, n int) [2]uint64) (visibility, error) {
 	t := &table{
 		heads: heads, rows: (s.queries + tableRows - 1) / tableRows, blocks: (s.keys + blockKeys - 1) / blockKeys,
 		j0: s.keyOffset,
+	}
+	if !fits(t.heads, t.rows, t.blocks) || t.heads*t.rows*t.blocks > mostEntries {
+		return nil, misuse(ErrShape, name, "has %d heads, %d queries and %d keys, more than fit in a table", heads, s.queries, s.keys)
 	}
 	t.index = make([]int32, 0, t.heads*t.rows*t.blocks)
 	for h := range t.heads {
@@ -233,7 +242,7 @@ func tabulate(heads int, s *sequence, ask func(h, i, j0, n int) [2]uint64) *tabl
 			}
 		}
 	}
-	return t
+	return t, nil
 }
 
 // at is the entry of a head, query and block.

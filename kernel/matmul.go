@@ -145,6 +145,10 @@ func (m *multiplier) run() {
 	for i := range m.products {
 		m.panels += m.products[i].w.panelCount()
 	}
+	m.count = min(m.count, m.blocks*m.panels)
+	if m.count == 0 {
+		return
+	}
 	if m.count > 1 {
 		// Some tasks for each worker, so that they finish together.
 		const tasks = 8

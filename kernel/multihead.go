@@ -158,23 +158,24 @@ func (l *MultiHead) checkWeights() error {
 			l.valueDim = o.Value.cols / o.KVHeads
 		}
 	}
-	if l.dim < 1 || l.valueDim < 1 {
-		return argument(ErrOption, "HeadDim", "is %d, and ValueDim %d, want at least 1", l.dim, l.valueDim)
+	if l.dim < 1 || l.valueDim < 1 || l.dim > maxSize || l.valueDim > maxSize {
+		return argument(ErrOption, "HeadDim", "is %d, and ValueDim %d, want 1 to %d", l.dim, l.valueDim, maxSize)
 	}
 	if o.Out == nil {
 		return argument(ErrOption, "Out", "is nil")
 	}
+	heads, kvHeads, dim, valueDim := int64(o.Heads), int64(o.KVHeads), int64(l.dim), int64(l.valueDim) // of which products fit
 	for _, w := range []struct {
 		name       string
 		w          *Weights
 		bias       []float32
-		rows, cols int // -1: any
+		rows, cols int64 // -1: any
 	}{
-		{"QKV", o.QKV, o.QKVBias, -1, o.Heads*l.dim + o.KVHeads*(l.dim+l.valueDim)},
-		{"Query", o.Query, o.QueryBias, -1, o.Heads * l.dim},
-		{"Key", o.Key, o.KeyBias, -1, o.KVHeads * l.dim},
-		{"Value", o.Value, o.ValueBias, -1, o.KVHeads * l.valueDim},
-		{"Out", o.Out, o.OutBias, o.Heads * (l.valueDim + 2*o.Overlap), -1},
+		{"QKV", o.QKV, o.QKVBias, -1, heads*dim + kvHeads*(dim+valueDim)},
+		{"Query", o.Query, o.QueryBias, -1, heads * dim},
+		{"Key", o.Key, o.KeyBias, -1, kvHeads * dim},
+		{"Value", o.Value, o.ValueBias, -1, kvHeads * valueDim},
+		{"Out", o.Out, o.OutBias, heads * (valueDim + 2*int64(o.Overlap)), -1},
 	} {
 		if w.w == nil {
 			if w.bias != nil {
@@ -182,10 +183,10 @@ func (l *MultiHead) checkWeights() error {
 			}
 			continue
 		}
-		if w.rows >= 0 && w.w.rows != w.rows {
+		if w.rows >= 0 && int64(w.w.rows) != w.rows {
 			return argument(ErrShape, w.name, "is %d×%d, want %d rows: %d heads of %d+2·%d", w.w.rows, w.w.cols, w.rows, o.Heads, l.valueDim, o.Overlap)
 		}
-		if w.cols >= 0 && w.w.cols != w.cols {
+		if w.cols >= 0 && int64(w.w.cols) != w.cols {
 			return argument(ErrShape, w.name, "is %d×%d, want %d columns", w.w.rows, w.w.cols, w.cols)
 		}
 		if w.bias != nil && len(w.bias) != w.w.cols {
@@ -214,6 +215,9 @@ func (l *MultiHead) Clone() *MultiHead {
 // A row of y depends on its own token, on the tokens that it sees and on nothing else, bit for bit:
 // not on the batch, nor on how many queries are given at a time.
 func (l *MultiHead) Forward(y Tensor, in MultiHeadInput) error {
+	if l.o.Out == nil {
+		return argument(ErrOption, "MultiHead", "was not made by NewMultiHead")
+	}
 	source := &in.Context
 	self := in.Context == (Tensor{})
 	if self {
@@ -224,8 +228,15 @@ func (l *MultiHead) Forward(y Tensor, in MultiHeadInput) error {
 	}
 	batch, queries, keys := in.X.Shape[0], in.X.Shape[2], source.Shape[2]
 	l.batch, l.level = batch, isa.Active()
+	shape := Shape{
+		Batch: batch, Heads: l.o.Heads, KVHeads: l.o.KVHeads, Queries: queries, Keys: keys,
+		Dim: l.dim + 2*l.o.Overlap, ValueDim: l.valueDim + 2*l.o.Overlap,
+	}
+	if err := shape.check(); err != nil { // before memory is sized for it
+		return err
+	}
 	l.layOut(batch, queries, keys)
-	if err := l.prepare(batch, queries, keys, &in.Ragged); err != nil {
+	if err := l.prepare(shape, &in.Ragged); err != nil {
 		return err
 	}
 	if l.o.Rotary != nil {
@@ -320,12 +331,8 @@ func (p *projected) place(data []float32, skip, width, batch, sequence, heads, d
 }
 
 // prepare readies attention, unless it is ready for just this.
-func (l *MultiHead) prepare(batch, queries, keys int, r *Ragged) error {
+func (l *MultiHead) prepare(shape Shape, r *Ragged) error {
 	o := &l.o
-	shape := Shape{
-		Batch: batch, Heads: o.Heads, KVHeads: o.KVHeads, Queries: queries, Keys: keys,
-		Dim: l.dim + 2*o.Overlap, ValueDim: l.valueDim + 2*o.Overlap,
-	}
 	if l.prepared && l.shape == shape && l.ragged.equal(r) {
 		return nil
 	}

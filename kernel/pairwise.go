@@ -18,17 +18,20 @@ import (
 // not depend on it. It allocates a copy of the queries, and scratch for each worker.
 //
 // It panics, before anything is read or written, if len(dst) is not queries.Len()·rows.Len(), if the
-// Dims differ, if an index is out of range, or if the sizes within queries or rows contradict each
-// other. dst must not overlap them.
+// Dims differ, if an index is out of range, if the sizes within queries or rows contradict each other, or
+// if the queries, each as often as Index names it, are more than memory can hold. dst must not overlap them.
 func PairwiseDot[Q, T Scalar](dst []float32, queries Rows[Q], rows Rows[T], workers int) {
 	queries.mustFit("PairwiseDot", queries.Dim)
 	rows.mustFit("PairwiseDot", queries.Dim)
 	n, count := queries.Len(), rows.Len()
-	if len(dst) != n*count {
+	if !equalsProduct(len(dst), n, count, 1) {
 		panic(fmt.Sprintf("quern: PairwiseDot: len(dst) is %d, queries has %d vectors, rows has %d", len(dst), n, count))
 	}
 	if len(dst) == 0 {
 		return
+	}
+	if !fits(max(roundUp(n, panel), blockRows), max(rows.Dim, blockRows)) {
+		panic(fmt.Sprintf("quern: PairwiseDot: queries has %d vectors of %d numbers, more than %d together", n, queries.Dim, maxNumbers))
 	}
 	p := pairwise{rows: newScan(measureDot, []float32(nil), &rows), dst: dst, queries: n}
 	p.packQueries(newScan(measureDot, []float32(nil), &queries))

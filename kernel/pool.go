@@ -37,7 +37,7 @@ var ErrPool = errors.New("page pool is exhausted")
 // it grows; caches share them after a [Cache.Fork], and give back. Pages are allocated when they are first needed and
 // then used again.
 //
-// All methods may be called at any time from any goroutine. [NewPool] makes pools; the zero Pool is none.
+// All methods may be called at any time from any goroutine. [NewPool] makes it; the zero Pool has no pages to give.
 type Pool struct {
 	config CacheConfig
 	layout pageLayout
@@ -133,16 +133,17 @@ func NewPool(config CacheConfig) (*Pool, error) {
 	if config.PageKeys < 0 || config.PageKeys%blockKeys != 0 || config.PageKeys > most {
 		return nil, argument(ErrOption, "CacheConfig.PageKeys", "is %d, want a multiple of %d up to %d", config.PageKeys, blockKeys, most)
 	}
-	// In floating point, because sizes at their limits overflow.
-	if n := float64(config.KVHeads) * float64(config.PageKeys) * float64(config.Dim+config.ValueDim+panel); n > float64(maxInt/64) {
-		return nil, argument(ErrShape, "CacheConfig", "has pages of %g numbers", n)
+	if !fits(config.KVHeads, config.PageKeys, config.Dim+config.ValueDim+2*panel) {
+		return nil, argument(ErrShape, "CacheConfig", "has pages of %d keys for %d heads, %d and %d wide: more than %d numbers",
+			config.PageKeys, config.KVHeads, config.Dim, config.ValueDim, maxNumbers)
 	}
+	config.Window = min(config.Window, maxSize) // no sequence is longer
 	p := &Pool{config: config, layout: config.layout(), most: maxInt}
 	if config.MaxBytes != 0 {
 		if config.MaxBytes < int64(p.layout.bytes) {
 			return nil, argument(ErrOption, "CacheConfig.MaxBytes", "is %d, a page has %d bytes", config.MaxBytes, p.layout.bytes)
 		}
-		p.most = int(config.MaxBytes / int64(p.layout.bytes))
+		p.most = int(min(config.MaxBytes/int64(p.layout.bytes), int64(maxInt)))
 	}
 	return p, nil
 }
@@ -164,7 +165,7 @@ func (p *Pool) FreeBytes() int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	n, bytes := p.most-p.pages+len(p.free), int64(p.layout.bytes)
-	return int64(min(int64(n), math.MaxInt64/bytes)) * bytes
+	return min(int64(n), math.MaxInt64/max(bytes, 1)) * bytes
 }
 
 // exchange gives pages back and appends n others to got, or returns an error and does neither.

@@ -201,6 +201,9 @@ func (r *Rotary) Apply(x Tensor, at Positions) error {
 	if x.Shape[3] < r.dim {
 		return argument(ErrShape, "x", "has heads of %d channels, %d are to be turned", x.Shape[3], r.dim)
 	}
+	if x.empty() {
+		return nil
+	}
 	if err := at.check("at", x.Shape[0], x.Shape[2], r.positions); err != nil {
 		return err
 	}

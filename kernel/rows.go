@@ -40,7 +40,7 @@ func (r Rows[T]) Len() int {
 
 // stored returns the number of vectors in Data.
 func (r *Rows[T]) stored() int {
-	if r.Dim <= 0 || len(r.Data) < r.Dim {
+	if r.Dim <= 0 || len(r.Data) < r.Dim || r.Stride < 0 {
 		return 0
 	}
 	return (len(r.Data)-r.Dim)/r.pitch() + 1
@@ -355,7 +355,7 @@ func (s *scan) share(workers int, work func(worker, from, to int)) {
 // after the other, each len(q) words long. It panics if len(codes) is not len(q)·len(dst). It runs on the
 // caller's goroutine alone and does not allocate.
 func HammingRows(dst []int32, q, codes []uint64) {
-	if len(codes) != len(q)*len(dst) {
+	if !equalsProduct(len(codes), len(q), len(dst), 1) {
 		panic(fmt.Sprintf("quern: HammingRows: len(codes) is %d, len(q) is %d, len(dst) is %d", len(codes), len(q), len(dst)))
 	}
 	if len(q) > chunk {

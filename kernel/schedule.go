@@ -97,6 +97,10 @@ func (p *Plan) prepare() {
 		}
 		if splittable && !strided && float64(min(rows, s.rows))*float64(q.keys) > most {
 			q.spans = max((q.keys+spanKeys-1)/spanKeys, 1)
+			if states := [...]int{shape.KVHeads, q.tiles, q.spans, s.rows}; !fits(states[:]...) ||
+				!fits(partial+shape.KVHeads*q.tiles*q.spans*s.rows, roundUp(shape.ValueDim, lanes)) {
+				q.spans = 1 // for want of memory
+			}
 		}
 		q.first, q.split, q.partial = s.tasks, split, partial
 		s.tasks += shape.KVHeads * q.tiles * q.spans

@@ -59,6 +59,9 @@ func (p *Plan) RunState(s *State, q, k, v Tensor) error {
 	if p.shape == (Shape{}) {
 		return argument(ErrOption, "Plan", "is not prepared")
 	}
+	if s == nil {
+		return argument(ErrOption, "s", "is nil")
+	}
 	t := tensors{q: q, k: k, v: v}
 	if err := t.checkInputs(p.shape); err != nil {
 		return err
@@ -72,12 +75,16 @@ func (p *Plan) RunState(s *State, q, k, v Tensor) error {
 		return argument(ErrOption, "Options.Scores", "is not for states")
 	}
 	s.batch, s.heads, s.queries, s.valueDim = p.shape.Batch, p.shape.Heads, p.shape.Queries, p.shape.ValueDim
+	s.spans = s.spans[:0]
 	most := 0
 	for _, seq := range p.sequences {
 		most = max(most, seq.keys)
 	}
-	s.spans = s.spans[:0]
-	for range (most + spanKeys - 1) / spanKeys {
+	spans := (most + spanKeys - 1) / spanKeys
+	if !fits(spans, s.rows(), s.pitch()+2) {
+		return argument(ErrShape, "Shape", "%+v takes states of more than %d numbers", p.shape, maxNumbers)
+	}
+	for range spans {
 		s.add()
 	}
 	p.tensors, p.into = t, s
@@ -123,6 +130,9 @@ func (w *worker) keep(t *tile, span int) {
 // is. States must be of the same queries and value width; whether the keys are disjoint is for the
 // caller to know.
 func (s *State) Merge(later *State) error {
+	if later == nil {
+		return argument(ErrOption, "later", "is nil")
+	}
 	if s.batch != later.batch || s.heads != later.heads || s.queries != later.queries || s.valueDim != later.valueDim {
 		return argument(ErrShape, "later", "has %d batches, %d heads, %d queries and width %d, want %d, %d, %d and %d",
 			later.batch, later.heads, later.queries, later.valueDim, s.batch, s.heads, s.queries, s.valueDim)
@@ -148,6 +158,9 @@ func (s *State) Finish(out Tensor, lse, sinks []float32) error {
 	}
 	if sinks != nil && len(sinks) != s.heads {
 		return argument(ErrShape, "sinks", "has %d entries, want %d, one a head", len(sinks), s.heads)
+	}
+	if out.empty() && lse == nil {
+		return nil
 	}
 	level, pitch := isa.Active(), s.pitch()
 	var fold state // of a few rows
@@ -232,13 +245,18 @@ func (s *State) UnmarshalBinary(b []byte) error {
 	}
 	var n [6]int
 	for i := range n {
-		n[i] = int(binary.LittleEndian.Uint32(b[len(magic)+4*i:]))
-		if n[i] > maxSize {
-			return argument(ErrShape, "data", "has the size %d", n[i])
+		size := binary.LittleEndian.Uint32(b[len(magic)+4*i:])
+		if size > maxSize {
+			return argument(ErrShape, "data", "has the size %d", size)
 		}
+		n[i] = int(size)
 	}
 	if n[0] != stateVersion {
 		return argument(ErrShape, "data", "is of version %d, want %d", n[0], stateVersion)
+	}
+	const mostSpans = 2 * maxSize / spanKeys // without rows they take no bytes
+	if n[5] > mostSpans || !fits(n[1], n[2], n[3], roundUp(n[4], lanes)) {
+		return argument(ErrShape, "data", "has %d spans of %d·%d·%d·%d numbers, too many", n[5], n[1], n[2], n[3], n[4])
 	}
 	want := float64(n[5]) * float64(n[1]) * float64(n[2]) * float64(n[3]) * float64(n[4]+2)
 	if b = b[header:]; float64(len(b)) != 4*want {

@@ -44,7 +44,7 @@ func (p *Plan) strides(seq *sequence, kvHead int) (s strides, ok bool) {
 	s.classes = (m.stride + s.width - 1) / s.width
 	s.first = m.offset / m.stride
 	s.count = (m.offset+seq.queries-1)/m.stride - s.first + 1
-	return s, true
+	return s, fits(s.rows(p.group), blockKeys+roundUp(max(p.shape.Dim, p.shape.ValueDim), lanes))
 }
 
 func (s *strides) tiles() int { return s.classes * ((s.count + classRows - 1) / classRows) }

@@ -53,8 +53,11 @@ func (t Tensor) Batch(b int) Tensor {
 	if b < 0 || b >= t.Shape[0] {
 		panic(fmt.Sprintf("quern: Batch: %d of %d", b, t.Shape[0]))
 	}
-	skip := min(max(b*t.Stride[0], 0), t.length) // what is out of range is found out where t is used
-	t.data, t.length = unsafe.Add(t.data, skip*t.format.size()), t.length-skip
+	if hi, skip := bits.Mul64(uint64(b), uint64(t.Stride[0])); hi == 0 && skip < uint64(t.length) {
+		t.data, t.length = unsafe.Add(t.data, int(skip)*t.format.size()), t.length-int(skip)
+	} else {
+		t.length = 0 // what is out of range is found out where t is used
+	}
 	t.Shape[0] = 1
 	return t
 }
@@ -94,8 +97,8 @@ func (t *Tensor) check(name string, shape [4]int) error {
 		return argument(ErrShape, name, "is %v (batch, heads, sequence, dim), want %v", t.Shape, shape)
 	}
 	for i, n := range t.Shape {
-		if n < 0 {
-			return argument(ErrShape, name, "dimension %d is %d", i, n)
+		if n < 0 || n > maxSize {
+			return argument(ErrShape, name, "dimension %d is %d, want 0 to %d", i, n, maxSize)
 		}
 	}
 	for i, n := range t.Stride {

@@ -44,6 +44,9 @@ func PackScaled(w Matrix, scale []float32) (*Weights, error) {
 	if scale != nil && len(scale) != w.Cols {
 		return nil, argument(ErrShape, "scale", "has %d elements, w has %d columns", len(scale), w.Cols)
 	}
+	if !fits(w.Rows, roundUp(w.Cols, panel)) {
+		return nil, argument(ErrShape, "w", "is %d×%d, more than %d numbers", w.Rows, w.Cols, maxNumbers)
+	}
 	p := &Weights{rows: w.Rows, cols: w.Cols, format: w.format}
 	if scale != nil {
 		p.scale = append([]float32{}, scale...)
@@ -155,7 +158,7 @@ func Quantize(dst []int8, scale []float32, w Matrix) error {
 	if err := w.checkFloat32("w"); err != nil {
 		return err
 	}
-	if len(dst) != w.Rows*w.Cols {
+	if !equalsProduct(len(dst), w.Rows, w.Cols, 1) {
 		return argument(ErrShape, "dst", "has %d elements, w is %d×%d", len(dst), w.Rows, w.Cols)
 	}
 	if len(scale) != w.Cols {
