@@ -60,13 +60,13 @@ func (c *contest) run(p problem) []row {
 			continue
 		}
 		c.note("%v: %s", p, peer.name)
-		e, maxErr, ns := first(peer, p)
+		e, maxErr := first(peer, p)
 		if e == nil {
 			continue
 		}
 		r.How, r.MaxErr = e.how, maxErr
 		if p.flops() > 0 {
-			c.rates[key] = p.flops() / ns
+			c.rates[key] = p.flops() / e.firstNS
 		}
 		rows = append(rows, r)
 		entries, owners = append(entries, e), append(owners, peer)
@@ -87,7 +87,11 @@ func (c *contest) run(p problem) []row {
 			c.peak = max(c.peak, speed)
 			owners[i].using(func() {
 				if e.times.calls == 0 {
-					e.times.calls = measure.Enough(e.clock, e.run, e.clock(e.run, 1), slice)
+					ns := e.firstNS
+					if ns < 10*float64(slice.Nanoseconds()) {
+						ns = e.clock(e.run, 1) // the first may have compiled something
+					}
+					e.times.calls = measure.Enough(e.clock, e.run, ns, slice)
 				}
 				e.times.ns = append(e.times.ns, e.clock(e.run, e.times.calls))
 			})
@@ -113,7 +117,7 @@ func (c *contest) run(p problem) []row {
 }
 
 // first makes the first call, into an output of NaN, and checks it.
-func first(peer *peer, p problem) (e *entry, maxErr, ns float64) {
+func first(peer *peer, p problem) (e *entry, maxErr float64) {
 	peer.using(func() {
 		if e = p.start(peer); e == nil {
 			return
@@ -122,13 +126,13 @@ func first(peer *peer, p problem) (e *entry, maxErr, ns float64) {
 		for i := range out {
 			out[i] = float32(math.NaN())
 		}
-		ns = e.clock(e.run, 1)
+		e.firstNS = e.clock(e.run, 1)
 		if e.collect != nil {
 			e.collect()
 		}
 		maxErr = p.maxErr()
 	})
-	return e, maxErr, ns
+	return e, maxErr
 }
 
 // using calls f while the peer is in use.
