@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
@@ -14,7 +15,7 @@ import (
 // drawPeers has a band for each case and in it a mark for each peer, one below the other.
 func drawPeers(d *data) *picture {
 	p := newPicture(d, "Quern and other packages: share of the FMA peak, by case",
-		fmt.Sprintf("100 %% = %s GFLOP/s, measured beside each entry; logarithmic; wrong results are left out", d.about["peak_gflops"]))
+		fmt.Sprintf("100 %% = the peak, %s GFLOP/s at most, measured before each entry; logarithmic; not shown: below 0.5 %%, wrong results", d.about["peak_gflops"]))
 	var cases []string
 	for _, r := range d.records {
 		if r["peak_pct"] != "" && !slices.Contains(cases, r["case"]) {
@@ -22,6 +23,9 @@ func drawPeers(d *data) *picture {
 		}
 	}
 	peers := d.values("peer")
+	slices.SortStableFunc(peers, func(a, b string) int { // Quern's first
+		return strings.Index(b, "quern") - strings.Index(a, "quern")
+	})
 	// The band of case 0 is at the top. Its middle is at the whole number.
 	y := func(c, peer int) float64 {
 		return float64(len(cases)-1-c) + 0.78*(0.5-(float64(peer)+0.5)/float64(len(peers)))
@@ -41,7 +45,6 @@ func drawPeers(d *data) *picture {
 	}
 	p.height = vg.Length(1.8+0.52*float64(len(cases))) * vg.Inch
 	logScale(&p.X, least, 100, []float64{0.5, 1, 2, 5, 10, 20, 50, 100}, percent)
-	p.X.Label.Text = "share of the FMA peak (entries below 0.5 % are not shown)"
 	return p
 }
 
@@ -182,19 +185,20 @@ func drawRoofline(d *data) *picture {
 			top = max(top, rate)
 		}
 	}
+	dashes := [][]vg.Length{nil, {8, 3}, {2, 2}} // of the three memories
 	for _, r := range d.records {
 		rate, _ := number(r["gflops"])
 		switch r["kind"] {
 		case "peak":
 			p.guide("", ink, plotter.XYs{{X: left, Y: rate}, {X: right, Y: rate}})
-			p.text(ink, []string{fmt.Sprintf("FMA peak, %s: %.0f GFLOP/s", r["name"], rate)}, plotter.XYs{{X: right, Y: rate}}, []vg.Point{{X: -1, Y: 7}})
+			p.text(ink, []string{fmt.Sprintf("peak, %s: %.0f", r["name"], rate)}, plotter.XYs{{X: 1.4, Y: rate}}, []vg.Point{{X: 1, Y: 7}})
 		case "read":
-			p.guide("", faint, plotter.XYs{{X: left, Y: rate * left}, {X: top / rate, Y: top}})
-			p.text(faint, []string{fmt.Sprintf("%s: %.0f GB/s", r["name"], rate)}, plotter.XYs{{X: 1.2 * left, Y: rate * left * 1.2}}, []vg.Point{{X: 10, Y: -3}})
+			p.guide(fmt.Sprintf("%s: %.0f GB/s", r["name"], rate), faint, plotter.XYs{{X: left, Y: rate * left}, {X: top / rate, Y: top}}).Dashes = dashes[0]
+			dashes = dashes[1:]
 			bottom = min(bottom, rate*left)
 		}
 	}
-	next := 1
+	next, previous := 1, math.NaN()
 	for i, kind := range []string{"attention", "matmul", "decode", "dot"} {
 		for _, r := range d.records {
 			if r["kind"] != kind {
@@ -204,11 +208,12 @@ func drawRoofline(d *data) *picture {
 			y, _ := number(r["gflops"])
 			point := plotter.XYs{{X: x, Y: y}}
 			p.marks(fmt.Sprintf("%d  %s", next, r["name"]), i, point)
-			// Neighbours have their numbers on different sides.
+			// Neighbours have their numbers on different sides, and so has a type that is as fast as the one before.
 			offset := vg.Point{Y: 10}
-			if kind == "matmul" || next%2 == 1 && kind != "dot" {
+			if kind == "attention" || kind == "decode" && !(math.Abs(y/previous-1) < 0.1) {
 				offset.Y = -10
 			}
+			previous = y
 			p.text(ink, []string{fmt.Sprint(next)}, point, []vg.Point{offset})
 			next++
 		}

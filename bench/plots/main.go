@@ -1,6 +1,6 @@
 // Command plots measures how Quern's times grow and draws charts of them, as SVG and PNG.
 //
-//	go run .                         draw all charts from the data in ../results
+//	go run .                         draw all charts from the data in ../results, and write the README's table
 //	go run . -measure all            measure everything first, about ten minutes
 //	go run . -measure lengths,decode
 //
@@ -49,8 +49,13 @@ var charts = []chart{
 func main() {
 	sets := flag.String("measure", "", `measure these sets of data first, separated by commas, or "all"`)
 	folder := flag.String("results", filepath.Join("..", "results"), "folder of the data and the charts")
+	readme := flag.String("readme", filepath.Join("..", "..", "README.md"), "file that has the table of peers; empty for none")
 	flag.Parse()
-	if err := run(*sets, *folder, os.Stderr); err != nil {
+	err := run(*sets, *folder, os.Stderr)
+	if err == nil && *readme != "" {
+		err = updateReadme(*readme, *folder)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}

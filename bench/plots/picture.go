@@ -32,14 +32,15 @@ var (
 // Shapes tell series apart without colours.
 var looks = []draw.GlyphStyle{
 	{Color: color.RGBA{0x00, 0x72, 0xb2, 0xff}, Shape: draw.CircleGlyph{}},
-	{Color: color.RGBA{0xd5, 0x5e, 0x00, 0xff}, Shape: draw.TriangleGlyph{}},
+	{Color: color.RGBA{0xd5, 0x5e, 0x00, 0xff}, Shape: hollow{draw.PyramidGlyph{}}},
 	{Color: color.RGBA{0x00, 0x9e, 0x73, 0xff}, Shape: draw.BoxGlyph{}},
 	{Color: color.RGBA{0xcc, 0x79, 0xa7, 0xff}, Shape: diamond{}},
 	{Color: color.RGBA{0xe6, 0x9f, 0x00, 0xff}, Shape: draw.PyramidGlyph{}},
-	{Color: color.RGBA{0x56, 0xb4, 0xe9, 0xff}, Shape: draw.SquareGlyph{}},
-	{Color: color.RGBA{0x00, 0x00, 0x00, 0xff}, Shape: draw.CrossGlyph{}},
-	{Color: color.RGBA{0x80, 0x80, 0x80, 0xff}, Shape: draw.PlusGlyph{}},
-	{Color: color.RGBA{0x8c, 0x56, 0x2b, 0xff}, Shape: draw.RingGlyph{}},
+	{Color: color.RGBA{0x56, 0xb4, 0xe9, 0xff}, Shape: hollow{draw.BoxGlyph{}}},
+	{Color: color.RGBA{0x00, 0x00, 0x00, 0xff}, Shape: bars{math.Pi / 4}},
+	{Color: color.RGBA{0x80, 0x80, 0x80, 0xff}, Shape: bars{}},
+	{Color: color.RGBA{0x8c, 0x56, 0x2b, 0xff}, Shape: hollow{draw.CircleGlyph{}}},
+	{Color: color.RGBA{0x88, 0x22, 0x55, 0xff}, Shape: hollow{diamond{}}},
 }
 
 // look is the look of series i.
@@ -62,6 +63,27 @@ func (diamond) DrawGlyph(c *draw.Canvas, s draw.GlyphStyle, at vg.Point) {
 	p.Line(vg.Point{X: at.X - r, Y: at.Y})
 	p.Close()
 	c.Fill(p)
+}
+
+// hollow is a filled shape with paper inside: the package's own hollow shapes have hairlines.
+type hollow struct{ draw.GlyphDrawer }
+
+func (h hollow) DrawGlyph(c *draw.Canvas, s draw.GlyphStyle, at vg.Point) {
+	h.GlyphDrawer.DrawGlyph(c, s, at)
+	s.Color = paper
+	s.Radius *= 0.58
+	c.SetColor(s.Color)
+	h.GlyphDrawer.DrawGlyph(c, s, at)
+}
+
+// bars is a plus sign, turned by an angle.
+type bars struct{ angle float64 }
+
+func (b bars) DrawGlyph(c *draw.Canvas, s draw.GlyphStyle, at vg.Point) {
+	for _, angle := range []float64{b.angle, b.angle + math.Pi/2} {
+		x, y := s.Radius*vg.Length(math.Cos(angle)), s.Radius*vg.Length(math.Sin(angle))
+		c.StrokeLine2(draw.LineStyle{Color: s.Color, Width: 1.6}, at.X-x, at.Y-y, at.X+x, at.Y+y)
+	}
 }
 
 // picture is a plot with a title above, a legend to the right and the origin of the data below.
@@ -165,8 +187,8 @@ func (p *picture) marks(name string, i int, points plotter.XYs) *plotter.Scatter
 	return s
 }
 
-// guide adds a thin broken line, and names it unless the name is empty.
-func (p *picture) guide(name string, c color.Color, points plotter.XYs) {
+// guide adds a thin line, broken unless that is changed, and names it unless the name is empty.
+func (p *picture) guide(name string, c color.Color, points plotter.XYs) *plotter.Line {
 	l, err := plotter.NewLine(points)
 	check(err)
 	l.Color, l.Width, l.Dashes = c, 1.2, []vg.Length{4, 3}
@@ -174,6 +196,7 @@ func (p *picture) guide(name string, c color.Color, points plotter.XYs) {
 	if name != "" {
 		p.legend.Add(name, l)
 	}
+	return l
 }
 
 // text adds small texts at points, each moved by its offset: to the side that the offset points to.

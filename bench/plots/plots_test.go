@@ -79,3 +79,31 @@ func TestLooksDiffer(t *testing.T) {
 		}
 	}
 }
+
+// TestReadme: the table in the README is that of the committed data, and its links lead somewhere.
+func TestReadme(t *testing.T) {
+	d, err := readData(filepath.Join("..", "results", "peers.csv"))
+	require.NoError(t, err)
+	readme, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	require.NoError(t, err)
+	require.Contains(t, string(readme), tableBegin+peersTable(d)+tableEnd, "go run . in bench/plots writes it")
+	for _, c := range charts {
+		require.Contains(t, string(readme), "bench/results/"+c.name+".svg")
+	}
+}
+
+func TestTable(t *testing.T) {
+	d := newData("peers", "case", "peer", "version", "ns_median", "note")
+	d.about["cpu"], d.about["date"] = "CPU", "today"
+	d.add("dot 1", "quern avx2", "", 1234.0, "")
+	d.add("dot 1", "quern avx2, packed", "", 1.0, "")
+	d.add("dot 1", "onnxruntime", "1.2", "", "left out")
+	d.add("dot 1", "vek", "v1", 999.6, "")
+	d.add("dot 1", "gonum", "v1", 1001.0, "")
+	d.add("dot 1", "liar", "v1", 1.0, "wrong")
+	d.add("dot 1", "plain Go", "", 2e9, "")
+	require.Equal(t, `| CPU, one thread, today | quern avx2 | ONNX Runtime 1.2 | fastest other Go package | plain Go |
+|---|---|---|---|---|
+| dot 1 | 1.23 µs | – | **1 µs** vek | 2 s |
+`, peersTable(d))
+}
