@@ -12,7 +12,7 @@ import (
 
 const (
 	slice    = 10 * time.Millisecond // the least time that an entry runs in a round
-	patience = 3 * time.Second       // after which an entry gets no further round
+	patience = 2 * time.Second       // of running, after which an entry gets no further round
 	longest  = 6 * time.Second       // that a call may take, or the entry is left out
 )
 
@@ -21,7 +21,7 @@ type timings struct {
 	calls  int // in a round
 	ns     []float64
 	shares []float64 // of the peak, in percent
-	spent  time.Duration
+	spent  float64   // in all, in nanoseconds
 }
 
 // row is a line of the table and of the CSV file.
@@ -60,13 +60,13 @@ func (c *contest) run(p problem) []row {
 			continue
 		}
 		c.note("%v: %s", p, peer.name)
-		e, maxErr, ns := first(peer, p)
+		e, maxErr := first(peer, p)
 		if e == nil {
 			continue
 		}
 		r.How, r.MaxErr = e.how, maxErr
 		if p.flops() > 0 {
-			c.rates[key] = p.flops() / ns
+			c.rates[key] = p.flops() / e.firstNS
 		}
 		rows = append(rows, r)
 		entries, owners = append(entries, e), append(owners, peer)
@@ -79,20 +79,24 @@ func (c *contest) run(p problem) []row {
 		c.note("%v: round %d of %d", p, round+1, c.rounds)
 		// Each entry stands beside a peak of its own: clocks wander.
 		for i, e := range entries {
-			if e.times.spent > patience {
+			if e.times.spent > float64(patience.Nanoseconds()) {
 				continue
 			}
-			start := time.Now()
 			speed := measure.PeakFLOPs / measure.CPUClock(peak, peakCalls)
 			c.peak = max(c.peak, speed)
 			owners[i].using(func() {
 				if e.times.calls == 0 {
-					e.times.calls = measure.Enough(e.clock, e.run, e.clock(e.run, 1), slice)
+					ns := e.firstNS
+					if ns < 10*float64(slice.Nanoseconds()) {
+						ns = e.clock(e.run, 1) // the first may have compiled something
+					}
+					e.times.calls = measure.Enough(e.clock, e.run, ns, slice)
 				}
 				e.times.ns = append(e.times.ns, e.clock(e.run, e.times.calls))
 			})
-			e.times.shares = append(e.times.shares, 100*p.flops()/e.times.ns[len(e.times.ns)-1]/speed)
-			e.times.spent += time.Since(start)
+			ns := e.times.ns[len(e.times.ns)-1]
+			e.times.shares = append(e.times.shares, 100*p.flops()/ns/speed)
+			e.times.spent += ns * float64(e.times.calls)
 		}
 	}
 	measured := 0
@@ -113,7 +117,7 @@ func (c *contest) run(p problem) []row {
 }
 
 // first makes the first call, into an output of NaN, and checks it.
-func first(peer *peer, p problem) (e *entry, maxErr, ns float64) {
+func first(peer *peer, p problem) (e *entry, maxErr float64) {
 	peer.using(func() {
 		if e = p.start(peer); e == nil {
 			return
@@ -122,13 +126,13 @@ func first(peer *peer, p problem) (e *entry, maxErr, ns float64) {
 		for i := range out {
 			out[i] = float32(math.NaN())
 		}
-		ns = e.clock(e.run, 1)
+		e.firstNS = e.clock(e.run, 1)
 		if e.collect != nil {
 			e.collect()
 		}
 		maxErr = p.maxErr()
 	})
-	return e, maxErr, ns
+	return e, maxErr
 }
 
 // using calls f while the peer is in use.

@@ -22,6 +22,7 @@ type entry struct {
 	elsewhere func() float64 // CPU time of the last calls in a process of the peer's own; or nil
 	close     func()         // or nil
 	how       string         // what is to be known of it
+	firstNS   float64        // CPU time of the first call
 	times     timings        // so far
 }
 

@@ -18,7 +18,7 @@ func TestPeersAreRight(t *testing.T) {
 	} {
 		for _, peer := range peers() {
 			t.Run(p.String()+"/"+peer.name, func(t *testing.T) {
-				e, maxErr, _ := first(peer, p)
+				e, maxErr := first(peer, p)
 				if e == nil {
 					t.Skip("has none")
 				}
