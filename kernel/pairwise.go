@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/quern-go/quern/asm"
+	"github.com/quern-go/quern/internal/isa"
 )
 
 // PairwiseDot measures many against many: dst[i·rows.Len()+j] becomes the dot product of the i-th query
@@ -67,12 +68,20 @@ func (p *pairwise) packQueries(q scan) {
 	for i := 0; i < q.count; i += panel {
 		n := min(panel, q.count-i)
 		q.gather(part, i, n)
-		asm.PackPanel(q.level, at(p.panels, i/panel*size), &part[0], q.dim, n, q.dim)
+		packPanel(q.level, at(p.panels, i/panel*size), &part[0], q.dim, n, q.dim)
 	}
 	if q.scale != nil {
 		for i := range q.count {
 			p.scale = append(p.scale, q.scale[q.id(i)])
 		}
+	}
+}
+
+// packPanel is asm.PackPanel for rows of any length, in calls of less than 50 µs.
+func packPanel(level isa.Level, dst, src *float32, stride, rows, cols int) {
+	const most = chunk / panel
+	for c := 0; c < cols; c += most {
+		asm.PackPanel(level, offset(dst, c*panel), offset(src, c), stride, rows, min(most, cols-c))
 	}
 }
 
@@ -117,7 +126,7 @@ func (p *pairwise) block(s *pairwiseScratch, from, to int) {
 	}
 	for r := 0; r < n; r += panel {
 		some := min(panel, n-r)
-		asm.PackPanel(p.rows.level, &s.transposed[0], at(s.products, r*pitch), pitch, some, p.queries)
+		packPanel(p.rows.level, &s.transposed[0], at(s.products, r*pitch), pitch, some, p.queries)
 		for q := range p.queries {
 			to := p.dst[q*p.rows.count+from+r:][:some]
 			copy(to, s.transposed[q*panel:])
