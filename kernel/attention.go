@@ -91,8 +91,8 @@ type Options struct {
 // Sequence s has the queries [CumQueries[s], CumQueries[s+1]) and the keys [CumKeys[s],
 // CumKeys[s+1]). A nil CumKeys is the same as CumQueries.
 //
-// Either way a sequence gets the same bits as alone. Rows of the output that belong to no sequence's
-// queries do not exist: in the padded layout all queries are computed, padding or not.
+// Either way a sequence gets the same bits as alone. In the padded layout all queries are computed, padding
+// or not.
 type Ragged struct {
 	KeyStart, KeyCount  []int
 	CumQueries, CumKeys []int
