@@ -5,6 +5,7 @@
 //	go run ./bench -case P1,S1 -workers 2
 //	go run ./bench -case decode,R1      a group of cases, and one of another
 //	go run ./bench -isa avx512,avx2     one instruction set after the other
+//	go run ./bench -cpu                 CPU time, on a machine that is not quiet
 //	go run ./bench -json                one JSON object a line and nothing else
 //	go run ./bench -digest              digests of small odd cases: the same lines on every machine
 //	go run ./bench -list                all cases with their groups
@@ -36,6 +37,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/quern-go/quern/internal/isa"
+	"github.com/quern-go/quern/internal/measure"
 	"github.com/quern-go/quern/kernel"
 )
 
@@ -52,6 +54,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		workers = flags.Int("workers", 1, "goroutines that share a case, where it can be shared")
 		rounds  = flags.Int("rounds", 9, "rounds of measurement")
 		list    = flags.Bool("list", false, "list the cases")
+		cpu     = flags.Bool("cpu", false, "measure CPU time, which other programs disturb less; for one worker, on Linux")
 		asJSON  = flags.Bool("json", false, "print one JSON object a line and nothing else")
 		digests = flags.Bool("digest", false, "print only the digests of small odd cases")
 	)
@@ -72,6 +75,13 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	if *workers < 1 || *rounds < 1 {
 		return fail(errors.New("bench: -workers and -rounds must be at least 1"))
+	}
+	if *cpu {
+		if *workers > 1 {
+			return fail(errors.New("bench: -cpu is for one worker"))
+		}
+		clock = measure.CPUClock
+		defer func() { clock = measure.Clock }()
 	}
 	chosen, err := choose(*names, *all || *list)
 	if err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -93,14 +94,14 @@ func drawCases(d *data) *picture {
 		var points plotter.XYs
 		for c, name := range cases {
 			if share, ok := shares[name+level]; ok {
-				points = append(points, plotter.XY{X: min(share, 100), Y: float64(len(cases)-1-c) + 0.36*(float64(len(levels)-1)/2-float64(i))})
+				points = append(points, plotter.XY{X: share, Y: float64(len(cases)-1-c) + 0.36*(float64(len(levels)-1)/2-float64(i))})
 			}
 		}
 		p.marks(level, i, points)
 	}
 	p.height = vg.Length(1.8+0.24*float64(len(cases))) * vg.Inch
-	p.X.Min, p.X.Max = 0, 100
-	p.X.Tick.Marker = at([]float64{0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100}, percent)
+	p.X.Min, p.X.Max = 0, max(100, slices.Max(slices.Collect(maps.Values(shares))))
+	p.X.Tick.Marker = at([]float64{0, 20, 40, 60, 80, 100}, percent)
 	p.X.Label.Text = "share of the FMA peak"
 	return p
 }

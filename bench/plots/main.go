@@ -13,8 +13,7 @@
 //	decode    one query over caches of 512 to 32768 keys, by type of element
 //	roofline  rates of kernels against the intensity of their arithmetic, and the limits of the machine
 //
-// All run on one thread. Times of lengths, decode and roofline are CPU times, the median of several
-// rounds. On Linux it is better to hold everything to one CPU: taskset -c 0 go run . -measure all
+// All run on one thread. Times are CPU times, the median of several rounds. On Linux it is better to hold everything to one CPU: taskset -c 0 go run . -measure all
 package main
 
 import (

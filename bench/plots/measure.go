@@ -65,7 +65,7 @@ func measurePeers(note func(string)) (*data, error) {
 func measureCases(note func(string)) (*data, error) {
 	levels := strings.Join(slices.DeleteFunc(kernel.ISAs(), func(name string) bool { return name == isa.Go.String() }), ",")
 	note("go run ./bench -isa " + levels + " in ../.., about two minutes")
-	text, err := program(filepath.Join("..", ".."), "go", "run", "./bench", "-json", "-isa", levels)
+	text, err := program(filepath.Join("..", ".."), "go", "run", "./bench", "-json", "-cpu", "-isa", levels)
 	if err != nil {
 		return nil, err
 	}
