@@ -303,6 +303,9 @@ func draw(r *rand.Rand, files []*source) *mutant {
 		var all []*mutant
 		add := func(line int, mutated []string) {
 			for _, m := range mutated {
+				if slices.Equal(strings.Fields(m), strings.Fields(file.lines[line])) {
+					continue
+				}
 				all = append(all, &mutant{file, f, o.name, line, file.lines[line], m})
 			}
 		}
