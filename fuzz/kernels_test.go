@@ -227,10 +227,17 @@ var kernels = append([]kernel{
 		return func(l isa.Level) float32 { asm.CloseRows(l, sum.Ptr(), lanes.Ptr(), n); return 0 }
 	}},
 	{"MergeRows", 16, func(d *draw, n int) call {
-		o := d.matrix(n, 16*d.IntN(6))
+		o := d.matrix(n, 16*d.IntN(20))
 		ma, la, oa := d.out("ma", vector(n), d.maximum, anyZero), d.out("la", vector(n), d.sum, exact), d.out("oa", o, d.Float32, exact)
-		mb, lb, ob := d.in("mb", vector(n), d.maximum), d.in("lb", vector(n), d.sum), d.in("ob", o, d.Float32)
-		weights := d.out("weights", vector(32), d.Float32, scratch)
+		row := -1
+		mb := d.in("mb", vector(n), func() float32 {
+			if row++; d.IntN(2) == 0 {
+				return d.maximum()
+			}
+			return ma.Row(0)[row] + float32(d.IntN(321)-160) // where weights become subnormal and vanish
+		})
+		lb, ob := d.in("lb", vector(n), d.sum), d.in("ob", o, d.Float32)
+		weights := d.out("weights", vector(32), d.Float32, func(c int, got, want float32) bool { return c%16 >= n || Same(got, want) })
 		return func(l isa.Level) float32 {
 			asm.MergeRows(l, ma.Ptr(), la.Ptr(), oa.Ptr(), mb.Ptr(), lb.Ptr(), ob.Ptr(), o.stride, n, o.cols, weights.Ptr())
 			return 0

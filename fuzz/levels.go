@@ -15,7 +15,7 @@ var levels = []isa.Level{isa.Go, isa.AVX2, isa.AVX512, isa.NEON}
 
 // Levels runs f as one subtest for each instruction set, with that one active. It skips those that this
 // program and CPU do not have, but fails where QUERN_REQUIRE_ISA names one of them or QUERN_ISA was not
-// obeyed. The active level is the program's, so neither the test nor its subtests may be parallel.
+// obeyed. With QUERN_ISA it runs that one alone: what it is compared with is in the tests. The active level is the program's, so neither the test nor its subtests may be parallel.
 func Levels(t *testing.T, f func(t *testing.T, level isa.Level)) {
 	t.Helper()
 	if err := isa.Err(); err != nil {
@@ -40,6 +40,9 @@ func Levels(t *testing.T, f func(t *testing.T, level isa.Level)) {
 				t.Fatalf("%s is not supported here, and %s requires it", level, isa.RequireVariable)
 			default:
 				t.Skipf("%s is not supported here", level)
+			}
+			if forced := os.Getenv(isa.ForceVariable); forced != "" && forced != level.String() {
+				t.Skipf("%s=%s", isa.ForceVariable, forced)
 			}
 			defer isa.Use(level)()
 			f(t, level)

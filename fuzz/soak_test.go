@@ -32,6 +32,7 @@ func TestSoak(t *testing.T) {
 		require.NoError(t, err)
 		each = 3
 	}
+	defer debug.SetMaxStack(debug.SetMaxStack(128 << 10)) // more would be a surprise
 	pool, err := kernel.NewPool(kernel.CacheConfig{KVHeads: 2, Dim: 40, ValueDim: 24, PageKeys: 128})
 	require.NoError(t, err)
 	kinds := []struct {

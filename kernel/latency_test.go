@@ -132,13 +132,13 @@ func longAttention(t *testing.T, keys int, opts kernel.Options) func() {
 // TestOthersGoOn: during a long attention, other goroutines wake up and the garbage collector stops the world
 // within a millisecond.
 func TestOthersGoOn(t *testing.T) {
-	if race || isa.Active() == isa.Go {
-		t.Skip("for assembly")
+	if race || testing.Short() || isa.Active() == isa.Go {
+		t.Skip("for assembly, where time is what it is")
 	}
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))
 	run := longAttention(t, 8192, kernel.Options{})
 	p99 := func(q quantiles) time.Duration { return q.p99 }
-	n := few(500)
+	const n = 500
 	best(t, "waking up", time.Millisecond, p99, func(work func()) quantiles { return wakeUps(n, work) }, run)
 	best(t, "stopping the world", time.Millisecond, p99, func(work func()) quantiles { return stops(n, work) }, run)
 }
@@ -146,8 +146,8 @@ func TestOthersGoOn(t *testing.T) {
 // TestCallsAreShort: nine of ten attempts to stop the world wait for about 50 µs at most, which is the rest of a
 // call; calls that last a millisecond make most of them wait for hundreds.
 func TestCallsAreShort(t *testing.T) {
-	if race {
-		t.Skip("for assembly")
+	if race || testing.Short() {
+		t.Skip("for assembly, where time is what it is")
 	}
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))
 	r := rand.New(rand.NewPCG(1, 0))
@@ -243,7 +243,7 @@ func TestCallsAreShort(t *testing.T) {
 				}
 				c.work() // pages are there then
 				best(t, c.name, 250*time.Microsecond, func(q quantiles) time.Duration { return q.p90 },
-					func(work func()) quantiles { return stops(few(100), work) }, c.work)
+					func(work func()) quantiles { return stops(100, work) }, c.work)
 			})
 		})
 	}
