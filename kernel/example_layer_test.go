@@ -3,6 +3,7 @@ package kernel_test
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/quern-go/quern/kernel"
 )
@@ -119,6 +120,34 @@ func ExampleMultiHead_causal() {
 	err = layer.Forward(kernel.BHSD(y, 1, 1, 3, 1), kernel.MultiHeadInput{X: kernel.BHSD(x, 1, 1, 3, 1)})
 	fmt.Println(y, err) // all scores are 0, so that a token gets the mean of what it sees
 	// Output: [3 4.5 6] <nil>
+}
+
+// Token by token, with the keys and values of those before in a cache: the bits are those of the whole
+// sequence at once.
+func ExampleMultiHead_caches() {
+	identity := packed([]float32{1, 0, 0, 1}, 2, 2)
+	layer, err := kernel.NewMultiHead(kernel.MultiHeadOptions{
+		Heads: 2, Query: identity, Key: identity, Value: identity, Out: identity, Mask: kernel.Causal{},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	x, whole := []float32{0, 2, 1, 0, 1, 1}, make([]float32, 6)
+	err = layer.Forward(kernel.BHSD(whole, 1, 1, 3, 2), kernel.MultiHeadInput{X: kernel.BHSD(x, 1, 1, 3, 2)})
+	fmt.Printf("%.3f %v\n", whole, err)
+
+	cache, err := kernel.NewCache(kernel.CacheConfig{KVHeads: 2, Dim: 1})
+	for i := 0; i < 3 && err == nil; i++ {
+		y, token := make([]float32, 2), kernel.BHSD(x[2*i:][:2], 1, 1, 1, 2)
+		err = layer.Forward(kernel.BHSD(y, 1, 1, 1, 2), kernel.MultiHeadInput{X: token, Caches: []*kernel.Cache{cache}})
+		fmt.Println(cache.Len(), slices.Equal(y, whole[2*i:][:2]), err)
+	}
+	// Output:
+	// [0.000 2.000 0.731 1.000 0.845 1.575] <nil>
+	// 1 true <nil>
+	// 2 true <nil>
+	// 3 true <nil>
 }
 
 // Encoder and decoder: two tokens attend to three of another sequence.

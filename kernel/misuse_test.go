@@ -447,6 +447,7 @@ func TestMisuse(t *testing.T) {
 		{"ISA", "", fine, quiet(func() { assert.NotEmpty(t, kernel.ISA()) })},
 		{"ISAs", "", fine, quiet(func() { assert.Contains(t, kernel.ISAs(), "go") })},
 		{"ISAError", "", fine, kernel.ISAError},
+		{"Version", "", fine, quiet(func() { assert.Contains(t, kernel.Version(), kernel.ISA()) })},
 		{"ArgumentError.Error", "zero", fine, quiet(func() { _ = new(kernel.ArgumentError).Error() })},
 		{"ArgumentError.Unwrap", "zero", fine, quiet(func() { assert.NoError(t, new(kernel.ArgumentError).Unwrap()) })},
 	}

@@ -60,6 +60,12 @@ type MultiHeadInput struct {
 	// Positions and KeyPositions are those of X and of Context for Rotary. Without a context only
 	// Positions counts.
 	Positions, KeyPositions Positions
+	// Caches, if not nil, has one for each batch entry, of KVHeads, HeadDim+2·Overlap and
+	// ValueDim+2·Overlap, none of them twice. The keys and values of X, or of Context, are appended, and the queries
+	// attend to all that the cache then holds, as in [Attend]: X is the next token, or the next few. Without positions
+	// of their own, keys count from the length of the cache, and so do queries without a context. A Context of no rows
+	// appends nothing: the keys of an encoder are made once. Ragged must be empty.
+	Caches []*Cache
 }
 
 // MultiHead is a prepared layer. It serves one caller at a time; [MultiHead.Clone] makes another with
@@ -70,7 +76,8 @@ type MultiHead struct {
 	valueDim int
 
 	attention  Plan
-	shape      Shape // what attention is prepared for
+	attender   Attender // over caches
+	shape      Shape    // what attention is prepared for
 	ragged     Ragged
 	prepared   bool
 	multiplier multiplier
@@ -213,7 +220,9 @@ func (l *MultiHead) Clone() *MultiHead {
 // as shapes and Ragged stay the same.
 //
 // A row of y depends on its own token, on the tokens that it sees and on nothing else, bit for bit:
-// not on the batch, nor on how many queries are given at a time.
+// not on the batch, nor on how many queries are given at a time, nor, with a mask that looks back only, on whether its keys
+// come from this call or from a cache of float32. If a pool has no pages for new keys, all caches are as
+// before, and the error is of kind [ErrPool].
 func (l *MultiHead) Forward(y Tensor, in MultiHeadInput) error {
 	if l.o.Out == nil {
 		return argument(ErrOption, "MultiHead", "was not made by NewMultiHead")
@@ -236,7 +245,13 @@ func (l *MultiHead) Forward(y Tensor, in MultiHeadInput) error {
 		return err
 	}
 	l.layOut(batch, queries, keys)
-	if err := l.prepare(shape, &in.Ragged); err != nil {
+	var err error
+	if in.Caches != nil {
+		err = l.checkCaches(shape, &in)
+	} else {
+		err = l.prepare(shape, &in.Ragged)
+	}
+	if err != nil {
 		return err
 	}
 	if l.o.Rotary != nil {
@@ -265,11 +280,58 @@ func (l *MultiHead) Forward(y Tensor, in MultiHeadInput) error {
 	if o.Rotary != nil {
 		l.multiplier.crew.run(workersFor(o.Workers), l.turns, l.turn)
 	}
-	if err := l.attention.Run(l.out.heads, l.q.heads, l.k.heads, l.v.heads); err != nil {
+	if in.Caches != nil {
+		if err := l.attend(in.Caches); err != nil {
+			return err
+		}
+	} else if err := l.attention.Run(l.out.heads, l.q.heads, l.k.heads, l.v.heads); err != nil {
 		panic("quern: MultiHead: " + err.Error()) // all shapes are ours
 	}
 	l.projectOut(&y)
 	return nil
+}
+
+// checkCaches compares caches with the layer.
+func (l *MultiHead) checkCaches(shape Shape, in *MultiHeadInput) error {
+	if r := &in.Ragged; !r.equal(&Ragged{}) {
+		return argument(ErrOption, "in.Ragged", "is given beside caches")
+	}
+	if len(in.Caches) != shape.Batch {
+		return argument(ErrShape, "in.Caches", "has %d entries, want %d", len(in.Caches), shape.Batch)
+	}
+	for i, c := range in.Caches {
+		if c == nil || !c.made() {
+			return argument(ErrOption, "in.Caches", "entry %d was not made by NewCache", i)
+		}
+		if has := &c.pool.config; has.KVHeads != shape.KVHeads || has.Dim != shape.Dim || has.ValueDim != shape.ValueDim {
+			return argument(ErrShape, "in.Caches", "entry %d has %d heads of %d and %d, want %d heads of %d and %d",
+				i, has.KVHeads, has.Dim, has.ValueDim, shape.KVHeads, shape.Dim, shape.ValueDim)
+		}
+		if slices.Contains(in.Caches[:i], c) {
+			return argument(ErrOption, "in.Caches", "entry %d is there twice", i)
+		}
+	}
+	return nil
+}
+
+// attend appends to caches and attends to them. After an error they are as before.
+func (l *MultiHead) attend(caches []*Cache) error {
+	var err error
+	appended := 0
+	for ; appended < len(caches) && err == nil; appended++ {
+		err = caches[appended].Append(l.k.heads.Batch(appended), l.v.heads.Batch(appended))
+	}
+	if err == nil {
+		err = l.attender.Attend(l.out.heads, l.q.heads, caches, Options{Scale: l.o.Scale, Mask: l.o.Mask, Workers: l.o.Workers})
+	} else {
+		appended-- // the last has not changed
+	}
+	if err != nil {
+		for _, c := range caches[:appended] {
+			_ = c.Truncate(c.Len() - l.k.heads.Shape[2]) // what was just appended
+		}
+	}
+	return err
 }
 
 // checkInput compares the tensors with the weights.
@@ -426,8 +488,20 @@ func (l *MultiHead) placeRows(in *MultiHeadInput, self bool, queries, keys int) 
 		keyAt, name = &in.Positions, "in.Positions"
 		queryStart = start
 	}
-	l.qAt = implied(&in.Positions, &l.qKept, l.batch, queries, r.CumQueries, queryStart)
-	l.kAt = implied(keyAt, &l.kKept, l.batch, keys, cumKeys, start)
+	if in.Caches != nil {
+		l.kKept = l.kKept[:0]
+		for _, c := range in.Caches {
+			l.kKept = append(l.kKept, c.Len())
+		}
+		l.kAt = keyAt.or(Positions{Offsets: l.kKept})
+		l.qAt = in.Positions
+		if self {
+			l.qAt = l.kAt
+		}
+	} else {
+		l.qAt = implied(&in.Positions, &l.qKept, l.batch, queries, r.CumQueries, queryStart)
+		l.kAt = implied(keyAt, &l.kKept, l.batch, keys, cumKeys, start)
+	}
 	if err := l.qAt.check("in.Positions", l.batch, queries, l.o.Rotary.positions); err != nil {
 		return err
 	}
@@ -443,7 +517,7 @@ func (l *MultiHead) placeRows(in *MultiHeadInput, self bool, queries, keys int) 
 // anew at each cumulative length, padded ones at their start. Rows in front of it are not part of
 // anything and get position 0.
 func implied(at *Positions, kept *[]int, batch, rows int, cum, start []int) Positions {
-	if at.IDs != nil || at.Offsets != nil || at.Offset != 0 || cum == nil && start == nil {
+	if cum == nil && start == nil {
 		return *at
 	}
 	ids := (*kept)[:0]
@@ -462,7 +536,15 @@ func implied(at *Positions, kept *[]int, batch, rows int, cum, start []int) Posi
 		}
 	}
 	*kept = ids
-	return Positions{IDs: ids}
+	return at.or(Positions{IDs: ids})
+}
+
+// or returns at, or where it says nothing, other positions.
+func (at *Positions) or(other Positions) Positions {
+	if at.IDs != nil || at.Offsets != nil || at.Offset != 0 {
+		return *at
+	}
+	return other
 }
 
 // turnRows is a task of the rotation: some rows of Q or of K.

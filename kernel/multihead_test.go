@@ -83,6 +83,26 @@ func randomLayer(t testing.TB, r *rand.Rand, cross bool) *testLayer {
 	return l
 }
 
+// caches returns caches for the layer, from a pool of so many pages; 0 is no bound.
+func (l *testLayer) caches(t testing.TB, n, pages int) []*Cache {
+	t.Helper()
+	config := CacheConfig{
+		KVHeads: l.KVHeads, Dim: l.twin.D + 2*l.Overlap, ValueDim: l.twin.Dv + 2*l.Overlap, PageKeys: 128,
+	}
+	pool, err := NewPool(config)
+	require.NoError(t, err)
+	if pages > 0 {
+		config.MaxBytes = int64(pages * pool.PageBytes())
+		pool, err = NewPool(config)
+		require.NoError(t, err)
+	}
+	caches := make([]*Cache, n)
+	for i := range caches {
+		caches[i] = pool.NewCache()
+	}
+	return caches
+}
+
 func (l *testLayer) new(t testing.TB) *MultiHead {
 	t.Helper()
 	m, err := NewMultiHead(l.MultiHeadOptions)
@@ -248,6 +268,89 @@ func TestMultiHeadTokenByToken(t *testing.T) {
 	}
 }
 
+// Tokens that come one or a few at a time, with the keys before them in caches, get the bits that they get in
+// one prefill.
+func TestMultiHeadWithCaches(t *testing.T) {
+	r := rand.New(rand.NewSource(11))
+	for range 12 {
+		l := randomLayer(t, r, false)
+		l.Mask = Causal{}
+		const batch, sequence = 2, 90
+		x, y := gaussian(r, batch*sequence*l.width), make([]float32, batch*sequence*l.out)
+		layer := l.new(t)
+		require.NoError(t, layer.Forward(BHSD(y, batch, 1, sequence, l.out), MultiHeadInput{X: BHSD(x, batch, 1, sequence, l.width)}))
+		caches := l.caches(t, batch, 0)
+		for from := 0; from < sequence; {
+			n := min([]int{1, 1, 2, 40}[r.Intn(4)], sequence-from)
+			part, got := make([]float32, 0, batch*n*l.width), make([]float32, batch*n*l.out)
+			for b := range batch {
+				part = append(part, x[(b*sequence+from)*l.width:][:n*l.width]...)
+			}
+			require.NoError(t, layer.Forward(BHSD(got, batch, 1, n, l.out), MultiHeadInput{X: BHSD(part, batch, 1, n, l.width), Caches: caches}))
+			for b := range batch {
+				requireBits(t, y[(b*sequence+from)*l.out:][:n*l.out], got[b*n*l.out:][:n*l.out], "tokens %d to %d of sequence %d", from, from+n, b)
+			}
+			from += n
+		}
+	}
+}
+
+// An encoder's keys are made once, in pieces if need be, and then attended to from caches.
+func TestMultiHeadContextInCaches(t *testing.T) {
+	r := rand.New(rand.NewSource(12))
+	for range 8 {
+		l := randomLayer(t, r, true)
+		const queries, keys = 3, 90
+		x, context := gaussian(r, queries*l.width), gaussian(r, keys*l.contextWidth)
+		want, got := make([]float32, queries*l.out), make([]float32, queries*l.out)
+		layer := l.new(t)
+		in := MultiHeadInput{X: BHSD(x, 1, 1, queries, l.width), Context: BHSD(context, 1, 1, keys, l.contextWidth)}
+		require.NoError(t, layer.Forward(BHSD(want, 1, 1, queries, l.out), in))
+
+		in.Caches = l.caches(t, 1, 0)
+		for _, part := range [][2]int{{0, 60}, {60, keys}, {keys, keys}} {
+			n := part[1] - part[0]
+			in.Context = BHSD(context[part[0]*l.contextWidth:part[1]*l.contextWidth], 1, 1, n, l.contextWidth)
+			require.NoError(t, layer.Forward(BHSD(got, 1, 1, queries, l.out), in))
+			require.Equal(t, part[1], in.Caches[0].Len())
+		}
+		requireBits(t, want, got, "from a cache")
+	}
+}
+
+// What is wrong with caches is said, and leaves them as they were.
+func TestMultiHeadCacheErrors(t *testing.T) {
+	r := rand.New(rand.NewSource(13))
+	l := randomLayer(t, r, false)
+	l.Mask = Causal{}
+	layer, y := l.new(t), func(batch int) Tensor { return BHSD(make([]float32, batch*100*l.out), batch, 1, 100, l.out) }
+	x := func(batch int) Tensor { return BHSD(gaussian(r, batch*100*l.width), batch, 1, 100, l.width) }
+	caches := l.caches(t, 2, 1)
+	for name, in := range map[string]MultiHeadInput{
+		"too few":   {X: x(2), Caches: caches[:1]},
+		"nil":       {X: x(2), Caches: []*Cache{caches[0], nil}},
+		"zero":      {X: x(2), Caches: []*Cache{caches[0], new(Cache)}},
+		"twice":     {X: x(2), Caches: []*Cache{caches[0], caches[0]}},
+		"ragged":    {X: x(2), Caches: caches, Ragged: Ragged{KeyCount: []int{1, 2}}},
+		"exhausted": {X: x(2), Caches: caches},
+	} {
+		err := layer.Forward(y(2), in)
+		var bad *ArgumentError
+		switch name {
+		case "exhausted":
+			require.ErrorIs(t, err, ErrPool)
+		default:
+			require.ErrorAs(t, err, &bad, name)
+		}
+		require.Zero(t, caches[0].Len(), name)
+		require.Zero(t, caches[1].Len(), name)
+	}
+	other := *l
+	other.KVHeads++
+	require.ErrorIs(t, layer.Forward(y(2), MultiHeadInput{X: x(2), Caches: other.caches(t, 2, 0)}), ErrShape)
+	require.NoError(t, layer.Forward(y(1), MultiHeadInput{X: x(1), Caches: caches[:1]}), "there is a page for one")
+}
+
 // A document in a packed batch gets the bits that it gets alone, rotary positions included.
 func TestMultiHeadPackedDocuments(t *testing.T) {
 	r := rand.New(rand.NewSource(6))
@@ -323,8 +426,12 @@ func TestMultiHeadDoesNotAllocate(t *testing.T) {
 		layer := l.new(t)
 		x, y := gaussian(r, 2*9*l.width), make([]float32, 2*9*l.out)
 		in := MultiHeadInput{X: BHSD(x, 2, 1, 9, l.width), Ragged: Ragged{KeyCount: []int{9, 4}}}
+		cached := MultiHeadInput{X: BHSD(x, 2, 1, 1, l.width), Caches: l.caches(t, 2, 0)}
 		require.Zero(t, testing.AllocsPerRun(20, func() {
 			if err := layer.Forward(BHSD(y, 2, 1, 9, l.out), in); err != nil {
+				t.Fatal(err)
+			}
+			if err := layer.Forward(BHSD(y, 2, 1, 1, l.out), cached); err != nil {
 				t.Fatal(err)
 			}
 		}))
