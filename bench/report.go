@@ -40,9 +40,9 @@ func (t *table) row(r result) {
 	}
 	warm := ""
 	if r.WarmNS != nil {
-		warm = duration(*r.WarmNS)
+		warm = measure.Duration(*r.WarmNS)
 	}
-	fmt.Fprintf(t.w, columns, r.Case, r.What, duration(r.NS), warm, duration(r.FirstNS), rate, share, fmt.Sprintf("%.1e", r.MaxErr), bits)
+	fmt.Fprintf(t.w, columns, r.Case, r.What, measure.Duration(r.NS), warm, measure.Duration(r.FirstNS), rate, share, fmt.Sprintf("%.1e", r.MaxErr), bits)
 }
 
 // limit writes how fast the case is, and its share of the limit that is nearer.
@@ -78,19 +78,6 @@ func bar(percent float64) string {
 	const cells = 16
 	full := min(max(int(percent*cells/100+0.5), 0), cells)
 	return strings.Repeat("█", full) + strings.Repeat("░", cells-full) + fmt.Sprintf(" %3.0f %%", percent)
-}
-
-// duration writes nanoseconds with three digits.
-func duration(ns float64) string {
-	for _, u := range []struct {
-		name string
-		ns   float64
-	}{{"s", 1e9}, {"ms", 1e6}, {"µs", 1e3}} {
-		if ns >= u.ns {
-			return fmt.Sprintf("%.3g %s", ns/u.ns, u.name)
-		}
-	}
-	return fmt.Sprintf("%.3g ns", ns)
 }
 
 // size writes a number of bytes, with a decimal where it is not whole.

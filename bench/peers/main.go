@@ -112,22 +112,9 @@ func print(w io.Writer, rows []row) {
 		if r.Wrong() {
 			wrong = "WRONG "
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s%.1e\t%s\n", r.Peer, r.Version, duration(r.Median), duration(r.Best), rate, share, wrong, r.MaxErr, r.How)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s%.1e\t%s\n", r.Peer, r.Version, measure.Duration(r.Median), measure.Duration(r.Best), rate, share, wrong, r.MaxErr, r.How)
 	}
 	_ = t.Flush()
-}
-
-// duration writes nanoseconds with three digits.
-func duration(ns float64) string {
-	for _, u := range []struct {
-		name string
-		ns   float64
-	}{{"s", 1e9}, {"ms", 1e6}, {"µs", 1e3}} {
-		if ns >= u.ns {
-			return fmt.Sprintf("%.3g %s", ns/u.ns, u.name)
-		}
-	}
-	return fmt.Sprintf("%.3g ns", ns)
 }
 
 // header names the columns of the CSV file. Lines that begin with # say where it comes from.

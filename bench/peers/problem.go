@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 
+	"github.com/quern-go/quern/internal/measure"
 	"github.com/quern-go/quern/ref"
 )
 
@@ -37,20 +38,10 @@ func problems() []problem {
 	}
 }
 
-// normal makes n numbers that are N(0, 1).
-func normal(seed uint64, n int) []float32 {
-	random := rand.New(rand.NewPCG(seed, 0))
-	x := make([]float32, n)
-	for i := range x {
-		x[i] = float32(random.NormFloat64())
-	}
-	return x
-}
-
 // dot is a dot product.
 type dot struct{ x, y, result []float32 }
 
-func newDot(n int) *dot { return &dot{normal(1, n), normal(2, n), make([]float32, 1)} }
+func newDot(n int) *dot { return &dot{measure.Normal(1, n), measure.Normal(2, n), make([]float32, 1)} }
 
 func (d *dot) kind() string      { return "dot" }
 func (d *dot) String() string    { return fmt.Sprintf("dot %d", len(d.x)) }
@@ -71,7 +62,7 @@ func (d *dot) maxErr() float64 {
 // softmax is a softmax of one row.
 type softmax struct{ src, dst []float32 }
 
-func newSoftmax(n int) *softmax { return &softmax{normal(1, n), make([]float32, n)} }
+func newSoftmax(n int) *softmax { return &softmax{measure.Normal(1, n), make([]float32, n)} }
 
 func (s *softmax) kind() string      { return "softmax" }
 func (s *softmax) String() string    { return fmt.Sprintf("softmax %d", len(s.src)) }
@@ -100,7 +91,7 @@ type sgemm struct {
 }
 
 func newSgemm(n int) *sgemm {
-	return &sgemm{n, normal(1, n*n), normal(2, n*n), make([]float32, n*n)}
+	return &sgemm{n, measure.Normal(1, n*n), measure.Normal(2, n*n), make([]float32, n*n)}
 }
 
 func (g *sgemm) kind() string      { return "sgemm" }
@@ -141,7 +132,7 @@ type attention struct {
 
 func newAttention(name string, heads, length, dim int, causal bool) *attention {
 	n := heads * length * dim
-	return &attention{name, heads, length, dim, causal, normal(1, n), normal(2, n), normal(3, n), make([]float32, n)}
+	return &attention{name, heads, length, dim, causal, measure.Normal(1, n), measure.Normal(2, n), measure.Normal(3, n), make([]float32, n)}
 }
 
 func (a *attention) kind() string      { return "attention" }

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -34,16 +33,6 @@ func median(run func(calls int)) float64 {
 		times = append(times, measure.CPUClock(run, calls))
 	}
 	return measure.Median(times)
-}
-
-// normal makes n numbers that are N(0, 1).
-func normal(seed uint64, n int) []float32 {
-	random := rand.New(rand.NewPCG(seed, 0))
-	x := make([]float32, n)
-	for i := range x {
-		x[i] = float32(random.NormFloat64())
-	}
-	return x
 }
 
 // measurePeers lets ../peers do it.
@@ -139,7 +128,7 @@ func measureLengths(note func(string)) (*data, error) {
 func selfAttention(heads, length, dim int, mask kernel.Mask) (func(calls int), error) {
 	n := heads * length * dim
 	view := func(x []float32) kernel.Tensor { return kernel.BHSD(x, 1, heads, length, dim) }
-	q, k, v, out := view(normal(1, n)), view(normal(2, n)), view(normal(3, n)), view(make([]float32, n))
+	q, k, v, out := view(measure.Normal(1, n)), view(measure.Normal(2, n)), view(measure.Normal(3, n)), view(make([]float32, n))
 	plan, err := kernel.NewAttention(kernel.ShapeOf(q, k, v), kernel.Options{Mask: mask, Workers: 1})
 	return func(calls int) {
 		for range calls {
@@ -162,11 +151,11 @@ func decoding(keys, kvHeads int, format kernel.Format) (run, read func(calls int
 	cache, err := kernel.NewCache(kernel.CacheConfig{KVHeads: kvHeads, Dim: decodeDim, Format: format})
 	check(err)
 	const some = 512
-	k, v := normal(1, some*kvHeads*decodeDim), normal(2, some*kvHeads*decodeDim)
+	k, v := measure.Normal(1, some*kvHeads*decodeDim), measure.Normal(2, some*kvHeads*decodeDim)
 	for range keys / some {
 		check(cache.Append(kernel.BHSD(k, 1, kvHeads, some, decodeDim), kernel.BHSD(v, 1, kvHeads, some, decodeDim)))
 	}
-	q := kernel.BHSD(normal(3, decodeHeads*decodeDim), 1, decodeHeads, 1, decodeDim)
+	q := kernel.BHSD(measure.Normal(3, decodeHeads*decodeDim), 1, decodeHeads, 1, decodeDim)
 	out := kernel.BHSD(make([]float32, decodeHeads*decodeDim), 1, decodeHeads, 1, decodeDim)
 	caches := []*kernel.Cache{cache}
 	var attender kernel.Attender
@@ -227,7 +216,7 @@ func measureRoofline(note func(string)) (*data, error) {
 		d.add(kind, name, flops/bytes, flops/median(run))
 	}
 	for _, n := range []int{1024, 1 << 24} {
-		x, y := normal(1, n), normal(2, n)
+		x, y := measure.Normal(1, n), measure.Normal(2, n)
 		add("dot", fmt.Sprintf("dot %d", n), 2*float64(n), 8*float64(n), func(calls int) {
 			for range calls {
 				kernel.Dot(x, y)
@@ -236,9 +225,9 @@ func measureRoofline(note func(string)) (*data, error) {
 	}
 	for _, rows := range []int{1, 16, 128, 1024} {
 		const n = 2048
-		w, err := kernel.Pack(kernel.RowMajor(normal(1, n*n), n, n))
+		w, err := kernel.Pack(kernel.RowMajor(measure.Normal(1, n*n), n, n))
 		check(err)
-		x, y := kernel.RowMajor(normal(2, rows*n), rows, n), kernel.RowMajor(make([]float32, rows*n), rows, n)
+		x, y := kernel.RowMajor(measure.Normal(2, rows*n), rows, n), kernel.RowMajor(make([]float32, rows*n), rows, n)
 		r := float64(rows)
 		add("matmul", fmt.Sprintf("matmul %d×2048×2048", rows), 2*r*n*n, 4*(n*n+2*r*n), func(calls int) {
 			for range calls {

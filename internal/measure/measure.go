@@ -2,7 +2,9 @@
 package measure
 
 import (
+	"fmt"
 	"math"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"runtime"
@@ -120,4 +122,27 @@ func CPUName() string {
 		}
 	}
 	return "unknown CPU"
+}
+
+// Normal makes n numbers that are N(0, 1).
+func Normal(seed uint64, n int) []float32 {
+	random := rand.New(rand.NewPCG(seed, 0))
+	x := make([]float32, n)
+	for i := range x {
+		x[i] = float32(random.NormFloat64())
+	}
+	return x
+}
+
+// Duration writes nanoseconds with three digits.
+func Duration(ns float64) string {
+	for _, u := range []struct {
+		name string
+		ns   float64
+	}{{"s", 1e9}, {"ms", 1e6}, {"µs", 1e3}} {
+		if ns >= u.ns {
+			return fmt.Sprintf("%.3g %s", ns/u.ns, u.name)
+		}
+	}
+	return fmt.Sprintf("%.3g ns", ns)
 }
