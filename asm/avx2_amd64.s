@@ -9362,13 +9362,14 @@ lines_end_2:
 
 // func softmaxTileAVX2(s *float32, stride int, rows int, cols int, max *float32, alpha *float32, shift *float32, l *float32)
 TEXT ·softmaxTileAVX2(SB), NOSPLIT, $0-64
-	MOVQ s+0(FP), AX // s
-	MOVQ stride+8(FP), CX // stride
-	MOVQ rows+16(FP), DX // rows
-	MOVQ max+32(FP), BX // max
-	MOVQ alpha+40(FP), SI // alpha
-	MOVQ shift+48(FP), DI // shift
-	SHLQ $0x02, CX // stride in bytes
+	MOVQ    s+0(FP), AX // s
+	MOVQ    stride+8(FP), CX // stride
+	MOVQ    rows+16(FP), DX // rows
+	MOVQ    max+32(FP), BX // max
+	MOVQ    alpha+40(FP), SI // alpha
+	MOVQ    shift+48(FP), DI // shift
+	VMOVUPS x8_4b40007e<>+0(SB), Y0 // round = round
+	SHLQ    $0x02, CX // stride in bytes
 
 	// the largest score of each row, ignoring NaN
 	MOVQ AX, R8 // s_row = s
@@ -9380,20 +9381,20 @@ TEXT ·softmaxTileAVX2(SB), NOSPLIT, $0-64
 max_1:
 	MOVQ    cols+24(FP), R11 // cols
 	MOVQ    R8, R12 // s_col = s_row
-	VMOVUPS x8_ff800000<>+0(SB), Y0 // max = -Inf, lanes 0..7
-	VMOVUPS x8_ff800000<>+0(SB), Y1 // max = -Inf, lanes 8..15
+	VMOVUPS x8_ff800000<>+0(SB), Y1 // max = -Inf, lanes 0..7
+	VMOVUPS x8_ff800000<>+0(SB), Y2 // max = -Inf, lanes 8..15
 	CMPQ    R11, $+32 // cols < 32
 	JLT     max_cols_end_4 // cols < 32
 
 max_cols_3:
-	VMOVUPS (R12), Y2 // S = s_col[0], lanes 0..7
-	VMOVUPS 32(R12), Y3 // S = s_col[0], lanes 8..15
-	VMOVUPS 64(R12), Y4 // S = s_col[0], lanes 16..23
-	VMOVUPS 96(R12), Y5 // S = s_col[0], lanes 24..31
-	VMAXPS  Y0, Y2, Y0 // max = max(max, S.0), lanes 0..7
-	VMAXPS  Y1, Y3, Y1 // max = max(max, S.0), lanes 8..15
-	VMAXPS  Y0, Y4, Y0 // max = max(max, S.1), lanes 0..7
-	VMAXPS  Y1, Y5, Y1 // max = max(max, S.1), lanes 8..15
+	VMOVUPS (R12), Y3 // S = s_col[0], lanes 0..7
+	VMOVUPS 32(R12), Y4 // S = s_col[0], lanes 8..15
+	VMOVUPS 64(R12), Y5 // S = s_col[0], lanes 16..23
+	VMOVUPS 96(R12), Y6 // S = s_col[0], lanes 24..31
+	VMAXPS  Y1, Y3, Y1 // max = max(max, S.0), lanes 0..7
+	VMAXPS  Y2, Y4, Y2 // max = max(max, S.0), lanes 8..15
+	VMAXPS  Y1, Y5, Y1 // max = max(max, S.1), lanes 0..7
+	VMAXPS  Y2, Y6, Y2 // max = max(max, S.1), lanes 8..15
 	ADDQ    $+128, R12 // s_col += 128
 	SUBQ    $+32, R11 // cols += -32
 	CMPQ    R11, $+32 // cols >= 32
@@ -9404,24 +9405,24 @@ max_cols_end_4:
 	JLT  max_cols_end_6 // cols < 16
 
 max_cols_5:
-	VMOVUPS (R12), Y2 // S = s_col[0], lanes 0..7
-	VMOVUPS 32(R12), Y3 // S = s_col[0], lanes 8..15
-	VMAXPS  Y0, Y2, Y0 // max = max(max, S.0), lanes 0..7
-	VMAXPS  Y1, Y3, Y1 // max = max(max, S.0), lanes 8..15
+	VMOVUPS (R12), Y3 // S = s_col[0], lanes 0..7
+	VMOVUPS 32(R12), Y4 // S = s_col[0], lanes 8..15
+	VMAXPS  Y1, Y3, Y1 // max = max(max, S.0), lanes 0..7
+	VMAXPS  Y2, Y4, Y2 // max = max(max, S.0), lanes 8..15
 	ADDQ    $+64, R12 // s_col += 64
 	SUBQ    $+16, R11 // cols += -16
 	CMPQ    R11, $+16 // cols >= 16
 	JGE     max_cols_5 // cols >= 16
 
 max_cols_end_6:
-	VMAXPS       Y0, Y1, Y0 // max[0] = max of lanes
-	VEXTRACTF128 $0x01, Y0, X1 // max[0] = max of lanes
-	VMAXPS       X0, X1, X0 // max[0] = max of lanes
-	VPSHUFD      $0xee, X0, X1 // max[0] = max of lanes
-	VMAXPS       X0, X1, X0 // max[0] = max of lanes
-	VPSHUFD      $0x55, X0, X1 // max[0] = max of lanes
-	VMAXPS       X0, X1, X0 // max[0] = max of lanes
-	VMOVSS       X0, (R9) // best[0] = max[0]
+	VMAXPS       Y1, Y2, Y1 // max[0] = max of lanes
+	VEXTRACTF128 $0x01, Y1, X2 // max[0] = max of lanes
+	VMAXPS       X1, X2, X1 // max[0] = max of lanes
+	VPSHUFD      $0xee, X1, X2 // max[0] = max of lanes
+	VMAXPS       X1, X2, X1 // max[0] = max of lanes
+	VPSHUFD      $0x55, X1, X2 // max[0] = max of lanes
+	VMAXPS       X1, X2, X1 // max[0] = max of lanes
+	VMOVSS       X1, (R9) // best[0] = max[0]
 	ADDQ         $+4, R9 // best += 4
 	ADDQ         CX, R8 // s_row += stride
 	SUBQ         $+1, R10 // rows_left += -1
@@ -9433,58 +9434,58 @@ max_end_2:
 	LEAQ        tail_window<>+0(SB), R8 // first rows lanes
 	MOVQ        $+16, R9 // first rows lanes
 	SUBQ        DX, R9 // first rows lanes
-	VMOVUPS     (R8)(R9*4), Y0 // first rows lanes
-	VMOVUPS     32(R8)(R9*4), Y1 // first rows lanes
-	VMASKMOVPS  (BX), Y0, Y2 // m = max[0], rows lanes
-	VMASKMOVPS  32(BX), Y1, Y3 // m = max[0], rows lanes
-	VMASKMOVPS  (DI), Y0, Y4 // S = shift[0], rows lanes
-	VMASKMOVPS  32(DI), Y1, Y5 // S = shift[0], rows lanes
-	VMOVAPS     Y2, Y6 // m' = m, lanes 0..7
-	VMOVAPS     Y3, Y7 // m' = m, lanes 8..15
-	VMAXPS      Y6, Y4, Y6 // m' = max(m', S), lanes 0..7
-	VMAXPS      Y7, Y5, Y7 // m' = max(m', S), lanes 8..15
-	VADDPS      x8_00000000<>+0(SB), Y6, Y6 // m' = m' + 0, lanes 0..7
-	VADDPS      x8_00000000<>+0(SB), Y7, Y7 // m' = m' + 0, lanes 8..15
-	VMASKMOVPS  Y6, Y0, (BX) // max[0] = m', rows lanes
-	VMASKMOVPS  Y7, Y1, 32(BX) // max[0] = m', rows lanes
-	VCMPPS      $0x00, x8_ff800000<>+0(SB), Y6, Y4 // none = m' == -Inf, lanes 0..7
-	VCMPPS      $0x00, x8_ff800000<>+0(SB), Y7, Y5 // none = m' == -Inf, lanes 8..15
-	VANDNPS     Y6, Y4, Y6 // m' = 0 where none, lanes 0..7
-	VANDNPS     Y7, Y5, Y7 // m' = 0 where none, lanes 8..15
-	VMASKMOVPS  Y6, Y0, (DI) // shift[0] = m', rows lanes
-	VMASKMOVPS  Y7, Y1, 32(DI) // shift[0] = m', rows lanes
-	VSUBPS      Y6, Y2, Y2 // m = m - m', lanes 0..7
-	VSUBPS      Y7, Y3, Y3 // m = m - m', lanes 8..15
-	VMOVUPS     x8_c2fc0000<>+0(SB), Y4 // m = m or at least least, lanes 0..7
-	VMAXPS      Y2, Y4, Y2 // m = m or at least least, lanes 0..7
-	VMOVUPS     x8_c2fc0000<>+0(SB), Y4 // m = m or at least least, lanes 8..15
-	VMAXPS      Y3, Y4, Y3 // m = m or at least least, lanes 8..15
-	VADDPS      x8_4b40007e<>+0(SB), Y2, Y6 // k = m + round, lanes 0..7
-	VADDPS      x8_4b40007e<>+0(SB), Y3, Y7 // k = m + round, lanes 8..15
-	VSUBPS      x8_4b40007e<>+0(SB), Y6, Y4 // n = k - round, lanes 0..7
-	VSUBPS      x8_4b40007e<>+0(SB), Y7, Y5 // n = k - round, lanes 8..15
-	VSUBPS      Y4, Y2, Y2 // m = m - n, lanes 0..7
-	VSUBPS      Y5, Y3, Y3 // m = m - n, lanes 8..15
-	VMOVUPS     x8_399fa028<>+0(SB), Y4 // p = 2 exp2_6, lanes 0..7
-	VMOVUPS     x8_399fa028<>+0(SB), Y5 // p = 2 exp2_6, lanes 8..15
-	VFMADD213PS x8_3b2f80da<>+0(SB), Y2, Y4 // p = p*m + 2 exp2_5, lanes 0..7
-	VFMADD213PS x8_3b2f80da<>+0(SB), Y3, Y5 // p = p*m + 2 exp2_5, lanes 8..15
-	VFMADD213PS x8_3c9d979c<>+0(SB), Y2, Y4 // p = p*m + 2 exp2_4, lanes 0..7
-	VFMADD213PS x8_3c9d979c<>+0(SB), Y3, Y5 // p = p*m + 2 exp2_4, lanes 8..15
-	VFMADD213PS x8_3de357c2<>+0(SB), Y2, Y4 // p = p*m + 2 exp2_3, lanes 0..7
-	VFMADD213PS x8_3de357c2<>+0(SB), Y3, Y5 // p = p*m + 2 exp2_3, lanes 8..15
-	VFMADD213PS x8_3ef5fdef<>+0(SB), Y2, Y4 // p = p*m + 2 exp2_2, lanes 0..7
-	VFMADD213PS x8_3ef5fdef<>+0(SB), Y3, Y5 // p = p*m + 2 exp2_2, lanes 8..15
-	VFMADD213PS x8_3fb17218<>+0(SB), Y2, Y4 // p = p*m + 2 exp2_1, lanes 0..7
-	VFMADD213PS x8_3fb17218<>+0(SB), Y3, Y5 // p = p*m + 2 exp2_1, lanes 8..15
-	VFMADD213PS x8_40000000<>+0(SB), Y2, Y4 // p = p*m + 2 exp2_0, lanes 0..7
-	VFMADD213PS x8_40000000<>+0(SB), Y3, Y5 // p = p*m + 2 exp2_0, lanes 8..15
-	VPSLLD      $0x17, Y6, Y6 // k = k << 23, lanes 0..7
-	VPSLLD      $0x17, Y7, Y7 // k = k << 23, lanes 8..15
-	VMULPS      Y6, Y4, Y4 // p = p * k, lanes 0..7
-	VMULPS      Y7, Y5, Y5 // p = p * k, lanes 8..15
-	VMASKMOVPS  Y4, Y0, (SI) // alpha[0] = p, rows lanes
-	VMASKMOVPS  Y5, Y1, 32(SI) // alpha[0] = p, rows lanes
+	VMOVUPS     (R8)(R9*4), Y1 // first rows lanes
+	VMOVUPS     32(R8)(R9*4), Y2 // first rows lanes
+	VMASKMOVPS  (BX), Y1, Y3 // m = max[0], rows lanes
+	VMASKMOVPS  32(BX), Y2, Y4 // m = max[0], rows lanes
+	VMASKMOVPS  (DI), Y1, Y5 // S = shift[0], rows lanes
+	VMASKMOVPS  32(DI), Y2, Y6 // S = shift[0], rows lanes
+	VMOVAPS     Y3, Y7 // m' = m, lanes 0..7
+	VMOVAPS     Y4, Y8 // m' = m, lanes 8..15
+	VMAXPS      Y7, Y5, Y7 // m' = max(m', S), lanes 0..7
+	VMAXPS      Y8, Y6, Y8 // m' = max(m', S), lanes 8..15
+	VADDPS      x8_00000000<>+0(SB), Y7, Y7 // m' = m' + 0, lanes 0..7
+	VADDPS      x8_00000000<>+0(SB), Y8, Y8 // m' = m' + 0, lanes 8..15
+	VMASKMOVPS  Y7, Y1, (BX) // max[0] = m', rows lanes
+	VMASKMOVPS  Y8, Y2, 32(BX) // max[0] = m', rows lanes
+	VCMPPS      $0x00, x8_ff800000<>+0(SB), Y7, Y5 // none = m' == -Inf, lanes 0..7
+	VCMPPS      $0x00, x8_ff800000<>+0(SB), Y8, Y6 // none = m' == -Inf, lanes 8..15
+	VANDNPS     Y7, Y5, Y7 // m' = 0 where none, lanes 0..7
+	VANDNPS     Y8, Y6, Y8 // m' = 0 where none, lanes 8..15
+	VMASKMOVPS  Y7, Y1, (DI) // shift[0] = m', rows lanes
+	VMASKMOVPS  Y8, Y2, 32(DI) // shift[0] = m', rows lanes
+	VSUBPS      Y7, Y3, Y3 // m = m - m', lanes 0..7
+	VSUBPS      Y8, Y4, Y4 // m = m - m', lanes 8..15
+	VMOVUPS     x8_c2fc0000<>+0(SB), Y5 // m = m or at least least, lanes 0..7
+	VMAXPS      Y3, Y5, Y3 // m = m or at least least, lanes 0..7
+	VMOVUPS     x8_c2fc0000<>+0(SB), Y5 // m = m or at least least, lanes 8..15
+	VMAXPS      Y4, Y5, Y4 // m = m or at least least, lanes 8..15
+	VADDPS      Y0, Y3, Y7 // k = m + round, lanes 0..7
+	VADDPS      Y0, Y4, Y8 // k = m + round, lanes 8..15
+	VSUBPS      Y0, Y7, Y5 // n = k - round, lanes 0..7
+	VSUBPS      Y0, Y8, Y6 // n = k - round, lanes 8..15
+	VSUBPS      Y5, Y3, Y3 // m = m - n, lanes 0..7
+	VSUBPS      Y6, Y4, Y4 // m = m - n, lanes 8..15
+	VMOVUPS     x8_399fa028<>+0(SB), Y5 // p = 2 exp2_6, lanes 0..7
+	VMOVUPS     x8_399fa028<>+0(SB), Y6 // p = 2 exp2_6, lanes 8..15
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y3, Y5 // p = p*m + 2 exp2_5, lanes 0..7
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y4, Y6 // p = p*m + 2 exp2_5, lanes 8..15
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y3, Y5 // p = p*m + 2 exp2_4, lanes 0..7
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y4, Y6 // p = p*m + 2 exp2_4, lanes 8..15
+	VFMADD213PS x8_3de357c2<>+0(SB), Y3, Y5 // p = p*m + 2 exp2_3, lanes 0..7
+	VFMADD213PS x8_3de357c2<>+0(SB), Y4, Y6 // p = p*m + 2 exp2_3, lanes 8..15
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y3, Y5 // p = p*m + 2 exp2_2, lanes 0..7
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y4, Y6 // p = p*m + 2 exp2_2, lanes 8..15
+	VFMADD213PS x8_3fb17218<>+0(SB), Y3, Y5 // p = p*m + 2 exp2_1, lanes 0..7
+	VFMADD213PS x8_3fb17218<>+0(SB), Y4, Y6 // p = p*m + 2 exp2_1, lanes 8..15
+	VFMADD213PS x8_40000000<>+0(SB), Y3, Y5 // p = p*m + 2 exp2_0, lanes 0..7
+	VFMADD213PS x8_40000000<>+0(SB), Y4, Y6 // p = p*m + 2 exp2_0, lanes 8..15
+	VPSLLD      $0x17, Y7, Y7 // k = k << 23, lanes 0..7
+	VPSLLD      $0x17, Y8, Y8 // k = k << 23, lanes 8..15
+	VMULPS      Y7, Y5, Y5 // p = p * k, lanes 0..7
+	VMULPS      Y8, Y6, Y6 // p = p * k, lanes 8..15
+	VMASKMOVPS  Y5, Y1, (SI) // alpha[0] = p, rows lanes
+	VMASKMOVPS  Y6, Y2, 32(SI) // alpha[0] = p, rows lanes
 
 	// P = 2^(S-m'), l = α·l + P
 	MOVQ l+56(FP), BX // l
@@ -9494,88 +9495,88 @@ max_end_2:
 exp_7:
 	MOVQ         cols+24(FP), R8 // cols
 	MOVQ         AX, R9 // s_col = s
-	VBROADCASTSS (DI), Y0 // m' = all shift[0]
-	VBROADCASTSS (SI), Y1 // α = all alpha[0]
-	VMOVUPS      (BX), Y2 // l = l[0], lanes 0..7
-	VMOVUPS      32(BX), Y3 // l = l[0], lanes 8..15
-	VMULPS       Y1, Y2, Y2 // l = l * α, lanes 0..7
-	VMULPS       Y1, Y3, Y3 // l = l * α, lanes 8..15
+	VBROADCASTSS (DI), Y1 // m' = all shift[0]
+	VBROADCASTSS (SI), Y2 // α = all alpha[0]
+	VMOVUPS      (BX), Y3 // l = l[0], lanes 0..7
+	VMOVUPS      32(BX), Y4 // l = l[0], lanes 8..15
+	VMULPS       Y2, Y3, Y3 // l = l * α, lanes 0..7
+	VMULPS       Y2, Y4, Y4 // l = l * α, lanes 8..15
 	CMPQ         R8, $+32 // cols < 32
 	JLT          exp_cols_end_10 // cols < 32
 
 exp_cols_9:
-	VMOVUPS     (R9), Y1 // S = s_col[0], lanes 0..7
-	VMOVUPS     32(R9), Y4 // S = s_col[0], lanes 8..15
-	VMOVUPS     64(R9), Y5 // S = s_col[0], lanes 16..23
-	VMOVUPS     96(R9), Y6 // S = s_col[0], lanes 24..31
-	VSUBPS      Y0, Y1, Y1 // S = S - m', lanes 0..7
-	VSUBPS      Y0, Y4, Y4 // S = S - m', lanes 8..15
-	VSUBPS      Y0, Y5, Y5 // S = S - m', lanes 16..23
-	VSUBPS      Y0, Y6, Y6 // S = S - m', lanes 24..31
-	VMOVUPS     x8_c2fc0000<>+0(SB), Y7 // S = S or at least least, lanes 0..7
-	VMAXPS      Y1, Y7, Y1 // S = S or at least least, lanes 0..7
-	VMOVUPS     x8_c2fc0000<>+0(SB), Y7 // S = S or at least least, lanes 8..15
-	VMAXPS      Y4, Y7, Y4 // S = S or at least least, lanes 8..15
-	VMOVUPS     x8_c2fc0000<>+0(SB), Y7 // S = S or at least least, lanes 16..23
-	VMAXPS      Y5, Y7, Y5 // S = S or at least least, lanes 16..23
-	VMOVUPS     x8_c2fc0000<>+0(SB), Y7 // S = S or at least least, lanes 24..31
-	VMAXPS      Y6, Y7, Y6 // S = S or at least least, lanes 24..31
-	VADDPS      x8_4b40007e<>+0(SB), Y1, Y11 // k = S + round, lanes 0..7
-	VADDPS      x8_4b40007e<>+0(SB), Y4, Y12 // k = S + round, lanes 8..15
-	VADDPS      x8_4b40007e<>+0(SB), Y5, Y13 // k = S + round, lanes 16..23
-	VADDPS      x8_4b40007e<>+0(SB), Y6, Y14 // k = S + round, lanes 24..31
-	VSUBPS      x8_4b40007e<>+0(SB), Y11, Y7 // n = k - round, lanes 0..7
-	VSUBPS      x8_4b40007e<>+0(SB), Y12, Y8 // n = k - round, lanes 8..15
-	VSUBPS      x8_4b40007e<>+0(SB), Y13, Y9 // n = k - round, lanes 16..23
-	VSUBPS      x8_4b40007e<>+0(SB), Y14, Y10 // n = k - round, lanes 24..31
-	VSUBPS      Y7, Y1, Y1 // S = S - n, lanes 0..7
-	VSUBPS      Y8, Y4, Y4 // S = S - n, lanes 8..15
-	VSUBPS      Y9, Y5, Y5 // S = S - n, lanes 16..23
-	VSUBPS      Y10, Y6, Y6 // S = S - n, lanes 24..31
-	VMOVUPS     x8_399fa028<>+0(SB), Y7 // p = 2 exp2_6, lanes 0..7
-	VMOVUPS     x8_399fa028<>+0(SB), Y8 // p = 2 exp2_6, lanes 8..15
-	VMOVUPS     x8_399fa028<>+0(SB), Y9 // p = 2 exp2_6, lanes 16..23
-	VMOVUPS     x8_399fa028<>+0(SB), Y10 // p = 2 exp2_6, lanes 24..31
-	VFMADD213PS x8_3b2f80da<>+0(SB), Y1, Y7 // p = p*S + 2 exp2_5, lanes 0..7
-	VFMADD213PS x8_3b2f80da<>+0(SB), Y4, Y8 // p = p*S + 2 exp2_5, lanes 8..15
-	VFMADD213PS x8_3b2f80da<>+0(SB), Y5, Y9 // p = p*S + 2 exp2_5, lanes 16..23
-	VFMADD213PS x8_3b2f80da<>+0(SB), Y6, Y10 // p = p*S + 2 exp2_5, lanes 24..31
-	VFMADD213PS x8_3c9d979c<>+0(SB), Y1, Y7 // p = p*S + 2 exp2_4, lanes 0..7
-	VFMADD213PS x8_3c9d979c<>+0(SB), Y4, Y8 // p = p*S + 2 exp2_4, lanes 8..15
-	VFMADD213PS x8_3c9d979c<>+0(SB), Y5, Y9 // p = p*S + 2 exp2_4, lanes 16..23
-	VFMADD213PS x8_3c9d979c<>+0(SB), Y6, Y10 // p = p*S + 2 exp2_4, lanes 24..31
-	VFMADD213PS x8_3de357c2<>+0(SB), Y1, Y7 // p = p*S + 2 exp2_3, lanes 0..7
-	VFMADD213PS x8_3de357c2<>+0(SB), Y4, Y8 // p = p*S + 2 exp2_3, lanes 8..15
-	VFMADD213PS x8_3de357c2<>+0(SB), Y5, Y9 // p = p*S + 2 exp2_3, lanes 16..23
-	VFMADD213PS x8_3de357c2<>+0(SB), Y6, Y10 // p = p*S + 2 exp2_3, lanes 24..31
-	VFMADD213PS x8_3ef5fdef<>+0(SB), Y1, Y7 // p = p*S + 2 exp2_2, lanes 0..7
-	VFMADD213PS x8_3ef5fdef<>+0(SB), Y4, Y8 // p = p*S + 2 exp2_2, lanes 8..15
-	VFMADD213PS x8_3ef5fdef<>+0(SB), Y5, Y9 // p = p*S + 2 exp2_2, lanes 16..23
-	VFMADD213PS x8_3ef5fdef<>+0(SB), Y6, Y10 // p = p*S + 2 exp2_2, lanes 24..31
-	VFMADD213PS x8_3fb17218<>+0(SB), Y1, Y7 // p = p*S + 2 exp2_1, lanes 0..7
-	VFMADD213PS x8_3fb17218<>+0(SB), Y4, Y8 // p = p*S + 2 exp2_1, lanes 8..15
-	VFMADD213PS x8_3fb17218<>+0(SB), Y5, Y9 // p = p*S + 2 exp2_1, lanes 16..23
-	VFMADD213PS x8_3fb17218<>+0(SB), Y6, Y10 // p = p*S + 2 exp2_1, lanes 24..31
-	VFMADD213PS x8_40000000<>+0(SB), Y1, Y7 // p = p*S + 2 exp2_0, lanes 0..7
-	VFMADD213PS x8_40000000<>+0(SB), Y4, Y8 // p = p*S + 2 exp2_0, lanes 8..15
-	VFMADD213PS x8_40000000<>+0(SB), Y5, Y9 // p = p*S + 2 exp2_0, lanes 16..23
-	VFMADD213PS x8_40000000<>+0(SB), Y6, Y10 // p = p*S + 2 exp2_0, lanes 24..31
-	VPSLLD      $0x17, Y11, Y11 // k = k << 23, lanes 0..7
-	VPSLLD      $0x17, Y12, Y12 // k = k << 23, lanes 8..15
-	VPSLLD      $0x17, Y13, Y13 // k = k << 23, lanes 16..23
-	VPSLLD      $0x17, Y14, Y14 // k = k << 23, lanes 24..31
-	VMULPS      Y11, Y7, Y7 // p = p * k, lanes 0..7
-	VMULPS      Y12, Y8, Y8 // p = p * k, lanes 8..15
-	VMULPS      Y13, Y9, Y9 // p = p * k, lanes 16..23
-	VMULPS      Y14, Y10, Y10 // p = p * k, lanes 24..31
-	VADDPS      Y7, Y2, Y2 // l = l + p.0, lanes 0..7
-	VADDPS      Y8, Y3, Y3 // l = l + p.0, lanes 8..15
-	VADDPS      Y9, Y2, Y2 // l = l + p.1, lanes 0..7
-	VADDPS      Y10, Y3, Y3 // l = l + p.1, lanes 8..15
-	VMOVUPS     Y7, (R9) // s_col[0] = p, lanes 0..7
-	VMOVUPS     Y8, 32(R9) // s_col[0] = p, lanes 8..15
-	VMOVUPS     Y9, 64(R9) // s_col[0] = p, lanes 16..23
-	VMOVUPS     Y10, 96(R9) // s_col[0] = p, lanes 24..31
+	VMOVUPS     (R9), Y2 // S = s_col[0], lanes 0..7
+	VMOVUPS     32(R9), Y5 // S = s_col[0], lanes 8..15
+	VMOVUPS     64(R9), Y6 // S = s_col[0], lanes 16..23
+	VMOVUPS     96(R9), Y7 // S = s_col[0], lanes 24..31
+	VSUBPS      Y1, Y2, Y2 // S = S - m', lanes 0..7
+	VSUBPS      Y1, Y5, Y5 // S = S - m', lanes 8..15
+	VSUBPS      Y1, Y6, Y6 // S = S - m', lanes 16..23
+	VSUBPS      Y1, Y7, Y7 // S = S - m', lanes 24..31
+	VMOVUPS     x8_c2fc0000<>+0(SB), Y8 // S = S or at least least, lanes 0..7
+	VMAXPS      Y2, Y8, Y2 // S = S or at least least, lanes 0..7
+	VMOVUPS     x8_c2fc0000<>+0(SB), Y8 // S = S or at least least, lanes 8..15
+	VMAXPS      Y5, Y8, Y5 // S = S or at least least, lanes 8..15
+	VMOVUPS     x8_c2fc0000<>+0(SB), Y8 // S = S or at least least, lanes 16..23
+	VMAXPS      Y6, Y8, Y6 // S = S or at least least, lanes 16..23
+	VMOVUPS     x8_c2fc0000<>+0(SB), Y8 // S = S or at least least, lanes 24..31
+	VMAXPS      Y7, Y8, Y7 // S = S or at least least, lanes 24..31
+	VADDPS      Y0, Y2, Y12 // k = S + round, lanes 0..7
+	VADDPS      Y0, Y5, Y13 // k = S + round, lanes 8..15
+	VADDPS      Y0, Y6, Y14 // k = S + round, lanes 16..23
+	VADDPS      Y0, Y7, Y15 // k = S + round, lanes 24..31
+	VSUBPS      Y0, Y12, Y8 // n = k - round, lanes 0..7
+	VSUBPS      Y0, Y13, Y9 // n = k - round, lanes 8..15
+	VSUBPS      Y0, Y14, Y10 // n = k - round, lanes 16..23
+	VSUBPS      Y0, Y15, Y11 // n = k - round, lanes 24..31
+	VSUBPS      Y8, Y2, Y2 // S = S - n, lanes 0..7
+	VSUBPS      Y9, Y5, Y5 // S = S - n, lanes 8..15
+	VSUBPS      Y10, Y6, Y6 // S = S - n, lanes 16..23
+	VSUBPS      Y11, Y7, Y7 // S = S - n, lanes 24..31
+	VMOVUPS     x8_399fa028<>+0(SB), Y8 // p = 2 exp2_6, lanes 0..7
+	VMOVUPS     x8_399fa028<>+0(SB), Y9 // p = 2 exp2_6, lanes 8..15
+	VMOVUPS     x8_399fa028<>+0(SB), Y10 // p = 2 exp2_6, lanes 16..23
+	VMOVUPS     x8_399fa028<>+0(SB), Y11 // p = 2 exp2_6, lanes 24..31
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y2, Y8 // p = p*S + 2 exp2_5, lanes 0..7
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y5, Y9 // p = p*S + 2 exp2_5, lanes 8..15
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y6, Y10 // p = p*S + 2 exp2_5, lanes 16..23
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y7, Y11 // p = p*S + 2 exp2_5, lanes 24..31
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y2, Y8 // p = p*S + 2 exp2_4, lanes 0..7
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y5, Y9 // p = p*S + 2 exp2_4, lanes 8..15
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y6, Y10 // p = p*S + 2 exp2_4, lanes 16..23
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y7, Y11 // p = p*S + 2 exp2_4, lanes 24..31
+	VFMADD213PS x8_3de357c2<>+0(SB), Y2, Y8 // p = p*S + 2 exp2_3, lanes 0..7
+	VFMADD213PS x8_3de357c2<>+0(SB), Y5, Y9 // p = p*S + 2 exp2_3, lanes 8..15
+	VFMADD213PS x8_3de357c2<>+0(SB), Y6, Y10 // p = p*S + 2 exp2_3, lanes 16..23
+	VFMADD213PS x8_3de357c2<>+0(SB), Y7, Y11 // p = p*S + 2 exp2_3, lanes 24..31
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y2, Y8 // p = p*S + 2 exp2_2, lanes 0..7
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y5, Y9 // p = p*S + 2 exp2_2, lanes 8..15
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y6, Y10 // p = p*S + 2 exp2_2, lanes 16..23
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y7, Y11 // p = p*S + 2 exp2_2, lanes 24..31
+	VFMADD213PS x8_3fb17218<>+0(SB), Y2, Y8 // p = p*S + 2 exp2_1, lanes 0..7
+	VFMADD213PS x8_3fb17218<>+0(SB), Y5, Y9 // p = p*S + 2 exp2_1, lanes 8..15
+	VFMADD213PS x8_3fb17218<>+0(SB), Y6, Y10 // p = p*S + 2 exp2_1, lanes 16..23
+	VFMADD213PS x8_3fb17218<>+0(SB), Y7, Y11 // p = p*S + 2 exp2_1, lanes 24..31
+	VFMADD213PS x8_40000000<>+0(SB), Y2, Y8 // p = p*S + 2 exp2_0, lanes 0..7
+	VFMADD213PS x8_40000000<>+0(SB), Y5, Y9 // p = p*S + 2 exp2_0, lanes 8..15
+	VFMADD213PS x8_40000000<>+0(SB), Y6, Y10 // p = p*S + 2 exp2_0, lanes 16..23
+	VFMADD213PS x8_40000000<>+0(SB), Y7, Y11 // p = p*S + 2 exp2_0, lanes 24..31
+	VPSLLD      $0x17, Y12, Y12 // k = k << 23, lanes 0..7
+	VPSLLD      $0x17, Y13, Y13 // k = k << 23, lanes 8..15
+	VPSLLD      $0x17, Y14, Y14 // k = k << 23, lanes 16..23
+	VPSLLD      $0x17, Y15, Y15 // k = k << 23, lanes 24..31
+	VMULPS      Y12, Y8, Y8 // p = p * k, lanes 0..7
+	VMULPS      Y13, Y9, Y9 // p = p * k, lanes 8..15
+	VMULPS      Y14, Y10, Y10 // p = p * k, lanes 16..23
+	VMULPS      Y15, Y11, Y11 // p = p * k, lanes 24..31
+	VADDPS      Y8, Y3, Y3 // l = l + p.0, lanes 0..7
+	VADDPS      Y9, Y4, Y4 // l = l + p.0, lanes 8..15
+	VADDPS      Y10, Y3, Y3 // l = l + p.1, lanes 0..7
+	VADDPS      Y11, Y4, Y4 // l = l + p.1, lanes 8..15
+	VMOVUPS     Y8, (R9) // s_col[0] = p, lanes 0..7
+	VMOVUPS     Y9, 32(R9) // s_col[0] = p, lanes 8..15
+	VMOVUPS     Y10, 64(R9) // s_col[0] = p, lanes 16..23
+	VMOVUPS     Y11, 96(R9) // s_col[0] = p, lanes 24..31
 	ADDQ        $+128, R9 // s_col += 128
 	SUBQ        $+32, R8 // cols += -32
 	CMPQ        R8, $+32 // cols >= 32
@@ -9586,50 +9587,50 @@ exp_cols_end_10:
 	JLT  exp_cols_end_12 // cols < 16
 
 exp_cols_11:
-	VMOVUPS     (R9), Y1 // S = s_col[0], lanes 0..7
-	VMOVUPS     32(R9), Y4 // S = s_col[0], lanes 8..15
-	VSUBPS      Y0, Y1, Y1 // S = S - m', lanes 0..7
-	VSUBPS      Y0, Y4, Y4 // S = S - m', lanes 8..15
-	VMOVUPS     x8_c2fc0000<>+0(SB), Y5 // S = S or at least least, lanes 0..7
-	VMAXPS      Y1, Y5, Y1 // S = S or at least least, lanes 0..7
-	VMOVUPS     x8_c2fc0000<>+0(SB), Y5 // S = S or at least least, lanes 8..15
-	VMAXPS      Y4, Y5, Y4 // S = S or at least least, lanes 8..15
-	VADDPS      x8_4b40007e<>+0(SB), Y1, Y7 // k = S + round, lanes 0..7
-	VADDPS      x8_4b40007e<>+0(SB), Y4, Y8 // k = S + round, lanes 8..15
-	VSUBPS      x8_4b40007e<>+0(SB), Y7, Y5 // n = k - round, lanes 0..7
-	VSUBPS      x8_4b40007e<>+0(SB), Y8, Y6 // n = k - round, lanes 8..15
-	VSUBPS      Y5, Y1, Y1 // S = S - n, lanes 0..7
-	VSUBPS      Y6, Y4, Y4 // S = S - n, lanes 8..15
-	VMOVUPS     x8_399fa028<>+0(SB), Y5 // p = 2 exp2_6, lanes 0..7
-	VMOVUPS     x8_399fa028<>+0(SB), Y6 // p = 2 exp2_6, lanes 8..15
-	VFMADD213PS x8_3b2f80da<>+0(SB), Y1, Y5 // p = p*S + 2 exp2_5, lanes 0..7
-	VFMADD213PS x8_3b2f80da<>+0(SB), Y4, Y6 // p = p*S + 2 exp2_5, lanes 8..15
-	VFMADD213PS x8_3c9d979c<>+0(SB), Y1, Y5 // p = p*S + 2 exp2_4, lanes 0..7
-	VFMADD213PS x8_3c9d979c<>+0(SB), Y4, Y6 // p = p*S + 2 exp2_4, lanes 8..15
-	VFMADD213PS x8_3de357c2<>+0(SB), Y1, Y5 // p = p*S + 2 exp2_3, lanes 0..7
-	VFMADD213PS x8_3de357c2<>+0(SB), Y4, Y6 // p = p*S + 2 exp2_3, lanes 8..15
-	VFMADD213PS x8_3ef5fdef<>+0(SB), Y1, Y5 // p = p*S + 2 exp2_2, lanes 0..7
-	VFMADD213PS x8_3ef5fdef<>+0(SB), Y4, Y6 // p = p*S + 2 exp2_2, lanes 8..15
-	VFMADD213PS x8_3fb17218<>+0(SB), Y1, Y5 // p = p*S + 2 exp2_1, lanes 0..7
-	VFMADD213PS x8_3fb17218<>+0(SB), Y4, Y6 // p = p*S + 2 exp2_1, lanes 8..15
-	VFMADD213PS x8_40000000<>+0(SB), Y1, Y5 // p = p*S + 2 exp2_0, lanes 0..7
-	VFMADD213PS x8_40000000<>+0(SB), Y4, Y6 // p = p*S + 2 exp2_0, lanes 8..15
-	VPSLLD      $0x17, Y7, Y7 // k = k << 23, lanes 0..7
-	VPSLLD      $0x17, Y8, Y8 // k = k << 23, lanes 8..15
-	VMULPS      Y7, Y5, Y5 // p = p * k, lanes 0..7
-	VMULPS      Y8, Y6, Y6 // p = p * k, lanes 8..15
-	VADDPS      Y5, Y2, Y2 // l = l + p.0, lanes 0..7
-	VADDPS      Y6, Y3, Y3 // l = l + p.0, lanes 8..15
-	VMOVUPS     Y5, (R9) // s_col[0] = p, lanes 0..7
-	VMOVUPS     Y6, 32(R9) // s_col[0] = p, lanes 8..15
+	VMOVUPS     (R9), Y2 // S = s_col[0], lanes 0..7
+	VMOVUPS     32(R9), Y5 // S = s_col[0], lanes 8..15
+	VSUBPS      Y1, Y2, Y2 // S = S - m', lanes 0..7
+	VSUBPS      Y1, Y5, Y5 // S = S - m', lanes 8..15
+	VMOVUPS     x8_c2fc0000<>+0(SB), Y6 // S = S or at least least, lanes 0..7
+	VMAXPS      Y2, Y6, Y2 // S = S or at least least, lanes 0..7
+	VMOVUPS     x8_c2fc0000<>+0(SB), Y6 // S = S or at least least, lanes 8..15
+	VMAXPS      Y5, Y6, Y5 // S = S or at least least, lanes 8..15
+	VADDPS      Y0, Y2, Y8 // k = S + round, lanes 0..7
+	VADDPS      Y0, Y5, Y9 // k = S + round, lanes 8..15
+	VSUBPS      Y0, Y8, Y6 // n = k - round, lanes 0..7
+	VSUBPS      Y0, Y9, Y7 // n = k - round, lanes 8..15
+	VSUBPS      Y6, Y2, Y2 // S = S - n, lanes 0..7
+	VSUBPS      Y7, Y5, Y5 // S = S - n, lanes 8..15
+	VMOVUPS     x8_399fa028<>+0(SB), Y6 // p = 2 exp2_6, lanes 0..7
+	VMOVUPS     x8_399fa028<>+0(SB), Y7 // p = 2 exp2_6, lanes 8..15
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y2, Y6 // p = p*S + 2 exp2_5, lanes 0..7
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y5, Y7 // p = p*S + 2 exp2_5, lanes 8..15
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y2, Y6 // p = p*S + 2 exp2_4, lanes 0..7
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y5, Y7 // p = p*S + 2 exp2_4, lanes 8..15
+	VFMADD213PS x8_3de357c2<>+0(SB), Y2, Y6 // p = p*S + 2 exp2_3, lanes 0..7
+	VFMADD213PS x8_3de357c2<>+0(SB), Y5, Y7 // p = p*S + 2 exp2_3, lanes 8..15
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y2, Y6 // p = p*S + 2 exp2_2, lanes 0..7
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y5, Y7 // p = p*S + 2 exp2_2, lanes 8..15
+	VFMADD213PS x8_3fb17218<>+0(SB), Y2, Y6 // p = p*S + 2 exp2_1, lanes 0..7
+	VFMADD213PS x8_3fb17218<>+0(SB), Y5, Y7 // p = p*S + 2 exp2_1, lanes 8..15
+	VFMADD213PS x8_40000000<>+0(SB), Y2, Y6 // p = p*S + 2 exp2_0, lanes 0..7
+	VFMADD213PS x8_40000000<>+0(SB), Y5, Y7 // p = p*S + 2 exp2_0, lanes 8..15
+	VPSLLD      $0x17, Y8, Y8 // k = k << 23, lanes 0..7
+	VPSLLD      $0x17, Y9, Y9 // k = k << 23, lanes 8..15
+	VMULPS      Y8, Y6, Y6 // p = p * k, lanes 0..7
+	VMULPS      Y9, Y7, Y7 // p = p * k, lanes 8..15
+	VADDPS      Y6, Y3, Y3 // l = l + p.0, lanes 0..7
+	VADDPS      Y7, Y4, Y4 // l = l + p.0, lanes 8..15
+	VMOVUPS     Y6, (R9) // s_col[0] = p, lanes 0..7
+	VMOVUPS     Y7, 32(R9) // s_col[0] = p, lanes 8..15
 	ADDQ        $+64, R9 // s_col += 64
 	SUBQ        $+16, R8 // cols += -16
 	CMPQ        R8, $+16 // cols >= 16
 	JGE         exp_cols_11 // cols >= 16
 
 exp_cols_end_12:
-	VMOVUPS Y2, (BX) // l[0] = l, lanes 0..7
-	VMOVUPS Y3, 32(BX) // l[0] = l, lanes 8..15
+	VMOVUPS Y3, (BX) // l[0] = l, lanes 0..7
+	VMOVUPS Y4, 32(BX) // l[0] = l, lanes 8..15
 	ADDQ    $+4, DI // shift += 4
 	ADDQ    $+4, SI // alpha += 4
 	ADDQ    $+64, BX // l += 64
@@ -9830,6 +9831,7 @@ TEXT ·capTileAVX2(SB), NOSPLIT, $0-40
 	MOVQ         rows+16(FP), DX // rows
 	VBROADCASTSS inverse+32(FP), Y0 // inverse in all lanes
 	VBROADCASTSS cap+36(FP), Y1 // cap in all lanes
+	VMOVUPS      x8_4b40007e<>+0(SB), Y2 // round = round
 	SHLQ         $0x02, CX // stride in bytes
 	CMPQ         DX, $+1 // rows < 1
 	JLT          rows_end_2 // rows < 1
@@ -9841,91 +9843,91 @@ rows_1:
 	JLT  cols_end_4 // cols < 16
 
 cols_3:
-	VMOVUPS     (SI), Y2 // S = s_col[0], lanes 0..7
-	VMOVUPS     32(SI), Y3 // S = s_col[0], lanes 8..15
-	VMULPS      Y0, Y2, Y2 // S = S * inverse, lanes 0..7
-	VMULPS      Y0, Y3, Y3 // S = S * inverse, lanes 8..15
-	VPAND       x8_7fffffff<>+0(SB), Y2, Y4 // |x| = S & magnitude, lanes 0..7
-	VPAND       x8_7fffffff<>+0(SB), Y3, Y5 // |x| = S & magnitude, lanes 8..15
-	VPXOR       Y4, Y2, Y2 // S = S ^ |x|, lanes 0..7
-	VPXOR       Y5, Y3, Y3 // S = S ^ |x|, lanes 8..15
-	VMOVUPS     x8_422eac50<>+0(SB), Y6 // |x| = |x| or at most most, lanes 0..7
-	VMINPS      Y4, Y6, Y4 // |x| = |x| or at most most, lanes 0..7
-	VMOVUPS     x8_422eac50<>+0(SB), Y6 // |x| = |x| or at most most, lanes 8..15
-	VMINPS      Y5, Y6, Y5 // |x| = |x| or at most most, lanes 8..15
-	VMULPS      Y4, Y4, Y8 // s = |x| * |x|, lanes 0..7
-	VMULPS      Y5, Y5, Y9 // s = |x| * |x|, lanes 8..15
-	VMOVUPS     x8_3ab39914<>+0(SB), Y6 // y = tanh_5, lanes 0..7
-	VMOVUPS     x8_3ab39914<>+0(SB), Y7 // y = tanh_5, lanes 8..15
-	VFMADD213PS x8_bbe56bbc<>+0(SB), Y8, Y6 // y = y*s + tanh_4, lanes 0..7
-	VFMADD213PS x8_bbe56bbc<>+0(SB), Y9, Y7 // y = y*s + tanh_4, lanes 8..15
-	VFMADD213PS x8_3cac28fe<>+0(SB), Y8, Y6 // y = y*s + tanh_3, lanes 0..7
-	VFMADD213PS x8_3cac28fe<>+0(SB), Y9, Y7 // y = y*s + tanh_3, lanes 8..15
-	VFMADD213PS x8_bd5c34b2<>+0(SB), Y8, Y6 // y = y*s + tanh_2, lanes 0..7
-	VFMADD213PS x8_bd5c34b2<>+0(SB), Y9, Y7 // y = y*s + tanh_2, lanes 8..15
-	VFMADD213PS x8_3e088257<>+0(SB), Y8, Y6 // y = y*s + tanh_1, lanes 0..7
-	VFMADD213PS x8_3e088257<>+0(SB), Y9, Y7 // y = y*s + tanh_1, lanes 8..15
-	VFMADD213PS x8_beaaaa8c<>+0(SB), Y8, Y6 // y = y*s + tanh_0, lanes 0..7
-	VFMADD213PS x8_beaaaa8c<>+0(SB), Y9, Y7 // y = y*s + tanh_0, lanes 8..15
-	VMULPS      Y6, Y8, Y8 // s = s * y, lanes 0..7
-	VMULPS      Y7, Y9, Y9 // s = s * y, lanes 8..15
-	VMOVAPS     Y4, Y6 // y = |x|, lanes 0..7
-	VMOVAPS     Y5, Y7 // y = |x|, lanes 8..15
-	VFMADD231PS Y8, Y4, Y6 // y += |x| * s, lanes 0..7
-	VFMADD231PS Y9, Y5, Y7 // y += |x| * s, lanes 8..15
-	VCMPPS      $0x1e, x8_3f5fffff<>+0(SB), Y4, Y8 // large = below switch < |x|, lanes 0..7
-	VCMPPS      $0x1e, x8_3f5fffff<>+0(SB), Y5, Y9 // large = below switch < |x|, lanes 8..15
-	VORPS       Y9, Y8, Y10 // any large
-	VPTEST      Y10, Y10 // any large
+	VMOVUPS     (SI), Y3 // S = s_col[0], lanes 0..7
+	VMOVUPS     32(SI), Y4 // S = s_col[0], lanes 8..15
+	VMULPS      Y0, Y3, Y3 // S = S * inverse, lanes 0..7
+	VMULPS      Y0, Y4, Y4 // S = S * inverse, lanes 8..15
+	VPAND       x8_7fffffff<>+0(SB), Y3, Y5 // |x| = S & magnitude, lanes 0..7
+	VPAND       x8_7fffffff<>+0(SB), Y4, Y6 // |x| = S & magnitude, lanes 8..15
+	VPXOR       Y5, Y3, Y3 // S = S ^ |x|, lanes 0..7
+	VPXOR       Y6, Y4, Y4 // S = S ^ |x|, lanes 8..15
+	VMOVUPS     x8_422eac50<>+0(SB), Y7 // |x| = |x| or at most most, lanes 0..7
+	VMINPS      Y5, Y7, Y5 // |x| = |x| or at most most, lanes 0..7
+	VMOVUPS     x8_422eac50<>+0(SB), Y7 // |x| = |x| or at most most, lanes 8..15
+	VMINPS      Y6, Y7, Y6 // |x| = |x| or at most most, lanes 8..15
+	VMULPS      Y5, Y5, Y9 // s = |x| * |x|, lanes 0..7
+	VMULPS      Y6, Y6, Y10 // s = |x| * |x|, lanes 8..15
+	VMOVUPS     x8_3ab39914<>+0(SB), Y7 // y = tanh_5, lanes 0..7
+	VMOVUPS     x8_3ab39914<>+0(SB), Y8 // y = tanh_5, lanes 8..15
+	VFMADD213PS x8_bbe56bbc<>+0(SB), Y9, Y7 // y = y*s + tanh_4, lanes 0..7
+	VFMADD213PS x8_bbe56bbc<>+0(SB), Y10, Y8 // y = y*s + tanh_4, lanes 8..15
+	VFMADD213PS x8_3cac28fe<>+0(SB), Y9, Y7 // y = y*s + tanh_3, lanes 0..7
+	VFMADD213PS x8_3cac28fe<>+0(SB), Y10, Y8 // y = y*s + tanh_3, lanes 8..15
+	VFMADD213PS x8_bd5c34b2<>+0(SB), Y9, Y7 // y = y*s + tanh_2, lanes 0..7
+	VFMADD213PS x8_bd5c34b2<>+0(SB), Y10, Y8 // y = y*s + tanh_2, lanes 8..15
+	VFMADD213PS x8_3e088257<>+0(SB), Y9, Y7 // y = y*s + tanh_1, lanes 0..7
+	VFMADD213PS x8_3e088257<>+0(SB), Y10, Y8 // y = y*s + tanh_1, lanes 8..15
+	VFMADD213PS x8_beaaaa8c<>+0(SB), Y9, Y7 // y = y*s + tanh_0, lanes 0..7
+	VFMADD213PS x8_beaaaa8c<>+0(SB), Y10, Y8 // y = y*s + tanh_0, lanes 8..15
+	VMULPS      Y7, Y9, Y9 // s = s * y, lanes 0..7
+	VMULPS      Y8, Y10, Y10 // s = s * y, lanes 8..15
+	VMOVAPS     Y5, Y7 // y = |x|, lanes 0..7
+	VMOVAPS     Y6, Y8 // y = |x|, lanes 8..15
+	VFMADD231PS Y9, Y5, Y7 // y += |x| * s, lanes 0..7
+	VFMADD231PS Y10, Y6, Y8 // y += |x| * s, lanes 8..15
+	VCMPPS      $0x1e, x8_3f5fffff<>+0(SB), Y5, Y9 // large = below switch < |x|, lanes 0..7
+	VCMPPS      $0x1e, x8_3f5fffff<>+0(SB), Y6, Y10 // large = below switch < |x|, lanes 8..15
+	VORPS       Y10, Y9, Y11 // any large
+	VPTEST      Y11, Y11 // any large
 	JEQ         none_5 // any large
-	VMULPS      x8_c038aa3b<>+0(SB), Y4, Y12 // k = |x| * -2 log2e_hi, lanes 0..7
-	VMULPS      x8_c038aa3b<>+0(SB), Y5, Y13 // k = |x| * -2 log2e_hi, lanes 8..15
-	VADDPS      x8_4b40007e<>+0(SB), Y12, Y12 // k = k + round, lanes 0..7
-	VADDPS      x8_4b40007e<>+0(SB), Y13, Y13 // k = k + round, lanes 8..15
-	VSUBPS      x8_4b40007e<>+0(SB), Y12, Y10 // f = k - round, lanes 0..7
-	VSUBPS      x8_4b40007e<>+0(SB), Y13, Y11 // f = k - round, lanes 8..15
-	VFMSUB231PS x8_c038aa3b<>+0(SB), Y4, Y10 // f = |x| * -2 log2e_hi - f, lanes 0..7
-	VFMSUB231PS x8_c038aa3b<>+0(SB), Y5, Y11 // f = |x| * -2 log2e_hi - f, lanes 8..15
-	VFMADD231PS x8_b3257060<>+0(SB), Y4, Y10 // f += |x| * -2 log2e_lo, lanes 0..7
-	VFMADD231PS x8_b3257060<>+0(SB), Y5, Y11 // f += |x| * -2 log2e_lo, lanes 8..15
-	VMOVUPS     x8_399fa028<>+0(SB), Y4 // p = 2 exp2_6, lanes 0..7
-	VMOVUPS     x8_399fa028<>+0(SB), Y5 // p = 2 exp2_6, lanes 8..15
-	VFMADD213PS x8_3b2f80da<>+0(SB), Y10, Y4 // p = p*f + 2 exp2_5, lanes 0..7
-	VFMADD213PS x8_3b2f80da<>+0(SB), Y11, Y5 // p = p*f + 2 exp2_5, lanes 8..15
-	VFMADD213PS x8_3c9d979c<>+0(SB), Y10, Y4 // p = p*f + 2 exp2_4, lanes 0..7
-	VFMADD213PS x8_3c9d979c<>+0(SB), Y11, Y5 // p = p*f + 2 exp2_4, lanes 8..15
-	VFMADD213PS x8_3de357c2<>+0(SB), Y10, Y4 // p = p*f + 2 exp2_3, lanes 0..7
-	VFMADD213PS x8_3de357c2<>+0(SB), Y11, Y5 // p = p*f + 2 exp2_3, lanes 8..15
-	VFMADD213PS x8_3ef5fdef<>+0(SB), Y10, Y4 // p = p*f + 2 exp2_2, lanes 0..7
-	VFMADD213PS x8_3ef5fdef<>+0(SB), Y11, Y5 // p = p*f + 2 exp2_2, lanes 8..15
-	VFMADD213PS x8_3fb17218<>+0(SB), Y10, Y4 // p = p*f + 2 exp2_1, lanes 0..7
-	VFMADD213PS x8_3fb17218<>+0(SB), Y11, Y5 // p = p*f + 2 exp2_1, lanes 8..15
-	VFMADD213PS x8_40000000<>+0(SB), Y10, Y4 // p = p*f + 2 exp2_0, lanes 0..7
-	VFMADD213PS x8_40000000<>+0(SB), Y11, Y5 // p = p*f + 2 exp2_0, lanes 8..15
-	VPSLLD      $0x17, Y12, Y12 // k = k << 23, lanes 0..7
-	VPSLLD      $0x17, Y13, Y13 // k = k << 23, lanes 8..15
-	VMULPS      Y12, Y4, Y4 // p = p * k, lanes 0..7
-	VMULPS      Y13, Y5, Y5 // p = p * k, lanes 8..15
-	VADDPS      x8_3f800000<>+0(SB), Y4, Y10 // 1+u = p + 1, lanes 0..7
-	VADDPS      x8_3f800000<>+0(SB), Y5, Y11 // 1+u = p + 1, lanes 8..15
-	VADDPS      Y4, Y4, Y4 // p = p + p, lanes 0..7
-	VADDPS      Y5, Y5, Y5 // p = p + p, lanes 8..15
-	VDIVPS      Y10, Y4, Y4 // p = p / 1+u, lanes 0..7
-	VDIVPS      Y11, Y5, Y5 // p = p / 1+u, lanes 8..15
-	VMOVUPS     x8_3f800000<>+0(SB), Y10 // 1+u = 1, lanes 0..7
-	VMOVUPS     x8_3f800000<>+0(SB), Y11 // 1+u = 1, lanes 8..15
-	VSUBPS      Y4, Y10, Y10 // 1+u = 1+u - p, lanes 0..7
-	VSUBPS      Y5, Y11, Y11 // 1+u = 1+u - p, lanes 8..15
-	VBLENDVPS   Y8, Y10, Y6, Y6 // y = large ? 1+u : y, lanes 0..7
-	VBLENDVPS   Y9, Y11, Y7, Y7 // y = large ? 1+u : y, lanes 8..15
+	VMULPS      x8_c038aa3b<>+0(SB), Y5, Y13 // k = |x| * -2 log2e_hi, lanes 0..7
+	VMULPS      x8_c038aa3b<>+0(SB), Y6, Y14 // k = |x| * -2 log2e_hi, lanes 8..15
+	VADDPS      Y2, Y13, Y13 // k = k + round, lanes 0..7
+	VADDPS      Y2, Y14, Y14 // k = k + round, lanes 8..15
+	VSUBPS      Y2, Y13, Y11 // f = k - round, lanes 0..7
+	VSUBPS      Y2, Y14, Y12 // f = k - round, lanes 8..15
+	VFMSUB231PS x8_c038aa3b<>+0(SB), Y5, Y11 // f = |x| * -2 log2e_hi - f, lanes 0..7
+	VFMSUB231PS x8_c038aa3b<>+0(SB), Y6, Y12 // f = |x| * -2 log2e_hi - f, lanes 8..15
+	VFMADD231PS x8_b3257060<>+0(SB), Y5, Y11 // f += |x| * -2 log2e_lo, lanes 0..7
+	VFMADD231PS x8_b3257060<>+0(SB), Y6, Y12 // f += |x| * -2 log2e_lo, lanes 8..15
+	VMOVUPS     x8_399fa028<>+0(SB), Y5 // p = 2 exp2_6, lanes 0..7
+	VMOVUPS     x8_399fa028<>+0(SB), Y6 // p = 2 exp2_6, lanes 8..15
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y11, Y5 // p = p*f + 2 exp2_5, lanes 0..7
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y12, Y6 // p = p*f + 2 exp2_5, lanes 8..15
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y11, Y5 // p = p*f + 2 exp2_4, lanes 0..7
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y12, Y6 // p = p*f + 2 exp2_4, lanes 8..15
+	VFMADD213PS x8_3de357c2<>+0(SB), Y11, Y5 // p = p*f + 2 exp2_3, lanes 0..7
+	VFMADD213PS x8_3de357c2<>+0(SB), Y12, Y6 // p = p*f + 2 exp2_3, lanes 8..15
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y11, Y5 // p = p*f + 2 exp2_2, lanes 0..7
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y12, Y6 // p = p*f + 2 exp2_2, lanes 8..15
+	VFMADD213PS x8_3fb17218<>+0(SB), Y11, Y5 // p = p*f + 2 exp2_1, lanes 0..7
+	VFMADD213PS x8_3fb17218<>+0(SB), Y12, Y6 // p = p*f + 2 exp2_1, lanes 8..15
+	VFMADD213PS x8_40000000<>+0(SB), Y11, Y5 // p = p*f + 2 exp2_0, lanes 0..7
+	VFMADD213PS x8_40000000<>+0(SB), Y12, Y6 // p = p*f + 2 exp2_0, lanes 8..15
+	VPSLLD      $0x17, Y13, Y13 // k = k << 23, lanes 0..7
+	VPSLLD      $0x17, Y14, Y14 // k = k << 23, lanes 8..15
+	VMULPS      Y13, Y5, Y5 // p = p * k, lanes 0..7
+	VMULPS      Y14, Y6, Y6 // p = p * k, lanes 8..15
+	VADDPS      x8_3f800000<>+0(SB), Y5, Y11 // 1+u = p + 1, lanes 0..7
+	VADDPS      x8_3f800000<>+0(SB), Y6, Y12 // 1+u = p + 1, lanes 8..15
+	VADDPS      Y5, Y5, Y5 // p = p + p, lanes 0..7
+	VADDPS      Y6, Y6, Y6 // p = p + p, lanes 8..15
+	VDIVPS      Y11, Y5, Y5 // p = p / 1+u, lanes 0..7
+	VDIVPS      Y12, Y6, Y6 // p = p / 1+u, lanes 8..15
+	VMOVUPS     x8_3f800000<>+0(SB), Y11 // 1+u = 1, lanes 0..7
+	VMOVUPS     x8_3f800000<>+0(SB), Y12 // 1+u = 1, lanes 8..15
+	VSUBPS      Y5, Y11, Y11 // 1+u = 1+u - p, lanes 0..7
+	VSUBPS      Y6, Y12, Y12 // 1+u = 1+u - p, lanes 8..15
+	VBLENDVPS   Y9, Y11, Y7, Y7 // y = large ? 1+u : y, lanes 0..7
+	VBLENDVPS   Y10, Y12, Y8, Y8 // y = large ? 1+u : y, lanes 8..15
 
 none_5:
-	VPOR    Y2, Y6, Y6 // y = y | S, lanes 0..7
-	VPOR    Y3, Y7, Y7 // y = y | S, lanes 8..15
-	VMULPS  Y1, Y6, Y6 // y = y * cap, lanes 0..7
-	VMULPS  Y1, Y7, Y7 // y = y * cap, lanes 8..15
-	VMOVUPS Y6, (SI) // s_col[0] = y, lanes 0..7
-	VMOVUPS Y7, 32(SI) // s_col[0] = y, lanes 8..15
+	VPOR    Y3, Y7, Y7 // y = y | S, lanes 0..7
+	VPOR    Y4, Y8, Y8 // y = y | S, lanes 8..15
+	VMULPS  Y1, Y7, Y7 // y = y * cap, lanes 0..7
+	VMULPS  Y1, Y8, Y8 // y = y * cap, lanes 8..15
+	VMOVUPS Y7, (SI) // s_col[0] = y, lanes 0..7
+	VMOVUPS Y8, 32(SI) // s_col[0] = y, lanes 8..15
 	ADDQ    $+64, SI // s_col += 64
 	SUBQ    $+16, BX // cols += -16
 	CMPQ    BX, $+16 // cols >= 16
@@ -10170,94 +10172,95 @@ rows_end_2:
 
 // func columnMaxAVX2(s *float32, stride int, keys int, cols int, max *float32, alpha *float32, shift *float32, l *float32, lStride int, lRows int)
 TEXT ·columnMaxAVX2(SB), NOSPLIT, $0-80
-	MOVQ s+0(FP), AX // s
-	MOVQ stride+8(FP), CX // stride
-	MOVQ max+32(FP), DX // max
-	MOVQ alpha+40(FP), BX // alpha
-	MOVQ shift+48(FP), SI // shift
-	MOVQ l+56(FP), DI // l
-	MOVQ lStride+64(FP), R8 // lStride
-	MOVQ cols+24(FP), R9 // cols
-	SHLQ $0x02, CX // stride in bytes
-	SHLQ $0x02, R8 // lStride in bytes
-	CMPQ R9, $+16 // cols < 16
-	JLT  cols_end_2 // cols < 16
+	MOVQ    s+0(FP), AX // s
+	MOVQ    stride+8(FP), CX // stride
+	MOVQ    max+32(FP), DX // max
+	MOVQ    alpha+40(FP), BX // alpha
+	MOVQ    shift+48(FP), SI // shift
+	MOVQ    l+56(FP), DI // l
+	MOVQ    lStride+64(FP), R8 // lStride
+	MOVQ    cols+24(FP), R9 // cols
+	VMOVUPS x8_4b40007e<>+0(SB), Y0 // round = round
+	SHLQ    $0x02, CX // stride in bytes
+	SHLQ    $0x02, R8 // lStride in bytes
+	CMPQ    R9, $+16 // cols < 16
+	JLT     cols_end_2 // cols < 16
 
 cols_1:
-	VMOVUPS (DX), Y0 // m = max[0], lanes 0..7
-	VMOVUPS 32(DX), Y1 // m = max[0], lanes 8..15
-	VMOVAPS Y0, Y2 // m' = m, lanes 0..7
-	VMOVAPS Y1, Y3 // m' = m, lanes 8..15
+	VMOVUPS (DX), Y1 // m = max[0], lanes 0..7
+	VMOVUPS 32(DX), Y2 // m = max[0], lanes 8..15
+	VMOVAPS Y1, Y3 // m' = m, lanes 0..7
+	VMOVAPS Y2, Y4 // m' = m, lanes 8..15
 	MOVQ    keys+16(FP), R11 // keys
 	MOVQ    AX, R10 // s_row = s
 	CMPQ    R11, $+1 // keys < 1
 	JLT     keys_end_4 // keys < 1
 
 keys_3:
-	VMOVUPS (R10), Y4 // S = s_row[0], lanes 0..7
-	VMOVUPS 32(R10), Y5 // S = s_row[0], lanes 8..15
-	VMAXPS  Y2, Y4, Y2 // m' = max(m', S), lanes 0..7
-	VMAXPS  Y3, Y5, Y3 // m' = max(m', S), lanes 8..15
+	VMOVUPS (R10), Y5 // S = s_row[0], lanes 0..7
+	VMOVUPS 32(R10), Y6 // S = s_row[0], lanes 8..15
+	VMAXPS  Y3, Y5, Y3 // m' = max(m', S), lanes 0..7
+	VMAXPS  Y4, Y6, Y4 // m' = max(m', S), lanes 8..15
 	ADDQ    CX, R10 // s_row += stride
 	SUBQ    $+1, R11 // keys += -1
 	CMPQ    R11, $+1 // keys >= 1
 	JGE     keys_3 // keys >= 1
 
 keys_end_4:
-	VADDPS      x8_00000000<>+0(SB), Y2, Y2 // m' = m' + 0, lanes 0..7
-	VADDPS      x8_00000000<>+0(SB), Y3, Y3 // m' = m' + 0, lanes 8..15
-	VMOVUPS     Y2, (DX) // max[0] = m', lanes 0..7
-	VMOVUPS     Y3, 32(DX) // max[0] = m', lanes 8..15
-	VCMPPS      $0x00, x8_ff800000<>+0(SB), Y2, Y4 // none = m' == -Inf, lanes 0..7
-	VCMPPS      $0x00, x8_ff800000<>+0(SB), Y3, Y5 // none = m' == -Inf, lanes 8..15
-	VANDNPS     Y2, Y4, Y2 // m' = 0 where none, lanes 0..7
-	VANDNPS     Y3, Y5, Y3 // m' = 0 where none, lanes 8..15
-	VMOVUPS     Y2, (SI) // shift[0] = m', lanes 0..7
-	VMOVUPS     Y3, 32(SI) // shift[0] = m', lanes 8..15
-	VSUBPS      Y2, Y0, Y0 // m = m - m', lanes 0..7
-	VSUBPS      Y3, Y1, Y1 // m = m - m', lanes 8..15
-	VMOVUPS     x8_c2fc0000<>+0(SB), Y2 // m = m or at least least, lanes 0..7
-	VMAXPS      Y0, Y2, Y0 // m = m or at least least, lanes 0..7
-	VMOVUPS     x8_c2fc0000<>+0(SB), Y2 // m = m or at least least, lanes 8..15
-	VMAXPS      Y1, Y2, Y1 // m = m or at least least, lanes 8..15
-	VADDPS      x8_4b40007e<>+0(SB), Y0, Y4 // k = m + round, lanes 0..7
-	VADDPS      x8_4b40007e<>+0(SB), Y1, Y5 // k = m + round, lanes 8..15
-	VSUBPS      x8_4b40007e<>+0(SB), Y4, Y2 // n = k - round, lanes 0..7
-	VSUBPS      x8_4b40007e<>+0(SB), Y5, Y3 // n = k - round, lanes 8..15
-	VSUBPS      Y2, Y0, Y0 // m = m - n, lanes 0..7
-	VSUBPS      Y3, Y1, Y1 // m = m - n, lanes 8..15
-	VMOVUPS     x8_399fa028<>+0(SB), Y2 // p = 2 exp2_6, lanes 0..7
-	VMOVUPS     x8_399fa028<>+0(SB), Y3 // p = 2 exp2_6, lanes 8..15
-	VFMADD213PS x8_3b2f80da<>+0(SB), Y0, Y2 // p = p*m + 2 exp2_5, lanes 0..7
-	VFMADD213PS x8_3b2f80da<>+0(SB), Y1, Y3 // p = p*m + 2 exp2_5, lanes 8..15
-	VFMADD213PS x8_3c9d979c<>+0(SB), Y0, Y2 // p = p*m + 2 exp2_4, lanes 0..7
-	VFMADD213PS x8_3c9d979c<>+0(SB), Y1, Y3 // p = p*m + 2 exp2_4, lanes 8..15
-	VFMADD213PS x8_3de357c2<>+0(SB), Y0, Y2 // p = p*m + 2 exp2_3, lanes 0..7
-	VFMADD213PS x8_3de357c2<>+0(SB), Y1, Y3 // p = p*m + 2 exp2_3, lanes 8..15
-	VFMADD213PS x8_3ef5fdef<>+0(SB), Y0, Y2 // p = p*m + 2 exp2_2, lanes 0..7
-	VFMADD213PS x8_3ef5fdef<>+0(SB), Y1, Y3 // p = p*m + 2 exp2_2, lanes 8..15
-	VFMADD213PS x8_3fb17218<>+0(SB), Y0, Y2 // p = p*m + 2 exp2_1, lanes 0..7
-	VFMADD213PS x8_3fb17218<>+0(SB), Y1, Y3 // p = p*m + 2 exp2_1, lanes 8..15
-	VFMADD213PS x8_40000000<>+0(SB), Y0, Y2 // p = p*m + 2 exp2_0, lanes 0..7
-	VFMADD213PS x8_40000000<>+0(SB), Y1, Y3 // p = p*m + 2 exp2_0, lanes 8..15
-	VPSLLD      $0x17, Y4, Y4 // k = k << 23, lanes 0..7
-	VPSLLD      $0x17, Y5, Y5 // k = k << 23, lanes 8..15
-	VMULPS      Y4, Y2, Y2 // p = p * k, lanes 0..7
-	VMULPS      Y5, Y3, Y3 // p = p * k, lanes 8..15
-	VMOVUPS     Y2, (BX) // alpha[0] = p, lanes 0..7
-	VMOVUPS     Y3, 32(BX) // alpha[0] = p, lanes 8..15
+	VADDPS      x8_00000000<>+0(SB), Y3, Y3 // m' = m' + 0, lanes 0..7
+	VADDPS      x8_00000000<>+0(SB), Y4, Y4 // m' = m' + 0, lanes 8..15
+	VMOVUPS     Y3, (DX) // max[0] = m', lanes 0..7
+	VMOVUPS     Y4, 32(DX) // max[0] = m', lanes 8..15
+	VCMPPS      $0x00, x8_ff800000<>+0(SB), Y3, Y5 // none = m' == -Inf, lanes 0..7
+	VCMPPS      $0x00, x8_ff800000<>+0(SB), Y4, Y6 // none = m' == -Inf, lanes 8..15
+	VANDNPS     Y3, Y5, Y3 // m' = 0 where none, lanes 0..7
+	VANDNPS     Y4, Y6, Y4 // m' = 0 where none, lanes 8..15
+	VMOVUPS     Y3, (SI) // shift[0] = m', lanes 0..7
+	VMOVUPS     Y4, 32(SI) // shift[0] = m', lanes 8..15
+	VSUBPS      Y3, Y1, Y1 // m = m - m', lanes 0..7
+	VSUBPS      Y4, Y2, Y2 // m = m - m', lanes 8..15
+	VMOVUPS     x8_c2fc0000<>+0(SB), Y3 // m = m or at least least, lanes 0..7
+	VMAXPS      Y1, Y3, Y1 // m = m or at least least, lanes 0..7
+	VMOVUPS     x8_c2fc0000<>+0(SB), Y3 // m = m or at least least, lanes 8..15
+	VMAXPS      Y2, Y3, Y2 // m = m or at least least, lanes 8..15
+	VADDPS      Y0, Y1, Y5 // k = m + round, lanes 0..7
+	VADDPS      Y0, Y2, Y6 // k = m + round, lanes 8..15
+	VSUBPS      Y0, Y5, Y3 // n = k - round, lanes 0..7
+	VSUBPS      Y0, Y6, Y4 // n = k - round, lanes 8..15
+	VSUBPS      Y3, Y1, Y1 // m = m - n, lanes 0..7
+	VSUBPS      Y4, Y2, Y2 // m = m - n, lanes 8..15
+	VMOVUPS     x8_399fa028<>+0(SB), Y3 // p = 2 exp2_6, lanes 0..7
+	VMOVUPS     x8_399fa028<>+0(SB), Y4 // p = 2 exp2_6, lanes 8..15
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y1, Y3 // p = p*m + 2 exp2_5, lanes 0..7
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y2, Y4 // p = p*m + 2 exp2_5, lanes 8..15
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y1, Y3 // p = p*m + 2 exp2_4, lanes 0..7
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y2, Y4 // p = p*m + 2 exp2_4, lanes 8..15
+	VFMADD213PS x8_3de357c2<>+0(SB), Y1, Y3 // p = p*m + 2 exp2_3, lanes 0..7
+	VFMADD213PS x8_3de357c2<>+0(SB), Y2, Y4 // p = p*m + 2 exp2_3, lanes 8..15
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y1, Y3 // p = p*m + 2 exp2_2, lanes 0..7
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y2, Y4 // p = p*m + 2 exp2_2, lanes 8..15
+	VFMADD213PS x8_3fb17218<>+0(SB), Y1, Y3 // p = p*m + 2 exp2_1, lanes 0..7
+	VFMADD213PS x8_3fb17218<>+0(SB), Y2, Y4 // p = p*m + 2 exp2_1, lanes 8..15
+	VFMADD213PS x8_40000000<>+0(SB), Y1, Y3 // p = p*m + 2 exp2_0, lanes 0..7
+	VFMADD213PS x8_40000000<>+0(SB), Y2, Y4 // p = p*m + 2 exp2_0, lanes 8..15
+	VPSLLD      $0x17, Y5, Y5 // k = k << 23, lanes 0..7
+	VPSLLD      $0x17, Y6, Y6 // k = k << 23, lanes 8..15
+	VMULPS      Y5, Y3, Y3 // p = p * k, lanes 0..7
+	VMULPS      Y6, Y4, Y4 // p = p * k, lanes 8..15
+	VMOVUPS     Y3, (BX) // alpha[0] = p, lanes 0..7
+	VMOVUPS     Y4, 32(BX) // alpha[0] = p, lanes 8..15
 	MOVQ        DI, R10 // s_row = l
 	MOVQ        lRows+72(FP), R11 // lRows
 	CMPQ        R11, $+1 // lRows < 1
 	JLT         lanes_end_6 // lRows < 1
 
 lanes_5:
-	VMOVUPS (R10), Y4 // S = s_row[0], lanes 0..7
-	VMOVUPS 32(R10), Y5 // S = s_row[0], lanes 8..15
-	VMULPS  Y2, Y4, Y4 // S = S * p, lanes 0..7
-	VMULPS  Y3, Y5, Y5 // S = S * p, lanes 8..15
-	VMOVUPS Y4, (R10) // s_row[0] = S, lanes 0..7
-	VMOVUPS Y5, 32(R10) // s_row[0] = S, lanes 8..15
+	VMOVUPS (R10), Y5 // S = s_row[0], lanes 0..7
+	VMOVUPS 32(R10), Y6 // S = s_row[0], lanes 8..15
+	VMULPS  Y3, Y5, Y5 // S = S * p, lanes 0..7
+	VMULPS  Y4, Y6, Y6 // S = S * p, lanes 8..15
+	VMOVUPS Y5, (R10) // s_row[0] = S, lanes 0..7
+	VMOVUPS Y6, 32(R10) // s_row[0] = S, lanes 8..15
 	ADDQ    R8, R10 // s_row += lStride
 	SUBQ    $+1, R11 // lRows += -1
 	CMPQ    R11, $+1 // lRows >= 1
@@ -10279,56 +10282,57 @@ cols_end_2:
 
 // func columnExpAVX2(s *float32, shift *float32, l *float32, n int)
 TEXT ·columnExpAVX2(SB), NOSPLIT, $0-32
-	MOVQ s+0(FP), AX // s
-	MOVQ shift+8(FP), CX // shift
-	MOVQ l+16(FP), DX // l
-	MOVQ n+24(FP), BX // n
-	CMPQ BX, $+16 // n < 16
-	JLT  cols_end_2 // n < 16
+	MOVQ    s+0(FP), AX // s
+	MOVQ    shift+8(FP), CX // shift
+	MOVQ    l+16(FP), DX // l
+	MOVQ    n+24(FP), BX // n
+	VMOVUPS x8_4b40007e<>+0(SB), Y0 // round = round
+	CMPQ    BX, $+16 // n < 16
+	JLT     cols_end_2 // n < 16
 
 cols_1:
-	VMOVUPS     (AX), Y0 // S = s[0], lanes 0..7
-	VMOVUPS     32(AX), Y1 // S = s[0], lanes 8..15
-	VMOVUPS     (CX), Y2 // m' = shift[0], lanes 0..7
-	VMOVUPS     32(CX), Y3 // m' = shift[0], lanes 8..15
-	VSUBPS      Y2, Y0, Y0 // S = S - m', lanes 0..7
-	VSUBPS      Y3, Y1, Y1 // S = S - m', lanes 8..15
-	VMOVUPS     x8_c2fc0000<>+0(SB), Y2 // S = S or at least least, lanes 0..7
-	VMAXPS      Y0, Y2, Y0 // S = S or at least least, lanes 0..7
-	VMOVUPS     x8_c2fc0000<>+0(SB), Y2 // S = S or at least least, lanes 8..15
-	VMAXPS      Y1, Y2, Y1 // S = S or at least least, lanes 8..15
-	VADDPS      x8_4b40007e<>+0(SB), Y0, Y2 // k = S + round, lanes 0..7
-	VADDPS      x8_4b40007e<>+0(SB), Y1, Y3 // k = S + round, lanes 8..15
-	VSUBPS      x8_4b40007e<>+0(SB), Y2, Y4 // n = k - round, lanes 0..7
-	VSUBPS      x8_4b40007e<>+0(SB), Y3, Y5 // n = k - round, lanes 8..15
-	VSUBPS      Y4, Y0, Y0 // S = S - n, lanes 0..7
-	VSUBPS      Y5, Y1, Y1 // S = S - n, lanes 8..15
-	VMOVUPS     x8_399fa028<>+0(SB), Y4 // p = 2 exp2_6, lanes 0..7
-	VMOVUPS     x8_399fa028<>+0(SB), Y5 // p = 2 exp2_6, lanes 8..15
-	VFMADD213PS x8_3b2f80da<>+0(SB), Y0, Y4 // p = p*S + 2 exp2_5, lanes 0..7
-	VFMADD213PS x8_3b2f80da<>+0(SB), Y1, Y5 // p = p*S + 2 exp2_5, lanes 8..15
-	VFMADD213PS x8_3c9d979c<>+0(SB), Y0, Y4 // p = p*S + 2 exp2_4, lanes 0..7
-	VFMADD213PS x8_3c9d979c<>+0(SB), Y1, Y5 // p = p*S + 2 exp2_4, lanes 8..15
-	VFMADD213PS x8_3de357c2<>+0(SB), Y0, Y4 // p = p*S + 2 exp2_3, lanes 0..7
-	VFMADD213PS x8_3de357c2<>+0(SB), Y1, Y5 // p = p*S + 2 exp2_3, lanes 8..15
-	VFMADD213PS x8_3ef5fdef<>+0(SB), Y0, Y4 // p = p*S + 2 exp2_2, lanes 0..7
-	VFMADD213PS x8_3ef5fdef<>+0(SB), Y1, Y5 // p = p*S + 2 exp2_2, lanes 8..15
-	VFMADD213PS x8_3fb17218<>+0(SB), Y0, Y4 // p = p*S + 2 exp2_1, lanes 0..7
-	VFMADD213PS x8_3fb17218<>+0(SB), Y1, Y5 // p = p*S + 2 exp2_1, lanes 8..15
-	VFMADD213PS x8_40000000<>+0(SB), Y0, Y4 // p = p*S + 2 exp2_0, lanes 0..7
-	VFMADD213PS x8_40000000<>+0(SB), Y1, Y5 // p = p*S + 2 exp2_0, lanes 8..15
-	VPSLLD      $0x17, Y2, Y2 // k = k << 23, lanes 0..7
-	VPSLLD      $0x17, Y3, Y3 // k = k << 23, lanes 8..15
-	VMULPS      Y2, Y4, Y4 // p = p * k, lanes 0..7
-	VMULPS      Y3, Y5, Y5 // p = p * k, lanes 8..15
-	VMOVUPS     Y4, (AX) // s[0] = p, lanes 0..7
-	VMOVUPS     Y5, 32(AX) // s[0] = p, lanes 8..15
-	VMOVUPS     (DX), Y2 // m' = l[0], lanes 0..7
-	VMOVUPS     32(DX), Y3 // m' = l[0], lanes 8..15
-	VADDPS      Y4, Y2, Y2 // m' = m' + p, lanes 0..7
-	VADDPS      Y5, Y3, Y3 // m' = m' + p, lanes 8..15
-	VMOVUPS     Y2, (DX) // l[0] = m', lanes 0..7
-	VMOVUPS     Y3, 32(DX) // l[0] = m', lanes 8..15
+	VMOVUPS     (AX), Y1 // S = s[0], lanes 0..7
+	VMOVUPS     32(AX), Y2 // S = s[0], lanes 8..15
+	VMOVUPS     (CX), Y3 // m' = shift[0], lanes 0..7
+	VMOVUPS     32(CX), Y4 // m' = shift[0], lanes 8..15
+	VSUBPS      Y3, Y1, Y1 // S = S - m', lanes 0..7
+	VSUBPS      Y4, Y2, Y2 // S = S - m', lanes 8..15
+	VMOVUPS     x8_c2fc0000<>+0(SB), Y3 // S = S or at least least, lanes 0..7
+	VMAXPS      Y1, Y3, Y1 // S = S or at least least, lanes 0..7
+	VMOVUPS     x8_c2fc0000<>+0(SB), Y3 // S = S or at least least, lanes 8..15
+	VMAXPS      Y2, Y3, Y2 // S = S or at least least, lanes 8..15
+	VADDPS      Y0, Y1, Y3 // k = S + round, lanes 0..7
+	VADDPS      Y0, Y2, Y4 // k = S + round, lanes 8..15
+	VSUBPS      Y0, Y3, Y5 // n = k - round, lanes 0..7
+	VSUBPS      Y0, Y4, Y6 // n = k - round, lanes 8..15
+	VSUBPS      Y5, Y1, Y1 // S = S - n, lanes 0..7
+	VSUBPS      Y6, Y2, Y2 // S = S - n, lanes 8..15
+	VMOVUPS     x8_399fa028<>+0(SB), Y5 // p = 2 exp2_6, lanes 0..7
+	VMOVUPS     x8_399fa028<>+0(SB), Y6 // p = 2 exp2_6, lanes 8..15
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y1, Y5 // p = p*S + 2 exp2_5, lanes 0..7
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y2, Y6 // p = p*S + 2 exp2_5, lanes 8..15
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y1, Y5 // p = p*S + 2 exp2_4, lanes 0..7
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y2, Y6 // p = p*S + 2 exp2_4, lanes 8..15
+	VFMADD213PS x8_3de357c2<>+0(SB), Y1, Y5 // p = p*S + 2 exp2_3, lanes 0..7
+	VFMADD213PS x8_3de357c2<>+0(SB), Y2, Y6 // p = p*S + 2 exp2_3, lanes 8..15
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y1, Y5 // p = p*S + 2 exp2_2, lanes 0..7
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y2, Y6 // p = p*S + 2 exp2_2, lanes 8..15
+	VFMADD213PS x8_3fb17218<>+0(SB), Y1, Y5 // p = p*S + 2 exp2_1, lanes 0..7
+	VFMADD213PS x8_3fb17218<>+0(SB), Y2, Y6 // p = p*S + 2 exp2_1, lanes 8..15
+	VFMADD213PS x8_40000000<>+0(SB), Y1, Y5 // p = p*S + 2 exp2_0, lanes 0..7
+	VFMADD213PS x8_40000000<>+0(SB), Y2, Y6 // p = p*S + 2 exp2_0, lanes 8..15
+	VPSLLD      $0x17, Y3, Y3 // k = k << 23, lanes 0..7
+	VPSLLD      $0x17, Y4, Y4 // k = k << 23, lanes 8..15
+	VMULPS      Y3, Y5, Y5 // p = p * k, lanes 0..7
+	VMULPS      Y4, Y6, Y6 // p = p * k, lanes 8..15
+	VMOVUPS     Y5, (AX) // s[0] = p, lanes 0..7
+	VMOVUPS     Y6, 32(AX) // s[0] = p, lanes 8..15
+	VMOVUPS     (DX), Y3 // m' = l[0], lanes 0..7
+	VMOVUPS     32(DX), Y4 // m' = l[0], lanes 8..15
+	VADDPS      Y5, Y3, Y3 // m' = m' + p, lanes 0..7
+	VADDPS      Y6, Y4, Y4 // m' = m' + p, lanes 8..15
+	VMOVUPS     Y3, (DX) // l[0] = m', lanes 0..7
+	VMOVUPS     Y4, 32(DX) // l[0] = m', lanes 8..15
 	ADDQ        $+64, AX // s += 64
 	ADDQ        $+64, CX // shift += 64
 	ADDQ        $+64, DX // l += 64
@@ -10531,113 +10535,114 @@ rows_end_2:
 
 // func mergeRowsAVX2(ma *float32, la *float32, oa *float32, mb *float32, lb *float32, ob *float32, stride int, rows int, cols int, weights *float32)
 TEXT ·mergeRowsAVX2(SB), NOSPLIT, $0-80
-	MOVQ ma+0(FP), AX // ma
-	MOVQ la+8(FP), CX // la
-	MOVQ oa+16(FP), DX // oa
-	MOVQ mb+24(FP), BX // mb
-	MOVQ lb+32(FP), SI // lb
-	MOVQ ob+40(FP), DI // ob
-	MOVQ weights+72(FP), R8 // weights
-	MOVQ stride+48(FP), R9 // stride
-	MOVQ rows+56(FP), R10 // rows
-	SHLQ $0x02, R9 // stride in bytes
+	MOVQ    ma+0(FP), AX // ma
+	MOVQ    la+8(FP), CX // la
+	MOVQ    oa+16(FP), DX // oa
+	MOVQ    mb+24(FP), BX // mb
+	MOVQ    lb+32(FP), SI // lb
+	MOVQ    ob+40(FP), DI // ob
+	MOVQ    weights+72(FP), R8 // weights
+	MOVQ    stride+48(FP), R9 // stride
+	MOVQ    rows+56(FP), R10 // rows
+	VMOVUPS x8_4b40007e<>+0(SB), Y0 // round = round
+	SHLQ    $0x02, R9 // stride in bytes
 
 	// w = 2^(m - max), l = la·wa + lb·wb
 	LEAQ        tail_window<>+0(SB), R11 // first rows lanes
 	MOVQ        $+16, R12 // first rows lanes
 	SUBQ        R10, R12 // first rows lanes
-	VMOVUPS     (R11)(R12*4), Y0 // first rows lanes
-	VMOVUPS     32(R11)(R12*4), Y1 // first rows lanes
-	VMASKMOVPS  (AX), Y0, Y2 // wa = ma[0], rows lanes
-	VMASKMOVPS  32(AX), Y1, Y3 // wa = ma[0], rows lanes
-	VMASKMOVPS  (BX), Y0, Y4 // wb = mb[0], rows lanes
-	VMASKMOVPS  32(BX), Y1, Y5 // wb = mb[0], rows lanes
-	VMOVAPS     Y2, Y6 // m' = wa, lanes 0..7
-	VMOVAPS     Y3, Y7 // m' = wa, lanes 8..15
-	VMAXPS      Y6, Y4, Y6 // m' = max(m', wb), lanes 0..7
-	VMAXPS      Y7, Y5, Y7 // m' = max(m', wb), lanes 8..15
-	VADDPS      x8_00000000<>+0(SB), Y6, Y6 // m' = m' + 0, lanes 0..7
-	VADDPS      x8_00000000<>+0(SB), Y7, Y7 // m' = m' + 0, lanes 8..15
-	VMASKMOVPS  Y6, Y0, (AX) // ma[0] = m', rows lanes
-	VMASKMOVPS  Y7, Y1, 32(AX) // ma[0] = m', rows lanes
-	VCMPPS      $0x00, x8_ff800000<>+0(SB), Y6, Y8 // none = m' == -Inf, lanes 0..7
-	VCMPPS      $0x00, x8_ff800000<>+0(SB), Y7, Y9 // none = m' == -Inf, lanes 8..15
-	VANDNPS     Y6, Y8, Y6 // m' = 0 where none, lanes 0..7
-	VANDNPS     Y7, Y9, Y7 // m' = 0 where none, lanes 8..15
-	VSUBPS      Y6, Y2, Y2 // wa = wa - m', lanes 0..7
-	VSUBPS      Y7, Y3, Y3 // wa = wa - m', lanes 8..15
-	VSUBPS      Y6, Y4, Y4 // wb = wb - m', lanes 0..7
-	VSUBPS      Y7, Y5, Y5 // wb = wb - m', lanes 8..15
-	VMOVUPS     x8_c2fc0000<>+0(SB), Y6 // wa = wa or at least least, lanes 0..7
-	VMAXPS      Y2, Y6, Y2 // wa = wa or at least least, lanes 0..7
-	VMOVUPS     x8_c2fc0000<>+0(SB), Y6 // wa = wa or at least least, lanes 8..15
-	VMAXPS      Y3, Y6, Y3 // wa = wa or at least least, lanes 8..15
-	VADDPS      x8_4b40007e<>+0(SB), Y2, Y8 // k = wa + round, lanes 0..7
-	VADDPS      x8_4b40007e<>+0(SB), Y3, Y9 // k = wa + round, lanes 8..15
-	VSUBPS      x8_4b40007e<>+0(SB), Y8, Y6 // n = k - round, lanes 0..7
-	VSUBPS      x8_4b40007e<>+0(SB), Y9, Y7 // n = k - round, lanes 8..15
-	VSUBPS      Y6, Y2, Y2 // wa = wa - n, lanes 0..7
-	VSUBPS      Y7, Y3, Y3 // wa = wa - n, lanes 8..15
-	VMOVUPS     x8_399fa028<>+0(SB), Y6 // p = 2 exp2_6, lanes 0..7
+	VMOVUPS     (R11)(R12*4), Y1 // first rows lanes
+	VMOVUPS     32(R11)(R12*4), Y2 // first rows lanes
+	VMASKMOVPS  (AX), Y1, Y3 // wa = ma[0], rows lanes
+	VMASKMOVPS  32(AX), Y2, Y4 // wa = ma[0], rows lanes
+	VMASKMOVPS  (BX), Y1, Y5 // wb = mb[0], rows lanes
+	VMASKMOVPS  32(BX), Y2, Y6 // wb = mb[0], rows lanes
+	VMOVAPS     Y3, Y7 // m' = wa, lanes 0..7
+	VMOVAPS     Y4, Y8 // m' = wa, lanes 8..15
+	VMAXPS      Y7, Y5, Y7 // m' = max(m', wb), lanes 0..7
+	VMAXPS      Y8, Y6, Y8 // m' = max(m', wb), lanes 8..15
+	VADDPS      x8_00000000<>+0(SB), Y7, Y7 // m' = m' + 0, lanes 0..7
+	VADDPS      x8_00000000<>+0(SB), Y8, Y8 // m' = m' + 0, lanes 8..15
+	VMASKMOVPS  Y7, Y1, (AX) // ma[0] = m', rows lanes
+	VMASKMOVPS  Y8, Y2, 32(AX) // ma[0] = m', rows lanes
+	VCMPPS      $0x00, x8_ff800000<>+0(SB), Y7, Y9 // none = m' == -Inf, lanes 0..7
+	VCMPPS      $0x00, x8_ff800000<>+0(SB), Y8, Y10 // none = m' == -Inf, lanes 8..15
+	VANDNPS     Y7, Y9, Y7 // m' = 0 where none, lanes 0..7
+	VANDNPS     Y8, Y10, Y8 // m' = 0 where none, lanes 8..15
+	VSUBPS      Y7, Y3, Y3 // wa = wa - m', lanes 0..7
+	VSUBPS      Y8, Y4, Y4 // wa = wa - m', lanes 8..15
+	VSUBPS      Y7, Y5, Y5 // wb = wb - m', lanes 0..7
+	VSUBPS      Y8, Y6, Y6 // wb = wb - m', lanes 8..15
+	VMOVUPS     x8_c2fc0000<>+0(SB), Y7 // wa = wa or at least least, lanes 0..7
+	VMAXPS      Y3, Y7, Y3 // wa = wa or at least least, lanes 0..7
+	VMOVUPS     x8_c2fc0000<>+0(SB), Y7 // wa = wa or at least least, lanes 8..15
+	VMAXPS      Y4, Y7, Y4 // wa = wa or at least least, lanes 8..15
+	VADDPS      Y0, Y3, Y9 // k = wa + round, lanes 0..7
+	VADDPS      Y0, Y4, Y10 // k = wa + round, lanes 8..15
+	VSUBPS      Y0, Y9, Y7 // n = k - round, lanes 0..7
+	VSUBPS      Y0, Y10, Y8 // n = k - round, lanes 8..15
+	VSUBPS      Y7, Y3, Y3 // wa = wa - n, lanes 0..7
+	VSUBPS      Y8, Y4, Y4 // wa = wa - n, lanes 8..15
+	VMOVUPS     x8_399fa028<>+0(SB), Y7 // p = 2 exp2_6, lanes 0..7
+	VMOVUPS     x8_399fa028<>+0(SB), Y8 // p = 2 exp2_6, lanes 8..15
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y3, Y7 // p = p*wa + 2 exp2_5, lanes 0..7
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y4, Y8 // p = p*wa + 2 exp2_5, lanes 8..15
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y3, Y7 // p = p*wa + 2 exp2_4, lanes 0..7
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y4, Y8 // p = p*wa + 2 exp2_4, lanes 8..15
+	VFMADD213PS x8_3de357c2<>+0(SB), Y3, Y7 // p = p*wa + 2 exp2_3, lanes 0..7
+	VFMADD213PS x8_3de357c2<>+0(SB), Y4, Y8 // p = p*wa + 2 exp2_3, lanes 8..15
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y3, Y7 // p = p*wa + 2 exp2_2, lanes 0..7
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y4, Y8 // p = p*wa + 2 exp2_2, lanes 8..15
+	VFMADD213PS x8_3fb17218<>+0(SB), Y3, Y7 // p = p*wa + 2 exp2_1, lanes 0..7
+	VFMADD213PS x8_3fb17218<>+0(SB), Y4, Y8 // p = p*wa + 2 exp2_1, lanes 8..15
+	VFMADD213PS x8_40000000<>+0(SB), Y3, Y7 // p = p*wa + 2 exp2_0, lanes 0..7
+	VFMADD213PS x8_40000000<>+0(SB), Y4, Y8 // p = p*wa + 2 exp2_0, lanes 8..15
+	VPSLLD      $0x17, Y9, Y9 // k = k << 23, lanes 0..7
+	VPSLLD      $0x17, Y10, Y10 // k = k << 23, lanes 8..15
+	VMULPS      Y9, Y7, Y7 // p = p * k, lanes 0..7
+	VMULPS      Y10, Y8, Y8 // p = p * k, lanes 8..15
+	VMOVUPS     Y7, (R8) // weights[0] = p, lanes 0..7
+	VMOVUPS     Y8, 32(R8) // weights[0] = p, lanes 8..15
+	VMASKMOVPS  (CX), Y1, Y3 // la = la[0], rows lanes
+	VMASKMOVPS  32(CX), Y2, Y4 // la = la[0], rows lanes
+	VMULPS      Y7, Y3, Y3 // la = la * p, lanes 0..7
+	VMULPS      Y8, Y4, Y4 // la = la * p, lanes 8..15
+	VMOVUPS     x8_c2fc0000<>+0(SB), Y7 // wb = wb or at least least, lanes 0..7
+	VMAXPS      Y5, Y7, Y5 // wb = wb or at least least, lanes 0..7
+	VMOVUPS     x8_c2fc0000<>+0(SB), Y7 // wb = wb or at least least, lanes 8..15
+	VMAXPS      Y6, Y7, Y6 // wb = wb or at least least, lanes 8..15
+	VADDPS      Y0, Y5, Y8 // k = wb + round, lanes 0..7
+	VADDPS      Y0, Y6, Y9 // k = wb + round, lanes 8..15
+	VSUBPS      Y0, Y8, Y7 // n = k - round, lanes 0..7
+	VSUBPS      Y0, Y9, Y0 // n = k - round, lanes 8..15
+	VSUBPS      Y7, Y5, Y5 // wb = wb - n, lanes 0..7
+	VSUBPS      Y0, Y6, Y6 // wb = wb - n, lanes 8..15
+	VMOVUPS     x8_399fa028<>+0(SB), Y0 // p = 2 exp2_6, lanes 0..7
 	VMOVUPS     x8_399fa028<>+0(SB), Y7 // p = 2 exp2_6, lanes 8..15
-	VFMADD213PS x8_3b2f80da<>+0(SB), Y2, Y6 // p = p*wa + 2 exp2_5, lanes 0..7
-	VFMADD213PS x8_3b2f80da<>+0(SB), Y3, Y7 // p = p*wa + 2 exp2_5, lanes 8..15
-	VFMADD213PS x8_3c9d979c<>+0(SB), Y2, Y6 // p = p*wa + 2 exp2_4, lanes 0..7
-	VFMADD213PS x8_3c9d979c<>+0(SB), Y3, Y7 // p = p*wa + 2 exp2_4, lanes 8..15
-	VFMADD213PS x8_3de357c2<>+0(SB), Y2, Y6 // p = p*wa + 2 exp2_3, lanes 0..7
-	VFMADD213PS x8_3de357c2<>+0(SB), Y3, Y7 // p = p*wa + 2 exp2_3, lanes 8..15
-	VFMADD213PS x8_3ef5fdef<>+0(SB), Y2, Y6 // p = p*wa + 2 exp2_2, lanes 0..7
-	VFMADD213PS x8_3ef5fdef<>+0(SB), Y3, Y7 // p = p*wa + 2 exp2_2, lanes 8..15
-	VFMADD213PS x8_3fb17218<>+0(SB), Y2, Y6 // p = p*wa + 2 exp2_1, lanes 0..7
-	VFMADD213PS x8_3fb17218<>+0(SB), Y3, Y7 // p = p*wa + 2 exp2_1, lanes 8..15
-	VFMADD213PS x8_40000000<>+0(SB), Y2, Y6 // p = p*wa + 2 exp2_0, lanes 0..7
-	VFMADD213PS x8_40000000<>+0(SB), Y3, Y7 // p = p*wa + 2 exp2_0, lanes 8..15
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y5, Y0 // p = p*wb + 2 exp2_5, lanes 0..7
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y6, Y7 // p = p*wb + 2 exp2_5, lanes 8..15
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y5, Y0 // p = p*wb + 2 exp2_4, lanes 0..7
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y6, Y7 // p = p*wb + 2 exp2_4, lanes 8..15
+	VFMADD213PS x8_3de357c2<>+0(SB), Y5, Y0 // p = p*wb + 2 exp2_3, lanes 0..7
+	VFMADD213PS x8_3de357c2<>+0(SB), Y6, Y7 // p = p*wb + 2 exp2_3, lanes 8..15
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y5, Y0 // p = p*wb + 2 exp2_2, lanes 0..7
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y6, Y7 // p = p*wb + 2 exp2_2, lanes 8..15
+	VFMADD213PS x8_3fb17218<>+0(SB), Y5, Y0 // p = p*wb + 2 exp2_1, lanes 0..7
+	VFMADD213PS x8_3fb17218<>+0(SB), Y6, Y7 // p = p*wb + 2 exp2_1, lanes 8..15
+	VFMADD213PS x8_40000000<>+0(SB), Y5, Y0 // p = p*wb + 2 exp2_0, lanes 0..7
+	VFMADD213PS x8_40000000<>+0(SB), Y6, Y7 // p = p*wb + 2 exp2_0, lanes 8..15
 	VPSLLD      $0x17, Y8, Y8 // k = k << 23, lanes 0..7
 	VPSLLD      $0x17, Y9, Y9 // k = k << 23, lanes 8..15
-	VMULPS      Y8, Y6, Y6 // p = p * k, lanes 0..7
+	VMULPS      Y8, Y0, Y0 // p = p * k, lanes 0..7
 	VMULPS      Y9, Y7, Y7 // p = p * k, lanes 8..15
-	VMOVUPS     Y6, (R8) // weights[0] = p, lanes 0..7
-	VMOVUPS     Y7, 32(R8) // weights[0] = p, lanes 8..15
-	VMASKMOVPS  (CX), Y0, Y2 // la = la[0], rows lanes
-	VMASKMOVPS  32(CX), Y1, Y3 // la = la[0], rows lanes
-	VMULPS      Y6, Y2, Y2 // la = la * p, lanes 0..7
-	VMULPS      Y7, Y3, Y3 // la = la * p, lanes 8..15
-	VMOVUPS     x8_c2fc0000<>+0(SB), Y6 // wb = wb or at least least, lanes 0..7
-	VMAXPS      Y4, Y6, Y4 // wb = wb or at least least, lanes 0..7
-	VMOVUPS     x8_c2fc0000<>+0(SB), Y6 // wb = wb or at least least, lanes 8..15
-	VMAXPS      Y5, Y6, Y5 // wb = wb or at least least, lanes 8..15
-	VADDPS      x8_4b40007e<>+0(SB), Y4, Y8 // k = wb + round, lanes 0..7
-	VADDPS      x8_4b40007e<>+0(SB), Y5, Y9 // k = wb + round, lanes 8..15
-	VSUBPS      x8_4b40007e<>+0(SB), Y8, Y6 // n = k - round, lanes 0..7
-	VSUBPS      x8_4b40007e<>+0(SB), Y9, Y7 // n = k - round, lanes 8..15
-	VSUBPS      Y6, Y4, Y4 // wb = wb - n, lanes 0..7
-	VSUBPS      Y7, Y5, Y5 // wb = wb - n, lanes 8..15
-	VMOVUPS     x8_399fa028<>+0(SB), Y6 // p = 2 exp2_6, lanes 0..7
-	VMOVUPS     x8_399fa028<>+0(SB), Y7 // p = 2 exp2_6, lanes 8..15
-	VFMADD213PS x8_3b2f80da<>+0(SB), Y4, Y6 // p = p*wb + 2 exp2_5, lanes 0..7
-	VFMADD213PS x8_3b2f80da<>+0(SB), Y5, Y7 // p = p*wb + 2 exp2_5, lanes 8..15
-	VFMADD213PS x8_3c9d979c<>+0(SB), Y4, Y6 // p = p*wb + 2 exp2_4, lanes 0..7
-	VFMADD213PS x8_3c9d979c<>+0(SB), Y5, Y7 // p = p*wb + 2 exp2_4, lanes 8..15
-	VFMADD213PS x8_3de357c2<>+0(SB), Y4, Y6 // p = p*wb + 2 exp2_3, lanes 0..7
-	VFMADD213PS x8_3de357c2<>+0(SB), Y5, Y7 // p = p*wb + 2 exp2_3, lanes 8..15
-	VFMADD213PS x8_3ef5fdef<>+0(SB), Y4, Y6 // p = p*wb + 2 exp2_2, lanes 0..7
-	VFMADD213PS x8_3ef5fdef<>+0(SB), Y5, Y7 // p = p*wb + 2 exp2_2, lanes 8..15
-	VFMADD213PS x8_3fb17218<>+0(SB), Y4, Y6 // p = p*wb + 2 exp2_1, lanes 0..7
-	VFMADD213PS x8_3fb17218<>+0(SB), Y5, Y7 // p = p*wb + 2 exp2_1, lanes 8..15
-	VFMADD213PS x8_40000000<>+0(SB), Y4, Y6 // p = p*wb + 2 exp2_0, lanes 0..7
-	VFMADD213PS x8_40000000<>+0(SB), Y5, Y7 // p = p*wb + 2 exp2_0, lanes 8..15
-	VPSLLD      $0x17, Y8, Y8 // k = k << 23, lanes 0..7
-	VPSLLD      $0x17, Y9, Y9 // k = k << 23, lanes 8..15
-	VMULPS      Y8, Y6, Y6 // p = p * k, lanes 0..7
-	VMULPS      Y9, Y7, Y7 // p = p * k, lanes 8..15
-	VMOVUPS     Y6, 64(R8) // weights[16] = p, lanes 0..7
+	VMOVUPS     Y0, 64(R8) // weights[16] = p, lanes 0..7
 	VMOVUPS     Y7, 96(R8) // weights[16] = p, lanes 8..15
-	VMASKMOVPS  (SI), Y0, Y4 // lb = lb[0], rows lanes
-	VMASKMOVPS  32(SI), Y1, Y5 // lb = lb[0], rows lanes
-	VFMADD231PS Y6, Y4, Y2 // la += lb * p, lanes 0..7
-	VFMADD231PS Y7, Y5, Y3 // la += lb * p, lanes 8..15
-	VMASKMOVPS  Y2, Y0, (CX) // la[0] = la, rows lanes
-	VMASKMOVPS  Y3, Y1, 32(CX) // la[0] = la, rows lanes
+	VMASKMOVPS  (SI), Y1, Y5 // lb = lb[0], rows lanes
+	VMASKMOVPS  32(SI), Y2, Y6 // lb = lb[0], rows lanes
+	VFMADD231PS Y0, Y5, Y3 // la += lb * p, lanes 0..7
+	VFMADD231PS Y7, Y6, Y4 // la += lb * p, lanes 8..15
+	VMASKMOVPS  Y3, Y1, (CX) // la[0] = la, rows lanes
+	VMASKMOVPS  Y4, Y2, 32(CX) // la[0] = la, rows lanes
 
 	// O likewise
 	CMPQ R10, $+1 // rows < 1
@@ -11545,93 +11550,94 @@ TEXT ·expSumAVX2(SB), NOSPLIT, $0-36
 	MOVQ         n+16(FP), CX // n
 	MOVQ         dst+0(FP), DX // dst
 	VBROADCASTSS shift+24(FP), Y0 // shift in all lanes
-	VXORPS       Y1, Y1, Y1 // sum = 0, lanes 0..7
-	VXORPS       Y2, Y2, Y2 // sum = 0, lanes 8..15
+	VMOVUPS      x8_4b40007e<>+0(SB), Y1 // round = round
+	VXORPS       Y2, Y2, Y2 // sum = 0, lanes 0..7
+	VXORPS       Y3, Y3, Y3 // sum = 0, lanes 8..15
 	CMPQ         CX, $+32 // n < 32
 	JLT          vectors_end_2 // n < 32
 
 vectors_1:
-	VMOVUPS     (AX), Y3 // x = src[0], lanes 0..7
-	VMOVUPS     32(AX), Y4 // x = src[0], lanes 8..15
-	VMOVUPS     64(AX), Y5 // x = src[0], lanes 16..23
-	VMOVUPS     96(AX), Y6 // x = src[0], lanes 24..31
-	VSUBPS      Y0, Y3, Y3 // x = x - shift, lanes 0..7
-	VSUBPS      Y0, Y4, Y4 // x = x - shift, lanes 8..15
-	VSUBPS      Y0, Y5, Y5 // x = x - shift, lanes 16..23
-	VSUBPS      Y0, Y6, Y6 // x = x - shift, lanes 24..31
-	VMOVUPS     x8_c2aeac50<>+0(SB), Y7 // x = x or at least least, lanes 0..7
-	VMAXPS      Y3, Y7, Y3 // x = x or at least least, lanes 0..7
-	VMOVUPS     x8_c2aeac50<>+0(SB), Y7 // x = x or at least least, lanes 8..15
-	VMAXPS      Y4, Y7, Y4 // x = x or at least least, lanes 8..15
-	VMOVUPS     x8_c2aeac50<>+0(SB), Y7 // x = x or at least least, lanes 16..23
-	VMAXPS      Y5, Y7, Y5 // x = x or at least least, lanes 16..23
-	VMOVUPS     x8_c2aeac50<>+0(SB), Y7 // x = x or at least least, lanes 24..31
-	VMAXPS      Y6, Y7, Y6 // x = x or at least least, lanes 24..31
-	VMULPS      x8_3fb8aa3b<>+0(SB), Y3, Y11 // k = x * log2e_hi, lanes 0..7
-	VMULPS      x8_3fb8aa3b<>+0(SB), Y4, Y12 // k = x * log2e_hi, lanes 8..15
-	VMULPS      x8_3fb8aa3b<>+0(SB), Y5, Y13 // k = x * log2e_hi, lanes 16..23
-	VMULPS      x8_3fb8aa3b<>+0(SB), Y6, Y14 // k = x * log2e_hi, lanes 24..31
-	VADDPS      x8_4b40007e<>+0(SB), Y11, Y11 // k = k + round, lanes 0..7
-	VADDPS      x8_4b40007e<>+0(SB), Y12, Y12 // k = k + round, lanes 8..15
-	VADDPS      x8_4b40007e<>+0(SB), Y13, Y13 // k = k + round, lanes 16..23
-	VADDPS      x8_4b40007e<>+0(SB), Y14, Y14 // k = k + round, lanes 24..31
-	VSUBPS      x8_4b40007e<>+0(SB), Y11, Y7 // f = k - round, lanes 0..7
-	VSUBPS      x8_4b40007e<>+0(SB), Y12, Y8 // f = k - round, lanes 8..15
-	VSUBPS      x8_4b40007e<>+0(SB), Y13, Y9 // f = k - round, lanes 16..23
-	VSUBPS      x8_4b40007e<>+0(SB), Y14, Y10 // f = k - round, lanes 24..31
-	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y3, Y7 // f = x * log2e_hi - f, lanes 0..7
-	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y4, Y8 // f = x * log2e_hi - f, lanes 8..15
-	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y5, Y9 // f = x * log2e_hi - f, lanes 16..23
-	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y6, Y10 // f = x * log2e_hi - f, lanes 24..31
-	VFMADD231PS x8_32a57060<>+0(SB), Y3, Y7 // f += x * log2e_lo, lanes 0..7
-	VFMADD231PS x8_32a57060<>+0(SB), Y4, Y8 // f += x * log2e_lo, lanes 8..15
-	VFMADD231PS x8_32a57060<>+0(SB), Y5, Y9 // f += x * log2e_lo, lanes 16..23
-	VFMADD231PS x8_32a57060<>+0(SB), Y6, Y10 // f += x * log2e_lo, lanes 24..31
-	VMOVUPS     x8_399fa028<>+0(SB), Y3 // p = 2 exp2_6, lanes 0..7
-	VMOVUPS     x8_399fa028<>+0(SB), Y4 // p = 2 exp2_6, lanes 8..15
-	VMOVUPS     x8_399fa028<>+0(SB), Y5 // p = 2 exp2_6, lanes 16..23
-	VMOVUPS     x8_399fa028<>+0(SB), Y6 // p = 2 exp2_6, lanes 24..31
-	VFMADD213PS x8_3b2f80da<>+0(SB), Y7, Y3 // p = p*f + 2 exp2_5, lanes 0..7
-	VFMADD213PS x8_3b2f80da<>+0(SB), Y8, Y4 // p = p*f + 2 exp2_5, lanes 8..15
-	VFMADD213PS x8_3b2f80da<>+0(SB), Y9, Y5 // p = p*f + 2 exp2_5, lanes 16..23
-	VFMADD213PS x8_3b2f80da<>+0(SB), Y10, Y6 // p = p*f + 2 exp2_5, lanes 24..31
-	VFMADD213PS x8_3c9d979c<>+0(SB), Y7, Y3 // p = p*f + 2 exp2_4, lanes 0..7
-	VFMADD213PS x8_3c9d979c<>+0(SB), Y8, Y4 // p = p*f + 2 exp2_4, lanes 8..15
-	VFMADD213PS x8_3c9d979c<>+0(SB), Y9, Y5 // p = p*f + 2 exp2_4, lanes 16..23
-	VFMADD213PS x8_3c9d979c<>+0(SB), Y10, Y6 // p = p*f + 2 exp2_4, lanes 24..31
-	VFMADD213PS x8_3de357c2<>+0(SB), Y7, Y3 // p = p*f + 2 exp2_3, lanes 0..7
-	VFMADD213PS x8_3de357c2<>+0(SB), Y8, Y4 // p = p*f + 2 exp2_3, lanes 8..15
-	VFMADD213PS x8_3de357c2<>+0(SB), Y9, Y5 // p = p*f + 2 exp2_3, lanes 16..23
-	VFMADD213PS x8_3de357c2<>+0(SB), Y10, Y6 // p = p*f + 2 exp2_3, lanes 24..31
-	VFMADD213PS x8_3ef5fdef<>+0(SB), Y7, Y3 // p = p*f + 2 exp2_2, lanes 0..7
-	VFMADD213PS x8_3ef5fdef<>+0(SB), Y8, Y4 // p = p*f + 2 exp2_2, lanes 8..15
-	VFMADD213PS x8_3ef5fdef<>+0(SB), Y9, Y5 // p = p*f + 2 exp2_2, lanes 16..23
-	VFMADD213PS x8_3ef5fdef<>+0(SB), Y10, Y6 // p = p*f + 2 exp2_2, lanes 24..31
-	VFMADD213PS x8_3fb17218<>+0(SB), Y7, Y3 // p = p*f + 2 exp2_1, lanes 0..7
-	VFMADD213PS x8_3fb17218<>+0(SB), Y8, Y4 // p = p*f + 2 exp2_1, lanes 8..15
-	VFMADD213PS x8_3fb17218<>+0(SB), Y9, Y5 // p = p*f + 2 exp2_1, lanes 16..23
-	VFMADD213PS x8_3fb17218<>+0(SB), Y10, Y6 // p = p*f + 2 exp2_1, lanes 24..31
-	VFMADD213PS x8_40000000<>+0(SB), Y7, Y3 // p = p*f + 2 exp2_0, lanes 0..7
-	VFMADD213PS x8_40000000<>+0(SB), Y8, Y4 // p = p*f + 2 exp2_0, lanes 8..15
-	VFMADD213PS x8_40000000<>+0(SB), Y9, Y5 // p = p*f + 2 exp2_0, lanes 16..23
-	VFMADD213PS x8_40000000<>+0(SB), Y10, Y6 // p = p*f + 2 exp2_0, lanes 24..31
-	VPSLLD      $0x17, Y11, Y11 // k = k << 23, lanes 0..7
-	VPSLLD      $0x17, Y12, Y12 // k = k << 23, lanes 8..15
-	VPSLLD      $0x17, Y13, Y13 // k = k << 23, lanes 16..23
-	VPSLLD      $0x17, Y14, Y14 // k = k << 23, lanes 24..31
-	VMULPS      Y11, Y3, Y3 // p = p * k, lanes 0..7
-	VMULPS      Y12, Y4, Y4 // p = p * k, lanes 8..15
-	VMULPS      Y13, Y5, Y5 // p = p * k, lanes 16..23
-	VMULPS      Y14, Y6, Y6 // p = p * k, lanes 24..31
-	VADDPS      Y3, Y1, Y1 // sum = sum + p.0, lanes 0..7
-	VADDPS      Y4, Y2, Y2 // sum = sum + p.0, lanes 8..15
-	VADDPS      Y5, Y1, Y1 // sum = sum + p.1, lanes 0..7
-	VADDPS      Y6, Y2, Y2 // sum = sum + p.1, lanes 8..15
+	VMOVUPS     (AX), Y4 // x = src[0], lanes 0..7
+	VMOVUPS     32(AX), Y5 // x = src[0], lanes 8..15
+	VMOVUPS     64(AX), Y6 // x = src[0], lanes 16..23
+	VMOVUPS     96(AX), Y7 // x = src[0], lanes 24..31
+	VSUBPS      Y0, Y4, Y4 // x = x - shift, lanes 0..7
+	VSUBPS      Y0, Y5, Y5 // x = x - shift, lanes 8..15
+	VSUBPS      Y0, Y6, Y6 // x = x - shift, lanes 16..23
+	VSUBPS      Y0, Y7, Y7 // x = x - shift, lanes 24..31
+	VMOVUPS     x8_c2aeac50<>+0(SB), Y8 // x = x or at least least, lanes 0..7
+	VMAXPS      Y4, Y8, Y4 // x = x or at least least, lanes 0..7
+	VMOVUPS     x8_c2aeac50<>+0(SB), Y8 // x = x or at least least, lanes 8..15
+	VMAXPS      Y5, Y8, Y5 // x = x or at least least, lanes 8..15
+	VMOVUPS     x8_c2aeac50<>+0(SB), Y8 // x = x or at least least, lanes 16..23
+	VMAXPS      Y6, Y8, Y6 // x = x or at least least, lanes 16..23
+	VMOVUPS     x8_c2aeac50<>+0(SB), Y8 // x = x or at least least, lanes 24..31
+	VMAXPS      Y7, Y8, Y7 // x = x or at least least, lanes 24..31
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y4, Y12 // k = x * log2e_hi, lanes 0..7
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y5, Y13 // k = x * log2e_hi, lanes 8..15
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y6, Y14 // k = x * log2e_hi, lanes 16..23
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y7, Y15 // k = x * log2e_hi, lanes 24..31
+	VADDPS      Y1, Y12, Y12 // k = k + round, lanes 0..7
+	VADDPS      Y1, Y13, Y13 // k = k + round, lanes 8..15
+	VADDPS      Y1, Y14, Y14 // k = k + round, lanes 16..23
+	VADDPS      Y1, Y15, Y15 // k = k + round, lanes 24..31
+	VSUBPS      Y1, Y12, Y8 // f = k - round, lanes 0..7
+	VSUBPS      Y1, Y13, Y9 // f = k - round, lanes 8..15
+	VSUBPS      Y1, Y14, Y10 // f = k - round, lanes 16..23
+	VSUBPS      Y1, Y15, Y11 // f = k - round, lanes 24..31
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y4, Y8 // f = x * log2e_hi - f, lanes 0..7
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y5, Y9 // f = x * log2e_hi - f, lanes 8..15
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y6, Y10 // f = x * log2e_hi - f, lanes 16..23
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y7, Y11 // f = x * log2e_hi - f, lanes 24..31
+	VFMADD231PS x8_32a57060<>+0(SB), Y4, Y8 // f += x * log2e_lo, lanes 0..7
+	VFMADD231PS x8_32a57060<>+0(SB), Y5, Y9 // f += x * log2e_lo, lanes 8..15
+	VFMADD231PS x8_32a57060<>+0(SB), Y6, Y10 // f += x * log2e_lo, lanes 16..23
+	VFMADD231PS x8_32a57060<>+0(SB), Y7, Y11 // f += x * log2e_lo, lanes 24..31
+	VMOVUPS     x8_399fa028<>+0(SB), Y4 // p = 2 exp2_6, lanes 0..7
+	VMOVUPS     x8_399fa028<>+0(SB), Y5 // p = 2 exp2_6, lanes 8..15
+	VMOVUPS     x8_399fa028<>+0(SB), Y6 // p = 2 exp2_6, lanes 16..23
+	VMOVUPS     x8_399fa028<>+0(SB), Y7 // p = 2 exp2_6, lanes 24..31
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y8, Y4 // p = p*f + 2 exp2_5, lanes 0..7
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y9, Y5 // p = p*f + 2 exp2_5, lanes 8..15
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y10, Y6 // p = p*f + 2 exp2_5, lanes 16..23
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y11, Y7 // p = p*f + 2 exp2_5, lanes 24..31
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y8, Y4 // p = p*f + 2 exp2_4, lanes 0..7
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y9, Y5 // p = p*f + 2 exp2_4, lanes 8..15
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y10, Y6 // p = p*f + 2 exp2_4, lanes 16..23
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y11, Y7 // p = p*f + 2 exp2_4, lanes 24..31
+	VFMADD213PS x8_3de357c2<>+0(SB), Y8, Y4 // p = p*f + 2 exp2_3, lanes 0..7
+	VFMADD213PS x8_3de357c2<>+0(SB), Y9, Y5 // p = p*f + 2 exp2_3, lanes 8..15
+	VFMADD213PS x8_3de357c2<>+0(SB), Y10, Y6 // p = p*f + 2 exp2_3, lanes 16..23
+	VFMADD213PS x8_3de357c2<>+0(SB), Y11, Y7 // p = p*f + 2 exp2_3, lanes 24..31
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y8, Y4 // p = p*f + 2 exp2_2, lanes 0..7
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y9, Y5 // p = p*f + 2 exp2_2, lanes 8..15
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y10, Y6 // p = p*f + 2 exp2_2, lanes 16..23
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y11, Y7 // p = p*f + 2 exp2_2, lanes 24..31
+	VFMADD213PS x8_3fb17218<>+0(SB), Y8, Y4 // p = p*f + 2 exp2_1, lanes 0..7
+	VFMADD213PS x8_3fb17218<>+0(SB), Y9, Y5 // p = p*f + 2 exp2_1, lanes 8..15
+	VFMADD213PS x8_3fb17218<>+0(SB), Y10, Y6 // p = p*f + 2 exp2_1, lanes 16..23
+	VFMADD213PS x8_3fb17218<>+0(SB), Y11, Y7 // p = p*f + 2 exp2_1, lanes 24..31
+	VFMADD213PS x8_40000000<>+0(SB), Y8, Y4 // p = p*f + 2 exp2_0, lanes 0..7
+	VFMADD213PS x8_40000000<>+0(SB), Y9, Y5 // p = p*f + 2 exp2_0, lanes 8..15
+	VFMADD213PS x8_40000000<>+0(SB), Y10, Y6 // p = p*f + 2 exp2_0, lanes 16..23
+	VFMADD213PS x8_40000000<>+0(SB), Y11, Y7 // p = p*f + 2 exp2_0, lanes 24..31
+	VPSLLD      $0x17, Y12, Y12 // k = k << 23, lanes 0..7
+	VPSLLD      $0x17, Y13, Y13 // k = k << 23, lanes 8..15
+	VPSLLD      $0x17, Y14, Y14 // k = k << 23, lanes 16..23
+	VPSLLD      $0x17, Y15, Y15 // k = k << 23, lanes 24..31
+	VMULPS      Y12, Y4, Y4 // p = p * k, lanes 0..7
+	VMULPS      Y13, Y5, Y5 // p = p * k, lanes 8..15
+	VMULPS      Y14, Y6, Y6 // p = p * k, lanes 16..23
+	VMULPS      Y15, Y7, Y7 // p = p * k, lanes 24..31
+	VADDPS      Y4, Y2, Y2 // sum = sum + p.0, lanes 0..7
+	VADDPS      Y5, Y3, Y3 // sum = sum + p.0, lanes 8..15
+	VADDPS      Y6, Y2, Y2 // sum = sum + p.1, lanes 0..7
+	VADDPS      Y7, Y3, Y3 // sum = sum + p.1, lanes 8..15
 	ADDQ        $+128, AX // src += 128
-	VMOVUPS     Y3, (DX) // dst[0] = p, lanes 0..7
-	VMOVUPS     Y4, 32(DX) // dst[0] = p, lanes 8..15
-	VMOVUPS     Y5, 64(DX) // dst[0] = p, lanes 16..23
-	VMOVUPS     Y6, 96(DX) // dst[0] = p, lanes 24..31
+	VMOVUPS     Y4, (DX) // dst[0] = p, lanes 0..7
+	VMOVUPS     Y5, 32(DX) // dst[0] = p, lanes 8..15
+	VMOVUPS     Y6, 64(DX) // dst[0] = p, lanes 16..23
+	VMOVUPS     Y7, 96(DX) // dst[0] = p, lanes 24..31
 	ADDQ        $+128, DX // dst += 128
 	SUBQ        $+32, CX // n += -32
 	CMPQ        CX, $+32 // n >= 32
@@ -11642,47 +11648,47 @@ vectors_end_2:
 	JLT  vectors_end_4 // n < 16
 
 vectors_3:
-	VMOVUPS     (AX), Y3 // x = src[0], lanes 0..7
-	VMOVUPS     32(AX), Y4 // x = src[0], lanes 8..15
-	VSUBPS      Y0, Y3, Y3 // x = x - shift, lanes 0..7
-	VSUBPS      Y0, Y4, Y4 // x = x - shift, lanes 8..15
-	VMOVUPS     x8_c2aeac50<>+0(SB), Y5 // x = x or at least least, lanes 0..7
-	VMAXPS      Y3, Y5, Y3 // x = x or at least least, lanes 0..7
-	VMOVUPS     x8_c2aeac50<>+0(SB), Y5 // x = x or at least least, lanes 8..15
-	VMAXPS      Y4, Y5, Y4 // x = x or at least least, lanes 8..15
-	VMULPS      x8_3fb8aa3b<>+0(SB), Y3, Y7 // k = x * log2e_hi, lanes 0..7
-	VMULPS      x8_3fb8aa3b<>+0(SB), Y4, Y8 // k = x * log2e_hi, lanes 8..15
-	VADDPS      x8_4b40007e<>+0(SB), Y7, Y7 // k = k + round, lanes 0..7
-	VADDPS      x8_4b40007e<>+0(SB), Y8, Y8 // k = k + round, lanes 8..15
-	VSUBPS      x8_4b40007e<>+0(SB), Y7, Y5 // f = k - round, lanes 0..7
-	VSUBPS      x8_4b40007e<>+0(SB), Y8, Y6 // f = k - round, lanes 8..15
-	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y3, Y5 // f = x * log2e_hi - f, lanes 0..7
-	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y4, Y6 // f = x * log2e_hi - f, lanes 8..15
-	VFMADD231PS x8_32a57060<>+0(SB), Y3, Y5 // f += x * log2e_lo, lanes 0..7
-	VFMADD231PS x8_32a57060<>+0(SB), Y4, Y6 // f += x * log2e_lo, lanes 8..15
-	VMOVUPS     x8_399fa028<>+0(SB), Y3 // p = 2 exp2_6, lanes 0..7
-	VMOVUPS     x8_399fa028<>+0(SB), Y4 // p = 2 exp2_6, lanes 8..15
-	VFMADD213PS x8_3b2f80da<>+0(SB), Y5, Y3 // p = p*f + 2 exp2_5, lanes 0..7
-	VFMADD213PS x8_3b2f80da<>+0(SB), Y6, Y4 // p = p*f + 2 exp2_5, lanes 8..15
-	VFMADD213PS x8_3c9d979c<>+0(SB), Y5, Y3 // p = p*f + 2 exp2_4, lanes 0..7
-	VFMADD213PS x8_3c9d979c<>+0(SB), Y6, Y4 // p = p*f + 2 exp2_4, lanes 8..15
-	VFMADD213PS x8_3de357c2<>+0(SB), Y5, Y3 // p = p*f + 2 exp2_3, lanes 0..7
-	VFMADD213PS x8_3de357c2<>+0(SB), Y6, Y4 // p = p*f + 2 exp2_3, lanes 8..15
-	VFMADD213PS x8_3ef5fdef<>+0(SB), Y5, Y3 // p = p*f + 2 exp2_2, lanes 0..7
-	VFMADD213PS x8_3ef5fdef<>+0(SB), Y6, Y4 // p = p*f + 2 exp2_2, lanes 8..15
-	VFMADD213PS x8_3fb17218<>+0(SB), Y5, Y3 // p = p*f + 2 exp2_1, lanes 0..7
-	VFMADD213PS x8_3fb17218<>+0(SB), Y6, Y4 // p = p*f + 2 exp2_1, lanes 8..15
-	VFMADD213PS x8_40000000<>+0(SB), Y5, Y3 // p = p*f + 2 exp2_0, lanes 0..7
-	VFMADD213PS x8_40000000<>+0(SB), Y6, Y4 // p = p*f + 2 exp2_0, lanes 8..15
-	VPSLLD      $0x17, Y7, Y7 // k = k << 23, lanes 0..7
-	VPSLLD      $0x17, Y8, Y8 // k = k << 23, lanes 8..15
-	VMULPS      Y7, Y3, Y3 // p = p * k, lanes 0..7
-	VMULPS      Y8, Y4, Y4 // p = p * k, lanes 8..15
-	VADDPS      Y3, Y1, Y1 // sum = sum + p.0, lanes 0..7
-	VADDPS      Y4, Y2, Y2 // sum = sum + p.0, lanes 8..15
+	VMOVUPS     (AX), Y4 // x = src[0], lanes 0..7
+	VMOVUPS     32(AX), Y5 // x = src[0], lanes 8..15
+	VSUBPS      Y0, Y4, Y4 // x = x - shift, lanes 0..7
+	VSUBPS      Y0, Y5, Y5 // x = x - shift, lanes 8..15
+	VMOVUPS     x8_c2aeac50<>+0(SB), Y6 // x = x or at least least, lanes 0..7
+	VMAXPS      Y4, Y6, Y4 // x = x or at least least, lanes 0..7
+	VMOVUPS     x8_c2aeac50<>+0(SB), Y6 // x = x or at least least, lanes 8..15
+	VMAXPS      Y5, Y6, Y5 // x = x or at least least, lanes 8..15
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y4, Y8 // k = x * log2e_hi, lanes 0..7
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y5, Y9 // k = x * log2e_hi, lanes 8..15
+	VADDPS      Y1, Y8, Y8 // k = k + round, lanes 0..7
+	VADDPS      Y1, Y9, Y9 // k = k + round, lanes 8..15
+	VSUBPS      Y1, Y8, Y6 // f = k - round, lanes 0..7
+	VSUBPS      Y1, Y9, Y7 // f = k - round, lanes 8..15
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y4, Y6 // f = x * log2e_hi - f, lanes 0..7
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y5, Y7 // f = x * log2e_hi - f, lanes 8..15
+	VFMADD231PS x8_32a57060<>+0(SB), Y4, Y6 // f += x * log2e_lo, lanes 0..7
+	VFMADD231PS x8_32a57060<>+0(SB), Y5, Y7 // f += x * log2e_lo, lanes 8..15
+	VMOVUPS     x8_399fa028<>+0(SB), Y4 // p = 2 exp2_6, lanes 0..7
+	VMOVUPS     x8_399fa028<>+0(SB), Y5 // p = 2 exp2_6, lanes 8..15
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y6, Y4 // p = p*f + 2 exp2_5, lanes 0..7
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y7, Y5 // p = p*f + 2 exp2_5, lanes 8..15
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y6, Y4 // p = p*f + 2 exp2_4, lanes 0..7
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y7, Y5 // p = p*f + 2 exp2_4, lanes 8..15
+	VFMADD213PS x8_3de357c2<>+0(SB), Y6, Y4 // p = p*f + 2 exp2_3, lanes 0..7
+	VFMADD213PS x8_3de357c2<>+0(SB), Y7, Y5 // p = p*f + 2 exp2_3, lanes 8..15
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y6, Y4 // p = p*f + 2 exp2_2, lanes 0..7
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y7, Y5 // p = p*f + 2 exp2_2, lanes 8..15
+	VFMADD213PS x8_3fb17218<>+0(SB), Y6, Y4 // p = p*f + 2 exp2_1, lanes 0..7
+	VFMADD213PS x8_3fb17218<>+0(SB), Y7, Y5 // p = p*f + 2 exp2_1, lanes 8..15
+	VFMADD213PS x8_40000000<>+0(SB), Y6, Y4 // p = p*f + 2 exp2_0, lanes 0..7
+	VFMADD213PS x8_40000000<>+0(SB), Y7, Y5 // p = p*f + 2 exp2_0, lanes 8..15
+	VPSLLD      $0x17, Y8, Y8 // k = k << 23, lanes 0..7
+	VPSLLD      $0x17, Y9, Y9 // k = k << 23, lanes 8..15
+	VMULPS      Y8, Y4, Y4 // p = p * k, lanes 0..7
+	VMULPS      Y9, Y5, Y5 // p = p * k, lanes 8..15
+	VADDPS      Y4, Y2, Y2 // sum = sum + p.0, lanes 0..7
+	VADDPS      Y5, Y3, Y3 // sum = sum + p.0, lanes 8..15
 	ADDQ        $+64, AX // src += 64
-	VMOVUPS     Y3, (DX) // dst[0] = p, lanes 0..7
-	VMOVUPS     Y4, 32(DX) // dst[0] = p, lanes 8..15
+	VMOVUPS     Y4, (DX) // dst[0] = p, lanes 0..7
+	VMOVUPS     Y5, 32(DX) // dst[0] = p, lanes 8..15
 	ADDQ        $+64, DX // dst += 64
 	SUBQ        $+16, CX // n += -16
 	CMPQ        CX, $+16 // n >= 16
@@ -11694,64 +11700,64 @@ vectors_end_4:
 	LEAQ        tail_window<>+0(SB), BX // first n lanes
 	MOVQ        $+16, SI // first n lanes
 	SUBQ        CX, SI // first n lanes
-	VMOVUPS     (BX)(SI*4), Y3 // first n lanes
-	VMOVUPS     32(BX)(SI*4), Y4 // first n lanes
-	VMASKMOVPS  (AX), Y3, Y5 // x = src[0], n lanes
-	VMASKMOVPS  32(AX), Y4, Y6 // x = src[0], n lanes
-	VSUBPS      Y0, Y5, Y5 // x = x - shift, lanes 0..7
-	VSUBPS      Y0, Y6, Y6 // x = x - shift, lanes 8..15
+	VMOVUPS     (BX)(SI*4), Y4 // first n lanes
+	VMOVUPS     32(BX)(SI*4), Y5 // first n lanes
+	VMASKMOVPS  (AX), Y4, Y6 // x = src[0], n lanes
+	VMASKMOVPS  32(AX), Y5, Y7 // x = src[0], n lanes
+	VSUBPS      Y0, Y6, Y6 // x = x - shift, lanes 0..7
+	VSUBPS      Y0, Y7, Y7 // x = x - shift, lanes 8..15
 	VMOVUPS     x8_c2aeac50<>+0(SB), Y0 // x = x or at least least, lanes 0..7
-	VMAXPS      Y5, Y0, Y5 // x = x or at least least, lanes 0..7
+	VMAXPS      Y6, Y0, Y6 // x = x or at least least, lanes 0..7
 	VMOVUPS     x8_c2aeac50<>+0(SB), Y0 // x = x or at least least, lanes 8..15
-	VMAXPS      Y6, Y0, Y6 // x = x or at least least, lanes 8..15
-	VMULPS      x8_3fb8aa3b<>+0(SB), Y5, Y8 // k = x * log2e_hi, lanes 0..7
-	VMULPS      x8_3fb8aa3b<>+0(SB), Y6, Y9 // k = x * log2e_hi, lanes 8..15
-	VADDPS      x8_4b40007e<>+0(SB), Y8, Y8 // k = k + round, lanes 0..7
-	VADDPS      x8_4b40007e<>+0(SB), Y9, Y9 // k = k + round, lanes 8..15
-	VSUBPS      x8_4b40007e<>+0(SB), Y8, Y0 // f = k - round, lanes 0..7
-	VSUBPS      x8_4b40007e<>+0(SB), Y9, Y7 // f = k - round, lanes 8..15
-	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y5, Y0 // f = x * log2e_hi - f, lanes 0..7
-	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y6, Y7 // f = x * log2e_hi - f, lanes 8..15
-	VFMADD231PS x8_32a57060<>+0(SB), Y5, Y0 // f += x * log2e_lo, lanes 0..7
-	VFMADD231PS x8_32a57060<>+0(SB), Y6, Y7 // f += x * log2e_lo, lanes 8..15
-	VMOVUPS     x8_399fa028<>+0(SB), Y5 // p = 2 exp2_6, lanes 0..7
-	VMOVUPS     x8_399fa028<>+0(SB), Y6 // p = 2 exp2_6, lanes 8..15
-	VFMADD213PS x8_3b2f80da<>+0(SB), Y0, Y5 // p = p*f + 2 exp2_5, lanes 0..7
-	VFMADD213PS x8_3b2f80da<>+0(SB), Y7, Y6 // p = p*f + 2 exp2_5, lanes 8..15
-	VFMADD213PS x8_3c9d979c<>+0(SB), Y0, Y5 // p = p*f + 2 exp2_4, lanes 0..7
-	VFMADD213PS x8_3c9d979c<>+0(SB), Y7, Y6 // p = p*f + 2 exp2_4, lanes 8..15
-	VFMADD213PS x8_3de357c2<>+0(SB), Y0, Y5 // p = p*f + 2 exp2_3, lanes 0..7
-	VFMADD213PS x8_3de357c2<>+0(SB), Y7, Y6 // p = p*f + 2 exp2_3, lanes 8..15
-	VFMADD213PS x8_3ef5fdef<>+0(SB), Y0, Y5 // p = p*f + 2 exp2_2, lanes 0..7
-	VFMADD213PS x8_3ef5fdef<>+0(SB), Y7, Y6 // p = p*f + 2 exp2_2, lanes 8..15
-	VFMADD213PS x8_3fb17218<>+0(SB), Y0, Y5 // p = p*f + 2 exp2_1, lanes 0..7
-	VFMADD213PS x8_3fb17218<>+0(SB), Y7, Y6 // p = p*f + 2 exp2_1, lanes 8..15
-	VFMADD213PS x8_40000000<>+0(SB), Y0, Y5 // p = p*f + 2 exp2_0, lanes 0..7
-	VFMADD213PS x8_40000000<>+0(SB), Y7, Y6 // p = p*f + 2 exp2_0, lanes 8..15
+	VMAXPS      Y7, Y0, Y7 // x = x or at least least, lanes 8..15
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y6, Y8 // k = x * log2e_hi, lanes 0..7
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y7, Y9 // k = x * log2e_hi, lanes 8..15
+	VADDPS      Y1, Y8, Y8 // k = k + round, lanes 0..7
+	VADDPS      Y1, Y9, Y9 // k = k + round, lanes 8..15
+	VSUBPS      Y1, Y8, Y0 // f = k - round, lanes 0..7
+	VSUBPS      Y1, Y9, Y1 // f = k - round, lanes 8..15
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y6, Y0 // f = x * log2e_hi - f, lanes 0..7
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y7, Y1 // f = x * log2e_hi - f, lanes 8..15
+	VFMADD231PS x8_32a57060<>+0(SB), Y6, Y0 // f += x * log2e_lo, lanes 0..7
+	VFMADD231PS x8_32a57060<>+0(SB), Y7, Y1 // f += x * log2e_lo, lanes 8..15
+	VMOVUPS     x8_399fa028<>+0(SB), Y6 // p = 2 exp2_6, lanes 0..7
+	VMOVUPS     x8_399fa028<>+0(SB), Y7 // p = 2 exp2_6, lanes 8..15
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y0, Y6 // p = p*f + 2 exp2_5, lanes 0..7
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y1, Y7 // p = p*f + 2 exp2_5, lanes 8..15
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y0, Y6 // p = p*f + 2 exp2_4, lanes 0..7
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y1, Y7 // p = p*f + 2 exp2_4, lanes 8..15
+	VFMADD213PS x8_3de357c2<>+0(SB), Y0, Y6 // p = p*f + 2 exp2_3, lanes 0..7
+	VFMADD213PS x8_3de357c2<>+0(SB), Y1, Y7 // p = p*f + 2 exp2_3, lanes 8..15
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y0, Y6 // p = p*f + 2 exp2_2, lanes 0..7
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y1, Y7 // p = p*f + 2 exp2_2, lanes 8..15
+	VFMADD213PS x8_3fb17218<>+0(SB), Y0, Y6 // p = p*f + 2 exp2_1, lanes 0..7
+	VFMADD213PS x8_3fb17218<>+0(SB), Y1, Y7 // p = p*f + 2 exp2_1, lanes 8..15
+	VFMADD213PS x8_40000000<>+0(SB), Y0, Y6 // p = p*f + 2 exp2_0, lanes 0..7
+	VFMADD213PS x8_40000000<>+0(SB), Y1, Y7 // p = p*f + 2 exp2_0, lanes 8..15
 	VPSLLD      $0x17, Y8, Y8 // k = k << 23, lanes 0..7
 	VPSLLD      $0x17, Y9, Y9 // k = k << 23, lanes 8..15
-	VMULPS      Y8, Y5, Y5 // p = p * k, lanes 0..7
-	VMULPS      Y9, Y6, Y6 // p = p * k, lanes 8..15
-	VMOVAPS     Y3, Y0 // first = first n lanes
-	VMOVAPS     Y4, Y7 // first = first n lanes
+	VMULPS      Y8, Y6, Y6 // p = p * k, lanes 0..7
+	VMULPS      Y9, Y7, Y7 // p = p * k, lanes 8..15
+	VMOVAPS     Y4, Y0 // first = first n lanes
+	VMOVAPS     Y5, Y1 // first = first n lanes
 	VMOVUPS     x8_00000000<>+0(SB), Y8 // p = first ? p : 0, lanes 0..7
-	VBLENDVPS   Y0, Y5, Y8, Y5 // p = first ? p : 0, lanes 0..7
+	VBLENDVPS   Y0, Y6, Y8, Y6 // p = first ? p : 0, lanes 0..7
 	VMOVUPS     x8_00000000<>+0(SB), Y0 // p = first ? p : 0, lanes 8..15
-	VBLENDVPS   Y7, Y6, Y0, Y6 // p = first ? p : 0, lanes 8..15
-	VADDPS      Y5, Y1, Y1 // sum = sum + p, lanes 0..7
-	VADDPS      Y6, Y2, Y2 // sum = sum + p, lanes 8..15
-	VMASKMOVPS  Y5, Y3, (DX) // dst[0] = p, n lanes
-	VMASKMOVPS  Y6, Y4, 32(DX) // dst[0] = p, n lanes
+	VBLENDVPS   Y1, Y7, Y0, Y7 // p = first ? p : 0, lanes 8..15
+	VADDPS      Y6, Y2, Y2 // sum = sum + p, lanes 0..7
+	VADDPS      Y7, Y3, Y3 // sum = sum + p, lanes 8..15
+	VMASKMOVPS  Y6, Y4, (DX) // dst[0] = p, n lanes
+	VMASKMOVPS  Y7, Y5, 32(DX) // dst[0] = p, n lanes
 
 less_5:
-	VADDPS       Y2, Y1, Y1 // sum[0] = sum of lanes
-	VEXTRACTF128 $0x01, Y1, X0 // sum[0] = sum of lanes
-	VADDPS       X0, X1, X1 // sum[0] = sum of lanes
-	VPSHUFD      $0xee, X1, X0 // sum[0] = sum of lanes
-	VADDPS       X0, X1, X1 // sum[0] = sum of lanes
-	VPSHUFD      $0x55, X1, X0 // sum[0] = sum of lanes
-	VADDPS       X0, X1, X1 // sum[0] = sum of lanes
-	VMOVSS       X1, ret+32(FP) // return sum[0]
+	VADDPS       Y3, Y2, Y2 // sum[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y2, X0 // sum[0] = sum of lanes
+	VADDPS       X0, X2, X2 // sum[0] = sum of lanes
+	VPSHUFD      $0xee, X2, X0 // sum[0] = sum of lanes
+	VADDPS       X0, X2, X2 // sum[0] = sum of lanes
+	VPSHUFD      $0x55, X2, X0 // sum[0] = sum of lanes
+	VADDPS       X0, X2, X2 // sum[0] = sum of lanes
+	VMOVSS       X2, ret+32(FP) // return sum[0]
 	VZEROUPPER
 	RET
 
@@ -11770,88 +11776,89 @@ TEXT ·sumExpAVX2(SB), NOSPLIT, $0-28
 	MOVQ         src+0(FP), AX // src
 	MOVQ         n+8(FP), CX // n
 	VBROADCASTSS shift+16(FP), Y0 // shift in all lanes
-	VXORPS       Y1, Y1, Y1 // sum = 0, lanes 0..7
-	VXORPS       Y2, Y2, Y2 // sum = 0, lanes 8..15
+	VMOVUPS      x8_4b40007e<>+0(SB), Y1 // round = round
+	VXORPS       Y2, Y2, Y2 // sum = 0, lanes 0..7
+	VXORPS       Y3, Y3, Y3 // sum = 0, lanes 8..15
 	CMPQ         CX, $+32 // n < 32
 	JLT          vectors_end_2 // n < 32
 
 vectors_1:
-	VMOVUPS     (AX), Y3 // x = src[0], lanes 0..7
-	VMOVUPS     32(AX), Y4 // x = src[0], lanes 8..15
-	VMOVUPS     64(AX), Y5 // x = src[0], lanes 16..23
-	VMOVUPS     96(AX), Y6 // x = src[0], lanes 24..31
-	VSUBPS      Y0, Y3, Y3 // x = x - shift, lanes 0..7
-	VSUBPS      Y0, Y4, Y4 // x = x - shift, lanes 8..15
-	VSUBPS      Y0, Y5, Y5 // x = x - shift, lanes 16..23
-	VSUBPS      Y0, Y6, Y6 // x = x - shift, lanes 24..31
-	VMOVUPS     x8_c2aeac50<>+0(SB), Y7 // x = x or at least least, lanes 0..7
-	VMAXPS      Y3, Y7, Y3 // x = x or at least least, lanes 0..7
-	VMOVUPS     x8_c2aeac50<>+0(SB), Y7 // x = x or at least least, lanes 8..15
-	VMAXPS      Y4, Y7, Y4 // x = x or at least least, lanes 8..15
-	VMOVUPS     x8_c2aeac50<>+0(SB), Y7 // x = x or at least least, lanes 16..23
-	VMAXPS      Y5, Y7, Y5 // x = x or at least least, lanes 16..23
-	VMOVUPS     x8_c2aeac50<>+0(SB), Y7 // x = x or at least least, lanes 24..31
-	VMAXPS      Y6, Y7, Y6 // x = x or at least least, lanes 24..31
-	VMULPS      x8_3fb8aa3b<>+0(SB), Y3, Y11 // k = x * log2e_hi, lanes 0..7
-	VMULPS      x8_3fb8aa3b<>+0(SB), Y4, Y12 // k = x * log2e_hi, lanes 8..15
-	VMULPS      x8_3fb8aa3b<>+0(SB), Y5, Y13 // k = x * log2e_hi, lanes 16..23
-	VMULPS      x8_3fb8aa3b<>+0(SB), Y6, Y14 // k = x * log2e_hi, lanes 24..31
-	VADDPS      x8_4b40007e<>+0(SB), Y11, Y11 // k = k + round, lanes 0..7
-	VADDPS      x8_4b40007e<>+0(SB), Y12, Y12 // k = k + round, lanes 8..15
-	VADDPS      x8_4b40007e<>+0(SB), Y13, Y13 // k = k + round, lanes 16..23
-	VADDPS      x8_4b40007e<>+0(SB), Y14, Y14 // k = k + round, lanes 24..31
-	VSUBPS      x8_4b40007e<>+0(SB), Y11, Y7 // f = k - round, lanes 0..7
-	VSUBPS      x8_4b40007e<>+0(SB), Y12, Y8 // f = k - round, lanes 8..15
-	VSUBPS      x8_4b40007e<>+0(SB), Y13, Y9 // f = k - round, lanes 16..23
-	VSUBPS      x8_4b40007e<>+0(SB), Y14, Y10 // f = k - round, lanes 24..31
-	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y3, Y7 // f = x * log2e_hi - f, lanes 0..7
-	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y4, Y8 // f = x * log2e_hi - f, lanes 8..15
-	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y5, Y9 // f = x * log2e_hi - f, lanes 16..23
-	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y6, Y10 // f = x * log2e_hi - f, lanes 24..31
-	VFMADD231PS x8_32a57060<>+0(SB), Y3, Y7 // f += x * log2e_lo, lanes 0..7
-	VFMADD231PS x8_32a57060<>+0(SB), Y4, Y8 // f += x * log2e_lo, lanes 8..15
-	VFMADD231PS x8_32a57060<>+0(SB), Y5, Y9 // f += x * log2e_lo, lanes 16..23
-	VFMADD231PS x8_32a57060<>+0(SB), Y6, Y10 // f += x * log2e_lo, lanes 24..31
-	VMOVUPS     x8_399fa028<>+0(SB), Y3 // p = 2 exp2_6, lanes 0..7
-	VMOVUPS     x8_399fa028<>+0(SB), Y4 // p = 2 exp2_6, lanes 8..15
-	VMOVUPS     x8_399fa028<>+0(SB), Y5 // p = 2 exp2_6, lanes 16..23
-	VMOVUPS     x8_399fa028<>+0(SB), Y6 // p = 2 exp2_6, lanes 24..31
-	VFMADD213PS x8_3b2f80da<>+0(SB), Y7, Y3 // p = p*f + 2 exp2_5, lanes 0..7
-	VFMADD213PS x8_3b2f80da<>+0(SB), Y8, Y4 // p = p*f + 2 exp2_5, lanes 8..15
-	VFMADD213PS x8_3b2f80da<>+0(SB), Y9, Y5 // p = p*f + 2 exp2_5, lanes 16..23
-	VFMADD213PS x8_3b2f80da<>+0(SB), Y10, Y6 // p = p*f + 2 exp2_5, lanes 24..31
-	VFMADD213PS x8_3c9d979c<>+0(SB), Y7, Y3 // p = p*f + 2 exp2_4, lanes 0..7
-	VFMADD213PS x8_3c9d979c<>+0(SB), Y8, Y4 // p = p*f + 2 exp2_4, lanes 8..15
-	VFMADD213PS x8_3c9d979c<>+0(SB), Y9, Y5 // p = p*f + 2 exp2_4, lanes 16..23
-	VFMADD213PS x8_3c9d979c<>+0(SB), Y10, Y6 // p = p*f + 2 exp2_4, lanes 24..31
-	VFMADD213PS x8_3de357c2<>+0(SB), Y7, Y3 // p = p*f + 2 exp2_3, lanes 0..7
-	VFMADD213PS x8_3de357c2<>+0(SB), Y8, Y4 // p = p*f + 2 exp2_3, lanes 8..15
-	VFMADD213PS x8_3de357c2<>+0(SB), Y9, Y5 // p = p*f + 2 exp2_3, lanes 16..23
-	VFMADD213PS x8_3de357c2<>+0(SB), Y10, Y6 // p = p*f + 2 exp2_3, lanes 24..31
-	VFMADD213PS x8_3ef5fdef<>+0(SB), Y7, Y3 // p = p*f + 2 exp2_2, lanes 0..7
-	VFMADD213PS x8_3ef5fdef<>+0(SB), Y8, Y4 // p = p*f + 2 exp2_2, lanes 8..15
-	VFMADD213PS x8_3ef5fdef<>+0(SB), Y9, Y5 // p = p*f + 2 exp2_2, lanes 16..23
-	VFMADD213PS x8_3ef5fdef<>+0(SB), Y10, Y6 // p = p*f + 2 exp2_2, lanes 24..31
-	VFMADD213PS x8_3fb17218<>+0(SB), Y7, Y3 // p = p*f + 2 exp2_1, lanes 0..7
-	VFMADD213PS x8_3fb17218<>+0(SB), Y8, Y4 // p = p*f + 2 exp2_1, lanes 8..15
-	VFMADD213PS x8_3fb17218<>+0(SB), Y9, Y5 // p = p*f + 2 exp2_1, lanes 16..23
-	VFMADD213PS x8_3fb17218<>+0(SB), Y10, Y6 // p = p*f + 2 exp2_1, lanes 24..31
-	VFMADD213PS x8_40000000<>+0(SB), Y7, Y3 // p = p*f + 2 exp2_0, lanes 0..7
-	VFMADD213PS x8_40000000<>+0(SB), Y8, Y4 // p = p*f + 2 exp2_0, lanes 8..15
-	VFMADD213PS x8_40000000<>+0(SB), Y9, Y5 // p = p*f + 2 exp2_0, lanes 16..23
-	VFMADD213PS x8_40000000<>+0(SB), Y10, Y6 // p = p*f + 2 exp2_0, lanes 24..31
-	VPSLLD      $0x17, Y11, Y11 // k = k << 23, lanes 0..7
-	VPSLLD      $0x17, Y12, Y12 // k = k << 23, lanes 8..15
-	VPSLLD      $0x17, Y13, Y13 // k = k << 23, lanes 16..23
-	VPSLLD      $0x17, Y14, Y14 // k = k << 23, lanes 24..31
-	VMULPS      Y11, Y3, Y3 // p = p * k, lanes 0..7
-	VMULPS      Y12, Y4, Y4 // p = p * k, lanes 8..15
-	VMULPS      Y13, Y5, Y5 // p = p * k, lanes 16..23
-	VMULPS      Y14, Y6, Y6 // p = p * k, lanes 24..31
-	VADDPS      Y3, Y1, Y1 // sum = sum + p.0, lanes 0..7
-	VADDPS      Y4, Y2, Y2 // sum = sum + p.0, lanes 8..15
-	VADDPS      Y5, Y1, Y1 // sum = sum + p.1, lanes 0..7
-	VADDPS      Y6, Y2, Y2 // sum = sum + p.1, lanes 8..15
+	VMOVUPS     (AX), Y4 // x = src[0], lanes 0..7
+	VMOVUPS     32(AX), Y5 // x = src[0], lanes 8..15
+	VMOVUPS     64(AX), Y6 // x = src[0], lanes 16..23
+	VMOVUPS     96(AX), Y7 // x = src[0], lanes 24..31
+	VSUBPS      Y0, Y4, Y4 // x = x - shift, lanes 0..7
+	VSUBPS      Y0, Y5, Y5 // x = x - shift, lanes 8..15
+	VSUBPS      Y0, Y6, Y6 // x = x - shift, lanes 16..23
+	VSUBPS      Y0, Y7, Y7 // x = x - shift, lanes 24..31
+	VMOVUPS     x8_c2aeac50<>+0(SB), Y8 // x = x or at least least, lanes 0..7
+	VMAXPS      Y4, Y8, Y4 // x = x or at least least, lanes 0..7
+	VMOVUPS     x8_c2aeac50<>+0(SB), Y8 // x = x or at least least, lanes 8..15
+	VMAXPS      Y5, Y8, Y5 // x = x or at least least, lanes 8..15
+	VMOVUPS     x8_c2aeac50<>+0(SB), Y8 // x = x or at least least, lanes 16..23
+	VMAXPS      Y6, Y8, Y6 // x = x or at least least, lanes 16..23
+	VMOVUPS     x8_c2aeac50<>+0(SB), Y8 // x = x or at least least, lanes 24..31
+	VMAXPS      Y7, Y8, Y7 // x = x or at least least, lanes 24..31
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y4, Y12 // k = x * log2e_hi, lanes 0..7
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y5, Y13 // k = x * log2e_hi, lanes 8..15
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y6, Y14 // k = x * log2e_hi, lanes 16..23
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y7, Y15 // k = x * log2e_hi, lanes 24..31
+	VADDPS      Y1, Y12, Y12 // k = k + round, lanes 0..7
+	VADDPS      Y1, Y13, Y13 // k = k + round, lanes 8..15
+	VADDPS      Y1, Y14, Y14 // k = k + round, lanes 16..23
+	VADDPS      Y1, Y15, Y15 // k = k + round, lanes 24..31
+	VSUBPS      Y1, Y12, Y8 // f = k - round, lanes 0..7
+	VSUBPS      Y1, Y13, Y9 // f = k - round, lanes 8..15
+	VSUBPS      Y1, Y14, Y10 // f = k - round, lanes 16..23
+	VSUBPS      Y1, Y15, Y11 // f = k - round, lanes 24..31
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y4, Y8 // f = x * log2e_hi - f, lanes 0..7
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y5, Y9 // f = x * log2e_hi - f, lanes 8..15
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y6, Y10 // f = x * log2e_hi - f, lanes 16..23
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y7, Y11 // f = x * log2e_hi - f, lanes 24..31
+	VFMADD231PS x8_32a57060<>+0(SB), Y4, Y8 // f += x * log2e_lo, lanes 0..7
+	VFMADD231PS x8_32a57060<>+0(SB), Y5, Y9 // f += x * log2e_lo, lanes 8..15
+	VFMADD231PS x8_32a57060<>+0(SB), Y6, Y10 // f += x * log2e_lo, lanes 16..23
+	VFMADD231PS x8_32a57060<>+0(SB), Y7, Y11 // f += x * log2e_lo, lanes 24..31
+	VMOVUPS     x8_399fa028<>+0(SB), Y4 // p = 2 exp2_6, lanes 0..7
+	VMOVUPS     x8_399fa028<>+0(SB), Y5 // p = 2 exp2_6, lanes 8..15
+	VMOVUPS     x8_399fa028<>+0(SB), Y6 // p = 2 exp2_6, lanes 16..23
+	VMOVUPS     x8_399fa028<>+0(SB), Y7 // p = 2 exp2_6, lanes 24..31
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y8, Y4 // p = p*f + 2 exp2_5, lanes 0..7
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y9, Y5 // p = p*f + 2 exp2_5, lanes 8..15
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y10, Y6 // p = p*f + 2 exp2_5, lanes 16..23
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y11, Y7 // p = p*f + 2 exp2_5, lanes 24..31
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y8, Y4 // p = p*f + 2 exp2_4, lanes 0..7
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y9, Y5 // p = p*f + 2 exp2_4, lanes 8..15
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y10, Y6 // p = p*f + 2 exp2_4, lanes 16..23
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y11, Y7 // p = p*f + 2 exp2_4, lanes 24..31
+	VFMADD213PS x8_3de357c2<>+0(SB), Y8, Y4 // p = p*f + 2 exp2_3, lanes 0..7
+	VFMADD213PS x8_3de357c2<>+0(SB), Y9, Y5 // p = p*f + 2 exp2_3, lanes 8..15
+	VFMADD213PS x8_3de357c2<>+0(SB), Y10, Y6 // p = p*f + 2 exp2_3, lanes 16..23
+	VFMADD213PS x8_3de357c2<>+0(SB), Y11, Y7 // p = p*f + 2 exp2_3, lanes 24..31
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y8, Y4 // p = p*f + 2 exp2_2, lanes 0..7
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y9, Y5 // p = p*f + 2 exp2_2, lanes 8..15
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y10, Y6 // p = p*f + 2 exp2_2, lanes 16..23
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y11, Y7 // p = p*f + 2 exp2_2, lanes 24..31
+	VFMADD213PS x8_3fb17218<>+0(SB), Y8, Y4 // p = p*f + 2 exp2_1, lanes 0..7
+	VFMADD213PS x8_3fb17218<>+0(SB), Y9, Y5 // p = p*f + 2 exp2_1, lanes 8..15
+	VFMADD213PS x8_3fb17218<>+0(SB), Y10, Y6 // p = p*f + 2 exp2_1, lanes 16..23
+	VFMADD213PS x8_3fb17218<>+0(SB), Y11, Y7 // p = p*f + 2 exp2_1, lanes 24..31
+	VFMADD213PS x8_40000000<>+0(SB), Y8, Y4 // p = p*f + 2 exp2_0, lanes 0..7
+	VFMADD213PS x8_40000000<>+0(SB), Y9, Y5 // p = p*f + 2 exp2_0, lanes 8..15
+	VFMADD213PS x8_40000000<>+0(SB), Y10, Y6 // p = p*f + 2 exp2_0, lanes 16..23
+	VFMADD213PS x8_40000000<>+0(SB), Y11, Y7 // p = p*f + 2 exp2_0, lanes 24..31
+	VPSLLD      $0x17, Y12, Y12 // k = k << 23, lanes 0..7
+	VPSLLD      $0x17, Y13, Y13 // k = k << 23, lanes 8..15
+	VPSLLD      $0x17, Y14, Y14 // k = k << 23, lanes 16..23
+	VPSLLD      $0x17, Y15, Y15 // k = k << 23, lanes 24..31
+	VMULPS      Y12, Y4, Y4 // p = p * k, lanes 0..7
+	VMULPS      Y13, Y5, Y5 // p = p * k, lanes 8..15
+	VMULPS      Y14, Y6, Y6 // p = p * k, lanes 16..23
+	VMULPS      Y15, Y7, Y7 // p = p * k, lanes 24..31
+	VADDPS      Y4, Y2, Y2 // sum = sum + p.0, lanes 0..7
+	VADDPS      Y5, Y3, Y3 // sum = sum + p.0, lanes 8..15
+	VADDPS      Y6, Y2, Y2 // sum = sum + p.1, lanes 0..7
+	VADDPS      Y7, Y3, Y3 // sum = sum + p.1, lanes 8..15
 	ADDQ        $+128, AX // src += 128
 	SUBQ        $+32, CX // n += -32
 	CMPQ        CX, $+32 // n >= 32
@@ -11862,44 +11869,44 @@ vectors_end_2:
 	JLT  vectors_end_4 // n < 16
 
 vectors_3:
-	VMOVUPS     (AX), Y3 // x = src[0], lanes 0..7
-	VMOVUPS     32(AX), Y4 // x = src[0], lanes 8..15
-	VSUBPS      Y0, Y3, Y3 // x = x - shift, lanes 0..7
-	VSUBPS      Y0, Y4, Y4 // x = x - shift, lanes 8..15
-	VMOVUPS     x8_c2aeac50<>+0(SB), Y5 // x = x or at least least, lanes 0..7
-	VMAXPS      Y3, Y5, Y3 // x = x or at least least, lanes 0..7
-	VMOVUPS     x8_c2aeac50<>+0(SB), Y5 // x = x or at least least, lanes 8..15
-	VMAXPS      Y4, Y5, Y4 // x = x or at least least, lanes 8..15
-	VMULPS      x8_3fb8aa3b<>+0(SB), Y3, Y7 // k = x * log2e_hi, lanes 0..7
-	VMULPS      x8_3fb8aa3b<>+0(SB), Y4, Y8 // k = x * log2e_hi, lanes 8..15
-	VADDPS      x8_4b40007e<>+0(SB), Y7, Y7 // k = k + round, lanes 0..7
-	VADDPS      x8_4b40007e<>+0(SB), Y8, Y8 // k = k + round, lanes 8..15
-	VSUBPS      x8_4b40007e<>+0(SB), Y7, Y5 // f = k - round, lanes 0..7
-	VSUBPS      x8_4b40007e<>+0(SB), Y8, Y6 // f = k - round, lanes 8..15
-	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y3, Y5 // f = x * log2e_hi - f, lanes 0..7
-	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y4, Y6 // f = x * log2e_hi - f, lanes 8..15
-	VFMADD231PS x8_32a57060<>+0(SB), Y3, Y5 // f += x * log2e_lo, lanes 0..7
-	VFMADD231PS x8_32a57060<>+0(SB), Y4, Y6 // f += x * log2e_lo, lanes 8..15
-	VMOVUPS     x8_399fa028<>+0(SB), Y3 // p = 2 exp2_6, lanes 0..7
-	VMOVUPS     x8_399fa028<>+0(SB), Y4 // p = 2 exp2_6, lanes 8..15
-	VFMADD213PS x8_3b2f80da<>+0(SB), Y5, Y3 // p = p*f + 2 exp2_5, lanes 0..7
-	VFMADD213PS x8_3b2f80da<>+0(SB), Y6, Y4 // p = p*f + 2 exp2_5, lanes 8..15
-	VFMADD213PS x8_3c9d979c<>+0(SB), Y5, Y3 // p = p*f + 2 exp2_4, lanes 0..7
-	VFMADD213PS x8_3c9d979c<>+0(SB), Y6, Y4 // p = p*f + 2 exp2_4, lanes 8..15
-	VFMADD213PS x8_3de357c2<>+0(SB), Y5, Y3 // p = p*f + 2 exp2_3, lanes 0..7
-	VFMADD213PS x8_3de357c2<>+0(SB), Y6, Y4 // p = p*f + 2 exp2_3, lanes 8..15
-	VFMADD213PS x8_3ef5fdef<>+0(SB), Y5, Y3 // p = p*f + 2 exp2_2, lanes 0..7
-	VFMADD213PS x8_3ef5fdef<>+0(SB), Y6, Y4 // p = p*f + 2 exp2_2, lanes 8..15
-	VFMADD213PS x8_3fb17218<>+0(SB), Y5, Y3 // p = p*f + 2 exp2_1, lanes 0..7
-	VFMADD213PS x8_3fb17218<>+0(SB), Y6, Y4 // p = p*f + 2 exp2_1, lanes 8..15
-	VFMADD213PS x8_40000000<>+0(SB), Y5, Y3 // p = p*f + 2 exp2_0, lanes 0..7
-	VFMADD213PS x8_40000000<>+0(SB), Y6, Y4 // p = p*f + 2 exp2_0, lanes 8..15
-	VPSLLD      $0x17, Y7, Y7 // k = k << 23, lanes 0..7
-	VPSLLD      $0x17, Y8, Y8 // k = k << 23, lanes 8..15
-	VMULPS      Y7, Y3, Y3 // p = p * k, lanes 0..7
-	VMULPS      Y8, Y4, Y4 // p = p * k, lanes 8..15
-	VADDPS      Y3, Y1, Y1 // sum = sum + p.0, lanes 0..7
-	VADDPS      Y4, Y2, Y2 // sum = sum + p.0, lanes 8..15
+	VMOVUPS     (AX), Y4 // x = src[0], lanes 0..7
+	VMOVUPS     32(AX), Y5 // x = src[0], lanes 8..15
+	VSUBPS      Y0, Y4, Y4 // x = x - shift, lanes 0..7
+	VSUBPS      Y0, Y5, Y5 // x = x - shift, lanes 8..15
+	VMOVUPS     x8_c2aeac50<>+0(SB), Y6 // x = x or at least least, lanes 0..7
+	VMAXPS      Y4, Y6, Y4 // x = x or at least least, lanes 0..7
+	VMOVUPS     x8_c2aeac50<>+0(SB), Y6 // x = x or at least least, lanes 8..15
+	VMAXPS      Y5, Y6, Y5 // x = x or at least least, lanes 8..15
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y4, Y8 // k = x * log2e_hi, lanes 0..7
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y5, Y9 // k = x * log2e_hi, lanes 8..15
+	VADDPS      Y1, Y8, Y8 // k = k + round, lanes 0..7
+	VADDPS      Y1, Y9, Y9 // k = k + round, lanes 8..15
+	VSUBPS      Y1, Y8, Y6 // f = k - round, lanes 0..7
+	VSUBPS      Y1, Y9, Y7 // f = k - round, lanes 8..15
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y4, Y6 // f = x * log2e_hi - f, lanes 0..7
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y5, Y7 // f = x * log2e_hi - f, lanes 8..15
+	VFMADD231PS x8_32a57060<>+0(SB), Y4, Y6 // f += x * log2e_lo, lanes 0..7
+	VFMADD231PS x8_32a57060<>+0(SB), Y5, Y7 // f += x * log2e_lo, lanes 8..15
+	VMOVUPS     x8_399fa028<>+0(SB), Y4 // p = 2 exp2_6, lanes 0..7
+	VMOVUPS     x8_399fa028<>+0(SB), Y5 // p = 2 exp2_6, lanes 8..15
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y6, Y4 // p = p*f + 2 exp2_5, lanes 0..7
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y7, Y5 // p = p*f + 2 exp2_5, lanes 8..15
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y6, Y4 // p = p*f + 2 exp2_4, lanes 0..7
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y7, Y5 // p = p*f + 2 exp2_4, lanes 8..15
+	VFMADD213PS x8_3de357c2<>+0(SB), Y6, Y4 // p = p*f + 2 exp2_3, lanes 0..7
+	VFMADD213PS x8_3de357c2<>+0(SB), Y7, Y5 // p = p*f + 2 exp2_3, lanes 8..15
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y6, Y4 // p = p*f + 2 exp2_2, lanes 0..7
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y7, Y5 // p = p*f + 2 exp2_2, lanes 8..15
+	VFMADD213PS x8_3fb17218<>+0(SB), Y6, Y4 // p = p*f + 2 exp2_1, lanes 0..7
+	VFMADD213PS x8_3fb17218<>+0(SB), Y7, Y5 // p = p*f + 2 exp2_1, lanes 8..15
+	VFMADD213PS x8_40000000<>+0(SB), Y6, Y4 // p = p*f + 2 exp2_0, lanes 0..7
+	VFMADD213PS x8_40000000<>+0(SB), Y7, Y5 // p = p*f + 2 exp2_0, lanes 8..15
+	VPSLLD      $0x17, Y8, Y8 // k = k << 23, lanes 0..7
+	VPSLLD      $0x17, Y9, Y9 // k = k << 23, lanes 8..15
+	VMULPS      Y8, Y4, Y4 // p = p * k, lanes 0..7
+	VMULPS      Y9, Y5, Y5 // p = p * k, lanes 8..15
+	VADDPS      Y4, Y2, Y2 // sum = sum + p.0, lanes 0..7
+	VADDPS      Y5, Y3, Y3 // sum = sum + p.0, lanes 8..15
 	ADDQ        $+64, AX // src += 64
 	SUBQ        $+16, CX // n += -16
 	CMPQ        CX, $+16 // n >= 16
@@ -11911,62 +11918,62 @@ vectors_end_4:
 	LEAQ        tail_window<>+0(SB), DX // first n lanes
 	MOVQ        $+16, BX // first n lanes
 	SUBQ        CX, BX // first n lanes
-	VMOVUPS     (DX)(BX*4), Y3 // first n lanes
-	VMOVUPS     32(DX)(BX*4), Y4 // first n lanes
-	VMASKMOVPS  (AX), Y3, Y5 // x = src[0], n lanes
-	VMASKMOVPS  32(AX), Y4, Y6 // x = src[0], n lanes
-	VSUBPS      Y0, Y5, Y5 // x = x - shift, lanes 0..7
-	VSUBPS      Y0, Y6, Y6 // x = x - shift, lanes 8..15
+	VMOVUPS     (DX)(BX*4), Y4 // first n lanes
+	VMOVUPS     32(DX)(BX*4), Y5 // first n lanes
+	VMASKMOVPS  (AX), Y4, Y6 // x = src[0], n lanes
+	VMASKMOVPS  32(AX), Y5, Y7 // x = src[0], n lanes
+	VSUBPS      Y0, Y6, Y6 // x = x - shift, lanes 0..7
+	VSUBPS      Y0, Y7, Y7 // x = x - shift, lanes 8..15
 	VMOVUPS     x8_c2aeac50<>+0(SB), Y0 // x = x or at least least, lanes 0..7
-	VMAXPS      Y5, Y0, Y5 // x = x or at least least, lanes 0..7
+	VMAXPS      Y6, Y0, Y6 // x = x or at least least, lanes 0..7
 	VMOVUPS     x8_c2aeac50<>+0(SB), Y0 // x = x or at least least, lanes 8..15
-	VMAXPS      Y6, Y0, Y6 // x = x or at least least, lanes 8..15
-	VMULPS      x8_3fb8aa3b<>+0(SB), Y5, Y8 // k = x * log2e_hi, lanes 0..7
-	VMULPS      x8_3fb8aa3b<>+0(SB), Y6, Y9 // k = x * log2e_hi, lanes 8..15
-	VADDPS      x8_4b40007e<>+0(SB), Y8, Y8 // k = k + round, lanes 0..7
-	VADDPS      x8_4b40007e<>+0(SB), Y9, Y9 // k = k + round, lanes 8..15
-	VSUBPS      x8_4b40007e<>+0(SB), Y8, Y0 // f = k - round, lanes 0..7
-	VSUBPS      x8_4b40007e<>+0(SB), Y9, Y7 // f = k - round, lanes 8..15
-	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y5, Y0 // f = x * log2e_hi - f, lanes 0..7
-	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y6, Y7 // f = x * log2e_hi - f, lanes 8..15
-	VFMADD231PS x8_32a57060<>+0(SB), Y5, Y0 // f += x * log2e_lo, lanes 0..7
-	VFMADD231PS x8_32a57060<>+0(SB), Y6, Y7 // f += x * log2e_lo, lanes 8..15
-	VMOVUPS     x8_399fa028<>+0(SB), Y5 // p = 2 exp2_6, lanes 0..7
-	VMOVUPS     x8_399fa028<>+0(SB), Y6 // p = 2 exp2_6, lanes 8..15
-	VFMADD213PS x8_3b2f80da<>+0(SB), Y0, Y5 // p = p*f + 2 exp2_5, lanes 0..7
-	VFMADD213PS x8_3b2f80da<>+0(SB), Y7, Y6 // p = p*f + 2 exp2_5, lanes 8..15
-	VFMADD213PS x8_3c9d979c<>+0(SB), Y0, Y5 // p = p*f + 2 exp2_4, lanes 0..7
-	VFMADD213PS x8_3c9d979c<>+0(SB), Y7, Y6 // p = p*f + 2 exp2_4, lanes 8..15
-	VFMADD213PS x8_3de357c2<>+0(SB), Y0, Y5 // p = p*f + 2 exp2_3, lanes 0..7
-	VFMADD213PS x8_3de357c2<>+0(SB), Y7, Y6 // p = p*f + 2 exp2_3, lanes 8..15
-	VFMADD213PS x8_3ef5fdef<>+0(SB), Y0, Y5 // p = p*f + 2 exp2_2, lanes 0..7
-	VFMADD213PS x8_3ef5fdef<>+0(SB), Y7, Y6 // p = p*f + 2 exp2_2, lanes 8..15
-	VFMADD213PS x8_3fb17218<>+0(SB), Y0, Y5 // p = p*f + 2 exp2_1, lanes 0..7
-	VFMADD213PS x8_3fb17218<>+0(SB), Y7, Y6 // p = p*f + 2 exp2_1, lanes 8..15
-	VFMADD213PS x8_40000000<>+0(SB), Y0, Y5 // p = p*f + 2 exp2_0, lanes 0..7
-	VFMADD213PS x8_40000000<>+0(SB), Y7, Y6 // p = p*f + 2 exp2_0, lanes 8..15
+	VMAXPS      Y7, Y0, Y7 // x = x or at least least, lanes 8..15
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y6, Y8 // k = x * log2e_hi, lanes 0..7
+	VMULPS      x8_3fb8aa3b<>+0(SB), Y7, Y9 // k = x * log2e_hi, lanes 8..15
+	VADDPS      Y1, Y8, Y8 // k = k + round, lanes 0..7
+	VADDPS      Y1, Y9, Y9 // k = k + round, lanes 8..15
+	VSUBPS      Y1, Y8, Y0 // f = k - round, lanes 0..7
+	VSUBPS      Y1, Y9, Y1 // f = k - round, lanes 8..15
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y6, Y0 // f = x * log2e_hi - f, lanes 0..7
+	VFMSUB231PS x8_3fb8aa3b<>+0(SB), Y7, Y1 // f = x * log2e_hi - f, lanes 8..15
+	VFMADD231PS x8_32a57060<>+0(SB), Y6, Y0 // f += x * log2e_lo, lanes 0..7
+	VFMADD231PS x8_32a57060<>+0(SB), Y7, Y1 // f += x * log2e_lo, lanes 8..15
+	VMOVUPS     x8_399fa028<>+0(SB), Y6 // p = 2 exp2_6, lanes 0..7
+	VMOVUPS     x8_399fa028<>+0(SB), Y7 // p = 2 exp2_6, lanes 8..15
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y0, Y6 // p = p*f + 2 exp2_5, lanes 0..7
+	VFMADD213PS x8_3b2f80da<>+0(SB), Y1, Y7 // p = p*f + 2 exp2_5, lanes 8..15
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y0, Y6 // p = p*f + 2 exp2_4, lanes 0..7
+	VFMADD213PS x8_3c9d979c<>+0(SB), Y1, Y7 // p = p*f + 2 exp2_4, lanes 8..15
+	VFMADD213PS x8_3de357c2<>+0(SB), Y0, Y6 // p = p*f + 2 exp2_3, lanes 0..7
+	VFMADD213PS x8_3de357c2<>+0(SB), Y1, Y7 // p = p*f + 2 exp2_3, lanes 8..15
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y0, Y6 // p = p*f + 2 exp2_2, lanes 0..7
+	VFMADD213PS x8_3ef5fdef<>+0(SB), Y1, Y7 // p = p*f + 2 exp2_2, lanes 8..15
+	VFMADD213PS x8_3fb17218<>+0(SB), Y0, Y6 // p = p*f + 2 exp2_1, lanes 0..7
+	VFMADD213PS x8_3fb17218<>+0(SB), Y1, Y7 // p = p*f + 2 exp2_1, lanes 8..15
+	VFMADD213PS x8_40000000<>+0(SB), Y0, Y6 // p = p*f + 2 exp2_0, lanes 0..7
+	VFMADD213PS x8_40000000<>+0(SB), Y1, Y7 // p = p*f + 2 exp2_0, lanes 8..15
 	VPSLLD      $0x17, Y8, Y8 // k = k << 23, lanes 0..7
 	VPSLLD      $0x17, Y9, Y9 // k = k << 23, lanes 8..15
-	VMULPS      Y8, Y5, Y5 // p = p * k, lanes 0..7
-	VMULPS      Y9, Y6, Y6 // p = p * k, lanes 8..15
-	VMOVAPS     Y3, Y0 // first = first n lanes
-	VMOVAPS     Y4, Y3 // first = first n lanes
+	VMULPS      Y8, Y6, Y6 // p = p * k, lanes 0..7
+	VMULPS      Y9, Y7, Y7 // p = p * k, lanes 8..15
+	VMOVAPS     Y4, Y0 // first = first n lanes
+	VMOVAPS     Y5, Y1 // first = first n lanes
 	VMOVUPS     x8_00000000<>+0(SB), Y4 // p = first ? p : 0, lanes 0..7
-	VBLENDVPS   Y0, Y5, Y4, Y5 // p = first ? p : 0, lanes 0..7
+	VBLENDVPS   Y0, Y6, Y4, Y6 // p = first ? p : 0, lanes 0..7
 	VMOVUPS     x8_00000000<>+0(SB), Y0 // p = first ? p : 0, lanes 8..15
-	VBLENDVPS   Y3, Y6, Y0, Y6 // p = first ? p : 0, lanes 8..15
-	VADDPS      Y5, Y1, Y1 // sum = sum + p, lanes 0..7
-	VADDPS      Y6, Y2, Y2 // sum = sum + p, lanes 8..15
+	VBLENDVPS   Y1, Y7, Y0, Y7 // p = first ? p : 0, lanes 8..15
+	VADDPS      Y6, Y2, Y2 // sum = sum + p, lanes 0..7
+	VADDPS      Y7, Y3, Y3 // sum = sum + p, lanes 8..15
 
 less_5:
-	VADDPS       Y2, Y1, Y1 // sum[0] = sum of lanes
-	VEXTRACTF128 $0x01, Y1, X0 // sum[0] = sum of lanes
-	VADDPS       X0, X1, X1 // sum[0] = sum of lanes
-	VPSHUFD      $0xee, X1, X0 // sum[0] = sum of lanes
-	VADDPS       X0, X1, X1 // sum[0] = sum of lanes
-	VPSHUFD      $0x55, X1, X0 // sum[0] = sum of lanes
-	VADDPS       X0, X1, X1 // sum[0] = sum of lanes
-	VMOVSS       X1, ret+24(FP) // return sum[0]
+	VADDPS       Y3, Y2, Y2 // sum[0] = sum of lanes
+	VEXTRACTF128 $0x01, Y2, X0 // sum[0] = sum of lanes
+	VADDPS       X0, X2, X2 // sum[0] = sum of lanes
+	VPSHUFD      $0xee, X2, X0 // sum[0] = sum of lanes
+	VADDPS       X0, X2, X2 // sum[0] = sum of lanes
+	VPSHUFD      $0x55, X2, X0 // sum[0] = sum of lanes
+	VADDPS       X0, X2, X2 // sum[0] = sum of lanes
+	VMOVSS       X2, ret+24(FP) // return sum[0]
 	VZEROUPPER
 	RET
 

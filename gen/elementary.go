@@ -52,7 +52,7 @@ func newPow(m *machine.Machine) powText {
 	for i := range doubled {
 		doubled[i] *= 2
 	}
-	return powText{m, coefficients(m, "2 exp2_", doubled[:]), m.Const("round", 0x1.8p23+1-portable.MinExponent)}
+	return powText{m, coefficients(m, "2 exp2_", doubled[:]), m.Held(m.Const("round", 0x1.8p23+1-portable.MinExponent))}
 }
 
 // split sets n to the integer nearest to t and k, which may be t, to what apply takes in its place.

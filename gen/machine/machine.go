@@ -359,6 +359,17 @@ func (m *Machine) ConstBits(name string, bits uint32) Value {
 	return Value{name: name, regs: []operand.Op{c}}
 }
 
+// Held returns a constant in a register even where constants stay in memory, for one that a loop takes more than once
+// a value. It is loaded here.
+func (m *Machine) Held(c Value) Value {
+	if _, mem := c.regs[0].(operand.Mem); !mem {
+		return c
+	}
+	v := m.Native("%s", c.name)
+	m.Copy(v, c)
+	return v
+}
+
 // at returns register i of v; a uniform value has the same for all.
 func (v Value) at(i int) operand.Op {
 	if len(v.regs) == 1 {
