@@ -384,6 +384,10 @@ func FuzzCaches(f *testing.F) {
 // TestDecodingIsPrefilling: tokens that are appended and attended in chunks, or one by one, get the bits of
 // one prefill over the converted keys, for any number of workers; and so do 16-bit tensors without a cache.
 func TestDecodingIsPrefilling(t *testing.T) {
+	long := 4200
+	if race || testing.Short() {
+		long = 2200
+	}
 	fuzz.Levels(t, func(t *testing.T, level isa.Level) {
 		for _, c := range []struct {
 			keys, group int
@@ -392,7 +396,7 @@ func TestDecodingIsPrefilling(t *testing.T) {
 			{300, 2, []int{1}},
 			{300, 3, []int{97, 1, 128, 2, 3}},
 			{300, 1, []int{300}},
-			{4200, 1, []int{4100, 1, 1, 30}},
+			{long, 1, []int{long - 100, 1, 1, 30}},
 		} {
 			if level == isa.Go && (race || testing.Short()) && c.keys > 300 {
 				continue
@@ -461,7 +465,11 @@ func TestElementTypes(t *testing.T) {
 
 // TestManyWorkersOnOneHead: a head's spans are shared out, and folded in order.
 func TestManyWorkersOnOneHead(t *testing.T) {
-	for _, c := range []struct{ queries, keys int }{{1, 30_001}, {2, 4097}, {200, 9000}} {
+	long := 9000
+	if race || testing.Short() {
+		long = 4200
+	}
+	for _, c := range []struct{ queries, keys int }{{1, 30_001}, {2, 4097}, {200, long}} {
 		shape := kernel.Shape{Batch: 1, Heads: 3, KVHeads: 1, Queries: c.queries, Keys: c.keys, Dim: 8, ValueDim: 16}
 		for _, opts := range []kernel.Options{{}, {Mask: kernel.Causal{}}, {Mask: kernel.Causal{Align: kernel.TopLeft}}, {Mask: kernel.Causal{Offset: []int{2100}}}} {
 			p := normalProblem(40, shape, opts)
