@@ -46,8 +46,6 @@ func exact(_ int, got, want float32) bool { return Same(got, want) }
 // nothing that is computed from a maximum depends on it.
 func anyZero(_ int, got, want float32) bool { return got == want || Same(got, want) }
 
-func scratch(int, float32, float32) bool { return true }
-
 // firstColumns is for a panel of n rows: columns behind those may be written, or not.
 func firstColumns(n int) rule {
 	return func(c int, got, want float32) bool { return c >= n || Same(got, want) }
