@@ -441,7 +441,9 @@ func TestMisuse(t *testing.T) {
 			return layer.Forward(x, kernel.MultiHeadInput{X: x})
 		}},
 		{"MultiHead.Clone", "zero", fails(kernel.ErrOption, "MultiHead"), func() error { return new(kernel.MultiHead).Clone().Forward(none, kernel.MultiHeadInput{}) }},
-		{"OverlapSchedule.Overlap", "negative", fine, quiet(func() { assert.NotPanics(t, func() { _ = kernel.OverlapSchedule{Half: true, Reversed: true}.Overlap(huge, math.MinInt) }) })},
+		{"OverlapSchedule.Overlap", "negative", fine, quiet(func() {
+			assert.NotPanics(t, func() { _ = kernel.OverlapSchedule{Half: true, Reversed: true}.Overlap(huge, math.MinInt) })
+		})},
 
 		// What is known about the process and about errors.
 		{"ISA", "", fine, quiet(func() { assert.NotEmpty(t, kernel.ISA()) })},
