@@ -4,14 +4,17 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"runtime"
 	"runtime/metrics"
 	"slices"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/quern-go/quern/fuzz"
 	"github.com/quern-go/quern/internal/isa"
 	"github.com/quern-go/quern/kernel"
 	"github.com/stretchr/testify/require"
@@ -107,17 +110,42 @@ func wakeUps(n int, work func()) quantiles {
 	return quantilesOf(times)
 }
 
+// pushedAside counts how often another process took a processor away from this one, on Linux: a thread in
+// assembly that does not run cannot stop.
+func pushedAside() (total int) {
+	paths, _ := filepath.Glob("/proc/self/task/*/status") // a bad pattern is its only error
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			continue // the thread has ended
+		}
+		if _, rest, ok := strings.Cut(string(text), "nonvoluntary_ctxt_switches:"); ok {
+			n, _ := strconv.Atoi(strings.TrimSpace(rest))
+			total += n
+		}
+	}
+	return total
+}
+
 // best measures until the time that counts is within its limit, or that of plain Go doubled, which it also
-// measures; at most five times.
+// measures; at most five times. Attempts in which the machine was busy are no failures.
 func best(t *testing.T, what string, limit time.Duration, counts func(quantiles) time.Duration, measure func(work func()) quantiles, work func()) {
 	t.Helper()
 	var got, plain quantiles
+	busy := true
 	for range 5 {
-		got, plain = measure(work), measure(spin)
+		before, start := pushedAside(), time.Now()
+		got = measure(work)
+		often := float64(pushedAside()-before) / time.Since(start).Seconds()
+		plain = measure(spin)
 		if counts(got) <= max(limit, 2*counts(plain)) {
 			t.Logf("%s: %v; beside plain Go %v", what, got, plain)
 			return
 		}
+		busy = busy && often > 20 // a second
+	}
+	if busy {
+		t.Skipf("%s: the machine is busy", what)
 	}
 	t.Errorf("%s: %v, want at most %v; beside plain Go %v", what, got, limit, plain)
 }
@@ -146,7 +174,7 @@ func TestOthersGoOn(t *testing.T) {
 // TestCallsAreShort: nine of ten attempts to stop the world wait for about 50 µs at most, which is the rest of a
 // call; calls that last a millisecond make most of them wait for hundreds.
 func TestCallsAreShort(t *testing.T) {
-	if race || testing.Short() {
+	if race || testing.Short() || isa.Active() == isa.Go {
 		t.Skip("for assembly, where time is what it is")
 	}
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))
@@ -237,14 +265,9 @@ func TestCallsAreShort(t *testing.T) {
 		{"Attend, prefill", attend(kernel.Float16, 64)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			fuzz.Levels(t, func(t *testing.T, level isa.Level) {
-				if level == isa.Go {
-					return
-				}
-				c.work() // pages are there then
-				best(t, c.name, 250*time.Microsecond, func(q quantiles) time.Duration { return q.p90 },
-					func(work func()) quantiles { return stops(100, work) }, c.work)
-			})
+			c.work() // pages are there then
+			best(t, c.name, 250*time.Microsecond, func(q quantiles) time.Duration { return q.p90 },
+				func(work func()) quantiles { return stops(60, work) }, c.work)
 		})
 	}
 }
