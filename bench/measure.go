@@ -159,7 +159,7 @@ func newRace(j *job) *race {
 	}
 	if j.flops != nil {
 		r.flops = j.flops()
-		r.peak = newPace(measure.PeakFMA(j.workers), burst)
+		r.peak = newPace(measure.PeakFMA(), burst)
 	}
 	if j.read != nil {
 		r.read = newPace(j.read, slice)
@@ -201,7 +201,7 @@ func (r *race) roundOf(calls int, before, after func()) (t round) {
 		t.ns += r.job.clock(n) * float64(n)
 		after()
 		if r.peak.run != nil {
-			t.peak += clock(r.peak.run, r.peak.calls)
+			t.peak += r.burst()
 			bursts++
 		}
 		done += n
@@ -217,6 +217,14 @@ func (r *race) roundOf(calls int, before, after func()) (t round) {
 	t.peak *= 100 / t.ns
 	t.read *= 100 / t.ns
 	return t
+}
+
+// burst is the time of a call of the peak loop on as many goroutines as the job has.
+func (r *race) burst() float64 {
+	if r.job.workers == 1 {
+		return clock(r.peak.run, r.peak.calls)
+	}
+	return measure.Together(r.job.workers, r.peak.run, r.peak.calls)
 }
 
 // clock is the time of a call in nanoseconds.

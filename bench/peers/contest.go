@@ -12,6 +12,7 @@ import (
 
 const (
 	slice    = 10 * time.Millisecond // the least time that an entry runs in a round
+	burst    = time.Millisecond / 4  // that the peak loop runs behind it
 	patience = 2 * time.Second       // of running, after which an entry gets no further round
 	longest  = 6 * time.Second       // that a call may take, or the entry is left out
 )
@@ -73,17 +74,15 @@ func (c *contest) run(p problem) []row {
 	}
 	runtime.GC()
 
-	peak := measure.PeakFMA(1)
-	peakCalls := measure.Enough(measure.CPUClock, peak, measure.CPUClock(peak, 1), slice)
+	peak := measure.PeakFMA()
+	peakCalls := measure.Enough(measure.CPUClock, peak, measure.CPUClock(peak, 1), burst)
 	for round := range c.rounds {
 		c.note("%v: round %d of %d", p, round+1, c.rounds)
-		// Each entry stands beside a peak of its own: clocks wander.
+		// Each entry stands beside a peak of its own, so short that it has the clock that the entry leaves.
 		for i, e := range entries {
 			if e.times.spent > float64(patience.Nanoseconds()) {
 				continue
 			}
-			speed := measure.PeakFLOPs / measure.CPUClock(peak, peakCalls)
-			c.peak = max(c.peak, speed)
 			owners[i].using(func() {
 				if e.times.calls == 0 {
 					ns := e.firstNS
@@ -94,6 +93,8 @@ func (c *contest) run(p problem) []row {
 				}
 				e.times.ns = append(e.times.ns, e.clock(e.run, e.times.calls))
 			})
+			speed := measure.PeakFLOPs / measure.CPUClock(peak, peakCalls)
+			c.peak = max(c.peak, speed)
 			ns := e.times.ns[len(e.times.ns)-1]
 			e.times.shares = append(e.times.shares, 100*p.flops()/ns/speed)
 			e.times.spent += ns * float64(e.times.calls)

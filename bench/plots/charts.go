@@ -16,7 +16,7 @@ import (
 // drawPeers has a band for each case and in it a mark for each peer, one below the other.
 func drawPeers(d *data) *picture {
 	p := newPicture(d, "Quern and other packages: share of the FMA peak, by case",
-		fmt.Sprintf("100 %% = the peak, %s GFLOP/s at most, measured before each entry; logarithmic; not shown: below 0.5 %%, wrong results", d.about["peak_gflops"]))
+		fmt.Sprintf("100 %% = the peak, %s GFLOP/s at most, measured behind each entry; logarithmic; not shown: below 0.5 %%, wrong results", d.about["peak_gflops"]))
 	var cases []string
 	for _, r := range d.records {
 		if r["peak_pct"] != "" && !slices.Contains(cases, r["case"]) {

@@ -201,7 +201,7 @@ func measureRoofline(note func(string)) (*data, error) {
 		}
 		note("peak of " + level.String())
 		restore := isa.Use(level)
-		d.add("peak", level, "", measure.PeakFLOPs/median(measure.PeakFMA(1)))
+		d.add("peak", level, "", measure.PeakFLOPs/median(measure.PeakFMA()))
 		restore()
 	}
 	for _, memory := range []struct {

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -53,19 +54,35 @@ func Median(x []float64) float64 {
 // each: about 30 µs.
 const peakRounds = 4096
 
-// PeakFLOPs are those that one call of [PeakFMA] makes on each goroutine.
+// PeakFLOPs are those that one call of [PeakFMA] makes.
 const PeakFLOPs = peakRounds * 24 * 16 * 2
 
-// PeakFMA runs the peak loop of the active ISA on so many goroutines at once.
-func PeakFMA(workers int) func(calls int) {
+// PeakFMA runs the peak loop of the active ISA.
+func PeakFMA() func(calls int) {
 	level := isa.Active()
 	return func(calls int) {
-		parallel(workers, func(int) {
-			for range calls {
-				asm.PeakFMA(level, peakRounds)
-			}
-		})
+		for range calls {
+			asm.PeakFMA(level, peakRounds)
+		}
 	}
+}
+
+// Together is the time of a call in nanoseconds when so many goroutines make calls at once, by each one's own clock from when
+// all are there: waking them may take longer than the calls.
+func Together(workers int, run func(calls int), calls int) float64 {
+	var there atomic.Int32
+	speeds := make([]float64, workers) // of which the sum counts
+	parallel(workers, func(w int) {
+		for there.Add(1); int(there.Load()) < workers; {
+			runtime.Gosched()
+		}
+		speeds[w] = 1 / Clock(run, calls)
+	})
+	sum := 0.0
+	for _, speed := range speeds {
+		sum += speed
+	}
+	return float64(workers) / sum
 }
 
 // Stream reads data from end to end, with so many workers.
