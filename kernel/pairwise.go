@@ -120,6 +120,8 @@ func (p *pairwise) block(s *pairwiseScratch, from, to int) {
 	if s.rows != nil {
 		p.rows.gather(s.rows, from, n)
 		a, stride = &s.rows[0], dim
+	} else if more := min(n, p.rows.count-to); more > 0 && stride == dim {
+		s.tile.errands = append(s.tile.errands[:0], errand{p.rows.row(to), more * dim * 4})
 	}
 	for q := 0; q < p.queries; q += panel {
 		s.tile.product(at(s.products, q), pitch, a, stride, at(p.panels, q*dim), dim, n, min(panel, roundUp(p.queries-q, lanes)), nil)

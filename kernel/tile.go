@@ -430,7 +430,7 @@ func (w *worker) accumulate(row, rows, from, to, column, c0, c1 int, p *packed, 
 // product calls the kernel of that name in pieces that take less than 50 µs each.
 func (w *worker) product(c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows, cols int, alpha *float32) {
 	most := max(callWork/(panel*max(min(depth, maxDepth), 1))/rowTile*rowTile, rowTile)
-	next := w.errand(rows, depth, offset(b, depth*panel))
+	panelAhead := offset(b, depth*panel)
 	for row := 0; row < rows; row += most {
 		n, from, scale := min(most, rows-row), 0, alpha
 		if alpha != nil {
@@ -438,6 +438,8 @@ func (w *worker) product(c *float32, cStride int, a *float32, aStride int, b *fl
 		}
 		for {
 			d := min(depth-from, maxDepth)
+			next := w.errand(n, d, panelAhead)
+			panelAhead = b // once is enough
 			asm.Product(w.level, offset(c, row*cStride), cStride, offset(a, row*aStride+from), aStride, offset(b, from*panel), d, n, cols, scale, next)
 			if from += d; from >= depth {
 				break
