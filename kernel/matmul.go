@@ -63,16 +63,16 @@ func MatMul(y, x Matrix, w *Weights, opts MatMulOptions) error {
 		return err
 	}
 	if opts.Bias != nil && len(opts.Bias) != w.cols {
-		return argument(ErrShape, "Options.Bias", "has %d elements, w has %d columns", len(opts.Bias), w.cols)
+		return argument(ErrShape, "MatMulOptions.Bias", "has %d elements, w has %d columns", len(opts.Bias), w.cols)
 	}
 	if opts.Workers < 0 {
-		return argument(ErrOption, "Options.Workers", "is %d, want 0 or more", opts.Workers)
+		return argument(ErrOption, "MatMulOptions.Workers", "is %d, want 0 or more", opts.Workers)
 	}
 	if y.overlaps(&x) {
 		return argument(ErrOverlap, "y", "shares memory with x")
 	}
 	if bias := RowMajor(opts.Bias, 1, len(opts.Bias)); y.overlaps(&bias) {
-		return argument(ErrOverlap, "y", "shares memory with Options.Bias")
+		return argument(ErrOverlap, "y", "shares memory with MatMulOptions.Bias")
 	}
 	m := multipliers.Get().(*multiplier)
 	m.begin(x, workersFor(opts.Workers))

@@ -220,9 +220,9 @@ func TestMatMulErrors(t *testing.T) {
 		"overlap rows": {func(y, _ *Matrix, _ *MatMulOptions) { y.Stride = 3 }, "y", ErrOverlap},
 		"transposed":   {func(y, _ *Matrix, _ *MatMulOptions) { y.Transposed = true }, "y", ErrOption},
 		"same memory":  {func(y, x *Matrix, _ *MatMulOptions) { y.data, y.length = x.data, x.length }, "y", ErrOverlap},
-		"bias":         {func(_, _ *Matrix, o *MatMulOptions) { o.Bias = make([]float32, 3) }, "Options.Bias", ErrShape},
+		"bias":         {func(_, _ *Matrix, o *MatMulOptions) { o.Bias = make([]float32, 3) }, "MatMulOptions.Bias", ErrShape},
 		"bias in y":    {func(_, _ *Matrix, o *MatMulOptions) { o.Bias = y[16:20] }, "y", ErrOverlap},
-		"workers":      {func(_, _ *Matrix, o *MatMulOptions) { o.Workers = -1 }, "Options.Workers", ErrOption},
+		"workers":      {func(_, _ *Matrix, o *MatMulOptions) { o.Workers = -1 }, "MatMulOptions.Workers", ErrOption},
 		"format":       {func(_, x *Matrix, _ *MatMulOptions) { *x = RowMajor(make([]BF16, 15), 5, 3) }, "x", ErrFormat},
 	} {
 		y2, x2, o := good()
