@@ -430,7 +430,7 @@ func (w *worker) accumulate(row, rows, from, to, column, c0, c1 int, p *packed, 
 // product calls the kernel of that name in pieces that take less than 50 µs each.
 func (w *worker) product(c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows, cols int, alpha *float32) {
 	most := max(callWork/(panel*max(min(depth, maxDepth), 1))/rowTile*rowTile, rowTile)
-	panelAhead := offset(b, depth*panel)
+	panelAhead := offset(b, max(depth-1, 0)*panel) // its last row: the panel behind it may be another's memory, or nobody's
 	for row := 0; row < rows; row += most {
 		n, from, scale := min(most, rows-row), 0, alpha
 		if alpha != nil {
