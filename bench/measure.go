@@ -197,9 +197,16 @@ func (r *race) roundOf(calls int, before, after func()) (t round) {
 	bursts := 0.0
 	for done := 0; done < calls; {
 		n := min(max(calls/portions, 1), calls-done)
+		start := uint64(0)
+		if done == 0 { // once, because asking stops the world
+			start = mallocs()
+		}
 		before()
 		t.ns += r.job.clock(n) * float64(n)
 		after()
+		if done == 0 {
+			t.allocs = math.Floor(float64(mallocs()-start) / float64(n))
+		}
 		if r.peak.run != nil {
 			t.peak += r.burst()
 			bursts++
@@ -207,9 +214,6 @@ func (r *race) roundOf(calls int, before, after func()) (t round) {
 		done += n
 	}
 	t.ns /= float64(calls)
-	start := mallocs() // afterwards, because asking stops the world
-	r.job.clock(1)
-	t.allocs = float64(mallocs() - start)
 	if bursts > 0 {
 		// the least time that so many FLOPs can take
 		t.peak *= r.flops / (measure.PeakFLOPs * float64(r.job.workers) * bursts)
@@ -245,7 +249,7 @@ func enough(run func(calls int), ns float64, least time.Duration) int {
 	return measure.Enough(clock, run, ns, least)
 }
 
-// The clock, which the modules beside this folder's use too.
+// What times are taken with, shared with the modules beside this folder; -cpu takes another clock.
 var (
 	clock  = measure.Clock
 	median = measure.Median

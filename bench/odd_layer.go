@@ -54,22 +54,35 @@ func (l *oddList) layer() {
 	weights := func(seed uint64, rows, cols int) *kernel.Weights {
 		return must(kernel.Pack(kernel.RowMajor(normal(seed, rows*cols), rows, cols)))
 	}
+	layer := func(change func(*kernel.MultiHeadOptions)) *kernel.MultiHead {
+		o := kernel.MultiHeadOptions{
+			Heads: heads, Scale: 1.0 / 64, Workers: 1,
+			Query: weights(2, width, width), Key: weights(3, width, width), Value: weights(4, width, width), Out: weights(5, width, width),
+			QueryBias: normal(6, width), OutBias: normal(7, width),
+		}
+		change(&o)
+		return must(kernel.NewMultiHead(o))
+	}
+	view := func(data []float32) kernel.Tensor { return kernel.BHSD(data, 1, 1, len(data)/width, width) }
 	multihead := func(name string, change func(*kernel.MultiHeadOptions)) {
 		l.add("multihead/"+name, func() [][]float32 {
-			o := kernel.MultiHeadOptions{
-				Heads: heads, Scale: 1.0 / 64, Workers: 1,
-				Query: weights(2, width, width), Key: weights(3, width, width), Value: weights(4, width, width), Out: weights(5, width, width),
-				QueryBias: normal(6, width), OutBias: normal(7, width),
-			}
-			change(&o)
 			x, y := normal(1, tokens*width), make([]float32, tokens*width)
-			view := func(data []float32) kernel.Tensor { return kernel.BHSD(data, 1, 1, tokens, width) }
-			check(must(kernel.NewMultiHead(o)).Forward(view(y), kernel.MultiHeadInput{X: view(x)}))
+			check(layer(change).Forward(view(y), kernel.MultiHeadInput{X: view(x)}))
 			return [][]float32{y}
 		})
 	}
 	multihead("plain", func(*kernel.MultiHeadOptions) {})
-	multihead("causal", func(o *kernel.MultiHeadOptions) { o.Mask = kernel.Causal{} })
+	causal := func(o *kernel.MultiHeadOptions) { o.Mask = kernel.Causal{} }
+	multihead("causal", causal)
+	l.addSame("multihead/causal/caches", "multihead/causal", func() [][]float32 {
+		x, y, m := normal(1, tokens*width), make([]float32, tokens*width), layer(causal)
+		caches := []*kernel.Cache{must(kernel.NewCache(kernel.CacheConfig{KVHeads: heads, Dim: width / heads}))}
+		for from, n := 0, 1; from < tokens; from, n = from+n, n+1 {
+			part := func(data []float32) kernel.Tensor { return view(data[from*width : min(from+n, tokens)*width]) }
+			check(m.Forward(part(y), kernel.MultiHeadInput{X: part(x), Caches: caches}))
+		}
+		return [][]float32{y}
+	})
 	multihead("rotary", func(o *kernel.MultiHeadOptions) {
 		o.Rotary = must(kernel.NewRotary(kernel.RotaryOptions{Dim: 6, Positions: tokens}))
 	})

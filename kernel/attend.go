@@ -76,20 +76,28 @@ func (a *Attender) Attend(out, q Tensor, caches []*Cache, opts Options) error {
 	return p.run(tensors{out: out, q: q})
 }
 
+// checkCaches reports what makes caches unusable together.
+func checkCaches(name string, caches []*Cache) error {
+	for i, c := range caches {
+		if c == nil {
+			return argument(ErrOption, name, "entry %d is nil", i)
+		}
+		if !c.made() {
+			return argument(ErrOption, name, "entry %d was not made by NewCache", i)
+		}
+		if had, has := caches[0].pool.config, c.pool.config; had.KVHeads != has.KVHeads || had.Dim != has.Dim || had.ValueDim != has.ValueDim {
+			return argument(ErrShape, name, "entry %d has %d heads of %d and %d, entry 0 has %d heads of %d and %d",
+				i, has.KVHeads, has.Dim, has.ValueDim, had.KVHeads, had.Dim, had.ValueDim)
+		}
+	}
+	return nil
+}
+
 // lock keeps all caches from changing. Everybody locks in the same order, and each cache once, because a
 // second reader waits for a writer that waits for the first.
 func (a *Attender) lock(caches []*Cache) error {
-	for i, c := range caches {
-		if c == nil {
-			return argument(ErrOption, "caches", "entry %d is nil", i)
-		}
-		if !c.made() {
-			return argument(ErrOption, "caches", "entry %d was not made by NewCache", i)
-		}
-		if had, has := caches[0].pool.config, c.pool.config; had.KVHeads != has.KVHeads || had.Dim != has.Dim || had.ValueDim != has.ValueDim {
-			return argument(ErrShape, "caches", "entry %d has %d heads of %d and %d, entry 0 has %d heads of %d and %d",
-				i, has.KVHeads, has.Dim, has.ValueDim, had.KVHeads, had.Dim, had.ValueDim)
-		}
+	if err := checkCaches("caches", caches); err != nil {
+		return err
 	}
 	order := append(a.locked[:0], caches...)
 	slices.SortFunc(order, func(x, y *Cache) int { return cmp.Compare(x.id, y.id) })

@@ -43,8 +43,8 @@ func (w *worker) errand(rows, depth int, otherwise *float32) *float32 {
 	return next
 }
 
-// requestBytes is how much a product asks for with each step of depth and 12 rows: a line every four steps. A tile
-// of 96 rows asks for as much in a block as the block has keys and values.
+// requestBytes is how much a product asks for with each step of depth and 12 rows: a line every four steps
+// (requestSteps in gen/product.go). A tile of 96 rows asks for as much in a block as the block has keys and values.
 const requestBytes = 16
 
 // fetchBlock asks for the rows of the block after b of k or v.

@@ -299,13 +299,13 @@ func (l *MultiHead) checkCaches(shape Shape, in *MultiHeadInput) error {
 	if len(in.Caches) != shape.Batch {
 		return argument(ErrShape, "in.Caches", "has %d entries, want %d", len(in.Caches), shape.Batch)
 	}
+	if err := checkCaches("in.Caches", in.Caches); err != nil {
+		return err
+	}
 	for i, c := range in.Caches {
-		if c == nil || !c.made() {
-			return argument(ErrOption, "in.Caches", "entry %d was not made by NewCache", i)
-		}
-		if has := &c.pool.config; has.KVHeads != shape.KVHeads || has.Dim != shape.Dim || has.ValueDim != shape.ValueDim {
-			return argument(ErrShape, "in.Caches", "entry %d has %d heads of %d and %d, want %d heads of %d and %d",
-				i, has.KVHeads, has.Dim, has.ValueDim, shape.KVHeads, shape.Dim, shape.ValueDim)
+		if has := &c.pool.config; i == 0 && (has.KVHeads != shape.KVHeads || has.Dim != shape.Dim || has.ValueDim != shape.ValueDim) {
+			return argument(ErrShape, "in.Caches", "entries have %d heads of %d and %d, want %d heads of %d and %d",
+				has.KVHeads, has.Dim, has.ValueDim, shape.KVHeads, shape.Dim, shape.ValueDim)
 		}
 		if slices.Contains(in.Caches[:i], c) {
 			return argument(ErrOption, "in.Caches", "entry %d is there twice", i)
@@ -316,22 +316,24 @@ func (l *MultiHead) checkCaches(shape Shape, in *MultiHeadInput) error {
 
 // attend appends to caches and attends to them. After an error they are as before.
 func (l *MultiHead) attend(caches []*Cache) error {
-	var err error
-	appended := 0
-	for ; appended < len(caches) && err == nil; appended++ {
-		err = caches[appended].Append(l.k.heads.Batch(appended), l.v.heads.Batch(appended))
-	}
-	if err == nil {
-		err = l.attender.Attend(l.out.heads, l.q.heads, caches, Options{Scale: l.o.Scale, Mask: l.o.Mask, Workers: l.o.Workers})
-	} else {
-		appended-- // the last has not changed
-	}
-	if err != nil {
-		for _, c := range caches[:appended] {
-			_ = c.Truncate(c.Len() - l.k.heads.Shape[2]) // what was just appended
+	for i, c := range caches {
+		if err := c.Append(l.k.heads.Batch(i), l.v.heads.Batch(i)); err != nil {
+			l.retract(caches[:i])
+			return err
 		}
 	}
+	err := l.attender.Attend(l.out.heads, l.q.heads, caches, Options{Scale: l.o.Scale, Mask: l.o.Mask, Workers: l.o.Workers})
+	if err != nil {
+		l.retract(caches)
+	}
 	return err
+}
+
+// retract takes back what was just appended to caches.
+func (l *MultiHead) retract(caches []*Cache) {
+	for _, c := range caches {
+		_ = c.Truncate(c.Len() - l.k.heads.Shape[2]) // which is always possible
+	}
 }
 
 // checkInput compares the tensors with the weights.
@@ -489,11 +491,7 @@ func (l *MultiHead) placeRows(in *MultiHeadInput, self bool, queries, keys int) 
 		queryStart = start
 	}
 	if in.Caches != nil {
-		l.kKept = l.kKept[:0]
-		for _, c := range in.Caches {
-			l.kKept = append(l.kKept, c.Len())
-		}
-		l.kAt = keyAt.or(Positions{Offsets: l.kKept})
+		l.kAt = appended(keyAt, &l.kKept, in.Caches)
 		l.qAt = in.Positions
 		if self {
 			l.qAt = l.kAt
@@ -517,7 +515,7 @@ func (l *MultiHead) placeRows(in *MultiHeadInput, self bool, queries, keys int) 
 // anew at each cumulative length, padded ones at their start. Rows in front of it are not part of
 // anything and get position 0.
 func implied(at *Positions, kept *[]int, batch, rows int, cum, start []int) Positions {
-	if cum == nil && start == nil {
+	if at.given() || cum == nil && start == nil {
 		return *at
 	}
 	ids := (*kept)[:0]
@@ -536,15 +534,20 @@ func implied(at *Positions, kept *[]int, batch, rows int, cum, start []int) Posi
 		}
 	}
 	*kept = ids
-	return at.or(Positions{IDs: ids})
+	return Positions{IDs: ids}
 }
 
-// or returns at, or where it says nothing, other positions.
-func (at *Positions) or(other Positions) Positions {
-	if at.IDs != nil || at.Offsets != nil || at.Offset != 0 {
+// appended returns at, or where it says nothing the positions of keys that are to follow those in caches.
+func appended(at *Positions, kept *[]int, caches []*Cache) Positions {
+	if at.given() {
 		return *at
 	}
-	return other
+	offsets := (*kept)[:0]
+	for _, c := range caches {
+		offsets = append(offsets, c.Len())
+	}
+	*kept = offsets
+	return Positions{Offsets: offsets}
 }
 
 // turnRows is a task of the rotation: some rows of Q or of K.

@@ -138,6 +138,9 @@ type Positions struct {
 	IDs []int
 }
 
+// given reports that p says anything.
+func (p *Positions) given() bool { return p.IDs != nil || p.Offsets != nil || p.Offset != 0 }
+
 // check reports positions that do not exist for a tensor, of which limit there are.
 func (p *Positions) check(name string, batch, sequence, limit int) error {
 	in := func(position, entry int) error {

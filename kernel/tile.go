@@ -86,7 +86,7 @@ func (p *packed) use() {
 
 // pack packs block b of a tile's keys, which are in tensors, into place slot of p's own memory.
 func (w *worker) pack(t *tile, p *packed, b, slot int) {
-	w.errands = w.errands[:0]
+	w.errands = w.errands[:0] // what was not fetched yet is needed now
 	w.packKeys(t, p, b, slot)
 	v, stride, n := w.rows(t, &t.t.v, b)
 	bad := asm.PackRows(w.level, at(p.ownV, slot*blockKeys*roundUp(w.valueDim, panel)), blockKeys*panel, v, stride, n, w.valueDim)

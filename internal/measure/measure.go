@@ -1,4 +1,4 @@
-// Package measure is what the benchmarks share: a clock, and what the hardware can do at most.
+// Package measure is what the benchmarks share: clocks, what the hardware can do at most, inputs, and times in words.
 package measure
 
 import (
