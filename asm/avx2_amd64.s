@@ -8163,28 +8163,28 @@ rows_end_2:
 	VZEROUPPER
 	RET
 
-// func packPanelAVX2(dst *float32, src *float32, srcStride int, rows int, dims int)
-TEXT ·packPanelAVX2(SB), NOSPLIT, $0-40
+// func transposeAVX2(dst *float32, dstStride int, src *float32, srcStride int, rows int, cols int)
+TEXT ·transposeAVX2(SB), NOSPLIT, $0-48
 	MOVQ dst+0(FP), AX // dst
-	MOVQ src+8(FP), CX // src
-	MOVQ rows+24(FP), DX // rows
-	MOVQ srcStride+16(FP), BX // srcStride
+	MOVQ src+16(FP), CX // src
+	MOVQ rows+32(FP), DX // rows
+	MOVQ srcStride+24(FP), BX // srcStride
 	SHLQ $0x02, BX // srcStride in bytes
 	CMPQ DX, $+8 // rows < 8
 	JLT  rows_end_2 // rows < 8
 
 rows_1:
-	MOVQ dims+32(FP), SI // dims
+	MOVQ cols+40(FP), SI // cols
 	MOVQ CX, DI // rows of src
 	LEAQ (DI)(BX*2), R8 // rows of src
 	ADDQ BX, R8 // rows of src
 	LEAQ (R8)(BX*2), R9 // rows of src
 	ADDQ BX, R9 // rows of src
 	MOVQ AX, R10 // column = dst
-	CMPQ SI, $+8 // dims < 8
-	JLT  dims_end_4 // dims < 8
+	CMPQ SI, $+8 // cols < 8
+	JLT  cols_end_4 // cols < 8
 
-dims_3:
+cols_3:
 	VMOVUPS    (DI), Y0 // x0 = src[0][0]
 	VMOVUPS    (DI)(BX*1), Y1 // x1 = src[1][0]
 	VMOVUPS    (DI)(BX*2), Y2 // x2 = src[2][0]
@@ -8217,30 +8217,39 @@ dims_3:
 	VPERM2F128 $0x31, Y5, Y8, Y5 // transpose
 	VPERM2F128 $0x20, Y4, Y0, Y8 // transpose
 	VPERM2F128 $0x31, Y4, Y0, Y0 // transpose
+	MOVQ       dstStride+8(FP), R11 // dstStride
+	SHLQ       $0x02, R11 // dstStride in bytes
 	VMOVUPS    Y6, (R10) // column[0] = x0
-	VMOVUPS    Y7, 128(R10) // column[32] = x1
-	VMOVUPS    Y3, 256(R10) // column[64] = x2
-	VMOVUPS    Y8, 384(R10) // column[96] = x3
-	VMOVUPS    Y2, 512(R10) // column[128] = x4
-	VMOVUPS    Y1, 640(R10) // column[160] = x5
-	VMOVUPS    Y5, 768(R10) // column[192] = x6
-	VMOVUPS    Y0, 896(R10) // column[224] = x7
+	ADDQ       R11, R10 // column += dstStride
+	VMOVUPS    Y7, (R10) // column[0] = x1
+	ADDQ       R11, R10 // column += dstStride
+	VMOVUPS    Y3, (R10) // column[0] = x2
+	ADDQ       R11, R10 // column += dstStride
+	VMOVUPS    Y8, (R10) // column[0] = x3
+	ADDQ       R11, R10 // column += dstStride
+	VMOVUPS    Y2, (R10) // column[0] = x4
+	ADDQ       R11, R10 // column += dstStride
+	VMOVUPS    Y1, (R10) // column[0] = x5
+	ADDQ       R11, R10 // column += dstStride
+	VMOVUPS    Y5, (R10) // column[0] = x6
+	ADDQ       R11, R10 // column += dstStride
+	VMOVUPS    Y0, (R10) // column[0] = x7
+	ADDQ       R11, R10 // column += dstStride
 	ADDQ       $+32, DI // src0 += 32
 	ADDQ       $+32, R8 // src3 += 32
 	ADDQ       $+32, R9 // src6 += 32
-	ADDQ       $+1024, R10 // column += 1024
-	SUBQ       $+8, SI // dims += -8
-	CMPQ       SI, $+8 // dims >= 8
-	JGE        dims_3 // dims >= 8
+	SUBQ       $+8, SI // cols += -8
+	CMPQ       SI, $+8 // cols >= 8
+	JGE        cols_3 // cols >= 8
 
-dims_end_4:
-	CMPQ SI, $+1 // dims < 1
-	JLT  last_dims_end_6 // dims < 1
+cols_end_4:
+	CMPQ SI, $+1 // cols < 1
+	JLT  last_cols_end_6 // cols < 1
 
-last_dims_5:
+last_cols_5:
 	MOVQ       $+8, R11 // some = 8
-	CMPQ       SI, R11 // some min= dims
-	CMOVQLT    SI, R11 // some min= dims
+	CMPQ       SI, R11 // some min= cols
+	CMOVQLT    SI, R11 // some min= cols
 	LEAQ       tail_window<>+0(SB), R12 // first some lanes
 	MOVQ       $+16, R13 // first some lanes
 	SUBQ       R11, R13 // first some lanes
@@ -8318,56 +8327,65 @@ less_14:
 	VPERM2F128 $0x31, Y6, Y2, Y2 // transpose
 	VPERM2F128 $0x20, Y5, Y1, Y6 // transpose
 	VPERM2F128 $0x31, Y5, Y1, Y1 // transpose
+	MOVQ       dstStride+8(FP), R12 // dstStride
+	SHLQ       $0x02, R12 // dstStride in bytes
 	CMPQ       R11, $+1 // some < 1
 	JLT        less_15 // some < 1
 	VMOVUPS    Y7, (R10) // column[0] = x0
 
 less_15:
+	ADDQ    R12, R10 // column += dstStride
 	CMPQ    R11, $+2 // some < 2
 	JLT     less_16 // some < 2
-	VMOVUPS Y8, 128(R10) // column[32] = x1
+	VMOVUPS Y8, (R10) // column[0] = x1
 
 less_16:
+	ADDQ    R12, R10 // column += dstStride
 	CMPQ    R11, $+3 // some < 3
 	JLT     less_17 // some < 3
-	VMOVUPS Y4, 256(R10) // column[64] = x2
+	VMOVUPS Y4, (R10) // column[0] = x2
 
 less_17:
+	ADDQ    R12, R10 // column += dstStride
 	CMPQ    R11, $+4 // some < 4
 	JLT     less_18 // some < 4
-	VMOVUPS Y6, 384(R10) // column[96] = x3
+	VMOVUPS Y6, (R10) // column[0] = x3
 
 less_18:
+	ADDQ    R12, R10 // column += dstStride
 	CMPQ    R11, $+5 // some < 5
 	JLT     less_19 // some < 5
-	VMOVUPS Y3, 512(R10) // column[128] = x4
+	VMOVUPS Y3, (R10) // column[0] = x4
 
 less_19:
+	ADDQ    R12, R10 // column += dstStride
 	CMPQ    R11, $+6 // some < 6
 	JLT     less_20 // some < 6
-	VMOVUPS Y0, 640(R10) // column[160] = x5
+	VMOVUPS Y0, (R10) // column[0] = x5
 
 less_20:
+	ADDQ    R12, R10 // column += dstStride
 	CMPQ    R11, $+7 // some < 7
 	JLT     less_21 // some < 7
-	VMOVUPS Y2, 768(R10) // column[192] = x6
+	VMOVUPS Y2, (R10) // column[0] = x6
 
 less_21:
+	ADDQ    R12, R10 // column += dstStride
 	CMPQ    R11, $+8 // some < 8
 	JLT     less_22 // some < 8
-	VMOVUPS Y1, 896(R10) // column[224] = x7
+	VMOVUPS Y1, (R10) // column[0] = x7
 
 less_22:
+	ADDQ R12, R10 // column += dstStride
 	ADDQ $+32, DI // src0 += 32
 	ADDQ $+32, R8 // src3 += 32
 	ADDQ $+32, R9 // src6 += 32
-	ADDQ $+1024, R10 // column += 1024
-	SUBQ $+7, SI // dims += -7
-	SUBQ $+1, SI // dims += -1
-	CMPQ SI, $+1 // dims >= 1
-	JGE  last_dims_5 // dims >= 1
+	SUBQ $+7, SI // cols += -7
+	SUBQ $+1, SI // cols += -1
+	CMPQ SI, $+1 // cols >= 1
+	JGE  last_cols_5 // cols >= 1
 
-last_dims_end_6:
+last_cols_end_6:
 	ADDQ $+32, AX // dst += 32
 	ADDQ BX, CX // src += srcStride
 	ADDQ BX, CX // src += srcStride
@@ -8384,19 +8402,19 @@ last_dims_end_6:
 rows_end_2:
 	CMPQ DX, $+1 // rows < 1
 	JLT  less_23 // rows < 1
-	MOVQ dims+32(FP), SI // dims
+	MOVQ cols+40(FP), SI // cols
 	LEAQ (CX)(BX*2), DI // rows of src
 	ADDQ BX, DI // rows of src
 	LEAQ (DI)(BX*2), R8 // rows of src
 	ADDQ BX, R8 // rows of src
 	MOVQ AX, R9 // column = dst
-	CMPQ SI, $+1 // dims < 1
-	JLT  last_dims_end_25 // dims < 1
+	CMPQ SI, $+1 // cols < 1
+	JLT  last_cols_end_25 // cols < 1
 
-last_dims_24:
+last_cols_24:
 	MOVQ       $+8, R10 // some = 8
-	CMPQ       SI, R10 // some min= dims
-	CMOVQLT    SI, R10 // some min= dims
+	CMPQ       SI, R10 // some min= cols
+	CMOVQLT    SI, R10 // some min= cols
 	LEAQ       tail_window<>+0(SB), R11 // first some lanes
 	MOVQ       $+16, R12 // first some lanes
 	SUBQ       R10, R12 // first some lanes
@@ -8474,56 +8492,65 @@ less_33:
 	VPERM2F128 $0x31, Y6, Y2, Y2 // transpose
 	VPERM2F128 $0x20, Y5, Y1, Y6 // transpose
 	VPERM2F128 $0x31, Y5, Y1, Y1 // transpose
+	MOVQ       dstStride+8(FP), R11 // dstStride
+	SHLQ       $0x02, R11 // dstStride in bytes
 	CMPQ       R10, $+1 // some < 1
 	JLT        less_34 // some < 1
 	VMOVUPS    Y7, (R9) // column[0] = x0
 
 less_34:
+	ADDQ    R11, R9 // column += dstStride
 	CMPQ    R10, $+2 // some < 2
 	JLT     less_35 // some < 2
-	VMOVUPS Y8, 128(R9) // column[32] = x1
+	VMOVUPS Y8, (R9) // column[0] = x1
 
 less_35:
+	ADDQ    R11, R9 // column += dstStride
 	CMPQ    R10, $+3 // some < 3
 	JLT     less_36 // some < 3
-	VMOVUPS Y4, 256(R9) // column[64] = x2
+	VMOVUPS Y4, (R9) // column[0] = x2
 
 less_36:
+	ADDQ    R11, R9 // column += dstStride
 	CMPQ    R10, $+4 // some < 4
 	JLT     less_37 // some < 4
-	VMOVUPS Y6, 384(R9) // column[96] = x3
+	VMOVUPS Y6, (R9) // column[0] = x3
 
 less_37:
+	ADDQ    R11, R9 // column += dstStride
 	CMPQ    R10, $+5 // some < 5
 	JLT     less_38 // some < 5
-	VMOVUPS Y3, 512(R9) // column[128] = x4
+	VMOVUPS Y3, (R9) // column[0] = x4
 
 less_38:
+	ADDQ    R11, R9 // column += dstStride
 	CMPQ    R10, $+6 // some < 6
 	JLT     less_39 // some < 6
-	VMOVUPS Y0, 640(R9) // column[160] = x5
+	VMOVUPS Y0, (R9) // column[0] = x5
 
 less_39:
+	ADDQ    R11, R9 // column += dstStride
 	CMPQ    R10, $+7 // some < 7
 	JLT     less_40 // some < 7
-	VMOVUPS Y2, 768(R9) // column[192] = x6
+	VMOVUPS Y2, (R9) // column[0] = x6
 
 less_40:
+	ADDQ    R11, R9 // column += dstStride
 	CMPQ    R10, $+8 // some < 8
 	JLT     less_41 // some < 8
-	VMOVUPS Y1, 896(R9) // column[224] = x7
+	VMOVUPS Y1, (R9) // column[0] = x7
 
 less_41:
+	ADDQ R11, R9 // column += dstStride
 	ADDQ $+32, CX // src0 += 32
 	ADDQ $+32, DI // src3 += 32
 	ADDQ $+32, R8 // src6 += 32
-	ADDQ $+1024, R9 // column += 1024
-	SUBQ $+7, SI // dims += -7
-	SUBQ $+1, SI // dims += -1
-	CMPQ SI, $+1 // dims >= 1
-	JGE  last_dims_24 // dims >= 1
+	SUBQ $+7, SI // cols += -7
+	SUBQ $+1, SI // cols += -1
+	CMPQ SI, $+1 // cols >= 1
+	JGE  last_cols_24 // cols >= 1
 
-last_dims_end_25:
+last_cols_end_25:
 	ADDQ $+32, AX // dst += 32
 
 less_23:

@@ -13866,18 +13866,18 @@ rows_end_2:
 	VZEROUPPER
 	RET
 
-// func packPanelAVX512(dst *float32, src *float32, srcStride int, rows int, dims int)
-TEXT ·packPanelAVX512(SB), NOSPLIT, $0-40
+// func transposeAVX512(dst *float32, dstStride int, src *float32, srcStride int, rows int, cols int)
+TEXT ·transposeAVX512(SB), NOSPLIT, $0-48
 	MOVQ dst+0(FP), AX // dst
-	MOVQ src+8(FP), CX // src
-	MOVQ rows+24(FP), DX // rows
-	MOVQ srcStride+16(FP), BX // srcStride
+	MOVQ src+16(FP), CX // src
+	MOVQ rows+32(FP), DX // rows
+	MOVQ srcStride+24(FP), BX // srcStride
 	SHLQ $0x02, BX // srcStride in bytes
 	CMPQ DX, $+16 // rows < 16
 	JLT  rows_end_2 // rows < 16
 
 rows_1:
-	MOVQ dims+32(FP), SI // dims
+	MOVQ cols+40(FP), SI // cols
 	MOVQ CX, DI // rows of src
 	LEAQ (DI)(BX*2), R8 // rows of src
 	ADDQ BX, R8 // rows of src
@@ -13890,10 +13890,10 @@ rows_1:
 	LEAQ (R11)(BX*2), R12 // rows of src
 	ADDQ BX, R12 // rows of src
 	MOVQ AX, R13 // column = dst
-	CMPQ SI, $+16 // dims < 16
-	JLT  dims_end_4 // dims < 16
+	CMPQ SI, $+16 // cols < 16
+	JLT  cols_end_4 // cols < 16
 
-dims_3:
+cols_3:
 	VMOVUPS    (DI), Z0 // x0 = src[0][0]
 	VMOVUPS    (DI)(BX*1), Z1 // x1 = src[1][0]
 	VMOVUPS    (DI)(BX*2), Z2 // x2 = src[2][0]
@@ -13974,41 +13974,58 @@ dims_3:
 	VSHUFF32X4 $0xdd, Z9, Z5, Z5 // transpose
 	VSHUFF32X4 $0x88, Z8, Z0, Z9 // transpose
 	VSHUFF32X4 $0xdd, Z8, Z0, Z0 // transpose
+	MOVQ       dstStride+8(FP), R14 // dstStride
+	SHLQ       $0x02, R14 // dstStride in bytes
 	VMOVUPS    Z12, (R13) // column[0] = x0
-	VMOVUPS    Z14, 128(R13) // column[32] = x1
-	VMOVUPS    Z15, 256(R13) // column[64] = x2
-	VMOVUPS    Z11, 384(R13) // column[96] = x3
-	VMOVUPS    Z16, 512(R13) // column[128] = x4
-	VMOVUPS    Z6, 640(R13) // column[160] = x5
-	VMOVUPS    Z7, 768(R13) // column[192] = x6
-	VMOVUPS    Z9, 896(R13) // column[224] = x7
-	VMOVUPS    Z4, 1024(R13) // column[256] = x8
-	VMOVUPS    Z10, 1152(R13) // column[288] = x9
-	VMOVUPS    Z3, 1280(R13) // column[320] = x10
-	VMOVUPS    Z13, 1408(R13) // column[352] = x11
-	VMOVUPS    Z2, 1536(R13) // column[384] = x12
-	VMOVUPS    Z1, 1664(R13) // column[416] = x13
-	VMOVUPS    Z5, 1792(R13) // column[448] = x14
-	VMOVUPS    Z0, 1920(R13) // column[480] = x15
+	ADDQ       R14, R13 // column += dstStride
+	VMOVUPS    Z14, (R13) // column[0] = x1
+	ADDQ       R14, R13 // column += dstStride
+	VMOVUPS    Z15, (R13) // column[0] = x2
+	ADDQ       R14, R13 // column += dstStride
+	VMOVUPS    Z11, (R13) // column[0] = x3
+	ADDQ       R14, R13 // column += dstStride
+	VMOVUPS    Z16, (R13) // column[0] = x4
+	ADDQ       R14, R13 // column += dstStride
+	VMOVUPS    Z6, (R13) // column[0] = x5
+	ADDQ       R14, R13 // column += dstStride
+	VMOVUPS    Z7, (R13) // column[0] = x6
+	ADDQ       R14, R13 // column += dstStride
+	VMOVUPS    Z9, (R13) // column[0] = x7
+	ADDQ       R14, R13 // column += dstStride
+	VMOVUPS    Z4, (R13) // column[0] = x8
+	ADDQ       R14, R13 // column += dstStride
+	VMOVUPS    Z10, (R13) // column[0] = x9
+	ADDQ       R14, R13 // column += dstStride
+	VMOVUPS    Z3, (R13) // column[0] = x10
+	ADDQ       R14, R13 // column += dstStride
+	VMOVUPS    Z13, (R13) // column[0] = x11
+	ADDQ       R14, R13 // column += dstStride
+	VMOVUPS    Z2, (R13) // column[0] = x12
+	ADDQ       R14, R13 // column += dstStride
+	VMOVUPS    Z1, (R13) // column[0] = x13
+	ADDQ       R14, R13 // column += dstStride
+	VMOVUPS    Z5, (R13) // column[0] = x14
+	ADDQ       R14, R13 // column += dstStride
+	VMOVUPS    Z0, (R13) // column[0] = x15
+	ADDQ       R14, R13 // column += dstStride
 	ADDQ       $+64, DI // src0 += 64
 	ADDQ       $+64, R8 // src3 += 64
 	ADDQ       $+64, R9 // src6 += 64
 	ADDQ       $+64, R10 // src9 += 64
 	ADDQ       $+64, R11 // src12 += 64
 	ADDQ       $+64, R12 // src15 += 64
-	ADDQ       $+2048, R13 // column += 2048
-	SUBQ       $+16, SI // dims += -16
-	CMPQ       SI, $+16 // dims >= 16
-	JGE        dims_3 // dims >= 16
+	SUBQ       $+16, SI // cols += -16
+	CMPQ       SI, $+16 // cols >= 16
+	JGE        cols_3 // cols >= 16
 
-dims_end_4:
-	CMPQ SI, $+1 // dims < 1
-	JLT  last_dims_end_6 // dims < 1
+cols_end_4:
+	CMPQ SI, $+1 // cols < 1
+	JLT  last_cols_end_6 // cols < 1
 
-last_dims_5:
+last_cols_5:
 	MOVQ      $+16, R14 // some = 16
-	CMPQ      SI, R14 // some min= dims
-	CMOVQLT   SI, R14 // some min= dims
+	CMPQ      SI, R14 // some min= cols
+	CMOVQLT   SI, R14 // some min= cols
 	MOVQ      $-1, R15 // first some lanes
 	BZHIQ     R14, R15, R15 // first some lanes
 	KMOVQ     R15, K1 // first some lanes
@@ -14172,99 +14189,116 @@ less_22:
 	VSHUFF32X4 $0xdd, Z9, Z5, Z5 // transpose
 	VSHUFF32X4 $0x88, Z8, Z0, Z9 // transpose
 	VSHUFF32X4 $0xdd, Z8, Z0, Z0 // transpose
+	MOVQ       dstStride+8(FP), R15 // dstStride
+	SHLQ       $0x02, R15 // dstStride in bytes
 	CMPQ       R14, $+1 // some < 1
 	JLT        less_23 // some < 1
 	VMOVUPS    Z12, (R13) // column[0] = x0
 
 less_23:
+	ADDQ    R15, R13 // column += dstStride
 	CMPQ    R14, $+2 // some < 2
 	JLT     less_24 // some < 2
-	VMOVUPS Z14, 128(R13) // column[32] = x1
+	VMOVUPS Z14, (R13) // column[0] = x1
 
 less_24:
+	ADDQ    R15, R13 // column += dstStride
 	CMPQ    R14, $+3 // some < 3
 	JLT     less_25 // some < 3
-	VMOVUPS Z15, 256(R13) // column[64] = x2
+	VMOVUPS Z15, (R13) // column[0] = x2
 
 less_25:
+	ADDQ    R15, R13 // column += dstStride
 	CMPQ    R14, $+4 // some < 4
 	JLT     less_26 // some < 4
-	VMOVUPS Z11, 384(R13) // column[96] = x3
+	VMOVUPS Z11, (R13) // column[0] = x3
 
 less_26:
+	ADDQ    R15, R13 // column += dstStride
 	CMPQ    R14, $+5 // some < 5
 	JLT     less_27 // some < 5
-	VMOVUPS Z16, 512(R13) // column[128] = x4
+	VMOVUPS Z16, (R13) // column[0] = x4
 
 less_27:
+	ADDQ    R15, R13 // column += dstStride
 	CMPQ    R14, $+6 // some < 6
 	JLT     less_28 // some < 6
-	VMOVUPS Z6, 640(R13) // column[160] = x5
+	VMOVUPS Z6, (R13) // column[0] = x5
 
 less_28:
+	ADDQ    R15, R13 // column += dstStride
 	CMPQ    R14, $+7 // some < 7
 	JLT     less_29 // some < 7
-	VMOVUPS Z7, 768(R13) // column[192] = x6
+	VMOVUPS Z7, (R13) // column[0] = x6
 
 less_29:
+	ADDQ    R15, R13 // column += dstStride
 	CMPQ    R14, $+8 // some < 8
 	JLT     less_30 // some < 8
-	VMOVUPS Z9, 896(R13) // column[224] = x7
+	VMOVUPS Z9, (R13) // column[0] = x7
 
 less_30:
+	ADDQ    R15, R13 // column += dstStride
 	CMPQ    R14, $+9 // some < 9
 	JLT     less_31 // some < 9
-	VMOVUPS Z4, 1024(R13) // column[256] = x8
+	VMOVUPS Z4, (R13) // column[0] = x8
 
 less_31:
+	ADDQ    R15, R13 // column += dstStride
 	CMPQ    R14, $+10 // some < 10
 	JLT     less_32 // some < 10
-	VMOVUPS Z10, 1152(R13) // column[288] = x9
+	VMOVUPS Z10, (R13) // column[0] = x9
 
 less_32:
+	ADDQ    R15, R13 // column += dstStride
 	CMPQ    R14, $+11 // some < 11
 	JLT     less_33 // some < 11
-	VMOVUPS Z3, 1280(R13) // column[320] = x10
+	VMOVUPS Z3, (R13) // column[0] = x10
 
 less_33:
+	ADDQ    R15, R13 // column += dstStride
 	CMPQ    R14, $+12 // some < 12
 	JLT     less_34 // some < 12
-	VMOVUPS Z13, 1408(R13) // column[352] = x11
+	VMOVUPS Z13, (R13) // column[0] = x11
 
 less_34:
+	ADDQ    R15, R13 // column += dstStride
 	CMPQ    R14, $+13 // some < 13
 	JLT     less_35 // some < 13
-	VMOVUPS Z2, 1536(R13) // column[384] = x12
+	VMOVUPS Z2, (R13) // column[0] = x12
 
 less_35:
+	ADDQ    R15, R13 // column += dstStride
 	CMPQ    R14, $+14 // some < 14
 	JLT     less_36 // some < 14
-	VMOVUPS Z1, 1664(R13) // column[416] = x13
+	VMOVUPS Z1, (R13) // column[0] = x13
 
 less_36:
+	ADDQ    R15, R13 // column += dstStride
 	CMPQ    R14, $+15 // some < 15
 	JLT     less_37 // some < 15
-	VMOVUPS Z5, 1792(R13) // column[448] = x14
+	VMOVUPS Z5, (R13) // column[0] = x14
 
 less_37:
+	ADDQ    R15, R13 // column += dstStride
 	CMPQ    R14, $+16 // some < 16
 	JLT     less_38 // some < 16
-	VMOVUPS Z0, 1920(R13) // column[480] = x15
+	VMOVUPS Z0, (R13) // column[0] = x15
 
 less_38:
+	ADDQ R15, R13 // column += dstStride
 	ADDQ $+64, DI // src0 += 64
 	ADDQ $+64, R8 // src3 += 64
 	ADDQ $+64, R9 // src6 += 64
 	ADDQ $+64, R10 // src9 += 64
 	ADDQ $+64, R11 // src12 += 64
 	ADDQ $+64, R12 // src15 += 64
-	ADDQ $+2048, R13 // column += 2048
-	SUBQ $+15, SI // dims += -15
-	SUBQ $+1, SI // dims += -1
-	CMPQ SI, $+1 // dims >= 1
-	JGE  last_dims_5 // dims >= 1
+	SUBQ $+15, SI // cols += -15
+	SUBQ $+1, SI // cols += -1
+	CMPQ SI, $+1 // cols >= 1
+	JGE  last_cols_5 // cols >= 1
 
-last_dims_end_6:
+last_cols_end_6:
 	ADDQ $+64, AX // dst += 64
 	ADDQ BX, CX // src += srcStride
 	ADDQ BX, CX // src += srcStride
@@ -14289,7 +14323,7 @@ last_dims_end_6:
 rows_end_2:
 	CMPQ DX, $+1 // rows < 1
 	JLT  less_39 // rows < 1
-	MOVQ dims+32(FP), SI // dims
+	MOVQ cols+40(FP), SI // cols
 	LEAQ (CX)(BX*2), DI // rows of src
 	ADDQ BX, DI // rows of src
 	LEAQ (DI)(BX*2), R8 // rows of src
@@ -14301,13 +14335,13 @@ rows_end_2:
 	LEAQ (R10)(BX*2), R11 // rows of src
 	ADDQ BX, R11 // rows of src
 	MOVQ AX, R12 // column = dst
-	CMPQ SI, $+1 // dims < 1
-	JLT  last_dims_end_41 // dims < 1
+	CMPQ SI, $+1 // cols < 1
+	JLT  last_cols_end_41 // cols < 1
 
-last_dims_40:
+last_cols_40:
 	MOVQ      $+16, R13 // some = 16
-	CMPQ      SI, R13 // some min= dims
-	CMOVQLT   SI, R13 // some min= dims
+	CMPQ      SI, R13 // some min= cols
+	CMOVQLT   SI, R13 // some min= cols
 	MOVQ      $-1, R14 // first some lanes
 	BZHIQ     R13, R14, R14 // first some lanes
 	KMOVQ     R14, K1 // first some lanes
@@ -14471,99 +14505,116 @@ less_57:
 	VSHUFF32X4 $0xdd, Z9, Z5, Z5 // transpose
 	VSHUFF32X4 $0x88, Z8, Z0, Z9 // transpose
 	VSHUFF32X4 $0xdd, Z8, Z0, Z0 // transpose
+	MOVQ       dstStride+8(FP), R14 // dstStride
+	SHLQ       $0x02, R14 // dstStride in bytes
 	CMPQ       R13, $+1 // some < 1
 	JLT        less_58 // some < 1
 	VMOVUPS    Z12, (R12) // column[0] = x0
 
 less_58:
+	ADDQ    R14, R12 // column += dstStride
 	CMPQ    R13, $+2 // some < 2
 	JLT     less_59 // some < 2
-	VMOVUPS Z14, 128(R12) // column[32] = x1
+	VMOVUPS Z14, (R12) // column[0] = x1
 
 less_59:
+	ADDQ    R14, R12 // column += dstStride
 	CMPQ    R13, $+3 // some < 3
 	JLT     less_60 // some < 3
-	VMOVUPS Z15, 256(R12) // column[64] = x2
+	VMOVUPS Z15, (R12) // column[0] = x2
 
 less_60:
+	ADDQ    R14, R12 // column += dstStride
 	CMPQ    R13, $+4 // some < 4
 	JLT     less_61 // some < 4
-	VMOVUPS Z11, 384(R12) // column[96] = x3
+	VMOVUPS Z11, (R12) // column[0] = x3
 
 less_61:
+	ADDQ    R14, R12 // column += dstStride
 	CMPQ    R13, $+5 // some < 5
 	JLT     less_62 // some < 5
-	VMOVUPS Z16, 512(R12) // column[128] = x4
+	VMOVUPS Z16, (R12) // column[0] = x4
 
 less_62:
+	ADDQ    R14, R12 // column += dstStride
 	CMPQ    R13, $+6 // some < 6
 	JLT     less_63 // some < 6
-	VMOVUPS Z6, 640(R12) // column[160] = x5
+	VMOVUPS Z6, (R12) // column[0] = x5
 
 less_63:
+	ADDQ    R14, R12 // column += dstStride
 	CMPQ    R13, $+7 // some < 7
 	JLT     less_64 // some < 7
-	VMOVUPS Z7, 768(R12) // column[192] = x6
+	VMOVUPS Z7, (R12) // column[0] = x6
 
 less_64:
+	ADDQ    R14, R12 // column += dstStride
 	CMPQ    R13, $+8 // some < 8
 	JLT     less_65 // some < 8
-	VMOVUPS Z9, 896(R12) // column[224] = x7
+	VMOVUPS Z9, (R12) // column[0] = x7
 
 less_65:
+	ADDQ    R14, R12 // column += dstStride
 	CMPQ    R13, $+9 // some < 9
 	JLT     less_66 // some < 9
-	VMOVUPS Z4, 1024(R12) // column[256] = x8
+	VMOVUPS Z4, (R12) // column[0] = x8
 
 less_66:
+	ADDQ    R14, R12 // column += dstStride
 	CMPQ    R13, $+10 // some < 10
 	JLT     less_67 // some < 10
-	VMOVUPS Z10, 1152(R12) // column[288] = x9
+	VMOVUPS Z10, (R12) // column[0] = x9
 
 less_67:
+	ADDQ    R14, R12 // column += dstStride
 	CMPQ    R13, $+11 // some < 11
 	JLT     less_68 // some < 11
-	VMOVUPS Z3, 1280(R12) // column[320] = x10
+	VMOVUPS Z3, (R12) // column[0] = x10
 
 less_68:
+	ADDQ    R14, R12 // column += dstStride
 	CMPQ    R13, $+12 // some < 12
 	JLT     less_69 // some < 12
-	VMOVUPS Z13, 1408(R12) // column[352] = x11
+	VMOVUPS Z13, (R12) // column[0] = x11
 
 less_69:
+	ADDQ    R14, R12 // column += dstStride
 	CMPQ    R13, $+13 // some < 13
 	JLT     less_70 // some < 13
-	VMOVUPS Z2, 1536(R12) // column[384] = x12
+	VMOVUPS Z2, (R12) // column[0] = x12
 
 less_70:
+	ADDQ    R14, R12 // column += dstStride
 	CMPQ    R13, $+14 // some < 14
 	JLT     less_71 // some < 14
-	VMOVUPS Z1, 1664(R12) // column[416] = x13
+	VMOVUPS Z1, (R12) // column[0] = x13
 
 less_71:
+	ADDQ    R14, R12 // column += dstStride
 	CMPQ    R13, $+15 // some < 15
 	JLT     less_72 // some < 15
-	VMOVUPS Z5, 1792(R12) // column[448] = x14
+	VMOVUPS Z5, (R12) // column[0] = x14
 
 less_72:
+	ADDQ    R14, R12 // column += dstStride
 	CMPQ    R13, $+16 // some < 16
 	JLT     less_73 // some < 16
-	VMOVUPS Z0, 1920(R12) // column[480] = x15
+	VMOVUPS Z0, (R12) // column[0] = x15
 
 less_73:
+	ADDQ R14, R12 // column += dstStride
 	ADDQ $+64, CX // src0 += 64
 	ADDQ $+64, DI // src3 += 64
 	ADDQ $+64, R8 // src6 += 64
 	ADDQ $+64, R9 // src9 += 64
 	ADDQ $+64, R10 // src12 += 64
 	ADDQ $+64, R11 // src15 += 64
-	ADDQ $+2048, R12 // column += 2048
-	SUBQ $+15, SI // dims += -15
-	SUBQ $+1, SI // dims += -1
-	CMPQ SI, $+1 // dims >= 1
-	JGE  last_dims_40 // dims >= 1
+	SUBQ $+15, SI // cols += -15
+	SUBQ $+1, SI // cols += -1
+	CMPQ SI, $+1 // cols >= 1
+	JGE  last_cols_40 // cols >= 1
 
-last_dims_end_41:
+last_cols_end_41:
 	ADDQ $+64, AX // dst += 64
 
 less_39:

@@ -194,26 +194,26 @@ func scaleColumnsAVX512(s *float32, stride, rows, cols int, factors *float32)
 //go:noescape
 func scaleColumnsAVX2(s *float32, stride, rows, cols int, factors *float32)
 
-// PackPanel transposes up to 32 rows of src into a panel: dst[d*32+r] = src[r*srcStride+d]. Columns are written in groups of the register's lanes.
+// Transpose is dst[c*dstStride+r] = src[r*srcStride+c]. Each row of dst is filled up with +0 to a multiple of the register's lanes.
 //
 //go:noinline
-func PackPanel(level isa.Level, dst, src *float32, srcStride, rows, dims int) {
+func Transpose(level isa.Level, dst *float32, dstStride int, src *float32, srcStride, rows, cols int) {
 	switch level {
 	case isa.AVX512:
-		packPanelAVX512(dst, src, srcStride, rows, dims)
+		transposeAVX512(dst, dstStride, src, srcStride, rows, cols)
 		return
 	case isa.AVX2:
-		packPanelAVX2(dst, src, srcStride, rows, dims)
+		transposeAVX2(dst, dstStride, src, srcStride, rows, cols)
 		return
 	}
-	portable.PackPanel(dst, src, srcStride, rows, dims)
+	portable.Transpose(dst, dstStride, src, srcStride, rows, cols)
 }
 
 //go:noescape
-func packPanelAVX512(dst, src *float32, srcStride, rows, dims int)
+func transposeAVX512(dst *float32, dstStride int, src *float32, srcStride, rows, cols int)
 
 //go:noescape
-func packPanelAVX2(dst, src *float32, srcStride, rows, dims int)
+func transposeAVX2(dst *float32, dstStride int, src *float32, srcStride, rows, cols int)
 
 // PackRows copies rows into panels of 32 columns, dst[c/32*panelStride+r*32+c%32] = src[r*srcStride+c], the columns filled up to a multiple of 16 with +0; the result is 0 if all are finite and NaN otherwise.
 //

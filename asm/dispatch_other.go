@@ -72,11 +72,11 @@ func ScaleColumns(level isa.Level, s *float32, stride, rows, cols int, factors *
 	portable.ScaleColumns(s, stride, rows, cols, factors)
 }
 
-// PackPanel transposes up to 32 rows of src into a panel: dst[d*32+r] = src[r*srcStride+d]. Columns are written in groups of the register's lanes.
+// Transpose is dst[c*dstStride+r] = src[r*srcStride+c]. Each row of dst is filled up with +0 to a multiple of the register's lanes.
 //
 //go:noinline
-func PackPanel(level isa.Level, dst, src *float32, srcStride, rows, dims int) {
-	portable.PackPanel(dst, src, srcStride, rows, dims)
+func Transpose(level isa.Level, dst *float32, dstStride int, src *float32, srcStride, rows, cols int) {
+	portable.Transpose(dst, dstStride, src, srcStride, rows, cols)
 }
 
 // PackRows copies rows into panels of 32 columns, dst[c/32*panelStride+r*32+c%32] = src[r*srcStride+c], the columns filled up to a multiple of 16 with +0; the result is 0 if all are finite and NaN otherwise.

@@ -13328,27 +13328,27 @@ cols_end_4:
 rows_end_2:
 	RET
 
-// func packPanelNEON(dst *float32, src *float32, srcStride int, rows int, dims int)
-TEXT ·packPanelNEON(SB), NOSPLIT, $0-40
+// func transposeNEON(dst *float32, dstStride int, src *float32, srcStride int, rows int, cols int)
+TEXT ·transposeNEON(SB), NOSPLIT, $0-48
 	MOVD dst+0(FP), R0 // dst
-	MOVD src+8(FP), R1 // src
-	MOVD rows+24(FP), R2 // rows
-	MOVD srcStride+16(FP), R3 // srcStride
+	MOVD src+16(FP), R1 // src
+	MOVD rows+32(FP), R2 // rows
+	MOVD srcStride+24(FP), R3 // srcStride
 	LSL  $2, R3, R3 // srcStride in bytes
 	CMP  $4, R2 // rows < 4
 	BLT  rows_end_2 // rows < 4
 
 rows_1:
-	MOVD dims+32(FP), R6 // dims
+	MOVD cols+40(FP), R6 // cols
 	MOVD R1, R20 // rows of src
 	ADD  R3, R20, R21 // rows of src
 	ADD  R3, R21, R22 // rows of src
 	ADD  R3, R22, R23 // rows of src
 	MOVD R0, R7 // column = dst
-	CMP  $4, R6 // dims < 4
-	BLT  dims_end_4 // dims < 4
+	CMP  $4, R6 // cols < 4
+	BLT  cols_end_4 // cols < 4
 
-dims_3:
+cols_3:
 	FMOVQ (R20), F0 // x0 = src[0][0]
 	FMOVQ (R21), F1 // x1 = src[1][0]
 	FMOVQ (R22), F2 // x2 = src[2][0]
@@ -13361,27 +13361,32 @@ dims_3:
 	VTRN2 V1.D2, V4.D2, V1.D2 // transpose
 	VTRN1 V2.D2, V0.D2, V4.D2 // transpose
 	VTRN2 V2.D2, V0.D2, V0.D2 // transpose
+	MOVD  dstStride+8(FP), R8 // dstStride
+	LSL   $2, R8, R8 // dstStride in bytes
 	FMOVQ F3, (R7) // column[0] = x0
-	FMOVQ F4, 128(R7) // column[32] = x1
-	FMOVQ F1, 256(R7) // column[64] = x2
-	FMOVQ F0, 384(R7) // column[96] = x3
+	ADD   R8, R7, R7 // column += dstStride
+	FMOVQ F4, (R7) // column[0] = x1
+	ADD   R8, R7, R7 // column += dstStride
+	FMOVQ F1, (R7) // column[0] = x2
+	ADD   R8, R7, R7 // column += dstStride
+	FMOVQ F0, (R7) // column[0] = x3
+	ADD   R8, R7, R7 // column += dstStride
 	ADD   $16, R20, R20 // src0 += 16
 	ADD   $16, R21, R21 // src1 += 16
 	ADD   $16, R22, R22 // src2 += 16
 	ADD   $16, R23, R23 // src3 += 16
-	ADD   $512, R7, R7 // column += 512
-	SUB   $4, R6, R6 // dims += -4
-	CMP   $4, R6 // dims >= 4
-	BGE   dims_3 // dims >= 4
+	SUB   $4, R6, R6 // cols += -4
+	CMP   $4, R6 // cols >= 4
+	BGE   cols_3 // cols >= 4
 
-dims_end_4:
-	CMP $1, R6 // dims < 1
-	BLT last_dims_end_6 // dims < 1
+cols_end_4:
+	CMP $1, R6 // cols < 1
+	BLT last_cols_end_6 // cols < 1
 
-last_dims_5:
+last_cols_5:
 	MOVD  $4, R8 // some = 4
-	CMP   R6, R8 // some min= dims
-	CSEL  LT, R8, R6, R8 // some min= dims
+	CMP   R6, R8 // some min= cols
+	CSEL  LT, R8, R6, R8 // some min= cols
 	VEOR  V0.B16, V0.B16, V0.B16 // x0 = 0
 	CMP   $1, R2 // rows < 1
 	BLT   less_7 // rows < 1
@@ -13482,37 +13487,42 @@ less_19:
 	VTRN2 V1.D2, V4.D2, V1.D2 // transpose
 	VTRN1 V2.D2, V0.D2, V4.D2 // transpose
 	VTRN2 V2.D2, V0.D2, V0.D2 // transpose
+	MOVD  dstStride+8(FP), R9 // dstStride
+	LSL   $2, R9, R9 // dstStride in bytes
 	CMP   $1, R8 // some < 1
 	BLT   less_23 // some < 1
 	FMOVQ F3, (R7) // column[0] = x0
 
 less_23:
+	ADD   R9, R7, R7 // column += dstStride
 	CMP   $2, R8 // some < 2
 	BLT   less_24 // some < 2
-	FMOVQ F4, 128(R7) // column[32] = x1
+	FMOVQ F4, (R7) // column[0] = x1
 
 less_24:
+	ADD   R9, R7, R7 // column += dstStride
 	CMP   $3, R8 // some < 3
 	BLT   less_25 // some < 3
-	FMOVQ F1, 256(R7) // column[64] = x2
+	FMOVQ F1, (R7) // column[0] = x2
 
 less_25:
+	ADD   R9, R7, R7 // column += dstStride
 	CMP   $4, R8 // some < 4
 	BLT   less_26 // some < 4
-	FMOVQ F0, 384(R7) // column[96] = x3
+	FMOVQ F0, (R7) // column[0] = x3
 
 less_26:
+	ADD R9, R7, R7 // column += dstStride
 	ADD $16, R20, R20 // src0 += 16
 	ADD $16, R21, R21 // src1 += 16
 	ADD $16, R22, R22 // src2 += 16
 	ADD $16, R23, R23 // src3 += 16
-	ADD $512, R7, R7 // column += 512
-	SUB $3, R6, R6 // dims += -3
-	SUB $1, R6, R6 // dims += -1
-	CMP $1, R6 // dims >= 1
-	BGE last_dims_5 // dims >= 1
+	SUB $3, R6, R6 // cols += -3
+	SUB $1, R6, R6 // cols += -1
+	CMP $1, R6 // cols >= 1
+	BGE last_cols_5 // cols >= 1
 
-last_dims_end_6:
+last_cols_end_6:
 	ADD $16, R0, R0 // dst += 16
 	ADD R3, R1, R1 // src += srcStride
 	ADD R3, R1, R1 // src += srcStride
@@ -13525,19 +13535,19 @@ last_dims_end_6:
 rows_end_2:
 	CMP  $1, R2 // rows < 1
 	BLT  less_27 // rows < 1
-	MOVD dims+32(FP), R6 // dims
+	MOVD cols+40(FP), R6 // cols
 	MOVD R1, R20 // rows of src
 	ADD  R3, R20, R21 // rows of src
 	ADD  R3, R21, R22 // rows of src
 	ADD  R3, R22, R23 // rows of src
 	MOVD R0, R1 // column = dst
-	CMP  $1, R6 // dims < 1
-	BLT  last_dims_end_29 // dims < 1
+	CMP  $1, R6 // cols < 1
+	BLT  last_cols_end_29 // cols < 1
 
-last_dims_28:
+last_cols_28:
 	MOVD  $4, R3 // some = 4
-	CMP   R6, R3 // some min= dims
-	CSEL  LT, R3, R6, R3 // some min= dims
+	CMP   R6, R3 // some min= cols
+	CSEL  LT, R3, R6, R3 // some min= cols
 	VEOR  V0.B16, V0.B16, V0.B16 // x0 = 0
 	CMP   $1, R2 // rows < 1
 	BLT   less_30 // rows < 1
@@ -13638,37 +13648,42 @@ less_42:
 	VTRN2 V1.D2, V4.D2, V1.D2 // transpose
 	VTRN1 V2.D2, V0.D2, V4.D2 // transpose
 	VTRN2 V2.D2, V0.D2, V0.D2 // transpose
+	MOVD  dstStride+8(FP), R7 // dstStride
+	LSL   $2, R7, R7 // dstStride in bytes
 	CMP   $1, R3 // some < 1
 	BLT   less_46 // some < 1
 	FMOVQ F3, (R1) // column[0] = x0
 
 less_46:
+	ADD   R7, R1, R1 // column += dstStride
 	CMP   $2, R3 // some < 2
 	BLT   less_47 // some < 2
-	FMOVQ F4, 128(R1) // column[32] = x1
+	FMOVQ F4, (R1) // column[0] = x1
 
 less_47:
+	ADD   R7, R1, R1 // column += dstStride
 	CMP   $3, R3 // some < 3
 	BLT   less_48 // some < 3
-	FMOVQ F1, 256(R1) // column[64] = x2
+	FMOVQ F1, (R1) // column[0] = x2
 
 less_48:
+	ADD   R7, R1, R1 // column += dstStride
 	CMP   $4, R3 // some < 4
 	BLT   less_49 // some < 4
-	FMOVQ F0, 384(R1) // column[96] = x3
+	FMOVQ F0, (R1) // column[0] = x3
 
 less_49:
+	ADD R7, R1, R1 // column += dstStride
 	ADD $16, R20, R20 // src0 += 16
 	ADD $16, R21, R21 // src1 += 16
 	ADD $16, R22, R22 // src2 += 16
 	ADD $16, R23, R23 // src3 += 16
-	ADD $512, R1, R1 // column += 512
-	SUB $3, R6, R6 // dims += -3
-	SUB $1, R6, R6 // dims += -1
-	CMP $1, R6 // dims >= 1
-	BGE last_dims_28 // dims >= 1
+	SUB $3, R6, R6 // cols += -3
+	SUB $1, R6, R6 // cols += -1
+	CMP $1, R6 // cols >= 1
+	BGE last_cols_28 // cols >= 1
 
-last_dims_end_29:
+last_cols_end_29:
 	ADD $16, R0, R0 // dst += 16
 
 less_27:

@@ -83,11 +83,14 @@ var kernels = append([]kernel{
 		factors := d.in("factors", vector(s.Cols), d.Float32)
 		return func(l isa.Level) float32 { asm.ScaleColumns(l, s.Ptr(), s.Stride, n, s.Cols, factors.Ptr()); return 0 }
 	}},
-	{"PackPanel", 32, func(d *draw, n int) call {
-		dims := d.upTo(40)
-		dst := d.out("dst", panel(dims, roundUp(n)), d.Float32, firstColumns(n))
-		src := d.in("src", d.matrix(n, dims), d.Float32)
-		return func(l isa.Level) float32 { asm.PackPanel(l, dst.Ptr(), src.Ptr(), src.Stride, n, dims); return 0 }
+	{"Transpose", 70, func(d *draw, n int) call {
+		cols := d.upTo(40)
+		dst := d.out("dst", d.matrix(cols, roundUp(n)), d.Float32, firstColumns(n))
+		src := d.in("src", d.matrix(n, cols), d.Float32)
+		return func(l isa.Level) float32 {
+			asm.Transpose(l, dst.Ptr(), dst.Stride, src.Ptr(), src.Stride, n, cols)
+			return 0
+		}
 	}},
 	{"PackRows", 100, func(d *draw, n int) call {
 		rows := d.upTo(8)

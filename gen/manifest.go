@@ -61,10 +61,10 @@ var manifest = append([]kernel{
 		Doc:  "multiplies the columns of a tile, a multiple of 16, by a factor each.",
 		Text: scaleColumns,
 	}, {
-		Name: "PackPanel",
-		Sig:  "func(dst, src *float32, srcStride, rows, dims int)",
-		Doc:  "transposes up to 32 rows of src into a panel: dst[d*32+r] = src[r*srcStride+d]. Columns are written in groups of the register's lanes.",
-		Text: packPanel,
+		Name: "Transpose",
+		Sig:  "func(dst *float32, dstStride int, src *float32, srcStride, rows, cols int)",
+		Doc:  "is dst[c*dstStride+r] = src[r*srcStride+c]. Each row of dst is filled up with +0 to a multiple of the register's lanes.",
+		Text: transpose,
 	}, {
 		Name: "PackRows",
 		Sig:  "func(dst *float32, panelStride int, src *float32, srcStride, rows, cols int) float32",

@@ -2,9 +2,9 @@ package main
 
 import "github.com/quern-go/quern/gen/machine"
 
-// packPanel lays rows of keys out as a panel: dst[d][r] = src[r][d], 32 columns a dimension, so
-// that a vector runs over keys. It transposes squares in registers. Columns without a row are +0.
-func packPanel(m *machine.Machine) {
+// transpose lays rows of keys out as a panel, with a row for each dimension, so that a vector runs over keys.
+// It turns squares in registers.
+func transpose(m *machine.Machine) {
 	var (
 		dst, src  = m.Arg("dst"), m.Arg("src")
 		rows      = m.Arg("rows")
@@ -12,29 +12,36 @@ func packPanel(m *machine.Machine) {
 		lanes     = m.Lanes
 	)
 	m.Floats(srcStride)
+	// The stride of dst is loaded again where it is used: general-purpose registers are few.
+	down := func() machine.Word {
+		stride := m.Arg("dstStride")
+		m.Floats(stride)
+		return stride
+	}
 	group := func(full bool) {
-		dims := m.Arg("dims")
+		cols := m.Arg("cols")
 		from := m.Rows(src, srcStride, lanes)
 		to := m.Word("column")
 		m.Set(to, dst)
 		if full {
-			m.While(dims, lanes, "dims", func() {
+			m.While(cols, lanes, "cols", func() {
 				square := squareOf(m)
 				for r := range square {
 					m.Load(square[r], from.At(r, 0))
 				}
 				m.Transpose(square)
-				for d := range square {
-					m.Store(to.At(panelPitch*d), square[d])
+				dstStride := down()
+				for c := range square {
+					m.Store(to.At(0), square[c])
+					m.AddWord(to, dstStride)
 				}
 				m.Advance(from, 4*lanes)
-				m.AddImm(to, panelPitch*lanes)
 			})
 		}
-		m.While(dims, 1, "last_dims", func() {
+		m.While(cols, 1, "last_cols", func() {
 			some := m.Word("some")
 			m.SetImm(some, lanes)
-			m.MinWord(some, dims)
+			m.MinWord(some, cols)
 			tail := m.Tail(some)
 			square := squareOf(m)
 			for r := range square {
@@ -42,13 +49,14 @@ func packPanel(m *machine.Machine) {
 				m.If(rows, r+1, func() { m.LoadTail(square[r], from.At(r, 0), tail) })
 			}
 			m.Transpose(square)
-			for d := range square {
-				m.If(some, d+1, func() { m.Store(to.At(panelPitch*d), square[d]) })
+			dstStride := down()
+			for c := range square {
+				m.If(some, c+1, func() { m.Store(to.At(0), square[c]) })
+				m.AddWord(to, dstStride)
 			}
 			m.Advance(from, 4*lanes)
-			m.AddImm(to, panelPitch*lanes)
 			// While takes off one more.
-			m.AddImm(dims, 1-lanes)
+			m.AddImm(cols, 1-lanes)
 		})
 		m.AddImm(dst, 4*lanes)
 	}

@@ -170,7 +170,7 @@ func (a *appender) storeKeys(b pageBlock, j int, from *float32, stride, rows int
 	size := a.format.size()
 	to := unsafe.Add(b.k, size*(j/panel*panel*a.dim))
 	if a.format == Float32 && rows == panel {
-		asm.PackPanel(a.level, (*float32)(to), from, stride, panel, a.dim)
+		asm.Transpose(a.level, (*float32)(to), panel, from, stride, panel, a.dim)
 		return
 	}
 	if dimensionMajor {
@@ -196,10 +196,10 @@ func (a *appender) storeKeys(b pageBlock, j int, from *float32, stride, rows int
 func (a *appender) turn(k unsafe.Pointer) {
 	a.format.widen(a.level, at(a.turned, 0), k, panel*a.dim)
 	if a.format == Float32 {
-		asm.PackPanel(a.level, (*float32)(k), at(a.turned, 0), a.dim, panel, a.dim)
+		asm.Transpose(a.level, (*float32)(k), panel, at(a.turned, 0), a.dim, panel, a.dim)
 		return
 	}
-	asm.PackPanel(a.level, at(a.small, 0), at(a.turned, 0), a.dim, panel, a.dim)
+	asm.Transpose(a.level, at(a.small, 0), panel, at(a.turned, 0), a.dim, panel, a.dim)
 	a.format.narrow(a.level, k, at(a.small, 0), panel*a.dim)
 }
 
@@ -209,7 +209,7 @@ func (a *appender) turnBack(k unsafe.Pointer) {
 	var square [panel * panel]float32
 	for d := 0; d < a.dim; d += panel {
 		n := min(panel, a.dim-d)
-		asm.PackPanel(a.level, &square[0], at(a.turned, d*panel), panel, n, panel)
+		asm.Transpose(a.level, &square[0], panel, at(a.turned, d*panel), panel, n, panel)
 		for j := range panel {
 			copy(a.small[j*a.dim+d:][:n], square[j*panel:])
 		}

@@ -221,7 +221,7 @@ func (c *Cache) block(w *worker, t *tile, b int) (*packed, int) {
 			l.format.widen(w.level, at(w.wide, 0), rows, (n-whole)*l.dim)
 			rows = unsafe.Pointer(&w.wide[0])
 		}
-		asm.PackPanel(w.level, p.stagedK, (*float32)(rows), l.dim, n-whole, l.dim)
+		asm.Transpose(w.level, p.stagedK, panel, (*float32)(rows), l.dim, n-whole, l.dim)
 	}
 	return p, 0
 }

@@ -257,19 +257,11 @@ func (m *multiplier) load(w *multiplyScratch, row, rows, from, to int) (x *float
 	return at(w.x, 0), stride
 }
 
-// loadTransposed turns columns of X, that lie in memory as rows, by way of a panel.
+// loadTransposed turns columns of X, that lie in memory as rows. The room between the rows of scratch
+// takes what the last columns are filled up with.
 func (m *multiplier) loadTransposed(w *multiplyScratch, row, rows, from, to, stride int) {
-	const most = 64 // rows at a time
-	var turned [most * panel]float32
 	for k := from; k < to; k += panel {
-		cols := min(panel, to-k)
-		for r := 0; r < rows; r += most {
-			n := min(most, rows-r)
-			asm.PackPanel(m.level, &turned[0], offset(m.x.row(k), row+r), m.x.Stride, cols, n)
-			for i := range n {
-				copy(w.x[(r+i)*stride+k-from:][:cols], turned[i*panel:])
-			}
-		}
+		asm.Transpose(m.level, at(w.x, k-from), stride, offset(m.x.row(k), row), m.x.Stride, min(panel, to-k), rows)
 	}
 }
 

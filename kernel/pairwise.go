@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"github.com/quern-go/quern/asm"
-	"github.com/quern-go/quern/internal/isa"
 )
 
 // PairwiseDot measures many against many: dst[i·rows.Len()+j] becomes the dot product of the i-th query
@@ -36,19 +35,33 @@ func PairwiseDot[Q, T Scalar](dst []float32, queries Rows[Q], rows Rows[T], work
 	}
 	p := pairwise{rows: newScan(measureDot, []float32(nil), &rows), dst: dst, queries: n}
 	p.packQueries(newScan(measureDot, []float32(nil), &queries))
-	tasks := (count + blockRows - 1) / blockRows
-	scratch := make([]*pairwiseScratch, workerCount(workers, tasks))
+	blocks := (count + blockRows - 1) / blockRows
+	workers = workerCount(workers, blocks)
+	most := max(productsHeld/(roundUp(n, panel)*blockRows), 1) // blocks of a task
+	if workers > 1 {
+		const tasks = 8 // for each worker, so that they finish together
+		most = min(most, max(blocks/(tasks*workers), 1))
+	}
+	p.most = most * blockRows
+	scratch := make([]*pairwiseScratch, workers)
 	for w := range scratch {
 		scratch[w] = p.newScratch()
 	}
-	new(crew).run(len(scratch), tasks, func(w, task int) {
-		p.block(scratch[w], task*blockRows, min((task+1)*blockRows, count))
+	new(crew).run(workers, (count+p.most-1)/p.most, func(w, task int) {
+		p.task(scratch[w], task*p.most, min((task+1)*p.most, count))
 	})
 }
 
-// blockRows is the number of rows whose products are computed together: three panels, and a multiple of
-// the rows of a tile.
-const blockRows = 3 * panel
+const (
+	// blockRows is the number of rows whose products are computed together: as many as the next ones can be
+	// fetched meanwhile, and a multiple of the rows of a tile and of those of a square.
+	blockRows = 48
+	// panelsHeld is how many numbers of panels stay in the cache while rows pass by, and productsHeld how many products
+	// do, so that they go out to memory in long runs: lines to be written that are not in the cache take as long as
+	// those to be read.
+	panelsHeld   = 128 << 10
+	productsHeld = 48 << 10
+)
 
 // pairwise is a call of PairwiseDot. The queries are packed into panels, along which vectors run; the
 // rows stay as they are, each number a factor for a vector of queries.
@@ -56,6 +69,7 @@ type pairwise struct {
 	rows    scan
 	dst     []float32
 	queries int
+	most    int       // rows of a task
 	panels  []float32 // of 32 queries each, dimension-major
 	scale   []float32 // of the queries in their order, or nil
 }
@@ -68,20 +82,14 @@ func (p *pairwise) packQueries(q scan) {
 	for i := 0; i < q.count; i += panel {
 		n := min(panel, q.count-i)
 		q.gather(part, i, n)
-		packPanel(q.level, at(p.panels, i/panel*size), &part[0], q.dim, n, q.dim)
+		for d := 0; d < q.dim; d += chunk / panel { // calls of less than 50 µs
+			asm.Transpose(q.level, at(p.panels, i/panel*size+d*panel), panel, at(part, d), q.dim, n, min(chunk/panel, q.dim-d))
+		}
 	}
 	if q.scale != nil {
 		for i := range q.count {
 			p.scale = append(p.scale, q.scale[q.id(i)])
 		}
-	}
-}
-
-// packPanel is asm.PackPanel for rows of any length, in calls of less than 50 µs.
-func packPanel(level isa.Level, dst, src *float32, stride, rows, cols int) {
-	const most = chunk / panel
-	for c := 0; c < cols; c += most {
-		asm.PackPanel(level, offset(dst, c*panel), offset(src, c), stride, rows, min(most, cols-c))
 	}
 }
 
@@ -94,15 +102,15 @@ func (s *scan) gather(dst []float32, from, n int) {
 
 // pairwiseScratch is the memory of one worker.
 type pairwiseScratch struct {
-	tile       worker    // calls the product tile
-	rows       []float32 // a block of rows as float32, unless they are already
-	products   []float32 // row by row, all queries
-	transposed []float32 // query by query, 32 rows
+	tile     worker    // calls the product tile
+	rows     []float32 // a block of rows as float32, unless they are already
+	products []float32 // of a task, row by row, all queries
+	last     []float32 // of its last few rows, query by query
 }
 
 func (p *pairwise) newScratch() *pairwiseScratch {
 	pitch := roundUp(p.queries, panel)
-	s := &pairwiseScratch{products: grow(nil, blockRows*pitch), transposed: grow(nil, pitch*panel)}
+	s := &pairwiseScratch{products: grow(nil, p.most*pitch), last: grow(nil, pitch*lanes)}
 	s.tile.level, s.tile.ones = p.rows.level, make([]float32, blockRows)
 	for i := range s.tile.ones {
 		s.tile.ones[i] = 1
@@ -113,9 +121,32 @@ func (p *pairwise) newScratch() *pairwiseScratch {
 	return s
 }
 
-// block computes the products of all queries and the rows from one up to another.
-func (p *pairwise) block(s *pairwiseScratch, from, to int) {
-	dim, pitch, n := p.rows.dim, roundUp(p.queries, panel), to-from
+// task computes the products of all queries and the rows from one up to another.
+func (p *pairwise) task(s *pairwiseScratch, from, to int) {
+	pitch := roundUp(p.queries, panel)
+	for r := from; r < to; r += blockRows {
+		p.block(s, at(s.products, (r-from)*pitch), pitch, r, min(r+blockRows, to))
+	}
+	n := to - from
+	whole := n / lanes * lanes
+	for q := 0; q < p.queries; q += lanes {
+		some := min(lanes, p.queries-q)
+		to := at(p.dst, q*p.rows.count+from)
+		asm.Transpose(p.rows.level, to, p.rows.count, at(s.products, q), pitch, whole, some)
+		if whole < n {
+			asm.Transpose(p.rows.level, at(s.last, q*lanes), lanes, at(s.products, whole*pitch+q), pitch, n-whole, some)
+		}
+	}
+	for q := range p.queries {
+		to := p.dst[q*p.rows.count+from:][:n]
+		copy(to[whole:], s.last[q*lanes:])
+		p.scaleProducts(to, q, from)
+	}
+}
+
+// block computes those of a block of rows.
+func (p *pairwise) block(s *pairwiseScratch, products *float32, pitch, from, to int) {
+	dim, n := p.rows.dim, to-from
 	a, stride := (*float32)(p.rows.row(from)), p.rows.stride
 	if s.rows != nil {
 		p.rows.gather(s.rows, from, n)
@@ -123,16 +154,15 @@ func (p *pairwise) block(s *pairwiseScratch, from, to int) {
 	} else if more := min(n, p.rows.count-to); more > 0 && stride == dim {
 		s.tile.errands = append(s.tile.errands[:0], errand{p.rows.row(to), more * dim * 4})
 	}
-	for q := 0; q < p.queries; q += panel {
-		s.tile.product(at(s.products, q), pitch, a, stride, at(p.panels, q*dim), dim, n, min(panel, roundUp(p.queries-q, lanes)), nil)
+	// What is read from further away goes by once: a tile of rows, or else all panels.
+	together := rowTile
+	if len(p.panels) > panelsHeld {
+		together = n
 	}
-	for r := 0; r < n; r += panel {
-		some := min(panel, n-r)
-		packPanel(p.rows.level, &s.transposed[0], at(s.products, r*pitch), pitch, some, p.queries)
-		for q := range p.queries {
-			to := p.dst[q*p.rows.count+from+r:][:some]
-			copy(to, s.transposed[q*panel:])
-			p.scaleProducts(to, q, from+r)
+	for r := 0; r < n; r += together {
+		for q := 0; q < p.queries; q += panel {
+			s.tile.product(offset(products, r*pitch+q), pitch, offset(a, r*stride), stride, at(p.panels, q*dim), dim,
+				min(together, n-r), min(panel, roundUp(p.queries-q, lanes)), nil)
 		}
 	}
 }

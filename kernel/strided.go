@@ -183,7 +183,7 @@ func (w *worker) runStrided() {
 	}
 	for c := range d.width * w.group {
 		// Half of a panel for each class and head.
-		asm.PackPanel(w.level, at(d.q, c/2*panel*w.dim+c%2*lanes), at(w.q, c*w.dimPitch), d.width*w.group*w.dimPitch, len(d.segments), w.dim)
+		asm.Transpose(w.level, at(d.q, c/2*panel*w.dim+c%2*lanes), panel, at(w.q, c*w.dimPitch), d.width*w.group*w.dimPitch, len(d.segments), w.dim)
 	}
 	for from := 0; from < end; from += spanKeys {
 		for x := range d.segments {

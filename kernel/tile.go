@@ -96,7 +96,7 @@ func (w *worker) pack(t *tile, p *packed, b, slot int) {
 func (w *worker) packKeys(t *tile, p *packed, b, slot int) {
 	k, stride, n := w.rows(t, &t.t.k, b)
 	for j := 0; j < n; j += panel {
-		asm.PackPanel(w.level, at(p.ownK, (slot*blockKeys+j)*w.dim), offset(k, j*stride), stride, min(panel, n-j), w.dim)
+		asm.Transpose(w.level, at(p.ownK, (slot*blockKeys+j)*w.dim), panel, offset(k, j*stride), stride, min(panel, n-j), w.dim)
 	}
 }
 

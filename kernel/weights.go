@@ -78,7 +78,7 @@ func (w *Weights) packFloat32(m *Matrix) {
 			dst := at(w.f32, c*m.Rows+r*panel)
 			rows, cols := min(pieceRows, m.Rows-r), min(pieceCols, m.Cols-c)
 			if m.Transposed {
-				asm.PackPanel(level, dst, offset(m.row(c), r), m.Stride, cols, rows)
+				asm.Transpose(level, dst, panel, offset(m.row(c), r), m.Stride, cols, rows)
 			} else {
 				asm.PackRows(level, dst, m.Rows*panel, offset(m.row(r), c), m.Stride, rows, cols)
 			}

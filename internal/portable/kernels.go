@@ -115,17 +115,17 @@ func tileProduct(c *float32, cStride int, a *float32, aStride int, b *float32, d
 	}
 }
 
-// PackPanel is the kernel of that name. It writes every column of a group of 16 that has a row.
-func PackPanel(dst, src *float32, srcStride, rows, dims int) {
+// Transpose is the kernel of that name, for registers of 16 lanes.
+func Transpose(dst *float32, dstStride int, src *float32, srcStride, rows, cols int) {
 	for r := range roundUp(rows, lanes) {
 		if r >= rows {
-			for d := range dims {
-				at(dst, d*panel+r, 1)[0] = 0
+			for c := range cols {
+				at(dst, c*dstStride+r, 1)[0] = 0
 			}
 			continue
 		}
-		for d, v := range at(src, r*srcStride, dims) {
-			at(dst, d*panel+r, 1)[0] = v
+		for c, v := range at(src, r*srcStride, cols) {
+			at(dst, c*dstStride+r, 1)[0] = v
 		}
 	}
 }
