@@ -14,6 +14,7 @@ type block struct {
 	keys    *packed
 	slot    int
 	batches []batch
+	first   bool // O has nothing yet
 }
 
 // batch is rows [from, to) of a tile that go through a block together. Their scores lie in S side by side,
@@ -29,17 +30,14 @@ type batch struct {
 type halves uint8
 
 // halvesOf is the halves of which some keys are set.
-func halvesOf(keys [2]uint64) (used halves) {
-	for h := range blockKeys / lanes {
-		if half(keys, h) != 0 {
-			used |= 1 << h
-		}
-	}
-	return used
-}
+func halvesOf(keys [2]uint64) halves { return halves(notZero(keys[0]) | notZero(keys[1])<<4) }
 
-// half is the bits of 16 keys.
-func half(keys [2]uint64, h int) uint16 { return uint16(keys[h/4] >> (h % 4 * lanes)) }
+// notZero has a bit for each 16 bits that are not all 0.
+func notZero(x uint64) uint64 {
+	const low = 0x7fff_7fff_7fff_7fff
+	x = ((x&low + low) | x) &^ low >> 15        // bits 0, 16, 32, 48
+	return x * 0x0001_0002_0004_0008 >> 48 & 15 // gathered by a product
+}
 
 // next is the first range of keys in halves side by side, and the halves behind it.
 func (u halves) next() (start, end int, rest halves) {
@@ -75,6 +73,7 @@ func (w *worker) block(t *tile, number int) {
 	for i := range b.batches {
 		w.layOut(t, &b.batches[i])
 	}
+	w.begin(t)
 	// All batches take a panel while it is in L1: first their products with K, then those with V.
 	for j := 0; j < blockKeys; j += b.step(blockKeys) {
 		for i := range b.batches {
@@ -94,6 +93,17 @@ func (w *worker) block(t *tile, number int) {
 			w.weigh(t, &b.batches[i], c, min(c+b.step(w.valuePitch), w.valuePitch))
 		}
 	}
+}
+
+// begin sees to it that O has something where it is added to: the first block of a span sets it if all rows see the
+// same.
+func (w *worker) begin(t *tile) {
+	p := &w.blk.batches[0]
+	w.blk.first = w.untouched && p.from == t.r0 && p.to == t.r1 && p.some == p.whole && p.some != [2]uint64{}
+	if w.untouched && !w.blk.first {
+		clear(w.state.o[:(t.r1-t.r0)*w.valuePitch])
+	}
+	w.untouched = false
 }
 
 // step is how much of a number of columns is done before the next batch: all where there is only one.
@@ -126,12 +136,18 @@ func (w *worker) look(t *tile, from, to int) {
 			w.look(t, r, min(r+rowTile, to))
 		}
 	default:
-		part := batch{from: from, to: to, whole: every(b.n)}
-		for r := from; r < to; r++ {
-			seen := &w.bits[t.local(r)]
-			*seen = every(b.n)
-			t.seq.visible.see(t.head(r), r/w.group, b.j0, seen)
+		keys := every(b.n)
+		part := batch{from: from, to: to, whole: keys}
+		head, query := from%w.group, from/w.group
+		bits := w.bits[t.local(from):t.local(to)]
+		for r := range bits {
+			seen := &bits[r]
+			*seen = keys
+			t.seq.visible.see(t.kvHead*w.group+head, query, b.j0, seen)
 			part.with(*seen)
+			if head++; head == w.group {
+				head, query = 0, query+1
+			}
 		}
 		if part.some != [2]uint64{} || t.p.changes.output != nil {
 			w.add(part)
@@ -194,12 +210,7 @@ func (w *worker) probability(t *tile, p *batch) {
 // hide makes the scores of keys that a row does not see -Inf, wherever a half of a panel is not seen whole
 // by all rows.
 func (w *worker) hide(row, rows int, p *batch) {
-	partly := p.used
-	for h := range blockKeys / lanes {
-		if half(p.whole, h) == 1<<lanes-1 {
-			partly &^= 1 << h
-		}
-	}
+	partly := p.used & halvesOf([2]uint64{^p.whole[0], ^p.whole[1]})
 	for partly != 0 {
 		var start, end int
 		start, end, partly = partly.next()
@@ -211,6 +222,9 @@ func (w *worker) hide(row, rows int, p *batch) {
 func (w *worker) weigh(t *tile, p *batch, c0, c1 int) {
 	b := &w.blk
 	row, rows, alpha := t.local(p.from), p.to-p.from, at(w.alpha, t.local(p.from))
+	if b.first {
+		alpha = nil
+	}
 	add := func(from, to int) {
 		w.accumulate(row, rows, from, to, p.used.column(from), c0, c1, b.keys, b.slot, alpha)
 		alpha = at(w.ones, 0)

@@ -173,8 +173,7 @@ func (s *State) Finish(out Tensor, lse, sinks []float32) error {
 	for head := range s.batch * s.heads {
 		for i := 0; i < s.queries; i += lanes {
 			n, row := min(lanes, s.queries-i), head*s.queries+i
-			fold.reset(n, pitch)
-			clear(fold.sum)
+			fold.reset(0, n, pitch)
 			for x := range s.spans {
 				b := &s.spans[x]
 				if x == 0 {

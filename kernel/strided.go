@@ -173,11 +173,12 @@ func (d *stridedTile) local(x, class, head int) int {
 // runStrided computes all of w.far.
 func (w *worker) runStrided() {
 	d := &w.far
+	w.untouched = false // O is cleared below
 	end := 0
 	for x := range d.segments {
 		if g := &d.segments[x]; g.r0 < g.r1 {
 			w.loadQueries(&g.tile)
-			w.closed.resetRows(g.row, g.r1-g.r0, w.valuePitch)
+			w.closed.reset(g.row, g.r1-g.r0, w.valuePitch)
 			end = max(end, g.end)
 		}
 	}
@@ -188,7 +189,7 @@ func (w *worker) runStrided() {
 	for from := 0; from < end; from += spanKeys {
 		for x := range d.segments {
 			if g := &d.segments[x]; g.r0 < g.r1 {
-				w.state.resetRows(g.row, g.r1-g.r0, w.valuePitch)
+				w.state.reset(g.row, g.r1-g.r0, w.valuePitch)
 			}
 		}
 		w.farKeys(from)
@@ -208,16 +209,6 @@ func (w *worker) runStrided() {
 			w.finish(&g.tile, &w.closed)
 		}
 	}
-}
-
-// resetRows makes rows of a state that have seen nothing.
-func (s *state) resetRows(row, rows, pitch int) {
-	for i := range rows {
-		s.max[row+i] = float32(math.Inf(-1))
-	}
-	clear(s.sum[row : row+rows])
-	clear(s.lanes[row*lanes : (row+rows)*lanes])
-	clear(s.o[row*pitch : (row+rows)*pitch])
 }
 
 // closeRows closes rows of w.state and folds them into w.closed.

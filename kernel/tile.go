@@ -138,6 +138,7 @@ type worker struct {
 	first             []int32     // by row of a few: the position of its first column from itself
 	sinks, nothing    []float32   // state of a few rows' sinks
 	bits              [][2]uint64 // by row: the keys of the block at hand that it sees
+	untouched         bool        // the O of state is whatever it was
 	blk               block
 	far               stridedTile
 	errands           []errand
@@ -160,13 +161,19 @@ func (s *state) from(row, pitch int) state {
 	return state{max: s.max[row:], sum: s.sum[row:], o: s.o[row*pitch:]}
 }
 
-// reset makes rows that have seen nothing.
-func (s *state) reset(rows, pitch int) {
-	for i := range s.max[:rows] {
-		s.max[i] = float32(math.Inf(-1))
+// begin makes rows that have seen nothing, but leaves sum and O to whoever sets them.
+func (s *state) begin(row, rows int) {
+	for i := range s.max[row : row+rows] {
+		s.max[row+i] = float32(math.Inf(-1))
 	}
-	clear(s.lanes[:rows*lanes])
-	clear(s.o[:rows*pitch])
+	clear(s.lanes[row*lanes : (row+rows)*lanes])
+}
+
+// reset makes rows that have seen nothing.
+func (s *state) reset(row, rows, pitch int) {
+	s.begin(row, rows)
+	clear(s.sum[row : row+rows])
+	clear(s.o[row*pitch : (row+rows)*pitch])
 }
 
 func (w *worker) size(p *Plan, shape Shape, rows int, ownBlock bool) {
@@ -276,8 +283,7 @@ func (w *worker) run(t *tile) {
 // finishNothing finishes a tile whose rows see no keys.
 func (w *worker) finishNothing(t *tile) {
 	rows := t.r1 - t.r0
-	w.state.reset(rows, w.valuePitch)
-	clear(w.state.sum[:rows])
+	w.state.reset(0, rows, w.valuePitch)
 	w.finish(t, &w.state)
 }
 
@@ -303,13 +309,18 @@ func (t *tile) region(from, to, j0, j1 int) region {
 // span leaves the closed state of one span in w.state.
 func (w *worker) span(t *tile, span, first, end int) {
 	rows := t.r1 - t.r0
-	w.state.reset(rows, w.valuePitch)
+	w.state.begin(0, rows)
+	w.untouched = true
 	from, to := max(span*spanKeys, first), min((span+1)*spanKeys, end)
 	for b := from / blockKeys; b*blockKeys < to; b++ {
 		if (b+1)*blockKeys >= end {
 			w.fetchTile(t)
 		}
 		w.block(t, b)
+	}
+	if w.untouched {
+		w.untouched = false
+		clear(w.state.o[:rows*w.valuePitch])
 	}
 	asm.CloseRows(w.level, at(w.state.sum, 0), at(w.state.lanes, 0), rows)
 }
@@ -429,6 +440,11 @@ func (w *worker) accumulate(row, rows, from, to, column, c0, c1 int, p *packed, 
 
 // product calls the kernel of that name in pieces that take less than 50 µs each.
 func (w *worker) product(c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows, cols int, alpha *float32) {
+	if rows*depth <= callWork/panel { // nearly always
+		ahead := offset(b, max(depth-1, 0)*panel)
+		asm.Product(w.level, c, cStride, a, aStride, b, depth, rows, cols, alpha, w.errand(rows, depth, ahead))
+		return
+	}
 	most := max(callWork/(panel*max(min(depth, maxDepth), 1))/rowTile*rowTile, rowTile)
 	panelAhead := offset(b, max(depth-1, 0)*panel) // its last row: the panel behind it may be another's memory, or nobody's
 	for row := 0; row < rows; row += most {
