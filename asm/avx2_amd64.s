@@ -1592,15 +1592,14 @@ end_6:
 	MOVQ CX, R10 // rows of a
 	LEAQ (R10)(R9*2), R11 // rows of a
 	ADDQ R9, R11 // rows of a
-	MOVQ panelStride+48(FP), R12 // panelStride
-	SHLQ $0x02, R12 // panelStride <<= 2
-	MOVQ SI, R12 // rows of b
+	MOVQ SI, R12 // b_k = b
+	MOVQ SI, R13 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_8 // depth < 4
 
 depth_7:
-	VMOVUPS      (R12), Y8 // B[0][0] = b[0][0], lanes 0..7
-	VMOVUPS      32(R12), Y9 // B[0][0] = b[0][0], lanes 8..15
+	VMOVUPS      (R12), Y8 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R12), Y9 // B[0][0] = b_k[0], lanes 8..15
 	VBROADCASTSS (R10), Y10 // a[0][0] = a[0][0]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -1613,9 +1612,9 @@ depth_7:
 	VBROADCASTSS (R11), Y10 // a[3][0] = a[3][0]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
-	ADDQ         DI, R12 // b0 += pitch
-	VMOVUPS      (R12), Y8 // B[1][0] = b[0][0], lanes 0..7
-	VMOVUPS      32(R12), Y9 // B[1][0] = b[0][0], lanes 8..15
+	ADDQ         DI, R12 // b_k += pitch
+	VMOVUPS      (R12), Y8 // B[1][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R12), Y9 // B[1][0] = b_k[0], lanes 8..15
 	VBROADCASTSS 4(R10), Y10 // a[0][1] = a[0][1]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
@@ -1628,9 +1627,9 @@ depth_7:
 	VBROADCASTSS 4(R11), Y10 // a[3][1] = a[3][1]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][1] * B[1][0], lanes 8..15
-	ADDQ         DI, R12 // b0 += pitch
-	VMOVUPS      (R12), Y8 // B[2][0] = b[0][0], lanes 0..7
-	VMOVUPS      32(R12), Y9 // B[2][0] = b[0][0], lanes 8..15
+	ADDQ         DI, R12 // b_k += pitch
+	VMOVUPS      (R12), Y8 // B[2][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R12), Y9 // B[2][0] = b_k[0], lanes 8..15
 	VBROADCASTSS 8(R10), Y10 // a[0][2] = a[0][2]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
@@ -1643,9 +1642,9 @@ depth_7:
 	VBROADCASTSS 8(R11), Y10 // a[3][2] = a[3][2]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][2] * B[2][0], lanes 8..15
-	ADDQ         DI, R12 // b0 += pitch
-	VMOVUPS      (R12), Y8 // B[3][0] = b[0][0], lanes 0..7
-	VMOVUPS      32(R12), Y9 // B[3][0] = b[0][0], lanes 8..15
+	ADDQ         DI, R12 // b_k += pitch
+	VMOVUPS      (R12), Y8 // B[3][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R12), Y9 // B[3][0] = b_k[0], lanes 8..15
 	VBROADCASTSS 12(R10), Y10 // a[0][3] = a[0][3]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
@@ -1658,9 +1657,18 @@ depth_7:
 	VBROADCASTSS 12(R11), Y10 // a[3][3] = a[3][3]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][3] * B[3][0], lanes 8..15
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
+	PREFETCHT0   2048(R13) // prefetch ahead[512]
+	PREFETCHT0   2112(R13) // prefetch ahead[528]
+	PREFETCHT0   2176(R13) // prefetch ahead[544]
+	PREFETCHT0   2240(R13) // prefetch ahead[560]
+	PREFETCHT0   2304(R13) // prefetch ahead[576]
+	PREFETCHT0   2368(R13) // prefetch ahead[592]
+	PREFETCHT0   2432(R13) // prefetch ahead[608]
+	PREFETCHT0   2496(R13) // prefetch ahead[624]
+	ADDQ         $+512, R13 // ahead += 512
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_7 // depth >= 4
@@ -1670,8 +1678,8 @@ depth_end_8:
 	JLT  depth_end_10 // depth < 1
 
 depth_9:
-	VMOVUPS      (R12), Y8 // B[0][0] = b[0][0], lanes 0..7
-	VMOVUPS      32(R12), Y9 // B[0][0] = b[0][0], lanes 8..15
+	VMOVUPS      (R12), Y8 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R12), Y9 // B[0][0] = b_k[0], lanes 8..15
 	VBROADCASTSS (R10), Y10 // a[0][0] = a[0][0]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -1684,7 +1692,7 @@ depth_9:
 	VBROADCASTSS (R11), Y10 // a[3][0] = a[3][0]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	ADDQ         $+4, R10 // a0 += 4
 	ADDQ         $+4, R11 // a3 += 4
 	SUBQ         $+1, R8 // depth += -1
@@ -1763,15 +1771,13 @@ end_12:
 	MOVQ CX, R10 // rows of a
 	LEAQ (R10)(R9*2), R11 // rows of a
 	ADDQ R9, R11 // rows of a
-	MOVQ panelStride+48(FP), R12 // panelStride
-	SHLQ $0x02, R12 // panelStride <<= 2
-	MOVQ SI, R12 // rows of b
+	MOVQ SI, R12 // b_k = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_14 // depth < 4
 
 depth_13:
-	VMOVUPS      64(R12), Y8 // B[0][0] = b[0][16], lanes 0..7
-	VMOVUPS      96(R12), Y9 // B[0][0] = b[0][16], lanes 8..15
+	VMOVUPS      64(R12), Y8 // B[0][0] = b_k[16], lanes 0..7
+	VMOVUPS      96(R12), Y9 // B[0][0] = b_k[16], lanes 8..15
 	VBROADCASTSS (R10), Y10 // a[0][0] = a[0][0]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -1784,9 +1790,9 @@ depth_13:
 	VBROADCASTSS (R11), Y10 // a[3][0] = a[3][0]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
-	ADDQ         DI, R12 // b0 += pitch
-	VMOVUPS      64(R12), Y8 // B[1][0] = b[0][16], lanes 0..7
-	VMOVUPS      96(R12), Y9 // B[1][0] = b[0][16], lanes 8..15
+	ADDQ         DI, R12 // b_k += pitch
+	VMOVUPS      64(R12), Y8 // B[1][0] = b_k[16], lanes 0..7
+	VMOVUPS      96(R12), Y9 // B[1][0] = b_k[16], lanes 8..15
 	VBROADCASTSS 4(R10), Y10 // a[0][1] = a[0][1]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
@@ -1799,9 +1805,9 @@ depth_13:
 	VBROADCASTSS 4(R11), Y10 // a[3][1] = a[3][1]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][1] * B[1][0], lanes 8..15
-	ADDQ         DI, R12 // b0 += pitch
-	VMOVUPS      64(R12), Y8 // B[2][0] = b[0][16], lanes 0..7
-	VMOVUPS      96(R12), Y9 // B[2][0] = b[0][16], lanes 8..15
+	ADDQ         DI, R12 // b_k += pitch
+	VMOVUPS      64(R12), Y8 // B[2][0] = b_k[16], lanes 0..7
+	VMOVUPS      96(R12), Y9 // B[2][0] = b_k[16], lanes 8..15
 	VBROADCASTSS 8(R10), Y10 // a[0][2] = a[0][2]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
@@ -1814,9 +1820,9 @@ depth_13:
 	VBROADCASTSS 8(R11), Y10 // a[3][2] = a[3][2]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][2] * B[2][0], lanes 8..15
-	ADDQ         DI, R12 // b0 += pitch
-	VMOVUPS      64(R12), Y8 // B[3][0] = b[0][16], lanes 0..7
-	VMOVUPS      96(R12), Y9 // B[3][0] = b[0][16], lanes 8..15
+	ADDQ         DI, R12 // b_k += pitch
+	VMOVUPS      64(R12), Y8 // B[3][0] = b_k[16], lanes 0..7
+	VMOVUPS      96(R12), Y9 // B[3][0] = b_k[16], lanes 8..15
 	VBROADCASTSS 12(R10), Y10 // a[0][3] = a[0][3]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
@@ -1829,7 +1835,7 @@ depth_13:
 	VBROADCASTSS 12(R11), Y10 // a[3][3] = a[3][3]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][3] * B[3][0], lanes 8..15
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
 	SUBQ         $+4, R8 // depth += -4
@@ -1841,8 +1847,8 @@ depth_end_14:
 	JLT  depth_end_16 // depth < 1
 
 depth_15:
-	VMOVUPS      64(R12), Y8 // B[0][0] = b[0][16], lanes 0..7
-	VMOVUPS      96(R12), Y9 // B[0][0] = b[0][16], lanes 8..15
+	VMOVUPS      64(R12), Y8 // B[0][0] = b_k[16], lanes 0..7
+	VMOVUPS      96(R12), Y9 // B[0][0] = b_k[16], lanes 8..15
 	VBROADCASTSS (R10), Y10 // a[0][0] = a[0][0]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -1855,7 +1861,7 @@ depth_15:
 	VBROADCASTSS (R11), Y10 // a[3][0] = a[3][0]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	ADDQ         $+4, R10 // a0 += 4
 	ADDQ         $+4, R11 // a3 += 4
 	SUBQ         $+1, R8 // depth += -1
@@ -1944,14 +1950,13 @@ end_19:
 	MOVQ CX, R9 // rows of a
 	LEAQ (R9)(R8*2), R10 // rows of a
 	ADDQ R8, R10 // rows of a
-	MOVQ panelStride+48(FP), R11 // panelStride
-	SHLQ $0x02, R11 // panelStride <<= 2
+	MOVQ SI, R11 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_21 // depth < 4
 
 depth_20:
-	VMOVUPS      (SI), Y8 // B[0][0] = b[0][0], lanes 0..7
-	VMOVUPS      32(SI), Y9 // B[0][0] = b[0][0], lanes 8..15
+	VMOVUPS      (R11), Y8 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R11), Y9 // B[0][0] = b_k[0], lanes 8..15
 	VBROADCASTSS (R9), Y10 // a[0][0] = a[0][0]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -1964,9 +1969,9 @@ depth_20:
 	VBROADCASTSS (R10), Y10 // a[3][0] = a[3][0]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
-	VMOVUPS      (SI), Y8 // B[1][0] = b[0][0], lanes 0..7
-	VMOVUPS      32(SI), Y9 // B[1][0] = b[0][0], lanes 8..15
+	ADDQ         BX, R11 // b_k += pitch
+	VMOVUPS      (R11), Y8 // B[1][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R11), Y9 // B[1][0] = b_k[0], lanes 8..15
 	VBROADCASTSS 4(R9), Y10 // a[0][1] = a[0][1]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
@@ -1979,9 +1984,9 @@ depth_20:
 	VBROADCASTSS 4(R10), Y10 // a[3][1] = a[3][1]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][1] * B[1][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
-	VMOVUPS      (SI), Y8 // B[2][0] = b[0][0], lanes 0..7
-	VMOVUPS      32(SI), Y9 // B[2][0] = b[0][0], lanes 8..15
+	ADDQ         BX, R11 // b_k += pitch
+	VMOVUPS      (R11), Y8 // B[2][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R11), Y9 // B[2][0] = b_k[0], lanes 8..15
 	VBROADCASTSS 8(R9), Y10 // a[0][2] = a[0][2]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
@@ -1994,9 +1999,9 @@ depth_20:
 	VBROADCASTSS 8(R10), Y10 // a[3][2] = a[3][2]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][2] * B[2][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
-	VMOVUPS      (SI), Y8 // B[3][0] = b[0][0], lanes 0..7
-	VMOVUPS      32(SI), Y9 // B[3][0] = b[0][0], lanes 8..15
+	ADDQ         BX, R11 // b_k += pitch
+	VMOVUPS      (R11), Y8 // B[3][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R11), Y9 // B[3][0] = b_k[0], lanes 8..15
 	VBROADCASTSS 12(R9), Y10 // a[0][3] = a[0][3]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
@@ -2009,9 +2014,18 @@ depth_20:
 	VBROADCASTSS 12(R10), Y10 // a[3][3] = a[3][3]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][3] * B[3][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
+	ADDQ         BX, R11 // b_k += pitch
 	ADDQ         $+16, R9 // a0 += 16
 	ADDQ         $+16, R10 // a3 += 16
+	PREFETCHT0   2048(SI) // prefetch ahead[512]
+	PREFETCHT0   2112(SI) // prefetch ahead[528]
+	PREFETCHT0   2176(SI) // prefetch ahead[544]
+	PREFETCHT0   2240(SI) // prefetch ahead[560]
+	PREFETCHT0   2304(SI) // prefetch ahead[576]
+	PREFETCHT0   2368(SI) // prefetch ahead[592]
+	PREFETCHT0   2432(SI) // prefetch ahead[608]
+	PREFETCHT0   2496(SI) // prefetch ahead[624]
+	ADDQ         $+512, SI // ahead += 512
 	SUBQ         $+4, DI // depth += -4
 	CMPQ         DI, $+4 // depth >= 4
 	JGE          depth_20 // depth >= 4
@@ -2021,8 +2035,8 @@ depth_end_21:
 	JLT  depth_end_23 // depth < 1
 
 depth_22:
-	VMOVUPS      (SI), Y8 // B[0][0] = b[0][0], lanes 0..7
-	VMOVUPS      32(SI), Y9 // B[0][0] = b[0][0], lanes 8..15
+	VMOVUPS      (R11), Y8 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R11), Y9 // B[0][0] = b_k[0], lanes 8..15
 	VBROADCASTSS (R9), Y10 // a[0][0] = a[0][0]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -2035,7 +2049,7 @@ depth_22:
 	VBROADCASTSS (R10), Y10 // a[3][0] = a[3][0]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
+	ADDQ         BX, R11 // b_k += pitch
 	ADDQ         $+4, R9 // a0 += 4
 	ADDQ         $+4, R10 // a3 += 4
 	SUBQ         $+1, DI // depth += -1
@@ -2135,15 +2149,14 @@ end_29:
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R10 // rows of a
-	MOVQ panelStride+48(FP), R11 // panelStride
-	SHLQ $0x02, R11 // panelStride <<= 2
-	MOVQ SI, R11 // rows of b
+	MOVQ SI, R11 // b_k = b
+	MOVQ SI, R12 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_31 // depth < 4
 
 depth_30:
-	VMOVUPS      (R11), Y6 // B[0][0] = b[0][0], lanes 0..7
-	VMOVUPS      32(R11), Y7 // B[0][0] = b[0][0], lanes 8..15
+	VMOVUPS      (R11), Y6 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R11), Y7 // B[0][0] = b_k[0], lanes 8..15
 	VBROADCASTSS (R10), Y8 // a[0][0] = a[0][0]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -2153,9 +2166,9 @@ depth_30:
 	VBROADCASTSS (R10)(R9*2), Y8 // a[2][0] = a[2][0]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
-	VMOVUPS      (R11), Y6 // B[1][0] = b[0][0], lanes 0..7
-	VMOVUPS      32(R11), Y7 // B[1][0] = b[0][0], lanes 8..15
+	ADDQ         DI, R11 // b_k += pitch
+	VMOVUPS      (R11), Y6 // B[1][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R11), Y7 // B[1][0] = b_k[0], lanes 8..15
 	VBROADCASTSS 4(R10), Y8 // a[0][1] = a[0][1]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
@@ -2165,9 +2178,9 @@ depth_30:
 	VBROADCASTSS 4(R10)(R9*2), Y8 // a[2][1] = a[2][1]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
-	VMOVUPS      (R11), Y6 // B[2][0] = b[0][0], lanes 0..7
-	VMOVUPS      32(R11), Y7 // B[2][0] = b[0][0], lanes 8..15
+	ADDQ         DI, R11 // b_k += pitch
+	VMOVUPS      (R11), Y6 // B[2][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R11), Y7 // B[2][0] = b_k[0], lanes 8..15
 	VBROADCASTSS 8(R10), Y8 // a[0][2] = a[0][2]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
@@ -2177,9 +2190,9 @@ depth_30:
 	VBROADCASTSS 8(R10)(R9*2), Y8 // a[2][2] = a[2][2]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
-	VMOVUPS      (R11), Y6 // B[3][0] = b[0][0], lanes 0..7
-	VMOVUPS      32(R11), Y7 // B[3][0] = b[0][0], lanes 8..15
+	ADDQ         DI, R11 // b_k += pitch
+	VMOVUPS      (R11), Y6 // B[3][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R11), Y7 // B[3][0] = b_k[0], lanes 8..15
 	VBROADCASTSS 12(R10), Y8 // a[0][3] = a[0][3]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
@@ -2189,8 +2202,17 @@ depth_30:
 	VBROADCASTSS 12(R10)(R9*2), Y8 // a[2][3] = a[2][3]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
+	PREFETCHT0   2048(R12) // prefetch ahead[512]
+	PREFETCHT0   2112(R12) // prefetch ahead[528]
+	PREFETCHT0   2176(R12) // prefetch ahead[544]
+	PREFETCHT0   2240(R12) // prefetch ahead[560]
+	PREFETCHT0   2304(R12) // prefetch ahead[576]
+	PREFETCHT0   2368(R12) // prefetch ahead[592]
+	PREFETCHT0   2432(R12) // prefetch ahead[608]
+	PREFETCHT0   2496(R12) // prefetch ahead[624]
+	ADDQ         $+512, R12 // ahead += 512
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_30 // depth >= 4
@@ -2200,8 +2222,8 @@ depth_end_31:
 	JLT  depth_end_33 // depth < 1
 
 depth_32:
-	VMOVUPS      (R11), Y6 // B[0][0] = b[0][0], lanes 0..7
-	VMOVUPS      32(R11), Y7 // B[0][0] = b[0][0], lanes 8..15
+	VMOVUPS      (R11), Y6 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R11), Y7 // B[0][0] = b_k[0], lanes 8..15
 	VBROADCASTSS (R10), Y8 // a[0][0] = a[0][0]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -2211,7 +2233,7 @@ depth_32:
 	VBROADCASTSS (R10)(R9*2), Y8 // a[2][0] = a[2][0]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+4, R10 // a0 += 4
 	SUBQ         $+1, R8 // depth += -1
 	CMPQ         R8, $+1 // depth >= 1
@@ -2274,15 +2296,13 @@ end_35:
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R10 // rows of a
-	MOVQ panelStride+48(FP), R11 // panelStride
-	SHLQ $0x02, R11 // panelStride <<= 2
-	MOVQ SI, R11 // rows of b
+	MOVQ SI, R11 // b_k = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_37 // depth < 4
 
 depth_36:
-	VMOVUPS      64(R11), Y6 // B[0][0] = b[0][16], lanes 0..7
-	VMOVUPS      96(R11), Y7 // B[0][0] = b[0][16], lanes 8..15
+	VMOVUPS      64(R11), Y6 // B[0][0] = b_k[16], lanes 0..7
+	VMOVUPS      96(R11), Y7 // B[0][0] = b_k[16], lanes 8..15
 	VBROADCASTSS (R10), Y8 // a[0][0] = a[0][0]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -2292,9 +2312,9 @@ depth_36:
 	VBROADCASTSS (R10)(R9*2), Y8 // a[2][0] = a[2][0]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
-	VMOVUPS      64(R11), Y6 // B[1][0] = b[0][16], lanes 0..7
-	VMOVUPS      96(R11), Y7 // B[1][0] = b[0][16], lanes 8..15
+	ADDQ         DI, R11 // b_k += pitch
+	VMOVUPS      64(R11), Y6 // B[1][0] = b_k[16], lanes 0..7
+	VMOVUPS      96(R11), Y7 // B[1][0] = b_k[16], lanes 8..15
 	VBROADCASTSS 4(R10), Y8 // a[0][1] = a[0][1]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
@@ -2304,9 +2324,9 @@ depth_36:
 	VBROADCASTSS 4(R10)(R9*2), Y8 // a[2][1] = a[2][1]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
-	VMOVUPS      64(R11), Y6 // B[2][0] = b[0][16], lanes 0..7
-	VMOVUPS      96(R11), Y7 // B[2][0] = b[0][16], lanes 8..15
+	ADDQ         DI, R11 // b_k += pitch
+	VMOVUPS      64(R11), Y6 // B[2][0] = b_k[16], lanes 0..7
+	VMOVUPS      96(R11), Y7 // B[2][0] = b_k[16], lanes 8..15
 	VBROADCASTSS 8(R10), Y8 // a[0][2] = a[0][2]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
@@ -2316,9 +2336,9 @@ depth_36:
 	VBROADCASTSS 8(R10)(R9*2), Y8 // a[2][2] = a[2][2]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
-	VMOVUPS      64(R11), Y6 // B[3][0] = b[0][16], lanes 0..7
-	VMOVUPS      96(R11), Y7 // B[3][0] = b[0][16], lanes 8..15
+	ADDQ         DI, R11 // b_k += pitch
+	VMOVUPS      64(R11), Y6 // B[3][0] = b_k[16], lanes 0..7
+	VMOVUPS      96(R11), Y7 // B[3][0] = b_k[16], lanes 8..15
 	VBROADCASTSS 12(R10), Y8 // a[0][3] = a[0][3]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
@@ -2328,7 +2348,7 @@ depth_36:
 	VBROADCASTSS 12(R10)(R9*2), Y8 // a[2][3] = a[2][3]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
@@ -2339,8 +2359,8 @@ depth_end_37:
 	JLT  depth_end_39 // depth < 1
 
 depth_38:
-	VMOVUPS      64(R11), Y6 // B[0][0] = b[0][16], lanes 0..7
-	VMOVUPS      96(R11), Y7 // B[0][0] = b[0][16], lanes 8..15
+	VMOVUPS      64(R11), Y6 // B[0][0] = b_k[16], lanes 0..7
+	VMOVUPS      96(R11), Y7 // B[0][0] = b_k[16], lanes 8..15
 	VBROADCASTSS (R10), Y8 // a[0][0] = a[0][0]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -2350,7 +2370,7 @@ depth_38:
 	VBROADCASTSS (R10)(R9*2), Y8 // a[2][0] = a[2][0]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+4, R10 // a0 += 4
 	SUBQ         $+1, R8 // depth += -1
 	CMPQ         R8, $+1 // depth >= 1
@@ -2423,14 +2443,13 @@ end_42:
 	MOVQ aStride+24(FP), R8 // aStride
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R9 // rows of a
-	MOVQ panelStride+48(FP), R10 // panelStride
-	SHLQ $0x02, R10 // panelStride <<= 2
+	MOVQ SI, R10 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_44 // depth < 4
 
 depth_43:
-	VMOVUPS      (SI), Y6 // B[0][0] = b[0][0], lanes 0..7
-	VMOVUPS      32(SI), Y7 // B[0][0] = b[0][0], lanes 8..15
+	VMOVUPS      (R10), Y6 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R10), Y7 // B[0][0] = b_k[0], lanes 8..15
 	VBROADCASTSS (R9), Y8 // a[0][0] = a[0][0]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -2440,9 +2459,9 @@ depth_43:
 	VBROADCASTSS (R9)(R8*2), Y8 // a[2][0] = a[2][0]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
-	VMOVUPS      (SI), Y6 // B[1][0] = b[0][0], lanes 0..7
-	VMOVUPS      32(SI), Y7 // B[1][0] = b[0][0], lanes 8..15
+	ADDQ         BX, R10 // b_k += pitch
+	VMOVUPS      (R10), Y6 // B[1][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R10), Y7 // B[1][0] = b_k[0], lanes 8..15
 	VBROADCASTSS 4(R9), Y8 // a[0][1] = a[0][1]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
@@ -2452,9 +2471,9 @@ depth_43:
 	VBROADCASTSS 4(R9)(R8*2), Y8 // a[2][1] = a[2][1]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
-	VMOVUPS      (SI), Y6 // B[2][0] = b[0][0], lanes 0..7
-	VMOVUPS      32(SI), Y7 // B[2][0] = b[0][0], lanes 8..15
+	ADDQ         BX, R10 // b_k += pitch
+	VMOVUPS      (R10), Y6 // B[2][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R10), Y7 // B[2][0] = b_k[0], lanes 8..15
 	VBROADCASTSS 8(R9), Y8 // a[0][2] = a[0][2]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
@@ -2464,9 +2483,9 @@ depth_43:
 	VBROADCASTSS 8(R9)(R8*2), Y8 // a[2][2] = a[2][2]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
-	VMOVUPS      (SI), Y6 // B[3][0] = b[0][0], lanes 0..7
-	VMOVUPS      32(SI), Y7 // B[3][0] = b[0][0], lanes 8..15
+	ADDQ         BX, R10 // b_k += pitch
+	VMOVUPS      (R10), Y6 // B[3][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R10), Y7 // B[3][0] = b_k[0], lanes 8..15
 	VBROADCASTSS 12(R9), Y8 // a[0][3] = a[0][3]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
@@ -2476,8 +2495,17 @@ depth_43:
 	VBROADCASTSS 12(R9)(R8*2), Y8 // a[2][3] = a[2][3]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
+	ADDQ         BX, R10 // b_k += pitch
 	ADDQ         $+16, R9 // a0 += 16
+	PREFETCHT0   2048(SI) // prefetch ahead[512]
+	PREFETCHT0   2112(SI) // prefetch ahead[528]
+	PREFETCHT0   2176(SI) // prefetch ahead[544]
+	PREFETCHT0   2240(SI) // prefetch ahead[560]
+	PREFETCHT0   2304(SI) // prefetch ahead[576]
+	PREFETCHT0   2368(SI) // prefetch ahead[592]
+	PREFETCHT0   2432(SI) // prefetch ahead[608]
+	PREFETCHT0   2496(SI) // prefetch ahead[624]
+	ADDQ         $+512, SI // ahead += 512
 	SUBQ         $+4, DI // depth += -4
 	CMPQ         DI, $+4 // depth >= 4
 	JGE          depth_43 // depth >= 4
@@ -2487,8 +2515,8 @@ depth_end_44:
 	JLT  depth_end_46 // depth < 1
 
 depth_45:
-	VMOVUPS      (SI), Y6 // B[0][0] = b[0][0], lanes 0..7
-	VMOVUPS      32(SI), Y7 // B[0][0] = b[0][0], lanes 8..15
+	VMOVUPS      (R10), Y6 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R10), Y7 // B[0][0] = b_k[0], lanes 8..15
 	VBROADCASTSS (R9), Y8 // a[0][0] = a[0][0]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -2498,7 +2526,7 @@ depth_45:
 	VBROADCASTSS (R9)(R8*2), Y8 // a[2][0] = a[2][0]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
+	ADDQ         BX, R10 // b_k += pitch
 	ADDQ         $+4, R9 // a0 += 4
 	SUBQ         $+1, DI // depth += -1
 	CMPQ         DI, $+1 // depth >= 1
@@ -2596,74 +2624,82 @@ end_52:
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R10 // rows of a
-	MOVQ panelStride+48(FP), R11 // panelStride
-	SHLQ $0x02, R11 // panelStride <<= 2
-	MOVQ SI, R11 // rows of b
+	MOVQ SI, R11 // b_k = b
+	MOVQ SI, R12 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_54 // depth < 4
 
 depth_53:
 	VBROADCASTSS (R10), Y8 // A[0][0] = a[0][0]
 	VBROADCASTSS (R10)(R9*1), Y9 // A[1][0] = a[1][0]
-	VMOVUPS      (R11), Y10 // B[0][0] = b[0][0], lanes 0..7
-	VMOVUPS      32(R11), Y11 // B[0][0] = b[0][0], lanes 8..15
+	VMOVUPS      (R11), Y10 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R11), Y11 // B[0][0] = b_k[0], lanes 8..15
 	VFMADD231PS  Y8, Y10, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y11, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
 	VFMADD231PS  Y9, Y10, Y4 // C[1][0] += A[1][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y9, Y11, Y5 // C[1][0] += A[1][0] * B[0][0], lanes 8..15
-	VMOVUPS      64(R11), Y10 // B[0][1] = b[0][16], lanes 0..7
-	VMOVUPS      96(R11), Y11 // B[0][1] = b[0][16], lanes 8..15
+	VMOVUPS      64(R11), Y10 // B[0][1] = b_k[16], lanes 0..7
+	VMOVUPS      96(R11), Y11 // B[0][1] = b_k[16], lanes 8..15
 	VFMADD231PS  Y8, Y10, Y2 // C[0][1] += A[0][0] * B[0][1], lanes 0..7
 	VFMADD231PS  Y8, Y11, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
 	VFMADD231PS  Y9, Y10, Y6 // C[1][1] += A[1][0] * B[0][1], lanes 0..7
 	VFMADD231PS  Y9, Y11, Y7 // C[1][1] += A[1][0] * B[0][1], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	VBROADCASTSS 4(R10), Y8 // A[0][1] = a[0][1]
 	VBROADCASTSS 4(R10)(R9*1), Y9 // A[1][1] = a[1][1]
-	VMOVUPS      (R11), Y10 // B[1][0] = b[0][0], lanes 0..7
-	VMOVUPS      32(R11), Y11 // B[1][0] = b[0][0], lanes 8..15
+	VMOVUPS      (R11), Y10 // B[1][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R11), Y11 // B[1][0] = b_k[0], lanes 8..15
 	VFMADD231PS  Y8, Y10, Y0 // C[0][0] += A[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y8, Y11, Y1 // C[0][0] += A[0][1] * B[1][0], lanes 8..15
 	VFMADD231PS  Y9, Y10, Y4 // C[1][0] += A[1][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y9, Y11, Y5 // C[1][0] += A[1][1] * B[1][0], lanes 8..15
-	VMOVUPS      64(R11), Y10 // B[1][1] = b[0][16], lanes 0..7
-	VMOVUPS      96(R11), Y11 // B[1][1] = b[0][16], lanes 8..15
+	VMOVUPS      64(R11), Y10 // B[1][1] = b_k[16], lanes 0..7
+	VMOVUPS      96(R11), Y11 // B[1][1] = b_k[16], lanes 8..15
 	VFMADD231PS  Y8, Y10, Y2 // C[0][1] += A[0][1] * B[1][1], lanes 0..7
 	VFMADD231PS  Y8, Y11, Y3 // C[0][1] += A[0][1] * B[1][1], lanes 8..15
 	VFMADD231PS  Y9, Y10, Y6 // C[1][1] += A[1][1] * B[1][1], lanes 0..7
 	VFMADD231PS  Y9, Y11, Y7 // C[1][1] += A[1][1] * B[1][1], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	VBROADCASTSS 8(R10), Y8 // A[0][2] = a[0][2]
 	VBROADCASTSS 8(R10)(R9*1), Y9 // A[1][2] = a[1][2]
-	VMOVUPS      (R11), Y10 // B[2][0] = b[0][0], lanes 0..7
-	VMOVUPS      32(R11), Y11 // B[2][0] = b[0][0], lanes 8..15
+	VMOVUPS      (R11), Y10 // B[2][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R11), Y11 // B[2][0] = b_k[0], lanes 8..15
 	VFMADD231PS  Y8, Y10, Y0 // C[0][0] += A[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y8, Y11, Y1 // C[0][0] += A[0][2] * B[2][0], lanes 8..15
 	VFMADD231PS  Y9, Y10, Y4 // C[1][0] += A[1][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y9, Y11, Y5 // C[1][0] += A[1][2] * B[2][0], lanes 8..15
-	VMOVUPS      64(R11), Y10 // B[2][1] = b[0][16], lanes 0..7
-	VMOVUPS      96(R11), Y11 // B[2][1] = b[0][16], lanes 8..15
+	VMOVUPS      64(R11), Y10 // B[2][1] = b_k[16], lanes 0..7
+	VMOVUPS      96(R11), Y11 // B[2][1] = b_k[16], lanes 8..15
 	VFMADD231PS  Y8, Y10, Y2 // C[0][1] += A[0][2] * B[2][1], lanes 0..7
 	VFMADD231PS  Y8, Y11, Y3 // C[0][1] += A[0][2] * B[2][1], lanes 8..15
 	VFMADD231PS  Y9, Y10, Y6 // C[1][1] += A[1][2] * B[2][1], lanes 0..7
 	VFMADD231PS  Y9, Y11, Y7 // C[1][1] += A[1][2] * B[2][1], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	VBROADCASTSS 12(R10), Y8 // A[0][3] = a[0][3]
 	VBROADCASTSS 12(R10)(R9*1), Y9 // A[1][3] = a[1][3]
-	VMOVUPS      (R11), Y10 // B[3][0] = b[0][0], lanes 0..7
-	VMOVUPS      32(R11), Y11 // B[3][0] = b[0][0], lanes 8..15
+	VMOVUPS      (R11), Y10 // B[3][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R11), Y11 // B[3][0] = b_k[0], lanes 8..15
 	VFMADD231PS  Y8, Y10, Y0 // C[0][0] += A[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y8, Y11, Y1 // C[0][0] += A[0][3] * B[3][0], lanes 8..15
 	VFMADD231PS  Y9, Y10, Y4 // C[1][0] += A[1][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y9, Y11, Y5 // C[1][0] += A[1][3] * B[3][0], lanes 8..15
-	VMOVUPS      64(R11), Y10 // B[3][1] = b[0][16], lanes 0..7
-	VMOVUPS      96(R11), Y11 // B[3][1] = b[0][16], lanes 8..15
+	VMOVUPS      64(R11), Y10 // B[3][1] = b_k[16], lanes 0..7
+	VMOVUPS      96(R11), Y11 // B[3][1] = b_k[16], lanes 8..15
 	VFMADD231PS  Y8, Y10, Y2 // C[0][1] += A[0][3] * B[3][1], lanes 0..7
 	VFMADD231PS  Y8, Y11, Y3 // C[0][1] += A[0][3] * B[3][1], lanes 8..15
 	VFMADD231PS  Y9, Y10, Y6 // C[1][1] += A[1][3] * B[3][1], lanes 0..7
 	VFMADD231PS  Y9, Y11, Y7 // C[1][1] += A[1][3] * B[3][1], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
+	PREFETCHT0   2048(R12) // prefetch ahead[512]
+	PREFETCHT0   2112(R12) // prefetch ahead[528]
+	PREFETCHT0   2176(R12) // prefetch ahead[544]
+	PREFETCHT0   2240(R12) // prefetch ahead[560]
+	PREFETCHT0   2304(R12) // prefetch ahead[576]
+	PREFETCHT0   2368(R12) // prefetch ahead[592]
+	PREFETCHT0   2432(R12) // prefetch ahead[608]
+	PREFETCHT0   2496(R12) // prefetch ahead[624]
+	ADDQ         $+512, R12 // ahead += 512
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_53 // depth >= 4
@@ -2675,19 +2711,19 @@ depth_end_54:
 depth_55:
 	VBROADCASTSS (R10), Y8 // A[0][0] = a[0][0]
 	VBROADCASTSS (R10)(R9*1), Y9 // A[1][0] = a[1][0]
-	VMOVUPS      (R11), Y10 // B[0][0] = b[0][0], lanes 0..7
-	VMOVUPS      32(R11), Y11 // B[0][0] = b[0][0], lanes 8..15
+	VMOVUPS      (R11), Y10 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R11), Y11 // B[0][0] = b_k[0], lanes 8..15
 	VFMADD231PS  Y8, Y10, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y11, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
 	VFMADD231PS  Y9, Y10, Y4 // C[1][0] += A[1][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y9, Y11, Y5 // C[1][0] += A[1][0] * B[0][0], lanes 8..15
-	VMOVUPS      64(R11), Y10 // B[0][1] = b[0][16], lanes 0..7
-	VMOVUPS      96(R11), Y11 // B[0][1] = b[0][16], lanes 8..15
+	VMOVUPS      64(R11), Y10 // B[0][1] = b_k[16], lanes 0..7
+	VMOVUPS      96(R11), Y11 // B[0][1] = b_k[16], lanes 8..15
 	VFMADD231PS  Y8, Y10, Y2 // C[0][1] += A[0][0] * B[0][1], lanes 0..7
 	VFMADD231PS  Y8, Y11, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
 	VFMADD231PS  Y9, Y10, Y6 // C[1][1] += A[1][0] * B[0][1], lanes 0..7
 	VFMADD231PS  Y9, Y11, Y7 // C[1][1] += A[1][0] * B[0][1], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+4, R10 // a0 += 4
 	SUBQ         $+1, R8 // depth += -1
 	CMPQ         R8, $+1 // depth >= 1
@@ -2755,49 +2791,57 @@ end_59:
 	MOVQ aStride+24(FP), R8 // aStride
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R9 // rows of a
-	MOVQ panelStride+48(FP), R10 // panelStride
-	SHLQ $0x02, R10 // panelStride <<= 2
+	MOVQ SI, R10 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_61 // depth < 4
 
 depth_60:
-	VMOVUPS      (SI), Y4 // B[0][0] = b[0][0], lanes 0..7
-	VMOVUPS      32(SI), Y5 // B[0][0] = b[0][0], lanes 8..15
+	VMOVUPS      (R10), Y4 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R10), Y5 // B[0][0] = b_k[0], lanes 8..15
 	VBROADCASTSS (R9), Y6 // a[0][0] = a[0][0]
 	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
 	VBROADCASTSS (R9)(R8*1), Y6 // a[1][0] = a[1][0]
 	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
-	VMOVUPS      (SI), Y4 // B[1][0] = b[0][0], lanes 0..7
-	VMOVUPS      32(SI), Y5 // B[1][0] = b[0][0], lanes 8..15
+	ADDQ         BX, R10 // b_k += pitch
+	VMOVUPS      (R10), Y4 // B[1][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R10), Y5 // B[1][0] = b_k[0], lanes 8..15
 	VBROADCASTSS 4(R9), Y6 // a[0][1] = a[0][1]
 	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
 	VBROADCASTSS 4(R9)(R8*1), Y6 // a[1][1] = a[1][1]
 	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][1] * B[1][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
-	VMOVUPS      (SI), Y4 // B[2][0] = b[0][0], lanes 0..7
-	VMOVUPS      32(SI), Y5 // B[2][0] = b[0][0], lanes 8..15
+	ADDQ         BX, R10 // b_k += pitch
+	VMOVUPS      (R10), Y4 // B[2][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R10), Y5 // B[2][0] = b_k[0], lanes 8..15
 	VBROADCASTSS 8(R9), Y6 // a[0][2] = a[0][2]
 	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
 	VBROADCASTSS 8(R9)(R8*1), Y6 // a[1][2] = a[1][2]
 	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][2] * B[2][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
-	VMOVUPS      (SI), Y4 // B[3][0] = b[0][0], lanes 0..7
-	VMOVUPS      32(SI), Y5 // B[3][0] = b[0][0], lanes 8..15
+	ADDQ         BX, R10 // b_k += pitch
+	VMOVUPS      (R10), Y4 // B[3][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R10), Y5 // B[3][0] = b_k[0], lanes 8..15
 	VBROADCASTSS 12(R9), Y6 // a[0][3] = a[0][3]
 	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
 	VBROADCASTSS 12(R9)(R8*1), Y6 // a[1][3] = a[1][3]
 	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
+	ADDQ         BX, R10 // b_k += pitch
 	ADDQ         $+16, R9 // a0 += 16
+	PREFETCHT0   2048(SI) // prefetch ahead[512]
+	PREFETCHT0   2112(SI) // prefetch ahead[528]
+	PREFETCHT0   2176(SI) // prefetch ahead[544]
+	PREFETCHT0   2240(SI) // prefetch ahead[560]
+	PREFETCHT0   2304(SI) // prefetch ahead[576]
+	PREFETCHT0   2368(SI) // prefetch ahead[592]
+	PREFETCHT0   2432(SI) // prefetch ahead[608]
+	PREFETCHT0   2496(SI) // prefetch ahead[624]
+	ADDQ         $+512, SI // ahead += 512
 	SUBQ         $+4, DI // depth += -4
 	CMPQ         DI, $+4 // depth >= 4
 	JGE          depth_60 // depth >= 4
@@ -2807,15 +2851,15 @@ depth_end_61:
 	JLT  depth_end_63 // depth < 1
 
 depth_62:
-	VMOVUPS      (SI), Y4 // B[0][0] = b[0][0], lanes 0..7
-	VMOVUPS      32(SI), Y5 // B[0][0] = b[0][0], lanes 8..15
+	VMOVUPS      (R10), Y4 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R10), Y5 // B[0][0] = b_k[0], lanes 8..15
 	VBROADCASTSS (R9), Y6 // a[0][0] = a[0][0]
 	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
 	VBROADCASTSS (R9)(R8*1), Y6 // a[1][0] = a[1][0]
 	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
+	ADDQ         BX, R10 // b_k += pitch
 	ADDQ         $+4, R9 // a0 += 4
 	SUBQ         $+1, DI // depth += -1
 	CMPQ         DI, $+1 // depth >= 1
@@ -2896,54 +2940,62 @@ end_69:
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R9 // rows of a
-	MOVQ panelStride+48(FP), R10 // panelStride
-	SHLQ $0x02, R10 // panelStride <<= 2
-	MOVQ SI, R10 // rows of b
+	MOVQ SI, R10 // b_k = b
+	MOVQ SI, R11 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_71 // depth < 4
 
 depth_70:
 	VBROADCASTSS (R9), Y4 // A[0][0] = a[0][0]
-	VMOVUPS      (R10), Y5 // B[0][0] = b[0][0], lanes 0..7
-	VMOVUPS      32(R10), Y6 // B[0][0] = b[0][0], lanes 8..15
+	VMOVUPS      (R10), Y5 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R10), Y6 // B[0][0] = b_k[0], lanes 8..15
 	VFMADD231PS  Y4, Y5, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y4, Y6, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
-	VMOVUPS      64(R10), Y5 // B[0][1] = b[0][16], lanes 0..7
-	VMOVUPS      96(R10), Y6 // B[0][1] = b[0][16], lanes 8..15
+	VMOVUPS      64(R10), Y5 // B[0][1] = b_k[16], lanes 0..7
+	VMOVUPS      96(R10), Y6 // B[0][1] = b_k[16], lanes 8..15
 	VFMADD231PS  Y4, Y5, Y2 // C[0][1] += A[0][0] * B[0][1], lanes 0..7
 	VFMADD231PS  Y4, Y6, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
-	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         DI, R10 // b_k += pitch
 	VBROADCASTSS 4(R9), Y4 // A[0][1] = a[0][1]
-	VMOVUPS      (R10), Y5 // B[1][0] = b[0][0], lanes 0..7
-	VMOVUPS      32(R10), Y6 // B[1][0] = b[0][0], lanes 8..15
+	VMOVUPS      (R10), Y5 // B[1][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R10), Y6 // B[1][0] = b_k[0], lanes 8..15
 	VFMADD231PS  Y4, Y5, Y0 // C[0][0] += A[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y4, Y6, Y1 // C[0][0] += A[0][1] * B[1][0], lanes 8..15
-	VMOVUPS      64(R10), Y5 // B[1][1] = b[0][16], lanes 0..7
-	VMOVUPS      96(R10), Y6 // B[1][1] = b[0][16], lanes 8..15
+	VMOVUPS      64(R10), Y5 // B[1][1] = b_k[16], lanes 0..7
+	VMOVUPS      96(R10), Y6 // B[1][1] = b_k[16], lanes 8..15
 	VFMADD231PS  Y4, Y5, Y2 // C[0][1] += A[0][1] * B[1][1], lanes 0..7
 	VFMADD231PS  Y4, Y6, Y3 // C[0][1] += A[0][1] * B[1][1], lanes 8..15
-	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         DI, R10 // b_k += pitch
 	VBROADCASTSS 8(R9), Y4 // A[0][2] = a[0][2]
-	VMOVUPS      (R10), Y5 // B[2][0] = b[0][0], lanes 0..7
-	VMOVUPS      32(R10), Y6 // B[2][0] = b[0][0], lanes 8..15
+	VMOVUPS      (R10), Y5 // B[2][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R10), Y6 // B[2][0] = b_k[0], lanes 8..15
 	VFMADD231PS  Y4, Y5, Y0 // C[0][0] += A[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y4, Y6, Y1 // C[0][0] += A[0][2] * B[2][0], lanes 8..15
-	VMOVUPS      64(R10), Y5 // B[2][1] = b[0][16], lanes 0..7
-	VMOVUPS      96(R10), Y6 // B[2][1] = b[0][16], lanes 8..15
+	VMOVUPS      64(R10), Y5 // B[2][1] = b_k[16], lanes 0..7
+	VMOVUPS      96(R10), Y6 // B[2][1] = b_k[16], lanes 8..15
 	VFMADD231PS  Y4, Y5, Y2 // C[0][1] += A[0][2] * B[2][1], lanes 0..7
 	VFMADD231PS  Y4, Y6, Y3 // C[0][1] += A[0][2] * B[2][1], lanes 8..15
-	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         DI, R10 // b_k += pitch
 	VBROADCASTSS 12(R9), Y4 // A[0][3] = a[0][3]
-	VMOVUPS      (R10), Y5 // B[3][0] = b[0][0], lanes 0..7
-	VMOVUPS      32(R10), Y6 // B[3][0] = b[0][0], lanes 8..15
+	VMOVUPS      (R10), Y5 // B[3][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R10), Y6 // B[3][0] = b_k[0], lanes 8..15
 	VFMADD231PS  Y4, Y5, Y0 // C[0][0] += A[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y4, Y6, Y1 // C[0][0] += A[0][3] * B[3][0], lanes 8..15
-	VMOVUPS      64(R10), Y5 // B[3][1] = b[0][16], lanes 0..7
-	VMOVUPS      96(R10), Y6 // B[3][1] = b[0][16], lanes 8..15
+	VMOVUPS      64(R10), Y5 // B[3][1] = b_k[16], lanes 0..7
+	VMOVUPS      96(R10), Y6 // B[3][1] = b_k[16], lanes 8..15
 	VFMADD231PS  Y4, Y5, Y2 // C[0][1] += A[0][3] * B[3][1], lanes 0..7
 	VFMADD231PS  Y4, Y6, Y3 // C[0][1] += A[0][3] * B[3][1], lanes 8..15
-	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         DI, R10 // b_k += pitch
 	ADDQ         $+16, R9 // a0 += 16
+	PREFETCHT0   2048(R11) // prefetch ahead[512]
+	PREFETCHT0   2112(R11) // prefetch ahead[528]
+	PREFETCHT0   2176(R11) // prefetch ahead[544]
+	PREFETCHT0   2240(R11) // prefetch ahead[560]
+	PREFETCHT0   2304(R11) // prefetch ahead[576]
+	PREFETCHT0   2368(R11) // prefetch ahead[592]
+	PREFETCHT0   2432(R11) // prefetch ahead[608]
+	PREFETCHT0   2496(R11) // prefetch ahead[624]
+	ADDQ         $+512, R11 // ahead += 512
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_70 // depth >= 4
@@ -2954,15 +3006,15 @@ depth_end_71:
 
 depth_72:
 	VBROADCASTSS (R9), Y4 // A[0][0] = a[0][0]
-	VMOVUPS      (R10), Y5 // B[0][0] = b[0][0], lanes 0..7
-	VMOVUPS      32(R10), Y6 // B[0][0] = b[0][0], lanes 8..15
+	VMOVUPS      (R10), Y5 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R10), Y6 // B[0][0] = b_k[0], lanes 8..15
 	VFMADD231PS  Y4, Y5, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y4, Y6, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
-	VMOVUPS      64(R10), Y5 // B[0][1] = b[0][16], lanes 0..7
-	VMOVUPS      96(R10), Y6 // B[0][1] = b[0][16], lanes 8..15
+	VMOVUPS      64(R10), Y5 // B[0][1] = b_k[16], lanes 0..7
+	VMOVUPS      96(R10), Y6 // B[0][1] = b_k[16], lanes 8..15
 	VFMADD231PS  Y4, Y5, Y2 // C[0][1] += A[0][0] * B[0][1], lanes 0..7
 	VFMADD231PS  Y4, Y6, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
-	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         DI, R10 // b_k += pitch
 	ADDQ         $+4, R9 // a0 += 4
 	SUBQ         $+1, R8 // depth += -1
 	CMPQ         R8, $+1 // depth >= 1
@@ -3019,37 +3071,45 @@ end_76:
 	MOVQ aStride+24(FP), R8 // aStride
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R8 // rows of a
-	MOVQ panelStride+48(FP), R9 // panelStride
-	SHLQ $0x02, R9 // panelStride <<= 2
+	MOVQ SI, R9 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_78 // depth < 4
 
 depth_77:
-	VMOVUPS      (SI), Y2 // B[0][0] = b[0][0], lanes 0..7
-	VMOVUPS      32(SI), Y3 // B[0][0] = b[0][0], lanes 8..15
+	VMOVUPS      (R9), Y2 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R9), Y3 // B[0][0] = b_k[0], lanes 8..15
 	VBROADCASTSS (R8), Y4 // a[0][0] = a[0][0]
 	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
-	VMOVUPS      (SI), Y2 // B[1][0] = b[0][0], lanes 0..7
-	VMOVUPS      32(SI), Y3 // B[1][0] = b[0][0], lanes 8..15
+	ADDQ         BX, R9 // b_k += pitch
+	VMOVUPS      (R9), Y2 // B[1][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R9), Y3 // B[1][0] = b_k[0], lanes 8..15
 	VBROADCASTSS 4(R8), Y4 // a[0][1] = a[0][1]
 	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
-	VMOVUPS      (SI), Y2 // B[2][0] = b[0][0], lanes 0..7
-	VMOVUPS      32(SI), Y3 // B[2][0] = b[0][0], lanes 8..15
+	ADDQ         BX, R9 // b_k += pitch
+	VMOVUPS      (R9), Y2 // B[2][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R9), Y3 // B[2][0] = b_k[0], lanes 8..15
 	VBROADCASTSS 8(R8), Y4 // a[0][2] = a[0][2]
 	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
-	VMOVUPS      (SI), Y2 // B[3][0] = b[0][0], lanes 0..7
-	VMOVUPS      32(SI), Y3 // B[3][0] = b[0][0], lanes 8..15
+	ADDQ         BX, R9 // b_k += pitch
+	VMOVUPS      (R9), Y2 // B[3][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R9), Y3 // B[3][0] = b_k[0], lanes 8..15
 	VBROADCASTSS 12(R8), Y4 // a[0][3] = a[0][3]
 	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
+	ADDQ         BX, R9 // b_k += pitch
 	ADDQ         $+16, R8 // a0 += 16
+	PREFETCHT0   2048(SI) // prefetch ahead[512]
+	PREFETCHT0   2112(SI) // prefetch ahead[528]
+	PREFETCHT0   2176(SI) // prefetch ahead[544]
+	PREFETCHT0   2240(SI) // prefetch ahead[560]
+	PREFETCHT0   2304(SI) // prefetch ahead[576]
+	PREFETCHT0   2368(SI) // prefetch ahead[592]
+	PREFETCHT0   2432(SI) // prefetch ahead[608]
+	PREFETCHT0   2496(SI) // prefetch ahead[624]
+	ADDQ         $+512, SI // ahead += 512
 	SUBQ         $+4, DI // depth += -4
 	CMPQ         DI, $+4 // depth >= 4
 	JGE          depth_77 // depth >= 4
@@ -3059,12 +3119,12 @@ depth_end_78:
 	JLT  depth_end_80 // depth < 1
 
 depth_79:
-	VMOVUPS      (SI), Y2 // B[0][0] = b[0][0], lanes 0..7
-	VMOVUPS      32(SI), Y3 // B[0][0] = b[0][0], lanes 8..15
+	VMOVUPS      (R9), Y2 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R9), Y3 // B[0][0] = b_k[0], lanes 8..15
 	VBROADCASTSS (R8), Y4 // a[0][0] = a[0][0]
 	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
+	ADDQ         BX, R9 // b_k += pitch
 	ADDQ         $+4, R8 // a0 += 4
 	SUBQ         $+1, DI // depth += -1
 	CMPQ         DI, $+1 // depth >= 1
@@ -3168,18 +3228,16 @@ end_6:
 	MOVQ CX, R10 // rows of a
 	LEAQ (R10)(R9*2), R11 // rows of a
 	ADDQ R9, R11 // rows of a
-	MOVQ panelStride+48(FP), R12 // panelStride
-	SHLQ $0x01, R12 // panelStride <<= 1
-	MOVQ SI, R12 // rows of b
+	MOVQ SI, R12 // b_k = b
 	MOVQ SI, R13 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_8 // depth < 4
 
 depth_7:
-	VPMOVZXWD    (R12), Y8 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y8, Y8 // B[0][0] = bfloat16 of b[0][0]
-	VPMOVZXWD    16(R12), Y9 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y9, Y9 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R12), Y8 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y8, Y8 // B[0][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(R12), Y9 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y9, Y9 // B[0][0] = bfloat16 of b_k[0]
 	VBROADCASTSS (R10), Y10 // a[0][0] = a[0][0]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -3192,11 +3250,11 @@ depth_7:
 	VBROADCASTSS (R11), Y10 // a[3][0] = a[3][0]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
-	ADDQ         DI, R12 // b0 += pitch
-	VPMOVZXWD    (R12), Y8 // B[1][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y8, Y8 // B[1][0] = bfloat16 of b[0][0]
-	VPMOVZXWD    16(R12), Y9 // B[1][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y9, Y9 // B[1][0] = bfloat16 of b[0][0]
+	ADDQ         DI, R12 // b_k += pitch
+	VPMOVZXWD    (R12), Y8 // B[1][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y8, Y8 // B[1][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(R12), Y9 // B[1][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y9, Y9 // B[1][0] = bfloat16 of b_k[0]
 	VBROADCASTSS 4(R10), Y10 // a[0][1] = a[0][1]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
@@ -3209,11 +3267,11 @@ depth_7:
 	VBROADCASTSS 4(R11), Y10 // a[3][1] = a[3][1]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][1] * B[1][0], lanes 8..15
-	ADDQ         DI, R12 // b0 += pitch
-	VPMOVZXWD    (R12), Y8 // B[2][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y8, Y8 // B[2][0] = bfloat16 of b[0][0]
-	VPMOVZXWD    16(R12), Y9 // B[2][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y9, Y9 // B[2][0] = bfloat16 of b[0][0]
+	ADDQ         DI, R12 // b_k += pitch
+	VPMOVZXWD    (R12), Y8 // B[2][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y8, Y8 // B[2][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(R12), Y9 // B[2][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y9, Y9 // B[2][0] = bfloat16 of b_k[0]
 	VBROADCASTSS 8(R10), Y10 // a[0][2] = a[0][2]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
@@ -3226,11 +3284,11 @@ depth_7:
 	VBROADCASTSS 8(R11), Y10 // a[3][2] = a[3][2]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][2] * B[2][0], lanes 8..15
-	ADDQ         DI, R12 // b0 += pitch
-	VPMOVZXWD    (R12), Y8 // B[3][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y8, Y8 // B[3][0] = bfloat16 of b[0][0]
-	VPMOVZXWD    16(R12), Y9 // B[3][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y9, Y9 // B[3][0] = bfloat16 of b[0][0]
+	ADDQ         DI, R12 // b_k += pitch
+	VPMOVZXWD    (R12), Y8 // B[3][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y8, Y8 // B[3][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(R12), Y9 // B[3][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y9, Y9 // B[3][0] = bfloat16 of b_k[0]
 	VBROADCASTSS 12(R10), Y10 // a[0][3] = a[0][3]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
@@ -3243,12 +3301,14 @@ depth_7:
 	VBROADCASTSS 12(R11), Y10 // a[3][3] = a[3][3]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][3] * B[3][0], lanes 8..15
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
-	PREFETCHT0   12288(R13) // prefetch ahead[3072]
-	PREFETCHT0   12352(R13) // prefetch ahead[3088]
-	ADDQ         $+128, R13 // ahead += 128
+	PREFETCHT0   2048(R13) // prefetch ahead[512]
+	PREFETCHT0   2112(R13) // prefetch ahead[528]
+	PREFETCHT0   2176(R13) // prefetch ahead[544]
+	PREFETCHT0   2240(R13) // prefetch ahead[560]
+	ADDQ         $+256, R13 // ahead += 256
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_7 // depth >= 4
@@ -3258,10 +3318,10 @@ depth_end_8:
 	JLT  depth_end_10 // depth < 1
 
 depth_9:
-	VPMOVZXWD    (R12), Y8 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y8, Y8 // B[0][0] = bfloat16 of b[0][0]
-	VPMOVZXWD    16(R12), Y9 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y9, Y9 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R12), Y8 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y8, Y8 // B[0][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(R12), Y9 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y9, Y9 // B[0][0] = bfloat16 of b_k[0]
 	VBROADCASTSS (R10), Y10 // a[0][0] = a[0][0]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -3274,7 +3334,7 @@ depth_9:
 	VBROADCASTSS (R11), Y10 // a[3][0] = a[3][0]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	ADDQ         $+4, R10 // a0 += 4
 	ADDQ         $+4, R11 // a3 += 4
 	SUBQ         $+1, R8 // depth += -1
@@ -3353,18 +3413,15 @@ end_12:
 	MOVQ CX, R10 // rows of a
 	LEAQ (R10)(R9*2), R11 // rows of a
 	ADDQ R9, R11 // rows of a
-	MOVQ panelStride+48(FP), R12 // panelStride
-	SHLQ $0x01, R12 // panelStride <<= 1
-	MOVQ SI, R12 // rows of b
-	MOVQ SI, R13 // ahead = b
+	MOVQ SI, R12 // b_k = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_14 // depth < 4
 
 depth_13:
-	VPMOVZXWD    32(R12), Y8 // B[0][0] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Y8, Y8 // B[0][0] = bfloat16 of b[0][8]
-	VPMOVZXWD    48(R12), Y9 // B[0][0] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Y9, Y9 // B[0][0] = bfloat16 of b[0][8]
+	VPMOVZXWD    32(R12), Y8 // B[0][0] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Y8, Y8 // B[0][0] = bfloat16 of b_k[8]
+	VPMOVZXWD    48(R12), Y9 // B[0][0] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Y9, Y9 // B[0][0] = bfloat16 of b_k[8]
 	VBROADCASTSS (R10), Y10 // a[0][0] = a[0][0]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -3377,11 +3434,11 @@ depth_13:
 	VBROADCASTSS (R11), Y10 // a[3][0] = a[3][0]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
-	ADDQ         DI, R12 // b0 += pitch
-	VPMOVZXWD    32(R12), Y8 // B[1][0] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Y8, Y8 // B[1][0] = bfloat16 of b[0][8]
-	VPMOVZXWD    48(R12), Y9 // B[1][0] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Y9, Y9 // B[1][0] = bfloat16 of b[0][8]
+	ADDQ         DI, R12 // b_k += pitch
+	VPMOVZXWD    32(R12), Y8 // B[1][0] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Y8, Y8 // B[1][0] = bfloat16 of b_k[8]
+	VPMOVZXWD    48(R12), Y9 // B[1][0] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Y9, Y9 // B[1][0] = bfloat16 of b_k[8]
 	VBROADCASTSS 4(R10), Y10 // a[0][1] = a[0][1]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
@@ -3394,11 +3451,11 @@ depth_13:
 	VBROADCASTSS 4(R11), Y10 // a[3][1] = a[3][1]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][1] * B[1][0], lanes 8..15
-	ADDQ         DI, R12 // b0 += pitch
-	VPMOVZXWD    32(R12), Y8 // B[2][0] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Y8, Y8 // B[2][0] = bfloat16 of b[0][8]
-	VPMOVZXWD    48(R12), Y9 // B[2][0] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Y9, Y9 // B[2][0] = bfloat16 of b[0][8]
+	ADDQ         DI, R12 // b_k += pitch
+	VPMOVZXWD    32(R12), Y8 // B[2][0] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Y8, Y8 // B[2][0] = bfloat16 of b_k[8]
+	VPMOVZXWD    48(R12), Y9 // B[2][0] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Y9, Y9 // B[2][0] = bfloat16 of b_k[8]
 	VBROADCASTSS 8(R10), Y10 // a[0][2] = a[0][2]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
@@ -3411,11 +3468,11 @@ depth_13:
 	VBROADCASTSS 8(R11), Y10 // a[3][2] = a[3][2]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][2] * B[2][0], lanes 8..15
-	ADDQ         DI, R12 // b0 += pitch
-	VPMOVZXWD    32(R12), Y8 // B[3][0] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Y8, Y8 // B[3][0] = bfloat16 of b[0][8]
-	VPMOVZXWD    48(R12), Y9 // B[3][0] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Y9, Y9 // B[3][0] = bfloat16 of b[0][8]
+	ADDQ         DI, R12 // b_k += pitch
+	VPMOVZXWD    32(R12), Y8 // B[3][0] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Y8, Y8 // B[3][0] = bfloat16 of b_k[8]
+	VPMOVZXWD    48(R12), Y9 // B[3][0] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Y9, Y9 // B[3][0] = bfloat16 of b_k[8]
 	VBROADCASTSS 12(R10), Y10 // a[0][3] = a[0][3]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
@@ -3428,12 +3485,9 @@ depth_13:
 	VBROADCASTSS 12(R11), Y10 // a[3][3] = a[3][3]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][3] * B[3][0], lanes 8..15
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
-	PREFETCHT0   12288(R13) // prefetch ahead[3072]
-	PREFETCHT0   12352(R13) // prefetch ahead[3088]
-	ADDQ         $+128, R13 // ahead += 128
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_13 // depth >= 4
@@ -3443,10 +3497,10 @@ depth_end_14:
 	JLT  depth_end_16 // depth < 1
 
 depth_15:
-	VPMOVZXWD    32(R12), Y8 // B[0][0] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Y8, Y8 // B[0][0] = bfloat16 of b[0][8]
-	VPMOVZXWD    48(R12), Y9 // B[0][0] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Y9, Y9 // B[0][0] = bfloat16 of b[0][8]
+	VPMOVZXWD    32(R12), Y8 // B[0][0] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Y8, Y8 // B[0][0] = bfloat16 of b_k[8]
+	VPMOVZXWD    48(R12), Y9 // B[0][0] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Y9, Y9 // B[0][0] = bfloat16 of b_k[8]
 	VBROADCASTSS (R10), Y10 // a[0][0] = a[0][0]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -3459,7 +3513,7 @@ depth_15:
 	VBROADCASTSS (R11), Y10 // a[3][0] = a[3][0]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	ADDQ         $+4, R10 // a0 += 4
 	ADDQ         $+4, R11 // a3 += 4
 	SUBQ         $+1, R8 // depth += -1
@@ -3548,17 +3602,15 @@ end_19:
 	MOVQ CX, R9 // rows of a
 	LEAQ (R9)(R8*2), R10 // rows of a
 	ADDQ R8, R10 // rows of a
-	MOVQ panelStride+48(FP), R11 // panelStride
-	SHLQ $0x01, R11 // panelStride <<= 1
-	MOVQ SI, R11 // rows of b
+	MOVQ SI, R11 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_21 // depth < 4
 
 depth_20:
-	VPMOVZXWD    (R11), Y8 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y8, Y8 // B[0][0] = bfloat16 of b[0][0]
-	VPMOVZXWD    16(R11), Y9 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y9, Y9 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R11), Y8 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y8, Y8 // B[0][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(R11), Y9 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y9, Y9 // B[0][0] = bfloat16 of b_k[0]
 	VBROADCASTSS (R9), Y10 // a[0][0] = a[0][0]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -3571,11 +3623,11 @@ depth_20:
 	VBROADCASTSS (R10), Y10 // a[3][0] = a[3][0]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
-	ADDQ         BX, R11 // b0 += pitch
-	VPMOVZXWD    (R11), Y8 // B[1][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y8, Y8 // B[1][0] = bfloat16 of b[0][0]
-	VPMOVZXWD    16(R11), Y9 // B[1][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y9, Y9 // B[1][0] = bfloat16 of b[0][0]
+	ADDQ         BX, R11 // b_k += pitch
+	VPMOVZXWD    (R11), Y8 // B[1][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y8, Y8 // B[1][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(R11), Y9 // B[1][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y9, Y9 // B[1][0] = bfloat16 of b_k[0]
 	VBROADCASTSS 4(R9), Y10 // a[0][1] = a[0][1]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
@@ -3588,11 +3640,11 @@ depth_20:
 	VBROADCASTSS 4(R10), Y10 // a[3][1] = a[3][1]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][1] * B[1][0], lanes 8..15
-	ADDQ         BX, R11 // b0 += pitch
-	VPMOVZXWD    (R11), Y8 // B[2][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y8, Y8 // B[2][0] = bfloat16 of b[0][0]
-	VPMOVZXWD    16(R11), Y9 // B[2][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y9, Y9 // B[2][0] = bfloat16 of b[0][0]
+	ADDQ         BX, R11 // b_k += pitch
+	VPMOVZXWD    (R11), Y8 // B[2][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y8, Y8 // B[2][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(R11), Y9 // B[2][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y9, Y9 // B[2][0] = bfloat16 of b_k[0]
 	VBROADCASTSS 8(R9), Y10 // a[0][2] = a[0][2]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
@@ -3605,11 +3657,11 @@ depth_20:
 	VBROADCASTSS 8(R10), Y10 // a[3][2] = a[3][2]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][2] * B[2][0], lanes 8..15
-	ADDQ         BX, R11 // b0 += pitch
-	VPMOVZXWD    (R11), Y8 // B[3][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y8, Y8 // B[3][0] = bfloat16 of b[0][0]
-	VPMOVZXWD    16(R11), Y9 // B[3][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y9, Y9 // B[3][0] = bfloat16 of b[0][0]
+	ADDQ         BX, R11 // b_k += pitch
+	VPMOVZXWD    (R11), Y8 // B[3][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y8, Y8 // B[3][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(R11), Y9 // B[3][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y9, Y9 // B[3][0] = bfloat16 of b_k[0]
 	VBROADCASTSS 12(R9), Y10 // a[0][3] = a[0][3]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
@@ -3622,12 +3674,14 @@ depth_20:
 	VBROADCASTSS 12(R10), Y10 // a[3][3] = a[3][3]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][3] * B[3][0], lanes 8..15
-	ADDQ         BX, R11 // b0 += pitch
+	ADDQ         BX, R11 // b_k += pitch
 	ADDQ         $+16, R9 // a0 += 16
 	ADDQ         $+16, R10 // a3 += 16
-	PREFETCHT0   12288(SI) // prefetch ahead[3072]
-	PREFETCHT0   12352(SI) // prefetch ahead[3088]
-	ADDQ         $+128, SI // ahead += 128
+	PREFETCHT0   2048(SI) // prefetch ahead[512]
+	PREFETCHT0   2112(SI) // prefetch ahead[528]
+	PREFETCHT0   2176(SI) // prefetch ahead[544]
+	PREFETCHT0   2240(SI) // prefetch ahead[560]
+	ADDQ         $+256, SI // ahead += 256
 	SUBQ         $+4, DI // depth += -4
 	CMPQ         DI, $+4 // depth >= 4
 	JGE          depth_20 // depth >= 4
@@ -3637,10 +3691,10 @@ depth_end_21:
 	JLT  depth_end_23 // depth < 1
 
 depth_22:
-	VPMOVZXWD    (R11), Y8 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y8, Y8 // B[0][0] = bfloat16 of b[0][0]
-	VPMOVZXWD    16(R11), Y9 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y9, Y9 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R11), Y8 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y8, Y8 // B[0][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(R11), Y9 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y9, Y9 // B[0][0] = bfloat16 of b_k[0]
 	VBROADCASTSS (R9), Y10 // a[0][0] = a[0][0]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -3653,7 +3707,7 @@ depth_22:
 	VBROADCASTSS (R10), Y10 // a[3][0] = a[3][0]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
-	ADDQ         BX, R11 // b0 += pitch
+	ADDQ         BX, R11 // b_k += pitch
 	ADDQ         $+4, R9 // a0 += 4
 	ADDQ         $+4, R10 // a3 += 4
 	SUBQ         $+1, DI // depth += -1
@@ -3753,18 +3807,16 @@ end_29:
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R10 // rows of a
-	MOVQ panelStride+48(FP), R11 // panelStride
-	SHLQ $0x01, R11 // panelStride <<= 1
-	MOVQ SI, R11 // rows of b
+	MOVQ SI, R11 // b_k = b
 	MOVQ SI, R12 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_31 // depth < 4
 
 depth_30:
-	VPMOVZXWD    (R11), Y6 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y6, Y6 // B[0][0] = bfloat16 of b[0][0]
-	VPMOVZXWD    16(R11), Y7 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y7, Y7 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R11), Y6 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y6, Y6 // B[0][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(R11), Y7 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y7, Y7 // B[0][0] = bfloat16 of b_k[0]
 	VBROADCASTSS (R10), Y8 // a[0][0] = a[0][0]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -3774,11 +3826,11 @@ depth_30:
 	VBROADCASTSS (R10)(R9*2), Y8 // a[2][0] = a[2][0]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
-	VPMOVZXWD    (R11), Y6 // B[1][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y6, Y6 // B[1][0] = bfloat16 of b[0][0]
-	VPMOVZXWD    16(R11), Y7 // B[1][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y7, Y7 // B[1][0] = bfloat16 of b[0][0]
+	ADDQ         DI, R11 // b_k += pitch
+	VPMOVZXWD    (R11), Y6 // B[1][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y6, Y6 // B[1][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(R11), Y7 // B[1][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y7, Y7 // B[1][0] = bfloat16 of b_k[0]
 	VBROADCASTSS 4(R10), Y8 // a[0][1] = a[0][1]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
@@ -3788,11 +3840,11 @@ depth_30:
 	VBROADCASTSS 4(R10)(R9*2), Y8 // a[2][1] = a[2][1]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
-	VPMOVZXWD    (R11), Y6 // B[2][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y6, Y6 // B[2][0] = bfloat16 of b[0][0]
-	VPMOVZXWD    16(R11), Y7 // B[2][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y7, Y7 // B[2][0] = bfloat16 of b[0][0]
+	ADDQ         DI, R11 // b_k += pitch
+	VPMOVZXWD    (R11), Y6 // B[2][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y6, Y6 // B[2][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(R11), Y7 // B[2][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y7, Y7 // B[2][0] = bfloat16 of b_k[0]
 	VBROADCASTSS 8(R10), Y8 // a[0][2] = a[0][2]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
@@ -3802,11 +3854,11 @@ depth_30:
 	VBROADCASTSS 8(R10)(R9*2), Y8 // a[2][2] = a[2][2]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
-	VPMOVZXWD    (R11), Y6 // B[3][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y6, Y6 // B[3][0] = bfloat16 of b[0][0]
-	VPMOVZXWD    16(R11), Y7 // B[3][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y7, Y7 // B[3][0] = bfloat16 of b[0][0]
+	ADDQ         DI, R11 // b_k += pitch
+	VPMOVZXWD    (R11), Y6 // B[3][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y6, Y6 // B[3][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(R11), Y7 // B[3][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y7, Y7 // B[3][0] = bfloat16 of b_k[0]
 	VBROADCASTSS 12(R10), Y8 // a[0][3] = a[0][3]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
@@ -3816,11 +3868,13 @@ depth_30:
 	VBROADCASTSS 12(R10)(R9*2), Y8 // a[2][3] = a[2][3]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
-	PREFETCHT0   12288(R12) // prefetch ahead[3072]
-	PREFETCHT0   12352(R12) // prefetch ahead[3088]
-	ADDQ         $+128, R12 // ahead += 128
+	PREFETCHT0   2048(R12) // prefetch ahead[512]
+	PREFETCHT0   2112(R12) // prefetch ahead[528]
+	PREFETCHT0   2176(R12) // prefetch ahead[544]
+	PREFETCHT0   2240(R12) // prefetch ahead[560]
+	ADDQ         $+256, R12 // ahead += 256
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_30 // depth >= 4
@@ -3830,10 +3884,10 @@ depth_end_31:
 	JLT  depth_end_33 // depth < 1
 
 depth_32:
-	VPMOVZXWD    (R11), Y6 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y6, Y6 // B[0][0] = bfloat16 of b[0][0]
-	VPMOVZXWD    16(R11), Y7 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y7, Y7 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R11), Y6 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y6, Y6 // B[0][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(R11), Y7 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y7, Y7 // B[0][0] = bfloat16 of b_k[0]
 	VBROADCASTSS (R10), Y8 // a[0][0] = a[0][0]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -3843,7 +3897,7 @@ depth_32:
 	VBROADCASTSS (R10)(R9*2), Y8 // a[2][0] = a[2][0]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+4, R10 // a0 += 4
 	SUBQ         $+1, R8 // depth += -1
 	CMPQ         R8, $+1 // depth >= 1
@@ -3906,18 +3960,15 @@ end_35:
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R10 // rows of a
-	MOVQ panelStride+48(FP), R11 // panelStride
-	SHLQ $0x01, R11 // panelStride <<= 1
-	MOVQ SI, R11 // rows of b
-	MOVQ SI, R12 // ahead = b
+	MOVQ SI, R11 // b_k = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_37 // depth < 4
 
 depth_36:
-	VPMOVZXWD    32(R11), Y6 // B[0][0] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Y6, Y6 // B[0][0] = bfloat16 of b[0][8]
-	VPMOVZXWD    48(R11), Y7 // B[0][0] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Y7, Y7 // B[0][0] = bfloat16 of b[0][8]
+	VPMOVZXWD    32(R11), Y6 // B[0][0] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Y6, Y6 // B[0][0] = bfloat16 of b_k[8]
+	VPMOVZXWD    48(R11), Y7 // B[0][0] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Y7, Y7 // B[0][0] = bfloat16 of b_k[8]
 	VBROADCASTSS (R10), Y8 // a[0][0] = a[0][0]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -3927,11 +3978,11 @@ depth_36:
 	VBROADCASTSS (R10)(R9*2), Y8 // a[2][0] = a[2][0]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
-	VPMOVZXWD    32(R11), Y6 // B[1][0] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Y6, Y6 // B[1][0] = bfloat16 of b[0][8]
-	VPMOVZXWD    48(R11), Y7 // B[1][0] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Y7, Y7 // B[1][0] = bfloat16 of b[0][8]
+	ADDQ         DI, R11 // b_k += pitch
+	VPMOVZXWD    32(R11), Y6 // B[1][0] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Y6, Y6 // B[1][0] = bfloat16 of b_k[8]
+	VPMOVZXWD    48(R11), Y7 // B[1][0] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Y7, Y7 // B[1][0] = bfloat16 of b_k[8]
 	VBROADCASTSS 4(R10), Y8 // a[0][1] = a[0][1]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
@@ -3941,11 +3992,11 @@ depth_36:
 	VBROADCASTSS 4(R10)(R9*2), Y8 // a[2][1] = a[2][1]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
-	VPMOVZXWD    32(R11), Y6 // B[2][0] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Y6, Y6 // B[2][0] = bfloat16 of b[0][8]
-	VPMOVZXWD    48(R11), Y7 // B[2][0] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Y7, Y7 // B[2][0] = bfloat16 of b[0][8]
+	ADDQ         DI, R11 // b_k += pitch
+	VPMOVZXWD    32(R11), Y6 // B[2][0] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Y6, Y6 // B[2][0] = bfloat16 of b_k[8]
+	VPMOVZXWD    48(R11), Y7 // B[2][0] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Y7, Y7 // B[2][0] = bfloat16 of b_k[8]
 	VBROADCASTSS 8(R10), Y8 // a[0][2] = a[0][2]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
@@ -3955,11 +4006,11 @@ depth_36:
 	VBROADCASTSS 8(R10)(R9*2), Y8 // a[2][2] = a[2][2]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
-	VPMOVZXWD    32(R11), Y6 // B[3][0] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Y6, Y6 // B[3][0] = bfloat16 of b[0][8]
-	VPMOVZXWD    48(R11), Y7 // B[3][0] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Y7, Y7 // B[3][0] = bfloat16 of b[0][8]
+	ADDQ         DI, R11 // b_k += pitch
+	VPMOVZXWD    32(R11), Y6 // B[3][0] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Y6, Y6 // B[3][0] = bfloat16 of b_k[8]
+	VPMOVZXWD    48(R11), Y7 // B[3][0] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Y7, Y7 // B[3][0] = bfloat16 of b_k[8]
 	VBROADCASTSS 12(R10), Y8 // a[0][3] = a[0][3]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
@@ -3969,11 +4020,8 @@ depth_36:
 	VBROADCASTSS 12(R10)(R9*2), Y8 // a[2][3] = a[2][3]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
-	PREFETCHT0   12288(R12) // prefetch ahead[3072]
-	PREFETCHT0   12352(R12) // prefetch ahead[3088]
-	ADDQ         $+128, R12 // ahead += 128
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_36 // depth >= 4
@@ -3983,10 +4031,10 @@ depth_end_37:
 	JLT  depth_end_39 // depth < 1
 
 depth_38:
-	VPMOVZXWD    32(R11), Y6 // B[0][0] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Y6, Y6 // B[0][0] = bfloat16 of b[0][8]
-	VPMOVZXWD    48(R11), Y7 // B[0][0] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Y7, Y7 // B[0][0] = bfloat16 of b[0][8]
+	VPMOVZXWD    32(R11), Y6 // B[0][0] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Y6, Y6 // B[0][0] = bfloat16 of b_k[8]
+	VPMOVZXWD    48(R11), Y7 // B[0][0] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Y7, Y7 // B[0][0] = bfloat16 of b_k[8]
 	VBROADCASTSS (R10), Y8 // a[0][0] = a[0][0]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -3996,7 +4044,7 @@ depth_38:
 	VBROADCASTSS (R10)(R9*2), Y8 // a[2][0] = a[2][0]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+4, R10 // a0 += 4
 	SUBQ         $+1, R8 // depth += -1
 	CMPQ         R8, $+1 // depth >= 1
@@ -4069,17 +4117,15 @@ end_42:
 	MOVQ aStride+24(FP), R8 // aStride
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R9 // rows of a
-	MOVQ panelStride+48(FP), R10 // panelStride
-	SHLQ $0x01, R10 // panelStride <<= 1
-	MOVQ SI, R10 // rows of b
+	MOVQ SI, R10 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_44 // depth < 4
 
 depth_43:
-	VPMOVZXWD    (R10), Y6 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y6, Y6 // B[0][0] = bfloat16 of b[0][0]
-	VPMOVZXWD    16(R10), Y7 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y7, Y7 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R10), Y6 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y6, Y6 // B[0][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(R10), Y7 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y7, Y7 // B[0][0] = bfloat16 of b_k[0]
 	VBROADCASTSS (R9), Y8 // a[0][0] = a[0][0]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -4089,11 +4135,11 @@ depth_43:
 	VBROADCASTSS (R9)(R8*2), Y8 // a[2][0] = a[2][0]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
-	ADDQ         BX, R10 // b0 += pitch
-	VPMOVZXWD    (R10), Y6 // B[1][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y6, Y6 // B[1][0] = bfloat16 of b[0][0]
-	VPMOVZXWD    16(R10), Y7 // B[1][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y7, Y7 // B[1][0] = bfloat16 of b[0][0]
+	ADDQ         BX, R10 // b_k += pitch
+	VPMOVZXWD    (R10), Y6 // B[1][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y6, Y6 // B[1][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(R10), Y7 // B[1][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y7, Y7 // B[1][0] = bfloat16 of b_k[0]
 	VBROADCASTSS 4(R9), Y8 // a[0][1] = a[0][1]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
@@ -4103,11 +4149,11 @@ depth_43:
 	VBROADCASTSS 4(R9)(R8*2), Y8 // a[2][1] = a[2][1]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
-	ADDQ         BX, R10 // b0 += pitch
-	VPMOVZXWD    (R10), Y6 // B[2][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y6, Y6 // B[2][0] = bfloat16 of b[0][0]
-	VPMOVZXWD    16(R10), Y7 // B[2][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y7, Y7 // B[2][0] = bfloat16 of b[0][0]
+	ADDQ         BX, R10 // b_k += pitch
+	VPMOVZXWD    (R10), Y6 // B[2][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y6, Y6 // B[2][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(R10), Y7 // B[2][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y7, Y7 // B[2][0] = bfloat16 of b_k[0]
 	VBROADCASTSS 8(R9), Y8 // a[0][2] = a[0][2]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
@@ -4117,11 +4163,11 @@ depth_43:
 	VBROADCASTSS 8(R9)(R8*2), Y8 // a[2][2] = a[2][2]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
-	ADDQ         BX, R10 // b0 += pitch
-	VPMOVZXWD    (R10), Y6 // B[3][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y6, Y6 // B[3][0] = bfloat16 of b[0][0]
-	VPMOVZXWD    16(R10), Y7 // B[3][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y7, Y7 // B[3][0] = bfloat16 of b[0][0]
+	ADDQ         BX, R10 // b_k += pitch
+	VPMOVZXWD    (R10), Y6 // B[3][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y6, Y6 // B[3][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(R10), Y7 // B[3][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y7, Y7 // B[3][0] = bfloat16 of b_k[0]
 	VBROADCASTSS 12(R9), Y8 // a[0][3] = a[0][3]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
@@ -4131,11 +4177,13 @@ depth_43:
 	VBROADCASTSS 12(R9)(R8*2), Y8 // a[2][3] = a[2][3]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
-	ADDQ         BX, R10 // b0 += pitch
+	ADDQ         BX, R10 // b_k += pitch
 	ADDQ         $+16, R9 // a0 += 16
-	PREFETCHT0   12288(SI) // prefetch ahead[3072]
-	PREFETCHT0   12352(SI) // prefetch ahead[3088]
-	ADDQ         $+128, SI // ahead += 128
+	PREFETCHT0   2048(SI) // prefetch ahead[512]
+	PREFETCHT0   2112(SI) // prefetch ahead[528]
+	PREFETCHT0   2176(SI) // prefetch ahead[544]
+	PREFETCHT0   2240(SI) // prefetch ahead[560]
+	ADDQ         $+256, SI // ahead += 256
 	SUBQ         $+4, DI // depth += -4
 	CMPQ         DI, $+4 // depth >= 4
 	JGE          depth_43 // depth >= 4
@@ -4145,10 +4193,10 @@ depth_end_44:
 	JLT  depth_end_46 // depth < 1
 
 depth_45:
-	VPMOVZXWD    (R10), Y6 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y6, Y6 // B[0][0] = bfloat16 of b[0][0]
-	VPMOVZXWD    16(R10), Y7 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y7, Y7 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R10), Y6 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y6, Y6 // B[0][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(R10), Y7 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y7, Y7 // B[0][0] = bfloat16 of b_k[0]
 	VBROADCASTSS (R9), Y8 // a[0][0] = a[0][0]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -4158,7 +4206,7 @@ depth_45:
 	VBROADCASTSS (R9)(R8*2), Y8 // a[2][0] = a[2][0]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
-	ADDQ         BX, R10 // b0 += pitch
+	ADDQ         BX, R10 // b_k += pitch
 	ADDQ         $+4, R9 // a0 += 4
 	SUBQ         $+1, DI // depth += -1
 	CMPQ         DI, $+1 // depth >= 1
@@ -4256,90 +4304,94 @@ end_52:
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R10 // rows of a
-	MOVQ panelStride+48(FP), R11 // panelStride
-	SHLQ $0x01, R11 // panelStride <<= 1
-	MOVQ SI, R11 // rows of b
+	MOVQ SI, R11 // b_k = b
+	MOVQ SI, R12 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_54 // depth < 4
 
 depth_53:
 	VBROADCASTSS (R10), Y8 // A[0][0] = a[0][0]
 	VBROADCASTSS (R10)(R9*1), Y9 // A[1][0] = a[1][0]
-	VPMOVZXWD    (R11), Y10 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y10, Y10 // B[0][0] = bfloat16 of b[0][0]
-	VPMOVZXWD    16(R11), Y11 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y11, Y11 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R11), Y10 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y10, Y10 // B[0][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(R11), Y11 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y11, Y11 // B[0][0] = bfloat16 of b_k[0]
 	VFMADD231PS  Y8, Y10, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y11, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
 	VFMADD231PS  Y9, Y10, Y4 // C[1][0] += A[1][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y9, Y11, Y5 // C[1][0] += A[1][0] * B[0][0], lanes 8..15
-	VPMOVZXWD    32(R11), Y10 // B[0][1] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Y10, Y10 // B[0][1] = bfloat16 of b[0][8]
-	VPMOVZXWD    48(R11), Y11 // B[0][1] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Y11, Y11 // B[0][1] = bfloat16 of b[0][8]
+	VPMOVZXWD    32(R11), Y10 // B[0][1] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Y10, Y10 // B[0][1] = bfloat16 of b_k[8]
+	VPMOVZXWD    48(R11), Y11 // B[0][1] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Y11, Y11 // B[0][1] = bfloat16 of b_k[8]
 	VFMADD231PS  Y8, Y10, Y2 // C[0][1] += A[0][0] * B[0][1], lanes 0..7
 	VFMADD231PS  Y8, Y11, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
 	VFMADD231PS  Y9, Y10, Y6 // C[1][1] += A[1][0] * B[0][1], lanes 0..7
 	VFMADD231PS  Y9, Y11, Y7 // C[1][1] += A[1][0] * B[0][1], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	VBROADCASTSS 4(R10), Y8 // A[0][1] = a[0][1]
 	VBROADCASTSS 4(R10)(R9*1), Y9 // A[1][1] = a[1][1]
-	VPMOVZXWD    (R11), Y10 // B[1][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y10, Y10 // B[1][0] = bfloat16 of b[0][0]
-	VPMOVZXWD    16(R11), Y11 // B[1][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y11, Y11 // B[1][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R11), Y10 // B[1][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y10, Y10 // B[1][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(R11), Y11 // B[1][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y11, Y11 // B[1][0] = bfloat16 of b_k[0]
 	VFMADD231PS  Y8, Y10, Y0 // C[0][0] += A[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y8, Y11, Y1 // C[0][0] += A[0][1] * B[1][0], lanes 8..15
 	VFMADD231PS  Y9, Y10, Y4 // C[1][0] += A[1][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y9, Y11, Y5 // C[1][0] += A[1][1] * B[1][0], lanes 8..15
-	VPMOVZXWD    32(R11), Y10 // B[1][1] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Y10, Y10 // B[1][1] = bfloat16 of b[0][8]
-	VPMOVZXWD    48(R11), Y11 // B[1][1] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Y11, Y11 // B[1][1] = bfloat16 of b[0][8]
+	VPMOVZXWD    32(R11), Y10 // B[1][1] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Y10, Y10 // B[1][1] = bfloat16 of b_k[8]
+	VPMOVZXWD    48(R11), Y11 // B[1][1] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Y11, Y11 // B[1][1] = bfloat16 of b_k[8]
 	VFMADD231PS  Y8, Y10, Y2 // C[0][1] += A[0][1] * B[1][1], lanes 0..7
 	VFMADD231PS  Y8, Y11, Y3 // C[0][1] += A[0][1] * B[1][1], lanes 8..15
 	VFMADD231PS  Y9, Y10, Y6 // C[1][1] += A[1][1] * B[1][1], lanes 0..7
 	VFMADD231PS  Y9, Y11, Y7 // C[1][1] += A[1][1] * B[1][1], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	VBROADCASTSS 8(R10), Y8 // A[0][2] = a[0][2]
 	VBROADCASTSS 8(R10)(R9*1), Y9 // A[1][2] = a[1][2]
-	VPMOVZXWD    (R11), Y10 // B[2][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y10, Y10 // B[2][0] = bfloat16 of b[0][0]
-	VPMOVZXWD    16(R11), Y11 // B[2][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y11, Y11 // B[2][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R11), Y10 // B[2][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y10, Y10 // B[2][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(R11), Y11 // B[2][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y11, Y11 // B[2][0] = bfloat16 of b_k[0]
 	VFMADD231PS  Y8, Y10, Y0 // C[0][0] += A[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y8, Y11, Y1 // C[0][0] += A[0][2] * B[2][0], lanes 8..15
 	VFMADD231PS  Y9, Y10, Y4 // C[1][0] += A[1][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y9, Y11, Y5 // C[1][0] += A[1][2] * B[2][0], lanes 8..15
-	VPMOVZXWD    32(R11), Y10 // B[2][1] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Y10, Y10 // B[2][1] = bfloat16 of b[0][8]
-	VPMOVZXWD    48(R11), Y11 // B[2][1] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Y11, Y11 // B[2][1] = bfloat16 of b[0][8]
+	VPMOVZXWD    32(R11), Y10 // B[2][1] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Y10, Y10 // B[2][1] = bfloat16 of b_k[8]
+	VPMOVZXWD    48(R11), Y11 // B[2][1] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Y11, Y11 // B[2][1] = bfloat16 of b_k[8]
 	VFMADD231PS  Y8, Y10, Y2 // C[0][1] += A[0][2] * B[2][1], lanes 0..7
 	VFMADD231PS  Y8, Y11, Y3 // C[0][1] += A[0][2] * B[2][1], lanes 8..15
 	VFMADD231PS  Y9, Y10, Y6 // C[1][1] += A[1][2] * B[2][1], lanes 0..7
 	VFMADD231PS  Y9, Y11, Y7 // C[1][1] += A[1][2] * B[2][1], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	VBROADCASTSS 12(R10), Y8 // A[0][3] = a[0][3]
 	VBROADCASTSS 12(R10)(R9*1), Y9 // A[1][3] = a[1][3]
-	VPMOVZXWD    (R11), Y10 // B[3][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y10, Y10 // B[3][0] = bfloat16 of b[0][0]
-	VPMOVZXWD    16(R11), Y11 // B[3][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y11, Y11 // B[3][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R11), Y10 // B[3][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y10, Y10 // B[3][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(R11), Y11 // B[3][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y11, Y11 // B[3][0] = bfloat16 of b_k[0]
 	VFMADD231PS  Y8, Y10, Y0 // C[0][0] += A[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y8, Y11, Y1 // C[0][0] += A[0][3] * B[3][0], lanes 8..15
 	VFMADD231PS  Y9, Y10, Y4 // C[1][0] += A[1][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y9, Y11, Y5 // C[1][0] += A[1][3] * B[3][0], lanes 8..15
-	VPMOVZXWD    32(R11), Y10 // B[3][1] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Y10, Y10 // B[3][1] = bfloat16 of b[0][8]
-	VPMOVZXWD    48(R11), Y11 // B[3][1] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Y11, Y11 // B[3][1] = bfloat16 of b[0][8]
+	VPMOVZXWD    32(R11), Y10 // B[3][1] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Y10, Y10 // B[3][1] = bfloat16 of b_k[8]
+	VPMOVZXWD    48(R11), Y11 // B[3][1] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Y11, Y11 // B[3][1] = bfloat16 of b_k[8]
 	VFMADD231PS  Y8, Y10, Y2 // C[0][1] += A[0][3] * B[3][1], lanes 0..7
 	VFMADD231PS  Y8, Y11, Y3 // C[0][1] += A[0][3] * B[3][1], lanes 8..15
 	VFMADD231PS  Y9, Y10, Y6 // C[1][1] += A[1][3] * B[3][1], lanes 0..7
 	VFMADD231PS  Y9, Y11, Y7 // C[1][1] += A[1][3] * B[3][1], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
+	PREFETCHT0   2048(R12) // prefetch ahead[512]
+	PREFETCHT0   2112(R12) // prefetch ahead[528]
+	PREFETCHT0   2176(R12) // prefetch ahead[544]
+	PREFETCHT0   2240(R12) // prefetch ahead[560]
+	ADDQ         $+256, R12 // ahead += 256
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_53 // depth >= 4
@@ -4351,23 +4403,23 @@ depth_end_54:
 depth_55:
 	VBROADCASTSS (R10), Y8 // A[0][0] = a[0][0]
 	VBROADCASTSS (R10)(R9*1), Y9 // A[1][0] = a[1][0]
-	VPMOVZXWD    (R11), Y10 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y10, Y10 // B[0][0] = bfloat16 of b[0][0]
-	VPMOVZXWD    16(R11), Y11 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y11, Y11 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R11), Y10 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y10, Y10 // B[0][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(R11), Y11 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y11, Y11 // B[0][0] = bfloat16 of b_k[0]
 	VFMADD231PS  Y8, Y10, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y11, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
 	VFMADD231PS  Y9, Y10, Y4 // C[1][0] += A[1][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y9, Y11, Y5 // C[1][0] += A[1][0] * B[0][0], lanes 8..15
-	VPMOVZXWD    32(R11), Y10 // B[0][1] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Y10, Y10 // B[0][1] = bfloat16 of b[0][8]
-	VPMOVZXWD    48(R11), Y11 // B[0][1] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Y11, Y11 // B[0][1] = bfloat16 of b[0][8]
+	VPMOVZXWD    32(R11), Y10 // B[0][1] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Y10, Y10 // B[0][1] = bfloat16 of b_k[8]
+	VPMOVZXWD    48(R11), Y11 // B[0][1] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Y11, Y11 // B[0][1] = bfloat16 of b_k[8]
 	VFMADD231PS  Y8, Y10, Y2 // C[0][1] += A[0][0] * B[0][1], lanes 0..7
 	VFMADD231PS  Y8, Y11, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
 	VFMADD231PS  Y9, Y10, Y6 // C[1][1] += A[1][0] * B[0][1], lanes 0..7
 	VFMADD231PS  Y9, Y11, Y7 // C[1][1] += A[1][0] * B[0][1], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+4, R10 // a0 += 4
 	SUBQ         $+1, R8 // depth += -1
 	CMPQ         R8, $+1 // depth >= 1
@@ -4435,57 +4487,61 @@ end_59:
 	MOVQ aStride+24(FP), R8 // aStride
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R9 // rows of a
-	MOVQ panelStride+48(FP), R10 // panelStride
-	SHLQ $0x01, R10 // panelStride <<= 1
+	MOVQ SI, R10 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_61 // depth < 4
 
 depth_60:
-	VPMOVZXWD    (SI), Y4 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y4, Y4 // B[0][0] = bfloat16 of b[0][0]
-	VPMOVZXWD    16(SI), Y5 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y5, Y5 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R10), Y4 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y4, Y4 // B[0][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(R10), Y5 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y5, Y5 // B[0][0] = bfloat16 of b_k[0]
 	VBROADCASTSS (R9), Y6 // a[0][0] = a[0][0]
 	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
 	VBROADCASTSS (R9)(R8*1), Y6 // a[1][0] = a[1][0]
 	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
-	VPMOVZXWD    (SI), Y4 // B[1][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y4, Y4 // B[1][0] = bfloat16 of b[0][0]
-	VPMOVZXWD    16(SI), Y5 // B[1][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y5, Y5 // B[1][0] = bfloat16 of b[0][0]
+	ADDQ         BX, R10 // b_k += pitch
+	VPMOVZXWD    (R10), Y4 // B[1][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y4, Y4 // B[1][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(R10), Y5 // B[1][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y5, Y5 // B[1][0] = bfloat16 of b_k[0]
 	VBROADCASTSS 4(R9), Y6 // a[0][1] = a[0][1]
 	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
 	VBROADCASTSS 4(R9)(R8*1), Y6 // a[1][1] = a[1][1]
 	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][1] * B[1][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
-	VPMOVZXWD    (SI), Y4 // B[2][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y4, Y4 // B[2][0] = bfloat16 of b[0][0]
-	VPMOVZXWD    16(SI), Y5 // B[2][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y5, Y5 // B[2][0] = bfloat16 of b[0][0]
+	ADDQ         BX, R10 // b_k += pitch
+	VPMOVZXWD    (R10), Y4 // B[2][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y4, Y4 // B[2][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(R10), Y5 // B[2][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y5, Y5 // B[2][0] = bfloat16 of b_k[0]
 	VBROADCASTSS 8(R9), Y6 // a[0][2] = a[0][2]
 	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
 	VBROADCASTSS 8(R9)(R8*1), Y6 // a[1][2] = a[1][2]
 	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][2] * B[2][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
-	VPMOVZXWD    (SI), Y4 // B[3][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y4, Y4 // B[3][0] = bfloat16 of b[0][0]
-	VPMOVZXWD    16(SI), Y5 // B[3][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y5, Y5 // B[3][0] = bfloat16 of b[0][0]
+	ADDQ         BX, R10 // b_k += pitch
+	VPMOVZXWD    (R10), Y4 // B[3][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y4, Y4 // B[3][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(R10), Y5 // B[3][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y5, Y5 // B[3][0] = bfloat16 of b_k[0]
 	VBROADCASTSS 12(R9), Y6 // a[0][3] = a[0][3]
 	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
 	VBROADCASTSS 12(R9)(R8*1), Y6 // a[1][3] = a[1][3]
 	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
+	ADDQ         BX, R10 // b_k += pitch
 	ADDQ         $+16, R9 // a0 += 16
+	PREFETCHT0   2048(SI) // prefetch ahead[512]
+	PREFETCHT0   2112(SI) // prefetch ahead[528]
+	PREFETCHT0   2176(SI) // prefetch ahead[544]
+	PREFETCHT0   2240(SI) // prefetch ahead[560]
+	ADDQ         $+256, SI // ahead += 256
 	SUBQ         $+4, DI // depth += -4
 	CMPQ         DI, $+4 // depth >= 4
 	JGE          depth_60 // depth >= 4
@@ -4495,17 +4551,17 @@ depth_end_61:
 	JLT  depth_end_63 // depth < 1
 
 depth_62:
-	VPMOVZXWD    (SI), Y4 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y4, Y4 // B[0][0] = bfloat16 of b[0][0]
-	VPMOVZXWD    16(SI), Y5 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y5, Y5 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R10), Y4 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y4, Y4 // B[0][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(R10), Y5 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y5, Y5 // B[0][0] = bfloat16 of b_k[0]
 	VBROADCASTSS (R9), Y6 // a[0][0] = a[0][0]
 	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
 	VBROADCASTSS (R9)(R8*1), Y6 // a[1][0] = a[1][0]
 	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
+	ADDQ         BX, R10 // b_k += pitch
 	ADDQ         $+4, R9 // a0 += 4
 	SUBQ         $+1, DI // depth += -1
 	CMPQ         DI, $+1 // depth >= 1
@@ -4586,70 +4642,74 @@ end_69:
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R9 // rows of a
-	MOVQ panelStride+48(FP), R10 // panelStride
-	SHLQ $0x01, R10 // panelStride <<= 1
-	MOVQ SI, R10 // rows of b
+	MOVQ SI, R10 // b_k = b
+	MOVQ SI, R11 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_71 // depth < 4
 
 depth_70:
 	VBROADCASTSS (R9), Y4 // A[0][0] = a[0][0]
-	VPMOVZXWD    (R10), Y5 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y5, Y5 // B[0][0] = bfloat16 of b[0][0]
-	VPMOVZXWD    16(R10), Y6 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y6, Y6 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R10), Y5 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y5, Y5 // B[0][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(R10), Y6 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y6, Y6 // B[0][0] = bfloat16 of b_k[0]
 	VFMADD231PS  Y4, Y5, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y4, Y6, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
-	VPMOVZXWD    32(R10), Y5 // B[0][1] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Y5, Y5 // B[0][1] = bfloat16 of b[0][8]
-	VPMOVZXWD    48(R10), Y6 // B[0][1] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Y6, Y6 // B[0][1] = bfloat16 of b[0][8]
+	VPMOVZXWD    32(R10), Y5 // B[0][1] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Y5, Y5 // B[0][1] = bfloat16 of b_k[8]
+	VPMOVZXWD    48(R10), Y6 // B[0][1] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Y6, Y6 // B[0][1] = bfloat16 of b_k[8]
 	VFMADD231PS  Y4, Y5, Y2 // C[0][1] += A[0][0] * B[0][1], lanes 0..7
 	VFMADD231PS  Y4, Y6, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
-	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         DI, R10 // b_k += pitch
 	VBROADCASTSS 4(R9), Y4 // A[0][1] = a[0][1]
-	VPMOVZXWD    (R10), Y5 // B[1][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y5, Y5 // B[1][0] = bfloat16 of b[0][0]
-	VPMOVZXWD    16(R10), Y6 // B[1][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y6, Y6 // B[1][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R10), Y5 // B[1][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y5, Y5 // B[1][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(R10), Y6 // B[1][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y6, Y6 // B[1][0] = bfloat16 of b_k[0]
 	VFMADD231PS  Y4, Y5, Y0 // C[0][0] += A[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y4, Y6, Y1 // C[0][0] += A[0][1] * B[1][0], lanes 8..15
-	VPMOVZXWD    32(R10), Y5 // B[1][1] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Y5, Y5 // B[1][1] = bfloat16 of b[0][8]
-	VPMOVZXWD    48(R10), Y6 // B[1][1] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Y6, Y6 // B[1][1] = bfloat16 of b[0][8]
+	VPMOVZXWD    32(R10), Y5 // B[1][1] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Y5, Y5 // B[1][1] = bfloat16 of b_k[8]
+	VPMOVZXWD    48(R10), Y6 // B[1][1] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Y6, Y6 // B[1][1] = bfloat16 of b_k[8]
 	VFMADD231PS  Y4, Y5, Y2 // C[0][1] += A[0][1] * B[1][1], lanes 0..7
 	VFMADD231PS  Y4, Y6, Y3 // C[0][1] += A[0][1] * B[1][1], lanes 8..15
-	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         DI, R10 // b_k += pitch
 	VBROADCASTSS 8(R9), Y4 // A[0][2] = a[0][2]
-	VPMOVZXWD    (R10), Y5 // B[2][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y5, Y5 // B[2][0] = bfloat16 of b[0][0]
-	VPMOVZXWD    16(R10), Y6 // B[2][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y6, Y6 // B[2][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R10), Y5 // B[2][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y5, Y5 // B[2][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(R10), Y6 // B[2][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y6, Y6 // B[2][0] = bfloat16 of b_k[0]
 	VFMADD231PS  Y4, Y5, Y0 // C[0][0] += A[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y4, Y6, Y1 // C[0][0] += A[0][2] * B[2][0], lanes 8..15
-	VPMOVZXWD    32(R10), Y5 // B[2][1] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Y5, Y5 // B[2][1] = bfloat16 of b[0][8]
-	VPMOVZXWD    48(R10), Y6 // B[2][1] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Y6, Y6 // B[2][1] = bfloat16 of b[0][8]
+	VPMOVZXWD    32(R10), Y5 // B[2][1] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Y5, Y5 // B[2][1] = bfloat16 of b_k[8]
+	VPMOVZXWD    48(R10), Y6 // B[2][1] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Y6, Y6 // B[2][1] = bfloat16 of b_k[8]
 	VFMADD231PS  Y4, Y5, Y2 // C[0][1] += A[0][2] * B[2][1], lanes 0..7
 	VFMADD231PS  Y4, Y6, Y3 // C[0][1] += A[0][2] * B[2][1], lanes 8..15
-	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         DI, R10 // b_k += pitch
 	VBROADCASTSS 12(R9), Y4 // A[0][3] = a[0][3]
-	VPMOVZXWD    (R10), Y5 // B[3][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y5, Y5 // B[3][0] = bfloat16 of b[0][0]
-	VPMOVZXWD    16(R10), Y6 // B[3][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y6, Y6 // B[3][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R10), Y5 // B[3][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y5, Y5 // B[3][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(R10), Y6 // B[3][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y6, Y6 // B[3][0] = bfloat16 of b_k[0]
 	VFMADD231PS  Y4, Y5, Y0 // C[0][0] += A[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y4, Y6, Y1 // C[0][0] += A[0][3] * B[3][0], lanes 8..15
-	VPMOVZXWD    32(R10), Y5 // B[3][1] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Y5, Y5 // B[3][1] = bfloat16 of b[0][8]
-	VPMOVZXWD    48(R10), Y6 // B[3][1] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Y6, Y6 // B[3][1] = bfloat16 of b[0][8]
+	VPMOVZXWD    32(R10), Y5 // B[3][1] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Y5, Y5 // B[3][1] = bfloat16 of b_k[8]
+	VPMOVZXWD    48(R10), Y6 // B[3][1] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Y6, Y6 // B[3][1] = bfloat16 of b_k[8]
 	VFMADD231PS  Y4, Y5, Y2 // C[0][1] += A[0][3] * B[3][1], lanes 0..7
 	VFMADD231PS  Y4, Y6, Y3 // C[0][1] += A[0][3] * B[3][1], lanes 8..15
-	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         DI, R10 // b_k += pitch
 	ADDQ         $+16, R9 // a0 += 16
+	PREFETCHT0   2048(R11) // prefetch ahead[512]
+	PREFETCHT0   2112(R11) // prefetch ahead[528]
+	PREFETCHT0   2176(R11) // prefetch ahead[544]
+	PREFETCHT0   2240(R11) // prefetch ahead[560]
+	ADDQ         $+256, R11 // ahead += 256
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_70 // depth >= 4
@@ -4660,19 +4720,19 @@ depth_end_71:
 
 depth_72:
 	VBROADCASTSS (R9), Y4 // A[0][0] = a[0][0]
-	VPMOVZXWD    (R10), Y5 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y5, Y5 // B[0][0] = bfloat16 of b[0][0]
-	VPMOVZXWD    16(R10), Y6 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y6, Y6 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R10), Y5 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y5, Y5 // B[0][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(R10), Y6 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y6, Y6 // B[0][0] = bfloat16 of b_k[0]
 	VFMADD231PS  Y4, Y5, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y4, Y6, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
-	VPMOVZXWD    32(R10), Y5 // B[0][1] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Y5, Y5 // B[0][1] = bfloat16 of b[0][8]
-	VPMOVZXWD    48(R10), Y6 // B[0][1] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Y6, Y6 // B[0][1] = bfloat16 of b[0][8]
+	VPMOVZXWD    32(R10), Y5 // B[0][1] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Y5, Y5 // B[0][1] = bfloat16 of b_k[8]
+	VPMOVZXWD    48(R10), Y6 // B[0][1] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Y6, Y6 // B[0][1] = bfloat16 of b_k[8]
 	VFMADD231PS  Y4, Y5, Y2 // C[0][1] += A[0][0] * B[0][1], lanes 0..7
 	VFMADD231PS  Y4, Y6, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
-	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         DI, R10 // b_k += pitch
 	ADDQ         $+4, R9 // a0 += 4
 	SUBQ         $+1, R8 // depth += -1
 	CMPQ         R8, $+1 // depth >= 1
@@ -4729,45 +4789,49 @@ end_76:
 	MOVQ aStride+24(FP), R8 // aStride
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R8 // rows of a
-	MOVQ panelStride+48(FP), R9 // panelStride
-	SHLQ $0x01, R9 // panelStride <<= 1
+	MOVQ SI, R9 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_78 // depth < 4
 
 depth_77:
-	VPMOVZXWD    (SI), Y2 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y2, Y2 // B[0][0] = bfloat16 of b[0][0]
-	VPMOVZXWD    16(SI), Y3 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y3, Y3 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R9), Y2 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y2, Y2 // B[0][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(R9), Y3 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y3, Y3 // B[0][0] = bfloat16 of b_k[0]
 	VBROADCASTSS (R8), Y4 // a[0][0] = a[0][0]
 	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
-	VPMOVZXWD    (SI), Y2 // B[1][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y2, Y2 // B[1][0] = bfloat16 of b[0][0]
-	VPMOVZXWD    16(SI), Y3 // B[1][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y3, Y3 // B[1][0] = bfloat16 of b[0][0]
+	ADDQ         BX, R9 // b_k += pitch
+	VPMOVZXWD    (R9), Y2 // B[1][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y2, Y2 // B[1][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(R9), Y3 // B[1][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y3, Y3 // B[1][0] = bfloat16 of b_k[0]
 	VBROADCASTSS 4(R8), Y4 // a[0][1] = a[0][1]
 	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
-	VPMOVZXWD    (SI), Y2 // B[2][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y2, Y2 // B[2][0] = bfloat16 of b[0][0]
-	VPMOVZXWD    16(SI), Y3 // B[2][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y3, Y3 // B[2][0] = bfloat16 of b[0][0]
+	ADDQ         BX, R9 // b_k += pitch
+	VPMOVZXWD    (R9), Y2 // B[2][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y2, Y2 // B[2][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(R9), Y3 // B[2][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y3, Y3 // B[2][0] = bfloat16 of b_k[0]
 	VBROADCASTSS 8(R8), Y4 // a[0][2] = a[0][2]
 	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
-	VPMOVZXWD    (SI), Y2 // B[3][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y2, Y2 // B[3][0] = bfloat16 of b[0][0]
-	VPMOVZXWD    16(SI), Y3 // B[3][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y3, Y3 // B[3][0] = bfloat16 of b[0][0]
+	ADDQ         BX, R9 // b_k += pitch
+	VPMOVZXWD    (R9), Y2 // B[3][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y2, Y2 // B[3][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(R9), Y3 // B[3][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y3, Y3 // B[3][0] = bfloat16 of b_k[0]
 	VBROADCASTSS 12(R8), Y4 // a[0][3] = a[0][3]
 	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
+	ADDQ         BX, R9 // b_k += pitch
 	ADDQ         $+16, R8 // a0 += 16
+	PREFETCHT0   2048(SI) // prefetch ahead[512]
+	PREFETCHT0   2112(SI) // prefetch ahead[528]
+	PREFETCHT0   2176(SI) // prefetch ahead[544]
+	PREFETCHT0   2240(SI) // prefetch ahead[560]
+	ADDQ         $+256, SI // ahead += 256
 	SUBQ         $+4, DI // depth += -4
 	CMPQ         DI, $+4 // depth >= 4
 	JGE          depth_77 // depth >= 4
@@ -4777,14 +4841,14 @@ depth_end_78:
 	JLT  depth_end_80 // depth < 1
 
 depth_79:
-	VPMOVZXWD    (SI), Y2 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y2, Y2 // B[0][0] = bfloat16 of b[0][0]
-	VPMOVZXWD    16(SI), Y3 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Y3, Y3 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R9), Y2 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y2, Y2 // B[0][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(R9), Y3 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Y3, Y3 // B[0][0] = bfloat16 of b_k[0]
 	VBROADCASTSS (R8), Y4 // a[0][0] = a[0][0]
 	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
+	ADDQ         BX, R9 // b_k += pitch
 	ADDQ         $+4, R8 // a0 += 4
 	SUBQ         $+1, DI // depth += -1
 	CMPQ         DI, $+1 // depth >= 1
@@ -4888,16 +4952,14 @@ end_6:
 	MOVQ CX, R10 // rows of a
 	LEAQ (R10)(R9*2), R11 // rows of a
 	ADDQ R9, R11 // rows of a
-	MOVQ panelStride+48(FP), R12 // panelStride
-	SHLQ $0x01, R12 // panelStride <<= 1
-	MOVQ SI, R12 // rows of b
+	MOVQ SI, R12 // b_k = b
 	MOVQ SI, R13 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_8 // depth < 4
 
 depth_7:
-	VCVTPH2PS    (R12), Y8 // B[0][0] = float16 of b[0][0]
-	VCVTPH2PS    16(R12), Y9 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    (R12), Y8 // B[0][0] = float16 of b_k[0]
+	VCVTPH2PS    16(R12), Y9 // B[0][0] = float16 of b_k[0]
 	VBROADCASTSS (R10), Y10 // a[0][0] = a[0][0]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -4910,9 +4972,9 @@ depth_7:
 	VBROADCASTSS (R11), Y10 // a[3][0] = a[3][0]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
-	ADDQ         DI, R12 // b0 += pitch
-	VCVTPH2PS    (R12), Y8 // B[1][0] = float16 of b[0][0]
-	VCVTPH2PS    16(R12), Y9 // B[1][0] = float16 of b[0][0]
+	ADDQ         DI, R12 // b_k += pitch
+	VCVTPH2PS    (R12), Y8 // B[1][0] = float16 of b_k[0]
+	VCVTPH2PS    16(R12), Y9 // B[1][0] = float16 of b_k[0]
 	VBROADCASTSS 4(R10), Y10 // a[0][1] = a[0][1]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
@@ -4925,9 +4987,9 @@ depth_7:
 	VBROADCASTSS 4(R11), Y10 // a[3][1] = a[3][1]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][1] * B[1][0], lanes 8..15
-	ADDQ         DI, R12 // b0 += pitch
-	VCVTPH2PS    (R12), Y8 // B[2][0] = float16 of b[0][0]
-	VCVTPH2PS    16(R12), Y9 // B[2][0] = float16 of b[0][0]
+	ADDQ         DI, R12 // b_k += pitch
+	VCVTPH2PS    (R12), Y8 // B[2][0] = float16 of b_k[0]
+	VCVTPH2PS    16(R12), Y9 // B[2][0] = float16 of b_k[0]
 	VBROADCASTSS 8(R10), Y10 // a[0][2] = a[0][2]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
@@ -4940,9 +5002,9 @@ depth_7:
 	VBROADCASTSS 8(R11), Y10 // a[3][2] = a[3][2]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][2] * B[2][0], lanes 8..15
-	ADDQ         DI, R12 // b0 += pitch
-	VCVTPH2PS    (R12), Y8 // B[3][0] = float16 of b[0][0]
-	VCVTPH2PS    16(R12), Y9 // B[3][0] = float16 of b[0][0]
+	ADDQ         DI, R12 // b_k += pitch
+	VCVTPH2PS    (R12), Y8 // B[3][0] = float16 of b_k[0]
+	VCVTPH2PS    16(R12), Y9 // B[3][0] = float16 of b_k[0]
 	VBROADCASTSS 12(R10), Y10 // a[0][3] = a[0][3]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
@@ -4955,12 +5017,14 @@ depth_7:
 	VBROADCASTSS 12(R11), Y10 // a[3][3] = a[3][3]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][3] * B[3][0], lanes 8..15
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
-	PREFETCHT0   12288(R13) // prefetch ahead[3072]
-	PREFETCHT0   12352(R13) // prefetch ahead[3088]
-	ADDQ         $+128, R13 // ahead += 128
+	PREFETCHT0   2048(R13) // prefetch ahead[512]
+	PREFETCHT0   2112(R13) // prefetch ahead[528]
+	PREFETCHT0   2176(R13) // prefetch ahead[544]
+	PREFETCHT0   2240(R13) // prefetch ahead[560]
+	ADDQ         $+256, R13 // ahead += 256
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_7 // depth >= 4
@@ -4970,8 +5034,8 @@ depth_end_8:
 	JLT  depth_end_10 // depth < 1
 
 depth_9:
-	VCVTPH2PS    (R12), Y8 // B[0][0] = float16 of b[0][0]
-	VCVTPH2PS    16(R12), Y9 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    (R12), Y8 // B[0][0] = float16 of b_k[0]
+	VCVTPH2PS    16(R12), Y9 // B[0][0] = float16 of b_k[0]
 	VBROADCASTSS (R10), Y10 // a[0][0] = a[0][0]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -4984,7 +5048,7 @@ depth_9:
 	VBROADCASTSS (R11), Y10 // a[3][0] = a[3][0]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	ADDQ         $+4, R10 // a0 += 4
 	ADDQ         $+4, R11 // a3 += 4
 	SUBQ         $+1, R8 // depth += -1
@@ -5063,16 +5127,13 @@ end_12:
 	MOVQ CX, R10 // rows of a
 	LEAQ (R10)(R9*2), R11 // rows of a
 	ADDQ R9, R11 // rows of a
-	MOVQ panelStride+48(FP), R12 // panelStride
-	SHLQ $0x01, R12 // panelStride <<= 1
-	MOVQ SI, R12 // rows of b
-	MOVQ SI, R13 // ahead = b
+	MOVQ SI, R12 // b_k = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_14 // depth < 4
 
 depth_13:
-	VCVTPH2PS    32(R12), Y8 // B[0][0] = float16 of b[0][8]
-	VCVTPH2PS    48(R12), Y9 // B[0][0] = float16 of b[0][8]
+	VCVTPH2PS    32(R12), Y8 // B[0][0] = float16 of b_k[8]
+	VCVTPH2PS    48(R12), Y9 // B[0][0] = float16 of b_k[8]
 	VBROADCASTSS (R10), Y10 // a[0][0] = a[0][0]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -5085,9 +5146,9 @@ depth_13:
 	VBROADCASTSS (R11), Y10 // a[3][0] = a[3][0]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
-	ADDQ         DI, R12 // b0 += pitch
-	VCVTPH2PS    32(R12), Y8 // B[1][0] = float16 of b[0][8]
-	VCVTPH2PS    48(R12), Y9 // B[1][0] = float16 of b[0][8]
+	ADDQ         DI, R12 // b_k += pitch
+	VCVTPH2PS    32(R12), Y8 // B[1][0] = float16 of b_k[8]
+	VCVTPH2PS    48(R12), Y9 // B[1][0] = float16 of b_k[8]
 	VBROADCASTSS 4(R10), Y10 // a[0][1] = a[0][1]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
@@ -5100,9 +5161,9 @@ depth_13:
 	VBROADCASTSS 4(R11), Y10 // a[3][1] = a[3][1]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][1] * B[1][0], lanes 8..15
-	ADDQ         DI, R12 // b0 += pitch
-	VCVTPH2PS    32(R12), Y8 // B[2][0] = float16 of b[0][8]
-	VCVTPH2PS    48(R12), Y9 // B[2][0] = float16 of b[0][8]
+	ADDQ         DI, R12 // b_k += pitch
+	VCVTPH2PS    32(R12), Y8 // B[2][0] = float16 of b_k[8]
+	VCVTPH2PS    48(R12), Y9 // B[2][0] = float16 of b_k[8]
 	VBROADCASTSS 8(R10), Y10 // a[0][2] = a[0][2]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
@@ -5115,9 +5176,9 @@ depth_13:
 	VBROADCASTSS 8(R11), Y10 // a[3][2] = a[3][2]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][2] * B[2][0], lanes 8..15
-	ADDQ         DI, R12 // b0 += pitch
-	VCVTPH2PS    32(R12), Y8 // B[3][0] = float16 of b[0][8]
-	VCVTPH2PS    48(R12), Y9 // B[3][0] = float16 of b[0][8]
+	ADDQ         DI, R12 // b_k += pitch
+	VCVTPH2PS    32(R12), Y8 // B[3][0] = float16 of b_k[8]
+	VCVTPH2PS    48(R12), Y9 // B[3][0] = float16 of b_k[8]
 	VBROADCASTSS 12(R10), Y10 // a[0][3] = a[0][3]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
@@ -5130,12 +5191,9 @@ depth_13:
 	VBROADCASTSS 12(R11), Y10 // a[3][3] = a[3][3]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][3] * B[3][0], lanes 8..15
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
-	PREFETCHT0   12288(R13) // prefetch ahead[3072]
-	PREFETCHT0   12352(R13) // prefetch ahead[3088]
-	ADDQ         $+128, R13 // ahead += 128
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_13 // depth >= 4
@@ -5145,8 +5203,8 @@ depth_end_14:
 	JLT  depth_end_16 // depth < 1
 
 depth_15:
-	VCVTPH2PS    32(R12), Y8 // B[0][0] = float16 of b[0][8]
-	VCVTPH2PS    48(R12), Y9 // B[0][0] = float16 of b[0][8]
+	VCVTPH2PS    32(R12), Y8 // B[0][0] = float16 of b_k[8]
+	VCVTPH2PS    48(R12), Y9 // B[0][0] = float16 of b_k[8]
 	VBROADCASTSS (R10), Y10 // a[0][0] = a[0][0]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -5159,7 +5217,7 @@ depth_15:
 	VBROADCASTSS (R11), Y10 // a[3][0] = a[3][0]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	ADDQ         $+4, R10 // a0 += 4
 	ADDQ         $+4, R11 // a3 += 4
 	SUBQ         $+1, R8 // depth += -1
@@ -5248,15 +5306,13 @@ end_19:
 	MOVQ CX, R9 // rows of a
 	LEAQ (R9)(R8*2), R10 // rows of a
 	ADDQ R8, R10 // rows of a
-	MOVQ panelStride+48(FP), R11 // panelStride
-	SHLQ $0x01, R11 // panelStride <<= 1
-	MOVQ SI, R11 // rows of b
+	MOVQ SI, R11 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_21 // depth < 4
 
 depth_20:
-	VCVTPH2PS    (R11), Y8 // B[0][0] = float16 of b[0][0]
-	VCVTPH2PS    16(R11), Y9 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    (R11), Y8 // B[0][0] = float16 of b_k[0]
+	VCVTPH2PS    16(R11), Y9 // B[0][0] = float16 of b_k[0]
 	VBROADCASTSS (R9), Y10 // a[0][0] = a[0][0]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -5269,9 +5325,9 @@ depth_20:
 	VBROADCASTSS (R10), Y10 // a[3][0] = a[3][0]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
-	ADDQ         BX, R11 // b0 += pitch
-	VCVTPH2PS    (R11), Y8 // B[1][0] = float16 of b[0][0]
-	VCVTPH2PS    16(R11), Y9 // B[1][0] = float16 of b[0][0]
+	ADDQ         BX, R11 // b_k += pitch
+	VCVTPH2PS    (R11), Y8 // B[1][0] = float16 of b_k[0]
+	VCVTPH2PS    16(R11), Y9 // B[1][0] = float16 of b_k[0]
 	VBROADCASTSS 4(R9), Y10 // a[0][1] = a[0][1]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
@@ -5284,9 +5340,9 @@ depth_20:
 	VBROADCASTSS 4(R10), Y10 // a[3][1] = a[3][1]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][1] * B[1][0], lanes 8..15
-	ADDQ         BX, R11 // b0 += pitch
-	VCVTPH2PS    (R11), Y8 // B[2][0] = float16 of b[0][0]
-	VCVTPH2PS    16(R11), Y9 // B[2][0] = float16 of b[0][0]
+	ADDQ         BX, R11 // b_k += pitch
+	VCVTPH2PS    (R11), Y8 // B[2][0] = float16 of b_k[0]
+	VCVTPH2PS    16(R11), Y9 // B[2][0] = float16 of b_k[0]
 	VBROADCASTSS 8(R9), Y10 // a[0][2] = a[0][2]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
@@ -5299,9 +5355,9 @@ depth_20:
 	VBROADCASTSS 8(R10), Y10 // a[3][2] = a[3][2]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][2] * B[2][0], lanes 8..15
-	ADDQ         BX, R11 // b0 += pitch
-	VCVTPH2PS    (R11), Y8 // B[3][0] = float16 of b[0][0]
-	VCVTPH2PS    16(R11), Y9 // B[3][0] = float16 of b[0][0]
+	ADDQ         BX, R11 // b_k += pitch
+	VCVTPH2PS    (R11), Y8 // B[3][0] = float16 of b_k[0]
+	VCVTPH2PS    16(R11), Y9 // B[3][0] = float16 of b_k[0]
 	VBROADCASTSS 12(R9), Y10 // a[0][3] = a[0][3]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
@@ -5314,12 +5370,14 @@ depth_20:
 	VBROADCASTSS 12(R10), Y10 // a[3][3] = a[3][3]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][3] * B[3][0], lanes 8..15
-	ADDQ         BX, R11 // b0 += pitch
+	ADDQ         BX, R11 // b_k += pitch
 	ADDQ         $+16, R9 // a0 += 16
 	ADDQ         $+16, R10 // a3 += 16
-	PREFETCHT0   12288(SI) // prefetch ahead[3072]
-	PREFETCHT0   12352(SI) // prefetch ahead[3088]
-	ADDQ         $+128, SI // ahead += 128
+	PREFETCHT0   2048(SI) // prefetch ahead[512]
+	PREFETCHT0   2112(SI) // prefetch ahead[528]
+	PREFETCHT0   2176(SI) // prefetch ahead[544]
+	PREFETCHT0   2240(SI) // prefetch ahead[560]
+	ADDQ         $+256, SI // ahead += 256
 	SUBQ         $+4, DI // depth += -4
 	CMPQ         DI, $+4 // depth >= 4
 	JGE          depth_20 // depth >= 4
@@ -5329,8 +5387,8 @@ depth_end_21:
 	JLT  depth_end_23 // depth < 1
 
 depth_22:
-	VCVTPH2PS    (R11), Y8 // B[0][0] = float16 of b[0][0]
-	VCVTPH2PS    16(R11), Y9 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    (R11), Y8 // B[0][0] = float16 of b_k[0]
+	VCVTPH2PS    16(R11), Y9 // B[0][0] = float16 of b_k[0]
 	VBROADCASTSS (R9), Y10 // a[0][0] = a[0][0]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -5343,7 +5401,7 @@ depth_22:
 	VBROADCASTSS (R10), Y10 // a[3][0] = a[3][0]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
-	ADDQ         BX, R11 // b0 += pitch
+	ADDQ         BX, R11 // b_k += pitch
 	ADDQ         $+4, R9 // a0 += 4
 	ADDQ         $+4, R10 // a3 += 4
 	SUBQ         $+1, DI // depth += -1
@@ -5443,16 +5501,14 @@ end_29:
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R10 // rows of a
-	MOVQ panelStride+48(FP), R11 // panelStride
-	SHLQ $0x01, R11 // panelStride <<= 1
-	MOVQ SI, R11 // rows of b
+	MOVQ SI, R11 // b_k = b
 	MOVQ SI, R12 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_31 // depth < 4
 
 depth_30:
-	VCVTPH2PS    (R11), Y6 // B[0][0] = float16 of b[0][0]
-	VCVTPH2PS    16(R11), Y7 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    (R11), Y6 // B[0][0] = float16 of b_k[0]
+	VCVTPH2PS    16(R11), Y7 // B[0][0] = float16 of b_k[0]
 	VBROADCASTSS (R10), Y8 // a[0][0] = a[0][0]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -5462,9 +5518,9 @@ depth_30:
 	VBROADCASTSS (R10)(R9*2), Y8 // a[2][0] = a[2][0]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
-	VCVTPH2PS    (R11), Y6 // B[1][0] = float16 of b[0][0]
-	VCVTPH2PS    16(R11), Y7 // B[1][0] = float16 of b[0][0]
+	ADDQ         DI, R11 // b_k += pitch
+	VCVTPH2PS    (R11), Y6 // B[1][0] = float16 of b_k[0]
+	VCVTPH2PS    16(R11), Y7 // B[1][0] = float16 of b_k[0]
 	VBROADCASTSS 4(R10), Y8 // a[0][1] = a[0][1]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
@@ -5474,9 +5530,9 @@ depth_30:
 	VBROADCASTSS 4(R10)(R9*2), Y8 // a[2][1] = a[2][1]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
-	VCVTPH2PS    (R11), Y6 // B[2][0] = float16 of b[0][0]
-	VCVTPH2PS    16(R11), Y7 // B[2][0] = float16 of b[0][0]
+	ADDQ         DI, R11 // b_k += pitch
+	VCVTPH2PS    (R11), Y6 // B[2][0] = float16 of b_k[0]
+	VCVTPH2PS    16(R11), Y7 // B[2][0] = float16 of b_k[0]
 	VBROADCASTSS 8(R10), Y8 // a[0][2] = a[0][2]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
@@ -5486,9 +5542,9 @@ depth_30:
 	VBROADCASTSS 8(R10)(R9*2), Y8 // a[2][2] = a[2][2]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
-	VCVTPH2PS    (R11), Y6 // B[3][0] = float16 of b[0][0]
-	VCVTPH2PS    16(R11), Y7 // B[3][0] = float16 of b[0][0]
+	ADDQ         DI, R11 // b_k += pitch
+	VCVTPH2PS    (R11), Y6 // B[3][0] = float16 of b_k[0]
+	VCVTPH2PS    16(R11), Y7 // B[3][0] = float16 of b_k[0]
 	VBROADCASTSS 12(R10), Y8 // a[0][3] = a[0][3]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
@@ -5498,11 +5554,13 @@ depth_30:
 	VBROADCASTSS 12(R10)(R9*2), Y8 // a[2][3] = a[2][3]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
-	PREFETCHT0   12288(R12) // prefetch ahead[3072]
-	PREFETCHT0   12352(R12) // prefetch ahead[3088]
-	ADDQ         $+128, R12 // ahead += 128
+	PREFETCHT0   2048(R12) // prefetch ahead[512]
+	PREFETCHT0   2112(R12) // prefetch ahead[528]
+	PREFETCHT0   2176(R12) // prefetch ahead[544]
+	PREFETCHT0   2240(R12) // prefetch ahead[560]
+	ADDQ         $+256, R12 // ahead += 256
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_30 // depth >= 4
@@ -5512,8 +5570,8 @@ depth_end_31:
 	JLT  depth_end_33 // depth < 1
 
 depth_32:
-	VCVTPH2PS    (R11), Y6 // B[0][0] = float16 of b[0][0]
-	VCVTPH2PS    16(R11), Y7 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    (R11), Y6 // B[0][0] = float16 of b_k[0]
+	VCVTPH2PS    16(R11), Y7 // B[0][0] = float16 of b_k[0]
 	VBROADCASTSS (R10), Y8 // a[0][0] = a[0][0]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -5523,7 +5581,7 @@ depth_32:
 	VBROADCASTSS (R10)(R9*2), Y8 // a[2][0] = a[2][0]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+4, R10 // a0 += 4
 	SUBQ         $+1, R8 // depth += -1
 	CMPQ         R8, $+1 // depth >= 1
@@ -5586,16 +5644,13 @@ end_35:
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R10 // rows of a
-	MOVQ panelStride+48(FP), R11 // panelStride
-	SHLQ $0x01, R11 // panelStride <<= 1
-	MOVQ SI, R11 // rows of b
-	MOVQ SI, R12 // ahead = b
+	MOVQ SI, R11 // b_k = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_37 // depth < 4
 
 depth_36:
-	VCVTPH2PS    32(R11), Y6 // B[0][0] = float16 of b[0][8]
-	VCVTPH2PS    48(R11), Y7 // B[0][0] = float16 of b[0][8]
+	VCVTPH2PS    32(R11), Y6 // B[0][0] = float16 of b_k[8]
+	VCVTPH2PS    48(R11), Y7 // B[0][0] = float16 of b_k[8]
 	VBROADCASTSS (R10), Y8 // a[0][0] = a[0][0]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -5605,9 +5660,9 @@ depth_36:
 	VBROADCASTSS (R10)(R9*2), Y8 // a[2][0] = a[2][0]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
-	VCVTPH2PS    32(R11), Y6 // B[1][0] = float16 of b[0][8]
-	VCVTPH2PS    48(R11), Y7 // B[1][0] = float16 of b[0][8]
+	ADDQ         DI, R11 // b_k += pitch
+	VCVTPH2PS    32(R11), Y6 // B[1][0] = float16 of b_k[8]
+	VCVTPH2PS    48(R11), Y7 // B[1][0] = float16 of b_k[8]
 	VBROADCASTSS 4(R10), Y8 // a[0][1] = a[0][1]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
@@ -5617,9 +5672,9 @@ depth_36:
 	VBROADCASTSS 4(R10)(R9*2), Y8 // a[2][1] = a[2][1]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
-	VCVTPH2PS    32(R11), Y6 // B[2][0] = float16 of b[0][8]
-	VCVTPH2PS    48(R11), Y7 // B[2][0] = float16 of b[0][8]
+	ADDQ         DI, R11 // b_k += pitch
+	VCVTPH2PS    32(R11), Y6 // B[2][0] = float16 of b_k[8]
+	VCVTPH2PS    48(R11), Y7 // B[2][0] = float16 of b_k[8]
 	VBROADCASTSS 8(R10), Y8 // a[0][2] = a[0][2]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
@@ -5629,9 +5684,9 @@ depth_36:
 	VBROADCASTSS 8(R10)(R9*2), Y8 // a[2][2] = a[2][2]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
-	VCVTPH2PS    32(R11), Y6 // B[3][0] = float16 of b[0][8]
-	VCVTPH2PS    48(R11), Y7 // B[3][0] = float16 of b[0][8]
+	ADDQ         DI, R11 // b_k += pitch
+	VCVTPH2PS    32(R11), Y6 // B[3][0] = float16 of b_k[8]
+	VCVTPH2PS    48(R11), Y7 // B[3][0] = float16 of b_k[8]
 	VBROADCASTSS 12(R10), Y8 // a[0][3] = a[0][3]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
@@ -5641,11 +5696,8 @@ depth_36:
 	VBROADCASTSS 12(R10)(R9*2), Y8 // a[2][3] = a[2][3]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
-	PREFETCHT0   12288(R12) // prefetch ahead[3072]
-	PREFETCHT0   12352(R12) // prefetch ahead[3088]
-	ADDQ         $+128, R12 // ahead += 128
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_36 // depth >= 4
@@ -5655,8 +5707,8 @@ depth_end_37:
 	JLT  depth_end_39 // depth < 1
 
 depth_38:
-	VCVTPH2PS    32(R11), Y6 // B[0][0] = float16 of b[0][8]
-	VCVTPH2PS    48(R11), Y7 // B[0][0] = float16 of b[0][8]
+	VCVTPH2PS    32(R11), Y6 // B[0][0] = float16 of b_k[8]
+	VCVTPH2PS    48(R11), Y7 // B[0][0] = float16 of b_k[8]
 	VBROADCASTSS (R10), Y8 // a[0][0] = a[0][0]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -5666,7 +5718,7 @@ depth_38:
 	VBROADCASTSS (R10)(R9*2), Y8 // a[2][0] = a[2][0]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+4, R10 // a0 += 4
 	SUBQ         $+1, R8 // depth += -1
 	CMPQ         R8, $+1 // depth >= 1
@@ -5739,15 +5791,13 @@ end_42:
 	MOVQ aStride+24(FP), R8 // aStride
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R9 // rows of a
-	MOVQ panelStride+48(FP), R10 // panelStride
-	SHLQ $0x01, R10 // panelStride <<= 1
-	MOVQ SI, R10 // rows of b
+	MOVQ SI, R10 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_44 // depth < 4
 
 depth_43:
-	VCVTPH2PS    (R10), Y6 // B[0][0] = float16 of b[0][0]
-	VCVTPH2PS    16(R10), Y7 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    (R10), Y6 // B[0][0] = float16 of b_k[0]
+	VCVTPH2PS    16(R10), Y7 // B[0][0] = float16 of b_k[0]
 	VBROADCASTSS (R9), Y8 // a[0][0] = a[0][0]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -5757,9 +5807,9 @@ depth_43:
 	VBROADCASTSS (R9)(R8*2), Y8 // a[2][0] = a[2][0]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
-	ADDQ         BX, R10 // b0 += pitch
-	VCVTPH2PS    (R10), Y6 // B[1][0] = float16 of b[0][0]
-	VCVTPH2PS    16(R10), Y7 // B[1][0] = float16 of b[0][0]
+	ADDQ         BX, R10 // b_k += pitch
+	VCVTPH2PS    (R10), Y6 // B[1][0] = float16 of b_k[0]
+	VCVTPH2PS    16(R10), Y7 // B[1][0] = float16 of b_k[0]
 	VBROADCASTSS 4(R9), Y8 // a[0][1] = a[0][1]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
@@ -5769,9 +5819,9 @@ depth_43:
 	VBROADCASTSS 4(R9)(R8*2), Y8 // a[2][1] = a[2][1]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
-	ADDQ         BX, R10 // b0 += pitch
-	VCVTPH2PS    (R10), Y6 // B[2][0] = float16 of b[0][0]
-	VCVTPH2PS    16(R10), Y7 // B[2][0] = float16 of b[0][0]
+	ADDQ         BX, R10 // b_k += pitch
+	VCVTPH2PS    (R10), Y6 // B[2][0] = float16 of b_k[0]
+	VCVTPH2PS    16(R10), Y7 // B[2][0] = float16 of b_k[0]
 	VBROADCASTSS 8(R9), Y8 // a[0][2] = a[0][2]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
@@ -5781,9 +5831,9 @@ depth_43:
 	VBROADCASTSS 8(R9)(R8*2), Y8 // a[2][2] = a[2][2]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
-	ADDQ         BX, R10 // b0 += pitch
-	VCVTPH2PS    (R10), Y6 // B[3][0] = float16 of b[0][0]
-	VCVTPH2PS    16(R10), Y7 // B[3][0] = float16 of b[0][0]
+	ADDQ         BX, R10 // b_k += pitch
+	VCVTPH2PS    (R10), Y6 // B[3][0] = float16 of b_k[0]
+	VCVTPH2PS    16(R10), Y7 // B[3][0] = float16 of b_k[0]
 	VBROADCASTSS 12(R9), Y8 // a[0][3] = a[0][3]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
@@ -5793,11 +5843,13 @@ depth_43:
 	VBROADCASTSS 12(R9)(R8*2), Y8 // a[2][3] = a[2][3]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
-	ADDQ         BX, R10 // b0 += pitch
+	ADDQ         BX, R10 // b_k += pitch
 	ADDQ         $+16, R9 // a0 += 16
-	PREFETCHT0   12288(SI) // prefetch ahead[3072]
-	PREFETCHT0   12352(SI) // prefetch ahead[3088]
-	ADDQ         $+128, SI // ahead += 128
+	PREFETCHT0   2048(SI) // prefetch ahead[512]
+	PREFETCHT0   2112(SI) // prefetch ahead[528]
+	PREFETCHT0   2176(SI) // prefetch ahead[544]
+	PREFETCHT0   2240(SI) // prefetch ahead[560]
+	ADDQ         $+256, SI // ahead += 256
 	SUBQ         $+4, DI // depth += -4
 	CMPQ         DI, $+4 // depth >= 4
 	JGE          depth_43 // depth >= 4
@@ -5807,8 +5859,8 @@ depth_end_44:
 	JLT  depth_end_46 // depth < 1
 
 depth_45:
-	VCVTPH2PS    (R10), Y6 // B[0][0] = float16 of b[0][0]
-	VCVTPH2PS    16(R10), Y7 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    (R10), Y6 // B[0][0] = float16 of b_k[0]
+	VCVTPH2PS    16(R10), Y7 // B[0][0] = float16 of b_k[0]
 	VBROADCASTSS (R9), Y8 // a[0][0] = a[0][0]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -5818,7 +5870,7 @@ depth_45:
 	VBROADCASTSS (R9)(R8*2), Y8 // a[2][0] = a[2][0]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
-	ADDQ         BX, R10 // b0 += pitch
+	ADDQ         BX, R10 // b_k += pitch
 	ADDQ         $+4, R9 // a0 += 4
 	SUBQ         $+1, DI // depth += -1
 	CMPQ         DI, $+1 // depth >= 1
@@ -5916,74 +5968,78 @@ end_52:
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R10 // rows of a
-	MOVQ panelStride+48(FP), R11 // panelStride
-	SHLQ $0x01, R11 // panelStride <<= 1
-	MOVQ SI, R11 // rows of b
+	MOVQ SI, R11 // b_k = b
+	MOVQ SI, R12 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_54 // depth < 4
 
 depth_53:
 	VBROADCASTSS (R10), Y8 // A[0][0] = a[0][0]
 	VBROADCASTSS (R10)(R9*1), Y9 // A[1][0] = a[1][0]
-	VCVTPH2PS    (R11), Y10 // B[0][0] = float16 of b[0][0]
-	VCVTPH2PS    16(R11), Y11 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    (R11), Y10 // B[0][0] = float16 of b_k[0]
+	VCVTPH2PS    16(R11), Y11 // B[0][0] = float16 of b_k[0]
 	VFMADD231PS  Y8, Y10, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y11, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
 	VFMADD231PS  Y9, Y10, Y4 // C[1][0] += A[1][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y9, Y11, Y5 // C[1][0] += A[1][0] * B[0][0], lanes 8..15
-	VCVTPH2PS    32(R11), Y10 // B[0][1] = float16 of b[0][8]
-	VCVTPH2PS    48(R11), Y11 // B[0][1] = float16 of b[0][8]
+	VCVTPH2PS    32(R11), Y10 // B[0][1] = float16 of b_k[8]
+	VCVTPH2PS    48(R11), Y11 // B[0][1] = float16 of b_k[8]
 	VFMADD231PS  Y8, Y10, Y2 // C[0][1] += A[0][0] * B[0][1], lanes 0..7
 	VFMADD231PS  Y8, Y11, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
 	VFMADD231PS  Y9, Y10, Y6 // C[1][1] += A[1][0] * B[0][1], lanes 0..7
 	VFMADD231PS  Y9, Y11, Y7 // C[1][1] += A[1][0] * B[0][1], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	VBROADCASTSS 4(R10), Y8 // A[0][1] = a[0][1]
 	VBROADCASTSS 4(R10)(R9*1), Y9 // A[1][1] = a[1][1]
-	VCVTPH2PS    (R11), Y10 // B[1][0] = float16 of b[0][0]
-	VCVTPH2PS    16(R11), Y11 // B[1][0] = float16 of b[0][0]
+	VCVTPH2PS    (R11), Y10 // B[1][0] = float16 of b_k[0]
+	VCVTPH2PS    16(R11), Y11 // B[1][0] = float16 of b_k[0]
 	VFMADD231PS  Y8, Y10, Y0 // C[0][0] += A[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y8, Y11, Y1 // C[0][0] += A[0][1] * B[1][0], lanes 8..15
 	VFMADD231PS  Y9, Y10, Y4 // C[1][0] += A[1][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y9, Y11, Y5 // C[1][0] += A[1][1] * B[1][0], lanes 8..15
-	VCVTPH2PS    32(R11), Y10 // B[1][1] = float16 of b[0][8]
-	VCVTPH2PS    48(R11), Y11 // B[1][1] = float16 of b[0][8]
+	VCVTPH2PS    32(R11), Y10 // B[1][1] = float16 of b_k[8]
+	VCVTPH2PS    48(R11), Y11 // B[1][1] = float16 of b_k[8]
 	VFMADD231PS  Y8, Y10, Y2 // C[0][1] += A[0][1] * B[1][1], lanes 0..7
 	VFMADD231PS  Y8, Y11, Y3 // C[0][1] += A[0][1] * B[1][1], lanes 8..15
 	VFMADD231PS  Y9, Y10, Y6 // C[1][1] += A[1][1] * B[1][1], lanes 0..7
 	VFMADD231PS  Y9, Y11, Y7 // C[1][1] += A[1][1] * B[1][1], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	VBROADCASTSS 8(R10), Y8 // A[0][2] = a[0][2]
 	VBROADCASTSS 8(R10)(R9*1), Y9 // A[1][2] = a[1][2]
-	VCVTPH2PS    (R11), Y10 // B[2][0] = float16 of b[0][0]
-	VCVTPH2PS    16(R11), Y11 // B[2][0] = float16 of b[0][0]
+	VCVTPH2PS    (R11), Y10 // B[2][0] = float16 of b_k[0]
+	VCVTPH2PS    16(R11), Y11 // B[2][0] = float16 of b_k[0]
 	VFMADD231PS  Y8, Y10, Y0 // C[0][0] += A[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y8, Y11, Y1 // C[0][0] += A[0][2] * B[2][0], lanes 8..15
 	VFMADD231PS  Y9, Y10, Y4 // C[1][0] += A[1][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y9, Y11, Y5 // C[1][0] += A[1][2] * B[2][0], lanes 8..15
-	VCVTPH2PS    32(R11), Y10 // B[2][1] = float16 of b[0][8]
-	VCVTPH2PS    48(R11), Y11 // B[2][1] = float16 of b[0][8]
+	VCVTPH2PS    32(R11), Y10 // B[2][1] = float16 of b_k[8]
+	VCVTPH2PS    48(R11), Y11 // B[2][1] = float16 of b_k[8]
 	VFMADD231PS  Y8, Y10, Y2 // C[0][1] += A[0][2] * B[2][1], lanes 0..7
 	VFMADD231PS  Y8, Y11, Y3 // C[0][1] += A[0][2] * B[2][1], lanes 8..15
 	VFMADD231PS  Y9, Y10, Y6 // C[1][1] += A[1][2] * B[2][1], lanes 0..7
 	VFMADD231PS  Y9, Y11, Y7 // C[1][1] += A[1][2] * B[2][1], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	VBROADCASTSS 12(R10), Y8 // A[0][3] = a[0][3]
 	VBROADCASTSS 12(R10)(R9*1), Y9 // A[1][3] = a[1][3]
-	VCVTPH2PS    (R11), Y10 // B[3][0] = float16 of b[0][0]
-	VCVTPH2PS    16(R11), Y11 // B[3][0] = float16 of b[0][0]
+	VCVTPH2PS    (R11), Y10 // B[3][0] = float16 of b_k[0]
+	VCVTPH2PS    16(R11), Y11 // B[3][0] = float16 of b_k[0]
 	VFMADD231PS  Y8, Y10, Y0 // C[0][0] += A[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y8, Y11, Y1 // C[0][0] += A[0][3] * B[3][0], lanes 8..15
 	VFMADD231PS  Y9, Y10, Y4 // C[1][0] += A[1][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y9, Y11, Y5 // C[1][0] += A[1][3] * B[3][0], lanes 8..15
-	VCVTPH2PS    32(R11), Y10 // B[3][1] = float16 of b[0][8]
-	VCVTPH2PS    48(R11), Y11 // B[3][1] = float16 of b[0][8]
+	VCVTPH2PS    32(R11), Y10 // B[3][1] = float16 of b_k[8]
+	VCVTPH2PS    48(R11), Y11 // B[3][1] = float16 of b_k[8]
 	VFMADD231PS  Y8, Y10, Y2 // C[0][1] += A[0][3] * B[3][1], lanes 0..7
 	VFMADD231PS  Y8, Y11, Y3 // C[0][1] += A[0][3] * B[3][1], lanes 8..15
 	VFMADD231PS  Y9, Y10, Y6 // C[1][1] += A[1][3] * B[3][1], lanes 0..7
 	VFMADD231PS  Y9, Y11, Y7 // C[1][1] += A[1][3] * B[3][1], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
+	PREFETCHT0   2048(R12) // prefetch ahead[512]
+	PREFETCHT0   2112(R12) // prefetch ahead[528]
+	PREFETCHT0   2176(R12) // prefetch ahead[544]
+	PREFETCHT0   2240(R12) // prefetch ahead[560]
+	ADDQ         $+256, R12 // ahead += 256
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_53 // depth >= 4
@@ -5995,19 +6051,19 @@ depth_end_54:
 depth_55:
 	VBROADCASTSS (R10), Y8 // A[0][0] = a[0][0]
 	VBROADCASTSS (R10)(R9*1), Y9 // A[1][0] = a[1][0]
-	VCVTPH2PS    (R11), Y10 // B[0][0] = float16 of b[0][0]
-	VCVTPH2PS    16(R11), Y11 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    (R11), Y10 // B[0][0] = float16 of b_k[0]
+	VCVTPH2PS    16(R11), Y11 // B[0][0] = float16 of b_k[0]
 	VFMADD231PS  Y8, Y10, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y11, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
 	VFMADD231PS  Y9, Y10, Y4 // C[1][0] += A[1][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y9, Y11, Y5 // C[1][0] += A[1][0] * B[0][0], lanes 8..15
-	VCVTPH2PS    32(R11), Y10 // B[0][1] = float16 of b[0][8]
-	VCVTPH2PS    48(R11), Y11 // B[0][1] = float16 of b[0][8]
+	VCVTPH2PS    32(R11), Y10 // B[0][1] = float16 of b_k[8]
+	VCVTPH2PS    48(R11), Y11 // B[0][1] = float16 of b_k[8]
 	VFMADD231PS  Y8, Y10, Y2 // C[0][1] += A[0][0] * B[0][1], lanes 0..7
 	VFMADD231PS  Y8, Y11, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
 	VFMADD231PS  Y9, Y10, Y6 // C[1][1] += A[1][0] * B[0][1], lanes 0..7
 	VFMADD231PS  Y9, Y11, Y7 // C[1][1] += A[1][0] * B[0][1], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+4, R10 // a0 += 4
 	SUBQ         $+1, R8 // depth += -1
 	CMPQ         R8, $+1 // depth >= 1
@@ -6075,49 +6131,53 @@ end_59:
 	MOVQ aStride+24(FP), R8 // aStride
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R9 // rows of a
-	MOVQ panelStride+48(FP), R10 // panelStride
-	SHLQ $0x01, R10 // panelStride <<= 1
+	MOVQ SI, R10 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_61 // depth < 4
 
 depth_60:
-	VCVTPH2PS    (SI), Y4 // B[0][0] = float16 of b[0][0]
-	VCVTPH2PS    16(SI), Y5 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    (R10), Y4 // B[0][0] = float16 of b_k[0]
+	VCVTPH2PS    16(R10), Y5 // B[0][0] = float16 of b_k[0]
 	VBROADCASTSS (R9), Y6 // a[0][0] = a[0][0]
 	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
 	VBROADCASTSS (R9)(R8*1), Y6 // a[1][0] = a[1][0]
 	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
-	VCVTPH2PS    (SI), Y4 // B[1][0] = float16 of b[0][0]
-	VCVTPH2PS    16(SI), Y5 // B[1][0] = float16 of b[0][0]
+	ADDQ         BX, R10 // b_k += pitch
+	VCVTPH2PS    (R10), Y4 // B[1][0] = float16 of b_k[0]
+	VCVTPH2PS    16(R10), Y5 // B[1][0] = float16 of b_k[0]
 	VBROADCASTSS 4(R9), Y6 // a[0][1] = a[0][1]
 	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
 	VBROADCASTSS 4(R9)(R8*1), Y6 // a[1][1] = a[1][1]
 	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][1] * B[1][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
-	VCVTPH2PS    (SI), Y4 // B[2][0] = float16 of b[0][0]
-	VCVTPH2PS    16(SI), Y5 // B[2][0] = float16 of b[0][0]
+	ADDQ         BX, R10 // b_k += pitch
+	VCVTPH2PS    (R10), Y4 // B[2][0] = float16 of b_k[0]
+	VCVTPH2PS    16(R10), Y5 // B[2][0] = float16 of b_k[0]
 	VBROADCASTSS 8(R9), Y6 // a[0][2] = a[0][2]
 	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
 	VBROADCASTSS 8(R9)(R8*1), Y6 // a[1][2] = a[1][2]
 	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][2] * B[2][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
-	VCVTPH2PS    (SI), Y4 // B[3][0] = float16 of b[0][0]
-	VCVTPH2PS    16(SI), Y5 // B[3][0] = float16 of b[0][0]
+	ADDQ         BX, R10 // b_k += pitch
+	VCVTPH2PS    (R10), Y4 // B[3][0] = float16 of b_k[0]
+	VCVTPH2PS    16(R10), Y5 // B[3][0] = float16 of b_k[0]
 	VBROADCASTSS 12(R9), Y6 // a[0][3] = a[0][3]
 	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
 	VBROADCASTSS 12(R9)(R8*1), Y6 // a[1][3] = a[1][3]
 	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
+	ADDQ         BX, R10 // b_k += pitch
 	ADDQ         $+16, R9 // a0 += 16
+	PREFETCHT0   2048(SI) // prefetch ahead[512]
+	PREFETCHT0   2112(SI) // prefetch ahead[528]
+	PREFETCHT0   2176(SI) // prefetch ahead[544]
+	PREFETCHT0   2240(SI) // prefetch ahead[560]
+	ADDQ         $+256, SI // ahead += 256
 	SUBQ         $+4, DI // depth += -4
 	CMPQ         DI, $+4 // depth >= 4
 	JGE          depth_60 // depth >= 4
@@ -6127,15 +6187,15 @@ depth_end_61:
 	JLT  depth_end_63 // depth < 1
 
 depth_62:
-	VCVTPH2PS    (SI), Y4 // B[0][0] = float16 of b[0][0]
-	VCVTPH2PS    16(SI), Y5 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    (R10), Y4 // B[0][0] = float16 of b_k[0]
+	VCVTPH2PS    16(R10), Y5 // B[0][0] = float16 of b_k[0]
 	VBROADCASTSS (R9), Y6 // a[0][0] = a[0][0]
 	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
 	VBROADCASTSS (R9)(R8*1), Y6 // a[1][0] = a[1][0]
 	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
+	ADDQ         BX, R10 // b_k += pitch
 	ADDQ         $+4, R9 // a0 += 4
 	SUBQ         $+1, DI // depth += -1
 	CMPQ         DI, $+1 // depth >= 1
@@ -6216,54 +6276,58 @@ end_69:
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R9 // rows of a
-	MOVQ panelStride+48(FP), R10 // panelStride
-	SHLQ $0x01, R10 // panelStride <<= 1
-	MOVQ SI, R10 // rows of b
+	MOVQ SI, R10 // b_k = b
+	MOVQ SI, R11 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_71 // depth < 4
 
 depth_70:
 	VBROADCASTSS (R9), Y4 // A[0][0] = a[0][0]
-	VCVTPH2PS    (R10), Y5 // B[0][0] = float16 of b[0][0]
-	VCVTPH2PS    16(R10), Y6 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    (R10), Y5 // B[0][0] = float16 of b_k[0]
+	VCVTPH2PS    16(R10), Y6 // B[0][0] = float16 of b_k[0]
 	VFMADD231PS  Y4, Y5, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y4, Y6, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
-	VCVTPH2PS    32(R10), Y5 // B[0][1] = float16 of b[0][8]
-	VCVTPH2PS    48(R10), Y6 // B[0][1] = float16 of b[0][8]
+	VCVTPH2PS    32(R10), Y5 // B[0][1] = float16 of b_k[8]
+	VCVTPH2PS    48(R10), Y6 // B[0][1] = float16 of b_k[8]
 	VFMADD231PS  Y4, Y5, Y2 // C[0][1] += A[0][0] * B[0][1], lanes 0..7
 	VFMADD231PS  Y4, Y6, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
-	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         DI, R10 // b_k += pitch
 	VBROADCASTSS 4(R9), Y4 // A[0][1] = a[0][1]
-	VCVTPH2PS    (R10), Y5 // B[1][0] = float16 of b[0][0]
-	VCVTPH2PS    16(R10), Y6 // B[1][0] = float16 of b[0][0]
+	VCVTPH2PS    (R10), Y5 // B[1][0] = float16 of b_k[0]
+	VCVTPH2PS    16(R10), Y6 // B[1][0] = float16 of b_k[0]
 	VFMADD231PS  Y4, Y5, Y0 // C[0][0] += A[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y4, Y6, Y1 // C[0][0] += A[0][1] * B[1][0], lanes 8..15
-	VCVTPH2PS    32(R10), Y5 // B[1][1] = float16 of b[0][8]
-	VCVTPH2PS    48(R10), Y6 // B[1][1] = float16 of b[0][8]
+	VCVTPH2PS    32(R10), Y5 // B[1][1] = float16 of b_k[8]
+	VCVTPH2PS    48(R10), Y6 // B[1][1] = float16 of b_k[8]
 	VFMADD231PS  Y4, Y5, Y2 // C[0][1] += A[0][1] * B[1][1], lanes 0..7
 	VFMADD231PS  Y4, Y6, Y3 // C[0][1] += A[0][1] * B[1][1], lanes 8..15
-	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         DI, R10 // b_k += pitch
 	VBROADCASTSS 8(R9), Y4 // A[0][2] = a[0][2]
-	VCVTPH2PS    (R10), Y5 // B[2][0] = float16 of b[0][0]
-	VCVTPH2PS    16(R10), Y6 // B[2][0] = float16 of b[0][0]
+	VCVTPH2PS    (R10), Y5 // B[2][0] = float16 of b_k[0]
+	VCVTPH2PS    16(R10), Y6 // B[2][0] = float16 of b_k[0]
 	VFMADD231PS  Y4, Y5, Y0 // C[0][0] += A[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y4, Y6, Y1 // C[0][0] += A[0][2] * B[2][0], lanes 8..15
-	VCVTPH2PS    32(R10), Y5 // B[2][1] = float16 of b[0][8]
-	VCVTPH2PS    48(R10), Y6 // B[2][1] = float16 of b[0][8]
+	VCVTPH2PS    32(R10), Y5 // B[2][1] = float16 of b_k[8]
+	VCVTPH2PS    48(R10), Y6 // B[2][1] = float16 of b_k[8]
 	VFMADD231PS  Y4, Y5, Y2 // C[0][1] += A[0][2] * B[2][1], lanes 0..7
 	VFMADD231PS  Y4, Y6, Y3 // C[0][1] += A[0][2] * B[2][1], lanes 8..15
-	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         DI, R10 // b_k += pitch
 	VBROADCASTSS 12(R9), Y4 // A[0][3] = a[0][3]
-	VCVTPH2PS    (R10), Y5 // B[3][0] = float16 of b[0][0]
-	VCVTPH2PS    16(R10), Y6 // B[3][0] = float16 of b[0][0]
+	VCVTPH2PS    (R10), Y5 // B[3][0] = float16 of b_k[0]
+	VCVTPH2PS    16(R10), Y6 // B[3][0] = float16 of b_k[0]
 	VFMADD231PS  Y4, Y5, Y0 // C[0][0] += A[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y4, Y6, Y1 // C[0][0] += A[0][3] * B[3][0], lanes 8..15
-	VCVTPH2PS    32(R10), Y5 // B[3][1] = float16 of b[0][8]
-	VCVTPH2PS    48(R10), Y6 // B[3][1] = float16 of b[0][8]
+	VCVTPH2PS    32(R10), Y5 // B[3][1] = float16 of b_k[8]
+	VCVTPH2PS    48(R10), Y6 // B[3][1] = float16 of b_k[8]
 	VFMADD231PS  Y4, Y5, Y2 // C[0][1] += A[0][3] * B[3][1], lanes 0..7
 	VFMADD231PS  Y4, Y6, Y3 // C[0][1] += A[0][3] * B[3][1], lanes 8..15
-	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         DI, R10 // b_k += pitch
 	ADDQ         $+16, R9 // a0 += 16
+	PREFETCHT0   2048(R11) // prefetch ahead[512]
+	PREFETCHT0   2112(R11) // prefetch ahead[528]
+	PREFETCHT0   2176(R11) // prefetch ahead[544]
+	PREFETCHT0   2240(R11) // prefetch ahead[560]
+	ADDQ         $+256, R11 // ahead += 256
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_70 // depth >= 4
@@ -6274,15 +6338,15 @@ depth_end_71:
 
 depth_72:
 	VBROADCASTSS (R9), Y4 // A[0][0] = a[0][0]
-	VCVTPH2PS    (R10), Y5 // B[0][0] = float16 of b[0][0]
-	VCVTPH2PS    16(R10), Y6 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    (R10), Y5 // B[0][0] = float16 of b_k[0]
+	VCVTPH2PS    16(R10), Y6 // B[0][0] = float16 of b_k[0]
 	VFMADD231PS  Y4, Y5, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y4, Y6, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
-	VCVTPH2PS    32(R10), Y5 // B[0][1] = float16 of b[0][8]
-	VCVTPH2PS    48(R10), Y6 // B[0][1] = float16 of b[0][8]
+	VCVTPH2PS    32(R10), Y5 // B[0][1] = float16 of b_k[8]
+	VCVTPH2PS    48(R10), Y6 // B[0][1] = float16 of b_k[8]
 	VFMADD231PS  Y4, Y5, Y2 // C[0][1] += A[0][0] * B[0][1], lanes 0..7
 	VFMADD231PS  Y4, Y6, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
-	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         DI, R10 // b_k += pitch
 	ADDQ         $+4, R9 // a0 += 4
 	SUBQ         $+1, R8 // depth += -1
 	CMPQ         R8, $+1 // depth >= 1
@@ -6339,37 +6403,41 @@ end_76:
 	MOVQ aStride+24(FP), R8 // aStride
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R8 // rows of a
-	MOVQ panelStride+48(FP), R9 // panelStride
-	SHLQ $0x01, R9 // panelStride <<= 1
+	MOVQ SI, R9 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_78 // depth < 4
 
 depth_77:
-	VCVTPH2PS    (SI), Y2 // B[0][0] = float16 of b[0][0]
-	VCVTPH2PS    16(SI), Y3 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    (R9), Y2 // B[0][0] = float16 of b_k[0]
+	VCVTPH2PS    16(R9), Y3 // B[0][0] = float16 of b_k[0]
 	VBROADCASTSS (R8), Y4 // a[0][0] = a[0][0]
 	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
-	VCVTPH2PS    (SI), Y2 // B[1][0] = float16 of b[0][0]
-	VCVTPH2PS    16(SI), Y3 // B[1][0] = float16 of b[0][0]
+	ADDQ         BX, R9 // b_k += pitch
+	VCVTPH2PS    (R9), Y2 // B[1][0] = float16 of b_k[0]
+	VCVTPH2PS    16(R9), Y3 // B[1][0] = float16 of b_k[0]
 	VBROADCASTSS 4(R8), Y4 // a[0][1] = a[0][1]
 	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
-	VCVTPH2PS    (SI), Y2 // B[2][0] = float16 of b[0][0]
-	VCVTPH2PS    16(SI), Y3 // B[2][0] = float16 of b[0][0]
+	ADDQ         BX, R9 // b_k += pitch
+	VCVTPH2PS    (R9), Y2 // B[2][0] = float16 of b_k[0]
+	VCVTPH2PS    16(R9), Y3 // B[2][0] = float16 of b_k[0]
 	VBROADCASTSS 8(R8), Y4 // a[0][2] = a[0][2]
 	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
-	VCVTPH2PS    (SI), Y2 // B[3][0] = float16 of b[0][0]
-	VCVTPH2PS    16(SI), Y3 // B[3][0] = float16 of b[0][0]
+	ADDQ         BX, R9 // b_k += pitch
+	VCVTPH2PS    (R9), Y2 // B[3][0] = float16 of b_k[0]
+	VCVTPH2PS    16(R9), Y3 // B[3][0] = float16 of b_k[0]
 	VBROADCASTSS 12(R8), Y4 // a[0][3] = a[0][3]
 	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
+	ADDQ         BX, R9 // b_k += pitch
 	ADDQ         $+16, R8 // a0 += 16
+	PREFETCHT0   2048(SI) // prefetch ahead[512]
+	PREFETCHT0   2112(SI) // prefetch ahead[528]
+	PREFETCHT0   2176(SI) // prefetch ahead[544]
+	PREFETCHT0   2240(SI) // prefetch ahead[560]
+	ADDQ         $+256, SI // ahead += 256
 	SUBQ         $+4, DI // depth += -4
 	CMPQ         DI, $+4 // depth >= 4
 	JGE          depth_77 // depth >= 4
@@ -6379,12 +6447,12 @@ depth_end_78:
 	JLT  depth_end_80 // depth < 1
 
 depth_79:
-	VCVTPH2PS    (SI), Y2 // B[0][0] = float16 of b[0][0]
-	VCVTPH2PS    16(SI), Y3 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    (R9), Y2 // B[0][0] = float16 of b_k[0]
+	VCVTPH2PS    16(R9), Y3 // B[0][0] = float16 of b_k[0]
 	VBROADCASTSS (R8), Y4 // a[0][0] = a[0][0]
 	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
-	ADDQ         BX, SI // b0 += pitch
+	ADDQ         BX, R9 // b_k += pitch
 	ADDQ         $+4, R8 // a0 += 4
 	SUBQ         $+1, DI // depth += -1
 	CMPQ         DI, $+1 // depth >= 1
@@ -6487,17 +6555,16 @@ end_6:
 	MOVQ CX, R10 // rows of a
 	LEAQ (R10)(R9*2), R11 // rows of a
 	ADDQ R9, R11 // rows of a
-	MOVQ panelStride+48(FP), R12 // panelStride
-	MOVQ SI, R12 // rows of b
+	MOVQ SI, R12 // b_k = b
 	MOVQ SI, R13 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_8 // depth < 4
 
 depth_7:
-	VPMOVSXBD    (R12), Y8 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y8, Y8 // B[0][0] = int8 of b[0][0]
-	VPMOVSXBD    8(R12), Y9 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y9, Y9 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    (R12), Y8 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y8, Y8 // B[0][0] = int8 of b_k[0]
+	VPMOVSXBD    8(R12), Y9 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y9, Y9 // B[0][0] = int8 of b_k[0]
 	VBROADCASTSS (R10), Y10 // a[0][0] = a[0][0]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -6510,11 +6577,11 @@ depth_7:
 	VBROADCASTSS (R11), Y10 // a[3][0] = a[3][0]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
-	ADDQ         DI, R12 // b0 += pitch
-	VPMOVSXBD    (R12), Y8 // B[1][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y8, Y8 // B[1][0] = int8 of b[0][0]
-	VPMOVSXBD    8(R12), Y9 // B[1][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y9, Y9 // B[1][0] = int8 of b[0][0]
+	ADDQ         DI, R12 // b_k += pitch
+	VPMOVSXBD    (R12), Y8 // B[1][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y8, Y8 // B[1][0] = int8 of b_k[0]
+	VPMOVSXBD    8(R12), Y9 // B[1][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y9, Y9 // B[1][0] = int8 of b_k[0]
 	VBROADCASTSS 4(R10), Y10 // a[0][1] = a[0][1]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
@@ -6527,11 +6594,11 @@ depth_7:
 	VBROADCASTSS 4(R11), Y10 // a[3][1] = a[3][1]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][1] * B[1][0], lanes 8..15
-	ADDQ         DI, R12 // b0 += pitch
-	VPMOVSXBD    (R12), Y8 // B[2][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y8, Y8 // B[2][0] = int8 of b[0][0]
-	VPMOVSXBD    8(R12), Y9 // B[2][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y9, Y9 // B[2][0] = int8 of b[0][0]
+	ADDQ         DI, R12 // b_k += pitch
+	VPMOVSXBD    (R12), Y8 // B[2][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y8, Y8 // B[2][0] = int8 of b_k[0]
+	VPMOVSXBD    8(R12), Y9 // B[2][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y9, Y9 // B[2][0] = int8 of b_k[0]
 	VBROADCASTSS 8(R10), Y10 // a[0][2] = a[0][2]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
@@ -6544,11 +6611,11 @@ depth_7:
 	VBROADCASTSS 8(R11), Y10 // a[3][2] = a[3][2]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][2] * B[2][0], lanes 8..15
-	ADDQ         DI, R12 // b0 += pitch
-	VPMOVSXBD    (R12), Y8 // B[3][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y8, Y8 // B[3][0] = int8 of b[0][0]
-	VPMOVSXBD    8(R12), Y9 // B[3][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y9, Y9 // B[3][0] = int8 of b[0][0]
+	ADDQ         DI, R12 // b_k += pitch
+	VPMOVSXBD    (R12), Y8 // B[3][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y8, Y8 // B[3][0] = int8 of b_k[0]
+	VPMOVSXBD    8(R12), Y9 // B[3][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y9, Y9 // B[3][0] = int8 of b_k[0]
 	VBROADCASTSS 12(R10), Y10 // a[0][3] = a[0][3]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
@@ -6561,11 +6628,12 @@ depth_7:
 	VBROADCASTSS 12(R11), Y10 // a[3][3] = a[3][3]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][3] * B[3][0], lanes 8..15
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
-	PREFETCHT0   12288(R13) // prefetch ahead[3072]
-	ADDQ         $+64, R13 // ahead += 64
+	PREFETCHT0   2048(R13) // prefetch ahead[512]
+	PREFETCHT0   2112(R13) // prefetch ahead[528]
+	ADDQ         $+128, R13 // ahead += 128
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_7 // depth >= 4
@@ -6575,10 +6643,10 @@ depth_end_8:
 	JLT  depth_end_10 // depth < 1
 
 depth_9:
-	VPMOVSXBD    (R12), Y8 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y8, Y8 // B[0][0] = int8 of b[0][0]
-	VPMOVSXBD    8(R12), Y9 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y9, Y9 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    (R12), Y8 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y8, Y8 // B[0][0] = int8 of b_k[0]
+	VPMOVSXBD    8(R12), Y9 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y9, Y9 // B[0][0] = int8 of b_k[0]
 	VBROADCASTSS (R10), Y10 // a[0][0] = a[0][0]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -6591,7 +6659,7 @@ depth_9:
 	VBROADCASTSS (R11), Y10 // a[3][0] = a[3][0]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	ADDQ         $+4, R10 // a0 += 4
 	ADDQ         $+4, R11 // a3 += 4
 	SUBQ         $+1, R8 // depth += -1
@@ -6669,17 +6737,15 @@ end_12:
 	MOVQ CX, R10 // rows of a
 	LEAQ (R10)(R9*2), R11 // rows of a
 	ADDQ R9, R11 // rows of a
-	MOVQ panelStride+48(FP), R12 // panelStride
-	MOVQ SI, R12 // rows of b
-	MOVQ SI, R13 // ahead = b
+	MOVQ SI, R12 // b_k = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_14 // depth < 4
 
 depth_13:
-	VPMOVSXBD    16(R12), Y8 // B[0][0] = int8 of b[0][4]
-	VCVTDQ2PS    Y8, Y8 // B[0][0] = int8 of b[0][4]
-	VPMOVSXBD    24(R12), Y9 // B[0][0] = int8 of b[0][4]
-	VCVTDQ2PS    Y9, Y9 // B[0][0] = int8 of b[0][4]
+	VPMOVSXBD    16(R12), Y8 // B[0][0] = int8 of b_k[4]
+	VCVTDQ2PS    Y8, Y8 // B[0][0] = int8 of b_k[4]
+	VPMOVSXBD    24(R12), Y9 // B[0][0] = int8 of b_k[4]
+	VCVTDQ2PS    Y9, Y9 // B[0][0] = int8 of b_k[4]
 	VBROADCASTSS (R10), Y10 // a[0][0] = a[0][0]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -6692,11 +6758,11 @@ depth_13:
 	VBROADCASTSS (R11), Y10 // a[3][0] = a[3][0]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
-	ADDQ         DI, R12 // b0 += pitch
-	VPMOVSXBD    16(R12), Y8 // B[1][0] = int8 of b[0][4]
-	VCVTDQ2PS    Y8, Y8 // B[1][0] = int8 of b[0][4]
-	VPMOVSXBD    24(R12), Y9 // B[1][0] = int8 of b[0][4]
-	VCVTDQ2PS    Y9, Y9 // B[1][0] = int8 of b[0][4]
+	ADDQ         DI, R12 // b_k += pitch
+	VPMOVSXBD    16(R12), Y8 // B[1][0] = int8 of b_k[4]
+	VCVTDQ2PS    Y8, Y8 // B[1][0] = int8 of b_k[4]
+	VPMOVSXBD    24(R12), Y9 // B[1][0] = int8 of b_k[4]
+	VCVTDQ2PS    Y9, Y9 // B[1][0] = int8 of b_k[4]
 	VBROADCASTSS 4(R10), Y10 // a[0][1] = a[0][1]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
@@ -6709,11 +6775,11 @@ depth_13:
 	VBROADCASTSS 4(R11), Y10 // a[3][1] = a[3][1]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][1] * B[1][0], lanes 8..15
-	ADDQ         DI, R12 // b0 += pitch
-	VPMOVSXBD    16(R12), Y8 // B[2][0] = int8 of b[0][4]
-	VCVTDQ2PS    Y8, Y8 // B[2][0] = int8 of b[0][4]
-	VPMOVSXBD    24(R12), Y9 // B[2][0] = int8 of b[0][4]
-	VCVTDQ2PS    Y9, Y9 // B[2][0] = int8 of b[0][4]
+	ADDQ         DI, R12 // b_k += pitch
+	VPMOVSXBD    16(R12), Y8 // B[2][0] = int8 of b_k[4]
+	VCVTDQ2PS    Y8, Y8 // B[2][0] = int8 of b_k[4]
+	VPMOVSXBD    24(R12), Y9 // B[2][0] = int8 of b_k[4]
+	VCVTDQ2PS    Y9, Y9 // B[2][0] = int8 of b_k[4]
 	VBROADCASTSS 8(R10), Y10 // a[0][2] = a[0][2]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
@@ -6726,11 +6792,11 @@ depth_13:
 	VBROADCASTSS 8(R11), Y10 // a[3][2] = a[3][2]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][2] * B[2][0], lanes 8..15
-	ADDQ         DI, R12 // b0 += pitch
-	VPMOVSXBD    16(R12), Y8 // B[3][0] = int8 of b[0][4]
-	VCVTDQ2PS    Y8, Y8 // B[3][0] = int8 of b[0][4]
-	VPMOVSXBD    24(R12), Y9 // B[3][0] = int8 of b[0][4]
-	VCVTDQ2PS    Y9, Y9 // B[3][0] = int8 of b[0][4]
+	ADDQ         DI, R12 // b_k += pitch
+	VPMOVSXBD    16(R12), Y8 // B[3][0] = int8 of b_k[4]
+	VCVTDQ2PS    Y8, Y8 // B[3][0] = int8 of b_k[4]
+	VPMOVSXBD    24(R12), Y9 // B[3][0] = int8 of b_k[4]
+	VCVTDQ2PS    Y9, Y9 // B[3][0] = int8 of b_k[4]
 	VBROADCASTSS 12(R10), Y10 // a[0][3] = a[0][3]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
@@ -6743,11 +6809,9 @@ depth_13:
 	VBROADCASTSS 12(R11), Y10 // a[3][3] = a[3][3]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][3] * B[3][0], lanes 8..15
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
-	PREFETCHT0   12288(R13) // prefetch ahead[3072]
-	ADDQ         $+64, R13 // ahead += 64
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_13 // depth >= 4
@@ -6757,10 +6821,10 @@ depth_end_14:
 	JLT  depth_end_16 // depth < 1
 
 depth_15:
-	VPMOVSXBD    16(R12), Y8 // B[0][0] = int8 of b[0][4]
-	VCVTDQ2PS    Y8, Y8 // B[0][0] = int8 of b[0][4]
-	VPMOVSXBD    24(R12), Y9 // B[0][0] = int8 of b[0][4]
-	VCVTDQ2PS    Y9, Y9 // B[0][0] = int8 of b[0][4]
+	VPMOVSXBD    16(R12), Y8 // B[0][0] = int8 of b_k[4]
+	VCVTDQ2PS    Y8, Y8 // B[0][0] = int8 of b_k[4]
+	VPMOVSXBD    24(R12), Y9 // B[0][0] = int8 of b_k[4]
+	VCVTDQ2PS    Y9, Y9 // B[0][0] = int8 of b_k[4]
 	VBROADCASTSS (R10), Y10 // a[0][0] = a[0][0]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -6773,7 +6837,7 @@ depth_15:
 	VBROADCASTSS (R11), Y10 // a[3][0] = a[3][0]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	ADDQ         $+4, R10 // a0 += 4
 	ADDQ         $+4, R11 // a3 += 4
 	SUBQ         $+1, R8 // depth += -1
@@ -6860,16 +6924,15 @@ end_19:
 	MOVQ CX, R9 // rows of a
 	LEAQ (R9)(R8*2), R10 // rows of a
 	ADDQ R8, R10 // rows of a
-	MOVQ panelStride+48(FP), R11 // panelStride
-	MOVQ SI, R11 // rows of b
+	MOVQ SI, R11 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_21 // depth < 4
 
 depth_20:
-	VPMOVSXBD    (R11), Y8 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y8, Y8 // B[0][0] = int8 of b[0][0]
-	VPMOVSXBD    8(R11), Y9 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y9, Y9 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    (R11), Y8 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y8, Y8 // B[0][0] = int8 of b_k[0]
+	VPMOVSXBD    8(R11), Y9 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y9, Y9 // B[0][0] = int8 of b_k[0]
 	VBROADCASTSS (R9), Y10 // a[0][0] = a[0][0]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -6882,11 +6945,11 @@ depth_20:
 	VBROADCASTSS (R10), Y10 // a[3][0] = a[3][0]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
-	ADDQ         BX, R11 // b0 += pitch
-	VPMOVSXBD    (R11), Y8 // B[1][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y8, Y8 // B[1][0] = int8 of b[0][0]
-	VPMOVSXBD    8(R11), Y9 // B[1][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y9, Y9 // B[1][0] = int8 of b[0][0]
+	ADDQ         BX, R11 // b_k += pitch
+	VPMOVSXBD    (R11), Y8 // B[1][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y8, Y8 // B[1][0] = int8 of b_k[0]
+	VPMOVSXBD    8(R11), Y9 // B[1][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y9, Y9 // B[1][0] = int8 of b_k[0]
 	VBROADCASTSS 4(R9), Y10 // a[0][1] = a[0][1]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
@@ -6899,11 +6962,11 @@ depth_20:
 	VBROADCASTSS 4(R10), Y10 // a[3][1] = a[3][1]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][1] * B[1][0], lanes 8..15
-	ADDQ         BX, R11 // b0 += pitch
-	VPMOVSXBD    (R11), Y8 // B[2][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y8, Y8 // B[2][0] = int8 of b[0][0]
-	VPMOVSXBD    8(R11), Y9 // B[2][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y9, Y9 // B[2][0] = int8 of b[0][0]
+	ADDQ         BX, R11 // b_k += pitch
+	VPMOVSXBD    (R11), Y8 // B[2][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y8, Y8 // B[2][0] = int8 of b_k[0]
+	VPMOVSXBD    8(R11), Y9 // B[2][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y9, Y9 // B[2][0] = int8 of b_k[0]
 	VBROADCASTSS 8(R9), Y10 // a[0][2] = a[0][2]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
@@ -6916,11 +6979,11 @@ depth_20:
 	VBROADCASTSS 8(R10), Y10 // a[3][2] = a[3][2]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][2] * B[2][0], lanes 8..15
-	ADDQ         BX, R11 // b0 += pitch
-	VPMOVSXBD    (R11), Y8 // B[3][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y8, Y8 // B[3][0] = int8 of b[0][0]
-	VPMOVSXBD    8(R11), Y9 // B[3][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y9, Y9 // B[3][0] = int8 of b[0][0]
+	ADDQ         BX, R11 // b_k += pitch
+	VPMOVSXBD    (R11), Y8 // B[3][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y8, Y8 // B[3][0] = int8 of b_k[0]
+	VPMOVSXBD    8(R11), Y9 // B[3][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y9, Y9 // B[3][0] = int8 of b_k[0]
 	VBROADCASTSS 12(R9), Y10 // a[0][3] = a[0][3]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
@@ -6933,11 +6996,12 @@ depth_20:
 	VBROADCASTSS 12(R10), Y10 // a[3][3] = a[3][3]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][3] * B[3][0], lanes 8..15
-	ADDQ         BX, R11 // b0 += pitch
+	ADDQ         BX, R11 // b_k += pitch
 	ADDQ         $+16, R9 // a0 += 16
 	ADDQ         $+16, R10 // a3 += 16
-	PREFETCHT0   12288(SI) // prefetch ahead[3072]
-	ADDQ         $+64, SI // ahead += 64
+	PREFETCHT0   2048(SI) // prefetch ahead[512]
+	PREFETCHT0   2112(SI) // prefetch ahead[528]
+	ADDQ         $+128, SI // ahead += 128
 	SUBQ         $+4, DI // depth += -4
 	CMPQ         DI, $+4 // depth >= 4
 	JGE          depth_20 // depth >= 4
@@ -6947,10 +7011,10 @@ depth_end_21:
 	JLT  depth_end_23 // depth < 1
 
 depth_22:
-	VPMOVSXBD    (R11), Y8 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y8, Y8 // B[0][0] = int8 of b[0][0]
-	VPMOVSXBD    8(R11), Y9 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y9, Y9 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    (R11), Y8 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y8, Y8 // B[0][0] = int8 of b_k[0]
+	VPMOVSXBD    8(R11), Y9 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y9, Y9 // B[0][0] = int8 of b_k[0]
 	VBROADCASTSS (R9), Y10 // a[0][0] = a[0][0]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -6963,7 +7027,7 @@ depth_22:
 	VBROADCASTSS (R10), Y10 // a[3][0] = a[3][0]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
-	ADDQ         BX, R11 // b0 += pitch
+	ADDQ         BX, R11 // b_k += pitch
 	ADDQ         $+4, R9 // a0 += 4
 	ADDQ         $+4, R10 // a3 += 4
 	SUBQ         $+1, DI // depth += -1
@@ -7062,17 +7126,16 @@ end_29:
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R10 // rows of a
-	MOVQ panelStride+48(FP), R11 // panelStride
-	MOVQ SI, R11 // rows of b
+	MOVQ SI, R11 // b_k = b
 	MOVQ SI, R12 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_31 // depth < 4
 
 depth_30:
-	VPMOVSXBD    (R11), Y6 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y6, Y6 // B[0][0] = int8 of b[0][0]
-	VPMOVSXBD    8(R11), Y7 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y7, Y7 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    (R11), Y6 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y6, Y6 // B[0][0] = int8 of b_k[0]
+	VPMOVSXBD    8(R11), Y7 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y7, Y7 // B[0][0] = int8 of b_k[0]
 	VBROADCASTSS (R10), Y8 // a[0][0] = a[0][0]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -7082,11 +7145,11 @@ depth_30:
 	VBROADCASTSS (R10)(R9*2), Y8 // a[2][0] = a[2][0]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
-	VPMOVSXBD    (R11), Y6 // B[1][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y6, Y6 // B[1][0] = int8 of b[0][0]
-	VPMOVSXBD    8(R11), Y7 // B[1][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y7, Y7 // B[1][0] = int8 of b[0][0]
+	ADDQ         DI, R11 // b_k += pitch
+	VPMOVSXBD    (R11), Y6 // B[1][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y6, Y6 // B[1][0] = int8 of b_k[0]
+	VPMOVSXBD    8(R11), Y7 // B[1][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y7, Y7 // B[1][0] = int8 of b_k[0]
 	VBROADCASTSS 4(R10), Y8 // a[0][1] = a[0][1]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
@@ -7096,11 +7159,11 @@ depth_30:
 	VBROADCASTSS 4(R10)(R9*2), Y8 // a[2][1] = a[2][1]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
-	VPMOVSXBD    (R11), Y6 // B[2][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y6, Y6 // B[2][0] = int8 of b[0][0]
-	VPMOVSXBD    8(R11), Y7 // B[2][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y7, Y7 // B[2][0] = int8 of b[0][0]
+	ADDQ         DI, R11 // b_k += pitch
+	VPMOVSXBD    (R11), Y6 // B[2][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y6, Y6 // B[2][0] = int8 of b_k[0]
+	VPMOVSXBD    8(R11), Y7 // B[2][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y7, Y7 // B[2][0] = int8 of b_k[0]
 	VBROADCASTSS 8(R10), Y8 // a[0][2] = a[0][2]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
@@ -7110,11 +7173,11 @@ depth_30:
 	VBROADCASTSS 8(R10)(R9*2), Y8 // a[2][2] = a[2][2]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
-	VPMOVSXBD    (R11), Y6 // B[3][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y6, Y6 // B[3][0] = int8 of b[0][0]
-	VPMOVSXBD    8(R11), Y7 // B[3][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y7, Y7 // B[3][0] = int8 of b[0][0]
+	ADDQ         DI, R11 // b_k += pitch
+	VPMOVSXBD    (R11), Y6 // B[3][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y6, Y6 // B[3][0] = int8 of b_k[0]
+	VPMOVSXBD    8(R11), Y7 // B[3][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y7, Y7 // B[3][0] = int8 of b_k[0]
 	VBROADCASTSS 12(R10), Y8 // a[0][3] = a[0][3]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
@@ -7124,10 +7187,11 @@ depth_30:
 	VBROADCASTSS 12(R10)(R9*2), Y8 // a[2][3] = a[2][3]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
-	PREFETCHT0   12288(R12) // prefetch ahead[3072]
-	ADDQ         $+64, R12 // ahead += 64
+	PREFETCHT0   2048(R12) // prefetch ahead[512]
+	PREFETCHT0   2112(R12) // prefetch ahead[528]
+	ADDQ         $+128, R12 // ahead += 128
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_30 // depth >= 4
@@ -7137,10 +7201,10 @@ depth_end_31:
 	JLT  depth_end_33 // depth < 1
 
 depth_32:
-	VPMOVSXBD    (R11), Y6 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y6, Y6 // B[0][0] = int8 of b[0][0]
-	VPMOVSXBD    8(R11), Y7 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y7, Y7 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    (R11), Y6 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y6, Y6 // B[0][0] = int8 of b_k[0]
+	VPMOVSXBD    8(R11), Y7 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y7, Y7 // B[0][0] = int8 of b_k[0]
 	VBROADCASTSS (R10), Y8 // a[0][0] = a[0][0]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -7150,7 +7214,7 @@ depth_32:
 	VBROADCASTSS (R10)(R9*2), Y8 // a[2][0] = a[2][0]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+4, R10 // a0 += 4
 	SUBQ         $+1, R8 // depth += -1
 	CMPQ         R8, $+1 // depth >= 1
@@ -7212,17 +7276,15 @@ end_35:
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R10 // rows of a
-	MOVQ panelStride+48(FP), R11 // panelStride
-	MOVQ SI, R11 // rows of b
-	MOVQ SI, R12 // ahead = b
+	MOVQ SI, R11 // b_k = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_37 // depth < 4
 
 depth_36:
-	VPMOVSXBD    16(R11), Y6 // B[0][0] = int8 of b[0][4]
-	VCVTDQ2PS    Y6, Y6 // B[0][0] = int8 of b[0][4]
-	VPMOVSXBD    24(R11), Y7 // B[0][0] = int8 of b[0][4]
-	VCVTDQ2PS    Y7, Y7 // B[0][0] = int8 of b[0][4]
+	VPMOVSXBD    16(R11), Y6 // B[0][0] = int8 of b_k[4]
+	VCVTDQ2PS    Y6, Y6 // B[0][0] = int8 of b_k[4]
+	VPMOVSXBD    24(R11), Y7 // B[0][0] = int8 of b_k[4]
+	VCVTDQ2PS    Y7, Y7 // B[0][0] = int8 of b_k[4]
 	VBROADCASTSS (R10), Y8 // a[0][0] = a[0][0]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -7232,11 +7294,11 @@ depth_36:
 	VBROADCASTSS (R10)(R9*2), Y8 // a[2][0] = a[2][0]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
-	VPMOVSXBD    16(R11), Y6 // B[1][0] = int8 of b[0][4]
-	VCVTDQ2PS    Y6, Y6 // B[1][0] = int8 of b[0][4]
-	VPMOVSXBD    24(R11), Y7 // B[1][0] = int8 of b[0][4]
-	VCVTDQ2PS    Y7, Y7 // B[1][0] = int8 of b[0][4]
+	ADDQ         DI, R11 // b_k += pitch
+	VPMOVSXBD    16(R11), Y6 // B[1][0] = int8 of b_k[4]
+	VCVTDQ2PS    Y6, Y6 // B[1][0] = int8 of b_k[4]
+	VPMOVSXBD    24(R11), Y7 // B[1][0] = int8 of b_k[4]
+	VCVTDQ2PS    Y7, Y7 // B[1][0] = int8 of b_k[4]
 	VBROADCASTSS 4(R10), Y8 // a[0][1] = a[0][1]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
@@ -7246,11 +7308,11 @@ depth_36:
 	VBROADCASTSS 4(R10)(R9*2), Y8 // a[2][1] = a[2][1]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
-	VPMOVSXBD    16(R11), Y6 // B[2][0] = int8 of b[0][4]
-	VCVTDQ2PS    Y6, Y6 // B[2][0] = int8 of b[0][4]
-	VPMOVSXBD    24(R11), Y7 // B[2][0] = int8 of b[0][4]
-	VCVTDQ2PS    Y7, Y7 // B[2][0] = int8 of b[0][4]
+	ADDQ         DI, R11 // b_k += pitch
+	VPMOVSXBD    16(R11), Y6 // B[2][0] = int8 of b_k[4]
+	VCVTDQ2PS    Y6, Y6 // B[2][0] = int8 of b_k[4]
+	VPMOVSXBD    24(R11), Y7 // B[2][0] = int8 of b_k[4]
+	VCVTDQ2PS    Y7, Y7 // B[2][0] = int8 of b_k[4]
 	VBROADCASTSS 8(R10), Y8 // a[0][2] = a[0][2]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
@@ -7260,11 +7322,11 @@ depth_36:
 	VBROADCASTSS 8(R10)(R9*2), Y8 // a[2][2] = a[2][2]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
-	VPMOVSXBD    16(R11), Y6 // B[3][0] = int8 of b[0][4]
-	VCVTDQ2PS    Y6, Y6 // B[3][0] = int8 of b[0][4]
-	VPMOVSXBD    24(R11), Y7 // B[3][0] = int8 of b[0][4]
-	VCVTDQ2PS    Y7, Y7 // B[3][0] = int8 of b[0][4]
+	ADDQ         DI, R11 // b_k += pitch
+	VPMOVSXBD    16(R11), Y6 // B[3][0] = int8 of b_k[4]
+	VCVTDQ2PS    Y6, Y6 // B[3][0] = int8 of b_k[4]
+	VPMOVSXBD    24(R11), Y7 // B[3][0] = int8 of b_k[4]
+	VCVTDQ2PS    Y7, Y7 // B[3][0] = int8 of b_k[4]
 	VBROADCASTSS 12(R10), Y8 // a[0][3] = a[0][3]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
@@ -7274,10 +7336,8 @@ depth_36:
 	VBROADCASTSS 12(R10)(R9*2), Y8 // a[2][3] = a[2][3]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
-	PREFETCHT0   12288(R12) // prefetch ahead[3072]
-	ADDQ         $+64, R12 // ahead += 64
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_36 // depth >= 4
@@ -7287,10 +7347,10 @@ depth_end_37:
 	JLT  depth_end_39 // depth < 1
 
 depth_38:
-	VPMOVSXBD    16(R11), Y6 // B[0][0] = int8 of b[0][4]
-	VCVTDQ2PS    Y6, Y6 // B[0][0] = int8 of b[0][4]
-	VPMOVSXBD    24(R11), Y7 // B[0][0] = int8 of b[0][4]
-	VCVTDQ2PS    Y7, Y7 // B[0][0] = int8 of b[0][4]
+	VPMOVSXBD    16(R11), Y6 // B[0][0] = int8 of b_k[4]
+	VCVTDQ2PS    Y6, Y6 // B[0][0] = int8 of b_k[4]
+	VPMOVSXBD    24(R11), Y7 // B[0][0] = int8 of b_k[4]
+	VCVTDQ2PS    Y7, Y7 // B[0][0] = int8 of b_k[4]
 	VBROADCASTSS (R10), Y8 // a[0][0] = a[0][0]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -7300,7 +7360,7 @@ depth_38:
 	VBROADCASTSS (R10)(R9*2), Y8 // a[2][0] = a[2][0]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+4, R10 // a0 += 4
 	SUBQ         $+1, R8 // depth += -1
 	CMPQ         R8, $+1 // depth >= 1
@@ -7371,16 +7431,15 @@ end_42:
 	MOVQ aStride+24(FP), R8 // aStride
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R9 // rows of a
-	MOVQ panelStride+48(FP), R10 // panelStride
-	MOVQ SI, R10 // rows of b
+	MOVQ SI, R10 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_44 // depth < 4
 
 depth_43:
-	VPMOVSXBD    (R10), Y6 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y6, Y6 // B[0][0] = int8 of b[0][0]
-	VPMOVSXBD    8(R10), Y7 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y7, Y7 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    (R10), Y6 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y6, Y6 // B[0][0] = int8 of b_k[0]
+	VPMOVSXBD    8(R10), Y7 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y7, Y7 // B[0][0] = int8 of b_k[0]
 	VBROADCASTSS (R9), Y8 // a[0][0] = a[0][0]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -7390,11 +7449,11 @@ depth_43:
 	VBROADCASTSS (R9)(R8*2), Y8 // a[2][0] = a[2][0]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
-	ADDQ         BX, R10 // b0 += pitch
-	VPMOVSXBD    (R10), Y6 // B[1][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y6, Y6 // B[1][0] = int8 of b[0][0]
-	VPMOVSXBD    8(R10), Y7 // B[1][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y7, Y7 // B[1][0] = int8 of b[0][0]
+	ADDQ         BX, R10 // b_k += pitch
+	VPMOVSXBD    (R10), Y6 // B[1][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y6, Y6 // B[1][0] = int8 of b_k[0]
+	VPMOVSXBD    8(R10), Y7 // B[1][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y7, Y7 // B[1][0] = int8 of b_k[0]
 	VBROADCASTSS 4(R9), Y8 // a[0][1] = a[0][1]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
@@ -7404,11 +7463,11 @@ depth_43:
 	VBROADCASTSS 4(R9)(R8*2), Y8 // a[2][1] = a[2][1]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
-	ADDQ         BX, R10 // b0 += pitch
-	VPMOVSXBD    (R10), Y6 // B[2][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y6, Y6 // B[2][0] = int8 of b[0][0]
-	VPMOVSXBD    8(R10), Y7 // B[2][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y7, Y7 // B[2][0] = int8 of b[0][0]
+	ADDQ         BX, R10 // b_k += pitch
+	VPMOVSXBD    (R10), Y6 // B[2][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y6, Y6 // B[2][0] = int8 of b_k[0]
+	VPMOVSXBD    8(R10), Y7 // B[2][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y7, Y7 // B[2][0] = int8 of b_k[0]
 	VBROADCASTSS 8(R9), Y8 // a[0][2] = a[0][2]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
@@ -7418,11 +7477,11 @@ depth_43:
 	VBROADCASTSS 8(R9)(R8*2), Y8 // a[2][2] = a[2][2]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
-	ADDQ         BX, R10 // b0 += pitch
-	VPMOVSXBD    (R10), Y6 // B[3][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y6, Y6 // B[3][0] = int8 of b[0][0]
-	VPMOVSXBD    8(R10), Y7 // B[3][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y7, Y7 // B[3][0] = int8 of b[0][0]
+	ADDQ         BX, R10 // b_k += pitch
+	VPMOVSXBD    (R10), Y6 // B[3][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y6, Y6 // B[3][0] = int8 of b_k[0]
+	VPMOVSXBD    8(R10), Y7 // B[3][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y7, Y7 // B[3][0] = int8 of b_k[0]
 	VBROADCASTSS 12(R9), Y8 // a[0][3] = a[0][3]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
@@ -7432,10 +7491,11 @@ depth_43:
 	VBROADCASTSS 12(R9)(R8*2), Y8 // a[2][3] = a[2][3]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
-	ADDQ         BX, R10 // b0 += pitch
+	ADDQ         BX, R10 // b_k += pitch
 	ADDQ         $+16, R9 // a0 += 16
-	PREFETCHT0   12288(SI) // prefetch ahead[3072]
-	ADDQ         $+64, SI // ahead += 64
+	PREFETCHT0   2048(SI) // prefetch ahead[512]
+	PREFETCHT0   2112(SI) // prefetch ahead[528]
+	ADDQ         $+128, SI // ahead += 128
 	SUBQ         $+4, DI // depth += -4
 	CMPQ         DI, $+4 // depth >= 4
 	JGE          depth_43 // depth >= 4
@@ -7445,10 +7505,10 @@ depth_end_44:
 	JLT  depth_end_46 // depth < 1
 
 depth_45:
-	VPMOVSXBD    (R10), Y6 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y6, Y6 // B[0][0] = int8 of b[0][0]
-	VPMOVSXBD    8(R10), Y7 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y7, Y7 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    (R10), Y6 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y6, Y6 // B[0][0] = int8 of b_k[0]
+	VPMOVSXBD    8(R10), Y7 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y7, Y7 // B[0][0] = int8 of b_k[0]
 	VBROADCASTSS (R9), Y8 // a[0][0] = a[0][0]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -7458,7 +7518,7 @@ depth_45:
 	VBROADCASTSS (R9)(R8*2), Y8 // a[2][0] = a[2][0]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
-	ADDQ         BX, R10 // b0 += pitch
+	ADDQ         BX, R10 // b_k += pitch
 	ADDQ         $+4, R9 // a0 += 4
 	SUBQ         $+1, DI // depth += -1
 	CMPQ         DI, $+1 // depth >= 1
@@ -7555,8 +7615,7 @@ end_52:
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R10 // rows of a
-	MOVQ panelStride+48(FP), R11 // panelStride
-	MOVQ SI, R11 // rows of b
+	MOVQ SI, R11 // b_k = b
 	MOVQ SI, R12 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_54 // depth < 4
@@ -7564,83 +7623,83 @@ end_52:
 depth_53:
 	VBROADCASTSS (R10), Y8 // A[0][0] = a[0][0]
 	VBROADCASTSS (R10)(R9*1), Y9 // A[1][0] = a[1][0]
-	VPMOVSXBD    (R11), Y10 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y10, Y10 // B[0][0] = int8 of b[0][0]
-	VPMOVSXBD    8(R11), Y11 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y11, Y11 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    (R11), Y10 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y10, Y10 // B[0][0] = int8 of b_k[0]
+	VPMOVSXBD    8(R11), Y11 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y11, Y11 // B[0][0] = int8 of b_k[0]
 	VFMADD231PS  Y8, Y10, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y11, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
 	VFMADD231PS  Y9, Y10, Y4 // C[1][0] += A[1][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y9, Y11, Y5 // C[1][0] += A[1][0] * B[0][0], lanes 8..15
-	VPMOVSXBD    16(R11), Y10 // B[0][1] = int8 of b[0][4]
-	VCVTDQ2PS    Y10, Y10 // B[0][1] = int8 of b[0][4]
-	VPMOVSXBD    24(R11), Y11 // B[0][1] = int8 of b[0][4]
-	VCVTDQ2PS    Y11, Y11 // B[0][1] = int8 of b[0][4]
+	VPMOVSXBD    16(R11), Y10 // B[0][1] = int8 of b_k[4]
+	VCVTDQ2PS    Y10, Y10 // B[0][1] = int8 of b_k[4]
+	VPMOVSXBD    24(R11), Y11 // B[0][1] = int8 of b_k[4]
+	VCVTDQ2PS    Y11, Y11 // B[0][1] = int8 of b_k[4]
 	VFMADD231PS  Y8, Y10, Y2 // C[0][1] += A[0][0] * B[0][1], lanes 0..7
 	VFMADD231PS  Y8, Y11, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
 	VFMADD231PS  Y9, Y10, Y6 // C[1][1] += A[1][0] * B[0][1], lanes 0..7
 	VFMADD231PS  Y9, Y11, Y7 // C[1][1] += A[1][0] * B[0][1], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	VBROADCASTSS 4(R10), Y8 // A[0][1] = a[0][1]
 	VBROADCASTSS 4(R10)(R9*1), Y9 // A[1][1] = a[1][1]
-	VPMOVSXBD    (R11), Y10 // B[1][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y10, Y10 // B[1][0] = int8 of b[0][0]
-	VPMOVSXBD    8(R11), Y11 // B[1][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y11, Y11 // B[1][0] = int8 of b[0][0]
+	VPMOVSXBD    (R11), Y10 // B[1][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y10, Y10 // B[1][0] = int8 of b_k[0]
+	VPMOVSXBD    8(R11), Y11 // B[1][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y11, Y11 // B[1][0] = int8 of b_k[0]
 	VFMADD231PS  Y8, Y10, Y0 // C[0][0] += A[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y8, Y11, Y1 // C[0][0] += A[0][1] * B[1][0], lanes 8..15
 	VFMADD231PS  Y9, Y10, Y4 // C[1][0] += A[1][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y9, Y11, Y5 // C[1][0] += A[1][1] * B[1][0], lanes 8..15
-	VPMOVSXBD    16(R11), Y10 // B[1][1] = int8 of b[0][4]
-	VCVTDQ2PS    Y10, Y10 // B[1][1] = int8 of b[0][4]
-	VPMOVSXBD    24(R11), Y11 // B[1][1] = int8 of b[0][4]
-	VCVTDQ2PS    Y11, Y11 // B[1][1] = int8 of b[0][4]
+	VPMOVSXBD    16(R11), Y10 // B[1][1] = int8 of b_k[4]
+	VCVTDQ2PS    Y10, Y10 // B[1][1] = int8 of b_k[4]
+	VPMOVSXBD    24(R11), Y11 // B[1][1] = int8 of b_k[4]
+	VCVTDQ2PS    Y11, Y11 // B[1][1] = int8 of b_k[4]
 	VFMADD231PS  Y8, Y10, Y2 // C[0][1] += A[0][1] * B[1][1], lanes 0..7
 	VFMADD231PS  Y8, Y11, Y3 // C[0][1] += A[0][1] * B[1][1], lanes 8..15
 	VFMADD231PS  Y9, Y10, Y6 // C[1][1] += A[1][1] * B[1][1], lanes 0..7
 	VFMADD231PS  Y9, Y11, Y7 // C[1][1] += A[1][1] * B[1][1], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	VBROADCASTSS 8(R10), Y8 // A[0][2] = a[0][2]
 	VBROADCASTSS 8(R10)(R9*1), Y9 // A[1][2] = a[1][2]
-	VPMOVSXBD    (R11), Y10 // B[2][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y10, Y10 // B[2][0] = int8 of b[0][0]
-	VPMOVSXBD    8(R11), Y11 // B[2][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y11, Y11 // B[2][0] = int8 of b[0][0]
+	VPMOVSXBD    (R11), Y10 // B[2][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y10, Y10 // B[2][0] = int8 of b_k[0]
+	VPMOVSXBD    8(R11), Y11 // B[2][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y11, Y11 // B[2][0] = int8 of b_k[0]
 	VFMADD231PS  Y8, Y10, Y0 // C[0][0] += A[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y8, Y11, Y1 // C[0][0] += A[0][2] * B[2][0], lanes 8..15
 	VFMADD231PS  Y9, Y10, Y4 // C[1][0] += A[1][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y9, Y11, Y5 // C[1][0] += A[1][2] * B[2][0], lanes 8..15
-	VPMOVSXBD    16(R11), Y10 // B[2][1] = int8 of b[0][4]
-	VCVTDQ2PS    Y10, Y10 // B[2][1] = int8 of b[0][4]
-	VPMOVSXBD    24(R11), Y11 // B[2][1] = int8 of b[0][4]
-	VCVTDQ2PS    Y11, Y11 // B[2][1] = int8 of b[0][4]
+	VPMOVSXBD    16(R11), Y10 // B[2][1] = int8 of b_k[4]
+	VCVTDQ2PS    Y10, Y10 // B[2][1] = int8 of b_k[4]
+	VPMOVSXBD    24(R11), Y11 // B[2][1] = int8 of b_k[4]
+	VCVTDQ2PS    Y11, Y11 // B[2][1] = int8 of b_k[4]
 	VFMADD231PS  Y8, Y10, Y2 // C[0][1] += A[0][2] * B[2][1], lanes 0..7
 	VFMADD231PS  Y8, Y11, Y3 // C[0][1] += A[0][2] * B[2][1], lanes 8..15
 	VFMADD231PS  Y9, Y10, Y6 // C[1][1] += A[1][2] * B[2][1], lanes 0..7
 	VFMADD231PS  Y9, Y11, Y7 // C[1][1] += A[1][2] * B[2][1], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	VBROADCASTSS 12(R10), Y8 // A[0][3] = a[0][3]
 	VBROADCASTSS 12(R10)(R9*1), Y9 // A[1][3] = a[1][3]
-	VPMOVSXBD    (R11), Y10 // B[3][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y10, Y10 // B[3][0] = int8 of b[0][0]
-	VPMOVSXBD    8(R11), Y11 // B[3][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y11, Y11 // B[3][0] = int8 of b[0][0]
+	VPMOVSXBD    (R11), Y10 // B[3][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y10, Y10 // B[3][0] = int8 of b_k[0]
+	VPMOVSXBD    8(R11), Y11 // B[3][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y11, Y11 // B[3][0] = int8 of b_k[0]
 	VFMADD231PS  Y8, Y10, Y0 // C[0][0] += A[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y8, Y11, Y1 // C[0][0] += A[0][3] * B[3][0], lanes 8..15
 	VFMADD231PS  Y9, Y10, Y4 // C[1][0] += A[1][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y9, Y11, Y5 // C[1][0] += A[1][3] * B[3][0], lanes 8..15
-	VPMOVSXBD    16(R11), Y10 // B[3][1] = int8 of b[0][4]
-	VCVTDQ2PS    Y10, Y10 // B[3][1] = int8 of b[0][4]
-	VPMOVSXBD    24(R11), Y11 // B[3][1] = int8 of b[0][4]
-	VCVTDQ2PS    Y11, Y11 // B[3][1] = int8 of b[0][4]
+	VPMOVSXBD    16(R11), Y10 // B[3][1] = int8 of b_k[4]
+	VCVTDQ2PS    Y10, Y10 // B[3][1] = int8 of b_k[4]
+	VPMOVSXBD    24(R11), Y11 // B[3][1] = int8 of b_k[4]
+	VCVTDQ2PS    Y11, Y11 // B[3][1] = int8 of b_k[4]
 	VFMADD231PS  Y8, Y10, Y2 // C[0][1] += A[0][3] * B[3][1], lanes 0..7
 	VFMADD231PS  Y8, Y11, Y3 // C[0][1] += A[0][3] * B[3][1], lanes 8..15
 	VFMADD231PS  Y9, Y10, Y6 // C[1][1] += A[1][3] * B[3][1], lanes 0..7
 	VFMADD231PS  Y9, Y11, Y7 // C[1][1] += A[1][3] * B[3][1], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
-	PREFETCHT0   12288(R12) // prefetch ahead[3072]
-	PREFETCHT0   12352(R12) // prefetch ahead[3088]
+	PREFETCHT0   2048(R12) // prefetch ahead[512]
+	PREFETCHT0   2112(R12) // prefetch ahead[528]
 	ADDQ         $+128, R12 // ahead += 128
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
@@ -7653,23 +7712,23 @@ depth_end_54:
 depth_55:
 	VBROADCASTSS (R10), Y8 // A[0][0] = a[0][0]
 	VBROADCASTSS (R10)(R9*1), Y9 // A[1][0] = a[1][0]
-	VPMOVSXBD    (R11), Y10 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y10, Y10 // B[0][0] = int8 of b[0][0]
-	VPMOVSXBD    8(R11), Y11 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y11, Y11 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    (R11), Y10 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y10, Y10 // B[0][0] = int8 of b_k[0]
+	VPMOVSXBD    8(R11), Y11 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y11, Y11 // B[0][0] = int8 of b_k[0]
 	VFMADD231PS  Y8, Y10, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y11, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
 	VFMADD231PS  Y9, Y10, Y4 // C[1][0] += A[1][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y9, Y11, Y5 // C[1][0] += A[1][0] * B[0][0], lanes 8..15
-	VPMOVSXBD    16(R11), Y10 // B[0][1] = int8 of b[0][4]
-	VCVTDQ2PS    Y10, Y10 // B[0][1] = int8 of b[0][4]
-	VPMOVSXBD    24(R11), Y11 // B[0][1] = int8 of b[0][4]
-	VCVTDQ2PS    Y11, Y11 // B[0][1] = int8 of b[0][4]
+	VPMOVSXBD    16(R11), Y10 // B[0][1] = int8 of b_k[4]
+	VCVTDQ2PS    Y10, Y10 // B[0][1] = int8 of b_k[4]
+	VPMOVSXBD    24(R11), Y11 // B[0][1] = int8 of b_k[4]
+	VCVTDQ2PS    Y11, Y11 // B[0][1] = int8 of b_k[4]
 	VFMADD231PS  Y8, Y10, Y2 // C[0][1] += A[0][0] * B[0][1], lanes 0..7
 	VFMADD231PS  Y8, Y11, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
 	VFMADD231PS  Y9, Y10, Y6 // C[1][1] += A[1][0] * B[0][1], lanes 0..7
 	VFMADD231PS  Y9, Y11, Y7 // C[1][1] += A[1][0] * B[0][1], lanes 8..15
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+4, R10 // a0 += 4
 	SUBQ         $+1, R8 // depth += -1
 	CMPQ         R8, $+1 // depth >= 1
@@ -7735,59 +7794,59 @@ end_59:
 	MOVQ aStride+24(FP), R8 // aStride
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R9 // rows of a
-	MOVQ panelStride+48(FP), R10 // panelStride
-	MOVQ SI, R10 // rows of b
+	MOVQ SI, R10 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_61 // depth < 4
 
 depth_60:
-	VPMOVSXBD    (R10), Y4 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y4, Y4 // B[0][0] = int8 of b[0][0]
-	VPMOVSXBD    8(R10), Y5 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y5, Y5 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    (R10), Y4 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y4, Y4 // B[0][0] = int8 of b_k[0]
+	VPMOVSXBD    8(R10), Y5 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y5, Y5 // B[0][0] = int8 of b_k[0]
 	VBROADCASTSS (R9), Y6 // a[0][0] = a[0][0]
 	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
 	VBROADCASTSS (R9)(R8*1), Y6 // a[1][0] = a[1][0]
 	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
-	ADDQ         BX, R10 // b0 += pitch
-	VPMOVSXBD    (R10), Y4 // B[1][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y4, Y4 // B[1][0] = int8 of b[0][0]
-	VPMOVSXBD    8(R10), Y5 // B[1][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y5, Y5 // B[1][0] = int8 of b[0][0]
+	ADDQ         BX, R10 // b_k += pitch
+	VPMOVSXBD    (R10), Y4 // B[1][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y4, Y4 // B[1][0] = int8 of b_k[0]
+	VPMOVSXBD    8(R10), Y5 // B[1][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y5, Y5 // B[1][0] = int8 of b_k[0]
 	VBROADCASTSS 4(R9), Y6 // a[0][1] = a[0][1]
 	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
 	VBROADCASTSS 4(R9)(R8*1), Y6 // a[1][1] = a[1][1]
 	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][1] * B[1][0], lanes 8..15
-	ADDQ         BX, R10 // b0 += pitch
-	VPMOVSXBD    (R10), Y4 // B[2][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y4, Y4 // B[2][0] = int8 of b[0][0]
-	VPMOVSXBD    8(R10), Y5 // B[2][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y5, Y5 // B[2][0] = int8 of b[0][0]
+	ADDQ         BX, R10 // b_k += pitch
+	VPMOVSXBD    (R10), Y4 // B[2][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y4, Y4 // B[2][0] = int8 of b_k[0]
+	VPMOVSXBD    8(R10), Y5 // B[2][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y5, Y5 // B[2][0] = int8 of b_k[0]
 	VBROADCASTSS 8(R9), Y6 // a[0][2] = a[0][2]
 	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
 	VBROADCASTSS 8(R9)(R8*1), Y6 // a[1][2] = a[1][2]
 	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][2] * B[2][0], lanes 8..15
-	ADDQ         BX, R10 // b0 += pitch
-	VPMOVSXBD    (R10), Y4 // B[3][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y4, Y4 // B[3][0] = int8 of b[0][0]
-	VPMOVSXBD    8(R10), Y5 // B[3][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y5, Y5 // B[3][0] = int8 of b[0][0]
+	ADDQ         BX, R10 // b_k += pitch
+	VPMOVSXBD    (R10), Y4 // B[3][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y4, Y4 // B[3][0] = int8 of b_k[0]
+	VPMOVSXBD    8(R10), Y5 // B[3][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y5, Y5 // B[3][0] = int8 of b_k[0]
 	VBROADCASTSS 12(R9), Y6 // a[0][3] = a[0][3]
 	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
 	VBROADCASTSS 12(R9)(R8*1), Y6 // a[1][3] = a[1][3]
 	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
-	ADDQ         BX, R10 // b0 += pitch
+	ADDQ         BX, R10 // b_k += pitch
 	ADDQ         $+16, R9 // a0 += 16
-	PREFETCHT0   12288(SI) // prefetch ahead[3072]
-	ADDQ         $+64, SI // ahead += 64
+	PREFETCHT0   2048(SI) // prefetch ahead[512]
+	PREFETCHT0   2112(SI) // prefetch ahead[528]
+	ADDQ         $+128, SI // ahead += 128
 	SUBQ         $+4, DI // depth += -4
 	CMPQ         DI, $+4 // depth >= 4
 	JGE          depth_60 // depth >= 4
@@ -7797,17 +7856,17 @@ depth_end_61:
 	JLT  depth_end_63 // depth < 1
 
 depth_62:
-	VPMOVSXBD    (R10), Y4 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y4, Y4 // B[0][0] = int8 of b[0][0]
-	VPMOVSXBD    8(R10), Y5 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y5, Y5 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    (R10), Y4 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y4, Y4 // B[0][0] = int8 of b_k[0]
+	VPMOVSXBD    8(R10), Y5 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y5, Y5 // B[0][0] = int8 of b_k[0]
 	VBROADCASTSS (R9), Y6 // a[0][0] = a[0][0]
 	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
 	VBROADCASTSS (R9)(R8*1), Y6 // a[1][0] = a[1][0]
 	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
-	ADDQ         BX, R10 // b0 += pitch
+	ADDQ         BX, R10 // b_k += pitch
 	ADDQ         $+4, R9 // a0 += 4
 	SUBQ         $+1, DI // depth += -1
 	CMPQ         DI, $+1 // depth >= 1
@@ -7887,72 +7946,71 @@ end_69:
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R9 // rows of a
-	MOVQ panelStride+48(FP), R10 // panelStride
-	MOVQ SI, R10 // rows of b
+	MOVQ SI, R10 // b_k = b
 	MOVQ SI, R11 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_71 // depth < 4
 
 depth_70:
 	VBROADCASTSS (R9), Y4 // A[0][0] = a[0][0]
-	VPMOVSXBD    (R10), Y5 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y5, Y5 // B[0][0] = int8 of b[0][0]
-	VPMOVSXBD    8(R10), Y6 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y6, Y6 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    (R10), Y5 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y5, Y5 // B[0][0] = int8 of b_k[0]
+	VPMOVSXBD    8(R10), Y6 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y6, Y6 // B[0][0] = int8 of b_k[0]
 	VFMADD231PS  Y4, Y5, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y4, Y6, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
-	VPMOVSXBD    16(R10), Y5 // B[0][1] = int8 of b[0][4]
-	VCVTDQ2PS    Y5, Y5 // B[0][1] = int8 of b[0][4]
-	VPMOVSXBD    24(R10), Y6 // B[0][1] = int8 of b[0][4]
-	VCVTDQ2PS    Y6, Y6 // B[0][1] = int8 of b[0][4]
+	VPMOVSXBD    16(R10), Y5 // B[0][1] = int8 of b_k[4]
+	VCVTDQ2PS    Y5, Y5 // B[0][1] = int8 of b_k[4]
+	VPMOVSXBD    24(R10), Y6 // B[0][1] = int8 of b_k[4]
+	VCVTDQ2PS    Y6, Y6 // B[0][1] = int8 of b_k[4]
 	VFMADD231PS  Y4, Y5, Y2 // C[0][1] += A[0][0] * B[0][1], lanes 0..7
 	VFMADD231PS  Y4, Y6, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
-	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         DI, R10 // b_k += pitch
 	VBROADCASTSS 4(R9), Y4 // A[0][1] = a[0][1]
-	VPMOVSXBD    (R10), Y5 // B[1][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y5, Y5 // B[1][0] = int8 of b[0][0]
-	VPMOVSXBD    8(R10), Y6 // B[1][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y6, Y6 // B[1][0] = int8 of b[0][0]
+	VPMOVSXBD    (R10), Y5 // B[1][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y5, Y5 // B[1][0] = int8 of b_k[0]
+	VPMOVSXBD    8(R10), Y6 // B[1][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y6, Y6 // B[1][0] = int8 of b_k[0]
 	VFMADD231PS  Y4, Y5, Y0 // C[0][0] += A[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y4, Y6, Y1 // C[0][0] += A[0][1] * B[1][0], lanes 8..15
-	VPMOVSXBD    16(R10), Y5 // B[1][1] = int8 of b[0][4]
-	VCVTDQ2PS    Y5, Y5 // B[1][1] = int8 of b[0][4]
-	VPMOVSXBD    24(R10), Y6 // B[1][1] = int8 of b[0][4]
-	VCVTDQ2PS    Y6, Y6 // B[1][1] = int8 of b[0][4]
+	VPMOVSXBD    16(R10), Y5 // B[1][1] = int8 of b_k[4]
+	VCVTDQ2PS    Y5, Y5 // B[1][1] = int8 of b_k[4]
+	VPMOVSXBD    24(R10), Y6 // B[1][1] = int8 of b_k[4]
+	VCVTDQ2PS    Y6, Y6 // B[1][1] = int8 of b_k[4]
 	VFMADD231PS  Y4, Y5, Y2 // C[0][1] += A[0][1] * B[1][1], lanes 0..7
 	VFMADD231PS  Y4, Y6, Y3 // C[0][1] += A[0][1] * B[1][1], lanes 8..15
-	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         DI, R10 // b_k += pitch
 	VBROADCASTSS 8(R9), Y4 // A[0][2] = a[0][2]
-	VPMOVSXBD    (R10), Y5 // B[2][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y5, Y5 // B[2][0] = int8 of b[0][0]
-	VPMOVSXBD    8(R10), Y6 // B[2][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y6, Y6 // B[2][0] = int8 of b[0][0]
+	VPMOVSXBD    (R10), Y5 // B[2][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y5, Y5 // B[2][0] = int8 of b_k[0]
+	VPMOVSXBD    8(R10), Y6 // B[2][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y6, Y6 // B[2][0] = int8 of b_k[0]
 	VFMADD231PS  Y4, Y5, Y0 // C[0][0] += A[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y4, Y6, Y1 // C[0][0] += A[0][2] * B[2][0], lanes 8..15
-	VPMOVSXBD    16(R10), Y5 // B[2][1] = int8 of b[0][4]
-	VCVTDQ2PS    Y5, Y5 // B[2][1] = int8 of b[0][4]
-	VPMOVSXBD    24(R10), Y6 // B[2][1] = int8 of b[0][4]
-	VCVTDQ2PS    Y6, Y6 // B[2][1] = int8 of b[0][4]
+	VPMOVSXBD    16(R10), Y5 // B[2][1] = int8 of b_k[4]
+	VCVTDQ2PS    Y5, Y5 // B[2][1] = int8 of b_k[4]
+	VPMOVSXBD    24(R10), Y6 // B[2][1] = int8 of b_k[4]
+	VCVTDQ2PS    Y6, Y6 // B[2][1] = int8 of b_k[4]
 	VFMADD231PS  Y4, Y5, Y2 // C[0][1] += A[0][2] * B[2][1], lanes 0..7
 	VFMADD231PS  Y4, Y6, Y3 // C[0][1] += A[0][2] * B[2][1], lanes 8..15
-	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         DI, R10 // b_k += pitch
 	VBROADCASTSS 12(R9), Y4 // A[0][3] = a[0][3]
-	VPMOVSXBD    (R10), Y5 // B[3][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y5, Y5 // B[3][0] = int8 of b[0][0]
-	VPMOVSXBD    8(R10), Y6 // B[3][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y6, Y6 // B[3][0] = int8 of b[0][0]
+	VPMOVSXBD    (R10), Y5 // B[3][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y5, Y5 // B[3][0] = int8 of b_k[0]
+	VPMOVSXBD    8(R10), Y6 // B[3][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y6, Y6 // B[3][0] = int8 of b_k[0]
 	VFMADD231PS  Y4, Y5, Y0 // C[0][0] += A[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y4, Y6, Y1 // C[0][0] += A[0][3] * B[3][0], lanes 8..15
-	VPMOVSXBD    16(R10), Y5 // B[3][1] = int8 of b[0][4]
-	VCVTDQ2PS    Y5, Y5 // B[3][1] = int8 of b[0][4]
-	VPMOVSXBD    24(R10), Y6 // B[3][1] = int8 of b[0][4]
-	VCVTDQ2PS    Y6, Y6 // B[3][1] = int8 of b[0][4]
+	VPMOVSXBD    16(R10), Y5 // B[3][1] = int8 of b_k[4]
+	VCVTDQ2PS    Y5, Y5 // B[3][1] = int8 of b_k[4]
+	VPMOVSXBD    24(R10), Y6 // B[3][1] = int8 of b_k[4]
+	VCVTDQ2PS    Y6, Y6 // B[3][1] = int8 of b_k[4]
 	VFMADD231PS  Y4, Y5, Y2 // C[0][1] += A[0][3] * B[3][1], lanes 0..7
 	VFMADD231PS  Y4, Y6, Y3 // C[0][1] += A[0][3] * B[3][1], lanes 8..15
-	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         DI, R10 // b_k += pitch
 	ADDQ         $+16, R9 // a0 += 16
-	PREFETCHT0   12288(R11) // prefetch ahead[3072]
-	PREFETCHT0   12352(R11) // prefetch ahead[3088]
+	PREFETCHT0   2048(R11) // prefetch ahead[512]
+	PREFETCHT0   2112(R11) // prefetch ahead[528]
 	ADDQ         $+128, R11 // ahead += 128
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
@@ -7964,19 +8022,19 @@ depth_end_71:
 
 depth_72:
 	VBROADCASTSS (R9), Y4 // A[0][0] = a[0][0]
-	VPMOVSXBD    (R10), Y5 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y5, Y5 // B[0][0] = int8 of b[0][0]
-	VPMOVSXBD    8(R10), Y6 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y6, Y6 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    (R10), Y5 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y5, Y5 // B[0][0] = int8 of b_k[0]
+	VPMOVSXBD    8(R10), Y6 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y6, Y6 // B[0][0] = int8 of b_k[0]
 	VFMADD231PS  Y4, Y5, Y0 // C[0][0] += A[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y4, Y6, Y1 // C[0][0] += A[0][0] * B[0][0], lanes 8..15
-	VPMOVSXBD    16(R10), Y5 // B[0][1] = int8 of b[0][4]
-	VCVTDQ2PS    Y5, Y5 // B[0][1] = int8 of b[0][4]
-	VPMOVSXBD    24(R10), Y6 // B[0][1] = int8 of b[0][4]
-	VCVTDQ2PS    Y6, Y6 // B[0][1] = int8 of b[0][4]
+	VPMOVSXBD    16(R10), Y5 // B[0][1] = int8 of b_k[4]
+	VCVTDQ2PS    Y5, Y5 // B[0][1] = int8 of b_k[4]
+	VPMOVSXBD    24(R10), Y6 // B[0][1] = int8 of b_k[4]
+	VCVTDQ2PS    Y6, Y6 // B[0][1] = int8 of b_k[4]
 	VFMADD231PS  Y4, Y5, Y2 // C[0][1] += A[0][0] * B[0][1], lanes 0..7
 	VFMADD231PS  Y4, Y6, Y3 // C[0][1] += A[0][0] * B[0][1], lanes 8..15
-	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         DI, R10 // b_k += pitch
 	ADDQ         $+4, R9 // a0 += 4
 	SUBQ         $+1, R8 // depth += -1
 	CMPQ         R8, $+1 // depth >= 1
@@ -8031,47 +8089,47 @@ end_76:
 	MOVQ aStride+24(FP), R8 // aStride
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R8 // rows of a
-	MOVQ panelStride+48(FP), R9 // panelStride
-	MOVQ SI, R9 // rows of b
+	MOVQ SI, R9 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_78 // depth < 4
 
 depth_77:
-	VPMOVSXBD    (R9), Y2 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y2, Y2 // B[0][0] = int8 of b[0][0]
-	VPMOVSXBD    8(R9), Y3 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y3, Y3 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    (R9), Y2 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y2, Y2 // B[0][0] = int8 of b_k[0]
+	VPMOVSXBD    8(R9), Y3 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y3, Y3 // B[0][0] = int8 of b_k[0]
 	VBROADCASTSS (R8), Y4 // a[0][0] = a[0][0]
 	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
-	ADDQ         BX, R9 // b0 += pitch
-	VPMOVSXBD    (R9), Y2 // B[1][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y2, Y2 // B[1][0] = int8 of b[0][0]
-	VPMOVSXBD    8(R9), Y3 // B[1][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y3, Y3 // B[1][0] = int8 of b[0][0]
+	ADDQ         BX, R9 // b_k += pitch
+	VPMOVSXBD    (R9), Y2 // B[1][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y2, Y2 // B[1][0] = int8 of b_k[0]
+	VPMOVSXBD    8(R9), Y3 // B[1][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y3, Y3 // B[1][0] = int8 of b_k[0]
 	VBROADCASTSS 4(R8), Y4 // a[0][1] = a[0][1]
 	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
-	ADDQ         BX, R9 // b0 += pitch
-	VPMOVSXBD    (R9), Y2 // B[2][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y2, Y2 // B[2][0] = int8 of b[0][0]
-	VPMOVSXBD    8(R9), Y3 // B[2][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y3, Y3 // B[2][0] = int8 of b[0][0]
+	ADDQ         BX, R9 // b_k += pitch
+	VPMOVSXBD    (R9), Y2 // B[2][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y2, Y2 // B[2][0] = int8 of b_k[0]
+	VPMOVSXBD    8(R9), Y3 // B[2][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y3, Y3 // B[2][0] = int8 of b_k[0]
 	VBROADCASTSS 8(R8), Y4 // a[0][2] = a[0][2]
 	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
-	ADDQ         BX, R9 // b0 += pitch
-	VPMOVSXBD    (R9), Y2 // B[3][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y2, Y2 // B[3][0] = int8 of b[0][0]
-	VPMOVSXBD    8(R9), Y3 // B[3][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y3, Y3 // B[3][0] = int8 of b[0][0]
+	ADDQ         BX, R9 // b_k += pitch
+	VPMOVSXBD    (R9), Y2 // B[3][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y2, Y2 // B[3][0] = int8 of b_k[0]
+	VPMOVSXBD    8(R9), Y3 // B[3][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y3, Y3 // B[3][0] = int8 of b_k[0]
 	VBROADCASTSS 12(R8), Y4 // a[0][3] = a[0][3]
 	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
-	ADDQ         BX, R9 // b0 += pitch
+	ADDQ         BX, R9 // b_k += pitch
 	ADDQ         $+16, R8 // a0 += 16
-	PREFETCHT0   12288(SI) // prefetch ahead[3072]
-	ADDQ         $+64, SI // ahead += 64
+	PREFETCHT0   2048(SI) // prefetch ahead[512]
+	PREFETCHT0   2112(SI) // prefetch ahead[528]
+	ADDQ         $+128, SI // ahead += 128
 	SUBQ         $+4, DI // depth += -4
 	CMPQ         DI, $+4 // depth >= 4
 	JGE          depth_77 // depth >= 4
@@ -8081,14 +8139,14 @@ depth_end_78:
 	JLT  depth_end_80 // depth < 1
 
 depth_79:
-	VPMOVSXBD    (R9), Y2 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y2, Y2 // B[0][0] = int8 of b[0][0]
-	VPMOVSXBD    8(R9), Y3 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Y3, Y3 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    (R9), Y2 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y2, Y2 // B[0][0] = int8 of b_k[0]
+	VPMOVSXBD    8(R9), Y3 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS    Y3, Y3 // B[0][0] = int8 of b_k[0]
 	VBROADCASTSS (R8), Y4 // a[0][0] = a[0][0]
 	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
-	ADDQ         BX, R9 // b0 += pitch
+	ADDQ         BX, R9 // b_k += pitch
 	ADDQ         $+4, R8 // a0 += 4
 	SUBQ         $+1, DI // depth += -1
 	CMPQ         DI, $+1 // depth >= 1

@@ -5501,9 +5501,8 @@ end_6:
 	ADDQ R9, R11 // rows of a
 	LEAQ (R11)(R9*2), R12 // rows of a
 	ADDQ R9, R12 // rows of a
-	MOVQ panelStride+48(FP), R13 // panelStride
-	SHLQ $0x02, R13 // panelStride <<= 2
-	MOVQ SI, R13 // rows of b
+	MOVQ SI, R13 // b_k = b
+	MOVQ SI, R14 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_8 // depth < 4
 
@@ -5516,7 +5515,7 @@ depth_7:
 	VBROADCASTSS (R11)(R9*2), Z21 // A[5][0] = a[5][0]
 	VBROADCASTSS (R12), Z22 // A[6][0] = a[6][0]
 	VBROADCASTSS (R12)(R9*1), Z23 // A[7][0] = a[7][0]
-	VMOVUPS      (R13), Z24 // B[0][0] = b[0][0]
+	VMOVUPS      (R13), Z24 // B[0][0] = b_k[0]
 	VFMADD231PS  Z16, Z24, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z17, Z24, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z18, Z24, Z4 // C[2][0] += A[2][0] * B[0][0]
@@ -5525,7 +5524,7 @@ depth_7:
 	VFMADD231PS  Z21, Z24, Z10 // C[5][0] += A[5][0] * B[0][0]
 	VFMADD231PS  Z22, Z24, Z12 // C[6][0] += A[6][0] * B[0][0]
 	VFMADD231PS  Z23, Z24, Z14 // C[7][0] += A[7][0] * B[0][0]
-	VMOVUPS      64(R13), Z24 // B[0][1] = b[0][16]
+	VMOVUPS      64(R13), Z24 // B[0][1] = b_k[16]
 	VFMADD231PS  Z16, Z24, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z17, Z24, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z18, Z24, Z5 // C[2][1] += A[2][0] * B[0][1]
@@ -5534,7 +5533,7 @@ depth_7:
 	VFMADD231PS  Z21, Z24, Z11 // C[5][1] += A[5][0] * B[0][1]
 	VFMADD231PS  Z22, Z24, Z13 // C[6][1] += A[6][0] * B[0][1]
 	VFMADD231PS  Z23, Z24, Z15 // C[7][1] += A[7][0] * B[0][1]
-	ADDQ         DI, R13 // b0 += pitch
+	ADDQ         DI, R13 // b_k += pitch
 	VBROADCASTSS 4(R10), Z16 // A[0][1] = a[0][1]
 	VBROADCASTSS 4(R10)(R9*1), Z17 // A[1][1] = a[1][1]
 	VBROADCASTSS 4(R10)(R9*2), Z18 // A[2][1] = a[2][1]
@@ -5543,7 +5542,7 @@ depth_7:
 	VBROADCASTSS 4(R11)(R9*2), Z21 // A[5][1] = a[5][1]
 	VBROADCASTSS 4(R12), Z22 // A[6][1] = a[6][1]
 	VBROADCASTSS 4(R12)(R9*1), Z23 // A[7][1] = a[7][1]
-	VMOVUPS      (R13), Z24 // B[1][0] = b[0][0]
+	VMOVUPS      (R13), Z24 // B[1][0] = b_k[0]
 	VFMADD231PS  Z16, Z24, Z0 // C[0][0] += A[0][1] * B[1][0]
 	VFMADD231PS  Z17, Z24, Z2 // C[1][0] += A[1][1] * B[1][0]
 	VFMADD231PS  Z18, Z24, Z4 // C[2][0] += A[2][1] * B[1][0]
@@ -5552,7 +5551,7 @@ depth_7:
 	VFMADD231PS  Z21, Z24, Z10 // C[5][0] += A[5][1] * B[1][0]
 	VFMADD231PS  Z22, Z24, Z12 // C[6][0] += A[6][1] * B[1][0]
 	VFMADD231PS  Z23, Z24, Z14 // C[7][0] += A[7][1] * B[1][0]
-	VMOVUPS      64(R13), Z24 // B[1][1] = b[0][16]
+	VMOVUPS      64(R13), Z24 // B[1][1] = b_k[16]
 	VFMADD231PS  Z16, Z24, Z1 // C[0][1] += A[0][1] * B[1][1]
 	VFMADD231PS  Z17, Z24, Z3 // C[1][1] += A[1][1] * B[1][1]
 	VFMADD231PS  Z18, Z24, Z5 // C[2][1] += A[2][1] * B[1][1]
@@ -5561,7 +5560,7 @@ depth_7:
 	VFMADD231PS  Z21, Z24, Z11 // C[5][1] += A[5][1] * B[1][1]
 	VFMADD231PS  Z22, Z24, Z13 // C[6][1] += A[6][1] * B[1][1]
 	VFMADD231PS  Z23, Z24, Z15 // C[7][1] += A[7][1] * B[1][1]
-	ADDQ         DI, R13 // b0 += pitch
+	ADDQ         DI, R13 // b_k += pitch
 	VBROADCASTSS 8(R10), Z16 // A[0][2] = a[0][2]
 	VBROADCASTSS 8(R10)(R9*1), Z17 // A[1][2] = a[1][2]
 	VBROADCASTSS 8(R10)(R9*2), Z18 // A[2][2] = a[2][2]
@@ -5570,7 +5569,7 @@ depth_7:
 	VBROADCASTSS 8(R11)(R9*2), Z21 // A[5][2] = a[5][2]
 	VBROADCASTSS 8(R12), Z22 // A[6][2] = a[6][2]
 	VBROADCASTSS 8(R12)(R9*1), Z23 // A[7][2] = a[7][2]
-	VMOVUPS      (R13), Z24 // B[2][0] = b[0][0]
+	VMOVUPS      (R13), Z24 // B[2][0] = b_k[0]
 	VFMADD231PS  Z16, Z24, Z0 // C[0][0] += A[0][2] * B[2][0]
 	VFMADD231PS  Z17, Z24, Z2 // C[1][0] += A[1][2] * B[2][0]
 	VFMADD231PS  Z18, Z24, Z4 // C[2][0] += A[2][2] * B[2][0]
@@ -5579,7 +5578,7 @@ depth_7:
 	VFMADD231PS  Z21, Z24, Z10 // C[5][0] += A[5][2] * B[2][0]
 	VFMADD231PS  Z22, Z24, Z12 // C[6][0] += A[6][2] * B[2][0]
 	VFMADD231PS  Z23, Z24, Z14 // C[7][0] += A[7][2] * B[2][0]
-	VMOVUPS      64(R13), Z24 // B[2][1] = b[0][16]
+	VMOVUPS      64(R13), Z24 // B[2][1] = b_k[16]
 	VFMADD231PS  Z16, Z24, Z1 // C[0][1] += A[0][2] * B[2][1]
 	VFMADD231PS  Z17, Z24, Z3 // C[1][1] += A[1][2] * B[2][1]
 	VFMADD231PS  Z18, Z24, Z5 // C[2][1] += A[2][2] * B[2][1]
@@ -5588,7 +5587,7 @@ depth_7:
 	VFMADD231PS  Z21, Z24, Z11 // C[5][1] += A[5][2] * B[2][1]
 	VFMADD231PS  Z22, Z24, Z13 // C[6][1] += A[6][2] * B[2][1]
 	VFMADD231PS  Z23, Z24, Z15 // C[7][1] += A[7][2] * B[2][1]
-	ADDQ         DI, R13 // b0 += pitch
+	ADDQ         DI, R13 // b_k += pitch
 	VBROADCASTSS 12(R10), Z16 // A[0][3] = a[0][3]
 	VBROADCASTSS 12(R10)(R9*1), Z17 // A[1][3] = a[1][3]
 	VBROADCASTSS 12(R10)(R9*2), Z18 // A[2][3] = a[2][3]
@@ -5597,7 +5596,7 @@ depth_7:
 	VBROADCASTSS 12(R11)(R9*2), Z21 // A[5][3] = a[5][3]
 	VBROADCASTSS 12(R12), Z22 // A[6][3] = a[6][3]
 	VBROADCASTSS 12(R12)(R9*1), Z23 // A[7][3] = a[7][3]
-	VMOVUPS      (R13), Z24 // B[3][0] = b[0][0]
+	VMOVUPS      (R13), Z24 // B[3][0] = b_k[0]
 	VFMADD231PS  Z16, Z24, Z0 // C[0][0] += A[0][3] * B[3][0]
 	VFMADD231PS  Z17, Z24, Z2 // C[1][0] += A[1][3] * B[3][0]
 	VFMADD231PS  Z18, Z24, Z4 // C[2][0] += A[2][3] * B[3][0]
@@ -5606,7 +5605,7 @@ depth_7:
 	VFMADD231PS  Z21, Z24, Z10 // C[5][0] += A[5][3] * B[3][0]
 	VFMADD231PS  Z22, Z24, Z12 // C[6][0] += A[6][3] * B[3][0]
 	VFMADD231PS  Z23, Z24, Z14 // C[7][0] += A[7][3] * B[3][0]
-	VMOVUPS      64(R13), Z24 // B[3][1] = b[0][16]
+	VMOVUPS      64(R13), Z24 // B[3][1] = b_k[16]
 	VFMADD231PS  Z16, Z24, Z1 // C[0][1] += A[0][3] * B[3][1]
 	VFMADD231PS  Z17, Z24, Z3 // C[1][1] += A[1][3] * B[3][1]
 	VFMADD231PS  Z18, Z24, Z5 // C[2][1] += A[2][3] * B[3][1]
@@ -5615,10 +5614,19 @@ depth_7:
 	VFMADD231PS  Z21, Z24, Z11 // C[5][1] += A[5][3] * B[3][1]
 	VFMADD231PS  Z22, Z24, Z13 // C[6][1] += A[6][3] * B[3][1]
 	VFMADD231PS  Z23, Z24, Z15 // C[7][1] += A[7][3] * B[3][1]
-	ADDQ         DI, R13 // b0 += pitch
+	ADDQ         DI, R13 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
 	ADDQ         $+16, R12 // a6 += 16
+	PREFETCHT0   2048(R14) // prefetch ahead[512]
+	PREFETCHT0   2112(R14) // prefetch ahead[528]
+	PREFETCHT0   2176(R14) // prefetch ahead[544]
+	PREFETCHT0   2240(R14) // prefetch ahead[560]
+	PREFETCHT0   2304(R14) // prefetch ahead[576]
+	PREFETCHT0   2368(R14) // prefetch ahead[592]
+	PREFETCHT0   2432(R14) // prefetch ahead[608]
+	PREFETCHT0   2496(R14) // prefetch ahead[624]
+	ADDQ         $+512, R14 // ahead += 512
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_7 // depth >= 4
@@ -5636,7 +5644,7 @@ depth_9:
 	VBROADCASTSS (R11)(R9*2), Z21 // A[5][0] = a[5][0]
 	VBROADCASTSS (R12), Z22 // A[6][0] = a[6][0]
 	VBROADCASTSS (R12)(R9*1), Z23 // A[7][0] = a[7][0]
-	VMOVUPS      (R13), Z24 // B[0][0] = b[0][0]
+	VMOVUPS      (R13), Z24 // B[0][0] = b_k[0]
 	VFMADD231PS  Z16, Z24, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z17, Z24, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z18, Z24, Z4 // C[2][0] += A[2][0] * B[0][0]
@@ -5645,7 +5653,7 @@ depth_9:
 	VFMADD231PS  Z21, Z24, Z10 // C[5][0] += A[5][0] * B[0][0]
 	VFMADD231PS  Z22, Z24, Z12 // C[6][0] += A[6][0] * B[0][0]
 	VFMADD231PS  Z23, Z24, Z14 // C[7][0] += A[7][0] * B[0][0]
-	VMOVUPS      64(R13), Z24 // B[0][1] = b[0][16]
+	VMOVUPS      64(R13), Z24 // B[0][1] = b_k[16]
 	VFMADD231PS  Z16, Z24, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z17, Z24, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z18, Z24, Z5 // C[2][1] += A[2][0] * B[0][1]
@@ -5654,7 +5662,7 @@ depth_9:
 	VFMADD231PS  Z21, Z24, Z11 // C[5][1] += A[5][0] * B[0][1]
 	VFMADD231PS  Z22, Z24, Z13 // C[6][1] += A[6][0] * B[0][1]
 	VFMADD231PS  Z23, Z24, Z15 // C[7][1] += A[7][0] * B[0][1]
-	ADDQ         DI, R13 // b0 += pitch
+	ADDQ         DI, R13 // b_k += pitch
 	ADDQ         $+4, R10 // a0 += 4
 	ADDQ         $+4, R11 // a3 += 4
 	ADDQ         $+4, R12 // a6 += 4
@@ -5762,13 +5770,12 @@ end_13:
 	ADDQ R8, R10 // rows of a
 	LEAQ (R10)(R8*2), R11 // rows of a
 	ADDQ R8, R11 // rows of a
-	MOVQ panelStride+48(FP), R12 // panelStride
-	SHLQ $0x02, R12 // panelStride <<= 2
+	MOVQ SI, R12 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_15 // depth < 4
 
 depth_14:
-	VMOVUPS          (SI), Z8 // B[0][0] = b[0][0]
+	VMOVUPS          (R12), Z8 // B[0][0] = b_k[0]
 	VFMADD231PS.BCST (R9), Z8, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z8, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z8, Z2 // C[2][0] += a[2][0] * B[0][0]
@@ -5777,8 +5784,8 @@ depth_14:
 	VFMADD231PS.BCST (R10)(R8*2), Z8, Z5 // C[5][0] += a[5][0] * B[0][0]
 	VFMADD231PS.BCST (R11), Z8, Z6 // C[6][0] += a[6][0] * B[0][0]
 	VFMADD231PS.BCST (R11)(R8*1), Z8, Z7 // C[7][0] += a[7][0] * B[0][0]
-	ADDQ             BX, SI // b0 += pitch
-	VMOVUPS          (SI), Z8 // B[1][0] = b[0][0]
+	ADDQ             BX, R12 // b_k += pitch
+	VMOVUPS          (R12), Z8 // B[1][0] = b_k[0]
 	VFMADD231PS.BCST 4(R9), Z8, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*2), Z8, Z2 // C[2][0] += a[2][1] * B[1][0]
@@ -5787,8 +5794,8 @@ depth_14:
 	VFMADD231PS.BCST 4(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][1] * B[1][0]
 	VFMADD231PS.BCST 4(R11), Z8, Z6 // C[6][0] += a[6][1] * B[1][0]
 	VFMADD231PS.BCST 4(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][1] * B[1][0]
-	ADDQ             BX, SI // b0 += pitch
-	VMOVUPS          (SI), Z8 // B[2][0] = b[0][0]
+	ADDQ             BX, R12 // b_k += pitch
+	VMOVUPS          (R12), Z8 // B[2][0] = b_k[0]
 	VFMADD231PS.BCST 8(R9), Z8, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*2), Z8, Z2 // C[2][0] += a[2][2] * B[2][0]
@@ -5797,8 +5804,8 @@ depth_14:
 	VFMADD231PS.BCST 8(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][2] * B[2][0]
 	VFMADD231PS.BCST 8(R11), Z8, Z6 // C[6][0] += a[6][2] * B[2][0]
 	VFMADD231PS.BCST 8(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][2] * B[2][0]
-	ADDQ             BX, SI // b0 += pitch
-	VMOVUPS          (SI), Z8 // B[3][0] = b[0][0]
+	ADDQ             BX, R12 // b_k += pitch
+	VMOVUPS          (R12), Z8 // B[3][0] = b_k[0]
 	VFMADD231PS.BCST 12(R9), Z8, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*2), Z8, Z2 // C[2][0] += a[2][3] * B[3][0]
@@ -5807,10 +5814,19 @@ depth_14:
 	VFMADD231PS.BCST 12(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][3] * B[3][0]
 	VFMADD231PS.BCST 12(R11), Z8, Z6 // C[6][0] += a[6][3] * B[3][0]
 	VFMADD231PS.BCST 12(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][3] * B[3][0]
-	ADDQ             BX, SI // b0 += pitch
+	ADDQ             BX, R12 // b_k += pitch
 	ADDQ             $+16, R9 // a0 += 16
 	ADDQ             $+16, R10 // a3 += 16
 	ADDQ             $+16, R11 // a6 += 16
+	PREFETCHT0       2048(SI) // prefetch ahead[512]
+	PREFETCHT0       2112(SI) // prefetch ahead[528]
+	PREFETCHT0       2176(SI) // prefetch ahead[544]
+	PREFETCHT0       2240(SI) // prefetch ahead[560]
+	PREFETCHT0       2304(SI) // prefetch ahead[576]
+	PREFETCHT0       2368(SI) // prefetch ahead[592]
+	PREFETCHT0       2432(SI) // prefetch ahead[608]
+	PREFETCHT0       2496(SI) // prefetch ahead[624]
+	ADDQ             $+512, SI // ahead += 512
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_14 // depth >= 4
@@ -5820,7 +5836,7 @@ depth_end_15:
 	JLT  depth_end_17 // depth < 1
 
 depth_16:
-	VMOVUPS          (SI), Z8 // B[0][0] = b[0][0]
+	VMOVUPS          (R12), Z8 // B[0][0] = b_k[0]
 	VFMADD231PS.BCST (R9), Z8, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z8, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z8, Z2 // C[2][0] += a[2][0] * B[0][0]
@@ -5829,7 +5845,7 @@ depth_16:
 	VFMADD231PS.BCST (R10)(R8*2), Z8, Z5 // C[5][0] += a[5][0] * B[0][0]
 	VFMADD231PS.BCST (R11), Z8, Z6 // C[6][0] += a[6][0] * B[0][0]
 	VFMADD231PS.BCST (R11)(R8*1), Z8, Z7 // C[7][0] += a[7][0] * B[0][0]
-	ADDQ             BX, SI // b0 += pitch
+	ADDQ             BX, R12 // b_k += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	ADDQ             $+4, R10 // a3 += 4
 	ADDQ             $+4, R11 // a6 += 4
@@ -5965,9 +5981,8 @@ end_23:
 	MOVQ CX, R10 // rows of a
 	LEAQ (R10)(R9*2), R11 // rows of a
 	ADDQ R9, R11 // rows of a
-	MOVQ panelStride+48(FP), R12 // panelStride
-	SHLQ $0x02, R12 // panelStride <<= 2
-	MOVQ SI, R12 // rows of b
+	MOVQ SI, R12 // b_k = b
+	MOVQ SI, R13 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_25 // depth < 4
 
@@ -5978,86 +5993,95 @@ depth_24:
 	VBROADCASTSS (R11), Z15 // A[3][0] = a[3][0]
 	VBROADCASTSS (R11)(R9*1), Z16 // A[4][0] = a[4][0]
 	VBROADCASTSS (R11)(R9*2), Z17 // A[5][0] = a[5][0]
-	VMOVUPS      (R12), Z18 // B[0][0] = b[0][0]
+	VMOVUPS      (R12), Z18 // B[0][0] = b_k[0]
 	VFMADD231PS  Z12, Z18, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z13, Z18, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z14, Z18, Z4 // C[2][0] += A[2][0] * B[0][0]
 	VFMADD231PS  Z15, Z18, Z6 // C[3][0] += A[3][0] * B[0][0]
 	VFMADD231PS  Z16, Z18, Z8 // C[4][0] += A[4][0] * B[0][0]
 	VFMADD231PS  Z17, Z18, Z10 // C[5][0] += A[5][0] * B[0][0]
-	VMOVUPS      64(R12), Z18 // B[0][1] = b[0][16]
+	VMOVUPS      64(R12), Z18 // B[0][1] = b_k[16]
 	VFMADD231PS  Z12, Z18, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z13, Z18, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z14, Z18, Z5 // C[2][1] += A[2][0] * B[0][1]
 	VFMADD231PS  Z15, Z18, Z7 // C[3][1] += A[3][0] * B[0][1]
 	VFMADD231PS  Z16, Z18, Z9 // C[4][1] += A[4][0] * B[0][1]
 	VFMADD231PS  Z17, Z18, Z11 // C[5][1] += A[5][0] * B[0][1]
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	VBROADCASTSS 4(R10), Z12 // A[0][1] = a[0][1]
 	VBROADCASTSS 4(R10)(R9*1), Z13 // A[1][1] = a[1][1]
 	VBROADCASTSS 4(R10)(R9*2), Z14 // A[2][1] = a[2][1]
 	VBROADCASTSS 4(R11), Z15 // A[3][1] = a[3][1]
 	VBROADCASTSS 4(R11)(R9*1), Z16 // A[4][1] = a[4][1]
 	VBROADCASTSS 4(R11)(R9*2), Z17 // A[5][1] = a[5][1]
-	VMOVUPS      (R12), Z18 // B[1][0] = b[0][0]
+	VMOVUPS      (R12), Z18 // B[1][0] = b_k[0]
 	VFMADD231PS  Z12, Z18, Z0 // C[0][0] += A[0][1] * B[1][0]
 	VFMADD231PS  Z13, Z18, Z2 // C[1][0] += A[1][1] * B[1][0]
 	VFMADD231PS  Z14, Z18, Z4 // C[2][0] += A[2][1] * B[1][0]
 	VFMADD231PS  Z15, Z18, Z6 // C[3][0] += A[3][1] * B[1][0]
 	VFMADD231PS  Z16, Z18, Z8 // C[4][0] += A[4][1] * B[1][0]
 	VFMADD231PS  Z17, Z18, Z10 // C[5][0] += A[5][1] * B[1][0]
-	VMOVUPS      64(R12), Z18 // B[1][1] = b[0][16]
+	VMOVUPS      64(R12), Z18 // B[1][1] = b_k[16]
 	VFMADD231PS  Z12, Z18, Z1 // C[0][1] += A[0][1] * B[1][1]
 	VFMADD231PS  Z13, Z18, Z3 // C[1][1] += A[1][1] * B[1][1]
 	VFMADD231PS  Z14, Z18, Z5 // C[2][1] += A[2][1] * B[1][1]
 	VFMADD231PS  Z15, Z18, Z7 // C[3][1] += A[3][1] * B[1][1]
 	VFMADD231PS  Z16, Z18, Z9 // C[4][1] += A[4][1] * B[1][1]
 	VFMADD231PS  Z17, Z18, Z11 // C[5][1] += A[5][1] * B[1][1]
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	VBROADCASTSS 8(R10), Z12 // A[0][2] = a[0][2]
 	VBROADCASTSS 8(R10)(R9*1), Z13 // A[1][2] = a[1][2]
 	VBROADCASTSS 8(R10)(R9*2), Z14 // A[2][2] = a[2][2]
 	VBROADCASTSS 8(R11), Z15 // A[3][2] = a[3][2]
 	VBROADCASTSS 8(R11)(R9*1), Z16 // A[4][2] = a[4][2]
 	VBROADCASTSS 8(R11)(R9*2), Z17 // A[5][2] = a[5][2]
-	VMOVUPS      (R12), Z18 // B[2][0] = b[0][0]
+	VMOVUPS      (R12), Z18 // B[2][0] = b_k[0]
 	VFMADD231PS  Z12, Z18, Z0 // C[0][0] += A[0][2] * B[2][0]
 	VFMADD231PS  Z13, Z18, Z2 // C[1][0] += A[1][2] * B[2][0]
 	VFMADD231PS  Z14, Z18, Z4 // C[2][0] += A[2][2] * B[2][0]
 	VFMADD231PS  Z15, Z18, Z6 // C[3][0] += A[3][2] * B[2][0]
 	VFMADD231PS  Z16, Z18, Z8 // C[4][0] += A[4][2] * B[2][0]
 	VFMADD231PS  Z17, Z18, Z10 // C[5][0] += A[5][2] * B[2][0]
-	VMOVUPS      64(R12), Z18 // B[2][1] = b[0][16]
+	VMOVUPS      64(R12), Z18 // B[2][1] = b_k[16]
 	VFMADD231PS  Z12, Z18, Z1 // C[0][1] += A[0][2] * B[2][1]
 	VFMADD231PS  Z13, Z18, Z3 // C[1][1] += A[1][2] * B[2][1]
 	VFMADD231PS  Z14, Z18, Z5 // C[2][1] += A[2][2] * B[2][1]
 	VFMADD231PS  Z15, Z18, Z7 // C[3][1] += A[3][2] * B[2][1]
 	VFMADD231PS  Z16, Z18, Z9 // C[4][1] += A[4][2] * B[2][1]
 	VFMADD231PS  Z17, Z18, Z11 // C[5][1] += A[5][2] * B[2][1]
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	VBROADCASTSS 12(R10), Z12 // A[0][3] = a[0][3]
 	VBROADCASTSS 12(R10)(R9*1), Z13 // A[1][3] = a[1][3]
 	VBROADCASTSS 12(R10)(R9*2), Z14 // A[2][3] = a[2][3]
 	VBROADCASTSS 12(R11), Z15 // A[3][3] = a[3][3]
 	VBROADCASTSS 12(R11)(R9*1), Z16 // A[4][3] = a[4][3]
 	VBROADCASTSS 12(R11)(R9*2), Z17 // A[5][3] = a[5][3]
-	VMOVUPS      (R12), Z18 // B[3][0] = b[0][0]
+	VMOVUPS      (R12), Z18 // B[3][0] = b_k[0]
 	VFMADD231PS  Z12, Z18, Z0 // C[0][0] += A[0][3] * B[3][0]
 	VFMADD231PS  Z13, Z18, Z2 // C[1][0] += A[1][3] * B[3][0]
 	VFMADD231PS  Z14, Z18, Z4 // C[2][0] += A[2][3] * B[3][0]
 	VFMADD231PS  Z15, Z18, Z6 // C[3][0] += A[3][3] * B[3][0]
 	VFMADD231PS  Z16, Z18, Z8 // C[4][0] += A[4][3] * B[3][0]
 	VFMADD231PS  Z17, Z18, Z10 // C[5][0] += A[5][3] * B[3][0]
-	VMOVUPS      64(R12), Z18 // B[3][1] = b[0][16]
+	VMOVUPS      64(R12), Z18 // B[3][1] = b_k[16]
 	VFMADD231PS  Z12, Z18, Z1 // C[0][1] += A[0][3] * B[3][1]
 	VFMADD231PS  Z13, Z18, Z3 // C[1][1] += A[1][3] * B[3][1]
 	VFMADD231PS  Z14, Z18, Z5 // C[2][1] += A[2][3] * B[3][1]
 	VFMADD231PS  Z15, Z18, Z7 // C[3][1] += A[3][3] * B[3][1]
 	VFMADD231PS  Z16, Z18, Z9 // C[4][1] += A[4][3] * B[3][1]
 	VFMADD231PS  Z17, Z18, Z11 // C[5][1] += A[5][3] * B[3][1]
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
+	PREFETCHT0   2048(R13) // prefetch ahead[512]
+	PREFETCHT0   2112(R13) // prefetch ahead[528]
+	PREFETCHT0   2176(R13) // prefetch ahead[544]
+	PREFETCHT0   2240(R13) // prefetch ahead[560]
+	PREFETCHT0   2304(R13) // prefetch ahead[576]
+	PREFETCHT0   2368(R13) // prefetch ahead[592]
+	PREFETCHT0   2432(R13) // prefetch ahead[608]
+	PREFETCHT0   2496(R13) // prefetch ahead[624]
+	ADDQ         $+512, R13 // ahead += 512
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_24 // depth >= 4
@@ -6073,21 +6097,21 @@ depth_26:
 	VBROADCASTSS (R11), Z15 // A[3][0] = a[3][0]
 	VBROADCASTSS (R11)(R9*1), Z16 // A[4][0] = a[4][0]
 	VBROADCASTSS (R11)(R9*2), Z17 // A[5][0] = a[5][0]
-	VMOVUPS      (R12), Z18 // B[0][0] = b[0][0]
+	VMOVUPS      (R12), Z18 // B[0][0] = b_k[0]
 	VFMADD231PS  Z12, Z18, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z13, Z18, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z14, Z18, Z4 // C[2][0] += A[2][0] * B[0][0]
 	VFMADD231PS  Z15, Z18, Z6 // C[3][0] += A[3][0] * B[0][0]
 	VFMADD231PS  Z16, Z18, Z8 // C[4][0] += A[4][0] * B[0][0]
 	VFMADD231PS  Z17, Z18, Z10 // C[5][0] += A[5][0] * B[0][0]
-	VMOVUPS      64(R12), Z18 // B[0][1] = b[0][16]
+	VMOVUPS      64(R12), Z18 // B[0][1] = b_k[16]
 	VFMADD231PS  Z12, Z18, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z13, Z18, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z14, Z18, Z5 // C[2][1] += A[2][0] * B[0][1]
 	VFMADD231PS  Z15, Z18, Z7 // C[3][1] += A[3][0] * B[0][1]
 	VFMADD231PS  Z16, Z18, Z9 // C[4][1] += A[4][0] * B[0][1]
 	VFMADD231PS  Z17, Z18, Z11 // C[5][1] += A[5][0] * B[0][1]
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	ADDQ         $+4, R10 // a0 += 4
 	ADDQ         $+4, R11 // a3 += 4
 	SUBQ         $+1, R8 // depth += -1
@@ -6176,46 +6200,54 @@ end_30:
 	MOVQ CX, R9 // rows of a
 	LEAQ (R9)(R8*2), R10 // rows of a
 	ADDQ R8, R10 // rows of a
-	MOVQ panelStride+48(FP), R11 // panelStride
-	SHLQ $0x02, R11 // panelStride <<= 2
+	MOVQ SI, R11 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_32 // depth < 4
 
 depth_31:
-	VMOVUPS          (SI), Z6 // B[0][0] = b[0][0]
+	VMOVUPS          (R11), Z6 // B[0][0] = b_k[0]
 	VFMADD231PS.BCST (R9), Z6, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z6, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z6, Z2 // C[2][0] += a[2][0] * B[0][0]
 	VFMADD231PS.BCST (R10), Z6, Z3 // C[3][0] += a[3][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R8*1), Z6, Z4 // C[4][0] += a[4][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R8*2), Z6, Z5 // C[5][0] += a[5][0] * B[0][0]
-	ADDQ             BX, SI // b0 += pitch
-	VMOVUPS          (SI), Z6 // B[1][0] = b[0][0]
+	ADDQ             BX, R11 // b_k += pitch
+	VMOVUPS          (R11), Z6 // B[1][0] = b_k[0]
 	VFMADD231PS.BCST 4(R9), Z6, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*2), Z6, Z2 // C[2][0] += a[2][1] * B[1][0]
 	VFMADD231PS.BCST 4(R10), Z6, Z3 // C[3][0] += a[3][1] * B[1][0]
 	VFMADD231PS.BCST 4(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][1] * B[1][0]
 	VFMADD231PS.BCST 4(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][1] * B[1][0]
-	ADDQ             BX, SI // b0 += pitch
-	VMOVUPS          (SI), Z6 // B[2][0] = b[0][0]
+	ADDQ             BX, R11 // b_k += pitch
+	VMOVUPS          (R11), Z6 // B[2][0] = b_k[0]
 	VFMADD231PS.BCST 8(R9), Z6, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*2), Z6, Z2 // C[2][0] += a[2][2] * B[2][0]
 	VFMADD231PS.BCST 8(R10), Z6, Z3 // C[3][0] += a[3][2] * B[2][0]
 	VFMADD231PS.BCST 8(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][2] * B[2][0]
 	VFMADD231PS.BCST 8(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][2] * B[2][0]
-	ADDQ             BX, SI // b0 += pitch
-	VMOVUPS          (SI), Z6 // B[3][0] = b[0][0]
+	ADDQ             BX, R11 // b_k += pitch
+	VMOVUPS          (R11), Z6 // B[3][0] = b_k[0]
 	VFMADD231PS.BCST 12(R9), Z6, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*2), Z6, Z2 // C[2][0] += a[2][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10), Z6, Z3 // C[3][0] += a[3][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][3] * B[3][0]
-	ADDQ             BX, SI // b0 += pitch
+	ADDQ             BX, R11 // b_k += pitch
 	ADDQ             $+16, R9 // a0 += 16
 	ADDQ             $+16, R10 // a3 += 16
+	PREFETCHT0       2048(SI) // prefetch ahead[512]
+	PREFETCHT0       2112(SI) // prefetch ahead[528]
+	PREFETCHT0       2176(SI) // prefetch ahead[544]
+	PREFETCHT0       2240(SI) // prefetch ahead[560]
+	PREFETCHT0       2304(SI) // prefetch ahead[576]
+	PREFETCHT0       2368(SI) // prefetch ahead[592]
+	PREFETCHT0       2432(SI) // prefetch ahead[608]
+	PREFETCHT0       2496(SI) // prefetch ahead[624]
+	ADDQ             $+512, SI // ahead += 512
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_31 // depth >= 4
@@ -6225,14 +6257,14 @@ depth_end_32:
 	JLT  depth_end_34 // depth < 1
 
 depth_33:
-	VMOVUPS          (SI), Z6 // B[0][0] = b[0][0]
+	VMOVUPS          (R11), Z6 // B[0][0] = b_k[0]
 	VFMADD231PS.BCST (R9), Z6, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z6, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z6, Z2 // C[2][0] += a[2][0] * B[0][0]
 	VFMADD231PS.BCST (R10), Z6, Z3 // C[3][0] += a[3][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R8*1), Z6, Z4 // C[4][0] += a[4][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R8*2), Z6, Z5 // C[5][0] += a[5][0] * B[0][0]
-	ADDQ             BX, SI // b0 += pitch
+	ADDQ             BX, R11 // b_k += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	ADDQ             $+4, R10 // a3 += 4
 	SUBQ             $+1, DI // depth += -1
@@ -6345,9 +6377,8 @@ end_40:
 	MOVQ CX, R10 // rows of a
 	LEAQ (R10)(R9*2), R11 // rows of a
 	ADDQ R9, R11 // rows of a
-	MOVQ panelStride+48(FP), R12 // panelStride
-	SHLQ $0x02, R12 // panelStride <<= 2
-	MOVQ SI, R12 // rows of b
+	MOVQ SI, R12 // b_k = b
+	MOVQ SI, R13 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_42 // depth < 4
 
@@ -6356,64 +6387,73 @@ depth_41:
 	VBROADCASTSS (R10)(R9*1), Z9 // A[1][0] = a[1][0]
 	VBROADCASTSS (R10)(R9*2), Z10 // A[2][0] = a[2][0]
 	VBROADCASTSS (R11), Z11 // A[3][0] = a[3][0]
-	VMOVUPS      (R12), Z12 // B[0][0] = b[0][0]
+	VMOVUPS      (R12), Z12 // B[0][0] = b_k[0]
 	VFMADD231PS  Z8, Z12, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z9, Z12, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z10, Z12, Z4 // C[2][0] += A[2][0] * B[0][0]
 	VFMADD231PS  Z11, Z12, Z6 // C[3][0] += A[3][0] * B[0][0]
-	VMOVUPS      64(R12), Z12 // B[0][1] = b[0][16]
+	VMOVUPS      64(R12), Z12 // B[0][1] = b_k[16]
 	VFMADD231PS  Z8, Z12, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z9, Z12, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z10, Z12, Z5 // C[2][1] += A[2][0] * B[0][1]
 	VFMADD231PS  Z11, Z12, Z7 // C[3][1] += A[3][0] * B[0][1]
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	VBROADCASTSS 4(R10), Z8 // A[0][1] = a[0][1]
 	VBROADCASTSS 4(R10)(R9*1), Z9 // A[1][1] = a[1][1]
 	VBROADCASTSS 4(R10)(R9*2), Z10 // A[2][1] = a[2][1]
 	VBROADCASTSS 4(R11), Z11 // A[3][1] = a[3][1]
-	VMOVUPS      (R12), Z12 // B[1][0] = b[0][0]
+	VMOVUPS      (R12), Z12 // B[1][0] = b_k[0]
 	VFMADD231PS  Z8, Z12, Z0 // C[0][0] += A[0][1] * B[1][0]
 	VFMADD231PS  Z9, Z12, Z2 // C[1][0] += A[1][1] * B[1][0]
 	VFMADD231PS  Z10, Z12, Z4 // C[2][0] += A[2][1] * B[1][0]
 	VFMADD231PS  Z11, Z12, Z6 // C[3][0] += A[3][1] * B[1][0]
-	VMOVUPS      64(R12), Z12 // B[1][1] = b[0][16]
+	VMOVUPS      64(R12), Z12 // B[1][1] = b_k[16]
 	VFMADD231PS  Z8, Z12, Z1 // C[0][1] += A[0][1] * B[1][1]
 	VFMADD231PS  Z9, Z12, Z3 // C[1][1] += A[1][1] * B[1][1]
 	VFMADD231PS  Z10, Z12, Z5 // C[2][1] += A[2][1] * B[1][1]
 	VFMADD231PS  Z11, Z12, Z7 // C[3][1] += A[3][1] * B[1][1]
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	VBROADCASTSS 8(R10), Z8 // A[0][2] = a[0][2]
 	VBROADCASTSS 8(R10)(R9*1), Z9 // A[1][2] = a[1][2]
 	VBROADCASTSS 8(R10)(R9*2), Z10 // A[2][2] = a[2][2]
 	VBROADCASTSS 8(R11), Z11 // A[3][2] = a[3][2]
-	VMOVUPS      (R12), Z12 // B[2][0] = b[0][0]
+	VMOVUPS      (R12), Z12 // B[2][0] = b_k[0]
 	VFMADD231PS  Z8, Z12, Z0 // C[0][0] += A[0][2] * B[2][0]
 	VFMADD231PS  Z9, Z12, Z2 // C[1][0] += A[1][2] * B[2][0]
 	VFMADD231PS  Z10, Z12, Z4 // C[2][0] += A[2][2] * B[2][0]
 	VFMADD231PS  Z11, Z12, Z6 // C[3][0] += A[3][2] * B[2][0]
-	VMOVUPS      64(R12), Z12 // B[2][1] = b[0][16]
+	VMOVUPS      64(R12), Z12 // B[2][1] = b_k[16]
 	VFMADD231PS  Z8, Z12, Z1 // C[0][1] += A[0][2] * B[2][1]
 	VFMADD231PS  Z9, Z12, Z3 // C[1][1] += A[1][2] * B[2][1]
 	VFMADD231PS  Z10, Z12, Z5 // C[2][1] += A[2][2] * B[2][1]
 	VFMADD231PS  Z11, Z12, Z7 // C[3][1] += A[3][2] * B[2][1]
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	VBROADCASTSS 12(R10), Z8 // A[0][3] = a[0][3]
 	VBROADCASTSS 12(R10)(R9*1), Z9 // A[1][3] = a[1][3]
 	VBROADCASTSS 12(R10)(R9*2), Z10 // A[2][3] = a[2][3]
 	VBROADCASTSS 12(R11), Z11 // A[3][3] = a[3][3]
-	VMOVUPS      (R12), Z12 // B[3][0] = b[0][0]
+	VMOVUPS      (R12), Z12 // B[3][0] = b_k[0]
 	VFMADD231PS  Z8, Z12, Z0 // C[0][0] += A[0][3] * B[3][0]
 	VFMADD231PS  Z9, Z12, Z2 // C[1][0] += A[1][3] * B[3][0]
 	VFMADD231PS  Z10, Z12, Z4 // C[2][0] += A[2][3] * B[3][0]
 	VFMADD231PS  Z11, Z12, Z6 // C[3][0] += A[3][3] * B[3][0]
-	VMOVUPS      64(R12), Z12 // B[3][1] = b[0][16]
+	VMOVUPS      64(R12), Z12 // B[3][1] = b_k[16]
 	VFMADD231PS  Z8, Z12, Z1 // C[0][1] += A[0][3] * B[3][1]
 	VFMADD231PS  Z9, Z12, Z3 // C[1][1] += A[1][3] * B[3][1]
 	VFMADD231PS  Z10, Z12, Z5 // C[2][1] += A[2][3] * B[3][1]
 	VFMADD231PS  Z11, Z12, Z7 // C[3][1] += A[3][3] * B[3][1]
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
+	PREFETCHT0   2048(R13) // prefetch ahead[512]
+	PREFETCHT0   2112(R13) // prefetch ahead[528]
+	PREFETCHT0   2176(R13) // prefetch ahead[544]
+	PREFETCHT0   2240(R13) // prefetch ahead[560]
+	PREFETCHT0   2304(R13) // prefetch ahead[576]
+	PREFETCHT0   2368(R13) // prefetch ahead[592]
+	PREFETCHT0   2432(R13) // prefetch ahead[608]
+	PREFETCHT0   2496(R13) // prefetch ahead[624]
+	ADDQ         $+512, R13 // ahead += 512
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_41 // depth >= 4
@@ -6427,17 +6467,17 @@ depth_43:
 	VBROADCASTSS (R10)(R9*1), Z9 // A[1][0] = a[1][0]
 	VBROADCASTSS (R10)(R9*2), Z10 // A[2][0] = a[2][0]
 	VBROADCASTSS (R11), Z11 // A[3][0] = a[3][0]
-	VMOVUPS      (R12), Z12 // B[0][0] = b[0][0]
+	VMOVUPS      (R12), Z12 // B[0][0] = b_k[0]
 	VFMADD231PS  Z8, Z12, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z9, Z12, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z10, Z12, Z4 // C[2][0] += A[2][0] * B[0][0]
 	VFMADD231PS  Z11, Z12, Z6 // C[3][0] += A[3][0] * B[0][0]
-	VMOVUPS      64(R12), Z12 // B[0][1] = b[0][16]
+	VMOVUPS      64(R12), Z12 // B[0][1] = b_k[16]
 	VFMADD231PS  Z8, Z12, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z9, Z12, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z10, Z12, Z5 // C[2][1] += A[2][0] * B[0][1]
 	VFMADD231PS  Z11, Z12, Z7 // C[3][1] += A[3][0] * B[0][1]
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	ADDQ         $+4, R10 // a0 += 4
 	ADDQ         $+4, R11 // a3 += 4
 	SUBQ         $+1, R8 // depth += -1
@@ -6514,38 +6554,46 @@ end_47:
 	MOVQ CX, R9 // rows of a
 	LEAQ (R9)(R8*2), R10 // rows of a
 	ADDQ R8, R10 // rows of a
-	MOVQ panelStride+48(FP), R11 // panelStride
-	SHLQ $0x02, R11 // panelStride <<= 2
+	MOVQ SI, R11 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_49 // depth < 4
 
 depth_48:
-	VMOVUPS          (SI), Z4 // B[0][0] = b[0][0]
+	VMOVUPS          (R11), Z4 // B[0][0] = b_k[0]
 	VFMADD231PS.BCST (R9), Z4, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z4, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z4, Z2 // C[2][0] += a[2][0] * B[0][0]
 	VFMADD231PS.BCST (R10), Z4, Z3 // C[3][0] += a[3][0] * B[0][0]
-	ADDQ             BX, SI // b0 += pitch
-	VMOVUPS          (SI), Z4 // B[1][0] = b[0][0]
+	ADDQ             BX, R11 // b_k += pitch
+	VMOVUPS          (R11), Z4 // B[1][0] = b_k[0]
 	VFMADD231PS.BCST 4(R9), Z4, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][1] * B[1][0]
 	VFMADD231PS.BCST 4(R10), Z4, Z3 // C[3][0] += a[3][1] * B[1][0]
-	ADDQ             BX, SI // b0 += pitch
-	VMOVUPS          (SI), Z4 // B[2][0] = b[0][0]
+	ADDQ             BX, R11 // b_k += pitch
+	VMOVUPS          (R11), Z4 // B[2][0] = b_k[0]
 	VFMADD231PS.BCST 8(R9), Z4, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][2] * B[2][0]
 	VFMADD231PS.BCST 8(R10), Z4, Z3 // C[3][0] += a[3][2] * B[2][0]
-	ADDQ             BX, SI // b0 += pitch
-	VMOVUPS          (SI), Z4 // B[3][0] = b[0][0]
+	ADDQ             BX, R11 // b_k += pitch
+	VMOVUPS          (R11), Z4 // B[3][0] = b_k[0]
 	VFMADD231PS.BCST 12(R9), Z4, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10), Z4, Z3 // C[3][0] += a[3][3] * B[3][0]
-	ADDQ             BX, SI // b0 += pitch
+	ADDQ             BX, R11 // b_k += pitch
 	ADDQ             $+16, R9 // a0 += 16
 	ADDQ             $+16, R10 // a3 += 16
+	PREFETCHT0       2048(SI) // prefetch ahead[512]
+	PREFETCHT0       2112(SI) // prefetch ahead[528]
+	PREFETCHT0       2176(SI) // prefetch ahead[544]
+	PREFETCHT0       2240(SI) // prefetch ahead[560]
+	PREFETCHT0       2304(SI) // prefetch ahead[576]
+	PREFETCHT0       2368(SI) // prefetch ahead[592]
+	PREFETCHT0       2432(SI) // prefetch ahead[608]
+	PREFETCHT0       2496(SI) // prefetch ahead[624]
+	ADDQ             $+512, SI // ahead += 512
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_48 // depth >= 4
@@ -6555,12 +6603,12 @@ depth_end_49:
 	JLT  depth_end_51 // depth < 1
 
 depth_50:
-	VMOVUPS          (SI), Z4 // B[0][0] = b[0][0]
+	VMOVUPS          (R11), Z4 // B[0][0] = b_k[0]
 	VFMADD231PS.BCST (R9), Z4, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z4, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z4, Z2 // C[2][0] += a[2][0] * B[0][0]
 	VFMADD231PS.BCST (R10), Z4, Z3 // C[3][0] += a[3][0] * B[0][0]
-	ADDQ             BX, SI // b0 += pitch
+	ADDQ             BX, R11 // b_k += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	ADDQ             $+4, R10 // a3 += 4
 	SUBQ             $+1, DI // depth += -1
@@ -6656,9 +6704,8 @@ end_57:
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R10 // rows of a
-	MOVQ panelStride+48(FP), R11 // panelStride
-	SHLQ $0x02, R11 // panelStride <<= 2
-	MOVQ SI, R11 // rows of b
+	MOVQ SI, R11 // b_k = b
+	MOVQ SI, R12 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_59 // depth < 4
 
@@ -6666,52 +6713,61 @@ depth_58:
 	VBROADCASTSS (R10), Z6 // A[0][0] = a[0][0]
 	VBROADCASTSS (R10)(R9*1), Z7 // A[1][0] = a[1][0]
 	VBROADCASTSS (R10)(R9*2), Z8 // A[2][0] = a[2][0]
-	VMOVUPS      (R11), Z9 // B[0][0] = b[0][0]
+	VMOVUPS      (R11), Z9 // B[0][0] = b_k[0]
 	VFMADD231PS  Z6, Z9, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z7, Z9, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z8, Z9, Z4 // C[2][0] += A[2][0] * B[0][0]
-	VMOVUPS      64(R11), Z9 // B[0][1] = b[0][16]
+	VMOVUPS      64(R11), Z9 // B[0][1] = b_k[16]
 	VFMADD231PS  Z6, Z9, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z7, Z9, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z8, Z9, Z5 // C[2][1] += A[2][0] * B[0][1]
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	VBROADCASTSS 4(R10), Z6 // A[0][1] = a[0][1]
 	VBROADCASTSS 4(R10)(R9*1), Z7 // A[1][1] = a[1][1]
 	VBROADCASTSS 4(R10)(R9*2), Z8 // A[2][1] = a[2][1]
-	VMOVUPS      (R11), Z9 // B[1][0] = b[0][0]
+	VMOVUPS      (R11), Z9 // B[1][0] = b_k[0]
 	VFMADD231PS  Z6, Z9, Z0 // C[0][0] += A[0][1] * B[1][0]
 	VFMADD231PS  Z7, Z9, Z2 // C[1][0] += A[1][1] * B[1][0]
 	VFMADD231PS  Z8, Z9, Z4 // C[2][0] += A[2][1] * B[1][0]
-	VMOVUPS      64(R11), Z9 // B[1][1] = b[0][16]
+	VMOVUPS      64(R11), Z9 // B[1][1] = b_k[16]
 	VFMADD231PS  Z6, Z9, Z1 // C[0][1] += A[0][1] * B[1][1]
 	VFMADD231PS  Z7, Z9, Z3 // C[1][1] += A[1][1] * B[1][1]
 	VFMADD231PS  Z8, Z9, Z5 // C[2][1] += A[2][1] * B[1][1]
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	VBROADCASTSS 8(R10), Z6 // A[0][2] = a[0][2]
 	VBROADCASTSS 8(R10)(R9*1), Z7 // A[1][2] = a[1][2]
 	VBROADCASTSS 8(R10)(R9*2), Z8 // A[2][2] = a[2][2]
-	VMOVUPS      (R11), Z9 // B[2][0] = b[0][0]
+	VMOVUPS      (R11), Z9 // B[2][0] = b_k[0]
 	VFMADD231PS  Z6, Z9, Z0 // C[0][0] += A[0][2] * B[2][0]
 	VFMADD231PS  Z7, Z9, Z2 // C[1][0] += A[1][2] * B[2][0]
 	VFMADD231PS  Z8, Z9, Z4 // C[2][0] += A[2][2] * B[2][0]
-	VMOVUPS      64(R11), Z9 // B[2][1] = b[0][16]
+	VMOVUPS      64(R11), Z9 // B[2][1] = b_k[16]
 	VFMADD231PS  Z6, Z9, Z1 // C[0][1] += A[0][2] * B[2][1]
 	VFMADD231PS  Z7, Z9, Z3 // C[1][1] += A[1][2] * B[2][1]
 	VFMADD231PS  Z8, Z9, Z5 // C[2][1] += A[2][2] * B[2][1]
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	VBROADCASTSS 12(R10), Z6 // A[0][3] = a[0][3]
 	VBROADCASTSS 12(R10)(R9*1), Z7 // A[1][3] = a[1][3]
 	VBROADCASTSS 12(R10)(R9*2), Z8 // A[2][3] = a[2][3]
-	VMOVUPS      (R11), Z9 // B[3][0] = b[0][0]
+	VMOVUPS      (R11), Z9 // B[3][0] = b_k[0]
 	VFMADD231PS  Z6, Z9, Z0 // C[0][0] += A[0][3] * B[3][0]
 	VFMADD231PS  Z7, Z9, Z2 // C[1][0] += A[1][3] * B[3][0]
 	VFMADD231PS  Z8, Z9, Z4 // C[2][0] += A[2][3] * B[3][0]
-	VMOVUPS      64(R11), Z9 // B[3][1] = b[0][16]
+	VMOVUPS      64(R11), Z9 // B[3][1] = b_k[16]
 	VFMADD231PS  Z6, Z9, Z1 // C[0][1] += A[0][3] * B[3][1]
 	VFMADD231PS  Z7, Z9, Z3 // C[1][1] += A[1][3] * B[3][1]
 	VFMADD231PS  Z8, Z9, Z5 // C[2][1] += A[2][3] * B[3][1]
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
+	PREFETCHT0   2048(R12) // prefetch ahead[512]
+	PREFETCHT0   2112(R12) // prefetch ahead[528]
+	PREFETCHT0   2176(R12) // prefetch ahead[544]
+	PREFETCHT0   2240(R12) // prefetch ahead[560]
+	PREFETCHT0   2304(R12) // prefetch ahead[576]
+	PREFETCHT0   2368(R12) // prefetch ahead[592]
+	PREFETCHT0   2432(R12) // prefetch ahead[608]
+	PREFETCHT0   2496(R12) // prefetch ahead[624]
+	ADDQ         $+512, R12 // ahead += 512
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_58 // depth >= 4
@@ -6724,15 +6780,15 @@ depth_60:
 	VBROADCASTSS (R10), Z6 // A[0][0] = a[0][0]
 	VBROADCASTSS (R10)(R9*1), Z7 // A[1][0] = a[1][0]
 	VBROADCASTSS (R10)(R9*2), Z8 // A[2][0] = a[2][0]
-	VMOVUPS      (R11), Z9 // B[0][0] = b[0][0]
+	VMOVUPS      (R11), Z9 // B[0][0] = b_k[0]
 	VFMADD231PS  Z6, Z9, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z7, Z9, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z8, Z9, Z4 // C[2][0] += A[2][0] * B[0][0]
-	VMOVUPS      64(R11), Z9 // B[0][1] = b[0][16]
+	VMOVUPS      64(R11), Z9 // B[0][1] = b_k[16]
 	VFMADD231PS  Z6, Z9, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z7, Z9, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z8, Z9, Z5 // C[2][1] += A[2][0] * B[0][1]
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+4, R10 // a0 += 4
 	SUBQ         $+1, R8 // depth += -1
 	CMPQ         R8, $+1 // depth >= 1
@@ -6796,33 +6852,41 @@ end_64:
 	MOVQ aStride+24(FP), R8 // aStride
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R9 // rows of a
-	MOVQ panelStride+48(FP), R10 // panelStride
-	SHLQ $0x02, R10 // panelStride <<= 2
+	MOVQ SI, R10 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_66 // depth < 4
 
 depth_65:
-	VMOVUPS          (SI), Z3 // B[0][0] = b[0][0]
+	VMOVUPS          (R10), Z3 // B[0][0] = b_k[0]
 	VFMADD231PS.BCST (R9), Z3, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z3, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z3, Z2 // C[2][0] += a[2][0] * B[0][0]
-	ADDQ             BX, SI // b0 += pitch
-	VMOVUPS          (SI), Z3 // B[1][0] = b[0][0]
+	ADDQ             BX, R10 // b_k += pitch
+	VMOVUPS          (R10), Z3 // B[1][0] = b_k[0]
 	VFMADD231PS.BCST 4(R9), Z3, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][1] * B[1][0]
-	ADDQ             BX, SI // b0 += pitch
-	VMOVUPS          (SI), Z3 // B[2][0] = b[0][0]
+	ADDQ             BX, R10 // b_k += pitch
+	VMOVUPS          (R10), Z3 // B[2][0] = b_k[0]
 	VFMADD231PS.BCST 8(R9), Z3, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][2] * B[2][0]
-	ADDQ             BX, SI // b0 += pitch
-	VMOVUPS          (SI), Z3 // B[3][0] = b[0][0]
+	ADDQ             BX, R10 // b_k += pitch
+	VMOVUPS          (R10), Z3 // B[3][0] = b_k[0]
 	VFMADD231PS.BCST 12(R9), Z3, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][3] * B[3][0]
-	ADDQ             BX, SI // b0 += pitch
+	ADDQ             BX, R10 // b_k += pitch
 	ADDQ             $+16, R9 // a0 += 16
+	PREFETCHT0       2048(SI) // prefetch ahead[512]
+	PREFETCHT0       2112(SI) // prefetch ahead[528]
+	PREFETCHT0       2176(SI) // prefetch ahead[544]
+	PREFETCHT0       2240(SI) // prefetch ahead[560]
+	PREFETCHT0       2304(SI) // prefetch ahead[576]
+	PREFETCHT0       2368(SI) // prefetch ahead[592]
+	PREFETCHT0       2432(SI) // prefetch ahead[608]
+	PREFETCHT0       2496(SI) // prefetch ahead[624]
+	ADDQ             $+512, SI // ahead += 512
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_65 // depth >= 4
@@ -6832,11 +6896,11 @@ depth_end_66:
 	JLT  depth_end_68 // depth < 1
 
 depth_67:
-	VMOVUPS          (SI), Z3 // B[0][0] = b[0][0]
+	VMOVUPS          (R10), Z3 // B[0][0] = b_k[0]
 	VFMADD231PS.BCST (R9), Z3, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z3, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z3, Z2 // C[2][0] += a[2][0] * B[0][0]
-	ADDQ             BX, SI // b0 += pitch
+	ADDQ             BX, R10 // b_k += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	SUBQ             $+1, DI // depth += -1
 	CMPQ             DI, $+1 // depth >= 1
@@ -6919,50 +6983,58 @@ end_74:
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R10 // rows of a
-	MOVQ panelStride+48(FP), R11 // panelStride
-	SHLQ $0x02, R11 // panelStride <<= 2
-	MOVQ SI, R11 // rows of b
+	MOVQ SI, R11 // b_k = b
+	MOVQ SI, R12 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_76 // depth < 4
 
 depth_75:
 	VBROADCASTSS (R10), Z4 // A[0][0] = a[0][0]
 	VBROADCASTSS (R10)(R9*1), Z5 // A[1][0] = a[1][0]
-	VMOVUPS      (R11), Z6 // B[0][0] = b[0][0]
+	VMOVUPS      (R11), Z6 // B[0][0] = b_k[0]
 	VFMADD231PS  Z4, Z6, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z5, Z6, Z2 // C[1][0] += A[1][0] * B[0][0]
-	VMOVUPS      64(R11), Z6 // B[0][1] = b[0][16]
+	VMOVUPS      64(R11), Z6 // B[0][1] = b_k[16]
 	VFMADD231PS  Z4, Z6, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z5, Z6, Z3 // C[1][1] += A[1][0] * B[0][1]
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	VBROADCASTSS 4(R10), Z4 // A[0][1] = a[0][1]
 	VBROADCASTSS 4(R10)(R9*1), Z5 // A[1][1] = a[1][1]
-	VMOVUPS      (R11), Z6 // B[1][0] = b[0][0]
+	VMOVUPS      (R11), Z6 // B[1][0] = b_k[0]
 	VFMADD231PS  Z4, Z6, Z0 // C[0][0] += A[0][1] * B[1][0]
 	VFMADD231PS  Z5, Z6, Z2 // C[1][0] += A[1][1] * B[1][0]
-	VMOVUPS      64(R11), Z6 // B[1][1] = b[0][16]
+	VMOVUPS      64(R11), Z6 // B[1][1] = b_k[16]
 	VFMADD231PS  Z4, Z6, Z1 // C[0][1] += A[0][1] * B[1][1]
 	VFMADD231PS  Z5, Z6, Z3 // C[1][1] += A[1][1] * B[1][1]
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	VBROADCASTSS 8(R10), Z4 // A[0][2] = a[0][2]
 	VBROADCASTSS 8(R10)(R9*1), Z5 // A[1][2] = a[1][2]
-	VMOVUPS      (R11), Z6 // B[2][0] = b[0][0]
+	VMOVUPS      (R11), Z6 // B[2][0] = b_k[0]
 	VFMADD231PS  Z4, Z6, Z0 // C[0][0] += A[0][2] * B[2][0]
 	VFMADD231PS  Z5, Z6, Z2 // C[1][0] += A[1][2] * B[2][0]
-	VMOVUPS      64(R11), Z6 // B[2][1] = b[0][16]
+	VMOVUPS      64(R11), Z6 // B[2][1] = b_k[16]
 	VFMADD231PS  Z4, Z6, Z1 // C[0][1] += A[0][2] * B[2][1]
 	VFMADD231PS  Z5, Z6, Z3 // C[1][1] += A[1][2] * B[2][1]
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	VBROADCASTSS 12(R10), Z4 // A[0][3] = a[0][3]
 	VBROADCASTSS 12(R10)(R9*1), Z5 // A[1][3] = a[1][3]
-	VMOVUPS      (R11), Z6 // B[3][0] = b[0][0]
+	VMOVUPS      (R11), Z6 // B[3][0] = b_k[0]
 	VFMADD231PS  Z4, Z6, Z0 // C[0][0] += A[0][3] * B[3][0]
 	VFMADD231PS  Z5, Z6, Z2 // C[1][0] += A[1][3] * B[3][0]
-	VMOVUPS      64(R11), Z6 // B[3][1] = b[0][16]
+	VMOVUPS      64(R11), Z6 // B[3][1] = b_k[16]
 	VFMADD231PS  Z4, Z6, Z1 // C[0][1] += A[0][3] * B[3][1]
 	VFMADD231PS  Z5, Z6, Z3 // C[1][1] += A[1][3] * B[3][1]
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
+	PREFETCHT0   2048(R12) // prefetch ahead[512]
+	PREFETCHT0   2112(R12) // prefetch ahead[528]
+	PREFETCHT0   2176(R12) // prefetch ahead[544]
+	PREFETCHT0   2240(R12) // prefetch ahead[560]
+	PREFETCHT0   2304(R12) // prefetch ahead[576]
+	PREFETCHT0   2368(R12) // prefetch ahead[592]
+	PREFETCHT0   2432(R12) // prefetch ahead[608]
+	PREFETCHT0   2496(R12) // prefetch ahead[624]
+	ADDQ         $+512, R12 // ahead += 512
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_75 // depth >= 4
@@ -6974,13 +7046,13 @@ depth_end_76:
 depth_77:
 	VBROADCASTSS (R10), Z4 // A[0][0] = a[0][0]
 	VBROADCASTSS (R10)(R9*1), Z5 // A[1][0] = a[1][0]
-	VMOVUPS      (R11), Z6 // B[0][0] = b[0][0]
+	VMOVUPS      (R11), Z6 // B[0][0] = b_k[0]
 	VFMADD231PS  Z4, Z6, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z5, Z6, Z2 // C[1][0] += A[1][0] * B[0][0]
-	VMOVUPS      64(R11), Z6 // B[0][1] = b[0][16]
+	VMOVUPS      64(R11), Z6 // B[0][1] = b_k[16]
 	VFMADD231PS  Z4, Z6, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z5, Z6, Z3 // C[1][1] += A[1][0] * B[0][1]
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+4, R10 // a0 += 4
 	SUBQ         $+1, R8 // depth += -1
 	CMPQ         R8, $+1 // depth >= 1
@@ -7038,29 +7110,37 @@ end_81:
 	MOVQ aStride+24(FP), R8 // aStride
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R9 // rows of a
-	MOVQ panelStride+48(FP), R10 // panelStride
-	SHLQ $0x02, R10 // panelStride <<= 2
+	MOVQ SI, R10 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_83 // depth < 4
 
 depth_82:
-	VMOVUPS          (SI), Z2 // B[0][0] = b[0][0]
+	VMOVUPS          (R10), Z2 // B[0][0] = b_k[0]
 	VFMADD231PS.BCST (R9), Z2, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z2, Z1 // C[1][0] += a[1][0] * B[0][0]
-	ADDQ             BX, SI // b0 += pitch
-	VMOVUPS          (SI), Z2 // B[1][0] = b[0][0]
+	ADDQ             BX, R10 // b_k += pitch
+	VMOVUPS          (R10), Z2 // B[1][0] = b_k[0]
 	VFMADD231PS.BCST 4(R9), Z2, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z2, Z1 // C[1][0] += a[1][1] * B[1][0]
-	ADDQ             BX, SI // b0 += pitch
-	VMOVUPS          (SI), Z2 // B[2][0] = b[0][0]
+	ADDQ             BX, R10 // b_k += pitch
+	VMOVUPS          (R10), Z2 // B[2][0] = b_k[0]
 	VFMADD231PS.BCST 8(R9), Z2, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z2, Z1 // C[1][0] += a[1][2] * B[2][0]
-	ADDQ             BX, SI // b0 += pitch
-	VMOVUPS          (SI), Z2 // B[3][0] = b[0][0]
+	ADDQ             BX, R10 // b_k += pitch
+	VMOVUPS          (R10), Z2 // B[3][0] = b_k[0]
 	VFMADD231PS.BCST 12(R9), Z2, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z2, Z1 // C[1][0] += a[1][3] * B[3][0]
-	ADDQ             BX, SI // b0 += pitch
+	ADDQ             BX, R10 // b_k += pitch
 	ADDQ             $+16, R9 // a0 += 16
+	PREFETCHT0       2048(SI) // prefetch ahead[512]
+	PREFETCHT0       2112(SI) // prefetch ahead[528]
+	PREFETCHT0       2176(SI) // prefetch ahead[544]
+	PREFETCHT0       2240(SI) // prefetch ahead[560]
+	PREFETCHT0       2304(SI) // prefetch ahead[576]
+	PREFETCHT0       2368(SI) // prefetch ahead[592]
+	PREFETCHT0       2432(SI) // prefetch ahead[608]
+	PREFETCHT0       2496(SI) // prefetch ahead[624]
+	ADDQ             $+512, SI // ahead += 512
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_82 // depth >= 4
@@ -7070,10 +7150,10 @@ depth_end_83:
 	JLT  depth_end_85 // depth < 1
 
 depth_84:
-	VMOVUPS          (SI), Z2 // B[0][0] = b[0][0]
+	VMOVUPS          (R10), Z2 // B[0][0] = b_k[0]
 	VFMADD231PS.BCST (R9), Z2, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z2, Z1 // C[1][0] += a[1][0] * B[0][0]
-	ADDQ             BX, SI // b0 += pitch
+	ADDQ             BX, R10 // b_k += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	SUBQ             $+1, DI // depth += -1
 	CMPQ             DI, $+1 // depth >= 1
@@ -7146,38 +7226,46 @@ end_91:
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R9 // rows of a
-	MOVQ panelStride+48(FP), R10 // panelStride
-	SHLQ $0x02, R10 // panelStride <<= 2
-	MOVQ SI, R10 // rows of b
+	MOVQ SI, R10 // b_k = b
+	MOVQ SI, R11 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_93 // depth < 4
 
 depth_92:
 	VBROADCASTSS (R9), Z2 // A[0][0] = a[0][0]
-	VMOVUPS      (R10), Z3 // B[0][0] = b[0][0]
+	VMOVUPS      (R10), Z3 // B[0][0] = b_k[0]
 	VFMADD231PS  Z2, Z3, Z0 // C[0][0] += A[0][0] * B[0][0]
-	VMOVUPS      64(R10), Z3 // B[0][1] = b[0][16]
+	VMOVUPS      64(R10), Z3 // B[0][1] = b_k[16]
 	VFMADD231PS  Z2, Z3, Z1 // C[0][1] += A[0][0] * B[0][1]
-	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         DI, R10 // b_k += pitch
 	VBROADCASTSS 4(R9), Z2 // A[0][1] = a[0][1]
-	VMOVUPS      (R10), Z3 // B[1][0] = b[0][0]
+	VMOVUPS      (R10), Z3 // B[1][0] = b_k[0]
 	VFMADD231PS  Z2, Z3, Z0 // C[0][0] += A[0][1] * B[1][0]
-	VMOVUPS      64(R10), Z3 // B[1][1] = b[0][16]
+	VMOVUPS      64(R10), Z3 // B[1][1] = b_k[16]
 	VFMADD231PS  Z2, Z3, Z1 // C[0][1] += A[0][1] * B[1][1]
-	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         DI, R10 // b_k += pitch
 	VBROADCASTSS 8(R9), Z2 // A[0][2] = a[0][2]
-	VMOVUPS      (R10), Z3 // B[2][0] = b[0][0]
+	VMOVUPS      (R10), Z3 // B[2][0] = b_k[0]
 	VFMADD231PS  Z2, Z3, Z0 // C[0][0] += A[0][2] * B[2][0]
-	VMOVUPS      64(R10), Z3 // B[2][1] = b[0][16]
+	VMOVUPS      64(R10), Z3 // B[2][1] = b_k[16]
 	VFMADD231PS  Z2, Z3, Z1 // C[0][1] += A[0][2] * B[2][1]
-	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         DI, R10 // b_k += pitch
 	VBROADCASTSS 12(R9), Z2 // A[0][3] = a[0][3]
-	VMOVUPS      (R10), Z3 // B[3][0] = b[0][0]
+	VMOVUPS      (R10), Z3 // B[3][0] = b_k[0]
 	VFMADD231PS  Z2, Z3, Z0 // C[0][0] += A[0][3] * B[3][0]
-	VMOVUPS      64(R10), Z3 // B[3][1] = b[0][16]
+	VMOVUPS      64(R10), Z3 // B[3][1] = b_k[16]
 	VFMADD231PS  Z2, Z3, Z1 // C[0][1] += A[0][3] * B[3][1]
-	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         DI, R10 // b_k += pitch
 	ADDQ         $+16, R9 // a0 += 16
+	PREFETCHT0   2048(R11) // prefetch ahead[512]
+	PREFETCHT0   2112(R11) // prefetch ahead[528]
+	PREFETCHT0   2176(R11) // prefetch ahead[544]
+	PREFETCHT0   2240(R11) // prefetch ahead[560]
+	PREFETCHT0   2304(R11) // prefetch ahead[576]
+	PREFETCHT0   2368(R11) // prefetch ahead[592]
+	PREFETCHT0   2432(R11) // prefetch ahead[608]
+	PREFETCHT0   2496(R11) // prefetch ahead[624]
+	ADDQ         $+512, R11 // ahead += 512
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_92 // depth >= 4
@@ -7188,11 +7276,11 @@ depth_end_93:
 
 depth_94:
 	VBROADCASTSS (R9), Z2 // A[0][0] = a[0][0]
-	VMOVUPS      (R10), Z3 // B[0][0] = b[0][0]
+	VMOVUPS      (R10), Z3 // B[0][0] = b_k[0]
 	VFMADD231PS  Z2, Z3, Z0 // C[0][0] += A[0][0] * B[0][0]
-	VMOVUPS      64(R10), Z3 // B[0][1] = b[0][16]
+	VMOVUPS      64(R10), Z3 // B[0][1] = b_k[16]
 	VFMADD231PS  Z2, Z3, Z1 // C[0][1] += A[0][0] * B[0][1]
-	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         DI, R10 // b_k += pitch
 	ADDQ         $+4, R9 // a0 += 4
 	SUBQ         $+1, R8 // depth += -1
 	CMPQ         R8, $+1 // depth >= 1
@@ -7244,25 +7332,33 @@ end_98:
 	MOVQ aStride+24(FP), R8 // aStride
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R8 // rows of a
-	MOVQ panelStride+48(FP), R9 // panelStride
-	SHLQ $0x02, R9 // panelStride <<= 2
+	MOVQ SI, R9 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_100 // depth < 4
 
 depth_99:
-	VMOVUPS          (SI), Z1 // B[0][0] = b[0][0]
+	VMOVUPS          (R9), Z1 // B[0][0] = b_k[0]
 	VFMADD231PS.BCST (R8), Z1, Z0 // C[0][0] += a[0][0] * B[0][0]
-	ADDQ             BX, SI // b0 += pitch
-	VMOVUPS          (SI), Z1 // B[1][0] = b[0][0]
+	ADDQ             BX, R9 // b_k += pitch
+	VMOVUPS          (R9), Z1 // B[1][0] = b_k[0]
 	VFMADD231PS.BCST 4(R8), Z1, Z0 // C[0][0] += a[0][1] * B[1][0]
-	ADDQ             BX, SI // b0 += pitch
-	VMOVUPS          (SI), Z1 // B[2][0] = b[0][0]
+	ADDQ             BX, R9 // b_k += pitch
+	VMOVUPS          (R9), Z1 // B[2][0] = b_k[0]
 	VFMADD231PS.BCST 8(R8), Z1, Z0 // C[0][0] += a[0][2] * B[2][0]
-	ADDQ             BX, SI // b0 += pitch
-	VMOVUPS          (SI), Z1 // B[3][0] = b[0][0]
+	ADDQ             BX, R9 // b_k += pitch
+	VMOVUPS          (R9), Z1 // B[3][0] = b_k[0]
 	VFMADD231PS.BCST 12(R8), Z1, Z0 // C[0][0] += a[0][3] * B[3][0]
-	ADDQ             BX, SI // b0 += pitch
+	ADDQ             BX, R9 // b_k += pitch
 	ADDQ             $+16, R8 // a0 += 16
+	PREFETCHT0       2048(SI) // prefetch ahead[512]
+	PREFETCHT0       2112(SI) // prefetch ahead[528]
+	PREFETCHT0       2176(SI) // prefetch ahead[544]
+	PREFETCHT0       2240(SI) // prefetch ahead[560]
+	PREFETCHT0       2304(SI) // prefetch ahead[576]
+	PREFETCHT0       2368(SI) // prefetch ahead[592]
+	PREFETCHT0       2432(SI) // prefetch ahead[608]
+	PREFETCHT0       2496(SI) // prefetch ahead[624]
+	ADDQ             $+512, SI // ahead += 512
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_99 // depth >= 4
@@ -7272,9 +7368,9 @@ depth_end_100:
 	JLT  depth_end_102 // depth < 1
 
 depth_101:
-	VMOVUPS          (SI), Z1 // B[0][0] = b[0][0]
+	VMOVUPS          (R9), Z1 // B[0][0] = b_k[0]
 	VFMADD231PS.BCST (R8), Z1, Z0 // C[0][0] += a[0][0] * B[0][0]
-	ADDQ             BX, SI // b0 += pitch
+	ADDQ             BX, R9 // b_k += pitch
 	ADDQ             $+4, R8 // a0 += 4
 	SUBQ             $+1, DI // depth += -1
 	CMPQ             DI, $+1 // depth >= 1
@@ -7409,9 +7505,7 @@ end_6:
 	ADDQ R9, R11 // rows of a
 	LEAQ (R11)(R9*2), R12 // rows of a
 	ADDQ R9, R12 // rows of a
-	MOVQ panelStride+48(FP), R13 // panelStride
-	SHLQ $0x01, R13 // panelStride <<= 1
-	MOVQ SI, R13 // rows of b
+	MOVQ SI, R13 // b_k = b
 	MOVQ SI, R14 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_8 // depth < 4
@@ -7425,8 +7519,8 @@ depth_7:
 	VBROADCASTSS (R11)(R9*2), Z21 // A[5][0] = a[5][0]
 	VBROADCASTSS (R12), Z22 // A[6][0] = a[6][0]
 	VBROADCASTSS (R12)(R9*1), Z23 // A[7][0] = a[7][0]
-	VPMOVZXWD    (R13), Z24 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Z24, Z24 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R13), Z24 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Z24, Z24 // B[0][0] = bfloat16 of b_k[0]
 	VFMADD231PS  Z16, Z24, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z17, Z24, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z18, Z24, Z4 // C[2][0] += A[2][0] * B[0][0]
@@ -7435,8 +7529,8 @@ depth_7:
 	VFMADD231PS  Z21, Z24, Z10 // C[5][0] += A[5][0] * B[0][0]
 	VFMADD231PS  Z22, Z24, Z12 // C[6][0] += A[6][0] * B[0][0]
 	VFMADD231PS  Z23, Z24, Z14 // C[7][0] += A[7][0] * B[0][0]
-	VPMOVZXWD    32(R13), Z24 // B[0][1] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Z24, Z24 // B[0][1] = bfloat16 of b[0][8]
+	VPMOVZXWD    32(R13), Z24 // B[0][1] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Z24, Z24 // B[0][1] = bfloat16 of b_k[8]
 	VFMADD231PS  Z16, Z24, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z17, Z24, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z18, Z24, Z5 // C[2][1] += A[2][0] * B[0][1]
@@ -7445,7 +7539,7 @@ depth_7:
 	VFMADD231PS  Z21, Z24, Z11 // C[5][1] += A[5][0] * B[0][1]
 	VFMADD231PS  Z22, Z24, Z13 // C[6][1] += A[6][0] * B[0][1]
 	VFMADD231PS  Z23, Z24, Z15 // C[7][1] += A[7][0] * B[0][1]
-	ADDQ         DI, R13 // b0 += pitch
+	ADDQ         DI, R13 // b_k += pitch
 	VBROADCASTSS 4(R10), Z16 // A[0][1] = a[0][1]
 	VBROADCASTSS 4(R10)(R9*1), Z17 // A[1][1] = a[1][1]
 	VBROADCASTSS 4(R10)(R9*2), Z18 // A[2][1] = a[2][1]
@@ -7454,8 +7548,8 @@ depth_7:
 	VBROADCASTSS 4(R11)(R9*2), Z21 // A[5][1] = a[5][1]
 	VBROADCASTSS 4(R12), Z22 // A[6][1] = a[6][1]
 	VBROADCASTSS 4(R12)(R9*1), Z23 // A[7][1] = a[7][1]
-	VPMOVZXWD    (R13), Z24 // B[1][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Z24, Z24 // B[1][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R13), Z24 // B[1][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Z24, Z24 // B[1][0] = bfloat16 of b_k[0]
 	VFMADD231PS  Z16, Z24, Z0 // C[0][0] += A[0][1] * B[1][0]
 	VFMADD231PS  Z17, Z24, Z2 // C[1][0] += A[1][1] * B[1][0]
 	VFMADD231PS  Z18, Z24, Z4 // C[2][0] += A[2][1] * B[1][0]
@@ -7464,8 +7558,8 @@ depth_7:
 	VFMADD231PS  Z21, Z24, Z10 // C[5][0] += A[5][1] * B[1][0]
 	VFMADD231PS  Z22, Z24, Z12 // C[6][0] += A[6][1] * B[1][0]
 	VFMADD231PS  Z23, Z24, Z14 // C[7][0] += A[7][1] * B[1][0]
-	VPMOVZXWD    32(R13), Z24 // B[1][1] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Z24, Z24 // B[1][1] = bfloat16 of b[0][8]
+	VPMOVZXWD    32(R13), Z24 // B[1][1] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Z24, Z24 // B[1][1] = bfloat16 of b_k[8]
 	VFMADD231PS  Z16, Z24, Z1 // C[0][1] += A[0][1] * B[1][1]
 	VFMADD231PS  Z17, Z24, Z3 // C[1][1] += A[1][1] * B[1][1]
 	VFMADD231PS  Z18, Z24, Z5 // C[2][1] += A[2][1] * B[1][1]
@@ -7474,7 +7568,7 @@ depth_7:
 	VFMADD231PS  Z21, Z24, Z11 // C[5][1] += A[5][1] * B[1][1]
 	VFMADD231PS  Z22, Z24, Z13 // C[6][1] += A[6][1] * B[1][1]
 	VFMADD231PS  Z23, Z24, Z15 // C[7][1] += A[7][1] * B[1][1]
-	ADDQ         DI, R13 // b0 += pitch
+	ADDQ         DI, R13 // b_k += pitch
 	VBROADCASTSS 8(R10), Z16 // A[0][2] = a[0][2]
 	VBROADCASTSS 8(R10)(R9*1), Z17 // A[1][2] = a[1][2]
 	VBROADCASTSS 8(R10)(R9*2), Z18 // A[2][2] = a[2][2]
@@ -7483,8 +7577,8 @@ depth_7:
 	VBROADCASTSS 8(R11)(R9*2), Z21 // A[5][2] = a[5][2]
 	VBROADCASTSS 8(R12), Z22 // A[6][2] = a[6][2]
 	VBROADCASTSS 8(R12)(R9*1), Z23 // A[7][2] = a[7][2]
-	VPMOVZXWD    (R13), Z24 // B[2][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Z24, Z24 // B[2][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R13), Z24 // B[2][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Z24, Z24 // B[2][0] = bfloat16 of b_k[0]
 	VFMADD231PS  Z16, Z24, Z0 // C[0][0] += A[0][2] * B[2][0]
 	VFMADD231PS  Z17, Z24, Z2 // C[1][0] += A[1][2] * B[2][0]
 	VFMADD231PS  Z18, Z24, Z4 // C[2][0] += A[2][2] * B[2][0]
@@ -7493,8 +7587,8 @@ depth_7:
 	VFMADD231PS  Z21, Z24, Z10 // C[5][0] += A[5][2] * B[2][0]
 	VFMADD231PS  Z22, Z24, Z12 // C[6][0] += A[6][2] * B[2][0]
 	VFMADD231PS  Z23, Z24, Z14 // C[7][0] += A[7][2] * B[2][0]
-	VPMOVZXWD    32(R13), Z24 // B[2][1] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Z24, Z24 // B[2][1] = bfloat16 of b[0][8]
+	VPMOVZXWD    32(R13), Z24 // B[2][1] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Z24, Z24 // B[2][1] = bfloat16 of b_k[8]
 	VFMADD231PS  Z16, Z24, Z1 // C[0][1] += A[0][2] * B[2][1]
 	VFMADD231PS  Z17, Z24, Z3 // C[1][1] += A[1][2] * B[2][1]
 	VFMADD231PS  Z18, Z24, Z5 // C[2][1] += A[2][2] * B[2][1]
@@ -7503,7 +7597,7 @@ depth_7:
 	VFMADD231PS  Z21, Z24, Z11 // C[5][1] += A[5][2] * B[2][1]
 	VFMADD231PS  Z22, Z24, Z13 // C[6][1] += A[6][2] * B[2][1]
 	VFMADD231PS  Z23, Z24, Z15 // C[7][1] += A[7][2] * B[2][1]
-	ADDQ         DI, R13 // b0 += pitch
+	ADDQ         DI, R13 // b_k += pitch
 	VBROADCASTSS 12(R10), Z16 // A[0][3] = a[0][3]
 	VBROADCASTSS 12(R10)(R9*1), Z17 // A[1][3] = a[1][3]
 	VBROADCASTSS 12(R10)(R9*2), Z18 // A[2][3] = a[2][3]
@@ -7512,8 +7606,8 @@ depth_7:
 	VBROADCASTSS 12(R11)(R9*2), Z21 // A[5][3] = a[5][3]
 	VBROADCASTSS 12(R12), Z22 // A[6][3] = a[6][3]
 	VBROADCASTSS 12(R12)(R9*1), Z23 // A[7][3] = a[7][3]
-	VPMOVZXWD    (R13), Z24 // B[3][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Z24, Z24 // B[3][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R13), Z24 // B[3][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Z24, Z24 // B[3][0] = bfloat16 of b_k[0]
 	VFMADD231PS  Z16, Z24, Z0 // C[0][0] += A[0][3] * B[3][0]
 	VFMADD231PS  Z17, Z24, Z2 // C[1][0] += A[1][3] * B[3][0]
 	VFMADD231PS  Z18, Z24, Z4 // C[2][0] += A[2][3] * B[3][0]
@@ -7522,8 +7616,8 @@ depth_7:
 	VFMADD231PS  Z21, Z24, Z10 // C[5][0] += A[5][3] * B[3][0]
 	VFMADD231PS  Z22, Z24, Z12 // C[6][0] += A[6][3] * B[3][0]
 	VFMADD231PS  Z23, Z24, Z14 // C[7][0] += A[7][3] * B[3][0]
-	VPMOVZXWD    32(R13), Z24 // B[3][1] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Z24, Z24 // B[3][1] = bfloat16 of b[0][8]
+	VPMOVZXWD    32(R13), Z24 // B[3][1] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Z24, Z24 // B[3][1] = bfloat16 of b_k[8]
 	VFMADD231PS  Z16, Z24, Z1 // C[0][1] += A[0][3] * B[3][1]
 	VFMADD231PS  Z17, Z24, Z3 // C[1][1] += A[1][3] * B[3][1]
 	VFMADD231PS  Z18, Z24, Z5 // C[2][1] += A[2][3] * B[3][1]
@@ -7532,14 +7626,14 @@ depth_7:
 	VFMADD231PS  Z21, Z24, Z11 // C[5][1] += A[5][3] * B[3][1]
 	VFMADD231PS  Z22, Z24, Z13 // C[6][1] += A[6][3] * B[3][1]
 	VFMADD231PS  Z23, Z24, Z15 // C[7][1] += A[7][3] * B[3][1]
-	ADDQ         DI, R13 // b0 += pitch
+	ADDQ         DI, R13 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
 	ADDQ         $+16, R12 // a6 += 16
-	PREFETCHT0   12288(R14) // prefetch ahead[3072]
-	PREFETCHT0   12352(R14) // prefetch ahead[3088]
-	PREFETCHT0   12416(R14) // prefetch ahead[3104]
-	PREFETCHT0   12480(R14) // prefetch ahead[3120]
+	PREFETCHT0   2048(R14) // prefetch ahead[512]
+	PREFETCHT0   2112(R14) // prefetch ahead[528]
+	PREFETCHT0   2176(R14) // prefetch ahead[544]
+	PREFETCHT0   2240(R14) // prefetch ahead[560]
 	ADDQ         $+256, R14 // ahead += 256
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
@@ -7558,8 +7652,8 @@ depth_9:
 	VBROADCASTSS (R11)(R9*2), Z21 // A[5][0] = a[5][0]
 	VBROADCASTSS (R12), Z22 // A[6][0] = a[6][0]
 	VBROADCASTSS (R12)(R9*1), Z23 // A[7][0] = a[7][0]
-	VPMOVZXWD    (R13), Z24 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Z24, Z24 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R13), Z24 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Z24, Z24 // B[0][0] = bfloat16 of b_k[0]
 	VFMADD231PS  Z16, Z24, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z17, Z24, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z18, Z24, Z4 // C[2][0] += A[2][0] * B[0][0]
@@ -7568,8 +7662,8 @@ depth_9:
 	VFMADD231PS  Z21, Z24, Z10 // C[5][0] += A[5][0] * B[0][0]
 	VFMADD231PS  Z22, Z24, Z12 // C[6][0] += A[6][0] * B[0][0]
 	VFMADD231PS  Z23, Z24, Z14 // C[7][0] += A[7][0] * B[0][0]
-	VPMOVZXWD    32(R13), Z24 // B[0][1] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Z24, Z24 // B[0][1] = bfloat16 of b[0][8]
+	VPMOVZXWD    32(R13), Z24 // B[0][1] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Z24, Z24 // B[0][1] = bfloat16 of b_k[8]
 	VFMADD231PS  Z16, Z24, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z17, Z24, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z18, Z24, Z5 // C[2][1] += A[2][0] * B[0][1]
@@ -7578,7 +7672,7 @@ depth_9:
 	VFMADD231PS  Z21, Z24, Z11 // C[5][1] += A[5][0] * B[0][1]
 	VFMADD231PS  Z22, Z24, Z13 // C[6][1] += A[6][0] * B[0][1]
 	VFMADD231PS  Z23, Z24, Z15 // C[7][1] += A[7][0] * B[0][1]
-	ADDQ         DI, R13 // b0 += pitch
+	ADDQ         DI, R13 // b_k += pitch
 	ADDQ         $+4, R10 // a0 += 4
 	ADDQ         $+4, R11 // a3 += 4
 	ADDQ         $+4, R12 // a6 += 4
@@ -7686,15 +7780,13 @@ end_13:
 	ADDQ R8, R10 // rows of a
 	LEAQ (R10)(R8*2), R11 // rows of a
 	ADDQ R8, R11 // rows of a
-	MOVQ panelStride+48(FP), R12 // panelStride
-	SHLQ $0x01, R12 // panelStride <<= 1
-	MOVQ SI, R12 // rows of b
+	MOVQ SI, R12 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_15 // depth < 4
 
 depth_14:
-	VPMOVZXWD        (R12), Z8 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD           $0x10, Z8, Z8 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD        (R12), Z8 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD           $0x10, Z8, Z8 // B[0][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST (R9), Z8, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z8, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z8, Z2 // C[2][0] += a[2][0] * B[0][0]
@@ -7703,9 +7795,9 @@ depth_14:
 	VFMADD231PS.BCST (R10)(R8*2), Z8, Z5 // C[5][0] += a[5][0] * B[0][0]
 	VFMADD231PS.BCST (R11), Z8, Z6 // C[6][0] += a[6][0] * B[0][0]
 	VFMADD231PS.BCST (R11)(R8*1), Z8, Z7 // C[7][0] += a[7][0] * B[0][0]
-	ADDQ             BX, R12 // b0 += pitch
-	VPMOVZXWD        (R12), Z8 // B[1][0] = bfloat16 of b[0][0]
-	VPSLLD           $0x10, Z8, Z8 // B[1][0] = bfloat16 of b[0][0]
+	ADDQ             BX, R12 // b_k += pitch
+	VPMOVZXWD        (R12), Z8 // B[1][0] = bfloat16 of b_k[0]
+	VPSLLD           $0x10, Z8, Z8 // B[1][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST 4(R9), Z8, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*2), Z8, Z2 // C[2][0] += a[2][1] * B[1][0]
@@ -7714,9 +7806,9 @@ depth_14:
 	VFMADD231PS.BCST 4(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][1] * B[1][0]
 	VFMADD231PS.BCST 4(R11), Z8, Z6 // C[6][0] += a[6][1] * B[1][0]
 	VFMADD231PS.BCST 4(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][1] * B[1][0]
-	ADDQ             BX, R12 // b0 += pitch
-	VPMOVZXWD        (R12), Z8 // B[2][0] = bfloat16 of b[0][0]
-	VPSLLD           $0x10, Z8, Z8 // B[2][0] = bfloat16 of b[0][0]
+	ADDQ             BX, R12 // b_k += pitch
+	VPMOVZXWD        (R12), Z8 // B[2][0] = bfloat16 of b_k[0]
+	VPSLLD           $0x10, Z8, Z8 // B[2][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST 8(R9), Z8, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*2), Z8, Z2 // C[2][0] += a[2][2] * B[2][0]
@@ -7725,9 +7817,9 @@ depth_14:
 	VFMADD231PS.BCST 8(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][2] * B[2][0]
 	VFMADD231PS.BCST 8(R11), Z8, Z6 // C[6][0] += a[6][2] * B[2][0]
 	VFMADD231PS.BCST 8(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][2] * B[2][0]
-	ADDQ             BX, R12 // b0 += pitch
-	VPMOVZXWD        (R12), Z8 // B[3][0] = bfloat16 of b[0][0]
-	VPSLLD           $0x10, Z8, Z8 // B[3][0] = bfloat16 of b[0][0]
+	ADDQ             BX, R12 // b_k += pitch
+	VPMOVZXWD        (R12), Z8 // B[3][0] = bfloat16 of b_k[0]
+	VPSLLD           $0x10, Z8, Z8 // B[3][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST 12(R9), Z8, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*2), Z8, Z2 // C[2][0] += a[2][3] * B[3][0]
@@ -7736,13 +7828,15 @@ depth_14:
 	VFMADD231PS.BCST 12(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][3] * B[3][0]
 	VFMADD231PS.BCST 12(R11), Z8, Z6 // C[6][0] += a[6][3] * B[3][0]
 	VFMADD231PS.BCST 12(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][3] * B[3][0]
-	ADDQ             BX, R12 // b0 += pitch
+	ADDQ             BX, R12 // b_k += pitch
 	ADDQ             $+16, R9 // a0 += 16
 	ADDQ             $+16, R10 // a3 += 16
 	ADDQ             $+16, R11 // a6 += 16
-	PREFETCHT0       12288(SI) // prefetch ahead[3072]
-	PREFETCHT0       12352(SI) // prefetch ahead[3088]
-	ADDQ             $+128, SI // ahead += 128
+	PREFETCHT0       2048(SI) // prefetch ahead[512]
+	PREFETCHT0       2112(SI) // prefetch ahead[528]
+	PREFETCHT0       2176(SI) // prefetch ahead[544]
+	PREFETCHT0       2240(SI) // prefetch ahead[560]
+	ADDQ             $+256, SI // ahead += 256
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_14 // depth >= 4
@@ -7752,8 +7846,8 @@ depth_end_15:
 	JLT  depth_end_17 // depth < 1
 
 depth_16:
-	VPMOVZXWD        (R12), Z8 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD           $0x10, Z8, Z8 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD        (R12), Z8 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD           $0x10, Z8, Z8 // B[0][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST (R9), Z8, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z8, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z8, Z2 // C[2][0] += a[2][0] * B[0][0]
@@ -7762,7 +7856,7 @@ depth_16:
 	VFMADD231PS.BCST (R10)(R8*2), Z8, Z5 // C[5][0] += a[5][0] * B[0][0]
 	VFMADD231PS.BCST (R11), Z8, Z6 // C[6][0] += a[6][0] * B[0][0]
 	VFMADD231PS.BCST (R11)(R8*1), Z8, Z7 // C[7][0] += a[7][0] * B[0][0]
-	ADDQ             BX, R12 // b0 += pitch
+	ADDQ             BX, R12 // b_k += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	ADDQ             $+4, R10 // a3 += 4
 	ADDQ             $+4, R11 // a6 += 4
@@ -7898,9 +7992,7 @@ end_23:
 	MOVQ CX, R10 // rows of a
 	LEAQ (R10)(R9*2), R11 // rows of a
 	ADDQ R9, R11 // rows of a
-	MOVQ panelStride+48(FP), R12 // panelStride
-	SHLQ $0x01, R12 // panelStride <<= 1
-	MOVQ SI, R12 // rows of b
+	MOVQ SI, R12 // b_k = b
 	MOVQ SI, R13 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_25 // depth < 4
@@ -7912,98 +8004,98 @@ depth_24:
 	VBROADCASTSS (R11), Z15 // A[3][0] = a[3][0]
 	VBROADCASTSS (R11)(R9*1), Z16 // A[4][0] = a[4][0]
 	VBROADCASTSS (R11)(R9*2), Z17 // A[5][0] = a[5][0]
-	VPMOVZXWD    (R12), Z18 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Z18, Z18 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R12), Z18 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Z18, Z18 // B[0][0] = bfloat16 of b_k[0]
 	VFMADD231PS  Z12, Z18, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z13, Z18, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z14, Z18, Z4 // C[2][0] += A[2][0] * B[0][0]
 	VFMADD231PS  Z15, Z18, Z6 // C[3][0] += A[3][0] * B[0][0]
 	VFMADD231PS  Z16, Z18, Z8 // C[4][0] += A[4][0] * B[0][0]
 	VFMADD231PS  Z17, Z18, Z10 // C[5][0] += A[5][0] * B[0][0]
-	VPMOVZXWD    32(R12), Z18 // B[0][1] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Z18, Z18 // B[0][1] = bfloat16 of b[0][8]
+	VPMOVZXWD    32(R12), Z18 // B[0][1] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Z18, Z18 // B[0][1] = bfloat16 of b_k[8]
 	VFMADD231PS  Z12, Z18, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z13, Z18, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z14, Z18, Z5 // C[2][1] += A[2][0] * B[0][1]
 	VFMADD231PS  Z15, Z18, Z7 // C[3][1] += A[3][0] * B[0][1]
 	VFMADD231PS  Z16, Z18, Z9 // C[4][1] += A[4][0] * B[0][1]
 	VFMADD231PS  Z17, Z18, Z11 // C[5][1] += A[5][0] * B[0][1]
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	VBROADCASTSS 4(R10), Z12 // A[0][1] = a[0][1]
 	VBROADCASTSS 4(R10)(R9*1), Z13 // A[1][1] = a[1][1]
 	VBROADCASTSS 4(R10)(R9*2), Z14 // A[2][1] = a[2][1]
 	VBROADCASTSS 4(R11), Z15 // A[3][1] = a[3][1]
 	VBROADCASTSS 4(R11)(R9*1), Z16 // A[4][1] = a[4][1]
 	VBROADCASTSS 4(R11)(R9*2), Z17 // A[5][1] = a[5][1]
-	VPMOVZXWD    (R12), Z18 // B[1][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Z18, Z18 // B[1][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R12), Z18 // B[1][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Z18, Z18 // B[1][0] = bfloat16 of b_k[0]
 	VFMADD231PS  Z12, Z18, Z0 // C[0][0] += A[0][1] * B[1][0]
 	VFMADD231PS  Z13, Z18, Z2 // C[1][0] += A[1][1] * B[1][0]
 	VFMADD231PS  Z14, Z18, Z4 // C[2][0] += A[2][1] * B[1][0]
 	VFMADD231PS  Z15, Z18, Z6 // C[3][0] += A[3][1] * B[1][0]
 	VFMADD231PS  Z16, Z18, Z8 // C[4][0] += A[4][1] * B[1][0]
 	VFMADD231PS  Z17, Z18, Z10 // C[5][0] += A[5][1] * B[1][0]
-	VPMOVZXWD    32(R12), Z18 // B[1][1] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Z18, Z18 // B[1][1] = bfloat16 of b[0][8]
+	VPMOVZXWD    32(R12), Z18 // B[1][1] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Z18, Z18 // B[1][1] = bfloat16 of b_k[8]
 	VFMADD231PS  Z12, Z18, Z1 // C[0][1] += A[0][1] * B[1][1]
 	VFMADD231PS  Z13, Z18, Z3 // C[1][1] += A[1][1] * B[1][1]
 	VFMADD231PS  Z14, Z18, Z5 // C[2][1] += A[2][1] * B[1][1]
 	VFMADD231PS  Z15, Z18, Z7 // C[3][1] += A[3][1] * B[1][1]
 	VFMADD231PS  Z16, Z18, Z9 // C[4][1] += A[4][1] * B[1][1]
 	VFMADD231PS  Z17, Z18, Z11 // C[5][1] += A[5][1] * B[1][1]
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	VBROADCASTSS 8(R10), Z12 // A[0][2] = a[0][2]
 	VBROADCASTSS 8(R10)(R9*1), Z13 // A[1][2] = a[1][2]
 	VBROADCASTSS 8(R10)(R9*2), Z14 // A[2][2] = a[2][2]
 	VBROADCASTSS 8(R11), Z15 // A[3][2] = a[3][2]
 	VBROADCASTSS 8(R11)(R9*1), Z16 // A[4][2] = a[4][2]
 	VBROADCASTSS 8(R11)(R9*2), Z17 // A[5][2] = a[5][2]
-	VPMOVZXWD    (R12), Z18 // B[2][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Z18, Z18 // B[2][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R12), Z18 // B[2][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Z18, Z18 // B[2][0] = bfloat16 of b_k[0]
 	VFMADD231PS  Z12, Z18, Z0 // C[0][0] += A[0][2] * B[2][0]
 	VFMADD231PS  Z13, Z18, Z2 // C[1][0] += A[1][2] * B[2][0]
 	VFMADD231PS  Z14, Z18, Z4 // C[2][0] += A[2][2] * B[2][0]
 	VFMADD231PS  Z15, Z18, Z6 // C[3][0] += A[3][2] * B[2][0]
 	VFMADD231PS  Z16, Z18, Z8 // C[4][0] += A[4][2] * B[2][0]
 	VFMADD231PS  Z17, Z18, Z10 // C[5][0] += A[5][2] * B[2][0]
-	VPMOVZXWD    32(R12), Z18 // B[2][1] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Z18, Z18 // B[2][1] = bfloat16 of b[0][8]
+	VPMOVZXWD    32(R12), Z18 // B[2][1] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Z18, Z18 // B[2][1] = bfloat16 of b_k[8]
 	VFMADD231PS  Z12, Z18, Z1 // C[0][1] += A[0][2] * B[2][1]
 	VFMADD231PS  Z13, Z18, Z3 // C[1][1] += A[1][2] * B[2][1]
 	VFMADD231PS  Z14, Z18, Z5 // C[2][1] += A[2][2] * B[2][1]
 	VFMADD231PS  Z15, Z18, Z7 // C[3][1] += A[3][2] * B[2][1]
 	VFMADD231PS  Z16, Z18, Z9 // C[4][1] += A[4][2] * B[2][1]
 	VFMADD231PS  Z17, Z18, Z11 // C[5][1] += A[5][2] * B[2][1]
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	VBROADCASTSS 12(R10), Z12 // A[0][3] = a[0][3]
 	VBROADCASTSS 12(R10)(R9*1), Z13 // A[1][3] = a[1][3]
 	VBROADCASTSS 12(R10)(R9*2), Z14 // A[2][3] = a[2][3]
 	VBROADCASTSS 12(R11), Z15 // A[3][3] = a[3][3]
 	VBROADCASTSS 12(R11)(R9*1), Z16 // A[4][3] = a[4][3]
 	VBROADCASTSS 12(R11)(R9*2), Z17 // A[5][3] = a[5][3]
-	VPMOVZXWD    (R12), Z18 // B[3][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Z18, Z18 // B[3][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R12), Z18 // B[3][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Z18, Z18 // B[3][0] = bfloat16 of b_k[0]
 	VFMADD231PS  Z12, Z18, Z0 // C[0][0] += A[0][3] * B[3][0]
 	VFMADD231PS  Z13, Z18, Z2 // C[1][0] += A[1][3] * B[3][0]
 	VFMADD231PS  Z14, Z18, Z4 // C[2][0] += A[2][3] * B[3][0]
 	VFMADD231PS  Z15, Z18, Z6 // C[3][0] += A[3][3] * B[3][0]
 	VFMADD231PS  Z16, Z18, Z8 // C[4][0] += A[4][3] * B[3][0]
 	VFMADD231PS  Z17, Z18, Z10 // C[5][0] += A[5][3] * B[3][0]
-	VPMOVZXWD    32(R12), Z18 // B[3][1] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Z18, Z18 // B[3][1] = bfloat16 of b[0][8]
+	VPMOVZXWD    32(R12), Z18 // B[3][1] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Z18, Z18 // B[3][1] = bfloat16 of b_k[8]
 	VFMADD231PS  Z12, Z18, Z1 // C[0][1] += A[0][3] * B[3][1]
 	VFMADD231PS  Z13, Z18, Z3 // C[1][1] += A[1][3] * B[3][1]
 	VFMADD231PS  Z14, Z18, Z5 // C[2][1] += A[2][3] * B[3][1]
 	VFMADD231PS  Z15, Z18, Z7 // C[3][1] += A[3][3] * B[3][1]
 	VFMADD231PS  Z16, Z18, Z9 // C[4][1] += A[4][3] * B[3][1]
 	VFMADD231PS  Z17, Z18, Z11 // C[5][1] += A[5][3] * B[3][1]
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
-	PREFETCHT0   12288(R13) // prefetch ahead[3072]
-	PREFETCHT0   12352(R13) // prefetch ahead[3088]
-	PREFETCHT0   12416(R13) // prefetch ahead[3104]
-	PREFETCHT0   12480(R13) // prefetch ahead[3120]
+	PREFETCHT0   2048(R13) // prefetch ahead[512]
+	PREFETCHT0   2112(R13) // prefetch ahead[528]
+	PREFETCHT0   2176(R13) // prefetch ahead[544]
+	PREFETCHT0   2240(R13) // prefetch ahead[560]
 	ADDQ         $+256, R13 // ahead += 256
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
@@ -8020,23 +8112,23 @@ depth_26:
 	VBROADCASTSS (R11), Z15 // A[3][0] = a[3][0]
 	VBROADCASTSS (R11)(R9*1), Z16 // A[4][0] = a[4][0]
 	VBROADCASTSS (R11)(R9*2), Z17 // A[5][0] = a[5][0]
-	VPMOVZXWD    (R12), Z18 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Z18, Z18 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R12), Z18 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Z18, Z18 // B[0][0] = bfloat16 of b_k[0]
 	VFMADD231PS  Z12, Z18, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z13, Z18, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z14, Z18, Z4 // C[2][0] += A[2][0] * B[0][0]
 	VFMADD231PS  Z15, Z18, Z6 // C[3][0] += A[3][0] * B[0][0]
 	VFMADD231PS  Z16, Z18, Z8 // C[4][0] += A[4][0] * B[0][0]
 	VFMADD231PS  Z17, Z18, Z10 // C[5][0] += A[5][0] * B[0][0]
-	VPMOVZXWD    32(R12), Z18 // B[0][1] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Z18, Z18 // B[0][1] = bfloat16 of b[0][8]
+	VPMOVZXWD    32(R12), Z18 // B[0][1] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Z18, Z18 // B[0][1] = bfloat16 of b_k[8]
 	VFMADD231PS  Z12, Z18, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z13, Z18, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z14, Z18, Z5 // C[2][1] += A[2][0] * B[0][1]
 	VFMADD231PS  Z15, Z18, Z7 // C[3][1] += A[3][0] * B[0][1]
 	VFMADD231PS  Z16, Z18, Z9 // C[4][1] += A[4][0] * B[0][1]
 	VFMADD231PS  Z17, Z18, Z11 // C[5][1] += A[5][0] * B[0][1]
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	ADDQ         $+4, R10 // a0 += 4
 	ADDQ         $+4, R11 // a3 += 4
 	SUBQ         $+1, R8 // depth += -1
@@ -8125,54 +8217,54 @@ end_30:
 	MOVQ CX, R9 // rows of a
 	LEAQ (R9)(R8*2), R10 // rows of a
 	ADDQ R8, R10 // rows of a
-	MOVQ panelStride+48(FP), R11 // panelStride
-	SHLQ $0x01, R11 // panelStride <<= 1
-	MOVQ SI, R11 // rows of b
+	MOVQ SI, R11 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_32 // depth < 4
 
 depth_31:
-	VPMOVZXWD        (R11), Z6 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD           $0x10, Z6, Z6 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD        (R11), Z6 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD           $0x10, Z6, Z6 // B[0][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST (R9), Z6, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z6, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z6, Z2 // C[2][0] += a[2][0] * B[0][0]
 	VFMADD231PS.BCST (R10), Z6, Z3 // C[3][0] += a[3][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R8*1), Z6, Z4 // C[4][0] += a[4][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R8*2), Z6, Z5 // C[5][0] += a[5][0] * B[0][0]
-	ADDQ             BX, R11 // b0 += pitch
-	VPMOVZXWD        (R11), Z6 // B[1][0] = bfloat16 of b[0][0]
-	VPSLLD           $0x10, Z6, Z6 // B[1][0] = bfloat16 of b[0][0]
+	ADDQ             BX, R11 // b_k += pitch
+	VPMOVZXWD        (R11), Z6 // B[1][0] = bfloat16 of b_k[0]
+	VPSLLD           $0x10, Z6, Z6 // B[1][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST 4(R9), Z6, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*2), Z6, Z2 // C[2][0] += a[2][1] * B[1][0]
 	VFMADD231PS.BCST 4(R10), Z6, Z3 // C[3][0] += a[3][1] * B[1][0]
 	VFMADD231PS.BCST 4(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][1] * B[1][0]
 	VFMADD231PS.BCST 4(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][1] * B[1][0]
-	ADDQ             BX, R11 // b0 += pitch
-	VPMOVZXWD        (R11), Z6 // B[2][0] = bfloat16 of b[0][0]
-	VPSLLD           $0x10, Z6, Z6 // B[2][0] = bfloat16 of b[0][0]
+	ADDQ             BX, R11 // b_k += pitch
+	VPMOVZXWD        (R11), Z6 // B[2][0] = bfloat16 of b_k[0]
+	VPSLLD           $0x10, Z6, Z6 // B[2][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST 8(R9), Z6, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*2), Z6, Z2 // C[2][0] += a[2][2] * B[2][0]
 	VFMADD231PS.BCST 8(R10), Z6, Z3 // C[3][0] += a[3][2] * B[2][0]
 	VFMADD231PS.BCST 8(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][2] * B[2][0]
 	VFMADD231PS.BCST 8(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][2] * B[2][0]
-	ADDQ             BX, R11 // b0 += pitch
-	VPMOVZXWD        (R11), Z6 // B[3][0] = bfloat16 of b[0][0]
-	VPSLLD           $0x10, Z6, Z6 // B[3][0] = bfloat16 of b[0][0]
+	ADDQ             BX, R11 // b_k += pitch
+	VPMOVZXWD        (R11), Z6 // B[3][0] = bfloat16 of b_k[0]
+	VPSLLD           $0x10, Z6, Z6 // B[3][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST 12(R9), Z6, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*2), Z6, Z2 // C[2][0] += a[2][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10), Z6, Z3 // C[3][0] += a[3][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][3] * B[3][0]
-	ADDQ             BX, R11 // b0 += pitch
+	ADDQ             BX, R11 // b_k += pitch
 	ADDQ             $+16, R9 // a0 += 16
 	ADDQ             $+16, R10 // a3 += 16
-	PREFETCHT0       12288(SI) // prefetch ahead[3072]
-	PREFETCHT0       12352(SI) // prefetch ahead[3088]
-	ADDQ             $+128, SI // ahead += 128
+	PREFETCHT0       2048(SI) // prefetch ahead[512]
+	PREFETCHT0       2112(SI) // prefetch ahead[528]
+	PREFETCHT0       2176(SI) // prefetch ahead[544]
+	PREFETCHT0       2240(SI) // prefetch ahead[560]
+	ADDQ             $+256, SI // ahead += 256
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_31 // depth >= 4
@@ -8182,15 +8274,15 @@ depth_end_32:
 	JLT  depth_end_34 // depth < 1
 
 depth_33:
-	VPMOVZXWD        (R11), Z6 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD           $0x10, Z6, Z6 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD        (R11), Z6 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD           $0x10, Z6, Z6 // B[0][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST (R9), Z6, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z6, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z6, Z2 // C[2][0] += a[2][0] * B[0][0]
 	VFMADD231PS.BCST (R10), Z6, Z3 // C[3][0] += a[3][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R8*1), Z6, Z4 // C[4][0] += a[4][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R8*2), Z6, Z5 // C[5][0] += a[5][0] * B[0][0]
-	ADDQ             BX, R11 // b0 += pitch
+	ADDQ             BX, R11 // b_k += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	ADDQ             $+4, R10 // a3 += 4
 	SUBQ             $+1, DI // depth += -1
@@ -8303,9 +8395,7 @@ end_40:
 	MOVQ CX, R10 // rows of a
 	LEAQ (R10)(R9*2), R11 // rows of a
 	ADDQ R9, R11 // rows of a
-	MOVQ panelStride+48(FP), R12 // panelStride
-	SHLQ $0x01, R12 // panelStride <<= 1
-	MOVQ SI, R12 // rows of b
+	MOVQ SI, R12 // b_k = b
 	MOVQ SI, R13 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_42 // depth < 4
@@ -8315,76 +8405,76 @@ depth_41:
 	VBROADCASTSS (R10)(R9*1), Z9 // A[1][0] = a[1][0]
 	VBROADCASTSS (R10)(R9*2), Z10 // A[2][0] = a[2][0]
 	VBROADCASTSS (R11), Z11 // A[3][0] = a[3][0]
-	VPMOVZXWD    (R12), Z12 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Z12, Z12 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R12), Z12 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Z12, Z12 // B[0][0] = bfloat16 of b_k[0]
 	VFMADD231PS  Z8, Z12, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z9, Z12, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z10, Z12, Z4 // C[2][0] += A[2][0] * B[0][0]
 	VFMADD231PS  Z11, Z12, Z6 // C[3][0] += A[3][0] * B[0][0]
-	VPMOVZXWD    32(R12), Z12 // B[0][1] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Z12, Z12 // B[0][1] = bfloat16 of b[0][8]
+	VPMOVZXWD    32(R12), Z12 // B[0][1] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Z12, Z12 // B[0][1] = bfloat16 of b_k[8]
 	VFMADD231PS  Z8, Z12, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z9, Z12, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z10, Z12, Z5 // C[2][1] += A[2][0] * B[0][1]
 	VFMADD231PS  Z11, Z12, Z7 // C[3][1] += A[3][0] * B[0][1]
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	VBROADCASTSS 4(R10), Z8 // A[0][1] = a[0][1]
 	VBROADCASTSS 4(R10)(R9*1), Z9 // A[1][1] = a[1][1]
 	VBROADCASTSS 4(R10)(R9*2), Z10 // A[2][1] = a[2][1]
 	VBROADCASTSS 4(R11), Z11 // A[3][1] = a[3][1]
-	VPMOVZXWD    (R12), Z12 // B[1][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Z12, Z12 // B[1][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R12), Z12 // B[1][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Z12, Z12 // B[1][0] = bfloat16 of b_k[0]
 	VFMADD231PS  Z8, Z12, Z0 // C[0][0] += A[0][1] * B[1][0]
 	VFMADD231PS  Z9, Z12, Z2 // C[1][0] += A[1][1] * B[1][0]
 	VFMADD231PS  Z10, Z12, Z4 // C[2][0] += A[2][1] * B[1][0]
 	VFMADD231PS  Z11, Z12, Z6 // C[3][0] += A[3][1] * B[1][0]
-	VPMOVZXWD    32(R12), Z12 // B[1][1] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Z12, Z12 // B[1][1] = bfloat16 of b[0][8]
+	VPMOVZXWD    32(R12), Z12 // B[1][1] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Z12, Z12 // B[1][1] = bfloat16 of b_k[8]
 	VFMADD231PS  Z8, Z12, Z1 // C[0][1] += A[0][1] * B[1][1]
 	VFMADD231PS  Z9, Z12, Z3 // C[1][1] += A[1][1] * B[1][1]
 	VFMADD231PS  Z10, Z12, Z5 // C[2][1] += A[2][1] * B[1][1]
 	VFMADD231PS  Z11, Z12, Z7 // C[3][1] += A[3][1] * B[1][1]
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	VBROADCASTSS 8(R10), Z8 // A[0][2] = a[0][2]
 	VBROADCASTSS 8(R10)(R9*1), Z9 // A[1][2] = a[1][2]
 	VBROADCASTSS 8(R10)(R9*2), Z10 // A[2][2] = a[2][2]
 	VBROADCASTSS 8(R11), Z11 // A[3][2] = a[3][2]
-	VPMOVZXWD    (R12), Z12 // B[2][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Z12, Z12 // B[2][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R12), Z12 // B[2][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Z12, Z12 // B[2][0] = bfloat16 of b_k[0]
 	VFMADD231PS  Z8, Z12, Z0 // C[0][0] += A[0][2] * B[2][0]
 	VFMADD231PS  Z9, Z12, Z2 // C[1][0] += A[1][2] * B[2][0]
 	VFMADD231PS  Z10, Z12, Z4 // C[2][0] += A[2][2] * B[2][0]
 	VFMADD231PS  Z11, Z12, Z6 // C[3][0] += A[3][2] * B[2][0]
-	VPMOVZXWD    32(R12), Z12 // B[2][1] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Z12, Z12 // B[2][1] = bfloat16 of b[0][8]
+	VPMOVZXWD    32(R12), Z12 // B[2][1] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Z12, Z12 // B[2][1] = bfloat16 of b_k[8]
 	VFMADD231PS  Z8, Z12, Z1 // C[0][1] += A[0][2] * B[2][1]
 	VFMADD231PS  Z9, Z12, Z3 // C[1][1] += A[1][2] * B[2][1]
 	VFMADD231PS  Z10, Z12, Z5 // C[2][1] += A[2][2] * B[2][1]
 	VFMADD231PS  Z11, Z12, Z7 // C[3][1] += A[3][2] * B[2][1]
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	VBROADCASTSS 12(R10), Z8 // A[0][3] = a[0][3]
 	VBROADCASTSS 12(R10)(R9*1), Z9 // A[1][3] = a[1][3]
 	VBROADCASTSS 12(R10)(R9*2), Z10 // A[2][3] = a[2][3]
 	VBROADCASTSS 12(R11), Z11 // A[3][3] = a[3][3]
-	VPMOVZXWD    (R12), Z12 // B[3][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Z12, Z12 // B[3][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R12), Z12 // B[3][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Z12, Z12 // B[3][0] = bfloat16 of b_k[0]
 	VFMADD231PS  Z8, Z12, Z0 // C[0][0] += A[0][3] * B[3][0]
 	VFMADD231PS  Z9, Z12, Z2 // C[1][0] += A[1][3] * B[3][0]
 	VFMADD231PS  Z10, Z12, Z4 // C[2][0] += A[2][3] * B[3][0]
 	VFMADD231PS  Z11, Z12, Z6 // C[3][0] += A[3][3] * B[3][0]
-	VPMOVZXWD    32(R12), Z12 // B[3][1] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Z12, Z12 // B[3][1] = bfloat16 of b[0][8]
+	VPMOVZXWD    32(R12), Z12 // B[3][1] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Z12, Z12 // B[3][1] = bfloat16 of b_k[8]
 	VFMADD231PS  Z8, Z12, Z1 // C[0][1] += A[0][3] * B[3][1]
 	VFMADD231PS  Z9, Z12, Z3 // C[1][1] += A[1][3] * B[3][1]
 	VFMADD231PS  Z10, Z12, Z5 // C[2][1] += A[2][3] * B[3][1]
 	VFMADD231PS  Z11, Z12, Z7 // C[3][1] += A[3][3] * B[3][1]
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
-	PREFETCHT0   12288(R13) // prefetch ahead[3072]
-	PREFETCHT0   12352(R13) // prefetch ahead[3088]
-	PREFETCHT0   12416(R13) // prefetch ahead[3104]
-	PREFETCHT0   12480(R13) // prefetch ahead[3120]
+	PREFETCHT0   2048(R13) // prefetch ahead[512]
+	PREFETCHT0   2112(R13) // prefetch ahead[528]
+	PREFETCHT0   2176(R13) // prefetch ahead[544]
+	PREFETCHT0   2240(R13) // prefetch ahead[560]
 	ADDQ         $+256, R13 // ahead += 256
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
@@ -8399,19 +8489,19 @@ depth_43:
 	VBROADCASTSS (R10)(R9*1), Z9 // A[1][0] = a[1][0]
 	VBROADCASTSS (R10)(R9*2), Z10 // A[2][0] = a[2][0]
 	VBROADCASTSS (R11), Z11 // A[3][0] = a[3][0]
-	VPMOVZXWD    (R12), Z12 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Z12, Z12 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R12), Z12 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Z12, Z12 // B[0][0] = bfloat16 of b_k[0]
 	VFMADD231PS  Z8, Z12, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z9, Z12, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z10, Z12, Z4 // C[2][0] += A[2][0] * B[0][0]
 	VFMADD231PS  Z11, Z12, Z6 // C[3][0] += A[3][0] * B[0][0]
-	VPMOVZXWD    32(R12), Z12 // B[0][1] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Z12, Z12 // B[0][1] = bfloat16 of b[0][8]
+	VPMOVZXWD    32(R12), Z12 // B[0][1] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Z12, Z12 // B[0][1] = bfloat16 of b_k[8]
 	VFMADD231PS  Z8, Z12, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z9, Z12, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z10, Z12, Z5 // C[2][1] += A[2][0] * B[0][1]
 	VFMADD231PS  Z11, Z12, Z7 // C[3][1] += A[3][0] * B[0][1]
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	ADDQ         $+4, R10 // a0 += 4
 	ADDQ         $+4, R11 // a3 += 4
 	SUBQ         $+1, R8 // depth += -1
@@ -8488,46 +8578,46 @@ end_47:
 	MOVQ CX, R9 // rows of a
 	LEAQ (R9)(R8*2), R10 // rows of a
 	ADDQ R8, R10 // rows of a
-	MOVQ panelStride+48(FP), R11 // panelStride
-	SHLQ $0x01, R11 // panelStride <<= 1
-	MOVQ SI, R11 // rows of b
+	MOVQ SI, R11 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_49 // depth < 4
 
 depth_48:
-	VPMOVZXWD        (R11), Z4 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD           $0x10, Z4, Z4 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD        (R11), Z4 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD           $0x10, Z4, Z4 // B[0][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST (R9), Z4, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z4, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z4, Z2 // C[2][0] += a[2][0] * B[0][0]
 	VFMADD231PS.BCST (R10), Z4, Z3 // C[3][0] += a[3][0] * B[0][0]
-	ADDQ             BX, R11 // b0 += pitch
-	VPMOVZXWD        (R11), Z4 // B[1][0] = bfloat16 of b[0][0]
-	VPSLLD           $0x10, Z4, Z4 // B[1][0] = bfloat16 of b[0][0]
+	ADDQ             BX, R11 // b_k += pitch
+	VPMOVZXWD        (R11), Z4 // B[1][0] = bfloat16 of b_k[0]
+	VPSLLD           $0x10, Z4, Z4 // B[1][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST 4(R9), Z4, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][1] * B[1][0]
 	VFMADD231PS.BCST 4(R10), Z4, Z3 // C[3][0] += a[3][1] * B[1][0]
-	ADDQ             BX, R11 // b0 += pitch
-	VPMOVZXWD        (R11), Z4 // B[2][0] = bfloat16 of b[0][0]
-	VPSLLD           $0x10, Z4, Z4 // B[2][0] = bfloat16 of b[0][0]
+	ADDQ             BX, R11 // b_k += pitch
+	VPMOVZXWD        (R11), Z4 // B[2][0] = bfloat16 of b_k[0]
+	VPSLLD           $0x10, Z4, Z4 // B[2][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST 8(R9), Z4, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][2] * B[2][0]
 	VFMADD231PS.BCST 8(R10), Z4, Z3 // C[3][0] += a[3][2] * B[2][0]
-	ADDQ             BX, R11 // b0 += pitch
-	VPMOVZXWD        (R11), Z4 // B[3][0] = bfloat16 of b[0][0]
-	VPSLLD           $0x10, Z4, Z4 // B[3][0] = bfloat16 of b[0][0]
+	ADDQ             BX, R11 // b_k += pitch
+	VPMOVZXWD        (R11), Z4 // B[3][0] = bfloat16 of b_k[0]
+	VPSLLD           $0x10, Z4, Z4 // B[3][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST 12(R9), Z4, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10), Z4, Z3 // C[3][0] += a[3][3] * B[3][0]
-	ADDQ             BX, R11 // b0 += pitch
+	ADDQ             BX, R11 // b_k += pitch
 	ADDQ             $+16, R9 // a0 += 16
 	ADDQ             $+16, R10 // a3 += 16
-	PREFETCHT0       12288(SI) // prefetch ahead[3072]
-	PREFETCHT0       12352(SI) // prefetch ahead[3088]
-	ADDQ             $+128, SI // ahead += 128
+	PREFETCHT0       2048(SI) // prefetch ahead[512]
+	PREFETCHT0       2112(SI) // prefetch ahead[528]
+	PREFETCHT0       2176(SI) // prefetch ahead[544]
+	PREFETCHT0       2240(SI) // prefetch ahead[560]
+	ADDQ             $+256, SI // ahead += 256
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_48 // depth >= 4
@@ -8537,13 +8627,13 @@ depth_end_49:
 	JLT  depth_end_51 // depth < 1
 
 depth_50:
-	VPMOVZXWD        (R11), Z4 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD           $0x10, Z4, Z4 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD        (R11), Z4 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD           $0x10, Z4, Z4 // B[0][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST (R9), Z4, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z4, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z4, Z2 // C[2][0] += a[2][0] * B[0][0]
 	VFMADD231PS.BCST (R10), Z4, Z3 // C[3][0] += a[3][0] * B[0][0]
-	ADDQ             BX, R11 // b0 += pitch
+	ADDQ             BX, R11 // b_k += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	ADDQ             $+4, R10 // a3 += 4
 	SUBQ             $+1, DI // depth += -1
@@ -8639,9 +8729,7 @@ end_57:
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R10 // rows of a
-	MOVQ panelStride+48(FP), R11 // panelStride
-	SHLQ $0x01, R11 // panelStride <<= 1
-	MOVQ SI, R11 // rows of b
+	MOVQ SI, R11 // b_k = b
 	MOVQ SI, R12 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_59 // depth < 4
@@ -8650,64 +8738,64 @@ depth_58:
 	VBROADCASTSS (R10), Z6 // A[0][0] = a[0][0]
 	VBROADCASTSS (R10)(R9*1), Z7 // A[1][0] = a[1][0]
 	VBROADCASTSS (R10)(R9*2), Z8 // A[2][0] = a[2][0]
-	VPMOVZXWD    (R11), Z9 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Z9, Z9 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R11), Z9 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Z9, Z9 // B[0][0] = bfloat16 of b_k[0]
 	VFMADD231PS  Z6, Z9, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z7, Z9, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z8, Z9, Z4 // C[2][0] += A[2][0] * B[0][0]
-	VPMOVZXWD    32(R11), Z9 // B[0][1] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Z9, Z9 // B[0][1] = bfloat16 of b[0][8]
+	VPMOVZXWD    32(R11), Z9 // B[0][1] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Z9, Z9 // B[0][1] = bfloat16 of b_k[8]
 	VFMADD231PS  Z6, Z9, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z7, Z9, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z8, Z9, Z5 // C[2][1] += A[2][0] * B[0][1]
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	VBROADCASTSS 4(R10), Z6 // A[0][1] = a[0][1]
 	VBROADCASTSS 4(R10)(R9*1), Z7 // A[1][1] = a[1][1]
 	VBROADCASTSS 4(R10)(R9*2), Z8 // A[2][1] = a[2][1]
-	VPMOVZXWD    (R11), Z9 // B[1][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Z9, Z9 // B[1][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R11), Z9 // B[1][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Z9, Z9 // B[1][0] = bfloat16 of b_k[0]
 	VFMADD231PS  Z6, Z9, Z0 // C[0][0] += A[0][1] * B[1][0]
 	VFMADD231PS  Z7, Z9, Z2 // C[1][0] += A[1][1] * B[1][0]
 	VFMADD231PS  Z8, Z9, Z4 // C[2][0] += A[2][1] * B[1][0]
-	VPMOVZXWD    32(R11), Z9 // B[1][1] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Z9, Z9 // B[1][1] = bfloat16 of b[0][8]
+	VPMOVZXWD    32(R11), Z9 // B[1][1] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Z9, Z9 // B[1][1] = bfloat16 of b_k[8]
 	VFMADD231PS  Z6, Z9, Z1 // C[0][1] += A[0][1] * B[1][1]
 	VFMADD231PS  Z7, Z9, Z3 // C[1][1] += A[1][1] * B[1][1]
 	VFMADD231PS  Z8, Z9, Z5 // C[2][1] += A[2][1] * B[1][1]
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	VBROADCASTSS 8(R10), Z6 // A[0][2] = a[0][2]
 	VBROADCASTSS 8(R10)(R9*1), Z7 // A[1][2] = a[1][2]
 	VBROADCASTSS 8(R10)(R9*2), Z8 // A[2][2] = a[2][2]
-	VPMOVZXWD    (R11), Z9 // B[2][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Z9, Z9 // B[2][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R11), Z9 // B[2][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Z9, Z9 // B[2][0] = bfloat16 of b_k[0]
 	VFMADD231PS  Z6, Z9, Z0 // C[0][0] += A[0][2] * B[2][0]
 	VFMADD231PS  Z7, Z9, Z2 // C[1][0] += A[1][2] * B[2][0]
 	VFMADD231PS  Z8, Z9, Z4 // C[2][0] += A[2][2] * B[2][0]
-	VPMOVZXWD    32(R11), Z9 // B[2][1] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Z9, Z9 // B[2][1] = bfloat16 of b[0][8]
+	VPMOVZXWD    32(R11), Z9 // B[2][1] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Z9, Z9 // B[2][1] = bfloat16 of b_k[8]
 	VFMADD231PS  Z6, Z9, Z1 // C[0][1] += A[0][2] * B[2][1]
 	VFMADD231PS  Z7, Z9, Z3 // C[1][1] += A[1][2] * B[2][1]
 	VFMADD231PS  Z8, Z9, Z5 // C[2][1] += A[2][2] * B[2][1]
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	VBROADCASTSS 12(R10), Z6 // A[0][3] = a[0][3]
 	VBROADCASTSS 12(R10)(R9*1), Z7 // A[1][3] = a[1][3]
 	VBROADCASTSS 12(R10)(R9*2), Z8 // A[2][3] = a[2][3]
-	VPMOVZXWD    (R11), Z9 // B[3][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Z9, Z9 // B[3][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R11), Z9 // B[3][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Z9, Z9 // B[3][0] = bfloat16 of b_k[0]
 	VFMADD231PS  Z6, Z9, Z0 // C[0][0] += A[0][3] * B[3][0]
 	VFMADD231PS  Z7, Z9, Z2 // C[1][0] += A[1][3] * B[3][0]
 	VFMADD231PS  Z8, Z9, Z4 // C[2][0] += A[2][3] * B[3][0]
-	VPMOVZXWD    32(R11), Z9 // B[3][1] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Z9, Z9 // B[3][1] = bfloat16 of b[0][8]
+	VPMOVZXWD    32(R11), Z9 // B[3][1] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Z9, Z9 // B[3][1] = bfloat16 of b_k[8]
 	VFMADD231PS  Z6, Z9, Z1 // C[0][1] += A[0][3] * B[3][1]
 	VFMADD231PS  Z7, Z9, Z3 // C[1][1] += A[1][3] * B[3][1]
 	VFMADD231PS  Z8, Z9, Z5 // C[2][1] += A[2][3] * B[3][1]
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
-	PREFETCHT0   12288(R12) // prefetch ahead[3072]
-	PREFETCHT0   12352(R12) // prefetch ahead[3088]
-	PREFETCHT0   12416(R12) // prefetch ahead[3104]
-	PREFETCHT0   12480(R12) // prefetch ahead[3120]
+	PREFETCHT0   2048(R12) // prefetch ahead[512]
+	PREFETCHT0   2112(R12) // prefetch ahead[528]
+	PREFETCHT0   2176(R12) // prefetch ahead[544]
+	PREFETCHT0   2240(R12) // prefetch ahead[560]
 	ADDQ         $+256, R12 // ahead += 256
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
@@ -8721,17 +8809,17 @@ depth_60:
 	VBROADCASTSS (R10), Z6 // A[0][0] = a[0][0]
 	VBROADCASTSS (R10)(R9*1), Z7 // A[1][0] = a[1][0]
 	VBROADCASTSS (R10)(R9*2), Z8 // A[2][0] = a[2][0]
-	VPMOVZXWD    (R11), Z9 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Z9, Z9 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R11), Z9 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Z9, Z9 // B[0][0] = bfloat16 of b_k[0]
 	VFMADD231PS  Z6, Z9, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z7, Z9, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z8, Z9, Z4 // C[2][0] += A[2][0] * B[0][0]
-	VPMOVZXWD    32(R11), Z9 // B[0][1] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Z9, Z9 // B[0][1] = bfloat16 of b[0][8]
+	VPMOVZXWD    32(R11), Z9 // B[0][1] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Z9, Z9 // B[0][1] = bfloat16 of b_k[8]
 	VFMADD231PS  Z6, Z9, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z7, Z9, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z8, Z9, Z5 // C[2][1] += A[2][0] * B[0][1]
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+4, R10 // a0 += 4
 	SUBQ         $+1, R8 // depth += -1
 	CMPQ         R8, $+1 // depth >= 1
@@ -8795,41 +8883,41 @@ end_64:
 	MOVQ aStride+24(FP), R8 // aStride
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R9 // rows of a
-	MOVQ panelStride+48(FP), R10 // panelStride
-	SHLQ $0x01, R10 // panelStride <<= 1
-	MOVQ SI, R10 // rows of b
+	MOVQ SI, R10 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_66 // depth < 4
 
 depth_65:
-	VPMOVZXWD        (R10), Z3 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD           $0x10, Z3, Z3 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD        (R10), Z3 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD           $0x10, Z3, Z3 // B[0][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST (R9), Z3, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z3, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z3, Z2 // C[2][0] += a[2][0] * B[0][0]
-	ADDQ             BX, R10 // b0 += pitch
-	VPMOVZXWD        (R10), Z3 // B[1][0] = bfloat16 of b[0][0]
-	VPSLLD           $0x10, Z3, Z3 // B[1][0] = bfloat16 of b[0][0]
+	ADDQ             BX, R10 // b_k += pitch
+	VPMOVZXWD        (R10), Z3 // B[1][0] = bfloat16 of b_k[0]
+	VPSLLD           $0x10, Z3, Z3 // B[1][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST 4(R9), Z3, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][1] * B[1][0]
-	ADDQ             BX, R10 // b0 += pitch
-	VPMOVZXWD        (R10), Z3 // B[2][0] = bfloat16 of b[0][0]
-	VPSLLD           $0x10, Z3, Z3 // B[2][0] = bfloat16 of b[0][0]
+	ADDQ             BX, R10 // b_k += pitch
+	VPMOVZXWD        (R10), Z3 // B[2][0] = bfloat16 of b_k[0]
+	VPSLLD           $0x10, Z3, Z3 // B[2][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST 8(R9), Z3, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][2] * B[2][0]
-	ADDQ             BX, R10 // b0 += pitch
-	VPMOVZXWD        (R10), Z3 // B[3][0] = bfloat16 of b[0][0]
-	VPSLLD           $0x10, Z3, Z3 // B[3][0] = bfloat16 of b[0][0]
+	ADDQ             BX, R10 // b_k += pitch
+	VPMOVZXWD        (R10), Z3 // B[3][0] = bfloat16 of b_k[0]
+	VPSLLD           $0x10, Z3, Z3 // B[3][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST 12(R9), Z3, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][3] * B[3][0]
-	ADDQ             BX, R10 // b0 += pitch
+	ADDQ             BX, R10 // b_k += pitch
 	ADDQ             $+16, R9 // a0 += 16
-	PREFETCHT0       12288(SI) // prefetch ahead[3072]
-	PREFETCHT0       12352(SI) // prefetch ahead[3088]
-	ADDQ             $+128, SI // ahead += 128
+	PREFETCHT0       2048(SI) // prefetch ahead[512]
+	PREFETCHT0       2112(SI) // prefetch ahead[528]
+	PREFETCHT0       2176(SI) // prefetch ahead[544]
+	PREFETCHT0       2240(SI) // prefetch ahead[560]
+	ADDQ             $+256, SI // ahead += 256
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_65 // depth >= 4
@@ -8839,12 +8927,12 @@ depth_end_66:
 	JLT  depth_end_68 // depth < 1
 
 depth_67:
-	VPMOVZXWD        (R10), Z3 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD           $0x10, Z3, Z3 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD        (R10), Z3 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD           $0x10, Z3, Z3 // B[0][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST (R9), Z3, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z3, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z3, Z2 // C[2][0] += a[2][0] * B[0][0]
-	ADDQ             BX, R10 // b0 += pitch
+	ADDQ             BX, R10 // b_k += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	SUBQ             $+1, DI // depth += -1
 	CMPQ             DI, $+1 // depth >= 1
@@ -8927,58 +9015,62 @@ end_74:
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R10 // rows of a
-	MOVQ panelStride+48(FP), R11 // panelStride
-	SHLQ $0x01, R11 // panelStride <<= 1
-	MOVQ SI, R11 // rows of b
+	MOVQ SI, R11 // b_k = b
+	MOVQ SI, R12 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_76 // depth < 4
 
 depth_75:
 	VBROADCASTSS (R10), Z4 // A[0][0] = a[0][0]
 	VBROADCASTSS (R10)(R9*1), Z5 // A[1][0] = a[1][0]
-	VPMOVZXWD    (R11), Z6 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Z6, Z6 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R11), Z6 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Z6, Z6 // B[0][0] = bfloat16 of b_k[0]
 	VFMADD231PS  Z4, Z6, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z5, Z6, Z2 // C[1][0] += A[1][0] * B[0][0]
-	VPMOVZXWD    32(R11), Z6 // B[0][1] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Z6, Z6 // B[0][1] = bfloat16 of b[0][8]
+	VPMOVZXWD    32(R11), Z6 // B[0][1] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Z6, Z6 // B[0][1] = bfloat16 of b_k[8]
 	VFMADD231PS  Z4, Z6, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z5, Z6, Z3 // C[1][1] += A[1][0] * B[0][1]
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	VBROADCASTSS 4(R10), Z4 // A[0][1] = a[0][1]
 	VBROADCASTSS 4(R10)(R9*1), Z5 // A[1][1] = a[1][1]
-	VPMOVZXWD    (R11), Z6 // B[1][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Z6, Z6 // B[1][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R11), Z6 // B[1][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Z6, Z6 // B[1][0] = bfloat16 of b_k[0]
 	VFMADD231PS  Z4, Z6, Z0 // C[0][0] += A[0][1] * B[1][0]
 	VFMADD231PS  Z5, Z6, Z2 // C[1][0] += A[1][1] * B[1][0]
-	VPMOVZXWD    32(R11), Z6 // B[1][1] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Z6, Z6 // B[1][1] = bfloat16 of b[0][8]
+	VPMOVZXWD    32(R11), Z6 // B[1][1] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Z6, Z6 // B[1][1] = bfloat16 of b_k[8]
 	VFMADD231PS  Z4, Z6, Z1 // C[0][1] += A[0][1] * B[1][1]
 	VFMADD231PS  Z5, Z6, Z3 // C[1][1] += A[1][1] * B[1][1]
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	VBROADCASTSS 8(R10), Z4 // A[0][2] = a[0][2]
 	VBROADCASTSS 8(R10)(R9*1), Z5 // A[1][2] = a[1][2]
-	VPMOVZXWD    (R11), Z6 // B[2][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Z6, Z6 // B[2][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R11), Z6 // B[2][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Z6, Z6 // B[2][0] = bfloat16 of b_k[0]
 	VFMADD231PS  Z4, Z6, Z0 // C[0][0] += A[0][2] * B[2][0]
 	VFMADD231PS  Z5, Z6, Z2 // C[1][0] += A[1][2] * B[2][0]
-	VPMOVZXWD    32(R11), Z6 // B[2][1] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Z6, Z6 // B[2][1] = bfloat16 of b[0][8]
+	VPMOVZXWD    32(R11), Z6 // B[2][1] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Z6, Z6 // B[2][1] = bfloat16 of b_k[8]
 	VFMADD231PS  Z4, Z6, Z1 // C[0][1] += A[0][2] * B[2][1]
 	VFMADD231PS  Z5, Z6, Z3 // C[1][1] += A[1][2] * B[2][1]
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	VBROADCASTSS 12(R10), Z4 // A[0][3] = a[0][3]
 	VBROADCASTSS 12(R10)(R9*1), Z5 // A[1][3] = a[1][3]
-	VPMOVZXWD    (R11), Z6 // B[3][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Z6, Z6 // B[3][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R11), Z6 // B[3][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Z6, Z6 // B[3][0] = bfloat16 of b_k[0]
 	VFMADD231PS  Z4, Z6, Z0 // C[0][0] += A[0][3] * B[3][0]
 	VFMADD231PS  Z5, Z6, Z2 // C[1][0] += A[1][3] * B[3][0]
-	VPMOVZXWD    32(R11), Z6 // B[3][1] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Z6, Z6 // B[3][1] = bfloat16 of b[0][8]
+	VPMOVZXWD    32(R11), Z6 // B[3][1] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Z6, Z6 // B[3][1] = bfloat16 of b_k[8]
 	VFMADD231PS  Z4, Z6, Z1 // C[0][1] += A[0][3] * B[3][1]
 	VFMADD231PS  Z5, Z6, Z3 // C[1][1] += A[1][3] * B[3][1]
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
+	PREFETCHT0   2048(R12) // prefetch ahead[512]
+	PREFETCHT0   2112(R12) // prefetch ahead[528]
+	PREFETCHT0   2176(R12) // prefetch ahead[544]
+	PREFETCHT0   2240(R12) // prefetch ahead[560]
+	ADDQ         $+256, R12 // ahead += 256
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_75 // depth >= 4
@@ -8990,15 +9082,15 @@ depth_end_76:
 depth_77:
 	VBROADCASTSS (R10), Z4 // A[0][0] = a[0][0]
 	VBROADCASTSS (R10)(R9*1), Z5 // A[1][0] = a[1][0]
-	VPMOVZXWD    (R11), Z6 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Z6, Z6 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R11), Z6 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Z6, Z6 // B[0][0] = bfloat16 of b_k[0]
 	VFMADD231PS  Z4, Z6, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z5, Z6, Z2 // C[1][0] += A[1][0] * B[0][0]
-	VPMOVZXWD    32(R11), Z6 // B[0][1] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Z6, Z6 // B[0][1] = bfloat16 of b[0][8]
+	VPMOVZXWD    32(R11), Z6 // B[0][1] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Z6, Z6 // B[0][1] = bfloat16 of b_k[8]
 	VFMADD231PS  Z4, Z6, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z5, Z6, Z3 // C[1][1] += A[1][0] * B[0][1]
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+4, R10 // a0 += 4
 	SUBQ         $+1, R8 // depth += -1
 	CMPQ         R8, $+1 // depth >= 1
@@ -9056,33 +9148,37 @@ end_81:
 	MOVQ aStride+24(FP), R8 // aStride
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R9 // rows of a
-	MOVQ panelStride+48(FP), R10 // panelStride
-	SHLQ $0x01, R10 // panelStride <<= 1
+	MOVQ SI, R10 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_83 // depth < 4
 
 depth_82:
-	VPMOVZXWD        (SI), Z2 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD           $0x10, Z2, Z2 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD        (R10), Z2 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD           $0x10, Z2, Z2 // B[0][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST (R9), Z2, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z2, Z1 // C[1][0] += a[1][0] * B[0][0]
-	ADDQ             BX, SI // b0 += pitch
-	VPMOVZXWD        (SI), Z2 // B[1][0] = bfloat16 of b[0][0]
-	VPSLLD           $0x10, Z2, Z2 // B[1][0] = bfloat16 of b[0][0]
+	ADDQ             BX, R10 // b_k += pitch
+	VPMOVZXWD        (R10), Z2 // B[1][0] = bfloat16 of b_k[0]
+	VPSLLD           $0x10, Z2, Z2 // B[1][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST 4(R9), Z2, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z2, Z1 // C[1][0] += a[1][1] * B[1][0]
-	ADDQ             BX, SI // b0 += pitch
-	VPMOVZXWD        (SI), Z2 // B[2][0] = bfloat16 of b[0][0]
-	VPSLLD           $0x10, Z2, Z2 // B[2][0] = bfloat16 of b[0][0]
+	ADDQ             BX, R10 // b_k += pitch
+	VPMOVZXWD        (R10), Z2 // B[2][0] = bfloat16 of b_k[0]
+	VPSLLD           $0x10, Z2, Z2 // B[2][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST 8(R9), Z2, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z2, Z1 // C[1][0] += a[1][2] * B[2][0]
-	ADDQ             BX, SI // b0 += pitch
-	VPMOVZXWD        (SI), Z2 // B[3][0] = bfloat16 of b[0][0]
-	VPSLLD           $0x10, Z2, Z2 // B[3][0] = bfloat16 of b[0][0]
+	ADDQ             BX, R10 // b_k += pitch
+	VPMOVZXWD        (R10), Z2 // B[3][0] = bfloat16 of b_k[0]
+	VPSLLD           $0x10, Z2, Z2 // B[3][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST 12(R9), Z2, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z2, Z1 // C[1][0] += a[1][3] * B[3][0]
-	ADDQ             BX, SI // b0 += pitch
+	ADDQ             BX, R10 // b_k += pitch
 	ADDQ             $+16, R9 // a0 += 16
+	PREFETCHT0       2048(SI) // prefetch ahead[512]
+	PREFETCHT0       2112(SI) // prefetch ahead[528]
+	PREFETCHT0       2176(SI) // prefetch ahead[544]
+	PREFETCHT0       2240(SI) // prefetch ahead[560]
+	ADDQ             $+256, SI // ahead += 256
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_82 // depth >= 4
@@ -9092,11 +9188,11 @@ depth_end_83:
 	JLT  depth_end_85 // depth < 1
 
 depth_84:
-	VPMOVZXWD        (SI), Z2 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD           $0x10, Z2, Z2 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD        (R10), Z2 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD           $0x10, Z2, Z2 // B[0][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST (R9), Z2, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z2, Z1 // C[1][0] += a[1][0] * B[0][0]
-	ADDQ             BX, SI // b0 += pitch
+	ADDQ             BX, R10 // b_k += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	SUBQ             $+1, DI // depth += -1
 	CMPQ             DI, $+1 // depth >= 1
@@ -9169,46 +9265,50 @@ end_91:
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R9 // rows of a
-	MOVQ panelStride+48(FP), R10 // panelStride
-	SHLQ $0x01, R10 // panelStride <<= 1
-	MOVQ SI, R10 // rows of b
+	MOVQ SI, R10 // b_k = b
+	MOVQ SI, R11 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_93 // depth < 4
 
 depth_92:
 	VBROADCASTSS (R9), Z2 // A[0][0] = a[0][0]
-	VPMOVZXWD    (R10), Z3 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Z3, Z3 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R10), Z3 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Z3, Z3 // B[0][0] = bfloat16 of b_k[0]
 	VFMADD231PS  Z2, Z3, Z0 // C[0][0] += A[0][0] * B[0][0]
-	VPMOVZXWD    32(R10), Z3 // B[0][1] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Z3, Z3 // B[0][1] = bfloat16 of b[0][8]
+	VPMOVZXWD    32(R10), Z3 // B[0][1] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Z3, Z3 // B[0][1] = bfloat16 of b_k[8]
 	VFMADD231PS  Z2, Z3, Z1 // C[0][1] += A[0][0] * B[0][1]
-	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         DI, R10 // b_k += pitch
 	VBROADCASTSS 4(R9), Z2 // A[0][1] = a[0][1]
-	VPMOVZXWD    (R10), Z3 // B[1][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Z3, Z3 // B[1][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R10), Z3 // B[1][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Z3, Z3 // B[1][0] = bfloat16 of b_k[0]
 	VFMADD231PS  Z2, Z3, Z0 // C[0][0] += A[0][1] * B[1][0]
-	VPMOVZXWD    32(R10), Z3 // B[1][1] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Z3, Z3 // B[1][1] = bfloat16 of b[0][8]
+	VPMOVZXWD    32(R10), Z3 // B[1][1] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Z3, Z3 // B[1][1] = bfloat16 of b_k[8]
 	VFMADD231PS  Z2, Z3, Z1 // C[0][1] += A[0][1] * B[1][1]
-	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         DI, R10 // b_k += pitch
 	VBROADCASTSS 8(R9), Z2 // A[0][2] = a[0][2]
-	VPMOVZXWD    (R10), Z3 // B[2][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Z3, Z3 // B[2][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R10), Z3 // B[2][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Z3, Z3 // B[2][0] = bfloat16 of b_k[0]
 	VFMADD231PS  Z2, Z3, Z0 // C[0][0] += A[0][2] * B[2][0]
-	VPMOVZXWD    32(R10), Z3 // B[2][1] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Z3, Z3 // B[2][1] = bfloat16 of b[0][8]
+	VPMOVZXWD    32(R10), Z3 // B[2][1] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Z3, Z3 // B[2][1] = bfloat16 of b_k[8]
 	VFMADD231PS  Z2, Z3, Z1 // C[0][1] += A[0][2] * B[2][1]
-	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         DI, R10 // b_k += pitch
 	VBROADCASTSS 12(R9), Z2 // A[0][3] = a[0][3]
-	VPMOVZXWD    (R10), Z3 // B[3][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Z3, Z3 // B[3][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R10), Z3 // B[3][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Z3, Z3 // B[3][0] = bfloat16 of b_k[0]
 	VFMADD231PS  Z2, Z3, Z0 // C[0][0] += A[0][3] * B[3][0]
-	VPMOVZXWD    32(R10), Z3 // B[3][1] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Z3, Z3 // B[3][1] = bfloat16 of b[0][8]
+	VPMOVZXWD    32(R10), Z3 // B[3][1] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Z3, Z3 // B[3][1] = bfloat16 of b_k[8]
 	VFMADD231PS  Z2, Z3, Z1 // C[0][1] += A[0][3] * B[3][1]
-	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         DI, R10 // b_k += pitch
 	ADDQ         $+16, R9 // a0 += 16
+	PREFETCHT0   2048(R11) // prefetch ahead[512]
+	PREFETCHT0   2112(R11) // prefetch ahead[528]
+	PREFETCHT0   2176(R11) // prefetch ahead[544]
+	PREFETCHT0   2240(R11) // prefetch ahead[560]
+	ADDQ         $+256, R11 // ahead += 256
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_92 // depth >= 4
@@ -9219,13 +9319,13 @@ depth_end_93:
 
 depth_94:
 	VBROADCASTSS (R9), Z2 // A[0][0] = a[0][0]
-	VPMOVZXWD    (R10), Z3 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD       $0x10, Z3, Z3 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD    (R10), Z3 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD       $0x10, Z3, Z3 // B[0][0] = bfloat16 of b_k[0]
 	VFMADD231PS  Z2, Z3, Z0 // C[0][0] += A[0][0] * B[0][0]
-	VPMOVZXWD    32(R10), Z3 // B[0][1] = bfloat16 of b[0][8]
-	VPSLLD       $0x10, Z3, Z3 // B[0][1] = bfloat16 of b[0][8]
+	VPMOVZXWD    32(R10), Z3 // B[0][1] = bfloat16 of b_k[8]
+	VPSLLD       $0x10, Z3, Z3 // B[0][1] = bfloat16 of b_k[8]
 	VFMADD231PS  Z2, Z3, Z1 // C[0][1] += A[0][0] * B[0][1]
-	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         DI, R10 // b_k += pitch
 	ADDQ         $+4, R9 // a0 += 4
 	SUBQ         $+1, R8 // depth += -1
 	CMPQ         R8, $+1 // depth >= 1
@@ -9277,29 +9377,33 @@ end_98:
 	MOVQ aStride+24(FP), R8 // aStride
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R8 // rows of a
-	MOVQ panelStride+48(FP), R9 // panelStride
-	SHLQ $0x01, R9 // panelStride <<= 1
+	MOVQ SI, R9 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_100 // depth < 4
 
 depth_99:
-	VPMOVZXWD        (SI), Z1 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD           $0x10, Z1, Z1 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD        (R9), Z1 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD           $0x10, Z1, Z1 // B[0][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST (R8), Z1, Z0 // C[0][0] += a[0][0] * B[0][0]
-	ADDQ             BX, SI // b0 += pitch
-	VPMOVZXWD        (SI), Z1 // B[1][0] = bfloat16 of b[0][0]
-	VPSLLD           $0x10, Z1, Z1 // B[1][0] = bfloat16 of b[0][0]
+	ADDQ             BX, R9 // b_k += pitch
+	VPMOVZXWD        (R9), Z1 // B[1][0] = bfloat16 of b_k[0]
+	VPSLLD           $0x10, Z1, Z1 // B[1][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST 4(R8), Z1, Z0 // C[0][0] += a[0][1] * B[1][0]
-	ADDQ             BX, SI // b0 += pitch
-	VPMOVZXWD        (SI), Z1 // B[2][0] = bfloat16 of b[0][0]
-	VPSLLD           $0x10, Z1, Z1 // B[2][0] = bfloat16 of b[0][0]
+	ADDQ             BX, R9 // b_k += pitch
+	VPMOVZXWD        (R9), Z1 // B[2][0] = bfloat16 of b_k[0]
+	VPSLLD           $0x10, Z1, Z1 // B[2][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST 8(R8), Z1, Z0 // C[0][0] += a[0][2] * B[2][0]
-	ADDQ             BX, SI // b0 += pitch
-	VPMOVZXWD        (SI), Z1 // B[3][0] = bfloat16 of b[0][0]
-	VPSLLD           $0x10, Z1, Z1 // B[3][0] = bfloat16 of b[0][0]
+	ADDQ             BX, R9 // b_k += pitch
+	VPMOVZXWD        (R9), Z1 // B[3][0] = bfloat16 of b_k[0]
+	VPSLLD           $0x10, Z1, Z1 // B[3][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST 12(R8), Z1, Z0 // C[0][0] += a[0][3] * B[3][0]
-	ADDQ             BX, SI // b0 += pitch
+	ADDQ             BX, R9 // b_k += pitch
 	ADDQ             $+16, R8 // a0 += 16
+	PREFETCHT0       2048(SI) // prefetch ahead[512]
+	PREFETCHT0       2112(SI) // prefetch ahead[528]
+	PREFETCHT0       2176(SI) // prefetch ahead[544]
+	PREFETCHT0       2240(SI) // prefetch ahead[560]
+	ADDQ             $+256, SI // ahead += 256
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_99 // depth >= 4
@@ -9309,10 +9413,10 @@ depth_end_100:
 	JLT  depth_end_102 // depth < 1
 
 depth_101:
-	VPMOVZXWD        (SI), Z1 // B[0][0] = bfloat16 of b[0][0]
-	VPSLLD           $0x10, Z1, Z1 // B[0][0] = bfloat16 of b[0][0]
+	VPMOVZXWD        (R9), Z1 // B[0][0] = bfloat16 of b_k[0]
+	VPSLLD           $0x10, Z1, Z1 // B[0][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST (R8), Z1, Z0 // C[0][0] += a[0][0] * B[0][0]
-	ADDQ             BX, SI // b0 += pitch
+	ADDQ             BX, R9 // b_k += pitch
 	ADDQ             $+4, R8 // a0 += 4
 	SUBQ             $+1, DI // depth += -1
 	CMPQ             DI, $+1 // depth >= 1
@@ -9447,9 +9551,7 @@ end_6:
 	ADDQ R9, R11 // rows of a
 	LEAQ (R11)(R9*2), R12 // rows of a
 	ADDQ R9, R12 // rows of a
-	MOVQ panelStride+48(FP), R13 // panelStride
-	SHLQ $0x01, R13 // panelStride <<= 1
-	MOVQ SI, R13 // rows of b
+	MOVQ SI, R13 // b_k = b
 	MOVQ SI, R14 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_8 // depth < 4
@@ -9463,7 +9565,7 @@ depth_7:
 	VBROADCASTSS (R11)(R9*2), Z21 // A[5][0] = a[5][0]
 	VBROADCASTSS (R12), Z22 // A[6][0] = a[6][0]
 	VBROADCASTSS (R12)(R9*1), Z23 // A[7][0] = a[7][0]
-	VCVTPH2PS    (R13), Z24 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    (R13), Z24 // B[0][0] = float16 of b_k[0]
 	VFMADD231PS  Z16, Z24, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z17, Z24, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z18, Z24, Z4 // C[2][0] += A[2][0] * B[0][0]
@@ -9472,7 +9574,7 @@ depth_7:
 	VFMADD231PS  Z21, Z24, Z10 // C[5][0] += A[5][0] * B[0][0]
 	VFMADD231PS  Z22, Z24, Z12 // C[6][0] += A[6][0] * B[0][0]
 	VFMADD231PS  Z23, Z24, Z14 // C[7][0] += A[7][0] * B[0][0]
-	VCVTPH2PS    32(R13), Z24 // B[0][1] = float16 of b[0][8]
+	VCVTPH2PS    32(R13), Z24 // B[0][1] = float16 of b_k[8]
 	VFMADD231PS  Z16, Z24, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z17, Z24, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z18, Z24, Z5 // C[2][1] += A[2][0] * B[0][1]
@@ -9481,7 +9583,7 @@ depth_7:
 	VFMADD231PS  Z21, Z24, Z11 // C[5][1] += A[5][0] * B[0][1]
 	VFMADD231PS  Z22, Z24, Z13 // C[6][1] += A[6][0] * B[0][1]
 	VFMADD231PS  Z23, Z24, Z15 // C[7][1] += A[7][0] * B[0][1]
-	ADDQ         DI, R13 // b0 += pitch
+	ADDQ         DI, R13 // b_k += pitch
 	VBROADCASTSS 4(R10), Z16 // A[0][1] = a[0][1]
 	VBROADCASTSS 4(R10)(R9*1), Z17 // A[1][1] = a[1][1]
 	VBROADCASTSS 4(R10)(R9*2), Z18 // A[2][1] = a[2][1]
@@ -9490,7 +9592,7 @@ depth_7:
 	VBROADCASTSS 4(R11)(R9*2), Z21 // A[5][1] = a[5][1]
 	VBROADCASTSS 4(R12), Z22 // A[6][1] = a[6][1]
 	VBROADCASTSS 4(R12)(R9*1), Z23 // A[7][1] = a[7][1]
-	VCVTPH2PS    (R13), Z24 // B[1][0] = float16 of b[0][0]
+	VCVTPH2PS    (R13), Z24 // B[1][0] = float16 of b_k[0]
 	VFMADD231PS  Z16, Z24, Z0 // C[0][0] += A[0][1] * B[1][0]
 	VFMADD231PS  Z17, Z24, Z2 // C[1][0] += A[1][1] * B[1][0]
 	VFMADD231PS  Z18, Z24, Z4 // C[2][0] += A[2][1] * B[1][0]
@@ -9499,7 +9601,7 @@ depth_7:
 	VFMADD231PS  Z21, Z24, Z10 // C[5][0] += A[5][1] * B[1][0]
 	VFMADD231PS  Z22, Z24, Z12 // C[6][0] += A[6][1] * B[1][0]
 	VFMADD231PS  Z23, Z24, Z14 // C[7][0] += A[7][1] * B[1][0]
-	VCVTPH2PS    32(R13), Z24 // B[1][1] = float16 of b[0][8]
+	VCVTPH2PS    32(R13), Z24 // B[1][1] = float16 of b_k[8]
 	VFMADD231PS  Z16, Z24, Z1 // C[0][1] += A[0][1] * B[1][1]
 	VFMADD231PS  Z17, Z24, Z3 // C[1][1] += A[1][1] * B[1][1]
 	VFMADD231PS  Z18, Z24, Z5 // C[2][1] += A[2][1] * B[1][1]
@@ -9508,7 +9610,7 @@ depth_7:
 	VFMADD231PS  Z21, Z24, Z11 // C[5][1] += A[5][1] * B[1][1]
 	VFMADD231PS  Z22, Z24, Z13 // C[6][1] += A[6][1] * B[1][1]
 	VFMADD231PS  Z23, Z24, Z15 // C[7][1] += A[7][1] * B[1][1]
-	ADDQ         DI, R13 // b0 += pitch
+	ADDQ         DI, R13 // b_k += pitch
 	VBROADCASTSS 8(R10), Z16 // A[0][2] = a[0][2]
 	VBROADCASTSS 8(R10)(R9*1), Z17 // A[1][2] = a[1][2]
 	VBROADCASTSS 8(R10)(R9*2), Z18 // A[2][2] = a[2][2]
@@ -9517,7 +9619,7 @@ depth_7:
 	VBROADCASTSS 8(R11)(R9*2), Z21 // A[5][2] = a[5][2]
 	VBROADCASTSS 8(R12), Z22 // A[6][2] = a[6][2]
 	VBROADCASTSS 8(R12)(R9*1), Z23 // A[7][2] = a[7][2]
-	VCVTPH2PS    (R13), Z24 // B[2][0] = float16 of b[0][0]
+	VCVTPH2PS    (R13), Z24 // B[2][0] = float16 of b_k[0]
 	VFMADD231PS  Z16, Z24, Z0 // C[0][0] += A[0][2] * B[2][0]
 	VFMADD231PS  Z17, Z24, Z2 // C[1][0] += A[1][2] * B[2][0]
 	VFMADD231PS  Z18, Z24, Z4 // C[2][0] += A[2][2] * B[2][0]
@@ -9526,7 +9628,7 @@ depth_7:
 	VFMADD231PS  Z21, Z24, Z10 // C[5][0] += A[5][2] * B[2][0]
 	VFMADD231PS  Z22, Z24, Z12 // C[6][0] += A[6][2] * B[2][0]
 	VFMADD231PS  Z23, Z24, Z14 // C[7][0] += A[7][2] * B[2][0]
-	VCVTPH2PS    32(R13), Z24 // B[2][1] = float16 of b[0][8]
+	VCVTPH2PS    32(R13), Z24 // B[2][1] = float16 of b_k[8]
 	VFMADD231PS  Z16, Z24, Z1 // C[0][1] += A[0][2] * B[2][1]
 	VFMADD231PS  Z17, Z24, Z3 // C[1][1] += A[1][2] * B[2][1]
 	VFMADD231PS  Z18, Z24, Z5 // C[2][1] += A[2][2] * B[2][1]
@@ -9535,7 +9637,7 @@ depth_7:
 	VFMADD231PS  Z21, Z24, Z11 // C[5][1] += A[5][2] * B[2][1]
 	VFMADD231PS  Z22, Z24, Z13 // C[6][1] += A[6][2] * B[2][1]
 	VFMADD231PS  Z23, Z24, Z15 // C[7][1] += A[7][2] * B[2][1]
-	ADDQ         DI, R13 // b0 += pitch
+	ADDQ         DI, R13 // b_k += pitch
 	VBROADCASTSS 12(R10), Z16 // A[0][3] = a[0][3]
 	VBROADCASTSS 12(R10)(R9*1), Z17 // A[1][3] = a[1][3]
 	VBROADCASTSS 12(R10)(R9*2), Z18 // A[2][3] = a[2][3]
@@ -9544,7 +9646,7 @@ depth_7:
 	VBROADCASTSS 12(R11)(R9*2), Z21 // A[5][3] = a[5][3]
 	VBROADCASTSS 12(R12), Z22 // A[6][3] = a[6][3]
 	VBROADCASTSS 12(R12)(R9*1), Z23 // A[7][3] = a[7][3]
-	VCVTPH2PS    (R13), Z24 // B[3][0] = float16 of b[0][0]
+	VCVTPH2PS    (R13), Z24 // B[3][0] = float16 of b_k[0]
 	VFMADD231PS  Z16, Z24, Z0 // C[0][0] += A[0][3] * B[3][0]
 	VFMADD231PS  Z17, Z24, Z2 // C[1][0] += A[1][3] * B[3][0]
 	VFMADD231PS  Z18, Z24, Z4 // C[2][0] += A[2][3] * B[3][0]
@@ -9553,7 +9655,7 @@ depth_7:
 	VFMADD231PS  Z21, Z24, Z10 // C[5][0] += A[5][3] * B[3][0]
 	VFMADD231PS  Z22, Z24, Z12 // C[6][0] += A[6][3] * B[3][0]
 	VFMADD231PS  Z23, Z24, Z14 // C[7][0] += A[7][3] * B[3][0]
-	VCVTPH2PS    32(R13), Z24 // B[3][1] = float16 of b[0][8]
+	VCVTPH2PS    32(R13), Z24 // B[3][1] = float16 of b_k[8]
 	VFMADD231PS  Z16, Z24, Z1 // C[0][1] += A[0][3] * B[3][1]
 	VFMADD231PS  Z17, Z24, Z3 // C[1][1] += A[1][3] * B[3][1]
 	VFMADD231PS  Z18, Z24, Z5 // C[2][1] += A[2][3] * B[3][1]
@@ -9562,14 +9664,14 @@ depth_7:
 	VFMADD231PS  Z21, Z24, Z11 // C[5][1] += A[5][3] * B[3][1]
 	VFMADD231PS  Z22, Z24, Z13 // C[6][1] += A[6][3] * B[3][1]
 	VFMADD231PS  Z23, Z24, Z15 // C[7][1] += A[7][3] * B[3][1]
-	ADDQ         DI, R13 // b0 += pitch
+	ADDQ         DI, R13 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
 	ADDQ         $+16, R12 // a6 += 16
-	PREFETCHT0   12288(R14) // prefetch ahead[3072]
-	PREFETCHT0   12352(R14) // prefetch ahead[3088]
-	PREFETCHT0   12416(R14) // prefetch ahead[3104]
-	PREFETCHT0   12480(R14) // prefetch ahead[3120]
+	PREFETCHT0   2048(R14) // prefetch ahead[512]
+	PREFETCHT0   2112(R14) // prefetch ahead[528]
+	PREFETCHT0   2176(R14) // prefetch ahead[544]
+	PREFETCHT0   2240(R14) // prefetch ahead[560]
 	ADDQ         $+256, R14 // ahead += 256
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
@@ -9588,7 +9690,7 @@ depth_9:
 	VBROADCASTSS (R11)(R9*2), Z21 // A[5][0] = a[5][0]
 	VBROADCASTSS (R12), Z22 // A[6][0] = a[6][0]
 	VBROADCASTSS (R12)(R9*1), Z23 // A[7][0] = a[7][0]
-	VCVTPH2PS    (R13), Z24 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    (R13), Z24 // B[0][0] = float16 of b_k[0]
 	VFMADD231PS  Z16, Z24, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z17, Z24, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z18, Z24, Z4 // C[2][0] += A[2][0] * B[0][0]
@@ -9597,7 +9699,7 @@ depth_9:
 	VFMADD231PS  Z21, Z24, Z10 // C[5][0] += A[5][0] * B[0][0]
 	VFMADD231PS  Z22, Z24, Z12 // C[6][0] += A[6][0] * B[0][0]
 	VFMADD231PS  Z23, Z24, Z14 // C[7][0] += A[7][0] * B[0][0]
-	VCVTPH2PS    32(R13), Z24 // B[0][1] = float16 of b[0][8]
+	VCVTPH2PS    32(R13), Z24 // B[0][1] = float16 of b_k[8]
 	VFMADD231PS  Z16, Z24, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z17, Z24, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z18, Z24, Z5 // C[2][1] += A[2][0] * B[0][1]
@@ -9606,7 +9708,7 @@ depth_9:
 	VFMADD231PS  Z21, Z24, Z11 // C[5][1] += A[5][0] * B[0][1]
 	VFMADD231PS  Z22, Z24, Z13 // C[6][1] += A[6][0] * B[0][1]
 	VFMADD231PS  Z23, Z24, Z15 // C[7][1] += A[7][0] * B[0][1]
-	ADDQ         DI, R13 // b0 += pitch
+	ADDQ         DI, R13 // b_k += pitch
 	ADDQ         $+4, R10 // a0 += 4
 	ADDQ         $+4, R11 // a3 += 4
 	ADDQ         $+4, R12 // a6 += 4
@@ -9714,14 +9816,12 @@ end_13:
 	ADDQ R8, R10 // rows of a
 	LEAQ (R10)(R8*2), R11 // rows of a
 	ADDQ R8, R11 // rows of a
-	MOVQ panelStride+48(FP), R12 // panelStride
-	SHLQ $0x01, R12 // panelStride <<= 1
-	MOVQ SI, R12 // rows of b
+	MOVQ SI, R12 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_15 // depth < 4
 
 depth_14:
-	VCVTPH2PS        (R12), Z8 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS        (R12), Z8 // B[0][0] = float16 of b_k[0]
 	VFMADD231PS.BCST (R9), Z8, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z8, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z8, Z2 // C[2][0] += a[2][0] * B[0][0]
@@ -9730,8 +9830,8 @@ depth_14:
 	VFMADD231PS.BCST (R10)(R8*2), Z8, Z5 // C[5][0] += a[5][0] * B[0][0]
 	VFMADD231PS.BCST (R11), Z8, Z6 // C[6][0] += a[6][0] * B[0][0]
 	VFMADD231PS.BCST (R11)(R8*1), Z8, Z7 // C[7][0] += a[7][0] * B[0][0]
-	ADDQ             BX, R12 // b0 += pitch
-	VCVTPH2PS        (R12), Z8 // B[1][0] = float16 of b[0][0]
+	ADDQ             BX, R12 // b_k += pitch
+	VCVTPH2PS        (R12), Z8 // B[1][0] = float16 of b_k[0]
 	VFMADD231PS.BCST 4(R9), Z8, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*2), Z8, Z2 // C[2][0] += a[2][1] * B[1][0]
@@ -9740,8 +9840,8 @@ depth_14:
 	VFMADD231PS.BCST 4(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][1] * B[1][0]
 	VFMADD231PS.BCST 4(R11), Z8, Z6 // C[6][0] += a[6][1] * B[1][0]
 	VFMADD231PS.BCST 4(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][1] * B[1][0]
-	ADDQ             BX, R12 // b0 += pitch
-	VCVTPH2PS        (R12), Z8 // B[2][0] = float16 of b[0][0]
+	ADDQ             BX, R12 // b_k += pitch
+	VCVTPH2PS        (R12), Z8 // B[2][0] = float16 of b_k[0]
 	VFMADD231PS.BCST 8(R9), Z8, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*2), Z8, Z2 // C[2][0] += a[2][2] * B[2][0]
@@ -9750,8 +9850,8 @@ depth_14:
 	VFMADD231PS.BCST 8(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][2] * B[2][0]
 	VFMADD231PS.BCST 8(R11), Z8, Z6 // C[6][0] += a[6][2] * B[2][0]
 	VFMADD231PS.BCST 8(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][2] * B[2][0]
-	ADDQ             BX, R12 // b0 += pitch
-	VCVTPH2PS        (R12), Z8 // B[3][0] = float16 of b[0][0]
+	ADDQ             BX, R12 // b_k += pitch
+	VCVTPH2PS        (R12), Z8 // B[3][0] = float16 of b_k[0]
 	VFMADD231PS.BCST 12(R9), Z8, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*2), Z8, Z2 // C[2][0] += a[2][3] * B[3][0]
@@ -9760,13 +9860,15 @@ depth_14:
 	VFMADD231PS.BCST 12(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][3] * B[3][0]
 	VFMADD231PS.BCST 12(R11), Z8, Z6 // C[6][0] += a[6][3] * B[3][0]
 	VFMADD231PS.BCST 12(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][3] * B[3][0]
-	ADDQ             BX, R12 // b0 += pitch
+	ADDQ             BX, R12 // b_k += pitch
 	ADDQ             $+16, R9 // a0 += 16
 	ADDQ             $+16, R10 // a3 += 16
 	ADDQ             $+16, R11 // a6 += 16
-	PREFETCHT0       12288(SI) // prefetch ahead[3072]
-	PREFETCHT0       12352(SI) // prefetch ahead[3088]
-	ADDQ             $+128, SI // ahead += 128
+	PREFETCHT0       2048(SI) // prefetch ahead[512]
+	PREFETCHT0       2112(SI) // prefetch ahead[528]
+	PREFETCHT0       2176(SI) // prefetch ahead[544]
+	PREFETCHT0       2240(SI) // prefetch ahead[560]
+	ADDQ             $+256, SI // ahead += 256
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_14 // depth >= 4
@@ -9776,7 +9878,7 @@ depth_end_15:
 	JLT  depth_end_17 // depth < 1
 
 depth_16:
-	VCVTPH2PS        (R12), Z8 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS        (R12), Z8 // B[0][0] = float16 of b_k[0]
 	VFMADD231PS.BCST (R9), Z8, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z8, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z8, Z2 // C[2][0] += a[2][0] * B[0][0]
@@ -9785,7 +9887,7 @@ depth_16:
 	VFMADD231PS.BCST (R10)(R8*2), Z8, Z5 // C[5][0] += a[5][0] * B[0][0]
 	VFMADD231PS.BCST (R11), Z8, Z6 // C[6][0] += a[6][0] * B[0][0]
 	VFMADD231PS.BCST (R11)(R8*1), Z8, Z7 // C[7][0] += a[7][0] * B[0][0]
-	ADDQ             BX, R12 // b0 += pitch
+	ADDQ             BX, R12 // b_k += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	ADDQ             $+4, R10 // a3 += 4
 	ADDQ             $+4, R11 // a6 += 4
@@ -9921,9 +10023,7 @@ end_23:
 	MOVQ CX, R10 // rows of a
 	LEAQ (R10)(R9*2), R11 // rows of a
 	ADDQ R9, R11 // rows of a
-	MOVQ panelStride+48(FP), R12 // panelStride
-	SHLQ $0x01, R12 // panelStride <<= 1
-	MOVQ SI, R12 // rows of b
+	MOVQ SI, R12 // b_k = b
 	MOVQ SI, R13 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_25 // depth < 4
@@ -9935,90 +10035,90 @@ depth_24:
 	VBROADCASTSS (R11), Z15 // A[3][0] = a[3][0]
 	VBROADCASTSS (R11)(R9*1), Z16 // A[4][0] = a[4][0]
 	VBROADCASTSS (R11)(R9*2), Z17 // A[5][0] = a[5][0]
-	VCVTPH2PS    (R12), Z18 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    (R12), Z18 // B[0][0] = float16 of b_k[0]
 	VFMADD231PS  Z12, Z18, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z13, Z18, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z14, Z18, Z4 // C[2][0] += A[2][0] * B[0][0]
 	VFMADD231PS  Z15, Z18, Z6 // C[3][0] += A[3][0] * B[0][0]
 	VFMADD231PS  Z16, Z18, Z8 // C[4][0] += A[4][0] * B[0][0]
 	VFMADD231PS  Z17, Z18, Z10 // C[5][0] += A[5][0] * B[0][0]
-	VCVTPH2PS    32(R12), Z18 // B[0][1] = float16 of b[0][8]
+	VCVTPH2PS    32(R12), Z18 // B[0][1] = float16 of b_k[8]
 	VFMADD231PS  Z12, Z18, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z13, Z18, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z14, Z18, Z5 // C[2][1] += A[2][0] * B[0][1]
 	VFMADD231PS  Z15, Z18, Z7 // C[3][1] += A[3][0] * B[0][1]
 	VFMADD231PS  Z16, Z18, Z9 // C[4][1] += A[4][0] * B[0][1]
 	VFMADD231PS  Z17, Z18, Z11 // C[5][1] += A[5][0] * B[0][1]
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	VBROADCASTSS 4(R10), Z12 // A[0][1] = a[0][1]
 	VBROADCASTSS 4(R10)(R9*1), Z13 // A[1][1] = a[1][1]
 	VBROADCASTSS 4(R10)(R9*2), Z14 // A[2][1] = a[2][1]
 	VBROADCASTSS 4(R11), Z15 // A[3][1] = a[3][1]
 	VBROADCASTSS 4(R11)(R9*1), Z16 // A[4][1] = a[4][1]
 	VBROADCASTSS 4(R11)(R9*2), Z17 // A[5][1] = a[5][1]
-	VCVTPH2PS    (R12), Z18 // B[1][0] = float16 of b[0][0]
+	VCVTPH2PS    (R12), Z18 // B[1][0] = float16 of b_k[0]
 	VFMADD231PS  Z12, Z18, Z0 // C[0][0] += A[0][1] * B[1][0]
 	VFMADD231PS  Z13, Z18, Z2 // C[1][0] += A[1][1] * B[1][0]
 	VFMADD231PS  Z14, Z18, Z4 // C[2][0] += A[2][1] * B[1][0]
 	VFMADD231PS  Z15, Z18, Z6 // C[3][0] += A[3][1] * B[1][0]
 	VFMADD231PS  Z16, Z18, Z8 // C[4][0] += A[4][1] * B[1][0]
 	VFMADD231PS  Z17, Z18, Z10 // C[5][0] += A[5][1] * B[1][0]
-	VCVTPH2PS    32(R12), Z18 // B[1][1] = float16 of b[0][8]
+	VCVTPH2PS    32(R12), Z18 // B[1][1] = float16 of b_k[8]
 	VFMADD231PS  Z12, Z18, Z1 // C[0][1] += A[0][1] * B[1][1]
 	VFMADD231PS  Z13, Z18, Z3 // C[1][1] += A[1][1] * B[1][1]
 	VFMADD231PS  Z14, Z18, Z5 // C[2][1] += A[2][1] * B[1][1]
 	VFMADD231PS  Z15, Z18, Z7 // C[3][1] += A[3][1] * B[1][1]
 	VFMADD231PS  Z16, Z18, Z9 // C[4][1] += A[4][1] * B[1][1]
 	VFMADD231PS  Z17, Z18, Z11 // C[5][1] += A[5][1] * B[1][1]
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	VBROADCASTSS 8(R10), Z12 // A[0][2] = a[0][2]
 	VBROADCASTSS 8(R10)(R9*1), Z13 // A[1][2] = a[1][2]
 	VBROADCASTSS 8(R10)(R9*2), Z14 // A[2][2] = a[2][2]
 	VBROADCASTSS 8(R11), Z15 // A[3][2] = a[3][2]
 	VBROADCASTSS 8(R11)(R9*1), Z16 // A[4][2] = a[4][2]
 	VBROADCASTSS 8(R11)(R9*2), Z17 // A[5][2] = a[5][2]
-	VCVTPH2PS    (R12), Z18 // B[2][0] = float16 of b[0][0]
+	VCVTPH2PS    (R12), Z18 // B[2][0] = float16 of b_k[0]
 	VFMADD231PS  Z12, Z18, Z0 // C[0][0] += A[0][2] * B[2][0]
 	VFMADD231PS  Z13, Z18, Z2 // C[1][0] += A[1][2] * B[2][0]
 	VFMADD231PS  Z14, Z18, Z4 // C[2][0] += A[2][2] * B[2][0]
 	VFMADD231PS  Z15, Z18, Z6 // C[3][0] += A[3][2] * B[2][0]
 	VFMADD231PS  Z16, Z18, Z8 // C[4][0] += A[4][2] * B[2][0]
 	VFMADD231PS  Z17, Z18, Z10 // C[5][0] += A[5][2] * B[2][0]
-	VCVTPH2PS    32(R12), Z18 // B[2][1] = float16 of b[0][8]
+	VCVTPH2PS    32(R12), Z18 // B[2][1] = float16 of b_k[8]
 	VFMADD231PS  Z12, Z18, Z1 // C[0][1] += A[0][2] * B[2][1]
 	VFMADD231PS  Z13, Z18, Z3 // C[1][1] += A[1][2] * B[2][1]
 	VFMADD231PS  Z14, Z18, Z5 // C[2][1] += A[2][2] * B[2][1]
 	VFMADD231PS  Z15, Z18, Z7 // C[3][1] += A[3][2] * B[2][1]
 	VFMADD231PS  Z16, Z18, Z9 // C[4][1] += A[4][2] * B[2][1]
 	VFMADD231PS  Z17, Z18, Z11 // C[5][1] += A[5][2] * B[2][1]
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	VBROADCASTSS 12(R10), Z12 // A[0][3] = a[0][3]
 	VBROADCASTSS 12(R10)(R9*1), Z13 // A[1][3] = a[1][3]
 	VBROADCASTSS 12(R10)(R9*2), Z14 // A[2][3] = a[2][3]
 	VBROADCASTSS 12(R11), Z15 // A[3][3] = a[3][3]
 	VBROADCASTSS 12(R11)(R9*1), Z16 // A[4][3] = a[4][3]
 	VBROADCASTSS 12(R11)(R9*2), Z17 // A[5][3] = a[5][3]
-	VCVTPH2PS    (R12), Z18 // B[3][0] = float16 of b[0][0]
+	VCVTPH2PS    (R12), Z18 // B[3][0] = float16 of b_k[0]
 	VFMADD231PS  Z12, Z18, Z0 // C[0][0] += A[0][3] * B[3][0]
 	VFMADD231PS  Z13, Z18, Z2 // C[1][0] += A[1][3] * B[3][0]
 	VFMADD231PS  Z14, Z18, Z4 // C[2][0] += A[2][3] * B[3][0]
 	VFMADD231PS  Z15, Z18, Z6 // C[3][0] += A[3][3] * B[3][0]
 	VFMADD231PS  Z16, Z18, Z8 // C[4][0] += A[4][3] * B[3][0]
 	VFMADD231PS  Z17, Z18, Z10 // C[5][0] += A[5][3] * B[3][0]
-	VCVTPH2PS    32(R12), Z18 // B[3][1] = float16 of b[0][8]
+	VCVTPH2PS    32(R12), Z18 // B[3][1] = float16 of b_k[8]
 	VFMADD231PS  Z12, Z18, Z1 // C[0][1] += A[0][3] * B[3][1]
 	VFMADD231PS  Z13, Z18, Z3 // C[1][1] += A[1][3] * B[3][1]
 	VFMADD231PS  Z14, Z18, Z5 // C[2][1] += A[2][3] * B[3][1]
 	VFMADD231PS  Z15, Z18, Z7 // C[3][1] += A[3][3] * B[3][1]
 	VFMADD231PS  Z16, Z18, Z9 // C[4][1] += A[4][3] * B[3][1]
 	VFMADD231PS  Z17, Z18, Z11 // C[5][1] += A[5][3] * B[3][1]
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
-	PREFETCHT0   12288(R13) // prefetch ahead[3072]
-	PREFETCHT0   12352(R13) // prefetch ahead[3088]
-	PREFETCHT0   12416(R13) // prefetch ahead[3104]
-	PREFETCHT0   12480(R13) // prefetch ahead[3120]
+	PREFETCHT0   2048(R13) // prefetch ahead[512]
+	PREFETCHT0   2112(R13) // prefetch ahead[528]
+	PREFETCHT0   2176(R13) // prefetch ahead[544]
+	PREFETCHT0   2240(R13) // prefetch ahead[560]
 	ADDQ         $+256, R13 // ahead += 256
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
@@ -10035,21 +10135,21 @@ depth_26:
 	VBROADCASTSS (R11), Z15 // A[3][0] = a[3][0]
 	VBROADCASTSS (R11)(R9*1), Z16 // A[4][0] = a[4][0]
 	VBROADCASTSS (R11)(R9*2), Z17 // A[5][0] = a[5][0]
-	VCVTPH2PS    (R12), Z18 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    (R12), Z18 // B[0][0] = float16 of b_k[0]
 	VFMADD231PS  Z12, Z18, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z13, Z18, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z14, Z18, Z4 // C[2][0] += A[2][0] * B[0][0]
 	VFMADD231PS  Z15, Z18, Z6 // C[3][0] += A[3][0] * B[0][0]
 	VFMADD231PS  Z16, Z18, Z8 // C[4][0] += A[4][0] * B[0][0]
 	VFMADD231PS  Z17, Z18, Z10 // C[5][0] += A[5][0] * B[0][0]
-	VCVTPH2PS    32(R12), Z18 // B[0][1] = float16 of b[0][8]
+	VCVTPH2PS    32(R12), Z18 // B[0][1] = float16 of b_k[8]
 	VFMADD231PS  Z12, Z18, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z13, Z18, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z14, Z18, Z5 // C[2][1] += A[2][0] * B[0][1]
 	VFMADD231PS  Z15, Z18, Z7 // C[3][1] += A[3][0] * B[0][1]
 	VFMADD231PS  Z16, Z18, Z9 // C[4][1] += A[4][0] * B[0][1]
 	VFMADD231PS  Z17, Z18, Z11 // C[5][1] += A[5][0] * B[0][1]
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	ADDQ         $+4, R10 // a0 += 4
 	ADDQ         $+4, R11 // a3 += 4
 	SUBQ         $+1, R8 // depth += -1
@@ -10138,50 +10238,50 @@ end_30:
 	MOVQ CX, R9 // rows of a
 	LEAQ (R9)(R8*2), R10 // rows of a
 	ADDQ R8, R10 // rows of a
-	MOVQ panelStride+48(FP), R11 // panelStride
-	SHLQ $0x01, R11 // panelStride <<= 1
-	MOVQ SI, R11 // rows of b
+	MOVQ SI, R11 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_32 // depth < 4
 
 depth_31:
-	VCVTPH2PS        (R11), Z6 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS        (R11), Z6 // B[0][0] = float16 of b_k[0]
 	VFMADD231PS.BCST (R9), Z6, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z6, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z6, Z2 // C[2][0] += a[2][0] * B[0][0]
 	VFMADD231PS.BCST (R10), Z6, Z3 // C[3][0] += a[3][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R8*1), Z6, Z4 // C[4][0] += a[4][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R8*2), Z6, Z5 // C[5][0] += a[5][0] * B[0][0]
-	ADDQ             BX, R11 // b0 += pitch
-	VCVTPH2PS        (R11), Z6 // B[1][0] = float16 of b[0][0]
+	ADDQ             BX, R11 // b_k += pitch
+	VCVTPH2PS        (R11), Z6 // B[1][0] = float16 of b_k[0]
 	VFMADD231PS.BCST 4(R9), Z6, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*2), Z6, Z2 // C[2][0] += a[2][1] * B[1][0]
 	VFMADD231PS.BCST 4(R10), Z6, Z3 // C[3][0] += a[3][1] * B[1][0]
 	VFMADD231PS.BCST 4(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][1] * B[1][0]
 	VFMADD231PS.BCST 4(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][1] * B[1][0]
-	ADDQ             BX, R11 // b0 += pitch
-	VCVTPH2PS        (R11), Z6 // B[2][0] = float16 of b[0][0]
+	ADDQ             BX, R11 // b_k += pitch
+	VCVTPH2PS        (R11), Z6 // B[2][0] = float16 of b_k[0]
 	VFMADD231PS.BCST 8(R9), Z6, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*2), Z6, Z2 // C[2][0] += a[2][2] * B[2][0]
 	VFMADD231PS.BCST 8(R10), Z6, Z3 // C[3][0] += a[3][2] * B[2][0]
 	VFMADD231PS.BCST 8(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][2] * B[2][0]
 	VFMADD231PS.BCST 8(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][2] * B[2][0]
-	ADDQ             BX, R11 // b0 += pitch
-	VCVTPH2PS        (R11), Z6 // B[3][0] = float16 of b[0][0]
+	ADDQ             BX, R11 // b_k += pitch
+	VCVTPH2PS        (R11), Z6 // B[3][0] = float16 of b_k[0]
 	VFMADD231PS.BCST 12(R9), Z6, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*2), Z6, Z2 // C[2][0] += a[2][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10), Z6, Z3 // C[3][0] += a[3][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][3] * B[3][0]
-	ADDQ             BX, R11 // b0 += pitch
+	ADDQ             BX, R11 // b_k += pitch
 	ADDQ             $+16, R9 // a0 += 16
 	ADDQ             $+16, R10 // a3 += 16
-	PREFETCHT0       12288(SI) // prefetch ahead[3072]
-	PREFETCHT0       12352(SI) // prefetch ahead[3088]
-	ADDQ             $+128, SI // ahead += 128
+	PREFETCHT0       2048(SI) // prefetch ahead[512]
+	PREFETCHT0       2112(SI) // prefetch ahead[528]
+	PREFETCHT0       2176(SI) // prefetch ahead[544]
+	PREFETCHT0       2240(SI) // prefetch ahead[560]
+	ADDQ             $+256, SI // ahead += 256
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_31 // depth >= 4
@@ -10191,14 +10291,14 @@ depth_end_32:
 	JLT  depth_end_34 // depth < 1
 
 depth_33:
-	VCVTPH2PS        (R11), Z6 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS        (R11), Z6 // B[0][0] = float16 of b_k[0]
 	VFMADD231PS.BCST (R9), Z6, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z6, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z6, Z2 // C[2][0] += a[2][0] * B[0][0]
 	VFMADD231PS.BCST (R10), Z6, Z3 // C[3][0] += a[3][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R8*1), Z6, Z4 // C[4][0] += a[4][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R8*2), Z6, Z5 // C[5][0] += a[5][0] * B[0][0]
-	ADDQ             BX, R11 // b0 += pitch
+	ADDQ             BX, R11 // b_k += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	ADDQ             $+4, R10 // a3 += 4
 	SUBQ             $+1, DI // depth += -1
@@ -10311,9 +10411,7 @@ end_40:
 	MOVQ CX, R10 // rows of a
 	LEAQ (R10)(R9*2), R11 // rows of a
 	ADDQ R9, R11 // rows of a
-	MOVQ panelStride+48(FP), R12 // panelStride
-	SHLQ $0x01, R12 // panelStride <<= 1
-	MOVQ SI, R12 // rows of b
+	MOVQ SI, R12 // b_k = b
 	MOVQ SI, R13 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_42 // depth < 4
@@ -10323,68 +10421,68 @@ depth_41:
 	VBROADCASTSS (R10)(R9*1), Z9 // A[1][0] = a[1][0]
 	VBROADCASTSS (R10)(R9*2), Z10 // A[2][0] = a[2][0]
 	VBROADCASTSS (R11), Z11 // A[3][0] = a[3][0]
-	VCVTPH2PS    (R12), Z12 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    (R12), Z12 // B[0][0] = float16 of b_k[0]
 	VFMADD231PS  Z8, Z12, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z9, Z12, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z10, Z12, Z4 // C[2][0] += A[2][0] * B[0][0]
 	VFMADD231PS  Z11, Z12, Z6 // C[3][0] += A[3][0] * B[0][0]
-	VCVTPH2PS    32(R12), Z12 // B[0][1] = float16 of b[0][8]
+	VCVTPH2PS    32(R12), Z12 // B[0][1] = float16 of b_k[8]
 	VFMADD231PS  Z8, Z12, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z9, Z12, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z10, Z12, Z5 // C[2][1] += A[2][0] * B[0][1]
 	VFMADD231PS  Z11, Z12, Z7 // C[3][1] += A[3][0] * B[0][1]
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	VBROADCASTSS 4(R10), Z8 // A[0][1] = a[0][1]
 	VBROADCASTSS 4(R10)(R9*1), Z9 // A[1][1] = a[1][1]
 	VBROADCASTSS 4(R10)(R9*2), Z10 // A[2][1] = a[2][1]
 	VBROADCASTSS 4(R11), Z11 // A[3][1] = a[3][1]
-	VCVTPH2PS    (R12), Z12 // B[1][0] = float16 of b[0][0]
+	VCVTPH2PS    (R12), Z12 // B[1][0] = float16 of b_k[0]
 	VFMADD231PS  Z8, Z12, Z0 // C[0][0] += A[0][1] * B[1][0]
 	VFMADD231PS  Z9, Z12, Z2 // C[1][0] += A[1][1] * B[1][0]
 	VFMADD231PS  Z10, Z12, Z4 // C[2][0] += A[2][1] * B[1][0]
 	VFMADD231PS  Z11, Z12, Z6 // C[3][0] += A[3][1] * B[1][0]
-	VCVTPH2PS    32(R12), Z12 // B[1][1] = float16 of b[0][8]
+	VCVTPH2PS    32(R12), Z12 // B[1][1] = float16 of b_k[8]
 	VFMADD231PS  Z8, Z12, Z1 // C[0][1] += A[0][1] * B[1][1]
 	VFMADD231PS  Z9, Z12, Z3 // C[1][1] += A[1][1] * B[1][1]
 	VFMADD231PS  Z10, Z12, Z5 // C[2][1] += A[2][1] * B[1][1]
 	VFMADD231PS  Z11, Z12, Z7 // C[3][1] += A[3][1] * B[1][1]
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	VBROADCASTSS 8(R10), Z8 // A[0][2] = a[0][2]
 	VBROADCASTSS 8(R10)(R9*1), Z9 // A[1][2] = a[1][2]
 	VBROADCASTSS 8(R10)(R9*2), Z10 // A[2][2] = a[2][2]
 	VBROADCASTSS 8(R11), Z11 // A[3][2] = a[3][2]
-	VCVTPH2PS    (R12), Z12 // B[2][0] = float16 of b[0][0]
+	VCVTPH2PS    (R12), Z12 // B[2][0] = float16 of b_k[0]
 	VFMADD231PS  Z8, Z12, Z0 // C[0][0] += A[0][2] * B[2][0]
 	VFMADD231PS  Z9, Z12, Z2 // C[1][0] += A[1][2] * B[2][0]
 	VFMADD231PS  Z10, Z12, Z4 // C[2][0] += A[2][2] * B[2][0]
 	VFMADD231PS  Z11, Z12, Z6 // C[3][0] += A[3][2] * B[2][0]
-	VCVTPH2PS    32(R12), Z12 // B[2][1] = float16 of b[0][8]
+	VCVTPH2PS    32(R12), Z12 // B[2][1] = float16 of b_k[8]
 	VFMADD231PS  Z8, Z12, Z1 // C[0][1] += A[0][2] * B[2][1]
 	VFMADD231PS  Z9, Z12, Z3 // C[1][1] += A[1][2] * B[2][1]
 	VFMADD231PS  Z10, Z12, Z5 // C[2][1] += A[2][2] * B[2][1]
 	VFMADD231PS  Z11, Z12, Z7 // C[3][1] += A[3][2] * B[2][1]
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	VBROADCASTSS 12(R10), Z8 // A[0][3] = a[0][3]
 	VBROADCASTSS 12(R10)(R9*1), Z9 // A[1][3] = a[1][3]
 	VBROADCASTSS 12(R10)(R9*2), Z10 // A[2][3] = a[2][3]
 	VBROADCASTSS 12(R11), Z11 // A[3][3] = a[3][3]
-	VCVTPH2PS    (R12), Z12 // B[3][0] = float16 of b[0][0]
+	VCVTPH2PS    (R12), Z12 // B[3][0] = float16 of b_k[0]
 	VFMADD231PS  Z8, Z12, Z0 // C[0][0] += A[0][3] * B[3][0]
 	VFMADD231PS  Z9, Z12, Z2 // C[1][0] += A[1][3] * B[3][0]
 	VFMADD231PS  Z10, Z12, Z4 // C[2][0] += A[2][3] * B[3][0]
 	VFMADD231PS  Z11, Z12, Z6 // C[3][0] += A[3][3] * B[3][0]
-	VCVTPH2PS    32(R12), Z12 // B[3][1] = float16 of b[0][8]
+	VCVTPH2PS    32(R12), Z12 // B[3][1] = float16 of b_k[8]
 	VFMADD231PS  Z8, Z12, Z1 // C[0][1] += A[0][3] * B[3][1]
 	VFMADD231PS  Z9, Z12, Z3 // C[1][1] += A[1][3] * B[3][1]
 	VFMADD231PS  Z10, Z12, Z5 // C[2][1] += A[2][3] * B[3][1]
 	VFMADD231PS  Z11, Z12, Z7 // C[3][1] += A[3][3] * B[3][1]
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
-	PREFETCHT0   12288(R13) // prefetch ahead[3072]
-	PREFETCHT0   12352(R13) // prefetch ahead[3088]
-	PREFETCHT0   12416(R13) // prefetch ahead[3104]
-	PREFETCHT0   12480(R13) // prefetch ahead[3120]
+	PREFETCHT0   2048(R13) // prefetch ahead[512]
+	PREFETCHT0   2112(R13) // prefetch ahead[528]
+	PREFETCHT0   2176(R13) // prefetch ahead[544]
+	PREFETCHT0   2240(R13) // prefetch ahead[560]
 	ADDQ         $+256, R13 // ahead += 256
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
@@ -10399,17 +10497,17 @@ depth_43:
 	VBROADCASTSS (R10)(R9*1), Z9 // A[1][0] = a[1][0]
 	VBROADCASTSS (R10)(R9*2), Z10 // A[2][0] = a[2][0]
 	VBROADCASTSS (R11), Z11 // A[3][0] = a[3][0]
-	VCVTPH2PS    (R12), Z12 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    (R12), Z12 // B[0][0] = float16 of b_k[0]
 	VFMADD231PS  Z8, Z12, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z9, Z12, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z10, Z12, Z4 // C[2][0] += A[2][0] * B[0][0]
 	VFMADD231PS  Z11, Z12, Z6 // C[3][0] += A[3][0] * B[0][0]
-	VCVTPH2PS    32(R12), Z12 // B[0][1] = float16 of b[0][8]
+	VCVTPH2PS    32(R12), Z12 // B[0][1] = float16 of b_k[8]
 	VFMADD231PS  Z8, Z12, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z9, Z12, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z10, Z12, Z5 // C[2][1] += A[2][0] * B[0][1]
 	VFMADD231PS  Z11, Z12, Z7 // C[3][1] += A[3][0] * B[0][1]
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	ADDQ         $+4, R10 // a0 += 4
 	ADDQ         $+4, R11 // a3 += 4
 	SUBQ         $+1, R8 // depth += -1
@@ -10486,42 +10584,42 @@ end_47:
 	MOVQ CX, R9 // rows of a
 	LEAQ (R9)(R8*2), R10 // rows of a
 	ADDQ R8, R10 // rows of a
-	MOVQ panelStride+48(FP), R11 // panelStride
-	SHLQ $0x01, R11 // panelStride <<= 1
-	MOVQ SI, R11 // rows of b
+	MOVQ SI, R11 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_49 // depth < 4
 
 depth_48:
-	VCVTPH2PS        (R11), Z4 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS        (R11), Z4 // B[0][0] = float16 of b_k[0]
 	VFMADD231PS.BCST (R9), Z4, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z4, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z4, Z2 // C[2][0] += a[2][0] * B[0][0]
 	VFMADD231PS.BCST (R10), Z4, Z3 // C[3][0] += a[3][0] * B[0][0]
-	ADDQ             BX, R11 // b0 += pitch
-	VCVTPH2PS        (R11), Z4 // B[1][0] = float16 of b[0][0]
+	ADDQ             BX, R11 // b_k += pitch
+	VCVTPH2PS        (R11), Z4 // B[1][0] = float16 of b_k[0]
 	VFMADD231PS.BCST 4(R9), Z4, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][1] * B[1][0]
 	VFMADD231PS.BCST 4(R10), Z4, Z3 // C[3][0] += a[3][1] * B[1][0]
-	ADDQ             BX, R11 // b0 += pitch
-	VCVTPH2PS        (R11), Z4 // B[2][0] = float16 of b[0][0]
+	ADDQ             BX, R11 // b_k += pitch
+	VCVTPH2PS        (R11), Z4 // B[2][0] = float16 of b_k[0]
 	VFMADD231PS.BCST 8(R9), Z4, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][2] * B[2][0]
 	VFMADD231PS.BCST 8(R10), Z4, Z3 // C[3][0] += a[3][2] * B[2][0]
-	ADDQ             BX, R11 // b0 += pitch
-	VCVTPH2PS        (R11), Z4 // B[3][0] = float16 of b[0][0]
+	ADDQ             BX, R11 // b_k += pitch
+	VCVTPH2PS        (R11), Z4 // B[3][0] = float16 of b_k[0]
 	VFMADD231PS.BCST 12(R9), Z4, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10), Z4, Z3 // C[3][0] += a[3][3] * B[3][0]
-	ADDQ             BX, R11 // b0 += pitch
+	ADDQ             BX, R11 // b_k += pitch
 	ADDQ             $+16, R9 // a0 += 16
 	ADDQ             $+16, R10 // a3 += 16
-	PREFETCHT0       12288(SI) // prefetch ahead[3072]
-	PREFETCHT0       12352(SI) // prefetch ahead[3088]
-	ADDQ             $+128, SI // ahead += 128
+	PREFETCHT0       2048(SI) // prefetch ahead[512]
+	PREFETCHT0       2112(SI) // prefetch ahead[528]
+	PREFETCHT0       2176(SI) // prefetch ahead[544]
+	PREFETCHT0       2240(SI) // prefetch ahead[560]
+	ADDQ             $+256, SI // ahead += 256
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_48 // depth >= 4
@@ -10531,12 +10629,12 @@ depth_end_49:
 	JLT  depth_end_51 // depth < 1
 
 depth_50:
-	VCVTPH2PS        (R11), Z4 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS        (R11), Z4 // B[0][0] = float16 of b_k[0]
 	VFMADD231PS.BCST (R9), Z4, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z4, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z4, Z2 // C[2][0] += a[2][0] * B[0][0]
 	VFMADD231PS.BCST (R10), Z4, Z3 // C[3][0] += a[3][0] * B[0][0]
-	ADDQ             BX, R11 // b0 += pitch
+	ADDQ             BX, R11 // b_k += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	ADDQ             $+4, R10 // a3 += 4
 	SUBQ             $+1, DI // depth += -1
@@ -10632,9 +10730,7 @@ end_57:
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R10 // rows of a
-	MOVQ panelStride+48(FP), R11 // panelStride
-	SHLQ $0x01, R11 // panelStride <<= 1
-	MOVQ SI, R11 // rows of b
+	MOVQ SI, R11 // b_k = b
 	MOVQ SI, R12 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_59 // depth < 4
@@ -10643,56 +10739,56 @@ depth_58:
 	VBROADCASTSS (R10), Z6 // A[0][0] = a[0][0]
 	VBROADCASTSS (R10)(R9*1), Z7 // A[1][0] = a[1][0]
 	VBROADCASTSS (R10)(R9*2), Z8 // A[2][0] = a[2][0]
-	VCVTPH2PS    (R11), Z9 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    (R11), Z9 // B[0][0] = float16 of b_k[0]
 	VFMADD231PS  Z6, Z9, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z7, Z9, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z8, Z9, Z4 // C[2][0] += A[2][0] * B[0][0]
-	VCVTPH2PS    32(R11), Z9 // B[0][1] = float16 of b[0][8]
+	VCVTPH2PS    32(R11), Z9 // B[0][1] = float16 of b_k[8]
 	VFMADD231PS  Z6, Z9, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z7, Z9, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z8, Z9, Z5 // C[2][1] += A[2][0] * B[0][1]
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	VBROADCASTSS 4(R10), Z6 // A[0][1] = a[0][1]
 	VBROADCASTSS 4(R10)(R9*1), Z7 // A[1][1] = a[1][1]
 	VBROADCASTSS 4(R10)(R9*2), Z8 // A[2][1] = a[2][1]
-	VCVTPH2PS    (R11), Z9 // B[1][0] = float16 of b[0][0]
+	VCVTPH2PS    (R11), Z9 // B[1][0] = float16 of b_k[0]
 	VFMADD231PS  Z6, Z9, Z0 // C[0][0] += A[0][1] * B[1][0]
 	VFMADD231PS  Z7, Z9, Z2 // C[1][0] += A[1][1] * B[1][0]
 	VFMADD231PS  Z8, Z9, Z4 // C[2][0] += A[2][1] * B[1][0]
-	VCVTPH2PS    32(R11), Z9 // B[1][1] = float16 of b[0][8]
+	VCVTPH2PS    32(R11), Z9 // B[1][1] = float16 of b_k[8]
 	VFMADD231PS  Z6, Z9, Z1 // C[0][1] += A[0][1] * B[1][1]
 	VFMADD231PS  Z7, Z9, Z3 // C[1][1] += A[1][1] * B[1][1]
 	VFMADD231PS  Z8, Z9, Z5 // C[2][1] += A[2][1] * B[1][1]
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	VBROADCASTSS 8(R10), Z6 // A[0][2] = a[0][2]
 	VBROADCASTSS 8(R10)(R9*1), Z7 // A[1][2] = a[1][2]
 	VBROADCASTSS 8(R10)(R9*2), Z8 // A[2][2] = a[2][2]
-	VCVTPH2PS    (R11), Z9 // B[2][0] = float16 of b[0][0]
+	VCVTPH2PS    (R11), Z9 // B[2][0] = float16 of b_k[0]
 	VFMADD231PS  Z6, Z9, Z0 // C[0][0] += A[0][2] * B[2][0]
 	VFMADD231PS  Z7, Z9, Z2 // C[1][0] += A[1][2] * B[2][0]
 	VFMADD231PS  Z8, Z9, Z4 // C[2][0] += A[2][2] * B[2][0]
-	VCVTPH2PS    32(R11), Z9 // B[2][1] = float16 of b[0][8]
+	VCVTPH2PS    32(R11), Z9 // B[2][1] = float16 of b_k[8]
 	VFMADD231PS  Z6, Z9, Z1 // C[0][1] += A[0][2] * B[2][1]
 	VFMADD231PS  Z7, Z9, Z3 // C[1][1] += A[1][2] * B[2][1]
 	VFMADD231PS  Z8, Z9, Z5 // C[2][1] += A[2][2] * B[2][1]
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	VBROADCASTSS 12(R10), Z6 // A[0][3] = a[0][3]
 	VBROADCASTSS 12(R10)(R9*1), Z7 // A[1][3] = a[1][3]
 	VBROADCASTSS 12(R10)(R9*2), Z8 // A[2][3] = a[2][3]
-	VCVTPH2PS    (R11), Z9 // B[3][0] = float16 of b[0][0]
+	VCVTPH2PS    (R11), Z9 // B[3][0] = float16 of b_k[0]
 	VFMADD231PS  Z6, Z9, Z0 // C[0][0] += A[0][3] * B[3][0]
 	VFMADD231PS  Z7, Z9, Z2 // C[1][0] += A[1][3] * B[3][0]
 	VFMADD231PS  Z8, Z9, Z4 // C[2][0] += A[2][3] * B[3][0]
-	VCVTPH2PS    32(R11), Z9 // B[3][1] = float16 of b[0][8]
+	VCVTPH2PS    32(R11), Z9 // B[3][1] = float16 of b_k[8]
 	VFMADD231PS  Z6, Z9, Z1 // C[0][1] += A[0][3] * B[3][1]
 	VFMADD231PS  Z7, Z9, Z3 // C[1][1] += A[1][3] * B[3][1]
 	VFMADD231PS  Z8, Z9, Z5 // C[2][1] += A[2][3] * B[3][1]
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
-	PREFETCHT0   12288(R12) // prefetch ahead[3072]
-	PREFETCHT0   12352(R12) // prefetch ahead[3088]
-	PREFETCHT0   12416(R12) // prefetch ahead[3104]
-	PREFETCHT0   12480(R12) // prefetch ahead[3120]
+	PREFETCHT0   2048(R12) // prefetch ahead[512]
+	PREFETCHT0   2112(R12) // prefetch ahead[528]
+	PREFETCHT0   2176(R12) // prefetch ahead[544]
+	PREFETCHT0   2240(R12) // prefetch ahead[560]
 	ADDQ         $+256, R12 // ahead += 256
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
@@ -10706,15 +10802,15 @@ depth_60:
 	VBROADCASTSS (R10), Z6 // A[0][0] = a[0][0]
 	VBROADCASTSS (R10)(R9*1), Z7 // A[1][0] = a[1][0]
 	VBROADCASTSS (R10)(R9*2), Z8 // A[2][0] = a[2][0]
-	VCVTPH2PS    (R11), Z9 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    (R11), Z9 // B[0][0] = float16 of b_k[0]
 	VFMADD231PS  Z6, Z9, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z7, Z9, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z8, Z9, Z4 // C[2][0] += A[2][0] * B[0][0]
-	VCVTPH2PS    32(R11), Z9 // B[0][1] = float16 of b[0][8]
+	VCVTPH2PS    32(R11), Z9 // B[0][1] = float16 of b_k[8]
 	VFMADD231PS  Z6, Z9, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z7, Z9, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z8, Z9, Z5 // C[2][1] += A[2][0] * B[0][1]
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+4, R10 // a0 += 4
 	SUBQ         $+1, R8 // depth += -1
 	CMPQ         R8, $+1 // depth >= 1
@@ -10778,37 +10874,37 @@ end_64:
 	MOVQ aStride+24(FP), R8 // aStride
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R9 // rows of a
-	MOVQ panelStride+48(FP), R10 // panelStride
-	SHLQ $0x01, R10 // panelStride <<= 1
-	MOVQ SI, R10 // rows of b
+	MOVQ SI, R10 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_66 // depth < 4
 
 depth_65:
-	VCVTPH2PS        (R10), Z3 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS        (R10), Z3 // B[0][0] = float16 of b_k[0]
 	VFMADD231PS.BCST (R9), Z3, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z3, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z3, Z2 // C[2][0] += a[2][0] * B[0][0]
-	ADDQ             BX, R10 // b0 += pitch
-	VCVTPH2PS        (R10), Z3 // B[1][0] = float16 of b[0][0]
+	ADDQ             BX, R10 // b_k += pitch
+	VCVTPH2PS        (R10), Z3 // B[1][0] = float16 of b_k[0]
 	VFMADD231PS.BCST 4(R9), Z3, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][1] * B[1][0]
-	ADDQ             BX, R10 // b0 += pitch
-	VCVTPH2PS        (R10), Z3 // B[2][0] = float16 of b[0][0]
+	ADDQ             BX, R10 // b_k += pitch
+	VCVTPH2PS        (R10), Z3 // B[2][0] = float16 of b_k[0]
 	VFMADD231PS.BCST 8(R9), Z3, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][2] * B[2][0]
-	ADDQ             BX, R10 // b0 += pitch
-	VCVTPH2PS        (R10), Z3 // B[3][0] = float16 of b[0][0]
+	ADDQ             BX, R10 // b_k += pitch
+	VCVTPH2PS        (R10), Z3 // B[3][0] = float16 of b_k[0]
 	VFMADD231PS.BCST 12(R9), Z3, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][3] * B[3][0]
-	ADDQ             BX, R10 // b0 += pitch
+	ADDQ             BX, R10 // b_k += pitch
 	ADDQ             $+16, R9 // a0 += 16
-	PREFETCHT0       12288(SI) // prefetch ahead[3072]
-	PREFETCHT0       12352(SI) // prefetch ahead[3088]
-	ADDQ             $+128, SI // ahead += 128
+	PREFETCHT0       2048(SI) // prefetch ahead[512]
+	PREFETCHT0       2112(SI) // prefetch ahead[528]
+	PREFETCHT0       2176(SI) // prefetch ahead[544]
+	PREFETCHT0       2240(SI) // prefetch ahead[560]
+	ADDQ             $+256, SI // ahead += 256
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_65 // depth >= 4
@@ -10818,11 +10914,11 @@ depth_end_66:
 	JLT  depth_end_68 // depth < 1
 
 depth_67:
-	VCVTPH2PS        (R10), Z3 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS        (R10), Z3 // B[0][0] = float16 of b_k[0]
 	VFMADD231PS.BCST (R9), Z3, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z3, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z3, Z2 // C[2][0] += a[2][0] * B[0][0]
-	ADDQ             BX, R10 // b0 += pitch
+	ADDQ             BX, R10 // b_k += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	SUBQ             $+1, DI // depth += -1
 	CMPQ             DI, $+1 // depth >= 1
@@ -10905,50 +11001,54 @@ end_74:
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R10 // rows of a
-	MOVQ panelStride+48(FP), R11 // panelStride
-	SHLQ $0x01, R11 // panelStride <<= 1
-	MOVQ SI, R11 // rows of b
+	MOVQ SI, R11 // b_k = b
+	MOVQ SI, R12 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_76 // depth < 4
 
 depth_75:
 	VBROADCASTSS (R10), Z4 // A[0][0] = a[0][0]
 	VBROADCASTSS (R10)(R9*1), Z5 // A[1][0] = a[1][0]
-	VCVTPH2PS    (R11), Z6 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    (R11), Z6 // B[0][0] = float16 of b_k[0]
 	VFMADD231PS  Z4, Z6, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z5, Z6, Z2 // C[1][0] += A[1][0] * B[0][0]
-	VCVTPH2PS    32(R11), Z6 // B[0][1] = float16 of b[0][8]
+	VCVTPH2PS    32(R11), Z6 // B[0][1] = float16 of b_k[8]
 	VFMADD231PS  Z4, Z6, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z5, Z6, Z3 // C[1][1] += A[1][0] * B[0][1]
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	VBROADCASTSS 4(R10), Z4 // A[0][1] = a[0][1]
 	VBROADCASTSS 4(R10)(R9*1), Z5 // A[1][1] = a[1][1]
-	VCVTPH2PS    (R11), Z6 // B[1][0] = float16 of b[0][0]
+	VCVTPH2PS    (R11), Z6 // B[1][0] = float16 of b_k[0]
 	VFMADD231PS  Z4, Z6, Z0 // C[0][0] += A[0][1] * B[1][0]
 	VFMADD231PS  Z5, Z6, Z2 // C[1][0] += A[1][1] * B[1][0]
-	VCVTPH2PS    32(R11), Z6 // B[1][1] = float16 of b[0][8]
+	VCVTPH2PS    32(R11), Z6 // B[1][1] = float16 of b_k[8]
 	VFMADD231PS  Z4, Z6, Z1 // C[0][1] += A[0][1] * B[1][1]
 	VFMADD231PS  Z5, Z6, Z3 // C[1][1] += A[1][1] * B[1][1]
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	VBROADCASTSS 8(R10), Z4 // A[0][2] = a[0][2]
 	VBROADCASTSS 8(R10)(R9*1), Z5 // A[1][2] = a[1][2]
-	VCVTPH2PS    (R11), Z6 // B[2][0] = float16 of b[0][0]
+	VCVTPH2PS    (R11), Z6 // B[2][0] = float16 of b_k[0]
 	VFMADD231PS  Z4, Z6, Z0 // C[0][0] += A[0][2] * B[2][0]
 	VFMADD231PS  Z5, Z6, Z2 // C[1][0] += A[1][2] * B[2][0]
-	VCVTPH2PS    32(R11), Z6 // B[2][1] = float16 of b[0][8]
+	VCVTPH2PS    32(R11), Z6 // B[2][1] = float16 of b_k[8]
 	VFMADD231PS  Z4, Z6, Z1 // C[0][1] += A[0][2] * B[2][1]
 	VFMADD231PS  Z5, Z6, Z3 // C[1][1] += A[1][2] * B[2][1]
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	VBROADCASTSS 12(R10), Z4 // A[0][3] = a[0][3]
 	VBROADCASTSS 12(R10)(R9*1), Z5 // A[1][3] = a[1][3]
-	VCVTPH2PS    (R11), Z6 // B[3][0] = float16 of b[0][0]
+	VCVTPH2PS    (R11), Z6 // B[3][0] = float16 of b_k[0]
 	VFMADD231PS  Z4, Z6, Z0 // C[0][0] += A[0][3] * B[3][0]
 	VFMADD231PS  Z5, Z6, Z2 // C[1][0] += A[1][3] * B[3][0]
-	VCVTPH2PS    32(R11), Z6 // B[3][1] = float16 of b[0][8]
+	VCVTPH2PS    32(R11), Z6 // B[3][1] = float16 of b_k[8]
 	VFMADD231PS  Z4, Z6, Z1 // C[0][1] += A[0][3] * B[3][1]
 	VFMADD231PS  Z5, Z6, Z3 // C[1][1] += A[1][3] * B[3][1]
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
+	PREFETCHT0   2048(R12) // prefetch ahead[512]
+	PREFETCHT0   2112(R12) // prefetch ahead[528]
+	PREFETCHT0   2176(R12) // prefetch ahead[544]
+	PREFETCHT0   2240(R12) // prefetch ahead[560]
+	ADDQ         $+256, R12 // ahead += 256
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_75 // depth >= 4
@@ -10960,13 +11060,13 @@ depth_end_76:
 depth_77:
 	VBROADCASTSS (R10), Z4 // A[0][0] = a[0][0]
 	VBROADCASTSS (R10)(R9*1), Z5 // A[1][0] = a[1][0]
-	VCVTPH2PS    (R11), Z6 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    (R11), Z6 // B[0][0] = float16 of b_k[0]
 	VFMADD231PS  Z4, Z6, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z5, Z6, Z2 // C[1][0] += A[1][0] * B[0][0]
-	VCVTPH2PS    32(R11), Z6 // B[0][1] = float16 of b[0][8]
+	VCVTPH2PS    32(R11), Z6 // B[0][1] = float16 of b_k[8]
 	VFMADD231PS  Z4, Z6, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z5, Z6, Z3 // C[1][1] += A[1][0] * B[0][1]
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+4, R10 // a0 += 4
 	SUBQ         $+1, R8 // depth += -1
 	CMPQ         R8, $+1 // depth >= 1
@@ -11024,29 +11124,33 @@ end_81:
 	MOVQ aStride+24(FP), R8 // aStride
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R9 // rows of a
-	MOVQ panelStride+48(FP), R10 // panelStride
-	SHLQ $0x01, R10 // panelStride <<= 1
+	MOVQ SI, R10 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_83 // depth < 4
 
 depth_82:
-	VCVTPH2PS        (SI), Z2 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS        (R10), Z2 // B[0][0] = float16 of b_k[0]
 	VFMADD231PS.BCST (R9), Z2, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z2, Z1 // C[1][0] += a[1][0] * B[0][0]
-	ADDQ             BX, SI // b0 += pitch
-	VCVTPH2PS        (SI), Z2 // B[1][0] = float16 of b[0][0]
+	ADDQ             BX, R10 // b_k += pitch
+	VCVTPH2PS        (R10), Z2 // B[1][0] = float16 of b_k[0]
 	VFMADD231PS.BCST 4(R9), Z2, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z2, Z1 // C[1][0] += a[1][1] * B[1][0]
-	ADDQ             BX, SI // b0 += pitch
-	VCVTPH2PS        (SI), Z2 // B[2][0] = float16 of b[0][0]
+	ADDQ             BX, R10 // b_k += pitch
+	VCVTPH2PS        (R10), Z2 // B[2][0] = float16 of b_k[0]
 	VFMADD231PS.BCST 8(R9), Z2, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z2, Z1 // C[1][0] += a[1][2] * B[2][0]
-	ADDQ             BX, SI // b0 += pitch
-	VCVTPH2PS        (SI), Z2 // B[3][0] = float16 of b[0][0]
+	ADDQ             BX, R10 // b_k += pitch
+	VCVTPH2PS        (R10), Z2 // B[3][0] = float16 of b_k[0]
 	VFMADD231PS.BCST 12(R9), Z2, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z2, Z1 // C[1][0] += a[1][3] * B[3][0]
-	ADDQ             BX, SI // b0 += pitch
+	ADDQ             BX, R10 // b_k += pitch
 	ADDQ             $+16, R9 // a0 += 16
+	PREFETCHT0       2048(SI) // prefetch ahead[512]
+	PREFETCHT0       2112(SI) // prefetch ahead[528]
+	PREFETCHT0       2176(SI) // prefetch ahead[544]
+	PREFETCHT0       2240(SI) // prefetch ahead[560]
+	ADDQ             $+256, SI // ahead += 256
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_82 // depth >= 4
@@ -11056,10 +11160,10 @@ depth_end_83:
 	JLT  depth_end_85 // depth < 1
 
 depth_84:
-	VCVTPH2PS        (SI), Z2 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS        (R10), Z2 // B[0][0] = float16 of b_k[0]
 	VFMADD231PS.BCST (R9), Z2, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z2, Z1 // C[1][0] += a[1][0] * B[0][0]
-	ADDQ             BX, SI // b0 += pitch
+	ADDQ             BX, R10 // b_k += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	SUBQ             $+1, DI // depth += -1
 	CMPQ             DI, $+1 // depth >= 1
@@ -11132,38 +11236,42 @@ end_91:
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R9 // rows of a
-	MOVQ panelStride+48(FP), R10 // panelStride
-	SHLQ $0x01, R10 // panelStride <<= 1
-	MOVQ SI, R10 // rows of b
+	MOVQ SI, R10 // b_k = b
+	MOVQ SI, R11 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_93 // depth < 4
 
 depth_92:
 	VBROADCASTSS (R9), Z2 // A[0][0] = a[0][0]
-	VCVTPH2PS    (R10), Z3 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    (R10), Z3 // B[0][0] = float16 of b_k[0]
 	VFMADD231PS  Z2, Z3, Z0 // C[0][0] += A[0][0] * B[0][0]
-	VCVTPH2PS    32(R10), Z3 // B[0][1] = float16 of b[0][8]
+	VCVTPH2PS    32(R10), Z3 // B[0][1] = float16 of b_k[8]
 	VFMADD231PS  Z2, Z3, Z1 // C[0][1] += A[0][0] * B[0][1]
-	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         DI, R10 // b_k += pitch
 	VBROADCASTSS 4(R9), Z2 // A[0][1] = a[0][1]
-	VCVTPH2PS    (R10), Z3 // B[1][0] = float16 of b[0][0]
+	VCVTPH2PS    (R10), Z3 // B[1][0] = float16 of b_k[0]
 	VFMADD231PS  Z2, Z3, Z0 // C[0][0] += A[0][1] * B[1][0]
-	VCVTPH2PS    32(R10), Z3 // B[1][1] = float16 of b[0][8]
+	VCVTPH2PS    32(R10), Z3 // B[1][1] = float16 of b_k[8]
 	VFMADD231PS  Z2, Z3, Z1 // C[0][1] += A[0][1] * B[1][1]
-	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         DI, R10 // b_k += pitch
 	VBROADCASTSS 8(R9), Z2 // A[0][2] = a[0][2]
-	VCVTPH2PS    (R10), Z3 // B[2][0] = float16 of b[0][0]
+	VCVTPH2PS    (R10), Z3 // B[2][0] = float16 of b_k[0]
 	VFMADD231PS  Z2, Z3, Z0 // C[0][0] += A[0][2] * B[2][0]
-	VCVTPH2PS    32(R10), Z3 // B[2][1] = float16 of b[0][8]
+	VCVTPH2PS    32(R10), Z3 // B[2][1] = float16 of b_k[8]
 	VFMADD231PS  Z2, Z3, Z1 // C[0][1] += A[0][2] * B[2][1]
-	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         DI, R10 // b_k += pitch
 	VBROADCASTSS 12(R9), Z2 // A[0][3] = a[0][3]
-	VCVTPH2PS    (R10), Z3 // B[3][0] = float16 of b[0][0]
+	VCVTPH2PS    (R10), Z3 // B[3][0] = float16 of b_k[0]
 	VFMADD231PS  Z2, Z3, Z0 // C[0][0] += A[0][3] * B[3][0]
-	VCVTPH2PS    32(R10), Z3 // B[3][1] = float16 of b[0][8]
+	VCVTPH2PS    32(R10), Z3 // B[3][1] = float16 of b_k[8]
 	VFMADD231PS  Z2, Z3, Z1 // C[0][1] += A[0][3] * B[3][1]
-	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         DI, R10 // b_k += pitch
 	ADDQ         $+16, R9 // a0 += 16
+	PREFETCHT0   2048(R11) // prefetch ahead[512]
+	PREFETCHT0   2112(R11) // prefetch ahead[528]
+	PREFETCHT0   2176(R11) // prefetch ahead[544]
+	PREFETCHT0   2240(R11) // prefetch ahead[560]
+	ADDQ         $+256, R11 // ahead += 256
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_92 // depth >= 4
@@ -11174,11 +11282,11 @@ depth_end_93:
 
 depth_94:
 	VBROADCASTSS (R9), Z2 // A[0][0] = a[0][0]
-	VCVTPH2PS    (R10), Z3 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS    (R10), Z3 // B[0][0] = float16 of b_k[0]
 	VFMADD231PS  Z2, Z3, Z0 // C[0][0] += A[0][0] * B[0][0]
-	VCVTPH2PS    32(R10), Z3 // B[0][1] = float16 of b[0][8]
+	VCVTPH2PS    32(R10), Z3 // B[0][1] = float16 of b_k[8]
 	VFMADD231PS  Z2, Z3, Z1 // C[0][1] += A[0][0] * B[0][1]
-	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         DI, R10 // b_k += pitch
 	ADDQ         $+4, R9 // a0 += 4
 	SUBQ         $+1, R8 // depth += -1
 	CMPQ         R8, $+1 // depth >= 1
@@ -11230,25 +11338,29 @@ end_98:
 	MOVQ aStride+24(FP), R8 // aStride
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R8 // rows of a
-	MOVQ panelStride+48(FP), R9 // panelStride
-	SHLQ $0x01, R9 // panelStride <<= 1
+	MOVQ SI, R9 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_100 // depth < 4
 
 depth_99:
-	VCVTPH2PS        (SI), Z1 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS        (R9), Z1 // B[0][0] = float16 of b_k[0]
 	VFMADD231PS.BCST (R8), Z1, Z0 // C[0][0] += a[0][0] * B[0][0]
-	ADDQ             BX, SI // b0 += pitch
-	VCVTPH2PS        (SI), Z1 // B[1][0] = float16 of b[0][0]
+	ADDQ             BX, R9 // b_k += pitch
+	VCVTPH2PS        (R9), Z1 // B[1][0] = float16 of b_k[0]
 	VFMADD231PS.BCST 4(R8), Z1, Z0 // C[0][0] += a[0][1] * B[1][0]
-	ADDQ             BX, SI // b0 += pitch
-	VCVTPH2PS        (SI), Z1 // B[2][0] = float16 of b[0][0]
+	ADDQ             BX, R9 // b_k += pitch
+	VCVTPH2PS        (R9), Z1 // B[2][0] = float16 of b_k[0]
 	VFMADD231PS.BCST 8(R8), Z1, Z0 // C[0][0] += a[0][2] * B[2][0]
-	ADDQ             BX, SI // b0 += pitch
-	VCVTPH2PS        (SI), Z1 // B[3][0] = float16 of b[0][0]
+	ADDQ             BX, R9 // b_k += pitch
+	VCVTPH2PS        (R9), Z1 // B[3][0] = float16 of b_k[0]
 	VFMADD231PS.BCST 12(R8), Z1, Z0 // C[0][0] += a[0][3] * B[3][0]
-	ADDQ             BX, SI // b0 += pitch
+	ADDQ             BX, R9 // b_k += pitch
 	ADDQ             $+16, R8 // a0 += 16
+	PREFETCHT0       2048(SI) // prefetch ahead[512]
+	PREFETCHT0       2112(SI) // prefetch ahead[528]
+	PREFETCHT0       2176(SI) // prefetch ahead[544]
+	PREFETCHT0       2240(SI) // prefetch ahead[560]
+	ADDQ             $+256, SI // ahead += 256
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_99 // depth >= 4
@@ -11258,9 +11370,9 @@ depth_end_100:
 	JLT  depth_end_102 // depth < 1
 
 depth_101:
-	VCVTPH2PS        (SI), Z1 // B[0][0] = float16 of b[0][0]
+	VCVTPH2PS        (R9), Z1 // B[0][0] = float16 of b_k[0]
 	VFMADD231PS.BCST (R8), Z1, Z0 // C[0][0] += a[0][0] * B[0][0]
-	ADDQ             BX, SI // b0 += pitch
+	ADDQ             BX, R9 // b_k += pitch
 	ADDQ             $+4, R8 // a0 += 4
 	SUBQ             $+1, DI // depth += -1
 	CMPQ             DI, $+1 // depth >= 1
@@ -11394,8 +11506,7 @@ end_6:
 	ADDQ R9, R11 // rows of a
 	LEAQ (R11)(R9*2), R12 // rows of a
 	ADDQ R9, R12 // rows of a
-	MOVQ panelStride+48(FP), R13 // panelStride
-	MOVQ SI, R13 // rows of b
+	MOVQ SI, R13 // b_k = b
 	MOVQ SI, R14 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_8 // depth < 4
@@ -11409,8 +11520,8 @@ depth_7:
 	VBROADCASTSS (R11)(R9*2), Z21 // A[5][0] = a[5][0]
 	VBROADCASTSS (R12), Z22 // A[6][0] = a[6][0]
 	VBROADCASTSS (R12)(R9*1), Z23 // A[7][0] = a[7][0]
-	VPMOVSXBD    (R13), Z24 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Z24, Z24 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    (R13), Z24 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS    Z24, Z24 // B[0][0] = int8 of b_k[0]
 	VFMADD231PS  Z16, Z24, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z17, Z24, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z18, Z24, Z4 // C[2][0] += A[2][0] * B[0][0]
@@ -11419,8 +11530,8 @@ depth_7:
 	VFMADD231PS  Z21, Z24, Z10 // C[5][0] += A[5][0] * B[0][0]
 	VFMADD231PS  Z22, Z24, Z12 // C[6][0] += A[6][0] * B[0][0]
 	VFMADD231PS  Z23, Z24, Z14 // C[7][0] += A[7][0] * B[0][0]
-	VPMOVSXBD    16(R13), Z24 // B[0][1] = int8 of b[0][4]
-	VCVTDQ2PS    Z24, Z24 // B[0][1] = int8 of b[0][4]
+	VPMOVSXBD    16(R13), Z24 // B[0][1] = int8 of b_k[4]
+	VCVTDQ2PS    Z24, Z24 // B[0][1] = int8 of b_k[4]
 	VFMADD231PS  Z16, Z24, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z17, Z24, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z18, Z24, Z5 // C[2][1] += A[2][0] * B[0][1]
@@ -11429,7 +11540,7 @@ depth_7:
 	VFMADD231PS  Z21, Z24, Z11 // C[5][1] += A[5][0] * B[0][1]
 	VFMADD231PS  Z22, Z24, Z13 // C[6][1] += A[6][0] * B[0][1]
 	VFMADD231PS  Z23, Z24, Z15 // C[7][1] += A[7][0] * B[0][1]
-	ADDQ         DI, R13 // b0 += pitch
+	ADDQ         DI, R13 // b_k += pitch
 	VBROADCASTSS 4(R10), Z16 // A[0][1] = a[0][1]
 	VBROADCASTSS 4(R10)(R9*1), Z17 // A[1][1] = a[1][1]
 	VBROADCASTSS 4(R10)(R9*2), Z18 // A[2][1] = a[2][1]
@@ -11438,8 +11549,8 @@ depth_7:
 	VBROADCASTSS 4(R11)(R9*2), Z21 // A[5][1] = a[5][1]
 	VBROADCASTSS 4(R12), Z22 // A[6][1] = a[6][1]
 	VBROADCASTSS 4(R12)(R9*1), Z23 // A[7][1] = a[7][1]
-	VPMOVSXBD    (R13), Z24 // B[1][0] = int8 of b[0][0]
-	VCVTDQ2PS    Z24, Z24 // B[1][0] = int8 of b[0][0]
+	VPMOVSXBD    (R13), Z24 // B[1][0] = int8 of b_k[0]
+	VCVTDQ2PS    Z24, Z24 // B[1][0] = int8 of b_k[0]
 	VFMADD231PS  Z16, Z24, Z0 // C[0][0] += A[0][1] * B[1][0]
 	VFMADD231PS  Z17, Z24, Z2 // C[1][0] += A[1][1] * B[1][0]
 	VFMADD231PS  Z18, Z24, Z4 // C[2][0] += A[2][1] * B[1][0]
@@ -11448,8 +11559,8 @@ depth_7:
 	VFMADD231PS  Z21, Z24, Z10 // C[5][0] += A[5][1] * B[1][0]
 	VFMADD231PS  Z22, Z24, Z12 // C[6][0] += A[6][1] * B[1][0]
 	VFMADD231PS  Z23, Z24, Z14 // C[7][0] += A[7][1] * B[1][0]
-	VPMOVSXBD    16(R13), Z24 // B[1][1] = int8 of b[0][4]
-	VCVTDQ2PS    Z24, Z24 // B[1][1] = int8 of b[0][4]
+	VPMOVSXBD    16(R13), Z24 // B[1][1] = int8 of b_k[4]
+	VCVTDQ2PS    Z24, Z24 // B[1][1] = int8 of b_k[4]
 	VFMADD231PS  Z16, Z24, Z1 // C[0][1] += A[0][1] * B[1][1]
 	VFMADD231PS  Z17, Z24, Z3 // C[1][1] += A[1][1] * B[1][1]
 	VFMADD231PS  Z18, Z24, Z5 // C[2][1] += A[2][1] * B[1][1]
@@ -11458,7 +11569,7 @@ depth_7:
 	VFMADD231PS  Z21, Z24, Z11 // C[5][1] += A[5][1] * B[1][1]
 	VFMADD231PS  Z22, Z24, Z13 // C[6][1] += A[6][1] * B[1][1]
 	VFMADD231PS  Z23, Z24, Z15 // C[7][1] += A[7][1] * B[1][1]
-	ADDQ         DI, R13 // b0 += pitch
+	ADDQ         DI, R13 // b_k += pitch
 	VBROADCASTSS 8(R10), Z16 // A[0][2] = a[0][2]
 	VBROADCASTSS 8(R10)(R9*1), Z17 // A[1][2] = a[1][2]
 	VBROADCASTSS 8(R10)(R9*2), Z18 // A[2][2] = a[2][2]
@@ -11467,8 +11578,8 @@ depth_7:
 	VBROADCASTSS 8(R11)(R9*2), Z21 // A[5][2] = a[5][2]
 	VBROADCASTSS 8(R12), Z22 // A[6][2] = a[6][2]
 	VBROADCASTSS 8(R12)(R9*1), Z23 // A[7][2] = a[7][2]
-	VPMOVSXBD    (R13), Z24 // B[2][0] = int8 of b[0][0]
-	VCVTDQ2PS    Z24, Z24 // B[2][0] = int8 of b[0][0]
+	VPMOVSXBD    (R13), Z24 // B[2][0] = int8 of b_k[0]
+	VCVTDQ2PS    Z24, Z24 // B[2][0] = int8 of b_k[0]
 	VFMADD231PS  Z16, Z24, Z0 // C[0][0] += A[0][2] * B[2][0]
 	VFMADD231PS  Z17, Z24, Z2 // C[1][0] += A[1][2] * B[2][0]
 	VFMADD231PS  Z18, Z24, Z4 // C[2][0] += A[2][2] * B[2][0]
@@ -11477,8 +11588,8 @@ depth_7:
 	VFMADD231PS  Z21, Z24, Z10 // C[5][0] += A[5][2] * B[2][0]
 	VFMADD231PS  Z22, Z24, Z12 // C[6][0] += A[6][2] * B[2][0]
 	VFMADD231PS  Z23, Z24, Z14 // C[7][0] += A[7][2] * B[2][0]
-	VPMOVSXBD    16(R13), Z24 // B[2][1] = int8 of b[0][4]
-	VCVTDQ2PS    Z24, Z24 // B[2][1] = int8 of b[0][4]
+	VPMOVSXBD    16(R13), Z24 // B[2][1] = int8 of b_k[4]
+	VCVTDQ2PS    Z24, Z24 // B[2][1] = int8 of b_k[4]
 	VFMADD231PS  Z16, Z24, Z1 // C[0][1] += A[0][2] * B[2][1]
 	VFMADD231PS  Z17, Z24, Z3 // C[1][1] += A[1][2] * B[2][1]
 	VFMADD231PS  Z18, Z24, Z5 // C[2][1] += A[2][2] * B[2][1]
@@ -11487,7 +11598,7 @@ depth_7:
 	VFMADD231PS  Z21, Z24, Z11 // C[5][1] += A[5][2] * B[2][1]
 	VFMADD231PS  Z22, Z24, Z13 // C[6][1] += A[6][2] * B[2][1]
 	VFMADD231PS  Z23, Z24, Z15 // C[7][1] += A[7][2] * B[2][1]
-	ADDQ         DI, R13 // b0 += pitch
+	ADDQ         DI, R13 // b_k += pitch
 	VBROADCASTSS 12(R10), Z16 // A[0][3] = a[0][3]
 	VBROADCASTSS 12(R10)(R9*1), Z17 // A[1][3] = a[1][3]
 	VBROADCASTSS 12(R10)(R9*2), Z18 // A[2][3] = a[2][3]
@@ -11496,8 +11607,8 @@ depth_7:
 	VBROADCASTSS 12(R11)(R9*2), Z21 // A[5][3] = a[5][3]
 	VBROADCASTSS 12(R12), Z22 // A[6][3] = a[6][3]
 	VBROADCASTSS 12(R12)(R9*1), Z23 // A[7][3] = a[7][3]
-	VPMOVSXBD    (R13), Z24 // B[3][0] = int8 of b[0][0]
-	VCVTDQ2PS    Z24, Z24 // B[3][0] = int8 of b[0][0]
+	VPMOVSXBD    (R13), Z24 // B[3][0] = int8 of b_k[0]
+	VCVTDQ2PS    Z24, Z24 // B[3][0] = int8 of b_k[0]
 	VFMADD231PS  Z16, Z24, Z0 // C[0][0] += A[0][3] * B[3][0]
 	VFMADD231PS  Z17, Z24, Z2 // C[1][0] += A[1][3] * B[3][0]
 	VFMADD231PS  Z18, Z24, Z4 // C[2][0] += A[2][3] * B[3][0]
@@ -11506,8 +11617,8 @@ depth_7:
 	VFMADD231PS  Z21, Z24, Z10 // C[5][0] += A[5][3] * B[3][0]
 	VFMADD231PS  Z22, Z24, Z12 // C[6][0] += A[6][3] * B[3][0]
 	VFMADD231PS  Z23, Z24, Z14 // C[7][0] += A[7][3] * B[3][0]
-	VPMOVSXBD    16(R13), Z24 // B[3][1] = int8 of b[0][4]
-	VCVTDQ2PS    Z24, Z24 // B[3][1] = int8 of b[0][4]
+	VPMOVSXBD    16(R13), Z24 // B[3][1] = int8 of b_k[4]
+	VCVTDQ2PS    Z24, Z24 // B[3][1] = int8 of b_k[4]
 	VFMADD231PS  Z16, Z24, Z1 // C[0][1] += A[0][3] * B[3][1]
 	VFMADD231PS  Z17, Z24, Z3 // C[1][1] += A[1][3] * B[3][1]
 	VFMADD231PS  Z18, Z24, Z5 // C[2][1] += A[2][3] * B[3][1]
@@ -11516,12 +11627,12 @@ depth_7:
 	VFMADD231PS  Z21, Z24, Z11 // C[5][1] += A[5][3] * B[3][1]
 	VFMADD231PS  Z22, Z24, Z13 // C[6][1] += A[6][3] * B[3][1]
 	VFMADD231PS  Z23, Z24, Z15 // C[7][1] += A[7][3] * B[3][1]
-	ADDQ         DI, R13 // b0 += pitch
+	ADDQ         DI, R13 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
 	ADDQ         $+16, R12 // a6 += 16
-	PREFETCHT0   12288(R14) // prefetch ahead[3072]
-	PREFETCHT0   12352(R14) // prefetch ahead[3088]
+	PREFETCHT0   2048(R14) // prefetch ahead[512]
+	PREFETCHT0   2112(R14) // prefetch ahead[528]
 	ADDQ         $+128, R14 // ahead += 128
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
@@ -11540,8 +11651,8 @@ depth_9:
 	VBROADCASTSS (R11)(R9*2), Z21 // A[5][0] = a[5][0]
 	VBROADCASTSS (R12), Z22 // A[6][0] = a[6][0]
 	VBROADCASTSS (R12)(R9*1), Z23 // A[7][0] = a[7][0]
-	VPMOVSXBD    (R13), Z24 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Z24, Z24 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    (R13), Z24 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS    Z24, Z24 // B[0][0] = int8 of b_k[0]
 	VFMADD231PS  Z16, Z24, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z17, Z24, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z18, Z24, Z4 // C[2][0] += A[2][0] * B[0][0]
@@ -11550,8 +11661,8 @@ depth_9:
 	VFMADD231PS  Z21, Z24, Z10 // C[5][0] += A[5][0] * B[0][0]
 	VFMADD231PS  Z22, Z24, Z12 // C[6][0] += A[6][0] * B[0][0]
 	VFMADD231PS  Z23, Z24, Z14 // C[7][0] += A[7][0] * B[0][0]
-	VPMOVSXBD    16(R13), Z24 // B[0][1] = int8 of b[0][4]
-	VCVTDQ2PS    Z24, Z24 // B[0][1] = int8 of b[0][4]
+	VPMOVSXBD    16(R13), Z24 // B[0][1] = int8 of b_k[4]
+	VCVTDQ2PS    Z24, Z24 // B[0][1] = int8 of b_k[4]
 	VFMADD231PS  Z16, Z24, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z17, Z24, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z18, Z24, Z5 // C[2][1] += A[2][0] * B[0][1]
@@ -11560,7 +11671,7 @@ depth_9:
 	VFMADD231PS  Z21, Z24, Z11 // C[5][1] += A[5][0] * B[0][1]
 	VFMADD231PS  Z22, Z24, Z13 // C[6][1] += A[6][0] * B[0][1]
 	VFMADD231PS  Z23, Z24, Z15 // C[7][1] += A[7][0] * B[0][1]
-	ADDQ         DI, R13 // b0 += pitch
+	ADDQ         DI, R13 // b_k += pitch
 	ADDQ         $+4, R10 // a0 += 4
 	ADDQ         $+4, R11 // a3 += 4
 	ADDQ         $+4, R12 // a6 += 4
@@ -11666,14 +11777,13 @@ end_13:
 	ADDQ R8, R10 // rows of a
 	LEAQ (R10)(R8*2), R11 // rows of a
 	ADDQ R8, R11 // rows of a
-	MOVQ panelStride+48(FP), R12 // panelStride
-	MOVQ SI, R12 // rows of b
+	MOVQ SI, R12 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_15 // depth < 4
 
 depth_14:
-	VPMOVSXBD        (R12), Z8 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS        Z8, Z8 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD        (R12), Z8 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS        Z8, Z8 // B[0][0] = int8 of b_k[0]
 	VFMADD231PS.BCST (R9), Z8, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z8, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z8, Z2 // C[2][0] += a[2][0] * B[0][0]
@@ -11682,9 +11792,9 @@ depth_14:
 	VFMADD231PS.BCST (R10)(R8*2), Z8, Z5 // C[5][0] += a[5][0] * B[0][0]
 	VFMADD231PS.BCST (R11), Z8, Z6 // C[6][0] += a[6][0] * B[0][0]
 	VFMADD231PS.BCST (R11)(R8*1), Z8, Z7 // C[7][0] += a[7][0] * B[0][0]
-	ADDQ             BX, R12 // b0 += pitch
-	VPMOVSXBD        (R12), Z8 // B[1][0] = int8 of b[0][0]
-	VCVTDQ2PS        Z8, Z8 // B[1][0] = int8 of b[0][0]
+	ADDQ             BX, R12 // b_k += pitch
+	VPMOVSXBD        (R12), Z8 // B[1][0] = int8 of b_k[0]
+	VCVTDQ2PS        Z8, Z8 // B[1][0] = int8 of b_k[0]
 	VFMADD231PS.BCST 4(R9), Z8, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*2), Z8, Z2 // C[2][0] += a[2][1] * B[1][0]
@@ -11693,9 +11803,9 @@ depth_14:
 	VFMADD231PS.BCST 4(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][1] * B[1][0]
 	VFMADD231PS.BCST 4(R11), Z8, Z6 // C[6][0] += a[6][1] * B[1][0]
 	VFMADD231PS.BCST 4(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][1] * B[1][0]
-	ADDQ             BX, R12 // b0 += pitch
-	VPMOVSXBD        (R12), Z8 // B[2][0] = int8 of b[0][0]
-	VCVTDQ2PS        Z8, Z8 // B[2][0] = int8 of b[0][0]
+	ADDQ             BX, R12 // b_k += pitch
+	VPMOVSXBD        (R12), Z8 // B[2][0] = int8 of b_k[0]
+	VCVTDQ2PS        Z8, Z8 // B[2][0] = int8 of b_k[0]
 	VFMADD231PS.BCST 8(R9), Z8, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*2), Z8, Z2 // C[2][0] += a[2][2] * B[2][0]
@@ -11704,9 +11814,9 @@ depth_14:
 	VFMADD231PS.BCST 8(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][2] * B[2][0]
 	VFMADD231PS.BCST 8(R11), Z8, Z6 // C[6][0] += a[6][2] * B[2][0]
 	VFMADD231PS.BCST 8(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][2] * B[2][0]
-	ADDQ             BX, R12 // b0 += pitch
-	VPMOVSXBD        (R12), Z8 // B[3][0] = int8 of b[0][0]
-	VCVTDQ2PS        Z8, Z8 // B[3][0] = int8 of b[0][0]
+	ADDQ             BX, R12 // b_k += pitch
+	VPMOVSXBD        (R12), Z8 // B[3][0] = int8 of b_k[0]
+	VCVTDQ2PS        Z8, Z8 // B[3][0] = int8 of b_k[0]
 	VFMADD231PS.BCST 12(R9), Z8, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*2), Z8, Z2 // C[2][0] += a[2][3] * B[3][0]
@@ -11715,12 +11825,13 @@ depth_14:
 	VFMADD231PS.BCST 12(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][3] * B[3][0]
 	VFMADD231PS.BCST 12(R11), Z8, Z6 // C[6][0] += a[6][3] * B[3][0]
 	VFMADD231PS.BCST 12(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][3] * B[3][0]
-	ADDQ             BX, R12 // b0 += pitch
+	ADDQ             BX, R12 // b_k += pitch
 	ADDQ             $+16, R9 // a0 += 16
 	ADDQ             $+16, R10 // a3 += 16
 	ADDQ             $+16, R11 // a6 += 16
-	PREFETCHT0       12288(SI) // prefetch ahead[3072]
-	ADDQ             $+64, SI // ahead += 64
+	PREFETCHT0       2048(SI) // prefetch ahead[512]
+	PREFETCHT0       2112(SI) // prefetch ahead[528]
+	ADDQ             $+128, SI // ahead += 128
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_14 // depth >= 4
@@ -11730,8 +11841,8 @@ depth_end_15:
 	JLT  depth_end_17 // depth < 1
 
 depth_16:
-	VPMOVSXBD        (R12), Z8 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS        Z8, Z8 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD        (R12), Z8 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS        Z8, Z8 // B[0][0] = int8 of b_k[0]
 	VFMADD231PS.BCST (R9), Z8, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z8, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z8, Z2 // C[2][0] += a[2][0] * B[0][0]
@@ -11740,7 +11851,7 @@ depth_16:
 	VFMADD231PS.BCST (R10)(R8*2), Z8, Z5 // C[5][0] += a[5][0] * B[0][0]
 	VFMADD231PS.BCST (R11), Z8, Z6 // C[6][0] += a[6][0] * B[0][0]
 	VFMADD231PS.BCST (R11)(R8*1), Z8, Z7 // C[7][0] += a[7][0] * B[0][0]
-	ADDQ             BX, R12 // b0 += pitch
+	ADDQ             BX, R12 // b_k += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	ADDQ             $+4, R10 // a3 += 4
 	ADDQ             $+4, R11 // a6 += 4
@@ -11875,8 +11986,7 @@ end_23:
 	MOVQ CX, R10 // rows of a
 	LEAQ (R10)(R9*2), R11 // rows of a
 	ADDQ R9, R11 // rows of a
-	MOVQ panelStride+48(FP), R12 // panelStride
-	MOVQ SI, R12 // rows of b
+	MOVQ SI, R12 // b_k = b
 	MOVQ SI, R13 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_25 // depth < 4
@@ -11888,96 +11998,96 @@ depth_24:
 	VBROADCASTSS (R11), Z15 // A[3][0] = a[3][0]
 	VBROADCASTSS (R11)(R9*1), Z16 // A[4][0] = a[4][0]
 	VBROADCASTSS (R11)(R9*2), Z17 // A[5][0] = a[5][0]
-	VPMOVSXBD    (R12), Z18 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Z18, Z18 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    (R12), Z18 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS    Z18, Z18 // B[0][0] = int8 of b_k[0]
 	VFMADD231PS  Z12, Z18, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z13, Z18, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z14, Z18, Z4 // C[2][0] += A[2][0] * B[0][0]
 	VFMADD231PS  Z15, Z18, Z6 // C[3][0] += A[3][0] * B[0][0]
 	VFMADD231PS  Z16, Z18, Z8 // C[4][0] += A[4][0] * B[0][0]
 	VFMADD231PS  Z17, Z18, Z10 // C[5][0] += A[5][0] * B[0][0]
-	VPMOVSXBD    16(R12), Z18 // B[0][1] = int8 of b[0][4]
-	VCVTDQ2PS    Z18, Z18 // B[0][1] = int8 of b[0][4]
+	VPMOVSXBD    16(R12), Z18 // B[0][1] = int8 of b_k[4]
+	VCVTDQ2PS    Z18, Z18 // B[0][1] = int8 of b_k[4]
 	VFMADD231PS  Z12, Z18, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z13, Z18, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z14, Z18, Z5 // C[2][1] += A[2][0] * B[0][1]
 	VFMADD231PS  Z15, Z18, Z7 // C[3][1] += A[3][0] * B[0][1]
 	VFMADD231PS  Z16, Z18, Z9 // C[4][1] += A[4][0] * B[0][1]
 	VFMADD231PS  Z17, Z18, Z11 // C[5][1] += A[5][0] * B[0][1]
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	VBROADCASTSS 4(R10), Z12 // A[0][1] = a[0][1]
 	VBROADCASTSS 4(R10)(R9*1), Z13 // A[1][1] = a[1][1]
 	VBROADCASTSS 4(R10)(R9*2), Z14 // A[2][1] = a[2][1]
 	VBROADCASTSS 4(R11), Z15 // A[3][1] = a[3][1]
 	VBROADCASTSS 4(R11)(R9*1), Z16 // A[4][1] = a[4][1]
 	VBROADCASTSS 4(R11)(R9*2), Z17 // A[5][1] = a[5][1]
-	VPMOVSXBD    (R12), Z18 // B[1][0] = int8 of b[0][0]
-	VCVTDQ2PS    Z18, Z18 // B[1][0] = int8 of b[0][0]
+	VPMOVSXBD    (R12), Z18 // B[1][0] = int8 of b_k[0]
+	VCVTDQ2PS    Z18, Z18 // B[1][0] = int8 of b_k[0]
 	VFMADD231PS  Z12, Z18, Z0 // C[0][0] += A[0][1] * B[1][0]
 	VFMADD231PS  Z13, Z18, Z2 // C[1][0] += A[1][1] * B[1][0]
 	VFMADD231PS  Z14, Z18, Z4 // C[2][0] += A[2][1] * B[1][0]
 	VFMADD231PS  Z15, Z18, Z6 // C[3][0] += A[3][1] * B[1][0]
 	VFMADD231PS  Z16, Z18, Z8 // C[4][0] += A[4][1] * B[1][0]
 	VFMADD231PS  Z17, Z18, Z10 // C[5][0] += A[5][1] * B[1][0]
-	VPMOVSXBD    16(R12), Z18 // B[1][1] = int8 of b[0][4]
-	VCVTDQ2PS    Z18, Z18 // B[1][1] = int8 of b[0][4]
+	VPMOVSXBD    16(R12), Z18 // B[1][1] = int8 of b_k[4]
+	VCVTDQ2PS    Z18, Z18 // B[1][1] = int8 of b_k[4]
 	VFMADD231PS  Z12, Z18, Z1 // C[0][1] += A[0][1] * B[1][1]
 	VFMADD231PS  Z13, Z18, Z3 // C[1][1] += A[1][1] * B[1][1]
 	VFMADD231PS  Z14, Z18, Z5 // C[2][1] += A[2][1] * B[1][1]
 	VFMADD231PS  Z15, Z18, Z7 // C[3][1] += A[3][1] * B[1][1]
 	VFMADD231PS  Z16, Z18, Z9 // C[4][1] += A[4][1] * B[1][1]
 	VFMADD231PS  Z17, Z18, Z11 // C[5][1] += A[5][1] * B[1][1]
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	VBROADCASTSS 8(R10), Z12 // A[0][2] = a[0][2]
 	VBROADCASTSS 8(R10)(R9*1), Z13 // A[1][2] = a[1][2]
 	VBROADCASTSS 8(R10)(R9*2), Z14 // A[2][2] = a[2][2]
 	VBROADCASTSS 8(R11), Z15 // A[3][2] = a[3][2]
 	VBROADCASTSS 8(R11)(R9*1), Z16 // A[4][2] = a[4][2]
 	VBROADCASTSS 8(R11)(R9*2), Z17 // A[5][2] = a[5][2]
-	VPMOVSXBD    (R12), Z18 // B[2][0] = int8 of b[0][0]
-	VCVTDQ2PS    Z18, Z18 // B[2][0] = int8 of b[0][0]
+	VPMOVSXBD    (R12), Z18 // B[2][0] = int8 of b_k[0]
+	VCVTDQ2PS    Z18, Z18 // B[2][0] = int8 of b_k[0]
 	VFMADD231PS  Z12, Z18, Z0 // C[0][0] += A[0][2] * B[2][0]
 	VFMADD231PS  Z13, Z18, Z2 // C[1][0] += A[1][2] * B[2][0]
 	VFMADD231PS  Z14, Z18, Z4 // C[2][0] += A[2][2] * B[2][0]
 	VFMADD231PS  Z15, Z18, Z6 // C[3][0] += A[3][2] * B[2][0]
 	VFMADD231PS  Z16, Z18, Z8 // C[4][0] += A[4][2] * B[2][0]
 	VFMADD231PS  Z17, Z18, Z10 // C[5][0] += A[5][2] * B[2][0]
-	VPMOVSXBD    16(R12), Z18 // B[2][1] = int8 of b[0][4]
-	VCVTDQ2PS    Z18, Z18 // B[2][1] = int8 of b[0][4]
+	VPMOVSXBD    16(R12), Z18 // B[2][1] = int8 of b_k[4]
+	VCVTDQ2PS    Z18, Z18 // B[2][1] = int8 of b_k[4]
 	VFMADD231PS  Z12, Z18, Z1 // C[0][1] += A[0][2] * B[2][1]
 	VFMADD231PS  Z13, Z18, Z3 // C[1][1] += A[1][2] * B[2][1]
 	VFMADD231PS  Z14, Z18, Z5 // C[2][1] += A[2][2] * B[2][1]
 	VFMADD231PS  Z15, Z18, Z7 // C[3][1] += A[3][2] * B[2][1]
 	VFMADD231PS  Z16, Z18, Z9 // C[4][1] += A[4][2] * B[2][1]
 	VFMADD231PS  Z17, Z18, Z11 // C[5][1] += A[5][2] * B[2][1]
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	VBROADCASTSS 12(R10), Z12 // A[0][3] = a[0][3]
 	VBROADCASTSS 12(R10)(R9*1), Z13 // A[1][3] = a[1][3]
 	VBROADCASTSS 12(R10)(R9*2), Z14 // A[2][3] = a[2][3]
 	VBROADCASTSS 12(R11), Z15 // A[3][3] = a[3][3]
 	VBROADCASTSS 12(R11)(R9*1), Z16 // A[4][3] = a[4][3]
 	VBROADCASTSS 12(R11)(R9*2), Z17 // A[5][3] = a[5][3]
-	VPMOVSXBD    (R12), Z18 // B[3][0] = int8 of b[0][0]
-	VCVTDQ2PS    Z18, Z18 // B[3][0] = int8 of b[0][0]
+	VPMOVSXBD    (R12), Z18 // B[3][0] = int8 of b_k[0]
+	VCVTDQ2PS    Z18, Z18 // B[3][0] = int8 of b_k[0]
 	VFMADD231PS  Z12, Z18, Z0 // C[0][0] += A[0][3] * B[3][0]
 	VFMADD231PS  Z13, Z18, Z2 // C[1][0] += A[1][3] * B[3][0]
 	VFMADD231PS  Z14, Z18, Z4 // C[2][0] += A[2][3] * B[3][0]
 	VFMADD231PS  Z15, Z18, Z6 // C[3][0] += A[3][3] * B[3][0]
 	VFMADD231PS  Z16, Z18, Z8 // C[4][0] += A[4][3] * B[3][0]
 	VFMADD231PS  Z17, Z18, Z10 // C[5][0] += A[5][3] * B[3][0]
-	VPMOVSXBD    16(R12), Z18 // B[3][1] = int8 of b[0][4]
-	VCVTDQ2PS    Z18, Z18 // B[3][1] = int8 of b[0][4]
+	VPMOVSXBD    16(R12), Z18 // B[3][1] = int8 of b_k[4]
+	VCVTDQ2PS    Z18, Z18 // B[3][1] = int8 of b_k[4]
 	VFMADD231PS  Z12, Z18, Z1 // C[0][1] += A[0][3] * B[3][1]
 	VFMADD231PS  Z13, Z18, Z3 // C[1][1] += A[1][3] * B[3][1]
 	VFMADD231PS  Z14, Z18, Z5 // C[2][1] += A[2][3] * B[3][1]
 	VFMADD231PS  Z15, Z18, Z7 // C[3][1] += A[3][3] * B[3][1]
 	VFMADD231PS  Z16, Z18, Z9 // C[4][1] += A[4][3] * B[3][1]
 	VFMADD231PS  Z17, Z18, Z11 // C[5][1] += A[5][3] * B[3][1]
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
-	PREFETCHT0   12288(R13) // prefetch ahead[3072]
-	PREFETCHT0   12352(R13) // prefetch ahead[3088]
+	PREFETCHT0   2048(R13) // prefetch ahead[512]
+	PREFETCHT0   2112(R13) // prefetch ahead[528]
 	ADDQ         $+128, R13 // ahead += 128
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
@@ -11994,23 +12104,23 @@ depth_26:
 	VBROADCASTSS (R11), Z15 // A[3][0] = a[3][0]
 	VBROADCASTSS (R11)(R9*1), Z16 // A[4][0] = a[4][0]
 	VBROADCASTSS (R11)(R9*2), Z17 // A[5][0] = a[5][0]
-	VPMOVSXBD    (R12), Z18 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Z18, Z18 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    (R12), Z18 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS    Z18, Z18 // B[0][0] = int8 of b_k[0]
 	VFMADD231PS  Z12, Z18, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z13, Z18, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z14, Z18, Z4 // C[2][0] += A[2][0] * B[0][0]
 	VFMADD231PS  Z15, Z18, Z6 // C[3][0] += A[3][0] * B[0][0]
 	VFMADD231PS  Z16, Z18, Z8 // C[4][0] += A[4][0] * B[0][0]
 	VFMADD231PS  Z17, Z18, Z10 // C[5][0] += A[5][0] * B[0][0]
-	VPMOVSXBD    16(R12), Z18 // B[0][1] = int8 of b[0][4]
-	VCVTDQ2PS    Z18, Z18 // B[0][1] = int8 of b[0][4]
+	VPMOVSXBD    16(R12), Z18 // B[0][1] = int8 of b_k[4]
+	VCVTDQ2PS    Z18, Z18 // B[0][1] = int8 of b_k[4]
 	VFMADD231PS  Z12, Z18, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z13, Z18, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z14, Z18, Z5 // C[2][1] += A[2][0] * B[0][1]
 	VFMADD231PS  Z15, Z18, Z7 // C[3][1] += A[3][0] * B[0][1]
 	VFMADD231PS  Z16, Z18, Z9 // C[4][1] += A[4][0] * B[0][1]
 	VFMADD231PS  Z17, Z18, Z11 // C[5][1] += A[5][0] * B[0][1]
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	ADDQ         $+4, R10 // a0 += 4
 	ADDQ         $+4, R11 // a3 += 4
 	SUBQ         $+1, R8 // depth += -1
@@ -12097,52 +12207,52 @@ end_30:
 	MOVQ CX, R9 // rows of a
 	LEAQ (R9)(R8*2), R10 // rows of a
 	ADDQ R8, R10 // rows of a
-	MOVQ panelStride+48(FP), R11 // panelStride
-	MOVQ SI, R11 // rows of b
+	MOVQ SI, R11 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_32 // depth < 4
 
 depth_31:
-	VPMOVSXBD        (R11), Z6 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS        Z6, Z6 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD        (R11), Z6 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS        Z6, Z6 // B[0][0] = int8 of b_k[0]
 	VFMADD231PS.BCST (R9), Z6, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z6, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z6, Z2 // C[2][0] += a[2][0] * B[0][0]
 	VFMADD231PS.BCST (R10), Z6, Z3 // C[3][0] += a[3][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R8*1), Z6, Z4 // C[4][0] += a[4][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R8*2), Z6, Z5 // C[5][0] += a[5][0] * B[0][0]
-	ADDQ             BX, R11 // b0 += pitch
-	VPMOVSXBD        (R11), Z6 // B[1][0] = int8 of b[0][0]
-	VCVTDQ2PS        Z6, Z6 // B[1][0] = int8 of b[0][0]
+	ADDQ             BX, R11 // b_k += pitch
+	VPMOVSXBD        (R11), Z6 // B[1][0] = int8 of b_k[0]
+	VCVTDQ2PS        Z6, Z6 // B[1][0] = int8 of b_k[0]
 	VFMADD231PS.BCST 4(R9), Z6, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*2), Z6, Z2 // C[2][0] += a[2][1] * B[1][0]
 	VFMADD231PS.BCST 4(R10), Z6, Z3 // C[3][0] += a[3][1] * B[1][0]
 	VFMADD231PS.BCST 4(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][1] * B[1][0]
 	VFMADD231PS.BCST 4(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][1] * B[1][0]
-	ADDQ             BX, R11 // b0 += pitch
-	VPMOVSXBD        (R11), Z6 // B[2][0] = int8 of b[0][0]
-	VCVTDQ2PS        Z6, Z6 // B[2][0] = int8 of b[0][0]
+	ADDQ             BX, R11 // b_k += pitch
+	VPMOVSXBD        (R11), Z6 // B[2][0] = int8 of b_k[0]
+	VCVTDQ2PS        Z6, Z6 // B[2][0] = int8 of b_k[0]
 	VFMADD231PS.BCST 8(R9), Z6, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*2), Z6, Z2 // C[2][0] += a[2][2] * B[2][0]
 	VFMADD231PS.BCST 8(R10), Z6, Z3 // C[3][0] += a[3][2] * B[2][0]
 	VFMADD231PS.BCST 8(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][2] * B[2][0]
 	VFMADD231PS.BCST 8(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][2] * B[2][0]
-	ADDQ             BX, R11 // b0 += pitch
-	VPMOVSXBD        (R11), Z6 // B[3][0] = int8 of b[0][0]
-	VCVTDQ2PS        Z6, Z6 // B[3][0] = int8 of b[0][0]
+	ADDQ             BX, R11 // b_k += pitch
+	VPMOVSXBD        (R11), Z6 // B[3][0] = int8 of b_k[0]
+	VCVTDQ2PS        Z6, Z6 // B[3][0] = int8 of b_k[0]
 	VFMADD231PS.BCST 12(R9), Z6, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*2), Z6, Z2 // C[2][0] += a[2][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10), Z6, Z3 // C[3][0] += a[3][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][3] * B[3][0]
-	ADDQ             BX, R11 // b0 += pitch
+	ADDQ             BX, R11 // b_k += pitch
 	ADDQ             $+16, R9 // a0 += 16
 	ADDQ             $+16, R10 // a3 += 16
-	PREFETCHT0       12288(SI) // prefetch ahead[3072]
-	ADDQ             $+64, SI // ahead += 64
+	PREFETCHT0       2048(SI) // prefetch ahead[512]
+	PREFETCHT0       2112(SI) // prefetch ahead[528]
+	ADDQ             $+128, SI // ahead += 128
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_31 // depth >= 4
@@ -12152,15 +12262,15 @@ depth_end_32:
 	JLT  depth_end_34 // depth < 1
 
 depth_33:
-	VPMOVSXBD        (R11), Z6 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS        Z6, Z6 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD        (R11), Z6 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS        Z6, Z6 // B[0][0] = int8 of b_k[0]
 	VFMADD231PS.BCST (R9), Z6, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z6, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z6, Z2 // C[2][0] += a[2][0] * B[0][0]
 	VFMADD231PS.BCST (R10), Z6, Z3 // C[3][0] += a[3][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R8*1), Z6, Z4 // C[4][0] += a[4][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R8*2), Z6, Z5 // C[5][0] += a[5][0] * B[0][0]
-	ADDQ             BX, R11 // b0 += pitch
+	ADDQ             BX, R11 // b_k += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	ADDQ             $+4, R10 // a3 += 4
 	SUBQ             $+1, DI // depth += -1
@@ -12214,302 +12324,14 @@ rows_end_19:
 rows_35:
 	MOVQ cols+72(FP), BX // cols
 	MOVQ b+32(FP), SI // b
-	CMPQ BX, $+64 // cols < 64
-	JLT  panels_end_38 // cols < 64
+	CMPQ BX, $+32 // cols < 32
+	JLT  panels_end_38 // cols < 32
 
 panels_37:
 	// C = α·C, or 0 without α
 	MOVQ         alpha+80(FP), DI // alpha
 	CMPQ         DI, $+1 // alpha < 1
 	JLT          less_39 // alpha < 1
-	MOVQ         rows+64(FP), R8 // rows
-	SUBQ         DX, R8 // rows -= rows
-	SHLQ         $0x02, R8 // rows in bytes
-	ADDQ         R8, DI // alpha += rows
-	MOVQ         cStride+8(FP), R8 // cStride
-	SHLQ         $0x02, R8 // cStride in bytes
-	MOVQ         AX, R9 // rows of c
-	LEAQ         (R9)(R8*2), R10 // rows of c
-	ADDQ         R8, R10 // rows of c
-	VBROADCASTSS (DI), Z4 // α[0] = all alpha[0]
-	VMOVUPS      (R9), Z0 // C[0][0] = c[0][0]
-	VMULPS       Z4, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	VMOVUPS      64(R9), Z1 // C[0][1] = c[0][16]
-	VMULPS       Z4, Z1, Z1 // C[0][1] = C[0][1] * α[0]
-	VMOVUPS      128(R9), Z2 // C[0][2] = c[0][32]
-	VMULPS       Z4, Z2, Z2 // C[0][2] = C[0][2] * α[0]
-	VMOVUPS      192(R9), Z3 // C[0][3] = c[0][48]
-	VMULPS       Z4, Z3, Z3 // C[0][3] = C[0][3] * α[0]
-	VBROADCASTSS 4(DI), Z8 // α[1] = all alpha[1]
-	VMOVUPS      (R9)(R8*1), Z4 // C[1][0] = c[1][0]
-	VMULPS       Z8, Z4, Z4 // C[1][0] = C[1][0] * α[1]
-	VMOVUPS      64(R9)(R8*1), Z5 // C[1][1] = c[1][16]
-	VMULPS       Z8, Z5, Z5 // C[1][1] = C[1][1] * α[1]
-	VMOVUPS      128(R9)(R8*1), Z6 // C[1][2] = c[1][32]
-	VMULPS       Z8, Z6, Z6 // C[1][2] = C[1][2] * α[1]
-	VMOVUPS      192(R9)(R8*1), Z7 // C[1][3] = c[1][48]
-	VMULPS       Z8, Z7, Z7 // C[1][3] = C[1][3] * α[1]
-	VBROADCASTSS 8(DI), Z12 // α[2] = all alpha[2]
-	VMOVUPS      (R9)(R8*2), Z8 // C[2][0] = c[2][0]
-	VMULPS       Z12, Z8, Z8 // C[2][0] = C[2][0] * α[2]
-	VMOVUPS      64(R9)(R8*2), Z9 // C[2][1] = c[2][16]
-	VMULPS       Z12, Z9, Z9 // C[2][1] = C[2][1] * α[2]
-	VMOVUPS      128(R9)(R8*2), Z10 // C[2][2] = c[2][32]
-	VMULPS       Z12, Z10, Z10 // C[2][2] = C[2][2] * α[2]
-	VMOVUPS      192(R9)(R8*2), Z11 // C[2][3] = c[2][48]
-	VMULPS       Z12, Z11, Z11 // C[2][3] = C[2][3] * α[2]
-	VBROADCASTSS 12(DI), Z16 // α[3] = all alpha[3]
-	VMOVUPS      (R10), Z12 // C[3][0] = c[3][0]
-	VMULPS       Z16, Z12, Z12 // C[3][0] = C[3][0] * α[3]
-	VMOVUPS      64(R10), Z13 // C[3][1] = c[3][16]
-	VMULPS       Z16, Z13, Z13 // C[3][1] = C[3][1] * α[3]
-	VMOVUPS      128(R10), Z14 // C[3][2] = c[3][32]
-	VMULPS       Z16, Z14, Z14 // C[3][2] = C[3][2] * α[3]
-	VMOVUPS      192(R10), Z15 // C[3][3] = c[3][48]
-	VMULPS       Z16, Z15, Z15 // C[3][3] = C[3][3] * α[3]
-	JMP          end_40
-
-less_39:
-	VPXORD Z0, Z0, Z0 // C[0][0] = 0
-	VPXORD Z1, Z1, Z1 // C[0][1] = 0
-	VPXORD Z2, Z2, Z2 // C[0][2] = 0
-	VPXORD Z3, Z3, Z3 // C[0][3] = 0
-	VPXORD Z4, Z4, Z4 // C[1][0] = 0
-	VPXORD Z5, Z5, Z5 // C[1][1] = 0
-	VPXORD Z6, Z6, Z6 // C[1][2] = 0
-	VPXORD Z7, Z7, Z7 // C[1][3] = 0
-	VPXORD Z8, Z8, Z8 // C[2][0] = 0
-	VPXORD Z9, Z9, Z9 // C[2][1] = 0
-	VPXORD Z10, Z10, Z10 // C[2][2] = 0
-	VPXORD Z11, Z11, Z11 // C[2][3] = 0
-	VPXORD Z12, Z12, Z12 // C[3][0] = 0
-	VPXORD Z13, Z13, Z13 // C[3][1] = 0
-	VPXORD Z14, Z14, Z14 // C[3][2] = 0
-	VPXORD Z15, Z15, Z15 // C[3][3] = 0
-
-end_40:
-	// C += A·B
-	MOVQ pitch+40(FP), DI // pitch
-	MOVQ depth+56(FP), R8 // depth
-	MOVQ aStride+24(FP), R9 // aStride
-	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ CX, R10 // rows of a
-	LEAQ (R10)(R9*2), R11 // rows of a
-	ADDQ R9, R11 // rows of a
-	MOVQ panelStride+48(FP), R12 // panelStride
-	MOVQ SI, R13 // rows of b
-	MOVQ SI, R14 // ahead = b
-	CMPQ R8, $+4 // depth < 4
-	JLT  depth_end_42 // depth < 4
-
-depth_41:
-	VBROADCASTSS (R10), Z16 // A[0][0] = a[0][0]
-	VBROADCASTSS (R10)(R9*1), Z17 // A[1][0] = a[1][0]
-	VBROADCASTSS (R10)(R9*2), Z18 // A[2][0] = a[2][0]
-	VBROADCASTSS (R11), Z19 // A[3][0] = a[3][0]
-	VPMOVSXBD    (R13), Z20 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Z20, Z20 // B[0][0] = int8 of b[0][0]
-	VFMADD231PS  Z16, Z20, Z0 // C[0][0] += A[0][0] * B[0][0]
-	VFMADD231PS  Z17, Z20, Z4 // C[1][0] += A[1][0] * B[0][0]
-	VFMADD231PS  Z18, Z20, Z8 // C[2][0] += A[2][0] * B[0][0]
-	VFMADD231PS  Z19, Z20, Z12 // C[3][0] += A[3][0] * B[0][0]
-	VPMOVSXBD    16(R13), Z20 // B[0][1] = int8 of b[0][4]
-	VCVTDQ2PS    Z20, Z20 // B[0][1] = int8 of b[0][4]
-	VFMADD231PS  Z16, Z20, Z1 // C[0][1] += A[0][0] * B[0][1]
-	VFMADD231PS  Z17, Z20, Z5 // C[1][1] += A[1][0] * B[0][1]
-	VFMADD231PS  Z18, Z20, Z9 // C[2][1] += A[2][0] * B[0][1]
-	VFMADD231PS  Z19, Z20, Z13 // C[3][1] += A[3][0] * B[0][1]
-	VPMOVSXBD    (R13)(R12*1), Z20 // B[0][2] = int8 of b[1][0]
-	VCVTDQ2PS    Z20, Z20 // B[0][2] = int8 of b[1][0]
-	VFMADD231PS  Z16, Z20, Z2 // C[0][2] += A[0][0] * B[0][2]
-	VFMADD231PS  Z17, Z20, Z6 // C[1][2] += A[1][0] * B[0][2]
-	VFMADD231PS  Z18, Z20, Z10 // C[2][2] += A[2][0] * B[0][2]
-	VFMADD231PS  Z19, Z20, Z14 // C[3][2] += A[3][0] * B[0][2]
-	VPMOVSXBD    16(R13)(R12*1), Z20 // B[0][3] = int8 of b[1][4]
-	VCVTDQ2PS    Z20, Z20 // B[0][3] = int8 of b[1][4]
-	VFMADD231PS  Z16, Z20, Z3 // C[0][3] += A[0][0] * B[0][3]
-	VFMADD231PS  Z17, Z20, Z7 // C[1][3] += A[1][0] * B[0][3]
-	VFMADD231PS  Z18, Z20, Z11 // C[2][3] += A[2][0] * B[0][3]
-	VFMADD231PS  Z19, Z20, Z15 // C[3][3] += A[3][0] * B[0][3]
-	ADDQ         DI, R13 // b0 += pitch
-	VBROADCASTSS 4(R10), Z16 // A[0][1] = a[0][1]
-	VBROADCASTSS 4(R10)(R9*1), Z17 // A[1][1] = a[1][1]
-	VBROADCASTSS 4(R10)(R9*2), Z18 // A[2][1] = a[2][1]
-	VBROADCASTSS 4(R11), Z19 // A[3][1] = a[3][1]
-	VPMOVSXBD    (R13), Z20 // B[1][0] = int8 of b[0][0]
-	VCVTDQ2PS    Z20, Z20 // B[1][0] = int8 of b[0][0]
-	VFMADD231PS  Z16, Z20, Z0 // C[0][0] += A[0][1] * B[1][0]
-	VFMADD231PS  Z17, Z20, Z4 // C[1][0] += A[1][1] * B[1][0]
-	VFMADD231PS  Z18, Z20, Z8 // C[2][0] += A[2][1] * B[1][0]
-	VFMADD231PS  Z19, Z20, Z12 // C[3][0] += A[3][1] * B[1][0]
-	VPMOVSXBD    16(R13), Z20 // B[1][1] = int8 of b[0][4]
-	VCVTDQ2PS    Z20, Z20 // B[1][1] = int8 of b[0][4]
-	VFMADD231PS  Z16, Z20, Z1 // C[0][1] += A[0][1] * B[1][1]
-	VFMADD231PS  Z17, Z20, Z5 // C[1][1] += A[1][1] * B[1][1]
-	VFMADD231PS  Z18, Z20, Z9 // C[2][1] += A[2][1] * B[1][1]
-	VFMADD231PS  Z19, Z20, Z13 // C[3][1] += A[3][1] * B[1][1]
-	VPMOVSXBD    (R13)(R12*1), Z20 // B[1][2] = int8 of b[1][0]
-	VCVTDQ2PS    Z20, Z20 // B[1][2] = int8 of b[1][0]
-	VFMADD231PS  Z16, Z20, Z2 // C[0][2] += A[0][1] * B[1][2]
-	VFMADD231PS  Z17, Z20, Z6 // C[1][2] += A[1][1] * B[1][2]
-	VFMADD231PS  Z18, Z20, Z10 // C[2][2] += A[2][1] * B[1][2]
-	VFMADD231PS  Z19, Z20, Z14 // C[3][2] += A[3][1] * B[1][2]
-	VPMOVSXBD    16(R13)(R12*1), Z20 // B[1][3] = int8 of b[1][4]
-	VCVTDQ2PS    Z20, Z20 // B[1][3] = int8 of b[1][4]
-	VFMADD231PS  Z16, Z20, Z3 // C[0][3] += A[0][1] * B[1][3]
-	VFMADD231PS  Z17, Z20, Z7 // C[1][3] += A[1][1] * B[1][3]
-	VFMADD231PS  Z18, Z20, Z11 // C[2][3] += A[2][1] * B[1][3]
-	VFMADD231PS  Z19, Z20, Z15 // C[3][3] += A[3][1] * B[1][3]
-	ADDQ         DI, R13 // b0 += pitch
-	VBROADCASTSS 8(R10), Z16 // A[0][2] = a[0][2]
-	VBROADCASTSS 8(R10)(R9*1), Z17 // A[1][2] = a[1][2]
-	VBROADCASTSS 8(R10)(R9*2), Z18 // A[2][2] = a[2][2]
-	VBROADCASTSS 8(R11), Z19 // A[3][2] = a[3][2]
-	VPMOVSXBD    (R13), Z20 // B[2][0] = int8 of b[0][0]
-	VCVTDQ2PS    Z20, Z20 // B[2][0] = int8 of b[0][0]
-	VFMADD231PS  Z16, Z20, Z0 // C[0][0] += A[0][2] * B[2][0]
-	VFMADD231PS  Z17, Z20, Z4 // C[1][0] += A[1][2] * B[2][0]
-	VFMADD231PS  Z18, Z20, Z8 // C[2][0] += A[2][2] * B[2][0]
-	VFMADD231PS  Z19, Z20, Z12 // C[3][0] += A[3][2] * B[2][0]
-	VPMOVSXBD    16(R13), Z20 // B[2][1] = int8 of b[0][4]
-	VCVTDQ2PS    Z20, Z20 // B[2][1] = int8 of b[0][4]
-	VFMADD231PS  Z16, Z20, Z1 // C[0][1] += A[0][2] * B[2][1]
-	VFMADD231PS  Z17, Z20, Z5 // C[1][1] += A[1][2] * B[2][1]
-	VFMADD231PS  Z18, Z20, Z9 // C[2][1] += A[2][2] * B[2][1]
-	VFMADD231PS  Z19, Z20, Z13 // C[3][1] += A[3][2] * B[2][1]
-	VPMOVSXBD    (R13)(R12*1), Z20 // B[2][2] = int8 of b[1][0]
-	VCVTDQ2PS    Z20, Z20 // B[2][2] = int8 of b[1][0]
-	VFMADD231PS  Z16, Z20, Z2 // C[0][2] += A[0][2] * B[2][2]
-	VFMADD231PS  Z17, Z20, Z6 // C[1][2] += A[1][2] * B[2][2]
-	VFMADD231PS  Z18, Z20, Z10 // C[2][2] += A[2][2] * B[2][2]
-	VFMADD231PS  Z19, Z20, Z14 // C[3][2] += A[3][2] * B[2][2]
-	VPMOVSXBD    16(R13)(R12*1), Z20 // B[2][3] = int8 of b[1][4]
-	VCVTDQ2PS    Z20, Z20 // B[2][3] = int8 of b[1][4]
-	VFMADD231PS  Z16, Z20, Z3 // C[0][3] += A[0][2] * B[2][3]
-	VFMADD231PS  Z17, Z20, Z7 // C[1][3] += A[1][2] * B[2][3]
-	VFMADD231PS  Z18, Z20, Z11 // C[2][3] += A[2][2] * B[2][3]
-	VFMADD231PS  Z19, Z20, Z15 // C[3][3] += A[3][2] * B[2][3]
-	ADDQ         DI, R13 // b0 += pitch
-	VBROADCASTSS 12(R10), Z16 // A[0][3] = a[0][3]
-	VBROADCASTSS 12(R10)(R9*1), Z17 // A[1][3] = a[1][3]
-	VBROADCASTSS 12(R10)(R9*2), Z18 // A[2][3] = a[2][3]
-	VBROADCASTSS 12(R11), Z19 // A[3][3] = a[3][3]
-	VPMOVSXBD    (R13), Z20 // B[3][0] = int8 of b[0][0]
-	VCVTDQ2PS    Z20, Z20 // B[3][0] = int8 of b[0][0]
-	VFMADD231PS  Z16, Z20, Z0 // C[0][0] += A[0][3] * B[3][0]
-	VFMADD231PS  Z17, Z20, Z4 // C[1][0] += A[1][3] * B[3][0]
-	VFMADD231PS  Z18, Z20, Z8 // C[2][0] += A[2][3] * B[3][0]
-	VFMADD231PS  Z19, Z20, Z12 // C[3][0] += A[3][3] * B[3][0]
-	VPMOVSXBD    16(R13), Z20 // B[3][1] = int8 of b[0][4]
-	VCVTDQ2PS    Z20, Z20 // B[3][1] = int8 of b[0][4]
-	VFMADD231PS  Z16, Z20, Z1 // C[0][1] += A[0][3] * B[3][1]
-	VFMADD231PS  Z17, Z20, Z5 // C[1][1] += A[1][3] * B[3][1]
-	VFMADD231PS  Z18, Z20, Z9 // C[2][1] += A[2][3] * B[3][1]
-	VFMADD231PS  Z19, Z20, Z13 // C[3][1] += A[3][3] * B[3][1]
-	VPMOVSXBD    (R13)(R12*1), Z20 // B[3][2] = int8 of b[1][0]
-	VCVTDQ2PS    Z20, Z20 // B[3][2] = int8 of b[1][0]
-	VFMADD231PS  Z16, Z20, Z2 // C[0][2] += A[0][3] * B[3][2]
-	VFMADD231PS  Z17, Z20, Z6 // C[1][2] += A[1][3] * B[3][2]
-	VFMADD231PS  Z18, Z20, Z10 // C[2][2] += A[2][3] * B[3][2]
-	VFMADD231PS  Z19, Z20, Z14 // C[3][2] += A[3][3] * B[3][2]
-	VPMOVSXBD    16(R13)(R12*1), Z20 // B[3][3] = int8 of b[1][4]
-	VCVTDQ2PS    Z20, Z20 // B[3][3] = int8 of b[1][4]
-	VFMADD231PS  Z16, Z20, Z3 // C[0][3] += A[0][3] * B[3][3]
-	VFMADD231PS  Z17, Z20, Z7 // C[1][3] += A[1][3] * B[3][3]
-	VFMADD231PS  Z18, Z20, Z11 // C[2][3] += A[2][3] * B[3][3]
-	VFMADD231PS  Z19, Z20, Z15 // C[3][3] += A[3][3] * B[3][3]
-	ADDQ         DI, R13 // b0 += pitch
-	ADDQ         $+16, R10 // a0 += 16
-	ADDQ         $+16, R11 // a3 += 16
-	PREFETCHT0   12288(R14) // prefetch ahead[3072]
-	PREFETCHT0   12352(R14) // prefetch ahead[3088]
-	PREFETCHT0   12416(R14) // prefetch ahead[3104]
-	PREFETCHT0   12480(R14) // prefetch ahead[3120]
-	ADDQ         $+256, R14 // ahead += 256
-	SUBQ         $+4, R8 // depth += -4
-	CMPQ         R8, $+4 // depth >= 4
-	JGE          depth_41 // depth >= 4
-
-depth_end_42:
-	CMPQ R8, $+1 // depth < 1
-	JLT  depth_end_44 // depth < 1
-
-depth_43:
-	VBROADCASTSS (R10), Z16 // A[0][0] = a[0][0]
-	VBROADCASTSS (R10)(R9*1), Z17 // A[1][0] = a[1][0]
-	VBROADCASTSS (R10)(R9*2), Z18 // A[2][0] = a[2][0]
-	VBROADCASTSS (R11), Z19 // A[3][0] = a[3][0]
-	VPMOVSXBD    (R13), Z20 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Z20, Z20 // B[0][0] = int8 of b[0][0]
-	VFMADD231PS  Z16, Z20, Z0 // C[0][0] += A[0][0] * B[0][0]
-	VFMADD231PS  Z17, Z20, Z4 // C[1][0] += A[1][0] * B[0][0]
-	VFMADD231PS  Z18, Z20, Z8 // C[2][0] += A[2][0] * B[0][0]
-	VFMADD231PS  Z19, Z20, Z12 // C[3][0] += A[3][0] * B[0][0]
-	VPMOVSXBD    16(R13), Z20 // B[0][1] = int8 of b[0][4]
-	VCVTDQ2PS    Z20, Z20 // B[0][1] = int8 of b[0][4]
-	VFMADD231PS  Z16, Z20, Z1 // C[0][1] += A[0][0] * B[0][1]
-	VFMADD231PS  Z17, Z20, Z5 // C[1][1] += A[1][0] * B[0][1]
-	VFMADD231PS  Z18, Z20, Z9 // C[2][1] += A[2][0] * B[0][1]
-	VFMADD231PS  Z19, Z20, Z13 // C[3][1] += A[3][0] * B[0][1]
-	VPMOVSXBD    (R13)(R12*1), Z20 // B[0][2] = int8 of b[1][0]
-	VCVTDQ2PS    Z20, Z20 // B[0][2] = int8 of b[1][0]
-	VFMADD231PS  Z16, Z20, Z2 // C[0][2] += A[0][0] * B[0][2]
-	VFMADD231PS  Z17, Z20, Z6 // C[1][2] += A[1][0] * B[0][2]
-	VFMADD231PS  Z18, Z20, Z10 // C[2][2] += A[2][0] * B[0][2]
-	VFMADD231PS  Z19, Z20, Z14 // C[3][2] += A[3][0] * B[0][2]
-	VPMOVSXBD    16(R13)(R12*1), Z20 // B[0][3] = int8 of b[1][4]
-	VCVTDQ2PS    Z20, Z20 // B[0][3] = int8 of b[1][4]
-	VFMADD231PS  Z16, Z20, Z3 // C[0][3] += A[0][0] * B[0][3]
-	VFMADD231PS  Z17, Z20, Z7 // C[1][3] += A[1][0] * B[0][3]
-	VFMADD231PS  Z18, Z20, Z11 // C[2][3] += A[2][0] * B[0][3]
-	VFMADD231PS  Z19, Z20, Z15 // C[3][3] += A[3][0] * B[0][3]
-	ADDQ         DI, R13 // b0 += pitch
-	ADDQ         $+4, R10 // a0 += 4
-	ADDQ         $+4, R11 // a3 += 4
-	SUBQ         $+1, R8 // depth += -1
-	CMPQ         R8, $+1 // depth >= 1
-	JGE          depth_43 // depth >= 1
-
-depth_end_44:
-	// store
-	MOVQ    cStride+8(FP), DI // cStride
-	SHLQ    $0x02, DI // cStride in bytes
-	MOVQ    AX, R8 // rows of c
-	LEAQ    (R8)(DI*2), R9 // rows of c
-	ADDQ    DI, R9 // rows of c
-	VMOVUPS Z0, (R8) // c[0][0] = C[0][0]
-	VMOVUPS Z1, 64(R8) // c[0][16] = C[0][1]
-	VMOVUPS Z2, 128(R8) // c[0][32] = C[0][2]
-	VMOVUPS Z3, 192(R8) // c[0][48] = C[0][3]
-	VMOVUPS Z4, (R8)(DI*1) // c[1][0] = C[1][0]
-	VMOVUPS Z5, 64(R8)(DI*1) // c[1][16] = C[1][1]
-	VMOVUPS Z6, 128(R8)(DI*1) // c[1][32] = C[1][2]
-	VMOVUPS Z7, 192(R8)(DI*1) // c[1][48] = C[1][3]
-	VMOVUPS Z8, (R8)(DI*2) // c[2][0] = C[2][0]
-	VMOVUPS Z9, 64(R8)(DI*2) // c[2][16] = C[2][1]
-	VMOVUPS Z10, 128(R8)(DI*2) // c[2][32] = C[2][2]
-	VMOVUPS Z11, 192(R8)(DI*2) // c[2][48] = C[2][3]
-	VMOVUPS Z12, (R9) // c[3][0] = C[3][0]
-	VMOVUPS Z13, 64(R9) // c[3][16] = C[3][1]
-	VMOVUPS Z14, 128(R9) // c[3][32] = C[3][2]
-	VMOVUPS Z15, 192(R9) // c[3][48] = C[3][3]
-	ADDQ    $+256, AX // c += 256
-	MOVQ    panelStride+48(FP), DI // panelStride
-	ADDQ    DI, SI // b += panelStride
-	ADDQ    DI, SI // b += panelStride
-	SUBQ    $+64, BX // cols += -64
-	CMPQ    BX, $+64 // cols >= 64
-	JGE     panels_37 // cols >= 64
-
-panels_end_38:
-	CMPQ BX, $+32 // cols < 32
-	JLT  panels_end_46 // cols < 32
-
-panels_45:
-	// C = α·C, or 0 without α
-	MOVQ         alpha+80(FP), DI // alpha
-	CMPQ         DI, $+1 // alpha < 1
-	JLT          less_47 // alpha < 1
 	MOVQ         rows+64(FP), R8 // rows
 	SUBQ         DX, R8 // rows -= rows
 	SHLQ         $0x02, R8 // rows in bytes
@@ -12539,9 +12361,9 @@ panels_45:
 	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
 	VMOVUPS      64(R10), Z7 // C[3][1] = c[3][16]
 	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
-	JMP          end_48
+	JMP          end_40
 
-less_47:
+less_39:
 	VPXORD Z0, Z0, Z0 // C[0][0] = 0
 	VPXORD Z1, Z1, Z1 // C[0][1] = 0
 	VPXORD Z2, Z2, Z2 // C[1][0] = 0
@@ -12551,7 +12373,7 @@ less_47:
 	VPXORD Z6, Z6, Z6 // C[3][0] = 0
 	VPXORD Z7, Z7, Z7 // C[3][1] = 0
 
-end_48:
+end_40:
 	// C += A·B
 	MOVQ pitch+40(FP), DI // pitch
 	MOVQ depth+56(FP), R8 // depth
@@ -12560,119 +12382,118 @@ end_48:
 	MOVQ CX, R10 // rows of a
 	LEAQ (R10)(R9*2), R11 // rows of a
 	ADDQ R9, R11 // rows of a
-	MOVQ panelStride+48(FP), R12 // panelStride
-	MOVQ SI, R12 // rows of b
+	MOVQ SI, R12 // b_k = b
 	MOVQ SI, R13 // ahead = b
 	CMPQ R8, $+4 // depth < 4
-	JLT  depth_end_50 // depth < 4
+	JLT  depth_end_42 // depth < 4
 
-depth_49:
+depth_41:
 	VBROADCASTSS (R10), Z8 // A[0][0] = a[0][0]
 	VBROADCASTSS (R10)(R9*1), Z9 // A[1][0] = a[1][0]
 	VBROADCASTSS (R10)(R9*2), Z10 // A[2][0] = a[2][0]
 	VBROADCASTSS (R11), Z11 // A[3][0] = a[3][0]
-	VPMOVSXBD    (R12), Z12 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Z12, Z12 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    (R12), Z12 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS    Z12, Z12 // B[0][0] = int8 of b_k[0]
 	VFMADD231PS  Z8, Z12, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z9, Z12, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z10, Z12, Z4 // C[2][0] += A[2][0] * B[0][0]
 	VFMADD231PS  Z11, Z12, Z6 // C[3][0] += A[3][0] * B[0][0]
-	VPMOVSXBD    16(R12), Z12 // B[0][1] = int8 of b[0][4]
-	VCVTDQ2PS    Z12, Z12 // B[0][1] = int8 of b[0][4]
+	VPMOVSXBD    16(R12), Z12 // B[0][1] = int8 of b_k[4]
+	VCVTDQ2PS    Z12, Z12 // B[0][1] = int8 of b_k[4]
 	VFMADD231PS  Z8, Z12, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z9, Z12, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z10, Z12, Z5 // C[2][1] += A[2][0] * B[0][1]
 	VFMADD231PS  Z11, Z12, Z7 // C[3][1] += A[3][0] * B[0][1]
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	VBROADCASTSS 4(R10), Z8 // A[0][1] = a[0][1]
 	VBROADCASTSS 4(R10)(R9*1), Z9 // A[1][1] = a[1][1]
 	VBROADCASTSS 4(R10)(R9*2), Z10 // A[2][1] = a[2][1]
 	VBROADCASTSS 4(R11), Z11 // A[3][1] = a[3][1]
-	VPMOVSXBD    (R12), Z12 // B[1][0] = int8 of b[0][0]
-	VCVTDQ2PS    Z12, Z12 // B[1][0] = int8 of b[0][0]
+	VPMOVSXBD    (R12), Z12 // B[1][0] = int8 of b_k[0]
+	VCVTDQ2PS    Z12, Z12 // B[1][0] = int8 of b_k[0]
 	VFMADD231PS  Z8, Z12, Z0 // C[0][0] += A[0][1] * B[1][0]
 	VFMADD231PS  Z9, Z12, Z2 // C[1][0] += A[1][1] * B[1][0]
 	VFMADD231PS  Z10, Z12, Z4 // C[2][0] += A[2][1] * B[1][0]
 	VFMADD231PS  Z11, Z12, Z6 // C[3][0] += A[3][1] * B[1][0]
-	VPMOVSXBD    16(R12), Z12 // B[1][1] = int8 of b[0][4]
-	VCVTDQ2PS    Z12, Z12 // B[1][1] = int8 of b[0][4]
+	VPMOVSXBD    16(R12), Z12 // B[1][1] = int8 of b_k[4]
+	VCVTDQ2PS    Z12, Z12 // B[1][1] = int8 of b_k[4]
 	VFMADD231PS  Z8, Z12, Z1 // C[0][1] += A[0][1] * B[1][1]
 	VFMADD231PS  Z9, Z12, Z3 // C[1][1] += A[1][1] * B[1][1]
 	VFMADD231PS  Z10, Z12, Z5 // C[2][1] += A[2][1] * B[1][1]
 	VFMADD231PS  Z11, Z12, Z7 // C[3][1] += A[3][1] * B[1][1]
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	VBROADCASTSS 8(R10), Z8 // A[0][2] = a[0][2]
 	VBROADCASTSS 8(R10)(R9*1), Z9 // A[1][2] = a[1][2]
 	VBROADCASTSS 8(R10)(R9*2), Z10 // A[2][2] = a[2][2]
 	VBROADCASTSS 8(R11), Z11 // A[3][2] = a[3][2]
-	VPMOVSXBD    (R12), Z12 // B[2][0] = int8 of b[0][0]
-	VCVTDQ2PS    Z12, Z12 // B[2][0] = int8 of b[0][0]
+	VPMOVSXBD    (R12), Z12 // B[2][0] = int8 of b_k[0]
+	VCVTDQ2PS    Z12, Z12 // B[2][0] = int8 of b_k[0]
 	VFMADD231PS  Z8, Z12, Z0 // C[0][0] += A[0][2] * B[2][0]
 	VFMADD231PS  Z9, Z12, Z2 // C[1][0] += A[1][2] * B[2][0]
 	VFMADD231PS  Z10, Z12, Z4 // C[2][0] += A[2][2] * B[2][0]
 	VFMADD231PS  Z11, Z12, Z6 // C[3][0] += A[3][2] * B[2][0]
-	VPMOVSXBD    16(R12), Z12 // B[2][1] = int8 of b[0][4]
-	VCVTDQ2PS    Z12, Z12 // B[2][1] = int8 of b[0][4]
+	VPMOVSXBD    16(R12), Z12 // B[2][1] = int8 of b_k[4]
+	VCVTDQ2PS    Z12, Z12 // B[2][1] = int8 of b_k[4]
 	VFMADD231PS  Z8, Z12, Z1 // C[0][1] += A[0][2] * B[2][1]
 	VFMADD231PS  Z9, Z12, Z3 // C[1][1] += A[1][2] * B[2][1]
 	VFMADD231PS  Z10, Z12, Z5 // C[2][1] += A[2][2] * B[2][1]
 	VFMADD231PS  Z11, Z12, Z7 // C[3][1] += A[3][2] * B[2][1]
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	VBROADCASTSS 12(R10), Z8 // A[0][3] = a[0][3]
 	VBROADCASTSS 12(R10)(R9*1), Z9 // A[1][3] = a[1][3]
 	VBROADCASTSS 12(R10)(R9*2), Z10 // A[2][3] = a[2][3]
 	VBROADCASTSS 12(R11), Z11 // A[3][3] = a[3][3]
-	VPMOVSXBD    (R12), Z12 // B[3][0] = int8 of b[0][0]
-	VCVTDQ2PS    Z12, Z12 // B[3][0] = int8 of b[0][0]
+	VPMOVSXBD    (R12), Z12 // B[3][0] = int8 of b_k[0]
+	VCVTDQ2PS    Z12, Z12 // B[3][0] = int8 of b_k[0]
 	VFMADD231PS  Z8, Z12, Z0 // C[0][0] += A[0][3] * B[3][0]
 	VFMADD231PS  Z9, Z12, Z2 // C[1][0] += A[1][3] * B[3][0]
 	VFMADD231PS  Z10, Z12, Z4 // C[2][0] += A[2][3] * B[3][0]
 	VFMADD231PS  Z11, Z12, Z6 // C[3][0] += A[3][3] * B[3][0]
-	VPMOVSXBD    16(R12), Z12 // B[3][1] = int8 of b[0][4]
-	VCVTDQ2PS    Z12, Z12 // B[3][1] = int8 of b[0][4]
+	VPMOVSXBD    16(R12), Z12 // B[3][1] = int8 of b_k[4]
+	VCVTDQ2PS    Z12, Z12 // B[3][1] = int8 of b_k[4]
 	VFMADD231PS  Z8, Z12, Z1 // C[0][1] += A[0][3] * B[3][1]
 	VFMADD231PS  Z9, Z12, Z3 // C[1][1] += A[1][3] * B[3][1]
 	VFMADD231PS  Z10, Z12, Z5 // C[2][1] += A[2][3] * B[3][1]
 	VFMADD231PS  Z11, Z12, Z7 // C[3][1] += A[3][3] * B[3][1]
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
-	PREFETCHT0   12288(R13) // prefetch ahead[3072]
-	PREFETCHT0   12352(R13) // prefetch ahead[3088]
+	PREFETCHT0   2048(R13) // prefetch ahead[512]
+	PREFETCHT0   2112(R13) // prefetch ahead[528]
 	ADDQ         $+128, R13 // ahead += 128
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
-	JGE          depth_49 // depth >= 4
+	JGE          depth_41 // depth >= 4
 
-depth_end_50:
+depth_end_42:
 	CMPQ R8, $+1 // depth < 1
-	JLT  depth_end_52 // depth < 1
+	JLT  depth_end_44 // depth < 1
 
-depth_51:
+depth_43:
 	VBROADCASTSS (R10), Z8 // A[0][0] = a[0][0]
 	VBROADCASTSS (R10)(R9*1), Z9 // A[1][0] = a[1][0]
 	VBROADCASTSS (R10)(R9*2), Z10 // A[2][0] = a[2][0]
 	VBROADCASTSS (R11), Z11 // A[3][0] = a[3][0]
-	VPMOVSXBD    (R12), Z12 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Z12, Z12 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    (R12), Z12 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS    Z12, Z12 // B[0][0] = int8 of b_k[0]
 	VFMADD231PS  Z8, Z12, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z9, Z12, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z10, Z12, Z4 // C[2][0] += A[2][0] * B[0][0]
 	VFMADD231PS  Z11, Z12, Z6 // C[3][0] += A[3][0] * B[0][0]
-	VPMOVSXBD    16(R12), Z12 // B[0][1] = int8 of b[0][4]
-	VCVTDQ2PS    Z12, Z12 // B[0][1] = int8 of b[0][4]
+	VPMOVSXBD    16(R12), Z12 // B[0][1] = int8 of b_k[4]
+	VCVTDQ2PS    Z12, Z12 // B[0][1] = int8 of b_k[4]
 	VFMADD231PS  Z8, Z12, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z9, Z12, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z10, Z12, Z5 // C[2][1] += A[2][0] * B[0][1]
 	VFMADD231PS  Z11, Z12, Z7 // C[3][1] += A[3][0] * B[0][1]
-	ADDQ         DI, R12 // b0 += pitch
+	ADDQ         DI, R12 // b_k += pitch
 	ADDQ         $+4, R10 // a0 += 4
 	ADDQ         $+4, R11 // a3 += 4
 	SUBQ         $+1, R8 // depth += -1
 	CMPQ         R8, $+1 // depth >= 1
-	JGE          depth_51 // depth >= 1
+	JGE          depth_43 // depth >= 1
 
-depth_end_52:
+depth_end_44:
 	// store
 	MOVQ    cStride+8(FP), DI // cStride
 	SHLQ    $0x02, DI // cStride in bytes
@@ -12692,16 +12513,16 @@ depth_end_52:
 	ADDQ    DI, SI // b += panelStride
 	SUBQ    $+32, BX // cols += -32
 	CMPQ    BX, $+32 // cols >= 32
-	JGE     panels_45 // cols >= 32
+	JGE     panels_37 // cols >= 32
 
-panels_end_46:
+panels_end_38:
 	CMPQ BX, $+1 // cols < 1
-	JLT  less_53 // cols < 1
+	JLT  less_45 // cols < 1
 
 	// C = α·C, or 0 without α
 	MOVQ         alpha+80(FP), BX // alpha
 	CMPQ         BX, $+1 // alpha < 1
-	JLT          less_54 // alpha < 1
+	JLT          less_46 // alpha < 1
 	MOVQ         rows+64(FP), DI // rows
 	SUBQ         DX, DI // rows -= rows
 	SHLQ         $0x02, DI // rows in bytes
@@ -12723,15 +12544,15 @@ panels_end_46:
 	VBROADCASTSS 12(BX), Z4 // α[3] = all alpha[3]
 	VMOVUPS      (R9), Z3 // C[3][0] = c[3][0]
 	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
-	JMP          end_55
+	JMP          end_47
 
-less_54:
+less_46:
 	VPXORD Z0, Z0, Z0 // C[0][0] = 0
 	VPXORD Z1, Z1, Z1 // C[1][0] = 0
 	VPXORD Z2, Z2, Z2 // C[2][0] = 0
 	VPXORD Z3, Z3, Z3 // C[3][0] = 0
 
-end_55:
+end_47:
 	// C += A·B
 	MOVQ pitch+40(FP), BX // pitch
 	MOVQ depth+56(FP), DI // depth
@@ -12740,67 +12561,67 @@ end_55:
 	MOVQ CX, R9 // rows of a
 	LEAQ (R9)(R8*2), R10 // rows of a
 	ADDQ R8, R10 // rows of a
-	MOVQ panelStride+48(FP), R11 // panelStride
-	MOVQ SI, R11 // rows of b
+	MOVQ SI, R11 // b_k = b
 	CMPQ DI, $+4 // depth < 4
-	JLT  depth_end_57 // depth < 4
+	JLT  depth_end_49 // depth < 4
 
-depth_56:
-	VPMOVSXBD        (R11), Z4 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS        Z4, Z4 // B[0][0] = int8 of b[0][0]
+depth_48:
+	VPMOVSXBD        (R11), Z4 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS        Z4, Z4 // B[0][0] = int8 of b_k[0]
 	VFMADD231PS.BCST (R9), Z4, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z4, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z4, Z2 // C[2][0] += a[2][0] * B[0][0]
 	VFMADD231PS.BCST (R10), Z4, Z3 // C[3][0] += a[3][0] * B[0][0]
-	ADDQ             BX, R11 // b0 += pitch
-	VPMOVSXBD        (R11), Z4 // B[1][0] = int8 of b[0][0]
-	VCVTDQ2PS        Z4, Z4 // B[1][0] = int8 of b[0][0]
+	ADDQ             BX, R11 // b_k += pitch
+	VPMOVSXBD        (R11), Z4 // B[1][0] = int8 of b_k[0]
+	VCVTDQ2PS        Z4, Z4 // B[1][0] = int8 of b_k[0]
 	VFMADD231PS.BCST 4(R9), Z4, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][1] * B[1][0]
 	VFMADD231PS.BCST 4(R10), Z4, Z3 // C[3][0] += a[3][1] * B[1][0]
-	ADDQ             BX, R11 // b0 += pitch
-	VPMOVSXBD        (R11), Z4 // B[2][0] = int8 of b[0][0]
-	VCVTDQ2PS        Z4, Z4 // B[2][0] = int8 of b[0][0]
+	ADDQ             BX, R11 // b_k += pitch
+	VPMOVSXBD        (R11), Z4 // B[2][0] = int8 of b_k[0]
+	VCVTDQ2PS        Z4, Z4 // B[2][0] = int8 of b_k[0]
 	VFMADD231PS.BCST 8(R9), Z4, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][2] * B[2][0]
 	VFMADD231PS.BCST 8(R10), Z4, Z3 // C[3][0] += a[3][2] * B[2][0]
-	ADDQ             BX, R11 // b0 += pitch
-	VPMOVSXBD        (R11), Z4 // B[3][0] = int8 of b[0][0]
-	VCVTDQ2PS        Z4, Z4 // B[3][0] = int8 of b[0][0]
+	ADDQ             BX, R11 // b_k += pitch
+	VPMOVSXBD        (R11), Z4 // B[3][0] = int8 of b_k[0]
+	VCVTDQ2PS        Z4, Z4 // B[3][0] = int8 of b_k[0]
 	VFMADD231PS.BCST 12(R9), Z4, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10), Z4, Z3 // C[3][0] += a[3][3] * B[3][0]
-	ADDQ             BX, R11 // b0 += pitch
+	ADDQ             BX, R11 // b_k += pitch
 	ADDQ             $+16, R9 // a0 += 16
 	ADDQ             $+16, R10 // a3 += 16
-	PREFETCHT0       12288(SI) // prefetch ahead[3072]
-	ADDQ             $+64, SI // ahead += 64
+	PREFETCHT0       2048(SI) // prefetch ahead[512]
+	PREFETCHT0       2112(SI) // prefetch ahead[528]
+	ADDQ             $+128, SI // ahead += 128
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
-	JGE              depth_56 // depth >= 4
+	JGE              depth_48 // depth >= 4
 
-depth_end_57:
+depth_end_49:
 	CMPQ DI, $+1 // depth < 1
-	JLT  depth_end_59 // depth < 1
+	JLT  depth_end_51 // depth < 1
 
-depth_58:
-	VPMOVSXBD        (R11), Z4 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS        Z4, Z4 // B[0][0] = int8 of b[0][0]
+depth_50:
+	VPMOVSXBD        (R11), Z4 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS        Z4, Z4 // B[0][0] = int8 of b_k[0]
 	VFMADD231PS.BCST (R9), Z4, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z4, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z4, Z2 // C[2][0] += a[2][0] * B[0][0]
 	VFMADD231PS.BCST (R10), Z4, Z3 // C[3][0] += a[3][0] * B[0][0]
-	ADDQ             BX, R11 // b0 += pitch
+	ADDQ             BX, R11 // b_k += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	ADDQ             $+4, R10 // a3 += 4
 	SUBQ             $+1, DI // depth += -1
 	CMPQ             DI, $+1 // depth >= 1
-	JGE              depth_58 // depth >= 1
+	JGE              depth_50 // depth >= 1
 
-depth_end_59:
+depth_end_51:
 	// store
 	MOVQ    cStride+8(FP), BX // cStride
 	SHLQ    $0x02, BX // cStride in bytes
@@ -12813,7 +12634,7 @@ depth_end_59:
 	VMOVUPS Z3, (DI) // c[3][0] = C[3][0]
 	ADDQ    $+64, AX // c += 64
 
-less_53:
+less_45:
 	// the next rows
 	MOVQ cols+72(FP), BX // cols
 	SHLQ $0x02, BX // cols in bytes
@@ -12836,257 +12657,19 @@ less_53:
 
 rows_end_36:
 	CMPQ DX, $+3 // rows < 3
-	JLT  rows_end_61 // rows < 3
+	JLT  rows_end_53 // rows < 3
 
-rows_60:
+rows_52:
 	MOVQ cols+72(FP), BX // cols
 	MOVQ b+32(FP), SI // b
-	CMPQ BX, $+64 // cols < 64
-	JLT  panels_end_63 // cols < 64
-
-panels_62:
-	// C = α·C, or 0 without α
-	MOVQ         alpha+80(FP), DI // alpha
-	CMPQ         DI, $+1 // alpha < 1
-	JLT          less_64 // alpha < 1
-	MOVQ         rows+64(FP), R8 // rows
-	SUBQ         DX, R8 // rows -= rows
-	SHLQ         $0x02, R8 // rows in bytes
-	ADDQ         R8, DI // alpha += rows
-	MOVQ         cStride+8(FP), R8 // cStride
-	SHLQ         $0x02, R8 // cStride in bytes
-	MOVQ         AX, R9 // rows of c
-	VBROADCASTSS (DI), Z4 // α[0] = all alpha[0]
-	VMOVUPS      (R9), Z0 // C[0][0] = c[0][0]
-	VMULPS       Z4, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	VMOVUPS      64(R9), Z1 // C[0][1] = c[0][16]
-	VMULPS       Z4, Z1, Z1 // C[0][1] = C[0][1] * α[0]
-	VMOVUPS      128(R9), Z2 // C[0][2] = c[0][32]
-	VMULPS       Z4, Z2, Z2 // C[0][2] = C[0][2] * α[0]
-	VMOVUPS      192(R9), Z3 // C[0][3] = c[0][48]
-	VMULPS       Z4, Z3, Z3 // C[0][3] = C[0][3] * α[0]
-	VBROADCASTSS 4(DI), Z8 // α[1] = all alpha[1]
-	VMOVUPS      (R9)(R8*1), Z4 // C[1][0] = c[1][0]
-	VMULPS       Z8, Z4, Z4 // C[1][0] = C[1][0] * α[1]
-	VMOVUPS      64(R9)(R8*1), Z5 // C[1][1] = c[1][16]
-	VMULPS       Z8, Z5, Z5 // C[1][1] = C[1][1] * α[1]
-	VMOVUPS      128(R9)(R8*1), Z6 // C[1][2] = c[1][32]
-	VMULPS       Z8, Z6, Z6 // C[1][2] = C[1][2] * α[1]
-	VMOVUPS      192(R9)(R8*1), Z7 // C[1][3] = c[1][48]
-	VMULPS       Z8, Z7, Z7 // C[1][3] = C[1][3] * α[1]
-	VBROADCASTSS 8(DI), Z12 // α[2] = all alpha[2]
-	VMOVUPS      (R9)(R8*2), Z8 // C[2][0] = c[2][0]
-	VMULPS       Z12, Z8, Z8 // C[2][0] = C[2][0] * α[2]
-	VMOVUPS      64(R9)(R8*2), Z9 // C[2][1] = c[2][16]
-	VMULPS       Z12, Z9, Z9 // C[2][1] = C[2][1] * α[2]
-	VMOVUPS      128(R9)(R8*2), Z10 // C[2][2] = c[2][32]
-	VMULPS       Z12, Z10, Z10 // C[2][2] = C[2][2] * α[2]
-	VMOVUPS      192(R9)(R8*2), Z11 // C[2][3] = c[2][48]
-	VMULPS       Z12, Z11, Z11 // C[2][3] = C[2][3] * α[2]
-	JMP          end_65
-
-less_64:
-	VPXORD Z0, Z0, Z0 // C[0][0] = 0
-	VPXORD Z1, Z1, Z1 // C[0][1] = 0
-	VPXORD Z2, Z2, Z2 // C[0][2] = 0
-	VPXORD Z3, Z3, Z3 // C[0][3] = 0
-	VPXORD Z4, Z4, Z4 // C[1][0] = 0
-	VPXORD Z5, Z5, Z5 // C[1][1] = 0
-	VPXORD Z6, Z6, Z6 // C[1][2] = 0
-	VPXORD Z7, Z7, Z7 // C[1][3] = 0
-	VPXORD Z8, Z8, Z8 // C[2][0] = 0
-	VPXORD Z9, Z9, Z9 // C[2][1] = 0
-	VPXORD Z10, Z10, Z10 // C[2][2] = 0
-	VPXORD Z11, Z11, Z11 // C[2][3] = 0
-
-end_65:
-	// C += A·B
-	MOVQ pitch+40(FP), DI // pitch
-	MOVQ depth+56(FP), R8 // depth
-	MOVQ aStride+24(FP), R9 // aStride
-	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ CX, R10 // rows of a
-	MOVQ panelStride+48(FP), R11 // panelStride
-	MOVQ SI, R12 // rows of b
-	MOVQ SI, R13 // ahead = b
-	CMPQ R8, $+4 // depth < 4
-	JLT  depth_end_67 // depth < 4
-
-depth_66:
-	VBROADCASTSS (R10), Z12 // A[0][0] = a[0][0]
-	VBROADCASTSS (R10)(R9*1), Z13 // A[1][0] = a[1][0]
-	VBROADCASTSS (R10)(R9*2), Z14 // A[2][0] = a[2][0]
-	VPMOVSXBD    (R12), Z15 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Z15, Z15 // B[0][0] = int8 of b[0][0]
-	VFMADD231PS  Z12, Z15, Z0 // C[0][0] += A[0][0] * B[0][0]
-	VFMADD231PS  Z13, Z15, Z4 // C[1][0] += A[1][0] * B[0][0]
-	VFMADD231PS  Z14, Z15, Z8 // C[2][0] += A[2][0] * B[0][0]
-	VPMOVSXBD    16(R12), Z15 // B[0][1] = int8 of b[0][4]
-	VCVTDQ2PS    Z15, Z15 // B[0][1] = int8 of b[0][4]
-	VFMADD231PS  Z12, Z15, Z1 // C[0][1] += A[0][0] * B[0][1]
-	VFMADD231PS  Z13, Z15, Z5 // C[1][1] += A[1][0] * B[0][1]
-	VFMADD231PS  Z14, Z15, Z9 // C[2][1] += A[2][0] * B[0][1]
-	VPMOVSXBD    (R12)(R11*1), Z15 // B[0][2] = int8 of b[1][0]
-	VCVTDQ2PS    Z15, Z15 // B[0][2] = int8 of b[1][0]
-	VFMADD231PS  Z12, Z15, Z2 // C[0][2] += A[0][0] * B[0][2]
-	VFMADD231PS  Z13, Z15, Z6 // C[1][2] += A[1][0] * B[0][2]
-	VFMADD231PS  Z14, Z15, Z10 // C[2][2] += A[2][0] * B[0][2]
-	VPMOVSXBD    16(R12)(R11*1), Z15 // B[0][3] = int8 of b[1][4]
-	VCVTDQ2PS    Z15, Z15 // B[0][3] = int8 of b[1][4]
-	VFMADD231PS  Z12, Z15, Z3 // C[0][3] += A[0][0] * B[0][3]
-	VFMADD231PS  Z13, Z15, Z7 // C[1][3] += A[1][0] * B[0][3]
-	VFMADD231PS  Z14, Z15, Z11 // C[2][3] += A[2][0] * B[0][3]
-	ADDQ         DI, R12 // b0 += pitch
-	VBROADCASTSS 4(R10), Z12 // A[0][1] = a[0][1]
-	VBROADCASTSS 4(R10)(R9*1), Z13 // A[1][1] = a[1][1]
-	VBROADCASTSS 4(R10)(R9*2), Z14 // A[2][1] = a[2][1]
-	VPMOVSXBD    (R12), Z15 // B[1][0] = int8 of b[0][0]
-	VCVTDQ2PS    Z15, Z15 // B[1][0] = int8 of b[0][0]
-	VFMADD231PS  Z12, Z15, Z0 // C[0][0] += A[0][1] * B[1][0]
-	VFMADD231PS  Z13, Z15, Z4 // C[1][0] += A[1][1] * B[1][0]
-	VFMADD231PS  Z14, Z15, Z8 // C[2][0] += A[2][1] * B[1][0]
-	VPMOVSXBD    16(R12), Z15 // B[1][1] = int8 of b[0][4]
-	VCVTDQ2PS    Z15, Z15 // B[1][1] = int8 of b[0][4]
-	VFMADD231PS  Z12, Z15, Z1 // C[0][1] += A[0][1] * B[1][1]
-	VFMADD231PS  Z13, Z15, Z5 // C[1][1] += A[1][1] * B[1][1]
-	VFMADD231PS  Z14, Z15, Z9 // C[2][1] += A[2][1] * B[1][1]
-	VPMOVSXBD    (R12)(R11*1), Z15 // B[1][2] = int8 of b[1][0]
-	VCVTDQ2PS    Z15, Z15 // B[1][2] = int8 of b[1][0]
-	VFMADD231PS  Z12, Z15, Z2 // C[0][2] += A[0][1] * B[1][2]
-	VFMADD231PS  Z13, Z15, Z6 // C[1][2] += A[1][1] * B[1][2]
-	VFMADD231PS  Z14, Z15, Z10 // C[2][2] += A[2][1] * B[1][2]
-	VPMOVSXBD    16(R12)(R11*1), Z15 // B[1][3] = int8 of b[1][4]
-	VCVTDQ2PS    Z15, Z15 // B[1][3] = int8 of b[1][4]
-	VFMADD231PS  Z12, Z15, Z3 // C[0][3] += A[0][1] * B[1][3]
-	VFMADD231PS  Z13, Z15, Z7 // C[1][3] += A[1][1] * B[1][3]
-	VFMADD231PS  Z14, Z15, Z11 // C[2][3] += A[2][1] * B[1][3]
-	ADDQ         DI, R12 // b0 += pitch
-	VBROADCASTSS 8(R10), Z12 // A[0][2] = a[0][2]
-	VBROADCASTSS 8(R10)(R9*1), Z13 // A[1][2] = a[1][2]
-	VBROADCASTSS 8(R10)(R9*2), Z14 // A[2][2] = a[2][2]
-	VPMOVSXBD    (R12), Z15 // B[2][0] = int8 of b[0][0]
-	VCVTDQ2PS    Z15, Z15 // B[2][0] = int8 of b[0][0]
-	VFMADD231PS  Z12, Z15, Z0 // C[0][0] += A[0][2] * B[2][0]
-	VFMADD231PS  Z13, Z15, Z4 // C[1][0] += A[1][2] * B[2][0]
-	VFMADD231PS  Z14, Z15, Z8 // C[2][0] += A[2][2] * B[2][0]
-	VPMOVSXBD    16(R12), Z15 // B[2][1] = int8 of b[0][4]
-	VCVTDQ2PS    Z15, Z15 // B[2][1] = int8 of b[0][4]
-	VFMADD231PS  Z12, Z15, Z1 // C[0][1] += A[0][2] * B[2][1]
-	VFMADD231PS  Z13, Z15, Z5 // C[1][1] += A[1][2] * B[2][1]
-	VFMADD231PS  Z14, Z15, Z9 // C[2][1] += A[2][2] * B[2][1]
-	VPMOVSXBD    (R12)(R11*1), Z15 // B[2][2] = int8 of b[1][0]
-	VCVTDQ2PS    Z15, Z15 // B[2][2] = int8 of b[1][0]
-	VFMADD231PS  Z12, Z15, Z2 // C[0][2] += A[0][2] * B[2][2]
-	VFMADD231PS  Z13, Z15, Z6 // C[1][2] += A[1][2] * B[2][2]
-	VFMADD231PS  Z14, Z15, Z10 // C[2][2] += A[2][2] * B[2][2]
-	VPMOVSXBD    16(R12)(R11*1), Z15 // B[2][3] = int8 of b[1][4]
-	VCVTDQ2PS    Z15, Z15 // B[2][3] = int8 of b[1][4]
-	VFMADD231PS  Z12, Z15, Z3 // C[0][3] += A[0][2] * B[2][3]
-	VFMADD231PS  Z13, Z15, Z7 // C[1][3] += A[1][2] * B[2][3]
-	VFMADD231PS  Z14, Z15, Z11 // C[2][3] += A[2][2] * B[2][3]
-	ADDQ         DI, R12 // b0 += pitch
-	VBROADCASTSS 12(R10), Z12 // A[0][3] = a[0][3]
-	VBROADCASTSS 12(R10)(R9*1), Z13 // A[1][3] = a[1][3]
-	VBROADCASTSS 12(R10)(R9*2), Z14 // A[2][3] = a[2][3]
-	VPMOVSXBD    (R12), Z15 // B[3][0] = int8 of b[0][0]
-	VCVTDQ2PS    Z15, Z15 // B[3][0] = int8 of b[0][0]
-	VFMADD231PS  Z12, Z15, Z0 // C[0][0] += A[0][3] * B[3][0]
-	VFMADD231PS  Z13, Z15, Z4 // C[1][0] += A[1][3] * B[3][0]
-	VFMADD231PS  Z14, Z15, Z8 // C[2][0] += A[2][3] * B[3][0]
-	VPMOVSXBD    16(R12), Z15 // B[3][1] = int8 of b[0][4]
-	VCVTDQ2PS    Z15, Z15 // B[3][1] = int8 of b[0][4]
-	VFMADD231PS  Z12, Z15, Z1 // C[0][1] += A[0][3] * B[3][1]
-	VFMADD231PS  Z13, Z15, Z5 // C[1][1] += A[1][3] * B[3][1]
-	VFMADD231PS  Z14, Z15, Z9 // C[2][1] += A[2][3] * B[3][1]
-	VPMOVSXBD    (R12)(R11*1), Z15 // B[3][2] = int8 of b[1][0]
-	VCVTDQ2PS    Z15, Z15 // B[3][2] = int8 of b[1][0]
-	VFMADD231PS  Z12, Z15, Z2 // C[0][2] += A[0][3] * B[3][2]
-	VFMADD231PS  Z13, Z15, Z6 // C[1][2] += A[1][3] * B[3][2]
-	VFMADD231PS  Z14, Z15, Z10 // C[2][2] += A[2][3] * B[3][2]
-	VPMOVSXBD    16(R12)(R11*1), Z15 // B[3][3] = int8 of b[1][4]
-	VCVTDQ2PS    Z15, Z15 // B[3][3] = int8 of b[1][4]
-	VFMADD231PS  Z12, Z15, Z3 // C[0][3] += A[0][3] * B[3][3]
-	VFMADD231PS  Z13, Z15, Z7 // C[1][3] += A[1][3] * B[3][3]
-	VFMADD231PS  Z14, Z15, Z11 // C[2][3] += A[2][3] * B[3][3]
-	ADDQ         DI, R12 // b0 += pitch
-	ADDQ         $+16, R10 // a0 += 16
-	PREFETCHT0   12288(R13) // prefetch ahead[3072]
-	PREFETCHT0   12352(R13) // prefetch ahead[3088]
-	PREFETCHT0   12416(R13) // prefetch ahead[3104]
-	PREFETCHT0   12480(R13) // prefetch ahead[3120]
-	ADDQ         $+256, R13 // ahead += 256
-	SUBQ         $+4, R8 // depth += -4
-	CMPQ         R8, $+4 // depth >= 4
-	JGE          depth_66 // depth >= 4
-
-depth_end_67:
-	CMPQ R8, $+1 // depth < 1
-	JLT  depth_end_69 // depth < 1
-
-depth_68:
-	VBROADCASTSS (R10), Z12 // A[0][0] = a[0][0]
-	VBROADCASTSS (R10)(R9*1), Z13 // A[1][0] = a[1][0]
-	VBROADCASTSS (R10)(R9*2), Z14 // A[2][0] = a[2][0]
-	VPMOVSXBD    (R12), Z15 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Z15, Z15 // B[0][0] = int8 of b[0][0]
-	VFMADD231PS  Z12, Z15, Z0 // C[0][0] += A[0][0] * B[0][0]
-	VFMADD231PS  Z13, Z15, Z4 // C[1][0] += A[1][0] * B[0][0]
-	VFMADD231PS  Z14, Z15, Z8 // C[2][0] += A[2][0] * B[0][0]
-	VPMOVSXBD    16(R12), Z15 // B[0][1] = int8 of b[0][4]
-	VCVTDQ2PS    Z15, Z15 // B[0][1] = int8 of b[0][4]
-	VFMADD231PS  Z12, Z15, Z1 // C[0][1] += A[0][0] * B[0][1]
-	VFMADD231PS  Z13, Z15, Z5 // C[1][1] += A[1][0] * B[0][1]
-	VFMADD231PS  Z14, Z15, Z9 // C[2][1] += A[2][0] * B[0][1]
-	VPMOVSXBD    (R12)(R11*1), Z15 // B[0][2] = int8 of b[1][0]
-	VCVTDQ2PS    Z15, Z15 // B[0][2] = int8 of b[1][0]
-	VFMADD231PS  Z12, Z15, Z2 // C[0][2] += A[0][0] * B[0][2]
-	VFMADD231PS  Z13, Z15, Z6 // C[1][2] += A[1][0] * B[0][2]
-	VFMADD231PS  Z14, Z15, Z10 // C[2][2] += A[2][0] * B[0][2]
-	VPMOVSXBD    16(R12)(R11*1), Z15 // B[0][3] = int8 of b[1][4]
-	VCVTDQ2PS    Z15, Z15 // B[0][3] = int8 of b[1][4]
-	VFMADD231PS  Z12, Z15, Z3 // C[0][3] += A[0][0] * B[0][3]
-	VFMADD231PS  Z13, Z15, Z7 // C[1][3] += A[1][0] * B[0][3]
-	VFMADD231PS  Z14, Z15, Z11 // C[2][3] += A[2][0] * B[0][3]
-	ADDQ         DI, R12 // b0 += pitch
-	ADDQ         $+4, R10 // a0 += 4
-	SUBQ         $+1, R8 // depth += -1
-	CMPQ         R8, $+1 // depth >= 1
-	JGE          depth_68 // depth >= 1
-
-depth_end_69:
-	// store
-	MOVQ    cStride+8(FP), DI // cStride
-	SHLQ    $0x02, DI // cStride in bytes
-	MOVQ    AX, R8 // rows of c
-	VMOVUPS Z0, (R8) // c[0][0] = C[0][0]
-	VMOVUPS Z1, 64(R8) // c[0][16] = C[0][1]
-	VMOVUPS Z2, 128(R8) // c[0][32] = C[0][2]
-	VMOVUPS Z3, 192(R8) // c[0][48] = C[0][3]
-	VMOVUPS Z4, (R8)(DI*1) // c[1][0] = C[1][0]
-	VMOVUPS Z5, 64(R8)(DI*1) // c[1][16] = C[1][1]
-	VMOVUPS Z6, 128(R8)(DI*1) // c[1][32] = C[1][2]
-	VMOVUPS Z7, 192(R8)(DI*1) // c[1][48] = C[1][3]
-	VMOVUPS Z8, (R8)(DI*2) // c[2][0] = C[2][0]
-	VMOVUPS Z9, 64(R8)(DI*2) // c[2][16] = C[2][1]
-	VMOVUPS Z10, 128(R8)(DI*2) // c[2][32] = C[2][2]
-	VMOVUPS Z11, 192(R8)(DI*2) // c[2][48] = C[2][3]
-	ADDQ    $+256, AX // c += 256
-	MOVQ    panelStride+48(FP), DI // panelStride
-	ADDQ    DI, SI // b += panelStride
-	ADDQ    DI, SI // b += panelStride
-	SUBQ    $+64, BX // cols += -64
-	CMPQ    BX, $+64 // cols >= 64
-	JGE     panels_62 // cols >= 64
-
-panels_end_63:
 	CMPQ BX, $+32 // cols < 32
-	JLT  panels_end_71 // cols < 32
+	JLT  panels_end_55 // cols < 32
 
-panels_70:
+panels_54:
 	// C = α·C, or 0 without α
 	MOVQ         alpha+80(FP), DI // alpha
 	CMPQ         DI, $+1 // alpha < 1
-	JLT          less_72 // alpha < 1
+	JLT          less_56 // alpha < 1
 	MOVQ         rows+64(FP), R8 // rows
 	SUBQ         DX, R8 // rows -= rows
 	SHLQ         $0x02, R8 // rows in bytes
@@ -13109,9 +12692,9 @@ panels_70:
 	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
 	VMOVUPS      64(R9)(R8*2), Z5 // C[2][1] = c[2][16]
 	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
-	JMP          end_73
+	JMP          end_57
 
-less_72:
+less_56:
 	VPXORD Z0, Z0, Z0 // C[0][0] = 0
 	VPXORD Z1, Z1, Z1 // C[0][1] = 0
 	VPXORD Z2, Z2, Z2 // C[1][0] = 0
@@ -13119,109 +12702,108 @@ less_72:
 	VPXORD Z4, Z4, Z4 // C[2][0] = 0
 	VPXORD Z5, Z5, Z5 // C[2][1] = 0
 
-end_73:
+end_57:
 	// C += A·B
 	MOVQ pitch+40(FP), DI // pitch
 	MOVQ depth+56(FP), R8 // depth
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R10 // rows of a
-	MOVQ panelStride+48(FP), R11 // panelStride
-	MOVQ SI, R11 // rows of b
+	MOVQ SI, R11 // b_k = b
 	MOVQ SI, R12 // ahead = b
 	CMPQ R8, $+4 // depth < 4
-	JLT  depth_end_75 // depth < 4
+	JLT  depth_end_59 // depth < 4
 
-depth_74:
+depth_58:
 	VBROADCASTSS (R10), Z6 // A[0][0] = a[0][0]
 	VBROADCASTSS (R10)(R9*1), Z7 // A[1][0] = a[1][0]
 	VBROADCASTSS (R10)(R9*2), Z8 // A[2][0] = a[2][0]
-	VPMOVSXBD    (R11), Z9 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Z9, Z9 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    (R11), Z9 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS    Z9, Z9 // B[0][0] = int8 of b_k[0]
 	VFMADD231PS  Z6, Z9, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z7, Z9, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z8, Z9, Z4 // C[2][0] += A[2][0] * B[0][0]
-	VPMOVSXBD    16(R11), Z9 // B[0][1] = int8 of b[0][4]
-	VCVTDQ2PS    Z9, Z9 // B[0][1] = int8 of b[0][4]
+	VPMOVSXBD    16(R11), Z9 // B[0][1] = int8 of b_k[4]
+	VCVTDQ2PS    Z9, Z9 // B[0][1] = int8 of b_k[4]
 	VFMADD231PS  Z6, Z9, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z7, Z9, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z8, Z9, Z5 // C[2][1] += A[2][0] * B[0][1]
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	VBROADCASTSS 4(R10), Z6 // A[0][1] = a[0][1]
 	VBROADCASTSS 4(R10)(R9*1), Z7 // A[1][1] = a[1][1]
 	VBROADCASTSS 4(R10)(R9*2), Z8 // A[2][1] = a[2][1]
-	VPMOVSXBD    (R11), Z9 // B[1][0] = int8 of b[0][0]
-	VCVTDQ2PS    Z9, Z9 // B[1][0] = int8 of b[0][0]
+	VPMOVSXBD    (R11), Z9 // B[1][0] = int8 of b_k[0]
+	VCVTDQ2PS    Z9, Z9 // B[1][0] = int8 of b_k[0]
 	VFMADD231PS  Z6, Z9, Z0 // C[0][0] += A[0][1] * B[1][0]
 	VFMADD231PS  Z7, Z9, Z2 // C[1][0] += A[1][1] * B[1][0]
 	VFMADD231PS  Z8, Z9, Z4 // C[2][0] += A[2][1] * B[1][0]
-	VPMOVSXBD    16(R11), Z9 // B[1][1] = int8 of b[0][4]
-	VCVTDQ2PS    Z9, Z9 // B[1][1] = int8 of b[0][4]
+	VPMOVSXBD    16(R11), Z9 // B[1][1] = int8 of b_k[4]
+	VCVTDQ2PS    Z9, Z9 // B[1][1] = int8 of b_k[4]
 	VFMADD231PS  Z6, Z9, Z1 // C[0][1] += A[0][1] * B[1][1]
 	VFMADD231PS  Z7, Z9, Z3 // C[1][1] += A[1][1] * B[1][1]
 	VFMADD231PS  Z8, Z9, Z5 // C[2][1] += A[2][1] * B[1][1]
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	VBROADCASTSS 8(R10), Z6 // A[0][2] = a[0][2]
 	VBROADCASTSS 8(R10)(R9*1), Z7 // A[1][2] = a[1][2]
 	VBROADCASTSS 8(R10)(R9*2), Z8 // A[2][2] = a[2][2]
-	VPMOVSXBD    (R11), Z9 // B[2][0] = int8 of b[0][0]
-	VCVTDQ2PS    Z9, Z9 // B[2][0] = int8 of b[0][0]
+	VPMOVSXBD    (R11), Z9 // B[2][0] = int8 of b_k[0]
+	VCVTDQ2PS    Z9, Z9 // B[2][0] = int8 of b_k[0]
 	VFMADD231PS  Z6, Z9, Z0 // C[0][0] += A[0][2] * B[2][0]
 	VFMADD231PS  Z7, Z9, Z2 // C[1][0] += A[1][2] * B[2][0]
 	VFMADD231PS  Z8, Z9, Z4 // C[2][0] += A[2][2] * B[2][0]
-	VPMOVSXBD    16(R11), Z9 // B[2][1] = int8 of b[0][4]
-	VCVTDQ2PS    Z9, Z9 // B[2][1] = int8 of b[0][4]
+	VPMOVSXBD    16(R11), Z9 // B[2][1] = int8 of b_k[4]
+	VCVTDQ2PS    Z9, Z9 // B[2][1] = int8 of b_k[4]
 	VFMADD231PS  Z6, Z9, Z1 // C[0][1] += A[0][2] * B[2][1]
 	VFMADD231PS  Z7, Z9, Z3 // C[1][1] += A[1][2] * B[2][1]
 	VFMADD231PS  Z8, Z9, Z5 // C[2][1] += A[2][2] * B[2][1]
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	VBROADCASTSS 12(R10), Z6 // A[0][3] = a[0][3]
 	VBROADCASTSS 12(R10)(R9*1), Z7 // A[1][3] = a[1][3]
 	VBROADCASTSS 12(R10)(R9*2), Z8 // A[2][3] = a[2][3]
-	VPMOVSXBD    (R11), Z9 // B[3][0] = int8 of b[0][0]
-	VCVTDQ2PS    Z9, Z9 // B[3][0] = int8 of b[0][0]
+	VPMOVSXBD    (R11), Z9 // B[3][0] = int8 of b_k[0]
+	VCVTDQ2PS    Z9, Z9 // B[3][0] = int8 of b_k[0]
 	VFMADD231PS  Z6, Z9, Z0 // C[0][0] += A[0][3] * B[3][0]
 	VFMADD231PS  Z7, Z9, Z2 // C[1][0] += A[1][3] * B[3][0]
 	VFMADD231PS  Z8, Z9, Z4 // C[2][0] += A[2][3] * B[3][0]
-	VPMOVSXBD    16(R11), Z9 // B[3][1] = int8 of b[0][4]
-	VCVTDQ2PS    Z9, Z9 // B[3][1] = int8 of b[0][4]
+	VPMOVSXBD    16(R11), Z9 // B[3][1] = int8 of b_k[4]
+	VCVTDQ2PS    Z9, Z9 // B[3][1] = int8 of b_k[4]
 	VFMADD231PS  Z6, Z9, Z1 // C[0][1] += A[0][3] * B[3][1]
 	VFMADD231PS  Z7, Z9, Z3 // C[1][1] += A[1][3] * B[3][1]
 	VFMADD231PS  Z8, Z9, Z5 // C[2][1] += A[2][3] * B[3][1]
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
-	PREFETCHT0   12288(R12) // prefetch ahead[3072]
-	PREFETCHT0   12352(R12) // prefetch ahead[3088]
+	PREFETCHT0   2048(R12) // prefetch ahead[512]
+	PREFETCHT0   2112(R12) // prefetch ahead[528]
 	ADDQ         $+128, R12 // ahead += 128
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
-	JGE          depth_74 // depth >= 4
+	JGE          depth_58 // depth >= 4
 
-depth_end_75:
+depth_end_59:
 	CMPQ R8, $+1 // depth < 1
-	JLT  depth_end_77 // depth < 1
+	JLT  depth_end_61 // depth < 1
 
-depth_76:
+depth_60:
 	VBROADCASTSS (R10), Z6 // A[0][0] = a[0][0]
 	VBROADCASTSS (R10)(R9*1), Z7 // A[1][0] = a[1][0]
 	VBROADCASTSS (R10)(R9*2), Z8 // A[2][0] = a[2][0]
-	VPMOVSXBD    (R11), Z9 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Z9, Z9 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    (R11), Z9 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS    Z9, Z9 // B[0][0] = int8 of b_k[0]
 	VFMADD231PS  Z6, Z9, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z7, Z9, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z8, Z9, Z4 // C[2][0] += A[2][0] * B[0][0]
-	VPMOVSXBD    16(R11), Z9 // B[0][1] = int8 of b[0][4]
-	VCVTDQ2PS    Z9, Z9 // B[0][1] = int8 of b[0][4]
+	VPMOVSXBD    16(R11), Z9 // B[0][1] = int8 of b_k[4]
+	VCVTDQ2PS    Z9, Z9 // B[0][1] = int8 of b_k[4]
 	VFMADD231PS  Z6, Z9, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z7, Z9, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z8, Z9, Z5 // C[2][1] += A[2][0] * B[0][1]
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+4, R10 // a0 += 4
 	SUBQ         $+1, R8 // depth += -1
 	CMPQ         R8, $+1 // depth >= 1
-	JGE          depth_76 // depth >= 1
+	JGE          depth_60 // depth >= 1
 
-depth_end_77:
+depth_end_61:
 	// store
 	MOVQ    cStride+8(FP), DI // cStride
 	SHLQ    $0x02, DI // cStride in bytes
@@ -13237,16 +12819,16 @@ depth_end_77:
 	ADDQ    DI, SI // b += panelStride
 	SUBQ    $+32, BX // cols += -32
 	CMPQ    BX, $+32 // cols >= 32
-	JGE     panels_70 // cols >= 32
+	JGE     panels_54 // cols >= 32
 
-panels_end_71:
+panels_end_55:
 	CMPQ BX, $+1 // cols < 1
-	JLT  less_78 // cols < 1
+	JLT  less_62 // cols < 1
 
 	// C = α·C, or 0 without α
 	MOVQ         alpha+80(FP), BX // alpha
 	CMPQ         BX, $+1 // alpha < 1
-	JLT          less_79 // alpha < 1
+	JLT          less_63 // alpha < 1
 	MOVQ         rows+64(FP), DI // rows
 	SUBQ         DX, DI // rows -= rows
 	SHLQ         $0x02, DI // rows in bytes
@@ -13263,74 +12845,74 @@ panels_end_71:
 	VBROADCASTSS 8(BX), Z3 // α[2] = all alpha[2]
 	VMOVUPS      (R8)(DI*2), Z2 // C[2][0] = c[2][0]
 	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
-	JMP          end_80
+	JMP          end_64
 
-less_79:
+less_63:
 	VPXORD Z0, Z0, Z0 // C[0][0] = 0
 	VPXORD Z1, Z1, Z1 // C[1][0] = 0
 	VPXORD Z2, Z2, Z2 // C[2][0] = 0
 
-end_80:
+end_64:
 	// C += A·B
 	MOVQ pitch+40(FP), BX // pitch
 	MOVQ depth+56(FP), DI // depth
 	MOVQ aStride+24(FP), R8 // aStride
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R9 // rows of a
-	MOVQ panelStride+48(FP), R10 // panelStride
-	MOVQ SI, R10 // rows of b
+	MOVQ SI, R10 // b_k = b
 	CMPQ DI, $+4 // depth < 4
-	JLT  depth_end_82 // depth < 4
+	JLT  depth_end_66 // depth < 4
 
-depth_81:
-	VPMOVSXBD        (R10), Z3 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS        Z3, Z3 // B[0][0] = int8 of b[0][0]
+depth_65:
+	VPMOVSXBD        (R10), Z3 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS        Z3, Z3 // B[0][0] = int8 of b_k[0]
 	VFMADD231PS.BCST (R9), Z3, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z3, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z3, Z2 // C[2][0] += a[2][0] * B[0][0]
-	ADDQ             BX, R10 // b0 += pitch
-	VPMOVSXBD        (R10), Z3 // B[1][0] = int8 of b[0][0]
-	VCVTDQ2PS        Z3, Z3 // B[1][0] = int8 of b[0][0]
+	ADDQ             BX, R10 // b_k += pitch
+	VPMOVSXBD        (R10), Z3 // B[1][0] = int8 of b_k[0]
+	VCVTDQ2PS        Z3, Z3 // B[1][0] = int8 of b_k[0]
 	VFMADD231PS.BCST 4(R9), Z3, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][1] * B[1][0]
-	ADDQ             BX, R10 // b0 += pitch
-	VPMOVSXBD        (R10), Z3 // B[2][0] = int8 of b[0][0]
-	VCVTDQ2PS        Z3, Z3 // B[2][0] = int8 of b[0][0]
+	ADDQ             BX, R10 // b_k += pitch
+	VPMOVSXBD        (R10), Z3 // B[2][0] = int8 of b_k[0]
+	VCVTDQ2PS        Z3, Z3 // B[2][0] = int8 of b_k[0]
 	VFMADD231PS.BCST 8(R9), Z3, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][2] * B[2][0]
-	ADDQ             BX, R10 // b0 += pitch
-	VPMOVSXBD        (R10), Z3 // B[3][0] = int8 of b[0][0]
-	VCVTDQ2PS        Z3, Z3 // B[3][0] = int8 of b[0][0]
+	ADDQ             BX, R10 // b_k += pitch
+	VPMOVSXBD        (R10), Z3 // B[3][0] = int8 of b_k[0]
+	VCVTDQ2PS        Z3, Z3 // B[3][0] = int8 of b_k[0]
 	VFMADD231PS.BCST 12(R9), Z3, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][3] * B[3][0]
-	ADDQ             BX, R10 // b0 += pitch
+	ADDQ             BX, R10 // b_k += pitch
 	ADDQ             $+16, R9 // a0 += 16
-	PREFETCHT0       12288(SI) // prefetch ahead[3072]
-	ADDQ             $+64, SI // ahead += 64
+	PREFETCHT0       2048(SI) // prefetch ahead[512]
+	PREFETCHT0       2112(SI) // prefetch ahead[528]
+	ADDQ             $+128, SI // ahead += 128
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
-	JGE              depth_81 // depth >= 4
+	JGE              depth_65 // depth >= 4
 
-depth_end_82:
+depth_end_66:
 	CMPQ DI, $+1 // depth < 1
-	JLT  depth_end_84 // depth < 1
+	JLT  depth_end_68 // depth < 1
 
-depth_83:
-	VPMOVSXBD        (R10), Z3 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS        Z3, Z3 // B[0][0] = int8 of b[0][0]
+depth_67:
+	VPMOVSXBD        (R10), Z3 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS        Z3, Z3 // B[0][0] = int8 of b_k[0]
 	VFMADD231PS.BCST (R9), Z3, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z3, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z3, Z2 // C[2][0] += a[2][0] * B[0][0]
-	ADDQ             BX, R10 // b0 += pitch
+	ADDQ             BX, R10 // b_k += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	SUBQ             $+1, DI // depth += -1
 	CMPQ             DI, $+1 // depth >= 1
-	JGE              depth_83 // depth >= 1
+	JGE              depth_67 // depth >= 1
 
-depth_end_84:
+depth_end_68:
 	// store
 	MOVQ    cStride+8(FP), BX // cStride
 	SHLQ    $0x02, BX // cStride in bytes
@@ -13340,7 +12922,7 @@ depth_end_84:
 	VMOVUPS Z2, (SI)(BX*2) // c[2][0] = C[2][0]
 	ADDQ    $+64, AX // c += 64
 
-less_78:
+less_62:
 	// the next rows
 	MOVQ cols+72(FP), BX // cols
 	SHLQ $0x02, BX // cols in bytes
@@ -13357,23 +12939,23 @@ less_78:
 	ADDQ BX, CX // a += aStride
 	SUBQ $+3, DX // rows += -3
 	CMPQ DX, $+3 // rows >= 3
-	JGE  rows_60 // rows >= 3
+	JGE  rows_52 // rows >= 3
 
-rows_end_61:
+rows_end_53:
 	CMPQ DX, $+2 // rows < 2
-	JLT  rows_end_86 // rows < 2
+	JLT  rows_end_70 // rows < 2
 
-rows_85:
+rows_69:
 	MOVQ cols+72(FP), BX // cols
 	MOVQ b+32(FP), SI // b
 	CMPQ BX, $+32 // cols < 32
-	JLT  panels_end_88 // cols < 32
+	JLT  panels_end_72 // cols < 32
 
-panels_87:
+panels_71:
 	// C = α·C, or 0 without α
 	MOVQ         alpha+80(FP), DI // alpha
 	CMPQ         DI, $+1 // alpha < 1
-	JLT          less_89 // alpha < 1
+	JLT          less_73 // alpha < 1
 	MOVQ         rows+64(FP), R8 // rows
 	SUBQ         DX, R8 // rows -= rows
 	SHLQ         $0x02, R8 // rows in bytes
@@ -13391,102 +12973,101 @@ panels_87:
 	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
 	VMOVUPS      64(R9)(R8*1), Z3 // C[1][1] = c[1][16]
 	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
-	JMP          end_90
+	JMP          end_74
 
-less_89:
+less_73:
 	VPXORD Z0, Z0, Z0 // C[0][0] = 0
 	VPXORD Z1, Z1, Z1 // C[0][1] = 0
 	VPXORD Z2, Z2, Z2 // C[1][0] = 0
 	VPXORD Z3, Z3, Z3 // C[1][1] = 0
 
-end_90:
+end_74:
 	// C += A·B
 	MOVQ pitch+40(FP), DI // pitch
 	MOVQ depth+56(FP), R8 // depth
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R10 // rows of a
-	MOVQ panelStride+48(FP), R11 // panelStride
-	MOVQ SI, R11 // rows of b
+	MOVQ SI, R11 // b_k = b
 	MOVQ SI, R12 // ahead = b
 	CMPQ R8, $+4 // depth < 4
-	JLT  depth_end_92 // depth < 4
+	JLT  depth_end_76 // depth < 4
 
-depth_91:
+depth_75:
 	VBROADCASTSS (R10), Z4 // A[0][0] = a[0][0]
 	VBROADCASTSS (R10)(R9*1), Z5 // A[1][0] = a[1][0]
-	VPMOVSXBD    (R11), Z6 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Z6, Z6 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    (R11), Z6 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS    Z6, Z6 // B[0][0] = int8 of b_k[0]
 	VFMADD231PS  Z4, Z6, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z5, Z6, Z2 // C[1][0] += A[1][0] * B[0][0]
-	VPMOVSXBD    16(R11), Z6 // B[0][1] = int8 of b[0][4]
-	VCVTDQ2PS    Z6, Z6 // B[0][1] = int8 of b[0][4]
+	VPMOVSXBD    16(R11), Z6 // B[0][1] = int8 of b_k[4]
+	VCVTDQ2PS    Z6, Z6 // B[0][1] = int8 of b_k[4]
 	VFMADD231PS  Z4, Z6, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z5, Z6, Z3 // C[1][1] += A[1][0] * B[0][1]
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	VBROADCASTSS 4(R10), Z4 // A[0][1] = a[0][1]
 	VBROADCASTSS 4(R10)(R9*1), Z5 // A[1][1] = a[1][1]
-	VPMOVSXBD    (R11), Z6 // B[1][0] = int8 of b[0][0]
-	VCVTDQ2PS    Z6, Z6 // B[1][0] = int8 of b[0][0]
+	VPMOVSXBD    (R11), Z6 // B[1][0] = int8 of b_k[0]
+	VCVTDQ2PS    Z6, Z6 // B[1][0] = int8 of b_k[0]
 	VFMADD231PS  Z4, Z6, Z0 // C[0][0] += A[0][1] * B[1][0]
 	VFMADD231PS  Z5, Z6, Z2 // C[1][0] += A[1][1] * B[1][0]
-	VPMOVSXBD    16(R11), Z6 // B[1][1] = int8 of b[0][4]
-	VCVTDQ2PS    Z6, Z6 // B[1][1] = int8 of b[0][4]
+	VPMOVSXBD    16(R11), Z6 // B[1][1] = int8 of b_k[4]
+	VCVTDQ2PS    Z6, Z6 // B[1][1] = int8 of b_k[4]
 	VFMADD231PS  Z4, Z6, Z1 // C[0][1] += A[0][1] * B[1][1]
 	VFMADD231PS  Z5, Z6, Z3 // C[1][1] += A[1][1] * B[1][1]
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	VBROADCASTSS 8(R10), Z4 // A[0][2] = a[0][2]
 	VBROADCASTSS 8(R10)(R9*1), Z5 // A[1][2] = a[1][2]
-	VPMOVSXBD    (R11), Z6 // B[2][0] = int8 of b[0][0]
-	VCVTDQ2PS    Z6, Z6 // B[2][0] = int8 of b[0][0]
+	VPMOVSXBD    (R11), Z6 // B[2][0] = int8 of b_k[0]
+	VCVTDQ2PS    Z6, Z6 // B[2][0] = int8 of b_k[0]
 	VFMADD231PS  Z4, Z6, Z0 // C[0][0] += A[0][2] * B[2][0]
 	VFMADD231PS  Z5, Z6, Z2 // C[1][0] += A[1][2] * B[2][0]
-	VPMOVSXBD    16(R11), Z6 // B[2][1] = int8 of b[0][4]
-	VCVTDQ2PS    Z6, Z6 // B[2][1] = int8 of b[0][4]
+	VPMOVSXBD    16(R11), Z6 // B[2][1] = int8 of b_k[4]
+	VCVTDQ2PS    Z6, Z6 // B[2][1] = int8 of b_k[4]
 	VFMADD231PS  Z4, Z6, Z1 // C[0][1] += A[0][2] * B[2][1]
 	VFMADD231PS  Z5, Z6, Z3 // C[1][1] += A[1][2] * B[2][1]
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	VBROADCASTSS 12(R10), Z4 // A[0][3] = a[0][3]
 	VBROADCASTSS 12(R10)(R9*1), Z5 // A[1][3] = a[1][3]
-	VPMOVSXBD    (R11), Z6 // B[3][0] = int8 of b[0][0]
-	VCVTDQ2PS    Z6, Z6 // B[3][0] = int8 of b[0][0]
+	VPMOVSXBD    (R11), Z6 // B[3][0] = int8 of b_k[0]
+	VCVTDQ2PS    Z6, Z6 // B[3][0] = int8 of b_k[0]
 	VFMADD231PS  Z4, Z6, Z0 // C[0][0] += A[0][3] * B[3][0]
 	VFMADD231PS  Z5, Z6, Z2 // C[1][0] += A[1][3] * B[3][0]
-	VPMOVSXBD    16(R11), Z6 // B[3][1] = int8 of b[0][4]
-	VCVTDQ2PS    Z6, Z6 // B[3][1] = int8 of b[0][4]
+	VPMOVSXBD    16(R11), Z6 // B[3][1] = int8 of b_k[4]
+	VCVTDQ2PS    Z6, Z6 // B[3][1] = int8 of b_k[4]
 	VFMADD231PS  Z4, Z6, Z1 // C[0][1] += A[0][3] * B[3][1]
 	VFMADD231PS  Z5, Z6, Z3 // C[1][1] += A[1][3] * B[3][1]
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
-	PREFETCHT0   12288(R12) // prefetch ahead[3072]
-	PREFETCHT0   12352(R12) // prefetch ahead[3088]
+	PREFETCHT0   2048(R12) // prefetch ahead[512]
+	PREFETCHT0   2112(R12) // prefetch ahead[528]
 	ADDQ         $+128, R12 // ahead += 128
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
-	JGE          depth_91 // depth >= 4
+	JGE          depth_75 // depth >= 4
 
-depth_end_92:
+depth_end_76:
 	CMPQ R8, $+1 // depth < 1
-	JLT  depth_end_94 // depth < 1
+	JLT  depth_end_78 // depth < 1
 
-depth_93:
+depth_77:
 	VBROADCASTSS (R10), Z4 // A[0][0] = a[0][0]
 	VBROADCASTSS (R10)(R9*1), Z5 // A[1][0] = a[1][0]
-	VPMOVSXBD    (R11), Z6 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Z6, Z6 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    (R11), Z6 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS    Z6, Z6 // B[0][0] = int8 of b_k[0]
 	VFMADD231PS  Z4, Z6, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z5, Z6, Z2 // C[1][0] += A[1][0] * B[0][0]
-	VPMOVSXBD    16(R11), Z6 // B[0][1] = int8 of b[0][4]
-	VCVTDQ2PS    Z6, Z6 // B[0][1] = int8 of b[0][4]
+	VPMOVSXBD    16(R11), Z6 // B[0][1] = int8 of b_k[4]
+	VCVTDQ2PS    Z6, Z6 // B[0][1] = int8 of b_k[4]
 	VFMADD231PS  Z4, Z6, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z5, Z6, Z3 // C[1][1] += A[1][0] * B[0][1]
-	ADDQ         DI, R11 // b0 += pitch
+	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+4, R10 // a0 += 4
 	SUBQ         $+1, R8 // depth += -1
 	CMPQ         R8, $+1 // depth >= 1
-	JGE          depth_93 // depth >= 1
+	JGE          depth_77 // depth >= 1
 
-depth_end_94:
+depth_end_78:
 	// store
 	MOVQ    cStride+8(FP), DI // cStride
 	SHLQ    $0x02, DI // cStride in bytes
@@ -13500,16 +13081,16 @@ depth_end_94:
 	ADDQ    DI, SI // b += panelStride
 	SUBQ    $+32, BX // cols += -32
 	CMPQ    BX, $+32 // cols >= 32
-	JGE     panels_87 // cols >= 32
+	JGE     panels_71 // cols >= 32
 
-panels_end_88:
+panels_end_72:
 	CMPQ BX, $+1 // cols < 1
-	JLT  less_95 // cols < 1
+	JLT  less_79 // cols < 1
 
 	// C = α·C, or 0 without α
 	MOVQ         alpha+80(FP), BX // alpha
 	CMPQ         BX, $+1 // alpha < 1
-	JLT          less_96 // alpha < 1
+	JLT          less_80 // alpha < 1
 	MOVQ         rows+64(FP), DI // rows
 	SUBQ         DX, DI // rows -= rows
 	SHLQ         $0x02, DI // rows in bytes
@@ -13523,68 +13104,68 @@ panels_end_88:
 	VBROADCASTSS 4(BX), Z2 // α[1] = all alpha[1]
 	VMOVUPS      (R8)(DI*1), Z1 // C[1][0] = c[1][0]
 	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
-	JMP          end_97
+	JMP          end_81
 
-less_96:
+less_80:
 	VPXORD Z0, Z0, Z0 // C[0][0] = 0
 	VPXORD Z1, Z1, Z1 // C[1][0] = 0
 
-end_97:
+end_81:
 	// C += A·B
 	MOVQ pitch+40(FP), BX // pitch
 	MOVQ depth+56(FP), DI // depth
 	MOVQ aStride+24(FP), R8 // aStride
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R9 // rows of a
-	MOVQ panelStride+48(FP), R10 // panelStride
-	MOVQ SI, R10 // rows of b
+	MOVQ SI, R10 // b_k = b
 	CMPQ DI, $+4 // depth < 4
-	JLT  depth_end_99 // depth < 4
+	JLT  depth_end_83 // depth < 4
 
-depth_98:
-	VPMOVSXBD        (R10), Z2 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS        Z2, Z2 // B[0][0] = int8 of b[0][0]
+depth_82:
+	VPMOVSXBD        (R10), Z2 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS        Z2, Z2 // B[0][0] = int8 of b_k[0]
 	VFMADD231PS.BCST (R9), Z2, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z2, Z1 // C[1][0] += a[1][0] * B[0][0]
-	ADDQ             BX, R10 // b0 += pitch
-	VPMOVSXBD        (R10), Z2 // B[1][0] = int8 of b[0][0]
-	VCVTDQ2PS        Z2, Z2 // B[1][0] = int8 of b[0][0]
+	ADDQ             BX, R10 // b_k += pitch
+	VPMOVSXBD        (R10), Z2 // B[1][0] = int8 of b_k[0]
+	VCVTDQ2PS        Z2, Z2 // B[1][0] = int8 of b_k[0]
 	VFMADD231PS.BCST 4(R9), Z2, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z2, Z1 // C[1][0] += a[1][1] * B[1][0]
-	ADDQ             BX, R10 // b0 += pitch
-	VPMOVSXBD        (R10), Z2 // B[2][0] = int8 of b[0][0]
-	VCVTDQ2PS        Z2, Z2 // B[2][0] = int8 of b[0][0]
+	ADDQ             BX, R10 // b_k += pitch
+	VPMOVSXBD        (R10), Z2 // B[2][0] = int8 of b_k[0]
+	VCVTDQ2PS        Z2, Z2 // B[2][0] = int8 of b_k[0]
 	VFMADD231PS.BCST 8(R9), Z2, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z2, Z1 // C[1][0] += a[1][2] * B[2][0]
-	ADDQ             BX, R10 // b0 += pitch
-	VPMOVSXBD        (R10), Z2 // B[3][0] = int8 of b[0][0]
-	VCVTDQ2PS        Z2, Z2 // B[3][0] = int8 of b[0][0]
+	ADDQ             BX, R10 // b_k += pitch
+	VPMOVSXBD        (R10), Z2 // B[3][0] = int8 of b_k[0]
+	VCVTDQ2PS        Z2, Z2 // B[3][0] = int8 of b_k[0]
 	VFMADD231PS.BCST 12(R9), Z2, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z2, Z1 // C[1][0] += a[1][3] * B[3][0]
-	ADDQ             BX, R10 // b0 += pitch
+	ADDQ             BX, R10 // b_k += pitch
 	ADDQ             $+16, R9 // a0 += 16
-	PREFETCHT0       12288(SI) // prefetch ahead[3072]
-	ADDQ             $+64, SI // ahead += 64
+	PREFETCHT0       2048(SI) // prefetch ahead[512]
+	PREFETCHT0       2112(SI) // prefetch ahead[528]
+	ADDQ             $+128, SI // ahead += 128
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
-	JGE              depth_98 // depth >= 4
+	JGE              depth_82 // depth >= 4
 
-depth_end_99:
+depth_end_83:
 	CMPQ DI, $+1 // depth < 1
-	JLT  depth_end_101 // depth < 1
+	JLT  depth_end_85 // depth < 1
 
-depth_100:
-	VPMOVSXBD        (R10), Z2 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS        Z2, Z2 // B[0][0] = int8 of b[0][0]
+depth_84:
+	VPMOVSXBD        (R10), Z2 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS        Z2, Z2 // B[0][0] = int8 of b_k[0]
 	VFMADD231PS.BCST (R9), Z2, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z2, Z1 // C[1][0] += a[1][0] * B[0][0]
-	ADDQ             BX, R10 // b0 += pitch
+	ADDQ             BX, R10 // b_k += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	SUBQ             $+1, DI // depth += -1
 	CMPQ             DI, $+1 // depth >= 1
-	JGE              depth_100 // depth >= 1
+	JGE              depth_84 // depth >= 1
 
-depth_end_101:
+depth_end_85:
 	// store
 	MOVQ    cStride+8(FP), BX // cStride
 	SHLQ    $0x02, BX // cStride in bytes
@@ -13593,7 +13174,7 @@ depth_end_101:
 	VMOVUPS Z1, (SI)(BX*1) // c[1][0] = C[1][0]
 	ADDQ    $+64, AX // c += 64
 
-less_95:
+less_79:
 	// the next rows
 	MOVQ cols+72(FP), BX // cols
 	SHLQ $0x02, BX // cols in bytes
@@ -13608,23 +13189,23 @@ less_95:
 	ADDQ BX, CX // a += aStride
 	SUBQ $+2, DX // rows += -2
 	CMPQ DX, $+2 // rows >= 2
-	JGE  rows_85 // rows >= 2
+	JGE  rows_69 // rows >= 2
 
-rows_end_86:
+rows_end_70:
 	CMPQ DX, $+1 // rows < 1
-	JLT  rows_end_103 // rows < 1
+	JLT  rows_end_87 // rows < 1
 
-rows_102:
+rows_86:
 	MOVQ cols+72(FP), BX // cols
 	MOVQ b+32(FP), SI // b
 	CMPQ BX, $+32 // cols < 32
-	JLT  panels_end_105 // cols < 32
+	JLT  panels_end_89 // cols < 32
 
-panels_104:
+panels_88:
 	// C = α·C, or 0 without α
 	MOVQ         alpha+80(FP), DI // alpha
 	CMPQ         DI, $+1 // alpha < 1
-	JLT          less_106 // alpha < 1
+	JLT          less_90 // alpha < 1
 	MOVQ         rows+64(FP), R8 // rows
 	SUBQ         DX, R8 // rows -= rows
 	SHLQ         $0x02, R8 // rows in bytes
@@ -13637,85 +13218,84 @@ panels_104:
 	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
 	VMOVUPS      64(R8), Z1 // C[0][1] = c[0][16]
 	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
-	JMP          end_107
+	JMP          end_91
 
-less_106:
+less_90:
 	VPXORD Z0, Z0, Z0 // C[0][0] = 0
 	VPXORD Z1, Z1, Z1 // C[0][1] = 0
 
-end_107:
+end_91:
 	// C += A·B
 	MOVQ pitch+40(FP), DI // pitch
 	MOVQ depth+56(FP), R8 // depth
 	MOVQ aStride+24(FP), R9 // aStride
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R9 // rows of a
-	MOVQ panelStride+48(FP), R10 // panelStride
-	MOVQ SI, R10 // rows of b
+	MOVQ SI, R10 // b_k = b
 	MOVQ SI, R11 // ahead = b
 	CMPQ R8, $+4 // depth < 4
-	JLT  depth_end_109 // depth < 4
+	JLT  depth_end_93 // depth < 4
 
-depth_108:
+depth_92:
 	VBROADCASTSS (R9), Z2 // A[0][0] = a[0][0]
-	VPMOVSXBD    (R10), Z3 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Z3, Z3 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    (R10), Z3 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS    Z3, Z3 // B[0][0] = int8 of b_k[0]
 	VFMADD231PS  Z2, Z3, Z0 // C[0][0] += A[0][0] * B[0][0]
-	VPMOVSXBD    16(R10), Z3 // B[0][1] = int8 of b[0][4]
-	VCVTDQ2PS    Z3, Z3 // B[0][1] = int8 of b[0][4]
+	VPMOVSXBD    16(R10), Z3 // B[0][1] = int8 of b_k[4]
+	VCVTDQ2PS    Z3, Z3 // B[0][1] = int8 of b_k[4]
 	VFMADD231PS  Z2, Z3, Z1 // C[0][1] += A[0][0] * B[0][1]
-	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         DI, R10 // b_k += pitch
 	VBROADCASTSS 4(R9), Z2 // A[0][1] = a[0][1]
-	VPMOVSXBD    (R10), Z3 // B[1][0] = int8 of b[0][0]
-	VCVTDQ2PS    Z3, Z3 // B[1][0] = int8 of b[0][0]
+	VPMOVSXBD    (R10), Z3 // B[1][0] = int8 of b_k[0]
+	VCVTDQ2PS    Z3, Z3 // B[1][0] = int8 of b_k[0]
 	VFMADD231PS  Z2, Z3, Z0 // C[0][0] += A[0][1] * B[1][0]
-	VPMOVSXBD    16(R10), Z3 // B[1][1] = int8 of b[0][4]
-	VCVTDQ2PS    Z3, Z3 // B[1][1] = int8 of b[0][4]
+	VPMOVSXBD    16(R10), Z3 // B[1][1] = int8 of b_k[4]
+	VCVTDQ2PS    Z3, Z3 // B[1][1] = int8 of b_k[4]
 	VFMADD231PS  Z2, Z3, Z1 // C[0][1] += A[0][1] * B[1][1]
-	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         DI, R10 // b_k += pitch
 	VBROADCASTSS 8(R9), Z2 // A[0][2] = a[0][2]
-	VPMOVSXBD    (R10), Z3 // B[2][0] = int8 of b[0][0]
-	VCVTDQ2PS    Z3, Z3 // B[2][0] = int8 of b[0][0]
+	VPMOVSXBD    (R10), Z3 // B[2][0] = int8 of b_k[0]
+	VCVTDQ2PS    Z3, Z3 // B[2][0] = int8 of b_k[0]
 	VFMADD231PS  Z2, Z3, Z0 // C[0][0] += A[0][2] * B[2][0]
-	VPMOVSXBD    16(R10), Z3 // B[2][1] = int8 of b[0][4]
-	VCVTDQ2PS    Z3, Z3 // B[2][1] = int8 of b[0][4]
+	VPMOVSXBD    16(R10), Z3 // B[2][1] = int8 of b_k[4]
+	VCVTDQ2PS    Z3, Z3 // B[2][1] = int8 of b_k[4]
 	VFMADD231PS  Z2, Z3, Z1 // C[0][1] += A[0][2] * B[2][1]
-	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         DI, R10 // b_k += pitch
 	VBROADCASTSS 12(R9), Z2 // A[0][3] = a[0][3]
-	VPMOVSXBD    (R10), Z3 // B[3][0] = int8 of b[0][0]
-	VCVTDQ2PS    Z3, Z3 // B[3][0] = int8 of b[0][0]
+	VPMOVSXBD    (R10), Z3 // B[3][0] = int8 of b_k[0]
+	VCVTDQ2PS    Z3, Z3 // B[3][0] = int8 of b_k[0]
 	VFMADD231PS  Z2, Z3, Z0 // C[0][0] += A[0][3] * B[3][0]
-	VPMOVSXBD    16(R10), Z3 // B[3][1] = int8 of b[0][4]
-	VCVTDQ2PS    Z3, Z3 // B[3][1] = int8 of b[0][4]
+	VPMOVSXBD    16(R10), Z3 // B[3][1] = int8 of b_k[4]
+	VCVTDQ2PS    Z3, Z3 // B[3][1] = int8 of b_k[4]
 	VFMADD231PS  Z2, Z3, Z1 // C[0][1] += A[0][3] * B[3][1]
-	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         DI, R10 // b_k += pitch
 	ADDQ         $+16, R9 // a0 += 16
-	PREFETCHT0   12288(R11) // prefetch ahead[3072]
-	PREFETCHT0   12352(R11) // prefetch ahead[3088]
+	PREFETCHT0   2048(R11) // prefetch ahead[512]
+	PREFETCHT0   2112(R11) // prefetch ahead[528]
 	ADDQ         $+128, R11 // ahead += 128
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
-	JGE          depth_108 // depth >= 4
+	JGE          depth_92 // depth >= 4
 
-depth_end_109:
+depth_end_93:
 	CMPQ R8, $+1 // depth < 1
-	JLT  depth_end_111 // depth < 1
+	JLT  depth_end_95 // depth < 1
 
-depth_110:
+depth_94:
 	VBROADCASTSS (R9), Z2 // A[0][0] = a[0][0]
-	VPMOVSXBD    (R10), Z3 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS    Z3, Z3 // B[0][0] = int8 of b[0][0]
+	VPMOVSXBD    (R10), Z3 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS    Z3, Z3 // B[0][0] = int8 of b_k[0]
 	VFMADD231PS  Z2, Z3, Z0 // C[0][0] += A[0][0] * B[0][0]
-	VPMOVSXBD    16(R10), Z3 // B[0][1] = int8 of b[0][4]
-	VCVTDQ2PS    Z3, Z3 // B[0][1] = int8 of b[0][4]
+	VPMOVSXBD    16(R10), Z3 // B[0][1] = int8 of b_k[4]
+	VCVTDQ2PS    Z3, Z3 // B[0][1] = int8 of b_k[4]
 	VFMADD231PS  Z2, Z3, Z1 // C[0][1] += A[0][0] * B[0][1]
-	ADDQ         DI, R10 // b0 += pitch
+	ADDQ         DI, R10 // b_k += pitch
 	ADDQ         $+4, R9 // a0 += 4
 	SUBQ         $+1, R8 // depth += -1
 	CMPQ         R8, $+1 // depth >= 1
-	JGE          depth_110 // depth >= 1
+	JGE          depth_94 // depth >= 1
 
-depth_end_111:
+depth_end_95:
 	// store
 	MOVQ    cStride+8(FP), DI // cStride
 	SHLQ    $0x02, DI // cStride in bytes
@@ -13727,16 +13307,16 @@ depth_end_111:
 	ADDQ    DI, SI // b += panelStride
 	SUBQ    $+32, BX // cols += -32
 	CMPQ    BX, $+32 // cols >= 32
-	JGE     panels_104 // cols >= 32
+	JGE     panels_88 // cols >= 32
 
-panels_end_105:
+panels_end_89:
 	CMPQ BX, $+1 // cols < 1
-	JLT  less_112 // cols < 1
+	JLT  less_96 // cols < 1
 
 	// C = α·C, or 0 without α
 	MOVQ         alpha+80(FP), BX // alpha
 	CMPQ         BX, $+1 // alpha < 1
-	JLT          less_113 // alpha < 1
+	JLT          less_97 // alpha < 1
 	MOVQ         rows+64(FP), DI // rows
 	SUBQ         DX, DI // rows -= rows
 	SHLQ         $0x02, DI // rows in bytes
@@ -13747,62 +13327,62 @@ panels_end_105:
 	VBROADCASTSS (BX), Z1 // α[0] = all alpha[0]
 	VMOVUPS      (DI), Z0 // C[0][0] = c[0][0]
 	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	JMP          end_114
+	JMP          end_98
 
-less_113:
+less_97:
 	VPXORD Z0, Z0, Z0 // C[0][0] = 0
 
-end_114:
+end_98:
 	// C += A·B
 	MOVQ pitch+40(FP), BX // pitch
 	MOVQ depth+56(FP), DI // depth
 	MOVQ aStride+24(FP), R8 // aStride
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R8 // rows of a
-	MOVQ panelStride+48(FP), R9 // panelStride
-	MOVQ SI, R9 // rows of b
+	MOVQ SI, R9 // b_k = b
 	CMPQ DI, $+4 // depth < 4
-	JLT  depth_end_116 // depth < 4
+	JLT  depth_end_100 // depth < 4
 
-depth_115:
-	VPMOVSXBD        (R9), Z1 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS        Z1, Z1 // B[0][0] = int8 of b[0][0]
+depth_99:
+	VPMOVSXBD        (R9), Z1 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS        Z1, Z1 // B[0][0] = int8 of b_k[0]
 	VFMADD231PS.BCST (R8), Z1, Z0 // C[0][0] += a[0][0] * B[0][0]
-	ADDQ             BX, R9 // b0 += pitch
-	VPMOVSXBD        (R9), Z1 // B[1][0] = int8 of b[0][0]
-	VCVTDQ2PS        Z1, Z1 // B[1][0] = int8 of b[0][0]
+	ADDQ             BX, R9 // b_k += pitch
+	VPMOVSXBD        (R9), Z1 // B[1][0] = int8 of b_k[0]
+	VCVTDQ2PS        Z1, Z1 // B[1][0] = int8 of b_k[0]
 	VFMADD231PS.BCST 4(R8), Z1, Z0 // C[0][0] += a[0][1] * B[1][0]
-	ADDQ             BX, R9 // b0 += pitch
-	VPMOVSXBD        (R9), Z1 // B[2][0] = int8 of b[0][0]
-	VCVTDQ2PS        Z1, Z1 // B[2][0] = int8 of b[0][0]
+	ADDQ             BX, R9 // b_k += pitch
+	VPMOVSXBD        (R9), Z1 // B[2][0] = int8 of b_k[0]
+	VCVTDQ2PS        Z1, Z1 // B[2][0] = int8 of b_k[0]
 	VFMADD231PS.BCST 8(R8), Z1, Z0 // C[0][0] += a[0][2] * B[2][0]
-	ADDQ             BX, R9 // b0 += pitch
-	VPMOVSXBD        (R9), Z1 // B[3][0] = int8 of b[0][0]
-	VCVTDQ2PS        Z1, Z1 // B[3][0] = int8 of b[0][0]
+	ADDQ             BX, R9 // b_k += pitch
+	VPMOVSXBD        (R9), Z1 // B[3][0] = int8 of b_k[0]
+	VCVTDQ2PS        Z1, Z1 // B[3][0] = int8 of b_k[0]
 	VFMADD231PS.BCST 12(R8), Z1, Z0 // C[0][0] += a[0][3] * B[3][0]
-	ADDQ             BX, R9 // b0 += pitch
+	ADDQ             BX, R9 // b_k += pitch
 	ADDQ             $+16, R8 // a0 += 16
-	PREFETCHT0       12288(SI) // prefetch ahead[3072]
-	ADDQ             $+64, SI // ahead += 64
+	PREFETCHT0       2048(SI) // prefetch ahead[512]
+	PREFETCHT0       2112(SI) // prefetch ahead[528]
+	ADDQ             $+128, SI // ahead += 128
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
-	JGE              depth_115 // depth >= 4
+	JGE              depth_99 // depth >= 4
 
-depth_end_116:
+depth_end_100:
 	CMPQ DI, $+1 // depth < 1
-	JLT  depth_end_118 // depth < 1
+	JLT  depth_end_102 // depth < 1
 
-depth_117:
-	VPMOVSXBD        (R9), Z1 // B[0][0] = int8 of b[0][0]
-	VCVTDQ2PS        Z1, Z1 // B[0][0] = int8 of b[0][0]
+depth_101:
+	VPMOVSXBD        (R9), Z1 // B[0][0] = int8 of b_k[0]
+	VCVTDQ2PS        Z1, Z1 // B[0][0] = int8 of b_k[0]
 	VFMADD231PS.BCST (R8), Z1, Z0 // C[0][0] += a[0][0] * B[0][0]
-	ADDQ             BX, R9 // b0 += pitch
+	ADDQ             BX, R9 // b_k += pitch
 	ADDQ             $+4, R8 // a0 += 4
 	SUBQ             $+1, DI // depth += -1
 	CMPQ             DI, $+1 // depth >= 1
-	JGE              depth_117 // depth >= 1
+	JGE              depth_101 // depth >= 1
 
-depth_end_118:
+depth_end_102:
 	// store
 	MOVQ    cStride+8(FP), BX // cStride
 	SHLQ    $0x02, BX // cStride in bytes
@@ -13810,7 +13390,7 @@ depth_end_118:
 	VMOVUPS Z0, (BX) // c[0][0] = C[0][0]
 	ADDQ    $+64, AX // c += 64
 
-less_112:
+less_96:
 	// the next rows
 	MOVQ cols+72(FP), BX // cols
 	SHLQ $0x02, BX // cols in bytes
@@ -13823,9 +13403,9 @@ less_112:
 	ADDQ BX, CX // a += aStride
 	SUBQ $+1, DX // rows += -1
 	CMPQ DX, $+1 // rows >= 1
-	JGE  rows_102 // rows >= 1
+	JGE  rows_86 // rows >= 1
 
-rows_end_103:
+rows_end_87:
 	VZEROUPPER
 	RET
 

@@ -3403,17 +3403,16 @@ end_6:
 	ADD  R9, R20, R21 // rows of a
 	ADD  R9, R21, R22 // rows of a
 	ADD  R9, R22, R23 // rows of a
-	MOVD panelStride+48(FP), R9 // panelStride
-	LSL  $2, R9, R9 // panelStride <<= 2
-	MOVD R6, R24 // rows of b
+	MOVD R6, R9 // b_k = b
+	MOVD R6, R10 // ahead = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_8 // depth < 4
 
 depth_7:
-	FMOVQ (R24), F16 // B[0][0] = b[0][0], lanes 0..3
-	FMOVQ 16(R24), F17 // B[0][0] = b[0][0], lanes 4..7
-	FMOVQ 32(R24), F18 // B[0][0] = b[0][0], lanes 8..11
-	FMOVQ 48(R24), F19 // B[0][0] = b[0][0], lanes 12..15
+	FMOVQ (R9), F16 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R9), F17 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R9), F18 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R9), F19 // B[0][0] = b_k[0], lanes 12..15
 	FMOVS (R20), F20 // a[0][0] = a[0][0]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -3434,11 +3433,11 @@ depth_7:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
-	ADD   R7, R24, R24 // b0 += pitch
-	FMOVQ (R24), F16 // B[1][0] = b[0][0], lanes 0..3
-	FMOVQ 16(R24), F17 // B[1][0] = b[0][0], lanes 4..7
-	FMOVQ 32(R24), F18 // B[1][0] = b[0][0], lanes 8..11
-	FMOVQ 48(R24), F19 // B[1][0] = b[0][0], lanes 12..15
+	ADD   R7, R9, R9 // b_k += pitch
+	FMOVQ (R9), F16 // B[1][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R9), F17 // B[1][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R9), F18 // B[1][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R9), F19 // B[1][0] = b_k[0], lanes 12..15
 	FMOVS 4(R20), F20 // a[0][1] = a[0][1]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
@@ -3459,11 +3458,11 @@ depth_7:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 12..15
-	ADD   R7, R24, R24 // b0 += pitch
-	FMOVQ (R24), F16 // B[2][0] = b[0][0], lanes 0..3
-	FMOVQ 16(R24), F17 // B[2][0] = b[0][0], lanes 4..7
-	FMOVQ 32(R24), F18 // B[2][0] = b[0][0], lanes 8..11
-	FMOVQ 48(R24), F19 // B[2][0] = b[0][0], lanes 12..15
+	ADD   R7, R9, R9 // b_k += pitch
+	FMOVQ (R9), F16 // B[2][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R9), F17 // B[2][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R9), F18 // B[2][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R9), F19 // B[2][0] = b_k[0], lanes 12..15
 	FMOVS 8(R20), F20 // a[0][2] = a[0][2]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
@@ -3484,11 +3483,11 @@ depth_7:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 12..15
-	ADD   R7, R24, R24 // b0 += pitch
-	FMOVQ (R24), F16 // B[3][0] = b[0][0], lanes 0..3
-	FMOVQ 16(R24), F17 // B[3][0] = b[0][0], lanes 4..7
-	FMOVQ 32(R24), F18 // B[3][0] = b[0][0], lanes 8..11
-	FMOVQ 48(R24), F19 // B[3][0] = b[0][0], lanes 12..15
+	ADD   R7, R9, R9 // b_k += pitch
+	FMOVQ (R9), F16 // B[3][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R9), F17 // B[3][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R9), F18 // B[3][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R9), F19 // B[3][0] = b_k[0], lanes 12..15
 	FMOVS 12(R20), F20 // a[0][3] = a[0][3]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
@@ -3509,11 +3508,20 @@ depth_7:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 12..15
-	ADD   R7, R24, R24 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
 	ADD   $16, R23, R23 // a3 += 16
+	PRFM  2048(R10), PLDL1KEEP // prefetch ahead[512]
+	PRFM  2112(R10), PLDL1KEEP // prefetch ahead[528]
+	PRFM  2176(R10), PLDL1KEEP // prefetch ahead[544]
+	PRFM  2240(R10), PLDL1KEEP // prefetch ahead[560]
+	PRFM  2304(R10), PLDL1KEEP // prefetch ahead[576]
+	PRFM  2368(R10), PLDL1KEEP // prefetch ahead[592]
+	PRFM  2432(R10), PLDL1KEEP // prefetch ahead[608]
+	PRFM  2496(R10), PLDL1KEEP // prefetch ahead[624]
+	ADD   $512, R10, R10 // ahead += 512
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_7 // depth >= 4
@@ -3523,10 +3531,10 @@ depth_end_8:
 	BLT depth_end_10 // depth < 1
 
 depth_9:
-	FMOVQ (R24), F16 // B[0][0] = b[0][0], lanes 0..3
-	FMOVQ 16(R24), F17 // B[0][0] = b[0][0], lanes 4..7
-	FMOVQ 32(R24), F18 // B[0][0] = b[0][0], lanes 8..11
-	FMOVQ 48(R24), F19 // B[0][0] = b[0][0], lanes 12..15
+	FMOVQ (R9), F16 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R9), F17 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R9), F18 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R9), F19 // B[0][0] = b_k[0], lanes 12..15
 	FMOVS (R20), F20 // a[0][0] = a[0][0]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -3547,7 +3555,7 @@ depth_9:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
-	ADD   R7, R24, R24 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	ADD   $4, R21, R21 // a1 += 4
 	ADD   $4, R22, R22 // a2 += 4
@@ -3666,17 +3674,15 @@ end_12:
 	ADD  R9, R20, R21 // rows of a
 	ADD  R9, R21, R22 // rows of a
 	ADD  R9, R22, R23 // rows of a
-	MOVD panelStride+48(FP), R9 // panelStride
-	LSL  $2, R9, R9 // panelStride <<= 2
-	MOVD R6, R24 // rows of b
+	MOVD R6, R9 // b_k = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_14 // depth < 4
 
 depth_13:
-	FMOVQ 64(R24), F16 // B[0][0] = b[0][16], lanes 0..3
-	FMOVQ 80(R24), F17 // B[0][0] = b[0][16], lanes 4..7
-	FMOVQ 96(R24), F18 // B[0][0] = b[0][16], lanes 8..11
-	FMOVQ 112(R24), F19 // B[0][0] = b[0][16], lanes 12..15
+	FMOVQ 64(R9), F16 // B[0][0] = b_k[16], lanes 0..3
+	FMOVQ 80(R9), F17 // B[0][0] = b_k[16], lanes 4..7
+	FMOVQ 96(R9), F18 // B[0][0] = b_k[16], lanes 8..11
+	FMOVQ 112(R9), F19 // B[0][0] = b_k[16], lanes 12..15
 	FMOVS (R20), F20 // a[0][0] = a[0][0]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -3697,11 +3703,11 @@ depth_13:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
-	ADD   R7, R24, R24 // b0 += pitch
-	FMOVQ 64(R24), F16 // B[1][0] = b[0][16], lanes 0..3
-	FMOVQ 80(R24), F17 // B[1][0] = b[0][16], lanes 4..7
-	FMOVQ 96(R24), F18 // B[1][0] = b[0][16], lanes 8..11
-	FMOVQ 112(R24), F19 // B[1][0] = b[0][16], lanes 12..15
+	ADD   R7, R9, R9 // b_k += pitch
+	FMOVQ 64(R9), F16 // B[1][0] = b_k[16], lanes 0..3
+	FMOVQ 80(R9), F17 // B[1][0] = b_k[16], lanes 4..7
+	FMOVQ 96(R9), F18 // B[1][0] = b_k[16], lanes 8..11
+	FMOVQ 112(R9), F19 // B[1][0] = b_k[16], lanes 12..15
 	FMOVS 4(R20), F20 // a[0][1] = a[0][1]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
@@ -3722,11 +3728,11 @@ depth_13:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 12..15
-	ADD   R7, R24, R24 // b0 += pitch
-	FMOVQ 64(R24), F16 // B[2][0] = b[0][16], lanes 0..3
-	FMOVQ 80(R24), F17 // B[2][0] = b[0][16], lanes 4..7
-	FMOVQ 96(R24), F18 // B[2][0] = b[0][16], lanes 8..11
-	FMOVQ 112(R24), F19 // B[2][0] = b[0][16], lanes 12..15
+	ADD   R7, R9, R9 // b_k += pitch
+	FMOVQ 64(R9), F16 // B[2][0] = b_k[16], lanes 0..3
+	FMOVQ 80(R9), F17 // B[2][0] = b_k[16], lanes 4..7
+	FMOVQ 96(R9), F18 // B[2][0] = b_k[16], lanes 8..11
+	FMOVQ 112(R9), F19 // B[2][0] = b_k[16], lanes 12..15
 	FMOVS 8(R20), F20 // a[0][2] = a[0][2]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
@@ -3747,11 +3753,11 @@ depth_13:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 12..15
-	ADD   R7, R24, R24 // b0 += pitch
-	FMOVQ 64(R24), F16 // B[3][0] = b[0][16], lanes 0..3
-	FMOVQ 80(R24), F17 // B[3][0] = b[0][16], lanes 4..7
-	FMOVQ 96(R24), F18 // B[3][0] = b[0][16], lanes 8..11
-	FMOVQ 112(R24), F19 // B[3][0] = b[0][16], lanes 12..15
+	ADD   R7, R9, R9 // b_k += pitch
+	FMOVQ 64(R9), F16 // B[3][0] = b_k[16], lanes 0..3
+	FMOVQ 80(R9), F17 // B[3][0] = b_k[16], lanes 4..7
+	FMOVQ 96(R9), F18 // B[3][0] = b_k[16], lanes 8..11
+	FMOVQ 112(R9), F19 // B[3][0] = b_k[16], lanes 12..15
 	FMOVS 12(R20), F20 // a[0][3] = a[0][3]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
@@ -3772,7 +3778,7 @@ depth_13:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 12..15
-	ADD   R7, R24, R24 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
@@ -3786,10 +3792,10 @@ depth_end_14:
 	BLT depth_end_16 // depth < 1
 
 depth_15:
-	FMOVQ 64(R24), F16 // B[0][0] = b[0][16], lanes 0..3
-	FMOVQ 80(R24), F17 // B[0][0] = b[0][16], lanes 4..7
-	FMOVQ 96(R24), F18 // B[0][0] = b[0][16], lanes 8..11
-	FMOVQ 112(R24), F19 // B[0][0] = b[0][16], lanes 12..15
+	FMOVQ 64(R9), F16 // B[0][0] = b_k[16], lanes 0..3
+	FMOVQ 80(R9), F17 // B[0][0] = b_k[16], lanes 4..7
+	FMOVQ 96(R9), F18 // B[0][0] = b_k[16], lanes 8..11
+	FMOVQ 112(R9), F19 // B[0][0] = b_k[16], lanes 12..15
 	FMOVS (R20), F20 // a[0][0] = a[0][0]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -3810,7 +3816,7 @@ depth_15:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
-	ADD   R7, R24, R24 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	ADD   $4, R21, R21 // a1 += 4
 	ADD   $4, R22, R22 // a2 += 4
@@ -3939,17 +3945,15 @@ end_19:
 	ADD  R8, R20, R21 // rows of a
 	ADD  R8, R21, R22 // rows of a
 	ADD  R8, R22, R23 // rows of a
-	MOVD panelStride+48(FP), R8 // panelStride
-	LSL  $2, R8, R8 // panelStride <<= 2
-	MOVD R6, R24 // rows of b
+	MOVD R6, R8 // b_k = b
 	CMP  $4, R7 // depth < 4
 	BLT  depth_end_21 // depth < 4
 
 depth_20:
-	FMOVQ (R24), F16 // B[0][0] = b[0][0], lanes 0..3
-	FMOVQ 16(R24), F17 // B[0][0] = b[0][0], lanes 4..7
-	FMOVQ 32(R24), F18 // B[0][0] = b[0][0], lanes 8..11
-	FMOVQ 48(R24), F19 // B[0][0] = b[0][0], lanes 12..15
+	FMOVQ (R8), F16 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R8), F17 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R8), F18 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R8), F19 // B[0][0] = b_k[0], lanes 12..15
 	FMOVS (R20), F20 // a[0][0] = a[0][0]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -3970,11 +3974,11 @@ depth_20:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
-	ADD   R3, R24, R24 // b0 += pitch
-	FMOVQ (R24), F16 // B[1][0] = b[0][0], lanes 0..3
-	FMOVQ 16(R24), F17 // B[1][0] = b[0][0], lanes 4..7
-	FMOVQ 32(R24), F18 // B[1][0] = b[0][0], lanes 8..11
-	FMOVQ 48(R24), F19 // B[1][0] = b[0][0], lanes 12..15
+	ADD   R3, R8, R8 // b_k += pitch
+	FMOVQ (R8), F16 // B[1][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R8), F17 // B[1][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R8), F18 // B[1][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R8), F19 // B[1][0] = b_k[0], lanes 12..15
 	FMOVS 4(R20), F20 // a[0][1] = a[0][1]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
@@ -3995,11 +3999,11 @@ depth_20:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 12..15
-	ADD   R3, R24, R24 // b0 += pitch
-	FMOVQ (R24), F16 // B[2][0] = b[0][0], lanes 0..3
-	FMOVQ 16(R24), F17 // B[2][0] = b[0][0], lanes 4..7
-	FMOVQ 32(R24), F18 // B[2][0] = b[0][0], lanes 8..11
-	FMOVQ 48(R24), F19 // B[2][0] = b[0][0], lanes 12..15
+	ADD   R3, R8, R8 // b_k += pitch
+	FMOVQ (R8), F16 // B[2][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R8), F17 // B[2][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R8), F18 // B[2][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R8), F19 // B[2][0] = b_k[0], lanes 12..15
 	FMOVS 8(R20), F20 // a[0][2] = a[0][2]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
@@ -4020,11 +4024,11 @@ depth_20:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 12..15
-	ADD   R3, R24, R24 // b0 += pitch
-	FMOVQ (R24), F16 // B[3][0] = b[0][0], lanes 0..3
-	FMOVQ 16(R24), F17 // B[3][0] = b[0][0], lanes 4..7
-	FMOVQ 32(R24), F18 // B[3][0] = b[0][0], lanes 8..11
-	FMOVQ 48(R24), F19 // B[3][0] = b[0][0], lanes 12..15
+	ADD   R3, R8, R8 // b_k += pitch
+	FMOVQ (R8), F16 // B[3][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R8), F17 // B[3][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R8), F18 // B[3][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R8), F19 // B[3][0] = b_k[0], lanes 12..15
 	FMOVS 12(R20), F20 // a[0][3] = a[0][3]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
@@ -4045,11 +4049,20 @@ depth_20:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 12..15
-	ADD   R3, R24, R24 // b0 += pitch
+	ADD   R3, R8, R8 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
 	ADD   $16, R23, R23 // a3 += 16
+	PRFM  2048(R6), PLDL1KEEP // prefetch ahead[512]
+	PRFM  2112(R6), PLDL1KEEP // prefetch ahead[528]
+	PRFM  2176(R6), PLDL1KEEP // prefetch ahead[544]
+	PRFM  2240(R6), PLDL1KEEP // prefetch ahead[560]
+	PRFM  2304(R6), PLDL1KEEP // prefetch ahead[576]
+	PRFM  2368(R6), PLDL1KEEP // prefetch ahead[592]
+	PRFM  2432(R6), PLDL1KEEP // prefetch ahead[608]
+	PRFM  2496(R6), PLDL1KEEP // prefetch ahead[624]
+	ADD   $512, R6, R6 // ahead += 512
 	SUB   $4, R7, R7 // depth += -4
 	CMP   $4, R7 // depth >= 4
 	BGE   depth_20 // depth >= 4
@@ -4059,10 +4072,10 @@ depth_end_21:
 	BLT depth_end_23 // depth < 1
 
 depth_22:
-	FMOVQ (R24), F16 // B[0][0] = b[0][0], lanes 0..3
-	FMOVQ 16(R24), F17 // B[0][0] = b[0][0], lanes 4..7
-	FMOVQ 32(R24), F18 // B[0][0] = b[0][0], lanes 8..11
-	FMOVQ 48(R24), F19 // B[0][0] = b[0][0], lanes 12..15
+	FMOVQ (R8), F16 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R8), F17 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R8), F18 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R8), F19 // B[0][0] = b_k[0], lanes 12..15
 	FMOVS (R20), F20 // a[0][0] = a[0][0]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -4083,7 +4096,7 @@ depth_22:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
-	ADD   R3, R24, R24 // b0 += pitch
+	ADD   R3, R8, R8 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	ADD   $4, R21, R21 // a1 += 4
 	ADD   $4, R22, R22 // a2 += 4
@@ -4218,17 +4231,16 @@ end_29:
 	MOVD R1, R20 // rows of a
 	ADD  R9, R20, R21 // rows of a
 	ADD  R9, R21, R22 // rows of a
-	MOVD panelStride+48(FP), R9 // panelStride
-	LSL  $2, R9, R9 // panelStride <<= 2
-	MOVD R6, R23 // rows of b
+	MOVD R6, R9 // b_k = b
+	MOVD R6, R10 // ahead = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_31 // depth < 4
 
 depth_30:
-	FMOVQ (R23), F12 // B[0][0] = b[0][0], lanes 0..3
-	FMOVQ 16(R23), F13 // B[0][0] = b[0][0], lanes 4..7
-	FMOVQ 32(R23), F14 // B[0][0] = b[0][0], lanes 8..11
-	FMOVQ 48(R23), F15 // B[0][0] = b[0][0], lanes 12..15
+	FMOVQ (R9), F12 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R9), F13 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R9), F14 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R9), F15 // B[0][0] = b_k[0], lanes 12..15
 	FMOVS (R20), F16 // a[0][0] = a[0][0]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -4244,11 +4256,11 @@ depth_30:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
-	ADD   R7, R23, R23 // b0 += pitch
-	FMOVQ (R23), F12 // B[1][0] = b[0][0], lanes 0..3
-	FMOVQ 16(R23), F13 // B[1][0] = b[0][0], lanes 4..7
-	FMOVQ 32(R23), F14 // B[1][0] = b[0][0], lanes 8..11
-	FMOVQ 48(R23), F15 // B[1][0] = b[0][0], lanes 12..15
+	ADD   R7, R9, R9 // b_k += pitch
+	FMOVQ (R9), F12 // B[1][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R9), F13 // B[1][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R9), F14 // B[1][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R9), F15 // B[1][0] = b_k[0], lanes 12..15
 	FMOVS 4(R20), F16 // a[0][1] = a[0][1]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
@@ -4264,11 +4276,11 @@ depth_30:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 12..15
-	ADD   R7, R23, R23 // b0 += pitch
-	FMOVQ (R23), F12 // B[2][0] = b[0][0], lanes 0..3
-	FMOVQ 16(R23), F13 // B[2][0] = b[0][0], lanes 4..7
-	FMOVQ 32(R23), F14 // B[2][0] = b[0][0], lanes 8..11
-	FMOVQ 48(R23), F15 // B[2][0] = b[0][0], lanes 12..15
+	ADD   R7, R9, R9 // b_k += pitch
+	FMOVQ (R9), F12 // B[2][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R9), F13 // B[2][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R9), F14 // B[2][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R9), F15 // B[2][0] = b_k[0], lanes 12..15
 	FMOVS 8(R20), F16 // a[0][2] = a[0][2]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
@@ -4284,11 +4296,11 @@ depth_30:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 12..15
-	ADD   R7, R23, R23 // b0 += pitch
-	FMOVQ (R23), F12 // B[3][0] = b[0][0], lanes 0..3
-	FMOVQ 16(R23), F13 // B[3][0] = b[0][0], lanes 4..7
-	FMOVQ 32(R23), F14 // B[3][0] = b[0][0], lanes 8..11
-	FMOVQ 48(R23), F15 // B[3][0] = b[0][0], lanes 12..15
+	ADD   R7, R9, R9 // b_k += pitch
+	FMOVQ (R9), F12 // B[3][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R9), F13 // B[3][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R9), F14 // B[3][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R9), F15 // B[3][0] = b_k[0], lanes 12..15
 	FMOVS 12(R20), F16 // a[0][3] = a[0][3]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
@@ -4304,10 +4316,19 @@ depth_30:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 12..15
-	ADD   R7, R23, R23 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
+	PRFM  2048(R10), PLDL1KEEP // prefetch ahead[512]
+	PRFM  2112(R10), PLDL1KEEP // prefetch ahead[528]
+	PRFM  2176(R10), PLDL1KEEP // prefetch ahead[544]
+	PRFM  2240(R10), PLDL1KEEP // prefetch ahead[560]
+	PRFM  2304(R10), PLDL1KEEP // prefetch ahead[576]
+	PRFM  2368(R10), PLDL1KEEP // prefetch ahead[592]
+	PRFM  2432(R10), PLDL1KEEP // prefetch ahead[608]
+	PRFM  2496(R10), PLDL1KEEP // prefetch ahead[624]
+	ADD   $512, R10, R10 // ahead += 512
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_30 // depth >= 4
@@ -4317,10 +4338,10 @@ depth_end_31:
 	BLT depth_end_33 // depth < 1
 
 depth_32:
-	FMOVQ (R23), F12 // B[0][0] = b[0][0], lanes 0..3
-	FMOVQ 16(R23), F13 // B[0][0] = b[0][0], lanes 4..7
-	FMOVQ 32(R23), F14 // B[0][0] = b[0][0], lanes 8..11
-	FMOVQ 48(R23), F15 // B[0][0] = b[0][0], lanes 12..15
+	FMOVQ (R9), F12 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R9), F13 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R9), F14 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R9), F15 // B[0][0] = b_k[0], lanes 12..15
 	FMOVS (R20), F16 // a[0][0] = a[0][0]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -4336,7 +4357,7 @@ depth_32:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
-	ADD   R7, R23, R23 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	ADD   $4, R21, R21 // a1 += 4
 	ADD   $4, R22, R22 // a2 += 4
@@ -4433,17 +4454,15 @@ end_35:
 	MOVD R1, R20 // rows of a
 	ADD  R9, R20, R21 // rows of a
 	ADD  R9, R21, R22 // rows of a
-	MOVD panelStride+48(FP), R9 // panelStride
-	LSL  $2, R9, R9 // panelStride <<= 2
-	MOVD R6, R23 // rows of b
+	MOVD R6, R9 // b_k = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_37 // depth < 4
 
 depth_36:
-	FMOVQ 64(R23), F12 // B[0][0] = b[0][16], lanes 0..3
-	FMOVQ 80(R23), F13 // B[0][0] = b[0][16], lanes 4..7
-	FMOVQ 96(R23), F14 // B[0][0] = b[0][16], lanes 8..11
-	FMOVQ 112(R23), F15 // B[0][0] = b[0][16], lanes 12..15
+	FMOVQ 64(R9), F12 // B[0][0] = b_k[16], lanes 0..3
+	FMOVQ 80(R9), F13 // B[0][0] = b_k[16], lanes 4..7
+	FMOVQ 96(R9), F14 // B[0][0] = b_k[16], lanes 8..11
+	FMOVQ 112(R9), F15 // B[0][0] = b_k[16], lanes 12..15
 	FMOVS (R20), F16 // a[0][0] = a[0][0]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -4459,11 +4478,11 @@ depth_36:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
-	ADD   R7, R23, R23 // b0 += pitch
-	FMOVQ 64(R23), F12 // B[1][0] = b[0][16], lanes 0..3
-	FMOVQ 80(R23), F13 // B[1][0] = b[0][16], lanes 4..7
-	FMOVQ 96(R23), F14 // B[1][0] = b[0][16], lanes 8..11
-	FMOVQ 112(R23), F15 // B[1][0] = b[0][16], lanes 12..15
+	ADD   R7, R9, R9 // b_k += pitch
+	FMOVQ 64(R9), F12 // B[1][0] = b_k[16], lanes 0..3
+	FMOVQ 80(R9), F13 // B[1][0] = b_k[16], lanes 4..7
+	FMOVQ 96(R9), F14 // B[1][0] = b_k[16], lanes 8..11
+	FMOVQ 112(R9), F15 // B[1][0] = b_k[16], lanes 12..15
 	FMOVS 4(R20), F16 // a[0][1] = a[0][1]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
@@ -4479,11 +4498,11 @@ depth_36:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 12..15
-	ADD   R7, R23, R23 // b0 += pitch
-	FMOVQ 64(R23), F12 // B[2][0] = b[0][16], lanes 0..3
-	FMOVQ 80(R23), F13 // B[2][0] = b[0][16], lanes 4..7
-	FMOVQ 96(R23), F14 // B[2][0] = b[0][16], lanes 8..11
-	FMOVQ 112(R23), F15 // B[2][0] = b[0][16], lanes 12..15
+	ADD   R7, R9, R9 // b_k += pitch
+	FMOVQ 64(R9), F12 // B[2][0] = b_k[16], lanes 0..3
+	FMOVQ 80(R9), F13 // B[2][0] = b_k[16], lanes 4..7
+	FMOVQ 96(R9), F14 // B[2][0] = b_k[16], lanes 8..11
+	FMOVQ 112(R9), F15 // B[2][0] = b_k[16], lanes 12..15
 	FMOVS 8(R20), F16 // a[0][2] = a[0][2]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
@@ -4499,11 +4518,11 @@ depth_36:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 12..15
-	ADD   R7, R23, R23 // b0 += pitch
-	FMOVQ 64(R23), F12 // B[3][0] = b[0][16], lanes 0..3
-	FMOVQ 80(R23), F13 // B[3][0] = b[0][16], lanes 4..7
-	FMOVQ 96(R23), F14 // B[3][0] = b[0][16], lanes 8..11
-	FMOVQ 112(R23), F15 // B[3][0] = b[0][16], lanes 12..15
+	ADD   R7, R9, R9 // b_k += pitch
+	FMOVQ 64(R9), F12 // B[3][0] = b_k[16], lanes 0..3
+	FMOVQ 80(R9), F13 // B[3][0] = b_k[16], lanes 4..7
+	FMOVQ 96(R9), F14 // B[3][0] = b_k[16], lanes 8..11
+	FMOVQ 112(R9), F15 // B[3][0] = b_k[16], lanes 12..15
 	FMOVS 12(R20), F16 // a[0][3] = a[0][3]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
@@ -4519,7 +4538,7 @@ depth_36:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 12..15
-	ADD   R7, R23, R23 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
@@ -4532,10 +4551,10 @@ depth_end_37:
 	BLT depth_end_39 // depth < 1
 
 depth_38:
-	FMOVQ 64(R23), F12 // B[0][0] = b[0][16], lanes 0..3
-	FMOVQ 80(R23), F13 // B[0][0] = b[0][16], lanes 4..7
-	FMOVQ 96(R23), F14 // B[0][0] = b[0][16], lanes 8..11
-	FMOVQ 112(R23), F15 // B[0][0] = b[0][16], lanes 12..15
+	FMOVQ 64(R9), F12 // B[0][0] = b_k[16], lanes 0..3
+	FMOVQ 80(R9), F13 // B[0][0] = b_k[16], lanes 4..7
+	FMOVQ 96(R9), F14 // B[0][0] = b_k[16], lanes 8..11
+	FMOVQ 112(R9), F15 // B[0][0] = b_k[16], lanes 12..15
 	FMOVS (R20), F16 // a[0][0] = a[0][0]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -4551,7 +4570,7 @@ depth_38:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
-	ADD   R7, R23, R23 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	ADD   $4, R21, R21 // a1 += 4
 	ADD   $4, R22, R22 // a2 += 4
@@ -4658,17 +4677,15 @@ end_42:
 	MOVD R1, R20 // rows of a
 	ADD  R8, R20, R21 // rows of a
 	ADD  R8, R21, R22 // rows of a
-	MOVD panelStride+48(FP), R8 // panelStride
-	LSL  $2, R8, R8 // panelStride <<= 2
-	MOVD R6, R23 // rows of b
+	MOVD R6, R8 // b_k = b
 	CMP  $4, R7 // depth < 4
 	BLT  depth_end_44 // depth < 4
 
 depth_43:
-	FMOVQ (R23), F12 // B[0][0] = b[0][0], lanes 0..3
-	FMOVQ 16(R23), F13 // B[0][0] = b[0][0], lanes 4..7
-	FMOVQ 32(R23), F14 // B[0][0] = b[0][0], lanes 8..11
-	FMOVQ 48(R23), F15 // B[0][0] = b[0][0], lanes 12..15
+	FMOVQ (R8), F12 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R8), F13 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R8), F14 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R8), F15 // B[0][0] = b_k[0], lanes 12..15
 	FMOVS (R20), F16 // a[0][0] = a[0][0]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -4684,11 +4701,11 @@ depth_43:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
-	ADD   R3, R23, R23 // b0 += pitch
-	FMOVQ (R23), F12 // B[1][0] = b[0][0], lanes 0..3
-	FMOVQ 16(R23), F13 // B[1][0] = b[0][0], lanes 4..7
-	FMOVQ 32(R23), F14 // B[1][0] = b[0][0], lanes 8..11
-	FMOVQ 48(R23), F15 // B[1][0] = b[0][0], lanes 12..15
+	ADD   R3, R8, R8 // b_k += pitch
+	FMOVQ (R8), F12 // B[1][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R8), F13 // B[1][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R8), F14 // B[1][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R8), F15 // B[1][0] = b_k[0], lanes 12..15
 	FMOVS 4(R20), F16 // a[0][1] = a[0][1]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
@@ -4704,11 +4721,11 @@ depth_43:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 12..15
-	ADD   R3, R23, R23 // b0 += pitch
-	FMOVQ (R23), F12 // B[2][0] = b[0][0], lanes 0..3
-	FMOVQ 16(R23), F13 // B[2][0] = b[0][0], lanes 4..7
-	FMOVQ 32(R23), F14 // B[2][0] = b[0][0], lanes 8..11
-	FMOVQ 48(R23), F15 // B[2][0] = b[0][0], lanes 12..15
+	ADD   R3, R8, R8 // b_k += pitch
+	FMOVQ (R8), F12 // B[2][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R8), F13 // B[2][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R8), F14 // B[2][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R8), F15 // B[2][0] = b_k[0], lanes 12..15
 	FMOVS 8(R20), F16 // a[0][2] = a[0][2]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
@@ -4724,11 +4741,11 @@ depth_43:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 12..15
-	ADD   R3, R23, R23 // b0 += pitch
-	FMOVQ (R23), F12 // B[3][0] = b[0][0], lanes 0..3
-	FMOVQ 16(R23), F13 // B[3][0] = b[0][0], lanes 4..7
-	FMOVQ 32(R23), F14 // B[3][0] = b[0][0], lanes 8..11
-	FMOVQ 48(R23), F15 // B[3][0] = b[0][0], lanes 12..15
+	ADD   R3, R8, R8 // b_k += pitch
+	FMOVQ (R8), F12 // B[3][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R8), F13 // B[3][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R8), F14 // B[3][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R8), F15 // B[3][0] = b_k[0], lanes 12..15
 	FMOVS 12(R20), F16 // a[0][3] = a[0][3]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
@@ -4744,10 +4761,19 @@ depth_43:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 12..15
-	ADD   R3, R23, R23 // b0 += pitch
+	ADD   R3, R8, R8 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
+	PRFM  2048(R6), PLDL1KEEP // prefetch ahead[512]
+	PRFM  2112(R6), PLDL1KEEP // prefetch ahead[528]
+	PRFM  2176(R6), PLDL1KEEP // prefetch ahead[544]
+	PRFM  2240(R6), PLDL1KEEP // prefetch ahead[560]
+	PRFM  2304(R6), PLDL1KEEP // prefetch ahead[576]
+	PRFM  2368(R6), PLDL1KEEP // prefetch ahead[592]
+	PRFM  2432(R6), PLDL1KEEP // prefetch ahead[608]
+	PRFM  2496(R6), PLDL1KEEP // prefetch ahead[624]
+	ADD   $512, R6, R6 // ahead += 512
 	SUB   $4, R7, R7 // depth += -4
 	CMP   $4, R7 // depth >= 4
 	BGE   depth_43 // depth >= 4
@@ -4757,10 +4783,10 @@ depth_end_44:
 	BLT depth_end_46 // depth < 1
 
 depth_45:
-	FMOVQ (R23), F12 // B[0][0] = b[0][0], lanes 0..3
-	FMOVQ 16(R23), F13 // B[0][0] = b[0][0], lanes 4..7
-	FMOVQ 32(R23), F14 // B[0][0] = b[0][0], lanes 8..11
-	FMOVQ 48(R23), F15 // B[0][0] = b[0][0], lanes 12..15
+	FMOVQ (R8), F12 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R8), F13 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R8), F14 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R8), F15 // B[0][0] = b_k[0], lanes 12..15
 	FMOVS (R20), F16 // a[0][0] = a[0][0]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -4776,7 +4802,7 @@ depth_45:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
-	ADD   R3, R23, R23 // b0 += pitch
+	ADD   R3, R8, R8 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	ADD   $4, R21, R21 // a1 += 4
 	ADD   $4, R22, R22 // a2 += 4
@@ -4911,19 +4937,18 @@ end_52:
 	LSL  $2, R9, R9 // aStride in bytes
 	MOVD R1, R20 // rows of a
 	ADD  R9, R20, R21 // rows of a
-	MOVD panelStride+48(FP), R9 // panelStride
-	LSL  $2, R9, R9 // panelStride <<= 2
-	MOVD R6, R22 // rows of b
+	MOVD R6, R9 // b_k = b
+	MOVD R6, R10 // ahead = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_54 // depth < 4
 
 depth_53:
 	FMOVS (R20), F16 // A[0][0] = a[0][0]
 	FMOVS (R21), F17 // A[1][0] = a[1][0]
-	FMOVQ (R22), F18 // B[0][0] = b[0][0], lanes 0..3
-	FMOVQ 16(R22), F19 // B[0][0] = b[0][0], lanes 4..7
-	FMOVQ 32(R22), F20 // B[0][0] = b[0][0], lanes 8..11
-	FMOVQ 48(R22), F21 // B[0][0] = b[0][0], lanes 12..15
+	FMOVQ (R9), F18 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R9), F19 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R9), F20 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R9), F21 // B[0][0] = b_k[0], lanes 12..15
 	WORD  $0x4f901240 // FMLA V0.4S, V18.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f901261 // FMLA V1.4S, V19.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
 	WORD  $0x4f901282 // FMLA V2.4S, V20.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 8..11
@@ -4932,10 +4957,10 @@ depth_53:
 	WORD  $0x4f911269 // FMLA V9.4S, V19.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 4..7
 	WORD  $0x4f91128a // FMLA V10.4S, V20.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 8..11
 	WORD  $0x4f9112ab // FMLA V11.4S, V21.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 12..15
-	FMOVQ 64(R22), F18 // B[0][1] = b[0][16], lanes 0..3
-	FMOVQ 80(R22), F19 // B[0][1] = b[0][16], lanes 4..7
-	FMOVQ 96(R22), F20 // B[0][1] = b[0][16], lanes 8..11
-	FMOVQ 112(R22), F21 // B[0][1] = b[0][16], lanes 12..15
+	FMOVQ 64(R9), F18 // B[0][1] = b_k[16], lanes 0..3
+	FMOVQ 80(R9), F19 // B[0][1] = b_k[16], lanes 4..7
+	FMOVQ 96(R9), F20 // B[0][1] = b_k[16], lanes 8..11
+	FMOVQ 112(R9), F21 // B[0][1] = b_k[16], lanes 12..15
 	WORD  $0x4f901244 // FMLA V4.4S, V18.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 0..3
 	WORD  $0x4f901265 // FMLA V5.4S, V19.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 4..7
 	WORD  $0x4f901286 // FMLA V6.4S, V20.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 8..11
@@ -4944,13 +4969,13 @@ depth_53:
 	WORD  $0x4f91126d // FMLA V13.4S, V19.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 4..7
 	WORD  $0x4f91128e // FMLA V14.4S, V20.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 8..11
 	WORD  $0x4f9112af // FMLA V15.4S, V21.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 12..15
-	ADD   R7, R22, R22 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	FMOVS 4(R20), F16 // A[0][1] = a[0][1]
 	FMOVS 4(R21), F17 // A[1][1] = a[1][1]
-	FMOVQ (R22), F18 // B[1][0] = b[0][0], lanes 0..3
-	FMOVQ 16(R22), F19 // B[1][0] = b[0][0], lanes 4..7
-	FMOVQ 32(R22), F20 // B[1][0] = b[0][0], lanes 8..11
-	FMOVQ 48(R22), F21 // B[1][0] = b[0][0], lanes 12..15
+	FMOVQ (R9), F18 // B[1][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R9), F19 // B[1][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R9), F20 // B[1][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R9), F21 // B[1][0] = b_k[0], lanes 12..15
 	WORD  $0x4f901240 // FMLA V0.4S, V18.4S, V16.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 0..3
 	WORD  $0x4f901261 // FMLA V1.4S, V19.4S, V16.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 4..7
 	WORD  $0x4f901282 // FMLA V2.4S, V20.4S, V16.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 8..11
@@ -4959,10 +4984,10 @@ depth_53:
 	WORD  $0x4f911269 // FMLA V9.4S, V19.4S, V17.S[0] // C[1][0] += A[1][1] * B[1][0], lanes 4..7
 	WORD  $0x4f91128a // FMLA V10.4S, V20.4S, V17.S[0] // C[1][0] += A[1][1] * B[1][0], lanes 8..11
 	WORD  $0x4f9112ab // FMLA V11.4S, V21.4S, V17.S[0] // C[1][0] += A[1][1] * B[1][0], lanes 12..15
-	FMOVQ 64(R22), F18 // B[1][1] = b[0][16], lanes 0..3
-	FMOVQ 80(R22), F19 // B[1][1] = b[0][16], lanes 4..7
-	FMOVQ 96(R22), F20 // B[1][1] = b[0][16], lanes 8..11
-	FMOVQ 112(R22), F21 // B[1][1] = b[0][16], lanes 12..15
+	FMOVQ 64(R9), F18 // B[1][1] = b_k[16], lanes 0..3
+	FMOVQ 80(R9), F19 // B[1][1] = b_k[16], lanes 4..7
+	FMOVQ 96(R9), F20 // B[1][1] = b_k[16], lanes 8..11
+	FMOVQ 112(R9), F21 // B[1][1] = b_k[16], lanes 12..15
 	WORD  $0x4f901244 // FMLA V4.4S, V18.4S, V16.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 0..3
 	WORD  $0x4f901265 // FMLA V5.4S, V19.4S, V16.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 4..7
 	WORD  $0x4f901286 // FMLA V6.4S, V20.4S, V16.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 8..11
@@ -4971,13 +4996,13 @@ depth_53:
 	WORD  $0x4f91126d // FMLA V13.4S, V19.4S, V17.S[0] // C[1][1] += A[1][1] * B[1][1], lanes 4..7
 	WORD  $0x4f91128e // FMLA V14.4S, V20.4S, V17.S[0] // C[1][1] += A[1][1] * B[1][1], lanes 8..11
 	WORD  $0x4f9112af // FMLA V15.4S, V21.4S, V17.S[0] // C[1][1] += A[1][1] * B[1][1], lanes 12..15
-	ADD   R7, R22, R22 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	FMOVS 8(R20), F16 // A[0][2] = a[0][2]
 	FMOVS 8(R21), F17 // A[1][2] = a[1][2]
-	FMOVQ (R22), F18 // B[2][0] = b[0][0], lanes 0..3
-	FMOVQ 16(R22), F19 // B[2][0] = b[0][0], lanes 4..7
-	FMOVQ 32(R22), F20 // B[2][0] = b[0][0], lanes 8..11
-	FMOVQ 48(R22), F21 // B[2][0] = b[0][0], lanes 12..15
+	FMOVQ (R9), F18 // B[2][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R9), F19 // B[2][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R9), F20 // B[2][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R9), F21 // B[2][0] = b_k[0], lanes 12..15
 	WORD  $0x4f901240 // FMLA V0.4S, V18.4S, V16.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 0..3
 	WORD  $0x4f901261 // FMLA V1.4S, V19.4S, V16.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 4..7
 	WORD  $0x4f901282 // FMLA V2.4S, V20.4S, V16.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 8..11
@@ -4986,10 +5011,10 @@ depth_53:
 	WORD  $0x4f911269 // FMLA V9.4S, V19.4S, V17.S[0] // C[1][0] += A[1][2] * B[2][0], lanes 4..7
 	WORD  $0x4f91128a // FMLA V10.4S, V20.4S, V17.S[0] // C[1][0] += A[1][2] * B[2][0], lanes 8..11
 	WORD  $0x4f9112ab // FMLA V11.4S, V21.4S, V17.S[0] // C[1][0] += A[1][2] * B[2][0], lanes 12..15
-	FMOVQ 64(R22), F18 // B[2][1] = b[0][16], lanes 0..3
-	FMOVQ 80(R22), F19 // B[2][1] = b[0][16], lanes 4..7
-	FMOVQ 96(R22), F20 // B[2][1] = b[0][16], lanes 8..11
-	FMOVQ 112(R22), F21 // B[2][1] = b[0][16], lanes 12..15
+	FMOVQ 64(R9), F18 // B[2][1] = b_k[16], lanes 0..3
+	FMOVQ 80(R9), F19 // B[2][1] = b_k[16], lanes 4..7
+	FMOVQ 96(R9), F20 // B[2][1] = b_k[16], lanes 8..11
+	FMOVQ 112(R9), F21 // B[2][1] = b_k[16], lanes 12..15
 	WORD  $0x4f901244 // FMLA V4.4S, V18.4S, V16.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 0..3
 	WORD  $0x4f901265 // FMLA V5.4S, V19.4S, V16.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 4..7
 	WORD  $0x4f901286 // FMLA V6.4S, V20.4S, V16.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 8..11
@@ -4998,13 +5023,13 @@ depth_53:
 	WORD  $0x4f91126d // FMLA V13.4S, V19.4S, V17.S[0] // C[1][1] += A[1][2] * B[2][1], lanes 4..7
 	WORD  $0x4f91128e // FMLA V14.4S, V20.4S, V17.S[0] // C[1][1] += A[1][2] * B[2][1], lanes 8..11
 	WORD  $0x4f9112af // FMLA V15.4S, V21.4S, V17.S[0] // C[1][1] += A[1][2] * B[2][1], lanes 12..15
-	ADD   R7, R22, R22 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	FMOVS 12(R20), F16 // A[0][3] = a[0][3]
 	FMOVS 12(R21), F17 // A[1][3] = a[1][3]
-	FMOVQ (R22), F18 // B[3][0] = b[0][0], lanes 0..3
-	FMOVQ 16(R22), F19 // B[3][0] = b[0][0], lanes 4..7
-	FMOVQ 32(R22), F20 // B[3][0] = b[0][0], lanes 8..11
-	FMOVQ 48(R22), F21 // B[3][0] = b[0][0], lanes 12..15
+	FMOVQ (R9), F18 // B[3][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R9), F19 // B[3][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R9), F20 // B[3][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R9), F21 // B[3][0] = b_k[0], lanes 12..15
 	WORD  $0x4f901240 // FMLA V0.4S, V18.4S, V16.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 0..3
 	WORD  $0x4f901261 // FMLA V1.4S, V19.4S, V16.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 4..7
 	WORD  $0x4f901282 // FMLA V2.4S, V20.4S, V16.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 8..11
@@ -5013,10 +5038,10 @@ depth_53:
 	WORD  $0x4f911269 // FMLA V9.4S, V19.4S, V17.S[0] // C[1][0] += A[1][3] * B[3][0], lanes 4..7
 	WORD  $0x4f91128a // FMLA V10.4S, V20.4S, V17.S[0] // C[1][0] += A[1][3] * B[3][0], lanes 8..11
 	WORD  $0x4f9112ab // FMLA V11.4S, V21.4S, V17.S[0] // C[1][0] += A[1][3] * B[3][0], lanes 12..15
-	FMOVQ 64(R22), F18 // B[3][1] = b[0][16], lanes 0..3
-	FMOVQ 80(R22), F19 // B[3][1] = b[0][16], lanes 4..7
-	FMOVQ 96(R22), F20 // B[3][1] = b[0][16], lanes 8..11
-	FMOVQ 112(R22), F21 // B[3][1] = b[0][16], lanes 12..15
+	FMOVQ 64(R9), F18 // B[3][1] = b_k[16], lanes 0..3
+	FMOVQ 80(R9), F19 // B[3][1] = b_k[16], lanes 4..7
+	FMOVQ 96(R9), F20 // B[3][1] = b_k[16], lanes 8..11
+	FMOVQ 112(R9), F21 // B[3][1] = b_k[16], lanes 12..15
 	WORD  $0x4f901244 // FMLA V4.4S, V18.4S, V16.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 0..3
 	WORD  $0x4f901265 // FMLA V5.4S, V19.4S, V16.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 4..7
 	WORD  $0x4f901286 // FMLA V6.4S, V20.4S, V16.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 8..11
@@ -5025,9 +5050,18 @@ depth_53:
 	WORD  $0x4f91126d // FMLA V13.4S, V19.4S, V17.S[0] // C[1][1] += A[1][3] * B[3][1], lanes 4..7
 	WORD  $0x4f91128e // FMLA V14.4S, V20.4S, V17.S[0] // C[1][1] += A[1][3] * B[3][1], lanes 8..11
 	WORD  $0x4f9112af // FMLA V15.4S, V21.4S, V17.S[0] // C[1][1] += A[1][3] * B[3][1], lanes 12..15
-	ADD   R7, R22, R22 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
+	PRFM  2048(R10), PLDL1KEEP // prefetch ahead[512]
+	PRFM  2112(R10), PLDL1KEEP // prefetch ahead[528]
+	PRFM  2176(R10), PLDL1KEEP // prefetch ahead[544]
+	PRFM  2240(R10), PLDL1KEEP // prefetch ahead[560]
+	PRFM  2304(R10), PLDL1KEEP // prefetch ahead[576]
+	PRFM  2368(R10), PLDL1KEEP // prefetch ahead[592]
+	PRFM  2432(R10), PLDL1KEEP // prefetch ahead[608]
+	PRFM  2496(R10), PLDL1KEEP // prefetch ahead[624]
+	ADD   $512, R10, R10 // ahead += 512
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_53 // depth >= 4
@@ -5039,10 +5073,10 @@ depth_end_54:
 depth_55:
 	FMOVS (R20), F16 // A[0][0] = a[0][0]
 	FMOVS (R21), F17 // A[1][0] = a[1][0]
-	FMOVQ (R22), F18 // B[0][0] = b[0][0], lanes 0..3
-	FMOVQ 16(R22), F19 // B[0][0] = b[0][0], lanes 4..7
-	FMOVQ 32(R22), F20 // B[0][0] = b[0][0], lanes 8..11
-	FMOVQ 48(R22), F21 // B[0][0] = b[0][0], lanes 12..15
+	FMOVQ (R9), F18 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R9), F19 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R9), F20 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R9), F21 // B[0][0] = b_k[0], lanes 12..15
 	WORD  $0x4f901240 // FMLA V0.4S, V18.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f901261 // FMLA V1.4S, V19.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
 	WORD  $0x4f901282 // FMLA V2.4S, V20.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 8..11
@@ -5051,10 +5085,10 @@ depth_55:
 	WORD  $0x4f911269 // FMLA V9.4S, V19.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 4..7
 	WORD  $0x4f91128a // FMLA V10.4S, V20.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 8..11
 	WORD  $0x4f9112ab // FMLA V11.4S, V21.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 12..15
-	FMOVQ 64(R22), F18 // B[0][1] = b[0][16], lanes 0..3
-	FMOVQ 80(R22), F19 // B[0][1] = b[0][16], lanes 4..7
-	FMOVQ 96(R22), F20 // B[0][1] = b[0][16], lanes 8..11
-	FMOVQ 112(R22), F21 // B[0][1] = b[0][16], lanes 12..15
+	FMOVQ 64(R9), F18 // B[0][1] = b_k[16], lanes 0..3
+	FMOVQ 80(R9), F19 // B[0][1] = b_k[16], lanes 4..7
+	FMOVQ 96(R9), F20 // B[0][1] = b_k[16], lanes 8..11
+	FMOVQ 112(R9), F21 // B[0][1] = b_k[16], lanes 12..15
 	WORD  $0x4f901244 // FMLA V4.4S, V18.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 0..3
 	WORD  $0x4f901265 // FMLA V5.4S, V19.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 4..7
 	WORD  $0x4f901286 // FMLA V6.4S, V20.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 8..11
@@ -5063,7 +5097,7 @@ depth_55:
 	WORD  $0x4f91126d // FMLA V13.4S, V19.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 4..7
 	WORD  $0x4f91128e // FMLA V14.4S, V20.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 8..11
 	WORD  $0x4f9112af // FMLA V15.4S, V21.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 12..15
-	ADD   R7, R22, R22 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	ADD   $4, R21, R21 // a1 += 4
 	SUB   $1, R8, R8 // depth += -1
@@ -5156,17 +5190,15 @@ end_59:
 	LSL  $2, R8, R8 // aStride in bytes
 	MOVD R1, R20 // rows of a
 	ADD  R8, R20, R21 // rows of a
-	MOVD panelStride+48(FP), R8 // panelStride
-	LSL  $2, R8, R8 // panelStride <<= 2
-	MOVD R6, R22 // rows of b
+	MOVD R6, R8 // b_k = b
 	CMP  $4, R7 // depth < 4
 	BLT  depth_end_61 // depth < 4
 
 depth_60:
-	FMOVQ (R22), F8 // B[0][0] = b[0][0], lanes 0..3
-	FMOVQ 16(R22), F9 // B[0][0] = b[0][0], lanes 4..7
-	FMOVQ 32(R22), F10 // B[0][0] = b[0][0], lanes 8..11
-	FMOVQ 48(R22), F11 // B[0][0] = b[0][0], lanes 12..15
+	FMOVQ (R8), F8 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R8), F9 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R8), F10 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R8), F11 // B[0][0] = b_k[0], lanes 12..15
 	FMOVS (R20), F12 // a[0][0] = a[0][0]
 	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -5177,11 +5209,11 @@ depth_60:
 	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
-	ADD   R3, R22, R22 // b0 += pitch
-	FMOVQ (R22), F8 // B[1][0] = b[0][0], lanes 0..3
-	FMOVQ 16(R22), F9 // B[1][0] = b[0][0], lanes 4..7
-	FMOVQ 32(R22), F10 // B[1][0] = b[0][0], lanes 8..11
-	FMOVQ 48(R22), F11 // B[1][0] = b[0][0], lanes 12..15
+	ADD   R3, R8, R8 // b_k += pitch
+	FMOVQ (R8), F8 // B[1][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R8), F9 // B[1][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R8), F10 // B[1][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R8), F11 // B[1][0] = b_k[0], lanes 12..15
 	FMOVS 4(R20), F12 // a[0][1] = a[0][1]
 	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
 	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
@@ -5192,11 +5224,11 @@ depth_60:
 	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 4..7
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 12..15
-	ADD   R3, R22, R22 // b0 += pitch
-	FMOVQ (R22), F8 // B[2][0] = b[0][0], lanes 0..3
-	FMOVQ 16(R22), F9 // B[2][0] = b[0][0], lanes 4..7
-	FMOVQ 32(R22), F10 // B[2][0] = b[0][0], lanes 8..11
-	FMOVQ 48(R22), F11 // B[2][0] = b[0][0], lanes 12..15
+	ADD   R3, R8, R8 // b_k += pitch
+	FMOVQ (R8), F8 // B[2][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R8), F9 // B[2][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R8), F10 // B[2][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R8), F11 // B[2][0] = b_k[0], lanes 12..15
 	FMOVS 8(R20), F12 // a[0][2] = a[0][2]
 	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
 	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
@@ -5207,11 +5239,11 @@ depth_60:
 	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 4..7
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 12..15
-	ADD   R3, R22, R22 // b0 += pitch
-	FMOVQ (R22), F8 // B[3][0] = b[0][0], lanes 0..3
-	FMOVQ 16(R22), F9 // B[3][0] = b[0][0], lanes 4..7
-	FMOVQ 32(R22), F10 // B[3][0] = b[0][0], lanes 8..11
-	FMOVQ 48(R22), F11 // B[3][0] = b[0][0], lanes 12..15
+	ADD   R3, R8, R8 // b_k += pitch
+	FMOVQ (R8), F8 // B[3][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R8), F9 // B[3][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R8), F10 // B[3][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R8), F11 // B[3][0] = b_k[0], lanes 12..15
 	FMOVS 12(R20), F12 // a[0][3] = a[0][3]
 	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
 	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
@@ -5222,9 +5254,18 @@ depth_60:
 	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 4..7
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 12..15
-	ADD   R3, R22, R22 // b0 += pitch
+	ADD   R3, R8, R8 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
+	PRFM  2048(R6), PLDL1KEEP // prefetch ahead[512]
+	PRFM  2112(R6), PLDL1KEEP // prefetch ahead[528]
+	PRFM  2176(R6), PLDL1KEEP // prefetch ahead[544]
+	PRFM  2240(R6), PLDL1KEEP // prefetch ahead[560]
+	PRFM  2304(R6), PLDL1KEEP // prefetch ahead[576]
+	PRFM  2368(R6), PLDL1KEEP // prefetch ahead[592]
+	PRFM  2432(R6), PLDL1KEEP // prefetch ahead[608]
+	PRFM  2496(R6), PLDL1KEEP // prefetch ahead[624]
+	ADD   $512, R6, R6 // ahead += 512
 	SUB   $4, R7, R7 // depth += -4
 	CMP   $4, R7 // depth >= 4
 	BGE   depth_60 // depth >= 4
@@ -5234,10 +5275,10 @@ depth_end_61:
 	BLT depth_end_63 // depth < 1
 
 depth_62:
-	FMOVQ (R22), F8 // B[0][0] = b[0][0], lanes 0..3
-	FMOVQ 16(R22), F9 // B[0][0] = b[0][0], lanes 4..7
-	FMOVQ 32(R22), F10 // B[0][0] = b[0][0], lanes 8..11
-	FMOVQ 48(R22), F11 // B[0][0] = b[0][0], lanes 12..15
+	FMOVQ (R8), F8 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R8), F9 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R8), F10 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R8), F11 // B[0][0] = b_k[0], lanes 12..15
 	FMOVS (R20), F12 // a[0][0] = a[0][0]
 	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -5248,7 +5289,7 @@ depth_62:
 	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
-	ADD   R3, R22, R22 // b0 += pitch
+	ADD   R3, R8, R8 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	ADD   $4, R21, R21 // a1 += 4
 	SUB   $1, R7, R7 // depth += -1
@@ -5347,86 +5388,94 @@ end_69:
 	MOVD aStride+24(FP), R9 // aStride
 	LSL  $2, R9, R9 // aStride in bytes
 	MOVD R1, R20 // rows of a
-	MOVD panelStride+48(FP), R9 // panelStride
-	LSL  $2, R9, R9 // panelStride <<= 2
-	MOVD R6, R21 // rows of b
+	MOVD R6, R9 // b_k = b
+	MOVD R6, R10 // ahead = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_71 // depth < 4
 
 depth_70:
 	FMOVS (R20), F8 // A[0][0] = a[0][0]
-	FMOVQ (R21), F9 // B[0][0] = b[0][0], lanes 0..3
-	FMOVQ 16(R21), F10 // B[0][0] = b[0][0], lanes 4..7
-	FMOVQ 32(R21), F11 // B[0][0] = b[0][0], lanes 8..11
-	FMOVQ 48(R21), F12 // B[0][0] = b[0][0], lanes 12..15
+	FMOVQ (R9), F9 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R9), F10 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R9), F11 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R9), F12 // B[0][0] = b_k[0], lanes 12..15
 	WORD  $0x4f881120 // FMLA V0.4S, V9.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f881141 // FMLA V1.4S, V10.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
 	WORD  $0x4f881162 // FMLA V2.4S, V11.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 8..11
 	WORD  $0x4f881183 // FMLA V3.4S, V12.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 12..15
-	FMOVQ 64(R21), F9 // B[0][1] = b[0][16], lanes 0..3
-	FMOVQ 80(R21), F10 // B[0][1] = b[0][16], lanes 4..7
-	FMOVQ 96(R21), F11 // B[0][1] = b[0][16], lanes 8..11
-	FMOVQ 112(R21), F12 // B[0][1] = b[0][16], lanes 12..15
+	FMOVQ 64(R9), F9 // B[0][1] = b_k[16], lanes 0..3
+	FMOVQ 80(R9), F10 // B[0][1] = b_k[16], lanes 4..7
+	FMOVQ 96(R9), F11 // B[0][1] = b_k[16], lanes 8..11
+	FMOVQ 112(R9), F12 // B[0][1] = b_k[16], lanes 12..15
 	WORD  $0x4f881124 // FMLA V4.4S, V9.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 0..3
 	WORD  $0x4f881145 // FMLA V5.4S, V10.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 4..7
 	WORD  $0x4f881166 // FMLA V6.4S, V11.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 8..11
 	WORD  $0x4f881187 // FMLA V7.4S, V12.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 12..15
-	ADD   R7, R21, R21 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	FMOVS 4(R20), F8 // A[0][1] = a[0][1]
-	FMOVQ (R21), F9 // B[1][0] = b[0][0], lanes 0..3
-	FMOVQ 16(R21), F10 // B[1][0] = b[0][0], lanes 4..7
-	FMOVQ 32(R21), F11 // B[1][0] = b[0][0], lanes 8..11
-	FMOVQ 48(R21), F12 // B[1][0] = b[0][0], lanes 12..15
+	FMOVQ (R9), F9 // B[1][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R9), F10 // B[1][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R9), F11 // B[1][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R9), F12 // B[1][0] = b_k[0], lanes 12..15
 	WORD  $0x4f881120 // FMLA V0.4S, V9.4S, V8.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 0..3
 	WORD  $0x4f881141 // FMLA V1.4S, V10.4S, V8.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 4..7
 	WORD  $0x4f881162 // FMLA V2.4S, V11.4S, V8.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 8..11
 	WORD  $0x4f881183 // FMLA V3.4S, V12.4S, V8.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 12..15
-	FMOVQ 64(R21), F9 // B[1][1] = b[0][16], lanes 0..3
-	FMOVQ 80(R21), F10 // B[1][1] = b[0][16], lanes 4..7
-	FMOVQ 96(R21), F11 // B[1][1] = b[0][16], lanes 8..11
-	FMOVQ 112(R21), F12 // B[1][1] = b[0][16], lanes 12..15
+	FMOVQ 64(R9), F9 // B[1][1] = b_k[16], lanes 0..3
+	FMOVQ 80(R9), F10 // B[1][1] = b_k[16], lanes 4..7
+	FMOVQ 96(R9), F11 // B[1][1] = b_k[16], lanes 8..11
+	FMOVQ 112(R9), F12 // B[1][1] = b_k[16], lanes 12..15
 	WORD  $0x4f881124 // FMLA V4.4S, V9.4S, V8.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 0..3
 	WORD  $0x4f881145 // FMLA V5.4S, V10.4S, V8.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 4..7
 	WORD  $0x4f881166 // FMLA V6.4S, V11.4S, V8.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 8..11
 	WORD  $0x4f881187 // FMLA V7.4S, V12.4S, V8.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 12..15
-	ADD   R7, R21, R21 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	FMOVS 8(R20), F8 // A[0][2] = a[0][2]
-	FMOVQ (R21), F9 // B[2][0] = b[0][0], lanes 0..3
-	FMOVQ 16(R21), F10 // B[2][0] = b[0][0], lanes 4..7
-	FMOVQ 32(R21), F11 // B[2][0] = b[0][0], lanes 8..11
-	FMOVQ 48(R21), F12 // B[2][0] = b[0][0], lanes 12..15
+	FMOVQ (R9), F9 // B[2][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R9), F10 // B[2][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R9), F11 // B[2][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R9), F12 // B[2][0] = b_k[0], lanes 12..15
 	WORD  $0x4f881120 // FMLA V0.4S, V9.4S, V8.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 0..3
 	WORD  $0x4f881141 // FMLA V1.4S, V10.4S, V8.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 4..7
 	WORD  $0x4f881162 // FMLA V2.4S, V11.4S, V8.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 8..11
 	WORD  $0x4f881183 // FMLA V3.4S, V12.4S, V8.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 12..15
-	FMOVQ 64(R21), F9 // B[2][1] = b[0][16], lanes 0..3
-	FMOVQ 80(R21), F10 // B[2][1] = b[0][16], lanes 4..7
-	FMOVQ 96(R21), F11 // B[2][1] = b[0][16], lanes 8..11
-	FMOVQ 112(R21), F12 // B[2][1] = b[0][16], lanes 12..15
+	FMOVQ 64(R9), F9 // B[2][1] = b_k[16], lanes 0..3
+	FMOVQ 80(R9), F10 // B[2][1] = b_k[16], lanes 4..7
+	FMOVQ 96(R9), F11 // B[2][1] = b_k[16], lanes 8..11
+	FMOVQ 112(R9), F12 // B[2][1] = b_k[16], lanes 12..15
 	WORD  $0x4f881124 // FMLA V4.4S, V9.4S, V8.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 0..3
 	WORD  $0x4f881145 // FMLA V5.4S, V10.4S, V8.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 4..7
 	WORD  $0x4f881166 // FMLA V6.4S, V11.4S, V8.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 8..11
 	WORD  $0x4f881187 // FMLA V7.4S, V12.4S, V8.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 12..15
-	ADD   R7, R21, R21 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	FMOVS 12(R20), F8 // A[0][3] = a[0][3]
-	FMOVQ (R21), F9 // B[3][0] = b[0][0], lanes 0..3
-	FMOVQ 16(R21), F10 // B[3][0] = b[0][0], lanes 4..7
-	FMOVQ 32(R21), F11 // B[3][0] = b[0][0], lanes 8..11
-	FMOVQ 48(R21), F12 // B[3][0] = b[0][0], lanes 12..15
+	FMOVQ (R9), F9 // B[3][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R9), F10 // B[3][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R9), F11 // B[3][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R9), F12 // B[3][0] = b_k[0], lanes 12..15
 	WORD  $0x4f881120 // FMLA V0.4S, V9.4S, V8.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 0..3
 	WORD  $0x4f881141 // FMLA V1.4S, V10.4S, V8.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 4..7
 	WORD  $0x4f881162 // FMLA V2.4S, V11.4S, V8.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 8..11
 	WORD  $0x4f881183 // FMLA V3.4S, V12.4S, V8.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 12..15
-	FMOVQ 64(R21), F9 // B[3][1] = b[0][16], lanes 0..3
-	FMOVQ 80(R21), F10 // B[3][1] = b[0][16], lanes 4..7
-	FMOVQ 96(R21), F11 // B[3][1] = b[0][16], lanes 8..11
-	FMOVQ 112(R21), F12 // B[3][1] = b[0][16], lanes 12..15
+	FMOVQ 64(R9), F9 // B[3][1] = b_k[16], lanes 0..3
+	FMOVQ 80(R9), F10 // B[3][1] = b_k[16], lanes 4..7
+	FMOVQ 96(R9), F11 // B[3][1] = b_k[16], lanes 8..11
+	FMOVQ 112(R9), F12 // B[3][1] = b_k[16], lanes 12..15
 	WORD  $0x4f881124 // FMLA V4.4S, V9.4S, V8.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 0..3
 	WORD  $0x4f881145 // FMLA V5.4S, V10.4S, V8.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 4..7
 	WORD  $0x4f881166 // FMLA V6.4S, V11.4S, V8.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 8..11
 	WORD  $0x4f881187 // FMLA V7.4S, V12.4S, V8.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 12..15
-	ADD   R7, R21, R21 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
+	PRFM  2048(R10), PLDL1KEEP // prefetch ahead[512]
+	PRFM  2112(R10), PLDL1KEEP // prefetch ahead[528]
+	PRFM  2176(R10), PLDL1KEEP // prefetch ahead[544]
+	PRFM  2240(R10), PLDL1KEEP // prefetch ahead[560]
+	PRFM  2304(R10), PLDL1KEEP // prefetch ahead[576]
+	PRFM  2368(R10), PLDL1KEEP // prefetch ahead[592]
+	PRFM  2432(R10), PLDL1KEEP // prefetch ahead[608]
+	PRFM  2496(R10), PLDL1KEEP // prefetch ahead[624]
+	ADD   $512, R10, R10 // ahead += 512
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_70 // depth >= 4
@@ -5437,23 +5486,23 @@ depth_end_71:
 
 depth_72:
 	FMOVS (R20), F8 // A[0][0] = a[0][0]
-	FMOVQ (R21), F9 // B[0][0] = b[0][0], lanes 0..3
-	FMOVQ 16(R21), F10 // B[0][0] = b[0][0], lanes 4..7
-	FMOVQ 32(R21), F11 // B[0][0] = b[0][0], lanes 8..11
-	FMOVQ 48(R21), F12 // B[0][0] = b[0][0], lanes 12..15
+	FMOVQ (R9), F9 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R9), F10 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R9), F11 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R9), F12 // B[0][0] = b_k[0], lanes 12..15
 	WORD  $0x4f881120 // FMLA V0.4S, V9.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f881141 // FMLA V1.4S, V10.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
 	WORD  $0x4f881162 // FMLA V2.4S, V11.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 8..11
 	WORD  $0x4f881183 // FMLA V3.4S, V12.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 12..15
-	FMOVQ 64(R21), F9 // B[0][1] = b[0][16], lanes 0..3
-	FMOVQ 80(R21), F10 // B[0][1] = b[0][16], lanes 4..7
-	FMOVQ 96(R21), F11 // B[0][1] = b[0][16], lanes 8..11
-	FMOVQ 112(R21), F12 // B[0][1] = b[0][16], lanes 12..15
+	FMOVQ 64(R9), F9 // B[0][1] = b_k[16], lanes 0..3
+	FMOVQ 80(R9), F10 // B[0][1] = b_k[16], lanes 4..7
+	FMOVQ 96(R9), F11 // B[0][1] = b_k[16], lanes 8..11
+	FMOVQ 112(R9), F12 // B[0][1] = b_k[16], lanes 12..15
 	WORD  $0x4f881124 // FMLA V4.4S, V9.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 0..3
 	WORD  $0x4f881145 // FMLA V5.4S, V10.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 4..7
 	WORD  $0x4f881166 // FMLA V6.4S, V11.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 8..11
 	WORD  $0x4f881187 // FMLA V7.4S, V12.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 12..15
-	ADD   R7, R21, R21 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	SUB   $1, R8, R8 // depth += -1
 	CMP   $1, R8 // depth >= 1
@@ -5520,54 +5569,61 @@ end_76:
 	MOVD aStride+24(FP), R8 // aStride
 	LSL  $2, R8, R8 // aStride in bytes
 	MOVD R1, R20 // rows of a
-	MOVD panelStride+48(FP), R8 // panelStride
-	LSL  $2, R8, R8 // panelStride <<= 2
-	MOVD R6, R21 // rows of b
+	MOVD R6, R8 // b_k = b
 	CMP  $4, R7 // depth < 4
 	BLT  depth_end_78 // depth < 4
 
 depth_77:
-	FMOVQ (R21), F4 // B[0][0] = b[0][0], lanes 0..3
-	FMOVQ 16(R21), F5 // B[0][0] = b[0][0], lanes 4..7
-	FMOVQ 32(R21), F6 // B[0][0] = b[0][0], lanes 8..11
-	FMOVQ 48(R21), F7 // B[0][0] = b[0][0], lanes 12..15
+	FMOVQ (R8), F4 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R8), F5 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R8), F6 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R8), F7 // B[0][0] = b_k[0], lanes 12..15
 	FMOVS (R20), F8 // a[0][0] = a[0][0]
 	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
-	ADD   R3, R21, R21 // b0 += pitch
-	FMOVQ (R21), F4 // B[1][0] = b[0][0], lanes 0..3
-	FMOVQ 16(R21), F5 // B[1][0] = b[0][0], lanes 4..7
-	FMOVQ 32(R21), F6 // B[1][0] = b[0][0], lanes 8..11
-	FMOVQ 48(R21), F7 // B[1][0] = b[0][0], lanes 12..15
+	ADD   R3, R8, R8 // b_k += pitch
+	FMOVQ (R8), F4 // B[1][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R8), F5 // B[1][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R8), F6 // B[1][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R8), F7 // B[1][0] = b_k[0], lanes 12..15
 	FMOVS 4(R20), F8 // a[0][1] = a[0][1]
 	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 12..15
-	ADD   R3, R21, R21 // b0 += pitch
-	FMOVQ (R21), F4 // B[2][0] = b[0][0], lanes 0..3
-	FMOVQ 16(R21), F5 // B[2][0] = b[0][0], lanes 4..7
-	FMOVQ 32(R21), F6 // B[2][0] = b[0][0], lanes 8..11
-	FMOVQ 48(R21), F7 // B[2][0] = b[0][0], lanes 12..15
+	ADD   R3, R8, R8 // b_k += pitch
+	FMOVQ (R8), F4 // B[2][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R8), F5 // B[2][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R8), F6 // B[2][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R8), F7 // B[2][0] = b_k[0], lanes 12..15
 	FMOVS 8(R20), F8 // a[0][2] = a[0][2]
 	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 12..15
-	ADD   R3, R21, R21 // b0 += pitch
-	FMOVQ (R21), F4 // B[3][0] = b[0][0], lanes 0..3
-	FMOVQ 16(R21), F5 // B[3][0] = b[0][0], lanes 4..7
-	FMOVQ 32(R21), F6 // B[3][0] = b[0][0], lanes 8..11
-	FMOVQ 48(R21), F7 // B[3][0] = b[0][0], lanes 12..15
+	ADD   R3, R8, R8 // b_k += pitch
+	FMOVQ (R8), F4 // B[3][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R8), F5 // B[3][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R8), F6 // B[3][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R8), F7 // B[3][0] = b_k[0], lanes 12..15
 	FMOVS 12(R20), F8 // a[0][3] = a[0][3]
 	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
-	ADD   R3, R21, R21 // b0 += pitch
+	ADD   R3, R8, R8 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
+	PRFM  2048(R6), PLDL1KEEP // prefetch ahead[512]
+	PRFM  2112(R6), PLDL1KEEP // prefetch ahead[528]
+	PRFM  2176(R6), PLDL1KEEP // prefetch ahead[544]
+	PRFM  2240(R6), PLDL1KEEP // prefetch ahead[560]
+	PRFM  2304(R6), PLDL1KEEP // prefetch ahead[576]
+	PRFM  2368(R6), PLDL1KEEP // prefetch ahead[592]
+	PRFM  2432(R6), PLDL1KEEP // prefetch ahead[608]
+	PRFM  2496(R6), PLDL1KEEP // prefetch ahead[624]
+	ADD   $512, R6, R6 // ahead += 512
 	SUB   $4, R7, R7 // depth += -4
 	CMP   $4, R7 // depth >= 4
 	BGE   depth_77 // depth >= 4
@@ -5577,16 +5633,16 @@ depth_end_78:
 	BLT depth_end_80 // depth < 1
 
 depth_79:
-	FMOVQ (R21), F4 // B[0][0] = b[0][0], lanes 0..3
-	FMOVQ 16(R21), F5 // B[0][0] = b[0][0], lanes 4..7
-	FMOVQ 32(R21), F6 // B[0][0] = b[0][0], lanes 8..11
-	FMOVQ 48(R21), F7 // B[0][0] = b[0][0], lanes 12..15
+	FMOVQ (R8), F4 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R8), F5 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R8), F6 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R8), F7 // B[0][0] = b_k[0], lanes 12..15
 	FMOVS (R20), F8 // a[0][0] = a[0][0]
 	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
-	ADD   R3, R21, R21 // b0 += pitch
+	ADD   R3, R8, R8 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	SUB   $1, R7, R7 // depth += -1
 	CMP   $1, R7 // depth >= 1
@@ -5720,20 +5776,18 @@ end_6:
 	ADD  R9, R20, R21 // rows of a
 	ADD  R9, R21, R22 // rows of a
 	ADD  R9, R22, R23 // rows of a
-	MOVD panelStride+48(FP), R9 // panelStride
-	LSL  $1, R9, R9 // panelStride <<= 1
-	MOVD R6, R24 // rows of b
-	MOVD R6, R9 // ahead = b
+	MOVD R6, R9 // b_k = b
+	MOVD R6, R10 // ahead = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_8 // depth < 4
 
 depth_7:
-	FMOVQ (R24), F16 // B[0][0] = bfloat16 of b[0][0]
-	FMOVQ 16(R24), F18 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[0][0] = bfloat16 of b[0][0]
+	FMOVQ (R9), F16 // B[0][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R9), F18 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[0][0] = bfloat16 of b_k[0]
 	FMOVS (R20), F20 // a[0][0] = a[0][0]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -5754,13 +5808,13 @@ depth_7:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
-	ADD   R7, R24, R24 // b0 += pitch
-	FMOVQ (R24), F16 // B[1][0] = bfloat16 of b[0][0]
-	FMOVQ 16(R24), F18 // B[1][0] = bfloat16 of b[0][0]
-	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // B[1][0] = bfloat16 of b[0][0]
-	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // B[1][0] = bfloat16 of b[0][0]
-	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[1][0] = bfloat16 of b[0][0]
-	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[1][0] = bfloat16 of b[0][0]
+	ADD   R7, R9, R9 // b_k += pitch
+	FMOVQ (R9), F16 // B[1][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R9), F18 // B[1][0] = bfloat16 of b_k[0]
+	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // B[1][0] = bfloat16 of b_k[0]
+	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // B[1][0] = bfloat16 of b_k[0]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[1][0] = bfloat16 of b_k[0]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[1][0] = bfloat16 of b_k[0]
 	FMOVS 4(R20), F20 // a[0][1] = a[0][1]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
@@ -5781,13 +5835,13 @@ depth_7:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 12..15
-	ADD   R7, R24, R24 // b0 += pitch
-	FMOVQ (R24), F16 // B[2][0] = bfloat16 of b[0][0]
-	FMOVQ 16(R24), F18 // B[2][0] = bfloat16 of b[0][0]
-	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // B[2][0] = bfloat16 of b[0][0]
-	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // B[2][0] = bfloat16 of b[0][0]
-	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[2][0] = bfloat16 of b[0][0]
-	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[2][0] = bfloat16 of b[0][0]
+	ADD   R7, R9, R9 // b_k += pitch
+	FMOVQ (R9), F16 // B[2][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R9), F18 // B[2][0] = bfloat16 of b_k[0]
+	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // B[2][0] = bfloat16 of b_k[0]
+	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // B[2][0] = bfloat16 of b_k[0]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[2][0] = bfloat16 of b_k[0]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[2][0] = bfloat16 of b_k[0]
 	FMOVS 8(R20), F20 // a[0][2] = a[0][2]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
@@ -5808,13 +5862,13 @@ depth_7:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 12..15
-	ADD   R7, R24, R24 // b0 += pitch
-	FMOVQ (R24), F16 // B[3][0] = bfloat16 of b[0][0]
-	FMOVQ 16(R24), F18 // B[3][0] = bfloat16 of b[0][0]
-	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // B[3][0] = bfloat16 of b[0][0]
-	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // B[3][0] = bfloat16 of b[0][0]
-	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[3][0] = bfloat16 of b[0][0]
-	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[3][0] = bfloat16 of b[0][0]
+	ADD   R7, R9, R9 // b_k += pitch
+	FMOVQ (R9), F16 // B[3][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R9), F18 // B[3][0] = bfloat16 of b_k[0]
+	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // B[3][0] = bfloat16 of b_k[0]
+	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // B[3][0] = bfloat16 of b_k[0]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[3][0] = bfloat16 of b_k[0]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[3][0] = bfloat16 of b_k[0]
 	FMOVS 12(R20), F20 // a[0][3] = a[0][3]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
@@ -5835,14 +5889,16 @@ depth_7:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 12..15
-	ADD   R7, R24, R24 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
 	ADD   $16, R23, R23 // a3 += 16
-	PRFM  12288(R9), PLDL1KEEP // prefetch ahead[3072]
-	PRFM  12352(R9), PLDL1KEEP // prefetch ahead[3088]
-	ADD   $128, R9, R9 // ahead += 128
+	PRFM  2048(R10), PLDL1KEEP // prefetch ahead[512]
+	PRFM  2112(R10), PLDL1KEEP // prefetch ahead[528]
+	PRFM  2176(R10), PLDL1KEEP // prefetch ahead[544]
+	PRFM  2240(R10), PLDL1KEEP // prefetch ahead[560]
+	ADD   $256, R10, R10 // ahead += 256
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_7 // depth >= 4
@@ -5852,12 +5908,12 @@ depth_end_8:
 	BLT depth_end_10 // depth < 1
 
 depth_9:
-	FMOVQ (R24), F16 // B[0][0] = bfloat16 of b[0][0]
-	FMOVQ 16(R24), F18 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[0][0] = bfloat16 of b[0][0]
+	FMOVQ (R9), F16 // B[0][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R9), F18 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[0][0] = bfloat16 of b_k[0]
 	FMOVS (R20), F20 // a[0][0] = a[0][0]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -5878,7 +5934,7 @@ depth_9:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
-	ADD   R7, R24, R24 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	ADD   $4, R21, R21 // a1 += 4
 	ADD   $4, R22, R22 // a2 += 4
@@ -5997,20 +6053,17 @@ end_12:
 	ADD  R9, R20, R21 // rows of a
 	ADD  R9, R21, R22 // rows of a
 	ADD  R9, R22, R23 // rows of a
-	MOVD panelStride+48(FP), R9 // panelStride
-	LSL  $1, R9, R9 // panelStride <<= 1
-	MOVD R6, R24 // rows of b
-	MOVD R6, R9 // ahead = b
+	MOVD R6, R9 // b_k = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_14 // depth < 4
 
 depth_13:
-	FMOVQ 32(R24), F16 // B[0][0] = bfloat16 of b[0][8]
-	FMOVQ 48(R24), F18 // B[0][0] = bfloat16 of b[0][8]
-	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // B[0][0] = bfloat16 of b[0][8]
-	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // B[0][0] = bfloat16 of b[0][8]
-	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[0][0] = bfloat16 of b[0][8]
-	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[0][0] = bfloat16 of b[0][8]
+	FMOVQ 32(R9), F16 // B[0][0] = bfloat16 of b_k[8]
+	FMOVQ 48(R9), F18 // B[0][0] = bfloat16 of b_k[8]
+	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // B[0][0] = bfloat16 of b_k[8]
+	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // B[0][0] = bfloat16 of b_k[8]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[0][0] = bfloat16 of b_k[8]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[0][0] = bfloat16 of b_k[8]
 	FMOVS (R20), F20 // a[0][0] = a[0][0]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -6031,13 +6084,13 @@ depth_13:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
-	ADD   R7, R24, R24 // b0 += pitch
-	FMOVQ 32(R24), F16 // B[1][0] = bfloat16 of b[0][8]
-	FMOVQ 48(R24), F18 // B[1][0] = bfloat16 of b[0][8]
-	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // B[1][0] = bfloat16 of b[0][8]
-	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // B[1][0] = bfloat16 of b[0][8]
-	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[1][0] = bfloat16 of b[0][8]
-	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[1][0] = bfloat16 of b[0][8]
+	ADD   R7, R9, R9 // b_k += pitch
+	FMOVQ 32(R9), F16 // B[1][0] = bfloat16 of b_k[8]
+	FMOVQ 48(R9), F18 // B[1][0] = bfloat16 of b_k[8]
+	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // B[1][0] = bfloat16 of b_k[8]
+	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // B[1][0] = bfloat16 of b_k[8]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[1][0] = bfloat16 of b_k[8]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[1][0] = bfloat16 of b_k[8]
 	FMOVS 4(R20), F20 // a[0][1] = a[0][1]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
@@ -6058,13 +6111,13 @@ depth_13:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 12..15
-	ADD   R7, R24, R24 // b0 += pitch
-	FMOVQ 32(R24), F16 // B[2][0] = bfloat16 of b[0][8]
-	FMOVQ 48(R24), F18 // B[2][0] = bfloat16 of b[0][8]
-	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // B[2][0] = bfloat16 of b[0][8]
-	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // B[2][0] = bfloat16 of b[0][8]
-	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[2][0] = bfloat16 of b[0][8]
-	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[2][0] = bfloat16 of b[0][8]
+	ADD   R7, R9, R9 // b_k += pitch
+	FMOVQ 32(R9), F16 // B[2][0] = bfloat16 of b_k[8]
+	FMOVQ 48(R9), F18 // B[2][0] = bfloat16 of b_k[8]
+	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // B[2][0] = bfloat16 of b_k[8]
+	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // B[2][0] = bfloat16 of b_k[8]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[2][0] = bfloat16 of b_k[8]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[2][0] = bfloat16 of b_k[8]
 	FMOVS 8(R20), F20 // a[0][2] = a[0][2]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
@@ -6085,13 +6138,13 @@ depth_13:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 12..15
-	ADD   R7, R24, R24 // b0 += pitch
-	FMOVQ 32(R24), F16 // B[3][0] = bfloat16 of b[0][8]
-	FMOVQ 48(R24), F18 // B[3][0] = bfloat16 of b[0][8]
-	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // B[3][0] = bfloat16 of b[0][8]
-	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // B[3][0] = bfloat16 of b[0][8]
-	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[3][0] = bfloat16 of b[0][8]
-	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[3][0] = bfloat16 of b[0][8]
+	ADD   R7, R9, R9 // b_k += pitch
+	FMOVQ 32(R9), F16 // B[3][0] = bfloat16 of b_k[8]
+	FMOVQ 48(R9), F18 // B[3][0] = bfloat16 of b_k[8]
+	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // B[3][0] = bfloat16 of b_k[8]
+	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // B[3][0] = bfloat16 of b_k[8]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[3][0] = bfloat16 of b_k[8]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[3][0] = bfloat16 of b_k[8]
 	FMOVS 12(R20), F20 // a[0][3] = a[0][3]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
@@ -6112,14 +6165,11 @@ depth_13:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 12..15
-	ADD   R7, R24, R24 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
 	ADD   $16, R23, R23 // a3 += 16
-	PRFM  12288(R9), PLDL1KEEP // prefetch ahead[3072]
-	PRFM  12352(R9), PLDL1KEEP // prefetch ahead[3088]
-	ADD   $128, R9, R9 // ahead += 128
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_13 // depth >= 4
@@ -6129,12 +6179,12 @@ depth_end_14:
 	BLT depth_end_16 // depth < 1
 
 depth_15:
-	FMOVQ 32(R24), F16 // B[0][0] = bfloat16 of b[0][8]
-	FMOVQ 48(R24), F18 // B[0][0] = bfloat16 of b[0][8]
-	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // B[0][0] = bfloat16 of b[0][8]
-	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // B[0][0] = bfloat16 of b[0][8]
-	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[0][0] = bfloat16 of b[0][8]
-	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[0][0] = bfloat16 of b[0][8]
+	FMOVQ 32(R9), F16 // B[0][0] = bfloat16 of b_k[8]
+	FMOVQ 48(R9), F18 // B[0][0] = bfloat16 of b_k[8]
+	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // B[0][0] = bfloat16 of b_k[8]
+	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // B[0][0] = bfloat16 of b_k[8]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[0][0] = bfloat16 of b_k[8]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[0][0] = bfloat16 of b_k[8]
 	FMOVS (R20), F20 // a[0][0] = a[0][0]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -6155,7 +6205,7 @@ depth_15:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
-	ADD   R7, R24, R24 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	ADD   $4, R21, R21 // a1 += 4
 	ADD   $4, R22, R22 // a2 += 4
@@ -6284,19 +6334,17 @@ end_19:
 	ADD  R8, R20, R21 // rows of a
 	ADD  R8, R21, R22 // rows of a
 	ADD  R8, R22, R23 // rows of a
-	MOVD panelStride+48(FP), R8 // panelStride
-	LSL  $1, R8, R8 // panelStride <<= 1
-	MOVD R6, R24 // rows of b
+	MOVD R6, R8 // b_k = b
 	CMP  $4, R7 // depth < 4
 	BLT  depth_end_21 // depth < 4
 
 depth_20:
-	FMOVQ (R24), F16 // B[0][0] = bfloat16 of b[0][0]
-	FMOVQ 16(R24), F18 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[0][0] = bfloat16 of b[0][0]
+	FMOVQ (R8), F16 // B[0][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R8), F18 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[0][0] = bfloat16 of b_k[0]
 	FMOVS (R20), F20 // a[0][0] = a[0][0]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -6317,13 +6365,13 @@ depth_20:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
-	ADD   R3, R24, R24 // b0 += pitch
-	FMOVQ (R24), F16 // B[1][0] = bfloat16 of b[0][0]
-	FMOVQ 16(R24), F18 // B[1][0] = bfloat16 of b[0][0]
-	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // B[1][0] = bfloat16 of b[0][0]
-	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // B[1][0] = bfloat16 of b[0][0]
-	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[1][0] = bfloat16 of b[0][0]
-	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[1][0] = bfloat16 of b[0][0]
+	ADD   R3, R8, R8 // b_k += pitch
+	FMOVQ (R8), F16 // B[1][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R8), F18 // B[1][0] = bfloat16 of b_k[0]
+	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // B[1][0] = bfloat16 of b_k[0]
+	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // B[1][0] = bfloat16 of b_k[0]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[1][0] = bfloat16 of b_k[0]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[1][0] = bfloat16 of b_k[0]
 	FMOVS 4(R20), F20 // a[0][1] = a[0][1]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
@@ -6344,13 +6392,13 @@ depth_20:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 12..15
-	ADD   R3, R24, R24 // b0 += pitch
-	FMOVQ (R24), F16 // B[2][0] = bfloat16 of b[0][0]
-	FMOVQ 16(R24), F18 // B[2][0] = bfloat16 of b[0][0]
-	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // B[2][0] = bfloat16 of b[0][0]
-	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // B[2][0] = bfloat16 of b[0][0]
-	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[2][0] = bfloat16 of b[0][0]
-	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[2][0] = bfloat16 of b[0][0]
+	ADD   R3, R8, R8 // b_k += pitch
+	FMOVQ (R8), F16 // B[2][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R8), F18 // B[2][0] = bfloat16 of b_k[0]
+	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // B[2][0] = bfloat16 of b_k[0]
+	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // B[2][0] = bfloat16 of b_k[0]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[2][0] = bfloat16 of b_k[0]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[2][0] = bfloat16 of b_k[0]
 	FMOVS 8(R20), F20 // a[0][2] = a[0][2]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
@@ -6371,13 +6419,13 @@ depth_20:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 12..15
-	ADD   R3, R24, R24 // b0 += pitch
-	FMOVQ (R24), F16 // B[3][0] = bfloat16 of b[0][0]
-	FMOVQ 16(R24), F18 // B[3][0] = bfloat16 of b[0][0]
-	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // B[3][0] = bfloat16 of b[0][0]
-	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // B[3][0] = bfloat16 of b[0][0]
-	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[3][0] = bfloat16 of b[0][0]
-	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[3][0] = bfloat16 of b[0][0]
+	ADD   R3, R8, R8 // b_k += pitch
+	FMOVQ (R8), F16 // B[3][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R8), F18 // B[3][0] = bfloat16 of b_k[0]
+	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // B[3][0] = bfloat16 of b_k[0]
+	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // B[3][0] = bfloat16 of b_k[0]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[3][0] = bfloat16 of b_k[0]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[3][0] = bfloat16 of b_k[0]
 	FMOVS 12(R20), F20 // a[0][3] = a[0][3]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
@@ -6398,14 +6446,16 @@ depth_20:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 12..15
-	ADD   R3, R24, R24 // b0 += pitch
+	ADD   R3, R8, R8 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
 	ADD   $16, R23, R23 // a3 += 16
-	PRFM  12288(R6), PLDL1KEEP // prefetch ahead[3072]
-	PRFM  12352(R6), PLDL1KEEP // prefetch ahead[3088]
-	ADD   $128, R6, R6 // ahead += 128
+	PRFM  2048(R6), PLDL1KEEP // prefetch ahead[512]
+	PRFM  2112(R6), PLDL1KEEP // prefetch ahead[528]
+	PRFM  2176(R6), PLDL1KEEP // prefetch ahead[544]
+	PRFM  2240(R6), PLDL1KEEP // prefetch ahead[560]
+	ADD   $256, R6, R6 // ahead += 256
 	SUB   $4, R7, R7 // depth += -4
 	CMP   $4, R7 // depth >= 4
 	BGE   depth_20 // depth >= 4
@@ -6415,12 +6465,12 @@ depth_end_21:
 	BLT depth_end_23 // depth < 1
 
 depth_22:
-	FMOVQ (R24), F16 // B[0][0] = bfloat16 of b[0][0]
-	FMOVQ 16(R24), F18 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[0][0] = bfloat16 of b[0][0]
+	FMOVQ (R8), F16 // B[0][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R8), F18 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[0][0] = bfloat16 of b_k[0]
 	FMOVS (R20), F20 // a[0][0] = a[0][0]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -6441,7 +6491,7 @@ depth_22:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
-	ADD   R3, R24, R24 // b0 += pitch
+	ADD   R3, R8, R8 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	ADD   $4, R21, R21 // a1 += 4
 	ADD   $4, R22, R22 // a2 += 4
@@ -6576,20 +6626,18 @@ end_29:
 	MOVD R1, R20 // rows of a
 	ADD  R9, R20, R21 // rows of a
 	ADD  R9, R21, R22 // rows of a
-	MOVD panelStride+48(FP), R9 // panelStride
-	LSL  $1, R9, R9 // panelStride <<= 1
-	MOVD R6, R23 // rows of b
-	MOVD R6, R9 // ahead = b
+	MOVD R6, R9 // b_k = b
+	MOVD R6, R10 // ahead = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_31 // depth < 4
 
 depth_30:
-	FMOVQ (R23), F12 // B[0][0] = bfloat16 of b[0][0]
-	FMOVQ 16(R23), F14 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x6e61398d // SHLL2 V13.4S, V12.8H, #16 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x2e61398c // SHLL V12.4S, V12.4H, #16 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x6e6139cf // SHLL2 V15.4S, V14.8H, #16 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x2e6139ce // SHLL V14.4S, V14.4H, #16 // B[0][0] = bfloat16 of b[0][0]
+	FMOVQ (R9), F12 // B[0][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R9), F14 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x6e61398d // SHLL2 V13.4S, V12.8H, #16 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x2e61398c // SHLL V12.4S, V12.4H, #16 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x6e6139cf // SHLL2 V15.4S, V14.8H, #16 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x2e6139ce // SHLL V14.4S, V14.4H, #16 // B[0][0] = bfloat16 of b_k[0]
 	FMOVS (R20), F16 // a[0][0] = a[0][0]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -6605,13 +6653,13 @@ depth_30:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
-	ADD   R7, R23, R23 // b0 += pitch
-	FMOVQ (R23), F12 // B[1][0] = bfloat16 of b[0][0]
-	FMOVQ 16(R23), F14 // B[1][0] = bfloat16 of b[0][0]
-	WORD  $0x6e61398d // SHLL2 V13.4S, V12.8H, #16 // B[1][0] = bfloat16 of b[0][0]
-	WORD  $0x2e61398c // SHLL V12.4S, V12.4H, #16 // B[1][0] = bfloat16 of b[0][0]
-	WORD  $0x6e6139cf // SHLL2 V15.4S, V14.8H, #16 // B[1][0] = bfloat16 of b[0][0]
-	WORD  $0x2e6139ce // SHLL V14.4S, V14.4H, #16 // B[1][0] = bfloat16 of b[0][0]
+	ADD   R7, R9, R9 // b_k += pitch
+	FMOVQ (R9), F12 // B[1][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R9), F14 // B[1][0] = bfloat16 of b_k[0]
+	WORD  $0x6e61398d // SHLL2 V13.4S, V12.8H, #16 // B[1][0] = bfloat16 of b_k[0]
+	WORD  $0x2e61398c // SHLL V12.4S, V12.4H, #16 // B[1][0] = bfloat16 of b_k[0]
+	WORD  $0x6e6139cf // SHLL2 V15.4S, V14.8H, #16 // B[1][0] = bfloat16 of b_k[0]
+	WORD  $0x2e6139ce // SHLL V14.4S, V14.4H, #16 // B[1][0] = bfloat16 of b_k[0]
 	FMOVS 4(R20), F16 // a[0][1] = a[0][1]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
@@ -6627,13 +6675,13 @@ depth_30:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 12..15
-	ADD   R7, R23, R23 // b0 += pitch
-	FMOVQ (R23), F12 // B[2][0] = bfloat16 of b[0][0]
-	FMOVQ 16(R23), F14 // B[2][0] = bfloat16 of b[0][0]
-	WORD  $0x6e61398d // SHLL2 V13.4S, V12.8H, #16 // B[2][0] = bfloat16 of b[0][0]
-	WORD  $0x2e61398c // SHLL V12.4S, V12.4H, #16 // B[2][0] = bfloat16 of b[0][0]
-	WORD  $0x6e6139cf // SHLL2 V15.4S, V14.8H, #16 // B[2][0] = bfloat16 of b[0][0]
-	WORD  $0x2e6139ce // SHLL V14.4S, V14.4H, #16 // B[2][0] = bfloat16 of b[0][0]
+	ADD   R7, R9, R9 // b_k += pitch
+	FMOVQ (R9), F12 // B[2][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R9), F14 // B[2][0] = bfloat16 of b_k[0]
+	WORD  $0x6e61398d // SHLL2 V13.4S, V12.8H, #16 // B[2][0] = bfloat16 of b_k[0]
+	WORD  $0x2e61398c // SHLL V12.4S, V12.4H, #16 // B[2][0] = bfloat16 of b_k[0]
+	WORD  $0x6e6139cf // SHLL2 V15.4S, V14.8H, #16 // B[2][0] = bfloat16 of b_k[0]
+	WORD  $0x2e6139ce // SHLL V14.4S, V14.4H, #16 // B[2][0] = bfloat16 of b_k[0]
 	FMOVS 8(R20), F16 // a[0][2] = a[0][2]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
@@ -6649,13 +6697,13 @@ depth_30:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 12..15
-	ADD   R7, R23, R23 // b0 += pitch
-	FMOVQ (R23), F12 // B[3][0] = bfloat16 of b[0][0]
-	FMOVQ 16(R23), F14 // B[3][0] = bfloat16 of b[0][0]
-	WORD  $0x6e61398d // SHLL2 V13.4S, V12.8H, #16 // B[3][0] = bfloat16 of b[0][0]
-	WORD  $0x2e61398c // SHLL V12.4S, V12.4H, #16 // B[3][0] = bfloat16 of b[0][0]
-	WORD  $0x6e6139cf // SHLL2 V15.4S, V14.8H, #16 // B[3][0] = bfloat16 of b[0][0]
-	WORD  $0x2e6139ce // SHLL V14.4S, V14.4H, #16 // B[3][0] = bfloat16 of b[0][0]
+	ADD   R7, R9, R9 // b_k += pitch
+	FMOVQ (R9), F12 // B[3][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R9), F14 // B[3][0] = bfloat16 of b_k[0]
+	WORD  $0x6e61398d // SHLL2 V13.4S, V12.8H, #16 // B[3][0] = bfloat16 of b_k[0]
+	WORD  $0x2e61398c // SHLL V12.4S, V12.4H, #16 // B[3][0] = bfloat16 of b_k[0]
+	WORD  $0x6e6139cf // SHLL2 V15.4S, V14.8H, #16 // B[3][0] = bfloat16 of b_k[0]
+	WORD  $0x2e6139ce // SHLL V14.4S, V14.4H, #16 // B[3][0] = bfloat16 of b_k[0]
 	FMOVS 12(R20), F16 // a[0][3] = a[0][3]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
@@ -6671,13 +6719,15 @@ depth_30:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 12..15
-	ADD   R7, R23, R23 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
-	PRFM  12288(R9), PLDL1KEEP // prefetch ahead[3072]
-	PRFM  12352(R9), PLDL1KEEP // prefetch ahead[3088]
-	ADD   $128, R9, R9 // ahead += 128
+	PRFM  2048(R10), PLDL1KEEP // prefetch ahead[512]
+	PRFM  2112(R10), PLDL1KEEP // prefetch ahead[528]
+	PRFM  2176(R10), PLDL1KEEP // prefetch ahead[544]
+	PRFM  2240(R10), PLDL1KEEP // prefetch ahead[560]
+	ADD   $256, R10, R10 // ahead += 256
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_30 // depth >= 4
@@ -6687,12 +6737,12 @@ depth_end_31:
 	BLT depth_end_33 // depth < 1
 
 depth_32:
-	FMOVQ (R23), F12 // B[0][0] = bfloat16 of b[0][0]
-	FMOVQ 16(R23), F14 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x6e61398d // SHLL2 V13.4S, V12.8H, #16 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x2e61398c // SHLL V12.4S, V12.4H, #16 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x6e6139cf // SHLL2 V15.4S, V14.8H, #16 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x2e6139ce // SHLL V14.4S, V14.4H, #16 // B[0][0] = bfloat16 of b[0][0]
+	FMOVQ (R9), F12 // B[0][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R9), F14 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x6e61398d // SHLL2 V13.4S, V12.8H, #16 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x2e61398c // SHLL V12.4S, V12.4H, #16 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x6e6139cf // SHLL2 V15.4S, V14.8H, #16 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x2e6139ce // SHLL V14.4S, V14.4H, #16 // B[0][0] = bfloat16 of b_k[0]
 	FMOVS (R20), F16 // a[0][0] = a[0][0]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -6708,7 +6758,7 @@ depth_32:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
-	ADD   R7, R23, R23 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	ADD   $4, R21, R21 // a1 += 4
 	ADD   $4, R22, R22 // a2 += 4
@@ -6805,20 +6855,17 @@ end_35:
 	MOVD R1, R20 // rows of a
 	ADD  R9, R20, R21 // rows of a
 	ADD  R9, R21, R22 // rows of a
-	MOVD panelStride+48(FP), R9 // panelStride
-	LSL  $1, R9, R9 // panelStride <<= 1
-	MOVD R6, R23 // rows of b
-	MOVD R6, R9 // ahead = b
+	MOVD R6, R9 // b_k = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_37 // depth < 4
 
 depth_36:
-	FMOVQ 32(R23), F12 // B[0][0] = bfloat16 of b[0][8]
-	FMOVQ 48(R23), F14 // B[0][0] = bfloat16 of b[0][8]
-	WORD  $0x6e61398d // SHLL2 V13.4S, V12.8H, #16 // B[0][0] = bfloat16 of b[0][8]
-	WORD  $0x2e61398c // SHLL V12.4S, V12.4H, #16 // B[0][0] = bfloat16 of b[0][8]
-	WORD  $0x6e6139cf // SHLL2 V15.4S, V14.8H, #16 // B[0][0] = bfloat16 of b[0][8]
-	WORD  $0x2e6139ce // SHLL V14.4S, V14.4H, #16 // B[0][0] = bfloat16 of b[0][8]
+	FMOVQ 32(R9), F12 // B[0][0] = bfloat16 of b_k[8]
+	FMOVQ 48(R9), F14 // B[0][0] = bfloat16 of b_k[8]
+	WORD  $0x6e61398d // SHLL2 V13.4S, V12.8H, #16 // B[0][0] = bfloat16 of b_k[8]
+	WORD  $0x2e61398c // SHLL V12.4S, V12.4H, #16 // B[0][0] = bfloat16 of b_k[8]
+	WORD  $0x6e6139cf // SHLL2 V15.4S, V14.8H, #16 // B[0][0] = bfloat16 of b_k[8]
+	WORD  $0x2e6139ce // SHLL V14.4S, V14.4H, #16 // B[0][0] = bfloat16 of b_k[8]
 	FMOVS (R20), F16 // a[0][0] = a[0][0]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -6834,13 +6881,13 @@ depth_36:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
-	ADD   R7, R23, R23 // b0 += pitch
-	FMOVQ 32(R23), F12 // B[1][0] = bfloat16 of b[0][8]
-	FMOVQ 48(R23), F14 // B[1][0] = bfloat16 of b[0][8]
-	WORD  $0x6e61398d // SHLL2 V13.4S, V12.8H, #16 // B[1][0] = bfloat16 of b[0][8]
-	WORD  $0x2e61398c // SHLL V12.4S, V12.4H, #16 // B[1][0] = bfloat16 of b[0][8]
-	WORD  $0x6e6139cf // SHLL2 V15.4S, V14.8H, #16 // B[1][0] = bfloat16 of b[0][8]
-	WORD  $0x2e6139ce // SHLL V14.4S, V14.4H, #16 // B[1][0] = bfloat16 of b[0][8]
+	ADD   R7, R9, R9 // b_k += pitch
+	FMOVQ 32(R9), F12 // B[1][0] = bfloat16 of b_k[8]
+	FMOVQ 48(R9), F14 // B[1][0] = bfloat16 of b_k[8]
+	WORD  $0x6e61398d // SHLL2 V13.4S, V12.8H, #16 // B[1][0] = bfloat16 of b_k[8]
+	WORD  $0x2e61398c // SHLL V12.4S, V12.4H, #16 // B[1][0] = bfloat16 of b_k[8]
+	WORD  $0x6e6139cf // SHLL2 V15.4S, V14.8H, #16 // B[1][0] = bfloat16 of b_k[8]
+	WORD  $0x2e6139ce // SHLL V14.4S, V14.4H, #16 // B[1][0] = bfloat16 of b_k[8]
 	FMOVS 4(R20), F16 // a[0][1] = a[0][1]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
@@ -6856,13 +6903,13 @@ depth_36:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 12..15
-	ADD   R7, R23, R23 // b0 += pitch
-	FMOVQ 32(R23), F12 // B[2][0] = bfloat16 of b[0][8]
-	FMOVQ 48(R23), F14 // B[2][0] = bfloat16 of b[0][8]
-	WORD  $0x6e61398d // SHLL2 V13.4S, V12.8H, #16 // B[2][0] = bfloat16 of b[0][8]
-	WORD  $0x2e61398c // SHLL V12.4S, V12.4H, #16 // B[2][0] = bfloat16 of b[0][8]
-	WORD  $0x6e6139cf // SHLL2 V15.4S, V14.8H, #16 // B[2][0] = bfloat16 of b[0][8]
-	WORD  $0x2e6139ce // SHLL V14.4S, V14.4H, #16 // B[2][0] = bfloat16 of b[0][8]
+	ADD   R7, R9, R9 // b_k += pitch
+	FMOVQ 32(R9), F12 // B[2][0] = bfloat16 of b_k[8]
+	FMOVQ 48(R9), F14 // B[2][0] = bfloat16 of b_k[8]
+	WORD  $0x6e61398d // SHLL2 V13.4S, V12.8H, #16 // B[2][0] = bfloat16 of b_k[8]
+	WORD  $0x2e61398c // SHLL V12.4S, V12.4H, #16 // B[2][0] = bfloat16 of b_k[8]
+	WORD  $0x6e6139cf // SHLL2 V15.4S, V14.8H, #16 // B[2][0] = bfloat16 of b_k[8]
+	WORD  $0x2e6139ce // SHLL V14.4S, V14.4H, #16 // B[2][0] = bfloat16 of b_k[8]
 	FMOVS 8(R20), F16 // a[0][2] = a[0][2]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
@@ -6878,13 +6925,13 @@ depth_36:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 12..15
-	ADD   R7, R23, R23 // b0 += pitch
-	FMOVQ 32(R23), F12 // B[3][0] = bfloat16 of b[0][8]
-	FMOVQ 48(R23), F14 // B[3][0] = bfloat16 of b[0][8]
-	WORD  $0x6e61398d // SHLL2 V13.4S, V12.8H, #16 // B[3][0] = bfloat16 of b[0][8]
-	WORD  $0x2e61398c // SHLL V12.4S, V12.4H, #16 // B[3][0] = bfloat16 of b[0][8]
-	WORD  $0x6e6139cf // SHLL2 V15.4S, V14.8H, #16 // B[3][0] = bfloat16 of b[0][8]
-	WORD  $0x2e6139ce // SHLL V14.4S, V14.4H, #16 // B[3][0] = bfloat16 of b[0][8]
+	ADD   R7, R9, R9 // b_k += pitch
+	FMOVQ 32(R9), F12 // B[3][0] = bfloat16 of b_k[8]
+	FMOVQ 48(R9), F14 // B[3][0] = bfloat16 of b_k[8]
+	WORD  $0x6e61398d // SHLL2 V13.4S, V12.8H, #16 // B[3][0] = bfloat16 of b_k[8]
+	WORD  $0x2e61398c // SHLL V12.4S, V12.4H, #16 // B[3][0] = bfloat16 of b_k[8]
+	WORD  $0x6e6139cf // SHLL2 V15.4S, V14.8H, #16 // B[3][0] = bfloat16 of b_k[8]
+	WORD  $0x2e6139ce // SHLL V14.4S, V14.4H, #16 // B[3][0] = bfloat16 of b_k[8]
 	FMOVS 12(R20), F16 // a[0][3] = a[0][3]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
@@ -6900,13 +6947,10 @@ depth_36:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 12..15
-	ADD   R7, R23, R23 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
-	PRFM  12288(R9), PLDL1KEEP // prefetch ahead[3072]
-	PRFM  12352(R9), PLDL1KEEP // prefetch ahead[3088]
-	ADD   $128, R9, R9 // ahead += 128
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_36 // depth >= 4
@@ -6916,12 +6960,12 @@ depth_end_37:
 	BLT depth_end_39 // depth < 1
 
 depth_38:
-	FMOVQ 32(R23), F12 // B[0][0] = bfloat16 of b[0][8]
-	FMOVQ 48(R23), F14 // B[0][0] = bfloat16 of b[0][8]
-	WORD  $0x6e61398d // SHLL2 V13.4S, V12.8H, #16 // B[0][0] = bfloat16 of b[0][8]
-	WORD  $0x2e61398c // SHLL V12.4S, V12.4H, #16 // B[0][0] = bfloat16 of b[0][8]
-	WORD  $0x6e6139cf // SHLL2 V15.4S, V14.8H, #16 // B[0][0] = bfloat16 of b[0][8]
-	WORD  $0x2e6139ce // SHLL V14.4S, V14.4H, #16 // B[0][0] = bfloat16 of b[0][8]
+	FMOVQ 32(R9), F12 // B[0][0] = bfloat16 of b_k[8]
+	FMOVQ 48(R9), F14 // B[0][0] = bfloat16 of b_k[8]
+	WORD  $0x6e61398d // SHLL2 V13.4S, V12.8H, #16 // B[0][0] = bfloat16 of b_k[8]
+	WORD  $0x2e61398c // SHLL V12.4S, V12.4H, #16 // B[0][0] = bfloat16 of b_k[8]
+	WORD  $0x6e6139cf // SHLL2 V15.4S, V14.8H, #16 // B[0][0] = bfloat16 of b_k[8]
+	WORD  $0x2e6139ce // SHLL V14.4S, V14.4H, #16 // B[0][0] = bfloat16 of b_k[8]
 	FMOVS (R20), F16 // a[0][0] = a[0][0]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -6937,7 +6981,7 @@ depth_38:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
-	ADD   R7, R23, R23 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	ADD   $4, R21, R21 // a1 += 4
 	ADD   $4, R22, R22 // a2 += 4
@@ -7044,19 +7088,17 @@ end_42:
 	MOVD R1, R20 // rows of a
 	ADD  R8, R20, R21 // rows of a
 	ADD  R8, R21, R22 // rows of a
-	MOVD panelStride+48(FP), R8 // panelStride
-	LSL  $1, R8, R8 // panelStride <<= 1
-	MOVD R6, R23 // rows of b
+	MOVD R6, R8 // b_k = b
 	CMP  $4, R7 // depth < 4
 	BLT  depth_end_44 // depth < 4
 
 depth_43:
-	FMOVQ (R23), F12 // B[0][0] = bfloat16 of b[0][0]
-	FMOVQ 16(R23), F14 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x6e61398d // SHLL2 V13.4S, V12.8H, #16 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x2e61398c // SHLL V12.4S, V12.4H, #16 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x6e6139cf // SHLL2 V15.4S, V14.8H, #16 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x2e6139ce // SHLL V14.4S, V14.4H, #16 // B[0][0] = bfloat16 of b[0][0]
+	FMOVQ (R8), F12 // B[0][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R8), F14 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x6e61398d // SHLL2 V13.4S, V12.8H, #16 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x2e61398c // SHLL V12.4S, V12.4H, #16 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x6e6139cf // SHLL2 V15.4S, V14.8H, #16 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x2e6139ce // SHLL V14.4S, V14.4H, #16 // B[0][0] = bfloat16 of b_k[0]
 	FMOVS (R20), F16 // a[0][0] = a[0][0]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -7072,13 +7114,13 @@ depth_43:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
-	ADD   R3, R23, R23 // b0 += pitch
-	FMOVQ (R23), F12 // B[1][0] = bfloat16 of b[0][0]
-	FMOVQ 16(R23), F14 // B[1][0] = bfloat16 of b[0][0]
-	WORD  $0x6e61398d // SHLL2 V13.4S, V12.8H, #16 // B[1][0] = bfloat16 of b[0][0]
-	WORD  $0x2e61398c // SHLL V12.4S, V12.4H, #16 // B[1][0] = bfloat16 of b[0][0]
-	WORD  $0x6e6139cf // SHLL2 V15.4S, V14.8H, #16 // B[1][0] = bfloat16 of b[0][0]
-	WORD  $0x2e6139ce // SHLL V14.4S, V14.4H, #16 // B[1][0] = bfloat16 of b[0][0]
+	ADD   R3, R8, R8 // b_k += pitch
+	FMOVQ (R8), F12 // B[1][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R8), F14 // B[1][0] = bfloat16 of b_k[0]
+	WORD  $0x6e61398d // SHLL2 V13.4S, V12.8H, #16 // B[1][0] = bfloat16 of b_k[0]
+	WORD  $0x2e61398c // SHLL V12.4S, V12.4H, #16 // B[1][0] = bfloat16 of b_k[0]
+	WORD  $0x6e6139cf // SHLL2 V15.4S, V14.8H, #16 // B[1][0] = bfloat16 of b_k[0]
+	WORD  $0x2e6139ce // SHLL V14.4S, V14.4H, #16 // B[1][0] = bfloat16 of b_k[0]
 	FMOVS 4(R20), F16 // a[0][1] = a[0][1]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
@@ -7094,13 +7136,13 @@ depth_43:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 12..15
-	ADD   R3, R23, R23 // b0 += pitch
-	FMOVQ (R23), F12 // B[2][0] = bfloat16 of b[0][0]
-	FMOVQ 16(R23), F14 // B[2][0] = bfloat16 of b[0][0]
-	WORD  $0x6e61398d // SHLL2 V13.4S, V12.8H, #16 // B[2][0] = bfloat16 of b[0][0]
-	WORD  $0x2e61398c // SHLL V12.4S, V12.4H, #16 // B[2][0] = bfloat16 of b[0][0]
-	WORD  $0x6e6139cf // SHLL2 V15.4S, V14.8H, #16 // B[2][0] = bfloat16 of b[0][0]
-	WORD  $0x2e6139ce // SHLL V14.4S, V14.4H, #16 // B[2][0] = bfloat16 of b[0][0]
+	ADD   R3, R8, R8 // b_k += pitch
+	FMOVQ (R8), F12 // B[2][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R8), F14 // B[2][0] = bfloat16 of b_k[0]
+	WORD  $0x6e61398d // SHLL2 V13.4S, V12.8H, #16 // B[2][0] = bfloat16 of b_k[0]
+	WORD  $0x2e61398c // SHLL V12.4S, V12.4H, #16 // B[2][0] = bfloat16 of b_k[0]
+	WORD  $0x6e6139cf // SHLL2 V15.4S, V14.8H, #16 // B[2][0] = bfloat16 of b_k[0]
+	WORD  $0x2e6139ce // SHLL V14.4S, V14.4H, #16 // B[2][0] = bfloat16 of b_k[0]
 	FMOVS 8(R20), F16 // a[0][2] = a[0][2]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
@@ -7116,13 +7158,13 @@ depth_43:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 12..15
-	ADD   R3, R23, R23 // b0 += pitch
-	FMOVQ (R23), F12 // B[3][0] = bfloat16 of b[0][0]
-	FMOVQ 16(R23), F14 // B[3][0] = bfloat16 of b[0][0]
-	WORD  $0x6e61398d // SHLL2 V13.4S, V12.8H, #16 // B[3][0] = bfloat16 of b[0][0]
-	WORD  $0x2e61398c // SHLL V12.4S, V12.4H, #16 // B[3][0] = bfloat16 of b[0][0]
-	WORD  $0x6e6139cf // SHLL2 V15.4S, V14.8H, #16 // B[3][0] = bfloat16 of b[0][0]
-	WORD  $0x2e6139ce // SHLL V14.4S, V14.4H, #16 // B[3][0] = bfloat16 of b[0][0]
+	ADD   R3, R8, R8 // b_k += pitch
+	FMOVQ (R8), F12 // B[3][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R8), F14 // B[3][0] = bfloat16 of b_k[0]
+	WORD  $0x6e61398d // SHLL2 V13.4S, V12.8H, #16 // B[3][0] = bfloat16 of b_k[0]
+	WORD  $0x2e61398c // SHLL V12.4S, V12.4H, #16 // B[3][0] = bfloat16 of b_k[0]
+	WORD  $0x6e6139cf // SHLL2 V15.4S, V14.8H, #16 // B[3][0] = bfloat16 of b_k[0]
+	WORD  $0x2e6139ce // SHLL V14.4S, V14.4H, #16 // B[3][0] = bfloat16 of b_k[0]
 	FMOVS 12(R20), F16 // a[0][3] = a[0][3]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
@@ -7138,13 +7180,15 @@ depth_43:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 12..15
-	ADD   R3, R23, R23 // b0 += pitch
+	ADD   R3, R8, R8 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
-	PRFM  12288(R6), PLDL1KEEP // prefetch ahead[3072]
-	PRFM  12352(R6), PLDL1KEEP // prefetch ahead[3088]
-	ADD   $128, R6, R6 // ahead += 128
+	PRFM  2048(R6), PLDL1KEEP // prefetch ahead[512]
+	PRFM  2112(R6), PLDL1KEEP // prefetch ahead[528]
+	PRFM  2176(R6), PLDL1KEEP // prefetch ahead[544]
+	PRFM  2240(R6), PLDL1KEEP // prefetch ahead[560]
+	ADD   $256, R6, R6 // ahead += 256
 	SUB   $4, R7, R7 // depth += -4
 	CMP   $4, R7 // depth >= 4
 	BGE   depth_43 // depth >= 4
@@ -7154,12 +7198,12 @@ depth_end_44:
 	BLT depth_end_46 // depth < 1
 
 depth_45:
-	FMOVQ (R23), F12 // B[0][0] = bfloat16 of b[0][0]
-	FMOVQ 16(R23), F14 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x6e61398d // SHLL2 V13.4S, V12.8H, #16 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x2e61398c // SHLL V12.4S, V12.4H, #16 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x6e6139cf // SHLL2 V15.4S, V14.8H, #16 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x2e6139ce // SHLL V14.4S, V14.4H, #16 // B[0][0] = bfloat16 of b[0][0]
+	FMOVQ (R8), F12 // B[0][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R8), F14 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x6e61398d // SHLL2 V13.4S, V12.8H, #16 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x2e61398c // SHLL V12.4S, V12.4H, #16 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x6e6139cf // SHLL2 V15.4S, V14.8H, #16 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x2e6139ce // SHLL V14.4S, V14.4H, #16 // B[0][0] = bfloat16 of b_k[0]
 	FMOVS (R20), F16 // a[0][0] = a[0][0]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -7175,7 +7219,7 @@ depth_45:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
-	ADD   R3, R23, R23 // b0 += pitch
+	ADD   R3, R8, R8 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	ADD   $4, R21, R21 // a1 += 4
 	ADD   $4, R22, R22 // a2 += 4
@@ -7310,21 +7354,20 @@ end_52:
 	LSL  $2, R9, R9 // aStride in bytes
 	MOVD R1, R20 // rows of a
 	ADD  R9, R20, R21 // rows of a
-	MOVD panelStride+48(FP), R9 // panelStride
-	LSL  $1, R9, R9 // panelStride <<= 1
-	MOVD R6, R22 // rows of b
+	MOVD R6, R9 // b_k = b
+	MOVD R6, R10 // ahead = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_54 // depth < 4
 
 depth_53:
 	FMOVS (R20), F16 // A[0][0] = a[0][0]
 	FMOVS (R21), F17 // A[1][0] = a[1][0]
-	FMOVQ (R22), F18 // B[0][0] = bfloat16 of b[0][0]
-	FMOVQ 16(R22), F20 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // B[0][0] = bfloat16 of b[0][0]
+	FMOVQ (R9), F18 // B[0][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R9), F20 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // B[0][0] = bfloat16 of b_k[0]
 	WORD  $0x4f901240 // FMLA V0.4S, V18.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f901261 // FMLA V1.4S, V19.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
 	WORD  $0x4f901282 // FMLA V2.4S, V20.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 8..11
@@ -7333,12 +7376,12 @@ depth_53:
 	WORD  $0x4f911269 // FMLA V9.4S, V19.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 4..7
 	WORD  $0x4f91128a // FMLA V10.4S, V20.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 8..11
 	WORD  $0x4f9112ab // FMLA V11.4S, V21.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 12..15
-	FMOVQ 32(R22), F18 // B[0][1] = bfloat16 of b[0][8]
-	FMOVQ 48(R22), F20 // B[0][1] = bfloat16 of b[0][8]
-	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[0][1] = bfloat16 of b[0][8]
-	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[0][1] = bfloat16 of b[0][8]
-	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // B[0][1] = bfloat16 of b[0][8]
-	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // B[0][1] = bfloat16 of b[0][8]
+	FMOVQ 32(R9), F18 // B[0][1] = bfloat16 of b_k[8]
+	FMOVQ 48(R9), F20 // B[0][1] = bfloat16 of b_k[8]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[0][1] = bfloat16 of b_k[8]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[0][1] = bfloat16 of b_k[8]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // B[0][1] = bfloat16 of b_k[8]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // B[0][1] = bfloat16 of b_k[8]
 	WORD  $0x4f901244 // FMLA V4.4S, V18.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 0..3
 	WORD  $0x4f901265 // FMLA V5.4S, V19.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 4..7
 	WORD  $0x4f901286 // FMLA V6.4S, V20.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 8..11
@@ -7347,15 +7390,15 @@ depth_53:
 	WORD  $0x4f91126d // FMLA V13.4S, V19.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 4..7
 	WORD  $0x4f91128e // FMLA V14.4S, V20.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 8..11
 	WORD  $0x4f9112af // FMLA V15.4S, V21.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 12..15
-	ADD   R7, R22, R22 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	FMOVS 4(R20), F16 // A[0][1] = a[0][1]
 	FMOVS 4(R21), F17 // A[1][1] = a[1][1]
-	FMOVQ (R22), F18 // B[1][0] = bfloat16 of b[0][0]
-	FMOVQ 16(R22), F20 // B[1][0] = bfloat16 of b[0][0]
-	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[1][0] = bfloat16 of b[0][0]
-	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[1][0] = bfloat16 of b[0][0]
-	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // B[1][0] = bfloat16 of b[0][0]
-	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // B[1][0] = bfloat16 of b[0][0]
+	FMOVQ (R9), F18 // B[1][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R9), F20 // B[1][0] = bfloat16 of b_k[0]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[1][0] = bfloat16 of b_k[0]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[1][0] = bfloat16 of b_k[0]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // B[1][0] = bfloat16 of b_k[0]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // B[1][0] = bfloat16 of b_k[0]
 	WORD  $0x4f901240 // FMLA V0.4S, V18.4S, V16.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 0..3
 	WORD  $0x4f901261 // FMLA V1.4S, V19.4S, V16.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 4..7
 	WORD  $0x4f901282 // FMLA V2.4S, V20.4S, V16.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 8..11
@@ -7364,12 +7407,12 @@ depth_53:
 	WORD  $0x4f911269 // FMLA V9.4S, V19.4S, V17.S[0] // C[1][0] += A[1][1] * B[1][0], lanes 4..7
 	WORD  $0x4f91128a // FMLA V10.4S, V20.4S, V17.S[0] // C[1][0] += A[1][1] * B[1][0], lanes 8..11
 	WORD  $0x4f9112ab // FMLA V11.4S, V21.4S, V17.S[0] // C[1][0] += A[1][1] * B[1][0], lanes 12..15
-	FMOVQ 32(R22), F18 // B[1][1] = bfloat16 of b[0][8]
-	FMOVQ 48(R22), F20 // B[1][1] = bfloat16 of b[0][8]
-	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[1][1] = bfloat16 of b[0][8]
-	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[1][1] = bfloat16 of b[0][8]
-	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // B[1][1] = bfloat16 of b[0][8]
-	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // B[1][1] = bfloat16 of b[0][8]
+	FMOVQ 32(R9), F18 // B[1][1] = bfloat16 of b_k[8]
+	FMOVQ 48(R9), F20 // B[1][1] = bfloat16 of b_k[8]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[1][1] = bfloat16 of b_k[8]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[1][1] = bfloat16 of b_k[8]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // B[1][1] = bfloat16 of b_k[8]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // B[1][1] = bfloat16 of b_k[8]
 	WORD  $0x4f901244 // FMLA V4.4S, V18.4S, V16.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 0..3
 	WORD  $0x4f901265 // FMLA V5.4S, V19.4S, V16.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 4..7
 	WORD  $0x4f901286 // FMLA V6.4S, V20.4S, V16.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 8..11
@@ -7378,15 +7421,15 @@ depth_53:
 	WORD  $0x4f91126d // FMLA V13.4S, V19.4S, V17.S[0] // C[1][1] += A[1][1] * B[1][1], lanes 4..7
 	WORD  $0x4f91128e // FMLA V14.4S, V20.4S, V17.S[0] // C[1][1] += A[1][1] * B[1][1], lanes 8..11
 	WORD  $0x4f9112af // FMLA V15.4S, V21.4S, V17.S[0] // C[1][1] += A[1][1] * B[1][1], lanes 12..15
-	ADD   R7, R22, R22 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	FMOVS 8(R20), F16 // A[0][2] = a[0][2]
 	FMOVS 8(R21), F17 // A[1][2] = a[1][2]
-	FMOVQ (R22), F18 // B[2][0] = bfloat16 of b[0][0]
-	FMOVQ 16(R22), F20 // B[2][0] = bfloat16 of b[0][0]
-	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[2][0] = bfloat16 of b[0][0]
-	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[2][0] = bfloat16 of b[0][0]
-	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // B[2][0] = bfloat16 of b[0][0]
-	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // B[2][0] = bfloat16 of b[0][0]
+	FMOVQ (R9), F18 // B[2][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R9), F20 // B[2][0] = bfloat16 of b_k[0]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[2][0] = bfloat16 of b_k[0]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[2][0] = bfloat16 of b_k[0]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // B[2][0] = bfloat16 of b_k[0]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // B[2][0] = bfloat16 of b_k[0]
 	WORD  $0x4f901240 // FMLA V0.4S, V18.4S, V16.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 0..3
 	WORD  $0x4f901261 // FMLA V1.4S, V19.4S, V16.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 4..7
 	WORD  $0x4f901282 // FMLA V2.4S, V20.4S, V16.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 8..11
@@ -7395,12 +7438,12 @@ depth_53:
 	WORD  $0x4f911269 // FMLA V9.4S, V19.4S, V17.S[0] // C[1][0] += A[1][2] * B[2][0], lanes 4..7
 	WORD  $0x4f91128a // FMLA V10.4S, V20.4S, V17.S[0] // C[1][0] += A[1][2] * B[2][0], lanes 8..11
 	WORD  $0x4f9112ab // FMLA V11.4S, V21.4S, V17.S[0] // C[1][0] += A[1][2] * B[2][0], lanes 12..15
-	FMOVQ 32(R22), F18 // B[2][1] = bfloat16 of b[0][8]
-	FMOVQ 48(R22), F20 // B[2][1] = bfloat16 of b[0][8]
-	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[2][1] = bfloat16 of b[0][8]
-	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[2][1] = bfloat16 of b[0][8]
-	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // B[2][1] = bfloat16 of b[0][8]
-	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // B[2][1] = bfloat16 of b[0][8]
+	FMOVQ 32(R9), F18 // B[2][1] = bfloat16 of b_k[8]
+	FMOVQ 48(R9), F20 // B[2][1] = bfloat16 of b_k[8]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[2][1] = bfloat16 of b_k[8]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[2][1] = bfloat16 of b_k[8]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // B[2][1] = bfloat16 of b_k[8]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // B[2][1] = bfloat16 of b_k[8]
 	WORD  $0x4f901244 // FMLA V4.4S, V18.4S, V16.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 0..3
 	WORD  $0x4f901265 // FMLA V5.4S, V19.4S, V16.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 4..7
 	WORD  $0x4f901286 // FMLA V6.4S, V20.4S, V16.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 8..11
@@ -7409,15 +7452,15 @@ depth_53:
 	WORD  $0x4f91126d // FMLA V13.4S, V19.4S, V17.S[0] // C[1][1] += A[1][2] * B[2][1], lanes 4..7
 	WORD  $0x4f91128e // FMLA V14.4S, V20.4S, V17.S[0] // C[1][1] += A[1][2] * B[2][1], lanes 8..11
 	WORD  $0x4f9112af // FMLA V15.4S, V21.4S, V17.S[0] // C[1][1] += A[1][2] * B[2][1], lanes 12..15
-	ADD   R7, R22, R22 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	FMOVS 12(R20), F16 // A[0][3] = a[0][3]
 	FMOVS 12(R21), F17 // A[1][3] = a[1][3]
-	FMOVQ (R22), F18 // B[3][0] = bfloat16 of b[0][0]
-	FMOVQ 16(R22), F20 // B[3][0] = bfloat16 of b[0][0]
-	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[3][0] = bfloat16 of b[0][0]
-	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[3][0] = bfloat16 of b[0][0]
-	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // B[3][0] = bfloat16 of b[0][0]
-	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // B[3][0] = bfloat16 of b[0][0]
+	FMOVQ (R9), F18 // B[3][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R9), F20 // B[3][0] = bfloat16 of b_k[0]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[3][0] = bfloat16 of b_k[0]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[3][0] = bfloat16 of b_k[0]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // B[3][0] = bfloat16 of b_k[0]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // B[3][0] = bfloat16 of b_k[0]
 	WORD  $0x4f901240 // FMLA V0.4S, V18.4S, V16.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 0..3
 	WORD  $0x4f901261 // FMLA V1.4S, V19.4S, V16.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 4..7
 	WORD  $0x4f901282 // FMLA V2.4S, V20.4S, V16.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 8..11
@@ -7426,12 +7469,12 @@ depth_53:
 	WORD  $0x4f911269 // FMLA V9.4S, V19.4S, V17.S[0] // C[1][0] += A[1][3] * B[3][0], lanes 4..7
 	WORD  $0x4f91128a // FMLA V10.4S, V20.4S, V17.S[0] // C[1][0] += A[1][3] * B[3][0], lanes 8..11
 	WORD  $0x4f9112ab // FMLA V11.4S, V21.4S, V17.S[0] // C[1][0] += A[1][3] * B[3][0], lanes 12..15
-	FMOVQ 32(R22), F18 // B[3][1] = bfloat16 of b[0][8]
-	FMOVQ 48(R22), F20 // B[3][1] = bfloat16 of b[0][8]
-	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[3][1] = bfloat16 of b[0][8]
-	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[3][1] = bfloat16 of b[0][8]
-	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // B[3][1] = bfloat16 of b[0][8]
-	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // B[3][1] = bfloat16 of b[0][8]
+	FMOVQ 32(R9), F18 // B[3][1] = bfloat16 of b_k[8]
+	FMOVQ 48(R9), F20 // B[3][1] = bfloat16 of b_k[8]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[3][1] = bfloat16 of b_k[8]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[3][1] = bfloat16 of b_k[8]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // B[3][1] = bfloat16 of b_k[8]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // B[3][1] = bfloat16 of b_k[8]
 	WORD  $0x4f901244 // FMLA V4.4S, V18.4S, V16.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 0..3
 	WORD  $0x4f901265 // FMLA V5.4S, V19.4S, V16.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 4..7
 	WORD  $0x4f901286 // FMLA V6.4S, V20.4S, V16.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 8..11
@@ -7440,9 +7483,14 @@ depth_53:
 	WORD  $0x4f91126d // FMLA V13.4S, V19.4S, V17.S[0] // C[1][1] += A[1][3] * B[3][1], lanes 4..7
 	WORD  $0x4f91128e // FMLA V14.4S, V20.4S, V17.S[0] // C[1][1] += A[1][3] * B[3][1], lanes 8..11
 	WORD  $0x4f9112af // FMLA V15.4S, V21.4S, V17.S[0] // C[1][1] += A[1][3] * B[3][1], lanes 12..15
-	ADD   R7, R22, R22 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
+	PRFM  2048(R10), PLDL1KEEP // prefetch ahead[512]
+	PRFM  2112(R10), PLDL1KEEP // prefetch ahead[528]
+	PRFM  2176(R10), PLDL1KEEP // prefetch ahead[544]
+	PRFM  2240(R10), PLDL1KEEP // prefetch ahead[560]
+	ADD   $256, R10, R10 // ahead += 256
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_53 // depth >= 4
@@ -7454,12 +7502,12 @@ depth_end_54:
 depth_55:
 	FMOVS (R20), F16 // A[0][0] = a[0][0]
 	FMOVS (R21), F17 // A[1][0] = a[1][0]
-	FMOVQ (R22), F18 // B[0][0] = bfloat16 of b[0][0]
-	FMOVQ 16(R22), F20 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // B[0][0] = bfloat16 of b[0][0]
+	FMOVQ (R9), F18 // B[0][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R9), F20 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // B[0][0] = bfloat16 of b_k[0]
 	WORD  $0x4f901240 // FMLA V0.4S, V18.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f901261 // FMLA V1.4S, V19.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
 	WORD  $0x4f901282 // FMLA V2.4S, V20.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 8..11
@@ -7468,12 +7516,12 @@ depth_55:
 	WORD  $0x4f911269 // FMLA V9.4S, V19.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 4..7
 	WORD  $0x4f91128a // FMLA V10.4S, V20.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 8..11
 	WORD  $0x4f9112ab // FMLA V11.4S, V21.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 12..15
-	FMOVQ 32(R22), F18 // B[0][1] = bfloat16 of b[0][8]
-	FMOVQ 48(R22), F20 // B[0][1] = bfloat16 of b[0][8]
-	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[0][1] = bfloat16 of b[0][8]
-	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[0][1] = bfloat16 of b[0][8]
-	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // B[0][1] = bfloat16 of b[0][8]
-	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // B[0][1] = bfloat16 of b[0][8]
+	FMOVQ 32(R9), F18 // B[0][1] = bfloat16 of b_k[8]
+	FMOVQ 48(R9), F20 // B[0][1] = bfloat16 of b_k[8]
+	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[0][1] = bfloat16 of b_k[8]
+	WORD  $0x2e613a52 // SHLL V18.4S, V18.4H, #16 // B[0][1] = bfloat16 of b_k[8]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // B[0][1] = bfloat16 of b_k[8]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // B[0][1] = bfloat16 of b_k[8]
 	WORD  $0x4f901244 // FMLA V4.4S, V18.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 0..3
 	WORD  $0x4f901265 // FMLA V5.4S, V19.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 4..7
 	WORD  $0x4f901286 // FMLA V6.4S, V20.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 8..11
@@ -7482,7 +7530,7 @@ depth_55:
 	WORD  $0x4f91126d // FMLA V13.4S, V19.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 4..7
 	WORD  $0x4f91128e // FMLA V14.4S, V20.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 8..11
 	WORD  $0x4f9112af // FMLA V15.4S, V21.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 12..15
-	ADD   R7, R22, R22 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	ADD   $4, R21, R21 // a1 += 4
 	SUB   $1, R8, R8 // depth += -1
@@ -7575,19 +7623,17 @@ end_59:
 	LSL  $2, R8, R8 // aStride in bytes
 	MOVD R1, R20 // rows of a
 	ADD  R8, R20, R21 // rows of a
-	MOVD panelStride+48(FP), R8 // panelStride
-	LSL  $1, R8, R8 // panelStride <<= 1
-	MOVD R6, R22 // rows of b
+	MOVD R6, R8 // b_k = b
 	CMP  $4, R7 // depth < 4
 	BLT  depth_end_61 // depth < 4
 
 depth_60:
-	FMOVQ (R22), F8 // B[0][0] = bfloat16 of b[0][0]
-	FMOVQ 16(R22), F10 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x6e613909 // SHLL2 V9.4S, V8.8H, #16 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x2e613908 // SHLL V8.4S, V8.4H, #16 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x6e61394b // SHLL2 V11.4S, V10.8H, #16 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x2e61394a // SHLL V10.4S, V10.4H, #16 // B[0][0] = bfloat16 of b[0][0]
+	FMOVQ (R8), F8 // B[0][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R8), F10 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x6e613909 // SHLL2 V9.4S, V8.8H, #16 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x2e613908 // SHLL V8.4S, V8.4H, #16 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x6e61394b // SHLL2 V11.4S, V10.8H, #16 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x2e61394a // SHLL V10.4S, V10.4H, #16 // B[0][0] = bfloat16 of b_k[0]
 	FMOVS (R20), F12 // a[0][0] = a[0][0]
 	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -7598,13 +7644,13 @@ depth_60:
 	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
-	ADD   R3, R22, R22 // b0 += pitch
-	FMOVQ (R22), F8 // B[1][0] = bfloat16 of b[0][0]
-	FMOVQ 16(R22), F10 // B[1][0] = bfloat16 of b[0][0]
-	WORD  $0x6e613909 // SHLL2 V9.4S, V8.8H, #16 // B[1][0] = bfloat16 of b[0][0]
-	WORD  $0x2e613908 // SHLL V8.4S, V8.4H, #16 // B[1][0] = bfloat16 of b[0][0]
-	WORD  $0x6e61394b // SHLL2 V11.4S, V10.8H, #16 // B[1][0] = bfloat16 of b[0][0]
-	WORD  $0x2e61394a // SHLL V10.4S, V10.4H, #16 // B[1][0] = bfloat16 of b[0][0]
+	ADD   R3, R8, R8 // b_k += pitch
+	FMOVQ (R8), F8 // B[1][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R8), F10 // B[1][0] = bfloat16 of b_k[0]
+	WORD  $0x6e613909 // SHLL2 V9.4S, V8.8H, #16 // B[1][0] = bfloat16 of b_k[0]
+	WORD  $0x2e613908 // SHLL V8.4S, V8.4H, #16 // B[1][0] = bfloat16 of b_k[0]
+	WORD  $0x6e61394b // SHLL2 V11.4S, V10.8H, #16 // B[1][0] = bfloat16 of b_k[0]
+	WORD  $0x2e61394a // SHLL V10.4S, V10.4H, #16 // B[1][0] = bfloat16 of b_k[0]
 	FMOVS 4(R20), F12 // a[0][1] = a[0][1]
 	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
 	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
@@ -7615,13 +7661,13 @@ depth_60:
 	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 4..7
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 12..15
-	ADD   R3, R22, R22 // b0 += pitch
-	FMOVQ (R22), F8 // B[2][0] = bfloat16 of b[0][0]
-	FMOVQ 16(R22), F10 // B[2][0] = bfloat16 of b[0][0]
-	WORD  $0x6e613909 // SHLL2 V9.4S, V8.8H, #16 // B[2][0] = bfloat16 of b[0][0]
-	WORD  $0x2e613908 // SHLL V8.4S, V8.4H, #16 // B[2][0] = bfloat16 of b[0][0]
-	WORD  $0x6e61394b // SHLL2 V11.4S, V10.8H, #16 // B[2][0] = bfloat16 of b[0][0]
-	WORD  $0x2e61394a // SHLL V10.4S, V10.4H, #16 // B[2][0] = bfloat16 of b[0][0]
+	ADD   R3, R8, R8 // b_k += pitch
+	FMOVQ (R8), F8 // B[2][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R8), F10 // B[2][0] = bfloat16 of b_k[0]
+	WORD  $0x6e613909 // SHLL2 V9.4S, V8.8H, #16 // B[2][0] = bfloat16 of b_k[0]
+	WORD  $0x2e613908 // SHLL V8.4S, V8.4H, #16 // B[2][0] = bfloat16 of b_k[0]
+	WORD  $0x6e61394b // SHLL2 V11.4S, V10.8H, #16 // B[2][0] = bfloat16 of b_k[0]
+	WORD  $0x2e61394a // SHLL V10.4S, V10.4H, #16 // B[2][0] = bfloat16 of b_k[0]
 	FMOVS 8(R20), F12 // a[0][2] = a[0][2]
 	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
 	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
@@ -7632,13 +7678,13 @@ depth_60:
 	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 4..7
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 12..15
-	ADD   R3, R22, R22 // b0 += pitch
-	FMOVQ (R22), F8 // B[3][0] = bfloat16 of b[0][0]
-	FMOVQ 16(R22), F10 // B[3][0] = bfloat16 of b[0][0]
-	WORD  $0x6e613909 // SHLL2 V9.4S, V8.8H, #16 // B[3][0] = bfloat16 of b[0][0]
-	WORD  $0x2e613908 // SHLL V8.4S, V8.4H, #16 // B[3][0] = bfloat16 of b[0][0]
-	WORD  $0x6e61394b // SHLL2 V11.4S, V10.8H, #16 // B[3][0] = bfloat16 of b[0][0]
-	WORD  $0x2e61394a // SHLL V10.4S, V10.4H, #16 // B[3][0] = bfloat16 of b[0][0]
+	ADD   R3, R8, R8 // b_k += pitch
+	FMOVQ (R8), F8 // B[3][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R8), F10 // B[3][0] = bfloat16 of b_k[0]
+	WORD  $0x6e613909 // SHLL2 V9.4S, V8.8H, #16 // B[3][0] = bfloat16 of b_k[0]
+	WORD  $0x2e613908 // SHLL V8.4S, V8.4H, #16 // B[3][0] = bfloat16 of b_k[0]
+	WORD  $0x6e61394b // SHLL2 V11.4S, V10.8H, #16 // B[3][0] = bfloat16 of b_k[0]
+	WORD  $0x2e61394a // SHLL V10.4S, V10.4H, #16 // B[3][0] = bfloat16 of b_k[0]
 	FMOVS 12(R20), F12 // a[0][3] = a[0][3]
 	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
 	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
@@ -7649,9 +7695,14 @@ depth_60:
 	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 4..7
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 12..15
-	ADD   R3, R22, R22 // b0 += pitch
+	ADD   R3, R8, R8 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
+	PRFM  2048(R6), PLDL1KEEP // prefetch ahead[512]
+	PRFM  2112(R6), PLDL1KEEP // prefetch ahead[528]
+	PRFM  2176(R6), PLDL1KEEP // prefetch ahead[544]
+	PRFM  2240(R6), PLDL1KEEP // prefetch ahead[560]
+	ADD   $256, R6, R6 // ahead += 256
 	SUB   $4, R7, R7 // depth += -4
 	CMP   $4, R7 // depth >= 4
 	BGE   depth_60 // depth >= 4
@@ -7661,12 +7712,12 @@ depth_end_61:
 	BLT depth_end_63 // depth < 1
 
 depth_62:
-	FMOVQ (R22), F8 // B[0][0] = bfloat16 of b[0][0]
-	FMOVQ 16(R22), F10 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x6e613909 // SHLL2 V9.4S, V8.8H, #16 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x2e613908 // SHLL V8.4S, V8.4H, #16 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x6e61394b // SHLL2 V11.4S, V10.8H, #16 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x2e61394a // SHLL V10.4S, V10.4H, #16 // B[0][0] = bfloat16 of b[0][0]
+	FMOVQ (R8), F8 // B[0][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R8), F10 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x6e613909 // SHLL2 V9.4S, V8.8H, #16 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x2e613908 // SHLL V8.4S, V8.4H, #16 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x6e61394b // SHLL2 V11.4S, V10.8H, #16 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x2e61394a // SHLL V10.4S, V10.4H, #16 // B[0][0] = bfloat16 of b_k[0]
 	FMOVS (R20), F12 // a[0][0] = a[0][0]
 	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -7677,7 +7728,7 @@ depth_62:
 	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
-	ADD   R3, R22, R22 // b0 += pitch
+	ADD   R3, R8, R8 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	ADD   $4, R21, R21 // a1 += 4
 	SUB   $1, R7, R7 // depth += -1
@@ -7776,102 +7827,106 @@ end_69:
 	MOVD aStride+24(FP), R9 // aStride
 	LSL  $2, R9, R9 // aStride in bytes
 	MOVD R1, R20 // rows of a
-	MOVD panelStride+48(FP), R9 // panelStride
-	LSL  $1, R9, R9 // panelStride <<= 1
-	MOVD R6, R21 // rows of b
+	MOVD R6, R9 // b_k = b
+	MOVD R6, R10 // ahead = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_71 // depth < 4
 
 depth_70:
 	FMOVS (R20), F8 // A[0][0] = a[0][0]
-	FMOVQ (R21), F9 // B[0][0] = bfloat16 of b[0][0]
-	FMOVQ 16(R21), F11 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x6e61392a // SHLL2 V10.4S, V9.8H, #16 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x2e613929 // SHLL V9.4S, V9.4H, #16 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x6e61396c // SHLL2 V12.4S, V11.8H, #16 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x2e61396b // SHLL V11.4S, V11.4H, #16 // B[0][0] = bfloat16 of b[0][0]
+	FMOVQ (R9), F9 // B[0][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R9), F11 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x6e61392a // SHLL2 V10.4S, V9.8H, #16 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x2e613929 // SHLL V9.4S, V9.4H, #16 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x6e61396c // SHLL2 V12.4S, V11.8H, #16 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x2e61396b // SHLL V11.4S, V11.4H, #16 // B[0][0] = bfloat16 of b_k[0]
 	WORD  $0x4f881120 // FMLA V0.4S, V9.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f881141 // FMLA V1.4S, V10.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
 	WORD  $0x4f881162 // FMLA V2.4S, V11.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 8..11
 	WORD  $0x4f881183 // FMLA V3.4S, V12.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 12..15
-	FMOVQ 32(R21), F9 // B[0][1] = bfloat16 of b[0][8]
-	FMOVQ 48(R21), F11 // B[0][1] = bfloat16 of b[0][8]
-	WORD  $0x6e61392a // SHLL2 V10.4S, V9.8H, #16 // B[0][1] = bfloat16 of b[0][8]
-	WORD  $0x2e613929 // SHLL V9.4S, V9.4H, #16 // B[0][1] = bfloat16 of b[0][8]
-	WORD  $0x6e61396c // SHLL2 V12.4S, V11.8H, #16 // B[0][1] = bfloat16 of b[0][8]
-	WORD  $0x2e61396b // SHLL V11.4S, V11.4H, #16 // B[0][1] = bfloat16 of b[0][8]
+	FMOVQ 32(R9), F9 // B[0][1] = bfloat16 of b_k[8]
+	FMOVQ 48(R9), F11 // B[0][1] = bfloat16 of b_k[8]
+	WORD  $0x6e61392a // SHLL2 V10.4S, V9.8H, #16 // B[0][1] = bfloat16 of b_k[8]
+	WORD  $0x2e613929 // SHLL V9.4S, V9.4H, #16 // B[0][1] = bfloat16 of b_k[8]
+	WORD  $0x6e61396c // SHLL2 V12.4S, V11.8H, #16 // B[0][1] = bfloat16 of b_k[8]
+	WORD  $0x2e61396b // SHLL V11.4S, V11.4H, #16 // B[0][1] = bfloat16 of b_k[8]
 	WORD  $0x4f881124 // FMLA V4.4S, V9.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 0..3
 	WORD  $0x4f881145 // FMLA V5.4S, V10.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 4..7
 	WORD  $0x4f881166 // FMLA V6.4S, V11.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 8..11
 	WORD  $0x4f881187 // FMLA V7.4S, V12.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 12..15
-	ADD   R7, R21, R21 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	FMOVS 4(R20), F8 // A[0][1] = a[0][1]
-	FMOVQ (R21), F9 // B[1][0] = bfloat16 of b[0][0]
-	FMOVQ 16(R21), F11 // B[1][0] = bfloat16 of b[0][0]
-	WORD  $0x6e61392a // SHLL2 V10.4S, V9.8H, #16 // B[1][0] = bfloat16 of b[0][0]
-	WORD  $0x2e613929 // SHLL V9.4S, V9.4H, #16 // B[1][0] = bfloat16 of b[0][0]
-	WORD  $0x6e61396c // SHLL2 V12.4S, V11.8H, #16 // B[1][0] = bfloat16 of b[0][0]
-	WORD  $0x2e61396b // SHLL V11.4S, V11.4H, #16 // B[1][0] = bfloat16 of b[0][0]
+	FMOVQ (R9), F9 // B[1][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R9), F11 // B[1][0] = bfloat16 of b_k[0]
+	WORD  $0x6e61392a // SHLL2 V10.4S, V9.8H, #16 // B[1][0] = bfloat16 of b_k[0]
+	WORD  $0x2e613929 // SHLL V9.4S, V9.4H, #16 // B[1][0] = bfloat16 of b_k[0]
+	WORD  $0x6e61396c // SHLL2 V12.4S, V11.8H, #16 // B[1][0] = bfloat16 of b_k[0]
+	WORD  $0x2e61396b // SHLL V11.4S, V11.4H, #16 // B[1][0] = bfloat16 of b_k[0]
 	WORD  $0x4f881120 // FMLA V0.4S, V9.4S, V8.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 0..3
 	WORD  $0x4f881141 // FMLA V1.4S, V10.4S, V8.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 4..7
 	WORD  $0x4f881162 // FMLA V2.4S, V11.4S, V8.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 8..11
 	WORD  $0x4f881183 // FMLA V3.4S, V12.4S, V8.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 12..15
-	FMOVQ 32(R21), F9 // B[1][1] = bfloat16 of b[0][8]
-	FMOVQ 48(R21), F11 // B[1][1] = bfloat16 of b[0][8]
-	WORD  $0x6e61392a // SHLL2 V10.4S, V9.8H, #16 // B[1][1] = bfloat16 of b[0][8]
-	WORD  $0x2e613929 // SHLL V9.4S, V9.4H, #16 // B[1][1] = bfloat16 of b[0][8]
-	WORD  $0x6e61396c // SHLL2 V12.4S, V11.8H, #16 // B[1][1] = bfloat16 of b[0][8]
-	WORD  $0x2e61396b // SHLL V11.4S, V11.4H, #16 // B[1][1] = bfloat16 of b[0][8]
+	FMOVQ 32(R9), F9 // B[1][1] = bfloat16 of b_k[8]
+	FMOVQ 48(R9), F11 // B[1][1] = bfloat16 of b_k[8]
+	WORD  $0x6e61392a // SHLL2 V10.4S, V9.8H, #16 // B[1][1] = bfloat16 of b_k[8]
+	WORD  $0x2e613929 // SHLL V9.4S, V9.4H, #16 // B[1][1] = bfloat16 of b_k[8]
+	WORD  $0x6e61396c // SHLL2 V12.4S, V11.8H, #16 // B[1][1] = bfloat16 of b_k[8]
+	WORD  $0x2e61396b // SHLL V11.4S, V11.4H, #16 // B[1][1] = bfloat16 of b_k[8]
 	WORD  $0x4f881124 // FMLA V4.4S, V9.4S, V8.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 0..3
 	WORD  $0x4f881145 // FMLA V5.4S, V10.4S, V8.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 4..7
 	WORD  $0x4f881166 // FMLA V6.4S, V11.4S, V8.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 8..11
 	WORD  $0x4f881187 // FMLA V7.4S, V12.4S, V8.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 12..15
-	ADD   R7, R21, R21 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	FMOVS 8(R20), F8 // A[0][2] = a[0][2]
-	FMOVQ (R21), F9 // B[2][0] = bfloat16 of b[0][0]
-	FMOVQ 16(R21), F11 // B[2][0] = bfloat16 of b[0][0]
-	WORD  $0x6e61392a // SHLL2 V10.4S, V9.8H, #16 // B[2][0] = bfloat16 of b[0][0]
-	WORD  $0x2e613929 // SHLL V9.4S, V9.4H, #16 // B[2][0] = bfloat16 of b[0][0]
-	WORD  $0x6e61396c // SHLL2 V12.4S, V11.8H, #16 // B[2][0] = bfloat16 of b[0][0]
-	WORD  $0x2e61396b // SHLL V11.4S, V11.4H, #16 // B[2][0] = bfloat16 of b[0][0]
+	FMOVQ (R9), F9 // B[2][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R9), F11 // B[2][0] = bfloat16 of b_k[0]
+	WORD  $0x6e61392a // SHLL2 V10.4S, V9.8H, #16 // B[2][0] = bfloat16 of b_k[0]
+	WORD  $0x2e613929 // SHLL V9.4S, V9.4H, #16 // B[2][0] = bfloat16 of b_k[0]
+	WORD  $0x6e61396c // SHLL2 V12.4S, V11.8H, #16 // B[2][0] = bfloat16 of b_k[0]
+	WORD  $0x2e61396b // SHLL V11.4S, V11.4H, #16 // B[2][0] = bfloat16 of b_k[0]
 	WORD  $0x4f881120 // FMLA V0.4S, V9.4S, V8.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 0..3
 	WORD  $0x4f881141 // FMLA V1.4S, V10.4S, V8.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 4..7
 	WORD  $0x4f881162 // FMLA V2.4S, V11.4S, V8.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 8..11
 	WORD  $0x4f881183 // FMLA V3.4S, V12.4S, V8.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 12..15
-	FMOVQ 32(R21), F9 // B[2][1] = bfloat16 of b[0][8]
-	FMOVQ 48(R21), F11 // B[2][1] = bfloat16 of b[0][8]
-	WORD  $0x6e61392a // SHLL2 V10.4S, V9.8H, #16 // B[2][1] = bfloat16 of b[0][8]
-	WORD  $0x2e613929 // SHLL V9.4S, V9.4H, #16 // B[2][1] = bfloat16 of b[0][8]
-	WORD  $0x6e61396c // SHLL2 V12.4S, V11.8H, #16 // B[2][1] = bfloat16 of b[0][8]
-	WORD  $0x2e61396b // SHLL V11.4S, V11.4H, #16 // B[2][1] = bfloat16 of b[0][8]
+	FMOVQ 32(R9), F9 // B[2][1] = bfloat16 of b_k[8]
+	FMOVQ 48(R9), F11 // B[2][1] = bfloat16 of b_k[8]
+	WORD  $0x6e61392a // SHLL2 V10.4S, V9.8H, #16 // B[2][1] = bfloat16 of b_k[8]
+	WORD  $0x2e613929 // SHLL V9.4S, V9.4H, #16 // B[2][1] = bfloat16 of b_k[8]
+	WORD  $0x6e61396c // SHLL2 V12.4S, V11.8H, #16 // B[2][1] = bfloat16 of b_k[8]
+	WORD  $0x2e61396b // SHLL V11.4S, V11.4H, #16 // B[2][1] = bfloat16 of b_k[8]
 	WORD  $0x4f881124 // FMLA V4.4S, V9.4S, V8.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 0..3
 	WORD  $0x4f881145 // FMLA V5.4S, V10.4S, V8.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 4..7
 	WORD  $0x4f881166 // FMLA V6.4S, V11.4S, V8.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 8..11
 	WORD  $0x4f881187 // FMLA V7.4S, V12.4S, V8.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 12..15
-	ADD   R7, R21, R21 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	FMOVS 12(R20), F8 // A[0][3] = a[0][3]
-	FMOVQ (R21), F9 // B[3][0] = bfloat16 of b[0][0]
-	FMOVQ 16(R21), F11 // B[3][0] = bfloat16 of b[0][0]
-	WORD  $0x6e61392a // SHLL2 V10.4S, V9.8H, #16 // B[3][0] = bfloat16 of b[0][0]
-	WORD  $0x2e613929 // SHLL V9.4S, V9.4H, #16 // B[3][0] = bfloat16 of b[0][0]
-	WORD  $0x6e61396c // SHLL2 V12.4S, V11.8H, #16 // B[3][0] = bfloat16 of b[0][0]
-	WORD  $0x2e61396b // SHLL V11.4S, V11.4H, #16 // B[3][0] = bfloat16 of b[0][0]
+	FMOVQ (R9), F9 // B[3][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R9), F11 // B[3][0] = bfloat16 of b_k[0]
+	WORD  $0x6e61392a // SHLL2 V10.4S, V9.8H, #16 // B[3][0] = bfloat16 of b_k[0]
+	WORD  $0x2e613929 // SHLL V9.4S, V9.4H, #16 // B[3][0] = bfloat16 of b_k[0]
+	WORD  $0x6e61396c // SHLL2 V12.4S, V11.8H, #16 // B[3][0] = bfloat16 of b_k[0]
+	WORD  $0x2e61396b // SHLL V11.4S, V11.4H, #16 // B[3][0] = bfloat16 of b_k[0]
 	WORD  $0x4f881120 // FMLA V0.4S, V9.4S, V8.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 0..3
 	WORD  $0x4f881141 // FMLA V1.4S, V10.4S, V8.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 4..7
 	WORD  $0x4f881162 // FMLA V2.4S, V11.4S, V8.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 8..11
 	WORD  $0x4f881183 // FMLA V3.4S, V12.4S, V8.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 12..15
-	FMOVQ 32(R21), F9 // B[3][1] = bfloat16 of b[0][8]
-	FMOVQ 48(R21), F11 // B[3][1] = bfloat16 of b[0][8]
-	WORD  $0x6e61392a // SHLL2 V10.4S, V9.8H, #16 // B[3][1] = bfloat16 of b[0][8]
-	WORD  $0x2e613929 // SHLL V9.4S, V9.4H, #16 // B[3][1] = bfloat16 of b[0][8]
-	WORD  $0x6e61396c // SHLL2 V12.4S, V11.8H, #16 // B[3][1] = bfloat16 of b[0][8]
-	WORD  $0x2e61396b // SHLL V11.4S, V11.4H, #16 // B[3][1] = bfloat16 of b[0][8]
+	FMOVQ 32(R9), F9 // B[3][1] = bfloat16 of b_k[8]
+	FMOVQ 48(R9), F11 // B[3][1] = bfloat16 of b_k[8]
+	WORD  $0x6e61392a // SHLL2 V10.4S, V9.8H, #16 // B[3][1] = bfloat16 of b_k[8]
+	WORD  $0x2e613929 // SHLL V9.4S, V9.4H, #16 // B[3][1] = bfloat16 of b_k[8]
+	WORD  $0x6e61396c // SHLL2 V12.4S, V11.8H, #16 // B[3][1] = bfloat16 of b_k[8]
+	WORD  $0x2e61396b // SHLL V11.4S, V11.4H, #16 // B[3][1] = bfloat16 of b_k[8]
 	WORD  $0x4f881124 // FMLA V4.4S, V9.4S, V8.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 0..3
 	WORD  $0x4f881145 // FMLA V5.4S, V10.4S, V8.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 4..7
 	WORD  $0x4f881166 // FMLA V6.4S, V11.4S, V8.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 8..11
 	WORD  $0x4f881187 // FMLA V7.4S, V12.4S, V8.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 12..15
-	ADD   R7, R21, R21 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
+	PRFM  2048(R10), PLDL1KEEP // prefetch ahead[512]
+	PRFM  2112(R10), PLDL1KEEP // prefetch ahead[528]
+	PRFM  2176(R10), PLDL1KEEP // prefetch ahead[544]
+	PRFM  2240(R10), PLDL1KEEP // prefetch ahead[560]
+	ADD   $256, R10, R10 // ahead += 256
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_70 // depth >= 4
@@ -7882,27 +7937,27 @@ depth_end_71:
 
 depth_72:
 	FMOVS (R20), F8 // A[0][0] = a[0][0]
-	FMOVQ (R21), F9 // B[0][0] = bfloat16 of b[0][0]
-	FMOVQ 16(R21), F11 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x6e61392a // SHLL2 V10.4S, V9.8H, #16 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x2e613929 // SHLL V9.4S, V9.4H, #16 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x6e61396c // SHLL2 V12.4S, V11.8H, #16 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x2e61396b // SHLL V11.4S, V11.4H, #16 // B[0][0] = bfloat16 of b[0][0]
+	FMOVQ (R9), F9 // B[0][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R9), F11 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x6e61392a // SHLL2 V10.4S, V9.8H, #16 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x2e613929 // SHLL V9.4S, V9.4H, #16 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x6e61396c // SHLL2 V12.4S, V11.8H, #16 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x2e61396b // SHLL V11.4S, V11.4H, #16 // B[0][0] = bfloat16 of b_k[0]
 	WORD  $0x4f881120 // FMLA V0.4S, V9.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f881141 // FMLA V1.4S, V10.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
 	WORD  $0x4f881162 // FMLA V2.4S, V11.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 8..11
 	WORD  $0x4f881183 // FMLA V3.4S, V12.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 12..15
-	FMOVQ 32(R21), F9 // B[0][1] = bfloat16 of b[0][8]
-	FMOVQ 48(R21), F11 // B[0][1] = bfloat16 of b[0][8]
-	WORD  $0x6e61392a // SHLL2 V10.4S, V9.8H, #16 // B[0][1] = bfloat16 of b[0][8]
-	WORD  $0x2e613929 // SHLL V9.4S, V9.4H, #16 // B[0][1] = bfloat16 of b[0][8]
-	WORD  $0x6e61396c // SHLL2 V12.4S, V11.8H, #16 // B[0][1] = bfloat16 of b[0][8]
-	WORD  $0x2e61396b // SHLL V11.4S, V11.4H, #16 // B[0][1] = bfloat16 of b[0][8]
+	FMOVQ 32(R9), F9 // B[0][1] = bfloat16 of b_k[8]
+	FMOVQ 48(R9), F11 // B[0][1] = bfloat16 of b_k[8]
+	WORD  $0x6e61392a // SHLL2 V10.4S, V9.8H, #16 // B[0][1] = bfloat16 of b_k[8]
+	WORD  $0x2e613929 // SHLL V9.4S, V9.4H, #16 // B[0][1] = bfloat16 of b_k[8]
+	WORD  $0x6e61396c // SHLL2 V12.4S, V11.8H, #16 // B[0][1] = bfloat16 of b_k[8]
+	WORD  $0x2e61396b // SHLL V11.4S, V11.4H, #16 // B[0][1] = bfloat16 of b_k[8]
 	WORD  $0x4f881124 // FMLA V4.4S, V9.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 0..3
 	WORD  $0x4f881145 // FMLA V5.4S, V10.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 4..7
 	WORD  $0x4f881166 // FMLA V6.4S, V11.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 8..11
 	WORD  $0x4f881187 // FMLA V7.4S, V12.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 12..15
-	ADD   R7, R21, R21 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	SUB   $1, R8, R8 // depth += -1
 	CMP   $1, R8 // depth >= 1
@@ -7969,62 +8024,65 @@ end_76:
 	MOVD aStride+24(FP), R8 // aStride
 	LSL  $2, R8, R8 // aStride in bytes
 	MOVD R1, R20 // rows of a
-	MOVD panelStride+48(FP), R8 // panelStride
-	LSL  $1, R8, R8 // panelStride <<= 1
-	MOVD R6, R21 // rows of b
+	MOVD R6, R8 // b_k = b
 	CMP  $4, R7 // depth < 4
 	BLT  depth_end_78 // depth < 4
 
 depth_77:
-	FMOVQ (R21), F4 // B[0][0] = bfloat16 of b[0][0]
-	FMOVQ 16(R21), F6 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x6e613885 // SHLL2 V5.4S, V4.8H, #16 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x2e613884 // SHLL V4.4S, V4.4H, #16 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x6e6138c7 // SHLL2 V7.4S, V6.8H, #16 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x2e6138c6 // SHLL V6.4S, V6.4H, #16 // B[0][0] = bfloat16 of b[0][0]
+	FMOVQ (R8), F4 // B[0][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R8), F6 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x6e613885 // SHLL2 V5.4S, V4.8H, #16 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x2e613884 // SHLL V4.4S, V4.4H, #16 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x6e6138c7 // SHLL2 V7.4S, V6.8H, #16 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x2e6138c6 // SHLL V6.4S, V6.4H, #16 // B[0][0] = bfloat16 of b_k[0]
 	FMOVS (R20), F8 // a[0][0] = a[0][0]
 	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
-	ADD   R3, R21, R21 // b0 += pitch
-	FMOVQ (R21), F4 // B[1][0] = bfloat16 of b[0][0]
-	FMOVQ 16(R21), F6 // B[1][0] = bfloat16 of b[0][0]
-	WORD  $0x6e613885 // SHLL2 V5.4S, V4.8H, #16 // B[1][0] = bfloat16 of b[0][0]
-	WORD  $0x2e613884 // SHLL V4.4S, V4.4H, #16 // B[1][0] = bfloat16 of b[0][0]
-	WORD  $0x6e6138c7 // SHLL2 V7.4S, V6.8H, #16 // B[1][0] = bfloat16 of b[0][0]
-	WORD  $0x2e6138c6 // SHLL V6.4S, V6.4H, #16 // B[1][0] = bfloat16 of b[0][0]
+	ADD   R3, R8, R8 // b_k += pitch
+	FMOVQ (R8), F4 // B[1][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R8), F6 // B[1][0] = bfloat16 of b_k[0]
+	WORD  $0x6e613885 // SHLL2 V5.4S, V4.8H, #16 // B[1][0] = bfloat16 of b_k[0]
+	WORD  $0x2e613884 // SHLL V4.4S, V4.4H, #16 // B[1][0] = bfloat16 of b_k[0]
+	WORD  $0x6e6138c7 // SHLL2 V7.4S, V6.8H, #16 // B[1][0] = bfloat16 of b_k[0]
+	WORD  $0x2e6138c6 // SHLL V6.4S, V6.4H, #16 // B[1][0] = bfloat16 of b_k[0]
 	FMOVS 4(R20), F8 // a[0][1] = a[0][1]
 	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 12..15
-	ADD   R3, R21, R21 // b0 += pitch
-	FMOVQ (R21), F4 // B[2][0] = bfloat16 of b[0][0]
-	FMOVQ 16(R21), F6 // B[2][0] = bfloat16 of b[0][0]
-	WORD  $0x6e613885 // SHLL2 V5.4S, V4.8H, #16 // B[2][0] = bfloat16 of b[0][0]
-	WORD  $0x2e613884 // SHLL V4.4S, V4.4H, #16 // B[2][0] = bfloat16 of b[0][0]
-	WORD  $0x6e6138c7 // SHLL2 V7.4S, V6.8H, #16 // B[2][0] = bfloat16 of b[0][0]
-	WORD  $0x2e6138c6 // SHLL V6.4S, V6.4H, #16 // B[2][0] = bfloat16 of b[0][0]
+	ADD   R3, R8, R8 // b_k += pitch
+	FMOVQ (R8), F4 // B[2][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R8), F6 // B[2][0] = bfloat16 of b_k[0]
+	WORD  $0x6e613885 // SHLL2 V5.4S, V4.8H, #16 // B[2][0] = bfloat16 of b_k[0]
+	WORD  $0x2e613884 // SHLL V4.4S, V4.4H, #16 // B[2][0] = bfloat16 of b_k[0]
+	WORD  $0x6e6138c7 // SHLL2 V7.4S, V6.8H, #16 // B[2][0] = bfloat16 of b_k[0]
+	WORD  $0x2e6138c6 // SHLL V6.4S, V6.4H, #16 // B[2][0] = bfloat16 of b_k[0]
 	FMOVS 8(R20), F8 // a[0][2] = a[0][2]
 	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 12..15
-	ADD   R3, R21, R21 // b0 += pitch
-	FMOVQ (R21), F4 // B[3][0] = bfloat16 of b[0][0]
-	FMOVQ 16(R21), F6 // B[3][0] = bfloat16 of b[0][0]
-	WORD  $0x6e613885 // SHLL2 V5.4S, V4.8H, #16 // B[3][0] = bfloat16 of b[0][0]
-	WORD  $0x2e613884 // SHLL V4.4S, V4.4H, #16 // B[3][0] = bfloat16 of b[0][0]
-	WORD  $0x6e6138c7 // SHLL2 V7.4S, V6.8H, #16 // B[3][0] = bfloat16 of b[0][0]
-	WORD  $0x2e6138c6 // SHLL V6.4S, V6.4H, #16 // B[3][0] = bfloat16 of b[0][0]
+	ADD   R3, R8, R8 // b_k += pitch
+	FMOVQ (R8), F4 // B[3][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R8), F6 // B[3][0] = bfloat16 of b_k[0]
+	WORD  $0x6e613885 // SHLL2 V5.4S, V4.8H, #16 // B[3][0] = bfloat16 of b_k[0]
+	WORD  $0x2e613884 // SHLL V4.4S, V4.4H, #16 // B[3][0] = bfloat16 of b_k[0]
+	WORD  $0x6e6138c7 // SHLL2 V7.4S, V6.8H, #16 // B[3][0] = bfloat16 of b_k[0]
+	WORD  $0x2e6138c6 // SHLL V6.4S, V6.4H, #16 // B[3][0] = bfloat16 of b_k[0]
 	FMOVS 12(R20), F8 // a[0][3] = a[0][3]
 	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
-	ADD   R3, R21, R21 // b0 += pitch
+	ADD   R3, R8, R8 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
+	PRFM  2048(R6), PLDL1KEEP // prefetch ahead[512]
+	PRFM  2112(R6), PLDL1KEEP // prefetch ahead[528]
+	PRFM  2176(R6), PLDL1KEEP // prefetch ahead[544]
+	PRFM  2240(R6), PLDL1KEEP // prefetch ahead[560]
+	ADD   $256, R6, R6 // ahead += 256
 	SUB   $4, R7, R7 // depth += -4
 	CMP   $4, R7 // depth >= 4
 	BGE   depth_77 // depth >= 4
@@ -8034,18 +8092,18 @@ depth_end_78:
 	BLT depth_end_80 // depth < 1
 
 depth_79:
-	FMOVQ (R21), F4 // B[0][0] = bfloat16 of b[0][0]
-	FMOVQ 16(R21), F6 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x6e613885 // SHLL2 V5.4S, V4.8H, #16 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x2e613884 // SHLL V4.4S, V4.4H, #16 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x6e6138c7 // SHLL2 V7.4S, V6.8H, #16 // B[0][0] = bfloat16 of b[0][0]
-	WORD  $0x2e6138c6 // SHLL V6.4S, V6.4H, #16 // B[0][0] = bfloat16 of b[0][0]
+	FMOVQ (R8), F4 // B[0][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R8), F6 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x6e613885 // SHLL2 V5.4S, V4.8H, #16 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x2e613884 // SHLL V4.4S, V4.4H, #16 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x6e6138c7 // SHLL2 V7.4S, V6.8H, #16 // B[0][0] = bfloat16 of b_k[0]
+	WORD  $0x2e6138c6 // SHLL V6.4S, V6.4H, #16 // B[0][0] = bfloat16 of b_k[0]
 	FMOVS (R20), F8 // a[0][0] = a[0][0]
 	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
-	ADD   R3, R21, R21 // b0 += pitch
+	ADD   R3, R8, R8 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	SUB   $1, R7, R7 // depth += -1
 	CMP   $1, R7 // depth >= 1
@@ -8179,20 +8237,18 @@ end_6:
 	ADD  R9, R20, R21 // rows of a
 	ADD  R9, R21, R22 // rows of a
 	ADD  R9, R22, R23 // rows of a
-	MOVD panelStride+48(FP), R9 // panelStride
-	LSL  $1, R9, R9 // panelStride <<= 1
-	MOVD R6, R24 // rows of b
-	MOVD R6, R9 // ahead = b
+	MOVD R6, R9 // b_k = b
+	MOVD R6, R10 // ahead = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_8 // depth < 4
 
 depth_7:
-	FMOVQ (R24), F16 // B[0][0] = float16 of b[0][0]
-	FMOVQ 16(R24), F18 // B[0][0] = float16 of b[0][0]
-	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // B[0][0] = float16 of b[0][0]
-	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // B[0][0] = float16 of b[0][0]
-	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[0][0] = float16 of b[0][0]
-	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[0][0] = float16 of b[0][0]
+	FMOVQ (R9), F16 // B[0][0] = float16 of b_k[0]
+	FMOVQ 16(R9), F18 // B[0][0] = float16 of b_k[0]
+	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // B[0][0] = float16 of b_k[0]
+	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // B[0][0] = float16 of b_k[0]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[0][0] = float16 of b_k[0]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[0][0] = float16 of b_k[0]
 	FMOVS (R20), F20 // a[0][0] = a[0][0]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -8213,13 +8269,13 @@ depth_7:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
-	ADD   R7, R24, R24 // b0 += pitch
-	FMOVQ (R24), F16 // B[1][0] = float16 of b[0][0]
-	FMOVQ 16(R24), F18 // B[1][0] = float16 of b[0][0]
-	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // B[1][0] = float16 of b[0][0]
-	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // B[1][0] = float16 of b[0][0]
-	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[1][0] = float16 of b[0][0]
-	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[1][0] = float16 of b[0][0]
+	ADD   R7, R9, R9 // b_k += pitch
+	FMOVQ (R9), F16 // B[1][0] = float16 of b_k[0]
+	FMOVQ 16(R9), F18 // B[1][0] = float16 of b_k[0]
+	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // B[1][0] = float16 of b_k[0]
+	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // B[1][0] = float16 of b_k[0]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[1][0] = float16 of b_k[0]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[1][0] = float16 of b_k[0]
 	FMOVS 4(R20), F20 // a[0][1] = a[0][1]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
@@ -8240,13 +8296,13 @@ depth_7:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 12..15
-	ADD   R7, R24, R24 // b0 += pitch
-	FMOVQ (R24), F16 // B[2][0] = float16 of b[0][0]
-	FMOVQ 16(R24), F18 // B[2][0] = float16 of b[0][0]
-	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // B[2][0] = float16 of b[0][0]
-	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // B[2][0] = float16 of b[0][0]
-	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[2][0] = float16 of b[0][0]
-	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[2][0] = float16 of b[0][0]
+	ADD   R7, R9, R9 // b_k += pitch
+	FMOVQ (R9), F16 // B[2][0] = float16 of b_k[0]
+	FMOVQ 16(R9), F18 // B[2][0] = float16 of b_k[0]
+	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // B[2][0] = float16 of b_k[0]
+	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // B[2][0] = float16 of b_k[0]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[2][0] = float16 of b_k[0]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[2][0] = float16 of b_k[0]
 	FMOVS 8(R20), F20 // a[0][2] = a[0][2]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
@@ -8267,13 +8323,13 @@ depth_7:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 12..15
-	ADD   R7, R24, R24 // b0 += pitch
-	FMOVQ (R24), F16 // B[3][0] = float16 of b[0][0]
-	FMOVQ 16(R24), F18 // B[3][0] = float16 of b[0][0]
-	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // B[3][0] = float16 of b[0][0]
-	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // B[3][0] = float16 of b[0][0]
-	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[3][0] = float16 of b[0][0]
-	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[3][0] = float16 of b[0][0]
+	ADD   R7, R9, R9 // b_k += pitch
+	FMOVQ (R9), F16 // B[3][0] = float16 of b_k[0]
+	FMOVQ 16(R9), F18 // B[3][0] = float16 of b_k[0]
+	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // B[3][0] = float16 of b_k[0]
+	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // B[3][0] = float16 of b_k[0]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[3][0] = float16 of b_k[0]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[3][0] = float16 of b_k[0]
 	FMOVS 12(R20), F20 // a[0][3] = a[0][3]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
@@ -8294,14 +8350,16 @@ depth_7:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 12..15
-	ADD   R7, R24, R24 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
 	ADD   $16, R23, R23 // a3 += 16
-	PRFM  12288(R9), PLDL1KEEP // prefetch ahead[3072]
-	PRFM  12352(R9), PLDL1KEEP // prefetch ahead[3088]
-	ADD   $128, R9, R9 // ahead += 128
+	PRFM  2048(R10), PLDL1KEEP // prefetch ahead[512]
+	PRFM  2112(R10), PLDL1KEEP // prefetch ahead[528]
+	PRFM  2176(R10), PLDL1KEEP // prefetch ahead[544]
+	PRFM  2240(R10), PLDL1KEEP // prefetch ahead[560]
+	ADD   $256, R10, R10 // ahead += 256
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_7 // depth >= 4
@@ -8311,12 +8369,12 @@ depth_end_8:
 	BLT depth_end_10 // depth < 1
 
 depth_9:
-	FMOVQ (R24), F16 // B[0][0] = float16 of b[0][0]
-	FMOVQ 16(R24), F18 // B[0][0] = float16 of b[0][0]
-	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // B[0][0] = float16 of b[0][0]
-	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // B[0][0] = float16 of b[0][0]
-	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[0][0] = float16 of b[0][0]
-	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[0][0] = float16 of b[0][0]
+	FMOVQ (R9), F16 // B[0][0] = float16 of b_k[0]
+	FMOVQ 16(R9), F18 // B[0][0] = float16 of b_k[0]
+	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // B[0][0] = float16 of b_k[0]
+	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // B[0][0] = float16 of b_k[0]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[0][0] = float16 of b_k[0]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[0][0] = float16 of b_k[0]
 	FMOVS (R20), F20 // a[0][0] = a[0][0]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -8337,7 +8395,7 @@ depth_9:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
-	ADD   R7, R24, R24 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	ADD   $4, R21, R21 // a1 += 4
 	ADD   $4, R22, R22 // a2 += 4
@@ -8456,20 +8514,17 @@ end_12:
 	ADD  R9, R20, R21 // rows of a
 	ADD  R9, R21, R22 // rows of a
 	ADD  R9, R22, R23 // rows of a
-	MOVD panelStride+48(FP), R9 // panelStride
-	LSL  $1, R9, R9 // panelStride <<= 1
-	MOVD R6, R24 // rows of b
-	MOVD R6, R9 // ahead = b
+	MOVD R6, R9 // b_k = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_14 // depth < 4
 
 depth_13:
-	FMOVQ 32(R24), F16 // B[0][0] = float16 of b[0][8]
-	FMOVQ 48(R24), F18 // B[0][0] = float16 of b[0][8]
-	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // B[0][0] = float16 of b[0][8]
-	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // B[0][0] = float16 of b[0][8]
-	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[0][0] = float16 of b[0][8]
-	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[0][0] = float16 of b[0][8]
+	FMOVQ 32(R9), F16 // B[0][0] = float16 of b_k[8]
+	FMOVQ 48(R9), F18 // B[0][0] = float16 of b_k[8]
+	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // B[0][0] = float16 of b_k[8]
+	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // B[0][0] = float16 of b_k[8]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[0][0] = float16 of b_k[8]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[0][0] = float16 of b_k[8]
 	FMOVS (R20), F20 // a[0][0] = a[0][0]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -8490,13 +8545,13 @@ depth_13:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
-	ADD   R7, R24, R24 // b0 += pitch
-	FMOVQ 32(R24), F16 // B[1][0] = float16 of b[0][8]
-	FMOVQ 48(R24), F18 // B[1][0] = float16 of b[0][8]
-	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // B[1][0] = float16 of b[0][8]
-	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // B[1][0] = float16 of b[0][8]
-	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[1][0] = float16 of b[0][8]
-	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[1][0] = float16 of b[0][8]
+	ADD   R7, R9, R9 // b_k += pitch
+	FMOVQ 32(R9), F16 // B[1][0] = float16 of b_k[8]
+	FMOVQ 48(R9), F18 // B[1][0] = float16 of b_k[8]
+	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // B[1][0] = float16 of b_k[8]
+	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // B[1][0] = float16 of b_k[8]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[1][0] = float16 of b_k[8]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[1][0] = float16 of b_k[8]
 	FMOVS 4(R20), F20 // a[0][1] = a[0][1]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
@@ -8517,13 +8572,13 @@ depth_13:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 12..15
-	ADD   R7, R24, R24 // b0 += pitch
-	FMOVQ 32(R24), F16 // B[2][0] = float16 of b[0][8]
-	FMOVQ 48(R24), F18 // B[2][0] = float16 of b[0][8]
-	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // B[2][0] = float16 of b[0][8]
-	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // B[2][0] = float16 of b[0][8]
-	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[2][0] = float16 of b[0][8]
-	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[2][0] = float16 of b[0][8]
+	ADD   R7, R9, R9 // b_k += pitch
+	FMOVQ 32(R9), F16 // B[2][0] = float16 of b_k[8]
+	FMOVQ 48(R9), F18 // B[2][0] = float16 of b_k[8]
+	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // B[2][0] = float16 of b_k[8]
+	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // B[2][0] = float16 of b_k[8]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[2][0] = float16 of b_k[8]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[2][0] = float16 of b_k[8]
 	FMOVS 8(R20), F20 // a[0][2] = a[0][2]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
@@ -8544,13 +8599,13 @@ depth_13:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 12..15
-	ADD   R7, R24, R24 // b0 += pitch
-	FMOVQ 32(R24), F16 // B[3][0] = float16 of b[0][8]
-	FMOVQ 48(R24), F18 // B[3][0] = float16 of b[0][8]
-	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // B[3][0] = float16 of b[0][8]
-	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // B[3][0] = float16 of b[0][8]
-	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[3][0] = float16 of b[0][8]
-	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[3][0] = float16 of b[0][8]
+	ADD   R7, R9, R9 // b_k += pitch
+	FMOVQ 32(R9), F16 // B[3][0] = float16 of b_k[8]
+	FMOVQ 48(R9), F18 // B[3][0] = float16 of b_k[8]
+	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // B[3][0] = float16 of b_k[8]
+	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // B[3][0] = float16 of b_k[8]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[3][0] = float16 of b_k[8]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[3][0] = float16 of b_k[8]
 	FMOVS 12(R20), F20 // a[0][3] = a[0][3]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
@@ -8571,14 +8626,11 @@ depth_13:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 12..15
-	ADD   R7, R24, R24 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
 	ADD   $16, R23, R23 // a3 += 16
-	PRFM  12288(R9), PLDL1KEEP // prefetch ahead[3072]
-	PRFM  12352(R9), PLDL1KEEP // prefetch ahead[3088]
-	ADD   $128, R9, R9 // ahead += 128
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_13 // depth >= 4
@@ -8588,12 +8640,12 @@ depth_end_14:
 	BLT depth_end_16 // depth < 1
 
 depth_15:
-	FMOVQ 32(R24), F16 // B[0][0] = float16 of b[0][8]
-	FMOVQ 48(R24), F18 // B[0][0] = float16 of b[0][8]
-	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // B[0][0] = float16 of b[0][8]
-	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // B[0][0] = float16 of b[0][8]
-	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[0][0] = float16 of b[0][8]
-	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[0][0] = float16 of b[0][8]
+	FMOVQ 32(R9), F16 // B[0][0] = float16 of b_k[8]
+	FMOVQ 48(R9), F18 // B[0][0] = float16 of b_k[8]
+	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // B[0][0] = float16 of b_k[8]
+	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // B[0][0] = float16 of b_k[8]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[0][0] = float16 of b_k[8]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[0][0] = float16 of b_k[8]
 	FMOVS (R20), F20 // a[0][0] = a[0][0]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -8614,7 +8666,7 @@ depth_15:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
-	ADD   R7, R24, R24 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	ADD   $4, R21, R21 // a1 += 4
 	ADD   $4, R22, R22 // a2 += 4
@@ -8743,19 +8795,17 @@ end_19:
 	ADD  R8, R20, R21 // rows of a
 	ADD  R8, R21, R22 // rows of a
 	ADD  R8, R22, R23 // rows of a
-	MOVD panelStride+48(FP), R8 // panelStride
-	LSL  $1, R8, R8 // panelStride <<= 1
-	MOVD R6, R24 // rows of b
+	MOVD R6, R8 // b_k = b
 	CMP  $4, R7 // depth < 4
 	BLT  depth_end_21 // depth < 4
 
 depth_20:
-	FMOVQ (R24), F16 // B[0][0] = float16 of b[0][0]
-	FMOVQ 16(R24), F18 // B[0][0] = float16 of b[0][0]
-	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // B[0][0] = float16 of b[0][0]
-	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // B[0][0] = float16 of b[0][0]
-	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[0][0] = float16 of b[0][0]
-	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[0][0] = float16 of b[0][0]
+	FMOVQ (R8), F16 // B[0][0] = float16 of b_k[0]
+	FMOVQ 16(R8), F18 // B[0][0] = float16 of b_k[0]
+	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // B[0][0] = float16 of b_k[0]
+	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // B[0][0] = float16 of b_k[0]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[0][0] = float16 of b_k[0]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[0][0] = float16 of b_k[0]
 	FMOVS (R20), F20 // a[0][0] = a[0][0]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -8776,13 +8826,13 @@ depth_20:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
-	ADD   R3, R24, R24 // b0 += pitch
-	FMOVQ (R24), F16 // B[1][0] = float16 of b[0][0]
-	FMOVQ 16(R24), F18 // B[1][0] = float16 of b[0][0]
-	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // B[1][0] = float16 of b[0][0]
-	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // B[1][0] = float16 of b[0][0]
-	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[1][0] = float16 of b[0][0]
-	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[1][0] = float16 of b[0][0]
+	ADD   R3, R8, R8 // b_k += pitch
+	FMOVQ (R8), F16 // B[1][0] = float16 of b_k[0]
+	FMOVQ 16(R8), F18 // B[1][0] = float16 of b_k[0]
+	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // B[1][0] = float16 of b_k[0]
+	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // B[1][0] = float16 of b_k[0]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[1][0] = float16 of b_k[0]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[1][0] = float16 of b_k[0]
 	FMOVS 4(R20), F20 // a[0][1] = a[0][1]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
@@ -8803,13 +8853,13 @@ depth_20:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 12..15
-	ADD   R3, R24, R24 // b0 += pitch
-	FMOVQ (R24), F16 // B[2][0] = float16 of b[0][0]
-	FMOVQ 16(R24), F18 // B[2][0] = float16 of b[0][0]
-	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // B[2][0] = float16 of b[0][0]
-	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // B[2][0] = float16 of b[0][0]
-	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[2][0] = float16 of b[0][0]
-	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[2][0] = float16 of b[0][0]
+	ADD   R3, R8, R8 // b_k += pitch
+	FMOVQ (R8), F16 // B[2][0] = float16 of b_k[0]
+	FMOVQ 16(R8), F18 // B[2][0] = float16 of b_k[0]
+	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // B[2][0] = float16 of b_k[0]
+	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // B[2][0] = float16 of b_k[0]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[2][0] = float16 of b_k[0]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[2][0] = float16 of b_k[0]
 	FMOVS 8(R20), F20 // a[0][2] = a[0][2]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
@@ -8830,13 +8880,13 @@ depth_20:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 12..15
-	ADD   R3, R24, R24 // b0 += pitch
-	FMOVQ (R24), F16 // B[3][0] = float16 of b[0][0]
-	FMOVQ 16(R24), F18 // B[3][0] = float16 of b[0][0]
-	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // B[3][0] = float16 of b[0][0]
-	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // B[3][0] = float16 of b[0][0]
-	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[3][0] = float16 of b[0][0]
-	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[3][0] = float16 of b[0][0]
+	ADD   R3, R8, R8 // b_k += pitch
+	FMOVQ (R8), F16 // B[3][0] = float16 of b_k[0]
+	FMOVQ 16(R8), F18 // B[3][0] = float16 of b_k[0]
+	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // B[3][0] = float16 of b_k[0]
+	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // B[3][0] = float16 of b_k[0]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[3][0] = float16 of b_k[0]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[3][0] = float16 of b_k[0]
 	FMOVS 12(R20), F20 // a[0][3] = a[0][3]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
@@ -8857,14 +8907,16 @@ depth_20:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 12..15
-	ADD   R3, R24, R24 // b0 += pitch
+	ADD   R3, R8, R8 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
 	ADD   $16, R23, R23 // a3 += 16
-	PRFM  12288(R6), PLDL1KEEP // prefetch ahead[3072]
-	PRFM  12352(R6), PLDL1KEEP // prefetch ahead[3088]
-	ADD   $128, R6, R6 // ahead += 128
+	PRFM  2048(R6), PLDL1KEEP // prefetch ahead[512]
+	PRFM  2112(R6), PLDL1KEEP // prefetch ahead[528]
+	PRFM  2176(R6), PLDL1KEEP // prefetch ahead[544]
+	PRFM  2240(R6), PLDL1KEEP // prefetch ahead[560]
+	ADD   $256, R6, R6 // ahead += 256
 	SUB   $4, R7, R7 // depth += -4
 	CMP   $4, R7 // depth >= 4
 	BGE   depth_20 // depth >= 4
@@ -8874,12 +8926,12 @@ depth_end_21:
 	BLT depth_end_23 // depth < 1
 
 depth_22:
-	FMOVQ (R24), F16 // B[0][0] = float16 of b[0][0]
-	FMOVQ 16(R24), F18 // B[0][0] = float16 of b[0][0]
-	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // B[0][0] = float16 of b[0][0]
-	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // B[0][0] = float16 of b[0][0]
-	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[0][0] = float16 of b[0][0]
-	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[0][0] = float16 of b[0][0]
+	FMOVQ (R8), F16 // B[0][0] = float16 of b_k[0]
+	FMOVQ 16(R8), F18 // B[0][0] = float16 of b_k[0]
+	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // B[0][0] = float16 of b_k[0]
+	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // B[0][0] = float16 of b_k[0]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[0][0] = float16 of b_k[0]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[0][0] = float16 of b_k[0]
 	FMOVS (R20), F20 // a[0][0] = a[0][0]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -8900,7 +8952,7 @@ depth_22:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
-	ADD   R3, R24, R24 // b0 += pitch
+	ADD   R3, R8, R8 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	ADD   $4, R21, R21 // a1 += 4
 	ADD   $4, R22, R22 // a2 += 4
@@ -9035,20 +9087,18 @@ end_29:
 	MOVD R1, R20 // rows of a
 	ADD  R9, R20, R21 // rows of a
 	ADD  R9, R21, R22 // rows of a
-	MOVD panelStride+48(FP), R9 // panelStride
-	LSL  $1, R9, R9 // panelStride <<= 1
-	MOVD R6, R23 // rows of b
-	MOVD R6, R9 // ahead = b
+	MOVD R6, R9 // b_k = b
+	MOVD R6, R10 // ahead = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_31 // depth < 4
 
 depth_30:
-	FMOVQ (R23), F12 // B[0][0] = float16 of b[0][0]
-	FMOVQ 16(R23), F14 // B[0][0] = float16 of b[0][0]
-	WORD  $0x4e21798d // FCVTL2 V13.4S, V12.8H // B[0][0] = float16 of b[0][0]
-	WORD  $0x0e21798c // FCVTL V12.4S, V12.4H // B[0][0] = float16 of b[0][0]
-	WORD  $0x4e2179cf // FCVTL2 V15.4S, V14.8H // B[0][0] = float16 of b[0][0]
-	WORD  $0x0e2179ce // FCVTL V14.4S, V14.4H // B[0][0] = float16 of b[0][0]
+	FMOVQ (R9), F12 // B[0][0] = float16 of b_k[0]
+	FMOVQ 16(R9), F14 // B[0][0] = float16 of b_k[0]
+	WORD  $0x4e21798d // FCVTL2 V13.4S, V12.8H // B[0][0] = float16 of b_k[0]
+	WORD  $0x0e21798c // FCVTL V12.4S, V12.4H // B[0][0] = float16 of b_k[0]
+	WORD  $0x4e2179cf // FCVTL2 V15.4S, V14.8H // B[0][0] = float16 of b_k[0]
+	WORD  $0x0e2179ce // FCVTL V14.4S, V14.4H // B[0][0] = float16 of b_k[0]
 	FMOVS (R20), F16 // a[0][0] = a[0][0]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -9064,13 +9114,13 @@ depth_30:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
-	ADD   R7, R23, R23 // b0 += pitch
-	FMOVQ (R23), F12 // B[1][0] = float16 of b[0][0]
-	FMOVQ 16(R23), F14 // B[1][0] = float16 of b[0][0]
-	WORD  $0x4e21798d // FCVTL2 V13.4S, V12.8H // B[1][0] = float16 of b[0][0]
-	WORD  $0x0e21798c // FCVTL V12.4S, V12.4H // B[1][0] = float16 of b[0][0]
-	WORD  $0x4e2179cf // FCVTL2 V15.4S, V14.8H // B[1][0] = float16 of b[0][0]
-	WORD  $0x0e2179ce // FCVTL V14.4S, V14.4H // B[1][0] = float16 of b[0][0]
+	ADD   R7, R9, R9 // b_k += pitch
+	FMOVQ (R9), F12 // B[1][0] = float16 of b_k[0]
+	FMOVQ 16(R9), F14 // B[1][0] = float16 of b_k[0]
+	WORD  $0x4e21798d // FCVTL2 V13.4S, V12.8H // B[1][0] = float16 of b_k[0]
+	WORD  $0x0e21798c // FCVTL V12.4S, V12.4H // B[1][0] = float16 of b_k[0]
+	WORD  $0x4e2179cf // FCVTL2 V15.4S, V14.8H // B[1][0] = float16 of b_k[0]
+	WORD  $0x0e2179ce // FCVTL V14.4S, V14.4H // B[1][0] = float16 of b_k[0]
 	FMOVS 4(R20), F16 // a[0][1] = a[0][1]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
@@ -9086,13 +9136,13 @@ depth_30:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 12..15
-	ADD   R7, R23, R23 // b0 += pitch
-	FMOVQ (R23), F12 // B[2][0] = float16 of b[0][0]
-	FMOVQ 16(R23), F14 // B[2][0] = float16 of b[0][0]
-	WORD  $0x4e21798d // FCVTL2 V13.4S, V12.8H // B[2][0] = float16 of b[0][0]
-	WORD  $0x0e21798c // FCVTL V12.4S, V12.4H // B[2][0] = float16 of b[0][0]
-	WORD  $0x4e2179cf // FCVTL2 V15.4S, V14.8H // B[2][0] = float16 of b[0][0]
-	WORD  $0x0e2179ce // FCVTL V14.4S, V14.4H // B[2][0] = float16 of b[0][0]
+	ADD   R7, R9, R9 // b_k += pitch
+	FMOVQ (R9), F12 // B[2][0] = float16 of b_k[0]
+	FMOVQ 16(R9), F14 // B[2][0] = float16 of b_k[0]
+	WORD  $0x4e21798d // FCVTL2 V13.4S, V12.8H // B[2][0] = float16 of b_k[0]
+	WORD  $0x0e21798c // FCVTL V12.4S, V12.4H // B[2][0] = float16 of b_k[0]
+	WORD  $0x4e2179cf // FCVTL2 V15.4S, V14.8H // B[2][0] = float16 of b_k[0]
+	WORD  $0x0e2179ce // FCVTL V14.4S, V14.4H // B[2][0] = float16 of b_k[0]
 	FMOVS 8(R20), F16 // a[0][2] = a[0][2]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
@@ -9108,13 +9158,13 @@ depth_30:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 12..15
-	ADD   R7, R23, R23 // b0 += pitch
-	FMOVQ (R23), F12 // B[3][0] = float16 of b[0][0]
-	FMOVQ 16(R23), F14 // B[3][0] = float16 of b[0][0]
-	WORD  $0x4e21798d // FCVTL2 V13.4S, V12.8H // B[3][0] = float16 of b[0][0]
-	WORD  $0x0e21798c // FCVTL V12.4S, V12.4H // B[3][0] = float16 of b[0][0]
-	WORD  $0x4e2179cf // FCVTL2 V15.4S, V14.8H // B[3][0] = float16 of b[0][0]
-	WORD  $0x0e2179ce // FCVTL V14.4S, V14.4H // B[3][0] = float16 of b[0][0]
+	ADD   R7, R9, R9 // b_k += pitch
+	FMOVQ (R9), F12 // B[3][0] = float16 of b_k[0]
+	FMOVQ 16(R9), F14 // B[3][0] = float16 of b_k[0]
+	WORD  $0x4e21798d // FCVTL2 V13.4S, V12.8H // B[3][0] = float16 of b_k[0]
+	WORD  $0x0e21798c // FCVTL V12.4S, V12.4H // B[3][0] = float16 of b_k[0]
+	WORD  $0x4e2179cf // FCVTL2 V15.4S, V14.8H // B[3][0] = float16 of b_k[0]
+	WORD  $0x0e2179ce // FCVTL V14.4S, V14.4H // B[3][0] = float16 of b_k[0]
 	FMOVS 12(R20), F16 // a[0][3] = a[0][3]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
@@ -9130,13 +9180,15 @@ depth_30:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 12..15
-	ADD   R7, R23, R23 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
-	PRFM  12288(R9), PLDL1KEEP // prefetch ahead[3072]
-	PRFM  12352(R9), PLDL1KEEP // prefetch ahead[3088]
-	ADD   $128, R9, R9 // ahead += 128
+	PRFM  2048(R10), PLDL1KEEP // prefetch ahead[512]
+	PRFM  2112(R10), PLDL1KEEP // prefetch ahead[528]
+	PRFM  2176(R10), PLDL1KEEP // prefetch ahead[544]
+	PRFM  2240(R10), PLDL1KEEP // prefetch ahead[560]
+	ADD   $256, R10, R10 // ahead += 256
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_30 // depth >= 4
@@ -9146,12 +9198,12 @@ depth_end_31:
 	BLT depth_end_33 // depth < 1
 
 depth_32:
-	FMOVQ (R23), F12 // B[0][0] = float16 of b[0][0]
-	FMOVQ 16(R23), F14 // B[0][0] = float16 of b[0][0]
-	WORD  $0x4e21798d // FCVTL2 V13.4S, V12.8H // B[0][0] = float16 of b[0][0]
-	WORD  $0x0e21798c // FCVTL V12.4S, V12.4H // B[0][0] = float16 of b[0][0]
-	WORD  $0x4e2179cf // FCVTL2 V15.4S, V14.8H // B[0][0] = float16 of b[0][0]
-	WORD  $0x0e2179ce // FCVTL V14.4S, V14.4H // B[0][0] = float16 of b[0][0]
+	FMOVQ (R9), F12 // B[0][0] = float16 of b_k[0]
+	FMOVQ 16(R9), F14 // B[0][0] = float16 of b_k[0]
+	WORD  $0x4e21798d // FCVTL2 V13.4S, V12.8H // B[0][0] = float16 of b_k[0]
+	WORD  $0x0e21798c // FCVTL V12.4S, V12.4H // B[0][0] = float16 of b_k[0]
+	WORD  $0x4e2179cf // FCVTL2 V15.4S, V14.8H // B[0][0] = float16 of b_k[0]
+	WORD  $0x0e2179ce // FCVTL V14.4S, V14.4H // B[0][0] = float16 of b_k[0]
 	FMOVS (R20), F16 // a[0][0] = a[0][0]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -9167,7 +9219,7 @@ depth_32:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
-	ADD   R7, R23, R23 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	ADD   $4, R21, R21 // a1 += 4
 	ADD   $4, R22, R22 // a2 += 4
@@ -9264,20 +9316,17 @@ end_35:
 	MOVD R1, R20 // rows of a
 	ADD  R9, R20, R21 // rows of a
 	ADD  R9, R21, R22 // rows of a
-	MOVD panelStride+48(FP), R9 // panelStride
-	LSL  $1, R9, R9 // panelStride <<= 1
-	MOVD R6, R23 // rows of b
-	MOVD R6, R9 // ahead = b
+	MOVD R6, R9 // b_k = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_37 // depth < 4
 
 depth_36:
-	FMOVQ 32(R23), F12 // B[0][0] = float16 of b[0][8]
-	FMOVQ 48(R23), F14 // B[0][0] = float16 of b[0][8]
-	WORD  $0x4e21798d // FCVTL2 V13.4S, V12.8H // B[0][0] = float16 of b[0][8]
-	WORD  $0x0e21798c // FCVTL V12.4S, V12.4H // B[0][0] = float16 of b[0][8]
-	WORD  $0x4e2179cf // FCVTL2 V15.4S, V14.8H // B[0][0] = float16 of b[0][8]
-	WORD  $0x0e2179ce // FCVTL V14.4S, V14.4H // B[0][0] = float16 of b[0][8]
+	FMOVQ 32(R9), F12 // B[0][0] = float16 of b_k[8]
+	FMOVQ 48(R9), F14 // B[0][0] = float16 of b_k[8]
+	WORD  $0x4e21798d // FCVTL2 V13.4S, V12.8H // B[0][0] = float16 of b_k[8]
+	WORD  $0x0e21798c // FCVTL V12.4S, V12.4H // B[0][0] = float16 of b_k[8]
+	WORD  $0x4e2179cf // FCVTL2 V15.4S, V14.8H // B[0][0] = float16 of b_k[8]
+	WORD  $0x0e2179ce // FCVTL V14.4S, V14.4H // B[0][0] = float16 of b_k[8]
 	FMOVS (R20), F16 // a[0][0] = a[0][0]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -9293,13 +9342,13 @@ depth_36:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
-	ADD   R7, R23, R23 // b0 += pitch
-	FMOVQ 32(R23), F12 // B[1][0] = float16 of b[0][8]
-	FMOVQ 48(R23), F14 // B[1][0] = float16 of b[0][8]
-	WORD  $0x4e21798d // FCVTL2 V13.4S, V12.8H // B[1][0] = float16 of b[0][8]
-	WORD  $0x0e21798c // FCVTL V12.4S, V12.4H // B[1][0] = float16 of b[0][8]
-	WORD  $0x4e2179cf // FCVTL2 V15.4S, V14.8H // B[1][0] = float16 of b[0][8]
-	WORD  $0x0e2179ce // FCVTL V14.4S, V14.4H // B[1][0] = float16 of b[0][8]
+	ADD   R7, R9, R9 // b_k += pitch
+	FMOVQ 32(R9), F12 // B[1][0] = float16 of b_k[8]
+	FMOVQ 48(R9), F14 // B[1][0] = float16 of b_k[8]
+	WORD  $0x4e21798d // FCVTL2 V13.4S, V12.8H // B[1][0] = float16 of b_k[8]
+	WORD  $0x0e21798c // FCVTL V12.4S, V12.4H // B[1][0] = float16 of b_k[8]
+	WORD  $0x4e2179cf // FCVTL2 V15.4S, V14.8H // B[1][0] = float16 of b_k[8]
+	WORD  $0x0e2179ce // FCVTL V14.4S, V14.4H // B[1][0] = float16 of b_k[8]
 	FMOVS 4(R20), F16 // a[0][1] = a[0][1]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
@@ -9315,13 +9364,13 @@ depth_36:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 12..15
-	ADD   R7, R23, R23 // b0 += pitch
-	FMOVQ 32(R23), F12 // B[2][0] = float16 of b[0][8]
-	FMOVQ 48(R23), F14 // B[2][0] = float16 of b[0][8]
-	WORD  $0x4e21798d // FCVTL2 V13.4S, V12.8H // B[2][0] = float16 of b[0][8]
-	WORD  $0x0e21798c // FCVTL V12.4S, V12.4H // B[2][0] = float16 of b[0][8]
-	WORD  $0x4e2179cf // FCVTL2 V15.4S, V14.8H // B[2][0] = float16 of b[0][8]
-	WORD  $0x0e2179ce // FCVTL V14.4S, V14.4H // B[2][0] = float16 of b[0][8]
+	ADD   R7, R9, R9 // b_k += pitch
+	FMOVQ 32(R9), F12 // B[2][0] = float16 of b_k[8]
+	FMOVQ 48(R9), F14 // B[2][0] = float16 of b_k[8]
+	WORD  $0x4e21798d // FCVTL2 V13.4S, V12.8H // B[2][0] = float16 of b_k[8]
+	WORD  $0x0e21798c // FCVTL V12.4S, V12.4H // B[2][0] = float16 of b_k[8]
+	WORD  $0x4e2179cf // FCVTL2 V15.4S, V14.8H // B[2][0] = float16 of b_k[8]
+	WORD  $0x0e2179ce // FCVTL V14.4S, V14.4H // B[2][0] = float16 of b_k[8]
 	FMOVS 8(R20), F16 // a[0][2] = a[0][2]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
@@ -9337,13 +9386,13 @@ depth_36:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 12..15
-	ADD   R7, R23, R23 // b0 += pitch
-	FMOVQ 32(R23), F12 // B[3][0] = float16 of b[0][8]
-	FMOVQ 48(R23), F14 // B[3][0] = float16 of b[0][8]
-	WORD  $0x4e21798d // FCVTL2 V13.4S, V12.8H // B[3][0] = float16 of b[0][8]
-	WORD  $0x0e21798c // FCVTL V12.4S, V12.4H // B[3][0] = float16 of b[0][8]
-	WORD  $0x4e2179cf // FCVTL2 V15.4S, V14.8H // B[3][0] = float16 of b[0][8]
-	WORD  $0x0e2179ce // FCVTL V14.4S, V14.4H // B[3][0] = float16 of b[0][8]
+	ADD   R7, R9, R9 // b_k += pitch
+	FMOVQ 32(R9), F12 // B[3][0] = float16 of b_k[8]
+	FMOVQ 48(R9), F14 // B[3][0] = float16 of b_k[8]
+	WORD  $0x4e21798d // FCVTL2 V13.4S, V12.8H // B[3][0] = float16 of b_k[8]
+	WORD  $0x0e21798c // FCVTL V12.4S, V12.4H // B[3][0] = float16 of b_k[8]
+	WORD  $0x4e2179cf // FCVTL2 V15.4S, V14.8H // B[3][0] = float16 of b_k[8]
+	WORD  $0x0e2179ce // FCVTL V14.4S, V14.4H // B[3][0] = float16 of b_k[8]
 	FMOVS 12(R20), F16 // a[0][3] = a[0][3]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
@@ -9359,13 +9408,10 @@ depth_36:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 12..15
-	ADD   R7, R23, R23 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
-	PRFM  12288(R9), PLDL1KEEP // prefetch ahead[3072]
-	PRFM  12352(R9), PLDL1KEEP // prefetch ahead[3088]
-	ADD   $128, R9, R9 // ahead += 128
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_36 // depth >= 4
@@ -9375,12 +9421,12 @@ depth_end_37:
 	BLT depth_end_39 // depth < 1
 
 depth_38:
-	FMOVQ 32(R23), F12 // B[0][0] = float16 of b[0][8]
-	FMOVQ 48(R23), F14 // B[0][0] = float16 of b[0][8]
-	WORD  $0x4e21798d // FCVTL2 V13.4S, V12.8H // B[0][0] = float16 of b[0][8]
-	WORD  $0x0e21798c // FCVTL V12.4S, V12.4H // B[0][0] = float16 of b[0][8]
-	WORD  $0x4e2179cf // FCVTL2 V15.4S, V14.8H // B[0][0] = float16 of b[0][8]
-	WORD  $0x0e2179ce // FCVTL V14.4S, V14.4H // B[0][0] = float16 of b[0][8]
+	FMOVQ 32(R9), F12 // B[0][0] = float16 of b_k[8]
+	FMOVQ 48(R9), F14 // B[0][0] = float16 of b_k[8]
+	WORD  $0x4e21798d // FCVTL2 V13.4S, V12.8H // B[0][0] = float16 of b_k[8]
+	WORD  $0x0e21798c // FCVTL V12.4S, V12.4H // B[0][0] = float16 of b_k[8]
+	WORD  $0x4e2179cf // FCVTL2 V15.4S, V14.8H // B[0][0] = float16 of b_k[8]
+	WORD  $0x0e2179ce // FCVTL V14.4S, V14.4H // B[0][0] = float16 of b_k[8]
 	FMOVS (R20), F16 // a[0][0] = a[0][0]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -9396,7 +9442,7 @@ depth_38:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
-	ADD   R7, R23, R23 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	ADD   $4, R21, R21 // a1 += 4
 	ADD   $4, R22, R22 // a2 += 4
@@ -9503,19 +9549,17 @@ end_42:
 	MOVD R1, R20 // rows of a
 	ADD  R8, R20, R21 // rows of a
 	ADD  R8, R21, R22 // rows of a
-	MOVD panelStride+48(FP), R8 // panelStride
-	LSL  $1, R8, R8 // panelStride <<= 1
-	MOVD R6, R23 // rows of b
+	MOVD R6, R8 // b_k = b
 	CMP  $4, R7 // depth < 4
 	BLT  depth_end_44 // depth < 4
 
 depth_43:
-	FMOVQ (R23), F12 // B[0][0] = float16 of b[0][0]
-	FMOVQ 16(R23), F14 // B[0][0] = float16 of b[0][0]
-	WORD  $0x4e21798d // FCVTL2 V13.4S, V12.8H // B[0][0] = float16 of b[0][0]
-	WORD  $0x0e21798c // FCVTL V12.4S, V12.4H // B[0][0] = float16 of b[0][0]
-	WORD  $0x4e2179cf // FCVTL2 V15.4S, V14.8H // B[0][0] = float16 of b[0][0]
-	WORD  $0x0e2179ce // FCVTL V14.4S, V14.4H // B[0][0] = float16 of b[0][0]
+	FMOVQ (R8), F12 // B[0][0] = float16 of b_k[0]
+	FMOVQ 16(R8), F14 // B[0][0] = float16 of b_k[0]
+	WORD  $0x4e21798d // FCVTL2 V13.4S, V12.8H // B[0][0] = float16 of b_k[0]
+	WORD  $0x0e21798c // FCVTL V12.4S, V12.4H // B[0][0] = float16 of b_k[0]
+	WORD  $0x4e2179cf // FCVTL2 V15.4S, V14.8H // B[0][0] = float16 of b_k[0]
+	WORD  $0x0e2179ce // FCVTL V14.4S, V14.4H // B[0][0] = float16 of b_k[0]
 	FMOVS (R20), F16 // a[0][0] = a[0][0]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -9531,13 +9575,13 @@ depth_43:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
-	ADD   R3, R23, R23 // b0 += pitch
-	FMOVQ (R23), F12 // B[1][0] = float16 of b[0][0]
-	FMOVQ 16(R23), F14 // B[1][0] = float16 of b[0][0]
-	WORD  $0x4e21798d // FCVTL2 V13.4S, V12.8H // B[1][0] = float16 of b[0][0]
-	WORD  $0x0e21798c // FCVTL V12.4S, V12.4H // B[1][0] = float16 of b[0][0]
-	WORD  $0x4e2179cf // FCVTL2 V15.4S, V14.8H // B[1][0] = float16 of b[0][0]
-	WORD  $0x0e2179ce // FCVTL V14.4S, V14.4H // B[1][0] = float16 of b[0][0]
+	ADD   R3, R8, R8 // b_k += pitch
+	FMOVQ (R8), F12 // B[1][0] = float16 of b_k[0]
+	FMOVQ 16(R8), F14 // B[1][0] = float16 of b_k[0]
+	WORD  $0x4e21798d // FCVTL2 V13.4S, V12.8H // B[1][0] = float16 of b_k[0]
+	WORD  $0x0e21798c // FCVTL V12.4S, V12.4H // B[1][0] = float16 of b_k[0]
+	WORD  $0x4e2179cf // FCVTL2 V15.4S, V14.8H // B[1][0] = float16 of b_k[0]
+	WORD  $0x0e2179ce // FCVTL V14.4S, V14.4H // B[1][0] = float16 of b_k[0]
 	FMOVS 4(R20), F16 // a[0][1] = a[0][1]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
@@ -9553,13 +9597,13 @@ depth_43:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 12..15
-	ADD   R3, R23, R23 // b0 += pitch
-	FMOVQ (R23), F12 // B[2][0] = float16 of b[0][0]
-	FMOVQ 16(R23), F14 // B[2][0] = float16 of b[0][0]
-	WORD  $0x4e21798d // FCVTL2 V13.4S, V12.8H // B[2][0] = float16 of b[0][0]
-	WORD  $0x0e21798c // FCVTL V12.4S, V12.4H // B[2][0] = float16 of b[0][0]
-	WORD  $0x4e2179cf // FCVTL2 V15.4S, V14.8H // B[2][0] = float16 of b[0][0]
-	WORD  $0x0e2179ce // FCVTL V14.4S, V14.4H // B[2][0] = float16 of b[0][0]
+	ADD   R3, R8, R8 // b_k += pitch
+	FMOVQ (R8), F12 // B[2][0] = float16 of b_k[0]
+	FMOVQ 16(R8), F14 // B[2][0] = float16 of b_k[0]
+	WORD  $0x4e21798d // FCVTL2 V13.4S, V12.8H // B[2][0] = float16 of b_k[0]
+	WORD  $0x0e21798c // FCVTL V12.4S, V12.4H // B[2][0] = float16 of b_k[0]
+	WORD  $0x4e2179cf // FCVTL2 V15.4S, V14.8H // B[2][0] = float16 of b_k[0]
+	WORD  $0x0e2179ce // FCVTL V14.4S, V14.4H // B[2][0] = float16 of b_k[0]
 	FMOVS 8(R20), F16 // a[0][2] = a[0][2]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
@@ -9575,13 +9619,13 @@ depth_43:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 12..15
-	ADD   R3, R23, R23 // b0 += pitch
-	FMOVQ (R23), F12 // B[3][0] = float16 of b[0][0]
-	FMOVQ 16(R23), F14 // B[3][0] = float16 of b[0][0]
-	WORD  $0x4e21798d // FCVTL2 V13.4S, V12.8H // B[3][0] = float16 of b[0][0]
-	WORD  $0x0e21798c // FCVTL V12.4S, V12.4H // B[3][0] = float16 of b[0][0]
-	WORD  $0x4e2179cf // FCVTL2 V15.4S, V14.8H // B[3][0] = float16 of b[0][0]
-	WORD  $0x0e2179ce // FCVTL V14.4S, V14.4H // B[3][0] = float16 of b[0][0]
+	ADD   R3, R8, R8 // b_k += pitch
+	FMOVQ (R8), F12 // B[3][0] = float16 of b_k[0]
+	FMOVQ 16(R8), F14 // B[3][0] = float16 of b_k[0]
+	WORD  $0x4e21798d // FCVTL2 V13.4S, V12.8H // B[3][0] = float16 of b_k[0]
+	WORD  $0x0e21798c // FCVTL V12.4S, V12.4H // B[3][0] = float16 of b_k[0]
+	WORD  $0x4e2179cf // FCVTL2 V15.4S, V14.8H // B[3][0] = float16 of b_k[0]
+	WORD  $0x0e2179ce // FCVTL V14.4S, V14.4H // B[3][0] = float16 of b_k[0]
 	FMOVS 12(R20), F16 // a[0][3] = a[0][3]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
@@ -9597,13 +9641,15 @@ depth_43:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 12..15
-	ADD   R3, R23, R23 // b0 += pitch
+	ADD   R3, R8, R8 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
-	PRFM  12288(R6), PLDL1KEEP // prefetch ahead[3072]
-	PRFM  12352(R6), PLDL1KEEP // prefetch ahead[3088]
-	ADD   $128, R6, R6 // ahead += 128
+	PRFM  2048(R6), PLDL1KEEP // prefetch ahead[512]
+	PRFM  2112(R6), PLDL1KEEP // prefetch ahead[528]
+	PRFM  2176(R6), PLDL1KEEP // prefetch ahead[544]
+	PRFM  2240(R6), PLDL1KEEP // prefetch ahead[560]
+	ADD   $256, R6, R6 // ahead += 256
 	SUB   $4, R7, R7 // depth += -4
 	CMP   $4, R7 // depth >= 4
 	BGE   depth_43 // depth >= 4
@@ -9613,12 +9659,12 @@ depth_end_44:
 	BLT depth_end_46 // depth < 1
 
 depth_45:
-	FMOVQ (R23), F12 // B[0][0] = float16 of b[0][0]
-	FMOVQ 16(R23), F14 // B[0][0] = float16 of b[0][0]
-	WORD  $0x4e21798d // FCVTL2 V13.4S, V12.8H // B[0][0] = float16 of b[0][0]
-	WORD  $0x0e21798c // FCVTL V12.4S, V12.4H // B[0][0] = float16 of b[0][0]
-	WORD  $0x4e2179cf // FCVTL2 V15.4S, V14.8H // B[0][0] = float16 of b[0][0]
-	WORD  $0x0e2179ce // FCVTL V14.4S, V14.4H // B[0][0] = float16 of b[0][0]
+	FMOVQ (R8), F12 // B[0][0] = float16 of b_k[0]
+	FMOVQ 16(R8), F14 // B[0][0] = float16 of b_k[0]
+	WORD  $0x4e21798d // FCVTL2 V13.4S, V12.8H // B[0][0] = float16 of b_k[0]
+	WORD  $0x0e21798c // FCVTL V12.4S, V12.4H // B[0][0] = float16 of b_k[0]
+	WORD  $0x4e2179cf // FCVTL2 V15.4S, V14.8H // B[0][0] = float16 of b_k[0]
+	WORD  $0x0e2179ce // FCVTL V14.4S, V14.4H // B[0][0] = float16 of b_k[0]
 	FMOVS (R20), F16 // a[0][0] = a[0][0]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -9634,7 +9680,7 @@ depth_45:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
-	ADD   R3, R23, R23 // b0 += pitch
+	ADD   R3, R8, R8 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	ADD   $4, R21, R21 // a1 += 4
 	ADD   $4, R22, R22 // a2 += 4
@@ -9769,21 +9815,20 @@ end_52:
 	LSL  $2, R9, R9 // aStride in bytes
 	MOVD R1, R20 // rows of a
 	ADD  R9, R20, R21 // rows of a
-	MOVD panelStride+48(FP), R9 // panelStride
-	LSL  $1, R9, R9 // panelStride <<= 1
-	MOVD R6, R22 // rows of b
+	MOVD R6, R9 // b_k = b
+	MOVD R6, R10 // ahead = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_54 // depth < 4
 
 depth_53:
 	FMOVS (R20), F16 // A[0][0] = a[0][0]
 	FMOVS (R21), F17 // A[1][0] = a[1][0]
-	FMOVQ (R22), F18 // B[0][0] = float16 of b[0][0]
-	FMOVQ 16(R22), F20 // B[0][0] = float16 of b[0][0]
-	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[0][0] = float16 of b[0][0]
-	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[0][0] = float16 of b[0][0]
-	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // B[0][0] = float16 of b[0][0]
-	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // B[0][0] = float16 of b[0][0]
+	FMOVQ (R9), F18 // B[0][0] = float16 of b_k[0]
+	FMOVQ 16(R9), F20 // B[0][0] = float16 of b_k[0]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[0][0] = float16 of b_k[0]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[0][0] = float16 of b_k[0]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // B[0][0] = float16 of b_k[0]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // B[0][0] = float16 of b_k[0]
 	WORD  $0x4f901240 // FMLA V0.4S, V18.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f901261 // FMLA V1.4S, V19.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
 	WORD  $0x4f901282 // FMLA V2.4S, V20.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 8..11
@@ -9792,12 +9837,12 @@ depth_53:
 	WORD  $0x4f911269 // FMLA V9.4S, V19.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 4..7
 	WORD  $0x4f91128a // FMLA V10.4S, V20.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 8..11
 	WORD  $0x4f9112ab // FMLA V11.4S, V21.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 12..15
-	FMOVQ 32(R22), F18 // B[0][1] = float16 of b[0][8]
-	FMOVQ 48(R22), F20 // B[0][1] = float16 of b[0][8]
-	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[0][1] = float16 of b[0][8]
-	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[0][1] = float16 of b[0][8]
-	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // B[0][1] = float16 of b[0][8]
-	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // B[0][1] = float16 of b[0][8]
+	FMOVQ 32(R9), F18 // B[0][1] = float16 of b_k[8]
+	FMOVQ 48(R9), F20 // B[0][1] = float16 of b_k[8]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[0][1] = float16 of b_k[8]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[0][1] = float16 of b_k[8]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // B[0][1] = float16 of b_k[8]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // B[0][1] = float16 of b_k[8]
 	WORD  $0x4f901244 // FMLA V4.4S, V18.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 0..3
 	WORD  $0x4f901265 // FMLA V5.4S, V19.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 4..7
 	WORD  $0x4f901286 // FMLA V6.4S, V20.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 8..11
@@ -9806,15 +9851,15 @@ depth_53:
 	WORD  $0x4f91126d // FMLA V13.4S, V19.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 4..7
 	WORD  $0x4f91128e // FMLA V14.4S, V20.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 8..11
 	WORD  $0x4f9112af // FMLA V15.4S, V21.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 12..15
-	ADD   R7, R22, R22 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	FMOVS 4(R20), F16 // A[0][1] = a[0][1]
 	FMOVS 4(R21), F17 // A[1][1] = a[1][1]
-	FMOVQ (R22), F18 // B[1][0] = float16 of b[0][0]
-	FMOVQ 16(R22), F20 // B[1][0] = float16 of b[0][0]
-	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[1][0] = float16 of b[0][0]
-	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[1][0] = float16 of b[0][0]
-	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // B[1][0] = float16 of b[0][0]
-	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // B[1][0] = float16 of b[0][0]
+	FMOVQ (R9), F18 // B[1][0] = float16 of b_k[0]
+	FMOVQ 16(R9), F20 // B[1][0] = float16 of b_k[0]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[1][0] = float16 of b_k[0]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[1][0] = float16 of b_k[0]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // B[1][0] = float16 of b_k[0]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // B[1][0] = float16 of b_k[0]
 	WORD  $0x4f901240 // FMLA V0.4S, V18.4S, V16.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 0..3
 	WORD  $0x4f901261 // FMLA V1.4S, V19.4S, V16.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 4..7
 	WORD  $0x4f901282 // FMLA V2.4S, V20.4S, V16.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 8..11
@@ -9823,12 +9868,12 @@ depth_53:
 	WORD  $0x4f911269 // FMLA V9.4S, V19.4S, V17.S[0] // C[1][0] += A[1][1] * B[1][0], lanes 4..7
 	WORD  $0x4f91128a // FMLA V10.4S, V20.4S, V17.S[0] // C[1][0] += A[1][1] * B[1][0], lanes 8..11
 	WORD  $0x4f9112ab // FMLA V11.4S, V21.4S, V17.S[0] // C[1][0] += A[1][1] * B[1][0], lanes 12..15
-	FMOVQ 32(R22), F18 // B[1][1] = float16 of b[0][8]
-	FMOVQ 48(R22), F20 // B[1][1] = float16 of b[0][8]
-	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[1][1] = float16 of b[0][8]
-	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[1][1] = float16 of b[0][8]
-	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // B[1][1] = float16 of b[0][8]
-	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // B[1][1] = float16 of b[0][8]
+	FMOVQ 32(R9), F18 // B[1][1] = float16 of b_k[8]
+	FMOVQ 48(R9), F20 // B[1][1] = float16 of b_k[8]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[1][1] = float16 of b_k[8]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[1][1] = float16 of b_k[8]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // B[1][1] = float16 of b_k[8]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // B[1][1] = float16 of b_k[8]
 	WORD  $0x4f901244 // FMLA V4.4S, V18.4S, V16.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 0..3
 	WORD  $0x4f901265 // FMLA V5.4S, V19.4S, V16.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 4..7
 	WORD  $0x4f901286 // FMLA V6.4S, V20.4S, V16.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 8..11
@@ -9837,15 +9882,15 @@ depth_53:
 	WORD  $0x4f91126d // FMLA V13.4S, V19.4S, V17.S[0] // C[1][1] += A[1][1] * B[1][1], lanes 4..7
 	WORD  $0x4f91128e // FMLA V14.4S, V20.4S, V17.S[0] // C[1][1] += A[1][1] * B[1][1], lanes 8..11
 	WORD  $0x4f9112af // FMLA V15.4S, V21.4S, V17.S[0] // C[1][1] += A[1][1] * B[1][1], lanes 12..15
-	ADD   R7, R22, R22 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	FMOVS 8(R20), F16 // A[0][2] = a[0][2]
 	FMOVS 8(R21), F17 // A[1][2] = a[1][2]
-	FMOVQ (R22), F18 // B[2][0] = float16 of b[0][0]
-	FMOVQ 16(R22), F20 // B[2][0] = float16 of b[0][0]
-	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[2][0] = float16 of b[0][0]
-	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[2][0] = float16 of b[0][0]
-	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // B[2][0] = float16 of b[0][0]
-	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // B[2][0] = float16 of b[0][0]
+	FMOVQ (R9), F18 // B[2][0] = float16 of b_k[0]
+	FMOVQ 16(R9), F20 // B[2][0] = float16 of b_k[0]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[2][0] = float16 of b_k[0]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[2][0] = float16 of b_k[0]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // B[2][0] = float16 of b_k[0]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // B[2][0] = float16 of b_k[0]
 	WORD  $0x4f901240 // FMLA V0.4S, V18.4S, V16.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 0..3
 	WORD  $0x4f901261 // FMLA V1.4S, V19.4S, V16.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 4..7
 	WORD  $0x4f901282 // FMLA V2.4S, V20.4S, V16.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 8..11
@@ -9854,12 +9899,12 @@ depth_53:
 	WORD  $0x4f911269 // FMLA V9.4S, V19.4S, V17.S[0] // C[1][0] += A[1][2] * B[2][0], lanes 4..7
 	WORD  $0x4f91128a // FMLA V10.4S, V20.4S, V17.S[0] // C[1][0] += A[1][2] * B[2][0], lanes 8..11
 	WORD  $0x4f9112ab // FMLA V11.4S, V21.4S, V17.S[0] // C[1][0] += A[1][2] * B[2][0], lanes 12..15
-	FMOVQ 32(R22), F18 // B[2][1] = float16 of b[0][8]
-	FMOVQ 48(R22), F20 // B[2][1] = float16 of b[0][8]
-	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[2][1] = float16 of b[0][8]
-	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[2][1] = float16 of b[0][8]
-	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // B[2][1] = float16 of b[0][8]
-	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // B[2][1] = float16 of b[0][8]
+	FMOVQ 32(R9), F18 // B[2][1] = float16 of b_k[8]
+	FMOVQ 48(R9), F20 // B[2][1] = float16 of b_k[8]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[2][1] = float16 of b_k[8]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[2][1] = float16 of b_k[8]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // B[2][1] = float16 of b_k[8]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // B[2][1] = float16 of b_k[8]
 	WORD  $0x4f901244 // FMLA V4.4S, V18.4S, V16.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 0..3
 	WORD  $0x4f901265 // FMLA V5.4S, V19.4S, V16.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 4..7
 	WORD  $0x4f901286 // FMLA V6.4S, V20.4S, V16.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 8..11
@@ -9868,15 +9913,15 @@ depth_53:
 	WORD  $0x4f91126d // FMLA V13.4S, V19.4S, V17.S[0] // C[1][1] += A[1][2] * B[2][1], lanes 4..7
 	WORD  $0x4f91128e // FMLA V14.4S, V20.4S, V17.S[0] // C[1][1] += A[1][2] * B[2][1], lanes 8..11
 	WORD  $0x4f9112af // FMLA V15.4S, V21.4S, V17.S[0] // C[1][1] += A[1][2] * B[2][1], lanes 12..15
-	ADD   R7, R22, R22 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	FMOVS 12(R20), F16 // A[0][3] = a[0][3]
 	FMOVS 12(R21), F17 // A[1][3] = a[1][3]
-	FMOVQ (R22), F18 // B[3][0] = float16 of b[0][0]
-	FMOVQ 16(R22), F20 // B[3][0] = float16 of b[0][0]
-	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[3][0] = float16 of b[0][0]
-	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[3][0] = float16 of b[0][0]
-	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // B[3][0] = float16 of b[0][0]
-	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // B[3][0] = float16 of b[0][0]
+	FMOVQ (R9), F18 // B[3][0] = float16 of b_k[0]
+	FMOVQ 16(R9), F20 // B[3][0] = float16 of b_k[0]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[3][0] = float16 of b_k[0]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[3][0] = float16 of b_k[0]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // B[3][0] = float16 of b_k[0]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // B[3][0] = float16 of b_k[0]
 	WORD  $0x4f901240 // FMLA V0.4S, V18.4S, V16.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 0..3
 	WORD  $0x4f901261 // FMLA V1.4S, V19.4S, V16.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 4..7
 	WORD  $0x4f901282 // FMLA V2.4S, V20.4S, V16.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 8..11
@@ -9885,12 +9930,12 @@ depth_53:
 	WORD  $0x4f911269 // FMLA V9.4S, V19.4S, V17.S[0] // C[1][0] += A[1][3] * B[3][0], lanes 4..7
 	WORD  $0x4f91128a // FMLA V10.4S, V20.4S, V17.S[0] // C[1][0] += A[1][3] * B[3][0], lanes 8..11
 	WORD  $0x4f9112ab // FMLA V11.4S, V21.4S, V17.S[0] // C[1][0] += A[1][3] * B[3][0], lanes 12..15
-	FMOVQ 32(R22), F18 // B[3][1] = float16 of b[0][8]
-	FMOVQ 48(R22), F20 // B[3][1] = float16 of b[0][8]
-	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[3][1] = float16 of b[0][8]
-	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[3][1] = float16 of b[0][8]
-	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // B[3][1] = float16 of b[0][8]
-	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // B[3][1] = float16 of b[0][8]
+	FMOVQ 32(R9), F18 // B[3][1] = float16 of b_k[8]
+	FMOVQ 48(R9), F20 // B[3][1] = float16 of b_k[8]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[3][1] = float16 of b_k[8]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[3][1] = float16 of b_k[8]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // B[3][1] = float16 of b_k[8]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // B[3][1] = float16 of b_k[8]
 	WORD  $0x4f901244 // FMLA V4.4S, V18.4S, V16.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 0..3
 	WORD  $0x4f901265 // FMLA V5.4S, V19.4S, V16.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 4..7
 	WORD  $0x4f901286 // FMLA V6.4S, V20.4S, V16.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 8..11
@@ -9899,9 +9944,14 @@ depth_53:
 	WORD  $0x4f91126d // FMLA V13.4S, V19.4S, V17.S[0] // C[1][1] += A[1][3] * B[3][1], lanes 4..7
 	WORD  $0x4f91128e // FMLA V14.4S, V20.4S, V17.S[0] // C[1][1] += A[1][3] * B[3][1], lanes 8..11
 	WORD  $0x4f9112af // FMLA V15.4S, V21.4S, V17.S[0] // C[1][1] += A[1][3] * B[3][1], lanes 12..15
-	ADD   R7, R22, R22 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
+	PRFM  2048(R10), PLDL1KEEP // prefetch ahead[512]
+	PRFM  2112(R10), PLDL1KEEP // prefetch ahead[528]
+	PRFM  2176(R10), PLDL1KEEP // prefetch ahead[544]
+	PRFM  2240(R10), PLDL1KEEP // prefetch ahead[560]
+	ADD   $256, R10, R10 // ahead += 256
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_53 // depth >= 4
@@ -9913,12 +9963,12 @@ depth_end_54:
 depth_55:
 	FMOVS (R20), F16 // A[0][0] = a[0][0]
 	FMOVS (R21), F17 // A[1][0] = a[1][0]
-	FMOVQ (R22), F18 // B[0][0] = float16 of b[0][0]
-	FMOVQ 16(R22), F20 // B[0][0] = float16 of b[0][0]
-	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[0][0] = float16 of b[0][0]
-	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[0][0] = float16 of b[0][0]
-	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // B[0][0] = float16 of b[0][0]
-	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // B[0][0] = float16 of b[0][0]
+	FMOVQ (R9), F18 // B[0][0] = float16 of b_k[0]
+	FMOVQ 16(R9), F20 // B[0][0] = float16 of b_k[0]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[0][0] = float16 of b_k[0]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[0][0] = float16 of b_k[0]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // B[0][0] = float16 of b_k[0]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // B[0][0] = float16 of b_k[0]
 	WORD  $0x4f901240 // FMLA V0.4S, V18.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f901261 // FMLA V1.4S, V19.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
 	WORD  $0x4f901282 // FMLA V2.4S, V20.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 8..11
@@ -9927,12 +9977,12 @@ depth_55:
 	WORD  $0x4f911269 // FMLA V9.4S, V19.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 4..7
 	WORD  $0x4f91128a // FMLA V10.4S, V20.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 8..11
 	WORD  $0x4f9112ab // FMLA V11.4S, V21.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 12..15
-	FMOVQ 32(R22), F18 // B[0][1] = float16 of b[0][8]
-	FMOVQ 48(R22), F20 // B[0][1] = float16 of b[0][8]
-	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[0][1] = float16 of b[0][8]
-	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[0][1] = float16 of b[0][8]
-	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // B[0][1] = float16 of b[0][8]
-	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // B[0][1] = float16 of b[0][8]
+	FMOVQ 32(R9), F18 // B[0][1] = float16 of b_k[8]
+	FMOVQ 48(R9), F20 // B[0][1] = float16 of b_k[8]
+	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[0][1] = float16 of b_k[8]
+	WORD  $0x0e217a52 // FCVTL V18.4S, V18.4H // B[0][1] = float16 of b_k[8]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // B[0][1] = float16 of b_k[8]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // B[0][1] = float16 of b_k[8]
 	WORD  $0x4f901244 // FMLA V4.4S, V18.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 0..3
 	WORD  $0x4f901265 // FMLA V5.4S, V19.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 4..7
 	WORD  $0x4f901286 // FMLA V6.4S, V20.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 8..11
@@ -9941,7 +9991,7 @@ depth_55:
 	WORD  $0x4f91126d // FMLA V13.4S, V19.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 4..7
 	WORD  $0x4f91128e // FMLA V14.4S, V20.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 8..11
 	WORD  $0x4f9112af // FMLA V15.4S, V21.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 12..15
-	ADD   R7, R22, R22 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	ADD   $4, R21, R21 // a1 += 4
 	SUB   $1, R8, R8 // depth += -1
@@ -10034,19 +10084,17 @@ end_59:
 	LSL  $2, R8, R8 // aStride in bytes
 	MOVD R1, R20 // rows of a
 	ADD  R8, R20, R21 // rows of a
-	MOVD panelStride+48(FP), R8 // panelStride
-	LSL  $1, R8, R8 // panelStride <<= 1
-	MOVD R6, R22 // rows of b
+	MOVD R6, R8 // b_k = b
 	CMP  $4, R7 // depth < 4
 	BLT  depth_end_61 // depth < 4
 
 depth_60:
-	FMOVQ (R22), F8 // B[0][0] = float16 of b[0][0]
-	FMOVQ 16(R22), F10 // B[0][0] = float16 of b[0][0]
-	WORD  $0x4e217909 // FCVTL2 V9.4S, V8.8H // B[0][0] = float16 of b[0][0]
-	WORD  $0x0e217908 // FCVTL V8.4S, V8.4H // B[0][0] = float16 of b[0][0]
-	WORD  $0x4e21794b // FCVTL2 V11.4S, V10.8H // B[0][0] = float16 of b[0][0]
-	WORD  $0x0e21794a // FCVTL V10.4S, V10.4H // B[0][0] = float16 of b[0][0]
+	FMOVQ (R8), F8 // B[0][0] = float16 of b_k[0]
+	FMOVQ 16(R8), F10 // B[0][0] = float16 of b_k[0]
+	WORD  $0x4e217909 // FCVTL2 V9.4S, V8.8H // B[0][0] = float16 of b_k[0]
+	WORD  $0x0e217908 // FCVTL V8.4S, V8.4H // B[0][0] = float16 of b_k[0]
+	WORD  $0x4e21794b // FCVTL2 V11.4S, V10.8H // B[0][0] = float16 of b_k[0]
+	WORD  $0x0e21794a // FCVTL V10.4S, V10.4H // B[0][0] = float16 of b_k[0]
 	FMOVS (R20), F12 // a[0][0] = a[0][0]
 	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -10057,13 +10105,13 @@ depth_60:
 	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
-	ADD   R3, R22, R22 // b0 += pitch
-	FMOVQ (R22), F8 // B[1][0] = float16 of b[0][0]
-	FMOVQ 16(R22), F10 // B[1][0] = float16 of b[0][0]
-	WORD  $0x4e217909 // FCVTL2 V9.4S, V8.8H // B[1][0] = float16 of b[0][0]
-	WORD  $0x0e217908 // FCVTL V8.4S, V8.4H // B[1][0] = float16 of b[0][0]
-	WORD  $0x4e21794b // FCVTL2 V11.4S, V10.8H // B[1][0] = float16 of b[0][0]
-	WORD  $0x0e21794a // FCVTL V10.4S, V10.4H // B[1][0] = float16 of b[0][0]
+	ADD   R3, R8, R8 // b_k += pitch
+	FMOVQ (R8), F8 // B[1][0] = float16 of b_k[0]
+	FMOVQ 16(R8), F10 // B[1][0] = float16 of b_k[0]
+	WORD  $0x4e217909 // FCVTL2 V9.4S, V8.8H // B[1][0] = float16 of b_k[0]
+	WORD  $0x0e217908 // FCVTL V8.4S, V8.4H // B[1][0] = float16 of b_k[0]
+	WORD  $0x4e21794b // FCVTL2 V11.4S, V10.8H // B[1][0] = float16 of b_k[0]
+	WORD  $0x0e21794a // FCVTL V10.4S, V10.4H // B[1][0] = float16 of b_k[0]
 	FMOVS 4(R20), F12 // a[0][1] = a[0][1]
 	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
 	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
@@ -10074,13 +10122,13 @@ depth_60:
 	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 4..7
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 12..15
-	ADD   R3, R22, R22 // b0 += pitch
-	FMOVQ (R22), F8 // B[2][0] = float16 of b[0][0]
-	FMOVQ 16(R22), F10 // B[2][0] = float16 of b[0][0]
-	WORD  $0x4e217909 // FCVTL2 V9.4S, V8.8H // B[2][0] = float16 of b[0][0]
-	WORD  $0x0e217908 // FCVTL V8.4S, V8.4H // B[2][0] = float16 of b[0][0]
-	WORD  $0x4e21794b // FCVTL2 V11.4S, V10.8H // B[2][0] = float16 of b[0][0]
-	WORD  $0x0e21794a // FCVTL V10.4S, V10.4H // B[2][0] = float16 of b[0][0]
+	ADD   R3, R8, R8 // b_k += pitch
+	FMOVQ (R8), F8 // B[2][0] = float16 of b_k[0]
+	FMOVQ 16(R8), F10 // B[2][0] = float16 of b_k[0]
+	WORD  $0x4e217909 // FCVTL2 V9.4S, V8.8H // B[2][0] = float16 of b_k[0]
+	WORD  $0x0e217908 // FCVTL V8.4S, V8.4H // B[2][0] = float16 of b_k[0]
+	WORD  $0x4e21794b // FCVTL2 V11.4S, V10.8H // B[2][0] = float16 of b_k[0]
+	WORD  $0x0e21794a // FCVTL V10.4S, V10.4H // B[2][0] = float16 of b_k[0]
 	FMOVS 8(R20), F12 // a[0][2] = a[0][2]
 	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
 	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
@@ -10091,13 +10139,13 @@ depth_60:
 	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 4..7
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 12..15
-	ADD   R3, R22, R22 // b0 += pitch
-	FMOVQ (R22), F8 // B[3][0] = float16 of b[0][0]
-	FMOVQ 16(R22), F10 // B[3][0] = float16 of b[0][0]
-	WORD  $0x4e217909 // FCVTL2 V9.4S, V8.8H // B[3][0] = float16 of b[0][0]
-	WORD  $0x0e217908 // FCVTL V8.4S, V8.4H // B[3][0] = float16 of b[0][0]
-	WORD  $0x4e21794b // FCVTL2 V11.4S, V10.8H // B[3][0] = float16 of b[0][0]
-	WORD  $0x0e21794a // FCVTL V10.4S, V10.4H // B[3][0] = float16 of b[0][0]
+	ADD   R3, R8, R8 // b_k += pitch
+	FMOVQ (R8), F8 // B[3][0] = float16 of b_k[0]
+	FMOVQ 16(R8), F10 // B[3][0] = float16 of b_k[0]
+	WORD  $0x4e217909 // FCVTL2 V9.4S, V8.8H // B[3][0] = float16 of b_k[0]
+	WORD  $0x0e217908 // FCVTL V8.4S, V8.4H // B[3][0] = float16 of b_k[0]
+	WORD  $0x4e21794b // FCVTL2 V11.4S, V10.8H // B[3][0] = float16 of b_k[0]
+	WORD  $0x0e21794a // FCVTL V10.4S, V10.4H // B[3][0] = float16 of b_k[0]
 	FMOVS 12(R20), F12 // a[0][3] = a[0][3]
 	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
 	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
@@ -10108,9 +10156,14 @@ depth_60:
 	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 4..7
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 12..15
-	ADD   R3, R22, R22 // b0 += pitch
+	ADD   R3, R8, R8 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
+	PRFM  2048(R6), PLDL1KEEP // prefetch ahead[512]
+	PRFM  2112(R6), PLDL1KEEP // prefetch ahead[528]
+	PRFM  2176(R6), PLDL1KEEP // prefetch ahead[544]
+	PRFM  2240(R6), PLDL1KEEP // prefetch ahead[560]
+	ADD   $256, R6, R6 // ahead += 256
 	SUB   $4, R7, R7 // depth += -4
 	CMP   $4, R7 // depth >= 4
 	BGE   depth_60 // depth >= 4
@@ -10120,12 +10173,12 @@ depth_end_61:
 	BLT depth_end_63 // depth < 1
 
 depth_62:
-	FMOVQ (R22), F8 // B[0][0] = float16 of b[0][0]
-	FMOVQ 16(R22), F10 // B[0][0] = float16 of b[0][0]
-	WORD  $0x4e217909 // FCVTL2 V9.4S, V8.8H // B[0][0] = float16 of b[0][0]
-	WORD  $0x0e217908 // FCVTL V8.4S, V8.4H // B[0][0] = float16 of b[0][0]
-	WORD  $0x4e21794b // FCVTL2 V11.4S, V10.8H // B[0][0] = float16 of b[0][0]
-	WORD  $0x0e21794a // FCVTL V10.4S, V10.4H // B[0][0] = float16 of b[0][0]
+	FMOVQ (R8), F8 // B[0][0] = float16 of b_k[0]
+	FMOVQ 16(R8), F10 // B[0][0] = float16 of b_k[0]
+	WORD  $0x4e217909 // FCVTL2 V9.4S, V8.8H // B[0][0] = float16 of b_k[0]
+	WORD  $0x0e217908 // FCVTL V8.4S, V8.4H // B[0][0] = float16 of b_k[0]
+	WORD  $0x4e21794b // FCVTL2 V11.4S, V10.8H // B[0][0] = float16 of b_k[0]
+	WORD  $0x0e21794a // FCVTL V10.4S, V10.4H // B[0][0] = float16 of b_k[0]
 	FMOVS (R20), F12 // a[0][0] = a[0][0]
 	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -10136,7 +10189,7 @@ depth_62:
 	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
-	ADD   R3, R22, R22 // b0 += pitch
+	ADD   R3, R8, R8 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	ADD   $4, R21, R21 // a1 += 4
 	SUB   $1, R7, R7 // depth += -1
@@ -10235,102 +10288,106 @@ end_69:
 	MOVD aStride+24(FP), R9 // aStride
 	LSL  $2, R9, R9 // aStride in bytes
 	MOVD R1, R20 // rows of a
-	MOVD panelStride+48(FP), R9 // panelStride
-	LSL  $1, R9, R9 // panelStride <<= 1
-	MOVD R6, R21 // rows of b
+	MOVD R6, R9 // b_k = b
+	MOVD R6, R10 // ahead = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_71 // depth < 4
 
 depth_70:
 	FMOVS (R20), F8 // A[0][0] = a[0][0]
-	FMOVQ (R21), F9 // B[0][0] = float16 of b[0][0]
-	FMOVQ 16(R21), F11 // B[0][0] = float16 of b[0][0]
-	WORD  $0x4e21792a // FCVTL2 V10.4S, V9.8H // B[0][0] = float16 of b[0][0]
-	WORD  $0x0e217929 // FCVTL V9.4S, V9.4H // B[0][0] = float16 of b[0][0]
-	WORD  $0x4e21796c // FCVTL2 V12.4S, V11.8H // B[0][0] = float16 of b[0][0]
-	WORD  $0x0e21796b // FCVTL V11.4S, V11.4H // B[0][0] = float16 of b[0][0]
+	FMOVQ (R9), F9 // B[0][0] = float16 of b_k[0]
+	FMOVQ 16(R9), F11 // B[0][0] = float16 of b_k[0]
+	WORD  $0x4e21792a // FCVTL2 V10.4S, V9.8H // B[0][0] = float16 of b_k[0]
+	WORD  $0x0e217929 // FCVTL V9.4S, V9.4H // B[0][0] = float16 of b_k[0]
+	WORD  $0x4e21796c // FCVTL2 V12.4S, V11.8H // B[0][0] = float16 of b_k[0]
+	WORD  $0x0e21796b // FCVTL V11.4S, V11.4H // B[0][0] = float16 of b_k[0]
 	WORD  $0x4f881120 // FMLA V0.4S, V9.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f881141 // FMLA V1.4S, V10.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
 	WORD  $0x4f881162 // FMLA V2.4S, V11.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 8..11
 	WORD  $0x4f881183 // FMLA V3.4S, V12.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 12..15
-	FMOVQ 32(R21), F9 // B[0][1] = float16 of b[0][8]
-	FMOVQ 48(R21), F11 // B[0][1] = float16 of b[0][8]
-	WORD  $0x4e21792a // FCVTL2 V10.4S, V9.8H // B[0][1] = float16 of b[0][8]
-	WORD  $0x0e217929 // FCVTL V9.4S, V9.4H // B[0][1] = float16 of b[0][8]
-	WORD  $0x4e21796c // FCVTL2 V12.4S, V11.8H // B[0][1] = float16 of b[0][8]
-	WORD  $0x0e21796b // FCVTL V11.4S, V11.4H // B[0][1] = float16 of b[0][8]
+	FMOVQ 32(R9), F9 // B[0][1] = float16 of b_k[8]
+	FMOVQ 48(R9), F11 // B[0][1] = float16 of b_k[8]
+	WORD  $0x4e21792a // FCVTL2 V10.4S, V9.8H // B[0][1] = float16 of b_k[8]
+	WORD  $0x0e217929 // FCVTL V9.4S, V9.4H // B[0][1] = float16 of b_k[8]
+	WORD  $0x4e21796c // FCVTL2 V12.4S, V11.8H // B[0][1] = float16 of b_k[8]
+	WORD  $0x0e21796b // FCVTL V11.4S, V11.4H // B[0][1] = float16 of b_k[8]
 	WORD  $0x4f881124 // FMLA V4.4S, V9.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 0..3
 	WORD  $0x4f881145 // FMLA V5.4S, V10.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 4..7
 	WORD  $0x4f881166 // FMLA V6.4S, V11.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 8..11
 	WORD  $0x4f881187 // FMLA V7.4S, V12.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 12..15
-	ADD   R7, R21, R21 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	FMOVS 4(R20), F8 // A[0][1] = a[0][1]
-	FMOVQ (R21), F9 // B[1][0] = float16 of b[0][0]
-	FMOVQ 16(R21), F11 // B[1][0] = float16 of b[0][0]
-	WORD  $0x4e21792a // FCVTL2 V10.4S, V9.8H // B[1][0] = float16 of b[0][0]
-	WORD  $0x0e217929 // FCVTL V9.4S, V9.4H // B[1][0] = float16 of b[0][0]
-	WORD  $0x4e21796c // FCVTL2 V12.4S, V11.8H // B[1][0] = float16 of b[0][0]
-	WORD  $0x0e21796b // FCVTL V11.4S, V11.4H // B[1][0] = float16 of b[0][0]
+	FMOVQ (R9), F9 // B[1][0] = float16 of b_k[0]
+	FMOVQ 16(R9), F11 // B[1][0] = float16 of b_k[0]
+	WORD  $0x4e21792a // FCVTL2 V10.4S, V9.8H // B[1][0] = float16 of b_k[0]
+	WORD  $0x0e217929 // FCVTL V9.4S, V9.4H // B[1][0] = float16 of b_k[0]
+	WORD  $0x4e21796c // FCVTL2 V12.4S, V11.8H // B[1][0] = float16 of b_k[0]
+	WORD  $0x0e21796b // FCVTL V11.4S, V11.4H // B[1][0] = float16 of b_k[0]
 	WORD  $0x4f881120 // FMLA V0.4S, V9.4S, V8.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 0..3
 	WORD  $0x4f881141 // FMLA V1.4S, V10.4S, V8.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 4..7
 	WORD  $0x4f881162 // FMLA V2.4S, V11.4S, V8.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 8..11
 	WORD  $0x4f881183 // FMLA V3.4S, V12.4S, V8.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 12..15
-	FMOVQ 32(R21), F9 // B[1][1] = float16 of b[0][8]
-	FMOVQ 48(R21), F11 // B[1][1] = float16 of b[0][8]
-	WORD  $0x4e21792a // FCVTL2 V10.4S, V9.8H // B[1][1] = float16 of b[0][8]
-	WORD  $0x0e217929 // FCVTL V9.4S, V9.4H // B[1][1] = float16 of b[0][8]
-	WORD  $0x4e21796c // FCVTL2 V12.4S, V11.8H // B[1][1] = float16 of b[0][8]
-	WORD  $0x0e21796b // FCVTL V11.4S, V11.4H // B[1][1] = float16 of b[0][8]
+	FMOVQ 32(R9), F9 // B[1][1] = float16 of b_k[8]
+	FMOVQ 48(R9), F11 // B[1][1] = float16 of b_k[8]
+	WORD  $0x4e21792a // FCVTL2 V10.4S, V9.8H // B[1][1] = float16 of b_k[8]
+	WORD  $0x0e217929 // FCVTL V9.4S, V9.4H // B[1][1] = float16 of b_k[8]
+	WORD  $0x4e21796c // FCVTL2 V12.4S, V11.8H // B[1][1] = float16 of b_k[8]
+	WORD  $0x0e21796b // FCVTL V11.4S, V11.4H // B[1][1] = float16 of b_k[8]
 	WORD  $0x4f881124 // FMLA V4.4S, V9.4S, V8.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 0..3
 	WORD  $0x4f881145 // FMLA V5.4S, V10.4S, V8.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 4..7
 	WORD  $0x4f881166 // FMLA V6.4S, V11.4S, V8.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 8..11
 	WORD  $0x4f881187 // FMLA V7.4S, V12.4S, V8.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 12..15
-	ADD   R7, R21, R21 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	FMOVS 8(R20), F8 // A[0][2] = a[0][2]
-	FMOVQ (R21), F9 // B[2][0] = float16 of b[0][0]
-	FMOVQ 16(R21), F11 // B[2][0] = float16 of b[0][0]
-	WORD  $0x4e21792a // FCVTL2 V10.4S, V9.8H // B[2][0] = float16 of b[0][0]
-	WORD  $0x0e217929 // FCVTL V9.4S, V9.4H // B[2][0] = float16 of b[0][0]
-	WORD  $0x4e21796c // FCVTL2 V12.4S, V11.8H // B[2][0] = float16 of b[0][0]
-	WORD  $0x0e21796b // FCVTL V11.4S, V11.4H // B[2][0] = float16 of b[0][0]
+	FMOVQ (R9), F9 // B[2][0] = float16 of b_k[0]
+	FMOVQ 16(R9), F11 // B[2][0] = float16 of b_k[0]
+	WORD  $0x4e21792a // FCVTL2 V10.4S, V9.8H // B[2][0] = float16 of b_k[0]
+	WORD  $0x0e217929 // FCVTL V9.4S, V9.4H // B[2][0] = float16 of b_k[0]
+	WORD  $0x4e21796c // FCVTL2 V12.4S, V11.8H // B[2][0] = float16 of b_k[0]
+	WORD  $0x0e21796b // FCVTL V11.4S, V11.4H // B[2][0] = float16 of b_k[0]
 	WORD  $0x4f881120 // FMLA V0.4S, V9.4S, V8.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 0..3
 	WORD  $0x4f881141 // FMLA V1.4S, V10.4S, V8.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 4..7
 	WORD  $0x4f881162 // FMLA V2.4S, V11.4S, V8.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 8..11
 	WORD  $0x4f881183 // FMLA V3.4S, V12.4S, V8.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 12..15
-	FMOVQ 32(R21), F9 // B[2][1] = float16 of b[0][8]
-	FMOVQ 48(R21), F11 // B[2][1] = float16 of b[0][8]
-	WORD  $0x4e21792a // FCVTL2 V10.4S, V9.8H // B[2][1] = float16 of b[0][8]
-	WORD  $0x0e217929 // FCVTL V9.4S, V9.4H // B[2][1] = float16 of b[0][8]
-	WORD  $0x4e21796c // FCVTL2 V12.4S, V11.8H // B[2][1] = float16 of b[0][8]
-	WORD  $0x0e21796b // FCVTL V11.4S, V11.4H // B[2][1] = float16 of b[0][8]
+	FMOVQ 32(R9), F9 // B[2][1] = float16 of b_k[8]
+	FMOVQ 48(R9), F11 // B[2][1] = float16 of b_k[8]
+	WORD  $0x4e21792a // FCVTL2 V10.4S, V9.8H // B[2][1] = float16 of b_k[8]
+	WORD  $0x0e217929 // FCVTL V9.4S, V9.4H // B[2][1] = float16 of b_k[8]
+	WORD  $0x4e21796c // FCVTL2 V12.4S, V11.8H // B[2][1] = float16 of b_k[8]
+	WORD  $0x0e21796b // FCVTL V11.4S, V11.4H // B[2][1] = float16 of b_k[8]
 	WORD  $0x4f881124 // FMLA V4.4S, V9.4S, V8.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 0..3
 	WORD  $0x4f881145 // FMLA V5.4S, V10.4S, V8.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 4..7
 	WORD  $0x4f881166 // FMLA V6.4S, V11.4S, V8.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 8..11
 	WORD  $0x4f881187 // FMLA V7.4S, V12.4S, V8.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 12..15
-	ADD   R7, R21, R21 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	FMOVS 12(R20), F8 // A[0][3] = a[0][3]
-	FMOVQ (R21), F9 // B[3][0] = float16 of b[0][0]
-	FMOVQ 16(R21), F11 // B[3][0] = float16 of b[0][0]
-	WORD  $0x4e21792a // FCVTL2 V10.4S, V9.8H // B[3][0] = float16 of b[0][0]
-	WORD  $0x0e217929 // FCVTL V9.4S, V9.4H // B[3][0] = float16 of b[0][0]
-	WORD  $0x4e21796c // FCVTL2 V12.4S, V11.8H // B[3][0] = float16 of b[0][0]
-	WORD  $0x0e21796b // FCVTL V11.4S, V11.4H // B[3][0] = float16 of b[0][0]
+	FMOVQ (R9), F9 // B[3][0] = float16 of b_k[0]
+	FMOVQ 16(R9), F11 // B[3][0] = float16 of b_k[0]
+	WORD  $0x4e21792a // FCVTL2 V10.4S, V9.8H // B[3][0] = float16 of b_k[0]
+	WORD  $0x0e217929 // FCVTL V9.4S, V9.4H // B[3][0] = float16 of b_k[0]
+	WORD  $0x4e21796c // FCVTL2 V12.4S, V11.8H // B[3][0] = float16 of b_k[0]
+	WORD  $0x0e21796b // FCVTL V11.4S, V11.4H // B[3][0] = float16 of b_k[0]
 	WORD  $0x4f881120 // FMLA V0.4S, V9.4S, V8.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 0..3
 	WORD  $0x4f881141 // FMLA V1.4S, V10.4S, V8.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 4..7
 	WORD  $0x4f881162 // FMLA V2.4S, V11.4S, V8.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 8..11
 	WORD  $0x4f881183 // FMLA V3.4S, V12.4S, V8.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 12..15
-	FMOVQ 32(R21), F9 // B[3][1] = float16 of b[0][8]
-	FMOVQ 48(R21), F11 // B[3][1] = float16 of b[0][8]
-	WORD  $0x4e21792a // FCVTL2 V10.4S, V9.8H // B[3][1] = float16 of b[0][8]
-	WORD  $0x0e217929 // FCVTL V9.4S, V9.4H // B[3][1] = float16 of b[0][8]
-	WORD  $0x4e21796c // FCVTL2 V12.4S, V11.8H // B[3][1] = float16 of b[0][8]
-	WORD  $0x0e21796b // FCVTL V11.4S, V11.4H // B[3][1] = float16 of b[0][8]
+	FMOVQ 32(R9), F9 // B[3][1] = float16 of b_k[8]
+	FMOVQ 48(R9), F11 // B[3][1] = float16 of b_k[8]
+	WORD  $0x4e21792a // FCVTL2 V10.4S, V9.8H // B[3][1] = float16 of b_k[8]
+	WORD  $0x0e217929 // FCVTL V9.4S, V9.4H // B[3][1] = float16 of b_k[8]
+	WORD  $0x4e21796c // FCVTL2 V12.4S, V11.8H // B[3][1] = float16 of b_k[8]
+	WORD  $0x0e21796b // FCVTL V11.4S, V11.4H // B[3][1] = float16 of b_k[8]
 	WORD  $0x4f881124 // FMLA V4.4S, V9.4S, V8.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 0..3
 	WORD  $0x4f881145 // FMLA V5.4S, V10.4S, V8.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 4..7
 	WORD  $0x4f881166 // FMLA V6.4S, V11.4S, V8.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 8..11
 	WORD  $0x4f881187 // FMLA V7.4S, V12.4S, V8.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 12..15
-	ADD   R7, R21, R21 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
+	PRFM  2048(R10), PLDL1KEEP // prefetch ahead[512]
+	PRFM  2112(R10), PLDL1KEEP // prefetch ahead[528]
+	PRFM  2176(R10), PLDL1KEEP // prefetch ahead[544]
+	PRFM  2240(R10), PLDL1KEEP // prefetch ahead[560]
+	ADD   $256, R10, R10 // ahead += 256
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_70 // depth >= 4
@@ -10341,27 +10398,27 @@ depth_end_71:
 
 depth_72:
 	FMOVS (R20), F8 // A[0][0] = a[0][0]
-	FMOVQ (R21), F9 // B[0][0] = float16 of b[0][0]
-	FMOVQ 16(R21), F11 // B[0][0] = float16 of b[0][0]
-	WORD  $0x4e21792a // FCVTL2 V10.4S, V9.8H // B[0][0] = float16 of b[0][0]
-	WORD  $0x0e217929 // FCVTL V9.4S, V9.4H // B[0][0] = float16 of b[0][0]
-	WORD  $0x4e21796c // FCVTL2 V12.4S, V11.8H // B[0][0] = float16 of b[0][0]
-	WORD  $0x0e21796b // FCVTL V11.4S, V11.4H // B[0][0] = float16 of b[0][0]
+	FMOVQ (R9), F9 // B[0][0] = float16 of b_k[0]
+	FMOVQ 16(R9), F11 // B[0][0] = float16 of b_k[0]
+	WORD  $0x4e21792a // FCVTL2 V10.4S, V9.8H // B[0][0] = float16 of b_k[0]
+	WORD  $0x0e217929 // FCVTL V9.4S, V9.4H // B[0][0] = float16 of b_k[0]
+	WORD  $0x4e21796c // FCVTL2 V12.4S, V11.8H // B[0][0] = float16 of b_k[0]
+	WORD  $0x0e21796b // FCVTL V11.4S, V11.4H // B[0][0] = float16 of b_k[0]
 	WORD  $0x4f881120 // FMLA V0.4S, V9.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f881141 // FMLA V1.4S, V10.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
 	WORD  $0x4f881162 // FMLA V2.4S, V11.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 8..11
 	WORD  $0x4f881183 // FMLA V3.4S, V12.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 12..15
-	FMOVQ 32(R21), F9 // B[0][1] = float16 of b[0][8]
-	FMOVQ 48(R21), F11 // B[0][1] = float16 of b[0][8]
-	WORD  $0x4e21792a // FCVTL2 V10.4S, V9.8H // B[0][1] = float16 of b[0][8]
-	WORD  $0x0e217929 // FCVTL V9.4S, V9.4H // B[0][1] = float16 of b[0][8]
-	WORD  $0x4e21796c // FCVTL2 V12.4S, V11.8H // B[0][1] = float16 of b[0][8]
-	WORD  $0x0e21796b // FCVTL V11.4S, V11.4H // B[0][1] = float16 of b[0][8]
+	FMOVQ 32(R9), F9 // B[0][1] = float16 of b_k[8]
+	FMOVQ 48(R9), F11 // B[0][1] = float16 of b_k[8]
+	WORD  $0x4e21792a // FCVTL2 V10.4S, V9.8H // B[0][1] = float16 of b_k[8]
+	WORD  $0x0e217929 // FCVTL V9.4S, V9.4H // B[0][1] = float16 of b_k[8]
+	WORD  $0x4e21796c // FCVTL2 V12.4S, V11.8H // B[0][1] = float16 of b_k[8]
+	WORD  $0x0e21796b // FCVTL V11.4S, V11.4H // B[0][1] = float16 of b_k[8]
 	WORD  $0x4f881124 // FMLA V4.4S, V9.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 0..3
 	WORD  $0x4f881145 // FMLA V5.4S, V10.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 4..7
 	WORD  $0x4f881166 // FMLA V6.4S, V11.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 8..11
 	WORD  $0x4f881187 // FMLA V7.4S, V12.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 12..15
-	ADD   R7, R21, R21 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	SUB   $1, R8, R8 // depth += -1
 	CMP   $1, R8 // depth >= 1
@@ -10428,62 +10485,65 @@ end_76:
 	MOVD aStride+24(FP), R8 // aStride
 	LSL  $2, R8, R8 // aStride in bytes
 	MOVD R1, R20 // rows of a
-	MOVD panelStride+48(FP), R8 // panelStride
-	LSL  $1, R8, R8 // panelStride <<= 1
-	MOVD R6, R21 // rows of b
+	MOVD R6, R8 // b_k = b
 	CMP  $4, R7 // depth < 4
 	BLT  depth_end_78 // depth < 4
 
 depth_77:
-	FMOVQ (R21), F4 // B[0][0] = float16 of b[0][0]
-	FMOVQ 16(R21), F6 // B[0][0] = float16 of b[0][0]
-	WORD  $0x4e217885 // FCVTL2 V5.4S, V4.8H // B[0][0] = float16 of b[0][0]
-	WORD  $0x0e217884 // FCVTL V4.4S, V4.4H // B[0][0] = float16 of b[0][0]
-	WORD  $0x4e2178c7 // FCVTL2 V7.4S, V6.8H // B[0][0] = float16 of b[0][0]
-	WORD  $0x0e2178c6 // FCVTL V6.4S, V6.4H // B[0][0] = float16 of b[0][0]
+	FMOVQ (R8), F4 // B[0][0] = float16 of b_k[0]
+	FMOVQ 16(R8), F6 // B[0][0] = float16 of b_k[0]
+	WORD  $0x4e217885 // FCVTL2 V5.4S, V4.8H // B[0][0] = float16 of b_k[0]
+	WORD  $0x0e217884 // FCVTL V4.4S, V4.4H // B[0][0] = float16 of b_k[0]
+	WORD  $0x4e2178c7 // FCVTL2 V7.4S, V6.8H // B[0][0] = float16 of b_k[0]
+	WORD  $0x0e2178c6 // FCVTL V6.4S, V6.4H // B[0][0] = float16 of b_k[0]
 	FMOVS (R20), F8 // a[0][0] = a[0][0]
 	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
-	ADD   R3, R21, R21 // b0 += pitch
-	FMOVQ (R21), F4 // B[1][0] = float16 of b[0][0]
-	FMOVQ 16(R21), F6 // B[1][0] = float16 of b[0][0]
-	WORD  $0x4e217885 // FCVTL2 V5.4S, V4.8H // B[1][0] = float16 of b[0][0]
-	WORD  $0x0e217884 // FCVTL V4.4S, V4.4H // B[1][0] = float16 of b[0][0]
-	WORD  $0x4e2178c7 // FCVTL2 V7.4S, V6.8H // B[1][0] = float16 of b[0][0]
-	WORD  $0x0e2178c6 // FCVTL V6.4S, V6.4H // B[1][0] = float16 of b[0][0]
+	ADD   R3, R8, R8 // b_k += pitch
+	FMOVQ (R8), F4 // B[1][0] = float16 of b_k[0]
+	FMOVQ 16(R8), F6 // B[1][0] = float16 of b_k[0]
+	WORD  $0x4e217885 // FCVTL2 V5.4S, V4.8H // B[1][0] = float16 of b_k[0]
+	WORD  $0x0e217884 // FCVTL V4.4S, V4.4H // B[1][0] = float16 of b_k[0]
+	WORD  $0x4e2178c7 // FCVTL2 V7.4S, V6.8H // B[1][0] = float16 of b_k[0]
+	WORD  $0x0e2178c6 // FCVTL V6.4S, V6.4H // B[1][0] = float16 of b_k[0]
 	FMOVS 4(R20), F8 // a[0][1] = a[0][1]
 	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 12..15
-	ADD   R3, R21, R21 // b0 += pitch
-	FMOVQ (R21), F4 // B[2][0] = float16 of b[0][0]
-	FMOVQ 16(R21), F6 // B[2][0] = float16 of b[0][0]
-	WORD  $0x4e217885 // FCVTL2 V5.4S, V4.8H // B[2][0] = float16 of b[0][0]
-	WORD  $0x0e217884 // FCVTL V4.4S, V4.4H // B[2][0] = float16 of b[0][0]
-	WORD  $0x4e2178c7 // FCVTL2 V7.4S, V6.8H // B[2][0] = float16 of b[0][0]
-	WORD  $0x0e2178c6 // FCVTL V6.4S, V6.4H // B[2][0] = float16 of b[0][0]
+	ADD   R3, R8, R8 // b_k += pitch
+	FMOVQ (R8), F4 // B[2][0] = float16 of b_k[0]
+	FMOVQ 16(R8), F6 // B[2][0] = float16 of b_k[0]
+	WORD  $0x4e217885 // FCVTL2 V5.4S, V4.8H // B[2][0] = float16 of b_k[0]
+	WORD  $0x0e217884 // FCVTL V4.4S, V4.4H // B[2][0] = float16 of b_k[0]
+	WORD  $0x4e2178c7 // FCVTL2 V7.4S, V6.8H // B[2][0] = float16 of b_k[0]
+	WORD  $0x0e2178c6 // FCVTL V6.4S, V6.4H // B[2][0] = float16 of b_k[0]
 	FMOVS 8(R20), F8 // a[0][2] = a[0][2]
 	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 12..15
-	ADD   R3, R21, R21 // b0 += pitch
-	FMOVQ (R21), F4 // B[3][0] = float16 of b[0][0]
-	FMOVQ 16(R21), F6 // B[3][0] = float16 of b[0][0]
-	WORD  $0x4e217885 // FCVTL2 V5.4S, V4.8H // B[3][0] = float16 of b[0][0]
-	WORD  $0x0e217884 // FCVTL V4.4S, V4.4H // B[3][0] = float16 of b[0][0]
-	WORD  $0x4e2178c7 // FCVTL2 V7.4S, V6.8H // B[3][0] = float16 of b[0][0]
-	WORD  $0x0e2178c6 // FCVTL V6.4S, V6.4H // B[3][0] = float16 of b[0][0]
+	ADD   R3, R8, R8 // b_k += pitch
+	FMOVQ (R8), F4 // B[3][0] = float16 of b_k[0]
+	FMOVQ 16(R8), F6 // B[3][0] = float16 of b_k[0]
+	WORD  $0x4e217885 // FCVTL2 V5.4S, V4.8H // B[3][0] = float16 of b_k[0]
+	WORD  $0x0e217884 // FCVTL V4.4S, V4.4H // B[3][0] = float16 of b_k[0]
+	WORD  $0x4e2178c7 // FCVTL2 V7.4S, V6.8H // B[3][0] = float16 of b_k[0]
+	WORD  $0x0e2178c6 // FCVTL V6.4S, V6.4H // B[3][0] = float16 of b_k[0]
 	FMOVS 12(R20), F8 // a[0][3] = a[0][3]
 	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
-	ADD   R3, R21, R21 // b0 += pitch
+	ADD   R3, R8, R8 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
+	PRFM  2048(R6), PLDL1KEEP // prefetch ahead[512]
+	PRFM  2112(R6), PLDL1KEEP // prefetch ahead[528]
+	PRFM  2176(R6), PLDL1KEEP // prefetch ahead[544]
+	PRFM  2240(R6), PLDL1KEEP // prefetch ahead[560]
+	ADD   $256, R6, R6 // ahead += 256
 	SUB   $4, R7, R7 // depth += -4
 	CMP   $4, R7 // depth >= 4
 	BGE   depth_77 // depth >= 4
@@ -10493,18 +10553,18 @@ depth_end_78:
 	BLT depth_end_80 // depth < 1
 
 depth_79:
-	FMOVQ (R21), F4 // B[0][0] = float16 of b[0][0]
-	FMOVQ 16(R21), F6 // B[0][0] = float16 of b[0][0]
-	WORD  $0x4e217885 // FCVTL2 V5.4S, V4.8H // B[0][0] = float16 of b[0][0]
-	WORD  $0x0e217884 // FCVTL V4.4S, V4.4H // B[0][0] = float16 of b[0][0]
-	WORD  $0x4e2178c7 // FCVTL2 V7.4S, V6.8H // B[0][0] = float16 of b[0][0]
-	WORD  $0x0e2178c6 // FCVTL V6.4S, V6.4H // B[0][0] = float16 of b[0][0]
+	FMOVQ (R8), F4 // B[0][0] = float16 of b_k[0]
+	FMOVQ 16(R8), F6 // B[0][0] = float16 of b_k[0]
+	WORD  $0x4e217885 // FCVTL2 V5.4S, V4.8H // B[0][0] = float16 of b_k[0]
+	WORD  $0x0e217884 // FCVTL V4.4S, V4.4H // B[0][0] = float16 of b_k[0]
+	WORD  $0x4e2178c7 // FCVTL2 V7.4S, V6.8H // B[0][0] = float16 of b_k[0]
+	WORD  $0x0e2178c6 // FCVTL V6.4S, V6.4H // B[0][0] = float16 of b_k[0]
 	FMOVS (R20), F8 // a[0][0] = a[0][0]
 	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
-	ADD   R3, R21, R21 // b0 += pitch
+	ADD   R3, R8, R8 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	SUB   $1, R7, R7 // depth += -1
 	CMP   $1, R7 // depth >= 1
@@ -10637,24 +10697,23 @@ end_6:
 	ADD  R9, R20, R21 // rows of a
 	ADD  R9, R21, R22 // rows of a
 	ADD  R9, R22, R23 // rows of a
-	MOVD panelStride+48(FP), R9 // panelStride
-	MOVD R6, R24 // rows of b
-	MOVD R6, R9 // ahead = b
+	MOVD R6, R9 // b_k = b
+	MOVD R6, R10 // ahead = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_8 // depth < 4
 
 depth_7:
-	FMOVQ (R24), F16 // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f08a612 // SXTL2 V18.8H, V16.16B // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f10a611 // SXTL2 V17.4S, V16.8H // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f10a610 // SXTL V16.4S, V16.4H // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[0][0] = int8 of b[0][0]
+	FMOVQ (R9), F16 // B[0][0] = int8 of b_k[0]
+	WORD  $0x4f08a612 // SXTL2 V18.8H, V16.16B // B[0][0] = int8 of b_k[0]
+	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // B[0][0] = int8 of b_k[0]
+	WORD  $0x4f10a611 // SXTL2 V17.4S, V16.8H // B[0][0] = int8 of b_k[0]
+	WORD  $0x0f10a610 // SXTL V16.4S, V16.4H // B[0][0] = int8 of b_k[0]
+	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[0][0] = int8 of b_k[0]
+	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[0][0] = int8 of b_k[0]
 	FMOVS (R20), F20 // a[0][0] = a[0][0]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -10675,18 +10734,18 @@ depth_7:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
-	ADD   R7, R24, R24 // b0 += pitch
-	FMOVQ (R24), F16 // B[1][0] = int8 of b[0][0]
-	WORD  $0x4f08a612 // SXTL2 V18.8H, V16.16B // B[1][0] = int8 of b[0][0]
-	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // B[1][0] = int8 of b[0][0]
-	WORD  $0x4f10a611 // SXTL2 V17.4S, V16.8H // B[1][0] = int8 of b[0][0]
-	WORD  $0x0f10a610 // SXTL V16.4S, V16.4H // B[1][0] = int8 of b[0][0]
-	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[1][0] = int8 of b[0][0]
-	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[1][0] = int8 of b[0][0]
-	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // B[1][0] = int8 of b[0][0]
-	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[1][0] = int8 of b[0][0]
-	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[1][0] = int8 of b[0][0]
-	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[1][0] = int8 of b[0][0]
+	ADD   R7, R9, R9 // b_k += pitch
+	FMOVQ (R9), F16 // B[1][0] = int8 of b_k[0]
+	WORD  $0x4f08a612 // SXTL2 V18.8H, V16.16B // B[1][0] = int8 of b_k[0]
+	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // B[1][0] = int8 of b_k[0]
+	WORD  $0x4f10a611 // SXTL2 V17.4S, V16.8H // B[1][0] = int8 of b_k[0]
+	WORD  $0x0f10a610 // SXTL V16.4S, V16.4H // B[1][0] = int8 of b_k[0]
+	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[1][0] = int8 of b_k[0]
+	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[1][0] = int8 of b_k[0]
+	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // B[1][0] = int8 of b_k[0]
+	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[1][0] = int8 of b_k[0]
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[1][0] = int8 of b_k[0]
+	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[1][0] = int8 of b_k[0]
 	FMOVS 4(R20), F20 // a[0][1] = a[0][1]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
@@ -10707,18 +10766,18 @@ depth_7:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 12..15
-	ADD   R7, R24, R24 // b0 += pitch
-	FMOVQ (R24), F16 // B[2][0] = int8 of b[0][0]
-	WORD  $0x4f08a612 // SXTL2 V18.8H, V16.16B // B[2][0] = int8 of b[0][0]
-	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // B[2][0] = int8 of b[0][0]
-	WORD  $0x4f10a611 // SXTL2 V17.4S, V16.8H // B[2][0] = int8 of b[0][0]
-	WORD  $0x0f10a610 // SXTL V16.4S, V16.4H // B[2][0] = int8 of b[0][0]
-	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[2][0] = int8 of b[0][0]
-	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[2][0] = int8 of b[0][0]
-	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // B[2][0] = int8 of b[0][0]
-	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[2][0] = int8 of b[0][0]
-	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[2][0] = int8 of b[0][0]
-	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[2][0] = int8 of b[0][0]
+	ADD   R7, R9, R9 // b_k += pitch
+	FMOVQ (R9), F16 // B[2][0] = int8 of b_k[0]
+	WORD  $0x4f08a612 // SXTL2 V18.8H, V16.16B // B[2][0] = int8 of b_k[0]
+	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // B[2][0] = int8 of b_k[0]
+	WORD  $0x4f10a611 // SXTL2 V17.4S, V16.8H // B[2][0] = int8 of b_k[0]
+	WORD  $0x0f10a610 // SXTL V16.4S, V16.4H // B[2][0] = int8 of b_k[0]
+	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[2][0] = int8 of b_k[0]
+	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[2][0] = int8 of b_k[0]
+	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // B[2][0] = int8 of b_k[0]
+	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[2][0] = int8 of b_k[0]
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[2][0] = int8 of b_k[0]
+	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[2][0] = int8 of b_k[0]
 	FMOVS 8(R20), F20 // a[0][2] = a[0][2]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
@@ -10739,18 +10798,18 @@ depth_7:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 12..15
-	ADD   R7, R24, R24 // b0 += pitch
-	FMOVQ (R24), F16 // B[3][0] = int8 of b[0][0]
-	WORD  $0x4f08a612 // SXTL2 V18.8H, V16.16B // B[3][0] = int8 of b[0][0]
-	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // B[3][0] = int8 of b[0][0]
-	WORD  $0x4f10a611 // SXTL2 V17.4S, V16.8H // B[3][0] = int8 of b[0][0]
-	WORD  $0x0f10a610 // SXTL V16.4S, V16.4H // B[3][0] = int8 of b[0][0]
-	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[3][0] = int8 of b[0][0]
-	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[3][0] = int8 of b[0][0]
-	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // B[3][0] = int8 of b[0][0]
-	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[3][0] = int8 of b[0][0]
-	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[3][0] = int8 of b[0][0]
-	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[3][0] = int8 of b[0][0]
+	ADD   R7, R9, R9 // b_k += pitch
+	FMOVQ (R9), F16 // B[3][0] = int8 of b_k[0]
+	WORD  $0x4f08a612 // SXTL2 V18.8H, V16.16B // B[3][0] = int8 of b_k[0]
+	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // B[3][0] = int8 of b_k[0]
+	WORD  $0x4f10a611 // SXTL2 V17.4S, V16.8H // B[3][0] = int8 of b_k[0]
+	WORD  $0x0f10a610 // SXTL V16.4S, V16.4H // B[3][0] = int8 of b_k[0]
+	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[3][0] = int8 of b_k[0]
+	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[3][0] = int8 of b_k[0]
+	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // B[3][0] = int8 of b_k[0]
+	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[3][0] = int8 of b_k[0]
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[3][0] = int8 of b_k[0]
+	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[3][0] = int8 of b_k[0]
 	FMOVS 12(R20), F20 // a[0][3] = a[0][3]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
@@ -10771,13 +10830,14 @@ depth_7:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 12..15
-	ADD   R7, R24, R24 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
 	ADD   $16, R23, R23 // a3 += 16
-	PRFM  12288(R9), PLDL1KEEP // prefetch ahead[3072]
-	ADD   $64, R9, R9 // ahead += 64
+	PRFM  2048(R10), PLDL1KEEP // prefetch ahead[512]
+	PRFM  2112(R10), PLDL1KEEP // prefetch ahead[528]
+	ADD   $128, R10, R10 // ahead += 128
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_7 // depth >= 4
@@ -10787,17 +10847,17 @@ depth_end_8:
 	BLT depth_end_10 // depth < 1
 
 depth_9:
-	FMOVQ (R24), F16 // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f08a612 // SXTL2 V18.8H, V16.16B // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f10a611 // SXTL2 V17.4S, V16.8H // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f10a610 // SXTL V16.4S, V16.4H // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[0][0] = int8 of b[0][0]
+	FMOVQ (R9), F16 // B[0][0] = int8 of b_k[0]
+	WORD  $0x4f08a612 // SXTL2 V18.8H, V16.16B // B[0][0] = int8 of b_k[0]
+	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // B[0][0] = int8 of b_k[0]
+	WORD  $0x4f10a611 // SXTL2 V17.4S, V16.8H // B[0][0] = int8 of b_k[0]
+	WORD  $0x0f10a610 // SXTL V16.4S, V16.4H // B[0][0] = int8 of b_k[0]
+	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[0][0] = int8 of b_k[0]
+	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[0][0] = int8 of b_k[0]
 	FMOVS (R20), F20 // a[0][0] = a[0][0]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -10818,7 +10878,7 @@ depth_9:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
-	ADD   R7, R24, R24 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	ADD   $4, R21, R21 // a1 += 4
 	ADD   $4, R22, R22 // a2 += 4
@@ -10936,24 +10996,22 @@ end_12:
 	ADD  R9, R20, R21 // rows of a
 	ADD  R9, R21, R22 // rows of a
 	ADD  R9, R22, R23 // rows of a
-	MOVD panelStride+48(FP), R9 // panelStride
-	MOVD R6, R24 // rows of b
-	MOVD R6, R9 // ahead = b
+	MOVD R6, R9 // b_k = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_14 // depth < 4
 
 depth_13:
-	FMOVQ 16(R24), F16 // B[0][0] = int8 of b[0][4]
-	WORD  $0x4f08a612 // SXTL2 V18.8H, V16.16B // B[0][0] = int8 of b[0][4]
-	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // B[0][0] = int8 of b[0][4]
-	WORD  $0x4f10a611 // SXTL2 V17.4S, V16.8H // B[0][0] = int8 of b[0][4]
-	WORD  $0x0f10a610 // SXTL V16.4S, V16.4H // B[0][0] = int8 of b[0][4]
-	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[0][0] = int8 of b[0][4]
-	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[0][0] = int8 of b[0][4]
-	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // B[0][0] = int8 of b[0][4]
-	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[0][0] = int8 of b[0][4]
-	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[0][0] = int8 of b[0][4]
-	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[0][0] = int8 of b[0][4]
+	FMOVQ 16(R9), F16 // B[0][0] = int8 of b_k[4]
+	WORD  $0x4f08a612 // SXTL2 V18.8H, V16.16B // B[0][0] = int8 of b_k[4]
+	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // B[0][0] = int8 of b_k[4]
+	WORD  $0x4f10a611 // SXTL2 V17.4S, V16.8H // B[0][0] = int8 of b_k[4]
+	WORD  $0x0f10a610 // SXTL V16.4S, V16.4H // B[0][0] = int8 of b_k[4]
+	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[0][0] = int8 of b_k[4]
+	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[0][0] = int8 of b_k[4]
+	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // B[0][0] = int8 of b_k[4]
+	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[0][0] = int8 of b_k[4]
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[0][0] = int8 of b_k[4]
+	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[0][0] = int8 of b_k[4]
 	FMOVS (R20), F20 // a[0][0] = a[0][0]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -10974,18 +11032,18 @@ depth_13:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
-	ADD   R7, R24, R24 // b0 += pitch
-	FMOVQ 16(R24), F16 // B[1][0] = int8 of b[0][4]
-	WORD  $0x4f08a612 // SXTL2 V18.8H, V16.16B // B[1][0] = int8 of b[0][4]
-	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // B[1][0] = int8 of b[0][4]
-	WORD  $0x4f10a611 // SXTL2 V17.4S, V16.8H // B[1][0] = int8 of b[0][4]
-	WORD  $0x0f10a610 // SXTL V16.4S, V16.4H // B[1][0] = int8 of b[0][4]
-	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[1][0] = int8 of b[0][4]
-	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[1][0] = int8 of b[0][4]
-	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // B[1][0] = int8 of b[0][4]
-	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[1][0] = int8 of b[0][4]
-	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[1][0] = int8 of b[0][4]
-	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[1][0] = int8 of b[0][4]
+	ADD   R7, R9, R9 // b_k += pitch
+	FMOVQ 16(R9), F16 // B[1][0] = int8 of b_k[4]
+	WORD  $0x4f08a612 // SXTL2 V18.8H, V16.16B // B[1][0] = int8 of b_k[4]
+	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // B[1][0] = int8 of b_k[4]
+	WORD  $0x4f10a611 // SXTL2 V17.4S, V16.8H // B[1][0] = int8 of b_k[4]
+	WORD  $0x0f10a610 // SXTL V16.4S, V16.4H // B[1][0] = int8 of b_k[4]
+	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[1][0] = int8 of b_k[4]
+	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[1][0] = int8 of b_k[4]
+	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // B[1][0] = int8 of b_k[4]
+	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[1][0] = int8 of b_k[4]
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[1][0] = int8 of b_k[4]
+	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[1][0] = int8 of b_k[4]
 	FMOVS 4(R20), F20 // a[0][1] = a[0][1]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
@@ -11006,18 +11064,18 @@ depth_13:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 12..15
-	ADD   R7, R24, R24 // b0 += pitch
-	FMOVQ 16(R24), F16 // B[2][0] = int8 of b[0][4]
-	WORD  $0x4f08a612 // SXTL2 V18.8H, V16.16B // B[2][0] = int8 of b[0][4]
-	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // B[2][0] = int8 of b[0][4]
-	WORD  $0x4f10a611 // SXTL2 V17.4S, V16.8H // B[2][0] = int8 of b[0][4]
-	WORD  $0x0f10a610 // SXTL V16.4S, V16.4H // B[2][0] = int8 of b[0][4]
-	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[2][0] = int8 of b[0][4]
-	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[2][0] = int8 of b[0][4]
-	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // B[2][0] = int8 of b[0][4]
-	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[2][0] = int8 of b[0][4]
-	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[2][0] = int8 of b[0][4]
-	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[2][0] = int8 of b[0][4]
+	ADD   R7, R9, R9 // b_k += pitch
+	FMOVQ 16(R9), F16 // B[2][0] = int8 of b_k[4]
+	WORD  $0x4f08a612 // SXTL2 V18.8H, V16.16B // B[2][0] = int8 of b_k[4]
+	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // B[2][0] = int8 of b_k[4]
+	WORD  $0x4f10a611 // SXTL2 V17.4S, V16.8H // B[2][0] = int8 of b_k[4]
+	WORD  $0x0f10a610 // SXTL V16.4S, V16.4H // B[2][0] = int8 of b_k[4]
+	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[2][0] = int8 of b_k[4]
+	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[2][0] = int8 of b_k[4]
+	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // B[2][0] = int8 of b_k[4]
+	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[2][0] = int8 of b_k[4]
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[2][0] = int8 of b_k[4]
+	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[2][0] = int8 of b_k[4]
 	FMOVS 8(R20), F20 // a[0][2] = a[0][2]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
@@ -11038,18 +11096,18 @@ depth_13:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 12..15
-	ADD   R7, R24, R24 // b0 += pitch
-	FMOVQ 16(R24), F16 // B[3][0] = int8 of b[0][4]
-	WORD  $0x4f08a612 // SXTL2 V18.8H, V16.16B // B[3][0] = int8 of b[0][4]
-	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // B[3][0] = int8 of b[0][4]
-	WORD  $0x4f10a611 // SXTL2 V17.4S, V16.8H // B[3][0] = int8 of b[0][4]
-	WORD  $0x0f10a610 // SXTL V16.4S, V16.4H // B[3][0] = int8 of b[0][4]
-	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[3][0] = int8 of b[0][4]
-	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[3][0] = int8 of b[0][4]
-	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // B[3][0] = int8 of b[0][4]
-	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[3][0] = int8 of b[0][4]
-	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[3][0] = int8 of b[0][4]
-	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[3][0] = int8 of b[0][4]
+	ADD   R7, R9, R9 // b_k += pitch
+	FMOVQ 16(R9), F16 // B[3][0] = int8 of b_k[4]
+	WORD  $0x4f08a612 // SXTL2 V18.8H, V16.16B // B[3][0] = int8 of b_k[4]
+	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // B[3][0] = int8 of b_k[4]
+	WORD  $0x4f10a611 // SXTL2 V17.4S, V16.8H // B[3][0] = int8 of b_k[4]
+	WORD  $0x0f10a610 // SXTL V16.4S, V16.4H // B[3][0] = int8 of b_k[4]
+	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[3][0] = int8 of b_k[4]
+	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[3][0] = int8 of b_k[4]
+	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // B[3][0] = int8 of b_k[4]
+	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[3][0] = int8 of b_k[4]
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[3][0] = int8 of b_k[4]
+	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[3][0] = int8 of b_k[4]
 	FMOVS 12(R20), F20 // a[0][3] = a[0][3]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
@@ -11070,13 +11128,11 @@ depth_13:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 12..15
-	ADD   R7, R24, R24 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
 	ADD   $16, R23, R23 // a3 += 16
-	PRFM  12288(R9), PLDL1KEEP // prefetch ahead[3072]
-	ADD   $64, R9, R9 // ahead += 64
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_13 // depth >= 4
@@ -11086,17 +11142,17 @@ depth_end_14:
 	BLT depth_end_16 // depth < 1
 
 depth_15:
-	FMOVQ 16(R24), F16 // B[0][0] = int8 of b[0][4]
-	WORD  $0x4f08a612 // SXTL2 V18.8H, V16.16B // B[0][0] = int8 of b[0][4]
-	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // B[0][0] = int8 of b[0][4]
-	WORD  $0x4f10a611 // SXTL2 V17.4S, V16.8H // B[0][0] = int8 of b[0][4]
-	WORD  $0x0f10a610 // SXTL V16.4S, V16.4H // B[0][0] = int8 of b[0][4]
-	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[0][0] = int8 of b[0][4]
-	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[0][0] = int8 of b[0][4]
-	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // B[0][0] = int8 of b[0][4]
-	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[0][0] = int8 of b[0][4]
-	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[0][0] = int8 of b[0][4]
-	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[0][0] = int8 of b[0][4]
+	FMOVQ 16(R9), F16 // B[0][0] = int8 of b_k[4]
+	WORD  $0x4f08a612 // SXTL2 V18.8H, V16.16B // B[0][0] = int8 of b_k[4]
+	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // B[0][0] = int8 of b_k[4]
+	WORD  $0x4f10a611 // SXTL2 V17.4S, V16.8H // B[0][0] = int8 of b_k[4]
+	WORD  $0x0f10a610 // SXTL V16.4S, V16.4H // B[0][0] = int8 of b_k[4]
+	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[0][0] = int8 of b_k[4]
+	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[0][0] = int8 of b_k[4]
+	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // B[0][0] = int8 of b_k[4]
+	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[0][0] = int8 of b_k[4]
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[0][0] = int8 of b_k[4]
+	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[0][0] = int8 of b_k[4]
 	FMOVS (R20), F20 // a[0][0] = a[0][0]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -11117,7 +11173,7 @@ depth_15:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
-	ADD   R7, R24, R24 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	ADD   $4, R21, R21 // a1 += 4
 	ADD   $4, R22, R22 // a2 += 4
@@ -11244,23 +11300,22 @@ end_19:
 	ADD  R8, R20, R21 // rows of a
 	ADD  R8, R21, R22 // rows of a
 	ADD  R8, R22, R23 // rows of a
-	MOVD panelStride+48(FP), R8 // panelStride
-	MOVD R6, R24 // rows of b
+	MOVD R6, R8 // b_k = b
 	CMP  $4, R7 // depth < 4
 	BLT  depth_end_21 // depth < 4
 
 depth_20:
-	FMOVQ (R24), F16 // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f08a612 // SXTL2 V18.8H, V16.16B // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f10a611 // SXTL2 V17.4S, V16.8H // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f10a610 // SXTL V16.4S, V16.4H // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[0][0] = int8 of b[0][0]
+	FMOVQ (R8), F16 // B[0][0] = int8 of b_k[0]
+	WORD  $0x4f08a612 // SXTL2 V18.8H, V16.16B // B[0][0] = int8 of b_k[0]
+	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // B[0][0] = int8 of b_k[0]
+	WORD  $0x4f10a611 // SXTL2 V17.4S, V16.8H // B[0][0] = int8 of b_k[0]
+	WORD  $0x0f10a610 // SXTL V16.4S, V16.4H // B[0][0] = int8 of b_k[0]
+	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[0][0] = int8 of b_k[0]
+	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[0][0] = int8 of b_k[0]
 	FMOVS (R20), F20 // a[0][0] = a[0][0]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -11281,18 +11336,18 @@ depth_20:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
-	ADD   R3, R24, R24 // b0 += pitch
-	FMOVQ (R24), F16 // B[1][0] = int8 of b[0][0]
-	WORD  $0x4f08a612 // SXTL2 V18.8H, V16.16B // B[1][0] = int8 of b[0][0]
-	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // B[1][0] = int8 of b[0][0]
-	WORD  $0x4f10a611 // SXTL2 V17.4S, V16.8H // B[1][0] = int8 of b[0][0]
-	WORD  $0x0f10a610 // SXTL V16.4S, V16.4H // B[1][0] = int8 of b[0][0]
-	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[1][0] = int8 of b[0][0]
-	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[1][0] = int8 of b[0][0]
-	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // B[1][0] = int8 of b[0][0]
-	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[1][0] = int8 of b[0][0]
-	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[1][0] = int8 of b[0][0]
-	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[1][0] = int8 of b[0][0]
+	ADD   R3, R8, R8 // b_k += pitch
+	FMOVQ (R8), F16 // B[1][0] = int8 of b_k[0]
+	WORD  $0x4f08a612 // SXTL2 V18.8H, V16.16B // B[1][0] = int8 of b_k[0]
+	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // B[1][0] = int8 of b_k[0]
+	WORD  $0x4f10a611 // SXTL2 V17.4S, V16.8H // B[1][0] = int8 of b_k[0]
+	WORD  $0x0f10a610 // SXTL V16.4S, V16.4H // B[1][0] = int8 of b_k[0]
+	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[1][0] = int8 of b_k[0]
+	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[1][0] = int8 of b_k[0]
+	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // B[1][0] = int8 of b_k[0]
+	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[1][0] = int8 of b_k[0]
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[1][0] = int8 of b_k[0]
+	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[1][0] = int8 of b_k[0]
 	FMOVS 4(R20), F20 // a[0][1] = a[0][1]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
@@ -11313,18 +11368,18 @@ depth_20:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 12..15
-	ADD   R3, R24, R24 // b0 += pitch
-	FMOVQ (R24), F16 // B[2][0] = int8 of b[0][0]
-	WORD  $0x4f08a612 // SXTL2 V18.8H, V16.16B // B[2][0] = int8 of b[0][0]
-	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // B[2][0] = int8 of b[0][0]
-	WORD  $0x4f10a611 // SXTL2 V17.4S, V16.8H // B[2][0] = int8 of b[0][0]
-	WORD  $0x0f10a610 // SXTL V16.4S, V16.4H // B[2][0] = int8 of b[0][0]
-	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[2][0] = int8 of b[0][0]
-	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[2][0] = int8 of b[0][0]
-	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // B[2][0] = int8 of b[0][0]
-	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[2][0] = int8 of b[0][0]
-	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[2][0] = int8 of b[0][0]
-	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[2][0] = int8 of b[0][0]
+	ADD   R3, R8, R8 // b_k += pitch
+	FMOVQ (R8), F16 // B[2][0] = int8 of b_k[0]
+	WORD  $0x4f08a612 // SXTL2 V18.8H, V16.16B // B[2][0] = int8 of b_k[0]
+	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // B[2][0] = int8 of b_k[0]
+	WORD  $0x4f10a611 // SXTL2 V17.4S, V16.8H // B[2][0] = int8 of b_k[0]
+	WORD  $0x0f10a610 // SXTL V16.4S, V16.4H // B[2][0] = int8 of b_k[0]
+	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[2][0] = int8 of b_k[0]
+	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[2][0] = int8 of b_k[0]
+	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // B[2][0] = int8 of b_k[0]
+	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[2][0] = int8 of b_k[0]
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[2][0] = int8 of b_k[0]
+	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[2][0] = int8 of b_k[0]
 	FMOVS 8(R20), F20 // a[0][2] = a[0][2]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
@@ -11345,18 +11400,18 @@ depth_20:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 12..15
-	ADD   R3, R24, R24 // b0 += pitch
-	FMOVQ (R24), F16 // B[3][0] = int8 of b[0][0]
-	WORD  $0x4f08a612 // SXTL2 V18.8H, V16.16B // B[3][0] = int8 of b[0][0]
-	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // B[3][0] = int8 of b[0][0]
-	WORD  $0x4f10a611 // SXTL2 V17.4S, V16.8H // B[3][0] = int8 of b[0][0]
-	WORD  $0x0f10a610 // SXTL V16.4S, V16.4H // B[3][0] = int8 of b[0][0]
-	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[3][0] = int8 of b[0][0]
-	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[3][0] = int8 of b[0][0]
-	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // B[3][0] = int8 of b[0][0]
-	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[3][0] = int8 of b[0][0]
-	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[3][0] = int8 of b[0][0]
-	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[3][0] = int8 of b[0][0]
+	ADD   R3, R8, R8 // b_k += pitch
+	FMOVQ (R8), F16 // B[3][0] = int8 of b_k[0]
+	WORD  $0x4f08a612 // SXTL2 V18.8H, V16.16B // B[3][0] = int8 of b_k[0]
+	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // B[3][0] = int8 of b_k[0]
+	WORD  $0x4f10a611 // SXTL2 V17.4S, V16.8H // B[3][0] = int8 of b_k[0]
+	WORD  $0x0f10a610 // SXTL V16.4S, V16.4H // B[3][0] = int8 of b_k[0]
+	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[3][0] = int8 of b_k[0]
+	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[3][0] = int8 of b_k[0]
+	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // B[3][0] = int8 of b_k[0]
+	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[3][0] = int8 of b_k[0]
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[3][0] = int8 of b_k[0]
+	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[3][0] = int8 of b_k[0]
 	FMOVS 12(R20), F20 // a[0][3] = a[0][3]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
@@ -11377,13 +11432,14 @@ depth_20:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 12..15
-	ADD   R3, R24, R24 // b0 += pitch
+	ADD   R3, R8, R8 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
 	ADD   $16, R23, R23 // a3 += 16
-	PRFM  12288(R6), PLDL1KEEP // prefetch ahead[3072]
-	ADD   $64, R6, R6 // ahead += 64
+	PRFM  2048(R6), PLDL1KEEP // prefetch ahead[512]
+	PRFM  2112(R6), PLDL1KEEP // prefetch ahead[528]
+	ADD   $128, R6, R6 // ahead += 128
 	SUB   $4, R7, R7 // depth += -4
 	CMP   $4, R7 // depth >= 4
 	BGE   depth_20 // depth >= 4
@@ -11393,17 +11449,17 @@ depth_end_21:
 	BLT depth_end_23 // depth < 1
 
 depth_22:
-	FMOVQ (R24), F16 // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f08a612 // SXTL2 V18.8H, V16.16B // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f10a611 // SXTL2 V17.4S, V16.8H // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f10a610 // SXTL V16.4S, V16.4H // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[0][0] = int8 of b[0][0]
+	FMOVQ (R8), F16 // B[0][0] = int8 of b_k[0]
+	WORD  $0x4f08a612 // SXTL2 V18.8H, V16.16B // B[0][0] = int8 of b_k[0]
+	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // B[0][0] = int8 of b_k[0]
+	WORD  $0x4f10a611 // SXTL2 V17.4S, V16.8H // B[0][0] = int8 of b_k[0]
+	WORD  $0x0f10a610 // SXTL V16.4S, V16.4H // B[0][0] = int8 of b_k[0]
+	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[0][0] = int8 of b_k[0]
+	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[0][0] = int8 of b_k[0]
 	FMOVS (R20), F20 // a[0][0] = a[0][0]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -11424,7 +11480,7 @@ depth_22:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
-	ADD   R3, R24, R24 // b0 += pitch
+	ADD   R3, R8, R8 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	ADD   $4, R21, R21 // a1 += 4
 	ADD   $4, R22, R22 // a2 += 4
@@ -11558,24 +11614,23 @@ end_29:
 	MOVD R1, R20 // rows of a
 	ADD  R9, R20, R21 // rows of a
 	ADD  R9, R21, R22 // rows of a
-	MOVD panelStride+48(FP), R9 // panelStride
-	MOVD R6, R23 // rows of b
-	MOVD R6, R9 // ahead = b
+	MOVD R6, R9 // b_k = b
+	MOVD R6, R10 // ahead = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_31 // depth < 4
 
 depth_30:
-	FMOVQ (R23), F12 // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f08a58e // SXTL2 V14.8H, V12.16B // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f10a58d // SXTL2 V13.4S, V12.8H // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f10a58c // SXTL V12.4S, V12.4H // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f10a5cf // SXTL2 V15.4S, V14.8H // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f10a5ce // SXTL V14.4S, V14.4H // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21d9ad // SCVTF V13.4S, V13.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21d9ce // SCVTF V14.4S, V14.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // B[0][0] = int8 of b[0][0]
+	FMOVQ (R9), F12 // B[0][0] = int8 of b_k[0]
+	WORD  $0x4f08a58e // SXTL2 V14.8H, V12.16B // B[0][0] = int8 of b_k[0]
+	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // B[0][0] = int8 of b_k[0]
+	WORD  $0x4f10a58d // SXTL2 V13.4S, V12.8H // B[0][0] = int8 of b_k[0]
+	WORD  $0x0f10a58c // SXTL V12.4S, V12.4H // B[0][0] = int8 of b_k[0]
+	WORD  $0x4f10a5cf // SXTL2 V15.4S, V14.8H // B[0][0] = int8 of b_k[0]
+	WORD  $0x0f10a5ce // SXTL V14.4S, V14.4H // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21d9ad // SCVTF V13.4S, V13.4S // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21d9ce // SCVTF V14.4S, V14.4S // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // B[0][0] = int8 of b_k[0]
 	FMOVS (R20), F16 // a[0][0] = a[0][0]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -11591,18 +11646,18 @@ depth_30:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
-	ADD   R7, R23, R23 // b0 += pitch
-	FMOVQ (R23), F12 // B[1][0] = int8 of b[0][0]
-	WORD  $0x4f08a58e // SXTL2 V14.8H, V12.16B // B[1][0] = int8 of b[0][0]
-	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // B[1][0] = int8 of b[0][0]
-	WORD  $0x4f10a58d // SXTL2 V13.4S, V12.8H // B[1][0] = int8 of b[0][0]
-	WORD  $0x0f10a58c // SXTL V12.4S, V12.4H // B[1][0] = int8 of b[0][0]
-	WORD  $0x4f10a5cf // SXTL2 V15.4S, V14.8H // B[1][0] = int8 of b[0][0]
-	WORD  $0x0f10a5ce // SXTL V14.4S, V14.4H // B[1][0] = int8 of b[0][0]
-	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[1][0] = int8 of b[0][0]
-	WORD  $0x4e21d9ad // SCVTF V13.4S, V13.4S // B[1][0] = int8 of b[0][0]
-	WORD  $0x4e21d9ce // SCVTF V14.4S, V14.4S // B[1][0] = int8 of b[0][0]
-	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // B[1][0] = int8 of b[0][0]
+	ADD   R7, R9, R9 // b_k += pitch
+	FMOVQ (R9), F12 // B[1][0] = int8 of b_k[0]
+	WORD  $0x4f08a58e // SXTL2 V14.8H, V12.16B // B[1][0] = int8 of b_k[0]
+	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // B[1][0] = int8 of b_k[0]
+	WORD  $0x4f10a58d // SXTL2 V13.4S, V12.8H // B[1][0] = int8 of b_k[0]
+	WORD  $0x0f10a58c // SXTL V12.4S, V12.4H // B[1][0] = int8 of b_k[0]
+	WORD  $0x4f10a5cf // SXTL2 V15.4S, V14.8H // B[1][0] = int8 of b_k[0]
+	WORD  $0x0f10a5ce // SXTL V14.4S, V14.4H // B[1][0] = int8 of b_k[0]
+	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[1][0] = int8 of b_k[0]
+	WORD  $0x4e21d9ad // SCVTF V13.4S, V13.4S // B[1][0] = int8 of b_k[0]
+	WORD  $0x4e21d9ce // SCVTF V14.4S, V14.4S // B[1][0] = int8 of b_k[0]
+	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // B[1][0] = int8 of b_k[0]
 	FMOVS 4(R20), F16 // a[0][1] = a[0][1]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
@@ -11618,18 +11673,18 @@ depth_30:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 12..15
-	ADD   R7, R23, R23 // b0 += pitch
-	FMOVQ (R23), F12 // B[2][0] = int8 of b[0][0]
-	WORD  $0x4f08a58e // SXTL2 V14.8H, V12.16B // B[2][0] = int8 of b[0][0]
-	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // B[2][0] = int8 of b[0][0]
-	WORD  $0x4f10a58d // SXTL2 V13.4S, V12.8H // B[2][0] = int8 of b[0][0]
-	WORD  $0x0f10a58c // SXTL V12.4S, V12.4H // B[2][0] = int8 of b[0][0]
-	WORD  $0x4f10a5cf // SXTL2 V15.4S, V14.8H // B[2][0] = int8 of b[0][0]
-	WORD  $0x0f10a5ce // SXTL V14.4S, V14.4H // B[2][0] = int8 of b[0][0]
-	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[2][0] = int8 of b[0][0]
-	WORD  $0x4e21d9ad // SCVTF V13.4S, V13.4S // B[2][0] = int8 of b[0][0]
-	WORD  $0x4e21d9ce // SCVTF V14.4S, V14.4S // B[2][0] = int8 of b[0][0]
-	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // B[2][0] = int8 of b[0][0]
+	ADD   R7, R9, R9 // b_k += pitch
+	FMOVQ (R9), F12 // B[2][0] = int8 of b_k[0]
+	WORD  $0x4f08a58e // SXTL2 V14.8H, V12.16B // B[2][0] = int8 of b_k[0]
+	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // B[2][0] = int8 of b_k[0]
+	WORD  $0x4f10a58d // SXTL2 V13.4S, V12.8H // B[2][0] = int8 of b_k[0]
+	WORD  $0x0f10a58c // SXTL V12.4S, V12.4H // B[2][0] = int8 of b_k[0]
+	WORD  $0x4f10a5cf // SXTL2 V15.4S, V14.8H // B[2][0] = int8 of b_k[0]
+	WORD  $0x0f10a5ce // SXTL V14.4S, V14.4H // B[2][0] = int8 of b_k[0]
+	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[2][0] = int8 of b_k[0]
+	WORD  $0x4e21d9ad // SCVTF V13.4S, V13.4S // B[2][0] = int8 of b_k[0]
+	WORD  $0x4e21d9ce // SCVTF V14.4S, V14.4S // B[2][0] = int8 of b_k[0]
+	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // B[2][0] = int8 of b_k[0]
 	FMOVS 8(R20), F16 // a[0][2] = a[0][2]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
@@ -11645,18 +11700,18 @@ depth_30:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 12..15
-	ADD   R7, R23, R23 // b0 += pitch
-	FMOVQ (R23), F12 // B[3][0] = int8 of b[0][0]
-	WORD  $0x4f08a58e // SXTL2 V14.8H, V12.16B // B[3][0] = int8 of b[0][0]
-	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // B[3][0] = int8 of b[0][0]
-	WORD  $0x4f10a58d // SXTL2 V13.4S, V12.8H // B[3][0] = int8 of b[0][0]
-	WORD  $0x0f10a58c // SXTL V12.4S, V12.4H // B[3][0] = int8 of b[0][0]
-	WORD  $0x4f10a5cf // SXTL2 V15.4S, V14.8H // B[3][0] = int8 of b[0][0]
-	WORD  $0x0f10a5ce // SXTL V14.4S, V14.4H // B[3][0] = int8 of b[0][0]
-	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[3][0] = int8 of b[0][0]
-	WORD  $0x4e21d9ad // SCVTF V13.4S, V13.4S // B[3][0] = int8 of b[0][0]
-	WORD  $0x4e21d9ce // SCVTF V14.4S, V14.4S // B[3][0] = int8 of b[0][0]
-	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // B[3][0] = int8 of b[0][0]
+	ADD   R7, R9, R9 // b_k += pitch
+	FMOVQ (R9), F12 // B[3][0] = int8 of b_k[0]
+	WORD  $0x4f08a58e // SXTL2 V14.8H, V12.16B // B[3][0] = int8 of b_k[0]
+	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // B[3][0] = int8 of b_k[0]
+	WORD  $0x4f10a58d // SXTL2 V13.4S, V12.8H // B[3][0] = int8 of b_k[0]
+	WORD  $0x0f10a58c // SXTL V12.4S, V12.4H // B[3][0] = int8 of b_k[0]
+	WORD  $0x4f10a5cf // SXTL2 V15.4S, V14.8H // B[3][0] = int8 of b_k[0]
+	WORD  $0x0f10a5ce // SXTL V14.4S, V14.4H // B[3][0] = int8 of b_k[0]
+	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[3][0] = int8 of b_k[0]
+	WORD  $0x4e21d9ad // SCVTF V13.4S, V13.4S // B[3][0] = int8 of b_k[0]
+	WORD  $0x4e21d9ce // SCVTF V14.4S, V14.4S // B[3][0] = int8 of b_k[0]
+	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // B[3][0] = int8 of b_k[0]
 	FMOVS 12(R20), F16 // a[0][3] = a[0][3]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
@@ -11672,12 +11727,13 @@ depth_30:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 12..15
-	ADD   R7, R23, R23 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
-	PRFM  12288(R9), PLDL1KEEP // prefetch ahead[3072]
-	ADD   $64, R9, R9 // ahead += 64
+	PRFM  2048(R10), PLDL1KEEP // prefetch ahead[512]
+	PRFM  2112(R10), PLDL1KEEP // prefetch ahead[528]
+	ADD   $128, R10, R10 // ahead += 128
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_30 // depth >= 4
@@ -11687,17 +11743,17 @@ depth_end_31:
 	BLT depth_end_33 // depth < 1
 
 depth_32:
-	FMOVQ (R23), F12 // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f08a58e // SXTL2 V14.8H, V12.16B // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f10a58d // SXTL2 V13.4S, V12.8H // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f10a58c // SXTL V12.4S, V12.4H // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f10a5cf // SXTL2 V15.4S, V14.8H // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f10a5ce // SXTL V14.4S, V14.4H // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21d9ad // SCVTF V13.4S, V13.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21d9ce // SCVTF V14.4S, V14.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // B[0][0] = int8 of b[0][0]
+	FMOVQ (R9), F12 // B[0][0] = int8 of b_k[0]
+	WORD  $0x4f08a58e // SXTL2 V14.8H, V12.16B // B[0][0] = int8 of b_k[0]
+	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // B[0][0] = int8 of b_k[0]
+	WORD  $0x4f10a58d // SXTL2 V13.4S, V12.8H // B[0][0] = int8 of b_k[0]
+	WORD  $0x0f10a58c // SXTL V12.4S, V12.4H // B[0][0] = int8 of b_k[0]
+	WORD  $0x4f10a5cf // SXTL2 V15.4S, V14.8H // B[0][0] = int8 of b_k[0]
+	WORD  $0x0f10a5ce // SXTL V14.4S, V14.4H // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21d9ad // SCVTF V13.4S, V13.4S // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21d9ce // SCVTF V14.4S, V14.4S // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // B[0][0] = int8 of b_k[0]
 	FMOVS (R20), F16 // a[0][0] = a[0][0]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -11713,7 +11769,7 @@ depth_32:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
-	ADD   R7, R23, R23 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	ADD   $4, R21, R21 // a1 += 4
 	ADD   $4, R22, R22 // a2 += 4
@@ -11809,24 +11865,22 @@ end_35:
 	MOVD R1, R20 // rows of a
 	ADD  R9, R20, R21 // rows of a
 	ADD  R9, R21, R22 // rows of a
-	MOVD panelStride+48(FP), R9 // panelStride
-	MOVD R6, R23 // rows of b
-	MOVD R6, R9 // ahead = b
+	MOVD R6, R9 // b_k = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_37 // depth < 4
 
 depth_36:
-	FMOVQ 16(R23), F12 // B[0][0] = int8 of b[0][4]
-	WORD  $0x4f08a58e // SXTL2 V14.8H, V12.16B // B[0][0] = int8 of b[0][4]
-	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // B[0][0] = int8 of b[0][4]
-	WORD  $0x4f10a58d // SXTL2 V13.4S, V12.8H // B[0][0] = int8 of b[0][4]
-	WORD  $0x0f10a58c // SXTL V12.4S, V12.4H // B[0][0] = int8 of b[0][4]
-	WORD  $0x4f10a5cf // SXTL2 V15.4S, V14.8H // B[0][0] = int8 of b[0][4]
-	WORD  $0x0f10a5ce // SXTL V14.4S, V14.4H // B[0][0] = int8 of b[0][4]
-	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[0][0] = int8 of b[0][4]
-	WORD  $0x4e21d9ad // SCVTF V13.4S, V13.4S // B[0][0] = int8 of b[0][4]
-	WORD  $0x4e21d9ce // SCVTF V14.4S, V14.4S // B[0][0] = int8 of b[0][4]
-	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // B[0][0] = int8 of b[0][4]
+	FMOVQ 16(R9), F12 // B[0][0] = int8 of b_k[4]
+	WORD  $0x4f08a58e // SXTL2 V14.8H, V12.16B // B[0][0] = int8 of b_k[4]
+	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // B[0][0] = int8 of b_k[4]
+	WORD  $0x4f10a58d // SXTL2 V13.4S, V12.8H // B[0][0] = int8 of b_k[4]
+	WORD  $0x0f10a58c // SXTL V12.4S, V12.4H // B[0][0] = int8 of b_k[4]
+	WORD  $0x4f10a5cf // SXTL2 V15.4S, V14.8H // B[0][0] = int8 of b_k[4]
+	WORD  $0x0f10a5ce // SXTL V14.4S, V14.4H // B[0][0] = int8 of b_k[4]
+	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[0][0] = int8 of b_k[4]
+	WORD  $0x4e21d9ad // SCVTF V13.4S, V13.4S // B[0][0] = int8 of b_k[4]
+	WORD  $0x4e21d9ce // SCVTF V14.4S, V14.4S // B[0][0] = int8 of b_k[4]
+	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // B[0][0] = int8 of b_k[4]
 	FMOVS (R20), F16 // a[0][0] = a[0][0]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -11842,18 +11896,18 @@ depth_36:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
-	ADD   R7, R23, R23 // b0 += pitch
-	FMOVQ 16(R23), F12 // B[1][0] = int8 of b[0][4]
-	WORD  $0x4f08a58e // SXTL2 V14.8H, V12.16B // B[1][0] = int8 of b[0][4]
-	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // B[1][0] = int8 of b[0][4]
-	WORD  $0x4f10a58d // SXTL2 V13.4S, V12.8H // B[1][0] = int8 of b[0][4]
-	WORD  $0x0f10a58c // SXTL V12.4S, V12.4H // B[1][0] = int8 of b[0][4]
-	WORD  $0x4f10a5cf // SXTL2 V15.4S, V14.8H // B[1][0] = int8 of b[0][4]
-	WORD  $0x0f10a5ce // SXTL V14.4S, V14.4H // B[1][0] = int8 of b[0][4]
-	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[1][0] = int8 of b[0][4]
-	WORD  $0x4e21d9ad // SCVTF V13.4S, V13.4S // B[1][0] = int8 of b[0][4]
-	WORD  $0x4e21d9ce // SCVTF V14.4S, V14.4S // B[1][0] = int8 of b[0][4]
-	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // B[1][0] = int8 of b[0][4]
+	ADD   R7, R9, R9 // b_k += pitch
+	FMOVQ 16(R9), F12 // B[1][0] = int8 of b_k[4]
+	WORD  $0x4f08a58e // SXTL2 V14.8H, V12.16B // B[1][0] = int8 of b_k[4]
+	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // B[1][0] = int8 of b_k[4]
+	WORD  $0x4f10a58d // SXTL2 V13.4S, V12.8H // B[1][0] = int8 of b_k[4]
+	WORD  $0x0f10a58c // SXTL V12.4S, V12.4H // B[1][0] = int8 of b_k[4]
+	WORD  $0x4f10a5cf // SXTL2 V15.4S, V14.8H // B[1][0] = int8 of b_k[4]
+	WORD  $0x0f10a5ce // SXTL V14.4S, V14.4H // B[1][0] = int8 of b_k[4]
+	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[1][0] = int8 of b_k[4]
+	WORD  $0x4e21d9ad // SCVTF V13.4S, V13.4S // B[1][0] = int8 of b_k[4]
+	WORD  $0x4e21d9ce // SCVTF V14.4S, V14.4S // B[1][0] = int8 of b_k[4]
+	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // B[1][0] = int8 of b_k[4]
 	FMOVS 4(R20), F16 // a[0][1] = a[0][1]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
@@ -11869,18 +11923,18 @@ depth_36:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 12..15
-	ADD   R7, R23, R23 // b0 += pitch
-	FMOVQ 16(R23), F12 // B[2][0] = int8 of b[0][4]
-	WORD  $0x4f08a58e // SXTL2 V14.8H, V12.16B // B[2][0] = int8 of b[0][4]
-	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // B[2][0] = int8 of b[0][4]
-	WORD  $0x4f10a58d // SXTL2 V13.4S, V12.8H // B[2][0] = int8 of b[0][4]
-	WORD  $0x0f10a58c // SXTL V12.4S, V12.4H // B[2][0] = int8 of b[0][4]
-	WORD  $0x4f10a5cf // SXTL2 V15.4S, V14.8H // B[2][0] = int8 of b[0][4]
-	WORD  $0x0f10a5ce // SXTL V14.4S, V14.4H // B[2][0] = int8 of b[0][4]
-	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[2][0] = int8 of b[0][4]
-	WORD  $0x4e21d9ad // SCVTF V13.4S, V13.4S // B[2][0] = int8 of b[0][4]
-	WORD  $0x4e21d9ce // SCVTF V14.4S, V14.4S // B[2][0] = int8 of b[0][4]
-	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // B[2][0] = int8 of b[0][4]
+	ADD   R7, R9, R9 // b_k += pitch
+	FMOVQ 16(R9), F12 // B[2][0] = int8 of b_k[4]
+	WORD  $0x4f08a58e // SXTL2 V14.8H, V12.16B // B[2][0] = int8 of b_k[4]
+	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // B[2][0] = int8 of b_k[4]
+	WORD  $0x4f10a58d // SXTL2 V13.4S, V12.8H // B[2][0] = int8 of b_k[4]
+	WORD  $0x0f10a58c // SXTL V12.4S, V12.4H // B[2][0] = int8 of b_k[4]
+	WORD  $0x4f10a5cf // SXTL2 V15.4S, V14.8H // B[2][0] = int8 of b_k[4]
+	WORD  $0x0f10a5ce // SXTL V14.4S, V14.4H // B[2][0] = int8 of b_k[4]
+	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[2][0] = int8 of b_k[4]
+	WORD  $0x4e21d9ad // SCVTF V13.4S, V13.4S // B[2][0] = int8 of b_k[4]
+	WORD  $0x4e21d9ce // SCVTF V14.4S, V14.4S // B[2][0] = int8 of b_k[4]
+	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // B[2][0] = int8 of b_k[4]
 	FMOVS 8(R20), F16 // a[0][2] = a[0][2]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
@@ -11896,18 +11950,18 @@ depth_36:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 12..15
-	ADD   R7, R23, R23 // b0 += pitch
-	FMOVQ 16(R23), F12 // B[3][0] = int8 of b[0][4]
-	WORD  $0x4f08a58e // SXTL2 V14.8H, V12.16B // B[3][0] = int8 of b[0][4]
-	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // B[3][0] = int8 of b[0][4]
-	WORD  $0x4f10a58d // SXTL2 V13.4S, V12.8H // B[3][0] = int8 of b[0][4]
-	WORD  $0x0f10a58c // SXTL V12.4S, V12.4H // B[3][0] = int8 of b[0][4]
-	WORD  $0x4f10a5cf // SXTL2 V15.4S, V14.8H // B[3][0] = int8 of b[0][4]
-	WORD  $0x0f10a5ce // SXTL V14.4S, V14.4H // B[3][0] = int8 of b[0][4]
-	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[3][0] = int8 of b[0][4]
-	WORD  $0x4e21d9ad // SCVTF V13.4S, V13.4S // B[3][0] = int8 of b[0][4]
-	WORD  $0x4e21d9ce // SCVTF V14.4S, V14.4S // B[3][0] = int8 of b[0][4]
-	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // B[3][0] = int8 of b[0][4]
+	ADD   R7, R9, R9 // b_k += pitch
+	FMOVQ 16(R9), F12 // B[3][0] = int8 of b_k[4]
+	WORD  $0x4f08a58e // SXTL2 V14.8H, V12.16B // B[3][0] = int8 of b_k[4]
+	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // B[3][0] = int8 of b_k[4]
+	WORD  $0x4f10a58d // SXTL2 V13.4S, V12.8H // B[3][0] = int8 of b_k[4]
+	WORD  $0x0f10a58c // SXTL V12.4S, V12.4H // B[3][0] = int8 of b_k[4]
+	WORD  $0x4f10a5cf // SXTL2 V15.4S, V14.8H // B[3][0] = int8 of b_k[4]
+	WORD  $0x0f10a5ce // SXTL V14.4S, V14.4H // B[3][0] = int8 of b_k[4]
+	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[3][0] = int8 of b_k[4]
+	WORD  $0x4e21d9ad // SCVTF V13.4S, V13.4S // B[3][0] = int8 of b_k[4]
+	WORD  $0x4e21d9ce // SCVTF V14.4S, V14.4S // B[3][0] = int8 of b_k[4]
+	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // B[3][0] = int8 of b_k[4]
 	FMOVS 12(R20), F16 // a[0][3] = a[0][3]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
@@ -11923,12 +11977,10 @@ depth_36:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 12..15
-	ADD   R7, R23, R23 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
-	PRFM  12288(R9), PLDL1KEEP // prefetch ahead[3072]
-	ADD   $64, R9, R9 // ahead += 64
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_36 // depth >= 4
@@ -11938,17 +11990,17 @@ depth_end_37:
 	BLT depth_end_39 // depth < 1
 
 depth_38:
-	FMOVQ 16(R23), F12 // B[0][0] = int8 of b[0][4]
-	WORD  $0x4f08a58e // SXTL2 V14.8H, V12.16B // B[0][0] = int8 of b[0][4]
-	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // B[0][0] = int8 of b[0][4]
-	WORD  $0x4f10a58d // SXTL2 V13.4S, V12.8H // B[0][0] = int8 of b[0][4]
-	WORD  $0x0f10a58c // SXTL V12.4S, V12.4H // B[0][0] = int8 of b[0][4]
-	WORD  $0x4f10a5cf // SXTL2 V15.4S, V14.8H // B[0][0] = int8 of b[0][4]
-	WORD  $0x0f10a5ce // SXTL V14.4S, V14.4H // B[0][0] = int8 of b[0][4]
-	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[0][0] = int8 of b[0][4]
-	WORD  $0x4e21d9ad // SCVTF V13.4S, V13.4S // B[0][0] = int8 of b[0][4]
-	WORD  $0x4e21d9ce // SCVTF V14.4S, V14.4S // B[0][0] = int8 of b[0][4]
-	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // B[0][0] = int8 of b[0][4]
+	FMOVQ 16(R9), F12 // B[0][0] = int8 of b_k[4]
+	WORD  $0x4f08a58e // SXTL2 V14.8H, V12.16B // B[0][0] = int8 of b_k[4]
+	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // B[0][0] = int8 of b_k[4]
+	WORD  $0x4f10a58d // SXTL2 V13.4S, V12.8H // B[0][0] = int8 of b_k[4]
+	WORD  $0x0f10a58c // SXTL V12.4S, V12.4H // B[0][0] = int8 of b_k[4]
+	WORD  $0x4f10a5cf // SXTL2 V15.4S, V14.8H // B[0][0] = int8 of b_k[4]
+	WORD  $0x0f10a5ce // SXTL V14.4S, V14.4H // B[0][0] = int8 of b_k[4]
+	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[0][0] = int8 of b_k[4]
+	WORD  $0x4e21d9ad // SCVTF V13.4S, V13.4S // B[0][0] = int8 of b_k[4]
+	WORD  $0x4e21d9ce // SCVTF V14.4S, V14.4S // B[0][0] = int8 of b_k[4]
+	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // B[0][0] = int8 of b_k[4]
 	FMOVS (R20), F16 // a[0][0] = a[0][0]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -11964,7 +12016,7 @@ depth_38:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
-	ADD   R7, R23, R23 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	ADD   $4, R21, R21 // a1 += 4
 	ADD   $4, R22, R22 // a2 += 4
@@ -12069,23 +12121,22 @@ end_42:
 	MOVD R1, R20 // rows of a
 	ADD  R8, R20, R21 // rows of a
 	ADD  R8, R21, R22 // rows of a
-	MOVD panelStride+48(FP), R8 // panelStride
-	MOVD R6, R23 // rows of b
+	MOVD R6, R8 // b_k = b
 	CMP  $4, R7 // depth < 4
 	BLT  depth_end_44 // depth < 4
 
 depth_43:
-	FMOVQ (R23), F12 // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f08a58e // SXTL2 V14.8H, V12.16B // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f10a58d // SXTL2 V13.4S, V12.8H // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f10a58c // SXTL V12.4S, V12.4H // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f10a5cf // SXTL2 V15.4S, V14.8H // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f10a5ce // SXTL V14.4S, V14.4H // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21d9ad // SCVTF V13.4S, V13.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21d9ce // SCVTF V14.4S, V14.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // B[0][0] = int8 of b[0][0]
+	FMOVQ (R8), F12 // B[0][0] = int8 of b_k[0]
+	WORD  $0x4f08a58e // SXTL2 V14.8H, V12.16B // B[0][0] = int8 of b_k[0]
+	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // B[0][0] = int8 of b_k[0]
+	WORD  $0x4f10a58d // SXTL2 V13.4S, V12.8H // B[0][0] = int8 of b_k[0]
+	WORD  $0x0f10a58c // SXTL V12.4S, V12.4H // B[0][0] = int8 of b_k[0]
+	WORD  $0x4f10a5cf // SXTL2 V15.4S, V14.8H // B[0][0] = int8 of b_k[0]
+	WORD  $0x0f10a5ce // SXTL V14.4S, V14.4H // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21d9ad // SCVTF V13.4S, V13.4S // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21d9ce // SCVTF V14.4S, V14.4S // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // B[0][0] = int8 of b_k[0]
 	FMOVS (R20), F16 // a[0][0] = a[0][0]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -12101,18 +12152,18 @@ depth_43:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
-	ADD   R3, R23, R23 // b0 += pitch
-	FMOVQ (R23), F12 // B[1][0] = int8 of b[0][0]
-	WORD  $0x4f08a58e // SXTL2 V14.8H, V12.16B // B[1][0] = int8 of b[0][0]
-	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // B[1][0] = int8 of b[0][0]
-	WORD  $0x4f10a58d // SXTL2 V13.4S, V12.8H // B[1][0] = int8 of b[0][0]
-	WORD  $0x0f10a58c // SXTL V12.4S, V12.4H // B[1][0] = int8 of b[0][0]
-	WORD  $0x4f10a5cf // SXTL2 V15.4S, V14.8H // B[1][0] = int8 of b[0][0]
-	WORD  $0x0f10a5ce // SXTL V14.4S, V14.4H // B[1][0] = int8 of b[0][0]
-	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[1][0] = int8 of b[0][0]
-	WORD  $0x4e21d9ad // SCVTF V13.4S, V13.4S // B[1][0] = int8 of b[0][0]
-	WORD  $0x4e21d9ce // SCVTF V14.4S, V14.4S // B[1][0] = int8 of b[0][0]
-	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // B[1][0] = int8 of b[0][0]
+	ADD   R3, R8, R8 // b_k += pitch
+	FMOVQ (R8), F12 // B[1][0] = int8 of b_k[0]
+	WORD  $0x4f08a58e // SXTL2 V14.8H, V12.16B // B[1][0] = int8 of b_k[0]
+	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // B[1][0] = int8 of b_k[0]
+	WORD  $0x4f10a58d // SXTL2 V13.4S, V12.8H // B[1][0] = int8 of b_k[0]
+	WORD  $0x0f10a58c // SXTL V12.4S, V12.4H // B[1][0] = int8 of b_k[0]
+	WORD  $0x4f10a5cf // SXTL2 V15.4S, V14.8H // B[1][0] = int8 of b_k[0]
+	WORD  $0x0f10a5ce // SXTL V14.4S, V14.4H // B[1][0] = int8 of b_k[0]
+	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[1][0] = int8 of b_k[0]
+	WORD  $0x4e21d9ad // SCVTF V13.4S, V13.4S // B[1][0] = int8 of b_k[0]
+	WORD  $0x4e21d9ce // SCVTF V14.4S, V14.4S // B[1][0] = int8 of b_k[0]
+	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // B[1][0] = int8 of b_k[0]
 	FMOVS 4(R20), F16 // a[0][1] = a[0][1]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
@@ -12128,18 +12179,18 @@ depth_43:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 12..15
-	ADD   R3, R23, R23 // b0 += pitch
-	FMOVQ (R23), F12 // B[2][0] = int8 of b[0][0]
-	WORD  $0x4f08a58e // SXTL2 V14.8H, V12.16B // B[2][0] = int8 of b[0][0]
-	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // B[2][0] = int8 of b[0][0]
-	WORD  $0x4f10a58d // SXTL2 V13.4S, V12.8H // B[2][0] = int8 of b[0][0]
-	WORD  $0x0f10a58c // SXTL V12.4S, V12.4H // B[2][0] = int8 of b[0][0]
-	WORD  $0x4f10a5cf // SXTL2 V15.4S, V14.8H // B[2][0] = int8 of b[0][0]
-	WORD  $0x0f10a5ce // SXTL V14.4S, V14.4H // B[2][0] = int8 of b[0][0]
-	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[2][0] = int8 of b[0][0]
-	WORD  $0x4e21d9ad // SCVTF V13.4S, V13.4S // B[2][0] = int8 of b[0][0]
-	WORD  $0x4e21d9ce // SCVTF V14.4S, V14.4S // B[2][0] = int8 of b[0][0]
-	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // B[2][0] = int8 of b[0][0]
+	ADD   R3, R8, R8 // b_k += pitch
+	FMOVQ (R8), F12 // B[2][0] = int8 of b_k[0]
+	WORD  $0x4f08a58e // SXTL2 V14.8H, V12.16B // B[2][0] = int8 of b_k[0]
+	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // B[2][0] = int8 of b_k[0]
+	WORD  $0x4f10a58d // SXTL2 V13.4S, V12.8H // B[2][0] = int8 of b_k[0]
+	WORD  $0x0f10a58c // SXTL V12.4S, V12.4H // B[2][0] = int8 of b_k[0]
+	WORD  $0x4f10a5cf // SXTL2 V15.4S, V14.8H // B[2][0] = int8 of b_k[0]
+	WORD  $0x0f10a5ce // SXTL V14.4S, V14.4H // B[2][0] = int8 of b_k[0]
+	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[2][0] = int8 of b_k[0]
+	WORD  $0x4e21d9ad // SCVTF V13.4S, V13.4S // B[2][0] = int8 of b_k[0]
+	WORD  $0x4e21d9ce // SCVTF V14.4S, V14.4S // B[2][0] = int8 of b_k[0]
+	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // B[2][0] = int8 of b_k[0]
 	FMOVS 8(R20), F16 // a[0][2] = a[0][2]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
@@ -12155,18 +12206,18 @@ depth_43:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 12..15
-	ADD   R3, R23, R23 // b0 += pitch
-	FMOVQ (R23), F12 // B[3][0] = int8 of b[0][0]
-	WORD  $0x4f08a58e // SXTL2 V14.8H, V12.16B // B[3][0] = int8 of b[0][0]
-	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // B[3][0] = int8 of b[0][0]
-	WORD  $0x4f10a58d // SXTL2 V13.4S, V12.8H // B[3][0] = int8 of b[0][0]
-	WORD  $0x0f10a58c // SXTL V12.4S, V12.4H // B[3][0] = int8 of b[0][0]
-	WORD  $0x4f10a5cf // SXTL2 V15.4S, V14.8H // B[3][0] = int8 of b[0][0]
-	WORD  $0x0f10a5ce // SXTL V14.4S, V14.4H // B[3][0] = int8 of b[0][0]
-	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[3][0] = int8 of b[0][0]
-	WORD  $0x4e21d9ad // SCVTF V13.4S, V13.4S // B[3][0] = int8 of b[0][0]
-	WORD  $0x4e21d9ce // SCVTF V14.4S, V14.4S // B[3][0] = int8 of b[0][0]
-	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // B[3][0] = int8 of b[0][0]
+	ADD   R3, R8, R8 // b_k += pitch
+	FMOVQ (R8), F12 // B[3][0] = int8 of b_k[0]
+	WORD  $0x4f08a58e // SXTL2 V14.8H, V12.16B // B[3][0] = int8 of b_k[0]
+	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // B[3][0] = int8 of b_k[0]
+	WORD  $0x4f10a58d // SXTL2 V13.4S, V12.8H // B[3][0] = int8 of b_k[0]
+	WORD  $0x0f10a58c // SXTL V12.4S, V12.4H // B[3][0] = int8 of b_k[0]
+	WORD  $0x4f10a5cf // SXTL2 V15.4S, V14.8H // B[3][0] = int8 of b_k[0]
+	WORD  $0x0f10a5ce // SXTL V14.4S, V14.4H // B[3][0] = int8 of b_k[0]
+	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[3][0] = int8 of b_k[0]
+	WORD  $0x4e21d9ad // SCVTF V13.4S, V13.4S // B[3][0] = int8 of b_k[0]
+	WORD  $0x4e21d9ce // SCVTF V14.4S, V14.4S // B[3][0] = int8 of b_k[0]
+	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // B[3][0] = int8 of b_k[0]
 	FMOVS 12(R20), F16 // a[0][3] = a[0][3]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
@@ -12182,12 +12233,13 @@ depth_43:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 12..15
-	ADD   R3, R23, R23 // b0 += pitch
+	ADD   R3, R8, R8 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
-	PRFM  12288(R6), PLDL1KEEP // prefetch ahead[3072]
-	ADD   $64, R6, R6 // ahead += 64
+	PRFM  2048(R6), PLDL1KEEP // prefetch ahead[512]
+	PRFM  2112(R6), PLDL1KEEP // prefetch ahead[528]
+	ADD   $128, R6, R6 // ahead += 128
 	SUB   $4, R7, R7 // depth += -4
 	CMP   $4, R7 // depth >= 4
 	BGE   depth_43 // depth >= 4
@@ -12197,17 +12249,17 @@ depth_end_44:
 	BLT depth_end_46 // depth < 1
 
 depth_45:
-	FMOVQ (R23), F12 // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f08a58e // SXTL2 V14.8H, V12.16B // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f10a58d // SXTL2 V13.4S, V12.8H // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f10a58c // SXTL V12.4S, V12.4H // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f10a5cf // SXTL2 V15.4S, V14.8H // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f10a5ce // SXTL V14.4S, V14.4H // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21d9ad // SCVTF V13.4S, V13.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21d9ce // SCVTF V14.4S, V14.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // B[0][0] = int8 of b[0][0]
+	FMOVQ (R8), F12 // B[0][0] = int8 of b_k[0]
+	WORD  $0x4f08a58e // SXTL2 V14.8H, V12.16B // B[0][0] = int8 of b_k[0]
+	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // B[0][0] = int8 of b_k[0]
+	WORD  $0x4f10a58d // SXTL2 V13.4S, V12.8H // B[0][0] = int8 of b_k[0]
+	WORD  $0x0f10a58c // SXTL V12.4S, V12.4H // B[0][0] = int8 of b_k[0]
+	WORD  $0x4f10a5cf // SXTL2 V15.4S, V14.8H // B[0][0] = int8 of b_k[0]
+	WORD  $0x0f10a5ce // SXTL V14.4S, V14.4H // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21d9ad // SCVTF V13.4S, V13.4S // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21d9ce // SCVTF V14.4S, V14.4S // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // B[0][0] = int8 of b_k[0]
 	FMOVS (R20), F16 // a[0][0] = a[0][0]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -12223,7 +12275,7 @@ depth_45:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
-	ADD   R3, R23, R23 // b0 += pitch
+	ADD   R3, R8, R8 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	ADD   $4, R21, R21 // a1 += 4
 	ADD   $4, R22, R22 // a2 += 4
@@ -12357,26 +12409,25 @@ end_52:
 	LSL  $2, R9, R9 // aStride in bytes
 	MOVD R1, R20 // rows of a
 	ADD  R9, R20, R21 // rows of a
-	MOVD panelStride+48(FP), R9 // panelStride
-	MOVD R6, R22 // rows of b
-	MOVD R6, R9 // ahead = b
+	MOVD R6, R9 // b_k = b
+	MOVD R6, R10 // ahead = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_54 // depth < 4
 
 depth_53:
 	FMOVS (R20), F16 // A[0][0] = a[0][0]
 	FMOVS (R21), F17 // A[1][0] = a[1][0]
-	FMOVQ (R22), F18 // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f08a654 // SXTL2 V20.8H, V18.16B // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f08a652 // SXTL V18.8H, V18.8B // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f10a694 // SXTL V20.4S, V20.4H // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // B[0][0] = int8 of b[0][0]
+	FMOVQ (R9), F18 // B[0][0] = int8 of b_k[0]
+	WORD  $0x4f08a654 // SXTL2 V20.8H, V18.16B // B[0][0] = int8 of b_k[0]
+	WORD  $0x0f08a652 // SXTL V18.8H, V18.8B // B[0][0] = int8 of b_k[0]
+	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[0][0] = int8 of b_k[0]
+	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[0][0] = int8 of b_k[0]
+	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // B[0][0] = int8 of b_k[0]
+	WORD  $0x0f10a694 // SXTL V20.4S, V20.4H // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // B[0][0] = int8 of b_k[0]
 	WORD  $0x4f901240 // FMLA V0.4S, V18.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f901261 // FMLA V1.4S, V19.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
 	WORD  $0x4f901282 // FMLA V2.4S, V20.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 8..11
@@ -12385,17 +12436,17 @@ depth_53:
 	WORD  $0x4f911269 // FMLA V9.4S, V19.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 4..7
 	WORD  $0x4f91128a // FMLA V10.4S, V20.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 8..11
 	WORD  $0x4f9112ab // FMLA V11.4S, V21.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 12..15
-	FMOVQ 16(R22), F18 // B[0][1] = int8 of b[0][4]
-	WORD  $0x4f08a654 // SXTL2 V20.8H, V18.16B // B[0][1] = int8 of b[0][4]
-	WORD  $0x0f08a652 // SXTL V18.8H, V18.8B // B[0][1] = int8 of b[0][4]
-	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[0][1] = int8 of b[0][4]
-	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[0][1] = int8 of b[0][4]
-	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // B[0][1] = int8 of b[0][4]
-	WORD  $0x0f10a694 // SXTL V20.4S, V20.4H // B[0][1] = int8 of b[0][4]
-	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[0][1] = int8 of b[0][4]
-	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[0][1] = int8 of b[0][4]
-	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // B[0][1] = int8 of b[0][4]
-	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // B[0][1] = int8 of b[0][4]
+	FMOVQ 16(R9), F18 // B[0][1] = int8 of b_k[4]
+	WORD  $0x4f08a654 // SXTL2 V20.8H, V18.16B // B[0][1] = int8 of b_k[4]
+	WORD  $0x0f08a652 // SXTL V18.8H, V18.8B // B[0][1] = int8 of b_k[4]
+	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[0][1] = int8 of b_k[4]
+	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[0][1] = int8 of b_k[4]
+	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // B[0][1] = int8 of b_k[4]
+	WORD  $0x0f10a694 // SXTL V20.4S, V20.4H // B[0][1] = int8 of b_k[4]
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[0][1] = int8 of b_k[4]
+	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[0][1] = int8 of b_k[4]
+	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // B[0][1] = int8 of b_k[4]
+	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // B[0][1] = int8 of b_k[4]
 	WORD  $0x4f901244 // FMLA V4.4S, V18.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 0..3
 	WORD  $0x4f901265 // FMLA V5.4S, V19.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 4..7
 	WORD  $0x4f901286 // FMLA V6.4S, V20.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 8..11
@@ -12404,20 +12455,20 @@ depth_53:
 	WORD  $0x4f91126d // FMLA V13.4S, V19.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 4..7
 	WORD  $0x4f91128e // FMLA V14.4S, V20.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 8..11
 	WORD  $0x4f9112af // FMLA V15.4S, V21.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 12..15
-	ADD   R7, R22, R22 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	FMOVS 4(R20), F16 // A[0][1] = a[0][1]
 	FMOVS 4(R21), F17 // A[1][1] = a[1][1]
-	FMOVQ (R22), F18 // B[1][0] = int8 of b[0][0]
-	WORD  $0x4f08a654 // SXTL2 V20.8H, V18.16B // B[1][0] = int8 of b[0][0]
-	WORD  $0x0f08a652 // SXTL V18.8H, V18.8B // B[1][0] = int8 of b[0][0]
-	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[1][0] = int8 of b[0][0]
-	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[1][0] = int8 of b[0][0]
-	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // B[1][0] = int8 of b[0][0]
-	WORD  $0x0f10a694 // SXTL V20.4S, V20.4H // B[1][0] = int8 of b[0][0]
-	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[1][0] = int8 of b[0][0]
-	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[1][0] = int8 of b[0][0]
-	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // B[1][0] = int8 of b[0][0]
-	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // B[1][0] = int8 of b[0][0]
+	FMOVQ (R9), F18 // B[1][0] = int8 of b_k[0]
+	WORD  $0x4f08a654 // SXTL2 V20.8H, V18.16B // B[1][0] = int8 of b_k[0]
+	WORD  $0x0f08a652 // SXTL V18.8H, V18.8B // B[1][0] = int8 of b_k[0]
+	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[1][0] = int8 of b_k[0]
+	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[1][0] = int8 of b_k[0]
+	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // B[1][0] = int8 of b_k[0]
+	WORD  $0x0f10a694 // SXTL V20.4S, V20.4H // B[1][0] = int8 of b_k[0]
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[1][0] = int8 of b_k[0]
+	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[1][0] = int8 of b_k[0]
+	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // B[1][0] = int8 of b_k[0]
+	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // B[1][0] = int8 of b_k[0]
 	WORD  $0x4f901240 // FMLA V0.4S, V18.4S, V16.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 0..3
 	WORD  $0x4f901261 // FMLA V1.4S, V19.4S, V16.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 4..7
 	WORD  $0x4f901282 // FMLA V2.4S, V20.4S, V16.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 8..11
@@ -12426,17 +12477,17 @@ depth_53:
 	WORD  $0x4f911269 // FMLA V9.4S, V19.4S, V17.S[0] // C[1][0] += A[1][1] * B[1][0], lanes 4..7
 	WORD  $0x4f91128a // FMLA V10.4S, V20.4S, V17.S[0] // C[1][0] += A[1][1] * B[1][0], lanes 8..11
 	WORD  $0x4f9112ab // FMLA V11.4S, V21.4S, V17.S[0] // C[1][0] += A[1][1] * B[1][0], lanes 12..15
-	FMOVQ 16(R22), F18 // B[1][1] = int8 of b[0][4]
-	WORD  $0x4f08a654 // SXTL2 V20.8H, V18.16B // B[1][1] = int8 of b[0][4]
-	WORD  $0x0f08a652 // SXTL V18.8H, V18.8B // B[1][1] = int8 of b[0][4]
-	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[1][1] = int8 of b[0][4]
-	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[1][1] = int8 of b[0][4]
-	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // B[1][1] = int8 of b[0][4]
-	WORD  $0x0f10a694 // SXTL V20.4S, V20.4H // B[1][1] = int8 of b[0][4]
-	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[1][1] = int8 of b[0][4]
-	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[1][1] = int8 of b[0][4]
-	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // B[1][1] = int8 of b[0][4]
-	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // B[1][1] = int8 of b[0][4]
+	FMOVQ 16(R9), F18 // B[1][1] = int8 of b_k[4]
+	WORD  $0x4f08a654 // SXTL2 V20.8H, V18.16B // B[1][1] = int8 of b_k[4]
+	WORD  $0x0f08a652 // SXTL V18.8H, V18.8B // B[1][1] = int8 of b_k[4]
+	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[1][1] = int8 of b_k[4]
+	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[1][1] = int8 of b_k[4]
+	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // B[1][1] = int8 of b_k[4]
+	WORD  $0x0f10a694 // SXTL V20.4S, V20.4H // B[1][1] = int8 of b_k[4]
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[1][1] = int8 of b_k[4]
+	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[1][1] = int8 of b_k[4]
+	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // B[1][1] = int8 of b_k[4]
+	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // B[1][1] = int8 of b_k[4]
 	WORD  $0x4f901244 // FMLA V4.4S, V18.4S, V16.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 0..3
 	WORD  $0x4f901265 // FMLA V5.4S, V19.4S, V16.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 4..7
 	WORD  $0x4f901286 // FMLA V6.4S, V20.4S, V16.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 8..11
@@ -12445,20 +12496,20 @@ depth_53:
 	WORD  $0x4f91126d // FMLA V13.4S, V19.4S, V17.S[0] // C[1][1] += A[1][1] * B[1][1], lanes 4..7
 	WORD  $0x4f91128e // FMLA V14.4S, V20.4S, V17.S[0] // C[1][1] += A[1][1] * B[1][1], lanes 8..11
 	WORD  $0x4f9112af // FMLA V15.4S, V21.4S, V17.S[0] // C[1][1] += A[1][1] * B[1][1], lanes 12..15
-	ADD   R7, R22, R22 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	FMOVS 8(R20), F16 // A[0][2] = a[0][2]
 	FMOVS 8(R21), F17 // A[1][2] = a[1][2]
-	FMOVQ (R22), F18 // B[2][0] = int8 of b[0][0]
-	WORD  $0x4f08a654 // SXTL2 V20.8H, V18.16B // B[2][0] = int8 of b[0][0]
-	WORD  $0x0f08a652 // SXTL V18.8H, V18.8B // B[2][0] = int8 of b[0][0]
-	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[2][0] = int8 of b[0][0]
-	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[2][0] = int8 of b[0][0]
-	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // B[2][0] = int8 of b[0][0]
-	WORD  $0x0f10a694 // SXTL V20.4S, V20.4H // B[2][0] = int8 of b[0][0]
-	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[2][0] = int8 of b[0][0]
-	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[2][0] = int8 of b[0][0]
-	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // B[2][0] = int8 of b[0][0]
-	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // B[2][0] = int8 of b[0][0]
+	FMOVQ (R9), F18 // B[2][0] = int8 of b_k[0]
+	WORD  $0x4f08a654 // SXTL2 V20.8H, V18.16B // B[2][0] = int8 of b_k[0]
+	WORD  $0x0f08a652 // SXTL V18.8H, V18.8B // B[2][0] = int8 of b_k[0]
+	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[2][0] = int8 of b_k[0]
+	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[2][0] = int8 of b_k[0]
+	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // B[2][0] = int8 of b_k[0]
+	WORD  $0x0f10a694 // SXTL V20.4S, V20.4H // B[2][0] = int8 of b_k[0]
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[2][0] = int8 of b_k[0]
+	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[2][0] = int8 of b_k[0]
+	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // B[2][0] = int8 of b_k[0]
+	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // B[2][0] = int8 of b_k[0]
 	WORD  $0x4f901240 // FMLA V0.4S, V18.4S, V16.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 0..3
 	WORD  $0x4f901261 // FMLA V1.4S, V19.4S, V16.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 4..7
 	WORD  $0x4f901282 // FMLA V2.4S, V20.4S, V16.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 8..11
@@ -12467,17 +12518,17 @@ depth_53:
 	WORD  $0x4f911269 // FMLA V9.4S, V19.4S, V17.S[0] // C[1][0] += A[1][2] * B[2][0], lanes 4..7
 	WORD  $0x4f91128a // FMLA V10.4S, V20.4S, V17.S[0] // C[1][0] += A[1][2] * B[2][0], lanes 8..11
 	WORD  $0x4f9112ab // FMLA V11.4S, V21.4S, V17.S[0] // C[1][0] += A[1][2] * B[2][0], lanes 12..15
-	FMOVQ 16(R22), F18 // B[2][1] = int8 of b[0][4]
-	WORD  $0x4f08a654 // SXTL2 V20.8H, V18.16B // B[2][1] = int8 of b[0][4]
-	WORD  $0x0f08a652 // SXTL V18.8H, V18.8B // B[2][1] = int8 of b[0][4]
-	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[2][1] = int8 of b[0][4]
-	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[2][1] = int8 of b[0][4]
-	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // B[2][1] = int8 of b[0][4]
-	WORD  $0x0f10a694 // SXTL V20.4S, V20.4H // B[2][1] = int8 of b[0][4]
-	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[2][1] = int8 of b[0][4]
-	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[2][1] = int8 of b[0][4]
-	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // B[2][1] = int8 of b[0][4]
-	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // B[2][1] = int8 of b[0][4]
+	FMOVQ 16(R9), F18 // B[2][1] = int8 of b_k[4]
+	WORD  $0x4f08a654 // SXTL2 V20.8H, V18.16B // B[2][1] = int8 of b_k[4]
+	WORD  $0x0f08a652 // SXTL V18.8H, V18.8B // B[2][1] = int8 of b_k[4]
+	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[2][1] = int8 of b_k[4]
+	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[2][1] = int8 of b_k[4]
+	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // B[2][1] = int8 of b_k[4]
+	WORD  $0x0f10a694 // SXTL V20.4S, V20.4H // B[2][1] = int8 of b_k[4]
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[2][1] = int8 of b_k[4]
+	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[2][1] = int8 of b_k[4]
+	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // B[2][1] = int8 of b_k[4]
+	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // B[2][1] = int8 of b_k[4]
 	WORD  $0x4f901244 // FMLA V4.4S, V18.4S, V16.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 0..3
 	WORD  $0x4f901265 // FMLA V5.4S, V19.4S, V16.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 4..7
 	WORD  $0x4f901286 // FMLA V6.4S, V20.4S, V16.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 8..11
@@ -12486,20 +12537,20 @@ depth_53:
 	WORD  $0x4f91126d // FMLA V13.4S, V19.4S, V17.S[0] // C[1][1] += A[1][2] * B[2][1], lanes 4..7
 	WORD  $0x4f91128e // FMLA V14.4S, V20.4S, V17.S[0] // C[1][1] += A[1][2] * B[2][1], lanes 8..11
 	WORD  $0x4f9112af // FMLA V15.4S, V21.4S, V17.S[0] // C[1][1] += A[1][2] * B[2][1], lanes 12..15
-	ADD   R7, R22, R22 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	FMOVS 12(R20), F16 // A[0][3] = a[0][3]
 	FMOVS 12(R21), F17 // A[1][3] = a[1][3]
-	FMOVQ (R22), F18 // B[3][0] = int8 of b[0][0]
-	WORD  $0x4f08a654 // SXTL2 V20.8H, V18.16B // B[3][0] = int8 of b[0][0]
-	WORD  $0x0f08a652 // SXTL V18.8H, V18.8B // B[3][0] = int8 of b[0][0]
-	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[3][0] = int8 of b[0][0]
-	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[3][0] = int8 of b[0][0]
-	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // B[3][0] = int8 of b[0][0]
-	WORD  $0x0f10a694 // SXTL V20.4S, V20.4H // B[3][0] = int8 of b[0][0]
-	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[3][0] = int8 of b[0][0]
-	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[3][0] = int8 of b[0][0]
-	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // B[3][0] = int8 of b[0][0]
-	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // B[3][0] = int8 of b[0][0]
+	FMOVQ (R9), F18 // B[3][0] = int8 of b_k[0]
+	WORD  $0x4f08a654 // SXTL2 V20.8H, V18.16B // B[3][0] = int8 of b_k[0]
+	WORD  $0x0f08a652 // SXTL V18.8H, V18.8B // B[3][0] = int8 of b_k[0]
+	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[3][0] = int8 of b_k[0]
+	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[3][0] = int8 of b_k[0]
+	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // B[3][0] = int8 of b_k[0]
+	WORD  $0x0f10a694 // SXTL V20.4S, V20.4H // B[3][0] = int8 of b_k[0]
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[3][0] = int8 of b_k[0]
+	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[3][0] = int8 of b_k[0]
+	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // B[3][0] = int8 of b_k[0]
+	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // B[3][0] = int8 of b_k[0]
 	WORD  $0x4f901240 // FMLA V0.4S, V18.4S, V16.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 0..3
 	WORD  $0x4f901261 // FMLA V1.4S, V19.4S, V16.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 4..7
 	WORD  $0x4f901282 // FMLA V2.4S, V20.4S, V16.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 8..11
@@ -12508,17 +12559,17 @@ depth_53:
 	WORD  $0x4f911269 // FMLA V9.4S, V19.4S, V17.S[0] // C[1][0] += A[1][3] * B[3][0], lanes 4..7
 	WORD  $0x4f91128a // FMLA V10.4S, V20.4S, V17.S[0] // C[1][0] += A[1][3] * B[3][0], lanes 8..11
 	WORD  $0x4f9112ab // FMLA V11.4S, V21.4S, V17.S[0] // C[1][0] += A[1][3] * B[3][0], lanes 12..15
-	FMOVQ 16(R22), F18 // B[3][1] = int8 of b[0][4]
-	WORD  $0x4f08a654 // SXTL2 V20.8H, V18.16B // B[3][1] = int8 of b[0][4]
-	WORD  $0x0f08a652 // SXTL V18.8H, V18.8B // B[3][1] = int8 of b[0][4]
-	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[3][1] = int8 of b[0][4]
-	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[3][1] = int8 of b[0][4]
-	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // B[3][1] = int8 of b[0][4]
-	WORD  $0x0f10a694 // SXTL V20.4S, V20.4H // B[3][1] = int8 of b[0][4]
-	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[3][1] = int8 of b[0][4]
-	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[3][1] = int8 of b[0][4]
-	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // B[3][1] = int8 of b[0][4]
-	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // B[3][1] = int8 of b[0][4]
+	FMOVQ 16(R9), F18 // B[3][1] = int8 of b_k[4]
+	WORD  $0x4f08a654 // SXTL2 V20.8H, V18.16B // B[3][1] = int8 of b_k[4]
+	WORD  $0x0f08a652 // SXTL V18.8H, V18.8B // B[3][1] = int8 of b_k[4]
+	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[3][1] = int8 of b_k[4]
+	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[3][1] = int8 of b_k[4]
+	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // B[3][1] = int8 of b_k[4]
+	WORD  $0x0f10a694 // SXTL V20.4S, V20.4H // B[3][1] = int8 of b_k[4]
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[3][1] = int8 of b_k[4]
+	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[3][1] = int8 of b_k[4]
+	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // B[3][1] = int8 of b_k[4]
+	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // B[3][1] = int8 of b_k[4]
 	WORD  $0x4f901244 // FMLA V4.4S, V18.4S, V16.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 0..3
 	WORD  $0x4f901265 // FMLA V5.4S, V19.4S, V16.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 4..7
 	WORD  $0x4f901286 // FMLA V6.4S, V20.4S, V16.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 8..11
@@ -12527,12 +12578,12 @@ depth_53:
 	WORD  $0x4f91126d // FMLA V13.4S, V19.4S, V17.S[0] // C[1][1] += A[1][3] * B[3][1], lanes 4..7
 	WORD  $0x4f91128e // FMLA V14.4S, V20.4S, V17.S[0] // C[1][1] += A[1][3] * B[3][1], lanes 8..11
 	WORD  $0x4f9112af // FMLA V15.4S, V21.4S, V17.S[0] // C[1][1] += A[1][3] * B[3][1], lanes 12..15
-	ADD   R7, R22, R22 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
-	PRFM  12288(R9), PLDL1KEEP // prefetch ahead[3072]
-	PRFM  12352(R9), PLDL1KEEP // prefetch ahead[3088]
-	ADD   $128, R9, R9 // ahead += 128
+	PRFM  2048(R10), PLDL1KEEP // prefetch ahead[512]
+	PRFM  2112(R10), PLDL1KEEP // prefetch ahead[528]
+	ADD   $128, R10, R10 // ahead += 128
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_53 // depth >= 4
@@ -12544,17 +12595,17 @@ depth_end_54:
 depth_55:
 	FMOVS (R20), F16 // A[0][0] = a[0][0]
 	FMOVS (R21), F17 // A[1][0] = a[1][0]
-	FMOVQ (R22), F18 // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f08a654 // SXTL2 V20.8H, V18.16B // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f08a652 // SXTL V18.8H, V18.8B // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f10a694 // SXTL V20.4S, V20.4H // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // B[0][0] = int8 of b[0][0]
+	FMOVQ (R9), F18 // B[0][0] = int8 of b_k[0]
+	WORD  $0x4f08a654 // SXTL2 V20.8H, V18.16B // B[0][0] = int8 of b_k[0]
+	WORD  $0x0f08a652 // SXTL V18.8H, V18.8B // B[0][0] = int8 of b_k[0]
+	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[0][0] = int8 of b_k[0]
+	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[0][0] = int8 of b_k[0]
+	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // B[0][0] = int8 of b_k[0]
+	WORD  $0x0f10a694 // SXTL V20.4S, V20.4H // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // B[0][0] = int8 of b_k[0]
 	WORD  $0x4f901240 // FMLA V0.4S, V18.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f901261 // FMLA V1.4S, V19.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
 	WORD  $0x4f901282 // FMLA V2.4S, V20.4S, V16.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 8..11
@@ -12563,17 +12614,17 @@ depth_55:
 	WORD  $0x4f911269 // FMLA V9.4S, V19.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 4..7
 	WORD  $0x4f91128a // FMLA V10.4S, V20.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 8..11
 	WORD  $0x4f9112ab // FMLA V11.4S, V21.4S, V17.S[0] // C[1][0] += A[1][0] * B[0][0], lanes 12..15
-	FMOVQ 16(R22), F18 // B[0][1] = int8 of b[0][4]
-	WORD  $0x4f08a654 // SXTL2 V20.8H, V18.16B // B[0][1] = int8 of b[0][4]
-	WORD  $0x0f08a652 // SXTL V18.8H, V18.8B // B[0][1] = int8 of b[0][4]
-	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[0][1] = int8 of b[0][4]
-	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[0][1] = int8 of b[0][4]
-	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // B[0][1] = int8 of b[0][4]
-	WORD  $0x0f10a694 // SXTL V20.4S, V20.4H // B[0][1] = int8 of b[0][4]
-	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[0][1] = int8 of b[0][4]
-	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[0][1] = int8 of b[0][4]
-	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // B[0][1] = int8 of b[0][4]
-	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // B[0][1] = int8 of b[0][4]
+	FMOVQ 16(R9), F18 // B[0][1] = int8 of b_k[4]
+	WORD  $0x4f08a654 // SXTL2 V20.8H, V18.16B // B[0][1] = int8 of b_k[4]
+	WORD  $0x0f08a652 // SXTL V18.8H, V18.8B // B[0][1] = int8 of b_k[4]
+	WORD  $0x4f10a653 // SXTL2 V19.4S, V18.8H // B[0][1] = int8 of b_k[4]
+	WORD  $0x0f10a652 // SXTL V18.4S, V18.4H // B[0][1] = int8 of b_k[4]
+	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // B[0][1] = int8 of b_k[4]
+	WORD  $0x0f10a694 // SXTL V20.4S, V20.4H // B[0][1] = int8 of b_k[4]
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // B[0][1] = int8 of b_k[4]
+	WORD  $0x4e21da73 // SCVTF V19.4S, V19.4S // B[0][1] = int8 of b_k[4]
+	WORD  $0x4e21da94 // SCVTF V20.4S, V20.4S // B[0][1] = int8 of b_k[4]
+	WORD  $0x4e21dab5 // SCVTF V21.4S, V21.4S // B[0][1] = int8 of b_k[4]
 	WORD  $0x4f901244 // FMLA V4.4S, V18.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 0..3
 	WORD  $0x4f901265 // FMLA V5.4S, V19.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 4..7
 	WORD  $0x4f901286 // FMLA V6.4S, V20.4S, V16.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 8..11
@@ -12582,7 +12633,7 @@ depth_55:
 	WORD  $0x4f91126d // FMLA V13.4S, V19.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 4..7
 	WORD  $0x4f91128e // FMLA V14.4S, V20.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 8..11
 	WORD  $0x4f9112af // FMLA V15.4S, V21.4S, V17.S[0] // C[1][1] += A[1][0] * B[0][1], lanes 12..15
-	ADD   R7, R22, R22 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	ADD   $4, R21, R21 // a1 += 4
 	SUB   $1, R8, R8 // depth += -1
@@ -12673,23 +12724,22 @@ end_59:
 	LSL  $2, R8, R8 // aStride in bytes
 	MOVD R1, R20 // rows of a
 	ADD  R8, R20, R21 // rows of a
-	MOVD panelStride+48(FP), R8 // panelStride
-	MOVD R6, R22 // rows of b
+	MOVD R6, R8 // b_k = b
 	CMP  $4, R7 // depth < 4
 	BLT  depth_end_61 // depth < 4
 
 depth_60:
-	FMOVQ (R22), F8 // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f08a50a // SXTL2 V10.8H, V8.16B // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f08a508 // SXTL V8.8H, V8.8B // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f10a509 // SXTL2 V9.4S, V8.8H // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f10a508 // SXTL V8.4S, V8.4H // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f10a54b // SXTL2 V11.4S, V10.8H // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f10a54a // SXTL V10.4S, V10.4H // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21d908 // SCVTF V8.4S, V8.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21d929 // SCVTF V9.4S, V9.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21d94a // SCVTF V10.4S, V10.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21d96b // SCVTF V11.4S, V11.4S // B[0][0] = int8 of b[0][0]
+	FMOVQ (R8), F8 // B[0][0] = int8 of b_k[0]
+	WORD  $0x4f08a50a // SXTL2 V10.8H, V8.16B // B[0][0] = int8 of b_k[0]
+	WORD  $0x0f08a508 // SXTL V8.8H, V8.8B // B[0][0] = int8 of b_k[0]
+	WORD  $0x4f10a509 // SXTL2 V9.4S, V8.8H // B[0][0] = int8 of b_k[0]
+	WORD  $0x0f10a508 // SXTL V8.4S, V8.4H // B[0][0] = int8 of b_k[0]
+	WORD  $0x4f10a54b // SXTL2 V11.4S, V10.8H // B[0][0] = int8 of b_k[0]
+	WORD  $0x0f10a54a // SXTL V10.4S, V10.4H // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21d908 // SCVTF V8.4S, V8.4S // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21d929 // SCVTF V9.4S, V9.4S // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21d94a // SCVTF V10.4S, V10.4S // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21d96b // SCVTF V11.4S, V11.4S // B[0][0] = int8 of b_k[0]
 	FMOVS (R20), F12 // a[0][0] = a[0][0]
 	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -12700,18 +12750,18 @@ depth_60:
 	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
-	ADD   R3, R22, R22 // b0 += pitch
-	FMOVQ (R22), F8 // B[1][0] = int8 of b[0][0]
-	WORD  $0x4f08a50a // SXTL2 V10.8H, V8.16B // B[1][0] = int8 of b[0][0]
-	WORD  $0x0f08a508 // SXTL V8.8H, V8.8B // B[1][0] = int8 of b[0][0]
-	WORD  $0x4f10a509 // SXTL2 V9.4S, V8.8H // B[1][0] = int8 of b[0][0]
-	WORD  $0x0f10a508 // SXTL V8.4S, V8.4H // B[1][0] = int8 of b[0][0]
-	WORD  $0x4f10a54b // SXTL2 V11.4S, V10.8H // B[1][0] = int8 of b[0][0]
-	WORD  $0x0f10a54a // SXTL V10.4S, V10.4H // B[1][0] = int8 of b[0][0]
-	WORD  $0x4e21d908 // SCVTF V8.4S, V8.4S // B[1][0] = int8 of b[0][0]
-	WORD  $0x4e21d929 // SCVTF V9.4S, V9.4S // B[1][0] = int8 of b[0][0]
-	WORD  $0x4e21d94a // SCVTF V10.4S, V10.4S // B[1][0] = int8 of b[0][0]
-	WORD  $0x4e21d96b // SCVTF V11.4S, V11.4S // B[1][0] = int8 of b[0][0]
+	ADD   R3, R8, R8 // b_k += pitch
+	FMOVQ (R8), F8 // B[1][0] = int8 of b_k[0]
+	WORD  $0x4f08a50a // SXTL2 V10.8H, V8.16B // B[1][0] = int8 of b_k[0]
+	WORD  $0x0f08a508 // SXTL V8.8H, V8.8B // B[1][0] = int8 of b_k[0]
+	WORD  $0x4f10a509 // SXTL2 V9.4S, V8.8H // B[1][0] = int8 of b_k[0]
+	WORD  $0x0f10a508 // SXTL V8.4S, V8.4H // B[1][0] = int8 of b_k[0]
+	WORD  $0x4f10a54b // SXTL2 V11.4S, V10.8H // B[1][0] = int8 of b_k[0]
+	WORD  $0x0f10a54a // SXTL V10.4S, V10.4H // B[1][0] = int8 of b_k[0]
+	WORD  $0x4e21d908 // SCVTF V8.4S, V8.4S // B[1][0] = int8 of b_k[0]
+	WORD  $0x4e21d929 // SCVTF V9.4S, V9.4S // B[1][0] = int8 of b_k[0]
+	WORD  $0x4e21d94a // SCVTF V10.4S, V10.4S // B[1][0] = int8 of b_k[0]
+	WORD  $0x4e21d96b // SCVTF V11.4S, V11.4S // B[1][0] = int8 of b_k[0]
 	FMOVS 4(R20), F12 // a[0][1] = a[0][1]
 	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
 	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
@@ -12722,18 +12772,18 @@ depth_60:
 	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 4..7
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 12..15
-	ADD   R3, R22, R22 // b0 += pitch
-	FMOVQ (R22), F8 // B[2][0] = int8 of b[0][0]
-	WORD  $0x4f08a50a // SXTL2 V10.8H, V8.16B // B[2][0] = int8 of b[0][0]
-	WORD  $0x0f08a508 // SXTL V8.8H, V8.8B // B[2][0] = int8 of b[0][0]
-	WORD  $0x4f10a509 // SXTL2 V9.4S, V8.8H // B[2][0] = int8 of b[0][0]
-	WORD  $0x0f10a508 // SXTL V8.4S, V8.4H // B[2][0] = int8 of b[0][0]
-	WORD  $0x4f10a54b // SXTL2 V11.4S, V10.8H // B[2][0] = int8 of b[0][0]
-	WORD  $0x0f10a54a // SXTL V10.4S, V10.4H // B[2][0] = int8 of b[0][0]
-	WORD  $0x4e21d908 // SCVTF V8.4S, V8.4S // B[2][0] = int8 of b[0][0]
-	WORD  $0x4e21d929 // SCVTF V9.4S, V9.4S // B[2][0] = int8 of b[0][0]
-	WORD  $0x4e21d94a // SCVTF V10.4S, V10.4S // B[2][0] = int8 of b[0][0]
-	WORD  $0x4e21d96b // SCVTF V11.4S, V11.4S // B[2][0] = int8 of b[0][0]
+	ADD   R3, R8, R8 // b_k += pitch
+	FMOVQ (R8), F8 // B[2][0] = int8 of b_k[0]
+	WORD  $0x4f08a50a // SXTL2 V10.8H, V8.16B // B[2][0] = int8 of b_k[0]
+	WORD  $0x0f08a508 // SXTL V8.8H, V8.8B // B[2][0] = int8 of b_k[0]
+	WORD  $0x4f10a509 // SXTL2 V9.4S, V8.8H // B[2][0] = int8 of b_k[0]
+	WORD  $0x0f10a508 // SXTL V8.4S, V8.4H // B[2][0] = int8 of b_k[0]
+	WORD  $0x4f10a54b // SXTL2 V11.4S, V10.8H // B[2][0] = int8 of b_k[0]
+	WORD  $0x0f10a54a // SXTL V10.4S, V10.4H // B[2][0] = int8 of b_k[0]
+	WORD  $0x4e21d908 // SCVTF V8.4S, V8.4S // B[2][0] = int8 of b_k[0]
+	WORD  $0x4e21d929 // SCVTF V9.4S, V9.4S // B[2][0] = int8 of b_k[0]
+	WORD  $0x4e21d94a // SCVTF V10.4S, V10.4S // B[2][0] = int8 of b_k[0]
+	WORD  $0x4e21d96b // SCVTF V11.4S, V11.4S // B[2][0] = int8 of b_k[0]
 	FMOVS 8(R20), F12 // a[0][2] = a[0][2]
 	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
 	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
@@ -12744,18 +12794,18 @@ depth_60:
 	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 4..7
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 12..15
-	ADD   R3, R22, R22 // b0 += pitch
-	FMOVQ (R22), F8 // B[3][0] = int8 of b[0][0]
-	WORD  $0x4f08a50a // SXTL2 V10.8H, V8.16B // B[3][0] = int8 of b[0][0]
-	WORD  $0x0f08a508 // SXTL V8.8H, V8.8B // B[3][0] = int8 of b[0][0]
-	WORD  $0x4f10a509 // SXTL2 V9.4S, V8.8H // B[3][0] = int8 of b[0][0]
-	WORD  $0x0f10a508 // SXTL V8.4S, V8.4H // B[3][0] = int8 of b[0][0]
-	WORD  $0x4f10a54b // SXTL2 V11.4S, V10.8H // B[3][0] = int8 of b[0][0]
-	WORD  $0x0f10a54a // SXTL V10.4S, V10.4H // B[3][0] = int8 of b[0][0]
-	WORD  $0x4e21d908 // SCVTF V8.4S, V8.4S // B[3][0] = int8 of b[0][0]
-	WORD  $0x4e21d929 // SCVTF V9.4S, V9.4S // B[3][0] = int8 of b[0][0]
-	WORD  $0x4e21d94a // SCVTF V10.4S, V10.4S // B[3][0] = int8 of b[0][0]
-	WORD  $0x4e21d96b // SCVTF V11.4S, V11.4S // B[3][0] = int8 of b[0][0]
+	ADD   R3, R8, R8 // b_k += pitch
+	FMOVQ (R8), F8 // B[3][0] = int8 of b_k[0]
+	WORD  $0x4f08a50a // SXTL2 V10.8H, V8.16B // B[3][0] = int8 of b_k[0]
+	WORD  $0x0f08a508 // SXTL V8.8H, V8.8B // B[3][0] = int8 of b_k[0]
+	WORD  $0x4f10a509 // SXTL2 V9.4S, V8.8H // B[3][0] = int8 of b_k[0]
+	WORD  $0x0f10a508 // SXTL V8.4S, V8.4H // B[3][0] = int8 of b_k[0]
+	WORD  $0x4f10a54b // SXTL2 V11.4S, V10.8H // B[3][0] = int8 of b_k[0]
+	WORD  $0x0f10a54a // SXTL V10.4S, V10.4H // B[3][0] = int8 of b_k[0]
+	WORD  $0x4e21d908 // SCVTF V8.4S, V8.4S // B[3][0] = int8 of b_k[0]
+	WORD  $0x4e21d929 // SCVTF V9.4S, V9.4S // B[3][0] = int8 of b_k[0]
+	WORD  $0x4e21d94a // SCVTF V10.4S, V10.4S // B[3][0] = int8 of b_k[0]
+	WORD  $0x4e21d96b // SCVTF V11.4S, V11.4S // B[3][0] = int8 of b_k[0]
 	FMOVS 12(R20), F12 // a[0][3] = a[0][3]
 	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
 	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
@@ -12766,11 +12816,12 @@ depth_60:
 	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 4..7
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 12..15
-	ADD   R3, R22, R22 // b0 += pitch
+	ADD   R3, R8, R8 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
-	PRFM  12288(R6), PLDL1KEEP // prefetch ahead[3072]
-	ADD   $64, R6, R6 // ahead += 64
+	PRFM  2048(R6), PLDL1KEEP // prefetch ahead[512]
+	PRFM  2112(R6), PLDL1KEEP // prefetch ahead[528]
+	ADD   $128, R6, R6 // ahead += 128
 	SUB   $4, R7, R7 // depth += -4
 	CMP   $4, R7 // depth >= 4
 	BGE   depth_60 // depth >= 4
@@ -12780,17 +12831,17 @@ depth_end_61:
 	BLT depth_end_63 // depth < 1
 
 depth_62:
-	FMOVQ (R22), F8 // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f08a50a // SXTL2 V10.8H, V8.16B // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f08a508 // SXTL V8.8H, V8.8B // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f10a509 // SXTL2 V9.4S, V8.8H // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f10a508 // SXTL V8.4S, V8.4H // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f10a54b // SXTL2 V11.4S, V10.8H // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f10a54a // SXTL V10.4S, V10.4H // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21d908 // SCVTF V8.4S, V8.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21d929 // SCVTF V9.4S, V9.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21d94a // SCVTF V10.4S, V10.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21d96b // SCVTF V11.4S, V11.4S // B[0][0] = int8 of b[0][0]
+	FMOVQ (R8), F8 // B[0][0] = int8 of b_k[0]
+	WORD  $0x4f08a50a // SXTL2 V10.8H, V8.16B // B[0][0] = int8 of b_k[0]
+	WORD  $0x0f08a508 // SXTL V8.8H, V8.8B // B[0][0] = int8 of b_k[0]
+	WORD  $0x4f10a509 // SXTL2 V9.4S, V8.8H // B[0][0] = int8 of b_k[0]
+	WORD  $0x0f10a508 // SXTL V8.4S, V8.4H // B[0][0] = int8 of b_k[0]
+	WORD  $0x4f10a54b // SXTL2 V11.4S, V10.8H // B[0][0] = int8 of b_k[0]
+	WORD  $0x0f10a54a // SXTL V10.4S, V10.4H // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21d908 // SCVTF V8.4S, V8.4S // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21d929 // SCVTF V9.4S, V9.4S // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21d94a // SCVTF V10.4S, V10.4S // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21d96b // SCVTF V11.4S, V11.4S // B[0][0] = int8 of b_k[0]
 	FMOVS (R20), F12 // a[0][0] = a[0][0]
 	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -12801,7 +12852,7 @@ depth_62:
 	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
-	ADD   R3, R22, R22 // b0 += pitch
+	ADD   R3, R8, R8 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	ADD   $4, R21, R21 // a1 += 4
 	SUB   $1, R7, R7 // depth += -1
@@ -12899,145 +12950,144 @@ end_69:
 	MOVD aStride+24(FP), R9 // aStride
 	LSL  $2, R9, R9 // aStride in bytes
 	MOVD R1, R20 // rows of a
-	MOVD panelStride+48(FP), R9 // panelStride
-	MOVD R6, R21 // rows of b
-	MOVD R6, R9 // ahead = b
+	MOVD R6, R9 // b_k = b
+	MOVD R6, R10 // ahead = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_71 // depth < 4
 
 depth_70:
 	FMOVS (R20), F8 // A[0][0] = a[0][0]
-	FMOVQ (R21), F9 // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f08a52b // SXTL2 V11.8H, V9.16B // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f08a529 // SXTL V9.8H, V9.8B // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f10a52a // SXTL2 V10.4S, V9.8H // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f10a529 // SXTL V9.4S, V9.4H // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f10a56c // SXTL2 V12.4S, V11.8H // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f10a56b // SXTL V11.4S, V11.4H // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21d929 // SCVTF V9.4S, V9.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21d94a // SCVTF V10.4S, V10.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21d96b // SCVTF V11.4S, V11.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[0][0] = int8 of b[0][0]
+	FMOVQ (R9), F9 // B[0][0] = int8 of b_k[0]
+	WORD  $0x4f08a52b // SXTL2 V11.8H, V9.16B // B[0][0] = int8 of b_k[0]
+	WORD  $0x0f08a529 // SXTL V9.8H, V9.8B // B[0][0] = int8 of b_k[0]
+	WORD  $0x4f10a52a // SXTL2 V10.4S, V9.8H // B[0][0] = int8 of b_k[0]
+	WORD  $0x0f10a529 // SXTL V9.4S, V9.4H // B[0][0] = int8 of b_k[0]
+	WORD  $0x4f10a56c // SXTL2 V12.4S, V11.8H // B[0][0] = int8 of b_k[0]
+	WORD  $0x0f10a56b // SXTL V11.4S, V11.4H // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21d929 // SCVTF V9.4S, V9.4S // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21d94a // SCVTF V10.4S, V10.4S // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21d96b // SCVTF V11.4S, V11.4S // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[0][0] = int8 of b_k[0]
 	WORD  $0x4f881120 // FMLA V0.4S, V9.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f881141 // FMLA V1.4S, V10.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
 	WORD  $0x4f881162 // FMLA V2.4S, V11.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 8..11
 	WORD  $0x4f881183 // FMLA V3.4S, V12.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 12..15
-	FMOVQ 16(R21), F9 // B[0][1] = int8 of b[0][4]
-	WORD  $0x4f08a52b // SXTL2 V11.8H, V9.16B // B[0][1] = int8 of b[0][4]
-	WORD  $0x0f08a529 // SXTL V9.8H, V9.8B // B[0][1] = int8 of b[0][4]
-	WORD  $0x4f10a52a // SXTL2 V10.4S, V9.8H // B[0][1] = int8 of b[0][4]
-	WORD  $0x0f10a529 // SXTL V9.4S, V9.4H // B[0][1] = int8 of b[0][4]
-	WORD  $0x4f10a56c // SXTL2 V12.4S, V11.8H // B[0][1] = int8 of b[0][4]
-	WORD  $0x0f10a56b // SXTL V11.4S, V11.4H // B[0][1] = int8 of b[0][4]
-	WORD  $0x4e21d929 // SCVTF V9.4S, V9.4S // B[0][1] = int8 of b[0][4]
-	WORD  $0x4e21d94a // SCVTF V10.4S, V10.4S // B[0][1] = int8 of b[0][4]
-	WORD  $0x4e21d96b // SCVTF V11.4S, V11.4S // B[0][1] = int8 of b[0][4]
-	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[0][1] = int8 of b[0][4]
+	FMOVQ 16(R9), F9 // B[0][1] = int8 of b_k[4]
+	WORD  $0x4f08a52b // SXTL2 V11.8H, V9.16B // B[0][1] = int8 of b_k[4]
+	WORD  $0x0f08a529 // SXTL V9.8H, V9.8B // B[0][1] = int8 of b_k[4]
+	WORD  $0x4f10a52a // SXTL2 V10.4S, V9.8H // B[0][1] = int8 of b_k[4]
+	WORD  $0x0f10a529 // SXTL V9.4S, V9.4H // B[0][1] = int8 of b_k[4]
+	WORD  $0x4f10a56c // SXTL2 V12.4S, V11.8H // B[0][1] = int8 of b_k[4]
+	WORD  $0x0f10a56b // SXTL V11.4S, V11.4H // B[0][1] = int8 of b_k[4]
+	WORD  $0x4e21d929 // SCVTF V9.4S, V9.4S // B[0][1] = int8 of b_k[4]
+	WORD  $0x4e21d94a // SCVTF V10.4S, V10.4S // B[0][1] = int8 of b_k[4]
+	WORD  $0x4e21d96b // SCVTF V11.4S, V11.4S // B[0][1] = int8 of b_k[4]
+	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[0][1] = int8 of b_k[4]
 	WORD  $0x4f881124 // FMLA V4.4S, V9.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 0..3
 	WORD  $0x4f881145 // FMLA V5.4S, V10.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 4..7
 	WORD  $0x4f881166 // FMLA V6.4S, V11.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 8..11
 	WORD  $0x4f881187 // FMLA V7.4S, V12.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 12..15
-	ADD   R7, R21, R21 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	FMOVS 4(R20), F8 // A[0][1] = a[0][1]
-	FMOVQ (R21), F9 // B[1][0] = int8 of b[0][0]
-	WORD  $0x4f08a52b // SXTL2 V11.8H, V9.16B // B[1][0] = int8 of b[0][0]
-	WORD  $0x0f08a529 // SXTL V9.8H, V9.8B // B[1][0] = int8 of b[0][0]
-	WORD  $0x4f10a52a // SXTL2 V10.4S, V9.8H // B[1][0] = int8 of b[0][0]
-	WORD  $0x0f10a529 // SXTL V9.4S, V9.4H // B[1][0] = int8 of b[0][0]
-	WORD  $0x4f10a56c // SXTL2 V12.4S, V11.8H // B[1][0] = int8 of b[0][0]
-	WORD  $0x0f10a56b // SXTL V11.4S, V11.4H // B[1][0] = int8 of b[0][0]
-	WORD  $0x4e21d929 // SCVTF V9.4S, V9.4S // B[1][0] = int8 of b[0][0]
-	WORD  $0x4e21d94a // SCVTF V10.4S, V10.4S // B[1][0] = int8 of b[0][0]
-	WORD  $0x4e21d96b // SCVTF V11.4S, V11.4S // B[1][0] = int8 of b[0][0]
-	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[1][0] = int8 of b[0][0]
+	FMOVQ (R9), F9 // B[1][0] = int8 of b_k[0]
+	WORD  $0x4f08a52b // SXTL2 V11.8H, V9.16B // B[1][0] = int8 of b_k[0]
+	WORD  $0x0f08a529 // SXTL V9.8H, V9.8B // B[1][0] = int8 of b_k[0]
+	WORD  $0x4f10a52a // SXTL2 V10.4S, V9.8H // B[1][0] = int8 of b_k[0]
+	WORD  $0x0f10a529 // SXTL V9.4S, V9.4H // B[1][0] = int8 of b_k[0]
+	WORD  $0x4f10a56c // SXTL2 V12.4S, V11.8H // B[1][0] = int8 of b_k[0]
+	WORD  $0x0f10a56b // SXTL V11.4S, V11.4H // B[1][0] = int8 of b_k[0]
+	WORD  $0x4e21d929 // SCVTF V9.4S, V9.4S // B[1][0] = int8 of b_k[0]
+	WORD  $0x4e21d94a // SCVTF V10.4S, V10.4S // B[1][0] = int8 of b_k[0]
+	WORD  $0x4e21d96b // SCVTF V11.4S, V11.4S // B[1][0] = int8 of b_k[0]
+	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[1][0] = int8 of b_k[0]
 	WORD  $0x4f881120 // FMLA V0.4S, V9.4S, V8.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 0..3
 	WORD  $0x4f881141 // FMLA V1.4S, V10.4S, V8.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 4..7
 	WORD  $0x4f881162 // FMLA V2.4S, V11.4S, V8.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 8..11
 	WORD  $0x4f881183 // FMLA V3.4S, V12.4S, V8.S[0] // C[0][0] += A[0][1] * B[1][0], lanes 12..15
-	FMOVQ 16(R21), F9 // B[1][1] = int8 of b[0][4]
-	WORD  $0x4f08a52b // SXTL2 V11.8H, V9.16B // B[1][1] = int8 of b[0][4]
-	WORD  $0x0f08a529 // SXTL V9.8H, V9.8B // B[1][1] = int8 of b[0][4]
-	WORD  $0x4f10a52a // SXTL2 V10.4S, V9.8H // B[1][1] = int8 of b[0][4]
-	WORD  $0x0f10a529 // SXTL V9.4S, V9.4H // B[1][1] = int8 of b[0][4]
-	WORD  $0x4f10a56c // SXTL2 V12.4S, V11.8H // B[1][1] = int8 of b[0][4]
-	WORD  $0x0f10a56b // SXTL V11.4S, V11.4H // B[1][1] = int8 of b[0][4]
-	WORD  $0x4e21d929 // SCVTF V9.4S, V9.4S // B[1][1] = int8 of b[0][4]
-	WORD  $0x4e21d94a // SCVTF V10.4S, V10.4S // B[1][1] = int8 of b[0][4]
-	WORD  $0x4e21d96b // SCVTF V11.4S, V11.4S // B[1][1] = int8 of b[0][4]
-	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[1][1] = int8 of b[0][4]
+	FMOVQ 16(R9), F9 // B[1][1] = int8 of b_k[4]
+	WORD  $0x4f08a52b // SXTL2 V11.8H, V9.16B // B[1][1] = int8 of b_k[4]
+	WORD  $0x0f08a529 // SXTL V9.8H, V9.8B // B[1][1] = int8 of b_k[4]
+	WORD  $0x4f10a52a // SXTL2 V10.4S, V9.8H // B[1][1] = int8 of b_k[4]
+	WORD  $0x0f10a529 // SXTL V9.4S, V9.4H // B[1][1] = int8 of b_k[4]
+	WORD  $0x4f10a56c // SXTL2 V12.4S, V11.8H // B[1][1] = int8 of b_k[4]
+	WORD  $0x0f10a56b // SXTL V11.4S, V11.4H // B[1][1] = int8 of b_k[4]
+	WORD  $0x4e21d929 // SCVTF V9.4S, V9.4S // B[1][1] = int8 of b_k[4]
+	WORD  $0x4e21d94a // SCVTF V10.4S, V10.4S // B[1][1] = int8 of b_k[4]
+	WORD  $0x4e21d96b // SCVTF V11.4S, V11.4S // B[1][1] = int8 of b_k[4]
+	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[1][1] = int8 of b_k[4]
 	WORD  $0x4f881124 // FMLA V4.4S, V9.4S, V8.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 0..3
 	WORD  $0x4f881145 // FMLA V5.4S, V10.4S, V8.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 4..7
 	WORD  $0x4f881166 // FMLA V6.4S, V11.4S, V8.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 8..11
 	WORD  $0x4f881187 // FMLA V7.4S, V12.4S, V8.S[0] // C[0][1] += A[0][1] * B[1][1], lanes 12..15
-	ADD   R7, R21, R21 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	FMOVS 8(R20), F8 // A[0][2] = a[0][2]
-	FMOVQ (R21), F9 // B[2][0] = int8 of b[0][0]
-	WORD  $0x4f08a52b // SXTL2 V11.8H, V9.16B // B[2][0] = int8 of b[0][0]
-	WORD  $0x0f08a529 // SXTL V9.8H, V9.8B // B[2][0] = int8 of b[0][0]
-	WORD  $0x4f10a52a // SXTL2 V10.4S, V9.8H // B[2][0] = int8 of b[0][0]
-	WORD  $0x0f10a529 // SXTL V9.4S, V9.4H // B[2][0] = int8 of b[0][0]
-	WORD  $0x4f10a56c // SXTL2 V12.4S, V11.8H // B[2][0] = int8 of b[0][0]
-	WORD  $0x0f10a56b // SXTL V11.4S, V11.4H // B[2][0] = int8 of b[0][0]
-	WORD  $0x4e21d929 // SCVTF V9.4S, V9.4S // B[2][0] = int8 of b[0][0]
-	WORD  $0x4e21d94a // SCVTF V10.4S, V10.4S // B[2][0] = int8 of b[0][0]
-	WORD  $0x4e21d96b // SCVTF V11.4S, V11.4S // B[2][0] = int8 of b[0][0]
-	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[2][0] = int8 of b[0][0]
+	FMOVQ (R9), F9 // B[2][0] = int8 of b_k[0]
+	WORD  $0x4f08a52b // SXTL2 V11.8H, V9.16B // B[2][0] = int8 of b_k[0]
+	WORD  $0x0f08a529 // SXTL V9.8H, V9.8B // B[2][0] = int8 of b_k[0]
+	WORD  $0x4f10a52a // SXTL2 V10.4S, V9.8H // B[2][0] = int8 of b_k[0]
+	WORD  $0x0f10a529 // SXTL V9.4S, V9.4H // B[2][0] = int8 of b_k[0]
+	WORD  $0x4f10a56c // SXTL2 V12.4S, V11.8H // B[2][0] = int8 of b_k[0]
+	WORD  $0x0f10a56b // SXTL V11.4S, V11.4H // B[2][0] = int8 of b_k[0]
+	WORD  $0x4e21d929 // SCVTF V9.4S, V9.4S // B[2][0] = int8 of b_k[0]
+	WORD  $0x4e21d94a // SCVTF V10.4S, V10.4S // B[2][0] = int8 of b_k[0]
+	WORD  $0x4e21d96b // SCVTF V11.4S, V11.4S // B[2][0] = int8 of b_k[0]
+	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[2][0] = int8 of b_k[0]
 	WORD  $0x4f881120 // FMLA V0.4S, V9.4S, V8.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 0..3
 	WORD  $0x4f881141 // FMLA V1.4S, V10.4S, V8.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 4..7
 	WORD  $0x4f881162 // FMLA V2.4S, V11.4S, V8.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 8..11
 	WORD  $0x4f881183 // FMLA V3.4S, V12.4S, V8.S[0] // C[0][0] += A[0][2] * B[2][0], lanes 12..15
-	FMOVQ 16(R21), F9 // B[2][1] = int8 of b[0][4]
-	WORD  $0x4f08a52b // SXTL2 V11.8H, V9.16B // B[2][1] = int8 of b[0][4]
-	WORD  $0x0f08a529 // SXTL V9.8H, V9.8B // B[2][1] = int8 of b[0][4]
-	WORD  $0x4f10a52a // SXTL2 V10.4S, V9.8H // B[2][1] = int8 of b[0][4]
-	WORD  $0x0f10a529 // SXTL V9.4S, V9.4H // B[2][1] = int8 of b[0][4]
-	WORD  $0x4f10a56c // SXTL2 V12.4S, V11.8H // B[2][1] = int8 of b[0][4]
-	WORD  $0x0f10a56b // SXTL V11.4S, V11.4H // B[2][1] = int8 of b[0][4]
-	WORD  $0x4e21d929 // SCVTF V9.4S, V9.4S // B[2][1] = int8 of b[0][4]
-	WORD  $0x4e21d94a // SCVTF V10.4S, V10.4S // B[2][1] = int8 of b[0][4]
-	WORD  $0x4e21d96b // SCVTF V11.4S, V11.4S // B[2][1] = int8 of b[0][4]
-	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[2][1] = int8 of b[0][4]
+	FMOVQ 16(R9), F9 // B[2][1] = int8 of b_k[4]
+	WORD  $0x4f08a52b // SXTL2 V11.8H, V9.16B // B[2][1] = int8 of b_k[4]
+	WORD  $0x0f08a529 // SXTL V9.8H, V9.8B // B[2][1] = int8 of b_k[4]
+	WORD  $0x4f10a52a // SXTL2 V10.4S, V9.8H // B[2][1] = int8 of b_k[4]
+	WORD  $0x0f10a529 // SXTL V9.4S, V9.4H // B[2][1] = int8 of b_k[4]
+	WORD  $0x4f10a56c // SXTL2 V12.4S, V11.8H // B[2][1] = int8 of b_k[4]
+	WORD  $0x0f10a56b // SXTL V11.4S, V11.4H // B[2][1] = int8 of b_k[4]
+	WORD  $0x4e21d929 // SCVTF V9.4S, V9.4S // B[2][1] = int8 of b_k[4]
+	WORD  $0x4e21d94a // SCVTF V10.4S, V10.4S // B[2][1] = int8 of b_k[4]
+	WORD  $0x4e21d96b // SCVTF V11.4S, V11.4S // B[2][1] = int8 of b_k[4]
+	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[2][1] = int8 of b_k[4]
 	WORD  $0x4f881124 // FMLA V4.4S, V9.4S, V8.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 0..3
 	WORD  $0x4f881145 // FMLA V5.4S, V10.4S, V8.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 4..7
 	WORD  $0x4f881166 // FMLA V6.4S, V11.4S, V8.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 8..11
 	WORD  $0x4f881187 // FMLA V7.4S, V12.4S, V8.S[0] // C[0][1] += A[0][2] * B[2][1], lanes 12..15
-	ADD   R7, R21, R21 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	FMOVS 12(R20), F8 // A[0][3] = a[0][3]
-	FMOVQ (R21), F9 // B[3][0] = int8 of b[0][0]
-	WORD  $0x4f08a52b // SXTL2 V11.8H, V9.16B // B[3][0] = int8 of b[0][0]
-	WORD  $0x0f08a529 // SXTL V9.8H, V9.8B // B[3][0] = int8 of b[0][0]
-	WORD  $0x4f10a52a // SXTL2 V10.4S, V9.8H // B[3][0] = int8 of b[0][0]
-	WORD  $0x0f10a529 // SXTL V9.4S, V9.4H // B[3][0] = int8 of b[0][0]
-	WORD  $0x4f10a56c // SXTL2 V12.4S, V11.8H // B[3][0] = int8 of b[0][0]
-	WORD  $0x0f10a56b // SXTL V11.4S, V11.4H // B[3][0] = int8 of b[0][0]
-	WORD  $0x4e21d929 // SCVTF V9.4S, V9.4S // B[3][0] = int8 of b[0][0]
-	WORD  $0x4e21d94a // SCVTF V10.4S, V10.4S // B[3][0] = int8 of b[0][0]
-	WORD  $0x4e21d96b // SCVTF V11.4S, V11.4S // B[3][0] = int8 of b[0][0]
-	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[3][0] = int8 of b[0][0]
+	FMOVQ (R9), F9 // B[3][0] = int8 of b_k[0]
+	WORD  $0x4f08a52b // SXTL2 V11.8H, V9.16B // B[3][0] = int8 of b_k[0]
+	WORD  $0x0f08a529 // SXTL V9.8H, V9.8B // B[3][0] = int8 of b_k[0]
+	WORD  $0x4f10a52a // SXTL2 V10.4S, V9.8H // B[3][0] = int8 of b_k[0]
+	WORD  $0x0f10a529 // SXTL V9.4S, V9.4H // B[3][0] = int8 of b_k[0]
+	WORD  $0x4f10a56c // SXTL2 V12.4S, V11.8H // B[3][0] = int8 of b_k[0]
+	WORD  $0x0f10a56b // SXTL V11.4S, V11.4H // B[3][0] = int8 of b_k[0]
+	WORD  $0x4e21d929 // SCVTF V9.4S, V9.4S // B[3][0] = int8 of b_k[0]
+	WORD  $0x4e21d94a // SCVTF V10.4S, V10.4S // B[3][0] = int8 of b_k[0]
+	WORD  $0x4e21d96b // SCVTF V11.4S, V11.4S // B[3][0] = int8 of b_k[0]
+	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[3][0] = int8 of b_k[0]
 	WORD  $0x4f881120 // FMLA V0.4S, V9.4S, V8.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 0..3
 	WORD  $0x4f881141 // FMLA V1.4S, V10.4S, V8.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 4..7
 	WORD  $0x4f881162 // FMLA V2.4S, V11.4S, V8.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 8..11
 	WORD  $0x4f881183 // FMLA V3.4S, V12.4S, V8.S[0] // C[0][0] += A[0][3] * B[3][0], lanes 12..15
-	FMOVQ 16(R21), F9 // B[3][1] = int8 of b[0][4]
-	WORD  $0x4f08a52b // SXTL2 V11.8H, V9.16B // B[3][1] = int8 of b[0][4]
-	WORD  $0x0f08a529 // SXTL V9.8H, V9.8B // B[3][1] = int8 of b[0][4]
-	WORD  $0x4f10a52a // SXTL2 V10.4S, V9.8H // B[3][1] = int8 of b[0][4]
-	WORD  $0x0f10a529 // SXTL V9.4S, V9.4H // B[3][1] = int8 of b[0][4]
-	WORD  $0x4f10a56c // SXTL2 V12.4S, V11.8H // B[3][1] = int8 of b[0][4]
-	WORD  $0x0f10a56b // SXTL V11.4S, V11.4H // B[3][1] = int8 of b[0][4]
-	WORD  $0x4e21d929 // SCVTF V9.4S, V9.4S // B[3][1] = int8 of b[0][4]
-	WORD  $0x4e21d94a // SCVTF V10.4S, V10.4S // B[3][1] = int8 of b[0][4]
-	WORD  $0x4e21d96b // SCVTF V11.4S, V11.4S // B[3][1] = int8 of b[0][4]
-	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[3][1] = int8 of b[0][4]
+	FMOVQ 16(R9), F9 // B[3][1] = int8 of b_k[4]
+	WORD  $0x4f08a52b // SXTL2 V11.8H, V9.16B // B[3][1] = int8 of b_k[4]
+	WORD  $0x0f08a529 // SXTL V9.8H, V9.8B // B[3][1] = int8 of b_k[4]
+	WORD  $0x4f10a52a // SXTL2 V10.4S, V9.8H // B[3][1] = int8 of b_k[4]
+	WORD  $0x0f10a529 // SXTL V9.4S, V9.4H // B[3][1] = int8 of b_k[4]
+	WORD  $0x4f10a56c // SXTL2 V12.4S, V11.8H // B[3][1] = int8 of b_k[4]
+	WORD  $0x0f10a56b // SXTL V11.4S, V11.4H // B[3][1] = int8 of b_k[4]
+	WORD  $0x4e21d929 // SCVTF V9.4S, V9.4S // B[3][1] = int8 of b_k[4]
+	WORD  $0x4e21d94a // SCVTF V10.4S, V10.4S // B[3][1] = int8 of b_k[4]
+	WORD  $0x4e21d96b // SCVTF V11.4S, V11.4S // B[3][1] = int8 of b_k[4]
+	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[3][1] = int8 of b_k[4]
 	WORD  $0x4f881124 // FMLA V4.4S, V9.4S, V8.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 0..3
 	WORD  $0x4f881145 // FMLA V5.4S, V10.4S, V8.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 4..7
 	WORD  $0x4f881166 // FMLA V6.4S, V11.4S, V8.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 8..11
 	WORD  $0x4f881187 // FMLA V7.4S, V12.4S, V8.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 12..15
-	ADD   R7, R21, R21 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
-	PRFM  12288(R9), PLDL1KEEP // prefetch ahead[3072]
-	PRFM  12352(R9), PLDL1KEEP // prefetch ahead[3088]
-	ADD   $128, R9, R9 // ahead += 128
+	PRFM  2048(R10), PLDL1KEEP // prefetch ahead[512]
+	PRFM  2112(R10), PLDL1KEEP // prefetch ahead[528]
+	ADD   $128, R10, R10 // ahead += 128
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_70 // depth >= 4
@@ -13048,37 +13098,37 @@ depth_end_71:
 
 depth_72:
 	FMOVS (R20), F8 // A[0][0] = a[0][0]
-	FMOVQ (R21), F9 // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f08a52b // SXTL2 V11.8H, V9.16B // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f08a529 // SXTL V9.8H, V9.8B // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f10a52a // SXTL2 V10.4S, V9.8H // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f10a529 // SXTL V9.4S, V9.4H // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f10a56c // SXTL2 V12.4S, V11.8H // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f10a56b // SXTL V11.4S, V11.4H // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21d929 // SCVTF V9.4S, V9.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21d94a // SCVTF V10.4S, V10.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21d96b // SCVTF V11.4S, V11.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[0][0] = int8 of b[0][0]
+	FMOVQ (R9), F9 // B[0][0] = int8 of b_k[0]
+	WORD  $0x4f08a52b // SXTL2 V11.8H, V9.16B // B[0][0] = int8 of b_k[0]
+	WORD  $0x0f08a529 // SXTL V9.8H, V9.8B // B[0][0] = int8 of b_k[0]
+	WORD  $0x4f10a52a // SXTL2 V10.4S, V9.8H // B[0][0] = int8 of b_k[0]
+	WORD  $0x0f10a529 // SXTL V9.4S, V9.4H // B[0][0] = int8 of b_k[0]
+	WORD  $0x4f10a56c // SXTL2 V12.4S, V11.8H // B[0][0] = int8 of b_k[0]
+	WORD  $0x0f10a56b // SXTL V11.4S, V11.4H // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21d929 // SCVTF V9.4S, V9.4S // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21d94a // SCVTF V10.4S, V10.4S // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21d96b // SCVTF V11.4S, V11.4S // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[0][0] = int8 of b_k[0]
 	WORD  $0x4f881120 // FMLA V0.4S, V9.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f881141 // FMLA V1.4S, V10.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 4..7
 	WORD  $0x4f881162 // FMLA V2.4S, V11.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 8..11
 	WORD  $0x4f881183 // FMLA V3.4S, V12.4S, V8.S[0] // C[0][0] += A[0][0] * B[0][0], lanes 12..15
-	FMOVQ 16(R21), F9 // B[0][1] = int8 of b[0][4]
-	WORD  $0x4f08a52b // SXTL2 V11.8H, V9.16B // B[0][1] = int8 of b[0][4]
-	WORD  $0x0f08a529 // SXTL V9.8H, V9.8B // B[0][1] = int8 of b[0][4]
-	WORD  $0x4f10a52a // SXTL2 V10.4S, V9.8H // B[0][1] = int8 of b[0][4]
-	WORD  $0x0f10a529 // SXTL V9.4S, V9.4H // B[0][1] = int8 of b[0][4]
-	WORD  $0x4f10a56c // SXTL2 V12.4S, V11.8H // B[0][1] = int8 of b[0][4]
-	WORD  $0x0f10a56b // SXTL V11.4S, V11.4H // B[0][1] = int8 of b[0][4]
-	WORD  $0x4e21d929 // SCVTF V9.4S, V9.4S // B[0][1] = int8 of b[0][4]
-	WORD  $0x4e21d94a // SCVTF V10.4S, V10.4S // B[0][1] = int8 of b[0][4]
-	WORD  $0x4e21d96b // SCVTF V11.4S, V11.4S // B[0][1] = int8 of b[0][4]
-	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[0][1] = int8 of b[0][4]
+	FMOVQ 16(R9), F9 // B[0][1] = int8 of b_k[4]
+	WORD  $0x4f08a52b // SXTL2 V11.8H, V9.16B // B[0][1] = int8 of b_k[4]
+	WORD  $0x0f08a529 // SXTL V9.8H, V9.8B // B[0][1] = int8 of b_k[4]
+	WORD  $0x4f10a52a // SXTL2 V10.4S, V9.8H // B[0][1] = int8 of b_k[4]
+	WORD  $0x0f10a529 // SXTL V9.4S, V9.4H // B[0][1] = int8 of b_k[4]
+	WORD  $0x4f10a56c // SXTL2 V12.4S, V11.8H // B[0][1] = int8 of b_k[4]
+	WORD  $0x0f10a56b // SXTL V11.4S, V11.4H // B[0][1] = int8 of b_k[4]
+	WORD  $0x4e21d929 // SCVTF V9.4S, V9.4S // B[0][1] = int8 of b_k[4]
+	WORD  $0x4e21d94a // SCVTF V10.4S, V10.4S // B[0][1] = int8 of b_k[4]
+	WORD  $0x4e21d96b // SCVTF V11.4S, V11.4S // B[0][1] = int8 of b_k[4]
+	WORD  $0x4e21d98c // SCVTF V12.4S, V12.4S // B[0][1] = int8 of b_k[4]
 	WORD  $0x4f881124 // FMLA V4.4S, V9.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 0..3
 	WORD  $0x4f881145 // FMLA V5.4S, V10.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 4..7
 	WORD  $0x4f881166 // FMLA V6.4S, V11.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 8..11
 	WORD  $0x4f881187 // FMLA V7.4S, V12.4S, V8.S[0] // C[0][1] += A[0][0] * B[0][1], lanes 12..15
-	ADD   R7, R21, R21 // b0 += pitch
+	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	SUB   $1, R8, R8 // depth += -1
 	CMP   $1, R8 // depth >= 1
@@ -13143,83 +13193,83 @@ end_76:
 	MOVD aStride+24(FP), R8 // aStride
 	LSL  $2, R8, R8 // aStride in bytes
 	MOVD R1, R20 // rows of a
-	MOVD panelStride+48(FP), R8 // panelStride
-	MOVD R6, R21 // rows of b
+	MOVD R6, R8 // b_k = b
 	CMP  $4, R7 // depth < 4
 	BLT  depth_end_78 // depth < 4
 
 depth_77:
-	FMOVQ (R21), F4 // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f08a486 // SXTL2 V6.8H, V4.16B // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f08a484 // SXTL V4.8H, V4.8B // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f10a485 // SXTL2 V5.4S, V4.8H // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f10a484 // SXTL V4.4S, V4.4H // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f10a4c7 // SXTL2 V7.4S, V6.8H // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f10a4c6 // SXTL V6.4S, V6.4H // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21d884 // SCVTF V4.4S, V4.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21d8a5 // SCVTF V5.4S, V5.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21d8c6 // SCVTF V6.4S, V6.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21d8e7 // SCVTF V7.4S, V7.4S // B[0][0] = int8 of b[0][0]
+	FMOVQ (R8), F4 // B[0][0] = int8 of b_k[0]
+	WORD  $0x4f08a486 // SXTL2 V6.8H, V4.16B // B[0][0] = int8 of b_k[0]
+	WORD  $0x0f08a484 // SXTL V4.8H, V4.8B // B[0][0] = int8 of b_k[0]
+	WORD  $0x4f10a485 // SXTL2 V5.4S, V4.8H // B[0][0] = int8 of b_k[0]
+	WORD  $0x0f10a484 // SXTL V4.4S, V4.4H // B[0][0] = int8 of b_k[0]
+	WORD  $0x4f10a4c7 // SXTL2 V7.4S, V6.8H // B[0][0] = int8 of b_k[0]
+	WORD  $0x0f10a4c6 // SXTL V6.4S, V6.4H // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21d884 // SCVTF V4.4S, V4.4S // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21d8a5 // SCVTF V5.4S, V5.4S // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21d8c6 // SCVTF V6.4S, V6.4S // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21d8e7 // SCVTF V7.4S, V7.4S // B[0][0] = int8 of b_k[0]
 	FMOVS (R20), F8 // a[0][0] = a[0][0]
 	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
-	ADD   R3, R21, R21 // b0 += pitch
-	FMOVQ (R21), F4 // B[1][0] = int8 of b[0][0]
-	WORD  $0x4f08a486 // SXTL2 V6.8H, V4.16B // B[1][0] = int8 of b[0][0]
-	WORD  $0x0f08a484 // SXTL V4.8H, V4.8B // B[1][0] = int8 of b[0][0]
-	WORD  $0x4f10a485 // SXTL2 V5.4S, V4.8H // B[1][0] = int8 of b[0][0]
-	WORD  $0x0f10a484 // SXTL V4.4S, V4.4H // B[1][0] = int8 of b[0][0]
-	WORD  $0x4f10a4c7 // SXTL2 V7.4S, V6.8H // B[1][0] = int8 of b[0][0]
-	WORD  $0x0f10a4c6 // SXTL V6.4S, V6.4H // B[1][0] = int8 of b[0][0]
-	WORD  $0x4e21d884 // SCVTF V4.4S, V4.4S // B[1][0] = int8 of b[0][0]
-	WORD  $0x4e21d8a5 // SCVTF V5.4S, V5.4S // B[1][0] = int8 of b[0][0]
-	WORD  $0x4e21d8c6 // SCVTF V6.4S, V6.4S // B[1][0] = int8 of b[0][0]
-	WORD  $0x4e21d8e7 // SCVTF V7.4S, V7.4S // B[1][0] = int8 of b[0][0]
+	ADD   R3, R8, R8 // b_k += pitch
+	FMOVQ (R8), F4 // B[1][0] = int8 of b_k[0]
+	WORD  $0x4f08a486 // SXTL2 V6.8H, V4.16B // B[1][0] = int8 of b_k[0]
+	WORD  $0x0f08a484 // SXTL V4.8H, V4.8B // B[1][0] = int8 of b_k[0]
+	WORD  $0x4f10a485 // SXTL2 V5.4S, V4.8H // B[1][0] = int8 of b_k[0]
+	WORD  $0x0f10a484 // SXTL V4.4S, V4.4H // B[1][0] = int8 of b_k[0]
+	WORD  $0x4f10a4c7 // SXTL2 V7.4S, V6.8H // B[1][0] = int8 of b_k[0]
+	WORD  $0x0f10a4c6 // SXTL V6.4S, V6.4H // B[1][0] = int8 of b_k[0]
+	WORD  $0x4e21d884 // SCVTF V4.4S, V4.4S // B[1][0] = int8 of b_k[0]
+	WORD  $0x4e21d8a5 // SCVTF V5.4S, V5.4S // B[1][0] = int8 of b_k[0]
+	WORD  $0x4e21d8c6 // SCVTF V6.4S, V6.4S // B[1][0] = int8 of b_k[0]
+	WORD  $0x4e21d8e7 // SCVTF V7.4S, V7.4S // B[1][0] = int8 of b_k[0]
 	FMOVS 4(R20), F8 // a[0][1] = a[0][1]
 	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 12..15
-	ADD   R3, R21, R21 // b0 += pitch
-	FMOVQ (R21), F4 // B[2][0] = int8 of b[0][0]
-	WORD  $0x4f08a486 // SXTL2 V6.8H, V4.16B // B[2][0] = int8 of b[0][0]
-	WORD  $0x0f08a484 // SXTL V4.8H, V4.8B // B[2][0] = int8 of b[0][0]
-	WORD  $0x4f10a485 // SXTL2 V5.4S, V4.8H // B[2][0] = int8 of b[0][0]
-	WORD  $0x0f10a484 // SXTL V4.4S, V4.4H // B[2][0] = int8 of b[0][0]
-	WORD  $0x4f10a4c7 // SXTL2 V7.4S, V6.8H // B[2][0] = int8 of b[0][0]
-	WORD  $0x0f10a4c6 // SXTL V6.4S, V6.4H // B[2][0] = int8 of b[0][0]
-	WORD  $0x4e21d884 // SCVTF V4.4S, V4.4S // B[2][0] = int8 of b[0][0]
-	WORD  $0x4e21d8a5 // SCVTF V5.4S, V5.4S // B[2][0] = int8 of b[0][0]
-	WORD  $0x4e21d8c6 // SCVTF V6.4S, V6.4S // B[2][0] = int8 of b[0][0]
-	WORD  $0x4e21d8e7 // SCVTF V7.4S, V7.4S // B[2][0] = int8 of b[0][0]
+	ADD   R3, R8, R8 // b_k += pitch
+	FMOVQ (R8), F4 // B[2][0] = int8 of b_k[0]
+	WORD  $0x4f08a486 // SXTL2 V6.8H, V4.16B // B[2][0] = int8 of b_k[0]
+	WORD  $0x0f08a484 // SXTL V4.8H, V4.8B // B[2][0] = int8 of b_k[0]
+	WORD  $0x4f10a485 // SXTL2 V5.4S, V4.8H // B[2][0] = int8 of b_k[0]
+	WORD  $0x0f10a484 // SXTL V4.4S, V4.4H // B[2][0] = int8 of b_k[0]
+	WORD  $0x4f10a4c7 // SXTL2 V7.4S, V6.8H // B[2][0] = int8 of b_k[0]
+	WORD  $0x0f10a4c6 // SXTL V6.4S, V6.4H // B[2][0] = int8 of b_k[0]
+	WORD  $0x4e21d884 // SCVTF V4.4S, V4.4S // B[2][0] = int8 of b_k[0]
+	WORD  $0x4e21d8a5 // SCVTF V5.4S, V5.4S // B[2][0] = int8 of b_k[0]
+	WORD  $0x4e21d8c6 // SCVTF V6.4S, V6.4S // B[2][0] = int8 of b_k[0]
+	WORD  $0x4e21d8e7 // SCVTF V7.4S, V7.4S // B[2][0] = int8 of b_k[0]
 	FMOVS 8(R20), F8 // a[0][2] = a[0][2]
 	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 12..15
-	ADD   R3, R21, R21 // b0 += pitch
-	FMOVQ (R21), F4 // B[3][0] = int8 of b[0][0]
-	WORD  $0x4f08a486 // SXTL2 V6.8H, V4.16B // B[3][0] = int8 of b[0][0]
-	WORD  $0x0f08a484 // SXTL V4.8H, V4.8B // B[3][0] = int8 of b[0][0]
-	WORD  $0x4f10a485 // SXTL2 V5.4S, V4.8H // B[3][0] = int8 of b[0][0]
-	WORD  $0x0f10a484 // SXTL V4.4S, V4.4H // B[3][0] = int8 of b[0][0]
-	WORD  $0x4f10a4c7 // SXTL2 V7.4S, V6.8H // B[3][0] = int8 of b[0][0]
-	WORD  $0x0f10a4c6 // SXTL V6.4S, V6.4H // B[3][0] = int8 of b[0][0]
-	WORD  $0x4e21d884 // SCVTF V4.4S, V4.4S // B[3][0] = int8 of b[0][0]
-	WORD  $0x4e21d8a5 // SCVTF V5.4S, V5.4S // B[3][0] = int8 of b[0][0]
-	WORD  $0x4e21d8c6 // SCVTF V6.4S, V6.4S // B[3][0] = int8 of b[0][0]
-	WORD  $0x4e21d8e7 // SCVTF V7.4S, V7.4S // B[3][0] = int8 of b[0][0]
+	ADD   R3, R8, R8 // b_k += pitch
+	FMOVQ (R8), F4 // B[3][0] = int8 of b_k[0]
+	WORD  $0x4f08a486 // SXTL2 V6.8H, V4.16B // B[3][0] = int8 of b_k[0]
+	WORD  $0x0f08a484 // SXTL V4.8H, V4.8B // B[3][0] = int8 of b_k[0]
+	WORD  $0x4f10a485 // SXTL2 V5.4S, V4.8H // B[3][0] = int8 of b_k[0]
+	WORD  $0x0f10a484 // SXTL V4.4S, V4.4H // B[3][0] = int8 of b_k[0]
+	WORD  $0x4f10a4c7 // SXTL2 V7.4S, V6.8H // B[3][0] = int8 of b_k[0]
+	WORD  $0x0f10a4c6 // SXTL V6.4S, V6.4H // B[3][0] = int8 of b_k[0]
+	WORD  $0x4e21d884 // SCVTF V4.4S, V4.4S // B[3][0] = int8 of b_k[0]
+	WORD  $0x4e21d8a5 // SCVTF V5.4S, V5.4S // B[3][0] = int8 of b_k[0]
+	WORD  $0x4e21d8c6 // SCVTF V6.4S, V6.4S // B[3][0] = int8 of b_k[0]
+	WORD  $0x4e21d8e7 // SCVTF V7.4S, V7.4S // B[3][0] = int8 of b_k[0]
 	FMOVS 12(R20), F8 // a[0][3] = a[0][3]
 	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
-	ADD   R3, R21, R21 // b0 += pitch
+	ADD   R3, R8, R8 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
-	PRFM  12288(R6), PLDL1KEEP // prefetch ahead[3072]
-	ADD   $64, R6, R6 // ahead += 64
+	PRFM  2048(R6), PLDL1KEEP // prefetch ahead[512]
+	PRFM  2112(R6), PLDL1KEEP // prefetch ahead[528]
+	ADD   $128, R6, R6 // ahead += 128
 	SUB   $4, R7, R7 // depth += -4
 	CMP   $4, R7 // depth >= 4
 	BGE   depth_77 // depth >= 4
@@ -13229,23 +13279,23 @@ depth_end_78:
 	BLT depth_end_80 // depth < 1
 
 depth_79:
-	FMOVQ (R21), F4 // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f08a486 // SXTL2 V6.8H, V4.16B // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f08a484 // SXTL V4.8H, V4.8B // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f10a485 // SXTL2 V5.4S, V4.8H // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f10a484 // SXTL V4.4S, V4.4H // B[0][0] = int8 of b[0][0]
-	WORD  $0x4f10a4c7 // SXTL2 V7.4S, V6.8H // B[0][0] = int8 of b[0][0]
-	WORD  $0x0f10a4c6 // SXTL V6.4S, V6.4H // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21d884 // SCVTF V4.4S, V4.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21d8a5 // SCVTF V5.4S, V5.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21d8c6 // SCVTF V6.4S, V6.4S // B[0][0] = int8 of b[0][0]
-	WORD  $0x4e21d8e7 // SCVTF V7.4S, V7.4S // B[0][0] = int8 of b[0][0]
+	FMOVQ (R8), F4 // B[0][0] = int8 of b_k[0]
+	WORD  $0x4f08a486 // SXTL2 V6.8H, V4.16B // B[0][0] = int8 of b_k[0]
+	WORD  $0x0f08a484 // SXTL V4.8H, V4.8B // B[0][0] = int8 of b_k[0]
+	WORD  $0x4f10a485 // SXTL2 V5.4S, V4.8H // B[0][0] = int8 of b_k[0]
+	WORD  $0x0f10a484 // SXTL V4.4S, V4.4H // B[0][0] = int8 of b_k[0]
+	WORD  $0x4f10a4c7 // SXTL2 V7.4S, V6.8H // B[0][0] = int8 of b_k[0]
+	WORD  $0x0f10a4c6 // SXTL V6.4S, V6.4H // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21d884 // SCVTF V4.4S, V4.4S // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21d8a5 // SCVTF V5.4S, V5.4S // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21d8c6 // SCVTF V6.4S, V6.4S // B[0][0] = int8 of b_k[0]
+	WORD  $0x4e21d8e7 // SCVTF V7.4S, V7.4S // B[0][0] = int8 of b_k[0]
 	FMOVS (R20), F8 // a[0][0] = a[0][0]
 	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
-	ADD   R3, R21, R21 // b0 += pitch
+	ADD   R3, R8, R8 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	SUB   $1, R7, R7 // depth += -1
 	CMP   $1, R7 // depth >= 1

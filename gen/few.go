@@ -13,12 +13,18 @@ import "github.com/quern-go/quern/gen/machine"
 //	four panels                    21 18 15            17 17 13        15 14 10
 //
 // One panel at a time is what the hardware's prefetching understands best, although one row then
-// has two accumulators only. With three rows and more of int8, which are bound by arithmetic, two
-// panels hide the latency of conversion.
+// has two accumulators only.
 //
-// Where arithmetic takes about as long as memory, the two overlap only if lines are asked for by hand,
-// because the hardware stops at the end of each 4 KiB: int8 decodes 15 to 20 % faster so, four rows of 16 bits
-// 8 %, and one row of 16 bits 5 % slower.
+// Lines are asked for by hand, because the hardware stops at the end of each 4 KiB: where arithmetic takes about
+// as long as memory, the two overlap only so. On Granite Rapids, GB/s out of DRAM where plain reading gives 14.5, for 1 and 4
+// rows, by how far ahead:
+//
+//	not at all    float32 14.2 13.4   bfloat16 14.9 12.5   int8 12.1 10.2
+//	2 KiB                 15.8 14.6            15.7 14.5        14.6 10.8
+//	4 KiB                 15.4 13.7            13.1 12.4        12.7  9.8
+//	12 KiB                                     11.9 10.4        14.7  9.8
+//
+// There, four rows of int8 take 12.3 GB/s so, and 10.5 with two panels side by side.
 func few(f machine.Format) func(*machine.Machine) {
 	return func(m *machine.Machine) {
 		t := fewTile{m: m, f: f, c: m.Arg("c"), a: m.Arg("a")}
@@ -37,13 +43,10 @@ type fewTile struct {
 	c, a machine.Word
 }
 
-// values is how many logical values of columns a pass of some rows takes at a time: accumulators are
-// at most half of the registers.
+// values is how many logical values of columns a pass of some rows takes at a time, a panel or half of one:
+// accumulators are at most half of the registers.
 func (t fewTile) values(rows int) int {
-	values := 2
-	if t.f == machine.Int8 && rows > 2 {
-		values = 4
-	}
+	values := panel / machine.LogicalLanes
 	for values*rows*machine.LogicalLanes/t.m.Lanes > t.m.Registers/2 {
 		values /= 2
 	}
@@ -54,18 +57,13 @@ func (t fewTile) values(rows int) int {
 func (t fewTile) pass(rows int, left machine.Word) {
 	m := t.m
 	cols, b := m.Arg("cols"), m.Arg("b")
-	most := t.values(rows)
-	for values := max(most, 2); values >= 2; values /= 2 { // panels side by side, then one
-		m.While(cols, values*machine.LogicalLanes, "panels", func() {
-			for v := 0; v < values; v += min(values, most) {
-				t.emit(rows, min(values, most), b, v, left)
-			}
-			next := t.elements("panelStride")
-			for range values / 2 {
-				m.AddWord(b, next)
-			}
-		})
-	}
+	m.While(cols, panel, "panels", func() {
+		values := t.values(rows)
+		for v := 0; v < panel/machine.LogicalLanes; v += values {
+			t.emit(rows, values, b, v, left)
+		}
+		m.AddWord(b, t.elements("panelStride"))
+	})
 	m.If(cols, 1, func() { t.emit(rows, 1, b, 0, left) })
 
 	m.Note("the next rows")
@@ -99,8 +97,8 @@ func (t fewTile) elements(name string) machine.Word {
 	return w
 }
 
-// emit computes rows by values of C, from the value first of a group of panels on.
-func (t fewTile) emit(rows, values int, group machine.Word, first int, left machine.Word) {
+// emit computes rows by values of C, from the value first of a panel on.
+func (t fewTile) emit(rows, values int, start machine.Word, first int, left machine.Word) {
 	m := t.m
 	acc := make([][]machine.Value, rows)
 	for r := range acc {
@@ -134,23 +132,22 @@ func (t fewTile) emit(rows, values int, group machine.Word, first int, left mach
 	})
 
 	m.Note("C += A·B")
-	panels, vector := (values+1)/2, machine.LogicalLanes*t.f.Size()
 	pitch, depth := t.elements("pitch"), m.Arg("depth")
 	a := m.Rows(t.a, t.floats("aStride"), rows)
-	b := m.Rows(group, t.elements("panelStride"), panels)
-	ahead, ask := m.Word("ahead"), t.f == machine.Int8 || t.f.Size() == 2 && rows > 2
-	if ask {
-		m.Set(ahead, group)
+	b, ahead := m.Word("b_k"), m.Word("ahead")
+	m.Set(b, start)
+	if first == 0 { // for the whole panel
+		m.Set(ahead, start)
 	}
 	for _, steps := range []int{4, 1} {
 		m.While(depth, steps, "depth", func() {
 			for k := range steps {
 				t.step(acc, a, b, k, first)
-				m.AdvanceBy(b, pitch)
+				m.AddWord(b, pitch)
 			}
 			m.Advance(a, 4*steps)
-			if ask && steps > 1 {
-				lines := steps * values * vector / 64
+			if first == 0 && steps > 1 {
+				lines := steps * panel * t.f.Size() / 64
 				for i := range lines {
 					m.Prefetch(ahead.At(askAhead + 64*i))
 				}
@@ -170,11 +167,11 @@ func (t fewTile) emit(rows, values int, group machine.Word, first int, left mach
 }
 
 // step adds the products of one depth, the factors of A k numbers on.
-func (t fewTile) step(acc [][]machine.Value, a, b machine.Rows, k, first int) {
+func (t fewTile) step(acc [][]machine.Value, a machine.Rows, b machine.Word, k, first int) {
 	m, values, vector := t.m, len(acc[0]), machine.LogicalLanes*t.f.Size()
 	column := func(v int) machine.Value {
 		x := m.Named("B[%d][%d]", k, v)
-		m.LoadAs(t.f, x, b.At(v/2, (first+v)%2*vector))
+		m.LoadAs(t.f, x, b.At((first+v)*vector))
 		return x
 	}
 	if values == 1 {
@@ -219,4 +216,4 @@ func scaleColumns(m *machine.Machine) {
 }
 
 // askAhead is how many bytes ahead of where B is read lines are asked for.
-const askAhead = 12 << 10
+const askAhead = 2 << 10
