@@ -1593,7 +1593,6 @@ end_6:
 	LEAQ (R10)(R9*2), R11 // rows of a
 	ADDQ R9, R11 // rows of a
 	MOVQ SI, R12 // b_k = b
-	MOVQ SI, R13 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_8 // depth < 4
 
@@ -1660,15 +1659,14 @@ depth_7:
 	ADDQ         DI, R12 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
-	PREFETCHT0   2048(R13) // prefetch ahead[512]
-	PREFETCHT0   2112(R13) // prefetch ahead[528]
-	PREFETCHT0   2176(R13) // prefetch ahead[544]
-	PREFETCHT0   2240(R13) // prefetch ahead[560]
-	PREFETCHT0   2304(R13) // prefetch ahead[576]
-	PREFETCHT0   2368(R13) // prefetch ahead[592]
-	PREFETCHT0   2432(R13) // prefetch ahead[608]
-	PREFETCHT0   2496(R13) // prefetch ahead[624]
-	ADDQ         $+512, R13 // ahead += 512
+	PREFETCHT0   2048(R12) // prefetch b_k[512]
+	PREFETCHT0   2112(R12) // prefetch b_k[528]
+	PREFETCHT0   2176(R12) // prefetch b_k[544]
+	PREFETCHT0   2240(R12) // prefetch b_k[560]
+	PREFETCHT0   2304(R12) // prefetch b_k[576]
+	PREFETCHT0   2368(R12) // prefetch b_k[592]
+	PREFETCHT0   2432(R12) // prefetch b_k[608]
+	PREFETCHT0   2496(R12) // prefetch b_k[624]
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_7 // depth >= 4
@@ -1950,13 +1948,12 @@ end_19:
 	MOVQ CX, R9 // rows of a
 	LEAQ (R9)(R8*2), R10 // rows of a
 	ADDQ R8, R10 // rows of a
-	MOVQ SI, R11 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_21 // depth < 4
 
 depth_20:
-	VMOVUPS      (R11), Y8 // B[0][0] = b_k[0], lanes 0..7
-	VMOVUPS      32(R11), Y9 // B[0][0] = b_k[0], lanes 8..15
+	VMOVUPS      (SI), Y8 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(SI), Y9 // B[0][0] = b_k[0], lanes 8..15
 	VBROADCASTSS (R9), Y10 // a[0][0] = a[0][0]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -1969,9 +1966,9 @@ depth_20:
 	VBROADCASTSS (R10), Y10 // a[3][0] = a[3][0]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
-	ADDQ         BX, R11 // b_k += pitch
-	VMOVUPS      (R11), Y8 // B[1][0] = b_k[0], lanes 0..7
-	VMOVUPS      32(R11), Y9 // B[1][0] = b_k[0], lanes 8..15
+	ADDQ         BX, SI // b_k += pitch
+	VMOVUPS      (SI), Y8 // B[1][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(SI), Y9 // B[1][0] = b_k[0], lanes 8..15
 	VBROADCASTSS 4(R9), Y10 // a[0][1] = a[0][1]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
@@ -1984,9 +1981,9 @@ depth_20:
 	VBROADCASTSS 4(R10), Y10 // a[3][1] = a[3][1]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][1] * B[1][0], lanes 8..15
-	ADDQ         BX, R11 // b_k += pitch
-	VMOVUPS      (R11), Y8 // B[2][0] = b_k[0], lanes 0..7
-	VMOVUPS      32(R11), Y9 // B[2][0] = b_k[0], lanes 8..15
+	ADDQ         BX, SI // b_k += pitch
+	VMOVUPS      (SI), Y8 // B[2][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(SI), Y9 // B[2][0] = b_k[0], lanes 8..15
 	VBROADCASTSS 8(R9), Y10 // a[0][2] = a[0][2]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
@@ -1999,9 +1996,9 @@ depth_20:
 	VBROADCASTSS 8(R10), Y10 // a[3][2] = a[3][2]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][2] * B[2][0], lanes 8..15
-	ADDQ         BX, R11 // b_k += pitch
-	VMOVUPS      (R11), Y8 // B[3][0] = b_k[0], lanes 0..7
-	VMOVUPS      32(R11), Y9 // B[3][0] = b_k[0], lanes 8..15
+	ADDQ         BX, SI // b_k += pitch
+	VMOVUPS      (SI), Y8 // B[3][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(SI), Y9 // B[3][0] = b_k[0], lanes 8..15
 	VBROADCASTSS 12(R9), Y10 // a[0][3] = a[0][3]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
@@ -2014,18 +2011,17 @@ depth_20:
 	VBROADCASTSS 12(R10), Y10 // a[3][3] = a[3][3]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][3] * B[3][0], lanes 8..15
-	ADDQ         BX, R11 // b_k += pitch
+	ADDQ         BX, SI // b_k += pitch
 	ADDQ         $+16, R9 // a0 += 16
 	ADDQ         $+16, R10 // a3 += 16
-	PREFETCHT0   2048(SI) // prefetch ahead[512]
-	PREFETCHT0   2112(SI) // prefetch ahead[528]
-	PREFETCHT0   2176(SI) // prefetch ahead[544]
-	PREFETCHT0   2240(SI) // prefetch ahead[560]
-	PREFETCHT0   2304(SI) // prefetch ahead[576]
-	PREFETCHT0   2368(SI) // prefetch ahead[592]
-	PREFETCHT0   2432(SI) // prefetch ahead[608]
-	PREFETCHT0   2496(SI) // prefetch ahead[624]
-	ADDQ         $+512, SI // ahead += 512
+	PREFETCHT0   2048(SI) // prefetch b_k[512]
+	PREFETCHT0   2112(SI) // prefetch b_k[528]
+	PREFETCHT0   2176(SI) // prefetch b_k[544]
+	PREFETCHT0   2240(SI) // prefetch b_k[560]
+	PREFETCHT0   2304(SI) // prefetch b_k[576]
+	PREFETCHT0   2368(SI) // prefetch b_k[592]
+	PREFETCHT0   2432(SI) // prefetch b_k[608]
+	PREFETCHT0   2496(SI) // prefetch b_k[624]
 	SUBQ         $+4, DI // depth += -4
 	CMPQ         DI, $+4 // depth >= 4
 	JGE          depth_20 // depth >= 4
@@ -2035,8 +2031,8 @@ depth_end_21:
 	JLT  depth_end_23 // depth < 1
 
 depth_22:
-	VMOVUPS      (R11), Y8 // B[0][0] = b_k[0], lanes 0..7
-	VMOVUPS      32(R11), Y9 // B[0][0] = b_k[0], lanes 8..15
+	VMOVUPS      (SI), Y8 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(SI), Y9 // B[0][0] = b_k[0], lanes 8..15
 	VBROADCASTSS (R9), Y10 // a[0][0] = a[0][0]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -2049,7 +2045,7 @@ depth_22:
 	VBROADCASTSS (R10), Y10 // a[3][0] = a[3][0]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
-	ADDQ         BX, R11 // b_k += pitch
+	ADDQ         BX, SI // b_k += pitch
 	ADDQ         $+4, R9 // a0 += 4
 	ADDQ         $+4, R10 // a3 += 4
 	SUBQ         $+1, DI // depth += -1
@@ -2150,7 +2146,6 @@ end_29:
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R10 // rows of a
 	MOVQ SI, R11 // b_k = b
-	MOVQ SI, R12 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_31 // depth < 4
 
@@ -2204,15 +2199,14 @@ depth_30:
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
 	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
-	PREFETCHT0   2048(R12) // prefetch ahead[512]
-	PREFETCHT0   2112(R12) // prefetch ahead[528]
-	PREFETCHT0   2176(R12) // prefetch ahead[544]
-	PREFETCHT0   2240(R12) // prefetch ahead[560]
-	PREFETCHT0   2304(R12) // prefetch ahead[576]
-	PREFETCHT0   2368(R12) // prefetch ahead[592]
-	PREFETCHT0   2432(R12) // prefetch ahead[608]
-	PREFETCHT0   2496(R12) // prefetch ahead[624]
-	ADDQ         $+512, R12 // ahead += 512
+	PREFETCHT0   2048(R11) // prefetch b_k[512]
+	PREFETCHT0   2112(R11) // prefetch b_k[528]
+	PREFETCHT0   2176(R11) // prefetch b_k[544]
+	PREFETCHT0   2240(R11) // prefetch b_k[560]
+	PREFETCHT0   2304(R11) // prefetch b_k[576]
+	PREFETCHT0   2368(R11) // prefetch b_k[592]
+	PREFETCHT0   2432(R11) // prefetch b_k[608]
+	PREFETCHT0   2496(R11) // prefetch b_k[624]
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_30 // depth >= 4
@@ -2443,13 +2437,12 @@ end_42:
 	MOVQ aStride+24(FP), R8 // aStride
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R9 // rows of a
-	MOVQ SI, R10 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_44 // depth < 4
 
 depth_43:
-	VMOVUPS      (R10), Y6 // B[0][0] = b_k[0], lanes 0..7
-	VMOVUPS      32(R10), Y7 // B[0][0] = b_k[0], lanes 8..15
+	VMOVUPS      (SI), Y6 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(SI), Y7 // B[0][0] = b_k[0], lanes 8..15
 	VBROADCASTSS (R9), Y8 // a[0][0] = a[0][0]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -2459,9 +2452,9 @@ depth_43:
 	VBROADCASTSS (R9)(R8*2), Y8 // a[2][0] = a[2][0]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
-	ADDQ         BX, R10 // b_k += pitch
-	VMOVUPS      (R10), Y6 // B[1][0] = b_k[0], lanes 0..7
-	VMOVUPS      32(R10), Y7 // B[1][0] = b_k[0], lanes 8..15
+	ADDQ         BX, SI // b_k += pitch
+	VMOVUPS      (SI), Y6 // B[1][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(SI), Y7 // B[1][0] = b_k[0], lanes 8..15
 	VBROADCASTSS 4(R9), Y8 // a[0][1] = a[0][1]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
@@ -2471,9 +2464,9 @@ depth_43:
 	VBROADCASTSS 4(R9)(R8*2), Y8 // a[2][1] = a[2][1]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
-	ADDQ         BX, R10 // b_k += pitch
-	VMOVUPS      (R10), Y6 // B[2][0] = b_k[0], lanes 0..7
-	VMOVUPS      32(R10), Y7 // B[2][0] = b_k[0], lanes 8..15
+	ADDQ         BX, SI // b_k += pitch
+	VMOVUPS      (SI), Y6 // B[2][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(SI), Y7 // B[2][0] = b_k[0], lanes 8..15
 	VBROADCASTSS 8(R9), Y8 // a[0][2] = a[0][2]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
@@ -2483,9 +2476,9 @@ depth_43:
 	VBROADCASTSS 8(R9)(R8*2), Y8 // a[2][2] = a[2][2]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
-	ADDQ         BX, R10 // b_k += pitch
-	VMOVUPS      (R10), Y6 // B[3][0] = b_k[0], lanes 0..7
-	VMOVUPS      32(R10), Y7 // B[3][0] = b_k[0], lanes 8..15
+	ADDQ         BX, SI // b_k += pitch
+	VMOVUPS      (SI), Y6 // B[3][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(SI), Y7 // B[3][0] = b_k[0], lanes 8..15
 	VBROADCASTSS 12(R9), Y8 // a[0][3] = a[0][3]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
@@ -2495,17 +2488,16 @@ depth_43:
 	VBROADCASTSS 12(R9)(R8*2), Y8 // a[2][3] = a[2][3]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
-	ADDQ         BX, R10 // b_k += pitch
+	ADDQ         BX, SI // b_k += pitch
 	ADDQ         $+16, R9 // a0 += 16
-	PREFETCHT0   2048(SI) // prefetch ahead[512]
-	PREFETCHT0   2112(SI) // prefetch ahead[528]
-	PREFETCHT0   2176(SI) // prefetch ahead[544]
-	PREFETCHT0   2240(SI) // prefetch ahead[560]
-	PREFETCHT0   2304(SI) // prefetch ahead[576]
-	PREFETCHT0   2368(SI) // prefetch ahead[592]
-	PREFETCHT0   2432(SI) // prefetch ahead[608]
-	PREFETCHT0   2496(SI) // prefetch ahead[624]
-	ADDQ         $+512, SI // ahead += 512
+	PREFETCHT0   2048(SI) // prefetch b_k[512]
+	PREFETCHT0   2112(SI) // prefetch b_k[528]
+	PREFETCHT0   2176(SI) // prefetch b_k[544]
+	PREFETCHT0   2240(SI) // prefetch b_k[560]
+	PREFETCHT0   2304(SI) // prefetch b_k[576]
+	PREFETCHT0   2368(SI) // prefetch b_k[592]
+	PREFETCHT0   2432(SI) // prefetch b_k[608]
+	PREFETCHT0   2496(SI) // prefetch b_k[624]
 	SUBQ         $+4, DI // depth += -4
 	CMPQ         DI, $+4 // depth >= 4
 	JGE          depth_43 // depth >= 4
@@ -2515,8 +2507,8 @@ depth_end_44:
 	JLT  depth_end_46 // depth < 1
 
 depth_45:
-	VMOVUPS      (R10), Y6 // B[0][0] = b_k[0], lanes 0..7
-	VMOVUPS      32(R10), Y7 // B[0][0] = b_k[0], lanes 8..15
+	VMOVUPS      (SI), Y6 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(SI), Y7 // B[0][0] = b_k[0], lanes 8..15
 	VBROADCASTSS (R9), Y8 // a[0][0] = a[0][0]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -2526,7 +2518,7 @@ depth_45:
 	VBROADCASTSS (R9)(R8*2), Y8 // a[2][0] = a[2][0]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
-	ADDQ         BX, R10 // b_k += pitch
+	ADDQ         BX, SI // b_k += pitch
 	ADDQ         $+4, R9 // a0 += 4
 	SUBQ         $+1, DI // depth += -1
 	CMPQ         DI, $+1 // depth >= 1
@@ -2625,7 +2617,6 @@ end_52:
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R10 // rows of a
 	MOVQ SI, R11 // b_k = b
-	MOVQ SI, R12 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_54 // depth < 4
 
@@ -2691,15 +2682,14 @@ depth_53:
 	VFMADD231PS  Y9, Y11, Y7 // C[1][1] += A[1][3] * B[3][1], lanes 8..15
 	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
-	PREFETCHT0   2048(R12) // prefetch ahead[512]
-	PREFETCHT0   2112(R12) // prefetch ahead[528]
-	PREFETCHT0   2176(R12) // prefetch ahead[544]
-	PREFETCHT0   2240(R12) // prefetch ahead[560]
-	PREFETCHT0   2304(R12) // prefetch ahead[576]
-	PREFETCHT0   2368(R12) // prefetch ahead[592]
-	PREFETCHT0   2432(R12) // prefetch ahead[608]
-	PREFETCHT0   2496(R12) // prefetch ahead[624]
-	ADDQ         $+512, R12 // ahead += 512
+	PREFETCHT0   2048(R11) // prefetch b_k[512]
+	PREFETCHT0   2112(R11) // prefetch b_k[528]
+	PREFETCHT0   2176(R11) // prefetch b_k[544]
+	PREFETCHT0   2240(R11) // prefetch b_k[560]
+	PREFETCHT0   2304(R11) // prefetch b_k[576]
+	PREFETCHT0   2368(R11) // prefetch b_k[592]
+	PREFETCHT0   2432(R11) // prefetch b_k[608]
+	PREFETCHT0   2496(R11) // prefetch b_k[624]
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_53 // depth >= 4
@@ -2791,57 +2781,55 @@ end_59:
 	MOVQ aStride+24(FP), R8 // aStride
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R9 // rows of a
-	MOVQ SI, R10 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_61 // depth < 4
 
 depth_60:
-	VMOVUPS      (R10), Y4 // B[0][0] = b_k[0], lanes 0..7
-	VMOVUPS      32(R10), Y5 // B[0][0] = b_k[0], lanes 8..15
+	VMOVUPS      (SI), Y4 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(SI), Y5 // B[0][0] = b_k[0], lanes 8..15
 	VBROADCASTSS (R9), Y6 // a[0][0] = a[0][0]
 	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
 	VBROADCASTSS (R9)(R8*1), Y6 // a[1][0] = a[1][0]
 	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
-	ADDQ         BX, R10 // b_k += pitch
-	VMOVUPS      (R10), Y4 // B[1][0] = b_k[0], lanes 0..7
-	VMOVUPS      32(R10), Y5 // B[1][0] = b_k[0], lanes 8..15
+	ADDQ         BX, SI // b_k += pitch
+	VMOVUPS      (SI), Y4 // B[1][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(SI), Y5 // B[1][0] = b_k[0], lanes 8..15
 	VBROADCASTSS 4(R9), Y6 // a[0][1] = a[0][1]
 	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
 	VBROADCASTSS 4(R9)(R8*1), Y6 // a[1][1] = a[1][1]
 	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][1] * B[1][0], lanes 8..15
-	ADDQ         BX, R10 // b_k += pitch
-	VMOVUPS      (R10), Y4 // B[2][0] = b_k[0], lanes 0..7
-	VMOVUPS      32(R10), Y5 // B[2][0] = b_k[0], lanes 8..15
+	ADDQ         BX, SI // b_k += pitch
+	VMOVUPS      (SI), Y4 // B[2][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(SI), Y5 // B[2][0] = b_k[0], lanes 8..15
 	VBROADCASTSS 8(R9), Y6 // a[0][2] = a[0][2]
 	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
 	VBROADCASTSS 8(R9)(R8*1), Y6 // a[1][2] = a[1][2]
 	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][2] * B[2][0], lanes 8..15
-	ADDQ         BX, R10 // b_k += pitch
-	VMOVUPS      (R10), Y4 // B[3][0] = b_k[0], lanes 0..7
-	VMOVUPS      32(R10), Y5 // B[3][0] = b_k[0], lanes 8..15
+	ADDQ         BX, SI // b_k += pitch
+	VMOVUPS      (SI), Y4 // B[3][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(SI), Y5 // B[3][0] = b_k[0], lanes 8..15
 	VBROADCASTSS 12(R9), Y6 // a[0][3] = a[0][3]
 	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
 	VBROADCASTSS 12(R9)(R8*1), Y6 // a[1][3] = a[1][3]
 	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
-	ADDQ         BX, R10 // b_k += pitch
+	ADDQ         BX, SI // b_k += pitch
 	ADDQ         $+16, R9 // a0 += 16
-	PREFETCHT0   2048(SI) // prefetch ahead[512]
-	PREFETCHT0   2112(SI) // prefetch ahead[528]
-	PREFETCHT0   2176(SI) // prefetch ahead[544]
-	PREFETCHT0   2240(SI) // prefetch ahead[560]
-	PREFETCHT0   2304(SI) // prefetch ahead[576]
-	PREFETCHT0   2368(SI) // prefetch ahead[592]
-	PREFETCHT0   2432(SI) // prefetch ahead[608]
-	PREFETCHT0   2496(SI) // prefetch ahead[624]
-	ADDQ         $+512, SI // ahead += 512
+	PREFETCHT0   2048(SI) // prefetch b_k[512]
+	PREFETCHT0   2112(SI) // prefetch b_k[528]
+	PREFETCHT0   2176(SI) // prefetch b_k[544]
+	PREFETCHT0   2240(SI) // prefetch b_k[560]
+	PREFETCHT0   2304(SI) // prefetch b_k[576]
+	PREFETCHT0   2368(SI) // prefetch b_k[592]
+	PREFETCHT0   2432(SI) // prefetch b_k[608]
+	PREFETCHT0   2496(SI) // prefetch b_k[624]
 	SUBQ         $+4, DI // depth += -4
 	CMPQ         DI, $+4 // depth >= 4
 	JGE          depth_60 // depth >= 4
@@ -2851,15 +2839,15 @@ depth_end_61:
 	JLT  depth_end_63 // depth < 1
 
 depth_62:
-	VMOVUPS      (R10), Y4 // B[0][0] = b_k[0], lanes 0..7
-	VMOVUPS      32(R10), Y5 // B[0][0] = b_k[0], lanes 8..15
+	VMOVUPS      (SI), Y4 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(SI), Y5 // B[0][0] = b_k[0], lanes 8..15
 	VBROADCASTSS (R9), Y6 // a[0][0] = a[0][0]
 	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
 	VBROADCASTSS (R9)(R8*1), Y6 // a[1][0] = a[1][0]
 	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
-	ADDQ         BX, R10 // b_k += pitch
+	ADDQ         BX, SI // b_k += pitch
 	ADDQ         $+4, R9 // a0 += 4
 	SUBQ         $+1, DI // depth += -1
 	CMPQ         DI, $+1 // depth >= 1
@@ -2941,7 +2929,6 @@ end_69:
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R9 // rows of a
 	MOVQ SI, R10 // b_k = b
-	MOVQ SI, R11 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_71 // depth < 4
 
@@ -2987,15 +2974,14 @@ depth_70:
 	VFMADD231PS  Y4, Y6, Y3 // C[0][1] += A[0][3] * B[3][1], lanes 8..15
 	ADDQ         DI, R10 // b_k += pitch
 	ADDQ         $+16, R9 // a0 += 16
-	PREFETCHT0   2048(R11) // prefetch ahead[512]
-	PREFETCHT0   2112(R11) // prefetch ahead[528]
-	PREFETCHT0   2176(R11) // prefetch ahead[544]
-	PREFETCHT0   2240(R11) // prefetch ahead[560]
-	PREFETCHT0   2304(R11) // prefetch ahead[576]
-	PREFETCHT0   2368(R11) // prefetch ahead[592]
-	PREFETCHT0   2432(R11) // prefetch ahead[608]
-	PREFETCHT0   2496(R11) // prefetch ahead[624]
-	ADDQ         $+512, R11 // ahead += 512
+	PREFETCHT0   2048(R10) // prefetch b_k[512]
+	PREFETCHT0   2112(R10) // prefetch b_k[528]
+	PREFETCHT0   2176(R10) // prefetch b_k[544]
+	PREFETCHT0   2240(R10) // prefetch b_k[560]
+	PREFETCHT0   2304(R10) // prefetch b_k[576]
+	PREFETCHT0   2368(R10) // prefetch b_k[592]
+	PREFETCHT0   2432(R10) // prefetch b_k[608]
+	PREFETCHT0   2496(R10) // prefetch b_k[624]
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_70 // depth >= 4
@@ -3071,45 +3057,43 @@ end_76:
 	MOVQ aStride+24(FP), R8 // aStride
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R8 // rows of a
-	MOVQ SI, R9 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_78 // depth < 4
 
 depth_77:
-	VMOVUPS      (R9), Y2 // B[0][0] = b_k[0], lanes 0..7
-	VMOVUPS      32(R9), Y3 // B[0][0] = b_k[0], lanes 8..15
+	VMOVUPS      (SI), Y2 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(SI), Y3 // B[0][0] = b_k[0], lanes 8..15
 	VBROADCASTSS (R8), Y4 // a[0][0] = a[0][0]
 	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
-	ADDQ         BX, R9 // b_k += pitch
-	VMOVUPS      (R9), Y2 // B[1][0] = b_k[0], lanes 0..7
-	VMOVUPS      32(R9), Y3 // B[1][0] = b_k[0], lanes 8..15
+	ADDQ         BX, SI // b_k += pitch
+	VMOVUPS      (SI), Y2 // B[1][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(SI), Y3 // B[1][0] = b_k[0], lanes 8..15
 	VBROADCASTSS 4(R8), Y4 // a[0][1] = a[0][1]
 	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
-	ADDQ         BX, R9 // b_k += pitch
-	VMOVUPS      (R9), Y2 // B[2][0] = b_k[0], lanes 0..7
-	VMOVUPS      32(R9), Y3 // B[2][0] = b_k[0], lanes 8..15
+	ADDQ         BX, SI // b_k += pitch
+	VMOVUPS      (SI), Y2 // B[2][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(SI), Y3 // B[2][0] = b_k[0], lanes 8..15
 	VBROADCASTSS 8(R8), Y4 // a[0][2] = a[0][2]
 	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
-	ADDQ         BX, R9 // b_k += pitch
-	VMOVUPS      (R9), Y2 // B[3][0] = b_k[0], lanes 0..7
-	VMOVUPS      32(R9), Y3 // B[3][0] = b_k[0], lanes 8..15
+	ADDQ         BX, SI // b_k += pitch
+	VMOVUPS      (SI), Y2 // B[3][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(SI), Y3 // B[3][0] = b_k[0], lanes 8..15
 	VBROADCASTSS 12(R8), Y4 // a[0][3] = a[0][3]
 	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
-	ADDQ         BX, R9 // b_k += pitch
+	ADDQ         BX, SI // b_k += pitch
 	ADDQ         $+16, R8 // a0 += 16
-	PREFETCHT0   2048(SI) // prefetch ahead[512]
-	PREFETCHT0   2112(SI) // prefetch ahead[528]
-	PREFETCHT0   2176(SI) // prefetch ahead[544]
-	PREFETCHT0   2240(SI) // prefetch ahead[560]
-	PREFETCHT0   2304(SI) // prefetch ahead[576]
-	PREFETCHT0   2368(SI) // prefetch ahead[592]
-	PREFETCHT0   2432(SI) // prefetch ahead[608]
-	PREFETCHT0   2496(SI) // prefetch ahead[624]
-	ADDQ         $+512, SI // ahead += 512
+	PREFETCHT0   2048(SI) // prefetch b_k[512]
+	PREFETCHT0   2112(SI) // prefetch b_k[528]
+	PREFETCHT0   2176(SI) // prefetch b_k[544]
+	PREFETCHT0   2240(SI) // prefetch b_k[560]
+	PREFETCHT0   2304(SI) // prefetch b_k[576]
+	PREFETCHT0   2368(SI) // prefetch b_k[592]
+	PREFETCHT0   2432(SI) // prefetch b_k[608]
+	PREFETCHT0   2496(SI) // prefetch b_k[624]
 	SUBQ         $+4, DI // depth += -4
 	CMPQ         DI, $+4 // depth >= 4
 	JGE          depth_77 // depth >= 4
@@ -3119,12 +3103,12 @@ depth_end_78:
 	JLT  depth_end_80 // depth < 1
 
 depth_79:
-	VMOVUPS      (R9), Y2 // B[0][0] = b_k[0], lanes 0..7
-	VMOVUPS      32(R9), Y3 // B[0][0] = b_k[0], lanes 8..15
+	VMOVUPS      (SI), Y2 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(SI), Y3 // B[0][0] = b_k[0], lanes 8..15
 	VBROADCASTSS (R8), Y4 // a[0][0] = a[0][0]
 	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
-	ADDQ         BX, R9 // b_k += pitch
+	ADDQ         BX, SI // b_k += pitch
 	ADDQ         $+4, R8 // a0 += 4
 	SUBQ         $+1, DI // depth += -1
 	CMPQ         DI, $+1 // depth >= 1
@@ -3229,7 +3213,6 @@ end_6:
 	LEAQ (R10)(R9*2), R11 // rows of a
 	ADDQ R9, R11 // rows of a
 	MOVQ SI, R12 // b_k = b
-	MOVQ SI, R13 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_8 // depth < 4
 
@@ -3304,11 +3287,10 @@ depth_7:
 	ADDQ         DI, R12 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
-	PREFETCHT0   2048(R13) // prefetch ahead[512]
-	PREFETCHT0   2112(R13) // prefetch ahead[528]
-	PREFETCHT0   2176(R13) // prefetch ahead[544]
-	PREFETCHT0   2240(R13) // prefetch ahead[560]
-	ADDQ         $+256, R13 // ahead += 256
+	PREFETCHT0   2048(R12) // prefetch b_k[512]
+	PREFETCHT0   2112(R12) // prefetch b_k[528]
+	PREFETCHT0   2176(R12) // prefetch b_k[544]
+	PREFETCHT0   2240(R12) // prefetch b_k[560]
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_7 // depth >= 4
@@ -3602,14 +3584,13 @@ end_19:
 	MOVQ CX, R9 // rows of a
 	LEAQ (R9)(R8*2), R10 // rows of a
 	ADDQ R8, R10 // rows of a
-	MOVQ SI, R11 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_21 // depth < 4
 
 depth_20:
-	VPMOVZXWD    (R11), Y8 // B[0][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    (SI), Y8 // B[0][0] = bfloat16 of b_k[0]
 	VPSLLD       $0x10, Y8, Y8 // B[0][0] = bfloat16 of b_k[0]
-	VPMOVZXWD    16(R11), Y9 // B[0][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(SI), Y9 // B[0][0] = bfloat16 of b_k[0]
 	VPSLLD       $0x10, Y9, Y9 // B[0][0] = bfloat16 of b_k[0]
 	VBROADCASTSS (R9), Y10 // a[0][0] = a[0][0]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
@@ -3623,10 +3604,10 @@ depth_20:
 	VBROADCASTSS (R10), Y10 // a[3][0] = a[3][0]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
-	ADDQ         BX, R11 // b_k += pitch
-	VPMOVZXWD    (R11), Y8 // B[1][0] = bfloat16 of b_k[0]
+	ADDQ         BX, SI // b_k += pitch
+	VPMOVZXWD    (SI), Y8 // B[1][0] = bfloat16 of b_k[0]
 	VPSLLD       $0x10, Y8, Y8 // B[1][0] = bfloat16 of b_k[0]
-	VPMOVZXWD    16(R11), Y9 // B[1][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(SI), Y9 // B[1][0] = bfloat16 of b_k[0]
 	VPSLLD       $0x10, Y9, Y9 // B[1][0] = bfloat16 of b_k[0]
 	VBROADCASTSS 4(R9), Y10 // a[0][1] = a[0][1]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
@@ -3640,10 +3621,10 @@ depth_20:
 	VBROADCASTSS 4(R10), Y10 // a[3][1] = a[3][1]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][1] * B[1][0], lanes 8..15
-	ADDQ         BX, R11 // b_k += pitch
-	VPMOVZXWD    (R11), Y8 // B[2][0] = bfloat16 of b_k[0]
+	ADDQ         BX, SI // b_k += pitch
+	VPMOVZXWD    (SI), Y8 // B[2][0] = bfloat16 of b_k[0]
 	VPSLLD       $0x10, Y8, Y8 // B[2][0] = bfloat16 of b_k[0]
-	VPMOVZXWD    16(R11), Y9 // B[2][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(SI), Y9 // B[2][0] = bfloat16 of b_k[0]
 	VPSLLD       $0x10, Y9, Y9 // B[2][0] = bfloat16 of b_k[0]
 	VBROADCASTSS 8(R9), Y10 // a[0][2] = a[0][2]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
@@ -3657,10 +3638,10 @@ depth_20:
 	VBROADCASTSS 8(R10), Y10 // a[3][2] = a[3][2]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][2] * B[2][0], lanes 8..15
-	ADDQ         BX, R11 // b_k += pitch
-	VPMOVZXWD    (R11), Y8 // B[3][0] = bfloat16 of b_k[0]
+	ADDQ         BX, SI // b_k += pitch
+	VPMOVZXWD    (SI), Y8 // B[3][0] = bfloat16 of b_k[0]
 	VPSLLD       $0x10, Y8, Y8 // B[3][0] = bfloat16 of b_k[0]
-	VPMOVZXWD    16(R11), Y9 // B[3][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(SI), Y9 // B[3][0] = bfloat16 of b_k[0]
 	VPSLLD       $0x10, Y9, Y9 // B[3][0] = bfloat16 of b_k[0]
 	VBROADCASTSS 12(R9), Y10 // a[0][3] = a[0][3]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
@@ -3674,14 +3655,13 @@ depth_20:
 	VBROADCASTSS 12(R10), Y10 // a[3][3] = a[3][3]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][3] * B[3][0], lanes 8..15
-	ADDQ         BX, R11 // b_k += pitch
+	ADDQ         BX, SI // b_k += pitch
 	ADDQ         $+16, R9 // a0 += 16
 	ADDQ         $+16, R10 // a3 += 16
-	PREFETCHT0   2048(SI) // prefetch ahead[512]
-	PREFETCHT0   2112(SI) // prefetch ahead[528]
-	PREFETCHT0   2176(SI) // prefetch ahead[544]
-	PREFETCHT0   2240(SI) // prefetch ahead[560]
-	ADDQ         $+256, SI // ahead += 256
+	PREFETCHT0   2048(SI) // prefetch b_k[512]
+	PREFETCHT0   2112(SI) // prefetch b_k[528]
+	PREFETCHT0   2176(SI) // prefetch b_k[544]
+	PREFETCHT0   2240(SI) // prefetch b_k[560]
 	SUBQ         $+4, DI // depth += -4
 	CMPQ         DI, $+4 // depth >= 4
 	JGE          depth_20 // depth >= 4
@@ -3691,9 +3671,9 @@ depth_end_21:
 	JLT  depth_end_23 // depth < 1
 
 depth_22:
-	VPMOVZXWD    (R11), Y8 // B[0][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    (SI), Y8 // B[0][0] = bfloat16 of b_k[0]
 	VPSLLD       $0x10, Y8, Y8 // B[0][0] = bfloat16 of b_k[0]
-	VPMOVZXWD    16(R11), Y9 // B[0][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(SI), Y9 // B[0][0] = bfloat16 of b_k[0]
 	VPSLLD       $0x10, Y9, Y9 // B[0][0] = bfloat16 of b_k[0]
 	VBROADCASTSS (R9), Y10 // a[0][0] = a[0][0]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
@@ -3707,7 +3687,7 @@ depth_22:
 	VBROADCASTSS (R10), Y10 // a[3][0] = a[3][0]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
-	ADDQ         BX, R11 // b_k += pitch
+	ADDQ         BX, SI // b_k += pitch
 	ADDQ         $+4, R9 // a0 += 4
 	ADDQ         $+4, R10 // a3 += 4
 	SUBQ         $+1, DI // depth += -1
@@ -3808,7 +3788,6 @@ end_29:
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R10 // rows of a
 	MOVQ SI, R11 // b_k = b
-	MOVQ SI, R12 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_31 // depth < 4
 
@@ -3870,11 +3849,10 @@ depth_30:
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
 	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
-	PREFETCHT0   2048(R12) // prefetch ahead[512]
-	PREFETCHT0   2112(R12) // prefetch ahead[528]
-	PREFETCHT0   2176(R12) // prefetch ahead[544]
-	PREFETCHT0   2240(R12) // prefetch ahead[560]
-	ADDQ         $+256, R12 // ahead += 256
+	PREFETCHT0   2048(R11) // prefetch b_k[512]
+	PREFETCHT0   2112(R11) // prefetch b_k[528]
+	PREFETCHT0   2176(R11) // prefetch b_k[544]
+	PREFETCHT0   2240(R11) // prefetch b_k[560]
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_30 // depth >= 4
@@ -4117,14 +4095,13 @@ end_42:
 	MOVQ aStride+24(FP), R8 // aStride
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R9 // rows of a
-	MOVQ SI, R10 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_44 // depth < 4
 
 depth_43:
-	VPMOVZXWD    (R10), Y6 // B[0][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    (SI), Y6 // B[0][0] = bfloat16 of b_k[0]
 	VPSLLD       $0x10, Y6, Y6 // B[0][0] = bfloat16 of b_k[0]
-	VPMOVZXWD    16(R10), Y7 // B[0][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(SI), Y7 // B[0][0] = bfloat16 of b_k[0]
 	VPSLLD       $0x10, Y7, Y7 // B[0][0] = bfloat16 of b_k[0]
 	VBROADCASTSS (R9), Y8 // a[0][0] = a[0][0]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
@@ -4135,10 +4112,10 @@ depth_43:
 	VBROADCASTSS (R9)(R8*2), Y8 // a[2][0] = a[2][0]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
-	ADDQ         BX, R10 // b_k += pitch
-	VPMOVZXWD    (R10), Y6 // B[1][0] = bfloat16 of b_k[0]
+	ADDQ         BX, SI // b_k += pitch
+	VPMOVZXWD    (SI), Y6 // B[1][0] = bfloat16 of b_k[0]
 	VPSLLD       $0x10, Y6, Y6 // B[1][0] = bfloat16 of b_k[0]
-	VPMOVZXWD    16(R10), Y7 // B[1][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(SI), Y7 // B[1][0] = bfloat16 of b_k[0]
 	VPSLLD       $0x10, Y7, Y7 // B[1][0] = bfloat16 of b_k[0]
 	VBROADCASTSS 4(R9), Y8 // a[0][1] = a[0][1]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
@@ -4149,10 +4126,10 @@ depth_43:
 	VBROADCASTSS 4(R9)(R8*2), Y8 // a[2][1] = a[2][1]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
-	ADDQ         BX, R10 // b_k += pitch
-	VPMOVZXWD    (R10), Y6 // B[2][0] = bfloat16 of b_k[0]
+	ADDQ         BX, SI // b_k += pitch
+	VPMOVZXWD    (SI), Y6 // B[2][0] = bfloat16 of b_k[0]
 	VPSLLD       $0x10, Y6, Y6 // B[2][0] = bfloat16 of b_k[0]
-	VPMOVZXWD    16(R10), Y7 // B[2][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(SI), Y7 // B[2][0] = bfloat16 of b_k[0]
 	VPSLLD       $0x10, Y7, Y7 // B[2][0] = bfloat16 of b_k[0]
 	VBROADCASTSS 8(R9), Y8 // a[0][2] = a[0][2]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
@@ -4163,10 +4140,10 @@ depth_43:
 	VBROADCASTSS 8(R9)(R8*2), Y8 // a[2][2] = a[2][2]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
-	ADDQ         BX, R10 // b_k += pitch
-	VPMOVZXWD    (R10), Y6 // B[3][0] = bfloat16 of b_k[0]
+	ADDQ         BX, SI // b_k += pitch
+	VPMOVZXWD    (SI), Y6 // B[3][0] = bfloat16 of b_k[0]
 	VPSLLD       $0x10, Y6, Y6 // B[3][0] = bfloat16 of b_k[0]
-	VPMOVZXWD    16(R10), Y7 // B[3][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(SI), Y7 // B[3][0] = bfloat16 of b_k[0]
 	VPSLLD       $0x10, Y7, Y7 // B[3][0] = bfloat16 of b_k[0]
 	VBROADCASTSS 12(R9), Y8 // a[0][3] = a[0][3]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
@@ -4177,13 +4154,12 @@ depth_43:
 	VBROADCASTSS 12(R9)(R8*2), Y8 // a[2][3] = a[2][3]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
-	ADDQ         BX, R10 // b_k += pitch
+	ADDQ         BX, SI // b_k += pitch
 	ADDQ         $+16, R9 // a0 += 16
-	PREFETCHT0   2048(SI) // prefetch ahead[512]
-	PREFETCHT0   2112(SI) // prefetch ahead[528]
-	PREFETCHT0   2176(SI) // prefetch ahead[544]
-	PREFETCHT0   2240(SI) // prefetch ahead[560]
-	ADDQ         $+256, SI // ahead += 256
+	PREFETCHT0   2048(SI) // prefetch b_k[512]
+	PREFETCHT0   2112(SI) // prefetch b_k[528]
+	PREFETCHT0   2176(SI) // prefetch b_k[544]
+	PREFETCHT0   2240(SI) // prefetch b_k[560]
 	SUBQ         $+4, DI // depth += -4
 	CMPQ         DI, $+4 // depth >= 4
 	JGE          depth_43 // depth >= 4
@@ -4193,9 +4169,9 @@ depth_end_44:
 	JLT  depth_end_46 // depth < 1
 
 depth_45:
-	VPMOVZXWD    (R10), Y6 // B[0][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    (SI), Y6 // B[0][0] = bfloat16 of b_k[0]
 	VPSLLD       $0x10, Y6, Y6 // B[0][0] = bfloat16 of b_k[0]
-	VPMOVZXWD    16(R10), Y7 // B[0][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(SI), Y7 // B[0][0] = bfloat16 of b_k[0]
 	VPSLLD       $0x10, Y7, Y7 // B[0][0] = bfloat16 of b_k[0]
 	VBROADCASTSS (R9), Y8 // a[0][0] = a[0][0]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
@@ -4206,7 +4182,7 @@ depth_45:
 	VBROADCASTSS (R9)(R8*2), Y8 // a[2][0] = a[2][0]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
-	ADDQ         BX, R10 // b_k += pitch
+	ADDQ         BX, SI // b_k += pitch
 	ADDQ         $+4, R9 // a0 += 4
 	SUBQ         $+1, DI // depth += -1
 	CMPQ         DI, $+1 // depth >= 1
@@ -4305,7 +4281,6 @@ end_52:
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R10 // rows of a
 	MOVQ SI, R11 // b_k = b
-	MOVQ SI, R12 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_54 // depth < 4
 
@@ -4387,11 +4362,10 @@ depth_53:
 	VFMADD231PS  Y9, Y11, Y7 // C[1][1] += A[1][3] * B[3][1], lanes 8..15
 	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
-	PREFETCHT0   2048(R12) // prefetch ahead[512]
-	PREFETCHT0   2112(R12) // prefetch ahead[528]
-	PREFETCHT0   2176(R12) // prefetch ahead[544]
-	PREFETCHT0   2240(R12) // prefetch ahead[560]
-	ADDQ         $+256, R12 // ahead += 256
+	PREFETCHT0   2048(R11) // prefetch b_k[512]
+	PREFETCHT0   2112(R11) // prefetch b_k[528]
+	PREFETCHT0   2176(R11) // prefetch b_k[544]
+	PREFETCHT0   2240(R11) // prefetch b_k[560]
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_53 // depth >= 4
@@ -4487,14 +4461,13 @@ end_59:
 	MOVQ aStride+24(FP), R8 // aStride
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R9 // rows of a
-	MOVQ SI, R10 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_61 // depth < 4
 
 depth_60:
-	VPMOVZXWD    (R10), Y4 // B[0][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    (SI), Y4 // B[0][0] = bfloat16 of b_k[0]
 	VPSLLD       $0x10, Y4, Y4 // B[0][0] = bfloat16 of b_k[0]
-	VPMOVZXWD    16(R10), Y5 // B[0][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(SI), Y5 // B[0][0] = bfloat16 of b_k[0]
 	VPSLLD       $0x10, Y5, Y5 // B[0][0] = bfloat16 of b_k[0]
 	VBROADCASTSS (R9), Y6 // a[0][0] = a[0][0]
 	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
@@ -4502,10 +4475,10 @@ depth_60:
 	VBROADCASTSS (R9)(R8*1), Y6 // a[1][0] = a[1][0]
 	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
-	ADDQ         BX, R10 // b_k += pitch
-	VPMOVZXWD    (R10), Y4 // B[1][0] = bfloat16 of b_k[0]
+	ADDQ         BX, SI // b_k += pitch
+	VPMOVZXWD    (SI), Y4 // B[1][0] = bfloat16 of b_k[0]
 	VPSLLD       $0x10, Y4, Y4 // B[1][0] = bfloat16 of b_k[0]
-	VPMOVZXWD    16(R10), Y5 // B[1][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(SI), Y5 // B[1][0] = bfloat16 of b_k[0]
 	VPSLLD       $0x10, Y5, Y5 // B[1][0] = bfloat16 of b_k[0]
 	VBROADCASTSS 4(R9), Y6 // a[0][1] = a[0][1]
 	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
@@ -4513,10 +4486,10 @@ depth_60:
 	VBROADCASTSS 4(R9)(R8*1), Y6 // a[1][1] = a[1][1]
 	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][1] * B[1][0], lanes 8..15
-	ADDQ         BX, R10 // b_k += pitch
-	VPMOVZXWD    (R10), Y4 // B[2][0] = bfloat16 of b_k[0]
+	ADDQ         BX, SI // b_k += pitch
+	VPMOVZXWD    (SI), Y4 // B[2][0] = bfloat16 of b_k[0]
 	VPSLLD       $0x10, Y4, Y4 // B[2][0] = bfloat16 of b_k[0]
-	VPMOVZXWD    16(R10), Y5 // B[2][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(SI), Y5 // B[2][0] = bfloat16 of b_k[0]
 	VPSLLD       $0x10, Y5, Y5 // B[2][0] = bfloat16 of b_k[0]
 	VBROADCASTSS 8(R9), Y6 // a[0][2] = a[0][2]
 	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
@@ -4524,10 +4497,10 @@ depth_60:
 	VBROADCASTSS 8(R9)(R8*1), Y6 // a[1][2] = a[1][2]
 	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][2] * B[2][0], lanes 8..15
-	ADDQ         BX, R10 // b_k += pitch
-	VPMOVZXWD    (R10), Y4 // B[3][0] = bfloat16 of b_k[0]
+	ADDQ         BX, SI // b_k += pitch
+	VPMOVZXWD    (SI), Y4 // B[3][0] = bfloat16 of b_k[0]
 	VPSLLD       $0x10, Y4, Y4 // B[3][0] = bfloat16 of b_k[0]
-	VPMOVZXWD    16(R10), Y5 // B[3][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(SI), Y5 // B[3][0] = bfloat16 of b_k[0]
 	VPSLLD       $0x10, Y5, Y5 // B[3][0] = bfloat16 of b_k[0]
 	VBROADCASTSS 12(R9), Y6 // a[0][3] = a[0][3]
 	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
@@ -4535,13 +4508,12 @@ depth_60:
 	VBROADCASTSS 12(R9)(R8*1), Y6 // a[1][3] = a[1][3]
 	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
-	ADDQ         BX, R10 // b_k += pitch
+	ADDQ         BX, SI // b_k += pitch
 	ADDQ         $+16, R9 // a0 += 16
-	PREFETCHT0   2048(SI) // prefetch ahead[512]
-	PREFETCHT0   2112(SI) // prefetch ahead[528]
-	PREFETCHT0   2176(SI) // prefetch ahead[544]
-	PREFETCHT0   2240(SI) // prefetch ahead[560]
-	ADDQ         $+256, SI // ahead += 256
+	PREFETCHT0   2048(SI) // prefetch b_k[512]
+	PREFETCHT0   2112(SI) // prefetch b_k[528]
+	PREFETCHT0   2176(SI) // prefetch b_k[544]
+	PREFETCHT0   2240(SI) // prefetch b_k[560]
 	SUBQ         $+4, DI // depth += -4
 	CMPQ         DI, $+4 // depth >= 4
 	JGE          depth_60 // depth >= 4
@@ -4551,9 +4523,9 @@ depth_end_61:
 	JLT  depth_end_63 // depth < 1
 
 depth_62:
-	VPMOVZXWD    (R10), Y4 // B[0][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    (SI), Y4 // B[0][0] = bfloat16 of b_k[0]
 	VPSLLD       $0x10, Y4, Y4 // B[0][0] = bfloat16 of b_k[0]
-	VPMOVZXWD    16(R10), Y5 // B[0][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(SI), Y5 // B[0][0] = bfloat16 of b_k[0]
 	VPSLLD       $0x10, Y5, Y5 // B[0][0] = bfloat16 of b_k[0]
 	VBROADCASTSS (R9), Y6 // a[0][0] = a[0][0]
 	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
@@ -4561,7 +4533,7 @@ depth_62:
 	VBROADCASTSS (R9)(R8*1), Y6 // a[1][0] = a[1][0]
 	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
-	ADDQ         BX, R10 // b_k += pitch
+	ADDQ         BX, SI // b_k += pitch
 	ADDQ         $+4, R9 // a0 += 4
 	SUBQ         $+1, DI // depth += -1
 	CMPQ         DI, $+1 // depth >= 1
@@ -4643,7 +4615,6 @@ end_69:
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R9 // rows of a
 	MOVQ SI, R10 // b_k = b
-	MOVQ SI, R11 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_71 // depth < 4
 
@@ -4705,11 +4676,10 @@ depth_70:
 	VFMADD231PS  Y4, Y6, Y3 // C[0][1] += A[0][3] * B[3][1], lanes 8..15
 	ADDQ         DI, R10 // b_k += pitch
 	ADDQ         $+16, R9 // a0 += 16
-	PREFETCHT0   2048(R11) // prefetch ahead[512]
-	PREFETCHT0   2112(R11) // prefetch ahead[528]
-	PREFETCHT0   2176(R11) // prefetch ahead[544]
-	PREFETCHT0   2240(R11) // prefetch ahead[560]
-	ADDQ         $+256, R11 // ahead += 256
+	PREFETCHT0   2048(R10) // prefetch b_k[512]
+	PREFETCHT0   2112(R10) // prefetch b_k[528]
+	PREFETCHT0   2176(R10) // prefetch b_k[544]
+	PREFETCHT0   2240(R10) // prefetch b_k[560]
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_70 // depth >= 4
@@ -4789,49 +4759,47 @@ end_76:
 	MOVQ aStride+24(FP), R8 // aStride
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R8 // rows of a
-	MOVQ SI, R9 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_78 // depth < 4
 
 depth_77:
-	VPMOVZXWD    (R9), Y2 // B[0][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    (SI), Y2 // B[0][0] = bfloat16 of b_k[0]
 	VPSLLD       $0x10, Y2, Y2 // B[0][0] = bfloat16 of b_k[0]
-	VPMOVZXWD    16(R9), Y3 // B[0][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(SI), Y3 // B[0][0] = bfloat16 of b_k[0]
 	VPSLLD       $0x10, Y3, Y3 // B[0][0] = bfloat16 of b_k[0]
 	VBROADCASTSS (R8), Y4 // a[0][0] = a[0][0]
 	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
-	ADDQ         BX, R9 // b_k += pitch
-	VPMOVZXWD    (R9), Y2 // B[1][0] = bfloat16 of b_k[0]
+	ADDQ         BX, SI // b_k += pitch
+	VPMOVZXWD    (SI), Y2 // B[1][0] = bfloat16 of b_k[0]
 	VPSLLD       $0x10, Y2, Y2 // B[1][0] = bfloat16 of b_k[0]
-	VPMOVZXWD    16(R9), Y3 // B[1][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(SI), Y3 // B[1][0] = bfloat16 of b_k[0]
 	VPSLLD       $0x10, Y3, Y3 // B[1][0] = bfloat16 of b_k[0]
 	VBROADCASTSS 4(R8), Y4 // a[0][1] = a[0][1]
 	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
-	ADDQ         BX, R9 // b_k += pitch
-	VPMOVZXWD    (R9), Y2 // B[2][0] = bfloat16 of b_k[0]
+	ADDQ         BX, SI // b_k += pitch
+	VPMOVZXWD    (SI), Y2 // B[2][0] = bfloat16 of b_k[0]
 	VPSLLD       $0x10, Y2, Y2 // B[2][0] = bfloat16 of b_k[0]
-	VPMOVZXWD    16(R9), Y3 // B[2][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(SI), Y3 // B[2][0] = bfloat16 of b_k[0]
 	VPSLLD       $0x10, Y3, Y3 // B[2][0] = bfloat16 of b_k[0]
 	VBROADCASTSS 8(R8), Y4 // a[0][2] = a[0][2]
 	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
-	ADDQ         BX, R9 // b_k += pitch
-	VPMOVZXWD    (R9), Y2 // B[3][0] = bfloat16 of b_k[0]
+	ADDQ         BX, SI // b_k += pitch
+	VPMOVZXWD    (SI), Y2 // B[3][0] = bfloat16 of b_k[0]
 	VPSLLD       $0x10, Y2, Y2 // B[3][0] = bfloat16 of b_k[0]
-	VPMOVZXWD    16(R9), Y3 // B[3][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(SI), Y3 // B[3][0] = bfloat16 of b_k[0]
 	VPSLLD       $0x10, Y3, Y3 // B[3][0] = bfloat16 of b_k[0]
 	VBROADCASTSS 12(R8), Y4 // a[0][3] = a[0][3]
 	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
-	ADDQ         BX, R9 // b_k += pitch
+	ADDQ         BX, SI // b_k += pitch
 	ADDQ         $+16, R8 // a0 += 16
-	PREFETCHT0   2048(SI) // prefetch ahead[512]
-	PREFETCHT0   2112(SI) // prefetch ahead[528]
-	PREFETCHT0   2176(SI) // prefetch ahead[544]
-	PREFETCHT0   2240(SI) // prefetch ahead[560]
-	ADDQ         $+256, SI // ahead += 256
+	PREFETCHT0   2048(SI) // prefetch b_k[512]
+	PREFETCHT0   2112(SI) // prefetch b_k[528]
+	PREFETCHT0   2176(SI) // prefetch b_k[544]
+	PREFETCHT0   2240(SI) // prefetch b_k[560]
 	SUBQ         $+4, DI // depth += -4
 	CMPQ         DI, $+4 // depth >= 4
 	JGE          depth_77 // depth >= 4
@@ -4841,14 +4809,14 @@ depth_end_78:
 	JLT  depth_end_80 // depth < 1
 
 depth_79:
-	VPMOVZXWD    (R9), Y2 // B[0][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    (SI), Y2 // B[0][0] = bfloat16 of b_k[0]
 	VPSLLD       $0x10, Y2, Y2 // B[0][0] = bfloat16 of b_k[0]
-	VPMOVZXWD    16(R9), Y3 // B[0][0] = bfloat16 of b_k[0]
+	VPMOVZXWD    16(SI), Y3 // B[0][0] = bfloat16 of b_k[0]
 	VPSLLD       $0x10, Y3, Y3 // B[0][0] = bfloat16 of b_k[0]
 	VBROADCASTSS (R8), Y4 // a[0][0] = a[0][0]
 	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
-	ADDQ         BX, R9 // b_k += pitch
+	ADDQ         BX, SI // b_k += pitch
 	ADDQ         $+4, R8 // a0 += 4
 	SUBQ         $+1, DI // depth += -1
 	CMPQ         DI, $+1 // depth >= 1
@@ -4953,7 +4921,6 @@ end_6:
 	LEAQ (R10)(R9*2), R11 // rows of a
 	ADDQ R9, R11 // rows of a
 	MOVQ SI, R12 // b_k = b
-	MOVQ SI, R13 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_8 // depth < 4
 
@@ -5020,11 +4987,10 @@ depth_7:
 	ADDQ         DI, R12 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
-	PREFETCHT0   2048(R13) // prefetch ahead[512]
-	PREFETCHT0   2112(R13) // prefetch ahead[528]
-	PREFETCHT0   2176(R13) // prefetch ahead[544]
-	PREFETCHT0   2240(R13) // prefetch ahead[560]
-	ADDQ         $+256, R13 // ahead += 256
+	PREFETCHT0   2048(R12) // prefetch b_k[512]
+	PREFETCHT0   2112(R12) // prefetch b_k[528]
+	PREFETCHT0   2176(R12) // prefetch b_k[544]
+	PREFETCHT0   2240(R12) // prefetch b_k[560]
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_7 // depth >= 4
@@ -5306,13 +5272,12 @@ end_19:
 	MOVQ CX, R9 // rows of a
 	LEAQ (R9)(R8*2), R10 // rows of a
 	ADDQ R8, R10 // rows of a
-	MOVQ SI, R11 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_21 // depth < 4
 
 depth_20:
-	VCVTPH2PS    (R11), Y8 // B[0][0] = float16 of b_k[0]
-	VCVTPH2PS    16(R11), Y9 // B[0][0] = float16 of b_k[0]
+	VCVTPH2PS    (SI), Y8 // B[0][0] = float16 of b_k[0]
+	VCVTPH2PS    16(SI), Y9 // B[0][0] = float16 of b_k[0]
 	VBROADCASTSS (R9), Y10 // a[0][0] = a[0][0]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -5325,9 +5290,9 @@ depth_20:
 	VBROADCASTSS (R10), Y10 // a[3][0] = a[3][0]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
-	ADDQ         BX, R11 // b_k += pitch
-	VCVTPH2PS    (R11), Y8 // B[1][0] = float16 of b_k[0]
-	VCVTPH2PS    16(R11), Y9 // B[1][0] = float16 of b_k[0]
+	ADDQ         BX, SI // b_k += pitch
+	VCVTPH2PS    (SI), Y8 // B[1][0] = float16 of b_k[0]
+	VCVTPH2PS    16(SI), Y9 // B[1][0] = float16 of b_k[0]
 	VBROADCASTSS 4(R9), Y10 // a[0][1] = a[0][1]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
@@ -5340,9 +5305,9 @@ depth_20:
 	VBROADCASTSS 4(R10), Y10 // a[3][1] = a[3][1]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][1] * B[1][0], lanes 8..15
-	ADDQ         BX, R11 // b_k += pitch
-	VCVTPH2PS    (R11), Y8 // B[2][0] = float16 of b_k[0]
-	VCVTPH2PS    16(R11), Y9 // B[2][0] = float16 of b_k[0]
+	ADDQ         BX, SI // b_k += pitch
+	VCVTPH2PS    (SI), Y8 // B[2][0] = float16 of b_k[0]
+	VCVTPH2PS    16(SI), Y9 // B[2][0] = float16 of b_k[0]
 	VBROADCASTSS 8(R9), Y10 // a[0][2] = a[0][2]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
@@ -5355,9 +5320,9 @@ depth_20:
 	VBROADCASTSS 8(R10), Y10 // a[3][2] = a[3][2]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][2] * B[2][0], lanes 8..15
-	ADDQ         BX, R11 // b_k += pitch
-	VCVTPH2PS    (R11), Y8 // B[3][0] = float16 of b_k[0]
-	VCVTPH2PS    16(R11), Y9 // B[3][0] = float16 of b_k[0]
+	ADDQ         BX, SI // b_k += pitch
+	VCVTPH2PS    (SI), Y8 // B[3][0] = float16 of b_k[0]
+	VCVTPH2PS    16(SI), Y9 // B[3][0] = float16 of b_k[0]
 	VBROADCASTSS 12(R9), Y10 // a[0][3] = a[0][3]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
@@ -5370,14 +5335,13 @@ depth_20:
 	VBROADCASTSS 12(R10), Y10 // a[3][3] = a[3][3]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][3] * B[3][0], lanes 8..15
-	ADDQ         BX, R11 // b_k += pitch
+	ADDQ         BX, SI // b_k += pitch
 	ADDQ         $+16, R9 // a0 += 16
 	ADDQ         $+16, R10 // a3 += 16
-	PREFETCHT0   2048(SI) // prefetch ahead[512]
-	PREFETCHT0   2112(SI) // prefetch ahead[528]
-	PREFETCHT0   2176(SI) // prefetch ahead[544]
-	PREFETCHT0   2240(SI) // prefetch ahead[560]
-	ADDQ         $+256, SI // ahead += 256
+	PREFETCHT0   2048(SI) // prefetch b_k[512]
+	PREFETCHT0   2112(SI) // prefetch b_k[528]
+	PREFETCHT0   2176(SI) // prefetch b_k[544]
+	PREFETCHT0   2240(SI) // prefetch b_k[560]
 	SUBQ         $+4, DI // depth += -4
 	CMPQ         DI, $+4 // depth >= 4
 	JGE          depth_20 // depth >= 4
@@ -5387,8 +5351,8 @@ depth_end_21:
 	JLT  depth_end_23 // depth < 1
 
 depth_22:
-	VCVTPH2PS    (R11), Y8 // B[0][0] = float16 of b_k[0]
-	VCVTPH2PS    16(R11), Y9 // B[0][0] = float16 of b_k[0]
+	VCVTPH2PS    (SI), Y8 // B[0][0] = float16 of b_k[0]
+	VCVTPH2PS    16(SI), Y9 // B[0][0] = float16 of b_k[0]
 	VBROADCASTSS (R9), Y10 // a[0][0] = a[0][0]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -5401,7 +5365,7 @@ depth_22:
 	VBROADCASTSS (R10), Y10 // a[3][0] = a[3][0]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
-	ADDQ         BX, R11 // b_k += pitch
+	ADDQ         BX, SI // b_k += pitch
 	ADDQ         $+4, R9 // a0 += 4
 	ADDQ         $+4, R10 // a3 += 4
 	SUBQ         $+1, DI // depth += -1
@@ -5502,7 +5466,6 @@ end_29:
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R10 // rows of a
 	MOVQ SI, R11 // b_k = b
-	MOVQ SI, R12 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_31 // depth < 4
 
@@ -5556,11 +5519,10 @@ depth_30:
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
 	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
-	PREFETCHT0   2048(R12) // prefetch ahead[512]
-	PREFETCHT0   2112(R12) // prefetch ahead[528]
-	PREFETCHT0   2176(R12) // prefetch ahead[544]
-	PREFETCHT0   2240(R12) // prefetch ahead[560]
-	ADDQ         $+256, R12 // ahead += 256
+	PREFETCHT0   2048(R11) // prefetch b_k[512]
+	PREFETCHT0   2112(R11) // prefetch b_k[528]
+	PREFETCHT0   2176(R11) // prefetch b_k[544]
+	PREFETCHT0   2240(R11) // prefetch b_k[560]
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_30 // depth >= 4
@@ -5791,13 +5753,12 @@ end_42:
 	MOVQ aStride+24(FP), R8 // aStride
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R9 // rows of a
-	MOVQ SI, R10 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_44 // depth < 4
 
 depth_43:
-	VCVTPH2PS    (R10), Y6 // B[0][0] = float16 of b_k[0]
-	VCVTPH2PS    16(R10), Y7 // B[0][0] = float16 of b_k[0]
+	VCVTPH2PS    (SI), Y6 // B[0][0] = float16 of b_k[0]
+	VCVTPH2PS    16(SI), Y7 // B[0][0] = float16 of b_k[0]
 	VBROADCASTSS (R9), Y8 // a[0][0] = a[0][0]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -5807,9 +5768,9 @@ depth_43:
 	VBROADCASTSS (R9)(R8*2), Y8 // a[2][0] = a[2][0]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
-	ADDQ         BX, R10 // b_k += pitch
-	VCVTPH2PS    (R10), Y6 // B[1][0] = float16 of b_k[0]
-	VCVTPH2PS    16(R10), Y7 // B[1][0] = float16 of b_k[0]
+	ADDQ         BX, SI // b_k += pitch
+	VCVTPH2PS    (SI), Y6 // B[1][0] = float16 of b_k[0]
+	VCVTPH2PS    16(SI), Y7 // B[1][0] = float16 of b_k[0]
 	VBROADCASTSS 4(R9), Y8 // a[0][1] = a[0][1]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
@@ -5819,9 +5780,9 @@ depth_43:
 	VBROADCASTSS 4(R9)(R8*2), Y8 // a[2][1] = a[2][1]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
-	ADDQ         BX, R10 // b_k += pitch
-	VCVTPH2PS    (R10), Y6 // B[2][0] = float16 of b_k[0]
-	VCVTPH2PS    16(R10), Y7 // B[2][0] = float16 of b_k[0]
+	ADDQ         BX, SI // b_k += pitch
+	VCVTPH2PS    (SI), Y6 // B[2][0] = float16 of b_k[0]
+	VCVTPH2PS    16(SI), Y7 // B[2][0] = float16 of b_k[0]
 	VBROADCASTSS 8(R9), Y8 // a[0][2] = a[0][2]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
@@ -5831,9 +5792,9 @@ depth_43:
 	VBROADCASTSS 8(R9)(R8*2), Y8 // a[2][2] = a[2][2]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
-	ADDQ         BX, R10 // b_k += pitch
-	VCVTPH2PS    (R10), Y6 // B[3][0] = float16 of b_k[0]
-	VCVTPH2PS    16(R10), Y7 // B[3][0] = float16 of b_k[0]
+	ADDQ         BX, SI // b_k += pitch
+	VCVTPH2PS    (SI), Y6 // B[3][0] = float16 of b_k[0]
+	VCVTPH2PS    16(SI), Y7 // B[3][0] = float16 of b_k[0]
 	VBROADCASTSS 12(R9), Y8 // a[0][3] = a[0][3]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
@@ -5843,13 +5804,12 @@ depth_43:
 	VBROADCASTSS 12(R9)(R8*2), Y8 // a[2][3] = a[2][3]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
-	ADDQ         BX, R10 // b_k += pitch
+	ADDQ         BX, SI // b_k += pitch
 	ADDQ         $+16, R9 // a0 += 16
-	PREFETCHT0   2048(SI) // prefetch ahead[512]
-	PREFETCHT0   2112(SI) // prefetch ahead[528]
-	PREFETCHT0   2176(SI) // prefetch ahead[544]
-	PREFETCHT0   2240(SI) // prefetch ahead[560]
-	ADDQ         $+256, SI // ahead += 256
+	PREFETCHT0   2048(SI) // prefetch b_k[512]
+	PREFETCHT0   2112(SI) // prefetch b_k[528]
+	PREFETCHT0   2176(SI) // prefetch b_k[544]
+	PREFETCHT0   2240(SI) // prefetch b_k[560]
 	SUBQ         $+4, DI // depth += -4
 	CMPQ         DI, $+4 // depth >= 4
 	JGE          depth_43 // depth >= 4
@@ -5859,8 +5819,8 @@ depth_end_44:
 	JLT  depth_end_46 // depth < 1
 
 depth_45:
-	VCVTPH2PS    (R10), Y6 // B[0][0] = float16 of b_k[0]
-	VCVTPH2PS    16(R10), Y7 // B[0][0] = float16 of b_k[0]
+	VCVTPH2PS    (SI), Y6 // B[0][0] = float16 of b_k[0]
+	VCVTPH2PS    16(SI), Y7 // B[0][0] = float16 of b_k[0]
 	VBROADCASTSS (R9), Y8 // a[0][0] = a[0][0]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
@@ -5870,7 +5830,7 @@ depth_45:
 	VBROADCASTSS (R9)(R8*2), Y8 // a[2][0] = a[2][0]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
-	ADDQ         BX, R10 // b_k += pitch
+	ADDQ         BX, SI // b_k += pitch
 	ADDQ         $+4, R9 // a0 += 4
 	SUBQ         $+1, DI // depth += -1
 	CMPQ         DI, $+1 // depth >= 1
@@ -5969,7 +5929,6 @@ end_52:
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R10 // rows of a
 	MOVQ SI, R11 // b_k = b
-	MOVQ SI, R12 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_54 // depth < 4
 
@@ -6035,11 +5994,10 @@ depth_53:
 	VFMADD231PS  Y9, Y11, Y7 // C[1][1] += A[1][3] * B[3][1], lanes 8..15
 	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
-	PREFETCHT0   2048(R12) // prefetch ahead[512]
-	PREFETCHT0   2112(R12) // prefetch ahead[528]
-	PREFETCHT0   2176(R12) // prefetch ahead[544]
-	PREFETCHT0   2240(R12) // prefetch ahead[560]
-	ADDQ         $+256, R12 // ahead += 256
+	PREFETCHT0   2048(R11) // prefetch b_k[512]
+	PREFETCHT0   2112(R11) // prefetch b_k[528]
+	PREFETCHT0   2176(R11) // prefetch b_k[544]
+	PREFETCHT0   2240(R11) // prefetch b_k[560]
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_53 // depth >= 4
@@ -6131,53 +6089,51 @@ end_59:
 	MOVQ aStride+24(FP), R8 // aStride
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R9 // rows of a
-	MOVQ SI, R10 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_61 // depth < 4
 
 depth_60:
-	VCVTPH2PS    (R10), Y4 // B[0][0] = float16 of b_k[0]
-	VCVTPH2PS    16(R10), Y5 // B[0][0] = float16 of b_k[0]
+	VCVTPH2PS    (SI), Y4 // B[0][0] = float16 of b_k[0]
+	VCVTPH2PS    16(SI), Y5 // B[0][0] = float16 of b_k[0]
 	VBROADCASTSS (R9), Y6 // a[0][0] = a[0][0]
 	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
 	VBROADCASTSS (R9)(R8*1), Y6 // a[1][0] = a[1][0]
 	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
-	ADDQ         BX, R10 // b_k += pitch
-	VCVTPH2PS    (R10), Y4 // B[1][0] = float16 of b_k[0]
-	VCVTPH2PS    16(R10), Y5 // B[1][0] = float16 of b_k[0]
+	ADDQ         BX, SI // b_k += pitch
+	VCVTPH2PS    (SI), Y4 // B[1][0] = float16 of b_k[0]
+	VCVTPH2PS    16(SI), Y5 // B[1][0] = float16 of b_k[0]
 	VBROADCASTSS 4(R9), Y6 // a[0][1] = a[0][1]
 	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
 	VBROADCASTSS 4(R9)(R8*1), Y6 // a[1][1] = a[1][1]
 	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][1] * B[1][0], lanes 8..15
-	ADDQ         BX, R10 // b_k += pitch
-	VCVTPH2PS    (R10), Y4 // B[2][0] = float16 of b_k[0]
-	VCVTPH2PS    16(R10), Y5 // B[2][0] = float16 of b_k[0]
+	ADDQ         BX, SI // b_k += pitch
+	VCVTPH2PS    (SI), Y4 // B[2][0] = float16 of b_k[0]
+	VCVTPH2PS    16(SI), Y5 // B[2][0] = float16 of b_k[0]
 	VBROADCASTSS 8(R9), Y6 // a[0][2] = a[0][2]
 	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
 	VBROADCASTSS 8(R9)(R8*1), Y6 // a[1][2] = a[1][2]
 	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][2] * B[2][0], lanes 8..15
-	ADDQ         BX, R10 // b_k += pitch
-	VCVTPH2PS    (R10), Y4 // B[3][0] = float16 of b_k[0]
-	VCVTPH2PS    16(R10), Y5 // B[3][0] = float16 of b_k[0]
+	ADDQ         BX, SI // b_k += pitch
+	VCVTPH2PS    (SI), Y4 // B[3][0] = float16 of b_k[0]
+	VCVTPH2PS    16(SI), Y5 // B[3][0] = float16 of b_k[0]
 	VBROADCASTSS 12(R9), Y6 // a[0][3] = a[0][3]
 	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
 	VBROADCASTSS 12(R9)(R8*1), Y6 // a[1][3] = a[1][3]
 	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
-	ADDQ         BX, R10 // b_k += pitch
+	ADDQ         BX, SI // b_k += pitch
 	ADDQ         $+16, R9 // a0 += 16
-	PREFETCHT0   2048(SI) // prefetch ahead[512]
-	PREFETCHT0   2112(SI) // prefetch ahead[528]
-	PREFETCHT0   2176(SI) // prefetch ahead[544]
-	PREFETCHT0   2240(SI) // prefetch ahead[560]
-	ADDQ         $+256, SI // ahead += 256
+	PREFETCHT0   2048(SI) // prefetch b_k[512]
+	PREFETCHT0   2112(SI) // prefetch b_k[528]
+	PREFETCHT0   2176(SI) // prefetch b_k[544]
+	PREFETCHT0   2240(SI) // prefetch b_k[560]
 	SUBQ         $+4, DI // depth += -4
 	CMPQ         DI, $+4 // depth >= 4
 	JGE          depth_60 // depth >= 4
@@ -6187,15 +6143,15 @@ depth_end_61:
 	JLT  depth_end_63 // depth < 1
 
 depth_62:
-	VCVTPH2PS    (R10), Y4 // B[0][0] = float16 of b_k[0]
-	VCVTPH2PS    16(R10), Y5 // B[0][0] = float16 of b_k[0]
+	VCVTPH2PS    (SI), Y4 // B[0][0] = float16 of b_k[0]
+	VCVTPH2PS    16(SI), Y5 // B[0][0] = float16 of b_k[0]
 	VBROADCASTSS (R9), Y6 // a[0][0] = a[0][0]
 	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
 	VBROADCASTSS (R9)(R8*1), Y6 // a[1][0] = a[1][0]
 	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
-	ADDQ         BX, R10 // b_k += pitch
+	ADDQ         BX, SI // b_k += pitch
 	ADDQ         $+4, R9 // a0 += 4
 	SUBQ         $+1, DI // depth += -1
 	CMPQ         DI, $+1 // depth >= 1
@@ -6277,7 +6233,6 @@ end_69:
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R9 // rows of a
 	MOVQ SI, R10 // b_k = b
-	MOVQ SI, R11 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_71 // depth < 4
 
@@ -6323,11 +6278,10 @@ depth_70:
 	VFMADD231PS  Y4, Y6, Y3 // C[0][1] += A[0][3] * B[3][1], lanes 8..15
 	ADDQ         DI, R10 // b_k += pitch
 	ADDQ         $+16, R9 // a0 += 16
-	PREFETCHT0   2048(R11) // prefetch ahead[512]
-	PREFETCHT0   2112(R11) // prefetch ahead[528]
-	PREFETCHT0   2176(R11) // prefetch ahead[544]
-	PREFETCHT0   2240(R11) // prefetch ahead[560]
-	ADDQ         $+256, R11 // ahead += 256
+	PREFETCHT0   2048(R10) // prefetch b_k[512]
+	PREFETCHT0   2112(R10) // prefetch b_k[528]
+	PREFETCHT0   2176(R10) // prefetch b_k[544]
+	PREFETCHT0   2240(R10) // prefetch b_k[560]
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_70 // depth >= 4
@@ -6403,41 +6357,39 @@ end_76:
 	MOVQ aStride+24(FP), R8 // aStride
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R8 // rows of a
-	MOVQ SI, R9 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_78 // depth < 4
 
 depth_77:
-	VCVTPH2PS    (R9), Y2 // B[0][0] = float16 of b_k[0]
-	VCVTPH2PS    16(R9), Y3 // B[0][0] = float16 of b_k[0]
+	VCVTPH2PS    (SI), Y2 // B[0][0] = float16 of b_k[0]
+	VCVTPH2PS    16(SI), Y3 // B[0][0] = float16 of b_k[0]
 	VBROADCASTSS (R8), Y4 // a[0][0] = a[0][0]
 	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
-	ADDQ         BX, R9 // b_k += pitch
-	VCVTPH2PS    (R9), Y2 // B[1][0] = float16 of b_k[0]
-	VCVTPH2PS    16(R9), Y3 // B[1][0] = float16 of b_k[0]
+	ADDQ         BX, SI // b_k += pitch
+	VCVTPH2PS    (SI), Y2 // B[1][0] = float16 of b_k[0]
+	VCVTPH2PS    16(SI), Y3 // B[1][0] = float16 of b_k[0]
 	VBROADCASTSS 4(R8), Y4 // a[0][1] = a[0][1]
 	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
-	ADDQ         BX, R9 // b_k += pitch
-	VCVTPH2PS    (R9), Y2 // B[2][0] = float16 of b_k[0]
-	VCVTPH2PS    16(R9), Y3 // B[2][0] = float16 of b_k[0]
+	ADDQ         BX, SI // b_k += pitch
+	VCVTPH2PS    (SI), Y2 // B[2][0] = float16 of b_k[0]
+	VCVTPH2PS    16(SI), Y3 // B[2][0] = float16 of b_k[0]
 	VBROADCASTSS 8(R8), Y4 // a[0][2] = a[0][2]
 	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
-	ADDQ         BX, R9 // b_k += pitch
-	VCVTPH2PS    (R9), Y2 // B[3][0] = float16 of b_k[0]
-	VCVTPH2PS    16(R9), Y3 // B[3][0] = float16 of b_k[0]
+	ADDQ         BX, SI // b_k += pitch
+	VCVTPH2PS    (SI), Y2 // B[3][0] = float16 of b_k[0]
+	VCVTPH2PS    16(SI), Y3 // B[3][0] = float16 of b_k[0]
 	VBROADCASTSS 12(R8), Y4 // a[0][3] = a[0][3]
 	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
-	ADDQ         BX, R9 // b_k += pitch
+	ADDQ         BX, SI // b_k += pitch
 	ADDQ         $+16, R8 // a0 += 16
-	PREFETCHT0   2048(SI) // prefetch ahead[512]
-	PREFETCHT0   2112(SI) // prefetch ahead[528]
-	PREFETCHT0   2176(SI) // prefetch ahead[544]
-	PREFETCHT0   2240(SI) // prefetch ahead[560]
-	ADDQ         $+256, SI // ahead += 256
+	PREFETCHT0   2048(SI) // prefetch b_k[512]
+	PREFETCHT0   2112(SI) // prefetch b_k[528]
+	PREFETCHT0   2176(SI) // prefetch b_k[544]
+	PREFETCHT0   2240(SI) // prefetch b_k[560]
 	SUBQ         $+4, DI // depth += -4
 	CMPQ         DI, $+4 // depth >= 4
 	JGE          depth_77 // depth >= 4
@@ -6447,12 +6399,12 @@ depth_end_78:
 	JLT  depth_end_80 // depth < 1
 
 depth_79:
-	VCVTPH2PS    (R9), Y2 // B[0][0] = float16 of b_k[0]
-	VCVTPH2PS    16(R9), Y3 // B[0][0] = float16 of b_k[0]
+	VCVTPH2PS    (SI), Y2 // B[0][0] = float16 of b_k[0]
+	VCVTPH2PS    16(SI), Y3 // B[0][0] = float16 of b_k[0]
 	VBROADCASTSS (R8), Y4 // a[0][0] = a[0][0]
 	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
-	ADDQ         BX, R9 // b_k += pitch
+	ADDQ         BX, SI // b_k += pitch
 	ADDQ         $+4, R8 // a0 += 4
 	SUBQ         $+1, DI // depth += -1
 	CMPQ         DI, $+1 // depth >= 1
@@ -6556,7 +6508,6 @@ end_6:
 	LEAQ (R10)(R9*2), R11 // rows of a
 	ADDQ R9, R11 // rows of a
 	MOVQ SI, R12 // b_k = b
-	MOVQ SI, R13 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_8 // depth < 4
 
@@ -6631,9 +6582,8 @@ depth_7:
 	ADDQ         DI, R12 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
-	PREFETCHT0   2048(R13) // prefetch ahead[512]
-	PREFETCHT0   2112(R13) // prefetch ahead[528]
-	ADDQ         $+128, R13 // ahead += 128
+	PREFETCHT0   2048(R12) // prefetch b_k[512]
+	PREFETCHT0   2112(R12) // prefetch b_k[528]
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_7 // depth >= 4
@@ -6924,14 +6874,13 @@ end_19:
 	MOVQ CX, R9 // rows of a
 	LEAQ (R9)(R8*2), R10 // rows of a
 	ADDQ R8, R10 // rows of a
-	MOVQ SI, R11 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_21 // depth < 4
 
 depth_20:
-	VPMOVSXBD    (R11), Y8 // B[0][0] = int8 of b_k[0]
+	VPMOVSXBD    (SI), Y8 // B[0][0] = int8 of b_k[0]
 	VCVTDQ2PS    Y8, Y8 // B[0][0] = int8 of b_k[0]
-	VPMOVSXBD    8(R11), Y9 // B[0][0] = int8 of b_k[0]
+	VPMOVSXBD    8(SI), Y9 // B[0][0] = int8 of b_k[0]
 	VCVTDQ2PS    Y9, Y9 // B[0][0] = int8 of b_k[0]
 	VBROADCASTSS (R9), Y10 // a[0][0] = a[0][0]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
@@ -6945,10 +6894,10 @@ depth_20:
 	VBROADCASTSS (R10), Y10 // a[3][0] = a[3][0]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
-	ADDQ         BX, R11 // b_k += pitch
-	VPMOVSXBD    (R11), Y8 // B[1][0] = int8 of b_k[0]
+	ADDQ         BX, SI // b_k += pitch
+	VPMOVSXBD    (SI), Y8 // B[1][0] = int8 of b_k[0]
 	VCVTDQ2PS    Y8, Y8 // B[1][0] = int8 of b_k[0]
-	VPMOVSXBD    8(R11), Y9 // B[1][0] = int8 of b_k[0]
+	VPMOVSXBD    8(SI), Y9 // B[1][0] = int8 of b_k[0]
 	VCVTDQ2PS    Y9, Y9 // B[1][0] = int8 of b_k[0]
 	VBROADCASTSS 4(R9), Y10 // a[0][1] = a[0][1]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
@@ -6962,10 +6911,10 @@ depth_20:
 	VBROADCASTSS 4(R10), Y10 // a[3][1] = a[3][1]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][1] * B[1][0], lanes 8..15
-	ADDQ         BX, R11 // b_k += pitch
-	VPMOVSXBD    (R11), Y8 // B[2][0] = int8 of b_k[0]
+	ADDQ         BX, SI // b_k += pitch
+	VPMOVSXBD    (SI), Y8 // B[2][0] = int8 of b_k[0]
 	VCVTDQ2PS    Y8, Y8 // B[2][0] = int8 of b_k[0]
-	VPMOVSXBD    8(R11), Y9 // B[2][0] = int8 of b_k[0]
+	VPMOVSXBD    8(SI), Y9 // B[2][0] = int8 of b_k[0]
 	VCVTDQ2PS    Y9, Y9 // B[2][0] = int8 of b_k[0]
 	VBROADCASTSS 8(R9), Y10 // a[0][2] = a[0][2]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
@@ -6979,10 +6928,10 @@ depth_20:
 	VBROADCASTSS 8(R10), Y10 // a[3][2] = a[3][2]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][2] * B[2][0], lanes 8..15
-	ADDQ         BX, R11 // b_k += pitch
-	VPMOVSXBD    (R11), Y8 // B[3][0] = int8 of b_k[0]
+	ADDQ         BX, SI // b_k += pitch
+	VPMOVSXBD    (SI), Y8 // B[3][0] = int8 of b_k[0]
 	VCVTDQ2PS    Y8, Y8 // B[3][0] = int8 of b_k[0]
-	VPMOVSXBD    8(R11), Y9 // B[3][0] = int8 of b_k[0]
+	VPMOVSXBD    8(SI), Y9 // B[3][0] = int8 of b_k[0]
 	VCVTDQ2PS    Y9, Y9 // B[3][0] = int8 of b_k[0]
 	VBROADCASTSS 12(R9), Y10 // a[0][3] = a[0][3]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
@@ -6996,12 +6945,11 @@ depth_20:
 	VBROADCASTSS 12(R10), Y10 // a[3][3] = a[3][3]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][3] * B[3][0], lanes 8..15
-	ADDQ         BX, R11 // b_k += pitch
+	ADDQ         BX, SI // b_k += pitch
 	ADDQ         $+16, R9 // a0 += 16
 	ADDQ         $+16, R10 // a3 += 16
-	PREFETCHT0   2048(SI) // prefetch ahead[512]
-	PREFETCHT0   2112(SI) // prefetch ahead[528]
-	ADDQ         $+128, SI // ahead += 128
+	PREFETCHT0   2048(SI) // prefetch b_k[512]
+	PREFETCHT0   2112(SI) // prefetch b_k[528]
 	SUBQ         $+4, DI // depth += -4
 	CMPQ         DI, $+4 // depth >= 4
 	JGE          depth_20 // depth >= 4
@@ -7011,9 +6959,9 @@ depth_end_21:
 	JLT  depth_end_23 // depth < 1
 
 depth_22:
-	VPMOVSXBD    (R11), Y8 // B[0][0] = int8 of b_k[0]
+	VPMOVSXBD    (SI), Y8 // B[0][0] = int8 of b_k[0]
 	VCVTDQ2PS    Y8, Y8 // B[0][0] = int8 of b_k[0]
-	VPMOVSXBD    8(R11), Y9 // B[0][0] = int8 of b_k[0]
+	VPMOVSXBD    8(SI), Y9 // B[0][0] = int8 of b_k[0]
 	VCVTDQ2PS    Y9, Y9 // B[0][0] = int8 of b_k[0]
 	VBROADCASTSS (R9), Y10 // a[0][0] = a[0][0]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
@@ -7027,7 +6975,7 @@ depth_22:
 	VBROADCASTSS (R10), Y10 // a[3][0] = a[3][0]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
-	ADDQ         BX, R11 // b_k += pitch
+	ADDQ         BX, SI // b_k += pitch
 	ADDQ         $+4, R9 // a0 += 4
 	ADDQ         $+4, R10 // a3 += 4
 	SUBQ         $+1, DI // depth += -1
@@ -7127,7 +7075,6 @@ end_29:
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R10 // rows of a
 	MOVQ SI, R11 // b_k = b
-	MOVQ SI, R12 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_31 // depth < 4
 
@@ -7189,9 +7136,8 @@ depth_30:
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
 	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
-	PREFETCHT0   2048(R12) // prefetch ahead[512]
-	PREFETCHT0   2112(R12) // prefetch ahead[528]
-	ADDQ         $+128, R12 // ahead += 128
+	PREFETCHT0   2048(R11) // prefetch b_k[512]
+	PREFETCHT0   2112(R11) // prefetch b_k[528]
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_30 // depth >= 4
@@ -7431,14 +7377,13 @@ end_42:
 	MOVQ aStride+24(FP), R8 // aStride
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R9 // rows of a
-	MOVQ SI, R10 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_44 // depth < 4
 
 depth_43:
-	VPMOVSXBD    (R10), Y6 // B[0][0] = int8 of b_k[0]
+	VPMOVSXBD    (SI), Y6 // B[0][0] = int8 of b_k[0]
 	VCVTDQ2PS    Y6, Y6 // B[0][0] = int8 of b_k[0]
-	VPMOVSXBD    8(R10), Y7 // B[0][0] = int8 of b_k[0]
+	VPMOVSXBD    8(SI), Y7 // B[0][0] = int8 of b_k[0]
 	VCVTDQ2PS    Y7, Y7 // B[0][0] = int8 of b_k[0]
 	VBROADCASTSS (R9), Y8 // a[0][0] = a[0][0]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
@@ -7449,10 +7394,10 @@ depth_43:
 	VBROADCASTSS (R9)(R8*2), Y8 // a[2][0] = a[2][0]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
-	ADDQ         BX, R10 // b_k += pitch
-	VPMOVSXBD    (R10), Y6 // B[1][0] = int8 of b_k[0]
+	ADDQ         BX, SI // b_k += pitch
+	VPMOVSXBD    (SI), Y6 // B[1][0] = int8 of b_k[0]
 	VCVTDQ2PS    Y6, Y6 // B[1][0] = int8 of b_k[0]
-	VPMOVSXBD    8(R10), Y7 // B[1][0] = int8 of b_k[0]
+	VPMOVSXBD    8(SI), Y7 // B[1][0] = int8 of b_k[0]
 	VCVTDQ2PS    Y7, Y7 // B[1][0] = int8 of b_k[0]
 	VBROADCASTSS 4(R9), Y8 // a[0][1] = a[0][1]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
@@ -7463,10 +7408,10 @@ depth_43:
 	VBROADCASTSS 4(R9)(R8*2), Y8 // a[2][1] = a[2][1]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
-	ADDQ         BX, R10 // b_k += pitch
-	VPMOVSXBD    (R10), Y6 // B[2][0] = int8 of b_k[0]
+	ADDQ         BX, SI // b_k += pitch
+	VPMOVSXBD    (SI), Y6 // B[2][0] = int8 of b_k[0]
 	VCVTDQ2PS    Y6, Y6 // B[2][0] = int8 of b_k[0]
-	VPMOVSXBD    8(R10), Y7 // B[2][0] = int8 of b_k[0]
+	VPMOVSXBD    8(SI), Y7 // B[2][0] = int8 of b_k[0]
 	VCVTDQ2PS    Y7, Y7 // B[2][0] = int8 of b_k[0]
 	VBROADCASTSS 8(R9), Y8 // a[0][2] = a[0][2]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
@@ -7477,10 +7422,10 @@ depth_43:
 	VBROADCASTSS 8(R9)(R8*2), Y8 // a[2][2] = a[2][2]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
-	ADDQ         BX, R10 // b_k += pitch
-	VPMOVSXBD    (R10), Y6 // B[3][0] = int8 of b_k[0]
+	ADDQ         BX, SI // b_k += pitch
+	VPMOVSXBD    (SI), Y6 // B[3][0] = int8 of b_k[0]
 	VCVTDQ2PS    Y6, Y6 // B[3][0] = int8 of b_k[0]
-	VPMOVSXBD    8(R10), Y7 // B[3][0] = int8 of b_k[0]
+	VPMOVSXBD    8(SI), Y7 // B[3][0] = int8 of b_k[0]
 	VCVTDQ2PS    Y7, Y7 // B[3][0] = int8 of b_k[0]
 	VBROADCASTSS 12(R9), Y8 // a[0][3] = a[0][3]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
@@ -7491,11 +7436,10 @@ depth_43:
 	VBROADCASTSS 12(R9)(R8*2), Y8 // a[2][3] = a[2][3]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
-	ADDQ         BX, R10 // b_k += pitch
+	ADDQ         BX, SI // b_k += pitch
 	ADDQ         $+16, R9 // a0 += 16
-	PREFETCHT0   2048(SI) // prefetch ahead[512]
-	PREFETCHT0   2112(SI) // prefetch ahead[528]
-	ADDQ         $+128, SI // ahead += 128
+	PREFETCHT0   2048(SI) // prefetch b_k[512]
+	PREFETCHT0   2112(SI) // prefetch b_k[528]
 	SUBQ         $+4, DI // depth += -4
 	CMPQ         DI, $+4 // depth >= 4
 	JGE          depth_43 // depth >= 4
@@ -7505,9 +7449,9 @@ depth_end_44:
 	JLT  depth_end_46 // depth < 1
 
 depth_45:
-	VPMOVSXBD    (R10), Y6 // B[0][0] = int8 of b_k[0]
+	VPMOVSXBD    (SI), Y6 // B[0][0] = int8 of b_k[0]
 	VCVTDQ2PS    Y6, Y6 // B[0][0] = int8 of b_k[0]
-	VPMOVSXBD    8(R10), Y7 // B[0][0] = int8 of b_k[0]
+	VPMOVSXBD    8(SI), Y7 // B[0][0] = int8 of b_k[0]
 	VCVTDQ2PS    Y7, Y7 // B[0][0] = int8 of b_k[0]
 	VBROADCASTSS (R9), Y8 // a[0][0] = a[0][0]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
@@ -7518,7 +7462,7 @@ depth_45:
 	VBROADCASTSS (R9)(R8*2), Y8 // a[2][0] = a[2][0]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
-	ADDQ         BX, R10 // b_k += pitch
+	ADDQ         BX, SI // b_k += pitch
 	ADDQ         $+4, R9 // a0 += 4
 	SUBQ         $+1, DI // depth += -1
 	CMPQ         DI, $+1 // depth >= 1
@@ -7616,7 +7560,6 @@ end_52:
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R10 // rows of a
 	MOVQ SI, R11 // b_k = b
-	MOVQ SI, R12 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_54 // depth < 4
 
@@ -7698,9 +7641,8 @@ depth_53:
 	VFMADD231PS  Y9, Y11, Y7 // C[1][1] += A[1][3] * B[3][1], lanes 8..15
 	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
-	PREFETCHT0   2048(R12) // prefetch ahead[512]
-	PREFETCHT0   2112(R12) // prefetch ahead[528]
-	ADDQ         $+128, R12 // ahead += 128
+	PREFETCHT0   2048(R11) // prefetch b_k[512]
+	PREFETCHT0   2112(R11) // prefetch b_k[528]
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_53 // depth >= 4
@@ -7794,14 +7736,13 @@ end_59:
 	MOVQ aStride+24(FP), R8 // aStride
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R9 // rows of a
-	MOVQ SI, R10 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_61 // depth < 4
 
 depth_60:
-	VPMOVSXBD    (R10), Y4 // B[0][0] = int8 of b_k[0]
+	VPMOVSXBD    (SI), Y4 // B[0][0] = int8 of b_k[0]
 	VCVTDQ2PS    Y4, Y4 // B[0][0] = int8 of b_k[0]
-	VPMOVSXBD    8(R10), Y5 // B[0][0] = int8 of b_k[0]
+	VPMOVSXBD    8(SI), Y5 // B[0][0] = int8 of b_k[0]
 	VCVTDQ2PS    Y5, Y5 // B[0][0] = int8 of b_k[0]
 	VBROADCASTSS (R9), Y6 // a[0][0] = a[0][0]
 	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
@@ -7809,10 +7750,10 @@ depth_60:
 	VBROADCASTSS (R9)(R8*1), Y6 // a[1][0] = a[1][0]
 	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
-	ADDQ         BX, R10 // b_k += pitch
-	VPMOVSXBD    (R10), Y4 // B[1][0] = int8 of b_k[0]
+	ADDQ         BX, SI // b_k += pitch
+	VPMOVSXBD    (SI), Y4 // B[1][0] = int8 of b_k[0]
 	VCVTDQ2PS    Y4, Y4 // B[1][0] = int8 of b_k[0]
-	VPMOVSXBD    8(R10), Y5 // B[1][0] = int8 of b_k[0]
+	VPMOVSXBD    8(SI), Y5 // B[1][0] = int8 of b_k[0]
 	VCVTDQ2PS    Y5, Y5 // B[1][0] = int8 of b_k[0]
 	VBROADCASTSS 4(R9), Y6 // a[0][1] = a[0][1]
 	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
@@ -7820,10 +7761,10 @@ depth_60:
 	VBROADCASTSS 4(R9)(R8*1), Y6 // a[1][1] = a[1][1]
 	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][1] * B[1][0], lanes 8..15
-	ADDQ         BX, R10 // b_k += pitch
-	VPMOVSXBD    (R10), Y4 // B[2][0] = int8 of b_k[0]
+	ADDQ         BX, SI // b_k += pitch
+	VPMOVSXBD    (SI), Y4 // B[2][0] = int8 of b_k[0]
 	VCVTDQ2PS    Y4, Y4 // B[2][0] = int8 of b_k[0]
-	VPMOVSXBD    8(R10), Y5 // B[2][0] = int8 of b_k[0]
+	VPMOVSXBD    8(SI), Y5 // B[2][0] = int8 of b_k[0]
 	VCVTDQ2PS    Y5, Y5 // B[2][0] = int8 of b_k[0]
 	VBROADCASTSS 8(R9), Y6 // a[0][2] = a[0][2]
 	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
@@ -7831,10 +7772,10 @@ depth_60:
 	VBROADCASTSS 8(R9)(R8*1), Y6 // a[1][2] = a[1][2]
 	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][2] * B[2][0], lanes 8..15
-	ADDQ         BX, R10 // b_k += pitch
-	VPMOVSXBD    (R10), Y4 // B[3][0] = int8 of b_k[0]
+	ADDQ         BX, SI // b_k += pitch
+	VPMOVSXBD    (SI), Y4 // B[3][0] = int8 of b_k[0]
 	VCVTDQ2PS    Y4, Y4 // B[3][0] = int8 of b_k[0]
-	VPMOVSXBD    8(R10), Y5 // B[3][0] = int8 of b_k[0]
+	VPMOVSXBD    8(SI), Y5 // B[3][0] = int8 of b_k[0]
 	VCVTDQ2PS    Y5, Y5 // B[3][0] = int8 of b_k[0]
 	VBROADCASTSS 12(R9), Y6 // a[0][3] = a[0][3]
 	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
@@ -7842,11 +7783,10 @@ depth_60:
 	VBROADCASTSS 12(R9)(R8*1), Y6 // a[1][3] = a[1][3]
 	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
-	ADDQ         BX, R10 // b_k += pitch
+	ADDQ         BX, SI // b_k += pitch
 	ADDQ         $+16, R9 // a0 += 16
-	PREFETCHT0   2048(SI) // prefetch ahead[512]
-	PREFETCHT0   2112(SI) // prefetch ahead[528]
-	ADDQ         $+128, SI // ahead += 128
+	PREFETCHT0   2048(SI) // prefetch b_k[512]
+	PREFETCHT0   2112(SI) // prefetch b_k[528]
 	SUBQ         $+4, DI // depth += -4
 	CMPQ         DI, $+4 // depth >= 4
 	JGE          depth_60 // depth >= 4
@@ -7856,9 +7796,9 @@ depth_end_61:
 	JLT  depth_end_63 // depth < 1
 
 depth_62:
-	VPMOVSXBD    (R10), Y4 // B[0][0] = int8 of b_k[0]
+	VPMOVSXBD    (SI), Y4 // B[0][0] = int8 of b_k[0]
 	VCVTDQ2PS    Y4, Y4 // B[0][0] = int8 of b_k[0]
-	VPMOVSXBD    8(R10), Y5 // B[0][0] = int8 of b_k[0]
+	VPMOVSXBD    8(SI), Y5 // B[0][0] = int8 of b_k[0]
 	VCVTDQ2PS    Y5, Y5 // B[0][0] = int8 of b_k[0]
 	VBROADCASTSS (R9), Y6 // a[0][0] = a[0][0]
 	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
@@ -7866,7 +7806,7 @@ depth_62:
 	VBROADCASTSS (R9)(R8*1), Y6 // a[1][0] = a[1][0]
 	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
-	ADDQ         BX, R10 // b_k += pitch
+	ADDQ         BX, SI // b_k += pitch
 	ADDQ         $+4, R9 // a0 += 4
 	SUBQ         $+1, DI // depth += -1
 	CMPQ         DI, $+1 // depth >= 1
@@ -7947,7 +7887,6 @@ end_69:
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R9 // rows of a
 	MOVQ SI, R10 // b_k = b
-	MOVQ SI, R11 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_71 // depth < 4
 
@@ -8009,9 +7948,8 @@ depth_70:
 	VFMADD231PS  Y4, Y6, Y3 // C[0][1] += A[0][3] * B[3][1], lanes 8..15
 	ADDQ         DI, R10 // b_k += pitch
 	ADDQ         $+16, R9 // a0 += 16
-	PREFETCHT0   2048(R11) // prefetch ahead[512]
-	PREFETCHT0   2112(R11) // prefetch ahead[528]
-	ADDQ         $+128, R11 // ahead += 128
+	PREFETCHT0   2048(R10) // prefetch b_k[512]
+	PREFETCHT0   2112(R10) // prefetch b_k[528]
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_70 // depth >= 4
@@ -8089,47 +8027,45 @@ end_76:
 	MOVQ aStride+24(FP), R8 // aStride
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R8 // rows of a
-	MOVQ SI, R9 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_78 // depth < 4
 
 depth_77:
-	VPMOVSXBD    (R9), Y2 // B[0][0] = int8 of b_k[0]
+	VPMOVSXBD    (SI), Y2 // B[0][0] = int8 of b_k[0]
 	VCVTDQ2PS    Y2, Y2 // B[0][0] = int8 of b_k[0]
-	VPMOVSXBD    8(R9), Y3 // B[0][0] = int8 of b_k[0]
+	VPMOVSXBD    8(SI), Y3 // B[0][0] = int8 of b_k[0]
 	VCVTDQ2PS    Y3, Y3 // B[0][0] = int8 of b_k[0]
 	VBROADCASTSS (R8), Y4 // a[0][0] = a[0][0]
 	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
-	ADDQ         BX, R9 // b_k += pitch
-	VPMOVSXBD    (R9), Y2 // B[1][0] = int8 of b_k[0]
+	ADDQ         BX, SI // b_k += pitch
+	VPMOVSXBD    (SI), Y2 // B[1][0] = int8 of b_k[0]
 	VCVTDQ2PS    Y2, Y2 // B[1][0] = int8 of b_k[0]
-	VPMOVSXBD    8(R9), Y3 // B[1][0] = int8 of b_k[0]
+	VPMOVSXBD    8(SI), Y3 // B[1][0] = int8 of b_k[0]
 	VCVTDQ2PS    Y3, Y3 // B[1][0] = int8 of b_k[0]
 	VBROADCASTSS 4(R8), Y4 // a[0][1] = a[0][1]
 	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
-	ADDQ         BX, R9 // b_k += pitch
-	VPMOVSXBD    (R9), Y2 // B[2][0] = int8 of b_k[0]
+	ADDQ         BX, SI // b_k += pitch
+	VPMOVSXBD    (SI), Y2 // B[2][0] = int8 of b_k[0]
 	VCVTDQ2PS    Y2, Y2 // B[2][0] = int8 of b_k[0]
-	VPMOVSXBD    8(R9), Y3 // B[2][0] = int8 of b_k[0]
+	VPMOVSXBD    8(SI), Y3 // B[2][0] = int8 of b_k[0]
 	VCVTDQ2PS    Y3, Y3 // B[2][0] = int8 of b_k[0]
 	VBROADCASTSS 8(R8), Y4 // a[0][2] = a[0][2]
 	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
-	ADDQ         BX, R9 // b_k += pitch
-	VPMOVSXBD    (R9), Y2 // B[3][0] = int8 of b_k[0]
+	ADDQ         BX, SI // b_k += pitch
+	VPMOVSXBD    (SI), Y2 // B[3][0] = int8 of b_k[0]
 	VCVTDQ2PS    Y2, Y2 // B[3][0] = int8 of b_k[0]
-	VPMOVSXBD    8(R9), Y3 // B[3][0] = int8 of b_k[0]
+	VPMOVSXBD    8(SI), Y3 // B[3][0] = int8 of b_k[0]
 	VCVTDQ2PS    Y3, Y3 // B[3][0] = int8 of b_k[0]
 	VBROADCASTSS 12(R8), Y4 // a[0][3] = a[0][3]
 	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
-	ADDQ         BX, R9 // b_k += pitch
+	ADDQ         BX, SI // b_k += pitch
 	ADDQ         $+16, R8 // a0 += 16
-	PREFETCHT0   2048(SI) // prefetch ahead[512]
-	PREFETCHT0   2112(SI) // prefetch ahead[528]
-	ADDQ         $+128, SI // ahead += 128
+	PREFETCHT0   2048(SI) // prefetch b_k[512]
+	PREFETCHT0   2112(SI) // prefetch b_k[528]
 	SUBQ         $+4, DI // depth += -4
 	CMPQ         DI, $+4 // depth >= 4
 	JGE          depth_77 // depth >= 4
@@ -8139,14 +8075,14 @@ depth_end_78:
 	JLT  depth_end_80 // depth < 1
 
 depth_79:
-	VPMOVSXBD    (R9), Y2 // B[0][0] = int8 of b_k[0]
+	VPMOVSXBD    (SI), Y2 // B[0][0] = int8 of b_k[0]
 	VCVTDQ2PS    Y2, Y2 // B[0][0] = int8 of b_k[0]
-	VPMOVSXBD    8(R9), Y3 // B[0][0] = int8 of b_k[0]
+	VPMOVSXBD    8(SI), Y3 // B[0][0] = int8 of b_k[0]
 	VCVTDQ2PS    Y3, Y3 // B[0][0] = int8 of b_k[0]
 	VBROADCASTSS (R8), Y4 // a[0][0] = a[0][0]
 	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
-	ADDQ         BX, R9 // b_k += pitch
+	ADDQ         BX, SI // b_k += pitch
 	ADDQ         $+4, R8 // a0 += 4
 	SUBQ         $+1, DI // depth += -1
 	CMPQ         DI, $+1 // depth >= 1

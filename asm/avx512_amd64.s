@@ -5502,7 +5502,6 @@ end_6:
 	LEAQ (R11)(R9*2), R12 // rows of a
 	ADDQ R9, R12 // rows of a
 	MOVQ SI, R13 // b_k = b
-	MOVQ SI, R14 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_8 // depth < 4
 
@@ -5618,15 +5617,14 @@ depth_7:
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
 	ADDQ         $+16, R12 // a6 += 16
-	PREFETCHT0   2048(R14) // prefetch ahead[512]
-	PREFETCHT0   2112(R14) // prefetch ahead[528]
-	PREFETCHT0   2176(R14) // prefetch ahead[544]
-	PREFETCHT0   2240(R14) // prefetch ahead[560]
-	PREFETCHT0   2304(R14) // prefetch ahead[576]
-	PREFETCHT0   2368(R14) // prefetch ahead[592]
-	PREFETCHT0   2432(R14) // prefetch ahead[608]
-	PREFETCHT0   2496(R14) // prefetch ahead[624]
-	ADDQ         $+512, R14 // ahead += 512
+	PREFETCHT0   2048(R13) // prefetch b_k[512]
+	PREFETCHT0   2112(R13) // prefetch b_k[528]
+	PREFETCHT0   2176(R13) // prefetch b_k[544]
+	PREFETCHT0   2240(R13) // prefetch b_k[560]
+	PREFETCHT0   2304(R13) // prefetch b_k[576]
+	PREFETCHT0   2368(R13) // prefetch b_k[592]
+	PREFETCHT0   2432(R13) // prefetch b_k[608]
+	PREFETCHT0   2496(R13) // prefetch b_k[624]
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_7 // depth >= 4
@@ -5770,12 +5768,11 @@ end_13:
 	ADDQ R8, R10 // rows of a
 	LEAQ (R10)(R8*2), R11 // rows of a
 	ADDQ R8, R11 // rows of a
-	MOVQ SI, R12 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_15 // depth < 4
 
 depth_14:
-	VMOVUPS          (R12), Z8 // B[0][0] = b_k[0]
+	VMOVUPS          (SI), Z8 // B[0][0] = b_k[0]
 	VFMADD231PS.BCST (R9), Z8, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z8, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z8, Z2 // C[2][0] += a[2][0] * B[0][0]
@@ -5784,8 +5781,8 @@ depth_14:
 	VFMADD231PS.BCST (R10)(R8*2), Z8, Z5 // C[5][0] += a[5][0] * B[0][0]
 	VFMADD231PS.BCST (R11), Z8, Z6 // C[6][0] += a[6][0] * B[0][0]
 	VFMADD231PS.BCST (R11)(R8*1), Z8, Z7 // C[7][0] += a[7][0] * B[0][0]
-	ADDQ             BX, R12 // b_k += pitch
-	VMOVUPS          (R12), Z8 // B[1][0] = b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VMOVUPS          (SI), Z8 // B[1][0] = b_k[0]
 	VFMADD231PS.BCST 4(R9), Z8, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*2), Z8, Z2 // C[2][0] += a[2][1] * B[1][0]
@@ -5794,8 +5791,8 @@ depth_14:
 	VFMADD231PS.BCST 4(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][1] * B[1][0]
 	VFMADD231PS.BCST 4(R11), Z8, Z6 // C[6][0] += a[6][1] * B[1][0]
 	VFMADD231PS.BCST 4(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][1] * B[1][0]
-	ADDQ             BX, R12 // b_k += pitch
-	VMOVUPS          (R12), Z8 // B[2][0] = b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VMOVUPS          (SI), Z8 // B[2][0] = b_k[0]
 	VFMADD231PS.BCST 8(R9), Z8, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*2), Z8, Z2 // C[2][0] += a[2][2] * B[2][0]
@@ -5804,8 +5801,8 @@ depth_14:
 	VFMADD231PS.BCST 8(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][2] * B[2][0]
 	VFMADD231PS.BCST 8(R11), Z8, Z6 // C[6][0] += a[6][2] * B[2][0]
 	VFMADD231PS.BCST 8(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][2] * B[2][0]
-	ADDQ             BX, R12 // b_k += pitch
-	VMOVUPS          (R12), Z8 // B[3][0] = b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VMOVUPS          (SI), Z8 // B[3][0] = b_k[0]
 	VFMADD231PS.BCST 12(R9), Z8, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*2), Z8, Z2 // C[2][0] += a[2][3] * B[3][0]
@@ -5814,19 +5811,18 @@ depth_14:
 	VFMADD231PS.BCST 12(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][3] * B[3][0]
 	VFMADD231PS.BCST 12(R11), Z8, Z6 // C[6][0] += a[6][3] * B[3][0]
 	VFMADD231PS.BCST 12(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][3] * B[3][0]
-	ADDQ             BX, R12 // b_k += pitch
+	ADDQ             BX, SI // b_k += pitch
 	ADDQ             $+16, R9 // a0 += 16
 	ADDQ             $+16, R10 // a3 += 16
 	ADDQ             $+16, R11 // a6 += 16
-	PREFETCHT0       2048(SI) // prefetch ahead[512]
-	PREFETCHT0       2112(SI) // prefetch ahead[528]
-	PREFETCHT0       2176(SI) // prefetch ahead[544]
-	PREFETCHT0       2240(SI) // prefetch ahead[560]
-	PREFETCHT0       2304(SI) // prefetch ahead[576]
-	PREFETCHT0       2368(SI) // prefetch ahead[592]
-	PREFETCHT0       2432(SI) // prefetch ahead[608]
-	PREFETCHT0       2496(SI) // prefetch ahead[624]
-	ADDQ             $+512, SI // ahead += 512
+	PREFETCHT0       2048(SI) // prefetch b_k[512]
+	PREFETCHT0       2112(SI) // prefetch b_k[528]
+	PREFETCHT0       2176(SI) // prefetch b_k[544]
+	PREFETCHT0       2240(SI) // prefetch b_k[560]
+	PREFETCHT0       2304(SI) // prefetch b_k[576]
+	PREFETCHT0       2368(SI) // prefetch b_k[592]
+	PREFETCHT0       2432(SI) // prefetch b_k[608]
+	PREFETCHT0       2496(SI) // prefetch b_k[624]
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_14 // depth >= 4
@@ -5836,7 +5832,7 @@ depth_end_15:
 	JLT  depth_end_17 // depth < 1
 
 depth_16:
-	VMOVUPS          (R12), Z8 // B[0][0] = b_k[0]
+	VMOVUPS          (SI), Z8 // B[0][0] = b_k[0]
 	VFMADD231PS.BCST (R9), Z8, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z8, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z8, Z2 // C[2][0] += a[2][0] * B[0][0]
@@ -5845,7 +5841,7 @@ depth_16:
 	VFMADD231PS.BCST (R10)(R8*2), Z8, Z5 // C[5][0] += a[5][0] * B[0][0]
 	VFMADD231PS.BCST (R11), Z8, Z6 // C[6][0] += a[6][0] * B[0][0]
 	VFMADD231PS.BCST (R11)(R8*1), Z8, Z7 // C[7][0] += a[7][0] * B[0][0]
-	ADDQ             BX, R12 // b_k += pitch
+	ADDQ             BX, SI // b_k += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	ADDQ             $+4, R10 // a3 += 4
 	ADDQ             $+4, R11 // a6 += 4
@@ -5982,7 +5978,6 @@ end_23:
 	LEAQ (R10)(R9*2), R11 // rows of a
 	ADDQ R9, R11 // rows of a
 	MOVQ SI, R12 // b_k = b
-	MOVQ SI, R13 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_25 // depth < 4
 
@@ -6073,15 +6068,14 @@ depth_24:
 	ADDQ         DI, R12 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
-	PREFETCHT0   2048(R13) // prefetch ahead[512]
-	PREFETCHT0   2112(R13) // prefetch ahead[528]
-	PREFETCHT0   2176(R13) // prefetch ahead[544]
-	PREFETCHT0   2240(R13) // prefetch ahead[560]
-	PREFETCHT0   2304(R13) // prefetch ahead[576]
-	PREFETCHT0   2368(R13) // prefetch ahead[592]
-	PREFETCHT0   2432(R13) // prefetch ahead[608]
-	PREFETCHT0   2496(R13) // prefetch ahead[624]
-	ADDQ         $+512, R13 // ahead += 512
+	PREFETCHT0   2048(R12) // prefetch b_k[512]
+	PREFETCHT0   2112(R12) // prefetch b_k[528]
+	PREFETCHT0   2176(R12) // prefetch b_k[544]
+	PREFETCHT0   2240(R12) // prefetch b_k[560]
+	PREFETCHT0   2304(R12) // prefetch b_k[576]
+	PREFETCHT0   2368(R12) // prefetch b_k[592]
+	PREFETCHT0   2432(R12) // prefetch b_k[608]
+	PREFETCHT0   2496(R12) // prefetch b_k[624]
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_24 // depth >= 4
@@ -6200,54 +6194,52 @@ end_30:
 	MOVQ CX, R9 // rows of a
 	LEAQ (R9)(R8*2), R10 // rows of a
 	ADDQ R8, R10 // rows of a
-	MOVQ SI, R11 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_32 // depth < 4
 
 depth_31:
-	VMOVUPS          (R11), Z6 // B[0][0] = b_k[0]
+	VMOVUPS          (SI), Z6 // B[0][0] = b_k[0]
 	VFMADD231PS.BCST (R9), Z6, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z6, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z6, Z2 // C[2][0] += a[2][0] * B[0][0]
 	VFMADD231PS.BCST (R10), Z6, Z3 // C[3][0] += a[3][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R8*1), Z6, Z4 // C[4][0] += a[4][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R8*2), Z6, Z5 // C[5][0] += a[5][0] * B[0][0]
-	ADDQ             BX, R11 // b_k += pitch
-	VMOVUPS          (R11), Z6 // B[1][0] = b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VMOVUPS          (SI), Z6 // B[1][0] = b_k[0]
 	VFMADD231PS.BCST 4(R9), Z6, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*2), Z6, Z2 // C[2][0] += a[2][1] * B[1][0]
 	VFMADD231PS.BCST 4(R10), Z6, Z3 // C[3][0] += a[3][1] * B[1][0]
 	VFMADD231PS.BCST 4(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][1] * B[1][0]
 	VFMADD231PS.BCST 4(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][1] * B[1][0]
-	ADDQ             BX, R11 // b_k += pitch
-	VMOVUPS          (R11), Z6 // B[2][0] = b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VMOVUPS          (SI), Z6 // B[2][0] = b_k[0]
 	VFMADD231PS.BCST 8(R9), Z6, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*2), Z6, Z2 // C[2][0] += a[2][2] * B[2][0]
 	VFMADD231PS.BCST 8(R10), Z6, Z3 // C[3][0] += a[3][2] * B[2][0]
 	VFMADD231PS.BCST 8(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][2] * B[2][0]
 	VFMADD231PS.BCST 8(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][2] * B[2][0]
-	ADDQ             BX, R11 // b_k += pitch
-	VMOVUPS          (R11), Z6 // B[3][0] = b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VMOVUPS          (SI), Z6 // B[3][0] = b_k[0]
 	VFMADD231PS.BCST 12(R9), Z6, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*2), Z6, Z2 // C[2][0] += a[2][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10), Z6, Z3 // C[3][0] += a[3][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][3] * B[3][0]
-	ADDQ             BX, R11 // b_k += pitch
+	ADDQ             BX, SI // b_k += pitch
 	ADDQ             $+16, R9 // a0 += 16
 	ADDQ             $+16, R10 // a3 += 16
-	PREFETCHT0       2048(SI) // prefetch ahead[512]
-	PREFETCHT0       2112(SI) // prefetch ahead[528]
-	PREFETCHT0       2176(SI) // prefetch ahead[544]
-	PREFETCHT0       2240(SI) // prefetch ahead[560]
-	PREFETCHT0       2304(SI) // prefetch ahead[576]
-	PREFETCHT0       2368(SI) // prefetch ahead[592]
-	PREFETCHT0       2432(SI) // prefetch ahead[608]
-	PREFETCHT0       2496(SI) // prefetch ahead[624]
-	ADDQ             $+512, SI // ahead += 512
+	PREFETCHT0       2048(SI) // prefetch b_k[512]
+	PREFETCHT0       2112(SI) // prefetch b_k[528]
+	PREFETCHT0       2176(SI) // prefetch b_k[544]
+	PREFETCHT0       2240(SI) // prefetch b_k[560]
+	PREFETCHT0       2304(SI) // prefetch b_k[576]
+	PREFETCHT0       2368(SI) // prefetch b_k[592]
+	PREFETCHT0       2432(SI) // prefetch b_k[608]
+	PREFETCHT0       2496(SI) // prefetch b_k[624]
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_31 // depth >= 4
@@ -6257,14 +6249,14 @@ depth_end_32:
 	JLT  depth_end_34 // depth < 1
 
 depth_33:
-	VMOVUPS          (R11), Z6 // B[0][0] = b_k[0]
+	VMOVUPS          (SI), Z6 // B[0][0] = b_k[0]
 	VFMADD231PS.BCST (R9), Z6, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z6, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z6, Z2 // C[2][0] += a[2][0] * B[0][0]
 	VFMADD231PS.BCST (R10), Z6, Z3 // C[3][0] += a[3][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R8*1), Z6, Z4 // C[4][0] += a[4][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R8*2), Z6, Z5 // C[5][0] += a[5][0] * B[0][0]
-	ADDQ             BX, R11 // b_k += pitch
+	ADDQ             BX, SI // b_k += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	ADDQ             $+4, R10 // a3 += 4
 	SUBQ             $+1, DI // depth += -1
@@ -6378,7 +6370,6 @@ end_40:
 	LEAQ (R10)(R9*2), R11 // rows of a
 	ADDQ R9, R11 // rows of a
 	MOVQ SI, R12 // b_k = b
-	MOVQ SI, R13 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_42 // depth < 4
 
@@ -6445,15 +6436,14 @@ depth_41:
 	ADDQ         DI, R12 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
-	PREFETCHT0   2048(R13) // prefetch ahead[512]
-	PREFETCHT0   2112(R13) // prefetch ahead[528]
-	PREFETCHT0   2176(R13) // prefetch ahead[544]
-	PREFETCHT0   2240(R13) // prefetch ahead[560]
-	PREFETCHT0   2304(R13) // prefetch ahead[576]
-	PREFETCHT0   2368(R13) // prefetch ahead[592]
-	PREFETCHT0   2432(R13) // prefetch ahead[608]
-	PREFETCHT0   2496(R13) // prefetch ahead[624]
-	ADDQ         $+512, R13 // ahead += 512
+	PREFETCHT0   2048(R12) // prefetch b_k[512]
+	PREFETCHT0   2112(R12) // prefetch b_k[528]
+	PREFETCHT0   2176(R12) // prefetch b_k[544]
+	PREFETCHT0   2240(R12) // prefetch b_k[560]
+	PREFETCHT0   2304(R12) // prefetch b_k[576]
+	PREFETCHT0   2368(R12) // prefetch b_k[592]
+	PREFETCHT0   2432(R12) // prefetch b_k[608]
+	PREFETCHT0   2496(R12) // prefetch b_k[624]
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_41 // depth >= 4
@@ -6554,46 +6544,44 @@ end_47:
 	MOVQ CX, R9 // rows of a
 	LEAQ (R9)(R8*2), R10 // rows of a
 	ADDQ R8, R10 // rows of a
-	MOVQ SI, R11 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_49 // depth < 4
 
 depth_48:
-	VMOVUPS          (R11), Z4 // B[0][0] = b_k[0]
+	VMOVUPS          (SI), Z4 // B[0][0] = b_k[0]
 	VFMADD231PS.BCST (R9), Z4, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z4, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z4, Z2 // C[2][0] += a[2][0] * B[0][0]
 	VFMADD231PS.BCST (R10), Z4, Z3 // C[3][0] += a[3][0] * B[0][0]
-	ADDQ             BX, R11 // b_k += pitch
-	VMOVUPS          (R11), Z4 // B[1][0] = b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VMOVUPS          (SI), Z4 // B[1][0] = b_k[0]
 	VFMADD231PS.BCST 4(R9), Z4, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][1] * B[1][0]
 	VFMADD231PS.BCST 4(R10), Z4, Z3 // C[3][0] += a[3][1] * B[1][0]
-	ADDQ             BX, R11 // b_k += pitch
-	VMOVUPS          (R11), Z4 // B[2][0] = b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VMOVUPS          (SI), Z4 // B[2][0] = b_k[0]
 	VFMADD231PS.BCST 8(R9), Z4, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][2] * B[2][0]
 	VFMADD231PS.BCST 8(R10), Z4, Z3 // C[3][0] += a[3][2] * B[2][0]
-	ADDQ             BX, R11 // b_k += pitch
-	VMOVUPS          (R11), Z4 // B[3][0] = b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VMOVUPS          (SI), Z4 // B[3][0] = b_k[0]
 	VFMADD231PS.BCST 12(R9), Z4, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10), Z4, Z3 // C[3][0] += a[3][3] * B[3][0]
-	ADDQ             BX, R11 // b_k += pitch
+	ADDQ             BX, SI // b_k += pitch
 	ADDQ             $+16, R9 // a0 += 16
 	ADDQ             $+16, R10 // a3 += 16
-	PREFETCHT0       2048(SI) // prefetch ahead[512]
-	PREFETCHT0       2112(SI) // prefetch ahead[528]
-	PREFETCHT0       2176(SI) // prefetch ahead[544]
-	PREFETCHT0       2240(SI) // prefetch ahead[560]
-	PREFETCHT0       2304(SI) // prefetch ahead[576]
-	PREFETCHT0       2368(SI) // prefetch ahead[592]
-	PREFETCHT0       2432(SI) // prefetch ahead[608]
-	PREFETCHT0       2496(SI) // prefetch ahead[624]
-	ADDQ             $+512, SI // ahead += 512
+	PREFETCHT0       2048(SI) // prefetch b_k[512]
+	PREFETCHT0       2112(SI) // prefetch b_k[528]
+	PREFETCHT0       2176(SI) // prefetch b_k[544]
+	PREFETCHT0       2240(SI) // prefetch b_k[560]
+	PREFETCHT0       2304(SI) // prefetch b_k[576]
+	PREFETCHT0       2368(SI) // prefetch b_k[592]
+	PREFETCHT0       2432(SI) // prefetch b_k[608]
+	PREFETCHT0       2496(SI) // prefetch b_k[624]
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_48 // depth >= 4
@@ -6603,12 +6591,12 @@ depth_end_49:
 	JLT  depth_end_51 // depth < 1
 
 depth_50:
-	VMOVUPS          (R11), Z4 // B[0][0] = b_k[0]
+	VMOVUPS          (SI), Z4 // B[0][0] = b_k[0]
 	VFMADD231PS.BCST (R9), Z4, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z4, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z4, Z2 // C[2][0] += a[2][0] * B[0][0]
 	VFMADD231PS.BCST (R10), Z4, Z3 // C[3][0] += a[3][0] * B[0][0]
-	ADDQ             BX, R11 // b_k += pitch
+	ADDQ             BX, SI // b_k += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	ADDQ             $+4, R10 // a3 += 4
 	SUBQ             $+1, DI // depth += -1
@@ -6705,7 +6693,6 @@ end_57:
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R10 // rows of a
 	MOVQ SI, R11 // b_k = b
-	MOVQ SI, R12 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_59 // depth < 4
 
@@ -6759,15 +6746,14 @@ depth_58:
 	VFMADD231PS  Z8, Z9, Z5 // C[2][1] += A[2][3] * B[3][1]
 	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
-	PREFETCHT0   2048(R12) // prefetch ahead[512]
-	PREFETCHT0   2112(R12) // prefetch ahead[528]
-	PREFETCHT0   2176(R12) // prefetch ahead[544]
-	PREFETCHT0   2240(R12) // prefetch ahead[560]
-	PREFETCHT0   2304(R12) // prefetch ahead[576]
-	PREFETCHT0   2368(R12) // prefetch ahead[592]
-	PREFETCHT0   2432(R12) // prefetch ahead[608]
-	PREFETCHT0   2496(R12) // prefetch ahead[624]
-	ADDQ         $+512, R12 // ahead += 512
+	PREFETCHT0   2048(R11) // prefetch b_k[512]
+	PREFETCHT0   2112(R11) // prefetch b_k[528]
+	PREFETCHT0   2176(R11) // prefetch b_k[544]
+	PREFETCHT0   2240(R11) // prefetch b_k[560]
+	PREFETCHT0   2304(R11) // prefetch b_k[576]
+	PREFETCHT0   2368(R11) // prefetch b_k[592]
+	PREFETCHT0   2432(R11) // prefetch b_k[608]
+	PREFETCHT0   2496(R11) // prefetch b_k[624]
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_58 // depth >= 4
@@ -6852,41 +6838,39 @@ end_64:
 	MOVQ aStride+24(FP), R8 // aStride
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R9 // rows of a
-	MOVQ SI, R10 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_66 // depth < 4
 
 depth_65:
-	VMOVUPS          (R10), Z3 // B[0][0] = b_k[0]
+	VMOVUPS          (SI), Z3 // B[0][0] = b_k[0]
 	VFMADD231PS.BCST (R9), Z3, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z3, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z3, Z2 // C[2][0] += a[2][0] * B[0][0]
-	ADDQ             BX, R10 // b_k += pitch
-	VMOVUPS          (R10), Z3 // B[1][0] = b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VMOVUPS          (SI), Z3 // B[1][0] = b_k[0]
 	VFMADD231PS.BCST 4(R9), Z3, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][1] * B[1][0]
-	ADDQ             BX, R10 // b_k += pitch
-	VMOVUPS          (R10), Z3 // B[2][0] = b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VMOVUPS          (SI), Z3 // B[2][0] = b_k[0]
 	VFMADD231PS.BCST 8(R9), Z3, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][2] * B[2][0]
-	ADDQ             BX, R10 // b_k += pitch
-	VMOVUPS          (R10), Z3 // B[3][0] = b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VMOVUPS          (SI), Z3 // B[3][0] = b_k[0]
 	VFMADD231PS.BCST 12(R9), Z3, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][3] * B[3][0]
-	ADDQ             BX, R10 // b_k += pitch
+	ADDQ             BX, SI // b_k += pitch
 	ADDQ             $+16, R9 // a0 += 16
-	PREFETCHT0       2048(SI) // prefetch ahead[512]
-	PREFETCHT0       2112(SI) // prefetch ahead[528]
-	PREFETCHT0       2176(SI) // prefetch ahead[544]
-	PREFETCHT0       2240(SI) // prefetch ahead[560]
-	PREFETCHT0       2304(SI) // prefetch ahead[576]
-	PREFETCHT0       2368(SI) // prefetch ahead[592]
-	PREFETCHT0       2432(SI) // prefetch ahead[608]
-	PREFETCHT0       2496(SI) // prefetch ahead[624]
-	ADDQ             $+512, SI // ahead += 512
+	PREFETCHT0       2048(SI) // prefetch b_k[512]
+	PREFETCHT0       2112(SI) // prefetch b_k[528]
+	PREFETCHT0       2176(SI) // prefetch b_k[544]
+	PREFETCHT0       2240(SI) // prefetch b_k[560]
+	PREFETCHT0       2304(SI) // prefetch b_k[576]
+	PREFETCHT0       2368(SI) // prefetch b_k[592]
+	PREFETCHT0       2432(SI) // prefetch b_k[608]
+	PREFETCHT0       2496(SI) // prefetch b_k[624]
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_65 // depth >= 4
@@ -6896,11 +6880,11 @@ depth_end_66:
 	JLT  depth_end_68 // depth < 1
 
 depth_67:
-	VMOVUPS          (R10), Z3 // B[0][0] = b_k[0]
+	VMOVUPS          (SI), Z3 // B[0][0] = b_k[0]
 	VFMADD231PS.BCST (R9), Z3, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z3, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z3, Z2 // C[2][0] += a[2][0] * B[0][0]
-	ADDQ             BX, R10 // b_k += pitch
+	ADDQ             BX, SI // b_k += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	SUBQ             $+1, DI // depth += -1
 	CMPQ             DI, $+1 // depth >= 1
@@ -6984,7 +6968,6 @@ end_74:
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R10 // rows of a
 	MOVQ SI, R11 // b_k = b
-	MOVQ SI, R12 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_76 // depth < 4
 
@@ -7026,15 +7009,14 @@ depth_75:
 	VFMADD231PS  Z5, Z6, Z3 // C[1][1] += A[1][3] * B[3][1]
 	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
-	PREFETCHT0   2048(R12) // prefetch ahead[512]
-	PREFETCHT0   2112(R12) // prefetch ahead[528]
-	PREFETCHT0   2176(R12) // prefetch ahead[544]
-	PREFETCHT0   2240(R12) // prefetch ahead[560]
-	PREFETCHT0   2304(R12) // prefetch ahead[576]
-	PREFETCHT0   2368(R12) // prefetch ahead[592]
-	PREFETCHT0   2432(R12) // prefetch ahead[608]
-	PREFETCHT0   2496(R12) // prefetch ahead[624]
-	ADDQ         $+512, R12 // ahead += 512
+	PREFETCHT0   2048(R11) // prefetch b_k[512]
+	PREFETCHT0   2112(R11) // prefetch b_k[528]
+	PREFETCHT0   2176(R11) // prefetch b_k[544]
+	PREFETCHT0   2240(R11) // prefetch b_k[560]
+	PREFETCHT0   2304(R11) // prefetch b_k[576]
+	PREFETCHT0   2368(R11) // prefetch b_k[592]
+	PREFETCHT0   2432(R11) // prefetch b_k[608]
+	PREFETCHT0   2496(R11) // prefetch b_k[624]
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_75 // depth >= 4
@@ -7110,37 +7092,35 @@ end_81:
 	MOVQ aStride+24(FP), R8 // aStride
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R9 // rows of a
-	MOVQ SI, R10 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_83 // depth < 4
 
 depth_82:
-	VMOVUPS          (R10), Z2 // B[0][0] = b_k[0]
+	VMOVUPS          (SI), Z2 // B[0][0] = b_k[0]
 	VFMADD231PS.BCST (R9), Z2, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z2, Z1 // C[1][0] += a[1][0] * B[0][0]
-	ADDQ             BX, R10 // b_k += pitch
-	VMOVUPS          (R10), Z2 // B[1][0] = b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VMOVUPS          (SI), Z2 // B[1][0] = b_k[0]
 	VFMADD231PS.BCST 4(R9), Z2, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z2, Z1 // C[1][0] += a[1][1] * B[1][0]
-	ADDQ             BX, R10 // b_k += pitch
-	VMOVUPS          (R10), Z2 // B[2][0] = b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VMOVUPS          (SI), Z2 // B[2][0] = b_k[0]
 	VFMADD231PS.BCST 8(R9), Z2, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z2, Z1 // C[1][0] += a[1][2] * B[2][0]
-	ADDQ             BX, R10 // b_k += pitch
-	VMOVUPS          (R10), Z2 // B[3][0] = b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VMOVUPS          (SI), Z2 // B[3][0] = b_k[0]
 	VFMADD231PS.BCST 12(R9), Z2, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z2, Z1 // C[1][0] += a[1][3] * B[3][0]
-	ADDQ             BX, R10 // b_k += pitch
+	ADDQ             BX, SI // b_k += pitch
 	ADDQ             $+16, R9 // a0 += 16
-	PREFETCHT0       2048(SI) // prefetch ahead[512]
-	PREFETCHT0       2112(SI) // prefetch ahead[528]
-	PREFETCHT0       2176(SI) // prefetch ahead[544]
-	PREFETCHT0       2240(SI) // prefetch ahead[560]
-	PREFETCHT0       2304(SI) // prefetch ahead[576]
-	PREFETCHT0       2368(SI) // prefetch ahead[592]
-	PREFETCHT0       2432(SI) // prefetch ahead[608]
-	PREFETCHT0       2496(SI) // prefetch ahead[624]
-	ADDQ             $+512, SI // ahead += 512
+	PREFETCHT0       2048(SI) // prefetch b_k[512]
+	PREFETCHT0       2112(SI) // prefetch b_k[528]
+	PREFETCHT0       2176(SI) // prefetch b_k[544]
+	PREFETCHT0       2240(SI) // prefetch b_k[560]
+	PREFETCHT0       2304(SI) // prefetch b_k[576]
+	PREFETCHT0       2368(SI) // prefetch b_k[592]
+	PREFETCHT0       2432(SI) // prefetch b_k[608]
+	PREFETCHT0       2496(SI) // prefetch b_k[624]
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_82 // depth >= 4
@@ -7150,10 +7130,10 @@ depth_end_83:
 	JLT  depth_end_85 // depth < 1
 
 depth_84:
-	VMOVUPS          (R10), Z2 // B[0][0] = b_k[0]
+	VMOVUPS          (SI), Z2 // B[0][0] = b_k[0]
 	VFMADD231PS.BCST (R9), Z2, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z2, Z1 // C[1][0] += a[1][0] * B[0][0]
-	ADDQ             BX, R10 // b_k += pitch
+	ADDQ             BX, SI // b_k += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	SUBQ             $+1, DI // depth += -1
 	CMPQ             DI, $+1 // depth >= 1
@@ -7227,7 +7207,6 @@ end_91:
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R9 // rows of a
 	MOVQ SI, R10 // b_k = b
-	MOVQ SI, R11 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_93 // depth < 4
 
@@ -7257,15 +7236,14 @@ depth_92:
 	VFMADD231PS  Z2, Z3, Z1 // C[0][1] += A[0][3] * B[3][1]
 	ADDQ         DI, R10 // b_k += pitch
 	ADDQ         $+16, R9 // a0 += 16
-	PREFETCHT0   2048(R11) // prefetch ahead[512]
-	PREFETCHT0   2112(R11) // prefetch ahead[528]
-	PREFETCHT0   2176(R11) // prefetch ahead[544]
-	PREFETCHT0   2240(R11) // prefetch ahead[560]
-	PREFETCHT0   2304(R11) // prefetch ahead[576]
-	PREFETCHT0   2368(R11) // prefetch ahead[592]
-	PREFETCHT0   2432(R11) // prefetch ahead[608]
-	PREFETCHT0   2496(R11) // prefetch ahead[624]
-	ADDQ         $+512, R11 // ahead += 512
+	PREFETCHT0   2048(R10) // prefetch b_k[512]
+	PREFETCHT0   2112(R10) // prefetch b_k[528]
+	PREFETCHT0   2176(R10) // prefetch b_k[544]
+	PREFETCHT0   2240(R10) // prefetch b_k[560]
+	PREFETCHT0   2304(R10) // prefetch b_k[576]
+	PREFETCHT0   2368(R10) // prefetch b_k[592]
+	PREFETCHT0   2432(R10) // prefetch b_k[608]
+	PREFETCHT0   2496(R10) // prefetch b_k[624]
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_92 // depth >= 4
@@ -7332,33 +7310,31 @@ end_98:
 	MOVQ aStride+24(FP), R8 // aStride
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R8 // rows of a
-	MOVQ SI, R9 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_100 // depth < 4
 
 depth_99:
-	VMOVUPS          (R9), Z1 // B[0][0] = b_k[0]
+	VMOVUPS          (SI), Z1 // B[0][0] = b_k[0]
 	VFMADD231PS.BCST (R8), Z1, Z0 // C[0][0] += a[0][0] * B[0][0]
-	ADDQ             BX, R9 // b_k += pitch
-	VMOVUPS          (R9), Z1 // B[1][0] = b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VMOVUPS          (SI), Z1 // B[1][0] = b_k[0]
 	VFMADD231PS.BCST 4(R8), Z1, Z0 // C[0][0] += a[0][1] * B[1][0]
-	ADDQ             BX, R9 // b_k += pitch
-	VMOVUPS          (R9), Z1 // B[2][0] = b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VMOVUPS          (SI), Z1 // B[2][0] = b_k[0]
 	VFMADD231PS.BCST 8(R8), Z1, Z0 // C[0][0] += a[0][2] * B[2][0]
-	ADDQ             BX, R9 // b_k += pitch
-	VMOVUPS          (R9), Z1 // B[3][0] = b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VMOVUPS          (SI), Z1 // B[3][0] = b_k[0]
 	VFMADD231PS.BCST 12(R8), Z1, Z0 // C[0][0] += a[0][3] * B[3][0]
-	ADDQ             BX, R9 // b_k += pitch
+	ADDQ             BX, SI // b_k += pitch
 	ADDQ             $+16, R8 // a0 += 16
-	PREFETCHT0       2048(SI) // prefetch ahead[512]
-	PREFETCHT0       2112(SI) // prefetch ahead[528]
-	PREFETCHT0       2176(SI) // prefetch ahead[544]
-	PREFETCHT0       2240(SI) // prefetch ahead[560]
-	PREFETCHT0       2304(SI) // prefetch ahead[576]
-	PREFETCHT0       2368(SI) // prefetch ahead[592]
-	PREFETCHT0       2432(SI) // prefetch ahead[608]
-	PREFETCHT0       2496(SI) // prefetch ahead[624]
-	ADDQ             $+512, SI // ahead += 512
+	PREFETCHT0       2048(SI) // prefetch b_k[512]
+	PREFETCHT0       2112(SI) // prefetch b_k[528]
+	PREFETCHT0       2176(SI) // prefetch b_k[544]
+	PREFETCHT0       2240(SI) // prefetch b_k[560]
+	PREFETCHT0       2304(SI) // prefetch b_k[576]
+	PREFETCHT0       2368(SI) // prefetch b_k[592]
+	PREFETCHT0       2432(SI) // prefetch b_k[608]
+	PREFETCHT0       2496(SI) // prefetch b_k[624]
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_99 // depth >= 4
@@ -7368,9 +7344,9 @@ depth_end_100:
 	JLT  depth_end_102 // depth < 1
 
 depth_101:
-	VMOVUPS          (R9), Z1 // B[0][0] = b_k[0]
+	VMOVUPS          (SI), Z1 // B[0][0] = b_k[0]
 	VFMADD231PS.BCST (R8), Z1, Z0 // C[0][0] += a[0][0] * B[0][0]
-	ADDQ             BX, R9 // b_k += pitch
+	ADDQ             BX, SI // b_k += pitch
 	ADDQ             $+4, R8 // a0 += 4
 	SUBQ             $+1, DI // depth += -1
 	CMPQ             DI, $+1 // depth >= 1
@@ -7506,7 +7482,6 @@ end_6:
 	LEAQ (R11)(R9*2), R12 // rows of a
 	ADDQ R9, R12 // rows of a
 	MOVQ SI, R13 // b_k = b
-	MOVQ SI, R14 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_8 // depth < 4
 
@@ -7630,11 +7605,10 @@ depth_7:
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
 	ADDQ         $+16, R12 // a6 += 16
-	PREFETCHT0   2048(R14) // prefetch ahead[512]
-	PREFETCHT0   2112(R14) // prefetch ahead[528]
-	PREFETCHT0   2176(R14) // prefetch ahead[544]
-	PREFETCHT0   2240(R14) // prefetch ahead[560]
-	ADDQ         $+256, R14 // ahead += 256
+	PREFETCHT0   2048(R13) // prefetch b_k[512]
+	PREFETCHT0   2112(R13) // prefetch b_k[528]
+	PREFETCHT0   2176(R13) // prefetch b_k[544]
+	PREFETCHT0   2240(R13) // prefetch b_k[560]
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_7 // depth >= 4
@@ -7780,12 +7754,11 @@ end_13:
 	ADDQ R8, R10 // rows of a
 	LEAQ (R10)(R8*2), R11 // rows of a
 	ADDQ R8, R11 // rows of a
-	MOVQ SI, R12 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_15 // depth < 4
 
 depth_14:
-	VPMOVZXWD        (R12), Z8 // B[0][0] = bfloat16 of b_k[0]
+	VPMOVZXWD        (SI), Z8 // B[0][0] = bfloat16 of b_k[0]
 	VPSLLD           $0x10, Z8, Z8 // B[0][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST (R9), Z8, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z8, Z1 // C[1][0] += a[1][0] * B[0][0]
@@ -7795,8 +7768,8 @@ depth_14:
 	VFMADD231PS.BCST (R10)(R8*2), Z8, Z5 // C[5][0] += a[5][0] * B[0][0]
 	VFMADD231PS.BCST (R11), Z8, Z6 // C[6][0] += a[6][0] * B[0][0]
 	VFMADD231PS.BCST (R11)(R8*1), Z8, Z7 // C[7][0] += a[7][0] * B[0][0]
-	ADDQ             BX, R12 // b_k += pitch
-	VPMOVZXWD        (R12), Z8 // B[1][0] = bfloat16 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VPMOVZXWD        (SI), Z8 // B[1][0] = bfloat16 of b_k[0]
 	VPSLLD           $0x10, Z8, Z8 // B[1][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST 4(R9), Z8, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][1] * B[1][0]
@@ -7806,8 +7779,8 @@ depth_14:
 	VFMADD231PS.BCST 4(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][1] * B[1][0]
 	VFMADD231PS.BCST 4(R11), Z8, Z6 // C[6][0] += a[6][1] * B[1][0]
 	VFMADD231PS.BCST 4(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][1] * B[1][0]
-	ADDQ             BX, R12 // b_k += pitch
-	VPMOVZXWD        (R12), Z8 // B[2][0] = bfloat16 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VPMOVZXWD        (SI), Z8 // B[2][0] = bfloat16 of b_k[0]
 	VPSLLD           $0x10, Z8, Z8 // B[2][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST 8(R9), Z8, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][2] * B[2][0]
@@ -7817,8 +7790,8 @@ depth_14:
 	VFMADD231PS.BCST 8(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][2] * B[2][0]
 	VFMADD231PS.BCST 8(R11), Z8, Z6 // C[6][0] += a[6][2] * B[2][0]
 	VFMADD231PS.BCST 8(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][2] * B[2][0]
-	ADDQ             BX, R12 // b_k += pitch
-	VPMOVZXWD        (R12), Z8 // B[3][0] = bfloat16 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VPMOVZXWD        (SI), Z8 // B[3][0] = bfloat16 of b_k[0]
 	VPSLLD           $0x10, Z8, Z8 // B[3][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST 12(R9), Z8, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][3] * B[3][0]
@@ -7828,15 +7801,14 @@ depth_14:
 	VFMADD231PS.BCST 12(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][3] * B[3][0]
 	VFMADD231PS.BCST 12(R11), Z8, Z6 // C[6][0] += a[6][3] * B[3][0]
 	VFMADD231PS.BCST 12(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][3] * B[3][0]
-	ADDQ             BX, R12 // b_k += pitch
+	ADDQ             BX, SI // b_k += pitch
 	ADDQ             $+16, R9 // a0 += 16
 	ADDQ             $+16, R10 // a3 += 16
 	ADDQ             $+16, R11 // a6 += 16
-	PREFETCHT0       2048(SI) // prefetch ahead[512]
-	PREFETCHT0       2112(SI) // prefetch ahead[528]
-	PREFETCHT0       2176(SI) // prefetch ahead[544]
-	PREFETCHT0       2240(SI) // prefetch ahead[560]
-	ADDQ             $+256, SI // ahead += 256
+	PREFETCHT0       2048(SI) // prefetch b_k[512]
+	PREFETCHT0       2112(SI) // prefetch b_k[528]
+	PREFETCHT0       2176(SI) // prefetch b_k[544]
+	PREFETCHT0       2240(SI) // prefetch b_k[560]
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_14 // depth >= 4
@@ -7846,7 +7818,7 @@ depth_end_15:
 	JLT  depth_end_17 // depth < 1
 
 depth_16:
-	VPMOVZXWD        (R12), Z8 // B[0][0] = bfloat16 of b_k[0]
+	VPMOVZXWD        (SI), Z8 // B[0][0] = bfloat16 of b_k[0]
 	VPSLLD           $0x10, Z8, Z8 // B[0][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST (R9), Z8, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z8, Z1 // C[1][0] += a[1][0] * B[0][0]
@@ -7856,7 +7828,7 @@ depth_16:
 	VFMADD231PS.BCST (R10)(R8*2), Z8, Z5 // C[5][0] += a[5][0] * B[0][0]
 	VFMADD231PS.BCST (R11), Z8, Z6 // C[6][0] += a[6][0] * B[0][0]
 	VFMADD231PS.BCST (R11)(R8*1), Z8, Z7 // C[7][0] += a[7][0] * B[0][0]
-	ADDQ             BX, R12 // b_k += pitch
+	ADDQ             BX, SI // b_k += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	ADDQ             $+4, R10 // a3 += 4
 	ADDQ             $+4, R11 // a6 += 4
@@ -7993,7 +7965,6 @@ end_23:
 	LEAQ (R10)(R9*2), R11 // rows of a
 	ADDQ R9, R11 // rows of a
 	MOVQ SI, R12 // b_k = b
-	MOVQ SI, R13 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_25 // depth < 4
 
@@ -8092,11 +8063,10 @@ depth_24:
 	ADDQ         DI, R12 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
-	PREFETCHT0   2048(R13) // prefetch ahead[512]
-	PREFETCHT0   2112(R13) // prefetch ahead[528]
-	PREFETCHT0   2176(R13) // prefetch ahead[544]
-	PREFETCHT0   2240(R13) // prefetch ahead[560]
-	ADDQ         $+256, R13 // ahead += 256
+	PREFETCHT0   2048(R12) // prefetch b_k[512]
+	PREFETCHT0   2112(R12) // prefetch b_k[528]
+	PREFETCHT0   2176(R12) // prefetch b_k[544]
+	PREFETCHT0   2240(R12) // prefetch b_k[560]
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_24 // depth >= 4
@@ -8217,12 +8187,11 @@ end_30:
 	MOVQ CX, R9 // rows of a
 	LEAQ (R9)(R8*2), R10 // rows of a
 	ADDQ R8, R10 // rows of a
-	MOVQ SI, R11 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_32 // depth < 4
 
 depth_31:
-	VPMOVZXWD        (R11), Z6 // B[0][0] = bfloat16 of b_k[0]
+	VPMOVZXWD        (SI), Z6 // B[0][0] = bfloat16 of b_k[0]
 	VPSLLD           $0x10, Z6, Z6 // B[0][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST (R9), Z6, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z6, Z1 // C[1][0] += a[1][0] * B[0][0]
@@ -8230,8 +8199,8 @@ depth_31:
 	VFMADD231PS.BCST (R10), Z6, Z3 // C[3][0] += a[3][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R8*1), Z6, Z4 // C[4][0] += a[4][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R8*2), Z6, Z5 // C[5][0] += a[5][0] * B[0][0]
-	ADDQ             BX, R11 // b_k += pitch
-	VPMOVZXWD        (R11), Z6 // B[1][0] = bfloat16 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VPMOVZXWD        (SI), Z6 // B[1][0] = bfloat16 of b_k[0]
 	VPSLLD           $0x10, Z6, Z6 // B[1][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST 4(R9), Z6, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][1] * B[1][0]
@@ -8239,8 +8208,8 @@ depth_31:
 	VFMADD231PS.BCST 4(R10), Z6, Z3 // C[3][0] += a[3][1] * B[1][0]
 	VFMADD231PS.BCST 4(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][1] * B[1][0]
 	VFMADD231PS.BCST 4(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][1] * B[1][0]
-	ADDQ             BX, R11 // b_k += pitch
-	VPMOVZXWD        (R11), Z6 // B[2][0] = bfloat16 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VPMOVZXWD        (SI), Z6 // B[2][0] = bfloat16 of b_k[0]
 	VPSLLD           $0x10, Z6, Z6 // B[2][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST 8(R9), Z6, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][2] * B[2][0]
@@ -8248,8 +8217,8 @@ depth_31:
 	VFMADD231PS.BCST 8(R10), Z6, Z3 // C[3][0] += a[3][2] * B[2][0]
 	VFMADD231PS.BCST 8(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][2] * B[2][0]
 	VFMADD231PS.BCST 8(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][2] * B[2][0]
-	ADDQ             BX, R11 // b_k += pitch
-	VPMOVZXWD        (R11), Z6 // B[3][0] = bfloat16 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VPMOVZXWD        (SI), Z6 // B[3][0] = bfloat16 of b_k[0]
 	VPSLLD           $0x10, Z6, Z6 // B[3][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST 12(R9), Z6, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][3] * B[3][0]
@@ -8257,14 +8226,13 @@ depth_31:
 	VFMADD231PS.BCST 12(R10), Z6, Z3 // C[3][0] += a[3][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][3] * B[3][0]
-	ADDQ             BX, R11 // b_k += pitch
+	ADDQ             BX, SI // b_k += pitch
 	ADDQ             $+16, R9 // a0 += 16
 	ADDQ             $+16, R10 // a3 += 16
-	PREFETCHT0       2048(SI) // prefetch ahead[512]
-	PREFETCHT0       2112(SI) // prefetch ahead[528]
-	PREFETCHT0       2176(SI) // prefetch ahead[544]
-	PREFETCHT0       2240(SI) // prefetch ahead[560]
-	ADDQ             $+256, SI // ahead += 256
+	PREFETCHT0       2048(SI) // prefetch b_k[512]
+	PREFETCHT0       2112(SI) // prefetch b_k[528]
+	PREFETCHT0       2176(SI) // prefetch b_k[544]
+	PREFETCHT0       2240(SI) // prefetch b_k[560]
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_31 // depth >= 4
@@ -8274,7 +8242,7 @@ depth_end_32:
 	JLT  depth_end_34 // depth < 1
 
 depth_33:
-	VPMOVZXWD        (R11), Z6 // B[0][0] = bfloat16 of b_k[0]
+	VPMOVZXWD        (SI), Z6 // B[0][0] = bfloat16 of b_k[0]
 	VPSLLD           $0x10, Z6, Z6 // B[0][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST (R9), Z6, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z6, Z1 // C[1][0] += a[1][0] * B[0][0]
@@ -8282,7 +8250,7 @@ depth_33:
 	VFMADD231PS.BCST (R10), Z6, Z3 // C[3][0] += a[3][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R8*1), Z6, Z4 // C[4][0] += a[4][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R8*2), Z6, Z5 // C[5][0] += a[5][0] * B[0][0]
-	ADDQ             BX, R11 // b_k += pitch
+	ADDQ             BX, SI // b_k += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	ADDQ             $+4, R10 // a3 += 4
 	SUBQ             $+1, DI // depth += -1
@@ -8396,7 +8364,6 @@ end_40:
 	LEAQ (R10)(R9*2), R11 // rows of a
 	ADDQ R9, R11 // rows of a
 	MOVQ SI, R12 // b_k = b
-	MOVQ SI, R13 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_42 // depth < 4
 
@@ -8471,11 +8438,10 @@ depth_41:
 	ADDQ         DI, R12 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
-	PREFETCHT0   2048(R13) // prefetch ahead[512]
-	PREFETCHT0   2112(R13) // prefetch ahead[528]
-	PREFETCHT0   2176(R13) // prefetch ahead[544]
-	PREFETCHT0   2240(R13) // prefetch ahead[560]
-	ADDQ         $+256, R13 // ahead += 256
+	PREFETCHT0   2048(R12) // prefetch b_k[512]
+	PREFETCHT0   2112(R12) // prefetch b_k[528]
+	PREFETCHT0   2176(R12) // prefetch b_k[544]
+	PREFETCHT0   2240(R12) // prefetch b_k[560]
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_41 // depth >= 4
@@ -8578,46 +8544,44 @@ end_47:
 	MOVQ CX, R9 // rows of a
 	LEAQ (R9)(R8*2), R10 // rows of a
 	ADDQ R8, R10 // rows of a
-	MOVQ SI, R11 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_49 // depth < 4
 
 depth_48:
-	VPMOVZXWD        (R11), Z4 // B[0][0] = bfloat16 of b_k[0]
+	VPMOVZXWD        (SI), Z4 // B[0][0] = bfloat16 of b_k[0]
 	VPSLLD           $0x10, Z4, Z4 // B[0][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST (R9), Z4, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z4, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z4, Z2 // C[2][0] += a[2][0] * B[0][0]
 	VFMADD231PS.BCST (R10), Z4, Z3 // C[3][0] += a[3][0] * B[0][0]
-	ADDQ             BX, R11 // b_k += pitch
-	VPMOVZXWD        (R11), Z4 // B[1][0] = bfloat16 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VPMOVZXWD        (SI), Z4 // B[1][0] = bfloat16 of b_k[0]
 	VPSLLD           $0x10, Z4, Z4 // B[1][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST 4(R9), Z4, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][1] * B[1][0]
 	VFMADD231PS.BCST 4(R10), Z4, Z3 // C[3][0] += a[3][1] * B[1][0]
-	ADDQ             BX, R11 // b_k += pitch
-	VPMOVZXWD        (R11), Z4 // B[2][0] = bfloat16 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VPMOVZXWD        (SI), Z4 // B[2][0] = bfloat16 of b_k[0]
 	VPSLLD           $0x10, Z4, Z4 // B[2][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST 8(R9), Z4, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][2] * B[2][0]
 	VFMADD231PS.BCST 8(R10), Z4, Z3 // C[3][0] += a[3][2] * B[2][0]
-	ADDQ             BX, R11 // b_k += pitch
-	VPMOVZXWD        (R11), Z4 // B[3][0] = bfloat16 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VPMOVZXWD        (SI), Z4 // B[3][0] = bfloat16 of b_k[0]
 	VPSLLD           $0x10, Z4, Z4 // B[3][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST 12(R9), Z4, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10), Z4, Z3 // C[3][0] += a[3][3] * B[3][0]
-	ADDQ             BX, R11 // b_k += pitch
+	ADDQ             BX, SI // b_k += pitch
 	ADDQ             $+16, R9 // a0 += 16
 	ADDQ             $+16, R10 // a3 += 16
-	PREFETCHT0       2048(SI) // prefetch ahead[512]
-	PREFETCHT0       2112(SI) // prefetch ahead[528]
-	PREFETCHT0       2176(SI) // prefetch ahead[544]
-	PREFETCHT0       2240(SI) // prefetch ahead[560]
-	ADDQ             $+256, SI // ahead += 256
+	PREFETCHT0       2048(SI) // prefetch b_k[512]
+	PREFETCHT0       2112(SI) // prefetch b_k[528]
+	PREFETCHT0       2176(SI) // prefetch b_k[544]
+	PREFETCHT0       2240(SI) // prefetch b_k[560]
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_48 // depth >= 4
@@ -8627,13 +8591,13 @@ depth_end_49:
 	JLT  depth_end_51 // depth < 1
 
 depth_50:
-	VPMOVZXWD        (R11), Z4 // B[0][0] = bfloat16 of b_k[0]
+	VPMOVZXWD        (SI), Z4 // B[0][0] = bfloat16 of b_k[0]
 	VPSLLD           $0x10, Z4, Z4 // B[0][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST (R9), Z4, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z4, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z4, Z2 // C[2][0] += a[2][0] * B[0][0]
 	VFMADD231PS.BCST (R10), Z4, Z3 // C[3][0] += a[3][0] * B[0][0]
-	ADDQ             BX, R11 // b_k += pitch
+	ADDQ             BX, SI // b_k += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	ADDQ             $+4, R10 // a3 += 4
 	SUBQ             $+1, DI // depth += -1
@@ -8730,7 +8694,6 @@ end_57:
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R10 // rows of a
 	MOVQ SI, R11 // b_k = b
-	MOVQ SI, R12 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_59 // depth < 4
 
@@ -8792,11 +8755,10 @@ depth_58:
 	VFMADD231PS  Z8, Z9, Z5 // C[2][1] += A[2][3] * B[3][1]
 	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
-	PREFETCHT0   2048(R12) // prefetch ahead[512]
-	PREFETCHT0   2112(R12) // prefetch ahead[528]
-	PREFETCHT0   2176(R12) // prefetch ahead[544]
-	PREFETCHT0   2240(R12) // prefetch ahead[560]
-	ADDQ         $+256, R12 // ahead += 256
+	PREFETCHT0   2048(R11) // prefetch b_k[512]
+	PREFETCHT0   2112(R11) // prefetch b_k[528]
+	PREFETCHT0   2176(R11) // prefetch b_k[544]
+	PREFETCHT0   2240(R11) // prefetch b_k[560]
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_58 // depth >= 4
@@ -8883,41 +8845,39 @@ end_64:
 	MOVQ aStride+24(FP), R8 // aStride
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R9 // rows of a
-	MOVQ SI, R10 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_66 // depth < 4
 
 depth_65:
-	VPMOVZXWD        (R10), Z3 // B[0][0] = bfloat16 of b_k[0]
+	VPMOVZXWD        (SI), Z3 // B[0][0] = bfloat16 of b_k[0]
 	VPSLLD           $0x10, Z3, Z3 // B[0][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST (R9), Z3, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z3, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z3, Z2 // C[2][0] += a[2][0] * B[0][0]
-	ADDQ             BX, R10 // b_k += pitch
-	VPMOVZXWD        (R10), Z3 // B[1][0] = bfloat16 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VPMOVZXWD        (SI), Z3 // B[1][0] = bfloat16 of b_k[0]
 	VPSLLD           $0x10, Z3, Z3 // B[1][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST 4(R9), Z3, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][1] * B[1][0]
-	ADDQ             BX, R10 // b_k += pitch
-	VPMOVZXWD        (R10), Z3 // B[2][0] = bfloat16 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VPMOVZXWD        (SI), Z3 // B[2][0] = bfloat16 of b_k[0]
 	VPSLLD           $0x10, Z3, Z3 // B[2][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST 8(R9), Z3, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][2] * B[2][0]
-	ADDQ             BX, R10 // b_k += pitch
-	VPMOVZXWD        (R10), Z3 // B[3][0] = bfloat16 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VPMOVZXWD        (SI), Z3 // B[3][0] = bfloat16 of b_k[0]
 	VPSLLD           $0x10, Z3, Z3 // B[3][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST 12(R9), Z3, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][3] * B[3][0]
-	ADDQ             BX, R10 // b_k += pitch
+	ADDQ             BX, SI // b_k += pitch
 	ADDQ             $+16, R9 // a0 += 16
-	PREFETCHT0       2048(SI) // prefetch ahead[512]
-	PREFETCHT0       2112(SI) // prefetch ahead[528]
-	PREFETCHT0       2176(SI) // prefetch ahead[544]
-	PREFETCHT0       2240(SI) // prefetch ahead[560]
-	ADDQ             $+256, SI // ahead += 256
+	PREFETCHT0       2048(SI) // prefetch b_k[512]
+	PREFETCHT0       2112(SI) // prefetch b_k[528]
+	PREFETCHT0       2176(SI) // prefetch b_k[544]
+	PREFETCHT0       2240(SI) // prefetch b_k[560]
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_65 // depth >= 4
@@ -8927,12 +8887,12 @@ depth_end_66:
 	JLT  depth_end_68 // depth < 1
 
 depth_67:
-	VPMOVZXWD        (R10), Z3 // B[0][0] = bfloat16 of b_k[0]
+	VPMOVZXWD        (SI), Z3 // B[0][0] = bfloat16 of b_k[0]
 	VPSLLD           $0x10, Z3, Z3 // B[0][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST (R9), Z3, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z3, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z3, Z2 // C[2][0] += a[2][0] * B[0][0]
-	ADDQ             BX, R10 // b_k += pitch
+	ADDQ             BX, SI // b_k += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	SUBQ             $+1, DI // depth += -1
 	CMPQ             DI, $+1 // depth >= 1
@@ -9016,7 +8976,6 @@ end_74:
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R10 // rows of a
 	MOVQ SI, R11 // b_k = b
-	MOVQ SI, R12 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_76 // depth < 4
 
@@ -9066,11 +9025,10 @@ depth_75:
 	VFMADD231PS  Z5, Z6, Z3 // C[1][1] += A[1][3] * B[3][1]
 	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
-	PREFETCHT0   2048(R12) // prefetch ahead[512]
-	PREFETCHT0   2112(R12) // prefetch ahead[528]
-	PREFETCHT0   2176(R12) // prefetch ahead[544]
-	PREFETCHT0   2240(R12) // prefetch ahead[560]
-	ADDQ         $+256, R12 // ahead += 256
+	PREFETCHT0   2048(R11) // prefetch b_k[512]
+	PREFETCHT0   2112(R11) // prefetch b_k[528]
+	PREFETCHT0   2176(R11) // prefetch b_k[544]
+	PREFETCHT0   2240(R11) // prefetch b_k[560]
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_75 // depth >= 4
@@ -9148,37 +9106,35 @@ end_81:
 	MOVQ aStride+24(FP), R8 // aStride
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R9 // rows of a
-	MOVQ SI, R10 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_83 // depth < 4
 
 depth_82:
-	VPMOVZXWD        (R10), Z2 // B[0][0] = bfloat16 of b_k[0]
+	VPMOVZXWD        (SI), Z2 // B[0][0] = bfloat16 of b_k[0]
 	VPSLLD           $0x10, Z2, Z2 // B[0][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST (R9), Z2, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z2, Z1 // C[1][0] += a[1][0] * B[0][0]
-	ADDQ             BX, R10 // b_k += pitch
-	VPMOVZXWD        (R10), Z2 // B[1][0] = bfloat16 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VPMOVZXWD        (SI), Z2 // B[1][0] = bfloat16 of b_k[0]
 	VPSLLD           $0x10, Z2, Z2 // B[1][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST 4(R9), Z2, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z2, Z1 // C[1][0] += a[1][1] * B[1][0]
-	ADDQ             BX, R10 // b_k += pitch
-	VPMOVZXWD        (R10), Z2 // B[2][0] = bfloat16 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VPMOVZXWD        (SI), Z2 // B[2][0] = bfloat16 of b_k[0]
 	VPSLLD           $0x10, Z2, Z2 // B[2][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST 8(R9), Z2, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z2, Z1 // C[1][0] += a[1][2] * B[2][0]
-	ADDQ             BX, R10 // b_k += pitch
-	VPMOVZXWD        (R10), Z2 // B[3][0] = bfloat16 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VPMOVZXWD        (SI), Z2 // B[3][0] = bfloat16 of b_k[0]
 	VPSLLD           $0x10, Z2, Z2 // B[3][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST 12(R9), Z2, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z2, Z1 // C[1][0] += a[1][3] * B[3][0]
-	ADDQ             BX, R10 // b_k += pitch
+	ADDQ             BX, SI // b_k += pitch
 	ADDQ             $+16, R9 // a0 += 16
-	PREFETCHT0       2048(SI) // prefetch ahead[512]
-	PREFETCHT0       2112(SI) // prefetch ahead[528]
-	PREFETCHT0       2176(SI) // prefetch ahead[544]
-	PREFETCHT0       2240(SI) // prefetch ahead[560]
-	ADDQ             $+256, SI // ahead += 256
+	PREFETCHT0       2048(SI) // prefetch b_k[512]
+	PREFETCHT0       2112(SI) // prefetch b_k[528]
+	PREFETCHT0       2176(SI) // prefetch b_k[544]
+	PREFETCHT0       2240(SI) // prefetch b_k[560]
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_82 // depth >= 4
@@ -9188,11 +9144,11 @@ depth_end_83:
 	JLT  depth_end_85 // depth < 1
 
 depth_84:
-	VPMOVZXWD        (R10), Z2 // B[0][0] = bfloat16 of b_k[0]
+	VPMOVZXWD        (SI), Z2 // B[0][0] = bfloat16 of b_k[0]
 	VPSLLD           $0x10, Z2, Z2 // B[0][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST (R9), Z2, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z2, Z1 // C[1][0] += a[1][0] * B[0][0]
-	ADDQ             BX, R10 // b_k += pitch
+	ADDQ             BX, SI // b_k += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	SUBQ             $+1, DI // depth += -1
 	CMPQ             DI, $+1 // depth >= 1
@@ -9266,7 +9222,6 @@ end_91:
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R9 // rows of a
 	MOVQ SI, R10 // b_k = b
-	MOVQ SI, R11 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_93 // depth < 4
 
@@ -9304,11 +9259,10 @@ depth_92:
 	VFMADD231PS  Z2, Z3, Z1 // C[0][1] += A[0][3] * B[3][1]
 	ADDQ         DI, R10 // b_k += pitch
 	ADDQ         $+16, R9 // a0 += 16
-	PREFETCHT0   2048(R11) // prefetch ahead[512]
-	PREFETCHT0   2112(R11) // prefetch ahead[528]
-	PREFETCHT0   2176(R11) // prefetch ahead[544]
-	PREFETCHT0   2240(R11) // prefetch ahead[560]
-	ADDQ         $+256, R11 // ahead += 256
+	PREFETCHT0   2048(R10) // prefetch b_k[512]
+	PREFETCHT0   2112(R10) // prefetch b_k[528]
+	PREFETCHT0   2176(R10) // prefetch b_k[544]
+	PREFETCHT0   2240(R10) // prefetch b_k[560]
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_92 // depth >= 4
@@ -9377,33 +9331,31 @@ end_98:
 	MOVQ aStride+24(FP), R8 // aStride
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R8 // rows of a
-	MOVQ SI, R9 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_100 // depth < 4
 
 depth_99:
-	VPMOVZXWD        (R9), Z1 // B[0][0] = bfloat16 of b_k[0]
+	VPMOVZXWD        (SI), Z1 // B[0][0] = bfloat16 of b_k[0]
 	VPSLLD           $0x10, Z1, Z1 // B[0][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST (R8), Z1, Z0 // C[0][0] += a[0][0] * B[0][0]
-	ADDQ             BX, R9 // b_k += pitch
-	VPMOVZXWD        (R9), Z1 // B[1][0] = bfloat16 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VPMOVZXWD        (SI), Z1 // B[1][0] = bfloat16 of b_k[0]
 	VPSLLD           $0x10, Z1, Z1 // B[1][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST 4(R8), Z1, Z0 // C[0][0] += a[0][1] * B[1][0]
-	ADDQ             BX, R9 // b_k += pitch
-	VPMOVZXWD        (R9), Z1 // B[2][0] = bfloat16 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VPMOVZXWD        (SI), Z1 // B[2][0] = bfloat16 of b_k[0]
 	VPSLLD           $0x10, Z1, Z1 // B[2][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST 8(R8), Z1, Z0 // C[0][0] += a[0][2] * B[2][0]
-	ADDQ             BX, R9 // b_k += pitch
-	VPMOVZXWD        (R9), Z1 // B[3][0] = bfloat16 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VPMOVZXWD        (SI), Z1 // B[3][0] = bfloat16 of b_k[0]
 	VPSLLD           $0x10, Z1, Z1 // B[3][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST 12(R8), Z1, Z0 // C[0][0] += a[0][3] * B[3][0]
-	ADDQ             BX, R9 // b_k += pitch
+	ADDQ             BX, SI // b_k += pitch
 	ADDQ             $+16, R8 // a0 += 16
-	PREFETCHT0       2048(SI) // prefetch ahead[512]
-	PREFETCHT0       2112(SI) // prefetch ahead[528]
-	PREFETCHT0       2176(SI) // prefetch ahead[544]
-	PREFETCHT0       2240(SI) // prefetch ahead[560]
-	ADDQ             $+256, SI // ahead += 256
+	PREFETCHT0       2048(SI) // prefetch b_k[512]
+	PREFETCHT0       2112(SI) // prefetch b_k[528]
+	PREFETCHT0       2176(SI) // prefetch b_k[544]
+	PREFETCHT0       2240(SI) // prefetch b_k[560]
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_99 // depth >= 4
@@ -9413,10 +9365,10 @@ depth_end_100:
 	JLT  depth_end_102 // depth < 1
 
 depth_101:
-	VPMOVZXWD        (R9), Z1 // B[0][0] = bfloat16 of b_k[0]
+	VPMOVZXWD        (SI), Z1 // B[0][0] = bfloat16 of b_k[0]
 	VPSLLD           $0x10, Z1, Z1 // B[0][0] = bfloat16 of b_k[0]
 	VFMADD231PS.BCST (R8), Z1, Z0 // C[0][0] += a[0][0] * B[0][0]
-	ADDQ             BX, R9 // b_k += pitch
+	ADDQ             BX, SI // b_k += pitch
 	ADDQ             $+4, R8 // a0 += 4
 	SUBQ             $+1, DI // depth += -1
 	CMPQ             DI, $+1 // depth >= 1
@@ -9552,7 +9504,6 @@ end_6:
 	LEAQ (R11)(R9*2), R12 // rows of a
 	ADDQ R9, R12 // rows of a
 	MOVQ SI, R13 // b_k = b
-	MOVQ SI, R14 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_8 // depth < 4
 
@@ -9668,11 +9619,10 @@ depth_7:
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
 	ADDQ         $+16, R12 // a6 += 16
-	PREFETCHT0   2048(R14) // prefetch ahead[512]
-	PREFETCHT0   2112(R14) // prefetch ahead[528]
-	PREFETCHT0   2176(R14) // prefetch ahead[544]
-	PREFETCHT0   2240(R14) // prefetch ahead[560]
-	ADDQ         $+256, R14 // ahead += 256
+	PREFETCHT0   2048(R13) // prefetch b_k[512]
+	PREFETCHT0   2112(R13) // prefetch b_k[528]
+	PREFETCHT0   2176(R13) // prefetch b_k[544]
+	PREFETCHT0   2240(R13) // prefetch b_k[560]
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_7 // depth >= 4
@@ -9816,12 +9766,11 @@ end_13:
 	ADDQ R8, R10 // rows of a
 	LEAQ (R10)(R8*2), R11 // rows of a
 	ADDQ R8, R11 // rows of a
-	MOVQ SI, R12 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_15 // depth < 4
 
 depth_14:
-	VCVTPH2PS        (R12), Z8 // B[0][0] = float16 of b_k[0]
+	VCVTPH2PS        (SI), Z8 // B[0][0] = float16 of b_k[0]
 	VFMADD231PS.BCST (R9), Z8, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z8, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z8, Z2 // C[2][0] += a[2][0] * B[0][0]
@@ -9830,8 +9779,8 @@ depth_14:
 	VFMADD231PS.BCST (R10)(R8*2), Z8, Z5 // C[5][0] += a[5][0] * B[0][0]
 	VFMADD231PS.BCST (R11), Z8, Z6 // C[6][0] += a[6][0] * B[0][0]
 	VFMADD231PS.BCST (R11)(R8*1), Z8, Z7 // C[7][0] += a[7][0] * B[0][0]
-	ADDQ             BX, R12 // b_k += pitch
-	VCVTPH2PS        (R12), Z8 // B[1][0] = float16 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VCVTPH2PS        (SI), Z8 // B[1][0] = float16 of b_k[0]
 	VFMADD231PS.BCST 4(R9), Z8, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*2), Z8, Z2 // C[2][0] += a[2][1] * B[1][0]
@@ -9840,8 +9789,8 @@ depth_14:
 	VFMADD231PS.BCST 4(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][1] * B[1][0]
 	VFMADD231PS.BCST 4(R11), Z8, Z6 // C[6][0] += a[6][1] * B[1][0]
 	VFMADD231PS.BCST 4(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][1] * B[1][0]
-	ADDQ             BX, R12 // b_k += pitch
-	VCVTPH2PS        (R12), Z8 // B[2][0] = float16 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VCVTPH2PS        (SI), Z8 // B[2][0] = float16 of b_k[0]
 	VFMADD231PS.BCST 8(R9), Z8, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*2), Z8, Z2 // C[2][0] += a[2][2] * B[2][0]
@@ -9850,8 +9799,8 @@ depth_14:
 	VFMADD231PS.BCST 8(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][2] * B[2][0]
 	VFMADD231PS.BCST 8(R11), Z8, Z6 // C[6][0] += a[6][2] * B[2][0]
 	VFMADD231PS.BCST 8(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][2] * B[2][0]
-	ADDQ             BX, R12 // b_k += pitch
-	VCVTPH2PS        (R12), Z8 // B[3][0] = float16 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VCVTPH2PS        (SI), Z8 // B[3][0] = float16 of b_k[0]
 	VFMADD231PS.BCST 12(R9), Z8, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*2), Z8, Z2 // C[2][0] += a[2][3] * B[3][0]
@@ -9860,15 +9809,14 @@ depth_14:
 	VFMADD231PS.BCST 12(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][3] * B[3][0]
 	VFMADD231PS.BCST 12(R11), Z8, Z6 // C[6][0] += a[6][3] * B[3][0]
 	VFMADD231PS.BCST 12(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][3] * B[3][0]
-	ADDQ             BX, R12 // b_k += pitch
+	ADDQ             BX, SI // b_k += pitch
 	ADDQ             $+16, R9 // a0 += 16
 	ADDQ             $+16, R10 // a3 += 16
 	ADDQ             $+16, R11 // a6 += 16
-	PREFETCHT0       2048(SI) // prefetch ahead[512]
-	PREFETCHT0       2112(SI) // prefetch ahead[528]
-	PREFETCHT0       2176(SI) // prefetch ahead[544]
-	PREFETCHT0       2240(SI) // prefetch ahead[560]
-	ADDQ             $+256, SI // ahead += 256
+	PREFETCHT0       2048(SI) // prefetch b_k[512]
+	PREFETCHT0       2112(SI) // prefetch b_k[528]
+	PREFETCHT0       2176(SI) // prefetch b_k[544]
+	PREFETCHT0       2240(SI) // prefetch b_k[560]
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_14 // depth >= 4
@@ -9878,7 +9826,7 @@ depth_end_15:
 	JLT  depth_end_17 // depth < 1
 
 depth_16:
-	VCVTPH2PS        (R12), Z8 // B[0][0] = float16 of b_k[0]
+	VCVTPH2PS        (SI), Z8 // B[0][0] = float16 of b_k[0]
 	VFMADD231PS.BCST (R9), Z8, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z8, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z8, Z2 // C[2][0] += a[2][0] * B[0][0]
@@ -9887,7 +9835,7 @@ depth_16:
 	VFMADD231PS.BCST (R10)(R8*2), Z8, Z5 // C[5][0] += a[5][0] * B[0][0]
 	VFMADD231PS.BCST (R11), Z8, Z6 // C[6][0] += a[6][0] * B[0][0]
 	VFMADD231PS.BCST (R11)(R8*1), Z8, Z7 // C[7][0] += a[7][0] * B[0][0]
-	ADDQ             BX, R12 // b_k += pitch
+	ADDQ             BX, SI // b_k += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	ADDQ             $+4, R10 // a3 += 4
 	ADDQ             $+4, R11 // a6 += 4
@@ -10024,7 +9972,6 @@ end_23:
 	LEAQ (R10)(R9*2), R11 // rows of a
 	ADDQ R9, R11 // rows of a
 	MOVQ SI, R12 // b_k = b
-	MOVQ SI, R13 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_25 // depth < 4
 
@@ -10115,11 +10062,10 @@ depth_24:
 	ADDQ         DI, R12 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
-	PREFETCHT0   2048(R13) // prefetch ahead[512]
-	PREFETCHT0   2112(R13) // prefetch ahead[528]
-	PREFETCHT0   2176(R13) // prefetch ahead[544]
-	PREFETCHT0   2240(R13) // prefetch ahead[560]
-	ADDQ         $+256, R13 // ahead += 256
+	PREFETCHT0   2048(R12) // prefetch b_k[512]
+	PREFETCHT0   2112(R12) // prefetch b_k[528]
+	PREFETCHT0   2176(R12) // prefetch b_k[544]
+	PREFETCHT0   2240(R12) // prefetch b_k[560]
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_24 // depth >= 4
@@ -10238,50 +10184,48 @@ end_30:
 	MOVQ CX, R9 // rows of a
 	LEAQ (R9)(R8*2), R10 // rows of a
 	ADDQ R8, R10 // rows of a
-	MOVQ SI, R11 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_32 // depth < 4
 
 depth_31:
-	VCVTPH2PS        (R11), Z6 // B[0][0] = float16 of b_k[0]
+	VCVTPH2PS        (SI), Z6 // B[0][0] = float16 of b_k[0]
 	VFMADD231PS.BCST (R9), Z6, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z6, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z6, Z2 // C[2][0] += a[2][0] * B[0][0]
 	VFMADD231PS.BCST (R10), Z6, Z3 // C[3][0] += a[3][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R8*1), Z6, Z4 // C[4][0] += a[4][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R8*2), Z6, Z5 // C[5][0] += a[5][0] * B[0][0]
-	ADDQ             BX, R11 // b_k += pitch
-	VCVTPH2PS        (R11), Z6 // B[1][0] = float16 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VCVTPH2PS        (SI), Z6 // B[1][0] = float16 of b_k[0]
 	VFMADD231PS.BCST 4(R9), Z6, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*2), Z6, Z2 // C[2][0] += a[2][1] * B[1][0]
 	VFMADD231PS.BCST 4(R10), Z6, Z3 // C[3][0] += a[3][1] * B[1][0]
 	VFMADD231PS.BCST 4(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][1] * B[1][0]
 	VFMADD231PS.BCST 4(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][1] * B[1][0]
-	ADDQ             BX, R11 // b_k += pitch
-	VCVTPH2PS        (R11), Z6 // B[2][0] = float16 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VCVTPH2PS        (SI), Z6 // B[2][0] = float16 of b_k[0]
 	VFMADD231PS.BCST 8(R9), Z6, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*2), Z6, Z2 // C[2][0] += a[2][2] * B[2][0]
 	VFMADD231PS.BCST 8(R10), Z6, Z3 // C[3][0] += a[3][2] * B[2][0]
 	VFMADD231PS.BCST 8(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][2] * B[2][0]
 	VFMADD231PS.BCST 8(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][2] * B[2][0]
-	ADDQ             BX, R11 // b_k += pitch
-	VCVTPH2PS        (R11), Z6 // B[3][0] = float16 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VCVTPH2PS        (SI), Z6 // B[3][0] = float16 of b_k[0]
 	VFMADD231PS.BCST 12(R9), Z6, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*2), Z6, Z2 // C[2][0] += a[2][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10), Z6, Z3 // C[3][0] += a[3][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][3] * B[3][0]
-	ADDQ             BX, R11 // b_k += pitch
+	ADDQ             BX, SI // b_k += pitch
 	ADDQ             $+16, R9 // a0 += 16
 	ADDQ             $+16, R10 // a3 += 16
-	PREFETCHT0       2048(SI) // prefetch ahead[512]
-	PREFETCHT0       2112(SI) // prefetch ahead[528]
-	PREFETCHT0       2176(SI) // prefetch ahead[544]
-	PREFETCHT0       2240(SI) // prefetch ahead[560]
-	ADDQ             $+256, SI // ahead += 256
+	PREFETCHT0       2048(SI) // prefetch b_k[512]
+	PREFETCHT0       2112(SI) // prefetch b_k[528]
+	PREFETCHT0       2176(SI) // prefetch b_k[544]
+	PREFETCHT0       2240(SI) // prefetch b_k[560]
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_31 // depth >= 4
@@ -10291,14 +10235,14 @@ depth_end_32:
 	JLT  depth_end_34 // depth < 1
 
 depth_33:
-	VCVTPH2PS        (R11), Z6 // B[0][0] = float16 of b_k[0]
+	VCVTPH2PS        (SI), Z6 // B[0][0] = float16 of b_k[0]
 	VFMADD231PS.BCST (R9), Z6, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z6, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z6, Z2 // C[2][0] += a[2][0] * B[0][0]
 	VFMADD231PS.BCST (R10), Z6, Z3 // C[3][0] += a[3][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R8*1), Z6, Z4 // C[4][0] += a[4][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R8*2), Z6, Z5 // C[5][0] += a[5][0] * B[0][0]
-	ADDQ             BX, R11 // b_k += pitch
+	ADDQ             BX, SI // b_k += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	ADDQ             $+4, R10 // a3 += 4
 	SUBQ             $+1, DI // depth += -1
@@ -10412,7 +10356,6 @@ end_40:
 	LEAQ (R10)(R9*2), R11 // rows of a
 	ADDQ R9, R11 // rows of a
 	MOVQ SI, R12 // b_k = b
-	MOVQ SI, R13 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_42 // depth < 4
 
@@ -10479,11 +10422,10 @@ depth_41:
 	ADDQ         DI, R12 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
-	PREFETCHT0   2048(R13) // prefetch ahead[512]
-	PREFETCHT0   2112(R13) // prefetch ahead[528]
-	PREFETCHT0   2176(R13) // prefetch ahead[544]
-	PREFETCHT0   2240(R13) // prefetch ahead[560]
-	ADDQ         $+256, R13 // ahead += 256
+	PREFETCHT0   2048(R12) // prefetch b_k[512]
+	PREFETCHT0   2112(R12) // prefetch b_k[528]
+	PREFETCHT0   2176(R12) // prefetch b_k[544]
+	PREFETCHT0   2240(R12) // prefetch b_k[560]
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_41 // depth >= 4
@@ -10584,42 +10526,40 @@ end_47:
 	MOVQ CX, R9 // rows of a
 	LEAQ (R9)(R8*2), R10 // rows of a
 	ADDQ R8, R10 // rows of a
-	MOVQ SI, R11 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_49 // depth < 4
 
 depth_48:
-	VCVTPH2PS        (R11), Z4 // B[0][0] = float16 of b_k[0]
+	VCVTPH2PS        (SI), Z4 // B[0][0] = float16 of b_k[0]
 	VFMADD231PS.BCST (R9), Z4, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z4, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z4, Z2 // C[2][0] += a[2][0] * B[0][0]
 	VFMADD231PS.BCST (R10), Z4, Z3 // C[3][0] += a[3][0] * B[0][0]
-	ADDQ             BX, R11 // b_k += pitch
-	VCVTPH2PS        (R11), Z4 // B[1][0] = float16 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VCVTPH2PS        (SI), Z4 // B[1][0] = float16 of b_k[0]
 	VFMADD231PS.BCST 4(R9), Z4, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][1] * B[1][0]
 	VFMADD231PS.BCST 4(R10), Z4, Z3 // C[3][0] += a[3][1] * B[1][0]
-	ADDQ             BX, R11 // b_k += pitch
-	VCVTPH2PS        (R11), Z4 // B[2][0] = float16 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VCVTPH2PS        (SI), Z4 // B[2][0] = float16 of b_k[0]
 	VFMADD231PS.BCST 8(R9), Z4, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][2] * B[2][0]
 	VFMADD231PS.BCST 8(R10), Z4, Z3 // C[3][0] += a[3][2] * B[2][0]
-	ADDQ             BX, R11 // b_k += pitch
-	VCVTPH2PS        (R11), Z4 // B[3][0] = float16 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VCVTPH2PS        (SI), Z4 // B[3][0] = float16 of b_k[0]
 	VFMADD231PS.BCST 12(R9), Z4, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10), Z4, Z3 // C[3][0] += a[3][3] * B[3][0]
-	ADDQ             BX, R11 // b_k += pitch
+	ADDQ             BX, SI // b_k += pitch
 	ADDQ             $+16, R9 // a0 += 16
 	ADDQ             $+16, R10 // a3 += 16
-	PREFETCHT0       2048(SI) // prefetch ahead[512]
-	PREFETCHT0       2112(SI) // prefetch ahead[528]
-	PREFETCHT0       2176(SI) // prefetch ahead[544]
-	PREFETCHT0       2240(SI) // prefetch ahead[560]
-	ADDQ             $+256, SI // ahead += 256
+	PREFETCHT0       2048(SI) // prefetch b_k[512]
+	PREFETCHT0       2112(SI) // prefetch b_k[528]
+	PREFETCHT0       2176(SI) // prefetch b_k[544]
+	PREFETCHT0       2240(SI) // prefetch b_k[560]
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_48 // depth >= 4
@@ -10629,12 +10569,12 @@ depth_end_49:
 	JLT  depth_end_51 // depth < 1
 
 depth_50:
-	VCVTPH2PS        (R11), Z4 // B[0][0] = float16 of b_k[0]
+	VCVTPH2PS        (SI), Z4 // B[0][0] = float16 of b_k[0]
 	VFMADD231PS.BCST (R9), Z4, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z4, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z4, Z2 // C[2][0] += a[2][0] * B[0][0]
 	VFMADD231PS.BCST (R10), Z4, Z3 // C[3][0] += a[3][0] * B[0][0]
-	ADDQ             BX, R11 // b_k += pitch
+	ADDQ             BX, SI // b_k += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	ADDQ             $+4, R10 // a3 += 4
 	SUBQ             $+1, DI // depth += -1
@@ -10731,7 +10671,6 @@ end_57:
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R10 // rows of a
 	MOVQ SI, R11 // b_k = b
-	MOVQ SI, R12 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_59 // depth < 4
 
@@ -10785,11 +10724,10 @@ depth_58:
 	VFMADD231PS  Z8, Z9, Z5 // C[2][1] += A[2][3] * B[3][1]
 	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
-	PREFETCHT0   2048(R12) // prefetch ahead[512]
-	PREFETCHT0   2112(R12) // prefetch ahead[528]
-	PREFETCHT0   2176(R12) // prefetch ahead[544]
-	PREFETCHT0   2240(R12) // prefetch ahead[560]
-	ADDQ         $+256, R12 // ahead += 256
+	PREFETCHT0   2048(R11) // prefetch b_k[512]
+	PREFETCHT0   2112(R11) // prefetch b_k[528]
+	PREFETCHT0   2176(R11) // prefetch b_k[544]
+	PREFETCHT0   2240(R11) // prefetch b_k[560]
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_58 // depth >= 4
@@ -10874,37 +10812,35 @@ end_64:
 	MOVQ aStride+24(FP), R8 // aStride
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R9 // rows of a
-	MOVQ SI, R10 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_66 // depth < 4
 
 depth_65:
-	VCVTPH2PS        (R10), Z3 // B[0][0] = float16 of b_k[0]
+	VCVTPH2PS        (SI), Z3 // B[0][0] = float16 of b_k[0]
 	VFMADD231PS.BCST (R9), Z3, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z3, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z3, Z2 // C[2][0] += a[2][0] * B[0][0]
-	ADDQ             BX, R10 // b_k += pitch
-	VCVTPH2PS        (R10), Z3 // B[1][0] = float16 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VCVTPH2PS        (SI), Z3 // B[1][0] = float16 of b_k[0]
 	VFMADD231PS.BCST 4(R9), Z3, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][1] * B[1][0]
-	ADDQ             BX, R10 // b_k += pitch
-	VCVTPH2PS        (R10), Z3 // B[2][0] = float16 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VCVTPH2PS        (SI), Z3 // B[2][0] = float16 of b_k[0]
 	VFMADD231PS.BCST 8(R9), Z3, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][2] * B[2][0]
-	ADDQ             BX, R10 // b_k += pitch
-	VCVTPH2PS        (R10), Z3 // B[3][0] = float16 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VCVTPH2PS        (SI), Z3 // B[3][0] = float16 of b_k[0]
 	VFMADD231PS.BCST 12(R9), Z3, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][3] * B[3][0]
-	ADDQ             BX, R10 // b_k += pitch
+	ADDQ             BX, SI // b_k += pitch
 	ADDQ             $+16, R9 // a0 += 16
-	PREFETCHT0       2048(SI) // prefetch ahead[512]
-	PREFETCHT0       2112(SI) // prefetch ahead[528]
-	PREFETCHT0       2176(SI) // prefetch ahead[544]
-	PREFETCHT0       2240(SI) // prefetch ahead[560]
-	ADDQ             $+256, SI // ahead += 256
+	PREFETCHT0       2048(SI) // prefetch b_k[512]
+	PREFETCHT0       2112(SI) // prefetch b_k[528]
+	PREFETCHT0       2176(SI) // prefetch b_k[544]
+	PREFETCHT0       2240(SI) // prefetch b_k[560]
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_65 // depth >= 4
@@ -10914,11 +10850,11 @@ depth_end_66:
 	JLT  depth_end_68 // depth < 1
 
 depth_67:
-	VCVTPH2PS        (R10), Z3 // B[0][0] = float16 of b_k[0]
+	VCVTPH2PS        (SI), Z3 // B[0][0] = float16 of b_k[0]
 	VFMADD231PS.BCST (R9), Z3, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z3, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z3, Z2 // C[2][0] += a[2][0] * B[0][0]
-	ADDQ             BX, R10 // b_k += pitch
+	ADDQ             BX, SI // b_k += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	SUBQ             $+1, DI // depth += -1
 	CMPQ             DI, $+1 // depth >= 1
@@ -11002,7 +10938,6 @@ end_74:
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R10 // rows of a
 	MOVQ SI, R11 // b_k = b
-	MOVQ SI, R12 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_76 // depth < 4
 
@@ -11044,11 +10979,10 @@ depth_75:
 	VFMADD231PS  Z5, Z6, Z3 // C[1][1] += A[1][3] * B[3][1]
 	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
-	PREFETCHT0   2048(R12) // prefetch ahead[512]
-	PREFETCHT0   2112(R12) // prefetch ahead[528]
-	PREFETCHT0   2176(R12) // prefetch ahead[544]
-	PREFETCHT0   2240(R12) // prefetch ahead[560]
-	ADDQ         $+256, R12 // ahead += 256
+	PREFETCHT0   2048(R11) // prefetch b_k[512]
+	PREFETCHT0   2112(R11) // prefetch b_k[528]
+	PREFETCHT0   2176(R11) // prefetch b_k[544]
+	PREFETCHT0   2240(R11) // prefetch b_k[560]
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_75 // depth >= 4
@@ -11124,33 +11058,31 @@ end_81:
 	MOVQ aStride+24(FP), R8 // aStride
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R9 // rows of a
-	MOVQ SI, R10 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_83 // depth < 4
 
 depth_82:
-	VCVTPH2PS        (R10), Z2 // B[0][0] = float16 of b_k[0]
+	VCVTPH2PS        (SI), Z2 // B[0][0] = float16 of b_k[0]
 	VFMADD231PS.BCST (R9), Z2, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z2, Z1 // C[1][0] += a[1][0] * B[0][0]
-	ADDQ             BX, R10 // b_k += pitch
-	VCVTPH2PS        (R10), Z2 // B[1][0] = float16 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VCVTPH2PS        (SI), Z2 // B[1][0] = float16 of b_k[0]
 	VFMADD231PS.BCST 4(R9), Z2, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z2, Z1 // C[1][0] += a[1][1] * B[1][0]
-	ADDQ             BX, R10 // b_k += pitch
-	VCVTPH2PS        (R10), Z2 // B[2][0] = float16 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VCVTPH2PS        (SI), Z2 // B[2][0] = float16 of b_k[0]
 	VFMADD231PS.BCST 8(R9), Z2, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z2, Z1 // C[1][0] += a[1][2] * B[2][0]
-	ADDQ             BX, R10 // b_k += pitch
-	VCVTPH2PS        (R10), Z2 // B[3][0] = float16 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VCVTPH2PS        (SI), Z2 // B[3][0] = float16 of b_k[0]
 	VFMADD231PS.BCST 12(R9), Z2, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z2, Z1 // C[1][0] += a[1][3] * B[3][0]
-	ADDQ             BX, R10 // b_k += pitch
+	ADDQ             BX, SI // b_k += pitch
 	ADDQ             $+16, R9 // a0 += 16
-	PREFETCHT0       2048(SI) // prefetch ahead[512]
-	PREFETCHT0       2112(SI) // prefetch ahead[528]
-	PREFETCHT0       2176(SI) // prefetch ahead[544]
-	PREFETCHT0       2240(SI) // prefetch ahead[560]
-	ADDQ             $+256, SI // ahead += 256
+	PREFETCHT0       2048(SI) // prefetch b_k[512]
+	PREFETCHT0       2112(SI) // prefetch b_k[528]
+	PREFETCHT0       2176(SI) // prefetch b_k[544]
+	PREFETCHT0       2240(SI) // prefetch b_k[560]
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_82 // depth >= 4
@@ -11160,10 +11092,10 @@ depth_end_83:
 	JLT  depth_end_85 // depth < 1
 
 depth_84:
-	VCVTPH2PS        (R10), Z2 // B[0][0] = float16 of b_k[0]
+	VCVTPH2PS        (SI), Z2 // B[0][0] = float16 of b_k[0]
 	VFMADD231PS.BCST (R9), Z2, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z2, Z1 // C[1][0] += a[1][0] * B[0][0]
-	ADDQ             BX, R10 // b_k += pitch
+	ADDQ             BX, SI // b_k += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	SUBQ             $+1, DI // depth += -1
 	CMPQ             DI, $+1 // depth >= 1
@@ -11237,7 +11169,6 @@ end_91:
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R9 // rows of a
 	MOVQ SI, R10 // b_k = b
-	MOVQ SI, R11 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_93 // depth < 4
 
@@ -11267,11 +11198,10 @@ depth_92:
 	VFMADD231PS  Z2, Z3, Z1 // C[0][1] += A[0][3] * B[3][1]
 	ADDQ         DI, R10 // b_k += pitch
 	ADDQ         $+16, R9 // a0 += 16
-	PREFETCHT0   2048(R11) // prefetch ahead[512]
-	PREFETCHT0   2112(R11) // prefetch ahead[528]
-	PREFETCHT0   2176(R11) // prefetch ahead[544]
-	PREFETCHT0   2240(R11) // prefetch ahead[560]
-	ADDQ         $+256, R11 // ahead += 256
+	PREFETCHT0   2048(R10) // prefetch b_k[512]
+	PREFETCHT0   2112(R10) // prefetch b_k[528]
+	PREFETCHT0   2176(R10) // prefetch b_k[544]
+	PREFETCHT0   2240(R10) // prefetch b_k[560]
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_92 // depth >= 4
@@ -11338,29 +11268,27 @@ end_98:
 	MOVQ aStride+24(FP), R8 // aStride
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R8 // rows of a
-	MOVQ SI, R9 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_100 // depth < 4
 
 depth_99:
-	VCVTPH2PS        (R9), Z1 // B[0][0] = float16 of b_k[0]
+	VCVTPH2PS        (SI), Z1 // B[0][0] = float16 of b_k[0]
 	VFMADD231PS.BCST (R8), Z1, Z0 // C[0][0] += a[0][0] * B[0][0]
-	ADDQ             BX, R9 // b_k += pitch
-	VCVTPH2PS        (R9), Z1 // B[1][0] = float16 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VCVTPH2PS        (SI), Z1 // B[1][0] = float16 of b_k[0]
 	VFMADD231PS.BCST 4(R8), Z1, Z0 // C[0][0] += a[0][1] * B[1][0]
-	ADDQ             BX, R9 // b_k += pitch
-	VCVTPH2PS        (R9), Z1 // B[2][0] = float16 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VCVTPH2PS        (SI), Z1 // B[2][0] = float16 of b_k[0]
 	VFMADD231PS.BCST 8(R8), Z1, Z0 // C[0][0] += a[0][2] * B[2][0]
-	ADDQ             BX, R9 // b_k += pitch
-	VCVTPH2PS        (R9), Z1 // B[3][0] = float16 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VCVTPH2PS        (SI), Z1 // B[3][0] = float16 of b_k[0]
 	VFMADD231PS.BCST 12(R8), Z1, Z0 // C[0][0] += a[0][3] * B[3][0]
-	ADDQ             BX, R9 // b_k += pitch
+	ADDQ             BX, SI // b_k += pitch
 	ADDQ             $+16, R8 // a0 += 16
-	PREFETCHT0       2048(SI) // prefetch ahead[512]
-	PREFETCHT0       2112(SI) // prefetch ahead[528]
-	PREFETCHT0       2176(SI) // prefetch ahead[544]
-	PREFETCHT0       2240(SI) // prefetch ahead[560]
-	ADDQ             $+256, SI // ahead += 256
+	PREFETCHT0       2048(SI) // prefetch b_k[512]
+	PREFETCHT0       2112(SI) // prefetch b_k[528]
+	PREFETCHT0       2176(SI) // prefetch b_k[544]
+	PREFETCHT0       2240(SI) // prefetch b_k[560]
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_99 // depth >= 4
@@ -11370,9 +11298,9 @@ depth_end_100:
 	JLT  depth_end_102 // depth < 1
 
 depth_101:
-	VCVTPH2PS        (R9), Z1 // B[0][0] = float16 of b_k[0]
+	VCVTPH2PS        (SI), Z1 // B[0][0] = float16 of b_k[0]
 	VFMADD231PS.BCST (R8), Z1, Z0 // C[0][0] += a[0][0] * B[0][0]
-	ADDQ             BX, R9 // b_k += pitch
+	ADDQ             BX, SI // b_k += pitch
 	ADDQ             $+4, R8 // a0 += 4
 	SUBQ             $+1, DI // depth += -1
 	CMPQ             DI, $+1 // depth >= 1
@@ -11507,7 +11435,6 @@ end_6:
 	LEAQ (R11)(R9*2), R12 // rows of a
 	ADDQ R9, R12 // rows of a
 	MOVQ SI, R13 // b_k = b
-	MOVQ SI, R14 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_8 // depth < 4
 
@@ -11631,9 +11558,8 @@ depth_7:
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
 	ADDQ         $+16, R12 // a6 += 16
-	PREFETCHT0   2048(R14) // prefetch ahead[512]
-	PREFETCHT0   2112(R14) // prefetch ahead[528]
-	ADDQ         $+128, R14 // ahead += 128
+	PREFETCHT0   2048(R13) // prefetch b_k[512]
+	PREFETCHT0   2112(R13) // prefetch b_k[528]
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_7 // depth >= 4
@@ -11777,12 +11703,11 @@ end_13:
 	ADDQ R8, R10 // rows of a
 	LEAQ (R10)(R8*2), R11 // rows of a
 	ADDQ R8, R11 // rows of a
-	MOVQ SI, R12 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_15 // depth < 4
 
 depth_14:
-	VPMOVSXBD        (R12), Z8 // B[0][0] = int8 of b_k[0]
+	VPMOVSXBD        (SI), Z8 // B[0][0] = int8 of b_k[0]
 	VCVTDQ2PS        Z8, Z8 // B[0][0] = int8 of b_k[0]
 	VFMADD231PS.BCST (R9), Z8, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z8, Z1 // C[1][0] += a[1][0] * B[0][0]
@@ -11792,8 +11717,8 @@ depth_14:
 	VFMADD231PS.BCST (R10)(R8*2), Z8, Z5 // C[5][0] += a[5][0] * B[0][0]
 	VFMADD231PS.BCST (R11), Z8, Z6 // C[6][0] += a[6][0] * B[0][0]
 	VFMADD231PS.BCST (R11)(R8*1), Z8, Z7 // C[7][0] += a[7][0] * B[0][0]
-	ADDQ             BX, R12 // b_k += pitch
-	VPMOVSXBD        (R12), Z8 // B[1][0] = int8 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VPMOVSXBD        (SI), Z8 // B[1][0] = int8 of b_k[0]
 	VCVTDQ2PS        Z8, Z8 // B[1][0] = int8 of b_k[0]
 	VFMADD231PS.BCST 4(R9), Z8, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][1] * B[1][0]
@@ -11803,8 +11728,8 @@ depth_14:
 	VFMADD231PS.BCST 4(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][1] * B[1][0]
 	VFMADD231PS.BCST 4(R11), Z8, Z6 // C[6][0] += a[6][1] * B[1][0]
 	VFMADD231PS.BCST 4(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][1] * B[1][0]
-	ADDQ             BX, R12 // b_k += pitch
-	VPMOVSXBD        (R12), Z8 // B[2][0] = int8 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VPMOVSXBD        (SI), Z8 // B[2][0] = int8 of b_k[0]
 	VCVTDQ2PS        Z8, Z8 // B[2][0] = int8 of b_k[0]
 	VFMADD231PS.BCST 8(R9), Z8, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][2] * B[2][0]
@@ -11814,8 +11739,8 @@ depth_14:
 	VFMADD231PS.BCST 8(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][2] * B[2][0]
 	VFMADD231PS.BCST 8(R11), Z8, Z6 // C[6][0] += a[6][2] * B[2][0]
 	VFMADD231PS.BCST 8(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][2] * B[2][0]
-	ADDQ             BX, R12 // b_k += pitch
-	VPMOVSXBD        (R12), Z8 // B[3][0] = int8 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VPMOVSXBD        (SI), Z8 // B[3][0] = int8 of b_k[0]
 	VCVTDQ2PS        Z8, Z8 // B[3][0] = int8 of b_k[0]
 	VFMADD231PS.BCST 12(R9), Z8, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][3] * B[3][0]
@@ -11825,13 +11750,12 @@ depth_14:
 	VFMADD231PS.BCST 12(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][3] * B[3][0]
 	VFMADD231PS.BCST 12(R11), Z8, Z6 // C[6][0] += a[6][3] * B[3][0]
 	VFMADD231PS.BCST 12(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][3] * B[3][0]
-	ADDQ             BX, R12 // b_k += pitch
+	ADDQ             BX, SI // b_k += pitch
 	ADDQ             $+16, R9 // a0 += 16
 	ADDQ             $+16, R10 // a3 += 16
 	ADDQ             $+16, R11 // a6 += 16
-	PREFETCHT0       2048(SI) // prefetch ahead[512]
-	PREFETCHT0       2112(SI) // prefetch ahead[528]
-	ADDQ             $+128, SI // ahead += 128
+	PREFETCHT0       2048(SI) // prefetch b_k[512]
+	PREFETCHT0       2112(SI) // prefetch b_k[528]
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_14 // depth >= 4
@@ -11841,7 +11765,7 @@ depth_end_15:
 	JLT  depth_end_17 // depth < 1
 
 depth_16:
-	VPMOVSXBD        (R12), Z8 // B[0][0] = int8 of b_k[0]
+	VPMOVSXBD        (SI), Z8 // B[0][0] = int8 of b_k[0]
 	VCVTDQ2PS        Z8, Z8 // B[0][0] = int8 of b_k[0]
 	VFMADD231PS.BCST (R9), Z8, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z8, Z1 // C[1][0] += a[1][0] * B[0][0]
@@ -11851,7 +11775,7 @@ depth_16:
 	VFMADD231PS.BCST (R10)(R8*2), Z8, Z5 // C[5][0] += a[5][0] * B[0][0]
 	VFMADD231PS.BCST (R11), Z8, Z6 // C[6][0] += a[6][0] * B[0][0]
 	VFMADD231PS.BCST (R11)(R8*1), Z8, Z7 // C[7][0] += a[7][0] * B[0][0]
-	ADDQ             BX, R12 // b_k += pitch
+	ADDQ             BX, SI // b_k += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	ADDQ             $+4, R10 // a3 += 4
 	ADDQ             $+4, R11 // a6 += 4
@@ -11987,7 +11911,6 @@ end_23:
 	LEAQ (R10)(R9*2), R11 // rows of a
 	ADDQ R9, R11 // rows of a
 	MOVQ SI, R12 // b_k = b
-	MOVQ SI, R13 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_25 // depth < 4
 
@@ -12086,9 +12009,8 @@ depth_24:
 	ADDQ         DI, R12 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
-	PREFETCHT0   2048(R13) // prefetch ahead[512]
-	PREFETCHT0   2112(R13) // prefetch ahead[528]
-	ADDQ         $+128, R13 // ahead += 128
+	PREFETCHT0   2048(R12) // prefetch b_k[512]
+	PREFETCHT0   2112(R12) // prefetch b_k[528]
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_24 // depth >= 4
@@ -12207,12 +12129,11 @@ end_30:
 	MOVQ CX, R9 // rows of a
 	LEAQ (R9)(R8*2), R10 // rows of a
 	ADDQ R8, R10 // rows of a
-	MOVQ SI, R11 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_32 // depth < 4
 
 depth_31:
-	VPMOVSXBD        (R11), Z6 // B[0][0] = int8 of b_k[0]
+	VPMOVSXBD        (SI), Z6 // B[0][0] = int8 of b_k[0]
 	VCVTDQ2PS        Z6, Z6 // B[0][0] = int8 of b_k[0]
 	VFMADD231PS.BCST (R9), Z6, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z6, Z1 // C[1][0] += a[1][0] * B[0][0]
@@ -12220,8 +12141,8 @@ depth_31:
 	VFMADD231PS.BCST (R10), Z6, Z3 // C[3][0] += a[3][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R8*1), Z6, Z4 // C[4][0] += a[4][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R8*2), Z6, Z5 // C[5][0] += a[5][0] * B[0][0]
-	ADDQ             BX, R11 // b_k += pitch
-	VPMOVSXBD        (R11), Z6 // B[1][0] = int8 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VPMOVSXBD        (SI), Z6 // B[1][0] = int8 of b_k[0]
 	VCVTDQ2PS        Z6, Z6 // B[1][0] = int8 of b_k[0]
 	VFMADD231PS.BCST 4(R9), Z6, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][1] * B[1][0]
@@ -12229,8 +12150,8 @@ depth_31:
 	VFMADD231PS.BCST 4(R10), Z6, Z3 // C[3][0] += a[3][1] * B[1][0]
 	VFMADD231PS.BCST 4(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][1] * B[1][0]
 	VFMADD231PS.BCST 4(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][1] * B[1][0]
-	ADDQ             BX, R11 // b_k += pitch
-	VPMOVSXBD        (R11), Z6 // B[2][0] = int8 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VPMOVSXBD        (SI), Z6 // B[2][0] = int8 of b_k[0]
 	VCVTDQ2PS        Z6, Z6 // B[2][0] = int8 of b_k[0]
 	VFMADD231PS.BCST 8(R9), Z6, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][2] * B[2][0]
@@ -12238,8 +12159,8 @@ depth_31:
 	VFMADD231PS.BCST 8(R10), Z6, Z3 // C[3][0] += a[3][2] * B[2][0]
 	VFMADD231PS.BCST 8(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][2] * B[2][0]
 	VFMADD231PS.BCST 8(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][2] * B[2][0]
-	ADDQ             BX, R11 // b_k += pitch
-	VPMOVSXBD        (R11), Z6 // B[3][0] = int8 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VPMOVSXBD        (SI), Z6 // B[3][0] = int8 of b_k[0]
 	VCVTDQ2PS        Z6, Z6 // B[3][0] = int8 of b_k[0]
 	VFMADD231PS.BCST 12(R9), Z6, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][3] * B[3][0]
@@ -12247,12 +12168,11 @@ depth_31:
 	VFMADD231PS.BCST 12(R10), Z6, Z3 // C[3][0] += a[3][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][3] * B[3][0]
-	ADDQ             BX, R11 // b_k += pitch
+	ADDQ             BX, SI // b_k += pitch
 	ADDQ             $+16, R9 // a0 += 16
 	ADDQ             $+16, R10 // a3 += 16
-	PREFETCHT0       2048(SI) // prefetch ahead[512]
-	PREFETCHT0       2112(SI) // prefetch ahead[528]
-	ADDQ             $+128, SI // ahead += 128
+	PREFETCHT0       2048(SI) // prefetch b_k[512]
+	PREFETCHT0       2112(SI) // prefetch b_k[528]
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_31 // depth >= 4
@@ -12262,7 +12182,7 @@ depth_end_32:
 	JLT  depth_end_34 // depth < 1
 
 depth_33:
-	VPMOVSXBD        (R11), Z6 // B[0][0] = int8 of b_k[0]
+	VPMOVSXBD        (SI), Z6 // B[0][0] = int8 of b_k[0]
 	VCVTDQ2PS        Z6, Z6 // B[0][0] = int8 of b_k[0]
 	VFMADD231PS.BCST (R9), Z6, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z6, Z1 // C[1][0] += a[1][0] * B[0][0]
@@ -12270,7 +12190,7 @@ depth_33:
 	VFMADD231PS.BCST (R10), Z6, Z3 // C[3][0] += a[3][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R8*1), Z6, Z4 // C[4][0] += a[4][0] * B[0][0]
 	VFMADD231PS.BCST (R10)(R8*2), Z6, Z5 // C[5][0] += a[5][0] * B[0][0]
-	ADDQ             BX, R11 // b_k += pitch
+	ADDQ             BX, SI // b_k += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	ADDQ             $+4, R10 // a3 += 4
 	SUBQ             $+1, DI // depth += -1
@@ -12383,7 +12303,6 @@ end_40:
 	LEAQ (R10)(R9*2), R11 // rows of a
 	ADDQ R9, R11 // rows of a
 	MOVQ SI, R12 // b_k = b
-	MOVQ SI, R13 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_42 // depth < 4
 
@@ -12458,9 +12377,8 @@ depth_41:
 	ADDQ         DI, R12 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
-	PREFETCHT0   2048(R13) // prefetch ahead[512]
-	PREFETCHT0   2112(R13) // prefetch ahead[528]
-	ADDQ         $+128, R13 // ahead += 128
+	PREFETCHT0   2048(R12) // prefetch b_k[512]
+	PREFETCHT0   2112(R12) // prefetch b_k[528]
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_41 // depth >= 4
@@ -12561,44 +12479,42 @@ end_47:
 	MOVQ CX, R9 // rows of a
 	LEAQ (R9)(R8*2), R10 // rows of a
 	ADDQ R8, R10 // rows of a
-	MOVQ SI, R11 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_49 // depth < 4
 
 depth_48:
-	VPMOVSXBD        (R11), Z4 // B[0][0] = int8 of b_k[0]
+	VPMOVSXBD        (SI), Z4 // B[0][0] = int8 of b_k[0]
 	VCVTDQ2PS        Z4, Z4 // B[0][0] = int8 of b_k[0]
 	VFMADD231PS.BCST (R9), Z4, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z4, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z4, Z2 // C[2][0] += a[2][0] * B[0][0]
 	VFMADD231PS.BCST (R10), Z4, Z3 // C[3][0] += a[3][0] * B[0][0]
-	ADDQ             BX, R11 // b_k += pitch
-	VPMOVSXBD        (R11), Z4 // B[1][0] = int8 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VPMOVSXBD        (SI), Z4 // B[1][0] = int8 of b_k[0]
 	VCVTDQ2PS        Z4, Z4 // B[1][0] = int8 of b_k[0]
 	VFMADD231PS.BCST 4(R9), Z4, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][1] * B[1][0]
 	VFMADD231PS.BCST 4(R10), Z4, Z3 // C[3][0] += a[3][1] * B[1][0]
-	ADDQ             BX, R11 // b_k += pitch
-	VPMOVSXBD        (R11), Z4 // B[2][0] = int8 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VPMOVSXBD        (SI), Z4 // B[2][0] = int8 of b_k[0]
 	VCVTDQ2PS        Z4, Z4 // B[2][0] = int8 of b_k[0]
 	VFMADD231PS.BCST 8(R9), Z4, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][2] * B[2][0]
 	VFMADD231PS.BCST 8(R10), Z4, Z3 // C[3][0] += a[3][2] * B[2][0]
-	ADDQ             BX, R11 // b_k += pitch
-	VPMOVSXBD        (R11), Z4 // B[3][0] = int8 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VPMOVSXBD        (SI), Z4 // B[3][0] = int8 of b_k[0]
 	VCVTDQ2PS        Z4, Z4 // B[3][0] = int8 of b_k[0]
 	VFMADD231PS.BCST 12(R9), Z4, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10), Z4, Z3 // C[3][0] += a[3][3] * B[3][0]
-	ADDQ             BX, R11 // b_k += pitch
+	ADDQ             BX, SI // b_k += pitch
 	ADDQ             $+16, R9 // a0 += 16
 	ADDQ             $+16, R10 // a3 += 16
-	PREFETCHT0       2048(SI) // prefetch ahead[512]
-	PREFETCHT0       2112(SI) // prefetch ahead[528]
-	ADDQ             $+128, SI // ahead += 128
+	PREFETCHT0       2048(SI) // prefetch b_k[512]
+	PREFETCHT0       2112(SI) // prefetch b_k[528]
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_48 // depth >= 4
@@ -12608,13 +12524,13 @@ depth_end_49:
 	JLT  depth_end_51 // depth < 1
 
 depth_50:
-	VPMOVSXBD        (R11), Z4 // B[0][0] = int8 of b_k[0]
+	VPMOVSXBD        (SI), Z4 // B[0][0] = int8 of b_k[0]
 	VCVTDQ2PS        Z4, Z4 // B[0][0] = int8 of b_k[0]
 	VFMADD231PS.BCST (R9), Z4, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z4, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z4, Z2 // C[2][0] += a[2][0] * B[0][0]
 	VFMADD231PS.BCST (R10), Z4, Z3 // C[3][0] += a[3][0] * B[0][0]
-	ADDQ             BX, R11 // b_k += pitch
+	ADDQ             BX, SI // b_k += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	ADDQ             $+4, R10 // a3 += 4
 	SUBQ             $+1, DI // depth += -1
@@ -12710,7 +12626,6 @@ end_57:
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R10 // rows of a
 	MOVQ SI, R11 // b_k = b
-	MOVQ SI, R12 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_59 // depth < 4
 
@@ -12772,9 +12687,8 @@ depth_58:
 	VFMADD231PS  Z8, Z9, Z5 // C[2][1] += A[2][3] * B[3][1]
 	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
-	PREFETCHT0   2048(R12) // prefetch ahead[512]
-	PREFETCHT0   2112(R12) // prefetch ahead[528]
-	ADDQ         $+128, R12 // ahead += 128
+	PREFETCHT0   2048(R11) // prefetch b_k[512]
+	PREFETCHT0   2112(R11) // prefetch b_k[528]
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_58 // depth >= 4
@@ -12859,39 +12773,37 @@ end_64:
 	MOVQ aStride+24(FP), R8 // aStride
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R9 // rows of a
-	MOVQ SI, R10 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_66 // depth < 4
 
 depth_65:
-	VPMOVSXBD        (R10), Z3 // B[0][0] = int8 of b_k[0]
+	VPMOVSXBD        (SI), Z3 // B[0][0] = int8 of b_k[0]
 	VCVTDQ2PS        Z3, Z3 // B[0][0] = int8 of b_k[0]
 	VFMADD231PS.BCST (R9), Z3, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z3, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z3, Z2 // C[2][0] += a[2][0] * B[0][0]
-	ADDQ             BX, R10 // b_k += pitch
-	VPMOVSXBD        (R10), Z3 // B[1][0] = int8 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VPMOVSXBD        (SI), Z3 // B[1][0] = int8 of b_k[0]
 	VCVTDQ2PS        Z3, Z3 // B[1][0] = int8 of b_k[0]
 	VFMADD231PS.BCST 4(R9), Z3, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][1] * B[1][0]
-	ADDQ             BX, R10 // b_k += pitch
-	VPMOVSXBD        (R10), Z3 // B[2][0] = int8 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VPMOVSXBD        (SI), Z3 // B[2][0] = int8 of b_k[0]
 	VCVTDQ2PS        Z3, Z3 // B[2][0] = int8 of b_k[0]
 	VFMADD231PS.BCST 8(R9), Z3, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][2] * B[2][0]
-	ADDQ             BX, R10 // b_k += pitch
-	VPMOVSXBD        (R10), Z3 // B[3][0] = int8 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VPMOVSXBD        (SI), Z3 // B[3][0] = int8 of b_k[0]
 	VCVTDQ2PS        Z3, Z3 // B[3][0] = int8 of b_k[0]
 	VFMADD231PS.BCST 12(R9), Z3, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][3] * B[3][0]
-	ADDQ             BX, R10 // b_k += pitch
+	ADDQ             BX, SI // b_k += pitch
 	ADDQ             $+16, R9 // a0 += 16
-	PREFETCHT0       2048(SI) // prefetch ahead[512]
-	PREFETCHT0       2112(SI) // prefetch ahead[528]
-	ADDQ             $+128, SI // ahead += 128
+	PREFETCHT0       2048(SI) // prefetch b_k[512]
+	PREFETCHT0       2112(SI) // prefetch b_k[528]
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_65 // depth >= 4
@@ -12901,12 +12813,12 @@ depth_end_66:
 	JLT  depth_end_68 // depth < 1
 
 depth_67:
-	VPMOVSXBD        (R10), Z3 // B[0][0] = int8 of b_k[0]
+	VPMOVSXBD        (SI), Z3 // B[0][0] = int8 of b_k[0]
 	VCVTDQ2PS        Z3, Z3 // B[0][0] = int8 of b_k[0]
 	VFMADD231PS.BCST (R9), Z3, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z3, Z1 // C[1][0] += a[1][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*2), Z3, Z2 // C[2][0] += a[2][0] * B[0][0]
-	ADDQ             BX, R10 // b_k += pitch
+	ADDQ             BX, SI // b_k += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	SUBQ             $+1, DI // depth += -1
 	CMPQ             DI, $+1 // depth >= 1
@@ -12989,7 +12901,6 @@ end_74:
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R10 // rows of a
 	MOVQ SI, R11 // b_k = b
-	MOVQ SI, R12 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_76 // depth < 4
 
@@ -13039,9 +12950,8 @@ depth_75:
 	VFMADD231PS  Z5, Z6, Z3 // C[1][1] += A[1][3] * B[3][1]
 	ADDQ         DI, R11 // b_k += pitch
 	ADDQ         $+16, R10 // a0 += 16
-	PREFETCHT0   2048(R12) // prefetch ahead[512]
-	PREFETCHT0   2112(R12) // prefetch ahead[528]
-	ADDQ         $+128, R12 // ahead += 128
+	PREFETCHT0   2048(R11) // prefetch b_k[512]
+	PREFETCHT0   2112(R11) // prefetch b_k[528]
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_75 // depth >= 4
@@ -13117,35 +13027,33 @@ end_81:
 	MOVQ aStride+24(FP), R8 // aStride
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R9 // rows of a
-	MOVQ SI, R10 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_83 // depth < 4
 
 depth_82:
-	VPMOVSXBD        (R10), Z2 // B[0][0] = int8 of b_k[0]
+	VPMOVSXBD        (SI), Z2 // B[0][0] = int8 of b_k[0]
 	VCVTDQ2PS        Z2, Z2 // B[0][0] = int8 of b_k[0]
 	VFMADD231PS.BCST (R9), Z2, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z2, Z1 // C[1][0] += a[1][0] * B[0][0]
-	ADDQ             BX, R10 // b_k += pitch
-	VPMOVSXBD        (R10), Z2 // B[1][0] = int8 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VPMOVSXBD        (SI), Z2 // B[1][0] = int8 of b_k[0]
 	VCVTDQ2PS        Z2, Z2 // B[1][0] = int8 of b_k[0]
 	VFMADD231PS.BCST 4(R9), Z2, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VFMADD231PS.BCST 4(R9)(R8*1), Z2, Z1 // C[1][0] += a[1][1] * B[1][0]
-	ADDQ             BX, R10 // b_k += pitch
-	VPMOVSXBD        (R10), Z2 // B[2][0] = int8 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VPMOVSXBD        (SI), Z2 // B[2][0] = int8 of b_k[0]
 	VCVTDQ2PS        Z2, Z2 // B[2][0] = int8 of b_k[0]
 	VFMADD231PS.BCST 8(R9), Z2, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R9)(R8*1), Z2, Z1 // C[1][0] += a[1][2] * B[2][0]
-	ADDQ             BX, R10 // b_k += pitch
-	VPMOVSXBD        (R10), Z2 // B[3][0] = int8 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VPMOVSXBD        (SI), Z2 // B[3][0] = int8 of b_k[0]
 	VCVTDQ2PS        Z2, Z2 // B[3][0] = int8 of b_k[0]
 	VFMADD231PS.BCST 12(R9), Z2, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R9)(R8*1), Z2, Z1 // C[1][0] += a[1][3] * B[3][0]
-	ADDQ             BX, R10 // b_k += pitch
+	ADDQ             BX, SI // b_k += pitch
 	ADDQ             $+16, R9 // a0 += 16
-	PREFETCHT0       2048(SI) // prefetch ahead[512]
-	PREFETCHT0       2112(SI) // prefetch ahead[528]
-	ADDQ             $+128, SI // ahead += 128
+	PREFETCHT0       2048(SI) // prefetch b_k[512]
+	PREFETCHT0       2112(SI) // prefetch b_k[528]
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_82 // depth >= 4
@@ -13155,11 +13063,11 @@ depth_end_83:
 	JLT  depth_end_85 // depth < 1
 
 depth_84:
-	VPMOVSXBD        (R10), Z2 // B[0][0] = int8 of b_k[0]
+	VPMOVSXBD        (SI), Z2 // B[0][0] = int8 of b_k[0]
 	VCVTDQ2PS        Z2, Z2 // B[0][0] = int8 of b_k[0]
 	VFMADD231PS.BCST (R9), Z2, Z0 // C[0][0] += a[0][0] * B[0][0]
 	VFMADD231PS.BCST (R9)(R8*1), Z2, Z1 // C[1][0] += a[1][0] * B[0][0]
-	ADDQ             BX, R10 // b_k += pitch
+	ADDQ             BX, SI // b_k += pitch
 	ADDQ             $+4, R9 // a0 += 4
 	SUBQ             $+1, DI // depth += -1
 	CMPQ             DI, $+1 // depth >= 1
@@ -13232,7 +13140,6 @@ end_91:
 	SHLQ $0x02, R9 // aStride in bytes
 	MOVQ CX, R9 // rows of a
 	MOVQ SI, R10 // b_k = b
-	MOVQ SI, R11 // ahead = b
 	CMPQ R8, $+4 // depth < 4
 	JLT  depth_end_93 // depth < 4
 
@@ -13270,9 +13177,8 @@ depth_92:
 	VFMADD231PS  Z2, Z3, Z1 // C[0][1] += A[0][3] * B[3][1]
 	ADDQ         DI, R10 // b_k += pitch
 	ADDQ         $+16, R9 // a0 += 16
-	PREFETCHT0   2048(R11) // prefetch ahead[512]
-	PREFETCHT0   2112(R11) // prefetch ahead[528]
-	ADDQ         $+128, R11 // ahead += 128
+	PREFETCHT0   2048(R10) // prefetch b_k[512]
+	PREFETCHT0   2112(R10) // prefetch b_k[528]
 	SUBQ         $+4, R8 // depth += -4
 	CMPQ         R8, $+4 // depth >= 4
 	JGE          depth_92 // depth >= 4
@@ -13339,31 +13245,29 @@ end_98:
 	MOVQ aStride+24(FP), R8 // aStride
 	SHLQ $0x02, R8 // aStride in bytes
 	MOVQ CX, R8 // rows of a
-	MOVQ SI, R9 // b_k = b
 	CMPQ DI, $+4 // depth < 4
 	JLT  depth_end_100 // depth < 4
 
 depth_99:
-	VPMOVSXBD        (R9), Z1 // B[0][0] = int8 of b_k[0]
+	VPMOVSXBD        (SI), Z1 // B[0][0] = int8 of b_k[0]
 	VCVTDQ2PS        Z1, Z1 // B[0][0] = int8 of b_k[0]
 	VFMADD231PS.BCST (R8), Z1, Z0 // C[0][0] += a[0][0] * B[0][0]
-	ADDQ             BX, R9 // b_k += pitch
-	VPMOVSXBD        (R9), Z1 // B[1][0] = int8 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VPMOVSXBD        (SI), Z1 // B[1][0] = int8 of b_k[0]
 	VCVTDQ2PS        Z1, Z1 // B[1][0] = int8 of b_k[0]
 	VFMADD231PS.BCST 4(R8), Z1, Z0 // C[0][0] += a[0][1] * B[1][0]
-	ADDQ             BX, R9 // b_k += pitch
-	VPMOVSXBD        (R9), Z1 // B[2][0] = int8 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VPMOVSXBD        (SI), Z1 // B[2][0] = int8 of b_k[0]
 	VCVTDQ2PS        Z1, Z1 // B[2][0] = int8 of b_k[0]
 	VFMADD231PS.BCST 8(R8), Z1, Z0 // C[0][0] += a[0][2] * B[2][0]
-	ADDQ             BX, R9 // b_k += pitch
-	VPMOVSXBD        (R9), Z1 // B[3][0] = int8 of b_k[0]
+	ADDQ             BX, SI // b_k += pitch
+	VPMOVSXBD        (SI), Z1 // B[3][0] = int8 of b_k[0]
 	VCVTDQ2PS        Z1, Z1 // B[3][0] = int8 of b_k[0]
 	VFMADD231PS.BCST 12(R8), Z1, Z0 // C[0][0] += a[0][3] * B[3][0]
-	ADDQ             BX, R9 // b_k += pitch
+	ADDQ             BX, SI // b_k += pitch
 	ADDQ             $+16, R8 // a0 += 16
-	PREFETCHT0       2048(SI) // prefetch ahead[512]
-	PREFETCHT0       2112(SI) // prefetch ahead[528]
-	ADDQ             $+128, SI // ahead += 128
+	PREFETCHT0       2048(SI) // prefetch b_k[512]
+	PREFETCHT0       2112(SI) // prefetch b_k[528]
 	SUBQ             $+4, DI // depth += -4
 	CMPQ             DI, $+4 // depth >= 4
 	JGE              depth_99 // depth >= 4
@@ -13373,10 +13277,10 @@ depth_end_100:
 	JLT  depth_end_102 // depth < 1
 
 depth_101:
-	VPMOVSXBD        (R9), Z1 // B[0][0] = int8 of b_k[0]
+	VPMOVSXBD        (SI), Z1 // B[0][0] = int8 of b_k[0]
 	VCVTDQ2PS        Z1, Z1 // B[0][0] = int8 of b_k[0]
 	VFMADD231PS.BCST (R8), Z1, Z0 // C[0][0] += a[0][0] * B[0][0]
-	ADDQ             BX, R9 // b_k += pitch
+	ADDQ             BX, SI // b_k += pitch
 	ADDQ             $+4, R8 // a0 += 4
 	SUBQ             $+1, DI // depth += -1
 	CMPQ             DI, $+1 // depth >= 1

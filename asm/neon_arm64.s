@@ -3404,7 +3404,6 @@ end_6:
 	ADD  R9, R21, R22 // rows of a
 	ADD  R9, R22, R23 // rows of a
 	MOVD R6, R9 // b_k = b
-	MOVD R6, R10 // ahead = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_8 // depth < 4
 
@@ -3513,15 +3512,14 @@ depth_7:
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
 	ADD   $16, R23, R23 // a3 += 16
-	PRFM  2048(R10), PLDL1KEEP // prefetch ahead[512]
-	PRFM  2112(R10), PLDL1KEEP // prefetch ahead[528]
-	PRFM  2176(R10), PLDL1KEEP // prefetch ahead[544]
-	PRFM  2240(R10), PLDL1KEEP // prefetch ahead[560]
-	PRFM  2304(R10), PLDL1KEEP // prefetch ahead[576]
-	PRFM  2368(R10), PLDL1KEEP // prefetch ahead[592]
-	PRFM  2432(R10), PLDL1KEEP // prefetch ahead[608]
-	PRFM  2496(R10), PLDL1KEEP // prefetch ahead[624]
-	ADD   $512, R10, R10 // ahead += 512
+	PRFM  2048(R9), PLDL1KEEP // prefetch b_k[512]
+	PRFM  2112(R9), PLDL1KEEP // prefetch b_k[528]
+	PRFM  2176(R9), PLDL1KEEP // prefetch b_k[544]
+	PRFM  2240(R9), PLDL1KEEP // prefetch b_k[560]
+	PRFM  2304(R9), PLDL1KEEP // prefetch b_k[576]
+	PRFM  2368(R9), PLDL1KEEP // prefetch b_k[592]
+	PRFM  2432(R9), PLDL1KEEP // prefetch b_k[608]
+	PRFM  2496(R9), PLDL1KEEP // prefetch b_k[624]
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_7 // depth >= 4
@@ -3945,15 +3943,14 @@ end_19:
 	ADD  R8, R20, R21 // rows of a
 	ADD  R8, R21, R22 // rows of a
 	ADD  R8, R22, R23 // rows of a
-	MOVD R6, R8 // b_k = b
 	CMP  $4, R7 // depth < 4
 	BLT  depth_end_21 // depth < 4
 
 depth_20:
-	FMOVQ (R8), F16 // B[0][0] = b_k[0], lanes 0..3
-	FMOVQ 16(R8), F17 // B[0][0] = b_k[0], lanes 4..7
-	FMOVQ 32(R8), F18 // B[0][0] = b_k[0], lanes 8..11
-	FMOVQ 48(R8), F19 // B[0][0] = b_k[0], lanes 12..15
+	FMOVQ (R6), F16 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R6), F17 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R6), F18 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R6), F19 // B[0][0] = b_k[0], lanes 12..15
 	FMOVS (R20), F20 // a[0][0] = a[0][0]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -3974,11 +3971,11 @@ depth_20:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
-	FMOVQ (R8), F16 // B[1][0] = b_k[0], lanes 0..3
-	FMOVQ 16(R8), F17 // B[1][0] = b_k[0], lanes 4..7
-	FMOVQ 32(R8), F18 // B[1][0] = b_k[0], lanes 8..11
-	FMOVQ 48(R8), F19 // B[1][0] = b_k[0], lanes 12..15
+	ADD   R3, R6, R6 // b_k += pitch
+	FMOVQ (R6), F16 // B[1][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R6), F17 // B[1][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R6), F18 // B[1][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R6), F19 // B[1][0] = b_k[0], lanes 12..15
 	FMOVS 4(R20), F20 // a[0][1] = a[0][1]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
@@ -3999,11 +3996,11 @@ depth_20:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
-	FMOVQ (R8), F16 // B[2][0] = b_k[0], lanes 0..3
-	FMOVQ 16(R8), F17 // B[2][0] = b_k[0], lanes 4..7
-	FMOVQ 32(R8), F18 // B[2][0] = b_k[0], lanes 8..11
-	FMOVQ 48(R8), F19 // B[2][0] = b_k[0], lanes 12..15
+	ADD   R3, R6, R6 // b_k += pitch
+	FMOVQ (R6), F16 // B[2][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R6), F17 // B[2][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R6), F18 // B[2][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R6), F19 // B[2][0] = b_k[0], lanes 12..15
 	FMOVS 8(R20), F20 // a[0][2] = a[0][2]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
@@ -4024,11 +4021,11 @@ depth_20:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
-	FMOVQ (R8), F16 // B[3][0] = b_k[0], lanes 0..3
-	FMOVQ 16(R8), F17 // B[3][0] = b_k[0], lanes 4..7
-	FMOVQ 32(R8), F18 // B[3][0] = b_k[0], lanes 8..11
-	FMOVQ 48(R8), F19 // B[3][0] = b_k[0], lanes 12..15
+	ADD   R3, R6, R6 // b_k += pitch
+	FMOVQ (R6), F16 // B[3][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R6), F17 // B[3][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R6), F18 // B[3][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R6), F19 // B[3][0] = b_k[0], lanes 12..15
 	FMOVS 12(R20), F20 // a[0][3] = a[0][3]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
@@ -4049,20 +4046,19 @@ depth_20:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
+	ADD   R3, R6, R6 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
 	ADD   $16, R23, R23 // a3 += 16
-	PRFM  2048(R6), PLDL1KEEP // prefetch ahead[512]
-	PRFM  2112(R6), PLDL1KEEP // prefetch ahead[528]
-	PRFM  2176(R6), PLDL1KEEP // prefetch ahead[544]
-	PRFM  2240(R6), PLDL1KEEP // prefetch ahead[560]
-	PRFM  2304(R6), PLDL1KEEP // prefetch ahead[576]
-	PRFM  2368(R6), PLDL1KEEP // prefetch ahead[592]
-	PRFM  2432(R6), PLDL1KEEP // prefetch ahead[608]
-	PRFM  2496(R6), PLDL1KEEP // prefetch ahead[624]
-	ADD   $512, R6, R6 // ahead += 512
+	PRFM  2048(R6), PLDL1KEEP // prefetch b_k[512]
+	PRFM  2112(R6), PLDL1KEEP // prefetch b_k[528]
+	PRFM  2176(R6), PLDL1KEEP // prefetch b_k[544]
+	PRFM  2240(R6), PLDL1KEEP // prefetch b_k[560]
+	PRFM  2304(R6), PLDL1KEEP // prefetch b_k[576]
+	PRFM  2368(R6), PLDL1KEEP // prefetch b_k[592]
+	PRFM  2432(R6), PLDL1KEEP // prefetch b_k[608]
+	PRFM  2496(R6), PLDL1KEEP // prefetch b_k[624]
 	SUB   $4, R7, R7 // depth += -4
 	CMP   $4, R7 // depth >= 4
 	BGE   depth_20 // depth >= 4
@@ -4072,10 +4068,10 @@ depth_end_21:
 	BLT depth_end_23 // depth < 1
 
 depth_22:
-	FMOVQ (R8), F16 // B[0][0] = b_k[0], lanes 0..3
-	FMOVQ 16(R8), F17 // B[0][0] = b_k[0], lanes 4..7
-	FMOVQ 32(R8), F18 // B[0][0] = b_k[0], lanes 8..11
-	FMOVQ 48(R8), F19 // B[0][0] = b_k[0], lanes 12..15
+	FMOVQ (R6), F16 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R6), F17 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R6), F18 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R6), F19 // B[0][0] = b_k[0], lanes 12..15
 	FMOVS (R20), F20 // a[0][0] = a[0][0]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -4096,7 +4092,7 @@ depth_22:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
+	ADD   R3, R6, R6 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	ADD   $4, R21, R21 // a1 += 4
 	ADD   $4, R22, R22 // a2 += 4
@@ -4232,7 +4228,6 @@ end_29:
 	ADD  R9, R20, R21 // rows of a
 	ADD  R9, R21, R22 // rows of a
 	MOVD R6, R9 // b_k = b
-	MOVD R6, R10 // ahead = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_31 // depth < 4
 
@@ -4320,15 +4315,14 @@ depth_30:
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
-	PRFM  2048(R10), PLDL1KEEP // prefetch ahead[512]
-	PRFM  2112(R10), PLDL1KEEP // prefetch ahead[528]
-	PRFM  2176(R10), PLDL1KEEP // prefetch ahead[544]
-	PRFM  2240(R10), PLDL1KEEP // prefetch ahead[560]
-	PRFM  2304(R10), PLDL1KEEP // prefetch ahead[576]
-	PRFM  2368(R10), PLDL1KEEP // prefetch ahead[592]
-	PRFM  2432(R10), PLDL1KEEP // prefetch ahead[608]
-	PRFM  2496(R10), PLDL1KEEP // prefetch ahead[624]
-	ADD   $512, R10, R10 // ahead += 512
+	PRFM  2048(R9), PLDL1KEEP // prefetch b_k[512]
+	PRFM  2112(R9), PLDL1KEEP // prefetch b_k[528]
+	PRFM  2176(R9), PLDL1KEEP // prefetch b_k[544]
+	PRFM  2240(R9), PLDL1KEEP // prefetch b_k[560]
+	PRFM  2304(R9), PLDL1KEEP // prefetch b_k[576]
+	PRFM  2368(R9), PLDL1KEEP // prefetch b_k[592]
+	PRFM  2432(R9), PLDL1KEEP // prefetch b_k[608]
+	PRFM  2496(R9), PLDL1KEEP // prefetch b_k[624]
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_30 // depth >= 4
@@ -4677,15 +4671,14 @@ end_42:
 	MOVD R1, R20 // rows of a
 	ADD  R8, R20, R21 // rows of a
 	ADD  R8, R21, R22 // rows of a
-	MOVD R6, R8 // b_k = b
 	CMP  $4, R7 // depth < 4
 	BLT  depth_end_44 // depth < 4
 
 depth_43:
-	FMOVQ (R8), F12 // B[0][0] = b_k[0], lanes 0..3
-	FMOVQ 16(R8), F13 // B[0][0] = b_k[0], lanes 4..7
-	FMOVQ 32(R8), F14 // B[0][0] = b_k[0], lanes 8..11
-	FMOVQ 48(R8), F15 // B[0][0] = b_k[0], lanes 12..15
+	FMOVQ (R6), F12 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R6), F13 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R6), F14 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R6), F15 // B[0][0] = b_k[0], lanes 12..15
 	FMOVS (R20), F16 // a[0][0] = a[0][0]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -4701,11 +4694,11 @@ depth_43:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
-	FMOVQ (R8), F12 // B[1][0] = b_k[0], lanes 0..3
-	FMOVQ 16(R8), F13 // B[1][0] = b_k[0], lanes 4..7
-	FMOVQ 32(R8), F14 // B[1][0] = b_k[0], lanes 8..11
-	FMOVQ 48(R8), F15 // B[1][0] = b_k[0], lanes 12..15
+	ADD   R3, R6, R6 // b_k += pitch
+	FMOVQ (R6), F12 // B[1][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R6), F13 // B[1][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R6), F14 // B[1][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R6), F15 // B[1][0] = b_k[0], lanes 12..15
 	FMOVS 4(R20), F16 // a[0][1] = a[0][1]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
@@ -4721,11 +4714,11 @@ depth_43:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
-	FMOVQ (R8), F12 // B[2][0] = b_k[0], lanes 0..3
-	FMOVQ 16(R8), F13 // B[2][0] = b_k[0], lanes 4..7
-	FMOVQ 32(R8), F14 // B[2][0] = b_k[0], lanes 8..11
-	FMOVQ 48(R8), F15 // B[2][0] = b_k[0], lanes 12..15
+	ADD   R3, R6, R6 // b_k += pitch
+	FMOVQ (R6), F12 // B[2][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R6), F13 // B[2][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R6), F14 // B[2][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R6), F15 // B[2][0] = b_k[0], lanes 12..15
 	FMOVS 8(R20), F16 // a[0][2] = a[0][2]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
@@ -4741,11 +4734,11 @@ depth_43:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
-	FMOVQ (R8), F12 // B[3][0] = b_k[0], lanes 0..3
-	FMOVQ 16(R8), F13 // B[3][0] = b_k[0], lanes 4..7
-	FMOVQ 32(R8), F14 // B[3][0] = b_k[0], lanes 8..11
-	FMOVQ 48(R8), F15 // B[3][0] = b_k[0], lanes 12..15
+	ADD   R3, R6, R6 // b_k += pitch
+	FMOVQ (R6), F12 // B[3][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R6), F13 // B[3][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R6), F14 // B[3][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R6), F15 // B[3][0] = b_k[0], lanes 12..15
 	FMOVS 12(R20), F16 // a[0][3] = a[0][3]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
@@ -4761,19 +4754,18 @@ depth_43:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
+	ADD   R3, R6, R6 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
-	PRFM  2048(R6), PLDL1KEEP // prefetch ahead[512]
-	PRFM  2112(R6), PLDL1KEEP // prefetch ahead[528]
-	PRFM  2176(R6), PLDL1KEEP // prefetch ahead[544]
-	PRFM  2240(R6), PLDL1KEEP // prefetch ahead[560]
-	PRFM  2304(R6), PLDL1KEEP // prefetch ahead[576]
-	PRFM  2368(R6), PLDL1KEEP // prefetch ahead[592]
-	PRFM  2432(R6), PLDL1KEEP // prefetch ahead[608]
-	PRFM  2496(R6), PLDL1KEEP // prefetch ahead[624]
-	ADD   $512, R6, R6 // ahead += 512
+	PRFM  2048(R6), PLDL1KEEP // prefetch b_k[512]
+	PRFM  2112(R6), PLDL1KEEP // prefetch b_k[528]
+	PRFM  2176(R6), PLDL1KEEP // prefetch b_k[544]
+	PRFM  2240(R6), PLDL1KEEP // prefetch b_k[560]
+	PRFM  2304(R6), PLDL1KEEP // prefetch b_k[576]
+	PRFM  2368(R6), PLDL1KEEP // prefetch b_k[592]
+	PRFM  2432(R6), PLDL1KEEP // prefetch b_k[608]
+	PRFM  2496(R6), PLDL1KEEP // prefetch b_k[624]
 	SUB   $4, R7, R7 // depth += -4
 	CMP   $4, R7 // depth >= 4
 	BGE   depth_43 // depth >= 4
@@ -4783,10 +4775,10 @@ depth_end_44:
 	BLT depth_end_46 // depth < 1
 
 depth_45:
-	FMOVQ (R8), F12 // B[0][0] = b_k[0], lanes 0..3
-	FMOVQ 16(R8), F13 // B[0][0] = b_k[0], lanes 4..7
-	FMOVQ 32(R8), F14 // B[0][0] = b_k[0], lanes 8..11
-	FMOVQ 48(R8), F15 // B[0][0] = b_k[0], lanes 12..15
+	FMOVQ (R6), F12 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R6), F13 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R6), F14 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R6), F15 // B[0][0] = b_k[0], lanes 12..15
 	FMOVS (R20), F16 // a[0][0] = a[0][0]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -4802,7 +4794,7 @@ depth_45:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
+	ADD   R3, R6, R6 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	ADD   $4, R21, R21 // a1 += 4
 	ADD   $4, R22, R22 // a2 += 4
@@ -4938,7 +4930,6 @@ end_52:
 	MOVD R1, R20 // rows of a
 	ADD  R9, R20, R21 // rows of a
 	MOVD R6, R9 // b_k = b
-	MOVD R6, R10 // ahead = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_54 // depth < 4
 
@@ -5053,15 +5044,14 @@ depth_53:
 	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
-	PRFM  2048(R10), PLDL1KEEP // prefetch ahead[512]
-	PRFM  2112(R10), PLDL1KEEP // prefetch ahead[528]
-	PRFM  2176(R10), PLDL1KEEP // prefetch ahead[544]
-	PRFM  2240(R10), PLDL1KEEP // prefetch ahead[560]
-	PRFM  2304(R10), PLDL1KEEP // prefetch ahead[576]
-	PRFM  2368(R10), PLDL1KEEP // prefetch ahead[592]
-	PRFM  2432(R10), PLDL1KEEP // prefetch ahead[608]
-	PRFM  2496(R10), PLDL1KEEP // prefetch ahead[624]
-	ADD   $512, R10, R10 // ahead += 512
+	PRFM  2048(R9), PLDL1KEEP // prefetch b_k[512]
+	PRFM  2112(R9), PLDL1KEEP // prefetch b_k[528]
+	PRFM  2176(R9), PLDL1KEEP // prefetch b_k[544]
+	PRFM  2240(R9), PLDL1KEEP // prefetch b_k[560]
+	PRFM  2304(R9), PLDL1KEEP // prefetch b_k[576]
+	PRFM  2368(R9), PLDL1KEEP // prefetch b_k[592]
+	PRFM  2432(R9), PLDL1KEEP // prefetch b_k[608]
+	PRFM  2496(R9), PLDL1KEEP // prefetch b_k[624]
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_53 // depth >= 4
@@ -5190,15 +5180,14 @@ end_59:
 	LSL  $2, R8, R8 // aStride in bytes
 	MOVD R1, R20 // rows of a
 	ADD  R8, R20, R21 // rows of a
-	MOVD R6, R8 // b_k = b
 	CMP  $4, R7 // depth < 4
 	BLT  depth_end_61 // depth < 4
 
 depth_60:
-	FMOVQ (R8), F8 // B[0][0] = b_k[0], lanes 0..3
-	FMOVQ 16(R8), F9 // B[0][0] = b_k[0], lanes 4..7
-	FMOVQ 32(R8), F10 // B[0][0] = b_k[0], lanes 8..11
-	FMOVQ 48(R8), F11 // B[0][0] = b_k[0], lanes 12..15
+	FMOVQ (R6), F8 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R6), F9 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R6), F10 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R6), F11 // B[0][0] = b_k[0], lanes 12..15
 	FMOVS (R20), F12 // a[0][0] = a[0][0]
 	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -5209,11 +5198,11 @@ depth_60:
 	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
-	FMOVQ (R8), F8 // B[1][0] = b_k[0], lanes 0..3
-	FMOVQ 16(R8), F9 // B[1][0] = b_k[0], lanes 4..7
-	FMOVQ 32(R8), F10 // B[1][0] = b_k[0], lanes 8..11
-	FMOVQ 48(R8), F11 // B[1][0] = b_k[0], lanes 12..15
+	ADD   R3, R6, R6 // b_k += pitch
+	FMOVQ (R6), F8 // B[1][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R6), F9 // B[1][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R6), F10 // B[1][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R6), F11 // B[1][0] = b_k[0], lanes 12..15
 	FMOVS 4(R20), F12 // a[0][1] = a[0][1]
 	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
 	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
@@ -5224,11 +5213,11 @@ depth_60:
 	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 4..7
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
-	FMOVQ (R8), F8 // B[2][0] = b_k[0], lanes 0..3
-	FMOVQ 16(R8), F9 // B[2][0] = b_k[0], lanes 4..7
-	FMOVQ 32(R8), F10 // B[2][0] = b_k[0], lanes 8..11
-	FMOVQ 48(R8), F11 // B[2][0] = b_k[0], lanes 12..15
+	ADD   R3, R6, R6 // b_k += pitch
+	FMOVQ (R6), F8 // B[2][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R6), F9 // B[2][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R6), F10 // B[2][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R6), F11 // B[2][0] = b_k[0], lanes 12..15
 	FMOVS 8(R20), F12 // a[0][2] = a[0][2]
 	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
 	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
@@ -5239,11 +5228,11 @@ depth_60:
 	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 4..7
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
-	FMOVQ (R8), F8 // B[3][0] = b_k[0], lanes 0..3
-	FMOVQ 16(R8), F9 // B[3][0] = b_k[0], lanes 4..7
-	FMOVQ 32(R8), F10 // B[3][0] = b_k[0], lanes 8..11
-	FMOVQ 48(R8), F11 // B[3][0] = b_k[0], lanes 12..15
+	ADD   R3, R6, R6 // b_k += pitch
+	FMOVQ (R6), F8 // B[3][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R6), F9 // B[3][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R6), F10 // B[3][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R6), F11 // B[3][0] = b_k[0], lanes 12..15
 	FMOVS 12(R20), F12 // a[0][3] = a[0][3]
 	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
 	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
@@ -5254,18 +5243,17 @@ depth_60:
 	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 4..7
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
+	ADD   R3, R6, R6 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
-	PRFM  2048(R6), PLDL1KEEP // prefetch ahead[512]
-	PRFM  2112(R6), PLDL1KEEP // prefetch ahead[528]
-	PRFM  2176(R6), PLDL1KEEP // prefetch ahead[544]
-	PRFM  2240(R6), PLDL1KEEP // prefetch ahead[560]
-	PRFM  2304(R6), PLDL1KEEP // prefetch ahead[576]
-	PRFM  2368(R6), PLDL1KEEP // prefetch ahead[592]
-	PRFM  2432(R6), PLDL1KEEP // prefetch ahead[608]
-	PRFM  2496(R6), PLDL1KEEP // prefetch ahead[624]
-	ADD   $512, R6, R6 // ahead += 512
+	PRFM  2048(R6), PLDL1KEEP // prefetch b_k[512]
+	PRFM  2112(R6), PLDL1KEEP // prefetch b_k[528]
+	PRFM  2176(R6), PLDL1KEEP // prefetch b_k[544]
+	PRFM  2240(R6), PLDL1KEEP // prefetch b_k[560]
+	PRFM  2304(R6), PLDL1KEEP // prefetch b_k[576]
+	PRFM  2368(R6), PLDL1KEEP // prefetch b_k[592]
+	PRFM  2432(R6), PLDL1KEEP // prefetch b_k[608]
+	PRFM  2496(R6), PLDL1KEEP // prefetch b_k[624]
 	SUB   $4, R7, R7 // depth += -4
 	CMP   $4, R7 // depth >= 4
 	BGE   depth_60 // depth >= 4
@@ -5275,10 +5263,10 @@ depth_end_61:
 	BLT depth_end_63 // depth < 1
 
 depth_62:
-	FMOVQ (R8), F8 // B[0][0] = b_k[0], lanes 0..3
-	FMOVQ 16(R8), F9 // B[0][0] = b_k[0], lanes 4..7
-	FMOVQ 32(R8), F10 // B[0][0] = b_k[0], lanes 8..11
-	FMOVQ 48(R8), F11 // B[0][0] = b_k[0], lanes 12..15
+	FMOVQ (R6), F8 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R6), F9 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R6), F10 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R6), F11 // B[0][0] = b_k[0], lanes 12..15
 	FMOVS (R20), F12 // a[0][0] = a[0][0]
 	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -5289,7 +5277,7 @@ depth_62:
 	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
+	ADD   R3, R6, R6 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	ADD   $4, R21, R21 // a1 += 4
 	SUB   $1, R7, R7 // depth += -1
@@ -5389,7 +5377,6 @@ end_69:
 	LSL  $2, R9, R9 // aStride in bytes
 	MOVD R1, R20 // rows of a
 	MOVD R6, R9 // b_k = b
-	MOVD R6, R10 // ahead = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_71 // depth < 4
 
@@ -5467,15 +5454,14 @@ depth_70:
 	WORD  $0x4f881187 // FMLA V7.4S, V12.4S, V8.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 12..15
 	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
-	PRFM  2048(R10), PLDL1KEEP // prefetch ahead[512]
-	PRFM  2112(R10), PLDL1KEEP // prefetch ahead[528]
-	PRFM  2176(R10), PLDL1KEEP // prefetch ahead[544]
-	PRFM  2240(R10), PLDL1KEEP // prefetch ahead[560]
-	PRFM  2304(R10), PLDL1KEEP // prefetch ahead[576]
-	PRFM  2368(R10), PLDL1KEEP // prefetch ahead[592]
-	PRFM  2432(R10), PLDL1KEEP // prefetch ahead[608]
-	PRFM  2496(R10), PLDL1KEEP // prefetch ahead[624]
-	ADD   $512, R10, R10 // ahead += 512
+	PRFM  2048(R9), PLDL1KEEP // prefetch b_k[512]
+	PRFM  2112(R9), PLDL1KEEP // prefetch b_k[528]
+	PRFM  2176(R9), PLDL1KEEP // prefetch b_k[544]
+	PRFM  2240(R9), PLDL1KEEP // prefetch b_k[560]
+	PRFM  2304(R9), PLDL1KEEP // prefetch b_k[576]
+	PRFM  2368(R9), PLDL1KEEP // prefetch b_k[592]
+	PRFM  2432(R9), PLDL1KEEP // prefetch b_k[608]
+	PRFM  2496(R9), PLDL1KEEP // prefetch b_k[624]
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_70 // depth >= 4
@@ -5569,61 +5555,59 @@ end_76:
 	MOVD aStride+24(FP), R8 // aStride
 	LSL  $2, R8, R8 // aStride in bytes
 	MOVD R1, R20 // rows of a
-	MOVD R6, R8 // b_k = b
 	CMP  $4, R7 // depth < 4
 	BLT  depth_end_78 // depth < 4
 
 depth_77:
-	FMOVQ (R8), F4 // B[0][0] = b_k[0], lanes 0..3
-	FMOVQ 16(R8), F5 // B[0][0] = b_k[0], lanes 4..7
-	FMOVQ 32(R8), F6 // B[0][0] = b_k[0], lanes 8..11
-	FMOVQ 48(R8), F7 // B[0][0] = b_k[0], lanes 12..15
+	FMOVQ (R6), F4 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R6), F5 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R6), F6 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R6), F7 // B[0][0] = b_k[0], lanes 12..15
 	FMOVS (R20), F8 // a[0][0] = a[0][0]
 	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
-	FMOVQ (R8), F4 // B[1][0] = b_k[0], lanes 0..3
-	FMOVQ 16(R8), F5 // B[1][0] = b_k[0], lanes 4..7
-	FMOVQ 32(R8), F6 // B[1][0] = b_k[0], lanes 8..11
-	FMOVQ 48(R8), F7 // B[1][0] = b_k[0], lanes 12..15
+	ADD   R3, R6, R6 // b_k += pitch
+	FMOVQ (R6), F4 // B[1][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R6), F5 // B[1][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R6), F6 // B[1][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R6), F7 // B[1][0] = b_k[0], lanes 12..15
 	FMOVS 4(R20), F8 // a[0][1] = a[0][1]
 	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
-	FMOVQ (R8), F4 // B[2][0] = b_k[0], lanes 0..3
-	FMOVQ 16(R8), F5 // B[2][0] = b_k[0], lanes 4..7
-	FMOVQ 32(R8), F6 // B[2][0] = b_k[0], lanes 8..11
-	FMOVQ 48(R8), F7 // B[2][0] = b_k[0], lanes 12..15
+	ADD   R3, R6, R6 // b_k += pitch
+	FMOVQ (R6), F4 // B[2][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R6), F5 // B[2][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R6), F6 // B[2][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R6), F7 // B[2][0] = b_k[0], lanes 12..15
 	FMOVS 8(R20), F8 // a[0][2] = a[0][2]
 	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
-	FMOVQ (R8), F4 // B[3][0] = b_k[0], lanes 0..3
-	FMOVQ 16(R8), F5 // B[3][0] = b_k[0], lanes 4..7
-	FMOVQ 32(R8), F6 // B[3][0] = b_k[0], lanes 8..11
-	FMOVQ 48(R8), F7 // B[3][0] = b_k[0], lanes 12..15
+	ADD   R3, R6, R6 // b_k += pitch
+	FMOVQ (R6), F4 // B[3][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R6), F5 // B[3][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R6), F6 // B[3][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R6), F7 // B[3][0] = b_k[0], lanes 12..15
 	FMOVS 12(R20), F8 // a[0][3] = a[0][3]
 	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
+	ADD   R3, R6, R6 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
-	PRFM  2048(R6), PLDL1KEEP // prefetch ahead[512]
-	PRFM  2112(R6), PLDL1KEEP // prefetch ahead[528]
-	PRFM  2176(R6), PLDL1KEEP // prefetch ahead[544]
-	PRFM  2240(R6), PLDL1KEEP // prefetch ahead[560]
-	PRFM  2304(R6), PLDL1KEEP // prefetch ahead[576]
-	PRFM  2368(R6), PLDL1KEEP // prefetch ahead[592]
-	PRFM  2432(R6), PLDL1KEEP // prefetch ahead[608]
-	PRFM  2496(R6), PLDL1KEEP // prefetch ahead[624]
-	ADD   $512, R6, R6 // ahead += 512
+	PRFM  2048(R6), PLDL1KEEP // prefetch b_k[512]
+	PRFM  2112(R6), PLDL1KEEP // prefetch b_k[528]
+	PRFM  2176(R6), PLDL1KEEP // prefetch b_k[544]
+	PRFM  2240(R6), PLDL1KEEP // prefetch b_k[560]
+	PRFM  2304(R6), PLDL1KEEP // prefetch b_k[576]
+	PRFM  2368(R6), PLDL1KEEP // prefetch b_k[592]
+	PRFM  2432(R6), PLDL1KEEP // prefetch b_k[608]
+	PRFM  2496(R6), PLDL1KEEP // prefetch b_k[624]
 	SUB   $4, R7, R7 // depth += -4
 	CMP   $4, R7 // depth >= 4
 	BGE   depth_77 // depth >= 4
@@ -5633,16 +5617,16 @@ depth_end_78:
 	BLT depth_end_80 // depth < 1
 
 depth_79:
-	FMOVQ (R8), F4 // B[0][0] = b_k[0], lanes 0..3
-	FMOVQ 16(R8), F5 // B[0][0] = b_k[0], lanes 4..7
-	FMOVQ 32(R8), F6 // B[0][0] = b_k[0], lanes 8..11
-	FMOVQ 48(R8), F7 // B[0][0] = b_k[0], lanes 12..15
+	FMOVQ (R6), F4 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R6), F5 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R6), F6 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R6), F7 // B[0][0] = b_k[0], lanes 12..15
 	FMOVS (R20), F8 // a[0][0] = a[0][0]
 	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
+	ADD   R3, R6, R6 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	SUB   $1, R7, R7 // depth += -1
 	CMP   $1, R7 // depth >= 1
@@ -5777,7 +5761,6 @@ end_6:
 	ADD  R9, R21, R22 // rows of a
 	ADD  R9, R22, R23 // rows of a
 	MOVD R6, R9 // b_k = b
-	MOVD R6, R10 // ahead = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_8 // depth < 4
 
@@ -5894,11 +5877,10 @@ depth_7:
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
 	ADD   $16, R23, R23 // a3 += 16
-	PRFM  2048(R10), PLDL1KEEP // prefetch ahead[512]
-	PRFM  2112(R10), PLDL1KEEP // prefetch ahead[528]
-	PRFM  2176(R10), PLDL1KEEP // prefetch ahead[544]
-	PRFM  2240(R10), PLDL1KEEP // prefetch ahead[560]
-	ADD   $256, R10, R10 // ahead += 256
+	PRFM  2048(R9), PLDL1KEEP // prefetch b_k[512]
+	PRFM  2112(R9), PLDL1KEEP // prefetch b_k[528]
+	PRFM  2176(R9), PLDL1KEEP // prefetch b_k[544]
+	PRFM  2240(R9), PLDL1KEEP // prefetch b_k[560]
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_7 // depth >= 4
@@ -6334,13 +6316,12 @@ end_19:
 	ADD  R8, R20, R21 // rows of a
 	ADD  R8, R21, R22 // rows of a
 	ADD  R8, R22, R23 // rows of a
-	MOVD R6, R8 // b_k = b
 	CMP  $4, R7 // depth < 4
 	BLT  depth_end_21 // depth < 4
 
 depth_20:
-	FMOVQ (R8), F16 // B[0][0] = bfloat16 of b_k[0]
-	FMOVQ 16(R8), F18 // B[0][0] = bfloat16 of b_k[0]
+	FMOVQ (R6), F16 // B[0][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R6), F18 // B[0][0] = bfloat16 of b_k[0]
 	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // B[0][0] = bfloat16 of b_k[0]
 	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // B[0][0] = bfloat16 of b_k[0]
 	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[0][0] = bfloat16 of b_k[0]
@@ -6365,9 +6346,9 @@ depth_20:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
-	FMOVQ (R8), F16 // B[1][0] = bfloat16 of b_k[0]
-	FMOVQ 16(R8), F18 // B[1][0] = bfloat16 of b_k[0]
+	ADD   R3, R6, R6 // b_k += pitch
+	FMOVQ (R6), F16 // B[1][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R6), F18 // B[1][0] = bfloat16 of b_k[0]
 	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // B[1][0] = bfloat16 of b_k[0]
 	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // B[1][0] = bfloat16 of b_k[0]
 	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[1][0] = bfloat16 of b_k[0]
@@ -6392,9 +6373,9 @@ depth_20:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
-	FMOVQ (R8), F16 // B[2][0] = bfloat16 of b_k[0]
-	FMOVQ 16(R8), F18 // B[2][0] = bfloat16 of b_k[0]
+	ADD   R3, R6, R6 // b_k += pitch
+	FMOVQ (R6), F16 // B[2][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R6), F18 // B[2][0] = bfloat16 of b_k[0]
 	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // B[2][0] = bfloat16 of b_k[0]
 	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // B[2][0] = bfloat16 of b_k[0]
 	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[2][0] = bfloat16 of b_k[0]
@@ -6419,9 +6400,9 @@ depth_20:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
-	FMOVQ (R8), F16 // B[3][0] = bfloat16 of b_k[0]
-	FMOVQ 16(R8), F18 // B[3][0] = bfloat16 of b_k[0]
+	ADD   R3, R6, R6 // b_k += pitch
+	FMOVQ (R6), F16 // B[3][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R6), F18 // B[3][0] = bfloat16 of b_k[0]
 	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // B[3][0] = bfloat16 of b_k[0]
 	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // B[3][0] = bfloat16 of b_k[0]
 	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[3][0] = bfloat16 of b_k[0]
@@ -6446,16 +6427,15 @@ depth_20:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
+	ADD   R3, R6, R6 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
 	ADD   $16, R23, R23 // a3 += 16
-	PRFM  2048(R6), PLDL1KEEP // prefetch ahead[512]
-	PRFM  2112(R6), PLDL1KEEP // prefetch ahead[528]
-	PRFM  2176(R6), PLDL1KEEP // prefetch ahead[544]
-	PRFM  2240(R6), PLDL1KEEP // prefetch ahead[560]
-	ADD   $256, R6, R6 // ahead += 256
+	PRFM  2048(R6), PLDL1KEEP // prefetch b_k[512]
+	PRFM  2112(R6), PLDL1KEEP // prefetch b_k[528]
+	PRFM  2176(R6), PLDL1KEEP // prefetch b_k[544]
+	PRFM  2240(R6), PLDL1KEEP // prefetch b_k[560]
 	SUB   $4, R7, R7 // depth += -4
 	CMP   $4, R7 // depth >= 4
 	BGE   depth_20 // depth >= 4
@@ -6465,8 +6445,8 @@ depth_end_21:
 	BLT depth_end_23 // depth < 1
 
 depth_22:
-	FMOVQ (R8), F16 // B[0][0] = bfloat16 of b_k[0]
-	FMOVQ 16(R8), F18 // B[0][0] = bfloat16 of b_k[0]
+	FMOVQ (R6), F16 // B[0][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R6), F18 // B[0][0] = bfloat16 of b_k[0]
 	WORD  $0x6e613a11 // SHLL2 V17.4S, V16.8H, #16 // B[0][0] = bfloat16 of b_k[0]
 	WORD  $0x2e613a10 // SHLL V16.4S, V16.4H, #16 // B[0][0] = bfloat16 of b_k[0]
 	WORD  $0x6e613a53 // SHLL2 V19.4S, V18.8H, #16 // B[0][0] = bfloat16 of b_k[0]
@@ -6491,7 +6471,7 @@ depth_22:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
+	ADD   R3, R6, R6 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	ADD   $4, R21, R21 // a1 += 4
 	ADD   $4, R22, R22 // a2 += 4
@@ -6627,7 +6607,6 @@ end_29:
 	ADD  R9, R20, R21 // rows of a
 	ADD  R9, R21, R22 // rows of a
 	MOVD R6, R9 // b_k = b
-	MOVD R6, R10 // ahead = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_31 // depth < 4
 
@@ -6723,11 +6702,10 @@ depth_30:
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
-	PRFM  2048(R10), PLDL1KEEP // prefetch ahead[512]
-	PRFM  2112(R10), PLDL1KEEP // prefetch ahead[528]
-	PRFM  2176(R10), PLDL1KEEP // prefetch ahead[544]
-	PRFM  2240(R10), PLDL1KEEP // prefetch ahead[560]
-	ADD   $256, R10, R10 // ahead += 256
+	PRFM  2048(R9), PLDL1KEEP // prefetch b_k[512]
+	PRFM  2112(R9), PLDL1KEEP // prefetch b_k[528]
+	PRFM  2176(R9), PLDL1KEEP // prefetch b_k[544]
+	PRFM  2240(R9), PLDL1KEEP // prefetch b_k[560]
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_30 // depth >= 4
@@ -7088,13 +7066,12 @@ end_42:
 	MOVD R1, R20 // rows of a
 	ADD  R8, R20, R21 // rows of a
 	ADD  R8, R21, R22 // rows of a
-	MOVD R6, R8 // b_k = b
 	CMP  $4, R7 // depth < 4
 	BLT  depth_end_44 // depth < 4
 
 depth_43:
-	FMOVQ (R8), F12 // B[0][0] = bfloat16 of b_k[0]
-	FMOVQ 16(R8), F14 // B[0][0] = bfloat16 of b_k[0]
+	FMOVQ (R6), F12 // B[0][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R6), F14 // B[0][0] = bfloat16 of b_k[0]
 	WORD  $0x6e61398d // SHLL2 V13.4S, V12.8H, #16 // B[0][0] = bfloat16 of b_k[0]
 	WORD  $0x2e61398c // SHLL V12.4S, V12.4H, #16 // B[0][0] = bfloat16 of b_k[0]
 	WORD  $0x6e6139cf // SHLL2 V15.4S, V14.8H, #16 // B[0][0] = bfloat16 of b_k[0]
@@ -7114,9 +7091,9 @@ depth_43:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
-	FMOVQ (R8), F12 // B[1][0] = bfloat16 of b_k[0]
-	FMOVQ 16(R8), F14 // B[1][0] = bfloat16 of b_k[0]
+	ADD   R3, R6, R6 // b_k += pitch
+	FMOVQ (R6), F12 // B[1][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R6), F14 // B[1][0] = bfloat16 of b_k[0]
 	WORD  $0x6e61398d // SHLL2 V13.4S, V12.8H, #16 // B[1][0] = bfloat16 of b_k[0]
 	WORD  $0x2e61398c // SHLL V12.4S, V12.4H, #16 // B[1][0] = bfloat16 of b_k[0]
 	WORD  $0x6e6139cf // SHLL2 V15.4S, V14.8H, #16 // B[1][0] = bfloat16 of b_k[0]
@@ -7136,9 +7113,9 @@ depth_43:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
-	FMOVQ (R8), F12 // B[2][0] = bfloat16 of b_k[0]
-	FMOVQ 16(R8), F14 // B[2][0] = bfloat16 of b_k[0]
+	ADD   R3, R6, R6 // b_k += pitch
+	FMOVQ (R6), F12 // B[2][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R6), F14 // B[2][0] = bfloat16 of b_k[0]
 	WORD  $0x6e61398d // SHLL2 V13.4S, V12.8H, #16 // B[2][0] = bfloat16 of b_k[0]
 	WORD  $0x2e61398c // SHLL V12.4S, V12.4H, #16 // B[2][0] = bfloat16 of b_k[0]
 	WORD  $0x6e6139cf // SHLL2 V15.4S, V14.8H, #16 // B[2][0] = bfloat16 of b_k[0]
@@ -7158,9 +7135,9 @@ depth_43:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
-	FMOVQ (R8), F12 // B[3][0] = bfloat16 of b_k[0]
-	FMOVQ 16(R8), F14 // B[3][0] = bfloat16 of b_k[0]
+	ADD   R3, R6, R6 // b_k += pitch
+	FMOVQ (R6), F12 // B[3][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R6), F14 // B[3][0] = bfloat16 of b_k[0]
 	WORD  $0x6e61398d // SHLL2 V13.4S, V12.8H, #16 // B[3][0] = bfloat16 of b_k[0]
 	WORD  $0x2e61398c // SHLL V12.4S, V12.4H, #16 // B[3][0] = bfloat16 of b_k[0]
 	WORD  $0x6e6139cf // SHLL2 V15.4S, V14.8H, #16 // B[3][0] = bfloat16 of b_k[0]
@@ -7180,15 +7157,14 @@ depth_43:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
+	ADD   R3, R6, R6 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
-	PRFM  2048(R6), PLDL1KEEP // prefetch ahead[512]
-	PRFM  2112(R6), PLDL1KEEP // prefetch ahead[528]
-	PRFM  2176(R6), PLDL1KEEP // prefetch ahead[544]
-	PRFM  2240(R6), PLDL1KEEP // prefetch ahead[560]
-	ADD   $256, R6, R6 // ahead += 256
+	PRFM  2048(R6), PLDL1KEEP // prefetch b_k[512]
+	PRFM  2112(R6), PLDL1KEEP // prefetch b_k[528]
+	PRFM  2176(R6), PLDL1KEEP // prefetch b_k[544]
+	PRFM  2240(R6), PLDL1KEEP // prefetch b_k[560]
 	SUB   $4, R7, R7 // depth += -4
 	CMP   $4, R7 // depth >= 4
 	BGE   depth_43 // depth >= 4
@@ -7198,8 +7174,8 @@ depth_end_44:
 	BLT depth_end_46 // depth < 1
 
 depth_45:
-	FMOVQ (R8), F12 // B[0][0] = bfloat16 of b_k[0]
-	FMOVQ 16(R8), F14 // B[0][0] = bfloat16 of b_k[0]
+	FMOVQ (R6), F12 // B[0][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R6), F14 // B[0][0] = bfloat16 of b_k[0]
 	WORD  $0x6e61398d // SHLL2 V13.4S, V12.8H, #16 // B[0][0] = bfloat16 of b_k[0]
 	WORD  $0x2e61398c // SHLL V12.4S, V12.4H, #16 // B[0][0] = bfloat16 of b_k[0]
 	WORD  $0x6e6139cf // SHLL2 V15.4S, V14.8H, #16 // B[0][0] = bfloat16 of b_k[0]
@@ -7219,7 +7195,7 @@ depth_45:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
+	ADD   R3, R6, R6 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	ADD   $4, R21, R21 // a1 += 4
 	ADD   $4, R22, R22 // a2 += 4
@@ -7355,7 +7331,6 @@ end_52:
 	MOVD R1, R20 // rows of a
 	ADD  R9, R20, R21 // rows of a
 	MOVD R6, R9 // b_k = b
-	MOVD R6, R10 // ahead = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_54 // depth < 4
 
@@ -7486,11 +7461,10 @@ depth_53:
 	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
-	PRFM  2048(R10), PLDL1KEEP // prefetch ahead[512]
-	PRFM  2112(R10), PLDL1KEEP // prefetch ahead[528]
-	PRFM  2176(R10), PLDL1KEEP // prefetch ahead[544]
-	PRFM  2240(R10), PLDL1KEEP // prefetch ahead[560]
-	ADD   $256, R10, R10 // ahead += 256
+	PRFM  2048(R9), PLDL1KEEP // prefetch b_k[512]
+	PRFM  2112(R9), PLDL1KEEP // prefetch b_k[528]
+	PRFM  2176(R9), PLDL1KEEP // prefetch b_k[544]
+	PRFM  2240(R9), PLDL1KEEP // prefetch b_k[560]
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_53 // depth >= 4
@@ -7623,13 +7597,12 @@ end_59:
 	LSL  $2, R8, R8 // aStride in bytes
 	MOVD R1, R20 // rows of a
 	ADD  R8, R20, R21 // rows of a
-	MOVD R6, R8 // b_k = b
 	CMP  $4, R7 // depth < 4
 	BLT  depth_end_61 // depth < 4
 
 depth_60:
-	FMOVQ (R8), F8 // B[0][0] = bfloat16 of b_k[0]
-	FMOVQ 16(R8), F10 // B[0][0] = bfloat16 of b_k[0]
+	FMOVQ (R6), F8 // B[0][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R6), F10 // B[0][0] = bfloat16 of b_k[0]
 	WORD  $0x6e613909 // SHLL2 V9.4S, V8.8H, #16 // B[0][0] = bfloat16 of b_k[0]
 	WORD  $0x2e613908 // SHLL V8.4S, V8.4H, #16 // B[0][0] = bfloat16 of b_k[0]
 	WORD  $0x6e61394b // SHLL2 V11.4S, V10.8H, #16 // B[0][0] = bfloat16 of b_k[0]
@@ -7644,9 +7617,9 @@ depth_60:
 	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
-	FMOVQ (R8), F8 // B[1][0] = bfloat16 of b_k[0]
-	FMOVQ 16(R8), F10 // B[1][0] = bfloat16 of b_k[0]
+	ADD   R3, R6, R6 // b_k += pitch
+	FMOVQ (R6), F8 // B[1][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R6), F10 // B[1][0] = bfloat16 of b_k[0]
 	WORD  $0x6e613909 // SHLL2 V9.4S, V8.8H, #16 // B[1][0] = bfloat16 of b_k[0]
 	WORD  $0x2e613908 // SHLL V8.4S, V8.4H, #16 // B[1][0] = bfloat16 of b_k[0]
 	WORD  $0x6e61394b // SHLL2 V11.4S, V10.8H, #16 // B[1][0] = bfloat16 of b_k[0]
@@ -7661,9 +7634,9 @@ depth_60:
 	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 4..7
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
-	FMOVQ (R8), F8 // B[2][0] = bfloat16 of b_k[0]
-	FMOVQ 16(R8), F10 // B[2][0] = bfloat16 of b_k[0]
+	ADD   R3, R6, R6 // b_k += pitch
+	FMOVQ (R6), F8 // B[2][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R6), F10 // B[2][0] = bfloat16 of b_k[0]
 	WORD  $0x6e613909 // SHLL2 V9.4S, V8.8H, #16 // B[2][0] = bfloat16 of b_k[0]
 	WORD  $0x2e613908 // SHLL V8.4S, V8.4H, #16 // B[2][0] = bfloat16 of b_k[0]
 	WORD  $0x6e61394b // SHLL2 V11.4S, V10.8H, #16 // B[2][0] = bfloat16 of b_k[0]
@@ -7678,9 +7651,9 @@ depth_60:
 	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 4..7
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
-	FMOVQ (R8), F8 // B[3][0] = bfloat16 of b_k[0]
-	FMOVQ 16(R8), F10 // B[3][0] = bfloat16 of b_k[0]
+	ADD   R3, R6, R6 // b_k += pitch
+	FMOVQ (R6), F8 // B[3][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R6), F10 // B[3][0] = bfloat16 of b_k[0]
 	WORD  $0x6e613909 // SHLL2 V9.4S, V8.8H, #16 // B[3][0] = bfloat16 of b_k[0]
 	WORD  $0x2e613908 // SHLL V8.4S, V8.4H, #16 // B[3][0] = bfloat16 of b_k[0]
 	WORD  $0x6e61394b // SHLL2 V11.4S, V10.8H, #16 // B[3][0] = bfloat16 of b_k[0]
@@ -7695,14 +7668,13 @@ depth_60:
 	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 4..7
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
+	ADD   R3, R6, R6 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
-	PRFM  2048(R6), PLDL1KEEP // prefetch ahead[512]
-	PRFM  2112(R6), PLDL1KEEP // prefetch ahead[528]
-	PRFM  2176(R6), PLDL1KEEP // prefetch ahead[544]
-	PRFM  2240(R6), PLDL1KEEP // prefetch ahead[560]
-	ADD   $256, R6, R6 // ahead += 256
+	PRFM  2048(R6), PLDL1KEEP // prefetch b_k[512]
+	PRFM  2112(R6), PLDL1KEEP // prefetch b_k[528]
+	PRFM  2176(R6), PLDL1KEEP // prefetch b_k[544]
+	PRFM  2240(R6), PLDL1KEEP // prefetch b_k[560]
 	SUB   $4, R7, R7 // depth += -4
 	CMP   $4, R7 // depth >= 4
 	BGE   depth_60 // depth >= 4
@@ -7712,8 +7684,8 @@ depth_end_61:
 	BLT depth_end_63 // depth < 1
 
 depth_62:
-	FMOVQ (R8), F8 // B[0][0] = bfloat16 of b_k[0]
-	FMOVQ 16(R8), F10 // B[0][0] = bfloat16 of b_k[0]
+	FMOVQ (R6), F8 // B[0][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R6), F10 // B[0][0] = bfloat16 of b_k[0]
 	WORD  $0x6e613909 // SHLL2 V9.4S, V8.8H, #16 // B[0][0] = bfloat16 of b_k[0]
 	WORD  $0x2e613908 // SHLL V8.4S, V8.4H, #16 // B[0][0] = bfloat16 of b_k[0]
 	WORD  $0x6e61394b // SHLL2 V11.4S, V10.8H, #16 // B[0][0] = bfloat16 of b_k[0]
@@ -7728,7 +7700,7 @@ depth_62:
 	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
+	ADD   R3, R6, R6 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	ADD   $4, R21, R21 // a1 += 4
 	SUB   $1, R7, R7 // depth += -1
@@ -7828,7 +7800,6 @@ end_69:
 	LSL  $2, R9, R9 // aStride in bytes
 	MOVD R1, R20 // rows of a
 	MOVD R6, R9 // b_k = b
-	MOVD R6, R10 // ahead = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_71 // depth < 4
 
@@ -7922,11 +7893,10 @@ depth_70:
 	WORD  $0x4f881187 // FMLA V7.4S, V12.4S, V8.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 12..15
 	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
-	PRFM  2048(R10), PLDL1KEEP // prefetch ahead[512]
-	PRFM  2112(R10), PLDL1KEEP // prefetch ahead[528]
-	PRFM  2176(R10), PLDL1KEEP // prefetch ahead[544]
-	PRFM  2240(R10), PLDL1KEEP // prefetch ahead[560]
-	ADD   $256, R10, R10 // ahead += 256
+	PRFM  2048(R9), PLDL1KEEP // prefetch b_k[512]
+	PRFM  2112(R9), PLDL1KEEP // prefetch b_k[528]
+	PRFM  2176(R9), PLDL1KEEP // prefetch b_k[544]
+	PRFM  2240(R9), PLDL1KEEP // prefetch b_k[560]
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_70 // depth >= 4
@@ -8024,13 +7994,12 @@ end_76:
 	MOVD aStride+24(FP), R8 // aStride
 	LSL  $2, R8, R8 // aStride in bytes
 	MOVD R1, R20 // rows of a
-	MOVD R6, R8 // b_k = b
 	CMP  $4, R7 // depth < 4
 	BLT  depth_end_78 // depth < 4
 
 depth_77:
-	FMOVQ (R8), F4 // B[0][0] = bfloat16 of b_k[0]
-	FMOVQ 16(R8), F6 // B[0][0] = bfloat16 of b_k[0]
+	FMOVQ (R6), F4 // B[0][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R6), F6 // B[0][0] = bfloat16 of b_k[0]
 	WORD  $0x6e613885 // SHLL2 V5.4S, V4.8H, #16 // B[0][0] = bfloat16 of b_k[0]
 	WORD  $0x2e613884 // SHLL V4.4S, V4.4H, #16 // B[0][0] = bfloat16 of b_k[0]
 	WORD  $0x6e6138c7 // SHLL2 V7.4S, V6.8H, #16 // B[0][0] = bfloat16 of b_k[0]
@@ -8040,9 +8009,9 @@ depth_77:
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
-	FMOVQ (R8), F4 // B[1][0] = bfloat16 of b_k[0]
-	FMOVQ 16(R8), F6 // B[1][0] = bfloat16 of b_k[0]
+	ADD   R3, R6, R6 // b_k += pitch
+	FMOVQ (R6), F4 // B[1][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R6), F6 // B[1][0] = bfloat16 of b_k[0]
 	WORD  $0x6e613885 // SHLL2 V5.4S, V4.8H, #16 // B[1][0] = bfloat16 of b_k[0]
 	WORD  $0x2e613884 // SHLL V4.4S, V4.4H, #16 // B[1][0] = bfloat16 of b_k[0]
 	WORD  $0x6e6138c7 // SHLL2 V7.4S, V6.8H, #16 // B[1][0] = bfloat16 of b_k[0]
@@ -8052,9 +8021,9 @@ depth_77:
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
-	FMOVQ (R8), F4 // B[2][0] = bfloat16 of b_k[0]
-	FMOVQ 16(R8), F6 // B[2][0] = bfloat16 of b_k[0]
+	ADD   R3, R6, R6 // b_k += pitch
+	FMOVQ (R6), F4 // B[2][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R6), F6 // B[2][0] = bfloat16 of b_k[0]
 	WORD  $0x6e613885 // SHLL2 V5.4S, V4.8H, #16 // B[2][0] = bfloat16 of b_k[0]
 	WORD  $0x2e613884 // SHLL V4.4S, V4.4H, #16 // B[2][0] = bfloat16 of b_k[0]
 	WORD  $0x6e6138c7 // SHLL2 V7.4S, V6.8H, #16 // B[2][0] = bfloat16 of b_k[0]
@@ -8064,9 +8033,9 @@ depth_77:
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
-	FMOVQ (R8), F4 // B[3][0] = bfloat16 of b_k[0]
-	FMOVQ 16(R8), F6 // B[3][0] = bfloat16 of b_k[0]
+	ADD   R3, R6, R6 // b_k += pitch
+	FMOVQ (R6), F4 // B[3][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R6), F6 // B[3][0] = bfloat16 of b_k[0]
 	WORD  $0x6e613885 // SHLL2 V5.4S, V4.8H, #16 // B[3][0] = bfloat16 of b_k[0]
 	WORD  $0x2e613884 // SHLL V4.4S, V4.4H, #16 // B[3][0] = bfloat16 of b_k[0]
 	WORD  $0x6e6138c7 // SHLL2 V7.4S, V6.8H, #16 // B[3][0] = bfloat16 of b_k[0]
@@ -8076,13 +8045,12 @@ depth_77:
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
+	ADD   R3, R6, R6 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
-	PRFM  2048(R6), PLDL1KEEP // prefetch ahead[512]
-	PRFM  2112(R6), PLDL1KEEP // prefetch ahead[528]
-	PRFM  2176(R6), PLDL1KEEP // prefetch ahead[544]
-	PRFM  2240(R6), PLDL1KEEP // prefetch ahead[560]
-	ADD   $256, R6, R6 // ahead += 256
+	PRFM  2048(R6), PLDL1KEEP // prefetch b_k[512]
+	PRFM  2112(R6), PLDL1KEEP // prefetch b_k[528]
+	PRFM  2176(R6), PLDL1KEEP // prefetch b_k[544]
+	PRFM  2240(R6), PLDL1KEEP // prefetch b_k[560]
 	SUB   $4, R7, R7 // depth += -4
 	CMP   $4, R7 // depth >= 4
 	BGE   depth_77 // depth >= 4
@@ -8092,8 +8060,8 @@ depth_end_78:
 	BLT depth_end_80 // depth < 1
 
 depth_79:
-	FMOVQ (R8), F4 // B[0][0] = bfloat16 of b_k[0]
-	FMOVQ 16(R8), F6 // B[0][0] = bfloat16 of b_k[0]
+	FMOVQ (R6), F4 // B[0][0] = bfloat16 of b_k[0]
+	FMOVQ 16(R6), F6 // B[0][0] = bfloat16 of b_k[0]
 	WORD  $0x6e613885 // SHLL2 V5.4S, V4.8H, #16 // B[0][0] = bfloat16 of b_k[0]
 	WORD  $0x2e613884 // SHLL V4.4S, V4.4H, #16 // B[0][0] = bfloat16 of b_k[0]
 	WORD  $0x6e6138c7 // SHLL2 V7.4S, V6.8H, #16 // B[0][0] = bfloat16 of b_k[0]
@@ -8103,7 +8071,7 @@ depth_79:
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
+	ADD   R3, R6, R6 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	SUB   $1, R7, R7 // depth += -1
 	CMP   $1, R7 // depth >= 1
@@ -8238,7 +8206,6 @@ end_6:
 	ADD  R9, R21, R22 // rows of a
 	ADD  R9, R22, R23 // rows of a
 	MOVD R6, R9 // b_k = b
-	MOVD R6, R10 // ahead = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_8 // depth < 4
 
@@ -8355,11 +8322,10 @@ depth_7:
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
 	ADD   $16, R23, R23 // a3 += 16
-	PRFM  2048(R10), PLDL1KEEP // prefetch ahead[512]
-	PRFM  2112(R10), PLDL1KEEP // prefetch ahead[528]
-	PRFM  2176(R10), PLDL1KEEP // prefetch ahead[544]
-	PRFM  2240(R10), PLDL1KEEP // prefetch ahead[560]
-	ADD   $256, R10, R10 // ahead += 256
+	PRFM  2048(R9), PLDL1KEEP // prefetch b_k[512]
+	PRFM  2112(R9), PLDL1KEEP // prefetch b_k[528]
+	PRFM  2176(R9), PLDL1KEEP // prefetch b_k[544]
+	PRFM  2240(R9), PLDL1KEEP // prefetch b_k[560]
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_7 // depth >= 4
@@ -8795,13 +8761,12 @@ end_19:
 	ADD  R8, R20, R21 // rows of a
 	ADD  R8, R21, R22 // rows of a
 	ADD  R8, R22, R23 // rows of a
-	MOVD R6, R8 // b_k = b
 	CMP  $4, R7 // depth < 4
 	BLT  depth_end_21 // depth < 4
 
 depth_20:
-	FMOVQ (R8), F16 // B[0][0] = float16 of b_k[0]
-	FMOVQ 16(R8), F18 // B[0][0] = float16 of b_k[0]
+	FMOVQ (R6), F16 // B[0][0] = float16 of b_k[0]
+	FMOVQ 16(R6), F18 // B[0][0] = float16 of b_k[0]
 	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // B[0][0] = float16 of b_k[0]
 	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // B[0][0] = float16 of b_k[0]
 	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[0][0] = float16 of b_k[0]
@@ -8826,9 +8791,9 @@ depth_20:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
-	FMOVQ (R8), F16 // B[1][0] = float16 of b_k[0]
-	FMOVQ 16(R8), F18 // B[1][0] = float16 of b_k[0]
+	ADD   R3, R6, R6 // b_k += pitch
+	FMOVQ (R6), F16 // B[1][0] = float16 of b_k[0]
+	FMOVQ 16(R6), F18 // B[1][0] = float16 of b_k[0]
 	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // B[1][0] = float16 of b_k[0]
 	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // B[1][0] = float16 of b_k[0]
 	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[1][0] = float16 of b_k[0]
@@ -8853,9 +8818,9 @@ depth_20:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
-	FMOVQ (R8), F16 // B[2][0] = float16 of b_k[0]
-	FMOVQ 16(R8), F18 // B[2][0] = float16 of b_k[0]
+	ADD   R3, R6, R6 // b_k += pitch
+	FMOVQ (R6), F16 // B[2][0] = float16 of b_k[0]
+	FMOVQ 16(R6), F18 // B[2][0] = float16 of b_k[0]
 	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // B[2][0] = float16 of b_k[0]
 	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // B[2][0] = float16 of b_k[0]
 	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[2][0] = float16 of b_k[0]
@@ -8880,9 +8845,9 @@ depth_20:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
-	FMOVQ (R8), F16 // B[3][0] = float16 of b_k[0]
-	FMOVQ 16(R8), F18 // B[3][0] = float16 of b_k[0]
+	ADD   R3, R6, R6 // b_k += pitch
+	FMOVQ (R6), F16 // B[3][0] = float16 of b_k[0]
+	FMOVQ 16(R6), F18 // B[3][0] = float16 of b_k[0]
 	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // B[3][0] = float16 of b_k[0]
 	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // B[3][0] = float16 of b_k[0]
 	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[3][0] = float16 of b_k[0]
@@ -8907,16 +8872,15 @@ depth_20:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
+	ADD   R3, R6, R6 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
 	ADD   $16, R23, R23 // a3 += 16
-	PRFM  2048(R6), PLDL1KEEP // prefetch ahead[512]
-	PRFM  2112(R6), PLDL1KEEP // prefetch ahead[528]
-	PRFM  2176(R6), PLDL1KEEP // prefetch ahead[544]
-	PRFM  2240(R6), PLDL1KEEP // prefetch ahead[560]
-	ADD   $256, R6, R6 // ahead += 256
+	PRFM  2048(R6), PLDL1KEEP // prefetch b_k[512]
+	PRFM  2112(R6), PLDL1KEEP // prefetch b_k[528]
+	PRFM  2176(R6), PLDL1KEEP // prefetch b_k[544]
+	PRFM  2240(R6), PLDL1KEEP // prefetch b_k[560]
 	SUB   $4, R7, R7 // depth += -4
 	CMP   $4, R7 // depth >= 4
 	BGE   depth_20 // depth >= 4
@@ -8926,8 +8890,8 @@ depth_end_21:
 	BLT depth_end_23 // depth < 1
 
 depth_22:
-	FMOVQ (R8), F16 // B[0][0] = float16 of b_k[0]
-	FMOVQ 16(R8), F18 // B[0][0] = float16 of b_k[0]
+	FMOVQ (R6), F16 // B[0][0] = float16 of b_k[0]
+	FMOVQ 16(R6), F18 // B[0][0] = float16 of b_k[0]
 	WORD  $0x4e217a11 // FCVTL2 V17.4S, V16.8H // B[0][0] = float16 of b_k[0]
 	WORD  $0x0e217a10 // FCVTL V16.4S, V16.4H // B[0][0] = float16 of b_k[0]
 	WORD  $0x4e217a53 // FCVTL2 V19.4S, V18.8H // B[0][0] = float16 of b_k[0]
@@ -8952,7 +8916,7 @@ depth_22:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
+	ADD   R3, R6, R6 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	ADD   $4, R21, R21 // a1 += 4
 	ADD   $4, R22, R22 // a2 += 4
@@ -9088,7 +9052,6 @@ end_29:
 	ADD  R9, R20, R21 // rows of a
 	ADD  R9, R21, R22 // rows of a
 	MOVD R6, R9 // b_k = b
-	MOVD R6, R10 // ahead = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_31 // depth < 4
 
@@ -9184,11 +9147,10 @@ depth_30:
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
-	PRFM  2048(R10), PLDL1KEEP // prefetch ahead[512]
-	PRFM  2112(R10), PLDL1KEEP // prefetch ahead[528]
-	PRFM  2176(R10), PLDL1KEEP // prefetch ahead[544]
-	PRFM  2240(R10), PLDL1KEEP // prefetch ahead[560]
-	ADD   $256, R10, R10 // ahead += 256
+	PRFM  2048(R9), PLDL1KEEP // prefetch b_k[512]
+	PRFM  2112(R9), PLDL1KEEP // prefetch b_k[528]
+	PRFM  2176(R9), PLDL1KEEP // prefetch b_k[544]
+	PRFM  2240(R9), PLDL1KEEP // prefetch b_k[560]
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_30 // depth >= 4
@@ -9549,13 +9511,12 @@ end_42:
 	MOVD R1, R20 // rows of a
 	ADD  R8, R20, R21 // rows of a
 	ADD  R8, R21, R22 // rows of a
-	MOVD R6, R8 // b_k = b
 	CMP  $4, R7 // depth < 4
 	BLT  depth_end_44 // depth < 4
 
 depth_43:
-	FMOVQ (R8), F12 // B[0][0] = float16 of b_k[0]
-	FMOVQ 16(R8), F14 // B[0][0] = float16 of b_k[0]
+	FMOVQ (R6), F12 // B[0][0] = float16 of b_k[0]
+	FMOVQ 16(R6), F14 // B[0][0] = float16 of b_k[0]
 	WORD  $0x4e21798d // FCVTL2 V13.4S, V12.8H // B[0][0] = float16 of b_k[0]
 	WORD  $0x0e21798c // FCVTL V12.4S, V12.4H // B[0][0] = float16 of b_k[0]
 	WORD  $0x4e2179cf // FCVTL2 V15.4S, V14.8H // B[0][0] = float16 of b_k[0]
@@ -9575,9 +9536,9 @@ depth_43:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
-	FMOVQ (R8), F12 // B[1][0] = float16 of b_k[0]
-	FMOVQ 16(R8), F14 // B[1][0] = float16 of b_k[0]
+	ADD   R3, R6, R6 // b_k += pitch
+	FMOVQ (R6), F12 // B[1][0] = float16 of b_k[0]
+	FMOVQ 16(R6), F14 // B[1][0] = float16 of b_k[0]
 	WORD  $0x4e21798d // FCVTL2 V13.4S, V12.8H // B[1][0] = float16 of b_k[0]
 	WORD  $0x0e21798c // FCVTL V12.4S, V12.4H // B[1][0] = float16 of b_k[0]
 	WORD  $0x4e2179cf // FCVTL2 V15.4S, V14.8H // B[1][0] = float16 of b_k[0]
@@ -9597,9 +9558,9 @@ depth_43:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
-	FMOVQ (R8), F12 // B[2][0] = float16 of b_k[0]
-	FMOVQ 16(R8), F14 // B[2][0] = float16 of b_k[0]
+	ADD   R3, R6, R6 // b_k += pitch
+	FMOVQ (R6), F12 // B[2][0] = float16 of b_k[0]
+	FMOVQ 16(R6), F14 // B[2][0] = float16 of b_k[0]
 	WORD  $0x4e21798d // FCVTL2 V13.4S, V12.8H // B[2][0] = float16 of b_k[0]
 	WORD  $0x0e21798c // FCVTL V12.4S, V12.4H // B[2][0] = float16 of b_k[0]
 	WORD  $0x4e2179cf // FCVTL2 V15.4S, V14.8H // B[2][0] = float16 of b_k[0]
@@ -9619,9 +9580,9 @@ depth_43:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
-	FMOVQ (R8), F12 // B[3][0] = float16 of b_k[0]
-	FMOVQ 16(R8), F14 // B[3][0] = float16 of b_k[0]
+	ADD   R3, R6, R6 // b_k += pitch
+	FMOVQ (R6), F12 // B[3][0] = float16 of b_k[0]
+	FMOVQ 16(R6), F14 // B[3][0] = float16 of b_k[0]
 	WORD  $0x4e21798d // FCVTL2 V13.4S, V12.8H // B[3][0] = float16 of b_k[0]
 	WORD  $0x0e21798c // FCVTL V12.4S, V12.4H // B[3][0] = float16 of b_k[0]
 	WORD  $0x4e2179cf // FCVTL2 V15.4S, V14.8H // B[3][0] = float16 of b_k[0]
@@ -9641,15 +9602,14 @@ depth_43:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
+	ADD   R3, R6, R6 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
-	PRFM  2048(R6), PLDL1KEEP // prefetch ahead[512]
-	PRFM  2112(R6), PLDL1KEEP // prefetch ahead[528]
-	PRFM  2176(R6), PLDL1KEEP // prefetch ahead[544]
-	PRFM  2240(R6), PLDL1KEEP // prefetch ahead[560]
-	ADD   $256, R6, R6 // ahead += 256
+	PRFM  2048(R6), PLDL1KEEP // prefetch b_k[512]
+	PRFM  2112(R6), PLDL1KEEP // prefetch b_k[528]
+	PRFM  2176(R6), PLDL1KEEP // prefetch b_k[544]
+	PRFM  2240(R6), PLDL1KEEP // prefetch b_k[560]
 	SUB   $4, R7, R7 // depth += -4
 	CMP   $4, R7 // depth >= 4
 	BGE   depth_43 // depth >= 4
@@ -9659,8 +9619,8 @@ depth_end_44:
 	BLT depth_end_46 // depth < 1
 
 depth_45:
-	FMOVQ (R8), F12 // B[0][0] = float16 of b_k[0]
-	FMOVQ 16(R8), F14 // B[0][0] = float16 of b_k[0]
+	FMOVQ (R6), F12 // B[0][0] = float16 of b_k[0]
+	FMOVQ 16(R6), F14 // B[0][0] = float16 of b_k[0]
 	WORD  $0x4e21798d // FCVTL2 V13.4S, V12.8H // B[0][0] = float16 of b_k[0]
 	WORD  $0x0e21798c // FCVTL V12.4S, V12.4H // B[0][0] = float16 of b_k[0]
 	WORD  $0x4e2179cf // FCVTL2 V15.4S, V14.8H // B[0][0] = float16 of b_k[0]
@@ -9680,7 +9640,7 @@ depth_45:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
+	ADD   R3, R6, R6 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	ADD   $4, R21, R21 // a1 += 4
 	ADD   $4, R22, R22 // a2 += 4
@@ -9816,7 +9776,6 @@ end_52:
 	MOVD R1, R20 // rows of a
 	ADD  R9, R20, R21 // rows of a
 	MOVD R6, R9 // b_k = b
-	MOVD R6, R10 // ahead = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_54 // depth < 4
 
@@ -9947,11 +9906,10 @@ depth_53:
 	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
-	PRFM  2048(R10), PLDL1KEEP // prefetch ahead[512]
-	PRFM  2112(R10), PLDL1KEEP // prefetch ahead[528]
-	PRFM  2176(R10), PLDL1KEEP // prefetch ahead[544]
-	PRFM  2240(R10), PLDL1KEEP // prefetch ahead[560]
-	ADD   $256, R10, R10 // ahead += 256
+	PRFM  2048(R9), PLDL1KEEP // prefetch b_k[512]
+	PRFM  2112(R9), PLDL1KEEP // prefetch b_k[528]
+	PRFM  2176(R9), PLDL1KEEP // prefetch b_k[544]
+	PRFM  2240(R9), PLDL1KEEP // prefetch b_k[560]
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_53 // depth >= 4
@@ -10084,13 +10042,12 @@ end_59:
 	LSL  $2, R8, R8 // aStride in bytes
 	MOVD R1, R20 // rows of a
 	ADD  R8, R20, R21 // rows of a
-	MOVD R6, R8 // b_k = b
 	CMP  $4, R7 // depth < 4
 	BLT  depth_end_61 // depth < 4
 
 depth_60:
-	FMOVQ (R8), F8 // B[0][0] = float16 of b_k[0]
-	FMOVQ 16(R8), F10 // B[0][0] = float16 of b_k[0]
+	FMOVQ (R6), F8 // B[0][0] = float16 of b_k[0]
+	FMOVQ 16(R6), F10 // B[0][0] = float16 of b_k[0]
 	WORD  $0x4e217909 // FCVTL2 V9.4S, V8.8H // B[0][0] = float16 of b_k[0]
 	WORD  $0x0e217908 // FCVTL V8.4S, V8.4H // B[0][0] = float16 of b_k[0]
 	WORD  $0x4e21794b // FCVTL2 V11.4S, V10.8H // B[0][0] = float16 of b_k[0]
@@ -10105,9 +10062,9 @@ depth_60:
 	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
-	FMOVQ (R8), F8 // B[1][0] = float16 of b_k[0]
-	FMOVQ 16(R8), F10 // B[1][0] = float16 of b_k[0]
+	ADD   R3, R6, R6 // b_k += pitch
+	FMOVQ (R6), F8 // B[1][0] = float16 of b_k[0]
+	FMOVQ 16(R6), F10 // B[1][0] = float16 of b_k[0]
 	WORD  $0x4e217909 // FCVTL2 V9.4S, V8.8H // B[1][0] = float16 of b_k[0]
 	WORD  $0x0e217908 // FCVTL V8.4S, V8.4H // B[1][0] = float16 of b_k[0]
 	WORD  $0x4e21794b // FCVTL2 V11.4S, V10.8H // B[1][0] = float16 of b_k[0]
@@ -10122,9 +10079,9 @@ depth_60:
 	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 4..7
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
-	FMOVQ (R8), F8 // B[2][0] = float16 of b_k[0]
-	FMOVQ 16(R8), F10 // B[2][0] = float16 of b_k[0]
+	ADD   R3, R6, R6 // b_k += pitch
+	FMOVQ (R6), F8 // B[2][0] = float16 of b_k[0]
+	FMOVQ 16(R6), F10 // B[2][0] = float16 of b_k[0]
 	WORD  $0x4e217909 // FCVTL2 V9.4S, V8.8H // B[2][0] = float16 of b_k[0]
 	WORD  $0x0e217908 // FCVTL V8.4S, V8.4H // B[2][0] = float16 of b_k[0]
 	WORD  $0x4e21794b // FCVTL2 V11.4S, V10.8H // B[2][0] = float16 of b_k[0]
@@ -10139,9 +10096,9 @@ depth_60:
 	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 4..7
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
-	FMOVQ (R8), F8 // B[3][0] = float16 of b_k[0]
-	FMOVQ 16(R8), F10 // B[3][0] = float16 of b_k[0]
+	ADD   R3, R6, R6 // b_k += pitch
+	FMOVQ (R6), F8 // B[3][0] = float16 of b_k[0]
+	FMOVQ 16(R6), F10 // B[3][0] = float16 of b_k[0]
 	WORD  $0x4e217909 // FCVTL2 V9.4S, V8.8H // B[3][0] = float16 of b_k[0]
 	WORD  $0x0e217908 // FCVTL V8.4S, V8.4H // B[3][0] = float16 of b_k[0]
 	WORD  $0x4e21794b // FCVTL2 V11.4S, V10.8H // B[3][0] = float16 of b_k[0]
@@ -10156,14 +10113,13 @@ depth_60:
 	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 4..7
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
+	ADD   R3, R6, R6 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
-	PRFM  2048(R6), PLDL1KEEP // prefetch ahead[512]
-	PRFM  2112(R6), PLDL1KEEP // prefetch ahead[528]
-	PRFM  2176(R6), PLDL1KEEP // prefetch ahead[544]
-	PRFM  2240(R6), PLDL1KEEP // prefetch ahead[560]
-	ADD   $256, R6, R6 // ahead += 256
+	PRFM  2048(R6), PLDL1KEEP // prefetch b_k[512]
+	PRFM  2112(R6), PLDL1KEEP // prefetch b_k[528]
+	PRFM  2176(R6), PLDL1KEEP // prefetch b_k[544]
+	PRFM  2240(R6), PLDL1KEEP // prefetch b_k[560]
 	SUB   $4, R7, R7 // depth += -4
 	CMP   $4, R7 // depth >= 4
 	BGE   depth_60 // depth >= 4
@@ -10173,8 +10129,8 @@ depth_end_61:
 	BLT depth_end_63 // depth < 1
 
 depth_62:
-	FMOVQ (R8), F8 // B[0][0] = float16 of b_k[0]
-	FMOVQ 16(R8), F10 // B[0][0] = float16 of b_k[0]
+	FMOVQ (R6), F8 // B[0][0] = float16 of b_k[0]
+	FMOVQ 16(R6), F10 // B[0][0] = float16 of b_k[0]
 	WORD  $0x4e217909 // FCVTL2 V9.4S, V8.8H // B[0][0] = float16 of b_k[0]
 	WORD  $0x0e217908 // FCVTL V8.4S, V8.4H // B[0][0] = float16 of b_k[0]
 	WORD  $0x4e21794b // FCVTL2 V11.4S, V10.8H // B[0][0] = float16 of b_k[0]
@@ -10189,7 +10145,7 @@ depth_62:
 	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
+	ADD   R3, R6, R6 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	ADD   $4, R21, R21 // a1 += 4
 	SUB   $1, R7, R7 // depth += -1
@@ -10289,7 +10245,6 @@ end_69:
 	LSL  $2, R9, R9 // aStride in bytes
 	MOVD R1, R20 // rows of a
 	MOVD R6, R9 // b_k = b
-	MOVD R6, R10 // ahead = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_71 // depth < 4
 
@@ -10383,11 +10338,10 @@ depth_70:
 	WORD  $0x4f881187 // FMLA V7.4S, V12.4S, V8.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 12..15
 	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
-	PRFM  2048(R10), PLDL1KEEP // prefetch ahead[512]
-	PRFM  2112(R10), PLDL1KEEP // prefetch ahead[528]
-	PRFM  2176(R10), PLDL1KEEP // prefetch ahead[544]
-	PRFM  2240(R10), PLDL1KEEP // prefetch ahead[560]
-	ADD   $256, R10, R10 // ahead += 256
+	PRFM  2048(R9), PLDL1KEEP // prefetch b_k[512]
+	PRFM  2112(R9), PLDL1KEEP // prefetch b_k[528]
+	PRFM  2176(R9), PLDL1KEEP // prefetch b_k[544]
+	PRFM  2240(R9), PLDL1KEEP // prefetch b_k[560]
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_70 // depth >= 4
@@ -10485,13 +10439,12 @@ end_76:
 	MOVD aStride+24(FP), R8 // aStride
 	LSL  $2, R8, R8 // aStride in bytes
 	MOVD R1, R20 // rows of a
-	MOVD R6, R8 // b_k = b
 	CMP  $4, R7 // depth < 4
 	BLT  depth_end_78 // depth < 4
 
 depth_77:
-	FMOVQ (R8), F4 // B[0][0] = float16 of b_k[0]
-	FMOVQ 16(R8), F6 // B[0][0] = float16 of b_k[0]
+	FMOVQ (R6), F4 // B[0][0] = float16 of b_k[0]
+	FMOVQ 16(R6), F6 // B[0][0] = float16 of b_k[0]
 	WORD  $0x4e217885 // FCVTL2 V5.4S, V4.8H // B[0][0] = float16 of b_k[0]
 	WORD  $0x0e217884 // FCVTL V4.4S, V4.4H // B[0][0] = float16 of b_k[0]
 	WORD  $0x4e2178c7 // FCVTL2 V7.4S, V6.8H // B[0][0] = float16 of b_k[0]
@@ -10501,9 +10454,9 @@ depth_77:
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
-	FMOVQ (R8), F4 // B[1][0] = float16 of b_k[0]
-	FMOVQ 16(R8), F6 // B[1][0] = float16 of b_k[0]
+	ADD   R3, R6, R6 // b_k += pitch
+	FMOVQ (R6), F4 // B[1][0] = float16 of b_k[0]
+	FMOVQ 16(R6), F6 // B[1][0] = float16 of b_k[0]
 	WORD  $0x4e217885 // FCVTL2 V5.4S, V4.8H // B[1][0] = float16 of b_k[0]
 	WORD  $0x0e217884 // FCVTL V4.4S, V4.4H // B[1][0] = float16 of b_k[0]
 	WORD  $0x4e2178c7 // FCVTL2 V7.4S, V6.8H // B[1][0] = float16 of b_k[0]
@@ -10513,9 +10466,9 @@ depth_77:
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
-	FMOVQ (R8), F4 // B[2][0] = float16 of b_k[0]
-	FMOVQ 16(R8), F6 // B[2][0] = float16 of b_k[0]
+	ADD   R3, R6, R6 // b_k += pitch
+	FMOVQ (R6), F4 // B[2][0] = float16 of b_k[0]
+	FMOVQ 16(R6), F6 // B[2][0] = float16 of b_k[0]
 	WORD  $0x4e217885 // FCVTL2 V5.4S, V4.8H // B[2][0] = float16 of b_k[0]
 	WORD  $0x0e217884 // FCVTL V4.4S, V4.4H // B[2][0] = float16 of b_k[0]
 	WORD  $0x4e2178c7 // FCVTL2 V7.4S, V6.8H // B[2][0] = float16 of b_k[0]
@@ -10525,9 +10478,9 @@ depth_77:
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
-	FMOVQ (R8), F4 // B[3][0] = float16 of b_k[0]
-	FMOVQ 16(R8), F6 // B[3][0] = float16 of b_k[0]
+	ADD   R3, R6, R6 // b_k += pitch
+	FMOVQ (R6), F4 // B[3][0] = float16 of b_k[0]
+	FMOVQ 16(R6), F6 // B[3][0] = float16 of b_k[0]
 	WORD  $0x4e217885 // FCVTL2 V5.4S, V4.8H // B[3][0] = float16 of b_k[0]
 	WORD  $0x0e217884 // FCVTL V4.4S, V4.4H // B[3][0] = float16 of b_k[0]
 	WORD  $0x4e2178c7 // FCVTL2 V7.4S, V6.8H // B[3][0] = float16 of b_k[0]
@@ -10537,13 +10490,12 @@ depth_77:
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
+	ADD   R3, R6, R6 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
-	PRFM  2048(R6), PLDL1KEEP // prefetch ahead[512]
-	PRFM  2112(R6), PLDL1KEEP // prefetch ahead[528]
-	PRFM  2176(R6), PLDL1KEEP // prefetch ahead[544]
-	PRFM  2240(R6), PLDL1KEEP // prefetch ahead[560]
-	ADD   $256, R6, R6 // ahead += 256
+	PRFM  2048(R6), PLDL1KEEP // prefetch b_k[512]
+	PRFM  2112(R6), PLDL1KEEP // prefetch b_k[528]
+	PRFM  2176(R6), PLDL1KEEP // prefetch b_k[544]
+	PRFM  2240(R6), PLDL1KEEP // prefetch b_k[560]
 	SUB   $4, R7, R7 // depth += -4
 	CMP   $4, R7 // depth >= 4
 	BGE   depth_77 // depth >= 4
@@ -10553,8 +10505,8 @@ depth_end_78:
 	BLT depth_end_80 // depth < 1
 
 depth_79:
-	FMOVQ (R8), F4 // B[0][0] = float16 of b_k[0]
-	FMOVQ 16(R8), F6 // B[0][0] = float16 of b_k[0]
+	FMOVQ (R6), F4 // B[0][0] = float16 of b_k[0]
+	FMOVQ 16(R6), F6 // B[0][0] = float16 of b_k[0]
 	WORD  $0x4e217885 // FCVTL2 V5.4S, V4.8H // B[0][0] = float16 of b_k[0]
 	WORD  $0x0e217884 // FCVTL V4.4S, V4.4H // B[0][0] = float16 of b_k[0]
 	WORD  $0x4e2178c7 // FCVTL2 V7.4S, V6.8H // B[0][0] = float16 of b_k[0]
@@ -10564,7 +10516,7 @@ depth_79:
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
+	ADD   R3, R6, R6 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	SUB   $1, R7, R7 // depth += -1
 	CMP   $1, R7 // depth >= 1
@@ -10698,7 +10650,6 @@ end_6:
 	ADD  R9, R21, R22 // rows of a
 	ADD  R9, R22, R23 // rows of a
 	MOVD R6, R9 // b_k = b
-	MOVD R6, R10 // ahead = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_8 // depth < 4
 
@@ -10835,9 +10786,8 @@ depth_7:
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
 	ADD   $16, R23, R23 // a3 += 16
-	PRFM  2048(R10), PLDL1KEEP // prefetch ahead[512]
-	PRFM  2112(R10), PLDL1KEEP // prefetch ahead[528]
-	ADD   $128, R10, R10 // ahead += 128
+	PRFM  2048(R9), PLDL1KEEP // prefetch b_k[512]
+	PRFM  2112(R9), PLDL1KEEP // prefetch b_k[528]
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_7 // depth >= 4
@@ -11300,12 +11250,11 @@ end_19:
 	ADD  R8, R20, R21 // rows of a
 	ADD  R8, R21, R22 // rows of a
 	ADD  R8, R22, R23 // rows of a
-	MOVD R6, R8 // b_k = b
 	CMP  $4, R7 // depth < 4
 	BLT  depth_end_21 // depth < 4
 
 depth_20:
-	FMOVQ (R8), F16 // B[0][0] = int8 of b_k[0]
+	FMOVQ (R6), F16 // B[0][0] = int8 of b_k[0]
 	WORD  $0x4f08a612 // SXTL2 V18.8H, V16.16B // B[0][0] = int8 of b_k[0]
 	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // B[0][0] = int8 of b_k[0]
 	WORD  $0x4f10a611 // SXTL2 V17.4S, V16.8H // B[0][0] = int8 of b_k[0]
@@ -11336,8 +11285,8 @@ depth_20:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
-	FMOVQ (R8), F16 // B[1][0] = int8 of b_k[0]
+	ADD   R3, R6, R6 // b_k += pitch
+	FMOVQ (R6), F16 // B[1][0] = int8 of b_k[0]
 	WORD  $0x4f08a612 // SXTL2 V18.8H, V16.16B // B[1][0] = int8 of b_k[0]
 	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // B[1][0] = int8 of b_k[0]
 	WORD  $0x4f10a611 // SXTL2 V17.4S, V16.8H // B[1][0] = int8 of b_k[0]
@@ -11368,8 +11317,8 @@ depth_20:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
-	FMOVQ (R8), F16 // B[2][0] = int8 of b_k[0]
+	ADD   R3, R6, R6 // b_k += pitch
+	FMOVQ (R6), F16 // B[2][0] = int8 of b_k[0]
 	WORD  $0x4f08a612 // SXTL2 V18.8H, V16.16B // B[2][0] = int8 of b_k[0]
 	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // B[2][0] = int8 of b_k[0]
 	WORD  $0x4f10a611 // SXTL2 V17.4S, V16.8H // B[2][0] = int8 of b_k[0]
@@ -11400,8 +11349,8 @@ depth_20:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
-	FMOVQ (R8), F16 // B[3][0] = int8 of b_k[0]
+	ADD   R3, R6, R6 // b_k += pitch
+	FMOVQ (R6), F16 // B[3][0] = int8 of b_k[0]
 	WORD  $0x4f08a612 // SXTL2 V18.8H, V16.16B // B[3][0] = int8 of b_k[0]
 	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // B[3][0] = int8 of b_k[0]
 	WORD  $0x4f10a611 // SXTL2 V17.4S, V16.8H // B[3][0] = int8 of b_k[0]
@@ -11432,14 +11381,13 @@ depth_20:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
+	ADD   R3, R6, R6 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
 	ADD   $16, R23, R23 // a3 += 16
-	PRFM  2048(R6), PLDL1KEEP // prefetch ahead[512]
-	PRFM  2112(R6), PLDL1KEEP // prefetch ahead[528]
-	ADD   $128, R6, R6 // ahead += 128
+	PRFM  2048(R6), PLDL1KEEP // prefetch b_k[512]
+	PRFM  2112(R6), PLDL1KEEP // prefetch b_k[528]
 	SUB   $4, R7, R7 // depth += -4
 	CMP   $4, R7 // depth >= 4
 	BGE   depth_20 // depth >= 4
@@ -11449,7 +11397,7 @@ depth_end_21:
 	BLT depth_end_23 // depth < 1
 
 depth_22:
-	FMOVQ (R8), F16 // B[0][0] = int8 of b_k[0]
+	FMOVQ (R6), F16 // B[0][0] = int8 of b_k[0]
 	WORD  $0x4f08a612 // SXTL2 V18.8H, V16.16B // B[0][0] = int8 of b_k[0]
 	WORD  $0x0f08a610 // SXTL V16.8H, V16.8B // B[0][0] = int8 of b_k[0]
 	WORD  $0x4f10a611 // SXTL2 V17.4S, V16.8H // B[0][0] = int8 of b_k[0]
@@ -11480,7 +11428,7 @@ depth_22:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
+	ADD   R3, R6, R6 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	ADD   $4, R21, R21 // a1 += 4
 	ADD   $4, R22, R22 // a2 += 4
@@ -11615,7 +11563,6 @@ end_29:
 	ADD  R9, R20, R21 // rows of a
 	ADD  R9, R21, R22 // rows of a
 	MOVD R6, R9 // b_k = b
-	MOVD R6, R10 // ahead = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_31 // depth < 4
 
@@ -11731,9 +11678,8 @@ depth_30:
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
-	PRFM  2048(R10), PLDL1KEEP // prefetch ahead[512]
-	PRFM  2112(R10), PLDL1KEEP // prefetch ahead[528]
-	ADD   $128, R10, R10 // ahead += 128
+	PRFM  2048(R9), PLDL1KEEP // prefetch b_k[512]
+	PRFM  2112(R9), PLDL1KEEP // prefetch b_k[528]
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_30 // depth >= 4
@@ -12121,12 +12067,11 @@ end_42:
 	MOVD R1, R20 // rows of a
 	ADD  R8, R20, R21 // rows of a
 	ADD  R8, R21, R22 // rows of a
-	MOVD R6, R8 // b_k = b
 	CMP  $4, R7 // depth < 4
 	BLT  depth_end_44 // depth < 4
 
 depth_43:
-	FMOVQ (R8), F12 // B[0][0] = int8 of b_k[0]
+	FMOVQ (R6), F12 // B[0][0] = int8 of b_k[0]
 	WORD  $0x4f08a58e // SXTL2 V14.8H, V12.16B // B[0][0] = int8 of b_k[0]
 	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // B[0][0] = int8 of b_k[0]
 	WORD  $0x4f10a58d // SXTL2 V13.4S, V12.8H // B[0][0] = int8 of b_k[0]
@@ -12152,8 +12097,8 @@ depth_43:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
-	FMOVQ (R8), F12 // B[1][0] = int8 of b_k[0]
+	ADD   R3, R6, R6 // b_k += pitch
+	FMOVQ (R6), F12 // B[1][0] = int8 of b_k[0]
 	WORD  $0x4f08a58e // SXTL2 V14.8H, V12.16B // B[1][0] = int8 of b_k[0]
 	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // B[1][0] = int8 of b_k[0]
 	WORD  $0x4f10a58d // SXTL2 V13.4S, V12.8H // B[1][0] = int8 of b_k[0]
@@ -12179,8 +12124,8 @@ depth_43:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
-	FMOVQ (R8), F12 // B[2][0] = int8 of b_k[0]
+	ADD   R3, R6, R6 // b_k += pitch
+	FMOVQ (R6), F12 // B[2][0] = int8 of b_k[0]
 	WORD  $0x4f08a58e // SXTL2 V14.8H, V12.16B // B[2][0] = int8 of b_k[0]
 	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // B[2][0] = int8 of b_k[0]
 	WORD  $0x4f10a58d // SXTL2 V13.4S, V12.8H // B[2][0] = int8 of b_k[0]
@@ -12206,8 +12151,8 @@ depth_43:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
-	FMOVQ (R8), F12 // B[3][0] = int8 of b_k[0]
+	ADD   R3, R6, R6 // b_k += pitch
+	FMOVQ (R6), F12 // B[3][0] = int8 of b_k[0]
 	WORD  $0x4f08a58e // SXTL2 V14.8H, V12.16B // B[3][0] = int8 of b_k[0]
 	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // B[3][0] = int8 of b_k[0]
 	WORD  $0x4f10a58d // SXTL2 V13.4S, V12.8H // B[3][0] = int8 of b_k[0]
@@ -12233,13 +12178,12 @@ depth_43:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
+	ADD   R3, R6, R6 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
 	ADD   $16, R22, R22 // a2 += 16
-	PRFM  2048(R6), PLDL1KEEP // prefetch ahead[512]
-	PRFM  2112(R6), PLDL1KEEP // prefetch ahead[528]
-	ADD   $128, R6, R6 // ahead += 128
+	PRFM  2048(R6), PLDL1KEEP // prefetch b_k[512]
+	PRFM  2112(R6), PLDL1KEEP // prefetch b_k[528]
 	SUB   $4, R7, R7 // depth += -4
 	CMP   $4, R7 // depth >= 4
 	BGE   depth_43 // depth >= 4
@@ -12249,7 +12193,7 @@ depth_end_44:
 	BLT depth_end_46 // depth < 1
 
 depth_45:
-	FMOVQ (R8), F12 // B[0][0] = int8 of b_k[0]
+	FMOVQ (R6), F12 // B[0][0] = int8 of b_k[0]
 	WORD  $0x4f08a58e // SXTL2 V14.8H, V12.16B // B[0][0] = int8 of b_k[0]
 	WORD  $0x0f08a58c // SXTL V12.8H, V12.8B // B[0][0] = int8 of b_k[0]
 	WORD  $0x4f10a58d // SXTL2 V13.4S, V12.8H // B[0][0] = int8 of b_k[0]
@@ -12275,7 +12219,7 @@ depth_45:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
+	ADD   R3, R6, R6 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	ADD   $4, R21, R21 // a1 += 4
 	ADD   $4, R22, R22 // a2 += 4
@@ -12410,7 +12354,6 @@ end_52:
 	MOVD R1, R20 // rows of a
 	ADD  R9, R20, R21 // rows of a
 	MOVD R6, R9 // b_k = b
-	MOVD R6, R10 // ahead = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_54 // depth < 4
 
@@ -12581,9 +12524,8 @@ depth_53:
 	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
-	PRFM  2048(R10), PLDL1KEEP // prefetch ahead[512]
-	PRFM  2112(R10), PLDL1KEEP // prefetch ahead[528]
-	ADD   $128, R10, R10 // ahead += 128
+	PRFM  2048(R9), PLDL1KEEP // prefetch b_k[512]
+	PRFM  2112(R9), PLDL1KEEP // prefetch b_k[528]
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_53 // depth >= 4
@@ -12724,12 +12666,11 @@ end_59:
 	LSL  $2, R8, R8 // aStride in bytes
 	MOVD R1, R20 // rows of a
 	ADD  R8, R20, R21 // rows of a
-	MOVD R6, R8 // b_k = b
 	CMP  $4, R7 // depth < 4
 	BLT  depth_end_61 // depth < 4
 
 depth_60:
-	FMOVQ (R8), F8 // B[0][0] = int8 of b_k[0]
+	FMOVQ (R6), F8 // B[0][0] = int8 of b_k[0]
 	WORD  $0x4f08a50a // SXTL2 V10.8H, V8.16B // B[0][0] = int8 of b_k[0]
 	WORD  $0x0f08a508 // SXTL V8.8H, V8.8B // B[0][0] = int8 of b_k[0]
 	WORD  $0x4f10a509 // SXTL2 V9.4S, V8.8H // B[0][0] = int8 of b_k[0]
@@ -12750,8 +12691,8 @@ depth_60:
 	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
-	FMOVQ (R8), F8 // B[1][0] = int8 of b_k[0]
+	ADD   R3, R6, R6 // b_k += pitch
+	FMOVQ (R6), F8 // B[1][0] = int8 of b_k[0]
 	WORD  $0x4f08a50a // SXTL2 V10.8H, V8.16B // B[1][0] = int8 of b_k[0]
 	WORD  $0x0f08a508 // SXTL V8.8H, V8.8B // B[1][0] = int8 of b_k[0]
 	WORD  $0x4f10a509 // SXTL2 V9.4S, V8.8H // B[1][0] = int8 of b_k[0]
@@ -12772,8 +12713,8 @@ depth_60:
 	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 4..7
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
-	FMOVQ (R8), F8 // B[2][0] = int8 of b_k[0]
+	ADD   R3, R6, R6 // b_k += pitch
+	FMOVQ (R6), F8 // B[2][0] = int8 of b_k[0]
 	WORD  $0x4f08a50a // SXTL2 V10.8H, V8.16B // B[2][0] = int8 of b_k[0]
 	WORD  $0x0f08a508 // SXTL V8.8H, V8.8B // B[2][0] = int8 of b_k[0]
 	WORD  $0x4f10a509 // SXTL2 V9.4S, V8.8H // B[2][0] = int8 of b_k[0]
@@ -12794,8 +12735,8 @@ depth_60:
 	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 4..7
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
-	FMOVQ (R8), F8 // B[3][0] = int8 of b_k[0]
+	ADD   R3, R6, R6 // b_k += pitch
+	FMOVQ (R6), F8 // B[3][0] = int8 of b_k[0]
 	WORD  $0x4f08a50a // SXTL2 V10.8H, V8.16B // B[3][0] = int8 of b_k[0]
 	WORD  $0x0f08a508 // SXTL V8.8H, V8.8B // B[3][0] = int8 of b_k[0]
 	WORD  $0x4f10a509 // SXTL2 V9.4S, V8.8H // B[3][0] = int8 of b_k[0]
@@ -12816,12 +12757,11 @@ depth_60:
 	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 4..7
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
+	ADD   R3, R6, R6 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
 	ADD   $16, R21, R21 // a1 += 16
-	PRFM  2048(R6), PLDL1KEEP // prefetch ahead[512]
-	PRFM  2112(R6), PLDL1KEEP // prefetch ahead[528]
-	ADD   $128, R6, R6 // ahead += 128
+	PRFM  2048(R6), PLDL1KEEP // prefetch b_k[512]
+	PRFM  2112(R6), PLDL1KEEP // prefetch b_k[528]
 	SUB   $4, R7, R7 // depth += -4
 	CMP   $4, R7 // depth >= 4
 	BGE   depth_60 // depth >= 4
@@ -12831,7 +12771,7 @@ depth_end_61:
 	BLT depth_end_63 // depth < 1
 
 depth_62:
-	FMOVQ (R8), F8 // B[0][0] = int8 of b_k[0]
+	FMOVQ (R6), F8 // B[0][0] = int8 of b_k[0]
 	WORD  $0x4f08a50a // SXTL2 V10.8H, V8.16B // B[0][0] = int8 of b_k[0]
 	WORD  $0x0f08a508 // SXTL V8.8H, V8.8B // B[0][0] = int8 of b_k[0]
 	WORD  $0x4f10a509 // SXTL2 V9.4S, V8.8H // B[0][0] = int8 of b_k[0]
@@ -12852,7 +12792,7 @@ depth_62:
 	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
+	ADD   R3, R6, R6 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	ADD   $4, R21, R21 // a1 += 4
 	SUB   $1, R7, R7 // depth += -1
@@ -12951,7 +12891,6 @@ end_69:
 	LSL  $2, R9, R9 // aStride in bytes
 	MOVD R1, R20 // rows of a
 	MOVD R6, R9 // b_k = b
-	MOVD R6, R10 // ahead = b
 	CMP  $4, R8 // depth < 4
 	BLT  depth_end_71 // depth < 4
 
@@ -13085,9 +13024,8 @@ depth_70:
 	WORD  $0x4f881187 // FMLA V7.4S, V12.4S, V8.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 12..15
 	ADD   R7, R9, R9 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
-	PRFM  2048(R10), PLDL1KEEP // prefetch ahead[512]
-	PRFM  2112(R10), PLDL1KEEP // prefetch ahead[528]
-	ADD   $128, R10, R10 // ahead += 128
+	PRFM  2048(R9), PLDL1KEEP // prefetch b_k[512]
+	PRFM  2112(R9), PLDL1KEEP // prefetch b_k[528]
 	SUB   $4, R8, R8 // depth += -4
 	CMP   $4, R8 // depth >= 4
 	BGE   depth_70 // depth >= 4
@@ -13193,12 +13131,11 @@ end_76:
 	MOVD aStride+24(FP), R8 // aStride
 	LSL  $2, R8, R8 // aStride in bytes
 	MOVD R1, R20 // rows of a
-	MOVD R6, R8 // b_k = b
 	CMP  $4, R7 // depth < 4
 	BLT  depth_end_78 // depth < 4
 
 depth_77:
-	FMOVQ (R8), F4 // B[0][0] = int8 of b_k[0]
+	FMOVQ (R6), F4 // B[0][0] = int8 of b_k[0]
 	WORD  $0x4f08a486 // SXTL2 V6.8H, V4.16B // B[0][0] = int8 of b_k[0]
 	WORD  $0x0f08a484 // SXTL V4.8H, V4.8B // B[0][0] = int8 of b_k[0]
 	WORD  $0x4f10a485 // SXTL2 V5.4S, V4.8H // B[0][0] = int8 of b_k[0]
@@ -13214,8 +13151,8 @@ depth_77:
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
-	FMOVQ (R8), F4 // B[1][0] = int8 of b_k[0]
+	ADD   R3, R6, R6 // b_k += pitch
+	FMOVQ (R6), F4 // B[1][0] = int8 of b_k[0]
 	WORD  $0x4f08a486 // SXTL2 V6.8H, V4.16B // B[1][0] = int8 of b_k[0]
 	WORD  $0x0f08a484 // SXTL V4.8H, V4.8B // B[1][0] = int8 of b_k[0]
 	WORD  $0x4f10a485 // SXTL2 V5.4S, V4.8H // B[1][0] = int8 of b_k[0]
@@ -13231,8 +13168,8 @@ depth_77:
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
-	FMOVQ (R8), F4 // B[2][0] = int8 of b_k[0]
+	ADD   R3, R6, R6 // b_k += pitch
+	FMOVQ (R6), F4 // B[2][0] = int8 of b_k[0]
 	WORD  $0x4f08a486 // SXTL2 V6.8H, V4.16B // B[2][0] = int8 of b_k[0]
 	WORD  $0x0f08a484 // SXTL V4.8H, V4.8B // B[2][0] = int8 of b_k[0]
 	WORD  $0x4f10a485 // SXTL2 V5.4S, V4.8H // B[2][0] = int8 of b_k[0]
@@ -13248,8 +13185,8 @@ depth_77:
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
-	FMOVQ (R8), F4 // B[3][0] = int8 of b_k[0]
+	ADD   R3, R6, R6 // b_k += pitch
+	FMOVQ (R6), F4 // B[3][0] = int8 of b_k[0]
 	WORD  $0x4f08a486 // SXTL2 V6.8H, V4.16B // B[3][0] = int8 of b_k[0]
 	WORD  $0x0f08a484 // SXTL V4.8H, V4.8B // B[3][0] = int8 of b_k[0]
 	WORD  $0x4f10a485 // SXTL2 V5.4S, V4.8H // B[3][0] = int8 of b_k[0]
@@ -13265,11 +13202,10 @@ depth_77:
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
+	ADD   R3, R6, R6 // b_k += pitch
 	ADD   $16, R20, R20 // a0 += 16
-	PRFM  2048(R6), PLDL1KEEP // prefetch ahead[512]
-	PRFM  2112(R6), PLDL1KEEP // prefetch ahead[528]
-	ADD   $128, R6, R6 // ahead += 128
+	PRFM  2048(R6), PLDL1KEEP // prefetch b_k[512]
+	PRFM  2112(R6), PLDL1KEEP // prefetch b_k[528]
 	SUB   $4, R7, R7 // depth += -4
 	CMP   $4, R7 // depth >= 4
 	BGE   depth_77 // depth >= 4
@@ -13279,7 +13215,7 @@ depth_end_78:
 	BLT depth_end_80 // depth < 1
 
 depth_79:
-	FMOVQ (R8), F4 // B[0][0] = int8 of b_k[0]
+	FMOVQ (R6), F4 // B[0][0] = int8 of b_k[0]
 	WORD  $0x4f08a486 // SXTL2 V6.8H, V4.16B // B[0][0] = int8 of b_k[0]
 	WORD  $0x0f08a484 // SXTL V4.8H, V4.8B // B[0][0] = int8 of b_k[0]
 	WORD  $0x4f10a485 // SXTL2 V5.4S, V4.8H // B[0][0] = int8 of b_k[0]
@@ -13295,7 +13231,7 @@ depth_79:
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
-	ADD   R3, R8, R8 // b_k += pitch
+	ADD   R3, R6, R6 // b_k += pitch
 	ADD   $4, R20, R20 // a0 += 4
 	SUB   $1, R7, R7 // depth += -1
 	CMP   $1, R7 // depth >= 1

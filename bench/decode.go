@@ -22,7 +22,10 @@ func (c cached) String() string { return fmt.Sprintf("%v, %v cache", c.attention
 func (c cached) prepare(workers int) *job {
 	x := newQKV(c.Shape)
 	out := x.newOutput()
-	pool := must(kernel.NewPool(kernel.CacheConfig{KVHeads: c.KVHeads, Dim: c.Dim, ValueDim: c.ValueDim, Format: c.format}))
+	pool := must(kernel.NewPool(kernel.CacheConfig{
+		KVHeads: c.KVHeads, Dim: c.Dim, ValueDim: c.ValueDim, Format: c.format,
+		PageKeys: 2048, // as its documentation advises for long sequences
+	}))
 	caches := &ring[*kernel.Cache]{bytes: c.bytes(), copy: func() *kernel.Cache {
 		cache := pool.NewCache()
 		check(cache.Append(x.K(), x.V()))

@@ -134,11 +134,8 @@ func (t fewTile) emit(rows, values int, start machine.Word, first int, left mach
 	m.Note("C += A·B")
 	pitch, depth := t.elements("pitch"), m.Arg("depth")
 	a := m.Rows(t.a, t.floats("aStride"), rows)
-	b, ahead := m.Word("b_k"), m.Word("ahead")
+	b := m.Word("b_k")
 	m.Set(b, start)
-	if first == 0 { // for the whole panel
-		m.Set(ahead, start)
-	}
 	for _, steps := range []int{4, 1} {
 		m.While(depth, steps, "depth", func() {
 			for k := range steps {
@@ -146,12 +143,10 @@ func (t fewTile) emit(rows, values int, start machine.Word, first int, left mach
 				m.AddWord(b, pitch)
 			}
 			m.Advance(a, 4*steps)
-			if first == 0 && steps > 1 {
-				lines := steps * panel * t.f.Size() / 64
-				for i := range lines {
-					m.Prefetch(ahead.At(askAhead + 64*i))
+			if first == 0 && steps > 1 { // for the whole panel
+				for at := 0; at < steps*panel*t.f.Size(); at += 64 {
+					m.Prefetch(b.At(askAhead + at))
 				}
-				m.AddImm(ahead, 64*lines)
 			}
 		})
 	}

@@ -203,7 +203,9 @@ func (c *Cache) block(w *worker, t *tile, b int) (*packed, int) {
 	n := min(c.len-b*blockKeys, blockKeys)
 	whole := min(max(c.packed-b*blockKeys, 0), roundUp(n, panel)) // keys in panels that are dimension-major
 	p.finite = unsafe.Slice(from.finite, 1)
-	p.kScale, p.vScale = from.kScale, from.vScale
+	if p.kScale, p.vScale = from.kScale, from.vScale; p.kScale != nil {
+		asm.Prefetch(w.level, p.kScale, 2*blockKeys) // they lie apart from what is read before them
+	}
 	p.format, p.k, p.v = l.format, from.k, from.v
 	p.pitch, p.stride, p.staged = panel, blockKeys*panel, noPanel
 	if l.format != Float32 && t.r1-t.r0 > directRows {

@@ -111,11 +111,7 @@ func (w *worker) few(f Format, c *float32, cStride int, a *float32, aStride int,
 		case Float16:
 			asm.FewF16(w.level, c, cStride, a, aStride, (*uint16)(b), pitch, panelStride, d, rows, cols, alpha)
 		case Int8:
-			level := w.level
-			if rows == 1 && level == isa.AVX512 {
-				level = isa.AVX2 // the same bits: 36 GB/s in cache instead of 25
-			}
-			asm.FewInt8(level, c, cStride, a, aStride, (*int8)(b), pitch, panelStride, d, rows, cols, alpha)
+			asm.FewInt8(w.level, c, cStride, a, aStride, (*int8)(b), pitch, panelStride, d, rows, cols, alpha)
 		}
 		if depth -= d; depth <= 0 {
 			return

@@ -22,7 +22,8 @@ type CacheConfig struct {
 	// 0 means that all keys stay.
 	Window int
 	// PageKeys is the number of keys of a page, a multiple of 128. 0 means 512: int8 is read 5 % faster
-	// than in pages of 128, and nothing much is gained beyond.
+	// than in pages of 128. Keys and values of a head lie together within a page: sequences of many thousand keys are
+	// read up to 10 % faster in pages of 2048, which also take more memory where sequences are short.
 	PageKeys int
 	// MaxBytes bounds the memory of all pages together, in bytes; at least one page must fit. 0 means no
 	// bound.
