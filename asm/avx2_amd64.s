@@ -13044,54 +13044,65 @@ vectors_end_2:
 // func dotRowsF32AVX2(dst *float32, q *float32, rows *float32, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
 TEXT ·dotRowsF32AVX2(SB), NOSPLIT, $0-88
 	MOVQ dst+0(FP), AX // dst
-	MOVQ rows+16(FP), CX // rows
-	MOVQ count+40(FP), DX // count
-	MOVQ index+48(FP), BX // index
-	CMPQ DX, $+1 // count < 1
-	JLT  rows_end_2 // count < 1
+	MOVQ $+1, CX // all = 1
+	MOVQ index+48(FP), DX // index
+	CMPQ DX, $+1 // index < 1
+	JLT  less_1 // index < 1
+	MOVQ dim+24(FP), DX // dim
+	CMPQ DX, $+512 // dim < 512
+	JLT  less_2 // dim < 512
+	MOVQ $+0, CX // all = 0
 
-rows_1:
-	MOVQ    stride+32(FP), R8 // stride
-	SHLQ    $0x01, R8 // stride <<= 1
-	SHLQ    $0x01, R8 // stride <<= 1
-	CMPQ    BX, $+1 // index < 1
-	JLT     less_3 // index < 1
-	MOVL    (BX), SI // row = index[0]
-	IMULQ   R8, SI // row *= stride
-	ADDQ    CX, SI // row += rows
-	MOVQ    ahead+64(FP), R9 // ahead
-	ADDQ    BX, R9 // ahead += index
-	MOVQ    last+56(FP), R10 // last
-	CMPQ    R10, R9 // ahead min= last
-	CMOVQLT R10, R9 // ahead min= last
-	MOVL    (R9), DI // ahead = ahead[0]
-	IMULQ   R8, DI // ahead *= stride
-	ADDQ    CX, DI // ahead += rows
-	ADDQ    $+4, BX // index += 4
-	JMP     end_4
+less_2:
+less_1:
+	MOVQ rows+16(FP), DX // rows
+	MOVQ count+40(FP), DI // count
+	MOVQ index+48(FP), R8 // index
+	CMPQ DI, $+1 // count < 1
+	JLT  rows_end_4 // count < 1
 
-less_3:
-	MOVQ CX, SI // row = rows
-	MOVQ ahead+64(FP), DI // ahead
-	ADDQ CX, DI // ahead += rows
-	ADDQ R8, CX // rows += stride
-
-end_4:
-	MOVQ    resume+80(FP), R8 // resume
-	CMPQ    R8, $+1 // resume < 1
-	JLT     less_5 // resume < 1
-	MOVQ    acc+72(FP), R8 // acc
-	VMOVUPS (R8), Y0 // s0_c0 = acc[0], lanes 0..7
-	VMOVUPS 32(R8), Y1 // s0_c0 = acc[0], lanes 8..15
-	VMOVUPS 64(R8), Y2 // s0_c1 = acc[16], lanes 0..7
-	VMOVUPS 96(R8), Y3 // s0_c1 = acc[16], lanes 8..15
-	VMOVUPS 128(R8), Y4 // s0_c2 = acc[32], lanes 0..7
-	VMOVUPS 160(R8), Y5 // s0_c2 = acc[32], lanes 8..15
-	VMOVUPS 192(R8), Y6 // s0_c3 = acc[48], lanes 0..7
-	VMOVUPS 224(R8), Y7 // s0_c3 = acc[48], lanes 8..15
+rows_3:
+	MOVQ    stride+32(FP), R9 // stride
+	SHLQ    $0x01, R9 // stride <<= 1
+	SHLQ    $0x01, R9 // stride <<= 1
+	CMPQ    R8, $+1 // index < 1
+	JLT     less_5 // index < 1
+	MOVL    (R8), BX // row = index[0]
+	IMULQ   R9, BX // row *= stride
+	ADDQ    DX, BX // row += rows
+	MOVQ    ahead+64(FP), R10 // ahead
+	ADDQ    R8, R10 // ahead += index
+	MOVQ    last+56(FP), R11 // last
+	CMPQ    R11, R10 // ahead min= last
+	CMOVQLT R11, R10 // ahead min= last
+	MOVL    (R10), SI // ahead = ahead[0]
+	IMULQ   R9, SI // ahead *= stride
+	ADDQ    DX, SI // ahead += rows
+	ADDQ    $+4, R8 // index += 4
 	JMP     end_6
 
 less_5:
+	MOVQ DX, BX // row = rows
+	MOVQ ahead+64(FP), SI // ahead
+	ADDQ DX, SI // ahead += rows
+	ADDQ R9, DX // rows += stride
+
+end_6:
+	MOVQ    resume+80(FP), R9 // resume
+	CMPQ    R9, $+1 // resume < 1
+	JLT     less_7 // resume < 1
+	MOVQ    acc+72(FP), R9 // acc
+	VMOVUPS (R9), Y0 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(R9), Y1 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 64(R9), Y2 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(R9), Y3 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 128(R9), Y4 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(R9), Y5 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 192(R9), Y6 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(R9), Y7 // s0_c3 = acc[48], lanes 8..15
+	JMP     end_8
+
+less_7:
 	VXORPS Y0, Y0, Y0 // s0_c0 = 0, lanes 0..7
 	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 8..15
 	VXORPS Y2, Y2, Y2 // s0_c1 = 0, lanes 0..7
@@ -13101,169 +13112,177 @@ less_5:
 	VXORPS Y6, Y6, Y6 // s0_c3 = 0, lanes 0..7
 	VXORPS Y7, Y7, Y7 // s0_c3 = 0, lanes 8..15
 
-end_6:
-	MOVQ SI, R8 // y = row
-	MOVQ q+8(FP), R9 // q
-	MOVQ dim+24(FP), R10 // dim
-	CMPQ R10, $+64 // dim < 64
-	JLT  chains_end_8 // dim < 64
+end_8:
+	MOVQ BX, R9 // y = row
+	MOVQ q+8(FP), R10 // q
+	MOVQ dim+24(FP), R11 // dim
+	CMPQ R11, $+64 // dim < 64
+	JLT  chains_end_10 // dim < 64
 
-chains_7:
-	PREFETCHT1  (DI) // prefetch ahead[0]
-	PREFETCHT1  64(DI) // prefetch ahead[16]
-	PREFETCHT1  128(DI) // prefetch ahead[32]
-	PREFETCHT1  192(DI) // prefetch ahead[48]
-	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
-	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
-	VMOVUPS     (R8), Y10 // y = y[0], lanes 0..7
-	VMOVUPS     32(R8), Y11 // y = y[0], lanes 8..15
-	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
-	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
-	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
-	VMOVUPS     64(R8), Y10 // y = y[16], lanes 0..7
-	VMOVUPS     96(R8), Y11 // y = y[16], lanes 8..15
-	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
-	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
-	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
-	VMOVUPS     128(R8), Y10 // y = y[32], lanes 0..7
-	VMOVUPS     160(R8), Y11 // y = y[32], lanes 8..15
-	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
-	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
-	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
-	VMOVUPS     192(R8), Y10 // y = y[48], lanes 0..7
-	VMOVUPS     224(R8), Y11 // y = y[48], lanes 8..15
-	VFMADD231PS Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
-	ADDQ        $+256, R9 // q += 256
-	ADDQ        $+256, R8 // y += 256
-	ADDQ        $+256, DI // ahead += 256
-	SUBQ        $+64, R10 // dim += -64
-	CMPQ        R10, $+64 // dim >= 64
-	JGE         chains_7 // dim >= 64
-
-chains_end_8:
-	// what is left: full vectors of the first chains, then a part of the next
-	CMPQ        R10, $+1 // dim < 1
-	JLT         less_9 // dim < 1
-	PREFETCHT1  (DI) // prefetch ahead[0]
-	PREFETCHT1  64(DI) // prefetch ahead[16]
-	PREFETCHT1  128(DI) // prefetch ahead[32]
-	PREFETCHT1  192(DI) // prefetch ahead[48]
-	CMPQ        R10, $+16 // dim < 16
-	JLT         less_10 // dim < 16
-	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
-	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
-	VMOVUPS     (R8), Y10 // y = y[0], lanes 0..7
-	VMOVUPS     32(R8), Y11 // y = y[0], lanes 8..15
-	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
-
-less_10:
-	CMPQ        R10, $+32 // dim < 32
-	JLT         less_11 // dim < 32
-	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
-	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
-	VMOVUPS     64(R8), Y10 // y = y[16], lanes 0..7
-	VMOVUPS     96(R8), Y11 // y = y[16], lanes 8..15
-	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
+chains_9:
+	PREFETCHT1 (SI) // prefetch ahead[0]
+	CMPQ       CX, $+1 // all < 1
+	JLT        less_11 // all < 1
+	PREFETCHT1 64(SI) // prefetch ahead[16]
+	PREFETCHT1 128(SI) // prefetch ahead[32]
+	PREFETCHT1 192(SI) // prefetch ahead[48]
 
 less_11:
-	CMPQ        R10, $+48 // dim < 48
-	JLT         less_12 // dim < 48
-	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
-	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
-	VMOVUPS     128(R8), Y10 // y = y[32], lanes 0..7
-	VMOVUPS     160(R8), Y11 // y = y[32], lanes 8..15
-	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
-
-less_12:
-	CMPQ        R10, $+64 // dim < 64
-	JLT         less_13 // dim < 64
-	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
-	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
-	VMOVUPS     192(R8), Y10 // y = y[48], lanes 0..7
-	VMOVUPS     224(R8), Y11 // y = y[48], lanes 8..15
-	VFMADD231PS Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
-
-less_13:
-	MOVQ        R10, R11 // rest = dim
-	ANDQ        $+15, R11 // rest &= 15
-	CMPQ        R11, $+1 // rest < 1
-	JLT         less_14 // rest < 1
-	CMPQ        R10, $+0 // dim < 0
-	JLT         less_15 // dim < 0
-	SUBQ        R11, R10 // dim -= rest
-	ADDQ        R10, R9 // q += dim
-	ADDQ        R10, R9 // q += dim
-	ADDQ        R10, R9 // q += dim
-	ADDQ        R10, R9 // q += dim
-	LEAQ        tail_window<>+0(SB), R12 // first rest lanes
-	MOVQ        $+16, R13 // first rest lanes
-	SUBQ        R11, R13 // first rest lanes
-	VMOVUPS     (R12)(R13*4), Y8 // first rest lanes
-	VMOVUPS     32(R12)(R13*4), Y9 // first rest lanes
-	VMASKMOVPS  (R9), Y8, Y8 // x = q[0], rest lanes
-	VMASKMOVPS  32(R9), Y9, Y9 // x = q[0], rest lanes
-	ADDQ        R10, R8 // y += dim
-	ADDQ        R10, R8 // y += dim
-	ADDQ        R10, R8 // y += dim
-	ADDQ        R10, R8 // y += dim
-	LEAQ        tail_window<>+0(SB), R9 // first rest lanes
-	MOVQ        $+16, R12 // first rest lanes
-	SUBQ        R11, R12 // first rest lanes
-	VMOVUPS     (R9)(R12*4), Y10 // first rest lanes
-	VMOVUPS     32(R9)(R12*4), Y11 // first rest lanes
-	VMASKMOVPS  (R8), Y10, Y10 // y = y[0], rest lanes
-	VMASKMOVPS  32(R8), Y11, Y11 // y = y[0], rest lanes
-	CMPQ        R10, $+48 // dim < 48
-	JLT         less_16 // dim < 48
-	VFMADD231PS Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
-	JMP         end_17
-
-less_16:
-	CMPQ        R10, $+32 // dim < 32
-	JLT         less_18 // dim < 32
-	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
-	JMP         end_19
-
-less_18:
-	CMPQ        R10, $+16 // dim < 16
-	JLT         less_20 // dim < 16
+	VMOVUPS     (R10), Y8 // x = q[0], lanes 0..7
+	VMOVUPS     32(R10), Y9 // x = q[0], lanes 8..15
+	VMOVUPS     (R9), Y10 // y = y[0], lanes 0..7
+	VMOVUPS     32(R9), Y11 // y = y[0], lanes 8..15
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+	VMOVUPS     64(R10), Y8 // x = q[16], lanes 0..7
+	VMOVUPS     96(R10), Y9 // x = q[16], lanes 8..15
+	VMOVUPS     64(R9), Y10 // y = y[16], lanes 0..7
+	VMOVUPS     96(R9), Y11 // y = y[16], lanes 8..15
 	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
+	VMOVUPS     128(R10), Y8 // x = q[32], lanes 0..7
+	VMOVUPS     160(R10), Y9 // x = q[32], lanes 8..15
+	VMOVUPS     128(R9), Y10 // y = y[32], lanes 0..7
+	VMOVUPS     160(R9), Y11 // y = y[32], lanes 8..15
+	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
+	VMOVUPS     192(R10), Y8 // x = q[48], lanes 0..7
+	VMOVUPS     224(R10), Y9 // x = q[48], lanes 8..15
+	VMOVUPS     192(R9), Y10 // y = y[48], lanes 0..7
+	VMOVUPS     224(R9), Y11 // y = y[48], lanes 8..15
+	VFMADD231PS Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
+	ADDQ        $+256, R10 // q += 256
+	ADDQ        $+256, R9 // y += 256
+	ADDQ        $+256, SI // ahead += 256
+	SUBQ        $+64, R11 // dim += -64
+	CMPQ        R11, $+64 // dim >= 64
+	JGE         chains_9 // dim >= 64
+
+chains_end_10:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ       R11, $+1 // dim < 1
+	JLT        less_12 // dim < 1
+	PREFETCHT1 (SI) // prefetch ahead[0]
+	CMPQ       CX, $+1 // all < 1
+	JLT        less_13 // all < 1
+	PREFETCHT1 64(SI) // prefetch ahead[16]
+	PREFETCHT1 128(SI) // prefetch ahead[32]
+	PREFETCHT1 192(SI) // prefetch ahead[48]
+
+less_13:
+	CMPQ        R11, $+16 // dim < 16
+	JLT         less_14 // dim < 16
+	VMOVUPS     (R10), Y8 // x = q[0], lanes 0..7
+	VMOVUPS     32(R10), Y9 // x = q[0], lanes 8..15
+	VMOVUPS     (R9), Y10 // y = y[0], lanes 0..7
+	VMOVUPS     32(R9), Y11 // y = y[0], lanes 8..15
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+
+less_14:
+	CMPQ        R11, $+32 // dim < 32
+	JLT         less_15 // dim < 32
+	VMOVUPS     64(R10), Y8 // x = q[16], lanes 0..7
+	VMOVUPS     96(R10), Y9 // x = q[16], lanes 8..15
+	VMOVUPS     64(R9), Y10 // y = y[16], lanes 0..7
+	VMOVUPS     96(R9), Y11 // y = y[16], lanes 8..15
+	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
+
+less_15:
+	CMPQ        R11, $+48 // dim < 48
+	JLT         less_16 // dim < 48
+	VMOVUPS     128(R10), Y8 // x = q[32], lanes 0..7
+	VMOVUPS     160(R10), Y9 // x = q[32], lanes 8..15
+	VMOVUPS     128(R9), Y10 // y = y[32], lanes 0..7
+	VMOVUPS     160(R9), Y11 // y = y[32], lanes 8..15
+	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
+
+less_16:
+	CMPQ        R11, $+64 // dim < 64
+	JLT         less_17 // dim < 64
+	VMOVUPS     192(R10), Y8 // x = q[48], lanes 0..7
+	VMOVUPS     224(R10), Y9 // x = q[48], lanes 8..15
+	VMOVUPS     192(R9), Y10 // y = y[48], lanes 0..7
+	VMOVUPS     224(R9), Y11 // y = y[48], lanes 8..15
+	VFMADD231PS Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
+
+less_17:
+	MOVQ        R11, R12 // rest = dim
+	ANDQ        $+15, R12 // rest &= 15
+	CMPQ        R12, $+1 // rest < 1
+	JLT         less_18 // rest < 1
+	CMPQ        R11, $+0 // dim < 0
+	JLT         less_19 // dim < 0
+	SUBQ        R12, R11 // dim -= rest
+	ADDQ        R11, R10 // q += dim
+	ADDQ        R11, R10 // q += dim
+	ADDQ        R11, R10 // q += dim
+	ADDQ        R11, R10 // q += dim
+	LEAQ        tail_window<>+0(SB), R13 // first rest lanes
+	MOVQ        $+16, R14 // first rest lanes
+	SUBQ        R12, R14 // first rest lanes
+	VMOVUPS     (R13)(R14*4), Y8 // first rest lanes
+	VMOVUPS     32(R13)(R14*4), Y9 // first rest lanes
+	VMASKMOVPS  (R10), Y8, Y8 // x = q[0], rest lanes
+	VMASKMOVPS  32(R10), Y9, Y9 // x = q[0], rest lanes
+	ADDQ        R11, R9 // y += dim
+	ADDQ        R11, R9 // y += dim
+	ADDQ        R11, R9 // y += dim
+	ADDQ        R11, R9 // y += dim
+	LEAQ        tail_window<>+0(SB), R10 // first rest lanes
+	MOVQ        $+16, R13 // first rest lanes
+	SUBQ        R12, R13 // first rest lanes
+	VMOVUPS     (R10)(R13*4), Y10 // first rest lanes
+	VMOVUPS     32(R10)(R13*4), Y11 // first rest lanes
+	VMASKMOVPS  (R9), Y10, Y10 // y = y[0], rest lanes
+	VMASKMOVPS  32(R9), Y11, Y11 // y = y[0], rest lanes
+	CMPQ        R11, $+48 // dim < 48
+	JLT         less_20 // dim < 48
+	VFMADD231PS Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
 	JMP         end_21
 
 less_20:
+	CMPQ        R11, $+32 // dim < 32
+	JLT         less_22 // dim < 32
+	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
+	JMP         end_23
+
+less_22:
+	CMPQ        R11, $+16 // dim < 16
+	JLT         less_24 // dim < 16
+	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
+	JMP         end_25
+
+less_24:
 	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
 
+end_25:
+end_23:
 end_21:
-end_19:
-end_17:
-less_15:
-less_14:
-less_9:
-	MOVQ    acc+72(FP), R8 // acc
-	CMPQ    R8, $+1 // acc < 1
-	JLT     less_22 // acc < 1
-	VMOVUPS Y0, (R8) // acc[0] = s0_c0, lanes 0..7
-	VMOVUPS Y1, 32(R8) // acc[0] = s0_c0, lanes 8..15
-	VMOVUPS Y2, 64(R8) // acc[16] = s0_c1, lanes 0..7
-	VMOVUPS Y3, 96(R8) // acc[16] = s0_c1, lanes 8..15
-	VMOVUPS Y4, 128(R8) // acc[32] = s0_c2, lanes 0..7
-	VMOVUPS Y5, 160(R8) // acc[32] = s0_c2, lanes 8..15
-	VMOVUPS Y6, 192(R8) // acc[48] = s0_c3, lanes 0..7
-	VMOVUPS Y7, 224(R8) // acc[48] = s0_c3, lanes 8..15
+less_19:
+less_18:
+less_12:
+	MOVQ    acc+72(FP), R9 // acc
+	CMPQ    R9, $+1 // acc < 1
+	JLT     less_26 // acc < 1
+	VMOVUPS Y0, (R9) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y1, 32(R9) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y2, 64(R9) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y3, 96(R9) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y4, 128(R9) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y5, 160(R9) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y6, 192(R9) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y7, 224(R9) // acc[48] = s0_c3, lanes 8..15
 
-less_22:
+less_26:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
 	VXORPS       Y8, Y8, Y8 // zero = 0, lanes 0..7
 	VXORPS       Y9, Y9, Y9 // zero = 0, lanes 8..15
@@ -13284,11 +13303,11 @@ less_22:
 	VADDPS       Y9, Y1, Y1 // s0_c0 = s0_c0 + zero, lanes 8..15
 	VMOVSS       X0, (AX) // dst[0] = s0_c0[0]
 	ADDQ         $+4, AX // dst += 4
-	SUBQ         $+1, DX // count += -1
-	CMPQ         DX, $+1 // count >= 1
-	JGE          rows_1 // count >= 1
+	SUBQ         $+1, DI // count += -1
+	CMPQ         DI, $+1 // count >= 1
+	JGE          rows_3 // count >= 1
 
-rows_end_2:
+rows_end_4:
 	VZEROUPPER
 	RET
 
@@ -13296,54 +13315,65 @@ rows_end_2:
 TEXT ·l2RowsF32AVX2(SB), NOSPLIT, $0-92
 	VBROADCASTSS scale+88(FP), Y0 // scale in all lanes
 	MOVQ         dst+0(FP), AX // dst
-	MOVQ         rows+16(FP), CX // rows
-	MOVQ         count+40(FP), DX // count
-	MOVQ         index+48(FP), BX // index
-	CMPQ         DX, $+1 // count < 1
-	JLT          rows_end_2 // count < 1
+	MOVQ         $+1, CX // all = 1
+	MOVQ         index+48(FP), DX // index
+	CMPQ         DX, $+1 // index < 1
+	JLT          less_1 // index < 1
+	MOVQ         dim+24(FP), DX // dim
+	CMPQ         DX, $+512 // dim < 512
+	JLT          less_2 // dim < 512
+	MOVQ         $+0, CX // all = 0
 
-rows_1:
-	MOVQ    stride+32(FP), R8 // stride
-	SHLQ    $0x01, R8 // stride <<= 1
-	SHLQ    $0x01, R8 // stride <<= 1
-	CMPQ    BX, $+1 // index < 1
-	JLT     less_3 // index < 1
-	MOVL    (BX), SI // row = index[0]
-	IMULQ   R8, SI // row *= stride
-	ADDQ    CX, SI // row += rows
-	MOVQ    ahead+64(FP), R9 // ahead
-	ADDQ    BX, R9 // ahead += index
-	MOVQ    last+56(FP), R10 // last
-	CMPQ    R10, R9 // ahead min= last
-	CMOVQLT R10, R9 // ahead min= last
-	MOVL    (R9), DI // ahead = ahead[0]
-	IMULQ   R8, DI // ahead *= stride
-	ADDQ    CX, DI // ahead += rows
-	ADDQ    $+4, BX // index += 4
-	JMP     end_4
+less_2:
+less_1:
+	MOVQ rows+16(FP), DX // rows
+	MOVQ count+40(FP), DI // count
+	MOVQ index+48(FP), R8 // index
+	CMPQ DI, $+1 // count < 1
+	JLT  rows_end_4 // count < 1
 
-less_3:
-	MOVQ CX, SI // row = rows
-	MOVQ ahead+64(FP), DI // ahead
-	ADDQ CX, DI // ahead += rows
-	ADDQ R8, CX // rows += stride
-
-end_4:
-	MOVQ    resume+80(FP), R8 // resume
-	CMPQ    R8, $+1 // resume < 1
-	JLT     less_5 // resume < 1
-	MOVQ    acc+72(FP), R8 // acc
-	VMOVUPS (R8), Y1 // s0_c0 = acc[0], lanes 0..7
-	VMOVUPS 32(R8), Y2 // s0_c0 = acc[0], lanes 8..15
-	VMOVUPS 64(R8), Y3 // s0_c1 = acc[16], lanes 0..7
-	VMOVUPS 96(R8), Y4 // s0_c1 = acc[16], lanes 8..15
-	VMOVUPS 128(R8), Y5 // s0_c2 = acc[32], lanes 0..7
-	VMOVUPS 160(R8), Y6 // s0_c2 = acc[32], lanes 8..15
-	VMOVUPS 192(R8), Y7 // s0_c3 = acc[48], lanes 0..7
-	VMOVUPS 224(R8), Y8 // s0_c3 = acc[48], lanes 8..15
+rows_3:
+	MOVQ    stride+32(FP), R9 // stride
+	SHLQ    $0x01, R9 // stride <<= 1
+	SHLQ    $0x01, R9 // stride <<= 1
+	CMPQ    R8, $+1 // index < 1
+	JLT     less_5 // index < 1
+	MOVL    (R8), BX // row = index[0]
+	IMULQ   R9, BX // row *= stride
+	ADDQ    DX, BX // row += rows
+	MOVQ    ahead+64(FP), R10 // ahead
+	ADDQ    R8, R10 // ahead += index
+	MOVQ    last+56(FP), R11 // last
+	CMPQ    R11, R10 // ahead min= last
+	CMOVQLT R11, R10 // ahead min= last
+	MOVL    (R10), SI // ahead = ahead[0]
+	IMULQ   R9, SI // ahead *= stride
+	ADDQ    DX, SI // ahead += rows
+	ADDQ    $+4, R8 // index += 4
 	JMP     end_6
 
 less_5:
+	MOVQ DX, BX // row = rows
+	MOVQ ahead+64(FP), SI // ahead
+	ADDQ DX, SI // ahead += rows
+	ADDQ R9, DX // rows += stride
+
+end_6:
+	MOVQ    resume+80(FP), R9 // resume
+	CMPQ    R9, $+1 // resume < 1
+	JLT     less_7 // resume < 1
+	MOVQ    acc+72(FP), R9 // acc
+	VMOVUPS (R9), Y1 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(R9), Y2 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 64(R9), Y3 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(R9), Y4 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 128(R9), Y5 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(R9), Y6 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 192(R9), Y7 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(R9), Y8 // s0_c3 = acc[48], lanes 8..15
+	JMP     end_8
+
+less_7:
 	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 0..7
 	VXORPS Y2, Y2, Y2 // s0_c0 = 0, lanes 8..15
 	VXORPS Y3, Y3, Y3 // s0_c1 = 0, lanes 0..7
@@ -13353,193 +13383,201 @@ less_5:
 	VXORPS Y7, Y7, Y7 // s0_c3 = 0, lanes 0..7
 	VXORPS Y8, Y8, Y8 // s0_c3 = 0, lanes 8..15
 
-end_6:
-	MOVQ SI, R8 // y = row
-	MOVQ q+8(FP), R9 // q
-	MOVQ dim+24(FP), R10 // dim
-	CMPQ R10, $+64 // dim < 64
-	JLT  chains_end_8 // dim < 64
+end_8:
+	MOVQ BX, R9 // y = row
+	MOVQ q+8(FP), R10 // q
+	MOVQ dim+24(FP), R11 // dim
+	CMPQ R11, $+64 // dim < 64
+	JLT  chains_end_10 // dim < 64
 
-chains_7:
-	PREFETCHT1   (DI) // prefetch ahead[0]
-	PREFETCHT1   64(DI) // prefetch ahead[16]
-	PREFETCHT1   128(DI) // prefetch ahead[32]
-	PREFETCHT1   192(DI) // prefetch ahead[48]
-	VMOVUPS      (R9), Y9 // x = q[0], lanes 0..7
-	VMOVUPS      32(R9), Y10 // x = q[0], lanes 8..15
-	VMOVUPS      (R8), Y11 // y = y[0], lanes 0..7
-	VMOVUPS      32(R8), Y12 // y = y[0], lanes 8..15
-	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
-	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
-	VFMADD231PS  Y9, Y9, Y1 // s0_c0 += x * x, lanes 0..7
-	VFMADD231PS  Y10, Y10, Y2 // s0_c0 += x * x, lanes 8..15
-	VMOVUPS      64(R9), Y9 // x = q[16], lanes 0..7
-	VMOVUPS      96(R9), Y10 // x = q[16], lanes 8..15
-	VMOVUPS      64(R8), Y11 // y = y[16], lanes 0..7
-	VMOVUPS      96(R8), Y12 // y = y[16], lanes 8..15
-	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
-	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
-	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
-	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
-	VMOVUPS      128(R9), Y9 // x = q[32], lanes 0..7
-	VMOVUPS      160(R9), Y10 // x = q[32], lanes 8..15
-	VMOVUPS      128(R8), Y11 // y = y[32], lanes 0..7
-	VMOVUPS      160(R8), Y12 // y = y[32], lanes 8..15
-	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
-	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
-	VFMADD231PS  Y9, Y9, Y5 // s0_c2 += x * x, lanes 0..7
-	VFMADD231PS  Y10, Y10, Y6 // s0_c2 += x * x, lanes 8..15
-	VMOVUPS      192(R9), Y9 // x = q[48], lanes 0..7
-	VMOVUPS      224(R9), Y10 // x = q[48], lanes 8..15
-	VMOVUPS      192(R8), Y11 // y = y[48], lanes 0..7
-	VMOVUPS      224(R8), Y12 // y = y[48], lanes 8..15
-	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
-	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
-	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 0..7
-	VFMADD231PS  Y10, Y10, Y8 // s0_c3 += x * x, lanes 8..15
-	ADDQ         $+256, R9 // q += 256
-	ADDQ         $+256, R8 // y += 256
-	ADDQ         $+256, DI // ahead += 256
-	SUBQ         $+64, R10 // dim += -64
-	CMPQ         R10, $+64 // dim >= 64
-	JGE          chains_7 // dim >= 64
-
-chains_end_8:
-	// what is left: full vectors of the first chains, then a part of the next
-	CMPQ         R10, $+1 // dim < 1
-	JLT          less_9 // dim < 1
-	PREFETCHT1   (DI) // prefetch ahead[0]
-	PREFETCHT1   64(DI) // prefetch ahead[16]
-	PREFETCHT1   128(DI) // prefetch ahead[32]
-	PREFETCHT1   192(DI) // prefetch ahead[48]
-	CMPQ         R10, $+16 // dim < 16
-	JLT          less_10 // dim < 16
-	VMOVUPS      (R9), Y9 // x = q[0], lanes 0..7
-	VMOVUPS      32(R9), Y10 // x = q[0], lanes 8..15
-	VMOVUPS      (R8), Y11 // y = y[0], lanes 0..7
-	VMOVUPS      32(R8), Y12 // y = y[0], lanes 8..15
-	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
-	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
-	VFMADD231PS  Y9, Y9, Y1 // s0_c0 += x * x, lanes 0..7
-	VFMADD231PS  Y10, Y10, Y2 // s0_c0 += x * x, lanes 8..15
-
-less_10:
-	CMPQ         R10, $+32 // dim < 32
-	JLT          less_11 // dim < 32
-	VMOVUPS      64(R9), Y9 // x = q[16], lanes 0..7
-	VMOVUPS      96(R9), Y10 // x = q[16], lanes 8..15
-	VMOVUPS      64(R8), Y11 // y = y[16], lanes 0..7
-	VMOVUPS      96(R8), Y12 // y = y[16], lanes 8..15
-	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
-	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
-	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
-	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
+chains_9:
+	PREFETCHT1 (SI) // prefetch ahead[0]
+	CMPQ       CX, $+1 // all < 1
+	JLT        less_11 // all < 1
+	PREFETCHT1 64(SI) // prefetch ahead[16]
+	PREFETCHT1 128(SI) // prefetch ahead[32]
+	PREFETCHT1 192(SI) // prefetch ahead[48]
 
 less_11:
-	CMPQ         R10, $+48 // dim < 48
-	JLT          less_12 // dim < 48
-	VMOVUPS      128(R9), Y9 // x = q[32], lanes 0..7
-	VMOVUPS      160(R9), Y10 // x = q[32], lanes 8..15
-	VMOVUPS      128(R8), Y11 // y = y[32], lanes 0..7
-	VMOVUPS      160(R8), Y12 // y = y[32], lanes 8..15
+	VMOVUPS      (R10), Y9 // x = q[0], lanes 0..7
+	VMOVUPS      32(R10), Y10 // x = q[0], lanes 8..15
+	VMOVUPS      (R9), Y11 // y = y[0], lanes 0..7
+	VMOVUPS      32(R9), Y12 // y = y[0], lanes 8..15
 	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
 	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
-	VFMADD231PS  Y9, Y9, Y5 // s0_c2 += x * x, lanes 0..7
-	VFMADD231PS  Y10, Y10, Y6 // s0_c2 += x * x, lanes 8..15
-
-less_12:
-	CMPQ         R10, $+64 // dim < 64
-	JLT          less_13 // dim < 64
-	VMOVUPS      192(R9), Y9 // x = q[48], lanes 0..7
-	VMOVUPS      224(R9), Y10 // x = q[48], lanes 8..15
-	VMOVUPS      192(R8), Y11 // y = y[48], lanes 0..7
-	VMOVUPS      224(R8), Y12 // y = y[48], lanes 8..15
-	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
-	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
-	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 0..7
-	VFMADD231PS  Y10, Y10, Y8 // s0_c3 += x * x, lanes 8..15
-
-less_13:
-	MOVQ         R10, R11 // rest = dim
-	ANDQ         $+15, R11 // rest &= 15
-	CMPQ         R11, $+1 // rest < 1
-	JLT          less_14 // rest < 1
-	CMPQ         R10, $+0 // dim < 0
-	JLT          less_15 // dim < 0
-	SUBQ         R11, R10 // dim -= rest
-	ADDQ         R10, R9 // q += dim
-	ADDQ         R10, R9 // q += dim
-	ADDQ         R10, R9 // q += dim
-	ADDQ         R10, R9 // q += dim
-	LEAQ         tail_window<>+0(SB), R12 // first rest lanes
-	MOVQ         $+16, R13 // first rest lanes
-	SUBQ         R11, R13 // first rest lanes
-	VMOVUPS      (R12)(R13*4), Y9 // first rest lanes
-	VMOVUPS      32(R12)(R13*4), Y10 // first rest lanes
-	VMASKMOVPS   (R9), Y9, Y9 // x = q[0], rest lanes
-	VMASKMOVPS   32(R9), Y10, Y10 // x = q[0], rest lanes
-	ADDQ         R10, R8 // y += dim
-	ADDQ         R10, R8 // y += dim
-	ADDQ         R10, R8 // y += dim
-	ADDQ         R10, R8 // y += dim
-	LEAQ         tail_window<>+0(SB), R9 // first rest lanes
-	MOVQ         $+16, R12 // first rest lanes
-	SUBQ         R11, R12 // first rest lanes
-	VMOVUPS      (R9)(R12*4), Y11 // first rest lanes
-	VMOVUPS      32(R9)(R12*4), Y12 // first rest lanes
-	VMASKMOVPS   (R8), Y11, Y11 // y = y[0], rest lanes
-	VMASKMOVPS   32(R8), Y12, Y12 // y = y[0], rest lanes
-	CMPQ         R10, $+48 // dim < 48
-	JLT          less_16 // dim < 48
-	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
-	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
-	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 0..7
-	VFMADD231PS  Y10, Y10, Y8 // s0_c3 += x * x, lanes 8..15
-	JMP          end_17
-
-less_16:
-	CMPQ         R10, $+32 // dim < 32
-	JLT          less_18 // dim < 32
-	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
-	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
-	VFMADD231PS  Y9, Y9, Y5 // s0_c2 += x * x, lanes 0..7
-	VFMADD231PS  Y10, Y10, Y6 // s0_c2 += x * x, lanes 8..15
-	JMP          end_19
-
-less_18:
-	CMPQ         R10, $+16 // dim < 16
-	JLT          less_20 // dim < 16
+	VFMADD231PS  Y9, Y9, Y1 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y2 // s0_c0 += x * x, lanes 8..15
+	VMOVUPS      64(R10), Y9 // x = q[16], lanes 0..7
+	VMOVUPS      96(R10), Y10 // x = q[16], lanes 8..15
+	VMOVUPS      64(R9), Y11 // y = y[16], lanes 0..7
+	VMOVUPS      96(R9), Y12 // y = y[16], lanes 8..15
 	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
 	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
 	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
 	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
+	VMOVUPS      128(R10), Y9 // x = q[32], lanes 0..7
+	VMOVUPS      160(R10), Y10 // x = q[32], lanes 8..15
+	VMOVUPS      128(R9), Y11 // y = y[32], lanes 0..7
+	VMOVUPS      160(R9), Y12 // y = y[32], lanes 8..15
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y5 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y6 // s0_c2 += x * x, lanes 8..15
+	VMOVUPS      192(R10), Y9 // x = q[48], lanes 0..7
+	VMOVUPS      224(R10), Y10 // x = q[48], lanes 8..15
+	VMOVUPS      192(R9), Y11 // y = y[48], lanes 0..7
+	VMOVUPS      224(R9), Y12 // y = y[48], lanes 8..15
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y8 // s0_c3 += x * x, lanes 8..15
+	ADDQ         $+256, R10 // q += 256
+	ADDQ         $+256, R9 // y += 256
+	ADDQ         $+256, SI // ahead += 256
+	SUBQ         $+64, R11 // dim += -64
+	CMPQ         R11, $+64 // dim >= 64
+	JGE          chains_9 // dim >= 64
+
+chains_end_10:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ       R11, $+1 // dim < 1
+	JLT        less_12 // dim < 1
+	PREFETCHT1 (SI) // prefetch ahead[0]
+	CMPQ       CX, $+1 // all < 1
+	JLT        less_13 // all < 1
+	PREFETCHT1 64(SI) // prefetch ahead[16]
+	PREFETCHT1 128(SI) // prefetch ahead[32]
+	PREFETCHT1 192(SI) // prefetch ahead[48]
+
+less_13:
+	CMPQ         R11, $+16 // dim < 16
+	JLT          less_14 // dim < 16
+	VMOVUPS      (R10), Y9 // x = q[0], lanes 0..7
+	VMOVUPS      32(R10), Y10 // x = q[0], lanes 8..15
+	VMOVUPS      (R9), Y11 // y = y[0], lanes 0..7
+	VMOVUPS      32(R9), Y12 // y = y[0], lanes 8..15
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y1 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y2 // s0_c0 += x * x, lanes 8..15
+
+less_14:
+	CMPQ         R11, $+32 // dim < 32
+	JLT          less_15 // dim < 32
+	VMOVUPS      64(R10), Y9 // x = q[16], lanes 0..7
+	VMOVUPS      96(R10), Y10 // x = q[16], lanes 8..15
+	VMOVUPS      64(R9), Y11 // y = y[16], lanes 0..7
+	VMOVUPS      96(R9), Y12 // y = y[16], lanes 8..15
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
+
+less_15:
+	CMPQ         R11, $+48 // dim < 48
+	JLT          less_16 // dim < 48
+	VMOVUPS      128(R10), Y9 // x = q[32], lanes 0..7
+	VMOVUPS      160(R10), Y10 // x = q[32], lanes 8..15
+	VMOVUPS      128(R9), Y11 // y = y[32], lanes 0..7
+	VMOVUPS      160(R9), Y12 // y = y[32], lanes 8..15
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y5 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y6 // s0_c2 += x * x, lanes 8..15
+
+less_16:
+	CMPQ         R11, $+64 // dim < 64
+	JLT          less_17 // dim < 64
+	VMOVUPS      192(R10), Y9 // x = q[48], lanes 0..7
+	VMOVUPS      224(R10), Y10 // x = q[48], lanes 8..15
+	VMOVUPS      192(R9), Y11 // y = y[48], lanes 0..7
+	VMOVUPS      224(R9), Y12 // y = y[48], lanes 8..15
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y8 // s0_c3 += x * x, lanes 8..15
+
+less_17:
+	MOVQ         R11, R12 // rest = dim
+	ANDQ         $+15, R12 // rest &= 15
+	CMPQ         R12, $+1 // rest < 1
+	JLT          less_18 // rest < 1
+	CMPQ         R11, $+0 // dim < 0
+	JLT          less_19 // dim < 0
+	SUBQ         R12, R11 // dim -= rest
+	ADDQ         R11, R10 // q += dim
+	ADDQ         R11, R10 // q += dim
+	ADDQ         R11, R10 // q += dim
+	ADDQ         R11, R10 // q += dim
+	LEAQ         tail_window<>+0(SB), R13 // first rest lanes
+	MOVQ         $+16, R14 // first rest lanes
+	SUBQ         R12, R14 // first rest lanes
+	VMOVUPS      (R13)(R14*4), Y9 // first rest lanes
+	VMOVUPS      32(R13)(R14*4), Y10 // first rest lanes
+	VMASKMOVPS   (R10), Y9, Y9 // x = q[0], rest lanes
+	VMASKMOVPS   32(R10), Y10, Y10 // x = q[0], rest lanes
+	ADDQ         R11, R9 // y += dim
+	ADDQ         R11, R9 // y += dim
+	ADDQ         R11, R9 // y += dim
+	ADDQ         R11, R9 // y += dim
+	LEAQ         tail_window<>+0(SB), R10 // first rest lanes
+	MOVQ         $+16, R13 // first rest lanes
+	SUBQ         R12, R13 // first rest lanes
+	VMOVUPS      (R10)(R13*4), Y11 // first rest lanes
+	VMOVUPS      32(R10)(R13*4), Y12 // first rest lanes
+	VMASKMOVPS   (R9), Y11, Y11 // y = y[0], rest lanes
+	VMASKMOVPS   32(R9), Y12, Y12 // y = y[0], rest lanes
+	CMPQ         R11, $+48 // dim < 48
+	JLT          less_20 // dim < 48
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y8 // s0_c3 += x * x, lanes 8..15
 	JMP          end_21
 
 less_20:
+	CMPQ         R11, $+32 // dim < 32
+	JLT          less_22 // dim < 32
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y5 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y6 // s0_c2 += x * x, lanes 8..15
+	JMP          end_23
+
+less_22:
+	CMPQ         R11, $+16 // dim < 16
+	JLT          less_24 // dim < 16
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
+	JMP          end_25
+
+less_24:
 	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
 	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
 	VFMADD231PS  Y9, Y9, Y1 // s0_c0 += x * x, lanes 0..7
 	VFMADD231PS  Y10, Y10, Y2 // s0_c0 += x * x, lanes 8..15
 
+end_25:
+end_23:
 end_21:
-end_19:
-end_17:
-less_15:
-less_14:
-less_9:
-	MOVQ    acc+72(FP), R8 // acc
-	CMPQ    R8, $+1 // acc < 1
-	JLT     less_22 // acc < 1
-	VMOVUPS Y1, (R8) // acc[0] = s0_c0, lanes 0..7
-	VMOVUPS Y2, 32(R8) // acc[0] = s0_c0, lanes 8..15
-	VMOVUPS Y3, 64(R8) // acc[16] = s0_c1, lanes 0..7
-	VMOVUPS Y4, 96(R8) // acc[16] = s0_c1, lanes 8..15
-	VMOVUPS Y5, 128(R8) // acc[32] = s0_c2, lanes 0..7
-	VMOVUPS Y6, 160(R8) // acc[32] = s0_c2, lanes 8..15
-	VMOVUPS Y7, 192(R8) // acc[48] = s0_c3, lanes 0..7
-	VMOVUPS Y8, 224(R8) // acc[48] = s0_c3, lanes 8..15
+less_19:
+less_18:
+less_12:
+	MOVQ    acc+72(FP), R9 // acc
+	CMPQ    R9, $+1 // acc < 1
+	JLT     less_26 // acc < 1
+	VMOVUPS Y1, (R9) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y2, 32(R9) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y3, 64(R9) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y4, 96(R9) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y5, 128(R9) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y6, 160(R9) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y7, 192(R9) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y8, 224(R9) // acc[48] = s0_c3, lanes 8..15
 
-less_22:
+less_26:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
 	VXORPS       Y9, Y9, Y9 // zero = 0, lanes 0..7
 	VXORPS       Y10, Y10, Y10 // zero = 0, lanes 8..15
@@ -13560,65 +13598,76 @@ less_22:
 	VADDPS       Y10, Y2, Y2 // s0_c0 = s0_c0 + zero, lanes 8..15
 	VMOVSS       X1, (AX) // dst[0] = s0_c0[0]
 	ADDQ         $+4, AX // dst += 4
-	SUBQ         $+1, DX // count += -1
-	CMPQ         DX, $+1 // count >= 1
-	JGE          rows_1 // count >= 1
+	SUBQ         $+1, DI // count += -1
+	CMPQ         DI, $+1 // count >= 1
+	JGE          rows_3 // count >= 1
 
-rows_end_2:
+rows_end_4:
 	VZEROUPPER
 	RET
 
 // func cosineRowsF32AVX2(dst *float32, q *float32, rows *float32, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
 TEXT ·cosineRowsF32AVX2(SB), NOSPLIT, $0-88
 	MOVQ dst+0(FP), AX // dst
-	MOVQ rows+16(FP), CX // rows
-	MOVQ count+40(FP), DX // count
-	MOVQ index+48(FP), BX // index
-	CMPQ DX, $+1 // count < 1
-	JLT  rows_end_2 // count < 1
+	MOVQ $+1, CX // all = 1
+	MOVQ index+48(FP), DX // index
+	CMPQ DX, $+1 // index < 1
+	JLT  less_1 // index < 1
+	MOVQ dim+24(FP), DX // dim
+	CMPQ DX, $+512 // dim < 512
+	JLT  less_2 // dim < 512
+	MOVQ $+0, CX // all = 0
 
-rows_1:
-	MOVQ    stride+32(FP), R8 // stride
-	SHLQ    $0x01, R8 // stride <<= 1
-	SHLQ    $0x01, R8 // stride <<= 1
-	CMPQ    BX, $+1 // index < 1
-	JLT     less_3 // index < 1
-	MOVL    (BX), SI // row = index[0]
-	IMULQ   R8, SI // row *= stride
-	ADDQ    CX, SI // row += rows
-	MOVQ    ahead+64(FP), R9 // ahead
-	ADDQ    BX, R9 // ahead += index
-	MOVQ    last+56(FP), R10 // last
-	CMPQ    R10, R9 // ahead min= last
-	CMOVQLT R10, R9 // ahead min= last
-	MOVL    (R9), DI // ahead = ahead[0]
-	IMULQ   R8, DI // ahead *= stride
-	ADDQ    CX, DI // ahead += rows
-	ADDQ    $+4, BX // index += 4
-	JMP     end_4
+less_2:
+less_1:
+	MOVQ rows+16(FP), DX // rows
+	MOVQ count+40(FP), DI // count
+	MOVQ index+48(FP), R8 // index
+	CMPQ DI, $+1 // count < 1
+	JLT  rows_end_4 // count < 1
 
-less_3:
-	MOVQ CX, SI // row = rows
-	MOVQ ahead+64(FP), DI // ahead
-	ADDQ CX, DI // ahead += rows
-	ADDQ R8, CX // rows += stride
-
-end_4:
-	MOVQ    resume+80(FP), R8 // resume
-	CMPQ    R8, $+1 // resume < 1
-	JLT     less_5 // resume < 1
-	MOVQ    acc+72(FP), R8 // acc
-	VMOVUPS (R8), Y0 // s0_c0 = acc[0], lanes 0..7
-	VMOVUPS 32(R8), Y1 // s0_c0 = acc[0], lanes 8..15
-	VMOVUPS 256(R8), Y2 // s1_c0 = acc[64], lanes 0..7
-	VMOVUPS 288(R8), Y3 // s1_c0 = acc[64], lanes 8..15
-	VMOVUPS 64(R8), Y4 // s0_c1 = acc[16], lanes 0..7
-	VMOVUPS 96(R8), Y5 // s0_c1 = acc[16], lanes 8..15
-	VMOVUPS 320(R8), Y6 // s1_c1 = acc[80], lanes 0..7
-	VMOVUPS 352(R8), Y7 // s1_c1 = acc[80], lanes 8..15
+rows_3:
+	MOVQ    stride+32(FP), R9 // stride
+	SHLQ    $0x01, R9 // stride <<= 1
+	SHLQ    $0x01, R9 // stride <<= 1
+	CMPQ    R8, $+1 // index < 1
+	JLT     less_5 // index < 1
+	MOVL    (R8), BX // row = index[0]
+	IMULQ   R9, BX // row *= stride
+	ADDQ    DX, BX // row += rows
+	MOVQ    ahead+64(FP), R10 // ahead
+	ADDQ    R8, R10 // ahead += index
+	MOVQ    last+56(FP), R11 // last
+	CMPQ    R11, R10 // ahead min= last
+	CMOVQLT R11, R10 // ahead min= last
+	MOVL    (R10), SI // ahead = ahead[0]
+	IMULQ   R9, SI // ahead *= stride
+	ADDQ    DX, SI // ahead += rows
+	ADDQ    $+4, R8 // index += 4
 	JMP     end_6
 
 less_5:
+	MOVQ DX, BX // row = rows
+	MOVQ ahead+64(FP), SI // ahead
+	ADDQ DX, SI // ahead += rows
+	ADDQ R9, DX // rows += stride
+
+end_6:
+	MOVQ    resume+80(FP), R9 // resume
+	CMPQ    R9, $+1 // resume < 1
+	JLT     less_7 // resume < 1
+	MOVQ    acc+72(FP), R9 // acc
+	VMOVUPS (R9), Y0 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(R9), Y1 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 256(R9), Y2 // s1_c0 = acc[64], lanes 0..7
+	VMOVUPS 288(R9), Y3 // s1_c0 = acc[64], lanes 8..15
+	VMOVUPS 64(R9), Y4 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(R9), Y5 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 320(R9), Y6 // s1_c1 = acc[80], lanes 0..7
+	VMOVUPS 352(R9), Y7 // s1_c1 = acc[80], lanes 8..15
+	JMP     end_8
+
+less_7:
 	VXORPS Y0, Y0, Y0 // s0_c0 = 0, lanes 0..7
 	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 8..15
 	VXORPS Y2, Y2, Y2 // s1_c0 = 0, lanes 0..7
@@ -13628,147 +13677,155 @@ less_5:
 	VXORPS Y6, Y6, Y6 // s1_c1 = 0, lanes 0..7
 	VXORPS Y7, Y7, Y7 // s1_c1 = 0, lanes 8..15
 
-end_6:
-	MOVQ SI, R8 // y = row
-	MOVQ q+8(FP), R9 // q
-	MOVQ dim+24(FP), R10 // dim
-	CMPQ R10, $+64 // dim < 64
-	JLT  chains_end_8 // dim < 64
+end_8:
+	MOVQ BX, R9 // y = row
+	MOVQ q+8(FP), R10 // q
+	MOVQ dim+24(FP), R11 // dim
+	CMPQ R11, $+64 // dim < 64
+	JLT  chains_end_10 // dim < 64
 
-chains_7:
-	PREFETCHT1  (DI) // prefetch ahead[0]
-	PREFETCHT1  64(DI) // prefetch ahead[16]
-	PREFETCHT1  128(DI) // prefetch ahead[32]
-	PREFETCHT1  192(DI) // prefetch ahead[48]
-	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
-	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
-	VMOVUPS     (R8), Y10 // y = y[0], lanes 0..7
-	VMOVUPS     32(R8), Y11 // y = y[0], lanes 8..15
-	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
-	VFMADD231PS Y10, Y10, Y2 // s1_c0 += y * y, lanes 0..7
-	VFMADD231PS Y11, Y11, Y3 // s1_c0 += y * y, lanes 8..15
-	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
-	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
-	VMOVUPS     64(R8), Y10 // y = y[16], lanes 0..7
-	VMOVUPS     96(R8), Y11 // y = y[16], lanes 8..15
-	VFMADD231PS Y10, Y8, Y4 // s0_c1 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y5 // s0_c1 += x * y, lanes 8..15
-	VFMADD231PS Y10, Y10, Y6 // s1_c1 += y * y, lanes 0..7
-	VFMADD231PS Y11, Y11, Y7 // s1_c1 += y * y, lanes 8..15
-	ADDQ        $+256, R9 // q += 256
-	ADDQ        $+256, R8 // y += 256
-	ADDQ        $+256, DI // ahead += 256
-	SUBQ        $+64, R10 // dim += -64
-	CMPQ        R10, $+64 // dim >= 64
-	JGE         chains_7 // dim >= 64
-
-chains_end_8:
-	// what is left: full vectors of the first chains, then a part of the next
-	CMPQ        R10, $+1 // dim < 1
-	JLT         less_9 // dim < 1
-	PREFETCHT1  (DI) // prefetch ahead[0]
-	PREFETCHT1  64(DI) // prefetch ahead[16]
-	PREFETCHT1  128(DI) // prefetch ahead[32]
-	PREFETCHT1  192(DI) // prefetch ahead[48]
-	CMPQ        R10, $+16 // dim < 16
-	JLT         less_10 // dim < 16
-	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
-	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
-	VMOVUPS     (R8), Y10 // y = y[0], lanes 0..7
-	VMOVUPS     32(R8), Y11 // y = y[0], lanes 8..15
-	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
-	VFMADD231PS Y10, Y10, Y2 // s1_c0 += y * y, lanes 0..7
-	VFMADD231PS Y11, Y11, Y3 // s1_c0 += y * y, lanes 8..15
-
-less_10:
-	CMPQ        R10, $+32 // dim < 32
-	JLT         less_11 // dim < 32
-	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
-	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
-	VMOVUPS     64(R8), Y10 // y = y[16], lanes 0..7
-	VMOVUPS     96(R8), Y11 // y = y[16], lanes 8..15
-	VFMADD231PS Y10, Y8, Y4 // s0_c1 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y5 // s0_c1 += x * y, lanes 8..15
-	VFMADD231PS Y10, Y10, Y6 // s1_c1 += y * y, lanes 0..7
-	VFMADD231PS Y11, Y11, Y7 // s1_c1 += y * y, lanes 8..15
+chains_9:
+	PREFETCHT1 (SI) // prefetch ahead[0]
+	CMPQ       CX, $+1 // all < 1
+	JLT        less_11 // all < 1
+	PREFETCHT1 64(SI) // prefetch ahead[16]
+	PREFETCHT1 128(SI) // prefetch ahead[32]
+	PREFETCHT1 192(SI) // prefetch ahead[48]
 
 less_11:
-	MOVQ R10, R11 // rest = dim
-	ANDQ $+15, R11 // rest &= 15
-	CMPQ R11, $+1 // rest < 1
-	JLT  less_12 // rest < 1
-	CMPQ R10, $+32 // dim < 32
-	JLT  less_13 // dim < 32
-	JMP  end_14
-
-less_13:
-	SUBQ        R11, R10 // dim -= rest
-	ADDQ        R10, R9 // q += dim
-	ADDQ        R10, R9 // q += dim
-	ADDQ        R10, R9 // q += dim
-	ADDQ        R10, R9 // q += dim
-	LEAQ        tail_window<>+0(SB), R12 // first rest lanes
-	MOVQ        $+16, R13 // first rest lanes
-	SUBQ        R11, R13 // first rest lanes
-	VMOVUPS     (R12)(R13*4), Y8 // first rest lanes
-	VMOVUPS     32(R12)(R13*4), Y9 // first rest lanes
-	VMASKMOVPS  (R9), Y8, Y8 // x = q[0], rest lanes
-	VMASKMOVPS  32(R9), Y9, Y9 // x = q[0], rest lanes
-	ADDQ        R10, R8 // y += dim
-	ADDQ        R10, R8 // y += dim
-	ADDQ        R10, R8 // y += dim
-	ADDQ        R10, R8 // y += dim
-	LEAQ        tail_window<>+0(SB), R9 // first rest lanes
-	MOVQ        $+16, R12 // first rest lanes
-	SUBQ        R11, R12 // first rest lanes
-	VMOVUPS     (R9)(R12*4), Y10 // first rest lanes
-	VMOVUPS     32(R9)(R12*4), Y11 // first rest lanes
-	VMASKMOVPS  (R8), Y10, Y10 // y = y[0], rest lanes
-	VMASKMOVPS  32(R8), Y11, Y11 // y = y[0], rest lanes
-	CMPQ        R10, $+16 // dim < 16
-	JLT         less_15 // dim < 16
+	VMOVUPS     (R10), Y8 // x = q[0], lanes 0..7
+	VMOVUPS     32(R10), Y9 // x = q[0], lanes 8..15
+	VMOVUPS     (R9), Y10 // y = y[0], lanes 0..7
+	VMOVUPS     32(R9), Y11 // y = y[0], lanes 8..15
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c0 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c0 += y * y, lanes 8..15
+	VMOVUPS     64(R10), Y8 // x = q[16], lanes 0..7
+	VMOVUPS     96(R10), Y9 // x = q[16], lanes 8..15
+	VMOVUPS     64(R9), Y10 // y = y[16], lanes 0..7
+	VMOVUPS     96(R9), Y11 // y = y[16], lanes 8..15
 	VFMADD231PS Y10, Y8, Y4 // s0_c1 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y5 // s0_c1 += x * y, lanes 8..15
 	VFMADD231PS Y10, Y10, Y6 // s1_c1 += y * y, lanes 0..7
 	VFMADD231PS Y11, Y11, Y7 // s1_c1 += y * y, lanes 8..15
-	JMP         end_16
+	ADDQ        $+256, R10 // q += 256
+	ADDQ        $+256, R9 // y += 256
+	ADDQ        $+256, SI // ahead += 256
+	SUBQ        $+64, R11 // dim += -64
+	CMPQ        R11, $+64 // dim >= 64
+	JGE         chains_9 // dim >= 64
 
-less_15:
+chains_end_10:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ       R11, $+1 // dim < 1
+	JLT        less_12 // dim < 1
+	PREFETCHT1 (SI) // prefetch ahead[0]
+	CMPQ       CX, $+1 // all < 1
+	JLT        less_13 // all < 1
+	PREFETCHT1 64(SI) // prefetch ahead[16]
+	PREFETCHT1 128(SI) // prefetch ahead[32]
+	PREFETCHT1 192(SI) // prefetch ahead[48]
+
+less_13:
+	CMPQ        R11, $+16 // dim < 16
+	JLT         less_14 // dim < 16
+	VMOVUPS     (R10), Y8 // x = q[0], lanes 0..7
+	VMOVUPS     32(R10), Y9 // x = q[0], lanes 8..15
+	VMOVUPS     (R9), Y10 // y = y[0], lanes 0..7
+	VMOVUPS     32(R9), Y11 // y = y[0], lanes 8..15
 	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
 	VFMADD231PS Y10, Y10, Y2 // s1_c0 += y * y, lanes 0..7
 	VFMADD231PS Y11, Y11, Y3 // s1_c0 += y * y, lanes 8..15
 
-end_16:
-end_14:
-less_12:
-less_9:
-	MOVQ    acc+72(FP), R8 // acc
-	VMOVUPS Y0, (R8) // acc[0] = s0_c0, lanes 0..7
-	VMOVUPS Y1, 32(R8) // acc[0] = s0_c0, lanes 8..15
-	VMOVUPS Y2, 256(R8) // acc[64] = s1_c0, lanes 0..7
-	VMOVUPS Y3, 288(R8) // acc[64] = s1_c0, lanes 8..15
-	VMOVUPS Y4, 64(R8) // acc[16] = s0_c1, lanes 0..7
-	VMOVUPS Y5, 96(R8) // acc[16] = s0_c1, lanes 8..15
-	VMOVUPS Y6, 320(R8) // acc[80] = s1_c1, lanes 0..7
-	VMOVUPS Y7, 352(R8) // acc[80] = s1_c1, lanes 8..15
-	MOVQ    resume+80(FP), R8 // resume
-	CMPQ    R8, $+1 // resume < 1
-	JLT     less_17 // resume < 1
-	MOVQ    acc+72(FP), R8 // acc
-	VMOVUPS 128(R8), Y0 // s0_c2 = acc[32], lanes 0..7
-	VMOVUPS 160(R8), Y1 // s0_c2 = acc[32], lanes 8..15
-	VMOVUPS 384(R8), Y2 // s1_c2 = acc[96], lanes 0..7
-	VMOVUPS 416(R8), Y3 // s1_c2 = acc[96], lanes 8..15
-	VMOVUPS 192(R8), Y4 // s0_c3 = acc[48], lanes 0..7
-	VMOVUPS 224(R8), Y5 // s0_c3 = acc[48], lanes 8..15
-	VMOVUPS 448(R8), Y6 // s1_c3 = acc[112], lanes 0..7
-	VMOVUPS 480(R8), Y7 // s1_c3 = acc[112], lanes 8..15
-	JMP     end_18
+less_14:
+	CMPQ        R11, $+32 // dim < 32
+	JLT         less_15 // dim < 32
+	VMOVUPS     64(R10), Y8 // x = q[16], lanes 0..7
+	VMOVUPS     96(R10), Y9 // x = q[16], lanes 8..15
+	VMOVUPS     64(R9), Y10 // y = y[16], lanes 0..7
+	VMOVUPS     96(R9), Y11 // y = y[16], lanes 8..15
+	VFMADD231PS Y10, Y8, Y4 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c1 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y6 // s1_c1 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y7 // s1_c1 += y * y, lanes 8..15
+
+less_15:
+	MOVQ R11, R12 // rest = dim
+	ANDQ $+15, R12 // rest &= 15
+	CMPQ R12, $+1 // rest < 1
+	JLT  less_16 // rest < 1
+	CMPQ R11, $+32 // dim < 32
+	JLT  less_17 // dim < 32
+	JMP  end_18
 
 less_17:
+	SUBQ        R12, R11 // dim -= rest
+	ADDQ        R11, R10 // q += dim
+	ADDQ        R11, R10 // q += dim
+	ADDQ        R11, R10 // q += dim
+	ADDQ        R11, R10 // q += dim
+	LEAQ        tail_window<>+0(SB), R13 // first rest lanes
+	MOVQ        $+16, R14 // first rest lanes
+	SUBQ        R12, R14 // first rest lanes
+	VMOVUPS     (R13)(R14*4), Y8 // first rest lanes
+	VMOVUPS     32(R13)(R14*4), Y9 // first rest lanes
+	VMASKMOVPS  (R10), Y8, Y8 // x = q[0], rest lanes
+	VMASKMOVPS  32(R10), Y9, Y9 // x = q[0], rest lanes
+	ADDQ        R11, R9 // y += dim
+	ADDQ        R11, R9 // y += dim
+	ADDQ        R11, R9 // y += dim
+	ADDQ        R11, R9 // y += dim
+	LEAQ        tail_window<>+0(SB), R10 // first rest lanes
+	MOVQ        $+16, R13 // first rest lanes
+	SUBQ        R12, R13 // first rest lanes
+	VMOVUPS     (R10)(R13*4), Y10 // first rest lanes
+	VMOVUPS     32(R10)(R13*4), Y11 // first rest lanes
+	VMASKMOVPS  (R9), Y10, Y10 // y = y[0], rest lanes
+	VMASKMOVPS  32(R9), Y11, Y11 // y = y[0], rest lanes
+	CMPQ        R11, $+16 // dim < 16
+	JLT         less_19 // dim < 16
+	VFMADD231PS Y10, Y8, Y4 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c1 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y6 // s1_c1 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y7 // s1_c1 += y * y, lanes 8..15
+	JMP         end_20
+
+less_19:
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c0 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c0 += y * y, lanes 8..15
+
+end_20:
+end_18:
+less_16:
+less_12:
+	MOVQ    acc+72(FP), R9 // acc
+	VMOVUPS Y0, (R9) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y1, 32(R9) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y2, 256(R9) // acc[64] = s1_c0, lanes 0..7
+	VMOVUPS Y3, 288(R9) // acc[64] = s1_c0, lanes 8..15
+	VMOVUPS Y4, 64(R9) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y5, 96(R9) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y6, 320(R9) // acc[80] = s1_c1, lanes 0..7
+	VMOVUPS Y7, 352(R9) // acc[80] = s1_c1, lanes 8..15
+	MOVQ    resume+80(FP), R9 // resume
+	CMPQ    R9, $+1 // resume < 1
+	JLT     less_21 // resume < 1
+	MOVQ    acc+72(FP), R9 // acc
+	VMOVUPS 128(R9), Y0 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(R9), Y1 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 384(R9), Y2 // s1_c2 = acc[96], lanes 0..7
+	VMOVUPS 416(R9), Y3 // s1_c2 = acc[96], lanes 8..15
+	VMOVUPS 192(R9), Y4 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(R9), Y5 // s0_c3 = acc[48], lanes 8..15
+	VMOVUPS 448(R9), Y6 // s1_c3 = acc[112], lanes 0..7
+	VMOVUPS 480(R9), Y7 // s1_c3 = acc[112], lanes 8..15
+	JMP     end_22
+
+less_21:
 	VXORPS Y0, Y0, Y0 // s0_c2 = 0, lanes 0..7
 	VXORPS Y1, Y1, Y1 // s0_c2 = 0, lanes 8..15
 	VXORPS Y2, Y2, Y2 // s1_c2 = 0, lanes 0..7
@@ -13778,136 +13835,136 @@ less_17:
 	VXORPS Y6, Y6, Y6 // s1_c3 = 0, lanes 0..7
 	VXORPS Y7, Y7, Y7 // s1_c3 = 0, lanes 8..15
 
-end_18:
-	MOVQ SI, R8 // y = row
-	MOVQ q+8(FP), R9 // q
-	MOVQ dim+24(FP), R10 // dim
-	CMPQ R10, $+64 // dim < 64
-	JLT  chains_end_20 // dim < 64
+end_22:
+	MOVQ BX, R9 // y = row
+	MOVQ q+8(FP), R10 // q
+	MOVQ dim+24(FP), R11 // dim
+	CMPQ R11, $+64 // dim < 64
+	JLT  chains_end_24 // dim < 64
 
-chains_19:
-	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
-	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
-	VMOVUPS     128(R8), Y10 // y = y[32], lanes 0..7
-	VMOVUPS     160(R8), Y11 // y = y[32], lanes 8..15
+chains_23:
+	VMOVUPS     128(R10), Y8 // x = q[32], lanes 0..7
+	VMOVUPS     160(R10), Y9 // x = q[32], lanes 8..15
+	VMOVUPS     128(R9), Y10 // y = y[32], lanes 0..7
+	VMOVUPS     160(R9), Y11 // y = y[32], lanes 8..15
 	VFMADD231PS Y10, Y8, Y0 // s0_c2 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y1 // s0_c2 += x * y, lanes 8..15
 	VFMADD231PS Y10, Y10, Y2 // s1_c2 += y * y, lanes 0..7
 	VFMADD231PS Y11, Y11, Y3 // s1_c2 += y * y, lanes 8..15
-	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
-	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
-	VMOVUPS     192(R8), Y10 // y = y[48], lanes 0..7
-	VMOVUPS     224(R8), Y11 // y = y[48], lanes 8..15
+	VMOVUPS     192(R10), Y8 // x = q[48], lanes 0..7
+	VMOVUPS     224(R10), Y9 // x = q[48], lanes 8..15
+	VMOVUPS     192(R9), Y10 // y = y[48], lanes 0..7
+	VMOVUPS     224(R9), Y11 // y = y[48], lanes 8..15
 	VFMADD231PS Y10, Y8, Y4 // s0_c3 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y5 // s0_c3 += x * y, lanes 8..15
 	VFMADD231PS Y10, Y10, Y6 // s1_c3 += y * y, lanes 0..7
 	VFMADD231PS Y11, Y11, Y7 // s1_c3 += y * y, lanes 8..15
-	ADDQ        $+256, R9 // q += 256
-	ADDQ        $+256, R8 // y += 256
-	SUBQ        $+64, R10 // dim += -64
-	CMPQ        R10, $+64 // dim >= 64
-	JGE         chains_19 // dim >= 64
+	ADDQ        $+256, R10 // q += 256
+	ADDQ        $+256, R9 // y += 256
+	SUBQ        $+64, R11 // dim += -64
+	CMPQ        R11, $+64 // dim >= 64
+	JGE         chains_23 // dim >= 64
 
-chains_end_20:
+chains_end_24:
 	// what is left: full vectors of the first chains, then a part of the next
-	CMPQ        R10, $+1 // dim < 1
-	JLT         less_21 // dim < 1
-	CMPQ        R10, $+48 // dim < 48
-	JLT         less_22 // dim < 48
-	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
-	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
-	VMOVUPS     128(R8), Y10 // y = y[32], lanes 0..7
-	VMOVUPS     160(R8), Y11 // y = y[32], lanes 8..15
+	CMPQ        R11, $+1 // dim < 1
+	JLT         less_25 // dim < 1
+	CMPQ        R11, $+48 // dim < 48
+	JLT         less_26 // dim < 48
+	VMOVUPS     128(R10), Y8 // x = q[32], lanes 0..7
+	VMOVUPS     160(R10), Y9 // x = q[32], lanes 8..15
+	VMOVUPS     128(R9), Y10 // y = y[32], lanes 0..7
+	VMOVUPS     160(R9), Y11 // y = y[32], lanes 8..15
 	VFMADD231PS Y10, Y8, Y0 // s0_c2 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y1 // s0_c2 += x * y, lanes 8..15
 	VFMADD231PS Y10, Y10, Y2 // s1_c2 += y * y, lanes 0..7
 	VFMADD231PS Y11, Y11, Y3 // s1_c2 += y * y, lanes 8..15
-
-less_22:
-	CMPQ        R10, $+64 // dim < 64
-	JLT         less_23 // dim < 64
-	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
-	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
-	VMOVUPS     192(R8), Y10 // y = y[48], lanes 0..7
-	VMOVUPS     224(R8), Y11 // y = y[48], lanes 8..15
-	VFMADD231PS Y10, Y8, Y4 // s0_c3 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y5 // s0_c3 += x * y, lanes 8..15
-	VFMADD231PS Y10, Y10, Y6 // s1_c3 += y * y, lanes 0..7
-	VFMADD231PS Y11, Y11, Y7 // s1_c3 += y * y, lanes 8..15
-
-less_23:
-	MOVQ        R10, R11 // rest = dim
-	ANDQ        $+15, R11 // rest &= 15
-	CMPQ        R11, $+1 // rest < 1
-	JLT         less_24 // rest < 1
-	CMPQ        R10, $+32 // dim < 32
-	JLT         less_25 // dim < 32
-	SUBQ        R11, R10 // dim -= rest
-	ADDQ        R10, R9 // q += dim
-	ADDQ        R10, R9 // q += dim
-	ADDQ        R10, R9 // q += dim
-	ADDQ        R10, R9 // q += dim
-	LEAQ        tail_window<>+0(SB), R12 // first rest lanes
-	MOVQ        $+16, R13 // first rest lanes
-	SUBQ        R11, R13 // first rest lanes
-	VMOVUPS     (R12)(R13*4), Y8 // first rest lanes
-	VMOVUPS     32(R12)(R13*4), Y9 // first rest lanes
-	VMASKMOVPS  (R9), Y8, Y8 // x = q[0], rest lanes
-	VMASKMOVPS  32(R9), Y9, Y9 // x = q[0], rest lanes
-	ADDQ        R10, R8 // y += dim
-	ADDQ        R10, R8 // y += dim
-	ADDQ        R10, R8 // y += dim
-	ADDQ        R10, R8 // y += dim
-	LEAQ        tail_window<>+0(SB), R9 // first rest lanes
-	MOVQ        $+16, R12 // first rest lanes
-	SUBQ        R11, R12 // first rest lanes
-	VMOVUPS     (R9)(R12*4), Y10 // first rest lanes
-	VMOVUPS     32(R9)(R12*4), Y11 // first rest lanes
-	VMASKMOVPS  (R8), Y10, Y10 // y = y[0], rest lanes
-	VMASKMOVPS  32(R8), Y11, Y11 // y = y[0], rest lanes
-	CMPQ        R10, $+48 // dim < 48
-	JLT         less_26 // dim < 48
-	VFMADD231PS Y10, Y8, Y4 // s0_c3 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y5 // s0_c3 += x * y, lanes 8..15
-	VFMADD231PS Y10, Y10, Y6 // s1_c3 += y * y, lanes 0..7
-	VFMADD231PS Y11, Y11, Y7 // s1_c3 += y * y, lanes 8..15
-	JMP         end_27
 
 less_26:
+	CMPQ        R11, $+64 // dim < 64
+	JLT         less_27 // dim < 64
+	VMOVUPS     192(R10), Y8 // x = q[48], lanes 0..7
+	VMOVUPS     224(R10), Y9 // x = q[48], lanes 8..15
+	VMOVUPS     192(R9), Y10 // y = y[48], lanes 0..7
+	VMOVUPS     224(R9), Y11 // y = y[48], lanes 8..15
+	VFMADD231PS Y10, Y8, Y4 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c3 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y6 // s1_c3 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y7 // s1_c3 += y * y, lanes 8..15
+
+less_27:
+	MOVQ        R11, R12 // rest = dim
+	ANDQ        $+15, R12 // rest &= 15
+	CMPQ        R12, $+1 // rest < 1
+	JLT         less_28 // rest < 1
+	CMPQ        R11, $+32 // dim < 32
+	JLT         less_29 // dim < 32
+	SUBQ        R12, R11 // dim -= rest
+	ADDQ        R11, R10 // q += dim
+	ADDQ        R11, R10 // q += dim
+	ADDQ        R11, R10 // q += dim
+	ADDQ        R11, R10 // q += dim
+	LEAQ        tail_window<>+0(SB), R13 // first rest lanes
+	MOVQ        $+16, R14 // first rest lanes
+	SUBQ        R12, R14 // first rest lanes
+	VMOVUPS     (R13)(R14*4), Y8 // first rest lanes
+	VMOVUPS     32(R13)(R14*4), Y9 // first rest lanes
+	VMASKMOVPS  (R10), Y8, Y8 // x = q[0], rest lanes
+	VMASKMOVPS  32(R10), Y9, Y9 // x = q[0], rest lanes
+	ADDQ        R11, R9 // y += dim
+	ADDQ        R11, R9 // y += dim
+	ADDQ        R11, R9 // y += dim
+	ADDQ        R11, R9 // y += dim
+	LEAQ        tail_window<>+0(SB), R10 // first rest lanes
+	MOVQ        $+16, R13 // first rest lanes
+	SUBQ        R12, R13 // first rest lanes
+	VMOVUPS     (R10)(R13*4), Y10 // first rest lanes
+	VMOVUPS     32(R10)(R13*4), Y11 // first rest lanes
+	VMASKMOVPS  (R9), Y10, Y10 // y = y[0], rest lanes
+	VMASKMOVPS  32(R9), Y11, Y11 // y = y[0], rest lanes
+	CMPQ        R11, $+48 // dim < 48
+	JLT         less_30 // dim < 48
+	VFMADD231PS Y10, Y8, Y4 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c3 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y6 // s1_c3 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y7 // s1_c3 += y * y, lanes 8..15
+	JMP         end_31
+
+less_30:
 	VFMADD231PS Y10, Y8, Y0 // s0_c2 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y1 // s0_c2 += x * y, lanes 8..15
 	VFMADD231PS Y10, Y10, Y2 // s1_c2 += y * y, lanes 0..7
 	VFMADD231PS Y11, Y11, Y3 // s1_c2 += y * y, lanes 8..15
 
-end_27:
+end_31:
+less_29:
+less_28:
 less_25:
-less_24:
-less_21:
-	MOVQ    acc+72(FP), R8 // acc
-	VMOVUPS Y0, 128(R8) // acc[32] = s0_c2, lanes 0..7
-	VMOVUPS Y1, 160(R8) // acc[32] = s0_c2, lanes 8..15
-	VMOVUPS Y2, 384(R8) // acc[96] = s1_c2, lanes 0..7
-	VMOVUPS Y3, 416(R8) // acc[96] = s1_c2, lanes 8..15
-	VMOVUPS Y4, 192(R8) // acc[48] = s0_c3, lanes 0..7
-	VMOVUPS Y5, 224(R8) // acc[48] = s0_c3, lanes 8..15
-	VMOVUPS Y6, 448(R8) // acc[112] = s1_c3, lanes 0..7
-	VMOVUPS Y7, 480(R8) // acc[112] = s1_c3, lanes 8..15
+	MOVQ    acc+72(FP), R9 // acc
+	VMOVUPS Y0, 128(R9) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y1, 160(R9) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y2, 384(R9) // acc[96] = s1_c2, lanes 0..7
+	VMOVUPS Y3, 416(R9) // acc[96] = s1_c2, lanes 8..15
+	VMOVUPS Y4, 192(R9) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y5, 224(R9) // acc[48] = s0_c3, lanes 8..15
+	VMOVUPS Y6, 448(R9) // acc[112] = s1_c3, lanes 0..7
+	VMOVUPS Y7, 480(R9) // acc[112] = s1_c3, lanes 8..15
 
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
 	VXORPS       Y0, Y0, Y0 // zero = 0, lanes 0..7
 	VXORPS       Y1, Y1, Y1 // zero = 0, lanes 8..15
-	MOVQ         acc+72(FP), R8 // acc
-	VMOVUPS      (R8), Y2 // c0 = acc[0], lanes 0..7
-	VMOVUPS      32(R8), Y3 // c0 = acc[0], lanes 8..15
-	MOVQ         acc+72(FP), R8 // acc
-	VMOVUPS      64(R8), Y4 // c1 = acc[16], lanes 0..7
-	VMOVUPS      96(R8), Y5 // c1 = acc[16], lanes 8..15
-	MOVQ         acc+72(FP), R8 // acc
-	VMOVUPS      128(R8), Y6 // c2 = acc[32], lanes 0..7
-	VMOVUPS      160(R8), Y7 // c2 = acc[32], lanes 8..15
-	MOVQ         acc+72(FP), R8 // acc
-	VMOVUPS      192(R8), Y8 // c3 = acc[48], lanes 0..7
-	VMOVUPS      224(R8), Y9 // c3 = acc[48], lanes 8..15
+	MOVQ         acc+72(FP), R9 // acc
+	VMOVUPS      (R9), Y2 // c0 = acc[0], lanes 0..7
+	VMOVUPS      32(R9), Y3 // c0 = acc[0], lanes 8..15
+	MOVQ         acc+72(FP), R9 // acc
+	VMOVUPS      64(R9), Y4 // c1 = acc[16], lanes 0..7
+	VMOVUPS      96(R9), Y5 // c1 = acc[16], lanes 8..15
+	MOVQ         acc+72(FP), R9 // acc
+	VMOVUPS      128(R9), Y6 // c2 = acc[32], lanes 0..7
+	VMOVUPS      160(R9), Y7 // c2 = acc[32], lanes 8..15
+	MOVQ         acc+72(FP), R9 // acc
+	VMOVUPS      192(R9), Y8 // c3 = acc[48], lanes 0..7
+	VMOVUPS      224(R9), Y9 // c3 = acc[48], lanes 8..15
 	VADDPS       Y4, Y2, Y2 // c0 = c0 + c1, lanes 0..7
 	VADDPS       Y5, Y3, Y3 // c0 = c0 + c1, lanes 8..15
 	VADDPS       Y8, Y6, Y6 // c2 = c2 + c3, lanes 0..7
@@ -13923,18 +13980,18 @@ less_21:
 	VADDPS       X4, X2, X2 // c0[0] = sum of lanes
 	VADDPS       Y0, Y2, Y2 // c0 = c0 + zero, lanes 0..7
 	VADDPS       Y1, Y3, Y3 // c0 = c0 + zero, lanes 8..15
-	MOVQ         acc+72(FP), R8 // acc
-	VMOVUPS      256(R8), Y3 // c0 = acc[64], lanes 0..7
-	VMOVUPS      288(R8), Y4 // c0 = acc[64], lanes 8..15
-	MOVQ         acc+72(FP), R8 // acc
-	VMOVUPS      320(R8), Y5 // c1 = acc[80], lanes 0..7
-	VMOVUPS      352(R8), Y6 // c1 = acc[80], lanes 8..15
-	MOVQ         acc+72(FP), R8 // acc
-	VMOVUPS      384(R8), Y7 // c2 = acc[96], lanes 0..7
-	VMOVUPS      416(R8), Y8 // c2 = acc[96], lanes 8..15
-	MOVQ         acc+72(FP), R8 // acc
-	VMOVUPS      448(R8), Y9 // c3 = acc[112], lanes 0..7
-	VMOVUPS      480(R8), Y10 // c3 = acc[112], lanes 8..15
+	MOVQ         acc+72(FP), R9 // acc
+	VMOVUPS      256(R9), Y3 // c0 = acc[64], lanes 0..7
+	VMOVUPS      288(R9), Y4 // c0 = acc[64], lanes 8..15
+	MOVQ         acc+72(FP), R9 // acc
+	VMOVUPS      320(R9), Y5 // c1 = acc[80], lanes 0..7
+	VMOVUPS      352(R9), Y6 // c1 = acc[80], lanes 8..15
+	MOVQ         acc+72(FP), R9 // acc
+	VMOVUPS      384(R9), Y7 // c2 = acc[96], lanes 0..7
+	VMOVUPS      416(R9), Y8 // c2 = acc[96], lanes 8..15
+	MOVQ         acc+72(FP), R9 // acc
+	VMOVUPS      448(R9), Y9 // c3 = acc[112], lanes 0..7
+	VMOVUPS      480(R9), Y10 // c3 = acc[112], lanes 8..15
 	VADDPS       Y5, Y3, Y3 // c0 = c0 + c1, lanes 0..7
 	VADDPS       Y6, Y4, Y4 // c0 = c0 + c1, lanes 8..15
 	VADDPS       Y9, Y7, Y7 // c2 = c2 + c3, lanes 0..7
@@ -13953,64 +14010,75 @@ less_21:
 	VMOVSS       X2, (AX) // dst[0] = c0[0]
 	VMOVSS       X3, 4(AX) // dst[1] = c0[0]
 	ADDQ         $+8, AX // dst += 8
-	SUBQ         $+1, DX // count += -1
-	CMPQ         DX, $+1 // count >= 1
-	JGE          rows_1 // count >= 1
+	SUBQ         $+1, DI // count += -1
+	CMPQ         DI, $+1 // count >= 1
+	JGE          rows_3 // count >= 1
 
-rows_end_2:
+rows_end_4:
 	VZEROUPPER
 	RET
 
 // func dotRowsBF16AVX2(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
 TEXT ·dotRowsBF16AVX2(SB), NOSPLIT, $0-88
 	MOVQ dst+0(FP), AX // dst
-	MOVQ rows+16(FP), CX // rows
-	MOVQ count+40(FP), DX // count
-	MOVQ index+48(FP), BX // index
-	CMPQ DX, $+1 // count < 1
-	JLT  rows_end_2 // count < 1
+	MOVQ $+1, CX // all = 1
+	MOVQ index+48(FP), DX // index
+	CMPQ DX, $+1 // index < 1
+	JLT  less_1 // index < 1
+	MOVQ dim+24(FP), DX // dim
+	CMPQ DX, $+1024 // dim < 1024
+	JLT  less_2 // dim < 1024
+	MOVQ $+0, CX // all = 0
 
-rows_1:
-	MOVQ    stride+32(FP), R8 // stride
-	SHLQ    $0x01, R8 // stride <<= 1
-	CMPQ    BX, $+1 // index < 1
-	JLT     less_3 // index < 1
-	MOVL    (BX), SI // row = index[0]
-	IMULQ   R8, SI // row *= stride
-	ADDQ    CX, SI // row += rows
-	MOVQ    ahead+64(FP), R9 // ahead
-	ADDQ    BX, R9 // ahead += index
-	MOVQ    last+56(FP), R10 // last
-	CMPQ    R10, R9 // ahead min= last
-	CMOVQLT R10, R9 // ahead min= last
-	MOVL    (R9), DI // ahead = ahead[0]
-	IMULQ   R8, DI // ahead *= stride
-	ADDQ    CX, DI // ahead += rows
-	ADDQ    $+4, BX // index += 4
-	JMP     end_4
+less_2:
+less_1:
+	MOVQ rows+16(FP), DX // rows
+	MOVQ count+40(FP), R8 // count
+	MOVQ index+48(FP), R9 // index
+	CMPQ R8, $+1 // count < 1
+	JLT  rows_end_4 // count < 1
 
-less_3:
-	MOVQ CX, SI // row = rows
-	MOVQ ahead+64(FP), DI // ahead
-	ADDQ CX, DI // ahead += rows
-	ADDQ R8, CX // rows += stride
-
-end_4:
-	MOVQ    resume+80(FP), R8 // resume
-	CMPQ    R8, $+1 // resume < 1
-	JLT     less_5 // resume < 1
-	MOVQ    acc+72(FP), R8 // acc
-	VMOVUPS (R8), Y0 // s0_c0 = acc[0], lanes 0..7
-	VMOVUPS 32(R8), Y1 // s0_c0 = acc[0], lanes 8..15
-	VMOVUPS 64(R8), Y2 // s0_c1 = acc[16], lanes 0..7
-	VMOVUPS 96(R8), Y3 // s0_c1 = acc[16], lanes 8..15
-	VMOVUPS 128(R8), Y4 // s0_c2 = acc[32], lanes 0..7
-	VMOVUPS 160(R8), Y5 // s0_c2 = acc[32], lanes 8..15
-	VMOVUPS 192(R8), Y6 // s0_c3 = acc[48], lanes 0..7
-	VMOVUPS 224(R8), Y7 // s0_c3 = acc[48], lanes 8..15
+rows_3:
+	MOVQ    stride+32(FP), R10 // stride
+	SHLQ    $0x01, R10 // stride <<= 1
+	CMPQ    R9, $+1 // index < 1
+	JLT     less_5 // index < 1
+	MOVL    (R9), BX // row = index[0]
+	IMULQ   R10, BX // row *= stride
+	ADDQ    DX, BX // row += rows
+	MOVQ    ahead+64(FP), R11 // ahead
+	ADDQ    R9, R11 // ahead += index
+	MOVQ    last+56(FP), R12 // last
+	CMPQ    R12, R11 // ahead min= last
+	CMOVQLT R12, R11 // ahead min= last
+	MOVL    (R11), SI // ahead = ahead[0]
+	IMULQ   R10, SI // ahead *= stride
+	ADDQ    DX, SI // ahead += rows
+	ADDQ    $+4, R9 // index += 4
 	JMP     end_6
 
 less_5:
+	MOVQ DX, BX // row = rows
+	MOVQ ahead+64(FP), SI // ahead
+	ADDQ DX, SI // ahead += rows
+	ADDQ R10, DX // rows += stride
+
+end_6:
+	MOVQ    resume+80(FP), R10 // resume
+	CMPQ    R10, $+1 // resume < 1
+	JLT     less_7 // resume < 1
+	MOVQ    acc+72(FP), R10 // acc
+	VMOVUPS (R10), Y0 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(R10), Y1 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 64(R10), Y2 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(R10), Y3 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 128(R10), Y4 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(R10), Y5 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 192(R10), Y6 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(R10), Y7 // s0_c3 = acc[48], lanes 8..15
+	JMP     end_8
+
+less_7:
 	VXORPS Y0, Y0, Y0 // s0_c0 = 0, lanes 0..7
 	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 8..15
 	VXORPS Y2, Y2, Y2 // s0_c1 = 0, lanes 0..7
@@ -14020,209 +14088,217 @@ less_5:
 	VXORPS Y6, Y6, Y6 // s0_c3 = 0, lanes 0..7
 	VXORPS Y7, Y7, Y7 // s0_c3 = 0, lanes 8..15
 
-end_6:
-	MOVQ SI, R8 // y = row
-	MOVQ q+8(FP), R9 // q
-	MOVQ dim+24(FP), R10 // dim
-	CMPQ R10, $+64 // dim < 64
-	JLT  chains_end_8 // dim < 64
+end_8:
+	MOVQ BX, R10 // y = row
+	MOVQ q+8(FP), R11 // q
+	MOVQ dim+24(FP), R12 // dim
+	CMPQ R12, $+64 // dim < 64
+	JLT  chains_end_10 // dim < 64
 
-chains_7:
-	PREFETCHT1  (DI) // prefetch ahead[0]
-	PREFETCHT1  64(DI) // prefetch ahead[16]
-	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
-	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
-	VPMOVZXWD   (R8), Y10 // y = bfloat16 of y[0]
-	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[0]
-	VPMOVZXWD   16(R8), Y11 // y = bfloat16 of y[0]
-	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[0]
-	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
-	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
-	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
-	VPMOVZXWD   32(R8), Y10 // y = bfloat16 of y[8]
-	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[8]
-	VPMOVZXWD   48(R8), Y11 // y = bfloat16 of y[8]
-	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[8]
-	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
-	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
-	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
-	VPMOVZXWD   64(R8), Y10 // y = bfloat16 of y[16]
-	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[16]
-	VPMOVZXWD   80(R8), Y11 // y = bfloat16 of y[16]
-	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[16]
-	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
-	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
-	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
-	VPMOVZXWD   96(R8), Y10 // y = bfloat16 of y[24]
-	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[24]
-	VPMOVZXWD   112(R8), Y11 // y = bfloat16 of y[24]
-	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[24]
-	VFMADD231PS Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
-	ADDQ        $+256, R9 // q += 256
-	ADDQ        $+128, R8 // y += 128
-	ADDQ        $+128, DI // ahead += 128
-	SUBQ        $+64, R10 // dim += -64
-	CMPQ        R10, $+64 // dim >= 64
-	JGE         chains_7 // dim >= 64
-
-chains_end_8:
-	// what is left: full vectors of the first chains, then a part of the next
-	CMPQ        R10, $+1 // dim < 1
-	JLT         less_9 // dim < 1
-	PREFETCHT1  (DI) // prefetch ahead[0]
-	PREFETCHT1  64(DI) // prefetch ahead[16]
-	CMPQ        R10, $+16 // dim < 16
-	JLT         less_10 // dim < 16
-	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
-	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
-	VPMOVZXWD   (R8), Y10 // y = bfloat16 of y[0]
-	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[0]
-	VPMOVZXWD   16(R8), Y11 // y = bfloat16 of y[0]
-	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[0]
-	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
-
-less_10:
-	CMPQ        R10, $+32 // dim < 32
-	JLT         less_11 // dim < 32
-	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
-	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
-	VPMOVZXWD   32(R8), Y10 // y = bfloat16 of y[8]
-	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[8]
-	VPMOVZXWD   48(R8), Y11 // y = bfloat16 of y[8]
-	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[8]
-	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
+chains_9:
+	PREFETCHT1 (SI) // prefetch ahead[0]
+	CMPQ       CX, $+1 // all < 1
+	JLT        less_11 // all < 1
+	PREFETCHT1 64(SI) // prefetch ahead[16]
 
 less_11:
-	CMPQ        R10, $+48 // dim < 48
-	JLT         less_12 // dim < 48
-	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
-	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
-	VPMOVZXWD   64(R8), Y10 // y = bfloat16 of y[16]
+	VMOVUPS     (R11), Y8 // x = q[0], lanes 0..7
+	VMOVUPS     32(R11), Y9 // x = q[0], lanes 8..15
+	VPMOVZXWD   (R10), Y10 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[0]
+	VPMOVZXWD   16(R10), Y11 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[0]
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+	VMOVUPS     64(R11), Y8 // x = q[16], lanes 0..7
+	VMOVUPS     96(R11), Y9 // x = q[16], lanes 8..15
+	VPMOVZXWD   32(R10), Y10 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[8]
+	VPMOVZXWD   48(R10), Y11 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[8]
+	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
+	VMOVUPS     128(R11), Y8 // x = q[32], lanes 0..7
+	VMOVUPS     160(R11), Y9 // x = q[32], lanes 8..15
+	VPMOVZXWD   64(R10), Y10 // y = bfloat16 of y[16]
 	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[16]
-	VPMOVZXWD   80(R8), Y11 // y = bfloat16 of y[16]
+	VPMOVZXWD   80(R10), Y11 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[16]
+	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
+	VMOVUPS     192(R11), Y8 // x = q[48], lanes 0..7
+	VMOVUPS     224(R11), Y9 // x = q[48], lanes 8..15
+	VPMOVZXWD   96(R10), Y10 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[24]
+	VPMOVZXWD   112(R10), Y11 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[24]
+	VFMADD231PS Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
+	ADDQ        $+256, R11 // q += 256
+	ADDQ        $+128, R10 // y += 128
+	ADDQ        $+128, SI // ahead += 128
+	SUBQ        $+64, R12 // dim += -64
+	CMPQ        R12, $+64 // dim >= 64
+	JGE         chains_9 // dim >= 64
+
+chains_end_10:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ       R12, $+1 // dim < 1
+	JLT        less_12 // dim < 1
+	PREFETCHT1 (SI) // prefetch ahead[0]
+	CMPQ       CX, $+1 // all < 1
+	JLT        less_13 // all < 1
+	PREFETCHT1 64(SI) // prefetch ahead[16]
+
+less_13:
+	CMPQ        R12, $+16 // dim < 16
+	JLT         less_14 // dim < 16
+	VMOVUPS     (R11), Y8 // x = q[0], lanes 0..7
+	VMOVUPS     32(R11), Y9 // x = q[0], lanes 8..15
+	VPMOVZXWD   (R10), Y10 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[0]
+	VPMOVZXWD   16(R10), Y11 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[0]
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+
+less_14:
+	CMPQ        R12, $+32 // dim < 32
+	JLT         less_15 // dim < 32
+	VMOVUPS     64(R11), Y8 // x = q[16], lanes 0..7
+	VMOVUPS     96(R11), Y9 // x = q[16], lanes 8..15
+	VPMOVZXWD   32(R10), Y10 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[8]
+	VPMOVZXWD   48(R10), Y11 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[8]
+	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
+
+less_15:
+	CMPQ        R12, $+48 // dim < 48
+	JLT         less_16 // dim < 48
+	VMOVUPS     128(R11), Y8 // x = q[32], lanes 0..7
+	VMOVUPS     160(R11), Y9 // x = q[32], lanes 8..15
+	VPMOVZXWD   64(R10), Y10 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[16]
+	VPMOVZXWD   80(R10), Y11 // y = bfloat16 of y[16]
 	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[16]
 	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
 
-less_12:
-	CMPQ        R10, $+64 // dim < 64
-	JLT         less_13 // dim < 64
-	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
-	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
-	VPMOVZXWD   96(R8), Y10 // y = bfloat16 of y[24]
+less_16:
+	CMPQ        R12, $+64 // dim < 64
+	JLT         less_17 // dim < 64
+	VMOVUPS     192(R11), Y8 // x = q[48], lanes 0..7
+	VMOVUPS     224(R11), Y9 // x = q[48], lanes 8..15
+	VPMOVZXWD   96(R10), Y10 // y = bfloat16 of y[24]
 	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[24]
-	VPMOVZXWD   112(R8), Y11 // y = bfloat16 of y[24]
+	VPMOVZXWD   112(R10), Y11 // y = bfloat16 of y[24]
 	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[24]
 	VFMADD231PS Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
 
-less_13:
-	MOVQ       R10, R12 // rest = dim
-	ANDQ       $+15, R12 // rest &= 15
-	CMPQ       R12, $+1 // rest < 1
-	JLT        less_14 // rest < 1
-	CMPQ       R10, $+0 // dim < 0
-	JLT        less_15 // dim < 0
-	SUBQ       R12, R10 // dim -= rest
-	ADDQ       R10, R9 // q += dim
-	ADDQ       R10, R9 // q += dim
-	ADDQ       R10, R9 // q += dim
-	ADDQ       R10, R9 // q += dim
-	LEAQ       tail_window<>+0(SB), R13 // first rest lanes
-	MOVQ       $+16, R14 // first rest lanes
-	SUBQ       R12, R14 // first rest lanes
-	VMOVUPS    (R13)(R14*4), Y8 // first rest lanes
-	VMOVUPS    32(R13)(R14*4), Y9 // first rest lanes
-	VMASKMOVPS (R9), Y8, Y8 // x = q[0], rest lanes
-	VMASKMOVPS 32(R9), Y9, Y9 // x = q[0], rest lanes
-	ADDQ       R10, R8 // y += dim
-	ADDQ       R10, R8 // y += dim
-	LEAQ       (R8)(R12*2), R9 // y = bfloat16 of y[0], rest lanes
-	MOVQ       $+0, R13 // y = bfloat16 of y[0], rest lanes
-	TESTB      $0x01, R12 // y = bfloat16 of y[0], rest lanes
-	JEQ        no_piece_16 // y = bfloat16 of y[0], rest lanes
-	SUBQ       $+2, R9 // y = bfloat16 of y[0], rest lanes
-	MOVWLZX    (R9), R11 // y = bfloat16 of y[0], rest lanes
-	SHLQ       $0x10, R13 // y = bfloat16 of y[0], rest lanes
-	ORQ        R11, R13 // y = bfloat16 of y[0], rest lanes
+less_17:
+	MOVQ       R12, R13 // rest = dim
+	ANDQ       $+15, R13 // rest &= 15
+	CMPQ       R13, $+1 // rest < 1
+	JLT        less_18 // rest < 1
+	CMPQ       R12, $+0 // dim < 0
+	JLT        less_19 // dim < 0
+	SUBQ       R13, R12 // dim -= rest
+	ADDQ       R12, R11 // q += dim
+	ADDQ       R12, R11 // q += dim
+	ADDQ       R12, R11 // q += dim
+	ADDQ       R12, R11 // q += dim
+	LEAQ       tail_window<>+0(SB), R14 // first rest lanes
+	MOVQ       $+16, R15 // first rest lanes
+	SUBQ       R13, R15 // first rest lanes
+	VMOVUPS    (R14)(R15*4), Y8 // first rest lanes
+	VMOVUPS    32(R14)(R15*4), Y9 // first rest lanes
+	VMASKMOVPS (R11), Y8, Y8 // x = q[0], rest lanes
+	VMASKMOVPS 32(R11), Y9, Y9 // x = q[0], rest lanes
+	ADDQ       R12, R10 // y += dim
+	ADDQ       R12, R10 // y += dim
+	LEAQ       (R10)(R13*2), R11 // y = bfloat16 of y[0], rest lanes
+	MOVQ       $+0, R14 // y = bfloat16 of y[0], rest lanes
+	TESTB      $0x01, R13 // y = bfloat16 of y[0], rest lanes
+	JEQ        no_piece_20 // y = bfloat16 of y[0], rest lanes
+	SUBQ       $+2, R11 // y = bfloat16 of y[0], rest lanes
+	MOVWLZX    (R11), DI // y = bfloat16 of y[0], rest lanes
+	SHLQ       $0x10, R14 // y = bfloat16 of y[0], rest lanes
+	ORQ        DI, R14 // y = bfloat16 of y[0], rest lanes
 
-no_piece_16:
-	TESTB $0x02, R12 // y = bfloat16 of y[0], rest lanes
-	JEQ   no_piece_17 // y = bfloat16 of y[0], rest lanes
-	SUBQ  $+4, R9 // y = bfloat16 of y[0], rest lanes
-	MOVL  (R9), R11 // y = bfloat16 of y[0], rest lanes
-	SHLQ  $0x20, R13 // y = bfloat16 of y[0], rest lanes
-	ORQ   R11, R13 // y = bfloat16 of y[0], rest lanes
+no_piece_20:
+	TESTB $0x02, R13 // y = bfloat16 of y[0], rest lanes
+	JEQ   no_piece_21 // y = bfloat16 of y[0], rest lanes
+	SUBQ  $+4, R11 // y = bfloat16 of y[0], rest lanes
+	MOVL  (R11), DI // y = bfloat16 of y[0], rest lanes
+	SHLQ  $0x20, R14 // y = bfloat16 of y[0], rest lanes
+	ORQ   DI, R14 // y = bfloat16 of y[0], rest lanes
 
-no_piece_17:
-	VMOVQ       R13, X10 // y = bfloat16 of y[0], rest lanes
-	TESTB       $0x04, R12 // y = bfloat16 of y[0], rest lanes
-	JEQ         no_piece_18 // y = bfloat16 of y[0], rest lanes
-	SUBQ        $+8, R9 // y = bfloat16 of y[0], rest lanes
-	VMOVQ       (R9), X11 // y = bfloat16 of y[0], rest lanes
+no_piece_21:
+	VMOVQ       R14, X10 // y = bfloat16 of y[0], rest lanes
+	TESTB       $0x04, R13 // y = bfloat16 of y[0], rest lanes
+	JEQ         no_piece_22 // y = bfloat16 of y[0], rest lanes
+	SUBQ        $+8, R11 // y = bfloat16 of y[0], rest lanes
+	VMOVQ       (R11), X11 // y = bfloat16 of y[0], rest lanes
 	VPUNPCKLQDQ X10, X11, X10 // y = bfloat16 of y[0], rest lanes
 
-no_piece_18:
-	TESTB       $0x08, R12 // y = bfloat16 of y[0], rest lanes
-	JEQ         no_piece_19 // y = bfloat16 of y[0], rest lanes
+no_piece_22:
+	TESTB       $0x08, R13 // y = bfloat16 of y[0], rest lanes
+	JEQ         no_piece_23 // y = bfloat16 of y[0], rest lanes
 	VINSERTI128 $0x01, X10, Y10, Y10 // y = bfloat16 of y[0], rest lanes
-	VINSERTI128 $0x00, (R8), Y10, Y10 // y = bfloat16 of y[0], rest lanes
+	VINSERTI128 $0x00, (R10), Y10, Y10 // y = bfloat16 of y[0], rest lanes
 
-no_piece_19:
+no_piece_23:
 	VEXTRACTI128 $0x01, Y10, X11 // y = bfloat16 of y[0], rest lanes
 	VPMOVZXWD    X10, Y10 // y = bfloat16 of y[0], rest lanes
 	VPSLLD       $0x10, Y10, Y10 // y = bfloat16 of y[0], rest lanes
 	VPMOVZXWD    X11, Y11 // y = bfloat16 of y[0], rest lanes
 	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[0], rest lanes
-	CMPQ         R10, $+48 // dim < 48
-	JLT          less_20 // dim < 48
+	CMPQ         R12, $+48 // dim < 48
+	JLT          less_24 // dim < 48
 	VFMADD231PS  Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
 	VFMADD231PS  Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
-	JMP          end_21
-
-less_20:
-	CMPQ        R10, $+32 // dim < 32
-	JLT         less_22 // dim < 32
-	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
-	JMP         end_23
-
-less_22:
-	CMPQ        R10, $+16 // dim < 16
-	JLT         less_24 // dim < 16
-	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
-	JMP         end_25
+	JMP          end_25
 
 less_24:
+	CMPQ        R12, $+32 // dim < 32
+	JLT         less_26 // dim < 32
+	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
+	JMP         end_27
+
+less_26:
+	CMPQ        R12, $+16 // dim < 16
+	JLT         less_28 // dim < 16
+	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
+	JMP         end_29
+
+less_28:
 	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
 
+end_29:
+end_27:
 end_25:
-end_23:
-end_21:
-less_15:
-less_14:
-less_9:
-	MOVQ    acc+72(FP), R8 // acc
-	CMPQ    R8, $+1 // acc < 1
-	JLT     less_26 // acc < 1
-	VMOVUPS Y0, (R8) // acc[0] = s0_c0, lanes 0..7
-	VMOVUPS Y1, 32(R8) // acc[0] = s0_c0, lanes 8..15
-	VMOVUPS Y2, 64(R8) // acc[16] = s0_c1, lanes 0..7
-	VMOVUPS Y3, 96(R8) // acc[16] = s0_c1, lanes 8..15
-	VMOVUPS Y4, 128(R8) // acc[32] = s0_c2, lanes 0..7
-	VMOVUPS Y5, 160(R8) // acc[32] = s0_c2, lanes 8..15
-	VMOVUPS Y6, 192(R8) // acc[48] = s0_c3, lanes 0..7
-	VMOVUPS Y7, 224(R8) // acc[48] = s0_c3, lanes 8..15
+less_19:
+less_18:
+less_12:
+	MOVQ    acc+72(FP), R10 // acc
+	CMPQ    R10, $+1 // acc < 1
+	JLT     less_30 // acc < 1
+	VMOVUPS Y0, (R10) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y1, 32(R10) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y2, 64(R10) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y3, 96(R10) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y4, 128(R10) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y5, 160(R10) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y6, 192(R10) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y7, 224(R10) // acc[48] = s0_c3, lanes 8..15
 
-less_26:
+less_30:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
 	VXORPS       Y8, Y8, Y8 // zero = 0, lanes 0..7
 	VXORPS       Y9, Y9, Y9 // zero = 0, lanes 8..15
@@ -14243,11 +14319,11 @@ less_26:
 	VADDPS       Y9, Y1, Y1 // s0_c0 = s0_c0 + zero, lanes 8..15
 	VMOVSS       X0, (AX) // dst[0] = s0_c0[0]
 	ADDQ         $+4, AX // dst += 4
-	SUBQ         $+1, DX // count += -1
-	CMPQ         DX, $+1 // count >= 1
-	JGE          rows_1 // count >= 1
+	SUBQ         $+1, R8 // count += -1
+	CMPQ         R8, $+1 // count >= 1
+	JGE          rows_3 // count >= 1
 
-rows_end_2:
+rows_end_4:
 	VZEROUPPER
 	RET
 
@@ -14255,53 +14331,64 @@ rows_end_2:
 TEXT ·l2RowsBF16AVX2(SB), NOSPLIT, $0-92
 	VBROADCASTSS scale+88(FP), Y0 // scale in all lanes
 	MOVQ         dst+0(FP), AX // dst
-	MOVQ         rows+16(FP), CX // rows
-	MOVQ         count+40(FP), DX // count
-	MOVQ         index+48(FP), BX // index
-	CMPQ         DX, $+1 // count < 1
-	JLT          rows_end_2 // count < 1
+	MOVQ         $+1, CX // all = 1
+	MOVQ         index+48(FP), DX // index
+	CMPQ         DX, $+1 // index < 1
+	JLT          less_1 // index < 1
+	MOVQ         dim+24(FP), DX // dim
+	CMPQ         DX, $+1024 // dim < 1024
+	JLT          less_2 // dim < 1024
+	MOVQ         $+0, CX // all = 0
 
-rows_1:
-	MOVQ    stride+32(FP), R8 // stride
-	SHLQ    $0x01, R8 // stride <<= 1
-	CMPQ    BX, $+1 // index < 1
-	JLT     less_3 // index < 1
-	MOVL    (BX), SI // row = index[0]
-	IMULQ   R8, SI // row *= stride
-	ADDQ    CX, SI // row += rows
-	MOVQ    ahead+64(FP), R9 // ahead
-	ADDQ    BX, R9 // ahead += index
-	MOVQ    last+56(FP), R10 // last
-	CMPQ    R10, R9 // ahead min= last
-	CMOVQLT R10, R9 // ahead min= last
-	MOVL    (R9), DI // ahead = ahead[0]
-	IMULQ   R8, DI // ahead *= stride
-	ADDQ    CX, DI // ahead += rows
-	ADDQ    $+4, BX // index += 4
-	JMP     end_4
+less_2:
+less_1:
+	MOVQ rows+16(FP), DX // rows
+	MOVQ count+40(FP), R8 // count
+	MOVQ index+48(FP), R9 // index
+	CMPQ R8, $+1 // count < 1
+	JLT  rows_end_4 // count < 1
 
-less_3:
-	MOVQ CX, SI // row = rows
-	MOVQ ahead+64(FP), DI // ahead
-	ADDQ CX, DI // ahead += rows
-	ADDQ R8, CX // rows += stride
-
-end_4:
-	MOVQ    resume+80(FP), R8 // resume
-	CMPQ    R8, $+1 // resume < 1
-	JLT     less_5 // resume < 1
-	MOVQ    acc+72(FP), R8 // acc
-	VMOVUPS (R8), Y1 // s0_c0 = acc[0], lanes 0..7
-	VMOVUPS 32(R8), Y2 // s0_c0 = acc[0], lanes 8..15
-	VMOVUPS 64(R8), Y3 // s0_c1 = acc[16], lanes 0..7
-	VMOVUPS 96(R8), Y4 // s0_c1 = acc[16], lanes 8..15
-	VMOVUPS 128(R8), Y5 // s0_c2 = acc[32], lanes 0..7
-	VMOVUPS 160(R8), Y6 // s0_c2 = acc[32], lanes 8..15
-	VMOVUPS 192(R8), Y7 // s0_c3 = acc[48], lanes 0..7
-	VMOVUPS 224(R8), Y8 // s0_c3 = acc[48], lanes 8..15
+rows_3:
+	MOVQ    stride+32(FP), R10 // stride
+	SHLQ    $0x01, R10 // stride <<= 1
+	CMPQ    R9, $+1 // index < 1
+	JLT     less_5 // index < 1
+	MOVL    (R9), BX // row = index[0]
+	IMULQ   R10, BX // row *= stride
+	ADDQ    DX, BX // row += rows
+	MOVQ    ahead+64(FP), R11 // ahead
+	ADDQ    R9, R11 // ahead += index
+	MOVQ    last+56(FP), R12 // last
+	CMPQ    R12, R11 // ahead min= last
+	CMOVQLT R12, R11 // ahead min= last
+	MOVL    (R11), SI // ahead = ahead[0]
+	IMULQ   R10, SI // ahead *= stride
+	ADDQ    DX, SI // ahead += rows
+	ADDQ    $+4, R9 // index += 4
 	JMP     end_6
 
 less_5:
+	MOVQ DX, BX // row = rows
+	MOVQ ahead+64(FP), SI // ahead
+	ADDQ DX, SI // ahead += rows
+	ADDQ R10, DX // rows += stride
+
+end_6:
+	MOVQ    resume+80(FP), R10 // resume
+	CMPQ    R10, $+1 // resume < 1
+	JLT     less_7 // resume < 1
+	MOVQ    acc+72(FP), R10 // acc
+	VMOVUPS (R10), Y1 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(R10), Y2 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 64(R10), Y3 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(R10), Y4 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 128(R10), Y5 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(R10), Y6 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 192(R10), Y7 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(R10), Y8 // s0_c3 = acc[48], lanes 8..15
+	JMP     end_8
+
+less_7:
 	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 0..7
 	VXORPS Y2, Y2, Y2 // s0_c0 = 0, lanes 8..15
 	VXORPS Y3, Y3, Y3 // s0_c1 = 0, lanes 0..7
@@ -14311,233 +14398,241 @@ less_5:
 	VXORPS Y7, Y7, Y7 // s0_c3 = 0, lanes 0..7
 	VXORPS Y8, Y8, Y8 // s0_c3 = 0, lanes 8..15
 
-end_6:
-	MOVQ SI, R8 // y = row
-	MOVQ q+8(FP), R9 // q
-	MOVQ dim+24(FP), R10 // dim
-	CMPQ R10, $+64 // dim < 64
-	JLT  chains_end_8 // dim < 64
+end_8:
+	MOVQ BX, R10 // y = row
+	MOVQ q+8(FP), R11 // q
+	MOVQ dim+24(FP), R12 // dim
+	CMPQ R12, $+64 // dim < 64
+	JLT  chains_end_10 // dim < 64
 
-chains_7:
-	PREFETCHT1   (DI) // prefetch ahead[0]
-	PREFETCHT1   64(DI) // prefetch ahead[16]
-	VMOVUPS      (R9), Y9 // x = q[0], lanes 0..7
-	VMOVUPS      32(R9), Y10 // x = q[0], lanes 8..15
-	VPMOVZXWD    (R8), Y11 // y = bfloat16 of y[0]
-	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[0]
-	VPMOVZXWD    16(R8), Y12 // y = bfloat16 of y[0]
-	VPSLLD       $0x10, Y12, Y12 // y = bfloat16 of y[0]
-	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
-	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
-	VFMADD231PS  Y9, Y9, Y1 // s0_c0 += x * x, lanes 0..7
-	VFMADD231PS  Y10, Y10, Y2 // s0_c0 += x * x, lanes 8..15
-	VMOVUPS      64(R9), Y9 // x = q[16], lanes 0..7
-	VMOVUPS      96(R9), Y10 // x = q[16], lanes 8..15
-	VPMOVZXWD    32(R8), Y11 // y = bfloat16 of y[8]
-	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[8]
-	VPMOVZXWD    48(R8), Y12 // y = bfloat16 of y[8]
-	VPSLLD       $0x10, Y12, Y12 // y = bfloat16 of y[8]
-	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
-	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
-	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
-	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
-	VMOVUPS      128(R9), Y9 // x = q[32], lanes 0..7
-	VMOVUPS      160(R9), Y10 // x = q[32], lanes 8..15
-	VPMOVZXWD    64(R8), Y11 // y = bfloat16 of y[16]
-	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[16]
-	VPMOVZXWD    80(R8), Y12 // y = bfloat16 of y[16]
-	VPSLLD       $0x10, Y12, Y12 // y = bfloat16 of y[16]
-	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
-	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
-	VFMADD231PS  Y9, Y9, Y5 // s0_c2 += x * x, lanes 0..7
-	VFMADD231PS  Y10, Y10, Y6 // s0_c2 += x * x, lanes 8..15
-	VMOVUPS      192(R9), Y9 // x = q[48], lanes 0..7
-	VMOVUPS      224(R9), Y10 // x = q[48], lanes 8..15
-	VPMOVZXWD    96(R8), Y11 // y = bfloat16 of y[24]
-	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[24]
-	VPMOVZXWD    112(R8), Y12 // y = bfloat16 of y[24]
-	VPSLLD       $0x10, Y12, Y12 // y = bfloat16 of y[24]
-	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
-	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
-	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 0..7
-	VFMADD231PS  Y10, Y10, Y8 // s0_c3 += x * x, lanes 8..15
-	ADDQ         $+256, R9 // q += 256
-	ADDQ         $+128, R8 // y += 128
-	ADDQ         $+128, DI // ahead += 128
-	SUBQ         $+64, R10 // dim += -64
-	CMPQ         R10, $+64 // dim >= 64
-	JGE          chains_7 // dim >= 64
-
-chains_end_8:
-	// what is left: full vectors of the first chains, then a part of the next
-	CMPQ         R10, $+1 // dim < 1
-	JLT          less_9 // dim < 1
-	PREFETCHT1   (DI) // prefetch ahead[0]
-	PREFETCHT1   64(DI) // prefetch ahead[16]
-	CMPQ         R10, $+16 // dim < 16
-	JLT          less_10 // dim < 16
-	VMOVUPS      (R9), Y9 // x = q[0], lanes 0..7
-	VMOVUPS      32(R9), Y10 // x = q[0], lanes 8..15
-	VPMOVZXWD    (R8), Y11 // y = bfloat16 of y[0]
-	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[0]
-	VPMOVZXWD    16(R8), Y12 // y = bfloat16 of y[0]
-	VPSLLD       $0x10, Y12, Y12 // y = bfloat16 of y[0]
-	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
-	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
-	VFMADD231PS  Y9, Y9, Y1 // s0_c0 += x * x, lanes 0..7
-	VFMADD231PS  Y10, Y10, Y2 // s0_c0 += x * x, lanes 8..15
-
-less_10:
-	CMPQ         R10, $+32 // dim < 32
-	JLT          less_11 // dim < 32
-	VMOVUPS      64(R9), Y9 // x = q[16], lanes 0..7
-	VMOVUPS      96(R9), Y10 // x = q[16], lanes 8..15
-	VPMOVZXWD    32(R8), Y11 // y = bfloat16 of y[8]
-	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[8]
-	VPMOVZXWD    48(R8), Y12 // y = bfloat16 of y[8]
-	VPSLLD       $0x10, Y12, Y12 // y = bfloat16 of y[8]
-	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
-	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
-	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
-	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
+chains_9:
+	PREFETCHT1 (SI) // prefetch ahead[0]
+	CMPQ       CX, $+1 // all < 1
+	JLT        less_11 // all < 1
+	PREFETCHT1 64(SI) // prefetch ahead[16]
 
 less_11:
-	CMPQ         R10, $+48 // dim < 48
-	JLT          less_12 // dim < 48
-	VMOVUPS      128(R9), Y9 // x = q[32], lanes 0..7
-	VMOVUPS      160(R9), Y10 // x = q[32], lanes 8..15
-	VPMOVZXWD    64(R8), Y11 // y = bfloat16 of y[16]
+	VMOVUPS      (R11), Y9 // x = q[0], lanes 0..7
+	VMOVUPS      32(R11), Y10 // x = q[0], lanes 8..15
+	VPMOVZXWD    (R10), Y11 // y = bfloat16 of y[0]
+	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[0]
+	VPMOVZXWD    16(R10), Y12 // y = bfloat16 of y[0]
+	VPSLLD       $0x10, Y12, Y12 // y = bfloat16 of y[0]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y1 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y2 // s0_c0 += x * x, lanes 8..15
+	VMOVUPS      64(R11), Y9 // x = q[16], lanes 0..7
+	VMOVUPS      96(R11), Y10 // x = q[16], lanes 8..15
+	VPMOVZXWD    32(R10), Y11 // y = bfloat16 of y[8]
+	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[8]
+	VPMOVZXWD    48(R10), Y12 // y = bfloat16 of y[8]
+	VPSLLD       $0x10, Y12, Y12 // y = bfloat16 of y[8]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
+	VMOVUPS      128(R11), Y9 // x = q[32], lanes 0..7
+	VMOVUPS      160(R11), Y10 // x = q[32], lanes 8..15
+	VPMOVZXWD    64(R10), Y11 // y = bfloat16 of y[16]
 	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[16]
-	VPMOVZXWD    80(R8), Y12 // y = bfloat16 of y[16]
+	VPMOVZXWD    80(R10), Y12 // y = bfloat16 of y[16]
+	VPSLLD       $0x10, Y12, Y12 // y = bfloat16 of y[16]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y5 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y6 // s0_c2 += x * x, lanes 8..15
+	VMOVUPS      192(R11), Y9 // x = q[48], lanes 0..7
+	VMOVUPS      224(R11), Y10 // x = q[48], lanes 8..15
+	VPMOVZXWD    96(R10), Y11 // y = bfloat16 of y[24]
+	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[24]
+	VPMOVZXWD    112(R10), Y12 // y = bfloat16 of y[24]
+	VPSLLD       $0x10, Y12, Y12 // y = bfloat16 of y[24]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y8 // s0_c3 += x * x, lanes 8..15
+	ADDQ         $+256, R11 // q += 256
+	ADDQ         $+128, R10 // y += 128
+	ADDQ         $+128, SI // ahead += 128
+	SUBQ         $+64, R12 // dim += -64
+	CMPQ         R12, $+64 // dim >= 64
+	JGE          chains_9 // dim >= 64
+
+chains_end_10:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ       R12, $+1 // dim < 1
+	JLT        less_12 // dim < 1
+	PREFETCHT1 (SI) // prefetch ahead[0]
+	CMPQ       CX, $+1 // all < 1
+	JLT        less_13 // all < 1
+	PREFETCHT1 64(SI) // prefetch ahead[16]
+
+less_13:
+	CMPQ         R12, $+16 // dim < 16
+	JLT          less_14 // dim < 16
+	VMOVUPS      (R11), Y9 // x = q[0], lanes 0..7
+	VMOVUPS      32(R11), Y10 // x = q[0], lanes 8..15
+	VPMOVZXWD    (R10), Y11 // y = bfloat16 of y[0]
+	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[0]
+	VPMOVZXWD    16(R10), Y12 // y = bfloat16 of y[0]
+	VPSLLD       $0x10, Y12, Y12 // y = bfloat16 of y[0]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y1 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y2 // s0_c0 += x * x, lanes 8..15
+
+less_14:
+	CMPQ         R12, $+32 // dim < 32
+	JLT          less_15 // dim < 32
+	VMOVUPS      64(R11), Y9 // x = q[16], lanes 0..7
+	VMOVUPS      96(R11), Y10 // x = q[16], lanes 8..15
+	VPMOVZXWD    32(R10), Y11 // y = bfloat16 of y[8]
+	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[8]
+	VPMOVZXWD    48(R10), Y12 // y = bfloat16 of y[8]
+	VPSLLD       $0x10, Y12, Y12 // y = bfloat16 of y[8]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
+
+less_15:
+	CMPQ         R12, $+48 // dim < 48
+	JLT          less_16 // dim < 48
+	VMOVUPS      128(R11), Y9 // x = q[32], lanes 0..7
+	VMOVUPS      160(R11), Y10 // x = q[32], lanes 8..15
+	VPMOVZXWD    64(R10), Y11 // y = bfloat16 of y[16]
+	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[16]
+	VPMOVZXWD    80(R10), Y12 // y = bfloat16 of y[16]
 	VPSLLD       $0x10, Y12, Y12 // y = bfloat16 of y[16]
 	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
 	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
 	VFMADD231PS  Y9, Y9, Y5 // s0_c2 += x * x, lanes 0..7
 	VFMADD231PS  Y10, Y10, Y6 // s0_c2 += x * x, lanes 8..15
 
-less_12:
-	CMPQ         R10, $+64 // dim < 64
-	JLT          less_13 // dim < 64
-	VMOVUPS      192(R9), Y9 // x = q[48], lanes 0..7
-	VMOVUPS      224(R9), Y10 // x = q[48], lanes 8..15
-	VPMOVZXWD    96(R8), Y11 // y = bfloat16 of y[24]
+less_16:
+	CMPQ         R12, $+64 // dim < 64
+	JLT          less_17 // dim < 64
+	VMOVUPS      192(R11), Y9 // x = q[48], lanes 0..7
+	VMOVUPS      224(R11), Y10 // x = q[48], lanes 8..15
+	VPMOVZXWD    96(R10), Y11 // y = bfloat16 of y[24]
 	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[24]
-	VPMOVZXWD    112(R8), Y12 // y = bfloat16 of y[24]
+	VPMOVZXWD    112(R10), Y12 // y = bfloat16 of y[24]
 	VPSLLD       $0x10, Y12, Y12 // y = bfloat16 of y[24]
 	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
 	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
 	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 0..7
 	VFMADD231PS  Y10, Y10, Y8 // s0_c3 += x * x, lanes 8..15
 
-less_13:
-	MOVQ       R10, R12 // rest = dim
-	ANDQ       $+15, R12 // rest &= 15
-	CMPQ       R12, $+1 // rest < 1
-	JLT        less_14 // rest < 1
-	CMPQ       R10, $+0 // dim < 0
-	JLT        less_15 // dim < 0
-	SUBQ       R12, R10 // dim -= rest
-	ADDQ       R10, R9 // q += dim
-	ADDQ       R10, R9 // q += dim
-	ADDQ       R10, R9 // q += dim
-	ADDQ       R10, R9 // q += dim
-	LEAQ       tail_window<>+0(SB), R13 // first rest lanes
-	MOVQ       $+16, R14 // first rest lanes
-	SUBQ       R12, R14 // first rest lanes
-	VMOVUPS    (R13)(R14*4), Y9 // first rest lanes
-	VMOVUPS    32(R13)(R14*4), Y10 // first rest lanes
-	VMASKMOVPS (R9), Y9, Y9 // x = q[0], rest lanes
-	VMASKMOVPS 32(R9), Y10, Y10 // x = q[0], rest lanes
-	ADDQ       R10, R8 // y += dim
-	ADDQ       R10, R8 // y += dim
-	LEAQ       (R8)(R12*2), R9 // y = bfloat16 of y[0], rest lanes
-	MOVQ       $+0, R13 // y = bfloat16 of y[0], rest lanes
-	TESTB      $0x01, R12 // y = bfloat16 of y[0], rest lanes
-	JEQ        no_piece_16 // y = bfloat16 of y[0], rest lanes
-	SUBQ       $+2, R9 // y = bfloat16 of y[0], rest lanes
-	MOVWLZX    (R9), R11 // y = bfloat16 of y[0], rest lanes
-	SHLQ       $0x10, R13 // y = bfloat16 of y[0], rest lanes
-	ORQ        R11, R13 // y = bfloat16 of y[0], rest lanes
+less_17:
+	MOVQ       R12, R13 // rest = dim
+	ANDQ       $+15, R13 // rest &= 15
+	CMPQ       R13, $+1 // rest < 1
+	JLT        less_18 // rest < 1
+	CMPQ       R12, $+0 // dim < 0
+	JLT        less_19 // dim < 0
+	SUBQ       R13, R12 // dim -= rest
+	ADDQ       R12, R11 // q += dim
+	ADDQ       R12, R11 // q += dim
+	ADDQ       R12, R11 // q += dim
+	ADDQ       R12, R11 // q += dim
+	LEAQ       tail_window<>+0(SB), R14 // first rest lanes
+	MOVQ       $+16, R15 // first rest lanes
+	SUBQ       R13, R15 // first rest lanes
+	VMOVUPS    (R14)(R15*4), Y9 // first rest lanes
+	VMOVUPS    32(R14)(R15*4), Y10 // first rest lanes
+	VMASKMOVPS (R11), Y9, Y9 // x = q[0], rest lanes
+	VMASKMOVPS 32(R11), Y10, Y10 // x = q[0], rest lanes
+	ADDQ       R12, R10 // y += dim
+	ADDQ       R12, R10 // y += dim
+	LEAQ       (R10)(R13*2), R11 // y = bfloat16 of y[0], rest lanes
+	MOVQ       $+0, R14 // y = bfloat16 of y[0], rest lanes
+	TESTB      $0x01, R13 // y = bfloat16 of y[0], rest lanes
+	JEQ        no_piece_20 // y = bfloat16 of y[0], rest lanes
+	SUBQ       $+2, R11 // y = bfloat16 of y[0], rest lanes
+	MOVWLZX    (R11), DI // y = bfloat16 of y[0], rest lanes
+	SHLQ       $0x10, R14 // y = bfloat16 of y[0], rest lanes
+	ORQ        DI, R14 // y = bfloat16 of y[0], rest lanes
 
-no_piece_16:
-	TESTB $0x02, R12 // y = bfloat16 of y[0], rest lanes
-	JEQ   no_piece_17 // y = bfloat16 of y[0], rest lanes
-	SUBQ  $+4, R9 // y = bfloat16 of y[0], rest lanes
-	MOVL  (R9), R11 // y = bfloat16 of y[0], rest lanes
-	SHLQ  $0x20, R13 // y = bfloat16 of y[0], rest lanes
-	ORQ   R11, R13 // y = bfloat16 of y[0], rest lanes
+no_piece_20:
+	TESTB $0x02, R13 // y = bfloat16 of y[0], rest lanes
+	JEQ   no_piece_21 // y = bfloat16 of y[0], rest lanes
+	SUBQ  $+4, R11 // y = bfloat16 of y[0], rest lanes
+	MOVL  (R11), DI // y = bfloat16 of y[0], rest lanes
+	SHLQ  $0x20, R14 // y = bfloat16 of y[0], rest lanes
+	ORQ   DI, R14 // y = bfloat16 of y[0], rest lanes
 
-no_piece_17:
-	VMOVQ       R13, X11 // y = bfloat16 of y[0], rest lanes
-	TESTB       $0x04, R12 // y = bfloat16 of y[0], rest lanes
-	JEQ         no_piece_18 // y = bfloat16 of y[0], rest lanes
-	SUBQ        $+8, R9 // y = bfloat16 of y[0], rest lanes
-	VMOVQ       (R9), X12 // y = bfloat16 of y[0], rest lanes
+no_piece_21:
+	VMOVQ       R14, X11 // y = bfloat16 of y[0], rest lanes
+	TESTB       $0x04, R13 // y = bfloat16 of y[0], rest lanes
+	JEQ         no_piece_22 // y = bfloat16 of y[0], rest lanes
+	SUBQ        $+8, R11 // y = bfloat16 of y[0], rest lanes
+	VMOVQ       (R11), X12 // y = bfloat16 of y[0], rest lanes
 	VPUNPCKLQDQ X11, X12, X11 // y = bfloat16 of y[0], rest lanes
 
-no_piece_18:
-	TESTB       $0x08, R12 // y = bfloat16 of y[0], rest lanes
-	JEQ         no_piece_19 // y = bfloat16 of y[0], rest lanes
+no_piece_22:
+	TESTB       $0x08, R13 // y = bfloat16 of y[0], rest lanes
+	JEQ         no_piece_23 // y = bfloat16 of y[0], rest lanes
 	VINSERTI128 $0x01, X11, Y11, Y11 // y = bfloat16 of y[0], rest lanes
-	VINSERTI128 $0x00, (R8), Y11, Y11 // y = bfloat16 of y[0], rest lanes
+	VINSERTI128 $0x00, (R10), Y11, Y11 // y = bfloat16 of y[0], rest lanes
 
-no_piece_19:
+no_piece_23:
 	VEXTRACTI128 $0x01, Y11, X12 // y = bfloat16 of y[0], rest lanes
 	VPMOVZXWD    X11, Y11 // y = bfloat16 of y[0], rest lanes
 	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[0], rest lanes
 	VPMOVZXWD    X12, Y12 // y = bfloat16 of y[0], rest lanes
 	VPSLLD       $0x10, Y12, Y12 // y = bfloat16 of y[0], rest lanes
-	CMPQ         R10, $+48 // dim < 48
-	JLT          less_20 // dim < 48
+	CMPQ         R12, $+48 // dim < 48
+	JLT          less_24 // dim < 48
 	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
 	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
 	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 0..7
 	VFMADD231PS  Y10, Y10, Y8 // s0_c3 += x * x, lanes 8..15
-	JMP          end_21
+	JMP          end_25
 
-less_20:
-	CMPQ         R10, $+32 // dim < 32
-	JLT          less_22 // dim < 32
+less_24:
+	CMPQ         R12, $+32 // dim < 32
+	JLT          less_26 // dim < 32
 	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
 	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
 	VFMADD231PS  Y9, Y9, Y5 // s0_c2 += x * x, lanes 0..7
 	VFMADD231PS  Y10, Y10, Y6 // s0_c2 += x * x, lanes 8..15
-	JMP          end_23
+	JMP          end_27
 
-less_22:
-	CMPQ         R10, $+16 // dim < 16
-	JLT          less_24 // dim < 16
+less_26:
+	CMPQ         R12, $+16 // dim < 16
+	JLT          less_28 // dim < 16
 	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
 	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
 	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
 	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
-	JMP          end_25
+	JMP          end_29
 
-less_24:
+less_28:
 	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
 	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
 	VFMADD231PS  Y9, Y9, Y1 // s0_c0 += x * x, lanes 0..7
 	VFMADD231PS  Y10, Y10, Y2 // s0_c0 += x * x, lanes 8..15
 
+end_29:
+end_27:
 end_25:
-end_23:
-end_21:
-less_15:
-less_14:
-less_9:
-	MOVQ    acc+72(FP), R8 // acc
-	CMPQ    R8, $+1 // acc < 1
-	JLT     less_26 // acc < 1
-	VMOVUPS Y1, (R8) // acc[0] = s0_c0, lanes 0..7
-	VMOVUPS Y2, 32(R8) // acc[0] = s0_c0, lanes 8..15
-	VMOVUPS Y3, 64(R8) // acc[16] = s0_c1, lanes 0..7
-	VMOVUPS Y4, 96(R8) // acc[16] = s0_c1, lanes 8..15
-	VMOVUPS Y5, 128(R8) // acc[32] = s0_c2, lanes 0..7
-	VMOVUPS Y6, 160(R8) // acc[32] = s0_c2, lanes 8..15
-	VMOVUPS Y7, 192(R8) // acc[48] = s0_c3, lanes 0..7
-	VMOVUPS Y8, 224(R8) // acc[48] = s0_c3, lanes 8..15
+less_19:
+less_18:
+less_12:
+	MOVQ    acc+72(FP), R10 // acc
+	CMPQ    R10, $+1 // acc < 1
+	JLT     less_30 // acc < 1
+	VMOVUPS Y1, (R10) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y2, 32(R10) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y3, 64(R10) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y4, 96(R10) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y5, 128(R10) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y6, 160(R10) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y7, 192(R10) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y8, 224(R10) // acc[48] = s0_c3, lanes 8..15
 
-less_26:
+less_30:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
 	VXORPS       Y9, Y9, Y9 // zero = 0, lanes 0..7
 	VXORPS       Y10, Y10, Y10 // zero = 0, lanes 8..15
@@ -14558,64 +14653,75 @@ less_26:
 	VADDPS       Y10, Y2, Y2 // s0_c0 = s0_c0 + zero, lanes 8..15
 	VMOVSS       X1, (AX) // dst[0] = s0_c0[0]
 	ADDQ         $+4, AX // dst += 4
-	SUBQ         $+1, DX // count += -1
-	CMPQ         DX, $+1 // count >= 1
-	JGE          rows_1 // count >= 1
+	SUBQ         $+1, R8 // count += -1
+	CMPQ         R8, $+1 // count >= 1
+	JGE          rows_3 // count >= 1
 
-rows_end_2:
+rows_end_4:
 	VZEROUPPER
 	RET
 
 // func cosineRowsBF16AVX2(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
 TEXT ·cosineRowsBF16AVX2(SB), NOSPLIT, $0-88
 	MOVQ dst+0(FP), AX // dst
-	MOVQ rows+16(FP), CX // rows
-	MOVQ count+40(FP), DX // count
-	MOVQ index+48(FP), BX // index
-	CMPQ DX, $+1 // count < 1
-	JLT  rows_end_2 // count < 1
+	MOVQ $+1, CX // all = 1
+	MOVQ index+48(FP), DX // index
+	CMPQ DX, $+1 // index < 1
+	JLT  less_1 // index < 1
+	MOVQ dim+24(FP), DX // dim
+	CMPQ DX, $+1024 // dim < 1024
+	JLT  less_2 // dim < 1024
+	MOVQ $+0, CX // all = 0
 
-rows_1:
-	MOVQ    stride+32(FP), R8 // stride
-	SHLQ    $0x01, R8 // stride <<= 1
-	CMPQ    BX, $+1 // index < 1
-	JLT     less_3 // index < 1
-	MOVL    (BX), SI // row = index[0]
-	IMULQ   R8, SI // row *= stride
-	ADDQ    CX, SI // row += rows
-	MOVQ    ahead+64(FP), R9 // ahead
-	ADDQ    BX, R9 // ahead += index
-	MOVQ    last+56(FP), R10 // last
-	CMPQ    R10, R9 // ahead min= last
-	CMOVQLT R10, R9 // ahead min= last
-	MOVL    (R9), DI // ahead = ahead[0]
-	IMULQ   R8, DI // ahead *= stride
-	ADDQ    CX, DI // ahead += rows
-	ADDQ    $+4, BX // index += 4
-	JMP     end_4
+less_2:
+less_1:
+	MOVQ rows+16(FP), DX // rows
+	MOVQ count+40(FP), R8 // count
+	MOVQ index+48(FP), R9 // index
+	CMPQ R8, $+1 // count < 1
+	JLT  rows_end_4 // count < 1
 
-less_3:
-	MOVQ CX, SI // row = rows
-	MOVQ ahead+64(FP), DI // ahead
-	ADDQ CX, DI // ahead += rows
-	ADDQ R8, CX // rows += stride
-
-end_4:
-	MOVQ    resume+80(FP), R8 // resume
-	CMPQ    R8, $+1 // resume < 1
-	JLT     less_5 // resume < 1
-	MOVQ    acc+72(FP), R8 // acc
-	VMOVUPS (R8), Y0 // s0_c0 = acc[0], lanes 0..7
-	VMOVUPS 32(R8), Y1 // s0_c0 = acc[0], lanes 8..15
-	VMOVUPS 256(R8), Y2 // s1_c0 = acc[64], lanes 0..7
-	VMOVUPS 288(R8), Y3 // s1_c0 = acc[64], lanes 8..15
-	VMOVUPS 64(R8), Y4 // s0_c1 = acc[16], lanes 0..7
-	VMOVUPS 96(R8), Y5 // s0_c1 = acc[16], lanes 8..15
-	VMOVUPS 320(R8), Y6 // s1_c1 = acc[80], lanes 0..7
-	VMOVUPS 352(R8), Y7 // s1_c1 = acc[80], lanes 8..15
+rows_3:
+	MOVQ    stride+32(FP), R10 // stride
+	SHLQ    $0x01, R10 // stride <<= 1
+	CMPQ    R9, $+1 // index < 1
+	JLT     less_5 // index < 1
+	MOVL    (R9), BX // row = index[0]
+	IMULQ   R10, BX // row *= stride
+	ADDQ    DX, BX // row += rows
+	MOVQ    ahead+64(FP), R11 // ahead
+	ADDQ    R9, R11 // ahead += index
+	MOVQ    last+56(FP), R12 // last
+	CMPQ    R12, R11 // ahead min= last
+	CMOVQLT R12, R11 // ahead min= last
+	MOVL    (R11), SI // ahead = ahead[0]
+	IMULQ   R10, SI // ahead *= stride
+	ADDQ    DX, SI // ahead += rows
+	ADDQ    $+4, R9 // index += 4
 	JMP     end_6
 
 less_5:
+	MOVQ DX, BX // row = rows
+	MOVQ ahead+64(FP), SI // ahead
+	ADDQ DX, SI // ahead += rows
+	ADDQ R10, DX // rows += stride
+
+end_6:
+	MOVQ    resume+80(FP), R10 // resume
+	CMPQ    R10, $+1 // resume < 1
+	JLT     less_7 // resume < 1
+	MOVQ    acc+72(FP), R10 // acc
+	VMOVUPS (R10), Y0 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(R10), Y1 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 256(R10), Y2 // s1_c0 = acc[64], lanes 0..7
+	VMOVUPS 288(R10), Y3 // s1_c0 = acc[64], lanes 8..15
+	VMOVUPS 64(R10), Y4 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(R10), Y5 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 320(R10), Y6 // s1_c1 = acc[80], lanes 0..7
+	VMOVUPS 352(R10), Y7 // s1_c1 = acc[80], lanes 8..15
+	JMP     end_8
+
+less_7:
 	VXORPS Y0, Y0, Y0 // s0_c0 = 0, lanes 0..7
 	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 8..15
 	VXORPS Y2, Y2, Y2 // s1_c0 = 0, lanes 0..7
@@ -14625,179 +14731,187 @@ less_5:
 	VXORPS Y6, Y6, Y6 // s1_c1 = 0, lanes 0..7
 	VXORPS Y7, Y7, Y7 // s1_c1 = 0, lanes 8..15
 
-end_6:
-	MOVQ SI, R8 // y = row
-	MOVQ q+8(FP), R9 // q
-	MOVQ dim+24(FP), R10 // dim
-	CMPQ R10, $+64 // dim < 64
-	JLT  chains_end_8 // dim < 64
+end_8:
+	MOVQ BX, R10 // y = row
+	MOVQ q+8(FP), R11 // q
+	MOVQ dim+24(FP), R12 // dim
+	CMPQ R12, $+64 // dim < 64
+	JLT  chains_end_10 // dim < 64
 
-chains_7:
-	PREFETCHT1  (DI) // prefetch ahead[0]
-	PREFETCHT1  64(DI) // prefetch ahead[16]
-	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
-	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
-	VPMOVZXWD   (R8), Y10 // y = bfloat16 of y[0]
-	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[0]
-	VPMOVZXWD   16(R8), Y11 // y = bfloat16 of y[0]
-	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[0]
-	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
-	VFMADD231PS Y10, Y10, Y2 // s1_c0 += y * y, lanes 0..7
-	VFMADD231PS Y11, Y11, Y3 // s1_c0 += y * y, lanes 8..15
-	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
-	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
-	VPMOVZXWD   32(R8), Y10 // y = bfloat16 of y[8]
-	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[8]
-	VPMOVZXWD   48(R8), Y11 // y = bfloat16 of y[8]
-	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[8]
-	VFMADD231PS Y10, Y8, Y4 // s0_c1 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y5 // s0_c1 += x * y, lanes 8..15
-	VFMADD231PS Y10, Y10, Y6 // s1_c1 += y * y, lanes 0..7
-	VFMADD231PS Y11, Y11, Y7 // s1_c1 += y * y, lanes 8..15
-	ADDQ        $+256, R9 // q += 256
-	ADDQ        $+128, R8 // y += 128
-	ADDQ        $+128, DI // ahead += 128
-	SUBQ        $+64, R10 // dim += -64
-	CMPQ        R10, $+64 // dim >= 64
-	JGE         chains_7 // dim >= 64
-
-chains_end_8:
-	// what is left: full vectors of the first chains, then a part of the next
-	CMPQ        R10, $+1 // dim < 1
-	JLT         less_9 // dim < 1
-	PREFETCHT1  (DI) // prefetch ahead[0]
-	PREFETCHT1  64(DI) // prefetch ahead[16]
-	CMPQ        R10, $+16 // dim < 16
-	JLT         less_10 // dim < 16
-	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
-	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
-	VPMOVZXWD   (R8), Y10 // y = bfloat16 of y[0]
-	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[0]
-	VPMOVZXWD   16(R8), Y11 // y = bfloat16 of y[0]
-	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[0]
-	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
-	VFMADD231PS Y10, Y10, Y2 // s1_c0 += y * y, lanes 0..7
-	VFMADD231PS Y11, Y11, Y3 // s1_c0 += y * y, lanes 8..15
-
-less_10:
-	CMPQ        R10, $+32 // dim < 32
-	JLT         less_11 // dim < 32
-	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
-	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
-	VPMOVZXWD   32(R8), Y10 // y = bfloat16 of y[8]
-	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[8]
-	VPMOVZXWD   48(R8), Y11 // y = bfloat16 of y[8]
-	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[8]
-	VFMADD231PS Y10, Y8, Y4 // s0_c1 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y5 // s0_c1 += x * y, lanes 8..15
-	VFMADD231PS Y10, Y10, Y6 // s1_c1 += y * y, lanes 0..7
-	VFMADD231PS Y11, Y11, Y7 // s1_c1 += y * y, lanes 8..15
+chains_9:
+	PREFETCHT1 (SI) // prefetch ahead[0]
+	CMPQ       CX, $+1 // all < 1
+	JLT        less_11 // all < 1
+	PREFETCHT1 64(SI) // prefetch ahead[16]
 
 less_11:
-	MOVQ R10, R12 // rest = dim
-	ANDQ $+15, R12 // rest &= 15
-	CMPQ R12, $+1 // rest < 1
-	JLT  less_12 // rest < 1
-	CMPQ R10, $+32 // dim < 32
-	JLT  less_13 // dim < 32
-	JMP  end_14
+	VMOVUPS     (R11), Y8 // x = q[0], lanes 0..7
+	VMOVUPS     32(R11), Y9 // x = q[0], lanes 8..15
+	VPMOVZXWD   (R10), Y10 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[0]
+	VPMOVZXWD   16(R10), Y11 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[0]
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c0 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c0 += y * y, lanes 8..15
+	VMOVUPS     64(R11), Y8 // x = q[16], lanes 0..7
+	VMOVUPS     96(R11), Y9 // x = q[16], lanes 8..15
+	VPMOVZXWD   32(R10), Y10 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[8]
+	VPMOVZXWD   48(R10), Y11 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[8]
+	VFMADD231PS Y10, Y8, Y4 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c1 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y6 // s1_c1 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y7 // s1_c1 += y * y, lanes 8..15
+	ADDQ        $+256, R11 // q += 256
+	ADDQ        $+128, R10 // y += 128
+	ADDQ        $+128, SI // ahead += 128
+	SUBQ        $+64, R12 // dim += -64
+	CMPQ        R12, $+64 // dim >= 64
+	JGE         chains_9 // dim >= 64
+
+chains_end_10:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ       R12, $+1 // dim < 1
+	JLT        less_12 // dim < 1
+	PREFETCHT1 (SI) // prefetch ahead[0]
+	CMPQ       CX, $+1 // all < 1
+	JLT        less_13 // all < 1
+	PREFETCHT1 64(SI) // prefetch ahead[16]
 
 less_13:
-	SUBQ       R12, R10 // dim -= rest
-	ADDQ       R10, R9 // q += dim
-	ADDQ       R10, R9 // q += dim
-	ADDQ       R10, R9 // q += dim
-	ADDQ       R10, R9 // q += dim
-	LEAQ       tail_window<>+0(SB), R13 // first rest lanes
-	MOVQ       $+16, R14 // first rest lanes
-	SUBQ       R12, R14 // first rest lanes
-	VMOVUPS    (R13)(R14*4), Y8 // first rest lanes
-	VMOVUPS    32(R13)(R14*4), Y9 // first rest lanes
-	VMASKMOVPS (R9), Y8, Y8 // x = q[0], rest lanes
-	VMASKMOVPS 32(R9), Y9, Y9 // x = q[0], rest lanes
-	ADDQ       R10, R8 // y += dim
-	ADDQ       R10, R8 // y += dim
-	LEAQ       (R8)(R12*2), R9 // y = bfloat16 of y[0], rest lanes
-	MOVQ       $+0, R13 // y = bfloat16 of y[0], rest lanes
-	TESTB      $0x01, R12 // y = bfloat16 of y[0], rest lanes
-	JEQ        no_piece_15 // y = bfloat16 of y[0], rest lanes
-	SUBQ       $+2, R9 // y = bfloat16 of y[0], rest lanes
-	MOVWLZX    (R9), R11 // y = bfloat16 of y[0], rest lanes
-	SHLQ       $0x10, R13 // y = bfloat16 of y[0], rest lanes
-	ORQ        R11, R13 // y = bfloat16 of y[0], rest lanes
+	CMPQ        R12, $+16 // dim < 16
+	JLT         less_14 // dim < 16
+	VMOVUPS     (R11), Y8 // x = q[0], lanes 0..7
+	VMOVUPS     32(R11), Y9 // x = q[0], lanes 8..15
+	VPMOVZXWD   (R10), Y10 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[0]
+	VPMOVZXWD   16(R10), Y11 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[0]
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c0 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c0 += y * y, lanes 8..15
 
-no_piece_15:
-	TESTB $0x02, R12 // y = bfloat16 of y[0], rest lanes
-	JEQ   no_piece_16 // y = bfloat16 of y[0], rest lanes
-	SUBQ  $+4, R9 // y = bfloat16 of y[0], rest lanes
-	MOVL  (R9), R11 // y = bfloat16 of y[0], rest lanes
-	SHLQ  $0x20, R13 // y = bfloat16 of y[0], rest lanes
-	ORQ   R11, R13 // y = bfloat16 of y[0], rest lanes
+less_14:
+	CMPQ        R12, $+32 // dim < 32
+	JLT         less_15 // dim < 32
+	VMOVUPS     64(R11), Y8 // x = q[16], lanes 0..7
+	VMOVUPS     96(R11), Y9 // x = q[16], lanes 8..15
+	VPMOVZXWD   32(R10), Y10 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[8]
+	VPMOVZXWD   48(R10), Y11 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[8]
+	VFMADD231PS Y10, Y8, Y4 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c1 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y6 // s1_c1 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y7 // s1_c1 += y * y, lanes 8..15
 
-no_piece_16:
-	VMOVQ       R13, X10 // y = bfloat16 of y[0], rest lanes
-	TESTB       $0x04, R12 // y = bfloat16 of y[0], rest lanes
-	JEQ         no_piece_17 // y = bfloat16 of y[0], rest lanes
-	SUBQ        $+8, R9 // y = bfloat16 of y[0], rest lanes
-	VMOVQ       (R9), X11 // y = bfloat16 of y[0], rest lanes
+less_15:
+	MOVQ R12, R13 // rest = dim
+	ANDQ $+15, R13 // rest &= 15
+	CMPQ R13, $+1 // rest < 1
+	JLT  less_16 // rest < 1
+	CMPQ R12, $+32 // dim < 32
+	JLT  less_17 // dim < 32
+	JMP  end_18
+
+less_17:
+	SUBQ       R13, R12 // dim -= rest
+	ADDQ       R12, R11 // q += dim
+	ADDQ       R12, R11 // q += dim
+	ADDQ       R12, R11 // q += dim
+	ADDQ       R12, R11 // q += dim
+	LEAQ       tail_window<>+0(SB), R14 // first rest lanes
+	MOVQ       $+16, R15 // first rest lanes
+	SUBQ       R13, R15 // first rest lanes
+	VMOVUPS    (R14)(R15*4), Y8 // first rest lanes
+	VMOVUPS    32(R14)(R15*4), Y9 // first rest lanes
+	VMASKMOVPS (R11), Y8, Y8 // x = q[0], rest lanes
+	VMASKMOVPS 32(R11), Y9, Y9 // x = q[0], rest lanes
+	ADDQ       R12, R10 // y += dim
+	ADDQ       R12, R10 // y += dim
+	LEAQ       (R10)(R13*2), R11 // y = bfloat16 of y[0], rest lanes
+	MOVQ       $+0, R14 // y = bfloat16 of y[0], rest lanes
+	TESTB      $0x01, R13 // y = bfloat16 of y[0], rest lanes
+	JEQ        no_piece_19 // y = bfloat16 of y[0], rest lanes
+	SUBQ       $+2, R11 // y = bfloat16 of y[0], rest lanes
+	MOVWLZX    (R11), DI // y = bfloat16 of y[0], rest lanes
+	SHLQ       $0x10, R14 // y = bfloat16 of y[0], rest lanes
+	ORQ        DI, R14 // y = bfloat16 of y[0], rest lanes
+
+no_piece_19:
+	TESTB $0x02, R13 // y = bfloat16 of y[0], rest lanes
+	JEQ   no_piece_20 // y = bfloat16 of y[0], rest lanes
+	SUBQ  $+4, R11 // y = bfloat16 of y[0], rest lanes
+	MOVL  (R11), DI // y = bfloat16 of y[0], rest lanes
+	SHLQ  $0x20, R14 // y = bfloat16 of y[0], rest lanes
+	ORQ   DI, R14 // y = bfloat16 of y[0], rest lanes
+
+no_piece_20:
+	VMOVQ       R14, X10 // y = bfloat16 of y[0], rest lanes
+	TESTB       $0x04, R13 // y = bfloat16 of y[0], rest lanes
+	JEQ         no_piece_21 // y = bfloat16 of y[0], rest lanes
+	SUBQ        $+8, R11 // y = bfloat16 of y[0], rest lanes
+	VMOVQ       (R11), X11 // y = bfloat16 of y[0], rest lanes
 	VPUNPCKLQDQ X10, X11, X10 // y = bfloat16 of y[0], rest lanes
 
-no_piece_17:
-	TESTB       $0x08, R12 // y = bfloat16 of y[0], rest lanes
-	JEQ         no_piece_18 // y = bfloat16 of y[0], rest lanes
+no_piece_21:
+	TESTB       $0x08, R13 // y = bfloat16 of y[0], rest lanes
+	JEQ         no_piece_22 // y = bfloat16 of y[0], rest lanes
 	VINSERTI128 $0x01, X10, Y10, Y10 // y = bfloat16 of y[0], rest lanes
-	VINSERTI128 $0x00, (R8), Y10, Y10 // y = bfloat16 of y[0], rest lanes
+	VINSERTI128 $0x00, (R10), Y10, Y10 // y = bfloat16 of y[0], rest lanes
 
-no_piece_18:
+no_piece_22:
 	VEXTRACTI128 $0x01, Y10, X11 // y = bfloat16 of y[0], rest lanes
 	VPMOVZXWD    X10, Y10 // y = bfloat16 of y[0], rest lanes
 	VPSLLD       $0x10, Y10, Y10 // y = bfloat16 of y[0], rest lanes
 	VPMOVZXWD    X11, Y11 // y = bfloat16 of y[0], rest lanes
 	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[0], rest lanes
-	CMPQ         R10, $+16 // dim < 16
-	JLT          less_19 // dim < 16
+	CMPQ         R12, $+16 // dim < 16
+	JLT          less_23 // dim < 16
 	VFMADD231PS  Y10, Y8, Y4 // s0_c1 += x * y, lanes 0..7
 	VFMADD231PS  Y11, Y9, Y5 // s0_c1 += x * y, lanes 8..15
 	VFMADD231PS  Y10, Y10, Y6 // s1_c1 += y * y, lanes 0..7
 	VFMADD231PS  Y11, Y11, Y7 // s1_c1 += y * y, lanes 8..15
-	JMP          end_20
+	JMP          end_24
 
-less_19:
+less_23:
 	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
 	VFMADD231PS Y10, Y10, Y2 // s1_c0 += y * y, lanes 0..7
 	VFMADD231PS Y11, Y11, Y3 // s1_c0 += y * y, lanes 8..15
 
-end_20:
-end_14:
+end_24:
+end_18:
+less_16:
 less_12:
-less_9:
-	MOVQ    acc+72(FP), R8 // acc
-	VMOVUPS Y0, (R8) // acc[0] = s0_c0, lanes 0..7
-	VMOVUPS Y1, 32(R8) // acc[0] = s0_c0, lanes 8..15
-	VMOVUPS Y2, 256(R8) // acc[64] = s1_c0, lanes 0..7
-	VMOVUPS Y3, 288(R8) // acc[64] = s1_c0, lanes 8..15
-	VMOVUPS Y4, 64(R8) // acc[16] = s0_c1, lanes 0..7
-	VMOVUPS Y5, 96(R8) // acc[16] = s0_c1, lanes 8..15
-	VMOVUPS Y6, 320(R8) // acc[80] = s1_c1, lanes 0..7
-	VMOVUPS Y7, 352(R8) // acc[80] = s1_c1, lanes 8..15
-	MOVQ    resume+80(FP), R8 // resume
-	CMPQ    R8, $+1 // resume < 1
-	JLT     less_21 // resume < 1
-	MOVQ    acc+72(FP), R8 // acc
-	VMOVUPS 128(R8), Y0 // s0_c2 = acc[32], lanes 0..7
-	VMOVUPS 160(R8), Y1 // s0_c2 = acc[32], lanes 8..15
-	VMOVUPS 384(R8), Y2 // s1_c2 = acc[96], lanes 0..7
-	VMOVUPS 416(R8), Y3 // s1_c2 = acc[96], lanes 8..15
-	VMOVUPS 192(R8), Y4 // s0_c3 = acc[48], lanes 0..7
-	VMOVUPS 224(R8), Y5 // s0_c3 = acc[48], lanes 8..15
-	VMOVUPS 448(R8), Y6 // s1_c3 = acc[112], lanes 0..7
-	VMOVUPS 480(R8), Y7 // s1_c3 = acc[112], lanes 8..15
-	JMP     end_22
+	MOVQ    acc+72(FP), R10 // acc
+	VMOVUPS Y0, (R10) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y1, 32(R10) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y2, 256(R10) // acc[64] = s1_c0, lanes 0..7
+	VMOVUPS Y3, 288(R10) // acc[64] = s1_c0, lanes 8..15
+	VMOVUPS Y4, 64(R10) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y5, 96(R10) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y6, 320(R10) // acc[80] = s1_c1, lanes 0..7
+	VMOVUPS Y7, 352(R10) // acc[80] = s1_c1, lanes 8..15
+	MOVQ    resume+80(FP), R10 // resume
+	CMPQ    R10, $+1 // resume < 1
+	JLT     less_25 // resume < 1
+	MOVQ    acc+72(FP), R10 // acc
+	VMOVUPS 128(R10), Y0 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(R10), Y1 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 384(R10), Y2 // s1_c2 = acc[96], lanes 0..7
+	VMOVUPS 416(R10), Y3 // s1_c2 = acc[96], lanes 8..15
+	VMOVUPS 192(R10), Y4 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(R10), Y5 // s0_c3 = acc[48], lanes 8..15
+	VMOVUPS 448(R10), Y6 // s1_c3 = acc[112], lanes 0..7
+	VMOVUPS 480(R10), Y7 // s1_c3 = acc[112], lanes 8..15
+	JMP     end_26
 
-less_21:
+less_25:
 	VXORPS Y0, Y0, Y0 // s0_c2 = 0, lanes 0..7
 	VXORPS Y1, Y1, Y1 // s0_c2 = 0, lanes 8..15
 	VXORPS Y2, Y2, Y2 // s1_c2 = 0, lanes 0..7
@@ -14807,172 +14921,172 @@ less_21:
 	VXORPS Y6, Y6, Y6 // s1_c3 = 0, lanes 0..7
 	VXORPS Y7, Y7, Y7 // s1_c3 = 0, lanes 8..15
 
-end_22:
-	MOVQ SI, R8 // y = row
-	MOVQ q+8(FP), R9 // q
-	MOVQ dim+24(FP), R10 // dim
-	CMPQ R10, $+64 // dim < 64
-	JLT  chains_end_24 // dim < 64
+end_26:
+	MOVQ BX, R10 // y = row
+	MOVQ q+8(FP), R11 // q
+	MOVQ dim+24(FP), R12 // dim
+	CMPQ R12, $+64 // dim < 64
+	JLT  chains_end_28 // dim < 64
 
-chains_23:
-	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
-	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
-	VPMOVZXWD   64(R8), Y10 // y = bfloat16 of y[16]
+chains_27:
+	VMOVUPS     128(R11), Y8 // x = q[32], lanes 0..7
+	VMOVUPS     160(R11), Y9 // x = q[32], lanes 8..15
+	VPMOVZXWD   64(R10), Y10 // y = bfloat16 of y[16]
 	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[16]
-	VPMOVZXWD   80(R8), Y11 // y = bfloat16 of y[16]
+	VPMOVZXWD   80(R10), Y11 // y = bfloat16 of y[16]
 	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[16]
 	VFMADD231PS Y10, Y8, Y0 // s0_c2 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y1 // s0_c2 += x * y, lanes 8..15
 	VFMADD231PS Y10, Y10, Y2 // s1_c2 += y * y, lanes 0..7
 	VFMADD231PS Y11, Y11, Y3 // s1_c2 += y * y, lanes 8..15
-	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
-	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
-	VPMOVZXWD   96(R8), Y10 // y = bfloat16 of y[24]
+	VMOVUPS     192(R11), Y8 // x = q[48], lanes 0..7
+	VMOVUPS     224(R11), Y9 // x = q[48], lanes 8..15
+	VPMOVZXWD   96(R10), Y10 // y = bfloat16 of y[24]
 	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[24]
-	VPMOVZXWD   112(R8), Y11 // y = bfloat16 of y[24]
+	VPMOVZXWD   112(R10), Y11 // y = bfloat16 of y[24]
 	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[24]
 	VFMADD231PS Y10, Y8, Y4 // s0_c3 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y5 // s0_c3 += x * y, lanes 8..15
 	VFMADD231PS Y10, Y10, Y6 // s1_c3 += y * y, lanes 0..7
 	VFMADD231PS Y11, Y11, Y7 // s1_c3 += y * y, lanes 8..15
-	ADDQ        $+256, R9 // q += 256
-	ADDQ        $+128, R8 // y += 128
-	SUBQ        $+64, R10 // dim += -64
-	CMPQ        R10, $+64 // dim >= 64
-	JGE         chains_23 // dim >= 64
+	ADDQ        $+256, R11 // q += 256
+	ADDQ        $+128, R10 // y += 128
+	SUBQ        $+64, R12 // dim += -64
+	CMPQ        R12, $+64 // dim >= 64
+	JGE         chains_27 // dim >= 64
 
-chains_end_24:
+chains_end_28:
 	// what is left: full vectors of the first chains, then a part of the next
-	CMPQ        R10, $+1 // dim < 1
-	JLT         less_25 // dim < 1
-	CMPQ        R10, $+48 // dim < 48
-	JLT         less_26 // dim < 48
-	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
-	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
-	VPMOVZXWD   64(R8), Y10 // y = bfloat16 of y[16]
+	CMPQ        R12, $+1 // dim < 1
+	JLT         less_29 // dim < 1
+	CMPQ        R12, $+48 // dim < 48
+	JLT         less_30 // dim < 48
+	VMOVUPS     128(R11), Y8 // x = q[32], lanes 0..7
+	VMOVUPS     160(R11), Y9 // x = q[32], lanes 8..15
+	VPMOVZXWD   64(R10), Y10 // y = bfloat16 of y[16]
 	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[16]
-	VPMOVZXWD   80(R8), Y11 // y = bfloat16 of y[16]
+	VPMOVZXWD   80(R10), Y11 // y = bfloat16 of y[16]
 	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[16]
 	VFMADD231PS Y10, Y8, Y0 // s0_c2 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y1 // s0_c2 += x * y, lanes 8..15
 	VFMADD231PS Y10, Y10, Y2 // s1_c2 += y * y, lanes 0..7
 	VFMADD231PS Y11, Y11, Y3 // s1_c2 += y * y, lanes 8..15
 
-less_26:
-	CMPQ        R10, $+64 // dim < 64
-	JLT         less_27 // dim < 64
-	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
-	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
-	VPMOVZXWD   96(R8), Y10 // y = bfloat16 of y[24]
+less_30:
+	CMPQ        R12, $+64 // dim < 64
+	JLT         less_31 // dim < 64
+	VMOVUPS     192(R11), Y8 // x = q[48], lanes 0..7
+	VMOVUPS     224(R11), Y9 // x = q[48], lanes 8..15
+	VPMOVZXWD   96(R10), Y10 // y = bfloat16 of y[24]
 	VPSLLD      $0x10, Y10, Y10 // y = bfloat16 of y[24]
-	VPMOVZXWD   112(R8), Y11 // y = bfloat16 of y[24]
+	VPMOVZXWD   112(R10), Y11 // y = bfloat16 of y[24]
 	VPSLLD      $0x10, Y11, Y11 // y = bfloat16 of y[24]
 	VFMADD231PS Y10, Y8, Y4 // s0_c3 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y5 // s0_c3 += x * y, lanes 8..15
 	VFMADD231PS Y10, Y10, Y6 // s1_c3 += y * y, lanes 0..7
 	VFMADD231PS Y11, Y11, Y7 // s1_c3 += y * y, lanes 8..15
 
-less_27:
-	MOVQ       R10, R12 // rest = dim
-	ANDQ       $+15, R12 // rest &= 15
-	CMPQ       R12, $+1 // rest < 1
-	JLT        less_28 // rest < 1
-	CMPQ       R10, $+32 // dim < 32
-	JLT        less_29 // dim < 32
-	SUBQ       R12, R10 // dim -= rest
-	ADDQ       R10, R9 // q += dim
-	ADDQ       R10, R9 // q += dim
-	ADDQ       R10, R9 // q += dim
-	ADDQ       R10, R9 // q += dim
-	LEAQ       tail_window<>+0(SB), R13 // first rest lanes
-	MOVQ       $+16, R14 // first rest lanes
-	SUBQ       R12, R14 // first rest lanes
-	VMOVUPS    (R13)(R14*4), Y8 // first rest lanes
-	VMOVUPS    32(R13)(R14*4), Y9 // first rest lanes
-	VMASKMOVPS (R9), Y8, Y8 // x = q[0], rest lanes
-	VMASKMOVPS 32(R9), Y9, Y9 // x = q[0], rest lanes
-	ADDQ       R10, R8 // y += dim
-	ADDQ       R10, R8 // y += dim
-	LEAQ       (R8)(R12*2), R9 // y = bfloat16 of y[0], rest lanes
-	MOVQ       $+0, R13 // y = bfloat16 of y[0], rest lanes
-	TESTB      $0x01, R12 // y = bfloat16 of y[0], rest lanes
-	JEQ        no_piece_30 // y = bfloat16 of y[0], rest lanes
-	SUBQ       $+2, R9 // y = bfloat16 of y[0], rest lanes
-	MOVWLZX    (R9), R11 // y = bfloat16 of y[0], rest lanes
-	SHLQ       $0x10, R13 // y = bfloat16 of y[0], rest lanes
-	ORQ        R11, R13 // y = bfloat16 of y[0], rest lanes
+less_31:
+	MOVQ       R12, R13 // rest = dim
+	ANDQ       $+15, R13 // rest &= 15
+	CMPQ       R13, $+1 // rest < 1
+	JLT        less_32 // rest < 1
+	CMPQ       R12, $+32 // dim < 32
+	JLT        less_33 // dim < 32
+	SUBQ       R13, R12 // dim -= rest
+	ADDQ       R12, R11 // q += dim
+	ADDQ       R12, R11 // q += dim
+	ADDQ       R12, R11 // q += dim
+	ADDQ       R12, R11 // q += dim
+	LEAQ       tail_window<>+0(SB), R14 // first rest lanes
+	MOVQ       $+16, R15 // first rest lanes
+	SUBQ       R13, R15 // first rest lanes
+	VMOVUPS    (R14)(R15*4), Y8 // first rest lanes
+	VMOVUPS    32(R14)(R15*4), Y9 // first rest lanes
+	VMASKMOVPS (R11), Y8, Y8 // x = q[0], rest lanes
+	VMASKMOVPS 32(R11), Y9, Y9 // x = q[0], rest lanes
+	ADDQ       R12, R10 // y += dim
+	ADDQ       R12, R10 // y += dim
+	LEAQ       (R10)(R13*2), R11 // y = bfloat16 of y[0], rest lanes
+	MOVQ       $+0, R14 // y = bfloat16 of y[0], rest lanes
+	TESTB      $0x01, R13 // y = bfloat16 of y[0], rest lanes
+	JEQ        no_piece_34 // y = bfloat16 of y[0], rest lanes
+	SUBQ       $+2, R11 // y = bfloat16 of y[0], rest lanes
+	MOVWLZX    (R11), DI // y = bfloat16 of y[0], rest lanes
+	SHLQ       $0x10, R14 // y = bfloat16 of y[0], rest lanes
+	ORQ        DI, R14 // y = bfloat16 of y[0], rest lanes
 
-no_piece_30:
-	TESTB $0x02, R12 // y = bfloat16 of y[0], rest lanes
-	JEQ   no_piece_31 // y = bfloat16 of y[0], rest lanes
-	SUBQ  $+4, R9 // y = bfloat16 of y[0], rest lanes
-	MOVL  (R9), R11 // y = bfloat16 of y[0], rest lanes
-	SHLQ  $0x20, R13 // y = bfloat16 of y[0], rest lanes
-	ORQ   R11, R13 // y = bfloat16 of y[0], rest lanes
+no_piece_34:
+	TESTB $0x02, R13 // y = bfloat16 of y[0], rest lanes
+	JEQ   no_piece_35 // y = bfloat16 of y[0], rest lanes
+	SUBQ  $+4, R11 // y = bfloat16 of y[0], rest lanes
+	MOVL  (R11), DI // y = bfloat16 of y[0], rest lanes
+	SHLQ  $0x20, R14 // y = bfloat16 of y[0], rest lanes
+	ORQ   DI, R14 // y = bfloat16 of y[0], rest lanes
 
-no_piece_31:
-	VMOVQ       R13, X10 // y = bfloat16 of y[0], rest lanes
-	TESTB       $0x04, R12 // y = bfloat16 of y[0], rest lanes
-	JEQ         no_piece_32 // y = bfloat16 of y[0], rest lanes
-	SUBQ        $+8, R9 // y = bfloat16 of y[0], rest lanes
-	VMOVQ       (R9), X11 // y = bfloat16 of y[0], rest lanes
+no_piece_35:
+	VMOVQ       R14, X10 // y = bfloat16 of y[0], rest lanes
+	TESTB       $0x04, R13 // y = bfloat16 of y[0], rest lanes
+	JEQ         no_piece_36 // y = bfloat16 of y[0], rest lanes
+	SUBQ        $+8, R11 // y = bfloat16 of y[0], rest lanes
+	VMOVQ       (R11), X11 // y = bfloat16 of y[0], rest lanes
 	VPUNPCKLQDQ X10, X11, X10 // y = bfloat16 of y[0], rest lanes
 
-no_piece_32:
-	TESTB       $0x08, R12 // y = bfloat16 of y[0], rest lanes
-	JEQ         no_piece_33 // y = bfloat16 of y[0], rest lanes
+no_piece_36:
+	TESTB       $0x08, R13 // y = bfloat16 of y[0], rest lanes
+	JEQ         no_piece_37 // y = bfloat16 of y[0], rest lanes
 	VINSERTI128 $0x01, X10, Y10, Y10 // y = bfloat16 of y[0], rest lanes
-	VINSERTI128 $0x00, (R8), Y10, Y10 // y = bfloat16 of y[0], rest lanes
+	VINSERTI128 $0x00, (R10), Y10, Y10 // y = bfloat16 of y[0], rest lanes
 
-no_piece_33:
+no_piece_37:
 	VEXTRACTI128 $0x01, Y10, X11 // y = bfloat16 of y[0], rest lanes
 	VPMOVZXWD    X10, Y10 // y = bfloat16 of y[0], rest lanes
 	VPSLLD       $0x10, Y10, Y10 // y = bfloat16 of y[0], rest lanes
 	VPMOVZXWD    X11, Y11 // y = bfloat16 of y[0], rest lanes
 	VPSLLD       $0x10, Y11, Y11 // y = bfloat16 of y[0], rest lanes
-	CMPQ         R10, $+48 // dim < 48
-	JLT          less_34 // dim < 48
+	CMPQ         R12, $+48 // dim < 48
+	JLT          less_38 // dim < 48
 	VFMADD231PS  Y10, Y8, Y4 // s0_c3 += x * y, lanes 0..7
 	VFMADD231PS  Y11, Y9, Y5 // s0_c3 += x * y, lanes 8..15
 	VFMADD231PS  Y10, Y10, Y6 // s1_c3 += y * y, lanes 0..7
 	VFMADD231PS  Y11, Y11, Y7 // s1_c3 += y * y, lanes 8..15
-	JMP          end_35
+	JMP          end_39
 
-less_34:
+less_38:
 	VFMADD231PS Y10, Y8, Y0 // s0_c2 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y1 // s0_c2 += x * y, lanes 8..15
 	VFMADD231PS Y10, Y10, Y2 // s1_c2 += y * y, lanes 0..7
 	VFMADD231PS Y11, Y11, Y3 // s1_c2 += y * y, lanes 8..15
 
-end_35:
+end_39:
+less_33:
+less_32:
 less_29:
-less_28:
-less_25:
-	MOVQ    acc+72(FP), R8 // acc
-	VMOVUPS Y0, 128(R8) // acc[32] = s0_c2, lanes 0..7
-	VMOVUPS Y1, 160(R8) // acc[32] = s0_c2, lanes 8..15
-	VMOVUPS Y2, 384(R8) // acc[96] = s1_c2, lanes 0..7
-	VMOVUPS Y3, 416(R8) // acc[96] = s1_c2, lanes 8..15
-	VMOVUPS Y4, 192(R8) // acc[48] = s0_c3, lanes 0..7
-	VMOVUPS Y5, 224(R8) // acc[48] = s0_c3, lanes 8..15
-	VMOVUPS Y6, 448(R8) // acc[112] = s1_c3, lanes 0..7
-	VMOVUPS Y7, 480(R8) // acc[112] = s1_c3, lanes 8..15
+	MOVQ    acc+72(FP), R10 // acc
+	VMOVUPS Y0, 128(R10) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y1, 160(R10) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y2, 384(R10) // acc[96] = s1_c2, lanes 0..7
+	VMOVUPS Y3, 416(R10) // acc[96] = s1_c2, lanes 8..15
+	VMOVUPS Y4, 192(R10) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y5, 224(R10) // acc[48] = s0_c3, lanes 8..15
+	VMOVUPS Y6, 448(R10) // acc[112] = s1_c3, lanes 0..7
+	VMOVUPS Y7, 480(R10) // acc[112] = s1_c3, lanes 8..15
 
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
 	VXORPS       Y0, Y0, Y0 // zero = 0, lanes 0..7
 	VXORPS       Y1, Y1, Y1 // zero = 0, lanes 8..15
-	MOVQ         acc+72(FP), R8 // acc
-	VMOVUPS      (R8), Y2 // c0 = acc[0], lanes 0..7
-	VMOVUPS      32(R8), Y3 // c0 = acc[0], lanes 8..15
-	MOVQ         acc+72(FP), R8 // acc
-	VMOVUPS      64(R8), Y4 // c1 = acc[16], lanes 0..7
-	VMOVUPS      96(R8), Y5 // c1 = acc[16], lanes 8..15
-	MOVQ         acc+72(FP), R8 // acc
-	VMOVUPS      128(R8), Y6 // c2 = acc[32], lanes 0..7
-	VMOVUPS      160(R8), Y7 // c2 = acc[32], lanes 8..15
-	MOVQ         acc+72(FP), R8 // acc
-	VMOVUPS      192(R8), Y8 // c3 = acc[48], lanes 0..7
-	VMOVUPS      224(R8), Y9 // c3 = acc[48], lanes 8..15
+	MOVQ         acc+72(FP), R10 // acc
+	VMOVUPS      (R10), Y2 // c0 = acc[0], lanes 0..7
+	VMOVUPS      32(R10), Y3 // c0 = acc[0], lanes 8..15
+	MOVQ         acc+72(FP), R10 // acc
+	VMOVUPS      64(R10), Y4 // c1 = acc[16], lanes 0..7
+	VMOVUPS      96(R10), Y5 // c1 = acc[16], lanes 8..15
+	MOVQ         acc+72(FP), R10 // acc
+	VMOVUPS      128(R10), Y6 // c2 = acc[32], lanes 0..7
+	VMOVUPS      160(R10), Y7 // c2 = acc[32], lanes 8..15
+	MOVQ         acc+72(FP), R10 // acc
+	VMOVUPS      192(R10), Y8 // c3 = acc[48], lanes 0..7
+	VMOVUPS      224(R10), Y9 // c3 = acc[48], lanes 8..15
 	VADDPS       Y4, Y2, Y2 // c0 = c0 + c1, lanes 0..7
 	VADDPS       Y5, Y3, Y3 // c0 = c0 + c1, lanes 8..15
 	VADDPS       Y8, Y6, Y6 // c2 = c2 + c3, lanes 0..7
@@ -14988,18 +15102,18 @@ less_25:
 	VADDPS       X4, X2, X2 // c0[0] = sum of lanes
 	VADDPS       Y0, Y2, Y2 // c0 = c0 + zero, lanes 0..7
 	VADDPS       Y1, Y3, Y3 // c0 = c0 + zero, lanes 8..15
-	MOVQ         acc+72(FP), R8 // acc
-	VMOVUPS      256(R8), Y3 // c0 = acc[64], lanes 0..7
-	VMOVUPS      288(R8), Y4 // c0 = acc[64], lanes 8..15
-	MOVQ         acc+72(FP), R8 // acc
-	VMOVUPS      320(R8), Y5 // c1 = acc[80], lanes 0..7
-	VMOVUPS      352(R8), Y6 // c1 = acc[80], lanes 8..15
-	MOVQ         acc+72(FP), R8 // acc
-	VMOVUPS      384(R8), Y7 // c2 = acc[96], lanes 0..7
-	VMOVUPS      416(R8), Y8 // c2 = acc[96], lanes 8..15
-	MOVQ         acc+72(FP), R8 // acc
-	VMOVUPS      448(R8), Y9 // c3 = acc[112], lanes 0..7
-	VMOVUPS      480(R8), Y10 // c3 = acc[112], lanes 8..15
+	MOVQ         acc+72(FP), R10 // acc
+	VMOVUPS      256(R10), Y3 // c0 = acc[64], lanes 0..7
+	VMOVUPS      288(R10), Y4 // c0 = acc[64], lanes 8..15
+	MOVQ         acc+72(FP), R10 // acc
+	VMOVUPS      320(R10), Y5 // c1 = acc[80], lanes 0..7
+	VMOVUPS      352(R10), Y6 // c1 = acc[80], lanes 8..15
+	MOVQ         acc+72(FP), R10 // acc
+	VMOVUPS      384(R10), Y7 // c2 = acc[96], lanes 0..7
+	VMOVUPS      416(R10), Y8 // c2 = acc[96], lanes 8..15
+	MOVQ         acc+72(FP), R10 // acc
+	VMOVUPS      448(R10), Y9 // c3 = acc[112], lanes 0..7
+	VMOVUPS      480(R10), Y10 // c3 = acc[112], lanes 8..15
 	VADDPS       Y5, Y3, Y3 // c0 = c0 + c1, lanes 0..7
 	VADDPS       Y6, Y4, Y4 // c0 = c0 + c1, lanes 8..15
 	VADDPS       Y9, Y7, Y7 // c2 = c2 + c3, lanes 0..7
@@ -15018,64 +15132,75 @@ less_25:
 	VMOVSS       X2, (AX) // dst[0] = c0[0]
 	VMOVSS       X3, 4(AX) // dst[1] = c0[0]
 	ADDQ         $+8, AX // dst += 8
-	SUBQ         $+1, DX // count += -1
-	CMPQ         DX, $+1 // count >= 1
-	JGE          rows_1 // count >= 1
+	SUBQ         $+1, R8 // count += -1
+	CMPQ         R8, $+1 // count >= 1
+	JGE          rows_3 // count >= 1
 
-rows_end_2:
+rows_end_4:
 	VZEROUPPER
 	RET
 
 // func dotRowsF16AVX2(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
 TEXT ·dotRowsF16AVX2(SB), NOSPLIT, $0-88
 	MOVQ dst+0(FP), AX // dst
-	MOVQ rows+16(FP), CX // rows
-	MOVQ count+40(FP), DX // count
-	MOVQ index+48(FP), BX // index
-	CMPQ DX, $+1 // count < 1
-	JLT  rows_end_2 // count < 1
+	MOVQ $+1, CX // all = 1
+	MOVQ index+48(FP), DX // index
+	CMPQ DX, $+1 // index < 1
+	JLT  less_1 // index < 1
+	MOVQ dim+24(FP), DX // dim
+	CMPQ DX, $+1024 // dim < 1024
+	JLT  less_2 // dim < 1024
+	MOVQ $+0, CX // all = 0
 
-rows_1:
-	MOVQ    stride+32(FP), R8 // stride
-	SHLQ    $0x01, R8 // stride <<= 1
-	CMPQ    BX, $+1 // index < 1
-	JLT     less_3 // index < 1
-	MOVL    (BX), SI // row = index[0]
-	IMULQ   R8, SI // row *= stride
-	ADDQ    CX, SI // row += rows
-	MOVQ    ahead+64(FP), R9 // ahead
-	ADDQ    BX, R9 // ahead += index
-	MOVQ    last+56(FP), R10 // last
-	CMPQ    R10, R9 // ahead min= last
-	CMOVQLT R10, R9 // ahead min= last
-	MOVL    (R9), DI // ahead = ahead[0]
-	IMULQ   R8, DI // ahead *= stride
-	ADDQ    CX, DI // ahead += rows
-	ADDQ    $+4, BX // index += 4
-	JMP     end_4
+less_2:
+less_1:
+	MOVQ rows+16(FP), DX // rows
+	MOVQ count+40(FP), R8 // count
+	MOVQ index+48(FP), R9 // index
+	CMPQ R8, $+1 // count < 1
+	JLT  rows_end_4 // count < 1
 
-less_3:
-	MOVQ CX, SI // row = rows
-	MOVQ ahead+64(FP), DI // ahead
-	ADDQ CX, DI // ahead += rows
-	ADDQ R8, CX // rows += stride
-
-end_4:
-	MOVQ    resume+80(FP), R8 // resume
-	CMPQ    R8, $+1 // resume < 1
-	JLT     less_5 // resume < 1
-	MOVQ    acc+72(FP), R8 // acc
-	VMOVUPS (R8), Y0 // s0_c0 = acc[0], lanes 0..7
-	VMOVUPS 32(R8), Y1 // s0_c0 = acc[0], lanes 8..15
-	VMOVUPS 64(R8), Y2 // s0_c1 = acc[16], lanes 0..7
-	VMOVUPS 96(R8), Y3 // s0_c1 = acc[16], lanes 8..15
-	VMOVUPS 128(R8), Y4 // s0_c2 = acc[32], lanes 0..7
-	VMOVUPS 160(R8), Y5 // s0_c2 = acc[32], lanes 8..15
-	VMOVUPS 192(R8), Y6 // s0_c3 = acc[48], lanes 0..7
-	VMOVUPS 224(R8), Y7 // s0_c3 = acc[48], lanes 8..15
+rows_3:
+	MOVQ    stride+32(FP), R10 // stride
+	SHLQ    $0x01, R10 // stride <<= 1
+	CMPQ    R9, $+1 // index < 1
+	JLT     less_5 // index < 1
+	MOVL    (R9), BX // row = index[0]
+	IMULQ   R10, BX // row *= stride
+	ADDQ    DX, BX // row += rows
+	MOVQ    ahead+64(FP), R11 // ahead
+	ADDQ    R9, R11 // ahead += index
+	MOVQ    last+56(FP), R12 // last
+	CMPQ    R12, R11 // ahead min= last
+	CMOVQLT R12, R11 // ahead min= last
+	MOVL    (R11), SI // ahead = ahead[0]
+	IMULQ   R10, SI // ahead *= stride
+	ADDQ    DX, SI // ahead += rows
+	ADDQ    $+4, R9 // index += 4
 	JMP     end_6
 
 less_5:
+	MOVQ DX, BX // row = rows
+	MOVQ ahead+64(FP), SI // ahead
+	ADDQ DX, SI // ahead += rows
+	ADDQ R10, DX // rows += stride
+
+end_6:
+	MOVQ    resume+80(FP), R10 // resume
+	CMPQ    R10, $+1 // resume < 1
+	JLT     less_7 // resume < 1
+	MOVQ    acc+72(FP), R10 // acc
+	VMOVUPS (R10), Y0 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(R10), Y1 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 64(R10), Y2 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(R10), Y3 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 128(R10), Y4 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(R10), Y5 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 192(R10), Y6 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(R10), Y7 // s0_c3 = acc[48], lanes 8..15
+	JMP     end_8
+
+less_7:
 	VXORPS Y0, Y0, Y0 // s0_c0 = 0, lanes 0..7
 	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 8..15
 	VXORPS Y2, Y2, Y2 // s0_c1 = 0, lanes 0..7
@@ -15085,191 +15210,199 @@ less_5:
 	VXORPS Y6, Y6, Y6 // s0_c3 = 0, lanes 0..7
 	VXORPS Y7, Y7, Y7 // s0_c3 = 0, lanes 8..15
 
-end_6:
-	MOVQ SI, R8 // y = row
-	MOVQ q+8(FP), R9 // q
-	MOVQ dim+24(FP), R10 // dim
-	CMPQ R10, $+64 // dim < 64
-	JLT  chains_end_8 // dim < 64
+end_8:
+	MOVQ BX, R10 // y = row
+	MOVQ q+8(FP), R11 // q
+	MOVQ dim+24(FP), R12 // dim
+	CMPQ R12, $+64 // dim < 64
+	JLT  chains_end_10 // dim < 64
 
-chains_7:
-	PREFETCHT1  (DI) // prefetch ahead[0]
-	PREFETCHT1  64(DI) // prefetch ahead[16]
-	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
-	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
-	VCVTPH2PS   (R8), Y10 // y = float16 of y[0]
-	VCVTPH2PS   16(R8), Y11 // y = float16 of y[0]
-	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
-	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
-	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
-	VCVTPH2PS   32(R8), Y10 // y = float16 of y[8]
-	VCVTPH2PS   48(R8), Y11 // y = float16 of y[8]
-	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
-	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
-	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
-	VCVTPH2PS   64(R8), Y10 // y = float16 of y[16]
-	VCVTPH2PS   80(R8), Y11 // y = float16 of y[16]
-	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
-	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
-	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
-	VCVTPH2PS   96(R8), Y10 // y = float16 of y[24]
-	VCVTPH2PS   112(R8), Y11 // y = float16 of y[24]
-	VFMADD231PS Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
-	ADDQ        $+256, R9 // q += 256
-	ADDQ        $+128, R8 // y += 128
-	ADDQ        $+128, DI // ahead += 128
-	SUBQ        $+64, R10 // dim += -64
-	CMPQ        R10, $+64 // dim >= 64
-	JGE         chains_7 // dim >= 64
-
-chains_end_8:
-	// what is left: full vectors of the first chains, then a part of the next
-	CMPQ        R10, $+1 // dim < 1
-	JLT         less_9 // dim < 1
-	PREFETCHT1  (DI) // prefetch ahead[0]
-	PREFETCHT1  64(DI) // prefetch ahead[16]
-	CMPQ        R10, $+16 // dim < 16
-	JLT         less_10 // dim < 16
-	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
-	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
-	VCVTPH2PS   (R8), Y10 // y = float16 of y[0]
-	VCVTPH2PS   16(R8), Y11 // y = float16 of y[0]
-	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
-
-less_10:
-	CMPQ        R10, $+32 // dim < 32
-	JLT         less_11 // dim < 32
-	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
-	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
-	VCVTPH2PS   32(R8), Y10 // y = float16 of y[8]
-	VCVTPH2PS   48(R8), Y11 // y = float16 of y[8]
-	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
+chains_9:
+	PREFETCHT1 (SI) // prefetch ahead[0]
+	CMPQ       CX, $+1 // all < 1
+	JLT        less_11 // all < 1
+	PREFETCHT1 64(SI) // prefetch ahead[16]
 
 less_11:
-	CMPQ        R10, $+48 // dim < 48
-	JLT         less_12 // dim < 48
-	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
-	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
-	VCVTPH2PS   64(R8), Y10 // y = float16 of y[16]
-	VCVTPH2PS   80(R8), Y11 // y = float16 of y[16]
+	VMOVUPS     (R11), Y8 // x = q[0], lanes 0..7
+	VMOVUPS     32(R11), Y9 // x = q[0], lanes 8..15
+	VCVTPH2PS   (R10), Y10 // y = float16 of y[0]
+	VCVTPH2PS   16(R10), Y11 // y = float16 of y[0]
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+	VMOVUPS     64(R11), Y8 // x = q[16], lanes 0..7
+	VMOVUPS     96(R11), Y9 // x = q[16], lanes 8..15
+	VCVTPH2PS   32(R10), Y10 // y = float16 of y[8]
+	VCVTPH2PS   48(R10), Y11 // y = float16 of y[8]
+	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
+	VMOVUPS     128(R11), Y8 // x = q[32], lanes 0..7
+	VMOVUPS     160(R11), Y9 // x = q[32], lanes 8..15
+	VCVTPH2PS   64(R10), Y10 // y = float16 of y[16]
+	VCVTPH2PS   80(R10), Y11 // y = float16 of y[16]
+	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
+	VMOVUPS     192(R11), Y8 // x = q[48], lanes 0..7
+	VMOVUPS     224(R11), Y9 // x = q[48], lanes 8..15
+	VCVTPH2PS   96(R10), Y10 // y = float16 of y[24]
+	VCVTPH2PS   112(R10), Y11 // y = float16 of y[24]
+	VFMADD231PS Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
+	ADDQ        $+256, R11 // q += 256
+	ADDQ        $+128, R10 // y += 128
+	ADDQ        $+128, SI // ahead += 128
+	SUBQ        $+64, R12 // dim += -64
+	CMPQ        R12, $+64 // dim >= 64
+	JGE         chains_9 // dim >= 64
+
+chains_end_10:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ       R12, $+1 // dim < 1
+	JLT        less_12 // dim < 1
+	PREFETCHT1 (SI) // prefetch ahead[0]
+	CMPQ       CX, $+1 // all < 1
+	JLT        less_13 // all < 1
+	PREFETCHT1 64(SI) // prefetch ahead[16]
+
+less_13:
+	CMPQ        R12, $+16 // dim < 16
+	JLT         less_14 // dim < 16
+	VMOVUPS     (R11), Y8 // x = q[0], lanes 0..7
+	VMOVUPS     32(R11), Y9 // x = q[0], lanes 8..15
+	VCVTPH2PS   (R10), Y10 // y = float16 of y[0]
+	VCVTPH2PS   16(R10), Y11 // y = float16 of y[0]
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+
+less_14:
+	CMPQ        R12, $+32 // dim < 32
+	JLT         less_15 // dim < 32
+	VMOVUPS     64(R11), Y8 // x = q[16], lanes 0..7
+	VMOVUPS     96(R11), Y9 // x = q[16], lanes 8..15
+	VCVTPH2PS   32(R10), Y10 // y = float16 of y[8]
+	VCVTPH2PS   48(R10), Y11 // y = float16 of y[8]
+	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
+
+less_15:
+	CMPQ        R12, $+48 // dim < 48
+	JLT         less_16 // dim < 48
+	VMOVUPS     128(R11), Y8 // x = q[32], lanes 0..7
+	VMOVUPS     160(R11), Y9 // x = q[32], lanes 8..15
+	VCVTPH2PS   64(R10), Y10 // y = float16 of y[16]
+	VCVTPH2PS   80(R10), Y11 // y = float16 of y[16]
 	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
 
-less_12:
-	CMPQ        R10, $+64 // dim < 64
-	JLT         less_13 // dim < 64
-	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
-	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
-	VCVTPH2PS   96(R8), Y10 // y = float16 of y[24]
-	VCVTPH2PS   112(R8), Y11 // y = float16 of y[24]
+less_16:
+	CMPQ        R12, $+64 // dim < 64
+	JLT         less_17 // dim < 64
+	VMOVUPS     192(R11), Y8 // x = q[48], lanes 0..7
+	VMOVUPS     224(R11), Y9 // x = q[48], lanes 8..15
+	VCVTPH2PS   96(R10), Y10 // y = float16 of y[24]
+	VCVTPH2PS   112(R10), Y11 // y = float16 of y[24]
 	VFMADD231PS Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
 
-less_13:
-	MOVQ       R10, R12 // rest = dim
-	ANDQ       $+15, R12 // rest &= 15
-	CMPQ       R12, $+1 // rest < 1
-	JLT        less_14 // rest < 1
-	CMPQ       R10, $+0 // dim < 0
-	JLT        less_15 // dim < 0
-	SUBQ       R12, R10 // dim -= rest
-	ADDQ       R10, R9 // q += dim
-	ADDQ       R10, R9 // q += dim
-	ADDQ       R10, R9 // q += dim
-	ADDQ       R10, R9 // q += dim
-	LEAQ       tail_window<>+0(SB), R13 // first rest lanes
-	MOVQ       $+16, R14 // first rest lanes
-	SUBQ       R12, R14 // first rest lanes
-	VMOVUPS    (R13)(R14*4), Y8 // first rest lanes
-	VMOVUPS    32(R13)(R14*4), Y9 // first rest lanes
-	VMASKMOVPS (R9), Y8, Y8 // x = q[0], rest lanes
-	VMASKMOVPS 32(R9), Y9, Y9 // x = q[0], rest lanes
-	ADDQ       R10, R8 // y += dim
-	ADDQ       R10, R8 // y += dim
-	LEAQ       (R8)(R12*2), R9 // y = float16 of y[0], rest lanes
-	MOVQ       $+0, R13 // y = float16 of y[0], rest lanes
-	TESTB      $0x01, R12 // y = float16 of y[0], rest lanes
-	JEQ        no_piece_16 // y = float16 of y[0], rest lanes
-	SUBQ       $+2, R9 // y = float16 of y[0], rest lanes
-	MOVWLZX    (R9), R11 // y = float16 of y[0], rest lanes
-	SHLQ       $0x10, R13 // y = float16 of y[0], rest lanes
-	ORQ        R11, R13 // y = float16 of y[0], rest lanes
+less_17:
+	MOVQ       R12, R13 // rest = dim
+	ANDQ       $+15, R13 // rest &= 15
+	CMPQ       R13, $+1 // rest < 1
+	JLT        less_18 // rest < 1
+	CMPQ       R12, $+0 // dim < 0
+	JLT        less_19 // dim < 0
+	SUBQ       R13, R12 // dim -= rest
+	ADDQ       R12, R11 // q += dim
+	ADDQ       R12, R11 // q += dim
+	ADDQ       R12, R11 // q += dim
+	ADDQ       R12, R11 // q += dim
+	LEAQ       tail_window<>+0(SB), R14 // first rest lanes
+	MOVQ       $+16, R15 // first rest lanes
+	SUBQ       R13, R15 // first rest lanes
+	VMOVUPS    (R14)(R15*4), Y8 // first rest lanes
+	VMOVUPS    32(R14)(R15*4), Y9 // first rest lanes
+	VMASKMOVPS (R11), Y8, Y8 // x = q[0], rest lanes
+	VMASKMOVPS 32(R11), Y9, Y9 // x = q[0], rest lanes
+	ADDQ       R12, R10 // y += dim
+	ADDQ       R12, R10 // y += dim
+	LEAQ       (R10)(R13*2), R11 // y = float16 of y[0], rest lanes
+	MOVQ       $+0, R14 // y = float16 of y[0], rest lanes
+	TESTB      $0x01, R13 // y = float16 of y[0], rest lanes
+	JEQ        no_piece_20 // y = float16 of y[0], rest lanes
+	SUBQ       $+2, R11 // y = float16 of y[0], rest lanes
+	MOVWLZX    (R11), DI // y = float16 of y[0], rest lanes
+	SHLQ       $0x10, R14 // y = float16 of y[0], rest lanes
+	ORQ        DI, R14 // y = float16 of y[0], rest lanes
 
-no_piece_16:
-	TESTB $0x02, R12 // y = float16 of y[0], rest lanes
-	JEQ   no_piece_17 // y = float16 of y[0], rest lanes
-	SUBQ  $+4, R9 // y = float16 of y[0], rest lanes
-	MOVL  (R9), R11 // y = float16 of y[0], rest lanes
-	SHLQ  $0x20, R13 // y = float16 of y[0], rest lanes
-	ORQ   R11, R13 // y = float16 of y[0], rest lanes
+no_piece_20:
+	TESTB $0x02, R13 // y = float16 of y[0], rest lanes
+	JEQ   no_piece_21 // y = float16 of y[0], rest lanes
+	SUBQ  $+4, R11 // y = float16 of y[0], rest lanes
+	MOVL  (R11), DI // y = float16 of y[0], rest lanes
+	SHLQ  $0x20, R14 // y = float16 of y[0], rest lanes
+	ORQ   DI, R14 // y = float16 of y[0], rest lanes
 
-no_piece_17:
-	VMOVQ       R13, X10 // y = float16 of y[0], rest lanes
-	TESTB       $0x04, R12 // y = float16 of y[0], rest lanes
-	JEQ         no_piece_18 // y = float16 of y[0], rest lanes
-	SUBQ        $+8, R9 // y = float16 of y[0], rest lanes
-	VMOVQ       (R9), X11 // y = float16 of y[0], rest lanes
+no_piece_21:
+	VMOVQ       R14, X10 // y = float16 of y[0], rest lanes
+	TESTB       $0x04, R13 // y = float16 of y[0], rest lanes
+	JEQ         no_piece_22 // y = float16 of y[0], rest lanes
+	SUBQ        $+8, R11 // y = float16 of y[0], rest lanes
+	VMOVQ       (R11), X11 // y = float16 of y[0], rest lanes
 	VPUNPCKLQDQ X10, X11, X10 // y = float16 of y[0], rest lanes
 
-no_piece_18:
-	TESTB       $0x08, R12 // y = float16 of y[0], rest lanes
-	JEQ         no_piece_19 // y = float16 of y[0], rest lanes
+no_piece_22:
+	TESTB       $0x08, R13 // y = float16 of y[0], rest lanes
+	JEQ         no_piece_23 // y = float16 of y[0], rest lanes
 	VINSERTI128 $0x01, X10, Y10, Y10 // y = float16 of y[0], rest lanes
-	VINSERTI128 $0x00, (R8), Y10, Y10 // y = float16 of y[0], rest lanes
+	VINSERTI128 $0x00, (R10), Y10, Y10 // y = float16 of y[0], rest lanes
 
-no_piece_19:
+no_piece_23:
 	VEXTRACTI128 $0x01, Y10, X11 // y = float16 of y[0], rest lanes
 	VCVTPH2PS    X10, Y10 // y = float16 of y[0], rest lanes
 	VCVTPH2PS    X11, Y11 // y = float16 of y[0], rest lanes
-	CMPQ         R10, $+48 // dim < 48
-	JLT          less_20 // dim < 48
+	CMPQ         R12, $+48 // dim < 48
+	JLT          less_24 // dim < 48
 	VFMADD231PS  Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
 	VFMADD231PS  Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
-	JMP          end_21
-
-less_20:
-	CMPQ        R10, $+32 // dim < 32
-	JLT         less_22 // dim < 32
-	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
-	JMP         end_23
-
-less_22:
-	CMPQ        R10, $+16 // dim < 16
-	JLT         less_24 // dim < 16
-	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
-	JMP         end_25
+	JMP          end_25
 
 less_24:
+	CMPQ        R12, $+32 // dim < 32
+	JLT         less_26 // dim < 32
+	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
+	JMP         end_27
+
+less_26:
+	CMPQ        R12, $+16 // dim < 16
+	JLT         less_28 // dim < 16
+	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
+	JMP         end_29
+
+less_28:
 	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
 
+end_29:
+end_27:
 end_25:
-end_23:
-end_21:
-less_15:
-less_14:
-less_9:
-	MOVQ    acc+72(FP), R8 // acc
-	CMPQ    R8, $+1 // acc < 1
-	JLT     less_26 // acc < 1
-	VMOVUPS Y0, (R8) // acc[0] = s0_c0, lanes 0..7
-	VMOVUPS Y1, 32(R8) // acc[0] = s0_c0, lanes 8..15
-	VMOVUPS Y2, 64(R8) // acc[16] = s0_c1, lanes 0..7
-	VMOVUPS Y3, 96(R8) // acc[16] = s0_c1, lanes 8..15
-	VMOVUPS Y4, 128(R8) // acc[32] = s0_c2, lanes 0..7
-	VMOVUPS Y5, 160(R8) // acc[32] = s0_c2, lanes 8..15
-	VMOVUPS Y6, 192(R8) // acc[48] = s0_c3, lanes 0..7
-	VMOVUPS Y7, 224(R8) // acc[48] = s0_c3, lanes 8..15
+less_19:
+less_18:
+less_12:
+	MOVQ    acc+72(FP), R10 // acc
+	CMPQ    R10, $+1 // acc < 1
+	JLT     less_30 // acc < 1
+	VMOVUPS Y0, (R10) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y1, 32(R10) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y2, 64(R10) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y3, 96(R10) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y4, 128(R10) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y5, 160(R10) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y6, 192(R10) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y7, 224(R10) // acc[48] = s0_c3, lanes 8..15
 
-less_26:
+less_30:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
 	VXORPS       Y8, Y8, Y8 // zero = 0, lanes 0..7
 	VXORPS       Y9, Y9, Y9 // zero = 0, lanes 8..15
@@ -15290,11 +15423,11 @@ less_26:
 	VADDPS       Y9, Y1, Y1 // s0_c0 = s0_c0 + zero, lanes 8..15
 	VMOVSS       X0, (AX) // dst[0] = s0_c0[0]
 	ADDQ         $+4, AX // dst += 4
-	SUBQ         $+1, DX // count += -1
-	CMPQ         DX, $+1 // count >= 1
-	JGE          rows_1 // count >= 1
+	SUBQ         $+1, R8 // count += -1
+	CMPQ         R8, $+1 // count >= 1
+	JGE          rows_3 // count >= 1
 
-rows_end_2:
+rows_end_4:
 	VZEROUPPER
 	RET
 
@@ -15302,53 +15435,64 @@ rows_end_2:
 TEXT ·l2RowsF16AVX2(SB), NOSPLIT, $0-92
 	VBROADCASTSS scale+88(FP), Y0 // scale in all lanes
 	MOVQ         dst+0(FP), AX // dst
-	MOVQ         rows+16(FP), CX // rows
-	MOVQ         count+40(FP), DX // count
-	MOVQ         index+48(FP), BX // index
-	CMPQ         DX, $+1 // count < 1
-	JLT          rows_end_2 // count < 1
+	MOVQ         $+1, CX // all = 1
+	MOVQ         index+48(FP), DX // index
+	CMPQ         DX, $+1 // index < 1
+	JLT          less_1 // index < 1
+	MOVQ         dim+24(FP), DX // dim
+	CMPQ         DX, $+1024 // dim < 1024
+	JLT          less_2 // dim < 1024
+	MOVQ         $+0, CX // all = 0
 
-rows_1:
-	MOVQ    stride+32(FP), R8 // stride
-	SHLQ    $0x01, R8 // stride <<= 1
-	CMPQ    BX, $+1 // index < 1
-	JLT     less_3 // index < 1
-	MOVL    (BX), SI // row = index[0]
-	IMULQ   R8, SI // row *= stride
-	ADDQ    CX, SI // row += rows
-	MOVQ    ahead+64(FP), R9 // ahead
-	ADDQ    BX, R9 // ahead += index
-	MOVQ    last+56(FP), R10 // last
-	CMPQ    R10, R9 // ahead min= last
-	CMOVQLT R10, R9 // ahead min= last
-	MOVL    (R9), DI // ahead = ahead[0]
-	IMULQ   R8, DI // ahead *= stride
-	ADDQ    CX, DI // ahead += rows
-	ADDQ    $+4, BX // index += 4
-	JMP     end_4
+less_2:
+less_1:
+	MOVQ rows+16(FP), DX // rows
+	MOVQ count+40(FP), R8 // count
+	MOVQ index+48(FP), R9 // index
+	CMPQ R8, $+1 // count < 1
+	JLT  rows_end_4 // count < 1
 
-less_3:
-	MOVQ CX, SI // row = rows
-	MOVQ ahead+64(FP), DI // ahead
-	ADDQ CX, DI // ahead += rows
-	ADDQ R8, CX // rows += stride
-
-end_4:
-	MOVQ    resume+80(FP), R8 // resume
-	CMPQ    R8, $+1 // resume < 1
-	JLT     less_5 // resume < 1
-	MOVQ    acc+72(FP), R8 // acc
-	VMOVUPS (R8), Y1 // s0_c0 = acc[0], lanes 0..7
-	VMOVUPS 32(R8), Y2 // s0_c0 = acc[0], lanes 8..15
-	VMOVUPS 64(R8), Y3 // s0_c1 = acc[16], lanes 0..7
-	VMOVUPS 96(R8), Y4 // s0_c1 = acc[16], lanes 8..15
-	VMOVUPS 128(R8), Y5 // s0_c2 = acc[32], lanes 0..7
-	VMOVUPS 160(R8), Y6 // s0_c2 = acc[32], lanes 8..15
-	VMOVUPS 192(R8), Y7 // s0_c3 = acc[48], lanes 0..7
-	VMOVUPS 224(R8), Y8 // s0_c3 = acc[48], lanes 8..15
+rows_3:
+	MOVQ    stride+32(FP), R10 // stride
+	SHLQ    $0x01, R10 // stride <<= 1
+	CMPQ    R9, $+1 // index < 1
+	JLT     less_5 // index < 1
+	MOVL    (R9), BX // row = index[0]
+	IMULQ   R10, BX // row *= stride
+	ADDQ    DX, BX // row += rows
+	MOVQ    ahead+64(FP), R11 // ahead
+	ADDQ    R9, R11 // ahead += index
+	MOVQ    last+56(FP), R12 // last
+	CMPQ    R12, R11 // ahead min= last
+	CMOVQLT R12, R11 // ahead min= last
+	MOVL    (R11), SI // ahead = ahead[0]
+	IMULQ   R10, SI // ahead *= stride
+	ADDQ    DX, SI // ahead += rows
+	ADDQ    $+4, R9 // index += 4
 	JMP     end_6
 
 less_5:
+	MOVQ DX, BX // row = rows
+	MOVQ ahead+64(FP), SI // ahead
+	ADDQ DX, SI // ahead += rows
+	ADDQ R10, DX // rows += stride
+
+end_6:
+	MOVQ    resume+80(FP), R10 // resume
+	CMPQ    R10, $+1 // resume < 1
+	JLT     less_7 // resume < 1
+	MOVQ    acc+72(FP), R10 // acc
+	VMOVUPS (R10), Y1 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(R10), Y2 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 64(R10), Y3 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(R10), Y4 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 128(R10), Y5 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(R10), Y6 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 192(R10), Y7 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(R10), Y8 // s0_c3 = acc[48], lanes 8..15
+	JMP     end_8
+
+less_7:
 	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 0..7
 	VXORPS Y2, Y2, Y2 // s0_c0 = 0, lanes 8..15
 	VXORPS Y3, Y3, Y3 // s0_c1 = 0, lanes 0..7
@@ -15358,215 +15502,223 @@ less_5:
 	VXORPS Y7, Y7, Y7 // s0_c3 = 0, lanes 0..7
 	VXORPS Y8, Y8, Y8 // s0_c3 = 0, lanes 8..15
 
-end_6:
-	MOVQ SI, R8 // y = row
-	MOVQ q+8(FP), R9 // q
-	MOVQ dim+24(FP), R10 // dim
-	CMPQ R10, $+64 // dim < 64
-	JLT  chains_end_8 // dim < 64
+end_8:
+	MOVQ BX, R10 // y = row
+	MOVQ q+8(FP), R11 // q
+	MOVQ dim+24(FP), R12 // dim
+	CMPQ R12, $+64 // dim < 64
+	JLT  chains_end_10 // dim < 64
 
-chains_7:
-	PREFETCHT1   (DI) // prefetch ahead[0]
-	PREFETCHT1   64(DI) // prefetch ahead[16]
-	VMOVUPS      (R9), Y9 // x = q[0], lanes 0..7
-	VMOVUPS      32(R9), Y10 // x = q[0], lanes 8..15
-	VCVTPH2PS    (R8), Y11 // y = float16 of y[0]
-	VCVTPH2PS    16(R8), Y12 // y = float16 of y[0]
-	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
-	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
-	VFMADD231PS  Y9, Y9, Y1 // s0_c0 += x * x, lanes 0..7
-	VFMADD231PS  Y10, Y10, Y2 // s0_c0 += x * x, lanes 8..15
-	VMOVUPS      64(R9), Y9 // x = q[16], lanes 0..7
-	VMOVUPS      96(R9), Y10 // x = q[16], lanes 8..15
-	VCVTPH2PS    32(R8), Y11 // y = float16 of y[8]
-	VCVTPH2PS    48(R8), Y12 // y = float16 of y[8]
-	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
-	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
-	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
-	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
-	VMOVUPS      128(R9), Y9 // x = q[32], lanes 0..7
-	VMOVUPS      160(R9), Y10 // x = q[32], lanes 8..15
-	VCVTPH2PS    64(R8), Y11 // y = float16 of y[16]
-	VCVTPH2PS    80(R8), Y12 // y = float16 of y[16]
-	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
-	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
-	VFMADD231PS  Y9, Y9, Y5 // s0_c2 += x * x, lanes 0..7
-	VFMADD231PS  Y10, Y10, Y6 // s0_c2 += x * x, lanes 8..15
-	VMOVUPS      192(R9), Y9 // x = q[48], lanes 0..7
-	VMOVUPS      224(R9), Y10 // x = q[48], lanes 8..15
-	VCVTPH2PS    96(R8), Y11 // y = float16 of y[24]
-	VCVTPH2PS    112(R8), Y12 // y = float16 of y[24]
-	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
-	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
-	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 0..7
-	VFMADD231PS  Y10, Y10, Y8 // s0_c3 += x * x, lanes 8..15
-	ADDQ         $+256, R9 // q += 256
-	ADDQ         $+128, R8 // y += 128
-	ADDQ         $+128, DI // ahead += 128
-	SUBQ         $+64, R10 // dim += -64
-	CMPQ         R10, $+64 // dim >= 64
-	JGE          chains_7 // dim >= 64
-
-chains_end_8:
-	// what is left: full vectors of the first chains, then a part of the next
-	CMPQ         R10, $+1 // dim < 1
-	JLT          less_9 // dim < 1
-	PREFETCHT1   (DI) // prefetch ahead[0]
-	PREFETCHT1   64(DI) // prefetch ahead[16]
-	CMPQ         R10, $+16 // dim < 16
-	JLT          less_10 // dim < 16
-	VMOVUPS      (R9), Y9 // x = q[0], lanes 0..7
-	VMOVUPS      32(R9), Y10 // x = q[0], lanes 8..15
-	VCVTPH2PS    (R8), Y11 // y = float16 of y[0]
-	VCVTPH2PS    16(R8), Y12 // y = float16 of y[0]
-	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
-	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
-	VFMADD231PS  Y9, Y9, Y1 // s0_c0 += x * x, lanes 0..7
-	VFMADD231PS  Y10, Y10, Y2 // s0_c0 += x * x, lanes 8..15
-
-less_10:
-	CMPQ         R10, $+32 // dim < 32
-	JLT          less_11 // dim < 32
-	VMOVUPS      64(R9), Y9 // x = q[16], lanes 0..7
-	VMOVUPS      96(R9), Y10 // x = q[16], lanes 8..15
-	VCVTPH2PS    32(R8), Y11 // y = float16 of y[8]
-	VCVTPH2PS    48(R8), Y12 // y = float16 of y[8]
-	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
-	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
-	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
-	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
+chains_9:
+	PREFETCHT1 (SI) // prefetch ahead[0]
+	CMPQ       CX, $+1 // all < 1
+	JLT        less_11 // all < 1
+	PREFETCHT1 64(SI) // prefetch ahead[16]
 
 less_11:
-	CMPQ         R10, $+48 // dim < 48
-	JLT          less_12 // dim < 48
-	VMOVUPS      128(R9), Y9 // x = q[32], lanes 0..7
-	VMOVUPS      160(R9), Y10 // x = q[32], lanes 8..15
-	VCVTPH2PS    64(R8), Y11 // y = float16 of y[16]
-	VCVTPH2PS    80(R8), Y12 // y = float16 of y[16]
+	VMOVUPS      (R11), Y9 // x = q[0], lanes 0..7
+	VMOVUPS      32(R11), Y10 // x = q[0], lanes 8..15
+	VCVTPH2PS    (R10), Y11 // y = float16 of y[0]
+	VCVTPH2PS    16(R10), Y12 // y = float16 of y[0]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y1 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y2 // s0_c0 += x * x, lanes 8..15
+	VMOVUPS      64(R11), Y9 // x = q[16], lanes 0..7
+	VMOVUPS      96(R11), Y10 // x = q[16], lanes 8..15
+	VCVTPH2PS    32(R10), Y11 // y = float16 of y[8]
+	VCVTPH2PS    48(R10), Y12 // y = float16 of y[8]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
+	VMOVUPS      128(R11), Y9 // x = q[32], lanes 0..7
+	VMOVUPS      160(R11), Y10 // x = q[32], lanes 8..15
+	VCVTPH2PS    64(R10), Y11 // y = float16 of y[16]
+	VCVTPH2PS    80(R10), Y12 // y = float16 of y[16]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y5 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y6 // s0_c2 += x * x, lanes 8..15
+	VMOVUPS      192(R11), Y9 // x = q[48], lanes 0..7
+	VMOVUPS      224(R11), Y10 // x = q[48], lanes 8..15
+	VCVTPH2PS    96(R10), Y11 // y = float16 of y[24]
+	VCVTPH2PS    112(R10), Y12 // y = float16 of y[24]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y8 // s0_c3 += x * x, lanes 8..15
+	ADDQ         $+256, R11 // q += 256
+	ADDQ         $+128, R10 // y += 128
+	ADDQ         $+128, SI // ahead += 128
+	SUBQ         $+64, R12 // dim += -64
+	CMPQ         R12, $+64 // dim >= 64
+	JGE          chains_9 // dim >= 64
+
+chains_end_10:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ       R12, $+1 // dim < 1
+	JLT        less_12 // dim < 1
+	PREFETCHT1 (SI) // prefetch ahead[0]
+	CMPQ       CX, $+1 // all < 1
+	JLT        less_13 // all < 1
+	PREFETCHT1 64(SI) // prefetch ahead[16]
+
+less_13:
+	CMPQ         R12, $+16 // dim < 16
+	JLT          less_14 // dim < 16
+	VMOVUPS      (R11), Y9 // x = q[0], lanes 0..7
+	VMOVUPS      32(R11), Y10 // x = q[0], lanes 8..15
+	VCVTPH2PS    (R10), Y11 // y = float16 of y[0]
+	VCVTPH2PS    16(R10), Y12 // y = float16 of y[0]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y1 // s0_c0 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y2 // s0_c0 += x * x, lanes 8..15
+
+less_14:
+	CMPQ         R12, $+32 // dim < 32
+	JLT          less_15 // dim < 32
+	VMOVUPS      64(R11), Y9 // x = q[16], lanes 0..7
+	VMOVUPS      96(R11), Y10 // x = q[16], lanes 8..15
+	VCVTPH2PS    32(R10), Y11 // y = float16 of y[8]
+	VCVTPH2PS    48(R10), Y12 // y = float16 of y[8]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
+
+less_15:
+	CMPQ         R12, $+48 // dim < 48
+	JLT          less_16 // dim < 48
+	VMOVUPS      128(R11), Y9 // x = q[32], lanes 0..7
+	VMOVUPS      160(R11), Y10 // x = q[32], lanes 8..15
+	VCVTPH2PS    64(R10), Y11 // y = float16 of y[16]
+	VCVTPH2PS    80(R10), Y12 // y = float16 of y[16]
 	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
 	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
 	VFMADD231PS  Y9, Y9, Y5 // s0_c2 += x * x, lanes 0..7
 	VFMADD231PS  Y10, Y10, Y6 // s0_c2 += x * x, lanes 8..15
 
-less_12:
-	CMPQ         R10, $+64 // dim < 64
-	JLT          less_13 // dim < 64
-	VMOVUPS      192(R9), Y9 // x = q[48], lanes 0..7
-	VMOVUPS      224(R9), Y10 // x = q[48], lanes 8..15
-	VCVTPH2PS    96(R8), Y11 // y = float16 of y[24]
-	VCVTPH2PS    112(R8), Y12 // y = float16 of y[24]
+less_16:
+	CMPQ         R12, $+64 // dim < 64
+	JLT          less_17 // dim < 64
+	VMOVUPS      192(R11), Y9 // x = q[48], lanes 0..7
+	VMOVUPS      224(R11), Y10 // x = q[48], lanes 8..15
+	VCVTPH2PS    96(R10), Y11 // y = float16 of y[24]
+	VCVTPH2PS    112(R10), Y12 // y = float16 of y[24]
 	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
 	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
 	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 0..7
 	VFMADD231PS  Y10, Y10, Y8 // s0_c3 += x * x, lanes 8..15
 
-less_13:
-	MOVQ       R10, R12 // rest = dim
-	ANDQ       $+15, R12 // rest &= 15
-	CMPQ       R12, $+1 // rest < 1
-	JLT        less_14 // rest < 1
-	CMPQ       R10, $+0 // dim < 0
-	JLT        less_15 // dim < 0
-	SUBQ       R12, R10 // dim -= rest
-	ADDQ       R10, R9 // q += dim
-	ADDQ       R10, R9 // q += dim
-	ADDQ       R10, R9 // q += dim
-	ADDQ       R10, R9 // q += dim
-	LEAQ       tail_window<>+0(SB), R13 // first rest lanes
-	MOVQ       $+16, R14 // first rest lanes
-	SUBQ       R12, R14 // first rest lanes
-	VMOVUPS    (R13)(R14*4), Y9 // first rest lanes
-	VMOVUPS    32(R13)(R14*4), Y10 // first rest lanes
-	VMASKMOVPS (R9), Y9, Y9 // x = q[0], rest lanes
-	VMASKMOVPS 32(R9), Y10, Y10 // x = q[0], rest lanes
-	ADDQ       R10, R8 // y += dim
-	ADDQ       R10, R8 // y += dim
-	LEAQ       (R8)(R12*2), R9 // y = float16 of y[0], rest lanes
-	MOVQ       $+0, R13 // y = float16 of y[0], rest lanes
-	TESTB      $0x01, R12 // y = float16 of y[0], rest lanes
-	JEQ        no_piece_16 // y = float16 of y[0], rest lanes
-	SUBQ       $+2, R9 // y = float16 of y[0], rest lanes
-	MOVWLZX    (R9), R11 // y = float16 of y[0], rest lanes
-	SHLQ       $0x10, R13 // y = float16 of y[0], rest lanes
-	ORQ        R11, R13 // y = float16 of y[0], rest lanes
+less_17:
+	MOVQ       R12, R13 // rest = dim
+	ANDQ       $+15, R13 // rest &= 15
+	CMPQ       R13, $+1 // rest < 1
+	JLT        less_18 // rest < 1
+	CMPQ       R12, $+0 // dim < 0
+	JLT        less_19 // dim < 0
+	SUBQ       R13, R12 // dim -= rest
+	ADDQ       R12, R11 // q += dim
+	ADDQ       R12, R11 // q += dim
+	ADDQ       R12, R11 // q += dim
+	ADDQ       R12, R11 // q += dim
+	LEAQ       tail_window<>+0(SB), R14 // first rest lanes
+	MOVQ       $+16, R15 // first rest lanes
+	SUBQ       R13, R15 // first rest lanes
+	VMOVUPS    (R14)(R15*4), Y9 // first rest lanes
+	VMOVUPS    32(R14)(R15*4), Y10 // first rest lanes
+	VMASKMOVPS (R11), Y9, Y9 // x = q[0], rest lanes
+	VMASKMOVPS 32(R11), Y10, Y10 // x = q[0], rest lanes
+	ADDQ       R12, R10 // y += dim
+	ADDQ       R12, R10 // y += dim
+	LEAQ       (R10)(R13*2), R11 // y = float16 of y[0], rest lanes
+	MOVQ       $+0, R14 // y = float16 of y[0], rest lanes
+	TESTB      $0x01, R13 // y = float16 of y[0], rest lanes
+	JEQ        no_piece_20 // y = float16 of y[0], rest lanes
+	SUBQ       $+2, R11 // y = float16 of y[0], rest lanes
+	MOVWLZX    (R11), DI // y = float16 of y[0], rest lanes
+	SHLQ       $0x10, R14 // y = float16 of y[0], rest lanes
+	ORQ        DI, R14 // y = float16 of y[0], rest lanes
 
-no_piece_16:
-	TESTB $0x02, R12 // y = float16 of y[0], rest lanes
-	JEQ   no_piece_17 // y = float16 of y[0], rest lanes
-	SUBQ  $+4, R9 // y = float16 of y[0], rest lanes
-	MOVL  (R9), R11 // y = float16 of y[0], rest lanes
-	SHLQ  $0x20, R13 // y = float16 of y[0], rest lanes
-	ORQ   R11, R13 // y = float16 of y[0], rest lanes
+no_piece_20:
+	TESTB $0x02, R13 // y = float16 of y[0], rest lanes
+	JEQ   no_piece_21 // y = float16 of y[0], rest lanes
+	SUBQ  $+4, R11 // y = float16 of y[0], rest lanes
+	MOVL  (R11), DI // y = float16 of y[0], rest lanes
+	SHLQ  $0x20, R14 // y = float16 of y[0], rest lanes
+	ORQ   DI, R14 // y = float16 of y[0], rest lanes
 
-no_piece_17:
-	VMOVQ       R13, X11 // y = float16 of y[0], rest lanes
-	TESTB       $0x04, R12 // y = float16 of y[0], rest lanes
-	JEQ         no_piece_18 // y = float16 of y[0], rest lanes
-	SUBQ        $+8, R9 // y = float16 of y[0], rest lanes
-	VMOVQ       (R9), X12 // y = float16 of y[0], rest lanes
+no_piece_21:
+	VMOVQ       R14, X11 // y = float16 of y[0], rest lanes
+	TESTB       $0x04, R13 // y = float16 of y[0], rest lanes
+	JEQ         no_piece_22 // y = float16 of y[0], rest lanes
+	SUBQ        $+8, R11 // y = float16 of y[0], rest lanes
+	VMOVQ       (R11), X12 // y = float16 of y[0], rest lanes
 	VPUNPCKLQDQ X11, X12, X11 // y = float16 of y[0], rest lanes
 
-no_piece_18:
-	TESTB       $0x08, R12 // y = float16 of y[0], rest lanes
-	JEQ         no_piece_19 // y = float16 of y[0], rest lanes
+no_piece_22:
+	TESTB       $0x08, R13 // y = float16 of y[0], rest lanes
+	JEQ         no_piece_23 // y = float16 of y[0], rest lanes
 	VINSERTI128 $0x01, X11, Y11, Y11 // y = float16 of y[0], rest lanes
-	VINSERTI128 $0x00, (R8), Y11, Y11 // y = float16 of y[0], rest lanes
+	VINSERTI128 $0x00, (R10), Y11, Y11 // y = float16 of y[0], rest lanes
 
-no_piece_19:
+no_piece_23:
 	VEXTRACTI128 $0x01, Y11, X12 // y = float16 of y[0], rest lanes
 	VCVTPH2PS    X11, Y11 // y = float16 of y[0], rest lanes
 	VCVTPH2PS    X12, Y12 // y = float16 of y[0], rest lanes
-	CMPQ         R10, $+48 // dim < 48
-	JLT          less_20 // dim < 48
+	CMPQ         R12, $+48 // dim < 48
+	JLT          less_24 // dim < 48
 	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
 	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
 	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 0..7
 	VFMADD231PS  Y10, Y10, Y8 // s0_c3 += x * x, lanes 8..15
-	JMP          end_21
+	JMP          end_25
 
-less_20:
-	CMPQ         R10, $+32 // dim < 32
-	JLT          less_22 // dim < 32
+less_24:
+	CMPQ         R12, $+32 // dim < 32
+	JLT          less_26 // dim < 32
 	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
 	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
 	VFMADD231PS  Y9, Y9, Y5 // s0_c2 += x * x, lanes 0..7
 	VFMADD231PS  Y10, Y10, Y6 // s0_c2 += x * x, lanes 8..15
-	JMP          end_23
+	JMP          end_27
 
-less_22:
-	CMPQ         R10, $+16 // dim < 16
-	JLT          less_24 // dim < 16
+less_26:
+	CMPQ         R12, $+16 // dim < 16
+	JLT          less_28 // dim < 16
 	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
 	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
 	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
 	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
-	JMP          end_25
+	JMP          end_29
 
-less_24:
+less_28:
 	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
 	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
 	VFMADD231PS  Y9, Y9, Y1 // s0_c0 += x * x, lanes 0..7
 	VFMADD231PS  Y10, Y10, Y2 // s0_c0 += x * x, lanes 8..15
 
+end_29:
+end_27:
 end_25:
-end_23:
-end_21:
-less_15:
-less_14:
-less_9:
-	MOVQ    acc+72(FP), R8 // acc
-	CMPQ    R8, $+1 // acc < 1
-	JLT     less_26 // acc < 1
-	VMOVUPS Y1, (R8) // acc[0] = s0_c0, lanes 0..7
-	VMOVUPS Y2, 32(R8) // acc[0] = s0_c0, lanes 8..15
-	VMOVUPS Y3, 64(R8) // acc[16] = s0_c1, lanes 0..7
-	VMOVUPS Y4, 96(R8) // acc[16] = s0_c1, lanes 8..15
-	VMOVUPS Y5, 128(R8) // acc[32] = s0_c2, lanes 0..7
-	VMOVUPS Y6, 160(R8) // acc[32] = s0_c2, lanes 8..15
-	VMOVUPS Y7, 192(R8) // acc[48] = s0_c3, lanes 0..7
-	VMOVUPS Y8, 224(R8) // acc[48] = s0_c3, lanes 8..15
+less_19:
+less_18:
+less_12:
+	MOVQ    acc+72(FP), R10 // acc
+	CMPQ    R10, $+1 // acc < 1
+	JLT     less_30 // acc < 1
+	VMOVUPS Y1, (R10) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y2, 32(R10) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y3, 64(R10) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y4, 96(R10) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y5, 128(R10) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y6, 160(R10) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y7, 192(R10) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y8, 224(R10) // acc[48] = s0_c3, lanes 8..15
 
-less_26:
+less_30:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
 	VXORPS       Y9, Y9, Y9 // zero = 0, lanes 0..7
 	VXORPS       Y10, Y10, Y10 // zero = 0, lanes 8..15
@@ -15587,64 +15739,75 @@ less_26:
 	VADDPS       Y10, Y2, Y2 // s0_c0 = s0_c0 + zero, lanes 8..15
 	VMOVSS       X1, (AX) // dst[0] = s0_c0[0]
 	ADDQ         $+4, AX // dst += 4
-	SUBQ         $+1, DX // count += -1
-	CMPQ         DX, $+1 // count >= 1
-	JGE          rows_1 // count >= 1
+	SUBQ         $+1, R8 // count += -1
+	CMPQ         R8, $+1 // count >= 1
+	JGE          rows_3 // count >= 1
 
-rows_end_2:
+rows_end_4:
 	VZEROUPPER
 	RET
 
 // func cosineRowsF16AVX2(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
 TEXT ·cosineRowsF16AVX2(SB), NOSPLIT, $0-88
 	MOVQ dst+0(FP), AX // dst
-	MOVQ rows+16(FP), CX // rows
-	MOVQ count+40(FP), DX // count
-	MOVQ index+48(FP), BX // index
-	CMPQ DX, $+1 // count < 1
-	JLT  rows_end_2 // count < 1
+	MOVQ $+1, CX // all = 1
+	MOVQ index+48(FP), DX // index
+	CMPQ DX, $+1 // index < 1
+	JLT  less_1 // index < 1
+	MOVQ dim+24(FP), DX // dim
+	CMPQ DX, $+1024 // dim < 1024
+	JLT  less_2 // dim < 1024
+	MOVQ $+0, CX // all = 0
 
-rows_1:
-	MOVQ    stride+32(FP), R8 // stride
-	SHLQ    $0x01, R8 // stride <<= 1
-	CMPQ    BX, $+1 // index < 1
-	JLT     less_3 // index < 1
-	MOVL    (BX), SI // row = index[0]
-	IMULQ   R8, SI // row *= stride
-	ADDQ    CX, SI // row += rows
-	MOVQ    ahead+64(FP), R9 // ahead
-	ADDQ    BX, R9 // ahead += index
-	MOVQ    last+56(FP), R10 // last
-	CMPQ    R10, R9 // ahead min= last
-	CMOVQLT R10, R9 // ahead min= last
-	MOVL    (R9), DI // ahead = ahead[0]
-	IMULQ   R8, DI // ahead *= stride
-	ADDQ    CX, DI // ahead += rows
-	ADDQ    $+4, BX // index += 4
-	JMP     end_4
+less_2:
+less_1:
+	MOVQ rows+16(FP), DX // rows
+	MOVQ count+40(FP), R8 // count
+	MOVQ index+48(FP), R9 // index
+	CMPQ R8, $+1 // count < 1
+	JLT  rows_end_4 // count < 1
 
-less_3:
-	MOVQ CX, SI // row = rows
-	MOVQ ahead+64(FP), DI // ahead
-	ADDQ CX, DI // ahead += rows
-	ADDQ R8, CX // rows += stride
-
-end_4:
-	MOVQ    resume+80(FP), R8 // resume
-	CMPQ    R8, $+1 // resume < 1
-	JLT     less_5 // resume < 1
-	MOVQ    acc+72(FP), R8 // acc
-	VMOVUPS (R8), Y0 // s0_c0 = acc[0], lanes 0..7
-	VMOVUPS 32(R8), Y1 // s0_c0 = acc[0], lanes 8..15
-	VMOVUPS 256(R8), Y2 // s1_c0 = acc[64], lanes 0..7
-	VMOVUPS 288(R8), Y3 // s1_c0 = acc[64], lanes 8..15
-	VMOVUPS 64(R8), Y4 // s0_c1 = acc[16], lanes 0..7
-	VMOVUPS 96(R8), Y5 // s0_c1 = acc[16], lanes 8..15
-	VMOVUPS 320(R8), Y6 // s1_c1 = acc[80], lanes 0..7
-	VMOVUPS 352(R8), Y7 // s1_c1 = acc[80], lanes 8..15
+rows_3:
+	MOVQ    stride+32(FP), R10 // stride
+	SHLQ    $0x01, R10 // stride <<= 1
+	CMPQ    R9, $+1 // index < 1
+	JLT     less_5 // index < 1
+	MOVL    (R9), BX // row = index[0]
+	IMULQ   R10, BX // row *= stride
+	ADDQ    DX, BX // row += rows
+	MOVQ    ahead+64(FP), R11 // ahead
+	ADDQ    R9, R11 // ahead += index
+	MOVQ    last+56(FP), R12 // last
+	CMPQ    R12, R11 // ahead min= last
+	CMOVQLT R12, R11 // ahead min= last
+	MOVL    (R11), SI // ahead = ahead[0]
+	IMULQ   R10, SI // ahead *= stride
+	ADDQ    DX, SI // ahead += rows
+	ADDQ    $+4, R9 // index += 4
 	JMP     end_6
 
 less_5:
+	MOVQ DX, BX // row = rows
+	MOVQ ahead+64(FP), SI // ahead
+	ADDQ DX, SI // ahead += rows
+	ADDQ R10, DX // rows += stride
+
+end_6:
+	MOVQ    resume+80(FP), R10 // resume
+	CMPQ    R10, $+1 // resume < 1
+	JLT     less_7 // resume < 1
+	MOVQ    acc+72(FP), R10 // acc
+	VMOVUPS (R10), Y0 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(R10), Y1 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 256(R10), Y2 // s1_c0 = acc[64], lanes 0..7
+	VMOVUPS 288(R10), Y3 // s1_c0 = acc[64], lanes 8..15
+	VMOVUPS 64(R10), Y4 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(R10), Y5 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 320(R10), Y6 // s1_c1 = acc[80], lanes 0..7
+	VMOVUPS 352(R10), Y7 // s1_c1 = acc[80], lanes 8..15
+	JMP     end_8
+
+less_7:
 	VXORPS Y0, Y0, Y0 // s0_c0 = 0, lanes 0..7
 	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 8..15
 	VXORPS Y2, Y2, Y2 // s1_c0 = 0, lanes 0..7
@@ -15654,169 +15817,177 @@ less_5:
 	VXORPS Y6, Y6, Y6 // s1_c1 = 0, lanes 0..7
 	VXORPS Y7, Y7, Y7 // s1_c1 = 0, lanes 8..15
 
-end_6:
-	MOVQ SI, R8 // y = row
-	MOVQ q+8(FP), R9 // q
-	MOVQ dim+24(FP), R10 // dim
-	CMPQ R10, $+64 // dim < 64
-	JLT  chains_end_8 // dim < 64
+end_8:
+	MOVQ BX, R10 // y = row
+	MOVQ q+8(FP), R11 // q
+	MOVQ dim+24(FP), R12 // dim
+	CMPQ R12, $+64 // dim < 64
+	JLT  chains_end_10 // dim < 64
 
-chains_7:
-	PREFETCHT1  (DI) // prefetch ahead[0]
-	PREFETCHT1  64(DI) // prefetch ahead[16]
-	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
-	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
-	VCVTPH2PS   (R8), Y10 // y = float16 of y[0]
-	VCVTPH2PS   16(R8), Y11 // y = float16 of y[0]
-	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
-	VFMADD231PS Y10, Y10, Y2 // s1_c0 += y * y, lanes 0..7
-	VFMADD231PS Y11, Y11, Y3 // s1_c0 += y * y, lanes 8..15
-	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
-	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
-	VCVTPH2PS   32(R8), Y10 // y = float16 of y[8]
-	VCVTPH2PS   48(R8), Y11 // y = float16 of y[8]
-	VFMADD231PS Y10, Y8, Y4 // s0_c1 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y5 // s0_c1 += x * y, lanes 8..15
-	VFMADD231PS Y10, Y10, Y6 // s1_c1 += y * y, lanes 0..7
-	VFMADD231PS Y11, Y11, Y7 // s1_c1 += y * y, lanes 8..15
-	ADDQ        $+256, R9 // q += 256
-	ADDQ        $+128, R8 // y += 128
-	ADDQ        $+128, DI // ahead += 128
-	SUBQ        $+64, R10 // dim += -64
-	CMPQ        R10, $+64 // dim >= 64
-	JGE         chains_7 // dim >= 64
-
-chains_end_8:
-	// what is left: full vectors of the first chains, then a part of the next
-	CMPQ        R10, $+1 // dim < 1
-	JLT         less_9 // dim < 1
-	PREFETCHT1  (DI) // prefetch ahead[0]
-	PREFETCHT1  64(DI) // prefetch ahead[16]
-	CMPQ        R10, $+16 // dim < 16
-	JLT         less_10 // dim < 16
-	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
-	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
-	VCVTPH2PS   (R8), Y10 // y = float16 of y[0]
-	VCVTPH2PS   16(R8), Y11 // y = float16 of y[0]
-	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
-	VFMADD231PS Y10, Y10, Y2 // s1_c0 += y * y, lanes 0..7
-	VFMADD231PS Y11, Y11, Y3 // s1_c0 += y * y, lanes 8..15
-
-less_10:
-	CMPQ        R10, $+32 // dim < 32
-	JLT         less_11 // dim < 32
-	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
-	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
-	VCVTPH2PS   32(R8), Y10 // y = float16 of y[8]
-	VCVTPH2PS   48(R8), Y11 // y = float16 of y[8]
-	VFMADD231PS Y10, Y8, Y4 // s0_c1 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y5 // s0_c1 += x * y, lanes 8..15
-	VFMADD231PS Y10, Y10, Y6 // s1_c1 += y * y, lanes 0..7
-	VFMADD231PS Y11, Y11, Y7 // s1_c1 += y * y, lanes 8..15
+chains_9:
+	PREFETCHT1 (SI) // prefetch ahead[0]
+	CMPQ       CX, $+1 // all < 1
+	JLT        less_11 // all < 1
+	PREFETCHT1 64(SI) // prefetch ahead[16]
 
 less_11:
-	MOVQ R10, R12 // rest = dim
-	ANDQ $+15, R12 // rest &= 15
-	CMPQ R12, $+1 // rest < 1
-	JLT  less_12 // rest < 1
-	CMPQ R10, $+32 // dim < 32
-	JLT  less_13 // dim < 32
-	JMP  end_14
+	VMOVUPS     (R11), Y8 // x = q[0], lanes 0..7
+	VMOVUPS     32(R11), Y9 // x = q[0], lanes 8..15
+	VCVTPH2PS   (R10), Y10 // y = float16 of y[0]
+	VCVTPH2PS   16(R10), Y11 // y = float16 of y[0]
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c0 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c0 += y * y, lanes 8..15
+	VMOVUPS     64(R11), Y8 // x = q[16], lanes 0..7
+	VMOVUPS     96(R11), Y9 // x = q[16], lanes 8..15
+	VCVTPH2PS   32(R10), Y10 // y = float16 of y[8]
+	VCVTPH2PS   48(R10), Y11 // y = float16 of y[8]
+	VFMADD231PS Y10, Y8, Y4 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c1 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y6 // s1_c1 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y7 // s1_c1 += y * y, lanes 8..15
+	ADDQ        $+256, R11 // q += 256
+	ADDQ        $+128, R10 // y += 128
+	ADDQ        $+128, SI // ahead += 128
+	SUBQ        $+64, R12 // dim += -64
+	CMPQ        R12, $+64 // dim >= 64
+	JGE         chains_9 // dim >= 64
+
+chains_end_10:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ       R12, $+1 // dim < 1
+	JLT        less_12 // dim < 1
+	PREFETCHT1 (SI) // prefetch ahead[0]
+	CMPQ       CX, $+1 // all < 1
+	JLT        less_13 // all < 1
+	PREFETCHT1 64(SI) // prefetch ahead[16]
 
 less_13:
-	SUBQ       R12, R10 // dim -= rest
-	ADDQ       R10, R9 // q += dim
-	ADDQ       R10, R9 // q += dim
-	ADDQ       R10, R9 // q += dim
-	ADDQ       R10, R9 // q += dim
-	LEAQ       tail_window<>+0(SB), R13 // first rest lanes
-	MOVQ       $+16, R14 // first rest lanes
-	SUBQ       R12, R14 // first rest lanes
-	VMOVUPS    (R13)(R14*4), Y8 // first rest lanes
-	VMOVUPS    32(R13)(R14*4), Y9 // first rest lanes
-	VMASKMOVPS (R9), Y8, Y8 // x = q[0], rest lanes
-	VMASKMOVPS 32(R9), Y9, Y9 // x = q[0], rest lanes
-	ADDQ       R10, R8 // y += dim
-	ADDQ       R10, R8 // y += dim
-	LEAQ       (R8)(R12*2), R9 // y = float16 of y[0], rest lanes
-	MOVQ       $+0, R13 // y = float16 of y[0], rest lanes
-	TESTB      $0x01, R12 // y = float16 of y[0], rest lanes
-	JEQ        no_piece_15 // y = float16 of y[0], rest lanes
-	SUBQ       $+2, R9 // y = float16 of y[0], rest lanes
-	MOVWLZX    (R9), R11 // y = float16 of y[0], rest lanes
-	SHLQ       $0x10, R13 // y = float16 of y[0], rest lanes
-	ORQ        R11, R13 // y = float16 of y[0], rest lanes
+	CMPQ        R12, $+16 // dim < 16
+	JLT         less_14 // dim < 16
+	VMOVUPS     (R11), Y8 // x = q[0], lanes 0..7
+	VMOVUPS     32(R11), Y9 // x = q[0], lanes 8..15
+	VCVTPH2PS   (R10), Y10 // y = float16 of y[0]
+	VCVTPH2PS   16(R10), Y11 // y = float16 of y[0]
+	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y2 // s1_c0 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y3 // s1_c0 += y * y, lanes 8..15
 
-no_piece_15:
-	TESTB $0x02, R12 // y = float16 of y[0], rest lanes
-	JEQ   no_piece_16 // y = float16 of y[0], rest lanes
-	SUBQ  $+4, R9 // y = float16 of y[0], rest lanes
-	MOVL  (R9), R11 // y = float16 of y[0], rest lanes
-	SHLQ  $0x20, R13 // y = float16 of y[0], rest lanes
-	ORQ   R11, R13 // y = float16 of y[0], rest lanes
+less_14:
+	CMPQ        R12, $+32 // dim < 32
+	JLT         less_15 // dim < 32
+	VMOVUPS     64(R11), Y8 // x = q[16], lanes 0..7
+	VMOVUPS     96(R11), Y9 // x = q[16], lanes 8..15
+	VCVTPH2PS   32(R10), Y10 // y = float16 of y[8]
+	VCVTPH2PS   48(R10), Y11 // y = float16 of y[8]
+	VFMADD231PS Y10, Y8, Y4 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c1 += x * y, lanes 8..15
+	VFMADD231PS Y10, Y10, Y6 // s1_c1 += y * y, lanes 0..7
+	VFMADD231PS Y11, Y11, Y7 // s1_c1 += y * y, lanes 8..15
 
-no_piece_16:
-	VMOVQ       R13, X10 // y = float16 of y[0], rest lanes
-	TESTB       $0x04, R12 // y = float16 of y[0], rest lanes
-	JEQ         no_piece_17 // y = float16 of y[0], rest lanes
-	SUBQ        $+8, R9 // y = float16 of y[0], rest lanes
-	VMOVQ       (R9), X11 // y = float16 of y[0], rest lanes
+less_15:
+	MOVQ R12, R13 // rest = dim
+	ANDQ $+15, R13 // rest &= 15
+	CMPQ R13, $+1 // rest < 1
+	JLT  less_16 // rest < 1
+	CMPQ R12, $+32 // dim < 32
+	JLT  less_17 // dim < 32
+	JMP  end_18
+
+less_17:
+	SUBQ       R13, R12 // dim -= rest
+	ADDQ       R12, R11 // q += dim
+	ADDQ       R12, R11 // q += dim
+	ADDQ       R12, R11 // q += dim
+	ADDQ       R12, R11 // q += dim
+	LEAQ       tail_window<>+0(SB), R14 // first rest lanes
+	MOVQ       $+16, R15 // first rest lanes
+	SUBQ       R13, R15 // first rest lanes
+	VMOVUPS    (R14)(R15*4), Y8 // first rest lanes
+	VMOVUPS    32(R14)(R15*4), Y9 // first rest lanes
+	VMASKMOVPS (R11), Y8, Y8 // x = q[0], rest lanes
+	VMASKMOVPS 32(R11), Y9, Y9 // x = q[0], rest lanes
+	ADDQ       R12, R10 // y += dim
+	ADDQ       R12, R10 // y += dim
+	LEAQ       (R10)(R13*2), R11 // y = float16 of y[0], rest lanes
+	MOVQ       $+0, R14 // y = float16 of y[0], rest lanes
+	TESTB      $0x01, R13 // y = float16 of y[0], rest lanes
+	JEQ        no_piece_19 // y = float16 of y[0], rest lanes
+	SUBQ       $+2, R11 // y = float16 of y[0], rest lanes
+	MOVWLZX    (R11), DI // y = float16 of y[0], rest lanes
+	SHLQ       $0x10, R14 // y = float16 of y[0], rest lanes
+	ORQ        DI, R14 // y = float16 of y[0], rest lanes
+
+no_piece_19:
+	TESTB $0x02, R13 // y = float16 of y[0], rest lanes
+	JEQ   no_piece_20 // y = float16 of y[0], rest lanes
+	SUBQ  $+4, R11 // y = float16 of y[0], rest lanes
+	MOVL  (R11), DI // y = float16 of y[0], rest lanes
+	SHLQ  $0x20, R14 // y = float16 of y[0], rest lanes
+	ORQ   DI, R14 // y = float16 of y[0], rest lanes
+
+no_piece_20:
+	VMOVQ       R14, X10 // y = float16 of y[0], rest lanes
+	TESTB       $0x04, R13 // y = float16 of y[0], rest lanes
+	JEQ         no_piece_21 // y = float16 of y[0], rest lanes
+	SUBQ        $+8, R11 // y = float16 of y[0], rest lanes
+	VMOVQ       (R11), X11 // y = float16 of y[0], rest lanes
 	VPUNPCKLQDQ X10, X11, X10 // y = float16 of y[0], rest lanes
 
-no_piece_17:
-	TESTB       $0x08, R12 // y = float16 of y[0], rest lanes
-	JEQ         no_piece_18 // y = float16 of y[0], rest lanes
+no_piece_21:
+	TESTB       $0x08, R13 // y = float16 of y[0], rest lanes
+	JEQ         no_piece_22 // y = float16 of y[0], rest lanes
 	VINSERTI128 $0x01, X10, Y10, Y10 // y = float16 of y[0], rest lanes
-	VINSERTI128 $0x00, (R8), Y10, Y10 // y = float16 of y[0], rest lanes
+	VINSERTI128 $0x00, (R10), Y10, Y10 // y = float16 of y[0], rest lanes
 
-no_piece_18:
+no_piece_22:
 	VEXTRACTI128 $0x01, Y10, X11 // y = float16 of y[0], rest lanes
 	VCVTPH2PS    X10, Y10 // y = float16 of y[0], rest lanes
 	VCVTPH2PS    X11, Y11 // y = float16 of y[0], rest lanes
-	CMPQ         R10, $+16 // dim < 16
-	JLT          less_19 // dim < 16
+	CMPQ         R12, $+16 // dim < 16
+	JLT          less_23 // dim < 16
 	VFMADD231PS  Y10, Y8, Y4 // s0_c1 += x * y, lanes 0..7
 	VFMADD231PS  Y11, Y9, Y5 // s0_c1 += x * y, lanes 8..15
 	VFMADD231PS  Y10, Y10, Y6 // s1_c1 += y * y, lanes 0..7
 	VFMADD231PS  Y11, Y11, Y7 // s1_c1 += y * y, lanes 8..15
-	JMP          end_20
+	JMP          end_24
 
-less_19:
+less_23:
 	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
 	VFMADD231PS Y10, Y10, Y2 // s1_c0 += y * y, lanes 0..7
 	VFMADD231PS Y11, Y11, Y3 // s1_c0 += y * y, lanes 8..15
 
-end_20:
-end_14:
+end_24:
+end_18:
+less_16:
 less_12:
-less_9:
-	MOVQ    acc+72(FP), R8 // acc
-	VMOVUPS Y0, (R8) // acc[0] = s0_c0, lanes 0..7
-	VMOVUPS Y1, 32(R8) // acc[0] = s0_c0, lanes 8..15
-	VMOVUPS Y2, 256(R8) // acc[64] = s1_c0, lanes 0..7
-	VMOVUPS Y3, 288(R8) // acc[64] = s1_c0, lanes 8..15
-	VMOVUPS Y4, 64(R8) // acc[16] = s0_c1, lanes 0..7
-	VMOVUPS Y5, 96(R8) // acc[16] = s0_c1, lanes 8..15
-	VMOVUPS Y6, 320(R8) // acc[80] = s1_c1, lanes 0..7
-	VMOVUPS Y7, 352(R8) // acc[80] = s1_c1, lanes 8..15
-	MOVQ    resume+80(FP), R8 // resume
-	CMPQ    R8, $+1 // resume < 1
-	JLT     less_21 // resume < 1
-	MOVQ    acc+72(FP), R8 // acc
-	VMOVUPS 128(R8), Y0 // s0_c2 = acc[32], lanes 0..7
-	VMOVUPS 160(R8), Y1 // s0_c2 = acc[32], lanes 8..15
-	VMOVUPS 384(R8), Y2 // s1_c2 = acc[96], lanes 0..7
-	VMOVUPS 416(R8), Y3 // s1_c2 = acc[96], lanes 8..15
-	VMOVUPS 192(R8), Y4 // s0_c3 = acc[48], lanes 0..7
-	VMOVUPS 224(R8), Y5 // s0_c3 = acc[48], lanes 8..15
-	VMOVUPS 448(R8), Y6 // s1_c3 = acc[112], lanes 0..7
-	VMOVUPS 480(R8), Y7 // s1_c3 = acc[112], lanes 8..15
-	JMP     end_22
+	MOVQ    acc+72(FP), R10 // acc
+	VMOVUPS Y0, (R10) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y1, 32(R10) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y2, 256(R10) // acc[64] = s1_c0, lanes 0..7
+	VMOVUPS Y3, 288(R10) // acc[64] = s1_c0, lanes 8..15
+	VMOVUPS Y4, 64(R10) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y5, 96(R10) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y6, 320(R10) // acc[80] = s1_c1, lanes 0..7
+	VMOVUPS Y7, 352(R10) // acc[80] = s1_c1, lanes 8..15
+	MOVQ    resume+80(FP), R10 // resume
+	CMPQ    R10, $+1 // resume < 1
+	JLT     less_25 // resume < 1
+	MOVQ    acc+72(FP), R10 // acc
+	VMOVUPS 128(R10), Y0 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(R10), Y1 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 384(R10), Y2 // s1_c2 = acc[96], lanes 0..7
+	VMOVUPS 416(R10), Y3 // s1_c2 = acc[96], lanes 8..15
+	VMOVUPS 192(R10), Y4 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(R10), Y5 // s0_c3 = acc[48], lanes 8..15
+	VMOVUPS 448(R10), Y6 // s1_c3 = acc[112], lanes 0..7
+	VMOVUPS 480(R10), Y7 // s1_c3 = acc[112], lanes 8..15
+	JMP     end_26
 
-less_21:
+less_25:
 	VXORPS Y0, Y0, Y0 // s0_c2 = 0, lanes 0..7
 	VXORPS Y1, Y1, Y1 // s0_c2 = 0, lanes 8..15
 	VXORPS Y2, Y2, Y2 // s1_c2 = 0, lanes 0..7
@@ -15826,162 +15997,162 @@ less_21:
 	VXORPS Y6, Y6, Y6 // s1_c3 = 0, lanes 0..7
 	VXORPS Y7, Y7, Y7 // s1_c3 = 0, lanes 8..15
 
-end_22:
-	MOVQ SI, R8 // y = row
-	MOVQ q+8(FP), R9 // q
-	MOVQ dim+24(FP), R10 // dim
-	CMPQ R10, $+64 // dim < 64
-	JLT  chains_end_24 // dim < 64
+end_26:
+	MOVQ BX, R10 // y = row
+	MOVQ q+8(FP), R11 // q
+	MOVQ dim+24(FP), R12 // dim
+	CMPQ R12, $+64 // dim < 64
+	JLT  chains_end_28 // dim < 64
 
-chains_23:
-	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
-	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
-	VCVTPH2PS   64(R8), Y10 // y = float16 of y[16]
-	VCVTPH2PS   80(R8), Y11 // y = float16 of y[16]
+chains_27:
+	VMOVUPS     128(R11), Y8 // x = q[32], lanes 0..7
+	VMOVUPS     160(R11), Y9 // x = q[32], lanes 8..15
+	VCVTPH2PS   64(R10), Y10 // y = float16 of y[16]
+	VCVTPH2PS   80(R10), Y11 // y = float16 of y[16]
 	VFMADD231PS Y10, Y8, Y0 // s0_c2 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y1 // s0_c2 += x * y, lanes 8..15
 	VFMADD231PS Y10, Y10, Y2 // s1_c2 += y * y, lanes 0..7
 	VFMADD231PS Y11, Y11, Y3 // s1_c2 += y * y, lanes 8..15
-	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
-	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
-	VCVTPH2PS   96(R8), Y10 // y = float16 of y[24]
-	VCVTPH2PS   112(R8), Y11 // y = float16 of y[24]
+	VMOVUPS     192(R11), Y8 // x = q[48], lanes 0..7
+	VMOVUPS     224(R11), Y9 // x = q[48], lanes 8..15
+	VCVTPH2PS   96(R10), Y10 // y = float16 of y[24]
+	VCVTPH2PS   112(R10), Y11 // y = float16 of y[24]
 	VFMADD231PS Y10, Y8, Y4 // s0_c3 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y5 // s0_c3 += x * y, lanes 8..15
 	VFMADD231PS Y10, Y10, Y6 // s1_c3 += y * y, lanes 0..7
 	VFMADD231PS Y11, Y11, Y7 // s1_c3 += y * y, lanes 8..15
-	ADDQ        $+256, R9 // q += 256
-	ADDQ        $+128, R8 // y += 128
-	SUBQ        $+64, R10 // dim += -64
-	CMPQ        R10, $+64 // dim >= 64
-	JGE         chains_23 // dim >= 64
+	ADDQ        $+256, R11 // q += 256
+	ADDQ        $+128, R10 // y += 128
+	SUBQ        $+64, R12 // dim += -64
+	CMPQ        R12, $+64 // dim >= 64
+	JGE         chains_27 // dim >= 64
 
-chains_end_24:
+chains_end_28:
 	// what is left: full vectors of the first chains, then a part of the next
-	CMPQ        R10, $+1 // dim < 1
-	JLT         less_25 // dim < 1
-	CMPQ        R10, $+48 // dim < 48
-	JLT         less_26 // dim < 48
-	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
-	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
-	VCVTPH2PS   64(R8), Y10 // y = float16 of y[16]
-	VCVTPH2PS   80(R8), Y11 // y = float16 of y[16]
+	CMPQ        R12, $+1 // dim < 1
+	JLT         less_29 // dim < 1
+	CMPQ        R12, $+48 // dim < 48
+	JLT         less_30 // dim < 48
+	VMOVUPS     128(R11), Y8 // x = q[32], lanes 0..7
+	VMOVUPS     160(R11), Y9 // x = q[32], lanes 8..15
+	VCVTPH2PS   64(R10), Y10 // y = float16 of y[16]
+	VCVTPH2PS   80(R10), Y11 // y = float16 of y[16]
 	VFMADD231PS Y10, Y8, Y0 // s0_c2 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y1 // s0_c2 += x * y, lanes 8..15
 	VFMADD231PS Y10, Y10, Y2 // s1_c2 += y * y, lanes 0..7
 	VFMADD231PS Y11, Y11, Y3 // s1_c2 += y * y, lanes 8..15
 
-less_26:
-	CMPQ        R10, $+64 // dim < 64
-	JLT         less_27 // dim < 64
-	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
-	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
-	VCVTPH2PS   96(R8), Y10 // y = float16 of y[24]
-	VCVTPH2PS   112(R8), Y11 // y = float16 of y[24]
+less_30:
+	CMPQ        R12, $+64 // dim < 64
+	JLT         less_31 // dim < 64
+	VMOVUPS     192(R11), Y8 // x = q[48], lanes 0..7
+	VMOVUPS     224(R11), Y9 // x = q[48], lanes 8..15
+	VCVTPH2PS   96(R10), Y10 // y = float16 of y[24]
+	VCVTPH2PS   112(R10), Y11 // y = float16 of y[24]
 	VFMADD231PS Y10, Y8, Y4 // s0_c3 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y5 // s0_c3 += x * y, lanes 8..15
 	VFMADD231PS Y10, Y10, Y6 // s1_c3 += y * y, lanes 0..7
 	VFMADD231PS Y11, Y11, Y7 // s1_c3 += y * y, lanes 8..15
 
-less_27:
-	MOVQ       R10, R12 // rest = dim
-	ANDQ       $+15, R12 // rest &= 15
-	CMPQ       R12, $+1 // rest < 1
-	JLT        less_28 // rest < 1
-	CMPQ       R10, $+32 // dim < 32
-	JLT        less_29 // dim < 32
-	SUBQ       R12, R10 // dim -= rest
-	ADDQ       R10, R9 // q += dim
-	ADDQ       R10, R9 // q += dim
-	ADDQ       R10, R9 // q += dim
-	ADDQ       R10, R9 // q += dim
-	LEAQ       tail_window<>+0(SB), R13 // first rest lanes
-	MOVQ       $+16, R14 // first rest lanes
-	SUBQ       R12, R14 // first rest lanes
-	VMOVUPS    (R13)(R14*4), Y8 // first rest lanes
-	VMOVUPS    32(R13)(R14*4), Y9 // first rest lanes
-	VMASKMOVPS (R9), Y8, Y8 // x = q[0], rest lanes
-	VMASKMOVPS 32(R9), Y9, Y9 // x = q[0], rest lanes
-	ADDQ       R10, R8 // y += dim
-	ADDQ       R10, R8 // y += dim
-	LEAQ       (R8)(R12*2), R9 // y = float16 of y[0], rest lanes
-	MOVQ       $+0, R13 // y = float16 of y[0], rest lanes
-	TESTB      $0x01, R12 // y = float16 of y[0], rest lanes
-	JEQ        no_piece_30 // y = float16 of y[0], rest lanes
-	SUBQ       $+2, R9 // y = float16 of y[0], rest lanes
-	MOVWLZX    (R9), R11 // y = float16 of y[0], rest lanes
-	SHLQ       $0x10, R13 // y = float16 of y[0], rest lanes
-	ORQ        R11, R13 // y = float16 of y[0], rest lanes
+less_31:
+	MOVQ       R12, R13 // rest = dim
+	ANDQ       $+15, R13 // rest &= 15
+	CMPQ       R13, $+1 // rest < 1
+	JLT        less_32 // rest < 1
+	CMPQ       R12, $+32 // dim < 32
+	JLT        less_33 // dim < 32
+	SUBQ       R13, R12 // dim -= rest
+	ADDQ       R12, R11 // q += dim
+	ADDQ       R12, R11 // q += dim
+	ADDQ       R12, R11 // q += dim
+	ADDQ       R12, R11 // q += dim
+	LEAQ       tail_window<>+0(SB), R14 // first rest lanes
+	MOVQ       $+16, R15 // first rest lanes
+	SUBQ       R13, R15 // first rest lanes
+	VMOVUPS    (R14)(R15*4), Y8 // first rest lanes
+	VMOVUPS    32(R14)(R15*4), Y9 // first rest lanes
+	VMASKMOVPS (R11), Y8, Y8 // x = q[0], rest lanes
+	VMASKMOVPS 32(R11), Y9, Y9 // x = q[0], rest lanes
+	ADDQ       R12, R10 // y += dim
+	ADDQ       R12, R10 // y += dim
+	LEAQ       (R10)(R13*2), R11 // y = float16 of y[0], rest lanes
+	MOVQ       $+0, R14 // y = float16 of y[0], rest lanes
+	TESTB      $0x01, R13 // y = float16 of y[0], rest lanes
+	JEQ        no_piece_34 // y = float16 of y[0], rest lanes
+	SUBQ       $+2, R11 // y = float16 of y[0], rest lanes
+	MOVWLZX    (R11), DI // y = float16 of y[0], rest lanes
+	SHLQ       $0x10, R14 // y = float16 of y[0], rest lanes
+	ORQ        DI, R14 // y = float16 of y[0], rest lanes
 
-no_piece_30:
-	TESTB $0x02, R12 // y = float16 of y[0], rest lanes
-	JEQ   no_piece_31 // y = float16 of y[0], rest lanes
-	SUBQ  $+4, R9 // y = float16 of y[0], rest lanes
-	MOVL  (R9), R11 // y = float16 of y[0], rest lanes
-	SHLQ  $0x20, R13 // y = float16 of y[0], rest lanes
-	ORQ   R11, R13 // y = float16 of y[0], rest lanes
+no_piece_34:
+	TESTB $0x02, R13 // y = float16 of y[0], rest lanes
+	JEQ   no_piece_35 // y = float16 of y[0], rest lanes
+	SUBQ  $+4, R11 // y = float16 of y[0], rest lanes
+	MOVL  (R11), DI // y = float16 of y[0], rest lanes
+	SHLQ  $0x20, R14 // y = float16 of y[0], rest lanes
+	ORQ   DI, R14 // y = float16 of y[0], rest lanes
 
-no_piece_31:
-	VMOVQ       R13, X10 // y = float16 of y[0], rest lanes
-	TESTB       $0x04, R12 // y = float16 of y[0], rest lanes
-	JEQ         no_piece_32 // y = float16 of y[0], rest lanes
-	SUBQ        $+8, R9 // y = float16 of y[0], rest lanes
-	VMOVQ       (R9), X11 // y = float16 of y[0], rest lanes
+no_piece_35:
+	VMOVQ       R14, X10 // y = float16 of y[0], rest lanes
+	TESTB       $0x04, R13 // y = float16 of y[0], rest lanes
+	JEQ         no_piece_36 // y = float16 of y[0], rest lanes
+	SUBQ        $+8, R11 // y = float16 of y[0], rest lanes
+	VMOVQ       (R11), X11 // y = float16 of y[0], rest lanes
 	VPUNPCKLQDQ X10, X11, X10 // y = float16 of y[0], rest lanes
 
-no_piece_32:
-	TESTB       $0x08, R12 // y = float16 of y[0], rest lanes
-	JEQ         no_piece_33 // y = float16 of y[0], rest lanes
+no_piece_36:
+	TESTB       $0x08, R13 // y = float16 of y[0], rest lanes
+	JEQ         no_piece_37 // y = float16 of y[0], rest lanes
 	VINSERTI128 $0x01, X10, Y10, Y10 // y = float16 of y[0], rest lanes
-	VINSERTI128 $0x00, (R8), Y10, Y10 // y = float16 of y[0], rest lanes
+	VINSERTI128 $0x00, (R10), Y10, Y10 // y = float16 of y[0], rest lanes
 
-no_piece_33:
+no_piece_37:
 	VEXTRACTI128 $0x01, Y10, X11 // y = float16 of y[0], rest lanes
 	VCVTPH2PS    X10, Y10 // y = float16 of y[0], rest lanes
 	VCVTPH2PS    X11, Y11 // y = float16 of y[0], rest lanes
-	CMPQ         R10, $+48 // dim < 48
-	JLT          less_34 // dim < 48
+	CMPQ         R12, $+48 // dim < 48
+	JLT          less_38 // dim < 48
 	VFMADD231PS  Y10, Y8, Y4 // s0_c3 += x * y, lanes 0..7
 	VFMADD231PS  Y11, Y9, Y5 // s0_c3 += x * y, lanes 8..15
 	VFMADD231PS  Y10, Y10, Y6 // s1_c3 += y * y, lanes 0..7
 	VFMADD231PS  Y11, Y11, Y7 // s1_c3 += y * y, lanes 8..15
-	JMP          end_35
+	JMP          end_39
 
-less_34:
+less_38:
 	VFMADD231PS Y10, Y8, Y0 // s0_c2 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y1 // s0_c2 += x * y, lanes 8..15
 	VFMADD231PS Y10, Y10, Y2 // s1_c2 += y * y, lanes 0..7
 	VFMADD231PS Y11, Y11, Y3 // s1_c2 += y * y, lanes 8..15
 
-end_35:
+end_39:
+less_33:
+less_32:
 less_29:
-less_28:
-less_25:
-	MOVQ    acc+72(FP), R8 // acc
-	VMOVUPS Y0, 128(R8) // acc[32] = s0_c2, lanes 0..7
-	VMOVUPS Y1, 160(R8) // acc[32] = s0_c2, lanes 8..15
-	VMOVUPS Y2, 384(R8) // acc[96] = s1_c2, lanes 0..7
-	VMOVUPS Y3, 416(R8) // acc[96] = s1_c2, lanes 8..15
-	VMOVUPS Y4, 192(R8) // acc[48] = s0_c3, lanes 0..7
-	VMOVUPS Y5, 224(R8) // acc[48] = s0_c3, lanes 8..15
-	VMOVUPS Y6, 448(R8) // acc[112] = s1_c3, lanes 0..7
-	VMOVUPS Y7, 480(R8) // acc[112] = s1_c3, lanes 8..15
+	MOVQ    acc+72(FP), R10 // acc
+	VMOVUPS Y0, 128(R10) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y1, 160(R10) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y2, 384(R10) // acc[96] = s1_c2, lanes 0..7
+	VMOVUPS Y3, 416(R10) // acc[96] = s1_c2, lanes 8..15
+	VMOVUPS Y4, 192(R10) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y5, 224(R10) // acc[48] = s0_c3, lanes 8..15
+	VMOVUPS Y6, 448(R10) // acc[112] = s1_c3, lanes 0..7
+	VMOVUPS Y7, 480(R10) // acc[112] = s1_c3, lanes 8..15
 
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
 	VXORPS       Y0, Y0, Y0 // zero = 0, lanes 0..7
 	VXORPS       Y1, Y1, Y1 // zero = 0, lanes 8..15
-	MOVQ         acc+72(FP), R8 // acc
-	VMOVUPS      (R8), Y2 // c0 = acc[0], lanes 0..7
-	VMOVUPS      32(R8), Y3 // c0 = acc[0], lanes 8..15
-	MOVQ         acc+72(FP), R8 // acc
-	VMOVUPS      64(R8), Y4 // c1 = acc[16], lanes 0..7
-	VMOVUPS      96(R8), Y5 // c1 = acc[16], lanes 8..15
-	MOVQ         acc+72(FP), R8 // acc
-	VMOVUPS      128(R8), Y6 // c2 = acc[32], lanes 0..7
-	VMOVUPS      160(R8), Y7 // c2 = acc[32], lanes 8..15
-	MOVQ         acc+72(FP), R8 // acc
-	VMOVUPS      192(R8), Y8 // c3 = acc[48], lanes 0..7
-	VMOVUPS      224(R8), Y9 // c3 = acc[48], lanes 8..15
+	MOVQ         acc+72(FP), R10 // acc
+	VMOVUPS      (R10), Y2 // c0 = acc[0], lanes 0..7
+	VMOVUPS      32(R10), Y3 // c0 = acc[0], lanes 8..15
+	MOVQ         acc+72(FP), R10 // acc
+	VMOVUPS      64(R10), Y4 // c1 = acc[16], lanes 0..7
+	VMOVUPS      96(R10), Y5 // c1 = acc[16], lanes 8..15
+	MOVQ         acc+72(FP), R10 // acc
+	VMOVUPS      128(R10), Y6 // c2 = acc[32], lanes 0..7
+	VMOVUPS      160(R10), Y7 // c2 = acc[32], lanes 8..15
+	MOVQ         acc+72(FP), R10 // acc
+	VMOVUPS      192(R10), Y8 // c3 = acc[48], lanes 0..7
+	VMOVUPS      224(R10), Y9 // c3 = acc[48], lanes 8..15
 	VADDPS       Y4, Y2, Y2 // c0 = c0 + c1, lanes 0..7
 	VADDPS       Y5, Y3, Y3 // c0 = c0 + c1, lanes 8..15
 	VADDPS       Y8, Y6, Y6 // c2 = c2 + c3, lanes 0..7
@@ -15997,18 +16168,18 @@ less_25:
 	VADDPS       X4, X2, X2 // c0[0] = sum of lanes
 	VADDPS       Y0, Y2, Y2 // c0 = c0 + zero, lanes 0..7
 	VADDPS       Y1, Y3, Y3 // c0 = c0 + zero, lanes 8..15
-	MOVQ         acc+72(FP), R8 // acc
-	VMOVUPS      256(R8), Y3 // c0 = acc[64], lanes 0..7
-	VMOVUPS      288(R8), Y4 // c0 = acc[64], lanes 8..15
-	MOVQ         acc+72(FP), R8 // acc
-	VMOVUPS      320(R8), Y5 // c1 = acc[80], lanes 0..7
-	VMOVUPS      352(R8), Y6 // c1 = acc[80], lanes 8..15
-	MOVQ         acc+72(FP), R8 // acc
-	VMOVUPS      384(R8), Y7 // c2 = acc[96], lanes 0..7
-	VMOVUPS      416(R8), Y8 // c2 = acc[96], lanes 8..15
-	MOVQ         acc+72(FP), R8 // acc
-	VMOVUPS      448(R8), Y9 // c3 = acc[112], lanes 0..7
-	VMOVUPS      480(R8), Y10 // c3 = acc[112], lanes 8..15
+	MOVQ         acc+72(FP), R10 // acc
+	VMOVUPS      256(R10), Y3 // c0 = acc[64], lanes 0..7
+	VMOVUPS      288(R10), Y4 // c0 = acc[64], lanes 8..15
+	MOVQ         acc+72(FP), R10 // acc
+	VMOVUPS      320(R10), Y5 // c1 = acc[80], lanes 0..7
+	VMOVUPS      352(R10), Y6 // c1 = acc[80], lanes 8..15
+	MOVQ         acc+72(FP), R10 // acc
+	VMOVUPS      384(R10), Y7 // c2 = acc[96], lanes 0..7
+	VMOVUPS      416(R10), Y8 // c2 = acc[96], lanes 8..15
+	MOVQ         acc+72(FP), R10 // acc
+	VMOVUPS      448(R10), Y9 // c3 = acc[112], lanes 0..7
+	VMOVUPS      480(R10), Y10 // c3 = acc[112], lanes 8..15
 	VADDPS       Y5, Y3, Y3 // c0 = c0 + c1, lanes 0..7
 	VADDPS       Y6, Y4, Y4 // c0 = c0 + c1, lanes 8..15
 	VADDPS       Y9, Y7, Y7 // c2 = c2 + c3, lanes 0..7
@@ -16027,63 +16198,74 @@ less_25:
 	VMOVSS       X2, (AX) // dst[0] = c0[0]
 	VMOVSS       X3, 4(AX) // dst[1] = c0[0]
 	ADDQ         $+8, AX // dst += 8
-	SUBQ         $+1, DX // count += -1
-	CMPQ         DX, $+1 // count >= 1
-	JGE          rows_1 // count >= 1
+	SUBQ         $+1, R8 // count += -1
+	CMPQ         R8, $+1 // count >= 1
+	JGE          rows_3 // count >= 1
 
-rows_end_2:
+rows_end_4:
 	VZEROUPPER
 	RET
 
 // func dotRowsInt8AVX2(dst *float32, q *float32, rows *int8, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
 TEXT ·dotRowsInt8AVX2(SB), NOSPLIT, $0-88
 	MOVQ dst+0(FP), AX // dst
+	MOVQ $+1, CX // all = 1
+	MOVQ index+48(FP), CX // index
+	CMPQ CX, $+1 // index < 1
+	JLT  less_1 // index < 1
+	MOVQ dim+24(FP), CX // dim
+	CMPQ CX, $+2048 // dim < 2048
+	JLT  less_2 // dim < 2048
+	MOVQ $+0, CX // all = 0
+
+less_2:
+less_1:
 	MOVQ rows+16(FP), CX // rows
-	MOVQ count+40(FP), DX // count
-	MOVQ index+48(FP), BX // index
-	CMPQ DX, $+1 // count < 1
-	JLT  rows_end_2 // count < 1
+	MOVQ count+40(FP), DI // count
+	MOVQ index+48(FP), R8 // index
+	CMPQ DI, $+1 // count < 1
+	JLT  rows_end_4 // count < 1
 
-rows_1:
-	MOVQ    stride+32(FP), R8 // stride
-	CMPQ    BX, $+1 // index < 1
-	JLT     less_3 // index < 1
-	MOVL    (BX), SI // row = index[0]
-	IMULQ   R8, SI // row *= stride
-	ADDQ    CX, SI // row += rows
-	MOVQ    ahead+64(FP), R9 // ahead
-	ADDQ    BX, R9 // ahead += index
-	MOVQ    last+56(FP), R10 // last
-	CMPQ    R10, R9 // ahead min= last
-	CMOVQLT R10, R9 // ahead min= last
-	MOVL    (R9), DI // ahead = ahead[0]
-	IMULQ   R8, DI // ahead *= stride
-	ADDQ    CX, DI // ahead += rows
-	ADDQ    $+4, BX // index += 4
-	JMP     end_4
-
-less_3:
-	MOVQ CX, SI // row = rows
-	MOVQ ahead+64(FP), DI // ahead
-	ADDQ CX, DI // ahead += rows
-	ADDQ R8, CX // rows += stride
-
-end_4:
-	MOVQ    resume+80(FP), R8 // resume
-	CMPQ    R8, $+1 // resume < 1
-	JLT     less_5 // resume < 1
-	MOVQ    acc+72(FP), R8 // acc
-	VMOVUPS (R8), Y0 // s0_c0 = acc[0], lanes 0..7
-	VMOVUPS 32(R8), Y1 // s0_c0 = acc[0], lanes 8..15
-	VMOVUPS 64(R8), Y2 // s0_c1 = acc[16], lanes 0..7
-	VMOVUPS 96(R8), Y3 // s0_c1 = acc[16], lanes 8..15
-	VMOVUPS 128(R8), Y4 // s0_c2 = acc[32], lanes 0..7
-	VMOVUPS 160(R8), Y5 // s0_c2 = acc[32], lanes 8..15
-	VMOVUPS 192(R8), Y6 // s0_c3 = acc[48], lanes 0..7
-	VMOVUPS 224(R8), Y7 // s0_c3 = acc[48], lanes 8..15
+rows_3:
+	MOVQ    stride+32(FP), R9 // stride
+	CMPQ    R8, $+1 // index < 1
+	JLT     less_5 // index < 1
+	MOVL    (R8), DX // row = index[0]
+	IMULQ   R9, DX // row *= stride
+	ADDQ    CX, DX // row += rows
+	MOVQ    ahead+64(FP), R10 // ahead
+	ADDQ    R8, R10 // ahead += index
+	MOVQ    last+56(FP), R11 // last
+	CMPQ    R11, R10 // ahead min= last
+	CMOVQLT R11, R10 // ahead min= last
+	MOVL    (R10), BX // ahead = ahead[0]
+	IMULQ   R9, BX // ahead *= stride
+	ADDQ    CX, BX // ahead += rows
+	ADDQ    $+4, R8 // index += 4
 	JMP     end_6
 
 less_5:
+	MOVQ CX, DX // row = rows
+	MOVQ ahead+64(FP), BX // ahead
+	ADDQ CX, BX // ahead += rows
+	ADDQ R9, CX // rows += stride
+
+end_6:
+	MOVQ    resume+80(FP), R9 // resume
+	CMPQ    R9, $+1 // resume < 1
+	JLT     less_7 // resume < 1
+	MOVQ    acc+72(FP), R9 // acc
+	VMOVUPS (R9), Y0 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(R9), Y1 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 64(R9), Y2 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(R9), Y3 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 128(R9), Y4 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(R9), Y5 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 192(R9), Y6 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(R9), Y7 // s0_c3 = acc[48], lanes 8..15
+	JMP     end_8
+
+less_7:
 	VXORPS Y0, Y0, Y0 // s0_c0 = 0, lanes 0..7
 	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 8..15
 	VXORPS Y2, Y2, Y2 // s0_c1 = 0, lanes 0..7
@@ -16093,212 +16275,212 @@ less_5:
 	VXORPS Y6, Y6, Y6 // s0_c3 = 0, lanes 0..7
 	VXORPS Y7, Y7, Y7 // s0_c3 = 0, lanes 8..15
 
-end_6:
-	MOVQ SI, R8 // y = row
-	MOVQ q+8(FP), R9 // q
-	MOVQ dim+24(FP), R10 // dim
-	CMPQ R10, $+64 // dim < 64
-	JLT  chains_end_8 // dim < 64
+end_8:
+	MOVQ DX, R9 // y = row
+	MOVQ q+8(FP), R10 // q
+	MOVQ dim+24(FP), R11 // dim
+	CMPQ R11, $+64 // dim < 64
+	JLT  chains_end_10 // dim < 64
 
-chains_7:
-	PREFETCHT1  (DI) // prefetch ahead[0]
-	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
-	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
-	VPMOVSXBD   (R8), Y10 // y = int8 of y[0]
+chains_9:
+	PREFETCHT1  (BX) // prefetch ahead[0]
+	VMOVUPS     (R10), Y8 // x = q[0], lanes 0..7
+	VMOVUPS     32(R10), Y9 // x = q[0], lanes 8..15
+	VPMOVSXBD   (R9), Y10 // y = int8 of y[0]
 	VCVTDQ2PS   Y10, Y10 // y = int8 of y[0]
-	VPMOVSXBD   8(R8), Y11 // y = int8 of y[0]
+	VPMOVSXBD   8(R9), Y11 // y = int8 of y[0]
 	VCVTDQ2PS   Y11, Y11 // y = int8 of y[0]
 	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
-	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
-	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
-	VPMOVSXBD   16(R8), Y10 // y = int8 of y[4]
+	VMOVUPS     64(R10), Y8 // x = q[16], lanes 0..7
+	VMOVUPS     96(R10), Y9 // x = q[16], lanes 8..15
+	VPMOVSXBD   16(R9), Y10 // y = int8 of y[4]
 	VCVTDQ2PS   Y10, Y10 // y = int8 of y[4]
-	VPMOVSXBD   24(R8), Y11 // y = int8 of y[4]
+	VPMOVSXBD   24(R9), Y11 // y = int8 of y[4]
 	VCVTDQ2PS   Y11, Y11 // y = int8 of y[4]
 	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
-	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
-	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
-	VPMOVSXBD   32(R8), Y10 // y = int8 of y[8]
+	VMOVUPS     128(R10), Y8 // x = q[32], lanes 0..7
+	VMOVUPS     160(R10), Y9 // x = q[32], lanes 8..15
+	VPMOVSXBD   32(R9), Y10 // y = int8 of y[8]
 	VCVTDQ2PS   Y10, Y10 // y = int8 of y[8]
-	VPMOVSXBD   40(R8), Y11 // y = int8 of y[8]
+	VPMOVSXBD   40(R9), Y11 // y = int8 of y[8]
 	VCVTDQ2PS   Y11, Y11 // y = int8 of y[8]
 	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
-	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
-	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
-	VPMOVSXBD   48(R8), Y10 // y = int8 of y[12]
+	VMOVUPS     192(R10), Y8 // x = q[48], lanes 0..7
+	VMOVUPS     224(R10), Y9 // x = q[48], lanes 8..15
+	VPMOVSXBD   48(R9), Y10 // y = int8 of y[12]
 	VCVTDQ2PS   Y10, Y10 // y = int8 of y[12]
-	VPMOVSXBD   56(R8), Y11 // y = int8 of y[12]
+	VPMOVSXBD   56(R9), Y11 // y = int8 of y[12]
 	VCVTDQ2PS   Y11, Y11 // y = int8 of y[12]
 	VFMADD231PS Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
-	ADDQ        $+256, R9 // q += 256
-	ADDQ        $+64, R8 // y += 64
-	ADDQ        $+64, DI // ahead += 64
-	SUBQ        $+64, R10 // dim += -64
-	CMPQ        R10, $+64 // dim >= 64
-	JGE         chains_7 // dim >= 64
+	ADDQ        $+256, R10 // q += 256
+	ADDQ        $+64, R9 // y += 64
+	ADDQ        $+64, BX // ahead += 64
+	SUBQ        $+64, R11 // dim += -64
+	CMPQ        R11, $+64 // dim >= 64
+	JGE         chains_9 // dim >= 64
 
-chains_end_8:
+chains_end_10:
 	// what is left: full vectors of the first chains, then a part of the next
-	CMPQ        R10, $+1 // dim < 1
-	JLT         less_9 // dim < 1
-	PREFETCHT1  (DI) // prefetch ahead[0]
-	CMPQ        R10, $+16 // dim < 16
-	JLT         less_10 // dim < 16
-	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
-	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
-	VPMOVSXBD   (R8), Y10 // y = int8 of y[0]
+	CMPQ        R11, $+1 // dim < 1
+	JLT         less_11 // dim < 1
+	PREFETCHT1  (BX) // prefetch ahead[0]
+	CMPQ        R11, $+16 // dim < 16
+	JLT         less_12 // dim < 16
+	VMOVUPS     (R10), Y8 // x = q[0], lanes 0..7
+	VMOVUPS     32(R10), Y9 // x = q[0], lanes 8..15
+	VPMOVSXBD   (R9), Y10 // y = int8 of y[0]
 	VCVTDQ2PS   Y10, Y10 // y = int8 of y[0]
-	VPMOVSXBD   8(R8), Y11 // y = int8 of y[0]
+	VPMOVSXBD   8(R9), Y11 // y = int8 of y[0]
 	VCVTDQ2PS   Y11, Y11 // y = int8 of y[0]
 	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
-
-less_10:
-	CMPQ        R10, $+32 // dim < 32
-	JLT         less_11 // dim < 32
-	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
-	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
-	VPMOVSXBD   16(R8), Y10 // y = int8 of y[4]
-	VCVTDQ2PS   Y10, Y10 // y = int8 of y[4]
-	VPMOVSXBD   24(R8), Y11 // y = int8 of y[4]
-	VCVTDQ2PS   Y11, Y11 // y = int8 of y[4]
-	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
-
-less_11:
-	CMPQ        R10, $+48 // dim < 48
-	JLT         less_12 // dim < 48
-	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
-	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
-	VPMOVSXBD   32(R8), Y10 // y = int8 of y[8]
-	VCVTDQ2PS   Y10, Y10 // y = int8 of y[8]
-	VPMOVSXBD   40(R8), Y11 // y = int8 of y[8]
-	VCVTDQ2PS   Y11, Y11 // y = int8 of y[8]
-	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
 
 less_12:
-	CMPQ        R10, $+64 // dim < 64
-	JLT         less_13 // dim < 64
-	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
-	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
-	VPMOVSXBD   48(R8), Y10 // y = int8 of y[12]
+	CMPQ        R11, $+32 // dim < 32
+	JLT         less_13 // dim < 32
+	VMOVUPS     64(R10), Y8 // x = q[16], lanes 0..7
+	VMOVUPS     96(R10), Y9 // x = q[16], lanes 8..15
+	VPMOVSXBD   16(R9), Y10 // y = int8 of y[4]
+	VCVTDQ2PS   Y10, Y10 // y = int8 of y[4]
+	VPMOVSXBD   24(R9), Y11 // y = int8 of y[4]
+	VCVTDQ2PS   Y11, Y11 // y = int8 of y[4]
+	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
+
+less_13:
+	CMPQ        R11, $+48 // dim < 48
+	JLT         less_14 // dim < 48
+	VMOVUPS     128(R10), Y8 // x = q[32], lanes 0..7
+	VMOVUPS     160(R10), Y9 // x = q[32], lanes 8..15
+	VPMOVSXBD   32(R9), Y10 // y = int8 of y[8]
+	VCVTDQ2PS   Y10, Y10 // y = int8 of y[8]
+	VPMOVSXBD   40(R9), Y11 // y = int8 of y[8]
+	VCVTDQ2PS   Y11, Y11 // y = int8 of y[8]
+	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
+
+less_14:
+	CMPQ        R11, $+64 // dim < 64
+	JLT         less_15 // dim < 64
+	VMOVUPS     192(R10), Y8 // x = q[48], lanes 0..7
+	VMOVUPS     224(R10), Y9 // x = q[48], lanes 8..15
+	VPMOVSXBD   48(R9), Y10 // y = int8 of y[12]
 	VCVTDQ2PS   Y10, Y10 // y = int8 of y[12]
-	VPMOVSXBD   56(R8), Y11 // y = int8 of y[12]
+	VPMOVSXBD   56(R9), Y11 // y = int8 of y[12]
 	VCVTDQ2PS   Y11, Y11 // y = int8 of y[12]
 	VFMADD231PS Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
 
-less_13:
-	MOVQ       R10, R12 // rest = dim
+less_15:
+	MOVQ       R11, R12 // rest = dim
 	ANDQ       $+15, R12 // rest &= 15
 	CMPQ       R12, $+1 // rest < 1
-	JLT        less_14 // rest < 1
-	CMPQ       R10, $+0 // dim < 0
-	JLT        less_15 // dim < 0
-	SUBQ       R12, R10 // dim -= rest
-	ADDQ       R10, R9 // q += dim
-	ADDQ       R10, R9 // q += dim
-	ADDQ       R10, R9 // q += dim
-	ADDQ       R10, R9 // q += dim
+	JLT        less_16 // rest < 1
+	CMPQ       R11, $+0 // dim < 0
+	JLT        less_17 // dim < 0
+	SUBQ       R12, R11 // dim -= rest
+	ADDQ       R11, R10 // q += dim
+	ADDQ       R11, R10 // q += dim
+	ADDQ       R11, R10 // q += dim
+	ADDQ       R11, R10 // q += dim
 	LEAQ       tail_window<>+0(SB), R13 // first rest lanes
 	MOVQ       $+16, R14 // first rest lanes
 	SUBQ       R12, R14 // first rest lanes
 	VMOVUPS    (R13)(R14*4), Y8 // first rest lanes
 	VMOVUPS    32(R13)(R14*4), Y9 // first rest lanes
-	VMASKMOVPS (R9), Y8, Y8 // x = q[0], rest lanes
-	VMASKMOVPS 32(R9), Y9, Y9 // x = q[0], rest lanes
-	ADDQ       R10, R8 // y += dim
-	LEAQ       (R8)(R12*1), R9 // y = int8 of y[0], rest lanes
+	VMASKMOVPS (R10), Y8, Y8 // x = q[0], rest lanes
+	VMASKMOVPS 32(R10), Y9, Y9 // x = q[0], rest lanes
+	ADDQ       R11, R9 // y += dim
+	LEAQ       (R9)(R12*1), R10 // y = int8 of y[0], rest lanes
 	MOVQ       $+0, R13 // y = int8 of y[0], rest lanes
 	TESTB      $0x01, R12 // y = int8 of y[0], rest lanes
-	JEQ        no_piece_16 // y = int8 of y[0], rest lanes
-	SUBQ       $+1, R9 // y = int8 of y[0], rest lanes
-	MOVBLZX    (R9), R13 // y = int8 of y[0], rest lanes
-
-no_piece_16:
-	TESTB   $0x02, R12 // y = int8 of y[0], rest lanes
-	JEQ     no_piece_17 // y = int8 of y[0], rest lanes
-	SUBQ    $+2, R9 // y = int8 of y[0], rest lanes
-	MOVWLZX (R9), R11 // y = int8 of y[0], rest lanes
-	SHLQ    $0x10, R13 // y = int8 of y[0], rest lanes
-	ORQ     R11, R13 // y = int8 of y[0], rest lanes
-
-no_piece_17:
-	TESTB $0x04, R12 // y = int8 of y[0], rest lanes
-	JEQ   no_piece_18 // y = int8 of y[0], rest lanes
-	SUBQ  $+4, R9 // y = int8 of y[0], rest lanes
-	MOVL  (R9), R11 // y = int8 of y[0], rest lanes
-	SHLQ  $0x20, R13 // y = int8 of y[0], rest lanes
-	ORQ   R11, R13 // y = int8 of y[0], rest lanes
+	JEQ        no_piece_18 // y = int8 of y[0], rest lanes
+	SUBQ       $+1, R10 // y = int8 of y[0], rest lanes
+	MOVBLZX    (R10), R13 // y = int8 of y[0], rest lanes
 
 no_piece_18:
-	VMOVQ       R13, X10 // y = int8 of y[0], rest lanes
-	TESTB       $0x08, R12 // y = int8 of y[0], rest lanes
-	JEQ         no_piece_19 // y = int8 of y[0], rest lanes
-	SUBQ        $+8, R9 // y = int8 of y[0], rest lanes
-	VMOVQ       (R9), X11 // y = int8 of y[0], rest lanes
-	VPUNPCKLQDQ X10, X11, X10 // y = int8 of y[0], rest lanes
+	TESTB   $0x02, R12 // y = int8 of y[0], rest lanes
+	JEQ     no_piece_19 // y = int8 of y[0], rest lanes
+	SUBQ    $+2, R10 // y = int8 of y[0], rest lanes
+	MOVWLZX (R10), SI // y = int8 of y[0], rest lanes
+	SHLQ    $0x10, R13 // y = int8 of y[0], rest lanes
+	ORQ     SI, R13 // y = int8 of y[0], rest lanes
 
 no_piece_19:
-	TESTB       $0x10, R12 // y = int8 of y[0], rest lanes
-	JEQ         no_piece_20 // y = int8 of y[0], rest lanes
-	VINSERTI128 $0x01, X10, Y10, Y10 // y = int8 of y[0], rest lanes
-	VINSERTI128 $0x00, (R8), Y10, Y10 // y = int8 of y[0], rest lanes
+	TESTB $0x04, R12 // y = int8 of y[0], rest lanes
+	JEQ   no_piece_20 // y = int8 of y[0], rest lanes
+	SUBQ  $+4, R10 // y = int8 of y[0], rest lanes
+	MOVL  (R10), SI // y = int8 of y[0], rest lanes
+	SHLQ  $0x20, R13 // y = int8 of y[0], rest lanes
+	ORQ   SI, R13 // y = int8 of y[0], rest lanes
 
 no_piece_20:
+	VMOVQ       R13, X10 // y = int8 of y[0], rest lanes
+	TESTB       $0x08, R12 // y = int8 of y[0], rest lanes
+	JEQ         no_piece_21 // y = int8 of y[0], rest lanes
+	SUBQ        $+8, R10 // y = int8 of y[0], rest lanes
+	VMOVQ       (R10), X11 // y = int8 of y[0], rest lanes
+	VPUNPCKLQDQ X10, X11, X10 // y = int8 of y[0], rest lanes
+
+no_piece_21:
+	TESTB       $0x10, R12 // y = int8 of y[0], rest lanes
+	JEQ         no_piece_22 // y = int8 of y[0], rest lanes
+	VINSERTI128 $0x01, X10, Y10, Y10 // y = int8 of y[0], rest lanes
+	VINSERTI128 $0x00, (R9), Y10, Y10 // y = int8 of y[0], rest lanes
+
+no_piece_22:
 	VPSRLDQ     $0x08, X10, X11 // y = int8 of y[0], rest lanes
 	VPMOVSXBD   X10, Y10 // y = int8 of y[0], rest lanes
 	VCVTDQ2PS   Y10, Y10 // y = int8 of y[0], rest lanes
 	VPMOVSXBD   X11, Y11 // y = int8 of y[0], rest lanes
 	VCVTDQ2PS   Y11, Y11 // y = int8 of y[0], rest lanes
-	CMPQ        R10, $+48 // dim < 48
-	JLT         less_21 // dim < 48
+	CMPQ        R11, $+48 // dim < 48
+	JLT         less_23 // dim < 48
 	VFMADD231PS Y10, Y8, Y6 // s0_c3 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y7 // s0_c3 += x * y, lanes 8..15
-	JMP         end_22
-
-less_21:
-	CMPQ        R10, $+32 // dim < 32
-	JLT         less_23 // dim < 32
-	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
 	JMP         end_24
 
 less_23:
-	CMPQ        R10, $+16 // dim < 16
-	JLT         less_25 // dim < 16
-	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
-	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
+	CMPQ        R11, $+32 // dim < 32
+	JLT         less_25 // dim < 32
+	VFMADD231PS Y10, Y8, Y4 // s0_c2 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y5 // s0_c2 += x * y, lanes 8..15
 	JMP         end_26
 
 less_25:
+	CMPQ        R11, $+16 // dim < 16
+	JLT         less_27 // dim < 16
+	VFMADD231PS Y10, Y8, Y2 // s0_c1 += x * y, lanes 0..7
+	VFMADD231PS Y11, Y9, Y3 // s0_c1 += x * y, lanes 8..15
+	JMP         end_28
+
+less_27:
 	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
 
+end_28:
 end_26:
 end_24:
-end_22:
-less_15:
-less_14:
-less_9:
-	MOVQ    acc+72(FP), R8 // acc
-	CMPQ    R8, $+1 // acc < 1
-	JLT     less_27 // acc < 1
-	VMOVUPS Y0, (R8) // acc[0] = s0_c0, lanes 0..7
-	VMOVUPS Y1, 32(R8) // acc[0] = s0_c0, lanes 8..15
-	VMOVUPS Y2, 64(R8) // acc[16] = s0_c1, lanes 0..7
-	VMOVUPS Y3, 96(R8) // acc[16] = s0_c1, lanes 8..15
-	VMOVUPS Y4, 128(R8) // acc[32] = s0_c2, lanes 0..7
-	VMOVUPS Y5, 160(R8) // acc[32] = s0_c2, lanes 8..15
-	VMOVUPS Y6, 192(R8) // acc[48] = s0_c3, lanes 0..7
-	VMOVUPS Y7, 224(R8) // acc[48] = s0_c3, lanes 8..15
+less_17:
+less_16:
+less_11:
+	MOVQ    acc+72(FP), R9 // acc
+	CMPQ    R9, $+1 // acc < 1
+	JLT     less_29 // acc < 1
+	VMOVUPS Y0, (R9) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y1, 32(R9) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y2, 64(R9) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y3, 96(R9) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y4, 128(R9) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y5, 160(R9) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y6, 192(R9) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y7, 224(R9) // acc[48] = s0_c3, lanes 8..15
 
-less_27:
+less_29:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
 	VXORPS       Y8, Y8, Y8 // zero = 0, lanes 0..7
 	VXORPS       Y9, Y9, Y9 // zero = 0, lanes 8..15
@@ -16319,11 +16501,11 @@ less_27:
 	VADDPS       Y9, Y1, Y1 // s0_c0 = s0_c0 + zero, lanes 8..15
 	VMOVSS       X0, (AX) // dst[0] = s0_c0[0]
 	ADDQ         $+4, AX // dst += 4
-	SUBQ         $+1, DX // count += -1
-	CMPQ         DX, $+1 // count >= 1
-	JGE          rows_1 // count >= 1
+	SUBQ         $+1, DI // count += -1
+	CMPQ         DI, $+1 // count >= 1
+	JGE          rows_3 // count >= 1
 
-rows_end_2:
+rows_end_4:
 	VZEROUPPER
 	RET
 
@@ -16331,52 +16513,63 @@ rows_end_2:
 TEXT ·l2RowsInt8AVX2(SB), NOSPLIT, $0-92
 	VBROADCASTSS scale+88(FP), Y0 // scale in all lanes
 	MOVQ         dst+0(FP), AX // dst
-	MOVQ         rows+16(FP), CX // rows
-	MOVQ         count+40(FP), DX // count
-	MOVQ         index+48(FP), BX // index
-	CMPQ         DX, $+1 // count < 1
-	JLT          rows_end_2 // count < 1
+	MOVQ         $+1, CX // all = 1
+	MOVQ         index+48(FP), CX // index
+	CMPQ         CX, $+1 // index < 1
+	JLT          less_1 // index < 1
+	MOVQ         dim+24(FP), CX // dim
+	CMPQ         CX, $+2048 // dim < 2048
+	JLT          less_2 // dim < 2048
+	MOVQ         $+0, CX // all = 0
 
-rows_1:
-	MOVQ    stride+32(FP), R8 // stride
-	CMPQ    BX, $+1 // index < 1
-	JLT     less_3 // index < 1
-	MOVL    (BX), SI // row = index[0]
-	IMULQ   R8, SI // row *= stride
-	ADDQ    CX, SI // row += rows
-	MOVQ    ahead+64(FP), R9 // ahead
-	ADDQ    BX, R9 // ahead += index
-	MOVQ    last+56(FP), R10 // last
-	CMPQ    R10, R9 // ahead min= last
-	CMOVQLT R10, R9 // ahead min= last
-	MOVL    (R9), DI // ahead = ahead[0]
-	IMULQ   R8, DI // ahead *= stride
-	ADDQ    CX, DI // ahead += rows
-	ADDQ    $+4, BX // index += 4
-	JMP     end_4
+less_2:
+less_1:
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), DI // count
+	MOVQ index+48(FP), R8 // index
+	CMPQ DI, $+1 // count < 1
+	JLT  rows_end_4 // count < 1
 
-less_3:
-	MOVQ CX, SI // row = rows
-	MOVQ ahead+64(FP), DI // ahead
-	ADDQ CX, DI // ahead += rows
-	ADDQ R8, CX // rows += stride
-
-end_4:
-	MOVQ    resume+80(FP), R8 // resume
-	CMPQ    R8, $+1 // resume < 1
-	JLT     less_5 // resume < 1
-	MOVQ    acc+72(FP), R8 // acc
-	VMOVUPS (R8), Y1 // s0_c0 = acc[0], lanes 0..7
-	VMOVUPS 32(R8), Y2 // s0_c0 = acc[0], lanes 8..15
-	VMOVUPS 64(R8), Y3 // s0_c1 = acc[16], lanes 0..7
-	VMOVUPS 96(R8), Y4 // s0_c1 = acc[16], lanes 8..15
-	VMOVUPS 128(R8), Y5 // s0_c2 = acc[32], lanes 0..7
-	VMOVUPS 160(R8), Y6 // s0_c2 = acc[32], lanes 8..15
-	VMOVUPS 192(R8), Y7 // s0_c3 = acc[48], lanes 0..7
-	VMOVUPS 224(R8), Y8 // s0_c3 = acc[48], lanes 8..15
+rows_3:
+	MOVQ    stride+32(FP), R9 // stride
+	CMPQ    R8, $+1 // index < 1
+	JLT     less_5 // index < 1
+	MOVL    (R8), DX // row = index[0]
+	IMULQ   R9, DX // row *= stride
+	ADDQ    CX, DX // row += rows
+	MOVQ    ahead+64(FP), R10 // ahead
+	ADDQ    R8, R10 // ahead += index
+	MOVQ    last+56(FP), R11 // last
+	CMPQ    R11, R10 // ahead min= last
+	CMOVQLT R11, R10 // ahead min= last
+	MOVL    (R10), BX // ahead = ahead[0]
+	IMULQ   R9, BX // ahead *= stride
+	ADDQ    CX, BX // ahead += rows
+	ADDQ    $+4, R8 // index += 4
 	JMP     end_6
 
 less_5:
+	MOVQ CX, DX // row = rows
+	MOVQ ahead+64(FP), BX // ahead
+	ADDQ CX, BX // ahead += rows
+	ADDQ R9, CX // rows += stride
+
+end_6:
+	MOVQ    resume+80(FP), R9 // resume
+	CMPQ    R9, $+1 // resume < 1
+	JLT     less_7 // resume < 1
+	MOVQ    acc+72(FP), R9 // acc
+	VMOVUPS (R9), Y1 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(R9), Y2 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 64(R9), Y3 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(R9), Y4 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 128(R9), Y5 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(R9), Y6 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 192(R9), Y7 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(R9), Y8 // s0_c3 = acc[48], lanes 8..15
+	JMP     end_8
+
+less_7:
 	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 0..7
 	VXORPS Y2, Y2, Y2 // s0_c0 = 0, lanes 8..15
 	VXORPS Y3, Y3, Y3 // s0_c1 = 0, lanes 0..7
@@ -16386,236 +16579,236 @@ less_5:
 	VXORPS Y7, Y7, Y7 // s0_c3 = 0, lanes 0..7
 	VXORPS Y8, Y8, Y8 // s0_c3 = 0, lanes 8..15
 
-end_6:
-	MOVQ SI, R8 // y = row
-	MOVQ q+8(FP), R9 // q
-	MOVQ dim+24(FP), R10 // dim
-	CMPQ R10, $+64 // dim < 64
-	JLT  chains_end_8 // dim < 64
+end_8:
+	MOVQ DX, R9 // y = row
+	MOVQ q+8(FP), R10 // q
+	MOVQ dim+24(FP), R11 // dim
+	CMPQ R11, $+64 // dim < 64
+	JLT  chains_end_10 // dim < 64
 
-chains_7:
-	PREFETCHT1   (DI) // prefetch ahead[0]
-	VMOVUPS      (R9), Y9 // x = q[0], lanes 0..7
-	VMOVUPS      32(R9), Y10 // x = q[0], lanes 8..15
-	VPMOVSXBD    (R8), Y11 // y = int8 of y[0]
+chains_9:
+	PREFETCHT1   (BX) // prefetch ahead[0]
+	VMOVUPS      (R10), Y9 // x = q[0], lanes 0..7
+	VMOVUPS      32(R10), Y10 // x = q[0], lanes 8..15
+	VPMOVSXBD    (R9), Y11 // y = int8 of y[0]
 	VCVTDQ2PS    Y11, Y11 // y = int8 of y[0]
-	VPMOVSXBD    8(R8), Y12 // y = int8 of y[0]
+	VPMOVSXBD    8(R9), Y12 // y = int8 of y[0]
 	VCVTDQ2PS    Y12, Y12 // y = int8 of y[0]
 	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
 	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
 	VFMADD231PS  Y9, Y9, Y1 // s0_c0 += x * x, lanes 0..7
 	VFMADD231PS  Y10, Y10, Y2 // s0_c0 += x * x, lanes 8..15
-	VMOVUPS      64(R9), Y9 // x = q[16], lanes 0..7
-	VMOVUPS      96(R9), Y10 // x = q[16], lanes 8..15
-	VPMOVSXBD    16(R8), Y11 // y = int8 of y[4]
+	VMOVUPS      64(R10), Y9 // x = q[16], lanes 0..7
+	VMOVUPS      96(R10), Y10 // x = q[16], lanes 8..15
+	VPMOVSXBD    16(R9), Y11 // y = int8 of y[4]
 	VCVTDQ2PS    Y11, Y11 // y = int8 of y[4]
-	VPMOVSXBD    24(R8), Y12 // y = int8 of y[4]
+	VPMOVSXBD    24(R9), Y12 // y = int8 of y[4]
 	VCVTDQ2PS    Y12, Y12 // y = int8 of y[4]
 	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
 	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
 	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
 	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
-	VMOVUPS      128(R9), Y9 // x = q[32], lanes 0..7
-	VMOVUPS      160(R9), Y10 // x = q[32], lanes 8..15
-	VPMOVSXBD    32(R8), Y11 // y = int8 of y[8]
+	VMOVUPS      128(R10), Y9 // x = q[32], lanes 0..7
+	VMOVUPS      160(R10), Y10 // x = q[32], lanes 8..15
+	VPMOVSXBD    32(R9), Y11 // y = int8 of y[8]
 	VCVTDQ2PS    Y11, Y11 // y = int8 of y[8]
-	VPMOVSXBD    40(R8), Y12 // y = int8 of y[8]
+	VPMOVSXBD    40(R9), Y12 // y = int8 of y[8]
 	VCVTDQ2PS    Y12, Y12 // y = int8 of y[8]
 	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
 	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
 	VFMADD231PS  Y9, Y9, Y5 // s0_c2 += x * x, lanes 0..7
 	VFMADD231PS  Y10, Y10, Y6 // s0_c2 += x * x, lanes 8..15
-	VMOVUPS      192(R9), Y9 // x = q[48], lanes 0..7
-	VMOVUPS      224(R9), Y10 // x = q[48], lanes 8..15
-	VPMOVSXBD    48(R8), Y11 // y = int8 of y[12]
+	VMOVUPS      192(R10), Y9 // x = q[48], lanes 0..7
+	VMOVUPS      224(R10), Y10 // x = q[48], lanes 8..15
+	VPMOVSXBD    48(R9), Y11 // y = int8 of y[12]
 	VCVTDQ2PS    Y11, Y11 // y = int8 of y[12]
-	VPMOVSXBD    56(R8), Y12 // y = int8 of y[12]
+	VPMOVSXBD    56(R9), Y12 // y = int8 of y[12]
 	VCVTDQ2PS    Y12, Y12 // y = int8 of y[12]
 	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
 	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
 	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 0..7
 	VFMADD231PS  Y10, Y10, Y8 // s0_c3 += x * x, lanes 8..15
-	ADDQ         $+256, R9 // q += 256
-	ADDQ         $+64, R8 // y += 64
-	ADDQ         $+64, DI // ahead += 64
-	SUBQ         $+64, R10 // dim += -64
-	CMPQ         R10, $+64 // dim >= 64
-	JGE          chains_7 // dim >= 64
+	ADDQ         $+256, R10 // q += 256
+	ADDQ         $+64, R9 // y += 64
+	ADDQ         $+64, BX // ahead += 64
+	SUBQ         $+64, R11 // dim += -64
+	CMPQ         R11, $+64 // dim >= 64
+	JGE          chains_9 // dim >= 64
 
-chains_end_8:
+chains_end_10:
 	// what is left: full vectors of the first chains, then a part of the next
-	CMPQ         R10, $+1 // dim < 1
-	JLT          less_9 // dim < 1
-	PREFETCHT1   (DI) // prefetch ahead[0]
-	CMPQ         R10, $+16 // dim < 16
-	JLT          less_10 // dim < 16
-	VMOVUPS      (R9), Y9 // x = q[0], lanes 0..7
-	VMOVUPS      32(R9), Y10 // x = q[0], lanes 8..15
-	VPMOVSXBD    (R8), Y11 // y = int8 of y[0]
+	CMPQ         R11, $+1 // dim < 1
+	JLT          less_11 // dim < 1
+	PREFETCHT1   (BX) // prefetch ahead[0]
+	CMPQ         R11, $+16 // dim < 16
+	JLT          less_12 // dim < 16
+	VMOVUPS      (R10), Y9 // x = q[0], lanes 0..7
+	VMOVUPS      32(R10), Y10 // x = q[0], lanes 8..15
+	VPMOVSXBD    (R9), Y11 // y = int8 of y[0]
 	VCVTDQ2PS    Y11, Y11 // y = int8 of y[0]
-	VPMOVSXBD    8(R8), Y12 // y = int8 of y[0]
+	VPMOVSXBD    8(R9), Y12 // y = int8 of y[0]
 	VCVTDQ2PS    Y12, Y12 // y = int8 of y[0]
 	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
 	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
 	VFMADD231PS  Y9, Y9, Y1 // s0_c0 += x * x, lanes 0..7
 	VFMADD231PS  Y10, Y10, Y2 // s0_c0 += x * x, lanes 8..15
-
-less_10:
-	CMPQ         R10, $+32 // dim < 32
-	JLT          less_11 // dim < 32
-	VMOVUPS      64(R9), Y9 // x = q[16], lanes 0..7
-	VMOVUPS      96(R9), Y10 // x = q[16], lanes 8..15
-	VPMOVSXBD    16(R8), Y11 // y = int8 of y[4]
-	VCVTDQ2PS    Y11, Y11 // y = int8 of y[4]
-	VPMOVSXBD    24(R8), Y12 // y = int8 of y[4]
-	VCVTDQ2PS    Y12, Y12 // y = int8 of y[4]
-	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
-	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
-	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
-	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
-
-less_11:
-	CMPQ         R10, $+48 // dim < 48
-	JLT          less_12 // dim < 48
-	VMOVUPS      128(R9), Y9 // x = q[32], lanes 0..7
-	VMOVUPS      160(R9), Y10 // x = q[32], lanes 8..15
-	VPMOVSXBD    32(R8), Y11 // y = int8 of y[8]
-	VCVTDQ2PS    Y11, Y11 // y = int8 of y[8]
-	VPMOVSXBD    40(R8), Y12 // y = int8 of y[8]
-	VCVTDQ2PS    Y12, Y12 // y = int8 of y[8]
-	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
-	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
-	VFMADD231PS  Y9, Y9, Y5 // s0_c2 += x * x, lanes 0..7
-	VFMADD231PS  Y10, Y10, Y6 // s0_c2 += x * x, lanes 8..15
 
 less_12:
-	CMPQ         R10, $+64 // dim < 64
-	JLT          less_13 // dim < 64
-	VMOVUPS      192(R9), Y9 // x = q[48], lanes 0..7
-	VMOVUPS      224(R9), Y10 // x = q[48], lanes 8..15
-	VPMOVSXBD    48(R8), Y11 // y = int8 of y[12]
+	CMPQ         R11, $+32 // dim < 32
+	JLT          less_13 // dim < 32
+	VMOVUPS      64(R10), Y9 // x = q[16], lanes 0..7
+	VMOVUPS      96(R10), Y10 // x = q[16], lanes 8..15
+	VPMOVSXBD    16(R9), Y11 // y = int8 of y[4]
+	VCVTDQ2PS    Y11, Y11 // y = int8 of y[4]
+	VPMOVSXBD    24(R9), Y12 // y = int8 of y[4]
+	VCVTDQ2PS    Y12, Y12 // y = int8 of y[4]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
+
+less_13:
+	CMPQ         R11, $+48 // dim < 48
+	JLT          less_14 // dim < 48
+	VMOVUPS      128(R10), Y9 // x = q[32], lanes 0..7
+	VMOVUPS      160(R10), Y10 // x = q[32], lanes 8..15
+	VPMOVSXBD    32(R9), Y11 // y = int8 of y[8]
+	VCVTDQ2PS    Y11, Y11 // y = int8 of y[8]
+	VPMOVSXBD    40(R9), Y12 // y = int8 of y[8]
+	VCVTDQ2PS    Y12, Y12 // y = int8 of y[8]
+	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
+	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
+	VFMADD231PS  Y9, Y9, Y5 // s0_c2 += x * x, lanes 0..7
+	VFMADD231PS  Y10, Y10, Y6 // s0_c2 += x * x, lanes 8..15
+
+less_14:
+	CMPQ         R11, $+64 // dim < 64
+	JLT          less_15 // dim < 64
+	VMOVUPS      192(R10), Y9 // x = q[48], lanes 0..7
+	VMOVUPS      224(R10), Y10 // x = q[48], lanes 8..15
+	VPMOVSXBD    48(R9), Y11 // y = int8 of y[12]
 	VCVTDQ2PS    Y11, Y11 // y = int8 of y[12]
-	VPMOVSXBD    56(R8), Y12 // y = int8 of y[12]
+	VPMOVSXBD    56(R9), Y12 // y = int8 of y[12]
 	VCVTDQ2PS    Y12, Y12 // y = int8 of y[12]
 	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
 	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
 	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 0..7
 	VFMADD231PS  Y10, Y10, Y8 // s0_c3 += x * x, lanes 8..15
 
-less_13:
-	MOVQ       R10, R12 // rest = dim
+less_15:
+	MOVQ       R11, R12 // rest = dim
 	ANDQ       $+15, R12 // rest &= 15
 	CMPQ       R12, $+1 // rest < 1
-	JLT        less_14 // rest < 1
-	CMPQ       R10, $+0 // dim < 0
-	JLT        less_15 // dim < 0
-	SUBQ       R12, R10 // dim -= rest
-	ADDQ       R10, R9 // q += dim
-	ADDQ       R10, R9 // q += dim
-	ADDQ       R10, R9 // q += dim
-	ADDQ       R10, R9 // q += dim
+	JLT        less_16 // rest < 1
+	CMPQ       R11, $+0 // dim < 0
+	JLT        less_17 // dim < 0
+	SUBQ       R12, R11 // dim -= rest
+	ADDQ       R11, R10 // q += dim
+	ADDQ       R11, R10 // q += dim
+	ADDQ       R11, R10 // q += dim
+	ADDQ       R11, R10 // q += dim
 	LEAQ       tail_window<>+0(SB), R13 // first rest lanes
 	MOVQ       $+16, R14 // first rest lanes
 	SUBQ       R12, R14 // first rest lanes
 	VMOVUPS    (R13)(R14*4), Y9 // first rest lanes
 	VMOVUPS    32(R13)(R14*4), Y10 // first rest lanes
-	VMASKMOVPS (R9), Y9, Y9 // x = q[0], rest lanes
-	VMASKMOVPS 32(R9), Y10, Y10 // x = q[0], rest lanes
-	ADDQ       R10, R8 // y += dim
-	LEAQ       (R8)(R12*1), R9 // y = int8 of y[0], rest lanes
+	VMASKMOVPS (R10), Y9, Y9 // x = q[0], rest lanes
+	VMASKMOVPS 32(R10), Y10, Y10 // x = q[0], rest lanes
+	ADDQ       R11, R9 // y += dim
+	LEAQ       (R9)(R12*1), R10 // y = int8 of y[0], rest lanes
 	MOVQ       $+0, R13 // y = int8 of y[0], rest lanes
 	TESTB      $0x01, R12 // y = int8 of y[0], rest lanes
-	JEQ        no_piece_16 // y = int8 of y[0], rest lanes
-	SUBQ       $+1, R9 // y = int8 of y[0], rest lanes
-	MOVBLZX    (R9), R13 // y = int8 of y[0], rest lanes
-
-no_piece_16:
-	TESTB   $0x02, R12 // y = int8 of y[0], rest lanes
-	JEQ     no_piece_17 // y = int8 of y[0], rest lanes
-	SUBQ    $+2, R9 // y = int8 of y[0], rest lanes
-	MOVWLZX (R9), R11 // y = int8 of y[0], rest lanes
-	SHLQ    $0x10, R13 // y = int8 of y[0], rest lanes
-	ORQ     R11, R13 // y = int8 of y[0], rest lanes
-
-no_piece_17:
-	TESTB $0x04, R12 // y = int8 of y[0], rest lanes
-	JEQ   no_piece_18 // y = int8 of y[0], rest lanes
-	SUBQ  $+4, R9 // y = int8 of y[0], rest lanes
-	MOVL  (R9), R11 // y = int8 of y[0], rest lanes
-	SHLQ  $0x20, R13 // y = int8 of y[0], rest lanes
-	ORQ   R11, R13 // y = int8 of y[0], rest lanes
+	JEQ        no_piece_18 // y = int8 of y[0], rest lanes
+	SUBQ       $+1, R10 // y = int8 of y[0], rest lanes
+	MOVBLZX    (R10), R13 // y = int8 of y[0], rest lanes
 
 no_piece_18:
-	VMOVQ       R13, X11 // y = int8 of y[0], rest lanes
-	TESTB       $0x08, R12 // y = int8 of y[0], rest lanes
-	JEQ         no_piece_19 // y = int8 of y[0], rest lanes
-	SUBQ        $+8, R9 // y = int8 of y[0], rest lanes
-	VMOVQ       (R9), X12 // y = int8 of y[0], rest lanes
-	VPUNPCKLQDQ X11, X12, X11 // y = int8 of y[0], rest lanes
+	TESTB   $0x02, R12 // y = int8 of y[0], rest lanes
+	JEQ     no_piece_19 // y = int8 of y[0], rest lanes
+	SUBQ    $+2, R10 // y = int8 of y[0], rest lanes
+	MOVWLZX (R10), SI // y = int8 of y[0], rest lanes
+	SHLQ    $0x10, R13 // y = int8 of y[0], rest lanes
+	ORQ     SI, R13 // y = int8 of y[0], rest lanes
 
 no_piece_19:
-	TESTB       $0x10, R12 // y = int8 of y[0], rest lanes
-	JEQ         no_piece_20 // y = int8 of y[0], rest lanes
-	VINSERTI128 $0x01, X11, Y11, Y11 // y = int8 of y[0], rest lanes
-	VINSERTI128 $0x00, (R8), Y11, Y11 // y = int8 of y[0], rest lanes
+	TESTB $0x04, R12 // y = int8 of y[0], rest lanes
+	JEQ   no_piece_20 // y = int8 of y[0], rest lanes
+	SUBQ  $+4, R10 // y = int8 of y[0], rest lanes
+	MOVL  (R10), SI // y = int8 of y[0], rest lanes
+	SHLQ  $0x20, R13 // y = int8 of y[0], rest lanes
+	ORQ   SI, R13 // y = int8 of y[0], rest lanes
 
 no_piece_20:
+	VMOVQ       R13, X11 // y = int8 of y[0], rest lanes
+	TESTB       $0x08, R12 // y = int8 of y[0], rest lanes
+	JEQ         no_piece_21 // y = int8 of y[0], rest lanes
+	SUBQ        $+8, R10 // y = int8 of y[0], rest lanes
+	VMOVQ       (R10), X12 // y = int8 of y[0], rest lanes
+	VPUNPCKLQDQ X11, X12, X11 // y = int8 of y[0], rest lanes
+
+no_piece_21:
+	TESTB       $0x10, R12 // y = int8 of y[0], rest lanes
+	JEQ         no_piece_22 // y = int8 of y[0], rest lanes
+	VINSERTI128 $0x01, X11, Y11, Y11 // y = int8 of y[0], rest lanes
+	VINSERTI128 $0x00, (R9), Y11, Y11 // y = int8 of y[0], rest lanes
+
+no_piece_22:
 	VPSRLDQ      $0x08, X11, X12 // y = int8 of y[0], rest lanes
 	VPMOVSXBD    X11, Y11 // y = int8 of y[0], rest lanes
 	VCVTDQ2PS    Y11, Y11 // y = int8 of y[0], rest lanes
 	VPMOVSXBD    X12, Y12 // y = int8 of y[0], rest lanes
 	VCVTDQ2PS    Y12, Y12 // y = int8 of y[0], rest lanes
-	CMPQ         R10, $+48 // dim < 48
-	JLT          less_21 // dim < 48
+	CMPQ         R11, $+48 // dim < 48
+	JLT          less_23 // dim < 48
 	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
 	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
 	VFMADD231PS  Y9, Y9, Y7 // s0_c3 += x * x, lanes 0..7
 	VFMADD231PS  Y10, Y10, Y8 // s0_c3 += x * x, lanes 8..15
-	JMP          end_22
+	JMP          end_24
 
-less_21:
-	CMPQ         R10, $+32 // dim < 32
-	JLT          less_23 // dim < 32
+less_23:
+	CMPQ         R11, $+32 // dim < 32
+	JLT          less_25 // dim < 32
 	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
 	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
 	VFMADD231PS  Y9, Y9, Y5 // s0_c2 += x * x, lanes 0..7
 	VFMADD231PS  Y10, Y10, Y6 // s0_c2 += x * x, lanes 8..15
-	JMP          end_24
+	JMP          end_26
 
-less_23:
-	CMPQ         R10, $+16 // dim < 16
-	JLT          less_25 // dim < 16
+less_25:
+	CMPQ         R11, $+16 // dim < 16
+	JLT          less_27 // dim < 16
 	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
 	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
 	VFMADD231PS  Y9, Y9, Y3 // s0_c1 += x * x, lanes 0..7
 	VFMADD231PS  Y10, Y10, Y4 // s0_c1 += x * x, lanes 8..15
-	JMP          end_26
+	JMP          end_28
 
-less_25:
+less_27:
 	VFNMADD231PS Y11, Y0, Y9 // x -= scale * y, lanes 0..7
 	VFNMADD231PS Y12, Y0, Y10 // x -= scale * y, lanes 8..15
 	VFMADD231PS  Y9, Y9, Y1 // s0_c0 += x * x, lanes 0..7
 	VFMADD231PS  Y10, Y10, Y2 // s0_c0 += x * x, lanes 8..15
 
+end_28:
 end_26:
 end_24:
-end_22:
-less_15:
-less_14:
-less_9:
-	MOVQ    acc+72(FP), R8 // acc
-	CMPQ    R8, $+1 // acc < 1
-	JLT     less_27 // acc < 1
-	VMOVUPS Y1, (R8) // acc[0] = s0_c0, lanes 0..7
-	VMOVUPS Y2, 32(R8) // acc[0] = s0_c0, lanes 8..15
-	VMOVUPS Y3, 64(R8) // acc[16] = s0_c1, lanes 0..7
-	VMOVUPS Y4, 96(R8) // acc[16] = s0_c1, lanes 8..15
-	VMOVUPS Y5, 128(R8) // acc[32] = s0_c2, lanes 0..7
-	VMOVUPS Y6, 160(R8) // acc[32] = s0_c2, lanes 8..15
-	VMOVUPS Y7, 192(R8) // acc[48] = s0_c3, lanes 0..7
-	VMOVUPS Y8, 224(R8) // acc[48] = s0_c3, lanes 8..15
+less_17:
+less_16:
+less_11:
+	MOVQ    acc+72(FP), R9 // acc
+	CMPQ    R9, $+1 // acc < 1
+	JLT     less_29 // acc < 1
+	VMOVUPS Y1, (R9) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y2, 32(R9) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y3, 64(R9) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y4, 96(R9) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y5, 128(R9) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y6, 160(R9) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y7, 192(R9) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y8, 224(R9) // acc[48] = s0_c3, lanes 8..15
 
-less_27:
+less_29:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
 	VXORPS       Y9, Y9, Y9 // zero = 0, lanes 0..7
 	VXORPS       Y10, Y10, Y10 // zero = 0, lanes 8..15
@@ -16636,63 +16829,74 @@ less_27:
 	VADDPS       Y10, Y2, Y2 // s0_c0 = s0_c0 + zero, lanes 8..15
 	VMOVSS       X1, (AX) // dst[0] = s0_c0[0]
 	ADDQ         $+4, AX // dst += 4
-	SUBQ         $+1, DX // count += -1
-	CMPQ         DX, $+1 // count >= 1
-	JGE          rows_1 // count >= 1
+	SUBQ         $+1, DI // count += -1
+	CMPQ         DI, $+1 // count >= 1
+	JGE          rows_3 // count >= 1
 
-rows_end_2:
+rows_end_4:
 	VZEROUPPER
 	RET
 
 // func cosineRowsInt8AVX2(dst *float32, q *float32, rows *int8, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
 TEXT ·cosineRowsInt8AVX2(SB), NOSPLIT, $0-88
 	MOVQ dst+0(FP), AX // dst
+	MOVQ $+1, CX // all = 1
+	MOVQ index+48(FP), CX // index
+	CMPQ CX, $+1 // index < 1
+	JLT  less_1 // index < 1
+	MOVQ dim+24(FP), CX // dim
+	CMPQ CX, $+2048 // dim < 2048
+	JLT  less_2 // dim < 2048
+	MOVQ $+0, CX // all = 0
+
+less_2:
+less_1:
 	MOVQ rows+16(FP), CX // rows
-	MOVQ count+40(FP), DX // count
-	MOVQ index+48(FP), BX // index
-	CMPQ DX, $+1 // count < 1
-	JLT  rows_end_2 // count < 1
+	MOVQ count+40(FP), DI // count
+	MOVQ index+48(FP), R8 // index
+	CMPQ DI, $+1 // count < 1
+	JLT  rows_end_4 // count < 1
 
-rows_1:
-	MOVQ    stride+32(FP), R8 // stride
-	CMPQ    BX, $+1 // index < 1
-	JLT     less_3 // index < 1
-	MOVL    (BX), SI // row = index[0]
-	IMULQ   R8, SI // row *= stride
-	ADDQ    CX, SI // row += rows
-	MOVQ    ahead+64(FP), R9 // ahead
-	ADDQ    BX, R9 // ahead += index
-	MOVQ    last+56(FP), R10 // last
-	CMPQ    R10, R9 // ahead min= last
-	CMOVQLT R10, R9 // ahead min= last
-	MOVL    (R9), DI // ahead = ahead[0]
-	IMULQ   R8, DI // ahead *= stride
-	ADDQ    CX, DI // ahead += rows
-	ADDQ    $+4, BX // index += 4
-	JMP     end_4
-
-less_3:
-	MOVQ CX, SI // row = rows
-	MOVQ ahead+64(FP), DI // ahead
-	ADDQ CX, DI // ahead += rows
-	ADDQ R8, CX // rows += stride
-
-end_4:
-	MOVQ    resume+80(FP), R8 // resume
-	CMPQ    R8, $+1 // resume < 1
-	JLT     less_5 // resume < 1
-	MOVQ    acc+72(FP), R8 // acc
-	VMOVUPS (R8), Y0 // s0_c0 = acc[0], lanes 0..7
-	VMOVUPS 32(R8), Y1 // s0_c0 = acc[0], lanes 8..15
-	VMOVUPS 256(R8), Y2 // s1_c0 = acc[64], lanes 0..7
-	VMOVUPS 288(R8), Y3 // s1_c0 = acc[64], lanes 8..15
-	VMOVUPS 64(R8), Y4 // s0_c1 = acc[16], lanes 0..7
-	VMOVUPS 96(R8), Y5 // s0_c1 = acc[16], lanes 8..15
-	VMOVUPS 320(R8), Y6 // s1_c1 = acc[80], lanes 0..7
-	VMOVUPS 352(R8), Y7 // s1_c1 = acc[80], lanes 8..15
+rows_3:
+	MOVQ    stride+32(FP), R9 // stride
+	CMPQ    R8, $+1 // index < 1
+	JLT     less_5 // index < 1
+	MOVL    (R8), DX // row = index[0]
+	IMULQ   R9, DX // row *= stride
+	ADDQ    CX, DX // row += rows
+	MOVQ    ahead+64(FP), R10 // ahead
+	ADDQ    R8, R10 // ahead += index
+	MOVQ    last+56(FP), R11 // last
+	CMPQ    R11, R10 // ahead min= last
+	CMOVQLT R11, R10 // ahead min= last
+	MOVL    (R10), BX // ahead = ahead[0]
+	IMULQ   R9, BX // ahead *= stride
+	ADDQ    CX, BX // ahead += rows
+	ADDQ    $+4, R8 // index += 4
 	JMP     end_6
 
 less_5:
+	MOVQ CX, DX // row = rows
+	MOVQ ahead+64(FP), BX // ahead
+	ADDQ CX, BX // ahead += rows
+	ADDQ R9, CX // rows += stride
+
+end_6:
+	MOVQ    resume+80(FP), R9 // resume
+	CMPQ    R9, $+1 // resume < 1
+	JLT     less_7 // resume < 1
+	MOVQ    acc+72(FP), R9 // acc
+	VMOVUPS (R9), Y0 // s0_c0 = acc[0], lanes 0..7
+	VMOVUPS 32(R9), Y1 // s0_c0 = acc[0], lanes 8..15
+	VMOVUPS 256(R9), Y2 // s1_c0 = acc[64], lanes 0..7
+	VMOVUPS 288(R9), Y3 // s1_c0 = acc[64], lanes 8..15
+	VMOVUPS 64(R9), Y4 // s0_c1 = acc[16], lanes 0..7
+	VMOVUPS 96(R9), Y5 // s0_c1 = acc[16], lanes 8..15
+	VMOVUPS 320(R9), Y6 // s1_c1 = acc[80], lanes 0..7
+	VMOVUPS 352(R9), Y7 // s1_c1 = acc[80], lanes 8..15
+	JMP     end_8
+
+less_7:
 	VXORPS Y0, Y0, Y0 // s0_c0 = 0, lanes 0..7
 	VXORPS Y1, Y1, Y1 // s0_c0 = 0, lanes 8..15
 	VXORPS Y2, Y2, Y2 // s1_c0 = 0, lanes 0..7
@@ -16702,182 +16906,182 @@ less_5:
 	VXORPS Y6, Y6, Y6 // s1_c1 = 0, lanes 0..7
 	VXORPS Y7, Y7, Y7 // s1_c1 = 0, lanes 8..15
 
-end_6:
-	MOVQ SI, R8 // y = row
-	MOVQ q+8(FP), R9 // q
-	MOVQ dim+24(FP), R10 // dim
-	CMPQ R10, $+64 // dim < 64
-	JLT  chains_end_8 // dim < 64
+end_8:
+	MOVQ DX, R9 // y = row
+	MOVQ q+8(FP), R10 // q
+	MOVQ dim+24(FP), R11 // dim
+	CMPQ R11, $+64 // dim < 64
+	JLT  chains_end_10 // dim < 64
 
-chains_7:
-	PREFETCHT1  (DI) // prefetch ahead[0]
-	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
-	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
-	VPMOVSXBD   (R8), Y10 // y = int8 of y[0]
+chains_9:
+	PREFETCHT1  (BX) // prefetch ahead[0]
+	VMOVUPS     (R10), Y8 // x = q[0], lanes 0..7
+	VMOVUPS     32(R10), Y9 // x = q[0], lanes 8..15
+	VPMOVSXBD   (R9), Y10 // y = int8 of y[0]
 	VCVTDQ2PS   Y10, Y10 // y = int8 of y[0]
-	VPMOVSXBD   8(R8), Y11 // y = int8 of y[0]
+	VPMOVSXBD   8(R9), Y11 // y = int8 of y[0]
 	VCVTDQ2PS   Y11, Y11 // y = int8 of y[0]
 	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
 	VFMADD231PS Y10, Y10, Y2 // s1_c0 += y * y, lanes 0..7
 	VFMADD231PS Y11, Y11, Y3 // s1_c0 += y * y, lanes 8..15
-	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
-	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
-	VPMOVSXBD   16(R8), Y10 // y = int8 of y[4]
+	VMOVUPS     64(R10), Y8 // x = q[16], lanes 0..7
+	VMOVUPS     96(R10), Y9 // x = q[16], lanes 8..15
+	VPMOVSXBD   16(R9), Y10 // y = int8 of y[4]
 	VCVTDQ2PS   Y10, Y10 // y = int8 of y[4]
-	VPMOVSXBD   24(R8), Y11 // y = int8 of y[4]
+	VPMOVSXBD   24(R9), Y11 // y = int8 of y[4]
 	VCVTDQ2PS   Y11, Y11 // y = int8 of y[4]
 	VFMADD231PS Y10, Y8, Y4 // s0_c1 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y5 // s0_c1 += x * y, lanes 8..15
 	VFMADD231PS Y10, Y10, Y6 // s1_c1 += y * y, lanes 0..7
 	VFMADD231PS Y11, Y11, Y7 // s1_c1 += y * y, lanes 8..15
-	ADDQ        $+256, R9 // q += 256
-	ADDQ        $+64, R8 // y += 64
-	ADDQ        $+64, DI // ahead += 64
-	SUBQ        $+64, R10 // dim += -64
-	CMPQ        R10, $+64 // dim >= 64
-	JGE         chains_7 // dim >= 64
+	ADDQ        $+256, R10 // q += 256
+	ADDQ        $+64, R9 // y += 64
+	ADDQ        $+64, BX // ahead += 64
+	SUBQ        $+64, R11 // dim += -64
+	CMPQ        R11, $+64 // dim >= 64
+	JGE         chains_9 // dim >= 64
 
-chains_end_8:
+chains_end_10:
 	// what is left: full vectors of the first chains, then a part of the next
-	CMPQ        R10, $+1 // dim < 1
-	JLT         less_9 // dim < 1
-	PREFETCHT1  (DI) // prefetch ahead[0]
-	CMPQ        R10, $+16 // dim < 16
-	JLT         less_10 // dim < 16
-	VMOVUPS     (R9), Y8 // x = q[0], lanes 0..7
-	VMOVUPS     32(R9), Y9 // x = q[0], lanes 8..15
-	VPMOVSXBD   (R8), Y10 // y = int8 of y[0]
+	CMPQ        R11, $+1 // dim < 1
+	JLT         less_11 // dim < 1
+	PREFETCHT1  (BX) // prefetch ahead[0]
+	CMPQ        R11, $+16 // dim < 16
+	JLT         less_12 // dim < 16
+	VMOVUPS     (R10), Y8 // x = q[0], lanes 0..7
+	VMOVUPS     32(R10), Y9 // x = q[0], lanes 8..15
+	VPMOVSXBD   (R9), Y10 // y = int8 of y[0]
 	VCVTDQ2PS   Y10, Y10 // y = int8 of y[0]
-	VPMOVSXBD   8(R8), Y11 // y = int8 of y[0]
+	VPMOVSXBD   8(R9), Y11 // y = int8 of y[0]
 	VCVTDQ2PS   Y11, Y11 // y = int8 of y[0]
 	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
 	VFMADD231PS Y10, Y10, Y2 // s1_c0 += y * y, lanes 0..7
 	VFMADD231PS Y11, Y11, Y3 // s1_c0 += y * y, lanes 8..15
 
-less_10:
-	CMPQ        R10, $+32 // dim < 32
-	JLT         less_11 // dim < 32
-	VMOVUPS     64(R9), Y8 // x = q[16], lanes 0..7
-	VMOVUPS     96(R9), Y9 // x = q[16], lanes 8..15
-	VPMOVSXBD   16(R8), Y10 // y = int8 of y[4]
+less_12:
+	CMPQ        R11, $+32 // dim < 32
+	JLT         less_13 // dim < 32
+	VMOVUPS     64(R10), Y8 // x = q[16], lanes 0..7
+	VMOVUPS     96(R10), Y9 // x = q[16], lanes 8..15
+	VPMOVSXBD   16(R9), Y10 // y = int8 of y[4]
 	VCVTDQ2PS   Y10, Y10 // y = int8 of y[4]
-	VPMOVSXBD   24(R8), Y11 // y = int8 of y[4]
+	VPMOVSXBD   24(R9), Y11 // y = int8 of y[4]
 	VCVTDQ2PS   Y11, Y11 // y = int8 of y[4]
 	VFMADD231PS Y10, Y8, Y4 // s0_c1 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y5 // s0_c1 += x * y, lanes 8..15
 	VFMADD231PS Y10, Y10, Y6 // s1_c1 += y * y, lanes 0..7
 	VFMADD231PS Y11, Y11, Y7 // s1_c1 += y * y, lanes 8..15
-
-less_11:
-	MOVQ R10, R12 // rest = dim
-	ANDQ $+15, R12 // rest &= 15
-	CMPQ R12, $+1 // rest < 1
-	JLT  less_12 // rest < 1
-	CMPQ R10, $+32 // dim < 32
-	JLT  less_13 // dim < 32
-	JMP  end_14
 
 less_13:
-	SUBQ       R12, R10 // dim -= rest
-	ADDQ       R10, R9 // q += dim
-	ADDQ       R10, R9 // q += dim
-	ADDQ       R10, R9 // q += dim
-	ADDQ       R10, R9 // q += dim
+	MOVQ R11, R12 // rest = dim
+	ANDQ $+15, R12 // rest &= 15
+	CMPQ R12, $+1 // rest < 1
+	JLT  less_14 // rest < 1
+	CMPQ R11, $+32 // dim < 32
+	JLT  less_15 // dim < 32
+	JMP  end_16
+
+less_15:
+	SUBQ       R12, R11 // dim -= rest
+	ADDQ       R11, R10 // q += dim
+	ADDQ       R11, R10 // q += dim
+	ADDQ       R11, R10 // q += dim
+	ADDQ       R11, R10 // q += dim
 	LEAQ       tail_window<>+0(SB), R13 // first rest lanes
 	MOVQ       $+16, R14 // first rest lanes
 	SUBQ       R12, R14 // first rest lanes
 	VMOVUPS    (R13)(R14*4), Y8 // first rest lanes
 	VMOVUPS    32(R13)(R14*4), Y9 // first rest lanes
-	VMASKMOVPS (R9), Y8, Y8 // x = q[0], rest lanes
-	VMASKMOVPS 32(R9), Y9, Y9 // x = q[0], rest lanes
-	ADDQ       R10, R8 // y += dim
-	LEAQ       (R8)(R12*1), R9 // y = int8 of y[0], rest lanes
+	VMASKMOVPS (R10), Y8, Y8 // x = q[0], rest lanes
+	VMASKMOVPS 32(R10), Y9, Y9 // x = q[0], rest lanes
+	ADDQ       R11, R9 // y += dim
+	LEAQ       (R9)(R12*1), R10 // y = int8 of y[0], rest lanes
 	MOVQ       $+0, R13 // y = int8 of y[0], rest lanes
 	TESTB      $0x01, R12 // y = int8 of y[0], rest lanes
-	JEQ        no_piece_15 // y = int8 of y[0], rest lanes
-	SUBQ       $+1, R9 // y = int8 of y[0], rest lanes
-	MOVBLZX    (R9), R13 // y = int8 of y[0], rest lanes
-
-no_piece_15:
-	TESTB   $0x02, R12 // y = int8 of y[0], rest lanes
-	JEQ     no_piece_16 // y = int8 of y[0], rest lanes
-	SUBQ    $+2, R9 // y = int8 of y[0], rest lanes
-	MOVWLZX (R9), R11 // y = int8 of y[0], rest lanes
-	SHLQ    $0x10, R13 // y = int8 of y[0], rest lanes
-	ORQ     R11, R13 // y = int8 of y[0], rest lanes
-
-no_piece_16:
-	TESTB $0x04, R12 // y = int8 of y[0], rest lanes
-	JEQ   no_piece_17 // y = int8 of y[0], rest lanes
-	SUBQ  $+4, R9 // y = int8 of y[0], rest lanes
-	MOVL  (R9), R11 // y = int8 of y[0], rest lanes
-	SHLQ  $0x20, R13 // y = int8 of y[0], rest lanes
-	ORQ   R11, R13 // y = int8 of y[0], rest lanes
+	JEQ        no_piece_17 // y = int8 of y[0], rest lanes
+	SUBQ       $+1, R10 // y = int8 of y[0], rest lanes
+	MOVBLZX    (R10), R13 // y = int8 of y[0], rest lanes
 
 no_piece_17:
-	VMOVQ       R13, X10 // y = int8 of y[0], rest lanes
-	TESTB       $0x08, R12 // y = int8 of y[0], rest lanes
-	JEQ         no_piece_18 // y = int8 of y[0], rest lanes
-	SUBQ        $+8, R9 // y = int8 of y[0], rest lanes
-	VMOVQ       (R9), X11 // y = int8 of y[0], rest lanes
-	VPUNPCKLQDQ X10, X11, X10 // y = int8 of y[0], rest lanes
+	TESTB   $0x02, R12 // y = int8 of y[0], rest lanes
+	JEQ     no_piece_18 // y = int8 of y[0], rest lanes
+	SUBQ    $+2, R10 // y = int8 of y[0], rest lanes
+	MOVWLZX (R10), SI // y = int8 of y[0], rest lanes
+	SHLQ    $0x10, R13 // y = int8 of y[0], rest lanes
+	ORQ     SI, R13 // y = int8 of y[0], rest lanes
 
 no_piece_18:
-	TESTB       $0x10, R12 // y = int8 of y[0], rest lanes
-	JEQ         no_piece_19 // y = int8 of y[0], rest lanes
-	VINSERTI128 $0x01, X10, Y10, Y10 // y = int8 of y[0], rest lanes
-	VINSERTI128 $0x00, (R8), Y10, Y10 // y = int8 of y[0], rest lanes
+	TESTB $0x04, R12 // y = int8 of y[0], rest lanes
+	JEQ   no_piece_19 // y = int8 of y[0], rest lanes
+	SUBQ  $+4, R10 // y = int8 of y[0], rest lanes
+	MOVL  (R10), SI // y = int8 of y[0], rest lanes
+	SHLQ  $0x20, R13 // y = int8 of y[0], rest lanes
+	ORQ   SI, R13 // y = int8 of y[0], rest lanes
 
 no_piece_19:
+	VMOVQ       R13, X10 // y = int8 of y[0], rest lanes
+	TESTB       $0x08, R12 // y = int8 of y[0], rest lanes
+	JEQ         no_piece_20 // y = int8 of y[0], rest lanes
+	SUBQ        $+8, R10 // y = int8 of y[0], rest lanes
+	VMOVQ       (R10), X11 // y = int8 of y[0], rest lanes
+	VPUNPCKLQDQ X10, X11, X10 // y = int8 of y[0], rest lanes
+
+no_piece_20:
+	TESTB       $0x10, R12 // y = int8 of y[0], rest lanes
+	JEQ         no_piece_21 // y = int8 of y[0], rest lanes
+	VINSERTI128 $0x01, X10, Y10, Y10 // y = int8 of y[0], rest lanes
+	VINSERTI128 $0x00, (R9), Y10, Y10 // y = int8 of y[0], rest lanes
+
+no_piece_21:
 	VPSRLDQ     $0x08, X10, X11 // y = int8 of y[0], rest lanes
 	VPMOVSXBD   X10, Y10 // y = int8 of y[0], rest lanes
 	VCVTDQ2PS   Y10, Y10 // y = int8 of y[0], rest lanes
 	VPMOVSXBD   X11, Y11 // y = int8 of y[0], rest lanes
 	VCVTDQ2PS   Y11, Y11 // y = int8 of y[0], rest lanes
-	CMPQ        R10, $+16 // dim < 16
-	JLT         less_20 // dim < 16
+	CMPQ        R11, $+16 // dim < 16
+	JLT         less_22 // dim < 16
 	VFMADD231PS Y10, Y8, Y4 // s0_c1 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y5 // s0_c1 += x * y, lanes 8..15
 	VFMADD231PS Y10, Y10, Y6 // s1_c1 += y * y, lanes 0..7
 	VFMADD231PS Y11, Y11, Y7 // s1_c1 += y * y, lanes 8..15
-	JMP         end_21
+	JMP         end_23
 
-less_20:
+less_22:
 	VFMADD231PS Y10, Y8, Y0 // s0_c0 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y1 // s0_c0 += x * y, lanes 8..15
 	VFMADD231PS Y10, Y10, Y2 // s1_c0 += y * y, lanes 0..7
 	VFMADD231PS Y11, Y11, Y3 // s1_c0 += y * y, lanes 8..15
 
-end_21:
-end_14:
-less_12:
-less_9:
-	MOVQ    acc+72(FP), R8 // acc
-	VMOVUPS Y0, (R8) // acc[0] = s0_c0, lanes 0..7
-	VMOVUPS Y1, 32(R8) // acc[0] = s0_c0, lanes 8..15
-	VMOVUPS Y2, 256(R8) // acc[64] = s1_c0, lanes 0..7
-	VMOVUPS Y3, 288(R8) // acc[64] = s1_c0, lanes 8..15
-	VMOVUPS Y4, 64(R8) // acc[16] = s0_c1, lanes 0..7
-	VMOVUPS Y5, 96(R8) // acc[16] = s0_c1, lanes 8..15
-	VMOVUPS Y6, 320(R8) // acc[80] = s1_c1, lanes 0..7
-	VMOVUPS Y7, 352(R8) // acc[80] = s1_c1, lanes 8..15
-	MOVQ    resume+80(FP), R8 // resume
-	CMPQ    R8, $+1 // resume < 1
-	JLT     less_22 // resume < 1
-	MOVQ    acc+72(FP), R8 // acc
-	VMOVUPS 128(R8), Y0 // s0_c2 = acc[32], lanes 0..7
-	VMOVUPS 160(R8), Y1 // s0_c2 = acc[32], lanes 8..15
-	VMOVUPS 384(R8), Y2 // s1_c2 = acc[96], lanes 0..7
-	VMOVUPS 416(R8), Y3 // s1_c2 = acc[96], lanes 8..15
-	VMOVUPS 192(R8), Y4 // s0_c3 = acc[48], lanes 0..7
-	VMOVUPS 224(R8), Y5 // s0_c3 = acc[48], lanes 8..15
-	VMOVUPS 448(R8), Y6 // s1_c3 = acc[112], lanes 0..7
-	VMOVUPS 480(R8), Y7 // s1_c3 = acc[112], lanes 8..15
-	JMP     end_23
+end_23:
+end_16:
+less_14:
+less_11:
+	MOVQ    acc+72(FP), R9 // acc
+	VMOVUPS Y0, (R9) // acc[0] = s0_c0, lanes 0..7
+	VMOVUPS Y1, 32(R9) // acc[0] = s0_c0, lanes 8..15
+	VMOVUPS Y2, 256(R9) // acc[64] = s1_c0, lanes 0..7
+	VMOVUPS Y3, 288(R9) // acc[64] = s1_c0, lanes 8..15
+	VMOVUPS Y4, 64(R9) // acc[16] = s0_c1, lanes 0..7
+	VMOVUPS Y5, 96(R9) // acc[16] = s0_c1, lanes 8..15
+	VMOVUPS Y6, 320(R9) // acc[80] = s1_c1, lanes 0..7
+	VMOVUPS Y7, 352(R9) // acc[80] = s1_c1, lanes 8..15
+	MOVQ    resume+80(FP), R9 // resume
+	CMPQ    R9, $+1 // resume < 1
+	JLT     less_24 // resume < 1
+	MOVQ    acc+72(FP), R9 // acc
+	VMOVUPS 128(R9), Y0 // s0_c2 = acc[32], lanes 0..7
+	VMOVUPS 160(R9), Y1 // s0_c2 = acc[32], lanes 8..15
+	VMOVUPS 384(R9), Y2 // s1_c2 = acc[96], lanes 0..7
+	VMOVUPS 416(R9), Y3 // s1_c2 = acc[96], lanes 8..15
+	VMOVUPS 192(R9), Y4 // s0_c3 = acc[48], lanes 0..7
+	VMOVUPS 224(R9), Y5 // s0_c3 = acc[48], lanes 8..15
+	VMOVUPS 448(R9), Y6 // s1_c3 = acc[112], lanes 0..7
+	VMOVUPS 480(R9), Y7 // s1_c3 = acc[112], lanes 8..15
+	JMP     end_25
 
-less_22:
+less_24:
 	VXORPS Y0, Y0, Y0 // s0_c2 = 0, lanes 0..7
 	VXORPS Y1, Y1, Y1 // s0_c2 = 0, lanes 8..15
 	VXORPS Y2, Y2, Y2 // s1_c2 = 0, lanes 0..7
@@ -16887,177 +17091,177 @@ less_22:
 	VXORPS Y6, Y6, Y6 // s1_c3 = 0, lanes 0..7
 	VXORPS Y7, Y7, Y7 // s1_c3 = 0, lanes 8..15
 
-end_23:
-	MOVQ SI, R8 // y = row
-	MOVQ q+8(FP), R9 // q
-	MOVQ dim+24(FP), R10 // dim
-	CMPQ R10, $+64 // dim < 64
-	JLT  chains_end_25 // dim < 64
+end_25:
+	MOVQ DX, R9 // y = row
+	MOVQ q+8(FP), R10 // q
+	MOVQ dim+24(FP), R11 // dim
+	CMPQ R11, $+64 // dim < 64
+	JLT  chains_end_27 // dim < 64
 
-chains_24:
-	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
-	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
-	VPMOVSXBD   32(R8), Y10 // y = int8 of y[8]
+chains_26:
+	VMOVUPS     128(R10), Y8 // x = q[32], lanes 0..7
+	VMOVUPS     160(R10), Y9 // x = q[32], lanes 8..15
+	VPMOVSXBD   32(R9), Y10 // y = int8 of y[8]
 	VCVTDQ2PS   Y10, Y10 // y = int8 of y[8]
-	VPMOVSXBD   40(R8), Y11 // y = int8 of y[8]
+	VPMOVSXBD   40(R9), Y11 // y = int8 of y[8]
 	VCVTDQ2PS   Y11, Y11 // y = int8 of y[8]
 	VFMADD231PS Y10, Y8, Y0 // s0_c2 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y1 // s0_c2 += x * y, lanes 8..15
 	VFMADD231PS Y10, Y10, Y2 // s1_c2 += y * y, lanes 0..7
 	VFMADD231PS Y11, Y11, Y3 // s1_c2 += y * y, lanes 8..15
-	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
-	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
-	VPMOVSXBD   48(R8), Y10 // y = int8 of y[12]
+	VMOVUPS     192(R10), Y8 // x = q[48], lanes 0..7
+	VMOVUPS     224(R10), Y9 // x = q[48], lanes 8..15
+	VPMOVSXBD   48(R9), Y10 // y = int8 of y[12]
 	VCVTDQ2PS   Y10, Y10 // y = int8 of y[12]
-	VPMOVSXBD   56(R8), Y11 // y = int8 of y[12]
+	VPMOVSXBD   56(R9), Y11 // y = int8 of y[12]
 	VCVTDQ2PS   Y11, Y11 // y = int8 of y[12]
 	VFMADD231PS Y10, Y8, Y4 // s0_c3 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y5 // s0_c3 += x * y, lanes 8..15
 	VFMADD231PS Y10, Y10, Y6 // s1_c3 += y * y, lanes 0..7
 	VFMADD231PS Y11, Y11, Y7 // s1_c3 += y * y, lanes 8..15
-	ADDQ        $+256, R9 // q += 256
-	ADDQ        $+64, R8 // y += 64
-	SUBQ        $+64, R10 // dim += -64
-	CMPQ        R10, $+64 // dim >= 64
-	JGE         chains_24 // dim >= 64
+	ADDQ        $+256, R10 // q += 256
+	ADDQ        $+64, R9 // y += 64
+	SUBQ        $+64, R11 // dim += -64
+	CMPQ        R11, $+64 // dim >= 64
+	JGE         chains_26 // dim >= 64
 
-chains_end_25:
+chains_end_27:
 	// what is left: full vectors of the first chains, then a part of the next
-	CMPQ        R10, $+1 // dim < 1
-	JLT         less_26 // dim < 1
-	CMPQ        R10, $+48 // dim < 48
-	JLT         less_27 // dim < 48
-	VMOVUPS     128(R9), Y8 // x = q[32], lanes 0..7
-	VMOVUPS     160(R9), Y9 // x = q[32], lanes 8..15
-	VPMOVSXBD   32(R8), Y10 // y = int8 of y[8]
+	CMPQ        R11, $+1 // dim < 1
+	JLT         less_28 // dim < 1
+	CMPQ        R11, $+48 // dim < 48
+	JLT         less_29 // dim < 48
+	VMOVUPS     128(R10), Y8 // x = q[32], lanes 0..7
+	VMOVUPS     160(R10), Y9 // x = q[32], lanes 8..15
+	VPMOVSXBD   32(R9), Y10 // y = int8 of y[8]
 	VCVTDQ2PS   Y10, Y10 // y = int8 of y[8]
-	VPMOVSXBD   40(R8), Y11 // y = int8 of y[8]
+	VPMOVSXBD   40(R9), Y11 // y = int8 of y[8]
 	VCVTDQ2PS   Y11, Y11 // y = int8 of y[8]
 	VFMADD231PS Y10, Y8, Y0 // s0_c2 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y1 // s0_c2 += x * y, lanes 8..15
 	VFMADD231PS Y10, Y10, Y2 // s1_c2 += y * y, lanes 0..7
 	VFMADD231PS Y11, Y11, Y3 // s1_c2 += y * y, lanes 8..15
 
-less_27:
-	CMPQ        R10, $+64 // dim < 64
-	JLT         less_28 // dim < 64
-	VMOVUPS     192(R9), Y8 // x = q[48], lanes 0..7
-	VMOVUPS     224(R9), Y9 // x = q[48], lanes 8..15
-	VPMOVSXBD   48(R8), Y10 // y = int8 of y[12]
+less_29:
+	CMPQ        R11, $+64 // dim < 64
+	JLT         less_30 // dim < 64
+	VMOVUPS     192(R10), Y8 // x = q[48], lanes 0..7
+	VMOVUPS     224(R10), Y9 // x = q[48], lanes 8..15
+	VPMOVSXBD   48(R9), Y10 // y = int8 of y[12]
 	VCVTDQ2PS   Y10, Y10 // y = int8 of y[12]
-	VPMOVSXBD   56(R8), Y11 // y = int8 of y[12]
+	VPMOVSXBD   56(R9), Y11 // y = int8 of y[12]
 	VCVTDQ2PS   Y11, Y11 // y = int8 of y[12]
 	VFMADD231PS Y10, Y8, Y4 // s0_c3 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y5 // s0_c3 += x * y, lanes 8..15
 	VFMADD231PS Y10, Y10, Y6 // s1_c3 += y * y, lanes 0..7
 	VFMADD231PS Y11, Y11, Y7 // s1_c3 += y * y, lanes 8..15
 
-less_28:
-	MOVQ       R10, R12 // rest = dim
+less_30:
+	MOVQ       R11, R12 // rest = dim
 	ANDQ       $+15, R12 // rest &= 15
 	CMPQ       R12, $+1 // rest < 1
-	JLT        less_29 // rest < 1
-	CMPQ       R10, $+32 // dim < 32
-	JLT        less_30 // dim < 32
-	SUBQ       R12, R10 // dim -= rest
-	ADDQ       R10, R9 // q += dim
-	ADDQ       R10, R9 // q += dim
-	ADDQ       R10, R9 // q += dim
-	ADDQ       R10, R9 // q += dim
+	JLT        less_31 // rest < 1
+	CMPQ       R11, $+32 // dim < 32
+	JLT        less_32 // dim < 32
+	SUBQ       R12, R11 // dim -= rest
+	ADDQ       R11, R10 // q += dim
+	ADDQ       R11, R10 // q += dim
+	ADDQ       R11, R10 // q += dim
+	ADDQ       R11, R10 // q += dim
 	LEAQ       tail_window<>+0(SB), R13 // first rest lanes
 	MOVQ       $+16, R14 // first rest lanes
 	SUBQ       R12, R14 // first rest lanes
 	VMOVUPS    (R13)(R14*4), Y8 // first rest lanes
 	VMOVUPS    32(R13)(R14*4), Y9 // first rest lanes
-	VMASKMOVPS (R9), Y8, Y8 // x = q[0], rest lanes
-	VMASKMOVPS 32(R9), Y9, Y9 // x = q[0], rest lanes
-	ADDQ       R10, R8 // y += dim
-	LEAQ       (R8)(R12*1), R9 // y = int8 of y[0], rest lanes
+	VMASKMOVPS (R10), Y8, Y8 // x = q[0], rest lanes
+	VMASKMOVPS 32(R10), Y9, Y9 // x = q[0], rest lanes
+	ADDQ       R11, R9 // y += dim
+	LEAQ       (R9)(R12*1), R10 // y = int8 of y[0], rest lanes
 	MOVQ       $+0, R13 // y = int8 of y[0], rest lanes
 	TESTB      $0x01, R12 // y = int8 of y[0], rest lanes
-	JEQ        no_piece_31 // y = int8 of y[0], rest lanes
-	SUBQ       $+1, R9 // y = int8 of y[0], rest lanes
-	MOVBLZX    (R9), R13 // y = int8 of y[0], rest lanes
-
-no_piece_31:
-	TESTB   $0x02, R12 // y = int8 of y[0], rest lanes
-	JEQ     no_piece_32 // y = int8 of y[0], rest lanes
-	SUBQ    $+2, R9 // y = int8 of y[0], rest lanes
-	MOVWLZX (R9), R11 // y = int8 of y[0], rest lanes
-	SHLQ    $0x10, R13 // y = int8 of y[0], rest lanes
-	ORQ     R11, R13 // y = int8 of y[0], rest lanes
-
-no_piece_32:
-	TESTB $0x04, R12 // y = int8 of y[0], rest lanes
-	JEQ   no_piece_33 // y = int8 of y[0], rest lanes
-	SUBQ  $+4, R9 // y = int8 of y[0], rest lanes
-	MOVL  (R9), R11 // y = int8 of y[0], rest lanes
-	SHLQ  $0x20, R13 // y = int8 of y[0], rest lanes
-	ORQ   R11, R13 // y = int8 of y[0], rest lanes
+	JEQ        no_piece_33 // y = int8 of y[0], rest lanes
+	SUBQ       $+1, R10 // y = int8 of y[0], rest lanes
+	MOVBLZX    (R10), R13 // y = int8 of y[0], rest lanes
 
 no_piece_33:
-	VMOVQ       R13, X10 // y = int8 of y[0], rest lanes
-	TESTB       $0x08, R12 // y = int8 of y[0], rest lanes
-	JEQ         no_piece_34 // y = int8 of y[0], rest lanes
-	SUBQ        $+8, R9 // y = int8 of y[0], rest lanes
-	VMOVQ       (R9), X11 // y = int8 of y[0], rest lanes
-	VPUNPCKLQDQ X10, X11, X10 // y = int8 of y[0], rest lanes
+	TESTB   $0x02, R12 // y = int8 of y[0], rest lanes
+	JEQ     no_piece_34 // y = int8 of y[0], rest lanes
+	SUBQ    $+2, R10 // y = int8 of y[0], rest lanes
+	MOVWLZX (R10), SI // y = int8 of y[0], rest lanes
+	SHLQ    $0x10, R13 // y = int8 of y[0], rest lanes
+	ORQ     SI, R13 // y = int8 of y[0], rest lanes
 
 no_piece_34:
-	TESTB       $0x10, R12 // y = int8 of y[0], rest lanes
-	JEQ         no_piece_35 // y = int8 of y[0], rest lanes
-	VINSERTI128 $0x01, X10, Y10, Y10 // y = int8 of y[0], rest lanes
-	VINSERTI128 $0x00, (R8), Y10, Y10 // y = int8 of y[0], rest lanes
+	TESTB $0x04, R12 // y = int8 of y[0], rest lanes
+	JEQ   no_piece_35 // y = int8 of y[0], rest lanes
+	SUBQ  $+4, R10 // y = int8 of y[0], rest lanes
+	MOVL  (R10), SI // y = int8 of y[0], rest lanes
+	SHLQ  $0x20, R13 // y = int8 of y[0], rest lanes
+	ORQ   SI, R13 // y = int8 of y[0], rest lanes
 
 no_piece_35:
+	VMOVQ       R13, X10 // y = int8 of y[0], rest lanes
+	TESTB       $0x08, R12 // y = int8 of y[0], rest lanes
+	JEQ         no_piece_36 // y = int8 of y[0], rest lanes
+	SUBQ        $+8, R10 // y = int8 of y[0], rest lanes
+	VMOVQ       (R10), X11 // y = int8 of y[0], rest lanes
+	VPUNPCKLQDQ X10, X11, X10 // y = int8 of y[0], rest lanes
+
+no_piece_36:
+	TESTB       $0x10, R12 // y = int8 of y[0], rest lanes
+	JEQ         no_piece_37 // y = int8 of y[0], rest lanes
+	VINSERTI128 $0x01, X10, Y10, Y10 // y = int8 of y[0], rest lanes
+	VINSERTI128 $0x00, (R9), Y10, Y10 // y = int8 of y[0], rest lanes
+
+no_piece_37:
 	VPSRLDQ     $0x08, X10, X11 // y = int8 of y[0], rest lanes
 	VPMOVSXBD   X10, Y10 // y = int8 of y[0], rest lanes
 	VCVTDQ2PS   Y10, Y10 // y = int8 of y[0], rest lanes
 	VPMOVSXBD   X11, Y11 // y = int8 of y[0], rest lanes
 	VCVTDQ2PS   Y11, Y11 // y = int8 of y[0], rest lanes
-	CMPQ        R10, $+48 // dim < 48
-	JLT         less_36 // dim < 48
+	CMPQ        R11, $+48 // dim < 48
+	JLT         less_38 // dim < 48
 	VFMADD231PS Y10, Y8, Y4 // s0_c3 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y5 // s0_c3 += x * y, lanes 8..15
 	VFMADD231PS Y10, Y10, Y6 // s1_c3 += y * y, lanes 0..7
 	VFMADD231PS Y11, Y11, Y7 // s1_c3 += y * y, lanes 8..15
-	JMP         end_37
+	JMP         end_39
 
-less_36:
+less_38:
 	VFMADD231PS Y10, Y8, Y0 // s0_c2 += x * y, lanes 0..7
 	VFMADD231PS Y11, Y9, Y1 // s0_c2 += x * y, lanes 8..15
 	VFMADD231PS Y10, Y10, Y2 // s1_c2 += y * y, lanes 0..7
 	VFMADD231PS Y11, Y11, Y3 // s1_c2 += y * y, lanes 8..15
 
-end_37:
-less_30:
-less_29:
-less_26:
-	MOVQ    acc+72(FP), R8 // acc
-	VMOVUPS Y0, 128(R8) // acc[32] = s0_c2, lanes 0..7
-	VMOVUPS Y1, 160(R8) // acc[32] = s0_c2, lanes 8..15
-	VMOVUPS Y2, 384(R8) // acc[96] = s1_c2, lanes 0..7
-	VMOVUPS Y3, 416(R8) // acc[96] = s1_c2, lanes 8..15
-	VMOVUPS Y4, 192(R8) // acc[48] = s0_c3, lanes 0..7
-	VMOVUPS Y5, 224(R8) // acc[48] = s0_c3, lanes 8..15
-	VMOVUPS Y6, 448(R8) // acc[112] = s1_c3, lanes 0..7
-	VMOVUPS Y7, 480(R8) // acc[112] = s1_c3, lanes 8..15
+end_39:
+less_32:
+less_31:
+less_28:
+	MOVQ    acc+72(FP), R9 // acc
+	VMOVUPS Y0, 128(R9) // acc[32] = s0_c2, lanes 0..7
+	VMOVUPS Y1, 160(R9) // acc[32] = s0_c2, lanes 8..15
+	VMOVUPS Y2, 384(R9) // acc[96] = s1_c2, lanes 0..7
+	VMOVUPS Y3, 416(R9) // acc[96] = s1_c2, lanes 8..15
+	VMOVUPS Y4, 192(R9) // acc[48] = s0_c3, lanes 0..7
+	VMOVUPS Y5, 224(R9) // acc[48] = s0_c3, lanes 8..15
+	VMOVUPS Y6, 448(R9) // acc[112] = s1_c3, lanes 0..7
+	VMOVUPS Y7, 480(R9) // acc[112] = s1_c3, lanes 8..15
 
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
 	VXORPS       Y0, Y0, Y0 // zero = 0, lanes 0..7
 	VXORPS       Y1, Y1, Y1 // zero = 0, lanes 8..15
-	MOVQ         acc+72(FP), R8 // acc
-	VMOVUPS      (R8), Y2 // c0 = acc[0], lanes 0..7
-	VMOVUPS      32(R8), Y3 // c0 = acc[0], lanes 8..15
-	MOVQ         acc+72(FP), R8 // acc
-	VMOVUPS      64(R8), Y4 // c1 = acc[16], lanes 0..7
-	VMOVUPS      96(R8), Y5 // c1 = acc[16], lanes 8..15
-	MOVQ         acc+72(FP), R8 // acc
-	VMOVUPS      128(R8), Y6 // c2 = acc[32], lanes 0..7
-	VMOVUPS      160(R8), Y7 // c2 = acc[32], lanes 8..15
-	MOVQ         acc+72(FP), R8 // acc
-	VMOVUPS      192(R8), Y8 // c3 = acc[48], lanes 0..7
-	VMOVUPS      224(R8), Y9 // c3 = acc[48], lanes 8..15
+	MOVQ         acc+72(FP), R9 // acc
+	VMOVUPS      (R9), Y2 // c0 = acc[0], lanes 0..7
+	VMOVUPS      32(R9), Y3 // c0 = acc[0], lanes 8..15
+	MOVQ         acc+72(FP), R9 // acc
+	VMOVUPS      64(R9), Y4 // c1 = acc[16], lanes 0..7
+	VMOVUPS      96(R9), Y5 // c1 = acc[16], lanes 8..15
+	MOVQ         acc+72(FP), R9 // acc
+	VMOVUPS      128(R9), Y6 // c2 = acc[32], lanes 0..7
+	VMOVUPS      160(R9), Y7 // c2 = acc[32], lanes 8..15
+	MOVQ         acc+72(FP), R9 // acc
+	VMOVUPS      192(R9), Y8 // c3 = acc[48], lanes 0..7
+	VMOVUPS      224(R9), Y9 // c3 = acc[48], lanes 8..15
 	VADDPS       Y4, Y2, Y2 // c0 = c0 + c1, lanes 0..7
 	VADDPS       Y5, Y3, Y3 // c0 = c0 + c1, lanes 8..15
 	VADDPS       Y8, Y6, Y6 // c2 = c2 + c3, lanes 0..7
@@ -17073,18 +17277,18 @@ less_26:
 	VADDPS       X4, X2, X2 // c0[0] = sum of lanes
 	VADDPS       Y0, Y2, Y2 // c0 = c0 + zero, lanes 0..7
 	VADDPS       Y1, Y3, Y3 // c0 = c0 + zero, lanes 8..15
-	MOVQ         acc+72(FP), R8 // acc
-	VMOVUPS      256(R8), Y3 // c0 = acc[64], lanes 0..7
-	VMOVUPS      288(R8), Y4 // c0 = acc[64], lanes 8..15
-	MOVQ         acc+72(FP), R8 // acc
-	VMOVUPS      320(R8), Y5 // c1 = acc[80], lanes 0..7
-	VMOVUPS      352(R8), Y6 // c1 = acc[80], lanes 8..15
-	MOVQ         acc+72(FP), R8 // acc
-	VMOVUPS      384(R8), Y7 // c2 = acc[96], lanes 0..7
-	VMOVUPS      416(R8), Y8 // c2 = acc[96], lanes 8..15
-	MOVQ         acc+72(FP), R8 // acc
-	VMOVUPS      448(R8), Y9 // c3 = acc[112], lanes 0..7
-	VMOVUPS      480(R8), Y10 // c3 = acc[112], lanes 8..15
+	MOVQ         acc+72(FP), R9 // acc
+	VMOVUPS      256(R9), Y3 // c0 = acc[64], lanes 0..7
+	VMOVUPS      288(R9), Y4 // c0 = acc[64], lanes 8..15
+	MOVQ         acc+72(FP), R9 // acc
+	VMOVUPS      320(R9), Y5 // c1 = acc[80], lanes 0..7
+	VMOVUPS      352(R9), Y6 // c1 = acc[80], lanes 8..15
+	MOVQ         acc+72(FP), R9 // acc
+	VMOVUPS      384(R9), Y7 // c2 = acc[96], lanes 0..7
+	VMOVUPS      416(R9), Y8 // c2 = acc[96], lanes 8..15
+	MOVQ         acc+72(FP), R9 // acc
+	VMOVUPS      448(R9), Y9 // c3 = acc[112], lanes 0..7
+	VMOVUPS      480(R9), Y10 // c3 = acc[112], lanes 8..15
 	VADDPS       Y5, Y3, Y3 // c0 = c0 + c1, lanes 0..7
 	VADDPS       Y6, Y4, Y4 // c0 = c0 + c1, lanes 8..15
 	VADDPS       Y9, Y7, Y7 // c2 = c2 + c3, lanes 0..7
@@ -17103,11 +17307,11 @@ less_26:
 	VMOVSS       X2, (AX) // dst[0] = c0[0]
 	VMOVSS       X3, 4(AX) // dst[1] = c0[0]
 	ADDQ         $+8, AX // dst += 8
-	SUBQ         $+1, DX // count += -1
-	CMPQ         DX, $+1 // count >= 1
-	JGE          rows_1 // count >= 1
+	SUBQ         $+1, DI // count += -1
+	CMPQ         DI, $+1 // count >= 1
+	JGE          rows_3 // count >= 1
 
-rows_end_2:
+rows_end_4:
 	VZEROUPPER
 	RET
 

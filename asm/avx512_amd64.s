@@ -17790,180 +17790,199 @@ vectors_end_2:
 // func dotRowsF32AVX512(dst *float32, q *float32, rows *float32, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
 TEXT ·dotRowsF32AVX512(SB), NOSPLIT, $0-88
 	MOVQ dst+0(FP), AX // dst
-	MOVQ rows+16(FP), CX // rows
-	MOVQ count+40(FP), DX // count
-	MOVQ index+48(FP), BX // index
-	CMPQ DX, $+1 // count < 1
-	JLT  rows_end_2 // count < 1
+	MOVQ $+1, CX // all = 1
+	MOVQ index+48(FP), DX // index
+	CMPQ DX, $+1 // index < 1
+	JLT  less_1 // index < 1
+	MOVQ dim+24(FP), DX // dim
+	CMPQ DX, $+512 // dim < 512
+	JLT  less_2 // dim < 512
+	MOVQ $+0, CX // all = 0
 
-rows_1:
-	MOVQ    stride+32(FP), R8 // stride
-	SHLQ    $0x01, R8 // stride <<= 1
-	SHLQ    $0x01, R8 // stride <<= 1
-	CMPQ    BX, $+1 // index < 1
-	JLT     less_3 // index < 1
-	MOVL    (BX), SI // row = index[0]
-	IMULQ   R8, SI // row *= stride
-	ADDQ    CX, SI // row += rows
-	MOVQ    ahead+64(FP), R9 // ahead
-	ADDQ    BX, R9 // ahead += index
-	MOVQ    last+56(FP), R10 // last
-	CMPQ    R10, R9 // ahead min= last
-	CMOVQLT R10, R9 // ahead min= last
-	MOVL    (R9), DI // ahead = ahead[0]
-	IMULQ   R8, DI // ahead *= stride
-	ADDQ    CX, DI // ahead += rows
-	ADDQ    $+4, BX // index += 4
-	JMP     end_4
+less_2:
+less_1:
+	MOVQ rows+16(FP), DX // rows
+	MOVQ count+40(FP), DI // count
+	MOVQ index+48(FP), R8 // index
+	CMPQ DI, $+1 // count < 1
+	JLT  rows_end_4 // count < 1
 
-less_3:
-	MOVQ CX, SI // row = rows
-	MOVQ ahead+64(FP), DI // ahead
-	ADDQ CX, DI // ahead += rows
-	ADDQ R8, CX // rows += stride
-
-end_4:
-	MOVQ    resume+80(FP), R8 // resume
-	CMPQ    R8, $+1 // resume < 1
-	JLT     less_5 // resume < 1
-	MOVQ    acc+72(FP), R8 // acc
-	VMOVUPS (R8), Z0 // s0_c0 = acc[0]
-	VMOVUPS 64(R8), Z1 // s0_c1 = acc[16]
-	VMOVUPS 128(R8), Z2 // s0_c2 = acc[32]
-	VMOVUPS 192(R8), Z3 // s0_c3 = acc[48]
+rows_3:
+	MOVQ    stride+32(FP), R9 // stride
+	SHLQ    $0x01, R9 // stride <<= 1
+	SHLQ    $0x01, R9 // stride <<= 1
+	CMPQ    R8, $+1 // index < 1
+	JLT     less_5 // index < 1
+	MOVL    (R8), BX // row = index[0]
+	IMULQ   R9, BX // row *= stride
+	ADDQ    DX, BX // row += rows
+	MOVQ    ahead+64(FP), R10 // ahead
+	ADDQ    R8, R10 // ahead += index
+	MOVQ    last+56(FP), R11 // last
+	CMPQ    R11, R10 // ahead min= last
+	CMOVQLT R11, R10 // ahead min= last
+	MOVL    (R10), SI // ahead = ahead[0]
+	IMULQ   R9, SI // ahead *= stride
+	ADDQ    DX, SI // ahead += rows
+	ADDQ    $+4, R8 // index += 4
 	JMP     end_6
 
 less_5:
+	MOVQ DX, BX // row = rows
+	MOVQ ahead+64(FP), SI // ahead
+	ADDQ DX, SI // ahead += rows
+	ADDQ R9, DX // rows += stride
+
+end_6:
+	MOVQ    resume+80(FP), R9 // resume
+	CMPQ    R9, $+1 // resume < 1
+	JLT     less_7 // resume < 1
+	MOVQ    acc+72(FP), R9 // acc
+	VMOVUPS (R9), Z0 // s0_c0 = acc[0]
+	VMOVUPS 64(R9), Z1 // s0_c1 = acc[16]
+	VMOVUPS 128(R9), Z2 // s0_c2 = acc[32]
+	VMOVUPS 192(R9), Z3 // s0_c3 = acc[48]
+	JMP     end_8
+
+less_7:
 	VPXORD Z0, Z0, Z0 // s0_c0 = 0
 	VPXORD Z1, Z1, Z1 // s0_c1 = 0
 	VPXORD Z2, Z2, Z2 // s0_c2 = 0
 	VPXORD Z3, Z3, Z3 // s0_c3 = 0
 
-end_6:
-	MOVQ SI, R8 // y = row
-	MOVQ q+8(FP), R9 // q
-	MOVQ dim+24(FP), R10 // dim
-	CMPQ R10, $+64 // dim < 64
-	JLT  chains_end_8 // dim < 64
+end_8:
+	MOVQ BX, R9 // y = row
+	MOVQ q+8(FP), R10 // q
+	MOVQ dim+24(FP), R11 // dim
+	CMPQ R11, $+64 // dim < 64
+	JLT  chains_end_10 // dim < 64
 
-chains_7:
-	PREFETCHT1  (DI) // prefetch ahead[0]
-	PREFETCHT1  64(DI) // prefetch ahead[16]
-	PREFETCHT1  128(DI) // prefetch ahead[32]
-	PREFETCHT1  192(DI) // prefetch ahead[48]
-	VMOVUPS     (R9), Z4 // x = q[0]
-	VMOVUPS     (R8), Z5 // y = y[0]
-	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
-	VMOVUPS     64(R9), Z4 // x = q[16]
-	VMOVUPS     64(R8), Z5 // y = y[16]
-	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
-	VMOVUPS     128(R9), Z4 // x = q[32]
-	VMOVUPS     128(R8), Z5 // y = y[32]
-	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
-	VMOVUPS     192(R9), Z4 // x = q[48]
-	VMOVUPS     192(R8), Z5 // y = y[48]
-	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
-	ADDQ        $+256, R9 // q += 256
-	ADDQ        $+256, R8 // y += 256
-	ADDQ        $+256, DI // ahead += 256
-	SUBQ        $+64, R10 // dim += -64
-	CMPQ        R10, $+64 // dim >= 64
-	JGE         chains_7 // dim >= 64
-
-chains_end_8:
-	// what is left: full vectors of the first chains, then a part of the next
-	CMPQ        R10, $+1 // dim < 1
-	JLT         less_9 // dim < 1
-	PREFETCHT1  (DI) // prefetch ahead[0]
-	PREFETCHT1  64(DI) // prefetch ahead[16]
-	PREFETCHT1  128(DI) // prefetch ahead[32]
-	PREFETCHT1  192(DI) // prefetch ahead[48]
-	CMPQ        R10, $+16 // dim < 16
-	JLT         less_10 // dim < 16
-	VMOVUPS     (R9), Z4 // x = q[0]
-	VMOVUPS     (R8), Z5 // y = y[0]
-	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
-
-less_10:
-	CMPQ        R10, $+32 // dim < 32
-	JLT         less_11 // dim < 32
-	VMOVUPS     64(R9), Z4 // x = q[16]
-	VMOVUPS     64(R8), Z5 // y = y[16]
-	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+chains_9:
+	PREFETCHT1 (SI) // prefetch ahead[0]
+	CMPQ       CX, $+1 // all < 1
+	JLT        less_11 // all < 1
+	PREFETCHT1 64(SI) // prefetch ahead[16]
+	PREFETCHT1 128(SI) // prefetch ahead[32]
+	PREFETCHT1 192(SI) // prefetch ahead[48]
 
 less_11:
-	CMPQ        R10, $+48 // dim < 48
-	JLT         less_12 // dim < 48
-	VMOVUPS     128(R9), Z4 // x = q[32]
-	VMOVUPS     128(R8), Z5 // y = y[32]
+	VMOVUPS     (R10), Z4 // x = q[0]
+	VMOVUPS     (R9), Z5 // y = y[0]
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+	VMOVUPS     64(R10), Z4 // x = q[16]
+	VMOVUPS     64(R9), Z5 // y = y[16]
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+	VMOVUPS     128(R10), Z4 // x = q[32]
+	VMOVUPS     128(R9), Z5 // y = y[32]
 	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
-
-less_12:
-	CMPQ        R10, $+64 // dim < 64
-	JLT         less_13 // dim < 64
-	VMOVUPS     192(R9), Z4 // x = q[48]
-	VMOVUPS     192(R8), Z5 // y = y[48]
+	VMOVUPS     192(R10), Z4 // x = q[48]
+	VMOVUPS     192(R9), Z5 // y = y[48]
 	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+	ADDQ        $+256, R10 // q += 256
+	ADDQ        $+256, R9 // y += 256
+	ADDQ        $+256, SI // ahead += 256
+	SUBQ        $+64, R11 // dim += -64
+	CMPQ        R11, $+64 // dim >= 64
+	JGE         chains_9 // dim >= 64
+
+chains_end_10:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ       R11, $+1 // dim < 1
+	JLT        less_12 // dim < 1
+	PREFETCHT1 (SI) // prefetch ahead[0]
+	CMPQ       CX, $+1 // all < 1
+	JLT        less_13 // all < 1
+	PREFETCHT1 64(SI) // prefetch ahead[16]
+	PREFETCHT1 128(SI) // prefetch ahead[32]
+	PREFETCHT1 192(SI) // prefetch ahead[48]
 
 less_13:
-	MOVQ        R10, R11 // rest = dim
-	ANDQ        $+15, R11 // rest &= 15
-	CMPQ        R11, $+1 // rest < 1
-	JLT         less_14 // rest < 1
-	CMPQ        R10, $+0 // dim < 0
-	JLT         less_15 // dim < 0
-	SUBQ        R11, R10 // dim -= rest
-	ADDQ        R10, R9 // q += dim
-	ADDQ        R10, R9 // q += dim
-	ADDQ        R10, R9 // q += dim
-	ADDQ        R10, R9 // q += dim
-	MOVQ        $-1, R12 // first rest lanes
-	BZHIQ       R11, R12, R12 // first rest lanes
-	KMOVQ       R12, K1 // first rest lanes
-	VMOVUPS.Z   (R9), K1, Z4 // x = q[0], rest lanes
-	ADDQ        R10, R8 // y += dim
-	ADDQ        R10, R8 // y += dim
-	ADDQ        R10, R8 // y += dim
-	ADDQ        R10, R8 // y += dim
-	MOVQ        $-1, R9 // first rest lanes
-	BZHIQ       R11, R9, R9 // first rest lanes
-	KMOVQ       R9, K1 // first rest lanes
-	VMOVUPS.Z   (R8), K1, Z5 // y = y[0], rest lanes
-	CMPQ        R10, $+48 // dim < 48
+	CMPQ        R11, $+16 // dim < 16
+	JLT         less_14 // dim < 16
+	VMOVUPS     (R10), Z4 // x = q[0]
+	VMOVUPS     (R9), Z5 // y = y[0]
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+
+less_14:
+	CMPQ        R11, $+32 // dim < 32
+	JLT         less_15 // dim < 32
+	VMOVUPS     64(R10), Z4 // x = q[16]
+	VMOVUPS     64(R9), Z5 // y = y[16]
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+
+less_15:
+	CMPQ        R11, $+48 // dim < 48
 	JLT         less_16 // dim < 48
-	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
-	JMP         end_17
+	VMOVUPS     128(R10), Z4 // x = q[32]
+	VMOVUPS     128(R9), Z5 // y = y[32]
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
 
 less_16:
-	CMPQ        R10, $+32 // dim < 32
-	JLT         less_18 // dim < 32
-	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
-	JMP         end_19
+	CMPQ        R11, $+64 // dim < 64
+	JLT         less_17 // dim < 64
+	VMOVUPS     192(R10), Z4 // x = q[48]
+	VMOVUPS     192(R9), Z5 // y = y[48]
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
 
-less_18:
-	CMPQ        R10, $+16 // dim < 16
-	JLT         less_20 // dim < 16
-	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+less_17:
+	MOVQ        R11, R12 // rest = dim
+	ANDQ        $+15, R12 // rest &= 15
+	CMPQ        R12, $+1 // rest < 1
+	JLT         less_18 // rest < 1
+	CMPQ        R11, $+0 // dim < 0
+	JLT         less_19 // dim < 0
+	SUBQ        R12, R11 // dim -= rest
+	ADDQ        R11, R10 // q += dim
+	ADDQ        R11, R10 // q += dim
+	ADDQ        R11, R10 // q += dim
+	ADDQ        R11, R10 // q += dim
+	MOVQ        $-1, R13 // first rest lanes
+	BZHIQ       R12, R13, R13 // first rest lanes
+	KMOVQ       R13, K1 // first rest lanes
+	VMOVUPS.Z   (R10), K1, Z4 // x = q[0], rest lanes
+	ADDQ        R11, R9 // y += dim
+	ADDQ        R11, R9 // y += dim
+	ADDQ        R11, R9 // y += dim
+	ADDQ        R11, R9 // y += dim
+	MOVQ        $-1, R10 // first rest lanes
+	BZHIQ       R12, R10, R10 // first rest lanes
+	KMOVQ       R10, K1 // first rest lanes
+	VMOVUPS.Z   (R9), K1, Z5 // y = y[0], rest lanes
+	CMPQ        R11, $+48 // dim < 48
+	JLT         less_20 // dim < 48
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
 	JMP         end_21
 
 less_20:
-	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
-
-end_21:
-end_19:
-end_17:
-less_15:
-less_14:
-less_9:
-	MOVQ    acc+72(FP), R8 // acc
-	CMPQ    R8, $+1 // acc < 1
-	JLT     less_22 // acc < 1
-	VMOVUPS Z0, (R8) // acc[0] = s0_c0
-	VMOVUPS Z1, 64(R8) // acc[16] = s0_c1
-	VMOVUPS Z2, 128(R8) // acc[32] = s0_c2
-	VMOVUPS Z3, 192(R8) // acc[48] = s0_c3
+	CMPQ        R11, $+32 // dim < 32
+	JLT         less_22 // dim < 32
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+	JMP         end_23
 
 less_22:
+	CMPQ        R11, $+16 // dim < 16
+	JLT         less_24 // dim < 16
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+	JMP         end_25
+
+less_24:
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+
+end_25:
+end_23:
+end_21:
+less_19:
+less_18:
+less_12:
+	MOVQ    acc+72(FP), R9 // acc
+	CMPQ    R9, $+1 // acc < 1
+	JLT     less_26 // acc < 1
+	VMOVUPS Z0, (R9) // acc[0] = s0_c0
+	VMOVUPS Z1, 64(R9) // acc[16] = s0_c1
+	VMOVUPS Z2, 128(R9) // acc[32] = s0_c2
+	VMOVUPS Z3, 192(R9) // acc[48] = s0_c3
+
+less_26:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
 	VPXORD        Z4, Z4, Z4 // zero = 0
 	VADDPS        Z1, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
@@ -17980,11 +17999,11 @@ less_22:
 	VADDPS        Z4, Z0, Z0 // s0_c0 = s0_c0 + zero
 	VMOVSS        X0, (AX) // dst[0] = s0_c0[0]
 	ADDQ          $+4, AX // dst += 4
-	SUBQ          $+1, DX // count += -1
-	CMPQ          DX, $+1 // count >= 1
-	JGE           rows_1 // count >= 1
+	SUBQ          $+1, DI // count += -1
+	CMPQ          DI, $+1 // count >= 1
+	JGE           rows_3 // count >= 1
 
-rows_end_2:
+rows_end_4:
 	VZEROUPPER
 	RET
 
@@ -17992,192 +18011,211 @@ rows_end_2:
 TEXT ·l2RowsF32AVX512(SB), NOSPLIT, $0-92
 	VBROADCASTSS scale+88(FP), Z0 // scale in all lanes
 	MOVQ         dst+0(FP), AX // dst
-	MOVQ         rows+16(FP), CX // rows
-	MOVQ         count+40(FP), DX // count
-	MOVQ         index+48(FP), BX // index
-	CMPQ         DX, $+1 // count < 1
-	JLT          rows_end_2 // count < 1
+	MOVQ         $+1, CX // all = 1
+	MOVQ         index+48(FP), DX // index
+	CMPQ         DX, $+1 // index < 1
+	JLT          less_1 // index < 1
+	MOVQ         dim+24(FP), DX // dim
+	CMPQ         DX, $+512 // dim < 512
+	JLT          less_2 // dim < 512
+	MOVQ         $+0, CX // all = 0
 
-rows_1:
-	MOVQ    stride+32(FP), R8 // stride
-	SHLQ    $0x01, R8 // stride <<= 1
-	SHLQ    $0x01, R8 // stride <<= 1
-	CMPQ    BX, $+1 // index < 1
-	JLT     less_3 // index < 1
-	MOVL    (BX), SI // row = index[0]
-	IMULQ   R8, SI // row *= stride
-	ADDQ    CX, SI // row += rows
-	MOVQ    ahead+64(FP), R9 // ahead
-	ADDQ    BX, R9 // ahead += index
-	MOVQ    last+56(FP), R10 // last
-	CMPQ    R10, R9 // ahead min= last
-	CMOVQLT R10, R9 // ahead min= last
-	MOVL    (R9), DI // ahead = ahead[0]
-	IMULQ   R8, DI // ahead *= stride
-	ADDQ    CX, DI // ahead += rows
-	ADDQ    $+4, BX // index += 4
-	JMP     end_4
+less_2:
+less_1:
+	MOVQ rows+16(FP), DX // rows
+	MOVQ count+40(FP), DI // count
+	MOVQ index+48(FP), R8 // index
+	CMPQ DI, $+1 // count < 1
+	JLT  rows_end_4 // count < 1
 
-less_3:
-	MOVQ CX, SI // row = rows
-	MOVQ ahead+64(FP), DI // ahead
-	ADDQ CX, DI // ahead += rows
-	ADDQ R8, CX // rows += stride
-
-end_4:
-	MOVQ    resume+80(FP), R8 // resume
-	CMPQ    R8, $+1 // resume < 1
-	JLT     less_5 // resume < 1
-	MOVQ    acc+72(FP), R8 // acc
-	VMOVUPS (R8), Z1 // s0_c0 = acc[0]
-	VMOVUPS 64(R8), Z2 // s0_c1 = acc[16]
-	VMOVUPS 128(R8), Z3 // s0_c2 = acc[32]
-	VMOVUPS 192(R8), Z4 // s0_c3 = acc[48]
+rows_3:
+	MOVQ    stride+32(FP), R9 // stride
+	SHLQ    $0x01, R9 // stride <<= 1
+	SHLQ    $0x01, R9 // stride <<= 1
+	CMPQ    R8, $+1 // index < 1
+	JLT     less_5 // index < 1
+	MOVL    (R8), BX // row = index[0]
+	IMULQ   R9, BX // row *= stride
+	ADDQ    DX, BX // row += rows
+	MOVQ    ahead+64(FP), R10 // ahead
+	ADDQ    R8, R10 // ahead += index
+	MOVQ    last+56(FP), R11 // last
+	CMPQ    R11, R10 // ahead min= last
+	CMOVQLT R11, R10 // ahead min= last
+	MOVL    (R10), SI // ahead = ahead[0]
+	IMULQ   R9, SI // ahead *= stride
+	ADDQ    DX, SI // ahead += rows
+	ADDQ    $+4, R8 // index += 4
 	JMP     end_6
 
 less_5:
+	MOVQ DX, BX // row = rows
+	MOVQ ahead+64(FP), SI // ahead
+	ADDQ DX, SI // ahead += rows
+	ADDQ R9, DX // rows += stride
+
+end_6:
+	MOVQ    resume+80(FP), R9 // resume
+	CMPQ    R9, $+1 // resume < 1
+	JLT     less_7 // resume < 1
+	MOVQ    acc+72(FP), R9 // acc
+	VMOVUPS (R9), Z1 // s0_c0 = acc[0]
+	VMOVUPS 64(R9), Z2 // s0_c1 = acc[16]
+	VMOVUPS 128(R9), Z3 // s0_c2 = acc[32]
+	VMOVUPS 192(R9), Z4 // s0_c3 = acc[48]
+	JMP     end_8
+
+less_7:
 	VPXORD Z1, Z1, Z1 // s0_c0 = 0
 	VPXORD Z2, Z2, Z2 // s0_c1 = 0
 	VPXORD Z3, Z3, Z3 // s0_c2 = 0
 	VPXORD Z4, Z4, Z4 // s0_c3 = 0
 
-end_6:
-	MOVQ SI, R8 // y = row
-	MOVQ q+8(FP), R9 // q
-	MOVQ dim+24(FP), R10 // dim
-	CMPQ R10, $+64 // dim < 64
-	JLT  chains_end_8 // dim < 64
+end_8:
+	MOVQ BX, R9 // y = row
+	MOVQ q+8(FP), R10 // q
+	MOVQ dim+24(FP), R11 // dim
+	CMPQ R11, $+64 // dim < 64
+	JLT  chains_end_10 // dim < 64
 
-chains_7:
-	PREFETCHT1   (DI) // prefetch ahead[0]
-	PREFETCHT1   64(DI) // prefetch ahead[16]
-	PREFETCHT1   128(DI) // prefetch ahead[32]
-	PREFETCHT1   192(DI) // prefetch ahead[48]
-	VMOVUPS      (R9), Z5 // x = q[0]
-	VMOVUPS      (R8), Z6 // y = y[0]
-	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
-	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
-	VMOVUPS      64(R9), Z5 // x = q[16]
-	VMOVUPS      64(R8), Z6 // y = y[16]
-	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
-	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
-	VMOVUPS      128(R9), Z5 // x = q[32]
-	VMOVUPS      128(R8), Z6 // y = y[32]
-	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
-	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
-	VMOVUPS      192(R9), Z5 // x = q[48]
-	VMOVUPS      192(R8), Z6 // y = y[48]
-	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
-	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
-	ADDQ         $+256, R9 // q += 256
-	ADDQ         $+256, R8 // y += 256
-	ADDQ         $+256, DI // ahead += 256
-	SUBQ         $+64, R10 // dim += -64
-	CMPQ         R10, $+64 // dim >= 64
-	JGE          chains_7 // dim >= 64
-
-chains_end_8:
-	// what is left: full vectors of the first chains, then a part of the next
-	CMPQ         R10, $+1 // dim < 1
-	JLT          less_9 // dim < 1
-	PREFETCHT1   (DI) // prefetch ahead[0]
-	PREFETCHT1   64(DI) // prefetch ahead[16]
-	PREFETCHT1   128(DI) // prefetch ahead[32]
-	PREFETCHT1   192(DI) // prefetch ahead[48]
-	CMPQ         R10, $+16 // dim < 16
-	JLT          less_10 // dim < 16
-	VMOVUPS      (R9), Z5 // x = q[0]
-	VMOVUPS      (R8), Z6 // y = y[0]
-	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
-	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
-
-less_10:
-	CMPQ         R10, $+32 // dim < 32
-	JLT          less_11 // dim < 32
-	VMOVUPS      64(R9), Z5 // x = q[16]
-	VMOVUPS      64(R8), Z6 // y = y[16]
-	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
-	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+chains_9:
+	PREFETCHT1 (SI) // prefetch ahead[0]
+	CMPQ       CX, $+1 // all < 1
+	JLT        less_11 // all < 1
+	PREFETCHT1 64(SI) // prefetch ahead[16]
+	PREFETCHT1 128(SI) // prefetch ahead[32]
+	PREFETCHT1 192(SI) // prefetch ahead[48]
 
 less_11:
-	CMPQ         R10, $+48 // dim < 48
-	JLT          less_12 // dim < 48
-	VMOVUPS      128(R9), Z5 // x = q[32]
-	VMOVUPS      128(R8), Z6 // y = y[32]
+	VMOVUPS      (R10), Z5 // x = q[0]
+	VMOVUPS      (R9), Z6 // y = y[0]
 	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
-	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
-
-less_12:
-	CMPQ         R10, $+64 // dim < 64
-	JLT          less_13 // dim < 64
-	VMOVUPS      192(R9), Z5 // x = q[48]
-	VMOVUPS      192(R8), Z6 // y = y[48]
-	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
-	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
-
-less_13:
-	MOVQ         R10, R11 // rest = dim
-	ANDQ         $+15, R11 // rest &= 15
-	CMPQ         R11, $+1 // rest < 1
-	JLT          less_14 // rest < 1
-	CMPQ         R10, $+0 // dim < 0
-	JLT          less_15 // dim < 0
-	SUBQ         R11, R10 // dim -= rest
-	ADDQ         R10, R9 // q += dim
-	ADDQ         R10, R9 // q += dim
-	ADDQ         R10, R9 // q += dim
-	ADDQ         R10, R9 // q += dim
-	MOVQ         $-1, R12 // first rest lanes
-	BZHIQ        R11, R12, R12 // first rest lanes
-	KMOVQ        R12, K1 // first rest lanes
-	VMOVUPS.Z    (R9), K1, Z5 // x = q[0], rest lanes
-	ADDQ         R10, R8 // y += dim
-	ADDQ         R10, R8 // y += dim
-	ADDQ         R10, R8 // y += dim
-	ADDQ         R10, R8 // y += dim
-	MOVQ         $-1, R9 // first rest lanes
-	BZHIQ        R11, R9, R9 // first rest lanes
-	KMOVQ        R9, K1 // first rest lanes
-	VMOVUPS.Z    (R8), K1, Z6 // y = y[0], rest lanes
-	CMPQ         R10, $+48 // dim < 48
-	JLT          less_16 // dim < 48
-	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
-	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
-	JMP          end_17
-
-less_16:
-	CMPQ         R10, $+32 // dim < 32
-	JLT          less_18 // dim < 32
-	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
-	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
-	JMP          end_19
-
-less_18:
-	CMPQ         R10, $+16 // dim < 16
-	JLT          less_20 // dim < 16
+	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
+	VMOVUPS      64(R10), Z5 // x = q[16]
+	VMOVUPS      64(R9), Z6 // y = y[16]
 	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
 	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+	VMOVUPS      128(R10), Z5 // x = q[32]
+	VMOVUPS      128(R9), Z6 // y = y[32]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
+	VMOVUPS      192(R10), Z5 // x = q[48]
+	VMOVUPS      192(R9), Z6 // y = y[48]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
+	ADDQ         $+256, R10 // q += 256
+	ADDQ         $+256, R9 // y += 256
+	ADDQ         $+256, SI // ahead += 256
+	SUBQ         $+64, R11 // dim += -64
+	CMPQ         R11, $+64 // dim >= 64
+	JGE          chains_9 // dim >= 64
+
+chains_end_10:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ       R11, $+1 // dim < 1
+	JLT        less_12 // dim < 1
+	PREFETCHT1 (SI) // prefetch ahead[0]
+	CMPQ       CX, $+1 // all < 1
+	JLT        less_13 // all < 1
+	PREFETCHT1 64(SI) // prefetch ahead[16]
+	PREFETCHT1 128(SI) // prefetch ahead[32]
+	PREFETCHT1 192(SI) // prefetch ahead[48]
+
+less_13:
+	CMPQ         R11, $+16 // dim < 16
+	JLT          less_14 // dim < 16
+	VMOVUPS      (R10), Z5 // x = q[0]
+	VMOVUPS      (R9), Z6 // y = y[0]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
+
+less_14:
+	CMPQ         R11, $+32 // dim < 32
+	JLT          less_15 // dim < 32
+	VMOVUPS      64(R10), Z5 // x = q[16]
+	VMOVUPS      64(R9), Z6 // y = y[16]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+
+less_15:
+	CMPQ         R11, $+48 // dim < 48
+	JLT          less_16 // dim < 48
+	VMOVUPS      128(R10), Z5 // x = q[32]
+	VMOVUPS      128(R9), Z6 // y = y[32]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
+
+less_16:
+	CMPQ         R11, $+64 // dim < 64
+	JLT          less_17 // dim < 64
+	VMOVUPS      192(R10), Z5 // x = q[48]
+	VMOVUPS      192(R9), Z6 // y = y[48]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
+
+less_17:
+	MOVQ         R11, R12 // rest = dim
+	ANDQ         $+15, R12 // rest &= 15
+	CMPQ         R12, $+1 // rest < 1
+	JLT          less_18 // rest < 1
+	CMPQ         R11, $+0 // dim < 0
+	JLT          less_19 // dim < 0
+	SUBQ         R12, R11 // dim -= rest
+	ADDQ         R11, R10 // q += dim
+	ADDQ         R11, R10 // q += dim
+	ADDQ         R11, R10 // q += dim
+	ADDQ         R11, R10 // q += dim
+	MOVQ         $-1, R13 // first rest lanes
+	BZHIQ        R12, R13, R13 // first rest lanes
+	KMOVQ        R13, K1 // first rest lanes
+	VMOVUPS.Z    (R10), K1, Z5 // x = q[0], rest lanes
+	ADDQ         R11, R9 // y += dim
+	ADDQ         R11, R9 // y += dim
+	ADDQ         R11, R9 // y += dim
+	ADDQ         R11, R9 // y += dim
+	MOVQ         $-1, R10 // first rest lanes
+	BZHIQ        R12, R10, R10 // first rest lanes
+	KMOVQ        R10, K1 // first rest lanes
+	VMOVUPS.Z    (R9), K1, Z6 // y = y[0], rest lanes
+	CMPQ         R11, $+48 // dim < 48
+	JLT          less_20 // dim < 48
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
 	JMP          end_21
 
 less_20:
+	CMPQ         R11, $+32 // dim < 32
+	JLT          less_22 // dim < 32
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
+	JMP          end_23
+
+less_22:
+	CMPQ         R11, $+16 // dim < 16
+	JLT          less_24 // dim < 16
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+	JMP          end_25
+
+less_24:
 	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
 	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
 
+end_25:
+end_23:
 end_21:
-end_19:
-end_17:
-less_15:
-less_14:
-less_9:
-	MOVQ    acc+72(FP), R8 // acc
-	CMPQ    R8, $+1 // acc < 1
-	JLT     less_22 // acc < 1
-	VMOVUPS Z1, (R8) // acc[0] = s0_c0
-	VMOVUPS Z2, 64(R8) // acc[16] = s0_c1
-	VMOVUPS Z3, 128(R8) // acc[32] = s0_c2
-	VMOVUPS Z4, 192(R8) // acc[48] = s0_c3
+less_19:
+less_18:
+less_12:
+	MOVQ    acc+72(FP), R9 // acc
+	CMPQ    R9, $+1 // acc < 1
+	JLT     less_26 // acc < 1
+	VMOVUPS Z1, (R9) // acc[0] = s0_c0
+	VMOVUPS Z2, 64(R9) // acc[16] = s0_c1
+	VMOVUPS Z3, 128(R9) // acc[32] = s0_c2
+	VMOVUPS Z4, 192(R9) // acc[48] = s0_c3
 
-less_22:
+less_26:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
 	VPXORD        Z5, Z5, Z5 // zero = 0
 	VADDPS        Z2, Z1, Z1 // s0_c0 = s0_c0 + s0_c1
@@ -18194,65 +18232,76 @@ less_22:
 	VADDPS        Z5, Z1, Z1 // s0_c0 = s0_c0 + zero
 	VMOVSS        X1, (AX) // dst[0] = s0_c0[0]
 	ADDQ          $+4, AX // dst += 4
-	SUBQ          $+1, DX // count += -1
-	CMPQ          DX, $+1 // count >= 1
-	JGE           rows_1 // count >= 1
+	SUBQ          $+1, DI // count += -1
+	CMPQ          DI, $+1 // count >= 1
+	JGE           rows_3 // count >= 1
 
-rows_end_2:
+rows_end_4:
 	VZEROUPPER
 	RET
 
 // func cosineRowsF32AVX512(dst *float32, q *float32, rows *float32, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
 TEXT ·cosineRowsF32AVX512(SB), NOSPLIT, $0-88
 	MOVQ dst+0(FP), AX // dst
-	MOVQ rows+16(FP), CX // rows
-	MOVQ count+40(FP), DX // count
-	MOVQ index+48(FP), BX // index
-	CMPQ DX, $+1 // count < 1
-	JLT  rows_end_2 // count < 1
+	MOVQ $+1, CX // all = 1
+	MOVQ index+48(FP), DX // index
+	CMPQ DX, $+1 // index < 1
+	JLT  less_1 // index < 1
+	MOVQ dim+24(FP), DX // dim
+	CMPQ DX, $+512 // dim < 512
+	JLT  less_2 // dim < 512
+	MOVQ $+0, CX // all = 0
 
-rows_1:
-	MOVQ    stride+32(FP), R8 // stride
-	SHLQ    $0x01, R8 // stride <<= 1
-	SHLQ    $0x01, R8 // stride <<= 1
-	CMPQ    BX, $+1 // index < 1
-	JLT     less_3 // index < 1
-	MOVL    (BX), SI // row = index[0]
-	IMULQ   R8, SI // row *= stride
-	ADDQ    CX, SI // row += rows
-	MOVQ    ahead+64(FP), R9 // ahead
-	ADDQ    BX, R9 // ahead += index
-	MOVQ    last+56(FP), R10 // last
-	CMPQ    R10, R9 // ahead min= last
-	CMOVQLT R10, R9 // ahead min= last
-	MOVL    (R9), DI // ahead = ahead[0]
-	IMULQ   R8, DI // ahead *= stride
-	ADDQ    CX, DI // ahead += rows
-	ADDQ    $+4, BX // index += 4
-	JMP     end_4
+less_2:
+less_1:
+	MOVQ rows+16(FP), DX // rows
+	MOVQ count+40(FP), DI // count
+	MOVQ index+48(FP), R8 // index
+	CMPQ DI, $+1 // count < 1
+	JLT  rows_end_4 // count < 1
 
-less_3:
-	MOVQ CX, SI // row = rows
-	MOVQ ahead+64(FP), DI // ahead
-	ADDQ CX, DI // ahead += rows
-	ADDQ R8, CX // rows += stride
-
-end_4:
-	MOVQ    resume+80(FP), R8 // resume
-	CMPQ    R8, $+1 // resume < 1
-	JLT     less_5 // resume < 1
-	MOVQ    acc+72(FP), R8 // acc
-	VMOVUPS (R8), Z0 // s0_c0 = acc[0]
-	VMOVUPS 256(R8), Z1 // s1_c0 = acc[64]
-	VMOVUPS 64(R8), Z2 // s0_c1 = acc[16]
-	VMOVUPS 320(R8), Z3 // s1_c1 = acc[80]
-	VMOVUPS 128(R8), Z4 // s0_c2 = acc[32]
-	VMOVUPS 384(R8), Z5 // s1_c2 = acc[96]
-	VMOVUPS 192(R8), Z6 // s0_c3 = acc[48]
-	VMOVUPS 448(R8), Z7 // s1_c3 = acc[112]
+rows_3:
+	MOVQ    stride+32(FP), R9 // stride
+	SHLQ    $0x01, R9 // stride <<= 1
+	SHLQ    $0x01, R9 // stride <<= 1
+	CMPQ    R8, $+1 // index < 1
+	JLT     less_5 // index < 1
+	MOVL    (R8), BX // row = index[0]
+	IMULQ   R9, BX // row *= stride
+	ADDQ    DX, BX // row += rows
+	MOVQ    ahead+64(FP), R10 // ahead
+	ADDQ    R8, R10 // ahead += index
+	MOVQ    last+56(FP), R11 // last
+	CMPQ    R11, R10 // ahead min= last
+	CMOVQLT R11, R10 // ahead min= last
+	MOVL    (R10), SI // ahead = ahead[0]
+	IMULQ   R9, SI // ahead *= stride
+	ADDQ    DX, SI // ahead += rows
+	ADDQ    $+4, R8 // index += 4
 	JMP     end_6
 
 less_5:
+	MOVQ DX, BX // row = rows
+	MOVQ ahead+64(FP), SI // ahead
+	ADDQ DX, SI // ahead += rows
+	ADDQ R9, DX // rows += stride
+
+end_6:
+	MOVQ    resume+80(FP), R9 // resume
+	CMPQ    R9, $+1 // resume < 1
+	JLT     less_7 // resume < 1
+	MOVQ    acc+72(FP), R9 // acc
+	VMOVUPS (R9), Z0 // s0_c0 = acc[0]
+	VMOVUPS 256(R9), Z1 // s1_c0 = acc[64]
+	VMOVUPS 64(R9), Z2 // s0_c1 = acc[16]
+	VMOVUPS 320(R9), Z3 // s1_c1 = acc[80]
+	VMOVUPS 128(R9), Z4 // s0_c2 = acc[32]
+	VMOVUPS 384(R9), Z5 // s1_c2 = acc[96]
+	VMOVUPS 192(R9), Z6 // s0_c3 = acc[48]
+	VMOVUPS 448(R9), Z7 // s1_c3 = acc[112]
+	JMP     end_8
+
+less_7:
 	VPXORD Z0, Z0, Z0 // s0_c0 = 0
 	VPXORD Z1, Z1, Z1 // s1_c0 = 0
 	VPXORD Z2, Z2, Z2 // s0_c1 = 0
@@ -18262,147 +18311,155 @@ less_5:
 	VPXORD Z6, Z6, Z6 // s0_c3 = 0
 	VPXORD Z7, Z7, Z7 // s1_c3 = 0
 
-end_6:
-	MOVQ SI, R8 // y = row
-	MOVQ q+8(FP), R9 // q
-	MOVQ dim+24(FP), R10 // dim
-	CMPQ R10, $+64 // dim < 64
-	JLT  chains_end_8 // dim < 64
+end_8:
+	MOVQ BX, R9 // y = row
+	MOVQ q+8(FP), R10 // q
+	MOVQ dim+24(FP), R11 // dim
+	CMPQ R11, $+64 // dim < 64
+	JLT  chains_end_10 // dim < 64
 
-chains_7:
-	PREFETCHT1  (DI) // prefetch ahead[0]
-	PREFETCHT1  64(DI) // prefetch ahead[16]
-	PREFETCHT1  128(DI) // prefetch ahead[32]
-	PREFETCHT1  192(DI) // prefetch ahead[48]
-	VMOVUPS     (R9), Z8 // x = q[0]
-	VMOVUPS     (R8), Z9 // y = y[0]
-	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
-	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
-	VMOVUPS     64(R9), Z8 // x = q[16]
-	VMOVUPS     64(R8), Z9 // y = y[16]
-	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
-	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
-	VMOVUPS     128(R9), Z8 // x = q[32]
-	VMOVUPS     128(R8), Z9 // y = y[32]
-	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
-	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
-	VMOVUPS     192(R9), Z8 // x = q[48]
-	VMOVUPS     192(R8), Z9 // y = y[48]
-	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
-	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
-	ADDQ        $+256, R9 // q += 256
-	ADDQ        $+256, R8 // y += 256
-	ADDQ        $+256, DI // ahead += 256
-	SUBQ        $+64, R10 // dim += -64
-	CMPQ        R10, $+64 // dim >= 64
-	JGE         chains_7 // dim >= 64
-
-chains_end_8:
-	// what is left: full vectors of the first chains, then a part of the next
-	CMPQ        R10, $+1 // dim < 1
-	JLT         less_9 // dim < 1
-	PREFETCHT1  (DI) // prefetch ahead[0]
-	PREFETCHT1  64(DI) // prefetch ahead[16]
-	PREFETCHT1  128(DI) // prefetch ahead[32]
-	PREFETCHT1  192(DI) // prefetch ahead[48]
-	CMPQ        R10, $+16 // dim < 16
-	JLT         less_10 // dim < 16
-	VMOVUPS     (R9), Z8 // x = q[0]
-	VMOVUPS     (R8), Z9 // y = y[0]
-	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
-	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
-
-less_10:
-	CMPQ        R10, $+32 // dim < 32
-	JLT         less_11 // dim < 32
-	VMOVUPS     64(R9), Z8 // x = q[16]
-	VMOVUPS     64(R8), Z9 // y = y[16]
-	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
-	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
+chains_9:
+	PREFETCHT1 (SI) // prefetch ahead[0]
+	CMPQ       CX, $+1 // all < 1
+	JLT        less_11 // all < 1
+	PREFETCHT1 64(SI) // prefetch ahead[16]
+	PREFETCHT1 128(SI) // prefetch ahead[32]
+	PREFETCHT1 192(SI) // prefetch ahead[48]
 
 less_11:
-	CMPQ        R10, $+48 // dim < 48
-	JLT         less_12 // dim < 48
-	VMOVUPS     128(R9), Z8 // x = q[32]
-	VMOVUPS     128(R8), Z9 // y = y[32]
-	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
-	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
-
-less_12:
-	CMPQ        R10, $+64 // dim < 64
-	JLT         less_13 // dim < 64
-	VMOVUPS     192(R9), Z8 // x = q[48]
-	VMOVUPS     192(R8), Z9 // y = y[48]
-	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
-	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
-
-less_13:
-	MOVQ        R10, R11 // rest = dim
-	ANDQ        $+15, R11 // rest &= 15
-	CMPQ        R11, $+1 // rest < 1
-	JLT         less_14 // rest < 1
-	CMPQ        R10, $+0 // dim < 0
-	JLT         less_15 // dim < 0
-	SUBQ        R11, R10 // dim -= rest
-	ADDQ        R10, R9 // q += dim
-	ADDQ        R10, R9 // q += dim
-	ADDQ        R10, R9 // q += dim
-	ADDQ        R10, R9 // q += dim
-	MOVQ        $-1, R12 // first rest lanes
-	BZHIQ       R11, R12, R12 // first rest lanes
-	KMOVQ       R12, K1 // first rest lanes
-	VMOVUPS.Z   (R9), K1, Z8 // x = q[0], rest lanes
-	ADDQ        R10, R8 // y += dim
-	ADDQ        R10, R8 // y += dim
-	ADDQ        R10, R8 // y += dim
-	ADDQ        R10, R8 // y += dim
-	MOVQ        $-1, R9 // first rest lanes
-	BZHIQ       R11, R9, R9 // first rest lanes
-	KMOVQ       R9, K1 // first rest lanes
-	VMOVUPS.Z   (R8), K1, Z9 // y = y[0], rest lanes
-	CMPQ        R10, $+48 // dim < 48
-	JLT         less_16 // dim < 48
-	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
-	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
-	JMP         end_17
-
-less_16:
-	CMPQ        R10, $+32 // dim < 32
-	JLT         less_18 // dim < 32
-	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
-	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
-	JMP         end_19
-
-less_18:
-	CMPQ        R10, $+16 // dim < 16
-	JLT         less_20 // dim < 16
+	VMOVUPS     (R10), Z8 // x = q[0]
+	VMOVUPS     (R9), Z9 // y = y[0]
+	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
+	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
+	VMOVUPS     64(R10), Z8 // x = q[16]
+	VMOVUPS     64(R9), Z9 // y = y[16]
 	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
 	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
+	VMOVUPS     128(R10), Z8 // x = q[32]
+	VMOVUPS     128(R9), Z9 // y = y[32]
+	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
+	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
+	VMOVUPS     192(R10), Z8 // x = q[48]
+	VMOVUPS     192(R9), Z9 // y = y[48]
+	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
+	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
+	ADDQ        $+256, R10 // q += 256
+	ADDQ        $+256, R9 // y += 256
+	ADDQ        $+256, SI // ahead += 256
+	SUBQ        $+64, R11 // dim += -64
+	CMPQ        R11, $+64 // dim >= 64
+	JGE         chains_9 // dim >= 64
+
+chains_end_10:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ       R11, $+1 // dim < 1
+	JLT        less_12 // dim < 1
+	PREFETCHT1 (SI) // prefetch ahead[0]
+	CMPQ       CX, $+1 // all < 1
+	JLT        less_13 // all < 1
+	PREFETCHT1 64(SI) // prefetch ahead[16]
+	PREFETCHT1 128(SI) // prefetch ahead[32]
+	PREFETCHT1 192(SI) // prefetch ahead[48]
+
+less_13:
+	CMPQ        R11, $+16 // dim < 16
+	JLT         less_14 // dim < 16
+	VMOVUPS     (R10), Z8 // x = q[0]
+	VMOVUPS     (R9), Z9 // y = y[0]
+	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
+	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
+
+less_14:
+	CMPQ        R11, $+32 // dim < 32
+	JLT         less_15 // dim < 32
+	VMOVUPS     64(R10), Z8 // x = q[16]
+	VMOVUPS     64(R9), Z9 // y = y[16]
+	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
+	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
+
+less_15:
+	CMPQ        R11, $+48 // dim < 48
+	JLT         less_16 // dim < 48
+	VMOVUPS     128(R10), Z8 // x = q[32]
+	VMOVUPS     128(R9), Z9 // y = y[32]
+	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
+	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
+
+less_16:
+	CMPQ        R11, $+64 // dim < 64
+	JLT         less_17 // dim < 64
+	VMOVUPS     192(R10), Z8 // x = q[48]
+	VMOVUPS     192(R9), Z9 // y = y[48]
+	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
+	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
+
+less_17:
+	MOVQ        R11, R12 // rest = dim
+	ANDQ        $+15, R12 // rest &= 15
+	CMPQ        R12, $+1 // rest < 1
+	JLT         less_18 // rest < 1
+	CMPQ        R11, $+0 // dim < 0
+	JLT         less_19 // dim < 0
+	SUBQ        R12, R11 // dim -= rest
+	ADDQ        R11, R10 // q += dim
+	ADDQ        R11, R10 // q += dim
+	ADDQ        R11, R10 // q += dim
+	ADDQ        R11, R10 // q += dim
+	MOVQ        $-1, R13 // first rest lanes
+	BZHIQ       R12, R13, R13 // first rest lanes
+	KMOVQ       R13, K1 // first rest lanes
+	VMOVUPS.Z   (R10), K1, Z8 // x = q[0], rest lanes
+	ADDQ        R11, R9 // y += dim
+	ADDQ        R11, R9 // y += dim
+	ADDQ        R11, R9 // y += dim
+	ADDQ        R11, R9 // y += dim
+	MOVQ        $-1, R10 // first rest lanes
+	BZHIQ       R12, R10, R10 // first rest lanes
+	KMOVQ       R10, K1 // first rest lanes
+	VMOVUPS.Z   (R9), K1, Z9 // y = y[0], rest lanes
+	CMPQ        R11, $+48 // dim < 48
+	JLT         less_20 // dim < 48
+	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
+	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
 	JMP         end_21
 
 less_20:
+	CMPQ        R11, $+32 // dim < 32
+	JLT         less_22 // dim < 32
+	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
+	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
+	JMP         end_23
+
+less_22:
+	CMPQ        R11, $+16 // dim < 16
+	JLT         less_24 // dim < 16
+	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
+	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
+	JMP         end_25
+
+less_24:
 	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
 	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
 
+end_25:
+end_23:
 end_21:
-end_19:
-end_17:
-less_15:
-less_14:
-less_9:
-	MOVQ    acc+72(FP), R8 // acc
-	CMPQ    R8, $+1 // acc < 1
-	JLT     less_22 // acc < 1
-	VMOVUPS Z0, (R8) // acc[0] = s0_c0
-	VMOVUPS Z1, 256(R8) // acc[64] = s1_c0
-	VMOVUPS Z2, 64(R8) // acc[16] = s0_c1
-	VMOVUPS Z3, 320(R8) // acc[80] = s1_c1
-	VMOVUPS Z4, 128(R8) // acc[32] = s0_c2
-	VMOVUPS Z5, 384(R8) // acc[96] = s1_c2
-	VMOVUPS Z6, 192(R8) // acc[48] = s0_c3
-	VMOVUPS Z7, 448(R8) // acc[112] = s1_c3
+less_19:
+less_18:
+less_12:
+	MOVQ    acc+72(FP), R9 // acc
+	CMPQ    R9, $+1 // acc < 1
+	JLT     less_26 // acc < 1
+	VMOVUPS Z0, (R9) // acc[0] = s0_c0
+	VMOVUPS Z1, 256(R9) // acc[64] = s1_c0
+	VMOVUPS Z2, 64(R9) // acc[16] = s0_c1
+	VMOVUPS Z3, 320(R9) // acc[80] = s1_c1
+	VMOVUPS Z4, 128(R9) // acc[32] = s0_c2
+	VMOVUPS Z5, 384(R9) // acc[96] = s1_c2
+	VMOVUPS Z6, 192(R9) // acc[48] = s0_c3
+	VMOVUPS Z7, 448(R9) // acc[112] = s1_c3
 
-less_22:
+less_26:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
 	VPXORD        Z8, Z8, Z8 // zero = 0
 	VADDPS        Z2, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
@@ -18432,193 +18489,212 @@ less_22:
 	VMOVSS        X0, (AX) // dst[0] = s0_c0[0]
 	VMOVSS        X1, 4(AX) // dst[1] = s1_c0[0]
 	ADDQ          $+8, AX // dst += 8
-	SUBQ          $+1, DX // count += -1
-	CMPQ          DX, $+1 // count >= 1
-	JGE           rows_1 // count >= 1
+	SUBQ          $+1, DI // count += -1
+	CMPQ          DI, $+1 // count >= 1
+	JGE           rows_3 // count >= 1
 
-rows_end_2:
+rows_end_4:
 	VZEROUPPER
 	RET
 
 // func dotRowsBF16AVX512(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
 TEXT ·dotRowsBF16AVX512(SB), NOSPLIT, $0-88
 	MOVQ dst+0(FP), AX // dst
-	MOVQ rows+16(FP), CX // rows
-	MOVQ count+40(FP), DX // count
-	MOVQ index+48(FP), BX // index
-	CMPQ DX, $+1 // count < 1
-	JLT  rows_end_2 // count < 1
+	MOVQ $+1, CX // all = 1
+	MOVQ index+48(FP), DX // index
+	CMPQ DX, $+1 // index < 1
+	JLT  less_1 // index < 1
+	MOVQ dim+24(FP), DX // dim
+	CMPQ DX, $+1024 // dim < 1024
+	JLT  less_2 // dim < 1024
+	MOVQ $+0, CX // all = 0
 
-rows_1:
-	MOVQ    stride+32(FP), R8 // stride
-	SHLQ    $0x01, R8 // stride <<= 1
-	CMPQ    BX, $+1 // index < 1
-	JLT     less_3 // index < 1
-	MOVL    (BX), SI // row = index[0]
-	IMULQ   R8, SI // row *= stride
-	ADDQ    CX, SI // row += rows
-	MOVQ    ahead+64(FP), R9 // ahead
-	ADDQ    BX, R9 // ahead += index
-	MOVQ    last+56(FP), R10 // last
-	CMPQ    R10, R9 // ahead min= last
-	CMOVQLT R10, R9 // ahead min= last
-	MOVL    (R9), DI // ahead = ahead[0]
-	IMULQ   R8, DI // ahead *= stride
-	ADDQ    CX, DI // ahead += rows
-	ADDQ    $+4, BX // index += 4
-	JMP     end_4
+less_2:
+less_1:
+	MOVQ rows+16(FP), DX // rows
+	MOVQ count+40(FP), DI // count
+	MOVQ index+48(FP), R8 // index
+	CMPQ DI, $+1 // count < 1
+	JLT  rows_end_4 // count < 1
 
-less_3:
-	MOVQ CX, SI // row = rows
-	MOVQ ahead+64(FP), DI // ahead
-	ADDQ CX, DI // ahead += rows
-	ADDQ R8, CX // rows += stride
-
-end_4:
-	MOVQ    resume+80(FP), R8 // resume
-	CMPQ    R8, $+1 // resume < 1
-	JLT     less_5 // resume < 1
-	MOVQ    acc+72(FP), R8 // acc
-	VMOVUPS (R8), Z0 // s0_c0 = acc[0]
-	VMOVUPS 64(R8), Z1 // s0_c1 = acc[16]
-	VMOVUPS 128(R8), Z2 // s0_c2 = acc[32]
-	VMOVUPS 192(R8), Z3 // s0_c3 = acc[48]
+rows_3:
+	MOVQ    stride+32(FP), R9 // stride
+	SHLQ    $0x01, R9 // stride <<= 1
+	CMPQ    R8, $+1 // index < 1
+	JLT     less_5 // index < 1
+	MOVL    (R8), BX // row = index[0]
+	IMULQ   R9, BX // row *= stride
+	ADDQ    DX, BX // row += rows
+	MOVQ    ahead+64(FP), R10 // ahead
+	ADDQ    R8, R10 // ahead += index
+	MOVQ    last+56(FP), R11 // last
+	CMPQ    R11, R10 // ahead min= last
+	CMOVQLT R11, R10 // ahead min= last
+	MOVL    (R10), SI // ahead = ahead[0]
+	IMULQ   R9, SI // ahead *= stride
+	ADDQ    DX, SI // ahead += rows
+	ADDQ    $+4, R8 // index += 4
 	JMP     end_6
 
 less_5:
+	MOVQ DX, BX // row = rows
+	MOVQ ahead+64(FP), SI // ahead
+	ADDQ DX, SI // ahead += rows
+	ADDQ R9, DX // rows += stride
+
+end_6:
+	MOVQ    resume+80(FP), R9 // resume
+	CMPQ    R9, $+1 // resume < 1
+	JLT     less_7 // resume < 1
+	MOVQ    acc+72(FP), R9 // acc
+	VMOVUPS (R9), Z0 // s0_c0 = acc[0]
+	VMOVUPS 64(R9), Z1 // s0_c1 = acc[16]
+	VMOVUPS 128(R9), Z2 // s0_c2 = acc[32]
+	VMOVUPS 192(R9), Z3 // s0_c3 = acc[48]
+	JMP     end_8
+
+less_7:
 	VPXORD Z0, Z0, Z0 // s0_c0 = 0
 	VPXORD Z1, Z1, Z1 // s0_c1 = 0
 	VPXORD Z2, Z2, Z2 // s0_c2 = 0
 	VPXORD Z3, Z3, Z3 // s0_c3 = 0
 
-end_6:
-	MOVQ SI, R8 // y = row
-	MOVQ q+8(FP), R9 // q
-	MOVQ dim+24(FP), R10 // dim
-	CMPQ R10, $+64 // dim < 64
-	JLT  chains_end_8 // dim < 64
+end_8:
+	MOVQ BX, R9 // y = row
+	MOVQ q+8(FP), R10 // q
+	MOVQ dim+24(FP), R11 // dim
+	CMPQ R11, $+64 // dim < 64
+	JLT  chains_end_10 // dim < 64
 
-chains_7:
-	PREFETCHT1  (DI) // prefetch ahead[0]
-	PREFETCHT1  64(DI) // prefetch ahead[16]
-	VMOVUPS     (R9), Z4 // x = q[0]
-	VPMOVZXWD   (R8), Z5 // y = bfloat16 of y[0]
-	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[0]
-	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
-	VMOVUPS     64(R9), Z4 // x = q[16]
-	VPMOVZXWD   32(R8), Z5 // y = bfloat16 of y[8]
-	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[8]
-	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
-	VMOVUPS     128(R9), Z4 // x = q[32]
-	VPMOVZXWD   64(R8), Z5 // y = bfloat16 of y[16]
-	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[16]
-	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
-	VMOVUPS     192(R9), Z4 // x = q[48]
-	VPMOVZXWD   96(R8), Z5 // y = bfloat16 of y[24]
-	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[24]
-	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
-	ADDQ        $+256, R9 // q += 256
-	ADDQ        $+128, R8 // y += 128
-	ADDQ        $+128, DI // ahead += 128
-	SUBQ        $+64, R10 // dim += -64
-	CMPQ        R10, $+64 // dim >= 64
-	JGE         chains_7 // dim >= 64
-
-chains_end_8:
-	// what is left: full vectors of the first chains, then a part of the next
-	CMPQ        R10, $+1 // dim < 1
-	JLT         less_9 // dim < 1
-	PREFETCHT1  (DI) // prefetch ahead[0]
-	PREFETCHT1  64(DI) // prefetch ahead[16]
-	CMPQ        R10, $+16 // dim < 16
-	JLT         less_10 // dim < 16
-	VMOVUPS     (R9), Z4 // x = q[0]
-	VPMOVZXWD   (R8), Z5 // y = bfloat16 of y[0]
-	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[0]
-	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
-
-less_10:
-	CMPQ        R10, $+32 // dim < 32
-	JLT         less_11 // dim < 32
-	VMOVUPS     64(R9), Z4 // x = q[16]
-	VPMOVZXWD   32(R8), Z5 // y = bfloat16 of y[8]
-	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[8]
-	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+chains_9:
+	PREFETCHT1 (SI) // prefetch ahead[0]
+	CMPQ       CX, $+1 // all < 1
+	JLT        less_11 // all < 1
+	PREFETCHT1 64(SI) // prefetch ahead[16]
 
 less_11:
-	CMPQ        R10, $+48 // dim < 48
-	JLT         less_12 // dim < 48
-	VMOVUPS     128(R9), Z4 // x = q[32]
-	VPMOVZXWD   64(R8), Z5 // y = bfloat16 of y[16]
+	VMOVUPS     (R10), Z4 // x = q[0]
+	VPMOVZXWD   (R9), Z5 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[0]
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+	VMOVUPS     64(R10), Z4 // x = q[16]
+	VPMOVZXWD   32(R9), Z5 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[8]
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+	VMOVUPS     128(R10), Z4 // x = q[32]
+	VPMOVZXWD   64(R9), Z5 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[16]
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+	VMOVUPS     192(R10), Z4 // x = q[48]
+	VPMOVZXWD   96(R9), Z5 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[24]
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+	ADDQ        $+256, R10 // q += 256
+	ADDQ        $+128, R9 // y += 128
+	ADDQ        $+128, SI // ahead += 128
+	SUBQ        $+64, R11 // dim += -64
+	CMPQ        R11, $+64 // dim >= 64
+	JGE         chains_9 // dim >= 64
+
+chains_end_10:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ       R11, $+1 // dim < 1
+	JLT        less_12 // dim < 1
+	PREFETCHT1 (SI) // prefetch ahead[0]
+	CMPQ       CX, $+1 // all < 1
+	JLT        less_13 // all < 1
+	PREFETCHT1 64(SI) // prefetch ahead[16]
+
+less_13:
+	CMPQ        R11, $+16 // dim < 16
+	JLT         less_14 // dim < 16
+	VMOVUPS     (R10), Z4 // x = q[0]
+	VPMOVZXWD   (R9), Z5 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[0]
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+
+less_14:
+	CMPQ        R11, $+32 // dim < 32
+	JLT         less_15 // dim < 32
+	VMOVUPS     64(R10), Z4 // x = q[16]
+	VPMOVZXWD   32(R9), Z5 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[8]
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+
+less_15:
+	CMPQ        R11, $+48 // dim < 48
+	JLT         less_16 // dim < 48
+	VMOVUPS     128(R10), Z4 // x = q[32]
+	VPMOVZXWD   64(R9), Z5 // y = bfloat16 of y[16]
 	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[16]
 	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
 
-less_12:
-	CMPQ        R10, $+64 // dim < 64
-	JLT         less_13 // dim < 64
-	VMOVUPS     192(R9), Z4 // x = q[48]
-	VPMOVZXWD   96(R8), Z5 // y = bfloat16 of y[24]
+less_16:
+	CMPQ        R11, $+64 // dim < 64
+	JLT         less_17 // dim < 64
+	VMOVUPS     192(R10), Z4 // x = q[48]
+	VPMOVZXWD   96(R9), Z5 // y = bfloat16 of y[24]
 	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[24]
 	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
 
-less_13:
-	MOVQ        R10, R11 // rest = dim
-	ANDQ        $+15, R11 // rest &= 15
-	CMPQ        R11, $+1 // rest < 1
-	JLT         less_14 // rest < 1
-	CMPQ        R10, $+0 // dim < 0
-	JLT         less_15 // dim < 0
-	SUBQ        R11, R10 // dim -= rest
-	ADDQ        R10, R9 // q += dim
-	ADDQ        R10, R9 // q += dim
-	ADDQ        R10, R9 // q += dim
-	ADDQ        R10, R9 // q += dim
-	MOVQ        $-1, R12 // first rest lanes
-	BZHIQ       R11, R12, R12 // first rest lanes
-	KMOVQ       R12, K1 // first rest lanes
-	VMOVUPS.Z   (R9), K1, Z4 // x = q[0], rest lanes
-	ADDQ        R10, R8 // y += dim
-	ADDQ        R10, R8 // y += dim
-	MOVQ        $-1, R9 // first rest lanes
-	BZHIQ       R11, R9, R9 // first rest lanes
-	KMOVQ       R9, K1 // first rest lanes
-	VPMOVZXWD.Z (R8), K1, Z5 // y = bfloat16 of y[0], rest lanes
+less_17:
+	MOVQ        R11, R12 // rest = dim
+	ANDQ        $+15, R12 // rest &= 15
+	CMPQ        R12, $+1 // rest < 1
+	JLT         less_18 // rest < 1
+	CMPQ        R11, $+0 // dim < 0
+	JLT         less_19 // dim < 0
+	SUBQ        R12, R11 // dim -= rest
+	ADDQ        R11, R10 // q += dim
+	ADDQ        R11, R10 // q += dim
+	ADDQ        R11, R10 // q += dim
+	ADDQ        R11, R10 // q += dim
+	MOVQ        $-1, R13 // first rest lanes
+	BZHIQ       R12, R13, R13 // first rest lanes
+	KMOVQ       R13, K1 // first rest lanes
+	VMOVUPS.Z   (R10), K1, Z4 // x = q[0], rest lanes
+	ADDQ        R11, R9 // y += dim
+	ADDQ        R11, R9 // y += dim
+	MOVQ        $-1, R10 // first rest lanes
+	BZHIQ       R12, R10, R10 // first rest lanes
+	KMOVQ       R10, K1 // first rest lanes
+	VPMOVZXWD.Z (R9), K1, Z5 // y = bfloat16 of y[0], rest lanes
 	VPSLLD      $0x10, Z5, Z5 // y = bfloat16 of y[0], rest lanes
-	CMPQ        R10, $+48 // dim < 48
-	JLT         less_16 // dim < 48
+	CMPQ        R11, $+48 // dim < 48
+	JLT         less_20 // dim < 48
 	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
-	JMP         end_17
-
-less_16:
-	CMPQ        R10, $+32 // dim < 32
-	JLT         less_18 // dim < 32
-	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
-	JMP         end_19
-
-less_18:
-	CMPQ        R10, $+16 // dim < 16
-	JLT         less_20 // dim < 16
-	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
 	JMP         end_21
 
 less_20:
-	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
-
-end_21:
-end_19:
-end_17:
-less_15:
-less_14:
-less_9:
-	MOVQ    acc+72(FP), R8 // acc
-	CMPQ    R8, $+1 // acc < 1
-	JLT     less_22 // acc < 1
-	VMOVUPS Z0, (R8) // acc[0] = s0_c0
-	VMOVUPS Z1, 64(R8) // acc[16] = s0_c1
-	VMOVUPS Z2, 128(R8) // acc[32] = s0_c2
-	VMOVUPS Z3, 192(R8) // acc[48] = s0_c3
+	CMPQ        R11, $+32 // dim < 32
+	JLT         less_22 // dim < 32
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+	JMP         end_23
 
 less_22:
+	CMPQ        R11, $+16 // dim < 16
+	JLT         less_24 // dim < 16
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+	JMP         end_25
+
+less_24:
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+
+end_25:
+end_23:
+end_21:
+less_19:
+less_18:
+less_12:
+	MOVQ    acc+72(FP), R9 // acc
+	CMPQ    R9, $+1 // acc < 1
+	JLT     less_26 // acc < 1
+	VMOVUPS Z0, (R9) // acc[0] = s0_c0
+	VMOVUPS Z1, 64(R9) // acc[16] = s0_c1
+	VMOVUPS Z2, 128(R9) // acc[32] = s0_c2
+	VMOVUPS Z3, 192(R9) // acc[48] = s0_c3
+
+less_26:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
 	VPXORD        Z4, Z4, Z4 // zero = 0
 	VADDPS        Z1, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
@@ -18635,11 +18711,11 @@ less_22:
 	VADDPS        Z4, Z0, Z0 // s0_c0 = s0_c0 + zero
 	VMOVSS        X0, (AX) // dst[0] = s0_c0[0]
 	ADDQ          $+4, AX // dst += 4
-	SUBQ          $+1, DX // count += -1
-	CMPQ          DX, $+1 // count >= 1
-	JGE           rows_1 // count >= 1
+	SUBQ          $+1, DI // count += -1
+	CMPQ          DI, $+1 // count >= 1
+	JGE           rows_3 // count >= 1
 
-rows_end_2:
+rows_end_4:
 	VZEROUPPER
 	RET
 
@@ -18647,194 +18723,213 @@ rows_end_2:
 TEXT ·l2RowsBF16AVX512(SB), NOSPLIT, $0-92
 	VBROADCASTSS scale+88(FP), Z0 // scale in all lanes
 	MOVQ         dst+0(FP), AX // dst
-	MOVQ         rows+16(FP), CX // rows
-	MOVQ         count+40(FP), DX // count
-	MOVQ         index+48(FP), BX // index
-	CMPQ         DX, $+1 // count < 1
-	JLT          rows_end_2 // count < 1
+	MOVQ         $+1, CX // all = 1
+	MOVQ         index+48(FP), DX // index
+	CMPQ         DX, $+1 // index < 1
+	JLT          less_1 // index < 1
+	MOVQ         dim+24(FP), DX // dim
+	CMPQ         DX, $+1024 // dim < 1024
+	JLT          less_2 // dim < 1024
+	MOVQ         $+0, CX // all = 0
 
-rows_1:
-	MOVQ    stride+32(FP), R8 // stride
-	SHLQ    $0x01, R8 // stride <<= 1
-	CMPQ    BX, $+1 // index < 1
-	JLT     less_3 // index < 1
-	MOVL    (BX), SI // row = index[0]
-	IMULQ   R8, SI // row *= stride
-	ADDQ    CX, SI // row += rows
-	MOVQ    ahead+64(FP), R9 // ahead
-	ADDQ    BX, R9 // ahead += index
-	MOVQ    last+56(FP), R10 // last
-	CMPQ    R10, R9 // ahead min= last
-	CMOVQLT R10, R9 // ahead min= last
-	MOVL    (R9), DI // ahead = ahead[0]
-	IMULQ   R8, DI // ahead *= stride
-	ADDQ    CX, DI // ahead += rows
-	ADDQ    $+4, BX // index += 4
-	JMP     end_4
+less_2:
+less_1:
+	MOVQ rows+16(FP), DX // rows
+	MOVQ count+40(FP), DI // count
+	MOVQ index+48(FP), R8 // index
+	CMPQ DI, $+1 // count < 1
+	JLT  rows_end_4 // count < 1
 
-less_3:
-	MOVQ CX, SI // row = rows
-	MOVQ ahead+64(FP), DI // ahead
-	ADDQ CX, DI // ahead += rows
-	ADDQ R8, CX // rows += stride
-
-end_4:
-	MOVQ    resume+80(FP), R8 // resume
-	CMPQ    R8, $+1 // resume < 1
-	JLT     less_5 // resume < 1
-	MOVQ    acc+72(FP), R8 // acc
-	VMOVUPS (R8), Z1 // s0_c0 = acc[0]
-	VMOVUPS 64(R8), Z2 // s0_c1 = acc[16]
-	VMOVUPS 128(R8), Z3 // s0_c2 = acc[32]
-	VMOVUPS 192(R8), Z4 // s0_c3 = acc[48]
+rows_3:
+	MOVQ    stride+32(FP), R9 // stride
+	SHLQ    $0x01, R9 // stride <<= 1
+	CMPQ    R8, $+1 // index < 1
+	JLT     less_5 // index < 1
+	MOVL    (R8), BX // row = index[0]
+	IMULQ   R9, BX // row *= stride
+	ADDQ    DX, BX // row += rows
+	MOVQ    ahead+64(FP), R10 // ahead
+	ADDQ    R8, R10 // ahead += index
+	MOVQ    last+56(FP), R11 // last
+	CMPQ    R11, R10 // ahead min= last
+	CMOVQLT R11, R10 // ahead min= last
+	MOVL    (R10), SI // ahead = ahead[0]
+	IMULQ   R9, SI // ahead *= stride
+	ADDQ    DX, SI // ahead += rows
+	ADDQ    $+4, R8 // index += 4
 	JMP     end_6
 
 less_5:
+	MOVQ DX, BX // row = rows
+	MOVQ ahead+64(FP), SI // ahead
+	ADDQ DX, SI // ahead += rows
+	ADDQ R9, DX // rows += stride
+
+end_6:
+	MOVQ    resume+80(FP), R9 // resume
+	CMPQ    R9, $+1 // resume < 1
+	JLT     less_7 // resume < 1
+	MOVQ    acc+72(FP), R9 // acc
+	VMOVUPS (R9), Z1 // s0_c0 = acc[0]
+	VMOVUPS 64(R9), Z2 // s0_c1 = acc[16]
+	VMOVUPS 128(R9), Z3 // s0_c2 = acc[32]
+	VMOVUPS 192(R9), Z4 // s0_c3 = acc[48]
+	JMP     end_8
+
+less_7:
 	VPXORD Z1, Z1, Z1 // s0_c0 = 0
 	VPXORD Z2, Z2, Z2 // s0_c1 = 0
 	VPXORD Z3, Z3, Z3 // s0_c2 = 0
 	VPXORD Z4, Z4, Z4 // s0_c3 = 0
 
-end_6:
-	MOVQ SI, R8 // y = row
-	MOVQ q+8(FP), R9 // q
-	MOVQ dim+24(FP), R10 // dim
-	CMPQ R10, $+64 // dim < 64
-	JLT  chains_end_8 // dim < 64
+end_8:
+	MOVQ BX, R9 // y = row
+	MOVQ q+8(FP), R10 // q
+	MOVQ dim+24(FP), R11 // dim
+	CMPQ R11, $+64 // dim < 64
+	JLT  chains_end_10 // dim < 64
 
-chains_7:
-	PREFETCHT1   (DI) // prefetch ahead[0]
-	PREFETCHT1   64(DI) // prefetch ahead[16]
-	VMOVUPS      (R9), Z5 // x = q[0]
-	VPMOVZXWD    (R8), Z6 // y = bfloat16 of y[0]
-	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[0]
-	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
-	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
-	VMOVUPS      64(R9), Z5 // x = q[16]
-	VPMOVZXWD    32(R8), Z6 // y = bfloat16 of y[8]
-	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[8]
-	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
-	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
-	VMOVUPS      128(R9), Z5 // x = q[32]
-	VPMOVZXWD    64(R8), Z6 // y = bfloat16 of y[16]
-	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[16]
-	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
-	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
-	VMOVUPS      192(R9), Z5 // x = q[48]
-	VPMOVZXWD    96(R8), Z6 // y = bfloat16 of y[24]
-	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[24]
-	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
-	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
-	ADDQ         $+256, R9 // q += 256
-	ADDQ         $+128, R8 // y += 128
-	ADDQ         $+128, DI // ahead += 128
-	SUBQ         $+64, R10 // dim += -64
-	CMPQ         R10, $+64 // dim >= 64
-	JGE          chains_7 // dim >= 64
-
-chains_end_8:
-	// what is left: full vectors of the first chains, then a part of the next
-	CMPQ         R10, $+1 // dim < 1
-	JLT          less_9 // dim < 1
-	PREFETCHT1   (DI) // prefetch ahead[0]
-	PREFETCHT1   64(DI) // prefetch ahead[16]
-	CMPQ         R10, $+16 // dim < 16
-	JLT          less_10 // dim < 16
-	VMOVUPS      (R9), Z5 // x = q[0]
-	VPMOVZXWD    (R8), Z6 // y = bfloat16 of y[0]
-	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[0]
-	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
-	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
-
-less_10:
-	CMPQ         R10, $+32 // dim < 32
-	JLT          less_11 // dim < 32
-	VMOVUPS      64(R9), Z5 // x = q[16]
-	VPMOVZXWD    32(R8), Z6 // y = bfloat16 of y[8]
-	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[8]
-	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
-	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+chains_9:
+	PREFETCHT1 (SI) // prefetch ahead[0]
+	CMPQ       CX, $+1 // all < 1
+	JLT        less_11 // all < 1
+	PREFETCHT1 64(SI) // prefetch ahead[16]
 
 less_11:
-	CMPQ         R10, $+48 // dim < 48
-	JLT          less_12 // dim < 48
-	VMOVUPS      128(R9), Z5 // x = q[32]
-	VPMOVZXWD    64(R8), Z6 // y = bfloat16 of y[16]
+	VMOVUPS      (R10), Z5 // x = q[0]
+	VPMOVZXWD    (R9), Z6 // y = bfloat16 of y[0]
+	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[0]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
+	VMOVUPS      64(R10), Z5 // x = q[16]
+	VPMOVZXWD    32(R9), Z6 // y = bfloat16 of y[8]
+	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[8]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+	VMOVUPS      128(R10), Z5 // x = q[32]
+	VPMOVZXWD    64(R9), Z6 // y = bfloat16 of y[16]
+	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[16]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
+	VMOVUPS      192(R10), Z5 // x = q[48]
+	VPMOVZXWD    96(R9), Z6 // y = bfloat16 of y[24]
+	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[24]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
+	ADDQ         $+256, R10 // q += 256
+	ADDQ         $+128, R9 // y += 128
+	ADDQ         $+128, SI // ahead += 128
+	SUBQ         $+64, R11 // dim += -64
+	CMPQ         R11, $+64 // dim >= 64
+	JGE          chains_9 // dim >= 64
+
+chains_end_10:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ       R11, $+1 // dim < 1
+	JLT        less_12 // dim < 1
+	PREFETCHT1 (SI) // prefetch ahead[0]
+	CMPQ       CX, $+1 // all < 1
+	JLT        less_13 // all < 1
+	PREFETCHT1 64(SI) // prefetch ahead[16]
+
+less_13:
+	CMPQ         R11, $+16 // dim < 16
+	JLT          less_14 // dim < 16
+	VMOVUPS      (R10), Z5 // x = q[0]
+	VPMOVZXWD    (R9), Z6 // y = bfloat16 of y[0]
+	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[0]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
+
+less_14:
+	CMPQ         R11, $+32 // dim < 32
+	JLT          less_15 // dim < 32
+	VMOVUPS      64(R10), Z5 // x = q[16]
+	VPMOVZXWD    32(R9), Z6 // y = bfloat16 of y[8]
+	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[8]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+
+less_15:
+	CMPQ         R11, $+48 // dim < 48
+	JLT          less_16 // dim < 48
+	VMOVUPS      128(R10), Z5 // x = q[32]
+	VPMOVZXWD    64(R9), Z6 // y = bfloat16 of y[16]
 	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[16]
 	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
 	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
 
-less_12:
-	CMPQ         R10, $+64 // dim < 64
-	JLT          less_13 // dim < 64
-	VMOVUPS      192(R9), Z5 // x = q[48]
-	VPMOVZXWD    96(R8), Z6 // y = bfloat16 of y[24]
+less_16:
+	CMPQ         R11, $+64 // dim < 64
+	JLT          less_17 // dim < 64
+	VMOVUPS      192(R10), Z5 // x = q[48]
+	VPMOVZXWD    96(R9), Z6 // y = bfloat16 of y[24]
 	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[24]
 	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
 	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
 
-less_13:
-	MOVQ         R10, R11 // rest = dim
-	ANDQ         $+15, R11 // rest &= 15
-	CMPQ         R11, $+1 // rest < 1
-	JLT          less_14 // rest < 1
-	CMPQ         R10, $+0 // dim < 0
-	JLT          less_15 // dim < 0
-	SUBQ         R11, R10 // dim -= rest
-	ADDQ         R10, R9 // q += dim
-	ADDQ         R10, R9 // q += dim
-	ADDQ         R10, R9 // q += dim
-	ADDQ         R10, R9 // q += dim
-	MOVQ         $-1, R12 // first rest lanes
-	BZHIQ        R11, R12, R12 // first rest lanes
-	KMOVQ        R12, K1 // first rest lanes
-	VMOVUPS.Z    (R9), K1, Z5 // x = q[0], rest lanes
-	ADDQ         R10, R8 // y += dim
-	ADDQ         R10, R8 // y += dim
-	MOVQ         $-1, R9 // first rest lanes
-	BZHIQ        R11, R9, R9 // first rest lanes
-	KMOVQ        R9, K1 // first rest lanes
-	VPMOVZXWD.Z  (R8), K1, Z6 // y = bfloat16 of y[0], rest lanes
+less_17:
+	MOVQ         R11, R12 // rest = dim
+	ANDQ         $+15, R12 // rest &= 15
+	CMPQ         R12, $+1 // rest < 1
+	JLT          less_18 // rest < 1
+	CMPQ         R11, $+0 // dim < 0
+	JLT          less_19 // dim < 0
+	SUBQ         R12, R11 // dim -= rest
+	ADDQ         R11, R10 // q += dim
+	ADDQ         R11, R10 // q += dim
+	ADDQ         R11, R10 // q += dim
+	ADDQ         R11, R10 // q += dim
+	MOVQ         $-1, R13 // first rest lanes
+	BZHIQ        R12, R13, R13 // first rest lanes
+	KMOVQ        R13, K1 // first rest lanes
+	VMOVUPS.Z    (R10), K1, Z5 // x = q[0], rest lanes
+	ADDQ         R11, R9 // y += dim
+	ADDQ         R11, R9 // y += dim
+	MOVQ         $-1, R10 // first rest lanes
+	BZHIQ        R12, R10, R10 // first rest lanes
+	KMOVQ        R10, K1 // first rest lanes
+	VPMOVZXWD.Z  (R9), K1, Z6 // y = bfloat16 of y[0], rest lanes
 	VPSLLD       $0x10, Z6, Z6 // y = bfloat16 of y[0], rest lanes
-	CMPQ         R10, $+48 // dim < 48
-	JLT          less_16 // dim < 48
+	CMPQ         R11, $+48 // dim < 48
+	JLT          less_20 // dim < 48
 	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
 	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
-	JMP          end_17
-
-less_16:
-	CMPQ         R10, $+32 // dim < 32
-	JLT          less_18 // dim < 32
-	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
-	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
-	JMP          end_19
-
-less_18:
-	CMPQ         R10, $+16 // dim < 16
-	JLT          less_20 // dim < 16
-	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
-	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
 	JMP          end_21
 
 less_20:
+	CMPQ         R11, $+32 // dim < 32
+	JLT          less_22 // dim < 32
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
+	JMP          end_23
+
+less_22:
+	CMPQ         R11, $+16 // dim < 16
+	JLT          less_24 // dim < 16
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+	JMP          end_25
+
+less_24:
 	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
 	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
 
+end_25:
+end_23:
 end_21:
-end_19:
-end_17:
-less_15:
-less_14:
-less_9:
-	MOVQ    acc+72(FP), R8 // acc
-	CMPQ    R8, $+1 // acc < 1
-	JLT     less_22 // acc < 1
-	VMOVUPS Z1, (R8) // acc[0] = s0_c0
-	VMOVUPS Z2, 64(R8) // acc[16] = s0_c1
-	VMOVUPS Z3, 128(R8) // acc[32] = s0_c2
-	VMOVUPS Z4, 192(R8) // acc[48] = s0_c3
+less_19:
+less_18:
+less_12:
+	MOVQ    acc+72(FP), R9 // acc
+	CMPQ    R9, $+1 // acc < 1
+	JLT     less_26 // acc < 1
+	VMOVUPS Z1, (R9) // acc[0] = s0_c0
+	VMOVUPS Z2, 64(R9) // acc[16] = s0_c1
+	VMOVUPS Z3, 128(R9) // acc[32] = s0_c2
+	VMOVUPS Z4, 192(R9) // acc[48] = s0_c3
 
-less_22:
+less_26:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
 	VPXORD        Z5, Z5, Z5 // zero = 0
 	VADDPS        Z2, Z1, Z1 // s0_c0 = s0_c0 + s0_c1
@@ -18851,64 +18946,75 @@ less_22:
 	VADDPS        Z5, Z1, Z1 // s0_c0 = s0_c0 + zero
 	VMOVSS        X1, (AX) // dst[0] = s0_c0[0]
 	ADDQ          $+4, AX // dst += 4
-	SUBQ          $+1, DX // count += -1
-	CMPQ          DX, $+1 // count >= 1
-	JGE           rows_1 // count >= 1
+	SUBQ          $+1, DI // count += -1
+	CMPQ          DI, $+1 // count >= 1
+	JGE           rows_3 // count >= 1
 
-rows_end_2:
+rows_end_4:
 	VZEROUPPER
 	RET
 
 // func cosineRowsBF16AVX512(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
 TEXT ·cosineRowsBF16AVX512(SB), NOSPLIT, $0-88
 	MOVQ dst+0(FP), AX // dst
-	MOVQ rows+16(FP), CX // rows
-	MOVQ count+40(FP), DX // count
-	MOVQ index+48(FP), BX // index
-	CMPQ DX, $+1 // count < 1
-	JLT  rows_end_2 // count < 1
+	MOVQ $+1, CX // all = 1
+	MOVQ index+48(FP), DX // index
+	CMPQ DX, $+1 // index < 1
+	JLT  less_1 // index < 1
+	MOVQ dim+24(FP), DX // dim
+	CMPQ DX, $+1024 // dim < 1024
+	JLT  less_2 // dim < 1024
+	MOVQ $+0, CX // all = 0
 
-rows_1:
-	MOVQ    stride+32(FP), R8 // stride
-	SHLQ    $0x01, R8 // stride <<= 1
-	CMPQ    BX, $+1 // index < 1
-	JLT     less_3 // index < 1
-	MOVL    (BX), SI // row = index[0]
-	IMULQ   R8, SI // row *= stride
-	ADDQ    CX, SI // row += rows
-	MOVQ    ahead+64(FP), R9 // ahead
-	ADDQ    BX, R9 // ahead += index
-	MOVQ    last+56(FP), R10 // last
-	CMPQ    R10, R9 // ahead min= last
-	CMOVQLT R10, R9 // ahead min= last
-	MOVL    (R9), DI // ahead = ahead[0]
-	IMULQ   R8, DI // ahead *= stride
-	ADDQ    CX, DI // ahead += rows
-	ADDQ    $+4, BX // index += 4
-	JMP     end_4
+less_2:
+less_1:
+	MOVQ rows+16(FP), DX // rows
+	MOVQ count+40(FP), DI // count
+	MOVQ index+48(FP), R8 // index
+	CMPQ DI, $+1 // count < 1
+	JLT  rows_end_4 // count < 1
 
-less_3:
-	MOVQ CX, SI // row = rows
-	MOVQ ahead+64(FP), DI // ahead
-	ADDQ CX, DI // ahead += rows
-	ADDQ R8, CX // rows += stride
-
-end_4:
-	MOVQ    resume+80(FP), R8 // resume
-	CMPQ    R8, $+1 // resume < 1
-	JLT     less_5 // resume < 1
-	MOVQ    acc+72(FP), R8 // acc
-	VMOVUPS (R8), Z0 // s0_c0 = acc[0]
-	VMOVUPS 256(R8), Z1 // s1_c0 = acc[64]
-	VMOVUPS 64(R8), Z2 // s0_c1 = acc[16]
-	VMOVUPS 320(R8), Z3 // s1_c1 = acc[80]
-	VMOVUPS 128(R8), Z4 // s0_c2 = acc[32]
-	VMOVUPS 384(R8), Z5 // s1_c2 = acc[96]
-	VMOVUPS 192(R8), Z6 // s0_c3 = acc[48]
-	VMOVUPS 448(R8), Z7 // s1_c3 = acc[112]
+rows_3:
+	MOVQ    stride+32(FP), R9 // stride
+	SHLQ    $0x01, R9 // stride <<= 1
+	CMPQ    R8, $+1 // index < 1
+	JLT     less_5 // index < 1
+	MOVL    (R8), BX // row = index[0]
+	IMULQ   R9, BX // row *= stride
+	ADDQ    DX, BX // row += rows
+	MOVQ    ahead+64(FP), R10 // ahead
+	ADDQ    R8, R10 // ahead += index
+	MOVQ    last+56(FP), R11 // last
+	CMPQ    R11, R10 // ahead min= last
+	CMOVQLT R11, R10 // ahead min= last
+	MOVL    (R10), SI // ahead = ahead[0]
+	IMULQ   R9, SI // ahead *= stride
+	ADDQ    DX, SI // ahead += rows
+	ADDQ    $+4, R8 // index += 4
 	JMP     end_6
 
 less_5:
+	MOVQ DX, BX // row = rows
+	MOVQ ahead+64(FP), SI // ahead
+	ADDQ DX, SI // ahead += rows
+	ADDQ R9, DX // rows += stride
+
+end_6:
+	MOVQ    resume+80(FP), R9 // resume
+	CMPQ    R9, $+1 // resume < 1
+	JLT     less_7 // resume < 1
+	MOVQ    acc+72(FP), R9 // acc
+	VMOVUPS (R9), Z0 // s0_c0 = acc[0]
+	VMOVUPS 256(R9), Z1 // s1_c0 = acc[64]
+	VMOVUPS 64(R9), Z2 // s0_c1 = acc[16]
+	VMOVUPS 320(R9), Z3 // s1_c1 = acc[80]
+	VMOVUPS 128(R9), Z4 // s0_c2 = acc[32]
+	VMOVUPS 384(R9), Z5 // s1_c2 = acc[96]
+	VMOVUPS 192(R9), Z6 // s0_c3 = acc[48]
+	VMOVUPS 448(R9), Z7 // s1_c3 = acc[112]
+	JMP     end_8
+
+less_7:
 	VPXORD Z0, Z0, Z0 // s0_c0 = 0
 	VPXORD Z1, Z1, Z1 // s1_c0 = 0
 	VPXORD Z2, Z2, Z2 // s0_c1 = 0
@@ -18918,150 +19024,158 @@ less_5:
 	VPXORD Z6, Z6, Z6 // s0_c3 = 0
 	VPXORD Z7, Z7, Z7 // s1_c3 = 0
 
-end_6:
-	MOVQ SI, R8 // y = row
-	MOVQ q+8(FP), R9 // q
-	MOVQ dim+24(FP), R10 // dim
-	CMPQ R10, $+64 // dim < 64
-	JLT  chains_end_8 // dim < 64
+end_8:
+	MOVQ BX, R9 // y = row
+	MOVQ q+8(FP), R10 // q
+	MOVQ dim+24(FP), R11 // dim
+	CMPQ R11, $+64 // dim < 64
+	JLT  chains_end_10 // dim < 64
 
-chains_7:
-	PREFETCHT1  (DI) // prefetch ahead[0]
-	PREFETCHT1  64(DI) // prefetch ahead[16]
-	VMOVUPS     (R9), Z8 // x = q[0]
-	VPMOVZXWD   (R8), Z9 // y = bfloat16 of y[0]
-	VPSLLD      $0x10, Z9, Z9 // y = bfloat16 of y[0]
-	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
-	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
-	VMOVUPS     64(R9), Z8 // x = q[16]
-	VPMOVZXWD   32(R8), Z9 // y = bfloat16 of y[8]
-	VPSLLD      $0x10, Z9, Z9 // y = bfloat16 of y[8]
-	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
-	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
-	VMOVUPS     128(R9), Z8 // x = q[32]
-	VPMOVZXWD   64(R8), Z9 // y = bfloat16 of y[16]
-	VPSLLD      $0x10, Z9, Z9 // y = bfloat16 of y[16]
-	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
-	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
-	VMOVUPS     192(R9), Z8 // x = q[48]
-	VPMOVZXWD   96(R8), Z9 // y = bfloat16 of y[24]
-	VPSLLD      $0x10, Z9, Z9 // y = bfloat16 of y[24]
-	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
-	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
-	ADDQ        $+256, R9 // q += 256
-	ADDQ        $+128, R8 // y += 128
-	ADDQ        $+128, DI // ahead += 128
-	SUBQ        $+64, R10 // dim += -64
-	CMPQ        R10, $+64 // dim >= 64
-	JGE         chains_7 // dim >= 64
-
-chains_end_8:
-	// what is left: full vectors of the first chains, then a part of the next
-	CMPQ        R10, $+1 // dim < 1
-	JLT         less_9 // dim < 1
-	PREFETCHT1  (DI) // prefetch ahead[0]
-	PREFETCHT1  64(DI) // prefetch ahead[16]
-	CMPQ        R10, $+16 // dim < 16
-	JLT         less_10 // dim < 16
-	VMOVUPS     (R9), Z8 // x = q[0]
-	VPMOVZXWD   (R8), Z9 // y = bfloat16 of y[0]
-	VPSLLD      $0x10, Z9, Z9 // y = bfloat16 of y[0]
-	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
-	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
-
-less_10:
-	CMPQ        R10, $+32 // dim < 32
-	JLT         less_11 // dim < 32
-	VMOVUPS     64(R9), Z8 // x = q[16]
-	VPMOVZXWD   32(R8), Z9 // y = bfloat16 of y[8]
-	VPSLLD      $0x10, Z9, Z9 // y = bfloat16 of y[8]
-	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
-	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
+chains_9:
+	PREFETCHT1 (SI) // prefetch ahead[0]
+	CMPQ       CX, $+1 // all < 1
+	JLT        less_11 // all < 1
+	PREFETCHT1 64(SI) // prefetch ahead[16]
 
 less_11:
-	CMPQ        R10, $+48 // dim < 48
-	JLT         less_12 // dim < 48
-	VMOVUPS     128(R9), Z8 // x = q[32]
-	VPMOVZXWD   64(R8), Z9 // y = bfloat16 of y[16]
+	VMOVUPS     (R10), Z8 // x = q[0]
+	VPMOVZXWD   (R9), Z9 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Z9, Z9 // y = bfloat16 of y[0]
+	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
+	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
+	VMOVUPS     64(R10), Z8 // x = q[16]
+	VPMOVZXWD   32(R9), Z9 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Z9, Z9 // y = bfloat16 of y[8]
+	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
+	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
+	VMOVUPS     128(R10), Z8 // x = q[32]
+	VPMOVZXWD   64(R9), Z9 // y = bfloat16 of y[16]
+	VPSLLD      $0x10, Z9, Z9 // y = bfloat16 of y[16]
+	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
+	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
+	VMOVUPS     192(R10), Z8 // x = q[48]
+	VPMOVZXWD   96(R9), Z9 // y = bfloat16 of y[24]
+	VPSLLD      $0x10, Z9, Z9 // y = bfloat16 of y[24]
+	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
+	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
+	ADDQ        $+256, R10 // q += 256
+	ADDQ        $+128, R9 // y += 128
+	ADDQ        $+128, SI // ahead += 128
+	SUBQ        $+64, R11 // dim += -64
+	CMPQ        R11, $+64 // dim >= 64
+	JGE         chains_9 // dim >= 64
+
+chains_end_10:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ       R11, $+1 // dim < 1
+	JLT        less_12 // dim < 1
+	PREFETCHT1 (SI) // prefetch ahead[0]
+	CMPQ       CX, $+1 // all < 1
+	JLT        less_13 // all < 1
+	PREFETCHT1 64(SI) // prefetch ahead[16]
+
+less_13:
+	CMPQ        R11, $+16 // dim < 16
+	JLT         less_14 // dim < 16
+	VMOVUPS     (R10), Z8 // x = q[0]
+	VPMOVZXWD   (R9), Z9 // y = bfloat16 of y[0]
+	VPSLLD      $0x10, Z9, Z9 // y = bfloat16 of y[0]
+	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
+	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
+
+less_14:
+	CMPQ        R11, $+32 // dim < 32
+	JLT         less_15 // dim < 32
+	VMOVUPS     64(R10), Z8 // x = q[16]
+	VPMOVZXWD   32(R9), Z9 // y = bfloat16 of y[8]
+	VPSLLD      $0x10, Z9, Z9 // y = bfloat16 of y[8]
+	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
+	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
+
+less_15:
+	CMPQ        R11, $+48 // dim < 48
+	JLT         less_16 // dim < 48
+	VMOVUPS     128(R10), Z8 // x = q[32]
+	VPMOVZXWD   64(R9), Z9 // y = bfloat16 of y[16]
 	VPSLLD      $0x10, Z9, Z9 // y = bfloat16 of y[16]
 	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
 	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
 
-less_12:
-	CMPQ        R10, $+64 // dim < 64
-	JLT         less_13 // dim < 64
-	VMOVUPS     192(R9), Z8 // x = q[48]
-	VPMOVZXWD   96(R8), Z9 // y = bfloat16 of y[24]
+less_16:
+	CMPQ        R11, $+64 // dim < 64
+	JLT         less_17 // dim < 64
+	VMOVUPS     192(R10), Z8 // x = q[48]
+	VPMOVZXWD   96(R9), Z9 // y = bfloat16 of y[24]
 	VPSLLD      $0x10, Z9, Z9 // y = bfloat16 of y[24]
 	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
 	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
 
-less_13:
-	MOVQ        R10, R11 // rest = dim
-	ANDQ        $+15, R11 // rest &= 15
-	CMPQ        R11, $+1 // rest < 1
-	JLT         less_14 // rest < 1
-	CMPQ        R10, $+0 // dim < 0
-	JLT         less_15 // dim < 0
-	SUBQ        R11, R10 // dim -= rest
-	ADDQ        R10, R9 // q += dim
-	ADDQ        R10, R9 // q += dim
-	ADDQ        R10, R9 // q += dim
-	ADDQ        R10, R9 // q += dim
-	MOVQ        $-1, R12 // first rest lanes
-	BZHIQ       R11, R12, R12 // first rest lanes
-	KMOVQ       R12, K1 // first rest lanes
-	VMOVUPS.Z   (R9), K1, Z8 // x = q[0], rest lanes
-	ADDQ        R10, R8 // y += dim
-	ADDQ        R10, R8 // y += dim
-	MOVQ        $-1, R9 // first rest lanes
-	BZHIQ       R11, R9, R9 // first rest lanes
-	KMOVQ       R9, K1 // first rest lanes
-	VPMOVZXWD.Z (R8), K1, Z9 // y = bfloat16 of y[0], rest lanes
+less_17:
+	MOVQ        R11, R12 // rest = dim
+	ANDQ        $+15, R12 // rest &= 15
+	CMPQ        R12, $+1 // rest < 1
+	JLT         less_18 // rest < 1
+	CMPQ        R11, $+0 // dim < 0
+	JLT         less_19 // dim < 0
+	SUBQ        R12, R11 // dim -= rest
+	ADDQ        R11, R10 // q += dim
+	ADDQ        R11, R10 // q += dim
+	ADDQ        R11, R10 // q += dim
+	ADDQ        R11, R10 // q += dim
+	MOVQ        $-1, R13 // first rest lanes
+	BZHIQ       R12, R13, R13 // first rest lanes
+	KMOVQ       R13, K1 // first rest lanes
+	VMOVUPS.Z   (R10), K1, Z8 // x = q[0], rest lanes
+	ADDQ        R11, R9 // y += dim
+	ADDQ        R11, R9 // y += dim
+	MOVQ        $-1, R10 // first rest lanes
+	BZHIQ       R12, R10, R10 // first rest lanes
+	KMOVQ       R10, K1 // first rest lanes
+	VPMOVZXWD.Z (R9), K1, Z9 // y = bfloat16 of y[0], rest lanes
 	VPSLLD      $0x10, Z9, Z9 // y = bfloat16 of y[0], rest lanes
-	CMPQ        R10, $+48 // dim < 48
-	JLT         less_16 // dim < 48
+	CMPQ        R11, $+48 // dim < 48
+	JLT         less_20 // dim < 48
 	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
 	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
-	JMP         end_17
-
-less_16:
-	CMPQ        R10, $+32 // dim < 32
-	JLT         less_18 // dim < 32
-	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
-	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
-	JMP         end_19
-
-less_18:
-	CMPQ        R10, $+16 // dim < 16
-	JLT         less_20 // dim < 16
-	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
-	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
 	JMP         end_21
 
 less_20:
+	CMPQ        R11, $+32 // dim < 32
+	JLT         less_22 // dim < 32
+	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
+	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
+	JMP         end_23
+
+less_22:
+	CMPQ        R11, $+16 // dim < 16
+	JLT         less_24 // dim < 16
+	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
+	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
+	JMP         end_25
+
+less_24:
 	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
 	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
 
+end_25:
+end_23:
 end_21:
-end_19:
-end_17:
-less_15:
-less_14:
-less_9:
-	MOVQ    acc+72(FP), R8 // acc
-	CMPQ    R8, $+1 // acc < 1
-	JLT     less_22 // acc < 1
-	VMOVUPS Z0, (R8) // acc[0] = s0_c0
-	VMOVUPS Z1, 256(R8) // acc[64] = s1_c0
-	VMOVUPS Z2, 64(R8) // acc[16] = s0_c1
-	VMOVUPS Z3, 320(R8) // acc[80] = s1_c1
-	VMOVUPS Z4, 128(R8) // acc[32] = s0_c2
-	VMOVUPS Z5, 384(R8) // acc[96] = s1_c2
-	VMOVUPS Z6, 192(R8) // acc[48] = s0_c3
-	VMOVUPS Z7, 448(R8) // acc[112] = s1_c3
+less_19:
+less_18:
+less_12:
+	MOVQ    acc+72(FP), R9 // acc
+	CMPQ    R9, $+1 // acc < 1
+	JLT     less_26 // acc < 1
+	VMOVUPS Z0, (R9) // acc[0] = s0_c0
+	VMOVUPS Z1, 256(R9) // acc[64] = s1_c0
+	VMOVUPS Z2, 64(R9) // acc[16] = s0_c1
+	VMOVUPS Z3, 320(R9) // acc[80] = s1_c1
+	VMOVUPS Z4, 128(R9) // acc[32] = s0_c2
+	VMOVUPS Z5, 384(R9) // acc[96] = s1_c2
+	VMOVUPS Z6, 192(R9) // acc[48] = s0_c3
+	VMOVUPS Z7, 448(R9) // acc[112] = s1_c3
 
-less_22:
+less_26:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
 	VPXORD        Z8, Z8, Z8 // zero = 0
 	VADDPS        Z2, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
@@ -19091,184 +19205,203 @@ less_22:
 	VMOVSS        X0, (AX) // dst[0] = s0_c0[0]
 	VMOVSS        X1, 4(AX) // dst[1] = s1_c0[0]
 	ADDQ          $+8, AX // dst += 8
-	SUBQ          $+1, DX // count += -1
-	CMPQ          DX, $+1 // count >= 1
-	JGE           rows_1 // count >= 1
+	SUBQ          $+1, DI // count += -1
+	CMPQ          DI, $+1 // count >= 1
+	JGE           rows_3 // count >= 1
 
-rows_end_2:
+rows_end_4:
 	VZEROUPPER
 	RET
 
 // func dotRowsF16AVX512(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
 TEXT ·dotRowsF16AVX512(SB), NOSPLIT, $0-88
 	MOVQ dst+0(FP), AX // dst
-	MOVQ rows+16(FP), CX // rows
-	MOVQ count+40(FP), DX // count
-	MOVQ index+48(FP), BX // index
-	CMPQ DX, $+1 // count < 1
-	JLT  rows_end_2 // count < 1
+	MOVQ $+1, CX // all = 1
+	MOVQ index+48(FP), DX // index
+	CMPQ DX, $+1 // index < 1
+	JLT  less_1 // index < 1
+	MOVQ dim+24(FP), DX // dim
+	CMPQ DX, $+1024 // dim < 1024
+	JLT  less_2 // dim < 1024
+	MOVQ $+0, CX // all = 0
 
-rows_1:
-	MOVQ    stride+32(FP), R8 // stride
-	SHLQ    $0x01, R8 // stride <<= 1
-	CMPQ    BX, $+1 // index < 1
-	JLT     less_3 // index < 1
-	MOVL    (BX), SI // row = index[0]
-	IMULQ   R8, SI // row *= stride
-	ADDQ    CX, SI // row += rows
-	MOVQ    ahead+64(FP), R9 // ahead
-	ADDQ    BX, R9 // ahead += index
-	MOVQ    last+56(FP), R10 // last
-	CMPQ    R10, R9 // ahead min= last
-	CMOVQLT R10, R9 // ahead min= last
-	MOVL    (R9), DI // ahead = ahead[0]
-	IMULQ   R8, DI // ahead *= stride
-	ADDQ    CX, DI // ahead += rows
-	ADDQ    $+4, BX // index += 4
-	JMP     end_4
+less_2:
+less_1:
+	MOVQ rows+16(FP), DX // rows
+	MOVQ count+40(FP), DI // count
+	MOVQ index+48(FP), R8 // index
+	CMPQ DI, $+1 // count < 1
+	JLT  rows_end_4 // count < 1
 
-less_3:
-	MOVQ CX, SI // row = rows
-	MOVQ ahead+64(FP), DI // ahead
-	ADDQ CX, DI // ahead += rows
-	ADDQ R8, CX // rows += stride
-
-end_4:
-	MOVQ    resume+80(FP), R8 // resume
-	CMPQ    R8, $+1 // resume < 1
-	JLT     less_5 // resume < 1
-	MOVQ    acc+72(FP), R8 // acc
-	VMOVUPS (R8), Z0 // s0_c0 = acc[0]
-	VMOVUPS 64(R8), Z1 // s0_c1 = acc[16]
-	VMOVUPS 128(R8), Z2 // s0_c2 = acc[32]
-	VMOVUPS 192(R8), Z3 // s0_c3 = acc[48]
+rows_3:
+	MOVQ    stride+32(FP), R9 // stride
+	SHLQ    $0x01, R9 // stride <<= 1
+	CMPQ    R8, $+1 // index < 1
+	JLT     less_5 // index < 1
+	MOVL    (R8), BX // row = index[0]
+	IMULQ   R9, BX // row *= stride
+	ADDQ    DX, BX // row += rows
+	MOVQ    ahead+64(FP), R10 // ahead
+	ADDQ    R8, R10 // ahead += index
+	MOVQ    last+56(FP), R11 // last
+	CMPQ    R11, R10 // ahead min= last
+	CMOVQLT R11, R10 // ahead min= last
+	MOVL    (R10), SI // ahead = ahead[0]
+	IMULQ   R9, SI // ahead *= stride
+	ADDQ    DX, SI // ahead += rows
+	ADDQ    $+4, R8 // index += 4
 	JMP     end_6
 
 less_5:
+	MOVQ DX, BX // row = rows
+	MOVQ ahead+64(FP), SI // ahead
+	ADDQ DX, SI // ahead += rows
+	ADDQ R9, DX // rows += stride
+
+end_6:
+	MOVQ    resume+80(FP), R9 // resume
+	CMPQ    R9, $+1 // resume < 1
+	JLT     less_7 // resume < 1
+	MOVQ    acc+72(FP), R9 // acc
+	VMOVUPS (R9), Z0 // s0_c0 = acc[0]
+	VMOVUPS 64(R9), Z1 // s0_c1 = acc[16]
+	VMOVUPS 128(R9), Z2 // s0_c2 = acc[32]
+	VMOVUPS 192(R9), Z3 // s0_c3 = acc[48]
+	JMP     end_8
+
+less_7:
 	VPXORD Z0, Z0, Z0 // s0_c0 = 0
 	VPXORD Z1, Z1, Z1 // s0_c1 = 0
 	VPXORD Z2, Z2, Z2 // s0_c2 = 0
 	VPXORD Z3, Z3, Z3 // s0_c3 = 0
 
-end_6:
-	MOVQ SI, R8 // y = row
-	MOVQ q+8(FP), R9 // q
-	MOVQ dim+24(FP), R10 // dim
-	CMPQ R10, $+64 // dim < 64
-	JLT  chains_end_8 // dim < 64
+end_8:
+	MOVQ BX, R9 // y = row
+	MOVQ q+8(FP), R10 // q
+	MOVQ dim+24(FP), R11 // dim
+	CMPQ R11, $+64 // dim < 64
+	JLT  chains_end_10 // dim < 64
 
-chains_7:
-	PREFETCHT1  (DI) // prefetch ahead[0]
-	PREFETCHT1  64(DI) // prefetch ahead[16]
-	VMOVUPS     (R9), Z4 // x = q[0]
-	VCVTPH2PS   (R8), Z5 // y = float16 of y[0]
-	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
-	VMOVUPS     64(R9), Z4 // x = q[16]
-	VCVTPH2PS   32(R8), Z5 // y = float16 of y[8]
-	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
-	VMOVUPS     128(R9), Z4 // x = q[32]
-	VCVTPH2PS   64(R8), Z5 // y = float16 of y[16]
-	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
-	VMOVUPS     192(R9), Z4 // x = q[48]
-	VCVTPH2PS   96(R8), Z5 // y = float16 of y[24]
-	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
-	ADDQ        $+256, R9 // q += 256
-	ADDQ        $+128, R8 // y += 128
-	ADDQ        $+128, DI // ahead += 128
-	SUBQ        $+64, R10 // dim += -64
-	CMPQ        R10, $+64 // dim >= 64
-	JGE         chains_7 // dim >= 64
-
-chains_end_8:
-	// what is left: full vectors of the first chains, then a part of the next
-	CMPQ        R10, $+1 // dim < 1
-	JLT         less_9 // dim < 1
-	PREFETCHT1  (DI) // prefetch ahead[0]
-	PREFETCHT1  64(DI) // prefetch ahead[16]
-	CMPQ        R10, $+16 // dim < 16
-	JLT         less_10 // dim < 16
-	VMOVUPS     (R9), Z4 // x = q[0]
-	VCVTPH2PS   (R8), Z5 // y = float16 of y[0]
-	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
-
-less_10:
-	CMPQ        R10, $+32 // dim < 32
-	JLT         less_11 // dim < 32
-	VMOVUPS     64(R9), Z4 // x = q[16]
-	VCVTPH2PS   32(R8), Z5 // y = float16 of y[8]
-	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+chains_9:
+	PREFETCHT1 (SI) // prefetch ahead[0]
+	CMPQ       CX, $+1 // all < 1
+	JLT        less_11 // all < 1
+	PREFETCHT1 64(SI) // prefetch ahead[16]
 
 less_11:
-	CMPQ        R10, $+48 // dim < 48
-	JLT         less_12 // dim < 48
-	VMOVUPS     128(R9), Z4 // x = q[32]
-	VCVTPH2PS   64(R8), Z5 // y = float16 of y[16]
+	VMOVUPS     (R10), Z4 // x = q[0]
+	VCVTPH2PS   (R9), Z5 // y = float16 of y[0]
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+	VMOVUPS     64(R10), Z4 // x = q[16]
+	VCVTPH2PS   32(R9), Z5 // y = float16 of y[8]
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+	VMOVUPS     128(R10), Z4 // x = q[32]
+	VCVTPH2PS   64(R9), Z5 // y = float16 of y[16]
 	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
-
-less_12:
-	CMPQ        R10, $+64 // dim < 64
-	JLT         less_13 // dim < 64
-	VMOVUPS     192(R9), Z4 // x = q[48]
-	VCVTPH2PS   96(R8), Z5 // y = float16 of y[24]
+	VMOVUPS     192(R10), Z4 // x = q[48]
+	VCVTPH2PS   96(R9), Z5 // y = float16 of y[24]
 	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
+	ADDQ        $+256, R10 // q += 256
+	ADDQ        $+128, R9 // y += 128
+	ADDQ        $+128, SI // ahead += 128
+	SUBQ        $+64, R11 // dim += -64
+	CMPQ        R11, $+64 // dim >= 64
+	JGE         chains_9 // dim >= 64
+
+chains_end_10:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ       R11, $+1 // dim < 1
+	JLT        less_12 // dim < 1
+	PREFETCHT1 (SI) // prefetch ahead[0]
+	CMPQ       CX, $+1 // all < 1
+	JLT        less_13 // all < 1
+	PREFETCHT1 64(SI) // prefetch ahead[16]
 
 less_13:
-	MOVQ        R10, R11 // rest = dim
-	ANDQ        $+15, R11 // rest &= 15
-	CMPQ        R11, $+1 // rest < 1
-	JLT         less_14 // rest < 1
-	CMPQ        R10, $+0 // dim < 0
-	JLT         less_15 // dim < 0
-	SUBQ        R11, R10 // dim -= rest
-	ADDQ        R10, R9 // q += dim
-	ADDQ        R10, R9 // q += dim
-	ADDQ        R10, R9 // q += dim
-	ADDQ        R10, R9 // q += dim
-	MOVQ        $-1, R12 // first rest lanes
-	BZHIQ       R11, R12, R12 // first rest lanes
-	KMOVQ       R12, K1 // first rest lanes
-	VMOVUPS.Z   (R9), K1, Z4 // x = q[0], rest lanes
-	ADDQ        R10, R8 // y += dim
-	ADDQ        R10, R8 // y += dim
-	MOVQ        $-1, R9 // first rest lanes
-	BZHIQ       R11, R9, R9 // first rest lanes
-	KMOVQ       R9, K1 // first rest lanes
-	VCVTPH2PS.Z (R8), K1, Z5 // y = float16 of y[0], rest lanes
-	CMPQ        R10, $+48 // dim < 48
+	CMPQ        R11, $+16 // dim < 16
+	JLT         less_14 // dim < 16
+	VMOVUPS     (R10), Z4 // x = q[0]
+	VCVTPH2PS   (R9), Z5 // y = float16 of y[0]
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+
+less_14:
+	CMPQ        R11, $+32 // dim < 32
+	JLT         less_15 // dim < 32
+	VMOVUPS     64(R10), Z4 // x = q[16]
+	VCVTPH2PS   32(R9), Z5 // y = float16 of y[8]
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+
+less_15:
+	CMPQ        R11, $+48 // dim < 48
 	JLT         less_16 // dim < 48
-	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
-	JMP         end_17
+	VMOVUPS     128(R10), Z4 // x = q[32]
+	VCVTPH2PS   64(R9), Z5 // y = float16 of y[16]
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
 
 less_16:
-	CMPQ        R10, $+32 // dim < 32
-	JLT         less_18 // dim < 32
-	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
-	JMP         end_19
+	CMPQ        R11, $+64 // dim < 64
+	JLT         less_17 // dim < 64
+	VMOVUPS     192(R10), Z4 // x = q[48]
+	VCVTPH2PS   96(R9), Z5 // y = float16 of y[24]
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
 
-less_18:
-	CMPQ        R10, $+16 // dim < 16
-	JLT         less_20 // dim < 16
-	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+less_17:
+	MOVQ        R11, R12 // rest = dim
+	ANDQ        $+15, R12 // rest &= 15
+	CMPQ        R12, $+1 // rest < 1
+	JLT         less_18 // rest < 1
+	CMPQ        R11, $+0 // dim < 0
+	JLT         less_19 // dim < 0
+	SUBQ        R12, R11 // dim -= rest
+	ADDQ        R11, R10 // q += dim
+	ADDQ        R11, R10 // q += dim
+	ADDQ        R11, R10 // q += dim
+	ADDQ        R11, R10 // q += dim
+	MOVQ        $-1, R13 // first rest lanes
+	BZHIQ       R12, R13, R13 // first rest lanes
+	KMOVQ       R13, K1 // first rest lanes
+	VMOVUPS.Z   (R10), K1, Z4 // x = q[0], rest lanes
+	ADDQ        R11, R9 // y += dim
+	ADDQ        R11, R9 // y += dim
+	MOVQ        $-1, R10 // first rest lanes
+	BZHIQ       R12, R10, R10 // first rest lanes
+	KMOVQ       R10, K1 // first rest lanes
+	VCVTPH2PS.Z (R9), K1, Z5 // y = float16 of y[0], rest lanes
+	CMPQ        R11, $+48 // dim < 48
+	JLT         less_20 // dim < 48
+	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
 	JMP         end_21
 
 less_20:
-	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
-
-end_21:
-end_19:
-end_17:
-less_15:
-less_14:
-less_9:
-	MOVQ    acc+72(FP), R8 // acc
-	CMPQ    R8, $+1 // acc < 1
-	JLT     less_22 // acc < 1
-	VMOVUPS Z0, (R8) // acc[0] = s0_c0
-	VMOVUPS Z1, 64(R8) // acc[16] = s0_c1
-	VMOVUPS Z2, 128(R8) // acc[32] = s0_c2
-	VMOVUPS Z3, 192(R8) // acc[48] = s0_c3
+	CMPQ        R11, $+32 // dim < 32
+	JLT         less_22 // dim < 32
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
+	JMP         end_23
 
 less_22:
+	CMPQ        R11, $+16 // dim < 16
+	JLT         less_24 // dim < 16
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+	JMP         end_25
+
+less_24:
+	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
+
+end_25:
+end_23:
+end_21:
+less_19:
+less_18:
+less_12:
+	MOVQ    acc+72(FP), R9 // acc
+	CMPQ    R9, $+1 // acc < 1
+	JLT     less_26 // acc < 1
+	VMOVUPS Z0, (R9) // acc[0] = s0_c0
+	VMOVUPS Z1, 64(R9) // acc[16] = s0_c1
+	VMOVUPS Z2, 128(R9) // acc[32] = s0_c2
+	VMOVUPS Z3, 192(R9) // acc[48] = s0_c3
+
+less_26:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
 	VPXORD        Z4, Z4, Z4 // zero = 0
 	VADDPS        Z1, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
@@ -19285,11 +19418,11 @@ less_22:
 	VADDPS        Z4, Z0, Z0 // s0_c0 = s0_c0 + zero
 	VMOVSS        X0, (AX) // dst[0] = s0_c0[0]
 	ADDQ          $+4, AX // dst += 4
-	SUBQ          $+1, DX // count += -1
-	CMPQ          DX, $+1 // count >= 1
-	JGE           rows_1 // count >= 1
+	SUBQ          $+1, DI // count += -1
+	CMPQ          DI, $+1 // count >= 1
+	JGE           rows_3 // count >= 1
 
-rows_end_2:
+rows_end_4:
 	VZEROUPPER
 	RET
 
@@ -19297,185 +19430,204 @@ rows_end_2:
 TEXT ·l2RowsF16AVX512(SB), NOSPLIT, $0-92
 	VBROADCASTSS scale+88(FP), Z0 // scale in all lanes
 	MOVQ         dst+0(FP), AX // dst
-	MOVQ         rows+16(FP), CX // rows
-	MOVQ         count+40(FP), DX // count
-	MOVQ         index+48(FP), BX // index
-	CMPQ         DX, $+1 // count < 1
-	JLT          rows_end_2 // count < 1
+	MOVQ         $+1, CX // all = 1
+	MOVQ         index+48(FP), DX // index
+	CMPQ         DX, $+1 // index < 1
+	JLT          less_1 // index < 1
+	MOVQ         dim+24(FP), DX // dim
+	CMPQ         DX, $+1024 // dim < 1024
+	JLT          less_2 // dim < 1024
+	MOVQ         $+0, CX // all = 0
 
-rows_1:
-	MOVQ    stride+32(FP), R8 // stride
-	SHLQ    $0x01, R8 // stride <<= 1
-	CMPQ    BX, $+1 // index < 1
-	JLT     less_3 // index < 1
-	MOVL    (BX), SI // row = index[0]
-	IMULQ   R8, SI // row *= stride
-	ADDQ    CX, SI // row += rows
-	MOVQ    ahead+64(FP), R9 // ahead
-	ADDQ    BX, R9 // ahead += index
-	MOVQ    last+56(FP), R10 // last
-	CMPQ    R10, R9 // ahead min= last
-	CMOVQLT R10, R9 // ahead min= last
-	MOVL    (R9), DI // ahead = ahead[0]
-	IMULQ   R8, DI // ahead *= stride
-	ADDQ    CX, DI // ahead += rows
-	ADDQ    $+4, BX // index += 4
-	JMP     end_4
+less_2:
+less_1:
+	MOVQ rows+16(FP), DX // rows
+	MOVQ count+40(FP), DI // count
+	MOVQ index+48(FP), R8 // index
+	CMPQ DI, $+1 // count < 1
+	JLT  rows_end_4 // count < 1
 
-less_3:
-	MOVQ CX, SI // row = rows
-	MOVQ ahead+64(FP), DI // ahead
-	ADDQ CX, DI // ahead += rows
-	ADDQ R8, CX // rows += stride
-
-end_4:
-	MOVQ    resume+80(FP), R8 // resume
-	CMPQ    R8, $+1 // resume < 1
-	JLT     less_5 // resume < 1
-	MOVQ    acc+72(FP), R8 // acc
-	VMOVUPS (R8), Z1 // s0_c0 = acc[0]
-	VMOVUPS 64(R8), Z2 // s0_c1 = acc[16]
-	VMOVUPS 128(R8), Z3 // s0_c2 = acc[32]
-	VMOVUPS 192(R8), Z4 // s0_c3 = acc[48]
+rows_3:
+	MOVQ    stride+32(FP), R9 // stride
+	SHLQ    $0x01, R9 // stride <<= 1
+	CMPQ    R8, $+1 // index < 1
+	JLT     less_5 // index < 1
+	MOVL    (R8), BX // row = index[0]
+	IMULQ   R9, BX // row *= stride
+	ADDQ    DX, BX // row += rows
+	MOVQ    ahead+64(FP), R10 // ahead
+	ADDQ    R8, R10 // ahead += index
+	MOVQ    last+56(FP), R11 // last
+	CMPQ    R11, R10 // ahead min= last
+	CMOVQLT R11, R10 // ahead min= last
+	MOVL    (R10), SI // ahead = ahead[0]
+	IMULQ   R9, SI // ahead *= stride
+	ADDQ    DX, SI // ahead += rows
+	ADDQ    $+4, R8 // index += 4
 	JMP     end_6
 
 less_5:
+	MOVQ DX, BX // row = rows
+	MOVQ ahead+64(FP), SI // ahead
+	ADDQ DX, SI // ahead += rows
+	ADDQ R9, DX // rows += stride
+
+end_6:
+	MOVQ    resume+80(FP), R9 // resume
+	CMPQ    R9, $+1 // resume < 1
+	JLT     less_7 // resume < 1
+	MOVQ    acc+72(FP), R9 // acc
+	VMOVUPS (R9), Z1 // s0_c0 = acc[0]
+	VMOVUPS 64(R9), Z2 // s0_c1 = acc[16]
+	VMOVUPS 128(R9), Z3 // s0_c2 = acc[32]
+	VMOVUPS 192(R9), Z4 // s0_c3 = acc[48]
+	JMP     end_8
+
+less_7:
 	VPXORD Z1, Z1, Z1 // s0_c0 = 0
 	VPXORD Z2, Z2, Z2 // s0_c1 = 0
 	VPXORD Z3, Z3, Z3 // s0_c2 = 0
 	VPXORD Z4, Z4, Z4 // s0_c3 = 0
 
-end_6:
-	MOVQ SI, R8 // y = row
-	MOVQ q+8(FP), R9 // q
-	MOVQ dim+24(FP), R10 // dim
-	CMPQ R10, $+64 // dim < 64
-	JLT  chains_end_8 // dim < 64
+end_8:
+	MOVQ BX, R9 // y = row
+	MOVQ q+8(FP), R10 // q
+	MOVQ dim+24(FP), R11 // dim
+	CMPQ R11, $+64 // dim < 64
+	JLT  chains_end_10 // dim < 64
 
-chains_7:
-	PREFETCHT1   (DI) // prefetch ahead[0]
-	PREFETCHT1   64(DI) // prefetch ahead[16]
-	VMOVUPS      (R9), Z5 // x = q[0]
-	VCVTPH2PS    (R8), Z6 // y = float16 of y[0]
-	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
-	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
-	VMOVUPS      64(R9), Z5 // x = q[16]
-	VCVTPH2PS    32(R8), Z6 // y = float16 of y[8]
-	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
-	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
-	VMOVUPS      128(R9), Z5 // x = q[32]
-	VCVTPH2PS    64(R8), Z6 // y = float16 of y[16]
-	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
-	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
-	VMOVUPS      192(R9), Z5 // x = q[48]
-	VCVTPH2PS    96(R8), Z6 // y = float16 of y[24]
-	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
-	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
-	ADDQ         $+256, R9 // q += 256
-	ADDQ         $+128, R8 // y += 128
-	ADDQ         $+128, DI // ahead += 128
-	SUBQ         $+64, R10 // dim += -64
-	CMPQ         R10, $+64 // dim >= 64
-	JGE          chains_7 // dim >= 64
-
-chains_end_8:
-	// what is left: full vectors of the first chains, then a part of the next
-	CMPQ         R10, $+1 // dim < 1
-	JLT          less_9 // dim < 1
-	PREFETCHT1   (DI) // prefetch ahead[0]
-	PREFETCHT1   64(DI) // prefetch ahead[16]
-	CMPQ         R10, $+16 // dim < 16
-	JLT          less_10 // dim < 16
-	VMOVUPS      (R9), Z5 // x = q[0]
-	VCVTPH2PS    (R8), Z6 // y = float16 of y[0]
-	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
-	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
-
-less_10:
-	CMPQ         R10, $+32 // dim < 32
-	JLT          less_11 // dim < 32
-	VMOVUPS      64(R9), Z5 // x = q[16]
-	VCVTPH2PS    32(R8), Z6 // y = float16 of y[8]
-	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
-	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+chains_9:
+	PREFETCHT1 (SI) // prefetch ahead[0]
+	CMPQ       CX, $+1 // all < 1
+	JLT        less_11 // all < 1
+	PREFETCHT1 64(SI) // prefetch ahead[16]
 
 less_11:
-	CMPQ         R10, $+48 // dim < 48
-	JLT          less_12 // dim < 48
-	VMOVUPS      128(R9), Z5 // x = q[32]
-	VCVTPH2PS    64(R8), Z6 // y = float16 of y[16]
+	VMOVUPS      (R10), Z5 // x = q[0]
+	VCVTPH2PS    (R9), Z6 // y = float16 of y[0]
 	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
-	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
-
-less_12:
-	CMPQ         R10, $+64 // dim < 64
-	JLT          less_13 // dim < 64
-	VMOVUPS      192(R9), Z5 // x = q[48]
-	VCVTPH2PS    96(R8), Z6 // y = float16 of y[24]
-	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
-	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
-
-less_13:
-	MOVQ         R10, R11 // rest = dim
-	ANDQ         $+15, R11 // rest &= 15
-	CMPQ         R11, $+1 // rest < 1
-	JLT          less_14 // rest < 1
-	CMPQ         R10, $+0 // dim < 0
-	JLT          less_15 // dim < 0
-	SUBQ         R11, R10 // dim -= rest
-	ADDQ         R10, R9 // q += dim
-	ADDQ         R10, R9 // q += dim
-	ADDQ         R10, R9 // q += dim
-	ADDQ         R10, R9 // q += dim
-	MOVQ         $-1, R12 // first rest lanes
-	BZHIQ        R11, R12, R12 // first rest lanes
-	KMOVQ        R12, K1 // first rest lanes
-	VMOVUPS.Z    (R9), K1, Z5 // x = q[0], rest lanes
-	ADDQ         R10, R8 // y += dim
-	ADDQ         R10, R8 // y += dim
-	MOVQ         $-1, R9 // first rest lanes
-	BZHIQ        R11, R9, R9 // first rest lanes
-	KMOVQ        R9, K1 // first rest lanes
-	VCVTPH2PS.Z  (R8), K1, Z6 // y = float16 of y[0], rest lanes
-	CMPQ         R10, $+48 // dim < 48
-	JLT          less_16 // dim < 48
-	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
-	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
-	JMP          end_17
-
-less_16:
-	CMPQ         R10, $+32 // dim < 32
-	JLT          less_18 // dim < 32
-	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
-	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
-	JMP          end_19
-
-less_18:
-	CMPQ         R10, $+16 // dim < 16
-	JLT          less_20 // dim < 16
+	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
+	VMOVUPS      64(R10), Z5 // x = q[16]
+	VCVTPH2PS    32(R9), Z6 // y = float16 of y[8]
 	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
 	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+	VMOVUPS      128(R10), Z5 // x = q[32]
+	VCVTPH2PS    64(R9), Z6 // y = float16 of y[16]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
+	VMOVUPS      192(R10), Z5 // x = q[48]
+	VCVTPH2PS    96(R9), Z6 // y = float16 of y[24]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
+	ADDQ         $+256, R10 // q += 256
+	ADDQ         $+128, R9 // y += 128
+	ADDQ         $+128, SI // ahead += 128
+	SUBQ         $+64, R11 // dim += -64
+	CMPQ         R11, $+64 // dim >= 64
+	JGE          chains_9 // dim >= 64
+
+chains_end_10:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ       R11, $+1 // dim < 1
+	JLT        less_12 // dim < 1
+	PREFETCHT1 (SI) // prefetch ahead[0]
+	CMPQ       CX, $+1 // all < 1
+	JLT        less_13 // all < 1
+	PREFETCHT1 64(SI) // prefetch ahead[16]
+
+less_13:
+	CMPQ         R11, $+16 // dim < 16
+	JLT          less_14 // dim < 16
+	VMOVUPS      (R10), Z5 // x = q[0]
+	VCVTPH2PS    (R9), Z6 // y = float16 of y[0]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
+
+less_14:
+	CMPQ         R11, $+32 // dim < 32
+	JLT          less_15 // dim < 32
+	VMOVUPS      64(R10), Z5 // x = q[16]
+	VCVTPH2PS    32(R9), Z6 // y = float16 of y[8]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+
+less_15:
+	CMPQ         R11, $+48 // dim < 48
+	JLT          less_16 // dim < 48
+	VMOVUPS      128(R10), Z5 // x = q[32]
+	VCVTPH2PS    64(R9), Z6 // y = float16 of y[16]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
+
+less_16:
+	CMPQ         R11, $+64 // dim < 64
+	JLT          less_17 // dim < 64
+	VMOVUPS      192(R10), Z5 // x = q[48]
+	VCVTPH2PS    96(R9), Z6 // y = float16 of y[24]
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
+
+less_17:
+	MOVQ         R11, R12 // rest = dim
+	ANDQ         $+15, R12 // rest &= 15
+	CMPQ         R12, $+1 // rest < 1
+	JLT          less_18 // rest < 1
+	CMPQ         R11, $+0 // dim < 0
+	JLT          less_19 // dim < 0
+	SUBQ         R12, R11 // dim -= rest
+	ADDQ         R11, R10 // q += dim
+	ADDQ         R11, R10 // q += dim
+	ADDQ         R11, R10 // q += dim
+	ADDQ         R11, R10 // q += dim
+	MOVQ         $-1, R13 // first rest lanes
+	BZHIQ        R12, R13, R13 // first rest lanes
+	KMOVQ        R13, K1 // first rest lanes
+	VMOVUPS.Z    (R10), K1, Z5 // x = q[0], rest lanes
+	ADDQ         R11, R9 // y += dim
+	ADDQ         R11, R9 // y += dim
+	MOVQ         $-1, R10 // first rest lanes
+	BZHIQ        R12, R10, R10 // first rest lanes
+	KMOVQ        R10, K1 // first rest lanes
+	VCVTPH2PS.Z  (R9), K1, Z6 // y = float16 of y[0], rest lanes
+	CMPQ         R11, $+48 // dim < 48
+	JLT          less_20 // dim < 48
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
 	JMP          end_21
 
 less_20:
+	CMPQ         R11, $+32 // dim < 32
+	JLT          less_22 // dim < 32
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
+	JMP          end_23
+
+less_22:
+	CMPQ         R11, $+16 // dim < 16
+	JLT          less_24 // dim < 16
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+	JMP          end_25
+
+less_24:
 	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
 	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
 
+end_25:
+end_23:
 end_21:
-end_19:
-end_17:
-less_15:
-less_14:
-less_9:
-	MOVQ    acc+72(FP), R8 // acc
-	CMPQ    R8, $+1 // acc < 1
-	JLT     less_22 // acc < 1
-	VMOVUPS Z1, (R8) // acc[0] = s0_c0
-	VMOVUPS Z2, 64(R8) // acc[16] = s0_c1
-	VMOVUPS Z3, 128(R8) // acc[32] = s0_c2
-	VMOVUPS Z4, 192(R8) // acc[48] = s0_c3
+less_19:
+less_18:
+less_12:
+	MOVQ    acc+72(FP), R9 // acc
+	CMPQ    R9, $+1 // acc < 1
+	JLT     less_26 // acc < 1
+	VMOVUPS Z1, (R9) // acc[0] = s0_c0
+	VMOVUPS Z2, 64(R9) // acc[16] = s0_c1
+	VMOVUPS Z3, 128(R9) // acc[32] = s0_c2
+	VMOVUPS Z4, 192(R9) // acc[48] = s0_c3
 
-less_22:
+less_26:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
 	VPXORD        Z5, Z5, Z5 // zero = 0
 	VADDPS        Z2, Z1, Z1 // s0_c0 = s0_c0 + s0_c1
@@ -19492,64 +19644,75 @@ less_22:
 	VADDPS        Z5, Z1, Z1 // s0_c0 = s0_c0 + zero
 	VMOVSS        X1, (AX) // dst[0] = s0_c0[0]
 	ADDQ          $+4, AX // dst += 4
-	SUBQ          $+1, DX // count += -1
-	CMPQ          DX, $+1 // count >= 1
-	JGE           rows_1 // count >= 1
+	SUBQ          $+1, DI // count += -1
+	CMPQ          DI, $+1 // count >= 1
+	JGE           rows_3 // count >= 1
 
-rows_end_2:
+rows_end_4:
 	VZEROUPPER
 	RET
 
 // func cosineRowsF16AVX512(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
 TEXT ·cosineRowsF16AVX512(SB), NOSPLIT, $0-88
 	MOVQ dst+0(FP), AX // dst
-	MOVQ rows+16(FP), CX // rows
-	MOVQ count+40(FP), DX // count
-	MOVQ index+48(FP), BX // index
-	CMPQ DX, $+1 // count < 1
-	JLT  rows_end_2 // count < 1
+	MOVQ $+1, CX // all = 1
+	MOVQ index+48(FP), DX // index
+	CMPQ DX, $+1 // index < 1
+	JLT  less_1 // index < 1
+	MOVQ dim+24(FP), DX // dim
+	CMPQ DX, $+1024 // dim < 1024
+	JLT  less_2 // dim < 1024
+	MOVQ $+0, CX // all = 0
 
-rows_1:
-	MOVQ    stride+32(FP), R8 // stride
-	SHLQ    $0x01, R8 // stride <<= 1
-	CMPQ    BX, $+1 // index < 1
-	JLT     less_3 // index < 1
-	MOVL    (BX), SI // row = index[0]
-	IMULQ   R8, SI // row *= stride
-	ADDQ    CX, SI // row += rows
-	MOVQ    ahead+64(FP), R9 // ahead
-	ADDQ    BX, R9 // ahead += index
-	MOVQ    last+56(FP), R10 // last
-	CMPQ    R10, R9 // ahead min= last
-	CMOVQLT R10, R9 // ahead min= last
-	MOVL    (R9), DI // ahead = ahead[0]
-	IMULQ   R8, DI // ahead *= stride
-	ADDQ    CX, DI // ahead += rows
-	ADDQ    $+4, BX // index += 4
-	JMP     end_4
+less_2:
+less_1:
+	MOVQ rows+16(FP), DX // rows
+	MOVQ count+40(FP), DI // count
+	MOVQ index+48(FP), R8 // index
+	CMPQ DI, $+1 // count < 1
+	JLT  rows_end_4 // count < 1
 
-less_3:
-	MOVQ CX, SI // row = rows
-	MOVQ ahead+64(FP), DI // ahead
-	ADDQ CX, DI // ahead += rows
-	ADDQ R8, CX // rows += stride
-
-end_4:
-	MOVQ    resume+80(FP), R8 // resume
-	CMPQ    R8, $+1 // resume < 1
-	JLT     less_5 // resume < 1
-	MOVQ    acc+72(FP), R8 // acc
-	VMOVUPS (R8), Z0 // s0_c0 = acc[0]
-	VMOVUPS 256(R8), Z1 // s1_c0 = acc[64]
-	VMOVUPS 64(R8), Z2 // s0_c1 = acc[16]
-	VMOVUPS 320(R8), Z3 // s1_c1 = acc[80]
-	VMOVUPS 128(R8), Z4 // s0_c2 = acc[32]
-	VMOVUPS 384(R8), Z5 // s1_c2 = acc[96]
-	VMOVUPS 192(R8), Z6 // s0_c3 = acc[48]
-	VMOVUPS 448(R8), Z7 // s1_c3 = acc[112]
+rows_3:
+	MOVQ    stride+32(FP), R9 // stride
+	SHLQ    $0x01, R9 // stride <<= 1
+	CMPQ    R8, $+1 // index < 1
+	JLT     less_5 // index < 1
+	MOVL    (R8), BX // row = index[0]
+	IMULQ   R9, BX // row *= stride
+	ADDQ    DX, BX // row += rows
+	MOVQ    ahead+64(FP), R10 // ahead
+	ADDQ    R8, R10 // ahead += index
+	MOVQ    last+56(FP), R11 // last
+	CMPQ    R11, R10 // ahead min= last
+	CMOVQLT R11, R10 // ahead min= last
+	MOVL    (R10), SI // ahead = ahead[0]
+	IMULQ   R9, SI // ahead *= stride
+	ADDQ    DX, SI // ahead += rows
+	ADDQ    $+4, R8 // index += 4
 	JMP     end_6
 
 less_5:
+	MOVQ DX, BX // row = rows
+	MOVQ ahead+64(FP), SI // ahead
+	ADDQ DX, SI // ahead += rows
+	ADDQ R9, DX // rows += stride
+
+end_6:
+	MOVQ    resume+80(FP), R9 // resume
+	CMPQ    R9, $+1 // resume < 1
+	JLT     less_7 // resume < 1
+	MOVQ    acc+72(FP), R9 // acc
+	VMOVUPS (R9), Z0 // s0_c0 = acc[0]
+	VMOVUPS 256(R9), Z1 // s1_c0 = acc[64]
+	VMOVUPS 64(R9), Z2 // s0_c1 = acc[16]
+	VMOVUPS 320(R9), Z3 // s1_c1 = acc[80]
+	VMOVUPS 128(R9), Z4 // s0_c2 = acc[32]
+	VMOVUPS 384(R9), Z5 // s1_c2 = acc[96]
+	VMOVUPS 192(R9), Z6 // s0_c3 = acc[48]
+	VMOVUPS 448(R9), Z7 // s1_c3 = acc[112]
+	JMP     end_8
+
+less_7:
 	VPXORD Z0, Z0, Z0 // s0_c0 = 0
 	VPXORD Z1, Z1, Z1 // s1_c0 = 0
 	VPXORD Z2, Z2, Z2 // s0_c1 = 0
@@ -19559,141 +19722,149 @@ less_5:
 	VPXORD Z6, Z6, Z6 // s0_c3 = 0
 	VPXORD Z7, Z7, Z7 // s1_c3 = 0
 
-end_6:
-	MOVQ SI, R8 // y = row
-	MOVQ q+8(FP), R9 // q
-	MOVQ dim+24(FP), R10 // dim
-	CMPQ R10, $+64 // dim < 64
-	JLT  chains_end_8 // dim < 64
+end_8:
+	MOVQ BX, R9 // y = row
+	MOVQ q+8(FP), R10 // q
+	MOVQ dim+24(FP), R11 // dim
+	CMPQ R11, $+64 // dim < 64
+	JLT  chains_end_10 // dim < 64
 
-chains_7:
-	PREFETCHT1  (DI) // prefetch ahead[0]
-	PREFETCHT1  64(DI) // prefetch ahead[16]
-	VMOVUPS     (R9), Z8 // x = q[0]
-	VCVTPH2PS   (R8), Z9 // y = float16 of y[0]
-	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
-	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
-	VMOVUPS     64(R9), Z8 // x = q[16]
-	VCVTPH2PS   32(R8), Z9 // y = float16 of y[8]
-	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
-	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
-	VMOVUPS     128(R9), Z8 // x = q[32]
-	VCVTPH2PS   64(R8), Z9 // y = float16 of y[16]
-	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
-	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
-	VMOVUPS     192(R9), Z8 // x = q[48]
-	VCVTPH2PS   96(R8), Z9 // y = float16 of y[24]
-	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
-	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
-	ADDQ        $+256, R9 // q += 256
-	ADDQ        $+128, R8 // y += 128
-	ADDQ        $+128, DI // ahead += 128
-	SUBQ        $+64, R10 // dim += -64
-	CMPQ        R10, $+64 // dim >= 64
-	JGE         chains_7 // dim >= 64
-
-chains_end_8:
-	// what is left: full vectors of the first chains, then a part of the next
-	CMPQ        R10, $+1 // dim < 1
-	JLT         less_9 // dim < 1
-	PREFETCHT1  (DI) // prefetch ahead[0]
-	PREFETCHT1  64(DI) // prefetch ahead[16]
-	CMPQ        R10, $+16 // dim < 16
-	JLT         less_10 // dim < 16
-	VMOVUPS     (R9), Z8 // x = q[0]
-	VCVTPH2PS   (R8), Z9 // y = float16 of y[0]
-	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
-	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
-
-less_10:
-	CMPQ        R10, $+32 // dim < 32
-	JLT         less_11 // dim < 32
-	VMOVUPS     64(R9), Z8 // x = q[16]
-	VCVTPH2PS   32(R8), Z9 // y = float16 of y[8]
-	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
-	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
+chains_9:
+	PREFETCHT1 (SI) // prefetch ahead[0]
+	CMPQ       CX, $+1 // all < 1
+	JLT        less_11 // all < 1
+	PREFETCHT1 64(SI) // prefetch ahead[16]
 
 less_11:
-	CMPQ        R10, $+48 // dim < 48
-	JLT         less_12 // dim < 48
-	VMOVUPS     128(R9), Z8 // x = q[32]
-	VCVTPH2PS   64(R8), Z9 // y = float16 of y[16]
-	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
-	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
-
-less_12:
-	CMPQ        R10, $+64 // dim < 64
-	JLT         less_13 // dim < 64
-	VMOVUPS     192(R9), Z8 // x = q[48]
-	VCVTPH2PS   96(R8), Z9 // y = float16 of y[24]
-	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
-	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
-
-less_13:
-	MOVQ        R10, R11 // rest = dim
-	ANDQ        $+15, R11 // rest &= 15
-	CMPQ        R11, $+1 // rest < 1
-	JLT         less_14 // rest < 1
-	CMPQ        R10, $+0 // dim < 0
-	JLT         less_15 // dim < 0
-	SUBQ        R11, R10 // dim -= rest
-	ADDQ        R10, R9 // q += dim
-	ADDQ        R10, R9 // q += dim
-	ADDQ        R10, R9 // q += dim
-	ADDQ        R10, R9 // q += dim
-	MOVQ        $-1, R12 // first rest lanes
-	BZHIQ       R11, R12, R12 // first rest lanes
-	KMOVQ       R12, K1 // first rest lanes
-	VMOVUPS.Z   (R9), K1, Z8 // x = q[0], rest lanes
-	ADDQ        R10, R8 // y += dim
-	ADDQ        R10, R8 // y += dim
-	MOVQ        $-1, R9 // first rest lanes
-	BZHIQ       R11, R9, R9 // first rest lanes
-	KMOVQ       R9, K1 // first rest lanes
-	VCVTPH2PS.Z (R8), K1, Z9 // y = float16 of y[0], rest lanes
-	CMPQ        R10, $+48 // dim < 48
-	JLT         less_16 // dim < 48
-	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
-	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
-	JMP         end_17
-
-less_16:
-	CMPQ        R10, $+32 // dim < 32
-	JLT         less_18 // dim < 32
-	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
-	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
-	JMP         end_19
-
-less_18:
-	CMPQ        R10, $+16 // dim < 16
-	JLT         less_20 // dim < 16
+	VMOVUPS     (R10), Z8 // x = q[0]
+	VCVTPH2PS   (R9), Z9 // y = float16 of y[0]
+	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
+	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
+	VMOVUPS     64(R10), Z8 // x = q[16]
+	VCVTPH2PS   32(R9), Z9 // y = float16 of y[8]
 	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
 	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
+	VMOVUPS     128(R10), Z8 // x = q[32]
+	VCVTPH2PS   64(R9), Z9 // y = float16 of y[16]
+	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
+	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
+	VMOVUPS     192(R10), Z8 // x = q[48]
+	VCVTPH2PS   96(R9), Z9 // y = float16 of y[24]
+	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
+	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
+	ADDQ        $+256, R10 // q += 256
+	ADDQ        $+128, R9 // y += 128
+	ADDQ        $+128, SI // ahead += 128
+	SUBQ        $+64, R11 // dim += -64
+	CMPQ        R11, $+64 // dim >= 64
+	JGE         chains_9 // dim >= 64
+
+chains_end_10:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMPQ       R11, $+1 // dim < 1
+	JLT        less_12 // dim < 1
+	PREFETCHT1 (SI) // prefetch ahead[0]
+	CMPQ       CX, $+1 // all < 1
+	JLT        less_13 // all < 1
+	PREFETCHT1 64(SI) // prefetch ahead[16]
+
+less_13:
+	CMPQ        R11, $+16 // dim < 16
+	JLT         less_14 // dim < 16
+	VMOVUPS     (R10), Z8 // x = q[0]
+	VCVTPH2PS   (R9), Z9 // y = float16 of y[0]
+	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
+	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
+
+less_14:
+	CMPQ        R11, $+32 // dim < 32
+	JLT         less_15 // dim < 32
+	VMOVUPS     64(R10), Z8 // x = q[16]
+	VCVTPH2PS   32(R9), Z9 // y = float16 of y[8]
+	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
+	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
+
+less_15:
+	CMPQ        R11, $+48 // dim < 48
+	JLT         less_16 // dim < 48
+	VMOVUPS     128(R10), Z8 // x = q[32]
+	VCVTPH2PS   64(R9), Z9 // y = float16 of y[16]
+	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
+	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
+
+less_16:
+	CMPQ        R11, $+64 // dim < 64
+	JLT         less_17 // dim < 64
+	VMOVUPS     192(R10), Z8 // x = q[48]
+	VCVTPH2PS   96(R9), Z9 // y = float16 of y[24]
+	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
+	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
+
+less_17:
+	MOVQ        R11, R12 // rest = dim
+	ANDQ        $+15, R12 // rest &= 15
+	CMPQ        R12, $+1 // rest < 1
+	JLT         less_18 // rest < 1
+	CMPQ        R11, $+0 // dim < 0
+	JLT         less_19 // dim < 0
+	SUBQ        R12, R11 // dim -= rest
+	ADDQ        R11, R10 // q += dim
+	ADDQ        R11, R10 // q += dim
+	ADDQ        R11, R10 // q += dim
+	ADDQ        R11, R10 // q += dim
+	MOVQ        $-1, R13 // first rest lanes
+	BZHIQ       R12, R13, R13 // first rest lanes
+	KMOVQ       R13, K1 // first rest lanes
+	VMOVUPS.Z   (R10), K1, Z8 // x = q[0], rest lanes
+	ADDQ        R11, R9 // y += dim
+	ADDQ        R11, R9 // y += dim
+	MOVQ        $-1, R10 // first rest lanes
+	BZHIQ       R12, R10, R10 // first rest lanes
+	KMOVQ       R10, K1 // first rest lanes
+	VCVTPH2PS.Z (R9), K1, Z9 // y = float16 of y[0], rest lanes
+	CMPQ        R11, $+48 // dim < 48
+	JLT         less_20 // dim < 48
+	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
+	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
 	JMP         end_21
 
 less_20:
+	CMPQ        R11, $+32 // dim < 32
+	JLT         less_22 // dim < 32
+	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
+	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
+	JMP         end_23
+
+less_22:
+	CMPQ        R11, $+16 // dim < 16
+	JLT         less_24 // dim < 16
+	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
+	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
+	JMP         end_25
+
+less_24:
 	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
 	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
 
+end_25:
+end_23:
 end_21:
-end_19:
-end_17:
-less_15:
-less_14:
-less_9:
-	MOVQ    acc+72(FP), R8 // acc
-	CMPQ    R8, $+1 // acc < 1
-	JLT     less_22 // acc < 1
-	VMOVUPS Z0, (R8) // acc[0] = s0_c0
-	VMOVUPS Z1, 256(R8) // acc[64] = s1_c0
-	VMOVUPS Z2, 64(R8) // acc[16] = s0_c1
-	VMOVUPS Z3, 320(R8) // acc[80] = s1_c1
-	VMOVUPS Z4, 128(R8) // acc[32] = s0_c2
-	VMOVUPS Z5, 384(R8) // acc[96] = s1_c2
-	VMOVUPS Z6, 192(R8) // acc[48] = s0_c3
-	VMOVUPS Z7, 448(R8) // acc[112] = s1_c3
+less_19:
+less_18:
+less_12:
+	MOVQ    acc+72(FP), R9 // acc
+	CMPQ    R9, $+1 // acc < 1
+	JLT     less_26 // acc < 1
+	VMOVUPS Z0, (R9) // acc[0] = s0_c0
+	VMOVUPS Z1, 256(R9) // acc[64] = s1_c0
+	VMOVUPS Z2, 64(R9) // acc[16] = s0_c1
+	VMOVUPS Z3, 320(R9) // acc[80] = s1_c1
+	VMOVUPS Z4, 128(R9) // acc[32] = s0_c2
+	VMOVUPS Z5, 384(R9) // acc[96] = s1_c2
+	VMOVUPS Z6, 192(R9) // acc[48] = s0_c3
+	VMOVUPS Z7, 448(R9) // acc[112] = s1_c3
 
-less_22:
+less_26:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
 	VPXORD        Z8, Z8, Z8 // zero = 0
 	VADDPS        Z2, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
@@ -19723,73 +19894,84 @@ less_22:
 	VMOVSS        X0, (AX) // dst[0] = s0_c0[0]
 	VMOVSS        X1, 4(AX) // dst[1] = s1_c0[0]
 	ADDQ          $+8, AX // dst += 8
-	SUBQ          $+1, DX // count += -1
-	CMPQ          DX, $+1 // count >= 1
-	JGE           rows_1 // count >= 1
+	SUBQ          $+1, DI // count += -1
+	CMPQ          DI, $+1 // count >= 1
+	JGE           rows_3 // count >= 1
 
-rows_end_2:
+rows_end_4:
 	VZEROUPPER
 	RET
 
 // func dotRowsInt8AVX512(dst *float32, q *float32, rows *int8, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
 TEXT ·dotRowsInt8AVX512(SB), NOSPLIT, $0-88
 	MOVQ dst+0(FP), AX // dst
-	MOVQ rows+16(FP), CX // rows
-	MOVQ count+40(FP), DX // count
-	MOVQ index+48(FP), BX // index
-	CMPQ DX, $+1 // count < 1
-	JLT  rows_end_2 // count < 1
+	MOVQ $+1, CX // all = 1
+	MOVQ index+48(FP), CX // index
+	CMPQ CX, $+1 // index < 1
+	JLT  less_1 // index < 1
+	MOVQ dim+24(FP), CX // dim
+	CMPQ CX, $+2048 // dim < 2048
+	JLT  less_2 // dim < 2048
+	MOVQ $+0, CX // all = 0
 
-rows_1:
+less_2:
+less_1:
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), SI // count
+	MOVQ index+48(FP), DI // index
+	CMPQ SI, $+1 // count < 1
+	JLT  rows_end_4 // count < 1
+
+rows_3:
 	MOVQ    stride+32(FP), R8 // stride
-	CMPQ    BX, $+1 // index < 1
-	JLT     less_3 // index < 1
-	MOVL    (BX), SI // row = index[0]
-	IMULQ   R8, SI // row *= stride
-	ADDQ    CX, SI // row += rows
+	CMPQ    DI, $+1 // index < 1
+	JLT     less_5 // index < 1
+	MOVL    (DI), DX // row = index[0]
+	IMULQ   R8, DX // row *= stride
+	ADDQ    CX, DX // row += rows
 	MOVQ    ahead+64(FP), R9 // ahead
-	ADDQ    BX, R9 // ahead += index
+	ADDQ    DI, R9 // ahead += index
 	MOVQ    last+56(FP), R10 // last
 	CMPQ    R10, R9 // ahead min= last
 	CMOVQLT R10, R9 // ahead min= last
-	MOVL    (R9), DI // ahead = ahead[0]
-	IMULQ   R8, DI // ahead *= stride
-	ADDQ    CX, DI // ahead += rows
-	ADDQ    $+4, BX // index += 4
-	JMP     end_4
+	MOVL    (R9), BX // ahead = ahead[0]
+	IMULQ   R8, BX // ahead *= stride
+	ADDQ    CX, BX // ahead += rows
+	ADDQ    $+4, DI // index += 4
+	JMP     end_6
 
-less_3:
-	MOVQ CX, SI // row = rows
-	MOVQ ahead+64(FP), DI // ahead
-	ADDQ CX, DI // ahead += rows
+less_5:
+	MOVQ CX, DX // row = rows
+	MOVQ ahead+64(FP), BX // ahead
+	ADDQ CX, BX // ahead += rows
 	ADDQ R8, CX // rows += stride
 
-end_4:
+end_6:
 	MOVQ    resume+80(FP), R8 // resume
 	CMPQ    R8, $+1 // resume < 1
-	JLT     less_5 // resume < 1
+	JLT     less_7 // resume < 1
 	MOVQ    acc+72(FP), R8 // acc
 	VMOVUPS (R8), Z0 // s0_c0 = acc[0]
 	VMOVUPS 64(R8), Z1 // s0_c1 = acc[16]
 	VMOVUPS 128(R8), Z2 // s0_c2 = acc[32]
 	VMOVUPS 192(R8), Z3 // s0_c3 = acc[48]
-	JMP     end_6
+	JMP     end_8
 
-less_5:
+less_7:
 	VPXORD Z0, Z0, Z0 // s0_c0 = 0
 	VPXORD Z1, Z1, Z1 // s0_c1 = 0
 	VPXORD Z2, Z2, Z2 // s0_c2 = 0
 	VPXORD Z3, Z3, Z3 // s0_c3 = 0
 
-end_6:
-	MOVQ SI, R8 // y = row
+end_8:
+	MOVQ DX, R8 // y = row
 	MOVQ q+8(FP), R9 // q
 	MOVQ dim+24(FP), R10 // dim
 	CMPQ R10, $+64 // dim < 64
-	JLT  chains_end_8 // dim < 64
+	JLT  chains_end_10 // dim < 64
 
-chains_7:
-	PREFETCHT1  (DI) // prefetch ahead[0]
+chains_9:
+	PREFETCHT1  (BX) // prefetch ahead[0]
 	VMOVUPS     (R9), Z4 // x = q[0]
 	VPMOVSXBD   (R8), Z5 // y = int8 of y[0]
 	VCVTDQ2PS   Z5, Z5 // y = int8 of y[0]
@@ -19808,54 +19990,54 @@ chains_7:
 	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
 	ADDQ        $+256, R9 // q += 256
 	ADDQ        $+64, R8 // y += 64
-	ADDQ        $+64, DI // ahead += 64
+	ADDQ        $+64, BX // ahead += 64
 	SUBQ        $+64, R10 // dim += -64
 	CMPQ        R10, $+64 // dim >= 64
-	JGE         chains_7 // dim >= 64
+	JGE         chains_9 // dim >= 64
 
-chains_end_8:
+chains_end_10:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMPQ        R10, $+1 // dim < 1
-	JLT         less_9 // dim < 1
-	PREFETCHT1  (DI) // prefetch ahead[0]
+	JLT         less_11 // dim < 1
+	PREFETCHT1  (BX) // prefetch ahead[0]
 	CMPQ        R10, $+16 // dim < 16
-	JLT         less_10 // dim < 16
+	JLT         less_12 // dim < 16
 	VMOVUPS     (R9), Z4 // x = q[0]
 	VPMOVSXBD   (R8), Z5 // y = int8 of y[0]
 	VCVTDQ2PS   Z5, Z5 // y = int8 of y[0]
 	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
 
-less_10:
+less_12:
 	CMPQ        R10, $+32 // dim < 32
-	JLT         less_11 // dim < 32
+	JLT         less_13 // dim < 32
 	VMOVUPS     64(R9), Z4 // x = q[16]
 	VPMOVSXBD   16(R8), Z5 // y = int8 of y[4]
 	VCVTDQ2PS   Z5, Z5 // y = int8 of y[4]
 	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
 
-less_11:
+less_13:
 	CMPQ        R10, $+48 // dim < 48
-	JLT         less_12 // dim < 48
+	JLT         less_14 // dim < 48
 	VMOVUPS     128(R9), Z4 // x = q[32]
 	VPMOVSXBD   32(R8), Z5 // y = int8 of y[8]
 	VCVTDQ2PS   Z5, Z5 // y = int8 of y[8]
 	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
 
-less_12:
+less_14:
 	CMPQ        R10, $+64 // dim < 64
-	JLT         less_13 // dim < 64
+	JLT         less_15 // dim < 64
 	VMOVUPS     192(R9), Z4 // x = q[48]
 	VPMOVSXBD   48(R8), Z5 // y = int8 of y[12]
 	VCVTDQ2PS   Z5, Z5 // y = int8 of y[12]
 	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
 
-less_13:
+less_15:
 	MOVQ        R10, R11 // rest = dim
 	ANDQ        $+15, R11 // rest &= 15
 	CMPQ        R11, $+1 // rest < 1
-	JLT         less_14 // rest < 1
+	JLT         less_16 // rest < 1
 	CMPQ        R10, $+0 // dim < 0
-	JLT         less_15 // dim < 0
+	JLT         less_17 // dim < 0
 	SUBQ        R11, R10 // dim -= rest
 	ADDQ        R10, R9 // q += dim
 	ADDQ        R10, R9 // q += dim
@@ -19872,40 +20054,40 @@ less_13:
 	VPMOVSXBD.Z (R8), K1, Z5 // y = int8 of y[0], rest lanes
 	VCVTDQ2PS   Z5, Z5 // y = int8 of y[0], rest lanes
 	CMPQ        R10, $+48 // dim < 48
-	JLT         less_16 // dim < 48
+	JLT         less_18 // dim < 48
 	VFMADD231PS Z5, Z4, Z3 // s0_c3 += x * y
-	JMP         end_17
-
-less_16:
-	CMPQ        R10, $+32 // dim < 32
-	JLT         less_18 // dim < 32
-	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
 	JMP         end_19
 
 less_18:
-	CMPQ        R10, $+16 // dim < 16
-	JLT         less_20 // dim < 16
-	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_20 // dim < 32
+	VFMADD231PS Z5, Z4, Z2 // s0_c2 += x * y
 	JMP         end_21
 
 less_20:
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_22 // dim < 16
+	VFMADD231PS Z5, Z4, Z1 // s0_c1 += x * y
+	JMP         end_23
+
+less_22:
 	VFMADD231PS Z5, Z4, Z0 // s0_c0 += x * y
 
+end_23:
 end_21:
 end_19:
-end_17:
-less_15:
-less_14:
-less_9:
+less_17:
+less_16:
+less_11:
 	MOVQ    acc+72(FP), R8 // acc
 	CMPQ    R8, $+1 // acc < 1
-	JLT     less_22 // acc < 1
+	JLT     less_24 // acc < 1
 	VMOVUPS Z0, (R8) // acc[0] = s0_c0
 	VMOVUPS Z1, 64(R8) // acc[16] = s0_c1
 	VMOVUPS Z2, 128(R8) // acc[32] = s0_c2
 	VMOVUPS Z3, 192(R8) // acc[48] = s0_c3
 
-less_22:
+less_24:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
 	VPXORD        Z4, Z4, Z4 // zero = 0
 	VADDPS        Z1, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
@@ -19922,11 +20104,11 @@ less_22:
 	VADDPS        Z4, Z0, Z0 // s0_c0 = s0_c0 + zero
 	VMOVSS        X0, (AX) // dst[0] = s0_c0[0]
 	ADDQ          $+4, AX // dst += 4
-	SUBQ          $+1, DX // count += -1
-	CMPQ          DX, $+1 // count >= 1
-	JGE           rows_1 // count >= 1
+	SUBQ          $+1, SI // count += -1
+	CMPQ          SI, $+1 // count >= 1
+	JGE           rows_3 // count >= 1
 
-rows_end_2:
+rows_end_4:
 	VZEROUPPER
 	RET
 
@@ -19934,62 +20116,73 @@ rows_end_2:
 TEXT ·l2RowsInt8AVX512(SB), NOSPLIT, $0-92
 	VBROADCASTSS scale+88(FP), Z0 // scale in all lanes
 	MOVQ         dst+0(FP), AX // dst
-	MOVQ         rows+16(FP), CX // rows
-	MOVQ         count+40(FP), DX // count
-	MOVQ         index+48(FP), BX // index
-	CMPQ         DX, $+1 // count < 1
-	JLT          rows_end_2 // count < 1
+	MOVQ         $+1, CX // all = 1
+	MOVQ         index+48(FP), CX // index
+	CMPQ         CX, $+1 // index < 1
+	JLT          less_1 // index < 1
+	MOVQ         dim+24(FP), CX // dim
+	CMPQ         CX, $+2048 // dim < 2048
+	JLT          less_2 // dim < 2048
+	MOVQ         $+0, CX // all = 0
 
-rows_1:
+less_2:
+less_1:
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), SI // count
+	MOVQ index+48(FP), DI // index
+	CMPQ SI, $+1 // count < 1
+	JLT  rows_end_4 // count < 1
+
+rows_3:
 	MOVQ    stride+32(FP), R8 // stride
-	CMPQ    BX, $+1 // index < 1
-	JLT     less_3 // index < 1
-	MOVL    (BX), SI // row = index[0]
-	IMULQ   R8, SI // row *= stride
-	ADDQ    CX, SI // row += rows
+	CMPQ    DI, $+1 // index < 1
+	JLT     less_5 // index < 1
+	MOVL    (DI), DX // row = index[0]
+	IMULQ   R8, DX // row *= stride
+	ADDQ    CX, DX // row += rows
 	MOVQ    ahead+64(FP), R9 // ahead
-	ADDQ    BX, R9 // ahead += index
+	ADDQ    DI, R9 // ahead += index
 	MOVQ    last+56(FP), R10 // last
 	CMPQ    R10, R9 // ahead min= last
 	CMOVQLT R10, R9 // ahead min= last
-	MOVL    (R9), DI // ahead = ahead[0]
-	IMULQ   R8, DI // ahead *= stride
-	ADDQ    CX, DI // ahead += rows
-	ADDQ    $+4, BX // index += 4
-	JMP     end_4
+	MOVL    (R9), BX // ahead = ahead[0]
+	IMULQ   R8, BX // ahead *= stride
+	ADDQ    CX, BX // ahead += rows
+	ADDQ    $+4, DI // index += 4
+	JMP     end_6
 
-less_3:
-	MOVQ CX, SI // row = rows
-	MOVQ ahead+64(FP), DI // ahead
-	ADDQ CX, DI // ahead += rows
+less_5:
+	MOVQ CX, DX // row = rows
+	MOVQ ahead+64(FP), BX // ahead
+	ADDQ CX, BX // ahead += rows
 	ADDQ R8, CX // rows += stride
 
-end_4:
+end_6:
 	MOVQ    resume+80(FP), R8 // resume
 	CMPQ    R8, $+1 // resume < 1
-	JLT     less_5 // resume < 1
+	JLT     less_7 // resume < 1
 	MOVQ    acc+72(FP), R8 // acc
 	VMOVUPS (R8), Z1 // s0_c0 = acc[0]
 	VMOVUPS 64(R8), Z2 // s0_c1 = acc[16]
 	VMOVUPS 128(R8), Z3 // s0_c2 = acc[32]
 	VMOVUPS 192(R8), Z4 // s0_c3 = acc[48]
-	JMP     end_6
+	JMP     end_8
 
-less_5:
+less_7:
 	VPXORD Z1, Z1, Z1 // s0_c0 = 0
 	VPXORD Z2, Z2, Z2 // s0_c1 = 0
 	VPXORD Z3, Z3, Z3 // s0_c2 = 0
 	VPXORD Z4, Z4, Z4 // s0_c3 = 0
 
-end_6:
-	MOVQ SI, R8 // y = row
+end_8:
+	MOVQ DX, R8 // y = row
 	MOVQ q+8(FP), R9 // q
 	MOVQ dim+24(FP), R10 // dim
 	CMPQ R10, $+64 // dim < 64
-	JLT  chains_end_8 // dim < 64
+	JLT  chains_end_10 // dim < 64
 
-chains_7:
-	PREFETCHT1   (DI) // prefetch ahead[0]
+chains_9:
+	PREFETCHT1   (BX) // prefetch ahead[0]
 	VMOVUPS      (R9), Z5 // x = q[0]
 	VPMOVSXBD    (R8), Z6 // y = int8 of y[0]
 	VCVTDQ2PS    Z6, Z6 // y = int8 of y[0]
@@ -20012,58 +20205,58 @@ chains_7:
 	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
 	ADDQ         $+256, R9 // q += 256
 	ADDQ         $+64, R8 // y += 64
-	ADDQ         $+64, DI // ahead += 64
+	ADDQ         $+64, BX // ahead += 64
 	SUBQ         $+64, R10 // dim += -64
 	CMPQ         R10, $+64 // dim >= 64
-	JGE          chains_7 // dim >= 64
+	JGE          chains_9 // dim >= 64
 
-chains_end_8:
+chains_end_10:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMPQ         R10, $+1 // dim < 1
-	JLT          less_9 // dim < 1
-	PREFETCHT1   (DI) // prefetch ahead[0]
+	JLT          less_11 // dim < 1
+	PREFETCHT1   (BX) // prefetch ahead[0]
 	CMPQ         R10, $+16 // dim < 16
-	JLT          less_10 // dim < 16
+	JLT          less_12 // dim < 16
 	VMOVUPS      (R9), Z5 // x = q[0]
 	VPMOVSXBD    (R8), Z6 // y = int8 of y[0]
 	VCVTDQ2PS    Z6, Z6 // y = int8 of y[0]
 	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
 	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
 
-less_10:
+less_12:
 	CMPQ         R10, $+32 // dim < 32
-	JLT          less_11 // dim < 32
+	JLT          less_13 // dim < 32
 	VMOVUPS      64(R9), Z5 // x = q[16]
 	VPMOVSXBD    16(R8), Z6 // y = int8 of y[4]
 	VCVTDQ2PS    Z6, Z6 // y = int8 of y[4]
 	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
 	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
 
-less_11:
+less_13:
 	CMPQ         R10, $+48 // dim < 48
-	JLT          less_12 // dim < 48
+	JLT          less_14 // dim < 48
 	VMOVUPS      128(R9), Z5 // x = q[32]
 	VPMOVSXBD    32(R8), Z6 // y = int8 of y[8]
 	VCVTDQ2PS    Z6, Z6 // y = int8 of y[8]
 	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
 	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
 
-less_12:
+less_14:
 	CMPQ         R10, $+64 // dim < 64
-	JLT          less_13 // dim < 64
+	JLT          less_15 // dim < 64
 	VMOVUPS      192(R9), Z5 // x = q[48]
 	VPMOVSXBD    48(R8), Z6 // y = int8 of y[12]
 	VCVTDQ2PS    Z6, Z6 // y = int8 of y[12]
 	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
 	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
 
-less_13:
+less_15:
 	MOVQ         R10, R11 // rest = dim
 	ANDQ         $+15, R11 // rest &= 15
 	CMPQ         R11, $+1 // rest < 1
-	JLT          less_14 // rest < 1
+	JLT          less_16 // rest < 1
 	CMPQ         R10, $+0 // dim < 0
-	JLT          less_15 // dim < 0
+	JLT          less_17 // dim < 0
 	SUBQ         R11, R10 // dim -= rest
 	ADDQ         R10, R9 // q += dim
 	ADDQ         R10, R9 // q += dim
@@ -20080,44 +20273,44 @@ less_13:
 	VPMOVSXBD.Z  (R8), K1, Z6 // y = int8 of y[0], rest lanes
 	VCVTDQ2PS    Z6, Z6 // y = int8 of y[0], rest lanes
 	CMPQ         R10, $+48 // dim < 48
-	JLT          less_16 // dim < 48
+	JLT          less_18 // dim < 48
 	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
 	VFMADD231PS  Z5, Z5, Z4 // s0_c3 += x * x
-	JMP          end_17
-
-less_16:
-	CMPQ         R10, $+32 // dim < 32
-	JLT          less_18 // dim < 32
-	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
-	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
 	JMP          end_19
 
 less_18:
-	CMPQ         R10, $+16 // dim < 16
-	JLT          less_20 // dim < 16
+	CMPQ         R10, $+32 // dim < 32
+	JLT          less_20 // dim < 32
 	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
-	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+	VFMADD231PS  Z5, Z5, Z3 // s0_c2 += x * x
 	JMP          end_21
 
 less_20:
+	CMPQ         R10, $+16 // dim < 16
+	JLT          less_22 // dim < 16
+	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
+	VFMADD231PS  Z5, Z5, Z2 // s0_c1 += x * x
+	JMP          end_23
+
+less_22:
 	VFNMADD231PS Z6, Z0, Z5 // x -= scale * y
 	VFMADD231PS  Z5, Z5, Z1 // s0_c0 += x * x
 
+end_23:
 end_21:
 end_19:
-end_17:
-less_15:
-less_14:
-less_9:
+less_17:
+less_16:
+less_11:
 	MOVQ    acc+72(FP), R8 // acc
 	CMPQ    R8, $+1 // acc < 1
-	JLT     less_22 // acc < 1
+	JLT     less_24 // acc < 1
 	VMOVUPS Z1, (R8) // acc[0] = s0_c0
 	VMOVUPS Z2, 64(R8) // acc[16] = s0_c1
 	VMOVUPS Z3, 128(R8) // acc[32] = s0_c2
 	VMOVUPS Z4, 192(R8) // acc[48] = s0_c3
 
-less_22:
+less_24:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
 	VPXORD        Z5, Z5, Z5 // zero = 0
 	VADDPS        Z2, Z1, Z1 // s0_c0 = s0_c0 + s0_c1
@@ -20134,51 +20327,62 @@ less_22:
 	VADDPS        Z5, Z1, Z1 // s0_c0 = s0_c0 + zero
 	VMOVSS        X1, (AX) // dst[0] = s0_c0[0]
 	ADDQ          $+4, AX // dst += 4
-	SUBQ          $+1, DX // count += -1
-	CMPQ          DX, $+1 // count >= 1
-	JGE           rows_1 // count >= 1
+	SUBQ          $+1, SI // count += -1
+	CMPQ          SI, $+1 // count >= 1
+	JGE           rows_3 // count >= 1
 
-rows_end_2:
+rows_end_4:
 	VZEROUPPER
 	RET
 
 // func cosineRowsInt8AVX512(dst *float32, q *float32, rows *int8, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
 TEXT ·cosineRowsInt8AVX512(SB), NOSPLIT, $0-88
 	MOVQ dst+0(FP), AX // dst
-	MOVQ rows+16(FP), CX // rows
-	MOVQ count+40(FP), DX // count
-	MOVQ index+48(FP), BX // index
-	CMPQ DX, $+1 // count < 1
-	JLT  rows_end_2 // count < 1
+	MOVQ $+1, CX // all = 1
+	MOVQ index+48(FP), CX // index
+	CMPQ CX, $+1 // index < 1
+	JLT  less_1 // index < 1
+	MOVQ dim+24(FP), CX // dim
+	CMPQ CX, $+2048 // dim < 2048
+	JLT  less_2 // dim < 2048
+	MOVQ $+0, CX // all = 0
 
-rows_1:
+less_2:
+less_1:
+	MOVQ rows+16(FP), CX // rows
+	MOVQ count+40(FP), SI // count
+	MOVQ index+48(FP), DI // index
+	CMPQ SI, $+1 // count < 1
+	JLT  rows_end_4 // count < 1
+
+rows_3:
 	MOVQ    stride+32(FP), R8 // stride
-	CMPQ    BX, $+1 // index < 1
-	JLT     less_3 // index < 1
-	MOVL    (BX), SI // row = index[0]
-	IMULQ   R8, SI // row *= stride
-	ADDQ    CX, SI // row += rows
+	CMPQ    DI, $+1 // index < 1
+	JLT     less_5 // index < 1
+	MOVL    (DI), DX // row = index[0]
+	IMULQ   R8, DX // row *= stride
+	ADDQ    CX, DX // row += rows
 	MOVQ    ahead+64(FP), R9 // ahead
-	ADDQ    BX, R9 // ahead += index
+	ADDQ    DI, R9 // ahead += index
 	MOVQ    last+56(FP), R10 // last
 	CMPQ    R10, R9 // ahead min= last
 	CMOVQLT R10, R9 // ahead min= last
-	MOVL    (R9), DI // ahead = ahead[0]
-	IMULQ   R8, DI // ahead *= stride
-	ADDQ    CX, DI // ahead += rows
-	ADDQ    $+4, BX // index += 4
-	JMP     end_4
+	MOVL    (R9), BX // ahead = ahead[0]
+	IMULQ   R8, BX // ahead *= stride
+	ADDQ    CX, BX // ahead += rows
+	ADDQ    $+4, DI // index += 4
+	JMP     end_6
 
-less_3:
-	MOVQ CX, SI // row = rows
-	MOVQ ahead+64(FP), DI // ahead
-	ADDQ CX, DI // ahead += rows
+less_5:
+	MOVQ CX, DX // row = rows
+	MOVQ ahead+64(FP), BX // ahead
+	ADDQ CX, BX // ahead += rows
 	ADDQ R8, CX // rows += stride
 
-end_4:
+end_6:
 	MOVQ    resume+80(FP), R8 // resume
 	CMPQ    R8, $+1 // resume < 1
-	JLT     less_5 // resume < 1
+	JLT     less_7 // resume < 1
 	MOVQ    acc+72(FP), R8 // acc
 	VMOVUPS (R8), Z0 // s0_c0 = acc[0]
 	VMOVUPS 256(R8), Z1 // s1_c0 = acc[64]
@@ -20188,9 +20392,9 @@ end_4:
 	VMOVUPS 384(R8), Z5 // s1_c2 = acc[96]
 	VMOVUPS 192(R8), Z6 // s0_c3 = acc[48]
 	VMOVUPS 448(R8), Z7 // s1_c3 = acc[112]
-	JMP     end_6
+	JMP     end_8
 
-less_5:
+less_7:
 	VPXORD Z0, Z0, Z0 // s0_c0 = 0
 	VPXORD Z1, Z1, Z1 // s1_c0 = 0
 	VPXORD Z2, Z2, Z2 // s0_c1 = 0
@@ -20200,15 +20404,15 @@ less_5:
 	VPXORD Z6, Z6, Z6 // s0_c3 = 0
 	VPXORD Z7, Z7, Z7 // s1_c3 = 0
 
-end_6:
-	MOVQ SI, R8 // y = row
+end_8:
+	MOVQ DX, R8 // y = row
 	MOVQ q+8(FP), R9 // q
 	MOVQ dim+24(FP), R10 // dim
 	CMPQ R10, $+64 // dim < 64
-	JLT  chains_end_8 // dim < 64
+	JLT  chains_end_10 // dim < 64
 
-chains_7:
-	PREFETCHT1  (DI) // prefetch ahead[0]
+chains_9:
+	PREFETCHT1  (BX) // prefetch ahead[0]
 	VMOVUPS     (R9), Z8 // x = q[0]
 	VPMOVSXBD   (R8), Z9 // y = int8 of y[0]
 	VCVTDQ2PS   Z9, Z9 // y = int8 of y[0]
@@ -20231,58 +20435,58 @@ chains_7:
 	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
 	ADDQ        $+256, R9 // q += 256
 	ADDQ        $+64, R8 // y += 64
-	ADDQ        $+64, DI // ahead += 64
+	ADDQ        $+64, BX // ahead += 64
 	SUBQ        $+64, R10 // dim += -64
 	CMPQ        R10, $+64 // dim >= 64
-	JGE         chains_7 // dim >= 64
+	JGE         chains_9 // dim >= 64
 
-chains_end_8:
+chains_end_10:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMPQ        R10, $+1 // dim < 1
-	JLT         less_9 // dim < 1
-	PREFETCHT1  (DI) // prefetch ahead[0]
+	JLT         less_11 // dim < 1
+	PREFETCHT1  (BX) // prefetch ahead[0]
 	CMPQ        R10, $+16 // dim < 16
-	JLT         less_10 // dim < 16
+	JLT         less_12 // dim < 16
 	VMOVUPS     (R9), Z8 // x = q[0]
 	VPMOVSXBD   (R8), Z9 // y = int8 of y[0]
 	VCVTDQ2PS   Z9, Z9 // y = int8 of y[0]
 	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
 	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
 
-less_10:
+less_12:
 	CMPQ        R10, $+32 // dim < 32
-	JLT         less_11 // dim < 32
+	JLT         less_13 // dim < 32
 	VMOVUPS     64(R9), Z8 // x = q[16]
 	VPMOVSXBD   16(R8), Z9 // y = int8 of y[4]
 	VCVTDQ2PS   Z9, Z9 // y = int8 of y[4]
 	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
 	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
 
-less_11:
+less_13:
 	CMPQ        R10, $+48 // dim < 48
-	JLT         less_12 // dim < 48
+	JLT         less_14 // dim < 48
 	VMOVUPS     128(R9), Z8 // x = q[32]
 	VPMOVSXBD   32(R8), Z9 // y = int8 of y[8]
 	VCVTDQ2PS   Z9, Z9 // y = int8 of y[8]
 	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
 	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
 
-less_12:
+less_14:
 	CMPQ        R10, $+64 // dim < 64
-	JLT         less_13 // dim < 64
+	JLT         less_15 // dim < 64
 	VMOVUPS     192(R9), Z8 // x = q[48]
 	VPMOVSXBD   48(R8), Z9 // y = int8 of y[12]
 	VCVTDQ2PS   Z9, Z9 // y = int8 of y[12]
 	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
 	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
 
-less_13:
+less_15:
 	MOVQ        R10, R11 // rest = dim
 	ANDQ        $+15, R11 // rest &= 15
 	CMPQ        R11, $+1 // rest < 1
-	JLT         less_14 // rest < 1
+	JLT         less_16 // rest < 1
 	CMPQ        R10, $+0 // dim < 0
-	JLT         less_15 // dim < 0
+	JLT         less_17 // dim < 0
 	SUBQ        R11, R10 // dim -= rest
 	ADDQ        R10, R9 // q += dim
 	ADDQ        R10, R9 // q += dim
@@ -20299,38 +20503,38 @@ less_13:
 	VPMOVSXBD.Z (R8), K1, Z9 // y = int8 of y[0], rest lanes
 	VCVTDQ2PS   Z9, Z9 // y = int8 of y[0], rest lanes
 	CMPQ        R10, $+48 // dim < 48
-	JLT         less_16 // dim < 48
+	JLT         less_18 // dim < 48
 	VFMADD231PS Z9, Z8, Z6 // s0_c3 += x * y
 	VFMADD231PS Z9, Z9, Z7 // s1_c3 += y * y
-	JMP         end_17
-
-less_16:
-	CMPQ        R10, $+32 // dim < 32
-	JLT         less_18 // dim < 32
-	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
-	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
 	JMP         end_19
 
 less_18:
-	CMPQ        R10, $+16 // dim < 16
-	JLT         less_20 // dim < 16
-	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
-	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
+	CMPQ        R10, $+32 // dim < 32
+	JLT         less_20 // dim < 32
+	VFMADD231PS Z9, Z8, Z4 // s0_c2 += x * y
+	VFMADD231PS Z9, Z9, Z5 // s1_c2 += y * y
 	JMP         end_21
 
 less_20:
+	CMPQ        R10, $+16 // dim < 16
+	JLT         less_22 // dim < 16
+	VFMADD231PS Z9, Z8, Z2 // s0_c1 += x * y
+	VFMADD231PS Z9, Z9, Z3 // s1_c1 += y * y
+	JMP         end_23
+
+less_22:
 	VFMADD231PS Z9, Z8, Z0 // s0_c0 += x * y
 	VFMADD231PS Z9, Z9, Z1 // s1_c0 += y * y
 
+end_23:
 end_21:
 end_19:
-end_17:
-less_15:
-less_14:
-less_9:
+less_17:
+less_16:
+less_11:
 	MOVQ    acc+72(FP), R8 // acc
 	CMPQ    R8, $+1 // acc < 1
-	JLT     less_22 // acc < 1
+	JLT     less_24 // acc < 1
 	VMOVUPS Z0, (R8) // acc[0] = s0_c0
 	VMOVUPS Z1, 256(R8) // acc[64] = s1_c0
 	VMOVUPS Z2, 64(R8) // acc[16] = s0_c1
@@ -20340,7 +20544,7 @@ less_9:
 	VMOVUPS Z6, 192(R8) // acc[48] = s0_c3
 	VMOVUPS Z7, 448(R8) // acc[112] = s1_c3
 
-less_22:
+less_24:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
 	VPXORD        Z8, Z8, Z8 // zero = 0
 	VADDPS        Z2, Z0, Z0 // s0_c0 = s0_c0 + s0_c1
@@ -20370,11 +20574,11 @@ less_22:
 	VMOVSS        X0, (AX) // dst[0] = s0_c0[0]
 	VMOVSS        X1, 4(AX) // dst[1] = s1_c0[0]
 	ADDQ          $+8, AX // dst += 8
-	SUBQ          $+1, DX // count += -1
-	CMPQ          DX, $+1 // count >= 1
-	JGE           rows_1 // count >= 1
+	SUBQ          $+1, SI // count += -1
+	CMPQ          SI, $+1 // count >= 1
+	JGE           rows_3 // count >= 1
 
-rows_end_2:
+rows_end_4:
 	VZEROUPPER
 	RET
 

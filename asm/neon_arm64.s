@@ -22360,62 +22360,73 @@ vectors_end_2:
 // func dotRowsF32NEON(dst *float32, q *float32, rows *float32, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
 TEXT ·dotRowsF32NEON(SB), NOSPLIT, $0-88
 	MOVD dst+0(FP), R0 // dst
-	MOVD rows+16(FP), R1 // rows
-	MOVD count+40(FP), R2 // count
-	MOVD index+48(FP), R3 // index
-	CMP  $1, R2 // count < 1
-	BLT  rows_end_2 // count < 1
+	MOVD $1, R1 // all = 1
+	MOVD index+48(FP), R2 // index
+	CMP  $1, R2 // index < 1
+	BLT  less_1 // index < 1
+	MOVD dim+24(FP), R2 // dim
+	CMP  $512, R2 // dim < 512
+	BLT  less_2 // dim < 512
+	MOVD $0, R1 // all = 0
 
-rows_1:
-	MOVD  stride+32(FP), R8 // stride
-	LSL   $1, R8, R8 // stride <<= 1
-	LSL   $1, R8, R8 // stride <<= 1
-	CMP   $1, R3 // index < 1
-	BLT   less_3 // index < 1
-	MOVWU (R3), R6 // row = index[0]
-	MUL   R8, R6, R6 // row *= stride
-	ADD   R1, R6, R6 // row += rows
-	MOVD  ahead+64(FP), R7 // ahead
-	ADD   R3, R7, R7 // ahead += index
-	MOVD  last+56(FP), R9 // last
-	CMP   R9, R7 // ahead min= last
-	CSEL  LT, R7, R9, R7 // ahead min= last
-	MOVWU (R7), R7 // ahead = ahead[0]
-	MUL   R8, R7, R7 // ahead *= stride
-	ADD   R1, R7, R7 // ahead += rows
-	ADD   $4, R3, R3 // index += 4
-	JMP   end_4
+less_2:
+less_1:
+	MOVD rows+16(FP), R2 // rows
+	MOVD count+40(FP), R3 // count
+	MOVD index+48(FP), R6 // index
+	CMP  $1, R3 // count < 1
+	BLT  rows_end_4 // count < 1
 
-less_3:
-	MOVD R1, R6 // row = rows
-	MOVD ahead+64(FP), R7 // ahead
-	ADD  R1, R7, R7 // ahead += rows
-	ADD  R8, R1, R1 // rows += stride
-
-end_4:
-	MOVD  resume+80(FP), R8 // resume
-	CMP   $1, R8 // resume < 1
-	BLT   less_5 // resume < 1
-	MOVD  acc+72(FP), R8 // acc
-	FMOVQ (R8), F0 // s0_c0 = acc[0], lanes 0..3
-	FMOVQ 16(R8), F1 // s0_c0 = acc[0], lanes 4..7
-	FMOVQ 32(R8), F2 // s0_c0 = acc[0], lanes 8..11
-	FMOVQ 48(R8), F3 // s0_c0 = acc[0], lanes 12..15
-	FMOVQ 64(R8), F4 // s0_c1 = acc[16], lanes 0..3
-	FMOVQ 80(R8), F5 // s0_c1 = acc[16], lanes 4..7
-	FMOVQ 96(R8), F6 // s0_c1 = acc[16], lanes 8..11
-	FMOVQ 112(R8), F7 // s0_c1 = acc[16], lanes 12..15
-	FMOVQ 128(R8), F8 // s0_c2 = acc[32], lanes 0..3
-	FMOVQ 144(R8), F9 // s0_c2 = acc[32], lanes 4..7
-	FMOVQ 160(R8), F10 // s0_c2 = acc[32], lanes 8..11
-	FMOVQ 176(R8), F11 // s0_c2 = acc[32], lanes 12..15
-	FMOVQ 192(R8), F12 // s0_c3 = acc[48], lanes 0..3
-	FMOVQ 208(R8), F13 // s0_c3 = acc[48], lanes 4..7
-	FMOVQ 224(R8), F14 // s0_c3 = acc[48], lanes 8..11
-	FMOVQ 240(R8), F15 // s0_c3 = acc[48], lanes 12..15
+rows_3:
+	MOVD  stride+32(FP), R9 // stride
+	LSL   $1, R9, R9 // stride <<= 1
+	LSL   $1, R9, R9 // stride <<= 1
+	CMP   $1, R6 // index < 1
+	BLT   less_5 // index < 1
+	MOVWU (R6), R7 // row = index[0]
+	MUL   R9, R7, R7 // row *= stride
+	ADD   R2, R7, R7 // row += rows
+	MOVD  ahead+64(FP), R8 // ahead
+	ADD   R6, R8, R8 // ahead += index
+	MOVD  last+56(FP), R10 // last
+	CMP   R10, R8 // ahead min= last
+	CSEL  LT, R8, R10, R8 // ahead min= last
+	MOVWU (R8), R8 // ahead = ahead[0]
+	MUL   R9, R8, R8 // ahead *= stride
+	ADD   R2, R8, R8 // ahead += rows
+	ADD   $4, R6, R6 // index += 4
 	JMP   end_6
 
 less_5:
+	MOVD R2, R7 // row = rows
+	MOVD ahead+64(FP), R8 // ahead
+	ADD  R2, R8, R8 // ahead += rows
+	ADD  R9, R2, R2 // rows += stride
+
+end_6:
+	MOVD  resume+80(FP), R9 // resume
+	CMP   $1, R9 // resume < 1
+	BLT   less_7 // resume < 1
+	MOVD  acc+72(FP), R9 // acc
+	FMOVQ (R9), F0 // s0_c0 = acc[0], lanes 0..3
+	FMOVQ 16(R9), F1 // s0_c0 = acc[0], lanes 4..7
+	FMOVQ 32(R9), F2 // s0_c0 = acc[0], lanes 8..11
+	FMOVQ 48(R9), F3 // s0_c0 = acc[0], lanes 12..15
+	FMOVQ 64(R9), F4 // s0_c1 = acc[16], lanes 0..3
+	FMOVQ 80(R9), F5 // s0_c1 = acc[16], lanes 4..7
+	FMOVQ 96(R9), F6 // s0_c1 = acc[16], lanes 8..11
+	FMOVQ 112(R9), F7 // s0_c1 = acc[16], lanes 12..15
+	FMOVQ 128(R9), F8 // s0_c2 = acc[32], lanes 0..3
+	FMOVQ 144(R9), F9 // s0_c2 = acc[32], lanes 4..7
+	FMOVQ 160(R9), F10 // s0_c2 = acc[32], lanes 8..11
+	FMOVQ 176(R9), F11 // s0_c2 = acc[32], lanes 12..15
+	FMOVQ 192(R9), F12 // s0_c3 = acc[48], lanes 0..3
+	FMOVQ 208(R9), F13 // s0_c3 = acc[48], lanes 4..7
+	FMOVQ 224(R9), F14 // s0_c3 = acc[48], lanes 8..11
+	FMOVQ 240(R9), F15 // s0_c3 = acc[48], lanes 12..15
+	JMP   end_8
+
+less_7:
 	VEOR V0.B16, V0.B16, V0.B16 // s0_c0 = 0, lanes 0..3
 	VEOR V1.B16, V1.B16, V1.B16 // s0_c0 = 0, lanes 4..7
 	VEOR V2.B16, V2.B16, V2.B16 // s0_c0 = 0, lanes 8..11
@@ -22433,358 +22444,366 @@ less_5:
 	VEOR V14.B16, V14.B16, V14.B16 // s0_c3 = 0, lanes 8..11
 	VEOR V15.B16, V15.B16, V15.B16 // s0_c3 = 0, lanes 12..15
 
-end_6:
-	MOVD q+8(FP), R8 // q
-	MOVD dim+24(FP), R9 // dim
-	CMP  $64, R9 // dim < 64
-	BLT  chains_end_8 // dim < 64
+end_8:
+	MOVD q+8(FP), R9 // q
+	MOVD dim+24(FP), R10 // dim
+	CMP  $64, R10 // dim < 64
+	BLT  chains_end_10 // dim < 64
 
-chains_7:
-	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
-	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
-	PRFM  128(R7), PLDL2KEEP // prefetch ahead[32]
-	PRFM  192(R7), PLDL2KEEP // prefetch ahead[48]
-	FMOVQ (R8), F16 // x = q[0], lanes 0..3
-	FMOVQ 16(R8), F17 // x = q[0], lanes 4..7
-	FMOVQ 32(R8), F18 // x = q[0], lanes 8..11
-	FMOVQ 48(R8), F19 // x = q[0], lanes 12..15
-	FMOVQ (R6), F20 // y = y[0], lanes 0..3
-	FMOVQ 16(R6), F21 // y = y[0], lanes 4..7
-	FMOVQ 32(R6), F22 // y = y[0], lanes 8..11
-	FMOVQ 48(R6), F23 // y = y[0], lanes 12..15
-	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
-	FMOVQ 64(R8), F16 // x = q[16], lanes 0..3
-	FMOVQ 80(R8), F17 // x = q[16], lanes 4..7
-	FMOVQ 96(R8), F18 // x = q[16], lanes 8..11
-	FMOVQ 112(R8), F19 // x = q[16], lanes 12..15
-	FMOVQ 64(R6), F20 // y = y[16], lanes 0..3
-	FMOVQ 80(R6), F21 // y = y[16], lanes 4..7
-	FMOVQ 96(R6), F22 // y = y[16], lanes 8..11
-	FMOVQ 112(R6), F23 // y = y[16], lanes 12..15
-	VFMLA V20.S4, V16.S4, V4.S4 // s0_c1 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V5.S4 // s0_c1 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V6.S4 // s0_c1 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V7.S4 // s0_c1 += x * y, lanes 12..15
-	FMOVQ 128(R8), F16 // x = q[32], lanes 0..3
-	FMOVQ 144(R8), F17 // x = q[32], lanes 4..7
-	FMOVQ 160(R8), F18 // x = q[32], lanes 8..11
-	FMOVQ 176(R8), F19 // x = q[32], lanes 12..15
-	FMOVQ 128(R6), F20 // y = y[32], lanes 0..3
-	FMOVQ 144(R6), F21 // y = y[32], lanes 4..7
-	FMOVQ 160(R6), F22 // y = y[32], lanes 8..11
-	FMOVQ 176(R6), F23 // y = y[32], lanes 12..15
-	VFMLA V20.S4, V16.S4, V8.S4 // s0_c2 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V9.S4 // s0_c2 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V10.S4 // s0_c2 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V11.S4 // s0_c2 += x * y, lanes 12..15
-	FMOVQ 192(R8), F16 // x = q[48], lanes 0..3
-	FMOVQ 208(R8), F17 // x = q[48], lanes 4..7
-	FMOVQ 224(R8), F18 // x = q[48], lanes 8..11
-	FMOVQ 240(R8), F19 // x = q[48], lanes 12..15
-	FMOVQ 192(R6), F20 // y = y[48], lanes 0..3
-	FMOVQ 208(R6), F21 // y = y[48], lanes 4..7
-	FMOVQ 224(R6), F22 // y = y[48], lanes 8..11
-	FMOVQ 240(R6), F23 // y = y[48], lanes 12..15
-	VFMLA V20.S4, V16.S4, V12.S4 // s0_c3 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V13.S4 // s0_c3 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V14.S4 // s0_c3 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V15.S4 // s0_c3 += x * y, lanes 12..15
-	ADD   $256, R8, R8 // q += 256
-	ADD   $256, R6, R6 // y += 256
-	ADD   $256, R7, R7 // ahead += 256
-	SUB   $64, R9, R9 // dim += -64
-	CMP   $64, R9 // dim >= 64
-	BGE   chains_7 // dim >= 64
-
-chains_end_8:
-	// what is left: full vectors of the first chains, then a part of the next
-	CMP   $1, R9 // dim < 1
-	BLT   less_9 // dim < 1
-	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
-	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
-	PRFM  128(R7), PLDL2KEEP // prefetch ahead[32]
-	PRFM  192(R7), PLDL2KEEP // prefetch ahead[48]
-	CMP   $16, R9 // dim < 16
-	BLT   less_10 // dim < 16
-	FMOVQ (R8), F16 // x = q[0], lanes 0..3
-	FMOVQ 16(R8), F17 // x = q[0], lanes 4..7
-	FMOVQ 32(R8), F18 // x = q[0], lanes 8..11
-	FMOVQ 48(R8), F19 // x = q[0], lanes 12..15
-	FMOVQ (R6), F20 // y = y[0], lanes 0..3
-	FMOVQ 16(R6), F21 // y = y[0], lanes 4..7
-	FMOVQ 32(R6), F22 // y = y[0], lanes 8..11
-	FMOVQ 48(R6), F23 // y = y[0], lanes 12..15
-	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
-
-less_10:
-	CMP   $32, R9 // dim < 32
-	BLT   less_11 // dim < 32
-	FMOVQ 64(R8), F16 // x = q[16], lanes 0..3
-	FMOVQ 80(R8), F17 // x = q[16], lanes 4..7
-	FMOVQ 96(R8), F18 // x = q[16], lanes 8..11
-	FMOVQ 112(R8), F19 // x = q[16], lanes 12..15
-	FMOVQ 64(R6), F20 // y = y[16], lanes 0..3
-	FMOVQ 80(R6), F21 // y = y[16], lanes 4..7
-	FMOVQ 96(R6), F22 // y = y[16], lanes 8..11
-	FMOVQ 112(R6), F23 // y = y[16], lanes 12..15
-	VFMLA V20.S4, V16.S4, V4.S4 // s0_c1 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V5.S4 // s0_c1 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V6.S4 // s0_c1 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V7.S4 // s0_c1 += x * y, lanes 12..15
+chains_9:
+	PRFM (R8), PLDL2KEEP // prefetch ahead[0]
+	CMP  $1, R1 // all < 1
+	BLT  less_11 // all < 1
+	PRFM 64(R8), PLDL2KEEP // prefetch ahead[16]
+	PRFM 128(R8), PLDL2KEEP // prefetch ahead[32]
+	PRFM 192(R8), PLDL2KEEP // prefetch ahead[48]
 
 less_11:
-	CMP   $48, R9 // dim < 48
-	BLT   less_12 // dim < 48
-	FMOVQ 128(R8), F16 // x = q[32], lanes 0..3
-	FMOVQ 144(R8), F17 // x = q[32], lanes 4..7
-	FMOVQ 160(R8), F18 // x = q[32], lanes 8..11
-	FMOVQ 176(R8), F19 // x = q[32], lanes 12..15
-	FMOVQ 128(R6), F20 // y = y[32], lanes 0..3
-	FMOVQ 144(R6), F21 // y = y[32], lanes 4..7
-	FMOVQ 160(R6), F22 // y = y[32], lanes 8..11
-	FMOVQ 176(R6), F23 // y = y[32], lanes 12..15
+	FMOVQ (R9), F16 // x = q[0], lanes 0..3
+	FMOVQ 16(R9), F17 // x = q[0], lanes 4..7
+	FMOVQ 32(R9), F18 // x = q[0], lanes 8..11
+	FMOVQ 48(R9), F19 // x = q[0], lanes 12..15
+	FMOVQ (R7), F20 // y = y[0], lanes 0..3
+	FMOVQ 16(R7), F21 // y = y[0], lanes 4..7
+	FMOVQ 32(R7), F22 // y = y[0], lanes 8..11
+	FMOVQ 48(R7), F23 // y = y[0], lanes 12..15
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
+	FMOVQ 64(R9), F16 // x = q[16], lanes 0..3
+	FMOVQ 80(R9), F17 // x = q[16], lanes 4..7
+	FMOVQ 96(R9), F18 // x = q[16], lanes 8..11
+	FMOVQ 112(R9), F19 // x = q[16], lanes 12..15
+	FMOVQ 64(R7), F20 // y = y[16], lanes 0..3
+	FMOVQ 80(R7), F21 // y = y[16], lanes 4..7
+	FMOVQ 96(R7), F22 // y = y[16], lanes 8..11
+	FMOVQ 112(R7), F23 // y = y[16], lanes 12..15
+	VFMLA V20.S4, V16.S4, V4.S4 // s0_c1 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V5.S4 // s0_c1 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V6.S4 // s0_c1 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V7.S4 // s0_c1 += x * y, lanes 12..15
+	FMOVQ 128(R9), F16 // x = q[32], lanes 0..3
+	FMOVQ 144(R9), F17 // x = q[32], lanes 4..7
+	FMOVQ 160(R9), F18 // x = q[32], lanes 8..11
+	FMOVQ 176(R9), F19 // x = q[32], lanes 12..15
+	FMOVQ 128(R7), F20 // y = y[32], lanes 0..3
+	FMOVQ 144(R7), F21 // y = y[32], lanes 4..7
+	FMOVQ 160(R7), F22 // y = y[32], lanes 8..11
+	FMOVQ 176(R7), F23 // y = y[32], lanes 12..15
+	VFMLA V20.S4, V16.S4, V8.S4 // s0_c2 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // s0_c2 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // s0_c2 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // s0_c2 += x * y, lanes 12..15
+	FMOVQ 192(R9), F16 // x = q[48], lanes 0..3
+	FMOVQ 208(R9), F17 // x = q[48], lanes 4..7
+	FMOVQ 224(R9), F18 // x = q[48], lanes 8..11
+	FMOVQ 240(R9), F19 // x = q[48], lanes 12..15
+	FMOVQ 192(R7), F20 // y = y[48], lanes 0..3
+	FMOVQ 208(R7), F21 // y = y[48], lanes 4..7
+	FMOVQ 224(R7), F22 // y = y[48], lanes 8..11
+	FMOVQ 240(R7), F23 // y = y[48], lanes 12..15
+	VFMLA V20.S4, V16.S4, V12.S4 // s0_c3 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V13.S4 // s0_c3 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V14.S4 // s0_c3 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V15.S4 // s0_c3 += x * y, lanes 12..15
+	ADD   $256, R9, R9 // q += 256
+	ADD   $256, R7, R7 // y += 256
+	ADD   $256, R8, R8 // ahead += 256
+	SUB   $64, R10, R10 // dim += -64
+	CMP   $64, R10 // dim >= 64
+	BGE   chains_9 // dim >= 64
+
+chains_end_10:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMP  $1, R10 // dim < 1
+	BLT  less_12 // dim < 1
+	PRFM (R8), PLDL2KEEP // prefetch ahead[0]
+	CMP  $1, R1 // all < 1
+	BLT  less_13 // all < 1
+	PRFM 64(R8), PLDL2KEEP // prefetch ahead[16]
+	PRFM 128(R8), PLDL2KEEP // prefetch ahead[32]
+	PRFM 192(R8), PLDL2KEEP // prefetch ahead[48]
+
+less_13:
+	CMP   $16, R10 // dim < 16
+	BLT   less_14 // dim < 16
+	FMOVQ (R9), F16 // x = q[0], lanes 0..3
+	FMOVQ 16(R9), F17 // x = q[0], lanes 4..7
+	FMOVQ 32(R9), F18 // x = q[0], lanes 8..11
+	FMOVQ 48(R9), F19 // x = q[0], lanes 12..15
+	FMOVQ (R7), F20 // y = y[0], lanes 0..3
+	FMOVQ 16(R7), F21 // y = y[0], lanes 4..7
+	FMOVQ 32(R7), F22 // y = y[0], lanes 8..11
+	FMOVQ 48(R7), F23 // y = y[0], lanes 12..15
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
+
+less_14:
+	CMP   $32, R10 // dim < 32
+	BLT   less_15 // dim < 32
+	FMOVQ 64(R9), F16 // x = q[16], lanes 0..3
+	FMOVQ 80(R9), F17 // x = q[16], lanes 4..7
+	FMOVQ 96(R9), F18 // x = q[16], lanes 8..11
+	FMOVQ 112(R9), F19 // x = q[16], lanes 12..15
+	FMOVQ 64(R7), F20 // y = y[16], lanes 0..3
+	FMOVQ 80(R7), F21 // y = y[16], lanes 4..7
+	FMOVQ 96(R7), F22 // y = y[16], lanes 8..11
+	FMOVQ 112(R7), F23 // y = y[16], lanes 12..15
+	VFMLA V20.S4, V16.S4, V4.S4 // s0_c1 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V5.S4 // s0_c1 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V6.S4 // s0_c1 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V7.S4 // s0_c1 += x * y, lanes 12..15
+
+less_15:
+	CMP   $48, R10 // dim < 48
+	BLT   less_16 // dim < 48
+	FMOVQ 128(R9), F16 // x = q[32], lanes 0..3
+	FMOVQ 144(R9), F17 // x = q[32], lanes 4..7
+	FMOVQ 160(R9), F18 // x = q[32], lanes 8..11
+	FMOVQ 176(R9), F19 // x = q[32], lanes 12..15
+	FMOVQ 128(R7), F20 // y = y[32], lanes 0..3
+	FMOVQ 144(R7), F21 // y = y[32], lanes 4..7
+	FMOVQ 160(R7), F22 // y = y[32], lanes 8..11
+	FMOVQ 176(R7), F23 // y = y[32], lanes 12..15
 	VFMLA V20.S4, V16.S4, V8.S4 // s0_c2 += x * y, lanes 0..3
 	VFMLA V21.S4, V17.S4, V9.S4 // s0_c2 += x * y, lanes 4..7
 	VFMLA V22.S4, V18.S4, V10.S4 // s0_c2 += x * y, lanes 8..11
 	VFMLA V23.S4, V19.S4, V11.S4 // s0_c2 += x * y, lanes 12..15
 
-less_12:
-	CMP   $64, R9 // dim < 64
-	BLT   less_13 // dim < 64
-	FMOVQ 192(R8), F16 // x = q[48], lanes 0..3
-	FMOVQ 208(R8), F17 // x = q[48], lanes 4..7
-	FMOVQ 224(R8), F18 // x = q[48], lanes 8..11
-	FMOVQ 240(R8), F19 // x = q[48], lanes 12..15
-	FMOVQ 192(R6), F20 // y = y[48], lanes 0..3
-	FMOVQ 208(R6), F21 // y = y[48], lanes 4..7
-	FMOVQ 224(R6), F22 // y = y[48], lanes 8..11
-	FMOVQ 240(R6), F23 // y = y[48], lanes 12..15
+less_16:
+	CMP   $64, R10 // dim < 64
+	BLT   less_17 // dim < 64
+	FMOVQ 192(R9), F16 // x = q[48], lanes 0..3
+	FMOVQ 208(R9), F17 // x = q[48], lanes 4..7
+	FMOVQ 224(R9), F18 // x = q[48], lanes 8..11
+	FMOVQ 240(R9), F19 // x = q[48], lanes 12..15
+	FMOVQ 192(R7), F20 // y = y[48], lanes 0..3
+	FMOVQ 208(R7), F21 // y = y[48], lanes 4..7
+	FMOVQ 224(R7), F22 // y = y[48], lanes 8..11
+	FMOVQ 240(R7), F23 // y = y[48], lanes 12..15
 	VFMLA V20.S4, V16.S4, V12.S4 // s0_c3 += x * y, lanes 0..3
 	VFMLA V21.S4, V17.S4, V13.S4 // s0_c3 += x * y, lanes 4..7
 	VFMLA V22.S4, V18.S4, V14.S4 // s0_c3 += x * y, lanes 8..11
 	VFMLA V23.S4, V19.S4, V15.S4 // s0_c3 += x * y, lanes 12..15
 
-less_13:
-	MOVD  R9, R7 // rest = dim
-	AND   $15, R7, R7 // rest &= 15
-	CMP   $1, R7 // rest < 1
-	BLT   less_14 // rest < 1
-	CMP   $0, R9 // dim < 0
-	BLT   less_15 // dim < 0
-	SUB   R7, R9, R9 // dim -= rest
-	ADD   R9, R8, R8 // q += dim
-	ADD   R9, R8, R8 // q += dim
-	ADD   R9, R8, R8 // q += dim
-	ADD   R9, R8, R8 // q += dim
+less_17:
+	MOVD  R10, R8 // rest = dim
+	AND   $15, R8, R8 // rest &= 15
+	CMP   $1, R8 // rest < 1
+	BLT   less_18 // rest < 1
+	CMP   $0, R10 // dim < 0
+	BLT   less_19 // dim < 0
+	SUB   R8, R10, R10 // dim -= rest
+	ADD   R10, R9, R9 // q += dim
+	ADD   R10, R9, R9 // q += dim
+	ADD   R10, R9, R9 // q += dim
+	ADD   R10, R9, R9 // q += dim
 	VEOR  V16.B16, V16.B16, V16.B16 // x = q[0], rest lanes
 	VEOR  V17.B16, V17.B16, V17.B16 // x = q[0], rest lanes
 	VEOR  V18.B16, V18.B16, V18.B16 // x = q[0], rest lanes
 	VEOR  V19.B16, V19.B16, V19.B16 // x = q[0], rest lanes
-	CMP   $4, R7 // x = q[0], rest lanes
-	BLT   tail_17 // x = q[0], rest lanes
-	FMOVQ (R8), F16 // x = q[0], rest lanes
-	CMP   $8, R7 // x = q[0], rest lanes
-	BLT   tail_18 // x = q[0], rest lanes
-	FMOVQ 16(R8), F17 // x = q[0], rest lanes
-	CMP   $12, R7 // x = q[0], rest lanes
-	BLT   tail_19 // x = q[0], rest lanes
-	FMOVQ 32(R8), F18 // x = q[0], rest lanes
-	CMP   $16, R7 // x = q[0], rest lanes
-	BLT   tail_20 // x = q[0], rest lanes
-	FMOVQ 48(R8), F19 // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+	CMP   $4, R8 // x = q[0], rest lanes
+	BLT   tail_21 // x = q[0], rest lanes
+	FMOVQ (R9), F16 // x = q[0], rest lanes
+	CMP   $8, R8 // x = q[0], rest lanes
+	BLT   tail_22 // x = q[0], rest lanes
+	FMOVQ 16(R9), F17 // x = q[0], rest lanes
+	CMP   $12, R8 // x = q[0], rest lanes
+	BLT   tail_23 // x = q[0], rest lanes
+	FMOVQ 32(R9), F18 // x = q[0], rest lanes
+	CMP   $16, R8 // x = q[0], rest lanes
+	BLT   tail_24 // x = q[0], rest lanes
+	FMOVQ 48(R9), F19 // x = q[0], rest lanes
+	JMP   tail_done_20 // x = q[0], rest lanes
 
-tail_17:
-	TBZ   $1, R7, tail_one_21 // x = q[0], rest lanes
-	FMOVD (R8), F16 // x = q[0], rest lanes
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	ADD   $8, R8, R8 // x = q[0], rest lanes
-	VLD1  (R8), V16.S[2] // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+tail_21:
+	TBZ   $1, R8, tail_one_25 // x = q[0], rest lanes
+	FMOVD (R9), F16 // x = q[0], rest lanes
+	TBZ   $0, R8, tail_done_20 // x = q[0], rest lanes
+	ADD   $8, R9, R9 // x = q[0], rest lanes
+	VLD1  (R9), V16.S[2] // x = q[0], rest lanes
+	JMP   tail_done_20 // x = q[0], rest lanes
 
-tail_one_21:
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	FMOVS (R8), F16 // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+tail_one_25:
+	TBZ   $0, R8, tail_done_20 // x = q[0], rest lanes
+	FMOVS (R9), F16 // x = q[0], rest lanes
+	JMP   tail_done_20 // x = q[0], rest lanes
 
-tail_18:
-	TBZ   $1, R7, tail_one_22 // x = q[0], rest lanes
-	FMOVD 16(R8), F17 // x = q[0], rest lanes
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	ADD   $24, R8, R8 // x = q[0], rest lanes
-	VLD1  (R8), V17.S[2] // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+tail_22:
+	TBZ   $1, R8, tail_one_26 // x = q[0], rest lanes
+	FMOVD 16(R9), F17 // x = q[0], rest lanes
+	TBZ   $0, R8, tail_done_20 // x = q[0], rest lanes
+	ADD   $24, R9, R9 // x = q[0], rest lanes
+	VLD1  (R9), V17.S[2] // x = q[0], rest lanes
+	JMP   tail_done_20 // x = q[0], rest lanes
 
-tail_one_22:
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	FMOVS 16(R8), F17 // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+tail_one_26:
+	TBZ   $0, R8, tail_done_20 // x = q[0], rest lanes
+	FMOVS 16(R9), F17 // x = q[0], rest lanes
+	JMP   tail_done_20 // x = q[0], rest lanes
 
-tail_19:
-	TBZ   $1, R7, tail_one_23 // x = q[0], rest lanes
-	FMOVD 32(R8), F18 // x = q[0], rest lanes
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	ADD   $40, R8, R8 // x = q[0], rest lanes
-	VLD1  (R8), V18.S[2] // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+tail_23:
+	TBZ   $1, R8, tail_one_27 // x = q[0], rest lanes
+	FMOVD 32(R9), F18 // x = q[0], rest lanes
+	TBZ   $0, R8, tail_done_20 // x = q[0], rest lanes
+	ADD   $40, R9, R9 // x = q[0], rest lanes
+	VLD1  (R9), V18.S[2] // x = q[0], rest lanes
+	JMP   tail_done_20 // x = q[0], rest lanes
 
-tail_one_23:
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	FMOVS 32(R8), F18 // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+tail_one_27:
+	TBZ   $0, R8, tail_done_20 // x = q[0], rest lanes
+	FMOVS 32(R9), F18 // x = q[0], rest lanes
+	JMP   tail_done_20 // x = q[0], rest lanes
 
-tail_20:
-	TBZ   $1, R7, tail_one_24 // x = q[0], rest lanes
-	FMOVD 48(R8), F19 // x = q[0], rest lanes
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	ADD   $56, R8, R8 // x = q[0], rest lanes
-	VLD1  (R8), V19.S[2] // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+tail_24:
+	TBZ   $1, R8, tail_one_28 // x = q[0], rest lanes
+	FMOVD 48(R9), F19 // x = q[0], rest lanes
+	TBZ   $0, R8, tail_done_20 // x = q[0], rest lanes
+	ADD   $56, R9, R9 // x = q[0], rest lanes
+	VLD1  (R9), V19.S[2] // x = q[0], rest lanes
+	JMP   tail_done_20 // x = q[0], rest lanes
 
-tail_one_24:
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	FMOVS 48(R8), F19 // x = q[0], rest lanes
+tail_one_28:
+	TBZ   $0, R8, tail_done_20 // x = q[0], rest lanes
+	FMOVS 48(R9), F19 // x = q[0], rest lanes
 
-tail_done_16:
-	ADD   R9, R6, R6 // y += dim
-	ADD   R9, R6, R6 // y += dim
-	ADD   R9, R6, R6 // y += dim
-	ADD   R9, R6, R6 // y += dim
+tail_done_20:
+	ADD   R10, R7, R7 // y += dim
+	ADD   R10, R7, R7 // y += dim
+	ADD   R10, R7, R7 // y += dim
+	ADD   R10, R7, R7 // y += dim
 	VEOR  V20.B16, V20.B16, V20.B16 // y = y[0], rest lanes
 	VEOR  V21.B16, V21.B16, V21.B16 // y = y[0], rest lanes
 	VEOR  V22.B16, V22.B16, V22.B16 // y = y[0], rest lanes
 	VEOR  V23.B16, V23.B16, V23.B16 // y = y[0], rest lanes
-	CMP   $4, R7 // y = y[0], rest lanes
-	BLT   tail_26 // y = y[0], rest lanes
-	FMOVQ (R6), F20 // y = y[0], rest lanes
-	CMP   $8, R7 // y = y[0], rest lanes
-	BLT   tail_27 // y = y[0], rest lanes
-	FMOVQ 16(R6), F21 // y = y[0], rest lanes
-	CMP   $12, R7 // y = y[0], rest lanes
-	BLT   tail_28 // y = y[0], rest lanes
-	FMOVQ 32(R6), F22 // y = y[0], rest lanes
-	CMP   $16, R7 // y = y[0], rest lanes
-	BLT   tail_29 // y = y[0], rest lanes
-	FMOVQ 48(R6), F23 // y = y[0], rest lanes
-	JMP   tail_done_25 // y = y[0], rest lanes
+	CMP   $4, R8 // y = y[0], rest lanes
+	BLT   tail_30 // y = y[0], rest lanes
+	FMOVQ (R7), F20 // y = y[0], rest lanes
+	CMP   $8, R8 // y = y[0], rest lanes
+	BLT   tail_31 // y = y[0], rest lanes
+	FMOVQ 16(R7), F21 // y = y[0], rest lanes
+	CMP   $12, R8 // y = y[0], rest lanes
+	BLT   tail_32 // y = y[0], rest lanes
+	FMOVQ 32(R7), F22 // y = y[0], rest lanes
+	CMP   $16, R8 // y = y[0], rest lanes
+	BLT   tail_33 // y = y[0], rest lanes
+	FMOVQ 48(R7), F23 // y = y[0], rest lanes
+	JMP   tail_done_29 // y = y[0], rest lanes
 
-tail_26:
-	TBZ   $1, R7, tail_one_30 // y = y[0], rest lanes
-	FMOVD (R6), F20 // y = y[0], rest lanes
-	TBZ   $0, R7, tail_done_25 // y = y[0], rest lanes
-	ADD   $8, R6, R6 // y = y[0], rest lanes
-	VLD1  (R6), V20.S[2] // y = y[0], rest lanes
-	JMP   tail_done_25 // y = y[0], rest lanes
+tail_30:
+	TBZ   $1, R8, tail_one_34 // y = y[0], rest lanes
+	FMOVD (R7), F20 // y = y[0], rest lanes
+	TBZ   $0, R8, tail_done_29 // y = y[0], rest lanes
+	ADD   $8, R7, R7 // y = y[0], rest lanes
+	VLD1  (R7), V20.S[2] // y = y[0], rest lanes
+	JMP   tail_done_29 // y = y[0], rest lanes
 
-tail_one_30:
-	TBZ   $0, R7, tail_done_25 // y = y[0], rest lanes
-	FMOVS (R6), F20 // y = y[0], rest lanes
-	JMP   tail_done_25 // y = y[0], rest lanes
+tail_one_34:
+	TBZ   $0, R8, tail_done_29 // y = y[0], rest lanes
+	FMOVS (R7), F20 // y = y[0], rest lanes
+	JMP   tail_done_29 // y = y[0], rest lanes
 
-tail_27:
-	TBZ   $1, R7, tail_one_31 // y = y[0], rest lanes
-	FMOVD 16(R6), F21 // y = y[0], rest lanes
-	TBZ   $0, R7, tail_done_25 // y = y[0], rest lanes
-	ADD   $24, R6, R6 // y = y[0], rest lanes
-	VLD1  (R6), V21.S[2] // y = y[0], rest lanes
-	JMP   tail_done_25 // y = y[0], rest lanes
+tail_31:
+	TBZ   $1, R8, tail_one_35 // y = y[0], rest lanes
+	FMOVD 16(R7), F21 // y = y[0], rest lanes
+	TBZ   $0, R8, tail_done_29 // y = y[0], rest lanes
+	ADD   $24, R7, R7 // y = y[0], rest lanes
+	VLD1  (R7), V21.S[2] // y = y[0], rest lanes
+	JMP   tail_done_29 // y = y[0], rest lanes
 
-tail_one_31:
-	TBZ   $0, R7, tail_done_25 // y = y[0], rest lanes
-	FMOVS 16(R6), F21 // y = y[0], rest lanes
-	JMP   tail_done_25 // y = y[0], rest lanes
+tail_one_35:
+	TBZ   $0, R8, tail_done_29 // y = y[0], rest lanes
+	FMOVS 16(R7), F21 // y = y[0], rest lanes
+	JMP   tail_done_29 // y = y[0], rest lanes
 
-tail_28:
-	TBZ   $1, R7, tail_one_32 // y = y[0], rest lanes
-	FMOVD 32(R6), F22 // y = y[0], rest lanes
-	TBZ   $0, R7, tail_done_25 // y = y[0], rest lanes
-	ADD   $40, R6, R6 // y = y[0], rest lanes
-	VLD1  (R6), V22.S[2] // y = y[0], rest lanes
-	JMP   tail_done_25 // y = y[0], rest lanes
+tail_32:
+	TBZ   $1, R8, tail_one_36 // y = y[0], rest lanes
+	FMOVD 32(R7), F22 // y = y[0], rest lanes
+	TBZ   $0, R8, tail_done_29 // y = y[0], rest lanes
+	ADD   $40, R7, R7 // y = y[0], rest lanes
+	VLD1  (R7), V22.S[2] // y = y[0], rest lanes
+	JMP   tail_done_29 // y = y[0], rest lanes
 
-tail_one_32:
-	TBZ   $0, R7, tail_done_25 // y = y[0], rest lanes
-	FMOVS 32(R6), F22 // y = y[0], rest lanes
-	JMP   tail_done_25 // y = y[0], rest lanes
+tail_one_36:
+	TBZ   $0, R8, tail_done_29 // y = y[0], rest lanes
+	FMOVS 32(R7), F22 // y = y[0], rest lanes
+	JMP   tail_done_29 // y = y[0], rest lanes
 
-tail_29:
-	TBZ   $1, R7, tail_one_33 // y = y[0], rest lanes
-	FMOVD 48(R6), F23 // y = y[0], rest lanes
-	TBZ   $0, R7, tail_done_25 // y = y[0], rest lanes
-	ADD   $56, R6, R6 // y = y[0], rest lanes
-	VLD1  (R6), V23.S[2] // y = y[0], rest lanes
-	JMP   tail_done_25 // y = y[0], rest lanes
+tail_33:
+	TBZ   $1, R8, tail_one_37 // y = y[0], rest lanes
+	FMOVD 48(R7), F23 // y = y[0], rest lanes
+	TBZ   $0, R8, tail_done_29 // y = y[0], rest lanes
+	ADD   $56, R7, R7 // y = y[0], rest lanes
+	VLD1  (R7), V23.S[2] // y = y[0], rest lanes
+	JMP   tail_done_29 // y = y[0], rest lanes
 
-tail_one_33:
-	TBZ   $0, R7, tail_done_25 // y = y[0], rest lanes
-	FMOVS 48(R6), F23 // y = y[0], rest lanes
+tail_one_37:
+	TBZ   $0, R8, tail_done_29 // y = y[0], rest lanes
+	FMOVS 48(R7), F23 // y = y[0], rest lanes
 
-tail_done_25:
-	CMP   $48, R9 // dim < 48
-	BLT   less_34 // dim < 48
+tail_done_29:
+	CMP   $48, R10 // dim < 48
+	BLT   less_38 // dim < 48
 	VFMLA V20.S4, V16.S4, V12.S4 // s0_c3 += x * y, lanes 0..3
 	VFMLA V21.S4, V17.S4, V13.S4 // s0_c3 += x * y, lanes 4..7
 	VFMLA V22.S4, V18.S4, V14.S4 // s0_c3 += x * y, lanes 8..11
 	VFMLA V23.S4, V19.S4, V15.S4 // s0_c3 += x * y, lanes 12..15
-	JMP   end_35
+	JMP   end_39
 
-less_34:
-	CMP   $32, R9 // dim < 32
-	BLT   less_36 // dim < 32
+less_38:
+	CMP   $32, R10 // dim < 32
+	BLT   less_40 // dim < 32
 	VFMLA V20.S4, V16.S4, V8.S4 // s0_c2 += x * y, lanes 0..3
 	VFMLA V21.S4, V17.S4, V9.S4 // s0_c2 += x * y, lanes 4..7
 	VFMLA V22.S4, V18.S4, V10.S4 // s0_c2 += x * y, lanes 8..11
 	VFMLA V23.S4, V19.S4, V11.S4 // s0_c2 += x * y, lanes 12..15
-	JMP   end_37
+	JMP   end_41
 
-less_36:
-	CMP   $16, R9 // dim < 16
-	BLT   less_38 // dim < 16
+less_40:
+	CMP   $16, R10 // dim < 16
+	BLT   less_42 // dim < 16
 	VFMLA V20.S4, V16.S4, V4.S4 // s0_c1 += x * y, lanes 0..3
 	VFMLA V21.S4, V17.S4, V5.S4 // s0_c1 += x * y, lanes 4..7
 	VFMLA V22.S4, V18.S4, V6.S4 // s0_c1 += x * y, lanes 8..11
 	VFMLA V23.S4, V19.S4, V7.S4 // s0_c1 += x * y, lanes 12..15
-	JMP   end_39
+	JMP   end_43
 
-less_38:
+less_42:
 	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
 	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
 	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
 	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
 
+end_43:
+end_41:
 end_39:
-end_37:
-end_35:
-less_15:
-less_14:
-less_9:
-	MOVD  acc+72(FP), R6 // acc
-	CMP   $1, R6 // acc < 1
-	BLT   less_40 // acc < 1
-	FMOVQ F0, (R6) // acc[0] = s0_c0, lanes 0..3
-	FMOVQ F1, 16(R6) // acc[0] = s0_c0, lanes 4..7
-	FMOVQ F2, 32(R6) // acc[0] = s0_c0, lanes 8..11
-	FMOVQ F3, 48(R6) // acc[0] = s0_c0, lanes 12..15
-	FMOVQ F4, 64(R6) // acc[16] = s0_c1, lanes 0..3
-	FMOVQ F5, 80(R6) // acc[16] = s0_c1, lanes 4..7
-	FMOVQ F6, 96(R6) // acc[16] = s0_c1, lanes 8..11
-	FMOVQ F7, 112(R6) // acc[16] = s0_c1, lanes 12..15
-	FMOVQ F8, 128(R6) // acc[32] = s0_c2, lanes 0..3
-	FMOVQ F9, 144(R6) // acc[32] = s0_c2, lanes 4..7
-	FMOVQ F10, 160(R6) // acc[32] = s0_c2, lanes 8..11
-	FMOVQ F11, 176(R6) // acc[32] = s0_c2, lanes 12..15
-	FMOVQ F12, 192(R6) // acc[48] = s0_c3, lanes 0..3
-	FMOVQ F13, 208(R6) // acc[48] = s0_c3, lanes 4..7
-	FMOVQ F14, 224(R6) // acc[48] = s0_c3, lanes 8..11
-	FMOVQ F15, 240(R6) // acc[48] = s0_c3, lanes 12..15
+less_19:
+less_18:
+less_12:
+	MOVD  acc+72(FP), R7 // acc
+	CMP   $1, R7 // acc < 1
+	BLT   less_44 // acc < 1
+	FMOVQ F0, (R7) // acc[0] = s0_c0, lanes 0..3
+	FMOVQ F1, 16(R7) // acc[0] = s0_c0, lanes 4..7
+	FMOVQ F2, 32(R7) // acc[0] = s0_c0, lanes 8..11
+	FMOVQ F3, 48(R7) // acc[0] = s0_c0, lanes 12..15
+	FMOVQ F4, 64(R7) // acc[16] = s0_c1, lanes 0..3
+	FMOVQ F5, 80(R7) // acc[16] = s0_c1, lanes 4..7
+	FMOVQ F6, 96(R7) // acc[16] = s0_c1, lanes 8..11
+	FMOVQ F7, 112(R7) // acc[16] = s0_c1, lanes 12..15
+	FMOVQ F8, 128(R7) // acc[32] = s0_c2, lanes 0..3
+	FMOVQ F9, 144(R7) // acc[32] = s0_c2, lanes 4..7
+	FMOVQ F10, 160(R7) // acc[32] = s0_c2, lanes 8..11
+	FMOVQ F11, 176(R7) // acc[32] = s0_c2, lanes 12..15
+	FMOVQ F12, 192(R7) // acc[48] = s0_c3, lanes 0..3
+	FMOVQ F13, 208(R7) // acc[48] = s0_c3, lanes 4..7
+	FMOVQ F14, 224(R7) // acc[48] = s0_c3, lanes 8..11
+	FMOVQ F15, 240(R7) // acc[48] = s0_c3, lanes 12..15
 
-less_40:
+less_44:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
 	VEOR  V16.B16, V16.B16, V16.B16 // zero = 0, lanes 0..3
 	VEOR  V17.B16, V17.B16, V17.B16 // zero = 0, lanes 4..7
@@ -22815,11 +22834,11 @@ less_40:
 	WORD  $0x4e33d463 // FADD V3.4S, V3.4S, V19.4S // s0_c0 = s0_c0 + zero, lanes 12..15
 	FMOVS F0, (R0) // dst[0] = s0_c0[0]
 	ADD   $4, R0, R0 // dst += 4
-	SUB   $1, R2, R2 // count += -1
-	CMP   $1, R2 // count >= 1
-	BGE   rows_1 // count >= 1
+	SUB   $1, R3, R3 // count += -1
+	CMP   $1, R3 // count >= 1
+	BGE   rows_3 // count >= 1
 
-rows_end_2:
+rows_end_4:
 	RET
 
 // func l2RowsF32NEON(dst *float32, q *float32, rows *float32, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int, scale float32)
@@ -22827,62 +22846,73 @@ TEXT ·l2RowsF32NEON(SB), NOSPLIT, $0-92
 	FMOVS scale+88(FP), F0 // scale in all lanes
 	VDUP  V0.S[0], V0.S4 // scale in all lanes
 	MOVD  dst+0(FP), R0 // dst
-	MOVD  rows+16(FP), R1 // rows
-	MOVD  count+40(FP), R2 // count
-	MOVD  index+48(FP), R3 // index
-	CMP   $1, R2 // count < 1
-	BLT   rows_end_2 // count < 1
+	MOVD  $1, R1 // all = 1
+	MOVD  index+48(FP), R2 // index
+	CMP   $1, R2 // index < 1
+	BLT   less_1 // index < 1
+	MOVD  dim+24(FP), R2 // dim
+	CMP   $512, R2 // dim < 512
+	BLT   less_2 // dim < 512
+	MOVD  $0, R1 // all = 0
 
-rows_1:
-	MOVD  stride+32(FP), R8 // stride
-	LSL   $1, R8, R8 // stride <<= 1
-	LSL   $1, R8, R8 // stride <<= 1
-	CMP   $1, R3 // index < 1
-	BLT   less_3 // index < 1
-	MOVWU (R3), R6 // row = index[0]
-	MUL   R8, R6, R6 // row *= stride
-	ADD   R1, R6, R6 // row += rows
-	MOVD  ahead+64(FP), R7 // ahead
-	ADD   R3, R7, R7 // ahead += index
-	MOVD  last+56(FP), R9 // last
-	CMP   R9, R7 // ahead min= last
-	CSEL  LT, R7, R9, R7 // ahead min= last
-	MOVWU (R7), R7 // ahead = ahead[0]
-	MUL   R8, R7, R7 // ahead *= stride
-	ADD   R1, R7, R7 // ahead += rows
-	ADD   $4, R3, R3 // index += 4
-	JMP   end_4
+less_2:
+less_1:
+	MOVD rows+16(FP), R2 // rows
+	MOVD count+40(FP), R3 // count
+	MOVD index+48(FP), R6 // index
+	CMP  $1, R3 // count < 1
+	BLT  rows_end_4 // count < 1
 
-less_3:
-	MOVD R1, R6 // row = rows
-	MOVD ahead+64(FP), R7 // ahead
-	ADD  R1, R7, R7 // ahead += rows
-	ADD  R8, R1, R1 // rows += stride
-
-end_4:
-	MOVD  resume+80(FP), R8 // resume
-	CMP   $1, R8 // resume < 1
-	BLT   less_5 // resume < 1
-	MOVD  acc+72(FP), R8 // acc
-	FMOVQ (R8), F1 // s0_c0 = acc[0], lanes 0..3
-	FMOVQ 16(R8), F2 // s0_c0 = acc[0], lanes 4..7
-	FMOVQ 32(R8), F3 // s0_c0 = acc[0], lanes 8..11
-	FMOVQ 48(R8), F4 // s0_c0 = acc[0], lanes 12..15
-	FMOVQ 64(R8), F5 // s0_c1 = acc[16], lanes 0..3
-	FMOVQ 80(R8), F6 // s0_c1 = acc[16], lanes 4..7
-	FMOVQ 96(R8), F7 // s0_c1 = acc[16], lanes 8..11
-	FMOVQ 112(R8), F8 // s0_c1 = acc[16], lanes 12..15
-	FMOVQ 128(R8), F9 // s0_c2 = acc[32], lanes 0..3
-	FMOVQ 144(R8), F10 // s0_c2 = acc[32], lanes 4..7
-	FMOVQ 160(R8), F11 // s0_c2 = acc[32], lanes 8..11
-	FMOVQ 176(R8), F12 // s0_c2 = acc[32], lanes 12..15
-	FMOVQ 192(R8), F13 // s0_c3 = acc[48], lanes 0..3
-	FMOVQ 208(R8), F14 // s0_c3 = acc[48], lanes 4..7
-	FMOVQ 224(R8), F15 // s0_c3 = acc[48], lanes 8..11
-	FMOVQ 240(R8), F16 // s0_c3 = acc[48], lanes 12..15
+rows_3:
+	MOVD  stride+32(FP), R9 // stride
+	LSL   $1, R9, R9 // stride <<= 1
+	LSL   $1, R9, R9 // stride <<= 1
+	CMP   $1, R6 // index < 1
+	BLT   less_5 // index < 1
+	MOVWU (R6), R7 // row = index[0]
+	MUL   R9, R7, R7 // row *= stride
+	ADD   R2, R7, R7 // row += rows
+	MOVD  ahead+64(FP), R8 // ahead
+	ADD   R6, R8, R8 // ahead += index
+	MOVD  last+56(FP), R10 // last
+	CMP   R10, R8 // ahead min= last
+	CSEL  LT, R8, R10, R8 // ahead min= last
+	MOVWU (R8), R8 // ahead = ahead[0]
+	MUL   R9, R8, R8 // ahead *= stride
+	ADD   R2, R8, R8 // ahead += rows
+	ADD   $4, R6, R6 // index += 4
 	JMP   end_6
 
 less_5:
+	MOVD R2, R7 // row = rows
+	MOVD ahead+64(FP), R8 // ahead
+	ADD  R2, R8, R8 // ahead += rows
+	ADD  R9, R2, R2 // rows += stride
+
+end_6:
+	MOVD  resume+80(FP), R9 // resume
+	CMP   $1, R9 // resume < 1
+	BLT   less_7 // resume < 1
+	MOVD  acc+72(FP), R9 // acc
+	FMOVQ (R9), F1 // s0_c0 = acc[0], lanes 0..3
+	FMOVQ 16(R9), F2 // s0_c0 = acc[0], lanes 4..7
+	FMOVQ 32(R9), F3 // s0_c0 = acc[0], lanes 8..11
+	FMOVQ 48(R9), F4 // s0_c0 = acc[0], lanes 12..15
+	FMOVQ 64(R9), F5 // s0_c1 = acc[16], lanes 0..3
+	FMOVQ 80(R9), F6 // s0_c1 = acc[16], lanes 4..7
+	FMOVQ 96(R9), F7 // s0_c1 = acc[16], lanes 8..11
+	FMOVQ 112(R9), F8 // s0_c1 = acc[16], lanes 12..15
+	FMOVQ 128(R9), F9 // s0_c2 = acc[32], lanes 0..3
+	FMOVQ 144(R9), F10 // s0_c2 = acc[32], lanes 4..7
+	FMOVQ 160(R9), F11 // s0_c2 = acc[32], lanes 8..11
+	FMOVQ 176(R9), F12 // s0_c2 = acc[32], lanes 12..15
+	FMOVQ 192(R9), F13 // s0_c3 = acc[48], lanes 0..3
+	FMOVQ 208(R9), F14 // s0_c3 = acc[48], lanes 4..7
+	FMOVQ 224(R9), F15 // s0_c3 = acc[48], lanes 8..11
+	FMOVQ 240(R9), F16 // s0_c3 = acc[48], lanes 12..15
+	JMP   end_8
+
+less_7:
 	VEOR V1.B16, V1.B16, V1.B16 // s0_c0 = 0, lanes 0..3
 	VEOR V2.B16, V2.B16, V2.B16 // s0_c0 = 0, lanes 4..7
 	VEOR V3.B16, V3.B16, V3.B16 // s0_c0 = 0, lanes 8..11
@@ -22900,146 +22930,154 @@ less_5:
 	VEOR V15.B16, V15.B16, V15.B16 // s0_c3 = 0, lanes 8..11
 	VEOR V16.B16, V16.B16, V16.B16 // s0_c3 = 0, lanes 12..15
 
-end_6:
-	MOVD q+8(FP), R8 // q
-	MOVD dim+24(FP), R9 // dim
-	CMP  $64, R9 // dim < 64
-	BLT  chains_end_8 // dim < 64
+end_8:
+	MOVD q+8(FP), R9 // q
+	MOVD dim+24(FP), R10 // dim
+	CMP  $64, R10 // dim < 64
+	BLT  chains_end_10 // dim < 64
 
-chains_7:
-	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
-	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
-	PRFM  128(R7), PLDL2KEEP // prefetch ahead[32]
-	PRFM  192(R7), PLDL2KEEP // prefetch ahead[48]
-	FMOVQ (R8), F17 // x = q[0], lanes 0..3
-	FMOVQ 16(R8), F18 // x = q[0], lanes 4..7
-	FMOVQ 32(R8), F19 // x = q[0], lanes 8..11
-	FMOVQ 48(R8), F20 // x = q[0], lanes 12..15
-	FMOVQ (R6), F21 // y = y[0], lanes 0..3
-	FMOVQ 16(R6), F22 // y = y[0], lanes 4..7
-	FMOVQ 32(R6), F23 // y = y[0], lanes 8..11
-	FMOVQ 48(R6), F24 // y = y[0], lanes 12..15
-	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
-	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
-	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
-	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
-	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 0..3
-	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 4..7
-	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 8..11
-	VFMLA V20.S4, V20.S4, V4.S4 // s0_c0 += x * x, lanes 12..15
-	FMOVQ 64(R8), F17 // x = q[16], lanes 0..3
-	FMOVQ 80(R8), F18 // x = q[16], lanes 4..7
-	FMOVQ 96(R8), F19 // x = q[16], lanes 8..11
-	FMOVQ 112(R8), F20 // x = q[16], lanes 12..15
-	FMOVQ 64(R6), F21 // y = y[16], lanes 0..3
-	FMOVQ 80(R6), F22 // y = y[16], lanes 4..7
-	FMOVQ 96(R6), F23 // y = y[16], lanes 8..11
-	FMOVQ 112(R6), F24 // y = y[16], lanes 12..15
-	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
-	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
-	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
-	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
-	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 0..3
-	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 4..7
-	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 8..11
-	VFMLA V20.S4, V20.S4, V8.S4 // s0_c1 += x * x, lanes 12..15
-	FMOVQ 128(R8), F17 // x = q[32], lanes 0..3
-	FMOVQ 144(R8), F18 // x = q[32], lanes 4..7
-	FMOVQ 160(R8), F19 // x = q[32], lanes 8..11
-	FMOVQ 176(R8), F20 // x = q[32], lanes 12..15
-	FMOVQ 128(R6), F21 // y = y[32], lanes 0..3
-	FMOVQ 144(R6), F22 // y = y[32], lanes 4..7
-	FMOVQ 160(R6), F23 // y = y[32], lanes 8..11
-	FMOVQ 176(R6), F24 // y = y[32], lanes 12..15
-	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
-	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
-	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
-	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
-	VFMLA V17.S4, V17.S4, V9.S4 // s0_c2 += x * x, lanes 0..3
-	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 4..7
-	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 8..11
-	VFMLA V20.S4, V20.S4, V12.S4 // s0_c2 += x * x, lanes 12..15
-	FMOVQ 192(R8), F17 // x = q[48], lanes 0..3
-	FMOVQ 208(R8), F18 // x = q[48], lanes 4..7
-	FMOVQ 224(R8), F19 // x = q[48], lanes 8..11
-	FMOVQ 240(R8), F20 // x = q[48], lanes 12..15
-	FMOVQ 192(R6), F21 // y = y[48], lanes 0..3
-	FMOVQ 208(R6), F22 // y = y[48], lanes 4..7
-	FMOVQ 224(R6), F23 // y = y[48], lanes 8..11
-	FMOVQ 240(R6), F24 // y = y[48], lanes 12..15
-	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
-	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
-	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
-	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
-	VFMLA V17.S4, V17.S4, V13.S4 // s0_c3 += x * x, lanes 0..3
-	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 4..7
-	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 8..11
-	VFMLA V20.S4, V20.S4, V16.S4 // s0_c3 += x * x, lanes 12..15
-	ADD   $256, R8, R8 // q += 256
-	ADD   $256, R6, R6 // y += 256
-	ADD   $256, R7, R7 // ahead += 256
-	SUB   $64, R9, R9 // dim += -64
-	CMP   $64, R9 // dim >= 64
-	BGE   chains_7 // dim >= 64
-
-chains_end_8:
-	// what is left: full vectors of the first chains, then a part of the next
-	CMP   $1, R9 // dim < 1
-	BLT   less_9 // dim < 1
-	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
-	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
-	PRFM  128(R7), PLDL2KEEP // prefetch ahead[32]
-	PRFM  192(R7), PLDL2KEEP // prefetch ahead[48]
-	CMP   $16, R9 // dim < 16
-	BLT   less_10 // dim < 16
-	FMOVQ (R8), F17 // x = q[0], lanes 0..3
-	FMOVQ 16(R8), F18 // x = q[0], lanes 4..7
-	FMOVQ 32(R8), F19 // x = q[0], lanes 8..11
-	FMOVQ 48(R8), F20 // x = q[0], lanes 12..15
-	FMOVQ (R6), F21 // y = y[0], lanes 0..3
-	FMOVQ 16(R6), F22 // y = y[0], lanes 4..7
-	FMOVQ 32(R6), F23 // y = y[0], lanes 8..11
-	FMOVQ 48(R6), F24 // y = y[0], lanes 12..15
-	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
-	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
-	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
-	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
-	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 0..3
-	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 4..7
-	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 8..11
-	VFMLA V20.S4, V20.S4, V4.S4 // s0_c0 += x * x, lanes 12..15
-
-less_10:
-	CMP   $32, R9 // dim < 32
-	BLT   less_11 // dim < 32
-	FMOVQ 64(R8), F17 // x = q[16], lanes 0..3
-	FMOVQ 80(R8), F18 // x = q[16], lanes 4..7
-	FMOVQ 96(R8), F19 // x = q[16], lanes 8..11
-	FMOVQ 112(R8), F20 // x = q[16], lanes 12..15
-	FMOVQ 64(R6), F21 // y = y[16], lanes 0..3
-	FMOVQ 80(R6), F22 // y = y[16], lanes 4..7
-	FMOVQ 96(R6), F23 // y = y[16], lanes 8..11
-	FMOVQ 112(R6), F24 // y = y[16], lanes 12..15
-	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
-	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
-	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
-	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
-	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 0..3
-	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 4..7
-	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 8..11
-	VFMLA V20.S4, V20.S4, V8.S4 // s0_c1 += x * x, lanes 12..15
+chains_9:
+	PRFM (R8), PLDL2KEEP // prefetch ahead[0]
+	CMP  $1, R1 // all < 1
+	BLT  less_11 // all < 1
+	PRFM 64(R8), PLDL2KEEP // prefetch ahead[16]
+	PRFM 128(R8), PLDL2KEEP // prefetch ahead[32]
+	PRFM 192(R8), PLDL2KEEP // prefetch ahead[48]
 
 less_11:
-	CMP   $48, R9 // dim < 48
-	BLT   less_12 // dim < 48
-	FMOVQ 128(R8), F17 // x = q[32], lanes 0..3
-	FMOVQ 144(R8), F18 // x = q[32], lanes 4..7
-	FMOVQ 160(R8), F19 // x = q[32], lanes 8..11
-	FMOVQ 176(R8), F20 // x = q[32], lanes 12..15
-	FMOVQ 128(R6), F21 // y = y[32], lanes 0..3
-	FMOVQ 144(R6), F22 // y = y[32], lanes 4..7
-	FMOVQ 160(R6), F23 // y = y[32], lanes 8..11
-	FMOVQ 176(R6), F24 // y = y[32], lanes 12..15
+	FMOVQ (R9), F17 // x = q[0], lanes 0..3
+	FMOVQ 16(R9), F18 // x = q[0], lanes 4..7
+	FMOVQ 32(R9), F19 // x = q[0], lanes 8..11
+	FMOVQ 48(R9), F20 // x = q[0], lanes 12..15
+	FMOVQ (R7), F21 // y = y[0], lanes 0..3
+	FMOVQ 16(R7), F22 // y = y[0], lanes 4..7
+	FMOVQ 32(R7), F23 // y = y[0], lanes 8..11
+	FMOVQ 48(R7), F24 // y = y[0], lanes 12..15
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V4.S4 // s0_c0 += x * x, lanes 12..15
+	FMOVQ 64(R9), F17 // x = q[16], lanes 0..3
+	FMOVQ 80(R9), F18 // x = q[16], lanes 4..7
+	FMOVQ 96(R9), F19 // x = q[16], lanes 8..11
+	FMOVQ 112(R9), F20 // x = q[16], lanes 12..15
+	FMOVQ 64(R7), F21 // y = y[16], lanes 0..3
+	FMOVQ 80(R7), F22 // y = y[16], lanes 4..7
+	FMOVQ 96(R7), F23 // y = y[16], lanes 8..11
+	FMOVQ 112(R7), F24 // y = y[16], lanes 12..15
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V8.S4 // s0_c1 += x * x, lanes 12..15
+	FMOVQ 128(R9), F17 // x = q[32], lanes 0..3
+	FMOVQ 144(R9), F18 // x = q[32], lanes 4..7
+	FMOVQ 160(R9), F19 // x = q[32], lanes 8..11
+	FMOVQ 176(R9), F20 // x = q[32], lanes 12..15
+	FMOVQ 128(R7), F21 // y = y[32], lanes 0..3
+	FMOVQ 144(R7), F22 // y = y[32], lanes 4..7
+	FMOVQ 160(R7), F23 // y = y[32], lanes 8..11
+	FMOVQ 176(R7), F24 // y = y[32], lanes 12..15
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V9.S4 // s0_c2 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V12.S4 // s0_c2 += x * x, lanes 12..15
+	FMOVQ 192(R9), F17 // x = q[48], lanes 0..3
+	FMOVQ 208(R9), F18 // x = q[48], lanes 4..7
+	FMOVQ 224(R9), F19 // x = q[48], lanes 8..11
+	FMOVQ 240(R9), F20 // x = q[48], lanes 12..15
+	FMOVQ 192(R7), F21 // y = y[48], lanes 0..3
+	FMOVQ 208(R7), F22 // y = y[48], lanes 4..7
+	FMOVQ 224(R7), F23 // y = y[48], lanes 8..11
+	FMOVQ 240(R7), F24 // y = y[48], lanes 12..15
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V13.S4 // s0_c3 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V16.S4 // s0_c3 += x * x, lanes 12..15
+	ADD   $256, R9, R9 // q += 256
+	ADD   $256, R7, R7 // y += 256
+	ADD   $256, R8, R8 // ahead += 256
+	SUB   $64, R10, R10 // dim += -64
+	CMP   $64, R10 // dim >= 64
+	BGE   chains_9 // dim >= 64
+
+chains_end_10:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMP  $1, R10 // dim < 1
+	BLT  less_12 // dim < 1
+	PRFM (R8), PLDL2KEEP // prefetch ahead[0]
+	CMP  $1, R1 // all < 1
+	BLT  less_13 // all < 1
+	PRFM 64(R8), PLDL2KEEP // prefetch ahead[16]
+	PRFM 128(R8), PLDL2KEEP // prefetch ahead[32]
+	PRFM 192(R8), PLDL2KEEP // prefetch ahead[48]
+
+less_13:
+	CMP   $16, R10 // dim < 16
+	BLT   less_14 // dim < 16
+	FMOVQ (R9), F17 // x = q[0], lanes 0..3
+	FMOVQ 16(R9), F18 // x = q[0], lanes 4..7
+	FMOVQ 32(R9), F19 // x = q[0], lanes 8..11
+	FMOVQ 48(R9), F20 // x = q[0], lanes 12..15
+	FMOVQ (R7), F21 // y = y[0], lanes 0..3
+	FMOVQ 16(R7), F22 // y = y[0], lanes 4..7
+	FMOVQ 32(R7), F23 // y = y[0], lanes 8..11
+	FMOVQ 48(R7), F24 // y = y[0], lanes 12..15
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V4.S4 // s0_c0 += x * x, lanes 12..15
+
+less_14:
+	CMP   $32, R10 // dim < 32
+	BLT   less_15 // dim < 32
+	FMOVQ 64(R9), F17 // x = q[16], lanes 0..3
+	FMOVQ 80(R9), F18 // x = q[16], lanes 4..7
+	FMOVQ 96(R9), F19 // x = q[16], lanes 8..11
+	FMOVQ 112(R9), F20 // x = q[16], lanes 12..15
+	FMOVQ 64(R7), F21 // y = y[16], lanes 0..3
+	FMOVQ 80(R7), F22 // y = y[16], lanes 4..7
+	FMOVQ 96(R7), F23 // y = y[16], lanes 8..11
+	FMOVQ 112(R7), F24 // y = y[16], lanes 12..15
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V8.S4 // s0_c1 += x * x, lanes 12..15
+
+less_15:
+	CMP   $48, R10 // dim < 48
+	BLT   less_16 // dim < 48
+	FMOVQ 128(R9), F17 // x = q[32], lanes 0..3
+	FMOVQ 144(R9), F18 // x = q[32], lanes 4..7
+	FMOVQ 160(R9), F19 // x = q[32], lanes 8..11
+	FMOVQ 176(R9), F20 // x = q[32], lanes 12..15
+	FMOVQ 128(R7), F21 // y = y[32], lanes 0..3
+	FMOVQ 144(R7), F22 // y = y[32], lanes 4..7
+	FMOVQ 160(R7), F23 // y = y[32], lanes 8..11
+	FMOVQ 176(R7), F24 // y = y[32], lanes 12..15
 	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
 	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
 	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
@@ -23049,17 +23087,17 @@ less_11:
 	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 8..11
 	VFMLA V20.S4, V20.S4, V12.S4 // s0_c2 += x * x, lanes 12..15
 
-less_12:
-	CMP   $64, R9 // dim < 64
-	BLT   less_13 // dim < 64
-	FMOVQ 192(R8), F17 // x = q[48], lanes 0..3
-	FMOVQ 208(R8), F18 // x = q[48], lanes 4..7
-	FMOVQ 224(R8), F19 // x = q[48], lanes 8..11
-	FMOVQ 240(R8), F20 // x = q[48], lanes 12..15
-	FMOVQ 192(R6), F21 // y = y[48], lanes 0..3
-	FMOVQ 208(R6), F22 // y = y[48], lanes 4..7
-	FMOVQ 224(R6), F23 // y = y[48], lanes 8..11
-	FMOVQ 240(R6), F24 // y = y[48], lanes 12..15
+less_16:
+	CMP   $64, R10 // dim < 64
+	BLT   less_17 // dim < 64
+	FMOVQ 192(R9), F17 // x = q[48], lanes 0..3
+	FMOVQ 208(R9), F18 // x = q[48], lanes 4..7
+	FMOVQ 224(R9), F19 // x = q[48], lanes 8..11
+	FMOVQ 240(R9), F20 // x = q[48], lanes 12..15
+	FMOVQ 192(R7), F21 // y = y[48], lanes 0..3
+	FMOVQ 208(R7), F22 // y = y[48], lanes 4..7
+	FMOVQ 224(R7), F23 // y = y[48], lanes 8..11
+	FMOVQ 240(R7), F24 // y = y[48], lanes 12..15
 	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
 	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
 	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
@@ -23069,164 +23107,164 @@ less_12:
 	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 8..11
 	VFMLA V20.S4, V20.S4, V16.S4 // s0_c3 += x * x, lanes 12..15
 
-less_13:
-	MOVD  R9, R7 // rest = dim
-	AND   $15, R7, R7 // rest &= 15
-	CMP   $1, R7 // rest < 1
-	BLT   less_14 // rest < 1
-	CMP   $0, R9 // dim < 0
-	BLT   less_15 // dim < 0
-	SUB   R7, R9, R9 // dim -= rest
-	ADD   R9, R8, R8 // q += dim
-	ADD   R9, R8, R8 // q += dim
-	ADD   R9, R8, R8 // q += dim
-	ADD   R9, R8, R8 // q += dim
+less_17:
+	MOVD  R10, R8 // rest = dim
+	AND   $15, R8, R8 // rest &= 15
+	CMP   $1, R8 // rest < 1
+	BLT   less_18 // rest < 1
+	CMP   $0, R10 // dim < 0
+	BLT   less_19 // dim < 0
+	SUB   R8, R10, R10 // dim -= rest
+	ADD   R10, R9, R9 // q += dim
+	ADD   R10, R9, R9 // q += dim
+	ADD   R10, R9, R9 // q += dim
+	ADD   R10, R9, R9 // q += dim
 	VEOR  V17.B16, V17.B16, V17.B16 // x = q[0], rest lanes
 	VEOR  V18.B16, V18.B16, V18.B16 // x = q[0], rest lanes
 	VEOR  V19.B16, V19.B16, V19.B16 // x = q[0], rest lanes
 	VEOR  V20.B16, V20.B16, V20.B16 // x = q[0], rest lanes
-	CMP   $4, R7 // x = q[0], rest lanes
-	BLT   tail_17 // x = q[0], rest lanes
-	FMOVQ (R8), F17 // x = q[0], rest lanes
-	CMP   $8, R7 // x = q[0], rest lanes
-	BLT   tail_18 // x = q[0], rest lanes
-	FMOVQ 16(R8), F18 // x = q[0], rest lanes
-	CMP   $12, R7 // x = q[0], rest lanes
-	BLT   tail_19 // x = q[0], rest lanes
-	FMOVQ 32(R8), F19 // x = q[0], rest lanes
-	CMP   $16, R7 // x = q[0], rest lanes
-	BLT   tail_20 // x = q[0], rest lanes
-	FMOVQ 48(R8), F20 // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+	CMP   $4, R8 // x = q[0], rest lanes
+	BLT   tail_21 // x = q[0], rest lanes
+	FMOVQ (R9), F17 // x = q[0], rest lanes
+	CMP   $8, R8 // x = q[0], rest lanes
+	BLT   tail_22 // x = q[0], rest lanes
+	FMOVQ 16(R9), F18 // x = q[0], rest lanes
+	CMP   $12, R8 // x = q[0], rest lanes
+	BLT   tail_23 // x = q[0], rest lanes
+	FMOVQ 32(R9), F19 // x = q[0], rest lanes
+	CMP   $16, R8 // x = q[0], rest lanes
+	BLT   tail_24 // x = q[0], rest lanes
+	FMOVQ 48(R9), F20 // x = q[0], rest lanes
+	JMP   tail_done_20 // x = q[0], rest lanes
 
-tail_17:
-	TBZ   $1, R7, tail_one_21 // x = q[0], rest lanes
-	FMOVD (R8), F17 // x = q[0], rest lanes
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	ADD   $8, R8, R8 // x = q[0], rest lanes
-	VLD1  (R8), V17.S[2] // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+tail_21:
+	TBZ   $1, R8, tail_one_25 // x = q[0], rest lanes
+	FMOVD (R9), F17 // x = q[0], rest lanes
+	TBZ   $0, R8, tail_done_20 // x = q[0], rest lanes
+	ADD   $8, R9, R9 // x = q[0], rest lanes
+	VLD1  (R9), V17.S[2] // x = q[0], rest lanes
+	JMP   tail_done_20 // x = q[0], rest lanes
 
-tail_one_21:
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	FMOVS (R8), F17 // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+tail_one_25:
+	TBZ   $0, R8, tail_done_20 // x = q[0], rest lanes
+	FMOVS (R9), F17 // x = q[0], rest lanes
+	JMP   tail_done_20 // x = q[0], rest lanes
 
-tail_18:
-	TBZ   $1, R7, tail_one_22 // x = q[0], rest lanes
-	FMOVD 16(R8), F18 // x = q[0], rest lanes
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	ADD   $24, R8, R8 // x = q[0], rest lanes
-	VLD1  (R8), V18.S[2] // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+tail_22:
+	TBZ   $1, R8, tail_one_26 // x = q[0], rest lanes
+	FMOVD 16(R9), F18 // x = q[0], rest lanes
+	TBZ   $0, R8, tail_done_20 // x = q[0], rest lanes
+	ADD   $24, R9, R9 // x = q[0], rest lanes
+	VLD1  (R9), V18.S[2] // x = q[0], rest lanes
+	JMP   tail_done_20 // x = q[0], rest lanes
 
-tail_one_22:
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	FMOVS 16(R8), F18 // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+tail_one_26:
+	TBZ   $0, R8, tail_done_20 // x = q[0], rest lanes
+	FMOVS 16(R9), F18 // x = q[0], rest lanes
+	JMP   tail_done_20 // x = q[0], rest lanes
 
-tail_19:
-	TBZ   $1, R7, tail_one_23 // x = q[0], rest lanes
-	FMOVD 32(R8), F19 // x = q[0], rest lanes
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	ADD   $40, R8, R8 // x = q[0], rest lanes
-	VLD1  (R8), V19.S[2] // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+tail_23:
+	TBZ   $1, R8, tail_one_27 // x = q[0], rest lanes
+	FMOVD 32(R9), F19 // x = q[0], rest lanes
+	TBZ   $0, R8, tail_done_20 // x = q[0], rest lanes
+	ADD   $40, R9, R9 // x = q[0], rest lanes
+	VLD1  (R9), V19.S[2] // x = q[0], rest lanes
+	JMP   tail_done_20 // x = q[0], rest lanes
 
-tail_one_23:
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	FMOVS 32(R8), F19 // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+tail_one_27:
+	TBZ   $0, R8, tail_done_20 // x = q[0], rest lanes
+	FMOVS 32(R9), F19 // x = q[0], rest lanes
+	JMP   tail_done_20 // x = q[0], rest lanes
 
-tail_20:
-	TBZ   $1, R7, tail_one_24 // x = q[0], rest lanes
-	FMOVD 48(R8), F20 // x = q[0], rest lanes
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	ADD   $56, R8, R8 // x = q[0], rest lanes
-	VLD1  (R8), V20.S[2] // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+tail_24:
+	TBZ   $1, R8, tail_one_28 // x = q[0], rest lanes
+	FMOVD 48(R9), F20 // x = q[0], rest lanes
+	TBZ   $0, R8, tail_done_20 // x = q[0], rest lanes
+	ADD   $56, R9, R9 // x = q[0], rest lanes
+	VLD1  (R9), V20.S[2] // x = q[0], rest lanes
+	JMP   tail_done_20 // x = q[0], rest lanes
 
-tail_one_24:
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	FMOVS 48(R8), F20 // x = q[0], rest lanes
+tail_one_28:
+	TBZ   $0, R8, tail_done_20 // x = q[0], rest lanes
+	FMOVS 48(R9), F20 // x = q[0], rest lanes
 
-tail_done_16:
-	ADD   R9, R6, R6 // y += dim
-	ADD   R9, R6, R6 // y += dim
-	ADD   R9, R6, R6 // y += dim
-	ADD   R9, R6, R6 // y += dim
+tail_done_20:
+	ADD   R10, R7, R7 // y += dim
+	ADD   R10, R7, R7 // y += dim
+	ADD   R10, R7, R7 // y += dim
+	ADD   R10, R7, R7 // y += dim
 	VEOR  V21.B16, V21.B16, V21.B16 // y = y[0], rest lanes
 	VEOR  V22.B16, V22.B16, V22.B16 // y = y[0], rest lanes
 	VEOR  V23.B16, V23.B16, V23.B16 // y = y[0], rest lanes
 	VEOR  V24.B16, V24.B16, V24.B16 // y = y[0], rest lanes
-	CMP   $4, R7 // y = y[0], rest lanes
-	BLT   tail_26 // y = y[0], rest lanes
-	FMOVQ (R6), F21 // y = y[0], rest lanes
-	CMP   $8, R7 // y = y[0], rest lanes
-	BLT   tail_27 // y = y[0], rest lanes
-	FMOVQ 16(R6), F22 // y = y[0], rest lanes
-	CMP   $12, R7 // y = y[0], rest lanes
-	BLT   tail_28 // y = y[0], rest lanes
-	FMOVQ 32(R6), F23 // y = y[0], rest lanes
-	CMP   $16, R7 // y = y[0], rest lanes
-	BLT   tail_29 // y = y[0], rest lanes
-	FMOVQ 48(R6), F24 // y = y[0], rest lanes
-	JMP   tail_done_25 // y = y[0], rest lanes
+	CMP   $4, R8 // y = y[0], rest lanes
+	BLT   tail_30 // y = y[0], rest lanes
+	FMOVQ (R7), F21 // y = y[0], rest lanes
+	CMP   $8, R8 // y = y[0], rest lanes
+	BLT   tail_31 // y = y[0], rest lanes
+	FMOVQ 16(R7), F22 // y = y[0], rest lanes
+	CMP   $12, R8 // y = y[0], rest lanes
+	BLT   tail_32 // y = y[0], rest lanes
+	FMOVQ 32(R7), F23 // y = y[0], rest lanes
+	CMP   $16, R8 // y = y[0], rest lanes
+	BLT   tail_33 // y = y[0], rest lanes
+	FMOVQ 48(R7), F24 // y = y[0], rest lanes
+	JMP   tail_done_29 // y = y[0], rest lanes
 
-tail_26:
-	TBZ   $1, R7, tail_one_30 // y = y[0], rest lanes
-	FMOVD (R6), F21 // y = y[0], rest lanes
-	TBZ   $0, R7, tail_done_25 // y = y[0], rest lanes
-	ADD   $8, R6, R6 // y = y[0], rest lanes
-	VLD1  (R6), V21.S[2] // y = y[0], rest lanes
-	JMP   tail_done_25 // y = y[0], rest lanes
+tail_30:
+	TBZ   $1, R8, tail_one_34 // y = y[0], rest lanes
+	FMOVD (R7), F21 // y = y[0], rest lanes
+	TBZ   $0, R8, tail_done_29 // y = y[0], rest lanes
+	ADD   $8, R7, R7 // y = y[0], rest lanes
+	VLD1  (R7), V21.S[2] // y = y[0], rest lanes
+	JMP   tail_done_29 // y = y[0], rest lanes
 
-tail_one_30:
-	TBZ   $0, R7, tail_done_25 // y = y[0], rest lanes
-	FMOVS (R6), F21 // y = y[0], rest lanes
-	JMP   tail_done_25 // y = y[0], rest lanes
+tail_one_34:
+	TBZ   $0, R8, tail_done_29 // y = y[0], rest lanes
+	FMOVS (R7), F21 // y = y[0], rest lanes
+	JMP   tail_done_29 // y = y[0], rest lanes
 
-tail_27:
-	TBZ   $1, R7, tail_one_31 // y = y[0], rest lanes
-	FMOVD 16(R6), F22 // y = y[0], rest lanes
-	TBZ   $0, R7, tail_done_25 // y = y[0], rest lanes
-	ADD   $24, R6, R6 // y = y[0], rest lanes
-	VLD1  (R6), V22.S[2] // y = y[0], rest lanes
-	JMP   tail_done_25 // y = y[0], rest lanes
+tail_31:
+	TBZ   $1, R8, tail_one_35 // y = y[0], rest lanes
+	FMOVD 16(R7), F22 // y = y[0], rest lanes
+	TBZ   $0, R8, tail_done_29 // y = y[0], rest lanes
+	ADD   $24, R7, R7 // y = y[0], rest lanes
+	VLD1  (R7), V22.S[2] // y = y[0], rest lanes
+	JMP   tail_done_29 // y = y[0], rest lanes
 
-tail_one_31:
-	TBZ   $0, R7, tail_done_25 // y = y[0], rest lanes
-	FMOVS 16(R6), F22 // y = y[0], rest lanes
-	JMP   tail_done_25 // y = y[0], rest lanes
+tail_one_35:
+	TBZ   $0, R8, tail_done_29 // y = y[0], rest lanes
+	FMOVS 16(R7), F22 // y = y[0], rest lanes
+	JMP   tail_done_29 // y = y[0], rest lanes
 
-tail_28:
-	TBZ   $1, R7, tail_one_32 // y = y[0], rest lanes
-	FMOVD 32(R6), F23 // y = y[0], rest lanes
-	TBZ   $0, R7, tail_done_25 // y = y[0], rest lanes
-	ADD   $40, R6, R6 // y = y[0], rest lanes
-	VLD1  (R6), V23.S[2] // y = y[0], rest lanes
-	JMP   tail_done_25 // y = y[0], rest lanes
+tail_32:
+	TBZ   $1, R8, tail_one_36 // y = y[0], rest lanes
+	FMOVD 32(R7), F23 // y = y[0], rest lanes
+	TBZ   $0, R8, tail_done_29 // y = y[0], rest lanes
+	ADD   $40, R7, R7 // y = y[0], rest lanes
+	VLD1  (R7), V23.S[2] // y = y[0], rest lanes
+	JMP   tail_done_29 // y = y[0], rest lanes
 
-tail_one_32:
-	TBZ   $0, R7, tail_done_25 // y = y[0], rest lanes
-	FMOVS 32(R6), F23 // y = y[0], rest lanes
-	JMP   tail_done_25 // y = y[0], rest lanes
+tail_one_36:
+	TBZ   $0, R8, tail_done_29 // y = y[0], rest lanes
+	FMOVS 32(R7), F23 // y = y[0], rest lanes
+	JMP   tail_done_29 // y = y[0], rest lanes
 
-tail_29:
-	TBZ   $1, R7, tail_one_33 // y = y[0], rest lanes
-	FMOVD 48(R6), F24 // y = y[0], rest lanes
-	TBZ   $0, R7, tail_done_25 // y = y[0], rest lanes
-	ADD   $56, R6, R6 // y = y[0], rest lanes
-	VLD1  (R6), V24.S[2] // y = y[0], rest lanes
-	JMP   tail_done_25 // y = y[0], rest lanes
+tail_33:
+	TBZ   $1, R8, tail_one_37 // y = y[0], rest lanes
+	FMOVD 48(R7), F24 // y = y[0], rest lanes
+	TBZ   $0, R8, tail_done_29 // y = y[0], rest lanes
+	ADD   $56, R7, R7 // y = y[0], rest lanes
+	VLD1  (R7), V24.S[2] // y = y[0], rest lanes
+	JMP   tail_done_29 // y = y[0], rest lanes
 
-tail_one_33:
-	TBZ   $0, R7, tail_done_25 // y = y[0], rest lanes
-	FMOVS 48(R6), F24 // y = y[0], rest lanes
+tail_one_37:
+	TBZ   $0, R8, tail_done_29 // y = y[0], rest lanes
+	FMOVS 48(R7), F24 // y = y[0], rest lanes
 
-tail_done_25:
-	CMP   $48, R9 // dim < 48
-	BLT   less_34 // dim < 48
+tail_done_29:
+	CMP   $48, R10 // dim < 48
+	BLT   less_38 // dim < 48
 	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
 	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
 	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
@@ -23235,11 +23273,11 @@ tail_done_25:
 	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 4..7
 	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 8..11
 	VFMLA V20.S4, V20.S4, V16.S4 // s0_c3 += x * x, lanes 12..15
-	JMP   end_35
+	JMP   end_39
 
-less_34:
-	CMP   $32, R9 // dim < 32
-	BLT   less_36 // dim < 32
+less_38:
+	CMP   $32, R10 // dim < 32
+	BLT   less_40 // dim < 32
 	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
 	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
 	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
@@ -23248,11 +23286,11 @@ less_34:
 	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 4..7
 	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 8..11
 	VFMLA V20.S4, V20.S4, V12.S4 // s0_c2 += x * x, lanes 12..15
-	JMP   end_37
+	JMP   end_41
 
-less_36:
-	CMP   $16, R9 // dim < 16
-	BLT   less_38 // dim < 16
+less_40:
+	CMP   $16, R10 // dim < 16
+	BLT   less_42 // dim < 16
 	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
 	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
 	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
@@ -23261,9 +23299,9 @@ less_36:
 	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 4..7
 	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 8..11
 	VFMLA V20.S4, V20.S4, V8.S4 // s0_c1 += x * x, lanes 12..15
-	JMP   end_39
+	JMP   end_43
 
-less_38:
+less_42:
 	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
 	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
 	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
@@ -23273,33 +23311,33 @@ less_38:
 	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 8..11
 	VFMLA V20.S4, V20.S4, V4.S4 // s0_c0 += x * x, lanes 12..15
 
+end_43:
+end_41:
 end_39:
-end_37:
-end_35:
-less_15:
-less_14:
-less_9:
-	MOVD  acc+72(FP), R6 // acc
-	CMP   $1, R6 // acc < 1
-	BLT   less_40 // acc < 1
-	FMOVQ F1, (R6) // acc[0] = s0_c0, lanes 0..3
-	FMOVQ F2, 16(R6) // acc[0] = s0_c0, lanes 4..7
-	FMOVQ F3, 32(R6) // acc[0] = s0_c0, lanes 8..11
-	FMOVQ F4, 48(R6) // acc[0] = s0_c0, lanes 12..15
-	FMOVQ F5, 64(R6) // acc[16] = s0_c1, lanes 0..3
-	FMOVQ F6, 80(R6) // acc[16] = s0_c1, lanes 4..7
-	FMOVQ F7, 96(R6) // acc[16] = s0_c1, lanes 8..11
-	FMOVQ F8, 112(R6) // acc[16] = s0_c1, lanes 12..15
-	FMOVQ F9, 128(R6) // acc[32] = s0_c2, lanes 0..3
-	FMOVQ F10, 144(R6) // acc[32] = s0_c2, lanes 4..7
-	FMOVQ F11, 160(R6) // acc[32] = s0_c2, lanes 8..11
-	FMOVQ F12, 176(R6) // acc[32] = s0_c2, lanes 12..15
-	FMOVQ F13, 192(R6) // acc[48] = s0_c3, lanes 0..3
-	FMOVQ F14, 208(R6) // acc[48] = s0_c3, lanes 4..7
-	FMOVQ F15, 224(R6) // acc[48] = s0_c3, lanes 8..11
-	FMOVQ F16, 240(R6) // acc[48] = s0_c3, lanes 12..15
+less_19:
+less_18:
+less_12:
+	MOVD  acc+72(FP), R7 // acc
+	CMP   $1, R7 // acc < 1
+	BLT   less_44 // acc < 1
+	FMOVQ F1, (R7) // acc[0] = s0_c0, lanes 0..3
+	FMOVQ F2, 16(R7) // acc[0] = s0_c0, lanes 4..7
+	FMOVQ F3, 32(R7) // acc[0] = s0_c0, lanes 8..11
+	FMOVQ F4, 48(R7) // acc[0] = s0_c0, lanes 12..15
+	FMOVQ F5, 64(R7) // acc[16] = s0_c1, lanes 0..3
+	FMOVQ F6, 80(R7) // acc[16] = s0_c1, lanes 4..7
+	FMOVQ F7, 96(R7) // acc[16] = s0_c1, lanes 8..11
+	FMOVQ F8, 112(R7) // acc[16] = s0_c1, lanes 12..15
+	FMOVQ F9, 128(R7) // acc[32] = s0_c2, lanes 0..3
+	FMOVQ F10, 144(R7) // acc[32] = s0_c2, lanes 4..7
+	FMOVQ F11, 160(R7) // acc[32] = s0_c2, lanes 8..11
+	FMOVQ F12, 176(R7) // acc[32] = s0_c2, lanes 12..15
+	FMOVQ F13, 192(R7) // acc[48] = s0_c3, lanes 0..3
+	FMOVQ F14, 208(R7) // acc[48] = s0_c3, lanes 4..7
+	FMOVQ F15, 224(R7) // acc[48] = s0_c3, lanes 8..11
+	FMOVQ F16, 240(R7) // acc[48] = s0_c3, lanes 12..15
 
-less_40:
+less_44:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
 	VEOR  V17.B16, V17.B16, V17.B16 // zero = 0, lanes 0..3
 	VEOR  V18.B16, V18.B16, V18.B16 // zero = 0, lanes 4..7
@@ -23330,72 +23368,83 @@ less_40:
 	WORD  $0x4e34d484 // FADD V4.4S, V4.4S, V20.4S // s0_c0 = s0_c0 + zero, lanes 12..15
 	FMOVS F1, (R0) // dst[0] = s0_c0[0]
 	ADD   $4, R0, R0 // dst += 4
-	SUB   $1, R2, R2 // count += -1
-	CMP   $1, R2 // count >= 1
-	BGE   rows_1 // count >= 1
+	SUB   $1, R3, R3 // count += -1
+	CMP   $1, R3 // count >= 1
+	BGE   rows_3 // count >= 1
 
-rows_end_2:
+rows_end_4:
 	RET
 
 // func cosineRowsF32NEON(dst *float32, q *float32, rows *float32, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
 TEXT ·cosineRowsF32NEON(SB), NOSPLIT, $0-88
 	MOVD dst+0(FP), R0 // dst
-	MOVD rows+16(FP), R1 // rows
-	MOVD count+40(FP), R2 // count
-	MOVD index+48(FP), R3 // index
-	CMP  $1, R2 // count < 1
-	BLT  rows_end_2 // count < 1
+	MOVD $1, R1 // all = 1
+	MOVD index+48(FP), R2 // index
+	CMP  $1, R2 // index < 1
+	BLT  less_1 // index < 1
+	MOVD dim+24(FP), R2 // dim
+	CMP  $512, R2 // dim < 512
+	BLT  less_2 // dim < 512
+	MOVD $0, R1 // all = 0
 
-rows_1:
-	MOVD  stride+32(FP), R8 // stride
-	LSL   $1, R8, R8 // stride <<= 1
-	LSL   $1, R8, R8 // stride <<= 1
-	CMP   $1, R3 // index < 1
-	BLT   less_3 // index < 1
-	MOVWU (R3), R6 // row = index[0]
-	MUL   R8, R6, R6 // row *= stride
-	ADD   R1, R6, R6 // row += rows
-	MOVD  ahead+64(FP), R7 // ahead
-	ADD   R3, R7, R7 // ahead += index
-	MOVD  last+56(FP), R9 // last
-	CMP   R9, R7 // ahead min= last
-	CSEL  LT, R7, R9, R7 // ahead min= last
-	MOVWU (R7), R7 // ahead = ahead[0]
-	MUL   R8, R7, R7 // ahead *= stride
-	ADD   R1, R7, R7 // ahead += rows
-	ADD   $4, R3, R3 // index += 4
-	JMP   end_4
+less_2:
+less_1:
+	MOVD rows+16(FP), R2 // rows
+	MOVD count+40(FP), R3 // count
+	MOVD index+48(FP), R6 // index
+	CMP  $1, R3 // count < 1
+	BLT  rows_end_4 // count < 1
 
-less_3:
-	MOVD R1, R6 // row = rows
-	MOVD ahead+64(FP), R7 // ahead
-	ADD  R1, R7, R7 // ahead += rows
-	ADD  R8, R1, R1 // rows += stride
-
-end_4:
-	MOVD  resume+80(FP), R8 // resume
-	CMP   $1, R8 // resume < 1
-	BLT   less_5 // resume < 1
-	MOVD  acc+72(FP), R8 // acc
-	FMOVQ (R8), F0 // s0_c0 = acc[0], lanes 0..3
-	FMOVQ 16(R8), F1 // s0_c0 = acc[0], lanes 4..7
-	FMOVQ 32(R8), F2 // s0_c0 = acc[0], lanes 8..11
-	FMOVQ 48(R8), F3 // s0_c0 = acc[0], lanes 12..15
-	FMOVQ 256(R8), F4 // s1_c0 = acc[64], lanes 0..3
-	FMOVQ 272(R8), F5 // s1_c0 = acc[64], lanes 4..7
-	FMOVQ 288(R8), F6 // s1_c0 = acc[64], lanes 8..11
-	FMOVQ 304(R8), F7 // s1_c0 = acc[64], lanes 12..15
-	FMOVQ 64(R8), F8 // s0_c1 = acc[16], lanes 0..3
-	FMOVQ 80(R8), F9 // s0_c1 = acc[16], lanes 4..7
-	FMOVQ 96(R8), F10 // s0_c1 = acc[16], lanes 8..11
-	FMOVQ 112(R8), F11 // s0_c1 = acc[16], lanes 12..15
-	FMOVQ 320(R8), F12 // s1_c1 = acc[80], lanes 0..3
-	FMOVQ 336(R8), F13 // s1_c1 = acc[80], lanes 4..7
-	FMOVQ 352(R8), F14 // s1_c1 = acc[80], lanes 8..11
-	FMOVQ 368(R8), F15 // s1_c1 = acc[80], lanes 12..15
+rows_3:
+	MOVD  stride+32(FP), R9 // stride
+	LSL   $1, R9, R9 // stride <<= 1
+	LSL   $1, R9, R9 // stride <<= 1
+	CMP   $1, R6 // index < 1
+	BLT   less_5 // index < 1
+	MOVWU (R6), R7 // row = index[0]
+	MUL   R9, R7, R7 // row *= stride
+	ADD   R2, R7, R7 // row += rows
+	MOVD  ahead+64(FP), R8 // ahead
+	ADD   R6, R8, R8 // ahead += index
+	MOVD  last+56(FP), R10 // last
+	CMP   R10, R8 // ahead min= last
+	CSEL  LT, R8, R10, R8 // ahead min= last
+	MOVWU (R8), R8 // ahead = ahead[0]
+	MUL   R9, R8, R8 // ahead *= stride
+	ADD   R2, R8, R8 // ahead += rows
+	ADD   $4, R6, R6 // index += 4
 	JMP   end_6
 
 less_5:
+	MOVD R2, R7 // row = rows
+	MOVD ahead+64(FP), R8 // ahead
+	ADD  R2, R8, R8 // ahead += rows
+	ADD  R9, R2, R2 // rows += stride
+
+end_6:
+	MOVD  resume+80(FP), R9 // resume
+	CMP   $1, R9 // resume < 1
+	BLT   less_7 // resume < 1
+	MOVD  acc+72(FP), R9 // acc
+	FMOVQ (R9), F0 // s0_c0 = acc[0], lanes 0..3
+	FMOVQ 16(R9), F1 // s0_c0 = acc[0], lanes 4..7
+	FMOVQ 32(R9), F2 // s0_c0 = acc[0], lanes 8..11
+	FMOVQ 48(R9), F3 // s0_c0 = acc[0], lanes 12..15
+	FMOVQ 256(R9), F4 // s1_c0 = acc[64], lanes 0..3
+	FMOVQ 272(R9), F5 // s1_c0 = acc[64], lanes 4..7
+	FMOVQ 288(R9), F6 // s1_c0 = acc[64], lanes 8..11
+	FMOVQ 304(R9), F7 // s1_c0 = acc[64], lanes 12..15
+	FMOVQ 64(R9), F8 // s0_c1 = acc[16], lanes 0..3
+	FMOVQ 80(R9), F9 // s0_c1 = acc[16], lanes 4..7
+	FMOVQ 96(R9), F10 // s0_c1 = acc[16], lanes 8..11
+	FMOVQ 112(R9), F11 // s0_c1 = acc[16], lanes 12..15
+	FMOVQ 320(R9), F12 // s1_c1 = acc[80], lanes 0..3
+	FMOVQ 336(R9), F13 // s1_c1 = acc[80], lanes 4..7
+	FMOVQ 352(R9), F14 // s1_c1 = acc[80], lanes 8..11
+	FMOVQ 368(R9), F15 // s1_c1 = acc[80], lanes 12..15
+	JMP   end_8
+
+less_7:
 	VEOR V0.B16, V0.B16, V0.B16 // s0_c0 = 0, lanes 0..3
 	VEOR V1.B16, V1.B16, V1.B16 // s0_c0 = 0, lanes 4..7
 	VEOR V2.B16, V2.B16, V2.B16 // s0_c0 = 0, lanes 8..11
@@ -23413,265 +23462,273 @@ less_5:
 	VEOR V14.B16, V14.B16, V14.B16 // s1_c1 = 0, lanes 8..11
 	VEOR V15.B16, V15.B16, V15.B16 // s1_c1 = 0, lanes 12..15
 
-end_6:
-	MOVD R6, R8 // y = row
-	MOVD q+8(FP), R9 // q
-	MOVD dim+24(FP), R10 // dim
-	CMP  $64, R10 // dim < 64
-	BLT  chains_end_8 // dim < 64
+end_8:
+	MOVD R7, R9 // y = row
+	MOVD q+8(FP), R10 // q
+	MOVD dim+24(FP), R11 // dim
+	CMP  $64, R11 // dim < 64
+	BLT  chains_end_10 // dim < 64
 
-chains_7:
-	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
-	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
-	PRFM  128(R7), PLDL2KEEP // prefetch ahead[32]
-	PRFM  192(R7), PLDL2KEEP // prefetch ahead[48]
-	FMOVQ (R9), F16 // x = q[0], lanes 0..3
-	FMOVQ 16(R9), F17 // x = q[0], lanes 4..7
-	FMOVQ 32(R9), F18 // x = q[0], lanes 8..11
-	FMOVQ 48(R9), F19 // x = q[0], lanes 12..15
-	FMOVQ (R8), F20 // y = y[0], lanes 0..3
-	FMOVQ 16(R8), F21 // y = y[0], lanes 4..7
-	FMOVQ 32(R8), F22 // y = y[0], lanes 8..11
-	FMOVQ 48(R8), F23 // y = y[0], lanes 12..15
-	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
-	VFMLA V20.S4, V20.S4, V4.S4 // s1_c0 += y * y, lanes 0..3
-	VFMLA V21.S4, V21.S4, V5.S4 // s1_c0 += y * y, lanes 4..7
-	VFMLA V22.S4, V22.S4, V6.S4 // s1_c0 += y * y, lanes 8..11
-	VFMLA V23.S4, V23.S4, V7.S4 // s1_c0 += y * y, lanes 12..15
-	FMOVQ 64(R9), F16 // x = q[16], lanes 0..3
-	FMOVQ 80(R9), F17 // x = q[16], lanes 4..7
-	FMOVQ 96(R9), F18 // x = q[16], lanes 8..11
-	FMOVQ 112(R9), F19 // x = q[16], lanes 12..15
-	FMOVQ 64(R8), F20 // y = y[16], lanes 0..3
-	FMOVQ 80(R8), F21 // y = y[16], lanes 4..7
-	FMOVQ 96(R8), F22 // y = y[16], lanes 8..11
-	FMOVQ 112(R8), F23 // y = y[16], lanes 12..15
-	VFMLA V20.S4, V16.S4, V8.S4 // s0_c1 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V9.S4 // s0_c1 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V10.S4 // s0_c1 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V11.S4 // s0_c1 += x * y, lanes 12..15
-	VFMLA V20.S4, V20.S4, V12.S4 // s1_c1 += y * y, lanes 0..3
-	VFMLA V21.S4, V21.S4, V13.S4 // s1_c1 += y * y, lanes 4..7
-	VFMLA V22.S4, V22.S4, V14.S4 // s1_c1 += y * y, lanes 8..11
-	VFMLA V23.S4, V23.S4, V15.S4 // s1_c1 += y * y, lanes 12..15
-	ADD   $256, R9, R9 // q += 256
-	ADD   $256, R8, R8 // y += 256
-	ADD   $256, R7, R7 // ahead += 256
-	SUB   $64, R10, R10 // dim += -64
-	CMP   $64, R10 // dim >= 64
-	BGE   chains_7 // dim >= 64
-
-chains_end_8:
-	// what is left: full vectors of the first chains, then a part of the next
-	CMP   $1, R10 // dim < 1
-	BLT   less_9 // dim < 1
-	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
-	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
-	PRFM  128(R7), PLDL2KEEP // prefetch ahead[32]
-	PRFM  192(R7), PLDL2KEEP // prefetch ahead[48]
-	CMP   $16, R10 // dim < 16
-	BLT   less_10 // dim < 16
-	FMOVQ (R9), F16 // x = q[0], lanes 0..3
-	FMOVQ 16(R9), F17 // x = q[0], lanes 4..7
-	FMOVQ 32(R9), F18 // x = q[0], lanes 8..11
-	FMOVQ 48(R9), F19 // x = q[0], lanes 12..15
-	FMOVQ (R8), F20 // y = y[0], lanes 0..3
-	FMOVQ 16(R8), F21 // y = y[0], lanes 4..7
-	FMOVQ 32(R8), F22 // y = y[0], lanes 8..11
-	FMOVQ 48(R8), F23 // y = y[0], lanes 12..15
-	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
-	VFMLA V20.S4, V20.S4, V4.S4 // s1_c0 += y * y, lanes 0..3
-	VFMLA V21.S4, V21.S4, V5.S4 // s1_c0 += y * y, lanes 4..7
-	VFMLA V22.S4, V22.S4, V6.S4 // s1_c0 += y * y, lanes 8..11
-	VFMLA V23.S4, V23.S4, V7.S4 // s1_c0 += y * y, lanes 12..15
-
-less_10:
-	CMP   $32, R10 // dim < 32
-	BLT   less_11 // dim < 32
-	FMOVQ 64(R9), F16 // x = q[16], lanes 0..3
-	FMOVQ 80(R9), F17 // x = q[16], lanes 4..7
-	FMOVQ 96(R9), F18 // x = q[16], lanes 8..11
-	FMOVQ 112(R9), F19 // x = q[16], lanes 12..15
-	FMOVQ 64(R8), F20 // y = y[16], lanes 0..3
-	FMOVQ 80(R8), F21 // y = y[16], lanes 4..7
-	FMOVQ 96(R8), F22 // y = y[16], lanes 8..11
-	FMOVQ 112(R8), F23 // y = y[16], lanes 12..15
-	VFMLA V20.S4, V16.S4, V8.S4 // s0_c1 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V9.S4 // s0_c1 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V10.S4 // s0_c1 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V11.S4 // s0_c1 += x * y, lanes 12..15
-	VFMLA V20.S4, V20.S4, V12.S4 // s1_c1 += y * y, lanes 0..3
-	VFMLA V21.S4, V21.S4, V13.S4 // s1_c1 += y * y, lanes 4..7
-	VFMLA V22.S4, V22.S4, V14.S4 // s1_c1 += y * y, lanes 8..11
-	VFMLA V23.S4, V23.S4, V15.S4 // s1_c1 += y * y, lanes 12..15
+chains_9:
+	PRFM (R8), PLDL2KEEP // prefetch ahead[0]
+	CMP  $1, R1 // all < 1
+	BLT  less_11 // all < 1
+	PRFM 64(R8), PLDL2KEEP // prefetch ahead[16]
+	PRFM 128(R8), PLDL2KEEP // prefetch ahead[32]
+	PRFM 192(R8), PLDL2KEEP // prefetch ahead[48]
 
 less_11:
-	MOVD R10, R7 // rest = dim
-	AND  $15, R7, R7 // rest &= 15
-	CMP  $1, R7 // rest < 1
-	BLT  less_12 // rest < 1
-	CMP  $32, R10 // dim < 32
-	BLT  less_13 // dim < 32
-	JMP  end_14
+	FMOVQ (R10), F16 // x = q[0], lanes 0..3
+	FMOVQ 16(R10), F17 // x = q[0], lanes 4..7
+	FMOVQ 32(R10), F18 // x = q[0], lanes 8..11
+	FMOVQ 48(R10), F19 // x = q[0], lanes 12..15
+	FMOVQ (R9), F20 // y = y[0], lanes 0..3
+	FMOVQ 16(R9), F21 // y = y[0], lanes 4..7
+	FMOVQ 32(R9), F22 // y = y[0], lanes 8..11
+	FMOVQ 48(R9), F23 // y = y[0], lanes 12..15
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V4.S4 // s1_c0 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V5.S4 // s1_c0 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V6.S4 // s1_c0 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V7.S4 // s1_c0 += y * y, lanes 12..15
+	FMOVQ 64(R10), F16 // x = q[16], lanes 0..3
+	FMOVQ 80(R10), F17 // x = q[16], lanes 4..7
+	FMOVQ 96(R10), F18 // x = q[16], lanes 8..11
+	FMOVQ 112(R10), F19 // x = q[16], lanes 12..15
+	FMOVQ 64(R9), F20 // y = y[16], lanes 0..3
+	FMOVQ 80(R9), F21 // y = y[16], lanes 4..7
+	FMOVQ 96(R9), F22 // y = y[16], lanes 8..11
+	FMOVQ 112(R9), F23 // y = y[16], lanes 12..15
+	VFMLA V20.S4, V16.S4, V8.S4 // s0_c1 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // s0_c1 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // s0_c1 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // s0_c1 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V12.S4 // s1_c1 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V13.S4 // s1_c1 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V14.S4 // s1_c1 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V15.S4 // s1_c1 += y * y, lanes 12..15
+	ADD   $256, R10, R10 // q += 256
+	ADD   $256, R9, R9 // y += 256
+	ADD   $256, R8, R8 // ahead += 256
+	SUB   $64, R11, R11 // dim += -64
+	CMP   $64, R11 // dim >= 64
+	BGE   chains_9 // dim >= 64
+
+chains_end_10:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMP  $1, R11 // dim < 1
+	BLT  less_12 // dim < 1
+	PRFM (R8), PLDL2KEEP // prefetch ahead[0]
+	CMP  $1, R1 // all < 1
+	BLT  less_13 // all < 1
+	PRFM 64(R8), PLDL2KEEP // prefetch ahead[16]
+	PRFM 128(R8), PLDL2KEEP // prefetch ahead[32]
+	PRFM 192(R8), PLDL2KEEP // prefetch ahead[48]
 
 less_13:
-	SUB   R7, R10, R10 // dim -= rest
-	ADD   R10, R9, R9 // q += dim
-	ADD   R10, R9, R9 // q += dim
-	ADD   R10, R9, R9 // q += dim
-	ADD   R10, R9, R9 // q += dim
+	CMP   $16, R11 // dim < 16
+	BLT   less_14 // dim < 16
+	FMOVQ (R10), F16 // x = q[0], lanes 0..3
+	FMOVQ 16(R10), F17 // x = q[0], lanes 4..7
+	FMOVQ 32(R10), F18 // x = q[0], lanes 8..11
+	FMOVQ 48(R10), F19 // x = q[0], lanes 12..15
+	FMOVQ (R9), F20 // y = y[0], lanes 0..3
+	FMOVQ 16(R9), F21 // y = y[0], lanes 4..7
+	FMOVQ 32(R9), F22 // y = y[0], lanes 8..11
+	FMOVQ 48(R9), F23 // y = y[0], lanes 12..15
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V4.S4 // s1_c0 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V5.S4 // s1_c0 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V6.S4 // s1_c0 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V7.S4 // s1_c0 += y * y, lanes 12..15
+
+less_14:
+	CMP   $32, R11 // dim < 32
+	BLT   less_15 // dim < 32
+	FMOVQ 64(R10), F16 // x = q[16], lanes 0..3
+	FMOVQ 80(R10), F17 // x = q[16], lanes 4..7
+	FMOVQ 96(R10), F18 // x = q[16], lanes 8..11
+	FMOVQ 112(R10), F19 // x = q[16], lanes 12..15
+	FMOVQ 64(R9), F20 // y = y[16], lanes 0..3
+	FMOVQ 80(R9), F21 // y = y[16], lanes 4..7
+	FMOVQ 96(R9), F22 // y = y[16], lanes 8..11
+	FMOVQ 112(R9), F23 // y = y[16], lanes 12..15
+	VFMLA V20.S4, V16.S4, V8.S4 // s0_c1 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // s0_c1 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // s0_c1 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // s0_c1 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V12.S4 // s1_c1 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V13.S4 // s1_c1 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V14.S4 // s1_c1 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V15.S4 // s1_c1 += y * y, lanes 12..15
+
+less_15:
+	MOVD R11, R8 // rest = dim
+	AND  $15, R8, R8 // rest &= 15
+	CMP  $1, R8 // rest < 1
+	BLT  less_16 // rest < 1
+	CMP  $32, R11 // dim < 32
+	BLT  less_17 // dim < 32
+	JMP  end_18
+
+less_17:
+	SUB   R8, R11, R11 // dim -= rest
+	ADD   R11, R10, R10 // q += dim
+	ADD   R11, R10, R10 // q += dim
+	ADD   R11, R10, R10 // q += dim
+	ADD   R11, R10, R10 // q += dim
 	VEOR  V16.B16, V16.B16, V16.B16 // x = q[0], rest lanes
 	VEOR  V17.B16, V17.B16, V17.B16 // x = q[0], rest lanes
 	VEOR  V18.B16, V18.B16, V18.B16 // x = q[0], rest lanes
 	VEOR  V19.B16, V19.B16, V19.B16 // x = q[0], rest lanes
-	CMP   $4, R7 // x = q[0], rest lanes
-	BLT   tail_16 // x = q[0], rest lanes
-	FMOVQ (R9), F16 // x = q[0], rest lanes
-	CMP   $8, R7 // x = q[0], rest lanes
-	BLT   tail_17 // x = q[0], rest lanes
-	FMOVQ 16(R9), F17 // x = q[0], rest lanes
-	CMP   $12, R7 // x = q[0], rest lanes
-	BLT   tail_18 // x = q[0], rest lanes
-	FMOVQ 32(R9), F18 // x = q[0], rest lanes
-	CMP   $16, R7 // x = q[0], rest lanes
-	BLT   tail_19 // x = q[0], rest lanes
-	FMOVQ 48(R9), F19 // x = q[0], rest lanes
-	JMP   tail_done_15 // x = q[0], rest lanes
+	CMP   $4, R8 // x = q[0], rest lanes
+	BLT   tail_20 // x = q[0], rest lanes
+	FMOVQ (R10), F16 // x = q[0], rest lanes
+	CMP   $8, R8 // x = q[0], rest lanes
+	BLT   tail_21 // x = q[0], rest lanes
+	FMOVQ 16(R10), F17 // x = q[0], rest lanes
+	CMP   $12, R8 // x = q[0], rest lanes
+	BLT   tail_22 // x = q[0], rest lanes
+	FMOVQ 32(R10), F18 // x = q[0], rest lanes
+	CMP   $16, R8 // x = q[0], rest lanes
+	BLT   tail_23 // x = q[0], rest lanes
+	FMOVQ 48(R10), F19 // x = q[0], rest lanes
+	JMP   tail_done_19 // x = q[0], rest lanes
 
-tail_16:
-	TBZ   $1, R7, tail_one_20 // x = q[0], rest lanes
-	FMOVD (R9), F16 // x = q[0], rest lanes
-	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
-	ADD   $8, R9, R9 // x = q[0], rest lanes
-	VLD1  (R9), V16.S[2] // x = q[0], rest lanes
-	JMP   tail_done_15 // x = q[0], rest lanes
+tail_20:
+	TBZ   $1, R8, tail_one_24 // x = q[0], rest lanes
+	FMOVD (R10), F16 // x = q[0], rest lanes
+	TBZ   $0, R8, tail_done_19 // x = q[0], rest lanes
+	ADD   $8, R10, R10 // x = q[0], rest lanes
+	VLD1  (R10), V16.S[2] // x = q[0], rest lanes
+	JMP   tail_done_19 // x = q[0], rest lanes
 
-tail_one_20:
-	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
-	FMOVS (R9), F16 // x = q[0], rest lanes
-	JMP   tail_done_15 // x = q[0], rest lanes
+tail_one_24:
+	TBZ   $0, R8, tail_done_19 // x = q[0], rest lanes
+	FMOVS (R10), F16 // x = q[0], rest lanes
+	JMP   tail_done_19 // x = q[0], rest lanes
 
-tail_17:
-	TBZ   $1, R7, tail_one_21 // x = q[0], rest lanes
-	FMOVD 16(R9), F17 // x = q[0], rest lanes
-	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
-	ADD   $24, R9, R9 // x = q[0], rest lanes
-	VLD1  (R9), V17.S[2] // x = q[0], rest lanes
-	JMP   tail_done_15 // x = q[0], rest lanes
+tail_21:
+	TBZ   $1, R8, tail_one_25 // x = q[0], rest lanes
+	FMOVD 16(R10), F17 // x = q[0], rest lanes
+	TBZ   $0, R8, tail_done_19 // x = q[0], rest lanes
+	ADD   $24, R10, R10 // x = q[0], rest lanes
+	VLD1  (R10), V17.S[2] // x = q[0], rest lanes
+	JMP   tail_done_19 // x = q[0], rest lanes
 
-tail_one_21:
-	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
-	FMOVS 16(R9), F17 // x = q[0], rest lanes
-	JMP   tail_done_15 // x = q[0], rest lanes
+tail_one_25:
+	TBZ   $0, R8, tail_done_19 // x = q[0], rest lanes
+	FMOVS 16(R10), F17 // x = q[0], rest lanes
+	JMP   tail_done_19 // x = q[0], rest lanes
 
-tail_18:
-	TBZ   $1, R7, tail_one_22 // x = q[0], rest lanes
-	FMOVD 32(R9), F18 // x = q[0], rest lanes
-	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
-	ADD   $40, R9, R9 // x = q[0], rest lanes
-	VLD1  (R9), V18.S[2] // x = q[0], rest lanes
-	JMP   tail_done_15 // x = q[0], rest lanes
+tail_22:
+	TBZ   $1, R8, tail_one_26 // x = q[0], rest lanes
+	FMOVD 32(R10), F18 // x = q[0], rest lanes
+	TBZ   $0, R8, tail_done_19 // x = q[0], rest lanes
+	ADD   $40, R10, R10 // x = q[0], rest lanes
+	VLD1  (R10), V18.S[2] // x = q[0], rest lanes
+	JMP   tail_done_19 // x = q[0], rest lanes
 
-tail_one_22:
-	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
-	FMOVS 32(R9), F18 // x = q[0], rest lanes
-	JMP   tail_done_15 // x = q[0], rest lanes
+tail_one_26:
+	TBZ   $0, R8, tail_done_19 // x = q[0], rest lanes
+	FMOVS 32(R10), F18 // x = q[0], rest lanes
+	JMP   tail_done_19 // x = q[0], rest lanes
 
-tail_19:
-	TBZ   $1, R7, tail_one_23 // x = q[0], rest lanes
-	FMOVD 48(R9), F19 // x = q[0], rest lanes
-	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
-	ADD   $56, R9, R9 // x = q[0], rest lanes
-	VLD1  (R9), V19.S[2] // x = q[0], rest lanes
-	JMP   tail_done_15 // x = q[0], rest lanes
+tail_23:
+	TBZ   $1, R8, tail_one_27 // x = q[0], rest lanes
+	FMOVD 48(R10), F19 // x = q[0], rest lanes
+	TBZ   $0, R8, tail_done_19 // x = q[0], rest lanes
+	ADD   $56, R10, R10 // x = q[0], rest lanes
+	VLD1  (R10), V19.S[2] // x = q[0], rest lanes
+	JMP   tail_done_19 // x = q[0], rest lanes
 
-tail_one_23:
-	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
-	FMOVS 48(R9), F19 // x = q[0], rest lanes
+tail_one_27:
+	TBZ   $0, R8, tail_done_19 // x = q[0], rest lanes
+	FMOVS 48(R10), F19 // x = q[0], rest lanes
 
-tail_done_15:
-	ADD   R10, R8, R8 // y += dim
-	ADD   R10, R8, R8 // y += dim
-	ADD   R10, R8, R8 // y += dim
-	ADD   R10, R8, R8 // y += dim
+tail_done_19:
+	ADD   R11, R9, R9 // y += dim
+	ADD   R11, R9, R9 // y += dim
+	ADD   R11, R9, R9 // y += dim
+	ADD   R11, R9, R9 // y += dim
 	VEOR  V20.B16, V20.B16, V20.B16 // y = y[0], rest lanes
 	VEOR  V21.B16, V21.B16, V21.B16 // y = y[0], rest lanes
 	VEOR  V22.B16, V22.B16, V22.B16 // y = y[0], rest lanes
 	VEOR  V23.B16, V23.B16, V23.B16 // y = y[0], rest lanes
-	CMP   $4, R7 // y = y[0], rest lanes
-	BLT   tail_25 // y = y[0], rest lanes
-	FMOVQ (R8), F20 // y = y[0], rest lanes
-	CMP   $8, R7 // y = y[0], rest lanes
-	BLT   tail_26 // y = y[0], rest lanes
-	FMOVQ 16(R8), F21 // y = y[0], rest lanes
-	CMP   $12, R7 // y = y[0], rest lanes
-	BLT   tail_27 // y = y[0], rest lanes
-	FMOVQ 32(R8), F22 // y = y[0], rest lanes
-	CMP   $16, R7 // y = y[0], rest lanes
-	BLT   tail_28 // y = y[0], rest lanes
-	FMOVQ 48(R8), F23 // y = y[0], rest lanes
-	JMP   tail_done_24 // y = y[0], rest lanes
+	CMP   $4, R8 // y = y[0], rest lanes
+	BLT   tail_29 // y = y[0], rest lanes
+	FMOVQ (R9), F20 // y = y[0], rest lanes
+	CMP   $8, R8 // y = y[0], rest lanes
+	BLT   tail_30 // y = y[0], rest lanes
+	FMOVQ 16(R9), F21 // y = y[0], rest lanes
+	CMP   $12, R8 // y = y[0], rest lanes
+	BLT   tail_31 // y = y[0], rest lanes
+	FMOVQ 32(R9), F22 // y = y[0], rest lanes
+	CMP   $16, R8 // y = y[0], rest lanes
+	BLT   tail_32 // y = y[0], rest lanes
+	FMOVQ 48(R9), F23 // y = y[0], rest lanes
+	JMP   tail_done_28 // y = y[0], rest lanes
 
-tail_25:
-	TBZ   $1, R7, tail_one_29 // y = y[0], rest lanes
-	FMOVD (R8), F20 // y = y[0], rest lanes
-	TBZ   $0, R7, tail_done_24 // y = y[0], rest lanes
-	ADD   $8, R8, R7 // y = y[0], rest lanes
-	VLD1  (R7), V20.S[2] // y = y[0], rest lanes
-	JMP   tail_done_24 // y = y[0], rest lanes
+tail_29:
+	TBZ   $1, R8, tail_one_33 // y = y[0], rest lanes
+	FMOVD (R9), F20 // y = y[0], rest lanes
+	TBZ   $0, R8, tail_done_28 // y = y[0], rest lanes
+	ADD   $8, R9, R8 // y = y[0], rest lanes
+	VLD1  (R8), V20.S[2] // y = y[0], rest lanes
+	JMP   tail_done_28 // y = y[0], rest lanes
 
-tail_one_29:
-	TBZ   $0, R7, tail_done_24 // y = y[0], rest lanes
-	FMOVS (R8), F20 // y = y[0], rest lanes
-	JMP   tail_done_24 // y = y[0], rest lanes
+tail_one_33:
+	TBZ   $0, R8, tail_done_28 // y = y[0], rest lanes
+	FMOVS (R9), F20 // y = y[0], rest lanes
+	JMP   tail_done_28 // y = y[0], rest lanes
 
-tail_26:
-	TBZ   $1, R7, tail_one_30 // y = y[0], rest lanes
-	FMOVD 16(R8), F21 // y = y[0], rest lanes
-	TBZ   $0, R7, tail_done_24 // y = y[0], rest lanes
-	ADD   $24, R8, R7 // y = y[0], rest lanes
-	VLD1  (R7), V21.S[2] // y = y[0], rest lanes
-	JMP   tail_done_24 // y = y[0], rest lanes
+tail_30:
+	TBZ   $1, R8, tail_one_34 // y = y[0], rest lanes
+	FMOVD 16(R9), F21 // y = y[0], rest lanes
+	TBZ   $0, R8, tail_done_28 // y = y[0], rest lanes
+	ADD   $24, R9, R8 // y = y[0], rest lanes
+	VLD1  (R8), V21.S[2] // y = y[0], rest lanes
+	JMP   tail_done_28 // y = y[0], rest lanes
 
-tail_one_30:
-	TBZ   $0, R7, tail_done_24 // y = y[0], rest lanes
-	FMOVS 16(R8), F21 // y = y[0], rest lanes
-	JMP   tail_done_24 // y = y[0], rest lanes
+tail_one_34:
+	TBZ   $0, R8, tail_done_28 // y = y[0], rest lanes
+	FMOVS 16(R9), F21 // y = y[0], rest lanes
+	JMP   tail_done_28 // y = y[0], rest lanes
 
-tail_27:
-	TBZ   $1, R7, tail_one_31 // y = y[0], rest lanes
-	FMOVD 32(R8), F22 // y = y[0], rest lanes
-	TBZ   $0, R7, tail_done_24 // y = y[0], rest lanes
-	ADD   $40, R8, R7 // y = y[0], rest lanes
-	VLD1  (R7), V22.S[2] // y = y[0], rest lanes
-	JMP   tail_done_24 // y = y[0], rest lanes
+tail_31:
+	TBZ   $1, R8, tail_one_35 // y = y[0], rest lanes
+	FMOVD 32(R9), F22 // y = y[0], rest lanes
+	TBZ   $0, R8, tail_done_28 // y = y[0], rest lanes
+	ADD   $40, R9, R8 // y = y[0], rest lanes
+	VLD1  (R8), V22.S[2] // y = y[0], rest lanes
+	JMP   tail_done_28 // y = y[0], rest lanes
 
-tail_one_31:
-	TBZ   $0, R7, tail_done_24 // y = y[0], rest lanes
-	FMOVS 32(R8), F22 // y = y[0], rest lanes
-	JMP   tail_done_24 // y = y[0], rest lanes
+tail_one_35:
+	TBZ   $0, R8, tail_done_28 // y = y[0], rest lanes
+	FMOVS 32(R9), F22 // y = y[0], rest lanes
+	JMP   tail_done_28 // y = y[0], rest lanes
 
-tail_28:
-	TBZ   $1, R7, tail_one_32 // y = y[0], rest lanes
-	FMOVD 48(R8), F23 // y = y[0], rest lanes
-	TBZ   $0, R7, tail_done_24 // y = y[0], rest lanes
-	ADD   $56, R8, R7 // y = y[0], rest lanes
-	VLD1  (R7), V23.S[2] // y = y[0], rest lanes
-	JMP   tail_done_24 // y = y[0], rest lanes
+tail_32:
+	TBZ   $1, R8, tail_one_36 // y = y[0], rest lanes
+	FMOVD 48(R9), F23 // y = y[0], rest lanes
+	TBZ   $0, R8, tail_done_28 // y = y[0], rest lanes
+	ADD   $56, R9, R8 // y = y[0], rest lanes
+	VLD1  (R8), V23.S[2] // y = y[0], rest lanes
+	JMP   tail_done_28 // y = y[0], rest lanes
 
-tail_one_32:
-	TBZ   $0, R7, tail_done_24 // y = y[0], rest lanes
-	FMOVS 48(R8), F23 // y = y[0], rest lanes
+tail_one_36:
+	TBZ   $0, R8, tail_done_28 // y = y[0], rest lanes
+	FMOVS 48(R9), F23 // y = y[0], rest lanes
 
-tail_done_24:
-	CMP   $16, R10 // dim < 16
-	BLT   less_33 // dim < 16
+tail_done_28:
+	CMP   $16, R11 // dim < 16
+	BLT   less_37 // dim < 16
 	VFMLA V20.S4, V16.S4, V8.S4 // s0_c1 += x * y, lanes 0..3
 	VFMLA V21.S4, V17.S4, V9.S4 // s0_c1 += x * y, lanes 4..7
 	VFMLA V22.S4, V18.S4, V10.S4 // s0_c1 += x * y, lanes 8..11
@@ -23680,9 +23737,9 @@ tail_done_24:
 	VFMLA V21.S4, V21.S4, V13.S4 // s1_c1 += y * y, lanes 4..7
 	VFMLA V22.S4, V22.S4, V14.S4 // s1_c1 += y * y, lanes 8..11
 	VFMLA V23.S4, V23.S4, V15.S4 // s1_c1 += y * y, lanes 12..15
-	JMP   end_34
+	JMP   end_38
 
-less_33:
+less_37:
 	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
 	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
 	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
@@ -23692,50 +23749,50 @@ less_33:
 	VFMLA V22.S4, V22.S4, V6.S4 // s1_c0 += y * y, lanes 8..11
 	VFMLA V23.S4, V23.S4, V7.S4 // s1_c0 += y * y, lanes 12..15
 
-end_34:
-end_14:
+end_38:
+end_18:
+less_16:
 less_12:
-less_9:
-	MOVD  acc+72(FP), R7 // acc
-	FMOVQ F0, (R7) // acc[0] = s0_c0, lanes 0..3
-	FMOVQ F1, 16(R7) // acc[0] = s0_c0, lanes 4..7
-	FMOVQ F2, 32(R7) // acc[0] = s0_c0, lanes 8..11
-	FMOVQ F3, 48(R7) // acc[0] = s0_c0, lanes 12..15
-	FMOVQ F4, 256(R7) // acc[64] = s1_c0, lanes 0..3
-	FMOVQ F5, 272(R7) // acc[64] = s1_c0, lanes 4..7
-	FMOVQ F6, 288(R7) // acc[64] = s1_c0, lanes 8..11
-	FMOVQ F7, 304(R7) // acc[64] = s1_c0, lanes 12..15
-	FMOVQ F8, 64(R7) // acc[16] = s0_c1, lanes 0..3
-	FMOVQ F9, 80(R7) // acc[16] = s0_c1, lanes 4..7
-	FMOVQ F10, 96(R7) // acc[16] = s0_c1, lanes 8..11
-	FMOVQ F11, 112(R7) // acc[16] = s0_c1, lanes 12..15
-	FMOVQ F12, 320(R7) // acc[80] = s1_c1, lanes 0..3
-	FMOVQ F13, 336(R7) // acc[80] = s1_c1, lanes 4..7
-	FMOVQ F14, 352(R7) // acc[80] = s1_c1, lanes 8..11
-	FMOVQ F15, 368(R7) // acc[80] = s1_c1, lanes 12..15
-	MOVD  resume+80(FP), R7 // resume
-	CMP   $1, R7 // resume < 1
-	BLT   less_35 // resume < 1
-	MOVD  acc+72(FP), R7 // acc
-	FMOVQ 128(R7), F0 // s0_c2 = acc[32], lanes 0..3
-	FMOVQ 144(R7), F1 // s0_c2 = acc[32], lanes 4..7
-	FMOVQ 160(R7), F2 // s0_c2 = acc[32], lanes 8..11
-	FMOVQ 176(R7), F3 // s0_c2 = acc[32], lanes 12..15
-	FMOVQ 384(R7), F4 // s1_c2 = acc[96], lanes 0..3
-	FMOVQ 400(R7), F5 // s1_c2 = acc[96], lanes 4..7
-	FMOVQ 416(R7), F6 // s1_c2 = acc[96], lanes 8..11
-	FMOVQ 432(R7), F7 // s1_c2 = acc[96], lanes 12..15
-	FMOVQ 192(R7), F8 // s0_c3 = acc[48], lanes 0..3
-	FMOVQ 208(R7), F9 // s0_c3 = acc[48], lanes 4..7
-	FMOVQ 224(R7), F10 // s0_c3 = acc[48], lanes 8..11
-	FMOVQ 240(R7), F11 // s0_c3 = acc[48], lanes 12..15
-	FMOVQ 448(R7), F12 // s1_c3 = acc[112], lanes 0..3
-	FMOVQ 464(R7), F13 // s1_c3 = acc[112], lanes 4..7
-	FMOVQ 480(R7), F14 // s1_c3 = acc[112], lanes 8..11
-	FMOVQ 496(R7), F15 // s1_c3 = acc[112], lanes 12..15
-	JMP   end_36
+	MOVD  acc+72(FP), R8 // acc
+	FMOVQ F0, (R8) // acc[0] = s0_c0, lanes 0..3
+	FMOVQ F1, 16(R8) // acc[0] = s0_c0, lanes 4..7
+	FMOVQ F2, 32(R8) // acc[0] = s0_c0, lanes 8..11
+	FMOVQ F3, 48(R8) // acc[0] = s0_c0, lanes 12..15
+	FMOVQ F4, 256(R8) // acc[64] = s1_c0, lanes 0..3
+	FMOVQ F5, 272(R8) // acc[64] = s1_c0, lanes 4..7
+	FMOVQ F6, 288(R8) // acc[64] = s1_c0, lanes 8..11
+	FMOVQ F7, 304(R8) // acc[64] = s1_c0, lanes 12..15
+	FMOVQ F8, 64(R8) // acc[16] = s0_c1, lanes 0..3
+	FMOVQ F9, 80(R8) // acc[16] = s0_c1, lanes 4..7
+	FMOVQ F10, 96(R8) // acc[16] = s0_c1, lanes 8..11
+	FMOVQ F11, 112(R8) // acc[16] = s0_c1, lanes 12..15
+	FMOVQ F12, 320(R8) // acc[80] = s1_c1, lanes 0..3
+	FMOVQ F13, 336(R8) // acc[80] = s1_c1, lanes 4..7
+	FMOVQ F14, 352(R8) // acc[80] = s1_c1, lanes 8..11
+	FMOVQ F15, 368(R8) // acc[80] = s1_c1, lanes 12..15
+	MOVD  resume+80(FP), R8 // resume
+	CMP   $1, R8 // resume < 1
+	BLT   less_39 // resume < 1
+	MOVD  acc+72(FP), R8 // acc
+	FMOVQ 128(R8), F0 // s0_c2 = acc[32], lanes 0..3
+	FMOVQ 144(R8), F1 // s0_c2 = acc[32], lanes 4..7
+	FMOVQ 160(R8), F2 // s0_c2 = acc[32], lanes 8..11
+	FMOVQ 176(R8), F3 // s0_c2 = acc[32], lanes 12..15
+	FMOVQ 384(R8), F4 // s1_c2 = acc[96], lanes 0..3
+	FMOVQ 400(R8), F5 // s1_c2 = acc[96], lanes 4..7
+	FMOVQ 416(R8), F6 // s1_c2 = acc[96], lanes 8..11
+	FMOVQ 432(R8), F7 // s1_c2 = acc[96], lanes 12..15
+	FMOVQ 192(R8), F8 // s0_c3 = acc[48], lanes 0..3
+	FMOVQ 208(R8), F9 // s0_c3 = acc[48], lanes 4..7
+	FMOVQ 224(R8), F10 // s0_c3 = acc[48], lanes 8..11
+	FMOVQ 240(R8), F11 // s0_c3 = acc[48], lanes 12..15
+	FMOVQ 448(R8), F12 // s1_c3 = acc[112], lanes 0..3
+	FMOVQ 464(R8), F13 // s1_c3 = acc[112], lanes 4..7
+	FMOVQ 480(R8), F14 // s1_c3 = acc[112], lanes 8..11
+	FMOVQ 496(R8), F15 // s1_c3 = acc[112], lanes 12..15
+	JMP   end_40
 
-less_35:
+less_39:
 	VEOR V0.B16, V0.B16, V0.B16 // s0_c2 = 0, lanes 0..3
 	VEOR V1.B16, V1.B16, V1.B16 // s0_c2 = 0, lanes 4..7
 	VEOR V2.B16, V2.B16, V2.B16 // s0_c2 = 0, lanes 8..11
@@ -23753,21 +23810,21 @@ less_35:
 	VEOR V14.B16, V14.B16, V14.B16 // s1_c3 = 0, lanes 8..11
 	VEOR V15.B16, V15.B16, V15.B16 // s1_c3 = 0, lanes 12..15
 
-end_36:
-	MOVD q+8(FP), R7 // q
-	MOVD dim+24(FP), R8 // dim
-	CMP  $64, R8 // dim < 64
-	BLT  chains_end_38 // dim < 64
+end_40:
+	MOVD q+8(FP), R8 // q
+	MOVD dim+24(FP), R9 // dim
+	CMP  $64, R9 // dim < 64
+	BLT  chains_end_42 // dim < 64
 
-chains_37:
-	FMOVQ 128(R7), F16 // x = q[32], lanes 0..3
-	FMOVQ 144(R7), F17 // x = q[32], lanes 4..7
-	FMOVQ 160(R7), F18 // x = q[32], lanes 8..11
-	FMOVQ 176(R7), F19 // x = q[32], lanes 12..15
-	FMOVQ 128(R6), F20 // y = y[32], lanes 0..3
-	FMOVQ 144(R6), F21 // y = y[32], lanes 4..7
-	FMOVQ 160(R6), F22 // y = y[32], lanes 8..11
-	FMOVQ 176(R6), F23 // y = y[32], lanes 12..15
+chains_41:
+	FMOVQ 128(R8), F16 // x = q[32], lanes 0..3
+	FMOVQ 144(R8), F17 // x = q[32], lanes 4..7
+	FMOVQ 160(R8), F18 // x = q[32], lanes 8..11
+	FMOVQ 176(R8), F19 // x = q[32], lanes 12..15
+	FMOVQ 128(R7), F20 // y = y[32], lanes 0..3
+	FMOVQ 144(R7), F21 // y = y[32], lanes 4..7
+	FMOVQ 160(R7), F22 // y = y[32], lanes 8..11
+	FMOVQ 176(R7), F23 // y = y[32], lanes 12..15
 	VFMLA V20.S4, V16.S4, V0.S4 // s0_c2 += x * y, lanes 0..3
 	VFMLA V21.S4, V17.S4, V1.S4 // s0_c2 += x * y, lanes 4..7
 	VFMLA V22.S4, V18.S4, V2.S4 // s0_c2 += x * y, lanes 8..11
@@ -23776,14 +23833,14 @@ chains_37:
 	VFMLA V21.S4, V21.S4, V5.S4 // s1_c2 += y * y, lanes 4..7
 	VFMLA V22.S4, V22.S4, V6.S4 // s1_c2 += y * y, lanes 8..11
 	VFMLA V23.S4, V23.S4, V7.S4 // s1_c2 += y * y, lanes 12..15
-	FMOVQ 192(R7), F16 // x = q[48], lanes 0..3
-	FMOVQ 208(R7), F17 // x = q[48], lanes 4..7
-	FMOVQ 224(R7), F18 // x = q[48], lanes 8..11
-	FMOVQ 240(R7), F19 // x = q[48], lanes 12..15
-	FMOVQ 192(R6), F20 // y = y[48], lanes 0..3
-	FMOVQ 208(R6), F21 // y = y[48], lanes 4..7
-	FMOVQ 224(R6), F22 // y = y[48], lanes 8..11
-	FMOVQ 240(R6), F23 // y = y[48], lanes 12..15
+	FMOVQ 192(R8), F16 // x = q[48], lanes 0..3
+	FMOVQ 208(R8), F17 // x = q[48], lanes 4..7
+	FMOVQ 224(R8), F18 // x = q[48], lanes 8..11
+	FMOVQ 240(R8), F19 // x = q[48], lanes 12..15
+	FMOVQ 192(R7), F20 // y = y[48], lanes 0..3
+	FMOVQ 208(R7), F21 // y = y[48], lanes 4..7
+	FMOVQ 224(R7), F22 // y = y[48], lanes 8..11
+	FMOVQ 240(R7), F23 // y = y[48], lanes 12..15
 	VFMLA V20.S4, V16.S4, V8.S4 // s0_c3 += x * y, lanes 0..3
 	VFMLA V21.S4, V17.S4, V9.S4 // s0_c3 += x * y, lanes 4..7
 	VFMLA V22.S4, V18.S4, V10.S4 // s0_c3 += x * y, lanes 8..11
@@ -23792,26 +23849,26 @@ chains_37:
 	VFMLA V21.S4, V21.S4, V13.S4 // s1_c3 += y * y, lanes 4..7
 	VFMLA V22.S4, V22.S4, V14.S4 // s1_c3 += y * y, lanes 8..11
 	VFMLA V23.S4, V23.S4, V15.S4 // s1_c3 += y * y, lanes 12..15
-	ADD   $256, R7, R7 // q += 256
-	ADD   $256, R6, R6 // y += 256
-	SUB   $64, R8, R8 // dim += -64
-	CMP   $64, R8 // dim >= 64
-	BGE   chains_37 // dim >= 64
+	ADD   $256, R8, R8 // q += 256
+	ADD   $256, R7, R7 // y += 256
+	SUB   $64, R9, R9 // dim += -64
+	CMP   $64, R9 // dim >= 64
+	BGE   chains_41 // dim >= 64
 
-chains_end_38:
+chains_end_42:
 	// what is left: full vectors of the first chains, then a part of the next
-	CMP   $1, R8 // dim < 1
-	BLT   less_39 // dim < 1
-	CMP   $48, R8 // dim < 48
-	BLT   less_40 // dim < 48
-	FMOVQ 128(R7), F16 // x = q[32], lanes 0..3
-	FMOVQ 144(R7), F17 // x = q[32], lanes 4..7
-	FMOVQ 160(R7), F18 // x = q[32], lanes 8..11
-	FMOVQ 176(R7), F19 // x = q[32], lanes 12..15
-	FMOVQ 128(R6), F20 // y = y[32], lanes 0..3
-	FMOVQ 144(R6), F21 // y = y[32], lanes 4..7
-	FMOVQ 160(R6), F22 // y = y[32], lanes 8..11
-	FMOVQ 176(R6), F23 // y = y[32], lanes 12..15
+	CMP   $1, R9 // dim < 1
+	BLT   less_43 // dim < 1
+	CMP   $48, R9 // dim < 48
+	BLT   less_44 // dim < 48
+	FMOVQ 128(R8), F16 // x = q[32], lanes 0..3
+	FMOVQ 144(R8), F17 // x = q[32], lanes 4..7
+	FMOVQ 160(R8), F18 // x = q[32], lanes 8..11
+	FMOVQ 176(R8), F19 // x = q[32], lanes 12..15
+	FMOVQ 128(R7), F20 // y = y[32], lanes 0..3
+	FMOVQ 144(R7), F21 // y = y[32], lanes 4..7
+	FMOVQ 160(R7), F22 // y = y[32], lanes 8..11
+	FMOVQ 176(R7), F23 // y = y[32], lanes 12..15
 	VFMLA V20.S4, V16.S4, V0.S4 // s0_c2 += x * y, lanes 0..3
 	VFMLA V21.S4, V17.S4, V1.S4 // s0_c2 += x * y, lanes 4..7
 	VFMLA V22.S4, V18.S4, V2.S4 // s0_c2 += x * y, lanes 8..11
@@ -23821,17 +23878,17 @@ chains_end_38:
 	VFMLA V22.S4, V22.S4, V6.S4 // s1_c2 += y * y, lanes 8..11
 	VFMLA V23.S4, V23.S4, V7.S4 // s1_c2 += y * y, lanes 12..15
 
-less_40:
-	CMP   $64, R8 // dim < 64
-	BLT   less_41 // dim < 64
-	FMOVQ 192(R7), F16 // x = q[48], lanes 0..3
-	FMOVQ 208(R7), F17 // x = q[48], lanes 4..7
-	FMOVQ 224(R7), F18 // x = q[48], lanes 8..11
-	FMOVQ 240(R7), F19 // x = q[48], lanes 12..15
-	FMOVQ 192(R6), F20 // y = y[48], lanes 0..3
-	FMOVQ 208(R6), F21 // y = y[48], lanes 4..7
-	FMOVQ 224(R6), F22 // y = y[48], lanes 8..11
-	FMOVQ 240(R6), F23 // y = y[48], lanes 12..15
+less_44:
+	CMP   $64, R9 // dim < 64
+	BLT   less_45 // dim < 64
+	FMOVQ 192(R8), F16 // x = q[48], lanes 0..3
+	FMOVQ 208(R8), F17 // x = q[48], lanes 4..7
+	FMOVQ 224(R8), F18 // x = q[48], lanes 8..11
+	FMOVQ 240(R8), F19 // x = q[48], lanes 12..15
+	FMOVQ 192(R7), F20 // y = y[48], lanes 0..3
+	FMOVQ 208(R7), F21 // y = y[48], lanes 4..7
+	FMOVQ 224(R7), F22 // y = y[48], lanes 8..11
+	FMOVQ 240(R7), F23 // y = y[48], lanes 12..15
 	VFMLA V20.S4, V16.S4, V8.S4 // s0_c3 += x * y, lanes 0..3
 	VFMLA V21.S4, V17.S4, V9.S4 // s0_c3 += x * y, lanes 4..7
 	VFMLA V22.S4, V18.S4, V10.S4 // s0_c3 += x * y, lanes 8..11
@@ -23841,164 +23898,164 @@ less_40:
 	VFMLA V22.S4, V22.S4, V14.S4 // s1_c3 += y * y, lanes 8..11
 	VFMLA V23.S4, V23.S4, V15.S4 // s1_c3 += y * y, lanes 12..15
 
-less_41:
-	MOVD  R8, R9 // rest = dim
-	AND   $15, R9, R9 // rest &= 15
-	CMP   $1, R9 // rest < 1
-	BLT   less_42 // rest < 1
-	CMP   $32, R8 // dim < 32
-	BLT   less_43 // dim < 32
-	SUB   R9, R8, R8 // dim -= rest
-	ADD   R8, R7, R7 // q += dim
-	ADD   R8, R7, R7 // q += dim
-	ADD   R8, R7, R7 // q += dim
-	ADD   R8, R7, R7 // q += dim
+less_45:
+	MOVD  R9, R10 // rest = dim
+	AND   $15, R10, R10 // rest &= 15
+	CMP   $1, R10 // rest < 1
+	BLT   less_46 // rest < 1
+	CMP   $32, R9 // dim < 32
+	BLT   less_47 // dim < 32
+	SUB   R10, R9, R9 // dim -= rest
+	ADD   R9, R8, R8 // q += dim
+	ADD   R9, R8, R8 // q += dim
+	ADD   R9, R8, R8 // q += dim
+	ADD   R9, R8, R8 // q += dim
 	VEOR  V16.B16, V16.B16, V16.B16 // x = q[0], rest lanes
 	VEOR  V17.B16, V17.B16, V17.B16 // x = q[0], rest lanes
 	VEOR  V18.B16, V18.B16, V18.B16 // x = q[0], rest lanes
 	VEOR  V19.B16, V19.B16, V19.B16 // x = q[0], rest lanes
-	CMP   $4, R9 // x = q[0], rest lanes
-	BLT   tail_45 // x = q[0], rest lanes
-	FMOVQ (R7), F16 // x = q[0], rest lanes
-	CMP   $8, R9 // x = q[0], rest lanes
-	BLT   tail_46 // x = q[0], rest lanes
-	FMOVQ 16(R7), F17 // x = q[0], rest lanes
-	CMP   $12, R9 // x = q[0], rest lanes
-	BLT   tail_47 // x = q[0], rest lanes
-	FMOVQ 32(R7), F18 // x = q[0], rest lanes
-	CMP   $16, R9 // x = q[0], rest lanes
-	BLT   tail_48 // x = q[0], rest lanes
-	FMOVQ 48(R7), F19 // x = q[0], rest lanes
-	JMP   tail_done_44 // x = q[0], rest lanes
+	CMP   $4, R10 // x = q[0], rest lanes
+	BLT   tail_49 // x = q[0], rest lanes
+	FMOVQ (R8), F16 // x = q[0], rest lanes
+	CMP   $8, R10 // x = q[0], rest lanes
+	BLT   tail_50 // x = q[0], rest lanes
+	FMOVQ 16(R8), F17 // x = q[0], rest lanes
+	CMP   $12, R10 // x = q[0], rest lanes
+	BLT   tail_51 // x = q[0], rest lanes
+	FMOVQ 32(R8), F18 // x = q[0], rest lanes
+	CMP   $16, R10 // x = q[0], rest lanes
+	BLT   tail_52 // x = q[0], rest lanes
+	FMOVQ 48(R8), F19 // x = q[0], rest lanes
+	JMP   tail_done_48 // x = q[0], rest lanes
 
-tail_45:
-	TBZ   $1, R9, tail_one_49 // x = q[0], rest lanes
-	FMOVD (R7), F16 // x = q[0], rest lanes
-	TBZ   $0, R9, tail_done_44 // x = q[0], rest lanes
-	ADD   $8, R7, R7 // x = q[0], rest lanes
-	VLD1  (R7), V16.S[2] // x = q[0], rest lanes
-	JMP   tail_done_44 // x = q[0], rest lanes
+tail_49:
+	TBZ   $1, R10, tail_one_53 // x = q[0], rest lanes
+	FMOVD (R8), F16 // x = q[0], rest lanes
+	TBZ   $0, R10, tail_done_48 // x = q[0], rest lanes
+	ADD   $8, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V16.S[2] // x = q[0], rest lanes
+	JMP   tail_done_48 // x = q[0], rest lanes
 
-tail_one_49:
-	TBZ   $0, R9, tail_done_44 // x = q[0], rest lanes
-	FMOVS (R7), F16 // x = q[0], rest lanes
-	JMP   tail_done_44 // x = q[0], rest lanes
+tail_one_53:
+	TBZ   $0, R10, tail_done_48 // x = q[0], rest lanes
+	FMOVS (R8), F16 // x = q[0], rest lanes
+	JMP   tail_done_48 // x = q[0], rest lanes
 
-tail_46:
-	TBZ   $1, R9, tail_one_50 // x = q[0], rest lanes
-	FMOVD 16(R7), F17 // x = q[0], rest lanes
-	TBZ   $0, R9, tail_done_44 // x = q[0], rest lanes
-	ADD   $24, R7, R7 // x = q[0], rest lanes
-	VLD1  (R7), V17.S[2] // x = q[0], rest lanes
-	JMP   tail_done_44 // x = q[0], rest lanes
+tail_50:
+	TBZ   $1, R10, tail_one_54 // x = q[0], rest lanes
+	FMOVD 16(R8), F17 // x = q[0], rest lanes
+	TBZ   $0, R10, tail_done_48 // x = q[0], rest lanes
+	ADD   $24, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V17.S[2] // x = q[0], rest lanes
+	JMP   tail_done_48 // x = q[0], rest lanes
 
-tail_one_50:
-	TBZ   $0, R9, tail_done_44 // x = q[0], rest lanes
-	FMOVS 16(R7), F17 // x = q[0], rest lanes
-	JMP   tail_done_44 // x = q[0], rest lanes
+tail_one_54:
+	TBZ   $0, R10, tail_done_48 // x = q[0], rest lanes
+	FMOVS 16(R8), F17 // x = q[0], rest lanes
+	JMP   tail_done_48 // x = q[0], rest lanes
 
-tail_47:
-	TBZ   $1, R9, tail_one_51 // x = q[0], rest lanes
-	FMOVD 32(R7), F18 // x = q[0], rest lanes
-	TBZ   $0, R9, tail_done_44 // x = q[0], rest lanes
-	ADD   $40, R7, R7 // x = q[0], rest lanes
-	VLD1  (R7), V18.S[2] // x = q[0], rest lanes
-	JMP   tail_done_44 // x = q[0], rest lanes
+tail_51:
+	TBZ   $1, R10, tail_one_55 // x = q[0], rest lanes
+	FMOVD 32(R8), F18 // x = q[0], rest lanes
+	TBZ   $0, R10, tail_done_48 // x = q[0], rest lanes
+	ADD   $40, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V18.S[2] // x = q[0], rest lanes
+	JMP   tail_done_48 // x = q[0], rest lanes
 
-tail_one_51:
-	TBZ   $0, R9, tail_done_44 // x = q[0], rest lanes
-	FMOVS 32(R7), F18 // x = q[0], rest lanes
-	JMP   tail_done_44 // x = q[0], rest lanes
+tail_one_55:
+	TBZ   $0, R10, tail_done_48 // x = q[0], rest lanes
+	FMOVS 32(R8), F18 // x = q[0], rest lanes
+	JMP   tail_done_48 // x = q[0], rest lanes
 
-tail_48:
-	TBZ   $1, R9, tail_one_52 // x = q[0], rest lanes
-	FMOVD 48(R7), F19 // x = q[0], rest lanes
-	TBZ   $0, R9, tail_done_44 // x = q[0], rest lanes
-	ADD   $56, R7, R7 // x = q[0], rest lanes
-	VLD1  (R7), V19.S[2] // x = q[0], rest lanes
-	JMP   tail_done_44 // x = q[0], rest lanes
+tail_52:
+	TBZ   $1, R10, tail_one_56 // x = q[0], rest lanes
+	FMOVD 48(R8), F19 // x = q[0], rest lanes
+	TBZ   $0, R10, tail_done_48 // x = q[0], rest lanes
+	ADD   $56, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V19.S[2] // x = q[0], rest lanes
+	JMP   tail_done_48 // x = q[0], rest lanes
 
-tail_one_52:
-	TBZ   $0, R9, tail_done_44 // x = q[0], rest lanes
-	FMOVS 48(R7), F19 // x = q[0], rest lanes
+tail_one_56:
+	TBZ   $0, R10, tail_done_48 // x = q[0], rest lanes
+	FMOVS 48(R8), F19 // x = q[0], rest lanes
 
-tail_done_44:
-	ADD   R8, R6, R6 // y += dim
-	ADD   R8, R6, R6 // y += dim
-	ADD   R8, R6, R6 // y += dim
-	ADD   R8, R6, R6 // y += dim
+tail_done_48:
+	ADD   R9, R7, R7 // y += dim
+	ADD   R9, R7, R7 // y += dim
+	ADD   R9, R7, R7 // y += dim
+	ADD   R9, R7, R7 // y += dim
 	VEOR  V20.B16, V20.B16, V20.B16 // y = y[0], rest lanes
 	VEOR  V21.B16, V21.B16, V21.B16 // y = y[0], rest lanes
 	VEOR  V22.B16, V22.B16, V22.B16 // y = y[0], rest lanes
 	VEOR  V23.B16, V23.B16, V23.B16 // y = y[0], rest lanes
-	CMP   $4, R9 // y = y[0], rest lanes
-	BLT   tail_54 // y = y[0], rest lanes
-	FMOVQ (R6), F20 // y = y[0], rest lanes
-	CMP   $8, R9 // y = y[0], rest lanes
-	BLT   tail_55 // y = y[0], rest lanes
-	FMOVQ 16(R6), F21 // y = y[0], rest lanes
-	CMP   $12, R9 // y = y[0], rest lanes
-	BLT   tail_56 // y = y[0], rest lanes
-	FMOVQ 32(R6), F22 // y = y[0], rest lanes
-	CMP   $16, R9 // y = y[0], rest lanes
-	BLT   tail_57 // y = y[0], rest lanes
-	FMOVQ 48(R6), F23 // y = y[0], rest lanes
-	JMP   tail_done_53 // y = y[0], rest lanes
+	CMP   $4, R10 // y = y[0], rest lanes
+	BLT   tail_58 // y = y[0], rest lanes
+	FMOVQ (R7), F20 // y = y[0], rest lanes
+	CMP   $8, R10 // y = y[0], rest lanes
+	BLT   tail_59 // y = y[0], rest lanes
+	FMOVQ 16(R7), F21 // y = y[0], rest lanes
+	CMP   $12, R10 // y = y[0], rest lanes
+	BLT   tail_60 // y = y[0], rest lanes
+	FMOVQ 32(R7), F22 // y = y[0], rest lanes
+	CMP   $16, R10 // y = y[0], rest lanes
+	BLT   tail_61 // y = y[0], rest lanes
+	FMOVQ 48(R7), F23 // y = y[0], rest lanes
+	JMP   tail_done_57 // y = y[0], rest lanes
 
-tail_54:
-	TBZ   $1, R9, tail_one_58 // y = y[0], rest lanes
-	FMOVD (R6), F20 // y = y[0], rest lanes
-	TBZ   $0, R9, tail_done_53 // y = y[0], rest lanes
-	ADD   $8, R6, R6 // y = y[0], rest lanes
-	VLD1  (R6), V20.S[2] // y = y[0], rest lanes
-	JMP   tail_done_53 // y = y[0], rest lanes
+tail_58:
+	TBZ   $1, R10, tail_one_62 // y = y[0], rest lanes
+	FMOVD (R7), F20 // y = y[0], rest lanes
+	TBZ   $0, R10, tail_done_57 // y = y[0], rest lanes
+	ADD   $8, R7, R7 // y = y[0], rest lanes
+	VLD1  (R7), V20.S[2] // y = y[0], rest lanes
+	JMP   tail_done_57 // y = y[0], rest lanes
 
-tail_one_58:
-	TBZ   $0, R9, tail_done_53 // y = y[0], rest lanes
-	FMOVS (R6), F20 // y = y[0], rest lanes
-	JMP   tail_done_53 // y = y[0], rest lanes
+tail_one_62:
+	TBZ   $0, R10, tail_done_57 // y = y[0], rest lanes
+	FMOVS (R7), F20 // y = y[0], rest lanes
+	JMP   tail_done_57 // y = y[0], rest lanes
 
-tail_55:
-	TBZ   $1, R9, tail_one_59 // y = y[0], rest lanes
-	FMOVD 16(R6), F21 // y = y[0], rest lanes
-	TBZ   $0, R9, tail_done_53 // y = y[0], rest lanes
-	ADD   $24, R6, R6 // y = y[0], rest lanes
-	VLD1  (R6), V21.S[2] // y = y[0], rest lanes
-	JMP   tail_done_53 // y = y[0], rest lanes
+tail_59:
+	TBZ   $1, R10, tail_one_63 // y = y[0], rest lanes
+	FMOVD 16(R7), F21 // y = y[0], rest lanes
+	TBZ   $0, R10, tail_done_57 // y = y[0], rest lanes
+	ADD   $24, R7, R7 // y = y[0], rest lanes
+	VLD1  (R7), V21.S[2] // y = y[0], rest lanes
+	JMP   tail_done_57 // y = y[0], rest lanes
 
-tail_one_59:
-	TBZ   $0, R9, tail_done_53 // y = y[0], rest lanes
-	FMOVS 16(R6), F21 // y = y[0], rest lanes
-	JMP   tail_done_53 // y = y[0], rest lanes
+tail_one_63:
+	TBZ   $0, R10, tail_done_57 // y = y[0], rest lanes
+	FMOVS 16(R7), F21 // y = y[0], rest lanes
+	JMP   tail_done_57 // y = y[0], rest lanes
 
-tail_56:
-	TBZ   $1, R9, tail_one_60 // y = y[0], rest lanes
-	FMOVD 32(R6), F22 // y = y[0], rest lanes
-	TBZ   $0, R9, tail_done_53 // y = y[0], rest lanes
-	ADD   $40, R6, R6 // y = y[0], rest lanes
-	VLD1  (R6), V22.S[2] // y = y[0], rest lanes
-	JMP   tail_done_53 // y = y[0], rest lanes
+tail_60:
+	TBZ   $1, R10, tail_one_64 // y = y[0], rest lanes
+	FMOVD 32(R7), F22 // y = y[0], rest lanes
+	TBZ   $0, R10, tail_done_57 // y = y[0], rest lanes
+	ADD   $40, R7, R7 // y = y[0], rest lanes
+	VLD1  (R7), V22.S[2] // y = y[0], rest lanes
+	JMP   tail_done_57 // y = y[0], rest lanes
 
-tail_one_60:
-	TBZ   $0, R9, tail_done_53 // y = y[0], rest lanes
-	FMOVS 32(R6), F22 // y = y[0], rest lanes
-	JMP   tail_done_53 // y = y[0], rest lanes
+tail_one_64:
+	TBZ   $0, R10, tail_done_57 // y = y[0], rest lanes
+	FMOVS 32(R7), F22 // y = y[0], rest lanes
+	JMP   tail_done_57 // y = y[0], rest lanes
 
-tail_57:
-	TBZ   $1, R9, tail_one_61 // y = y[0], rest lanes
-	FMOVD 48(R6), F23 // y = y[0], rest lanes
-	TBZ   $0, R9, tail_done_53 // y = y[0], rest lanes
-	ADD   $56, R6, R6 // y = y[0], rest lanes
-	VLD1  (R6), V23.S[2] // y = y[0], rest lanes
-	JMP   tail_done_53 // y = y[0], rest lanes
+tail_61:
+	TBZ   $1, R10, tail_one_65 // y = y[0], rest lanes
+	FMOVD 48(R7), F23 // y = y[0], rest lanes
+	TBZ   $0, R10, tail_done_57 // y = y[0], rest lanes
+	ADD   $56, R7, R7 // y = y[0], rest lanes
+	VLD1  (R7), V23.S[2] // y = y[0], rest lanes
+	JMP   tail_done_57 // y = y[0], rest lanes
 
-tail_one_61:
-	TBZ   $0, R9, tail_done_53 // y = y[0], rest lanes
-	FMOVS 48(R6), F23 // y = y[0], rest lanes
+tail_one_65:
+	TBZ   $0, R10, tail_done_57 // y = y[0], rest lanes
+	FMOVS 48(R7), F23 // y = y[0], rest lanes
 
-tail_done_53:
-	CMP   $48, R8 // dim < 48
-	BLT   less_62 // dim < 48
+tail_done_57:
+	CMP   $48, R9 // dim < 48
+	BLT   less_66 // dim < 48
 	VFMLA V20.S4, V16.S4, V8.S4 // s0_c3 += x * y, lanes 0..3
 	VFMLA V21.S4, V17.S4, V9.S4 // s0_c3 += x * y, lanes 4..7
 	VFMLA V22.S4, V18.S4, V10.S4 // s0_c3 += x * y, lanes 8..11
@@ -24007,9 +24064,9 @@ tail_done_53:
 	VFMLA V21.S4, V21.S4, V13.S4 // s1_c3 += y * y, lanes 4..7
 	VFMLA V22.S4, V22.S4, V14.S4 // s1_c3 += y * y, lanes 8..11
 	VFMLA V23.S4, V23.S4, V15.S4 // s1_c3 += y * y, lanes 12..15
-	JMP   end_63
+	JMP   end_67
 
-less_62:
+less_66:
 	VFMLA V20.S4, V16.S4, V0.S4 // s0_c2 += x * y, lanes 0..3
 	VFMLA V21.S4, V17.S4, V1.S4 // s0_c2 += x * y, lanes 4..7
 	VFMLA V22.S4, V18.S4, V2.S4 // s0_c2 += x * y, lanes 8..11
@@ -24019,53 +24076,53 @@ less_62:
 	VFMLA V22.S4, V22.S4, V6.S4 // s1_c2 += y * y, lanes 8..11
 	VFMLA V23.S4, V23.S4, V7.S4 // s1_c2 += y * y, lanes 12..15
 
-end_63:
+end_67:
+less_47:
+less_46:
 less_43:
-less_42:
-less_39:
-	MOVD  acc+72(FP), R6 // acc
-	FMOVQ F0, 128(R6) // acc[32] = s0_c2, lanes 0..3
-	FMOVQ F1, 144(R6) // acc[32] = s0_c2, lanes 4..7
-	FMOVQ F2, 160(R6) // acc[32] = s0_c2, lanes 8..11
-	FMOVQ F3, 176(R6) // acc[32] = s0_c2, lanes 12..15
-	FMOVQ F4, 384(R6) // acc[96] = s1_c2, lanes 0..3
-	FMOVQ F5, 400(R6) // acc[96] = s1_c2, lanes 4..7
-	FMOVQ F6, 416(R6) // acc[96] = s1_c2, lanes 8..11
-	FMOVQ F7, 432(R6) // acc[96] = s1_c2, lanes 12..15
-	FMOVQ F8, 192(R6) // acc[48] = s0_c3, lanes 0..3
-	FMOVQ F9, 208(R6) // acc[48] = s0_c3, lanes 4..7
-	FMOVQ F10, 224(R6) // acc[48] = s0_c3, lanes 8..11
-	FMOVQ F11, 240(R6) // acc[48] = s0_c3, lanes 12..15
-	FMOVQ F12, 448(R6) // acc[112] = s1_c3, lanes 0..3
-	FMOVQ F13, 464(R6) // acc[112] = s1_c3, lanes 4..7
-	FMOVQ F14, 480(R6) // acc[112] = s1_c3, lanes 8..11
-	FMOVQ F15, 496(R6) // acc[112] = s1_c3, lanes 12..15
+	MOVD  acc+72(FP), R7 // acc
+	FMOVQ F0, 128(R7) // acc[32] = s0_c2, lanes 0..3
+	FMOVQ F1, 144(R7) // acc[32] = s0_c2, lanes 4..7
+	FMOVQ F2, 160(R7) // acc[32] = s0_c2, lanes 8..11
+	FMOVQ F3, 176(R7) // acc[32] = s0_c2, lanes 12..15
+	FMOVQ F4, 384(R7) // acc[96] = s1_c2, lanes 0..3
+	FMOVQ F5, 400(R7) // acc[96] = s1_c2, lanes 4..7
+	FMOVQ F6, 416(R7) // acc[96] = s1_c2, lanes 8..11
+	FMOVQ F7, 432(R7) // acc[96] = s1_c2, lanes 12..15
+	FMOVQ F8, 192(R7) // acc[48] = s0_c3, lanes 0..3
+	FMOVQ F9, 208(R7) // acc[48] = s0_c3, lanes 4..7
+	FMOVQ F10, 224(R7) // acc[48] = s0_c3, lanes 8..11
+	FMOVQ F11, 240(R7) // acc[48] = s0_c3, lanes 12..15
+	FMOVQ F12, 448(R7) // acc[112] = s1_c3, lanes 0..3
+	FMOVQ F13, 464(R7) // acc[112] = s1_c3, lanes 4..7
+	FMOVQ F14, 480(R7) // acc[112] = s1_c3, lanes 8..11
+	FMOVQ F15, 496(R7) // acc[112] = s1_c3, lanes 12..15
 
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
 	VEOR  V0.B16, V0.B16, V0.B16 // zero = 0, lanes 0..3
 	VEOR  V1.B16, V1.B16, V1.B16 // zero = 0, lanes 4..7
 	VEOR  V2.B16, V2.B16, V2.B16 // zero = 0, lanes 8..11
 	VEOR  V3.B16, V3.B16, V3.B16 // zero = 0, lanes 12..15
-	MOVD  acc+72(FP), R6 // acc
-	FMOVQ (R6), F4 // c0 = acc[0], lanes 0..3
-	FMOVQ 16(R6), F5 // c0 = acc[0], lanes 4..7
-	FMOVQ 32(R6), F6 // c0 = acc[0], lanes 8..11
-	FMOVQ 48(R6), F7 // c0 = acc[0], lanes 12..15
-	MOVD  acc+72(FP), R6 // acc
-	FMOVQ 64(R6), F8 // c1 = acc[16], lanes 0..3
-	FMOVQ 80(R6), F9 // c1 = acc[16], lanes 4..7
-	FMOVQ 96(R6), F10 // c1 = acc[16], lanes 8..11
-	FMOVQ 112(R6), F11 // c1 = acc[16], lanes 12..15
-	MOVD  acc+72(FP), R6 // acc
-	FMOVQ 128(R6), F12 // c2 = acc[32], lanes 0..3
-	FMOVQ 144(R6), F13 // c2 = acc[32], lanes 4..7
-	FMOVQ 160(R6), F14 // c2 = acc[32], lanes 8..11
-	FMOVQ 176(R6), F15 // c2 = acc[32], lanes 12..15
-	MOVD  acc+72(FP), R6 // acc
-	FMOVQ 192(R6), F16 // c3 = acc[48], lanes 0..3
-	FMOVQ 208(R6), F17 // c3 = acc[48], lanes 4..7
-	FMOVQ 224(R6), F18 // c3 = acc[48], lanes 8..11
-	FMOVQ 240(R6), F19 // c3 = acc[48], lanes 12..15
+	MOVD  acc+72(FP), R7 // acc
+	FMOVQ (R7), F4 // c0 = acc[0], lanes 0..3
+	FMOVQ 16(R7), F5 // c0 = acc[0], lanes 4..7
+	FMOVQ 32(R7), F6 // c0 = acc[0], lanes 8..11
+	FMOVQ 48(R7), F7 // c0 = acc[0], lanes 12..15
+	MOVD  acc+72(FP), R7 // acc
+	FMOVQ 64(R7), F8 // c1 = acc[16], lanes 0..3
+	FMOVQ 80(R7), F9 // c1 = acc[16], lanes 4..7
+	FMOVQ 96(R7), F10 // c1 = acc[16], lanes 8..11
+	FMOVQ 112(R7), F11 // c1 = acc[16], lanes 12..15
+	MOVD  acc+72(FP), R7 // acc
+	FMOVQ 128(R7), F12 // c2 = acc[32], lanes 0..3
+	FMOVQ 144(R7), F13 // c2 = acc[32], lanes 4..7
+	FMOVQ 160(R7), F14 // c2 = acc[32], lanes 8..11
+	FMOVQ 176(R7), F15 // c2 = acc[32], lanes 12..15
+	MOVD  acc+72(FP), R7 // acc
+	FMOVQ 192(R7), F16 // c3 = acc[48], lanes 0..3
+	FMOVQ 208(R7), F17 // c3 = acc[48], lanes 4..7
+	FMOVQ 224(R7), F18 // c3 = acc[48], lanes 8..11
+	FMOVQ 240(R7), F19 // c3 = acc[48], lanes 12..15
 	WORD  $0x4e28d484 // FADD V4.4S, V4.4S, V8.4S // c0 = c0 + c1, lanes 0..3
 	WORD  $0x4e29d4a5 // FADD V5.4S, V5.4S, V9.4S // c0 = c0 + c1, lanes 4..7
 	WORD  $0x4e2ad4c6 // FADD V6.4S, V6.4S, V10.4S // c0 = c0 + c1, lanes 8..11
@@ -24089,26 +24146,26 @@ less_39:
 	WORD  $0x4e21d4a5 // FADD V5.4S, V5.4S, V1.4S // c0 = c0 + zero, lanes 4..7
 	WORD  $0x4e22d4c6 // FADD V6.4S, V6.4S, V2.4S // c0 = c0 + zero, lanes 8..11
 	WORD  $0x4e23d4e7 // FADD V7.4S, V7.4S, V3.4S // c0 = c0 + zero, lanes 12..15
-	MOVD  acc+72(FP), R6 // acc
-	FMOVQ 256(R6), F5 // c0 = acc[64], lanes 0..3
-	FMOVQ 272(R6), F6 // c0 = acc[64], lanes 4..7
-	FMOVQ 288(R6), F7 // c0 = acc[64], lanes 8..11
-	FMOVQ 304(R6), F8 // c0 = acc[64], lanes 12..15
-	MOVD  acc+72(FP), R6 // acc
-	FMOVQ 320(R6), F9 // c1 = acc[80], lanes 0..3
-	FMOVQ 336(R6), F10 // c1 = acc[80], lanes 4..7
-	FMOVQ 352(R6), F11 // c1 = acc[80], lanes 8..11
-	FMOVQ 368(R6), F12 // c1 = acc[80], lanes 12..15
-	MOVD  acc+72(FP), R6 // acc
-	FMOVQ 384(R6), F13 // c2 = acc[96], lanes 0..3
-	FMOVQ 400(R6), F14 // c2 = acc[96], lanes 4..7
-	FMOVQ 416(R6), F15 // c2 = acc[96], lanes 8..11
-	FMOVQ 432(R6), F16 // c2 = acc[96], lanes 12..15
-	MOVD  acc+72(FP), R6 // acc
-	FMOVQ 448(R6), F17 // c3 = acc[112], lanes 0..3
-	FMOVQ 464(R6), F18 // c3 = acc[112], lanes 4..7
-	FMOVQ 480(R6), F19 // c3 = acc[112], lanes 8..11
-	FMOVQ 496(R6), F20 // c3 = acc[112], lanes 12..15
+	MOVD  acc+72(FP), R7 // acc
+	FMOVQ 256(R7), F5 // c0 = acc[64], lanes 0..3
+	FMOVQ 272(R7), F6 // c0 = acc[64], lanes 4..7
+	FMOVQ 288(R7), F7 // c0 = acc[64], lanes 8..11
+	FMOVQ 304(R7), F8 // c0 = acc[64], lanes 12..15
+	MOVD  acc+72(FP), R7 // acc
+	FMOVQ 320(R7), F9 // c1 = acc[80], lanes 0..3
+	FMOVQ 336(R7), F10 // c1 = acc[80], lanes 4..7
+	FMOVQ 352(R7), F11 // c1 = acc[80], lanes 8..11
+	FMOVQ 368(R7), F12 // c1 = acc[80], lanes 12..15
+	MOVD  acc+72(FP), R7 // acc
+	FMOVQ 384(R7), F13 // c2 = acc[96], lanes 0..3
+	FMOVQ 400(R7), F14 // c2 = acc[96], lanes 4..7
+	FMOVQ 416(R7), F15 // c2 = acc[96], lanes 8..11
+	FMOVQ 432(R7), F16 // c2 = acc[96], lanes 12..15
+	MOVD  acc+72(FP), R7 // acc
+	FMOVQ 448(R7), F17 // c3 = acc[112], lanes 0..3
+	FMOVQ 464(R7), F18 // c3 = acc[112], lanes 4..7
+	FMOVQ 480(R7), F19 // c3 = acc[112], lanes 8..11
+	FMOVQ 496(R7), F20 // c3 = acc[112], lanes 12..15
 	WORD  $0x4e29d4a5 // FADD V5.4S, V5.4S, V9.4S // c0 = c0 + c1, lanes 0..3
 	WORD  $0x4e2ad4c6 // FADD V6.4S, V6.4S, V10.4S // c0 = c0 + c1, lanes 4..7
 	WORD  $0x4e2bd4e7 // FADD V7.4S, V7.4S, V11.4S // c0 = c0 + c1, lanes 8..11
@@ -24135,71 +24192,82 @@ less_39:
 	FMOVS F4, (R0) // dst[0] = c0[0]
 	FMOVS F5, 4(R0) // dst[1] = c0[0]
 	ADD   $8, R0, R0 // dst += 8
-	SUB   $1, R2, R2 // count += -1
-	CMP   $1, R2 // count >= 1
-	BGE   rows_1 // count >= 1
+	SUB   $1, R3, R3 // count += -1
+	CMP   $1, R3 // count >= 1
+	BGE   rows_3 // count >= 1
 
-rows_end_2:
+rows_end_4:
 	RET
 
 // func dotRowsBF16NEON(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
 TEXT ·dotRowsBF16NEON(SB), NOSPLIT, $0-88
 	MOVD dst+0(FP), R0 // dst
-	MOVD rows+16(FP), R1 // rows
-	MOVD count+40(FP), R2 // count
-	MOVD index+48(FP), R3 // index
-	CMP  $1, R2 // count < 1
-	BLT  rows_end_2 // count < 1
+	MOVD $1, R1 // all = 1
+	MOVD index+48(FP), R2 // index
+	CMP  $1, R2 // index < 1
+	BLT  less_1 // index < 1
+	MOVD dim+24(FP), R2 // dim
+	CMP  $1024, R2 // dim < 1024
+	BLT  less_2 // dim < 1024
+	MOVD $0, R1 // all = 0
 
-rows_1:
-	MOVD  stride+32(FP), R8 // stride
-	LSL   $1, R8, R8 // stride <<= 1
-	CMP   $1, R3 // index < 1
-	BLT   less_3 // index < 1
-	MOVWU (R3), R6 // row = index[0]
-	MUL   R8, R6, R6 // row *= stride
-	ADD   R1, R6, R6 // row += rows
-	MOVD  ahead+64(FP), R7 // ahead
-	ADD   R3, R7, R7 // ahead += index
-	MOVD  last+56(FP), R9 // last
-	CMP   R9, R7 // ahead min= last
-	CSEL  LT, R7, R9, R7 // ahead min= last
-	MOVWU (R7), R7 // ahead = ahead[0]
-	MUL   R8, R7, R7 // ahead *= stride
-	ADD   R1, R7, R7 // ahead += rows
-	ADD   $4, R3, R3 // index += 4
-	JMP   end_4
+less_2:
+less_1:
+	MOVD rows+16(FP), R2 // rows
+	MOVD count+40(FP), R3 // count
+	MOVD index+48(FP), R6 // index
+	CMP  $1, R3 // count < 1
+	BLT  rows_end_4 // count < 1
 
-less_3:
-	MOVD R1, R6 // row = rows
-	MOVD ahead+64(FP), R7 // ahead
-	ADD  R1, R7, R7 // ahead += rows
-	ADD  R8, R1, R1 // rows += stride
-
-end_4:
-	MOVD  resume+80(FP), R8 // resume
-	CMP   $1, R8 // resume < 1
-	BLT   less_5 // resume < 1
-	MOVD  acc+72(FP), R8 // acc
-	FMOVQ (R8), F0 // s0_c0 = acc[0], lanes 0..3
-	FMOVQ 16(R8), F1 // s0_c0 = acc[0], lanes 4..7
-	FMOVQ 32(R8), F2 // s0_c0 = acc[0], lanes 8..11
-	FMOVQ 48(R8), F3 // s0_c0 = acc[0], lanes 12..15
-	FMOVQ 64(R8), F4 // s0_c1 = acc[16], lanes 0..3
-	FMOVQ 80(R8), F5 // s0_c1 = acc[16], lanes 4..7
-	FMOVQ 96(R8), F6 // s0_c1 = acc[16], lanes 8..11
-	FMOVQ 112(R8), F7 // s0_c1 = acc[16], lanes 12..15
-	FMOVQ 128(R8), F8 // s0_c2 = acc[32], lanes 0..3
-	FMOVQ 144(R8), F9 // s0_c2 = acc[32], lanes 4..7
-	FMOVQ 160(R8), F10 // s0_c2 = acc[32], lanes 8..11
-	FMOVQ 176(R8), F11 // s0_c2 = acc[32], lanes 12..15
-	FMOVQ 192(R8), F12 // s0_c3 = acc[48], lanes 0..3
-	FMOVQ 208(R8), F13 // s0_c3 = acc[48], lanes 4..7
-	FMOVQ 224(R8), F14 // s0_c3 = acc[48], lanes 8..11
-	FMOVQ 240(R8), F15 // s0_c3 = acc[48], lanes 12..15
+rows_3:
+	MOVD  stride+32(FP), R9 // stride
+	LSL   $1, R9, R9 // stride <<= 1
+	CMP   $1, R6 // index < 1
+	BLT   less_5 // index < 1
+	MOVWU (R6), R7 // row = index[0]
+	MUL   R9, R7, R7 // row *= stride
+	ADD   R2, R7, R7 // row += rows
+	MOVD  ahead+64(FP), R8 // ahead
+	ADD   R6, R8, R8 // ahead += index
+	MOVD  last+56(FP), R10 // last
+	CMP   R10, R8 // ahead min= last
+	CSEL  LT, R8, R10, R8 // ahead min= last
+	MOVWU (R8), R8 // ahead = ahead[0]
+	MUL   R9, R8, R8 // ahead *= stride
+	ADD   R2, R8, R8 // ahead += rows
+	ADD   $4, R6, R6 // index += 4
 	JMP   end_6
 
 less_5:
+	MOVD R2, R7 // row = rows
+	MOVD ahead+64(FP), R8 // ahead
+	ADD  R2, R8, R8 // ahead += rows
+	ADD  R9, R2, R2 // rows += stride
+
+end_6:
+	MOVD  resume+80(FP), R9 // resume
+	CMP   $1, R9 // resume < 1
+	BLT   less_7 // resume < 1
+	MOVD  acc+72(FP), R9 // acc
+	FMOVQ (R9), F0 // s0_c0 = acc[0], lanes 0..3
+	FMOVQ 16(R9), F1 // s0_c0 = acc[0], lanes 4..7
+	FMOVQ 32(R9), F2 // s0_c0 = acc[0], lanes 8..11
+	FMOVQ 48(R9), F3 // s0_c0 = acc[0], lanes 12..15
+	FMOVQ 64(R9), F4 // s0_c1 = acc[16], lanes 0..3
+	FMOVQ 80(R9), F5 // s0_c1 = acc[16], lanes 4..7
+	FMOVQ 96(R9), F6 // s0_c1 = acc[16], lanes 8..11
+	FMOVQ 112(R9), F7 // s0_c1 = acc[16], lanes 12..15
+	FMOVQ 128(R9), F8 // s0_c2 = acc[32], lanes 0..3
+	FMOVQ 144(R9), F9 // s0_c2 = acc[32], lanes 4..7
+	FMOVQ 160(R9), F10 // s0_c2 = acc[32], lanes 8..11
+	FMOVQ 176(R9), F11 // s0_c2 = acc[32], lanes 12..15
+	FMOVQ 192(R9), F12 // s0_c3 = acc[48], lanes 0..3
+	FMOVQ 208(R9), F13 // s0_c3 = acc[48], lanes 4..7
+	FMOVQ 224(R9), F14 // s0_c3 = acc[48], lanes 8..11
+	FMOVQ 240(R9), F15 // s0_c3 = acc[48], lanes 12..15
+	JMP   end_8
+
+less_7:
 	VEOR V0.B16, V0.B16, V0.B16 // s0_c0 = 0, lanes 0..3
 	VEOR V1.B16, V1.B16, V1.B16 // s0_c0 = 0, lanes 4..7
 	VEOR V2.B16, V2.B16, V2.B16 // s0_c0 = 0, lanes 8..11
@@ -24217,128 +24285,136 @@ less_5:
 	VEOR V14.B16, V14.B16, V14.B16 // s0_c3 = 0, lanes 8..11
 	VEOR V15.B16, V15.B16, V15.B16 // s0_c3 = 0, lanes 12..15
 
-end_6:
-	MOVD q+8(FP), R8 // q
-	MOVD dim+24(FP), R9 // dim
-	CMP  $64, R9 // dim < 64
-	BLT  chains_end_8 // dim < 64
+end_8:
+	MOVD q+8(FP), R9 // q
+	MOVD dim+24(FP), R10 // dim
+	CMP  $64, R10 // dim < 64
+	BLT  chains_end_10 // dim < 64
 
-chains_7:
-	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
-	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
-	FMOVQ (R8), F16 // x = q[0], lanes 0..3
-	FMOVQ 16(R8), F17 // x = q[0], lanes 4..7
-	FMOVQ 32(R8), F18 // x = q[0], lanes 8..11
-	FMOVQ 48(R8), F19 // x = q[0], lanes 12..15
-	FMOVQ (R6), F20 // y = bfloat16 of y[0]
-	FMOVQ 16(R6), F22 // y = bfloat16 of y[0]
-	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[0]
-	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[0]
-	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[0]
-	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[0]
-	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
-	FMOVQ 64(R8), F16 // x = q[16], lanes 0..3
-	FMOVQ 80(R8), F17 // x = q[16], lanes 4..7
-	FMOVQ 96(R8), F18 // x = q[16], lanes 8..11
-	FMOVQ 112(R8), F19 // x = q[16], lanes 12..15
-	FMOVQ 32(R6), F20 // y = bfloat16 of y[8]
-	FMOVQ 48(R6), F22 // y = bfloat16 of y[8]
-	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[8]
-	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[8]
-	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[8]
-	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[8]
-	VFMLA V20.S4, V16.S4, V4.S4 // s0_c1 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V5.S4 // s0_c1 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V6.S4 // s0_c1 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V7.S4 // s0_c1 += x * y, lanes 12..15
-	FMOVQ 128(R8), F16 // x = q[32], lanes 0..3
-	FMOVQ 144(R8), F17 // x = q[32], lanes 4..7
-	FMOVQ 160(R8), F18 // x = q[32], lanes 8..11
-	FMOVQ 176(R8), F19 // x = q[32], lanes 12..15
-	FMOVQ 64(R6), F20 // y = bfloat16 of y[16]
-	FMOVQ 80(R6), F22 // y = bfloat16 of y[16]
-	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[16]
-	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[16]
-	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[16]
-	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[16]
-	VFMLA V20.S4, V16.S4, V8.S4 // s0_c2 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V9.S4 // s0_c2 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V10.S4 // s0_c2 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V11.S4 // s0_c2 += x * y, lanes 12..15
-	FMOVQ 192(R8), F16 // x = q[48], lanes 0..3
-	FMOVQ 208(R8), F17 // x = q[48], lanes 4..7
-	FMOVQ 224(R8), F18 // x = q[48], lanes 8..11
-	FMOVQ 240(R8), F19 // x = q[48], lanes 12..15
-	FMOVQ 96(R6), F20 // y = bfloat16 of y[24]
-	FMOVQ 112(R6), F22 // y = bfloat16 of y[24]
-	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[24]
-	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[24]
-	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[24]
-	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[24]
-	VFMLA V20.S4, V16.S4, V12.S4 // s0_c3 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V13.S4 // s0_c3 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V14.S4 // s0_c3 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V15.S4 // s0_c3 += x * y, lanes 12..15
-	ADD   $256, R8, R8 // q += 256
-	ADD   $128, R6, R6 // y += 128
-	ADD   $128, R7, R7 // ahead += 128
-	SUB   $64, R9, R9 // dim += -64
-	CMP   $64, R9 // dim >= 64
-	BGE   chains_7 // dim >= 64
-
-chains_end_8:
-	// what is left: full vectors of the first chains, then a part of the next
-	CMP   $1, R9 // dim < 1
-	BLT   less_9 // dim < 1
-	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
-	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
-	CMP   $16, R9 // dim < 16
-	BLT   less_10 // dim < 16
-	FMOVQ (R8), F16 // x = q[0], lanes 0..3
-	FMOVQ 16(R8), F17 // x = q[0], lanes 4..7
-	FMOVQ 32(R8), F18 // x = q[0], lanes 8..11
-	FMOVQ 48(R8), F19 // x = q[0], lanes 12..15
-	FMOVQ (R6), F20 // y = bfloat16 of y[0]
-	FMOVQ 16(R6), F22 // y = bfloat16 of y[0]
-	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[0]
-	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[0]
-	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[0]
-	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[0]
-	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
-
-less_10:
-	CMP   $32, R9 // dim < 32
-	BLT   less_11 // dim < 32
-	FMOVQ 64(R8), F16 // x = q[16], lanes 0..3
-	FMOVQ 80(R8), F17 // x = q[16], lanes 4..7
-	FMOVQ 96(R8), F18 // x = q[16], lanes 8..11
-	FMOVQ 112(R8), F19 // x = q[16], lanes 12..15
-	FMOVQ 32(R6), F20 // y = bfloat16 of y[8]
-	FMOVQ 48(R6), F22 // y = bfloat16 of y[8]
-	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[8]
-	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[8]
-	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[8]
-	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[8]
-	VFMLA V20.S4, V16.S4, V4.S4 // s0_c1 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V5.S4 // s0_c1 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V6.S4 // s0_c1 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V7.S4 // s0_c1 += x * y, lanes 12..15
+chains_9:
+	PRFM (R8), PLDL2KEEP // prefetch ahead[0]
+	CMP  $1, R1 // all < 1
+	BLT  less_11 // all < 1
+	PRFM 64(R8), PLDL2KEEP // prefetch ahead[16]
 
 less_11:
-	CMP   $48, R9 // dim < 48
-	BLT   less_12 // dim < 48
-	FMOVQ 128(R8), F16 // x = q[32], lanes 0..3
-	FMOVQ 144(R8), F17 // x = q[32], lanes 4..7
-	FMOVQ 160(R8), F18 // x = q[32], lanes 8..11
-	FMOVQ 176(R8), F19 // x = q[32], lanes 12..15
-	FMOVQ 64(R6), F20 // y = bfloat16 of y[16]
-	FMOVQ 80(R6), F22 // y = bfloat16 of y[16]
+	FMOVQ (R9), F16 // x = q[0], lanes 0..3
+	FMOVQ 16(R9), F17 // x = q[0], lanes 4..7
+	FMOVQ 32(R9), F18 // x = q[0], lanes 8..11
+	FMOVQ 48(R9), F19 // x = q[0], lanes 12..15
+	FMOVQ (R7), F20 // y = bfloat16 of y[0]
+	FMOVQ 16(R7), F22 // y = bfloat16 of y[0]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[0]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[0]
+	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[0]
+	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[0]
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
+	FMOVQ 64(R9), F16 // x = q[16], lanes 0..3
+	FMOVQ 80(R9), F17 // x = q[16], lanes 4..7
+	FMOVQ 96(R9), F18 // x = q[16], lanes 8..11
+	FMOVQ 112(R9), F19 // x = q[16], lanes 12..15
+	FMOVQ 32(R7), F20 // y = bfloat16 of y[8]
+	FMOVQ 48(R7), F22 // y = bfloat16 of y[8]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[8]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[8]
+	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[8]
+	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[8]
+	VFMLA V20.S4, V16.S4, V4.S4 // s0_c1 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V5.S4 // s0_c1 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V6.S4 // s0_c1 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V7.S4 // s0_c1 += x * y, lanes 12..15
+	FMOVQ 128(R9), F16 // x = q[32], lanes 0..3
+	FMOVQ 144(R9), F17 // x = q[32], lanes 4..7
+	FMOVQ 160(R9), F18 // x = q[32], lanes 8..11
+	FMOVQ 176(R9), F19 // x = q[32], lanes 12..15
+	FMOVQ 64(R7), F20 // y = bfloat16 of y[16]
+	FMOVQ 80(R7), F22 // y = bfloat16 of y[16]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[16]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[16]
+	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[16]
+	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[16]
+	VFMLA V20.S4, V16.S4, V8.S4 // s0_c2 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // s0_c2 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // s0_c2 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // s0_c2 += x * y, lanes 12..15
+	FMOVQ 192(R9), F16 // x = q[48], lanes 0..3
+	FMOVQ 208(R9), F17 // x = q[48], lanes 4..7
+	FMOVQ 224(R9), F18 // x = q[48], lanes 8..11
+	FMOVQ 240(R9), F19 // x = q[48], lanes 12..15
+	FMOVQ 96(R7), F20 // y = bfloat16 of y[24]
+	FMOVQ 112(R7), F22 // y = bfloat16 of y[24]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[24]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[24]
+	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[24]
+	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[24]
+	VFMLA V20.S4, V16.S4, V12.S4 // s0_c3 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V13.S4 // s0_c3 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V14.S4 // s0_c3 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V15.S4 // s0_c3 += x * y, lanes 12..15
+	ADD   $256, R9, R9 // q += 256
+	ADD   $128, R7, R7 // y += 128
+	ADD   $128, R8, R8 // ahead += 128
+	SUB   $64, R10, R10 // dim += -64
+	CMP   $64, R10 // dim >= 64
+	BGE   chains_9 // dim >= 64
+
+chains_end_10:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMP  $1, R10 // dim < 1
+	BLT  less_12 // dim < 1
+	PRFM (R8), PLDL2KEEP // prefetch ahead[0]
+	CMP  $1, R1 // all < 1
+	BLT  less_13 // all < 1
+	PRFM 64(R8), PLDL2KEEP // prefetch ahead[16]
+
+less_13:
+	CMP   $16, R10 // dim < 16
+	BLT   less_14 // dim < 16
+	FMOVQ (R9), F16 // x = q[0], lanes 0..3
+	FMOVQ 16(R9), F17 // x = q[0], lanes 4..7
+	FMOVQ 32(R9), F18 // x = q[0], lanes 8..11
+	FMOVQ 48(R9), F19 // x = q[0], lanes 12..15
+	FMOVQ (R7), F20 // y = bfloat16 of y[0]
+	FMOVQ 16(R7), F22 // y = bfloat16 of y[0]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[0]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[0]
+	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[0]
+	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[0]
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
+
+less_14:
+	CMP   $32, R10 // dim < 32
+	BLT   less_15 // dim < 32
+	FMOVQ 64(R9), F16 // x = q[16], lanes 0..3
+	FMOVQ 80(R9), F17 // x = q[16], lanes 4..7
+	FMOVQ 96(R9), F18 // x = q[16], lanes 8..11
+	FMOVQ 112(R9), F19 // x = q[16], lanes 12..15
+	FMOVQ 32(R7), F20 // y = bfloat16 of y[8]
+	FMOVQ 48(R7), F22 // y = bfloat16 of y[8]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[8]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[8]
+	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[8]
+	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[8]
+	VFMLA V20.S4, V16.S4, V4.S4 // s0_c1 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V5.S4 // s0_c1 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V6.S4 // s0_c1 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V7.S4 // s0_c1 += x * y, lanes 12..15
+
+less_15:
+	CMP   $48, R10 // dim < 48
+	BLT   less_16 // dim < 48
+	FMOVQ 128(R9), F16 // x = q[32], lanes 0..3
+	FMOVQ 144(R9), F17 // x = q[32], lanes 4..7
+	FMOVQ 160(R9), F18 // x = q[32], lanes 8..11
+	FMOVQ 176(R9), F19 // x = q[32], lanes 12..15
+	FMOVQ 64(R7), F20 // y = bfloat16 of y[16]
+	FMOVQ 80(R7), F22 // y = bfloat16 of y[16]
 	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[16]
 	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[16]
 	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[16]
@@ -24348,15 +24424,15 @@ less_11:
 	VFMLA V22.S4, V18.S4, V10.S4 // s0_c2 += x * y, lanes 8..11
 	VFMLA V23.S4, V19.S4, V11.S4 // s0_c2 += x * y, lanes 12..15
 
-less_12:
-	CMP   $64, R9 // dim < 64
-	BLT   less_13 // dim < 64
-	FMOVQ 192(R8), F16 // x = q[48], lanes 0..3
-	FMOVQ 208(R8), F17 // x = q[48], lanes 4..7
-	FMOVQ 224(R8), F18 // x = q[48], lanes 8..11
-	FMOVQ 240(R8), F19 // x = q[48], lanes 12..15
-	FMOVQ 96(R6), F20 // y = bfloat16 of y[24]
-	FMOVQ 112(R6), F22 // y = bfloat16 of y[24]
+less_16:
+	CMP   $64, R10 // dim < 64
+	BLT   less_17 // dim < 64
+	FMOVQ 192(R9), F16 // x = q[48], lanes 0..3
+	FMOVQ 208(R9), F17 // x = q[48], lanes 4..7
+	FMOVQ 224(R9), F18 // x = q[48], lanes 8..11
+	FMOVQ 240(R9), F19 // x = q[48], lanes 12..15
+	FMOVQ 96(R7), F20 // y = bfloat16 of y[24]
+	FMOVQ 112(R7), F22 // y = bfloat16 of y[24]
 	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[24]
 	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[24]
 	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[24]
@@ -24366,185 +24442,185 @@ less_12:
 	VFMLA V22.S4, V18.S4, V14.S4 // s0_c3 += x * y, lanes 8..11
 	VFMLA V23.S4, V19.S4, V15.S4 // s0_c3 += x * y, lanes 12..15
 
-less_13:
-	MOVD  R9, R7 // rest = dim
-	AND   $15, R7, R7 // rest &= 15
-	CMP   $1, R7 // rest < 1
-	BLT   less_14 // rest < 1
-	CMP   $0, R9 // dim < 0
-	BLT   less_15 // dim < 0
-	SUB   R7, R9, R9 // dim -= rest
-	ADD   R9, R8, R8 // q += dim
-	ADD   R9, R8, R8 // q += dim
-	ADD   R9, R8, R8 // q += dim
-	ADD   R9, R8, R8 // q += dim
+less_17:
+	MOVD  R10, R8 // rest = dim
+	AND   $15, R8, R8 // rest &= 15
+	CMP   $1, R8 // rest < 1
+	BLT   less_18 // rest < 1
+	CMP   $0, R10 // dim < 0
+	BLT   less_19 // dim < 0
+	SUB   R8, R10, R10 // dim -= rest
+	ADD   R10, R9, R9 // q += dim
+	ADD   R10, R9, R9 // q += dim
+	ADD   R10, R9, R9 // q += dim
+	ADD   R10, R9, R9 // q += dim
 	VEOR  V16.B16, V16.B16, V16.B16 // x = q[0], rest lanes
 	VEOR  V17.B16, V17.B16, V17.B16 // x = q[0], rest lanes
 	VEOR  V18.B16, V18.B16, V18.B16 // x = q[0], rest lanes
 	VEOR  V19.B16, V19.B16, V19.B16 // x = q[0], rest lanes
-	CMP   $4, R7 // x = q[0], rest lanes
-	BLT   tail_17 // x = q[0], rest lanes
-	FMOVQ (R8), F16 // x = q[0], rest lanes
-	CMP   $8, R7 // x = q[0], rest lanes
-	BLT   tail_18 // x = q[0], rest lanes
-	FMOVQ 16(R8), F17 // x = q[0], rest lanes
-	CMP   $12, R7 // x = q[0], rest lanes
-	BLT   tail_19 // x = q[0], rest lanes
-	FMOVQ 32(R8), F18 // x = q[0], rest lanes
-	CMP   $16, R7 // x = q[0], rest lanes
-	BLT   tail_20 // x = q[0], rest lanes
-	FMOVQ 48(R8), F19 // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+	CMP   $4, R8 // x = q[0], rest lanes
+	BLT   tail_21 // x = q[0], rest lanes
+	FMOVQ (R9), F16 // x = q[0], rest lanes
+	CMP   $8, R8 // x = q[0], rest lanes
+	BLT   tail_22 // x = q[0], rest lanes
+	FMOVQ 16(R9), F17 // x = q[0], rest lanes
+	CMP   $12, R8 // x = q[0], rest lanes
+	BLT   tail_23 // x = q[0], rest lanes
+	FMOVQ 32(R9), F18 // x = q[0], rest lanes
+	CMP   $16, R8 // x = q[0], rest lanes
+	BLT   tail_24 // x = q[0], rest lanes
+	FMOVQ 48(R9), F19 // x = q[0], rest lanes
+	JMP   tail_done_20 // x = q[0], rest lanes
 
-tail_17:
-	TBZ   $1, R7, tail_one_21 // x = q[0], rest lanes
-	FMOVD (R8), F16 // x = q[0], rest lanes
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	ADD   $8, R8, R8 // x = q[0], rest lanes
-	VLD1  (R8), V16.S[2] // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+tail_21:
+	TBZ   $1, R8, tail_one_25 // x = q[0], rest lanes
+	FMOVD (R9), F16 // x = q[0], rest lanes
+	TBZ   $0, R8, tail_done_20 // x = q[0], rest lanes
+	ADD   $8, R9, R9 // x = q[0], rest lanes
+	VLD1  (R9), V16.S[2] // x = q[0], rest lanes
+	JMP   tail_done_20 // x = q[0], rest lanes
 
-tail_one_21:
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	FMOVS (R8), F16 // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+tail_one_25:
+	TBZ   $0, R8, tail_done_20 // x = q[0], rest lanes
+	FMOVS (R9), F16 // x = q[0], rest lanes
+	JMP   tail_done_20 // x = q[0], rest lanes
 
-tail_18:
-	TBZ   $1, R7, tail_one_22 // x = q[0], rest lanes
-	FMOVD 16(R8), F17 // x = q[0], rest lanes
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	ADD   $24, R8, R8 // x = q[0], rest lanes
-	VLD1  (R8), V17.S[2] // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+tail_22:
+	TBZ   $1, R8, tail_one_26 // x = q[0], rest lanes
+	FMOVD 16(R9), F17 // x = q[0], rest lanes
+	TBZ   $0, R8, tail_done_20 // x = q[0], rest lanes
+	ADD   $24, R9, R9 // x = q[0], rest lanes
+	VLD1  (R9), V17.S[2] // x = q[0], rest lanes
+	JMP   tail_done_20 // x = q[0], rest lanes
 
-tail_one_22:
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	FMOVS 16(R8), F17 // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+tail_one_26:
+	TBZ   $0, R8, tail_done_20 // x = q[0], rest lanes
+	FMOVS 16(R9), F17 // x = q[0], rest lanes
+	JMP   tail_done_20 // x = q[0], rest lanes
 
-tail_19:
-	TBZ   $1, R7, tail_one_23 // x = q[0], rest lanes
-	FMOVD 32(R8), F18 // x = q[0], rest lanes
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	ADD   $40, R8, R8 // x = q[0], rest lanes
-	VLD1  (R8), V18.S[2] // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+tail_23:
+	TBZ   $1, R8, tail_one_27 // x = q[0], rest lanes
+	FMOVD 32(R9), F18 // x = q[0], rest lanes
+	TBZ   $0, R8, tail_done_20 // x = q[0], rest lanes
+	ADD   $40, R9, R9 // x = q[0], rest lanes
+	VLD1  (R9), V18.S[2] // x = q[0], rest lanes
+	JMP   tail_done_20 // x = q[0], rest lanes
 
-tail_one_23:
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	FMOVS 32(R8), F18 // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+tail_one_27:
+	TBZ   $0, R8, tail_done_20 // x = q[0], rest lanes
+	FMOVS 32(R9), F18 // x = q[0], rest lanes
+	JMP   tail_done_20 // x = q[0], rest lanes
 
-tail_20:
-	TBZ   $1, R7, tail_one_24 // x = q[0], rest lanes
-	FMOVD 48(R8), F19 // x = q[0], rest lanes
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	ADD   $56, R8, R8 // x = q[0], rest lanes
-	VLD1  (R8), V19.S[2] // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+tail_24:
+	TBZ   $1, R8, tail_one_28 // x = q[0], rest lanes
+	FMOVD 48(R9), F19 // x = q[0], rest lanes
+	TBZ   $0, R8, tail_done_20 // x = q[0], rest lanes
+	ADD   $56, R9, R9 // x = q[0], rest lanes
+	VLD1  (R9), V19.S[2] // x = q[0], rest lanes
+	JMP   tail_done_20 // x = q[0], rest lanes
 
-tail_one_24:
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	FMOVS 48(R8), F19 // x = q[0], rest lanes
+tail_one_28:
+	TBZ   $0, R8, tail_done_20 // x = q[0], rest lanes
+	FMOVS 48(R9), F19 // x = q[0], rest lanes
 
-tail_done_16:
-	ADD   R9, R6, R6 // y += dim
-	ADD   R9, R6, R6 // y += dim
-	MOVD  R7, R8 // y = bfloat16 of y[0], rest lanes
-	LSL   $1, R8, R8 // y = bfloat16 of y[0], rest lanes
-	ADD   R6, R8, R8 // y = bfloat16 of y[0], rest lanes
-	MOVD  $0, R10 // y = bfloat16 of y[0], rest lanes
-	TBZ   $0, R7, no_piece_25 // y = bfloat16 of y[0], rest lanes
-	SUB   $2, R8, R8 // y = bfloat16 of y[0], rest lanes
-	MOVHU (R8), R11 // y = bfloat16 of y[0], rest lanes
-	LSL   $16, R10, R10 // y = bfloat16 of y[0], rest lanes
-	ORR   R11, R10, R10 // y = bfloat16 of y[0], rest lanes
+tail_done_20:
+	ADD   R10, R7, R7 // y += dim
+	ADD   R10, R7, R7 // y += dim
+	MOVD  R8, R9 // y = bfloat16 of y[0], rest lanes
+	LSL   $1, R9, R9 // y = bfloat16 of y[0], rest lanes
+	ADD   R7, R9, R9 // y = bfloat16 of y[0], rest lanes
+	MOVD  $0, R11 // y = bfloat16 of y[0], rest lanes
+	TBZ   $0, R8, no_piece_29 // y = bfloat16 of y[0], rest lanes
+	SUB   $2, R9, R9 // y = bfloat16 of y[0], rest lanes
+	MOVHU (R9), R12 // y = bfloat16 of y[0], rest lanes
+	LSL   $16, R11, R11 // y = bfloat16 of y[0], rest lanes
+	ORR   R12, R11, R11 // y = bfloat16 of y[0], rest lanes
 
-no_piece_25:
-	TBZ   $1, R7, no_piece_26 // y = bfloat16 of y[0], rest lanes
-	SUB   $4, R8, R8 // y = bfloat16 of y[0], rest lanes
-	MOVWU (R8), R11 // y = bfloat16 of y[0], rest lanes
-	LSL   $32, R10, R10 // y = bfloat16 of y[0], rest lanes
-	ORR   R11, R10, R10 // y = bfloat16 of y[0], rest lanes
+no_piece_29:
+	TBZ   $1, R8, no_piece_30 // y = bfloat16 of y[0], rest lanes
+	SUB   $4, R9, R9 // y = bfloat16 of y[0], rest lanes
+	MOVWU (R9), R12 // y = bfloat16 of y[0], rest lanes
+	LSL   $32, R11, R11 // y = bfloat16 of y[0], rest lanes
+	ORR   R12, R11, R11 // y = bfloat16 of y[0], rest lanes
 
-no_piece_26:
+no_piece_30:
 	VEOR  V22.B16, V22.B16, V22.B16 // y = bfloat16 of y[0], rest lanes
-	FMOVD R10, F20 // y = bfloat16 of y[0], rest lanes
-	TBZ   $2, R7, no_piece_27 // y = bfloat16 of y[0], rest lanes
-	SUB   $8, R8, R8 // y = bfloat16 of y[0], rest lanes
-	FMOVD (R8), F21 // y = bfloat16 of y[0], rest lanes
+	FMOVD R11, F20 // y = bfloat16 of y[0], rest lanes
+	TBZ   $2, R8, no_piece_31 // y = bfloat16 of y[0], rest lanes
+	SUB   $8, R9, R9 // y = bfloat16 of y[0], rest lanes
+	FMOVD (R9), F21 // y = bfloat16 of y[0], rest lanes
 	VMOV  V20.D[0], V21.D[1] // y = bfloat16 of y[0], rest lanes
 	VMOV  V21.B16, V20.B16 // y = bfloat16 of y[0], rest lanes
 
-no_piece_27:
-	TBZ   $3, R7, no_piece_28 // y = bfloat16 of y[0], rest lanes
+no_piece_31:
+	TBZ   $3, R8, no_piece_32 // y = bfloat16 of y[0], rest lanes
 	VMOV  V20.B16, V22.B16 // y = bfloat16 of y[0], rest lanes
-	FMOVQ (R6), F20 // y = bfloat16 of y[0], rest lanes
+	FMOVQ (R7), F20 // y = bfloat16 of y[0], rest lanes
 
-no_piece_28:
+no_piece_32:
 	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[0], rest lanes
 	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[0], rest lanes
 	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[0], rest lanes
 	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[0], rest lanes
-	CMP   $48, R9 // dim < 48
-	BLT   less_29 // dim < 48
+	CMP   $48, R10 // dim < 48
+	BLT   less_33 // dim < 48
 	VFMLA V20.S4, V16.S4, V12.S4 // s0_c3 += x * y, lanes 0..3
 	VFMLA V21.S4, V17.S4, V13.S4 // s0_c3 += x * y, lanes 4..7
 	VFMLA V22.S4, V18.S4, V14.S4 // s0_c3 += x * y, lanes 8..11
 	VFMLA V23.S4, V19.S4, V15.S4 // s0_c3 += x * y, lanes 12..15
-	JMP   end_30
+	JMP   end_34
 
-less_29:
-	CMP   $32, R9 // dim < 32
-	BLT   less_31 // dim < 32
+less_33:
+	CMP   $32, R10 // dim < 32
+	BLT   less_35 // dim < 32
 	VFMLA V20.S4, V16.S4, V8.S4 // s0_c2 += x * y, lanes 0..3
 	VFMLA V21.S4, V17.S4, V9.S4 // s0_c2 += x * y, lanes 4..7
 	VFMLA V22.S4, V18.S4, V10.S4 // s0_c2 += x * y, lanes 8..11
 	VFMLA V23.S4, V19.S4, V11.S4 // s0_c2 += x * y, lanes 12..15
-	JMP   end_32
+	JMP   end_36
 
-less_31:
-	CMP   $16, R9 // dim < 16
-	BLT   less_33 // dim < 16
+less_35:
+	CMP   $16, R10 // dim < 16
+	BLT   less_37 // dim < 16
 	VFMLA V20.S4, V16.S4, V4.S4 // s0_c1 += x * y, lanes 0..3
 	VFMLA V21.S4, V17.S4, V5.S4 // s0_c1 += x * y, lanes 4..7
 	VFMLA V22.S4, V18.S4, V6.S4 // s0_c1 += x * y, lanes 8..11
 	VFMLA V23.S4, V19.S4, V7.S4 // s0_c1 += x * y, lanes 12..15
-	JMP   end_34
+	JMP   end_38
 
-less_33:
+less_37:
 	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
 	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
 	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
 	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
 
+end_38:
+end_36:
 end_34:
-end_32:
-end_30:
-less_15:
-less_14:
-less_9:
-	MOVD  acc+72(FP), R6 // acc
-	CMP   $1, R6 // acc < 1
-	BLT   less_35 // acc < 1
-	FMOVQ F0, (R6) // acc[0] = s0_c0, lanes 0..3
-	FMOVQ F1, 16(R6) // acc[0] = s0_c0, lanes 4..7
-	FMOVQ F2, 32(R6) // acc[0] = s0_c0, lanes 8..11
-	FMOVQ F3, 48(R6) // acc[0] = s0_c0, lanes 12..15
-	FMOVQ F4, 64(R6) // acc[16] = s0_c1, lanes 0..3
-	FMOVQ F5, 80(R6) // acc[16] = s0_c1, lanes 4..7
-	FMOVQ F6, 96(R6) // acc[16] = s0_c1, lanes 8..11
-	FMOVQ F7, 112(R6) // acc[16] = s0_c1, lanes 12..15
-	FMOVQ F8, 128(R6) // acc[32] = s0_c2, lanes 0..3
-	FMOVQ F9, 144(R6) // acc[32] = s0_c2, lanes 4..7
-	FMOVQ F10, 160(R6) // acc[32] = s0_c2, lanes 8..11
-	FMOVQ F11, 176(R6) // acc[32] = s0_c2, lanes 12..15
-	FMOVQ F12, 192(R6) // acc[48] = s0_c3, lanes 0..3
-	FMOVQ F13, 208(R6) // acc[48] = s0_c3, lanes 4..7
-	FMOVQ F14, 224(R6) // acc[48] = s0_c3, lanes 8..11
-	FMOVQ F15, 240(R6) // acc[48] = s0_c3, lanes 12..15
+less_19:
+less_18:
+less_12:
+	MOVD  acc+72(FP), R7 // acc
+	CMP   $1, R7 // acc < 1
+	BLT   less_39 // acc < 1
+	FMOVQ F0, (R7) // acc[0] = s0_c0, lanes 0..3
+	FMOVQ F1, 16(R7) // acc[0] = s0_c0, lanes 4..7
+	FMOVQ F2, 32(R7) // acc[0] = s0_c0, lanes 8..11
+	FMOVQ F3, 48(R7) // acc[0] = s0_c0, lanes 12..15
+	FMOVQ F4, 64(R7) // acc[16] = s0_c1, lanes 0..3
+	FMOVQ F5, 80(R7) // acc[16] = s0_c1, lanes 4..7
+	FMOVQ F6, 96(R7) // acc[16] = s0_c1, lanes 8..11
+	FMOVQ F7, 112(R7) // acc[16] = s0_c1, lanes 12..15
+	FMOVQ F8, 128(R7) // acc[32] = s0_c2, lanes 0..3
+	FMOVQ F9, 144(R7) // acc[32] = s0_c2, lanes 4..7
+	FMOVQ F10, 160(R7) // acc[32] = s0_c2, lanes 8..11
+	FMOVQ F11, 176(R7) // acc[32] = s0_c2, lanes 12..15
+	FMOVQ F12, 192(R7) // acc[48] = s0_c3, lanes 0..3
+	FMOVQ F13, 208(R7) // acc[48] = s0_c3, lanes 4..7
+	FMOVQ F14, 224(R7) // acc[48] = s0_c3, lanes 8..11
+	FMOVQ F15, 240(R7) // acc[48] = s0_c3, lanes 12..15
 
-less_35:
+less_39:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
 	VEOR  V16.B16, V16.B16, V16.B16 // zero = 0, lanes 0..3
 	VEOR  V17.B16, V17.B16, V17.B16 // zero = 0, lanes 4..7
@@ -24575,11 +24651,11 @@ less_35:
 	WORD  $0x4e33d463 // FADD V3.4S, V3.4S, V19.4S // s0_c0 = s0_c0 + zero, lanes 12..15
 	FMOVS F0, (R0) // dst[0] = s0_c0[0]
 	ADD   $4, R0, R0 // dst += 4
-	SUB   $1, R2, R2 // count += -1
-	CMP   $1, R2 // count >= 1
-	BGE   rows_1 // count >= 1
+	SUB   $1, R3, R3 // count += -1
+	CMP   $1, R3 // count >= 1
+	BGE   rows_3 // count >= 1
 
-rows_end_2:
+rows_end_4:
 	RET
 
 // func l2RowsBF16NEON(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int, scale float32)
@@ -24587,61 +24663,72 @@ TEXT ·l2RowsBF16NEON(SB), NOSPLIT, $0-92
 	FMOVS scale+88(FP), F0 // scale in all lanes
 	VDUP  V0.S[0], V0.S4 // scale in all lanes
 	MOVD  dst+0(FP), R0 // dst
-	MOVD  rows+16(FP), R1 // rows
-	MOVD  count+40(FP), R2 // count
-	MOVD  index+48(FP), R3 // index
-	CMP   $1, R2 // count < 1
-	BLT   rows_end_2 // count < 1
+	MOVD  $1, R1 // all = 1
+	MOVD  index+48(FP), R2 // index
+	CMP   $1, R2 // index < 1
+	BLT   less_1 // index < 1
+	MOVD  dim+24(FP), R2 // dim
+	CMP   $1024, R2 // dim < 1024
+	BLT   less_2 // dim < 1024
+	MOVD  $0, R1 // all = 0
 
-rows_1:
-	MOVD  stride+32(FP), R8 // stride
-	LSL   $1, R8, R8 // stride <<= 1
-	CMP   $1, R3 // index < 1
-	BLT   less_3 // index < 1
-	MOVWU (R3), R6 // row = index[0]
-	MUL   R8, R6, R6 // row *= stride
-	ADD   R1, R6, R6 // row += rows
-	MOVD  ahead+64(FP), R7 // ahead
-	ADD   R3, R7, R7 // ahead += index
-	MOVD  last+56(FP), R9 // last
-	CMP   R9, R7 // ahead min= last
-	CSEL  LT, R7, R9, R7 // ahead min= last
-	MOVWU (R7), R7 // ahead = ahead[0]
-	MUL   R8, R7, R7 // ahead *= stride
-	ADD   R1, R7, R7 // ahead += rows
-	ADD   $4, R3, R3 // index += 4
-	JMP   end_4
+less_2:
+less_1:
+	MOVD rows+16(FP), R2 // rows
+	MOVD count+40(FP), R3 // count
+	MOVD index+48(FP), R6 // index
+	CMP  $1, R3 // count < 1
+	BLT  rows_end_4 // count < 1
 
-less_3:
-	MOVD R1, R6 // row = rows
-	MOVD ahead+64(FP), R7 // ahead
-	ADD  R1, R7, R7 // ahead += rows
-	ADD  R8, R1, R1 // rows += stride
-
-end_4:
-	MOVD  resume+80(FP), R8 // resume
-	CMP   $1, R8 // resume < 1
-	BLT   less_5 // resume < 1
-	MOVD  acc+72(FP), R8 // acc
-	FMOVQ (R8), F1 // s0_c0 = acc[0], lanes 0..3
-	FMOVQ 16(R8), F2 // s0_c0 = acc[0], lanes 4..7
-	FMOVQ 32(R8), F3 // s0_c0 = acc[0], lanes 8..11
-	FMOVQ 48(R8), F4 // s0_c0 = acc[0], lanes 12..15
-	FMOVQ 64(R8), F5 // s0_c1 = acc[16], lanes 0..3
-	FMOVQ 80(R8), F6 // s0_c1 = acc[16], lanes 4..7
-	FMOVQ 96(R8), F7 // s0_c1 = acc[16], lanes 8..11
-	FMOVQ 112(R8), F8 // s0_c1 = acc[16], lanes 12..15
-	FMOVQ 128(R8), F9 // s0_c2 = acc[32], lanes 0..3
-	FMOVQ 144(R8), F10 // s0_c2 = acc[32], lanes 4..7
-	FMOVQ 160(R8), F11 // s0_c2 = acc[32], lanes 8..11
-	FMOVQ 176(R8), F12 // s0_c2 = acc[32], lanes 12..15
-	FMOVQ 192(R8), F13 // s0_c3 = acc[48], lanes 0..3
-	FMOVQ 208(R8), F14 // s0_c3 = acc[48], lanes 4..7
-	FMOVQ 224(R8), F15 // s0_c3 = acc[48], lanes 8..11
-	FMOVQ 240(R8), F16 // s0_c3 = acc[48], lanes 12..15
+rows_3:
+	MOVD  stride+32(FP), R9 // stride
+	LSL   $1, R9, R9 // stride <<= 1
+	CMP   $1, R6 // index < 1
+	BLT   less_5 // index < 1
+	MOVWU (R6), R7 // row = index[0]
+	MUL   R9, R7, R7 // row *= stride
+	ADD   R2, R7, R7 // row += rows
+	MOVD  ahead+64(FP), R8 // ahead
+	ADD   R6, R8, R8 // ahead += index
+	MOVD  last+56(FP), R10 // last
+	CMP   R10, R8 // ahead min= last
+	CSEL  LT, R8, R10, R8 // ahead min= last
+	MOVWU (R8), R8 // ahead = ahead[0]
+	MUL   R9, R8, R8 // ahead *= stride
+	ADD   R2, R8, R8 // ahead += rows
+	ADD   $4, R6, R6 // index += 4
 	JMP   end_6
 
 less_5:
+	MOVD R2, R7 // row = rows
+	MOVD ahead+64(FP), R8 // ahead
+	ADD  R2, R8, R8 // ahead += rows
+	ADD  R9, R2, R2 // rows += stride
+
+end_6:
+	MOVD  resume+80(FP), R9 // resume
+	CMP   $1, R9 // resume < 1
+	BLT   less_7 // resume < 1
+	MOVD  acc+72(FP), R9 // acc
+	FMOVQ (R9), F1 // s0_c0 = acc[0], lanes 0..3
+	FMOVQ 16(R9), F2 // s0_c0 = acc[0], lanes 4..7
+	FMOVQ 32(R9), F3 // s0_c0 = acc[0], lanes 8..11
+	FMOVQ 48(R9), F4 // s0_c0 = acc[0], lanes 12..15
+	FMOVQ 64(R9), F5 // s0_c1 = acc[16], lanes 0..3
+	FMOVQ 80(R9), F6 // s0_c1 = acc[16], lanes 4..7
+	FMOVQ 96(R9), F7 // s0_c1 = acc[16], lanes 8..11
+	FMOVQ 112(R9), F8 // s0_c1 = acc[16], lanes 12..15
+	FMOVQ 128(R9), F9 // s0_c2 = acc[32], lanes 0..3
+	FMOVQ 144(R9), F10 // s0_c2 = acc[32], lanes 4..7
+	FMOVQ 160(R9), F11 // s0_c2 = acc[32], lanes 8..11
+	FMOVQ 176(R9), F12 // s0_c2 = acc[32], lanes 12..15
+	FMOVQ 192(R9), F13 // s0_c3 = acc[48], lanes 0..3
+	FMOVQ 208(R9), F14 // s0_c3 = acc[48], lanes 4..7
+	FMOVQ 224(R9), F15 // s0_c3 = acc[48], lanes 8..11
+	FMOVQ 240(R9), F16 // s0_c3 = acc[48], lanes 12..15
+	JMP   end_8
+
+less_7:
 	VEOR V1.B16, V1.B16, V1.B16 // s0_c0 = 0, lanes 0..3
 	VEOR V2.B16, V2.B16, V2.B16 // s0_c0 = 0, lanes 4..7
 	VEOR V3.B16, V3.B16, V3.B16 // s0_c0 = 0, lanes 8..11
@@ -24659,152 +24746,160 @@ less_5:
 	VEOR V15.B16, V15.B16, V15.B16 // s0_c3 = 0, lanes 8..11
 	VEOR V16.B16, V16.B16, V16.B16 // s0_c3 = 0, lanes 12..15
 
-end_6:
-	MOVD q+8(FP), R8 // q
-	MOVD dim+24(FP), R9 // dim
-	CMP  $64, R9 // dim < 64
-	BLT  chains_end_8 // dim < 64
+end_8:
+	MOVD q+8(FP), R9 // q
+	MOVD dim+24(FP), R10 // dim
+	CMP  $64, R10 // dim < 64
+	BLT  chains_end_10 // dim < 64
 
-chains_7:
-	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
-	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
-	FMOVQ (R8), F17 // x = q[0], lanes 0..3
-	FMOVQ 16(R8), F18 // x = q[0], lanes 4..7
-	FMOVQ 32(R8), F19 // x = q[0], lanes 8..11
-	FMOVQ 48(R8), F20 // x = q[0], lanes 12..15
-	FMOVQ (R6), F21 // y = bfloat16 of y[0]
-	FMOVQ 16(R6), F23 // y = bfloat16 of y[0]
-	WORD  $0x6e613ab6 // SHLL2 V22.4S, V21.8H, #16 // y = bfloat16 of y[0]
-	WORD  $0x2e613ab5 // SHLL V21.4S, V21.4H, #16 // y = bfloat16 of y[0]
-	WORD  $0x6e613af8 // SHLL2 V24.4S, V23.8H, #16 // y = bfloat16 of y[0]
-	WORD  $0x2e613af7 // SHLL V23.4S, V23.4H, #16 // y = bfloat16 of y[0]
-	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
-	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
-	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
-	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
-	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 0..3
-	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 4..7
-	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 8..11
-	VFMLA V20.S4, V20.S4, V4.S4 // s0_c0 += x * x, lanes 12..15
-	FMOVQ 64(R8), F17 // x = q[16], lanes 0..3
-	FMOVQ 80(R8), F18 // x = q[16], lanes 4..7
-	FMOVQ 96(R8), F19 // x = q[16], lanes 8..11
-	FMOVQ 112(R8), F20 // x = q[16], lanes 12..15
-	FMOVQ 32(R6), F21 // y = bfloat16 of y[8]
-	FMOVQ 48(R6), F23 // y = bfloat16 of y[8]
-	WORD  $0x6e613ab6 // SHLL2 V22.4S, V21.8H, #16 // y = bfloat16 of y[8]
-	WORD  $0x2e613ab5 // SHLL V21.4S, V21.4H, #16 // y = bfloat16 of y[8]
-	WORD  $0x6e613af8 // SHLL2 V24.4S, V23.8H, #16 // y = bfloat16 of y[8]
-	WORD  $0x2e613af7 // SHLL V23.4S, V23.4H, #16 // y = bfloat16 of y[8]
-	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
-	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
-	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
-	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
-	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 0..3
-	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 4..7
-	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 8..11
-	VFMLA V20.S4, V20.S4, V8.S4 // s0_c1 += x * x, lanes 12..15
-	FMOVQ 128(R8), F17 // x = q[32], lanes 0..3
-	FMOVQ 144(R8), F18 // x = q[32], lanes 4..7
-	FMOVQ 160(R8), F19 // x = q[32], lanes 8..11
-	FMOVQ 176(R8), F20 // x = q[32], lanes 12..15
-	FMOVQ 64(R6), F21 // y = bfloat16 of y[16]
-	FMOVQ 80(R6), F23 // y = bfloat16 of y[16]
-	WORD  $0x6e613ab6 // SHLL2 V22.4S, V21.8H, #16 // y = bfloat16 of y[16]
-	WORD  $0x2e613ab5 // SHLL V21.4S, V21.4H, #16 // y = bfloat16 of y[16]
-	WORD  $0x6e613af8 // SHLL2 V24.4S, V23.8H, #16 // y = bfloat16 of y[16]
-	WORD  $0x2e613af7 // SHLL V23.4S, V23.4H, #16 // y = bfloat16 of y[16]
-	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
-	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
-	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
-	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
-	VFMLA V17.S4, V17.S4, V9.S4 // s0_c2 += x * x, lanes 0..3
-	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 4..7
-	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 8..11
-	VFMLA V20.S4, V20.S4, V12.S4 // s0_c2 += x * x, lanes 12..15
-	FMOVQ 192(R8), F17 // x = q[48], lanes 0..3
-	FMOVQ 208(R8), F18 // x = q[48], lanes 4..7
-	FMOVQ 224(R8), F19 // x = q[48], lanes 8..11
-	FMOVQ 240(R8), F20 // x = q[48], lanes 12..15
-	FMOVQ 96(R6), F21 // y = bfloat16 of y[24]
-	FMOVQ 112(R6), F23 // y = bfloat16 of y[24]
-	WORD  $0x6e613ab6 // SHLL2 V22.4S, V21.8H, #16 // y = bfloat16 of y[24]
-	WORD  $0x2e613ab5 // SHLL V21.4S, V21.4H, #16 // y = bfloat16 of y[24]
-	WORD  $0x6e613af8 // SHLL2 V24.4S, V23.8H, #16 // y = bfloat16 of y[24]
-	WORD  $0x2e613af7 // SHLL V23.4S, V23.4H, #16 // y = bfloat16 of y[24]
-	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
-	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
-	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
-	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
-	VFMLA V17.S4, V17.S4, V13.S4 // s0_c3 += x * x, lanes 0..3
-	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 4..7
-	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 8..11
-	VFMLA V20.S4, V20.S4, V16.S4 // s0_c3 += x * x, lanes 12..15
-	ADD   $256, R8, R8 // q += 256
-	ADD   $128, R6, R6 // y += 128
-	ADD   $128, R7, R7 // ahead += 128
-	SUB   $64, R9, R9 // dim += -64
-	CMP   $64, R9 // dim >= 64
-	BGE   chains_7 // dim >= 64
-
-chains_end_8:
-	// what is left: full vectors of the first chains, then a part of the next
-	CMP   $1, R9 // dim < 1
-	BLT   less_9 // dim < 1
-	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
-	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
-	CMP   $16, R9 // dim < 16
-	BLT   less_10 // dim < 16
-	FMOVQ (R8), F17 // x = q[0], lanes 0..3
-	FMOVQ 16(R8), F18 // x = q[0], lanes 4..7
-	FMOVQ 32(R8), F19 // x = q[0], lanes 8..11
-	FMOVQ 48(R8), F20 // x = q[0], lanes 12..15
-	FMOVQ (R6), F21 // y = bfloat16 of y[0]
-	FMOVQ 16(R6), F23 // y = bfloat16 of y[0]
-	WORD  $0x6e613ab6 // SHLL2 V22.4S, V21.8H, #16 // y = bfloat16 of y[0]
-	WORD  $0x2e613ab5 // SHLL V21.4S, V21.4H, #16 // y = bfloat16 of y[0]
-	WORD  $0x6e613af8 // SHLL2 V24.4S, V23.8H, #16 // y = bfloat16 of y[0]
-	WORD  $0x2e613af7 // SHLL V23.4S, V23.4H, #16 // y = bfloat16 of y[0]
-	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
-	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
-	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
-	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
-	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 0..3
-	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 4..7
-	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 8..11
-	VFMLA V20.S4, V20.S4, V4.S4 // s0_c0 += x * x, lanes 12..15
-
-less_10:
-	CMP   $32, R9 // dim < 32
-	BLT   less_11 // dim < 32
-	FMOVQ 64(R8), F17 // x = q[16], lanes 0..3
-	FMOVQ 80(R8), F18 // x = q[16], lanes 4..7
-	FMOVQ 96(R8), F19 // x = q[16], lanes 8..11
-	FMOVQ 112(R8), F20 // x = q[16], lanes 12..15
-	FMOVQ 32(R6), F21 // y = bfloat16 of y[8]
-	FMOVQ 48(R6), F23 // y = bfloat16 of y[8]
-	WORD  $0x6e613ab6 // SHLL2 V22.4S, V21.8H, #16 // y = bfloat16 of y[8]
-	WORD  $0x2e613ab5 // SHLL V21.4S, V21.4H, #16 // y = bfloat16 of y[8]
-	WORD  $0x6e613af8 // SHLL2 V24.4S, V23.8H, #16 // y = bfloat16 of y[8]
-	WORD  $0x2e613af7 // SHLL V23.4S, V23.4H, #16 // y = bfloat16 of y[8]
-	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
-	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
-	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
-	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
-	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 0..3
-	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 4..7
-	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 8..11
-	VFMLA V20.S4, V20.S4, V8.S4 // s0_c1 += x * x, lanes 12..15
+chains_9:
+	PRFM (R8), PLDL2KEEP // prefetch ahead[0]
+	CMP  $1, R1 // all < 1
+	BLT  less_11 // all < 1
+	PRFM 64(R8), PLDL2KEEP // prefetch ahead[16]
 
 less_11:
-	CMP   $48, R9 // dim < 48
-	BLT   less_12 // dim < 48
-	FMOVQ 128(R8), F17 // x = q[32], lanes 0..3
-	FMOVQ 144(R8), F18 // x = q[32], lanes 4..7
-	FMOVQ 160(R8), F19 // x = q[32], lanes 8..11
-	FMOVQ 176(R8), F20 // x = q[32], lanes 12..15
-	FMOVQ 64(R6), F21 // y = bfloat16 of y[16]
-	FMOVQ 80(R6), F23 // y = bfloat16 of y[16]
+	FMOVQ (R9), F17 // x = q[0], lanes 0..3
+	FMOVQ 16(R9), F18 // x = q[0], lanes 4..7
+	FMOVQ 32(R9), F19 // x = q[0], lanes 8..11
+	FMOVQ 48(R9), F20 // x = q[0], lanes 12..15
+	FMOVQ (R7), F21 // y = bfloat16 of y[0]
+	FMOVQ 16(R7), F23 // y = bfloat16 of y[0]
+	WORD  $0x6e613ab6 // SHLL2 V22.4S, V21.8H, #16 // y = bfloat16 of y[0]
+	WORD  $0x2e613ab5 // SHLL V21.4S, V21.4H, #16 // y = bfloat16 of y[0]
+	WORD  $0x6e613af8 // SHLL2 V24.4S, V23.8H, #16 // y = bfloat16 of y[0]
+	WORD  $0x2e613af7 // SHLL V23.4S, V23.4H, #16 // y = bfloat16 of y[0]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V4.S4 // s0_c0 += x * x, lanes 12..15
+	FMOVQ 64(R9), F17 // x = q[16], lanes 0..3
+	FMOVQ 80(R9), F18 // x = q[16], lanes 4..7
+	FMOVQ 96(R9), F19 // x = q[16], lanes 8..11
+	FMOVQ 112(R9), F20 // x = q[16], lanes 12..15
+	FMOVQ 32(R7), F21 // y = bfloat16 of y[8]
+	FMOVQ 48(R7), F23 // y = bfloat16 of y[8]
+	WORD  $0x6e613ab6 // SHLL2 V22.4S, V21.8H, #16 // y = bfloat16 of y[8]
+	WORD  $0x2e613ab5 // SHLL V21.4S, V21.4H, #16 // y = bfloat16 of y[8]
+	WORD  $0x6e613af8 // SHLL2 V24.4S, V23.8H, #16 // y = bfloat16 of y[8]
+	WORD  $0x2e613af7 // SHLL V23.4S, V23.4H, #16 // y = bfloat16 of y[8]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V8.S4 // s0_c1 += x * x, lanes 12..15
+	FMOVQ 128(R9), F17 // x = q[32], lanes 0..3
+	FMOVQ 144(R9), F18 // x = q[32], lanes 4..7
+	FMOVQ 160(R9), F19 // x = q[32], lanes 8..11
+	FMOVQ 176(R9), F20 // x = q[32], lanes 12..15
+	FMOVQ 64(R7), F21 // y = bfloat16 of y[16]
+	FMOVQ 80(R7), F23 // y = bfloat16 of y[16]
+	WORD  $0x6e613ab6 // SHLL2 V22.4S, V21.8H, #16 // y = bfloat16 of y[16]
+	WORD  $0x2e613ab5 // SHLL V21.4S, V21.4H, #16 // y = bfloat16 of y[16]
+	WORD  $0x6e613af8 // SHLL2 V24.4S, V23.8H, #16 // y = bfloat16 of y[16]
+	WORD  $0x2e613af7 // SHLL V23.4S, V23.4H, #16 // y = bfloat16 of y[16]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V9.S4 // s0_c2 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V12.S4 // s0_c2 += x * x, lanes 12..15
+	FMOVQ 192(R9), F17 // x = q[48], lanes 0..3
+	FMOVQ 208(R9), F18 // x = q[48], lanes 4..7
+	FMOVQ 224(R9), F19 // x = q[48], lanes 8..11
+	FMOVQ 240(R9), F20 // x = q[48], lanes 12..15
+	FMOVQ 96(R7), F21 // y = bfloat16 of y[24]
+	FMOVQ 112(R7), F23 // y = bfloat16 of y[24]
+	WORD  $0x6e613ab6 // SHLL2 V22.4S, V21.8H, #16 // y = bfloat16 of y[24]
+	WORD  $0x2e613ab5 // SHLL V21.4S, V21.4H, #16 // y = bfloat16 of y[24]
+	WORD  $0x6e613af8 // SHLL2 V24.4S, V23.8H, #16 // y = bfloat16 of y[24]
+	WORD  $0x2e613af7 // SHLL V23.4S, V23.4H, #16 // y = bfloat16 of y[24]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V13.S4 // s0_c3 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V16.S4 // s0_c3 += x * x, lanes 12..15
+	ADD   $256, R9, R9 // q += 256
+	ADD   $128, R7, R7 // y += 128
+	ADD   $128, R8, R8 // ahead += 128
+	SUB   $64, R10, R10 // dim += -64
+	CMP   $64, R10 // dim >= 64
+	BGE   chains_9 // dim >= 64
+
+chains_end_10:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMP  $1, R10 // dim < 1
+	BLT  less_12 // dim < 1
+	PRFM (R8), PLDL2KEEP // prefetch ahead[0]
+	CMP  $1, R1 // all < 1
+	BLT  less_13 // all < 1
+	PRFM 64(R8), PLDL2KEEP // prefetch ahead[16]
+
+less_13:
+	CMP   $16, R10 // dim < 16
+	BLT   less_14 // dim < 16
+	FMOVQ (R9), F17 // x = q[0], lanes 0..3
+	FMOVQ 16(R9), F18 // x = q[0], lanes 4..7
+	FMOVQ 32(R9), F19 // x = q[0], lanes 8..11
+	FMOVQ 48(R9), F20 // x = q[0], lanes 12..15
+	FMOVQ (R7), F21 // y = bfloat16 of y[0]
+	FMOVQ 16(R7), F23 // y = bfloat16 of y[0]
+	WORD  $0x6e613ab6 // SHLL2 V22.4S, V21.8H, #16 // y = bfloat16 of y[0]
+	WORD  $0x2e613ab5 // SHLL V21.4S, V21.4H, #16 // y = bfloat16 of y[0]
+	WORD  $0x6e613af8 // SHLL2 V24.4S, V23.8H, #16 // y = bfloat16 of y[0]
+	WORD  $0x2e613af7 // SHLL V23.4S, V23.4H, #16 // y = bfloat16 of y[0]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V4.S4 // s0_c0 += x * x, lanes 12..15
+
+less_14:
+	CMP   $32, R10 // dim < 32
+	BLT   less_15 // dim < 32
+	FMOVQ 64(R9), F17 // x = q[16], lanes 0..3
+	FMOVQ 80(R9), F18 // x = q[16], lanes 4..7
+	FMOVQ 96(R9), F19 // x = q[16], lanes 8..11
+	FMOVQ 112(R9), F20 // x = q[16], lanes 12..15
+	FMOVQ 32(R7), F21 // y = bfloat16 of y[8]
+	FMOVQ 48(R7), F23 // y = bfloat16 of y[8]
+	WORD  $0x6e613ab6 // SHLL2 V22.4S, V21.8H, #16 // y = bfloat16 of y[8]
+	WORD  $0x2e613ab5 // SHLL V21.4S, V21.4H, #16 // y = bfloat16 of y[8]
+	WORD  $0x6e613af8 // SHLL2 V24.4S, V23.8H, #16 // y = bfloat16 of y[8]
+	WORD  $0x2e613af7 // SHLL V23.4S, V23.4H, #16 // y = bfloat16 of y[8]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V8.S4 // s0_c1 += x * x, lanes 12..15
+
+less_15:
+	CMP   $48, R10 // dim < 48
+	BLT   less_16 // dim < 48
+	FMOVQ 128(R9), F17 // x = q[32], lanes 0..3
+	FMOVQ 144(R9), F18 // x = q[32], lanes 4..7
+	FMOVQ 160(R9), F19 // x = q[32], lanes 8..11
+	FMOVQ 176(R9), F20 // x = q[32], lanes 12..15
+	FMOVQ 64(R7), F21 // y = bfloat16 of y[16]
+	FMOVQ 80(R7), F23 // y = bfloat16 of y[16]
 	WORD  $0x6e613ab6 // SHLL2 V22.4S, V21.8H, #16 // y = bfloat16 of y[16]
 	WORD  $0x2e613ab5 // SHLL V21.4S, V21.4H, #16 // y = bfloat16 of y[16]
 	WORD  $0x6e613af8 // SHLL2 V24.4S, V23.8H, #16 // y = bfloat16 of y[16]
@@ -24818,15 +24913,15 @@ less_11:
 	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 8..11
 	VFMLA V20.S4, V20.S4, V12.S4 // s0_c2 += x * x, lanes 12..15
 
-less_12:
-	CMP   $64, R9 // dim < 64
-	BLT   less_13 // dim < 64
-	FMOVQ 192(R8), F17 // x = q[48], lanes 0..3
-	FMOVQ 208(R8), F18 // x = q[48], lanes 4..7
-	FMOVQ 224(R8), F19 // x = q[48], lanes 8..11
-	FMOVQ 240(R8), F20 // x = q[48], lanes 12..15
-	FMOVQ 96(R6), F21 // y = bfloat16 of y[24]
-	FMOVQ 112(R6), F23 // y = bfloat16 of y[24]
+less_16:
+	CMP   $64, R10 // dim < 64
+	BLT   less_17 // dim < 64
+	FMOVQ 192(R9), F17 // x = q[48], lanes 0..3
+	FMOVQ 208(R9), F18 // x = q[48], lanes 4..7
+	FMOVQ 224(R9), F19 // x = q[48], lanes 8..11
+	FMOVQ 240(R9), F20 // x = q[48], lanes 12..15
+	FMOVQ 96(R7), F21 // y = bfloat16 of y[24]
+	FMOVQ 112(R7), F23 // y = bfloat16 of y[24]
 	WORD  $0x6e613ab6 // SHLL2 V22.4S, V21.8H, #16 // y = bfloat16 of y[24]
 	WORD  $0x2e613ab5 // SHLL V21.4S, V21.4H, #16 // y = bfloat16 of y[24]
 	WORD  $0x6e613af8 // SHLL2 V24.4S, V23.8H, #16 // y = bfloat16 of y[24]
@@ -24840,128 +24935,128 @@ less_12:
 	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 8..11
 	VFMLA V20.S4, V20.S4, V16.S4 // s0_c3 += x * x, lanes 12..15
 
-less_13:
-	MOVD  R9, R7 // rest = dim
-	AND   $15, R7, R7 // rest &= 15
-	CMP   $1, R7 // rest < 1
-	BLT   less_14 // rest < 1
-	CMP   $0, R9 // dim < 0
-	BLT   less_15 // dim < 0
-	SUB   R7, R9, R9 // dim -= rest
-	ADD   R9, R8, R8 // q += dim
-	ADD   R9, R8, R8 // q += dim
-	ADD   R9, R8, R8 // q += dim
-	ADD   R9, R8, R8 // q += dim
+less_17:
+	MOVD  R10, R8 // rest = dim
+	AND   $15, R8, R8 // rest &= 15
+	CMP   $1, R8 // rest < 1
+	BLT   less_18 // rest < 1
+	CMP   $0, R10 // dim < 0
+	BLT   less_19 // dim < 0
+	SUB   R8, R10, R10 // dim -= rest
+	ADD   R10, R9, R9 // q += dim
+	ADD   R10, R9, R9 // q += dim
+	ADD   R10, R9, R9 // q += dim
+	ADD   R10, R9, R9 // q += dim
 	VEOR  V17.B16, V17.B16, V17.B16 // x = q[0], rest lanes
 	VEOR  V18.B16, V18.B16, V18.B16 // x = q[0], rest lanes
 	VEOR  V19.B16, V19.B16, V19.B16 // x = q[0], rest lanes
 	VEOR  V20.B16, V20.B16, V20.B16 // x = q[0], rest lanes
-	CMP   $4, R7 // x = q[0], rest lanes
-	BLT   tail_17 // x = q[0], rest lanes
-	FMOVQ (R8), F17 // x = q[0], rest lanes
-	CMP   $8, R7 // x = q[0], rest lanes
-	BLT   tail_18 // x = q[0], rest lanes
-	FMOVQ 16(R8), F18 // x = q[0], rest lanes
-	CMP   $12, R7 // x = q[0], rest lanes
-	BLT   tail_19 // x = q[0], rest lanes
-	FMOVQ 32(R8), F19 // x = q[0], rest lanes
-	CMP   $16, R7 // x = q[0], rest lanes
-	BLT   tail_20 // x = q[0], rest lanes
-	FMOVQ 48(R8), F20 // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+	CMP   $4, R8 // x = q[0], rest lanes
+	BLT   tail_21 // x = q[0], rest lanes
+	FMOVQ (R9), F17 // x = q[0], rest lanes
+	CMP   $8, R8 // x = q[0], rest lanes
+	BLT   tail_22 // x = q[0], rest lanes
+	FMOVQ 16(R9), F18 // x = q[0], rest lanes
+	CMP   $12, R8 // x = q[0], rest lanes
+	BLT   tail_23 // x = q[0], rest lanes
+	FMOVQ 32(R9), F19 // x = q[0], rest lanes
+	CMP   $16, R8 // x = q[0], rest lanes
+	BLT   tail_24 // x = q[0], rest lanes
+	FMOVQ 48(R9), F20 // x = q[0], rest lanes
+	JMP   tail_done_20 // x = q[0], rest lanes
 
-tail_17:
-	TBZ   $1, R7, tail_one_21 // x = q[0], rest lanes
-	FMOVD (R8), F17 // x = q[0], rest lanes
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	ADD   $8, R8, R8 // x = q[0], rest lanes
-	VLD1  (R8), V17.S[2] // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+tail_21:
+	TBZ   $1, R8, tail_one_25 // x = q[0], rest lanes
+	FMOVD (R9), F17 // x = q[0], rest lanes
+	TBZ   $0, R8, tail_done_20 // x = q[0], rest lanes
+	ADD   $8, R9, R9 // x = q[0], rest lanes
+	VLD1  (R9), V17.S[2] // x = q[0], rest lanes
+	JMP   tail_done_20 // x = q[0], rest lanes
 
-tail_one_21:
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	FMOVS (R8), F17 // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+tail_one_25:
+	TBZ   $0, R8, tail_done_20 // x = q[0], rest lanes
+	FMOVS (R9), F17 // x = q[0], rest lanes
+	JMP   tail_done_20 // x = q[0], rest lanes
 
-tail_18:
-	TBZ   $1, R7, tail_one_22 // x = q[0], rest lanes
-	FMOVD 16(R8), F18 // x = q[0], rest lanes
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	ADD   $24, R8, R8 // x = q[0], rest lanes
-	VLD1  (R8), V18.S[2] // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+tail_22:
+	TBZ   $1, R8, tail_one_26 // x = q[0], rest lanes
+	FMOVD 16(R9), F18 // x = q[0], rest lanes
+	TBZ   $0, R8, tail_done_20 // x = q[0], rest lanes
+	ADD   $24, R9, R9 // x = q[0], rest lanes
+	VLD1  (R9), V18.S[2] // x = q[0], rest lanes
+	JMP   tail_done_20 // x = q[0], rest lanes
 
-tail_one_22:
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	FMOVS 16(R8), F18 // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+tail_one_26:
+	TBZ   $0, R8, tail_done_20 // x = q[0], rest lanes
+	FMOVS 16(R9), F18 // x = q[0], rest lanes
+	JMP   tail_done_20 // x = q[0], rest lanes
 
-tail_19:
-	TBZ   $1, R7, tail_one_23 // x = q[0], rest lanes
-	FMOVD 32(R8), F19 // x = q[0], rest lanes
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	ADD   $40, R8, R8 // x = q[0], rest lanes
-	VLD1  (R8), V19.S[2] // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+tail_23:
+	TBZ   $1, R8, tail_one_27 // x = q[0], rest lanes
+	FMOVD 32(R9), F19 // x = q[0], rest lanes
+	TBZ   $0, R8, tail_done_20 // x = q[0], rest lanes
+	ADD   $40, R9, R9 // x = q[0], rest lanes
+	VLD1  (R9), V19.S[2] // x = q[0], rest lanes
+	JMP   tail_done_20 // x = q[0], rest lanes
 
-tail_one_23:
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	FMOVS 32(R8), F19 // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+tail_one_27:
+	TBZ   $0, R8, tail_done_20 // x = q[0], rest lanes
+	FMOVS 32(R9), F19 // x = q[0], rest lanes
+	JMP   tail_done_20 // x = q[0], rest lanes
 
-tail_20:
-	TBZ   $1, R7, tail_one_24 // x = q[0], rest lanes
-	FMOVD 48(R8), F20 // x = q[0], rest lanes
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	ADD   $56, R8, R8 // x = q[0], rest lanes
-	VLD1  (R8), V20.S[2] // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+tail_24:
+	TBZ   $1, R8, tail_one_28 // x = q[0], rest lanes
+	FMOVD 48(R9), F20 // x = q[0], rest lanes
+	TBZ   $0, R8, tail_done_20 // x = q[0], rest lanes
+	ADD   $56, R9, R9 // x = q[0], rest lanes
+	VLD1  (R9), V20.S[2] // x = q[0], rest lanes
+	JMP   tail_done_20 // x = q[0], rest lanes
 
-tail_one_24:
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	FMOVS 48(R8), F20 // x = q[0], rest lanes
+tail_one_28:
+	TBZ   $0, R8, tail_done_20 // x = q[0], rest lanes
+	FMOVS 48(R9), F20 // x = q[0], rest lanes
 
-tail_done_16:
-	ADD   R9, R6, R6 // y += dim
-	ADD   R9, R6, R6 // y += dim
-	MOVD  R7, R8 // y = bfloat16 of y[0], rest lanes
-	LSL   $1, R8, R8 // y = bfloat16 of y[0], rest lanes
-	ADD   R6, R8, R8 // y = bfloat16 of y[0], rest lanes
-	MOVD  $0, R10 // y = bfloat16 of y[0], rest lanes
-	TBZ   $0, R7, no_piece_25 // y = bfloat16 of y[0], rest lanes
-	SUB   $2, R8, R8 // y = bfloat16 of y[0], rest lanes
-	MOVHU (R8), R11 // y = bfloat16 of y[0], rest lanes
-	LSL   $16, R10, R10 // y = bfloat16 of y[0], rest lanes
-	ORR   R11, R10, R10 // y = bfloat16 of y[0], rest lanes
+tail_done_20:
+	ADD   R10, R7, R7 // y += dim
+	ADD   R10, R7, R7 // y += dim
+	MOVD  R8, R9 // y = bfloat16 of y[0], rest lanes
+	LSL   $1, R9, R9 // y = bfloat16 of y[0], rest lanes
+	ADD   R7, R9, R9 // y = bfloat16 of y[0], rest lanes
+	MOVD  $0, R11 // y = bfloat16 of y[0], rest lanes
+	TBZ   $0, R8, no_piece_29 // y = bfloat16 of y[0], rest lanes
+	SUB   $2, R9, R9 // y = bfloat16 of y[0], rest lanes
+	MOVHU (R9), R12 // y = bfloat16 of y[0], rest lanes
+	LSL   $16, R11, R11 // y = bfloat16 of y[0], rest lanes
+	ORR   R12, R11, R11 // y = bfloat16 of y[0], rest lanes
 
-no_piece_25:
-	TBZ   $1, R7, no_piece_26 // y = bfloat16 of y[0], rest lanes
-	SUB   $4, R8, R8 // y = bfloat16 of y[0], rest lanes
-	MOVWU (R8), R11 // y = bfloat16 of y[0], rest lanes
-	LSL   $32, R10, R10 // y = bfloat16 of y[0], rest lanes
-	ORR   R11, R10, R10 // y = bfloat16 of y[0], rest lanes
+no_piece_29:
+	TBZ   $1, R8, no_piece_30 // y = bfloat16 of y[0], rest lanes
+	SUB   $4, R9, R9 // y = bfloat16 of y[0], rest lanes
+	MOVWU (R9), R12 // y = bfloat16 of y[0], rest lanes
+	LSL   $32, R11, R11 // y = bfloat16 of y[0], rest lanes
+	ORR   R12, R11, R11 // y = bfloat16 of y[0], rest lanes
 
-no_piece_26:
+no_piece_30:
 	VEOR  V23.B16, V23.B16, V23.B16 // y = bfloat16 of y[0], rest lanes
-	FMOVD R10, F21 // y = bfloat16 of y[0], rest lanes
-	TBZ   $2, R7, no_piece_27 // y = bfloat16 of y[0], rest lanes
-	SUB   $8, R8, R8 // y = bfloat16 of y[0], rest lanes
-	FMOVD (R8), F22 // y = bfloat16 of y[0], rest lanes
+	FMOVD R11, F21 // y = bfloat16 of y[0], rest lanes
+	TBZ   $2, R8, no_piece_31 // y = bfloat16 of y[0], rest lanes
+	SUB   $8, R9, R9 // y = bfloat16 of y[0], rest lanes
+	FMOVD (R9), F22 // y = bfloat16 of y[0], rest lanes
 	VMOV  V21.D[0], V22.D[1] // y = bfloat16 of y[0], rest lanes
 	VMOV  V22.B16, V21.B16 // y = bfloat16 of y[0], rest lanes
 
-no_piece_27:
-	TBZ   $3, R7, no_piece_28 // y = bfloat16 of y[0], rest lanes
+no_piece_31:
+	TBZ   $3, R8, no_piece_32 // y = bfloat16 of y[0], rest lanes
 	VMOV  V21.B16, V23.B16 // y = bfloat16 of y[0], rest lanes
-	FMOVQ (R6), F21 // y = bfloat16 of y[0], rest lanes
+	FMOVQ (R7), F21 // y = bfloat16 of y[0], rest lanes
 
-no_piece_28:
+no_piece_32:
 	WORD  $0x6e613ab6 // SHLL2 V22.4S, V21.8H, #16 // y = bfloat16 of y[0], rest lanes
 	WORD  $0x2e613ab5 // SHLL V21.4S, V21.4H, #16 // y = bfloat16 of y[0], rest lanes
 	WORD  $0x6e613af8 // SHLL2 V24.4S, V23.8H, #16 // y = bfloat16 of y[0], rest lanes
 	WORD  $0x2e613af7 // SHLL V23.4S, V23.4H, #16 // y = bfloat16 of y[0], rest lanes
-	CMP   $48, R9 // dim < 48
-	BLT   less_29 // dim < 48
+	CMP   $48, R10 // dim < 48
+	BLT   less_33 // dim < 48
 	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
 	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
 	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
@@ -24970,11 +25065,11 @@ no_piece_28:
 	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 4..7
 	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 8..11
 	VFMLA V20.S4, V20.S4, V16.S4 // s0_c3 += x * x, lanes 12..15
-	JMP   end_30
+	JMP   end_34
 
-less_29:
-	CMP   $32, R9 // dim < 32
-	BLT   less_31 // dim < 32
+less_33:
+	CMP   $32, R10 // dim < 32
+	BLT   less_35 // dim < 32
 	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
 	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
 	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
@@ -24983,11 +25078,11 @@ less_29:
 	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 4..7
 	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 8..11
 	VFMLA V20.S4, V20.S4, V12.S4 // s0_c2 += x * x, lanes 12..15
-	JMP   end_32
+	JMP   end_36
 
-less_31:
-	CMP   $16, R9 // dim < 16
-	BLT   less_33 // dim < 16
+less_35:
+	CMP   $16, R10 // dim < 16
+	BLT   less_37 // dim < 16
 	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
 	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
 	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
@@ -24996,9 +25091,9 @@ less_31:
 	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 4..7
 	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 8..11
 	VFMLA V20.S4, V20.S4, V8.S4 // s0_c1 += x * x, lanes 12..15
-	JMP   end_34
+	JMP   end_38
 
-less_33:
+less_37:
 	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
 	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
 	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
@@ -25008,33 +25103,33 @@ less_33:
 	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 8..11
 	VFMLA V20.S4, V20.S4, V4.S4 // s0_c0 += x * x, lanes 12..15
 
+end_38:
+end_36:
 end_34:
-end_32:
-end_30:
-less_15:
-less_14:
-less_9:
-	MOVD  acc+72(FP), R6 // acc
-	CMP   $1, R6 // acc < 1
-	BLT   less_35 // acc < 1
-	FMOVQ F1, (R6) // acc[0] = s0_c0, lanes 0..3
-	FMOVQ F2, 16(R6) // acc[0] = s0_c0, lanes 4..7
-	FMOVQ F3, 32(R6) // acc[0] = s0_c0, lanes 8..11
-	FMOVQ F4, 48(R6) // acc[0] = s0_c0, lanes 12..15
-	FMOVQ F5, 64(R6) // acc[16] = s0_c1, lanes 0..3
-	FMOVQ F6, 80(R6) // acc[16] = s0_c1, lanes 4..7
-	FMOVQ F7, 96(R6) // acc[16] = s0_c1, lanes 8..11
-	FMOVQ F8, 112(R6) // acc[16] = s0_c1, lanes 12..15
-	FMOVQ F9, 128(R6) // acc[32] = s0_c2, lanes 0..3
-	FMOVQ F10, 144(R6) // acc[32] = s0_c2, lanes 4..7
-	FMOVQ F11, 160(R6) // acc[32] = s0_c2, lanes 8..11
-	FMOVQ F12, 176(R6) // acc[32] = s0_c2, lanes 12..15
-	FMOVQ F13, 192(R6) // acc[48] = s0_c3, lanes 0..3
-	FMOVQ F14, 208(R6) // acc[48] = s0_c3, lanes 4..7
-	FMOVQ F15, 224(R6) // acc[48] = s0_c3, lanes 8..11
-	FMOVQ F16, 240(R6) // acc[48] = s0_c3, lanes 12..15
+less_19:
+less_18:
+less_12:
+	MOVD  acc+72(FP), R7 // acc
+	CMP   $1, R7 // acc < 1
+	BLT   less_39 // acc < 1
+	FMOVQ F1, (R7) // acc[0] = s0_c0, lanes 0..3
+	FMOVQ F2, 16(R7) // acc[0] = s0_c0, lanes 4..7
+	FMOVQ F3, 32(R7) // acc[0] = s0_c0, lanes 8..11
+	FMOVQ F4, 48(R7) // acc[0] = s0_c0, lanes 12..15
+	FMOVQ F5, 64(R7) // acc[16] = s0_c1, lanes 0..3
+	FMOVQ F6, 80(R7) // acc[16] = s0_c1, lanes 4..7
+	FMOVQ F7, 96(R7) // acc[16] = s0_c1, lanes 8..11
+	FMOVQ F8, 112(R7) // acc[16] = s0_c1, lanes 12..15
+	FMOVQ F9, 128(R7) // acc[32] = s0_c2, lanes 0..3
+	FMOVQ F10, 144(R7) // acc[32] = s0_c2, lanes 4..7
+	FMOVQ F11, 160(R7) // acc[32] = s0_c2, lanes 8..11
+	FMOVQ F12, 176(R7) // acc[32] = s0_c2, lanes 12..15
+	FMOVQ F13, 192(R7) // acc[48] = s0_c3, lanes 0..3
+	FMOVQ F14, 208(R7) // acc[48] = s0_c3, lanes 4..7
+	FMOVQ F15, 224(R7) // acc[48] = s0_c3, lanes 8..11
+	FMOVQ F16, 240(R7) // acc[48] = s0_c3, lanes 12..15
 
-less_35:
+less_39:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
 	VEOR  V17.B16, V17.B16, V17.B16 // zero = 0, lanes 0..3
 	VEOR  V18.B16, V18.B16, V18.B16 // zero = 0, lanes 4..7
@@ -25065,71 +25160,82 @@ less_35:
 	WORD  $0x4e34d484 // FADD V4.4S, V4.4S, V20.4S // s0_c0 = s0_c0 + zero, lanes 12..15
 	FMOVS F1, (R0) // dst[0] = s0_c0[0]
 	ADD   $4, R0, R0 // dst += 4
-	SUB   $1, R2, R2 // count += -1
-	CMP   $1, R2 // count >= 1
-	BGE   rows_1 // count >= 1
+	SUB   $1, R3, R3 // count += -1
+	CMP   $1, R3 // count >= 1
+	BGE   rows_3 // count >= 1
 
-rows_end_2:
+rows_end_4:
 	RET
 
 // func cosineRowsBF16NEON(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
 TEXT ·cosineRowsBF16NEON(SB), NOSPLIT, $0-88
 	MOVD dst+0(FP), R0 // dst
-	MOVD rows+16(FP), R1 // rows
-	MOVD count+40(FP), R2 // count
-	MOVD index+48(FP), R3 // index
-	CMP  $1, R2 // count < 1
-	BLT  rows_end_2 // count < 1
+	MOVD $1, R1 // all = 1
+	MOVD index+48(FP), R2 // index
+	CMP  $1, R2 // index < 1
+	BLT  less_1 // index < 1
+	MOVD dim+24(FP), R2 // dim
+	CMP  $1024, R2 // dim < 1024
+	BLT  less_2 // dim < 1024
+	MOVD $0, R1 // all = 0
 
-rows_1:
-	MOVD  stride+32(FP), R8 // stride
-	LSL   $1, R8, R8 // stride <<= 1
-	CMP   $1, R3 // index < 1
-	BLT   less_3 // index < 1
-	MOVWU (R3), R6 // row = index[0]
-	MUL   R8, R6, R6 // row *= stride
-	ADD   R1, R6, R6 // row += rows
-	MOVD  ahead+64(FP), R7 // ahead
-	ADD   R3, R7, R7 // ahead += index
-	MOVD  last+56(FP), R9 // last
-	CMP   R9, R7 // ahead min= last
-	CSEL  LT, R7, R9, R7 // ahead min= last
-	MOVWU (R7), R7 // ahead = ahead[0]
-	MUL   R8, R7, R7 // ahead *= stride
-	ADD   R1, R7, R7 // ahead += rows
-	ADD   $4, R3, R3 // index += 4
-	JMP   end_4
+less_2:
+less_1:
+	MOVD rows+16(FP), R2 // rows
+	MOVD count+40(FP), R3 // count
+	MOVD index+48(FP), R6 // index
+	CMP  $1, R3 // count < 1
+	BLT  rows_end_4 // count < 1
 
-less_3:
-	MOVD R1, R6 // row = rows
-	MOVD ahead+64(FP), R7 // ahead
-	ADD  R1, R7, R7 // ahead += rows
-	ADD  R8, R1, R1 // rows += stride
-
-end_4:
-	MOVD  resume+80(FP), R8 // resume
-	CMP   $1, R8 // resume < 1
-	BLT   less_5 // resume < 1
-	MOVD  acc+72(FP), R8 // acc
-	FMOVQ (R8), F0 // s0_c0 = acc[0], lanes 0..3
-	FMOVQ 16(R8), F1 // s0_c0 = acc[0], lanes 4..7
-	FMOVQ 32(R8), F2 // s0_c0 = acc[0], lanes 8..11
-	FMOVQ 48(R8), F3 // s0_c0 = acc[0], lanes 12..15
-	FMOVQ 256(R8), F4 // s1_c0 = acc[64], lanes 0..3
-	FMOVQ 272(R8), F5 // s1_c0 = acc[64], lanes 4..7
-	FMOVQ 288(R8), F6 // s1_c0 = acc[64], lanes 8..11
-	FMOVQ 304(R8), F7 // s1_c0 = acc[64], lanes 12..15
-	FMOVQ 64(R8), F8 // s0_c1 = acc[16], lanes 0..3
-	FMOVQ 80(R8), F9 // s0_c1 = acc[16], lanes 4..7
-	FMOVQ 96(R8), F10 // s0_c1 = acc[16], lanes 8..11
-	FMOVQ 112(R8), F11 // s0_c1 = acc[16], lanes 12..15
-	FMOVQ 320(R8), F12 // s1_c1 = acc[80], lanes 0..3
-	FMOVQ 336(R8), F13 // s1_c1 = acc[80], lanes 4..7
-	FMOVQ 352(R8), F14 // s1_c1 = acc[80], lanes 8..11
-	FMOVQ 368(R8), F15 // s1_c1 = acc[80], lanes 12..15
+rows_3:
+	MOVD  stride+32(FP), R9 // stride
+	LSL   $1, R9, R9 // stride <<= 1
+	CMP   $1, R6 // index < 1
+	BLT   less_5 // index < 1
+	MOVWU (R6), R7 // row = index[0]
+	MUL   R9, R7, R7 // row *= stride
+	ADD   R2, R7, R7 // row += rows
+	MOVD  ahead+64(FP), R8 // ahead
+	ADD   R6, R8, R8 // ahead += index
+	MOVD  last+56(FP), R10 // last
+	CMP   R10, R8 // ahead min= last
+	CSEL  LT, R8, R10, R8 // ahead min= last
+	MOVWU (R8), R8 // ahead = ahead[0]
+	MUL   R9, R8, R8 // ahead *= stride
+	ADD   R2, R8, R8 // ahead += rows
+	ADD   $4, R6, R6 // index += 4
 	JMP   end_6
 
 less_5:
+	MOVD R2, R7 // row = rows
+	MOVD ahead+64(FP), R8 // ahead
+	ADD  R2, R8, R8 // ahead += rows
+	ADD  R9, R2, R2 // rows += stride
+
+end_6:
+	MOVD  resume+80(FP), R9 // resume
+	CMP   $1, R9 // resume < 1
+	BLT   less_7 // resume < 1
+	MOVD  acc+72(FP), R9 // acc
+	FMOVQ (R9), F0 // s0_c0 = acc[0], lanes 0..3
+	FMOVQ 16(R9), F1 // s0_c0 = acc[0], lanes 4..7
+	FMOVQ 32(R9), F2 // s0_c0 = acc[0], lanes 8..11
+	FMOVQ 48(R9), F3 // s0_c0 = acc[0], lanes 12..15
+	FMOVQ 256(R9), F4 // s1_c0 = acc[64], lanes 0..3
+	FMOVQ 272(R9), F5 // s1_c0 = acc[64], lanes 4..7
+	FMOVQ 288(R9), F6 // s1_c0 = acc[64], lanes 8..11
+	FMOVQ 304(R9), F7 // s1_c0 = acc[64], lanes 12..15
+	FMOVQ 64(R9), F8 // s0_c1 = acc[16], lanes 0..3
+	FMOVQ 80(R9), F9 // s0_c1 = acc[16], lanes 4..7
+	FMOVQ 96(R9), F10 // s0_c1 = acc[16], lanes 8..11
+	FMOVQ 112(R9), F11 // s0_c1 = acc[16], lanes 12..15
+	FMOVQ 320(R9), F12 // s1_c1 = acc[80], lanes 0..3
+	FMOVQ 336(R9), F13 // s1_c1 = acc[80], lanes 4..7
+	FMOVQ 352(R9), F14 // s1_c1 = acc[80], lanes 8..11
+	FMOVQ 368(R9), F15 // s1_c1 = acc[80], lanes 12..15
+	JMP   end_8
+
+less_7:
 	VEOR V0.B16, V0.B16, V0.B16 // s0_c0 = 0, lanes 0..3
 	VEOR V1.B16, V1.B16, V1.B16 // s0_c0 = 0, lanes 4..7
 	VEOR V2.B16, V2.B16, V2.B16 // s0_c0 = 0, lanes 8..11
@@ -25147,233 +25253,241 @@ less_5:
 	VEOR V14.B16, V14.B16, V14.B16 // s1_c1 = 0, lanes 8..11
 	VEOR V15.B16, V15.B16, V15.B16 // s1_c1 = 0, lanes 12..15
 
-end_6:
-	MOVD R6, R8 // y = row
-	MOVD q+8(FP), R9 // q
-	MOVD dim+24(FP), R10 // dim
-	CMP  $64, R10 // dim < 64
-	BLT  chains_end_8 // dim < 64
+end_8:
+	MOVD R7, R9 // y = row
+	MOVD q+8(FP), R10 // q
+	MOVD dim+24(FP), R11 // dim
+	CMP  $64, R11 // dim < 64
+	BLT  chains_end_10 // dim < 64
 
-chains_7:
-	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
-	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
-	FMOVQ (R9), F16 // x = q[0], lanes 0..3
-	FMOVQ 16(R9), F17 // x = q[0], lanes 4..7
-	FMOVQ 32(R9), F18 // x = q[0], lanes 8..11
-	FMOVQ 48(R9), F19 // x = q[0], lanes 12..15
-	FMOVQ (R8), F20 // y = bfloat16 of y[0]
-	FMOVQ 16(R8), F22 // y = bfloat16 of y[0]
-	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[0]
-	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[0]
-	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[0]
-	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[0]
-	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
-	VFMLA V20.S4, V20.S4, V4.S4 // s1_c0 += y * y, lanes 0..3
-	VFMLA V21.S4, V21.S4, V5.S4 // s1_c0 += y * y, lanes 4..7
-	VFMLA V22.S4, V22.S4, V6.S4 // s1_c0 += y * y, lanes 8..11
-	VFMLA V23.S4, V23.S4, V7.S4 // s1_c0 += y * y, lanes 12..15
-	FMOVQ 64(R9), F16 // x = q[16], lanes 0..3
-	FMOVQ 80(R9), F17 // x = q[16], lanes 4..7
-	FMOVQ 96(R9), F18 // x = q[16], lanes 8..11
-	FMOVQ 112(R9), F19 // x = q[16], lanes 12..15
-	FMOVQ 32(R8), F20 // y = bfloat16 of y[8]
-	FMOVQ 48(R8), F22 // y = bfloat16 of y[8]
-	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[8]
-	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[8]
-	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[8]
-	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[8]
-	VFMLA V20.S4, V16.S4, V8.S4 // s0_c1 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V9.S4 // s0_c1 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V10.S4 // s0_c1 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V11.S4 // s0_c1 += x * y, lanes 12..15
-	VFMLA V20.S4, V20.S4, V12.S4 // s1_c1 += y * y, lanes 0..3
-	VFMLA V21.S4, V21.S4, V13.S4 // s1_c1 += y * y, lanes 4..7
-	VFMLA V22.S4, V22.S4, V14.S4 // s1_c1 += y * y, lanes 8..11
-	VFMLA V23.S4, V23.S4, V15.S4 // s1_c1 += y * y, lanes 12..15
-	ADD   $256, R9, R9 // q += 256
-	ADD   $128, R8, R8 // y += 128
-	ADD   $128, R7, R7 // ahead += 128
-	SUB   $64, R10, R10 // dim += -64
-	CMP   $64, R10 // dim >= 64
-	BGE   chains_7 // dim >= 64
-
-chains_end_8:
-	// what is left: full vectors of the first chains, then a part of the next
-	CMP   $1, R10 // dim < 1
-	BLT   less_9 // dim < 1
-	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
-	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
-	CMP   $16, R10 // dim < 16
-	BLT   less_10 // dim < 16
-	FMOVQ (R9), F16 // x = q[0], lanes 0..3
-	FMOVQ 16(R9), F17 // x = q[0], lanes 4..7
-	FMOVQ 32(R9), F18 // x = q[0], lanes 8..11
-	FMOVQ 48(R9), F19 // x = q[0], lanes 12..15
-	FMOVQ (R8), F20 // y = bfloat16 of y[0]
-	FMOVQ 16(R8), F22 // y = bfloat16 of y[0]
-	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[0]
-	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[0]
-	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[0]
-	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[0]
-	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
-	VFMLA V20.S4, V20.S4, V4.S4 // s1_c0 += y * y, lanes 0..3
-	VFMLA V21.S4, V21.S4, V5.S4 // s1_c0 += y * y, lanes 4..7
-	VFMLA V22.S4, V22.S4, V6.S4 // s1_c0 += y * y, lanes 8..11
-	VFMLA V23.S4, V23.S4, V7.S4 // s1_c0 += y * y, lanes 12..15
-
-less_10:
-	CMP   $32, R10 // dim < 32
-	BLT   less_11 // dim < 32
-	FMOVQ 64(R9), F16 // x = q[16], lanes 0..3
-	FMOVQ 80(R9), F17 // x = q[16], lanes 4..7
-	FMOVQ 96(R9), F18 // x = q[16], lanes 8..11
-	FMOVQ 112(R9), F19 // x = q[16], lanes 12..15
-	FMOVQ 32(R8), F20 // y = bfloat16 of y[8]
-	FMOVQ 48(R8), F22 // y = bfloat16 of y[8]
-	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[8]
-	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[8]
-	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[8]
-	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[8]
-	VFMLA V20.S4, V16.S4, V8.S4 // s0_c1 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V9.S4 // s0_c1 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V10.S4 // s0_c1 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V11.S4 // s0_c1 += x * y, lanes 12..15
-	VFMLA V20.S4, V20.S4, V12.S4 // s1_c1 += y * y, lanes 0..3
-	VFMLA V21.S4, V21.S4, V13.S4 // s1_c1 += y * y, lanes 4..7
-	VFMLA V22.S4, V22.S4, V14.S4 // s1_c1 += y * y, lanes 8..11
-	VFMLA V23.S4, V23.S4, V15.S4 // s1_c1 += y * y, lanes 12..15
+chains_9:
+	PRFM (R8), PLDL2KEEP // prefetch ahead[0]
+	CMP  $1, R1 // all < 1
+	BLT  less_11 // all < 1
+	PRFM 64(R8), PLDL2KEEP // prefetch ahead[16]
 
 less_11:
-	MOVD R10, R7 // rest = dim
-	AND  $15, R7, R7 // rest &= 15
-	CMP  $1, R7 // rest < 1
-	BLT  less_12 // rest < 1
-	CMP  $32, R10 // dim < 32
-	BLT  less_13 // dim < 32
-	JMP  end_14
+	FMOVQ (R10), F16 // x = q[0], lanes 0..3
+	FMOVQ 16(R10), F17 // x = q[0], lanes 4..7
+	FMOVQ 32(R10), F18 // x = q[0], lanes 8..11
+	FMOVQ 48(R10), F19 // x = q[0], lanes 12..15
+	FMOVQ (R9), F20 // y = bfloat16 of y[0]
+	FMOVQ 16(R9), F22 // y = bfloat16 of y[0]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[0]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[0]
+	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[0]
+	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[0]
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V4.S4 // s1_c0 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V5.S4 // s1_c0 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V6.S4 // s1_c0 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V7.S4 // s1_c0 += y * y, lanes 12..15
+	FMOVQ 64(R10), F16 // x = q[16], lanes 0..3
+	FMOVQ 80(R10), F17 // x = q[16], lanes 4..7
+	FMOVQ 96(R10), F18 // x = q[16], lanes 8..11
+	FMOVQ 112(R10), F19 // x = q[16], lanes 12..15
+	FMOVQ 32(R9), F20 // y = bfloat16 of y[8]
+	FMOVQ 48(R9), F22 // y = bfloat16 of y[8]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[8]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[8]
+	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[8]
+	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[8]
+	VFMLA V20.S4, V16.S4, V8.S4 // s0_c1 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // s0_c1 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // s0_c1 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // s0_c1 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V12.S4 // s1_c1 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V13.S4 // s1_c1 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V14.S4 // s1_c1 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V15.S4 // s1_c1 += y * y, lanes 12..15
+	ADD   $256, R10, R10 // q += 256
+	ADD   $128, R9, R9 // y += 128
+	ADD   $128, R8, R8 // ahead += 128
+	SUB   $64, R11, R11 // dim += -64
+	CMP   $64, R11 // dim >= 64
+	BGE   chains_9 // dim >= 64
+
+chains_end_10:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMP  $1, R11 // dim < 1
+	BLT  less_12 // dim < 1
+	PRFM (R8), PLDL2KEEP // prefetch ahead[0]
+	CMP  $1, R1 // all < 1
+	BLT  less_13 // all < 1
+	PRFM 64(R8), PLDL2KEEP // prefetch ahead[16]
 
 less_13:
-	SUB   R7, R10, R10 // dim -= rest
-	ADD   R10, R9, R9 // q += dim
-	ADD   R10, R9, R9 // q += dim
-	ADD   R10, R9, R9 // q += dim
-	ADD   R10, R9, R9 // q += dim
+	CMP   $16, R11 // dim < 16
+	BLT   less_14 // dim < 16
+	FMOVQ (R10), F16 // x = q[0], lanes 0..3
+	FMOVQ 16(R10), F17 // x = q[0], lanes 4..7
+	FMOVQ 32(R10), F18 // x = q[0], lanes 8..11
+	FMOVQ 48(R10), F19 // x = q[0], lanes 12..15
+	FMOVQ (R9), F20 // y = bfloat16 of y[0]
+	FMOVQ 16(R9), F22 // y = bfloat16 of y[0]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[0]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[0]
+	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[0]
+	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[0]
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V4.S4 // s1_c0 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V5.S4 // s1_c0 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V6.S4 // s1_c0 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V7.S4 // s1_c0 += y * y, lanes 12..15
+
+less_14:
+	CMP   $32, R11 // dim < 32
+	BLT   less_15 // dim < 32
+	FMOVQ 64(R10), F16 // x = q[16], lanes 0..3
+	FMOVQ 80(R10), F17 // x = q[16], lanes 4..7
+	FMOVQ 96(R10), F18 // x = q[16], lanes 8..11
+	FMOVQ 112(R10), F19 // x = q[16], lanes 12..15
+	FMOVQ 32(R9), F20 // y = bfloat16 of y[8]
+	FMOVQ 48(R9), F22 // y = bfloat16 of y[8]
+	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[8]
+	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[8]
+	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[8]
+	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[8]
+	VFMLA V20.S4, V16.S4, V8.S4 // s0_c1 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // s0_c1 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // s0_c1 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // s0_c1 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V12.S4 // s1_c1 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V13.S4 // s1_c1 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V14.S4 // s1_c1 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V15.S4 // s1_c1 += y * y, lanes 12..15
+
+less_15:
+	MOVD R11, R8 // rest = dim
+	AND  $15, R8, R8 // rest &= 15
+	CMP  $1, R8 // rest < 1
+	BLT  less_16 // rest < 1
+	CMP  $32, R11 // dim < 32
+	BLT  less_17 // dim < 32
+	JMP  end_18
+
+less_17:
+	SUB   R8, R11, R11 // dim -= rest
+	ADD   R11, R10, R10 // q += dim
+	ADD   R11, R10, R10 // q += dim
+	ADD   R11, R10, R10 // q += dim
+	ADD   R11, R10, R10 // q += dim
 	VEOR  V16.B16, V16.B16, V16.B16 // x = q[0], rest lanes
 	VEOR  V17.B16, V17.B16, V17.B16 // x = q[0], rest lanes
 	VEOR  V18.B16, V18.B16, V18.B16 // x = q[0], rest lanes
 	VEOR  V19.B16, V19.B16, V19.B16 // x = q[0], rest lanes
-	CMP   $4, R7 // x = q[0], rest lanes
-	BLT   tail_16 // x = q[0], rest lanes
-	FMOVQ (R9), F16 // x = q[0], rest lanes
-	CMP   $8, R7 // x = q[0], rest lanes
-	BLT   tail_17 // x = q[0], rest lanes
-	FMOVQ 16(R9), F17 // x = q[0], rest lanes
-	CMP   $12, R7 // x = q[0], rest lanes
-	BLT   tail_18 // x = q[0], rest lanes
-	FMOVQ 32(R9), F18 // x = q[0], rest lanes
-	CMP   $16, R7 // x = q[0], rest lanes
-	BLT   tail_19 // x = q[0], rest lanes
-	FMOVQ 48(R9), F19 // x = q[0], rest lanes
-	JMP   tail_done_15 // x = q[0], rest lanes
+	CMP   $4, R8 // x = q[0], rest lanes
+	BLT   tail_20 // x = q[0], rest lanes
+	FMOVQ (R10), F16 // x = q[0], rest lanes
+	CMP   $8, R8 // x = q[0], rest lanes
+	BLT   tail_21 // x = q[0], rest lanes
+	FMOVQ 16(R10), F17 // x = q[0], rest lanes
+	CMP   $12, R8 // x = q[0], rest lanes
+	BLT   tail_22 // x = q[0], rest lanes
+	FMOVQ 32(R10), F18 // x = q[0], rest lanes
+	CMP   $16, R8 // x = q[0], rest lanes
+	BLT   tail_23 // x = q[0], rest lanes
+	FMOVQ 48(R10), F19 // x = q[0], rest lanes
+	JMP   tail_done_19 // x = q[0], rest lanes
 
-tail_16:
-	TBZ   $1, R7, tail_one_20 // x = q[0], rest lanes
-	FMOVD (R9), F16 // x = q[0], rest lanes
-	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
-	ADD   $8, R9, R9 // x = q[0], rest lanes
-	VLD1  (R9), V16.S[2] // x = q[0], rest lanes
-	JMP   tail_done_15 // x = q[0], rest lanes
+tail_20:
+	TBZ   $1, R8, tail_one_24 // x = q[0], rest lanes
+	FMOVD (R10), F16 // x = q[0], rest lanes
+	TBZ   $0, R8, tail_done_19 // x = q[0], rest lanes
+	ADD   $8, R10, R10 // x = q[0], rest lanes
+	VLD1  (R10), V16.S[2] // x = q[0], rest lanes
+	JMP   tail_done_19 // x = q[0], rest lanes
 
-tail_one_20:
-	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
-	FMOVS (R9), F16 // x = q[0], rest lanes
-	JMP   tail_done_15 // x = q[0], rest lanes
+tail_one_24:
+	TBZ   $0, R8, tail_done_19 // x = q[0], rest lanes
+	FMOVS (R10), F16 // x = q[0], rest lanes
+	JMP   tail_done_19 // x = q[0], rest lanes
 
-tail_17:
-	TBZ   $1, R7, tail_one_21 // x = q[0], rest lanes
-	FMOVD 16(R9), F17 // x = q[0], rest lanes
-	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
-	ADD   $24, R9, R9 // x = q[0], rest lanes
-	VLD1  (R9), V17.S[2] // x = q[0], rest lanes
-	JMP   tail_done_15 // x = q[0], rest lanes
+tail_21:
+	TBZ   $1, R8, tail_one_25 // x = q[0], rest lanes
+	FMOVD 16(R10), F17 // x = q[0], rest lanes
+	TBZ   $0, R8, tail_done_19 // x = q[0], rest lanes
+	ADD   $24, R10, R10 // x = q[0], rest lanes
+	VLD1  (R10), V17.S[2] // x = q[0], rest lanes
+	JMP   tail_done_19 // x = q[0], rest lanes
 
-tail_one_21:
-	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
-	FMOVS 16(R9), F17 // x = q[0], rest lanes
-	JMP   tail_done_15 // x = q[0], rest lanes
+tail_one_25:
+	TBZ   $0, R8, tail_done_19 // x = q[0], rest lanes
+	FMOVS 16(R10), F17 // x = q[0], rest lanes
+	JMP   tail_done_19 // x = q[0], rest lanes
 
-tail_18:
-	TBZ   $1, R7, tail_one_22 // x = q[0], rest lanes
-	FMOVD 32(R9), F18 // x = q[0], rest lanes
-	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
-	ADD   $40, R9, R9 // x = q[0], rest lanes
-	VLD1  (R9), V18.S[2] // x = q[0], rest lanes
-	JMP   tail_done_15 // x = q[0], rest lanes
+tail_22:
+	TBZ   $1, R8, tail_one_26 // x = q[0], rest lanes
+	FMOVD 32(R10), F18 // x = q[0], rest lanes
+	TBZ   $0, R8, tail_done_19 // x = q[0], rest lanes
+	ADD   $40, R10, R10 // x = q[0], rest lanes
+	VLD1  (R10), V18.S[2] // x = q[0], rest lanes
+	JMP   tail_done_19 // x = q[0], rest lanes
 
-tail_one_22:
-	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
-	FMOVS 32(R9), F18 // x = q[0], rest lanes
-	JMP   tail_done_15 // x = q[0], rest lanes
+tail_one_26:
+	TBZ   $0, R8, tail_done_19 // x = q[0], rest lanes
+	FMOVS 32(R10), F18 // x = q[0], rest lanes
+	JMP   tail_done_19 // x = q[0], rest lanes
 
-tail_19:
-	TBZ   $1, R7, tail_one_23 // x = q[0], rest lanes
-	FMOVD 48(R9), F19 // x = q[0], rest lanes
-	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
-	ADD   $56, R9, R9 // x = q[0], rest lanes
-	VLD1  (R9), V19.S[2] // x = q[0], rest lanes
-	JMP   tail_done_15 // x = q[0], rest lanes
+tail_23:
+	TBZ   $1, R8, tail_one_27 // x = q[0], rest lanes
+	FMOVD 48(R10), F19 // x = q[0], rest lanes
+	TBZ   $0, R8, tail_done_19 // x = q[0], rest lanes
+	ADD   $56, R10, R10 // x = q[0], rest lanes
+	VLD1  (R10), V19.S[2] // x = q[0], rest lanes
+	JMP   tail_done_19 // x = q[0], rest lanes
 
-tail_one_23:
-	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
-	FMOVS 48(R9), F19 // x = q[0], rest lanes
+tail_one_27:
+	TBZ   $0, R8, tail_done_19 // x = q[0], rest lanes
+	FMOVS 48(R10), F19 // x = q[0], rest lanes
 
-tail_done_15:
-	ADD   R10, R8, R8 // y += dim
-	ADD   R10, R8, R8 // y += dim
-	MOVD  R7, R9 // y = bfloat16 of y[0], rest lanes
-	LSL   $1, R9, R9 // y = bfloat16 of y[0], rest lanes
-	ADD   R8, R9, R9 // y = bfloat16 of y[0], rest lanes
-	MOVD  $0, R11 // y = bfloat16 of y[0], rest lanes
-	TBZ   $0, R7, no_piece_24 // y = bfloat16 of y[0], rest lanes
-	SUB   $2, R9, R9 // y = bfloat16 of y[0], rest lanes
-	MOVHU (R9), R12 // y = bfloat16 of y[0], rest lanes
-	LSL   $16, R11, R11 // y = bfloat16 of y[0], rest lanes
-	ORR   R12, R11, R11 // y = bfloat16 of y[0], rest lanes
+tail_done_19:
+	ADD   R11, R9, R9 // y += dim
+	ADD   R11, R9, R9 // y += dim
+	MOVD  R8, R10 // y = bfloat16 of y[0], rest lanes
+	LSL   $1, R10, R10 // y = bfloat16 of y[0], rest lanes
+	ADD   R9, R10, R10 // y = bfloat16 of y[0], rest lanes
+	MOVD  $0, R12 // y = bfloat16 of y[0], rest lanes
+	TBZ   $0, R8, no_piece_28 // y = bfloat16 of y[0], rest lanes
+	SUB   $2, R10, R10 // y = bfloat16 of y[0], rest lanes
+	MOVHU (R10), R13 // y = bfloat16 of y[0], rest lanes
+	LSL   $16, R12, R12 // y = bfloat16 of y[0], rest lanes
+	ORR   R13, R12, R12 // y = bfloat16 of y[0], rest lanes
 
-no_piece_24:
-	TBZ   $1, R7, no_piece_25 // y = bfloat16 of y[0], rest lanes
-	SUB   $4, R9, R9 // y = bfloat16 of y[0], rest lanes
-	MOVWU (R9), R12 // y = bfloat16 of y[0], rest lanes
-	LSL   $32, R11, R11 // y = bfloat16 of y[0], rest lanes
-	ORR   R12, R11, R11 // y = bfloat16 of y[0], rest lanes
+no_piece_28:
+	TBZ   $1, R8, no_piece_29 // y = bfloat16 of y[0], rest lanes
+	SUB   $4, R10, R10 // y = bfloat16 of y[0], rest lanes
+	MOVWU (R10), R13 // y = bfloat16 of y[0], rest lanes
+	LSL   $32, R12, R12 // y = bfloat16 of y[0], rest lanes
+	ORR   R13, R12, R12 // y = bfloat16 of y[0], rest lanes
 
-no_piece_25:
+no_piece_29:
 	VEOR  V22.B16, V22.B16, V22.B16 // y = bfloat16 of y[0], rest lanes
-	FMOVD R11, F20 // y = bfloat16 of y[0], rest lanes
-	TBZ   $2, R7, no_piece_26 // y = bfloat16 of y[0], rest lanes
-	SUB   $8, R9, R9 // y = bfloat16 of y[0], rest lanes
-	FMOVD (R9), F21 // y = bfloat16 of y[0], rest lanes
+	FMOVD R12, F20 // y = bfloat16 of y[0], rest lanes
+	TBZ   $2, R8, no_piece_30 // y = bfloat16 of y[0], rest lanes
+	SUB   $8, R10, R10 // y = bfloat16 of y[0], rest lanes
+	FMOVD (R10), F21 // y = bfloat16 of y[0], rest lanes
 	VMOV  V20.D[0], V21.D[1] // y = bfloat16 of y[0], rest lanes
 	VMOV  V21.B16, V20.B16 // y = bfloat16 of y[0], rest lanes
 
-no_piece_26:
-	TBZ   $3, R7, no_piece_27 // y = bfloat16 of y[0], rest lanes
+no_piece_30:
+	TBZ   $3, R8, no_piece_31 // y = bfloat16 of y[0], rest lanes
 	VMOV  V20.B16, V22.B16 // y = bfloat16 of y[0], rest lanes
-	FMOVQ (R8), F20 // y = bfloat16 of y[0], rest lanes
+	FMOVQ (R9), F20 // y = bfloat16 of y[0], rest lanes
 
-no_piece_27:
+no_piece_31:
 	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[0], rest lanes
 	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[0], rest lanes
 	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[0], rest lanes
 	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[0], rest lanes
-	CMP   $16, R10 // dim < 16
-	BLT   less_28 // dim < 16
+	CMP   $16, R11 // dim < 16
+	BLT   less_32 // dim < 16
 	VFMLA V20.S4, V16.S4, V8.S4 // s0_c1 += x * y, lanes 0..3
 	VFMLA V21.S4, V17.S4, V9.S4 // s0_c1 += x * y, lanes 4..7
 	VFMLA V22.S4, V18.S4, V10.S4 // s0_c1 += x * y, lanes 8..11
@@ -25382,9 +25496,9 @@ no_piece_27:
 	VFMLA V21.S4, V21.S4, V13.S4 // s1_c1 += y * y, lanes 4..7
 	VFMLA V22.S4, V22.S4, V14.S4 // s1_c1 += y * y, lanes 8..11
 	VFMLA V23.S4, V23.S4, V15.S4 // s1_c1 += y * y, lanes 12..15
-	JMP   end_29
+	JMP   end_33
 
-less_28:
+less_32:
 	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
 	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
 	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
@@ -25394,50 +25508,50 @@ less_28:
 	VFMLA V22.S4, V22.S4, V6.S4 // s1_c0 += y * y, lanes 8..11
 	VFMLA V23.S4, V23.S4, V7.S4 // s1_c0 += y * y, lanes 12..15
 
-end_29:
-end_14:
+end_33:
+end_18:
+less_16:
 less_12:
-less_9:
-	MOVD  acc+72(FP), R7 // acc
-	FMOVQ F0, (R7) // acc[0] = s0_c0, lanes 0..3
-	FMOVQ F1, 16(R7) // acc[0] = s0_c0, lanes 4..7
-	FMOVQ F2, 32(R7) // acc[0] = s0_c0, lanes 8..11
-	FMOVQ F3, 48(R7) // acc[0] = s0_c0, lanes 12..15
-	FMOVQ F4, 256(R7) // acc[64] = s1_c0, lanes 0..3
-	FMOVQ F5, 272(R7) // acc[64] = s1_c0, lanes 4..7
-	FMOVQ F6, 288(R7) // acc[64] = s1_c0, lanes 8..11
-	FMOVQ F7, 304(R7) // acc[64] = s1_c0, lanes 12..15
-	FMOVQ F8, 64(R7) // acc[16] = s0_c1, lanes 0..3
-	FMOVQ F9, 80(R7) // acc[16] = s0_c1, lanes 4..7
-	FMOVQ F10, 96(R7) // acc[16] = s0_c1, lanes 8..11
-	FMOVQ F11, 112(R7) // acc[16] = s0_c1, lanes 12..15
-	FMOVQ F12, 320(R7) // acc[80] = s1_c1, lanes 0..3
-	FMOVQ F13, 336(R7) // acc[80] = s1_c1, lanes 4..7
-	FMOVQ F14, 352(R7) // acc[80] = s1_c1, lanes 8..11
-	FMOVQ F15, 368(R7) // acc[80] = s1_c1, lanes 12..15
-	MOVD  resume+80(FP), R7 // resume
-	CMP   $1, R7 // resume < 1
-	BLT   less_30 // resume < 1
-	MOVD  acc+72(FP), R7 // acc
-	FMOVQ 128(R7), F0 // s0_c2 = acc[32], lanes 0..3
-	FMOVQ 144(R7), F1 // s0_c2 = acc[32], lanes 4..7
-	FMOVQ 160(R7), F2 // s0_c2 = acc[32], lanes 8..11
-	FMOVQ 176(R7), F3 // s0_c2 = acc[32], lanes 12..15
-	FMOVQ 384(R7), F4 // s1_c2 = acc[96], lanes 0..3
-	FMOVQ 400(R7), F5 // s1_c2 = acc[96], lanes 4..7
-	FMOVQ 416(R7), F6 // s1_c2 = acc[96], lanes 8..11
-	FMOVQ 432(R7), F7 // s1_c2 = acc[96], lanes 12..15
-	FMOVQ 192(R7), F8 // s0_c3 = acc[48], lanes 0..3
-	FMOVQ 208(R7), F9 // s0_c3 = acc[48], lanes 4..7
-	FMOVQ 224(R7), F10 // s0_c3 = acc[48], lanes 8..11
-	FMOVQ 240(R7), F11 // s0_c3 = acc[48], lanes 12..15
-	FMOVQ 448(R7), F12 // s1_c3 = acc[112], lanes 0..3
-	FMOVQ 464(R7), F13 // s1_c3 = acc[112], lanes 4..7
-	FMOVQ 480(R7), F14 // s1_c3 = acc[112], lanes 8..11
-	FMOVQ 496(R7), F15 // s1_c3 = acc[112], lanes 12..15
-	JMP   end_31
+	MOVD  acc+72(FP), R8 // acc
+	FMOVQ F0, (R8) // acc[0] = s0_c0, lanes 0..3
+	FMOVQ F1, 16(R8) // acc[0] = s0_c0, lanes 4..7
+	FMOVQ F2, 32(R8) // acc[0] = s0_c0, lanes 8..11
+	FMOVQ F3, 48(R8) // acc[0] = s0_c0, lanes 12..15
+	FMOVQ F4, 256(R8) // acc[64] = s1_c0, lanes 0..3
+	FMOVQ F5, 272(R8) // acc[64] = s1_c0, lanes 4..7
+	FMOVQ F6, 288(R8) // acc[64] = s1_c0, lanes 8..11
+	FMOVQ F7, 304(R8) // acc[64] = s1_c0, lanes 12..15
+	FMOVQ F8, 64(R8) // acc[16] = s0_c1, lanes 0..3
+	FMOVQ F9, 80(R8) // acc[16] = s0_c1, lanes 4..7
+	FMOVQ F10, 96(R8) // acc[16] = s0_c1, lanes 8..11
+	FMOVQ F11, 112(R8) // acc[16] = s0_c1, lanes 12..15
+	FMOVQ F12, 320(R8) // acc[80] = s1_c1, lanes 0..3
+	FMOVQ F13, 336(R8) // acc[80] = s1_c1, lanes 4..7
+	FMOVQ F14, 352(R8) // acc[80] = s1_c1, lanes 8..11
+	FMOVQ F15, 368(R8) // acc[80] = s1_c1, lanes 12..15
+	MOVD  resume+80(FP), R8 // resume
+	CMP   $1, R8 // resume < 1
+	BLT   less_34 // resume < 1
+	MOVD  acc+72(FP), R8 // acc
+	FMOVQ 128(R8), F0 // s0_c2 = acc[32], lanes 0..3
+	FMOVQ 144(R8), F1 // s0_c2 = acc[32], lanes 4..7
+	FMOVQ 160(R8), F2 // s0_c2 = acc[32], lanes 8..11
+	FMOVQ 176(R8), F3 // s0_c2 = acc[32], lanes 12..15
+	FMOVQ 384(R8), F4 // s1_c2 = acc[96], lanes 0..3
+	FMOVQ 400(R8), F5 // s1_c2 = acc[96], lanes 4..7
+	FMOVQ 416(R8), F6 // s1_c2 = acc[96], lanes 8..11
+	FMOVQ 432(R8), F7 // s1_c2 = acc[96], lanes 12..15
+	FMOVQ 192(R8), F8 // s0_c3 = acc[48], lanes 0..3
+	FMOVQ 208(R8), F9 // s0_c3 = acc[48], lanes 4..7
+	FMOVQ 224(R8), F10 // s0_c3 = acc[48], lanes 8..11
+	FMOVQ 240(R8), F11 // s0_c3 = acc[48], lanes 12..15
+	FMOVQ 448(R8), F12 // s1_c3 = acc[112], lanes 0..3
+	FMOVQ 464(R8), F13 // s1_c3 = acc[112], lanes 4..7
+	FMOVQ 480(R8), F14 // s1_c3 = acc[112], lanes 8..11
+	FMOVQ 496(R8), F15 // s1_c3 = acc[112], lanes 12..15
+	JMP   end_35
 
-less_30:
+less_34:
 	VEOR V0.B16, V0.B16, V0.B16 // s0_c2 = 0, lanes 0..3
 	VEOR V1.B16, V1.B16, V1.B16 // s0_c2 = 0, lanes 4..7
 	VEOR V2.B16, V2.B16, V2.B16 // s0_c2 = 0, lanes 8..11
@@ -25455,19 +25569,19 @@ less_30:
 	VEOR V14.B16, V14.B16, V14.B16 // s1_c3 = 0, lanes 8..11
 	VEOR V15.B16, V15.B16, V15.B16 // s1_c3 = 0, lanes 12..15
 
-end_31:
-	MOVD q+8(FP), R7 // q
-	MOVD dim+24(FP), R8 // dim
-	CMP  $64, R8 // dim < 64
-	BLT  chains_end_33 // dim < 64
+end_35:
+	MOVD q+8(FP), R8 // q
+	MOVD dim+24(FP), R9 // dim
+	CMP  $64, R9 // dim < 64
+	BLT  chains_end_37 // dim < 64
 
-chains_32:
-	FMOVQ 128(R7), F16 // x = q[32], lanes 0..3
-	FMOVQ 144(R7), F17 // x = q[32], lanes 4..7
-	FMOVQ 160(R7), F18 // x = q[32], lanes 8..11
-	FMOVQ 176(R7), F19 // x = q[32], lanes 12..15
-	FMOVQ 64(R6), F20 // y = bfloat16 of y[16]
-	FMOVQ 80(R6), F22 // y = bfloat16 of y[16]
+chains_36:
+	FMOVQ 128(R8), F16 // x = q[32], lanes 0..3
+	FMOVQ 144(R8), F17 // x = q[32], lanes 4..7
+	FMOVQ 160(R8), F18 // x = q[32], lanes 8..11
+	FMOVQ 176(R8), F19 // x = q[32], lanes 12..15
+	FMOVQ 64(R7), F20 // y = bfloat16 of y[16]
+	FMOVQ 80(R7), F22 // y = bfloat16 of y[16]
 	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[16]
 	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[16]
 	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[16]
@@ -25480,12 +25594,12 @@ chains_32:
 	VFMLA V21.S4, V21.S4, V5.S4 // s1_c2 += y * y, lanes 4..7
 	VFMLA V22.S4, V22.S4, V6.S4 // s1_c2 += y * y, lanes 8..11
 	VFMLA V23.S4, V23.S4, V7.S4 // s1_c2 += y * y, lanes 12..15
-	FMOVQ 192(R7), F16 // x = q[48], lanes 0..3
-	FMOVQ 208(R7), F17 // x = q[48], lanes 4..7
-	FMOVQ 224(R7), F18 // x = q[48], lanes 8..11
-	FMOVQ 240(R7), F19 // x = q[48], lanes 12..15
-	FMOVQ 96(R6), F20 // y = bfloat16 of y[24]
-	FMOVQ 112(R6), F22 // y = bfloat16 of y[24]
+	FMOVQ 192(R8), F16 // x = q[48], lanes 0..3
+	FMOVQ 208(R8), F17 // x = q[48], lanes 4..7
+	FMOVQ 224(R8), F18 // x = q[48], lanes 8..11
+	FMOVQ 240(R8), F19 // x = q[48], lanes 12..15
+	FMOVQ 96(R7), F20 // y = bfloat16 of y[24]
+	FMOVQ 112(R7), F22 // y = bfloat16 of y[24]
 	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[24]
 	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[24]
 	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[24]
@@ -25498,24 +25612,24 @@ chains_32:
 	VFMLA V21.S4, V21.S4, V13.S4 // s1_c3 += y * y, lanes 4..7
 	VFMLA V22.S4, V22.S4, V14.S4 // s1_c3 += y * y, lanes 8..11
 	VFMLA V23.S4, V23.S4, V15.S4 // s1_c3 += y * y, lanes 12..15
-	ADD   $256, R7, R7 // q += 256
-	ADD   $128, R6, R6 // y += 128
-	SUB   $64, R8, R8 // dim += -64
-	CMP   $64, R8 // dim >= 64
-	BGE   chains_32 // dim >= 64
+	ADD   $256, R8, R8 // q += 256
+	ADD   $128, R7, R7 // y += 128
+	SUB   $64, R9, R9 // dim += -64
+	CMP   $64, R9 // dim >= 64
+	BGE   chains_36 // dim >= 64
 
-chains_end_33:
+chains_end_37:
 	// what is left: full vectors of the first chains, then a part of the next
-	CMP   $1, R8 // dim < 1
-	BLT   less_34 // dim < 1
-	CMP   $48, R8 // dim < 48
-	BLT   less_35 // dim < 48
-	FMOVQ 128(R7), F16 // x = q[32], lanes 0..3
-	FMOVQ 144(R7), F17 // x = q[32], lanes 4..7
-	FMOVQ 160(R7), F18 // x = q[32], lanes 8..11
-	FMOVQ 176(R7), F19 // x = q[32], lanes 12..15
-	FMOVQ 64(R6), F20 // y = bfloat16 of y[16]
-	FMOVQ 80(R6), F22 // y = bfloat16 of y[16]
+	CMP   $1, R9 // dim < 1
+	BLT   less_38 // dim < 1
+	CMP   $48, R9 // dim < 48
+	BLT   less_39 // dim < 48
+	FMOVQ 128(R8), F16 // x = q[32], lanes 0..3
+	FMOVQ 144(R8), F17 // x = q[32], lanes 4..7
+	FMOVQ 160(R8), F18 // x = q[32], lanes 8..11
+	FMOVQ 176(R8), F19 // x = q[32], lanes 12..15
+	FMOVQ 64(R7), F20 // y = bfloat16 of y[16]
+	FMOVQ 80(R7), F22 // y = bfloat16 of y[16]
 	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[16]
 	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[16]
 	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[16]
@@ -25529,15 +25643,15 @@ chains_end_33:
 	VFMLA V22.S4, V22.S4, V6.S4 // s1_c2 += y * y, lanes 8..11
 	VFMLA V23.S4, V23.S4, V7.S4 // s1_c2 += y * y, lanes 12..15
 
-less_35:
-	CMP   $64, R8 // dim < 64
-	BLT   less_36 // dim < 64
-	FMOVQ 192(R7), F16 // x = q[48], lanes 0..3
-	FMOVQ 208(R7), F17 // x = q[48], lanes 4..7
-	FMOVQ 224(R7), F18 // x = q[48], lanes 8..11
-	FMOVQ 240(R7), F19 // x = q[48], lanes 12..15
-	FMOVQ 96(R6), F20 // y = bfloat16 of y[24]
-	FMOVQ 112(R6), F22 // y = bfloat16 of y[24]
+less_39:
+	CMP   $64, R9 // dim < 64
+	BLT   less_40 // dim < 64
+	FMOVQ 192(R8), F16 // x = q[48], lanes 0..3
+	FMOVQ 208(R8), F17 // x = q[48], lanes 4..7
+	FMOVQ 224(R8), F18 // x = q[48], lanes 8..11
+	FMOVQ 240(R8), F19 // x = q[48], lanes 12..15
+	FMOVQ 96(R7), F20 // y = bfloat16 of y[24]
+	FMOVQ 112(R7), F22 // y = bfloat16 of y[24]
 	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[24]
 	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[24]
 	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[24]
@@ -25551,128 +25665,128 @@ less_35:
 	VFMLA V22.S4, V22.S4, V14.S4 // s1_c3 += y * y, lanes 8..11
 	VFMLA V23.S4, V23.S4, V15.S4 // s1_c3 += y * y, lanes 12..15
 
-less_36:
-	MOVD  R8, R9 // rest = dim
-	AND   $15, R9, R9 // rest &= 15
-	CMP   $1, R9 // rest < 1
-	BLT   less_37 // rest < 1
-	CMP   $32, R8 // dim < 32
-	BLT   less_38 // dim < 32
-	SUB   R9, R8, R8 // dim -= rest
-	ADD   R8, R7, R7 // q += dim
-	ADD   R8, R7, R7 // q += dim
-	ADD   R8, R7, R7 // q += dim
-	ADD   R8, R7, R7 // q += dim
+less_40:
+	MOVD  R9, R10 // rest = dim
+	AND   $15, R10, R10 // rest &= 15
+	CMP   $1, R10 // rest < 1
+	BLT   less_41 // rest < 1
+	CMP   $32, R9 // dim < 32
+	BLT   less_42 // dim < 32
+	SUB   R10, R9, R9 // dim -= rest
+	ADD   R9, R8, R8 // q += dim
+	ADD   R9, R8, R8 // q += dim
+	ADD   R9, R8, R8 // q += dim
+	ADD   R9, R8, R8 // q += dim
 	VEOR  V16.B16, V16.B16, V16.B16 // x = q[0], rest lanes
 	VEOR  V17.B16, V17.B16, V17.B16 // x = q[0], rest lanes
 	VEOR  V18.B16, V18.B16, V18.B16 // x = q[0], rest lanes
 	VEOR  V19.B16, V19.B16, V19.B16 // x = q[0], rest lanes
-	CMP   $4, R9 // x = q[0], rest lanes
-	BLT   tail_40 // x = q[0], rest lanes
-	FMOVQ (R7), F16 // x = q[0], rest lanes
-	CMP   $8, R9 // x = q[0], rest lanes
-	BLT   tail_41 // x = q[0], rest lanes
-	FMOVQ 16(R7), F17 // x = q[0], rest lanes
-	CMP   $12, R9 // x = q[0], rest lanes
-	BLT   tail_42 // x = q[0], rest lanes
-	FMOVQ 32(R7), F18 // x = q[0], rest lanes
-	CMP   $16, R9 // x = q[0], rest lanes
-	BLT   tail_43 // x = q[0], rest lanes
-	FMOVQ 48(R7), F19 // x = q[0], rest lanes
-	JMP   tail_done_39 // x = q[0], rest lanes
+	CMP   $4, R10 // x = q[0], rest lanes
+	BLT   tail_44 // x = q[0], rest lanes
+	FMOVQ (R8), F16 // x = q[0], rest lanes
+	CMP   $8, R10 // x = q[0], rest lanes
+	BLT   tail_45 // x = q[0], rest lanes
+	FMOVQ 16(R8), F17 // x = q[0], rest lanes
+	CMP   $12, R10 // x = q[0], rest lanes
+	BLT   tail_46 // x = q[0], rest lanes
+	FMOVQ 32(R8), F18 // x = q[0], rest lanes
+	CMP   $16, R10 // x = q[0], rest lanes
+	BLT   tail_47 // x = q[0], rest lanes
+	FMOVQ 48(R8), F19 // x = q[0], rest lanes
+	JMP   tail_done_43 // x = q[0], rest lanes
 
-tail_40:
-	TBZ   $1, R9, tail_one_44 // x = q[0], rest lanes
-	FMOVD (R7), F16 // x = q[0], rest lanes
-	TBZ   $0, R9, tail_done_39 // x = q[0], rest lanes
-	ADD   $8, R7, R7 // x = q[0], rest lanes
-	VLD1  (R7), V16.S[2] // x = q[0], rest lanes
-	JMP   tail_done_39 // x = q[0], rest lanes
+tail_44:
+	TBZ   $1, R10, tail_one_48 // x = q[0], rest lanes
+	FMOVD (R8), F16 // x = q[0], rest lanes
+	TBZ   $0, R10, tail_done_43 // x = q[0], rest lanes
+	ADD   $8, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V16.S[2] // x = q[0], rest lanes
+	JMP   tail_done_43 // x = q[0], rest lanes
 
-tail_one_44:
-	TBZ   $0, R9, tail_done_39 // x = q[0], rest lanes
-	FMOVS (R7), F16 // x = q[0], rest lanes
-	JMP   tail_done_39 // x = q[0], rest lanes
+tail_one_48:
+	TBZ   $0, R10, tail_done_43 // x = q[0], rest lanes
+	FMOVS (R8), F16 // x = q[0], rest lanes
+	JMP   tail_done_43 // x = q[0], rest lanes
 
-tail_41:
-	TBZ   $1, R9, tail_one_45 // x = q[0], rest lanes
-	FMOVD 16(R7), F17 // x = q[0], rest lanes
-	TBZ   $0, R9, tail_done_39 // x = q[0], rest lanes
-	ADD   $24, R7, R7 // x = q[0], rest lanes
-	VLD1  (R7), V17.S[2] // x = q[0], rest lanes
-	JMP   tail_done_39 // x = q[0], rest lanes
+tail_45:
+	TBZ   $1, R10, tail_one_49 // x = q[0], rest lanes
+	FMOVD 16(R8), F17 // x = q[0], rest lanes
+	TBZ   $0, R10, tail_done_43 // x = q[0], rest lanes
+	ADD   $24, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V17.S[2] // x = q[0], rest lanes
+	JMP   tail_done_43 // x = q[0], rest lanes
 
-tail_one_45:
-	TBZ   $0, R9, tail_done_39 // x = q[0], rest lanes
-	FMOVS 16(R7), F17 // x = q[0], rest lanes
-	JMP   tail_done_39 // x = q[0], rest lanes
+tail_one_49:
+	TBZ   $0, R10, tail_done_43 // x = q[0], rest lanes
+	FMOVS 16(R8), F17 // x = q[0], rest lanes
+	JMP   tail_done_43 // x = q[0], rest lanes
 
-tail_42:
-	TBZ   $1, R9, tail_one_46 // x = q[0], rest lanes
-	FMOVD 32(R7), F18 // x = q[0], rest lanes
-	TBZ   $0, R9, tail_done_39 // x = q[0], rest lanes
-	ADD   $40, R7, R7 // x = q[0], rest lanes
-	VLD1  (R7), V18.S[2] // x = q[0], rest lanes
-	JMP   tail_done_39 // x = q[0], rest lanes
+tail_46:
+	TBZ   $1, R10, tail_one_50 // x = q[0], rest lanes
+	FMOVD 32(R8), F18 // x = q[0], rest lanes
+	TBZ   $0, R10, tail_done_43 // x = q[0], rest lanes
+	ADD   $40, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V18.S[2] // x = q[0], rest lanes
+	JMP   tail_done_43 // x = q[0], rest lanes
 
-tail_one_46:
-	TBZ   $0, R9, tail_done_39 // x = q[0], rest lanes
-	FMOVS 32(R7), F18 // x = q[0], rest lanes
-	JMP   tail_done_39 // x = q[0], rest lanes
+tail_one_50:
+	TBZ   $0, R10, tail_done_43 // x = q[0], rest lanes
+	FMOVS 32(R8), F18 // x = q[0], rest lanes
+	JMP   tail_done_43 // x = q[0], rest lanes
 
-tail_43:
-	TBZ   $1, R9, tail_one_47 // x = q[0], rest lanes
-	FMOVD 48(R7), F19 // x = q[0], rest lanes
-	TBZ   $0, R9, tail_done_39 // x = q[0], rest lanes
-	ADD   $56, R7, R7 // x = q[0], rest lanes
-	VLD1  (R7), V19.S[2] // x = q[0], rest lanes
-	JMP   tail_done_39 // x = q[0], rest lanes
+tail_47:
+	TBZ   $1, R10, tail_one_51 // x = q[0], rest lanes
+	FMOVD 48(R8), F19 // x = q[0], rest lanes
+	TBZ   $0, R10, tail_done_43 // x = q[0], rest lanes
+	ADD   $56, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V19.S[2] // x = q[0], rest lanes
+	JMP   tail_done_43 // x = q[0], rest lanes
 
-tail_one_47:
-	TBZ   $0, R9, tail_done_39 // x = q[0], rest lanes
-	FMOVS 48(R7), F19 // x = q[0], rest lanes
+tail_one_51:
+	TBZ   $0, R10, tail_done_43 // x = q[0], rest lanes
+	FMOVS 48(R8), F19 // x = q[0], rest lanes
 
-tail_done_39:
-	ADD   R8, R6, R6 // y += dim
-	ADD   R8, R6, R6 // y += dim
-	MOVD  R9, R7 // y = bfloat16 of y[0], rest lanes
-	LSL   $1, R7, R7 // y = bfloat16 of y[0], rest lanes
-	ADD   R6, R7, R7 // y = bfloat16 of y[0], rest lanes
-	MOVD  $0, R10 // y = bfloat16 of y[0], rest lanes
-	TBZ   $0, R9, no_piece_48 // y = bfloat16 of y[0], rest lanes
-	SUB   $2, R7, R7 // y = bfloat16 of y[0], rest lanes
-	MOVHU (R7), R11 // y = bfloat16 of y[0], rest lanes
-	LSL   $16, R10, R10 // y = bfloat16 of y[0], rest lanes
-	ORR   R11, R10, R10 // y = bfloat16 of y[0], rest lanes
+tail_done_43:
+	ADD   R9, R7, R7 // y += dim
+	ADD   R9, R7, R7 // y += dim
+	MOVD  R10, R8 // y = bfloat16 of y[0], rest lanes
+	LSL   $1, R8, R8 // y = bfloat16 of y[0], rest lanes
+	ADD   R7, R8, R8 // y = bfloat16 of y[0], rest lanes
+	MOVD  $0, R11 // y = bfloat16 of y[0], rest lanes
+	TBZ   $0, R10, no_piece_52 // y = bfloat16 of y[0], rest lanes
+	SUB   $2, R8, R8 // y = bfloat16 of y[0], rest lanes
+	MOVHU (R8), R12 // y = bfloat16 of y[0], rest lanes
+	LSL   $16, R11, R11 // y = bfloat16 of y[0], rest lanes
+	ORR   R12, R11, R11 // y = bfloat16 of y[0], rest lanes
 
-no_piece_48:
-	TBZ   $1, R9, no_piece_49 // y = bfloat16 of y[0], rest lanes
-	SUB   $4, R7, R7 // y = bfloat16 of y[0], rest lanes
-	MOVWU (R7), R11 // y = bfloat16 of y[0], rest lanes
-	LSL   $32, R10, R10 // y = bfloat16 of y[0], rest lanes
-	ORR   R11, R10, R10 // y = bfloat16 of y[0], rest lanes
+no_piece_52:
+	TBZ   $1, R10, no_piece_53 // y = bfloat16 of y[0], rest lanes
+	SUB   $4, R8, R8 // y = bfloat16 of y[0], rest lanes
+	MOVWU (R8), R12 // y = bfloat16 of y[0], rest lanes
+	LSL   $32, R11, R11 // y = bfloat16 of y[0], rest lanes
+	ORR   R12, R11, R11 // y = bfloat16 of y[0], rest lanes
 
-no_piece_49:
+no_piece_53:
 	VEOR  V22.B16, V22.B16, V22.B16 // y = bfloat16 of y[0], rest lanes
-	FMOVD R10, F20 // y = bfloat16 of y[0], rest lanes
-	TBZ   $2, R9, no_piece_50 // y = bfloat16 of y[0], rest lanes
-	SUB   $8, R7, R7 // y = bfloat16 of y[0], rest lanes
-	FMOVD (R7), F21 // y = bfloat16 of y[0], rest lanes
+	FMOVD R11, F20 // y = bfloat16 of y[0], rest lanes
+	TBZ   $2, R10, no_piece_54 // y = bfloat16 of y[0], rest lanes
+	SUB   $8, R8, R8 // y = bfloat16 of y[0], rest lanes
+	FMOVD (R8), F21 // y = bfloat16 of y[0], rest lanes
 	VMOV  V20.D[0], V21.D[1] // y = bfloat16 of y[0], rest lanes
 	VMOV  V21.B16, V20.B16 // y = bfloat16 of y[0], rest lanes
 
-no_piece_50:
-	TBZ   $3, R9, no_piece_51 // y = bfloat16 of y[0], rest lanes
+no_piece_54:
+	TBZ   $3, R10, no_piece_55 // y = bfloat16 of y[0], rest lanes
 	VMOV  V20.B16, V22.B16 // y = bfloat16 of y[0], rest lanes
-	FMOVQ (R6), F20 // y = bfloat16 of y[0], rest lanes
+	FMOVQ (R7), F20 // y = bfloat16 of y[0], rest lanes
 
-no_piece_51:
+no_piece_55:
 	WORD  $0x6e613a95 // SHLL2 V21.4S, V20.8H, #16 // y = bfloat16 of y[0], rest lanes
 	WORD  $0x2e613a94 // SHLL V20.4S, V20.4H, #16 // y = bfloat16 of y[0], rest lanes
 	WORD  $0x6e613ad7 // SHLL2 V23.4S, V22.8H, #16 // y = bfloat16 of y[0], rest lanes
 	WORD  $0x2e613ad6 // SHLL V22.4S, V22.4H, #16 // y = bfloat16 of y[0], rest lanes
-	CMP   $48, R8 // dim < 48
-	BLT   less_52 // dim < 48
+	CMP   $48, R9 // dim < 48
+	BLT   less_56 // dim < 48
 	VFMLA V20.S4, V16.S4, V8.S4 // s0_c3 += x * y, lanes 0..3
 	VFMLA V21.S4, V17.S4, V9.S4 // s0_c3 += x * y, lanes 4..7
 	VFMLA V22.S4, V18.S4, V10.S4 // s0_c3 += x * y, lanes 8..11
@@ -25681,9 +25795,9 @@ no_piece_51:
 	VFMLA V21.S4, V21.S4, V13.S4 // s1_c3 += y * y, lanes 4..7
 	VFMLA V22.S4, V22.S4, V14.S4 // s1_c3 += y * y, lanes 8..11
 	VFMLA V23.S4, V23.S4, V15.S4 // s1_c3 += y * y, lanes 12..15
-	JMP   end_53
+	JMP   end_57
 
-less_52:
+less_56:
 	VFMLA V20.S4, V16.S4, V0.S4 // s0_c2 += x * y, lanes 0..3
 	VFMLA V21.S4, V17.S4, V1.S4 // s0_c2 += x * y, lanes 4..7
 	VFMLA V22.S4, V18.S4, V2.S4 // s0_c2 += x * y, lanes 8..11
@@ -25693,53 +25807,53 @@ less_52:
 	VFMLA V22.S4, V22.S4, V6.S4 // s1_c2 += y * y, lanes 8..11
 	VFMLA V23.S4, V23.S4, V7.S4 // s1_c2 += y * y, lanes 12..15
 
-end_53:
+end_57:
+less_42:
+less_41:
 less_38:
-less_37:
-less_34:
-	MOVD  acc+72(FP), R6 // acc
-	FMOVQ F0, 128(R6) // acc[32] = s0_c2, lanes 0..3
-	FMOVQ F1, 144(R6) // acc[32] = s0_c2, lanes 4..7
-	FMOVQ F2, 160(R6) // acc[32] = s0_c2, lanes 8..11
-	FMOVQ F3, 176(R6) // acc[32] = s0_c2, lanes 12..15
-	FMOVQ F4, 384(R6) // acc[96] = s1_c2, lanes 0..3
-	FMOVQ F5, 400(R6) // acc[96] = s1_c2, lanes 4..7
-	FMOVQ F6, 416(R6) // acc[96] = s1_c2, lanes 8..11
-	FMOVQ F7, 432(R6) // acc[96] = s1_c2, lanes 12..15
-	FMOVQ F8, 192(R6) // acc[48] = s0_c3, lanes 0..3
-	FMOVQ F9, 208(R6) // acc[48] = s0_c3, lanes 4..7
-	FMOVQ F10, 224(R6) // acc[48] = s0_c3, lanes 8..11
-	FMOVQ F11, 240(R6) // acc[48] = s0_c3, lanes 12..15
-	FMOVQ F12, 448(R6) // acc[112] = s1_c3, lanes 0..3
-	FMOVQ F13, 464(R6) // acc[112] = s1_c3, lanes 4..7
-	FMOVQ F14, 480(R6) // acc[112] = s1_c3, lanes 8..11
-	FMOVQ F15, 496(R6) // acc[112] = s1_c3, lanes 12..15
+	MOVD  acc+72(FP), R7 // acc
+	FMOVQ F0, 128(R7) // acc[32] = s0_c2, lanes 0..3
+	FMOVQ F1, 144(R7) // acc[32] = s0_c2, lanes 4..7
+	FMOVQ F2, 160(R7) // acc[32] = s0_c2, lanes 8..11
+	FMOVQ F3, 176(R7) // acc[32] = s0_c2, lanes 12..15
+	FMOVQ F4, 384(R7) // acc[96] = s1_c2, lanes 0..3
+	FMOVQ F5, 400(R7) // acc[96] = s1_c2, lanes 4..7
+	FMOVQ F6, 416(R7) // acc[96] = s1_c2, lanes 8..11
+	FMOVQ F7, 432(R7) // acc[96] = s1_c2, lanes 12..15
+	FMOVQ F8, 192(R7) // acc[48] = s0_c3, lanes 0..3
+	FMOVQ F9, 208(R7) // acc[48] = s0_c3, lanes 4..7
+	FMOVQ F10, 224(R7) // acc[48] = s0_c3, lanes 8..11
+	FMOVQ F11, 240(R7) // acc[48] = s0_c3, lanes 12..15
+	FMOVQ F12, 448(R7) // acc[112] = s1_c3, lanes 0..3
+	FMOVQ F13, 464(R7) // acc[112] = s1_c3, lanes 4..7
+	FMOVQ F14, 480(R7) // acc[112] = s1_c3, lanes 8..11
+	FMOVQ F15, 496(R7) // acc[112] = s1_c3, lanes 12..15
 
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
 	VEOR  V0.B16, V0.B16, V0.B16 // zero = 0, lanes 0..3
 	VEOR  V1.B16, V1.B16, V1.B16 // zero = 0, lanes 4..7
 	VEOR  V2.B16, V2.B16, V2.B16 // zero = 0, lanes 8..11
 	VEOR  V3.B16, V3.B16, V3.B16 // zero = 0, lanes 12..15
-	MOVD  acc+72(FP), R6 // acc
-	FMOVQ (R6), F4 // c0 = acc[0], lanes 0..3
-	FMOVQ 16(R6), F5 // c0 = acc[0], lanes 4..7
-	FMOVQ 32(R6), F6 // c0 = acc[0], lanes 8..11
-	FMOVQ 48(R6), F7 // c0 = acc[0], lanes 12..15
-	MOVD  acc+72(FP), R6 // acc
-	FMOVQ 64(R6), F8 // c1 = acc[16], lanes 0..3
-	FMOVQ 80(R6), F9 // c1 = acc[16], lanes 4..7
-	FMOVQ 96(R6), F10 // c1 = acc[16], lanes 8..11
-	FMOVQ 112(R6), F11 // c1 = acc[16], lanes 12..15
-	MOVD  acc+72(FP), R6 // acc
-	FMOVQ 128(R6), F12 // c2 = acc[32], lanes 0..3
-	FMOVQ 144(R6), F13 // c2 = acc[32], lanes 4..7
-	FMOVQ 160(R6), F14 // c2 = acc[32], lanes 8..11
-	FMOVQ 176(R6), F15 // c2 = acc[32], lanes 12..15
-	MOVD  acc+72(FP), R6 // acc
-	FMOVQ 192(R6), F16 // c3 = acc[48], lanes 0..3
-	FMOVQ 208(R6), F17 // c3 = acc[48], lanes 4..7
-	FMOVQ 224(R6), F18 // c3 = acc[48], lanes 8..11
-	FMOVQ 240(R6), F19 // c3 = acc[48], lanes 12..15
+	MOVD  acc+72(FP), R7 // acc
+	FMOVQ (R7), F4 // c0 = acc[0], lanes 0..3
+	FMOVQ 16(R7), F5 // c0 = acc[0], lanes 4..7
+	FMOVQ 32(R7), F6 // c0 = acc[0], lanes 8..11
+	FMOVQ 48(R7), F7 // c0 = acc[0], lanes 12..15
+	MOVD  acc+72(FP), R7 // acc
+	FMOVQ 64(R7), F8 // c1 = acc[16], lanes 0..3
+	FMOVQ 80(R7), F9 // c1 = acc[16], lanes 4..7
+	FMOVQ 96(R7), F10 // c1 = acc[16], lanes 8..11
+	FMOVQ 112(R7), F11 // c1 = acc[16], lanes 12..15
+	MOVD  acc+72(FP), R7 // acc
+	FMOVQ 128(R7), F12 // c2 = acc[32], lanes 0..3
+	FMOVQ 144(R7), F13 // c2 = acc[32], lanes 4..7
+	FMOVQ 160(R7), F14 // c2 = acc[32], lanes 8..11
+	FMOVQ 176(R7), F15 // c2 = acc[32], lanes 12..15
+	MOVD  acc+72(FP), R7 // acc
+	FMOVQ 192(R7), F16 // c3 = acc[48], lanes 0..3
+	FMOVQ 208(R7), F17 // c3 = acc[48], lanes 4..7
+	FMOVQ 224(R7), F18 // c3 = acc[48], lanes 8..11
+	FMOVQ 240(R7), F19 // c3 = acc[48], lanes 12..15
 	WORD  $0x4e28d484 // FADD V4.4S, V4.4S, V8.4S // c0 = c0 + c1, lanes 0..3
 	WORD  $0x4e29d4a5 // FADD V5.4S, V5.4S, V9.4S // c0 = c0 + c1, lanes 4..7
 	WORD  $0x4e2ad4c6 // FADD V6.4S, V6.4S, V10.4S // c0 = c0 + c1, lanes 8..11
@@ -25763,26 +25877,26 @@ less_34:
 	WORD  $0x4e21d4a5 // FADD V5.4S, V5.4S, V1.4S // c0 = c0 + zero, lanes 4..7
 	WORD  $0x4e22d4c6 // FADD V6.4S, V6.4S, V2.4S // c0 = c0 + zero, lanes 8..11
 	WORD  $0x4e23d4e7 // FADD V7.4S, V7.4S, V3.4S // c0 = c0 + zero, lanes 12..15
-	MOVD  acc+72(FP), R6 // acc
-	FMOVQ 256(R6), F5 // c0 = acc[64], lanes 0..3
-	FMOVQ 272(R6), F6 // c0 = acc[64], lanes 4..7
-	FMOVQ 288(R6), F7 // c0 = acc[64], lanes 8..11
-	FMOVQ 304(R6), F8 // c0 = acc[64], lanes 12..15
-	MOVD  acc+72(FP), R6 // acc
-	FMOVQ 320(R6), F9 // c1 = acc[80], lanes 0..3
-	FMOVQ 336(R6), F10 // c1 = acc[80], lanes 4..7
-	FMOVQ 352(R6), F11 // c1 = acc[80], lanes 8..11
-	FMOVQ 368(R6), F12 // c1 = acc[80], lanes 12..15
-	MOVD  acc+72(FP), R6 // acc
-	FMOVQ 384(R6), F13 // c2 = acc[96], lanes 0..3
-	FMOVQ 400(R6), F14 // c2 = acc[96], lanes 4..7
-	FMOVQ 416(R6), F15 // c2 = acc[96], lanes 8..11
-	FMOVQ 432(R6), F16 // c2 = acc[96], lanes 12..15
-	MOVD  acc+72(FP), R6 // acc
-	FMOVQ 448(R6), F17 // c3 = acc[112], lanes 0..3
-	FMOVQ 464(R6), F18 // c3 = acc[112], lanes 4..7
-	FMOVQ 480(R6), F19 // c3 = acc[112], lanes 8..11
-	FMOVQ 496(R6), F20 // c3 = acc[112], lanes 12..15
+	MOVD  acc+72(FP), R7 // acc
+	FMOVQ 256(R7), F5 // c0 = acc[64], lanes 0..3
+	FMOVQ 272(R7), F6 // c0 = acc[64], lanes 4..7
+	FMOVQ 288(R7), F7 // c0 = acc[64], lanes 8..11
+	FMOVQ 304(R7), F8 // c0 = acc[64], lanes 12..15
+	MOVD  acc+72(FP), R7 // acc
+	FMOVQ 320(R7), F9 // c1 = acc[80], lanes 0..3
+	FMOVQ 336(R7), F10 // c1 = acc[80], lanes 4..7
+	FMOVQ 352(R7), F11 // c1 = acc[80], lanes 8..11
+	FMOVQ 368(R7), F12 // c1 = acc[80], lanes 12..15
+	MOVD  acc+72(FP), R7 // acc
+	FMOVQ 384(R7), F13 // c2 = acc[96], lanes 0..3
+	FMOVQ 400(R7), F14 // c2 = acc[96], lanes 4..7
+	FMOVQ 416(R7), F15 // c2 = acc[96], lanes 8..11
+	FMOVQ 432(R7), F16 // c2 = acc[96], lanes 12..15
+	MOVD  acc+72(FP), R7 // acc
+	FMOVQ 448(R7), F17 // c3 = acc[112], lanes 0..3
+	FMOVQ 464(R7), F18 // c3 = acc[112], lanes 4..7
+	FMOVQ 480(R7), F19 // c3 = acc[112], lanes 8..11
+	FMOVQ 496(R7), F20 // c3 = acc[112], lanes 12..15
 	WORD  $0x4e29d4a5 // FADD V5.4S, V5.4S, V9.4S // c0 = c0 + c1, lanes 0..3
 	WORD  $0x4e2ad4c6 // FADD V6.4S, V6.4S, V10.4S // c0 = c0 + c1, lanes 4..7
 	WORD  $0x4e2bd4e7 // FADD V7.4S, V7.4S, V11.4S // c0 = c0 + c1, lanes 8..11
@@ -25809,71 +25923,82 @@ less_34:
 	FMOVS F4, (R0) // dst[0] = c0[0]
 	FMOVS F5, 4(R0) // dst[1] = c0[0]
 	ADD   $8, R0, R0 // dst += 8
-	SUB   $1, R2, R2 // count += -1
-	CMP   $1, R2 // count >= 1
-	BGE   rows_1 // count >= 1
+	SUB   $1, R3, R3 // count += -1
+	CMP   $1, R3 // count >= 1
+	BGE   rows_3 // count >= 1
 
-rows_end_2:
+rows_end_4:
 	RET
 
 // func dotRowsF16NEON(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
 TEXT ·dotRowsF16NEON(SB), NOSPLIT, $0-88
 	MOVD dst+0(FP), R0 // dst
-	MOVD rows+16(FP), R1 // rows
-	MOVD count+40(FP), R2 // count
-	MOVD index+48(FP), R3 // index
-	CMP  $1, R2 // count < 1
-	BLT  rows_end_2 // count < 1
+	MOVD $1, R1 // all = 1
+	MOVD index+48(FP), R2 // index
+	CMP  $1, R2 // index < 1
+	BLT  less_1 // index < 1
+	MOVD dim+24(FP), R2 // dim
+	CMP  $1024, R2 // dim < 1024
+	BLT  less_2 // dim < 1024
+	MOVD $0, R1 // all = 0
 
-rows_1:
-	MOVD  stride+32(FP), R8 // stride
-	LSL   $1, R8, R8 // stride <<= 1
-	CMP   $1, R3 // index < 1
-	BLT   less_3 // index < 1
-	MOVWU (R3), R6 // row = index[0]
-	MUL   R8, R6, R6 // row *= stride
-	ADD   R1, R6, R6 // row += rows
-	MOVD  ahead+64(FP), R7 // ahead
-	ADD   R3, R7, R7 // ahead += index
-	MOVD  last+56(FP), R9 // last
-	CMP   R9, R7 // ahead min= last
-	CSEL  LT, R7, R9, R7 // ahead min= last
-	MOVWU (R7), R7 // ahead = ahead[0]
-	MUL   R8, R7, R7 // ahead *= stride
-	ADD   R1, R7, R7 // ahead += rows
-	ADD   $4, R3, R3 // index += 4
-	JMP   end_4
+less_2:
+less_1:
+	MOVD rows+16(FP), R2 // rows
+	MOVD count+40(FP), R3 // count
+	MOVD index+48(FP), R6 // index
+	CMP  $1, R3 // count < 1
+	BLT  rows_end_4 // count < 1
 
-less_3:
-	MOVD R1, R6 // row = rows
-	MOVD ahead+64(FP), R7 // ahead
-	ADD  R1, R7, R7 // ahead += rows
-	ADD  R8, R1, R1 // rows += stride
-
-end_4:
-	MOVD  resume+80(FP), R8 // resume
-	CMP   $1, R8 // resume < 1
-	BLT   less_5 // resume < 1
-	MOVD  acc+72(FP), R8 // acc
-	FMOVQ (R8), F0 // s0_c0 = acc[0], lanes 0..3
-	FMOVQ 16(R8), F1 // s0_c0 = acc[0], lanes 4..7
-	FMOVQ 32(R8), F2 // s0_c0 = acc[0], lanes 8..11
-	FMOVQ 48(R8), F3 // s0_c0 = acc[0], lanes 12..15
-	FMOVQ 64(R8), F4 // s0_c1 = acc[16], lanes 0..3
-	FMOVQ 80(R8), F5 // s0_c1 = acc[16], lanes 4..7
-	FMOVQ 96(R8), F6 // s0_c1 = acc[16], lanes 8..11
-	FMOVQ 112(R8), F7 // s0_c1 = acc[16], lanes 12..15
-	FMOVQ 128(R8), F8 // s0_c2 = acc[32], lanes 0..3
-	FMOVQ 144(R8), F9 // s0_c2 = acc[32], lanes 4..7
-	FMOVQ 160(R8), F10 // s0_c2 = acc[32], lanes 8..11
-	FMOVQ 176(R8), F11 // s0_c2 = acc[32], lanes 12..15
-	FMOVQ 192(R8), F12 // s0_c3 = acc[48], lanes 0..3
-	FMOVQ 208(R8), F13 // s0_c3 = acc[48], lanes 4..7
-	FMOVQ 224(R8), F14 // s0_c3 = acc[48], lanes 8..11
-	FMOVQ 240(R8), F15 // s0_c3 = acc[48], lanes 12..15
+rows_3:
+	MOVD  stride+32(FP), R9 // stride
+	LSL   $1, R9, R9 // stride <<= 1
+	CMP   $1, R6 // index < 1
+	BLT   less_5 // index < 1
+	MOVWU (R6), R7 // row = index[0]
+	MUL   R9, R7, R7 // row *= stride
+	ADD   R2, R7, R7 // row += rows
+	MOVD  ahead+64(FP), R8 // ahead
+	ADD   R6, R8, R8 // ahead += index
+	MOVD  last+56(FP), R10 // last
+	CMP   R10, R8 // ahead min= last
+	CSEL  LT, R8, R10, R8 // ahead min= last
+	MOVWU (R8), R8 // ahead = ahead[0]
+	MUL   R9, R8, R8 // ahead *= stride
+	ADD   R2, R8, R8 // ahead += rows
+	ADD   $4, R6, R6 // index += 4
 	JMP   end_6
 
 less_5:
+	MOVD R2, R7 // row = rows
+	MOVD ahead+64(FP), R8 // ahead
+	ADD  R2, R8, R8 // ahead += rows
+	ADD  R9, R2, R2 // rows += stride
+
+end_6:
+	MOVD  resume+80(FP), R9 // resume
+	CMP   $1, R9 // resume < 1
+	BLT   less_7 // resume < 1
+	MOVD  acc+72(FP), R9 // acc
+	FMOVQ (R9), F0 // s0_c0 = acc[0], lanes 0..3
+	FMOVQ 16(R9), F1 // s0_c0 = acc[0], lanes 4..7
+	FMOVQ 32(R9), F2 // s0_c0 = acc[0], lanes 8..11
+	FMOVQ 48(R9), F3 // s0_c0 = acc[0], lanes 12..15
+	FMOVQ 64(R9), F4 // s0_c1 = acc[16], lanes 0..3
+	FMOVQ 80(R9), F5 // s0_c1 = acc[16], lanes 4..7
+	FMOVQ 96(R9), F6 // s0_c1 = acc[16], lanes 8..11
+	FMOVQ 112(R9), F7 // s0_c1 = acc[16], lanes 12..15
+	FMOVQ 128(R9), F8 // s0_c2 = acc[32], lanes 0..3
+	FMOVQ 144(R9), F9 // s0_c2 = acc[32], lanes 4..7
+	FMOVQ 160(R9), F10 // s0_c2 = acc[32], lanes 8..11
+	FMOVQ 176(R9), F11 // s0_c2 = acc[32], lanes 12..15
+	FMOVQ 192(R9), F12 // s0_c3 = acc[48], lanes 0..3
+	FMOVQ 208(R9), F13 // s0_c3 = acc[48], lanes 4..7
+	FMOVQ 224(R9), F14 // s0_c3 = acc[48], lanes 8..11
+	FMOVQ 240(R9), F15 // s0_c3 = acc[48], lanes 12..15
+	JMP   end_8
+
+less_7:
 	VEOR V0.B16, V0.B16, V0.B16 // s0_c0 = 0, lanes 0..3
 	VEOR V1.B16, V1.B16, V1.B16 // s0_c0 = 0, lanes 4..7
 	VEOR V2.B16, V2.B16, V2.B16 // s0_c0 = 0, lanes 8..11
@@ -25891,128 +26016,136 @@ less_5:
 	VEOR V14.B16, V14.B16, V14.B16 // s0_c3 = 0, lanes 8..11
 	VEOR V15.B16, V15.B16, V15.B16 // s0_c3 = 0, lanes 12..15
 
-end_6:
-	MOVD q+8(FP), R8 // q
-	MOVD dim+24(FP), R9 // dim
-	CMP  $64, R9 // dim < 64
-	BLT  chains_end_8 // dim < 64
+end_8:
+	MOVD q+8(FP), R9 // q
+	MOVD dim+24(FP), R10 // dim
+	CMP  $64, R10 // dim < 64
+	BLT  chains_end_10 // dim < 64
 
-chains_7:
-	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
-	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
-	FMOVQ (R8), F16 // x = q[0], lanes 0..3
-	FMOVQ 16(R8), F17 // x = q[0], lanes 4..7
-	FMOVQ 32(R8), F18 // x = q[0], lanes 8..11
-	FMOVQ 48(R8), F19 // x = q[0], lanes 12..15
-	FMOVQ (R6), F20 // y = float16 of y[0]
-	FMOVQ 16(R6), F22 // y = float16 of y[0]
-	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[0]
-	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[0]
-	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[0]
-	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[0]
-	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
-	FMOVQ 64(R8), F16 // x = q[16], lanes 0..3
-	FMOVQ 80(R8), F17 // x = q[16], lanes 4..7
-	FMOVQ 96(R8), F18 // x = q[16], lanes 8..11
-	FMOVQ 112(R8), F19 // x = q[16], lanes 12..15
-	FMOVQ 32(R6), F20 // y = float16 of y[8]
-	FMOVQ 48(R6), F22 // y = float16 of y[8]
-	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[8]
-	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[8]
-	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[8]
-	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[8]
-	VFMLA V20.S4, V16.S4, V4.S4 // s0_c1 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V5.S4 // s0_c1 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V6.S4 // s0_c1 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V7.S4 // s0_c1 += x * y, lanes 12..15
-	FMOVQ 128(R8), F16 // x = q[32], lanes 0..3
-	FMOVQ 144(R8), F17 // x = q[32], lanes 4..7
-	FMOVQ 160(R8), F18 // x = q[32], lanes 8..11
-	FMOVQ 176(R8), F19 // x = q[32], lanes 12..15
-	FMOVQ 64(R6), F20 // y = float16 of y[16]
-	FMOVQ 80(R6), F22 // y = float16 of y[16]
-	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[16]
-	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[16]
-	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[16]
-	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[16]
-	VFMLA V20.S4, V16.S4, V8.S4 // s0_c2 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V9.S4 // s0_c2 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V10.S4 // s0_c2 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V11.S4 // s0_c2 += x * y, lanes 12..15
-	FMOVQ 192(R8), F16 // x = q[48], lanes 0..3
-	FMOVQ 208(R8), F17 // x = q[48], lanes 4..7
-	FMOVQ 224(R8), F18 // x = q[48], lanes 8..11
-	FMOVQ 240(R8), F19 // x = q[48], lanes 12..15
-	FMOVQ 96(R6), F20 // y = float16 of y[24]
-	FMOVQ 112(R6), F22 // y = float16 of y[24]
-	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[24]
-	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[24]
-	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[24]
-	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[24]
-	VFMLA V20.S4, V16.S4, V12.S4 // s0_c3 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V13.S4 // s0_c3 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V14.S4 // s0_c3 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V15.S4 // s0_c3 += x * y, lanes 12..15
-	ADD   $256, R8, R8 // q += 256
-	ADD   $128, R6, R6 // y += 128
-	ADD   $128, R7, R7 // ahead += 128
-	SUB   $64, R9, R9 // dim += -64
-	CMP   $64, R9 // dim >= 64
-	BGE   chains_7 // dim >= 64
-
-chains_end_8:
-	// what is left: full vectors of the first chains, then a part of the next
-	CMP   $1, R9 // dim < 1
-	BLT   less_9 // dim < 1
-	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
-	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
-	CMP   $16, R9 // dim < 16
-	BLT   less_10 // dim < 16
-	FMOVQ (R8), F16 // x = q[0], lanes 0..3
-	FMOVQ 16(R8), F17 // x = q[0], lanes 4..7
-	FMOVQ 32(R8), F18 // x = q[0], lanes 8..11
-	FMOVQ 48(R8), F19 // x = q[0], lanes 12..15
-	FMOVQ (R6), F20 // y = float16 of y[0]
-	FMOVQ 16(R6), F22 // y = float16 of y[0]
-	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[0]
-	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[0]
-	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[0]
-	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[0]
-	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
-
-less_10:
-	CMP   $32, R9 // dim < 32
-	BLT   less_11 // dim < 32
-	FMOVQ 64(R8), F16 // x = q[16], lanes 0..3
-	FMOVQ 80(R8), F17 // x = q[16], lanes 4..7
-	FMOVQ 96(R8), F18 // x = q[16], lanes 8..11
-	FMOVQ 112(R8), F19 // x = q[16], lanes 12..15
-	FMOVQ 32(R6), F20 // y = float16 of y[8]
-	FMOVQ 48(R6), F22 // y = float16 of y[8]
-	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[8]
-	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[8]
-	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[8]
-	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[8]
-	VFMLA V20.S4, V16.S4, V4.S4 // s0_c1 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V5.S4 // s0_c1 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V6.S4 // s0_c1 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V7.S4 // s0_c1 += x * y, lanes 12..15
+chains_9:
+	PRFM (R8), PLDL2KEEP // prefetch ahead[0]
+	CMP  $1, R1 // all < 1
+	BLT  less_11 // all < 1
+	PRFM 64(R8), PLDL2KEEP // prefetch ahead[16]
 
 less_11:
-	CMP   $48, R9 // dim < 48
-	BLT   less_12 // dim < 48
-	FMOVQ 128(R8), F16 // x = q[32], lanes 0..3
-	FMOVQ 144(R8), F17 // x = q[32], lanes 4..7
-	FMOVQ 160(R8), F18 // x = q[32], lanes 8..11
-	FMOVQ 176(R8), F19 // x = q[32], lanes 12..15
-	FMOVQ 64(R6), F20 // y = float16 of y[16]
-	FMOVQ 80(R6), F22 // y = float16 of y[16]
+	FMOVQ (R9), F16 // x = q[0], lanes 0..3
+	FMOVQ 16(R9), F17 // x = q[0], lanes 4..7
+	FMOVQ 32(R9), F18 // x = q[0], lanes 8..11
+	FMOVQ 48(R9), F19 // x = q[0], lanes 12..15
+	FMOVQ (R7), F20 // y = float16 of y[0]
+	FMOVQ 16(R7), F22 // y = float16 of y[0]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[0]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[0]
+	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[0]
+	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[0]
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
+	FMOVQ 64(R9), F16 // x = q[16], lanes 0..3
+	FMOVQ 80(R9), F17 // x = q[16], lanes 4..7
+	FMOVQ 96(R9), F18 // x = q[16], lanes 8..11
+	FMOVQ 112(R9), F19 // x = q[16], lanes 12..15
+	FMOVQ 32(R7), F20 // y = float16 of y[8]
+	FMOVQ 48(R7), F22 // y = float16 of y[8]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[8]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[8]
+	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[8]
+	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[8]
+	VFMLA V20.S4, V16.S4, V4.S4 // s0_c1 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V5.S4 // s0_c1 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V6.S4 // s0_c1 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V7.S4 // s0_c1 += x * y, lanes 12..15
+	FMOVQ 128(R9), F16 // x = q[32], lanes 0..3
+	FMOVQ 144(R9), F17 // x = q[32], lanes 4..7
+	FMOVQ 160(R9), F18 // x = q[32], lanes 8..11
+	FMOVQ 176(R9), F19 // x = q[32], lanes 12..15
+	FMOVQ 64(R7), F20 // y = float16 of y[16]
+	FMOVQ 80(R7), F22 // y = float16 of y[16]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[16]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[16]
+	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[16]
+	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[16]
+	VFMLA V20.S4, V16.S4, V8.S4 // s0_c2 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // s0_c2 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // s0_c2 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // s0_c2 += x * y, lanes 12..15
+	FMOVQ 192(R9), F16 // x = q[48], lanes 0..3
+	FMOVQ 208(R9), F17 // x = q[48], lanes 4..7
+	FMOVQ 224(R9), F18 // x = q[48], lanes 8..11
+	FMOVQ 240(R9), F19 // x = q[48], lanes 12..15
+	FMOVQ 96(R7), F20 // y = float16 of y[24]
+	FMOVQ 112(R7), F22 // y = float16 of y[24]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[24]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[24]
+	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[24]
+	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[24]
+	VFMLA V20.S4, V16.S4, V12.S4 // s0_c3 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V13.S4 // s0_c3 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V14.S4 // s0_c3 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V15.S4 // s0_c3 += x * y, lanes 12..15
+	ADD   $256, R9, R9 // q += 256
+	ADD   $128, R7, R7 // y += 128
+	ADD   $128, R8, R8 // ahead += 128
+	SUB   $64, R10, R10 // dim += -64
+	CMP   $64, R10 // dim >= 64
+	BGE   chains_9 // dim >= 64
+
+chains_end_10:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMP  $1, R10 // dim < 1
+	BLT  less_12 // dim < 1
+	PRFM (R8), PLDL2KEEP // prefetch ahead[0]
+	CMP  $1, R1 // all < 1
+	BLT  less_13 // all < 1
+	PRFM 64(R8), PLDL2KEEP // prefetch ahead[16]
+
+less_13:
+	CMP   $16, R10 // dim < 16
+	BLT   less_14 // dim < 16
+	FMOVQ (R9), F16 // x = q[0], lanes 0..3
+	FMOVQ 16(R9), F17 // x = q[0], lanes 4..7
+	FMOVQ 32(R9), F18 // x = q[0], lanes 8..11
+	FMOVQ 48(R9), F19 // x = q[0], lanes 12..15
+	FMOVQ (R7), F20 // y = float16 of y[0]
+	FMOVQ 16(R7), F22 // y = float16 of y[0]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[0]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[0]
+	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[0]
+	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[0]
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
+
+less_14:
+	CMP   $32, R10 // dim < 32
+	BLT   less_15 // dim < 32
+	FMOVQ 64(R9), F16 // x = q[16], lanes 0..3
+	FMOVQ 80(R9), F17 // x = q[16], lanes 4..7
+	FMOVQ 96(R9), F18 // x = q[16], lanes 8..11
+	FMOVQ 112(R9), F19 // x = q[16], lanes 12..15
+	FMOVQ 32(R7), F20 // y = float16 of y[8]
+	FMOVQ 48(R7), F22 // y = float16 of y[8]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[8]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[8]
+	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[8]
+	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[8]
+	VFMLA V20.S4, V16.S4, V4.S4 // s0_c1 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V5.S4 // s0_c1 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V6.S4 // s0_c1 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V7.S4 // s0_c1 += x * y, lanes 12..15
+
+less_15:
+	CMP   $48, R10 // dim < 48
+	BLT   less_16 // dim < 48
+	FMOVQ 128(R9), F16 // x = q[32], lanes 0..3
+	FMOVQ 144(R9), F17 // x = q[32], lanes 4..7
+	FMOVQ 160(R9), F18 // x = q[32], lanes 8..11
+	FMOVQ 176(R9), F19 // x = q[32], lanes 12..15
+	FMOVQ 64(R7), F20 // y = float16 of y[16]
+	FMOVQ 80(R7), F22 // y = float16 of y[16]
 	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[16]
 	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[16]
 	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[16]
@@ -26022,15 +26155,15 @@ less_11:
 	VFMLA V22.S4, V18.S4, V10.S4 // s0_c2 += x * y, lanes 8..11
 	VFMLA V23.S4, V19.S4, V11.S4 // s0_c2 += x * y, lanes 12..15
 
-less_12:
-	CMP   $64, R9 // dim < 64
-	BLT   less_13 // dim < 64
-	FMOVQ 192(R8), F16 // x = q[48], lanes 0..3
-	FMOVQ 208(R8), F17 // x = q[48], lanes 4..7
-	FMOVQ 224(R8), F18 // x = q[48], lanes 8..11
-	FMOVQ 240(R8), F19 // x = q[48], lanes 12..15
-	FMOVQ 96(R6), F20 // y = float16 of y[24]
-	FMOVQ 112(R6), F22 // y = float16 of y[24]
+less_16:
+	CMP   $64, R10 // dim < 64
+	BLT   less_17 // dim < 64
+	FMOVQ 192(R9), F16 // x = q[48], lanes 0..3
+	FMOVQ 208(R9), F17 // x = q[48], lanes 4..7
+	FMOVQ 224(R9), F18 // x = q[48], lanes 8..11
+	FMOVQ 240(R9), F19 // x = q[48], lanes 12..15
+	FMOVQ 96(R7), F20 // y = float16 of y[24]
+	FMOVQ 112(R7), F22 // y = float16 of y[24]
 	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[24]
 	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[24]
 	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[24]
@@ -26040,185 +26173,185 @@ less_12:
 	VFMLA V22.S4, V18.S4, V14.S4 // s0_c3 += x * y, lanes 8..11
 	VFMLA V23.S4, V19.S4, V15.S4 // s0_c3 += x * y, lanes 12..15
 
-less_13:
-	MOVD  R9, R7 // rest = dim
-	AND   $15, R7, R7 // rest &= 15
-	CMP   $1, R7 // rest < 1
-	BLT   less_14 // rest < 1
-	CMP   $0, R9 // dim < 0
-	BLT   less_15 // dim < 0
-	SUB   R7, R9, R9 // dim -= rest
-	ADD   R9, R8, R8 // q += dim
-	ADD   R9, R8, R8 // q += dim
-	ADD   R9, R8, R8 // q += dim
-	ADD   R9, R8, R8 // q += dim
+less_17:
+	MOVD  R10, R8 // rest = dim
+	AND   $15, R8, R8 // rest &= 15
+	CMP   $1, R8 // rest < 1
+	BLT   less_18 // rest < 1
+	CMP   $0, R10 // dim < 0
+	BLT   less_19 // dim < 0
+	SUB   R8, R10, R10 // dim -= rest
+	ADD   R10, R9, R9 // q += dim
+	ADD   R10, R9, R9 // q += dim
+	ADD   R10, R9, R9 // q += dim
+	ADD   R10, R9, R9 // q += dim
 	VEOR  V16.B16, V16.B16, V16.B16 // x = q[0], rest lanes
 	VEOR  V17.B16, V17.B16, V17.B16 // x = q[0], rest lanes
 	VEOR  V18.B16, V18.B16, V18.B16 // x = q[0], rest lanes
 	VEOR  V19.B16, V19.B16, V19.B16 // x = q[0], rest lanes
-	CMP   $4, R7 // x = q[0], rest lanes
-	BLT   tail_17 // x = q[0], rest lanes
-	FMOVQ (R8), F16 // x = q[0], rest lanes
-	CMP   $8, R7 // x = q[0], rest lanes
-	BLT   tail_18 // x = q[0], rest lanes
-	FMOVQ 16(R8), F17 // x = q[0], rest lanes
-	CMP   $12, R7 // x = q[0], rest lanes
-	BLT   tail_19 // x = q[0], rest lanes
-	FMOVQ 32(R8), F18 // x = q[0], rest lanes
-	CMP   $16, R7 // x = q[0], rest lanes
-	BLT   tail_20 // x = q[0], rest lanes
-	FMOVQ 48(R8), F19 // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+	CMP   $4, R8 // x = q[0], rest lanes
+	BLT   tail_21 // x = q[0], rest lanes
+	FMOVQ (R9), F16 // x = q[0], rest lanes
+	CMP   $8, R8 // x = q[0], rest lanes
+	BLT   tail_22 // x = q[0], rest lanes
+	FMOVQ 16(R9), F17 // x = q[0], rest lanes
+	CMP   $12, R8 // x = q[0], rest lanes
+	BLT   tail_23 // x = q[0], rest lanes
+	FMOVQ 32(R9), F18 // x = q[0], rest lanes
+	CMP   $16, R8 // x = q[0], rest lanes
+	BLT   tail_24 // x = q[0], rest lanes
+	FMOVQ 48(R9), F19 // x = q[0], rest lanes
+	JMP   tail_done_20 // x = q[0], rest lanes
 
-tail_17:
-	TBZ   $1, R7, tail_one_21 // x = q[0], rest lanes
-	FMOVD (R8), F16 // x = q[0], rest lanes
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	ADD   $8, R8, R8 // x = q[0], rest lanes
-	VLD1  (R8), V16.S[2] // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+tail_21:
+	TBZ   $1, R8, tail_one_25 // x = q[0], rest lanes
+	FMOVD (R9), F16 // x = q[0], rest lanes
+	TBZ   $0, R8, tail_done_20 // x = q[0], rest lanes
+	ADD   $8, R9, R9 // x = q[0], rest lanes
+	VLD1  (R9), V16.S[2] // x = q[0], rest lanes
+	JMP   tail_done_20 // x = q[0], rest lanes
 
-tail_one_21:
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	FMOVS (R8), F16 // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+tail_one_25:
+	TBZ   $0, R8, tail_done_20 // x = q[0], rest lanes
+	FMOVS (R9), F16 // x = q[0], rest lanes
+	JMP   tail_done_20 // x = q[0], rest lanes
 
-tail_18:
-	TBZ   $1, R7, tail_one_22 // x = q[0], rest lanes
-	FMOVD 16(R8), F17 // x = q[0], rest lanes
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	ADD   $24, R8, R8 // x = q[0], rest lanes
-	VLD1  (R8), V17.S[2] // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+tail_22:
+	TBZ   $1, R8, tail_one_26 // x = q[0], rest lanes
+	FMOVD 16(R9), F17 // x = q[0], rest lanes
+	TBZ   $0, R8, tail_done_20 // x = q[0], rest lanes
+	ADD   $24, R9, R9 // x = q[0], rest lanes
+	VLD1  (R9), V17.S[2] // x = q[0], rest lanes
+	JMP   tail_done_20 // x = q[0], rest lanes
 
-tail_one_22:
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	FMOVS 16(R8), F17 // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+tail_one_26:
+	TBZ   $0, R8, tail_done_20 // x = q[0], rest lanes
+	FMOVS 16(R9), F17 // x = q[0], rest lanes
+	JMP   tail_done_20 // x = q[0], rest lanes
 
-tail_19:
-	TBZ   $1, R7, tail_one_23 // x = q[0], rest lanes
-	FMOVD 32(R8), F18 // x = q[0], rest lanes
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	ADD   $40, R8, R8 // x = q[0], rest lanes
-	VLD1  (R8), V18.S[2] // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+tail_23:
+	TBZ   $1, R8, tail_one_27 // x = q[0], rest lanes
+	FMOVD 32(R9), F18 // x = q[0], rest lanes
+	TBZ   $0, R8, tail_done_20 // x = q[0], rest lanes
+	ADD   $40, R9, R9 // x = q[0], rest lanes
+	VLD1  (R9), V18.S[2] // x = q[0], rest lanes
+	JMP   tail_done_20 // x = q[0], rest lanes
 
-tail_one_23:
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	FMOVS 32(R8), F18 // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+tail_one_27:
+	TBZ   $0, R8, tail_done_20 // x = q[0], rest lanes
+	FMOVS 32(R9), F18 // x = q[0], rest lanes
+	JMP   tail_done_20 // x = q[0], rest lanes
 
-tail_20:
-	TBZ   $1, R7, tail_one_24 // x = q[0], rest lanes
-	FMOVD 48(R8), F19 // x = q[0], rest lanes
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	ADD   $56, R8, R8 // x = q[0], rest lanes
-	VLD1  (R8), V19.S[2] // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+tail_24:
+	TBZ   $1, R8, tail_one_28 // x = q[0], rest lanes
+	FMOVD 48(R9), F19 // x = q[0], rest lanes
+	TBZ   $0, R8, tail_done_20 // x = q[0], rest lanes
+	ADD   $56, R9, R9 // x = q[0], rest lanes
+	VLD1  (R9), V19.S[2] // x = q[0], rest lanes
+	JMP   tail_done_20 // x = q[0], rest lanes
 
-tail_one_24:
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	FMOVS 48(R8), F19 // x = q[0], rest lanes
+tail_one_28:
+	TBZ   $0, R8, tail_done_20 // x = q[0], rest lanes
+	FMOVS 48(R9), F19 // x = q[0], rest lanes
 
-tail_done_16:
-	ADD   R9, R6, R6 // y += dim
-	ADD   R9, R6, R6 // y += dim
-	MOVD  R7, R8 // y = float16 of y[0], rest lanes
-	LSL   $1, R8, R8 // y = float16 of y[0], rest lanes
-	ADD   R6, R8, R8 // y = float16 of y[0], rest lanes
-	MOVD  $0, R10 // y = float16 of y[0], rest lanes
-	TBZ   $0, R7, no_piece_25 // y = float16 of y[0], rest lanes
-	SUB   $2, R8, R8 // y = float16 of y[0], rest lanes
-	MOVHU (R8), R11 // y = float16 of y[0], rest lanes
-	LSL   $16, R10, R10 // y = float16 of y[0], rest lanes
-	ORR   R11, R10, R10 // y = float16 of y[0], rest lanes
+tail_done_20:
+	ADD   R10, R7, R7 // y += dim
+	ADD   R10, R7, R7 // y += dim
+	MOVD  R8, R9 // y = float16 of y[0], rest lanes
+	LSL   $1, R9, R9 // y = float16 of y[0], rest lanes
+	ADD   R7, R9, R9 // y = float16 of y[0], rest lanes
+	MOVD  $0, R11 // y = float16 of y[0], rest lanes
+	TBZ   $0, R8, no_piece_29 // y = float16 of y[0], rest lanes
+	SUB   $2, R9, R9 // y = float16 of y[0], rest lanes
+	MOVHU (R9), R12 // y = float16 of y[0], rest lanes
+	LSL   $16, R11, R11 // y = float16 of y[0], rest lanes
+	ORR   R12, R11, R11 // y = float16 of y[0], rest lanes
 
-no_piece_25:
-	TBZ   $1, R7, no_piece_26 // y = float16 of y[0], rest lanes
-	SUB   $4, R8, R8 // y = float16 of y[0], rest lanes
-	MOVWU (R8), R11 // y = float16 of y[0], rest lanes
-	LSL   $32, R10, R10 // y = float16 of y[0], rest lanes
-	ORR   R11, R10, R10 // y = float16 of y[0], rest lanes
+no_piece_29:
+	TBZ   $1, R8, no_piece_30 // y = float16 of y[0], rest lanes
+	SUB   $4, R9, R9 // y = float16 of y[0], rest lanes
+	MOVWU (R9), R12 // y = float16 of y[0], rest lanes
+	LSL   $32, R11, R11 // y = float16 of y[0], rest lanes
+	ORR   R12, R11, R11 // y = float16 of y[0], rest lanes
 
-no_piece_26:
+no_piece_30:
 	VEOR  V22.B16, V22.B16, V22.B16 // y = float16 of y[0], rest lanes
-	FMOVD R10, F20 // y = float16 of y[0], rest lanes
-	TBZ   $2, R7, no_piece_27 // y = float16 of y[0], rest lanes
-	SUB   $8, R8, R8 // y = float16 of y[0], rest lanes
-	FMOVD (R8), F21 // y = float16 of y[0], rest lanes
+	FMOVD R11, F20 // y = float16 of y[0], rest lanes
+	TBZ   $2, R8, no_piece_31 // y = float16 of y[0], rest lanes
+	SUB   $8, R9, R9 // y = float16 of y[0], rest lanes
+	FMOVD (R9), F21 // y = float16 of y[0], rest lanes
 	VMOV  V20.D[0], V21.D[1] // y = float16 of y[0], rest lanes
 	VMOV  V21.B16, V20.B16 // y = float16 of y[0], rest lanes
 
-no_piece_27:
-	TBZ   $3, R7, no_piece_28 // y = float16 of y[0], rest lanes
+no_piece_31:
+	TBZ   $3, R8, no_piece_32 // y = float16 of y[0], rest lanes
 	VMOV  V20.B16, V22.B16 // y = float16 of y[0], rest lanes
-	FMOVQ (R6), F20 // y = float16 of y[0], rest lanes
+	FMOVQ (R7), F20 // y = float16 of y[0], rest lanes
 
-no_piece_28:
+no_piece_32:
 	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[0], rest lanes
 	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[0], rest lanes
 	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[0], rest lanes
 	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[0], rest lanes
-	CMP   $48, R9 // dim < 48
-	BLT   less_29 // dim < 48
+	CMP   $48, R10 // dim < 48
+	BLT   less_33 // dim < 48
 	VFMLA V20.S4, V16.S4, V12.S4 // s0_c3 += x * y, lanes 0..3
 	VFMLA V21.S4, V17.S4, V13.S4 // s0_c3 += x * y, lanes 4..7
 	VFMLA V22.S4, V18.S4, V14.S4 // s0_c3 += x * y, lanes 8..11
 	VFMLA V23.S4, V19.S4, V15.S4 // s0_c3 += x * y, lanes 12..15
-	JMP   end_30
+	JMP   end_34
 
-less_29:
-	CMP   $32, R9 // dim < 32
-	BLT   less_31 // dim < 32
+less_33:
+	CMP   $32, R10 // dim < 32
+	BLT   less_35 // dim < 32
 	VFMLA V20.S4, V16.S4, V8.S4 // s0_c2 += x * y, lanes 0..3
 	VFMLA V21.S4, V17.S4, V9.S4 // s0_c2 += x * y, lanes 4..7
 	VFMLA V22.S4, V18.S4, V10.S4 // s0_c2 += x * y, lanes 8..11
 	VFMLA V23.S4, V19.S4, V11.S4 // s0_c2 += x * y, lanes 12..15
-	JMP   end_32
+	JMP   end_36
 
-less_31:
-	CMP   $16, R9 // dim < 16
-	BLT   less_33 // dim < 16
+less_35:
+	CMP   $16, R10 // dim < 16
+	BLT   less_37 // dim < 16
 	VFMLA V20.S4, V16.S4, V4.S4 // s0_c1 += x * y, lanes 0..3
 	VFMLA V21.S4, V17.S4, V5.S4 // s0_c1 += x * y, lanes 4..7
 	VFMLA V22.S4, V18.S4, V6.S4 // s0_c1 += x * y, lanes 8..11
 	VFMLA V23.S4, V19.S4, V7.S4 // s0_c1 += x * y, lanes 12..15
-	JMP   end_34
+	JMP   end_38
 
-less_33:
+less_37:
 	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
 	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
 	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
 	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
 
+end_38:
+end_36:
 end_34:
-end_32:
-end_30:
-less_15:
-less_14:
-less_9:
-	MOVD  acc+72(FP), R6 // acc
-	CMP   $1, R6 // acc < 1
-	BLT   less_35 // acc < 1
-	FMOVQ F0, (R6) // acc[0] = s0_c0, lanes 0..3
-	FMOVQ F1, 16(R6) // acc[0] = s0_c0, lanes 4..7
-	FMOVQ F2, 32(R6) // acc[0] = s0_c0, lanes 8..11
-	FMOVQ F3, 48(R6) // acc[0] = s0_c0, lanes 12..15
-	FMOVQ F4, 64(R6) // acc[16] = s0_c1, lanes 0..3
-	FMOVQ F5, 80(R6) // acc[16] = s0_c1, lanes 4..7
-	FMOVQ F6, 96(R6) // acc[16] = s0_c1, lanes 8..11
-	FMOVQ F7, 112(R6) // acc[16] = s0_c1, lanes 12..15
-	FMOVQ F8, 128(R6) // acc[32] = s0_c2, lanes 0..3
-	FMOVQ F9, 144(R6) // acc[32] = s0_c2, lanes 4..7
-	FMOVQ F10, 160(R6) // acc[32] = s0_c2, lanes 8..11
-	FMOVQ F11, 176(R6) // acc[32] = s0_c2, lanes 12..15
-	FMOVQ F12, 192(R6) // acc[48] = s0_c3, lanes 0..3
-	FMOVQ F13, 208(R6) // acc[48] = s0_c3, lanes 4..7
-	FMOVQ F14, 224(R6) // acc[48] = s0_c3, lanes 8..11
-	FMOVQ F15, 240(R6) // acc[48] = s0_c3, lanes 12..15
+less_19:
+less_18:
+less_12:
+	MOVD  acc+72(FP), R7 // acc
+	CMP   $1, R7 // acc < 1
+	BLT   less_39 // acc < 1
+	FMOVQ F0, (R7) // acc[0] = s0_c0, lanes 0..3
+	FMOVQ F1, 16(R7) // acc[0] = s0_c0, lanes 4..7
+	FMOVQ F2, 32(R7) // acc[0] = s0_c0, lanes 8..11
+	FMOVQ F3, 48(R7) // acc[0] = s0_c0, lanes 12..15
+	FMOVQ F4, 64(R7) // acc[16] = s0_c1, lanes 0..3
+	FMOVQ F5, 80(R7) // acc[16] = s0_c1, lanes 4..7
+	FMOVQ F6, 96(R7) // acc[16] = s0_c1, lanes 8..11
+	FMOVQ F7, 112(R7) // acc[16] = s0_c1, lanes 12..15
+	FMOVQ F8, 128(R7) // acc[32] = s0_c2, lanes 0..3
+	FMOVQ F9, 144(R7) // acc[32] = s0_c2, lanes 4..7
+	FMOVQ F10, 160(R7) // acc[32] = s0_c2, lanes 8..11
+	FMOVQ F11, 176(R7) // acc[32] = s0_c2, lanes 12..15
+	FMOVQ F12, 192(R7) // acc[48] = s0_c3, lanes 0..3
+	FMOVQ F13, 208(R7) // acc[48] = s0_c3, lanes 4..7
+	FMOVQ F14, 224(R7) // acc[48] = s0_c3, lanes 8..11
+	FMOVQ F15, 240(R7) // acc[48] = s0_c3, lanes 12..15
 
-less_35:
+less_39:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
 	VEOR  V16.B16, V16.B16, V16.B16 // zero = 0, lanes 0..3
 	VEOR  V17.B16, V17.B16, V17.B16 // zero = 0, lanes 4..7
@@ -26249,11 +26382,11 @@ less_35:
 	WORD  $0x4e33d463 // FADD V3.4S, V3.4S, V19.4S // s0_c0 = s0_c0 + zero, lanes 12..15
 	FMOVS F0, (R0) // dst[0] = s0_c0[0]
 	ADD   $4, R0, R0 // dst += 4
-	SUB   $1, R2, R2 // count += -1
-	CMP   $1, R2 // count >= 1
-	BGE   rows_1 // count >= 1
+	SUB   $1, R3, R3 // count += -1
+	CMP   $1, R3 // count >= 1
+	BGE   rows_3 // count >= 1
 
-rows_end_2:
+rows_end_4:
 	RET
 
 // func l2RowsF16NEON(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int, scale float32)
@@ -26261,61 +26394,72 @@ TEXT ·l2RowsF16NEON(SB), NOSPLIT, $0-92
 	FMOVS scale+88(FP), F0 // scale in all lanes
 	VDUP  V0.S[0], V0.S4 // scale in all lanes
 	MOVD  dst+0(FP), R0 // dst
-	MOVD  rows+16(FP), R1 // rows
-	MOVD  count+40(FP), R2 // count
-	MOVD  index+48(FP), R3 // index
-	CMP   $1, R2 // count < 1
-	BLT   rows_end_2 // count < 1
+	MOVD  $1, R1 // all = 1
+	MOVD  index+48(FP), R2 // index
+	CMP   $1, R2 // index < 1
+	BLT   less_1 // index < 1
+	MOVD  dim+24(FP), R2 // dim
+	CMP   $1024, R2 // dim < 1024
+	BLT   less_2 // dim < 1024
+	MOVD  $0, R1 // all = 0
 
-rows_1:
-	MOVD  stride+32(FP), R8 // stride
-	LSL   $1, R8, R8 // stride <<= 1
-	CMP   $1, R3 // index < 1
-	BLT   less_3 // index < 1
-	MOVWU (R3), R6 // row = index[0]
-	MUL   R8, R6, R6 // row *= stride
-	ADD   R1, R6, R6 // row += rows
-	MOVD  ahead+64(FP), R7 // ahead
-	ADD   R3, R7, R7 // ahead += index
-	MOVD  last+56(FP), R9 // last
-	CMP   R9, R7 // ahead min= last
-	CSEL  LT, R7, R9, R7 // ahead min= last
-	MOVWU (R7), R7 // ahead = ahead[0]
-	MUL   R8, R7, R7 // ahead *= stride
-	ADD   R1, R7, R7 // ahead += rows
-	ADD   $4, R3, R3 // index += 4
-	JMP   end_4
+less_2:
+less_1:
+	MOVD rows+16(FP), R2 // rows
+	MOVD count+40(FP), R3 // count
+	MOVD index+48(FP), R6 // index
+	CMP  $1, R3 // count < 1
+	BLT  rows_end_4 // count < 1
 
-less_3:
-	MOVD R1, R6 // row = rows
-	MOVD ahead+64(FP), R7 // ahead
-	ADD  R1, R7, R7 // ahead += rows
-	ADD  R8, R1, R1 // rows += stride
-
-end_4:
-	MOVD  resume+80(FP), R8 // resume
-	CMP   $1, R8 // resume < 1
-	BLT   less_5 // resume < 1
-	MOVD  acc+72(FP), R8 // acc
-	FMOVQ (R8), F1 // s0_c0 = acc[0], lanes 0..3
-	FMOVQ 16(R8), F2 // s0_c0 = acc[0], lanes 4..7
-	FMOVQ 32(R8), F3 // s0_c0 = acc[0], lanes 8..11
-	FMOVQ 48(R8), F4 // s0_c0 = acc[0], lanes 12..15
-	FMOVQ 64(R8), F5 // s0_c1 = acc[16], lanes 0..3
-	FMOVQ 80(R8), F6 // s0_c1 = acc[16], lanes 4..7
-	FMOVQ 96(R8), F7 // s0_c1 = acc[16], lanes 8..11
-	FMOVQ 112(R8), F8 // s0_c1 = acc[16], lanes 12..15
-	FMOVQ 128(R8), F9 // s0_c2 = acc[32], lanes 0..3
-	FMOVQ 144(R8), F10 // s0_c2 = acc[32], lanes 4..7
-	FMOVQ 160(R8), F11 // s0_c2 = acc[32], lanes 8..11
-	FMOVQ 176(R8), F12 // s0_c2 = acc[32], lanes 12..15
-	FMOVQ 192(R8), F13 // s0_c3 = acc[48], lanes 0..3
-	FMOVQ 208(R8), F14 // s0_c3 = acc[48], lanes 4..7
-	FMOVQ 224(R8), F15 // s0_c3 = acc[48], lanes 8..11
-	FMOVQ 240(R8), F16 // s0_c3 = acc[48], lanes 12..15
+rows_3:
+	MOVD  stride+32(FP), R9 // stride
+	LSL   $1, R9, R9 // stride <<= 1
+	CMP   $1, R6 // index < 1
+	BLT   less_5 // index < 1
+	MOVWU (R6), R7 // row = index[0]
+	MUL   R9, R7, R7 // row *= stride
+	ADD   R2, R7, R7 // row += rows
+	MOVD  ahead+64(FP), R8 // ahead
+	ADD   R6, R8, R8 // ahead += index
+	MOVD  last+56(FP), R10 // last
+	CMP   R10, R8 // ahead min= last
+	CSEL  LT, R8, R10, R8 // ahead min= last
+	MOVWU (R8), R8 // ahead = ahead[0]
+	MUL   R9, R8, R8 // ahead *= stride
+	ADD   R2, R8, R8 // ahead += rows
+	ADD   $4, R6, R6 // index += 4
 	JMP   end_6
 
 less_5:
+	MOVD R2, R7 // row = rows
+	MOVD ahead+64(FP), R8 // ahead
+	ADD  R2, R8, R8 // ahead += rows
+	ADD  R9, R2, R2 // rows += stride
+
+end_6:
+	MOVD  resume+80(FP), R9 // resume
+	CMP   $1, R9 // resume < 1
+	BLT   less_7 // resume < 1
+	MOVD  acc+72(FP), R9 // acc
+	FMOVQ (R9), F1 // s0_c0 = acc[0], lanes 0..3
+	FMOVQ 16(R9), F2 // s0_c0 = acc[0], lanes 4..7
+	FMOVQ 32(R9), F3 // s0_c0 = acc[0], lanes 8..11
+	FMOVQ 48(R9), F4 // s0_c0 = acc[0], lanes 12..15
+	FMOVQ 64(R9), F5 // s0_c1 = acc[16], lanes 0..3
+	FMOVQ 80(R9), F6 // s0_c1 = acc[16], lanes 4..7
+	FMOVQ 96(R9), F7 // s0_c1 = acc[16], lanes 8..11
+	FMOVQ 112(R9), F8 // s0_c1 = acc[16], lanes 12..15
+	FMOVQ 128(R9), F9 // s0_c2 = acc[32], lanes 0..3
+	FMOVQ 144(R9), F10 // s0_c2 = acc[32], lanes 4..7
+	FMOVQ 160(R9), F11 // s0_c2 = acc[32], lanes 8..11
+	FMOVQ 176(R9), F12 // s0_c2 = acc[32], lanes 12..15
+	FMOVQ 192(R9), F13 // s0_c3 = acc[48], lanes 0..3
+	FMOVQ 208(R9), F14 // s0_c3 = acc[48], lanes 4..7
+	FMOVQ 224(R9), F15 // s0_c3 = acc[48], lanes 8..11
+	FMOVQ 240(R9), F16 // s0_c3 = acc[48], lanes 12..15
+	JMP   end_8
+
+less_7:
 	VEOR V1.B16, V1.B16, V1.B16 // s0_c0 = 0, lanes 0..3
 	VEOR V2.B16, V2.B16, V2.B16 // s0_c0 = 0, lanes 4..7
 	VEOR V3.B16, V3.B16, V3.B16 // s0_c0 = 0, lanes 8..11
@@ -26333,152 +26477,160 @@ less_5:
 	VEOR V15.B16, V15.B16, V15.B16 // s0_c3 = 0, lanes 8..11
 	VEOR V16.B16, V16.B16, V16.B16 // s0_c3 = 0, lanes 12..15
 
-end_6:
-	MOVD q+8(FP), R8 // q
-	MOVD dim+24(FP), R9 // dim
-	CMP  $64, R9 // dim < 64
-	BLT  chains_end_8 // dim < 64
+end_8:
+	MOVD q+8(FP), R9 // q
+	MOVD dim+24(FP), R10 // dim
+	CMP  $64, R10 // dim < 64
+	BLT  chains_end_10 // dim < 64
 
-chains_7:
-	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
-	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
-	FMOVQ (R8), F17 // x = q[0], lanes 0..3
-	FMOVQ 16(R8), F18 // x = q[0], lanes 4..7
-	FMOVQ 32(R8), F19 // x = q[0], lanes 8..11
-	FMOVQ 48(R8), F20 // x = q[0], lanes 12..15
-	FMOVQ (R6), F21 // y = float16 of y[0]
-	FMOVQ 16(R6), F23 // y = float16 of y[0]
-	WORD  $0x4e217ab6 // FCVTL2 V22.4S, V21.8H // y = float16 of y[0]
-	WORD  $0x0e217ab5 // FCVTL V21.4S, V21.4H // y = float16 of y[0]
-	WORD  $0x4e217af8 // FCVTL2 V24.4S, V23.8H // y = float16 of y[0]
-	WORD  $0x0e217af7 // FCVTL V23.4S, V23.4H // y = float16 of y[0]
-	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
-	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
-	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
-	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
-	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 0..3
-	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 4..7
-	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 8..11
-	VFMLA V20.S4, V20.S4, V4.S4 // s0_c0 += x * x, lanes 12..15
-	FMOVQ 64(R8), F17 // x = q[16], lanes 0..3
-	FMOVQ 80(R8), F18 // x = q[16], lanes 4..7
-	FMOVQ 96(R8), F19 // x = q[16], lanes 8..11
-	FMOVQ 112(R8), F20 // x = q[16], lanes 12..15
-	FMOVQ 32(R6), F21 // y = float16 of y[8]
-	FMOVQ 48(R6), F23 // y = float16 of y[8]
-	WORD  $0x4e217ab6 // FCVTL2 V22.4S, V21.8H // y = float16 of y[8]
-	WORD  $0x0e217ab5 // FCVTL V21.4S, V21.4H // y = float16 of y[8]
-	WORD  $0x4e217af8 // FCVTL2 V24.4S, V23.8H // y = float16 of y[8]
-	WORD  $0x0e217af7 // FCVTL V23.4S, V23.4H // y = float16 of y[8]
-	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
-	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
-	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
-	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
-	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 0..3
-	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 4..7
-	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 8..11
-	VFMLA V20.S4, V20.S4, V8.S4 // s0_c1 += x * x, lanes 12..15
-	FMOVQ 128(R8), F17 // x = q[32], lanes 0..3
-	FMOVQ 144(R8), F18 // x = q[32], lanes 4..7
-	FMOVQ 160(R8), F19 // x = q[32], lanes 8..11
-	FMOVQ 176(R8), F20 // x = q[32], lanes 12..15
-	FMOVQ 64(R6), F21 // y = float16 of y[16]
-	FMOVQ 80(R6), F23 // y = float16 of y[16]
-	WORD  $0x4e217ab6 // FCVTL2 V22.4S, V21.8H // y = float16 of y[16]
-	WORD  $0x0e217ab5 // FCVTL V21.4S, V21.4H // y = float16 of y[16]
-	WORD  $0x4e217af8 // FCVTL2 V24.4S, V23.8H // y = float16 of y[16]
-	WORD  $0x0e217af7 // FCVTL V23.4S, V23.4H // y = float16 of y[16]
-	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
-	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
-	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
-	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
-	VFMLA V17.S4, V17.S4, V9.S4 // s0_c2 += x * x, lanes 0..3
-	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 4..7
-	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 8..11
-	VFMLA V20.S4, V20.S4, V12.S4 // s0_c2 += x * x, lanes 12..15
-	FMOVQ 192(R8), F17 // x = q[48], lanes 0..3
-	FMOVQ 208(R8), F18 // x = q[48], lanes 4..7
-	FMOVQ 224(R8), F19 // x = q[48], lanes 8..11
-	FMOVQ 240(R8), F20 // x = q[48], lanes 12..15
-	FMOVQ 96(R6), F21 // y = float16 of y[24]
-	FMOVQ 112(R6), F23 // y = float16 of y[24]
-	WORD  $0x4e217ab6 // FCVTL2 V22.4S, V21.8H // y = float16 of y[24]
-	WORD  $0x0e217ab5 // FCVTL V21.4S, V21.4H // y = float16 of y[24]
-	WORD  $0x4e217af8 // FCVTL2 V24.4S, V23.8H // y = float16 of y[24]
-	WORD  $0x0e217af7 // FCVTL V23.4S, V23.4H // y = float16 of y[24]
-	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
-	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
-	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
-	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
-	VFMLA V17.S4, V17.S4, V13.S4 // s0_c3 += x * x, lanes 0..3
-	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 4..7
-	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 8..11
-	VFMLA V20.S4, V20.S4, V16.S4 // s0_c3 += x * x, lanes 12..15
-	ADD   $256, R8, R8 // q += 256
-	ADD   $128, R6, R6 // y += 128
-	ADD   $128, R7, R7 // ahead += 128
-	SUB   $64, R9, R9 // dim += -64
-	CMP   $64, R9 // dim >= 64
-	BGE   chains_7 // dim >= 64
-
-chains_end_8:
-	// what is left: full vectors of the first chains, then a part of the next
-	CMP   $1, R9 // dim < 1
-	BLT   less_9 // dim < 1
-	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
-	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
-	CMP   $16, R9 // dim < 16
-	BLT   less_10 // dim < 16
-	FMOVQ (R8), F17 // x = q[0], lanes 0..3
-	FMOVQ 16(R8), F18 // x = q[0], lanes 4..7
-	FMOVQ 32(R8), F19 // x = q[0], lanes 8..11
-	FMOVQ 48(R8), F20 // x = q[0], lanes 12..15
-	FMOVQ (R6), F21 // y = float16 of y[0]
-	FMOVQ 16(R6), F23 // y = float16 of y[0]
-	WORD  $0x4e217ab6 // FCVTL2 V22.4S, V21.8H // y = float16 of y[0]
-	WORD  $0x0e217ab5 // FCVTL V21.4S, V21.4H // y = float16 of y[0]
-	WORD  $0x4e217af8 // FCVTL2 V24.4S, V23.8H // y = float16 of y[0]
-	WORD  $0x0e217af7 // FCVTL V23.4S, V23.4H // y = float16 of y[0]
-	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
-	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
-	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
-	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
-	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 0..3
-	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 4..7
-	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 8..11
-	VFMLA V20.S4, V20.S4, V4.S4 // s0_c0 += x * x, lanes 12..15
-
-less_10:
-	CMP   $32, R9 // dim < 32
-	BLT   less_11 // dim < 32
-	FMOVQ 64(R8), F17 // x = q[16], lanes 0..3
-	FMOVQ 80(R8), F18 // x = q[16], lanes 4..7
-	FMOVQ 96(R8), F19 // x = q[16], lanes 8..11
-	FMOVQ 112(R8), F20 // x = q[16], lanes 12..15
-	FMOVQ 32(R6), F21 // y = float16 of y[8]
-	FMOVQ 48(R6), F23 // y = float16 of y[8]
-	WORD  $0x4e217ab6 // FCVTL2 V22.4S, V21.8H // y = float16 of y[8]
-	WORD  $0x0e217ab5 // FCVTL V21.4S, V21.4H // y = float16 of y[8]
-	WORD  $0x4e217af8 // FCVTL2 V24.4S, V23.8H // y = float16 of y[8]
-	WORD  $0x0e217af7 // FCVTL V23.4S, V23.4H // y = float16 of y[8]
-	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
-	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
-	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
-	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
-	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 0..3
-	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 4..7
-	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 8..11
-	VFMLA V20.S4, V20.S4, V8.S4 // s0_c1 += x * x, lanes 12..15
+chains_9:
+	PRFM (R8), PLDL2KEEP // prefetch ahead[0]
+	CMP  $1, R1 // all < 1
+	BLT  less_11 // all < 1
+	PRFM 64(R8), PLDL2KEEP // prefetch ahead[16]
 
 less_11:
-	CMP   $48, R9 // dim < 48
-	BLT   less_12 // dim < 48
-	FMOVQ 128(R8), F17 // x = q[32], lanes 0..3
-	FMOVQ 144(R8), F18 // x = q[32], lanes 4..7
-	FMOVQ 160(R8), F19 // x = q[32], lanes 8..11
-	FMOVQ 176(R8), F20 // x = q[32], lanes 12..15
-	FMOVQ 64(R6), F21 // y = float16 of y[16]
-	FMOVQ 80(R6), F23 // y = float16 of y[16]
+	FMOVQ (R9), F17 // x = q[0], lanes 0..3
+	FMOVQ 16(R9), F18 // x = q[0], lanes 4..7
+	FMOVQ 32(R9), F19 // x = q[0], lanes 8..11
+	FMOVQ 48(R9), F20 // x = q[0], lanes 12..15
+	FMOVQ (R7), F21 // y = float16 of y[0]
+	FMOVQ 16(R7), F23 // y = float16 of y[0]
+	WORD  $0x4e217ab6 // FCVTL2 V22.4S, V21.8H // y = float16 of y[0]
+	WORD  $0x0e217ab5 // FCVTL V21.4S, V21.4H // y = float16 of y[0]
+	WORD  $0x4e217af8 // FCVTL2 V24.4S, V23.8H // y = float16 of y[0]
+	WORD  $0x0e217af7 // FCVTL V23.4S, V23.4H // y = float16 of y[0]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V4.S4 // s0_c0 += x * x, lanes 12..15
+	FMOVQ 64(R9), F17 // x = q[16], lanes 0..3
+	FMOVQ 80(R9), F18 // x = q[16], lanes 4..7
+	FMOVQ 96(R9), F19 // x = q[16], lanes 8..11
+	FMOVQ 112(R9), F20 // x = q[16], lanes 12..15
+	FMOVQ 32(R7), F21 // y = float16 of y[8]
+	FMOVQ 48(R7), F23 // y = float16 of y[8]
+	WORD  $0x4e217ab6 // FCVTL2 V22.4S, V21.8H // y = float16 of y[8]
+	WORD  $0x0e217ab5 // FCVTL V21.4S, V21.4H // y = float16 of y[8]
+	WORD  $0x4e217af8 // FCVTL2 V24.4S, V23.8H // y = float16 of y[8]
+	WORD  $0x0e217af7 // FCVTL V23.4S, V23.4H // y = float16 of y[8]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V8.S4 // s0_c1 += x * x, lanes 12..15
+	FMOVQ 128(R9), F17 // x = q[32], lanes 0..3
+	FMOVQ 144(R9), F18 // x = q[32], lanes 4..7
+	FMOVQ 160(R9), F19 // x = q[32], lanes 8..11
+	FMOVQ 176(R9), F20 // x = q[32], lanes 12..15
+	FMOVQ 64(R7), F21 // y = float16 of y[16]
+	FMOVQ 80(R7), F23 // y = float16 of y[16]
+	WORD  $0x4e217ab6 // FCVTL2 V22.4S, V21.8H // y = float16 of y[16]
+	WORD  $0x0e217ab5 // FCVTL V21.4S, V21.4H // y = float16 of y[16]
+	WORD  $0x4e217af8 // FCVTL2 V24.4S, V23.8H // y = float16 of y[16]
+	WORD  $0x0e217af7 // FCVTL V23.4S, V23.4H // y = float16 of y[16]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V9.S4 // s0_c2 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V12.S4 // s0_c2 += x * x, lanes 12..15
+	FMOVQ 192(R9), F17 // x = q[48], lanes 0..3
+	FMOVQ 208(R9), F18 // x = q[48], lanes 4..7
+	FMOVQ 224(R9), F19 // x = q[48], lanes 8..11
+	FMOVQ 240(R9), F20 // x = q[48], lanes 12..15
+	FMOVQ 96(R7), F21 // y = float16 of y[24]
+	FMOVQ 112(R7), F23 // y = float16 of y[24]
+	WORD  $0x4e217ab6 // FCVTL2 V22.4S, V21.8H // y = float16 of y[24]
+	WORD  $0x0e217ab5 // FCVTL V21.4S, V21.4H // y = float16 of y[24]
+	WORD  $0x4e217af8 // FCVTL2 V24.4S, V23.8H // y = float16 of y[24]
+	WORD  $0x0e217af7 // FCVTL V23.4S, V23.4H // y = float16 of y[24]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V13.S4 // s0_c3 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V16.S4 // s0_c3 += x * x, lanes 12..15
+	ADD   $256, R9, R9 // q += 256
+	ADD   $128, R7, R7 // y += 128
+	ADD   $128, R8, R8 // ahead += 128
+	SUB   $64, R10, R10 // dim += -64
+	CMP   $64, R10 // dim >= 64
+	BGE   chains_9 // dim >= 64
+
+chains_end_10:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMP  $1, R10 // dim < 1
+	BLT  less_12 // dim < 1
+	PRFM (R8), PLDL2KEEP // prefetch ahead[0]
+	CMP  $1, R1 // all < 1
+	BLT  less_13 // all < 1
+	PRFM 64(R8), PLDL2KEEP // prefetch ahead[16]
+
+less_13:
+	CMP   $16, R10 // dim < 16
+	BLT   less_14 // dim < 16
+	FMOVQ (R9), F17 // x = q[0], lanes 0..3
+	FMOVQ 16(R9), F18 // x = q[0], lanes 4..7
+	FMOVQ 32(R9), F19 // x = q[0], lanes 8..11
+	FMOVQ 48(R9), F20 // x = q[0], lanes 12..15
+	FMOVQ (R7), F21 // y = float16 of y[0]
+	FMOVQ 16(R7), F23 // y = float16 of y[0]
+	WORD  $0x4e217ab6 // FCVTL2 V22.4S, V21.8H // y = float16 of y[0]
+	WORD  $0x0e217ab5 // FCVTL V21.4S, V21.4H // y = float16 of y[0]
+	WORD  $0x4e217af8 // FCVTL2 V24.4S, V23.8H // y = float16 of y[0]
+	WORD  $0x0e217af7 // FCVTL V23.4S, V23.4H // y = float16 of y[0]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V1.S4 // s0_c0 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V2.S4 // s0_c0 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V4.S4 // s0_c0 += x * x, lanes 12..15
+
+less_14:
+	CMP   $32, R10 // dim < 32
+	BLT   less_15 // dim < 32
+	FMOVQ 64(R9), F17 // x = q[16], lanes 0..3
+	FMOVQ 80(R9), F18 // x = q[16], lanes 4..7
+	FMOVQ 96(R9), F19 // x = q[16], lanes 8..11
+	FMOVQ 112(R9), F20 // x = q[16], lanes 12..15
+	FMOVQ 32(R7), F21 // y = float16 of y[8]
+	FMOVQ 48(R7), F23 // y = float16 of y[8]
+	WORD  $0x4e217ab6 // FCVTL2 V22.4S, V21.8H // y = float16 of y[8]
+	WORD  $0x0e217ab5 // FCVTL V21.4S, V21.4H // y = float16 of y[8]
+	WORD  $0x4e217af8 // FCVTL2 V24.4S, V23.8H // y = float16 of y[8]
+	WORD  $0x0e217af7 // FCVTL V23.4S, V23.4H // y = float16 of y[8]
+	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
+	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
+	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
+	VFMLS V24.S4, V0.S4, V20.S4 // x -= scale * y, lanes 12..15
+	VFMLA V17.S4, V17.S4, V5.S4 // s0_c1 += x * x, lanes 0..3
+	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 4..7
+	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 8..11
+	VFMLA V20.S4, V20.S4, V8.S4 // s0_c1 += x * x, lanes 12..15
+
+less_15:
+	CMP   $48, R10 // dim < 48
+	BLT   less_16 // dim < 48
+	FMOVQ 128(R9), F17 // x = q[32], lanes 0..3
+	FMOVQ 144(R9), F18 // x = q[32], lanes 4..7
+	FMOVQ 160(R9), F19 // x = q[32], lanes 8..11
+	FMOVQ 176(R9), F20 // x = q[32], lanes 12..15
+	FMOVQ 64(R7), F21 // y = float16 of y[16]
+	FMOVQ 80(R7), F23 // y = float16 of y[16]
 	WORD  $0x4e217ab6 // FCVTL2 V22.4S, V21.8H // y = float16 of y[16]
 	WORD  $0x0e217ab5 // FCVTL V21.4S, V21.4H // y = float16 of y[16]
 	WORD  $0x4e217af8 // FCVTL2 V24.4S, V23.8H // y = float16 of y[16]
@@ -26492,15 +26644,15 @@ less_11:
 	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 8..11
 	VFMLA V20.S4, V20.S4, V12.S4 // s0_c2 += x * x, lanes 12..15
 
-less_12:
-	CMP   $64, R9 // dim < 64
-	BLT   less_13 // dim < 64
-	FMOVQ 192(R8), F17 // x = q[48], lanes 0..3
-	FMOVQ 208(R8), F18 // x = q[48], lanes 4..7
-	FMOVQ 224(R8), F19 // x = q[48], lanes 8..11
-	FMOVQ 240(R8), F20 // x = q[48], lanes 12..15
-	FMOVQ 96(R6), F21 // y = float16 of y[24]
-	FMOVQ 112(R6), F23 // y = float16 of y[24]
+less_16:
+	CMP   $64, R10 // dim < 64
+	BLT   less_17 // dim < 64
+	FMOVQ 192(R9), F17 // x = q[48], lanes 0..3
+	FMOVQ 208(R9), F18 // x = q[48], lanes 4..7
+	FMOVQ 224(R9), F19 // x = q[48], lanes 8..11
+	FMOVQ 240(R9), F20 // x = q[48], lanes 12..15
+	FMOVQ 96(R7), F21 // y = float16 of y[24]
+	FMOVQ 112(R7), F23 // y = float16 of y[24]
 	WORD  $0x4e217ab6 // FCVTL2 V22.4S, V21.8H // y = float16 of y[24]
 	WORD  $0x0e217ab5 // FCVTL V21.4S, V21.4H // y = float16 of y[24]
 	WORD  $0x4e217af8 // FCVTL2 V24.4S, V23.8H // y = float16 of y[24]
@@ -26514,128 +26666,128 @@ less_12:
 	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 8..11
 	VFMLA V20.S4, V20.S4, V16.S4 // s0_c3 += x * x, lanes 12..15
 
-less_13:
-	MOVD  R9, R7 // rest = dim
-	AND   $15, R7, R7 // rest &= 15
-	CMP   $1, R7 // rest < 1
-	BLT   less_14 // rest < 1
-	CMP   $0, R9 // dim < 0
-	BLT   less_15 // dim < 0
-	SUB   R7, R9, R9 // dim -= rest
-	ADD   R9, R8, R8 // q += dim
-	ADD   R9, R8, R8 // q += dim
-	ADD   R9, R8, R8 // q += dim
-	ADD   R9, R8, R8 // q += dim
+less_17:
+	MOVD  R10, R8 // rest = dim
+	AND   $15, R8, R8 // rest &= 15
+	CMP   $1, R8 // rest < 1
+	BLT   less_18 // rest < 1
+	CMP   $0, R10 // dim < 0
+	BLT   less_19 // dim < 0
+	SUB   R8, R10, R10 // dim -= rest
+	ADD   R10, R9, R9 // q += dim
+	ADD   R10, R9, R9 // q += dim
+	ADD   R10, R9, R9 // q += dim
+	ADD   R10, R9, R9 // q += dim
 	VEOR  V17.B16, V17.B16, V17.B16 // x = q[0], rest lanes
 	VEOR  V18.B16, V18.B16, V18.B16 // x = q[0], rest lanes
 	VEOR  V19.B16, V19.B16, V19.B16 // x = q[0], rest lanes
 	VEOR  V20.B16, V20.B16, V20.B16 // x = q[0], rest lanes
-	CMP   $4, R7 // x = q[0], rest lanes
-	BLT   tail_17 // x = q[0], rest lanes
-	FMOVQ (R8), F17 // x = q[0], rest lanes
-	CMP   $8, R7 // x = q[0], rest lanes
-	BLT   tail_18 // x = q[0], rest lanes
-	FMOVQ 16(R8), F18 // x = q[0], rest lanes
-	CMP   $12, R7 // x = q[0], rest lanes
-	BLT   tail_19 // x = q[0], rest lanes
-	FMOVQ 32(R8), F19 // x = q[0], rest lanes
-	CMP   $16, R7 // x = q[0], rest lanes
-	BLT   tail_20 // x = q[0], rest lanes
-	FMOVQ 48(R8), F20 // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+	CMP   $4, R8 // x = q[0], rest lanes
+	BLT   tail_21 // x = q[0], rest lanes
+	FMOVQ (R9), F17 // x = q[0], rest lanes
+	CMP   $8, R8 // x = q[0], rest lanes
+	BLT   tail_22 // x = q[0], rest lanes
+	FMOVQ 16(R9), F18 // x = q[0], rest lanes
+	CMP   $12, R8 // x = q[0], rest lanes
+	BLT   tail_23 // x = q[0], rest lanes
+	FMOVQ 32(R9), F19 // x = q[0], rest lanes
+	CMP   $16, R8 // x = q[0], rest lanes
+	BLT   tail_24 // x = q[0], rest lanes
+	FMOVQ 48(R9), F20 // x = q[0], rest lanes
+	JMP   tail_done_20 // x = q[0], rest lanes
 
-tail_17:
-	TBZ   $1, R7, tail_one_21 // x = q[0], rest lanes
-	FMOVD (R8), F17 // x = q[0], rest lanes
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	ADD   $8, R8, R8 // x = q[0], rest lanes
-	VLD1  (R8), V17.S[2] // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+tail_21:
+	TBZ   $1, R8, tail_one_25 // x = q[0], rest lanes
+	FMOVD (R9), F17 // x = q[0], rest lanes
+	TBZ   $0, R8, tail_done_20 // x = q[0], rest lanes
+	ADD   $8, R9, R9 // x = q[0], rest lanes
+	VLD1  (R9), V17.S[2] // x = q[0], rest lanes
+	JMP   tail_done_20 // x = q[0], rest lanes
 
-tail_one_21:
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	FMOVS (R8), F17 // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+tail_one_25:
+	TBZ   $0, R8, tail_done_20 // x = q[0], rest lanes
+	FMOVS (R9), F17 // x = q[0], rest lanes
+	JMP   tail_done_20 // x = q[0], rest lanes
 
-tail_18:
-	TBZ   $1, R7, tail_one_22 // x = q[0], rest lanes
-	FMOVD 16(R8), F18 // x = q[0], rest lanes
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	ADD   $24, R8, R8 // x = q[0], rest lanes
-	VLD1  (R8), V18.S[2] // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+tail_22:
+	TBZ   $1, R8, tail_one_26 // x = q[0], rest lanes
+	FMOVD 16(R9), F18 // x = q[0], rest lanes
+	TBZ   $0, R8, tail_done_20 // x = q[0], rest lanes
+	ADD   $24, R9, R9 // x = q[0], rest lanes
+	VLD1  (R9), V18.S[2] // x = q[0], rest lanes
+	JMP   tail_done_20 // x = q[0], rest lanes
 
-tail_one_22:
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	FMOVS 16(R8), F18 // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+tail_one_26:
+	TBZ   $0, R8, tail_done_20 // x = q[0], rest lanes
+	FMOVS 16(R9), F18 // x = q[0], rest lanes
+	JMP   tail_done_20 // x = q[0], rest lanes
 
-tail_19:
-	TBZ   $1, R7, tail_one_23 // x = q[0], rest lanes
-	FMOVD 32(R8), F19 // x = q[0], rest lanes
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	ADD   $40, R8, R8 // x = q[0], rest lanes
-	VLD1  (R8), V19.S[2] // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+tail_23:
+	TBZ   $1, R8, tail_one_27 // x = q[0], rest lanes
+	FMOVD 32(R9), F19 // x = q[0], rest lanes
+	TBZ   $0, R8, tail_done_20 // x = q[0], rest lanes
+	ADD   $40, R9, R9 // x = q[0], rest lanes
+	VLD1  (R9), V19.S[2] // x = q[0], rest lanes
+	JMP   tail_done_20 // x = q[0], rest lanes
 
-tail_one_23:
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	FMOVS 32(R8), F19 // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+tail_one_27:
+	TBZ   $0, R8, tail_done_20 // x = q[0], rest lanes
+	FMOVS 32(R9), F19 // x = q[0], rest lanes
+	JMP   tail_done_20 // x = q[0], rest lanes
 
-tail_20:
-	TBZ   $1, R7, tail_one_24 // x = q[0], rest lanes
-	FMOVD 48(R8), F20 // x = q[0], rest lanes
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	ADD   $56, R8, R8 // x = q[0], rest lanes
-	VLD1  (R8), V20.S[2] // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+tail_24:
+	TBZ   $1, R8, tail_one_28 // x = q[0], rest lanes
+	FMOVD 48(R9), F20 // x = q[0], rest lanes
+	TBZ   $0, R8, tail_done_20 // x = q[0], rest lanes
+	ADD   $56, R9, R9 // x = q[0], rest lanes
+	VLD1  (R9), V20.S[2] // x = q[0], rest lanes
+	JMP   tail_done_20 // x = q[0], rest lanes
 
-tail_one_24:
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	FMOVS 48(R8), F20 // x = q[0], rest lanes
+tail_one_28:
+	TBZ   $0, R8, tail_done_20 // x = q[0], rest lanes
+	FMOVS 48(R9), F20 // x = q[0], rest lanes
 
-tail_done_16:
-	ADD   R9, R6, R6 // y += dim
-	ADD   R9, R6, R6 // y += dim
-	MOVD  R7, R8 // y = float16 of y[0], rest lanes
-	LSL   $1, R8, R8 // y = float16 of y[0], rest lanes
-	ADD   R6, R8, R8 // y = float16 of y[0], rest lanes
-	MOVD  $0, R10 // y = float16 of y[0], rest lanes
-	TBZ   $0, R7, no_piece_25 // y = float16 of y[0], rest lanes
-	SUB   $2, R8, R8 // y = float16 of y[0], rest lanes
-	MOVHU (R8), R11 // y = float16 of y[0], rest lanes
-	LSL   $16, R10, R10 // y = float16 of y[0], rest lanes
-	ORR   R11, R10, R10 // y = float16 of y[0], rest lanes
+tail_done_20:
+	ADD   R10, R7, R7 // y += dim
+	ADD   R10, R7, R7 // y += dim
+	MOVD  R8, R9 // y = float16 of y[0], rest lanes
+	LSL   $1, R9, R9 // y = float16 of y[0], rest lanes
+	ADD   R7, R9, R9 // y = float16 of y[0], rest lanes
+	MOVD  $0, R11 // y = float16 of y[0], rest lanes
+	TBZ   $0, R8, no_piece_29 // y = float16 of y[0], rest lanes
+	SUB   $2, R9, R9 // y = float16 of y[0], rest lanes
+	MOVHU (R9), R12 // y = float16 of y[0], rest lanes
+	LSL   $16, R11, R11 // y = float16 of y[0], rest lanes
+	ORR   R12, R11, R11 // y = float16 of y[0], rest lanes
 
-no_piece_25:
-	TBZ   $1, R7, no_piece_26 // y = float16 of y[0], rest lanes
-	SUB   $4, R8, R8 // y = float16 of y[0], rest lanes
-	MOVWU (R8), R11 // y = float16 of y[0], rest lanes
-	LSL   $32, R10, R10 // y = float16 of y[0], rest lanes
-	ORR   R11, R10, R10 // y = float16 of y[0], rest lanes
+no_piece_29:
+	TBZ   $1, R8, no_piece_30 // y = float16 of y[0], rest lanes
+	SUB   $4, R9, R9 // y = float16 of y[0], rest lanes
+	MOVWU (R9), R12 // y = float16 of y[0], rest lanes
+	LSL   $32, R11, R11 // y = float16 of y[0], rest lanes
+	ORR   R12, R11, R11 // y = float16 of y[0], rest lanes
 
-no_piece_26:
+no_piece_30:
 	VEOR  V23.B16, V23.B16, V23.B16 // y = float16 of y[0], rest lanes
-	FMOVD R10, F21 // y = float16 of y[0], rest lanes
-	TBZ   $2, R7, no_piece_27 // y = float16 of y[0], rest lanes
-	SUB   $8, R8, R8 // y = float16 of y[0], rest lanes
-	FMOVD (R8), F22 // y = float16 of y[0], rest lanes
+	FMOVD R11, F21 // y = float16 of y[0], rest lanes
+	TBZ   $2, R8, no_piece_31 // y = float16 of y[0], rest lanes
+	SUB   $8, R9, R9 // y = float16 of y[0], rest lanes
+	FMOVD (R9), F22 // y = float16 of y[0], rest lanes
 	VMOV  V21.D[0], V22.D[1] // y = float16 of y[0], rest lanes
 	VMOV  V22.B16, V21.B16 // y = float16 of y[0], rest lanes
 
-no_piece_27:
-	TBZ   $3, R7, no_piece_28 // y = float16 of y[0], rest lanes
+no_piece_31:
+	TBZ   $3, R8, no_piece_32 // y = float16 of y[0], rest lanes
 	VMOV  V21.B16, V23.B16 // y = float16 of y[0], rest lanes
-	FMOVQ (R6), F21 // y = float16 of y[0], rest lanes
+	FMOVQ (R7), F21 // y = float16 of y[0], rest lanes
 
-no_piece_28:
+no_piece_32:
 	WORD  $0x4e217ab6 // FCVTL2 V22.4S, V21.8H // y = float16 of y[0], rest lanes
 	WORD  $0x0e217ab5 // FCVTL V21.4S, V21.4H // y = float16 of y[0], rest lanes
 	WORD  $0x4e217af8 // FCVTL2 V24.4S, V23.8H // y = float16 of y[0], rest lanes
 	WORD  $0x0e217af7 // FCVTL V23.4S, V23.4H // y = float16 of y[0], rest lanes
-	CMP   $48, R9 // dim < 48
-	BLT   less_29 // dim < 48
+	CMP   $48, R10 // dim < 48
+	BLT   less_33 // dim < 48
 	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
 	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
 	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
@@ -26644,11 +26796,11 @@ no_piece_28:
 	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 4..7
 	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 8..11
 	VFMLA V20.S4, V20.S4, V16.S4 // s0_c3 += x * x, lanes 12..15
-	JMP   end_30
+	JMP   end_34
 
-less_29:
-	CMP   $32, R9 // dim < 32
-	BLT   less_31 // dim < 32
+less_33:
+	CMP   $32, R10 // dim < 32
+	BLT   less_35 // dim < 32
 	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
 	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
 	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
@@ -26657,11 +26809,11 @@ less_29:
 	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 4..7
 	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 8..11
 	VFMLA V20.S4, V20.S4, V12.S4 // s0_c2 += x * x, lanes 12..15
-	JMP   end_32
+	JMP   end_36
 
-less_31:
-	CMP   $16, R9 // dim < 16
-	BLT   less_33 // dim < 16
+less_35:
+	CMP   $16, R10 // dim < 16
+	BLT   less_37 // dim < 16
 	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
 	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
 	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
@@ -26670,9 +26822,9 @@ less_31:
 	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 4..7
 	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 8..11
 	VFMLA V20.S4, V20.S4, V8.S4 // s0_c1 += x * x, lanes 12..15
-	JMP   end_34
+	JMP   end_38
 
-less_33:
+less_37:
 	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
 	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
 	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
@@ -26682,33 +26834,33 @@ less_33:
 	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 8..11
 	VFMLA V20.S4, V20.S4, V4.S4 // s0_c0 += x * x, lanes 12..15
 
+end_38:
+end_36:
 end_34:
-end_32:
-end_30:
-less_15:
-less_14:
-less_9:
-	MOVD  acc+72(FP), R6 // acc
-	CMP   $1, R6 // acc < 1
-	BLT   less_35 // acc < 1
-	FMOVQ F1, (R6) // acc[0] = s0_c0, lanes 0..3
-	FMOVQ F2, 16(R6) // acc[0] = s0_c0, lanes 4..7
-	FMOVQ F3, 32(R6) // acc[0] = s0_c0, lanes 8..11
-	FMOVQ F4, 48(R6) // acc[0] = s0_c0, lanes 12..15
-	FMOVQ F5, 64(R6) // acc[16] = s0_c1, lanes 0..3
-	FMOVQ F6, 80(R6) // acc[16] = s0_c1, lanes 4..7
-	FMOVQ F7, 96(R6) // acc[16] = s0_c1, lanes 8..11
-	FMOVQ F8, 112(R6) // acc[16] = s0_c1, lanes 12..15
-	FMOVQ F9, 128(R6) // acc[32] = s0_c2, lanes 0..3
-	FMOVQ F10, 144(R6) // acc[32] = s0_c2, lanes 4..7
-	FMOVQ F11, 160(R6) // acc[32] = s0_c2, lanes 8..11
-	FMOVQ F12, 176(R6) // acc[32] = s0_c2, lanes 12..15
-	FMOVQ F13, 192(R6) // acc[48] = s0_c3, lanes 0..3
-	FMOVQ F14, 208(R6) // acc[48] = s0_c3, lanes 4..7
-	FMOVQ F15, 224(R6) // acc[48] = s0_c3, lanes 8..11
-	FMOVQ F16, 240(R6) // acc[48] = s0_c3, lanes 12..15
+less_19:
+less_18:
+less_12:
+	MOVD  acc+72(FP), R7 // acc
+	CMP   $1, R7 // acc < 1
+	BLT   less_39 // acc < 1
+	FMOVQ F1, (R7) // acc[0] = s0_c0, lanes 0..3
+	FMOVQ F2, 16(R7) // acc[0] = s0_c0, lanes 4..7
+	FMOVQ F3, 32(R7) // acc[0] = s0_c0, lanes 8..11
+	FMOVQ F4, 48(R7) // acc[0] = s0_c0, lanes 12..15
+	FMOVQ F5, 64(R7) // acc[16] = s0_c1, lanes 0..3
+	FMOVQ F6, 80(R7) // acc[16] = s0_c1, lanes 4..7
+	FMOVQ F7, 96(R7) // acc[16] = s0_c1, lanes 8..11
+	FMOVQ F8, 112(R7) // acc[16] = s0_c1, lanes 12..15
+	FMOVQ F9, 128(R7) // acc[32] = s0_c2, lanes 0..3
+	FMOVQ F10, 144(R7) // acc[32] = s0_c2, lanes 4..7
+	FMOVQ F11, 160(R7) // acc[32] = s0_c2, lanes 8..11
+	FMOVQ F12, 176(R7) // acc[32] = s0_c2, lanes 12..15
+	FMOVQ F13, 192(R7) // acc[48] = s0_c3, lanes 0..3
+	FMOVQ F14, 208(R7) // acc[48] = s0_c3, lanes 4..7
+	FMOVQ F15, 224(R7) // acc[48] = s0_c3, lanes 8..11
+	FMOVQ F16, 240(R7) // acc[48] = s0_c3, lanes 12..15
 
-less_35:
+less_39:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
 	VEOR  V17.B16, V17.B16, V17.B16 // zero = 0, lanes 0..3
 	VEOR  V18.B16, V18.B16, V18.B16 // zero = 0, lanes 4..7
@@ -26739,71 +26891,82 @@ less_35:
 	WORD  $0x4e34d484 // FADD V4.4S, V4.4S, V20.4S // s0_c0 = s0_c0 + zero, lanes 12..15
 	FMOVS F1, (R0) // dst[0] = s0_c0[0]
 	ADD   $4, R0, R0 // dst += 4
-	SUB   $1, R2, R2 // count += -1
-	CMP   $1, R2 // count >= 1
-	BGE   rows_1 // count >= 1
+	SUB   $1, R3, R3 // count += -1
+	CMP   $1, R3 // count >= 1
+	BGE   rows_3 // count >= 1
 
-rows_end_2:
+rows_end_4:
 	RET
 
 // func cosineRowsF16NEON(dst *float32, q *float32, rows *uint16, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
 TEXT ·cosineRowsF16NEON(SB), NOSPLIT, $0-88
 	MOVD dst+0(FP), R0 // dst
-	MOVD rows+16(FP), R1 // rows
-	MOVD count+40(FP), R2 // count
-	MOVD index+48(FP), R3 // index
-	CMP  $1, R2 // count < 1
-	BLT  rows_end_2 // count < 1
+	MOVD $1, R1 // all = 1
+	MOVD index+48(FP), R2 // index
+	CMP  $1, R2 // index < 1
+	BLT  less_1 // index < 1
+	MOVD dim+24(FP), R2 // dim
+	CMP  $1024, R2 // dim < 1024
+	BLT  less_2 // dim < 1024
+	MOVD $0, R1 // all = 0
 
-rows_1:
-	MOVD  stride+32(FP), R8 // stride
-	LSL   $1, R8, R8 // stride <<= 1
-	CMP   $1, R3 // index < 1
-	BLT   less_3 // index < 1
-	MOVWU (R3), R6 // row = index[0]
-	MUL   R8, R6, R6 // row *= stride
-	ADD   R1, R6, R6 // row += rows
-	MOVD  ahead+64(FP), R7 // ahead
-	ADD   R3, R7, R7 // ahead += index
-	MOVD  last+56(FP), R9 // last
-	CMP   R9, R7 // ahead min= last
-	CSEL  LT, R7, R9, R7 // ahead min= last
-	MOVWU (R7), R7 // ahead = ahead[0]
-	MUL   R8, R7, R7 // ahead *= stride
-	ADD   R1, R7, R7 // ahead += rows
-	ADD   $4, R3, R3 // index += 4
-	JMP   end_4
+less_2:
+less_1:
+	MOVD rows+16(FP), R2 // rows
+	MOVD count+40(FP), R3 // count
+	MOVD index+48(FP), R6 // index
+	CMP  $1, R3 // count < 1
+	BLT  rows_end_4 // count < 1
 
-less_3:
-	MOVD R1, R6 // row = rows
-	MOVD ahead+64(FP), R7 // ahead
-	ADD  R1, R7, R7 // ahead += rows
-	ADD  R8, R1, R1 // rows += stride
-
-end_4:
-	MOVD  resume+80(FP), R8 // resume
-	CMP   $1, R8 // resume < 1
-	BLT   less_5 // resume < 1
-	MOVD  acc+72(FP), R8 // acc
-	FMOVQ (R8), F0 // s0_c0 = acc[0], lanes 0..3
-	FMOVQ 16(R8), F1 // s0_c0 = acc[0], lanes 4..7
-	FMOVQ 32(R8), F2 // s0_c0 = acc[0], lanes 8..11
-	FMOVQ 48(R8), F3 // s0_c0 = acc[0], lanes 12..15
-	FMOVQ 256(R8), F4 // s1_c0 = acc[64], lanes 0..3
-	FMOVQ 272(R8), F5 // s1_c0 = acc[64], lanes 4..7
-	FMOVQ 288(R8), F6 // s1_c0 = acc[64], lanes 8..11
-	FMOVQ 304(R8), F7 // s1_c0 = acc[64], lanes 12..15
-	FMOVQ 64(R8), F8 // s0_c1 = acc[16], lanes 0..3
-	FMOVQ 80(R8), F9 // s0_c1 = acc[16], lanes 4..7
-	FMOVQ 96(R8), F10 // s0_c1 = acc[16], lanes 8..11
-	FMOVQ 112(R8), F11 // s0_c1 = acc[16], lanes 12..15
-	FMOVQ 320(R8), F12 // s1_c1 = acc[80], lanes 0..3
-	FMOVQ 336(R8), F13 // s1_c1 = acc[80], lanes 4..7
-	FMOVQ 352(R8), F14 // s1_c1 = acc[80], lanes 8..11
-	FMOVQ 368(R8), F15 // s1_c1 = acc[80], lanes 12..15
+rows_3:
+	MOVD  stride+32(FP), R9 // stride
+	LSL   $1, R9, R9 // stride <<= 1
+	CMP   $1, R6 // index < 1
+	BLT   less_5 // index < 1
+	MOVWU (R6), R7 // row = index[0]
+	MUL   R9, R7, R7 // row *= stride
+	ADD   R2, R7, R7 // row += rows
+	MOVD  ahead+64(FP), R8 // ahead
+	ADD   R6, R8, R8 // ahead += index
+	MOVD  last+56(FP), R10 // last
+	CMP   R10, R8 // ahead min= last
+	CSEL  LT, R8, R10, R8 // ahead min= last
+	MOVWU (R8), R8 // ahead = ahead[0]
+	MUL   R9, R8, R8 // ahead *= stride
+	ADD   R2, R8, R8 // ahead += rows
+	ADD   $4, R6, R6 // index += 4
 	JMP   end_6
 
 less_5:
+	MOVD R2, R7 // row = rows
+	MOVD ahead+64(FP), R8 // ahead
+	ADD  R2, R8, R8 // ahead += rows
+	ADD  R9, R2, R2 // rows += stride
+
+end_6:
+	MOVD  resume+80(FP), R9 // resume
+	CMP   $1, R9 // resume < 1
+	BLT   less_7 // resume < 1
+	MOVD  acc+72(FP), R9 // acc
+	FMOVQ (R9), F0 // s0_c0 = acc[0], lanes 0..3
+	FMOVQ 16(R9), F1 // s0_c0 = acc[0], lanes 4..7
+	FMOVQ 32(R9), F2 // s0_c0 = acc[0], lanes 8..11
+	FMOVQ 48(R9), F3 // s0_c0 = acc[0], lanes 12..15
+	FMOVQ 256(R9), F4 // s1_c0 = acc[64], lanes 0..3
+	FMOVQ 272(R9), F5 // s1_c0 = acc[64], lanes 4..7
+	FMOVQ 288(R9), F6 // s1_c0 = acc[64], lanes 8..11
+	FMOVQ 304(R9), F7 // s1_c0 = acc[64], lanes 12..15
+	FMOVQ 64(R9), F8 // s0_c1 = acc[16], lanes 0..3
+	FMOVQ 80(R9), F9 // s0_c1 = acc[16], lanes 4..7
+	FMOVQ 96(R9), F10 // s0_c1 = acc[16], lanes 8..11
+	FMOVQ 112(R9), F11 // s0_c1 = acc[16], lanes 12..15
+	FMOVQ 320(R9), F12 // s1_c1 = acc[80], lanes 0..3
+	FMOVQ 336(R9), F13 // s1_c1 = acc[80], lanes 4..7
+	FMOVQ 352(R9), F14 // s1_c1 = acc[80], lanes 8..11
+	FMOVQ 368(R9), F15 // s1_c1 = acc[80], lanes 12..15
+	JMP   end_8
+
+less_7:
 	VEOR V0.B16, V0.B16, V0.B16 // s0_c0 = 0, lanes 0..3
 	VEOR V1.B16, V1.B16, V1.B16 // s0_c0 = 0, lanes 4..7
 	VEOR V2.B16, V2.B16, V2.B16 // s0_c0 = 0, lanes 8..11
@@ -26821,233 +26984,241 @@ less_5:
 	VEOR V14.B16, V14.B16, V14.B16 // s1_c1 = 0, lanes 8..11
 	VEOR V15.B16, V15.B16, V15.B16 // s1_c1 = 0, lanes 12..15
 
-end_6:
-	MOVD R6, R8 // y = row
-	MOVD q+8(FP), R9 // q
-	MOVD dim+24(FP), R10 // dim
-	CMP  $64, R10 // dim < 64
-	BLT  chains_end_8 // dim < 64
+end_8:
+	MOVD R7, R9 // y = row
+	MOVD q+8(FP), R10 // q
+	MOVD dim+24(FP), R11 // dim
+	CMP  $64, R11 // dim < 64
+	BLT  chains_end_10 // dim < 64
 
-chains_7:
-	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
-	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
-	FMOVQ (R9), F16 // x = q[0], lanes 0..3
-	FMOVQ 16(R9), F17 // x = q[0], lanes 4..7
-	FMOVQ 32(R9), F18 // x = q[0], lanes 8..11
-	FMOVQ 48(R9), F19 // x = q[0], lanes 12..15
-	FMOVQ (R8), F20 // y = float16 of y[0]
-	FMOVQ 16(R8), F22 // y = float16 of y[0]
-	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[0]
-	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[0]
-	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[0]
-	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[0]
-	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
-	VFMLA V20.S4, V20.S4, V4.S4 // s1_c0 += y * y, lanes 0..3
-	VFMLA V21.S4, V21.S4, V5.S4 // s1_c0 += y * y, lanes 4..7
-	VFMLA V22.S4, V22.S4, V6.S4 // s1_c0 += y * y, lanes 8..11
-	VFMLA V23.S4, V23.S4, V7.S4 // s1_c0 += y * y, lanes 12..15
-	FMOVQ 64(R9), F16 // x = q[16], lanes 0..3
-	FMOVQ 80(R9), F17 // x = q[16], lanes 4..7
-	FMOVQ 96(R9), F18 // x = q[16], lanes 8..11
-	FMOVQ 112(R9), F19 // x = q[16], lanes 12..15
-	FMOVQ 32(R8), F20 // y = float16 of y[8]
-	FMOVQ 48(R8), F22 // y = float16 of y[8]
-	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[8]
-	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[8]
-	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[8]
-	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[8]
-	VFMLA V20.S4, V16.S4, V8.S4 // s0_c1 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V9.S4 // s0_c1 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V10.S4 // s0_c1 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V11.S4 // s0_c1 += x * y, lanes 12..15
-	VFMLA V20.S4, V20.S4, V12.S4 // s1_c1 += y * y, lanes 0..3
-	VFMLA V21.S4, V21.S4, V13.S4 // s1_c1 += y * y, lanes 4..7
-	VFMLA V22.S4, V22.S4, V14.S4 // s1_c1 += y * y, lanes 8..11
-	VFMLA V23.S4, V23.S4, V15.S4 // s1_c1 += y * y, lanes 12..15
-	ADD   $256, R9, R9 // q += 256
-	ADD   $128, R8, R8 // y += 128
-	ADD   $128, R7, R7 // ahead += 128
-	SUB   $64, R10, R10 // dim += -64
-	CMP   $64, R10 // dim >= 64
-	BGE   chains_7 // dim >= 64
-
-chains_end_8:
-	// what is left: full vectors of the first chains, then a part of the next
-	CMP   $1, R10 // dim < 1
-	BLT   less_9 // dim < 1
-	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
-	PRFM  64(R7), PLDL2KEEP // prefetch ahead[16]
-	CMP   $16, R10 // dim < 16
-	BLT   less_10 // dim < 16
-	FMOVQ (R9), F16 // x = q[0], lanes 0..3
-	FMOVQ 16(R9), F17 // x = q[0], lanes 4..7
-	FMOVQ 32(R9), F18 // x = q[0], lanes 8..11
-	FMOVQ 48(R9), F19 // x = q[0], lanes 12..15
-	FMOVQ (R8), F20 // y = float16 of y[0]
-	FMOVQ 16(R8), F22 // y = float16 of y[0]
-	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[0]
-	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[0]
-	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[0]
-	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[0]
-	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
-	VFMLA V20.S4, V20.S4, V4.S4 // s1_c0 += y * y, lanes 0..3
-	VFMLA V21.S4, V21.S4, V5.S4 // s1_c0 += y * y, lanes 4..7
-	VFMLA V22.S4, V22.S4, V6.S4 // s1_c0 += y * y, lanes 8..11
-	VFMLA V23.S4, V23.S4, V7.S4 // s1_c0 += y * y, lanes 12..15
-
-less_10:
-	CMP   $32, R10 // dim < 32
-	BLT   less_11 // dim < 32
-	FMOVQ 64(R9), F16 // x = q[16], lanes 0..3
-	FMOVQ 80(R9), F17 // x = q[16], lanes 4..7
-	FMOVQ 96(R9), F18 // x = q[16], lanes 8..11
-	FMOVQ 112(R9), F19 // x = q[16], lanes 12..15
-	FMOVQ 32(R8), F20 // y = float16 of y[8]
-	FMOVQ 48(R8), F22 // y = float16 of y[8]
-	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[8]
-	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[8]
-	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[8]
-	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[8]
-	VFMLA V20.S4, V16.S4, V8.S4 // s0_c1 += x * y, lanes 0..3
-	VFMLA V21.S4, V17.S4, V9.S4 // s0_c1 += x * y, lanes 4..7
-	VFMLA V22.S4, V18.S4, V10.S4 // s0_c1 += x * y, lanes 8..11
-	VFMLA V23.S4, V19.S4, V11.S4 // s0_c1 += x * y, lanes 12..15
-	VFMLA V20.S4, V20.S4, V12.S4 // s1_c1 += y * y, lanes 0..3
-	VFMLA V21.S4, V21.S4, V13.S4 // s1_c1 += y * y, lanes 4..7
-	VFMLA V22.S4, V22.S4, V14.S4 // s1_c1 += y * y, lanes 8..11
-	VFMLA V23.S4, V23.S4, V15.S4 // s1_c1 += y * y, lanes 12..15
+chains_9:
+	PRFM (R8), PLDL2KEEP // prefetch ahead[0]
+	CMP  $1, R1 // all < 1
+	BLT  less_11 // all < 1
+	PRFM 64(R8), PLDL2KEEP // prefetch ahead[16]
 
 less_11:
-	MOVD R10, R7 // rest = dim
-	AND  $15, R7, R7 // rest &= 15
-	CMP  $1, R7 // rest < 1
-	BLT  less_12 // rest < 1
-	CMP  $32, R10 // dim < 32
-	BLT  less_13 // dim < 32
-	JMP  end_14
+	FMOVQ (R10), F16 // x = q[0], lanes 0..3
+	FMOVQ 16(R10), F17 // x = q[0], lanes 4..7
+	FMOVQ 32(R10), F18 // x = q[0], lanes 8..11
+	FMOVQ 48(R10), F19 // x = q[0], lanes 12..15
+	FMOVQ (R9), F20 // y = float16 of y[0]
+	FMOVQ 16(R9), F22 // y = float16 of y[0]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[0]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[0]
+	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[0]
+	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[0]
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V4.S4 // s1_c0 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V5.S4 // s1_c0 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V6.S4 // s1_c0 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V7.S4 // s1_c0 += y * y, lanes 12..15
+	FMOVQ 64(R10), F16 // x = q[16], lanes 0..3
+	FMOVQ 80(R10), F17 // x = q[16], lanes 4..7
+	FMOVQ 96(R10), F18 // x = q[16], lanes 8..11
+	FMOVQ 112(R10), F19 // x = q[16], lanes 12..15
+	FMOVQ 32(R9), F20 // y = float16 of y[8]
+	FMOVQ 48(R9), F22 // y = float16 of y[8]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[8]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[8]
+	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[8]
+	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[8]
+	VFMLA V20.S4, V16.S4, V8.S4 // s0_c1 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // s0_c1 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // s0_c1 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // s0_c1 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V12.S4 // s1_c1 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V13.S4 // s1_c1 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V14.S4 // s1_c1 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V15.S4 // s1_c1 += y * y, lanes 12..15
+	ADD   $256, R10, R10 // q += 256
+	ADD   $128, R9, R9 // y += 128
+	ADD   $128, R8, R8 // ahead += 128
+	SUB   $64, R11, R11 // dim += -64
+	CMP   $64, R11 // dim >= 64
+	BGE   chains_9 // dim >= 64
+
+chains_end_10:
+	// what is left: full vectors of the first chains, then a part of the next
+	CMP  $1, R11 // dim < 1
+	BLT  less_12 // dim < 1
+	PRFM (R8), PLDL2KEEP // prefetch ahead[0]
+	CMP  $1, R1 // all < 1
+	BLT  less_13 // all < 1
+	PRFM 64(R8), PLDL2KEEP // prefetch ahead[16]
 
 less_13:
-	SUB   R7, R10, R10 // dim -= rest
-	ADD   R10, R9, R9 // q += dim
-	ADD   R10, R9, R9 // q += dim
-	ADD   R10, R9, R9 // q += dim
-	ADD   R10, R9, R9 // q += dim
+	CMP   $16, R11 // dim < 16
+	BLT   less_14 // dim < 16
+	FMOVQ (R10), F16 // x = q[0], lanes 0..3
+	FMOVQ 16(R10), F17 // x = q[0], lanes 4..7
+	FMOVQ 32(R10), F18 // x = q[0], lanes 8..11
+	FMOVQ 48(R10), F19 // x = q[0], lanes 12..15
+	FMOVQ (R9), F20 // y = float16 of y[0]
+	FMOVQ 16(R9), F22 // y = float16 of y[0]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[0]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[0]
+	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[0]
+	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[0]
+	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V4.S4 // s1_c0 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V5.S4 // s1_c0 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V6.S4 // s1_c0 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V7.S4 // s1_c0 += y * y, lanes 12..15
+
+less_14:
+	CMP   $32, R11 // dim < 32
+	BLT   less_15 // dim < 32
+	FMOVQ 64(R10), F16 // x = q[16], lanes 0..3
+	FMOVQ 80(R10), F17 // x = q[16], lanes 4..7
+	FMOVQ 96(R10), F18 // x = q[16], lanes 8..11
+	FMOVQ 112(R10), F19 // x = q[16], lanes 12..15
+	FMOVQ 32(R9), F20 // y = float16 of y[8]
+	FMOVQ 48(R9), F22 // y = float16 of y[8]
+	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[8]
+	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[8]
+	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[8]
+	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[8]
+	VFMLA V20.S4, V16.S4, V8.S4 // s0_c1 += x * y, lanes 0..3
+	VFMLA V21.S4, V17.S4, V9.S4 // s0_c1 += x * y, lanes 4..7
+	VFMLA V22.S4, V18.S4, V10.S4 // s0_c1 += x * y, lanes 8..11
+	VFMLA V23.S4, V19.S4, V11.S4 // s0_c1 += x * y, lanes 12..15
+	VFMLA V20.S4, V20.S4, V12.S4 // s1_c1 += y * y, lanes 0..3
+	VFMLA V21.S4, V21.S4, V13.S4 // s1_c1 += y * y, lanes 4..7
+	VFMLA V22.S4, V22.S4, V14.S4 // s1_c1 += y * y, lanes 8..11
+	VFMLA V23.S4, V23.S4, V15.S4 // s1_c1 += y * y, lanes 12..15
+
+less_15:
+	MOVD R11, R8 // rest = dim
+	AND  $15, R8, R8 // rest &= 15
+	CMP  $1, R8 // rest < 1
+	BLT  less_16 // rest < 1
+	CMP  $32, R11 // dim < 32
+	BLT  less_17 // dim < 32
+	JMP  end_18
+
+less_17:
+	SUB   R8, R11, R11 // dim -= rest
+	ADD   R11, R10, R10 // q += dim
+	ADD   R11, R10, R10 // q += dim
+	ADD   R11, R10, R10 // q += dim
+	ADD   R11, R10, R10 // q += dim
 	VEOR  V16.B16, V16.B16, V16.B16 // x = q[0], rest lanes
 	VEOR  V17.B16, V17.B16, V17.B16 // x = q[0], rest lanes
 	VEOR  V18.B16, V18.B16, V18.B16 // x = q[0], rest lanes
 	VEOR  V19.B16, V19.B16, V19.B16 // x = q[0], rest lanes
-	CMP   $4, R7 // x = q[0], rest lanes
-	BLT   tail_16 // x = q[0], rest lanes
-	FMOVQ (R9), F16 // x = q[0], rest lanes
-	CMP   $8, R7 // x = q[0], rest lanes
-	BLT   tail_17 // x = q[0], rest lanes
-	FMOVQ 16(R9), F17 // x = q[0], rest lanes
-	CMP   $12, R7 // x = q[0], rest lanes
-	BLT   tail_18 // x = q[0], rest lanes
-	FMOVQ 32(R9), F18 // x = q[0], rest lanes
-	CMP   $16, R7 // x = q[0], rest lanes
-	BLT   tail_19 // x = q[0], rest lanes
-	FMOVQ 48(R9), F19 // x = q[0], rest lanes
-	JMP   tail_done_15 // x = q[0], rest lanes
+	CMP   $4, R8 // x = q[0], rest lanes
+	BLT   tail_20 // x = q[0], rest lanes
+	FMOVQ (R10), F16 // x = q[0], rest lanes
+	CMP   $8, R8 // x = q[0], rest lanes
+	BLT   tail_21 // x = q[0], rest lanes
+	FMOVQ 16(R10), F17 // x = q[0], rest lanes
+	CMP   $12, R8 // x = q[0], rest lanes
+	BLT   tail_22 // x = q[0], rest lanes
+	FMOVQ 32(R10), F18 // x = q[0], rest lanes
+	CMP   $16, R8 // x = q[0], rest lanes
+	BLT   tail_23 // x = q[0], rest lanes
+	FMOVQ 48(R10), F19 // x = q[0], rest lanes
+	JMP   tail_done_19 // x = q[0], rest lanes
 
-tail_16:
-	TBZ   $1, R7, tail_one_20 // x = q[0], rest lanes
-	FMOVD (R9), F16 // x = q[0], rest lanes
-	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
-	ADD   $8, R9, R9 // x = q[0], rest lanes
-	VLD1  (R9), V16.S[2] // x = q[0], rest lanes
-	JMP   tail_done_15 // x = q[0], rest lanes
+tail_20:
+	TBZ   $1, R8, tail_one_24 // x = q[0], rest lanes
+	FMOVD (R10), F16 // x = q[0], rest lanes
+	TBZ   $0, R8, tail_done_19 // x = q[0], rest lanes
+	ADD   $8, R10, R10 // x = q[0], rest lanes
+	VLD1  (R10), V16.S[2] // x = q[0], rest lanes
+	JMP   tail_done_19 // x = q[0], rest lanes
 
-tail_one_20:
-	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
-	FMOVS (R9), F16 // x = q[0], rest lanes
-	JMP   tail_done_15 // x = q[0], rest lanes
+tail_one_24:
+	TBZ   $0, R8, tail_done_19 // x = q[0], rest lanes
+	FMOVS (R10), F16 // x = q[0], rest lanes
+	JMP   tail_done_19 // x = q[0], rest lanes
 
-tail_17:
-	TBZ   $1, R7, tail_one_21 // x = q[0], rest lanes
-	FMOVD 16(R9), F17 // x = q[0], rest lanes
-	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
-	ADD   $24, R9, R9 // x = q[0], rest lanes
-	VLD1  (R9), V17.S[2] // x = q[0], rest lanes
-	JMP   tail_done_15 // x = q[0], rest lanes
+tail_21:
+	TBZ   $1, R8, tail_one_25 // x = q[0], rest lanes
+	FMOVD 16(R10), F17 // x = q[0], rest lanes
+	TBZ   $0, R8, tail_done_19 // x = q[0], rest lanes
+	ADD   $24, R10, R10 // x = q[0], rest lanes
+	VLD1  (R10), V17.S[2] // x = q[0], rest lanes
+	JMP   tail_done_19 // x = q[0], rest lanes
 
-tail_one_21:
-	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
-	FMOVS 16(R9), F17 // x = q[0], rest lanes
-	JMP   tail_done_15 // x = q[0], rest lanes
+tail_one_25:
+	TBZ   $0, R8, tail_done_19 // x = q[0], rest lanes
+	FMOVS 16(R10), F17 // x = q[0], rest lanes
+	JMP   tail_done_19 // x = q[0], rest lanes
 
-tail_18:
-	TBZ   $1, R7, tail_one_22 // x = q[0], rest lanes
-	FMOVD 32(R9), F18 // x = q[0], rest lanes
-	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
-	ADD   $40, R9, R9 // x = q[0], rest lanes
-	VLD1  (R9), V18.S[2] // x = q[0], rest lanes
-	JMP   tail_done_15 // x = q[0], rest lanes
+tail_22:
+	TBZ   $1, R8, tail_one_26 // x = q[0], rest lanes
+	FMOVD 32(R10), F18 // x = q[0], rest lanes
+	TBZ   $0, R8, tail_done_19 // x = q[0], rest lanes
+	ADD   $40, R10, R10 // x = q[0], rest lanes
+	VLD1  (R10), V18.S[2] // x = q[0], rest lanes
+	JMP   tail_done_19 // x = q[0], rest lanes
 
-tail_one_22:
-	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
-	FMOVS 32(R9), F18 // x = q[0], rest lanes
-	JMP   tail_done_15 // x = q[0], rest lanes
+tail_one_26:
+	TBZ   $0, R8, tail_done_19 // x = q[0], rest lanes
+	FMOVS 32(R10), F18 // x = q[0], rest lanes
+	JMP   tail_done_19 // x = q[0], rest lanes
 
-tail_19:
-	TBZ   $1, R7, tail_one_23 // x = q[0], rest lanes
-	FMOVD 48(R9), F19 // x = q[0], rest lanes
-	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
-	ADD   $56, R9, R9 // x = q[0], rest lanes
-	VLD1  (R9), V19.S[2] // x = q[0], rest lanes
-	JMP   tail_done_15 // x = q[0], rest lanes
+tail_23:
+	TBZ   $1, R8, tail_one_27 // x = q[0], rest lanes
+	FMOVD 48(R10), F19 // x = q[0], rest lanes
+	TBZ   $0, R8, tail_done_19 // x = q[0], rest lanes
+	ADD   $56, R10, R10 // x = q[0], rest lanes
+	VLD1  (R10), V19.S[2] // x = q[0], rest lanes
+	JMP   tail_done_19 // x = q[0], rest lanes
 
-tail_one_23:
-	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
-	FMOVS 48(R9), F19 // x = q[0], rest lanes
+tail_one_27:
+	TBZ   $0, R8, tail_done_19 // x = q[0], rest lanes
+	FMOVS 48(R10), F19 // x = q[0], rest lanes
 
-tail_done_15:
-	ADD   R10, R8, R8 // y += dim
-	ADD   R10, R8, R8 // y += dim
-	MOVD  R7, R9 // y = float16 of y[0], rest lanes
-	LSL   $1, R9, R9 // y = float16 of y[0], rest lanes
-	ADD   R8, R9, R9 // y = float16 of y[0], rest lanes
-	MOVD  $0, R11 // y = float16 of y[0], rest lanes
-	TBZ   $0, R7, no_piece_24 // y = float16 of y[0], rest lanes
-	SUB   $2, R9, R9 // y = float16 of y[0], rest lanes
-	MOVHU (R9), R12 // y = float16 of y[0], rest lanes
-	LSL   $16, R11, R11 // y = float16 of y[0], rest lanes
-	ORR   R12, R11, R11 // y = float16 of y[0], rest lanes
+tail_done_19:
+	ADD   R11, R9, R9 // y += dim
+	ADD   R11, R9, R9 // y += dim
+	MOVD  R8, R10 // y = float16 of y[0], rest lanes
+	LSL   $1, R10, R10 // y = float16 of y[0], rest lanes
+	ADD   R9, R10, R10 // y = float16 of y[0], rest lanes
+	MOVD  $0, R12 // y = float16 of y[0], rest lanes
+	TBZ   $0, R8, no_piece_28 // y = float16 of y[0], rest lanes
+	SUB   $2, R10, R10 // y = float16 of y[0], rest lanes
+	MOVHU (R10), R13 // y = float16 of y[0], rest lanes
+	LSL   $16, R12, R12 // y = float16 of y[0], rest lanes
+	ORR   R13, R12, R12 // y = float16 of y[0], rest lanes
 
-no_piece_24:
-	TBZ   $1, R7, no_piece_25 // y = float16 of y[0], rest lanes
-	SUB   $4, R9, R9 // y = float16 of y[0], rest lanes
-	MOVWU (R9), R12 // y = float16 of y[0], rest lanes
-	LSL   $32, R11, R11 // y = float16 of y[0], rest lanes
-	ORR   R12, R11, R11 // y = float16 of y[0], rest lanes
+no_piece_28:
+	TBZ   $1, R8, no_piece_29 // y = float16 of y[0], rest lanes
+	SUB   $4, R10, R10 // y = float16 of y[0], rest lanes
+	MOVWU (R10), R13 // y = float16 of y[0], rest lanes
+	LSL   $32, R12, R12 // y = float16 of y[0], rest lanes
+	ORR   R13, R12, R12 // y = float16 of y[0], rest lanes
 
-no_piece_25:
+no_piece_29:
 	VEOR  V22.B16, V22.B16, V22.B16 // y = float16 of y[0], rest lanes
-	FMOVD R11, F20 // y = float16 of y[0], rest lanes
-	TBZ   $2, R7, no_piece_26 // y = float16 of y[0], rest lanes
-	SUB   $8, R9, R9 // y = float16 of y[0], rest lanes
-	FMOVD (R9), F21 // y = float16 of y[0], rest lanes
+	FMOVD R12, F20 // y = float16 of y[0], rest lanes
+	TBZ   $2, R8, no_piece_30 // y = float16 of y[0], rest lanes
+	SUB   $8, R10, R10 // y = float16 of y[0], rest lanes
+	FMOVD (R10), F21 // y = float16 of y[0], rest lanes
 	VMOV  V20.D[0], V21.D[1] // y = float16 of y[0], rest lanes
 	VMOV  V21.B16, V20.B16 // y = float16 of y[0], rest lanes
 
-no_piece_26:
-	TBZ   $3, R7, no_piece_27 // y = float16 of y[0], rest lanes
+no_piece_30:
+	TBZ   $3, R8, no_piece_31 // y = float16 of y[0], rest lanes
 	VMOV  V20.B16, V22.B16 // y = float16 of y[0], rest lanes
-	FMOVQ (R8), F20 // y = float16 of y[0], rest lanes
+	FMOVQ (R9), F20 // y = float16 of y[0], rest lanes
 
-no_piece_27:
+no_piece_31:
 	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[0], rest lanes
 	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[0], rest lanes
 	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[0], rest lanes
 	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[0], rest lanes
-	CMP   $16, R10 // dim < 16
-	BLT   less_28 // dim < 16
+	CMP   $16, R11 // dim < 16
+	BLT   less_32 // dim < 16
 	VFMLA V20.S4, V16.S4, V8.S4 // s0_c1 += x * y, lanes 0..3
 	VFMLA V21.S4, V17.S4, V9.S4 // s0_c1 += x * y, lanes 4..7
 	VFMLA V22.S4, V18.S4, V10.S4 // s0_c1 += x * y, lanes 8..11
@@ -27056,9 +27227,9 @@ no_piece_27:
 	VFMLA V21.S4, V21.S4, V13.S4 // s1_c1 += y * y, lanes 4..7
 	VFMLA V22.S4, V22.S4, V14.S4 // s1_c1 += y * y, lanes 8..11
 	VFMLA V23.S4, V23.S4, V15.S4 // s1_c1 += y * y, lanes 12..15
-	JMP   end_29
+	JMP   end_33
 
-less_28:
+less_32:
 	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
 	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
 	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
@@ -27068,50 +27239,50 @@ less_28:
 	VFMLA V22.S4, V22.S4, V6.S4 // s1_c0 += y * y, lanes 8..11
 	VFMLA V23.S4, V23.S4, V7.S4 // s1_c0 += y * y, lanes 12..15
 
-end_29:
-end_14:
+end_33:
+end_18:
+less_16:
 less_12:
-less_9:
-	MOVD  acc+72(FP), R7 // acc
-	FMOVQ F0, (R7) // acc[0] = s0_c0, lanes 0..3
-	FMOVQ F1, 16(R7) // acc[0] = s0_c0, lanes 4..7
-	FMOVQ F2, 32(R7) // acc[0] = s0_c0, lanes 8..11
-	FMOVQ F3, 48(R7) // acc[0] = s0_c0, lanes 12..15
-	FMOVQ F4, 256(R7) // acc[64] = s1_c0, lanes 0..3
-	FMOVQ F5, 272(R7) // acc[64] = s1_c0, lanes 4..7
-	FMOVQ F6, 288(R7) // acc[64] = s1_c0, lanes 8..11
-	FMOVQ F7, 304(R7) // acc[64] = s1_c0, lanes 12..15
-	FMOVQ F8, 64(R7) // acc[16] = s0_c1, lanes 0..3
-	FMOVQ F9, 80(R7) // acc[16] = s0_c1, lanes 4..7
-	FMOVQ F10, 96(R7) // acc[16] = s0_c1, lanes 8..11
-	FMOVQ F11, 112(R7) // acc[16] = s0_c1, lanes 12..15
-	FMOVQ F12, 320(R7) // acc[80] = s1_c1, lanes 0..3
-	FMOVQ F13, 336(R7) // acc[80] = s1_c1, lanes 4..7
-	FMOVQ F14, 352(R7) // acc[80] = s1_c1, lanes 8..11
-	FMOVQ F15, 368(R7) // acc[80] = s1_c1, lanes 12..15
-	MOVD  resume+80(FP), R7 // resume
-	CMP   $1, R7 // resume < 1
-	BLT   less_30 // resume < 1
-	MOVD  acc+72(FP), R7 // acc
-	FMOVQ 128(R7), F0 // s0_c2 = acc[32], lanes 0..3
-	FMOVQ 144(R7), F1 // s0_c2 = acc[32], lanes 4..7
-	FMOVQ 160(R7), F2 // s0_c2 = acc[32], lanes 8..11
-	FMOVQ 176(R7), F3 // s0_c2 = acc[32], lanes 12..15
-	FMOVQ 384(R7), F4 // s1_c2 = acc[96], lanes 0..3
-	FMOVQ 400(R7), F5 // s1_c2 = acc[96], lanes 4..7
-	FMOVQ 416(R7), F6 // s1_c2 = acc[96], lanes 8..11
-	FMOVQ 432(R7), F7 // s1_c2 = acc[96], lanes 12..15
-	FMOVQ 192(R7), F8 // s0_c3 = acc[48], lanes 0..3
-	FMOVQ 208(R7), F9 // s0_c3 = acc[48], lanes 4..7
-	FMOVQ 224(R7), F10 // s0_c3 = acc[48], lanes 8..11
-	FMOVQ 240(R7), F11 // s0_c3 = acc[48], lanes 12..15
-	FMOVQ 448(R7), F12 // s1_c3 = acc[112], lanes 0..3
-	FMOVQ 464(R7), F13 // s1_c3 = acc[112], lanes 4..7
-	FMOVQ 480(R7), F14 // s1_c3 = acc[112], lanes 8..11
-	FMOVQ 496(R7), F15 // s1_c3 = acc[112], lanes 12..15
-	JMP   end_31
+	MOVD  acc+72(FP), R8 // acc
+	FMOVQ F0, (R8) // acc[0] = s0_c0, lanes 0..3
+	FMOVQ F1, 16(R8) // acc[0] = s0_c0, lanes 4..7
+	FMOVQ F2, 32(R8) // acc[0] = s0_c0, lanes 8..11
+	FMOVQ F3, 48(R8) // acc[0] = s0_c0, lanes 12..15
+	FMOVQ F4, 256(R8) // acc[64] = s1_c0, lanes 0..3
+	FMOVQ F5, 272(R8) // acc[64] = s1_c0, lanes 4..7
+	FMOVQ F6, 288(R8) // acc[64] = s1_c0, lanes 8..11
+	FMOVQ F7, 304(R8) // acc[64] = s1_c0, lanes 12..15
+	FMOVQ F8, 64(R8) // acc[16] = s0_c1, lanes 0..3
+	FMOVQ F9, 80(R8) // acc[16] = s0_c1, lanes 4..7
+	FMOVQ F10, 96(R8) // acc[16] = s0_c1, lanes 8..11
+	FMOVQ F11, 112(R8) // acc[16] = s0_c1, lanes 12..15
+	FMOVQ F12, 320(R8) // acc[80] = s1_c1, lanes 0..3
+	FMOVQ F13, 336(R8) // acc[80] = s1_c1, lanes 4..7
+	FMOVQ F14, 352(R8) // acc[80] = s1_c1, lanes 8..11
+	FMOVQ F15, 368(R8) // acc[80] = s1_c1, lanes 12..15
+	MOVD  resume+80(FP), R8 // resume
+	CMP   $1, R8 // resume < 1
+	BLT   less_34 // resume < 1
+	MOVD  acc+72(FP), R8 // acc
+	FMOVQ 128(R8), F0 // s0_c2 = acc[32], lanes 0..3
+	FMOVQ 144(R8), F1 // s0_c2 = acc[32], lanes 4..7
+	FMOVQ 160(R8), F2 // s0_c2 = acc[32], lanes 8..11
+	FMOVQ 176(R8), F3 // s0_c2 = acc[32], lanes 12..15
+	FMOVQ 384(R8), F4 // s1_c2 = acc[96], lanes 0..3
+	FMOVQ 400(R8), F5 // s1_c2 = acc[96], lanes 4..7
+	FMOVQ 416(R8), F6 // s1_c2 = acc[96], lanes 8..11
+	FMOVQ 432(R8), F7 // s1_c2 = acc[96], lanes 12..15
+	FMOVQ 192(R8), F8 // s0_c3 = acc[48], lanes 0..3
+	FMOVQ 208(R8), F9 // s0_c3 = acc[48], lanes 4..7
+	FMOVQ 224(R8), F10 // s0_c3 = acc[48], lanes 8..11
+	FMOVQ 240(R8), F11 // s0_c3 = acc[48], lanes 12..15
+	FMOVQ 448(R8), F12 // s1_c3 = acc[112], lanes 0..3
+	FMOVQ 464(R8), F13 // s1_c3 = acc[112], lanes 4..7
+	FMOVQ 480(R8), F14 // s1_c3 = acc[112], lanes 8..11
+	FMOVQ 496(R8), F15 // s1_c3 = acc[112], lanes 12..15
+	JMP   end_35
 
-less_30:
+less_34:
 	VEOR V0.B16, V0.B16, V0.B16 // s0_c2 = 0, lanes 0..3
 	VEOR V1.B16, V1.B16, V1.B16 // s0_c2 = 0, lanes 4..7
 	VEOR V2.B16, V2.B16, V2.B16 // s0_c2 = 0, lanes 8..11
@@ -27129,19 +27300,19 @@ less_30:
 	VEOR V14.B16, V14.B16, V14.B16 // s1_c3 = 0, lanes 8..11
 	VEOR V15.B16, V15.B16, V15.B16 // s1_c3 = 0, lanes 12..15
 
-end_31:
-	MOVD q+8(FP), R7 // q
-	MOVD dim+24(FP), R8 // dim
-	CMP  $64, R8 // dim < 64
-	BLT  chains_end_33 // dim < 64
+end_35:
+	MOVD q+8(FP), R8 // q
+	MOVD dim+24(FP), R9 // dim
+	CMP  $64, R9 // dim < 64
+	BLT  chains_end_37 // dim < 64
 
-chains_32:
-	FMOVQ 128(R7), F16 // x = q[32], lanes 0..3
-	FMOVQ 144(R7), F17 // x = q[32], lanes 4..7
-	FMOVQ 160(R7), F18 // x = q[32], lanes 8..11
-	FMOVQ 176(R7), F19 // x = q[32], lanes 12..15
-	FMOVQ 64(R6), F20 // y = float16 of y[16]
-	FMOVQ 80(R6), F22 // y = float16 of y[16]
+chains_36:
+	FMOVQ 128(R8), F16 // x = q[32], lanes 0..3
+	FMOVQ 144(R8), F17 // x = q[32], lanes 4..7
+	FMOVQ 160(R8), F18 // x = q[32], lanes 8..11
+	FMOVQ 176(R8), F19 // x = q[32], lanes 12..15
+	FMOVQ 64(R7), F20 // y = float16 of y[16]
+	FMOVQ 80(R7), F22 // y = float16 of y[16]
 	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[16]
 	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[16]
 	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[16]
@@ -27154,12 +27325,12 @@ chains_32:
 	VFMLA V21.S4, V21.S4, V5.S4 // s1_c2 += y * y, lanes 4..7
 	VFMLA V22.S4, V22.S4, V6.S4 // s1_c2 += y * y, lanes 8..11
 	VFMLA V23.S4, V23.S4, V7.S4 // s1_c2 += y * y, lanes 12..15
-	FMOVQ 192(R7), F16 // x = q[48], lanes 0..3
-	FMOVQ 208(R7), F17 // x = q[48], lanes 4..7
-	FMOVQ 224(R7), F18 // x = q[48], lanes 8..11
-	FMOVQ 240(R7), F19 // x = q[48], lanes 12..15
-	FMOVQ 96(R6), F20 // y = float16 of y[24]
-	FMOVQ 112(R6), F22 // y = float16 of y[24]
+	FMOVQ 192(R8), F16 // x = q[48], lanes 0..3
+	FMOVQ 208(R8), F17 // x = q[48], lanes 4..7
+	FMOVQ 224(R8), F18 // x = q[48], lanes 8..11
+	FMOVQ 240(R8), F19 // x = q[48], lanes 12..15
+	FMOVQ 96(R7), F20 // y = float16 of y[24]
+	FMOVQ 112(R7), F22 // y = float16 of y[24]
 	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[24]
 	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[24]
 	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[24]
@@ -27172,24 +27343,24 @@ chains_32:
 	VFMLA V21.S4, V21.S4, V13.S4 // s1_c3 += y * y, lanes 4..7
 	VFMLA V22.S4, V22.S4, V14.S4 // s1_c3 += y * y, lanes 8..11
 	VFMLA V23.S4, V23.S4, V15.S4 // s1_c3 += y * y, lanes 12..15
-	ADD   $256, R7, R7 // q += 256
-	ADD   $128, R6, R6 // y += 128
-	SUB   $64, R8, R8 // dim += -64
-	CMP   $64, R8 // dim >= 64
-	BGE   chains_32 // dim >= 64
+	ADD   $256, R8, R8 // q += 256
+	ADD   $128, R7, R7 // y += 128
+	SUB   $64, R9, R9 // dim += -64
+	CMP   $64, R9 // dim >= 64
+	BGE   chains_36 // dim >= 64
 
-chains_end_33:
+chains_end_37:
 	// what is left: full vectors of the first chains, then a part of the next
-	CMP   $1, R8 // dim < 1
-	BLT   less_34 // dim < 1
-	CMP   $48, R8 // dim < 48
-	BLT   less_35 // dim < 48
-	FMOVQ 128(R7), F16 // x = q[32], lanes 0..3
-	FMOVQ 144(R7), F17 // x = q[32], lanes 4..7
-	FMOVQ 160(R7), F18 // x = q[32], lanes 8..11
-	FMOVQ 176(R7), F19 // x = q[32], lanes 12..15
-	FMOVQ 64(R6), F20 // y = float16 of y[16]
-	FMOVQ 80(R6), F22 // y = float16 of y[16]
+	CMP   $1, R9 // dim < 1
+	BLT   less_38 // dim < 1
+	CMP   $48, R9 // dim < 48
+	BLT   less_39 // dim < 48
+	FMOVQ 128(R8), F16 // x = q[32], lanes 0..3
+	FMOVQ 144(R8), F17 // x = q[32], lanes 4..7
+	FMOVQ 160(R8), F18 // x = q[32], lanes 8..11
+	FMOVQ 176(R8), F19 // x = q[32], lanes 12..15
+	FMOVQ 64(R7), F20 // y = float16 of y[16]
+	FMOVQ 80(R7), F22 // y = float16 of y[16]
 	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[16]
 	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[16]
 	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[16]
@@ -27203,15 +27374,15 @@ chains_end_33:
 	VFMLA V22.S4, V22.S4, V6.S4 // s1_c2 += y * y, lanes 8..11
 	VFMLA V23.S4, V23.S4, V7.S4 // s1_c2 += y * y, lanes 12..15
 
-less_35:
-	CMP   $64, R8 // dim < 64
-	BLT   less_36 // dim < 64
-	FMOVQ 192(R7), F16 // x = q[48], lanes 0..3
-	FMOVQ 208(R7), F17 // x = q[48], lanes 4..7
-	FMOVQ 224(R7), F18 // x = q[48], lanes 8..11
-	FMOVQ 240(R7), F19 // x = q[48], lanes 12..15
-	FMOVQ 96(R6), F20 // y = float16 of y[24]
-	FMOVQ 112(R6), F22 // y = float16 of y[24]
+less_39:
+	CMP   $64, R9 // dim < 64
+	BLT   less_40 // dim < 64
+	FMOVQ 192(R8), F16 // x = q[48], lanes 0..3
+	FMOVQ 208(R8), F17 // x = q[48], lanes 4..7
+	FMOVQ 224(R8), F18 // x = q[48], lanes 8..11
+	FMOVQ 240(R8), F19 // x = q[48], lanes 12..15
+	FMOVQ 96(R7), F20 // y = float16 of y[24]
+	FMOVQ 112(R7), F22 // y = float16 of y[24]
 	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[24]
 	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[24]
 	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[24]
@@ -27225,128 +27396,128 @@ less_35:
 	VFMLA V22.S4, V22.S4, V14.S4 // s1_c3 += y * y, lanes 8..11
 	VFMLA V23.S4, V23.S4, V15.S4 // s1_c3 += y * y, lanes 12..15
 
-less_36:
-	MOVD  R8, R9 // rest = dim
-	AND   $15, R9, R9 // rest &= 15
-	CMP   $1, R9 // rest < 1
-	BLT   less_37 // rest < 1
-	CMP   $32, R8 // dim < 32
-	BLT   less_38 // dim < 32
-	SUB   R9, R8, R8 // dim -= rest
-	ADD   R8, R7, R7 // q += dim
-	ADD   R8, R7, R7 // q += dim
-	ADD   R8, R7, R7 // q += dim
-	ADD   R8, R7, R7 // q += dim
+less_40:
+	MOVD  R9, R10 // rest = dim
+	AND   $15, R10, R10 // rest &= 15
+	CMP   $1, R10 // rest < 1
+	BLT   less_41 // rest < 1
+	CMP   $32, R9 // dim < 32
+	BLT   less_42 // dim < 32
+	SUB   R10, R9, R9 // dim -= rest
+	ADD   R9, R8, R8 // q += dim
+	ADD   R9, R8, R8 // q += dim
+	ADD   R9, R8, R8 // q += dim
+	ADD   R9, R8, R8 // q += dim
 	VEOR  V16.B16, V16.B16, V16.B16 // x = q[0], rest lanes
 	VEOR  V17.B16, V17.B16, V17.B16 // x = q[0], rest lanes
 	VEOR  V18.B16, V18.B16, V18.B16 // x = q[0], rest lanes
 	VEOR  V19.B16, V19.B16, V19.B16 // x = q[0], rest lanes
-	CMP   $4, R9 // x = q[0], rest lanes
-	BLT   tail_40 // x = q[0], rest lanes
-	FMOVQ (R7), F16 // x = q[0], rest lanes
-	CMP   $8, R9 // x = q[0], rest lanes
-	BLT   tail_41 // x = q[0], rest lanes
-	FMOVQ 16(R7), F17 // x = q[0], rest lanes
-	CMP   $12, R9 // x = q[0], rest lanes
-	BLT   tail_42 // x = q[0], rest lanes
-	FMOVQ 32(R7), F18 // x = q[0], rest lanes
-	CMP   $16, R9 // x = q[0], rest lanes
-	BLT   tail_43 // x = q[0], rest lanes
-	FMOVQ 48(R7), F19 // x = q[0], rest lanes
-	JMP   tail_done_39 // x = q[0], rest lanes
+	CMP   $4, R10 // x = q[0], rest lanes
+	BLT   tail_44 // x = q[0], rest lanes
+	FMOVQ (R8), F16 // x = q[0], rest lanes
+	CMP   $8, R10 // x = q[0], rest lanes
+	BLT   tail_45 // x = q[0], rest lanes
+	FMOVQ 16(R8), F17 // x = q[0], rest lanes
+	CMP   $12, R10 // x = q[0], rest lanes
+	BLT   tail_46 // x = q[0], rest lanes
+	FMOVQ 32(R8), F18 // x = q[0], rest lanes
+	CMP   $16, R10 // x = q[0], rest lanes
+	BLT   tail_47 // x = q[0], rest lanes
+	FMOVQ 48(R8), F19 // x = q[0], rest lanes
+	JMP   tail_done_43 // x = q[0], rest lanes
 
-tail_40:
-	TBZ   $1, R9, tail_one_44 // x = q[0], rest lanes
-	FMOVD (R7), F16 // x = q[0], rest lanes
-	TBZ   $0, R9, tail_done_39 // x = q[0], rest lanes
-	ADD   $8, R7, R7 // x = q[0], rest lanes
-	VLD1  (R7), V16.S[2] // x = q[0], rest lanes
-	JMP   tail_done_39 // x = q[0], rest lanes
+tail_44:
+	TBZ   $1, R10, tail_one_48 // x = q[0], rest lanes
+	FMOVD (R8), F16 // x = q[0], rest lanes
+	TBZ   $0, R10, tail_done_43 // x = q[0], rest lanes
+	ADD   $8, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V16.S[2] // x = q[0], rest lanes
+	JMP   tail_done_43 // x = q[0], rest lanes
 
-tail_one_44:
-	TBZ   $0, R9, tail_done_39 // x = q[0], rest lanes
-	FMOVS (R7), F16 // x = q[0], rest lanes
-	JMP   tail_done_39 // x = q[0], rest lanes
+tail_one_48:
+	TBZ   $0, R10, tail_done_43 // x = q[0], rest lanes
+	FMOVS (R8), F16 // x = q[0], rest lanes
+	JMP   tail_done_43 // x = q[0], rest lanes
 
-tail_41:
-	TBZ   $1, R9, tail_one_45 // x = q[0], rest lanes
-	FMOVD 16(R7), F17 // x = q[0], rest lanes
-	TBZ   $0, R9, tail_done_39 // x = q[0], rest lanes
-	ADD   $24, R7, R7 // x = q[0], rest lanes
-	VLD1  (R7), V17.S[2] // x = q[0], rest lanes
-	JMP   tail_done_39 // x = q[0], rest lanes
+tail_45:
+	TBZ   $1, R10, tail_one_49 // x = q[0], rest lanes
+	FMOVD 16(R8), F17 // x = q[0], rest lanes
+	TBZ   $0, R10, tail_done_43 // x = q[0], rest lanes
+	ADD   $24, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V17.S[2] // x = q[0], rest lanes
+	JMP   tail_done_43 // x = q[0], rest lanes
 
-tail_one_45:
-	TBZ   $0, R9, tail_done_39 // x = q[0], rest lanes
-	FMOVS 16(R7), F17 // x = q[0], rest lanes
-	JMP   tail_done_39 // x = q[0], rest lanes
+tail_one_49:
+	TBZ   $0, R10, tail_done_43 // x = q[0], rest lanes
+	FMOVS 16(R8), F17 // x = q[0], rest lanes
+	JMP   tail_done_43 // x = q[0], rest lanes
 
-tail_42:
-	TBZ   $1, R9, tail_one_46 // x = q[0], rest lanes
-	FMOVD 32(R7), F18 // x = q[0], rest lanes
-	TBZ   $0, R9, tail_done_39 // x = q[0], rest lanes
-	ADD   $40, R7, R7 // x = q[0], rest lanes
-	VLD1  (R7), V18.S[2] // x = q[0], rest lanes
-	JMP   tail_done_39 // x = q[0], rest lanes
+tail_46:
+	TBZ   $1, R10, tail_one_50 // x = q[0], rest lanes
+	FMOVD 32(R8), F18 // x = q[0], rest lanes
+	TBZ   $0, R10, tail_done_43 // x = q[0], rest lanes
+	ADD   $40, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V18.S[2] // x = q[0], rest lanes
+	JMP   tail_done_43 // x = q[0], rest lanes
 
-tail_one_46:
-	TBZ   $0, R9, tail_done_39 // x = q[0], rest lanes
-	FMOVS 32(R7), F18 // x = q[0], rest lanes
-	JMP   tail_done_39 // x = q[0], rest lanes
+tail_one_50:
+	TBZ   $0, R10, tail_done_43 // x = q[0], rest lanes
+	FMOVS 32(R8), F18 // x = q[0], rest lanes
+	JMP   tail_done_43 // x = q[0], rest lanes
 
-tail_43:
-	TBZ   $1, R9, tail_one_47 // x = q[0], rest lanes
-	FMOVD 48(R7), F19 // x = q[0], rest lanes
-	TBZ   $0, R9, tail_done_39 // x = q[0], rest lanes
-	ADD   $56, R7, R7 // x = q[0], rest lanes
-	VLD1  (R7), V19.S[2] // x = q[0], rest lanes
-	JMP   tail_done_39 // x = q[0], rest lanes
+tail_47:
+	TBZ   $1, R10, tail_one_51 // x = q[0], rest lanes
+	FMOVD 48(R8), F19 // x = q[0], rest lanes
+	TBZ   $0, R10, tail_done_43 // x = q[0], rest lanes
+	ADD   $56, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V19.S[2] // x = q[0], rest lanes
+	JMP   tail_done_43 // x = q[0], rest lanes
 
-tail_one_47:
-	TBZ   $0, R9, tail_done_39 // x = q[0], rest lanes
-	FMOVS 48(R7), F19 // x = q[0], rest lanes
+tail_one_51:
+	TBZ   $0, R10, tail_done_43 // x = q[0], rest lanes
+	FMOVS 48(R8), F19 // x = q[0], rest lanes
 
-tail_done_39:
-	ADD   R8, R6, R6 // y += dim
-	ADD   R8, R6, R6 // y += dim
-	MOVD  R9, R7 // y = float16 of y[0], rest lanes
-	LSL   $1, R7, R7 // y = float16 of y[0], rest lanes
-	ADD   R6, R7, R7 // y = float16 of y[0], rest lanes
-	MOVD  $0, R10 // y = float16 of y[0], rest lanes
-	TBZ   $0, R9, no_piece_48 // y = float16 of y[0], rest lanes
-	SUB   $2, R7, R7 // y = float16 of y[0], rest lanes
-	MOVHU (R7), R11 // y = float16 of y[0], rest lanes
-	LSL   $16, R10, R10 // y = float16 of y[0], rest lanes
-	ORR   R11, R10, R10 // y = float16 of y[0], rest lanes
+tail_done_43:
+	ADD   R9, R7, R7 // y += dim
+	ADD   R9, R7, R7 // y += dim
+	MOVD  R10, R8 // y = float16 of y[0], rest lanes
+	LSL   $1, R8, R8 // y = float16 of y[0], rest lanes
+	ADD   R7, R8, R8 // y = float16 of y[0], rest lanes
+	MOVD  $0, R11 // y = float16 of y[0], rest lanes
+	TBZ   $0, R10, no_piece_52 // y = float16 of y[0], rest lanes
+	SUB   $2, R8, R8 // y = float16 of y[0], rest lanes
+	MOVHU (R8), R12 // y = float16 of y[0], rest lanes
+	LSL   $16, R11, R11 // y = float16 of y[0], rest lanes
+	ORR   R12, R11, R11 // y = float16 of y[0], rest lanes
 
-no_piece_48:
-	TBZ   $1, R9, no_piece_49 // y = float16 of y[0], rest lanes
-	SUB   $4, R7, R7 // y = float16 of y[0], rest lanes
-	MOVWU (R7), R11 // y = float16 of y[0], rest lanes
-	LSL   $32, R10, R10 // y = float16 of y[0], rest lanes
-	ORR   R11, R10, R10 // y = float16 of y[0], rest lanes
+no_piece_52:
+	TBZ   $1, R10, no_piece_53 // y = float16 of y[0], rest lanes
+	SUB   $4, R8, R8 // y = float16 of y[0], rest lanes
+	MOVWU (R8), R12 // y = float16 of y[0], rest lanes
+	LSL   $32, R11, R11 // y = float16 of y[0], rest lanes
+	ORR   R12, R11, R11 // y = float16 of y[0], rest lanes
 
-no_piece_49:
+no_piece_53:
 	VEOR  V22.B16, V22.B16, V22.B16 // y = float16 of y[0], rest lanes
-	FMOVD R10, F20 // y = float16 of y[0], rest lanes
-	TBZ   $2, R9, no_piece_50 // y = float16 of y[0], rest lanes
-	SUB   $8, R7, R7 // y = float16 of y[0], rest lanes
-	FMOVD (R7), F21 // y = float16 of y[0], rest lanes
+	FMOVD R11, F20 // y = float16 of y[0], rest lanes
+	TBZ   $2, R10, no_piece_54 // y = float16 of y[0], rest lanes
+	SUB   $8, R8, R8 // y = float16 of y[0], rest lanes
+	FMOVD (R8), F21 // y = float16 of y[0], rest lanes
 	VMOV  V20.D[0], V21.D[1] // y = float16 of y[0], rest lanes
 	VMOV  V21.B16, V20.B16 // y = float16 of y[0], rest lanes
 
-no_piece_50:
-	TBZ   $3, R9, no_piece_51 // y = float16 of y[0], rest lanes
+no_piece_54:
+	TBZ   $3, R10, no_piece_55 // y = float16 of y[0], rest lanes
 	VMOV  V20.B16, V22.B16 // y = float16 of y[0], rest lanes
-	FMOVQ (R6), F20 // y = float16 of y[0], rest lanes
+	FMOVQ (R7), F20 // y = float16 of y[0], rest lanes
 
-no_piece_51:
+no_piece_55:
 	WORD  $0x4e217a95 // FCVTL2 V21.4S, V20.8H // y = float16 of y[0], rest lanes
 	WORD  $0x0e217a94 // FCVTL V20.4S, V20.4H // y = float16 of y[0], rest lanes
 	WORD  $0x4e217ad7 // FCVTL2 V23.4S, V22.8H // y = float16 of y[0], rest lanes
 	WORD  $0x0e217ad6 // FCVTL V22.4S, V22.4H // y = float16 of y[0], rest lanes
-	CMP   $48, R8 // dim < 48
-	BLT   less_52 // dim < 48
+	CMP   $48, R9 // dim < 48
+	BLT   less_56 // dim < 48
 	VFMLA V20.S4, V16.S4, V8.S4 // s0_c3 += x * y, lanes 0..3
 	VFMLA V21.S4, V17.S4, V9.S4 // s0_c3 += x * y, lanes 4..7
 	VFMLA V22.S4, V18.S4, V10.S4 // s0_c3 += x * y, lanes 8..11
@@ -27355,9 +27526,9 @@ no_piece_51:
 	VFMLA V21.S4, V21.S4, V13.S4 // s1_c3 += y * y, lanes 4..7
 	VFMLA V22.S4, V22.S4, V14.S4 // s1_c3 += y * y, lanes 8..11
 	VFMLA V23.S4, V23.S4, V15.S4 // s1_c3 += y * y, lanes 12..15
-	JMP   end_53
+	JMP   end_57
 
-less_52:
+less_56:
 	VFMLA V20.S4, V16.S4, V0.S4 // s0_c2 += x * y, lanes 0..3
 	VFMLA V21.S4, V17.S4, V1.S4 // s0_c2 += x * y, lanes 4..7
 	VFMLA V22.S4, V18.S4, V2.S4 // s0_c2 += x * y, lanes 8..11
@@ -27367,53 +27538,53 @@ less_52:
 	VFMLA V22.S4, V22.S4, V6.S4 // s1_c2 += y * y, lanes 8..11
 	VFMLA V23.S4, V23.S4, V7.S4 // s1_c2 += y * y, lanes 12..15
 
-end_53:
+end_57:
+less_42:
+less_41:
 less_38:
-less_37:
-less_34:
-	MOVD  acc+72(FP), R6 // acc
-	FMOVQ F0, 128(R6) // acc[32] = s0_c2, lanes 0..3
-	FMOVQ F1, 144(R6) // acc[32] = s0_c2, lanes 4..7
-	FMOVQ F2, 160(R6) // acc[32] = s0_c2, lanes 8..11
-	FMOVQ F3, 176(R6) // acc[32] = s0_c2, lanes 12..15
-	FMOVQ F4, 384(R6) // acc[96] = s1_c2, lanes 0..3
-	FMOVQ F5, 400(R6) // acc[96] = s1_c2, lanes 4..7
-	FMOVQ F6, 416(R6) // acc[96] = s1_c2, lanes 8..11
-	FMOVQ F7, 432(R6) // acc[96] = s1_c2, lanes 12..15
-	FMOVQ F8, 192(R6) // acc[48] = s0_c3, lanes 0..3
-	FMOVQ F9, 208(R6) // acc[48] = s0_c3, lanes 4..7
-	FMOVQ F10, 224(R6) // acc[48] = s0_c3, lanes 8..11
-	FMOVQ F11, 240(R6) // acc[48] = s0_c3, lanes 12..15
-	FMOVQ F12, 448(R6) // acc[112] = s1_c3, lanes 0..3
-	FMOVQ F13, 464(R6) // acc[112] = s1_c3, lanes 4..7
-	FMOVQ F14, 480(R6) // acc[112] = s1_c3, lanes 8..11
-	FMOVQ F15, 496(R6) // acc[112] = s1_c3, lanes 12..15
+	MOVD  acc+72(FP), R7 // acc
+	FMOVQ F0, 128(R7) // acc[32] = s0_c2, lanes 0..3
+	FMOVQ F1, 144(R7) // acc[32] = s0_c2, lanes 4..7
+	FMOVQ F2, 160(R7) // acc[32] = s0_c2, lanes 8..11
+	FMOVQ F3, 176(R7) // acc[32] = s0_c2, lanes 12..15
+	FMOVQ F4, 384(R7) // acc[96] = s1_c2, lanes 0..3
+	FMOVQ F5, 400(R7) // acc[96] = s1_c2, lanes 4..7
+	FMOVQ F6, 416(R7) // acc[96] = s1_c2, lanes 8..11
+	FMOVQ F7, 432(R7) // acc[96] = s1_c2, lanes 12..15
+	FMOVQ F8, 192(R7) // acc[48] = s0_c3, lanes 0..3
+	FMOVQ F9, 208(R7) // acc[48] = s0_c3, lanes 4..7
+	FMOVQ F10, 224(R7) // acc[48] = s0_c3, lanes 8..11
+	FMOVQ F11, 240(R7) // acc[48] = s0_c3, lanes 12..15
+	FMOVQ F12, 448(R7) // acc[112] = s1_c3, lanes 0..3
+	FMOVQ F13, 464(R7) // acc[112] = s1_c3, lanes 4..7
+	FMOVQ F14, 480(R7) // acc[112] = s1_c3, lanes 8..11
+	FMOVQ F15, 496(R7) // acc[112] = s1_c3, lanes 12..15
 
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
 	VEOR  V0.B16, V0.B16, V0.B16 // zero = 0, lanes 0..3
 	VEOR  V1.B16, V1.B16, V1.B16 // zero = 0, lanes 4..7
 	VEOR  V2.B16, V2.B16, V2.B16 // zero = 0, lanes 8..11
 	VEOR  V3.B16, V3.B16, V3.B16 // zero = 0, lanes 12..15
-	MOVD  acc+72(FP), R6 // acc
-	FMOVQ (R6), F4 // c0 = acc[0], lanes 0..3
-	FMOVQ 16(R6), F5 // c0 = acc[0], lanes 4..7
-	FMOVQ 32(R6), F6 // c0 = acc[0], lanes 8..11
-	FMOVQ 48(R6), F7 // c0 = acc[0], lanes 12..15
-	MOVD  acc+72(FP), R6 // acc
-	FMOVQ 64(R6), F8 // c1 = acc[16], lanes 0..3
-	FMOVQ 80(R6), F9 // c1 = acc[16], lanes 4..7
-	FMOVQ 96(R6), F10 // c1 = acc[16], lanes 8..11
-	FMOVQ 112(R6), F11 // c1 = acc[16], lanes 12..15
-	MOVD  acc+72(FP), R6 // acc
-	FMOVQ 128(R6), F12 // c2 = acc[32], lanes 0..3
-	FMOVQ 144(R6), F13 // c2 = acc[32], lanes 4..7
-	FMOVQ 160(R6), F14 // c2 = acc[32], lanes 8..11
-	FMOVQ 176(R6), F15 // c2 = acc[32], lanes 12..15
-	MOVD  acc+72(FP), R6 // acc
-	FMOVQ 192(R6), F16 // c3 = acc[48], lanes 0..3
-	FMOVQ 208(R6), F17 // c3 = acc[48], lanes 4..7
-	FMOVQ 224(R6), F18 // c3 = acc[48], lanes 8..11
-	FMOVQ 240(R6), F19 // c3 = acc[48], lanes 12..15
+	MOVD  acc+72(FP), R7 // acc
+	FMOVQ (R7), F4 // c0 = acc[0], lanes 0..3
+	FMOVQ 16(R7), F5 // c0 = acc[0], lanes 4..7
+	FMOVQ 32(R7), F6 // c0 = acc[0], lanes 8..11
+	FMOVQ 48(R7), F7 // c0 = acc[0], lanes 12..15
+	MOVD  acc+72(FP), R7 // acc
+	FMOVQ 64(R7), F8 // c1 = acc[16], lanes 0..3
+	FMOVQ 80(R7), F9 // c1 = acc[16], lanes 4..7
+	FMOVQ 96(R7), F10 // c1 = acc[16], lanes 8..11
+	FMOVQ 112(R7), F11 // c1 = acc[16], lanes 12..15
+	MOVD  acc+72(FP), R7 // acc
+	FMOVQ 128(R7), F12 // c2 = acc[32], lanes 0..3
+	FMOVQ 144(R7), F13 // c2 = acc[32], lanes 4..7
+	FMOVQ 160(R7), F14 // c2 = acc[32], lanes 8..11
+	FMOVQ 176(R7), F15 // c2 = acc[32], lanes 12..15
+	MOVD  acc+72(FP), R7 // acc
+	FMOVQ 192(R7), F16 // c3 = acc[48], lanes 0..3
+	FMOVQ 208(R7), F17 // c3 = acc[48], lanes 4..7
+	FMOVQ 224(R7), F18 // c3 = acc[48], lanes 8..11
+	FMOVQ 240(R7), F19 // c3 = acc[48], lanes 12..15
 	WORD  $0x4e28d484 // FADD V4.4S, V4.4S, V8.4S // c0 = c0 + c1, lanes 0..3
 	WORD  $0x4e29d4a5 // FADD V5.4S, V5.4S, V9.4S // c0 = c0 + c1, lanes 4..7
 	WORD  $0x4e2ad4c6 // FADD V6.4S, V6.4S, V10.4S // c0 = c0 + c1, lanes 8..11
@@ -27437,26 +27608,26 @@ less_34:
 	WORD  $0x4e21d4a5 // FADD V5.4S, V5.4S, V1.4S // c0 = c0 + zero, lanes 4..7
 	WORD  $0x4e22d4c6 // FADD V6.4S, V6.4S, V2.4S // c0 = c0 + zero, lanes 8..11
 	WORD  $0x4e23d4e7 // FADD V7.4S, V7.4S, V3.4S // c0 = c0 + zero, lanes 12..15
-	MOVD  acc+72(FP), R6 // acc
-	FMOVQ 256(R6), F5 // c0 = acc[64], lanes 0..3
-	FMOVQ 272(R6), F6 // c0 = acc[64], lanes 4..7
-	FMOVQ 288(R6), F7 // c0 = acc[64], lanes 8..11
-	FMOVQ 304(R6), F8 // c0 = acc[64], lanes 12..15
-	MOVD  acc+72(FP), R6 // acc
-	FMOVQ 320(R6), F9 // c1 = acc[80], lanes 0..3
-	FMOVQ 336(R6), F10 // c1 = acc[80], lanes 4..7
-	FMOVQ 352(R6), F11 // c1 = acc[80], lanes 8..11
-	FMOVQ 368(R6), F12 // c1 = acc[80], lanes 12..15
-	MOVD  acc+72(FP), R6 // acc
-	FMOVQ 384(R6), F13 // c2 = acc[96], lanes 0..3
-	FMOVQ 400(R6), F14 // c2 = acc[96], lanes 4..7
-	FMOVQ 416(R6), F15 // c2 = acc[96], lanes 8..11
-	FMOVQ 432(R6), F16 // c2 = acc[96], lanes 12..15
-	MOVD  acc+72(FP), R6 // acc
-	FMOVQ 448(R6), F17 // c3 = acc[112], lanes 0..3
-	FMOVQ 464(R6), F18 // c3 = acc[112], lanes 4..7
-	FMOVQ 480(R6), F19 // c3 = acc[112], lanes 8..11
-	FMOVQ 496(R6), F20 // c3 = acc[112], lanes 12..15
+	MOVD  acc+72(FP), R7 // acc
+	FMOVQ 256(R7), F5 // c0 = acc[64], lanes 0..3
+	FMOVQ 272(R7), F6 // c0 = acc[64], lanes 4..7
+	FMOVQ 288(R7), F7 // c0 = acc[64], lanes 8..11
+	FMOVQ 304(R7), F8 // c0 = acc[64], lanes 12..15
+	MOVD  acc+72(FP), R7 // acc
+	FMOVQ 320(R7), F9 // c1 = acc[80], lanes 0..3
+	FMOVQ 336(R7), F10 // c1 = acc[80], lanes 4..7
+	FMOVQ 352(R7), F11 // c1 = acc[80], lanes 8..11
+	FMOVQ 368(R7), F12 // c1 = acc[80], lanes 12..15
+	MOVD  acc+72(FP), R7 // acc
+	FMOVQ 384(R7), F13 // c2 = acc[96], lanes 0..3
+	FMOVQ 400(R7), F14 // c2 = acc[96], lanes 4..7
+	FMOVQ 416(R7), F15 // c2 = acc[96], lanes 8..11
+	FMOVQ 432(R7), F16 // c2 = acc[96], lanes 12..15
+	MOVD  acc+72(FP), R7 // acc
+	FMOVQ 448(R7), F17 // c3 = acc[112], lanes 0..3
+	FMOVQ 464(R7), F18 // c3 = acc[112], lanes 4..7
+	FMOVQ 480(R7), F19 // c3 = acc[112], lanes 8..11
+	FMOVQ 496(R7), F20 // c3 = acc[112], lanes 12..15
 	WORD  $0x4e29d4a5 // FADD V5.4S, V5.4S, V9.4S // c0 = c0 + c1, lanes 0..3
 	WORD  $0x4e2ad4c6 // FADD V6.4S, V6.4S, V10.4S // c0 = c0 + c1, lanes 4..7
 	WORD  $0x4e2bd4e7 // FADD V7.4S, V7.4S, V11.4S // c0 = c0 + c1, lanes 8..11
@@ -27483,26 +27654,37 @@ less_34:
 	FMOVS F4, (R0) // dst[0] = c0[0]
 	FMOVS F5, 4(R0) // dst[1] = c0[0]
 	ADD   $8, R0, R0 // dst += 8
-	SUB   $1, R2, R2 // count += -1
-	CMP   $1, R2 // count >= 1
-	BGE   rows_1 // count >= 1
+	SUB   $1, R3, R3 // count += -1
+	CMP   $1, R3 // count >= 1
+	BGE   rows_3 // count >= 1
 
-rows_end_2:
+rows_end_4:
 	RET
 
 // func dotRowsInt8NEON(dst *float32, q *float32, rows *int8, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
 TEXT ·dotRowsInt8NEON(SB), NOSPLIT, $0-88
 	MOVD dst+0(FP), R0 // dst
+	MOVD $1, R1 // all = 1
+	MOVD index+48(FP), R1 // index
+	CMP  $1, R1 // index < 1
+	BLT  less_1 // index < 1
+	MOVD dim+24(FP), R1 // dim
+	CMP  $2048, R1 // dim < 2048
+	BLT  less_2 // dim < 2048
+	MOVD $0, R1 // all = 0
+
+less_2:
+less_1:
 	MOVD rows+16(FP), R1 // rows
 	MOVD count+40(FP), R2 // count
 	MOVD index+48(FP), R3 // index
 	CMP  $1, R2 // count < 1
-	BLT  rows_end_2 // count < 1
+	BLT  rows_end_4 // count < 1
 
-rows_1:
+rows_3:
 	MOVD  stride+32(FP), R8 // stride
 	CMP   $1, R3 // index < 1
-	BLT   less_3 // index < 1
+	BLT   less_5 // index < 1
 	MOVWU (R3), R6 // row = index[0]
 	MUL   R8, R6, R6 // row *= stride
 	ADD   R1, R6, R6 // row += rows
@@ -27515,18 +27697,18 @@ rows_1:
 	MUL   R8, R7, R7 // ahead *= stride
 	ADD   R1, R7, R7 // ahead += rows
 	ADD   $4, R3, R3 // index += 4
-	JMP   end_4
+	JMP   end_6
 
-less_3:
+less_5:
 	MOVD R1, R6 // row = rows
 	MOVD ahead+64(FP), R7 // ahead
 	ADD  R1, R7, R7 // ahead += rows
 	ADD  R8, R1, R1 // rows += stride
 
-end_4:
+end_6:
 	MOVD  resume+80(FP), R8 // resume
 	CMP   $1, R8 // resume < 1
-	BLT   less_5 // resume < 1
+	BLT   less_7 // resume < 1
 	MOVD  acc+72(FP), R8 // acc
 	FMOVQ (R8), F0 // s0_c0 = acc[0], lanes 0..3
 	FMOVQ 16(R8), F1 // s0_c0 = acc[0], lanes 4..7
@@ -27544,9 +27726,9 @@ end_4:
 	FMOVQ 208(R8), F13 // s0_c3 = acc[48], lanes 4..7
 	FMOVQ 224(R8), F14 // s0_c3 = acc[48], lanes 8..11
 	FMOVQ 240(R8), F15 // s0_c3 = acc[48], lanes 12..15
-	JMP   end_6
+	JMP   end_8
 
-less_5:
+less_7:
 	VEOR V0.B16, V0.B16, V0.B16 // s0_c0 = 0, lanes 0..3
 	VEOR V1.B16, V1.B16, V1.B16 // s0_c0 = 0, lanes 4..7
 	VEOR V2.B16, V2.B16, V2.B16 // s0_c0 = 0, lanes 8..11
@@ -27564,13 +27746,13 @@ less_5:
 	VEOR V14.B16, V14.B16, V14.B16 // s0_c3 = 0, lanes 8..11
 	VEOR V15.B16, V15.B16, V15.B16 // s0_c3 = 0, lanes 12..15
 
-end_6:
+end_8:
 	MOVD q+8(FP), R8 // q
 	MOVD dim+24(FP), R9 // dim
 	CMP  $64, R9 // dim < 64
-	BLT  chains_end_8 // dim < 64
+	BLT  chains_end_10 // dim < 64
 
-chains_7:
+chains_9:
 	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
 	FMOVQ (R8), F16 // x = q[0], lanes 0..3
 	FMOVQ 16(R8), F17 // x = q[0], lanes 4..7
@@ -27653,15 +27835,15 @@ chains_7:
 	ADD   $64, R7, R7 // ahead += 64
 	SUB   $64, R9, R9 // dim += -64
 	CMP   $64, R9 // dim >= 64
-	BGE   chains_7 // dim >= 64
+	BGE   chains_9 // dim >= 64
 
-chains_end_8:
+chains_end_10:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMP   $1, R9 // dim < 1
-	BLT   less_9 // dim < 1
+	BLT   less_11 // dim < 1
 	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
 	CMP   $16, R9 // dim < 16
-	BLT   less_10 // dim < 16
+	BLT   less_12 // dim < 16
 	FMOVQ (R8), F16 // x = q[0], lanes 0..3
 	FMOVQ 16(R8), F17 // x = q[0], lanes 4..7
 	FMOVQ 32(R8), F18 // x = q[0], lanes 8..11
@@ -27682,9 +27864,9 @@ chains_end_8:
 	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
 	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
 
-less_10:
+less_12:
 	CMP   $32, R9 // dim < 32
-	BLT   less_11 // dim < 32
+	BLT   less_13 // dim < 32
 	FMOVQ 64(R8), F16 // x = q[16], lanes 0..3
 	FMOVQ 80(R8), F17 // x = q[16], lanes 4..7
 	FMOVQ 96(R8), F18 // x = q[16], lanes 8..11
@@ -27705,9 +27887,9 @@ less_10:
 	VFMLA V22.S4, V18.S4, V6.S4 // s0_c1 += x * y, lanes 8..11
 	VFMLA V23.S4, V19.S4, V7.S4 // s0_c1 += x * y, lanes 12..15
 
-less_11:
+less_13:
 	CMP   $48, R9 // dim < 48
-	BLT   less_12 // dim < 48
+	BLT   less_14 // dim < 48
 	FMOVQ 128(R8), F16 // x = q[32], lanes 0..3
 	FMOVQ 144(R8), F17 // x = q[32], lanes 4..7
 	FMOVQ 160(R8), F18 // x = q[32], lanes 8..11
@@ -27728,9 +27910,9 @@ less_11:
 	VFMLA V22.S4, V18.S4, V10.S4 // s0_c2 += x * y, lanes 8..11
 	VFMLA V23.S4, V19.S4, V11.S4 // s0_c2 += x * y, lanes 12..15
 
-less_12:
+less_14:
 	CMP   $64, R9 // dim < 64
-	BLT   less_13 // dim < 64
+	BLT   less_15 // dim < 64
 	FMOVQ 192(R8), F16 // x = q[48], lanes 0..3
 	FMOVQ 208(R8), F17 // x = q[48], lanes 4..7
 	FMOVQ 224(R8), F18 // x = q[48], lanes 8..11
@@ -27751,13 +27933,13 @@ less_12:
 	VFMLA V22.S4, V18.S4, V14.S4 // s0_c3 += x * y, lanes 8..11
 	VFMLA V23.S4, V19.S4, V15.S4 // s0_c3 += x * y, lanes 12..15
 
-less_13:
+less_15:
 	MOVD  R9, R7 // rest = dim
 	AND   $15, R7, R7 // rest &= 15
 	CMP   $1, R7 // rest < 1
-	BLT   less_14 // rest < 1
+	BLT   less_16 // rest < 1
 	CMP   $0, R9 // dim < 0
-	BLT   less_15 // dim < 0
+	BLT   less_17 // dim < 0
 	SUB   R7, R9, R9 // dim -= rest
 	ADD   R9, R8, R8 // q += dim
 	ADD   R9, R8, R8 // q += dim
@@ -27768,109 +27950,109 @@ less_13:
 	VEOR  V18.B16, V18.B16, V18.B16 // x = q[0], rest lanes
 	VEOR  V19.B16, V19.B16, V19.B16 // x = q[0], rest lanes
 	CMP   $4, R7 // x = q[0], rest lanes
-	BLT   tail_17 // x = q[0], rest lanes
+	BLT   tail_19 // x = q[0], rest lanes
 	FMOVQ (R8), F16 // x = q[0], rest lanes
 	CMP   $8, R7 // x = q[0], rest lanes
-	BLT   tail_18 // x = q[0], rest lanes
+	BLT   tail_20 // x = q[0], rest lanes
 	FMOVQ 16(R8), F17 // x = q[0], rest lanes
 	CMP   $12, R7 // x = q[0], rest lanes
-	BLT   tail_19 // x = q[0], rest lanes
+	BLT   tail_21 // x = q[0], rest lanes
 	FMOVQ 32(R8), F18 // x = q[0], rest lanes
 	CMP   $16, R7 // x = q[0], rest lanes
-	BLT   tail_20 // x = q[0], rest lanes
+	BLT   tail_22 // x = q[0], rest lanes
 	FMOVQ 48(R8), F19 // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
-
-tail_17:
-	TBZ   $1, R7, tail_one_21 // x = q[0], rest lanes
-	FMOVD (R8), F16 // x = q[0], rest lanes
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	ADD   $8, R8, R8 // x = q[0], rest lanes
-	VLD1  (R8), V16.S[2] // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
-
-tail_one_21:
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	FMOVS (R8), F16 // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
-
-tail_18:
-	TBZ   $1, R7, tail_one_22 // x = q[0], rest lanes
-	FMOVD 16(R8), F17 // x = q[0], rest lanes
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	ADD   $24, R8, R8 // x = q[0], rest lanes
-	VLD1  (R8), V17.S[2] // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
-
-tail_one_22:
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	FMOVS 16(R8), F17 // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+	JMP   tail_done_18 // x = q[0], rest lanes
 
 tail_19:
 	TBZ   $1, R7, tail_one_23 // x = q[0], rest lanes
-	FMOVD 32(R8), F18 // x = q[0], rest lanes
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	ADD   $40, R8, R8 // x = q[0], rest lanes
-	VLD1  (R8), V18.S[2] // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+	FMOVD (R8), F16 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_18 // x = q[0], rest lanes
+	ADD   $8, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V16.S[2] // x = q[0], rest lanes
+	JMP   tail_done_18 // x = q[0], rest lanes
 
 tail_one_23:
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	FMOVS 32(R8), F18 // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_18 // x = q[0], rest lanes
+	FMOVS (R8), F16 // x = q[0], rest lanes
+	JMP   tail_done_18 // x = q[0], rest lanes
 
 tail_20:
 	TBZ   $1, R7, tail_one_24 // x = q[0], rest lanes
-	FMOVD 48(R8), F19 // x = q[0], rest lanes
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	ADD   $56, R8, R8 // x = q[0], rest lanes
-	VLD1  (R8), V19.S[2] // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+	FMOVD 16(R8), F17 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_18 // x = q[0], rest lanes
+	ADD   $24, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V17.S[2] // x = q[0], rest lanes
+	JMP   tail_done_18 // x = q[0], rest lanes
 
 tail_one_24:
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_18 // x = q[0], rest lanes
+	FMOVS 16(R8), F17 // x = q[0], rest lanes
+	JMP   tail_done_18 // x = q[0], rest lanes
+
+tail_21:
+	TBZ   $1, R7, tail_one_25 // x = q[0], rest lanes
+	FMOVD 32(R8), F18 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_18 // x = q[0], rest lanes
+	ADD   $40, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V18.S[2] // x = q[0], rest lanes
+	JMP   tail_done_18 // x = q[0], rest lanes
+
+tail_one_25:
+	TBZ   $0, R7, tail_done_18 // x = q[0], rest lanes
+	FMOVS 32(R8), F18 // x = q[0], rest lanes
+	JMP   tail_done_18 // x = q[0], rest lanes
+
+tail_22:
+	TBZ   $1, R7, tail_one_26 // x = q[0], rest lanes
+	FMOVD 48(R8), F19 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_18 // x = q[0], rest lanes
+	ADD   $56, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V19.S[2] // x = q[0], rest lanes
+	JMP   tail_done_18 // x = q[0], rest lanes
+
+tail_one_26:
+	TBZ   $0, R7, tail_done_18 // x = q[0], rest lanes
 	FMOVS 48(R8), F19 // x = q[0], rest lanes
 
-tail_done_16:
+tail_done_18:
 	ADD   R9, R6, R6 // y += dim
 	MOVD  R7, R8 // y = int8 of y[0], rest lanes
 	ADD   R6, R8, R8 // y = int8 of y[0], rest lanes
 	MOVD  $0, R10 // y = int8 of y[0], rest lanes
-	TBZ   $0, R7, no_piece_25 // y = int8 of y[0], rest lanes
+	TBZ   $0, R7, no_piece_27 // y = int8 of y[0], rest lanes
 	SUB   $1, R8, R8 // y = int8 of y[0], rest lanes
 	MOVBU (R8), R11 // y = int8 of y[0], rest lanes
 	LSL   $8, R10, R10 // y = int8 of y[0], rest lanes
 	ORR   R11, R10, R10 // y = int8 of y[0], rest lanes
 
-no_piece_25:
-	TBZ   $1, R7, no_piece_26 // y = int8 of y[0], rest lanes
+no_piece_27:
+	TBZ   $1, R7, no_piece_28 // y = int8 of y[0], rest lanes
 	SUB   $2, R8, R8 // y = int8 of y[0], rest lanes
 	MOVHU (R8), R11 // y = int8 of y[0], rest lanes
 	LSL   $16, R10, R10 // y = int8 of y[0], rest lanes
 	ORR   R11, R10, R10 // y = int8 of y[0], rest lanes
 
-no_piece_26:
-	TBZ   $2, R7, no_piece_27 // y = int8 of y[0], rest lanes
+no_piece_28:
+	TBZ   $2, R7, no_piece_29 // y = int8 of y[0], rest lanes
 	SUB   $4, R8, R8 // y = int8 of y[0], rest lanes
 	MOVWU (R8), R11 // y = int8 of y[0], rest lanes
 	LSL   $32, R10, R10 // y = int8 of y[0], rest lanes
 	ORR   R11, R10, R10 // y = int8 of y[0], rest lanes
 
-no_piece_27:
+no_piece_29:
 	VEOR  V22.B16, V22.B16, V22.B16 // y = int8 of y[0], rest lanes
 	FMOVD R10, F20 // y = int8 of y[0], rest lanes
-	TBZ   $3, R7, no_piece_28 // y = int8 of y[0], rest lanes
+	TBZ   $3, R7, no_piece_30 // y = int8 of y[0], rest lanes
 	SUB   $8, R8, R8 // y = int8 of y[0], rest lanes
 	FMOVD (R8), F21 // y = int8 of y[0], rest lanes
 	VMOV  V20.D[0], V21.D[1] // y = int8 of y[0], rest lanes
 	VMOV  V21.B16, V20.B16 // y = int8 of y[0], rest lanes
 
-no_piece_28:
-	TBZ   $4, R7, no_piece_29 // y = int8 of y[0], rest lanes
+no_piece_30:
+	TBZ   $4, R7, no_piece_31 // y = int8 of y[0], rest lanes
 	FMOVQ (R6), F20 // y = int8 of y[0], rest lanes
 
-no_piece_29:
+no_piece_31:
 	WORD  $0x4f08a696 // SXTL2 V22.8H, V20.16B // y = int8 of y[0], rest lanes
 	WORD  $0x0f08a694 // SXTL V20.8H, V20.8B // y = int8 of y[0], rest lanes
 	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // y = int8 of y[0], rest lanes
@@ -27882,46 +28064,46 @@ no_piece_29:
 	WORD  $0x4e21dad6 // SCVTF V22.4S, V22.4S // y = int8 of y[0], rest lanes
 	WORD  $0x4e21daf7 // SCVTF V23.4S, V23.4S // y = int8 of y[0], rest lanes
 	CMP   $48, R9 // dim < 48
-	BLT   less_30 // dim < 48
+	BLT   less_32 // dim < 48
 	VFMLA V20.S4, V16.S4, V12.S4 // s0_c3 += x * y, lanes 0..3
 	VFMLA V21.S4, V17.S4, V13.S4 // s0_c3 += x * y, lanes 4..7
 	VFMLA V22.S4, V18.S4, V14.S4 // s0_c3 += x * y, lanes 8..11
 	VFMLA V23.S4, V19.S4, V15.S4 // s0_c3 += x * y, lanes 12..15
-	JMP   end_31
+	JMP   end_33
 
-less_30:
+less_32:
 	CMP   $32, R9 // dim < 32
-	BLT   less_32 // dim < 32
+	BLT   less_34 // dim < 32
 	VFMLA V20.S4, V16.S4, V8.S4 // s0_c2 += x * y, lanes 0..3
 	VFMLA V21.S4, V17.S4, V9.S4 // s0_c2 += x * y, lanes 4..7
 	VFMLA V22.S4, V18.S4, V10.S4 // s0_c2 += x * y, lanes 8..11
 	VFMLA V23.S4, V19.S4, V11.S4 // s0_c2 += x * y, lanes 12..15
-	JMP   end_33
+	JMP   end_35
 
-less_32:
+less_34:
 	CMP   $16, R9 // dim < 16
-	BLT   less_34 // dim < 16
+	BLT   less_36 // dim < 16
 	VFMLA V20.S4, V16.S4, V4.S4 // s0_c1 += x * y, lanes 0..3
 	VFMLA V21.S4, V17.S4, V5.S4 // s0_c1 += x * y, lanes 4..7
 	VFMLA V22.S4, V18.S4, V6.S4 // s0_c1 += x * y, lanes 8..11
 	VFMLA V23.S4, V19.S4, V7.S4 // s0_c1 += x * y, lanes 12..15
-	JMP   end_35
+	JMP   end_37
 
-less_34:
+less_36:
 	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
 	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
 	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
 	VFMLA V23.S4, V19.S4, V3.S4 // s0_c0 += x * y, lanes 12..15
 
+end_37:
 end_35:
 end_33:
-end_31:
-less_15:
-less_14:
-less_9:
+less_17:
+less_16:
+less_11:
 	MOVD  acc+72(FP), R6 // acc
 	CMP   $1, R6 // acc < 1
-	BLT   less_36 // acc < 1
+	BLT   less_38 // acc < 1
 	FMOVQ F0, (R6) // acc[0] = s0_c0, lanes 0..3
 	FMOVQ F1, 16(R6) // acc[0] = s0_c0, lanes 4..7
 	FMOVQ F2, 32(R6) // acc[0] = s0_c0, lanes 8..11
@@ -27939,7 +28121,7 @@ less_9:
 	FMOVQ F14, 224(R6) // acc[48] = s0_c3, lanes 8..11
 	FMOVQ F15, 240(R6) // acc[48] = s0_c3, lanes 12..15
 
-less_36:
+less_38:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
 	VEOR  V16.B16, V16.B16, V16.B16 // zero = 0, lanes 0..3
 	VEOR  V17.B16, V17.B16, V17.B16 // zero = 0, lanes 4..7
@@ -27972,9 +28154,9 @@ less_36:
 	ADD   $4, R0, R0 // dst += 4
 	SUB   $1, R2, R2 // count += -1
 	CMP   $1, R2 // count >= 1
-	BGE   rows_1 // count >= 1
+	BGE   rows_3 // count >= 1
 
-rows_end_2:
+rows_end_4:
 	RET
 
 // func l2RowsInt8NEON(dst *float32, q *float32, rows *int8, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int, scale float32)
@@ -27982,16 +28164,27 @@ TEXT ·l2RowsInt8NEON(SB), NOSPLIT, $0-92
 	FMOVS scale+88(FP), F0 // scale in all lanes
 	VDUP  V0.S[0], V0.S4 // scale in all lanes
 	MOVD  dst+0(FP), R0 // dst
-	MOVD  rows+16(FP), R1 // rows
-	MOVD  count+40(FP), R2 // count
-	MOVD  index+48(FP), R3 // index
-	CMP   $1, R2 // count < 1
-	BLT   rows_end_2 // count < 1
+	MOVD  $1, R1 // all = 1
+	MOVD  index+48(FP), R1 // index
+	CMP   $1, R1 // index < 1
+	BLT   less_1 // index < 1
+	MOVD  dim+24(FP), R1 // dim
+	CMP   $2048, R1 // dim < 2048
+	BLT   less_2 // dim < 2048
+	MOVD  $0, R1 // all = 0
 
-rows_1:
+less_2:
+less_1:
+	MOVD rows+16(FP), R1 // rows
+	MOVD count+40(FP), R2 // count
+	MOVD index+48(FP), R3 // index
+	CMP  $1, R2 // count < 1
+	BLT  rows_end_4 // count < 1
+
+rows_3:
 	MOVD  stride+32(FP), R8 // stride
 	CMP   $1, R3 // index < 1
-	BLT   less_3 // index < 1
+	BLT   less_5 // index < 1
 	MOVWU (R3), R6 // row = index[0]
 	MUL   R8, R6, R6 // row *= stride
 	ADD   R1, R6, R6 // row += rows
@@ -28004,18 +28197,18 @@ rows_1:
 	MUL   R8, R7, R7 // ahead *= stride
 	ADD   R1, R7, R7 // ahead += rows
 	ADD   $4, R3, R3 // index += 4
-	JMP   end_4
+	JMP   end_6
 
-less_3:
+less_5:
 	MOVD R1, R6 // row = rows
 	MOVD ahead+64(FP), R7 // ahead
 	ADD  R1, R7, R7 // ahead += rows
 	ADD  R8, R1, R1 // rows += stride
 
-end_4:
+end_6:
 	MOVD  resume+80(FP), R8 // resume
 	CMP   $1, R8 // resume < 1
-	BLT   less_5 // resume < 1
+	BLT   less_7 // resume < 1
 	MOVD  acc+72(FP), R8 // acc
 	FMOVQ (R8), F1 // s0_c0 = acc[0], lanes 0..3
 	FMOVQ 16(R8), F2 // s0_c0 = acc[0], lanes 4..7
@@ -28033,9 +28226,9 @@ end_4:
 	FMOVQ 208(R8), F14 // s0_c3 = acc[48], lanes 4..7
 	FMOVQ 224(R8), F15 // s0_c3 = acc[48], lanes 8..11
 	FMOVQ 240(R8), F16 // s0_c3 = acc[48], lanes 12..15
-	JMP   end_6
+	JMP   end_8
 
-less_5:
+less_7:
 	VEOR V1.B16, V1.B16, V1.B16 // s0_c0 = 0, lanes 0..3
 	VEOR V2.B16, V2.B16, V2.B16 // s0_c0 = 0, lanes 4..7
 	VEOR V3.B16, V3.B16, V3.B16 // s0_c0 = 0, lanes 8..11
@@ -28053,13 +28246,13 @@ less_5:
 	VEOR V15.B16, V15.B16, V15.B16 // s0_c3 = 0, lanes 8..11
 	VEOR V16.B16, V16.B16, V16.B16 // s0_c3 = 0, lanes 12..15
 
-end_6:
+end_8:
 	MOVD q+8(FP), R8 // q
 	MOVD dim+24(FP), R9 // dim
 	CMP  $64, R9 // dim < 64
-	BLT  chains_end_8 // dim < 64
+	BLT  chains_end_10 // dim < 64
 
-chains_7:
+chains_9:
 	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
 	FMOVQ (R8), F17 // x = q[0], lanes 0..3
 	FMOVQ 16(R8), F18 // x = q[0], lanes 4..7
@@ -28158,15 +28351,15 @@ chains_7:
 	ADD   $64, R7, R7 // ahead += 64
 	SUB   $64, R9, R9 // dim += -64
 	CMP   $64, R9 // dim >= 64
-	BGE   chains_7 // dim >= 64
+	BGE   chains_9 // dim >= 64
 
-chains_end_8:
+chains_end_10:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMP   $1, R9 // dim < 1
-	BLT   less_9 // dim < 1
+	BLT   less_11 // dim < 1
 	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
 	CMP   $16, R9 // dim < 16
-	BLT   less_10 // dim < 16
+	BLT   less_12 // dim < 16
 	FMOVQ (R8), F17 // x = q[0], lanes 0..3
 	FMOVQ 16(R8), F18 // x = q[0], lanes 4..7
 	FMOVQ 32(R8), F19 // x = q[0], lanes 8..11
@@ -28191,9 +28384,9 @@ chains_end_8:
 	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 8..11
 	VFMLA V20.S4, V20.S4, V4.S4 // s0_c0 += x * x, lanes 12..15
 
-less_10:
+less_12:
 	CMP   $32, R9 // dim < 32
-	BLT   less_11 // dim < 32
+	BLT   less_13 // dim < 32
 	FMOVQ 64(R8), F17 // x = q[16], lanes 0..3
 	FMOVQ 80(R8), F18 // x = q[16], lanes 4..7
 	FMOVQ 96(R8), F19 // x = q[16], lanes 8..11
@@ -28218,9 +28411,9 @@ less_10:
 	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 8..11
 	VFMLA V20.S4, V20.S4, V8.S4 // s0_c1 += x * x, lanes 12..15
 
-less_11:
+less_13:
 	CMP   $48, R9 // dim < 48
-	BLT   less_12 // dim < 48
+	BLT   less_14 // dim < 48
 	FMOVQ 128(R8), F17 // x = q[32], lanes 0..3
 	FMOVQ 144(R8), F18 // x = q[32], lanes 4..7
 	FMOVQ 160(R8), F19 // x = q[32], lanes 8..11
@@ -28245,9 +28438,9 @@ less_11:
 	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 8..11
 	VFMLA V20.S4, V20.S4, V12.S4 // s0_c2 += x * x, lanes 12..15
 
-less_12:
+less_14:
 	CMP   $64, R9 // dim < 64
-	BLT   less_13 // dim < 64
+	BLT   less_15 // dim < 64
 	FMOVQ 192(R8), F17 // x = q[48], lanes 0..3
 	FMOVQ 208(R8), F18 // x = q[48], lanes 4..7
 	FMOVQ 224(R8), F19 // x = q[48], lanes 8..11
@@ -28272,13 +28465,13 @@ less_12:
 	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 8..11
 	VFMLA V20.S4, V20.S4, V16.S4 // s0_c3 += x * x, lanes 12..15
 
-less_13:
+less_15:
 	MOVD  R9, R7 // rest = dim
 	AND   $15, R7, R7 // rest &= 15
 	CMP   $1, R7 // rest < 1
-	BLT   less_14 // rest < 1
+	BLT   less_16 // rest < 1
 	CMP   $0, R9 // dim < 0
-	BLT   less_15 // dim < 0
+	BLT   less_17 // dim < 0
 	SUB   R7, R9, R9 // dim -= rest
 	ADD   R9, R8, R8 // q += dim
 	ADD   R9, R8, R8 // q += dim
@@ -28289,109 +28482,109 @@ less_13:
 	VEOR  V19.B16, V19.B16, V19.B16 // x = q[0], rest lanes
 	VEOR  V20.B16, V20.B16, V20.B16 // x = q[0], rest lanes
 	CMP   $4, R7 // x = q[0], rest lanes
-	BLT   tail_17 // x = q[0], rest lanes
+	BLT   tail_19 // x = q[0], rest lanes
 	FMOVQ (R8), F17 // x = q[0], rest lanes
 	CMP   $8, R7 // x = q[0], rest lanes
-	BLT   tail_18 // x = q[0], rest lanes
+	BLT   tail_20 // x = q[0], rest lanes
 	FMOVQ 16(R8), F18 // x = q[0], rest lanes
 	CMP   $12, R7 // x = q[0], rest lanes
-	BLT   tail_19 // x = q[0], rest lanes
+	BLT   tail_21 // x = q[0], rest lanes
 	FMOVQ 32(R8), F19 // x = q[0], rest lanes
 	CMP   $16, R7 // x = q[0], rest lanes
-	BLT   tail_20 // x = q[0], rest lanes
+	BLT   tail_22 // x = q[0], rest lanes
 	FMOVQ 48(R8), F20 // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
-
-tail_17:
-	TBZ   $1, R7, tail_one_21 // x = q[0], rest lanes
-	FMOVD (R8), F17 // x = q[0], rest lanes
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	ADD   $8, R8, R8 // x = q[0], rest lanes
-	VLD1  (R8), V17.S[2] // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
-
-tail_one_21:
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	FMOVS (R8), F17 // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
-
-tail_18:
-	TBZ   $1, R7, tail_one_22 // x = q[0], rest lanes
-	FMOVD 16(R8), F18 // x = q[0], rest lanes
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	ADD   $24, R8, R8 // x = q[0], rest lanes
-	VLD1  (R8), V18.S[2] // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
-
-tail_one_22:
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	FMOVS 16(R8), F18 // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+	JMP   tail_done_18 // x = q[0], rest lanes
 
 tail_19:
 	TBZ   $1, R7, tail_one_23 // x = q[0], rest lanes
-	FMOVD 32(R8), F19 // x = q[0], rest lanes
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	ADD   $40, R8, R8 // x = q[0], rest lanes
-	VLD1  (R8), V19.S[2] // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+	FMOVD (R8), F17 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_18 // x = q[0], rest lanes
+	ADD   $8, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V17.S[2] // x = q[0], rest lanes
+	JMP   tail_done_18 // x = q[0], rest lanes
 
 tail_one_23:
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	FMOVS 32(R8), F19 // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_18 // x = q[0], rest lanes
+	FMOVS (R8), F17 // x = q[0], rest lanes
+	JMP   tail_done_18 // x = q[0], rest lanes
 
 tail_20:
 	TBZ   $1, R7, tail_one_24 // x = q[0], rest lanes
-	FMOVD 48(R8), F20 // x = q[0], rest lanes
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
-	ADD   $56, R8, R8 // x = q[0], rest lanes
-	VLD1  (R8), V20.S[2] // x = q[0], rest lanes
-	JMP   tail_done_16 // x = q[0], rest lanes
+	FMOVD 16(R8), F18 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_18 // x = q[0], rest lanes
+	ADD   $24, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V18.S[2] // x = q[0], rest lanes
+	JMP   tail_done_18 // x = q[0], rest lanes
 
 tail_one_24:
-	TBZ   $0, R7, tail_done_16 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_18 // x = q[0], rest lanes
+	FMOVS 16(R8), F18 // x = q[0], rest lanes
+	JMP   tail_done_18 // x = q[0], rest lanes
+
+tail_21:
+	TBZ   $1, R7, tail_one_25 // x = q[0], rest lanes
+	FMOVD 32(R8), F19 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_18 // x = q[0], rest lanes
+	ADD   $40, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V19.S[2] // x = q[0], rest lanes
+	JMP   tail_done_18 // x = q[0], rest lanes
+
+tail_one_25:
+	TBZ   $0, R7, tail_done_18 // x = q[0], rest lanes
+	FMOVS 32(R8), F19 // x = q[0], rest lanes
+	JMP   tail_done_18 // x = q[0], rest lanes
+
+tail_22:
+	TBZ   $1, R7, tail_one_26 // x = q[0], rest lanes
+	FMOVD 48(R8), F20 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_18 // x = q[0], rest lanes
+	ADD   $56, R8, R8 // x = q[0], rest lanes
+	VLD1  (R8), V20.S[2] // x = q[0], rest lanes
+	JMP   tail_done_18 // x = q[0], rest lanes
+
+tail_one_26:
+	TBZ   $0, R7, tail_done_18 // x = q[0], rest lanes
 	FMOVS 48(R8), F20 // x = q[0], rest lanes
 
-tail_done_16:
+tail_done_18:
 	ADD   R9, R6, R6 // y += dim
 	MOVD  R7, R8 // y = int8 of y[0], rest lanes
 	ADD   R6, R8, R8 // y = int8 of y[0], rest lanes
 	MOVD  $0, R10 // y = int8 of y[0], rest lanes
-	TBZ   $0, R7, no_piece_25 // y = int8 of y[0], rest lanes
+	TBZ   $0, R7, no_piece_27 // y = int8 of y[0], rest lanes
 	SUB   $1, R8, R8 // y = int8 of y[0], rest lanes
 	MOVBU (R8), R11 // y = int8 of y[0], rest lanes
 	LSL   $8, R10, R10 // y = int8 of y[0], rest lanes
 	ORR   R11, R10, R10 // y = int8 of y[0], rest lanes
 
-no_piece_25:
-	TBZ   $1, R7, no_piece_26 // y = int8 of y[0], rest lanes
+no_piece_27:
+	TBZ   $1, R7, no_piece_28 // y = int8 of y[0], rest lanes
 	SUB   $2, R8, R8 // y = int8 of y[0], rest lanes
 	MOVHU (R8), R11 // y = int8 of y[0], rest lanes
 	LSL   $16, R10, R10 // y = int8 of y[0], rest lanes
 	ORR   R11, R10, R10 // y = int8 of y[0], rest lanes
 
-no_piece_26:
-	TBZ   $2, R7, no_piece_27 // y = int8 of y[0], rest lanes
+no_piece_28:
+	TBZ   $2, R7, no_piece_29 // y = int8 of y[0], rest lanes
 	SUB   $4, R8, R8 // y = int8 of y[0], rest lanes
 	MOVWU (R8), R11 // y = int8 of y[0], rest lanes
 	LSL   $32, R10, R10 // y = int8 of y[0], rest lanes
 	ORR   R11, R10, R10 // y = int8 of y[0], rest lanes
 
-no_piece_27:
+no_piece_29:
 	VEOR  V23.B16, V23.B16, V23.B16 // y = int8 of y[0], rest lanes
 	FMOVD R10, F21 // y = int8 of y[0], rest lanes
-	TBZ   $3, R7, no_piece_28 // y = int8 of y[0], rest lanes
+	TBZ   $3, R7, no_piece_30 // y = int8 of y[0], rest lanes
 	SUB   $8, R8, R8 // y = int8 of y[0], rest lanes
 	FMOVD (R8), F22 // y = int8 of y[0], rest lanes
 	VMOV  V21.D[0], V22.D[1] // y = int8 of y[0], rest lanes
 	VMOV  V22.B16, V21.B16 // y = int8 of y[0], rest lanes
 
-no_piece_28:
-	TBZ   $4, R7, no_piece_29 // y = int8 of y[0], rest lanes
+no_piece_30:
+	TBZ   $4, R7, no_piece_31 // y = int8 of y[0], rest lanes
 	FMOVQ (R6), F21 // y = int8 of y[0], rest lanes
 
-no_piece_29:
+no_piece_31:
 	WORD  $0x4f08a6b7 // SXTL2 V23.8H, V21.16B // y = int8 of y[0], rest lanes
 	WORD  $0x0f08a6b5 // SXTL V21.8H, V21.8B // y = int8 of y[0], rest lanes
 	WORD  $0x4f10a6b6 // SXTL2 V22.4S, V21.8H // y = int8 of y[0], rest lanes
@@ -28403,7 +28596,7 @@ no_piece_29:
 	WORD  $0x4e21daf7 // SCVTF V23.4S, V23.4S // y = int8 of y[0], rest lanes
 	WORD  $0x4e21db18 // SCVTF V24.4S, V24.4S // y = int8 of y[0], rest lanes
 	CMP   $48, R9 // dim < 48
-	BLT   less_30 // dim < 48
+	BLT   less_32 // dim < 48
 	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
 	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
 	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
@@ -28412,11 +28605,11 @@ no_piece_29:
 	VFMLA V18.S4, V18.S4, V14.S4 // s0_c3 += x * x, lanes 4..7
 	VFMLA V19.S4, V19.S4, V15.S4 // s0_c3 += x * x, lanes 8..11
 	VFMLA V20.S4, V20.S4, V16.S4 // s0_c3 += x * x, lanes 12..15
-	JMP   end_31
+	JMP   end_33
 
-less_30:
+less_32:
 	CMP   $32, R9 // dim < 32
-	BLT   less_32 // dim < 32
+	BLT   less_34 // dim < 32
 	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
 	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
 	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
@@ -28425,11 +28618,11 @@ less_30:
 	VFMLA V18.S4, V18.S4, V10.S4 // s0_c2 += x * x, lanes 4..7
 	VFMLA V19.S4, V19.S4, V11.S4 // s0_c2 += x * x, lanes 8..11
 	VFMLA V20.S4, V20.S4, V12.S4 // s0_c2 += x * x, lanes 12..15
-	JMP   end_33
+	JMP   end_35
 
-less_32:
+less_34:
 	CMP   $16, R9 // dim < 16
-	BLT   less_34 // dim < 16
+	BLT   less_36 // dim < 16
 	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
 	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
 	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
@@ -28438,9 +28631,9 @@ less_32:
 	VFMLA V18.S4, V18.S4, V6.S4 // s0_c1 += x * x, lanes 4..7
 	VFMLA V19.S4, V19.S4, V7.S4 // s0_c1 += x * x, lanes 8..11
 	VFMLA V20.S4, V20.S4, V8.S4 // s0_c1 += x * x, lanes 12..15
-	JMP   end_35
+	JMP   end_37
 
-less_34:
+less_36:
 	VFMLS V21.S4, V0.S4, V17.S4 // x -= scale * y, lanes 0..3
 	VFMLS V22.S4, V0.S4, V18.S4 // x -= scale * y, lanes 4..7
 	VFMLS V23.S4, V0.S4, V19.S4 // x -= scale * y, lanes 8..11
@@ -28450,15 +28643,15 @@ less_34:
 	VFMLA V19.S4, V19.S4, V3.S4 // s0_c0 += x * x, lanes 8..11
 	VFMLA V20.S4, V20.S4, V4.S4 // s0_c0 += x * x, lanes 12..15
 
+end_37:
 end_35:
 end_33:
-end_31:
-less_15:
-less_14:
-less_9:
+less_17:
+less_16:
+less_11:
 	MOVD  acc+72(FP), R6 // acc
 	CMP   $1, R6 // acc < 1
-	BLT   less_36 // acc < 1
+	BLT   less_38 // acc < 1
 	FMOVQ F1, (R6) // acc[0] = s0_c0, lanes 0..3
 	FMOVQ F2, 16(R6) // acc[0] = s0_c0, lanes 4..7
 	FMOVQ F3, 32(R6) // acc[0] = s0_c0, lanes 8..11
@@ -28476,7 +28669,7 @@ less_9:
 	FMOVQ F15, 224(R6) // acc[48] = s0_c3, lanes 8..11
 	FMOVQ F16, 240(R6) // acc[48] = s0_c3, lanes 12..15
 
-less_36:
+less_38:
 	// (c0+c1) + (c2+c3), then across lanes, then + 0
 	VEOR  V17.B16, V17.B16, V17.B16 // zero = 0, lanes 0..3
 	VEOR  V18.B16, V18.B16, V18.B16 // zero = 0, lanes 4..7
@@ -28509,24 +28702,35 @@ less_36:
 	ADD   $4, R0, R0 // dst += 4
 	SUB   $1, R2, R2 // count += -1
 	CMP   $1, R2 // count >= 1
-	BGE   rows_1 // count >= 1
+	BGE   rows_3 // count >= 1
 
-rows_end_2:
+rows_end_4:
 	RET
 
 // func cosineRowsInt8NEON(dst *float32, q *float32, rows *int8, dim int, stride int, count int, index *uint32, last *uint32, ahead int, acc *float32, resume int)
 TEXT ·cosineRowsInt8NEON(SB), NOSPLIT, $0-88
 	MOVD dst+0(FP), R0 // dst
+	MOVD $1, R1 // all = 1
+	MOVD index+48(FP), R1 // index
+	CMP  $1, R1 // index < 1
+	BLT  less_1 // index < 1
+	MOVD dim+24(FP), R1 // dim
+	CMP  $2048, R1 // dim < 2048
+	BLT  less_2 // dim < 2048
+	MOVD $0, R1 // all = 0
+
+less_2:
+less_1:
 	MOVD rows+16(FP), R1 // rows
 	MOVD count+40(FP), R2 // count
 	MOVD index+48(FP), R3 // index
 	CMP  $1, R2 // count < 1
-	BLT  rows_end_2 // count < 1
+	BLT  rows_end_4 // count < 1
 
-rows_1:
+rows_3:
 	MOVD  stride+32(FP), R8 // stride
 	CMP   $1, R3 // index < 1
-	BLT   less_3 // index < 1
+	BLT   less_5 // index < 1
 	MOVWU (R3), R6 // row = index[0]
 	MUL   R8, R6, R6 // row *= stride
 	ADD   R1, R6, R6 // row += rows
@@ -28539,18 +28743,18 @@ rows_1:
 	MUL   R8, R7, R7 // ahead *= stride
 	ADD   R1, R7, R7 // ahead += rows
 	ADD   $4, R3, R3 // index += 4
-	JMP   end_4
+	JMP   end_6
 
-less_3:
+less_5:
 	MOVD R1, R6 // row = rows
 	MOVD ahead+64(FP), R7 // ahead
 	ADD  R1, R7, R7 // ahead += rows
 	ADD  R8, R1, R1 // rows += stride
 
-end_4:
+end_6:
 	MOVD  resume+80(FP), R8 // resume
 	CMP   $1, R8 // resume < 1
-	BLT   less_5 // resume < 1
+	BLT   less_7 // resume < 1
 	MOVD  acc+72(FP), R8 // acc
 	FMOVQ (R8), F0 // s0_c0 = acc[0], lanes 0..3
 	FMOVQ 16(R8), F1 // s0_c0 = acc[0], lanes 4..7
@@ -28568,9 +28772,9 @@ end_4:
 	FMOVQ 336(R8), F13 // s1_c1 = acc[80], lanes 4..7
 	FMOVQ 352(R8), F14 // s1_c1 = acc[80], lanes 8..11
 	FMOVQ 368(R8), F15 // s1_c1 = acc[80], lanes 12..15
-	JMP   end_6
+	JMP   end_8
 
-less_5:
+less_7:
 	VEOR V0.B16, V0.B16, V0.B16 // s0_c0 = 0, lanes 0..3
 	VEOR V1.B16, V1.B16, V1.B16 // s0_c0 = 0, lanes 4..7
 	VEOR V2.B16, V2.B16, V2.B16 // s0_c0 = 0, lanes 8..11
@@ -28588,14 +28792,14 @@ less_5:
 	VEOR V14.B16, V14.B16, V14.B16 // s1_c1 = 0, lanes 8..11
 	VEOR V15.B16, V15.B16, V15.B16 // s1_c1 = 0, lanes 12..15
 
-end_6:
+end_8:
 	MOVD R6, R8 // y = row
 	MOVD q+8(FP), R9 // q
 	MOVD dim+24(FP), R10 // dim
 	CMP  $64, R10 // dim < 64
-	BLT  chains_end_8 // dim < 64
+	BLT  chains_end_10 // dim < 64
 
-chains_7:
+chains_9:
 	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
 	FMOVQ (R9), F16 // x = q[0], lanes 0..3
 	FMOVQ 16(R9), F17 // x = q[0], lanes 4..7
@@ -28648,15 +28852,15 @@ chains_7:
 	ADD   $64, R7, R7 // ahead += 64
 	SUB   $64, R10, R10 // dim += -64
 	CMP   $64, R10 // dim >= 64
-	BGE   chains_7 // dim >= 64
+	BGE   chains_9 // dim >= 64
 
-chains_end_8:
+chains_end_10:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMP   $1, R10 // dim < 1
-	BLT   less_9 // dim < 1
+	BLT   less_11 // dim < 1
 	PRFM  (R7), PLDL2KEEP // prefetch ahead[0]
 	CMP   $16, R10 // dim < 16
-	BLT   less_10 // dim < 16
+	BLT   less_12 // dim < 16
 	FMOVQ (R9), F16 // x = q[0], lanes 0..3
 	FMOVQ 16(R9), F17 // x = q[0], lanes 4..7
 	FMOVQ 32(R9), F18 // x = q[0], lanes 8..11
@@ -28681,9 +28885,9 @@ chains_end_8:
 	VFMLA V22.S4, V22.S4, V6.S4 // s1_c0 += y * y, lanes 8..11
 	VFMLA V23.S4, V23.S4, V7.S4 // s1_c0 += y * y, lanes 12..15
 
-less_10:
+less_12:
 	CMP   $32, R10 // dim < 32
-	BLT   less_11 // dim < 32
+	BLT   less_13 // dim < 32
 	FMOVQ 64(R9), F16 // x = q[16], lanes 0..3
 	FMOVQ 80(R9), F17 // x = q[16], lanes 4..7
 	FMOVQ 96(R9), F18 // x = q[16], lanes 8..11
@@ -28708,16 +28912,16 @@ less_10:
 	VFMLA V22.S4, V22.S4, V14.S4 // s1_c1 += y * y, lanes 8..11
 	VFMLA V23.S4, V23.S4, V15.S4 // s1_c1 += y * y, lanes 12..15
 
-less_11:
+less_13:
 	MOVD R10, R7 // rest = dim
 	AND  $15, R7, R7 // rest &= 15
 	CMP  $1, R7 // rest < 1
-	BLT  less_12 // rest < 1
+	BLT  less_14 // rest < 1
 	CMP  $32, R10 // dim < 32
-	BLT  less_13 // dim < 32
-	JMP  end_14
+	BLT  less_15 // dim < 32
+	JMP  end_16
 
-less_13:
+less_15:
 	SUB   R7, R10, R10 // dim -= rest
 	ADD   R10, R9, R9 // q += dim
 	ADD   R10, R9, R9 // q += dim
@@ -28728,109 +28932,109 @@ less_13:
 	VEOR  V18.B16, V18.B16, V18.B16 // x = q[0], rest lanes
 	VEOR  V19.B16, V19.B16, V19.B16 // x = q[0], rest lanes
 	CMP   $4, R7 // x = q[0], rest lanes
-	BLT   tail_16 // x = q[0], rest lanes
+	BLT   tail_18 // x = q[0], rest lanes
 	FMOVQ (R9), F16 // x = q[0], rest lanes
 	CMP   $8, R7 // x = q[0], rest lanes
-	BLT   tail_17 // x = q[0], rest lanes
+	BLT   tail_19 // x = q[0], rest lanes
 	FMOVQ 16(R9), F17 // x = q[0], rest lanes
 	CMP   $12, R7 // x = q[0], rest lanes
-	BLT   tail_18 // x = q[0], rest lanes
+	BLT   tail_20 // x = q[0], rest lanes
 	FMOVQ 32(R9), F18 // x = q[0], rest lanes
 	CMP   $16, R7 // x = q[0], rest lanes
-	BLT   tail_19 // x = q[0], rest lanes
+	BLT   tail_21 // x = q[0], rest lanes
 	FMOVQ 48(R9), F19 // x = q[0], rest lanes
-	JMP   tail_done_15 // x = q[0], rest lanes
-
-tail_16:
-	TBZ   $1, R7, tail_one_20 // x = q[0], rest lanes
-	FMOVD (R9), F16 // x = q[0], rest lanes
-	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
-	ADD   $8, R9, R9 // x = q[0], rest lanes
-	VLD1  (R9), V16.S[2] // x = q[0], rest lanes
-	JMP   tail_done_15 // x = q[0], rest lanes
-
-tail_one_20:
-	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
-	FMOVS (R9), F16 // x = q[0], rest lanes
-	JMP   tail_done_15 // x = q[0], rest lanes
-
-tail_17:
-	TBZ   $1, R7, tail_one_21 // x = q[0], rest lanes
-	FMOVD 16(R9), F17 // x = q[0], rest lanes
-	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
-	ADD   $24, R9, R9 // x = q[0], rest lanes
-	VLD1  (R9), V17.S[2] // x = q[0], rest lanes
-	JMP   tail_done_15 // x = q[0], rest lanes
-
-tail_one_21:
-	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
-	FMOVS 16(R9), F17 // x = q[0], rest lanes
-	JMP   tail_done_15 // x = q[0], rest lanes
+	JMP   tail_done_17 // x = q[0], rest lanes
 
 tail_18:
 	TBZ   $1, R7, tail_one_22 // x = q[0], rest lanes
-	FMOVD 32(R9), F18 // x = q[0], rest lanes
-	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
-	ADD   $40, R9, R9 // x = q[0], rest lanes
-	VLD1  (R9), V18.S[2] // x = q[0], rest lanes
-	JMP   tail_done_15 // x = q[0], rest lanes
+	FMOVD (R9), F16 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_17 // x = q[0], rest lanes
+	ADD   $8, R9, R9 // x = q[0], rest lanes
+	VLD1  (R9), V16.S[2] // x = q[0], rest lanes
+	JMP   tail_done_17 // x = q[0], rest lanes
 
 tail_one_22:
-	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
-	FMOVS 32(R9), F18 // x = q[0], rest lanes
-	JMP   tail_done_15 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_17 // x = q[0], rest lanes
+	FMOVS (R9), F16 // x = q[0], rest lanes
+	JMP   tail_done_17 // x = q[0], rest lanes
 
 tail_19:
 	TBZ   $1, R7, tail_one_23 // x = q[0], rest lanes
-	FMOVD 48(R9), F19 // x = q[0], rest lanes
-	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
-	ADD   $56, R9, R9 // x = q[0], rest lanes
-	VLD1  (R9), V19.S[2] // x = q[0], rest lanes
-	JMP   tail_done_15 // x = q[0], rest lanes
+	FMOVD 16(R9), F17 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_17 // x = q[0], rest lanes
+	ADD   $24, R9, R9 // x = q[0], rest lanes
+	VLD1  (R9), V17.S[2] // x = q[0], rest lanes
+	JMP   tail_done_17 // x = q[0], rest lanes
 
 tail_one_23:
-	TBZ   $0, R7, tail_done_15 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_17 // x = q[0], rest lanes
+	FMOVS 16(R9), F17 // x = q[0], rest lanes
+	JMP   tail_done_17 // x = q[0], rest lanes
+
+tail_20:
+	TBZ   $1, R7, tail_one_24 // x = q[0], rest lanes
+	FMOVD 32(R9), F18 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_17 // x = q[0], rest lanes
+	ADD   $40, R9, R9 // x = q[0], rest lanes
+	VLD1  (R9), V18.S[2] // x = q[0], rest lanes
+	JMP   tail_done_17 // x = q[0], rest lanes
+
+tail_one_24:
+	TBZ   $0, R7, tail_done_17 // x = q[0], rest lanes
+	FMOVS 32(R9), F18 // x = q[0], rest lanes
+	JMP   tail_done_17 // x = q[0], rest lanes
+
+tail_21:
+	TBZ   $1, R7, tail_one_25 // x = q[0], rest lanes
+	FMOVD 48(R9), F19 // x = q[0], rest lanes
+	TBZ   $0, R7, tail_done_17 // x = q[0], rest lanes
+	ADD   $56, R9, R9 // x = q[0], rest lanes
+	VLD1  (R9), V19.S[2] // x = q[0], rest lanes
+	JMP   tail_done_17 // x = q[0], rest lanes
+
+tail_one_25:
+	TBZ   $0, R7, tail_done_17 // x = q[0], rest lanes
 	FMOVS 48(R9), F19 // x = q[0], rest lanes
 
-tail_done_15:
+tail_done_17:
 	ADD   R10, R8, R8 // y += dim
 	MOVD  R7, R9 // y = int8 of y[0], rest lanes
 	ADD   R8, R9, R9 // y = int8 of y[0], rest lanes
 	MOVD  $0, R11 // y = int8 of y[0], rest lanes
-	TBZ   $0, R7, no_piece_24 // y = int8 of y[0], rest lanes
+	TBZ   $0, R7, no_piece_26 // y = int8 of y[0], rest lanes
 	SUB   $1, R9, R9 // y = int8 of y[0], rest lanes
 	MOVBU (R9), R12 // y = int8 of y[0], rest lanes
 	LSL   $8, R11, R11 // y = int8 of y[0], rest lanes
 	ORR   R12, R11, R11 // y = int8 of y[0], rest lanes
 
-no_piece_24:
-	TBZ   $1, R7, no_piece_25 // y = int8 of y[0], rest lanes
+no_piece_26:
+	TBZ   $1, R7, no_piece_27 // y = int8 of y[0], rest lanes
 	SUB   $2, R9, R9 // y = int8 of y[0], rest lanes
 	MOVHU (R9), R12 // y = int8 of y[0], rest lanes
 	LSL   $16, R11, R11 // y = int8 of y[0], rest lanes
 	ORR   R12, R11, R11 // y = int8 of y[0], rest lanes
 
-no_piece_25:
-	TBZ   $2, R7, no_piece_26 // y = int8 of y[0], rest lanes
+no_piece_27:
+	TBZ   $2, R7, no_piece_28 // y = int8 of y[0], rest lanes
 	SUB   $4, R9, R9 // y = int8 of y[0], rest lanes
 	MOVWU (R9), R12 // y = int8 of y[0], rest lanes
 	LSL   $32, R11, R11 // y = int8 of y[0], rest lanes
 	ORR   R12, R11, R11 // y = int8 of y[0], rest lanes
 
-no_piece_26:
+no_piece_28:
 	VEOR  V22.B16, V22.B16, V22.B16 // y = int8 of y[0], rest lanes
 	FMOVD R11, F20 // y = int8 of y[0], rest lanes
-	TBZ   $3, R7, no_piece_27 // y = int8 of y[0], rest lanes
+	TBZ   $3, R7, no_piece_29 // y = int8 of y[0], rest lanes
 	SUB   $8, R9, R9 // y = int8 of y[0], rest lanes
 	FMOVD (R9), F21 // y = int8 of y[0], rest lanes
 	VMOV  V20.D[0], V21.D[1] // y = int8 of y[0], rest lanes
 	VMOV  V21.B16, V20.B16 // y = int8 of y[0], rest lanes
 
-no_piece_27:
-	TBZ   $4, R7, no_piece_28 // y = int8 of y[0], rest lanes
+no_piece_29:
+	TBZ   $4, R7, no_piece_30 // y = int8 of y[0], rest lanes
 	FMOVQ (R8), F20 // y = int8 of y[0], rest lanes
 
-no_piece_28:
+no_piece_30:
 	WORD  $0x4f08a696 // SXTL2 V22.8H, V20.16B // y = int8 of y[0], rest lanes
 	WORD  $0x0f08a694 // SXTL V20.8H, V20.8B // y = int8 of y[0], rest lanes
 	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // y = int8 of y[0], rest lanes
@@ -28842,7 +29046,7 @@ no_piece_28:
 	WORD  $0x4e21dad6 // SCVTF V22.4S, V22.4S // y = int8 of y[0], rest lanes
 	WORD  $0x4e21daf7 // SCVTF V23.4S, V23.4S // y = int8 of y[0], rest lanes
 	CMP   $16, R10 // dim < 16
-	BLT   less_29 // dim < 16
+	BLT   less_31 // dim < 16
 	VFMLA V20.S4, V16.S4, V8.S4 // s0_c1 += x * y, lanes 0..3
 	VFMLA V21.S4, V17.S4, V9.S4 // s0_c1 += x * y, lanes 4..7
 	VFMLA V22.S4, V18.S4, V10.S4 // s0_c1 += x * y, lanes 8..11
@@ -28851,9 +29055,9 @@ no_piece_28:
 	VFMLA V21.S4, V21.S4, V13.S4 // s1_c1 += y * y, lanes 4..7
 	VFMLA V22.S4, V22.S4, V14.S4 // s1_c1 += y * y, lanes 8..11
 	VFMLA V23.S4, V23.S4, V15.S4 // s1_c1 += y * y, lanes 12..15
-	JMP   end_30
+	JMP   end_32
 
-less_29:
+less_31:
 	VFMLA V20.S4, V16.S4, V0.S4 // s0_c0 += x * y, lanes 0..3
 	VFMLA V21.S4, V17.S4, V1.S4 // s0_c0 += x * y, lanes 4..7
 	VFMLA V22.S4, V18.S4, V2.S4 // s0_c0 += x * y, lanes 8..11
@@ -28863,10 +29067,10 @@ less_29:
 	VFMLA V22.S4, V22.S4, V6.S4 // s1_c0 += y * y, lanes 8..11
 	VFMLA V23.S4, V23.S4, V7.S4 // s1_c0 += y * y, lanes 12..15
 
-end_30:
-end_14:
-less_12:
-less_9:
+end_32:
+end_16:
+less_14:
+less_11:
 	MOVD  acc+72(FP), R7 // acc
 	FMOVQ F0, (R7) // acc[0] = s0_c0, lanes 0..3
 	FMOVQ F1, 16(R7) // acc[0] = s0_c0, lanes 4..7
@@ -28886,7 +29090,7 @@ less_9:
 	FMOVQ F15, 368(R7) // acc[80] = s1_c1, lanes 12..15
 	MOVD  resume+80(FP), R7 // resume
 	CMP   $1, R7 // resume < 1
-	BLT   less_31 // resume < 1
+	BLT   less_33 // resume < 1
 	MOVD  acc+72(FP), R7 // acc
 	FMOVQ 128(R7), F0 // s0_c2 = acc[32], lanes 0..3
 	FMOVQ 144(R7), F1 // s0_c2 = acc[32], lanes 4..7
@@ -28904,9 +29108,9 @@ less_9:
 	FMOVQ 464(R7), F13 // s1_c3 = acc[112], lanes 4..7
 	FMOVQ 480(R7), F14 // s1_c3 = acc[112], lanes 8..11
 	FMOVQ 496(R7), F15 // s1_c3 = acc[112], lanes 12..15
-	JMP   end_32
+	JMP   end_34
 
-less_31:
+less_33:
 	VEOR V0.B16, V0.B16, V0.B16 // s0_c2 = 0, lanes 0..3
 	VEOR V1.B16, V1.B16, V1.B16 // s0_c2 = 0, lanes 4..7
 	VEOR V2.B16, V2.B16, V2.B16 // s0_c2 = 0, lanes 8..11
@@ -28924,13 +29128,13 @@ less_31:
 	VEOR V14.B16, V14.B16, V14.B16 // s1_c3 = 0, lanes 8..11
 	VEOR V15.B16, V15.B16, V15.B16 // s1_c3 = 0, lanes 12..15
 
-end_32:
+end_34:
 	MOVD q+8(FP), R7 // q
 	MOVD dim+24(FP), R8 // dim
 	CMP  $64, R8 // dim < 64
-	BLT  chains_end_34 // dim < 64
+	BLT  chains_end_36 // dim < 64
 
-chains_33:
+chains_35:
 	FMOVQ 128(R7), F16 // x = q[32], lanes 0..3
 	FMOVQ 144(R7), F17 // x = q[32], lanes 4..7
 	FMOVQ 160(R7), F18 // x = q[32], lanes 8..11
@@ -28981,14 +29185,14 @@ chains_33:
 	ADD   $64, R6, R6 // y += 64
 	SUB   $64, R8, R8 // dim += -64
 	CMP   $64, R8 // dim >= 64
-	BGE   chains_33 // dim >= 64
+	BGE   chains_35 // dim >= 64
 
-chains_end_34:
+chains_end_36:
 	// what is left: full vectors of the first chains, then a part of the next
 	CMP   $1, R8 // dim < 1
-	BLT   less_35 // dim < 1
+	BLT   less_37 // dim < 1
 	CMP   $48, R8 // dim < 48
-	BLT   less_36 // dim < 48
+	BLT   less_38 // dim < 48
 	FMOVQ 128(R7), F16 // x = q[32], lanes 0..3
 	FMOVQ 144(R7), F17 // x = q[32], lanes 4..7
 	FMOVQ 160(R7), F18 // x = q[32], lanes 8..11
@@ -29013,9 +29217,9 @@ chains_end_34:
 	VFMLA V22.S4, V22.S4, V6.S4 // s1_c2 += y * y, lanes 8..11
 	VFMLA V23.S4, V23.S4, V7.S4 // s1_c2 += y * y, lanes 12..15
 
-less_36:
+less_38:
 	CMP   $64, R8 // dim < 64
-	BLT   less_37 // dim < 64
+	BLT   less_39 // dim < 64
 	FMOVQ 192(R7), F16 // x = q[48], lanes 0..3
 	FMOVQ 208(R7), F17 // x = q[48], lanes 4..7
 	FMOVQ 224(R7), F18 // x = q[48], lanes 8..11
@@ -29040,13 +29244,13 @@ less_36:
 	VFMLA V22.S4, V22.S4, V14.S4 // s1_c3 += y * y, lanes 8..11
 	VFMLA V23.S4, V23.S4, V15.S4 // s1_c3 += y * y, lanes 12..15
 
-less_37:
+less_39:
 	MOVD  R8, R9 // rest = dim
 	AND   $15, R9, R9 // rest &= 15
 	CMP   $1, R9 // rest < 1
-	BLT   less_38 // rest < 1
+	BLT   less_40 // rest < 1
 	CMP   $32, R8 // dim < 32
-	BLT   less_39 // dim < 32
+	BLT   less_41 // dim < 32
 	SUB   R9, R8, R8 // dim -= rest
 	ADD   R8, R7, R7 // q += dim
 	ADD   R8, R7, R7 // q += dim
@@ -29057,109 +29261,109 @@ less_37:
 	VEOR  V18.B16, V18.B16, V18.B16 // x = q[0], rest lanes
 	VEOR  V19.B16, V19.B16, V19.B16 // x = q[0], rest lanes
 	CMP   $4, R9 // x = q[0], rest lanes
-	BLT   tail_41 // x = q[0], rest lanes
+	BLT   tail_43 // x = q[0], rest lanes
 	FMOVQ (R7), F16 // x = q[0], rest lanes
 	CMP   $8, R9 // x = q[0], rest lanes
-	BLT   tail_42 // x = q[0], rest lanes
+	BLT   tail_44 // x = q[0], rest lanes
 	FMOVQ 16(R7), F17 // x = q[0], rest lanes
 	CMP   $12, R9 // x = q[0], rest lanes
-	BLT   tail_43 // x = q[0], rest lanes
+	BLT   tail_45 // x = q[0], rest lanes
 	FMOVQ 32(R7), F18 // x = q[0], rest lanes
 	CMP   $16, R9 // x = q[0], rest lanes
-	BLT   tail_44 // x = q[0], rest lanes
+	BLT   tail_46 // x = q[0], rest lanes
 	FMOVQ 48(R7), F19 // x = q[0], rest lanes
-	JMP   tail_done_40 // x = q[0], rest lanes
-
-tail_41:
-	TBZ   $1, R9, tail_one_45 // x = q[0], rest lanes
-	FMOVD (R7), F16 // x = q[0], rest lanes
-	TBZ   $0, R9, tail_done_40 // x = q[0], rest lanes
-	ADD   $8, R7, R7 // x = q[0], rest lanes
-	VLD1  (R7), V16.S[2] // x = q[0], rest lanes
-	JMP   tail_done_40 // x = q[0], rest lanes
-
-tail_one_45:
-	TBZ   $0, R9, tail_done_40 // x = q[0], rest lanes
-	FMOVS (R7), F16 // x = q[0], rest lanes
-	JMP   tail_done_40 // x = q[0], rest lanes
-
-tail_42:
-	TBZ   $1, R9, tail_one_46 // x = q[0], rest lanes
-	FMOVD 16(R7), F17 // x = q[0], rest lanes
-	TBZ   $0, R9, tail_done_40 // x = q[0], rest lanes
-	ADD   $24, R7, R7 // x = q[0], rest lanes
-	VLD1  (R7), V17.S[2] // x = q[0], rest lanes
-	JMP   tail_done_40 // x = q[0], rest lanes
-
-tail_one_46:
-	TBZ   $0, R9, tail_done_40 // x = q[0], rest lanes
-	FMOVS 16(R7), F17 // x = q[0], rest lanes
-	JMP   tail_done_40 // x = q[0], rest lanes
+	JMP   tail_done_42 // x = q[0], rest lanes
 
 tail_43:
 	TBZ   $1, R9, tail_one_47 // x = q[0], rest lanes
-	FMOVD 32(R7), F18 // x = q[0], rest lanes
-	TBZ   $0, R9, tail_done_40 // x = q[0], rest lanes
-	ADD   $40, R7, R7 // x = q[0], rest lanes
-	VLD1  (R7), V18.S[2] // x = q[0], rest lanes
-	JMP   tail_done_40 // x = q[0], rest lanes
+	FMOVD (R7), F16 // x = q[0], rest lanes
+	TBZ   $0, R9, tail_done_42 // x = q[0], rest lanes
+	ADD   $8, R7, R7 // x = q[0], rest lanes
+	VLD1  (R7), V16.S[2] // x = q[0], rest lanes
+	JMP   tail_done_42 // x = q[0], rest lanes
 
 tail_one_47:
-	TBZ   $0, R9, tail_done_40 // x = q[0], rest lanes
-	FMOVS 32(R7), F18 // x = q[0], rest lanes
-	JMP   tail_done_40 // x = q[0], rest lanes
+	TBZ   $0, R9, tail_done_42 // x = q[0], rest lanes
+	FMOVS (R7), F16 // x = q[0], rest lanes
+	JMP   tail_done_42 // x = q[0], rest lanes
 
 tail_44:
 	TBZ   $1, R9, tail_one_48 // x = q[0], rest lanes
-	FMOVD 48(R7), F19 // x = q[0], rest lanes
-	TBZ   $0, R9, tail_done_40 // x = q[0], rest lanes
-	ADD   $56, R7, R7 // x = q[0], rest lanes
-	VLD1  (R7), V19.S[2] // x = q[0], rest lanes
-	JMP   tail_done_40 // x = q[0], rest lanes
+	FMOVD 16(R7), F17 // x = q[0], rest lanes
+	TBZ   $0, R9, tail_done_42 // x = q[0], rest lanes
+	ADD   $24, R7, R7 // x = q[0], rest lanes
+	VLD1  (R7), V17.S[2] // x = q[0], rest lanes
+	JMP   tail_done_42 // x = q[0], rest lanes
 
 tail_one_48:
-	TBZ   $0, R9, tail_done_40 // x = q[0], rest lanes
+	TBZ   $0, R9, tail_done_42 // x = q[0], rest lanes
+	FMOVS 16(R7), F17 // x = q[0], rest lanes
+	JMP   tail_done_42 // x = q[0], rest lanes
+
+tail_45:
+	TBZ   $1, R9, tail_one_49 // x = q[0], rest lanes
+	FMOVD 32(R7), F18 // x = q[0], rest lanes
+	TBZ   $0, R9, tail_done_42 // x = q[0], rest lanes
+	ADD   $40, R7, R7 // x = q[0], rest lanes
+	VLD1  (R7), V18.S[2] // x = q[0], rest lanes
+	JMP   tail_done_42 // x = q[0], rest lanes
+
+tail_one_49:
+	TBZ   $0, R9, tail_done_42 // x = q[0], rest lanes
+	FMOVS 32(R7), F18 // x = q[0], rest lanes
+	JMP   tail_done_42 // x = q[0], rest lanes
+
+tail_46:
+	TBZ   $1, R9, tail_one_50 // x = q[0], rest lanes
+	FMOVD 48(R7), F19 // x = q[0], rest lanes
+	TBZ   $0, R9, tail_done_42 // x = q[0], rest lanes
+	ADD   $56, R7, R7 // x = q[0], rest lanes
+	VLD1  (R7), V19.S[2] // x = q[0], rest lanes
+	JMP   tail_done_42 // x = q[0], rest lanes
+
+tail_one_50:
+	TBZ   $0, R9, tail_done_42 // x = q[0], rest lanes
 	FMOVS 48(R7), F19 // x = q[0], rest lanes
 
-tail_done_40:
+tail_done_42:
 	ADD   R8, R6, R6 // y += dim
 	MOVD  R9, R7 // y = int8 of y[0], rest lanes
 	ADD   R6, R7, R7 // y = int8 of y[0], rest lanes
 	MOVD  $0, R10 // y = int8 of y[0], rest lanes
-	TBZ   $0, R9, no_piece_49 // y = int8 of y[0], rest lanes
+	TBZ   $0, R9, no_piece_51 // y = int8 of y[0], rest lanes
 	SUB   $1, R7, R7 // y = int8 of y[0], rest lanes
 	MOVBU (R7), R11 // y = int8 of y[0], rest lanes
 	LSL   $8, R10, R10 // y = int8 of y[0], rest lanes
 	ORR   R11, R10, R10 // y = int8 of y[0], rest lanes
 
-no_piece_49:
-	TBZ   $1, R9, no_piece_50 // y = int8 of y[0], rest lanes
+no_piece_51:
+	TBZ   $1, R9, no_piece_52 // y = int8 of y[0], rest lanes
 	SUB   $2, R7, R7 // y = int8 of y[0], rest lanes
 	MOVHU (R7), R11 // y = int8 of y[0], rest lanes
 	LSL   $16, R10, R10 // y = int8 of y[0], rest lanes
 	ORR   R11, R10, R10 // y = int8 of y[0], rest lanes
 
-no_piece_50:
-	TBZ   $2, R9, no_piece_51 // y = int8 of y[0], rest lanes
+no_piece_52:
+	TBZ   $2, R9, no_piece_53 // y = int8 of y[0], rest lanes
 	SUB   $4, R7, R7 // y = int8 of y[0], rest lanes
 	MOVWU (R7), R11 // y = int8 of y[0], rest lanes
 	LSL   $32, R10, R10 // y = int8 of y[0], rest lanes
 	ORR   R11, R10, R10 // y = int8 of y[0], rest lanes
 
-no_piece_51:
+no_piece_53:
 	VEOR  V22.B16, V22.B16, V22.B16 // y = int8 of y[0], rest lanes
 	FMOVD R10, F20 // y = int8 of y[0], rest lanes
-	TBZ   $3, R9, no_piece_52 // y = int8 of y[0], rest lanes
+	TBZ   $3, R9, no_piece_54 // y = int8 of y[0], rest lanes
 	SUB   $8, R7, R7 // y = int8 of y[0], rest lanes
 	FMOVD (R7), F21 // y = int8 of y[0], rest lanes
 	VMOV  V20.D[0], V21.D[1] // y = int8 of y[0], rest lanes
 	VMOV  V21.B16, V20.B16 // y = int8 of y[0], rest lanes
 
-no_piece_52:
-	TBZ   $4, R9, no_piece_53 // y = int8 of y[0], rest lanes
+no_piece_54:
+	TBZ   $4, R9, no_piece_55 // y = int8 of y[0], rest lanes
 	FMOVQ (R6), F20 // y = int8 of y[0], rest lanes
 
-no_piece_53:
+no_piece_55:
 	WORD  $0x4f08a696 // SXTL2 V22.8H, V20.16B // y = int8 of y[0], rest lanes
 	WORD  $0x0f08a694 // SXTL V20.8H, V20.8B // y = int8 of y[0], rest lanes
 	WORD  $0x4f10a695 // SXTL2 V21.4S, V20.8H // y = int8 of y[0], rest lanes
@@ -29171,7 +29375,7 @@ no_piece_53:
 	WORD  $0x4e21dad6 // SCVTF V22.4S, V22.4S // y = int8 of y[0], rest lanes
 	WORD  $0x4e21daf7 // SCVTF V23.4S, V23.4S // y = int8 of y[0], rest lanes
 	CMP   $48, R8 // dim < 48
-	BLT   less_54 // dim < 48
+	BLT   less_56 // dim < 48
 	VFMLA V20.S4, V16.S4, V8.S4 // s0_c3 += x * y, lanes 0..3
 	VFMLA V21.S4, V17.S4, V9.S4 // s0_c3 += x * y, lanes 4..7
 	VFMLA V22.S4, V18.S4, V10.S4 // s0_c3 += x * y, lanes 8..11
@@ -29180,9 +29384,9 @@ no_piece_53:
 	VFMLA V21.S4, V21.S4, V13.S4 // s1_c3 += y * y, lanes 4..7
 	VFMLA V22.S4, V22.S4, V14.S4 // s1_c3 += y * y, lanes 8..11
 	VFMLA V23.S4, V23.S4, V15.S4 // s1_c3 += y * y, lanes 12..15
-	JMP   end_55
+	JMP   end_57
 
-less_54:
+less_56:
 	VFMLA V20.S4, V16.S4, V0.S4 // s0_c2 += x * y, lanes 0..3
 	VFMLA V21.S4, V17.S4, V1.S4 // s0_c2 += x * y, lanes 4..7
 	VFMLA V22.S4, V18.S4, V2.S4 // s0_c2 += x * y, lanes 8..11
@@ -29192,10 +29396,10 @@ less_54:
 	VFMLA V22.S4, V22.S4, V6.S4 // s1_c2 += y * y, lanes 8..11
 	VFMLA V23.S4, V23.S4, V7.S4 // s1_c2 += y * y, lanes 12..15
 
-end_55:
-less_39:
-less_38:
-less_35:
+end_57:
+less_41:
+less_40:
+less_37:
 	MOVD  acc+72(FP), R6 // acc
 	FMOVQ F0, 128(R6) // acc[32] = s0_c2, lanes 0..3
 	FMOVQ F1, 144(R6) // acc[32] = s0_c2, lanes 4..7
@@ -29310,9 +29514,9 @@ less_35:
 	ADD   $8, R0, R0 // dst += 8
 	SUB   $1, R2, R2 // count += -1
 	CMP   $1, R2 // count >= 1
-	BGE   rows_1 // count >= 1
+	BGE   rows_3 // count >= 1
 
-rows_end_2:
+rows_end_4:
 	RET
 
 // func l2PairF32NEON(sums *float32, x *float32, y *float32, n int, acc *float32, resume int)

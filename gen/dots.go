@@ -134,10 +134,19 @@ func pairSums(m *machine.Machine, of measure, f machine.Format) {
 
 // rowSums writes the sums over q and each row, a row after the other: memory is read in order, and q
 // stays in the first-level cache.
+//
+// Of long rows that index names, one line for 64 numbers is prefetched, and the hardware, which sees that a
+// row has begun, brings the others: it has more lines under way than it lets a program ask for. Rows of 768 float32
+// by random index out of 2 GiB, Granite Rapids: 5.1 → 8.6 GB/s, 7.6 → 10.7 in large pages; rows of 128, 7.8 → 7.3.
 func rowSums(m *machine.Machine, of measure, f machine.Format) {
-	dst := m.Arg("dst")
+	const long = 2 << 10 // bytes
+	dst, all := m.Arg("dst"), m.Word("all")
+	m.SetImm(all, 1)
+	m.If(m.Arg("index"), 1, func() {
+		m.If(m.Arg("dim"), long/f.Size(), func() { m.SetImm(all, 0) })
+	})
 	eachRow(m, f.Size(), func(row, ahead machine.Word) {
-		s := sumsText{m: m, measure: of, x: machine.Float32, y: f, argX: "q", argN: "dim", prefetch: true}
+		s := sumsText{m: m, measure: of, x: machine.Float32, y: f, argX: "q", argN: "dim", prefetch: true, all: all}
 		s.emit(func() machine.Word {
 			y := m.Word("y")
 			m.Set(y, row)
@@ -186,6 +195,7 @@ type sumsText struct {
 	x, y       machine.Format
 	argX, argN string // parameters: the vector x, the number of elements
 	prefetch   bool
+	all        machine.Word // not 0: every line is prefetched, and not only one for 64 numbers
 	result     []machine.Value
 }
 
@@ -271,8 +281,13 @@ func (s *sumsText) pass(chain [][]machine.Value, lo, hi int, y, ahead machine.Wo
 	}
 	prefetch := func() {
 		if s.prefetch && lo == 0 {
-			for line := range s.y.Size() {
-				m.PrefetchFar(ahead.At(64 * line))
+			m.PrefetchFar(ahead.At(0))
+			if lines := s.y.Size(); lines > 1 {
+				m.If(s.all, 1, func() {
+					for line := 1; line < lines; line++ {
+						m.PrefetchFar(ahead.At(64 * line))
+					}
+				})
 			}
 		}
 	}
