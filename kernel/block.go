@@ -137,29 +137,24 @@ func (w *worker) look(t *tile, from, to int) {
 		}
 	default:
 		keys := every(b.n)
-		part := batch{from: from, to: to, whole: keys}
+		some, whole := [2]uint64{}, keys
 		head, query := from%w.group, from/w.group
 		bits := w.bits[t.local(from):t.local(to)]
 		for r := range bits {
 			seen := &bits[r]
 			*seen = keys
 			t.seq.visible.see(t.kvHead*w.group+head, query, b.j0, seen)
-			part.with(*seen)
+			for i := range seen {
+				some[i] |= seen[i]
+				whole[i] &= seen[i]
+			}
 			if head++; head == w.group {
 				head, query = 0, query+1
 			}
 		}
-		if part.some != [2]uint64{} || t.p.changes.output != nil {
-			w.add(part)
+		if some != [2]uint64{} || t.p.changes.output != nil {
+			w.add(batch{from: from, to: to, some: some, whole: whole})
 		}
-	}
-}
-
-// with adds a row that sees these keys.
-func (p *batch) with(seen [2]uint64) {
-	for i := range seen {
-		p.some[i] |= seen[i]
-		p.whole[i] &= seen[i]
 	}
 }
 
