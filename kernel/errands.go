@@ -47,11 +47,11 @@ func (w *worker) errand(rows, depth int, otherwise *float32) *float32 {
 // (requestSteps in gen/product.go). A tile of 96 rows asks for as much in a block as the block has keys and values.
 const requestBytes = 16
 
-// fetchBlock asks for the rows of the block after b of k or v.
+// fetchBlock asks for the rows of block b of k or v, if there is one.
 func (w *worker) fetchBlock(t *tile, x *Tensor, b int) {
-	first := (b + 1) * blockKeys
+	first := b * blockKeys
 	n := min(t.seq.keys-first, blockKeys)
-	if n <= 0 {
+	if b < 0 || n <= 0 {
 		return
 	}
 	first += t.seq.key0

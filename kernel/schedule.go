@@ -56,7 +56,11 @@ func (s *slot) block(w *worker, t *tile, b int) (*packed, int) {
 			}
 			runtime.Gosched()
 		case s.states[b].CompareAndSwap(state, busy):
-			w.pack(t, &s.packed, b, b)
+			next := b + 1
+			if next < len(s.states) && s.states[next].Load() >= busy {
+				next = b - 1 // tiles with earlier rows come later, whose window begins there
+			}
+			w.pack(t, &s.packed, b, b, next)
 			s.states[b].Store(busy + 1)
 		}
 	}

@@ -84,31 +84,32 @@ func (p *packed) use() {
 	p.pitch, p.stride, p.staged = panel, blockKeys*panel, noPanel
 }
 
-// pack packs block b of a tile's keys, which are in tensors, into place slot of p's own memory.
-func (w *worker) pack(t *tile, p *packed, b, slot int) {
+// pack packs block b of a tile's keys, which are in tensors, into place slot of p's own memory. Next is the block
+// that will probably be packed after it.
+func (w *worker) pack(t *tile, p *packed, b, slot, next int) {
 	w.errands = w.errands[:0] // what was not fetched yet is needed now
-	w.packKeys(t, p, b, slot)
-	v, stride, n := w.rows(t, &t.t.v, b)
+	w.packKeys(t, p, b, slot, next)
+	v, stride, n := w.rows(t, &t.t.v, b, next)
 	bad := asm.PackRows(w.level, at(p.ownV, slot*blockKeys*roundUp(w.valueDim, panel)), blockKeys*panel, v, stride, n, w.valueDim)
 	p.finite[slot] = bad == 0
 }
 
-func (w *worker) packKeys(t *tile, p *packed, b, slot int) {
-	k, stride, n := w.rows(t, &t.t.k, b)
+func (w *worker) packKeys(t *tile, p *packed, b, slot, next int) {
+	k, stride, n := w.rows(t, &t.t.k, b, next)
 	for j := 0; j < n; j += panel {
 		asm.Transpose(w.level, at(p.ownK, (slot*blockKeys+j)*w.dim), panel, offset(k, j*stride), stride, min(panel, n-j), w.dim)
 	}
 }
 
 // rows returns the n rows of block b of k or v as float32, converted unless they are, and has those of
-// the next block fetched: what is done with them leaves too much time between loads to keep memory busy.
-func (w *worker) rows(t *tile, x *Tensor, b int) (rows *float32, stride, n int) {
+// another block fetched: what is done with them leaves too much time between loads to keep memory busy.
+func (w *worker) rows(t *tile, x *Tensor, b, next int) (rows *float32, stride, n int) {
 	seq, dim := t.seq, x.Shape[3]
 	first := seq.key0 + b*blockKeys
 	n = min(seq.keys-b*blockKeys, blockKeys)
 	src := x.at(seq.batch, t.kvHead, first)
 	if x.format == Float32 {
-		w.fetchBlock(t, x, b)
+		w.fetchBlock(t, x, next)
 		return (*float32)(src), x.Stride[2], n
 	}
 	stride = roundUp(dim, lanes)
@@ -236,11 +237,11 @@ func (packing) block(w *worker, t *tile, b int) (*packed, int) {
 	p, v := &w.own, &t.t.v
 	if t.r1-t.r0 > directRows || v.format != Float32 || w.valueDim%lanes != 0 {
 		p.use()
-		w.pack(t, p, b, 0)
+		w.pack(t, p, b, 0, b+1)
 		return p, 0
 	}
 	// Few rows take values from where they are.
-	w.packKeys(t, p, b, 0)
+	w.packKeys(t, p, b, 0, b+1)
 	p.v, p.pitch, p.stride = v.at(t.seq.batch, t.kvHead, t.seq.key0+b*blockKeys), v.Stride[2], panel
 	p.finite[0] = false // as far as anyone knows
 	return p, 0
